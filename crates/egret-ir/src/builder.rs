@@ -1,0 +1,185 @@
+//! Building graphs: types are inferred, constants folded and shape arithmetic followed while nodes are added.
+
+use crate::{Attrs, Dim, Graph, Op, Tensor, Type, ValueId, infer, interp, symbolic};
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+
+/// Results of at most this many bytes are folded while building; larger ones are left to the `fold` pass.
+const EAGER_FOLD_BYTES: usize = 1 << 16;
+
+/// Why a node cannot be added: its operands' types break a rule of the operation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TypeError {
+    /// The operation.
+    pub op: Op,
+    /// The rule broken.
+    pub message: String,
+}
+
+impl fmt::Display for TypeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.op, self.message)
+    }
+}
+impl std::error::Error for TypeError {}
+
+/// Adds nodes to a graph.
+#[derive(Debug)]
+pub struct Builder {
+    /// The graph so far.
+    pub graph: Graph,
+    /// Contents of small integer tensors (rank 0 or 1) as dims, where they are known symbolically.
+    known: HashMap<ValueId, Vec<Dim>>,
+    sources: BTreeSet<String>,
+    /// Prefix of symbols made for data-dependent dims.
+    fresh: usize,
+}
+
+impl Builder {
+    /// Start with an empty graph.
+    pub fn new(name: &str) -> Builder {
+        Builder::from_graph(Graph::new(name))
+    }
+
+    /// Go on with a graph.
+    pub fn from_graph(graph: Graph) -> Builder {
+        Builder { graph, known: HashMap::new(), sources: BTreeSet::new(), fresh: 0 }
+    }
+
+    /// The ONNX nodes that the nodes added from now on come from.
+    pub fn set_sources(&mut self, sources: BTreeSet<String>) {
+        self.sources = sources;
+    }
+
+    /// A symbol that no other dim has.
+    pub fn fresh_symbol(&mut self) -> Dim {
+        loop {
+            let name = format!("u{}", self.fresh);
+            self.fresh += 1;
+            if !self.graph.free_dims().contains(&name) {
+                return Dim::symbol(&name);
+            }
+        }
+    }
+
+    /// Add an input.
+    pub fn input(&mut self, name: &str, ty: Type) -> ValueId {
+        self.graph.add_input(name, ty)
+    }
+
+    /// Add a constant.
+    pub fn constant(&mut self, tensor: Tensor) -> ValueId {
+        self.graph.add_const(tensor)
+    }
+
+    /// Add a node with one result.
+    pub fn emit(&mut self, op: Op, attrs: Attrs, operands: &[ValueId]) -> Result<ValueId, TypeError> {
+        let operands: Vec<_> = operands.iter().map(|&v| Some(v)).collect();
+        let results = self.emit_node(op, attrs, &operands, vec![])?;
+        debug_assert_eq!(results.len(), 1, "{op} has several results");
+        Ok(results[0])
+    }
+
+    /// Add a node with any number of results, optional operands left out as `None`, and sub-graphs.
+    ///
+    /// Where every operand is a small constant the node is evaluated instead and constants are returned.
+    pub fn emit_node(
+        &mut self,
+        op: Op,
+        attrs: Attrs,
+        operands: &[Option<ValueId>],
+        regions: Vec<Graph>,
+    ) -> Result<Vec<ValueId>, TypeError> {
+        let types: Vec<Option<&Type>> = operands.iter().map(|v| v.map(|v| self.graph.ty(v))).collect();
+        let mut inferred = infer::infer(op, &attrs, &types, &regions).map_err(|message| TypeError { op, message })?;
+        for ty in &mut inferred {
+            self.freshen(ty);
+        }
+        if let Some(folded) = self.fold(op, &attrs, operands, &inferred) {
+            return Ok(folded.into_iter().map(|t| self.constant(t)).collect());
+        }
+        let known = symbolic::eval(op, &attrs, operands, &self.graph, &|v| self.known_dims(v));
+        if let Some(dims) = &known
+            && let Some(values) = dims.iter().map(Dim::as_const).collect::<Option<Vec<i64>>>()
+            && let [Type::Tensor(t)] = inferred.as_slice()
+            && let Some(shape) = t.const_dims()
+            && t.dtype == crate::DType::I64
+        {
+            return Ok(vec![self.constant(Tensor::new(&shape, values))]);
+        }
+        let node = self.graph.add_node(op, attrs, operands.to_vec(), regions, inferred, self.sources.clone());
+        let results = self.graph.node(node).results.clone();
+        if let Some(dims) = known {
+            self.known.insert(results[0], dims);
+        }
+        Ok(results)
+    }
+
+    /// Replace the placeholder of data-dependent dims (see [`infer::UNKNOWN`]) by fresh symbols.
+    fn freshen(&mut self, ty: &mut Type) {
+        let dims = match ty {
+            Type::Tensor(t) => &mut t.shape,
+            Type::Sequence(s) => match &mut s.shape {
+                Some(shape) => shape,
+                None => return,
+            },
+            Type::Optional(t) => return self.freshen(t),
+        };
+        for i in 0..dims.len() {
+            if dims[i].as_symbol() == Some(infer::UNKNOWN) {
+                dims[i] = self.fresh_symbol();
+            }
+        }
+    }
+
+    fn fold(&self, op: Op, attrs: &Attrs, operands: &[Option<ValueId>], types: &[Type]) -> Option<Vec<Tensor>> {
+        let row = op.info();
+        if row.has_trait("random") || row.has_trait("control") || !row.regions.is_empty() {
+            return None;
+        }
+        let values: Vec<Option<crate::Value>> = operands
+            .iter()
+            .map(|v| match v {
+                None => Some(None),
+                Some(v) => self.graph.as_const(*v).map(|t| Some(t.clone().into())),
+            })
+            .collect::<Option<_>>()?;
+        let small = |bytes: usize| bytes <= EAGER_FOLD_BYTES;
+        if !values.iter().flatten().all(|v| v.as_tensor().is_some_and(|t| small(t.len() * t.dtype().size().max(1)))) {
+            return None;
+        }
+        // A data-dependent result of small operands is small too.
+        let dependent = row.has_trait("data_dependent");
+        for ty in types {
+            let t = ty.as_tensor()?;
+            if !dependent && !small(t.const_len()?.checked_mul(t.dtype.size().max(1))?) {
+                return None;
+            }
+        }
+        // An error here (an index out of range, say) is the model's own, to be reported when it runs.
+        let results = interp::eval_op(op, attrs, &values, &[]).ok()?;
+        results.into_iter().map(|v| v.as_tensor().cloned()).collect()
+    }
+
+    /// The content of a small integer tensor of rank 0 or 1, if it is known, symbolically or as a constant.
+    pub fn known_dims(&self, value: ValueId) -> Option<Vec<Dim>> {
+        if let Some(dims) = self.known.get(&value) {
+            return Some(dims.clone());
+        }
+        let t = self.graph.as_const(value)?;
+        if t.rank() > 1 || t.len() > 1024 || !t.dtype().is_int() {
+            return None;
+        }
+        Some(t.to_i64s()?.into_iter().map(Dim::constant).collect())
+    }
+
+    /// Append an output.
+    pub fn output(&mut self, name: &str, value: ValueId) {
+        self.graph.add_output(name, value);
+    }
+
+    /// The tensor type of a value. Panics if it is no tensor.
+    pub fn tensor_ty(&self, value: ValueId) -> &crate::TensorType {
+        self.graph.tensor_ty(value)
+    }
+}

@@ -1,0 +1,372 @@
+//! Symbolic dims: integer expressions over named symbols, kept in one canonical form.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// Values of symbols, by name.
+pub type DimEnv = BTreeMap<String, i64>;
+
+/// A dim, in elements: an integer, or an expression over symbols such as `2*seq + 1`.
+///
+/// Two dims that are equal as polynomials compare equal; `floordiv`, `ceildiv`, `mod`, `max`, `min` are opaque
+/// atoms whose operands are canonical themselves.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Dim(Repr);
+
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Repr {
+    Const(i64),
+    // Sorted by monomial; no zero coefficients. Never a bare constant.
+    Poly(Arc<Vec<(Monomial, i64)>>),
+}
+
+/// A product of atoms, sorted; empty for the constant term.
+type Monomial = Vec<Atom>;
+
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Atom {
+    Symbol(Arc<str>),
+    Op(DimOp, Dim, Dim),
+}
+
+/// The operators of a dim that are not polynomial.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DimOp {
+    /// Quotient rounded towards minus infinity.
+    FloorDiv,
+    /// Quotient rounded towards plus infinity.
+    CeilDiv,
+    /// Remainder with the sign of the divisor.
+    Mod,
+    /// The larger.
+    Max,
+    /// The smaller.
+    Min,
+}
+
+impl DimOp {
+    /// All operators, for parsing.
+    pub const ALL: [DimOp; 5] = [DimOp::FloorDiv, DimOp::CeilDiv, DimOp::Mod, DimOp::Max, DimOp::Min];
+
+    /// The spelling in text IR, used like a function: `floordiv(seq, 2)`.
+    pub fn name(self) -> &'static str {
+        match self {
+            DimOp::FloorDiv => "floordiv",
+            DimOp::CeilDiv => "ceildiv",
+            DimOp::Mod => "mod",
+            DimOp::Max => "max",
+            DimOp::Min => "min",
+        }
+    }
+
+    fn apply(self, a: i64, b: i64) -> Option<i64> {
+        match self {
+            DimOp::FloorDiv => (b != 0).then(|| a.checked_div_euclid_floor(b))?,
+            DimOp::CeilDiv => (b != 0).then(|| a.checked_neg()?.checked_div_euclid_floor(b)?.checked_neg())?,
+            DimOp::Mod => (b != 0).then(|| {
+                let q = a.checked_div_euclid_floor(b)?;
+                a.checked_sub(q.checked_mul(b)?)
+            })?,
+            DimOp::Max => Some(a.max(b)),
+            DimOp::Min => Some(a.min(b)),
+        }
+    }
+}
+
+trait FloorDivExt: Sized {
+    fn checked_div_euclid_floor(self, b: Self) -> Option<Self>;
+}
+impl FloorDivExt for i64 {
+    fn checked_div_euclid_floor(self, b: i64) -> Option<i64> {
+        let q = self.checked_div(b)?;
+        Some(if self % b != 0 && ((self < 0) != (b < 0)) { q - 1 } else { q })
+    }
+}
+
+impl Dim {
+    /// A constant.
+    pub fn constant(value: i64) -> Dim {
+        Dim(Repr::Const(value))
+    }
+
+    /// A symbol.
+    pub fn symbol(name: &str) -> Dim {
+        Dim(Repr::Poly(Arc::new(vec![(vec![Atom::Symbol(name.into())], 1)])))
+    }
+
+    /// The value if it is a constant.
+    pub fn as_const(&self) -> Option<i64> {
+        match self.0 {
+            Repr::Const(c) => Some(c),
+            Repr::Poly(_) => None,
+        }
+    }
+
+    /// The name if it is a single symbol.
+    pub fn as_symbol(&self) -> Option<&str> {
+        match &self.0 {
+            Repr::Poly(terms) => match terms.as_slice() {
+                [(m, 1)] => match m.as_slice() {
+                    [Atom::Symbol(s)] => Some(s),
+                    _ => None,
+                },
+                _ => None,
+            },
+            Repr::Const(_) => None,
+        }
+    }
+
+    fn terms(&self) -> Vec<(Monomial, i64)> {
+        match &self.0 {
+            Repr::Const(0) => vec![],
+            Repr::Const(c) => vec![(vec![], *c)],
+            Repr::Poly(t) => t.as_ref().clone(),
+        }
+    }
+
+    // Saturates on overflow: such a dim is refused by the verifier as out of range.
+    fn from_terms(terms: impl IntoIterator<Item = (Monomial, i64)>) -> Dim {
+        let mut map: BTreeMap<Monomial, i64> = BTreeMap::new();
+        for (m, c) in terms {
+            let slot = map.entry(m).or_insert(0);
+            *slot = slot.saturating_add(c);
+        }
+        map.retain(|_, c| *c != 0);
+        match map.len() {
+            0 => Dim::constant(0),
+            1 if map.keys().next().is_some_and(|m| m.is_empty()) => Dim::constant(*map.values().next().expect("one term")),
+            _ => Dim(Repr::Poly(Arc::new(map.into_iter().collect()))),
+        }
+    }
+
+    /// `self op other`, folded where both are constant or an identity applies.
+    pub fn op(&self, op: DimOp, other: &Dim) -> Dim {
+        if let (Some(a), Some(b)) = (self.as_const(), other.as_const())
+            && let Some(v) = op.apply(a, b)
+        {
+            return Dim::constant(v);
+        }
+        match (op, other.as_const()) {
+            (DimOp::FloorDiv | DimOp::CeilDiv, Some(1)) => return self.clone(),
+            (DimOp::Mod, Some(1)) => return Dim::constant(0),
+            // Exact when every coefficient is divisible.
+            (DimOp::FloorDiv | DimOp::CeilDiv, Some(d)) if d > 1 => {
+                let terms = self.terms();
+                if terms.iter().all(|(_, c)| c % d == 0) {
+                    return Dim::from_terms(terms.into_iter().map(|(m, c)| (m, c / d)));
+                }
+            }
+            (DimOp::Mod, Some(d)) if d > 1 && self.terms().iter().all(|(_, c)| c % d == 0) => return Dim::constant(0),
+            _ => {}
+        }
+        if self == other {
+            match op {
+                DimOp::Max | DimOp::Min => return self.clone(),
+                DimOp::FloorDiv | DimOp::CeilDiv => return Dim::constant(1),
+                DimOp::Mod => return Dim::constant(0),
+            }
+        }
+        if op == DimOp::FloorDiv
+            && let Some(q) = self.divide_exactly(other)
+        {
+            return q;
+        }
+        Dim(Repr::Poly(Arc::new(vec![(vec![Atom::Op(op, self.clone(), other.clone())], 1)])))
+    }
+
+    /// `self / other` if `other` is a single term that divides every term of `self`.
+    pub fn divide_exactly(&self, other: &Dim) -> Option<Dim> {
+        let divisor = other.terms();
+        let [(dm, dc)] = divisor.as_slice() else { return None };
+        let mut out = vec![];
+        for (mut m, c) in self.terms() {
+            for atom in dm {
+                let at = m.iter().position(|a| a == atom)?;
+                m.remove(at);
+            }
+            if c % dc != 0 {
+                return None;
+            }
+            out.push((m, c / dc));
+        }
+        Some(Dim::from_terms(out))
+    }
+
+    /// Replace symbols by their values in `env`; unknown symbols stay.
+    pub fn substitute(&self, env: &DimEnv) -> Dim {
+        let Repr::Poly(terms) = &self.0 else { return self.clone() };
+        let mut sum = Dim::constant(0);
+        for (m, c) in terms.iter() {
+            let mut product = Dim::constant(*c);
+            for atom in m {
+                let value = match atom {
+                    Atom::Symbol(s) => match env.get(s.as_ref()) {
+                        Some(v) => Dim::constant(*v),
+                        None => Dim::symbol(s),
+                    },
+                    Atom::Op(op, a, b) => a.substitute(env).op(*op, &b.substitute(env)),
+                };
+                product = product * value;
+            }
+            sum = sum + product;
+        }
+        sum
+    }
+
+    /// The value under `env`, if every symbol is bound there.
+    pub fn eval(&self, env: &DimEnv) -> Option<i64> {
+        match &self.0 {
+            Repr::Const(c) => Some(*c),
+            Repr::Poly(_) => self.substitute(env).as_const(),
+        }
+    }
+
+    /// Add the symbols that occur to `out`, in order of occurrence, without duplicates.
+    pub fn collect_symbols(&self, out: &mut Vec<String>) {
+        if let Repr::Poly(terms) = &self.0 {
+            for atom in terms.iter().flat_map(|(m, _)| m) {
+                match atom {
+                    Atom::Symbol(s) => {
+                        if !out.iter().any(|o| o == s.as_ref()) {
+                            out.push(s.to_string());
+                        }
+                    }
+                    Atom::Op(_, a, b) => {
+                        a.collect_symbols(out);
+                        b.collect_symbols(out);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl From<i64> for Dim {
+    fn from(v: i64) -> Dim {
+        Dim::constant(v)
+    }
+}
+impl From<usize> for Dim {
+    fn from(v: usize) -> Dim {
+        Dim::constant(i64::try_from(v).unwrap_or(i64::MAX))
+    }
+}
+
+impl std::ops::Add for Dim {
+    type Output = Dim;
+    fn add(self, rhs: Dim) -> Dim {
+        match (self.as_const(), rhs.as_const()) {
+            (Some(a), Some(b)) => Dim::constant(a.saturating_add(b)),
+            _ => Dim::from_terms(self.terms().into_iter().chain(rhs.terms())),
+        }
+    }
+}
+impl std::ops::Sub for Dim {
+    type Output = Dim;
+    fn sub(self, rhs: Dim) -> Dim {
+        self + rhs * Dim::constant(-1)
+    }
+}
+impl std::ops::Mul for Dim {
+    type Output = Dim;
+    fn mul(self, rhs: Dim) -> Dim {
+        if let (Some(a), Some(b)) = (self.as_const(), rhs.as_const()) {
+            return Dim::constant(a.saturating_mul(b));
+        }
+        let right = rhs.terms();
+        let mut out = vec![];
+        for (ma, ca) in self.terms() {
+            for (mb, cb) in &right {
+                let mut m = ma.clone();
+                m.extend(mb.iter().cloned());
+                m.sort();
+                out.push((m, ca.saturating_mul(*cb)));
+            }
+        }
+        Dim::from_terms(out)
+    }
+}
+
+impl fmt::Display for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let terms = match &self.0 {
+            Repr::Const(c) => return write!(f, "{c}"),
+            Repr::Poly(t) => t,
+        };
+        // The constant term (empty monomial) sorts first but reads better last.
+        let ordered = terms.iter().filter(|(m, _)| !m.is_empty()).chain(terms.iter().filter(|(m, _)| m.is_empty()));
+        for (i, (m, c)) in ordered.enumerate() {
+            match (i, *c < 0) {
+                (0, true) => f.write_str("-")?,
+                (0, false) => {}
+                (_, true) => f.write_str(" - ")?,
+                (_, false) => f.write_str(" + ")?,
+            }
+            let magnitude = c.unsigned_abs();
+            if m.is_empty() {
+                write!(f, "{magnitude}")?;
+                continue;
+            }
+            if magnitude != 1 {
+                write!(f, "{magnitude}*")?;
+            }
+            for (j, atom) in m.iter().enumerate() {
+                if j > 0 {
+                    f.write_str("*")?;
+                }
+                match atom {
+                    Atom::Symbol(s) => write!(f, "{}", SymbolName(s))?,
+                    Atom::Op(op, a, b) => write!(f, "{}({a}, {b})", op.name())?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A symbol's spelling: bare where it is an identifier, else quoted.
+struct SymbolName<'a>(&'a str);
+impl fmt::Display for SymbolName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut chars = self.0.chars();
+        let plain = chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+            && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')
+            && DimOp::ALL.iter().all(|o| o.name() != self.0);
+        if plain { f.write_str(self.0) } else { write!(f, "{:?}", self.0) }
+    }
+}
+
+impl fmt::Debug for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_polynomials_are_equal() {
+        let s = Dim::symbol("seq");
+        let one = Dim::constant(1);
+        let a = (s.clone() + one.clone()) * Dim::constant(2);
+        let b = s.clone() + s.clone() + Dim::constant(2);
+        assert_eq!(a, b);
+        assert_eq!(a.to_string(), "2*seq + 2");
+        assert_eq!((a - b).as_const(), Some(0));
+        assert_eq!((s.clone() * Dim::constant(4)).op(DimOp::FloorDiv, &Dim::constant(2)).to_string(), "2*seq");
+    }
+
+    #[test]
+    fn division_rounds_as_named() {
+        for (a, b) in [(7, 2), (-7, 2), (7, -2), (-7, -2)] {
+            let f = DimOp::FloorDiv.apply(a, b).unwrap();
+            assert_eq!(f, (a as f64 / b as f64).floor() as i64);
+            assert_eq!(DimOp::CeilDiv.apply(a, b).unwrap(), (a as f64 / b as f64).ceil() as i64);
+            assert_eq!(DimOp::Mod.apply(a, b).unwrap(), a - f * b);
+        }
+        assert_eq!(DimOp::FloorDiv.apply(1, 0), None);
+    }
+}

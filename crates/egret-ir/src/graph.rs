@@ -1,0 +1,414 @@
+//! The graph: nodes in SSA form over typed values. The only module that names petgraph.
+
+use crate::{Attrs, ContentHash, Op, Tensor, Type};
+use petgraph::Direction;
+use petgraph::stable_graph::{NodeIndex, StableDiGraph};
+use petgraph::visit::EdgeRef;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+
+/// A value: a graph input, a constant, or a result of a node. Displays as `%3`.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ValueId(pub u32);
+
+/// A node. Displays as `n3`.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub u32);
+
+impl fmt::Display for ValueId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "%{}", self.0)
+    }
+}
+impl fmt::Debug for ValueId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "n{}", self.0)
+    }
+}
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Where a value comes from.
+#[derive(Clone, Debug)]
+pub enum Def {
+    /// The graph input at this position.
+    Input(usize),
+    /// A constant.
+    Const(Tensor),
+    /// This result of this node.
+    Node(NodeId, usize),
+}
+
+/// A value of a graph.
+#[derive(Clone, Debug)]
+pub struct ValueData {
+    /// Its type.
+    pub ty: Type,
+    /// Where it comes from.
+    pub def: Def,
+    /// The name it has for people: an ONNX value name, or empty.
+    pub name: String,
+}
+
+/// A node of a graph.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// What it computes.
+    pub op: Op,
+    /// Its attributes; exactly those of the op table.
+    pub attrs: Attrs,
+    /// Operands, in the order of the op table; `None` where an optional one is left out.
+    pub operands: Vec<Option<ValueId>>,
+    /// Results, in order.
+    pub results: Vec<ValueId>,
+    /// Sub-graphs, in the order of the op table. They see only their own inputs.
+    pub regions: Vec<Graph>,
+    /// The ONNX nodes (`Conv:/layer1/conv`) it came from, sorted.
+    pub sources: BTreeSet<String>,
+}
+
+impl Node {
+    /// The operand at `i`. Panics where it is left out or out of range.
+    pub fn operand(&self, i: usize) -> ValueId {
+        self.operands[i].unwrap_or_else(|| panic!("operand {i} of {} is left out", self.op))
+    }
+}
+
+/// A graph: inputs, nodes, outputs.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    /// Its name: an identifier for text IR and artifacts.
+    pub name: String,
+    values: Vec<ValueData>,
+    nodes: StableDiGraph<Node, ValueId, u32>,
+    inputs: Vec<ValueId>,
+    outputs: Vec<ValueId>,
+    output_names: Vec<String>,
+    interned: HashMap<ContentHash, ValueId>,
+}
+
+impl Graph {
+    /// An empty graph.
+    pub fn new(name: &str) -> Graph {
+        Graph { name: name.to_owned(), ..Graph::default() }
+    }
+
+    fn new_value(&mut self, ty: Type, def: Def, name: &str) -> ValueId {
+        let id = ValueId(u32::try_from(self.values.len()).expect("fewer than 2^32 values"));
+        self.values.push(ValueData { ty, def, name: name.to_owned() });
+        id
+    }
+
+    /// Add an input.
+    pub fn add_input(&mut self, name: &str, ty: Type) -> ValueId {
+        let id = self.new_value(ty, Def::Input(self.inputs.len()), name);
+        self.inputs.push(id);
+        id
+    }
+
+    /// Add a constant; equal ones are one value.
+    pub fn add_const(&mut self, tensor: Tensor) -> ValueId {
+        let hash = tensor.content_hash();
+        if let Some(&id) = self.interned.get(&hash) {
+            return id;
+        }
+        let id = self.new_value(Type::Tensor(tensor.ty()), Def::Const(tensor), "");
+        self.interned.insert(hash, id);
+        id
+    }
+
+    /// Add a node whose result types are known; returns it. Use [`crate::Builder`] to have them inferred.
+    pub fn add_node(
+        &mut self,
+        op: Op,
+        attrs: Attrs,
+        operands: Vec<Option<ValueId>>,
+        regions: Vec<Graph>,
+        types: Vec<Type>,
+        sources: BTreeSet<String>,
+    ) -> NodeId {
+        let index = self.nodes.add_node(Node { op, attrs, operands: operands.clone(), results: vec![], regions, sources });
+        let id = NodeId(index.index() as u32);
+        let results = types.into_iter().enumerate().map(|(i, ty)| self.new_value(ty, Def::Node(id, i), "")).collect();
+        self.nodes[index].results = results;
+        for operand in operands.into_iter().flatten() {
+            self.link(operand, id);
+        }
+        id
+    }
+
+    fn link(&mut self, operand: ValueId, user: NodeId) {
+        if let Def::Node(producer, _) = self.value(operand).def {
+            self.nodes.add_edge(NodeIndex::new(producer.0 as usize), NodeIndex::new(user.0 as usize), operand);
+        }
+    }
+
+    fn unlink(&mut self, operand: ValueId, user: NodeId) {
+        if let Def::Node(producer, _) = self.value(operand).def {
+            let (from, to) = (NodeIndex::new(producer.0 as usize), NodeIndex::new(user.0 as usize));
+            let edge = self.nodes.edges_connecting(from, to).find(|e| *e.weight() == operand).map(|e| e.id());
+            if let Some(edge) = edge {
+                self.nodes.remove_edge(edge);
+            }
+        }
+    }
+
+    /// Append an output of this name.
+    pub fn add_output(&mut self, name: &str, value: ValueId) {
+        self.outputs.push(value);
+        self.output_names.push(name.to_owned());
+    }
+
+    /// Inputs, in order.
+    pub fn inputs(&self) -> &[ValueId] {
+        &self.inputs
+    }
+
+    /// Outputs, in order.
+    pub fn outputs(&self) -> &[ValueId] {
+        &self.outputs
+    }
+
+    /// Names of the outputs, in order.
+    pub fn output_names(&self) -> &[String] {
+        &self.output_names
+    }
+
+    /// Replace the output at `i`.
+    pub fn set_output(&mut self, i: usize, value: ValueId) {
+        self.outputs[i] = value;
+    }
+
+    /// A value. Panics if the id is not of this graph.
+    pub fn value(&self, id: ValueId) -> &ValueData {
+        &self.values[id.0 as usize]
+    }
+
+    /// Give a value a name for people.
+    pub fn set_value_name(&mut self, id: ValueId, name: &str) {
+        self.values[id.0 as usize].name = name.to_owned();
+    }
+
+    /// Change a value's type; the verifier holds it against inference later.
+    pub fn set_type(&mut self, id: ValueId, ty: Type) {
+        self.values[id.0 as usize].ty = ty;
+    }
+
+    /// The type of a value.
+    pub fn ty(&self, id: ValueId) -> &Type {
+        &self.value(id).ty
+    }
+
+    /// The tensor type of a value. Panics if it is no tensor.
+    pub fn tensor_ty(&self, id: ValueId) -> &crate::TensorType {
+        self.ty(id).as_tensor().unwrap_or_else(|| panic!("{id} is no tensor"))
+    }
+
+    /// The constant, if the value is one.
+    pub fn as_const(&self, id: ValueId) -> Option<&Tensor> {
+        match &self.value(id).def {
+            Def::Const(t) => Some(t),
+            _ => None,
+        }
+    }
+
+    /// Number of values ever made (ids are below it).
+    pub fn value_count(&self) -> usize {
+        self.values.len()
+    }
+
+    /// All value ids ever made, dead ones included.
+    pub fn value_ids(&self) -> impl Iterator<Item = ValueId> + use<> {
+        (0..self.values.len() as u32).map(ValueId)
+    }
+
+    /// A node. Panics if it is gone.
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[NodeIndex::new(id.0 as usize)]
+    }
+
+    /// A node, to change its attributes, regions or sources; operands change by [`Graph::set_operand`].
+    pub fn node_mut(&mut self, id: NodeId) -> &mut Node {
+        &mut self.nodes[NodeIndex::new(id.0 as usize)]
+    }
+
+    /// Whether the node is still there.
+    pub fn contains(&self, id: NodeId) -> bool {
+        self.nodes.contains_node(NodeIndex::new(id.0 as usize))
+    }
+
+    /// Number of nodes.
+    pub fn node_count(&self) -> usize {
+        self.nodes.node_count()
+    }
+
+    /// The node that makes a value, if a node does.
+    pub fn producer(&self, value: ValueId) -> Option<NodeId> {
+        match self.value(value).def {
+            Def::Node(n, _) => Some(n),
+            _ => None,
+        }
+    }
+
+    /// Nodes in ascending id.
+    pub fn node_ids(&self) -> Vec<NodeId> {
+        self.nodes.node_indices().map(|i| NodeId(i.index() as u32)).collect()
+    }
+
+    /// Change one operand.
+    pub fn set_operand(&mut self, node: NodeId, i: usize, value: ValueId) {
+        if let Some(old) = self.node(node).operands[i] {
+            self.unlink(old, node);
+        }
+        self.node_mut(node).operands[i] = Some(value);
+        self.link(value, node);
+    }
+
+    /// Make every use of `old` (by nodes and as output) a use of `new`.
+    pub fn replace_uses(&mut self, old: ValueId, new: ValueId) {
+        for user in self.users(old) {
+            for i in 0..self.node(user).operands.len() {
+                if self.node(user).operands[i] == Some(old) {
+                    self.set_operand(user, i, new);
+                }
+            }
+        }
+        for out in &mut self.outputs {
+            if *out == old {
+                *out = new;
+            }
+        }
+    }
+
+    /// Nodes that use a value, ascending, each once. Outputs of the graph are not among them.
+    pub fn users(&self, value: ValueId) -> Vec<NodeId> {
+        let mut users: Vec<NodeId> = match self.value(value).def {
+            Def::Node(producer, _) => self
+                .nodes
+                .edges_directed(NodeIndex::new(producer.0 as usize), Direction::Outgoing)
+                .filter(|e| *e.weight() == value)
+                .map(|e| NodeId(e.target().index() as u32))
+                .collect(),
+            // Inputs and constants have no producer to hang edges on.
+            _ => self.node_ids().into_iter().filter(|&n| self.node(n).operands.contains(&Some(value))).collect(),
+        };
+        users.sort();
+        users.dedup();
+        users
+    }
+
+    /// For every value: its users (ascending, each once) and how often it is an output. One pass over the graph.
+    pub fn use_lists(&self) -> UseLists {
+        let mut lists = UseLists { users: vec![vec![]; self.values.len()], outputs: vec![0; self.values.len()] };
+        for n in self.node_ids() {
+            for v in self.node(n).operands.iter().flatten() {
+                let users = &mut lists.users[v.0 as usize];
+                if users.last() != Some(&n) {
+                    users.push(n);
+                }
+            }
+        }
+        for v in &self.outputs {
+            lists.outputs[v.0 as usize] += 1;
+        }
+        lists
+    }
+
+    /// Remove a node that nothing uses.
+    pub fn remove_node(&mut self, id: NodeId) {
+        self.nodes.remove_node(NodeIndex::new(id.0 as usize));
+    }
+
+    /// Nodes so that producers stand before users, by ascending id where the choice is free; `Err` names a node on a cycle.
+    pub fn topological(&self) -> Result<Vec<NodeId>, NodeId> {
+        let mut missing: BTreeMap<NodeId, usize> = BTreeMap::new();
+        let mut ready = BTreeSet::new();
+        for n in self.node_ids() {
+            let count = self.nodes.edges_directed(NodeIndex::new(n.0 as usize), Direction::Incoming).count();
+            if count == 0 {
+                ready.insert(n);
+            } else {
+                missing.insert(n, count);
+            }
+        }
+        let mut order = Vec::with_capacity(self.node_count());
+        while let Some(n) = ready.pop_first() {
+            order.push(n);
+            for edge in self.nodes.edges_directed(NodeIndex::new(n.0 as usize), Direction::Outgoing) {
+                let user = NodeId(edge.target().index() as u32);
+                let left = missing.get_mut(&user).expect("user waits for its operands");
+                *left -= 1;
+                if *left == 0 {
+                    missing.remove(&user);
+                    ready.insert(user);
+                }
+            }
+        }
+        match missing.into_keys().next() {
+            None => Ok(order),
+            Some(stuck) => Err(stuck),
+        }
+    }
+
+    /// Remove every node none of whose results reaches an output; returns how many.
+    pub fn remove_dead(&mut self) -> usize {
+        let mut live = BTreeSet::new();
+        let mut work: Vec<NodeId> = self.outputs.iter().filter_map(|&v| self.producer(v)).collect();
+        while let Some(n) = work.pop() {
+            if live.insert(n) {
+                work.extend(self.node(n).operands.iter().flatten().filter_map(|&v| self.producer(v)));
+            }
+        }
+        let dead: Vec<NodeId> = self.node_ids().into_iter().filter(|n| !live.contains(n)).collect();
+        for &n in &dead {
+            self.remove_node(n);
+        }
+        dead.len()
+    }
+
+    /// Names of the symbols in the input types, in order of occurrence: the free dims.
+    pub fn free_dims(&self) -> Vec<String> {
+        let mut out = vec![];
+        for &i in &self.inputs {
+            if let Type::Tensor(t) = self.ty(i) {
+                t.shape.iter().for_each(|d| d.collect_symbols(&mut out));
+            }
+        }
+        out
+    }
+}
+
+/// Users of every value; see [`Graph::use_lists`].
+#[derive(Debug)]
+pub struct UseLists {
+    users: Vec<Vec<NodeId>>,
+    outputs: Vec<usize>,
+}
+
+impl UseLists {
+    /// Nodes that use the value, ascending, each once.
+    pub fn users(&self, value: ValueId) -> &[NodeId] {
+        &self.users[value.0 as usize]
+    }
+
+    /// How often the value is an output of the graph.
+    pub fn output_uses(&self, value: ValueId) -> usize {
+        self.outputs[value.0 as usize]
+    }
+
+    /// Whether exactly one node uses the value and no output is it.
+    pub fn sole_user(&self, value: ValueId) -> Option<NodeId> {
+        match self.users(value) {
+            [n] if self.output_uses(value) == 0 => Some(*n),
+            _ => None,
+        }
+    }
+}

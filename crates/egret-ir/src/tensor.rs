@@ -1,0 +1,246 @@
+//! Host tensors: shared, immutable bytes with a dtype and a shape. Constants of a graph are these.
+
+use crate::{DType, TensorType};
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+/// Where the bytes of a tensor live.
+enum Storage {
+    /// Owned, 8-byte aligned.
+    Owned(Vec<u64>, usize),
+    /// Part of a memory-mapped file: offset and length in bytes.
+    Mapped(Arc<memmap2::Mmap>, usize, usize),
+    Strings(Vec<String>),
+}
+
+/// A dense row-major tensor; cloning shares the bytes.
+#[derive(Clone)]
+pub struct Tensor(Arc<Inner>);
+
+struct Inner {
+    dtype: DType,
+    shape: Vec<usize>,
+    storage: Storage,
+    hash: OnceLock<ContentHash>,
+}
+
+/// Hash of dtype, shape and bytes; its first 16 hex digits are a constant's spelling in text IR.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContentHash(pub [u8; 32]);
+
+impl fmt::Display for ContentHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0[..8].iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+impl fmt::Debug for ContentHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A Rust type that is the in-memory form of one dtype.
+pub trait Element: Copy + Default + PartialEq + fmt::Debug + Send + Sync + 'static {
+    /// The dtype.
+    const DTYPE: DType;
+}
+macro_rules! element {
+    ($($t:ty => $d:ident),*) => { $(impl Element for $t { const DTYPE: DType = DType::$d; })* };
+}
+element!(i8 => I8, i16 => I16, i32 => I32, i64 => I64, u8 => U8, u16 => U16, u32 => U32, u64 => U64, f32 => F32, f64 => F64, half::f16 => F16, half::bf16 => BF16);
+
+impl Tensor {
+    fn build(dtype: DType, shape: Vec<usize>, storage: Storage) -> Tensor {
+        Tensor(Arc::new(Inner { dtype, shape, storage, hash: OnceLock::new() }))
+    }
+
+    /// From little-endian bytes, one element after another. Panics if the length does not fit the shape.
+    pub fn from_bytes(dtype: DType, shape: &[usize], bytes: &[u8]) -> Tensor {
+        assert_eq!(bytes.len(), shape.iter().product::<usize>() * dtype.size(), "bytes of a {dtype} tensor {shape:?}");
+        let mut words = vec![0u64; bytes.len().div_ceil(8)];
+        // SAFETY: u64 has no padding; the byte view stays inside the allocation.
+        let view = unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast::<u8>(), words.len() * 8) };
+        view[..bytes.len()].copy_from_slice(bytes);
+        Tensor::build(dtype, shape.to_vec(), Storage::Owned(words, bytes.len()))
+    }
+
+    /// A part of a memory-mapped file; shares the mapping. Panics if the range is outside it.
+    pub fn from_mapped(dtype: DType, shape: &[usize], map: Arc<memmap2::Mmap>, offset: usize) -> Tensor {
+        let len = shape.iter().product::<usize>() * dtype.size();
+        assert!(offset.checked_add(len).is_some_and(|end| end <= map.len()), "mapped tensor outside its file");
+        if !(map.as_ptr() as usize + offset).is_multiple_of(8) {
+            return Tensor::from_bytes(dtype, shape, &map[offset..offset + len]);
+        }
+        Tensor::build(dtype, shape.to_vec(), Storage::Mapped(map, offset, len))
+    }
+
+    /// From elements. Panics if their number does not fit the shape.
+    pub fn new<T: Element>(shape: &[usize], data: Vec<T>) -> Tensor {
+        // SAFETY: Element types are plain data without padding.
+        let bytes = unsafe { std::slice::from_raw_parts(data.as_ptr().cast::<u8>(), std::mem::size_of_val(data.as_slice())) };
+        Tensor::from_bytes(T::DTYPE, shape, bytes)
+    }
+
+    /// A rank-0 tensor.
+    pub fn scalar<T: Element>(value: T) -> Tensor {
+        Tensor::new(&[], vec![value])
+    }
+
+    /// A bool tensor.
+    pub fn from_bools(shape: &[usize], data: &[bool]) -> Tensor {
+        let bytes: Vec<u8> = data.iter().map(|&b| b as u8).collect();
+        Tensor::from_bytes(DType::Bool, shape, &bytes)
+    }
+
+    /// A string tensor.
+    pub fn from_strings(shape: &[usize], data: Vec<String>) -> Tensor {
+        assert_eq!(data.len(), shape.iter().product::<usize>(), "strings of a tensor {shape:?}");
+        Tensor::build(DType::String, shape.to_vec(), Storage::Strings(data))
+    }
+
+    /// Element type.
+    pub fn dtype(&self) -> DType {
+        self.0.dtype
+    }
+
+    /// Dims, outermost first.
+    pub fn shape(&self) -> &[usize] {
+        &self.0.shape
+    }
+
+    /// Number of axes.
+    pub fn rank(&self) -> usize {
+        self.0.shape.len()
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.0.shape.iter().product()
+    }
+
+    /// Whether it has no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The type, with constant dims.
+    pub fn ty(&self) -> TensorType {
+        TensorType::fixed(self.0.dtype, &self.0.shape)
+    }
+
+    /// The raw little-endian bytes; empty for strings.
+    pub fn bytes(&self) -> &[u8] {
+        match &self.0.storage {
+            // SAFETY: the view covers `len` bytes of the owned words.
+            Storage::Owned(words, len) => unsafe { std::slice::from_raw_parts(words.as_ptr().cast::<u8>(), *len) },
+            Storage::Mapped(map, offset, len) => &map[*offset..*offset + *len],
+            Storage::Strings(_) => &[],
+        }
+    }
+
+    /// The elements. Panics if `T` is not this tensor's dtype.
+    pub fn data<T: Element>(&self) -> &[T] {
+        assert_eq!(self.0.dtype, T::DTYPE, "read as another dtype");
+        let bytes = self.bytes();
+        // SAFETY: storage is 8-byte aligned (owned words, or checked in `from_mapped`) and holds `len` elements of T.
+        unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast::<T>(), bytes.len() / size_of::<T>()) }
+    }
+
+    /// The strings; empty unless the dtype is `string`.
+    pub fn strings(&self) -> &[String] {
+        match &self.0.storage {
+            Storage::Strings(s) => s,
+            _ => &[],
+        }
+    }
+
+    /// The elements as i64 if the dtype is an integer (of 8 bits or more) or bool.
+    pub fn to_i64s(&self) -> Option<Vec<i64>> {
+        Some(match self.0.dtype {
+            DType::I64 => self.data::<i64>().to_vec(),
+            DType::I32 => self.data::<i32>().iter().map(|&v| v.into()).collect(),
+            DType::I16 => self.data::<i16>().iter().map(|&v| v.into()).collect(),
+            DType::I8 => self.data::<i8>().iter().map(|&v| v.into()).collect(),
+            DType::U64 => self.data::<u64>().iter().map(|&v| v as i64).collect(),
+            DType::U32 => self.data::<u32>().iter().map(|&v| v.into()).collect(),
+            DType::U16 => self.data::<u16>().iter().map(|&v| v.into()).collect(),
+            DType::U8 => self.data::<u8>().iter().map(|&v| v.into()).collect(),
+            DType::Bool => self.bytes().iter().map(|&v| v.into()).collect(),
+            _ => return None,
+        })
+    }
+
+    /// The same elements under another shape of equal size. Shares nothing but is cheap for small tensors.
+    pub fn reshaped(&self, shape: &[usize]) -> Tensor {
+        match &self.0.storage {
+            Storage::Strings(s) => Tensor::from_strings(shape, s.clone()),
+            Storage::Mapped(map, offset, len) => {
+                assert_eq!(shape.iter().product::<usize>() * self.0.dtype.size(), *len, "reshape changes the size");
+                Tensor::build(self.0.dtype, shape.to_vec(), Storage::Mapped(map.clone(), *offset, *len))
+            }
+            Storage::Owned(..) => Tensor::from_bytes(self.0.dtype, shape, self.bytes()),
+        }
+    }
+
+    /// Hash of dtype, shape and content; computed once.
+    pub fn content_hash(&self) -> ContentHash {
+        *self.0.hash.get_or_init(|| {
+            let mut h = blake3::Hasher::new();
+            h.update(self.0.dtype.name().as_bytes());
+            h.update(&(self.0.shape.len() as u64).to_le_bytes());
+            for d in &self.0.shape {
+                h.update(&(*d as u64).to_le_bytes());
+            }
+            h.update(self.bytes());
+            for s in self.strings() {
+                h.update(&(s.len() as u64).to_le_bytes());
+                h.update(s.as_bytes());
+            }
+            ContentHash(*h.finalize().as_bytes())
+        })
+    }
+}
+
+impl PartialEq for Tensor {
+    /// Same dtype, shape and bytes (so NaN equals NaN of the same bits).
+    fn eq(&self, other: &Tensor) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+            || (self.0.dtype == other.0.dtype
+                && self.0.shape == other.0.shape
+                && self.bytes() == other.bytes()
+                && self.strings() == other.strings())
+    }
+}
+
+impl fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.ty(), self.content_hash())
+    }
+}
+
+/// A run-time value of any type.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// A tensor.
+    Tensor(Tensor),
+    /// A list.
+    Sequence(Vec<Value>),
+    /// A value or nothing.
+    Optional(Option<Box<Value>>),
+}
+
+impl Value {
+    /// The tensor, if it is one.
+    pub fn as_tensor(&self) -> Option<&Tensor> {
+        match self {
+            Value::Tensor(t) => Some(t),
+            _ => None,
+        }
+    }
+}
+
+impl From<Tensor> for Value {
+    fn from(t: Tensor) -> Value {
+        Value::Tensor(t)
+    }
+}

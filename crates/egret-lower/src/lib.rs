@@ -1,0 +1,1 @@
+//! Graph IR to Loop IR: kernels, fusion, tile choice and the buffer plan.

@@ -1,0 +1,1 @@
+//! Calls compiled Egret models: C ABI types, arena, thread pool.

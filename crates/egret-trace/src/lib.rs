@@ -1,0 +1,1 @@
+//! What the Egret compiler did and why, as typed events.

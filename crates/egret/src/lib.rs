@@ -1,0 +1,1 @@
+//! The Egret ONNX compiler as a library.
