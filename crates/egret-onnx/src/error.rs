@@ -1,0 +1,68 @@
+//! Why a model cannot be imported.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// What kind of problem it is; decides the exit code.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The file is damaged or breaks a rule of ONNX: the model's fault.
+    Invalid,
+    /// Valid, but Egret does not do it yet.
+    Unsupported,
+    /// A graph input must be known at compile time; see [`ImportError::inputs_to_bind`].
+    NeedsValue,
+    /// A file cannot be read.
+    Io,
+}
+
+/// An import error: one message that names the place and the remedy. Several problems of one kind are reported together.
+#[derive(Clone, Debug)]
+pub struct ImportError {
+    /// The kind.
+    pub kind: ErrorKind,
+    /// The place (node, tensor, file), empty if the message has it.
+    pub at: String,
+    /// What is wrong and what to do.
+    pub message: String,
+    /// Graph inputs whose values must be bound (`--bind NAME=x.npy`), for [`ErrorKind::NeedsValue`].
+    pub inputs_to_bind: BTreeSet<String>,
+}
+
+impl ImportError {
+    /// An error of a kind; `at` is filled in by whoever knows the place.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> ImportError {
+        ImportError { kind, at: String::new(), message: message.into(), inputs_to_bind: BTreeSet::new() }
+    }
+
+    /// The model breaks a rule.
+    pub fn invalid(message: impl Into<String>) -> ImportError {
+        ImportError::new(ErrorKind::Invalid, message)
+    }
+
+    /// Egret does not do it yet.
+    pub fn unsupported(message: impl Into<String>) -> ImportError {
+        ImportError::new(ErrorKind::Unsupported, message)
+    }
+
+    /// The same error with its place, unless it has one.
+    pub fn at(mut self, at: impl Into<String>) -> ImportError {
+        if self.at.is_empty() {
+            self.at = at.into();
+        }
+        self
+    }
+}
+
+impl From<egret_ir::TypeError> for ImportError {
+    fn from(e: egret_ir::TypeError) -> ImportError {
+        ImportError::invalid(e.to_string())
+    }
+}
+
+impl fmt::Display for ImportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.at.is_empty() { f.write_str(&self.message) } else { write!(f, "{}: {}", self.at, self.message) }
+    }
+}
+impl std::error::Error for ImportError {}

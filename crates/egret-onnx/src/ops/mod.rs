@@ -1,0 +1,27 @@
+//! The ONNX operators: one function each, all its opset versions in it, listed in the table of its file.
+
+use crate::context::{NodeCtx, OpResult};
+
+/// A row: domain (`""` for ai.onnx), operator, the opsets it covers (first, last), its function.
+#[derive(Copy, Clone)]
+pub struct OnnxOp {
+    /// Domain; empty for ai.onnx.
+    pub domain: &'static str,
+    /// `op_type`.
+    pub name: &'static str,
+    /// First opset version whose meaning the function implements.
+    pub since: i64,
+    /// Lowers a node to primitives.
+    pub import: fn(&mut NodeCtx) -> OpResult,
+}
+
+/// The tables of all files.
+pub fn tables() -> [&'static [OnnxOp]; 0] {
+    []
+}
+
+/// The row of an operator, if there is one.
+pub fn find(domain: &str, name: &str) -> Option<&'static OnnxOp> {
+    let domain = if domain == "ai.onnx" { "" } else { domain };
+    tables().into_iter().flatten().find(|row| row.domain == domain && row.name == name)
+}
