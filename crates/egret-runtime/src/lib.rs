@@ -1,1 +1,5 @@
-//! Calls compiled Egret models: C ABI types, arena, thread pool.
+//! Calls compiled Egret models: the C ABI types, the arena, loading and the thread pool.
+//!
+//! The crate knows nothing of the compiler: a program that links an artifact links none of it.
+
+pub mod abi;

@@ -1,0 +1,247 @@
+//! The C ABI of a compiled model: the structs, function types and error codes that generated code, the C header
+//! (`crates/egret/src/templates/egret_abi.h`) and the Rust wrapper share. Only 64-bit targets.
+//!
+//! A model `m` exports four symbols:
+//! - `m_plan(dims, ndims, out)`: arena bytes and output shapes. Every dim is constant today: `ndims` must be 0.
+//! - `m_bind(w, data, len)`: checks the CPU and the weights, fills `w`. `data` = NULL for embedded weights.
+//! - `m_run(w, in, out, arena, arena_len, env)`: checks everything, then computes. Re-entrant; no state of its own.
+//! - `m_info`: constant data.
+
+use std::ffi::{c_char, c_void};
+
+/// Version of everything in this file; in [`Info::abi_version`].
+pub const ABI_VERSION: u32 = 1;
+
+/// Alignment in bytes of the arena and of a weights payload.
+pub const ALIGN: usize = 64;
+
+/// A tensor that the caller owns. Dense, row-major; sub-byte types one element per byte.
+#[repr(C)]
+#[derive(Copy, Clone, Debug)]
+pub struct Tensor {
+    /// First element; aligned to its dtype. Written only for outputs.
+    pub data: *mut c_void,
+    /// `rank` dims; may be NULL for rank 0.
+    pub dims: *const i64,
+    /// Number of axes.
+    pub rank: u32,
+    /// Element type: the number of ONNX's `TensorProto.DataType`.
+    pub dtype: u32,
+}
+
+/// Name, dtype and shape of an input or output; static data of the model.
+#[repr(C)]
+#[derive(Copy, Clone, Debug)]
+pub struct Port {
+    /// ONNX name, NUL-terminated UTF-8.
+    pub name: *const c_char,
+    /// `rank` dims.
+    pub dims: *const i64,
+    /// Number of axes.
+    pub rank: u32,
+    /// Element type: the number of ONNX's `TensorProto.DataType`.
+    pub dtype: u32,
+}
+
+/// What `m_plan` fills in.
+#[repr(C)]
+#[derive(Copy, Clone, Debug)]
+pub struct Plan {
+    /// Bytes of arena that `m_run` needs.
+    pub arena_bytes: u64,
+    /// `n_outputs` output shapes, static data of the model.
+    pub outputs: *const Port,
+    /// Number of outputs.
+    pub n_outputs: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+/// Bound weights, filled by `m_bind`; shared freely between threads. It points into the caller's `data` (or into the model).
+#[repr(C)]
+#[derive(Copy, Clone, Debug)]
+pub struct Weights {
+    /// The payload: after the header of a weights file.
+    pub data: *const c_void,
+    /// Bytes of the payload.
+    pub len: u64,
+    /// [`Info::weights_check`] of the model that bound it; `m_run` refuses any other.
+    pub check: u64,
+}
+
+/// `body(arg, i)`, called once for every `i` in `0..n`.
+pub type ParallelBody = unsafe extern "C" fn(arg: *mut c_void, i: i64);
+/// Runs `body(arg, i)` for all `i` in `0..n`, in any order on any threads, and returns when all are done.
+pub type ParallelFn = unsafe extern "C" fn(ctx: *mut c_void, body: ParallelBody, arg: *mut c_void, n: i64);
+/// Told at the begin (`phase` 0) and end (1) of each kernel, on the thread that called `m_run`.
+pub type ProfileFn = unsafe extern "C" fn(ctx: *mut c_void, kernel: u32, phase: u32);
+
+/// Services of the caller, all optional. A NULL `egret_env *` means one thread and no profile.
+#[repr(C)]
+#[derive(Copy, Clone, Debug)]
+pub struct Env {
+    /// First argument of `parallel`.
+    pub ctx: *mut c_void,
+    /// NULL: one thread.
+    pub parallel: Option<ParallelFn>,
+    /// First argument of `profile`.
+    pub profile_ctx: *mut c_void,
+    /// NULL: no profile.
+    pub profile: Option<ProfileFn>,
+    /// How many threads `parallel` uses: a hint for splitting work; 0 = unknown.
+    pub threads: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+/// What the model says about itself; constant data under the symbol `m_info`.
+#[repr(C)]
+#[derive(Copy, Clone, Debug)]
+pub struct Info {
+    /// [`ABI_VERSION`] it was compiled for.
+    pub abi_version: u32,
+    /// Number of inputs.
+    pub n_inputs: u32,
+    /// Number of outputs.
+    pub n_outputs: u32,
+    /// Number of kernels.
+    pub n_kernels: u32,
+    /// The model's name `m`.
+    pub name: *const c_char,
+    /// Inputs, in order.
+    pub inputs: *const Port,
+    /// Outputs, in order.
+    pub outputs: *const Port,
+    /// `n_kernels` kernel names, in the order they run; the number in a profile callback indexes them.
+    pub kernels: *const *const c_char,
+    /// Target: triple and CPU features.
+    pub target: *const c_char,
+    /// Compiler and its version.
+    pub producer: *const c_char,
+    /// Arena bytes.
+    pub arena_bytes: u64,
+    /// Bytes of the weights payload.
+    pub weights_bytes: u64,
+    /// First 8 bytes (little-endian) of `weights_hash`, mixed with the ABI version: see [`weights_check`].
+    pub weights_check: u64,
+    /// BLAKE3 of the weights payload.
+    pub weights_hash: [u8; 32],
+    /// BLAKE3 of the model file.
+    pub model_hash: [u8; 32],
+}
+
+// SAFETY: constant data of a model, never written after loading.
+unsafe impl Sync for Info {}
+
+/// `m_plan`.
+pub type PlanFn = unsafe extern "C" fn(dims: *const i64, ndims: usize, out: *mut Plan) -> i32;
+/// `m_bind`.
+pub type BindFn = unsafe extern "C" fn(weights: *mut Weights, data: *const c_void, len: usize) -> i32;
+/// `m_run`.
+pub type RunFn = unsafe extern "C" fn(
+    weights: *const Weights,
+    inputs: *const Tensor,
+    outputs: *mut Tensor,
+    arena: *mut c_void,
+    arena_len: usize,
+    env: *const Env,
+) -> i32;
+
+/// The value of [`Info::weights_check`] and [`Weights::check`]; never 0, so a zeroed `egret_weights` is refused.
+pub fn weights_check(weights_hash: &[u8; 32]) -> u64 {
+    let mut first = [0; 8];
+    first.copy_from_slice(&weights_hash[..8]);
+    (u64::from_le_bytes(first) ^ u64::from(ABI_VERSION)) | 1
+}
+
+/// First bytes of a weights file. A file is this header (64 bytes: magic 8, payload length 8 little-endian, BLAKE3 of the
+/// payload 32, zeros 16), then the payload. `m_bind` takes the whole file, 64-byte aligned, and compares magic, length and
+/// hash field; whoever loads the file checks the payload against the hash if it wants to.
+pub const WEIGHTS_MAGIC: [u8; 8] = *b"EGRETW\0\x01";
+/// Bytes of the header of a weights file.
+pub const WEIGHTS_HEADER: usize = 64;
+
+/// The header of a weights file with a payload of `len` bytes.
+pub fn weights_header(len: u64, hash: &[u8; 32]) -> [u8; WEIGHTS_HEADER] {
+    let mut header = [0; WEIGHTS_HEADER];
+    header[..8].copy_from_slice(&WEIGHTS_MAGIC);
+    header[8..16].copy_from_slice(&len.to_le_bytes());
+    header[16..48].copy_from_slice(hash);
+    header
+}
+
+/// What a negative return value means. The value is `-(code | index << 8 | axis << 20)`: `index` (12 bits) is the tensor
+/// (inputs first, then outputs) or the kernel, `axis` (8 bits) the axis of [`Code::Dim`].
+#[repr(u8)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// A pointer is NULL that must not be (`index`: the tensor).
+    Null = 1,
+    /// The dtype of a tensor is not the model's.
+    Dtype = 2,
+    /// The rank of a tensor is not the model's.
+    Rank = 3,
+    /// A dim of a tensor is not the model's (`axis`: which).
+    Dim = 4,
+    /// The arena is smaller than `arena_bytes`.
+    Arena = 5,
+    /// The arena, the weights (`index` 0) or a tensor's data is misaligned.
+    Align = 6,
+    /// The weights are no weights file, are cut off, or belong to another model; or the model has none embedded.
+    Weights = 7,
+    /// The CPU lacks an instruction set that the code needs.
+    Cpu = 8,
+    /// The weights were not bound by this model's `m_bind`.
+    Unbound = 9,
+    /// The value of an input is not the one it was bound to at compile time.
+    BoundValue = 10,
+    /// `m_plan` was given a wrong number of dims.
+    Dims = 11,
+    /// An index in the data is outside its axis (`index`: the kernel).
+    Index = 12,
+}
+
+impl Code {
+    /// Every code.
+    pub const ALL: [Code; 12] = [
+        Code::Null,
+        Code::Dtype,
+        Code::Rank,
+        Code::Dim,
+        Code::Arena,
+        Code::Align,
+        Code::Weights,
+        Code::Cpu,
+        Code::Unbound,
+        Code::BoundValue,
+        Code::Dims,
+        Code::Index,
+    ];
+
+    /// The return value for this code.
+    pub const fn value(self, index: u32, axis: u32) -> i32 {
+        -((self as u32 | (index & 0xfff) << 8 | (axis & 0xff) << 20) as i32)
+    }
+
+    /// Code, index and axis of a negative return value.
+    pub fn split(value: i32) -> Option<(Code, u32, u32)> {
+        let bits = value.unsigned_abs();
+        let code = Code::ALL.into_iter().find(|c| *c as u32 == bits & 0xff)?;
+        (value < 0).then_some((code, bits >> 8 & 0xfff, bits >> 20 & 0xff))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_split_into_their_parts() {
+        for code in Code::ALL {
+            assert_eq!(Code::split(code.value(4095, 255)), Some((code, 4095, 255)));
+            assert_eq!(Code::split(code.value(0, 0)), Some((code, 0, 0)));
+        }
+        assert_eq!(Code::split(0), None);
+        assert_eq!(Code::split(-200), None);
+    }
+}
