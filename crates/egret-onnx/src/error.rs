@@ -66,3 +66,8 @@ impl fmt::Display for ImportError {
     }
 }
 impl std::error::Error for ImportError {}
+
+/// A file that cannot be read.
+pub(crate) fn io(path: &std::path::Path, e: &std::io::Error) -> ImportError {
+    ImportError::new(ErrorKind::Io, format!("cannot read {}: {e}", path.display()))
+}

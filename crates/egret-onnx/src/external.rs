@@ -1,0 +1,90 @@
+//! External data: weights in files beside the model, memory-mapped, never outside the model's folder.
+
+use crate::data::from_raw;
+use crate::error::{ImportError, io};
+use egret_ir::{DType, Tensor};
+use onnx_protobuf::TensorProto;
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+/// The files beside a model, mapped once each.
+#[derive(Default)]
+pub(crate) struct ExternalData {
+    folder: Option<PathBuf>,
+    files: BTreeMap<PathBuf, Arc<memmap2::Mmap>>,
+}
+
+impl ExternalData {
+    /// Files in a folder; with `None` external data is refused.
+    pub(crate) fn new(folder: Option<&Path>) -> ExternalData {
+        let folder = folder.map(|f| if f.as_os_str().is_empty() { PathBuf::from(".") } else { f.to_owned() });
+        ExternalData { folder, files: BTreeMap::new() }
+    }
+
+    /// The tensor that a message says is in a file.
+    pub(crate) fn tensor(&mut self, proto: &TensorProto, dtype: DType, shape: &[usize], count: usize) -> Result<Tensor, ImportError> {
+        let entry = |key: &str| proto.external_data.iter().find(|e| e.key == key).map(|e| e.value.as_str());
+        let number = |key: &str| match entry(key) {
+            None => Ok(None),
+            Some(text) => text
+                .parse::<usize>()
+                .map(Some)
+                .map_err(|_| ImportError::invalid(format!("external data: `{key}` is {text:?}, not a number of bytes"))),
+        };
+        let location = entry("location").ok_or_else(|| ImportError::invalid("external data without `location`"))?;
+        if dtype == DType::String {
+            return Err(ImportError::invalid("strings cannot be external data"));
+        }
+        let offset = number("offset")?.unwrap_or(0);
+        let length = number("length")?;
+        let map = self.map(location)?;
+        let in_file = map.len().checked_sub(offset);
+        let length = length.or(in_file).unwrap_or(0);
+        if in_file.is_none_or(|n| length > n) {
+            return Err(ImportError::invalid(format!(
+                "external data: bytes {offset}..{} lie outside `{location}`, which has {}",
+                offset.saturating_add(length),
+                map.len()
+            )));
+        }
+        let whole = !matches!(dtype, DType::Bool | DType::I2 | DType::U2 | DType::I4 | DType::U4 | DType::F4E2M1);
+        if whole && count.checked_mul(dtype.size()) == Some(length) {
+            return Ok(Tensor::from_mapped(dtype, shape, map, offset));
+        }
+        from_raw(dtype, shape, count, &map[offset..offset + length])
+    }
+
+    fn map(&mut self, location: &str) -> Result<Arc<memmap2::Mmap>, ImportError> {
+        let relative = Path::new(location);
+        let inside = relative.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+        let refuse = || {
+            ImportError::invalid(format!(
+                "external data: the path {location:?} leads out of the model's folder; put the file beside the model"
+            ))
+        };
+        if location.is_empty() || !inside {
+            return Err(refuse());
+        }
+        let Some(folder) = &self.folder else {
+            return Err(ImportError::invalid("external data is only possible in a model that is read from a file"));
+        };
+        let path = folder.join(relative);
+        let real = path.canonicalize().map_err(|e| io(&path, &e))?;
+        let root = folder.canonicalize().map_err(|e| io(folder, &e))?;
+        if !real.starts_with(&root) {
+            return Err(refuse());
+        }
+        if let Some(map) = self.files.get(&real) {
+            return Ok(map.clone());
+        }
+        let file = std::fs::File::open(&real).map_err(|e| io(&path, &e))?;
+        if !file.metadata().map_err(|e| io(&path, &e))?.is_file() {
+            return Err(ImportError::invalid(format!("external data: {location:?} is not a file")));
+        }
+        // SAFETY: the mapping is private and read-only; weights are not expected to change while a model is compiled.
+        let map = Arc::new(unsafe { memmap2::MmapOptions::new().map_copy_read_only(&file) }.map_err(|e| io(&path, &e))?);
+        self.files.insert(real, map.clone());
+        Ok(map)
+    }
+}
