@@ -1,1 +1,12 @@
-//! Loop IR of the Egret compiler: loop nests over buffers as pure data, and their interpreter.
+//! Loop IR of the Egret compiler: loop nests over buffers as pure data.
+//!
+//! Written once per kernel by `egret-lower`, run three ways: by the interpreter here (tests), by Cranelift and by the wide x86
+//! encoder (both in `egret-codegen`). The crate knows nothing of graphs or of machine code.
+
+mod arith;
+mod builder;
+pub mod ir;
+
+pub use arith::{Arith, EpilogueBuilder, number_bits};
+pub use builder::KernelBuilder;
+pub use ir::*;

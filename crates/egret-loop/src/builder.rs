@@ -1,0 +1,275 @@
+//! Writing kernels: every method appends a statement to the innermost open block.
+
+use crate::ir::*;
+
+/// Builds one kernel.
+#[derive(Debug)]
+pub struct KernelBuilder {
+    kernel: Kernel,
+    blocks: Vec<Vec<Stmt>>,
+}
+
+impl KernelBuilder {
+    /// Start a kernel of `tasks` independent tasks.
+    pub fn new(name: &str, tasks: i64) -> KernelBuilder {
+        let kernel = Kernel {
+            name: name.to_owned(),
+            params: vec![],
+            types: vec![Ty::scalar(Elem::I64)],
+            locals: vec![],
+            tasks: tasks.max(1),
+            task: V(0),
+            body: vec![],
+        };
+        KernelBuilder { kernel, blocks: vec![vec![]] }
+    }
+
+    /// The task index.
+    pub fn task(&self) -> V {
+        self.kernel.task
+    }
+
+    /// The finished kernel.
+    pub fn finish(mut self) -> Kernel {
+        self.kernel.body = self.blocks.pop().expect("the outermost block");
+        debug_assert!(self.blocks.is_empty(), "a block is still open");
+        self.kernel
+    }
+
+    /// Add a buffer parameter.
+    pub fn param(&mut self, elem: Elem, len: usize, access: Access) -> Param {
+        self.kernel.params.push(ParamInfo { elem, len, access });
+        Param(self.kernel.params.len() as u32 - 1)
+    }
+
+    /// Element type of a parameter.
+    pub fn param_elem(&self, p: Param) -> Elem {
+        self.kernel.params[p.0 as usize].elem
+    }
+
+    /// Type of a value.
+    pub fn ty(&self, v: V) -> Ty {
+        self.kernel.types[v.0 as usize]
+    }
+
+    fn push(&mut self, stmt: Stmt) {
+        self.blocks.last_mut().expect("an open block").push(stmt);
+    }
+
+    fn value(&mut self, ty: Ty) -> V {
+        self.kernel.types.push(ty);
+        V(self.kernel.types.len() as u32 - 1)
+    }
+
+    fn define(&mut self, ty: Ty, inst: Inst) -> V {
+        let v = self.value(ty);
+        self.push(Stmt::Let(v, inst));
+        v
+    }
+
+    // ---- values ----
+
+    /// A constant from its bits, in every lane.
+    pub fn const_bits(&mut self, ty: Ty, bits: u64) -> V {
+        self.define(ty, Inst::Const(ty, bits))
+    }
+
+    /// An i64 scalar.
+    pub fn int(&mut self, value: i64) -> V {
+        self.const_bits(Ty::scalar(Elem::I64), value as u64)
+    }
+
+    /// A number in a type: floats are rounded, integers truncated and wrapped, bool is `value != 0`.
+    pub fn number(&mut self, ty: Ty, value: f64) -> V {
+        let bits = crate::arith::number_bits(ty.elem, value);
+        self.const_bits(ty, bits)
+    }
+
+    /// `sum(v * c) + offset` of i64 scalars.
+    pub fn affine(&mut self, terms: &[(V, i64)], offset: i64) -> V {
+        let terms: Vec<_> = terms.iter().copied().filter(|(_, c)| *c != 0).collect();
+        match terms.as_slice() {
+            [(v, 1)] if offset == 0 => *v,
+            [] => self.int(offset),
+            _ => self.define(Ty::scalar(Elem::I64), Inst::Affine(terms, offset)),
+        }
+    }
+
+    /// See [`UnOp`].
+    pub fn unary(&mut self, op: UnOp, x: V) -> V {
+        self.define(self.ty(x), Inst::Unary(op, x))
+    }
+
+    /// See [`BinOp`].
+    pub fn binary(&mut self, op: BinOp, a: V, b: V) -> V {
+        debug_assert_eq!(self.ty(a), self.ty(b), "{op:?} of two types");
+        self.define(self.ty(a), Inst::Binary(op, a, b))
+    }
+
+    /// a * b + c.
+    pub fn fma(&mut self, a: V, b: V, c: V) -> V {
+        self.define(self.ty(a), Inst::Fma(a, b, c))
+    }
+
+    /// Comparison.
+    pub fn compare(&mut self, op: Cmp, a: V, b: V) -> V {
+        debug_assert_eq!(self.ty(a), self.ty(b), "{op:?} of two types");
+        self.define(self.ty(a).with(Elem::Bool), Inst::Compare(op, a, b))
+    }
+
+    /// b where `cond` holds, else c.
+    pub fn select(&mut self, cond: V, b: V, c: V) -> V {
+        debug_assert_eq!(self.ty(b), self.ty(c), "select of two types");
+        self.define(self.ty(b), Inst::Select(cond, b, c))
+    }
+
+    /// To another element type; x itself where it has it.
+    pub fn convert(&mut self, to: Elem, x: V) -> V {
+        if self.ty(x).elem == to {
+            return x;
+        }
+        self.define(self.ty(x).with(to), Inst::Convert(to, x))
+    }
+
+    /// The same bits as another element type of the same size.
+    pub fn bitcast(&mut self, to: Elem, x: V) -> V {
+        if self.ty(x).elem == to {
+            return x;
+        }
+        self.define(self.ty(x).with(to), Inst::Bitcast(to, x))
+    }
+
+    /// The scalar at an index.
+    pub fn load(&mut self, p: Param, index: V) -> V {
+        let ty = Ty::scalar(self.param_elem(p));
+        self.define(ty, Inst::Load(p, index, ty))
+    }
+
+    /// The full vector from an index on.
+    pub fn load_vector(&mut self, p: Param, index: V) -> V {
+        let ty = Ty::vector(self.param_elem(p));
+        self.define(ty, Inst::Load(p, index, ty))
+    }
+
+    /// A scalar in every lane; the scalar itself for 1 lane.
+    pub fn splat(&mut self, x: V, lanes: u8) -> V {
+        if lanes == 1 {
+            return x;
+        }
+        let ty = Ty { elem: self.ty(x).elem, lanes };
+        self.define(ty, Inst::Splat(x, lanes))
+    }
+
+    /// One lane.
+    pub fn extract(&mut self, x: V, lane: u8) -> V {
+        self.define(Ty::scalar(self.ty(x).elem), Inst::Extract(x, lane))
+    }
+
+    /// Write a scalar or a vector.
+    pub fn store(&mut self, param: Param, index: V, value: V) {
+        debug_assert_eq!(self.param_elem(param), self.ty(value).elem, "store of another element type");
+        self.push(Stmt::Store { param, index, value });
+    }
+
+    // ---- locals ----
+
+    /// A local that starts with a value.
+    pub fn local(&mut self, init: V) -> Local {
+        self.kernel.locals.push(self.ty(init));
+        let l = Local(self.kernel.locals.len() as u32 - 1);
+        self.set(l, init);
+        l
+    }
+
+    /// The current value.
+    pub fn get(&mut self, l: Local) -> V {
+        self.define(self.kernel.locals[l.0 as usize], Inst::Get(l))
+    }
+
+    /// Change it.
+    pub fn set(&mut self, l: Local, v: V) {
+        debug_assert_eq!(self.kernel.locals[l.0 as usize], self.ty(v), "local of another type");
+        self.push(Stmt::Set(l, v));
+    }
+
+    // ---- control ----
+
+    fn block(&mut self, body: impl FnOnce(&mut Self)) -> Vec<Stmt> {
+        self.blocks.push(vec![]);
+        body(self);
+        self.blocks.pop().expect("the block just opened")
+    }
+
+    /// `for i in 0..extent`.
+    pub fn for_n(&mut self, extent: i64, body: impl FnOnce(&mut Self, V)) {
+        self.for_range(0, extent, 1, body);
+    }
+
+    /// `for i in (begin..end).step_by(step)`, constants. A loop of one step is not a loop; one of none is nothing.
+    pub fn for_range(&mut self, begin: i64, end: i64, step: i64, body: impl FnOnce(&mut Self, V)) {
+        if begin >= end {
+            return;
+        }
+        let b = self.int(begin);
+        if begin + step >= end {
+            return body(self, b);
+        }
+        let e = self.int(end);
+        self.for_values(b, e, step, body);
+    }
+
+    /// `for i in (begin..end).step_by(step)` with bounds known at run time.
+    pub fn for_values(&mut self, begin: V, end: V, step: i64, body: impl FnOnce(&mut Self, V)) {
+        let var = self.value(Ty::scalar(Elem::I64));
+        let body = self.block(|k| body(k, var));
+        self.push(Stmt::For { var, begin, end, step, body });
+    }
+
+    /// `while head() { body() }`.
+    pub fn while_(&mut self, head: impl FnOnce(&mut Self) -> V, body: impl FnOnce(&mut Self)) {
+        let mut test = V(0);
+        let head = self.block(|k| test = head(k));
+        let body = self.block(body);
+        self.push(Stmt::While { head, test, body });
+    }
+
+    /// `if cond { then() } else { otherwise() }`.
+    pub fn if_(&mut self, cond: V, then: impl FnOnce(&mut Self), otherwise: impl FnOnce(&mut Self)) {
+        let then = self.block(then);
+        let otherwise = self.block(otherwise);
+        self.push(Stmt::If { cond, then, otherwise });
+    }
+
+    /// The contraction leaf.
+    pub fn tile(&mut self, tile: Tile) {
+        self.push(Stmt::Tile(Box::new(tile)));
+    }
+}
+
+macro_rules! shorthands {
+    ($($(#[$doc:meta])* $name:ident => $op:ident),* $(,)?) => {
+        impl KernelBuilder { $($(#[$doc])* pub fn $name(&mut self, a: V, b: V) -> V { self.binary(BinOp::$op, a, b) })* }
+    };
+}
+shorthands!(
+    /// a + b
+    add => Add,
+    /// a - b
+    sub => Sub,
+    /// a * b
+    mul => Mul,
+    /// a / b
+    div => Div,
+    /// Remainder
+    rem => Rem,
+    /// Smaller, NaN wins
+    min => Min,
+    /// Larger, NaN wins
+    max => Max,
+    /// Conjunction
+    and => And,
+    /// Disjunction
+    or => Or,
+    /// Difference
+    xor => Xor,
+);

@@ -1,0 +1,514 @@
+//! The data of Loop IR: programs, buffers, kernels, statements.
+//!
+//! A kernel is a loop nest over flat buffers. Values are SSA (`v3`), scalar or 128-bit vectors; what changes over time lives
+//! in locals (`l0`) or in buffers. Indices count elements. The contraction leaf, [`Tile`], stays whole, so that an emitter
+//! can encode it as it likes; everything else is one instruction at a time.
+
+use std::fmt;
+
+/// Element type of values and buffers. Types that compute in another (f16, bf16, 8-bit floats) are stored as the unsigned
+/// integer of their size and converted by instructions.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the names say it all")]
+pub enum Elem {
+    /// One byte in a buffer, 0 or 1. As a vector: a mask with lanes as wide as the vectors it came from.
+    Bool,
+    I8,
+    I16,
+    I32,
+    I64,
+    U8,
+    U16,
+    U32,
+    U64,
+    F32,
+    F64,
+}
+
+impl Elem {
+    /// Bytes in a buffer.
+    pub fn size(self) -> usize {
+        match self {
+            Elem::Bool | Elem::I8 | Elem::U8 => 1,
+            Elem::I16 | Elem::U16 => 2,
+            Elem::I32 | Elem::U32 | Elem::F32 => 4,
+            Elem::I64 | Elem::U64 | Elem::F64 => 8,
+        }
+    }
+
+    /// `f32` or `f64`.
+    pub fn is_float(self) -> bool {
+        matches!(self, Elem::F32 | Elem::F64)
+    }
+
+    /// A signed integer.
+    pub fn is_signed(self) -> bool {
+        matches!(self, Elem::I8 | Elem::I16 | Elem::I32 | Elem::I64)
+    }
+
+    /// The spelling.
+    pub fn name(self) -> &'static str {
+        match self {
+            Elem::Bool => "bool",
+            Elem::I8 => "i8",
+            Elem::I16 => "i16",
+            Elem::I32 => "i32",
+            Elem::I64 => "i64",
+            Elem::U8 => "u8",
+            Elem::U16 => "u16",
+            Elem::U32 => "u32",
+            Elem::U64 => "u64",
+            Elem::F32 => "f32",
+            Elem::F64 => "f64",
+        }
+    }
+}
+
+impl fmt::Display for Elem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Bytes of a vector.
+pub const VECTOR_BYTES: usize = 16;
+
+/// Type of a value: an element type and 1 lane, or a vector of 16 bytes. A vector of `Bool` has the lane count of the
+/// vectors compared.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Ty {
+    /// Element type.
+    pub elem: Elem,
+    /// 1, or `VECTOR_BYTES / size` (2 to 16).
+    pub lanes: u8,
+}
+
+impl Ty {
+    /// A scalar.
+    pub fn scalar(elem: Elem) -> Ty {
+        Ty { elem, lanes: 1 }
+    }
+
+    /// The full vector of an element type.
+    pub fn vector(elem: Elem) -> Ty {
+        Ty { elem, lanes: (VECTOR_BYTES / elem.size()) as u8 }
+    }
+
+    /// The same lanes with another element type.
+    pub fn with(self, elem: Elem) -> Ty {
+        Ty { elem, lanes: self.lanes }
+    }
+}
+
+impl fmt::Display for Ty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.lanes == 1 { write!(f, "{}", self.elem) } else { write!(f, "{}x{}", self.elem, self.lanes) }
+    }
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Copy, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(pub u32);
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($prefix, "{}"), self.0)
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+    };
+}
+id!(
+    /// A value of a kernel: `v3`.
+    V, "v"
+);
+id!(
+    /// A mutable local of a kernel: `l0`.
+    Local, "l"
+);
+id!(
+    /// A buffer parameter of a kernel: `p1`.
+    Param, "p"
+);
+id!(
+    /// A buffer of a program: `b4`.
+    BufferId, "b"
+);
+id!(
+    /// A kernel of a program: `k2`.
+    KernelId, "k"
+);
+
+/// One-operand operations.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum UnOp {
+    /// -x (integers wrap).
+    Neg,
+    /// |x| (signed integers wrap).
+    Abs,
+    /// Square root (float).
+    Sqrt,
+    /// Towards minus infinity (float).
+    Floor,
+    /// Towards plus infinity (float).
+    Ceil,
+    /// Towards zero (float).
+    Trunc,
+    /// To nearest, ties to even (float).
+    Nearest,
+    /// Bits flipped (integer); negation (bool).
+    Not,
+}
+
+/// Two-operand operations; both operands have the result's type.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum BinOp {
+    /// a + b (integers wrap).
+    Add,
+    /// a - b (integers wrap).
+    Sub,
+    /// a * b (integers wrap).
+    Mul,
+    /// a / b; integers (scalar only) truncate, b must not be 0; the least integer / -1 wraps.
+    Div,
+    /// a - b * trunc(a / b) (integer, scalar only); b must not be 0.
+    Rem,
+    /// The smaller; NaN if either is.
+    Min,
+    /// The larger; NaN if either is.
+    Max,
+    /// `if a < b {a} else {b}`: for floats what one x86 instruction does; b where either is NaN.
+    SelMin,
+    /// `if a > b {a} else {b}`; b where either is NaN.
+    SelMax,
+    /// Bitwise and (integer), conjunction (bool).
+    And,
+    /// Bitwise or (integer), disjunction (bool).
+    Or,
+    /// Bitwise difference (integer, bool).
+    Xor,
+    /// a << b (integer; 0 <= b < width). As a vector, b is the same in all lanes.
+    Shl,
+    /// a >> b, arithmetic for signed (integer; 0 <= b < width). As a vector, b is the same in all lanes.
+    Shr,
+}
+
+/// Comparisons; ordered for floats (false where either is NaN) except `Ne` (true).
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the names say it all")]
+pub enum Cmp {
+    Eq,
+    Ne,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+}
+
+/// An instruction: how a value is made.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Inst {
+    /// The bits of a constant, in the low bytes; in every lane of a vector.
+    Const(Ty, u64),
+    /// `sum(v * c) + offset`, i64 scalars.
+    Affine(Vec<(V, i64)>, i64),
+    /// See [`UnOp`].
+    Unary(UnOp, V),
+    /// See [`BinOp`].
+    Binary(BinOp, V, V),
+    /// a * b + c, rounded once where the target has FMA (twice elsewhere). Float.
+    Fma(V, V, V),
+    /// Comparison; the result is `Bool` with the operands' lanes.
+    Compare(Cmp, V, V),
+    /// b where the `Bool` a holds, else c (lane by lane).
+    Select(V, V, V),
+    /// To another element type. Float to integer truncates and saturates (NaN gives 0); integers wrap or extend by the
+    /// source's sign; bool gives 0 or 1. Vectors only between `i32` and `f32` and between `f32x4` masks and integers of their width.
+    Convert(Elem, V),
+    /// The same bits as another element type of the same size.
+    Bitcast(Elem, V),
+    /// The element (or the contiguous vector) at an index of a buffer. Vectors need not be aligned.
+    Load(Param, V, Ty),
+    /// A scalar in every lane.
+    Splat(V, u8),
+    /// One lane of a vector.
+    Extract(V, u8),
+    /// The current value of a local.
+    Get(Local),
+}
+
+/// A statement.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stmt {
+    /// Defines a value.
+    Let(V, Inst),
+    /// Changes a local.
+    Set(Local, V),
+    /// Writes an element (or a contiguous vector) of a buffer.
+    Store {
+        /// Where.
+        param: Param,
+        /// Index in elements (i64 scalar).
+        index: V,
+        /// What.
+        value: V,
+    },
+    /// `for var in (begin..end).step_by(step)`; i64.
+    For {
+        /// The loop variable.
+        var: V,
+        /// First value.
+        begin: V,
+        /// End, exclusive.
+        end: V,
+        /// Positive.
+        step: i64,
+        /// What to do.
+        body: Vec<Stmt>,
+    },
+    /// Runs `head`, stops if `test` (a `Bool` scalar made there) does not hold, runs `body`, and again.
+    While {
+        /// Computes the condition.
+        head: Vec<Stmt>,
+        /// The condition.
+        test: V,
+        /// What to do.
+        body: Vec<Stmt>,
+    },
+    /// Runs one of two blocks.
+    If {
+        /// A `Bool` scalar.
+        cond: V,
+        /// Where it holds.
+        then: Vec<Stmt>,
+        /// Where it does not.
+        otherwise: Vec<Stmt>,
+    },
+    /// The contraction leaf.
+    Tile(Box<Tile>),
+}
+
+/// A place in a buffer: `param[base + ...]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Place {
+    /// The buffer.
+    pub param: Param,
+    /// Index of the first element (i64 scalar value).
+    pub base: V,
+}
+
+/// A reduction axis of a [`Tile`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Axis {
+    /// Number of steps; at least 1.
+    pub extent: i64,
+    /// Elements of `a` per step.
+    pub a_stride: i64,
+    /// Elements of `b` per step.
+    pub b_stride: i64,
+}
+
+/// A register tile of an f32 contraction with an elementwise epilogue:
+///
+/// `acc[r][c] = sum over axes of a[a.base + a_rows[r] + sum(i * a_stride)] * b[b.base + c + sum(i * b_stride)]`,
+/// `out[out.base + out_rows[r] + c] = epilogue(acc[r][c])` for all rows and `cols` columns.
+///
+/// Rows of `b` are read for `cols` columns only.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tile {
+    /// Columns; contiguous in `b` and `out`.
+    pub cols: usize,
+    /// Reduction axes, outermost first; the product of extents is at least 1.
+    pub axes: Vec<Axis>,
+    /// Left operand.
+    pub a: Place,
+    /// Offset of each row in `a`.
+    pub a_rows: Vec<i64>,
+    /// Right operand: weights packed in panels, or a row-major matrix.
+    pub b: Place,
+    /// Result.
+    pub out: Place,
+    /// Offset of each row in `out`.
+    pub out_rows: Vec<i64>,
+    /// What happens to the sums.
+    pub epilogue: Epilogue,
+}
+
+/// A straight-line program on every element of a tile; instruction `i` defines `e<i>`, the last one is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Epilogue {
+    /// Buffers read beside the accumulators.
+    pub operands: Vec<EpilogueOperand>,
+    /// Instructions; never empty.
+    pub insts: Vec<EpInst>,
+}
+
+impl Epilogue {
+    /// Store the sums as they are.
+    pub fn identity() -> Epilogue {
+        Epilogue { operands: vec![], insts: vec![EpInst::Acc] }
+    }
+}
+
+/// A buffer of an epilogue: element `[r][c]` is `param[base + rows[r] + c * col_stride]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EpilogueOperand {
+    /// The place of row 0, column 0.
+    pub place: Place,
+    /// Offset of each row.
+    pub rows: Vec<i64>,
+    /// 1, or 0 for one value per row.
+    pub col_stride: i64,
+}
+
+/// An instruction of an epilogue; operands are indices of earlier ones. All elements are 4 bytes wide (f32, i32, bool masks).
+#[derive(Clone, Debug, PartialEq)]
+pub enum EpInst {
+    /// The sum.
+    Acc,
+    /// An f32 or i32 constant's bits.
+    Const(Elem, u32),
+    /// The element of this operand.
+    Load(usize),
+    /// As [`Inst::Unary`].
+    Unary(UnOp, usize),
+    /// As [`Inst::Binary`].
+    Binary(BinOp, usize, usize),
+    /// As [`Inst::Fma`].
+    Fma(usize, usize, usize),
+    /// As [`Inst::Compare`].
+    Compare(Cmp, usize, usize),
+    /// As [`Inst::Select`].
+    Select(usize, usize, usize),
+    /// As [`Inst::Convert`], between `i32` and `f32`.
+    Convert(Elem, usize),
+    /// As [`Inst::Bitcast`], between `i32` and `f32`.
+    Bitcast(Elem, usize),
+}
+
+/// How a kernel uses a parameter.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// Only read.
+    Read,
+    /// Only written; its content before is undefined.
+    Write,
+    /// Written and read back, or updated in place.
+    ReadWrite,
+}
+
+/// A buffer parameter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParamInfo {
+    /// Element type.
+    pub elem: Elem,
+    /// Elements that may be touched.
+    pub len: usize,
+    /// How.
+    pub access: Access,
+}
+
+/// A kernel: one function of compiled code. It runs its body once for every task in a given range; tasks are independent of
+/// one another and may run at the same time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kernel {
+    /// What it is, for profiles and symbols: `conv3x3_relu`. An identifier.
+    pub name: String,
+    /// Buffers.
+    pub params: Vec<ParamInfo>,
+    /// Types of the values.
+    pub types: Vec<Ty>,
+    /// Types of the locals.
+    pub locals: Vec<Ty>,
+    /// Number of tasks; at least 1.
+    pub tasks: i64,
+    /// The task index (i64 scalar).
+    pub task: V,
+    /// The body.
+    pub body: Vec<Stmt>,
+}
+
+/// Where a buffer of a program lives.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Home {
+    /// The caller's input at this position.
+    Input(usize),
+    /// The caller's output at this position.
+    Output(usize),
+    /// The arena, at this byte offset (a multiple of 64).
+    Arena(usize),
+    /// The weights, at this byte offset (a multiple of 64).
+    Weights(usize),
+}
+
+/// A buffer of a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Buffer {
+    /// Element type.
+    pub elem: Elem,
+    /// Number of elements.
+    pub len: usize,
+    /// Where it lives. Buffers that are never alive together may overlap in the arena.
+    pub home: Home,
+}
+
+/// An argument of a call: a buffer from an element on.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Arg {
+    /// The buffer.
+    pub buffer: BufferId,
+    /// First element.
+    pub offset: usize,
+}
+
+/// One kernel run of a program.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    /// The kernel.
+    pub kernel: KernelId,
+    /// One argument per parameter.
+    pub args: Vec<Arg>,
+    /// The ONNX nodes (`Conv:/conv1`) whose work it does, sorted.
+    pub sources: Vec<String>,
+}
+
+/// An input or output of a program, as the caller sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Its name in the model.
+    pub name: String,
+    /// ONNX `TensorProto.DataType`.
+    pub onnx_dtype: i32,
+    /// Dims.
+    pub dims: Vec<i64>,
+    /// Bytes of one element.
+    pub elem_size: usize,
+    /// For an input whose value was bound at compile time: the bytes that it must have.
+    pub bound: Option<Vec<u8>>,
+}
+
+/// A whole model: what to run, in order, on which buffers.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Program {
+    /// The model's name: an identifier, prefix of all symbols.
+    pub name: String,
+    /// Inputs.
+    pub inputs: Vec<Port>,
+    /// Outputs.
+    pub outputs: Vec<Port>,
+    /// Buffers.
+    pub buffers: Vec<Buffer>,
+    /// Distinct kernels.
+    pub kernels: Vec<Kernel>,
+    /// Kernel runs, in order; each sees what the ones before it wrote.
+    pub calls: Vec<Call>,
+    /// Bytes of the arena.
+    pub arena_bytes: usize,
+    /// The constants, packed.
+    pub weights: Vec<u8>,
+}
