@@ -214,6 +214,71 @@ impl Dim {
         sum
     }
 
+    /// Replace symbols by the dims that `map` gives; `None` if it has none for a symbol that occurs.
+    pub fn map_symbols(&self, map: &dyn Fn(&str) -> Option<Dim>) -> Option<Dim> {
+        let Repr::Poly(terms) = &self.0 else { return Some(self.clone()) };
+        let mut sum = Dim::constant(0);
+        for (m, c) in terms.iter() {
+            let mut product = Dim::constant(*c);
+            for atom in m {
+                let value = match atom {
+                    Atom::Symbol(s) => map(s)?,
+                    Atom::Op(op, a, b) => a.map_symbols(map)?.op(*op, &b.map_symbols(map)?),
+                };
+                product = product * value;
+            }
+            sum = sum + product;
+        }
+        Some(sum)
+    }
+
+    /// Number of terms of the polynomial.
+    pub fn term_count(&self) -> usize {
+        match &self.0 {
+            Repr::Const(_) => 1,
+            Repr::Poly(t) => t.len(),
+        }
+    }
+
+    /// Whether the expression has at most `limit` symbols, operators and terms, nested ones counted too.
+    pub fn is_within(&self, limit: usize) -> bool {
+        let mut left = limit;
+        self.spend(&mut left)
+    }
+
+    fn spend(&self, left: &mut usize) -> bool {
+        let mut take = |n: usize| match left.checked_sub(n) {
+            Some(rest) => {
+                *left = rest;
+                true
+            }
+            None => false,
+        };
+        match &self.0 {
+            Repr::Const(_) => take(1),
+            Repr::Poly(terms) => {
+                if !take(terms.len()) || !take(terms.iter().map(|(m, _)| m.len()).sum()) {
+                    return false;
+                }
+                terms.iter().flat_map(|(m, _)| m).all(|atom| match atom {
+                    Atom::Symbol(_) => true,
+                    Atom::Op(_, a, b) => a.spend(left) && b.spend(left),
+                })
+            }
+        }
+    }
+
+    /// Whether a coefficient ran out of the range of `i64` (they saturate).
+    pub fn is_saturated(&self) -> bool {
+        let out = |c: i64| c == i64::MAX || c == i64::MIN;
+        match &self.0 {
+            Repr::Const(c) => out(*c),
+            Repr::Poly(terms) => terms
+                .iter()
+                .any(|(m, c)| out(*c) || m.iter().any(|a| matches!(a, Atom::Op(_, a, b) if a.is_saturated() || b.is_saturated()))),
+        }
+    }
+
     /// The value under `env`, if every symbol is bound there.
     pub fn eval(&self, env: &DimEnv) -> Option<i64> {
         match &self.0 {

@@ -11,7 +11,7 @@ pub struct OpInfo {
     pub op: Op,
     /// Its spelling in text IR.
     pub name: &'static str,
-    /// Operand names; the last one starts with `*` if any number may follow.
+    /// Operand names; `?x` may be left out, and the last one starts with `*` if any number may follow.
     pub operands: &'static [&'static str],
     /// Number of results; -1 if it depends on the node.
     pub results: i64,

@@ -1,0 +1,113 @@
+//! What every node has to satisfy before its attributes may be read: the op table.
+
+use crate::{Attr, Attrs, DType, Op, TensorType, Type};
+
+/// The largest stride, pad, kernel or count that an attribute may give; leaves room for arithmetic in `i64`.
+pub(super) const MAX_EXTENT: i64 = i32::MAX as i64;
+
+/// Attributes of kind `int` that are 0 or 1.
+const FLAGS: [&str; 25] = [
+    "keepdims",
+    "last",
+    "exclusive",
+    "reverse",
+    "exclude_outside",
+    "antialias",
+    "align_corners",
+    "half_pixel",
+    "column_major",
+    "largest",
+    "center_point_box",
+    "input_forget",
+    "linear_before_reset",
+    "has_trip_count",
+    "has_cond",
+    "fmod",
+    "saturate",
+    "positive",
+    "negative",
+    "flat",
+    "sorted",
+    "whitespace",
+    "case_sensitive",
+    "new_axis",
+    "has_split",
+];
+
+/// Hold a node against the op table: which attributes there are and of which kind, how many operands, how many regions.
+///
+/// # Errors
+/// The rule broken.
+pub fn check_node(op: Op, attrs: &Attrs, operands: &[Option<&Type>], regions: usize) -> Result<(), String> {
+    let row = op.info();
+    for (name, kind) in row.attrs {
+        let Some(attr) = attrs.get(name) else { return Err(format!("attribute `{name}` ({kind}) is missing")) };
+        if attr.kind() != *kind {
+            return Err(format!("attribute `{name}` is of kind {}, not {kind}", attr.kind()));
+        }
+        if let Attr::Int(v) = attr
+            && FLAGS.contains(name)
+            && !(0..=1).contains(v)
+        {
+            return Err(format!("attribute `{name}` is {v}, but must be 0 or 1"));
+        }
+    }
+    if let Some(name) = attrs.0.keys().find(|k| !row.attrs.iter().any(|(n, _)| n == *k)) {
+        return Err(format!("there is no attribute `{name}`"));
+    }
+    let variadic = row.operands.last().is_some_and(|n| n.starts_with('*'));
+    let fixed = row.operands.len() - usize::from(variadic);
+    if operands.len() < fixed || (!variadic && operands.len() > fixed) {
+        let names = row.operands.join(", ");
+        return Err(format!("there are {} operands instead of ({names})", operands.len()));
+    }
+    for (i, operand) in operands.iter().enumerate() {
+        let optional = row.operands.get(i).is_some_and(|n| n.starts_with('?'));
+        if operand.is_none() && !optional {
+            return Err(format!("operand {i} is left out"));
+        }
+    }
+    if regions != row.regions.len() {
+        return Err(format!("there are {regions} regions instead of {}", row.regions.len()));
+    }
+    Ok(())
+}
+
+/// Whether `dtype` is within a bound of the op table.
+pub(super) fn within(bound: &str, dtype: DType) -> bool {
+    match bound {
+        "number" => dtype.is_float() || dtype.is_int(),
+        "float" => dtype.is_float(),
+        "int" => dtype.is_int(),
+        "bool" => dtype == DType::Bool,
+        "string" => dtype == DType::String,
+        _ => true,
+    }
+}
+
+/// A bound of the op table in words.
+pub(super) fn bound_text(bound: &str) -> &str {
+    match bound {
+        "number" => "a number",
+        "float" => "a float",
+        "int" => "an integer",
+        other => other,
+    }
+}
+
+/// Refuse a tensor that has a negative dim or more bytes than can be addressed.
+pub(crate) fn size(t: &TensorType) -> Result<(), String> {
+    let mut bytes = i64::try_from(t.dtype.size().max(1)).unwrap_or(i64::MAX);
+    for dim in &t.shape {
+        if dim.is_saturated() {
+            return Err(format!("the type {t} is too large for any machine"));
+        }
+        let Some(d) = dim.as_const() else { continue };
+        if d < 0 {
+            return Err(format!("the type {t} has the negative dim {d}"));
+        }
+        // Dims of 0 do not excuse the others: their product is formed in strides.
+        bytes = bytes.checked_mul(d.max(1)).ok_or_else(|| format!("the type {t} is too large for any machine"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,141 @@
+//! Matrix products and convolutions.
+
+use super::{Call, check, dims, one};
+use crate::{Dim, TensorType, Type};
+use dims::Layout;
+
+pub(super) fn matmul(call: &Call) -> Result<Vec<Type>, String> {
+    let (a, b) = (call.bounded(0)?, call.bounded(1)?);
+    let misfit = || format!("{a} and {b} do not multiply");
+    if a.dtype != b.dtype || a.rank() < 2 || b.rank() < 2 {
+        return Err(misfit());
+    }
+    let (m, k) = (&a.shape[a.rank() - 2], &a.shape[a.rank() - 1]);
+    let (k2, n) = (&b.shape[b.rank() - 2], &b.shape[b.rank() - 1]);
+    if !dims::may_equal(k, k2) {
+        return Err(misfit());
+    }
+    let mut shape = dims::broadcast(&a.shape[..a.rank() - 2], &b.shape[..b.rank() - 2]).ok_or_else(misfit)?;
+    shape.extend([m.clone(), n.clone()]);
+    one(a.dtype, shape)
+}
+
+pub(super) fn det(call: &Call) -> Result<Vec<Type>, String> {
+    let x = call.bounded(0)?;
+    let [batch @ .., m, n] = x.shape.as_slice() else { return Err(format!("{x} has no matrices")) };
+    if !dims::may_equal(m, n) {
+        return Err(format!("the matrices of {x} are not square"));
+    }
+    one(x.dtype, batch)
+}
+
+/// Strides, dilations and pads, held against the number of spatial axes.
+struct Geometry<'a> {
+    strides: &'a [i64],
+    dilations: &'a [i64],
+    pads: &'a [i64],
+}
+
+fn geometry<'a>(call: &Call<'a>, spatial: usize, least_pad: i64) -> Result<Geometry<'a>, String> {
+    Ok(Geometry {
+        strides: call.extents("strides", spatial, 1)?,
+        dilations: call.extents("dilations", spatial, 1)?,
+        pads: call.extents("pads", 2 * spatial, least_pad)?,
+    })
+}
+
+/// x and w of one element type and rank (3 at least, or 2: no spatial axis at all).
+fn image_and_filter<'a>(call: &Call<'a>) -> Result<(&'a TensorType, &'a TensorType), String> {
+    let (x, w) = (call.bounded(0)?, call.bounded(1)?);
+    if x.dtype != w.dtype || x.rank() != w.rank() || x.rank() < 2 {
+        return Err(format!("the image {x} and the filter {w} do not fit together"));
+    }
+    if let Some(bad) = w.shape[2..].iter().find(|k| k.as_const() == Some(0)) {
+        return Err(format!("the filter {w} has the kernel size {bad}"));
+    }
+    Ok((x, w))
+}
+
+/// The attribute `groups`, of which `what` (if constant) is a multiple.
+fn groups(call: &Call, what: &Dim) -> Result<Dim, String> {
+    let groups = call.attrs.int("groups");
+    if !(1..=check::MAX_EXTENT).contains(&groups) || what.as_const().is_some_and(|c| c % groups != 0) {
+        return Err(format!("`groups` is {groups}, which does not divide the channels, {what}"));
+    }
+    Ok(Dim::constant(groups))
+}
+
+pub(super) fn conv(call: &Call) -> Result<Vec<Type>, String> {
+    let (x, w) = image_and_filter(call)?;
+    let layout = Layout::named(call.one_of("layout", &["channels_first", "channels_last"])?);
+    let channels = &x.shape[layout.channel_axis(x.rank())];
+    groups(call, &w.shape[0])?;
+    let per_group = w.shape[1].clone() * groups(call, channels)?;
+    if !dims::may_equal(&per_group, channels) {
+        return Err(format!("the filter {w} is for {per_group} channels, but {x} has {channels}"));
+    }
+    let spatial = layout.spatial(x);
+    let g = geometry(call, spatial.len(), 0)?;
+    let mut out = vec![];
+    for (i, size) in spatial.iter().enumerate() {
+        let padding = g.pads[i] + g.pads[i + spatial.len()];
+        out.push(dims::windows(size, padding, g.dilations[i], &w.shape[2 + i], g.strides[i])?);
+    }
+    one(x.dtype, layout.assemble(x.shape[0].clone(), w.shape[0].clone(), out))
+}
+
+pub(super) fn conv_transpose(call: &Call) -> Result<Vec<Type>, String> {
+    let (x, w) = image_and_filter(call)?;
+    let layout = Layout::named(call.one_of("layout", &["channels_first", "channels_last"])?);
+    let channels = &x.shape[layout.channel_axis(x.rank())];
+    let count = groups(call, channels)?;
+    if !dims::may_equal(&w.shape[0], channels) {
+        return Err(format!("the filter {w} is for {} channels, but {x} has {channels}", w.shape[0]));
+    }
+    let spatial = layout.spatial(x);
+    let g = geometry(call, spatial.len(), -check::MAX_EXTENT)?;
+    let extra = call.extents("output_padding", spatial.len(), 0)?;
+    let one_dim = || Dim::constant(1);
+    let mut out = vec![];
+    for (i, size) in spatial.iter().enumerate() {
+        let span = Dim::constant(g.dilations[i]) * (w.shape[2 + i].clone() - one_dim()) + one_dim();
+        let all = (size.clone() - one_dim()) * Dim::constant(g.strides[i]) + span;
+        let change = extra[i] - g.pads[i] - g.pads[i + spatial.len()];
+        out.push(all + Dim::constant(change));
+    }
+    one(x.dtype, layout.assemble(x.shape[0].clone(), w.shape[1].clone() * count, out))
+}
+
+pub(super) fn deform_conv(call: &Call) -> Result<Vec<Type>, String> {
+    let (x, w) = image_and_filter(call)?;
+    call.expect_rank(0, x, 4)?;
+    groups(call, &w.shape[0])?;
+    let per_group = w.shape[1].clone() * groups(call, &x.shape[1])?;
+    if !dims::may_equal(&per_group, &x.shape[1]) {
+        return Err(format!("the filter {w} is for {per_group} channels, but {x} has {}", x.shape[1]));
+    }
+    let offset_groups = call.attrs.int("offset_groups");
+    if !(1..=check::MAX_EXTENT).contains(&offset_groups) || x.shape[1].as_const().is_some_and(|c| c % offset_groups != 0) {
+        return Err(format!("`offset_groups` is {offset_groups}, which does not divide the channels of {x}"));
+    }
+    let g = geometry(call, 2, 0)?;
+    let mut shape = vec![x.shape[0].clone(), w.shape[0].clone()];
+    for i in 0..2 {
+        shape.push(dims::windows(&x.shape[2 + i], g.pads[i] + g.pads[i + 2], g.dilations[i], &w.shape[2 + i], g.strides[i])?);
+    }
+    let taps = Dim::constant(offset_groups) * w.shape[2].clone() * w.shape[3].clone();
+    let expect = |i: usize, t: &TensorType, channels: Dim| {
+        call.expect_dtype(i, t, x.dtype)?;
+        let expected = [shape[0].clone(), channels, shape[2].clone(), shape[3].clone()];
+        if dims::shapes_may_equal(&t.shape, &expected) {
+            Ok(())
+        } else {
+            Err(format!("{} is {t}, but its shape must be {expected:?}", call.operand_name(i)))
+        }
+    };
+    expect(2, call.tensor(2)?, taps.clone() * Dim::constant(2))?;
+    if let Some(mask) = call.optional_tensor(3)? {
+        expect(3, mask, taps)?;
+    }
+    one(x.dtype, shape)
+}

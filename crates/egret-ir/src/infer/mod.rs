@@ -1,0 +1,285 @@
+//! Type inference: the types of a node's results from those of its operands.
+//!
+//! Nothing here trusts the node: attributes are held against the op table before any is read, so hostile models end
+//! in an error.
+
+mod check;
+mod contraction;
+mod control;
+mod dims;
+mod elementwise;
+mod host;
+mod recurrent;
+mod reduction;
+mod shape;
+mod shape_index;
+mod window;
+
+use crate::{Attrs, DType, Dim, Graph, Op, Shape, TensorType, Type};
+
+pub use check::check_node;
+
+/// The symbol that inference gives a data-dependent dim; [`crate::Builder`] replaces each by a fresh one.
+pub const UNKNOWN: &str = "?";
+
+/// Symbolic dims with more parts than this become [`UNKNOWN`]: expressions could otherwise double with every node.
+const MAX_DIM_PARTS: usize = 256;
+
+/// Result types, or the rule that the operands break.
+///
+/// `operands[i]` is `None` where an optional operand is left out. Shapes may be symbolic; what cannot be decided is
+/// accepted (a broadcast of `a` against `b` has the dim `max(a, b)`).
+///
+/// # Errors
+/// One sentence that names the rule and the types or attribute that break it.
+pub fn infer(op: Op, attrs: &Attrs, operands: &[Option<&Type>], regions: &[Graph]) -> Result<Vec<Type>, String> {
+    check_node(op, attrs, operands, regions.len())?;
+    let mut types = dispatch(&Call { op, attrs, operands, regions })?;
+    for ty in &mut types {
+        finish(ty)?;
+    }
+    Ok(types)
+}
+
+fn dispatch(call: &Call) -> Result<Vec<Type>, String> {
+    use Op::*;
+    match call.op {
+        Neg | Abs | Sign | Floor | Ceil | Round | Sqrt | Exp | Log | Sin | Cos | Tan | Asin | Acos | Atan | Sinh | Cosh | Tanh | Asinh
+        | Acosh | Atanh | Erf | Sigmoid | Not | BitNot | IsNan | IsInf | Add | Sub | Mul | Div | Mod | Pow | Max | Min | And | Or | Xor
+        | BitAnd | BitOr | BitXor | ShiftLeft | ShiftRight | Equal | Less | LessEqual | StringConcat => elementwise::broadcasting(call),
+        Cast => elementwise::cast(call),
+        BitCast => elementwise::bit_cast(call),
+        Where => elementwise::select(call),
+
+        Shape => shape::shape(call),
+        Reshape => shape::reshape(call),
+        Broadcast => shape::broadcast(call),
+        Transpose => shape::transpose(call),
+        Slice => shape::slice(call),
+        Pad => shape::pad(call),
+        Dilate => shape::dilate(call),
+        Concat => shape::concat(call),
+        Iota => shape::iota(call),
+        RandomUniform | RandomNormal => shape::random(call),
+        Gather => shape_index::gather(call),
+        GatherElements => shape_index::gather_elements(call),
+        GatherNd => shape_index::gather_nd(call),
+        ScatterElements => shape_index::scatter_elements(call),
+        ScatterNd => shape_index::scatter_nd(call),
+        ReverseSequence => shape_index::reverse_sequence(call),
+        Nonzero => shape_index::nonzero(call),
+        Compress => shape_index::compress(call),
+        Unique => shape_index::unique(call),
+
+        Reduce => reduction::reduce(call),
+        ArgReduce => reduction::arg_reduce(call),
+        Cumulative => reduction::along_axis(call, &["sum", "prod"]),
+        Softmax => reduction::along_axis(call, &[]),
+        LayerNorm => reduction::along_axis(call, &[]),
+        TopK => reduction::top_k(call),
+        Nms => reduction::nms(call),
+
+        Matmul => contraction::matmul(call),
+        Det => contraction::det(call),
+        Conv => contraction::conv(call),
+        ConvTranspose => contraction::conv_transpose(call),
+        DeformConv => contraction::deform_conv(call),
+
+        Pool => window::pool(call),
+        MaxPoolIndices => window::max_pool_indices(call),
+        Resize => window::resize(call),
+        GridSample => window::grid_sample(call),
+        RoiAlign => window::roi_align(call),
+        Col2im => window::col2im(call),
+
+        Lstm | Gru | Rnn => recurrent::recurrent(call),
+
+        If => control::branch(call),
+        Loop => control::repeat(call),
+        Scan => control::scan(call),
+        SequenceMap => control::sequence_map(call),
+
+        StringSplit => host::string_split(call),
+        StringNormalize => host::string_normalize(call),
+        RegexFullMatch => host::regex_full_match(call),
+        Tfidf => host::tfidf(call),
+        LabelEncode => host::label_encode(call),
+        TreeEnsemble => host::tree_ensemble(call),
+        SequenceConstruct => host::sequence_construct(call),
+        SequenceEmpty => host::sequence_empty(call),
+        SequenceInsert => host::sequence_insert(call),
+        SequenceErase => host::sequence_erase(call),
+        SequenceAt => host::sequence_at(call),
+        SequenceLength => host::sequence_length(call),
+        SequenceConcat => host::sequence_concat(call),
+        SequenceSplit => host::sequence_split(call),
+        OptionalSome => host::optional_some(call),
+        OptionalNone => host::optional_none(call),
+        OptionalGet => host::optional_get(call),
+        OptionalHas => host::optional_has(call),
+    }
+}
+
+/// Refuse sizes no machine holds, and give up on dims that have grown too large to follow.
+fn finish(ty: &mut Type) -> Result<(), String> {
+    match ty {
+        Type::Tensor(t) => {
+            check::size(t)?;
+            coarsen(&mut t.shape);
+        }
+        Type::Sequence(s) => {
+            if let Some(shape) = &mut s.shape {
+                coarsen(shape);
+            }
+        }
+        Type::Optional(inner) => finish(inner)?,
+    }
+    Ok(())
+}
+
+fn coarsen(shape: &mut Shape) {
+    for dim in shape {
+        if !dim.is_within(MAX_DIM_PARTS) {
+            *dim = Dim::symbol(UNKNOWN);
+        }
+    }
+}
+
+/// A node whose attributes, operand count and region count fit the op table.
+struct Call<'a> {
+    op: Op,
+    attrs: &'a Attrs,
+    operands: &'a [Option<&'a Type>],
+    regions: &'a [Graph],
+}
+
+impl<'a> Call<'a> {
+    /// The name of operand `i` for messages.
+    fn operand_name(&self, i: usize) -> String {
+        let names = self.op.info().operands;
+        match names.get(i).or(names.last()) {
+            Some(name) if name.starts_with('*') => format!("operand {i}"),
+            Some(name) => format!("operand `{}`", name.trim_start_matches('?')),
+            None => format!("operand {i}"),
+        }
+    }
+
+    /// The type of operand `i`, if it is there.
+    fn optional(&self, i: usize) -> Option<&'a Type> {
+        self.operands.get(i).copied().flatten()
+    }
+
+    /// The type of operand `i`, which has to be there.
+    fn any(&self, i: usize) -> Result<&'a Type, String> {
+        self.optional(i).ok_or_else(|| format!("{} is left out", self.operand_name(i)))
+    }
+
+    /// Operand `i`, which has to be a tensor.
+    fn tensor(&self, i: usize) -> Result<&'a TensorType, String> {
+        self.as_tensor(i, self.any(i)?)
+    }
+
+    /// Operand `i`, a tensor if it is there.
+    fn optional_tensor(&self, i: usize) -> Result<Option<&'a TensorType>, String> {
+        self.optional(i).map(|ty| self.as_tensor(i, ty)).transpose()
+    }
+
+    fn as_tensor(&self, i: usize, ty: &'a Type) -> Result<&'a TensorType, String> {
+        ty.as_tensor().ok_or_else(|| format!("{} is {ty}, not a tensor", self.operand_name(i)))
+    }
+
+    /// Operand `i`, a tensor within the op table's bound of the element type.
+    fn bounded(&self, i: usize) -> Result<&'a TensorType, String> {
+        let t = self.tensor(i)?;
+        let bound = self.op.info().types;
+        if check::within(bound, t.dtype) {
+            Ok(t)
+        } else {
+            Err(format!("{} is {t}, but its element type must be {}", self.operand_name(i), check::bound_text(bound)))
+        }
+    }
+
+    /// Hold the element type of operand `i` against `dtype`.
+    fn expect_dtype(&self, i: usize, t: &TensorType, dtype: DType) -> Result<(), String> {
+        if t.dtype == dtype { Ok(()) } else { Err(format!("{} is {t}, but its element type must be {dtype}", self.operand_name(i))) }
+    }
+
+    /// Operand `i`, a tensor of integers (indices, lengths).
+    fn integers(&self, i: usize) -> Result<&'a TensorType, String> {
+        let t = self.tensor(i)?;
+        if t.dtype.is_int() { Ok(t) } else { Err(format!("{} is {t}, but its elements must be integers", self.operand_name(i))) }
+    }
+
+    /// Hold the rank of operand `i`.
+    fn expect_rank(&self, i: usize, t: &TensorType, rank: usize) -> Result<(), String> {
+        if t.rank() == rank { Ok(()) } else { Err(format!("{} is {t}, but its rank must be {rank}", self.operand_name(i))) }
+    }
+
+    /// Operand `i`, a scalar or a tensor of one element.
+    fn expect_single(&self, i: usize, t: &TensorType) -> Result<(), String> {
+        match t.const_len() {
+            Some(n) if n != 1 => Err(format!("{} is {t}, but it must be a single element", self.operand_name(i))),
+            _ => Ok(()),
+        }
+    }
+
+    /// The attribute `name`, an axis of a tensor of this rank.
+    fn axis(&self, name: &str, rank: usize) -> Result<usize, String> {
+        let axis = self.attrs.int(name);
+        usize::try_from(axis)
+            .ok()
+            .filter(|a| *a < rank)
+            .ok_or_else(|| format!("`{name}` is {axis}, but must be an axis of a tensor of rank {rank}"))
+    }
+
+    /// The attribute `name`, a count.
+    fn count(&self, name: &str) -> Result<usize, String> {
+        let v = self.attrs.int(name);
+        usize::try_from(v).ok().filter(|v| *v <= check::MAX_EXTENT as usize).ok_or_else(|| format!("`{name}` is {v}, out of range"))
+    }
+
+    /// The attribute `name`, one of `allowed`.
+    fn one_of(&self, name: &str, allowed: &[&str]) -> Result<&'a str, String> {
+        let v = self.attrs.str(name);
+        if allowed.contains(&v) { Ok(v) } else { Err(format!("`{name}` is {v:?}, not one of {allowed:?}")) }
+    }
+
+    /// The attribute `name`, a list of `len` numbers from `min` to what a dim can be.
+    fn extents(&self, name: &str, len: usize, min: i64) -> Result<&'a [i64], String> {
+        let v = self.attrs.ints(name);
+        if v.len() != len {
+            return Err(format!("`{name}` is {v:?}, but must have {len} entries"));
+        }
+        match v.iter().find(|&&x| x < min || x > check::MAX_EXTENT) {
+            Some(bad) => Err(format!("`{name}` is {v:?}, but {bad} is out of range (at least {min})")),
+            None => Ok(v),
+        }
+    }
+
+    /// The attribute `name`, a list of `len` dims.
+    fn dims(&self, name: &str, len: usize) -> Result<&'a [Dim], String> {
+        let v = self.attrs.dims(name);
+        if v.len() == len { Ok(v) } else { Err(format!("`{name}` is {v:?}, but must have {len} entries")) }
+    }
+
+    /// The attribute `name`, dims none of which is negative.
+    fn sizes(&self, name: &str) -> Result<&'a [Dim], String> {
+        let v = self.attrs.dims(name);
+        match v.iter().find(|d| d.as_const().is_some_and(|c| c < 0)) {
+            Some(bad) => Err(format!("`{name}` is {v:?}, but {bad} is negative")),
+            None => Ok(v),
+        }
+    }
+}
+
+/// A single tensor as the result.
+fn one(dtype: DType, shape: impl Into<Shape>) -> Result<Vec<Type>, String> {
+    Ok(vec![Type::tensor(dtype, shape)])
+}
+
+fn unknown() -> Dim {
+    Dim::symbol(UNKNOWN)
+}
+
+#[cfg(test)]
+mod tests;

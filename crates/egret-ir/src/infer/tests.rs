@@ -1,0 +1,129 @@
+//! Tests of inference: rules with symbols, and hostile nodes.
+
+use super::*;
+use crate::{Attr, attrs};
+
+fn ty(dtype: DType, dims: &[&str]) -> Type {
+    Type::tensor(dtype, dims.iter().map(|d| d.parse().map(Dim::constant).unwrap_or_else(|_| Dim::symbol(d))).collect::<Vec<_>>())
+}
+
+fn f32s(dims: &[&str]) -> Type {
+    ty(DType::F32, dims)
+}
+
+fn infer_one(op: Op, attrs: Attrs, operands: &[&Type]) -> Result<String, String> {
+    let operands: Vec<_> = operands.iter().map(|t| Some(*t)).collect();
+    infer(op, &attrs, &operands, &[]).map(|r| r.iter().map(Type::to_string).collect::<Vec<_>>().join(", "))
+}
+
+#[test]
+fn symbols_broadcast() {
+    let add = |a: &[&str], b: &[&str]| infer_one(Op::Add, attrs! {}, &[&f32s(a), &f32s(b)]);
+    assert_eq!(add(&["n", "4"], &["4"]).unwrap(), "f32[n, 4]");
+    assert_eq!(add(&["n", "1"], &["1", "m"]).unwrap(), "f32[n, m]");
+    assert_eq!(add(&["n"], &["3"]).unwrap(), "f32[3]");
+    assert_eq!(add(&["n"], &["m"]).unwrap(), "f32[max(n, m)]");
+    assert!(add(&["2"], &["3"]).is_err());
+    assert!(infer_one(Op::Add, attrs! {}, &[&f32s(&[]), &ty(DType::I64, &[])]).unwrap_err().contains("different element types"));
+}
+
+#[test]
+fn convolutions_and_pools() {
+    let attrs = |pads: Vec<i64>, strides: Vec<i64>| {
+        attrs! { strides: strides, dilations: vec![1i64, 1], pads: pads, groups: 1i64, layout: "channels_first" }
+    };
+    let (x, w) = (f32s(&["n", "3", "h", "28"]), f32s(&["8", "3", "5", "5"]));
+    let conv = |p, s| infer_one(Op::Conv, attrs(p, s), &[&x, &w]);
+    assert_eq!(conv(vec![2, 2, 2, 2], vec![1, 1]).unwrap(), "f32[n, 8, h, 28]");
+    assert_eq!(conv(vec![0; 4], vec![2, 2]).unwrap(), "f32[n, 8, floordiv(h - 5, 2) + 1, 12]");
+    assert!(conv(vec![0; 4], vec![0, 2]).is_err());
+    assert!(conv(vec![0; 3], vec![1, 1]).is_err());
+    assert!(conv(vec![i64::MAX; 4], vec![1, 1]).is_err());
+}
+
+#[test]
+fn reshape_counts_elements() {
+    let shape = |d: &[&str]| match f32s(d) {
+        Type::Tensor(t) => attrs! { shape: t.shape },
+        _ => unreachable!(),
+    };
+    let reshape = |from: &[&str], to: &[&str]| infer_one(Op::Reshape, shape(to), &[&f32s(from)]);
+    assert_eq!(reshape(&["n", "4"], &["4", "n"]).unwrap(), "f32[4, n]");
+    assert!(reshape(&["2", "3"], &["7"]).is_err());
+    assert!(reshape(&["2", "3"], &["-6"]).is_err());
+    assert!(infer_one(Op::Broadcast, attrs! { shape: vec![Dim::from(1i64 << 62); 3] }, &[&f32s(&[])]).is_err());
+}
+
+#[test]
+fn attributes_are_held_against_the_table() {
+    let x = f32s(&["2", "3"]);
+    let softmax = |a: Attrs| infer_one(Op::Softmax, a, &[&x]);
+    assert!(softmax(attrs! { axis: 1i64 }).is_ok());
+    assert!(softmax(attrs! {}).unwrap_err().contains("missing"));
+    assert!(softmax(attrs! { axis: "1" }).unwrap_err().contains("kind"));
+    assert!(softmax(attrs! { axis: 2i64 }).is_err());
+    assert!(softmax(attrs! { axis: 1i64, more: 2i64 }).unwrap_err().contains("no attribute"));
+    assert!(infer_one(Op::Transpose, attrs! { perm: vec![0i64, 0] }, &[&x]).is_err());
+}
+
+/// Every operation with every attribute at odd values, over odd operands: an answer, never a panic.
+#[test]
+fn nothing_panics() {
+    let odd = |kind: &str, seed: usize| -> Attr {
+        let ints = [0i64, 1, -1, 2, i64::MAX, i64::MIN];
+        let n = ints[seed % ints.len()];
+        match kind {
+            "int" => Attr::Int(n),
+            "float" => Attr::Float([0.0, f64::NAN, -1.0][seed % 3]),
+            "string" => Attr::String(["", "max", "sum", "forward", "channels_first", "constant", "none", "linear"][seed % 8].into()),
+            "dtype" => Attr::DType(DType::ALL[seed % 24]),
+            "dim" => Attr::Dim(Dim::constant(n)),
+            "dims" => Attr::Dims(vec![Dim::constant(n); seed % 4]),
+            "ints" => Attr::Ints(vec![n; seed % 5]),
+            "floats" => Attr::Floats(vec![1.0; seed % 4]),
+            "strings" => Attr::Strings(vec!["Relu".into(); seed % 4]),
+            "tensor" => Attr::Tensor(crate::Tensor::new(&[2], vec![1i64, 2])),
+            _ => Attr::Type(Type::tensor(DType::F32, vec![])),
+        }
+    };
+    let sequence = Type::Sequence(Box::new(crate::SeqType { dtype: DType::F32, shape: None }));
+    let shapes: [&[&str]; 6] = [&[], &["0"], &["2", "n"], &["9223372036854775807", "2"], &["1", "2", "3"], &["n", "4", "0", "5"]];
+    for op in Op::all() {
+        let row = op.info();
+        for seed in 0..600usize {
+            let mut a = Attrs::default();
+            for (i, (name, kind)) in row.attrs.iter().enumerate() {
+                a.0.insert(name, odd(kind, seed * (i + 1) + i));
+            }
+            let types: Vec<Type> = (0..row.operands.len())
+                .map(|i| match (seed + i) % 7 {
+                    6 => sequence.clone(),
+                    k => ty([DType::F32, DType::I64, DType::Bool][(seed / 7 + i / 2) % 3], shapes[(k + seed / 5 * i) % 6]),
+                })
+                .collect();
+            let operands: Vec<_> = types.iter().enumerate().map(|(i, t)| (seed % 11 != i + 5).then_some(t)).collect();
+            let regions = vec![Graph::new("r"); row.regions.len()];
+            let _ = infer(op, &a, &operands, &regions);
+        }
+    }
+}
+
+#[test]
+fn dims_that_a_body_changes_are_unknown() {
+    let mut body = crate::Builder::new("body");
+    body.input("i", ty(DType::I64, &[]));
+    let cond = body.input("c", ty(DType::Bool, &[]));
+    let grown = body.input("grown", f32s(&["k", "m"]));
+    let kept = body.input("kept", f32s(&["m"]));
+    let next = body.emit(Op::Concat, attrs! { axis: 0i64 }, &[grown, grown]).unwrap();
+    body.output("cond", cond);
+    body.output("grown", next);
+    body.output("kept", kept);
+    body.output("scanned", kept);
+    let operands = [ty(DType::I64, &[]), ty(DType::Bool, &[]), f32s(&["1", "7"]), f32s(&["7"])];
+    let a = attrs! { carried: 2i64, has_trip_count: 1i64, has_cond: 0i64 };
+    let refs: Vec<_> = operands.iter().map(Some).collect();
+    let out = infer(Op::Loop, &a, &refs, std::slice::from_ref(&body.graph)).unwrap();
+    let shown: Vec<_> = out.iter().map(Type::to_string).collect();
+    assert_eq!(shown, ["f32[\"?\", 7]", "f32[7]", "f32[\"?\", 7]"]);
+}
