@@ -5,7 +5,9 @@
 
 mod arith;
 mod builder;
+pub mod interp;
 pub mod ir;
+pub mod math;
 
 pub use arith::{Arith, EpilogueBuilder, number_bits};
 pub use builder::KernelBuilder;

@@ -1,0 +1,459 @@
+//! The Loop IR interpreter: what every instruction means. For tests: slow, and strict about buffer bounds.
+
+use crate::ir::*;
+use std::fmt;
+
+/// Why a program cannot be run: a kernel that breaks a rule of Loop IR (a compiler bug), or inputs of the wrong size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterpError(pub String);
+
+impl fmt::Display for InterpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+impl std::error::Error for InterpError {}
+
+/// Bits of up to 16 lanes.
+#[derive(Copy, Clone)]
+struct Val([u64; 16]);
+
+/// Where an argument points: which memory, and the byte offset.
+#[derive(Copy, Clone, Debug)]
+pub struct Pointer {
+    /// Index into the memories.
+    pub memory: usize,
+    /// Byte offset.
+    pub offset: usize,
+}
+
+/// Run a program on the bytes of its inputs; gives the bytes of its outputs.
+///
+/// # Errors
+/// An input of the wrong size; a kernel that reads or writes outside its buffers or breaks another rule.
+pub fn run(program: &Program, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>, InterpError> {
+    let bytes = |p: &Port| p.dims.iter().product::<i64>() as usize * p.elem_size;
+    if inputs.len() != program.inputs.len() {
+        return Err(InterpError(format!("{} inputs given, {} needed", inputs.len(), program.inputs.len())));
+    }
+    for (i, (port, given)) in program.inputs.iter().zip(inputs).enumerate() {
+        if given.len() != bytes(port) {
+            return Err(InterpError(format!("input {i} has {} bytes, needs {}", given.len(), bytes(port))));
+        }
+    }
+    // Memories: arena (filled with junk, so that reading what nobody wrote shows), weights, inputs, outputs.
+    let mut memories = vec![vec![0xa5u8; program.arena_bytes], program.weights.clone()];
+    memories.extend(inputs.iter().map(|i| i.to_vec()));
+    memories.extend(program.outputs.iter().map(|o| vec![0xa5u8; bytes(o)]));
+    let first_output = 2 + inputs.len();
+    for (n, call) in program.calls.iter().enumerate() {
+        let kernel = &program.kernels[call.kernel.0 as usize];
+        let args: Vec<Pointer> = call
+            .args
+            .iter()
+            .map(|arg| {
+                let buffer = &program.buffers[arg.buffer.0 as usize];
+                let (memory, base) = match buffer.home {
+                    Home::Arena(o) => (0, o),
+                    Home::Weights(o) => (1, o),
+                    Home::Input(i) => (2 + i, 0),
+                    Home::Output(i) => (first_output + i, 0),
+                };
+                Pointer { memory, offset: base + arg.offset * buffer.elem.size() }
+            })
+            .collect();
+        run_kernel(kernel, &mut memories, &args).map_err(|e| InterpError(format!("call {n}, kernel {}: {e}", kernel.name)))?;
+    }
+    Ok(memories.split_off(first_output))
+}
+
+/// Run all tasks of one kernel on memories of bytes.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_kernel(kernel: &Kernel, memories: &mut [Vec<u8>], args: &[Pointer]) -> Result<(), InterpError> {
+    if args.len() != kernel.params.len() {
+        return Err(InterpError(format!("{} arguments for {} parameters", args.len(), kernel.params.len())));
+    }
+    for (i, (arg, param)) in args.iter().zip(&kernel.params).enumerate() {
+        if arg.offset + param.len * param.elem.size() > memories[arg.memory].len() {
+            return Err(InterpError(format!("argument {i} reaches outside its memory")));
+        }
+    }
+    let zero = Val([0; 16]);
+    let mut m = Machine { kernel, memories, args, values: vec![zero; kernel.types.len()], locals: vec![zero; kernel.locals.len()] };
+    for task in 0..kernel.tasks {
+        m.values[kernel.task.0 as usize].0[0] = task as u64;
+        m.block(&kernel.body)?;
+    }
+    Ok(())
+}
+
+struct Machine<'a> {
+    kernel: &'a Kernel,
+    memories: &'a mut [Vec<u8>],
+    args: &'a [Pointer],
+    values: Vec<Val>,
+    locals: Vec<Val>,
+}
+
+impl Machine<'_> {
+    fn ty(&self, v: V) -> Ty {
+        self.kernel.types[v.0 as usize]
+    }
+    fn val(&self, v: V) -> Val {
+        self.values[v.0 as usize]
+    }
+    fn int(&self, v: V) -> i64 {
+        self.val(v).0[0] as i64
+    }
+
+    fn block(&mut self, stmts: &[Stmt]) -> Result<(), InterpError> {
+        for stmt in stmts {
+            match stmt {
+                Stmt::Let(v, inst) => {
+                    let val = self.inst(inst)?;
+                    self.values[v.0 as usize] = val;
+                }
+                Stmt::Set(l, v) => self.locals[l.0 as usize] = self.val(*v),
+                Stmt::Store { param, index, value } => {
+                    let (ty, val) = (self.ty(*value), self.val(*value));
+                    for lane in 0..ty.lanes as usize {
+                        self.write(*param, self.int(*index) + lane as i64, val.0[lane])?;
+                    }
+                }
+                Stmt::For { var, begin, end, step, body } => {
+                    let (mut i, end) = (self.int(*begin), self.int(*end));
+                    while i < end {
+                        self.values[var.0 as usize].0[0] = i as u64;
+                        self.block(body)?;
+                        i += step;
+                    }
+                }
+                Stmt::While { head, test, body } => loop {
+                    self.block(head)?;
+                    if self.val(*test).0[0] == 0 {
+                        break;
+                    }
+                    self.block(body)?;
+                },
+                Stmt::If { cond, then, otherwise } => {
+                    let taken = if self.val(*cond).0[0] != 0 { then } else { otherwise };
+                    self.block(taken)?;
+                }
+                Stmt::Tile(tile) => self.tile(tile)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn address(&self, p: Param, index: i64) -> Result<(usize, usize, usize), InterpError> {
+        let info = &self.kernel.params[p.0 as usize];
+        let at = usize::try_from(index).ok().filter(|&i| i < info.len);
+        let at = at.ok_or_else(|| InterpError(format!("index {index} of {p}, which has {} elements", info.len)))?;
+        let arg = self.args[p.0 as usize];
+        Ok((arg.memory, arg.offset + at * info.elem.size(), info.elem.size()))
+    }
+
+    fn read(&self, p: Param, index: i64) -> Result<u64, InterpError> {
+        let (memory, at, size) = self.address(p, index)?;
+        let mut bytes = [0; 8];
+        bytes[..size].copy_from_slice(&self.memories[memory][at..at + size]);
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    fn write(&mut self, p: Param, index: i64, bits: u64) -> Result<(), InterpError> {
+        if self.kernel.params[p.0 as usize].access == Access::Read {
+            return Err(InterpError(format!("a store to {p}, which is only read")));
+        }
+        let (memory, at, size) = self.address(p, index)?;
+        self.memories[memory][at..at + size].copy_from_slice(&bits.to_le_bytes()[..size]);
+        Ok(())
+    }
+
+    fn lanes(&self, ty: Ty, f: impl Fn(usize) -> Result<u64, InterpError>) -> Result<Val, InterpError> {
+        let mut out = Val([0; 16]);
+        for lane in 0..ty.lanes as usize {
+            out.0[lane] = f(lane)?;
+        }
+        Ok(out)
+    }
+
+    fn inst(&self, inst: &Inst) -> Result<Val, InterpError> {
+        match inst {
+            Inst::Const(ty, bits) => self.lanes(*ty, |_| Ok(*bits)),
+            Inst::Affine(terms, offset) => {
+                let sum = terms.iter().fold(*offset, |s, (v, c)| s.wrapping_add(self.int(*v).wrapping_mul(*c)));
+                Ok(Val([sum as u64; 16]))
+            }
+            Inst::Unary(op, x) => {
+                let (ty, x) = (self.ty(*x), self.val(*x));
+                self.lanes(ty, |l| unary(*op, ty.elem, x.0[l]))
+            }
+            Inst::Binary(op, a, b) => {
+                let (ty, a, b) = (self.ty(*a), self.val(*a), self.val(*b));
+                self.lanes(ty, |l| binary(*op, ty.elem, a.0[l], b.0[l]))
+            }
+            Inst::Fma(a, b, c) => {
+                let (ty, a, b, c) = (self.ty(*a), self.val(*a), self.val(*b), self.val(*c));
+                self.lanes(ty, |l| fma(ty.elem, a.0[l], b.0[l], c.0[l]))
+            }
+            Inst::Compare(op, a, b) => {
+                let (ty, a, b) = (self.ty(*a), self.val(*a), self.val(*b));
+                self.lanes(ty, |l| Ok(compare(*op, ty.elem, a.0[l], b.0[l]).into()))
+            }
+            Inst::Select(c, a, b) => {
+                let (ty, c, a, b) = (self.ty(*a), self.val(*c), self.val(*a), self.val(*b));
+                self.lanes(ty, |l| Ok(if c.0[l] != 0 { a.0[l] } else { b.0[l] }))
+            }
+            Inst::Convert(to, x) => {
+                let (ty, x) = (self.ty(*x), self.val(*x));
+                self.lanes(ty, |l| Ok(convert(ty.elem, *to, x.0[l])))
+            }
+            Inst::Bitcast(_, x) => Ok(self.val(*x)),
+            Inst::Load(p, index, ty) => self.lanes(*ty, |l| self.read(*p, self.int(*index) + l as i64)),
+            Inst::Splat(x, _) => Ok(Val([self.val(*x).0[0]; 16])),
+            Inst::Extract(x, lane) => Ok(Val([self.val(*x).0[*lane as usize]; 16])),
+            Inst::Get(l) => Ok(self.locals[l.0 as usize]),
+        }
+    }
+
+    fn tile(&mut self, t: &Tile) -> Result<(), InterpError> {
+        let base = |m: &Self, p: &Place| m.int(p.base);
+        let (a0, b0, out0) = (base(self, &t.a), base(self, &t.b), base(self, &t.out));
+        let steps: i64 = t.axes.iter().map(|x| x.extent).product();
+        for r in 0..t.a_rows.len() {
+            for c in 0..t.cols {
+                let mut acc = 0f32;
+                for step in 0..steps {
+                    let (mut rest, mut ia, mut ib) = (step, a0 + t.a_rows[r], b0 + c as i64);
+                    for axis in t.axes.iter().rev() {
+                        let i = rest % axis.extent;
+                        rest /= axis.extent;
+                        ia += i * axis.a_stride;
+                        ib += i * axis.b_stride;
+                    }
+                    let a = f32::from_bits(self.read(t.a.param, ia)? as u32);
+                    let b = f32::from_bits(self.read(t.b.param, ib)? as u32);
+                    acc = a.mul_add(b, acc);
+                }
+                let value = self.epilogue(&t.epilogue, acc, r, c)?;
+                self.write(t.out.param, out0 + t.out_rows[r] + c as i64, value)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn epilogue(&self, e: &Epilogue, acc: f32, r: usize, c: usize) -> Result<u64, InterpError> {
+        let mut values: Vec<(Elem, u64)> = vec![];
+        for inst in &e.insts {
+            let v = |i: usize| values[i].1;
+            let el = |i: usize| values[i].0;
+            let value = match *inst {
+                EpInst::Acc => (Elem::F32, acc.to_bits().into()),
+                EpInst::Const(elem, bits) => (elem, bits.into()),
+                EpInst::Load(o) => {
+                    let o = &e.operands[o];
+                    let at = self.int(o.place.base) + o.rows[r] + c as i64 * o.col_stride;
+                    (self.kernel.params[o.place.param.0 as usize].elem, self.read(o.place.param, at)?)
+                }
+                EpInst::Unary(op, a) => (el(a), unary(op, el(a), v(a))?),
+                EpInst::Binary(op, a, b) => (el(a), binary(op, el(a), v(a), v(b))?),
+                EpInst::Fma(a, b, c) => (el(a), fma(el(a), v(a), v(b), v(c))?),
+                EpInst::Compare(op, a, b) => (Elem::Bool, compare(op, el(a), v(a), v(b)).into()),
+                EpInst::Select(a, b, c) => (el(b), if v(a) != 0 { v(b) } else { v(c) }),
+                EpInst::Convert(to, a) => (to, convert(el(a), to, v(a))),
+                EpInst::Bitcast(to, a) => (to, v(a)),
+            };
+            values.push(value);
+        }
+        values.last().map(|v| v.1).ok_or_else(|| InterpError("an empty epilogue".into()))
+    }
+}
+
+fn f32_of(bits: u64) -> f32 {
+    f32::from_bits(bits as u32)
+}
+fn of_f32(v: f32) -> u64 {
+    v.to_bits().into()
+}
+
+/// Bits as a number: sign-extended for signed types.
+fn int_of(elem: Elem, bits: u64) -> i128 {
+    match elem {
+        Elem::Bool => (bits & 1).into(),
+        Elem::I8 => (bits as i8).into(),
+        Elem::I16 => (bits as i16).into(),
+        Elem::I32 => (bits as i32).into(),
+        Elem::I64 => (bits as i64).into(),
+        Elem::U8 => (bits as u8).into(),
+        Elem::U16 => (bits as u16).into(),
+        Elem::U32 => (bits as u32).into(),
+        _ => bits.into(),
+    }
+}
+
+/// Wrapped to the type's bits.
+fn of_int(elem: Elem, v: i128) -> u64 {
+    let mask = if elem.size() == 8 { u64::MAX } else { (1u64 << (8 * elem.size())) - 1 };
+    v as u64 & mask
+}
+
+fn unary(op: UnOp, elem: Elem, x: u64) -> Result<u64, InterpError> {
+    macro_rules! float {
+        ($v:expr, $back:expr) => {{
+            let v = $v;
+            let r = match op {
+                UnOp::Neg => -v,
+                UnOp::Abs => v.abs(),
+                UnOp::Sqrt => v.sqrt(),
+                UnOp::Floor => v.floor(),
+                UnOp::Ceil => v.ceil(),
+                UnOp::Trunc => v.trunc(),
+                UnOp::Nearest => v.round_ties_even(),
+                UnOp::Not => return Err(InterpError("bitwise not of a float".into())),
+            };
+            Ok($back(r))
+        }};
+    }
+    match elem {
+        Elem::F32 => float!(f32_of(x), of_f32),
+        Elem::F64 => float!(f64::from_bits(x), f64::to_bits),
+        Elem::Bool if op == UnOp::Not => Ok((x == 0).into()),
+        _ => {
+            let v = int_of(elem, x);
+            Ok(of_int(
+                elem,
+                match op {
+                    UnOp::Neg => -v,
+                    UnOp::Abs => v.abs(),
+                    UnOp::Not => !v,
+                    _ => return Err(InterpError(format!("{op:?} of {elem}"))),
+                },
+            ))
+        }
+    }
+}
+
+fn binary(op: BinOp, elem: Elem, a: u64, b: u64) -> Result<u64, InterpError> {
+    macro_rules! float {
+        ($t:ty, $a:expr, $b:expr, $back:expr) => {{
+            let (a, b): ($t, $t) = ($a, $b);
+            let r = match op {
+                BinOp::Add => a + b,
+                BinOp::Sub => a - b,
+                BinOp::Mul => a * b,
+                BinOp::Div => a / b,
+                BinOp::Min | BinOp::Max if a.is_nan() || b.is_nan() => <$t>::NAN,
+                // Of zeros, -0 is the smaller.
+                BinOp::Min => {
+                    if a < b || (a == b && a.is_sign_negative()) {
+                        a
+                    } else {
+                        b
+                    }
+                }
+                BinOp::Max => {
+                    if a > b || (a == b && a.is_sign_positive()) {
+                        a
+                    } else {
+                        b
+                    }
+                }
+                BinOp::SelMin => {
+                    if a < b {
+                        a
+                    } else {
+                        b
+                    }
+                }
+                BinOp::SelMax => {
+                    if a > b {
+                        a
+                    } else {
+                        b
+                    }
+                }
+                _ => return Err(InterpError(format!("{op:?} of {elem}"))),
+            };
+            Ok($back(r))
+        }};
+    }
+    match elem {
+        Elem::F32 => float!(f32, f32_of(a), f32_of(b), of_f32),
+        Elem::F64 => float!(f64, f64::from_bits(a), f64::from_bits(b), f64::to_bits),
+        _ => {
+            let (x, y) = (int_of(elem, a), int_of(elem, b));
+            let shift =
+                || u32::try_from(y).ok().filter(|&s| (s as usize) < 8 * elem.size()).ok_or(InterpError(format!("shift by {y} of {elem}")));
+            Ok(of_int(
+                elem,
+                match op {
+                    BinOp::Add => x + y,
+                    BinOp::Sub => x - y,
+                    BinOp::Mul => x.wrapping_mul(y),
+                    BinOp::Div | BinOp::Rem if y == 0 => return Err(InterpError("integer division by zero".into())),
+                    BinOp::Div => x / y,
+                    BinOp::Rem => x % y,
+                    BinOp::Min | BinOp::SelMin => x.min(y),
+                    BinOp::Max | BinOp::SelMax => x.max(y),
+                    BinOp::And => x & y,
+                    BinOp::Or => x | y,
+                    BinOp::Xor => x ^ y,
+                    BinOp::Shl => x << shift()?,
+                    BinOp::Shr => x >> shift()?,
+                },
+            ))
+        }
+    }
+}
+
+fn fma(elem: Elem, a: u64, b: u64, c: u64) -> Result<u64, InterpError> {
+    match elem {
+        Elem::F32 => Ok(of_f32(f32_of(a).mul_add(f32_of(b), f32_of(c)))),
+        Elem::F64 => Ok(f64::from_bits(a).mul_add(f64::from_bits(b), f64::from_bits(c)).to_bits()),
+        _ => Err(InterpError(format!("fma of {elem}"))),
+    }
+}
+
+fn compare(op: Cmp, elem: Elem, a: u64, b: u64) -> bool {
+    fn order<T: PartialOrd>(op: Cmp, a: T, b: T) -> bool {
+        match op {
+            Cmp::Eq => a == b,
+            Cmp::Ne => a != b,
+            Cmp::Lt => a < b,
+            Cmp::Le => a <= b,
+            Cmp::Gt => a > b,
+            Cmp::Ge => a >= b,
+        }
+    }
+    match elem {
+        Elem::F32 => order(op, f32_of(a), f32_of(b)),
+        Elem::F64 => order(op, f64::from_bits(a), f64::from_bits(b)),
+        _ => order(op, int_of(elem, a), int_of(elem, b)),
+    }
+}
+
+fn convert(from: Elem, to: Elem, bits: u64) -> u64 {
+    let float = match from {
+        Elem::F32 => Some(f64::from(f32_of(bits))),
+        Elem::F64 => Some(f64::from_bits(bits)),
+        _ => None,
+    };
+    match (float, to) {
+        (Some(v), Elem::F32) => of_f32(v as f32),
+        (Some(v), Elem::F64) => v.to_bits(),
+        (Some(v), Elem::Bool) => (v != 0.0).into(),
+        (Some(v), _) => {
+            let width = 8 * to.size() as u32;
+            let (low, high) =
+                if to.is_signed() { (-(1i128 << (width - 1)), (1i128 << (width - 1)) - 1) } else { (0, (1i128 << width) - 1) };
+            of_int(to, (v as i128).clamp(low, high))
+        }
+        // Rounded once, from the exact integer.
+        (None, Elem::F32) => of_f32(int_of(from, bits) as f32),
+        (None, Elem::F64) => (int_of(from, bits) as f64).to_bits(),
+        (None, Elem::Bool) => (int_of(from, bits) != 0).into(),
+        (None, _) => of_int(to, int_of(from, bits)),
+    }
+}

@@ -1,0 +1,574 @@
+//! Mathematical functions as straight-line arithmetic on f32 or f64, scalar or vector: compiled models need no libm.
+//!
+//! Everything is range reduction by exact identities and truncated series whose coefficients are computed here, so that
+//! there are no tables to trust. Errors (tests hold them, against the host's libm): f32 functions stay within 4e-7, f64 ones
+//! within 4e-15, relative to the larger of |result| and the smallest normal number, with the exceptions that their docs name.
+
+use crate::arith::Arith;
+use crate::ir::{BinOp, Cmp, Elem, UnOp};
+
+/// Facts about the float format of a value.
+struct Format {
+    int: Elem,
+    mantissa_bits: u32,
+    bias: i64,
+    /// 1.5 * 2^mantissa_bits: adding and subtracting it rounds to an integer, which then stands in the low mantissa bits.
+    magic: f64,
+    double: bool,
+}
+
+fn format<A: Arith>(a: &A, x: A::V) -> Format {
+    match a.elem(x) {
+        Elem::F64 => Format { int: Elem::I64, mantissa_bits: 52, bias: 1023, magic: 6_755_399_441_055_744.0, double: true },
+        _ => Format { int: Elem::I32, mantissa_bits: 23, bias: 127, magic: 12_582_912.0, double: false },
+    }
+}
+
+fn float_bits(f: &Format, value: f64) -> u64 {
+    if f.double { value.to_bits() } else { (value as f32).to_bits().into() }
+}
+
+/// Horner's rule, lowest coefficient first.
+fn poly<A: Arith>(a: &mut A, x: A::V, coefficients: &[f64]) -> A::V {
+    let (last, rest) = coefficients.split_last().expect("a polynomial has coefficients");
+    let mut sum = a.num(x, *last);
+    for &c in rest.iter().rev() {
+        let c = a.num(x, c);
+        sum = a.mul_add(sum, x, c);
+    }
+    sum
+}
+
+fn add<A: Arith>(a: &mut A, x: A::V, y: A::V) -> A::V {
+    a.bin(BinOp::Add, x, y)
+}
+fn sub<A: Arith>(a: &mut A, x: A::V, y: A::V) -> A::V {
+    a.bin(BinOp::Sub, x, y)
+}
+fn mul<A: Arith>(a: &mut A, x: A::V, y: A::V) -> A::V {
+    a.bin(BinOp::Mul, x, y)
+}
+fn div<A: Arith>(a: &mut A, x: A::V, y: A::V) -> A::V {
+    a.bin(BinOp::Div, x, y)
+}
+fn scale<A: Arith>(a: &mut A, x: A::V, by: f64) -> A::V {
+    let c = a.num(x, by);
+    a.bin(BinOp::Mul, x, c)
+}
+fn offset<A: Arith>(a: &mut A, x: A::V, by: f64) -> A::V {
+    let c = a.num(x, by);
+    a.bin(BinOp::Add, x, c)
+}
+/// Not above `high` (NaN stays NaN).
+fn at_most<A: Arith>(a: &mut A, x: A::V, high: f64) -> A::V {
+    let c = a.num(x, high);
+    a.bin(BinOp::SelMin, c, x)
+}
+/// Not below `low` (NaN stays NaN).
+fn at_least<A: Arith>(a: &mut A, x: A::V, low: f64) -> A::V {
+    let c = a.num(x, low);
+    a.bin(BinOp::SelMax, c, x)
+}
+
+/// The magnitude of `value` with the sign of `sign`; `value` must not be negative.
+fn with_sign_of<A: Arith>(a: &mut A, value: A::V, sign: A::V) -> A::V {
+    let f = format(a, value);
+    let mask = a.bits(value, f.int, 1 << (if f.double { 63 } else { 31 }));
+    let s = a.cast_bits(f.int, sign);
+    let s = a.bin(BinOp::And, s, mask);
+    let v = a.cast_bits(f.int, value);
+    let v = a.bin(BinOp::Or, v, s);
+    let elem = a.elem(value);
+    a.cast_bits(elem, v)
+}
+
+/// x rounded to the nearest integer n with |n| < 2^(mantissa bits - 2): as a float, and as an integer.
+fn round_small<A: Arith>(a: &mut A, x: A::V) -> (A::V, A::V) {
+    let f = format(a, x);
+    let magic = a.num(x, f.magic);
+    let shifted = add(a, x, magic);
+    let float = sub(a, shifted, magic);
+    let bits = a.cast_bits(f.int, shifted);
+    let base = a.bits(x, f.int, float_bits(&f, f.magic));
+    let int = a.bin(BinOp::Sub, bits, base);
+    (float, int)
+}
+
+/// 2^n for an integer n in the exponent range.
+fn power_of_two<A: Arith>(a: &mut A, n: A::V, like: A::V) -> A::V {
+    let f = format(a, like);
+    let bias = a.bits(like, f.int, f.bias as u64);
+    let e = a.bin(BinOp::Add, n, bias);
+    let shift = a.bits(like, f.int, f.mantissa_bits.into());
+    let bits = a.bin(BinOp::Shl, e, shift);
+    let elem = a.elem(like);
+    a.cast_bits(elem, bits)
+}
+
+/// x = n * ln 2 + r with |r| <= ln(2) / 2: (n as integer, exp(r) - 1).
+fn exp_parts<A: Arith>(a: &mut A, x: A::V) -> (A::V, A::V) {
+    let f = format(a, x);
+    let scaled = scale(a, x, std::f64::consts::LOG2_E);
+    let (nf, n) = round_small(a, scaled);
+    // ln 2 in two parts; the high one has enough zero bits that n * high is exact without FMA.
+    let high = if f.double { f64::from_bits(std::f64::consts::LN_2.to_bits() & !0x7ff_ffff) } else { 0.693_359_375 };
+    let low = if f.double { (std::f64::consts::LN_2 - high) + 2.319_046_813_846_299_6e-17 } else { std::f64::consts::LN_2 - high };
+    let c = a.num(x, -high);
+    let r = a.mul_add(nf, c, x);
+    let c = a.num(x, -low);
+    let r = a.mul_add(nf, c, r);
+    // (exp(r) - 1) / r = 1 + r/2 + r^2/6 + ...
+    let terms = if f.double { 13 } else { 7 };
+    let mut factorial = 1.0;
+    let coefficients: Vec<f64> = (1..=terms)
+        .map(|k| {
+            factorial *= k as f64;
+            1.0 / factorial
+        })
+        .collect();
+    // r + r^2 * q keeps the leading term exact.
+    let q = poly(a, r, &coefficients[1..]);
+    let r2 = mul(a, r, r);
+    let p = a.mul_add(r2, q, r);
+    (n, p)
+}
+
+/// e^x.
+pub fn exp<A: Arith>(a: &mut A, x: A::V) -> A::V {
+    let f = format(a, x);
+    let (low, high) = if f.double { (-746.0, 710.0) } else { (-104.0, 89.0) };
+    let x = at_most(a, x, high);
+    let x = at_least(a, x, low);
+    let (n, p) = exp_parts(a, x);
+    let p = offset(a, p, 1.0);
+    // 2^n in two factors: n may lie outside the exponent range (overflow to inf, denormals).
+    let one = a.bits(x, f.int, 1);
+    let half = a.bin(BinOp::Shr, n, one);
+    let rest = a.bin(BinOp::Sub, n, half);
+    let s1 = power_of_two(a, half, x);
+    let s2 = power_of_two(a, rest, x);
+    let p = mul(a, p, s1);
+    mul(a, p, s2)
+}
+
+/// e^x - 1 for x in -30..40, accurate near 0.
+fn expm1_small<A: Arith>(a: &mut A, x: A::V) -> A::V {
+    let (n, p) = exp_parts(a, x);
+    let s = power_of_two(a, n, x);
+    let rest = offset(a, s, -1.0);
+    a.mul_add(s, p, rest)
+}
+
+/// Natural logarithm.
+pub fn log<A: Arith>(a: &mut A, x: A::V) -> A::V {
+    let f = format(a, x);
+    let elem = a.elem(x);
+    // Denormals are scaled into the normal range.
+    let smallest = if f.double { f64::MIN_POSITIVE } else { f32::MIN_POSITIVE.into() };
+    let up = (1u64 << f.mantissa_bits) as f64;
+    let limit = a.num(x, smallest);
+    let tiny = a.cmp(Cmp::Lt, x, limit);
+    let scaled = scale(a, x, up);
+    let y = a.choose(tiny, scaled, x);
+    let zero = a.num(x, 0.0);
+    let shift = a.num(x, -f64::from(f.mantissa_bits));
+    let shift = a.choose(tiny, shift, zero);
+    // y = m * 2^e with m in [1, 2).
+    let bits = a.cast_bits(f.int, y);
+    let width = a.bits(x, f.int, f.mantissa_bits.into());
+    let exponent = a.bin(BinOp::Shr, bits, width);
+    let mask = a.bits(x, f.int, if f.double { 0x7ff } else { 0xff });
+    let exponent = a.bin(BinOp::And, exponent, mask);
+    // Integer to float by writing it below the leading bit of 2^mantissa_bits.
+    let lead = a.bits(x, f.int, float_bits(&f, up));
+    let e = a.bin(BinOp::Or, exponent, lead);
+    let e = a.cast_bits(elem, e);
+    let e = offset(a, e, -(up + f.bias as f64));
+    let e = add(a, e, shift);
+    let mask = a.bits(x, f.int, (1u64 << f.mantissa_bits) - 1);
+    let m = a.bin(BinOp::And, bits, mask);
+    let lead = a.bits(x, f.int, float_bits(&f, 1.0));
+    let m = a.bin(BinOp::Or, m, lead);
+    let m = a.cast_bits(elem, m);
+    // m into [sqrt(1/2), sqrt(2)).
+    let root = a.num(x, std::f64::consts::SQRT_2);
+    let large = a.cmp(Cmp::Gt, m, root);
+    let halved = scale(a, m, 0.5);
+    let m = a.choose(large, halved, m);
+    let e1 = offset(a, e, 1.0);
+    let e = a.choose(large, e1, e);
+    // log m = 2 atanh(s), s = (m - 1) / (m + 1); written as t - t * (t/2 - ..) would lose nothing: t = m - 1 is exact.
+    let t = offset(a, m, -1.0);
+    let d = offset(a, m, 1.0);
+    let s = div(a, t, d);
+    let s2 = mul(a, s, s);
+    let terms = if f.double { 11 } else { 5 };
+    let coefficients: Vec<f64> = (1..=terms).map(|k| 2.0 / f64::from(2 * k + 1)).collect();
+    let q = poly(a, s2, &coefficients);
+    let q = mul(a, q, s2);
+    // 2s = t - s*t, so log m = t - s * (t - q).
+    let inner = sub(a, t, q);
+    let correction = mul(a, s, inner);
+    let high = if f.double { f64::from_bits(std::f64::consts::LN_2.to_bits() & !0x7ff_ffff) } else { 0.693_359_375 };
+    let low = std::f64::consts::LN_2 - high;
+    let c = a.num(x, low);
+    let small = mul(a, e, c);
+    let small = sub(a, small, correction);
+    let small = add(a, small, t);
+    let c = a.num(x, high);
+    let y = a.mul_add(e, c, small);
+    // Special values.
+    let inf = a.num(x, f64::INFINITY);
+    let is_inf = a.cmp(Cmp::Eq, x, inf);
+    let y = a.choose(is_inf, x, y);
+    let is_zero = a.cmp(Cmp::Eq, x, zero);
+    let minus_inf = a.num(x, f64::NEG_INFINITY);
+    let y = a.choose(is_zero, minus_inf, y);
+    let defined = a.cmp(Cmp::Ge, x, zero);
+    let nan = a.num(x, f64::NAN);
+    a.choose(defined, y, nan)
+}
+
+/// log(1 + u) for u >= 0.
+fn log1p<A: Arith>(a: &mut A, u: A::V) -> A::V {
+    let w = offset(a, u, 1.0);
+    let l = log(a, w);
+    // The rounding of 1 + u is made good to first order: log(1 + u) = log(w) + (u - (w - 1)) / w.
+    let back = offset(a, w, -1.0);
+    let lost = sub(a, u, back);
+    let fix = div(a, lost, w);
+    let y = add(a, l, fix);
+    // Infinities have no rounding.
+    let big = a.num(u, if format(a, u).double { 1e300 } else { 1e30 });
+    let ok = a.cmp(Cmp::Lt, u, big);
+    a.choose(ok, y, l)
+}
+
+/// (sin, cos) of a reduced argument and the quadrant: x = q * pi/2 + r, |r| <= pi/4.
+fn sin_cos_parts<A: Arith>(a: &mut A, x: A::V) -> (A::V, A::V, A::V) {
+    let f = format(a, x);
+    let scaled = scale(a, x, std::f64::consts::FRAC_2_PI);
+    let (nf, q) = round_small(a, scaled);
+    let half_pi = std::f64::consts::FRAC_PI_2;
+    let keep = |v: f64, bits: u32| f64::from_bits(v.to_bits() & !((1u64 << (52 - bits)) - 1));
+    let parts = if f.double {
+        let c1 = keep(half_pi, 27);
+        [c1, half_pi - c1, 6.123_233_995_736_766e-17]
+    } else {
+        let c1 = keep(half_pi, 10);
+        let c2 = keep(half_pi - c1, 10);
+        [c1, c2, half_pi - c1 - c2]
+    };
+    let mut r = x;
+    for part in parts {
+        let c = a.num(x, -part);
+        r = a.mul_add(nf, c, r);
+    }
+    let r2 = mul(a, r, r);
+    let terms = if f.double { 8 } else { 5 };
+    let series = |first: u32| -> Vec<f64> {
+        // Coefficients of r^2, r^4, .. of sin(r)/r (first = 1) or cos(r) (first = 0).
+        let mut c = 1.0;
+        (1..=terms)
+            .map(|k| {
+                let n = 2 * k + first;
+                c /= -f64::from(n * (n - 1));
+                c
+            })
+            .collect()
+    };
+    let p = poly(a, r2, &series(1));
+    let p = mul(a, p, r2);
+    let s = a.mul_add(p, r, r);
+    let p = poly(a, r2, &series(0));
+    let one = a.num(x, 1.0);
+    let c = a.mul_add(p, r2, one);
+    (s, c, q)
+}
+
+fn sin_shifted<A: Arith>(a: &mut A, x: A::V, quarter_turns: u64) -> A::V {
+    let f = format(a, x);
+    let elem = a.elem(x);
+    let (s, c, q) = sin_cos_parts(a, x);
+    let turns = a.bits(x, f.int, quarter_turns);
+    let q = a.bin(BinOp::Add, q, turns);
+    let one = a.bits(x, f.int, 1);
+    let odd = a.bin(BinOp::And, q, one);
+    let odd = a.cmp(Cmp::Eq, odd, one);
+    let y = a.choose(odd, c, s);
+    // Quadrants 2 and 3 are negative: bit 1 of q moves to the sign.
+    let two = a.bits(x, f.int, 2);
+    let sign = a.bin(BinOp::And, q, two);
+    let up = a.bits(x, f.int, if f.double { 62 } else { 30 });
+    let sign = a.bin(BinOp::Shl, sign, up);
+    let y = a.cast_bits(f.int, y);
+    let y = a.bin(BinOp::Xor, y, sign);
+    let y = a.cast_bits(elem, y);
+    // Beyond the range of the reduction the value is still a sine of something.
+    let y = at_most(a, y, 1.0);
+    at_least(a, y, -1.0)
+}
+
+/// Sine of radians. Absolute error: 2e-7 for |x| <= 1e4 (f32), 4e-15 for |x| <= 1e6 (f64), growing with |x| beyond.
+pub fn sin<A: Arith>(a: &mut A, x: A::V) -> A::V {
+    sin_shifted(a, x, 0)
+}
+
+/// Cosine of radians; errors as [`sin`].
+pub fn cos<A: Arith>(a: &mut A, x: A::V) -> A::V {
+    sin_shifted(a, x, 1)
+}
+
+/// Tangent of radians: the quotient of [`sin`] and [`cos`], with their errors.
+pub fn tan<A: Arith>(a: &mut A, x: A::V) -> A::V {
+    let f = format(a, x);
+    let (s, c, q) = sin_cos_parts(a, x);
+    let one = a.bits(x, f.int, 1);
+    let odd = a.bin(BinOp::And, q, one);
+    let odd = a.cmp(Cmp::Eq, odd, one);
+    let minus_c = a.un(UnOp::Neg, c);
+    let top = a.choose(odd, minus_c, s);
+    let bottom = a.choose(odd, s, c);
+    div(a, top, bottom)
+}
+
+/// Inverse tangent.
+pub fn atan<A: Arith>(a: &mut A, x: A::V) -> A::V {
+    let f = format(a, x);
+    let m = a.un(UnOp::Abs, x);
+    // |x| > 1: atan x = pi/2 - atan(1/x); then above tan(pi/8): atan t = pi/4 + atan((t - 1) / (t + 1)).
+    let one = a.num(x, 1.0);
+    let zero = a.num(x, 0.0);
+    let inverted = a.cmp(Cmp::Gt, m, one);
+    let inverse = div(a, one, m);
+    let t = a.choose(inverted, inverse, m);
+    let limit = a.num(x, std::f64::consts::SQRT_2 - 1.0);
+    let upper = a.cmp(Cmp::Gt, t, limit);
+    let top = offset(a, t, -1.0);
+    let bottom = offset(a, t, 1.0);
+    let turned = div(a, top, bottom);
+    let t = a.choose(upper, turned, t);
+    let t2 = mul(a, t, t);
+    let terms = if f.double { 21 } else { 9 };
+    let coefficients: Vec<f64> = (1..=terms).map(|k| if k % 2 == 1 { -1.0 } else { 1.0 } / f64::from(2 * k + 1)).collect();
+    let p = poly(a, t2, &coefficients);
+    let p = mul(a, p, t2);
+    let y = a.mul_add(p, t, t);
+    let quarter = a.num(x, std::f64::consts::FRAC_PI_4);
+    let base = a.choose(upper, quarter, zero);
+    let y = add(a, y, base);
+    let half = a.num(x, std::f64::consts::FRAC_PI_2);
+    let mirrored = sub(a, half, y);
+    let y = a.choose(inverted, mirrored, y);
+    with_sign_of(a, y, x)
+}
+
+/// Inverse sine; NaN outside -1..1.
+pub fn asin<A: Arith>(a: &mut A, x: A::V) -> A::V {
+    let one = a.num(x, 1.0);
+    let below = sub(a, one, x);
+    let above = add(a, one, x);
+    let product = mul(a, below, above);
+    let root = a.un(UnOp::Sqrt, product);
+    let t = div(a, x, root);
+    atan(a, t)
+}
+
+/// Inverse cosine; NaN outside -1..1.
+pub fn acos<A: Arith>(a: &mut A, x: A::V) -> A::V {
+    let one = a.num(x, 1.0);
+    let below = sub(a, one, x);
+    let above = add(a, one, x);
+    let quotient = div(a, below, above);
+    let root = a.un(UnOp::Sqrt, quotient);
+    let y = atan(a, root);
+    scale(a, y, 2.0)
+}
+
+/// Hyperbolic sine.
+pub fn sinh<A: Arith>(a: &mut A, x: A::V) -> A::V {
+    let m = a.un(UnOp::Abs, x);
+    let small = at_most(a, m, 20.0);
+    let t = expm1_small(a, small);
+    let d = offset(a, t, 1.0);
+    let q = div(a, t, d);
+    let near = add(a, t, q);
+    let near = scale(a, near, 0.5);
+    // exp(|x|) overflows before sinh does.
+    let h = scale(a, m, 0.5);
+    let e = exp(a, h);
+    let far = scale(a, e, 0.5);
+    let far = mul(a, far, e);
+    let limit = a.num(x, 20.0);
+    let is_far = a.cmp(Cmp::Gt, m, limit);
+    let y = a.choose(is_far, far, near);
+    with_sign_of(a, y, x)
+}
+
+/// Hyperbolic cosine.
+pub fn cosh<A: Arith>(a: &mut A, x: A::V) -> A::V {
+    let m = a.un(UnOp::Abs, x);
+    let h = scale(a, m, 0.5);
+    let e = exp(a, h);
+    let big = scale(a, e, 0.5);
+    let big = mul(a, big, e);
+    let quarter = a.num(x, 0.25);
+    let small = div(a, quarter, big);
+    add(a, big, small)
+}
+
+/// Hyperbolic tangent.
+pub fn tanh<A: Arith>(a: &mut A, x: A::V) -> A::V {
+    let m = a.un(UnOp::Abs, x);
+    let m = at_most(a, m, 20.0);
+    let t = scale(a, m, 2.0);
+    let t = expm1_small(a, t);
+    let d = offset(a, t, 2.0);
+    let y = div(a, t, d);
+    with_sign_of(a, y, x)
+}
+
+/// Inverse hyperbolic sine.
+pub fn asinh<A: Arith>(a: &mut A, x: A::V) -> A::V {
+    let m = a.un(UnOp::Abs, x);
+    let limit = if format(a, x).double { 1e150 } else { 1e15 };
+    let near = at_most(a, m, limit);
+    let sq = mul(a, near, near);
+    let r = offset(a, sq, 1.0);
+    let r = a.un(UnOp::Sqrt, r);
+    let r = offset(a, r, 1.0);
+    let q = div(a, sq, r);
+    let u = add(a, near, q);
+    let y = log1p(a, u);
+    let far = log(a, m);
+    let far = offset(a, far, std::f64::consts::LN_2);
+    let c = a.num(x, limit);
+    let is_far = a.cmp(Cmp::Ge, m, c);
+    let y = a.choose(is_far, far, y);
+    with_sign_of(a, y, x)
+}
+
+/// Inverse hyperbolic cosine; NaN below 1.
+pub fn acosh<A: Arith>(a: &mut A, x: A::V) -> A::V {
+    let limit = if format(a, x).double { 1e150 } else { 1e15 };
+    let near = at_most(a, x, limit);
+    let t = offset(a, near, -1.0);
+    let t2 = offset(a, t, 2.0);
+    let sq = mul(a, t, t2);
+    let r = a.un(UnOp::Sqrt, sq);
+    let u = add(a, t, r);
+    let y = log1p(a, u);
+    let far = log(a, x);
+    let far = offset(a, far, std::f64::consts::LN_2);
+    let c = a.num(x, limit);
+    let is_far = a.cmp(Cmp::Ge, x, c);
+    a.choose(is_far, far, y)
+}
+
+/// Inverse hyperbolic tangent; infinite at -1 and 1, NaN beyond.
+pub fn atanh<A: Arith>(a: &mut A, x: A::V) -> A::V {
+    let m = a.un(UnOp::Abs, x);
+    let one = a.num(x, 1.0);
+    let d = sub(a, one, m);
+    let n = scale(a, m, 2.0);
+    let u = div(a, n, d);
+    let y = log1p(a, u);
+    let y = scale(a, y, 0.5);
+    let valid = a.cmp(Cmp::Le, m, one);
+    let nan = a.num(x, f64::NAN);
+    let y = a.choose(valid, y, nan);
+    with_sign_of(a, y, x)
+}
+
+/// Logistic function 1 / (1 + e^-x).
+pub fn sigmoid<A: Arith>(a: &mut A, x: A::V) -> A::V {
+    let n = a.un(UnOp::Neg, x);
+    let e = exp(a, n);
+    let d = offset(a, e, 1.0);
+    let one = a.num(x, 1.0);
+    div(a, one, d)
+}
+
+/// Gauss error function. f32: within 4e-7 absolutely (Abramowitz & Stegun 7.1.26 for |x| >= 1, the Maclaurin series below);
+/// f64: Kummer's series.
+pub fn erf<A: Arith>(a: &mut A, x: A::V) -> A::V {
+    let f = format(a, x);
+    let m = a.un(UnOp::Abs, x);
+    let two_over_sqrt_pi = std::f64::consts::FRAC_2_SQRT_PI;
+    if f.double {
+        // erf x = 2/sqrt(pi) * exp(-x^2) * x * sum 2^k x^2k / (2k+1)!!: all terms positive. erf 6 = 1 to the last bit.
+        let m = at_most(a, m, 6.0);
+        let m2 = mul(a, m, m);
+        let mut c = 1.0;
+        let coefficients: Vec<f64> = (0..120)
+            .map(|k| {
+                if k > 0 {
+                    c *= 2.0 / f64::from(2 * k + 1);
+                }
+                c
+            })
+            .collect();
+        let p = poly(a, m2, &coefficients);
+        let n = a.un(UnOp::Neg, m2);
+        let e = exp(a, n);
+        let y = mul(a, p, m);
+        let y = mul(a, y, e);
+        let y = scale(a, y, two_over_sqrt_pi);
+        let y = at_most(a, y, 1.0);
+        return with_sign_of(a, y, x);
+    }
+    let m = at_most(a, m, 4.0);
+    let m2 = mul(a, m, m);
+    let mut factorial = 1.0;
+    let coefficients: Vec<f64> = (0..11)
+        .map(|k| {
+            if k > 0 {
+                factorial *= f64::from(k);
+            }
+            let sign = if k % 2 == 1 { -1.0 } else { 1.0 };
+            sign * two_over_sqrt_pi / (factorial * f64::from(2 * k + 1))
+        })
+        .collect();
+    let near = poly(a, m2, &coefficients);
+    let near = mul(a, near, m);
+    let one = a.num(x, 1.0);
+    let d = scale(a, m, 0.327_591_1);
+    let d = offset(a, d, 1.0);
+    let t = div(a, one, d);
+    let p = poly(a, t, &[0.254_829_592, -0.284_496_736, 1.421_413_741, -1.453_152_027, 1.061_405_429]);
+    let p = mul(a, p, t);
+    let n = a.un(UnOp::Neg, m2);
+    let e = exp(a, n);
+    let rest = mul(a, p, e);
+    let far = sub(a, one, rest);
+    let is_near = a.cmp(Cmp::Lt, m, one);
+    let y = a.choose(is_near, near, far);
+    with_sign_of(a, y, x)
+}
+
+/// x to the power y. Relative error 4e-7 * max(1, |y log x|) (f32), 4e-15 likewise (f64).
+pub fn pow<A: Arith>(a: &mut A, x: A::V, y: A::V) -> A::V {
+    let m = a.un(UnOp::Abs, x);
+    let l = log(a, m);
+    let product = mul(a, y, l);
+    let p = exp(a, product);
+    // A negative base: defined for integers y; odd ones give a negative result.
+    let zero = a.num(x, 0.0);
+    let one = a.num(x, 1.0);
+    let whole = a.un(UnOp::Floor, y);
+    let is_whole = a.cmp(Cmp::Eq, whole, y);
+    let h = scale(a, y, 0.5);
+    let hf = a.un(UnOp::Floor, h);
+    let is_odd = a.cmp(Cmp::Ne, hf, h);
+    let negative = a.un(UnOp::Neg, p);
+    let signed = a.choose(is_odd, negative, p);
+    let nan = a.num(x, f64::NAN);
+    let signed = a.choose(is_whole, signed, nan);
+    let is_negative = a.cmp(Cmp::Lt, x, zero);
+    let p = a.choose(is_negative, signed, p);
+    // x^0 and 1^y are 1 whatever the other is.
+    let y_zero = a.cmp(Cmp::Eq, y, zero);
+    let p = a.choose(y_zero, one, p);
+    let x_one = a.cmp(Cmp::Eq, x, one);
+    a.choose(x_one, one, p)
+}
