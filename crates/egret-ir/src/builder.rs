@@ -1,6 +1,6 @@
 //! Building graphs: types are inferred, constants folded and shape arithmetic followed while nodes are added.
 
-use crate::{Attrs, Dim, Graph, Op, Tensor, Type, ValueId, infer, interp, symbolic};
+use crate::{Attrs, DType, Dim, Graph, Op, Tensor, Type, ValueId, infer, interp, symbolic};
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
@@ -22,6 +22,25 @@ impl fmt::Display for TypeError {
     }
 }
 impl std::error::Error for TypeError {}
+
+/// The tensor that holds `dims`, if they are constants of a wide integer type or bools.
+fn constant_of(dims: &[Dim], types: &[Type]) -> Option<Tensor> {
+    let values: Vec<i64> = dims.iter().map(Dim::as_const).collect::<Option<_>>()?;
+    let [Type::Tensor(t)] = types else { return None };
+    let shape = t.const_dims()?;
+    if t.const_len() != Some(values.len()) {
+        return None;
+    }
+    match t.dtype {
+        DType::I64 => Some(Tensor::new(&shape, values)),
+        DType::I32 => {
+            let narrow: Vec<i32> = values.into_iter().map(|v| i32::try_from(v).ok()).collect::<Option<_>>()?;
+            Some(Tensor::new(&shape, narrow))
+        }
+        DType::Bool => Some(Tensor::from_bools(&shape, &values.iter().map(|v| *v != 0).collect::<Vec<_>>())),
+        _ => None,
+    }
+}
 
 /// Adds nodes to a graph.
 #[derive(Debug)]
@@ -99,13 +118,8 @@ impl Builder {
             return Ok(folded.into_iter().map(|t| self.constant(t)).collect());
         }
         let known = symbolic::eval(op, &attrs, operands, &self.graph, &|v| self.known_dims(v));
-        if let Some(dims) = &known
-            && let Some(values) = dims.iter().map(Dim::as_const).collect::<Option<Vec<i64>>>()
-            && let [Type::Tensor(t)] = inferred.as_slice()
-            && let Some(shape) = t.const_dims()
-            && t.dtype == crate::DType::I64
-        {
-            return Ok(vec![self.constant(Tensor::new(&shape, values))]);
+        if let Some(constant) = known.as_deref().and_then(|dims| constant_of(dims, &inferred)) {
+            return Ok(vec![self.constant(constant)]);
         }
         let node = self.graph.add_node(op, attrs, operands.to_vec(), regions, inferred, self.sources.clone());
         let results = self.graph.node(node).results.clone();
@@ -125,9 +139,9 @@ impl Builder {
             },
             Type::Optional(t) => return self.freshen(t),
         };
-        for i in 0..dims.len() {
-            if dims[i].as_symbol() == Some(infer::UNKNOWN) {
-                dims[i] = self.fresh_symbol();
+        for dim in dims {
+            if dim.as_symbol() == Some(infer::UNKNOWN) {
+                *dim = self.fresh_symbol();
             }
         }
     }
@@ -167,7 +181,7 @@ impl Builder {
             return Some(dims.clone());
         }
         let t = self.graph.as_const(value)?;
-        if t.rank() > 1 || t.len() > 1024 || !t.dtype().is_int() {
+        if t.rank() > 1 || t.len() > 1024 || !(t.dtype().is_int() || t.dtype() == DType::Bool) {
             return None;
         }
         Some(t.to_i64s()?.into_iter().map(Dim::constant).collect())

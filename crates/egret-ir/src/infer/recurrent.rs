@@ -47,10 +47,10 @@ pub(super) fn recurrent(call: &Call) -> Result<Vec<Type>, String> {
     if let Some(b) = call.optional_tensor(3)? {
         expect(3, b, &[d.clone(), scaled(2 * gates)])?;
     }
-    if let Some(lengths) = call.optional_tensor(4)? {
-        if !lengths.dtype.is_int() || !dims::shapes_may_equal(&lengths.shape, std::slice::from_ref(&batch)) {
-            return Err(format!("operand `lengths` is {lengths}, but must be integers, one for each of {batch}"));
-        }
+    if let Some(lengths) = call.optional_tensor(4)?
+        && (!lengths.dtype.is_int() || !dims::shapes_may_equal(&lengths.shape, std::slice::from_ref(&batch)))
+    {
+        return Err(format!("operand `lengths` is {lengths}, but must be integers, one for each of {batch}"));
     }
     for i in 5..call.operands.len() {
         if let Some(t) = call.optional_tensor(i)? {

@@ -1,5 +1,7 @@
 //! Symbolic dims: integer expressions over named symbols, kept in one canonical form.
 
+mod rules;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -140,25 +142,16 @@ impl Dim {
         }
     }
 
+    fn opaque(op: DimOp, a: &Dim, b: &Dim) -> Dim {
+        Dim(Repr::Poly(Arc::new(vec![(vec![Atom::Op(op, a.clone(), b.clone())], 1)])))
+    }
+
     /// `self op other`, folded where both are constant or an identity applies.
     pub fn op(&self, op: DimOp, other: &Dim) -> Dim {
         if let (Some(a), Some(b)) = (self.as_const(), other.as_const())
             && let Some(v) = op.apply(a, b)
         {
             return Dim::constant(v);
-        }
-        match (op, other.as_const()) {
-            (DimOp::FloorDiv | DimOp::CeilDiv, Some(1)) => return self.clone(),
-            (DimOp::Mod, Some(1)) => return Dim::constant(0),
-            // Exact when every coefficient is divisible.
-            (DimOp::FloorDiv | DimOp::CeilDiv, Some(d)) if d > 1 => {
-                let terms = self.terms();
-                if terms.iter().all(|(_, c)| c % d == 0) {
-                    return Dim::from_terms(terms.into_iter().map(|(m, c)| (m, c / d)));
-                }
-            }
-            (DimOp::Mod, Some(d)) if d > 1 && self.terms().iter().all(|(_, c)| c % d == 0) => return Dim::constant(0),
-            _ => {}
         }
         if self == other {
             match op {
@@ -167,12 +160,7 @@ impl Dim {
                 DimOp::Mod => return Dim::constant(0),
             }
         }
-        if op == DimOp::FloorDiv
-            && let Some(q) = self.divide_exactly(other)
-        {
-            return q;
-        }
-        Dim(Repr::Poly(Arc::new(vec![(vec![Atom::Op(op, self.clone(), other.clone())], 1)])))
+        rules::simplify(op, self, other).unwrap_or_else(|| Dim::opaque(op, self, other))
     }
 
     /// `self / other` if `other` is a single term that divides every term of `self`.
