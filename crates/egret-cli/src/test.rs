@@ -1,0 +1,54 @@
+//! `egret test`.
+
+use crate::args::TestArgs;
+use egret::cases::{Case, Outcome};
+use egret::suite::{self, KnownFailures, Verdict};
+use egret::{Error, ErrorKind, Result};
+
+/// Run the cases; the last line on standard output is `N passed, N failed, N skipped`.
+pub fn run(args: &TestArgs) -> Result<()> {
+    let mut cases = vec![];
+    for dir in &args.dirs {
+        cases.extend(Case::find(dir)?);
+    }
+    cases.retain(|c| args.filter.as_ref().is_none_or(|f| c.name.contains(f.as_str())));
+    let mut list = (!args.list.is_empty()).then(KnownFailures::new);
+    for file in &args.list {
+        list.get_or_insert_default().extend(suite::read_list(file)?);
+    }
+    let jobs = args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
+    let (mut passed, mut failed, mut skipped, mut bugs) = (0, 0, 0, 0);
+    let mut known = String::new();
+    suite::run_cases(&cases, args.engine, jobs, &mut |case, outcome| {
+        if let Outcome::Failed(kind, message) = outcome {
+            bugs += usize::from(*kind == ErrorKind::Internal);
+            known += &format!("{}\t{}\n", case.name, message.split_whitespace().collect::<Vec<_>>().join(" "));
+        }
+        match suite::judge(&case.name, outcome, list.as_ref(), args.strict) {
+            Verdict::Passed => {
+                passed += 1;
+                if args.verbose {
+                    println!("pass {}", case.name);
+                }
+            }
+            Verdict::Skipped(reason) => {
+                skipped += 1;
+                println!("skip {}: {reason}", case.name);
+            }
+            Verdict::Failed(message) => {
+                failed += 1;
+                println!("FAIL {}: {message}", case.name);
+            }
+        }
+    });
+    if let Some(path) = &args.write_list {
+        std::fs::write(path, known).map_err(|e| Error::io("write", path, &e))?;
+    }
+    println!("{passed} passed, {failed} failed, {skipped} skipped");
+    // The line above says it; no further message.
+    match (bugs, failed) {
+        (0, 0) => Ok(()),
+        (0, _) => Err(Error::differs("")),
+        _ => Err(Error::internal("")),
+    }
+}

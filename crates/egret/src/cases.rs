@@ -1,0 +1,178 @@
+//! ONNX test cases: folders with `model.onnx`, `tolerance.json` and `test_data_set_<n>/{input,output}_<i>.pb`.
+
+use crate::compare::{Tolerance, compare, compare_types};
+use crate::engine::{Engine, Executable};
+use crate::error::{Error, ErrorKind, Result};
+use crate::frontend::{self, DeclaredInput};
+use egret_ir::{Graph, Value};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// A test case on disk.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// The folder's name.
+    pub name: String,
+    /// The folder.
+    pub dir: PathBuf,
+}
+
+/// The data of one `test_data_set_<n>`.
+pub struct DataSet {
+    /// Inputs by name.
+    pub inputs: BTreeMap<String, Value>,
+    /// Expected outputs, in order.
+    pub expected: Vec<Value>,
+}
+
+/// What became of a case.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// Every output of every data set is as expected.
+    Passed,
+    /// Not so, or it cannot be told.
+    Failed(ErrorKind, String),
+}
+
+impl Case {
+    /// The case in a folder, if it is one.
+    pub fn open(dir: &Path) -> Option<Case> {
+        let name = dir.canonicalize().ok()?.file_name()?.to_string_lossy().into_owned();
+        dir.join("model.onnx").is_file().then(|| Case { name, dir: dir.to_owned() })
+    }
+
+    /// Every case in or below a folder, sorted by path.
+    pub fn find(root: &Path) -> Result<Vec<Case>> {
+        let mut out = vec![];
+        let mut work = vec![root.to_owned()];
+        while let Some(dir) = work.pop() {
+            if let Some(case) = Case::open(&dir) {
+                out.push(case);
+                continue;
+            }
+            for entry in std::fs::read_dir(&dir).map_err(|e| Error::io("list", &dir, &e))? {
+                let entry = entry.map_err(|e| Error::io("list", &dir, &e))?;
+                // Links are not followed: they may lead in a circle.
+                if entry.file_type().is_ok_and(|t| t.is_dir()) {
+                    work.push(entry.path());
+                }
+            }
+        }
+        if out.is_empty() {
+            return Err(Error::user(format!("no test case (a folder with model.onnx) in {}", root.display())));
+        }
+        out.sort_by(|a, b| a.dir.cmp(&b.dir));
+        Ok(out)
+    }
+
+    /// The model file.
+    pub fn model(&self) -> PathBuf {
+        self.dir.join("model.onnx")
+    }
+
+    /// The tolerance in `tolerance.json`, or the default.
+    pub fn tolerance(&self) -> Result<Tolerance> {
+        let path = self.dir.join("tolerance.json");
+        let mut out = Tolerance::default();
+        if !path.is_file() {
+            return Ok(out);
+        }
+        let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, &e))?;
+        let json: serde_json::Value = serde_json::from_str(&text).map_err(|e| Error::user(format!("{}: {e}", path.display())))?;
+        for (key, slot) in [("rtol", &mut out.rtol), ("atol", &mut out.atol)] {
+            if let Some(v) = json.get(key) {
+                *slot = v.as_f64().ok_or_else(|| Error::user(format!("{}: `{key}` is no number", path.display())))?;
+            }
+        }
+        Ok(out)
+    }
+
+    /// Every data set, in order.
+    pub fn data_sets(&self) -> Result<Vec<DataSet>> {
+        let declared = frontend::declared(&self.model())?;
+        let mut out = vec![];
+        for n in 0.. {
+            let dir = self.dir.join(format!("test_data_set_{n}"));
+            if !dir.is_dir() {
+                break;
+            }
+            let inputs = read_all(&dir, "input", &declared.inputs)?;
+            let inputs = declared.inputs.iter().map(|d| d.name.clone()).zip(inputs).collect();
+            out.push(DataSet { inputs, expected: read_all(&dir, "output", &declared.outputs)? });
+        }
+        if out.is_empty() {
+            return Err(Error::user(format!("{} has no test_data_set_0", self.dir.display())));
+        }
+        Ok(out)
+    }
+
+    /// Run the case on an engine.
+    pub fn run(&self, engine: Engine) -> Result<()> {
+        let tolerance = self.tolerance()?;
+        let sets = self.data_sets()?;
+        for (n, set) in sets.iter().enumerate() {
+            let place = |e: Error| if sets.len() > 1 { e.at(format!("data set {n}")) } else { e };
+            run_set(&self.model(), engine, set, tolerance).map_err(place)?;
+        }
+        Ok(())
+    }
+}
+
+fn read_all(dir: &Path, what: &str, declared: &[DeclaredInput]) -> Result<Vec<Value>> {
+    let mut out = vec![];
+    for (i, d) in declared.iter().enumerate() {
+        let path = dir.join(format!("{what}_{i}.pb"));
+        if !path.is_file() {
+            break;
+        }
+        out.push(frontend::read_value_pb(&path, &d.ty)?);
+    }
+    Ok(out)
+}
+
+fn run_set(model: &Path, engine: Engine, set: &DataSet, tolerance: Tolerance) -> Result<()> {
+    let (graph, _) = frontend::import_for_inputs(model, &BTreeMap::new(), &set.inputs)?;
+    let random = random_outputs(&graph);
+    let inputs = ordered_inputs(&graph, &set.inputs)?;
+    let names = graph.output_names().to_vec();
+    let results = Executable::new(graph, engine)?.run(&inputs)?;
+    if results.len() < set.expected.len() {
+        return Err(Error::differs(format!("{} outputs instead of {}", results.len(), set.expected.len())));
+    }
+    for (i, (expected, got)) in set.expected.iter().zip(&results).enumerate() {
+        let same = if random[i] { compare_types(expected, got) } else { compare(expected, got, tolerance) };
+        same.map_err(|m| Error::differs(format!("output `{}`: {m}", names[i])))?;
+    }
+    Ok(())
+}
+
+/// The values of a graph's inputs, by name, in its order.
+pub fn ordered_inputs(graph: &Graph, inputs: &BTreeMap<String, Value>) -> Result<Vec<Value>> {
+    graph
+        .inputs()
+        .iter()
+        .map(|&v| {
+            let name = &graph.value(v).name;
+            inputs.get(name).cloned().ok_or_else(|| Error::user(format!("no value for the input `{name}`")))
+        })
+        .collect()
+}
+
+/// Which outputs depend on a random generator: only their types can be compared.
+pub fn random_outputs(graph: &Graph) -> Vec<bool> {
+    fn random(graph: &Graph) -> BTreeSet<egret_ir::ValueId> {
+        let mut out = BTreeSet::new();
+        for n in graph.topological().unwrap_or_default() {
+            let node = graph.node(n);
+            if node.op.info().has_trait("random")
+                || node.operands.iter().flatten().any(|v| out.contains(v))
+                || node.regions.iter().any(|r| !random(r).is_empty())
+            {
+                out.extend(node.results.iter().copied());
+            }
+        }
+        out
+    }
+    let random = random(graph);
+    graph.outputs().iter().map(|v| random.contains(v)).collect()
+}
