@@ -99,6 +99,41 @@ impl DType {
         Self::ALL.into_iter().find(|d| d.name() == name)
     }
 
+    /// The number in the C ABI and in files: that of ONNX's `TensorProto.DataType`.
+    pub fn abi_code(self) -> u32 {
+        match self {
+            DType::F32 => 1,
+            DType::U8 => 2,
+            DType::I8 => 3,
+            DType::U16 => 4,
+            DType::I16 => 5,
+            DType::I32 => 6,
+            DType::I64 => 7,
+            DType::String => 8,
+            DType::Bool => 9,
+            DType::F16 => 10,
+            DType::F64 => 11,
+            DType::U32 => 12,
+            DType::U64 => 13,
+            DType::BF16 => 16,
+            DType::F8E4M3FN => 17,
+            DType::F8E4M3FNUZ => 18,
+            DType::F8E5M2 => 19,
+            DType::F8E5M2FNUZ => 20,
+            DType::U4 => 21,
+            DType::I4 => 22,
+            DType::F4E2M1 => 23,
+            DType::F8E8M0 => 24,
+            DType::U2 => 25,
+            DType::I2 => 26,
+        }
+    }
+
+    /// The dtype with a number of the C ABI.
+    pub fn from_abi_code(code: u32) -> Option<DType> {
+        Self::ALL.into_iter().find(|d| d.abi_code() == code)
+    }
+
     /// Bytes one element occupies in memory on the host and in compiled code; 0 for strings.
     pub fn size(self) -> usize {
         match self {

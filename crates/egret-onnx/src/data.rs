@@ -12,34 +12,11 @@ use std::path::Path;
 /// # Errors
 /// A number that ONNX does not define, or a type that Egret does not have (complex).
 pub fn dtype(code: i32) -> Result<DType, ImportError> {
-    Ok(match code {
-        1 => DType::F32,
-        2 => DType::U8,
-        3 => DType::I8,
-        4 => DType::U16,
-        5 => DType::I16,
-        6 => DType::I32,
-        7 => DType::I64,
-        8 => DType::String,
-        9 => DType::Bool,
-        10 => DType::F16,
-        11 => DType::F64,
-        12 => DType::U32,
-        13 => DType::U64,
-        14 | 15 => return Err(ImportError::unsupported("complex numbers are not supported; split them into real and imaginary parts")),
-        16 => DType::BF16,
-        17 => DType::F8E4M3FN,
-        18 => DType::F8E4M3FNUZ,
-        19 => DType::F8E5M2,
-        20 => DType::F8E5M2FNUZ,
-        21 => DType::U4,
-        22 => DType::I4,
-        23 => DType::F4E2M1,
-        24 => DType::F8E8M0,
-        25 => DType::U2,
-        26 => DType::I2,
-        _ => return Err(ImportError::invalid(format!("{code} is not an ONNX element type"))),
-    })
+    if let 14 | 15 = code {
+        return Err(ImportError::unsupported("complex numbers are not supported; split them into real and imaginary parts"));
+    }
+    let known = u32::try_from(code).ok().and_then(DType::from_abi_code);
+    known.ok_or_else(|| ImportError::invalid(format!("{code} is not an ONNX element type")))
 }
 
 /// Bits of an element in ONNX's packed forms.

@@ -1,7 +1,7 @@
 //! From a model file to a graph: what the inputs are called, their shapes and bound values decided before import.
 
 use crate::error::{Error, Result};
-use egret_ir::{DType, Graph, Shape, Tensor, TensorType, Type, Value};
+use egret_ir::{Dim, Graph, Shape, Tensor, TensorType, Type, Value};
 use onnx_protobuf::type_proto;
 use onnx_protobuf::{Message, ModelProto, TypeProto};
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,57 +50,15 @@ pub fn declared(model: &Path) -> Result<Declared> {
     })
 }
 
+// Only the kind and the dtype count here, so a tensor of unknown rank may pass for a scalar.
 fn declared_type(ty: &TypeProto) -> Result<Type> {
-    let dtype_of = |code: i32| {
-        dtype_from_code(code).ok_or_else(|| Error::unsupported(format!("element type {code} of ONNX is not one that Egret knows")))
-    };
     match &ty.value {
-        Some(type_proto::Value::TensorType(t)) => Ok(Type::Tensor(TensorType::new(dtype_of(t.elem_type)?, Shape::new()))),
-        Some(type_proto::Value::SequenceType(s)) => {
-            let dtype = match declared_type(&s.elem_type)? {
-                Type::Tensor(t) => t.dtype,
-                _ => return Err(Error::unsupported("a sequence of anything but tensors")),
-            };
-            Ok(Type::Sequence(Box::new(egret_ir::SeqType { dtype, shape: None })))
+        Some(type_proto::Value::TensorType(t)) => Ok(Type::Tensor(TensorType::new(egret_onnx::data::dtype(t.elem_type)?, Shape::new()))),
+        Some(type_proto::Value::OptionalType(o)) => Ok(Type::Optional(Box::new(declared_type(o.elem_type.get_or_default())?))),
+        _ => {
+            let ty = egret_onnx::data::decode_type(ty, &mut |name, axis| Dim::symbol(&format!("{name}_{axis}")))?;
+            ty.ok_or_else(|| Error::unsupported("is of undeclared rank"))
         }
-        Some(type_proto::Value::OptionalType(o)) => Ok(Type::Optional(Box::new(declared_type(&o.elem_type)?))),
-        Some(_) => Err(Error::unsupported("a type that is no tensor, sequence or optional")),
-        None => Err(Error::user("has no type")),
-    }
-}
-
-/// The dtype of a number of ONNX's `TensorProto.DataType`.
-pub fn dtype_from_code(code: i32) -> Option<DType> {
-    DType::ALL.into_iter().find(|&d| dtype_code(d) as i32 == code)
-}
-
-/// The number of a dtype in ONNX's `TensorProto.DataType`, which the C ABI uses too.
-pub fn dtype_code(dtype: DType) -> u32 {
-    match dtype {
-        DType::F32 => 1,
-        DType::U8 => 2,
-        DType::I8 => 3,
-        DType::U16 => 4,
-        DType::I16 => 5,
-        DType::I32 => 6,
-        DType::I64 => 7,
-        DType::String => 8,
-        DType::Bool => 9,
-        DType::F16 => 10,
-        DType::F64 => 11,
-        DType::U32 => 12,
-        DType::U64 => 13,
-        DType::BF16 => 16,
-        DType::F8E4M3FN => 17,
-        DType::F8E4M3FNUZ => 18,
-        DType::F8E5M2 => 19,
-        DType::F8E5M2FNUZ => 20,
-        DType::U4 => 21,
-        DType::I4 => 22,
-        DType::F4E2M1 => 23,
-        DType::F8E8M0 => 24,
-        DType::U2 => 25,
-        DType::I2 => 26,
     }
 }
 
@@ -141,7 +99,5 @@ fn import_once(model: &Path, binding: &Binding) -> std::result::Result<Graph, eg
 
 /// Read a serialised TensorProto, SequenceProto or OptionalProto, as the type says.
 pub fn read_value_pb(path: &Path, ty: &Type) -> Result<Value> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
-    let _ = (bytes, ty);
-    Err(Error::unsupported(format!("{}: this build has no ONNX importer", path.display())))
+    Ok(egret_onnx::data::read_value_file(path, ty)?)
 }
