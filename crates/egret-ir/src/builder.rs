@@ -187,6 +187,16 @@ impl Builder {
         Some(t.to_i64s()?.into_iter().map(Dim::constant).collect())
     }
 
+    /// State the content of an integer tensor of rank 0 or 1 that this builder cannot see: a sub-graph's captured shape.
+    pub fn set_known_dims(&mut self, value: ValueId, dims: Vec<Dim>) {
+        self.known.insert(value, dims);
+    }
+
+    /// Make the fresh symbols of this builder differ from those that `other` has made so far.
+    pub fn skip_symbols_of(&mut self, other: &Builder) {
+        self.fresh = self.fresh.max(other.fresh);
+    }
+
     /// Append an output.
     pub fn output(&mut self, name: &str, value: ValueId) {
         self.graph.add_output(name, value);

@@ -48,6 +48,39 @@ pub struct NodeCtx<'a> {
     pub attrs: BTreeMap<String, OnnxAttr>,
 }
 
+/// Names of the graph inputs whose contents (not only their shapes) a value depends on.
+pub(crate) fn input_dependencies(graph: &Graph, value: ValueId) -> BTreeSet<String> {
+    let free = graph.free_dims();
+    let mut inputs = BTreeSet::new();
+    let mut seen = BTreeSet::new();
+    let mut work = vec![value];
+    while let Some(v) = work.pop() {
+        if !seen.insert(v) {
+            continue;
+        }
+        match &graph.value(v).def {
+            egret_ir::Def::Input(_) => {
+                inputs.insert(graph.value(v).name.clone());
+            }
+            egret_ir::Def::Const(_) => {}
+            egret_ir::Def::Node(n, _) => {
+                let node = graph.node(*n);
+                // A shape depends on dims only, which are bound by themselves; unless a dim depends on data.
+                let by_dims = node.op == Op::Shape
+                    && graph.ty(node.operand(0)).as_tensor().is_some_and(|t| {
+                        let mut symbols = vec![];
+                        t.shape.iter().for_each(|d| d.collect_symbols(&mut symbols));
+                        symbols.iter().all(|s| free.contains(s))
+                    });
+                if !by_dims {
+                    work.extend(node.operands.iter().flatten());
+                }
+            }
+        }
+    }
+    inputs
+}
+
 impl NodeCtx<'_> {
     // ---- inputs ----
 
@@ -104,33 +137,8 @@ impl NodeCtx<'_> {
 
     /// The error that `what` (in `value`) must be known at compile time.
     pub fn needs_value(&self, value: ValueId, what: &str) -> ImportError {
-        let mut inputs = BTreeSet::new();
-        let mut seen = BTreeSet::new();
-        let mut work = vec![value];
-        let graph = &self.builder.graph;
-        while let Some(v) = work.pop() {
-            if !seen.insert(v) {
-                continue;
-            }
-            match &graph.value(v).def {
-                egret_ir::Def::Input(_) => {
-                    inputs.insert(graph.value(v).name.clone());
-                }
-                egret_ir::Def::Const(_) => {}
-                egret_ir::Def::Node(n, _) => {
-                    // A shape depends on dims only, which are bound by themselves.
-                    if graph.node(*n).op != Op::Shape {
-                        work.extend(graph.node(*n).operands.iter().flatten());
-                    }
-                }
-            }
-        }
-        let names = inputs.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
-        let mut e = ImportError::new(
-            ErrorKind::NeedsValue,
-            format!("{what} must be known at compile time but depends on the value of {names}; bind it, e.g. --bind NAME=x.npy"),
-        );
-        e.inputs_to_bind = inputs;
+        let mut e = ImportError::new(ErrorKind::NeedsValue, format!("{what} must be known at compile time"));
+        e.inputs_to_bind = input_dependencies(&self.builder.graph, value);
         e
     }
 

@@ -2,11 +2,17 @@
 //!
 //! The crate knows nothing of e-graphs or of machine code.
 
+mod attribute;
 pub mod context;
 pub mod data;
 pub mod error;
 mod external;
+mod importer;
+mod model;
 pub mod ops;
+mod region;
+mod scope;
 pub mod wire;
 
 pub use error::{ErrorKind, ImportError};
+pub use model::{ImportOptions, import_bytes, import_path, parse_model};

@@ -1,0 +1,414 @@
+//! The importer: walks the nodes of graphs and functions and has each operator's function lower them.
+
+use crate::attribute::{self, Decoded};
+use crate::context::{NodeCtx, OnnxAttr, input_dependencies};
+use crate::data::{decode_sparse, decode_tensor_external};
+use crate::error::{ErrorKind, ImportError};
+use crate::external::ExternalData;
+use crate::model::{ImportOptions, input_types, key, node_name, node_place, normal, opsets};
+use crate::ops;
+use crate::scope::{Frame, Level, Scopes, Slot};
+use egret_ir::{Builder, Graph, ValueId};
+use onnx_protobuf::{AttributeProto, FunctionProto, GraphProto, NodeProto};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
+
+/// Functions and sub-graphs within each other deeper than this are refused.
+const MAX_FRAMES: usize = 64;
+/// More nodes than this, functions inlined, are refused.
+const MAX_NODES: usize = 1 << 20;
+
+/// Model-local functions by domain, name and overload.
+pub(crate) type Functions<'m> = BTreeMap<(String, String, String), &'m FunctionProto>;
+
+/// The state of an import.
+pub(crate) struct Importer<'m> {
+    pub(crate) external: ExternalData,
+    pub(crate) scopes: Scopes,
+    /// Nodes that need the value of a graph input, in order.
+    pub(crate) needs: Vec<ImportError>,
+    functions: Functions<'m>,
+    /// Functions being inlined, outermost first.
+    active: Vec<(String, String, String)>,
+    nodes: usize,
+}
+
+/// What a node's outputs stand for; `None` if it depends on a node that failed for want of a value.
+type NodeResult = Result<Option<Vec<Slot>>, ImportError>;
+
+impl<'m> Importer<'m> {
+    pub(crate) fn new(external: ExternalData, functions: Functions<'m>) -> Importer<'m> {
+        Importer { external, scopes: Scopes::default(), needs: vec![], functions, active: vec![], nodes: 0 }
+    }
+
+    /// Import the model's own graph.
+    pub(crate) fn model(
+        mut self,
+        proto: &'m GraphProto,
+        opsets: BTreeMap<String, i64>,
+        options: &ImportOptions,
+    ) -> Result<Graph, ImportError> {
+        let initialised = initialised(proto);
+        let inputs: Vec<_> = proto.input.iter().filter(|i| !initialised.contains(i.name.as_str())).collect();
+        let types = input_types(&inputs, options)?;
+        self.scopes.levels.push(Level::new(Builder::new(&identifier(&proto.name))));
+        self.scopes.frames.push(Frame {
+            names: HashMap::new(),
+            parent: None,
+            level: 0,
+            opsets: Rc::new(opsets),
+            call_attrs: Rc::default(),
+            prefix: String::new(),
+        });
+        for (info, ty) in inputs.into_iter().zip(types) {
+            let input = self.scopes.builder().input(&info.name, ty);
+            // A bound input stays part of the graph's interface, but what is known is what counts.
+            let value = match options.bind.get(&info.name) {
+                Some(tensor) => self.scopes.builder().constant(tensor.clone()),
+                None => input,
+            };
+            self.define(&info.name, Slot::Value(value))?;
+        }
+        self.body(proto)?;
+        let outputs = self.outputs(proto)?;
+        if outputs.contains(&None) {
+            return Err(self.all_needs());
+        }
+        let mut graph = self.scopes.levels.swap_remove(0).builder.graph;
+        for (info, value) in proto.output.iter().zip(outputs.into_iter().flatten()) {
+            graph.add_output(&info.name, value);
+        }
+        graph.remove_dead();
+        Ok(graph)
+    }
+
+    /// The values of a graph's outputs in the innermost frame; `None` where one could not be imported.
+    pub(crate) fn outputs(&mut self, proto: &GraphProto) -> Result<Vec<Option<ValueId>>, ImportError> {
+        let mut values = vec![];
+        for info in &proto.output {
+            values.push(match self.scopes.resolve(&info.name) {
+                Some(Slot::Value(v)) => Some(v),
+                Some(Slot::Unknown) => None,
+                Some(Slot::Absent) | None => {
+                    return Err(ImportError::invalid(format!(
+                        "the output `{}` of the graph `{}` is never computed",
+                        info.name, proto.name
+                    )));
+                }
+            });
+        }
+        Ok(values)
+    }
+
+    /// One error for all nodes that need values.
+    fn all_needs(&self) -> ImportError {
+        let inputs: BTreeSet<String> = self.needs.iter().flat_map(|e| e.inputs_to_bind.iter().cloned()).collect();
+        let mut lines: Vec<String> = self.needs.iter().take(5).map(ToString::to_string).collect();
+        if self.needs.len() > 5 {
+            lines.push(format!("and {} more", self.needs.len() - 5));
+        }
+        let names: Vec<String> = inputs.iter().map(|n| format!("`{n}`")).collect();
+        let example = inputs.first().map_or("NAME", String::as_str);
+        let mut e = ImportError::new(
+            ErrorKind::NeedsValue,
+            format!("{}; bind the value of {}, e.g. --bind {example}=value.npy", lines.join("; "), names.join(", ")),
+        );
+        e.inputs_to_bind = inputs;
+        e
+    }
+
+    /// Define a name in the innermost frame.
+    pub(crate) fn define(&mut self, name: &str, slot: Slot) -> Result<(), ImportError> {
+        if self.scopes.frame().names.insert(name.to_owned(), slot).is_some() {
+            return Err(ImportError::invalid(format!("the name `{name}` is defined twice")));
+        }
+        if let Slot::Value(value) = slot {
+            let graph = self.scopes.graph();
+            if graph.value(value).name.is_empty() {
+                graph.set_value_name(value, name);
+            }
+        }
+        Ok(())
+    }
+
+    /// Import a graph's initialisers and nodes into the innermost frame.
+    pub(crate) fn body(&mut self, proto: &'m GraphProto) -> Result<(), ImportError> {
+        for tensor in &proto.initializer {
+            let tensor_value = decode_tensor_external(tensor, &mut self.external)?;
+            let value = self.scopes.builder().constant(tensor_value);
+            self.define(&tensor.name, Slot::Value(value))?;
+        }
+        for sparse in &proto.sparse_initializer {
+            let name = &sparse.values.get_or_default().name;
+            let tensor = decode_sparse(sparse, &mut self.external).map_err(|e| e.at(format!("sparse tensor `{name}`")))?;
+            let value = self.scopes.builder().constant(tensor);
+            self.define(name, Slot::Value(value))?;
+        }
+        self.run(&proto.node)
+    }
+
+    /// Import nodes into the innermost frame.
+    fn run(&mut self, nodes: &'m [NodeProto]) -> Result<(), ImportError> {
+        for node in nodes {
+            let place = node_place(&self.scopes.frame().prefix, node);
+            let slots = match self.node(node, nodes) {
+                Ok(slots) => slots,
+                Err(e) if e.kind == ErrorKind::NeedsValue => {
+                    let e = self.at_model_inputs(e).at(place.clone());
+                    if e.kind != ErrorKind::NeedsValue {
+                        return Err(e);
+                    }
+                    self.needs.push(e);
+                    None
+                }
+                Err(e) => return Err(e.at(place)),
+            };
+            for (i, name) in node.output.iter().enumerate().filter(|(_, n)| !n.is_empty()) {
+                let slot = slots.as_ref().map_or(Slot::Unknown, |s| s[i]);
+                self.define(name, slot).map_err(|e| e.at(place.clone()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn node(&mut self, node: &'m NodeProto, nodes: &[NodeProto]) -> NodeResult {
+        self.nodes += 1;
+        if self.nodes > MAX_NODES {
+            return Err(ImportError::unsupported(format!("more than {MAX_NODES} nodes with all functions inlined")));
+        }
+        let mut inputs = vec![];
+        let mut unknown = false;
+        for name in &node.input {
+            inputs.push(match name.as_str() {
+                "" => None,
+                _ => match self.scopes.resolve(name) {
+                    Some(Slot::Value(v)) => Some(v),
+                    Some(Slot::Absent) => None,
+                    Some(Slot::Unknown) => {
+                        unknown = true;
+                        None
+                    }
+                    None => return Err(undefined(name, nodes)),
+                },
+            });
+        }
+        if unknown {
+            return Ok(None);
+        }
+        let key = key(&node.domain, &node.op_type, &node.overload);
+        let slots = if let Some(&function) = self.functions.get(&key) {
+            self.call(node, function, key, inputs)?
+        } else if let Some(branch) = self.decided_branch(node, &inputs) {
+            self.branch(node, branch)?
+        } else {
+            match self.operator(node, inputs)? {
+                None => return Ok(None),
+                Some(values) => values.into_iter().map(Slot::Value).collect(),
+            }
+        };
+        let wanted = node.output.iter().rposition(|o| !o.is_empty()).map_or(0, |i| i + 1);
+        if slots.len() < wanted {
+            return Err(ImportError::invalid(format!("{wanted} outputs are named but there are only {}", slots.len())));
+        }
+        Ok(Some(slots))
+    }
+
+    /// Lower a node by the operator's function.
+    fn operator(&mut self, node: &'m NodeProto, inputs: Vec<Option<ValueId>>) -> Result<Option<Vec<ValueId>>, ImportError> {
+        let domain = normal(&node.domain);
+        let (Some(row), Some(&opset)) = (ops::find(domain, &node.op_type), self.scopes.frame().opsets.get(domain)) else {
+            return Err(ImportError::unsupported("the operator is not supported"));
+        };
+        let mut attrs = BTreeMap::new();
+        let call = self.scopes.frame().call_attrs.clone();
+        let mut graphs = vec![];
+        for attr in &node.attribute {
+            let decoded = if attr.ref_attr_name.is_empty() {
+                attribute::decode(attr, &mut self.external)?
+            } else {
+                let Some(given) = attribute::dereference(attr, &call) else { continue };
+                Decoded::Plain(attribute::decode_plain(&given, &mut self.external)?)
+            };
+            match decoded {
+                Decoded::Plain(value) => {
+                    if attrs.insert(attr.name.clone(), value).is_some() {
+                        return Err(ImportError::invalid(format!("attribute `{}` is given twice", attr.name)));
+                    }
+                }
+                Decoded::Graph(graph) => graphs.push((attr.name.clone(), graph)),
+            }
+        }
+        for (name, proto) in graphs {
+            let Some((graph, captures)) = self.region(node, opset, &inputs, &attrs, proto)? else { return Ok(None) };
+            attrs.insert(name, OnnxAttr::Graph(Box::new(graph), captures));
+        }
+        let source = format!("{}:{}", node.op_type, node_name(&self.scopes.frame().prefix, node));
+        let builder = self.scopes.builder();
+        builder.set_sources(BTreeSet::from([source]));
+        let mut ctx = NodeCtx {
+            builder,
+            opset,
+            op_type: &node.op_type,
+            inputs,
+            outputs: node.output.len(),
+            wanted: node.output.iter().map(|o| !o.is_empty()).collect(),
+            attrs,
+        };
+        let values = (row.import)(&mut ctx)?;
+        if !ctx.attrs.is_empty() {
+            let names: Vec<String> = ctx.attrs.keys().map(|n| format!("`{n}`")).collect();
+            return Err(ImportError::unsupported(format!("the attributes {} are not understood in opset {opset}", names.join(", "))));
+        }
+        Ok(Some(values))
+    }
+
+    /// Inline a call of a model-local function.
+    fn call(
+        &mut self,
+        node: &'m NodeProto,
+        function: &'m FunctionProto,
+        key: (String, String, String),
+        inputs: Vec<Option<ValueId>>,
+    ) -> Result<Vec<Slot>, ImportError> {
+        if self.active.contains(&key) {
+            return Err(ImportError::invalid(format!("the function `{}` calls itself", function.name)));
+        }
+        if inputs.len() > function.input.len() {
+            return Err(ImportError::invalid(format!("the function takes {} inputs, not {}", function.input.len(), inputs.len())));
+        }
+        let outer_attrs = self.scopes.frame().call_attrs.clone();
+        let mut attrs: BTreeMap<String, AttributeProto> = function.attribute_proto.iter().map(|a| (a.name.clone(), a.clone())).collect();
+        for attr in &node.attribute {
+            if !function.attribute.contains(&attr.name) && !attrs.contains_key(&attr.name) {
+                return Err(ImportError::invalid(format!("the function `{}` has no attribute `{}`", function.name, attr.name)));
+            }
+            let given = if attr.ref_attr_name.is_empty() { Some(attr.clone()) } else { attribute::dereference(attr, &outer_attrs) };
+            attrs.extend(given.map(|g| (attr.name.clone(), g)));
+        }
+        let level = self.scopes.frame().level;
+        let prefix = format!("{}/", node_name(&self.scopes.frame().prefix, node));
+        let frame = Frame {
+            names: HashMap::new(),
+            parent: None,
+            level,
+            opsets: Rc::new(opsets(&function.opset_import, &format!("the function `{}`", function.name))?),
+            call_attrs: Rc::new(attrs),
+            prefix,
+        };
+        self.open(frame)?;
+        for (i, name) in function.input.iter().enumerate() {
+            let slot = inputs.get(i).copied().flatten().map_or(Slot::Absent, Slot::Value);
+            self.define(name, slot)?;
+        }
+        self.active.push(key);
+        self.run(&function.node)?;
+        self.active.pop();
+        let mut slots = vec![];
+        for name in &function.output {
+            let slot = self.scopes.resolve(name);
+            slots.push(slot.ok_or_else(|| {
+                ImportError::invalid(format!("the output `{name}` of the function `{}` is never computed", function.name))
+            })?);
+        }
+        self.scopes.frames.pop();
+        Ok(slots)
+    }
+
+    /// The branch that an `If` takes whose condition is a constant.
+    fn decided_branch(&mut self, node: &'m NodeProto, inputs: &[Option<ValueId>]) -> Option<&'m GraphProto> {
+        if node.op_type != "If" || !normal(&node.domain).is_empty() {
+            return None;
+        }
+        let cond = self.scopes.graph().as_const((*inputs.first()?)?)?;
+        let [flag] = cond.bytes() else { return None };
+        let name = if *flag != 0 { "then_branch" } else { "else_branch" };
+        node.attribute.iter().find(|a| a.name == name)?.g.as_ref()
+    }
+
+    /// Inline a branch.
+    fn branch(&mut self, node: &NodeProto, proto: &'m GraphProto) -> Result<Vec<Slot>, ImportError> {
+        if let Some(a) = node.attribute.iter().find(|a| a.name != "then_branch" && a.name != "else_branch") {
+            return Err(ImportError::unsupported(format!("the attribute `{}` is not understood", a.name)));
+        }
+        let level = self.scopes.frame().level;
+        let frame = self.inner_frame(level);
+        self.open(frame)?;
+        self.body(proto)?;
+        let slots = self.outputs(proto)?.into_iter().map(|v| v.map_or(Slot::Unknown, Slot::Value)).collect();
+        self.scopes.frames.pop();
+        Ok(slots)
+    }
+
+    /// A frame that sees the names of the innermost one.
+    pub(crate) fn inner_frame(&mut self, level: usize) -> Frame {
+        let parent = self.scopes.frames.len() - 1;
+        let outer = self.scopes.frame();
+        Frame {
+            names: HashMap::new(),
+            parent: Some(parent),
+            level,
+            opsets: outer.opsets.clone(),
+            call_attrs: outer.call_attrs.clone(),
+            prefix: outer.prefix.clone(),
+        }
+    }
+
+    /// Make a frame the innermost one.
+    pub(crate) fn open(&mut self, frame: Frame) -> Result<(), ImportError> {
+        if self.scopes.frames.len() >= MAX_FRAMES {
+            return Err(ImportError::unsupported(format!("functions and sub-graphs are nested deeper than {MAX_FRAMES}")));
+        }
+        self.scopes.frames.push(frame);
+        Ok(())
+    }
+
+    /// A missing value traced back from the inputs of the sub-graph it is needed in to those of the model.
+    fn at_model_inputs(&mut self, mut e: ImportError) -> ImportError {
+        let mut names = std::mem::take(&mut e.inputs_to_bind);
+        for l in (1..=self.scopes.frame().level).rev() {
+            let (level, outside) = (&self.scopes.levels[l], &self.scopes.levels[l - 1].builder.graph);
+            let inside = &level.builder.graph;
+            let captured = inside.inputs()[level.own_inputs..].iter().zip(&level.captures);
+            names = captured
+                .filter(|(input, _)| names.contains(&inside.value(**input).name))
+                .flat_map(|(_, &outer)| input_dependencies(outside, outer))
+                .collect();
+        }
+        if names.is_empty() {
+            e.kind = ErrorKind::Unsupported;
+            e.message += ", but depends on free dims (bind them with --dim NAME=N) or on what is only known while the model runs";
+        } else {
+            let list: Vec<String> = names.iter().map(|n| format!("`{n}`")).collect();
+            e.message += &format!(" but depends on the value of {}", list.join(", "));
+        }
+        e.inputs_to_bind = names;
+        e
+    }
+}
+
+/// Names of the initialisers of a graph.
+pub(crate) fn initialised(proto: &GraphProto) -> BTreeSet<&str> {
+    let dense = proto.initializer.iter().map(|t| t.name.as_str());
+    dense.chain(proto.sparse_initializer.iter().map(|t| t.values.get_or_default().name.as_str())).collect()
+}
+
+/// A name as an identifier of text IR and artifacts.
+pub(crate) fn identifier(name: &str) -> String {
+    let id: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    match id.chars().next() {
+        None => "main".to_owned(),
+        Some(c) if c.is_ascii_digit() => format!("_{id}"),
+        Some(_) => id,
+    }
+}
+
+/// The error for a name that nothing before defines.
+fn undefined(name: &str, nodes: &[NodeProto]) -> ImportError {
+    match nodes.iter().find(|n| n.output.iter().any(|o| o == name)) {
+        Some(later) => ImportError::invalid(format!(
+            "the input `{name}` is used before {} computes it: the nodes are out of order or form a cycle",
+            node_place("", later)
+        )),
+        None => ImportError::invalid(format!("the input `{name}` is not defined anywhere")),
+    }
+}

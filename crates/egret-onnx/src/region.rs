@@ -1,0 +1,186 @@
+//! Sub-graphs: the bodies of If, Loop, Scan and SequenceMap become closed graphs with captures.
+
+use crate::context::OnnxAttr;
+use crate::data::decode_type;
+use crate::error::ImportError;
+use crate::importer::{Importer, identifier, initialised};
+use crate::scope::Level;
+use egret_ir::{Builder, DType, Dim, Graph, TensorType, Type, ValueId};
+use onnx_protobuf::{GraphProto, NodeProto};
+use std::collections::BTreeMap;
+
+/// A closed graph and the outer values it captures, in the order of its last inputs; `None` if one of its outputs
+/// depends on a node that failed for want of a value.
+type Region = Option<(Graph, Vec<ValueId>)>;
+
+/// How often the types of loop-carried values are generalised before the loop is refused: every attempt makes a type
+/// more general, and each can be made so a few times only.
+const MAX_ATTEMPTS: usize = 16;
+
+impl<'m> Importer<'m> {
+    /// Import a GRAPH attribute of a node. The types of the body's inputs come from the node's inputs where the operator
+    /// says how, since models often leave them out or state them too narrowly.
+    pub(crate) fn region(
+        &mut self,
+        node: &NodeProto,
+        opset: i64,
+        inputs: &[Option<ValueId>],
+        attrs: &BTreeMap<String, OnnxAttr>,
+        proto: &'m GraphProto,
+    ) -> Result<Region, ImportError> {
+        let types: Vec<Option<Type>> = inputs.iter().map(|v| v.map(|v| self.scopes.ty(v))).collect();
+        match node.op_type.as_str() {
+            "Loop" => self.loop_body(proto, types),
+            "Scan" => {
+                let types = scan_types(opset, types, attrs);
+                self.closed(proto, &types)
+            }
+            "SequenceMap" => {
+                let element = |ty: Option<Type>| match ty? {
+                    Type::Sequence(s) => s.shape.map(|shape| Type::tensor(s.dtype, shape)),
+                    other => Some(other),
+                };
+                let types: Vec<_> = types.into_iter().map(element).collect();
+                self.closed(proto, &types)
+            }
+            _ => self.closed(proto, &[]),
+        }
+    }
+
+    /// A loop's body, imported with types of its carried values that hold for every iteration: they start as those of
+    /// the initial values; dims that the body changes become symbols.
+    fn loop_body(&mut self, proto: &'m GraphProto, node_types: Vec<Option<Type>>) -> Result<Region, ImportError> {
+        let scalar = |dtype| Some(Type::tensor(dtype, vec![]));
+        let mut types = vec![scalar(DType::I64), scalar(DType::Bool)];
+        types.extend(node_types.into_iter().skip(2));
+        let mut widened = vec![];
+        for _ in 0..MAX_ATTEMPTS {
+            let needs = self.needs.len();
+            let Some((graph, captures)) = self.closed(proto, &types)? else { return Ok(None) };
+            let mut stable = true;
+            for (i, ty) in types.iter_mut().enumerate().skip(2) {
+                let (Some(ty), Some(&out)) = (ty, graph.outputs().get(i - 1)) else { continue };
+                let builder = self.scopes.builder();
+                stable &= !widen(ty, graph.ty(out), &mut widened, &mut || builder.fresh_symbol())
+                    .map_err(|why| ImportError::unsupported(format!("the loop-carried input {} {why}", i - 2)))?;
+            }
+            if stable {
+                return Ok(Some((graph, captures)));
+            }
+            self.needs.truncate(needs);
+        }
+        Err(ImportError::unsupported("the types of the loop-carried values do not settle"))
+    }
+
+    /// Import a graph as a closed one; `types` are those of its inputs where they are known from outside.
+    fn closed(&mut self, proto: &'m GraphProto, types: &[Option<Type>]) -> Result<Region, ImportError> {
+        let level = self.scopes.levels.len();
+        let mut builder = Builder::new(&identifier(&proto.name));
+        builder.skip_symbols_of(self.scopes.builder());
+        let frame = self.inner_frame(level);
+        self.scopes.levels.push(Level::new(builder));
+        self.open(frame)?;
+        let initialised = initialised(proto);
+        let own: Vec<_> = proto.input.iter().filter(|i| !initialised.contains(i.name.as_str())).collect();
+        for (i, info) in own.iter().enumerate() {
+            let ty = match types.get(i).cloned().flatten() {
+                Some(ty) => ty,
+                None => {
+                    let builder = self.scopes.builder();
+                    decode_type(info.type_.get_or_default(), &mut |_, _| builder.fresh_symbol())
+                        .and_then(|t| t.ok_or_else(|| ImportError::unsupported("its number of dims is not declared")))
+                        .map_err(|e| e.at(format!("input `{}` of the graph `{}`", info.name, proto.name)))?
+                }
+            };
+            let value = self.scopes.builder().input(&info.name, ty);
+            self.define(&info.name, crate::scope::Slot::Value(value))?;
+        }
+        self.scopes.levels[level].own_inputs = own.len();
+        self.body(proto)?;
+        let outputs = self.outputs(proto)?;
+        self.scopes.frames.pop();
+        let inner = self.scopes.levels.pop().expect("pushed above");
+        self.scopes.builder().skip_symbols_of(&inner.builder);
+        let mut graph = inner.builder.graph;
+        for (info, value) in proto.output.iter().zip(outputs) {
+            let Some(value) = value else { return Ok(None) };
+            graph.add_output(&info.name, value);
+        }
+        graph.remove_dead();
+        Ok(Some((graph, inner.captures)))
+    }
+}
+
+/// The types of a Scan's body inputs: states as they are, sequences without the axis that is scanned.
+fn scan_types(opset: i64, types: Vec<Option<Type>>, attrs: &BTreeMap<String, OnnxAttr>) -> Vec<Option<Type>> {
+    // Opset 8 has a leading input of sequence lengths, and a batch axis before everything.
+    let batched = opset < 9;
+    let types: Vec<_> = types.into_iter().skip(usize::from(batched)).collect();
+    let scans = match attrs.get("num_scan_inputs") {
+        Some(OnnxAttr::Int(n)) => usize::try_from(*n).unwrap_or(0).min(types.len()),
+        _ => 0,
+    };
+    let states = types.len() - scans;
+    let axis_of = |scan: usize| match attrs.get("scan_input_axes") {
+        Some(OnnxAttr::Ints(axes)) => axes.get(scan).copied().unwrap_or(0),
+        _ => 0,
+    };
+    let without = |ty: Option<Type>, axis: i64| match ty {
+        Some(Type::Tensor(mut t)) => {
+            let axis = usize::try_from(if axis < 0 { axis + t.rank() as i64 } else { axis }).ok().filter(|&a| a < t.rank())?;
+            t.shape.remove(axis);
+            Some(Type::Tensor(t))
+        }
+        other => other,
+    };
+    types
+        .into_iter()
+        .enumerate()
+        .map(|(i, ty)| {
+            let ty = if batched { without(ty, 0) } else { ty };
+            if i < states { ty } else { without(ty, axis_of(i - states)) }
+        })
+        .collect()
+}
+
+/// Make `ty` general enough for `result` too; returns whether it changed. `widened` are the symbols made so far.
+fn widen(ty: &mut Type, result: &Type, widened: &mut Vec<Dim>, fresh: &mut dyn FnMut() -> Dim) -> Result<bool, String> {
+    let differ = |a: &dyn std::fmt::Display, b: &dyn std::fmt::Display| format!("changes its type from {a} to {b} in the loop");
+    let mut changed = false;
+    match (&mut *ty, result) {
+        (Type::Tensor(a), Type::Tensor(b)) => {
+            if a.dtype != b.dtype || a.rank() != b.rank() {
+                return Err(differ(a, b));
+            }
+            widen_dims(a, b, widened, fresh, &mut changed);
+        }
+        (Type::Sequence(a), Type::Sequence(b)) => {
+            if a.dtype != b.dtype && a.shape.is_some() {
+                return Err(differ(ty, result));
+            }
+            if a.dtype != b.dtype || (a.shape.is_some() && a.shape != b.shape) {
+                changed = true;
+                a.dtype = b.dtype;
+                a.shape = None;
+            }
+        }
+        (Type::Optional(a), Type::Optional(b)) => return widen(a, b, widened, fresh),
+        // An optional that every iteration fills.
+        (Type::Optional(_), _) => {
+            *ty = result.clone();
+            changed = true;
+        }
+        _ => return Err(differ(ty, result)),
+    }
+    Ok(changed)
+}
+
+fn widen_dims(a: &mut TensorType, b: &TensorType, widened: &mut Vec<Dim>, fresh: &mut dyn FnMut() -> Dim, changed: &mut bool) {
+    for (x, y) in a.shape.iter_mut().zip(&b.shape) {
+        if x != y && !widened.contains(x) {
+            *x = fresh();
+            widened.push(x.clone());
+            *changed = true;
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Names and levels while a model is imported: what a value name means where, and what sub-graphs capture.
+
+use egret_ir::{Builder, Graph, Type, ValueId};
+use onnx_protobuf::AttributeProto;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+
+/// What a value name stands for.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub(crate) enum Slot {
+    /// A value.
+    Value(ValueId),
+    /// An optional input of a function that its caller left out.
+    Absent,
+    /// The result of a node that could not be imported for want of a value; its users are skipped.
+    Unknown,
+}
+
+/// A graph under construction: the model's, or that of a sub-graph, which is closed.
+pub(crate) struct Level {
+    pub(crate) builder: Builder,
+    /// Inputs of its own; captures follow them.
+    pub(crate) own_inputs: usize,
+    /// Captured values, as values of the level outside.
+    pub(crate) captures: Vec<ValueId>,
+    by_outer: HashMap<ValueId, ValueId>,
+}
+
+impl Level {
+    pub(crate) fn new(builder: Builder) -> Level {
+        Level { builder, own_inputs: 0, captures: vec![], by_outer: HashMap::new() }
+    }
+}
+
+/// One name space: the model's graph, a sub-graph, or the body of a function.
+pub(crate) struct Frame {
+    pub(crate) names: HashMap<String, Slot>,
+    /// The frame whose names are visible too.
+    pub(crate) parent: Option<usize>,
+    /// The level that its nodes go to.
+    pub(crate) level: usize,
+    /// Opset version by domain.
+    pub(crate) opsets: Rc<BTreeMap<String, i64>>,
+    /// Attributes of the function call that this frame belongs to, for references to them.
+    pub(crate) call_attrs: Rc<BTreeMap<String, AttributeProto>>,
+    /// Put before node names: the path of function calls.
+    pub(crate) prefix: String,
+}
+
+/// The stacks of frames and levels.
+#[derive(Default)]
+pub(crate) struct Scopes {
+    pub(crate) frames: Vec<Frame>,
+    pub(crate) levels: Vec<Level>,
+}
+
+impl Scopes {
+    /// The innermost frame. There is always one while nodes are imported.
+    pub(crate) fn frame(&mut self) -> &mut Frame {
+        self.frames.last_mut().expect("a frame is open")
+    }
+
+    /// The builder of the innermost frame.
+    pub(crate) fn builder(&mut self) -> &mut Builder {
+        let level = self.frame().level;
+        &mut self.levels[level].builder
+    }
+
+    /// The graph of the innermost frame.
+    pub(crate) fn graph(&mut self) -> &mut Graph {
+        &mut self.builder().graph
+    }
+
+    /// The meaning of a name in the innermost frame, as a value of its level.
+    pub(crate) fn resolve(&mut self, name: &str) -> Option<Slot> {
+        let mut at = self.frames.len() - 1;
+        let target = self.frames[at].level;
+        loop {
+            let frame = &self.frames[at];
+            if let Some(&slot) = frame.names.get(name) {
+                let mut level = frame.level;
+                let Slot::Value(mut value) = slot else { return Some(slot) };
+                while level < target {
+                    level += 1;
+                    value = self.capture(level, value, name);
+                }
+                return Some(Slot::Value(value));
+            }
+            at = frame.parent?;
+        }
+    }
+
+    /// A value of the level outside as a value of `level`.
+    fn capture(&mut self, level: usize, outer: ValueId, name: &str) -> ValueId {
+        let (below, above) = self.levels.split_at_mut(level);
+        let (outside, inside) = (&below[level - 1].builder, &mut above[0]);
+        if let Some(tensor) = outside.graph.as_const(outer) {
+            return inside.builder.constant(tensor.clone());
+        }
+        if let Some(&known) = inside.by_outer.get(&outer) {
+            return known;
+        }
+        let value = inside.builder.input(name, outside.graph.ty(outer).clone());
+        if let Some(dims) = outside.known_dims(outer) {
+            inside.builder.set_known_dims(value, dims);
+        }
+        inside.captures.push(outer);
+        inside.by_outer.insert(outer, value);
+        value
+    }
+
+    /// The type of a value of the innermost frame.
+    pub(crate) fn ty(&mut self, value: ValueId) -> Type {
+        self.graph().ty(value).clone()
+    }
+}
