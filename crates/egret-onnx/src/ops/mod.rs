@@ -1,5 +1,11 @@
 //! The ONNX operators: one function each, all its opset versions in it, listed in the table of its file.
 
+mod emit;
+mod indexing;
+mod resize;
+mod shape;
+mod slicing;
+
 use crate::context::{NodeCtx, OpResult};
 
 /// A row: domain (`""` for ai.onnx), operator, the opsets it covers (first, last), its function.
@@ -16,12 +22,18 @@ pub struct OnnxOp {
 }
 
 /// The tables of all files.
-pub fn tables() -> [&'static [OnnxOp]; 0] {
-    []
+#[rustfmt::skip] // One line per file.
+pub fn tables() -> &'static [&'static [OnnxOp]] {
+    &[
+        indexing::TABLE,
+        resize::TABLE,
+        shape::TABLE,
+        slicing::TABLE,
+    ]
 }
 
 /// The row of an operator, if there is one.
 pub fn find(domain: &str, name: &str) -> Option<&'static OnnxOp> {
     let domain = if domain == "ai.onnx" { "" } else { domain };
-    tables().into_iter().flatten().find(|row| row.domain == domain && row.name == name)
+    tables().iter().copied().flatten().find(|row| row.domain == domain && row.name == name)
 }

@@ -1,0 +1,301 @@
+//! Operators that sample images: Resize, Upsample, GridSample, AffineGrid, Col2Im.
+
+use super::OnnxOp;
+use super::emit::{const_dims, dim};
+use crate::context::{NodeCtx, OpResult};
+use crate::error::ImportError;
+use egret_ir::{DType, Dim, DimOp, Op, Tensor, ValueId, attrs};
+
+/// The operators of this file.
+pub const TABLE: &[OnnxOp] = &[
+    OnnxOp { domain: "", name: "AffineGrid", since: 20, import: affine_grid },
+    OnnxOp { domain: "", name: "Col2Im", since: 18, import: col2im },
+    OnnxOp { domain: "", name: "GridSample", since: 16, import: grid_sample },
+    OnnxOp { domain: "", name: "Resize", since: 10, import: resize },
+    OnnxOp { domain: "", name: "Upsample", since: 1, import: upsample },
+];
+
+/// How `resize` samples: its attributes apart from sizes and scales.
+struct Sampling {
+    mode: String,
+    coordinate: String,
+    nearest: String,
+    cubic_a: f64,
+    exclude_outside: bool,
+    antialias: bool,
+    extrapolation: f64,
+}
+
+impl Sampling {
+    /// What Upsample and Resize 10 mean, before coordinates could be chosen.
+    fn asymmetric(mode: String) -> Sampling {
+        Sampling {
+            mode,
+            coordinate: "asymmetric".into(),
+            nearest: "floor".into(),
+            cubic_a: -0.75,
+            exclude_outside: false,
+            antialias: false,
+            extrapolation: 0.0,
+        }
+    }
+
+    fn emit(self, ctx: &mut NodeCtx, x: ValueId, roi: Option<ValueId>, sizes: Vec<Dim>, scales: Vec<f64>) -> OpResult {
+        let attrs = attrs! {
+            sizes: sizes,
+            scales: scales,
+            mode: self.mode,
+            coordinate: self.coordinate,
+            nearest: self.nearest,
+            cubic_a: self.cubic_a,
+            exclude_outside: self.exclude_outside,
+            antialias: self.antialias,
+            extrapolation: self.extrapolation,
+        };
+        ctx.emit_node(Op::Resize, attrs, &[Some(x), roi], vec![])
+    }
+}
+
+/// `floor(size * scale)`; a symbolic size needs a scale that is a small fraction.
+fn scaled(size: &Dim, scale: f64) -> Result<Dim, ImportError> {
+    if !(scale > 0.0 && scale.is_finite()) {
+        return Err(ImportError::invalid(format!("a scale of {scale}")));
+    }
+    if let Some(n) = size.as_const() {
+        return Ok(dim((n as f64 * scale).floor() as i64));
+    }
+    (1..=64)
+        .map(|q| (scale * f64::from(q), q))
+        .find(|(p, _)| *p == p.round() && *p < 1e9)
+        .map(|(p, q)| (size.clone() * dim(p as i64)).op(DimOp::FloorDiv, &dim(q.into())))
+        .ok_or_else(|| ImportError::unsupported(format!("the scale {scale} of the dim {size}: bind its symbols, e.g. --dim NAME=8")))
+}
+
+/// `to / from`, or 0 (which `resize` takes as just that quotient) where only the running model knows it.
+fn ratio(to: &Dim, from: &Dim) -> f64 {
+    match (to.as_const(), from.as_const()) {
+        (Some(t), Some(f)) if f != 0 => t as f64 / f as f64,
+        _ if to == from => 1.0,
+        _ => to.divide_exactly(from).and_then(|q| q.as_const()).map_or(0.0, |q| q as f64),
+    }
+}
+
+fn upsample(ctx: &mut NodeCtx) -> OpResult {
+    let x = ctx.input(0)?;
+    let dims = ctx.shape_of(x)?;
+    let mode = ctx.str("mode", "nearest")?;
+    let mode = if mode == "bilinear" { "linear".to_owned() } else { mode };
+    if !["nearest", "linear"].contains(&mode.as_str()) {
+        return Err(ctx.bad_attr("mode", mode));
+    }
+    let scales: Vec<f64> = if ctx.opset < 7 {
+        let [height, width] = [ctx.opt_float("height_scale")?, ctx.opt_float("width_scale")?];
+        match (height, width) {
+            (Some(h), Some(w)) => vec![1.0, 1.0, h.into(), w.into()],
+            _ => return Err(ImportError::invalid("Upsample needs `height_scale` and `width_scale`")),
+        }
+    } else if ctx.opset < 9 {
+        let scales = ctx.opt_floats("scales")?.ok_or_else(|| ImportError::invalid("Upsample needs its `scales`"))?;
+        scales.into_iter().map(f64::from).collect()
+    } else {
+        ctx.need_floats(ctx.input(1)?, "the scales of Upsample")?
+    };
+    by_scales(ctx, x, &dims, scales, Sampling::asymmetric(mode))
+}
+
+fn by_scales(ctx: &mut NodeCtx, x: ValueId, dims: &[Dim], scales: Vec<f64>, sampling: Sampling) -> OpResult {
+    if scales.len() != dims.len() {
+        return Err(ImportError::invalid(format!("{} has {} scales for a rank of {}", ctx.op_type, scales.len(), dims.len())));
+    }
+    let sizes = dims.iter().zip(&scales).map(|(d, &s)| scaled(d, s)).collect::<Result<_, _>>()?;
+    sampling.emit(ctx, x, None, sizes, scales)
+}
+
+fn resize(ctx: &mut NodeCtx) -> OpResult {
+    let x = ctx.input(0)?;
+    let dims = ctx.shape_of(x)?;
+    let mode = ctx.str("mode", "nearest")?;
+    if ctx.opset < 11 {
+        if !["nearest", "linear"].contains(&mode.as_str()) {
+            return Err(ctx.bad_attr("mode", mode));
+        }
+        let scales = ctx.need_floats(ctx.input(1)?, "the scales of Resize")?;
+        return by_scales(ctx, x, &dims, scales, Sampling::asymmetric(mode));
+    }
+    let sampling = Sampling {
+        coordinate: ctx.str("coordinate_transformation_mode", "half_pixel")?,
+        nearest: ctx.str("nearest_mode", "round_prefer_floor")?,
+        cubic_a: ctx.float("cubic_coeff_a", -0.75)?.into(),
+        exclude_outside: ctx.flag("exclude_outside", false)?,
+        extrapolation: ctx.float("extrapolation_value", 0.0)?.into(),
+        antialias: ctx.flag("antialias", false)?,
+        mode,
+    };
+    if !["nearest", "linear", "cubic"].contains(&sampling.mode.as_str()) {
+        return Err(ctx.bad_attr("mode", sampling.mode));
+    }
+    let coordinates = ["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric", "tf_crop_and_resize"];
+    let coordinate = sampling.coordinate.as_str();
+    // Resize 11 and 12 had one more for nearest neighbours.
+    if !coordinates.contains(&coordinate) && !(coordinate == "tf_half_pixel_for_nn" && ctx.opset < 13) {
+        return Err(ctx.bad_attr("coordinate_transformation_mode", coordinate));
+    }
+    if !["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"].contains(&sampling.nearest.as_str()) {
+        return Err(ctx.bad_attr("nearest_mode", sampling.nearest));
+    }
+    let policy = ctx.str("keep_aspect_ratio_policy", "stretch")?;
+    let axes = match ctx.opt_ints("axes")? {
+        Some(axes) => ctx.axes(&axes, dims.len())?,
+        None => (0..dims.len()).collect(),
+    };
+    let crop = sampling.coordinate == "tf_crop_and_resize";
+    let roi = if crop { Some(region(ctx, &axes, dims.len())?) } else { None };
+    // An empty tensor stands for a left-out one: opset 11 could not leave inputs out.
+    let present = |ctx: &NodeCtx, i: usize| -> Result<Option<ValueId>, ImportError> {
+        Ok(match ctx.opt_input(i) {
+            Some(v) if ctx.tensor(v)?.const_len() != Some(0) => Some(v),
+            _ => None,
+        })
+    };
+    let (mut sizes, mut scales) = (dims.clone(), vec![1.0; dims.len()]);
+    let count = |n: usize| {
+        if n == axes.len() { Ok(()) } else { Err(ImportError::invalid(format!("Resize has {n} scales or sizes for {} axes", axes.len()))) }
+    };
+    if let Some(v) = present(ctx, 3)? {
+        let wanted = ctx.need_dims(v, "the sizes of Resize")?;
+        count(wanted.len())?;
+        for (&axis, size) in axes.iter().zip(wanted) {
+            scales[axis] = ratio(&size, &dims[axis]);
+            sizes[axis] = size;
+        }
+        if policy != "stretch" {
+            let ratios = axes.iter().map(|&a| scales[a]);
+            let scale = match policy.as_str() {
+                "not_larger" => ratios.fold(f64::INFINITY, f64::min),
+                "not_smaller" => ratios.fold(0.0, f64::max),
+                _ => return Err(ctx.bad_attr("keep_aspect_ratio_policy", policy)),
+            };
+            let known = const_dims(ctx, &ctx.tensor(x)?)?;
+            for &axis in &axes {
+                scales[axis] = scale;
+                sizes[axis] = dim((scale * known[axis] as f64 + 0.5).floor() as i64);
+            }
+        }
+    } else if let Some(v) = present(ctx, 2)? {
+        let wanted = ctx.need_floats(v, "the scales of Resize")?;
+        count(wanted.len())?;
+        let extents = match roi {
+            Some(roi) => {
+                let r = ctx.need_floats(roi, "the region of interest of Resize")?;
+                (0..dims.len()).map(|i| r[i + dims.len()] - r[i]).collect()
+            }
+            None => vec![1.0; dims.len()],
+        };
+        for (&axis, scale) in axes.iter().zip(wanted) {
+            scales[axis] = scale;
+            sizes[axis] = scaled(&dims[axis], scale * extents[axis])?;
+        }
+    } else {
+        return Err(ImportError::invalid("Resize needs scales or sizes"));
+    }
+    sampling.emit(ctx, x, roi, sizes, scales)
+}
+
+/// The region of interest over all axes: starts, then ends; the whole of an axis that is not resized.
+fn region(ctx: &mut NodeCtx, axes: &[usize], rank: usize) -> Result<ValueId, ImportError> {
+    let roi = ctx.input(1)?;
+    let roi = ctx.cast(roi, DType::F32)?;
+    if axes.len() == rank && axes.iter().enumerate().all(|(i, &a)| i == a) {
+        return Ok(roi);
+    }
+    let given = ctx.need_floats(roi, "the region of interest of Resize")?;
+    if given.len() != 2 * axes.len() {
+        return Err(ImportError::invalid(format!("the region of interest of Resize has {} entries for {} axes", given.len(), axes.len())));
+    }
+    let mut all = vec![0f32; rank];
+    all.extend(vec![1f32; rank]);
+    for (i, &axis) in axes.iter().enumerate() {
+        all[axis] = given[i] as f32;
+        all[rank + axis] = given[i + axes.len()] as f32;
+    }
+    Ok(ctx.builder.constant(Tensor::new(&[2 * rank], all)))
+}
+
+fn grid_sample(ctx: &mut NodeCtx) -> OpResult {
+    let (x, grid) = (ctx.input(0)?, ctx.input(1)?);
+    // Opset 16 calls the modes by their names for two axes.
+    let mode = match ctx.str("mode", "linear")?.as_str() {
+        "linear" | "bilinear" => "linear",
+        "cubic" | "bicubic" => "cubic",
+        "nearest" => "nearest",
+        other => return Err(ctx.bad_attr("mode", other)),
+    };
+    let padding = ctx.str("padding_mode", "zeros")?;
+    if !["zeros", "border", "reflection"].contains(&padding.as_str()) {
+        return Err(ctx.bad_attr("padding_mode", padding));
+    }
+    let align = ctx.flag("align_corners", false)?;
+    Ok(vec![ctx.emit(Op::GridSample, attrs! { mode: mode, padding: padding, align_corners: align }, &[x, grid])?])
+}
+
+fn affine_grid(ctx: &mut NodeCtx) -> OpResult {
+    let theta = ctx.input(0)?;
+    let size = ctx.need_dims(ctx.input(1)?, "the size of AffineGrid")?;
+    let align = ctx.flag("align_corners", false)?;
+    let ty = ctx.tensor(theta)?;
+    let dtype = ty.dtype;
+    let Some((batch, spatial)) = size.split_first().and_then(|(n, s)| s.get(1..).map(|s| (n.clone(), s.to_vec()))) else {
+        return Err(ImportError::invalid("the size of AffineGrid must have 4 or 5 entries"));
+    };
+    let rank = spatial.len();
+    if !(2..=3).contains(&rank) {
+        return Err(ImportError::invalid(format!("the size of AffineGrid must have 4 or 5 entries, not {}", size.len())));
+    }
+    // Coordinates along each axis, spread over the grid; the innermost axis (x) comes first, a row of ones last.
+    let mut rows = vec![];
+    for axis in (0..rank).rev() {
+        let n = spatial[axis].as_const().ok_or_else(|| {
+            ImportError::unsupported(format!(
+                "AffineGrid needs the dim {} as a constant: bind its symbols, e.g. --dim NAME=8",
+                spatial[axis]
+            ))
+        })?;
+        let (start, step) = match (align, n) {
+            (true, ..=1) => (0.0, 0.0),
+            (true, _) => (-1.0, 2.0 / (n - 1) as f64),
+            (false, _) => (-1.0 + 1.0 / n as f64, 2.0 / n as f64),
+        };
+        let steps = ctx.iota_along(dtype, dim(n), axis, rank)?;
+        let offsets = ctx.with_scalar(Op::Mul, steps, step)?;
+        let places = ctx.with_scalar(Op::Add, offsets, start)?;
+        rows.push(ctx.broadcast(places, spatial.clone())?);
+    }
+    let one = ctx.scalar(dtype, 1.0)?;
+    rows.push(ctx.broadcast(one, spatial.clone())?);
+    let count = super::emit::product(&spatial);
+    for row in &mut rows {
+        *row = ctx.reshape(*row, vec![dim(1), count.clone()])?;
+    }
+    let base = ctx.concat(&rows, 0)?;
+    let moved = ctx.binary(Op::Matmul, theta, base)?;
+    let moved = ctx.swap_last(moved)?;
+    let shape = std::iter::once(batch).chain(spatial).chain([dim(rank as i64)]);
+    Ok(vec![ctx.reshape_to(moved, shape)?])
+}
+
+fn col2im(ctx: &mut NodeCtx) -> OpResult {
+    let x = ctx.input(0)?;
+    let image = ctx.need_ints(ctx.input(1)?, "the image shape of Col2Im")?;
+    let block = ctx.need_ints(ctx.input(2)?, "the block shape of Col2Im")?;
+    if image.len() != block.len() {
+        return Err(ImportError::invalid("the image and the block of Col2Im differ in rank"));
+    }
+    let attrs = attrs! {
+        strides: ctx.ints_or("strides", image.len(), 1)?,
+        dilations: ctx.ints_or("dilations", image.len(), 1)?,
+        pads: ctx.ints_or("pads", 2 * image.len(), 0)?,
+        image_shape: image,
+        block_shape: block,
+    };
+    Ok(vec![ctx.emit(Op::Col2im, attrs, &[x])?])
+}

@@ -1,0 +1,329 @@
+//! Operators that ask for, change or make shapes: Shape, Reshape, Transpose, Expand, Range, Tile, ...
+
+use super::OnnxOp;
+use super::emit::{dim, product, zero_tensor};
+use crate::context::{NodeCtx, OpResult};
+use crate::error::ImportError;
+use egret_ir::{DType, Dim, DimOp, Op, Tensor, ValueId, attrs};
+
+/// The operators of this file.
+pub const TABLE: &[OnnxOp] = &[
+    OnnxOp { domain: "", name: "ConstantOfShape", since: 9, import: constant_of_shape },
+    OnnxOp { domain: "", name: "Expand", since: 8, import: expand },
+    OnnxOp { domain: "", name: "EyeLike", since: 9, import: eye_like },
+    OnnxOp { domain: "", name: "Flatten", since: 1, import: flatten },
+    OnnxOp { domain: "", name: "OneHot", since: 9, import: one_hot },
+    OnnxOp { domain: "", name: "Range", since: 11, import: range },
+    OnnxOp { domain: "", name: "Reshape", since: 1, import: reshape },
+    OnnxOp { domain: "", name: "Shape", since: 1, import: shape },
+    OnnxOp { domain: "", name: "Size", since: 1, import: size },
+    OnnxOp { domain: "", name: "Squeeze", since: 1, import: squeeze },
+    OnnxOp { domain: "", name: "Tile", since: 1, import: tile },
+    OnnxOp { domain: "", name: "Transpose", since: 1, import: transpose },
+    OnnxOp { domain: "", name: "Trilu", since: 14, import: trilu },
+    OnnxOp { domain: "", name: "Unsqueeze", since: 1, import: unsqueeze },
+];
+
+fn shape(ctx: &mut NodeCtx) -> OpResult {
+    let x = ctx.input(0)?;
+    let rank = ctx.rank(x)? as i64;
+    let clamp = |v: i64| (if v < 0 { v + rank } else { v }).clamp(0, rank);
+    let start = clamp(ctx.int("start", 0)?);
+    let end = clamp(ctx.int("end", rank)?);
+    let dims = ctx.emit(Op::Shape, attrs! {}, &[x])?;
+    Ok(vec![ctx.narrow(dims, 0, dim(start), dim((end - start).max(0)))?])
+}
+
+fn size(ctx: &mut NodeCtx) -> OpResult {
+    let x = ctx.input(0)?;
+    if let Some(count) = product(&ctx.shape_of(x)?).as_const() {
+        return Ok(vec![ctx.builder.constant(Tensor::scalar(count))]);
+    }
+    let dims = ctx.emit(Op::Shape, attrs! {}, &[x])?;
+    Ok(vec![ctx.reduce("prod", dims, vec![0], false)?])
+}
+
+fn reshape(ctx: &mut NodeCtx) -> OpResult {
+    let x = ctx.input(0)?;
+    let from = ctx.shape_of(x)?;
+    let (target, allow_zero) = if ctx.opset < 5 {
+        let ints = ctx.opt_ints("shape")?.ok_or_else(|| ImportError::invalid("Reshape needs its attribute `shape`"))?;
+        (ints.into_iter().map(dim).collect(), false)
+    } else {
+        (ctx.need_dims(ctx.input(1)?, "the shape of Reshape")?, ctx.flag("allowzero", false)?)
+    };
+    let mut to = Vec::with_capacity(target.len());
+    let mut open = None;
+    for (i, d) in target.iter().enumerate() {
+        match d.as_const() {
+            Some(0) if !allow_zero => {
+                let kept = from
+                    .get(i)
+                    .ok_or_else(|| ImportError::invalid(format!("Reshape keeps dim {i}, but its input has rank {}", from.len())))?;
+                to.push(kept.clone());
+            }
+            Some(-1) if open.is_none() => {
+                open = Some(i);
+                to.push(dim(1));
+            }
+            Some(-1) => return Err(ImportError::invalid("Reshape leaves more than one dim (-1) open")),
+            Some(c) if c < 0 => return Err(ImportError::invalid(format!("Reshape to the dim {c}"))),
+            _ => to.push(d.clone()),
+        }
+    }
+    if let Some(at) = open {
+        let others: Vec<Dim> = to.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, d)| d.clone()).collect();
+        to[at] = rest(&from, &others)?;
+    }
+    Ok(vec![ctx.reshape(x, to)?])
+}
+
+/// The dim that is left when the elements of `from` are spread over `others`.
+pub(super) fn rest(from: &[Dim], others: &[Dim]) -> Result<Dim, ImportError> {
+    // Equal dims on both sides cancel first: a quotient of expressions stays simple only without them.
+    let mut from = from.to_vec();
+    let mut open = vec![];
+    for other in others {
+        match from.iter().position(|d| d == other && d.as_const() != Some(0)) {
+            Some(at) => {
+                from.remove(at);
+            }
+            None => open.push(other.clone()),
+        }
+    }
+    let (count, divisor) = (product(&from), product(&open));
+    match (count.as_const(), divisor.as_const()) {
+        (_, Some(0)) => Err(ImportError::invalid("Reshape cannot tell the dim -1 next to a dim of 0")),
+        (Some(c), Some(d)) if c % d != 0 => Err(ImportError::invalid(format!("Reshape: {c} elements do not divide into rows of {d}"))),
+        _ => Ok(count.divide_exactly(&divisor).unwrap_or_else(|| count.op(DimOp::FloorDiv, &divisor))),
+    }
+}
+
+fn flatten(ctx: &mut NodeCtx) -> OpResult {
+    let x = ctx.input(0)?;
+    let dims = ctx.shape_of(x)?;
+    let axis = ctx.int("axis", 1)?;
+    let rank = dims.len() as i64;
+    let at = if axis < 0 { axis + rank } else { axis };
+    if !(0..=rank).contains(&at) {
+        return Err(ImportError::invalid(format!("axis {axis} of Flatten is outside a rank of {rank}")));
+    }
+    let (rows, columns) = dims.split_at(at as usize);
+    Ok(vec![ctx.reshape(x, vec![product(rows), product(columns)])?])
+}
+
+/// The axes of Squeeze and Unsqueeze: an attribute before opset 13, an input from it.
+fn axes_argument(ctx: &mut NodeCtx) -> Result<Option<Vec<i64>>, ImportError> {
+    if ctx.opset < 13 {
+        return ctx.opt_ints("axes");
+    }
+    match ctx.opt_input(1) {
+        None => Ok(None),
+        Some(v) => Ok(Some(ctx.need_ints(v, &format!("the axes of {}", ctx.op_type))?)),
+    }
+}
+
+fn squeeze(ctx: &mut NodeCtx) -> OpResult {
+    let x = ctx.input(0)?;
+    let dims = ctx.shape_of(x)?;
+    let axes = match axes_argument(ctx)? {
+        Some(axes) => ctx.axes(&axes, dims.len())?,
+        None => (0..dims.len()).filter(|&i| dims[i].as_const() == Some(1)).collect(),
+    };
+    if let Some(&a) = axes.iter().find(|&&a| dims[a].as_const().is_some_and(|d| d != 1)) {
+        return Err(ImportError::invalid(format!("Squeeze of axis {a}, whose size is {}", dims[a])));
+    }
+    Ok(vec![ctx.squeeze(x, &axes)?])
+}
+
+fn unsqueeze(ctx: &mut NodeCtx) -> OpResult {
+    let x = ctx.input(0)?;
+    let mut dims = ctx.shape_of(x)?.into_iter();
+    let axes = axes_argument(ctx)?.ok_or_else(|| ImportError::invalid("Unsqueeze needs its axes"))?;
+    let rank = dims.len() + axes.len();
+    let axes = ctx.axes(&axes, rank)?;
+    if (1..axes.len()).any(|i| axes[..i].contains(&axes[i])) {
+        return Err(ImportError::invalid("Unsqueeze names an axis twice"));
+    }
+    let to = (0..rank).map(|i| if axes.contains(&i) { dim(1) } else { dims.next().unwrap_or(dim(1)) }).collect();
+    Ok(vec![ctx.reshape(x, to)?])
+}
+
+fn transpose(ctx: &mut NodeCtx) -> OpResult {
+    let x = ctx.input(0)?;
+    let rank = ctx.rank(x)?;
+    let perm = match ctx.opt_ints("perm")? {
+        Some(perm) => ctx.axes(&perm, rank)?.into_iter().map(|a| a as i64).collect(),
+        None => (0..rank as i64).rev().collect(),
+    };
+    Ok(vec![ctx.transpose(x, perm)?])
+}
+
+fn expand(ctx: &mut NodeCtx) -> OpResult {
+    let x = ctx.input(0)?;
+    let from = ctx.shape_of(x)?;
+    let target = ctx.need_dims(ctx.input(1)?, "the shape of Expand")?;
+    let rank = from.len().max(target.len());
+    let at = |dims: &[Dim], i: usize| (i + dims.len()).checked_sub(rank).map_or(dim(1), |i| dims[i].clone());
+    let mut to = Vec::with_capacity(rank);
+    for i in 0..rank {
+        let (a, b) = (at(&from, i), at(&target, i));
+        to.push(match (a.as_const(), b.as_const()) {
+            (Some(1), _) => b,
+            (_, Some(1)) => a,
+            (Some(x), Some(y)) if x != y => {
+                return Err(ImportError::invalid(format!("Expand of a dim of {x} to {y}")));
+            }
+            (Some(_), _) => a,
+            (_, Some(_)) => b,
+            _ if a == b => a,
+            _ => a.op(DimOp::Max, &b),
+        });
+    }
+    Ok(vec![ctx.broadcast(x, to)?])
+}
+
+fn constant_of_shape(ctx: &mut NodeCtx) -> OpResult {
+    let dims = ctx.need_dims(ctx.input(0)?, "the shape of ConstantOfShape")?;
+    let value = match ctx.opt_tensor("value")? {
+        None => Tensor::scalar(0f32),
+        Some(t) if t.len() == 1 => t.reshaped(&[]),
+        Some(t) => return Err(ImportError::invalid(format!("the value of ConstantOfShape has {} elements instead of 1", t.len()))),
+    };
+    let value = ctx.builder.constant(value);
+    Ok(vec![ctx.broadcast(value, dims)?])
+}
+
+/// Row and column numbers of the last two axes, broadcasting.
+fn rows_and_columns(ctx: &mut NodeCtx, dims: &[Dim]) -> Result<(ValueId, ValueId), ImportError> {
+    let [.., n, m] = dims else {
+        return Err(ImportError::invalid(format!("{} needs a rank of 2 or more", ctx.op_type)));
+    };
+    let rows = ctx.iota_along(DType::I64, n.clone(), 0, 2)?;
+    let columns = ctx.iota_along(DType::I64, m.clone(), 1, 2)?;
+    Ok((rows, columns))
+}
+
+fn eye_like(ctx: &mut NodeCtx) -> OpResult {
+    let x = ctx.input(0)?;
+    let ty = ctx.tensor(x)?;
+    let to = ctx.opt_dtype("dtype")?.unwrap_or(ty.dtype);
+    let k = ctx.int("k", 0)?;
+    let (rows, columns) = rows_and_columns(ctx, &ty.shape)?;
+    let k = ctx.builder.constant(Tensor::scalar(k));
+    let diagonal = ctx.binary(Op::Add, rows, k)?;
+    let on = ctx.binary(Op::Equal, diagonal, columns)?;
+    Ok(vec![ctx.cast(on, to)?])
+}
+
+fn trilu(ctx: &mut NodeCtx) -> OpResult {
+    let x = ctx.input(0)?;
+    let ty = ctx.tensor(x)?;
+    let upper = ctx.flag("upper", true)?;
+    let (rows, columns) = rows_and_columns(ctx, &ty.shape)?;
+    let diagonal = match ctx.opt_input(1) {
+        None => rows,
+        Some(k) => {
+            let k = ctx.to_scalar(k)?;
+            ctx.binary(Op::Add, rows, k)?
+        }
+    };
+    let (a, b) = if upper { (diagonal, columns) } else { (columns, diagonal) };
+    let keep = ctx.binary(Op::LessEqual, a, b)?;
+    let zero = ctx.builder.constant(zero_tensor(ty.dtype));
+    Ok(vec![ctx.select(keep, x, zero)?])
+}
+
+fn range(ctx: &mut NodeCtx) -> OpResult {
+    let [start, limit, delta] = [ctx.input(0)?, ctx.input(1)?, ctx.input(2)?];
+    let stash = ctx.int("stash_type", 1)?;
+    let dtype = ctx.dtype(start)?;
+    // Narrow floats are counted in f32 from opset 27 on; before it nothing else is exact either.
+    if stash != 1 && matches!(dtype, DType::F16 | DType::BF16) {
+        return Err(ImportError::unsupported(format!("Range with the stash_type {stash}; only 1 (float) is done")));
+    }
+    let compute = if matches!(dtype, DType::F16 | DType::BF16) { DType::F32 } else { dtype };
+    let what = "a bound of Range";
+    let count = if dtype.is_int() {
+        let bound = |v| ctx.need_dims(v, what)?.first().cloned().ok_or_else(|| ImportError::invalid("a bound of Range is empty"));
+        let (s, l, d) = (bound(start)?, bound(limit)?, bound(delta)?);
+        if d.as_const() == Some(0) {
+            return Err(ImportError::invalid("the delta of Range is 0"));
+        }
+        let span = l - s;
+        let steps = span.op(DimOp::CeilDiv, &d);
+        // The number of steps of a symbolic range such as 0..seq is not negative.
+        if steps.as_const().is_some() { steps.op(DimOp::Max, &dim(0)) } else { steps }
+    } else {
+        let mut bound = |v| ctx.need_floats(v, what)?.first().copied().ok_or_else(|| ImportError::invalid("a bound of Range is empty"));
+        let (s, l, d) = (bound(start)?, bound(limit)?, bound(delta)?);
+        let count = ((l - s) / d).ceil().max(0.0);
+        if !(count <= f64::from(i32::MAX)) {
+            return Err(ImportError::invalid(format!("Range from {s} to {l} by {d} does not end")));
+        }
+        dim(count as i64)
+    };
+    let steps = ctx.emit(Op::Iota, attrs! { to: compute, shape: vec![count], axis: 0i64 }, &[])?;
+    let (start, delta) = (ctx.to_scalar(start)?, ctx.to_scalar(delta)?);
+    let (start, delta) = (ctx.cast(start, compute)?, ctx.cast(delta, compute)?);
+    let offsets = ctx.binary(Op::Mul, steps, delta)?;
+    let values = ctx.binary(Op::Add, offsets, start)?;
+    Ok(vec![ctx.cast(values, dtype)?])
+}
+
+fn tile(ctx: &mut NodeCtx) -> OpResult {
+    let x = ctx.input(0)?;
+    let dims = ctx.shape_of(x)?;
+    let repeats = if ctx.opset < 6 {
+        // Tile 1: one axis, repeated some number of times.
+        let tiles = ctx.need_dims(ctx.input(1)?, "the tiles of Tile")?;
+        let axis = ctx.axis(ctx.need_int(ctx.input(2)?, "the axis of Tile")?, dims.len())?;
+        let mut repeats = vec![dim(1); dims.len()];
+        repeats[axis] = tiles.first().cloned().unwrap_or(dim(1));
+        repeats
+    } else {
+        ctx.need_dims(ctx.input(1)?, "the repeats of Tile")?
+    };
+    if repeats.len() != dims.len() {
+        return Err(ImportError::invalid(format!("Tile has {} repeats for a rank of {}", repeats.len(), dims.len())));
+    }
+    let (mut split, mut spread, mut joined) = (vec![], vec![], vec![]);
+    for (d, r) in dims.into_iter().zip(repeats) {
+        if r.as_const() != Some(1) {
+            split.push(dim(1));
+            spread.push(r.clone());
+        }
+        split.push(d.clone());
+        spread.push(d.clone());
+        joined.push(r * d);
+    }
+    if spread == joined {
+        return Ok(vec![x]);
+    }
+    let x = ctx.reshape(x, split)?;
+    let x = ctx.broadcast(x, spread)?;
+    Ok(vec![ctx.reshape(x, joined)?])
+}
+
+fn one_hot(ctx: &mut NodeCtx) -> OpResult {
+    let [indices, depth, values] = [ctx.input(0)?, ctx.input(1)?, ctx.input(2)?];
+    let rank = ctx.rank(indices)? + 1;
+    let axis = ctx.int("axis", -1)?;
+    let axis = ctx.axis(axis, rank)?;
+    let whole = ctx.cast(depth, DType::I64)?;
+    let depth = ctx.need_dims(whole, "the depth of OneHot")?;
+    let [depth] = depth.as_slice() else { return Err(ImportError::invalid("the depth of OneHot must have one element")) };
+    let classes = ctx.iota_along(DType::I64, depth.clone(), axis, rank)?;
+    // The depth as a value, so that indices count from the end where they are negative.
+    let count = ctx.reshape(whole, vec![])?;
+    let indices = ctx.cast(indices, DType::I64)?;
+    let indices = ctx.unsqueeze(indices, axis)?;
+    let zero = ctx.zero(DType::I64);
+    let below = ctx.binary(Op::Less, indices, zero)?;
+    let wrapped = ctx.binary(Op::Add, indices, count)?;
+    let indices = ctx.select(below, wrapped, indices)?;
+    let hot = ctx.binary(Op::Equal, indices, classes)?;
+    let off = ctx.pick(values, 0, 0)?;
+    let on = ctx.pick(values, 0, 1)?;
+    Ok(vec![ctx.select(hot, on, off)?])
+}

@@ -1,0 +1,406 @@
+//! Operators that cut, join and pad tensors: Slice, Split, Concat, Pad, DepthToSpace, Compress, ...
+
+use super::OnnxOp;
+use super::emit::{dim, is_negative};
+use crate::context::{NodeCtx, OpResult};
+use crate::error::ImportError;
+use egret_ir::{DType, Dim, DimOp, Op, ValueId, attrs};
+
+/// The operators of this file.
+pub const TABLE: &[OnnxOp] = &[
+    OnnxOp { domain: "", name: "CenterCropPad", since: 18, import: center_crop_pad },
+    OnnxOp { domain: "", name: "Compress", since: 9, import: compress },
+    OnnxOp { domain: "", name: "Concat", since: 1, import: concat },
+    OnnxOp { domain: "", name: "DepthToSpace", since: 1, import: depth_to_space },
+    OnnxOp { domain: "", name: "NonZero", since: 9, import: non_zero },
+    OnnxOp { domain: "", name: "Pad", since: 1, import: pad },
+    OnnxOp { domain: "", name: "ReverseSequence", since: 10, import: reverse_sequence },
+    OnnxOp { domain: "", name: "Slice", since: 1, import: slice },
+    OnnxOp { domain: "", name: "SpaceToDepth", since: 1, import: space_to_depth },
+    OnnxOp { domain: "", name: "Split", since: 1, import: split },
+    OnnxOp { domain: "", name: "Unique", since: 11, import: unique },
+];
+
+/// The first element and the number of elements of `start:end:step` along an axis of `size`.
+///
+/// Constants are clamped as ONNX says. On a symbolic size a bound that counts from the end is taken to lie within the
+/// axis (`x[-1]` of an empty axis is then an error at run time), which keeps the dims of the result readable.
+fn span(size: &Dim, start: &Dim, end: &Dim, step: i64) -> (Dim, Dim) {
+    // Beyond any size: PyTorch and TensorFlow write "to the end" so.
+    const FAR: i64 = i32::MAX as i64;
+    let forward = step > 0;
+    // `floor` and `ceiling` bound the result: [0, size] forwards, [-1, size - 1] backwards (start: [0, size - 1]).
+    let place = |bound: &Dim, floor: i64, below_end: i64| -> Dim {
+        let ceiling = size.clone() - dim(below_end);
+        match bound.as_const() {
+            Some(b) if b >= FAR => ceiling,
+            Some(b) if b <= -FAR => dim(floor),
+            Some(b) if b < 0 => match size.as_const() {
+                Some(n) => dim((b + n).clamp(floor, (n - below_end).max(floor))),
+                None => size.clone() + dim(b),
+            },
+            Some(b) => match size.as_const() {
+                Some(n) => dim(b.clamp(floor, (n - below_end).max(floor))),
+                None if b == 0 => dim(0),
+                None => dim(b).op(DimOp::Min, &ceiling),
+            },
+            None if is_negative(bound) => size.clone() + bound.clone(),
+            None => bound.clone(),
+        }
+    };
+    if forward {
+        let first = match start.as_const() {
+            // x[1:] of a symbolic axis: min(1, size) would hide the size, size - 1.
+            Some(s) if s > 0 && s < FAR && size.as_const().is_none() => dim(s),
+            _ => place(start, 0, 0),
+        };
+        let last = place(end, 0, 0);
+        let length = last - first.clone();
+        let count = length.op(DimOp::CeilDiv, &dim(step));
+        let count = if count.as_const().is_some() { count.op(DimOp::Max, &dim(0)) } else { count };
+        (first, count)
+    } else {
+        let first = place(start, 0, 1);
+        let last = place(end, -1, 1);
+        let length = first.clone() - last;
+        let count = length.op(DimOp::CeilDiv, &dim(step.saturating_neg()));
+        let empty = size.as_const() == Some(0);
+        let count = if empty {
+            dim(0)
+        } else if count.as_const().is_some() {
+            count.op(DimOp::Max, &dim(0))
+        } else {
+            count
+        };
+        (first, count)
+    }
+}
+
+fn slice(ctx: &mut NodeCtx) -> OpResult {
+    let x = ctx.input(0)?;
+    let dims = ctx.shape_of(x)?;
+    let missing = |what: &str| ImportError::invalid(format!("Slice needs its {what}"));
+    let (starts, ends, axes, steps) = if ctx.opset < 10 {
+        let as_dims = |v: Option<Vec<i64>>| v.map(|v| v.into_iter().map(dim).collect::<Vec<Dim>>());
+        let starts = as_dims(ctx.opt_ints("starts")?).ok_or_else(|| missing("starts"))?;
+        let ends = as_dims(ctx.opt_ints("ends")?).ok_or_else(|| missing("ends"))?;
+        (starts, ends, ctx.opt_ints("axes")?, None)
+    } else {
+        let starts = ctx.need_dims(ctx.input(1)?, "the starts of Slice")?;
+        let ends = ctx.need_dims(ctx.input(2)?, "the ends of Slice")?;
+        let axes = ctx.opt_input(3).map(|v| ctx.need_ints(v, "the axes of Slice")).transpose()?;
+        let steps = ctx.opt_input(4).map(|v| ctx.need_ints(v, "the steps of Slice")).transpose()?;
+        (starts, ends, axes, steps)
+    };
+    let axes = axes.unwrap_or_else(|| (0..starts.len() as i64).collect());
+    let steps = steps.unwrap_or_else(|| vec![1; starts.len()]);
+    if ends.len() != starts.len() || axes.len() != starts.len() || steps.len() != starts.len() {
+        return Err(ImportError::invalid("starts, ends, axes and steps of Slice differ in length"));
+    }
+    let mut first = vec![dim(0); dims.len()];
+    let mut sizes = dims.clone();
+    let mut strides = vec![1i64; dims.len()];
+    for (i, axis) in ctx.axes(&axes, dims.len())?.into_iter().enumerate() {
+        if steps[i] == 0 {
+            return Err(ImportError::invalid("a step of Slice is 0"));
+        }
+        (first[axis], sizes[axis]) = span(&dims[axis], &starts[i], &ends[i], steps[i]);
+        strides[axis] = steps[i];
+        if sizes[axis].as_const() == Some(0) {
+            // Nothing is read, so any start will do.
+            (first[axis], strides[axis]) = (dim(0), 1);
+        }
+    }
+    if sizes == dims && strides.iter().all(|&s| s == 1) && first.iter().all(|f| f.as_const() == Some(0)) {
+        return Ok(vec![x]);
+    }
+    Ok(vec![ctx.emit(Op::Slice, attrs! { starts: first, sizes: sizes, steps: strides }, &[x])?])
+}
+
+fn split(ctx: &mut NodeCtx) -> OpResult {
+    let x = ctx.input(0)?;
+    let dims = ctx.shape_of(x)?;
+    let axis = ctx.int("axis", 0)?;
+    let axis = ctx.axis(axis, dims.len())?;
+    let attr = if ctx.opset < 13 { ctx.opt_ints("split")? } else { None };
+    let parts = if ctx.opset >= 18 { ctx.opt_int("num_outputs")? } else { None };
+    let sizes: Vec<Dim> = match (attr, ctx.opt_input(1)) {
+        (Some(sizes), _) => sizes.into_iter().map(dim).collect(),
+        (None, Some(v)) => ctx.need_dims(v, "the sizes of Split")?,
+        (None, None) => equal_parts(&dims[axis], parts.unwrap_or(ctx.outputs as i64), ctx.opset >= 18)?,
+    };
+    if sizes.len() < ctx.outputs {
+        return Err(ImportError::invalid(format!("Split has {} sizes for {} outputs", sizes.len(), ctx.outputs)));
+    }
+    let mut start = dim(0);
+    let mut parts = vec![];
+    for size in sizes {
+        parts.push(ctx.narrow(x, axis, start.clone(), size.clone())?);
+        start = start + size;
+    }
+    if let (Some(end), Some(n)) = (start.as_const(), dims[axis].as_const())
+        && end != n
+    {
+        return Err(ImportError::invalid(format!("the sizes of Split add up to {end}, but the axis has {n}")));
+    }
+    Ok(parts)
+}
+
+/// `size` in `count` parts, all of one size or (`ragged`) the last one smaller.
+fn equal_parts(size: &Dim, count: i64, ragged: bool) -> Result<Vec<Dim>, ImportError> {
+    if !(1..=1 << 20).contains(&count) {
+        return Err(ImportError::invalid(format!("Split into {count} parts")));
+    }
+    let part = size.op(DimOp::CeilDiv, &dim(count));
+    let mut parts = vec![part.clone(); count as usize];
+    match (size.as_const(), part.as_const()) {
+        (Some(n), Some(p)) => {
+            if n % count != 0 && !ragged {
+                return Err(ImportError::invalid(format!("Split of {n} elements into {count} equal parts")));
+            }
+            for (i, size) in parts.iter_mut().enumerate() {
+                *size = dim((n - i as i64 * p).clamp(0, p));
+            }
+        }
+        _ if ragged && part.clone() * dim(count) != *size => {
+            let last = size.clone() - part * dim(count - 1);
+            parts[count as usize - 1] = last;
+        }
+        _ => {}
+    }
+    Ok(parts)
+}
+
+fn concat(ctx: &mut NodeCtx) -> OpResult {
+    let xs: Vec<ValueId> = ctx.inputs.iter().copied().flatten().collect();
+    let Some(&first) = xs.first() else { return Err(ImportError::invalid("Concat needs an input")) };
+    let rank = ctx.rank(first)?;
+    let axis = ctx.opt_int("axis")?;
+    let axis = match axis {
+        Some(axis) => ctx.axis(axis, rank)?,
+        None if ctx.opset < 4 => ctx.axis(1, rank)?,
+        None => return Err(ImportError::invalid("Concat needs its attribute `axis`")),
+    };
+    Ok(vec![ctx.concat(&xs, axis)?])
+}
+
+fn pad(ctx: &mut NodeCtx) -> OpResult {
+    let x = ctx.input(0)?;
+    let ty = ctx.tensor(x)?;
+    let rank = ty.rank();
+    let mode = ctx.str("mode", "constant")?;
+    if !["constant", "reflect", "edge", "wrap"].contains(&mode.as_str()) {
+        return Err(ctx.bad_attr("mode", mode));
+    }
+    let (pads, axes, value) = if ctx.opset < 11 {
+        let name = if ctx.opset < 2 { "paddings" } else { "pads" };
+        let pads = ctx.opt_ints(name)?.ok_or_else(|| ImportError::invalid(format!("Pad needs its attribute `{name}`")))?;
+        let value = ctx.float("value", 0.0)?;
+        let value = ctx.scalar(ty.dtype, value.into())?;
+        (pads.into_iter().map(dim).collect(), (0..rank).collect(), Some(value))
+    } else {
+        let pads = ctx.need_dims(ctx.input(1)?, "the pads of Pad")?;
+        let value = match ctx.opt_input(2) {
+            Some(v) if ctx.tensor(v)?.const_len() == Some(0) => None,
+            Some(v) => Some(ctx.to_scalar(v)?),
+            None => None,
+        };
+        let axes = match ctx.opt_input(3) {
+            Some(v) => {
+                let axes = ctx.need_ints(v, "the axes of Pad")?;
+                ctx.axes(&axes, rank)?
+            }
+            None => (0..rank).collect(),
+        };
+        (pads, axes, value)
+    };
+    if pads.len() != 2 * axes.len() {
+        return Err(ImportError::invalid(format!("Pad has {} pads for {} axes", pads.len(), axes.len())));
+    }
+    let (mut low, mut high) = (vec![dim(0); rank], vec![dim(0); rank]);
+    for (i, &axis) in axes.iter().enumerate() {
+        low[axis] = pads[i].clone();
+        high[axis] = pads[i + axes.len()].clone();
+    }
+    if low.iter().chain(&high).all(|p| p.as_const() == Some(0)) {
+        return Ok(vec![x]);
+    }
+    Ok(vec![ctx.pad(x, low, high, &mode, value)?])
+}
+
+fn center_crop_pad(ctx: &mut NodeCtx) -> OpResult {
+    let x = ctx.input(0)?;
+    let dims = ctx.shape_of(x)?;
+    let target = ctx.need_dims(ctx.input(1)?, "the shape of CenterCropPad")?;
+    let axes = match ctx.opt_ints("axes")? {
+        Some(axes) => ctx.axes(&axes, dims.len())?,
+        None => (0..dims.len()).collect(),
+    };
+    if axes.len() != target.len() {
+        return Err(ImportError::invalid(format!("CenterCropPad has {} sizes for {} axes", target.len(), axes.len())));
+    }
+    let rank = dims.len();
+    let (mut starts, mut sizes) = (vec![dim(0); rank], dims.clone());
+    let (mut low, mut high) = (vec![dim(0); rank], vec![dim(0); rank]);
+    let half = |d: Dim| d.op(DimOp::FloorDiv, &dim(2));
+    for (&axis, want) in axes.iter().zip(target) {
+        let have = &dims[axis];
+        let kept = have.op(DimOp::Min, &want);
+        starts[axis] = half(have.clone() - kept.clone());
+        low[axis] = half(want.clone() - kept.clone());
+        high[axis] = want - kept.clone() - low[axis].clone();
+        sizes[axis] = kept;
+    }
+    let cropped = ctx.emit(Op::Slice, attrs! { starts: starts, sizes: sizes, steps: vec![1i64; rank] }, &[x])?;
+    Ok(vec![ctx.pad(cropped, low, high, "constant", None)?])
+}
+
+/// The dims of an image and the block size of DepthToSpace and SpaceToDepth.
+fn image_and_block(ctx: &mut NodeCtx, x: ValueId) -> Result<([Dim; 4], Dim), ImportError> {
+    let block = ctx.opt_int("blocksize")?.filter(|b| (1..=1 << 15).contains(b));
+    let block = block.ok_or_else(|| ImportError::invalid(format!("{} needs a positive `blocksize`", ctx.op_type)))?;
+    let dims: [Dim; 4] = ctx
+        .shape_of(x)?
+        .try_into()
+        .map_err(|dims: Vec<Dim>| ImportError::invalid(format!("{} takes images of rank 4, not {}", ctx.op_type, dims.len())))?;
+    Ok((dims, dim(block)))
+}
+
+/// `a / b`, which must come out even.
+fn divide(ctx: &NodeCtx, a: &Dim, b: &Dim) -> Result<Dim, ImportError> {
+    if a.op(DimOp::Mod, b).as_const().is_some_and(|r| r != 0) {
+        return Err(ImportError::invalid(format!("{} needs blocks of {b} in a dim of {a}", ctx.op_type)));
+    }
+    Ok(a.op(DimOp::FloorDiv, b))
+}
+
+fn depth_to_space(ctx: &mut NodeCtx) -> OpResult {
+    let x = ctx.input(0)?;
+    let ([n, c, h, w], b) = image_and_block(ctx, x)?;
+    let mode = if ctx.opset < 11 { "DCR".to_owned() } else { ctx.str("mode", "DCR")? };
+    let depth = divide(ctx, &c, &(b.clone() * b.clone()))?;
+    let (split, perm) = match mode.as_str() {
+        "DCR" => (vec![n.clone(), b.clone(), b.clone(), depth.clone(), h.clone(), w.clone()], vec![0, 3, 4, 1, 5, 2]),
+        "CRD" => (vec![n.clone(), depth.clone(), b.clone(), b.clone(), h.clone(), w.clone()], vec![0, 1, 4, 2, 5, 3]),
+        _ => return Err(ctx.bad_attr("mode", mode)),
+    };
+    let x = ctx.reshape(x, split)?;
+    let x = ctx.transpose(x, perm)?;
+    Ok(vec![ctx.reshape(x, vec![n, depth, h * b.clone(), w * b])?])
+}
+
+fn space_to_depth(ctx: &mut NodeCtx) -> OpResult {
+    let x = ctx.input(0)?;
+    let ([n, c, h, w], b) = image_and_block(ctx, x)?;
+    // Opset 28 lets the blocks be laid out as PyTorch's pixel_unshuffle does.
+    let mode = if ctx.opset < 28 { "DCR".to_owned() } else { ctx.str("mode", "DCR")? };
+    let perm = match mode.as_str() {
+        "DCR" => vec![0, 3, 5, 1, 2, 4],
+        "CRD" => vec![0, 1, 3, 5, 2, 4],
+        _ => return Err(ctx.bad_attr("mode", mode)),
+    };
+    let (h, w) = (divide(ctx, &h, &b)?, divide(ctx, &w, &b)?);
+    let x = ctx.reshape(x, vec![n.clone(), c.clone(), h.clone(), b.clone(), w.clone(), b.clone()])?;
+    let x = ctx.transpose(x, perm)?;
+    Ok(vec![ctx.reshape(x, vec![n, c * b.clone() * b, h, w])?])
+}
+
+fn reverse_sequence(ctx: &mut NodeCtx) -> OpResult {
+    let (x, lengths) = (ctx.input(0)?, ctx.input(1)?);
+    let rank = ctx.rank(x)?;
+    let time = ctx.int("time_axis", 0)?;
+    let batch = ctx.int("batch_axis", 1)?;
+    let (time, batch) = (ctx.axis(time, rank)?, ctx.axis(batch, rank)?);
+    let lengths = ctx.cast(lengths, DType::I64)?;
+    let attrs = attrs! { time_axis: time as i64, batch_axis: batch as i64 };
+    Ok(vec![ctx.emit(Op::ReverseSequence, attrs, &[x, lengths])?])
+}
+
+fn compress(ctx: &mut NodeCtx) -> OpResult {
+    let (mut x, cond) = (ctx.input(0)?, ctx.input(1)?);
+    let dims = ctx.shape_of(x)?;
+    let axis = match ctx.opt_int("axis")? {
+        Some(axis) => ctx.axis(axis, dims.len())?,
+        None => {
+            x = ctx.reshape(x, vec![super::emit::product(&dims)])?;
+            0
+        }
+    };
+    Ok(vec![ctx.emit(Op::Compress, attrs! { axis: axis as i64 }, &[x, cond])?])
+}
+
+fn non_zero(ctx: &mut NodeCtx) -> OpResult {
+    let x = ctx.input(0)?;
+    Ok(vec![ctx.unary(Op::Nonzero, x)?])
+}
+
+fn unique(ctx: &mut NodeCtx) -> OpResult {
+    let x = ctx.input(0)?;
+    let sorted = ctx.flag("sorted", true)?;
+    let (axis, flat) = match ctx.opt_int("axis")? {
+        Some(axis) => (ctx.axis(axis, ctx.rank(x)?)? as i64, false),
+        None => (0, true),
+    };
+    ctx.emit_node(Op::Unique, attrs! { axis: axis, flat: flat, sorted: sorted }, &[Some(x)], vec![])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_match_python_slices() {
+        // (size, start, end, step) -> the elements that Python's slice names.
+        for size in [0i64, 1, 4, 5] {
+            for start in [-9, -5, -1, 0, 1, 3, 9, i64::MAX, i64::MIN] {
+                for end in [-9, -4, -1, 0, 2, 4, 9, i64::MAX, i64::MIN] {
+                    for step in [1i64, 2, 3, -1, -2] {
+                        let wrap = |v: i64| if v < 0 { v.saturating_add(size) } else { v };
+                        let (mut at, stop) = if step > 0 {
+                            (wrap(start).clamp(0, size), wrap(end).clamp(0, size))
+                        } else {
+                            (wrap(start).clamp(-1, size - 1), wrap(end).clamp(-1, size - 1))
+                        };
+                        // ONNX clamps a backward start to 0, not to -1 as Python does.
+                        if step < 0 && size > 0 {
+                            at = at.max(0);
+                        }
+                        let mut expected = vec![];
+                        while (step > 0 && at < stop) || (step < 0 && at > stop) {
+                            expected.push(at);
+                            at += step;
+                        }
+                        let (first, count) = span(&dim(size), &dim(start), &dim(end), step);
+                        let (first, count) = (first.as_const().unwrap(), count.as_const().unwrap());
+                        let got: Vec<i64> = (0..count).map(|i| first + i * step).collect();
+                        assert_eq!(got, expected, "{start}:{end}:{step} of {size}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn spans_of_symbolic_axes_stay_readable() {
+        let n = Dim::symbol("n");
+        let far = dim(i64::MAX);
+        let of = |start: i64, end: &Dim, step| {
+            let (first, count) = span(&n, &dim(start), end, step);
+            format!("{first} {count}")
+        };
+        assert_eq!(of(-1, &far, 1), "n - 1 1");
+        assert_eq!(of(0, &dim(-1), 1), "0 n - 1");
+        assert_eq!(of(1, &far, 1), "1 n - 1");
+        assert_eq!(of(0, &far, 2), "0 floordiv(n + 1, 2)");
+        assert_eq!(of(-1, &dim(i64::MIN), -1), "n - 1 n");
+        assert_eq!(of(0, &Dim::symbol("m"), 1), "0 m");
+    }
+
+    #[test]
+    fn uneven_parts_end_small() {
+        let sizes = |n, k| equal_parts(&dim(n), k, true).map(|p| p.iter().filter_map(Dim::as_const).collect::<Vec<_>>());
+        assert_eq!(sizes(7, 4).ok(), Some(vec![2, 2, 2, 1]));
+        assert_eq!(sizes(8, 4).ok(), Some(vec![2, 2, 2, 2]));
+        assert!(equal_parts(&dim(7), 4, false).is_err());
+    }
+}
