@@ -70,6 +70,11 @@ impl Builder {
         self.sources = sources;
     }
 
+    /// The ONNX nodes that nodes are said to come from now.
+    pub fn sources(&self) -> &BTreeSet<String> {
+        &self.sources
+    }
+
     /// A symbol that no other dim has.
     pub fn fresh_symbol(&mut self) -> Dim {
         loop {

@@ -1,0 +1,43 @@
+//! Constant folding: nodes whose operands are all constants are evaluated, up to a size.
+
+use crate::rebuild::rebuild;
+use egret_ir::{Graph, TypeError, Value, interp};
+
+/// Results larger than this stay computed at run time, unless they are no larger than what they are computed from.
+const MAX_BYTES: usize = 64 << 20;
+
+/// The pass.
+pub(crate) fn run(graph: &Graph) -> Result<Graph, TypeError> {
+    rebuild(graph, |r, id, operands| {
+        let node = r.old.node(id);
+        let row = node.op.info();
+        if operands.is_empty() && node.op != egret_ir::Op::Iota || row.has_trait("random") || row.has_trait("control") || row.has_trait("host") {
+            return Ok(None);
+        }
+        let mut values: Vec<Option<Value>> = vec![];
+        let mut given = 0;
+        for operand in operands {
+            values.push(match operand {
+                None => None,
+                Some(v) => match r.as_const(*v) {
+                    Some(t) => {
+                        given += t.bytes().len();
+                        Some(t.clone().into())
+                    }
+                    None => return Ok(None),
+                },
+            });
+        }
+        let size = |v: &egret_ir::ValueId| {
+            let t = r.old.ty(*v).as_tensor()?;
+            t.const_len()?.checked_mul(t.dtype.size().max(1))
+        };
+        if !node.results.iter().all(|v| size(v).is_some_and(|s| s <= MAX_BYTES.max(given))) {
+            return Ok(None);
+        }
+        // An error (an index out of range, say) is the model's own and shows when it runs.
+        let Ok(results) = interp::eval_op(node.op, &node.attrs, &values, &[]) else { return Ok(None) };
+        let tensors: Option<Vec<_>> = results.into_iter().map(|v| v.as_tensor().cloned()).collect();
+        Ok(tensors.map(|ts| ts.into_iter().map(|t| r.builder.constant(t)).collect()))
+    })
+}

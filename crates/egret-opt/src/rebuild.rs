@@ -1,0 +1,106 @@
+//! How a pass changes a graph: it builds a new one, node by node in topological order, and decides for each node what stands
+//! in its place. The old graph is never touched, so that a pass that fails leaves nothing behind.
+
+use egret_ir::{Attrs, Builder, Def, Graph, Node, NodeId, Op, Tensor, TypeError, ValueId};
+use std::collections::HashMap;
+
+/// A graph while it is rebuilt.
+pub(crate) struct Rebuild<'a> {
+    /// The graph as it was.
+    pub old: &'a Graph,
+    /// The graph so far.
+    pub builder: Builder,
+    map: HashMap<ValueId, ValueId>,
+}
+
+impl Rebuild<'_> {
+    /// The new value of an old one that is already there.
+    pub fn new_value(&self, old: ValueId) -> ValueId {
+        self.map[&old]
+    }
+
+    /// Add a node with one result.
+    pub fn emit(&mut self, op: Op, attrs: Attrs, operands: &[ValueId]) -> Result<ValueId, TypeError> {
+        self.builder.emit(op, attrs, operands)
+    }
+
+    /// The node of the new graph that makes a value, if its operation is `op`.
+    pub fn producer(&self, value: ValueId, op: Op) -> Option<&Node> {
+        let node = self.builder.graph.node(self.builder.graph.producer(value)?);
+        (node.op == op).then_some(node)
+    }
+
+    /// The constant behind a new value.
+    pub fn as_const(&self, value: ValueId) -> Option<&Tensor> {
+        self.builder.graph.as_const(value)
+    }
+
+    /// Add the old node unchanged, on new operands.
+    pub fn copy(&mut self, node: &Node, operands: &[Option<ValueId>]) -> Result<Vec<ValueId>, TypeError> {
+        self.builder.emit_node(node.op, node.attrs.clone(), operands, node.regions.clone())
+    }
+}
+
+/// Rebuild a graph. `visit` gives the new results of a node from its new operands, or `None` to copy it.
+pub(crate) fn rebuild(
+    old: &Graph,
+    mut visit: impl FnMut(&mut Rebuild, NodeId, &[Option<ValueId>]) -> Result<Option<Vec<ValueId>>, TypeError>,
+) -> Result<Graph, TypeError> {
+    let mut r = start(old);
+    for id in topological(old) {
+        let node = old.node(id);
+        for &v in node.operands.iter().flatten() {
+            bring_const(&mut r, v);
+        }
+        let operands: Vec<_> = node.operands.iter().map(|v| v.map(|v| r.map[&v])).collect();
+        r.builder.set_sources(node.sources.clone());
+        let results = match visit(&mut r, id, &operands)? {
+            Some(results) => results,
+            None => r.copy(node, &operands)?,
+        };
+        for (&was, is) in node.results.iter().zip(results) {
+            keep_name(&mut r, was, is);
+            r.map.insert(was, is);
+        }
+    }
+    for (name, &v) in old.output_names().iter().zip(old.outputs()) {
+        bring_const(&mut r, v);
+        let new = r.map[&v];
+        r.builder.output(name, new);
+    }
+    let mut graph = r.builder.graph;
+    graph.remove_dead();
+    Ok(graph)
+}
+
+/// A new graph with the old inputs.
+pub(crate) fn start(old: &Graph) -> Rebuild<'_> {
+    let mut r = Rebuild { old, builder: Builder::new(&old.name), map: HashMap::new() };
+    for &i in old.inputs() {
+        let data = old.value(i);
+        let new = r.builder.input(&data.name, data.ty.clone());
+        r.map.insert(i, new);
+    }
+    r
+}
+
+pub(crate) fn topological(graph: &Graph) -> Vec<NodeId> {
+    graph.topological().expect("a verified graph has no cycle")
+}
+
+fn bring_const(r: &mut Rebuild, old: ValueId) {
+    if let Def::Const(t) = &r.old.value(old).def
+        && !r.map.contains_key(&old)
+    {
+        let new = r.builder.constant(t.clone());
+        keep_name(r, old, new);
+        r.map.insert(old, new);
+    }
+}
+
+fn keep_name(r: &mut Rebuild, old: ValueId, new: ValueId) {
+    let name = &r.old.value(old).name;
+    if !name.is_empty() && r.builder.graph.value(new).name.is_empty() {
+        r.builder.graph.set_value_name(new, name);
+    }
+}
