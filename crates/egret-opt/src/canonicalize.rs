@@ -35,11 +35,7 @@ fn simplify(r: &mut Rebuild, node: &Node, operands: &[Option<ValueId>]) -> Resul
             // reshape (reshape x) => reshape x; a reshape to its own shape is nothing
             let x = r.producer(x, Op::Reshape).map_or(x, |inner| inner.operand(0));
             let shape = node.attrs.dims("shape");
-            if r.builder.tensor_ty(x).shape == shape {
-                Some(x)
-            } else {
-                Some(r.emit(Op::Reshape, node.attrs.clone(), &[x])?)
-            }
+            if r.builder.tensor_ty(x).shape == shape { Some(x) } else { Some(r.emit(Op::Reshape, node.attrs.clone(), &[x])?) }
         }
         Op::Transpose => transpose(r, x, node.attrs.ints("perm"))?,
         // a slice of everything
@@ -95,7 +91,8 @@ fn neutral(r: &mut Rebuild, op: Op, operands: &[Option<ValueId>]) -> Result<Opti
             _ => continue,
         };
         // Does the constant leave the shape alone?
-        let keeps = t.rank() <= shape.len() && t.shape().iter().rev().zip(shape.iter().rev()).all(|(&d, s)| d == 1 || s.as_const() == Some(d as i64));
+        let keeps = t.rank() <= shape.len()
+            && t.shape().iter().rev().zip(shape.iter().rev()).all(|(&d, s)| d == 1 || s.as_const() == Some(d as i64));
         if keeps && !t.is_empty() && all_equal(t, neutral) {
             return Ok(Some(x));
         }

@@ -11,7 +11,11 @@ pub(crate) fn run(graph: &Graph) -> Result<Graph, TypeError> {
     rebuild(graph, |r, id, operands| {
         let node = r.old.node(id);
         let row = node.op.info();
-        if operands.is_empty() && node.op != egret_ir::Op::Iota || row.has_trait("random") || row.has_trait("control") || row.has_trait("host") {
+        if operands.is_empty() && node.op != egret_ir::Op::Iota
+            || row.has_trait("random")
+            || row.has_trait("control")
+            || row.has_trait("host")
+        {
             return Ok(None);
         }
         let mut values: Vec<Option<Value>> = vec![];

@@ -79,7 +79,9 @@ fn add(r: &mut Rebuild, x: ValueId, c: ValueId) -> Result<ValueId, TypeError> {
 /// Whether x is a contraction with constant weights (plus a constant, perhaps) and c a factor per output channel.
 fn scales(r: &Rebuild, x: ValueId, c: ValueId) -> bool {
     let core = match r.producer(x, Op::Add) {
-        Some(n) if r.as_const(n.operand(1)).is_some() && r.builder.tensor_ty(n.operand(0)).shape == r.builder.tensor_ty(x).shape => n.operand(0),
+        Some(n) if r.as_const(n.operand(1)).is_some() && r.builder.tensor_ty(n.operand(0)).shape == r.builder.tensor_ty(x).shape => {
+            n.operand(0)
+        }
         _ => x,
     };
     factor(r, core, c).is_some()
@@ -93,7 +95,7 @@ fn factor(r: &Rebuild, x: ValueId, c: ValueId) -> Option<Vec<f32>> {
     let node = r.builder.graph.node(r.builder.graph.producer(x)?);
     let axis = match node.op {
         Op::Conv if node.attrs.str("layout") == "channels_first" => 1,
-        Op::Conv | Op::MatMul => rank - 1,
+        Op::Conv | Op::Matmul => rank - 1,
         _ => return None,
     };
     r.as_const(node.operand(1))?;
@@ -128,7 +130,7 @@ fn scale(r: &mut Rebuild, x: ValueId, c: ValueId) -> Result<Option<ValueId>, Typ
         return Ok(None);
     }
     let (shape, mut data) = (w.shape().to_vec(), w.data::<f32>().to_vec());
-    if node.op == Op::MatMul {
+    if node.op == Op::Matmul {
         let n = factors.len();
         data.iter_mut().enumerate().for_each(|(i, v)| *v *= factors[i % n]);
     } else {
@@ -139,5 +141,6 @@ fn scale(r: &mut Rebuild, x: ValueId, c: ValueId) -> Result<Option<ValueId>, Typ
     let mut sources = node.sources.clone();
     sources.extend(r.builder.sources().iter().cloned());
     r.builder.set_sources(sources);
-    Ok(Some(r.emit(node.op, node.attrs, &[node.operand(0), w])?))
+    let x = node.operand(0);
+    Ok(Some(r.emit(node.op, node.attrs, &[x, w])?))
 }

@@ -51,7 +51,17 @@ struct Layout<'a> {
 /// Channels-first axes in channels-last order.
 fn to_last(rank: usize) -> Vec<i64> {
     let rank = rank as i64;
-    (0..rank).map(|i| if i == 0 { 0 } else if i == rank - 1 { 1 } else { i + 1 }).collect()
+    (0..rank)
+        .map(|i| {
+            if i == 0 {
+                0
+            } else if i == rank - 1 {
+                1
+            } else {
+                i + 1
+            }
+        })
+        .collect()
 }
 
 /// Where a channels-first axis stands in channels-last order.
@@ -234,7 +244,11 @@ impl Layout<'_> {
                 axes.sort();
                 let attrs = attrs! { kind: node.attrs.str("kind"), axes: axes, keepdims: keepdims };
                 let new = self.r.emit(Op::Reduce, attrs, &[last])?;
-                if keepdims { self.last.insert(result, new) } else { self.first.insert(result, new) };
+                if keepdims {
+                    self.last.insert(result, new)
+                } else {
+                    self.first.insert(result, new)
+                };
                 Ok(true)
             }
             // [N, C, 1, 1] has one order only.

@@ -1,1 +1,104 @@
-//! Graph passes of the Egret compiler.
+//! Graph passes of the Egret compiler: one visible list, [`PASSES`], each pass a function from a graph to a new graph.
+//!
+//! The passes here are local. Equality saturation takes their place in the same list: `canonicalize` and `fuse` become rule
+//! sets, and `sparsify`, `quantize` (after `fold`) and `partition` (at the end) join it.
+
+mod canonicalize;
+mod fold;
+mod fuse;
+mod layout;
+mod rebuild;
+
+use egret_ir::{Graph, TypeError};
+use std::fmt;
+
+/// A pass.
+pub struct Pass {
+    /// Its name: `--passes`, `--after`, traces and file names use it.
+    pub name: &'static str,
+    /// What it does, one sentence.
+    pub doc: &'static str,
+    run: fn(&Graph) -> Result<Graph, TypeError>,
+}
+
+/// The passes, in order. `layout` stands before `fuse`, unlike the design's order: exporters hide convolutions from the
+/// scales that follow them behind transposes, which `layout` removes.
+pub const PASSES: &[Pass] = &[
+    Pass { name: "canonicalize", doc: "Remove nodes that do nothing; join movements of movements.", run: canonicalize::run },
+    Pass { name: "fold", doc: "Evaluate nodes whose operands are all constants.", run: fold::run },
+    Pass { name: "layout", doc: "Compute convolutions and what lies between them channels-last.", run: layout::run },
+    Pass { name: "fuse", doc: "Move constant scales after contractions into their weights, and join constant sums.", run: fuse::run },
+    Pass { name: "cleanup", doc: "`canonicalize` once more, for what the passes before it left.", run: canonicalize::run },
+];
+
+/// What to run.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Names of passes to run, in this order; `None` = all of [`PASSES`].
+    pub passes: Option<Vec<String>>,
+    /// Stop after this pass.
+    pub after: Option<String>,
+}
+
+/// What a pass did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassReport {
+    /// The pass.
+    pub name: &'static str,
+    /// Nodes before it.
+    pub nodes_before: usize,
+    /// Nodes after it.
+    pub nodes_after: usize,
+}
+
+/// Why a graph cannot be optimised.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OptError {
+    /// No pass has this name.
+    UnknownPass(String),
+    /// A pass made a node that breaks a rule: a bug of Egret.
+    Broken {
+        /// The pass.
+        pass: &'static str,
+        /// The rule.
+        message: String,
+    },
+}
+
+impl fmt::Display for OptError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OptError::UnknownPass(name) => {
+                let names: Vec<&str> = PASSES.iter().map(|p| p.name).collect();
+                write!(f, "no pass is called `{name}`; there are {}", names.join(", "))
+            }
+            OptError::Broken { pass, message } => write!(f, "pass `{pass}` made an invalid graph (a bug of Egret): {message}"),
+        }
+    }
+}
+impl std::error::Error for OptError {}
+
+/// Run passes on a verified graph.
+///
+/// # Errors
+/// A name in the options that is no pass; a pass that makes an invalid graph.
+pub fn optimize(graph: Graph, options: &Options) -> Result<(Graph, Vec<PassReport>), OptError> {
+    let find = |name: &String| PASSES.iter().find(|p| p.name == name).ok_or_else(|| OptError::UnknownPass(name.clone()));
+    let passes: Vec<&Pass> = match &options.passes {
+        None => PASSES.iter().collect(),
+        Some(names) => names.iter().map(find).collect::<Result<_, _>>()?,
+    };
+    if let Some(after) = &options.after {
+        find(after)?;
+    }
+    let (mut graph, mut reports) = (graph, vec![]);
+    for pass in passes {
+        let next = (pass.run)(&graph).map_err(|e| OptError::Broken { pass: pass.name, message: e.to_string() })?;
+        reports.push(PassReport { name: pass.name, nodes_before: graph.node_count(), nodes_after: next.node_count() });
+        graph = next;
+        if options.after.as_deref() == Some(pass.name) {
+            break;
+        }
+    }
+    Ok((graph, reports))
+}
