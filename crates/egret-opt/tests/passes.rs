@@ -14,7 +14,7 @@ fn fixed(dims: &[i64]) -> Type {
 
 fn conv(b: &mut Builder, x: ValueId, o: usize, c: usize) -> ValueId {
     let w = b.constant(ramp(&[o, c, 3, 3], 0.01));
-    let attrs = attrs! { strides: vec![1, 1], dilations: vec![1, 1], pads: vec![1i64; 4], groups: 1i64, layout: "channels_first" };
+    let attrs = attrs! { strides: vec![1i64, 1], dilations: vec![1i64, 1], pads: vec![1i64; 4], groups: 1i64, layout: "channels_first" };
     b.emit(Op::Conv, attrs, &[x, w]).unwrap()
 }
 
@@ -32,7 +32,7 @@ fn network() -> Graph {
     let y = b.emit(Op::Max, attrs!(), &[zero, y]).unwrap();
     let y = conv(&mut b, y, 5, 4);
     let y = b.emit(Op::Reduce, attrs! { kind: "sum", axes: vec![2i64, 3], keepdims: true }, &[y]).unwrap();
-    let y = b.emit(Op::Reshape, attrs! { shape: Attr::Dims(vec![2.into(), 5.into()]) }, &[y]).unwrap();
+    let y = b.emit(Op::Reshape, attrs! { shape: Attr::Dims(vec![2i64.into(), 5i64.into()]) }, &[y]).unwrap();
     b.output("y", y);
     b.graph
 }
