@@ -1,0 +1,163 @@
+//! The typed events, in the order they happen. Field numbers are those of `ir-spec/trace.proto`.
+
+/// One thing that happened.
+#[derive(Clone, PartialEq, prost::Message, serde::Serialize)]
+pub struct Event {
+    /// Which.
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5")]
+    #[serde(flatten)]
+    pub kind: Option<Kind>,
+}
+
+/// The kinds of events.
+#[derive(Clone, PartialEq, prost::Oneof, serde::Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Kind {
+    /// A pass has run.
+    #[prost(message, tag = "1")]
+    Pass(Pass),
+    /// A rewrite was applied.
+    #[prost(message, tag = "2")]
+    Rewrite(Rewrite),
+    /// A rewrite that nearly was.
+    #[prost(message, tag = "3")]
+    Missed(Missed),
+    /// A decision between alternatives.
+    #[prost(message, tag = "4")]
+    Choice(Choice),
+    /// A limit was hit: what follows may be worse than it could be.
+    #[prost(message, tag = "5")]
+    Limit(Limit),
+}
+
+/// A pass has run.
+#[derive(Clone, PartialEq, prost::Message, serde::Serialize)]
+pub struct Pass {
+    /// Its name in the pass list.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Nodes before.
+    #[prost(uint64, tag = "2")]
+    pub nodes_before: u64,
+    /// Nodes after.
+    #[prost(uint64, tag = "3")]
+    pub nodes_after: u64,
+    /// Rewrites applied.
+    #[prost(uint64, tag = "4")]
+    pub rewrites: u64,
+}
+
+/// A rewrite was applied.
+#[derive(Clone, PartialEq, prost::Message, serde::Serialize)]
+pub struct Rewrite {
+    /// The pass.
+    #[prost(string, tag = "1")]
+    pub pass: String,
+    /// The rule.
+    #[prost(string, tag = "2")]
+    pub rule: String,
+    /// Where the rule stands: `file:line`; empty for one in code.
+    #[prost(string, tag = "3")]
+    pub place: String,
+    /// The ONNX nodes it touched, sorted.
+    #[prost(string, repeated, tag = "4")]
+    pub sources: Vec<String>,
+    /// What was there, for people.
+    #[prost(string, tag = "5")]
+    pub before: String,
+    /// What is there now, for people.
+    #[prost(string, tag = "6")]
+    pub after: String,
+}
+
+/// Why a rewrite was not applied.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(i32)]
+pub enum Why {
+    /// Not said.
+    Unknown = 0,
+    /// A guard does not hold.
+    Guard = 1,
+    /// It costs more.
+    Cost = 2,
+    /// Its tier is not allowed.
+    Tier = 3,
+    /// It nearly matches.
+    NearMatch = 4,
+}
+
+/// A rewrite that nearly was.
+#[derive(Clone, PartialEq, prost::Message, serde::Serialize)]
+pub struct Missed {
+    /// The pass.
+    #[prost(string, tag = "1")]
+    pub pass: String,
+    /// The rule.
+    #[prost(string, tag = "2")]
+    pub rule: String,
+    /// The ONNX nodes, sorted.
+    #[prost(string, repeated, tag = "3")]
+    pub sources: Vec<String>,
+    /// The kind of reason.
+    #[prost(enumeration = "Why", tag = "4")]
+    #[serde(serialize_with = "why_name")]
+    pub why: i32,
+    /// The reason in words.
+    #[prost(string, tag = "5")]
+    pub reason: String,
+}
+
+fn why_name<S: serde::Serializer>(why: &i32, s: S) -> Result<S::Ok, S::Error> {
+    serde::Serialize::serialize(&Why::try_from(*why).unwrap_or(Why::Unknown), s)
+}
+
+/// A decision between alternatives.
+#[derive(Clone, PartialEq, prost::Message, serde::Serialize)]
+pub struct Choice {
+    /// What was decided: `kernel`, `layout`, `tile`, ...
+    #[prost(string, tag = "1")]
+    pub what: String,
+    /// The kernel or value it is about.
+    #[prost(string, tag = "2")]
+    pub subject: String,
+    /// The ONNX nodes, sorted.
+    #[prost(string, repeated, tag = "3")]
+    pub sources: Vec<String>,
+    /// What was chosen.
+    #[prost(string, tag = "4")]
+    pub chosen: String,
+    /// All alternatives, the chosen one among them.
+    #[prost(message, repeated, tag = "5")]
+    pub alternatives: Vec<Alternative>,
+}
+
+/// One of the alternatives of a [`Choice`].
+#[derive(Clone, PartialEq, prost::Message, serde::Serialize)]
+pub struct Alternative {
+    /// What it is called.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Its estimated cost in microseconds.
+    #[prost(double, tag = "2")]
+    pub cost: f64,
+}
+
+/// A limit was hit.
+#[derive(Clone, PartialEq, prost::Message, serde::Serialize)]
+pub struct Limit {
+    /// The pass.
+    #[prost(string, tag = "1")]
+    pub pass: String,
+    /// Which limit.
+    #[prost(string, tag = "2")]
+    pub limit: String,
+    /// Its value.
+    #[prost(uint64, tag = "3")]
+    pub value: u64,
+}
+
+macro_rules! from_kinds {
+    ($($t:ident),*) => { $(impl From<$t> for Event { fn from(e: $t) -> Event { Event { kind: Some(Kind::$t(e)) } } })* };
+}
+from_kinds!(Pass, Rewrite, Missed, Choice, Limit);

@@ -1,0 +1,47 @@
+//! The view for people: one line per event.
+
+use crate::{Event, Kind, Trace, Why};
+use std::fmt;
+
+impl fmt::Display for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.events.iter().try_for_each(|e| writeln!(f, "{e}"))
+    }
+}
+
+/// ` at a, b`, or nothing.
+fn at(sources: &[String]) -> String {
+    if sources.is_empty() { String::new() } else { format!(" at {}", sources.join(", ")) }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            None => f.write_str("unknown event"),
+            Some(Kind::Pass(p)) => {
+                let s = if p.rewrites == 1 { "" } else { "s" };
+                write!(f, "pass {}: {} -> {} nodes, {} rewrite{s}", p.name, p.nodes_before, p.nodes_after, p.rewrites)
+            }
+            Some(Kind::Rewrite(r)) => {
+                let place = if r.place.is_empty() { String::new() } else { format!(", {}", r.place) };
+                write!(f, "rewrite {} ({}{place}){}: {} => {}", r.rule, r.pass, at(&r.sources), r.before, r.after)
+            }
+            Some(Kind::Missed(m)) => {
+                let why = match Why::try_from(m.why).unwrap_or(Why::Unknown) {
+                    Why::Unknown => "",
+                    Why::Guard => "guard: ",
+                    Why::Cost => "cost: ",
+                    Why::Tier => "tier: ",
+                    Why::NearMatch => "near match: ",
+                };
+                write!(f, "missed {} ({}){}: {why}{}", m.rule, m.pass, at(&m.sources), m.reason)
+            }
+            Some(Kind::Choice(c)) => {
+                write!(f, "choice {} of {}{}: {}", c.what, c.subject, at(&c.sources), c.chosen)?;
+                let list: Vec<String> = c.alternatives.iter().map(|a| format!("{} {} us", a.name, a.cost)).collect();
+                if list.is_empty() { Ok(()) } else { write!(f, " ({})", list.join(", ")) }
+            }
+            Some(Kind::Limit(l)) => write!(f, "limit {} = {} hit in {}", l.limit, l.value, l.pass),
+        }
+    }
+}
