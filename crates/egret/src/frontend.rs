@@ -2,21 +2,11 @@
 
 use crate::error::{Error, Result};
 use egret_ir::{Dim, Graph, Shape, Tensor, TensorType, Type, Value};
+use egret_onnx::ImportOptions;
+use onnx_protobuf::TypeProto;
 use onnx_protobuf::type_proto;
-use onnx_protobuf::{Message, ModelProto, TypeProto};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-
-/// What is decided about a model before it is imported.
-#[derive(Clone, Debug, Default)]
-pub struct Binding {
-    /// Values of named dims.
-    pub dims: BTreeMap<String, i64>,
-    /// Shapes of inputs.
-    pub shapes: BTreeMap<String, Vec<usize>>,
-    /// Values of inputs that the compiler must know.
-    pub values: BTreeMap<String, Tensor>,
-}
 
 /// An input that the caller gives: declared in the graph and without an initialiser.
 #[derive(Clone, Debug)]
@@ -38,8 +28,7 @@ pub struct Declared {
 /// Read what a model declares.
 pub fn declared(model: &Path) -> Result<Declared> {
     let bytes = std::fs::read(model).map_err(|e| Error::io("read", model, &e))?;
-    let proto = ModelProto::parse_from_bytes(&bytes)
-        .map_err(|e| Error::user(format!("{} is no ONNX model, or is damaged: {e}", model.display())))?;
+    let proto = egret_onnx::parse_model(&bytes).map_err(|e| Error::from(e).at(model.display()))?;
     let initialised: BTreeSet<&str> = proto.graph.initializer.iter().map(|t| t.name.as_str()).collect();
     let port = |v: &onnx_protobuf::ValueInfoProto| {
         declared_type(&v.type_).map(|ty| DeclaredInput { name: v.name.clone(), ty }).map_err(|e| e.at(format!("`{}`", v.name)))
@@ -63,38 +52,34 @@ fn declared_type(ty: &TypeProto) -> Result<Type> {
 }
 
 /// Import a model for given inputs: dims take the inputs' shapes, and inputs whose values the compiler must know are bound
-/// to them. Returns the names of those too.
-pub fn import_for_inputs(model: &Path, dims: &BTreeMap<String, i64>, inputs: &BTreeMap<String, Value>) -> Result<(Graph, Binding)> {
+/// to them. Returns what was decided too.
+pub fn import_for_inputs(model: &Path, dims: &BTreeMap<String, i64>, inputs: &BTreeMap<String, Value>) -> Result<(Graph, ImportOptions)> {
+    let shape = |t: &Tensor| t.shape().iter().map(|&d| d as i64).collect();
     let tensors = inputs.iter().filter_map(|(n, v)| v.as_tensor().map(|t| (n, t)));
-    let mut binding =
-        Binding { dims: dims.clone(), shapes: tensors.map(|(n, t)| (n.clone(), t.shape().to_vec())).collect(), values: BTreeMap::new() };
+    let mut options =
+        ImportOptions { dims: dims.clone(), input_shapes: tensors.map(|(n, t)| (n.clone(), shape(t))).collect(), bind: BTreeMap::new() };
     loop {
-        let error = match import_once(model, &binding) {
-            Ok(graph) => return Ok((graph, binding)),
+        let error = match egret_onnx::import_path(model, &options) {
+            Ok(graph) => return Ok((graph, options)),
             Err(e) => e,
         };
-        let before = binding.values.len();
+        let before = options.bind.len();
         if error.kind == egret_onnx::ErrorKind::NeedsValue {
             for name in &error.inputs_to_bind {
                 if let Some(t) = inputs.get(name).and_then(Value::as_tensor) {
-                    binding.values.insert(name.clone(), t.clone());
+                    options.bind.insert(name.clone(), t.clone());
                 }
             }
         }
-        if binding.values.len() == before {
+        if options.bind.len() == before {
             return Err(error.into());
         }
     }
 }
 
 /// Import a model with what is decided about it.
-pub fn import(model: &Path, binding: &Binding) -> Result<Graph> {
-    Ok(import_once(model, binding)?)
-}
-
-fn import_once(model: &Path, binding: &Binding) -> std::result::Result<Graph, egret_onnx::ImportError> {
-    let _ = binding;
-    Err(egret_onnx::ImportError::unsupported(format!("{}: this build has no ONNX importer", model.display())))
+pub fn import(model: &Path, options: &ImportOptions) -> Result<Graph> {
+    Ok(egret_onnx::import_path(model, options)?)
 }
 
 /// Read a serialised TensorProto, SequenceProto or OptionalProto, as the type says.
