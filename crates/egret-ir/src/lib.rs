@@ -13,6 +13,7 @@ pub mod interp;
 mod op;
 mod symbolic;
 mod tensor;
+pub mod text;
 mod types;
 
 pub use attr::{Attr, Attrs};

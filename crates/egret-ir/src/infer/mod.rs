@@ -23,7 +23,7 @@ pub use check::check_node;
 pub const UNKNOWN: &str = "?";
 
 /// Symbolic dims with more parts than this become [`UNKNOWN`]: expressions could otherwise double with every node.
-const MAX_DIM_PARTS: usize = 256;
+const MAX_DIM_PARTS: usize = 128;
 
 /// Result types, or the rule that the operands break.
 ///
