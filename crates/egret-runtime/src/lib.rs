@@ -3,3 +3,10 @@
 //! The crate knows nothing of the compiler: a program that links an artifact links none of it.
 
 pub mod abi;
+mod arena;
+mod model;
+mod pool;
+
+pub use arena::AlignedBytes;
+pub use model::{CallError, Input, Model, Port, Symbols, load};
+pub use pool::Pool;

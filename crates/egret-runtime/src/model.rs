@@ -1,0 +1,290 @@
+//! A compiled model in memory: its four symbols, safe to call.
+
+use crate::abi::{self, Code};
+use crate::arena::AlignedBytes;
+use std::any::Any;
+use std::ffi::{CStr, c_void};
+use std::fmt;
+use std::path::Path;
+
+/// Why a model cannot be loaded or run.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CallError {
+    /// The model returned an error; the message names the tensor.
+    Model(Code, String),
+    /// Not loadable, or the system has no memory.
+    Load(String),
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CallError::Model(_, message) | CallError::Load(message) => f.write_str(message),
+        }
+    }
+}
+impl std::error::Error for CallError {}
+
+/// An input or output of a compiled model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// ONNX name.
+    pub name: String,
+    /// The number of the dtype in ONNX.
+    pub dtype: u32,
+    /// Dims.
+    pub dims: Vec<i64>,
+}
+
+/// A tensor to read.
+#[derive(Copy, Clone, Debug)]
+pub struct Input<'a> {
+    /// The elements, aligned to their dtype.
+    pub bytes: &'a [u8],
+    /// The number of the dtype in ONNX.
+    pub dtype: u32,
+    /// Dims.
+    pub dims: &'a [i64],
+}
+
+/// The functions and the description of a model.
+#[derive(Copy, Clone, Debug)]
+pub struct Symbols {
+    /// `m_plan`.
+    pub plan: abi::PlanFn,
+    /// `m_bind`.
+    pub bind: abi::BindFn,
+    /// `m_run`.
+    pub run: abi::RunFn,
+    /// `m_info`.
+    pub info: *const abi::Info,
+}
+
+/// A compiled model with its weights bound. Any number of threads may run it at once.
+pub struct Model {
+    symbols: Symbols,
+    weights: abi::Weights,
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
+    kernels: Vec<String>,
+    // What the pointers above point into.
+    _file: Option<AlignedBytes>,
+    _code: Box<dyn Any + Send + Sync>,
+}
+
+// SAFETY: the symbols point to code and constant data that `_code` keeps; weights are only read.
+unsafe impl Send for Model {}
+// SAFETY: as above; `m_run` is re-entrant.
+unsafe impl Sync for Model {}
+
+impl Model {
+    /// Bind a model. `weights` is the content of its weights file; `None` where they are embedded.
+    ///
+    /// # Safety
+    /// The symbols must be those of one model compiled by Egret, alive as long as `code` is.
+    pub unsafe fn new(symbols: Symbols, weights: Option<AlignedBytes>, code: Box<dyn Any + Send + Sync>) -> Result<Model, CallError> {
+        // SAFETY: the caller's word.
+        let info = unsafe { &*symbols.info };
+        if info.abi_version != abi::ABI_VERSION {
+            return Err(CallError::Load(format!(
+                "the model was compiled for ABI version {}, this is {}; compile it again",
+                info.abi_version,
+                abi::ABI_VERSION
+            )));
+        }
+        // SAFETY: counts and pointers of one info belong together.
+        let (inputs, outputs, kernels) = unsafe {
+            let kernels = slice(info.kernels, info.n_kernels).iter().map(|&p| text(p)).collect();
+            (ports(info.inputs, info.n_inputs), ports(info.outputs, info.n_outputs), kernels)
+        };
+        let mut bound = abi::Weights { data: std::ptr::null(), len: 0, check: 0 };
+        let (data, len) = weights.as_ref().map_or((std::ptr::null(), 0), |w| (w.as_ptr().cast::<c_void>(), w.len()));
+        // SAFETY: `data` is `len` readable bytes that live in the model as long as it does.
+        let code_value = unsafe { (symbols.bind)(&mut bound, data, len) };
+        let model = Model { symbols, weights: bound, inputs, outputs, kernels, _file: weights, _code: code };
+        model.check(code_value)?;
+        Ok(model)
+    }
+
+    /// Inputs, in order.
+    pub fn inputs(&self) -> &[Port] {
+        &self.inputs
+    }
+
+    /// Outputs, in order.
+    pub fn outputs(&self) -> &[Port] {
+        &self.outputs
+    }
+
+    /// Names of the kernels, in the order they run.
+    pub fn kernels(&self) -> &[String] {
+        &self.kernels
+    }
+
+    /// Bytes of arena that a run needs.
+    pub fn arena_bytes(&self) -> usize {
+        // SAFETY: kept alive by `_code`.
+        usize::try_from(unsafe { (*self.symbols.info).arena_bytes }).unwrap_or(usize::MAX)
+    }
+
+    /// Bytes of the weights.
+    pub fn weights_bytes(&self) -> u64 {
+        // SAFETY: kept alive by `_code`.
+        unsafe { (*self.symbols.info).weights_bytes }
+    }
+
+    /// An arena for one run at a time.
+    pub fn new_arena(&self) -> Result<AlignedBytes, CallError> {
+        let len = self.arena_bytes();
+        AlignedBytes::zeroed(len).ok_or_else(|| CallError::Load(format!("no memory for an arena of {len} bytes")))
+    }
+
+    /// Run the model. `outputs[i]` takes the bytes of output `i` and must have its exact size and alignment (64 is always enough).
+    pub fn run(
+        &self,
+        inputs: &[Input<'_>],
+        outputs: &mut [AlignedBytes],
+        arena: &mut AlignedBytes,
+        env: Option<&abi::Env>,
+    ) -> Result<(), CallError> {
+        let count = |what: &str, have: usize, need: usize| {
+            if have == need { Ok(()) } else { Err(CallError::Load(format!("{have} {what} given, the model has {need}"))) }
+        };
+        count("inputs", inputs.len(), self.inputs.len())?;
+        count("outputs", outputs.len(), self.outputs.len())?;
+        for (input, port) in inputs.iter().zip(&self.inputs) {
+            let elements = input.dims.iter().try_fold(1usize, |a, &d| a.checked_mul(usize::try_from(d).ok()?));
+            let size = dtype_size(input.dtype).unwrap_or(0);
+            if elements.and_then(|e| e.checked_mul(size)) != Some(input.bytes.len()) {
+                return Err(CallError::Load(format!("the bytes of the input `{}` do not fit its dims {:?}", port.name, input.dims)));
+            }
+        }
+        let ins: Vec<abi::Tensor> = inputs
+            .iter()
+            .map(|t| abi::Tensor {
+                data: t.bytes.as_ptr().cast_mut().cast(),
+                dims: t.dims.as_ptr(),
+                rank: t.dims.len() as u32,
+                dtype: t.dtype,
+            })
+            .collect();
+        let mut outs = vec![];
+        for (bytes, port) in outputs.iter_mut().zip(&self.outputs) {
+            if port.bytes() != Some(bytes.len()) {
+                return Err(CallError::Load(format!("room of {} bytes for the output `{}` of {:?}", bytes.len(), port.name, port.bytes())));
+            }
+            let dims = port.dims.as_ptr();
+            outs.push(abi::Tensor { data: bytes.as_mut_ptr().cast(), dims, rank: port.dims.len() as u32, dtype: port.dtype });
+        }
+        // SAFETY: sizes were checked above; the model checks dtypes, ranks, dims and the arena's size itself.
+        let value = unsafe {
+            (self.symbols.run)(
+                &self.weights,
+                ins.as_ptr(),
+                outs.as_mut_ptr(),
+                arena.as_mut_ptr().cast(),
+                arena.len(),
+                env.map_or(std::ptr::null(), std::ptr::from_ref),
+            )
+        };
+        self.check(value)
+    }
+
+    /// The message of a return value.
+    fn check(&self, value: i32) -> Result<(), CallError> {
+        if value == 0 {
+            return Ok(());
+        }
+        let Some((code, index, axis)) = Code::split(value) else {
+            return Err(CallError::Load(format!("the model returned an unknown value {value}")));
+        };
+        let i = index as usize;
+        let port = |i: usize| {
+            self.inputs
+                .get(i)
+                .map(|p| format!("input `{}`", p.name))
+                .or_else(|| self.outputs.get(i.wrapping_sub(self.inputs.len())).map(|p| format!("output `{}`", p.name)))
+        };
+        let tensor = port(i).unwrap_or_else(|| format!("tensor {i}"));
+        let message = match code {
+            Code::Null => format!("a null pointer was given for the {tensor}"),
+            Code::Dtype => format!("the {tensor} has the wrong dtype"),
+            Code::Rank => format!("the {tensor} has the wrong number of dims"),
+            Code::Dim => format!("the {tensor} has the wrong size at axis {axis}"),
+            Code::Arena => format!("the arena is smaller than {} bytes", self.arena_bytes()),
+            Code::Align => "arena, weights or a tensor is misaligned".into(),
+            Code::Weights => "the weights are cut off, or belong to another model; use the .weights file of the same compilation".into(),
+            Code::Cpu => "this CPU lacks an instruction set that the code needs; compile with another --target".into(),
+            Code::Unbound => "the weights are not bound".into(),
+            Code::BoundValue => format!("the {tensor} has another value than it was bound to at compile time"),
+            Code::Dims => "a wrong number of dims".into(),
+            Code::Index => {
+                let kernel = self.kernels.get(i).map_or_else(String::new, |k| format!(" in the kernel {k}"));
+                format!("an index in the data is out of range{kernel}")
+            }
+        };
+        Err(CallError::Model(code, message))
+    }
+}
+
+impl Port {
+    /// Bytes of a dense tensor of this type.
+    pub fn bytes(&self) -> Option<usize> {
+        self.dims.iter().try_fold(dtype_size(self.dtype)?, |a, &d| a.checked_mul(usize::try_from(d).ok()?))
+    }
+}
+
+/// Bytes of an element by the number of its dtype; strings have no place in compiled code.
+fn dtype_size(dtype: u32) -> Option<usize> {
+    match dtype {
+        4 | 5 | 10 | 16 => Some(2),
+        1 | 6 | 12 => Some(4),
+        7 | 11 | 13 => Some(8),
+        2 | 3 | 9 | 17..=26 => Some(1),
+        _ => None,
+    }
+}
+
+unsafe fn slice<'a, T>(start: *const T, len: u32) -> &'a [T] {
+    // SAFETY: the caller's word.
+    if len == 0 || start.is_null() { &[] } else { unsafe { std::slice::from_raw_parts(start, len as usize) } }
+}
+
+unsafe fn text(p: *const std::ffi::c_char) -> String {
+    // SAFETY: the caller's word.
+    if p.is_null() { String::new() } else { unsafe { CStr::from_ptr(p) }.to_string_lossy().into_owned() }
+}
+
+unsafe fn ports(start: *const abi::Port, len: u32) -> Vec<Port> {
+    // SAFETY: the caller's word.
+    unsafe {
+        let port = |p: &abi::Port| Port { name: text(p.name), dtype: p.dtype, dims: slice(p.dims, p.rank).to_vec() };
+        slice(start, len).iter().map(port).collect()
+    }
+}
+
+/// Load the model `name` from a shared library, its weights from a file unless they are embedded.
+///
+/// # Safety
+/// Loading runs the library's code: it must be one that Egret wrote.
+pub unsafe fn load(library: &Path, name: &str, weights: Option<&Path>) -> Result<Model, CallError> {
+    let failed = |e: libloading::Error| CallError::Load(format!("cannot load {}: {e}", library.display()));
+    let weights = match weights {
+        None => None,
+        Some(path) => {
+            let bytes = std::fs::read(path).map_err(|e| CallError::Load(format!("cannot read {}: {e}", path.display())))?;
+            Some(AlignedBytes::copy_of(&bytes).ok_or_else(|| CallError::Load("no memory for the weights".into()))?)
+        }
+    };
+    // SAFETY: the caller's word; the library moves into the model and outlives the symbols.
+    unsafe {
+        let lib = libloading::Library::new(library).map_err(failed)?;
+        let symbols = Symbols {
+            plan: *lib.get(format!("{name}_plan\0").as_bytes()).map_err(failed)?,
+            bind: *lib.get(format!("{name}_bind\0").as_bytes()).map_err(failed)?,
+            run: *lib.get(format!("{name}_run\0").as_bytes()).map_err(failed)?,
+            info: *lib.get(format!("{name}_info\0").as_bytes()).map_err(failed)?,
+        };
+        Model::new(symbols, weights, Box::new(lib))
+    }
+}
