@@ -1,1 +1,72 @@
 //! Graph IR to Loop IR: kernels, fusion, tile choice and the buffer plan.
+//!
+//! The way of a graph: [`check`] refuses what compiled code cannot hold, [`groups`] decides which nodes share a kernel, one
+//! module per family writes the kernels ([`elementwise`], [`movement`], [`reduce`], [`window`], [`contraction`], [`irregular`])
+//! into the [`context::Ctx`], and [`buffers`] gives every buffer its place. The crate knows nothing of machine code.
+
+mod buffers;
+mod check;
+mod context;
+mod contraction;
+mod elementwise;
+mod error;
+mod expr;
+mod groups;
+mod irregular;
+mod map;
+mod movement;
+mod options;
+mod ports;
+mod reduce;
+mod storage;
+mod views;
+mod window;
+
+pub use buffers::{ArenaReport, arena_report};
+pub use error::{LowerError, Refusal};
+pub use options::LowerOptions;
+
+use egret_ir::Graph;
+use egret_loop::Program;
+
+/// Lower a graph of constant shapes to a program.
+///
+/// # Errors
+/// Every node that cannot be lowered, with the reason.
+pub fn lower(graph: &Graph, options: &LowerOptions) -> Result<Program, LowerError> {
+    let mut refusals = check::graph(graph);
+    let refused: std::collections::BTreeSet<_> = refusals.iter().filter_map(|r| r.node).collect();
+    // Shapes that are not constant would make every later message a consequence of the first.
+    if check::has_open_shapes(graph) || refusals.iter().any(|r| r.node.is_none()) {
+        return Err(LowerError { refusals });
+    }
+    let mut ctx = context::Ctx::new(graph, options)?;
+    for group in groups::build(graph, options) {
+        if group.nodes.iter().any(|n| refused.contains(n)) {
+            continue;
+        }
+        ctx.begin(&group);
+        if let Err(reason) = dispatch(&mut ctx, &group) {
+            refusals.push(Refusal::of_node(graph, group.anchor.unwrap_or(group.root), reason.0));
+        }
+    }
+    if !refusals.is_empty() {
+        return Err(LowerError { refusals });
+    }
+    ctx.finish()
+}
+
+fn dispatch(ctx: &mut context::Ctx, group: &groups::Group) -> Result<(), error::Unsupported> {
+    use egret_ir::Op;
+    let Some(anchor) = group.anchor else { return elementwise::lower(ctx, group) };
+    let info = ctx.graph.node(anchor).op.info();
+    match info.op {
+        Op::Matmul | Op::Conv | Op::ConvTranspose => contraction::lower(ctx, group),
+        Op::Reduce | Op::ArgReduce | Op::Cumulative | Op::Softmax | Op::LayerNorm => reduce::lower(ctx, group),
+        Op::Pool | Op::MaxPoolIndices => window::lower(ctx, group),
+        Op::Pad | Op::Dilate | Op::Concat | Op::Iota | Op::BitCast | Op::Shape | Op::RandomUniform | Op::RandomNormal => {
+            movement::lower(ctx, group)
+        }
+        _ => irregular::lower(ctx, group),
+    }
+}

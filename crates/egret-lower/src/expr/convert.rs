@@ -1,0 +1,98 @@
+//! Between what buffers hold and what is computed with, and between dtypes.
+
+use super::small;
+use crate::error::Unsupported;
+use crate::expr::{buffer_elem, compute_elem};
+use crate::storage::is_direct;
+use egret_ir::{Attrs, DType};
+use egret_loop::{Arith, BinOp, Cmp, Elem};
+
+/// What a buffer holds, as it is computed with.
+pub fn decode<A: Arith>(a: &mut A, dtype: DType, x: A::V) -> Result<A::V, Unsupported> {
+    if is_direct(dtype) {
+        return Ok(x);
+    }
+    let code = a.to(Elem::I32, x);
+    small::unpack(a, dtype, code).ok_or_else(|| Unsupported::new(format!("has no conversion from {dtype}")))
+}
+
+/// What is computed with, as a buffer holds it: rounded to the dtype.
+pub fn encode<A: Arith>(a: &mut A, dtype: DType, x: A::V) -> Result<A::V, Unsupported> {
+    if is_direct(dtype) {
+        return Ok(x);
+    }
+    let code = if dtype == DType::F8E8M0 { Some(small::pack_power(a, x, "nearest", true)) } else { small::pack(a, dtype, x, false) };
+    let code = code.ok_or_else(|| Unsupported::new(format!("has no conversion to {dtype}")))?;
+    Ok(a.to(buffer_elem(dtype)?, code))
+}
+
+/// Rounds a computed value to what its dtype can hold: the smaller floats, the integers of fewer than 8 bits.
+pub fn round_to<A: Arith>(a: &mut A, dtype: DType, x: A::V) -> Result<A::V, Unsupported> {
+    let narrow = |a: &mut A, bits: u32, signed: bool| {
+        if signed {
+            let by = a.num(x, f64::from(8 - bits));
+            let up = a.bin(BinOp::Shl, x, by);
+            a.bin(BinOp::Shr, up, by)
+        } else {
+            let mask = a.num(x, f64::from((1u32 << bits) - 1));
+            a.bin(BinOp::And, x, mask)
+        }
+    };
+    Ok(match dtype {
+        DType::I4 => narrow(a, 4, true),
+        DType::U4 => narrow(a, 4, false),
+        DType::I2 => narrow(a, 2, true),
+        DType::U2 => narrow(a, 2, false),
+        d if is_direct(d) => x,
+        _ => {
+            let code = encode(a, dtype, x)?;
+            decode(a, dtype, code)?
+        }
+    })
+}
+
+/// Least and largest value of an integer of fewer than 8 bits.
+fn narrow_range(dtype: DType) -> Option<(f64, f64)> {
+    match dtype {
+        DType::I4 => Some((-8.0, 7.0)),
+        DType::U4 => Some((0.0, 15.0)),
+        DType::I2 => Some((-2.0, 1.0)),
+        DType::U2 => Some((0.0, 3.0)),
+        _ => None,
+    }
+}
+
+/// The op `cast`, between computed values.
+pub fn cast<A: Arith>(a: &mut A, attrs: &Attrs, from: DType, to: DType, x: A::V) -> Result<A::V, Unsupported> {
+    if from == to {
+        return Ok(x);
+    }
+    let target = compute_elem(to)?;
+    if to == DType::Bool {
+        let zero = a.num(x, 0.0);
+        return Ok(a.cmp(Cmp::Ne, x, zero));
+    }
+    if from == DType::Bool {
+        let one = a.bits(x, target, egret_loop::number_bits(target, 1.0));
+        let zero = a.bits(x, target, 0);
+        return Ok(a.choose(x, one, zero));
+    }
+    let mut x = x;
+    if let (true, Some((least, most))) = (from.is_float(), narrow_range(to)) {
+        let (least, most) = (a.num(x, least), a.num(x, most));
+        // Constants first: NaN stays, and converts to 0.
+        x = a.bin(BinOp::SelMax, least, x);
+        x = a.bin(BinOp::SelMin, most, x);
+    }
+    let y = a.to(target, x);
+    if to == DType::F8E8M0 {
+        let code = small::pack_power(a, y, attrs.str("round"), attrs.flag("saturate"));
+        return small::unpack(a, to, code).ok_or_else(|| Unsupported::new("has no conversion to f8e8m0"));
+    }
+    if is_direct(to) {
+        return round_to(a, to, y);
+    }
+    let saturate = attrs.flag("saturate") && !matches!(to, DType::F16 | DType::BF16);
+    let code = small::pack(a, to, y, saturate).ok_or_else(|| Unsupported::new(format!("has no conversion to {to}")))?;
+    small::unpack(a, to, code).ok_or_else(|| Unsupported::new(format!("has no conversion from {to}")))
+}

@@ -1,0 +1,209 @@
+//! What each elementwise operation computes.
+
+use super::convert::{cast, round_to};
+use crate::error::Unsupported;
+use egret_ir::{Attrs, DType, Op};
+use egret_loop::{Arith, BinOp, Cmp, UnOp, math};
+
+/// Emits one operation on computed values. `from` is the dtype of its operands (of the branches for `where`), `to` that of its
+/// result.
+pub fn apply<A: Arith>(a: &mut A, op: Op, attrs: &Attrs, from: DType, to: DType, args: &[A::V]) -> Result<A::V, Unsupported> {
+    let x = *args.first().ok_or_else(|| Unsupported::new("has no operand"))?;
+    let y = args.get(1).copied().unwrap_or(x);
+    let float = from.is_float();
+    let is_bool = from == DType::Bool;
+    let inexact = |a: &mut A, v: A::V| round_to(a, to, v);
+    let v = match op {
+        Op::Neg => a.un(UnOp::Neg, x),
+        Op::Abs if float || from.is_signed_int() => return Ok(a.un(UnOp::Abs, x)),
+        Op::Abs => return Ok(x),
+        Op::Sign => return Ok(sign(a, from, x)),
+        Op::Floor => return Ok(a.un(UnOp::Floor, x)),
+        Op::Ceil => return Ok(a.un(UnOp::Ceil, x)),
+        Op::Round => return Ok(a.un(UnOp::Nearest, x)),
+        Op::Sqrt => a.un(UnOp::Sqrt, x),
+        Op::Exp => math::exp(a, x),
+        Op::Log => math::log(a, x),
+        Op::Sin => math::sin(a, x),
+        Op::Cos => math::cos(a, x),
+        Op::Tan => math::tan(a, x),
+        Op::Asin => math::asin(a, x),
+        Op::Acos => math::acos(a, x),
+        Op::Atan => math::atan(a, x),
+        Op::Sinh => math::sinh(a, x),
+        Op::Cosh => math::cosh(a, x),
+        Op::Tanh => math::tanh(a, x),
+        Op::Asinh => math::asinh(a, x),
+        Op::Acosh => math::acosh(a, x),
+        Op::Atanh => math::atanh(a, x),
+        Op::Erf => math::erf(a, x),
+        Op::Sigmoid => math::sigmoid(a, x),
+        Op::Not => return Ok(a.un(UnOp::Not, x)),
+        Op::BitNot => a.un(UnOp::Not, x),
+        Op::IsNan => return Ok(a.cmp(Cmp::Ne, x, x)),
+        Op::IsInf => return Ok(is_inf(a, attrs, x)),
+        Op::Cast => return cast(a, attrs, from, to, x),
+        Op::Add => a.bin(BinOp::Add, x, y),
+        Op::Sub => a.bin(BinOp::Sub, x, y),
+        Op::Mul => a.bin(BinOp::Mul, x, y),
+        Op::Div if float => a.bin(BinOp::Div, x, y),
+        Op::Div => guarded(a, y, |a, y| a.bin(BinOp::Div, x, y)),
+        Op::Mod if float => float_mod(a, attrs.flag("fmod"), x, y),
+        Op::Mod => int_mod(a, from.is_signed_int() && !attrs.flag("fmod"), x, y),
+        Op::Pow if float => math::pow(a, x, y),
+        Op::Pow => int_pow(a, from, x, y),
+        Op::Max => return Ok(a.bin(BinOp::Max, x, y)),
+        Op::Min => return Ok(a.bin(BinOp::Min, x, y)),
+        Op::And | Op::BitAnd => return Ok(a.bin(BinOp::And, x, y)),
+        Op::Or | Op::BitOr => return Ok(a.bin(BinOp::Or, x, y)),
+        Op::Xor | Op::BitXor => return Ok(a.bin(BinOp::Xor, x, y)),
+        Op::ShiftLeft => shift(a, from, BinOp::Shl, x, y),
+        Op::ShiftRight => shift(a, from, BinOp::Shr, x, y),
+        Op::Equal if is_bool => {
+            let differ = a.bin(BinOp::Xor, x, y);
+            return Ok(a.un(UnOp::Not, differ));
+        }
+        Op::Equal => return Ok(a.cmp(Cmp::Eq, x, y)),
+        Op::Less => return Ok(a.cmp(Cmp::Lt, x, y)),
+        Op::LessEqual => return Ok(a.cmp(Cmp::Le, x, y)),
+        Op::Where => {
+            let z = *args.get(2).ok_or_else(|| Unsupported::new("has no third operand"))?;
+            if !is_bool {
+                return Ok(a.choose(x, y, z));
+            }
+            let no = a.un(UnOp::Not, x);
+            let (y, z) = (a.bin(BinOp::And, x, y), a.bin(BinOp::And, no, z));
+            return Ok(a.bin(BinOp::Or, y, z));
+        }
+        _ => return Err(Unsupported::new(format!("has no elementwise form of {op}"))),
+    };
+    inexact(a, v)
+}
+
+/// The larger (or smaller) of x and a constant that is not NaN, in one instruction: NaN in x comes out.
+pub fn extreme_with_constant<A: Arith>(a: &mut A, op: Op, constant: A::V, x: A::V) -> A::V {
+    a.bin(if op == Op::Max { BinOp::SelMax } else { BinOp::SelMin }, constant, x)
+}
+
+fn sign<A: Arith>(a: &mut A, dtype: DType, x: A::V) -> A::V {
+    let (zero, one) = (a.num(x, 0.0), a.num(x, 1.0));
+    let above = a.cmp(Cmp::Gt, x, zero);
+    // What is neither above nor below zero (zeros, NaN) is its own sign.
+    let mut rest = x;
+    if dtype.is_float() || dtype.is_signed_int() {
+        let below = a.cmp(Cmp::Lt, x, zero);
+        let minus = a.num(x, -1.0);
+        rest = a.choose(below, minus, x);
+    }
+    a.choose(above, one, rest)
+}
+
+fn is_inf<A: Arith>(a: &mut A, attrs: &Attrs, x: A::V) -> A::V {
+    let (up, down) = (a.num(x, f64::INFINITY), a.num(x, f64::NEG_INFINITY));
+    let (positive, negative) = (a.cmp(Cmp::Eq, x, up), a.cmp(Cmp::Eq, x, down));
+    match (attrs.flag("positive"), attrs.flag("negative")) {
+        (true, true) => a.bin(BinOp::Or, positive, negative),
+        (true, false) => positive,
+        (false, true) => negative,
+        (false, false) => a.cmp(Cmp::Lt, x, x),
+    }
+}
+
+/// `f(y)` where y is not 0, else 0; f is always given a divisor that is not 0.
+fn guarded<A: Arith>(a: &mut A, y: A::V, f: impl FnOnce(&mut A, A::V) -> A::V) -> A::V {
+    let (zero, one) = (a.num(y, 0.0), a.num(y, 1.0));
+    let none = a.cmp(Cmp::Eq, y, zero);
+    let safe = a.choose(none, one, y);
+    let q = f(a, safe);
+    a.choose(none, zero, q)
+}
+
+fn int_mod<A: Arith>(a: &mut A, sign_of_divisor: bool, x: A::V, y: A::V) -> A::V {
+    guarded(a, y, |a, y| {
+        let r = a.bin(BinOp::Rem, x, y);
+        if sign_of_divisor { follow_divisor(a, r, y) } else { r }
+    })
+}
+
+/// A remainder with the sign of the dividend, moved to that of the divisor.
+fn follow_divisor<A: Arith>(a: &mut A, r: A::V, y: A::V) -> A::V {
+    let zero = a.num(y, 0.0);
+    let some = a.cmp(Cmp::Ne, r, zero);
+    let (r_below, y_below) = (a.cmp(Cmp::Lt, r, zero), a.cmp(Cmp::Lt, y, zero));
+    let differ = a.bin(BinOp::Xor, r_below, y_below);
+    let moved = a.bin(BinOp::Add, r, y);
+    let both = a.bin(BinOp::And, some, differ);
+    a.choose(both, moved, r)
+}
+
+/// Exact while the quotient has no more digits than the type; beyond, an approximation.
+fn float_mod<A: Arith>(a: &mut A, sign_of_dividend: bool, x: A::V, y: A::V) -> A::V {
+    let (px, py) = (a.un(UnOp::Abs, x), a.un(UnOp::Abs, y));
+    let (zero, infinity) = (a.num(x, 0.0), a.num(x, f64::INFINITY));
+    let q = a.bin(BinOp::Div, px, py);
+    let q = a.un(UnOp::Trunc, q);
+    let q = a.un(UnOp::Neg, q);
+    let r = a.mul_add(q, py, px);
+    // The rounded quotient may be one too large or too small.
+    let low = a.cmp(Cmp::Lt, r, zero);
+    let up = a.bin(BinOp::Add, r, py);
+    let r = a.choose(low, up, r);
+    let high = a.cmp(Cmp::Ge, r, py);
+    let down = a.bin(BinOp::Sub, r, py);
+    let r = a.choose(high, down, r);
+    let endless = a.cmp(Cmp::Eq, py, infinity);
+    let finite = a.cmp(Cmp::Lt, px, infinity);
+    let whole = a.bin(BinOp::And, endless, finite);
+    let r = a.choose(whole, px, r);
+    let minus = a.un(UnOp::Neg, r);
+    let negative = a.cmp(Cmp::Lt, x, zero);
+    let r = a.choose(negative, minus, r);
+    if sign_of_dividend { r } else { follow_divisor(a, r, y) }
+}
+
+/// Square and multiply over all bits of the exponent.
+fn int_pow<A: Arith>(a: &mut A, dtype: DType, x: A::V, y: A::V) -> A::V {
+    let (zero, one) = (a.num(x, 0.0), a.num(x, 1.0));
+    let signed = dtype.is_signed_int();
+    let bits = 8 * dtype.size() - usize::from(signed);
+    let (mut power, mut square, mut rest) = (one, x, y);
+    for i in 0..bits {
+        let low = a.bin(BinOp::And, rest, one);
+        let odd = a.cmp(Cmp::Ne, low, zero);
+        let times = a.bin(BinOp::Mul, power, square);
+        power = a.choose(odd, times, power);
+        if i + 1 < bits {
+            square = a.bin(BinOp::Mul, square, square);
+            rest = a.bin(BinOp::Shr, rest, one);
+        }
+    }
+    if !signed {
+        return power;
+    }
+    // 1 / x^n truncated: x itself is its inverse where it is 1 or -1, and nothing else leaves an integer part.
+    let negative = a.cmp(Cmp::Lt, y, zero);
+    let minus = a.num(x, -1.0);
+    let low = a.bin(BinOp::And, y, one);
+    let odd = a.cmp(Cmp::Ne, low, zero);
+    let is_one = a.cmp(Cmp::Eq, x, one);
+    let is_minus = a.cmp(Cmp::Eq, x, minus);
+    let of_minus = a.choose(odd, minus, one);
+    let inverse = a.choose(is_minus, of_minus, zero);
+    let inverse = a.choose(is_one, one, inverse);
+    a.choose(negative, inverse, power)
+}
+
+fn shift<A: Arith>(a: &mut A, dtype: DType, op: BinOp, x: A::V, y: A::V) -> A::V {
+    let width = 8 * dtype.size();
+    let (zero, bound) = (a.num(x, 0.0), a.num(x, width as f64));
+    let mut fits = a.cmp(Cmp::Lt, y, bound);
+    if dtype.is_signed_int() {
+        let positive = a.cmp(Cmp::Ge, y, zero);
+        fits = a.bin(BinOp::And, fits, positive);
+    }
+    let keeps_sign = op == BinOp::Shr && dtype.is_signed_int();
+    let beyond = if keeps_sign { a.num(x, (width - 1) as f64) } else { zero };
+    let by = a.choose(fits, y, beyond);
+    let moved = a.bin(op, x, by);
+    if keeps_sign { moved } else { a.choose(fits, moved, zero) }
+}

@@ -1,0 +1,1 @@
+//! Kernels over a strided index space.

@@ -1,0 +1,24 @@
+//! What a caller may choose.
+
+use egret_ir::Tensor;
+use std::collections::BTreeMap;
+
+/// Choices of one lowering.
+#[derive(Clone, Debug)]
+pub struct LowerOptions {
+    /// Name of the program: an identifier, prefix of all its symbols.
+    pub name: String,
+    /// Whether nodes share kernels.
+    pub fuse: bool,
+    /// Rows and columns of the register tile that contractions aim at; it suits the emitter of the tile leaf.
+    pub tile: (usize, usize),
+    /// Inputs (by name) whose value was bound before import.
+    pub bound: BTreeMap<String, Tensor>,
+}
+
+impl Default for LowerOptions {
+    fn default() -> LowerOptions {
+        // 6 x 8 keeps 12 of 16 vector registers of 4 lanes for sums.
+        LowerOptions { name: "model".into(), fuse: true, tile: (6, 8), bound: BTreeMap::new() }
+    }
+}

@@ -1,0 +1,33 @@
+//! How the dtypes of the graph are kept in buffers and computed with.
+
+use egret_ir::DType;
+use egret_loop::Elem;
+
+/// The element type of a dtype in a buffer; `None` for strings.
+pub fn elem_of(dtype: DType) -> Option<Elem> {
+    use DType::*;
+    Some(match dtype {
+        Bool => Elem::Bool,
+        I8 | I2 | I4 => Elem::I8,
+        I16 => Elem::I16,
+        I32 => Elem::I32,
+        I64 => Elem::I64,
+        U8 | U2 | U4 | F4E2M1 | F8E4M3FN | F8E4M3FNUZ | F8E5M2 | F8E5M2FNUZ | F8E8M0 => Elem::U8,
+        U16 | F16 | BF16 => Elem::U16,
+        U32 => Elem::U32,
+        U64 => Elem::U64,
+        F32 => Elem::F32,
+        F64 => Elem::F64,
+        String => return None,
+    })
+}
+
+/// The element type that a dtype is computed in: that of its buffer, or f32 for the smaller floats.
+pub fn compute_of(dtype: DType) -> Option<Elem> {
+    if dtype.is_float() && dtype != DType::F64 { Some(Elem::F32) } else { elem_of(dtype) }
+}
+
+/// Whether a buffer holds the values that are computed with as they are.
+pub fn is_direct(dtype: DType) -> bool {
+    elem_of(dtype) == compute_of(dtype)
+}
