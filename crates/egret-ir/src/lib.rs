@@ -15,6 +15,7 @@ mod symbolic;
 mod tensor;
 pub mod text;
 mod types;
+mod verify;
 
 pub use attr::{Attr, Attrs};
 pub use builder::{Builder, TypeError};
@@ -24,3 +25,4 @@ pub use graph::{Def, Graph, Node, NodeId, UseLists, ValueData, ValueId};
 pub use op::{Op, OpInfo};
 pub use tensor::{ContentHash, Element, Tensor, Value};
 pub use types::{SeqType, Shape, TensorType, Type};
+pub use verify::{Rule, VerifyError, verify};

@@ -3,9 +3,9 @@
 //! Nothing here trusts the node: attributes are held against the op table before any is read, so hostile models end
 //! in an error.
 
-mod check;
+pub(crate) mod check;
 mod contraction;
-mod control;
+pub(crate) mod control;
 mod dims;
 mod elementwise;
 mod host;
