@@ -1,7 +1,10 @@
 //! The ONNX operators: one function each, all its opset versions in it, listed in the table of its file.
 
+mod activation;
+mod constant;
 mod emit;
 mod indexing;
+mod math;
 mod resize;
 mod shape;
 mod slicing;
@@ -21,11 +24,19 @@ pub struct OnnxOp {
     pub import: fn(&mut NodeCtx) -> OpResult,
 }
 
+/// A row of ai.onnx.
+pub(crate) const fn onnx(name: &'static str, since: i64, import: fn(&mut NodeCtx) -> OpResult) -> OnnxOp {
+    OnnxOp { domain: "", name, since, import }
+}
+
 /// The tables of all files.
 #[rustfmt::skip] // One line per file.
 pub fn tables() -> &'static [&'static [OnnxOp]] {
     &[
+        activation::TABLE,
+        constant::TABLE,
         indexing::TABLE,
+        math::TABLE,
         resize::TABLE,
         shape::TABLE,
         slicing::TABLE,
