@@ -2,10 +2,14 @@
 
 mod activation;
 mod constant;
+mod control;
 mod emit;
 mod indexing;
+mod inline;
 mod math;
+mod recurrent;
 mod resize;
+mod sequence;
 mod shape;
 mod slicing;
 
@@ -35,9 +39,12 @@ pub fn tables() -> &'static [&'static [OnnxOp]] {
     &[
         activation::TABLE,
         constant::TABLE,
+        control::TABLE,
         indexing::TABLE,
+        recurrent::TABLE,
         math::TABLE,
         resize::TABLE,
+        sequence::TABLE,
         shape::TABLE,
         slicing::TABLE,
     ]

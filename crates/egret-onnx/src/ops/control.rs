@@ -1,0 +1,164 @@
+//! Operators with sub-graphs: If, Loop, Scan, SequenceMap.
+
+use super::OnnxOp;
+use super::emit::{const_dim, dim};
+use super::inline::inline;
+use crate::context::{NodeCtx, OpResult};
+use crate::error::ImportError;
+use egret_ir::{Builder, DType, Graph, Op, Type, ValueId, attrs};
+
+/// The operators of this file.
+pub const TABLE: &[OnnxOp] = &[
+    OnnxOp { domain: "", name: "If", since: 1, import: branch },
+    OnnxOp { domain: "", name: "Loop", since: 1, import: repeat },
+    OnnxOp { domain: "", name: "Scan", since: 8, import: scan },
+    OnnxOp { domain: "", name: "SequenceMap", since: 17, import: sequence_map },
+];
+
+/// The region with the inputs that both branches of an If take: the union of what they capture.
+fn with_captures(ctx: &NodeCtx, region: &Graph, own: &[ValueId], all: &[ValueId]) -> Result<Graph, ImportError> {
+    let mut builder = Builder::new(&region.name);
+    let mut fed = vec![];
+    let given = |v: &ValueId| own.iter().position(|o| o == v);
+    for v in all {
+        let (name, ty) = match given(v).and_then(|i| region.inputs().get(i)) {
+            Some(&input) => (region.value(input).name.clone(), region.ty(input).clone()),
+            None => (String::new(), ctx.builder.graph.ty(*v).clone()),
+        };
+        fed.push(builder.input(&name, ty));
+    }
+    let position = |v: &ValueId| all.iter().position(|a| a == v).map(|i| fed[i]);
+    let operands: Option<Vec<ValueId>> = own.iter().map(position).collect();
+    let operands = operands.ok_or_else(|| ImportError::invalid("a branch of If captures an unknown value"))?;
+    let outputs = inline(&mut builder, region, &operands)?;
+    for (name, value) in region.output_names().iter().zip(outputs) {
+        builder.output(name, value);
+    }
+    Ok(builder.graph)
+}
+
+fn branch(ctx: &mut NodeCtx) -> OpResult {
+    let cond = ctx.input(0)?;
+    let (then, then_captures) = ctx.graph("then_branch")?;
+    let (other, other_captures) = ctx.graph("else_branch")?;
+    if let Some(known) = ctx.as_const(cond).and_then(|t| t.to_i64s()).and_then(|v| v.first().copied()) {
+        let (graph, captures) = if known != 0 { (then, then_captures) } else { (other, other_captures) };
+        return inline(ctx.builder, &graph, &captures);
+    }
+    let mut all = then_captures.clone();
+    all.extend(other_captures.iter().copied().filter(|v| !then_captures.contains(v)));
+    all.dedup();
+    let regions = vec![with_captures(ctx, &then, &then_captures, &all)?, with_captures(ctx, &other, &other_captures, &all)?];
+    let cond = ctx.to_scalar(cond)?;
+    let mut operands = vec![Some(cond)];
+    operands.extend(all.into_iter().map(Some));
+    ctx.emit_node(Op::If, attrs! {}, &operands, regions)
+}
+
+fn repeat(ctx: &mut NodeCtx) -> OpResult {
+    let (body, captures) = ctx.graph("body")?;
+    let scalar = |ctx: &mut NodeCtx, i: usize| ctx.opt_input(i).map(|v| ctx.to_scalar(v)).transpose();
+    let (trips, cond) = (scalar(ctx, 0)?, scalar(ctx, 1)?);
+    let trips = match trips {
+        Some(v) => Some(ctx.cast(v, DType::I64)?),
+        None => None,
+    };
+    let carried = (2..ctx.inputs.len()).map(|i| ctx.input(i)).collect::<Result<Vec<_>, _>>()?;
+    let attrs = attrs! { carried: carried.len() as i64, has_trip_count: trips.is_some(), has_cond: cond.is_some() };
+    let mut operands = vec![trips, cond];
+    operands.extend(carried.into_iter().chain(captures).map(Some));
+    ctx.emit_node(Op::Loop, attrs, &operands, vec![body])
+}
+
+/// What the attributes of a Scan say about its sequences.
+struct Sequences {
+    count: usize,
+    input_axes: Vec<i64>,
+    input_reverse: Vec<i64>,
+    output_axes: Vec<i64>,
+    output_reverse: Vec<i64>,
+}
+
+fn scan(ctx: &mut NodeCtx) -> OpResult {
+    let (body, captures) = ctx.graph("body")?;
+    let count = ctx.opt_int("num_scan_inputs")?.and_then(|n| usize::try_from(n).ok());
+    let count = count.ok_or_else(|| ImportError::invalid("Scan needs its attribute `num_scan_inputs`"))?;
+    if ctx.opset < 9 {
+        return scan_batched(ctx, body, captures, count);
+    }
+    let operands = (0..ctx.inputs.len()).map(|i| ctx.input(i)).collect::<Result<Vec<_>, _>>()?;
+    let states = operands.len().checked_sub(count).ok_or_else(|| ImportError::invalid("Scan has fewer inputs than sequences"))?;
+    let outputs =
+        body.outputs().len().checked_sub(states).ok_or_else(|| ImportError::invalid("the body of Scan has fewer outputs than states"))?;
+    let mut sequences = Sequences {
+        count,
+        input_axes: ctx.ints_or("scan_input_axes", count, 0)?,
+        input_reverse: ctx.ints_or("scan_input_directions", count, 0)?,
+        output_axes: ctx.ints_or("scan_output_axes", outputs, 0)?,
+        output_reverse: ctx.ints_or("scan_output_directions", outputs, 0)?,
+    };
+    for (axis, &operand) in sequences.input_axes.iter_mut().zip(&operands[states..]) {
+        *axis = ctx.axis(*axis, ctx.rank(operand)?)? as i64;
+    }
+    for (axis, &output) in sequences.output_axes.iter_mut().zip(&body.outputs()[states..]) {
+        let rank = body.ty(output).as_tensor().map(|t| t.rank());
+        let rank = rank.ok_or_else(|| ImportError::invalid("Scan's body gives something else than tensors"))?;
+        *axis = ctx.axis(*axis, rank + 1)? as i64;
+    }
+    emit_scan(ctx, &operands, &sequences, body, captures)
+}
+
+fn emit_scan(ctx: &mut NodeCtx, operands: &[ValueId], s: &Sequences, body: Graph, captures: Vec<ValueId>) -> OpResult {
+    let attrs = attrs! {
+        carried: (operands.len() - s.count) as i64,
+        scans: s.count as i64,
+        input_axes: s.input_axes.clone(),
+        input_reverse: s.input_reverse.clone(),
+        output_axes: s.output_axes.clone(),
+        output_reverse: s.output_reverse.clone(),
+    };
+    let operands: Vec<Option<ValueId>> = operands.iter().copied().chain(captures).map(Some).collect();
+    ctx.emit_node(Op::Scan, attrs, &operands, vec![body])
+}
+
+/// Scan 8: every input has a leading batch axis; one scan per element of the batch.
+fn scan_batched(ctx: &mut NodeCtx, body: Graph, captures: Vec<ValueId>, count: usize) -> OpResult {
+    let directions = ctx.ints_or("directions", count, 0)?;
+    if ctx.opt_input(0).is_some() {
+        return Err(ImportError::unsupported("Scan 8 with sequence_lens: convert the model to opset 9 or later"));
+    }
+    let operands = (1..ctx.inputs.len()).map(|i| ctx.input(i)).collect::<Result<Vec<_>, _>>()?;
+    let states = operands.len().checked_sub(count).ok_or_else(|| ImportError::invalid("Scan has fewer inputs than sequences"))?;
+    let outputs =
+        body.outputs().len().checked_sub(states).ok_or_else(|| ImportError::invalid("the body of Scan has fewer outputs than states"))?;
+    let first = operands.first().ok_or_else(|| ImportError::invalid("Scan needs an input"))?;
+    let batch = ctx.shape_of(*first)?.first().cloned().unwrap_or(dim(0));
+    let batch = const_dim(ctx, &batch)?;
+    if !(1..=1024).contains(&batch) {
+        return Err(ImportError::unsupported(format!("Scan 8 over a batch of {batch}")));
+    }
+    let sequences = Sequences {
+        count,
+        input_axes: vec![0; count],
+        input_reverse: directions,
+        output_axes: vec![0; outputs],
+        output_reverse: vec![0; outputs],
+    };
+    let mut results: Vec<Vec<ValueId>> = vec![vec![]; states + outputs];
+    for b in 0..batch {
+        let own = operands.iter().map(|&v| ctx.pick(v, 0, b)).collect::<Result<Vec<_>, _>>()?;
+        for (all, one) in results.iter_mut().zip(emit_scan(ctx, &own, &sequences, body.clone(), captures.clone())?) {
+            all.push(ctx.unsqueeze(one, 0)?);
+        }
+    }
+    results.into_iter().map(|all| ctx.concat(&all, 0)).collect()
+}
+
+fn sequence_map(ctx: &mut NodeCtx) -> OpResult {
+    let (body, captures) = ctx.graph("body")?;
+    let inputs = (0..ctx.inputs.len()).map(|i| ctx.input(i)).collect::<Result<Vec<_>, _>>()?;
+    let is_sequence = inputs.iter().map(|&v| i64::from(matches!(ctx.builder.graph.ty(v), Type::Sequence(_)))).collect::<Vec<i64>>();
+    let attrs = attrs! { inputs: inputs.len() as i64, is_sequence: is_sequence };
+    let operands: Vec<Option<ValueId>> = inputs.into_iter().chain(captures).map(Some).collect();
+    ctx.emit_node(Op::SequenceMap, attrs, &operands, vec![body])
+}
