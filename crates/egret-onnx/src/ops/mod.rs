@@ -2,16 +2,23 @@
 
 mod activation;
 mod constant;
+mod contraction;
 mod control;
+mod einsum;
 mod emit;
 mod indexing;
 mod inline;
 mod math;
+mod normalization;
+mod pooling;
+mod quantization;
 mod recurrent;
+mod reduction;
 mod resize;
 mod sequence;
 mod shape;
 mod slicing;
+mod window;
 
 use crate::context::{NodeCtx, OpResult};
 
@@ -39,10 +46,16 @@ pub fn tables() -> &'static [&'static [OnnxOp]] {
     &[
         activation::TABLE,
         constant::TABLE,
+        contraction::TABLE,
         control::TABLE,
+        einsum::TABLE,
         indexing::TABLE,
-        recurrent::TABLE,
         math::TABLE,
+        normalization::TABLE,
+        pooling::TABLE,
+        quantization::TABLE,
+        recurrent::TABLE,
+        reduction::TABLE,
         resize::TABLE,
         sequence::TABLE,
         shape::TABLE,
