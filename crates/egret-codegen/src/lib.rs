@@ -1,3 +1,1 @@
 //! Loop IR to machine code for the Egret compiler.
-
-pub mod wide;

@@ -1,24 +1,24 @@
 //! The ONNX operators: one function each, all its opset versions in it, listed in the table of its file.
 
 mod activation;
+mod attention;
 mod constant;
-mod contraction;
 mod control;
-mod einsum;
 mod emit;
 mod indexing;
 mod inline;
+mod loss;
 mod math;
-mod normalization;
-mod pooling;
-mod quantization;
+mod ml;
+mod random;
 mod recurrent;
-mod reduction;
 mod resize;
 mod sequence;
 mod shape;
+mod signal;
 mod slicing;
-mod window;
+mod strings;
+mod training;
 
 use crate::context::{NodeCtx, OpResult};
 
@@ -45,21 +45,22 @@ pub(crate) const fn onnx(name: &'static str, since: i64, import: fn(&mut NodeCtx
 pub fn tables() -> &'static [&'static [OnnxOp]] {
     &[
         activation::TABLE,
+        attention::TABLE,
         constant::TABLE,
-        contraction::TABLE,
         control::TABLE,
-        einsum::TABLE,
         indexing::TABLE,
+        loss::TABLE,
         math::TABLE,
-        normalization::TABLE,
-        pooling::TABLE,
-        quantization::TABLE,
+        ml::TABLE,
+        random::TABLE,
         recurrent::TABLE,
-        reduction::TABLE,
         resize::TABLE,
         sequence::TABLE,
         shape::TABLE,
+        signal::TABLE,
         slicing::TABLE,
+        strings::TABLE,
+        training::TABLE,
     ]
 }
 
