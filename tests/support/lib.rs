@@ -1,1 +1,33 @@
-//! Shared helpers of the workspace tests.
+//! Shared helpers of the workspace tests: where fixtures are, and the conformance archive unpacked.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The repository's root.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A committed fixture.
+pub fn fixture(path: &str) -> PathBuf {
+    root().join("fixtures").join(path)
+}
+
+/// The ONNX conformance cases, unpacked once into `scratch` (a test's `CARGO_TARGET_TMPDIR`).
+///
+/// Several test programs may ask at the same time: each unpacks beside and the first rename wins.
+pub fn conformance(scratch: &str) -> PathBuf {
+    let archive = fixture("conformance/onnx-1.23.2.tar.zst");
+    let target = Path::new(scratch).join("conformance-1.23.2");
+    if target.join("node").is_dir() {
+        return target;
+    }
+    let beside = Path::new(scratch).join(format!("conformance-{}", std::process::id()));
+    let file = fs::File::open(&archive).expect("the committed archive");
+    let decoder = ruzstd::decoding::StreamingDecoder::new(file).expect("a zstd archive");
+    tar::Archive::new(decoder).unpack(&beside).expect("room for the cases");
+    if fs::rename(&beside, &target).is_err() {
+        fs::remove_dir_all(&beside).expect("our own folder");
+    }
+    target
+}

@@ -1,1 +1,3 @@
 //! Loop IR to machine code for the Egret compiler.
+
+pub mod wide;

@@ -12,7 +12,7 @@ use crate::error::Unsupported;
 use crate::storage::{compute_of, elem_of};
 use crate::views::strides;
 use egret_ir::{Attrs, DType, Op, ValueId};
-use egret_loop::{Arith, BinOp, Elem};
+use egret_loop::{Arith, BinOp, Elem, UnOp};
 
 /// Where the elements of an operand stand: result index `i` reads element `offset + sum(i * strides)`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -124,18 +124,18 @@ impl Expr {
                 let (constant, other) = if usable(*x) { (0, 1) } else { usable(*y).then_some((1, 0))? };
                 Some(scalar::extreme_with_constant(a, op, values[constant], values[other]))
             }
-            Op::Pow => match self.constant(*y)? {
+            Op::Pow => match self.constant(*y).filter(|&y| is_short_power(y))? {
+                0.5 => Some(a.un(UnOp::Sqrt, values[0])),
                 1.0 => Some(values[0]),
                 2.0 => Some(a.bin(BinOp::Mul, values[0], values[0])),
                 3.0 => {
                     let square = a.bin(BinOp::Mul, values[0], values[0]);
                     Some(a.bin(BinOp::Mul, square, values[0]))
                 }
-                -1.0 => {
+                _ => {
                     let one = a.num(values[0], 1.0);
                     Some(a.bin(BinOp::Div, one, values[0]))
                 }
-                _ => None,
             },
             _ => None,
         }
@@ -146,7 +146,9 @@ impl Expr {
         let Term::Apply(op, _, args) = term else { return true };
         match op {
             // Integer division and shifts by a vector are scalar instructions; integer powers are scalar too.
-            Op::Div | Op::Mod | Op::Pow => dtype == DType::F32,
+            Op::Div | Op::Mod => dtype == DType::F32,
+            // Other powers are computed in f64.
+            Op::Pow => dtype == DType::F32 && self.constant(args[1]).is_some_and(is_short_power),
             Op::ShiftLeft | Op::ShiftRight => false,
             // Vectors convert between f32 and i32 only; bool is chosen, not converted.
             Op::Cast => [self.terms[args[0]].1, dtype].iter().all(|d| *d != DType::U32),
@@ -204,6 +206,11 @@ impl Expr {
         }
         values.last().copied().ok_or_else(|| Unsupported::new("has an empty expression"))
     }
+}
+
+/// Exponents of powers that are a few instructions.
+fn is_short_power(exponent: f64) -> bool {
+    [-1.0, 0.5, 1.0, 2.0, 3.0].contains(&exponent)
 }
 
 /// The element type of a dtype in a buffer, or why there is none.

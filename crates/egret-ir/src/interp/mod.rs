@@ -1,4 +1,16 @@
 //! The reference interpreter: what every operation means, slow and obvious.
+//!
+//! One file per family of operations. Floats are computed in f64 and rounded once to the element type; integers wrap.
+
+mod contract;
+mod convert;
+mod elementwise;
+mod indexing;
+mod movement;
+mod reduce;
+mod run;
+mod support;
+mod window;
 
 use crate::{Attrs, DimEnv, Graph, Op, Value};
 use std::fmt;
@@ -24,8 +36,7 @@ impl std::error::Error for EvalError {}
 /// # Errors
 /// An input whose dtype, rank or dims do not fit its type, an index out of range, an unsupported dtype.
 pub fn run(graph: &Graph, inputs: &[Value]) -> Result<Vec<Value>, EvalError> {
-    let _ = (graph, inputs);
-    Err(EvalError { at: String::new(), message: "the interpreter is not there yet".into() })
+    run::run(graph, inputs, &DimEnv::new())
 }
 
 /// Evaluate one operation. `operands[i]` is `None` where left out; symbols in `attrs` must be bound (see
@@ -34,6 +45,36 @@ pub fn run(graph: &Graph, inputs: &[Value]) -> Result<Vec<Value>, EvalError> {
 /// # Errors
 /// As [`run`].
 pub fn eval_op(op: Op, attrs: &Attrs, operands: &[Option<Value>], regions: &[Graph]) -> Result<Vec<Value>, EvalError> {
-    let _ = (attrs, operands, regions, DimEnv::new());
-    Err(EvalError { at: String::new(), message: format!("no evaluation for {op}") })
+    evaluate(op, attrs, operands, regions, &DimEnv::new())
+}
+
+/// As [`eval_op`], with the symbols that are visible inside `regions`.
+fn evaluate(op: Op, attrs: &Attrs, operands: &[Option<Value>], regions: &[Graph], env: &DimEnv) -> support::Res<Vec<Value>> {
+    let _ = (regions, env);
+    let one = |t: support::Res<crate::Tensor>| Ok(vec![Value::Tensor(t?)]);
+    let many = |t: support::Res<Vec<crate::Tensor>>| Ok(t?.into_iter().map(Value::Tensor).collect());
+    if op.is_elementwise() {
+        return one(elementwise::eval(op, attrs, operands));
+    }
+    match op {
+        Op::BitCast
+        | Op::Shape
+        | Op::Reshape
+        | Op::Broadcast
+        | Op::Transpose
+        | Op::Slice
+        | Op::Pad
+        | Op::Dilate
+        | Op::Concat
+        | Op::Iota => one(movement::eval(op, attrs, operands)),
+        Op::Reduce | Op::ArgReduce | Op::Cumulative | Op::Softmax | Op::LayerNorm | Op::TopK | Op::Det => {
+            many(reduce::eval(op, attrs, operands))
+        }
+        Op::Matmul | Op::Conv | Op::ConvTranspose => one(contract::eval(op, attrs, operands)),
+        Op::Pool | Op::MaxPoolIndices | Op::Col2im => many(window::eval(op, attrs, operands)),
+        Op::Gather | Op::GatherElements | Op::GatherNd | Op::ScatterElements | Op::ScatterNd | Op::ReverseSequence => {
+            one(indexing::eval(op, attrs, operands))
+        }
+        _ => support::fail(format!("no evaluation for {op}")),
+    }
 }

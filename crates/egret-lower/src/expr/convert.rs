@@ -51,17 +51,6 @@ pub fn round_to<A: Arith>(a: &mut A, dtype: DType, x: A::V) -> Result<A::V, Unsu
     })
 }
 
-/// Least and largest value of an integer of fewer than 8 bits.
-fn narrow_range(dtype: DType) -> Option<(f64, f64)> {
-    match dtype {
-        DType::I4 => Some((-8.0, 7.0)),
-        DType::U4 => Some((0.0, 15.0)),
-        DType::I2 => Some((-2.0, 1.0)),
-        DType::U2 => Some((0.0, 3.0)),
-        _ => None,
-    }
-}
-
 /// The op `cast`, between computed values.
 pub fn cast<A: Arith>(a: &mut A, attrs: &Attrs, from: DType, to: DType, x: A::V) -> Result<A::V, Unsupported> {
     if from == to {
@@ -77,13 +66,9 @@ pub fn cast<A: Arith>(a: &mut A, attrs: &Attrs, from: DType, to: DType, x: A::V)
         let zero = a.bits(x, target, 0);
         return Ok(a.choose(x, one, zero));
     }
-    let mut x = x;
-    if let (true, Some((least, most))) = (from.is_float(), narrow_range(to)) {
-        let (least, most) = (a.num(x, least), a.num(x, most));
-        // Constants first: NaN stays, and converts to 0.
-        x = a.bin(BinOp::SelMax, least, x);
-        x = a.bin(BinOp::SelMin, most, x);
-    }
+    // To fewer than 8 bits, floats wrap as integers do.
+    let narrow = from.is_float() && matches!(to, DType::I4 | DType::U4 | DType::I2 | DType::U2);
+    let x = if narrow { a.to(Elem::I32, x) } else { x };
     let y = a.to(target, x);
     if to == DType::F8E8M0 {
         let code = small::pack_power(a, y, attrs.str("round"), attrs.flag("saturate"));

@@ -2,8 +2,9 @@
 
 use super::convert::{cast, round_to};
 use crate::error::Unsupported;
+use crate::expr::compute_elem;
 use egret_ir::{Attrs, DType, Op};
-use egret_loop::{Arith, BinOp, Cmp, UnOp, math};
+use egret_loop::{Arith, BinOp, Cmp, Elem, UnOp, math};
 
 /// Emits one operation on computed values. `from` is the dtype of its operands (of the branches for `where`), `to` that of its
 /// result.
@@ -50,7 +51,13 @@ pub fn apply<A: Arith>(a: &mut A, op: Op, attrs: &Attrs, from: DType, to: DType,
         Op::Div => guarded(a, y, |a, y| a.bin(BinOp::Div, x, y)),
         Op::Mod if float => float_mod(a, attrs.flag("fmod"), x, y),
         Op::Mod => int_mod(a, from.is_signed_int() && !attrs.flag("fmod"), x, y),
-        Op::Pow if float => math::pow(a, x, y),
+        // f32 powers of integers are expected to be integers: they need more digits than f32 arithmetic leaves.
+        Op::Pow if float => {
+            let (x, y) = (a.to(Elem::F64, x), a.to(Elem::F64, y));
+            let power = math::pow(a, x, y);
+            let power = settle(a, power);
+            a.to(compute_elem(to)?, power)
+        }
         Op::Pow => int_pow(a, from, x, y),
         Op::Max => return Ok(a.bin(BinOp::Max, x, y)),
         Op::Min => return Ok(a.bin(BinOp::Min, x, y)),
@@ -134,6 +141,18 @@ fn follow_divisor<A: Arith>(a: &mut A, r: A::V, y: A::V) -> A::V {
     let moved = a.bin(BinOp::Add, r, y);
     let both = a.bin(BinOp::And, some, differ);
     a.choose(both, moved, r)
+}
+
+/// The integer that an f64 is within its error of, else itself: 9^3 is often truncated to an integer afterwards.
+fn settle<A: Arith>(a: &mut A, x: A::V) -> A::V {
+    let near = a.un(UnOp::Nearest, x);
+    let off = a.bin(BinOp::Sub, x, near);
+    let off = a.un(UnOp::Abs, off);
+    let error = a.num(x, 1e-14);
+    let size = a.un(UnOp::Abs, x);
+    let bound = a.bin(BinOp::Mul, size, error);
+    let close = a.cmp(Cmp::Le, off, bound);
+    a.choose(close, near, x)
 }
 
 /// Exact while the quotient has no more digits than the type; beyond, an approximation.

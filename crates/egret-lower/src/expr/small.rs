@@ -142,7 +142,8 @@ pub fn pack<A: Arith>(a: &mut A, dtype: DType, x: A::V, saturate: bool) -> Optio
     }
     Some(match f.nan {
         Some(nan) => i.put(is_nan, nan.into(), out),
-        None => i.put(is_nan, f.max.into(), out),
+        // Without a NaN: -0, as in ONNX's reference.
+        None => i.put(is_nan, 1 << (f.bits - 1), out),
     })
 }
 

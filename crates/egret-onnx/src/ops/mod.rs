@@ -1,24 +1,17 @@
 //! The ONNX operators: one function each, all its opset versions in it, listed in the table of its file.
 
 mod activation;
-mod attention;
 mod constant;
 mod control;
 mod emit;
 mod indexing;
 mod inline;
-mod loss;
 mod math;
-mod ml;
-mod random;
 mod recurrent;
 mod resize;
 mod sequence;
 mod shape;
-mod signal;
 mod slicing;
-mod strings;
-mod training;
 
 use crate::context::{NodeCtx, OpResult};
 
@@ -45,22 +38,15 @@ pub(crate) const fn onnx(name: &'static str, since: i64, import: fn(&mut NodeCtx
 pub fn tables() -> &'static [&'static [OnnxOp]] {
     &[
         activation::TABLE,
-        attention::TABLE,
         constant::TABLE,
         control::TABLE,
         indexing::TABLE,
-        loss::TABLE,
-        math::TABLE,
-        ml::TABLE,
-        random::TABLE,
         recurrent::TABLE,
+        math::TABLE,
         resize::TABLE,
         sequence::TABLE,
         shape::TABLE,
-        signal::TABLE,
         slicing::TABLE,
-        strings::TABLE,
-        training::TABLE,
     ]
 }
 

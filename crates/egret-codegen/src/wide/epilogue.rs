@@ -1,0 +1,609 @@
+//! The epilogue of a tile as machine-level steps on numbered slots: linear-scan allocation happens once per tile, and the
+//! steps are then emitted for every accumulator with slots mapped to whatever registers are free at that moment.
+
+use egret_loop::{BinOp, Cmp, Elem, EpInst, Epilogue, ParamInfo, UnOp};
+
+use super::WideIsa;
+use super::asm::{MaskOp, Op1, Op2};
+
+/// 4-byte constants that live behind the code.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    pub bits: Vec<u32>,
+}
+
+impl Table {
+    fn at(&mut self, bits: u32) -> usize {
+        self.bits.iter().position(|&b| b == bits).unwrap_or_else(|| {
+            self.bits.push(bits);
+            self.bits.len() - 1
+        })
+    }
+}
+
+/// A source operand of a step.
+#[derive(Copy, Clone, Debug)]
+pub(super) enum Src {
+    Slot(usize),
+    Const(usize),
+    /// The current element(s) of an epilogue operand.
+    Operand(usize),
+}
+
+/// One machine instruction on slots; masks are mask registers (AVX-512) or slots (AVX2).
+#[derive(Copy, Clone, Debug)]
+pub(super) enum Step {
+    Move(usize, Src),
+    Zero(usize),
+    Op2(Op2, usize, usize, Src),
+    Op1(Op1, usize, Src),
+    Round(u32, usize, Src),
+    CompareVector(usize, usize, Src, u32),
+    CompareInts(bool, usize, usize, Src),
+    CompareMask { int: bool, mask: usize, a: usize, b: Src, predicate: u32 },
+    Mask(MaskOp, usize, usize, usize),
+    Blend { dst: usize, mask: usize, a: usize, b: Src },
+}
+
+/// An allocated epilogue. Slot 0 holds the accumulator at the start.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub steps: Vec<Step>,
+    /// Slots used, at least 1.
+    pub slots: usize,
+    /// Where the value to store is at the end.
+    pub result: usize,
+}
+
+#[derive(Copy, Clone, Debug)]
+enum Val {
+    Slot(usize),
+    Mask(usize),
+    Mem(Src),
+}
+
+struct Planner<'a> {
+    isa: WideIsa,
+    masked: bool,
+    epilogue: &'a Epilogue,
+    table: &'a mut Table,
+    steps: Vec<Step>,
+    used: Vec<bool>,
+    masks: [bool; 8],
+    root: Vec<usize>,
+    last: Vec<Option<usize>>,
+    vals: Vec<Val>,
+    temps: Vec<usize>,
+}
+
+/// The element type of every instruction; `None` if it is not one of a 4-byte straight-line program.
+fn elems(epilogue: &Epilogue, params: &[ParamInfo]) -> Option<Vec<Elem>> {
+    let mut elems: Vec<Elem> = vec![];
+    for inst in &epilogue.insts {
+        let e = match *inst {
+            EpInst::Acc => Elem::F32,
+            EpInst::Const(e, _) | EpInst::Convert(e, _) | EpInst::Bitcast(e, _) => e,
+            EpInst::Load(o) => params.get(epilogue.operands.get(o)?.place.param.0 as usize)?.elem,
+            EpInst::Unary(_, a) | EpInst::Binary(_, a, _) | EpInst::Fma(a, ..) => *elems.get(a)?,
+            EpInst::Compare(..) => Elem::Bool,
+            EpInst::Select(_, b, _) => *elems.get(b)?,
+        };
+        if !matches!(e, Elem::F32 | Elem::I32) && !(e == Elem::Bool && !matches!(inst, EpInst::Load(_))) {
+            return None;
+        }
+        elems.push(e);
+    }
+    Some(elems)
+}
+
+/// Allocate an epilogue; `masked` for the vector that holds the columns' tail. `None` where an instruction has no vector form.
+pub(super) fn plan(epilogue: &Epilogue, params: &[ParamInfo], isa: WideIsa, masked: bool, table: &mut Table) -> Option<Plan> {
+    let elems = elems(epilogue, params)?;
+    let n = epilogue.insts.len();
+    let first_acc = epilogue.insts.iter().position(|i| *i == EpInst::Acc);
+    let mut root: Vec<usize> = (0..n).collect();
+    for (i, inst) in epilogue.insts.iter().enumerate() {
+        match *inst {
+            EpInst::Bitcast(_, a) => root[i] = root[a],
+            EpInst::Acc => root[i] = first_acc?,
+            _ => {}
+        }
+    }
+    let mut last = vec![None; n];
+    last[root[n.checked_sub(1)?]] = Some(n);
+    for i in (0..n).rev() {
+        if last[root[i]].is_some() && root[i] == i {
+            for o in epilogue.insts[i].operands() {
+                last[root[o]] = last[root[o]].max(Some(i));
+            }
+        }
+    }
+    let mut p = Planner {
+        isa,
+        masked,
+        epilogue,
+        table,
+        steps: vec![],
+        used: vec![true],
+        masks: [true, true, false, false, false, false, false, false],
+        root,
+        last,
+        vals: vec![Val::Slot(0); n],
+        temps: vec![],
+    };
+    if first_acc.is_none_or(|a| p.last[a].is_none()) {
+        p.used[0] = false;
+    }
+    for i in 0..n {
+        if p.root[i] == i && p.last[i].is_some() {
+            p.inst(i, &elems)?;
+        }
+    }
+    let result = p.reg(n - 1)?;
+    Some(Plan { slots: p.used.len(), steps: p.steps, result })
+}
+
+impl Planner<'_> {
+    fn alloc(&mut self) -> usize {
+        let at = self.used.iter().position(|u| !u).unwrap_or(self.used.len());
+        if at == self.used.len() {
+            self.used.push(true);
+        }
+        self.used[at] = true;
+        at
+    }
+
+    fn alloc_mask(&mut self) -> Option<usize> {
+        let at = self.masks.iter().position(|u| !u)?;
+        self.masks[at] = true;
+        Some(at)
+    }
+
+    /// Free the temporaries and the operands that instruction `i` reads last.
+    fn release(&mut self, i: usize) {
+        for t in std::mem::take(&mut self.temps) {
+            self.used[t] = false;
+        }
+        for o in self.epilogue.insts[i].operands() {
+            let o = self.root[o];
+            if self.last[o] == Some(i) {
+                match self.vals[o] {
+                    Val::Slot(s) => self.used[s] = false,
+                    Val::Mask(m) => self.masks[m] = false,
+                    Val::Mem(_) => {}
+                }
+            }
+        }
+    }
+
+    /// The value in a slot.
+    fn reg(&mut self, i: usize) -> Option<usize> {
+        match self.vals[self.root[i]] {
+            Val::Slot(s) => Some(s),
+            Val::Mask(_) => None,
+            Val::Mem(src) => {
+                let t = self.alloc();
+                self.steps.push(Step::Move(t, src));
+                self.temps.push(t);
+                Some(t)
+            }
+        }
+    }
+
+    /// The value in a slot, or as a memory operand where the instruction set allows it.
+    fn src(&mut self, i: usize) -> Option<Src> {
+        match self.vals[self.root[i]] {
+            Val::Mem(src @ Src::Const(_)) => Some(src),
+            Val::Mem(src @ Src::Operand(o)) if self.foldable(o) => Some(src),
+            _ => self.reg(i).map(Src::Slot),
+        }
+    }
+
+    fn foldable(&self, operand: usize) -> bool {
+        match self.epilogue.operands[operand].col_stride {
+            0 => self.isa == WideIsa::Avx512,
+            _ => !self.masked,
+        }
+    }
+
+    fn constant(&mut self, bits: u32) -> Src {
+        Src::Const(self.table.at(bits))
+    }
+
+    fn is_memory(&self, i: usize) -> bool {
+        matches!(self.vals[self.root[i]], Val::Mem(_))
+    }
+
+    fn mask(&self, i: usize) -> Option<usize> {
+        match self.vals[self.root[i]] {
+            Val::Mask(m) => Some(m),
+            _ => None,
+        }
+    }
+
+    fn op2(&mut self, i: usize, op: Op2, a: usize, b: Src) {
+        self.release(i);
+        let d = self.alloc();
+        self.steps.push(Step::Op2(op, d, a, b));
+        self.vals[i] = Val::Slot(d);
+    }
+
+    fn inst(&mut self, i: usize, elems: &[Elem]) -> Option<()> {
+        match self.epilogue.insts[i] {
+            EpInst::Acc => self.vals[i] = Val::Slot(0),
+            EpInst::Const(Elem::Bool, bits) if self.isa == WideIsa::Avx512 => {
+                let m = self.alloc_mask()?;
+                self.steps.push(Step::Mask(if bits == 0 { MaskOp::Xor } else { MaskOp::Xnor }, m, m, m));
+                self.vals[i] = Val::Mask(m);
+            }
+            EpInst::Const(e, bits) => {
+                let bits = if e == Elem::Bool && bits != 0 { u32::MAX } else { bits };
+                self.vals[i] = Val::Mem(self.constant(bits));
+            }
+            EpInst::Load(o) => {
+                self.epilogue.operands.get(o)?;
+                self.vals[i] = Val::Mem(Src::Operand(o));
+            }
+            EpInst::Unary(op, a) => self.unary(i, op, a, elems[a])?,
+            EpInst::Binary(op, a, b) => self.binary(i, op, a, b, elems[a])?,
+            EpInst::Fma(a, b, c) if elems[a] == Elem::F32 => self.fma(i, a, b, c)?,
+            EpInst::Fma(..) => return None,
+            EpInst::Compare(op, a, b) => self.compare(i, op, a, b, elems[a])?,
+            EpInst::Select(cond, b, c) => self.select(i, cond, b, c, elems[b])?,
+            EpInst::Convert(to, a) => self.convert(i, to, a, elems[a])?,
+            EpInst::Bitcast(..) => {}
+        }
+        Some(())
+    }
+
+    fn unary(&mut self, i: usize, op: UnOp, a: usize, elem: Elem) -> Option<()> {
+        if let Some(m) = self.mask(a) {
+            if op != UnOp::Not {
+                return None;
+            }
+            let d = self.alloc_mask()?;
+            self.steps.push(Step::Mask(MaskOp::Xnor, d, d, d));
+            self.steps.push(Step::Mask(MaskOp::Xor, d, d, m));
+            self.release(i);
+            self.vals[i] = Val::Mask(d);
+            return Some(());
+        }
+        match (op, elem) {
+            (UnOp::Not, _) => self.with_constant(i, Op2::Xor, a, u32::MAX),
+            (UnOp::Neg, Elem::F32) => self.with_constant(i, Op2::Xor, a, 1 << 31),
+            (UnOp::Abs, Elem::F32) => self.with_constant(i, Op2::And, a, !(1 << 31)),
+            (UnOp::Neg, Elem::I32) => {
+                let a = self.src(a)?;
+                let z = self.alloc();
+                self.steps.push(Step::Zero(z));
+                self.temps.push(z);
+                self.op2(i, Op2::ISub, z, a);
+                Some(())
+            }
+            (UnOp::Abs, Elem::I32) => self.one(i, a, |d, s| Step::Op1(Op1::IAbs, d, s)),
+            (UnOp::Sqrt, Elem::F32) => self.one(i, a, |d, s| Step::Op1(Op1::Sqrt, d, s)),
+            (UnOp::Nearest, Elem::F32) => self.one(i, a, |d, s| Step::Round(0, d, s)),
+            (UnOp::Floor, Elem::F32) => self.one(i, a, |d, s| Step::Round(1, d, s)),
+            (UnOp::Ceil, Elem::F32) => self.one(i, a, |d, s| Step::Round(2, d, s)),
+            (UnOp::Trunc, Elem::F32) => self.one(i, a, |d, s| Step::Round(3, d, s)),
+            _ => None,
+        }
+    }
+
+    fn one(&mut self, i: usize, a: usize, step: impl Fn(usize, Src) -> Step) -> Option<()> {
+        let s = self.src(a)?;
+        self.release(i);
+        let d = self.alloc();
+        self.steps.push(step(d, s));
+        self.vals[i] = Val::Slot(d);
+        Some(())
+    }
+
+    fn with_constant(&mut self, i: usize, op: Op2, a: usize, bits: u32) -> Option<()> {
+        let a = self.reg(a)?;
+        let c = self.constant(bits);
+        self.op2(i, op, a, c);
+        Some(())
+    }
+
+    fn binary(&mut self, i: usize, op: BinOp, a: usize, b: usize, elem: Elem) -> Option<()> {
+        if let (Some(x), Some(y)) = (self.mask(a), self.mask(b)) {
+            let op = match op {
+                BinOp::And | BinOp::Mul | BinOp::Min => MaskOp::And,
+                BinOp::Or | BinOp::Max => MaskOp::Or,
+                BinOp::Xor => MaskOp::Xor,
+                _ => return None,
+            };
+            self.release(i);
+            let d = self.alloc_mask()?;
+            self.steps.push(Step::Mask(op, d, x, y));
+            self.vals[i] = Val::Mask(d);
+            return Some(());
+        }
+        let code = match (op, elem) {
+            (BinOp::Min | BinOp::Max, Elem::F32) => return self.min_max(i, op, a, b),
+            (BinOp::Add, Elem::F32) => Op2::Add,
+            (BinOp::Sub, Elem::F32) => Op2::Sub,
+            (BinOp::Mul, Elem::F32) => Op2::Mul,
+            (BinOp::Div, Elem::F32) => Op2::Div,
+            (BinOp::SelMin, Elem::F32) => Op2::Min,
+            (BinOp::SelMax, Elem::F32) => Op2::Max,
+            (BinOp::And, Elem::I32 | Elem::Bool) => Op2::And,
+            (BinOp::Or, Elem::I32 | Elem::Bool) => Op2::Or,
+            (BinOp::Xor, Elem::I32 | Elem::Bool) => Op2::Xor,
+            (BinOp::Add, Elem::I32) => Op2::IAdd,
+            (BinOp::Sub, Elem::I32) => Op2::ISub,
+            (BinOp::Mul, Elem::I32) => Op2::IMul,
+            (BinOp::Min | BinOp::SelMin, Elem::I32) => Op2::IMin,
+            (BinOp::Max | BinOp::SelMax, Elem::I32) => Op2::IMax,
+            (BinOp::Shl, Elem::I32) => Op2::Shl,
+            (BinOp::Shr, Elem::I32) => Op2::Sar,
+            _ => return None,
+        };
+        let commutes = !matches!(code, Op2::Sub | Op2::Div | Op2::Min | Op2::Max | Op2::ISub | Op2::Shl | Op2::Sar);
+        let (a, b) = if commutes && self.is_memory(a) && !self.is_memory(b) { (b, a) } else { (a, b) };
+        let x = self.reg(a)?;
+        let y = self.src(b)?;
+        self.op2(i, code, x, y);
+        Some(())
+    }
+
+    /// x86's minimum gives b where either is NaN: repair the lanes where a is.
+    fn min_max(&mut self, i: usize, op: BinOp, a: usize, b: usize) -> Option<()> {
+        const UNORDERED: u32 = 3;
+        let code = if op == BinOp::Min { Op2::Min } else { Op2::Max };
+        let x = self.reg(a)?;
+        let y = self.src(b)?;
+        let d = self.alloc();
+        let mask = match self.isa {
+            WideIsa::Avx512 => {
+                let mask = self.alloc_mask()?;
+                self.masks[mask] = false;
+                self.steps.push(Step::CompareMask { int: false, mask, a: x, b: Src::Slot(x), predicate: UNORDERED });
+                mask
+            }
+            WideIsa::Avx2 => {
+                let mask = self.alloc();
+                self.temps.push(mask);
+                self.steps.push(Step::CompareVector(mask, x, Src::Slot(x), UNORDERED));
+                mask
+            }
+        };
+        self.steps.push(Step::Op2(code, d, x, y));
+        self.steps.push(Step::Blend { dst: d, mask, a: d, b: Src::Slot(x) });
+        self.release(i);
+        self.vals[i] = Val::Slot(d);
+        Some(())
+    }
+
+    /// a * b + c without a copy where a factor or the summand dies here.
+    fn fma(&mut self, i: usize, a: usize, b: usize, c: usize) -> Option<()> {
+        let dies = |p: &Self, v: usize, others: [usize; 2]| {
+            let r = p.root[v];
+            matches!(p.vals[r], Val::Slot(_)) && p.last[r] == Some(i) && others.iter().all(|&o| p.root[o] != r)
+        };
+        let (op, in_place, x, y) = if dies(self, a, [b, c]) {
+            (Op2::Fma213, a, b, c)
+        } else if dies(self, b, [a, c]) {
+            (Op2::Fma213, b, a, c)
+        } else if dies(self, c, [a, b]) {
+            if self.is_memory(a) { (Op2::Fma231, c, b, a) } else { (Op2::Fma231, c, a, b) }
+        } else if self.is_memory(a) {
+            (Op2::Fma231, c, b, a)
+        } else {
+            (Op2::Fma231, c, a, b)
+        };
+        let others = match op {
+            Op2::Fma213 => [x, y],
+            _ => [a, b],
+        };
+        if dies(self, in_place, others) {
+            let d = self.reg(in_place)?;
+            let x = self.reg(x)?;
+            let y = self.src(y)?;
+            self.steps.push(Step::Op2(op, d, x, y));
+            self.release(i);
+            self.used[d] = true;
+            self.vals[i] = Val::Slot(d);
+        } else {
+            let x = self.reg(x)?;
+            let y = self.src(y)?;
+            let from = match self.vals[self.root[in_place]] {
+                Val::Slot(s) => Src::Slot(s),
+                Val::Mem(m) => m,
+                Val::Mask(_) => return None,
+            };
+            let d = self.alloc();
+            self.steps.push(Step::Move(d, from));
+            self.steps.push(Step::Op2(op, d, x, y));
+            self.release(i);
+            self.vals[i] = Val::Slot(d);
+        }
+        Some(())
+    }
+
+    fn compare(&mut self, i: usize, op: Cmp, a: usize, b: usize, elem: Elem) -> Option<()> {
+        if let (Some(x), Some(y)) = (self.mask(a), self.mask(b)) {
+            let op = match op {
+                Cmp::Eq => MaskOp::Xnor,
+                Cmp::Ne => MaskOp::Xor,
+                _ => return None,
+            };
+            self.release(i);
+            let d = self.alloc_mask()?;
+            self.steps.push(Step::Mask(op, d, x, y));
+            self.vals[i] = Val::Mask(d);
+            return Some(());
+        }
+        if self.isa == WideIsa::Avx512 {
+            let int = elem == Elem::I32;
+            let x = self.reg(a)?;
+            let y = self.src(b)?;
+            self.release(i);
+            let mask = self.alloc_mask()?;
+            let predicate = if int { int_predicate(op) } else { float_predicate(op) };
+            self.steps.push(Step::CompareMask { int, mask, a: x, b: y, predicate });
+            self.vals[i] = Val::Mask(mask);
+            return Some(());
+        }
+        if elem == Elem::F32 {
+            let x = self.reg(a)?;
+            let y = self.src(b)?;
+            self.release(i);
+            let d = self.alloc();
+            self.steps.push(Step::CompareVector(d, x, y, float_predicate(op)));
+            self.vals[i] = Val::Slot(d);
+            return Some(());
+        }
+        if elem == Elem::Bool && !matches!(op, Cmp::Eq | Cmp::Ne) {
+            return None;
+        }
+        let (greater, swap, invert) = match op {
+            Cmp::Eq => (false, false, false),
+            Cmp::Ne => (false, false, true),
+            Cmp::Gt => (true, false, false),
+            Cmp::Le => (true, false, true),
+            Cmp::Lt => (true, true, false),
+            Cmp::Ge => (true, true, true),
+        };
+        let (a, b) = if swap { (b, a) } else { (a, b) };
+        let x = self.reg(a)?;
+        let y = self.src(b)?;
+        self.release(i);
+        let d = self.alloc();
+        self.steps.push(Step::CompareInts(greater, d, x, y));
+        if invert {
+            let ones = self.constant(u32::MAX);
+            self.steps.push(Step::Op2(Op2::Xor, d, d, ones));
+        }
+        self.vals[i] = Val::Slot(d);
+        Some(())
+    }
+
+    fn select(&mut self, i: usize, cond: usize, b: usize, c: usize, elem: Elem) -> Option<()> {
+        if elem == Elem::Bool && self.isa == WideIsa::Avx512 {
+            // (b and cond) or (c and not cond) = c xor (cond and (b xor c))
+            let (m, x, y) = (self.mask(cond)?, self.mask(b)?, self.mask(c)?);
+            let d = self.alloc_mask()?;
+            self.steps.push(Step::Mask(MaskOp::Xor, d, x, y));
+            self.steps.push(Step::Mask(MaskOp::And, d, d, m));
+            self.steps.push(Step::Mask(MaskOp::Xor, d, d, y));
+            self.release(i);
+            self.vals[i] = Val::Mask(d);
+            return Some(());
+        }
+        let mask = match self.isa {
+            WideIsa::Avx512 => self.mask(cond)?,
+            WideIsa::Avx2 => self.reg(cond)?,
+        };
+        let y = self.reg(c)?;
+        let x = self.src(b)?;
+        self.release(i);
+        let dst = self.alloc();
+        self.steps.push(Step::Blend { dst, mask, a: y, b: x });
+        self.vals[i] = Val::Slot(dst);
+        Some(())
+    }
+
+    fn convert(&mut self, i: usize, to: Elem, a: usize, from: Elem) -> Option<()> {
+        const NOT_EQUAL: u32 = 4;
+        let one = if to == Elem::F32 { 1f32.to_bits() } else { 1 };
+        match (from, to) {
+            (Elem::I32, Elem::F32) => self.one(i, a, |d, s| Step::Op1(Op1::ToF32, d, s)),
+            (Elem::F32, Elem::I32) => self.saturate(i, a),
+            (Elem::Bool, Elem::F32 | Elem::I32) if self.isa == WideIsa::Avx2 => self.with_constant(i, Op2::And, a, one),
+            (Elem::Bool, Elem::F32 | Elem::I32) => {
+                let mask = self.mask(a)?;
+                let one = self.constant(one);
+                let d = self.alloc();
+                self.steps.push(Step::Zero(d));
+                self.steps.push(Step::Blend { dst: d, mask, a: d, b: one });
+                self.release(i);
+                self.vals[i] = Val::Slot(d);
+                Some(())
+            }
+            (Elem::F32 | Elem::I32, Elem::Bool) => {
+                let x = self.reg(a)?;
+                let zero = self.constant(0);
+                self.release(i);
+                let int = from == Elem::I32;
+                if self.isa == WideIsa::Avx512 {
+                    let mask = self.alloc_mask()?;
+                    self.steps.push(Step::CompareMask { int, mask, a: x, b: zero, predicate: NOT_EQUAL });
+                    self.vals[i] = Val::Mask(mask);
+                } else {
+                    let d = self.alloc();
+                    if int {
+                        let ones = self.constant(u32::MAX);
+                        self.steps.push(Step::CompareInts(false, d, x, zero));
+                        self.steps.push(Step::Op2(Op2::Xor, d, d, ones));
+                    } else {
+                        self.steps.push(Step::CompareVector(d, x, zero, NOT_EQUAL));
+                    }
+                    self.vals[i] = Val::Slot(d);
+                }
+                Some(())
+            }
+            _ => None,
+        }
+    }
+
+    /// Float to integer. x86 gives 0x80000000 for what does not fit: too large becomes the largest, NaN becomes 0.
+    fn saturate(&mut self, i: usize, a: usize) -> Option<()> {
+        const GE: u32 = 0x1d;
+        const ORDERED: u32 = 7;
+        let x = self.reg(a)?;
+        let limit = self.constant(2147483648f32.to_bits());
+        let d = self.alloc();
+        match self.isa {
+            WideIsa::Avx2 => {
+                let t = self.alloc();
+                self.temps.push(t);
+                self.steps.push(Step::Op1(Op1::ToI32, d, Src::Slot(x)));
+                self.steps.push(Step::CompareVector(t, x, limit, GE));
+                self.steps.push(Step::Op2(Op2::Xor, d, d, Src::Slot(t)));
+                self.steps.push(Step::CompareVector(t, x, Src::Slot(x), ORDERED));
+                self.steps.push(Step::Op2(Op2::And, d, d, Src::Slot(t)));
+            }
+            WideIsa::Avx512 => {
+                let mask = self.alloc_mask()?;
+                self.masks[mask] = false;
+                let t = self.alloc();
+                self.temps.push(t);
+                let largest = self.constant(i32::MAX as u32);
+                self.steps.push(Step::Op1(Op1::ToI32, d, Src::Slot(x)));
+                self.steps.push(Step::CompareMask { int: false, mask, a: x, b: limit, predicate: GE });
+                self.steps.push(Step::Blend { dst: d, mask, a: d, b: largest });
+                self.steps.push(Step::Zero(t));
+                self.steps.push(Step::CompareMask { int: false, mask, a: x, b: Src::Slot(x), predicate: ORDERED });
+                self.steps.push(Step::Blend { dst: d, mask, a: t, b: Src::Slot(d) });
+            }
+        }
+        self.release(i);
+        self.vals[i] = Val::Slot(d);
+        Some(())
+    }
+}
+
+/// Ordered and quiet, except not-equal, which is true for NaN.
+fn float_predicate(op: Cmp) -> u32 {
+    match op {
+        Cmp::Eq => 0,
+        Cmp::Ne => 4,
+        Cmp::Lt => 0x11,
+        Cmp::Le => 0x12,
+        Cmp::Gt => 0x1e,
+        Cmp::Ge => 0x1d,
+    }
+}
+
+fn int_predicate(op: Cmp) -> u32 {
+    match op {
+        Cmp::Eq => 0,
+        Cmp::Lt => 1,
+        Cmp::Le => 2,
+        Cmp::Ne => 4,
+        Cmp::Ge => 5,
+        Cmp::Gt => 6,
+    }
+}

@@ -1,0 +1,385 @@
+//! Encoded tiles against what the tile means, written out.
+
+use cranelift_jit::{JITBuilder, JITModule};
+use cranelift_module::{Linkage, Module};
+use egret_loop::*;
+
+use super::{WideIsa, encode};
+
+/// The instruction sets that this machine can run.
+fn isas() -> Vec<WideIsa> {
+    let mut isas = vec![];
+    if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+        isas.push(WideIsa::Avx2);
+    }
+    if std::arch::is_x86_feature_detected!("avx512f") {
+        isas.push(WideIsa::Avx512);
+    }
+    isas
+}
+
+/// Deterministic numbers in -1..1 (multiples of 1/64, so that small sums are exact).
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        self.0 >> 33
+    }
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+    fn f32(&mut self) -> f32 {
+        (self.below(129) as f32 - 64.0) / 64.0
+    }
+}
+
+type Leaf = extern "C" fn(*const f32, *const f32, *mut f32, *const *const u32);
+
+fn with_code(bytes: &[u8], run: impl FnOnce(Leaf)) {
+    let builder = JITBuilder::new(cranelift_module::default_libcall_names()).unwrap();
+    let mut module = JITModule::new(builder);
+    let id = module.declare_function("tile", Linkage::Export, &module.make_signature()).unwrap();
+    module.define_function_bytes(id, 64, bytes, &[]).unwrap();
+    module.finalize_definitions().unwrap();
+    let code = module.get_finalized_function(id);
+    // SAFETY: the bytes are a complete leaf function with this signature.
+    run(unsafe { std::mem::transmute::<*const u8, Leaf>(code) });
+    // SAFETY: nothing of the module is used any more.
+    unsafe { module.free_memory() };
+}
+
+fn eval(inst: &EpInst, vals: &[(Elem, u32)], acc: f32, loads: &dyn Fn(usize) -> (Elem, u32)) -> (Elem, u32) {
+    let f = |i: usize| f32::from_bits(vals[i].1);
+    let n = |i: usize| vals[i].1 as i32;
+    let from_f = |x: f32| (Elem::F32, x.to_bits());
+    let from_n = |x: i32| (Elem::I32, x as u32);
+    match *inst {
+        EpInst::Acc => from_f(acc),
+        EpInst::Const(e, b) => (e, b),
+        EpInst::Load(o) => loads(o),
+        EpInst::Unary(op, a) => match (op, vals[a].0) {
+            (UnOp::Not, Elem::Bool) => (Elem::Bool, 1 - vals[a].1),
+            (UnOp::Not, _) => from_n(!n(a)),
+            (UnOp::Neg, Elem::I32) => from_n(n(a).wrapping_neg()),
+            (UnOp::Abs, Elem::I32) => from_n(n(a).wrapping_abs()),
+            (UnOp::Neg, _) => from_f(-f(a)),
+            (UnOp::Abs, _) => from_f(f(a).abs()),
+            (UnOp::Sqrt, _) => from_f(f(a).sqrt()),
+            (UnOp::Floor, _) => from_f(f(a).floor()),
+            (UnOp::Ceil, _) => from_f(f(a).ceil()),
+            (UnOp::Trunc, _) => from_f(f(a).trunc()),
+            (UnOp::Nearest, _) => from_f(f(a).round_ties_even()),
+        },
+        EpInst::Binary(op, a, b) => match vals[a].0 {
+            Elem::F32 => {
+                let (x, y) = (f(a), f(b));
+                from_f(match op {
+                    BinOp::Add => x + y,
+                    BinOp::Sub => x - y,
+                    BinOp::Mul => x * y,
+                    BinOp::Div => x / y,
+                    BinOp::Min if x.is_nan() => x,
+                    BinOp::Max if x.is_nan() => x,
+                    BinOp::Min | BinOp::SelMin => {
+                        if x < y {
+                            x
+                        } else {
+                            y
+                        }
+                    }
+                    BinOp::Max | BinOp::SelMax => {
+                        if x > y {
+                            x
+                        } else {
+                            y
+                        }
+                    }
+                    _ => unreachable!(),
+                })
+            }
+            Elem::I32 => {
+                let (x, y) = (n(a), n(b));
+                from_n(match op {
+                    BinOp::Add => x.wrapping_add(y),
+                    BinOp::Sub => x.wrapping_sub(y),
+                    BinOp::Mul => x.wrapping_mul(y),
+                    BinOp::Min | BinOp::SelMin => x.min(y),
+                    BinOp::Max | BinOp::SelMax => x.max(y),
+                    BinOp::And => x & y,
+                    BinOp::Or => x | y,
+                    BinOp::Xor => x ^ y,
+                    BinOp::Shl => x << y,
+                    BinOp::Shr => x >> y,
+                    _ => unreachable!(),
+                })
+            }
+            _ => (
+                Elem::Bool,
+                match op {
+                    BinOp::And => vals[a].1 & vals[b].1,
+                    BinOp::Or => vals[a].1 | vals[b].1,
+                    _ => vals[a].1 ^ vals[b].1,
+                },
+            ),
+        },
+        EpInst::Fma(a, b, c) => from_f(f(a).mul_add(f(b), f(c))),
+        EpInst::Compare(op, a, b) => {
+            let ord = if vals[a].0 == Elem::F32 { f(a).partial_cmp(&f(b)) } else { Some(n(a).cmp(&n(b))) };
+            use std::cmp::Ordering::*;
+            let r = match op {
+                Cmp::Eq => ord == Some(Equal),
+                Cmp::Ne => ord != Some(Equal),
+                Cmp::Lt => ord == Some(Less),
+                Cmp::Le => matches!(ord, Some(Less | Equal)),
+                Cmp::Gt => ord == Some(Greater),
+                Cmp::Ge => matches!(ord, Some(Greater | Equal)),
+            };
+            (Elem::Bool, r.into())
+        }
+        EpInst::Select(a, b, c) => {
+            if vals[a].1 != 0 {
+                vals[b]
+            } else {
+                vals[c]
+            }
+        }
+        EpInst::Convert(to, a) => match (vals[a].0, to) {
+            (Elem::F32, Elem::I32) => from_n(f(a) as i32),
+            (Elem::I32, Elem::F32) => from_f(n(a) as f32),
+            (Elem::Bool, Elem::F32) => from_f(vals[a].1 as f32),
+            (Elem::Bool, _) => from_n(vals[a].1 as i32),
+            (Elem::F32, _) => (Elem::Bool, (f(a) != 0.0).into()),
+            _ => (Elem::Bool, (n(a) != 0).into()),
+        },
+        EpInst::Bitcast(to, a) => (to, vals[a].1),
+    }
+}
+
+fn steps(axes: &[Axis]) -> Vec<(i64, i64)> {
+    axes.iter().fold(vec![(0, 0)], |at, axis| {
+        at.iter().flat_map(|&(a, b)| (0..axis.extent).map(move |i| (a + i * axis.a_stride, b + i * axis.b_stride))).collect()
+    })
+}
+
+const OPERAND_LEN: usize = 20_000;
+
+/// Params: a, b, out, an f32 operand, an i32 operand.
+fn params() -> Vec<ParamInfo> {
+    [Elem::F32, Elem::F32, Elem::F32, Elem::F32, Elem::I32].map(|elem| ParamInfo { elem, len: OPERAND_LEN, access: Access::Read }).to_vec()
+}
+
+fn check(tile: &Tile, isa: WideIsa, noise: &mut Noise) {
+    let params = params();
+    let bytes = encode(tile, &params, isa).unwrap_or_else(|| panic!("{isa:?} refuses {tile:?}"));
+    assert_eq!(Some(&bytes), encode(tile, &params, isa).as_ref(), "encoding is not deterministic");
+    let at = steps(&tile.axes);
+    let a_len = tile.a_rows.iter().flat_map(|r| at.iter().map(move |s| r + s.0)).max().unwrap() as usize + 1;
+    let b_len = at.iter().map(|s| s.1).max().unwrap() as usize + tile.cols;
+    let out_len = *tile.out_rows.iter().max().unwrap() as usize + tile.cols + 40;
+    let a: Vec<f32> = (0..a_len).map(|_| noise.f32()).collect();
+    let b: Vec<f32> = (0..b_len).map(|_| noise.f32()).collect();
+    let data: Vec<Vec<u32>> = (0..2)
+        .map(|which| {
+            (0..OPERAND_LEN)
+                .map(|_| match (which, noise.below(40)) {
+                    (0, 0) => f32::NAN.to_bits(),
+                    (0, 1) => f32::INFINITY.to_bits(),
+                    (0, 2) => 3e9f32.to_bits(),
+                    (0, _) => noise.f32().to_bits(),
+                    _ => (noise.below(31) as i32 - 4) as u32,
+                })
+                .collect()
+        })
+        .collect();
+    let pointers: Vec<*const u32> = tile.epilogue.operands.iter().map(|o| data[o.place.param.0 as usize - 3].as_ptr()).collect();
+    let untouched = 12345.0f32;
+    let mut out = vec![untouched; out_len];
+    let mut expected = out.clone();
+    for (r, &a_row) in tile.a_rows.iter().enumerate() {
+        for c in 0..tile.cols {
+            let acc: f32 = at.iter().map(|s| a[(a_row + s.0) as usize] * b[s.1 as usize + c]).sum();
+            let mut vals = vec![];
+            for inst in &tile.epilogue.insts {
+                let load = |o: usize| {
+                    let op = &tile.epilogue.operands[o];
+                    let which = op.place.param.0 as usize - 3;
+                    (params[which + 3].elem, data[which][(op.rows[r] + c as i64 * op.col_stride) as usize])
+                };
+                vals.push(eval(inst, &vals, acc, &load));
+            }
+            expected[tile.out_rows[r] as usize + c] = f32::from_bits(vals.last().unwrap().1);
+        }
+    }
+    with_code(&bytes, |leaf| leaf(a.as_ptr(), b.as_ptr(), out.as_mut_ptr(), pointers.as_ptr()));
+    for (i, (x, y)) in out.iter().zip(&expected).enumerate() {
+        let same = x.to_bits() == y.to_bits() || (x.is_nan() && y.is_nan()) || (x - y).abs() <= 1e-5 * y.abs().max(1.0);
+        assert!(same, "{isa:?} out[{i}] = {x}, expected {y}; {tile:?}");
+    }
+}
+
+fn place(param: u32) -> Place {
+    Place { param: Param(param), base: V(0) }
+}
+
+fn random_tile(noise: &mut Noise) -> Tile {
+    let rows = 1 + noise.below(16) as usize;
+    let cols = 1 + noise.below(80) as usize;
+    let pitch = cols as i64 + noise.below(9) as i64;
+    let mut axes = vec![];
+    let (mut a_stride, mut b_stride) = (1 + noise.below(2) as i64, pitch);
+    for depth in 0..1 + noise.below(3) {
+        let extent = 1 + noise.below(if depth == 0 { 21 } else { 4 }) as i64;
+        axes.insert(0, Axis { extent, a_stride, b_stride });
+        a_stride = a_stride * extent + noise.below(2) as i64 * 3;
+        b_stride = b_stride * extent + noise.below(2) as i64 * 5;
+    }
+    Tile {
+        cols,
+        axes,
+        a: place(0),
+        a_rows: (0..rows as i64).map(|r| r * (a_stride + 7)).collect(),
+        b: place(1),
+        out: place(2),
+        out_rows: (0..rows as i64).map(|r| r * (pitch + 1)).collect(),
+        epilogue: Epilogue::identity(),
+    }
+}
+
+fn random_epilogue(noise: &mut Noise, tile: &Tile) -> Epilogue {
+    let mut b = EpilogueBuilder::new();
+    let acc = b.acc();
+    let rows = tile.a_rows.len() as i64;
+    let (mut floats, mut ints, mut bools) = (vec![acc], vec![], vec![]);
+    for (param, elem) in [(3, Elem::F32), (4, Elem::I32)] {
+        for _ in 0..1 + noise.below(3) {
+            let col_stride = noise.below(2) as i64;
+            let pitch = noise.below(2) as i64 * (tile.cols as i64 + 3);
+            let operand = EpilogueOperand { place: place(param), rows: (0..rows).map(|r| r * pitch).collect(), col_stride };
+            let v = b.operand(elem, operand);
+            if elem == Elem::F32 { floats.push(v) } else { ints.push(v) }
+        }
+    }
+    floats.push(b.num(acc, 1.5));
+    bools.push(b.cmp(Cmp::Lt, acc, floats[1]));
+    let pick = |v: &Vec<usize>, noise: &mut Noise| v[noise.below(v.len() as u64) as usize];
+    let cmps = [Cmp::Eq, Cmp::Ne, Cmp::Lt, Cmp::Le, Cmp::Gt, Cmp::Ge];
+    for _ in 0..noise.below(14) {
+        let (x, y, z) = (pick(&floats, noise), pick(&floats, noise), pick(&floats, noise));
+        let (i, j) = (pick(&ints, noise), pick(&ints, noise));
+        let (p, q) = (pick(&bools, noise), pick(&bools, noise));
+        let cmp = cmps[noise.below(6) as usize];
+        match noise.below(15) {
+            0 => {
+                let ops = [UnOp::Neg, UnOp::Abs, UnOp::Sqrt, UnOp::Floor, UnOp::Ceil, UnOp::Trunc, UnOp::Nearest];
+                floats.push(b.un(ops[noise.below(7) as usize], x));
+            }
+            1 | 2 => {
+                let ops = [BinOp::Add, BinOp::Sub, BinOp::Mul, BinOp::Min, BinOp::Max, BinOp::SelMin, BinOp::SelMax];
+                floats.push(b.bin(ops[noise.below(7) as usize], x, y));
+            }
+            3 | 4 => floats.push(b.mul_add(x, y, z)),
+            5 => {
+                let ops = [UnOp::Neg, UnOp::Abs, UnOp::Not];
+                ints.push(b.un(ops[noise.below(3) as usize], i));
+            }
+            6 => {
+                let ops = [BinOp::Add, BinOp::Sub, BinOp::Mul, BinOp::Min, BinOp::Max, BinOp::And, BinOp::Or, BinOp::Xor];
+                ints.push(b.bin(ops[noise.below(8) as usize], i, j));
+            }
+            7 => {
+                let by = b.bits(i, Elem::I32, 3);
+                let op = if noise.below(2) == 0 { BinOp::Shl } else { BinOp::Shr };
+                ints.push(b.bin(op, i, by));
+            }
+            8 => bools.push(b.cmp(cmp, x, y)),
+            9 => bools.push(b.cmp(cmp, i, j)),
+            10 => {
+                let ops = [BinOp::And, BinOp::Or, BinOp::Xor];
+                let v = b.bin(ops[noise.below(3) as usize], p, q);
+                bools.push(if noise.below(2) == 0 { b.un(UnOp::Not, v) } else { v });
+            }
+            11 => floats.push(b.choose(p, x, y)),
+            12 => ints.push(b.choose(p, i, j)),
+            13 => {
+                floats.push(b.to(Elem::F32, i));
+                floats.push(b.to(Elem::F32, p));
+            }
+            _ => {
+                ints.push(b.to(Elem::I32, y));
+                ints.push(b.to(Elem::I32, q));
+                bools.push(b.to(Elem::Bool, x));
+                bools.push(b.to(Elem::Bool, i));
+                let bits = b.cast_bits(Elem::I32, z);
+                floats.push(b.cast_bits(Elem::F32, bits));
+            }
+        }
+    }
+    let last = *floats.last().expect("never empty");
+    let sum = b.bin(BinOp::SelMax, acc, last);
+    b.finish(sum)
+}
+
+#[test]
+fn random_tiles_with_random_epilogues() {
+    let mut noise = Noise(1);
+    for _ in 0..400 {
+        let mut tile = random_tile(&mut noise);
+        for isa in isas() {
+            check(&tile, isa, &mut noise);
+        }
+        tile.epilogue = random_epilogue(&mut noise, &tile);
+        for isa in isas() {
+            check(&tile, isa, &mut noise);
+        }
+    }
+}
+
+/// Gigaflops of the usual tiles: `cargo test --release -p egret-codegen rate -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn rate() {
+    let k = 512i64;
+    for (isa, rows, cols) in [
+        (WideIsa::Avx512, 7, 64),
+        (WideIsa::Avx512, 14, 32),
+        (WideIsa::Avx512, 28, 16),
+        (WideIsa::Avx512, 4, 64),
+        (WideIsa::Avx512, 1, 64),
+        (WideIsa::Avx2, 6, 16),
+        (WideIsa::Avx2, 4, 24),
+        (WideIsa::Avx2, 12, 8),
+    ] {
+        if !isas().contains(&isa) {
+            continue;
+        }
+        let tile = Tile {
+            cols,
+            axes: vec![Axis { extent: k, a_stride: 1, b_stride: cols as i64 }],
+            a: place(0),
+            a_rows: (0..rows).map(|r| r * (k + 16)).collect(),
+            b: place(1),
+            out: place(2),
+            out_rows: (0..rows).map(|r| r * cols as i64).collect(),
+            epilogue: Epilogue::identity(),
+        };
+        let bytes = encode(&tile, &params(), isa).unwrap();
+        let a = vec![0.5f32; (rows * (k + 16)) as usize + 16];
+        let b = vec![0.5f32; k as usize * cols + 16];
+        let mut out = vec![0f32; rows as usize * cols];
+        let b_at = (64 - b.as_ptr() as usize % 64) % 64 / 4;
+        with_code(&bytes, |leaf| {
+            let best = (0..20)
+                .map(|_| {
+                    let start = std::time::Instant::now();
+                    for _ in 0..200 {
+                        leaf(a.as_ptr(), b[b_at..].as_ptr(), out.as_mut_ptr(), std::ptr::null());
+                    }
+                    start.elapsed().as_secs_f64() / 200.0
+                })
+                .fold(f64::MAX, f64::min);
+            let flops = 2.0 * rows as f64 * cols as f64 * k as f64;
+            println!("{isa:?} {rows}x{cols}: {:.1} GFLOP/s, {} bytes", flops / best / 1e9, bytes.len());
+        });
+    }
+}

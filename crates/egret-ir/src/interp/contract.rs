@@ -1,0 +1,302 @@
+//! Contractions: matrix products and convolutions, summed in f64 (or in wrapping i64 for integers).
+
+use super::convert::{floats, from_floats, ints};
+use super::movement::permuted;
+use super::support::*;
+use super::window::{Window, channels_first};
+use crate::{Attrs, DType, Op, Tensor, Value};
+
+/// What products are summed in.
+trait Sum: Copy {
+    const ZERO: Self;
+    fn add_product(self, a: Self, b: Self) -> Self;
+    fn add(self, b: Self) -> Self;
+    fn read(t: &Tensor) -> Res<Vec<Self>>;
+    fn write(dtype: DType, shape: &[usize], v: Vec<Self>) -> Tensor;
+}
+
+impl Sum for f64 {
+    const ZERO: f64 = 0.0;
+    #[inline(always)]
+    fn add_product(self, a: f64, b: f64) -> f64 {
+        self + a * b
+    }
+    fn add(self, b: f64) -> f64 {
+        self + b
+    }
+    fn read(t: &Tensor) -> Res<Vec<f64>> {
+        floats(t)
+    }
+    fn write(dtype: DType, shape: &[usize], v: Vec<f64>) -> Tensor {
+        from_floats(dtype, shape, &v)
+    }
+}
+
+// Every integer dtype has at most 64 bits, and the low bits of sums and products depend on low bits only.
+impl Sum for i64 {
+    const ZERO: i64 = 0;
+    #[inline(always)]
+    fn add_product(self, a: i64, b: i64) -> i64 {
+        self.wrapping_add(a.wrapping_mul(b))
+    }
+    fn add(self, b: i64) -> i64 {
+        self.wrapping_add(b)
+    }
+    fn read(t: &Tensor) -> Res<Vec<i64>> {
+        ints(t)
+    }
+    fn write(dtype: DType, shape: &[usize], v: Vec<i64>) -> Tensor {
+        super::convert::from_ints(dtype, shape, &v.into_iter().map(i128::from).collect::<Vec<_>>())
+    }
+}
+
+/// Evaluate a contraction.
+pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
+    let (a, b) = (tensor(operands, 0)?, tensor(operands, 1)?);
+    if a.dtype() != b.dtype() {
+        return fail(format!("{op} of {} and {}", a.dtype(), b.dtype()));
+    }
+    let float = a.dtype().is_float();
+    match op {
+        Op::Matmul if float => matmul::<f64>(a, b),
+        Op::Matmul => matmul::<i64>(a, b),
+        Op::Conv if float => conv::<f64>(a, b, attrs),
+        Op::Conv => conv::<i64>(a, b, attrs),
+        Op::ConvTranspose if float => conv_transpose::<f64>(a, b, attrs),
+        Op::ConvTranspose => conv_transpose::<i64>(a, b, attrs),
+        _ => fail(format!("{op} is no contraction")),
+    }
+}
+
+/// Columns that are summed together: small enough to stay in the nearest cache.
+const BLOCK: usize = 128;
+
+/// c [m, n] = a [m, k] x b [k, n], all row-major. Every sum runs over k in order, whatever the blocks.
+fn product<T: Sum>(m: usize, k: usize, n: usize, a: &[T], b: &[T], c: &mut [T]) {
+    for n0 in (0..n).step_by(BLOCK) {
+        let width = BLOCK.min(n - n0);
+        let mut row = 0;
+        while row < m {
+            let rows = if row + 4 <= m { 4 } else { 1 };
+            let mut sums = [[T::ZERO; BLOCK]; 4];
+            let [s0, s1, s2, s3] = &mut sums;
+            let a_row = |i: usize| &a[(row + i) * k..(row + i + 1) * k];
+            if rows == 4 {
+                let (a0, a1, a2, a3) = (a_row(0), a_row(1), a_row(2), a_row(3));
+                for kk in 0..k {
+                    let b = &b[kk * n + n0..][..width];
+                    let (f0, f1, f2, f3) = (a0[kk], a1[kk], a2[kk], a3[kk]);
+                    for ((((&b, s0), s1), s2), s3) in b.iter().zip(s0.iter_mut()).zip(s1.iter_mut()).zip(s2.iter_mut()).zip(s3.iter_mut()) {
+                        *s0 = s0.add_product(f0, b);
+                        *s1 = s1.add_product(f1, b);
+                        *s2 = s2.add_product(f2, b);
+                        *s3 = s3.add_product(f3, b);
+                    }
+                }
+            } else {
+                for (kk, &f) in a_row(0).iter().enumerate() {
+                    for (&b, s) in b[kk * n + n0..][..width].iter().zip(s0.iter_mut()) {
+                        *s = s.add_product(f, b);
+                    }
+                }
+            }
+            for (i, s) in sums.iter().enumerate().take(rows) {
+                c[(row + i) * n + n0..][..width].copy_from_slice(&s[..width]);
+            }
+            row += rows;
+        }
+    }
+}
+
+fn matmul<T: Sum>(a: &Tensor, b: &Tensor) -> Res<Tensor> {
+    let (Some((lead_a, &[m, k])), Some((lead_b, &[k2, n]))) = (a.shape().split_last_chunk::<2>(), b.shape().split_last_chunk::<2>()) else {
+        return fail(format!("matmul of {} and {}: rank 2 or more is needed", a.ty(), b.ty()));
+    };
+    if k != k2 {
+        return fail(format!("matmul of {} and {}: {k} columns, {k2} rows", a.ty(), b.ty()));
+    }
+    let lead = broadcast_shape(&[lead_a, lead_b])?;
+    let mut shape = lead.clone();
+    shape.extend([m, n]);
+    let mut out = vec![T::ZERO; count(&shape, 8)?];
+    if !out.is_empty() {
+        let (x, y) = (T::read(a)?, T::read(b)?);
+        let places = broadcast_indices(lead_a, &lead).into_iter().zip(broadcast_indices(lead_b, &lead));
+        for (c, (i, j)) in out.chunks_mut(m * n).zip(places) {
+            product(m, k, n, &x[i * m * k..(i + 1) * m * k], &y[j * k * n..(j + 1) * k * n], c);
+        }
+    }
+    Ok(T::write(a.dtype(), &shape, out))
+}
+
+/// Channels and groups of a convolution, checked.
+struct Channels {
+    batch: usize,
+    groups: usize,
+    /// Input channels of a group.
+    input: usize,
+    /// Output channels of a group.
+    output: usize,
+}
+
+fn channels(x: &Tensor, w: &Tensor, attrs: &Attrs, transposed: bool) -> Res<Channels> {
+    let bad = || error(format!("x {}, w {} and {} groups do not fit", x.ty(), w.ty(), attrs.int("groups")));
+    let groups = usize::try_from(attrs.int("groups")).ok().filter(|&g| g > 0).ok_or_else(bad)?;
+    if x.rank() < 2 || w.rank() != x.rank() {
+        return Err(bad());
+    }
+    let (c, first, second) = (x.shape()[1], w.shape()[0], w.shape()[1]);
+    let fits = c % groups == 0 && if transposed { first == c } else { second == c / groups && first % groups == 0 };
+    if !fits {
+        return Err(bad());
+    }
+    Ok(Channels { batch: x.shape()[0], groups, input: c / groups, output: if transposed { second } else { first / groups } })
+}
+
+fn conv<T: Sum>(x: &Tensor, w: &Tensor, attrs: &Attrs) -> Res<Tensor> {
+    let (x, back) = channels_first(x, attrs)?;
+    let ch = channels(&x, w, attrs, false)?;
+    let window = Window::new(attrs, &x.shape()[2..], &w.shape()[2..], &[])?;
+    let (plane, positions): (usize, usize) = (window.input.iter().product(), window.output.iter().product());
+    let area: usize = window.kernel.iter().product();
+    let mut shape = vec![ch.batch, ch.groups * ch.output];
+    shape.extend(&window.output);
+    let mut out = vec![T::ZERO; count(&shape, 8)?];
+    let (xs, ws) = (T::read(&x)?, T::read(w)?);
+    let k = ch.input * area;
+    // A block of output positions at a time: the input elements that each of them meets, one column per position.
+    let (mut columns, mut sums) = (vec![T::ZERO; k * BLOCK], vec![T::ZERO; ch.output * BLOCK]);
+    let mut taps = vec![];
+    for p0 in (0..positions).step_by(BLOCK) {
+        let width = BLOCK.min(positions - p0);
+        let met: Vec<Vec<(usize, usize)>> = (p0..p0 + width)
+            .map(|p| {
+                window.taps(p, &mut taps);
+                taps.clone()
+            })
+            .collect();
+        for image in 0..ch.batch * ch.groups {
+            columns[..k * width].fill(T::ZERO);
+            for c in 0..ch.input {
+                let plane = &xs[(image * ch.input + c) * plane..][..plane];
+                let rows = &mut columns[c * area * width..(c + 1) * area * width];
+                for (p, met) in met.iter().enumerate() {
+                    for &(tap, i) in met {
+                        rows[tap * width + p] = plane[i];
+                    }
+                }
+            }
+            let group = image % ch.groups;
+            product(ch.output, k, width, &ws[group * ch.output * k..][..ch.output * k], &columns, &mut sums);
+            for o in 0..ch.output {
+                out[(image * ch.output + o) * positions + p0..][..width].copy_from_slice(&sums[o * width..][..width]);
+            }
+        }
+    }
+    let out = T::write(x.dtype(), &shape, out);
+    back.map_or(Ok(out.clone()), |b| permuted(&out, &b))
+}
+
+fn conv_transpose<T: Sum>(x: &Tensor, w: &Tensor, attrs: &Attrs) -> Res<Tensor> {
+    let (x, back) = channels_first(x, attrs)?;
+    let ch = channels(&x, w, attrs, true)?;
+    let (spatial, kernel) = (&x.shape()[2..], &w.shape()[2..]);
+    let n = spatial.len();
+    let (strides, dilations) = (sizes(attrs, "strides", n, 1)?, sizes(attrs, "dilations", n, 1)?);
+    let (pads, extra) = (attrs.ints("pads"), attrs.ints("output_padding"));
+    if pads.len() != 2 * n || extra.len() != n {
+        return fail(format!("pads {pads:?} and output_padding {extra:?} do not fit {n} spatial axes"));
+    }
+    let mut image = vec![];
+    for i in 0..n {
+        let size = || {
+            let reach = (kernel[i] as i64).checked_sub(1)?.checked_mul(dilations[i] as i64)?.checked_add(1)?;
+            let walked = (spatial[i] as i64).checked_sub(1)?.checked_mul(strides[i] as i64)?.checked_add(reach)?;
+            walked.checked_sub(pads[i])?.checked_sub(pads[n + i])?.checked_add(extra[i])
+        };
+        let size = size().and_then(|s| usize::try_from(s).ok());
+        image.push(size.ok_or_else(|| error(format!("the output of {} with pads {pads:?} has no size", x.ty())))?);
+    }
+    let mut shape = vec![ch.batch, ch.groups * ch.output];
+    shape.extend(&image);
+    let mut out = vec![T::ZERO; count(&shape, 8)?];
+    // The adjoint: where `conv` from the result's image would read, this adds. An output padding of a stride or more
+    // would let that convolution fit further windows; they meet no element of x.
+    let window = Window::adjoint(&image, kernel, spatial, strides, dilations, pads[..n].to_vec());
+    let (plane, positions): (usize, usize) = (image.iter().product(), spatial.iter().product());
+    let area: usize = kernel.iter().product();
+    let rows = ch.output * area;
+    count(&[rows, positions], 8)?;
+    let (xs, ws) = (T::read(&x)?, T::read(w)?);
+    let mut taps = vec![];
+    let mut sums = vec![T::ZERO; rows * positions];
+    for item in 0..ch.batch * ch.groups {
+        let group = item % ch.groups;
+        let w = &ws[group * ch.input * rows..][..ch.input * rows];
+        let turned: Vec<T> = (0..rows).flat_map(|r| (0..ch.input).map(move |c| w[c * rows + r])).collect();
+        product(rows, ch.input, positions, &turned, &xs[item * ch.input * positions..][..ch.input * positions], &mut sums);
+        for p in 0..positions {
+            window.taps(p, &mut taps);
+            for o in 0..ch.output {
+                let image = &mut out[(item * ch.output + o) * plane..][..plane];
+                for &(tap, i) in &taps {
+                    image[i] = image[i].add(sums[(o * area + tap) * positions + p]);
+                }
+            }
+        }
+    }
+    let out = T::write(x.dtype(), &shape, out);
+    back.map_or(Ok(out.clone()), |b| permuted(&out, &b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::eval_op;
+    use super::*;
+    use crate::attrs;
+
+    fn run(op: Op, attrs: Attrs, a: &Tensor, b: &Tensor) -> Tensor {
+        eval_op(op, &attrs, &[Some(a.clone().into()), Some(b.clone().into())], &[]).unwrap()[0].as_tensor().unwrap().clone()
+    }
+
+    #[test]
+    fn products() {
+        let a = Tensor::new(&[2, 2], vec![1f32, 2.0, 3.0, 4.0]);
+        assert_eq!(run(Op::Matmul, attrs! {}, &a, &a).data::<f32>(), [7.0, 10.0, 15.0, 22.0]);
+        let batch = Tensor::new(&[2, 1, 2], vec![1f32, 0.0, 0.0, 1.0]);
+        let m = run(Op::Matmul, attrs! {}, &batch, &a);
+        assert_eq!((m.shape(), m.data::<f32>()), (&[2, 1, 2][..], &[1f32, 2.0, 3.0, 4.0][..]));
+        let i = Tensor::new(&[1, 1], vec![100i8]);
+        assert_eq!(run(Op::Matmul, attrs! {}, &i, &i).data::<i8>(), [16]);
+        // Against the plain triple loop, over sizes around the blocks.
+        for (m, k, n) in [(1, 3, 200), (5, 7, 129), (4, 1, 1), (9, 0, 2)] {
+            let a: Vec<i64> = (0..m * k).map(|i| (i * 7 % 11) as i64 - 5).collect();
+            let b: Vec<i64> = (0..k * n).map(|i| (i * 5 % 13) as i64 - 6).collect();
+            let mut c = vec![0i64; m * n];
+            product(m, k, n, &a, &b, &mut c);
+            for (i, &c) in c.iter().enumerate() {
+                assert_eq!(c, (0..k).map(|j| a[i / n * k + j] * b[j * n + i % n]).sum::<i64>());
+            }
+        }
+    }
+
+    #[test]
+    fn convolutions() {
+        let x = Tensor::new(&[1, 1, 4], vec![1f32, 2.0, 3.0, 4.0]);
+        let w = Tensor::new(&[1, 1, 3], vec![1f32, 10.0, 100.0]);
+        let a = |stride: i64, pads: Vec<i64>, layout: &str| {
+            attrs! { strides: vec![stride], dilations: vec![1], pads: pads, groups: 1, layout: layout }
+        };
+        assert_eq!(run(Op::Conv, a(1, vec![1, 0], "channels_first"), &x, &w).data::<f32>(), [210.0, 321.0, 432.0]);
+        assert_eq!(run(Op::Conv, a(2, vec![1, 1], "channels_first"), &x, &w).data::<f32>(), [210.0, 432.0]);
+        let last = x.reshaped(&[1, 4, 1]);
+        assert_eq!(run(Op::Conv, a(1, vec![0, 0], "channels_last"), &last, &w).data::<f32>(), [321.0, 432.0]);
+        let grouped = attrs! { strides: vec![1], dilations: vec![1], pads: vec![0, 0], groups: 2, layout: "channels_first" };
+        let y = run(Op::Conv, grouped, &x.reshaped(&[1, 2, 2]), &Tensor::new(&[2, 1, 1], vec![1f32, 10.0]));
+        assert_eq!(y.data::<f32>(), [1.0, 2.0, 30.0, 40.0]);
+        let mut t = a(2, vec![0, 0], "channels_first");
+        t.0.insert("output_padding", vec![1i64].into());
+        let two = Tensor::new(&[1, 1, 2], vec![1f32, 2.0]);
+        assert_eq!(run(Op::ConvTranspose, t, &two, &w).data::<f32>(), [1.0, 10.0, 102.0, 20.0, 200.0, 0.0]);
+    }
+}

@@ -1,0 +1,225 @@
+//! What the families share: errors, checked shapes, strided walks, reading operands and attributes.
+
+use super::EvalError;
+use crate::{Attrs, Tensor, Value};
+
+pub(super) type Res<T> = Result<T, EvalError>;
+
+/// Results above this many bytes are refused: no machine that this runs on would hold them.
+const MAX_BYTES: usize = 1 << 33;
+
+pub(super) fn error(message: impl Into<String>) -> EvalError {
+    EvalError { at: String::new(), message: message.into() }
+}
+
+pub(super) fn fail<T>(message: impl Into<String>) -> Res<T> {
+    Err(error(message))
+}
+
+/// The number of elements of a shape, refused if absurd for elements of `size` bytes.
+pub(super) fn count(shape: &[usize], size: usize) -> Res<usize> {
+    // An empty tensor may have other dims of any size, but their product must not overflow either.
+    let bytes = shape.iter().try_fold(size.max(1), |a, &d| a.checked_mul(d.max(1))).filter(|&b| b <= MAX_BYTES);
+    match bytes {
+        Some(_) => Ok(shape.iter().product()),
+        None => fail(format!("a tensor {shape:?} is too large")),
+    }
+}
+
+/// Operand `i`, a tensor that must be there.
+pub(super) fn tensor(operands: &[Option<Value>], i: usize) -> Res<&Tensor> {
+    optional(operands, i)?.ok_or_else(|| error(format!("operand {i} is left out")))
+}
+
+/// Operand `i`, a tensor, if it is there.
+pub(super) fn optional(operands: &[Option<Value>], i: usize) -> Res<Option<&Tensor>> {
+    match operands.get(i) {
+        Some(Some(v)) => v.as_tensor().map(Some).ok_or_else(|| error(format!("operand {i} is no tensor"))),
+        _ => Ok(None),
+    }
+}
+
+/// Operand `i`, anything that must be there.
+pub(super) fn value(operands: &[Option<Value>], i: usize) -> Res<&Value> {
+    operands.get(i).and_then(Option::as_ref).ok_or_else(|| error(format!("operand {i} is left out")))
+}
+
+/// An attribute of kind `int` that names an axis of a tensor of this rank.
+pub(super) fn axis(attrs: &Attrs, name: &str, rank: usize) -> Res<usize> {
+    let v = attrs.int(name);
+    match usize::try_from(v) {
+        Ok(a) if a < rank => Ok(a),
+        _ => fail(format!("`{name}` is {v}, the tensor has {rank} axes")),
+    }
+}
+
+/// An attribute of kind `ints` whose entries are at least `least`, as many as `len`.
+pub(super) fn sizes(attrs: &Attrs, name: &str, len: usize, least: i64) -> Res<Vec<usize>> {
+    let v = attrs.ints(name);
+    if v.len() != len || v.iter().any(|&v| v < least) {
+        return fail(format!("`{name}` is {v:?}: {len} entries of at least {least} are needed"));
+    }
+    Ok(v.iter().map(|&v| v as usize).collect())
+}
+
+/// An attribute of kind `dims`, all bound.
+pub(super) fn bound_dims(attrs: &Attrs, name: &str) -> Res<Vec<i64>> {
+    attrs.const_dims(name).ok_or_else(|| error(format!("`{name}` has an unbound symbol: {:?}", attrs.dims(name))))
+}
+
+/// An attribute of kind `dims` that is a shape.
+pub(super) fn shape_attr(attrs: &Attrs, name: &str) -> Res<Vec<usize>> {
+    let dims = bound_dims(attrs, name)?;
+    dims.iter().map(|&d| usize::try_from(d).map_err(|_| error(format!("`{name}` has a negative dim: {dims:?}")))).collect()
+}
+
+/// Row-major strides.
+pub(super) fn strides(shape: &[usize]) -> Vec<isize> {
+    let mut out = vec![1isize; shape.len()];
+    for i in (1..shape.len()).rev() {
+        out[i - 1] = out[i] * shape[i].max(1) as isize;
+    }
+    out
+}
+
+/// Flat source index of every element of a result of this shape, given the step in the source along every axis.
+pub(super) fn strided(shape: &[usize], offset: isize, strides: &[isize]) -> Vec<usize> {
+    let n: usize = shape.iter().product();
+    let mut out = Vec::with_capacity(n);
+    if n == 0 {
+        return out;
+    }
+    let Some((&inner, outer)) = shape.split_last() else { return vec![offset as usize] };
+    let step = strides[outer.len()];
+    let mut at = vec![0usize; outer.len()];
+    let mut base = offset;
+    loop {
+        out.extend((0..inner as isize).map(|i| (base + i * step) as usize));
+        let mut axis = outer.len();
+        loop {
+            if axis == 0 {
+                return out;
+            }
+            axis -= 1;
+            at[axis] += 1;
+            base += strides[axis];
+            if at[axis] < outer[axis] {
+                break;
+            }
+            base -= strides[axis] * outer[axis] as isize;
+            at[axis] = 0;
+        }
+    }
+}
+
+/// The row-major coordinates of a flat index.
+pub(super) fn coordinates(mut flat: usize, shape: &[usize]) -> Vec<usize> {
+    let mut out = vec![0; shape.len()];
+    for (o, &d) in out.iter_mut().zip(shape).rev() {
+        *o = flat % d.max(1);
+        flat /= d.max(1);
+    }
+    out
+}
+
+/// NumPy's broadcast shape.
+pub(super) fn broadcast_shape(shapes: &[&[usize]]) -> Res<Vec<usize>> {
+    let rank = shapes.iter().map(|s| s.len()).max().unwrap_or(0);
+    let mut out = vec![1; rank];
+    for s in shapes {
+        for (o, &d) in out[rank - s.len()..].iter_mut().zip(*s) {
+            match (*o, d) {
+                (a, b) if a == b => {}
+                (1, b) => *o = b,
+                (_, 1) => {}
+                _ => return fail(format!("shapes {shapes:?} do not broadcast")),
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// Flat index into a tensor of shape `from` for every element of the shape `to` that it broadcasts to.
+pub(super) fn broadcast_indices(from: &[usize], to: &[usize]) -> Vec<usize> {
+    let own = strides(from);
+    let lead = to.len() - from.len();
+    let steps: Vec<isize> = (0..to.len()).map(|i| if i < lead || from[i - lead] == 1 { 0 } else { own[i - lead] }).collect();
+    strided(to, 0, &steps)
+}
+
+/// The lines of a tensor along an axis: flat index of their first elements, the step along them, their length.
+pub(super) fn lines(shape: &[usize], axis: usize) -> (Vec<usize>, usize, usize) {
+    let inner: usize = shape[axis + 1..].iter().product();
+    let outer: usize = shape[..axis].iter().product();
+    let n = shape[axis];
+    let starts = (0..outer).flat_map(|o| (0..inner).map(move |i| o * n * inner + i)).collect();
+    (starts, inner, n)
+}
+
+/// An index that may count from the end, checked.
+pub(super) fn wrap_index(i: i64, n: usize) -> Res<usize> {
+    let at = if i < 0 { i.checked_add(n as i64) } else { Some(i) };
+    match at.and_then(|v| usize::try_from(v).ok()) {
+        Some(v) if v < n => Ok(v),
+        _ => fail(format!("index {i} is out of range for {n} elements")),
+    }
+}
+
+/// No source element: [`select`] puts the fill there.
+pub(super) const FILL: usize = usize::MAX;
+
+/// The elements of x at these flat indices, of any dtype; [`FILL`] takes the (only) element of `fill`.
+pub(super) fn select(x: &Tensor, fill: Option<&Tensor>, shape: &[usize], indices: &[usize]) -> Res<Tensor> {
+    if let Some(f) = fill
+        && (f.dtype() != x.dtype() || f.len() != 1)
+    {
+        return fail(format!("the fill {} is no scalar of {}", f.ty(), x.dtype()));
+    }
+    count(shape, x.dtype().size())?;
+    if x.dtype() == crate::DType::String {
+        let (strings, fill) = (x.strings(), fill.map(Tensor::strings));
+        let pick = |&i: &usize| if i == FILL { fill.map_or_else(String::new, |f| f[0].clone()) } else { strings[i].clone() };
+        return Ok(Tensor::from_strings(shape, indices.iter().map(pick).collect()));
+    }
+    let fill = fill.map_or(&[][..], Tensor::bytes);
+    let bytes = match x.dtype().size() {
+        1 => select_bytes::<1>(x.bytes(), fill, indices),
+        2 => select_bytes::<2>(x.bytes(), fill, indices),
+        4 => select_bytes::<4>(x.bytes(), fill, indices),
+        _ => select_bytes::<8>(x.bytes(), fill, indices),
+    };
+    Ok(Tensor::from_bytes(x.dtype(), shape, &bytes))
+}
+
+fn select_bytes<const N: usize>(x: &[u8], fill: &[u8], indices: &[usize]) -> Vec<u8> {
+    let (elements, _) = x.as_chunks::<N>();
+    let fill = fill.as_chunks::<N>().0.first().copied().unwrap_or([0; N]);
+    let mut out = Vec::with_capacity(indices.len() * N);
+    for &i in indices {
+        out.extend_from_slice(if i == FILL { &fill } else { &elements[i] });
+    }
+    out
+}
+
+/// The elements of several tensors of one dtype, one after another, as one vector: `select` reads from it.
+pub(super) fn joined(parts: &[&Tensor]) -> Res<Tensor> {
+    let dtype = parts.first().map_or(crate::DType::F32, |t| t.dtype());
+    if parts.iter().any(|t| t.dtype() != dtype) {
+        return fail(format!("element types differ: {}", parts.iter().map(|t| t.ty().to_string()).collect::<Vec<_>>().join(", ")));
+    }
+    let n: usize = parts.iter().map(|t| t.len()).sum();
+    count(&[n], dtype.size())?;
+    Ok(if dtype == crate::DType::String {
+        Tensor::from_strings(&[n], parts.iter().flat_map(|t| t.strings().iter().cloned()).collect())
+    } else {
+        Tensor::from_bytes(dtype, &[n], &parts.iter().map(|t| t.bytes()).collect::<Vec<_>>().concat())
+    })
+}
+
+/// The same elements under another shape of equal size.
+pub(super) fn reshaped(x: &Tensor, shape: &[usize]) -> Res<Tensor> {
+    if count(shape, x.dtype().size())? != x.len() {
+        return fail(format!("{:?} has another number of elements than {:?}", x.shape(), shape));
+    }
+    Ok(x.reshaped(shape))
+}

@@ -1,0 +1,43 @@
+//! The ONNX conformance cases on every engine. `tests/lists/<suite>-<engine>.txt` names what an engine does not pass, with the
+//! reason; a listed case that passes fails the run, so that the lists only shrink.
+
+use egret::cases::Case;
+use egret::Engine;
+use egret::suite::{Verdict, capture_panics, judge, read_list, run_cases};
+use egret_workspace::{conformance, root};
+
+/// Run a suite on an engine; at least `floor` cases must pass.
+fn suite(suite: &str, engine: Engine, floor: usize) {
+    let cases = Case::find(&conformance(env!("CARGO_TARGET_TMPDIR")).join(suite)).expect("cases");
+    let path = root().join(format!("tests/lists/{suite}-{}.txt", engine.name()));
+    let list = if path.exists() { Some(read_list(&path).expect("a well-formed list")) } else { Some(Default::default()) };
+    capture_panics();
+    let (mut passed, mut failures) = (0, vec![]);
+    let jobs = std::thread::available_parallelism().map_or(1, |n| n.get());
+    run_cases(&cases, engine, jobs, &mut |case, outcome| match judge(&case.name, outcome, list.as_ref(), true) {
+        Verdict::Passed => passed += 1,
+        Verdict::Skipped(_) => {}
+        Verdict::Failed(why) => failures.push(format!("{}: {why}", case.name)),
+    });
+    println!("{suite} on {}: {passed} of {} passed", engine.name(), cases.len());
+    assert!(failures.is_empty(), "{} cases of {suite} on {}:\n{}", failures.len(), engine.name(), failures.join("\n"));
+    assert!(passed >= floor, "{suite} on {}: only {passed} passed", engine.name());
+}
+
+macro_rules! suites {
+    ($($test:ident: $suite:literal, $engine:ident, $floor:literal;)*) => { $(#[test] fn $test() { suite($suite, Engine::$engine, $floor); })* };
+}
+
+suites! {
+    node_interp: "node", Interp, 1100;
+    node_jit: "node", Jit, 1000;
+    node_aot: "node", Aot, 1000;
+    simple_interp: "simple", Interp, 10;
+    simple_jit: "simple", Jit, 5;
+    pytorch_operator_interp: "pytorch-operator", Interp, 20;
+    pytorch_operator_jit: "pytorch-operator", Jit, 20;
+    pytorch_converted_interp: "pytorch-converted", Interp, 50;
+    pytorch_converted_jit: "pytorch-converted", Jit, 50;
+    light_jit: "light", Jit, 9;
+    light_aot: "light", Aot, 9;
+}
