@@ -3,7 +3,7 @@
 use crate::args::TestArgs;
 use egret::cases::{Case, Outcome};
 use egret::suite::{self, KnownFailures, Verdict};
-use egret::{Error, ErrorKind, Result};
+use egret::{Error, ErrorKind, Options, Result};
 
 /// Run the cases; the last line on standard output is `N passed, N failed, N skipped`.
 pub fn run(args: &TestArgs) -> Result<()> {
@@ -16,10 +16,12 @@ pub fn run(args: &TestArgs) -> Result<()> {
     for file in &args.list {
         list.get_or_insert_default().extend(suite::read_list(file)?);
     }
-    let jobs = args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
+    let jobs = args.jobs.unwrap_or_else(egret::all_cores);
+    // The cases share the cores already.
+    let options = Options { threads: 1, ..Options::default() };
     let (mut passed, mut failed, mut skipped, mut bugs) = (0, 0, 0, 0);
     let mut known = String::new();
-    suite::run_cases(&cases, args.engine, jobs, &mut |case, outcome| {
+    suite::run_cases(&cases, args.engine, &options, jobs, &mut |case, outcome| {
         if let Outcome::Failed(kind, message) = outcome {
             bugs += usize::from(*kind == ErrorKind::Internal);
             known += &format!("{}\t{}\n", case.name, message.split_whitespace().collect::<Vec<_>>().join(" "));

@@ -4,6 +4,7 @@ use crate::compare::{Tolerance, compare, compare_types};
 use crate::engine::{Engine, Executable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frontend::{self, DeclaredInput};
+use crate::options::Options;
 use egret_ir::{Graph, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -107,12 +108,12 @@ impl Case {
     }
 
     /// Run the case on an engine.
-    pub fn run(&self, engine: Engine) -> Result<()> {
+    pub fn run(&self, engine: Engine, options: &Options) -> Result<()> {
         let tolerance = self.tolerance()?;
         let sets = self.data_sets()?;
         for (n, set) in sets.iter().enumerate() {
             let place = |e: Error| if sets.len() > 1 { e.at(format!("data set {n}")) } else { e };
-            run_set(&self.model(), engine, set, tolerance).map_err(place)?;
+            run_set(&self.model(), engine, options, set, tolerance).map_err(place)?;
         }
         Ok(())
     }
@@ -130,12 +131,12 @@ fn read_all(dir: &Path, what: &str, declared: &[DeclaredInput]) -> Result<Vec<Va
     Ok(out)
 }
 
-fn run_set(model: &Path, engine: Engine, set: &DataSet, tolerance: Tolerance) -> Result<()> {
-    let (graph, _) = frontend::import_for_inputs(model, &BTreeMap::new(), &set.inputs)?;
+fn run_set(model: &Path, engine: Engine, options: &Options, set: &DataSet, tolerance: Tolerance) -> Result<()> {
+    let (graph, imported) = frontend::import_for_inputs(model, &options.dims, &set.inputs)?;
     let random = random_outputs(&graph);
     let inputs = ordered_inputs(&graph, &set.inputs)?;
     let names = graph.output_names().to_vec();
-    let results = Executable::new(graph, engine)?.run(&inputs)?;
+    let results = Executable::new(graph, engine, options, &imported.bind)?.run(&inputs)?;
     if results.len() < set.expected.len() {
         return Err(Error::differs(format!("{} outputs instead of {}", results.len(), set.expected.len())));
     }

@@ -1,7 +1,10 @@
 //! The ways to run a graph, behind one type.
 
 use crate::error::{Error, ErrorKind, Result};
-use egret_ir::{Graph, Value, interp};
+use crate::native::Native;
+use crate::options::Options;
+use egret_ir::{Graph, Tensor, Value, interp};
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 /// A way to run a model.
@@ -42,28 +45,37 @@ impl FromStr for Engine {
 }
 
 /// A model that is ready to run on inputs of the shapes it was made for.
-pub struct Executable {
-    graph: Graph,
+pub enum Executable {
+    /// The graph itself, for the interpreter.
+    Interp(Box<Graph>),
+    /// Machine code.
+    Native(Box<Native>),
 }
 
 impl Executable {
-    /// Make a graph ready for an engine.
-    pub fn new(graph: Graph, engine: Engine) -> Result<Executable> {
-        match engine {
-            Engine::Interp => Ok(Executable { graph }),
-            other => {
-                Err(Error::unsupported(format!("this build has no code generator for --engine {}; use --engine interp", other.name())))
-            }
-        }
+    /// Make a graph ready for an engine. `bound`: inputs whose values were fixed at import.
+    pub fn new(graph: Graph, engine: Engine, options: &Options, bound: &BTreeMap<String, Tensor>) -> Result<Executable> {
+        let options = options.for_engine(engine);
+        Ok(match engine {
+            Engine::Interp => Executable::Interp(Box::new(graph)),
+            Engine::Jit | Engine::JitNoOpt => Executable::Native(Box::new(Native::jit(graph, &options, bound)?)),
+            Engine::Aot => Executable::Native(Box::new(Native::aot(graph, &options, bound)?)),
+        })
     }
 
-    /// The graph it was made from.
-    pub fn graph(&self) -> &Graph {
-        &self.graph
+    /// The machine code, unless it is interpreted.
+    pub fn native(&self) -> Option<&Native> {
+        match self {
+            Executable::Interp(_) => None,
+            Executable::Native(n) => Some(n),
+        }
     }
 
     /// Run it: inputs in the order of the graph's inputs, results in the order of its outputs.
     pub fn run(&self, inputs: &[Value]) -> Result<Vec<Value>> {
-        interp::run(&self.graph, inputs).map_err(|e| Error { kind: ErrorKind::User, message: e.to_string() })
+        match self {
+            Executable::Interp(graph) => interp::run(graph, inputs).map_err(|e| Error { kind: ErrorKind::User, message: e.to_string() }),
+            Executable::Native(native) => native.run(inputs),
+        }
     }
 }

@@ -3,6 +3,7 @@
 use crate::cases::{Case, Outcome};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
+use crate::options::Options;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -88,7 +89,7 @@ pub fn capture_panics() {
 }
 
 /// Run cases on `jobs` threads; `report` is called for each in the order of `cases`, as soon as all before it are done.
-pub fn run_cases(cases: &[Case], engine: Engine, jobs: usize, report: &mut (dyn FnMut(&Case, &Outcome) + Send)) {
+pub fn run_cases(cases: &[Case], engine: Engine, options: &Options, jobs: usize, report: &mut (dyn FnMut(&Case, &Outcome) + Send)) {
     struct Pending<'a> {
         done: BTreeMap<usize, Outcome>,
         next: usize,
@@ -100,7 +101,7 @@ pub fn run_cases(cases: &[Case], engine: Engine, jobs: usize, report: &mut (dyn 
         loop {
             let i = next.fetch_add(1, Ordering::Relaxed);
             let Some(case) = cases.get(i) else { return };
-            let outcome = match guarded(|| case.run(engine)) {
+            let outcome = match guarded(|| case.run(engine, options)) {
                 Ok(()) => Outcome::Passed,
                 Err(e) => Outcome::Failed(e.kind, e.message),
             };

@@ -1,0 +1,52 @@
+//! The system's C compiler, for what needs a linker: shared libraries and executables.
+
+use crate::error::{Error, Result};
+use std::path::Path;
+use std::process::Command;
+
+/// The C compiler: the environment variable `CC`, else `cc`.
+pub fn compiler() -> String {
+    std::env::var("CC").ok().filter(|c| !c.trim().is_empty()).unwrap_or_else(|| "cc".into())
+}
+
+/// The first line of what the C compiler says about its version, if there is one.
+pub fn version() -> Option<String> {
+    let out = command().ok()?.arg("--version").output().ok()?;
+    let text = String::from_utf8_lossy(&out.stdout).lines().next()?.to_owned();
+    out.status.success().then_some(text)
+}
+
+fn command() -> Result<Command> {
+    // `CC` may hold arguments too, as in `CC="zig cc"`.
+    let cc = compiler();
+    let mut words = cc.split_whitespace();
+    let mut command = Command::new(words.next().ok_or_else(|| Error::user("the environment variable CC is empty"))?);
+    command.args(words);
+    Ok(command)
+}
+
+fn run(mut command: Command, what: &str) -> Result<()> {
+    let out = command.output().map_err(|e| {
+        Error::user(format!("{what} needs a C compiler, but `{}` cannot be run ({e}); install one, or set CC to it", compiler()))
+    })?;
+    if out.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&out.stderr).trim().to_owned();
+    Err(Error::user(format!("`{}` failed to make {what} ({}):\n{said}", compiler(), out.status)))
+}
+
+/// Link an object file into a shared library.
+pub fn shared(object: &Path, library: &Path) -> Result<()> {
+    let mut c = command()?;
+    // A build id or a path would differ between two compilations of the same model.
+    c.args(["-shared", "-nostartfiles", "-Wl,--build-id=none", "-Wl,-z,noexecstack", "-o"]).arg(library).arg(object);
+    run(c, "a shared library")
+}
+
+/// Compile a C main and link it with an archive. Run in the archive's folder, so that no path gets into the executable.
+pub fn executable(dir: &Path, main: &str, archive: &str, out: &str) -> Result<()> {
+    let mut c = command()?;
+    c.current_dir(dir).args(["-std=c99", "-O2", "-Wl,--build-id=none", "-o", out, main, archive, "-lm"]);
+    run(c, "an executable")
+}

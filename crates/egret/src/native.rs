@@ -1,0 +1,134 @@
+//! Running machine code: tensors in and out of a compiled model, the pool and the arena it runs with.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::options::Options;
+use crate::{artifact, pipeline};
+use egret_ir::{DType, Graph, Tensor, Value};
+use egret_runtime::abi::{Code, Env};
+use egret_runtime::{AlignedBytes, CallError, Input, Model, Pool};
+use std::collections::BTreeMap;
+use std::ffi::c_void;
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Instant;
+
+/// A compiled model with everything it needs to run.
+pub struct Native {
+    model: Model,
+    pool: Pool,
+    arena: Mutex<AlignedBytes>,
+    // The shared library's folder: deleted when the model is.
+    _dir: Option<tempfile::TempDir>,
+}
+
+/// Outputs of a run, and the seconds of every kernel in the order they ran.
+pub type Profiled = (Vec<Value>, Vec<(String, f64)>);
+
+impl From<CallError> for Error {
+    fn from(e: CallError) -> Error {
+        let kind = match &e {
+            CallError::Model(Code::Dtype | Code::Rank | Code::Dim | Code::BoundValue | Code::Weights | Code::Cpu | Code::Index, _) => {
+                ErrorKind::User
+            }
+            CallError::Load(_) => ErrorKind::User,
+            CallError::Model(..) => ErrorKind::Internal,
+        };
+        Error { kind, message: e.to_string() }
+    }
+}
+
+impl Native {
+    fn new(model: Model, threads: usize, dir: Option<tempfile::TempDir>) -> Result<Native> {
+        let arena = Mutex::new(model.new_arena()?);
+        Ok(Native { model, pool: Pool::new(threads), arena, _dir: dir })
+    }
+
+    /// Compile a graph into memory.
+    pub fn jit(graph: Graph, options: &Options, bound: &BTreeMap<String, Tensor>) -> Result<Native> {
+        let lowered = pipeline::lower(graph, options, bound)?;
+        Native::new(pipeline::jit(&lowered.program, options)?, options.threads, None)
+    }
+
+    /// Compile a graph into a shared library in a temporary folder and load it.
+    pub fn aot(graph: Graph, options: &Options, bound: &BTreeMap<String, Tensor>) -> Result<Native> {
+        let lowered = pipeline::lower(graph, options, bound)?;
+        let dir = tempfile::tempdir().map_err(|e| Error::user(format!("no temporary folder: {e}")))?;
+        let object = dir.path().join("model.o");
+        let library = dir.path().join("model.so");
+        let bytes = pipeline::object(&lowered.program, options)?;
+        std::fs::write(&object, bytes).map_err(|e| Error::io("write", &object, &e))?;
+        artifact::link::shared(&object, &library)?;
+        // SAFETY: just written by this process.
+        let model = unsafe { egret_runtime::load(&library, &lowered.program.name, None) }?;
+        Native::new(model, options.threads, Some(dir))
+    }
+
+    /// Load what `egret compile --emit so` wrote into a folder.
+    pub fn open(dir: &Path, threads: usize) -> Result<Native> {
+        let found = artifact::find(dir)?;
+        // SAFETY: the user asks to run this artifact; its manifest says that Egret wrote it.
+        let model = unsafe { egret_runtime::load(&found.library, &found.name, found.weights.as_deref()) }?;
+        Native::new(model, threads, None)
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Threads it runs on.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// Run it on tensors in the order of its inputs.
+    pub fn run(&self, inputs: &[Value]) -> Result<Vec<Value>> {
+        self.run_with(inputs, self.pool.env())
+    }
+
+    fn run_with(&self, inputs: &[Value], env: Env) -> Result<Vec<Value>> {
+        let mut tensors = vec![];
+        for (value, port) in inputs.iter().zip(self.model.inputs()) {
+            let t = value.as_tensor().ok_or_else(|| Error::user(format!("the input `{}` must be a tensor", port.name)))?;
+            tensors.push((t, t.shape().iter().map(|&d| d as i64).collect::<Vec<i64>>()));
+        }
+        let ins: Vec<Input<'_>> = tensors.iter().map(|(t, dims)| Input { bytes: t.bytes(), dtype: t.dtype().abi_code(), dims }).collect();
+        let room = |p: &egret_runtime::Port| p.bytes().and_then(AlignedBytes::zeroed);
+        let outs: Option<Vec<AlignedBytes>> = self.model.outputs().iter().map(room).collect();
+        let mut outs = outs.ok_or_else(|| Error::user("no memory for the outputs"))?;
+        let mut arena = self.arena.lock().unwrap_or_else(|e| e.into_inner());
+        self.pool.wake();
+        self.model.run(&ins, &mut outs, &mut arena, Some(&env))?;
+        drop(arena);
+        let back = |(bytes, port): (&AlignedBytes, &egret_runtime::Port)| -> Result<Value> {
+            let dtype = DType::from_abi_code(port.dtype)
+                .ok_or_else(|| Error::internal(format!("the output `{}` has the unknown dtype {}", port.name, port.dtype)))?;
+            let shape: Vec<usize> = port.dims.iter().map(|&d| d as usize).collect();
+            Ok(Tensor::from_bytes(dtype, &shape, bytes).into())
+        };
+        outs.iter().zip(self.model.outputs()).map(back).collect()
+    }
+
+    /// Run it once and measure every kernel: names and seconds, in the order they ran.
+    pub fn profile(&self, inputs: &[Value]) -> Result<Profiled> {
+        struct Clock {
+            began: Option<Instant>,
+            spans: Vec<(u32, f64)>,
+        }
+        unsafe extern "C" fn tick(ctx: *mut c_void, kernel: u32, phase: u32) {
+            // SAFETY: `ctx` is the clock below, which only this thread uses.
+            let clock = unsafe { &mut *ctx.cast::<Clock>() };
+            match phase {
+                0 => clock.began = Some(Instant::now()),
+                _ => clock.spans.push((kernel, clock.began.take().map_or(0.0, |t| t.elapsed().as_secs_f64()))),
+            }
+        }
+        let mut clock = Clock { began: None, spans: vec![] };
+        let mut env = self.pool.env();
+        env.profile = Some(tick);
+        env.profile_ctx = std::ptr::from_mut(&mut clock).cast();
+        let outputs = self.run_with(inputs, env)?;
+        let name = |k: u32| self.model.kernels().get(k as usize).cloned().unwrap_or_else(|| format!("kernel {k}"));
+        Ok((outputs, clock.spans.into_iter().map(|(k, t)| (name(k), t)).collect()))
+    }
+}

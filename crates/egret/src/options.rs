@@ -1,0 +1,58 @@
+//! What a user may choose about a compilation.
+
+use crate::engine::Engine;
+use std::collections::BTreeMap;
+
+/// Choices of one compilation; the defaults are the fast ones.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Name of the model in symbols and file names: an identifier of C.
+    pub name: String,
+    /// Target CPU: a name that `egret doctor` lists.
+    pub target: String,
+    /// Values of free dims.
+    pub dims: BTreeMap<String, i64>,
+    /// Passes to run, in this order; `None` = all.
+    pub passes: Option<Vec<String>>,
+    /// Whether to use the wide x86 encoder where the target allows it.
+    pub wide: bool,
+    /// Threads that run the model, the caller's included.
+    pub threads: usize,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { name: "model".into(), target: "native".into(), dims: BTreeMap::new(), passes: None, wide: true, threads: all_cores() }
+    }
+}
+
+impl Options {
+    /// The same options as an engine needs them.
+    pub fn for_engine(&self, engine: Engine) -> Options {
+        let mut out = self.clone();
+        if engine == Engine::JitNoOpt {
+            out.passes = Some(vec![]);
+        }
+        out
+    }
+}
+
+/// The number of cores that this process may use.
+pub fn all_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get())
+}
+
+/// A name made fit for symbols: what C does not allow becomes `_`.
+pub fn identifier(name: &str) -> String {
+    let mut out: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    if out.is_empty() || out.starts_with(|c: char| c.is_ascii_digit()) {
+        out.insert(0, 'm');
+    }
+    out
+}
+
+/// Whether a name can be used in symbols as it is.
+pub fn is_identifier(name: &str) -> bool {
+    let mut chars = name.chars();
+    chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_') && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
