@@ -2,8 +2,8 @@
 //! reason; a listed case that passes fails the run, so that the lists only shrink.
 
 use egret::cases::Case;
-use egret::Engine;
 use egret::suite::{Verdict, capture_panics, judge, read_list, run_cases};
+use egret::{Engine, Options};
 use egret_workspace::{conformance, root};
 
 /// Run a suite on an engine; at least `floor` cases must pass.
@@ -13,8 +13,9 @@ fn suite(suite: &str, engine: Engine, floor: usize) {
     let list = if path.exists() { Some(read_list(&path).expect("a well-formed list")) } else { Some(Default::default()) };
     capture_panics();
     let (mut passed, mut failures) = (0, vec![]);
-    let jobs = std::thread::available_parallelism().map_or(1, |n| n.get());
-    run_cases(&cases, engine, jobs, &mut |case, outcome| match judge(&case.name, outcome, list.as_ref(), true) {
+    let jobs = egret::all_cores();
+    let options = Options { threads: 1, ..Options::default() };
+    run_cases(&cases, engine, &options, jobs, &mut |case, outcome| match judge(&case.name, outcome, list.as_ref(), true) {
         Verdict::Passed => passed += 1,
         Verdict::Skipped(_) => {}
         Verdict::Failed(why) => failures.push(format!("{}: {why}", case.name)),
