@@ -3,14 +3,26 @@
 //! One file per family of operations. Floats are computed in f64 and rounded once to the element type; integers wrap.
 
 mod contract;
+mod control;
 mod convert;
 mod elementwise;
 mod indexing;
+mod ml;
 mod movement;
+mod nms;
+mod random;
+mod recurrent;
 mod reduce;
+mod resize;
 mod run;
+mod sample;
+mod sequence;
+mod sets;
 mod support;
+mod text;
 mod window;
+
+pub use random::draw;
 
 use crate::{Attrs, DimEnv, Graph, Op, Value};
 use std::fmt;
@@ -50,7 +62,6 @@ pub fn eval_op(op: Op, attrs: &Attrs, operands: &[Option<Value>], regions: &[Gra
 
 /// As [`eval_op`], with the symbols that are visible inside `regions`.
 fn evaluate(op: Op, attrs: &Attrs, operands: &[Option<Value>], regions: &[Graph], env: &DimEnv) -> support::Res<Vec<Value>> {
-    let _ = (regions, env);
     let one = |t: support::Res<crate::Tensor>| Ok(vec![Value::Tensor(t?)]);
     let many = |t: support::Res<Vec<crate::Tensor>>| Ok(t?.into_iter().map(Value::Tensor).collect());
     if op.is_elementwise() {
@@ -75,6 +86,27 @@ fn evaluate(op: Op, attrs: &Attrs, operands: &[Option<Value>], regions: &[Graph]
         Op::Gather | Op::GatherElements | Op::GatherNd | Op::ScatterElements | Op::ScatterNd | Op::ReverseSequence => {
             one(indexing::eval(op, attrs, operands))
         }
+        Op::Nonzero | Op::Compress | Op::Unique => many(sets::eval(op, attrs, operands)),
+        Op::Resize => one(resize::eval(attrs, operands)),
+        Op::GridSample | Op::RoiAlign | Op::DeformConv => one(sample::eval(op, attrs, operands)),
+        Op::Nms => one(nms::eval(attrs, operands)),
+        Op::Lstm | Op::Gru | Op::Rnn => many(recurrent::eval(op, attrs, operands)),
+        Op::RandomUniform | Op::RandomNormal => one(random::eval(op, attrs)),
+        Op::If | Op::Loop | Op::Scan | Op::SequenceMap => control::eval(op, attrs, operands, regions, env),
+        Op::StringConcat | Op::StringNormalize | Op::StringSplit | Op::RegexFullMatch => many(text::eval(op, attrs, operands)),
+        Op::Tfidf | Op::LabelEncode | Op::TreeEnsemble => one(ml::eval(op, attrs, operands)),
+        Op::SequenceConstruct
+        | Op::SequenceEmpty
+        | Op::SequenceInsert
+        | Op::SequenceErase
+        | Op::SequenceAt
+        | Op::SequenceLength
+        | Op::SequenceConcat
+        | Op::SequenceSplit
+        | Op::OptionalSome
+        | Op::OptionalNone
+        | Op::OptionalGet
+        | Op::OptionalHas => Ok(vec![sequence::eval(op, attrs, operands)?]),
         _ => support::fail(format!("no evaluation for {op}")),
     }
 }

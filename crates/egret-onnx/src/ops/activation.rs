@@ -256,7 +256,7 @@ fn clip(ctx: &mut NodeCtx) -> OpResult {
     let mut y = x;
     for (op, bound) in [(Op::Max, low), (Op::Min, high)] {
         if let Some(bound) = bound {
-            let bound = ctx.to_scalar(bound)?;
+            let bound = ctx.single(bound)?;
             y = ctx.binary(op, y, bound)?;
         }
     }

@@ -1,19 +1,15 @@
 //! Operators with sub-graphs: If, Loop, Scan, SequenceMap.
 
-use super::OnnxOp;
 use super::emit::{const_dim, dim};
 use super::inline::inline;
+use super::{OnnxOp, onnx};
 use crate::context::{NodeCtx, OpResult};
 use crate::error::ImportError;
 use egret_ir::{Builder, DType, Graph, Op, Type, ValueId, attrs};
 
 /// The operators of this file.
-pub const TABLE: &[OnnxOp] = &[
-    OnnxOp { domain: "", name: "If", since: 1, import: branch },
-    OnnxOp { domain: "", name: "Loop", since: 1, import: repeat },
-    OnnxOp { domain: "", name: "Scan", since: 8, import: scan },
-    OnnxOp { domain: "", name: "SequenceMap", since: 17, import: sequence_map },
-];
+pub const TABLE: &[OnnxOp] =
+    &[onnx("If", 1, branch), onnx("Loop", 1, repeat), onnx("Scan", 8, scan), onnx("SequenceMap", 17, sequence_map)];
 
 /// The region with the inputs that both branches of an If take: the union of what they capture.
 fn with_captures(ctx: &NodeCtx, region: &Graph, own: &[ValueId], all: &[ValueId]) -> Result<Graph, ImportError> {
@@ -49,7 +45,7 @@ fn branch(ctx: &mut NodeCtx) -> OpResult {
     all.extend(other_captures.iter().copied().filter(|v| !then_captures.contains(v)));
     all.dedup();
     let regions = vec![with_captures(ctx, &then, &then_captures, &all)?, with_captures(ctx, &other, &other_captures, &all)?];
-    let cond = ctx.to_scalar(cond)?;
+    let cond = ctx.single(cond)?;
     let mut operands = vec![Some(cond)];
     operands.extend(all.into_iter().map(Some));
     ctx.emit_node(Op::If, attrs! {}, &operands, regions)
@@ -57,7 +53,7 @@ fn branch(ctx: &mut NodeCtx) -> OpResult {
 
 fn repeat(ctx: &mut NodeCtx) -> OpResult {
     let (body, captures) = ctx.graph("body")?;
-    let scalar = |ctx: &mut NodeCtx, i: usize| ctx.opt_input(i).map(|v| ctx.to_scalar(v)).transpose();
+    let scalar = |ctx: &mut NodeCtx, i: usize| ctx.opt_input(i).map(|v| ctx.single(v)).transpose();
     let (trips, cond) = (scalar(ctx, 0)?, scalar(ctx, 1)?);
     let trips = match trips {
         Some(v) => Some(ctx.cast(v, DType::I64)?),

@@ -160,7 +160,7 @@ impl NodeCtx<'_> {
     }
 
     /// x, which has one element, as a scalar.
-    pub(crate) fn to_scalar(&mut self, x: ValueId) -> Emitted {
+    pub(crate) fn single(&mut self, x: ValueId) -> Emitted {
         if self.rank(x)? == 0 { Ok(x) } else { self.reshape(x, vec![]) }
     }
 
@@ -219,7 +219,16 @@ impl NodeCtx<'_> {
         ImportError::invalid(format!("attribute `{name}` of {} has the value {value}, which ONNX does not define", self.op_type))
     }
 
-    /// x with `groups`: a list of dims as attribute of a reshape, for callers that compute them.
+    /// The number of elements, an i64 scalar: a constant where the dims are.
+    pub(crate) fn element_count(&mut self, x: ValueId) -> Emitted {
+        if let Some(count) = product(&self.shape_of(x)?).as_const() {
+            return Ok(self.builder.constant(Tensor::scalar(count)));
+        }
+        let dims = self.dims_value(x)?;
+        self.reduce("prod", dims, vec![0], false)
+    }
+
+    /// x under dims that an iterator gives.
     pub(crate) fn reshape_to(&mut self, x: ValueId, shape: impl IntoIterator<Item = Dim>) -> Emitted {
         self.emit(Op::Reshape, attrs! { shape: Attr::Dims(shape.into_iter().collect()) }, &[x])
     }

@@ -1,26 +1,25 @@
 //! Operators that read or write at computed places: Gather, Scatter, TopK, NonMaxSuppression, RoiAlign, ...
 
-use super::OnnxOp;
 use super::emit::{dim, product};
+use super::{OnnxOp, onnx};
 use crate::context::{NodeCtx, OpResult};
 use crate::error::ImportError;
 use egret_ir::{DType, Op, Tensor, ValueId, attrs};
 
 /// The operators of this file.
 pub const TABLE: &[OnnxOp] = &[
-    OnnxOp { domain: "", name: "DeformConv", since: 19, import: deform_conv },
-    OnnxOp { domain: "", name: "Det", since: 11, import: det },
-    OnnxOp { domain: "", name: "Gather", since: 1, import: gather },
-    OnnxOp { domain: "", name: "GatherElements", since: 11, import: gather_elements },
-    OnnxOp { domain: "", name: "GatherND", since: 11, import: gather_nd },
-    OnnxOp { domain: "", name: "NonMaxSuppression", since: 10, import: non_max_suppression },
-    OnnxOp { domain: "", name: "RoiAlign", since: 10, import: roi_align },
-    OnnxOp { domain: "", name: "Scatter", since: 9, import: scatter_elements },
-    OnnxOp { domain: "", name: "ScatterElements", since: 11, import: scatter_elements },
-    OnnxOp { domain: "", name: "ScatterND", since: 11, import: scatter_nd },
-    OnnxOp { domain: "", name: "TensorScatter", since: 24, import: tensor_scatter },
-    OnnxOp { domain: "", name: "TopK", since: 1, import: top_k },
-    OnnxOp { domain: "ai.onnx.ml", name: "ArrayFeatureExtractor", since: 1, import: array_feature_extractor },
+    onnx("DeformConv", 19, deform_conv),
+    onnx("Det", 11, det),
+    onnx("Gather", 1, gather),
+    onnx("GatherElements", 11, gather_elements),
+    onnx("GatherND", 11, gather_nd),
+    onnx("NonMaxSuppression", 10, non_max_suppression),
+    onnx("RoiAlign", 10, roi_align),
+    onnx("Scatter", 9, scatter_elements),
+    onnx("ScatterElements", 11, scatter_elements),
+    onnx("ScatterND", 11, scatter_nd),
+    onnx("TensorScatter", 24, tensor_scatter),
+    onnx("TopK", 1, top_k),
 ];
 
 /// The axis attribute, checked against the rank of x.
@@ -121,7 +120,7 @@ fn non_max_suppression(ctx: &mut NodeCtx) -> OpResult {
     // Left out: no box at all, any overlap is too much, every score counts.
     for (i, default) in [(2, Tensor::scalar(0i64)), (3, Tensor::scalar(0f32)), (4, Tensor::scalar(f32::NEG_INFINITY))] {
         let value = match ctx.opt_input(i) {
-            Some(v) if ctx.tensor(v)?.const_len() != Some(0) => ctx.to_scalar(v)?,
+            Some(v) if ctx.tensor(v)?.const_len() != Some(0) => ctx.single(v)?,
             _ => ctx.builder.constant(default),
         };
         operands.push(Some(value));
@@ -186,17 +185,4 @@ fn deform_conv(ctx: &mut NodeCtx) -> OpResult {
 fn det(ctx: &mut NodeCtx) -> OpResult {
     let x = ctx.input(0)?;
     Ok(vec![ctx.unary(Op::Det, x)?])
-}
-
-/// Columns of the last axis; a vector counts as one row.
-fn array_feature_extractor(ctx: &mut NodeCtx) -> OpResult {
-    let (mut x, indices) = (ctx.input(0)?, ctx.input(1)?);
-    if ctx.rank(x)? < 2 {
-        let count = product(&ctx.shape_of(x)?);
-        x = ctx.reshape(x, vec![dim(1), count])?;
-    }
-    let axis = ctx.rank(x)? as i64 - 1;
-    let count = product(&ctx.shape_of(indices)?);
-    let indices = ctx.reshape(indices, vec![count])?;
-    Ok(vec![ctx.emit(Op::Gather, attrs! { axis: axis }, &[x, indices])?])
 }

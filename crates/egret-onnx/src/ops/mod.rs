@@ -1,17 +1,31 @@
 //! The ONNX operators: one function each, all its opset versions in it, listed in the table of its file.
 
 mod activation;
+mod attention;
 mod constant;
+mod contraction;
 mod control;
+mod einsum;
 mod emit;
 mod indexing;
 mod inline;
+mod loss;
 mod math;
+mod ml;
+mod normalization;
+mod pooling;
+mod quantization;
+mod random;
 mod recurrent;
+mod reduction;
 mod resize;
 mod sequence;
 mod shape;
+mod signal;
 mod slicing;
+mod strings;
+mod training;
+mod window;
 
 use crate::context::{NodeCtx, OpResult};
 
@@ -38,15 +52,28 @@ pub(crate) const fn onnx(name: &'static str, since: i64, import: fn(&mut NodeCtx
 pub fn tables() -> &'static [&'static [OnnxOp]] {
     &[
         activation::TABLE,
+        attention::TABLE,
         constant::TABLE,
+        contraction::TABLE,
         control::TABLE,
+        einsum::TABLE,
         indexing::TABLE,
-        recurrent::TABLE,
+        loss::TABLE,
         math::TABLE,
+        ml::TABLE,
+        normalization::TABLE,
+        pooling::TABLE,
+        quantization::TABLE,
+        random::TABLE,
+        recurrent::TABLE,
+        reduction::TABLE,
         resize::TABLE,
         sequence::TABLE,
         shape::TABLE,
+        signal::TABLE,
         slicing::TABLE,
+        strings::TABLE,
+        training::TABLE,
     ]
 }
 

@@ -1,16 +1,12 @@
 //! LSTM, GRU and RNN.
 
-use super::OnnxOp;
+use super::{OnnxOp, onnx};
 use crate::context::{NodeCtx, OpResult};
 use crate::error::ImportError;
 use egret_ir::{Attrs, Op, ValueId, attrs};
 
 /// The operators of this file.
-pub const TABLE: &[OnnxOp] = &[
-    OnnxOp { domain: "", name: "GRU", since: 1, import: gru },
-    OnnxOp { domain: "", name: "LSTM", since: 1, import: lstm },
-    OnnxOp { domain: "", name: "RNN", since: 1, import: rnn },
-];
+pub const TABLE: &[OnnxOp] = &[onnx("GRU", 1, gru), onnx("LSTM", 1, lstm), onnx("RNN", 1, rnn)];
 
 /// An activation and the defaults of its alpha and beta, where it has them.
 const ACTIVATIONS: [(&str, Option<f64>, Option<f64>); 11] = [

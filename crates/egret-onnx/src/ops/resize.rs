@@ -1,18 +1,18 @@
 //! Operators that sample images: Resize, Upsample, GridSample, AffineGrid, Col2Im.
 
-use super::OnnxOp;
 use super::emit::{const_dims, dim};
+use super::{OnnxOp, onnx};
 use crate::context::{NodeCtx, OpResult};
 use crate::error::ImportError;
 use egret_ir::{DType, Dim, DimOp, Op, Tensor, ValueId, attrs};
 
 /// The operators of this file.
 pub const TABLE: &[OnnxOp] = &[
-    OnnxOp { domain: "", name: "AffineGrid", since: 20, import: affine_grid },
-    OnnxOp { domain: "", name: "Col2Im", since: 18, import: col2im },
-    OnnxOp { domain: "", name: "GridSample", since: 16, import: grid_sample },
-    OnnxOp { domain: "", name: "Resize", since: 10, import: resize },
-    OnnxOp { domain: "", name: "Upsample", since: 1, import: upsample },
+    onnx("AffineGrid", 20, affine_grid),
+    onnx("Col2Im", 18, col2im),
+    onnx("GridSample", 16, grid_sample),
+    onnx("Resize", 10, resize),
+    onnx("Upsample", 1, upsample),
 ];
 
 /// How `resize` samples: its attributes apart from sizes and scales.
@@ -137,7 +137,8 @@ fn resize(ctx: &mut NodeCtx) -> OpResult {
     let coordinates = ["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric", "tf_crop_and_resize"];
     let coordinate = sampling.coordinate.as_str();
     // Resize 11 and 12 had one more for nearest neighbours.
-    if !coordinates.contains(&coordinate) && !(coordinate == "tf_half_pixel_for_nn" && ctx.opset < 13) {
+    let known = coordinates.contains(&coordinate) || (coordinate == "tf_half_pixel_for_nn" && ctx.opset < 13);
+    if !known {
         return Err(ctx.bad_attr("coordinate_transformation_mode", coordinate));
     }
     if !["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"].contains(&sampling.nearest.as_str()) {

@@ -1,30 +1,30 @@
 //! Sequences and optionals.
 
-use super::OnnxOp;
+use super::{OnnxOp, onnx};
 use crate::context::{NodeCtx, OnnxAttr, OpResult};
 use crate::error::ImportError;
 use egret_ir::{DType, Op, Tensor, Type, attrs};
 
 /// The operators of this file.
 pub const TABLE: &[OnnxOp] = &[
-    OnnxOp { domain: "", name: "ConcatFromSequence", since: 11, import: concat_from_sequence },
-    OnnxOp { domain: "", name: "Optional", since: 15, import: optional },
-    OnnxOp { domain: "", name: "OptionalGetElement", since: 15, import: optional_get },
-    OnnxOp { domain: "", name: "OptionalHasElement", since: 15, import: optional_has },
-    OnnxOp { domain: "", name: "SequenceAt", since: 11, import: sequence_at },
-    OnnxOp { domain: "", name: "SequenceConstruct", since: 11, import: sequence_construct },
-    OnnxOp { domain: "", name: "SequenceEmpty", since: 11, import: sequence_empty },
-    OnnxOp { domain: "", name: "SequenceErase", since: 11, import: sequence_erase },
-    OnnxOp { domain: "", name: "SequenceInsert", since: 11, import: sequence_insert },
-    OnnxOp { domain: "", name: "SequenceLength", since: 11, import: sequence_length },
-    OnnxOp { domain: "", name: "SplitToSequence", since: 11, import: split_to_sequence },
+    onnx("ConcatFromSequence", 11, concat_from_sequence),
+    onnx("Optional", 15, optional),
+    onnx("OptionalGetElement", 15, optional_get),
+    onnx("OptionalHasElement", 15, optional_has),
+    onnx("SequenceAt", 11, sequence_at),
+    onnx("SequenceConstruct", 11, sequence_construct),
+    onnx("SequenceEmpty", 11, sequence_empty),
+    onnx("SequenceErase", 11, sequence_erase),
+    onnx("SequenceInsert", 11, sequence_insert),
+    onnx("SequenceLength", 11, sequence_length),
+    onnx("SplitToSequence", 11, split_to_sequence),
 ];
 
 /// The position that input `i` names; the constant `default` where it is left out.
 fn position(ctx: &mut NodeCtx, i: usize, default: i64) -> Result<egret_ir::ValueId, ImportError> {
     match ctx.opt_input(i) {
         Some(v) => {
-            let v = ctx.to_scalar(v)?;
+            let v = ctx.single(v)?;
             ctx.cast(v, DType::I64)
         }
         None => Ok(ctx.builder.constant(Tensor::scalar(default))),

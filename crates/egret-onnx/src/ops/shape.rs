@@ -1,27 +1,27 @@
 //! Operators that ask for, change or make shapes: Shape, Reshape, Transpose, Expand, Range, Tile, ...
 
-use super::OnnxOp;
 use super::emit::{dim, product, zero_tensor};
+use super::{OnnxOp, onnx};
 use crate::context::{NodeCtx, OpResult};
 use crate::error::ImportError;
 use egret_ir::{DType, Dim, DimOp, Op, Tensor, ValueId, attrs};
 
 /// The operators of this file.
 pub const TABLE: &[OnnxOp] = &[
-    OnnxOp { domain: "", name: "ConstantOfShape", since: 9, import: constant_of_shape },
-    OnnxOp { domain: "", name: "Expand", since: 8, import: expand },
-    OnnxOp { domain: "", name: "EyeLike", since: 9, import: eye_like },
-    OnnxOp { domain: "", name: "Flatten", since: 1, import: flatten },
-    OnnxOp { domain: "", name: "OneHot", since: 9, import: one_hot },
-    OnnxOp { domain: "", name: "Range", since: 11, import: range },
-    OnnxOp { domain: "", name: "Reshape", since: 1, import: reshape },
-    OnnxOp { domain: "", name: "Shape", since: 1, import: shape },
-    OnnxOp { domain: "", name: "Size", since: 1, import: size },
-    OnnxOp { domain: "", name: "Squeeze", since: 1, import: squeeze },
-    OnnxOp { domain: "", name: "Tile", since: 1, import: tile },
-    OnnxOp { domain: "", name: "Transpose", since: 1, import: transpose },
-    OnnxOp { domain: "", name: "Trilu", since: 14, import: trilu },
-    OnnxOp { domain: "", name: "Unsqueeze", since: 1, import: unsqueeze },
+    onnx("ConstantOfShape", 9, constant_of_shape),
+    onnx("Expand", 8, expand),
+    onnx("EyeLike", 9, eye_like),
+    onnx("Flatten", 1, flatten),
+    onnx("OneHot", 9, one_hot),
+    onnx("Range", 11, range),
+    onnx("Reshape", 1, reshape),
+    onnx("Shape", 1, shape),
+    onnx("Size", 1, size),
+    onnx("Squeeze", 1, squeeze),
+    onnx("Tile", 1, tile),
+    onnx("Transpose", 1, transpose),
+    onnx("Trilu", 14, trilu),
+    onnx("Unsqueeze", 1, unsqueeze),
 ];
 
 fn shape(ctx: &mut NodeCtx) -> OpResult {
@@ -30,17 +30,13 @@ fn shape(ctx: &mut NodeCtx) -> OpResult {
     let clamp = |v: i64| (if v < 0 { v + rank } else { v }).clamp(0, rank);
     let start = clamp(ctx.int("start", 0)?);
     let end = clamp(ctx.int("end", rank)?);
-    let dims = ctx.emit(Op::Shape, attrs! {}, &[x])?;
+    let dims = ctx.dims_value(x)?;
     Ok(vec![ctx.narrow(dims, 0, dim(start), dim((end - start).max(0)))?])
 }
 
 fn size(ctx: &mut NodeCtx) -> OpResult {
     let x = ctx.input(0)?;
-    if let Some(count) = product(&ctx.shape_of(x)?).as_const() {
-        return Ok(vec![ctx.builder.constant(Tensor::scalar(count))]);
-    }
-    let dims = ctx.emit(Op::Shape, attrs! {}, &[x])?;
-    Ok(vec![ctx.reduce("prod", dims, vec![0], false)?])
+    Ok(vec![ctx.element_count(x)?])
 }
 
 fn reshape(ctx: &mut NodeCtx) -> OpResult {
@@ -224,7 +220,7 @@ fn trilu(ctx: &mut NodeCtx) -> OpResult {
     let diagonal = match ctx.opt_input(1) {
         None => rows,
         Some(k) => {
-            let k = ctx.to_scalar(k)?;
+            let k = ctx.single(k)?;
             ctx.binary(Op::Add, rows, k)?
         }
     };
@@ -258,13 +254,13 @@ fn range(ctx: &mut NodeCtx) -> OpResult {
         let mut bound = |v| ctx.need_floats(v, what)?.first().copied().ok_or_else(|| ImportError::invalid("a bound of Range is empty"));
         let (s, l, d) = (bound(start)?, bound(limit)?, bound(delta)?);
         let count = ((l - s) / d).ceil().max(0.0);
-        if !(count <= f64::from(i32::MAX)) {
+        if count.is_nan() || count > f64::from(i32::MAX) {
             return Err(ImportError::invalid(format!("Range from {s} to {l} by {d} does not end")));
         }
         dim(count as i64)
     };
     let steps = ctx.emit(Op::Iota, attrs! { to: compute, shape: vec![count], axis: 0i64 }, &[])?;
-    let (start, delta) = (ctx.to_scalar(start)?, ctx.to_scalar(delta)?);
+    let (start, delta) = (ctx.single(start)?, ctx.single(delta)?);
     let (start, delta) = (ctx.cast(start, compute)?, ctx.cast(delta, compute)?);
     let offsets = ctx.binary(Op::Mul, steps, delta)?;
     let values = ctx.binary(Op::Add, offsets, start)?;

@@ -1,24 +1,24 @@
 //! Operators that cut, join and pad tensors: Slice, Split, Concat, Pad, DepthToSpace, Compress, ...
 
-use super::OnnxOp;
 use super::emit::{dim, is_negative};
+use super::{OnnxOp, onnx};
 use crate::context::{NodeCtx, OpResult};
 use crate::error::ImportError;
 use egret_ir::{DType, Dim, DimOp, Op, ValueId, attrs};
 
 /// The operators of this file.
 pub const TABLE: &[OnnxOp] = &[
-    OnnxOp { domain: "", name: "CenterCropPad", since: 18, import: center_crop_pad },
-    OnnxOp { domain: "", name: "Compress", since: 9, import: compress },
-    OnnxOp { domain: "", name: "Concat", since: 1, import: concat },
-    OnnxOp { domain: "", name: "DepthToSpace", since: 1, import: depth_to_space },
-    OnnxOp { domain: "", name: "NonZero", since: 9, import: non_zero },
-    OnnxOp { domain: "", name: "Pad", since: 1, import: pad },
-    OnnxOp { domain: "", name: "ReverseSequence", since: 10, import: reverse_sequence },
-    OnnxOp { domain: "", name: "Slice", since: 1, import: slice },
-    OnnxOp { domain: "", name: "SpaceToDepth", since: 1, import: space_to_depth },
-    OnnxOp { domain: "", name: "Split", since: 1, import: split },
-    OnnxOp { domain: "", name: "Unique", since: 11, import: unique },
+    onnx("CenterCropPad", 18, center_crop_pad),
+    onnx("Compress", 9, compress),
+    onnx("Concat", 1, concat),
+    onnx("DepthToSpace", 1, depth_to_space),
+    onnx("NonZero", 9, non_zero),
+    onnx("Pad", 1, pad),
+    onnx("ReverseSequence", 10, reverse_sequence),
+    onnx("Slice", 1, slice),
+    onnx("SpaceToDepth", 1, space_to_depth),
+    onnx("Split", 1, split),
+    onnx("Unique", 11, unique),
 ];
 
 /// The first element and the number of elements of `start:end:step` along an axis of `size`.
@@ -202,7 +202,7 @@ fn pad(ctx: &mut NodeCtx) -> OpResult {
         let pads = ctx.need_dims(ctx.input(1)?, "the pads of Pad")?;
         let value = match ctx.opt_input(2) {
             Some(v) if ctx.tensor(v)?.const_len() == Some(0) => None,
-            Some(v) => Some(ctx.to_scalar(v)?),
+            Some(v) => Some(ctx.single(v)?),
             None => None,
         };
         let axes = match ctx.opt_input(3) {

@@ -1,0 +1,300 @@
+//! Operations of classical machine learning: n-gram counts, label look-up, decision trees.
+
+use super::convert::{Nums, floats, from_floats, ints};
+use super::support::*;
+use crate::{Attrs, DType, Op, Tensor, Value};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Evaluate an operation of this family.
+pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
+    let x = tensor(operands, 0)?;
+    match op {
+        Op::Tfidf => tfidf(x, attrs),
+        Op::LabelEncode => label_encode(x, attrs),
+        Op::TreeEnsemble => tree_ensemble(x, attrs),
+        _ => fail(format!("{op} is not of this family")),
+    }
+}
+
+/// A token: an integer or a string.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Token {
+    Int(i64),
+    Text(String),
+}
+
+fn tfidf(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
+    let length = |name: &str| usize::try_from(attrs.int(name)).map_err(|_| error(format!("`{name}` is negative")));
+    let (least, most, skip) = (length("min_gram")?, length("max_gram")?, length("max_skip")?);
+    let indexes = attrs.ints("indexes");
+    let width = usize::try_from(indexes.iter().copied().max().unwrap_or(-1).saturating_add(1)).unwrap_or(0);
+    if indexes.iter().any(|&i| i < 0) || least == 0 || most < least {
+        return fail(format!("n-grams of {least} to {most} with indexes {indexes:?}"));
+    }
+    let pool: Vec<Token> = if attrs.strings("pool_strings").is_empty() {
+        attrs.ints("pool_ints").iter().map(|&v| Token::Int(v)).collect()
+    } else {
+        attrs.strings("pool_strings").iter().cloned().map(Token::Text).collect()
+    };
+    let (grams, prefixes) = grams(&pool, attrs.ints("counts"), least, most)?;
+    let tokens: Vec<Token> = match x.dtype() {
+        DType::String => x.strings().iter().cloned().map(Token::Text).collect(),
+        _ => ints(x)?.into_iter().map(Token::Int).collect(),
+    };
+    let (rows, columns, shape) = match *x.shape() {
+        [] => (1, 1, vec![width]),
+        [c] => (1, c, vec![width]),
+        [b, c] => (b, c, vec![b, width]),
+        _ => return fail(format!("{}: one or two axes are needed", x.ty())),
+    };
+    let mut found = vec![0f64; count(&shape, 8)?];
+    for row in 0..rows {
+        let line = &tokens[row * columns..(row + 1) * columns];
+        for step in 1..=skip + 1 {
+            // Single tokens do not depend on the skip: they count once.
+            let from = if step > 1 { least.max(2) } else { least };
+            for start in 0..columns {
+                let mut gram = vec![];
+                for token in line[start..].iter().step_by(step).take(most) {
+                    gram.push(token.clone());
+                    if gram.len() >= from
+                        && let Some(&id) = grams.get(&gram)
+                    {
+                        let at = *indexes.get(id).ok_or_else(|| error(format!("n-gram {id} has no index")))?;
+                        found[row * width + at as usize] += 1.0;
+                    }
+                    if !prefixes.contains(&gram) {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+    let weights = attrs.floats("weights");
+    let weight = |i: usize| weights.get(i % width).copied().unwrap_or(1.0);
+    for (i, f) in found.iter_mut().enumerate() {
+        *f = match attrs.str("mode") {
+            "TF" => *f,
+            "IDF" => {
+                if *f > 0.0 {
+                    weight(i)
+                } else {
+                    0.0
+                }
+            }
+            "TFIDF" => *f * weight(i),
+            other => return fail(format!("weighting `{other}`")),
+        };
+    }
+    Ok(from_floats(DType::F32, &shape, &found))
+}
+
+type Grams = BTreeMap<Vec<Token>, usize>;
+
+/// The n-grams of the wanted lengths with their numbers, and everything that an n-gram begins with.
+fn grams(pool: &[Token], counts: &[i64], least: usize, most: usize) -> Res<(Grams, BTreeSet<Vec<Token>>)> {
+    let (mut all, mut prefixes) = (Grams::new(), BTreeSet::new());
+    let mut id = 0;
+    for (i, &start) in counts.iter().enumerate() {
+        let size = i + 1;
+        let end = counts.get(i + 1).map_or(pool.len() as i64, |&e| e);
+        let part = usize::try_from(start).ok().zip(usize::try_from(end).ok()).and_then(|(s, e)| pool.get(s..e.max(s)));
+        let part = part.ok_or_else(|| error(format!("n-gram counts {counts:?} of a pool of {}", pool.len())))?;
+        for gram in part.chunks_exact(size) {
+            if (least..=most).contains(&size) {
+                all.insert(gram.to_vec(), id);
+                prefixes.extend((1..size).map(|n| gram[..n].to_vec()));
+            }
+            id += 1;
+        }
+    }
+    Ok((all, prefixes))
+}
+
+fn label_encode(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
+    let (keys, values, default) = (attrs.tensor("keys"), attrs.tensor("values"), attrs.tensor("default"));
+    if keys.len() != values.len() || default.len() != 1 || (x.dtype() == DType::String) != (keys.dtype() == DType::String) {
+        return fail(format!("labels {} -> {} (else {}) for {}", keys.ty(), values.ty(), default.ty(), x.ty()));
+    }
+    let place = |hit: Option<usize>| hit.unwrap_or(keys.len());
+    let pick: Vec<usize> = if x.dtype() == DType::String {
+        x.strings().iter().map(|s| place(keys.strings().iter().position(|k| k == s))).collect()
+    } else {
+        match (Nums::of(x)?, Nums::of(keys)?) {
+            (Nums::I(v), Nums::I(k)) => v.iter().map(|v| place(k.iter().position(|k| k == v))).collect(),
+            _ => {
+                let k = floats(keys)?;
+                floats(x)?.iter().map(|v| place(k.iter().position(|k| k == v || (k.is_nan() && v.is_nan())))).collect()
+            }
+        }
+    };
+    select(&joined(&[values, default])?, None, x.shape(), &pick)
+}
+
+/// One inner node.
+struct Branch {
+    feature: usize,
+    mode: u8,
+    split: f64,
+    members: Vec<f64>,
+    missing: bool,
+    /// Where to go if the test holds, and if not; whether that is a leaf.
+    next: [(usize, bool); 2],
+}
+
+impl Branch {
+    fn holds(&self, v: f64) -> bool {
+        let test = match self.mode {
+            0 => v <= self.split,
+            1 => v < self.split,
+            2 => v >= self.split,
+            3 => v > self.split,
+            4 => v == self.split,
+            5 => v != self.split,
+            _ => self.members.contains(&v),
+        };
+        test || (self.missing && v.is_nan())
+    }
+}
+
+fn branches(attrs: &Attrs) -> Res<Vec<Branch>> {
+    let features = attrs.ints("nodes_featureids");
+    let (modes, splits) = (ints(attrs.tensor("nodes_modes"))?, floats(attrs.tensor("nodes_splits"))?);
+    let members = floats(attrs.tensor("membership_values"))?;
+    // One run of values, ended by NaN, for every node that tests membership, in the order of the nodes.
+    let mut sets = members.split(|v| v.is_nan());
+    let missing = attrs.ints("nodes_missing");
+    let column = |name: &str, i: usize| attrs.ints(name).get(i).copied().ok_or_else(|| error(format!("`{name}` has no entry {i}")));
+    let index = |name: &str, i: usize| -> Res<usize> {
+        usize::try_from(column(name, i)?).map_err(|_| error(format!("`{name}` has a negative entry")))
+    };
+    (0..features.len())
+        .map(|i| {
+            let (Some(&mode), Some(&split)) = (modes.get(i), splits.get(i)) else { return fail(format!("node {i} has no test")) };
+            let mode = u8::try_from(mode).ok().filter(|&m| m <= 6).ok_or_else(|| error(format!("node {i} has the mode {mode}")))?;
+            Ok(Branch {
+                feature: index("nodes_featureids", i)?,
+                mode,
+                split,
+                members: if mode == 6 { sets.next().unwrap_or(&[]).to_vec() } else { vec![] },
+                missing: missing.get(i).is_some_and(|&m| m != 0),
+                next: [
+                    (index("nodes_truenodeids", i)?, column("nodes_trueleafs", i)? != 0),
+                    (index("nodes_falsenodeids", i)?, column("nodes_falseleafs", i)? != 0),
+                ],
+            })
+        })
+        .collect()
+}
+
+fn tree_ensemble(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
+    let &[n, features] = x.shape() else { return fail(format!("{}: two axes are needed", x.ty())) };
+    let nodes = branches(attrs)?;
+    let (targets, weights) = (attrs.ints("leaf_targetids"), floats(attrs.tensor("leaf_weights"))?);
+    let width = usize::try_from(attrs.int("n_targets")).map_err(|_| error("`n_targets` is negative"))?;
+    let roots = attrs.ints("tree_roots");
+    let start = match attrs.int("aggregate") {
+        0 | 1 => 0.0,
+        2 => f64::INFINITY,
+        3 => f64::NEG_INFINITY,
+        other => return fail(format!("aggregate {other}")),
+    };
+    let mut out = vec![start; count(&[n, width], 8)?];
+    let v = floats(x)?;
+    for row in 0..n {
+        for &root in roots {
+            let root = usize::try_from(root).map_err(|_| error("a negative tree root"))?;
+            let mut at = (root, false);
+            // A tree whose root leads to one leaf either way is that leaf. More steps than nodes would be a cycle.
+            for _ in 0..=nodes.len() {
+                if at.1 {
+                    break;
+                }
+                let node = nodes.get(at.0).ok_or_else(|| error(format!("no tree node {}", at.0)))?;
+                let value = if node.feature < features {
+                    v[row * features + node.feature]
+                } else {
+                    return fail(format!("no feature {}", node.feature));
+                };
+                at = node.next[usize::from(!node.holds(value))];
+            }
+            let leaf = at.0;
+            let (true, Some(&weight), Some(&target)) = (at.1, weights.get(leaf), targets.get(leaf)) else {
+                return fail(format!("the tree from node {root} leads to no leaf"));
+            };
+            let target = wrap_index(target, width)?;
+            let slot = &mut out[row * width + target];
+            *slot = match attrs.int("aggregate") {
+                0 => *slot + weight / roots.len() as f64,
+                1 => *slot + weight,
+                2 => slot.min(weight),
+                _ => slot.max(weight),
+            };
+        }
+    }
+    for row in out.chunks_mut(width.max(1)) {
+        post_transform(row, attrs.int("post_transform"))?;
+    }
+    Ok(from_floats(x.dtype(), &[n, width], &out))
+}
+
+fn post_transform(row: &mut [f64], kind: i64) -> Res<()> {
+    match kind {
+        0 => {}
+        1 | 3 => {
+            // SOFTMAX_ZERO leaves zeros out.
+            let counts = |v: f64| kind == 1 || v != 0.0;
+            let top = row.iter().copied().filter(|&v| counts(v)).fold(f64::NEG_INFINITY, f64::max);
+            row.iter_mut().for_each(|v| *v = if counts(*v) { (*v - top).exp() } else { 0.0 });
+            let sum: f64 = row.iter().sum();
+            if sum > 0.0 {
+                row.iter_mut().for_each(|v| *v /= sum);
+            }
+        }
+        2 => row.iter_mut().for_each(|v| *v = super::elementwise::sigmoid(*v)),
+        other => return fail(format!("post transform {other} (probit) is not defined here")),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attrs;
+
+    #[test]
+    fn counts_grams() {
+        let a = |least: i64, most: i64, skip: i64| {
+            attrs! {
+                mode: "TF", min_gram: least, max_gram: most, max_skip: skip, counts: vec![0, 4], indexes: vec![0, 1, 2, 3, 4, 5, 6],
+                pool_ints: vec![2, 3, 5, 4, 5, 6, 7, 8, 6, 7], pool_strings: Vec::<String>::new(), weights: Vec::<f64>::new(),
+            }
+        };
+        let x: Value = Tensor::new(&[12], vec![1i32, 1, 3, 3, 3, 7, 8, 6, 7, 5, 6, 8]).into();
+        let t = |least, most, skip| eval(Op::Tfidf, &a(least, most, skip), &[Some(x.clone())]).unwrap().data::<f32>().to_vec();
+        assert_eq!(t(2, 2, 0), [0., 0., 0., 0., 1., 1., 1.]);
+        assert_eq!(t(2, 2, 5), [0., 0., 0., 0., 1., 3., 1.]);
+        assert_eq!(t(1, 2, 5), [0., 3., 1., 0., 1., 3., 1.]);
+    }
+
+    #[test]
+    fn labels() {
+        let a = attrs! {
+            to: DType::I64, keys: Tensor::new(&[2], vec![1.5f32, f32::NAN]), values: Tensor::new(&[2], vec![7i64, 8]), default: Tensor::new(&[1], vec![-1i64]),
+        };
+        let x = Tensor::new(&[3], vec![f32::NAN, 1.5, 0.0]);
+        assert_eq!(eval(Op::LabelEncode, &a, &[Some(x.into())]).unwrap().data::<i64>(), [8, 7, -1]);
+    }
+
+    #[test]
+    fn trees() {
+        let a = attrs! {
+            aggregate: 1, post_transform: 0, n_targets: 2, nodes_featureids: vec![0], nodes_splits: Tensor::new(&[1], vec![0.5f32]),
+            nodes_modes: Tensor::new(&[1], vec![0u8]), nodes_truenodeids: vec![0], nodes_trueleafs: vec![1], nodes_falsenodeids: vec![1],
+            nodes_falseleafs: vec![1], nodes_missing: vec![0], leaf_targetids: vec![0, 1], leaf_weights: Tensor::new(&[2], vec![3f32, 4.0]),
+            membership_values: Tensor::new::<f32>(&[0], vec![]), tree_roots: vec![0, 0],
+        };
+        let x = Tensor::new(&[2, 1], vec![0f32, 1.0]);
+        assert_eq!(eval(Op::TreeEnsemble, &a, &[Some(x.into())]).unwrap().data::<f32>(), [6.0, 0.0, 0.0, 8.0]);
+    }
+}

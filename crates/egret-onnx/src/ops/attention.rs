@@ -1,0 +1,367 @@
+//! Attention over heads: Attention, RotaryEmbedding, FlexAttention.
+
+use super::emit::dim;
+use super::inline::inline;
+use super::{OnnxOp, onnx};
+use crate::context::{NodeCtx, OpResult};
+use crate::error::ImportError;
+use egret_ir::{DType, Dim, DimOp, Op, Tensor, ValueId, attrs};
+
+/// The operators of this file.
+pub const TABLE: &[OnnxOp] = &[
+    onnx("Attention", 23, attention),
+    onnx("RotaryEmbedding", 23, rotary_embedding),
+    OnnxOp { domain: "ai.onnx.preview", name: "FlexAttention", since: 1, import: flex_attention },
+];
+
+/// [B, L, H * D] as [B, H, L, D].
+pub(super) fn split_heads(ctx: &mut NodeCtx, x: ValueId, heads: i64) -> Result<ValueId, ImportError> {
+    let shape = ctx.shape_of(x)?;
+    let [batch, length, hidden] = shape.as_slice() else {
+        return Err(ImportError::invalid(format!("{} takes tensors of rank 3 here", ctx.op_type)));
+    };
+    if heads < 1 || hidden.as_const().is_some_and(|h| h % heads != 0) {
+        return Err(ImportError::invalid(format!("{} has {heads} heads in {hidden} channels", ctx.op_type)));
+    }
+    let size = hidden.op(DimOp::FloorDiv, &dim(heads));
+    let x = ctx.reshape(x, vec![batch.clone(), length.clone(), dim(heads), size])?;
+    ctx.transpose(x, vec![0, 2, 1, 3])
+}
+
+/// [B, H, L, D] as [B, L, H * D].
+pub(super) fn join_heads(ctx: &mut NodeCtx, x: ValueId) -> Result<ValueId, ImportError> {
+    let x = ctx.transpose(x, vec![0, 2, 1, 3])?;
+    let s = ctx.shape_of(x)?;
+    ctx.reshape(x, vec![s[0].clone(), s[1].clone(), s[2].clone() * s[3].clone()])
+}
+
+/// Every head along axis 1 `times` times in a row.
+pub(super) fn repeat_heads(ctx: &mut NodeCtx, x: ValueId, times: &Dim) -> Result<ValueId, ImportError> {
+    if times.as_const() == Some(1) {
+        return Ok(x);
+    }
+    let s = ctx.shape_of(x)?;
+    let x = ctx.unsqueeze(x, 2)?;
+    let mut spread = s.clone();
+    spread.insert(2, times.clone());
+    let x = ctx.broadcast(x, spread)?;
+    let mut joined = s;
+    joined[1] = joined[1].clone() * times.clone();
+    ctx.reshape(x, joined)
+}
+
+/// How many query heads share a head of the keys.
+fn group(ctx: &NodeCtx, q: ValueId, k: ValueId) -> Result<Dim, ImportError> {
+    let (q, k) = (ctx.shape_of(q)?[1].clone(), ctx.shape_of(k)?[1].clone());
+    match (q.as_const(), k.as_const()) {
+        (Some(q), Some(k)) if k < 1 || q % k != 0 => {
+            Err(ImportError::invalid(format!("{} has {q} query heads for {k} key heads", ctx.op_type)))
+        }
+        _ => Ok(q.op(DimOp::FloorDiv, &k)),
+    }
+}
+
+/// Q, K and V must be [B, H, L, D].
+fn expect_rank_4(ctx: &NodeCtx, xs: &[ValueId]) -> Result<(), ImportError> {
+    for &x in xs {
+        let rank = ctx.rank(x)?;
+        if rank != 4 {
+            return Err(ImportError::invalid(format!("{} takes Q, K and V of one rank, 3 or 4, not {rank}", ctx.op_type)));
+        }
+    }
+    Ok(())
+}
+
+/// Q and K, each scaled by the root of `scale` (1 / sqrt(head size) where not given), multiplied.
+fn scores(ctx: &mut NodeCtx, q: ValueId, k: ValueId, scale: Option<f32>) -> Result<ValueId, ImportError> {
+    let dtype = ctx.dtype(q)?;
+    let root = match scale {
+        Some(s) => ctx.scalar(dtype, f64::from(s).sqrt())?,
+        None => {
+            let shape = ctx.dims_value(q)?;
+            let size = ctx.pick(shape, 0, 3)?;
+            let size = ctx.cast(size, DType::F64)?;
+            let half = ctx.with_scalar(Op::Pow, size, -0.25)?;
+            ctx.cast(half, dtype)?
+        }
+    };
+    let q = ctx.binary(Op::Mul, q, root)?;
+    let k = ctx.binary(Op::Mul, k, root)?;
+    let k = ctx.swap_last(k)?;
+    ctx.binary(Op::Matmul, q, k)
+}
+
+/// What restricts which keys a query sees.
+struct Mask {
+    /// Keys that take part; `None`: all.
+    allowed: Option<ValueId>,
+    /// Added to the scores.
+    bias: Option<ValueId>,
+    /// Whether a query may be left without any key.
+    may_be_empty: bool,
+}
+
+impl Mask {
+    fn allow(&mut self, ctx: &mut NodeCtx, also: ValueId) -> Result<(), ImportError> {
+        self.allowed = Some(match self.allowed {
+            Some(so_far) => ctx.binary(Op::And, so_far, also)?,
+            None => also,
+        });
+        Ok(())
+    }
+}
+
+fn attention(ctx: &mut NodeCtx) -> OpResult {
+    let [mut q, mut k, mut v] = [ctx.input(0)?, ctx.input(1)?, ctx.input(2)?];
+    let dtype = ctx.dtype(q)?;
+    let (q_heads, kv_heads) = (ctx.opt_int("q_num_heads")?, ctx.opt_int("kv_num_heads")?);
+    let scale = ctx.opt_float("scale")?;
+    let softcap = ctx.float("softcap", 0.0)?;
+    let output_mode = ctx.int("qk_matmul_output_mode", 0)?;
+    if !(0..=3).contains(&output_mode) {
+        return Err(ctx.bad_attr("qk_matmul_output_mode", output_mode));
+    }
+    let precision = ctx.opt_dtype("softmax_precision")?;
+    let packed = ctx.rank(q)? == 3;
+    if packed {
+        let (Some(q_heads), Some(kv_heads)) = (q_heads, kv_heads) else {
+            return Err(ImportError::invalid("Attention of rank 3 needs `q_num_heads` and `kv_num_heads`"));
+        };
+        q = split_heads(ctx, q, q_heads)?;
+        k = split_heads(ctx, k, kv_heads)?;
+        v = split_heads(ctx, v, kv_heads)?;
+    }
+    expect_rank_4(ctx, &[q, k, v])?;
+    let past = ctx.opt_input(4);
+    if let Some(past) = past {
+        k = ctx.concat(&[past, k], 2)?;
+    }
+    if let Some(past) = ctx.opt_input(5) {
+        v = ctx.concat(&[past, v], 2)?;
+    }
+    let (present_k, present_v) = (k, v);
+    let mask = mask(ctx, q, k, past)?;
+    let times = group(ctx, q, k)?;
+    k = repeat_heads(ctx, k, &times)?;
+    v = repeat_heads(ctx, v, &times)?;
+
+    let raw = scores(ctx, q, k, scale)?;
+    let capped = if softcap > 0.0 {
+        let x = ctx.with_scalar(Op::Div, raw, softcap.into())?;
+        let x = ctx.unary(Op::Tanh, x)?;
+        ctx.with_scalar(Op::Mul, x, softcap.into())?
+    } else {
+        raw
+    };
+    let least = ctx.scalar(dtype, f64::NEG_INFINITY)?;
+    let mut masked = capped;
+    if let Some(bias) = mask.bias {
+        masked = ctx.binary(Op::Add, masked, bias)?;
+    }
+    if let Some(allowed) = mask.allowed {
+        masked = ctx.select(allowed, masked, least)?;
+    }
+    let wide = ctx.cast(masked, precision.unwrap_or(dtype))?;
+    let mut weights = ctx.softmax(wide, 3)?;
+    if mask.may_be_empty {
+        // The softmax of a row without any key is 0 / 0; ONNX wants a row of zeros.
+        let live = match mask.bias {
+            Some(bias) => {
+                let live = ctx.binary(Op::Less, least, bias)?;
+                match mask.allowed {
+                    Some(allowed) => ctx.binary(Op::And, live, allowed)?,
+                    None => live,
+                }
+            }
+            None => mask.allowed.ok_or_else(|| ImportError::invalid("Attention has an empty mask"))?,
+        };
+        let last = ctx.rank(live)? as i64 - 1;
+        let any = ctx.reduce("or", live, vec![last], true)?;
+        let zero = ctx.zero(precision.unwrap_or(dtype));
+        weights = ctx.select(any, weights, zero)?;
+    }
+    let weights = ctx.cast(weights, dtype)?;
+    let v_dtype = ctx.dtype(v)?;
+    let narrow = ctx.cast(weights, v_dtype)?;
+    let mut y = ctx.binary(Op::Matmul, narrow, v)?;
+    if packed {
+        y = join_heads(ctx, y)?;
+    }
+    let qk = [raw, capped, masked, weights][output_mode as usize];
+    Ok(vec![ctx.cast(y, dtype)?, present_k, present_v, qk])
+}
+
+/// The mask that the inputs and attributes of Attention make together.
+fn mask(ctx: &mut NodeCtx, q: ValueId, k: ValueId, past: Option<ValueId>) -> Result<Mask, ImportError> {
+    let dtype = ctx.dtype(q)?;
+    let causal = ctx.flag("is_causal", false)?;
+    let (left, right) = (ctx.int("left_window_size", -1)?, ctx.int("right_window_size", -1)?);
+    let (queries, keys) = (ctx.shape_of(q)?[2].clone(), ctx.shape_of(k)?[2].clone());
+    let mut mask = Mask { allowed: None, bias: None, may_be_empty: false };
+    if let Some(given) = ctx.opt_input(3) {
+        let ty = ctx.tensor(given)?;
+        let missing = keys.clone() - ty.shape.last().cloned().unwrap_or(dim(1));
+        let given = if missing.as_const().is_none_or(|m| m > 0) && ty.rank() > 0 {
+            // Keys that a short mask does not name take no part.
+            let fill = if ty.dtype == DType::Bool { ctx.zero(DType::Bool) } else { ctx.scalar(ty.dtype, f64::NEG_INFINITY)? };
+            let mut high = vec![dim(0); ty.rank()];
+            high[ty.rank() - 1] = missing;
+            ctx.pad(given, vec![dim(0); ty.rank()], high, "constant", Some(fill))?
+        } else {
+            given
+        };
+        if ty.dtype == DType::Bool {
+            mask.allowed = Some(given);
+        } else {
+            mask.bias = Some(ctx.cast(given, dtype)?);
+        }
+        mask.may_be_empty = true;
+    }
+    let lengths = ctx.opt_input(6);
+    let columns = ctx.iota_along(DType::I64, keys, 1, 2)?;
+    if causal || left >= 0 || right >= 0 {
+        // Where the first query stands among the keys.
+        let rows = ctx.iota_along(DType::I64, queries, 0, 2)?;
+        let places = match (past, lengths) {
+            (Some(past), _) => {
+                let shape = ctx.dims_value(past)?;
+                let before = ctx.pick(shape, 0, 2)?;
+                ctx.binary(Op::Add, rows, before)?
+            }
+            (None, Some(lengths)) => {
+                let shape = ctx.dims_value(q)?;
+                let count = ctx.pick(shape, 0, 2)?;
+                let lengths = per_batch(ctx, lengths)?;
+                let before = ctx.binary(Op::Sub, lengths, count)?;
+                mask.may_be_empty = true;
+                ctx.binary(Op::Add, rows, before)?
+            }
+            (None, None) => rows,
+        };
+        let behind = ctx.binary(Op::Sub, places, columns)?;
+        let mut bound = |ctx: &mut NodeCtx, low: Option<i64>, high: Option<i64>| -> Result<(), ImportError> {
+            if let Some(low) = low {
+                let low = ctx.builder.constant(Tensor::scalar(low));
+                let inside = ctx.binary(Op::LessEqual, low, behind)?;
+                mask.allow(ctx, inside)?;
+            }
+            if let Some(high) = high {
+                let high = ctx.builder.constant(Tensor::scalar(high));
+                let inside = ctx.binary(Op::LessEqual, behind, high)?;
+                mask.allow(ctx, inside)?;
+            }
+            Ok(())
+        };
+        bound(ctx, causal.then_some(0), None)?;
+        bound(ctx, (right >= 0).then(|| right.saturating_neg()), (left >= 0).then_some(left))?;
+        mask.may_be_empty |= left >= 0 || right >= 0;
+    }
+    if let Some(lengths) = lengths {
+        let lengths = per_batch(ctx, lengths)?;
+        let valid = ctx.binary(Op::Less, columns, lengths)?;
+        mask.allow(ctx, valid)?;
+        mask.may_be_empty = true;
+    }
+    Ok(mask)
+}
+
+/// A vector over the batch as [B, 1, 1, 1].
+fn per_batch(ctx: &mut NodeCtx, x: ValueId) -> Result<ValueId, ImportError> {
+    let batch = super::emit::product(&ctx.shape_of(x)?);
+    let x = ctx.reshape(x, vec![batch, dim(1), dim(1), dim(1)])?;
+    ctx.cast(x, DType::I64)
+}
+
+fn rotary_embedding(ctx: &mut NodeCtx) -> OpResult {
+    let [x, mut cos, mut sin] = [ctx.input(0)?, ctx.input(1)?, ctx.input(2)?];
+    let heads = ctx.opt_int("num_heads")?;
+    let interleaved = ctx.flag("interleaved", false)?;
+    let rotated = ctx.int("rotary_embedding_dim", 0)?;
+    let packed = ctx.rank(x)? == 3;
+    let mut heads_first = x;
+    if packed {
+        let heads = heads.filter(|&h| h > 0).ok_or_else(|| ImportError::invalid("RotaryEmbedding of rank 3 needs `num_heads`"))?;
+        heads_first = split_heads(ctx, x, heads)?;
+    }
+    let shape = ctx.shape_of(heads_first)?;
+    let [_, _, _, size] = shape.as_slice() else {
+        return Err(ImportError::invalid(format!("RotaryEmbedding takes rank 3 or 4, not {}", shape.len())));
+    };
+    if let Some(positions) = ctx.opt_input(3) {
+        cos = ctx.emit(Op::Gather, attrs! { axis: 0i64 }, &[cos, positions])?;
+        sin = ctx.emit(Op::Gather, attrs! { axis: 0i64 }, &[sin, positions])?;
+    }
+    // [B, 1, L, half]: the same for all heads.
+    let (cos, sin) = (ctx.unsqueeze(cos, 1)?, ctx.unsqueeze(sin, 1)?);
+    let width = if rotated == 0 { size.clone() } else { dim(rotated) };
+    let half = width.op(DimOp::FloorDiv, &dim(2));
+    let turning = ctx.narrow(heads_first, 3, dim(0), width.clone())?;
+    let (a, b) = if interleaved {
+        let mut pairs = ctx.shape_of(turning)?;
+        pairs[3] = half.clone();
+        pairs.push(dim(2));
+        let pairs = ctx.reshape(turning, pairs)?;
+        (ctx.pick(pairs, 4, 0)?, ctx.pick(pairs, 4, 1)?)
+    } else {
+        (ctx.narrow(turning, 3, dim(0), half.clone())?, ctx.narrow(turning, 3, half.clone(), half)?)
+    };
+    let mut product = |x, y| ctx.binary(Op::Mul, x, y);
+    let (ca, sb, sa, cb) = (product(cos, a)?, product(sin, b)?, product(sin, a)?, product(cos, b)?);
+    let real = ctx.binary(Op::Sub, ca, sb)?;
+    let imaginary = ctx.binary(Op::Add, sa, cb)?;
+    let turned = if interleaved {
+        let (real, imaginary) = (ctx.unsqueeze(real, 4)?, ctx.unsqueeze(imaginary, 4)?);
+        let pairs = ctx.concat(&[real, imaginary], 4)?;
+        let mut to = shape.clone();
+        to[3] = width.clone();
+        ctx.reshape(pairs, to)?
+    } else {
+        ctx.concat(&[real, imaginary], 3)?
+    };
+    let rest = size.clone() - width.clone();
+    let mut y = turned;
+    if rest.as_const() != Some(0) {
+        let still = ctx.narrow(heads_first, 3, width, rest)?;
+        y = ctx.concat(&[turned, still], 3)?;
+    }
+    Ok(vec![if packed { join_heads(ctx, y)? } else { y }])
+}
+
+/// Attention whose scores and probabilities pass through sub-graphs, which become part of the graph.
+fn flex_attention(ctx: &mut NodeCtx) -> OpResult {
+    let [q, mut k, mut v] = [ctx.input(0)?, ctx.input(1)?, ctx.input(2)?];
+    expect_rank_4(ctx, &[q, k, v])?;
+    let scale = ctx.opt_float("scale")?;
+    let dtype = ctx.dtype(q)?;
+    let compute = match ctx.opt_dtype("softmax_precision")? {
+        Some(to) => to,
+        None if matches!(dtype, DType::F16 | DType::BF16) => DType::F32,
+        None => dtype,
+    };
+    let times = group(ctx, q, k)?;
+    k = repeat_heads(ctx, k, &times)?;
+    v = repeat_heads(ctx, v, &times)?;
+    let x = scores(ctx, q, k, scale)?;
+    let x = ctx.cast(x, compute)?;
+    let x = modified(ctx, "score_mod", x)?;
+    let x = ctx.softmax(x, 3)?;
+    let x = modified(ctx, "prob_mod", x)?;
+    let out = ctx.dtype(v)?;
+    let v = ctx.cast(v, compute)?;
+    let y = ctx.binary(Op::Matmul, x, v)?;
+    Ok(vec![ctx.cast(y, out)?])
+}
+
+/// x through the sub-graph `name`, if there is one.
+fn modified(ctx: &mut NodeCtx, name: &str, x: ValueId) -> Result<ValueId, ImportError> {
+    if !ctx.attrs.contains_key(name) {
+        return Ok(x);
+    }
+    let (graph, captures) = ctx.graph(name)?;
+    let operands: Vec<ValueId> = std::iter::once(x).chain(captures).collect();
+    let dtype = ctx.dtype(x)?;
+    match inline(ctx.builder, &graph, &operands)?.as_slice() {
+        [y] => ctx.cast(*y, dtype),
+        other => Err(ImportError::invalid(format!("`{name}` of FlexAttention gives {} values instead of 1", other.len()))),
+    }
+}

@@ -1,0 +1,118 @@
+//! Operators of ai.onnx.ml: ArrayFeatureExtractor, Binarizer, LabelEncoder, TreeEnsemble.
+
+use super::OnnxOp;
+use super::emit::{dim, product};
+use crate::context::{NodeCtx, OpResult};
+use crate::error::ImportError;
+use egret_ir::{Op, Tensor, attrs};
+
+const DOMAIN: &str = "ai.onnx.ml";
+
+/// The operators of this file.
+pub const TABLE: &[OnnxOp] = &[
+    OnnxOp { domain: DOMAIN, name: "ArrayFeatureExtractor", since: 1, import: array_feature_extractor },
+    OnnxOp { domain: DOMAIN, name: "Binarizer", since: 1, import: binarizer },
+    OnnxOp { domain: DOMAIN, name: "LabelEncoder", since: 1, import: label_encoder },
+    OnnxOp { domain: DOMAIN, name: "TreeEnsemble", since: 5, import: tree_ensemble },
+];
+
+/// Columns of the last axis; a vector counts as one row.
+fn array_feature_extractor(ctx: &mut NodeCtx) -> OpResult {
+    let (mut x, indices) = (ctx.input(0)?, ctx.input(1)?);
+    if ctx.rank(x)? < 2 {
+        let count = product(&ctx.shape_of(x)?);
+        x = ctx.reshape(x, vec![dim(1), count])?;
+    }
+    let axis = ctx.rank(x)? as i64 - 1;
+    let count = product(&ctx.shape_of(indices)?);
+    let indices = ctx.reshape(indices, vec![count])?;
+    Ok(vec![ctx.emit(Op::Gather, attrs! { axis: axis }, &[x, indices])?])
+}
+
+fn binarizer(ctx: &mut NodeCtx) -> OpResult {
+    let x = ctx.input(0)?;
+    let dtype = ctx.dtype(x)?;
+    let threshold = ctx.float("threshold", 0.0)?;
+    let threshold = ctx.scalar(dtype, threshold.into())?;
+    let above = ctx.binary(Op::Less, threshold, x)?;
+    Ok(vec![ctx.cast(above, dtype)?])
+}
+
+fn vector<T: egret_ir::Element>(values: Vec<T>) -> Tensor {
+    Tensor::new(&[values.len()], values)
+}
+
+fn strings(values: Vec<String>) -> Tensor {
+    Tensor::from_strings(&[values.len()], values)
+}
+
+/// The one of the attributes `{prefix}_tensor`, `_int64s`, `_floats`, `_strings` that is there.
+fn list(ctx: &mut NodeCtx, prefix: &str) -> Result<Tensor, ImportError> {
+    let mut found = vec![];
+    found.extend(ctx.opt_tensor(&format!("{prefix}_tensor"))?);
+    found.extend(ctx.opt_ints(&format!("{prefix}_int64s"))?.map(vector));
+    found.extend(ctx.opt_floats(&format!("{prefix}_floats"))?.map(vector));
+    found.extend(ctx.opt_strings(&format!("{prefix}_strings"))?.map(strings));
+    match <[Tensor; 1]>::try_from(found) {
+        Ok([one]) => Ok(one),
+        Err(all) => Err(ImportError::invalid(format!("{} needs one list of {prefix}, but has {}", ctx.op_type, all.len()))),
+    }
+}
+
+fn label_encoder(ctx: &mut NodeCtx) -> OpResult {
+    let x = ctx.input(0)?;
+    let int = Tensor::scalar(ctx.int("default_int64", -1)?);
+    let float = Tensor::scalar(ctx.float("default_float", -0.0)?);
+    let text = Tensor::from_strings(&[], vec![ctx.str("default_string", "_Unused")?]);
+    let (keys, values) = if ctx.opset < 2 {
+        // Version 1: the classes against their places, whichever way the input says.
+        let classes =
+            ctx.opt_strings("classes_strings")?.ok_or_else(|| ImportError::invalid("LabelEncoder needs its `classes_strings`"))?;
+        let places = vector((0..classes.len() as i64).collect());
+        let classes = strings(classes);
+        if ctx.dtype(x)? == egret_ir::DType::String { (classes, places) } else { (places, classes) }
+    } else {
+        (list(ctx, "keys")?, list(ctx, "values")?)
+    };
+    let to = values.dtype();
+    let default = match ctx.opt_tensor("default_tensor")? {
+        Some(t) if t.len() == 1 => t.reshaped(&[]),
+        Some(t) => return Err(ImportError::invalid(format!("the default of LabelEncoder has {} elements", t.len()))),
+        None => match [int, float, text].into_iter().find(|t| t.dtype() == to) {
+            Some(t) => t,
+            // Other element types came with the tensors: -1 for integers, -0 for floats.
+            None => {
+                let v = ctx.scalar(to, if to.is_float() { -0.0 } else { -1.0 })?;
+                ctx.need_const(v, "the default of LabelEncoder")?
+            }
+        },
+    };
+    Ok(vec![ctx.emit(Op::LabelEncode, attrs! { to: to, keys: keys, values: values, default: default }, &[x])?])
+}
+
+fn tree_ensemble(ctx: &mut NodeCtx) -> OpResult {
+    let x = ctx.input(0)?;
+    let dtype = ctx.dtype(x)?;
+    let absent = |name: &str| ImportError::invalid(format!("TreeEnsemble needs its `{name}`"));
+    // How often a node was visited in training does not change what the trees say.
+    ctx.opt_tensor("nodes_hitrates")?;
+    let no_members = Tensor::from_bytes(dtype, &[0], &[]);
+    let attrs = attrs! {
+        aggregate: ctx.int("aggregate_function", 1)?,
+        post_transform: ctx.int("post_transform", 0)?,
+        n_targets: ctx.opt_int("n_targets")?.ok_or_else(|| absent("n_targets"))?,
+        nodes_featureids: ctx.opt_ints("nodes_featureids")?.ok_or_else(|| absent("nodes_featureids"))?,
+        nodes_splits: ctx.opt_tensor("nodes_splits")?.ok_or_else(|| absent("nodes_splits"))?,
+        nodes_modes: ctx.opt_tensor("nodes_modes")?.ok_or_else(|| absent("nodes_modes"))?,
+        nodes_truenodeids: ctx.opt_ints("nodes_truenodeids")?.ok_or_else(|| absent("nodes_truenodeids"))?,
+        nodes_trueleafs: ctx.opt_ints("nodes_trueleafs")?.ok_or_else(|| absent("nodes_trueleafs"))?,
+        nodes_falsenodeids: ctx.opt_ints("nodes_falsenodeids")?.ok_or_else(|| absent("nodes_falsenodeids"))?,
+        nodes_falseleafs: ctx.opt_ints("nodes_falseleafs")?.ok_or_else(|| absent("nodes_falseleafs"))?,
+        nodes_missing: ctx.opt_ints("nodes_missing_value_tracks_true")?.unwrap_or_default(),
+        leaf_targetids: ctx.opt_ints("leaf_targetids")?.ok_or_else(|| absent("leaf_targetids"))?,
+        leaf_weights: ctx.opt_tensor("leaf_weights")?.ok_or_else(|| absent("leaf_weights"))?,
+        membership_values: ctx.opt_tensor("membership_values")?.unwrap_or(no_members),
+        tree_roots: ctx.opt_ints("tree_roots")?.ok_or_else(|| absent("tree_roots"))?,
+    };
+    Ok(vec![ctx.emit(Op::TreeEnsemble, attrs, &[x])?])
+}

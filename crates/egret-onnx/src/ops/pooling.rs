@@ -1,0 +1,178 @@
+//! Pools: over windows and over whole images.
+
+use super::activation::in_f32;
+use super::emit::{dim, product};
+use super::reduction::mean;
+use super::window::Window;
+use super::{OnnxOp, onnx};
+use crate::context::{NodeCtx, OnnxAttr, OpResult};
+use crate::error::ImportError;
+use egret_ir::{Attr, Op, ValueId, attrs};
+
+/// The operators of this file.
+pub const TABLE: &[OnnxOp] = &[
+    onnx("AveragePool", 1, average_pool),
+    onnx("GlobalAveragePool", 1, |c| in_f32(c, |c, x| spatial_axes(c, x).and_then(|axes| mean(c, x, &axes, true)))),
+    onnx("GlobalLpPool", 1, global_lp_pool),
+    onnx("GlobalMaxPool", 1, |c| {
+        let x = c.input(0)?;
+        let axes = spatial_axes(c, x)?;
+        Ok(vec![c.reduce("max", x, axes, true)?])
+    }),
+    onnx("LRN", 1, lrn),
+    onnx("LpPool", 1, lp_pool),
+    onnx("MaxPool", 1, max_pool),
+    onnx("MaxUnpool", 9, max_unpool),
+];
+
+type Emitted = Result<ValueId, ImportError>;
+
+/// The axes after batch and channels.
+pub(super) fn spatial_axes(ctx: &NodeCtx, x: ValueId) -> Result<Vec<i64>, ImportError> {
+    let rank = ctx.rank(x)?;
+    if rank < 2 {
+        return Err(ImportError::invalid(format!("{} needs an image: batch, channels and spatial axes", ctx.op_type)));
+    }
+    Ok((2..rank as i64).collect())
+}
+
+fn read_pool(ctx: &mut NodeCtx, x: ValueId) -> Result<Window, ImportError> {
+    spatial_axes(ctx, x)?;
+    let shape = ctx.shape_of(x)?;
+    Window::read_pool(ctx, &shape[2..])
+}
+
+fn max_pool(ctx: &mut NodeCtx) -> OpResult {
+    let x = ctx.input(0)?;
+    let window = read_pool(ctx, x)?;
+    let column_major = ctx.flag("storage_order", false)?;
+    if ctx.wanted.get(1) != Some(&true) {
+        return Ok(vec![ctx.emit(Op::Pool, window.pool_attrs_of("max"), &[x])?]);
+    }
+    let mut attrs = window.pool_attrs();
+    attrs.0.insert("column_major", Attr::from(column_major));
+    ctx.emit_node(Op::MaxPoolIndices, attrs, &[Some(x)], vec![])
+}
+
+fn average_pool(ctx: &mut NodeCtx) -> OpResult {
+    let x = ctx.input(0)?;
+    let mut window = read_pool(ctx, x)?;
+    let include_pads = ctx.flag("count_include_pad", false)?;
+    in_f32(ctx, |ctx, mut x| {
+        if include_pads && window.pads.iter().any(|&p| p != 0) {
+            // Pads that count are elements like any other; the room of ceil mode still is not.
+            let n = window.kernel.len();
+            let sides = |pads: &[i64]| [dim(0), dim(0)].into_iter().chain(pads.iter().map(|&p| dim(p))).collect();
+            let (low, high) = (sides(&window.pads[..n]), sides(&window.pads[n..]));
+            x = ctx.pad(x, low, high, "constant", None)?;
+            window.pads = vec![0; 2 * n];
+        }
+        ctx.emit(Op::Pool, window.pool_attrs_of("mean"), &[x])
+    })
+}
+
+/// |x| to the p.
+fn magnitude_power(ctx: &mut NodeCtx, x: ValueId, p: f64) -> Emitted {
+    if p == 2.0 {
+        return ctx.binary(Op::Mul, x, x);
+    }
+    let magnitude = ctx.unary(Op::Abs, x)?;
+    if p == 1.0 { Ok(magnitude) } else { ctx.with_scalar(Op::Pow, magnitude, p) }
+}
+
+/// The p-th root.
+fn root(ctx: &mut NodeCtx, x: ValueId, p: f64) -> Emitted {
+    match p {
+        1.0 => Ok(x),
+        2.0 => ctx.unary(Op::Sqrt, x),
+        _ => ctx.with_scalar(Op::Pow, x, 1.0 / p),
+    }
+}
+
+/// The attribute `p`, a FLOAT in opset 1.
+fn order(ctx: &mut NodeCtx) -> Result<f64, ImportError> {
+    match ctx.take("p") {
+        None => Ok(2.0),
+        Some(OnnxAttr::Int(p)) if p > 0 => Ok(p as f64),
+        Some(OnnxAttr::Float(p)) if p > 0.0 => Ok(p.into()),
+        Some(_) => Err(ImportError::invalid(format!("attribute `p` of {} must be a positive number", ctx.op_type))),
+    }
+}
+
+fn lp_pool(ctx: &mut NodeCtx) -> OpResult {
+    let p = order(ctx)?;
+    let x = ctx.input(0)?;
+    let window = read_pool(ctx, x)?;
+    in_f32(ctx, |ctx, x| {
+        let powers = magnitude_power(ctx, x, p)?;
+        let sum = ctx.emit(Op::Pool, window.pool_attrs_of("sum"), &[powers])?;
+        root(ctx, sum, p)
+    })
+}
+
+fn global_lp_pool(ctx: &mut NodeCtx) -> OpResult {
+    let p = order(ctx)?;
+    in_f32(ctx, |ctx, x| {
+        let axes = spatial_axes(ctx, x)?;
+        let powers = magnitude_power(ctx, x, p)?;
+        let sum = ctx.reduce("sum", powers, axes, true)?;
+        root(ctx, sum, p)
+    })
+}
+
+/// x / (bias + alpha / size * sum of squares over neighbouring channels) ^ beta
+fn lrn(ctx: &mut NodeCtx) -> OpResult {
+    let (alpha, beta, bias) = (ctx.float("alpha", 1e-4)?, ctx.float("beta", 0.75)?, ctx.float("bias", 1.0)?);
+    let size = ctx.int("size", 0)?;
+    if !(1..=i64::from(i32::MAX)).contains(&size) {
+        return Err(ctx.bad_attr("size", size));
+    }
+    in_f32(ctx, |ctx, x| {
+        spatial_axes(ctx, x)?;
+        let shape = ctx.shape_of(x)?;
+        let square = ctx.binary(Op::Mul, x, x)?;
+        // Channels become the spatial axis of a pool.
+        let planes = ctx.reshape(square, vec![shape[0].clone(), dim(1), shape[1].clone(), product(&shape[2..])])?;
+        let low = (size - 1) / 2;
+        let window = Window {
+            kernel: vec![size, 1],
+            strides: vec![1, 1],
+            dilations: vec![1, 1],
+            pads: vec![low, 0, size - 1 - low, 0],
+            high_extra: vec![0, 0],
+        };
+        let sum = ctx.emit(Op::Pool, window.pool_attrs_of("sum"), &[planes])?;
+        let sum = ctx.reshape(sum, shape)?;
+        let scaled = ctx.with_scalar(Op::Mul, sum, f64::from(alpha) / size as f64)?;
+        let base = ctx.with_scalar(Op::Add, scaled, bias.into())?;
+        let power = ctx.with_scalar(Op::Pow, base, beta.into())?;
+        ctx.binary(Op::Div, x, power)
+    })
+}
+
+fn max_unpool(ctx: &mut NodeCtx) -> OpResult {
+    let (x, indices) = (ctx.input(0)?, ctx.input(1)?);
+    let window = read_pool(ctx, x)?;
+    let n = window.kernel.len();
+    let mut shape = ctx.shape_of(x)?;
+    for i in 0..n {
+        let grown = (shape[2 + i].clone() - dim(1)) * dim(window.strides[i]);
+        shape[2 + i] = grown + dim(window.kernel[i] - window.pads[i] - window.pads[n + i]);
+    }
+    let dtype = ctx.dtype(x)?;
+    let zero = ctx.zero(dtype);
+    let flat = ctx.broadcast(zero, vec![product(&shape)])?;
+    let count = vec![product(&ctx.shape_of(x)?)];
+    let (places, values) = (ctx.reshape(indices, count.clone())?, ctx.reshape(x, count)?);
+    let filled = ctx.emit(Op::ScatterElements, attrs! { axis: 0i64, reduction: "none" }, &[flat, places, values])?;
+    let y = ctx.reshape(filled, shape.clone())?;
+    let Some(wanted) = ctx.opt_input(2) else { return Ok(vec![y]) };
+    // A larger output has the rest as zeros at the high ends.
+    let wanted = ctx.need_dims(wanted, "the output shape of MaxUnpool")?;
+    if wanted.len() != shape.len() {
+        return Err(ImportError::invalid("the output shape of MaxUnpool has another rank than its input"));
+    }
+    let high = wanted.into_iter().zip(shape).map(|(w, s)| w - s).collect();
+    let low = vec![dim(0); n + 2];
+    Ok(vec![ctx.pad(y, low, high, "constant", None)?])
+}
