@@ -1,0 +1,195 @@
+//! A whole program into any Cranelift module: kernels, leaves, data, and the functions of the C ABI.
+
+use cranelift::codegen::Context;
+use cranelift::codegen::ir::{FuncRef, Function};
+use cranelift::prelude::*;
+use cranelift_module::{DataId, FuncId, Linkage, Module};
+use egret_loop::{Kernel, Program};
+use std::collections::BTreeMap;
+
+use crate::error::{CodegenError, Result, broken};
+use crate::options::{Options, WeightsPlace};
+use crate::tables::Tables;
+use crate::target::{Arch, Feature};
+use crate::wide::{self, WideIsa};
+use crate::{cpu, entry, kernel};
+
+/// Where embedded weights come from in a module.
+pub(crate) enum WeightsData {
+    /// Define them in the module.
+    Define,
+    /// Import them: whoever finishes the module resolves the symbol.
+    Import,
+}
+
+/// The exported functions and data of a program.
+pub(crate) struct Exports {
+    pub plan: FuncId,
+    pub bind: FuncId,
+    pub run: FuncId,
+    pub info: DataId,
+}
+
+/// The symbol of embedded weights.
+pub(crate) fn weights_symbol(program: &Program) -> String {
+    format!("{}_weights_data", program.name)
+}
+
+/// What is shared by everything that is written into a module.
+pub(crate) struct Output<'m, M: Module> {
+    pub module: &'m mut M,
+    pub program: &'m Program,
+    pub options: &'m Options,
+    context: Context,
+    functions: FunctionBuilderContext,
+}
+
+impl<M: Module> Output<'_, M> {
+    /// A signature with i64 parameters (pointers too) and, if `returns`, an i32 result.
+    pub fn signature(&self, params: usize, returns: bool) -> Signature {
+        let mut signature = self.module.make_signature();
+        signature.params = vec![AbiParam::new(types::I64); params];
+        if returns {
+            signature.returns.push(AbiParam::new(types::I32));
+        }
+        signature
+    }
+
+    /// A symbol of this program.
+    pub fn symbol(&self, name: &str) -> String {
+        format!("{}_{name}", self.program.name)
+    }
+
+    /// Declare and define a function.
+    pub fn function(
+        &mut self,
+        name: &str,
+        linkage: Linkage,
+        signature: Signature,
+        write: impl FnOnce(&mut FunctionBuilder<'_>, &mut M) -> Result<()>,
+    ) -> Result<FuncId> {
+        let id = self.module.declare_function(name, linkage, &signature)?;
+        self.module.clear_context(&mut self.context);
+        self.context.func = Function::with_name_signature(cranelift::codegen::ir::UserFuncName::user(0, id.as_u32()), signature);
+        let mut builder = FunctionBuilder::new(&mut self.context.func, &mut self.functions);
+        write(&mut builder, self.module)?;
+        builder.finalize(self.module.target_config());
+        let defined = self.module.define_function(id, &mut self.context);
+        defined.map_err(|e| match e {
+            // Cranelift's own text is only "Compilation error"; the function's name says where.
+            cranelift_module::ModuleError::Compilation(e) => broken(format!("{name}: {e:?}")),
+            other => other.into(),
+        })?;
+        Ok(id)
+    }
+
+    /// Declare and define a function from its machine code.
+    pub fn function_bytes(&mut self, name: &str, signature: Signature, bytes: &[u8]) -> Result<FuncId> {
+        let id = self.module.declare_function(name, Linkage::Local, &signature)?;
+        self.module.define_function_bytes(id, 64, bytes, &[])?;
+        Ok(id)
+    }
+}
+
+/// Write a program.
+pub(crate) fn compile<M: Module>(module: &mut M, program: &Program, options: &Options, weights: WeightsData) -> Result<Exports> {
+    let context = module.make_context();
+    let mut out = Output { module, program, options, context, functions: FunctionBuilderContext::new() };
+    let kernels = kernels(&mut out)?;
+    let weights = embedded_weights(&mut out, weights)?;
+    let cpu = match options.target.arch() {
+        Arch::X86_64 => {
+            let signature = out.signature(0, true);
+            Some(out.function_bytes(&out.symbol("cpu"), signature, &cpu::check_function(&options.target)?)?)
+        }
+        Arch::Aarch64 => None,
+    };
+    let tables = Tables::define(&mut out, &kernels)?;
+    let plan = entry::plan(&mut out, &tables)?;
+    let bind = entry::bind(&mut out, &tables, cpu, weights)?;
+    let run = entry::run(&mut out, &tables)?;
+    Ok(Exports { plan, bind, run, info: tables.info })
+}
+
+fn kernels<M: Module>(out: &mut Output<'_, M>) -> Result<Vec<FuncId>> {
+    let isa = wide_isa(out.options);
+    let mut leaves = Leaves { isa, by_code: BTreeMap::new() };
+    let signature = out.signature(3, false);
+    let mut ids = vec![];
+    for (i, kernel) in out.program.kernels.iter().enumerate() {
+        let name = out.symbol(&format!("k{i}_{}", kernel.name));
+        let leaves = leaves.of(out, kernel)?;
+        let target = &out.options.target;
+        let id = out.function(&name, Linkage::Local, signature.clone(), |builder, module| {
+            let leaves: Vec<Option<FuncRef>> = leaves.iter().map(|l| l.map(|id| module.declare_func_in_func(id, builder.func))).collect();
+            kernel::emit(kernel, target, builder, leaves).map_err(|e| match e {
+                CodegenError::Internal(m) => broken(format!("kernel {}: {m}", kernel.name)),
+                CodegenError::Unsupported(m) => CodegenError::Unsupported(format!("kernel {}: {m}", kernel.name)),
+                other => other,
+            })
+        })?;
+        ids.push(id);
+    }
+    Ok(ids)
+}
+
+fn wide_isa(options: &Options) -> Option<WideIsa> {
+    let has = |features: &[Feature]| features.iter().all(|f| options.target.has(*f));
+    if !options.wide {
+        None
+    } else if has(&[Feature::Avx512f, Feature::Avx512vl, Feature::Avx512dq, Feature::Avx512bw]) {
+        Some(WideIsa::Avx512)
+    } else if has(&[Feature::Avx2, Feature::Fma]) {
+        Some(WideIsa::Avx2)
+    } else {
+        None
+    }
+}
+
+/// The wide leaves of a program: equal code is one function.
+struct Leaves {
+    isa: Option<WideIsa>,
+    by_code: BTreeMap<Vec<u8>, FuncId>,
+}
+
+impl Leaves {
+    fn of<M: Module>(&mut self, out: &mut Output<'_, M>, kernel: &Kernel) -> Result<Vec<Option<FuncId>>> {
+        let tiles = kernel::tiles(kernel);
+        tiles
+            .into_iter()
+            .map(|tile| {
+                let Some(code) = self.isa.and_then(|isa| wide::encode(tile, &kernel.params, isa)) else {
+                    return Ok(None);
+                };
+                if let Some(id) = self.by_code.get(&code) {
+                    return Ok(Some(*id));
+                }
+                let name = out.symbol(&format!("leaf{}", self.by_code.len()));
+                let signature = out.signature(4, false);
+                let id = out.function_bytes(&name, signature, &code)?;
+                self.by_code.insert(code, id);
+                Ok(Some(id))
+            })
+            .collect()
+    }
+}
+
+fn embedded_weights<M: Module>(out: &mut Output<'_, M>, data: WeightsData) -> Result<Option<DataId>> {
+    if out.options.weights == WeightsPlace::External || out.program.weights.is_empty() {
+        return Ok(None);
+    }
+    let name = weights_symbol(out.program);
+    if matches!(data, WeightsData::Import) {
+        return Ok(Some(out.module.declare_data(&name, Linkage::Import, false, false)?));
+    }
+    // Code reaches its data by 32-bit distances.
+    if out.program.weights.len() > 1 << 30 {
+        return Err(CodegenError::Unsupported("the weights are larger than 1 GiB; keep them in a file of their own".into()));
+    }
+    let id = out.module.declare_data(&name, Linkage::Local, false, false)?;
+    let mut description = cranelift_module::DataDescription::new();
+    description.define(out.program.weights.clone().into_boxed_slice());
+    description.set_align(egret_runtime::abi::ALIGN as u64);
+    out.module.define_data(id, &description)?;
+    Ok(Some(id))
+}

@@ -1,0 +1,34 @@
+//! Programs as object files and static libraries.
+
+use ar_archive_writer::{ArchiveKind, DEFAULT_OBJECT_READER, NewArchiveMember, write_archive_to_stream};
+use cranelift_object::{ObjectBuilder, ObjectModule};
+use egret_loop::Program;
+
+use crate::error::{CodegenError, Result};
+use crate::module::{self, WeightsData};
+use crate::options::Options;
+
+/// Compile a program to an object file. Equal programs and options give equal bytes.
+///
+/// # Errors
+/// What the code generator cannot do.
+pub fn object(program: &Program, options: &Options) -> Result<Vec<u8>> {
+    let isa = options.target.isa(true)?;
+    let builder = ObjectBuilder::new(isa, program.name.as_str(), cranelift_module::default_libcall_names())?;
+    let mut module = ObjectModule::new(builder);
+    module::compile(&mut module, program, options, WeightsData::Define)?;
+    module.finish().emit().map_err(|e| CodegenError::Internal(format!("the object file could not be written: {e}")))
+}
+
+/// A static library of object files, given as (name, bytes), with a symbol index; no times or owners in it.
+///
+/// # Errors
+/// An object that is none.
+pub fn archive(members: &[(&str, &[u8])]) -> Result<Vec<u8>> {
+    let members: Vec<_> =
+        members.iter().map(|(name, bytes)| NewArchiveMember::new(*bytes, &DEFAULT_OBJECT_READER, (*name).to_owned())).collect();
+    let mut out = std::io::Cursor::new(vec![]);
+    write_archive_to_stream(&mut out, &members, ArchiveKind::Gnu, false, None)
+        .map_err(|e| CodegenError::Internal(format!("the static library could not be written: {e}")))?;
+    Ok(out.into_inner())
+}

@@ -1,0 +1,49 @@
+//! What the caller decides.
+
+use crate::error::Result;
+use crate::target::Target;
+
+/// Where the weights of an artifact are.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum WeightsPlace {
+    /// In the code's read-only data.
+    Embedded,
+    /// In a file that the caller gives to `bind`: see [`egret_runtime::abi::weights_header`].
+    External,
+}
+
+/// What the caller decides.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What code is generated for.
+    pub target: Target,
+    /// Use wide vectors for contractions where the target has them.
+    pub wide: bool,
+    /// Where the weights are.
+    pub weights: WeightsPlace,
+    /// BLAKE3 of the model file, for the artifact's description of itself.
+    pub model_hash: [u8; 32],
+    /// Compiler and version, for the artifact's description of itself.
+    pub producer: String,
+}
+
+impl Options {
+    /// For this machine: wide vectors, embedded weights.
+    ///
+    /// # Errors
+    /// As [`Target::native`].
+    pub fn native() -> Result<Options> {
+        Ok(Options::new(Target::native()?))
+    }
+
+    /// For a target: wide vectors, embedded weights.
+    pub fn new(target: Target) -> Options {
+        Options {
+            target,
+            wide: true,
+            weights: WeightsPlace::Embedded,
+            model_hash: [0; 32],
+            producer: concat!("egret ", env!("CARGO_PKG_VERSION")).into(),
+        }
+    }
+}

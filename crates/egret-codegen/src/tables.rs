@@ -1,0 +1,249 @@
+//! The constant data of a model: its description ([`egret_runtime::abi::Info`]) and the tables that `run` walks.
+
+use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module};
+use egret_loop::{Home, Port};
+use egret_runtime::abi;
+use std::mem::{offset_of, size_of};
+
+use crate::error::{CodegenError, Result, broken};
+use crate::module::Output;
+
+/// What `run` checks of a tensor, beside its [`abi::Port`].
+pub(crate) mod limit {
+    /// Its data's address has none of these bits.
+    pub const ALIGN_MASK: i32 = 0;
+    /// Bytes of its data.
+    pub const BYTES: i32 = 8;
+    /// The bytes that it must have, or NULL.
+    pub const BOUND: i32 = 16;
+    /// Bytes of an entry.
+    pub const SIZE: i64 = 24;
+}
+
+/// A kernel run.
+pub(crate) mod call {
+    /// The kernel function.
+    pub const KERNEL: i32 = 0;
+    /// Its number of tasks.
+    pub const TASKS: i32 = 8;
+    /// Number of arguments.
+    pub const ARGS: i32 = 16;
+    /// The arguments.
+    pub const ARG_LIST: i32 = 24;
+    /// Bytes of an entry.
+    pub const SIZE: i64 = 32;
+}
+
+/// An argument of a kernel run.
+pub(crate) mod arg {
+    /// Which memory: inputs, then outputs, then the arena, then the weights.
+    pub const MEMORY: i32 = 0;
+    /// Byte offset.
+    pub const OFFSET: i32 = 8;
+    /// Bytes of an entry.
+    pub const SIZE: i64 = 16;
+}
+
+/// The data of a model and where in it things are.
+pub(crate) struct Tables {
+    /// [`abi::Info`].
+    pub info: DataId,
+    /// Ports, limits and calls.
+    pub tables: DataId,
+    /// Offset of the inputs' limits in `tables`; the inputs' ports are at 0. Outputs follow inputs.
+    pub limits: i64,
+    /// Offset of the calls.
+    pub calls: i64,
+    /// Most arguments of a call.
+    pub max_args: usize,
+    /// BLAKE3 of the weights.
+    pub weights_hash: [u8; 32],
+    /// See [`abi::weights_check`].
+    pub weights_check: u64,
+}
+
+/// A data object under construction.
+#[derive(Default)]
+struct Blob {
+    bytes: Vec<u8>,
+    /// Places of addresses in the plain blob.
+    plain: Vec<(usize, usize)>,
+    /// Places of function addresses.
+    functions: Vec<(usize, FuncId)>,
+}
+
+impl Blob {
+    fn align(&mut self) -> usize {
+        self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);
+        self.bytes.len()
+    }
+    fn word(&mut self, value: u64) {
+        self.bytes.extend(value.to_le_bytes());
+    }
+    fn half(&mut self, value: u32) {
+        self.bytes.extend(value.to_le_bytes());
+    }
+    /// The address of a place in the plain blob.
+    fn pointer(&mut self, at: usize) {
+        self.plain.push((self.bytes.len(), at));
+        self.word(0);
+    }
+    fn function(&mut self, id: FuncId) {
+        self.functions.push((self.bytes.len(), id));
+        self.word(0);
+    }
+    fn string(&mut self, text: &str) -> usize {
+        let at = self.bytes.len();
+        // A C string ends at its first zero byte, so a name cannot contain one.
+        self.bytes.extend(text.bytes().map(|b| if b == 0 { b'?' } else { b }));
+        self.bytes.push(0);
+        at
+    }
+    fn words(&mut self, values: impl IntoIterator<Item = i64>) -> usize {
+        let at = self.align();
+        values.into_iter().for_each(|v| self.word(v as u64));
+        at
+    }
+}
+
+fn bytes_of(port: &Port) -> Result<u64> {
+    let too_large = || CodegenError::Unsupported(format!("`{}` has a shape too large for memory", port.name));
+    let elems = port.dims.iter().try_fold(1u64, |n, d| n.checked_mul(u64::try_from(*d).ok()?));
+    elems.and_then(|n| n.checked_mul(port.elem_size as u64)).filter(|n| *n < 1 << 62).ok_or_else(too_large)
+}
+
+impl Tables {
+    pub fn define<M: Module>(out: &mut Output<'_, M>, kernels: &[FuncId]) -> Result<Tables> {
+        let program = out.program;
+        let ports: Vec<&Port> = program.inputs.iter().chain(&program.outputs).collect();
+        // Error codes have 12 bits for the tensor and 8 for the axis.
+        if ports.len() > 4096 {
+            return Err(CodegenError::Unsupported(format!("the model has {} inputs and outputs; at most 4096 are supported", ports.len())));
+        }
+        if let Some(port) = ports.iter().find(|p| p.dims.len() > 256) {
+            return Err(CodegenError::Unsupported(format!("`{}` has {} axes; at most 256 are supported", port.name, port.dims.len())));
+        }
+        let mut plain = Blob::default();
+        let mut tables = Blob::default();
+        for port in &ports {
+            let name = plain.string(&port.name);
+            let dims = plain.words(port.dims.iter().copied());
+            tables.pointer(name);
+            tables.pointer(dims);
+            tables.half(port.dims.len() as u32);
+            tables.half(port.onnx_dtype as u32);
+        }
+        debug_assert_eq!(tables.bytes.len(), ports.len() * size_of::<abi::Port>());
+        let limits = tables.align();
+        for port in &ports {
+            let bytes = bytes_of(port)?;
+            let align = 1u64 << port.elem_size.trailing_zeros().min(3);
+            tables.word(align - 1);
+            tables.word(bytes);
+            match &port.bound {
+                Some(bound) if bound.len() as u64 != bytes => {
+                    return Err(broken(format!("`{}` is bound to {} bytes and has {bytes}", port.name, bound.len())));
+                }
+                Some(bound) if bytes > 0 => {
+                    let at = plain.align();
+                    plain.bytes.extend(bound);
+                    tables.pointer(at);
+                }
+                _ => tables.word(0),
+            }
+        }
+        let calls = tables.align();
+        let arena = ports.len() as i64;
+        for call in &program.calls {
+            let index = call.kernel.0 as usize;
+            let (Some(kernel), Some(id)) = (program.kernels.get(index), kernels.get(index)) else {
+                return Err(broken(format!("there is no {}", call.kernel)));
+            };
+            if kernel.params.len() != call.args.len() {
+                return Err(broken(format!("{} arguments for kernel {}", call.args.len(), kernel.name)));
+            }
+            let list = call.args.iter().map(|a| {
+                let buffer = program.buffers.get(a.buffer.0 as usize).ok_or_else(|| broken(format!("there is no {}", a.buffer)))?;
+                let (memory, offset) = match buffer.home {
+                    Home::Input(i) => (i as i64, 0),
+                    Home::Output(i) => ((program.inputs.len() + i) as i64, 0),
+                    Home::Arena(o) => (arena, o),
+                    Home::Weights(o) => (arena + 1, o),
+                };
+                Ok([memory, (offset + a.offset * buffer.elem.size()) as i64])
+            });
+            let list: Vec<_> = list.collect::<Result<Vec<_>>>()?;
+            let list = plain.words(list.into_iter().flatten());
+            tables.function(*id);
+            tables.word(kernel.tasks.max(1) as u64);
+            tables.word(call.args.len() as u64);
+            tables.pointer(list);
+        }
+        let names = tables.align();
+        for call in &program.calls {
+            let name = plain.string(&program.kernels[call.kernel.0 as usize].name);
+            tables.pointer(name);
+        }
+        let weights_hash = *blake3::hash(&program.weights).as_bytes();
+        let weights_check = abi::weights_check(&weights_hash);
+        let (model, target) = (plain.string(&program.name), plain.string(&out.options.target.to_string()));
+        let producer = plain.string(&out.options.producer);
+
+        let plain = out.data("strings", Linkage::Local, plain, None, None)?;
+        let outputs = program.inputs.len() * size_of::<abi::Port>();
+        let tables = out.data("tables", Linkage::Local, tables, Some(plain), None)?;
+
+        let mut info = Blob::default();
+        info.half(abi::ABI_VERSION);
+        info.half(program.inputs.len() as u32);
+        info.half(program.outputs.len() as u32);
+        info.half(program.calls.len() as u32);
+        info.pointer(model);
+        let in_tables: Vec<_> = [0, outputs, names]
+            .into_iter()
+            .map(|at| {
+                let place = info.bytes.len();
+                info.word(0);
+                (place, at)
+            })
+            .collect();
+        info.pointer(target);
+        info.pointer(producer);
+        info.word(program.arena_bytes as u64);
+        info.word(program.weights.len() as u64);
+        info.word(weights_check);
+        info.bytes.extend(weights_hash);
+        info.bytes.extend(out.options.model_hash);
+        debug_assert_eq!(info.bytes.len(), size_of::<abi::Info>());
+        debug_assert_eq!(in_tables[0].0, offset_of!(abi::Info, inputs));
+        let info = out.data("info", Linkage::Export, info, Some(plain), Some((tables, in_tables)))?;
+
+        let max_args = program.calls.iter().map(|c| c.args.len()).max().unwrap_or(0);
+        Ok(Tables { info, tables, limits: limits as i64, calls: calls as i64, max_args, weights_hash, weights_check })
+    }
+}
+
+/// Places of addresses in another data object.
+type Addresses = (DataId, Vec<(usize, usize)>);
+
+impl<M: Module> Output<'_, M> {
+    fn data(&mut self, name: &str, linkage: Linkage, blob: Blob, plain: Option<DataId>, other: Option<Addresses>) -> Result<DataId> {
+        let id = self.module.declare_data(&self.symbol(name), linkage, false, false)?;
+        let mut data = DataDescription::new();
+        data.set_align(8);
+        // An object of no bytes would share its address with the next.
+        data.define(if blob.bytes.is_empty() { [0; 8].into() } else { blob.bytes.into_boxed_slice() });
+        for (target, places) in plain.map(|p| (p, blob.plain)).into_iter().chain(other) {
+            let global = self.module.declare_data_in_data(target, &mut data);
+            for (place, at) in places {
+                data.write_data_addr(place as u32, global, at as i64);
+            }
+        }
+        for (place, function) in blob.functions {
+            let function = self.module.declare_func_in_data(function, &mut data);
+            data.write_function_addr(place as u32, function);
+        }
+        self.module.define_data(id, &data)?;
+        Ok(id)
+    }
+}

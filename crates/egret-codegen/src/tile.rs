@@ -1,0 +1,318 @@
+//! The contraction leaf in 128-bit vectors.
+//!
+//! A tile is cut into blocks whose accumulators fit the registers; every block runs the whole reduction with one vector of b
+//! per column and one broadcast of a per row.
+
+use cranelift::prelude::*;
+use egret_loop::{Axis, Elem, EpInst, Tile, Ty};
+use std::collections::BTreeMap;
+
+use crate::error::{Result, broken};
+use crate::inst::clif_type;
+use crate::kernel::{KernelEmitter, TileAddresses, constant_flags, data_flags};
+
+/// Bytes of an element of a tile.
+const SIZE: i64 = 4;
+
+/// Steps of the innermost axis in one round of its loop.
+const UNROLL: i64 = 4;
+
+/// One vector (or scalar) of columns.
+#[derive(Copy, Clone, Debug, PartialEq)]
+struct Column {
+    /// First column.
+    offset: i64,
+    /// 4 or 1.
+    lanes: u8,
+    /// First lane that is stored: the last vector of a tile overlaps the one before it if the columns are no multiple of 4.
+    first: u8,
+}
+
+fn columns(cols: usize) -> Vec<Column> {
+    if cols < 4 {
+        return (0..cols as i64).map(|offset| Column { offset, lanes: 1, first: 0 }).collect();
+    }
+    let mut all: Vec<_> = (0..cols as i64 / 4).map(|i| Column { offset: 4 * i, lanes: 4, first: 0 }).collect();
+    if !cols.is_multiple_of(4) {
+        all.push(Column { offset: cols as i64 - 4, lanes: 4, first: 4 - (cols % 4) as u8 });
+    }
+    all
+}
+
+/// Rows and columns of the blocks that a tile is cut into: the cheapest cut by a rough count of cycles per reduction step (two
+/// multiply-adds and two loads a cycle, six instructions, four cycles until a sum can be added to).
+fn block_shape(rows: usize, columns: usize, registers: usize) -> (usize, usize) {
+    let mut best = (usize::MAX, 1, 1);
+    for w in 1..=columns.min(8) {
+        // Beside the accumulators: a vector per column, the broadcast and a copy of it.
+        for h in 1..=rows {
+            if h * w + w + 2 > registers && h * w > 1 {
+                break;
+            }
+            let (blocks_down, blocks_across) = (rows.div_ceil(h), columns.div_ceil(w));
+            let twelfths = (4 * 12).max(6 * h * w).max(6 * (h + w)).max(2 * (h * w + 2 * h + w));
+            let cost = blocks_down * blocks_across * (twelfths + 1);
+            if cost < best.0 {
+                best = (cost, h, w);
+            }
+        }
+    }
+    (best.1, best.2)
+}
+
+/// Cut into pieces of at most `most`, as even as possible.
+fn pieces<T>(all: &[T], most: usize) -> impl Iterator<Item = &[T]> {
+    let n = all.len().div_ceil(most).max(1);
+    (0..n).map(move |i| &all[all.len() * i / n..all.len() * (i + 1) / n])
+}
+
+/// Axes that continue one another are one.
+fn merged(axes: &[Axis]) -> Vec<Axis> {
+    let mut out: Vec<Axis> = vec![];
+    for axis in axes.iter().filter(|a| a.extent != 1) {
+        match out.last_mut() {
+            Some(outer) if outer.a_stride == axis.extent * axis.a_stride && outer.b_stride == axis.extent * axis.b_stride => {
+                *outer = Axis { extent: outer.extent * axis.extent, ..*axis };
+            }
+            _ => out.push(axis.clone()),
+        }
+    }
+    if out.is_empty() {
+        out.push(Axis { extent: 1, a_stride: 0, b_stride: 0 });
+    }
+    out
+}
+
+/// A block while its reduction is written.
+struct Block<'t> {
+    rows: &'t [i64],
+    columns: &'t [Column],
+    /// Row-major.
+    sums: Vec<Variable>,
+    /// Are we inside a loop, whose variables every address depends on? Only then may loads move (and be merged).
+    in_loop: bool,
+}
+
+impl KernelEmitter<'_, '_, '_> {
+    /// Expand a tile here.
+    pub fn tile(&mut self, tile: &Tile, at: &TileAddresses) -> Result<()> {
+        let n = tile.a_rows.len();
+        if n != tile.out_rows.len() || tile.epilogue.operands.iter().any(|o| o.rows.len() != n) {
+            return Err(broken("a tile whose row lists differ in length"));
+        }
+        let axes = merged(&tile.axes);
+        let columns = columns(tile.cols);
+        if n == 0 || columns.is_empty() {
+            return Ok(());
+        }
+        let (h, w) = block_shape(n, columns.len(), self.target.vector_registers());
+        let rows: Vec<usize> = (0..n).collect();
+        for columns in pieces(&columns, w) {
+            for rows in pieces(&rows, h) {
+                let a_rows = &tile.a_rows[rows[0]..=rows[rows.len() - 1]];
+                let sums = self.block_sums(a_rows, columns, &axes, at)?;
+                self.block_epilogue(tile, rows, columns, &sums, at)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn block_sums(&mut self, rows: &[i64], columns: &[Column], axes: &[Axis], at: &TileAddresses) -> Result<Vec<Value>> {
+        let mut sums = vec![];
+        for _ in rows {
+            for column in columns {
+                let ty = Ty { elem: Elem::F32, lanes: column.lanes };
+                let zero = self.emit.constant(ty, 0)?;
+                let sum = self.emit.b.declare_var(clif_type(ty)?);
+                self.emit.b.def_var(sum, zero);
+                sums.push(sum);
+            }
+        }
+        let mut block = Block { rows, columns, sums, in_loop: false };
+        self.reduce(&mut block, axes, at.a, at.b)?;
+        Ok(block.sums.iter().map(|s| self.emit.b.use_var(*s)).collect())
+    }
+
+    /// The loops over the axes, from addresses `a` and `b` on.
+    fn reduce(&mut self, block: &mut Block<'_>, axes: &[Axis], a: Value, b: Value) -> Result<()> {
+        let Some((axis, inner)) = axes.split_first() else {
+            return self.step(block, a, b, 0, 0);
+        };
+        let unroll = if inner.is_empty() { UNROLL.min(axis.extent) } else { 1 };
+        let (rounds, rest) = (axis.extent / unroll, axis.extent % unroll);
+        let (a_step, b_step) = (axis.a_stride * SIZE, axis.b_stride * SIZE);
+        let round = |e: &mut Self, block: &mut Block<'_>, a: Value, b: Value, n: i64| -> Result<()> {
+            if !inner.is_empty() {
+                return e.reduce(block, inner, a, b);
+            }
+            (0..n).try_for_each(|i| e.step(block, a, b, i * a_step, i * b_step))
+        };
+        if rounds == 1 && rest == 0 {
+            return round(self, block, a, b, unroll);
+        }
+        let f = &mut *self.emit.b;
+        let (inside, after) = (f.create_block(), f.create_block());
+        let [a_now, b_now, left] = [(); 3].map(|()| f.append_block_param(inside, types::I64));
+        let [a_end, b_end] = [(); 2].map(|()| f.append_block_param(after, types::I64));
+        let count = f.ins().iconst(types::I64, rounds);
+        f.ins().jump(inside, &[a.into(), b.into(), count.into()]);
+        f.switch_to_block(inside);
+        let outer = std::mem::replace(&mut block.in_loop, true);
+        round(self, block, a_now, b_now, unroll)?;
+        let f = &mut *self.emit.b;
+        let a_next = f.ins().iadd_imm_s(a_now, unroll * a_step);
+        let b_next = f.ins().iadd_imm_s(b_now, unroll * b_step);
+        let left = f.ins().iadd_imm_s(left, -1);
+        f.ins().brif(left, inside, &[a_next.into(), b_next.into(), left.into()], after, &[a_next.into(), b_next.into()]);
+        f.seal_block(inside);
+        f.seal_block(after);
+        f.switch_to_block(after);
+        if rest > 0 {
+            round(self, block, a_end, b_end, rest)?;
+        }
+        block.in_loop = outer;
+        Ok(())
+    }
+
+    /// One step of the reduction at byte offsets from `a` and `b`.
+    fn step(&mut self, block: &Block<'_>, a: Value, b: Value, a_off: i64, b_off: i64) -> Result<()> {
+        let flags = if block.in_loop { constant_flags() } else { data_flags() };
+        let mut right = vec![];
+        for column in block.columns {
+            let ty = Ty { elem: Elem::F32, lanes: column.lanes };
+            right.push(self.load_at(clif_type(ty)?, flags, b, b_off + column.offset * SIZE));
+        }
+        for (r, row) in block.rows.iter().enumerate() {
+            let scalar = self.load_at(types::F32, flags, a, a_off + row * SIZE);
+            let lanes = block.columns[0].lanes;
+            let left = self.emit.splat(Elem::F32, scalar, lanes)?;
+            for (c, right) in right.iter().enumerate() {
+                let sum = block.sums[r * block.columns.len() + c];
+                let old = self.emit.b.use_var(sum);
+                let new = self.emit.mul_add(Ty { elem: Elem::F32, lanes }, left, *right, old)?;
+                self.emit.b.def_var(sum, new);
+            }
+        }
+        Ok(())
+    }
+
+    fn load_at(&mut self, ty: Type, flags: MemFlagsData, base: Value, offset: i64) -> Value {
+        match i32::try_from(offset) {
+            Ok(disp) => self.emit.b.ins().load(ty, flags, base, disp),
+            Err(_) => {
+                let base = self.emit.b.ins().iadd_imm_s(base, offset);
+                self.emit.b.ins().load(ty, flags, base, 0)
+            }
+        }
+    }
+
+    fn store_at(&mut self, value: Value, base: Value, offset: i64) {
+        match i32::try_from(offset) {
+            Ok(disp) => self.emit.b.ins().store(data_flags(), value, base, disp),
+            Err(_) => {
+                let base = self.emit.b.ins().iadd_imm_s(base, offset);
+                self.emit.b.ins().store(data_flags(), value, base, 0)
+            }
+        };
+    }
+
+    fn block_epilogue(&mut self, tile: &Tile, rows: &[usize], columns: &[Column], sums: &[Value], at: &TileAddresses) -> Result<()> {
+        // Operands that are the same for all rows (a bias) are loaded once per column, others where they are used: they may
+        // be the memory that is written.
+        let mut shared = BTreeMap::new();
+        for (i, &row) in rows.iter().enumerate() {
+            for (j, column) in columns.iter().enumerate() {
+                let value = self.epilogue(tile, row, *column, sums[i * columns.len() + j], at, &mut shared)?;
+                let offset = (tile.out_rows[row] + column.offset) * SIZE;
+                if column.lanes == 1 || column.first == 0 {
+                    self.store_at(value, at.out, offset);
+                    continue;
+                }
+                for lane in column.first..column.lanes {
+                    let one = self.emit.b.ins().extractlane(value, lane);
+                    self.store_at(one, at.out, offset + i64::from(lane) * SIZE);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn epilogue(
+        &mut self,
+        tile: &Tile,
+        row: usize,
+        column: Column,
+        sum: Value,
+        at: &TileAddresses,
+        shared: &mut BTreeMap<(usize, i64), Value>,
+    ) -> Result<Value> {
+        let lanes = column.lanes;
+        let mut values: Vec<(Elem, Value)> = vec![];
+        for inst in &tile.epilogue.insts {
+            if inst.operands().iter().any(|&o| o >= values.len()) {
+                return Err(broken("an epilogue that uses what it has not computed"));
+            }
+            let ty = |i: usize| Ty { elem: values[i].0, lanes };
+            let v = |i: usize| values[i].1;
+            let e = &mut self.emit;
+            let value = match *inst {
+                EpInst::Acc => (Elem::F32, sum),
+                EpInst::Const(elem, bits) => (elem, e.constant(Ty { elem, lanes }, bits.into())?),
+                EpInst::Load(o) => self.operand(tile, o, row, column, at, shared)?,
+                EpInst::Unary(op, a) => (values[a].0, e.unary(op, ty(a), v(a))?),
+                EpInst::Binary(op, a, b) => {
+                    let amount = match tile.epilogue.insts[b] {
+                        EpInst::Const(elem, bits) if !elem.is_float() => Some(e.int(bits.into())),
+                        _ => None,
+                    };
+                    (values[a].0, e.binary(op, ty(a), v(a), v(b), amount)?)
+                }
+                EpInst::Fma(a, b, c) => (values[a].0, e.mul_add(ty(a), v(a), v(b), v(c))?),
+                EpInst::Compare(op, a, b) => (Elem::Bool, e.compare(op, ty(a), v(a), v(b))?),
+                EpInst::Select(a, b, c) => (values[b].0, e.select(ty(b), v(a), v(b), v(c))?),
+                EpInst::Convert(to, a) => (to, e.convert(ty(a), to, v(a))?),
+                EpInst::Bitcast(to, a) => (to, e.bitcast(ty(a).with(to), v(a))?),
+            };
+            values.push(value);
+        }
+        match values.last() {
+            Some((elem, value)) if elem.size() == SIZE as usize => Ok(*value),
+            _ => Err(broken("an epilogue without a result of 4 bytes")),
+        }
+    }
+
+    fn operand(
+        &mut self,
+        tile: &Tile,
+        index: usize,
+        row: usize,
+        column: Column,
+        at: &TileAddresses,
+        shared: &mut BTreeMap<(usize, i64), Value>,
+    ) -> Result<(Elem, Value)> {
+        let operand = tile.epilogue.operands.get(index).ok_or_else(|| broken(format!("an epilogue without operand {index}")))?;
+        let elem = self.param_elem(operand.place.param)?;
+        if elem.size() != SIZE as usize {
+            return Err(broken(format!("an epilogue operand of {elem}")));
+        }
+        let same_for_rows = operand.rows.iter().all(|r| *r == operand.rows[0]);
+        let key = (index, column.offset);
+        if let Some(value) = shared.get(&key).filter(|_| same_for_rows) {
+            return Ok((elem, *value));
+        }
+        let offset = (operand.rows[row] + column.offset * operand.col_stride) * SIZE;
+        let base = at.operands[index];
+        let value = match operand.col_stride {
+            1 => self.load_at(clif_type(Ty { elem, lanes: column.lanes })?, data_flags(), base, offset),
+            0 => {
+                let scalar = self.load_at(clif_type(Ty::scalar(elem))?, data_flags(), base, offset);
+                self.emit.splat(elem, scalar, column.lanes)?
+            }
+            stride => return Err(broken(format!("an epilogue operand with a column stride of {stride}"))),
+        };
+        if same_for_rows {
+            shared.insert(key, value);
+        }
+        Ok((elem, value))
+    }
+}

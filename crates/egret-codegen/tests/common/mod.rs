@@ -1,0 +1,163 @@
+//! Running a program through the C ABI and through the interpreter, and comparing.
+#![allow(dead_code, reason = "each test uses a part of it")]
+
+use egret_codegen::{Jit, Options, jit};
+use egret_loop::*;
+use egret_runtime::abi;
+use std::ffi::c_void;
+use std::ptr;
+
+/// A small deterministic generator of random numbers (xorshift64*).
+pub struct Rng(u64);
+
+impl Rng {
+    pub fn new(seed: u64) -> Rng {
+        Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+    pub fn bits(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+    pub fn below(&mut self, n: usize) -> usize {
+        ((self.bits() >> 33) % n as u64) as usize
+    }
+    pub fn range(&mut self, from: usize, to: usize) -> usize {
+        from + self.below(to - from + 1)
+    }
+    pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())]
+    }
+    pub fn chance(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+    /// Between -1 and 1.
+    pub fn unit(&mut self) -> f32 {
+        (self.bits() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+}
+
+/// A port of one axis; its dtype number is a stand-in.
+pub fn port(name: &str, elem: Elem, len: usize) -> Port {
+    Port { name: name.into(), onnx_dtype: elem as i32 + 1, dims: vec![len as i64], elem_size: elem.size(), bound: None }
+}
+
+/// A program of one kernel whose parameters are, in order, the given homes.
+pub fn program(kernel: Kernel, homes: &[Home], arena_bytes: usize, weights: Vec<u8>) -> Program {
+    let mut p = Program { name: "m".into(), arena_bytes, weights, ..Program::default() };
+    for (i, (param, home)) in kernel.params.iter().zip(homes).enumerate() {
+        p.buffers.push(Buffer { elem: param.elem, len: param.len, home: *home });
+        match home {
+            Home::Input(at) => {
+                assert_eq!(*at, p.inputs.len(), "inputs in order");
+                p.inputs.push(port(&format!("x{i}"), param.elem, param.len));
+            }
+            Home::Output(at) => {
+                assert_eq!(*at, p.outputs.len(), "outputs in order");
+                p.outputs.push(port(&format!("y{i}"), param.elem, param.len));
+            }
+            Home::Arena(_) | Home::Weights(_) => {}
+        }
+    }
+    let args = (0..homes.len()).map(|i| Arg { buffer: BufferId(i as u32), offset: 0 }).collect();
+    p.calls.push(Call { kernel: KernelId(0), args, sources: vec![] });
+    p.kernels.push(kernel);
+    p
+}
+
+/// Memory as aligned as an arena must be.
+#[repr(C, align(64))]
+#[derive(Copy, Clone)]
+pub struct Line(pub [u8; 64]);
+
+pub fn lines(bytes: usize) -> Vec<Line> {
+    vec![Line([0xa5; 64]); bytes.div_ceil(64).max(1)]
+}
+
+pub fn bytes_of(p: &Port) -> usize {
+    p.dims.iter().product::<i64>() as usize * p.elem_size
+}
+
+pub fn tensor(p: &Port, data: *mut u8) -> abi::Tensor {
+    abi::Tensor { data: data.cast(), dims: p.dims.as_ptr(), rank: p.dims.len() as u32, dtype: p.onnx_dtype as u32 }
+}
+
+/// Runs `body` for all chunks, last first.
+pub unsafe extern "C" fn backwards(ctx: *mut c_void, body: abi::ParallelBody, arg: *mut c_void, n: i64) {
+    if !ctx.is_null() {
+        // SAFETY: the tests give a counter as the context.
+        unsafe { *ctx.cast::<i64>() += n };
+    }
+    for i in (0..n).rev() {
+        // SAFETY: as the generated code asked for.
+        unsafe { body(arg, i) }
+    }
+}
+
+pub fn bind(code: &Jit) -> abi::Weights {
+    let mut weights = abi::Weights { data: ptr::null(), len: 0, check: 0 };
+    // SAFETY: valid pointers.
+    assert_eq!(unsafe { code.bind()(&mut weights, ptr::null(), 0) }, 0);
+    weights
+}
+
+pub fn run_jit(code: &Jit, program: &Program, inputs: &[&[u8]], env: *const abi::Env) -> Vec<Vec<u8>> {
+    let weights = bind(code);
+    let mut arena = lines(program.arena_bytes);
+    // Tensors need the alignment of their elements only, but `Vec<u8>` promises none.
+    let aligned: Vec<Vec<Line>> = inputs
+        .iter()
+        .map(|bytes| {
+            let mut copy = lines(bytes.len());
+            // SAFETY: as many bytes as `lines` was asked for.
+            unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), copy.as_mut_ptr().cast(), bytes.len()) };
+            copy
+        })
+        .collect();
+    let tensors: Vec<_> = program.inputs.iter().zip(&aligned).map(|(p, d)| tensor(p, d.as_ptr() as *mut u8)).collect();
+    let mut results: Vec<Vec<Line>> = program.outputs.iter().map(|p| lines(bytes_of(p))).collect();
+    let mut outs: Vec<_> = program.outputs.iter().zip(&mut results).map(|(p, d)| tensor(p, d.as_mut_ptr().cast())).collect();
+    // SAFETY: all pointers are valid for what the program's ports say.
+    let status = unsafe { code.run()(&weights, tensors.as_ptr(), outs.as_mut_ptr(), arena.as_mut_ptr().cast(), 64 * arena.len(), env) };
+    assert_eq!(status, 0, "{:?}", abi::Code::split(status));
+    program
+        .outputs
+        .iter()
+        .zip(&results)
+        .map(|(p, d)| {
+            let flat: Vec<u8> = d.iter().flat_map(|l| l.0).collect();
+            flat[..bytes_of(p)].to_vec()
+        })
+        .collect()
+}
+
+/// Are two elements the same, any NaN for any other?
+fn same(elem: Elem, a: &[u8], b: &[u8]) -> bool {
+    if a == b {
+        return true;
+    }
+    match elem {
+        Elem::F32 => [a, b].iter().all(|x| f32::from_le_bytes((*x).try_into().unwrap()).is_nan()),
+        Elem::F64 => [a, b].iter().all(|x| f64::from_le_bytes((*x).try_into().unwrap()).is_nan()),
+        _ => false,
+    }
+}
+
+/// The law: compiled = interpreted, bit for bit (NaNs apart).
+pub fn assert_law(program: &Program, inputs: &[&[u8]], options: &Options, what: &str) {
+    let want = interp::run(program, inputs).unwrap_or_else(|e| panic!("{what}: interpreter: {e}"));
+    let code = jit(program, options).unwrap_or_else(|e| panic!("{what}: {e}"));
+    let env =
+        abi::Env { ctx: ptr::null_mut(), parallel: Some(backwards), profile_ctx: ptr::null_mut(), profile: None, threads: 2, reserved: 0 };
+    for env in [ptr::null(), &raw const env] {
+        let have = run_jit(&code, program, inputs, env);
+        for (o, port) in program.outputs.iter().enumerate() {
+            let elem = program.buffers.iter().find(|b| b.home == Home::Output(o)).expect("its buffer").elem;
+            let size = elem.size();
+            for (i, (h, w)) in have[o].chunks(size).zip(want[o].chunks(size)).enumerate() {
+                assert!(same(elem, h, w), "{what}: {} ({elem}) element {i}: {h:x?}, interpreter {w:x?}", port.name);
+            }
+        }
+    }
+}
