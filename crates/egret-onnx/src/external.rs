@@ -12,14 +12,16 @@ use std::sync::Arc;
 #[derive(Default)]
 pub(crate) struct ExternalData {
     folder: Option<PathBuf>,
+    /// The model file, if there is one: where it is a link, the folder it leads to counts as the model's too.
+    model: Option<PathBuf>,
     files: BTreeMap<PathBuf, Arc<memmap2::Mmap>>,
 }
 
 impl ExternalData {
-    /// Files in a folder; with `None` external data is refused.
-    pub(crate) fn new(folder: Option<&Path>) -> ExternalData {
+    /// Files in a folder (with `None` external data is refused), for a model in a file.
+    pub(crate) fn new(folder: Option<&Path>, model: Option<&Path>) -> ExternalData {
         let folder = folder.map(|f| if f.as_os_str().is_empty() { PathBuf::from(".") } else { f.to_owned() });
-        ExternalData { folder, files: BTreeMap::new() }
+        ExternalData { folder, model: model.map(Path::to_owned), files: BTreeMap::new() }
     }
 
     /// The tensor that a message says is in a file.
@@ -72,7 +74,8 @@ impl ExternalData {
         let path = folder.join(relative);
         let real = path.canonicalize().map_err(|e| io(&path, &e))?;
         let root = folder.canonicalize().map_err(|e| io(folder, &e))?;
-        if !real.starts_with(&root) {
+        let linked = self.model.as_ref().and_then(|m| Some(m.canonicalize().ok()?.parent()?.to_owned()));
+        if !real.starts_with(&root) && !linked.is_some_and(|l| real.starts_with(l)) {
             return Err(refuse());
         }
         if let Some(map) = self.files.get(&real) {

@@ -254,7 +254,14 @@ impl<'m> Importer<'m> {
             wanted: node.output.iter().map(|o| !o.is_empty()).collect(),
             attrs,
         };
-        let values = (row.import)(&mut ctx)?;
+        let values = match (row.import)(&mut ctx) {
+            // Branches that do not agree in type need one of them chosen; what else fails, fails.
+            Err(e) if node.op_type == "If" && e.kind == ErrorKind::Invalid => {
+                let missing = ctx.needs_value(ctx.input(0)?, "the condition of an If whose branches differ in type");
+                return Err(if missing.inputs_to_bind.is_empty() { e } else { missing });
+            }
+            other => other?,
+        };
         if !ctx.attrs.is_empty() {
             let names: Vec<String> = ctx.attrs.keys().map(|n| format!("`{n}`")).collect();
             return Err(ImportError::unsupported(format!("the attributes {} are not understood in opset {opset}", names.join(", "))));

@@ -30,7 +30,7 @@ pub struct ImportOptions {
 /// A file that cannot be read, is damaged, breaks a rule of ONNX, or uses what Egret does not support.
 pub fn import_path(path: &Path, options: &ImportOptions) -> Result<Graph, ImportError> {
     let bytes = std::fs::read(path).map_err(|e| io(path, &e))?;
-    import_bytes(&bytes, path.parent(), options).map_err(|mut e| {
+    import(&bytes, ExternalData::new(path.parent(), Some(path)), options).map_err(|mut e| {
         e.message = format!("{}: {e}", path.display());
         e.at.clear();
         e
@@ -42,6 +42,10 @@ pub fn import_path(path: &Path, options: &ImportOptions) -> Result<Graph, Import
 /// # Errors
 /// As [`import_path`].
 pub fn import_bytes(bytes: &[u8], folder: Option<&Path>, options: &ImportOptions) -> Result<Graph, ImportError> {
+    import(bytes, ExternalData::new(folder, None), options)
+}
+
+fn import(bytes: &[u8], external: ExternalData, options: &ImportOptions) -> Result<Graph, ImportError> {
     let model = parse_model(bytes)?;
     let opsets = opsets(&model.opset_import, "the model")?;
     let mut functions = Functions::default();
@@ -54,7 +58,7 @@ pub fn import_bytes(bytes: &[u8], folder: Option<&Path>, options: &ImportOptions
         return Err(ImportError::invalid("the model has no graph: not an ONNX file?"));
     };
     refuse_unsupported(graph, &opsets, &functions)?;
-    Importer::new(ExternalData::new(folder), functions).model(graph, opsets, options)
+    Importer::new(external, functions).model(graph, opsets, options)
 }
 
 /// Check and parse the bytes of a ModelProto.

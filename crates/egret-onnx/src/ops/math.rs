@@ -179,6 +179,9 @@ fn cast_to(ctx: &mut NodeCtx, x: ValueId, to: DType) -> OpResult {
     }
     // The rounding mode is that of the one type without fractions, f8e8m0; everything else rounds to nearest.
     let round = if to == DType::F8E8M0 { round } else { "nearest".to_owned() };
+    // A float wraps into a few-bit integer like an integer does; the primitive alone would saturate.
+    let few_bits = matches!(to, DType::I2 | DType::U2 | DType::I4 | DType::U4);
+    let x = if few_bits && ctx.dtype(x)?.is_float() { ctx.cast(x, DType::I32)? } else { x };
     Ok(vec![ctx.emit(Op::Cast, attrs! { to: to, saturate: saturate, round: round }, &[x])?])
 }
 
