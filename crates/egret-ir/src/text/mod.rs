@@ -53,6 +53,14 @@ pub fn parse(text: &str, resolve: &Resolver) -> Result<Graph, ParseError> {
     parse::graph(text, resolve)
 }
 
+/// Read one constant: `f32[2] [0.5, 1.0]`.
+///
+/// # Errors
+/// The place and what was expected.
+pub fn parse_tensor(text: &str, resolve: &Resolver) -> Result<Tensor, ParseError> {
+    parse::tensor(text, resolve)
+}
+
 /// The large constants of a graph, of its regions and attributes, by the spelling that a [`Resolver`] is asked for.
 pub fn constants(graph: &Graph) -> BTreeMap<String, Tensor> {
     let mut found = BTreeMap::new();

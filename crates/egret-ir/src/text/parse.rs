@@ -3,15 +3,24 @@
 use super::lex::{self, Token};
 use super::syntax::{Cursor, Parsed};
 use super::{ParseError, Resolver};
-use crate::{Attrs, Graph, Op, Type, ValueId, infer};
+use crate::{Attrs, Graph, Op, Tensor, Type, ValueId, infer};
 use std::collections::{BTreeSet, HashMap};
 
 /// A whole text: one graph.
 pub(super) fn graph(text: &str, resolve: &Resolver) -> Result<Graph, ParseError> {
+    whole(text, resolve, Cursor::graph)
+}
+
+/// A whole text: one constant.
+pub(super) fn tensor(text: &str, resolve: &Resolver) -> Result<Tensor, ParseError> {
+    whole(text, resolve, Cursor::tensor)
+}
+
+fn whole<'a, T>(text: &str, resolve: &'a Resolver<'a>, read: impl FnOnce(&mut Cursor<'a>) -> Parsed<T>) -> Parsed<T> {
     let mut cursor = Cursor { tokens: lex::tokens(text)?, at: 0, depth: 0, resolve };
-    let graph = cursor.graph()?;
+    let result = read(&mut cursor)?;
     match cursor.peek() {
-        Token::End => Ok(graph),
+        Token::End => Ok(result),
         _ => cursor.expected("the end of the text"),
     }
 }
