@@ -1,0 +1,253 @@
+//! f32 convolutions: without im2col, as products whose rows are output pixels and whose reduction runs over taps and channels.
+
+use super::product::{self, Panels, Product, Rows};
+use super::{Target, bytes, clear, copy, floats};
+use crate::context::Ctx;
+use crate::error::Unsupported;
+use crate::expr::{Access, Expr};
+use crate::groups::Group;
+use crate::map;
+use crate::views::strides;
+use egret_ir::{DType, NodeId, ValueId};
+use egret_loop::{Arg, Axis, Elem};
+
+/// A convolution's figures.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// Batch.
+    pub n: i64,
+    /// Input channels, and output channels.
+    pub channels: (i64, i64),
+    /// Groups.
+    pub groups: i64,
+    /// Input's spatial dims.
+    pub input: Vec<i64>,
+    /// Output's spatial dims.
+    pub output: Vec<i64>,
+    /// Kernel's spatial dims.
+    pub kernel: Vec<i64>,
+    /// Steps of the window.
+    pub strides: Vec<i64>,
+    /// Steps within the window.
+    pub dilations: Vec<i64>,
+    /// Pads at the low end of each spatial axis.
+    pub low: Vec<i64>,
+    /// Whether channels are the last axis.
+    pub channels_last: bool,
+}
+
+impl Shape {
+    /// The figures of a `conv` or `conv_transpose`.
+    pub fn new(ctx: &Ctx, anchor: NodeId) -> Shape {
+        let node = ctx.graph.node(anchor);
+        let (x, w, out) = (ctx.dims(node.operand(0)), ctx.dims(node.operand(1)), ctx.dims(node.results[0]));
+        let rank = x.len() - 2;
+        let channels_last = node.attrs.str("layout") == "channels_last";
+        let spatial = |d: &[i64]| if channels_last { d[1..=rank].to_vec() } else { d[2..].to_vec() };
+        let channels = |d: &[i64]| if channels_last { d[rank + 1] } else { d[1] };
+        Shape {
+            n: x[0],
+            channels: (channels(&x), channels(&out)),
+            groups: node.attrs.int("groups"),
+            input: spatial(&x),
+            output: spatial(&out),
+            kernel: w[2..].to_vec(),
+            strides: node.attrs.ints("strides").to_vec(),
+            dilations: node.attrs.ints("dilations").to_vec(),
+            low: node.attrs.ints("pads")[..rank].to_vec(),
+            channels_last,
+        }
+    }
+
+    /// Spatial axes.
+    pub fn rank(&self) -> usize {
+        self.kernel.len()
+    }
+
+    /// Taps of the window.
+    pub fn taps(&self) -> i64 {
+        self.kernel.iter().product()
+    }
+
+    /// The input's extents that windows read, with the room at the low end.
+    fn read(&self) -> Vec<i64> {
+        (0..self.rank()).map(|i| (self.output[i] - 1) * self.strides[i] + (self.kernel[i] - 1) * self.dilations[i] + 1).collect()
+    }
+
+    /// Dims of the result with channels last.
+    pub fn result_dims(&self) -> Vec<i64> {
+        [&[self.n], self.output.as_slice(), &[self.channels.1]].concat()
+    }
+}
+
+/// An input with channels last and room around it.
+#[derive(Clone, Debug)]
+pub struct Padded {
+    /// Where.
+    pub at: Arg,
+    /// `[n, spatial.., channels]`.
+    pub dims: Vec<i64>,
+}
+
+/// The input as windows can read it without looking where they are.
+pub fn padded(ctx: &mut Ctx, x: ValueId, s: &Shape) -> Result<Padded, Unsupported> {
+    let at = ctx.place(x)?;
+    let read = s.read();
+    let fits = s.low.iter().all(|l| *l == 0) && read.iter().zip(&s.input).all(|(r, i)| r <= i);
+    let whole = [&[s.n], s.input.as_slice(), &[s.channels.0]].concat();
+    if fits && s.channels_last {
+        return Ok(Padded { at, dims: whole });
+    }
+    let dims = [&[s.n], read.as_slice(), &[s.channels.0]].concat();
+    let len = dims.iter().product::<i64>() as usize;
+    let to = ctx.scratch(Elem::F32, len);
+    // What of the input windows read.
+    let kept: Vec<i64> = (0..s.rank()).map(|i| s.input[i].min(read[i] - s.low[i])).collect();
+    if kept != read {
+        clear(ctx, len, to)?;
+    }
+    if kept.iter().all(|k| *k > 0) {
+        let from = if s.channels_last {
+            strides(&whole)
+        } else {
+            let own = strides(&[&[s.n, s.channels.0], s.input.as_slice()].concat());
+            [&own[..1], &own[2..], &own[1..2]].concat()
+        };
+        let into = strides(&dims);
+        let offset = s.low.iter().zip(&into[1..]).map(|(l, stride)| l * stride).sum();
+        let dims = [&[s.n], kept.as_slice(), &[s.channels.0]].concat();
+        copy(ctx, dims, x, at, Access { offset: 0, strides: from }, to, &Access { offset, strides: into })?;
+    }
+    Ok(Padded { at: to, dims })
+}
+
+/// Lower a `conv`; `false` if tiles cannot do it.
+pub fn lower(ctx: &mut Ctx, group: &Group, anchor: NodeId) -> Result<bool, Unsupported> {
+    let node = ctx.graph.node(anchor);
+    let (x, w) = (node.operand(0), node.operand(1));
+    let s = Shape::new(ctx, anchor);
+    if ctx.dtype(x) != DType::F32 || ctx.dtype(w) != DType::F32 || s.low.iter().any(|l| *l < 0) || s.taps() * s.channels.0 == 0 {
+        return Ok(false);
+    }
+    let input = padded(ctx, x, &s)?;
+    let output = Output::new(ctx, group, &s)?;
+    let (per_in, per_out) = (s.channels.0 / s.groups, s.channels.1 / s.groups);
+    let pixels = s.n * s.output.iter().product::<i64>();
+    let width = product::panel_width(ctx.options.tile, per_out, pixels);
+    let panel = s.taps() * per_in * width;
+    let weights = weights(ctx, w, &s, width)?;
+    let at = strides(&input.dims);
+    let rank = s.rank();
+    let group_b = (per_out + width - 1) / width * panel;
+    let mut rows = vec![
+        Rows { extent: s.groups, a: per_in, b: group_b, axis: rank + 1, scale: per_out },
+        Rows { extent: s.n, a: at[0], b: 0, axis: 0, scale: 1 },
+    ];
+    rows.extend((0..rank).map(|i| Rows { extent: s.output[i], a: at[i + 1] * s.strides[i], b: 0, axis: i + 1, scale: 1 }));
+    let inner: Vec<i64> = strides(&s.kernel).iter().map(|t| t * per_in * width).collect();
+    let mut axes: Vec<Axis> =
+        (0..rank).map(|i| Axis { extent: s.kernel[i], a_stride: at[i + 1] * s.dilations[i], b_stride: inner[i] }).collect();
+    axes.push(Axis { extent: per_in, a_stride: 1, b_stride: width });
+    let name = format!("conv{}", s.kernel.iter().map(|k| k.to_string()).collect::<Vec<_>>().join("x"));
+    let product = Product {
+        name: &name,
+        a: input.at,
+        b: weights,
+        rows,
+        axes,
+        cols: per_out,
+        panels: Panels { width, stride: panel },
+        origin: vec![0; rank + 2],
+        out: output.target.out,
+        expr: &output.target.expr,
+    };
+    product::run(ctx, &product)?;
+    output.finish(ctx, group, &s)?;
+    Ok(true)
+}
+
+/// Where a convolution with channels last writes.
+pub struct Output {
+    /// The place and what runs on the sums.
+    pub target: Target,
+    /// The result has channels first: its elements move afterwards.
+    moved: bool,
+}
+
+impl Output {
+    /// The group's result, or scratch where its layout or expression does not fit.
+    pub fn new(ctx: &mut Ctx, group: &Group, s: &Shape) -> Result<Output, Unsupported> {
+        let pixels: i64 = s.output.iter().product();
+        // One pixel, or one channel, is the same in both layouts.
+        if s.channels_last || pixels == 1 && group.expr.is_anchor() {
+            let mut target = Target::new(ctx, group)?;
+            if !s.channels_last {
+                target.expr.dims = s.result_dims();
+            }
+            return Ok(Output { target, moved: false });
+        }
+        let dims = s.result_dims();
+        let out = ctx.scratch(Elem::F32, dims.iter().product::<i64>() as usize);
+        Ok(Output { target: Target { out, expr: Expr::anchor(dims, DType::F32), separate: true }, moved: true })
+    }
+
+    /// What is left to do after the sums.
+    pub fn finish(self, ctx: &mut Ctx, group: &Group, s: &Shape) -> Result<(), Unsupported> {
+        if !self.moved {
+            return self.target.finish(ctx, group);
+        }
+        let mut expr = group.expr.with_anchor_from(group.result);
+        let own = strides(&s.result_dims());
+        let mut args = vec![];
+        for (i, o) in expr.operands.iter_mut().enumerate() {
+            if i < group.expr.operands.len() {
+                args.push(ctx.place(o.value)?);
+            } else {
+                o.access = Access { offset: 0, strides: [&own[..1], &own[own.len() - 1..], &own[1..own.len() - 1]].concat() };
+                args.push(self.target.out);
+            }
+        }
+        let out = ctx.place(group.result)?;
+        map::run_on(ctx, &expr, &args, out, &Access::dense(&expr.dims))
+    }
+}
+
+/// `[o, i, taps..]` as panels `[group][o / width][taps..][i][width]`, the last of each group filled up.
+fn weights(ctx: &mut Ctx, w: ValueId, s: &Shape, width: i64) -> Result<Arg, Unsupported> {
+    let (per_in, per_out) = (s.channels.0 / s.groups, s.channels.1 / s.groups);
+    let panels = (per_out + width - 1) / width;
+    let taps = s.taps();
+    if ctx.graph.as_const(w).is_some() {
+        let key = format!("conv panels {width} of {} groups", s.groups);
+        let (groups, taps, i, o, width) = (s.groups as usize, taps as usize, per_in as usize, per_out as usize, width as usize);
+        return ctx.packed(w, &key, Elem::F32, |t| bytes(&pack(&floats(t.bytes()), groups, taps, i, o, width)));
+    }
+    let from = ctx.place(w)?;
+    let to = ctx.scratch(Elem::F32, (s.groups * panels * taps * per_in * width) as usize);
+    let (o, i) = (per_in * taps, taps);
+    for (first, count, columns) in [(0, per_out / width, width), (per_out / width, 1, per_out % width)] {
+        if count * columns > 0 {
+            let dims = vec![s.groups, count, taps, per_in, columns];
+            let access = Access { offset: first * width * o, strides: vec![per_out * o, width * o, 1, i, o] };
+            let panel = taps * per_in * width;
+            let out = Access { offset: first * panel, strides: vec![panels * panel, panel, per_in * width, width, 1] };
+            copy(ctx, dims, w, from, access, to, &out)?;
+        }
+    }
+    Ok(to)
+}
+
+fn pack(w: &[f32], groups: usize, taps: usize, per_in: usize, per_out: usize, width: usize) -> Vec<f32> {
+    let panels = per_out.div_ceil(width);
+    let mut out = vec![0.0; groups * panels * taps * per_in * width];
+    for (at, out) in out.chunks_exact_mut(width).enumerate() {
+        let (at, i) = (at / per_in, at % per_in);
+        let (at, tap) = (at / taps, at % taps);
+        let (group, panel) = (at / panels, at % panels);
+        for (c, out) in out.iter_mut().enumerate().take(per_out - panel * width) {
+            let o = group * per_out + panel * width + c;
+            *out = w[(o * per_in + i) * taps + tap];
+        }
+    }
+    out
+}

@@ -1,0 +1,160 @@
+//! Rows of a product cut into tiles: evenly, so that at most two tile sizes occur, and over several spatial rows where one is
+//! shorter than a tile.
+
+use egret_loop::{KernelBuilder, V};
+
+/// A repetition, with the stride of every stream (stream 1 is the right operand, which a tile has but one of).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Level {
+    /// How many.
+    pub extent: i64,
+    /// Elements from one to the next.
+    pub strides: Vec<i64>,
+}
+
+/// The stream that must not vary within a tile.
+const FIXED: usize = 1;
+
+/// A cut of rows into tiles.
+#[derive(Clone, Debug)]
+pub struct Tiling {
+    /// Loops around, outermost first.
+    outer: Vec<Level>,
+    /// The level that is cut.
+    cut: Level,
+    /// Rows of one step of `cut`.
+    unit: Level,
+    /// Tiles along `cut`.
+    tiles: i64,
+}
+
+impl Tiling {
+    /// Tiles of at most `most` rows. Levels are outermost first and have one stride per stream.
+    pub fn new(levels: &[Level], most: i64) -> Tiling {
+        let mut merged: Vec<Level> = vec![];
+        for level in levels.iter().filter(|l| l.extent != 1) {
+            match merged.last_mut() {
+                Some(o) if o.strides.iter().zip(&level.strides).all(|(o, i)| *o == level.extent * i) => {
+                    *o = Level { extent: o.extent * level.extent, strides: level.strides.clone() };
+                }
+                _ => merged.push(level.clone()),
+            }
+        }
+        let one = Level { extent: 1, strides: vec![0; levels.first().map_or(0, |l| l.strides.len())] };
+        if merged.last().is_none_or(|l| l.strides[FIXED] != 0) {
+            merged.push(one.clone());
+        }
+        let mut cut = merged.pop().unwrap_or_else(|| one.clone());
+        let mut unit = one;
+        if cut.extent * 2 <= most && merged.last().is_some_and(|l| l.strides[FIXED] == 0) {
+            unit = cut;
+            cut = merged.pop().unwrap_or_else(|| unit.clone());
+        }
+        let steps = (most / unit.extent).max(1);
+        let tiles = (cut.extent + steps - 1) / steps;
+        Tiling { outer: merged, cut, unit, tiles }
+    }
+
+    /// All rows.
+    pub fn rows(&self) -> i64 {
+        self.around() * self.cut.extent * self.unit.extent
+    }
+
+    fn around(&self) -> i64 {
+        self.outer.iter().map(|l| l.extent).product()
+    }
+
+    /// The furthest element of a stream that a row stands at.
+    pub fn reach(&self, stream: usize) -> i64 {
+        self.outer.iter().chain([&self.cut, &self.unit]).map(|l| (l.extent - 1) * l.strides[stream]).sum()
+    }
+
+    /// The number of blocks of about `target` rows.
+    pub fn blocks(&self, target: i64) -> i64 {
+        let n = self.pieces();
+        let rows = self.rows() / n;
+        let each = (target / rows.max(1)).clamp(1, n);
+        (n + each - 1) / each
+    }
+
+    /// What blocks are made of: turns of the outer loops, or tiles.
+    fn pieces(&self) -> i64 {
+        if self.outer.is_empty() { self.tiles } else { self.around() }
+    }
+
+    /// The tiles of one block of `blocks`. `tile` gets each stream's index of the tile's first row, and the rows' offsets.
+    pub fn emit(
+        &self,
+        k: &mut KernelBuilder,
+        block: V,
+        blocks: i64,
+        bases: &[V],
+        tile: &mut dyn FnMut(&mut KernelBuilder, &[V], &[Vec<i64>]),
+    ) {
+        let n = self.pieces();
+        let each = (n + blocks - 1) / blocks;
+        let begin = k.affine(&[(block, each)], 0);
+        let mut end = k.affine(&[(block, each)], each);
+        if n % each != 0 {
+            let all = k.int(n);
+            end = k.min(end, all);
+        }
+        if self.outer.is_empty() {
+            // Blocks are ranges of tiles, of which the first ones are one step longer.
+            let longer = self.cut.extent % self.tiles;
+            if blocks == 1 {
+                return self.all_tiles(k, bases, tile);
+            }
+            if longer > 0 {
+                let most = k.int(longer);
+                let stop = k.min(end, most);
+                k.for_values(begin, stop, 1, |k, t| self.tile(k, bases, t, true, tile));
+            }
+            let least = k.int(longer);
+            let start = if longer > 0 { k.max(begin, least) } else { begin };
+            return k.for_values(start, end, 1, |k, t| self.tile(k, bases, t, false, tile));
+        }
+        k.for_values(begin, end, 1, |k, at| {
+            let mut left = at;
+            let mut terms: Vec<Vec<(V, i64)>> = bases.iter().map(|&b| vec![(b, 1)]).collect();
+            for (i, level) in self.outer.iter().enumerate().rev() {
+                let index = if i == 0 {
+                    left
+                } else {
+                    let n = k.int(level.extent);
+                    let index = k.rem(left, n);
+                    left = k.div(left, n);
+                    index
+                };
+                terms.iter_mut().zip(&level.strides).for_each(|(t, &stride)| t.push((index, stride)));
+            }
+            let bases: Vec<V> = terms.iter().map(|t| k.affine(t, 0)).collect();
+            self.all_tiles(k, &bases, tile);
+        });
+    }
+
+    fn all_tiles(&self, k: &mut KernelBuilder, bases: &[V], tile: &mut dyn FnMut(&mut KernelBuilder, &[V], &[Vec<i64>])) {
+        let longer = self.cut.extent % self.tiles;
+        k.for_range(0, longer, 1, |k, t| self.tile(k, bases, t, true, tile));
+        k.for_range(longer, self.tiles, 1, |k, t| self.tile(k, bases, t, false, tile));
+    }
+
+    /// Tile `t` of the cut level; the first ones (`longer`) have one step more.
+    fn tile(&self, k: &mut KernelBuilder, bases: &[V], t: V, longer: bool, tile: &mut dyn FnMut(&mut KernelBuilder, &[V], &[Vec<i64>])) {
+        let steps = self.cut.extent / self.tiles + i64::from(longer);
+        let before = if longer { 0 } else { self.cut.extent % self.tiles };
+        let at: Vec<V> = bases
+            .iter()
+            .zip(&self.cut.strides)
+            .map(|(&base, &stride)| k.affine(&[(base, 1), (t, steps * stride)], before * stride))
+            .collect();
+        let offsets: Vec<Vec<i64>> = self
+            .cut
+            .strides
+            .iter()
+            .zip(&self.unit.strides)
+            .map(|(&c, &u)| (0..steps).flat_map(|i| (0..self.unit.extent).map(move |j| i * c + j * u)).collect())
+            .collect();
+        tile(k, &at, &offsets);
+    }
+}

@@ -1,0 +1,184 @@
+//! Lowered contractions against the reference interpreter, over shapes, layouts, tiles and epilogues.
+
+use egret_ir::{Attrs, Builder, DType, Graph, Op, Tensor, Type, Value, ValueId, attrs, interp};
+use egret_lower::{LowerOptions, lower};
+
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        self.0 >> 33
+    }
+    fn from(&mut self, low: i64, high: i64) -> i64 {
+        low + (self.next() % (high - low + 1) as u64) as i64
+    }
+    fn tensor(&mut self, dtype: DType, dims: &[i64]) -> Tensor {
+        let shape: Vec<usize> = dims.iter().map(|d| *d as usize).collect();
+        let n = shape.iter().product();
+        let mut ints = || (0..n).map(|_| self.from(-8, 8)).collect::<Vec<i64>>();
+        match dtype {
+            DType::F32 => Tensor::new(&shape, ints().into_iter().map(|x| x as f32 / 8.0).collect::<Vec<f32>>()),
+            DType::F64 => Tensor::new(&shape, ints().into_iter().map(|x| x as f64 / 8.0).collect::<Vec<f64>>()),
+            DType::I32 => Tensor::new(&shape, ints().into_iter().map(|x| x as i32).collect::<Vec<i32>>()),
+            _ => Tensor::new(&shape, ints()),
+        }
+    }
+}
+
+fn ty(dtype: DType, dims: &[i64]) -> Type {
+    Type::tensor(dtype, dims.iter().map(|&d| d.into()).collect::<Vec<_>>())
+}
+
+/// A graph being written, with the values of its inputs.
+struct Case {
+    b: Builder,
+    inputs: Vec<Tensor>,
+    noise: Noise,
+}
+
+impl Case {
+    fn new(seed: u64) -> Case {
+        Case { b: Builder::new("case"), inputs: vec![], noise: Noise(seed) }
+    }
+
+    fn input(&mut self, dtype: DType, dims: &[i64]) -> ValueId {
+        self.inputs.push(self.noise.tensor(dtype, dims));
+        self.b.input(&format!("x{}", self.inputs.len()), ty(dtype, dims))
+    }
+
+    fn constant(&mut self, dtype: DType, dims: &[i64]) -> ValueId {
+        let t = self.noise.tensor(dtype, dims);
+        self.b.constant(t)
+    }
+
+    fn emit(&mut self, op: Op, attrs: Attrs, operands: &[ValueId]) -> ValueId {
+        self.b.emit(op, attrs, operands).unwrap()
+    }
+
+    /// One of: nothing, bias and relu, bias and residual, a factor per row, two users.
+    fn epilogue(&mut self, y: ValueId, dtype: DType, kind: i64) -> ValueId {
+        let dims: Vec<i64> = self.b.tensor_ty(y).const_dims().unwrap().iter().map(|d| *d as i64).collect();
+        let last = *dims.last().unwrap();
+        match kind {
+            1 | 2 => {
+                let bias = self.constant(dtype, &[last]);
+                let y = self.emit(Op::Add, attrs!(), &[y, bias]);
+                let other = if kind == 1 { self.constant(dtype, &[]) } else { self.input(dtype, &dims) };
+                let y = if kind == 1 { y } else { self.emit(Op::Sub, attrs!(), &[other, y]) };
+                let zero = self.constant(dtype, &[1]);
+                self.emit(Op::Max, attrs!(), &[y, zero])
+            }
+            3 => {
+                let mut per_row = dims.clone();
+                *per_row.last_mut().unwrap() = 1;
+                let factor = self.input(dtype, &per_row);
+                self.emit(Op::Mul, attrs!(), &[y, factor])
+            }
+            4 => {
+                let twice = self.emit(Op::Add, attrs!(), &[y, y]);
+                self.b.output("y", y);
+                twice
+            }
+            _ => y,
+        }
+    }
+
+    fn check(mut self, y: ValueId, options: &LowerOptions, what: &str) {
+        self.b.output("out", y);
+        let graph: Graph = self.b.graph;
+        let values: Vec<Value> = self.inputs.iter().cloned().map(Value::from).collect();
+        let expected = interp::run(&graph, &values).unwrap_or_else(|e| panic!("{what}: {e}"));
+        let program = lower(&graph, options).unwrap_or_else(|e| panic!("{what}: {e}"));
+        let bytes: Vec<&[u8]> = self.inputs.iter().map(|t| t.bytes()).collect();
+        let got = egret_loop::interp::run(&program, &bytes).unwrap_or_else(|e| panic!("{what}: {e}"));
+        for (expected, got) in expected.iter().zip(got) {
+            let expected = expected.as_tensor().unwrap();
+            let got = Tensor::from_bytes(expected.dtype(), expected.shape(), &got);
+            assert_eq!(numbers(expected).len(), numbers(&got).len());
+            for (i, (x, y)) in numbers(expected).iter().zip(numbers(&got)).enumerate() {
+                assert!((x - y).abs() <= 1e-4 * x.abs().max(1.0), "{what}: element {i} is {y}, not {x}");
+            }
+        }
+    }
+}
+
+fn numbers(t: &Tensor) -> Vec<f64> {
+    match t.dtype() {
+        DType::F32 => t.data::<f32>().iter().map(|x| (*x).into()).collect(),
+        DType::F64 => t.data::<f64>().to_vec(),
+        _ => t.to_i64s().unwrap().into_iter().map(|x| x as f64).collect(),
+    }
+}
+
+/// The tiles of AVX-512, AVX2 and 128-bit vectors.
+fn options(i: u64) -> LowerOptions {
+    LowerOptions { tile: [(7, 64), (6, 16), (6, 8)][i as usize % 3], ..LowerOptions::default() }
+}
+
+#[test]
+fn matrix_products() {
+    for seed in 0..60 {
+        let mut c = Case::new(seed);
+        let n = &mut c.noise;
+        let (m, k, cols) = (n.from(1, 40), n.from(1, 20), n.from(1, 140));
+        let dtype = [DType::F32, DType::F32, DType::F32, DType::F64, DType::I32][seed as usize % 5];
+        let (batch_a, batch_b) = match n.from(0, 4) {
+            0 => (vec![2, 3], vec![2, 3]),
+            1 => (vec![3], vec![]),
+            2 => (vec![2, 1], vec![3]),
+            3 => (vec![], vec![2]),
+            _ => (vec![], vec![]),
+        };
+        let (packed, kind) = (n.from(0, 1), n.from(0, 4));
+        let a = c.input(dtype, &[batch_a, vec![m, k]].concat());
+        let b_dims = [batch_b, vec![k, cols]].concat();
+        let b = if packed == 1 { c.constant(dtype, &b_dims) } else { c.input(dtype, &b_dims) };
+        let y = c.emit(Op::Matmul, attrs!(), &[a, b]);
+        let y = c.epilogue(y, dtype, kind);
+        c.check(y, &options(seed), &format!("matmul {seed}"));
+    }
+}
+
+fn convolution(seed: u64, transposed: bool) {
+    let mut c = Case::new(seed);
+    let n = &mut c.noise;
+    let rank = n.from(1, if seed % 7 == 0 { 3 } else { 2 });
+    let mut axis = |low, high| (0..rank).map(|_| n.from(low, high)).collect::<Vec<i64>>();
+    let (kernel, strides, dilations) = (axis(1, 3), axis(1, 2), axis(1, 2));
+    let (input, low, high) = (axis(5, 9), axis(0, 2), axis(0, 2));
+    let (groups, i, o) = match n.from(0, 3) {
+        0 => (2, n.from(1, 4), n.from(1, 20)),
+        1 => (n.from(2, 21), 1, 1),
+        _ => (1, n.from(1, 9), n.from(1, 80)),
+    };
+    let layout = ["channels_last", "channels_first"][n.from(0, 1) as usize];
+    let (batch, packed, kind) = (n.from(1, 2), n.from(0, 2), n.from(0, 4));
+    let x_dims =
+        if layout == "channels_last" { [vec![batch], input, vec![groups * i]].concat() } else { [vec![batch, groups * i], input].concat() };
+    let w_dims = [if transposed { vec![groups * i, o] } else { vec![groups * o, i] }, kernel].concat();
+    let dtype = [DType::F32, DType::F32, DType::F32, DType::F64][seed as usize % 4];
+    let x = c.input(dtype, &x_dims);
+    let w = if packed > 0 { c.constant(dtype, &w_dims) } else { c.input(dtype, &w_dims) };
+    let pads = [low, high].concat();
+    let y = if transposed {
+        let extra: Vec<i64> = strides.iter().map(|s| s - 1).collect();
+        let attrs = attrs! { strides: strides, dilations: dilations, pads: pads, output_padding: extra, groups: groups, layout: layout };
+        c.emit(Op::ConvTranspose, attrs, &[x, w])
+    } else {
+        let attrs = attrs! { strides: strides, dilations: dilations, pads: pads, groups: groups, layout: layout };
+        c.emit(Op::Conv, attrs, &[x, w])
+    };
+    let y = c.epilogue(y, dtype, kind);
+    c.check(y, &options(seed), &format!("convolution {seed} ({layout}, transposed: {transposed})"));
+}
+
+#[test]
+fn convolutions() {
+    (0..80).for_each(|seed| convolution(seed, false));
+}
+
+#[test]
+fn transposed_convolutions() {
+    (0..60).for_each(|seed| convolution(seed, true));
+}
