@@ -1,0 +1,143 @@
+//! Law: contraction tiles compute what the interpreter computes, on random shapes, strides and epilogues.
+
+mod common;
+
+use common::*;
+use egret_codegen::{Options, Target, jit};
+use egret_loop::*;
+
+struct Case {
+    program: Program,
+    inputs: Vec<Vec<u8>>,
+}
+
+/// A random straight-line epilogue with a bias per column, a factor per row and a tensor of the result's shape.
+fn epilogue(rng: &mut Rng, rows: &[i64], bias: Place, factor: Place, residual: Place) -> Epilogue {
+    let mut e = EpilogueBuilder::new();
+    let mut x = e.acc();
+    for _ in 0..rng.below(5) {
+        let n = rows.len();
+        x = match rng.below(6) {
+            0 => {
+                let b = e.operand(Elem::F32, EpilogueOperand { place: bias.clone(), rows: vec![0; n], col_stride: 1 });
+                e.bin(BinOp::Add, x, b)
+            }
+            1 => {
+                let f = e.operand(Elem::F32, EpilogueOperand { place: factor.clone(), rows: (0..n as i64).collect(), col_stride: 0 });
+                e.bin(BinOp::Mul, x, f)
+            }
+            2 => {
+                let r = e.operand(Elem::F32, EpilogueOperand { place: residual.clone(), rows: rows.to_vec(), col_stride: 1 });
+                e.mul_add(r, x, r)
+            }
+            3 => {
+                let zero = e.num(x, 0.0);
+                e.bin(BinOp::SelMax, x, zero)
+            }
+            4 => {
+                let zero = e.num(x, 0.0);
+                let slope = e.num(x, 0.1);
+                let less = e.cmp(Cmp::Lt, x, zero);
+                let scaled = e.bin(BinOp::Mul, x, slope);
+                e.choose(less, scaled, x)
+            }
+            _ => {
+                let i = e.to(Elem::I32, x);
+                let two = e.num(i, 2.0);
+                let i = e.bin(BinOp::Shl, i, two);
+                let f = e.to(Elem::F32, i);
+                let bits = e.cast_bits(Elem::I32, f);
+                e.cast_bits(Elem::F32, bits)
+            }
+        };
+    }
+    e.finish(x)
+}
+
+fn case(seed: u64) -> Case {
+    let mut rng = Rng::new(seed);
+    let tasks = rng.range(1, 3) as i64;
+    let rows = rng.pick(&[1, 2, 3, 4, 6, 7, 8, 14]);
+    let cols = rng.pick(&[1, 2, 3, 4, 5, 7, 8, 12, 15, 16, 24, 31, 32, 48]);
+    let n_axes = rng.range(1, 3);
+    let extents: Vec<i64> = (0..n_axes).map(|_| rng.pick(&[1, 2, 3, 4, 5, 8, 9, 17])).collect();
+    let steps: i64 = extents.iter().product();
+    // b: one row of columns per step, sometimes with a gap; a: rows with steps that overlap or not.
+    let b_gap = cols as i64 + rng.pick(&[0, 0, 3]);
+    let transposed = rng.chance(30);
+    let (mut a_stride, mut b_stride) = (if transposed { rows as i64 } else { 1 }, b_gap);
+    let mut axes = vec![];
+    for extent in extents.iter().rev() {
+        axes.insert(0, Axis { extent: *extent, a_stride, b_stride });
+        a_stride *= if rng.chance(70) { *extent } else { 1 };
+        b_stride *= extent;
+    }
+    let reach: i64 = axes.iter().map(|x| (x.extent - 1) * x.a_stride).sum::<i64>() + 1;
+    let row_stride = if transposed { 1 } else { rng.pick(&[reach, 1, 2]) };
+    let a_rows: Vec<i64> = (0..rows as i64).map(|r| r * row_stride).collect();
+    let out_stride = cols as i64 + rng.pick(&[0, 1]);
+    let out_rows: Vec<i64> = (0..rows as i64).map(|r| r * out_stride).collect();
+    let a_task = reach + (rows as i64 - 1) * row_stride;
+    let out_task = out_stride * rows as i64;
+    let sizes = [a_task * tasks, steps * b_gap, cols as i64, rows as i64, out_task * tasks];
+
+    let mut k = KernelBuilder::new("tile", tasks);
+    let params = sizes.map(|n| k.param(Elem::F32, n as usize, Access::Read));
+    let out = k.param(Elem::F32, (out_task * tasks) as usize, Access::Write);
+    let task = k.task();
+    let zero = k.int(0);
+    let a_base = k.affine(&[(task, a_task)], 0);
+    let out_base = k.affine(&[(task, out_task)], 0);
+    let place = |p: Param, base: V| Place { param: p, base };
+    let epilogue = epilogue(&mut rng, &out_rows, place(params[2], zero), place(params[3], zero), place(params[4], out_base));
+    let (a, b, out) = (place(params[0], a_base), place(params[1], zero), place(out, out_base));
+    // What a tile does not write between its rows must stay; the interpreter's junk is the harness's junk.
+    k.tile(Tile { cols, axes, a, a_rows, b, out, out_rows, epilogue });
+    let homes: Vec<Home> = (0..5).map(Home::Input).chain([Home::Output(0)]).collect();
+    let inputs = sizes.map(|n| (0..n).flat_map(|_| rng.unit().to_le_bytes()).collect());
+    Case { program: program(k.finish(), &homes, 0, vec![]), inputs: inputs.into() }
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks(4).map(|c| f32::from_le_bytes(c.try_into().unwrap())).collect()
+}
+
+#[test]
+fn cranelift_is_exact() {
+    for (seed, name) in (0..160).zip(["native", "v3"].into_iter().cycle()) {
+        let Case { program, inputs } = case(seed);
+        let inputs: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();
+        let options = Options { wide: false, ..Options::new(Target::parse(name).unwrap()) };
+        assert_law(&program, &inputs, &options, &format!("seed {seed}"));
+    }
+}
+
+/// Two roundings per step without FMA; wide leaves may add in another order. An integer conversion in the epilogue jumps.
+#[test]
+fn other_targets_are_close() {
+    for seed in 0..160 {
+        let Case { program, inputs } = case(seed);
+        let tile = |k: &Kernel| {
+            k.body.iter().any(|s| matches!(s, Stmt::Tile(t) if t.epilogue.insts.iter().any(|i| matches!(i, EpInst::Convert(..)))))
+        };
+        if tile(&program.kernels[0]) {
+            continue;
+        }
+        let inputs: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();
+        let want = floats(&interp::run(&program, &inputs).unwrap()[0]);
+        for (name, wide) in [("v2", false), ("v3", true), ("native", true)] {
+            let target = Target::parse(name).unwrap();
+            if target.features().iter().any(|f| !Target::native().unwrap().has(*f)) {
+                continue;
+            }
+            let code = jit(&program, &Options { wide, ..Options::new(target) }).unwrap();
+            let have = floats(&run_jit(&code, &program, &inputs, std::ptr::null())[0]);
+            for (i, (h, w)) in have.iter().zip(&want).enumerate() {
+                assert!(
+                    h == w || (h - w).abs() <= 1e-4 * (1.0 + w.abs()),
+                    "seed {seed}, {name}, wide {wide}, element {i}: {h}, interpreter {w}"
+                );
+            }
+        }
+    }
+}
