@@ -264,8 +264,11 @@ pub(super) fn from_ints(dtype: DType, shape: &[usize], v: &[i128]) -> Tensor {
     }
 }
 
-/// Truncation towards zero; out of range saturates, NaN gives 0.
+/// Truncation towards zero; out of range saturates (types of less than 8 bits wrap, as in ONNX's cases), NaN gives 0.
 pub(super) fn float_to_int(dtype: DType, v: f64) -> i128 {
+    if bits(dtype) < 8 {
+        return wrap(dtype, v as i128);
+    }
     let (low, high) = int_range(dtype);
     (v as i128).clamp(low, high)
 }
@@ -429,6 +432,7 @@ mod tests {
     fn integers_and_strings() {
         let x = Tensor::new(&[4], vec![3.9f32, -3.9, 1e30, f32::NAN]);
         assert_eq!(cast(&x, DType::I8, true, "up").unwrap().data::<i8>(), [3, -3, 127, 0]);
+        assert_eq!(cast(&Tensor::new(&[2], vec![-9.5f32, 8.0]), DType::I4, true, "up").unwrap().bytes(), [7, 0xf8]);
         assert_eq!(cast(&Tensor::new(&[2], vec![300i32, -1]), DType::U8, true, "up").unwrap().data::<u8>(), [44, 255]);
         assert_eq!(cast(&Tensor::scalar((1i64 << 60) + 1), DType::F32, true, "up").unwrap().data::<f32>(), [2f32.powi(60)]);
         let s = cast(&Tensor::new(&[3], vec![0.1f32, 1e-7, 3.0]), DType::String, true, "up").unwrap();

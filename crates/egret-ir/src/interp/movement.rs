@@ -19,7 +19,7 @@ pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Ten
         Op::Broadcast => broadcast(x, &shape_attr(attrs, "shape")?),
         Op::Transpose => transpose(x, attrs),
         Op::Slice => slice(x, attrs),
-        Op::Pad => pad(x, tensor(operands, 1)?, attrs),
+        Op::Pad => pad(x, optional(operands, 1)?, attrs),
         Op::Dilate => dilate(x, tensor(operands, 1)?, attrs),
         _ => fail(format!("{op} is no movement")),
     }
@@ -98,7 +98,7 @@ fn slice(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
 }
 
 /// For every axis the source coordinate of each result coordinate, or `FILL`; then all combinations.
-fn by_axis(x: &Tensor, fill: &Tensor, maps: &[Vec<usize>]) -> Res<Tensor> {
+fn by_axis(x: &Tensor, fill: Option<&Tensor>, maps: &[Vec<usize>]) -> Res<Tensor> {
     let shape: Vec<usize> = maps.iter().map(Vec::len).collect();
     count(&shape, x.dtype().size())?;
     let own = strides(x.shape());
@@ -110,10 +110,10 @@ fn by_axis(x: &Tensor, fill: &Tensor, maps: &[Vec<usize>]) -> Res<Tensor> {
         }
         at = next;
     }
-    select(x, Some(fill), &shape, &at)
+    select(x, fill, &shape, &at)
 }
 
-fn pad(x: &Tensor, fill: &Tensor, attrs: &Attrs) -> Res<Tensor> {
+fn pad(x: &Tensor, fill: Option<&Tensor>, attrs: &Attrs) -> Res<Tensor> {
     let (low, high) = (bound_dims(attrs, "low")?, bound_dims(attrs, "high")?);
     let mode = attrs.str("mode");
     if low.len() != x.rank() || high.len() != x.rank() {
@@ -132,6 +132,7 @@ fn pad(x: &Tensor, fill: &Tensor, attrs: &Attrs) -> Res<Tensor> {
             let at = o - low[i];
             map.push(match mode {
                 _ if (0..n).contains(&at) => at as usize,
+                "constant" if fill.is_none() => return fail("constant padding without a value"),
                 "constant" => FILL,
                 _ if n == 0 => return fail(format!("`{mode}` padding of the empty axis {i}")),
                 "edge" => at.clamp(0, n - 1) as usize,
@@ -158,7 +159,7 @@ fn dilate(x: &Tensor, fill: &Tensor, attrs: &Attrs) -> Res<Tensor> {
     count(&shape, x.dtype().size())?;
     let maps: Vec<Vec<usize>> =
         shape.iter().zip(&factors).map(|(&n, &f)| (0..n).map(|i| if i % f == 0 { i / f } else { FILL }).collect()).collect();
-    by_axis(x, fill, &maps)
+    by_axis(x, Some(fill), &maps)
 }
 
 fn concat(attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
