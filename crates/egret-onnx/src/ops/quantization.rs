@@ -35,6 +35,18 @@ pub(super) fn quantize(ctx: &mut NodeCtx, x: ValueId, scale: ValueId, zero: Opti
         let zero = ctx.cast(zero, work)?;
         y = ctx.binary(Op::Add, y, zero)?;
     }
+    // A cast saturates by itself, except to integers of less than 8 bits.
+    let range = match to {
+        DType::I2 => Some((-2.0, 1.0)),
+        DType::U2 => Some((0.0, 3.0)),
+        DType::I4 => Some((-8.0, 7.0)),
+        DType::U4 => Some((0.0, 15.0)),
+        _ => None,
+    };
+    if let Some((low, high)) = range {
+        y = ctx.with_scalar(Op::Max, y, low)?;
+        y = ctx.with_scalar(Op::Min, y, high)?;
+    }
     ctx.emit(Op::Cast, attrs! { to: to, saturate: saturate, round: "nearest" }, &[y])
 }
 
