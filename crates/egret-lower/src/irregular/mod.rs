@@ -1,11 +1,139 @@
 //! Irregular operations: indices from data, sorting, resampling, recurrent cells.
 
+mod index;
+mod recurrent;
+mod resize;
+mod select;
+
 use crate::context::Ctx;
 use crate::error::Unsupported;
 use crate::groups::Group;
+use egret_ir::{Node, Op};
+use egret_loop::{Access, Arg, Cmp, Elem, Kernel, KernelBuilder, Param, V};
 
 /// Lower a group whose anchor is one of these.
 pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
-    let _ = (ctx, group);
-    Err(Unsupported::new("has no kernel yet; run the model in the interpreter"))
+    let node = ctx.graph.node(group.anchor.unwrap_or(group.root));
+    match node.op {
+        Op::Gather => index::gather(ctx, node),
+        Op::GatherElements => index::gather_elements(ctx, node),
+        Op::GatherNd => index::gather_nd(ctx, node),
+        Op::ScatterElements => index::scatter_elements(ctx, node),
+        Op::ScatterNd => index::scatter_nd(ctx, node),
+        Op::ReverseSequence => index::reverse_sequence(ctx, node),
+        Op::TopK => select::top_k(ctx, node),
+        Op::Det => select::det(ctx, node),
+        Op::Col2im => select::col2im(ctx, node),
+        Op::Resize => resize::resize(ctx, node),
+        Op::Lstm | Op::Gru | Op::Rnn => recurrent::lower(ctx, node),
+        op if op.info().has_trait("data_dependent") => {
+            Err(Unsupported::new("has a result whose size depends on data; compiled code has fixed sizes"))
+        }
+        _ => Err(Unsupported::new("has no kernel yet; run the model with --engine interp")),
+    }
+}
+
+/// The kernel under construction and its arguments, side by side.
+struct Writer<'c, 'g> {
+    ctx: &'c mut Ctx<'g>,
+    k: KernelBuilder,
+    args: Vec<Arg>,
+}
+
+impl<'c, 'g> Writer<'c, 'g> {
+    fn new(ctx: &'c mut Ctx<'g>, name: &str, tasks: i64) -> Writer<'c, 'g> {
+        Writer { ctx, k: KernelBuilder::new(name, tasks), args: vec![] }
+    }
+
+    /// The operand at an index, read.
+    fn operand(&mut self, node: &Node, i: usize) -> Result<Param, Unsupported> {
+        let v = node.operand(i);
+        let (elem, len, arg) = (self.ctx.elem(v)?, self.ctx.len(v), self.ctx.place(v)?);
+        self.args.push(arg);
+        Ok(self.k.param(elem, len, Access::Read))
+    }
+
+    /// The result at an index.
+    fn result(&mut self, node: &Node, i: usize, access: Access) -> Result<Param, Unsupported> {
+        let v = node.results[i];
+        let (elem, len, arg) = (self.ctx.elem(v)?, self.ctx.len(v), self.ctx.place(v)?);
+        self.args.push(arg);
+        Ok(self.k.param(elem, len, access))
+    }
+
+    /// Any buffer.
+    fn buffer(&mut self, arg: Arg, elem: Elem, len: usize, access: Access) -> Param {
+        self.args.push(arg);
+        self.k.param(elem, len, access)
+    }
+
+    /// Add the call to the program.
+    fn finish(self) {
+        let kernel: Kernel = self.k.finish();
+        self.ctx.call(kernel, &self.args);
+    }
+}
+
+/// Row-major strides.
+fn strides(dims: &[i64]) -> Vec<i64> {
+    let mut out = vec![1; dims.len()];
+    for i in (1..dims.len()).rev() {
+        out[i - 1] = out[i] * dims[i];
+    }
+    out
+}
+
+/// Nested loops over all indices of a shape, last axis innermost.
+fn nest(k: &mut KernelBuilder, dims: &[i64], f: &mut dyn FnMut(&mut KernelBuilder, &[V])) {
+    fn inner(k: &mut KernelBuilder, dims: &[i64], at: &mut Vec<V>, f: &mut dyn FnMut(&mut KernelBuilder, &[V])) {
+        match dims.get(at.len()) {
+            None => f(k, at),
+            Some(&d) => k.for_n(d, |k, i| {
+                at.push(i);
+                inner(k, dims, at, f);
+                at.pop();
+            }),
+        }
+    }
+    inner(k, dims, &mut vec![], f);
+}
+
+/// `sum(index * stride) + offset`.
+fn flat(k: &mut KernelBuilder, index: &[V], strides: &[i64], offset: i64) -> V {
+    let terms: Vec<_> = index.iter().copied().zip(strides.iter().copied()).collect();
+    k.affine(&terms, offset)
+}
+
+/// An index from data, as i64: negative ones count from the end, and what is out of range is brought into it, so that bad data
+/// cannot reach outside a buffer (the interpreter reports it as an error).
+fn data_index(k: &mut KernelBuilder, p: Param, at: V, extent: i64) -> V {
+    let raw = k.load(p, at);
+    let i = k.convert(Elem::I64, raw);
+    let zero = k.int(0);
+    let negative = k.compare(Cmp::Lt, i, zero);
+    let wrapped = k.affine(&[(i, 1)], extent);
+    let i = k.select(negative, wrapped, i);
+    let i = k.max(i, zero);
+    let last = k.int(extent - 1);
+    k.min(i, last)
+}
+
+/// Copies `len` contiguous elements.
+fn copy_run(k: &mut KernelBuilder, from: Param, at: V, to: Param, to_at: V, len: i64) {
+    let size = k.param_elem(from).size();
+    // Only wide elements have vectors everywhere.
+    let lanes = if size >= 4 { (egret_loop::VECTOR_BYTES / size) as i64 } else { 1 };
+    let whole = len - len % lanes;
+    if lanes > 1 {
+        k.for_range(0, whole, lanes, |k, i| {
+            let (a, b) = (k.affine(&[(at, 1), (i, 1)], 0), k.affine(&[(to_at, 1), (i, 1)], 0));
+            let v = k.load_vector(from, a);
+            k.store(to, b, v);
+        });
+    }
+    k.for_range(if lanes > 1 { whole } else { 0 }, len, 1, |k, i| {
+        let (a, b) = (k.affine(&[(at, 1), (i, 1)], 0), k.affine(&[(to_at, 1), (i, 1)], 0));
+        let v = k.load(from, a);
+        k.store(to, b, v);
+    });
 }
