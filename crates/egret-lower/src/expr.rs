@@ -2,7 +2,7 @@
 //!
 //! One representation serves kernels and tile epilogues alike, because it is emitted through [`Arith`].
 
-mod convert;
+pub mod convert;
 mod scalar;
 mod small;
 

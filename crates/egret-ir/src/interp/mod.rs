@@ -23,6 +23,8 @@ mod text;
 mod window;
 
 pub use random::draw;
+pub use recurrent::{Activation, activations};
+pub use resize::resize_taps;
 
 use crate::{Attrs, DimEnv, Graph, Op, Value};
 use std::fmt;

@@ -5,12 +5,15 @@ use super::elementwise::sigmoid;
 use super::support::*;
 use crate::{Attrs, Op, Tensor, Value};
 
-/// An activation function with its parameters.
+/// An activation function of a recurrent cell with its parameters.
 #[derive(Clone, Debug)]
-struct Activation {
-    name: String,
-    alpha: f64,
-    beta: f64,
+pub struct Activation {
+    /// ONNX's name in lower case.
+    pub name: String,
+    /// Its alpha, 0 where it has none.
+    pub alpha: f64,
+    /// Its beta, 0 where it has none.
+    pub beta: f64,
 }
 
 impl Activation {
@@ -52,7 +55,11 @@ impl Activation {
 }
 
 /// The activations of all directions. Parameters stand one per activation, or in the order of those that have any.
-fn activations(attrs: &Attrs, needed: usize) -> Res<Vec<Activation>> {
+/// The activations that a recurrent node's attributes name, with their parameters or the defaults.
+///
+/// # Errors
+/// A number of them other than `needed`; an unknown one.
+pub fn activations(attrs: &Attrs, needed: usize) -> Res<Vec<Activation>> {
     let names = attrs.strings("activations");
     if names.len() != needed {
         return fail(format!("{} activations where {needed} are needed", names.len()));

@@ -115,6 +115,38 @@ impl Axis<'_> {
     }
 }
 
+/// One axis as the attributes say; `roi` is empty unless cropping.
+fn axis<'a>(attrs: &'a Attrs, roi: &[f64], i: usize, input: usize, output: usize) -> Axis<'a> {
+    let scales = attrs.floats("scales");
+    Axis {
+        mode: attrs.str("mode"),
+        coordinate: attrs.str("coordinate"),
+        nearest: attrs.str("nearest"),
+        cubic_a: attrs.float("cubic_a"),
+        exclude_outside: attrs.flag("exclude_outside"),
+        antialias: attrs.flag("antialias"),
+        input,
+        output,
+        scale: scales[i],
+        roi: if attrs.str("coordinate") == "tf_crop_and_resize" { (roi[i], roi[scales.len() + i]) } else { (0.0, 1.0) },
+    }
+}
+
+/// Where the elements along axis `i` of a `resize` come from: per result index the source indices and their weights, `None` where
+/// the result is the extrapolation value. `roi`: starts then ends per axis, read only if cropping.
+///
+/// # Errors
+/// An unknown mode.
+pub fn resize_taps(attrs: &Attrs, roi: &[f64], i: usize, input: usize, output: usize) -> Res<Vec<Option<Vec<(usize, f64)>>>> {
+    let axis = axis(attrs, roi, i, input, output);
+    (0..output)
+        .map(|at| {
+            let Some(x) = axis.source(at)? else { return Ok(None) };
+            Ok(Some(if axis.mode == "nearest" { vec![(axis.nearest(x)?, 1.0)] } else { axis.weighted(x)? }))
+        })
+        .collect()
+}
+
 /// Evaluate `resize`.
 pub(super) fn eval(attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
     let x = tensor(operands, 0)?;
@@ -127,20 +159,7 @@ pub(super) fn eval(attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
         return fail(format!("sizes {shape:?}, scales {scales:?}, roi {roi:?} of {}", x.ty()));
     }
     count(&shape, 8)?;
-    let axes: Vec<Axis<'_>> = (0..rank)
-        .map(|i| Axis {
-            mode: attrs.str("mode"),
-            coordinate,
-            nearest: attrs.str("nearest"),
-            cubic_a: attrs.float("cubic_a"),
-            exclude_outside: attrs.flag("exclude_outside"),
-            antialias: attrs.flag("antialias"),
-            input: x.shape()[i],
-            output: shape[i],
-            scale: scales[i],
-            roi: if cropping { (roi[i], roi[rank + i]) } else { (0.0, 1.0) },
-        })
-        .collect();
+    let axes: Vec<Axis<'_>> = (0..rank).map(|i| axis(attrs, &roi, i, x.shape()[i], shape[i])).collect();
     if axes.iter().any(|a| (a.input == 0) != (a.output == 0) || a.scale.is_nan() || a.scale <= 0.0) {
         return fail(format!("resize of {} to {shape:?} by {scales:?}", x.ty()));
     }
