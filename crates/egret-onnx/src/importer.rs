@@ -7,6 +7,7 @@ use crate::error::{ErrorKind, ImportError};
 use crate::external::ExternalData;
 use crate::model::{ImportOptions, input_types, key, node_name, node_place, normal, opsets};
 use crate::ops;
+use crate::order::in_order;
 use crate::scope::{Frame, Level, Scopes, Slot};
 use egret_ir::{Builder, Graph, ValueId};
 use onnx_protobuf::{AttributeProto, FunctionProto, GraphProto, NodeProto};
@@ -149,9 +150,9 @@ impl<'m> Importer<'m> {
 
     /// Import nodes into the innermost frame.
     fn run(&mut self, nodes: &'m [NodeProto]) -> Result<(), ImportError> {
-        for node in nodes {
+        for node in in_order(nodes)? {
             let place = node_place(&self.scopes.frame().prefix, node);
-            let slots = match self.node(node, nodes) {
+            let slots = match self.node(node) {
                 Ok(slots) => slots,
                 Err(e) if e.kind == ErrorKind::NeedsValue => {
                     let e = self.at_model_inputs(e).at(place.clone());
@@ -171,7 +172,7 @@ impl<'m> Importer<'m> {
         Ok(())
     }
 
-    fn node(&mut self, node: &'m NodeProto, nodes: &[NodeProto]) -> NodeResult {
+    fn node(&mut self, node: &'m NodeProto) -> NodeResult {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
             return Err(ImportError::unsupported(format!("more than {MAX_NODES} nodes with all functions inlined")));
@@ -188,7 +189,7 @@ impl<'m> Importer<'m> {
                         unknown = true;
                         None
                     }
-                    None => return Err(undefined(name, nodes)),
+                    None => return Err(ImportError::invalid(format!("the input `{name}` is not defined anywhere"))),
                 },
             });
         }
@@ -201,7 +202,18 @@ impl<'m> Importer<'m> {
         } else if let Some(branch) = self.decided_branch(node, &inputs) {
             self.branch(node, branch)?
         } else {
-            match self.operator(node, inputs)? {
+            let (frames, levels, cond) = (self.scopes.frames.len(), self.scopes.levels.len(), inputs.first().copied().flatten());
+            let values = match self.operator(node, inputs) {
+                // A branch that does not fit the given shapes, or whose types are not those of the other one, may be the
+                // one that is not taken.
+                Err(e) if node.op_type == "If" && e.kind != ErrorKind::NeedsValue => {
+                    self.scopes.frames.truncate(frames);
+                    self.scopes.levels.truncate(levels);
+                    return Err(self.needs_condition(cond, e));
+                }
+                other => other?,
+            };
+            match values {
                 None => return Ok(None),
                 Some(values) => values.into_iter().map(Slot::Value).collect(),
             }
@@ -254,14 +266,7 @@ impl<'m> Importer<'m> {
             wanted: node.output.iter().map(|o| !o.is_empty()).collect(),
             attrs,
         };
-        let values = match (row.import)(&mut ctx) {
-            // Branches that do not agree in type need one of them chosen; what else fails, fails.
-            Err(e) if node.op_type == "If" && e.kind == ErrorKind::Invalid => {
-                let missing = ctx.needs_value(ctx.input(0)?, "the condition of an If whose branches differ in type");
-                return Err(if missing.inputs_to_bind.is_empty() { e } else { missing });
-            }
-            other => other?,
-        };
+        let values = (row.import)(&mut ctx)?;
         if !ctx.attrs.is_empty() {
             let names: Vec<String> = ctx.attrs.keys().map(|n| format!("`{n}`")).collect();
             return Err(ImportError::unsupported(format!("the attributes {} are not understood in opset {opset}", names.join(", "))));
@@ -319,6 +324,18 @@ impl<'m> Importer<'m> {
         }
         self.scopes.frames.pop();
         Ok(slots)
+    }
+
+    /// For an error in a branch of an If: the condition decides whether it matters.
+    fn needs_condition(&mut self, cond: Option<ValueId>, e: ImportError) -> ImportError {
+        let inputs = cond.map(|c| input_dependencies(self.scopes.graph(), c)).unwrap_or_default();
+        if inputs.is_empty() {
+            return e;
+        }
+        let mut needs =
+            ImportError::new(ErrorKind::NeedsValue, format!("a branch cannot be imported ({e}), so that the condition must be known"));
+        needs.inputs_to_bind = inputs;
+        needs
     }
 
     /// The branch that an `If` takes whose condition is a constant.
@@ -406,16 +423,5 @@ pub(crate) fn identifier(name: &str) -> String {
         None => "main".to_owned(),
         Some(c) if c.is_ascii_digit() => format!("_{id}"),
         Some(_) => id,
-    }
-}
-
-/// The error for a name that nothing before defines.
-fn undefined(name: &str, nodes: &[NodeProto]) -> ImportError {
-    match nodes.iter().find(|n| n.output.iter().any(|o| o == name)) {
-        Some(later) => ImportError::invalid(format!(
-            "the input `{name}` is used before {} computes it: the nodes are out of order or form a cycle",
-            node_place("", later)
-        )),
-        None => ImportError::invalid(format!("the input `{name}` is not defined anywhere")),
     }
 }

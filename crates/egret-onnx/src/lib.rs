@@ -10,6 +10,7 @@ mod external;
 mod importer;
 mod model;
 pub mod ops;
+mod order;
 mod region;
 mod scope;
 pub mod wire;

@@ -1,0 +1,62 @@
+//! The order of a graph's nodes. ONNX demands that producers stand before users; some converters do not keep to it.
+
+use crate::error::ImportError;
+use crate::model::node_place;
+use onnx_protobuf::{GraphProto, NodeProto};
+use std::collections::{BTreeSet, HashMap};
+
+/// The nodes so that producers stand before users, in their own order as far as that allows.
+///
+/// # Errors
+/// A cycle.
+pub(crate) fn in_order(nodes: &[NodeProto]) -> Result<Vec<&NodeProto>, ImportError> {
+    let mut producer: HashMap<&str, usize> = HashMap::new();
+    for (i, node) in nodes.iter().enumerate() {
+        for name in node.output.iter().filter(|o| !o.is_empty()) {
+            producer.entry(name).or_insert(i);
+        }
+    }
+    let needs: Vec<BTreeSet<usize>> = nodes.iter().map(|n| used_names(n).filter_map(|u| producer.get(u).copied()).collect()).collect();
+    if needs.iter().enumerate().all(|(i, n)| n.range(i..).next().is_none()) {
+        return Ok(nodes.iter().collect());
+    }
+    let mut users = vec![vec![]; nodes.len()];
+    let mut missing: Vec<usize> = needs.iter().map(BTreeSet::len).collect();
+    for (i, n) in needs.iter().enumerate() {
+        n.iter().for_each(|&p| users[p].push(i));
+    }
+    let mut ready: BTreeSet<usize> = (0..nodes.len()).filter(|&i| missing[i] == 0).collect();
+    let mut order = vec![];
+    while let Some(i) = ready.pop_first() {
+        order.push(&nodes[i]);
+        for &user in &users[i] {
+            missing[user] -= 1;
+            if missing[user] == 0 {
+                ready.insert(user);
+            }
+        }
+    }
+    match missing.iter().position(|&m| m > 0) {
+        None => Ok(order),
+        Some(stuck) => Err(ImportError::invalid("the nodes form a cycle").at(node_place("", &nodes[stuck]))),
+    }
+}
+
+/// The names that a node uses: its inputs, and what its sub-graphs may capture. A sub-graph's own names may be among
+/// them; a name counts only where this graph computes it.
+fn used_names(node: &NodeProto) -> impl Iterator<Item = &str> {
+    let mut names: Vec<&str> = node.input.iter().map(String::as_str).collect();
+    let mut work: Vec<&GraphProto> = graphs(node).collect();
+    while let Some(graph) = work.pop() {
+        names.extend(graph.output.iter().map(|o| o.name.as_str()));
+        for inner in &graph.node {
+            names.extend(inner.input.iter().map(String::as_str));
+            work.extend(graphs(inner));
+        }
+    }
+    names.into_iter().filter(|n| !n.is_empty())
+}
+
+fn graphs(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
+    node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs))
+}
