@@ -1,5 +1,6 @@
 //! f32 convolutions: without im2col, as products whose rows are output pixels and whose reduction runs over taps and channels.
 
+use super::depthwise;
 use super::product::{self, Panels, Product, Rows};
 use super::{Target, bytes, clear, copy, floats};
 use crate::context::Ctx;
@@ -128,6 +129,9 @@ pub fn lower(ctx: &mut Ctx, group: &Group, anchor: NodeId) -> Result<bool, Unsup
     let s = Shape::new(ctx, anchor);
     if ctx.dtype(x) != DType::F32 || ctx.dtype(w) != DType::F32 || s.low.iter().any(|l| *l < 0) || s.taps() * s.channels.0 == 0 {
         return Ok(false);
+    }
+    if depthwise::lower(ctx, group, anchor, &s)? {
+        return Ok(true);
     }
     let input = padded(ctx, x, &s)?;
     let output = Output::new(ctx, group, &s)?;

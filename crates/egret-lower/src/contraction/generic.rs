@@ -22,6 +22,9 @@ struct Bound {
     stride: i64,
 }
 
+/// Adds one summand, given the elements of both operands.
+type Summand<'a> = &'a mut dyn FnMut(&mut KernelBuilder, (V, V)) -> Result<(), Unsupported>;
+
 /// A sum of products over plain loops. Indices are numbered: first the result's axes, then the reduction's.
 struct Sum {
     /// Dims of the result.
@@ -149,12 +152,7 @@ impl Sum {
     }
 
     /// The loops over the reduction; `body` gets the elements of both operands.
-    fn reduce(
-        &self,
-        k: &mut KernelBuilder,
-        indices: &mut Vec<V>,
-        body: &mut dyn FnMut(&mut KernelBuilder, (V, V)) -> Result<(), Unsupported>,
-    ) -> Result<(), Unsupported> {
+    fn reduce(&self, k: &mut KernelBuilder, indices: &mut Vec<V>, body: Summand) -> Result<(), Unsupported> {
         let depth = indices.len() - self.dims.len();
         if let Some(&extent) = self.reduction.get(depth) {
             let mut result = Ok(());
@@ -183,7 +181,7 @@ impl Sum {
         i: usize,
         a: Vec<(V, i64)>,
         b: &[(V, i64)],
-        body: &mut dyn FnMut(&mut KernelBuilder, (V, V)) -> Result<(), Unsupported>,
+        body: Summand,
     ) -> Result<(), Unsupported> {
         let Some(Bound { terms, offset, step, extent, stride }) = self.bounds.get(i) else {
             let at = (k.affine(&a, 0), k.affine(b, 0));

@@ -3,6 +3,7 @@
 //! f32 goes through register tiles ([`product`]); what those cannot do (other dtypes, odd pads) through plain loops ([`generic`]).
 
 mod conv;
+mod depthwise;
 mod generic;
 mod matmul;
 mod product;

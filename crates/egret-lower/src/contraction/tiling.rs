@@ -12,6 +12,9 @@ pub struct Level {
     pub strides: Vec<i64>,
 }
 
+/// Writes one tile: each stream's index of the first row, and the rows' offsets.
+type Emit<'a> = &'a mut dyn FnMut(&mut KernelBuilder, &[V], &[Vec<i64>]);
+
 /// The stream that must not vary within a tile.
 const FIXED: usize = 1;
 
@@ -83,14 +86,7 @@ impl Tiling {
     }
 
     /// The tiles of one block of `blocks`. `tile` gets each stream's index of the tile's first row, and the rows' offsets.
-    pub fn emit(
-        &self,
-        k: &mut KernelBuilder,
-        block: V,
-        blocks: i64,
-        bases: &[V],
-        tile: &mut dyn FnMut(&mut KernelBuilder, &[V], &[Vec<i64>]),
-    ) {
+    pub fn emit(&self, k: &mut KernelBuilder, block: V, blocks: i64, bases: &[V], tile: Emit) {
         let n = self.pieces();
         let each = (n + blocks - 1) / blocks;
         let begin = k.affine(&[(block, each)], 0);
@@ -133,14 +129,14 @@ impl Tiling {
         });
     }
 
-    fn all_tiles(&self, k: &mut KernelBuilder, bases: &[V], tile: &mut dyn FnMut(&mut KernelBuilder, &[V], &[Vec<i64>])) {
+    fn all_tiles(&self, k: &mut KernelBuilder, bases: &[V], tile: Emit) {
         let longer = self.cut.extent % self.tiles;
         k.for_range(0, longer, 1, |k, t| self.tile(k, bases, t, true, tile));
         k.for_range(longer, self.tiles, 1, |k, t| self.tile(k, bases, t, false, tile));
     }
 
     /// Tile `t` of the cut level; the first ones (`longer`) have one step more.
-    fn tile(&self, k: &mut KernelBuilder, bases: &[V], t: V, longer: bool, tile: &mut dyn FnMut(&mut KernelBuilder, &[V], &[Vec<i64>])) {
+    fn tile(&self, k: &mut KernelBuilder, bases: &[V], t: V, longer: bool, tile: Emit) {
         let steps = self.cut.extent / self.tiles + i64::from(longer);
         let before = if longer { 0 } else { self.cut.extent % self.tiles };
         let at: Vec<V> = bases
