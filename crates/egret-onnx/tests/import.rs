@@ -1,0 +1,171 @@
+//! Importing: what models may look like, and what is said of those that may not.
+
+mod build;
+
+use build::*;
+use egret_ir::{Graph, Op, Tensor, Value, interp, verify};
+use egret_onnx::{ErrorKind, ImportError, ImportOptions, import_bytes, import_path};
+use onnx_protobuf::{Message, ModelProto, StringStringEntryProto, TensorProto};
+
+fn import(model: &ModelProto) -> Result<Graph, ImportError> {
+    import_with(model, &ImportOptions::default())
+}
+
+fn import_with(model: &ModelProto, options: &ImportOptions) -> Result<Graph, ImportError> {
+    let bytes = model.write_to_bytes().expect("serialises");
+    let graph = import_bytes(&bytes, None, options)?;
+    verify(&graph).expect("an imported graph verifies");
+    Ok(graph)
+}
+
+fn refused(model: &ModelProto, parts: &[&str]) {
+    let message = import(model).expect_err("is refused").to_string();
+    for part in parts {
+        assert!(message.contains(part), "{part:?} is not in: {message}");
+    }
+}
+
+fn run(graph: &Graph, inputs: &[Tensor]) -> Vec<Tensor> {
+    let inputs: Vec<Value> = inputs.iter().cloned().map(Value::from).collect();
+    let outputs = interp::run(graph, &inputs).expect("runs");
+    outputs.iter().map(|v| v.as_tensor().expect("a tensor").clone()).collect()
+}
+
+/// A model whose output is an initialiser.
+fn constant(tensor: TensorProto) -> ModelProto {
+    let mut g = graph(vec![], vec![value("k", tensor.data_type, &[])], vec![]);
+    g.initializer = vec![TensorProto { name: "k".into(), ..tensor }];
+    model(g)
+}
+
+#[test]
+fn everything_imports_and_runs() {
+    let graph = import(&everything()).expect("imports");
+    assert_eq!(graph.free_dims(), ["n"]);
+    assert_eq!(graph.output_names(), ["looped", "rows", "flat"]);
+    let x = Tensor::new(&[2, 3], vec![1.0f32, -1.0, 2.0, 0.0, 3.0, -4.0]);
+    let out = run(&graph, &[x, Tensor::from_bools(&[], &[true])]);
+    // Three times x + w added to x.
+    assert_eq!(out[0].data::<f32>(), [5.5, -2.5, 9.5, -6.0, 6.0, -22.0]);
+    assert_eq!(out[1].shape(), [3, 3]);
+    assert_eq!(out[2].data::<f32>(), [5.5, -0.625, 9.5, -1.5, 6.0, -5.5]);
+}
+
+#[test]
+fn options_bind_dims_and_values() {
+    let mut options = ImportOptions::default();
+    options.input_shapes.insert("x".into(), vec![2, 5]);
+    options.bind.insert("cond".into(), Tensor::from_bools(&[], &[false]));
+    let graph = import_with(&everything(), &options).expect("imports");
+    assert!(graph.free_dims().is_empty());
+    assert_eq!(graph.inputs().len(), 2, "a bound input stays an input");
+    assert!(graph.node_ids().iter().all(|&n| graph.node(n).op != Op::If), "the branch is chosen at import");
+
+    let wrong = |options: &ImportOptions| import_with(&everything(), options).expect_err("is refused").to_string();
+    options.input_shapes.insert("x".into(), vec![3, 5]);
+    assert!(wrong(&options).contains("the model declares 2 at axis 0"));
+    let mut options = ImportOptions::default();
+    options.dims.insert("q".into(), 1);
+    assert!(wrong(&options).contains("no free dim `q`; its free dims are `n`"));
+    let mut options = ImportOptions::default();
+    options.input_shapes.insert("y".into(), vec![]);
+    assert!(wrong(&options).contains("no input `y`; its inputs are `x`, `cond`"));
+}
+
+#[test]
+fn values_needed_at_compile_time_are_asked_for_together() {
+    let nodes = vec![node("Reshape", &["x", "s"], &["y"], vec![]), node("Tile", &["y", "t"], &["z"], vec![])];
+    let inputs = vec![value("x", 1, &["4"]), value("s", 7, &["2"]), value("t", 7, &["2"])];
+    let m = model(graph(inputs, vec![value("z", 1, &["a", "b"])], nodes));
+    let e = import(&m).expect_err("needs a value");
+    assert_eq!(e.kind, ErrorKind::NeedsValue);
+    assert_eq!(e.inputs_to_bind.into_iter().collect::<Vec<_>>(), ["s"]);
+    assert!(e.message.contains("Reshape \"y\""), "{}", e.message);
+}
+
+#[test]
+fn initialisers_in_every_encoding() {
+    let content = |t: TensorProto| {
+        let g = import(&constant(t)).expect("imports");
+        g.as_const(g.outputs()[0]).expect("a constant").clone()
+    };
+    let typed = |elem: i32, dims: &[i64], data: &[i32]| {
+        let mut t = tensor("", elem, dims, &[]);
+        t.int32_data = data.to_vec();
+        content(t)
+    };
+    assert_eq!(content(floats("", &[2], &[1.5, 2.5])).data::<f32>(), [1.5, 2.5]);
+    assert_eq!(content(tensor("", 1, &[1], &1.5f32.to_le_bytes())).data::<f32>(), [1.5]);
+    assert_eq!(typed(10, &[2], &[0x3c00, 0xc000]).bytes(), [0x00, 0x3c, 0x00, 0xc0]);
+    assert_eq!(typed(3, &[3], &[-1, 2, -128]).data::<i8>(), [-1, 2, -128]);
+    assert_eq!(typed(9, &[2], &[0, 1]).bytes(), [0, 1]);
+    // Three signed 4-bit elements in two bytes, five unsigned 2-bit ones in two.
+    assert_eq!(content(tensor("", 22, &[3], &[0x7f, 0x08])).bytes(), [0xff, 7, 0xf8]);
+    assert_eq!(content(tensor("", 25, &[5], &[0b11_10_01_00, 0b10])).bytes(), [0, 1, 2, 3, 2]);
+    let mut strings = tensor("", 8, &[2], &[]);
+    strings.string_data = vec![b"a".to_vec(), b"bc".to_vec()];
+    assert_eq!(content(strings).strings(), ["a", "bc"]);
+}
+
+#[test]
+fn dims_and_data_that_disagree() {
+    refused(&constant(tensor("", 1, &[3], &[0; 8])), &["tensor `k`", "[3]", "12 bytes", "8"]);
+    refused(&constant(floats("", &[2, 2], &[1.0])), &["tensor `k`", "4 entries", "1"]);
+    refused(&constant(tensor("", 1, &[-1], &[])), &["tensor `k`", "negative"]);
+    refused(&constant(tensor("", 1, &[1 << 40, 1 << 40], &[])), &["tensor `k`", "overflow"]);
+    refused(&constant(tensor("", 99, &[1], &[0])), &["99 is not an ONNX element type"]);
+    refused(&constant(tensor("", 14, &[1], &[0; 8])), &["complex"]);
+}
+
+#[test]
+fn graphs_that_break_a_rule() {
+    let one = |nodes| model(graph(vec![value("x", 1, &["2"])], vec![value("y", 1, &["2"])], nodes));
+    let relu = |from: &str, to: &str| node("Relu", &[from], &[to], vec![]);
+    refused(&one(vec![relu("z", "y")]), &["Relu \"y\"", "`z` is not defined anywhere"]);
+    refused(&one(vec![relu("a", "b"), relu("b", "a"), relu("x", "y")]), &["cycle"]);
+    refused(&one(vec![relu("x", "y"), relu("x", "y")]), &["`y` is defined twice"]);
+    refused(&one(vec![relu("x", "z")]), &["output `y`", "never computed"]);
+    refused(&one(vec![node("Relu", &["x"], &["y"], vec![int("fancy", 1)])]), &["Relu \"y\"", "`fancy`", "not understood"]);
+    refused(&one(vec![node("Foo", &["x"], &["a"], vec![]), node("Bar", &["a"], &["y"], vec![])]), &["Bar (1: \"y\")", "Foo (1: \"a\")"]);
+    let mut newer = one(vec![relu("x", "y")]);
+    newer.opset_import[0].version = 99;
+    refused(&newer, &["opset 99", "newer than"]);
+    assert!(import(&one(vec![relu("a", "y"), relu("x", "a")])).is_ok(), "out of order, but no cycle");
+    refused(&ModelProto::new(), &["empty"]);
+}
+
+#[test]
+fn functions_that_call_themselves() {
+    let f = |name: &str, calls: &str| function(name, &["a"], &["b"], &[], vec![call(calls, &["a"], &["b"], vec![])]);
+    let mut m = model(graph(vec![value("x", 1, &["2"])], vec![value("y", 1, &["2"])], vec![call("F", &["x"], &["y"], vec![])]));
+    m.functions = vec![f("F", "G"), f("G", "F")];
+    refused(&m, &["`F` calls itself"]);
+}
+
+#[test]
+fn external_data_stays_beside_the_model() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("w.bin"), [0, 0, 0, 0, 0, 0, 192, 63, 0, 0, 0, 64]).expect("writes");
+    let import_from = |location: &str, offset: &str| {
+        let entry = |key: &str, v: &str| StringStringEntryProto { key: key.into(), value: v.into(), ..Default::default() };
+        let mut t = tensor("", 1, &[2], &[]);
+        t.data_location = onnx_protobuf::tensor_proto::DataLocation::EXTERNAL.into();
+        t.external_data = vec![entry("location", location), entry("offset", offset), entry("length", "8")];
+        let path = folder.path().join("m.onnx");
+        std::fs::write(&path, constant(t).write_to_bytes().expect("serialises")).expect("writes");
+        import_path(&path, &ImportOptions::default())
+    };
+    let graph = import_from("w.bin", "4").expect("imports");
+    assert_eq!(graph.as_const(graph.outputs()[0]).expect("a constant").data::<f32>(), [1.5, 2.0]);
+    let message = |location, offset| import_from(location, offset).expect_err("is refused").to_string();
+    for out in ["../../etc/passwd", "/etc/passwd", "a/../../x"] {
+        assert!(message(out, "0").contains("leads out of the model's folder"), "{}", message(out, "0"));
+    }
+    assert!(message("missing.bin", "0").contains("cannot read"));
+    assert!(message("w.bin", "8").contains("lie outside"));
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("/etc/passwd", folder.path().join("link")).expect("links");
+        assert!(message("link", "0").contains("leads out of the model's folder"));
+    }
+}
