@@ -103,7 +103,7 @@ pub fn jit(program: &Program, options: &Options) -> Result<Jit> {
     if options.target.arch() != native.arch() || missing.is_some() {
         return Err(CodegenError::Target(format!("code for `{}` cannot run on this machine", options.target)));
     }
-    let mut builder = JITBuilder::with_isa(options.target.isa(false)?, cranelift_module::default_libcall_names());
+    let mut builder = JITBuilder::with_isa(options.target.isa(false, true)?, cranelift_module::default_libcall_names());
     let embedded: &[u8] = if options.weights == WeightsPlace::Embedded { &program.weights } else { &[] };
     let weights = AlignedBytes::copy(embedded);
     builder.symbol(module::weights_symbol(program), weights.data.as_ptr());

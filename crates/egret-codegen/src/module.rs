@@ -2,8 +2,9 @@
 
 use cranelift::codegen::Context;
 use cranelift::codegen::ir::{FuncRef, Function};
+use cranelift::codegen::isa::OwnedTargetIsa;
 use cranelift::prelude::*;
-use cranelift_module::{DataId, FuncId, Linkage, Module};
+use cranelift_module::{DataId, FuncId, Linkage, Module, ModuleReloc};
 use egret_loop::{Kernel, Program};
 use std::collections::BTreeMap;
 
@@ -40,6 +41,8 @@ pub(crate) struct Output<'m, M: Module> {
     pub module: &'m mut M,
     pub program: &'m Program,
     pub options: &'m Options,
+    /// The target without the optimiser.
+    unoptimized: OwnedTargetIsa,
     context: Context,
     functions: FunctionBuilderContext,
 }
@@ -68,18 +71,47 @@ impl<M: Module> Output<'_, M> {
         signature: Signature,
         write: impl FnOnce(&mut FunctionBuilder<'_>, &mut M) -> Result<()>,
     ) -> Result<FuncId> {
-        let id = self.module.declare_function(name, linkage, &signature)?;
-        self.module.clear_context(&mut self.context);
-        self.context.func = Function::with_name_signature(cranelift::codegen::ir::UserFuncName::user(0, id.as_u32()), signature);
-        let mut builder = FunctionBuilder::new(&mut self.context.func, &mut self.functions);
-        write(&mut builder, self.module)?;
-        builder.finalize(self.module.target_config());
+        let id = self.write_function(name, linkage, signature, write)?;
         let defined = self.module.define_function(id, &mut self.context);
         defined.map_err(|e| match e {
             // Cranelift's own text is only "Compilation error"; the function's name says where.
             cranelift_module::ModuleError::Compilation(e) => broken(format!("{name}: {e:?}")),
             other => other.into(),
         })?;
+        Ok(id)
+    }
+
+    /// As [`Output::function`], local, with the instructions in the order in which they are written.
+    pub fn function_as_written(
+        &mut self,
+        name: &str,
+        signature: Signature,
+        write: impl FnOnce(&mut FunctionBuilder<'_>, &mut M) -> Result<()>,
+    ) -> Result<FuncId> {
+        let id = self.write_function(name, Linkage::Local, signature, write)?;
+        let compiled = self.context.compile(&*self.unoptimized, &mut Default::default());
+        let buffer = &compiled.map_err(|e| broken(format!("{name}: {:?}", e.inner)))?.buffer;
+        let (bytes, align) = (buffer.data().to_vec(), u64::from(buffer.alignment).max(64));
+        let relocs: Vec<_> = buffer.relocs().to_vec();
+        let relocs: Vec<_> = relocs.iter().map(|r| ModuleReloc::from_mach_reloc(r, &self.context.func, id)).collect();
+        self.module.define_function_bytes(id, align, &bytes, &relocs)?;
+        Ok(id)
+    }
+
+    /// Declare a function and write it into the context.
+    fn write_function(
+        &mut self,
+        name: &str,
+        linkage: Linkage,
+        signature: Signature,
+        write: impl FnOnce(&mut FunctionBuilder<'_>, &mut M) -> Result<()>,
+    ) -> Result<FuncId> {
+        let id = self.module.declare_function(name, linkage, &signature)?;
+        self.module.clear_context(&mut self.context);
+        self.context.func = Function::with_name_signature(cranelift::codegen::ir::UserFuncName::user(0, id.as_u32()), signature);
+        let mut builder = FunctionBuilder::new(&mut self.context.func, &mut self.functions);
+        write(&mut builder, self.module)?;
+        builder.finalize(self.module.target_config());
         Ok(id)
     }
 
@@ -94,7 +126,8 @@ impl<M: Module> Output<'_, M> {
 /// Write a program.
 pub(crate) fn compile<M: Module>(module: &mut M, program: &Program, options: &Options, weights: WeightsData) -> Result<Exports> {
     let context = module.make_context();
-    let mut out = Output { module, program, options, context, functions: FunctionBuilderContext::new() };
+    let unoptimized = options.target.isa(module.isa().flags().is_pic(), false)?;
+    let mut out = Output { module, program, options, unoptimized, context, functions: FunctionBuilderContext::new() };
     let kernels = kernels(&mut out)?;
     let weights = embedded_weights(&mut out, weights)?;
     let cpu = match options.target.arch() {
@@ -120,15 +153,20 @@ fn kernels<M: Module>(out: &mut Output<'_, M>) -> Result<Vec<FuncId>> {
         let name = out.symbol(&format!("k{i}_{}", kernel.name));
         let leaves = leaves.of(out, kernel)?;
         let target = &out.options.target;
-        let id = out.function(&name, Linkage::Local, signature.clone(), |builder, module| {
+        let has_tiles = leaves.iter().any(Option::is_none);
+        let write = |builder: &mut FunctionBuilder<'_>, module: &mut M| {
             let leaves: Vec<Option<FuncRef>> = leaves.iter().map(|l| l.map(|id| module.declare_func_in_func(id, builder.func))).collect();
             kernel::emit(kernel, target, builder, leaves).map_err(|e| match e {
                 CodegenError::Internal(m) => broken(format!("kernel {}: {m}", kernel.name)),
                 CodegenError::Unsupported(m) => CodegenError::Unsupported(format!("kernel {}: {m}", kernel.name)),
                 other => other,
             })
-        })?;
-        ids.push(id);
+        };
+        ids.push(if has_tiles {
+            out.function_as_written(&name, signature.clone(), write)?
+        } else {
+            out.function(&name, Linkage::Local, signature.clone(), write)?
+        });
     }
     Ok(ids)
 }

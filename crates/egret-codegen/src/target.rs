@@ -178,12 +178,13 @@ impl Target {
         }
     }
 
-    /// Cranelift's view of the target. `pic`: for objects.
-    pub(crate) fn isa(&self, pic: bool) -> Result<OwnedTargetIsa> {
+    /// Cranelift's view of the target. `pic`: for objects. `optimize`: or leave instructions in the order in which they are
+    /// written.
+    pub(crate) fn isa(&self, pic: bool, optimize: bool) -> Result<OwnedTargetIsa> {
         let failed = |e: &dyn fmt::Display| CodegenError::Target(format!("no code can be generated for {self}: {e}"));
         let mut flags = settings::builder();
         for (name, value) in [
-            ("opt_level", "speed"),
+            ("opt_level", if optimize { "speed" } else { "none" }),
             ("enable_verifier", if cfg!(debug_assertions) { "true" } else { "false" }),
             ("enable_probestack", "false"),
             ("unwind_info", "false"),
