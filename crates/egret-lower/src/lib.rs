@@ -18,7 +18,9 @@ mod movement;
 mod options;
 mod ports;
 mod reduce;
+mod rows;
 mod storage;
+mod streams;
 mod views;
 mod window;
 

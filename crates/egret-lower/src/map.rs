@@ -1,10 +1,11 @@
 //! Kernels over a strided index space: every element of the result is an expression of one element of each operand.
 
-mod nest;
+pub mod nest;
 
 use crate::context::Ctx;
 use crate::error::Unsupported;
 use crate::expr::{Access, Expr, buffer_elem};
+use crate::streams::{Stream, normalise, touched};
 use egret_ir::{DType, Op};
 use egret_loop::{Access as Use, Arg, Elem, Kernel, KernelBuilder, Param, Ty, V};
 use nest::{Level, Nest};
@@ -14,13 +15,6 @@ pub const GRAIN: i64 = 16 * 1024;
 
 /// Side of the square blocks in which transposed operands are read: a cache line of words.
 const BLOCK: i64 = 16;
-
-/// Where the elements of a buffer stand: an argument and the strides from its first element on.
-#[derive(Clone, Debug)]
-struct Stream {
-    elem: Elem,
-    access: Access,
-}
 
 /// Runs `expr` for every element of its dims: operand `i` is read from `inputs[i]` as its access says, the result is written to
 /// `out` as `out_access` says.
@@ -52,7 +46,7 @@ pub fn run_on(ctx: &mut Ctx, expr: &Expr, inputs: &[Arg], out: Arg, out_access: 
     args.push(out);
     let written = args.len() - 1;
     let pairs: Vec<(usize, usize)> = (0..written).filter(|&i| shares(expr, &streams, &args, i)).map(|i| (written, i)).collect();
-    let dims = normalise(&expr.dims, &mut streams, &mut args)?;
+    let (dims, _) = normalise(&expr.dims, &vec![false; expr.dims.len()], &mut streams, &mut args)?;
     let kernel = kernel(expr, dims, &streams, if copies { Lanes::Copy } else { lanes(expr) })?;
     ctx.call_in_place(kernel, &args, &pairs);
     Ok(())
@@ -94,41 +88,6 @@ fn lanes(expr: &Expr) -> Lanes {
     let all = expr.operands.iter().all(|o| double(o.dtype))
         && expr.terms.iter().all(|(t, d)| double(*d) && !matches!(t, crate::expr::Term::Apply(op, ..) if !plain(*op)));
     if all { Lanes::Of(2) } else { Lanes::Scalar }
-}
-
-/// Drops axes of size 1, joins axes that are one for all streams, and moves each argument to the first element it touches.
-fn normalise(dims: &[i64], streams: &mut [Stream], args: &mut [Arg]) -> Result<Vec<i64>, Unsupported> {
-    let mut out: Vec<i64> = vec![];
-    let mut strides: Vec<Vec<i64>> = vec![vec![]; streams.len()];
-    for (axis, &d) in dims.iter().enumerate().filter(|(_, d)| **d != 1) {
-        let joins = out
-            .len()
-            .checked_sub(1)
-            .filter(|&last| streams.iter().zip(&strides).all(|(s, kept)| kept[last] == s.access.strides[axis].saturating_mul(d)));
-        for (s, kept) in streams.iter().zip(&mut strides) {
-            match joins {
-                Some(last) => kept[last] = s.access.strides[axis],
-                None => kept.push(s.access.strides[axis]),
-            }
-        }
-        match joins {
-            Some(last) => out[last] *= d,
-            None => out.push(d),
-        }
-    }
-    for ((s, kept), arg) in streams.iter_mut().zip(strides).zip(args) {
-        let below: i64 = kept.iter().zip(&out).map(|(&stride, d)| (stride * (d - 1)).min(0)).sum();
-        let first = usize::try_from(s.access.offset + below).map_err(|_| Unsupported::new("reads outside its operand"))?;
-        arg.offset += first;
-        s.access = Access { offset: -below, strides: kept };
-    }
-    Ok(out)
-}
-
-/// Elements from the first to the last that a stream touches.
-fn touched(dims: &[i64], access: &Access) -> usize {
-    let above: i64 = access.strides.iter().zip(dims).map(|(&s, d)| (s * (d - 1)).max(0)).sum();
-    (access.offset + above + 1) as usize
 }
 
 fn kernel(expr: &Expr, dims: Vec<i64>, streams: &[Stream], lanes: Lanes) -> Result<Kernel, Unsupported> {

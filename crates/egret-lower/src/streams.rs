@@ -1,0 +1,58 @@
+//! Buffers as a kernel walks them: strides over the axes of its loops.
+
+use crate::error::Unsupported;
+use crate::expr::Access;
+use egret_loop::{Arg, Elem};
+
+/// Where the elements of a buffer stand: an argument and the strides from its first element on.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    /// Element type of the parameter.
+    pub elem: Elem,
+    /// Where its elements stand.
+    pub access: Access,
+}
+
+/// Drops axes of size 1, joins axes of one kind that are one for all streams, and moves each argument to the first element it touches.
+pub fn normalise(
+    dims: &[i64],
+    kinds: &[bool],
+    streams: &mut [Stream],
+    args: &mut [Arg],
+) -> Result<(Vec<i64>, Vec<bool>), Unsupported> {
+    let (mut out, mut out_kinds): (Vec<i64>, Vec<bool>) = (vec![], vec![]);
+    let mut strides: Vec<Vec<i64>> = vec![vec![]; streams.len()];
+    for (axis, &d) in dims.iter().enumerate().filter(|(_, d)| **d != 1) {
+        let joins = out
+            .len()
+            .checked_sub(1)
+            .filter(|&last| streams.iter().zip(&strides).all(|(s, kept)| kept[last] == s.access.strides[axis].saturating_mul(d)));
+        for (s, kept) in streams.iter().zip(&mut strides) {
+            match joins {
+                Some(last) => kept[last] = s.access.strides[axis],
+                None => kept.push(s.access.strides[axis]),
+            }
+        }
+        match joins {
+            Some(last) => out[last] *= d,
+            None => {
+                out.push(d);
+                out_kinds.push(kinds[axis]);
+            }
+        }
+    }
+    for ((s, kept), arg) in streams.iter_mut().zip(strides).zip(args) {
+        let below: i64 = kept.iter().zip(&out).map(|(&stride, d)| (stride * (d - 1)).min(0)).sum();
+        let first = usize::try_from(s.access.offset + below).map_err(|_| Unsupported::new("reads outside its operand"))?;
+        arg.offset += first;
+        s.access = Access { offset: -below, strides: kept };
+    }
+    Ok((out, out_kinds))
+}
+
+/// Elements from the first to the last that a stream touches.
+pub fn touched(dims: &[i64], access: &Access) -> usize {
+    let above: i64 = access.strides.iter().zip(dims).map(|(&s, d)| (s * (d - 1)).max(0)).sum();
+    (access.offset + above + 1) as usize
+}
+
