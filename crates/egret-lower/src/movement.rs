@@ -45,7 +45,15 @@ fn evaluate(ctx: &mut Ctx, id: NodeId) -> Result<(), Unsupported> {
 }
 
 /// Copies `x` (read as `access` over `dims`) into the result from the index `start` on, in steps of `steps`.
-fn put(ctx: &mut Ctx, x: ValueId, dims: Vec<i64>, access: Access, result: ValueId, start: &[i64], steps: &[i64]) -> Result<(), Unsupported> {
+fn put(
+    ctx: &mut Ctx,
+    x: ValueId,
+    dims: Vec<i64>,
+    access: Access,
+    result: ValueId,
+    start: &[i64],
+    steps: &[i64],
+) -> Result<(), Unsupported> {
     let out = ctx.place(result)?;
     let out_strides = strides(&ctx.dims(result));
     let offset = start.iter().zip(&out_strides).map(|(s, stride)| s * stride).sum();

@@ -14,12 +14,7 @@ pub struct Stream {
 }
 
 /// Drops axes of size 1, joins axes of one kind that are one for all streams, and moves each argument to the first element it touches.
-pub fn normalise(
-    dims: &[i64],
-    kinds: &[bool],
-    streams: &mut [Stream],
-    args: &mut [Arg],
-) -> Result<(Vec<i64>, Vec<bool>), Unsupported> {
+pub fn normalise(dims: &[i64], kinds: &[bool], streams: &mut [Stream], args: &mut [Arg]) -> Result<(Vec<i64>, Vec<bool>), Unsupported> {
     let (mut out, mut out_kinds): (Vec<i64>, Vec<bool>) = (vec![], vec![]);
     let mut strides: Vec<Vec<i64>> = vec![vec![]; streams.len()];
     for (axis, &d) in dims.iter().enumerate().filter(|(_, d)| **d != 1) {
@@ -55,4 +50,3 @@ pub fn touched(dims: &[i64], access: &Access) -> usize {
     let above: i64 = access.strides.iter().zip(dims).map(|(&s, d)| (s * (d - 1)).max(0)).sum();
     (access.offset + above + 1) as usize
 }
-
