@@ -9,6 +9,7 @@ mod einsum;
 mod emit;
 mod indexing;
 mod inline;
+mod linear_attention;
 mod loss;
 mod math;
 mod ml;
@@ -58,6 +59,7 @@ pub fn tables() -> &'static [&'static [OnnxOp]] {
         control::TABLE,
         einsum::TABLE,
         indexing::TABLE,
+        linear_attention::TABLE,
         loss::TABLE,
         math::TABLE,
         ml::TABLE,
