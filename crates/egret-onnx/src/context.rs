@@ -44,6 +44,9 @@ pub struct NodeCtx<'a> {
     pub outputs: usize,
     /// Whether the output at an index is wanted (named, not left out).
     pub wanted: Vec<bool>,
+    /// How many of the first inputs of the sub-graph the node is in change while the model runs: no binding can fix them.
+    /// 0 in the model's own graph.
+    pub own_inputs: usize,
     /// Attributes not read yet. What is left at the end is an error.
     pub attrs: BTreeMap<String, OnnxAttr>,
 }

@@ -255,6 +255,8 @@ impl<'m> Importer<'m> {
             attrs.insert(name, OnnxAttr::Graph(Box::new(graph), captures));
         }
         let source = format!("{}:{}", node.op_type, node_name(&self.scopes.frame().prefix, node));
+        let level = self.scopes.frame().level;
+        let own_inputs = self.scopes.levels[level].own_inputs;
         let builder = self.scopes.builder();
         builder.set_sources(BTreeSet::from([source]));
         let mut ctx = NodeCtx {
@@ -264,6 +266,7 @@ impl<'m> Importer<'m> {
             inputs,
             outputs: node.output.len(),
             wanted: node.output.iter().map(|o| !o.is_empty()).collect(),
+            own_inputs,
             attrs,
         };
         let values = (row.import)(&mut ctx)?;

@@ -35,12 +35,14 @@ fn with_captures(ctx: &NodeCtx, region: &Graph, own: &[ValueId], all: &[ValueId]
 
 fn branch(ctx: &mut NodeCtx) -> OpResult {
     let cond = ctx.input(0)?;
-    let (then, then_captures) = ctx.graph("then_branch")?;
-    let (other, other_captures) = ctx.graph("else_branch")?;
     if let Some(known) = ctx.as_const(cond).and_then(|t| t.to_i64s()).and_then(|v| v.first().copied()) {
-        let (graph, captures) = if known != 0 { (then, then_captures) } else { (other, other_captures) };
+        let (taken, other) = if known != 0 { ("then_branch", "else_branch") } else { ("else_branch", "then_branch") };
+        ctx.take(other);
+        let (graph, captures) = ctx.graph(taken)?;
         return inline(ctx.builder, &graph, &captures);
     }
+    let (then, then_captures) = ctx.graph("then_branch")?;
+    let (other, other_captures) = ctx.graph("else_branch")?;
     let mut all = then_captures.clone();
     all.extend(other_captures.iter().copied().filter(|v| !then_captures.contains(v)));
     all.dedup();

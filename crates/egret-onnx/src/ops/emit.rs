@@ -97,6 +97,15 @@ impl NodeCtx<'_> {
         }
     }
 
+    /// Whether only the running model knows a value: it depends on what changes from round to round of a loop, or on
+    /// nothing that could be bound.
+    pub(crate) fn only_at_run_time(&self, value: ValueId) -> bool {
+        let graph = &self.builder.graph;
+        let own: Vec<&str> = graph.inputs().iter().take(self.own_inputs).map(|&i| graph.value(i).name.as_str()).collect();
+        let depends = crate::context::input_dependencies(graph, value);
+        self.builder.known_dims(value).is_none() && (depends.is_empty() || depends.iter().any(|d| own.contains(&d.as_str())))
+    }
+
     /// Axes that must be known, non-negative.
     pub(crate) fn axes(&self, axes: &[i64], rank: usize) -> Result<Vec<usize>, ImportError> {
         axes.iter().map(|&a| self.axis(a, rank)).collect()

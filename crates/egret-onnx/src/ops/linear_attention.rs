@@ -152,6 +152,7 @@ fn scanned(ctx: &mut NodeCtx, state: ValueId, all: &Token, times: &Dim, scale: f
         inputs: vec![],
         outputs: 0,
         wanted: vec![],
+        own_inputs: 0,
         attrs: BTreeMap::new(),
     };
     let mut rows = elements.into_iter().map(|e| inner.unsqueeze(e, 2)).collect::<Result<Vec<_>, _>>()?.into_iter();

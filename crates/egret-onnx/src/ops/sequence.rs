@@ -43,6 +43,12 @@ fn sequence_empty(ctx: &mut NodeCtx) -> OpResult {
 
 fn sequence_insert(ctx: &mut NodeCtx) -> OpResult {
     let (seq, x) = (ctx.input(0)?, ctx.input(1)?);
+    // The type of an empty sequence does not tell the rank of its elements; that of a new one does.
+    if let Some(n) = ctx.builder.graph.producer(seq)
+        && ctx.builder.graph.node(n).op == Op::SequenceEmpty
+    {
+        return Ok(vec![ctx.emit(Op::SequenceConstruct, attrs! {}, &[x])?]);
+    }
     let at = match ctx.opt_input(2) {
         Some(_) => position(ctx, 2, 0)?,
         None => ctx.emit(Op::SequenceLength, attrs! {}, &[seq])?,

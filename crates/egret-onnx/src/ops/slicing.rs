@@ -85,6 +85,8 @@ fn slice(ctx: &mut NodeCtx) -> OpResult {
         let starts = as_dims(ctx.opt_ints("starts")?).ok_or_else(|| missing("starts"))?;
         let ends = as_dims(ctx.opt_ints("ends")?).ok_or_else(|| missing("ends"))?;
         (starts, ends, ctx.opt_ints("axes")?, None)
+    } else if ctx.only_at_run_time(ctx.input(1)?) || ctx.only_at_run_time(ctx.input(2)?) {
+        return slice_at_run_time(ctx, x, &dims);
     } else {
         let starts = ctx.need_dims(ctx.input(1)?, "the starts of Slice")?;
         let ends = ctx.need_dims(ctx.input(2)?, "the ends of Slice")?;
@@ -115,6 +117,45 @@ fn slice(ctx: &mut NodeCtx) -> OpResult {
         return Ok(vec![x]);
     }
     Ok(vec![ctx.emit(Op::Slice, attrs! { starts: first, sizes: sizes, steps: strides }, &[x])?])
+}
+
+/// A Slice whose bounds change while the model runs: the elements that lie within them, picked axis by axis.
+fn slice_at_run_time(ctx: &mut NodeCtx, mut x: ValueId, dims: &[Dim]) -> OpResult {
+    let bounds = [ctx.input(1)?, ctx.input(2)?];
+    let count = ctx.shape_of(bounds[0])?;
+    let count = count
+        .first()
+        .and_then(Dim::as_const)
+        .ok_or_else(|| ImportError::invalid("the starts of Slice must be a vector of known length"))?;
+    let axes = ctx.opt_input(3).map(|v| ctx.need_ints(v, "the axes of Slice")).transpose()?;
+    let axes = ctx.axes(&axes.unwrap_or_else(|| (0..count).collect()), dims.len())?;
+    let steps = ctx.opt_input(4).map(|v| ctx.need_ints(v, "the steps of Slice")).transpose()?;
+    let steps = steps.unwrap_or_else(|| vec![1; axes.len()]);
+    if steps.len() != axes.len() || axes.len() as i64 != count {
+        return Err(ImportError::invalid("starts, axes and steps of Slice differ in length"));
+    }
+    if let Some(step) = steps.iter().find(|&&s| s != 1) {
+        return Err(ImportError::unsupported(format!("Slice by the step {step} with bounds that only the running model knows")));
+    }
+    for (i, &axis) in axes.iter().enumerate() {
+        let shape = ctx.dims_value(x)?;
+        let size = ctx.pick(shape, 0, axis as i64)?;
+        let mut ends = [size; 2];
+        for (end, &bound) in ends.iter_mut().zip(&bounds) {
+            let bound = ctx.cast(bound, DType::I64)?;
+            let bound = ctx.pick(bound, 0, i as i64)?;
+            let zero = ctx.zero(DType::I64);
+            let below = ctx.binary(Op::Less, bound, zero)?;
+            let wrapped = ctx.binary(Op::Add, bound, size)?;
+            *end = ctx.select(below, wrapped, bound)?;
+        }
+        let places = ctx.iota_along(DType::I64, ctx.shape_of(x)?[axis].clone(), 0, 1)?;
+        let after = ctx.binary(Op::LessEqual, ends[0], places)?;
+        let before = ctx.binary(Op::Less, places, ends[1])?;
+        let inside = ctx.binary(Op::And, after, before)?;
+        x = ctx.emit(Op::Compress, attrs! { axis: axis as i64 }, &[x, inside])?;
+    }
+    Ok(vec![x])
 }
 
 fn split(ctx: &mut NodeCtx) -> OpResult {
