@@ -152,7 +152,7 @@ pub fn lower(ctx: &mut Ctx, group: &Group, anchor: NodeId) -> Result<bool, Unsup
     let mut axes: Vec<Axis> =
         (0..rank).map(|i| Axis { extent: s.kernel[i], a_stride: at[i + 1] * s.dilations[i], b_stride: inner[i] }).collect();
     axes.push(Axis { extent: per_in, a_stride: 1, b_stride: width });
-    let name = format!("conv{}", s.kernel.iter().map(|k| k.to_string()).collect::<Vec<_>>().join("x"));
+    let name = conv_name("conv", &s.kernel);
     let product = Product {
         name: &name,
         a: input.at,
@@ -223,8 +223,12 @@ fn weights(ctx: &mut Ctx, w: ValueId, s: &Shape, width: i64) -> Result<Arg, Unsu
     let taps = s.taps();
     if ctx.graph.as_const(w).is_some() {
         let key = format!("conv panels {width} of {} groups", s.groups);
-        let (groups, taps, i, o, width) = (s.groups as usize, taps as usize, per_in as usize, per_out as usize, width as usize);
-        return ctx.packed(w, &key, Elem::F32, |t| bytes(&pack(&floats(t.bytes()), groups, taps, i, o, width)));
+        let sizes = [s.groups, taps, per_in, per_out, width].map(|n| n as usize);
+        let (taps, per_in) = (taps as usize, per_in as usize);
+        return ctx.packed(w, &key, Elem::F32, |t| {
+            let w = floats(t.bytes());
+            bytes(&pack(sizes, |o, i, tap| w[(o * per_in + i) * taps + tap]))
+        });
     }
     let from = ctx.place(w)?;
     let to = ctx.scratch(Elem::F32, (s.groups * panels * taps * per_in * width) as usize);
@@ -241,17 +245,23 @@ fn weights(ctx: &mut Ctx, w: ValueId, s: &Shape, width: i64) -> Result<Arg, Unsu
     Ok(to)
 }
 
-fn pack(w: &[f32], groups: usize, taps: usize, per_in: usize, per_out: usize, width: usize) -> Vec<f32> {
+/// Weights as panels `[group][o / width][taps][i][width]` of `[groups, taps, i per group, o per group, width]`; `at` gives the
+/// element of an output channel, an input channel within its group and a tap.
+pub fn pack([groups, taps, per_in, per_out, width]: [usize; 5], at: impl Fn(usize, usize, usize) -> f32) -> Vec<f32> {
     let panels = per_out.div_ceil(width);
     let mut out = vec![0.0; groups * panels * taps * per_in * width];
-    for (at, out) in out.chunks_exact_mut(width).enumerate() {
-        let (at, i) = (at / per_in, at % per_in);
-        let (at, tap) = (at / taps, at % taps);
-        let (group, panel) = (at / panels, at % panels);
+    for (place, out) in out.chunks_exact_mut(width).enumerate() {
+        let (place, i) = (place / per_in, place % per_in);
+        let (place, tap) = (place / taps, place % taps);
+        let (group, panel) = (place / panels, place % panels);
         for (c, out) in out.iter_mut().enumerate().take(per_out - panel * width) {
-            let o = group * per_out + panel * width + c;
-            *out = w[(o * per_in + i) * taps + tap];
+            *out = at(group * per_out + panel * width + c, i, tap);
         }
     }
     out
+}
+
+/// A kernel's name for people.
+pub fn conv_name(kind: &str, kernel: &[i64]) -> String {
+    format!("{kind}{}", kernel.iter().map(|k| k.to_string()).collect::<Vec<_>>().join("x"))
 }

@@ -1,6 +1,6 @@
 //! f32 depthwise convolutions: channels in vector lanes, a few pixels at a time, every input vector loaded once per window row.
 
-use super::conv::{Output, Shape, padded};
+use super::conv::{Output, Shape, conv_name, padded};
 use super::{bytes, copy, floats};
 use crate::context::Ctx;
 use crate::error::Unsupported;
@@ -77,7 +77,7 @@ impl Depthwise<'_> {
         let s = self.s;
         let rank = s.rank();
         let around: Vec<i64> = [&[s.n], &s.output[..rank - 1]].concat();
-        let name = format!("depthwise{}", s.kernel.iter().map(|k| k.to_string()).collect::<Vec<_>>().join("x"));
+        let name = conv_name("depthwise", &s.kernel);
         let mut k = KernelBuilder::new(&name, around.iter().product());
         let dims = s.result_dims();
         let mut params = vec![

@@ -8,6 +8,7 @@ mod generic;
 mod matmul;
 mod product;
 mod tiling;
+mod transposed;
 
 use crate::context::Ctx;
 use crate::elementwise;
@@ -29,6 +30,7 @@ pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
     let done = match node.op {
         Op::Matmul => matmul::lower(ctx, group, anchor)?,
         Op::Conv => conv::lower(ctx, group, anchor)?,
+        Op::ConvTranspose => transposed::lower(ctx, group, anchor)?,
         _ => false,
     };
     if done { Ok(()) } else { generic::lower(ctx, group, anchor) }
