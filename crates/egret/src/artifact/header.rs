@@ -1,0 +1,74 @@
+//! `<m>.h`: the C ABI, the model's symbols, and a typed call.
+
+use super::names::{argument, c_type, comment, dims, elements};
+use egret_loop::Program;
+use std::fmt::Write as _;
+
+/// The C ABI, the same in every header.
+const ABI: &str = include_str!("../templates/egret_abi.h");
+
+/// The header of a model (C99, also C++).
+pub fn header(program: &Program, embedded: bool) -> String {
+    let m = &program.name;
+    let upper = m.to_uppercase();
+    let mut out = format!("/* {m}: a model compiled by Egret. */\n#ifndef EGRET_MODEL_{m}_H\n#define EGRET_MODEL_{m}_H\n\n{ABI}\n");
+    out.push_str("#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n");
+    for (what, ports) in [("input", &program.inputs), ("output", &program.outputs)] {
+        for (i, p) in ports.iter().enumerate() {
+            let bound = if p.bound.is_some() { " (must have the value it was bound to at compile time)" } else { "" };
+            let _ = writeln!(out, "/* {what} {i}: {} {}[{}]{bound} */", comment(&p.name), c_type(p.onnx_dtype), dims(p));
+        }
+    }
+    let weights = if embedded { "data = NULL, len = 0: the weights are embedded" } else { "data: the whole .weights file, 64-byte aligned" };
+    let _ = write!(
+        out,
+        "\n#define {upper}_N_INPUTS {}\n#define {upper}_N_OUTPUTS {}\n#define {upper}_ARENA_BYTES {}\n\n\
+         extern const egret_info {m}_info;\n\
+         /* Arena bytes and output shapes; every dim is constant, so ndims is 0. */\n\
+         int32_t {m}_plan(const int64_t *dims, size_t ndims, egret_plan *out);\n\
+         /* Checks the CPU and the weights. {weights}. */\n\
+         int32_t {m}_bind(egret_weights *w, const void *data, size_t len);\n\
+         /* Runs the model. arena: {upper}_ARENA_BYTES bytes, 64-byte aligned, one for each run at a time. env may be NULL. */\n\
+         int32_t {m}_run(const egret_weights *w, const egret_tensor *in, egret_tensor *out, void *arena, size_t arena_len, const egret_env *env);\n\n",
+        program.inputs.len(),
+        program.outputs.len(),
+        program.arena_bytes,
+    );
+    typed_call(&mut out, program, &upper);
+    out.push_str("#ifdef __cplusplus\n}\n#endif\n\n#endif\n");
+    out
+}
+
+fn typed_call(out: &mut String, program: &Program, upper: &str) {
+    let m = &program.name;
+    let mut parameters = vec!["const egret_weights *w".to_owned()];
+    let mut body = String::new();
+    for (what, constant, ports) in [("in", "const ", &program.inputs), ("out", "", &program.outputs)] {
+        for (i, p) in ports.iter().enumerate() {
+            parameters.push(format!("{constant}{} *{}", c_type(p.onnx_dtype), argument(what, i, p)));
+        }
+        // C has no empty arrays.
+        let _ = writeln!(body, "    egret_tensor {what}[{}];", ports.len().max(1));
+    }
+    for (what, table, ports) in [("in", "inputs", &program.inputs), ("out", "outputs", &program.outputs)] {
+        for (i, p) in ports.iter().enumerate() {
+            let name = argument(what, i, p);
+            let data = if what == "in" { format!("(void *)(uintptr_t){name}") } else { name };
+            let _ = writeln!(
+                body,
+                "    {what}[{i}].data = {data};\n    {what}[{i}].dims = {m}_info.{table}[{i}].dims;\n    {what}[{i}].rank = {}u;\n    {what}[{i}].dtype = {}u;",
+                p.dims.len(),
+                p.onnx_dtype
+            );
+        }
+    }
+    parameters.push("void *arena".into());
+    parameters.push("const egret_env *env".into());
+    let sizes: Vec<String> = program.inputs.iter().chain(&program.outputs).map(|p| elements(p).to_string()).collect();
+    let _ = write!(
+        out,
+        "/* {m}_run with typed arguments; elements, in order: {}. */\nstatic inline int32_t {m}_call({}) {{\n{body}    return {m}_run(w, in, out, arena, {upper}_ARENA_BYTES, env);\n}}\n\n",
+        sizes.join(", "),
+        parameters.join(", ")
+    );
+}

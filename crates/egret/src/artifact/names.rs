@@ -1,0 +1,55 @@
+//! Names of C and Rust for what ONNX calls by any string.
+
+use egret_loop::Port;
+
+/// The C type of an element, `None` for those that C99 has no type for (they are passed as their bits).
+pub fn c_type(onnx_dtype: i32) -> &'static str {
+    match onnx_dtype {
+        1 => "float",
+        11 => "double",
+        3 => "int8_t",
+        5 => "int16_t",
+        6 => "int32_t",
+        7 => "int64_t",
+        4 | 10 | 16 => "uint16_t",
+        12 => "uint32_t",
+        13 => "uint64_t",
+        _ => "uint8_t",
+    }
+}
+
+/// The Rust type of an element.
+pub fn rust_type(onnx_dtype: i32) -> &'static str {
+    match c_type(onnx_dtype) {
+        "float" => "f32",
+        "double" => "f64",
+        "int8_t" => "i8",
+        "int16_t" => "i16",
+        "int32_t" => "i32",
+        "int64_t" => "i64",
+        "uint16_t" => "u16",
+        "uint32_t" => "u32",
+        "uint64_t" => "u64",
+        _ => "u8",
+    }
+}
+
+/// Argument names: `in0_image`, `out0_logits`; the number keeps them apart and off keywords.
+pub fn argument(kind: &str, i: usize, port: &Port) -> String {
+    format!("{kind}{i}_{}", crate::options::identifier(&port.name))
+}
+
+/// Number of elements.
+pub fn elements(port: &Port) -> i64 {
+    port.dims.iter().product()
+}
+
+/// `[1, 28, 28]`
+pub fn dims(port: &Port) -> String {
+    port.dims.iter().map(i64::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Text that can stand in a comment of C or Rust.
+pub fn comment(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().replace("*/", "* /")
+}

@@ -1,0 +1,83 @@
+/* The C ABI of models compiled by Egret, version 1. Every model's header carries this part; it is read once. */
+#ifndef EGRET_ABI_1
+#define EGRET_ABI_1
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* A dense row-major tensor that the caller owns. `data` is aligned to the dtype and written only for outputs.
+   `dtype` is the number of ONNX's TensorProto.DataType; sub-byte types take one byte an element. */
+typedef struct egret_tensor {
+    void *data;
+    const int64_t *dims;
+    uint32_t rank;
+    uint32_t dtype;
+} egret_tensor;
+
+/* Name, dtype and shape of an input or output: static data of the model. */
+typedef struct egret_port {
+    const char *name;
+    const int64_t *dims;
+    uint32_t rank;
+    uint32_t dtype;
+} egret_port;
+
+typedef struct egret_plan {
+    uint64_t arena_bytes;
+    const egret_port *outputs;
+    uint32_t n_outputs;
+    uint32_t reserved;
+} egret_plan;
+
+/* Bound weights; filled by <m>_bind, shared freely between threads. */
+typedef struct egret_weights {
+    const void *data;
+    uint64_t len;
+    uint64_t check;
+} egret_weights;
+
+/* Services of the caller, all optional: a NULL egret_env means one thread. `parallel` runs body(arg, i) for all i in 0..n, in any
+   order on any threads, and returns when all are done. `profile` is told at the begin (phase 0) and end (1) of each kernel. */
+typedef struct egret_env {
+    void *ctx;
+    void (*parallel)(void *ctx, void (*body)(void *arg, int64_t i), void *arg, int64_t n);
+    void *profile_ctx;
+    void (*profile)(void *ctx, uint32_t kernel, uint32_t phase);
+    uint32_t threads;
+    uint32_t reserved;
+} egret_env;
+
+typedef struct egret_info {
+    uint32_t abi_version, n_inputs, n_outputs, n_kernels;
+    const char *name;
+    const egret_port *inputs, *outputs;
+    const char *const *kernels;
+    const char *target;
+    const char *producer;
+    uint64_t arena_bytes, weights_bytes, weights_check;
+    uint8_t weights_hash[32];
+    uint8_t model_hash[32];
+} egret_info;
+
+#define EGRET_ARENA_ALIGN 64
+
+/* 0 is success. A negative value holds a code, the index of the tensor (inputs first, then outputs) and an axis. */
+#define EGRET_ERROR_CODE(e) ((int)(-(int64_t)(e) & 0xff))
+#define EGRET_ERROR_INDEX(e) ((int)(-(int64_t)(e) >> 8 & 0xfff))
+#define EGRET_ERROR_AXIS(e) ((int)(-(int64_t)(e) >> 20 & 0xff))
+enum {
+    EGRET_E_NULL = 1,        /* a pointer is NULL that must not be */
+    EGRET_E_DTYPE = 2,       /* the dtype of a tensor is not the model's */
+    EGRET_E_RANK = 3,        /* the rank of a tensor is not the model's */
+    EGRET_E_DIM = 4,         /* a dim of a tensor is not the model's */
+    EGRET_E_ARENA = 5,       /* the arena is too small */
+    EGRET_E_ALIGN = 6,       /* the arena, the weights or a tensor is misaligned */
+    EGRET_E_WEIGHTS = 7,     /* the weights are not this model's */
+    EGRET_E_CPU = 8,         /* the CPU lacks an instruction set that the code needs */
+    EGRET_E_UNBOUND = 9,     /* the weights were not bound by this model's bind */
+    EGRET_E_BOUND_VALUE = 10, /* an input does not have the value it was bound to at compile time */
+    EGRET_E_DIMS = 11,       /* plan was given a wrong number of dims */
+    EGRET_E_INDEX = 12       /* an index in the data is outside its axis */
+};
+
+#endif

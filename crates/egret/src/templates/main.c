@@ -1,0 +1,393 @@
+/* A program around one compiled model: reads .npy and .npz, runs the model, prints a summary, writes .npz.
+   Inputs may hold several samples along their first axis; the model then runs once for each. */
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_RANK 16
+
+typedef struct {
+    unsigned char *data;
+    size_t bytes;
+    int64_t dims[MAX_RANK];
+    uint32_t rank, dtype;
+} array;
+
+static void fail(const char *place, const char *what) {
+    fprintf(stderr, MODEL_NAME ": %s: %s\n", place, what);
+    exit(1);
+}
+
+static void *room(size_t n) {
+    void *p = calloc(1, n ? n : 1);
+    if (!p) fail("memory", "not enough");
+    return p;
+}
+
+/* ---- dtypes: ONNX number, NumPy spelling, size ---- */
+static const struct { uint32_t dtype; const char *descr; size_t size; } dtypes[] = {
+    {1, "<f4", 4}, {2, "|u1", 1}, {3, "|i1", 1}, {4, "<u2", 2}, {5, "<i2", 2}, {6, "<i4", 4}, {7, "<i8", 8},
+    {9, "|b1", 1}, {10, "<f2", 2}, {11, "<f8", 8}, {12, "<u4", 4}, {13, "<u8", 8}};
+#define N_DTYPES (sizeof dtypes / sizeof dtypes[0])
+
+static size_t dtype_index(uint32_t dtype) {
+    size_t i;
+    for (i = 0; i < N_DTYPES; i++)
+        if (dtypes[i].dtype == dtype) return i;
+    fail("dtype", "has no NumPy form");
+    return 0;
+}
+
+static size_t elements(const int64_t *dims, uint32_t rank) {
+    size_t n = 1;
+    uint32_t i;
+    for (i = 0; i < rank; i++) n *= (size_t)dims[i];
+    return n;
+}
+
+static double element(uint32_t dtype, const unsigned char *data, size_t i) {
+    switch (dtype) {
+    case 1: { float v; memcpy(&v, data + 4 * i, 4); return v; }
+    case 2: case 9: return data[i];
+    case 3: { signed char v; memcpy(&v, data + i, 1); return v; }
+    case 5: { int16_t v; memcpy(&v, data + 2 * i, 2); return v; }
+    case 4: { uint16_t v; memcpy(&v, data + 2 * i, 2); return v; }
+    case 6: { int32_t v; memcpy(&v, data + 4 * i, 4); return v; }
+    case 7: { int64_t v; memcpy(&v, data + 8 * i, 8); return (double)v; }
+    case 11: { double v; memcpy(&v, data + 8 * i, 8); return v; }
+    case 12: { uint32_t v; memcpy(&v, data + 4 * i, 4); return v; }
+    case 13: { uint64_t v; memcpy(&v, data + 8 * i, 8); return (double)v; }
+    default: return 0;
+    }
+}
+
+/* ---- reading ---- */
+static unsigned char *read_file(const char *path, size_t *len) {
+    FILE *f = fopen(path, "rb");
+    unsigned char *data;
+    long end;
+    if (!f) fail(path, strerror(errno));
+    if (fseek(f, 0, SEEK_END) || (end = ftell(f)) < 0 || fseek(f, 0, SEEK_SET)) fail(path, "cannot be read");
+    data = room((size_t)end);
+    if (fread(data, 1, (size_t)end, f) != (size_t)end) fail(path, "cannot be read");
+    fclose(f);
+    *len = (size_t)end;
+    return data;
+}
+
+static uint32_t u16(const unsigned char *p) { return (uint32_t)(p[0] | p[1] << 8); }
+static uint32_t u32(const unsigned char *p) { return u16(p) | u16(p + 2) << 16; }
+
+static array read_npy(const char *place, const unsigned char *p, size_t len) {
+    array a;
+    size_t header, at, i;
+    char text[4096], *s;
+    memset(&a, 0, sizeof a);
+    if (len < 12 || memcmp(p, "\x93NUMPY", 6)) fail(place, "is no .npy file");
+    header = p[6] >= 2 ? u32(p + 8) : u16(p + 8);
+    at = p[6] >= 2 ? 12 : 10;
+    if (header >= sizeof text || at + header > len) fail(place, "has a damaged .npy header");
+    memcpy(text, p + at, header);
+    text[header] = 0;
+    if (strstr(text, "'fortran_order': True")) fail(place, "is in Fortran order; save it with numpy.ascontiguousarray");
+    s = strstr(text, "'descr':");
+    s = s ? strchr(s + 8, '\'') : NULL;
+    for (i = 0; s && i < N_DTYPES; i++)
+        if (!strncmp(s + 1, dtypes[i].descr, 3)) break;
+    if (!s || i == N_DTYPES) fail(place, "has a dtype that models do not take");
+    a.dtype = dtypes[i].dtype;
+    s = strstr(text, "'shape':");
+    s = s ? strchr(s, '(') : NULL;
+    if (!s) fail(place, "has a damaged .npy header");
+    for (s++; *s && *s != ')';) {
+        if (*s >= '0' && *s <= '9') {
+            if (a.rank == MAX_RANK) fail(place, "has too many axes");
+            a.dims[a.rank++] = strtoll(s, &s, 10);
+        } else {
+            s++;
+        }
+    }
+    a.bytes = elements(a.dims, a.rank) * dtypes[i].size;
+    if (a.bytes != len - at - header) fail(place, "is cut off or has a damaged shape");
+    a.data = room(a.bytes);
+    memcpy(a.data, p + at + header, a.bytes);
+    return a;
+}
+
+/* The entry `name`.npy of a zip file whose entries are stored. */
+static int read_npz(const char *path, const unsigned char *p, size_t len, const char *name, array *out) {
+    size_t end, i, at;
+    uint32_t count;
+    for (end = len; end > 22 && memcmp(p + end - 22, "PK\5\6", 4); end--) {}
+    if (end < 22 || memcmp(p + end - 22, "PK\5\6", 4)) fail(path, "is neither a .npy nor a .npz file");
+    count = u16(p + end - 22 + 10);
+    at = u32(p + end - 22 + 16);
+    for (i = 0; i < count; i++) {
+        size_t n, local, body;
+        if (at + 46 > len || memcmp(p + at, "PK\1\2", 4)) fail(path, "has a damaged directory");
+        n = u16(p + at + 28);
+        if (at + 46 + n > len) fail(path, "has a damaged directory");
+        if (n == strlen(name) + 4 && !memcmp(p + at + 46, name, n - 4)) {
+            if (u16(p + at + 10)) fail(path, "is compressed; save it with numpy.savez, not savez_compressed");
+            local = u32(p + at + 42);
+            if (local + 30 > len) fail(path, "has a damaged directory");
+            body = local + 30 + u16(p + local + 26) + u16(p + local + 28);
+            if (body + u32(p + at + 24) > len) fail(path, "is cut off");
+            *out = read_npy(name, p + body, u32(p + at + 24));
+            return 1;
+        }
+        at += 46 + n + u16(p + at + 30) + u16(p + at + 32);
+    }
+    return 0;
+}
+
+/* ---- writing ---- */
+static uint32_t crc32_of(uint32_t crc, const unsigned char *p, size_t n) {
+    size_t i;
+    int b;
+    crc = ~crc;
+    for (i = 0; i < n; i++) {
+        crc ^= p[i];
+        for (b = 0; b < 8; b++) crc = crc >> 1 ^ (0xedb88320u & (0u - (crc & 1)));
+    }
+    return ~crc;
+}
+
+static void put(unsigned char *p, uint32_t v, int n) {
+    for (; n--; v >>= 8) *p++ = (unsigned char)v;
+}
+
+static void write_npz(const char *path, const array *outs, uint32_t n) {
+    FILE *f = fopen(path, "wb");
+    unsigned char *directory = room(n * 512), end[22];
+    size_t at = 0, dir = 0;
+    uint32_t i, j;
+    int ok = f != NULL;
+    for (i = 0; ok && i < n; i++) {
+        unsigned char head[30];
+        char text[1024], shape[512] = "", name[260];
+        size_t used = 0, pad, size;
+        uint32_t crc;
+        for (j = 0; j < outs[i].rank; j++)
+            used += (size_t)snprintf(shape + used, sizeof shape - used, "%lld,%s", (long long)outs[i].dims[j], j + 1 < outs[i].rank ? " " : "");
+        used = (size_t)snprintf(text + 10, sizeof text - 10, "{'descr': '%s', 'fortran_order': False, 'shape': (%s), }",
+                                dtypes[dtype_index(outs[i].dtype)].descr, shape);
+        pad = 63 - (used + 10) % 64;
+        memset(text + 10 + used, ' ', pad);
+        used += pad;
+        text[10 + used++] = '\n';
+        memcpy(text, "\x93NUMPY\1", 7);
+        text[7] = 0;
+        put((unsigned char *)text + 8, (uint32_t)used, 2);
+        used += 10;
+        size = used + outs[i].bytes;
+        if (size > 0xfffffff0u) fail(path, "would be larger than 4 GiB");
+        snprintf(name, sizeof name, "%.250s.npy", MODEL_INFO.outputs[i].name);
+        crc = crc32_of(crc32_of(0, (unsigned char *)text, used), outs[i].data, outs[i].bytes);
+        memset(head, 0, sizeof head);
+        memcpy(head, "PK\3\4\24", 5);
+        put(head + 12, 33, 2);
+        put(head + 14, crc, 4);
+        put(head + 18, (uint32_t)size, 4);
+        put(head + 22, (uint32_t)size, 4);
+        put(head + 26, (uint32_t)strlen(name), 2);
+        memcpy(directory + dir, "PK\1\2\24\0", 6);
+        memcpy(directory + dir + 6, head + 4, 26);
+        put(directory + dir + 42, (uint32_t)at, 4);
+        memcpy(directory + dir + 46, name, strlen(name));
+        dir += 46 + strlen(name);
+        ok = fwrite(head, 1, 30, f) == 30 && fwrite(name, 1, strlen(name), f) == strlen(name) && fwrite(text, 1, used, f) == used &&
+             fwrite(outs[i].data, 1, outs[i].bytes, f) == outs[i].bytes;
+        at += 30 + strlen(name) + size;
+    }
+    memset(end, 0, sizeof end);
+    memcpy(end, "PK\5\6", 4);
+    put(end + 8, n, 2);
+    put(end + 10, n, 2);
+    put(end + 12, (uint32_t)dir, 4);
+    put(end + 16, (uint32_t)at, 4);
+    ok = ok && fwrite(directory, 1, dir, f) == dir && fwrite(end, 1, 22, f) == 22;
+    if ((f && fclose(f)) || !ok) {
+        remove(path);
+        fail(path, "cannot be written");
+    }
+    free(directory);
+}
+
+/* ---- the run ---- */
+static size_t argmax(const array *a, size_t row, size_t width) {
+    size_t i, best = 0;
+    for (i = 1; i < width; i++)
+        if (element(a->dtype, a->data, row * width + i) > element(a->dtype, a->data, row * width + best)) best = i;
+    return best;
+}
+
+static void draw(const array *a, size_t sample, size_t samples) {
+    static const char shades[] = " .:-=+*#%@";
+    size_t plane = a->rank < 2 ? 0 : (size_t)(a->dims[a->rank - 1] * a->dims[a->rank - 2]), i, w;
+    if (!plane || a->dims[a->rank - 1] > 120 || elements(a->dims, a->rank) != samples * plane) return;
+    w = (size_t)a->dims[a->rank - 1];
+    for (i = 0; i < plane; i++) {
+        double v = element(a->dtype, a->data, sample * plane + i);
+        int shade = v <= 0 ? 0 : v >= 1 ? 9 : (int)(v * 9.999);
+        putchar(shades[shade]);
+        putchar(shades[shade]);
+        if (i % w == w - 1) putchar('\n');
+    }
+}
+
+static const char usage[] =
+    "usage: " MODEL_NAME " [NAME=]FILE.npy ... | FILE.npz  [--labels FILE.npy] [--show N] [--output FILE.npz]\n"
+    "Runs the model on the inputs; a first axis that is a multiple of the model's holds several samples.\n"
+    "--labels: integers to compare the largest entry of each row of the first output with. --show N: draw the first N samples.\n";
+
+int main(int argc, char **argv) {
+    uint32_t n_in = MODEL_INFO.n_inputs, n_out = MODEL_INFO.n_outputs, i, j, next = 0;
+    array *in = room(n_in * sizeof *in), *out = room(n_out * sizeof *out), labels;
+    egret_tensor *ti = room(n_in * sizeof *ti), *to = room(n_out * sizeof *to);
+    int *given = room(n_in * sizeof *given), a;
+    const char *output = NULL;
+    size_t samples = 1, s, show = 0, file_len;
+    unsigned char *arena_block, *arena;
+    egret_weights weights;
+    int32_t e;
+    memset(&labels, 0, sizeof labels);
+    for (a = 1; a < argc; a++) {
+        const char *path = argv[a], *eq = strchr(argv[a], '=');
+        unsigned char *file;
+        if (!strcmp(path, "--help") || !strcmp(path, "-h")) {
+            fputs(usage, stdout);
+            return 0;
+        }
+        if (!strncmp(path, "--", 2)) {
+            if (a + 1 == argc) fail(path, "needs a value");
+            if (!strcmp(path, "--output")) {
+                output = argv[++a];
+            } else if (!strcmp(path, "--show")) {
+                show = (size_t)strtoul(argv[++a], NULL, 10);
+            } else if (!strcmp(path, "--labels")) {
+                file = read_file(argv[++a], &file_len);
+                labels = read_npy(argv[a], file, file_len);
+                free(file);
+            } else {
+                fail(path, "is no option; try --help");
+            }
+            continue;
+        }
+        if (eq) path = eq + 1;
+        file = read_file(path, &file_len);
+        if (file_len > 4 && !memcmp(file, "PK", 2)) {
+            for (i = 0; i < n_in; i++)
+                if (read_npz(path, file, file_len, MODEL_INFO.inputs[i].name, &in[i])) given[i] = 1;
+        } else {
+            for (i = 0; eq && i < n_in; i++)
+                if (strlen(MODEL_INFO.inputs[i].name) == (size_t)(eq - argv[a]) && !strncmp(MODEL_INFO.inputs[i].name, argv[a], (size_t)(eq - argv[a]))) break;
+            if (!eq) i = next++;
+            if (i >= n_in) fail(argv[a], "belongs to no input of the model");
+            in[i] = read_npy(path, file, file_len);
+            given[i] = 1;
+        }
+        free(file);
+    }
+    for (i = 0; i < n_in; i++) {
+        const egret_port *p = &MODEL_INFO.inputs[i];
+        size_t k = 1;
+        if (!given[i]) {
+            fprintf(stderr, "%s", usage);
+            fail(p->name, "this input is not given");
+        }
+        if (in[i].dtype != p->dtype) fail(p->name, "the dtype is not the model's");
+        if (in[i].rank != p->rank) fail(p->name, "the number of axes is not the model's");
+        for (j = 0; j < p->rank; j++) {
+            if (j == 0 && p->dims[0] > 0 && in[i].dims[0] % p->dims[0] == 0) {
+                k = (size_t)(in[i].dims[0] / p->dims[0]);
+            } else if (in[i].dims[j] != p->dims[j]) {
+                fprintf(stderr, MODEL_NAME ": %s: axis %u is %lld, the model takes %lld\n", p->name, (unsigned)j, (long long)in[i].dims[j], (long long)p->dims[j]);
+                return 1;
+            }
+        }
+        if (i == 0) samples = k;
+        if (k != samples) fail(p->name, "holds another number of samples than the first input");
+    }
+    for (i = 0; i < n_out; i++) {
+        const egret_port *p = &MODEL_INFO.outputs[i];
+        out[i].dtype = p->dtype;
+        out[i].rank = p->rank;
+        if (p->rank > MAX_RANK - 1) fail(p->name, "has too many axes");
+        for (j = 0; j < p->rank; j++) out[i].dims[j] = p->dims[j];
+        if (p->rank) {
+            out[i].dims[0] *= (int64_t)samples;
+        } else if (samples != 1) {
+            out[i].rank = 1;
+            out[i].dims[0] = (int64_t)samples;
+        }
+        out[i].bytes = elements(out[i].dims, out[i].rank) * dtypes[dtype_index(p->dtype)].size;
+        out[i].data = room(out[i].bytes);
+    }
+    arena_block = room((size_t)MODEL_INFO.arena_bytes + EGRET_ARENA_ALIGN);
+    arena = arena_block + (EGRET_ARENA_ALIGN - (uintptr_t)arena_block % EGRET_ARENA_ALIGN) % EGRET_ARENA_ALIGN;
+    e = MODEL_BIND_CALL(&weights);
+    if (e) fail("weights", EGRET_ERROR_CODE(e) == EGRET_E_CPU ? "this CPU lacks instructions that the model was compiled for" : "do not belong to the model");
+    for (s = 0; s < samples; s++) {
+        for (i = 0; i < n_in; i++) {
+            ti[i].data = in[i].data + s * (in[i].bytes / samples);
+            ti[i].dims = MODEL_INFO.inputs[i].dims;
+            ti[i].rank = MODEL_INFO.inputs[i].rank;
+            ti[i].dtype = MODEL_INFO.inputs[i].dtype;
+        }
+        for (i = 0; i < n_out; i++) {
+            to[i].data = out[i].data + s * (out[i].bytes / samples);
+            to[i].dims = MODEL_INFO.outputs[i].dims;
+            to[i].rank = MODEL_INFO.outputs[i].rank;
+            to[i].dtype = MODEL_INFO.outputs[i].dtype;
+        }
+        e = MODEL_RUN(&weights, ti, to, arena, (size_t)MODEL_INFO.arena_bytes, NULL);
+        if (e) {
+            fprintf(stderr, MODEL_NAME ": run failed with code %d at tensor %d\n", EGRET_ERROR_CODE(e), EGRET_ERROR_INDEX(e));
+            return 1;
+        }
+    }
+    printf("%s: %lu sample%s\n", MODEL_NAME, (unsigned long)samples, samples == 1 ? "" : "s");
+    for (i = 0; i < n_out; i++) {
+        size_t n = elements(out[i].dims, out[i].rank), k;
+        double low = INFINITY, high = -INFINITY, sum = 0;
+        for (k = 0; k < n; k++) {
+            double v = element(out[i].dtype, out[i].data, k);
+            low = v < low ? v : low;
+            high = v > high ? v : high;
+            sum += v;
+        }
+        printf("  %s: %s [", MODEL_INFO.outputs[i].name, dtypes[dtype_index(out[i].dtype)].descr + 1);
+        for (j = 0; j < out[i].rank; j++) printf("%s%lld", j ? ", " : "", (long long)out[i].dims[j]);
+        printf("]");
+        if (n) printf(" min %g mean %g max %g", low, sum / (double)n, high);
+        printf("\n");
+    }
+    if (n_out && out[0].rank) {
+        size_t width = (size_t)out[0].dims[out[0].rank - 1], rows = width ? elements(out[0].dims, out[0].rank) / width : 0, right = 0;
+        for (s = 0; s < rows && s < show; s++) {
+            if (n_in) draw(&in[0], s, rows);
+            printf("  sample %lu: largest at %lu", (unsigned long)s, (unsigned long)argmax(&out[0], s, width));
+            if (s < elements(labels.dims, labels.rank) && labels.data) printf(", label %.0f", element(labels.dtype, labels.data, s));
+            printf("\n");
+        }
+        if (labels.data) {
+            if (elements(labels.dims, labels.rank) != rows) fail("--labels", "holds another number of labels than there are rows");
+            for (s = 0; s < rows; s++) right += (double)argmax(&out[0], s, width) == element(labels.dtype, labels.data, s);
+            printf("  accuracy: %.1f %% (%lu of %lu)\n", 100.0 * (double)right / (double)rows, (unsigned long)right, (unsigned long)rows);
+        }
+    }
+    if (output) write_npz(output, out, n_out);
+    for (i = 0; i < n_in; i++) free(in[i].data);
+    for (i = 0; i < n_out; i++) free(out[i].data);
+    free(labels.data);
+    free(arena_block);
+    free(in);
+    free(out);
+    free(ti);
+    free(to);
+    free(given);
+    return 0;
+}
