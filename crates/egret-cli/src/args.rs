@@ -1,6 +1,7 @@
 //! The command line.
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 use egret::Engine;
 use std::path::PathBuf;
 
@@ -8,7 +9,7 @@ const EXIT_CODES: &str = "Exit codes: 0 ok, 1 wrong argument, file or model, 2 n
 
 /// Compiles ONNX models to native code.
 #[derive(Parser)]
-#[command(name = "egret", version, after_help = EXIT_CODES)]
+#[command(name = "egret", version, after_help = EXIT_CODES, arg_required_else_help = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -18,13 +19,176 @@ pub struct Cli {
 /// The sub-commands.
 #[derive(Subcommand)]
 pub enum Command {
+    /// Compile a model to a static library, header and Rust module
+    #[command(after_help = EXIT_CODES)]
+    Compile(CompileArgs),
+    /// Run a model, or the folder that `compile --emit so` filled
+    #[command(after_help = EXIT_CODES)]
+    Run(RunArgs),
+    /// Measure how long a model takes
+    #[command(after_help = EXIT_CODES)]
+    Bench(BenchArgs),
     /// Run ONNX test cases and compare their outputs
+    #[command(after_help = EXIT_CODES)]
     Test(TestArgs),
+    /// Compare compiled code with the reference interpreter
+    #[command(after_help = EXIT_CODES)]
+    Check(CheckArgs),
+    /// Print a model as text IR
+    #[command(after_help = EXIT_CODES)]
+    Print(PrintArgs),
+    /// Run passes on a model or a text IR file and print the result
+    #[command(after_help = EXIT_CODES)]
+    Opt(OptArgs),
+    /// Show a model's inputs, outputs, operators and sizes
+    #[command(after_help = EXIT_CODES)]
+    Inspect(InspectArgs),
+    /// Show what this machine and this build can do
+    Doctor,
+    /// Print a completion script for a shell
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        shell: Shell,
+    },
+    /// Not there yet
+    #[command(hide = true, disable_help_flag = true)]
+    Explain(Later),
+    /// Not there yet
+    #[command(hide = true, disable_help_flag = true)]
+    Bisect(Later),
+    /// Not there yet
+    #[command(hide = true, disable_help_flag = true)]
+    Diff(Later),
+}
+
+/// Arguments of a command that is refused anyway.
+#[derive(Args)]
+pub struct Later {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    rest: Vec<String>,
+}
+
+/// `NAME=VALUE`
+fn name_value(s: &str) -> Result<(String, i64), String> {
+    let (name, value) = s.split_once('=').ok_or("write NAME=VALUE, e.g. batch=1")?;
+    let value = value.parse::<i64>().ok().filter(|v| *v >= 0).ok_or_else(|| format!("`{value}` is no size"))?;
+    Ok((name.to_owned(), value))
+}
+
+/// `NAME=FILE`
+fn name_file(s: &str) -> Result<(String, PathBuf), String> {
+    let (name, file) = s.split_once('=').ok_or("write NAME=FILE, e.g. image=x.npy")?;
+    Ok((name.to_owned(), file.into()))
+}
+
+/// How a model is compiled; shared by several commands.
+#[derive(Args)]
+pub struct CompileOptions {
+    /// The value of a free dim, e.g. batch=1. May be repeated
+    #[arg(long = "dim", value_name = "NAME=VALUE", value_parser = name_value)]
+    pub dims: Vec<(String, i64)>,
+    /// CPU to generate code for; `egret doctor` lists them
+    #[arg(long, default_value = "native")]
+    pub target: String,
+    /// Run only these passes, in this order (comma-separated; empty: none)
+    #[arg(long, value_name = "A,B")]
+    pub passes: Option<String>,
+    /// Do not use the AVX2/AVX-512 encoder for matrix products and convolutions
+    #[arg(long)]
+    pub no_wide: bool,
+}
+
+/// Inputs of a run.
+#[derive(Args)]
+pub struct InputOptions {
+    /// An input from a .npy file. May be repeated
+    #[arg(long = "input", value_name = "NAME=X.npy", value_parser = name_file)]
+    pub input: Vec<(String, PathBuf)>,
+    /// Inputs from a .npz file, by name
+    #[arg(long, value_name = "X.npz")]
+    pub inputs: Option<PathBuf>,
+    /// Make up the inputs that are not given
+    #[arg(long, value_name = "SEED")]
+    pub random: Option<u64>,
+}
+
+/// `egret compile`
+#[derive(Args)]
+pub struct CompileArgs {
+    /// The .onnx file
+    pub model: PathBuf,
+    /// Where the files go; nothing else is written
+    #[arg(long, value_name = "DIR")]
+    pub out_dir: PathBuf,
+    /// Name of the model in symbols and file names [default: from the file's name]
+    #[arg(long, value_name = "M")]
+    pub name: Option<String>,
+    /// Options.
+    #[command(flatten)]
+    pub options: CompileOptions,
+    /// The value of an input that must be known at compile time. May be repeated
+    #[arg(long = "bind", value_name = "NAME=X.npy", value_parser = name_file)]
+    pub bind: Vec<(String, PathBuf)>,
+    /// What to write: lib, header, rs, obj, so, exe
+    #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "lib,header,rs")]
+    pub emit: Vec<egret::artifact::Emit>,
+    /// Where the weights go: embed (into the code) or file (M.weights)
+    #[arg(long, default_value = "embed")]
+    pub weights: egret::artifact::WeightsPlace,
+    /// Not there yet: a report for people
+    #[arg(long, value_name = "FILE.html", hide = true)]
+    pub report: Option<PathBuf>,
+}
+
+/// `egret run`
+#[derive(Args)]
+pub struct RunArgs {
+    /// The .onnx or .egret file, or a folder that `compile --emit so` filled
+    pub model: PathBuf,
+    /// Inputs.
+    #[command(flatten)]
+    pub inputs: InputOptions,
+    /// Write the outputs to a .npz file
+    #[arg(long, value_name = "Y.npz")]
+    pub output: Option<PathBuf>,
+    /// interp, jit, jit-noopt or aot
+    #[arg(long, default_value = "jit")]
+    pub engine: Engine,
+    /// Threads [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Print how long every kernel took
+    #[arg(long)]
+    pub profile: bool,
+    /// Options.
+    #[command(flatten)]
+    pub options: CompileOptions,
+}
+
+/// `egret bench`
+#[derive(Args)]
+pub struct BenchArgs {
+    /// The .onnx or .egret file (inputs are made up), or a test-case folder (its inputs are used)
+    pub model: PathBuf,
+    /// interp, jit, jit-noopt or aot
+    #[arg(long, default_value = "jit")]
+    pub engine: Engine,
+    /// Threads [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// How long to measure
+    #[arg(long, value_name = "S", default_value_t = 2.0)]
+    pub seconds: f64,
+    /// End with one line of JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Options; a free dim that is not given is 1.
+    #[command(flatten)]
+    pub options: CompileOptions,
 }
 
 /// `egret test`
 #[derive(Args)]
-#[command(after_help = EXIT_CODES)]
 pub struct TestArgs {
     /// Folders that hold test cases (model.onnx, tolerance.json, test_data_set_*/), searched recursively
     #[arg(required = true, value_name = "DIR")]
@@ -50,4 +214,68 @@ pub struct TestArgs {
     /// Print passed cases too
     #[arg(long, short)]
     pub verbose: bool,
+    /// Options.
+    #[command(flatten)]
+    pub options: CompileOptions,
+}
+
+/// `egret check`
+#[derive(Args)]
+pub struct CheckArgs {
+    /// The .onnx or .egret file
+    pub model: PathBuf,
+    /// Inputs; made up where none is given.
+    #[command(flatten)]
+    pub inputs: InputOptions,
+    /// Expected outputs, by name, instead of the interpreter's
+    #[arg(long, value_name = "Y.npz")]
+    pub expected: Option<PathBuf>,
+    /// Allow no difference at all
+    #[arg(long)]
+    pub strict: bool,
+    /// interp, jit, jit-noopt or aot
+    #[arg(long, default_value = "jit")]
+    pub engine: Engine,
+    /// Threads [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Options.
+    #[command(flatten)]
+    pub options: CompileOptions,
+}
+
+/// `egret print`
+#[derive(Args)]
+pub struct PrintArgs {
+    /// The .onnx or .egret file
+    pub model: PathBuf,
+    /// Run the passes up to this one first
+    #[arg(long, value_name = "PASS")]
+    pub after: Option<String>,
+    /// The value of a free dim, e.g. batch=1. May be repeated
+    #[arg(long = "dim", value_name = "NAME=VALUE", value_parser = name_value)]
+    pub dims: Vec<(String, i64)>,
+}
+
+/// `egret opt`
+#[derive(Args)]
+pub struct OptArgs {
+    /// The .onnx or .egret file
+    pub model: PathBuf,
+    /// Passes to run, in this order [default: all]
+    #[arg(long, value_name = "A,B")]
+    pub passes: Option<String>,
+    /// The value of a free dim, e.g. batch=1. May be repeated
+    #[arg(long = "dim", value_name = "NAME=VALUE", value_parser = name_value)]
+    pub dims: Vec<(String, i64)>,
+}
+
+/// `egret inspect`
+#[derive(Args)]
+pub struct InspectArgs {
+    /// The .onnx or .egret file
+    pub model: PathBuf,
+    /// The value of a free dim, e.g. batch=1. May be repeated
+    #[arg(long = "dim", value_name = "NAME=VALUE", value_parser = name_value)]
+    pub dims: Vec<(String, i64)>,
 }

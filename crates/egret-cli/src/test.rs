@@ -1,9 +1,10 @@
 //! `egret test`.
 
 use crate::args::TestArgs;
+use crate::common::options;
 use egret::cases::{Case, Outcome};
 use egret::suite::{self, KnownFailures, Verdict};
-use egret::{Error, ErrorKind, Options, Result};
+use egret::{Error, ErrorKind, Result};
 
 /// Run the cases; the last line on standard output is `N passed, N failed, N skipped`.
 pub fn run(args: &TestArgs) -> Result<()> {
@@ -18,7 +19,7 @@ pub fn run(args: &TestArgs) -> Result<()> {
     }
     let jobs = args.jobs.unwrap_or_else(egret::all_cores);
     // The cases share the cores already.
-    let options = Options { threads: 1, ..Options::default() };
+    let options = options(&args.options, Some(1));
     let (mut passed, mut failed, mut skipped, mut bugs) = (0, 0, 0, 0);
     let mut known = String::new();
     suite::run_cases(&cases, args.engine, &options, jobs, &mut |case, outcome| {

@@ -16,4 +16,4 @@ mod scope;
 pub mod wire;
 
 pub use error::{ErrorKind, ImportError};
-pub use model::{ImportOptions, import_bytes, import_path, parse_model};
+pub use model::{ImportOptions, NEWEST_OPSET, import_bytes, import_path, parse_model};

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// The newest opset of ai.onnx whose operators Egret knows.
-const NEWEST_OPSET: i64 = 28;
+pub const NEWEST_OPSET: i64 = 28;
 
 /// What is known of a model beside its file.
 #[derive(Clone, Debug, Default)]

@@ -1,7 +1,7 @@
 //! The ways to run a graph, behind one type.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::native::Native;
+use crate::native::{Native, NativeSession};
 use crate::options::Options;
 use egret_ir::{Graph, Tensor, Value, interp};
 use std::collections::BTreeMap;
@@ -76,6 +76,32 @@ impl Executable {
         match self {
             Executable::Interp(graph) => interp::run(graph, inputs).map_err(|e| Error { kind: ErrorKind::User, message: e.to_string() }),
             Executable::Native(native) => native.run(inputs),
+        }
+    }
+
+    /// Everything that runs on the same inputs share; for measuring.
+    pub fn session<'a>(&'a self, inputs: &[Value]) -> Result<Session<'a>> {
+        Ok(match self {
+            Executable::Interp(_) => Session::Interp(self, inputs.to_vec()),
+            Executable::Native(native) => Session::Native(Box::new(native.session(inputs)?)),
+        })
+    }
+}
+
+/// Runs of a model on the same inputs.
+pub enum Session<'a> {
+    /// Interpreted.
+    Interp(&'a Executable, Vec<Value>),
+    /// Machine code.
+    Native(Box<NativeSession<'a>>),
+}
+
+impl Session<'_> {
+    /// Run the model once.
+    pub fn step(&mut self) -> Result<()> {
+        match self {
+            Session::Interp(e, inputs) => e.run(inputs).map(drop),
+            Session::Native(s) => s.step(),
         }
     }
 }

@@ -23,6 +23,8 @@ pub struct Declared {
     pub inputs: Vec<DeclaredInput>,
     /// Outputs.
     pub outputs: Vec<DeclaredInput>,
+    /// Opset versions, as `domain version`.
+    pub opsets: Vec<String>,
 }
 
 /// Read what a model declares.
@@ -35,6 +37,11 @@ pub fn declared(model: &Path) -> Result<Declared> {
     };
     Ok(Declared {
         inputs: proto.graph.input.iter().filter(|v| !initialised.contains(v.name.as_str())).map(port).collect::<Result<_>>()?,
+        opsets: proto
+            .opset_import
+            .iter()
+            .map(|o| format!("{} {}", if o.domain.is_empty() { "ai.onnx" } else { &o.domain }, o.version))
+            .collect(),
         outputs: proto.graph.output.iter().map(port).collect::<Result<_>>()?,
     })
 }

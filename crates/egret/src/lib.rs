@@ -1,18 +1,25 @@
 //! The Egret ONNX compiler as a library: options in, something to run or files to link out.
 
 pub mod artifact;
+pub mod bench;
 pub mod cases;
 pub mod compare;
 mod engine;
 mod error;
 pub mod frontend;
 mod native;
+pub mod npz;
 mod options;
 pub mod pipeline;
+pub mod source;
 pub mod suite;
 
 pub use egret_ir as ir;
-pub use engine::{Engine, Executable};
+pub use egret_onnx::ImportOptions;
+pub use egret_onnx::NEWEST_OPSET;
+pub use egret_runtime::{Port, abi::ABI_VERSION};
+pub use egret_trace::Trace;
+pub use engine::{Engine, Executable, Session};
 pub use error::{Error, ErrorKind, Result};
 pub use native::Native;
 pub use options::{Options, all_cores, identifier, is_identifier};

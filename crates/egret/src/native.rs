@@ -8,7 +8,7 @@ use egret_runtime::abi::{Code, Env};
 use egret_runtime::{AlignedBytes, CallError, Input, Model, Pool};
 use std::collections::BTreeMap;
 use std::ffi::c_void;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Instant;
 
@@ -51,16 +51,32 @@ impl Native {
 
     /// Compile a graph into a shared library in a temporary folder and load it.
     pub fn aot(graph: Graph, options: &Options, bound: &BTreeMap<String, Tensor>) -> Result<Native> {
+        let (dir, library) = Native::library(graph, options, bound)?;
+        // SAFETY: just written by this process.
+        let model = unsafe { egret_runtime::load(&library, &options.name, None) }?;
+        Native::new(model, options.threads, Some(dir))
+    }
+
+    /// Seconds from an artifact on disk to ready to run.
+    pub fn load_time(graph: Graph, options: &Options, bound: &BTreeMap<String, Tensor>) -> Result<f64> {
+        let (dir, library) = Native::library(graph, options, bound)?;
+        let began = Instant::now();
+        // SAFETY: just written by this process.
+        let model = unsafe { egret_runtime::load(&library, &options.name, None) }?;
+        let _ready = Native::new(model, options.threads, Some(dir))?;
+        Ok(began.elapsed().as_secs_f64())
+    }
+
+    /// A shared library in a temporary folder.
+    fn library(graph: Graph, options: &Options, bound: &BTreeMap<String, Tensor>) -> Result<(tempfile::TempDir, PathBuf)> {
         let lowered = pipeline::lower(graph, options, bound)?;
         let dir = tempfile::tempdir().map_err(|e| Error::user(format!("no temporary folder: {e}")))?;
         let object = dir.path().join("model.o");
         let library = dir.path().join("model.so");
-        let bytes = pipeline::object(&lowered.program, options)?;
+        let bytes = pipeline::object(&lowered.program, options, &pipeline::ObjectOptions::default())?;
         std::fs::write(&object, bytes).map_err(|e| Error::io("write", &object, &e))?;
         artifact::link::shared(&object, &library)?;
-        // SAFETY: just written by this process.
-        let model = unsafe { egret_runtime::load(&library, &lowered.program.name, None) }?;
-        Native::new(model, options.threads, Some(dir))
+        Ok((dir, library))
     }
 
     /// Load what `egret compile --emit so` wrote into a folder.
@@ -83,30 +99,22 @@ impl Native {
 
     /// Run it on tensors in the order of its inputs.
     pub fn run(&self, inputs: &[Value]) -> Result<Vec<Value>> {
-        self.run_with(inputs, self.pool.env())
+        let mut session = self.session(inputs)?;
+        session.step()?;
+        session.outputs()
     }
 
-    fn run_with(&self, inputs: &[Value], env: Env) -> Result<Vec<Value>> {
+    /// Everything that runs on the same inputs share.
+    pub fn session(&self, inputs: &[Value]) -> Result<NativeSession<'_>> {
         let mut tensors = vec![];
         for (value, port) in inputs.iter().zip(self.model.inputs()) {
             let t = value.as_tensor().ok_or_else(|| Error::user(format!("the input `{}` must be a tensor", port.name)))?;
-            tensors.push((t, t.shape().iter().map(|&d| d as i64).collect::<Vec<i64>>()));
+            tensors.push((t.clone(), t.shape().iter().map(|&d| d as i64).collect()));
         }
-        let ins: Vec<Input<'_>> = tensors.iter().map(|(t, dims)| Input { bytes: t.bytes(), dtype: t.dtype().abi_code(), dims }).collect();
         let room = |p: &egret_runtime::Port| p.bytes().and_then(AlignedBytes::zeroed);
-        let outs: Option<Vec<AlignedBytes>> = self.model.outputs().iter().map(room).collect();
-        let mut outs = outs.ok_or_else(|| Error::user("no memory for the outputs"))?;
-        let mut arena = self.arena.lock().unwrap_or_else(|e| e.into_inner());
-        self.pool.wake();
-        self.model.run(&ins, &mut outs, &mut arena, Some(&env))?;
-        drop(arena);
-        let back = |(bytes, port): (&AlignedBytes, &egret_runtime::Port)| -> Result<Value> {
-            let dtype = DType::from_abi_code(port.dtype)
-                .ok_or_else(|| Error::internal(format!("the output `{}` has the unknown dtype {}", port.name, port.dtype)))?;
-            let shape: Vec<usize> = port.dims.iter().map(|&d| d as usize).collect();
-            Ok(Tensor::from_bytes(dtype, &shape, bytes).into())
-        };
-        outs.iter().zip(self.model.outputs()).map(back).collect()
+        let outputs: Option<Vec<AlignedBytes>> = self.model.outputs().iter().map(room).collect();
+        let outputs = outputs.ok_or_else(|| Error::user("no memory for the outputs"))?;
+        Ok(NativeSession { native: self, inputs: tensors, outputs, env: self.pool.env() })
     }
 
     /// Run it once and measure every kernel: names and seconds, in the order they ran.
@@ -124,11 +132,44 @@ impl Native {
             }
         }
         let mut clock = Clock { began: None, spans: vec![] };
-        let mut env = self.pool.env();
-        env.profile = Some(tick);
-        env.profile_ctx = std::ptr::from_mut(&mut clock).cast();
-        let outputs = self.run_with(inputs, env)?;
+        let mut session = self.session(inputs)?;
+        // Once before, so that caches are as warm as in later runs.
+        session.step()?;
+        session.env.profile = Some(tick);
+        session.env.profile_ctx = std::ptr::from_mut(&mut clock).cast();
+        session.step()?;
+        let outputs = session.outputs()?;
         let name = |k: u32| self.model.kernels().get(k as usize).cloned().unwrap_or_else(|| format!("kernel {k}"));
         Ok((outputs, clock.spans.into_iter().map(|(k, t)| (name(k), t)).collect()))
+    }
+}
+
+/// Inputs and room for outputs of a compiled model.
+pub struct NativeSession<'a> {
+    native: &'a Native,
+    inputs: Vec<(Tensor, Vec<i64>)>,
+    outputs: Vec<AlignedBytes>,
+    env: Env,
+}
+
+impl NativeSession<'_> {
+    /// Run the model once.
+    pub fn step(&mut self) -> Result<()> {
+        let ins: Vec<Input<'_>> =
+            self.inputs.iter().map(|(t, dims)| Input { bytes: t.bytes(), dtype: t.dtype().abi_code(), dims }).collect();
+        let mut arena = self.native.arena.lock().unwrap_or_else(|e| e.into_inner());
+        self.native.pool.wake();
+        Ok(self.native.model.run(&ins, &mut self.outputs, &mut arena, Some(&self.env))?)
+    }
+
+    /// The outputs of the last run.
+    pub fn outputs(&self) -> Result<Vec<Value>> {
+        let back = |(bytes, port): (&AlignedBytes, &egret_runtime::Port)| -> Result<Value> {
+            let dtype = DType::from_abi_code(port.dtype)
+                .ok_or_else(|| Error::internal(format!("the output `{}` has the unknown dtype {}", port.name, port.dtype)))?;
+            let shape: Vec<usize> = port.dims.iter().map(|&d| d as usize).collect();
+            Ok(Tensor::from_bytes(dtype, &shape, bytes).into())
+        };
+        self.outputs.iter().zip(self.native.model.outputs()).map(back).collect()
     }
 }

@@ -3,10 +3,15 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::Options;
+use egret_codegen::{CodegenError, Feature, Target};
 use egret_ir::{Graph, Tensor};
 use egret_loop::Program;
+use egret_lower::LowerOptions;
+use egret_runtime::{Model, Symbols};
 use egret_trace::Trace;
 use std::collections::BTreeMap;
+
+pub use egret_codegen::WeightsPlace;
 
 /// A model on its way to machine code.
 pub struct Lowered {
@@ -48,18 +53,101 @@ pub fn lower(graph: Graph, options: &Options, bound: &BTreeMap<String, Tensor>) 
     }
     let mut trace = Trace::new();
     let graph = optimize(graph, options, None, &mut trace)?;
-    let _ = bound;
-    Err(Error::unsupported(format!("this build has no code generator for `{}`", graph.name)))
+    let target = target(options)?;
+    let lowering = LowerOptions {
+        name: options.name.clone(),
+        // Without passes nothing is optimised, so that a failure can be told from one of fusion.
+        fuse: options.passes.as_ref().is_none_or(|p| !p.is_empty()),
+        tile: tile(&target, options.wide),
+        bound: bound.clone(),
+    };
+    let program = egret_lower::lower(&graph, &lowering).map_err(|e| Error::unsupported(e.to_string()))?;
+    Ok(Lowered { graph, program, trace })
+}
+
+fn target(options: &Options) -> Result<Target> {
+    Ok(Target::parse(&options.target)?)
+}
+
+/// Rows and columns of the register tile that suits the emitter: what the registers hold beside one row of the right operand.
+fn tile(target: &Target, wide: bool) -> (usize, usize) {
+    match () {
+        _ if wide && target.has(Feature::Avx512f) => (14, 32),
+        _ if wide && target.has(Feature::Avx2) && target.has(Feature::Fma) => (6, 16),
+        _ => LowerOptions::default().tile,
+    }
+}
+
+impl From<CodegenError> for Error {
+    fn from(e: CodegenError) -> Error {
+        let kind = match e {
+            CodegenError::Target(_) => ErrorKind::User,
+            CodegenError::Unsupported(_) => ErrorKind::Unsupported,
+            CodegenError::Internal(_) => ErrorKind::Internal,
+        };
+        Error { kind, message: e.to_string() }
+    }
+}
+
+/// How an artifact is made, beside the options of every compilation.
+#[derive(Copy, Clone, Debug)]
+pub struct ObjectOptions {
+    /// Where the weights go.
+    pub weights: WeightsPlace,
+    /// BLAKE3 of the model file.
+    pub model_hash: [u8; 32],
+}
+
+impl Default for ObjectOptions {
+    fn default() -> ObjectOptions {
+        ObjectOptions { weights: WeightsPlace::Embedded, model_hash: [0; 32] }
+    }
+}
+
+fn codegen_options(options: &Options, object: &ObjectOptions) -> Result<egret_codegen::Options> {
+    Ok(egret_codegen::Options {
+        wide: options.wide,
+        weights: object.weights,
+        model_hash: object.model_hash,
+        ..egret_codegen::Options::new(target(options)?)
+    })
 }
 
 /// Machine code in memory.
-pub fn jit(program: &Program, options: &Options) -> Result<egret_runtime::Model> {
-    let _ = options;
-    Err(Error::unsupported(format!("this build has no code generator for `{}`", program.name)))
+pub fn jit(program: &Program, options: &Options) -> Result<Model> {
+    let code = egret_codegen::jit(program, &codegen_options(options, &ObjectOptions::default())?)?;
+    let symbols = Symbols { plan: code.plan(), bind: code.bind(), run: code.run(), info: std::ptr::from_ref(code.info()) };
+    // SAFETY: the symbols are those of `code`, which moves into the model and outlives them.
+    Ok(unsafe { Model::new(symbols, None, Box::new(code)) }?)
 }
 
-/// An object file with the weights inside.
-pub fn object(program: &Program, options: &Options) -> Result<Vec<u8>> {
-    let _ = options;
-    Err(Error::unsupported(format!("this build has no code generator for `{}`", program.name)))
+/// An object file.
+pub fn object(program: &Program, options: &Options, object: &ObjectOptions) -> Result<Vec<u8>> {
+    Ok(egret_codegen::object(program, &codegen_options(options, object)?)?)
+}
+
+/// A static library of object files by name.
+pub fn archive(members: &[(&str, &[u8])]) -> Result<Vec<u8>> {
+    Ok(egret_codegen::archive(members)?)
+}
+
+/// The target's full name: triple and CPU features.
+pub fn target_name(options: &Options) -> Result<String> {
+    Ok(target(options)?.to_string())
+}
+
+/// What code can be generated for, in lines of a heading and a text.
+pub fn target_report() -> Vec<(&'static str, String)> {
+    let mut out = vec![("targets", Target::NAMES.join(", "))];
+    match Target::native() {
+        Ok(t) => {
+            let features: Vec<&str> = t.features().iter().map(|f| f.name()).collect();
+            let (rows, cols) = tile(&t, true);
+            out.push(("native", t.to_string()));
+            out.push(("features", features.join(" ")));
+            out.push(("tile", format!("{rows}x{cols} f32 contractions")));
+        }
+        Err(e) => out.push(("native", format!("none: {e}"))),
+    }
+    out
 }

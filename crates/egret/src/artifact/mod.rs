@@ -4,6 +4,60 @@ pub mod link;
 
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// A kind of file that a compilation can write.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Emit {
+    /// `lib<m>.a`
+    Lib,
+    /// `<m>.h`
+    Header,
+    /// `<m>.rs`
+    Rs,
+    /// `<m>.o`
+    Obj,
+    /// `lib<m>.so`; needs a C compiler.
+    So,
+    /// `<m>`; needs a C compiler.
+    Exe,
+}
+
+impl FromStr for Emit {
+    type Err = String;
+    fn from_str(s: &str) -> std::result::Result<Emit, String> {
+        Ok(match s {
+            "lib" => Emit::Lib,
+            "header" => Emit::Header,
+            "rs" => Emit::Rs,
+            "obj" => Emit::Obj,
+            "so" => Emit::So,
+            "exe" => Emit::Exe,
+            _ => return Err(format!("nothing called `{s}` can be written; there are lib, header, rs, obj, so, exe")),
+        })
+    }
+}
+
+/// Where the weights go.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum WeightsPlace {
+    /// Into the code.
+    #[default]
+    Embed,
+    /// Into `<m>.weights`.
+    File,
+}
+
+impl FromStr for WeightsPlace {
+    type Err = String;
+    fn from_str(s: &str) -> std::result::Result<WeightsPlace, String> {
+        match s {
+            "embed" => Ok(WeightsPlace::Embed),
+            "file" => Ok(WeightsPlace::File),
+            _ => Err(format!("weights cannot go to `{s}`; there are embed and file")),
+        }
+    }
+}
 
 /// A compiled model on disk.
 pub struct Found {

@@ -1,0 +1,52 @@
+//! What the commands share: options, inputs, progress.
+
+use crate::args::{CompileOptions, InputOptions};
+use egret::{Options, Result, npz};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::time::Duration;
+
+/// Names of passes in a comma-separated list.
+pub fn pass_list(list: &str) -> Vec<String> {
+    list.split(',').map(str::trim).filter(|p| !p.is_empty()).map(str::to_owned).collect()
+}
+
+/// The library's options for those of the command line.
+pub fn options(args: &CompileOptions, threads: Option<usize>) -> Options {
+    Options {
+        target: args.target.clone(),
+        dims: args.dims.iter().cloned().collect(),
+        passes: args.passes.as_deref().map(pass_list),
+        wide: !args.no_wide,
+        threads: threads.unwrap_or_else(egret::all_cores),
+        ..Options::default()
+    }
+}
+
+/// Inputs from files.
+pub fn read_inputs(args: &InputOptions) -> Result<BTreeMap<String, egret::ir::Value>> {
+    let mut out = BTreeMap::new();
+    if let Some(path) = &args.inputs {
+        out.extend(npz::read_npz(path)?.into_iter().map(|(n, t)| (n, t.into())));
+    }
+    for (name, path) in &args.input {
+        out.insert(name.clone(), npz::read_npy(path)?.into());
+    }
+    Ok(out)
+}
+
+/// Do something that may take long: a spinner on a terminal, nothing in a pipe.
+pub fn progress<T>(what: &str, work: impl FnOnce() -> T) -> T {
+    if !std::io::stderr().is_terminal() {
+        return work();
+    }
+    let bar = ProgressBar::new_spinner().with_message(what.to_owned());
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(150));
+    let out = work();
+    bar.finish_and_clear();
+    out
+}

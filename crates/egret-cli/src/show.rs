@@ -1,0 +1,83 @@
+//! `egret print`, `opt`, `inspect` and `doctor`.
+
+use crate::args::{InspectArgs, OptArgs, PrintArgs};
+use crate::common::{pass_list, progress};
+use egret::{ImportOptions, Options, Result, frontend, pipeline, source};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+fn import(model: &Path, dims: &[(String, i64)]) -> Result<egret::ir::Graph> {
+    let options = ImportOptions { dims: dims.iter().cloned().collect(), ..ImportOptions::default() };
+    progress("importing", || source::graph(model, &options))
+}
+
+/// `egret print`
+pub fn print(args: &PrintArgs) -> Result<()> {
+    let mut graph = import(&args.model, &args.dims)?;
+    if args.after.is_some() {
+        let mut trace = egret::Trace::new();
+        graph = pipeline::optimize(graph, &Options::default(), args.after.as_deref(), &mut trace)?;
+    }
+    print!("{}", egret::ir::text::print(&graph));
+    Ok(())
+}
+
+/// `egret opt`
+pub fn opt(args: &OptArgs) -> Result<()> {
+    let graph = import(&args.model, &args.dims)?;
+    let options = Options { passes: args.passes.as_deref().map(pass_list), ..Options::default() };
+    let mut trace = egret::Trace::new();
+    let graph = pipeline::optimize(graph, &options, None, &mut trace)?;
+    print!("{}", egret::ir::text::print(&graph));
+    eprint!("{trace}");
+    Ok(())
+}
+
+/// `egret inspect`
+pub fn inspect(args: &InspectArgs) -> Result<()> {
+    let graph = import(&args.model, &args.dims)?;
+    println!("model    {}", args.model.display());
+    if args.model.extension().is_none_or(|e| e != "egret") {
+        let declared = frontend::declared(&args.model)?;
+        println!("opset    {}", declared.opsets.join(", "));
+    }
+    for &v in graph.inputs() {
+        println!("input    {}: {}", graph.value(v).name, graph.ty(v));
+    }
+    for (name, &v) in graph.output_names().iter().zip(graph.outputs()) {
+        println!("output   {name}: {}", graph.ty(v));
+    }
+    let free = graph.free_dims();
+    println!("dims     {}", if free.is_empty() { "none free".into() } else { format!("{} free (--dim NAME=VALUE)", free.join(", ")) });
+    let constants: u64 = egret::ir::text::constants(&graph).values().map(|t| t.bytes().len() as u64).sum();
+    println!("weights  {constants} bytes");
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for n in graph.node_ids() {
+        *counts.entry(graph.node(n).op.name()).or_default() += 1;
+    }
+    let mut counts: Vec<(&str, usize)> = counts.into_iter().collect();
+    counts.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+    let list: Vec<String> = counts.iter().map(|(op, n)| format!("{op} {n}")).collect();
+    println!("nodes    {}: {}", graph.node_count(), list.join(", "));
+    match progress("lowering", || pipeline::lower(graph, &Options::default(), &BTreeMap::new())) {
+        Ok(l) => println!("compiled {} kernels, arena {} bytes", l.program.calls.len(), l.program.arena_bytes),
+        Err(e) => println!("compiled no: {e}"),
+    }
+    Ok(())
+}
+
+/// `egret doctor`
+pub fn doctor() -> Result<()> {
+    println!("egret    {} (C ABI version {})", env!("CARGO_PKG_VERSION"), egret::ABI_VERSION);
+    for (what, value) in pipeline::target_report() {
+        println!("{what:<8} {value}");
+    }
+    println!("cores    {}", egret::all_cores());
+    let cc = egret::artifact::link::compiler();
+    match egret::artifact::link::version() {
+        Some(v) => println!("cc       {cc}: {v}"),
+        None => println!("cc       `{cc}` cannot be run: --emit so,exe and --engine aot need one (install it, or set CC)"),
+    }
+    println!("onnx     opsets up to {}", egret::NEWEST_OPSET);
+    Ok(())
+}

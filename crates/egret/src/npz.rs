@@ -1,0 +1,217 @@
+//! Tensors in NumPy's files: `.npy`, and `.npz` with stored or deflated entries.
+
+use crate::error::{Error, Result};
+use egret_ir::{DType, Op, Tensor, Value, attrs, interp};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// Read a `.npy` file.
+pub fn read_npy(path: &Path) -> Result<Tensor> {
+    let file = File::open(path).map_err(|e| Error::io("read", path, &e))?;
+    read_array(std::io::BufReader::new(file)).map_err(|e| Error::user(format!("{}: {e}", path.display())))
+}
+
+/// Read every array of a `.npz` file.
+pub fn read_npz(path: &Path) -> Result<BTreeMap<String, Tensor>> {
+    let bad = |e: String| Error::user(format!("{}: {e}", path.display()));
+    let mut archive = npyz::npz::NpzArchive::open(path).map_err(|e| bad(format!("no .npz file: {e}")))?;
+    let names: Vec<String> = archive.zip_archive().file_names().map(str::to_owned).collect();
+    let mut out = BTreeMap::new();
+    for file in names {
+        let Some(name) = file.strip_suffix(".npy") else { continue };
+        let entry = archive.zip_archive().by_name(&file).map_err(|e| bad(format!("`{name}`: {e}")))?;
+        out.insert(name.to_owned(), read_array(entry).map_err(|e| bad(format!("`{name}`: {e}")))?);
+    }
+    Ok(out)
+}
+
+fn read_array(mut from: impl Read) -> std::result::Result<Tensor, String> {
+    let header = npyz::NpyHeader::from_reader(&mut from).map_err(|e| format!("no .npy file: {e}"))?;
+    let npyz::DType::Plain(spelling) = header.dtype() else { return Err("an array of records".into()) };
+    let spelling = spelling.to_string();
+    let shape: Vec<usize> = header.shape().iter().map(|&d| d as usize).collect();
+    let count = shape.iter().try_fold(1usize, |a, &d| a.checked_mul(d)).ok_or("its shape overflows")?;
+    let fortran = header.order() == npyz::Order::Fortran;
+    // Fortran order is row-major order of the reversed axes.
+    let stored: Vec<usize> = if fortran { shape.iter().rev().copied().collect() } else { shape.clone() };
+    let tensor = if let Some(chars) = spelling.strip_prefix("<U").and_then(|n| n.parse::<usize>().ok()) {
+        Tensor::from_strings(&stored, strings(&read_exactly(from, count, chars.saturating_mul(4))?, count, chars * 4)?)
+    } else {
+        let dtype = npy_dtype(&spelling).ok_or_else(|| {
+            format!("its dtype {spelling} is not one of bool, int8..64, uint8..64, float16..64 in little-endian order, or str")
+        })?;
+        Tensor::from_bytes(dtype, &stored, &read_exactly(from, count, dtype.size())?)
+    };
+    if !fortran || shape.len() < 2 {
+        return Ok(tensor);
+    }
+    let perm: Vec<i64> = (0..shape.len() as i64).rev().collect();
+    let out = interp::eval_op(Op::Transpose, &attrs! { perm: perm }, &[Some(tensor.into())], &[]).map_err(|e| e.to_string())?;
+    out.into_iter().next().and_then(|v| v.as_tensor().cloned()).ok_or_else(|| "it cannot be transposed".into())
+}
+
+/// Exactly the bytes that the header announces. Grows as it reads: a header may announce anything.
+fn read_exactly(from: impl Read, count: usize, size: usize) -> std::result::Result<Vec<u8>, String> {
+    let len = count.checked_mul(size).ok_or("its shape overflows")?;
+    let mut bytes = vec![];
+    from.take(len as u64).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    if bytes.len() == len { Ok(bytes) } else { Err(format!("cut off: {} of {len} bytes are there", bytes.len())) }
+}
+
+/// NumPy's fixed-width UTF-32 strings.
+fn strings(bytes: &[u8], count: usize, width: usize) -> std::result::Result<Vec<String>, String> {
+    if width == 0 {
+        return Ok(vec![String::new(); count]);
+    }
+    let one = |b: &[u8]| {
+        let units = b.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]]));
+        let text: Option<String> = units.map(char::from_u32).collect();
+        text.map(|t| t.trim_end_matches('\0').to_owned()).ok_or_else(|| "a string holds no Unicode".to_owned())
+    };
+    bytes.chunks_exact(width).map(one).collect()
+}
+
+const PLAIN: [(&str, DType); 12] = [
+    ("|b1", DType::Bool),
+    ("|i1", DType::I8),
+    ("<i2", DType::I16),
+    ("<i4", DType::I32),
+    ("<i8", DType::I64),
+    ("|u1", DType::U8),
+    ("<u2", DType::U16),
+    ("<u4", DType::U32),
+    ("<u8", DType::U64),
+    ("<f2", DType::F16),
+    ("<f4", DType::F32),
+    ("<f8", DType::F64),
+];
+
+fn npy_dtype(spelling: &str) -> Option<DType> {
+    PLAIN.iter().find(|(s, _)| *s == spelling).map(|(_, d)| *d)
+}
+
+/// The bytes of a `.npy` file. Types that NumPy lacks are written as unsigned integers of their size.
+pub fn npy_bytes(tensor: &Tensor) -> Vec<u8> {
+    let dtype = tensor.dtype();
+    let (descr, data) = if dtype == DType::String {
+        let chars = tensor.strings().iter().map(|s| s.chars().count()).max().unwrap_or(0).max(1);
+        let mut data = vec![];
+        for s in tensor.strings() {
+            let padded = s.chars().map(u32::from).chain(std::iter::repeat(0)).take(chars);
+            data.extend(padded.flat_map(u32::to_le_bytes));
+        }
+        (format!("<U{chars}"), data)
+    } else {
+        let like = if dtype == DType::BF16 { DType::U16 } else { dtype };
+        let descr = PLAIN.iter().find(|(_, d)| *d == like).map_or("|u1", |(s, _)| s);
+        (descr.to_owned(), tensor.bytes().to_vec())
+    };
+    let dims: String = tensor.shape().iter().map(|d| format!("{d}, ")).collect();
+    let dims = if tensor.rank() == 1 { dims.trim_end() } else { dims.trim_end_matches(", ") };
+    let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({dims}), }}");
+    // Magic (8), length (2), header and newline are a multiple of 64.
+    header += &" ".repeat((64 - (8 + 2 + header.len() + 1) % 64) % 64);
+    header.push('\n');
+    let mut out = b"\x93NUMPY\x01\x00".to_vec();
+    out.extend((header.len() as u16).to_le_bytes());
+    out.extend(header.as_bytes());
+    out.extend(data);
+    out
+}
+
+/// The bytes of a `.npz` file with stored entries and no dates: equal arrays give equal bytes.
+pub fn npz_bytes(arrays: &[(String, Tensor)]) -> Result<Vec<u8>> {
+    let (mut out, mut directory) = (vec![], vec![]);
+    for (name, tensor) in arrays {
+        let data = npy_bytes(tensor);
+        let file = format!("{name}.npy");
+        let too_big = |_| Error::user("the outputs do not fit a .npz file of 4 GB; write fewer of them");
+        let size = u32::try_from(data.len()).map_err(too_big)?;
+        let offset = u32::try_from(out.len()).map_err(too_big)?;
+        // Version 2.0, UTF-8 names, stored, 1980-01-01.
+        let mut common = vec![];
+        common.extend([20, 0, 0, 8, 0, 0, 0, 0, 33, 0]);
+        common.extend(crc32(&data).to_le_bytes());
+        common.extend(size.to_le_bytes());
+        common.extend(size.to_le_bytes());
+        common.extend((file.len() as u16).to_le_bytes());
+        common.extend([0, 0]);
+        out.extend(b"PK\x03\x04");
+        out.extend(&common);
+        out.extend(file.as_bytes());
+        out.extend(data);
+        directory.extend(b"PK\x01\x02\x14\x00");
+        directory.extend(&common);
+        directory.extend([0; 10]);
+        directory.extend(offset.to_le_bytes());
+        directory.extend(file.as_bytes());
+    }
+    let count = (arrays.len() as u16).to_le_bytes();
+    let offset = out.len() as u32;
+    out.extend(&directory);
+    out.extend(b"PK\x05\x06\0\0\0\0");
+    out.extend(count);
+    out.extend(count);
+    out.extend((directory.len() as u32).to_le_bytes());
+    out.extend(offset.to_le_bytes());
+    out.extend([0, 0]);
+    Ok(out)
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    let table: [u32; 256] = std::array::from_fn(|i| (0..8).fold(i as u32, |c, _| if c & 1 == 1 { c >> 1 ^ 0xedb8_8320 } else { c >> 1 }));
+    !bytes.iter().fold(!0, |c, &b| table[(c as u8 ^ b) as usize] ^ c >> 8)
+}
+
+/// A tensor as a model's input wants it: the same dtype, or one that only NumPy spells otherwise (bf16 as uint16, ...).
+pub fn as_dtype(tensor: &Tensor, want: DType) -> Tensor {
+    let plain = |d: DType| PLAIN.iter().any(|(_, p)| *p == d);
+    let spelt = matches!(tensor.dtype(), DType::U8 | DType::U16) && !plain(want) && want.size() == tensor.dtype().size();
+    if spelt { Tensor::from_bytes(want, tensor.shape(), tensor.bytes()) } else { tensor.clone() }
+}
+
+/// The tensors among values, with their names; what is no tensor cannot be written.
+pub fn tensors(names: &[String], values: &[Value]) -> Result<Vec<(String, Tensor)>> {
+    let one = |(n, v): (&String, &Value)| match v {
+        Value::Tensor(t) => Ok((n.clone(), t.clone())),
+        _ => Err(Error::unsupported(format!("the output `{n}` is no tensor: a .npz file cannot hold it"))),
+    };
+    names.iter().zip(values).map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn npz_round_trips() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.npz");
+        let arrays = vec![
+            ("a".to_owned(), Tensor::new(&[2, 3], vec![1.0f32, 2.0, 3.0, 4.0, 5.0, f32::NAN])),
+            ("b/c".to_owned(), Tensor::scalar(7i64)),
+            ("empty".to_owned(), Tensor::new::<f64>(&[0, 4], vec![])),
+            ("flag".to_owned(), Tensor::from_bools(&[1], &[true])),
+            ("half".to_owned(), Tensor::new(&[1], vec![half::f16::from_f32(0.5)])),
+            ("s".to_owned(), Tensor::from_strings(&[2], vec!["x".into(), "größer".into()])),
+        ];
+        std::fs::write(&path, npz_bytes(&arrays).unwrap()).unwrap();
+        assert_eq!(read_npz(&path).unwrap(), arrays.into_iter().collect());
+    }
+
+    #[test]
+    fn crc_is_the_usual_one() {
+        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+    }
+
+    #[test]
+    fn damaged_arrays_are_errors() {
+        let whole = npy_bytes(&Tensor::new(&[4], vec![1i32, 2, 3, 4]));
+        for len in 0..whole.len() {
+            assert!(read_array(&whole[..len]).is_err(), "{len}");
+        }
+        assert!(read_array(&whole[..]).is_ok());
+    }
+}
