@@ -1,4 +1,4 @@
-//! Operators of ai.onnx.ml: ArrayFeatureExtractor, Binarizer, LabelEncoder, TreeEnsemble.
+//! Operators of ai.onnx.ml: ArrayFeatureExtractor, Binarizer, LabelEncoder, Scaler, TreeEnsemble.
 
 use super::OnnxOp;
 use super::emit::{dim, product};
@@ -13,6 +13,7 @@ pub const TABLE: &[OnnxOp] = &[
     OnnxOp { domain: DOMAIN, name: "ArrayFeatureExtractor", since: 1, import: array_feature_extractor },
     OnnxOp { domain: DOMAIN, name: "Binarizer", since: 1, import: binarizer },
     OnnxOp { domain: DOMAIN, name: "LabelEncoder", since: 1, import: label_encoder },
+    OnnxOp { domain: DOMAIN, name: "Scaler", since: 1, import: scaler },
     OnnxOp { domain: DOMAIN, name: "TreeEnsemble", since: 5, import: tree_ensemble },
 ];
 
@@ -27,6 +28,19 @@ fn array_feature_extractor(ctx: &mut NodeCtx) -> OpResult {
     let count = product(&ctx.shape_of(indices)?);
     let indices = ctx.reshape(indices, vec![count])?;
     Ok(vec![ctx.emit(Op::Gather, attrs! { axis: axis }, &[x, indices])?])
+}
+
+/// (x - offset) * scale, in f32, with one entry of each for every column or one for all.
+fn scaler(ctx: &mut NodeCtx) -> OpResult {
+    let x = ctx.input(0)?;
+    let mut y = ctx.cast(x, egret_ir::DType::F32)?;
+    for (name, op) in [("offset", Op::Sub), ("scale", Op::Mul)] {
+        if let Some(values) = ctx.opt_floats(name)? {
+            let values = ctx.builder.constant(Tensor::new(&[values.len()], values));
+            y = ctx.binary(op, y, values)?;
+        }
+    }
+    Ok(vec![y])
 }
 
 fn binarizer(ctx: &mut NodeCtx) -> OpResult {

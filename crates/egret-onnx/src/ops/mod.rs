@@ -12,6 +12,7 @@ mod inline;
 mod linear_attention;
 mod loss;
 mod math;
+mod microsoft;
 mod ml;
 mod normalization;
 mod pooling;
@@ -62,6 +63,7 @@ pub fn tables() -> &'static [&'static [OnnxOp]] {
         linear_attention::TABLE,
         loss::TABLE,
         math::TABLE,
+        microsoft::TABLE,
         ml::TABLE,
         normalization::TABLE,
         pooling::TABLE,

@@ -78,9 +78,9 @@ impl Window {
         let ceil = ctx.flag("ceil_mode", false)?;
         let mut window = Window::read(ctx, spatial, kernel)?;
         if ceil {
-            for i in 0..n {
+            for (i, size) in spatial.iter().enumerate() {
                 if window.strides[i] > 1 {
-                    let size = const_dim(ctx, &spatial[i])?;
+                    let size = const_dim(ctx, size)?;
                     window.high_extra[i] = window.ceil_room(i, size);
                 }
             }
