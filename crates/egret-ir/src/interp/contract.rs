@@ -141,10 +141,10 @@ struct Channels {
 
 fn channels(x: &Tensor, w: &Tensor, attrs: &Attrs, transposed: bool) -> Res<Channels> {
     let bad = || error(format!("x {}, w {} and {} groups do not fit", x.ty(), w.ty(), attrs.int("groups")));
-    let groups = usize::try_from(attrs.int("groups")).ok().filter(|&g| g > 0).ok_or_else(bad)?;
     if x.rank() < 2 || w.rank() != x.rank() {
         return Err(bad());
     }
+    let groups = usize::try_from(attrs.int("groups")).ok().filter(|g| (1..=x.shape()[1].max(1)).contains(g)).ok_or_else(bad)?;
     let (c, first, second) = (x.shape()[1], w.shape()[0], w.shape()[1]);
     let fits = c % groups == 0 && if transposed { first == c } else { second == c / groups && first % groups == 0 };
     if !fits {
@@ -204,7 +204,8 @@ fn conv_transpose<T: Sum>(x: &Tensor, w: &Tensor, attrs: &Attrs) -> Res<Tensor> 
     let n = spatial.len();
     let (strides, dilations) = (sizes(attrs, "strides", n, 1)?, sizes(attrs, "dilations", n, 1)?);
     let (pads, extra) = (attrs.ints("pads"), attrs.ints("output_padding"));
-    if pads.len() != 2 * n || extra.len() != n {
+    let absurd = |&p: &i64| p.unsigned_abs() > 1 << 40;
+    if pads.len() != 2 * n || extra.len() != n || pads.iter().chain(extra).any(absurd) {
         return fail(format!("pads {pads:?} and output_padding {extra:?} do not fit {n} spatial axes"));
     }
     let mut image = vec![];

@@ -232,11 +232,13 @@ pub(super) fn ints(t: &Tensor) -> Res<Vec<i64>> {
     }
 }
 
-/// f64 rounded to a float dtype (beyond its range: infinite where it has infinities of its own, else the largest).
+/// f64 rounded to a float dtype, truncated to any other (beyond its range: infinite where it has infinities of its own, else the largest).
 pub(super) fn from_floats(dtype: DType, shape: &[usize], v: &[f64]) -> Tensor {
     match dtype {
         DType::F32 => Tensor::new(shape, v.iter().map(|&v| v as f32).collect()),
         DType::F64 => Tensor::new(shape, v.to_vec()),
+        DType::String => Tensor::from_strings(shape, v.iter().map(f64::to_string).collect()),
+        _ if !dtype.is_float() => from_ints(dtype, shape, &v.iter().map(|&v| float_to_int(dtype, v)).collect::<Vec<_>>()),
         _ => encode_floats(dtype, shape, v, !matches!(dtype, DType::F16 | DType::BF16 | DType::F8E5M2), "nearest"),
     }
 }

@@ -50,7 +50,8 @@ fn tfidf(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
     let mut found = vec![0f64; count(&shape, 8)?];
     for row in 0..rows {
         let line = &tokens[row * columns..(row + 1) * columns];
-        for step in 1..=skip + 1 {
+        // A skip beyond the row meets nothing more.
+        for step in 1..=skip.min(columns) + 1 {
             // Single tokens do not depend on the skip: they count once.
             let from = if step > 1 { least.max(2) } else { least };
             for start in 0..columns {

@@ -10,6 +10,8 @@ mod indexing;
 mod ml;
 mod movement;
 mod nms;
+#[cfg(test)]
+mod odd_inputs;
 mod random;
 mod recurrent;
 mod reduce;

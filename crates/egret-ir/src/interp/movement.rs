@@ -93,7 +93,8 @@ fn slice(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
     let own = strides(x.shape());
     let offset = if shape.contains(&0) { 0 } else { starts.iter().zip(&own).map(|(&s, &o)| s as isize * o).sum() };
     // The step of an axis that is not walked may be any number.
-    let steps: Vec<isize> = (0..x.rank()).map(|i| if shape[i] < 2 { 0 } else { steps[i] as isize * own[i] }).collect();
+    let steps: Vec<isize> =
+        (0..x.rank()).map(|i| if shape[i] < 2 || shape.contains(&0) { 0 } else { steps[i] as isize * own[i] }).collect();
     select(x, None, &shape, &strided(&shape, offset, &steps))
 }
 

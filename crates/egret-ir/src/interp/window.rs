@@ -23,7 +23,8 @@ impl Window {
         let n = input.len();
         let (strides, dilations) = (sizes(attrs, "strides", n, 1)?, sizes(attrs, "dilations", n, 1)?);
         let pads = attrs.ints("pads");
-        if pads.len() != 2 * n || kernel.len() != n || kernel.contains(&0) {
+        let absurd = |&p: &i64| p.unsigned_abs() > 1 << 40;
+        if pads.len() != 2 * n || pads.iter().any(absurd) || kernel.len() != n || kernel.contains(&0) {
             return fail(format!("pads {pads:?} and kernel {kernel:?} do not fit {n} spatial axes"));
         }
         let mut output = vec![];

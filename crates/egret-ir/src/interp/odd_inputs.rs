@@ -1,0 +1,140 @@
+//! Test: no operation panics, whatever tensors and attribute values it is given.
+
+use super::eval_op;
+use crate::{Attr, Attrs, DType, Dim, Op, Tensor, Type, Value};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// A small generator of its own: the same inputs on every run.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+
+    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.roll(of.len() as u64) as usize]
+    }
+
+    fn int(&mut self) -> i64 {
+        match self.roll(40) {
+            0 => i64::MAX,
+            1 => i64::MIN,
+            2 => 1 << 40,
+            n => n as i64 % 6 - if n > 33 { 3 } else { 0 },
+        }
+    }
+
+    fn float(&mut self) -> f64 {
+        match self.roll(12) {
+            0 => f64::NAN,
+            1 => f64::INFINITY,
+            2 => -1e30,
+            n => n as f64 / 2.0 - 2.0,
+        }
+    }
+
+    fn tensor(&mut self, dtype: DType, rank: u64) -> Tensor {
+        let shape: Vec<usize> = (0..rank).map(|_| self.pick(&[0, 1, 1, 2, 2, 2, 3])).collect();
+        let n = shape.iter().product::<usize>();
+        if dtype == DType::String {
+            return Tensor::from_strings(&shape, (0..n).map(|_| self.pick(&["", "a", "1", " x y", "nan"]).to_owned()).collect());
+        }
+        let bytes: Vec<f64> = (0..n).map(|_| self.float()).collect();
+        super::convert::cast(&Tensor::new(&shape, bytes), dtype, true, "up").expect("a cast from f64")
+    }
+
+    fn attr(&mut self, name: &str, kind: &str, rank: u64) -> Attr {
+        let many = if self.roll(8) == 0 { self.roll(5) } else { rank };
+        match kind {
+            "int" => Attr::Int(if self.roll(3) == 0 { self.int() } else { self.roll(3) as i64 }),
+            "float" => Attr::Float(self.float()),
+            "string" => Attr::String(self.word(name).to_owned()),
+            "dtype" => Attr::DType(self.pick(&DType::ALL)),
+            "dim" => Attr::Dim(self.dim()),
+            "dims" => Attr::Dims((0..many).map(|_| self.dim()).collect()),
+            "ints" if name == "pads" => Attr::Ints((0..2 * many.saturating_sub(2)).map(|_| self.int()).collect()),
+            "ints" if ["strides", "dilations", "kernel", "high_extra", "output_padding"].contains(&name) => {
+                Attr::Ints((0..many.saturating_sub(2)).map(|_| if self.roll(9) == 0 { self.int() } else { 1 }).collect())
+            }
+            "ints" => Attr::Ints((0..many).map(|_| self.int()).collect()),
+            "floats" => Attr::Floats((0..many).map(|_| self.float()).collect()),
+            "strings" => Attr::Strings((0..many).map(|_| self.pick(&["Tanh", "a", "Sigmoid"]).to_owned()).collect()),
+            "tensor" => {
+                let (dtype, rank) = (self.pick(&DType::ALL), self.roll(2));
+                Attr::Tensor(self.tensor(dtype, rank))
+            }
+            _ => Attr::Type(Type::tensor(DType::F32, vec![])),
+        }
+    }
+
+    fn dim(&mut self) -> Dim {
+        if self.roll(20) == 0 { Dim::symbol("s") } else { Dim::from(self.int()) }
+    }
+
+    /// Words that attributes of this name know, and one that none does.
+    fn word(&mut self, name: &str) -> &'static str {
+        let known: &[&str] = match name {
+            "kind" => &["sum", "prod", "max", "min", "and", "or", "mean"],
+            "layout" => &["channels_first", "channels_last"],
+            "mode" => &["constant", "reflect", "edge", "wrap", "nearest", "linear", "cubic", "avg", "max", "TF", "IDF"],
+            "coordinate" => {
+                &["half_pixel", "align_corners", "asymmetric", "tf_crop_and_resize", "pytorch_half_pixel", "half_pixel_symmetric"]
+            }
+            "nearest" => &["floor", "ceil", "round_prefer_floor", "round_prefer_ceil"],
+            "padding" => &["zeros", "border", "reflection"],
+            "reduction" => &["none", "add", "mul", "max", "min"],
+            "direction" => &["forward", "reverse", "bidirectional"],
+            "round" => &["up", "down", "nearest"],
+            "case" => &["lower", "upper", "none"],
+            _ => &["a", "", "("],
+        };
+        if self.roll(30) == 0 { "?" } else { self.pick(known) }
+    }
+}
+
+fn attempt(op: Op, dice: &mut Dice) -> Option<String> {
+    let row = op.info();
+    let rank = dice.roll(5);
+    let attrs = Attrs(row.attrs.iter().map(|(name, kind)| (*name, dice.attr(name, kind, rank))).collect());
+    let dtype = match row.types {
+        "string" => DType::String,
+        "bool" => DType::Bool,
+        "float" => dice.pick(&[DType::F32, DType::F16]),
+        _ => dice.pick(&[DType::F32, DType::F32, DType::I64, DType::I8, DType::U4, DType::Bool, DType::String, DType::F8E4M3FN]),
+    };
+    let operands: Vec<Option<Value>> = row
+        .operands
+        .iter()
+        .map(|_| {
+            let dtype = match dice.roll(5) {
+                0 => dice.pick(&DType::ALL),
+                1 => DType::I64,
+                _ => dtype,
+            };
+            let rank = if dice.roll(4) == 0 { dice.roll(5) } else { rank };
+            match dice.roll(12) {
+                0 => None,
+                1 => Some(Value::Sequence(vec![dice.tensor(dtype, rank).into(), dice.tensor(dtype, rank).into()])),
+                2 => Some(Value::Optional(None)),
+                _ => Some(dice.tensor(dtype, rank).into()),
+            }
+        })
+        .collect();
+    let outcome = catch_unwind(AssertUnwindSafe(|| drop(eval_op(op, &attrs, &operands, &[]))));
+    outcome.is_err().then(|| format!("{op} {attrs:?} {operands:?}"))
+}
+
+#[test]
+fn no_operation_panics() {
+    let mut dice = Dice(1);
+    let mut panicked = vec![];
+    for op in Op::all() {
+        panicked.extend((0..TRIES).find_map(|_| attempt(op, &mut dice)));
+    }
+    assert!(panicked.is_empty(), "{}", panicked.join("\n"));
+}
+
+/// For every operation.
+const TRIES: usize = 3000;
