@@ -222,3 +222,18 @@ pub fn buffer_elem(dtype: DType) -> Result<Elem, Unsupported> {
 pub fn compute_elem(dtype: DType) -> Result<Elem, Unsupported> {
     compute_of(dtype).ok_or_else(|| Unsupported::new(format!("{dtype} is not computed with by compiled code")))
 }
+
+/// The least value of a dtype: where a maximum starts.
+pub fn least(dtype: DType) -> Result<f64, Unsupported> {
+    Ok(match dtype {
+        DType::I2 => -2.0,
+        DType::I4 => -8.0,
+        DType::I8 => i8::MIN.into(),
+        DType::I16 => i16::MIN.into(),
+        DType::I32 => i32::MIN.into(),
+        DType::I64 => i64::MIN as f64,
+        d if d.is_float() => f64::NEG_INFINITY,
+        DType::String => return Err(Unsupported::new("has no least string")),
+        _ => 0.0,
+    })
+}

@@ -15,10 +15,12 @@ mod groups;
 mod irregular;
 mod map;
 mod movement;
+mod nest;
 mod options;
 mod ports;
 mod reduce;
 mod rows;
+mod scanning;
 mod storage;
 mod streams;
 mod views;
@@ -64,7 +66,8 @@ fn dispatch(ctx: &mut context::Ctx, group: &groups::Group) -> Result<(), error::
     let info = ctx.graph.node(anchor).op.info();
     match info.op {
         Op::Matmul | Op::Conv | Op::ConvTranspose => contraction::lower(ctx, group),
-        Op::Reduce | Op::ArgReduce | Op::Cumulative | Op::Softmax | Op::LayerNorm => reduce::lower(ctx, group),
+        Op::ArgReduce | Op::Cumulative => scanning::lower(ctx, ctx.graph.node(anchor)),
+        Op::Reduce | Op::Softmax | Op::LayerNorm => reduce::lower(ctx, group),
         Op::Pool | Op::MaxPoolIndices => window::lower(ctx, group),
         Op::Pad | Op::Dilate | Op::Concat | Op::Iota | Op::BitCast | Op::Shape | Op::RandomUniform | Op::RandomNormal => {
             movement::lower(ctx, group)

@@ -211,10 +211,15 @@ impl Layout<'_> {
             }
             Op::Pad => {
                 let last = self.last(x, rank)?;
-                let value = self.first(node.operand(1))?;
+                let value = match node.operands.get(1).copied().flatten() {
+                    Some(v) => Some(self.first(v)?),
+                    None => None,
+                };
                 let a = &node.attrs;
                 let attrs = attrs! { low: permute(a.dims("low")), high: permute(a.dims("high")), mode: a.str("mode") };
-                self.emit_last(result, Op::Pad, attrs, &[last, value])
+                let results = self.r.builder.emit_node(Op::Pad, attrs, &[Some(last), value], vec![])?;
+                self.last.insert(result, results[0]);
+                Ok(true)
             }
             Op::Resize if node.operands.get(1).copied().flatten().is_none_or(|roi| self.r.old.tensor_ty(roi).const_len() == Some(0)) => {
                 let mut operands = vec![Some(self.last(x, rank)?)];

@@ -1,10 +1,12 @@
 //! Reading and writing at indices from data.
 
-use super::{Writer, copy_run, data_index, flat, nest, strides};
+use super::{Writer, copy_run, data_index};
 use crate::context::Ctx;
 use crate::elementwise;
 use crate::error::Unsupported;
 use crate::expr::convert::{decode, encode};
+use crate::nest::{flat, nest};
+use crate::views::strides;
 use egret_ir::{DType, Node};
 use egret_loop::{Access, BinOp, Cmp, Elem, KernelBuilder, Param, V};
 

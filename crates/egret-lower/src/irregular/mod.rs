@@ -74,36 +74,6 @@ impl<'c, 'g> Writer<'c, 'g> {
     }
 }
 
-/// Row-major strides.
-fn strides(dims: &[i64]) -> Vec<i64> {
-    let mut out = vec![1; dims.len()];
-    for i in (1..dims.len()).rev() {
-        out[i - 1] = out[i] * dims[i];
-    }
-    out
-}
-
-/// Nested loops over all indices of a shape, last axis innermost.
-fn nest(k: &mut KernelBuilder, dims: &[i64], f: &mut dyn FnMut(&mut KernelBuilder, &[V])) {
-    fn inner(k: &mut KernelBuilder, dims: &[i64], at: &mut Vec<V>, f: &mut dyn FnMut(&mut KernelBuilder, &[V])) {
-        match dims.get(at.len()) {
-            None => f(k, at),
-            Some(&d) => k.for_n(d, |k, i| {
-                at.push(i);
-                inner(k, dims, at, f);
-                at.pop();
-            }),
-        }
-    }
-    inner(k, dims, &mut vec![], f);
-}
-
-/// `sum(index * stride) + offset`.
-fn flat(k: &mut KernelBuilder, index: &[V], strides: &[i64], offset: i64) -> V {
-    let terms: Vec<_> = index.iter().copied().zip(strides.iter().copied()).collect();
-    k.affine(&terms, offset)
-}
-
 /// An index from data, as i64: negative ones count from the end, and what is out of range is brought into it, so that bad data
 /// cannot reach outside a buffer (the interpreter reports it as an error).
 fn data_index(k: &mut KernelBuilder, p: Param, at: V, extent: i64) -> V {

@@ -1,9 +1,11 @@
 //! Sorting, determinants, overlapping blocks.
 
-use super::{Writer, flat, nest, strides};
+use super::Writer;
 use crate::context::Ctx;
 use crate::error::Unsupported;
 use crate::expr::convert::{decode, encode};
+use crate::nest::{flat, nest};
+use crate::views::strides;
 use egret_ir::Node;
 use egret_loop::{Access, Cmp, Elem, Ty, UnOp};
 
