@@ -36,17 +36,9 @@ pub(crate) fn tiles(kernel: &Kernel) -> Vec<&Tile> {
     found
 }
 
-/// Base addresses of a tile's places.
-pub(crate) struct TileAddresses {
-    pub a: Value,
-    pub b: Value,
-    pub out: Value,
-    pub operands: Vec<Value>,
-}
-
 /// Write a kernel into an empty function with the kernel signature. `leaves`: the function to call for each of its
-/// [`tiles`], or none to expand it here.
-pub(crate) fn emit(kernel: &Kernel, target: &Target, builder: &mut FunctionBuilder<'_>, leaves: Vec<Option<FuncRef>>) -> Result<()> {
+/// [`tiles`].
+pub(crate) fn emit(kernel: &Kernel, target: &Target, builder: &mut FunctionBuilder<'_>, leaves: Vec<FuncRef>) -> Result<()> {
     let entry = builder.create_block();
     builder.append_block_params_for_function_params(entry);
     builder.switch_to_block(entry);
@@ -59,7 +51,6 @@ pub(crate) fn emit(kernel: &Kernel, target: &Target, builder: &mut FunctionBuild
     let locals = kernel.locals.iter().map(|ty| Ok(builder.declare_var(clif_type(*ty)?))).collect::<Result<_>>()?;
     let mut e = KernelEmitter {
         kernel,
-        target,
         params,
         locals,
         values: vec![None; kernel.types.len()],
@@ -75,16 +66,15 @@ pub(crate) fn emit(kernel: &Kernel, target: &Target, builder: &mut FunctionBuild
     Ok(())
 }
 
-pub(crate) struct KernelEmitter<'k, 'f, 'b> {
+struct KernelEmitter<'k, 'f, 'b> {
     kernel: &'k Kernel,
-    pub target: &'k Target,
     params: Vec<Value>,
     locals: Vec<Variable>,
     values: Vec<Option<Value>>,
     /// The instructions met so far: addresses look through them.
     defs: Vec<Option<&'k Inst>>,
-    leaves: std::vec::IntoIter<Option<FuncRef>>,
-    pub emit: Emit<'f, 'b>,
+    leaves: std::vec::IntoIter<FuncRef>,
+    emit: Emit<'f, 'b>,
 }
 
 impl<'k> KernelEmitter<'k, '_, '_> {
@@ -96,8 +86,7 @@ impl<'k> KernelEmitter<'k, '_, '_> {
         self.values.get(v.0 as usize).copied().flatten().ok_or_else(|| broken(format!("{v} is used before it is defined")))
     }
 
-    /// Element type of a parameter.
-    pub fn param_elem(&self, p: Param) -> Result<Elem> {
+    fn param_elem(&self, p: Param) -> Result<Elem> {
         self.kernel.params.get(p.0 as usize).map(|i| i.elem).ok_or_else(|| broken(format!("there is no {p}")))
     }
 
@@ -124,7 +113,7 @@ impl<'k> KernelEmitter<'k, '_, '_> {
                 }
                 Stmt::While { head, test, body } => self.while_loop(head, *test, body)?,
                 Stmt::If { cond, then, otherwise } => self.branch(*cond, then, otherwise)?,
-                Stmt::Tile(tile) => self.tile_or_leaf(tile)?,
+                Stmt::Tile(tile) => self.tile(tile)?,
             }
         }
         Ok(())
@@ -343,31 +332,23 @@ impl<'k> KernelEmitter<'k, '_, '_> {
         Ok(if disp == 0 { base } else { self.emit.b.ins().iadd_imm_s(base, i64::from(disp)) })
     }
 
-    fn tile_or_leaf(&mut self, tile: &'k Tile) -> Result<()> {
-        let (a, b, out) = (self.place(&tile.a)?, self.place(&tile.b)?, self.place(&tile.out)?);
-        let operands = tile.epilogue.operands.iter().map(|o| self.place(&o.place)).collect::<Result<Vec<_>>>()?;
-        let addresses = TileAddresses { a, b, out, operands };
-        match self.leaves.next().flatten() {
-            None => self.tile(tile, &addresses),
-            Some(leaf) => {
-                self.call_leaf(leaf, &addresses);
-                Ok(())
-            }
-        }
-    }
-
     /// A leaf takes the addresses of a, b and out, and of an array of the operands' addresses.
-    fn call_leaf(&mut self, leaf: FuncRef, at: &TileAddresses) {
+    fn tile(&mut self, tile: &'k Tile) -> Result<()> {
+        let leaf = self.leaves.next().ok_or_else(|| broken("a tile without a leaf"))?;
+        let mut args = [&tile.a, &tile.b, &tile.out].into_iter().map(|p| self.place(p)).collect::<Result<Vec<_>>>()?;
+        let operands = tile.epilogue.operands.iter().map(|o| self.place(&o.place)).collect::<Result<Vec<_>>>()?;
         let b = &mut *self.emit.b;
-        let operands = if at.operands.is_empty() {
+        args.push(if operands.is_empty() {
             b.ins().iconst(types::I64, 0)
         } else {
-            let slot = b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, 8 * at.operands.len() as u32, 3));
-            for (i, pointer) in at.operands.iter().enumerate() {
+            let slot = StackSlotData::new(StackSlotKind::ExplicitSlot, 8 * operands.len() as u32, 3);
+            let slot = b.create_sized_stack_slot(slot);
+            for (i, pointer) in operands.iter().enumerate() {
                 b.ins().stack_store(types::I64, *pointer, slot, 8 * i as i32);
             }
             b.ins().stack_addr(types::I64, slot, 0)
-        };
-        b.ins().call(leaf, &[at.a, at.b, at.out, operands]);
+        });
+        b.ins().call(leaf, &args);
+        Ok(())
     }
 }

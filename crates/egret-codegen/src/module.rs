@@ -1,11 +1,11 @@
 //! A whole program into any Cranelift module: kernels, leaves, data, and the functions of the C ABI.
 
 use cranelift::codegen::Context;
-use cranelift::codegen::ir::{FuncRef, Function};
+use cranelift::codegen::ir::Function;
 use cranelift::codegen::isa::OwnedTargetIsa;
 use cranelift::prelude::*;
 use cranelift_module::{DataId, FuncId, Linkage, Module, ModuleReloc};
-use egret_loop::{Kernel, Program};
+use egret_loop::{Param, ParamInfo, Place, Program, Tile, V};
 use std::collections::BTreeMap;
 
 use crate::error::{CodegenError, Result, broken};
@@ -13,7 +13,7 @@ use crate::options::{Options, WeightsPlace};
 use crate::tables::Tables;
 use crate::target::{Arch, Feature};
 use crate::wide::{self, WideIsa};
-use crate::{cpu, entry, kernel};
+use crate::{cpu, entry, kernel, tile};
 
 /// Where embedded weights come from in a module.
 pub(crate) enum WeightsData {
@@ -145,28 +145,24 @@ pub(crate) fn compile<M: Module>(module: &mut M, program: &Program, options: &Op
 }
 
 fn kernels<M: Module>(out: &mut Output<'_, M>) -> Result<Vec<FuncId>> {
-    let isa = wide_isa(out.options);
-    let mut leaves = Leaves { isa, by_code: BTreeMap::new() };
+    let mut leaves = Leaves::new(out.options);
     let signature = out.signature(3, false);
     let mut ids = vec![];
     for (i, kernel) in out.program.kernels.iter().enumerate() {
         let name = out.symbol(&format!("k{i}_{}", kernel.name));
-        let leaves = leaves.of(out, kernel)?;
-        let target = &out.options.target;
-        let has_tiles = leaves.iter().any(Option::is_none);
-        let write = |builder: &mut FunctionBuilder<'_>, module: &mut M| {
-            let leaves: Vec<Option<FuncRef>> = leaves.iter().map(|l| l.map(|id| module.declare_func_in_func(id, builder.func))).collect();
-            kernel::emit(kernel, target, builder, leaves).map_err(|e| match e {
-                CodegenError::Internal(m) => broken(format!("kernel {}: {m}", kernel.name)),
-                CodegenError::Unsupported(m) => CodegenError::Unsupported(format!("kernel {}: {m}", kernel.name)),
-                other => other,
-            })
+        let in_kernel = |e| match e {
+            CodegenError::Internal(m) => broken(format!("kernel {}: {m}", kernel.name)),
+            CodegenError::Unsupported(m) => CodegenError::Unsupported(format!("kernel {}: {m}", kernel.name)),
+            other => other,
         };
-        ids.push(if has_tiles {
-            out.function_as_written(&name, signature.clone(), write)?
-        } else {
-            out.function(&name, Linkage::Local, signature.clone(), write)?
-        });
+        let leaves = kernel::tiles(kernel).into_iter().map(|tile| leaves.function(out, tile, &kernel.params));
+        let leaves: Vec<FuncId> = leaves.collect::<Result<_>>().map_err(in_kernel)?;
+        let target = &out.options.target;
+        let write = |builder: &mut FunctionBuilder<'_>, module: &mut M| {
+            let leaves = leaves.iter().map(|id| module.declare_func_in_func(*id, builder.func)).collect();
+            kernel::emit(kernel, target, builder, leaves).map_err(in_kernel)
+        };
+        ids.push(out.function(&name, Linkage::Local, signature.clone(), write)?);
     }
     Ok(ids)
 }
@@ -184,32 +180,46 @@ fn wide_isa(options: &Options) -> Option<WideIsa> {
     }
 }
 
-/// The wide leaves of a program: equal code is one function.
+/// The leaf functions of a program: tiles that differ only in where their operands are share one.
 struct Leaves {
     isa: Option<WideIsa>,
-    by_code: BTreeMap<Vec<u8>, FuncId>,
+    by_tile: BTreeMap<String, FuncId>,
 }
 
 impl Leaves {
-    fn of<M: Module>(&mut self, out: &mut Output<'_, M>, kernel: &Kernel) -> Result<Vec<Option<FuncId>>> {
-        let tiles = kernel::tiles(kernel);
-        tiles
-            .into_iter()
-            .map(|tile| {
-                let Some(code) = self.isa.and_then(|isa| wide::encode(tile, &kernel.params, isa)) else {
-                    return Ok(None);
-                };
-                if let Some(id) = self.by_code.get(&code) {
-                    return Ok(Some(*id));
-                }
-                let name = out.symbol(&format!("leaf{}", self.by_code.len()));
-                let signature = out.signature(4, false);
-                let id = out.function_bytes(&name, signature, &code)?;
-                self.by_code.insert(code, id);
-                Ok(Some(id))
-            })
-            .collect()
+    fn new(options: &Options) -> Leaves {
+        Leaves { isa: wide_isa(options), by_tile: BTreeMap::new() }
     }
+
+    fn function<M: Module>(&mut self, out: &mut Output<'_, M>, tile: &Tile, params: &[ParamInfo]) -> Result<FuncId> {
+        let key = leaf_key(tile, params);
+        if let Some(id) = self.by_tile.get(&key) {
+            return Ok(*id);
+        }
+        let name = out.symbol(&format!("leaf{}", self.by_tile.len()));
+        let signature = out.signature(4, false);
+        let id = match self.isa.and_then(|isa| wide::encode(tile, params, isa)) {
+            Some(code) => out.function_bytes(&name, signature, &code)?,
+            None => {
+                let target = &out.options.target;
+                out.function_as_written(&name, signature, |builder, _| tile::emit(tile, params, target, builder))?
+            }
+        };
+        self.by_tile.insert(key, id);
+        Ok(id)
+    }
+}
+
+/// What the code of a leaf depends on: the tile without the places of its operands, and the operands' element types.
+fn leaf_key(tile: &Tile, params: &[ParamInfo]) -> String {
+    let mut tile = tile.clone();
+    let elem = |p: &Place| params.get(p.param.0 as usize).map(|i| i.elem);
+    let elems: Vec<_> = tile.epilogue.operands.iter().map(|o| elem(&o.place)).collect();
+    let operands = tile.epilogue.operands.iter_mut().map(|o| &mut o.place);
+    for place in [&mut tile.a, &mut tile.b, &mut tile.out].into_iter().chain(operands) {
+        *place = Place { param: Param(0), base: V(0) };
+    }
+    format!("{tile:?} {elems:?}")
 }
 
 fn embedded_weights<M: Module>(out: &mut Output<'_, M>, data: WeightsData) -> Result<Option<DataId>> {

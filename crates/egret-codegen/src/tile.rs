@@ -5,12 +5,13 @@
 //! should run: Cranelift's optimiser would move every multiply-add to the end of its loop, beyond what the registers hold.
 
 use cranelift::prelude::*;
-use egret_loop::{Axis, Elem, EpInst, Tile, Ty};
+use egret_loop::{Axis, Elem, EpInst, ParamInfo, Tile, Ty};
 use std::collections::BTreeMap;
 
 use crate::error::{Result, broken};
-use crate::inst::clif_type;
-use crate::kernel::{KernelEmitter, TileAddresses, data_flags};
+use crate::inst::{Emit, clif_type};
+use crate::kernel::data_flags;
+use crate::target::Target;
 
 /// Bytes of an element of a tile.
 const SIZE: i64 = 4;
@@ -94,9 +95,40 @@ struct Block<'t> {
     sums: Vec<Variable>,
 }
 
-impl KernelEmitter<'_, '_, '_> {
-    /// Expand a tile here.
-    pub fn tile(&mut self, tile: &Tile, at: &TileAddresses) -> Result<()> {
+/// Base addresses of a tile's places.
+struct Addresses {
+    a: Value,
+    b: Value,
+    out: Value,
+    operands: Vec<Value>,
+}
+
+/// Write a tile into an empty function with the signature of leaves: the addresses of a, b and out, and of an array of the
+/// operands' addresses. `params` are those of the tile's kernel.
+pub(crate) fn emit(tile: &Tile, params: &[ParamInfo], target: &Target, builder: &mut FunctionBuilder<'_>) -> Result<()> {
+    let entry = builder.create_block();
+    builder.append_block_params_for_function_params(entry);
+    builder.switch_to_block(entry);
+    builder.seal_block(entry);
+    let &[a, b, out, list] = builder.block_params(entry) else {
+        return Err(broken("a leaf signature without four parameters"));
+    };
+    let operands = 0..tile.epilogue.operands.len() as i32;
+    let operands = operands.map(|i| builder.ins().load(types::I64, MemFlagsData::trusted(), list, 8 * i)).collect();
+    let mut e = TileEmitter { params, target, emit: Emit { b: builder, fma: target.has_fma() } };
+    e.tile(tile, &Addresses { a, b, out, operands })?;
+    builder.ins().return_(&[]);
+    Ok(())
+}
+
+struct TileEmitter<'t, 'f, 'b> {
+    params: &'t [ParamInfo],
+    target: &'t Target,
+    emit: Emit<'f, 'b>,
+}
+
+impl TileEmitter<'_, '_, '_> {
+    fn tile(&mut self, tile: &Tile, at: &Addresses) -> Result<()> {
         let n = tile.a_rows.len();
         if n != tile.out_rows.len() || tile.epilogue.operands.iter().any(|o| o.rows.len() != n) {
             return Err(broken("a tile whose row lists differ in length"));
@@ -118,7 +150,7 @@ impl KernelEmitter<'_, '_, '_> {
         Ok(())
     }
 
-    fn block_sums(&mut self, rows: &[i64], columns: &[Column], axes: &[Axis], at: &TileAddresses) -> Result<Vec<Value>> {
+    fn block_sums(&mut self, rows: &[i64], columns: &[Column], axes: &[Axis], at: &Addresses) -> Result<Vec<Value>> {
         let mut sums = vec![];
         for _ in rows {
             for column in columns {
@@ -215,7 +247,7 @@ impl KernelEmitter<'_, '_, '_> {
         };
     }
 
-    fn block_epilogue(&mut self, tile: &Tile, rows: &[usize], columns: &[Column], sums: &[Value], at: &TileAddresses) -> Result<()> {
+    fn block_epilogue(&mut self, tile: &Tile, rows: &[usize], columns: &[Column], sums: &[Value], at: &Addresses) -> Result<()> {
         // Operands that are the same for all rows (a bias) are loaded once per column, others where they are used: they may
         // be the memory that is written.
         let mut shared = BTreeMap::new();
@@ -242,7 +274,7 @@ impl KernelEmitter<'_, '_, '_> {
         row: usize,
         column: Column,
         sum: Value,
-        at: &TileAddresses,
+        at: &Addresses,
         shared: &mut BTreeMap<(usize, i64), Value>,
     ) -> Result<Value> {
         let lanes = column.lanes;
@@ -286,11 +318,12 @@ impl KernelEmitter<'_, '_, '_> {
         index: usize,
         row: usize,
         column: Column,
-        at: &TileAddresses,
+        at: &Addresses,
         shared: &mut BTreeMap<(usize, i64), Value>,
     ) -> Result<(Elem, Value)> {
         let operand = tile.epilogue.operands.get(index).ok_or_else(|| broken(format!("an epilogue without operand {index}")))?;
-        let elem = self.param_elem(operand.place.param)?;
+        let param = self.params.get(operand.place.param.0 as usize);
+        let elem = param.ok_or_else(|| broken(format!("there is no {}", operand.place.param)))?.elem;
         if elem.size() != SIZE as usize {
             return Err(broken(format!("an epilogue operand of {elem}")));
         }
