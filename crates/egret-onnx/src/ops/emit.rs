@@ -139,6 +139,9 @@ impl NodeCtx<'_> {
     /// `size` slices of x from `start` along an axis.
     pub(crate) fn narrow(&mut self, x: ValueId, axis: usize, start: Dim, size: Dim) -> Emitted {
         let sizes = self.shape_of(x)?;
+        if axis >= sizes.len() {
+            return Err(ImportError::invalid(format!("{} needs an axis {axis}, but a rank is {}", self.op_type, sizes.len())));
+        }
         if start.as_const() == Some(0) && sizes[axis] == size {
             return Ok(x);
         }

@@ -188,6 +188,9 @@ fn resize(ctx: &mut NodeCtx) -> OpResult {
         let extents = match roi {
             Some(roi) => {
                 let r = ctx.need_floats(roi, "the region of interest of Resize")?;
+                if r.len() != 2 * dims.len() {
+                    return Err(ImportError::invalid(format!("the region of interest of Resize has {} entries", r.len())));
+                }
                 (0..dims.len()).map(|i| r[i + dims.len()] - r[i]).collect()
             }
             None => vec![1.0; dims.len()],

@@ -18,7 +18,7 @@ pub const TABLE: &[OnnxOp] = &[
 ];
 
 /// Larger matrices of cosines and sines are refused: the transform would need an FFT.
-const MAX_MATRIX: i64 = 1 << 26;
+const MAX_MATRIX: i64 = 1 << 24;
 
 /// A constant of f64s in the element type that the operator wants.
 fn constant(ctx: &mut NodeCtx, shape: &[usize], values: Vec<f64>, to: DType) -> Result<ValueId, ImportError> {
@@ -181,7 +181,7 @@ fn window(ctx: &mut NodeCtx, f: fn(f64) -> f64) -> OpResult {
     let size = ctx.need_int(ctx.input(0)?, "the size of a window")?;
     let periodic = ctx.flag("periodic", true)?;
     let to = ctx.opt_dtype("output_datatype")?.unwrap_or(DType::F32);
-    if !(0..=1 << 28).contains(&size) {
+    if !(0..=MAX_MATRIX).contains(&size) {
         return Err(ImportError::invalid(format!("{} of size {size}", ctx.op_type)));
     }
     let whole = if periodic { size } else { (size - 1).max(1) } as f64;
@@ -213,7 +213,8 @@ fn mel_weight_matrix(ctx: &mut NodeCtx) -> OpResult {
     };
     let (low, high) = (edge(3)?, edge(4)?);
     let to = ctx.opt_dtype("output_datatype")?.unwrap_or(DType::F32);
-    if !(0..=1 << 16).contains(&bands) || !(0..=1 << 20).contains(&length) || rate < 1 {
+    let small = (0..=1 << 20).contains(&bands) && (0..=1 << 20).contains(&length) && (length / 2 + 1) * bands <= MAX_MATRIX;
+    if !small || rate < 1 {
         return Err(ImportError::invalid(format!("MelWeightMatrix of {bands} bands, length {length}, rate {rate}")));
     }
     let rows = length / 2 + 1;
@@ -224,6 +225,9 @@ fn mel_weight_matrix(ctx: &mut NodeCtx) -> OpResult {
         let hertz = 700.0 * ((i as f64 * step + mel(low)) / 2595.0 * 10f64.ln()).exp_m1();
         ((length + 1) as f64 * hertz / rate as f64).floor() as i64
     };
+    if let Some(bad) = (0..bands + 2).map(bin).find(|b| !(0..=length).contains(b)) {
+        return Err(ImportError::invalid(format!("MelWeightMatrix: an edge of a band lies in bin {bad}, outside the spectrum")));
+    }
     let mut weights = vec![0f64; (rows * bands) as usize];
     for band in 0..bands {
         let (left, center, right) = (bin(band), bin(band + 1), bin(band + 2));
