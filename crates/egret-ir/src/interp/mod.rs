@@ -26,7 +26,7 @@ mod window;
 
 pub use random::draw;
 pub use recurrent::{Activation, activations};
-pub use resize::resize_taps;
+pub use resize::{Taps, resize_taps};
 
 use crate::{Attrs, DimEnv, Graph, Op, Value};
 use std::fmt;

@@ -117,8 +117,9 @@ fn by_axis(x: &Tensor, fill: Option<&Tensor>, maps: &[Vec<usize>]) -> Res<Tensor
 fn pad(x: &Tensor, fill: Option<&Tensor>, attrs: &Attrs) -> Res<Tensor> {
     let (low, high) = (bound_dims(attrs, "low")?, bound_dims(attrs, "high")?);
     let mode = attrs.str("mode");
-    if low.len() != x.rank() || high.len() != x.rank() {
-        return fail(format!("the padding has another number of axes than {}", x.ty()));
+    let absurd = |&p: &i64| p.unsigned_abs() > 1 << 40;
+    if low.len() != x.rank() || high.len() != x.rank() || low.iter().chain(&high).any(absurd) {
+        return fail(format!("the padding {low:?}, {high:?} does not fit {}", x.ty()));
     }
     let shape: Option<Vec<usize>> = (0..x.rank())
         .map(|i| (x.shape()[i] as i64).checked_add(low[i])?.checked_add(high[i]).and_then(|v| usize::try_from(v).ok()))

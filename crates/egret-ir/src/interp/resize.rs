@@ -4,6 +4,9 @@ use super::convert::{floats, from_floats};
 use super::support::*;
 use crate::{Attrs, DType, Tensor, Value};
 
+/// Source coordinates of one result coordinate with their weights; `None` where it lies outside the source.
+pub type Taps = Option<Vec<(usize, f64)>>;
+
 /// How one axis is resized.
 struct Axis<'a> {
     mode: &'a str,
@@ -137,7 +140,7 @@ fn axis<'a>(attrs: &'a Attrs, roi: &[f64], i: usize, input: usize, output: usize
 ///
 /// # Errors
 /// An unknown mode.
-pub fn resize_taps(attrs: &Attrs, roi: &[f64], i: usize, input: usize, output: usize) -> Res<Vec<Option<Vec<(usize, f64)>>>> {
+pub fn resize_taps(attrs: &Attrs, roi: &[f64], i: usize, input: usize, output: usize) -> Res<Vec<Taps>> {
     let axis = axis(attrs, roi, i, input, output);
     (0..output)
         .map(|at| {
