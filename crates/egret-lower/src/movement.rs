@@ -146,7 +146,9 @@ fn runs(n: i64, low: i64, high: i64, mode: &str) -> Vec<Run> {
 }
 
 fn pad(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
-    let (x, value, result) = (node.operand(0), node.operand(1), node.results[0]);
+    let (x, result) = (node.operand(0), node.results[0]);
+    // Only constant padding has a value.
+    let value = node.operands.get(1).copied().flatten();
     let dims = ctx.dims(x);
     let constant = |name: &str| node.attrs.const_dims(name).ok_or_else(|| Unsupported::new(format!("has a `{name}` that is not constant")));
     let (low, high) = (constant("low")?, constant("high")?);
@@ -159,6 +161,7 @@ fn pad(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
         let out_dims = ctx.dims(result);
         let size: Vec<i64> = (0..rank).map(|i| runs.get(i).map_or(out_dims[i], |r| r.len)).collect();
         if runs.len() < rank || runs.iter().any(|r| r.from.is_none()) {
+            let value = value.ok_or_else(|| Unsupported::new("pads with a constant but has none"))?;
             return fill(ctx, value, size, result, &start);
         }
         let x_strides = strides(&dims);
