@@ -1,9 +1,33 @@
 //! `egret compile`.
 
 use crate::args::CompileArgs;
-use egret::{Error, Result};
+use crate::common::{options, progress};
+use egret::artifact::{Request, compile};
+use egret::{Error, Options, Result, identifier, npz};
 
 /// Compile a model into a folder.
 pub fn run(args: &CompileArgs) -> Result<()> {
-    Err(Error::unsupported(format!("{}: compile", args.model.display())))
+    if args.report.is_some() {
+        return Err(Error::unsupported("--report comes with a later version; the .manifest.json lists every kernel with its sources"));
+    }
+    let stem = args.model.file_stem().map(|s| identifier(&s.to_string_lossy())).unwrap_or_default();
+    let name = args.name.clone().unwrap_or(stem);
+    let mut bind = std::collections::BTreeMap::new();
+    for (input, path) in &args.bind {
+        bind.insert(input.clone(), npz::read_npy(path)?);
+    }
+    let request = Request {
+        model: args.model.clone(),
+        out_dir: args.out_dir.clone(),
+        options: Options { name, ..options(&args.options, Some(1)) },
+        bind,
+        emit: args.emit.clone(),
+        weights: args.weights,
+    };
+    let done = progress("compiling", || compile(&request))?;
+    for file in &done.files {
+        println!("{}", file.display());
+    }
+    println!("{} kernels, {} bytes of arena, {} bytes of weights, for {}", done.kernels, done.arena_bytes, done.weights_bytes, done.target);
+    Ok(())
 }

@@ -6,7 +6,7 @@ use egret_onnx::ImportOptions;
 use onnx_protobuf::TypeProto;
 use onnx_protobuf::type_proto;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// An input that the caller gives: declared in the graph and without an initialiser.
 #[derive(Clone, Debug)]
@@ -92,4 +92,18 @@ pub fn import(model: &Path, options: &ImportOptions) -> Result<Graph> {
 /// Read a serialised TensorProto, SequenceProto or OptionalProto, as the type says.
 pub fn read_value_pb(path: &Path, ty: &Type) -> Result<Value> {
     Ok(egret_onnx::data::read_value_file(path, ty)?)
+}
+
+/// The model file and the files of external data that its initialisers name, in order, each once.
+pub fn files_of(model: &Path) -> Result<Vec<PathBuf>> {
+    let bytes = std::fs::read(model).map_err(|e| Error::io("read", model, &e))?;
+    let proto = egret_onnx::parse_model(&bytes).map_err(|e| Error::from(e).at(model.display()))?;
+    let mut out = vec![model.to_owned()];
+    for entry in proto.graph.initializer.iter().flat_map(|t| &t.external_data).filter(|e| e.key == "location") {
+        let path = model.with_file_name(&entry.value);
+        if !out.contains(&path) {
+            out.push(path);
+        }
+    }
+    Ok(out)
 }

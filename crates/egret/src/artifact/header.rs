@@ -19,7 +19,8 @@ pub fn header(program: &Program, embedded: bool) -> String {
             let _ = writeln!(out, "/* {what} {i}: {} {}[{}]{bound} */", comment(&p.name), c_type(p.onnx_dtype), dims(p));
         }
     }
-    let weights = if embedded { "data = NULL, len = 0: the weights are embedded" } else { "data: the whole .weights file, 64-byte aligned" };
+    let weights =
+        if embedded { "data = NULL, len = 0: the weights are embedded" } else { "data: the whole .weights file, 64-byte aligned" };
     let _ = write!(
         out,
         "\n#define {upper}_N_INPUTS {}\n#define {upper}_N_OUTPUTS {}\n#define {upper}_ARENA_BYTES {}\n\n\

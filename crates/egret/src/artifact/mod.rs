@@ -1,8 +1,19 @@
 //! The files that a compilation writes.
 
+mod exe;
+mod header;
 pub mod link;
+mod manifest;
+mod names;
+mod rust;
+mod write;
+
+pub use write::{Compiled, compile};
 
 use crate::error::{Error, Result};
+use crate::options::Options;
+use egret_ir::Tensor;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -57,6 +68,23 @@ impl FromStr for WeightsPlace {
             _ => Err(format!("weights cannot go to `{s}`; there are embed and file")),
         }
     }
+}
+
+/// What to compile, and into what.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The .onnx file.
+    pub model: PathBuf,
+    /// Where the files go.
+    pub out_dir: PathBuf,
+    /// How; its name is that of the files.
+    pub options: Options,
+    /// Values of inputs that are fixed at compile time.
+    pub bind: BTreeMap<String, Tensor>,
+    /// Which files, beside those that are always written.
+    pub emit: Vec<Emit>,
+    /// Where the weights go.
+    pub weights: WeightsPlace,
 }
 
 /// A compiled model on disk.

@@ -1,0 +1,73 @@
+//! `<m>.manifest.json`: what a compiled model is, for build systems and people.
+
+use super::Request;
+use egret_ir::DType;
+use egret_loop::{Port, Program};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// Hashes and sizes that the manifest states beside the program.
+pub struct Facts<'a> {
+    /// BLAKE3 of the model file.
+    pub model_hash: &'a [u8; 32],
+    /// BLAKE3 of the weights payload.
+    pub weights_hash: &'a [u8; 32],
+    /// Triple and CPU features.
+    pub target: &'a str,
+    /// Files written, by name.
+    pub files: &'a BTreeMap<String, Vec<u8>>,
+}
+
+/// Lower-case hex digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// The manifest of a compilation.
+pub fn manifest(request: &Request, dims: &BTreeMap<String, i64>, program: &Program, facts: &Facts<'_>) -> Vec<u8> {
+    let kernels: Vec<Value> = program
+        .calls
+        .iter()
+        .map(|c| {
+            let kernel = program.kernels.get(c.kernel.0 as usize);
+            json!({
+                "name": kernel.map_or("", |k| k.name.as_str()),
+                "tasks": kernel.map_or(0, |k| k.tasks),
+                "sources": c.sources,
+            })
+        })
+        .collect();
+    let files: serde_json::Map<String, Value> = facts
+        .files
+        .iter()
+        .map(|(name, bytes)| (name.clone(), json!({ "bytes": bytes.len(), "blake3": hex(blake3::hash(bytes).as_bytes()) })))
+        .collect();
+    let embedded = request.weights == super::WeightsPlace::Embed;
+    let manifest = json!({
+        "name": program.name,
+        "producer": concat!("egret ", env!("CARGO_PKG_VERSION")),
+        "abi_version": egret_runtime::abi::ABI_VERSION,
+        "target": facts.target,
+        "model": {
+            "file": request.model.file_name().map(|n| n.to_string_lossy()),
+            "blake3": hex(facts.model_hash),
+        },
+        "dims": dims,
+        "inputs": program.inputs.iter().map(port).collect::<Vec<_>>(),
+        "outputs": program.outputs.iter().map(port).collect::<Vec<_>>(),
+        "arena_bytes": program.arena_bytes,
+        "weights": {
+            "bytes": program.weights.len(),
+            "blake3": hex(facts.weights_hash),
+            "file": if embedded { Value::Null } else { json!(format!("{}.weights", program.name)) },
+        },
+        "kernels": kernels,
+        "files": files,
+    });
+    format!("{manifest:#}\n").into_bytes()
+}
+
+fn port(p: &Port) -> Value {
+    let dtype = u32::try_from(p.onnx_dtype).ok().and_then(DType::from_abi_code);
+    json!({ "name": p.name, "dtype": dtype.map(DType::name), "dims": p.dims, "bound": p.bound.is_some() })
+}

@@ -1,0 +1,161 @@
+//! One compilation: from a model file to the files in a folder, all of them or none.
+
+use super::manifest::{Facts, manifest};
+use super::{Emit, Request, WeightsPlace, exe, header, link, rust};
+use crate::error::{Error, Result};
+use crate::pipeline::{self, Lowered, ObjectOptions};
+use crate::{frontend, options};
+use egret_onnx::ImportOptions;
+use egret_runtime::abi;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// What a compilation made.
+pub struct Compiled {
+    /// The files, in the order of their names.
+    pub files: Vec<PathBuf>,
+    /// Number of kernels.
+    pub kernels: usize,
+    /// Bytes of arena.
+    pub arena_bytes: usize,
+    /// Bytes of weights.
+    pub weights_bytes: usize,
+    /// Triple and CPU features.
+    pub target: String,
+}
+
+/// Compile a model into files. On an error no file is left behind.
+pub fn compile(request: &Request) -> Result<Compiled> {
+    check(request)?;
+    let import = ImportOptions { dims: request.options.dims.clone(), bind: request.bind.clone(), input_shapes: BTreeMap::new() };
+    let model = std::fs::read(&request.model).map_err(|e| Error::io("read", &request.model, &e))?;
+    let graph = frontend::import(&request.model, &import)?;
+    let lowered = pipeline::lower(graph, &request.options, &request.bind)?;
+    let program = &lowered.program;
+    let target = pipeline::target_name(&request.options)?;
+    let files = files(request, &lowered, blake3::hash(&model).as_bytes(), &target)?;
+    Ok(Compiled {
+        files: place(&request.out_dir, &files)?,
+        kernels: program.calls.len(),
+        arena_bytes: program.arena_bytes,
+        weights_bytes: program.weights.len(),
+        target,
+    })
+}
+
+fn check(request: &Request) -> Result<()> {
+    let name = &request.options.name;
+    if !options::is_identifier(name) {
+        return Err(Error::user(format!("--name `{name}` is no identifier of C; use letters, digits and _ only")));
+    }
+    if request.model.extension().is_some_and(|e| e == "egret") {
+        return Err(Error::unsupported("compile takes .onnx models; text IR can be run, printed and optimised"));
+    }
+    if request.emit.contains(&Emit::Exe) && request.weights == WeightsPlace::File {
+        return Err(Error::user("an executable carries its weights; use --weights embed with --emit exe"));
+    }
+    Ok(())
+}
+
+/// The content of every file, by name.
+fn files(request: &Request, lowered: &Lowered, model_hash: &[u8; 32], target: &str) -> Result<BTreeMap<String, Vec<u8>>> {
+    let (program, m) = (&lowered.program, &lowered.program.name);
+    let embedded = request.weights == WeightsPlace::Embed;
+    let place = if embedded { pipeline::WeightsPlace::Embedded } else { pipeline::WeightsPlace::External };
+    let object = pipeline::object(program, &request.options, &ObjectOptions { weights: place, model_hash: *model_hash })?;
+    let object_name = format!("{m}.o");
+    let archive = pipeline::archive(&[(&object_name, &object)])?;
+    let header = header::header(program, embedded);
+    let weights_hash = *blake3::hash(&program.weights).as_bytes();
+    let mut out = BTreeMap::new();
+    let wants = |e: Emit| request.emit.contains(&e);
+    if wants(Emit::So) || wants(Emit::Exe) {
+        // The linker works on files, in a folder of their own and by relative names, so that no path gets into the result.
+        let dir = tempfile::tempdir().map_err(|e| Error::user(format!("no temporary folder: {e}")))?;
+        let at = |name: &str| dir.path().join(name);
+        let write = |name: &str, bytes: &[u8]| std::fs::write(at(name), bytes).map_err(|e| Error::io("write", &at(name), &e));
+        let read = |name: &str| std::fs::read(at(name)).map_err(|e| Error::io("read", &at(name), &e));
+        write(&object_name, &object)?;
+        if wants(Emit::So) {
+            link::shared(&at(&object_name), &at("model.so"))?;
+            out.insert(format!("lib{m}.so"), read("model.so")?);
+        }
+        if wants(Emit::Exe) {
+            write("model.a", &archive)?;
+            write(&format!("{m}.h"), header.as_bytes())?;
+            write("main.c", exe::main_c(program).as_bytes())?;
+            link::executable(dir.path(), "main.c", "model.a", "model.exe")?;
+            out.insert(m.clone(), read("model.exe")?);
+        }
+    }
+    if wants(Emit::Obj) {
+        out.insert(object_name, object);
+    }
+    if wants(Emit::Lib) {
+        out.insert(format!("lib{m}.a"), archive);
+    }
+    if wants(Emit::Header) {
+        out.insert(format!("{m}.h"), header.into_bytes());
+    }
+    if wants(Emit::Rs) {
+        out.insert(format!("{m}.rs"), rust::rust_module(program, embedded).into_bytes());
+    }
+    if !embedded {
+        let mut bytes = abi::weights_header(program.weights.len() as u64, &weights_hash).to_vec();
+        bytes.extend(&program.weights);
+        out.insert(format!("{m}.weights"), bytes);
+    }
+    out.insert(format!("{m}.trace"), lowered.trace.to_bytes());
+    let facts = Facts { model_hash, weights_hash: &weights_hash, target, files: &out };
+    let manifest = manifest(request, &request.options.dims, program, &facts);
+    out.insert(format!("{m}.manifest.json"), manifest);
+    let depfile = depfile(&request.model, &out)?;
+    out.insert(format!("{m}.d"), depfile);
+    Ok(out)
+}
+
+/// The rule of Make that says what the files depend on. Targets are relative to the folder: its own path would make the file
+/// differ between two folders.
+fn depfile(model: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<Vec<u8>> {
+    let escape = |s: &str| s.replace('$', "$$").replace(' ', "\\ ").replace('#', "\\#");
+    let targets: Vec<String> = files.keys().map(|f| escape(f)).collect();
+    let sources: Vec<String> = frontend::files_of(model)?.iter().map(|p| escape(&p.to_string_lossy())).collect();
+    Ok(format!("{}: {}\n", targets.join(" "), sources.join(" ")).into_bytes())
+}
+
+/// Write files into a folder: first all beside it, then into their places.
+fn place(dir: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<Vec<PathBuf>> {
+    let existed = dir.is_dir();
+    std::fs::create_dir_all(dir).map_err(|e| Error::io("make the folder", dir, &e))?;
+    let result = fill(dir, files);
+    if result.is_err() && !existed {
+        // Only if it is empty, as it was made here.
+        let _ = std::fs::remove_dir(dir);
+    }
+    result
+}
+
+fn fill(dir: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<Vec<PathBuf>> {
+    let staging = tempfile::Builder::new().prefix(".egret-").tempdir_in(dir).map_err(|e| Error::io("write into", dir, &e))?;
+    for (name, bytes) in files {
+        let path = staging.path().join(name);
+        std::fs::write(&path, bytes).map_err(|e| Error::io("write", &path, &e))?;
+        #[cfg(unix)]
+        if bytes.starts_with(b"\x7fELF") && !name.ends_with(".o") {
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).map_err(|e| Error::io("write", &path, &e))?;
+        }
+    }
+    let mut done: Vec<PathBuf> = vec![];
+    for name in files.keys() {
+        let path = dir.join(name);
+        if let Err(e) = std::fs::rename(staging.path().join(name), &path) {
+            for path in &done {
+                let _ = std::fs::remove_file(path);
+            }
+            return Err(Error::io("write", &path, &e));
+        }
+        done.push(path);
+    }
+    Ok(done)
+}
