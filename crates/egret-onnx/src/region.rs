@@ -165,11 +165,6 @@ fn widen(ty: &mut Type, result: &Type, widened: &mut Vec<Dim>, fresh: &mut dyn F
             }
         }
         (Type::Optional(a), Type::Optional(b)) => return widen(a, b, widened, fresh),
-        // An optional that every iteration fills.
-        (Type::Optional(_), _) => {
-            *ty = result.clone();
-            changed = true;
-        }
         _ => return Err(differ(ty, result)),
     }
     Ok(changed)
