@@ -5,7 +5,7 @@ use super::inline::inline;
 use super::{OnnxOp, onnx};
 use crate::context::{NodeCtx, OpResult};
 use crate::error::ImportError;
-use egret_ir::{Builder, DType, Graph, Op, Type, ValueId, attrs};
+use egret_ir::{Builder, DType, Dim, Graph, Op, Tensor, Type, ValueId, attrs};
 
 /// The operators of this file.
 pub const TABLE: &[OnnxOp] =
@@ -53,6 +53,16 @@ fn branch(ctx: &mut NodeCtx) -> OpResult {
     ctx.emit_node(Op::If, attrs! {}, &operands, regions)
 }
 
+/// A loop of at most so many rounds is written out where that makes at most so many nodes: the shapes and the indices of
+/// every round are then known, and no control flow is left to compile.
+const MAX_ROUNDS: i64 = 64;
+const MAX_NODES: usize = 4096;
+
+/// Whether `rounds` of a body are written out.
+fn unrolls(rounds: i64, body: &Graph) -> bool {
+    (1..=MAX_ROUNDS).contains(&rounds) && body.node_count().saturating_mul(rounds as usize) <= MAX_NODES
+}
+
 fn repeat(ctx: &mut NodeCtx) -> OpResult {
     let (body, captures) = ctx.graph("body")?;
     let scalar = |ctx: &mut NodeCtx, i: usize| ctx.opt_input(i).map(|v| ctx.single(v)).transpose();
@@ -62,19 +72,67 @@ fn repeat(ctx: &mut NodeCtx) -> OpResult {
         None => None,
     };
     let carried = (2..ctx.inputs.len()).map(|i| ctx.input(i)).collect::<Result<Vec<_>, _>>()?;
+    let value = |v: Option<ValueId>| v.and_then(|v| ctx.as_const(v)?.to_i64s()?.first().copied());
+    if let (Some(rounds), true) = (value(trips), cond.is_none() || value(cond) == Some(1))
+        && unrolls(rounds, &body)
+        // A body that only fits once its types are joined stays a loop.
+        && let Ok(Some(values)) = written_out_loop(ctx, &body, rounds, &carried, &captures)
+    {
+        return Ok(values);
+    }
     let attrs = attrs! { carried: carried.len() as i64, has_trip_count: trips.is_some(), has_cond: cond.is_some() };
     let mut operands = vec![trips, cond];
     operands.extend(carried.into_iter().chain(captures).map(Some));
     ctx.emit_node(Op::Loop, attrs, &operands, vec![body])
 }
 
+/// The rounds of a loop one after another; `None` if only the running model knows when it ends.
+fn written_out_loop(
+    ctx: &mut NodeCtx,
+    body: &Graph,
+    rounds: i64,
+    carried: &[ValueId],
+    captures: &[ValueId],
+) -> Result<Option<Vec<ValueId>>, ImportError> {
+    let mut states = carried.to_vec();
+    let mut scanned: Vec<Vec<ValueId>> = vec![];
+    // ONNX lets the round and the condition be scalars or vectors of one element.
+    let ones = |i: usize| body.inputs().get(i).and_then(|&v| body.ty(v).as_tensor()).map_or(vec![], |t| vec![1; t.rank()]);
+    for round in 0..rounds {
+        let mut operands =
+            vec![ctx.builder.constant(Tensor::new(&ones(0), vec![round])), ctx.builder.constant(Tensor::from_bools(&ones(1), &[true]))];
+        operands.extend(states.iter().chain(captures));
+        let mut results = inline(ctx.builder, body, &operands)?.into_iter();
+        let cond = results.next().ok_or_else(|| ImportError::invalid("the body of Loop gives no condition"))?;
+        let Some(go_on) = ctx.as_const(cond).and_then(|t| t.to_i64s()?.first().copied()) else { return Ok(None) };
+        states = results.by_ref().take(carried.len()).collect();
+        let elements: Vec<ValueId> = results.collect();
+        scanned.resize(elements.len(), vec![]);
+        for (all, element) in scanned.iter_mut().zip(elements) {
+            all.push(ctx.unsqueeze(element, 0)?);
+        }
+        if go_on == 0 {
+            break;
+        }
+    }
+    for all in scanned {
+        states.push(ctx.concat(&all, 0)?);
+    }
+    Ok(Some(states))
+}
+
 /// What the attributes of a Scan say about its sequences.
-struct Sequences {
-    count: usize,
-    input_axes: Vec<i64>,
-    input_reverse: Vec<i64>,
-    output_axes: Vec<i64>,
-    output_reverse: Vec<i64>,
+pub(super) struct Sequences {
+    /// How many there are.
+    pub(super) count: usize,
+    /// The axis along which each is read.
+    pub(super) input_axes: Vec<i64>,
+    /// 1 where a sequence is read from its end.
+    pub(super) input_reverse: Vec<i64>,
+    /// The axis along which each scanned output is put together.
+    pub(super) output_axes: Vec<i64>,
+    /// 1 where it is put together from its end.
+    pub(super) output_reverse: Vec<i64>,
 }
 
 fn scan(ctx: &mut NodeCtx) -> OpResult {
@@ -106,9 +164,22 @@ fn scan(ctx: &mut NodeCtx) -> OpResult {
     emit_scan(ctx, &operands, &sequences, body, captures)
 }
 
-fn emit_scan(ctx: &mut NodeCtx, operands: &[ValueId], s: &Sequences, body: Graph, captures: Vec<ValueId>) -> OpResult {
+/// A scan, written out if it is short.
+pub(super) fn emit_scan(ctx: &mut NodeCtx, operands: &[ValueId], s: &Sequences, body: Graph, captures: Vec<ValueId>) -> OpResult {
+    let first = operands.len() - s.count;
+    let axis = |i: usize| s.input_axes.get(i).and_then(|&a| usize::try_from(a).ok());
+    let rounds = match (operands.get(first), axis(0)) {
+        (Some(&x), Some(axis)) => ctx.shape_of(x)?.get(axis).and_then(Dim::as_const),
+        _ => None,
+    };
+    if let Some(rounds) = rounds
+        && unrolls(rounds, &body)
+        && let Ok(values) = written_out_scan(ctx, operands, s, &body, &captures, rounds)
+    {
+        return Ok(values);
+    }
     let attrs = attrs! {
-        carried: (operands.len() - s.count) as i64,
+        carried: first as i64,
         scans: s.count as i64,
         input_axes: s.input_axes.clone(),
         input_reverse: s.input_reverse.clone(),
@@ -117,6 +188,33 @@ fn emit_scan(ctx: &mut NodeCtx, operands: &[ValueId], s: &Sequences, body: Graph
     };
     let operands: Vec<Option<ValueId>> = operands.iter().copied().chain(captures).map(Some).collect();
     ctx.emit_node(Op::Scan, attrs, &operands, vec![body])
+}
+
+/// The rounds of a scan one after another.
+fn written_out_scan(ctx: &mut NodeCtx, operands: &[ValueId], s: &Sequences, body: &Graph, captures: &[ValueId], rounds: i64) -> OpResult {
+    let (states, sequences) = operands.split_at(operands.len() - s.count);
+    let mut states = states.to_vec();
+    let mut scanned: Vec<Vec<ValueId>> = vec![vec![]; s.output_axes.len()];
+    for round in 0..rounds {
+        let mut fed = states.clone();
+        for ((&x, &axis), &reverse) in sequences.iter().zip(&s.input_axes).zip(&s.input_reverse) {
+            let at = if reverse != 0 { rounds - 1 - round } else { round };
+            fed.push(ctx.pick(x, axis as usize, at)?);
+        }
+        fed.extend(captures);
+        let mut results = inline(ctx.builder, body, &fed)?.into_iter();
+        states = results.by_ref().take(states.len()).collect();
+        for ((all, element), &axis) in scanned.iter_mut().zip(results).zip(&s.output_axes) {
+            all.push(ctx.unsqueeze(element, axis as usize)?);
+        }
+    }
+    for ((mut all, &axis), &reverse) in scanned.into_iter().zip(&s.output_axes).zip(&s.output_reverse) {
+        if reverse != 0 {
+            all.reverse();
+        }
+        states.push(ctx.concat(&all, axis as usize)?);
+    }
+    Ok(states)
 }
 
 /// Scan 8: every input has a leading batch axis; one scan per element of the batch.

@@ -1,18 +1,16 @@
 //! LinearAttention: a recurrence over the tokens whose state is a matrix per head.
 
 use super::attention::{join_heads, repeat_heads, split_heads};
+use super::control::{Sequences, emit_scan};
 use super::emit::dim;
 use super::{OnnxOp, onnx};
 use crate::context::{NodeCtx, OpResult};
 use crate::error::ImportError;
-use egret_ir::{Builder, DType, Dim, Op, TensorType, Type, ValueId, attrs};
+use egret_ir::{Builder, DType, Dim, Op, TensorType, Type, ValueId};
 use std::collections::BTreeMap;
 
 /// The operators of this file.
 pub const TABLE: &[OnnxOp] = &[onnx("LinearAttention", 27, linear_attention)];
-
-/// Up to so many tokens are written out one after another; more run as a scan.
-const MAX_UNROLLED: i64 = 16;
 
 /// What one token brings, a row vector per head each: [B, H, 1, D].
 struct Token {
@@ -99,38 +97,9 @@ fn linear_attention(ctx: &mut NodeCtx) -> OpResult {
     };
     let all = Token { q, k, v, decay, beta };
     let times = dim(q_heads / kv_heads);
-    let (state, y) = match k_shape[2].as_const() {
-        Some(tokens) if (1..=MAX_UNROLLED).contains(&tokens) => unrolled(ctx, state, &all, tokens, &times, scale)?,
-        _ => scanned(ctx, state, &all, &times, scale)?,
-    };
+    let (state, y) = scanned(ctx, state, &all, &times, scale)?;
     let y = join_heads(ctx, y)?;
     Ok(vec![ctx.cast(y, dtype)?, ctx.cast(state, state_dtype)?])
-}
-
-/// One token after another.
-fn unrolled(
-    ctx: &mut NodeCtx,
-    mut state: ValueId,
-    all: &Token,
-    tokens: i64,
-    times: &Dim,
-    scale: f64,
-) -> Result<(ValueId, ValueId), ImportError> {
-    let mut reads = vec![];
-    for i in 0..tokens {
-        let mut at = |x: ValueId| ctx.narrow(x, 2, dim(i), dim(1));
-        let token = Token {
-            q: at(all.q)?,
-            k: at(all.k)?,
-            v: at(all.v)?,
-            decay: all.decay.map(&mut at).transpose()?,
-            beta: all.beta.map(&mut at).transpose()?,
-        };
-        let (next, read) = step(ctx, state, &token, times, scale)?;
-        state = next;
-        reads.push(read);
-    }
-    Ok((state, ctx.concat(&reads, 2)?))
 }
 
 /// A scan whose body takes one token.
@@ -165,15 +134,9 @@ fn scanned(ctx: &mut NodeCtx, state: ValueId, all: &Token, times: &Dim, scale: f
     builder.output("state", after);
     builder.output("read", read);
     let count = sequences.len();
-    let attrs = attrs! {
-        carried: 1i64,
-        scans: count as i64,
-        input_axes: vec![2i64; count],
-        input_reverse: vec![0i64; count],
-        output_axes: vec![2i64],
-        output_reverse: vec![0i64],
-    };
-    let operands: Vec<Option<ValueId>> = std::iter::once(state).chain(sequences).map(Some).collect();
-    let results = ctx.emit_node(Op::Scan, attrs, &operands, vec![builder.graph])?;
+    let along =
+        Sequences { count, input_axes: vec![2; count], input_reverse: vec![0; count], output_axes: vec![2], output_reverse: vec![0] };
+    let operands: Vec<ValueId> = std::iter::once(state).chain(sequences).collect();
+    let results = emit_scan(ctx, &operands, &along, builder.graph, vec![])?;
     Ok((results[0], results[1]))
 }
