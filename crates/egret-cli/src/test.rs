@@ -25,7 +25,7 @@ pub fn run(args: &TestArgs) -> Result<()> {
     suite::run_cases(&cases, args.engine, &options, jobs, &mut |case, outcome| {
         if let Outcome::Failed(kind, message) = outcome {
             bugs += usize::from(*kind == ErrorKind::Internal);
-            known += &format!("{}\t{}\n", case.name, message.split_whitespace().collect::<Vec<_>>().join(" "));
+            known += &format!("{}\t{}\n", case.name, reason(case, message));
         }
         match suite::judge(&case.name, outcome, list.as_ref(), args.strict) {
             Verdict::Passed => {
@@ -54,4 +54,12 @@ pub fn run(args: &TestArgs) -> Result<()> {
         (0, _) => Err(Error::differs("")),
         _ => Err(Error::internal("")),
     }
+}
+
+/// What a list says of a failure: one line without the place of the model on this machine.
+fn reason(case: &Case, message: &str) -> String {
+    const LONGEST: usize = 200;
+    let message = message.replace(&format!("{}: ", case.model().display()), "");
+    let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= LONGEST { line } else { line.chars().take(LONGEST).chain("...".chars()).collect() }
 }
