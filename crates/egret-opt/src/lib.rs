@@ -78,7 +78,15 @@ impl fmt::Display for OptError {
 }
 impl std::error::Error for OptError {}
 
-/// Run passes on a verified graph.
+/// Hold a graph against the verifier, in the name of who made it.
+fn hold(graph: &Graph, pass: &'static str) -> Result<(), OptError> {
+    egret_ir::verify(graph).map_err(|errors| {
+        let message = errors.iter().take(3).map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        OptError::Broken { pass, message }
+    })
+}
+
+/// Run passes on a graph; it is verified before the first and after each.
 ///
 /// # Errors
 /// A name in the options that is no pass; a pass that makes an invalid graph.
@@ -91,9 +99,11 @@ pub fn optimize(graph: Graph, options: &Options) -> Result<(Graph, Vec<PassRepor
     if let Some(after) = &options.after {
         find(after)?;
     }
+    hold(&graph, "import")?;
     let (mut graph, mut reports) = (graph, vec![]);
     for pass in passes {
         let next = (pass.run)(&graph).map_err(|e| OptError::Broken { pass: pass.name, message: e.to_string() })?;
+        hold(&next, pass.name)?;
         reports.push(PassReport { name: pass.name, nodes_before: graph.node_count(), nodes_after: next.node_count() });
         graph = next;
         if options.after.as_deref() == Some(pass.name) {
