@@ -18,10 +18,11 @@ pub fn normalise(dims: &[i64], kinds: &[bool], streams: &mut [Stream], args: &mu
     let (mut out, mut out_kinds): (Vec<i64>, Vec<bool>) = (vec![], vec![]);
     let mut strides: Vec<Vec<i64>> = vec![vec![]; streams.len()];
     for (axis, &d) in dims.iter().enumerate().filter(|(_, d)| **d != 1) {
+        let as_one = |(s, kept): (&Stream, &Vec<i64>), last: usize| kept[last] == s.access.strides[axis].saturating_mul(d);
         let joins = out
             .len()
             .checked_sub(1)
-            .filter(|&last| streams.iter().zip(&strides).all(|(s, kept)| kept[last] == s.access.strides[axis].saturating_mul(d)));
+            .filter(|&last| out_kinds[last] == kinds[axis] && streams.iter().zip(&strides).all(|pair| as_one(pair, last)));
         for (s, kept) in streams.iter().zip(&mut strides) {
             match joins {
                 Some(last) => kept[last] = s.access.strides[axis],

@@ -386,7 +386,7 @@ fn cell_row(k: &mut KernelBuilder, cell: &Cell, s: &Step, d: i64, time: V, row: 
     let compute = |k: &mut KernelBuilder| {
         elements(k, h, |k, j, ty| {
             let state_at = k.affine(&[(row, h), (j, 1)], at);
-            let mut sum = |k: &mut KernelBuilder, gate: i64| {
+            let sum = |k: &mut KernelBuilder, gate: i64| {
                 let from = k.affine(&[(row, n), (j, 1)], gate * h);
                 load(k, ty, s.sums, from)
             };
@@ -395,7 +395,7 @@ fn cell_row(k: &mut KernelBuilder, cell: &Cell, s: &Step, d: i64, time: V, row: 
                     let (i, o, f, c) = (sum(k, 0), sum(k, 1), sum(k, 2), sum(k, 3));
                     let Some(c_state) = s.cell else { return };
                     let old = load(k, ty, c_state, state_at);
-                    let mut peep = |k: &mut KernelBuilder, part: i64, x: V, c: V| match s.peephole {
+                    let peep = |k: &mut KernelBuilder, part: i64, x: V, c: V| match s.peephole {
                         None => x,
                         Some(p) => {
                             let from = k.affine(&[(j, 1)], d * 3 * h + part * h);

@@ -148,7 +148,7 @@ impl Pass {
             .collect();
         let lanes = (VECTOR_BYTES / self.elem.size()) as i64;
         let whole = self.inner - self.inner % lanes;
-        let mut run = |k: &mut KernelBuilder, begin: i64, end: i64, lanes: i64| {
+        let run = |k: &mut KernelBuilder, begin: i64, end: i64, lanes: i64| {
             let ty = if lanes == 1 { Ty::scalar(self.elem) } else { Ty::vector(self.elem) };
             let splats: Vec<V> = taps.iter().map(|&(_, w)| k.splat(w, ty.lanes)).collect();
             k.for_range(begin, end, lanes, |k, i| {

@@ -1,0 +1,149 @@
+//! Softmax and layer normalisation: a statistic of each row, then every element by it.
+
+use super::{source, vectors};
+use crate::context::Ctx;
+use crate::error::Unsupported;
+use crate::expr::{Access, Expr, buffer_elem, compute_elem};
+use crate::groups::Group;
+use crate::rows::{Point, Row, RowValue, Rows, combine, operand_streams};
+use crate::streams::Stream;
+use egret_ir::{Node, Op};
+use egret_loop::{Access as Use, Arith, BinOp, Elem, KernelBuilder, V, math, number_bits};
+
+/// Lower `softmax` or `layer_norm` with what is fused around it.
+pub fn lower(ctx: &mut Ctx, group: &Group, node: &Node) -> Result<(), Unsupported> {
+    let x = source(ctx, group, node);
+    let axis = node.attrs.index("axis");
+    let is_softmax = node.op == Op::Softmax;
+    let reduced: Vec<bool> = (0..x.dims.len()).map(|a| if is_softmax { a == axis } else { a >= axis }).collect();
+    let elem = compute_elem(x.dtype())?;
+    let out_elem = buffer_elem(group.expr.dtype())?;
+    let mut streams = operand_streams(ctx, &x, Access::clone)?;
+    let epilogue_at = streams.len();
+    streams.extend(operand_streams(ctx, &group.expr, Access::clone)?);
+    let out_at = streams.len();
+    let out = ctx.place(group.result)?;
+    // The result's buffer may hold what is computed on the way, if it can.
+    let keeps = out_elem == elem;
+    let dense = Access::dense(&group.expr.dims);
+    let shares = |o: &crate::expr::Operand| o.access.is_dense(&x.dims);
+    let single = x.operands.len() == 1 && group.expr.operands.is_empty() && x.operands.iter().all(shares);
+    streams.push((Stream { elem: out_elem, access: dense }, out, if keeps { Use::ReadWrite } else { Use::Write }));
+    let rows = Rows::new(&x.dims, &reduced, streams, vectors(&[&x, &group.expr]))?;
+    let plan = Plan { x: &x, out: &group.expr, epilogue_at, out_at, keeps, elem };
+    let name = node.op.name();
+    let kernel = if is_softmax {
+        rows.kernel(name, |k, row| plan.softmax(k, row))?
+    } else {
+        let epsilon = node.attrs.float("epsilon");
+        rows.kernel(name, |k, row| plan.layer_norm(k, row, rows.row_len(), epsilon))?
+    };
+    let same = single && x.operands.iter().all(|o| buffer_elem(o.dtype).is_ok_and(|e| e.size() == out_elem.size()));
+    let pairs: &[(usize, usize)] = if same { &[(out_at, 0)] } else { &[] };
+    ctx.call_in_place(kernel, rows.args(), pairs);
+    Ok(())
+}
+
+struct Plan<'a> {
+    x: &'a Expr,
+    out: &'a Expr,
+    epilogue_at: usize,
+    out_at: usize,
+    keeps: bool,
+    elem: Elem,
+}
+
+impl Plan<'_> {
+    /// The row's elements, computed once if they take computing and can be kept.
+    fn first(&self, k: &mut KernelBuilder, row: &Row, p: &Point) -> Result<V, Unsupported> {
+        let v = row.eval(k, p, self.x, 0, None)?;
+        if self.keeps && !self.x.is_copy() {
+            row.store(k, p, self.out_at, v);
+        }
+        Ok(v)
+    }
+
+    fn again(&self, k: &mut KernelBuilder, row: &Row, p: &Point) -> Result<V, Unsupported> {
+        if self.keeps && !self.x.is_copy() { Ok(row.load(k, p, self.out_at)) } else { row.eval(k, p, self.x, 0, None) }
+    }
+
+    fn finish(&self, k: &mut KernelBuilder, row: &Row, p: &Point, v: V) -> Result<(), Unsupported> {
+        let v = row.eval_stored(k, p, self.out, self.epilogue_at, Some(v))?;
+        row.store(k, p, self.out_at, v);
+        Ok(())
+    }
+
+    fn softmax(&self, k: &mut KernelBuilder, row: &Row) -> Result<(), Unsupported> {
+        let maxima = row.locals(k, self.elem, number_bits(self.elem, f64::NEG_INFINITY));
+        row.pass(k, |k, p| {
+            let v = self.first(k, row, p)?;
+            combine(k, &maxima, p, BinOp::Max, v);
+            Ok(())
+        })?;
+        let max = row.join(k, &maxima, BinOp::Max);
+        let sums = row.locals(k, self.elem, 0);
+        let power = |k: &mut KernelBuilder, p: &Point| {
+            let v = self.again(k, row, p)?;
+            let v = k.sub(v, max.at(p));
+            Ok::<V, Unsupported>(math::exp(k, v))
+        };
+        row.pass(k, |k, p| {
+            let e = power(k, p)?;
+            if self.keeps {
+                row.store(k, p, self.out_at, e);
+            }
+            combine(k, &sums, p, BinOp::Add, e);
+            Ok(())
+        })?;
+        let sum = row.join(k, &sums, BinOp::Add);
+        let factor: RowValue = row.map(k, &sum, |k, s| {
+            let one = k.num(s, 1.0);
+            Ok(k.div(one, s))
+        })?;
+        row.pass(k, |k, p| {
+            let e = if self.keeps { row.load(k, p, self.out_at) } else { power(k, p)? };
+            let v = k.mul(e, factor.at(p));
+            self.finish(k, row, p, v)
+        })
+    }
+
+    fn layer_norm(&self, k: &mut KernelBuilder, row: &Row, len: i64, epsilon: f64) -> Result<(), Unsupported> {
+        let share = |k: &mut KernelBuilder, s: V| {
+            let n = k.num(s, len as f64);
+            Ok(k.div(s, n))
+        };
+        let sums = row.locals(k, self.elem, 0);
+        row.pass(k, |k, p| {
+            let v = self.first(k, row, p)?;
+            combine(k, &sums, p, BinOp::Add, v);
+            Ok(())
+        })?;
+        let sum = row.join(k, &sums, BinOp::Add);
+        let mean = row.map(k, &sum, share)?;
+        let squares = row.locals(k, self.elem, 0);
+        row.pass(k, |k, p| {
+            let v = self.again(k, row, p)?;
+            let v = k.sub(v, mean.at(p));
+            let l = squares[p.slot];
+            let old = k.get(l);
+            let new = k.fma(v, v, old);
+            k.set(l, new);
+            Ok(())
+        })?;
+        let total = row.join(k, &squares, BinOp::Add);
+        let scale = row.map(k, &total, |k, s| {
+            let variance = share(k, s)?;
+            let epsilon = k.num(variance, epsilon);
+            let sum = k.add(variance, epsilon);
+            let root = k.un(egret_loop::UnOp::Sqrt, sum);
+            let one = k.num(root, 1.0);
+            Ok(k.div(one, root))
+        })?;
+        row.pass(k, |k, p| {
+            let v = self.again(k, row, p)?;
+            let v = k.sub(v, mean.at(p));
+            let v = k.mul(v, scale.at(p));
+            self.finish(k, row, p, v)
+        })
+    }
+}
