@@ -192,7 +192,12 @@ impl Target {
         ] {
             flags.set(name, value).map_err(|e| failed(&e))?;
         }
-        let mut builder = isa::lookup(self.triple()).map_err(|e| failed(&e))?;
+        let mut builder = isa::lookup(self.triple()).map_err(|e| match e {
+            isa::LookupError::SupportDisabled => {
+                failed(&"this build of Egret lacks that architecture; build it with the feature `aarch64`")
+            }
+            isa::LookupError::Unsupported => failed(&e),
+        })?;
         for flag in self.features.iter().filter_map(|f| f.clif()) {
             builder.enable(flag).map_err(|e| failed(&e))?;
         }

@@ -213,3 +213,19 @@ fn loops_locals_and_branches() {
     let input: Vec<u8> = [1i64, 2, 3, 7, 27, 97, 871, 6171].iter().flat_map(|v| v.to_le_bytes()).collect();
     assert_law(&program, &[&input], &Options::native().unwrap(), "collatz");
 }
+
+/// Cross-compiled code cannot run here; it must compile, without functions from outside.
+#[cfg(feature = "aarch64")]
+#[test]
+fn random_kernels_compile_for_arm() {
+    let options = Options::new(Target::parse("aarch64").unwrap());
+    for seed in 0..150 {
+        let (program, _) = random_program(seed);
+        let bytes = egret_codegen::object(&program, &options).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        assert_eq!(bytes, egret_codegen::object(&program, &options).unwrap());
+        for outside in ["fma", "floor", "ceil", "trunc", "nearbyint"] {
+            let name: Vec<u8> = [0].iter().chain(outside.as_bytes()).copied().collect();
+            assert!(!bytes.windows(name.len()).any(|w| w == name), "seed {seed} calls {outside}");
+        }
+    }
+}

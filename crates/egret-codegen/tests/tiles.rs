@@ -141,3 +141,13 @@ fn other_targets_are_close() {
         }
     }
 }
+
+/// Cross-compiled code cannot run here; it must compile.
+#[cfg(feature = "aarch64")]
+#[test]
+fn tiles_compile_for_arm() {
+    for seed in 0..60 {
+        let options = Options::new(Target::parse("aarch64").unwrap());
+        egret_codegen::object(&case(seed).program, &options).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+    }
+}
