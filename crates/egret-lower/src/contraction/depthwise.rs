@@ -8,20 +8,20 @@ use crate::expr::{Access, Expr, buffer_elem};
 use crate::groups::Group;
 use crate::views::strides;
 use egret_ir::{NodeId, ValueId};
-use egret_loop::{Access as Use, Arg, Elem, Kernel, KernelBuilder, Param, Ty, V};
+use egret_loop::{Access as Use, Arg, Elem, Kernel, KernelBuilder, Local, Param, Ty, V};
 use std::collections::HashMap;
 
 /// Pixels summed at once.
 const PIXELS: i64 = 4;
-/// Windows with more taps than this would make too much code.
-const MOST_TAPS: i64 = 64;
+/// Longer rows of a window are a loop instead of straight code.
+const MOST_IN_ROW: i64 = 9;
 /// Channels of a vector.
 const LANES: i64 = 4;
 
 /// Lower a `conv` with one input and one output channel per group; `false` if it is not one.
 pub fn lower(ctx: &mut Ctx, group: &Group, anchor: NodeId, s: &Shape) -> Result<bool, Unsupported> {
     let node = ctx.graph.node(anchor);
-    if s.groups != s.channels.0 || s.groups != s.channels.1 || s.groups == 1 || s.taps() > MOST_TAPS {
+    if s.groups != s.channels.0 || s.groups != s.channels.1 || s.groups == 1 {
         return Ok(false);
     }
     let input = padded(ctx, node.operand(0), s)?;
@@ -123,6 +123,19 @@ impl Depthwise<'_> {
         Ok(k.finish())
     }
 
+    /// Loops over the window's axes but the last; `body` gets the elements of input and weights at the start of a row.
+    fn rows(&self, k: &mut KernelBuilder, rows: &[i64], x: V, w: V, body: &mut dyn FnMut(&mut KernelBuilder, V, V)) {
+        let Some((&extent, inner)) = rows.split_first() else { return body(k, x, w) };
+        let s = self.s;
+        let axis = s.rank() - 1 - rows.len();
+        let taps = strides(&s.kernel)[axis] * s.groups;
+        k.for_n(extent, |k, i| {
+            let x = k.affine(&[(x, 1), (i, s.dilations[axis] * self.input[axis + 1])], 0);
+            let w = k.affine(&[(w, 1), (i, taps)], 0);
+            self.rows(k, inner, x, w, body);
+        });
+    }
+
     /// All channels of a few neighbouring pixels.
     fn channels(&self, k: &mut KernelBuilder, params: &[Param], bases: &Bases, first: V, pixels: i64) -> Result<(), Unsupported> {
         let channels = self.s.groups;
@@ -151,31 +164,39 @@ impl Depthwise<'_> {
         let load = |k: &mut KernelBuilder, p: Param, at: V| if lanes == 1 { k.load(p, at) } else { k.load_vector(p, at) };
         let x = k.affine(&[(bases.x, 1), (first, self.input[last + 1] * s.strides[last]), (c, 1)], 0);
         let zero = k.number(Ty { elem: Elem::F32, lanes }, 0.0);
-        let mut sums = vec![zero; pixels as usize];
-        let kernel = strides(&s.kernel);
-        let mut seen: HashMap<i64, V> = HashMap::new();
-        for tap in 0..s.taps() {
-            let window: Vec<i64> = (0..=last).map(|i| tap / kernel[i] % s.kernel[i]).collect();
-            if window[last] == 0 {
-                seen.clear();
-            }
-            let at = k.affine(&[(c, 1)], tap * s.groups);
-            let w = load(k, params[1], at);
-            let offset: i64 = (0..=last).map(|i| window[i] * s.dilations[i] * self.input[i + 1]).sum();
-            for (p, sum) in sums.iter_mut().enumerate() {
-                let offset = offset + p as i64 * s.strides[last] * self.input[last + 1];
-                let value = match seen.get(&offset) {
-                    Some(v) => *v,
-                    None => {
-                        let at = k.affine(&[(x, 1)], offset);
-                        let v = load(k, params[0], at);
-                        seen.insert(offset, v);
-                        v
+        // The sums are locals of loops over the window's rows: one long expression would be computed at its end, with every load
+        // alive until then.
+        let sums: Vec<Local> = (0..pixels).map(|_| k.local(zero)).collect();
+        let rows = &s.kernel[..last];
+        self.rows(k, rows, x, c, &mut |k, x, w| {
+            let run = s.kernel[last];
+            let taps = if run <= MOST_IN_ROW { run } else { 1 };
+            k.for_range(0, run, taps, |k, first| {
+                let x = k.affine(&[(x, 1), (first, s.dilations[last] * self.input[last + 1])], 0);
+                let w = k.affine(&[(w, 1), (first, s.groups)], 0);
+                let mut new: Vec<V> = sums.iter().map(|l| k.get(*l)).collect();
+                let mut seen: HashMap<i64, V> = HashMap::new();
+                for tap in 0..taps {
+                    let at = k.affine(&[(w, 1)], tap * s.groups);
+                    let weight = load(k, params[1], at);
+                    for (p, sum) in new.iter_mut().enumerate() {
+                        let offset = (tap * s.dilations[last] + p as i64 * s.strides[last]) * self.input[last + 1];
+                        let value = match seen.get(&offset) {
+                            Some(v) => *v,
+                            None => {
+                                let at = k.affine(&[(x, 1)], offset);
+                                let v = load(k, params[0], at);
+                                seen.insert(offset, v);
+                                v
+                            }
+                        };
+                        *sum = k.fma(weight, value, *sum);
                     }
-                };
-                *sum = k.fma(w, value, *sum);
-            }
-        }
+                }
+                sums.iter().zip(new).for_each(|(l, v)| k.set(*l, v));
+            });
+        });
+        let sums: Vec<V> = sums.into_iter().map(|l| k.get(l)).collect();
         let own = strides(&s.result_dims())[last + 1];
         for (p, sum) in sums.into_iter().enumerate() {
             let p = p as i64;
