@@ -9,12 +9,12 @@ use crate::groups::Group;
 use crate::views::strides;
 use egret_ir::{NodeId, ValueId};
 use egret_loop::{Access as Use, Arg, Elem, Kernel, KernelBuilder, Local, Param, Ty, V};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// Pixels summed at once.
 const PIXELS: i64 = 4;
-/// Longer rows of a window are a loop instead of straight code.
-const MOST_IN_ROW: i64 = 9;
+/// Vector registers that sums, weights and inputs of one window row may fill.
+const REGISTERS: i64 = 15;
 /// Channels of a vector.
 const LANES: i64 = 4;
 
@@ -123,6 +123,18 @@ impl Depthwise<'_> {
         Ok(k.finish())
     }
 
+    /// How many taps of a window row are straight code: as many as its weights, input vectors and sums have registers for.
+    fn straight(&self) -> i64 {
+        let s = self.s;
+        let last = s.rank() - 1;
+        let fits = |taps: &i64| {
+            let inputs: BTreeSet<i64> =
+                (0..*taps).flat_map(|t| (0..PIXELS).map(move |p| t * s.dilations[last] + p * s.strides[last])).collect();
+            PIXELS + taps + inputs.len() as i64 <= REGISTERS
+        };
+        (1..=s.kernel[last]).rev().find(fits).unwrap_or(1)
+    }
+
     /// Loops over the window's axes but the last; `body` gets the elements of input and weights at the start of a row.
     fn rows(&self, k: &mut KernelBuilder, rows: &[i64], x: V, w: V, body: &mut dyn FnMut(&mut KernelBuilder, V, V)) {
         let Some((&extent, inner)) = rows.split_first() else { return body(k, x, w) };
@@ -167,35 +179,40 @@ impl Depthwise<'_> {
         // The sums are locals of loops over the window's rows: one long expression would be computed at its end, with every load
         // alive until then.
         let sums: Vec<Local> = (0..pixels).map(|_| k.local(zero)).collect();
-        let rows = &s.kernel[..last];
-        self.rows(k, rows, x, c, &mut |k, x, w| {
-            let run = s.kernel[last];
-            let taps = if run <= MOST_IN_ROW { run } else { 1 };
-            k.for_range(0, run, taps, |k, first| {
-                let x = k.affine(&[(x, 1), (first, s.dilations[last] * self.input[last + 1])], 0);
-                let w = k.affine(&[(w, 1), (first, s.groups)], 0);
-                let mut new: Vec<V> = sums.iter().map(|l| k.get(*l)).collect();
-                let mut seen: HashMap<i64, V> = HashMap::new();
-                for tap in 0..taps {
-                    let at = k.affine(&[(w, 1)], tap * s.groups);
-                    let weight = load(k, params[1], at);
-                    for (p, sum) in new.iter_mut().enumerate() {
-                        let offset = (tap * s.dilations[last] + p as i64 * s.strides[last]) * self.input[last + 1];
-                        let value = match seen.get(&offset) {
-                            Some(v) => *v,
-                            None => {
-                                let at = k.affine(&[(x, 1)], offset);
-                                let v = load(k, params[0], at);
-                                seen.insert(offset, v);
-                                v
-                            }
-                        };
-                        *sum = k.fma(weight, value, *sum);
-                    }
+        let (run, most) = (s.kernel[last], self.straight());
+        let (x_step, w_step) = (s.dilations[last] * self.input[last + 1], s.groups);
+        let add = |k: &mut KernelBuilder, x: V, w: V, taps: i64| {
+            let mut new: Vec<V> = sums.iter().map(|l| k.get(*l)).collect();
+            let mut seen: HashMap<i64, V> = HashMap::new();
+            for tap in 0..taps {
+                let at = k.affine(&[(w, 1)], tap * w_step);
+                let weight = load(k, params[1], at);
+                for (p, sum) in new.iter_mut().enumerate() {
+                    let offset = tap * x_step + p as i64 * s.strides[last] * self.input[last + 1];
+                    let value = *seen.entry(offset).or_insert_with(|| {
+                        let at = k.affine(&[(x, 1)], offset);
+                        load(k, params[0], at)
+                    });
+                    *sum = k.fma(weight, value, *sum);
                 }
-                sums.iter().zip(new).for_each(|(l, v)| k.set(*l, v));
+            }
+            sums.iter().zip(new).for_each(|(l, v)| k.set(*l, v));
+        };
+        let rows = &s.kernel[..last];
+        if rows.is_empty() {
+            let whole = run / most * most;
+            k.for_range(0, whole, most, |k, first| {
+                let (x, w) = (k.affine(&[(x, 1), (first, x_step)], 0), k.affine(&[(c, 1), (first, w_step)], 0));
+                add(k, x, w, most);
             });
-        });
+            let (x, w) = (k.affine(&[(x, 1)], whole * x_step), k.affine(&[(c, 1)], whole * w_step));
+            add(k, x, w, run - whole);
+        } else {
+            for first in (0..run).step_by(most as usize) {
+                let (x, w) = (k.affine(&[(x, 1)], first * x_step), k.affine(&[(c, 1)], first * w_step));
+                self.rows(k, rows, x, w, &mut |k, x, w| add(k, x, w, most.min(run - first)));
+            }
+        }
         let sums: Vec<V> = sums.into_iter().map(|l| k.get(l)).collect();
         let own = strides(&s.result_dims())[last + 1];
         for (p, sum) in sums.into_iter().enumerate() {
