@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// The repository's root.
 pub fn root() -> &'static Path {
@@ -17,6 +18,12 @@ pub fn fixture(path: &str) -> PathBuf {
 ///
 /// Several test programs may ask at the same time: each unpacks beside and the first rename wins.
 pub fn conformance(scratch: &str) -> PathBuf {
+    // One thread of this program unpacks, the others wait for it.
+    static UNPACKED: OnceLock<PathBuf> = OnceLock::new();
+    UNPACKED.get_or_init(|| unpack(scratch)).clone()
+}
+
+fn unpack(scratch: &str) -> PathBuf {
     let archive = fixture("conformance/onnx-1.23.2.tar.zst");
     let target = Path::new(scratch).join("conformance-1.23.2");
     if target.join("node").is_dir() {
