@@ -72,7 +72,7 @@ fn target(options: &Options) -> Result<Target> {
 /// Rows and columns of the register tile that suits the emitter: what the registers hold beside one row of the right operand.
 fn tile(target: &Target, wide: bool) -> (usize, usize) {
     match () {
-        _ if wide && target.has(Feature::Avx512f) => (14, 32),
+        _ if wide && target.has(Feature::Avx512f) => (7, 64),
         _ if wide && target.has(Feature::Avx2) && target.has(Feature::Fma) => (6, 16),
         _ => LowerOptions::default().tile,
     }

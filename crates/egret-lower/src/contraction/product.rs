@@ -69,10 +69,11 @@ pub fn panel_width(tile: (usize, usize), cols: i64, rows: i64) -> i64 {
     let (most, area) = (tile.1 as i64, (tile.0 * tile.1) as i64);
     // Few rows leave registers for more columns.
     let widest = if rows * most >= area { most } else { (area / rows.max(1)).clamp(most, 64) };
-    let least = (most / 4).max(4);
+    let least = (most / 2).max(4);
     let powers = std::iter::successors(Some(64i64), |w| (*w > least).then_some(w / 2));
     let fitting: Vec<i64> = powers.filter(|w| *w <= widest).collect();
-    match fitting.iter().find(|w| cols % **w == 0) {
+    // Panels without a tail are worth narrower ones only where there are few.
+    match fitting.iter().find(|w| cols % **w == 0 && (**w == fitting[0] || cols < 4 * fitting[0])) {
         Some(exact) => *exact,
         None => cols.min(fitting[0]),
     }
