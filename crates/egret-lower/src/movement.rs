@@ -175,13 +175,11 @@ fn pad(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
     })
 }
 
+/// What is done with a region: one run per axis.
+type OnRegion<'a> = &'a mut dyn FnMut(&mut Ctx, &[Run]) -> Result<(), Unsupported>;
+
 /// Calls `f` with one run per axis, for every combination; an axis outside the operand ends the list.
-fn regions(
-    ctx: &mut Ctx,
-    axes: &[Vec<Run>],
-    chosen: &mut Vec<Run>,
-    f: &mut dyn FnMut(&mut Ctx, &[Run]) -> Result<(), Unsupported>,
-) -> Result<(), Unsupported> {
+fn regions(ctx: &mut Ctx, axes: &[Vec<Run>], chosen: &mut Vec<Run>, f: OnRegion) -> Result<(), Unsupported> {
     if chosen.len() == axes.len() || chosen.last().is_some_and(|r| r.from.is_none()) {
         return f(ctx, chosen);
     }
