@@ -143,7 +143,7 @@ fn matrix_products() {
 fn convolution(seed: u64, transposed: bool) {
     let mut c = Case::new(seed);
     let n = &mut c.noise;
-    let rank = n.from(1, if seed % 7 == 0 { 3 } else { 2 });
+    let rank = n.from(1, if seed.is_multiple_of(7) { 3 } else { 2 });
     let mut axis = |low, high| (0..rank).map(|_| n.from(low, high)).collect::<Vec<i64>>();
     let (kernel, strides, dilations) = (axis(1, 3), axis(1, 2), axis(1, 2));
     let (input, low, high) = (axis(5, 9), axis(0, 2), axis(0, 2));

@@ -88,7 +88,8 @@ fn elems(epilogue: &Epilogue, params: &[ParamInfo]) -> Option<Vec<Elem>> {
             EpInst::Compare(..) => Elem::Bool,
             EpInst::Select(_, b, _) => *elems.get(b)?,
         };
-        if !matches!(e, Elem::F32 | Elem::I32) && !(e == Elem::Bool && !matches!(inst, EpInst::Load(_))) {
+        let computed_mask = e == Elem::Bool && !matches!(inst, EpInst::Load(_));
+        if !matches!(e, Elem::F32 | Elem::I32) && !computed_mask {
             return None;
         }
         elems.push(e);
