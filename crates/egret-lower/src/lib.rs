@@ -1,8 +1,8 @@
 //! Graph IR to Loop IR: kernels, fusion, tile choice and the buffer plan.
 //!
-//! The way of a graph: [`check`] refuses what compiled code cannot hold, [`groups`] decides which nodes share a kernel, one
-//! module per family writes the kernels ([`elementwise`], [`movement`], [`reduce`], [`window`], [`contraction`], [`irregular`])
-//! into the [`context::Ctx`], and [`buffers`] gives every buffer its place. The crate knows nothing of machine code.
+//! The way of a graph: `check` refuses what compiled code cannot hold, `groups` decides which nodes share a kernel, one
+//! module per family writes the kernels (`elementwise`, `movement`, `reduce`, `window`, `contraction`, `irregular`)
+//! into the `context::Ctx`, and `buffers` gives every buffer its place. The crate knows nothing of machine code.
 
 mod buffers;
 mod check;
