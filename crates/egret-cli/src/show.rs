@@ -60,7 +60,12 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
     let list: Vec<String> = counts.iter().map(|(op, n)| format!("{op} {n}")).collect();
     println!("nodes    {}: {}", graph.node_count(), list.join(", "));
     match progress("lowering", || pipeline::lower(graph, &Options::default(), &BTreeMap::new())) {
-        Ok(l) => println!("compiled {} kernels, arena {} bytes", l.program.calls.len(), l.program.arena_bytes),
+        Ok(l) => println!(
+            "compiled {} kernels, arena {} bytes ({} alive at once)",
+            l.program.calls.len(),
+            l.program.arena_bytes,
+            l.peak_live_bytes()
+        ),
         Err(e) => println!("compiled no: {e}"),
     }
     Ok(())

@@ -23,6 +23,13 @@ pub struct Lowered {
     pub trace: Trace,
 }
 
+impl Lowered {
+    /// Bytes of the arena's buffers that are alive at once, at most: what no plan could go below.
+    pub fn peak_live_bytes(&self) -> usize {
+        egret_lower::arena_report(&self.program).peak_live_bytes
+    }
+}
+
 /// Run the graph passes of the options, up to and including `after`.
 pub fn optimize(graph: Graph, options: &Options, after: Option<&str>, trace: &mut Trace) -> Result<Graph> {
     let opts = egret_opt::Options { passes: options.passes.clone(), after: after.map(str::to_owned) };

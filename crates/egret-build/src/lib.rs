@@ -1,1 +1,0 @@
-//! Compile ONNX models from a Cargo build script.
