@@ -75,7 +75,12 @@ pub fn panel_width(tile: (usize, usize), cols: i64, rows: i64) -> i64 {
     // Panels without a tail are worth narrower ones only where there are few.
     match fitting.iter().find(|w| cols % **w == 0 && (**w == fitting[0] || cols < 4 * fitting[0])) {
         Some(exact) => *exact,
-        None => cols.min(fitting[0]),
+        // A narrower last panel would sum in another order: columns of equal weights would not be bit-equal, and what ties them
+        // (a softmax of large sums) would tell them apart. So equal panels wherever whole half-vectors allow it.
+        None => {
+            let equal = (least..=fitting[0]).rev().find(|w| w % 8 == 0 && cols % w == 0);
+            equal.unwrap_or_else(|| cols.min(fitting[0]))
+        }
     }
 }
 
