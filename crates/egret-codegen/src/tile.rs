@@ -70,23 +70,6 @@ fn pieces<T>(all: &[T], most: usize) -> impl Iterator<Item = &[T]> {
     (0..n).map(move |i| &all[all.len() * i / n..all.len() * (i + 1) / n])
 }
 
-/// Axes that continue one another are one.
-fn merged(axes: &[Axis]) -> Vec<Axis> {
-    let mut out: Vec<Axis> = vec![];
-    for axis in axes.iter().filter(|a| a.extent != 1) {
-        match out.last_mut() {
-            Some(outer) if outer.a_stride == axis.extent * axis.a_stride && outer.b_stride == axis.extent * axis.b_stride => {
-                *outer = Axis { extent: outer.extent * axis.extent, ..*axis };
-            }
-            _ => out.push(axis.clone()),
-        }
-    }
-    if out.is_empty() {
-        out.push(Axis { extent: 1, a_stride: 0, b_stride: 0 });
-    }
-    out
-}
-
 /// A block while its reduction is written.
 struct Block<'t> {
     rows: &'t [i64],
@@ -133,7 +116,7 @@ impl TileEmitter<'_, '_, '_> {
         if n != tile.out_rows.len() || tile.epilogue.operands.iter().any(|o| o.rows.len() != n) {
             return Err(broken("a tile whose row lists differ in length"));
         }
-        let axes = merged(&tile.axes);
+        let axes = Axis::joined(&tile.axes);
         let columns = columns(tile.cols);
         if n == 0 || columns.is_empty() {
             return Ok(());

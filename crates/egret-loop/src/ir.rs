@@ -313,6 +313,25 @@ pub struct Axis {
     pub b_stride: i64,
 }
 
+impl Axis {
+    /// The same reduction with fewer axes: those of one step dropped, neighbours joined where both strides continue. Never empty.
+    pub fn joined(axes: &[Axis]) -> Vec<Axis> {
+        let mut out: Vec<Axis> = vec![];
+        for axis in axes.iter().filter(|a| a.extent != 1) {
+            match out.last_mut() {
+                Some(o) if o.a_stride == axis.extent * axis.a_stride && o.b_stride == axis.extent * axis.b_stride => {
+                    *o = Axis { extent: o.extent * axis.extent, ..axis.clone() };
+                }
+                _ => out.push(axis.clone()),
+            }
+        }
+        if out.is_empty() {
+            out.push(Axis { extent: 1, a_stride: 0, b_stride: 0 });
+        }
+        out
+    }
+}
+
 /// A register tile of an f32 contraction with an elementwise epilogue:
 ///
 /// `acc[r][c] = sum over axes of a[a.base + a_rows[r] + sum(i * a_stride)] * b[b.base + c + sum(i * b_stride)]`,

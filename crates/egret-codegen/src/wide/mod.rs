@@ -81,7 +81,7 @@ pub fn encode(tile: &Tile, params: &[ParamInfo], isa: WideIsa) -> Option<Vec<u8>
         asm: Asm::new(isa)?,
         isa,
         tile,
-        axes: merged(&tile.axes),
+        axes: Axis::joined(&tile.axes),
         tail: (tail != 0).then_some(tail),
         vectors: tile.cols.div_ceil(lanes),
         whole,
@@ -111,23 +111,6 @@ pub fn encode(tile: &Tile, params: &[ParamInfo], isa: WideIsa) -> Option<Vec<u8>
         e.data(&mut constants, &table);
     }
     e.asm.finish()
-}
-
-/// Axes without those of one step, neighbours joined where both strides continue.
-fn merged(axes: &[Axis]) -> Vec<Axis> {
-    let mut out: Vec<Axis> = vec![];
-    for axis in axes.iter().filter(|a| a.extent != 1) {
-        match out.last_mut() {
-            Some(o) if o.a_stride == axis.extent * axis.a_stride && o.b_stride == axis.extent * axis.b_stride => {
-                *o = Axis { extent: o.extent * axis.extent, ..axis.clone() };
-            }
-            _ => out.push(axis.clone()),
-        }
-    }
-    if out.is_empty() {
-        out.push(Axis { extent: 1, a_stride: 0, b_stride: 0 });
-    }
-    out
 }
 
 /// Rows and vectors of a tile that are summed at once.

@@ -183,23 +183,6 @@ fn most_rows(tile: (usize, usize), width: i64, p: &Product) -> i64 {
     if aliased { rows.min(8) } else { rows }
 }
 
-/// Axes without those of one step, neighbours joined where both strides continue.
-fn merged(axes: &[Axis]) -> Vec<Axis> {
-    let mut out: Vec<Axis> = vec![];
-    for axis in axes.iter().filter(|a| a.extent != 1) {
-        match out.last_mut() {
-            Some(o) if o.a_stride == axis.extent * axis.a_stride && o.b_stride == axis.extent * axis.b_stride => {
-                *o = Axis { extent: o.extent * axis.extent, ..axis.clone() };
-            }
-            _ => out.push(axis.clone()),
-        }
-    }
-    if out.is_empty() {
-        out.push(Axis { extent: 1, a_stride: 0, b_stride: 0 });
-    }
-    out
-}
-
 /// Writes the kernel of one call.
 struct Emitter<'a> {
     p: &'a Product<'a>,
@@ -246,7 +229,7 @@ impl Emitter<'_> {
         let place = |s: usize| Place { param: params[s], base: bases[s] };
         Ok(Tile {
             cols: self.width as usize,
-            axes: merged(&self.p.axes),
+            axes: Axis::joined(&self.p.axes),
             a: place(A),
             a_rows: offsets[A].clone(),
             b: place(B),
