@@ -2,6 +2,7 @@
 //!
 //! One representation serves kernels and tile epilogues alike, because it is emitted through [`Arith`].
 
+mod activation;
 pub mod convert;
 mod scalar;
 mod small;

@@ -1,67 +1,11 @@
 //! Lowered reductions, softmax and normalisations against the reference interpreter, over shapes, axes and fusions.
 
-use egret_ir::{Attrs, Builder, DType, Op, Tensor, Type, Value, ValueId, attrs, interp};
-use egret_lower::{LowerOptions, arena_report, lower};
+mod common;
 
-/// Numbers between -2 and 2.
-fn data(n: usize, seed: u64) -> Vec<f64> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        ((state >> 40) % 4096) as f64 / 1024.0 - 2.0
-    };
-    (0..n).map(|_| next()).collect()
-}
-
-fn tensor(dtype: DType, dims: &[usize], seed: u64) -> Tensor {
-    let values = data(dims.iter().product(), seed);
-    match dtype {
-        DType::F32 => Tensor::new(dims, values.iter().map(|&v| v as f32).collect::<Vec<_>>()),
-        DType::F64 => Tensor::new(dims, values),
-        DType::I32 => Tensor::new(dims, values.iter().map(|&v| (v * 8.0) as i32).collect::<Vec<_>>()),
-        _ => Tensor::new(dims, values.iter().map(|&v| (v * 8.0) as i64).collect::<Vec<_>>()),
-    }
-}
-
-fn floats(dtype: DType, bytes: &[u8]) -> Vec<f64> {
-    match dtype {
-        DType::F32 => bytes.chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()).into()).collect(),
-        DType::F64 => bytes.chunks(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect(),
-        DType::I32 => bytes.chunks(4).map(|b| i32::from_le_bytes(b.try_into().unwrap()).into()).collect(),
-        _ => bytes.chunks(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64).collect(),
-    }
-}
-
-/// Lowers `y(x)` for an input of these dims, fused and not, and compares with the reference.
-fn check(what: &str, dtype: DType, dims: &[usize], y: impl Fn(&mut Builder, ValueId) -> ValueId) {
-    let mut b = Builder::new("case");
-    let shape: Vec<_> = dims.iter().map(|&d| (d as i64).into()).collect();
-    let x = b.input("x", Type::tensor(dtype, shape));
-    let y = y(&mut b, x);
-    b.output("y", y);
-    let out_dtype = b.tensor_ty(y).dtype;
-    let input = tensor(dtype, dims, dims.len() as u64 + 7);
-    let expected = interp::run(&b.graph, &[Value::Tensor(input.clone())]).unwrap();
-    let expected = floats(out_dtype, expected[0].as_tensor().unwrap().bytes());
-    for fuse in [true, false] {
-        let program = lower(&b.graph, &LowerOptions { fuse, ..LowerOptions::default() }).unwrap();
-        let report = arena_report(&program);
-        assert!(report.arena_bytes <= 2 * report.peak_live_bytes, "{what}: {report:?}");
-        let got = egret_loop::interp::run(&program, &[input.bytes()]).unwrap_or_else(|e| panic!("{what} {dims:?}: {e}"));
-        let got = floats(out_dtype, &got[0]);
-        for (i, (g, e)) in got.iter().zip(&expected).enumerate() {
-            let close = (g - e).abs() <= 1e-4 * (1.0 + e.abs()) || g == e;
-            assert!(close, "{what} {dims:?} fuse {fuse}, element {i}: {g} instead of {e}");
-        }
-        assert_eq!(got.len(), expected.len(), "{what}");
-    }
-}
+use common::{check, op, tensor};
+use egret_ir::{DType, Op, Tensor, attrs};
 
 const SHAPES: [&[usize]; 8] = [&[5], &[3, 4, 5], &[2, 37], &[70, 2], &[2, 3, 64], &[3, 1, 19, 2], &[4, 33, 9], &[1, 20000]];
-
-fn op(b: &mut Builder, op: Op, attrs: Attrs, operands: &[ValueId]) -> ValueId {
-    b.emit(op, attrs, operands).unwrap()
-}
 
 #[test]
 fn reductions_of_every_axis_and_kind() {

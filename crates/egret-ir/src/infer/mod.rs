@@ -45,8 +45,11 @@ fn dispatch(call: &Call) -> Result<Vec<Type>, String> {
     use Op::*;
     match call.op {
         Neg | Abs | Sign | Floor | Ceil | Round | Sqrt | Exp | Log | Sin | Cos | Tan | Asin | Acos | Atan | Sinh | Cosh | Tanh | Asinh
-        | Acosh | Atanh | Erf | Sigmoid | Not | BitNot | IsNan | IsInf | Add | Sub | Mul | Div | Mod | Pow | Max | Min | And | Or | Xor
-        | BitAnd | BitOr | BitXor | ShiftLeft | ShiftRight | Equal | Less | LessEqual | StringConcat => elementwise::broadcasting(call),
+        | Acosh | Atanh | Erf | Sigmoid | Silu | HardSwish | Not | BitNot | IsNan | IsInf | Add | Sub | Mul | Div | Mod | Pow | Max
+        | Min | And | Or | Xor | BitAnd | BitOr | BitXor | ShiftLeft | ShiftRight | Equal | Less | LessEqual | StringConcat => {
+            elementwise::broadcasting(call)
+        }
+        Gelu => elementwise::gelu(call),
         Cast => elementwise::cast(call),
         BitCast => elementwise::bit_cast(call),
         Where => elementwise::select(call),

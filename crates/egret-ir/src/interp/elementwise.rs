@@ -3,6 +3,7 @@
 use super::convert::{Nums, bits, cast, from_ints};
 use super::support::{FILL, Res, broadcast_indices, broadcast_shape, count, error, fail, joined, select, tensor};
 use crate::{Attrs, DType, Op, Tensor, Value};
+use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
 /// Evaluate an elementwise operation.
 pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
@@ -14,14 +15,14 @@ pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Ten
         Op::Equal if a.dtype() == DType::String => return equal_strings(a, tensor(operands, 1)?),
         _ => {}
     }
-    if op.info().operands.len() == 1 { unary(op, a) } else { binary(op, attrs, a, tensor(operands, 1)?) }
+    if op.info().operands.len() == 1 { unary(op, attrs, a) } else { binary(op, attrs, a, tensor(operands, 1)?) }
 }
 
-fn unary(op: Op, x: &Tensor) -> Res<Tensor> {
+fn unary(op: Op, attrs: &Attrs, x: &Tensor) -> Res<Tensor> {
     let dtype = x.dtype();
     let nums = match Nums::of(x)? {
         Nums::F(mut v) => {
-            let f = float_unary(op).ok_or_else(|| unsupported(op, dtype))?;
+            let f = float_unary(op, attrs).ok_or_else(|| unsupported(op, dtype))?;
             v.iter_mut().for_each(|v| *v = f(*v));
             Nums::F(v)
         }
@@ -44,7 +45,7 @@ fn unsupported(op: Op, dtype: DType) -> super::EvalError {
     error(format!("{op} is not defined on {dtype}"))
 }
 
-fn float_unary(op: Op) -> Option<fn(f64) -> f64> {
+fn float_unary(op: Op, attrs: &Attrs) -> Option<fn(f64) -> f64> {
     Some(match op {
         Op::Neg => |v| -v,
         Op::Abs => f64::abs,
@@ -69,6 +70,14 @@ fn float_unary(op: Op) -> Option<fn(f64) -> f64> {
         Op::Atanh => f64::atanh,
         Op::Erf => erf,
         Op::Sigmoid => sigmoid,
+        Op::Gelu => match attrs.str("approximate") {
+            "none" => |x| 0.5 * x * (1.0 + erf(x * FRAC_1_SQRT_2)),
+            "tanh" => |x| 0.5 * x * (1.0 + ((2.0 / PI).sqrt() * (x + 0.044715 * x * x * x)).tanh()),
+            _ => return None,
+        },
+        Op::Silu => |x| x / (1.0 + (-x).exp()),
+        // `clamp` keeps NaN, as `max` and `min` of the IR do.
+        Op::HardSwish => |x| x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
         _ => return None,
     })
 }
@@ -279,6 +288,29 @@ mod tests {
         for (got, want) in e.data::<f64>().iter().zip([0.5204998778130465, -0.9953222650189527, 0.9999999999984626]) {
             assert!((got - want).abs() < 2e-16 * 4.0, "{got} {want}");
         }
+    }
+
+    #[test]
+    fn activations() {
+        let x = [-4.0, -1.0, 0.0, 0.5, 3.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN];
+        let compare = |op, attrs, want: [f64; 6]| {
+            let y = run(op, attrs, &[Tensor::new(&[8], x.to_vec())]);
+            for (i, got) in y.data::<f64>().iter().enumerate() {
+                let close = |w: &f64| got == w || (got - w).abs() < 1e-15;
+                assert!(want.get(i).map_or(got.is_nan(), close), "{op} of {}: {got}", x[i]);
+            }
+        };
+        let inf = f64::INFINITY;
+        let none = [-0.00012668496733247991, -0.15865525393145707, 0.0, 0.34573123063700656, 2.99595030590511, inf];
+        let tanh = [-7.024594819227126e-5, -0.15880800939172324, 0.0, 0.34571400982514394, 2.996362607918227, inf];
+        compare(Op::Gelu, attrs! { approximate: "none" }, none);
+        compare(Op::Gelu, attrs! { approximate: "tanh" }, tanh);
+        compare(
+            Op::Silu,
+            attrs! {},
+            [-4.0 / (1.0 + 4f64.exp()), -1.0 / (1.0 + 1f64.exp()), 0.0, 0.5 * sigmoid(0.5), 3.0 * sigmoid(3.0), inf],
+        );
+        compare(Op::HardSwish, attrs! {}, [0.0, -1.0 / 3.0, 0.0, 7.0 / 24.0, 3.0, inf]);
     }
 
     #[test]

@@ -87,6 +87,7 @@ impl Dice {
             "reduction" => &["none", "add", "mul", "max", "min"],
             "direction" => &["forward", "reverse", "bidirectional"],
             "round" => &["up", "down", "nearest"],
+            "approximate" => &["none", "tanh"],
             "case" => &["lower", "upper", "none"],
             _ => &["a", "", "("],
         };

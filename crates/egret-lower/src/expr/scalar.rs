@@ -1,5 +1,6 @@
 //! What each elementwise operation computes.
 
+use super::activation;
 use super::convert::{cast, round_to};
 use crate::error::Unsupported;
 use crate::expr::compute_elem;
@@ -39,6 +40,10 @@ pub fn apply<A: Arith>(a: &mut A, op: Op, attrs: &Attrs, from: DType, to: DType,
         Op::Atanh => math::atanh(a, x),
         Op::Erf => math::erf(a, x),
         Op::Sigmoid => math::sigmoid(a, x),
+        Op::Gelu if attrs.str("approximate") == "tanh" => activation::gelu_tanh(a, x),
+        Op::Gelu => activation::gelu(a, x),
+        Op::Silu => activation::silu(a, x),
+        Op::HardSwish => activation::hard_swish(a, x),
         Op::Not => return Ok(a.un(UnOp::Not, x)),
         Op::BitNot => a.un(UnOp::Not, x),
         Op::IsNan => return Ok(a.cmp(Cmp::Ne, x, x)),
