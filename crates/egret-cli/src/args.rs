@@ -244,38 +244,49 @@ pub struct CheckArgs {
     pub options: CompileOptions,
 }
 
+/// What a user decides about a model before it is imported.
+#[derive(Args)]
+pub struct DecidedOptions {
+    /// The value of a free dim, e.g. batch=1. May be repeated
+    #[arg(long = "dim", value_name = "NAME=VALUE", value_parser = name_value)]
+    pub dims: Vec<(String, i64)>,
+    /// The value of an input that must be known at compile time. May be repeated
+    #[arg(long = "bind", value_name = "NAME=X.npy", value_parser = name_file)]
+    pub bind: Vec<(String, PathBuf)>,
+}
+
 /// `egret print`
 #[derive(Args)]
 pub struct PrintArgs {
-    /// The .onnx or .egret file
+    /// The .onnx or .egret file, or a test-case folder (its first inputs decide dims, and values where they must be known)
     pub model: PathBuf,
     /// Run the passes up to this one first
     #[arg(long, value_name = "PASS")]
     pub after: Option<String>,
-    /// The value of a free dim, e.g. batch=1. May be repeated
-    #[arg(long = "dim", value_name = "NAME=VALUE", value_parser = name_value)]
-    pub dims: Vec<(String, i64)>,
+    /// What is decided about it.
+    #[command(flatten)]
+    pub decided: DecidedOptions,
 }
 
 /// `egret opt`
 #[derive(Args)]
 pub struct OptArgs {
-    /// The .onnx or .egret file
+    /// The .onnx or .egret file, or a test-case folder (its first inputs decide dims, and values where they must be known)
     pub model: PathBuf,
     /// Passes to run, in this order [default: all]
     #[arg(long, value_name = "A,B")]
     pub passes: Option<String>,
-    /// The value of a free dim, e.g. batch=1. May be repeated
-    #[arg(long = "dim", value_name = "NAME=VALUE", value_parser = name_value)]
-    pub dims: Vec<(String, i64)>,
+    /// What is decided about it.
+    #[command(flatten)]
+    pub decided: DecidedOptions,
 }
 
 /// `egret inspect`
 #[derive(Args)]
 pub struct InspectArgs {
-    /// The .onnx or .egret file
+    /// The .onnx or .egret file, or a test-case folder (its first inputs decide dims, and values where they must be known)
     pub model: PathBuf,
-    /// The value of a free dim, e.g. batch=1. May be repeated
-    #[arg(long = "dim", value_name = "NAME=VALUE", value_parser = name_value)]
-    pub dims: Vec<(String, i64)>,
+    /// What is decided about it.
+    #[command(flatten)]
+    pub decided: DecidedOptions,
 }

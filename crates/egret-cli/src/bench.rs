@@ -2,9 +2,8 @@
 
 use crate::args::BenchArgs;
 use crate::common::{options, progress};
-use egret::cases::Case;
-use egret::source::{Prepared, Request, prepare};
-use egret::{Engine, Error, Executable, Options, Result, bench};
+use egret::source::{self, Prepared, Request, prepare};
+use egret::{Engine, Executable, Options, Result, bench};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -54,12 +53,9 @@ fn request(args: &BenchArgs, options: &Options) -> Result<(PathBuf, Request)> {
     if !args.model.is_dir() {
         return Ok((args.model.clone(), request));
     }
-    let case =
-        Case::open(&args.model).ok_or_else(|| Error::user(format!("{} is no test case: it has no model.onnx", args.model.display())))?;
-    if let Some(set) = case.data_sets()?.into_iter().next() {
-        request.inputs = set.inputs;
-    }
-    Ok((case.model(), request))
+    let (model, inputs) = source::case(&args.model)?;
+    request.inputs = inputs;
+    Ok((model, request))
 }
 
 /// Milliseconds from an artifact on disk to ready to run; null where there is none (no C compiler, the interpreter).

@@ -1,10 +1,12 @@
 //! What the commands share: options, inputs, progress.
 
 use crate::args::{CompileOptions, InputOptions};
+use egret::ir::Tensor;
 use egret::{Options, Result, npz};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Names of passes in a comma-separated list.
@@ -30,10 +32,13 @@ pub fn read_inputs(args: &InputOptions) -> Result<BTreeMap<String, egret::ir::Va
     if let Some(path) = &args.inputs {
         out.extend(npz::read_npz(path)?.into_iter().map(|(n, t)| (n, t.into())));
     }
-    for (name, path) in &args.input {
-        out.insert(name.clone(), npz::read_npy(path)?.into());
-    }
+    out.extend(read_files(&args.input)?.into_iter().map(|(n, t)| (n, t.into())));
     Ok(out)
+}
+
+/// Tensors from .npy files, by name.
+pub fn read_files(files: &[(String, PathBuf)]) -> Result<BTreeMap<String, Tensor>> {
+    files.iter().map(|(name, path)| Ok((name.clone(), npz::read_npy(path)?))).collect()
 }
 
 /// Do something that may take long: a spinner on a terminal, nothing in a pipe.

@@ -1,9 +1,9 @@
 //! `egret compile`.
 
 use crate::args::CompileArgs;
-use crate::common::{options, progress};
+use crate::common::{options, progress, read_files};
 use egret::artifact::{Request, compile};
-use egret::{Error, Options, Result, identifier, npz};
+use egret::{Error, Options, Result, identifier};
 
 /// Compile a model into a folder.
 pub fn run(args: &CompileArgs) -> Result<()> {
@@ -12,10 +12,7 @@ pub fn run(args: &CompileArgs) -> Result<()> {
     }
     let stem = args.model.file_stem().map(|s| identifier(&s.to_string_lossy())).unwrap_or_default();
     let name = args.name.clone().unwrap_or(stem);
-    let mut bind = std::collections::BTreeMap::new();
-    for (input, path) in &args.bind {
-        bind.insert(input.clone(), npz::read_npy(path)?);
-    }
+    let bind = read_files(&args.bind)?;
     let request = Request {
         model: args.model.clone(),
         out_dir: args.out_dir.clone(),

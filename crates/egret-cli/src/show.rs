@@ -1,19 +1,30 @@
 //! `egret print`, `opt`, `inspect` and `doctor`.
 
-use crate::args::{InspectArgs, OptArgs, PrintArgs};
-use crate::common::{pass_list, progress};
+use crate::args::{DecidedOptions, InspectArgs, OptArgs, PrintArgs};
+use crate::common::{pass_list, progress, read_files};
+use egret::ir::Graph;
 use egret::{ImportOptions, Options, Result, frontend, pipeline, source};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-fn import(model: &Path, dims: &[(String, i64)]) -> Result<egret::ir::Graph> {
-    let options = ImportOptions { dims: dims.iter().cloned().collect(), ..ImportOptions::default() };
-    progress("importing", || source::graph(model, &options))
+/// The model file and its graph.
+fn import(model: &Path, decided: &DecidedOptions) -> Result<(PathBuf, Graph)> {
+    let dims: BTreeMap<String, i64> = decided.dims.iter().cloned().collect();
+    let bind = read_files(&decided.bind)?;
+    if !model.is_dir() {
+        let options = ImportOptions { dims, bind, ..ImportOptions::default() };
+        let graph = progress("importing", || source::graph(model, &options))?;
+        return Ok((model.to_owned(), graph));
+    }
+    let (model, mut inputs) = source::case(model)?;
+    inputs.extend(bind.into_iter().map(|(name, t)| (name, t.into())));
+    let (graph, _) = progress("importing", || frontend::import_for_inputs(&model, &dims, &inputs))?;
+    Ok((model, graph))
 }
 
 /// `egret print`
 pub fn print(args: &PrintArgs) -> Result<()> {
-    let mut graph = import(&args.model, &args.dims)?;
+    let (_, mut graph) = import(&args.model, &args.decided)?;
     if args.after.is_some() {
         let mut trace = egret::Trace::new();
         graph = pipeline::optimize(graph, &Options::default(), args.after.as_deref(), &mut trace)?;
@@ -24,7 +35,7 @@ pub fn print(args: &PrintArgs) -> Result<()> {
 
 /// `egret opt`
 pub fn opt(args: &OptArgs) -> Result<()> {
-    let graph = import(&args.model, &args.dims)?;
+    let (_, graph) = import(&args.model, &args.decided)?;
     let options = Options { passes: args.passes.as_deref().map(pass_list), ..Options::default() };
     let mut trace = egret::Trace::new();
     let graph = pipeline::optimize(graph, &options, None, &mut trace)?;
@@ -35,10 +46,10 @@ pub fn opt(args: &OptArgs) -> Result<()> {
 
 /// `egret inspect`
 pub fn inspect(args: &InspectArgs) -> Result<()> {
-    let graph = import(&args.model, &args.dims)?;
-    println!("model    {}", args.model.display());
-    if args.model.extension().is_none_or(|e| e != "egret") {
-        let declared = frontend::declared(&args.model)?;
+    let (model, graph) = import(&args.model, &args.decided)?;
+    println!("model    {}", model.display());
+    if model.extension().is_none_or(|e| e != "egret") {
+        let declared = frontend::declared(&model)?;
         println!("opset    {}", declared.opsets.join(", "));
     }
     for &v in graph.inputs() {

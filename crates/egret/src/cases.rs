@@ -3,7 +3,7 @@
 use crate::compare::{Tolerance, compare, compare_types};
 use crate::engine::{Engine, Executable};
 use crate::error::{Error, ErrorKind, Result};
-use crate::frontend::{self, DeclaredInput};
+use crate::frontend::{self, Declared, DeclaredInput};
 use crate::options::Options;
 use egret_ir::{Graph, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -97,14 +97,17 @@ impl Case {
             if !dir.is_dir() {
                 break;
             }
-            let inputs = read_all(&dir, "input", &declared.inputs)?;
-            let inputs = declared.inputs.iter().map(|d| d.name.clone()).zip(inputs).collect();
-            out.push(DataSet { inputs, expected: read_all(&dir, "output", &declared.outputs)? });
+            out.push(DataSet { inputs: inputs_in(&dir, &declared)?, expected: read_all(&dir, "output", &declared.outputs)? });
         }
         if out.is_empty() {
             return Err(Error::user(format!("{} has no test_data_set_0", self.dir.display())));
         }
         Ok(out)
+    }
+
+    /// The inputs of the first data set; none where there is none.
+    pub fn first_inputs(&self) -> Result<BTreeMap<String, Value>> {
+        inputs_in(&self.dir.join("test_data_set_0"), &frontend::declared(&self.model())?)
     }
 
     /// Run the case on an engine.
@@ -117,6 +120,11 @@ impl Case {
         }
         Ok(())
     }
+}
+
+fn inputs_in(dir: &Path, declared: &Declared) -> Result<BTreeMap<String, Value>> {
+    let inputs = read_all(dir, "input", &declared.inputs)?;
+    Ok(declared.inputs.iter().map(|d| d.name.clone()).zip(inputs).collect())
 }
 
 fn read_all(dir: &Path, what: &str, declared: &[DeclaredInput]) -> Result<Vec<Value>> {

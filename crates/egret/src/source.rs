@@ -1,11 +1,12 @@
 //! What a command is given: a model or a text IR file, inputs for it, and what is made up where the user gives none.
 
+use crate::cases::Case;
 use crate::error::{Error, Result};
 use crate::{frontend, npz};
 use egret_ir::{DType, Graph, Tensor, TensorType, Type, Value, text, verify};
 use egret_onnx::ImportOptions;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A graph with constant dims, and a value for each of its inputs.
 pub struct Prepared {
@@ -49,6 +50,13 @@ fn parse_text(path: &Path, dims: &BTreeMap<String, i64>) -> Result<Graph> {
         return Err(Error::user("--dim applies to ONNX models; in a .egret file write the dims themselves"));
     }
     Ok(parsed)
+}
+
+/// The model of a test-case folder and the inputs of its first data set.
+pub fn case(dir: &Path) -> Result<(PathBuf, BTreeMap<String, Value>)> {
+    let case = Case::open(dir).ok_or_else(|| Error::user(format!("{} is no test case: it has no model.onnx", dir.display())))?;
+    let inputs = case.first_inputs()?;
+    Ok((case.model(), inputs))
 }
 
 /// Import a model for a request and complete its inputs.

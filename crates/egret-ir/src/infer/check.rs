@@ -6,7 +6,7 @@ use crate::{Attr, Attrs, DType, Op, TensorType, Type};
 pub(super) const MAX_EXTENT: i64 = i32::MAX as i64;
 
 /// Attributes of kind `int` that are 0 or 1.
-const FLAGS: [&str; 25] = [
+const FLAGS: [&str; 26] = [
     "keepdims",
     "last",
     "exclusive",
@@ -19,6 +19,7 @@ const FLAGS: [&str; 25] = [
     "largest",
     "center_point_box",
     "input_forget",
+    "rounded_state",
     "linear_before_reset",
     "has_trip_count",
     "has_cond",

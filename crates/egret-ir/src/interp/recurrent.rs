@@ -223,7 +223,8 @@ pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Vec
 #[allow(clippy::too_many_arguments, reason = "one step of one sequence")]
 fn lstm(cell: &Cell, attrs: &Attrs, d: usize, t: usize, b: usize, h: &[f64], c: &mut [f64], p: &[f64]) -> Vec<f64> {
     let n = cell.hidden;
-    let (x, r) = (cell.input_part(d, t, b), cell.state_part(d, h, 0..4));
+    let r = if attrs.flag("rounded_state") { cell.state_part(d, &rounded(h), 0..4) } else { cell.state_part(d, h, 0..4) };
+    let x = cell.input_part(d, t, b);
     let [f, g, out] = [0, 1, 2].map(|i| &cell.activations[d * 3 + i]);
     let coupled = attrs.flag("input_forget");
     (0..n)
@@ -235,6 +236,18 @@ fn lstm(cell: &Cell, attrs: &Attrs, d: usize, t: usize, b: usize, h: &[f64], c: 
             f.apply(cell.clipped(gate(1) + p[n + k] * c[k])) * out.apply(c[k])
         })
         .collect()
+}
+
+/// The values on a grid of 256 over their own range, which includes 0 as a point: ONNX's DynamicQuantizeLinear and back.
+fn rounded(h: &[f64]) -> Vec<f64> {
+    let low = h.iter().fold(0.0, |a: f64, &v| a.min(v));
+    let high = h.iter().fold(0.0, |a: f64, &v| a.max(v));
+    if low == high {
+        return h.to_vec();
+    }
+    let scale = (high - low) / 255.0;
+    let zero = (-low / scale).round_ties_even();
+    h.iter().map(|v| (((v / scale).round_ties_even() + zero).clamp(0.0, 255.0) - zero) * scale).collect()
 }
 
 fn gru(cell: &Cell, attrs: &Attrs, d: usize, t: usize, b: usize, h: &[f64]) -> Vec<f64> {
@@ -284,11 +297,15 @@ mod tests {
         let x = of(&[1, 1, 1], &[1.0]);
         let mut a = common("forward", &["Sigmoid", "Tanh", "Tanh"]);
         a.0.insert("input_forget", 0i64.into());
+        a.0.insert("rounded_state", 0i64.into());
         let (w, r) = (of(&[1, 4, 1], &[0.0, 0.0, 0.0, 1.0]), of(&[1, 4, 1], &[0.0; 4]));
         let out = eval(Op::Lstm, &a, &[x.clone(), w, r, None, None, None, of(&[1, 1, 1], &[2.0]), None]).unwrap();
         let c = 0.5 * 2.0 + 0.5 * 1f64.tanh();
         assert_eq!(out[2].data::<f64>(), [c]);
         assert_eq!(out[1].data::<f64>(), [0.5 * c.tanh()]);
+        assert_eq!(rounded(&[0.0, 255.0, 127.6, 0.5, 1.5]), [0.0, 255.0, 128.0, 0.0, 2.0]);
+        assert_eq!(rounded(&[-100.2, 154.8]), [-100.0, 155.0]);
+        assert_eq!(rounded(&[0.0, 0.0]), [0.0, 0.0]);
         let mut a = common("forward", &["Sigmoid", "Tanh"]);
         a.0.insert("linear_before_reset", 1i64.into());
         let (w, r) = (of(&[1, 3, 1], &[0.0, 0.0, 1.0]), of(&[1, 3, 1], &[0.0, 0.0, 1.0]));

@@ -26,6 +26,8 @@ struct Cell {
     directions: i64,
     clip: f64,
     coupled: bool,
+    /// LSTM: the state is rounded to a grid of 256 before the contraction.
+    rounded: bool,
     /// GRU: the reset gate is applied after the contraction.
     late_reset: bool,
 }
@@ -52,6 +54,7 @@ pub fn lower(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
         directions,
         clip: node.attrs.float("clip"),
         coupled: node.op == Op::Lstm && node.attrs.flag("input_forget"),
+        rounded: node.op == Op::Lstm && node.attrs.flag("rounded_state"),
         late_reset: node.op == Op::Gru && node.attrs.flag("linear_before_reset"),
     };
     let all = activations(&node.attrs, (directions * per_direction) as usize).map_err(|e| Unsupported::new(e.message))?;
@@ -236,7 +239,8 @@ struct Step {
     shares: Param,
     /// The gates of one step, [batch, gates * hidden].
     sums: Param,
-    /// The state's contribution to a late-reset GRU's candidate, or r * h of an early one, [batch, hidden].
+    /// The state's contribution to a late-reset GRU's candidate, r * h of an early one, or an LSTM's rounded state,
+    /// [batch, hidden].
     side: Option<Param>,
     state: Param,
     cell: Option<Param>,
@@ -296,7 +300,7 @@ fn direction(ctx: &mut Ctx, node: &Node, cell: &Cell, d: i64, backward: bool, ac
     let state_weights = panels(ctx, node, 2, d * n, first, h)?;
     let candidate_weights = if cell.op == Op::Gru { Some(panels(ctx, node, 2, d * n + first, h, h)?) } else { None };
     let sums = ctx.scratch(Elem::F32, (b * n).max(1) as usize);
-    let side = if cell.op == Op::Gru { Some(ctx.scratch(Elem::F32, (b * h).max(1) as usize)) } else { None };
+    let side = if cell.op == Op::Gru || cell.rounded { Some(ctx.scratch(Elem::F32, (b * h).max(1) as usize)) } else { None };
 
     let mut w = Writer::new(ctx, "recurrent_steps", 1);
     let bh = (b * h).max(1) as usize;
@@ -340,7 +344,14 @@ fn direction(ctx: &mut Ctx, node: &Node, cell: &Cell, d: i64, backward: bool, ac
         let h_rows = Rows { param: step.state, base: here, stride: h };
         let sum_rows = Rows { param: step.sums, base: zero, stride: n };
         let share_rows = Rows { param: step.shares, base: share, stride: n };
-        product(k, (b, h, first), h_rows, state_weights, sum_rows, Some(share_rows));
+        let entering = match step.side.filter(|_| cell.rounded) {
+            Some(side) => {
+                round_state(k, cell, &step, side, at);
+                Rows { param: side, base: zero, stride: h }
+            }
+            None => h_rows,
+        };
+        product(k, (b, h, first), entering, state_weights, sum_rows, Some(share_rows));
         if let (Some(side), Some(weights)) = (step.side, candidate_weights) {
             let side_rows = Rows { param: side, base: zero, stride: h };
             let last = k.int(2 * h);
@@ -358,6 +369,48 @@ fn direction(ctx: &mut Ctx, node: &Node, cell: &Cell, d: i64, backward: bool, ac
     });
     w.finish();
     Ok(())
+}
+
+/// side = h on a grid of 256 over the range of its row, which includes 0 as a point.
+fn round_state(k: &mut KernelBuilder, cell: &Cell, s: &Step, side: Param, at: i64) {
+    let h = cell.hidden;
+    k.for_n(cell.batch, |k, row| {
+        let zero = k.number(F32, 0.0);
+        let (low, high) = (k.local(zero), k.local(zero));
+        k.for_n(h, |k, j| {
+            let from = k.affine(&[(row, h), (j, 1)], at);
+            let v = k.load(s.state, from);
+            for (bound, op) in [(low, BinOp::Min), (high, BinOp::Max)] {
+                let old = k.get(bound);
+                let new = k.binary(op, old, v);
+                k.set(bound, new);
+            }
+        });
+        let (low, high) = (k.get(low), k.get(high));
+        let range = k.sub(high, low);
+        let steps = k.number(F32, 255.0);
+        let scale = k.div(range, steps);
+        // All zeros: any step will do.
+        let one = k.number(F32, 1.0);
+        let some = k.compare(Cmp::Gt, range, zero);
+        let scale = k.select(some, scale, one);
+        let below = k.div(low, scale);
+        let below = k.unary(UnOp::Nearest, below);
+        let above = k.add(below, steps);
+        elements(k, h, |k, j, ty| {
+            let wide = |k: &mut KernelBuilder, v: V| if ty.lanes == 1 { v } else { k.splat(v, ty.lanes) };
+            let (scale, below, above) = (wide(k, scale), wide(k, below), wide(k, above));
+            let from = k.affine(&[(row, h), (j, 1)], at);
+            let v = load(k, ty, s.state, from);
+            let v = k.div(v, scale);
+            let v = k.unary(UnOp::Nearest, v);
+            let v = k.binary(BinOp::Max, below, v);
+            let v = k.binary(BinOp::Min, above, v);
+            let v = k.mul(v, scale);
+            let to = k.affine(&[(row, h), (j, 1)], 0);
+            k.store(side, to, v);
+        });
+    });
 }
 
 /// side = r * h, with r from the sums.

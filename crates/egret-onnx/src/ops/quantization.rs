@@ -172,6 +172,12 @@ fn dequantize_linear(ctx: &mut NodeCtx) -> OpResult {
 
 fn dynamic_quantize_linear(ctx: &mut NodeCtx) -> OpResult {
     let x = ctx.input(0)?;
+    let (y, scale, zero) = dynamic_u8(ctx, x)?;
+    Ok(vec![y, scale, zero])
+}
+
+/// x as u8 over its own range, with the scale and zero point of that.
+pub(super) fn dynamic_u8(ctx: &mut NodeCtx, x: ValueId) -> Result<(ValueId, ValueId, ValueId), ImportError> {
     let axes: Vec<i64> = (0..ctx.rank(x)? as i64).collect();
     let low = ctx.reduce("min", x, axes.clone(), false)?;
     let high = ctx.reduce("max", x, axes, false)?;
@@ -184,5 +190,5 @@ fn dynamic_quantize_linear(ctx: &mut NodeCtx) -> OpResult {
     let zero = ctx.unary(Op::Round, zero)?;
     let zero = ctx.cast(zero, DType::U8)?;
     let y = quantize(ctx, x, scale, Some(zero), DType::U8, true)?;
-    Ok(vec![y, scale, zero])
+    Ok((y, scale, zero))
 }
