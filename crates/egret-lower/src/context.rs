@@ -1,8 +1,9 @@
 //! The program under construction: where values live, which kernels exist, what is called.
 
 use crate::error::{LowerError, Refusal, Unsupported};
-use crate::expr::buffer_elem;
+use crate::expr::{Access, buffer_elem};
 use crate::groups::Group;
+use crate::room::{Out, Room};
 use crate::storage::elem_of;
 use crate::views::{alias, dims};
 use crate::{LowerOptions, buffers, elementwise, ports};
@@ -20,6 +21,8 @@ pub struct Ctx<'g> {
     pub graph: &'g Graph,
     /// The caller's choices.
     pub options: &'g LowerOptions,
+    /// Values that stand between zeros.
+    pub rooms: BTreeMap<ValueId, Room>,
     places: Vec<Option<Arg>>,
     /// Values that are computed straight into a caller's output.
     direct: BTreeMap<ValueId, usize>,
@@ -36,6 +39,7 @@ impl<'g> Ctx<'g> {
         let mut ctx = Ctx {
             graph,
             options,
+            rooms: BTreeMap::new(),
             places: vec![None; graph.value_count()],
             direct: BTreeMap::new(),
             program: Program { name: options.name.clone(), ..Program::default() },
@@ -100,12 +104,20 @@ impl<'g> Ctx<'g> {
 
     /// Where a value stands. Constants come into the weights when first asked for; results of nodes get their buffer.
     pub fn place(&mut self, v: ValueId) -> Result<Arg, Unsupported> {
+        if self.rooms.contains_key(&self.root(v).0) {
+            return Err(Unsupported::new("stands between zeros that its user does not know of"));
+        }
+        self.origin(v)
+    }
+
+    /// Where the memory begins that the accesses of a value count from: as [`Ctx::place`], for kernels that know its room.
+    pub fn origin(&mut self, v: ValueId) -> Result<Arg, Unsupported> {
         if let Some(place) = self.places[v.0 as usize] {
             return Ok(place);
         }
         let (root, offset) = self.root(v);
         let place = if root != v {
-            let at = self.place(root)?;
+            let at = self.origin(root)?;
             Arg { buffer: at.buffer, offset: at.offset + offset }
         } else if let Def::Const(t) = &self.graph.value(v).def {
             let elem = buffer_elem(t.dtype())?;
@@ -113,10 +125,23 @@ impl<'g> Ctx<'g> {
         } else {
             let elem = self.elem(v)?;
             let home = self.direct.get(&v).map_or(Home::Arena(0), |&i| Home::Output(i));
-            Arg { buffer: self.buffer(elem, self.len(v), home), offset: 0 }
+            let len = self.rooms.get(&v).map_or(self.len(v), |r| r.outer(&self.dims(v)).iter().product::<i64>() as usize);
+            Arg { buffer: self.buffer(elem, len, home), offset: 0 }
         };
         self.places[v.0 as usize] = Some(place);
         Ok(place)
+    }
+
+    /// Where the elements of a value stand from its [`Ctx::origin`] on.
+    pub fn access(&self, v: ValueId) -> Access {
+        let dims = self.dims(v);
+        self.rooms.get(&v).map_or_else(|| Access::dense(&dims), |r| r.access(&dims))
+    }
+
+    /// Where a group's result goes.
+    pub fn out(&mut self, v: ValueId) -> Result<Out, Unsupported> {
+        let room = self.rooms.get(&v).map(|r| (r.clone(), self.dims(v)));
+        Ok(Out { at: self.origin(v)?, access: self.access(v), room })
     }
 
     /// A constant rewritten for a kernel: `pack` makes its bytes from the tensor, once for each tensor and `key`.

@@ -10,21 +10,25 @@ use egret_loop::{Arg, Elem};
 
 /// Lower a group without an anchor.
 pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
-    let out = ctx.place(group.result)?;
-    map::run(ctx, &group.expr, out, &Access::dense(&group.expr.dims))
+    let mut args = vec![];
+    for o in &group.expr.operands {
+        args.push(ctx.origin(o.value)?);
+    }
+    let out = ctx.out(group.result)?;
+    map::run_to(ctx, &group.expr, &args, &out)
 }
 
 /// The epilogue of a group as a kernel of its own, for anchors that cannot run it themselves: reads the anchor's value from
 /// `from` (in the order of the result, as a buffer of its dtype).
 pub fn epilogue(ctx: &mut Ctx, group: &Group, from: Arg) -> Result<(), Unsupported> {
-    let out = ctx.place(group.result)?;
+    let out = ctx.out(group.result)?;
     // The value only stands for the place, which is given.
     let expr = group.expr.with_anchor_from(group.result);
     let mut args = vec![];
     for (i, o) in expr.operands.iter().enumerate() {
-        args.push(if i < group.expr.operands.len() { ctx.place(o.value)? } else { from });
+        args.push(if i < group.expr.operands.len() { ctx.origin(o.value)? } else { from });
     }
-    map::run_on(ctx, &expr, &args, out, &Access::dense(&expr.dims))
+    map::run_to(ctx, &expr, &args, &out)
 }
 
 /// Copies a contiguous run of elements.

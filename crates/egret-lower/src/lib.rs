@@ -1,6 +1,7 @@
 //! Graph IR to Loop IR: kernels, fusion, tile choice and the buffer plan.
 //!
-//! The way of a graph: `check` refuses what compiled code cannot hold, `groups` decides which nodes share a kernel, one
+//! The way of a graph: `check` refuses what compiled code cannot hold, `groups` decides which nodes share a kernel, `room`
+//! which results stand between zeros for the windows that read them, one
 //! module per family writes the kernels (`elementwise`, `movement`, `reduce`, `window`, `contraction`, `irregular`)
 //! into the `context::Ctx`, and `buffers` gives every buffer its place. The crate knows nothing of machine code.
 
@@ -19,6 +20,7 @@ mod nest;
 mod options;
 mod ports;
 mod reduce;
+mod room;
 mod rows;
 mod scanning;
 mod storage;
@@ -45,7 +47,11 @@ pub fn lower(graph: &Graph, options: &LowerOptions) -> Result<Program, LowerErro
         return Err(LowerError { refusals });
     }
     let mut ctx = context::Ctx::new(graph, options)?;
-    for group in groups::build(graph, options) {
+    let mut groups = groups::build(graph, options);
+    if options.fuse {
+        ctx.rooms = room::plan(graph, &mut groups);
+    }
+    for group in groups {
         if group.nodes.iter().any(|n| refused.contains(n)) {
             continue;
         }

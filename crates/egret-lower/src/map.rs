@@ -5,6 +5,7 @@ pub mod nest;
 use crate::context::Ctx;
 use crate::error::Unsupported;
 use crate::expr::{Access, Expr, buffer_elem};
+use crate::room::Out;
 use crate::streams::{Stream, normalise, touched};
 use egret_ir::{DType, Op};
 use egret_loop::{Access as Use, Arg, Elem, Kernel, KernelBuilder, Param, Ty, V};
@@ -31,6 +32,11 @@ pub fn run(ctx: &mut Ctx, expr: &Expr, out: Arg, out_access: &Access) -> Result<
 
 /// As [`run`], with the operands' buffers given.
 pub fn run_on(ctx: &mut Ctx, expr: &Expr, inputs: &[Arg], out: Arg, out_access: &Access) -> Result<(), Unsupported> {
+    run_to(ctx, expr, inputs, &Out { at: out, access: out_access.clone(), room: None })
+}
+
+/// As [`run_on`], to a result that may have room around it.
+pub fn run_to(ctx: &mut Ctx, expr: &Expr, inputs: &[Arg], out: &Out) -> Result<(), Unsupported> {
     if expr.dims.contains(&0) {
         return Ok(());
     }
@@ -42,12 +48,13 @@ pub fn run_on(ctx: &mut Ctx, expr: &Expr, inputs: &[Arg], out: Arg, out_access: 
         streams.push(Stream { elem: elem_in(o.dtype)?, access: o.access.clone() });
         args.push(*arg);
     }
-    streams.push(Stream { elem: elem_in(expr.dtype())?, access: out_access.clone() });
-    args.push(out);
+    streams.push(Stream { elem: elem_in(expr.dtype())?, access: out.access.clone() });
+    args.push(out.at);
     let written = args.len() - 1;
     let pairs: Vec<(usize, usize)> = (0..written).filter(|&i| shares(expr, &streams, &args, i)).map(|i| (written, i)).collect();
     let (dims, _) = normalise(&expr.dims, &vec![false; expr.dims.len()], &mut streams, &mut args)?;
-    let kernel = kernel(expr, dims, &streams, if copies { Lanes::Copy } else { lanes(expr) })?;
+    let kernel = kernel(expr, dims, &streams, if copies { Lanes::Copy } else { lanes(expr) }, out)?;
+    args.extend(out.room.as_ref().map(|_| out.at));
     ctx.call_in_place(kernel, &args, &pairs);
     Ok(())
 }
@@ -90,7 +97,7 @@ fn lanes(expr: &Expr) -> Lanes {
     if all { Lanes::Of(2) } else { Lanes::Scalar }
 }
 
-fn kernel(expr: &Expr, dims: Vec<i64>, streams: &[Stream], lanes: Lanes) -> Result<Kernel, Unsupported> {
+fn kernel(expr: &Expr, dims: Vec<i64>, streams: &[Stream], lanes: Lanes, to: &Out) -> Result<Kernel, Unsupported> {
     let inner = dims.len().checked_sub(1);
     let stride = |s: &Stream| inner.map_or(0, |i| s.access.strides[i]);
     let (out, inputs) = streams.split_last().ok_or_else(|| Unsupported::new("has no result"))?;
@@ -109,6 +116,7 @@ fn kernel(expr: &Expr, dims: Vec<i64>, streams: &[Stream], lanes: Lanes) -> Resu
         .enumerate()
         .map(|(i, s)| k.param(s.elem, touched(&dims, &s.access), if i == inputs.len() { Use::Write } else { Use::Read }))
         .collect();
+    to.clear(&mut k, nest.tasks());
     let body = Body { expr, params: &params, streams, inner, width, unroll: if expr.terms.len() <= 6 { 4 } else { 1 } };
     let offsets: Vec<V> = streams.iter().map(|s| k.int(s.access.offset)).collect();
     let accesses: Vec<&Access> = streams.iter().map(|s| &s.access).collect();

@@ -182,3 +182,69 @@ fn convolutions() {
 fn transposed_convolutions() {
     (0..60).for_each(|seed| convolution(seed, true));
 }
+
+/// Results that windows read beyond the edges of: chains of convolutions of 1 to 3 spatial axes with residuals, depthwise ones
+/// among them, in few buffers, so that what ought to be zeros was something else before.
+#[test]
+fn rooms_around_results() {
+    for seed in 0..60 {
+        let mut c = Case::new(seed);
+        let rank = 1 + seed as i64 % 3;
+        let channels = c.noise.from(1, 20);
+        let dims = [vec![c.noise.from(1, 2)], (0..rank).map(|_| c.noise.from(2, 7)).collect(), vec![channels]].concat();
+        let mut y = c.input(DType::F32, &dims);
+        let mut earlier = c.emit(Op::Neg, attrs!(), &[y]);
+        for _ in 0..4 {
+            let half = c.noise.from(0, 2);
+            let groups = if c.noise.from(0, 2) == 0 { channels } else { 1 };
+            let w = c.constant(DType::F32, &[vec![channels, channels / groups], vec![2 * half + 1; rank as usize]].concat());
+            let w = if half > 0 || groups == channels {
+                w
+            } else {
+                let ones = c.constant(DType::F32, &[]);
+                c.emit(Op::Add, attrs!(), &[w, ones])
+            };
+            let (ones, pads) = (vec![1i64; rank as usize], vec![half; 2 * rank as usize]);
+            let attrs = attrs! { strides: ones.clone(), dilations: ones, pads: pads, groups: groups, layout: "channels_last" };
+            let mut next = c.emit(Op::Conv, attrs, &[y, w]);
+            if c.noise.from(0, 1) == 1 {
+                next = c.emit(Op::Add, attrs!(), &[next, earlier]);
+            }
+            // Whole numbers up to 8, so that all sums are exact.
+            let (most, least) = (c.b.constant(Tensor::scalar(8f32)), c.b.constant(Tensor::scalar(-8f32)));
+            next = c.emit(Op::Floor, attrs!(), &[next]);
+            next = c.emit(Op::Min, attrs!(), &[next, most]);
+            next = c.emit(Op::Max, attrs!(), &[next, least]);
+            if c.noise.from(0, 3) == 0 {
+                // A second user that must not see the zeros.
+                let last = c.emit(Op::Reduce, attrs! { kind: "max", axes: vec![1i64], keepdims: true }, &[y]);
+                next = c.emit(Op::Max, attrs!(), &[next, last]);
+            }
+            (earlier, y) = (y, next);
+        }
+        c.check(y, &options(seed), &format!("rooms {seed}"));
+    }
+}
+
+/// A bottleneck of a residual network: one kernel per convolution.
+#[test]
+fn a_padded_convolution_is_one_kernel() {
+    let mut c = Case::new(1);
+    let x = c.input(DType::F32, &[1, 8, 8, 16]);
+    let mut y = x;
+    let zero = c.constant(DType::F32, &[]);
+    for half in [0i64, 1, 0] {
+        let w = c.constant(DType::F32, &[16, 16, 2 * half + 1, 2 * half + 1]);
+        let attrs = attrs! {
+            strides: vec![1i64, 1], dilations: vec![1i64, 1], pads: vec![half; 4], groups: 1, layout: "channels_last"
+        };
+        y = c.emit(Op::Conv, attrs, &[y, w]);
+        if half == 0 && y.0 > x.0 + 8 {
+            y = c.emit(Op::Add, attrs!(), &[y, x]);
+        }
+        y = c.emit(Op::Max, attrs!(), &[y, zero]);
+    }
+    c.b.output("out", y);
+    let program = lower(&c.b.graph, &LowerOptions::default()).unwrap();
+    assert_eq!(program.calls.len(), 3);
+}

@@ -2,14 +2,15 @@
 
 use super::depthwise;
 use super::product::{self, Panels, Product, Rows};
-use super::{Target, bytes, clear, copy, floats};
+use super::{Target, bytes, copy, floats};
 use crate::context::Ctx;
 use crate::error::Unsupported;
-use crate::expr::{Access, Expr};
+use crate::expr::{Access, Expr, Term};
 use crate::groups::Group;
 use crate::map;
-use crate::views::strides;
-use egret_ir::{DType, NodeId, ValueId};
+use crate::room::{Out, Room};
+use crate::views::{dims, strides};
+use egret_ir::{DType, Graph, NodeId, ValueId};
 use egret_loop::{Arg, Axis, Elem};
 
 /// A convolution's figures.
@@ -39,9 +40,9 @@ pub struct Shape {
 
 impl Shape {
     /// The figures of a `conv` or `conv_transpose`.
-    pub fn new(ctx: &Ctx, anchor: NodeId) -> Shape {
-        let node = ctx.graph.node(anchor);
-        let (x, w, out) = (ctx.dims(node.operand(0)), ctx.dims(node.operand(1)), ctx.dims(node.results[0]));
+    pub fn new(graph: &Graph, anchor: NodeId) -> Shape {
+        let node = graph.node(anchor);
+        let (x, w, out) = (dims(graph, node.operand(0)), dims(graph, node.operand(1)), dims(graph, node.results[0]));
         let rank = x.len() - 2;
         let channels_last = node.attrs.str("layout") == "channels_last";
         let spatial = |d: &[i64]| if channels_last { d[1..=rank].to_vec() } else { d[2..].to_vec() };
@@ -75,6 +76,22 @@ impl Shape {
         (0..self.rank()).map(|i| (self.output[i] - 1) * self.strides[i] + (self.kernel[i] - 1) * self.dilations[i] + 1).collect()
     }
 
+    /// The room, over the axes of an input with channels last, that windows read around it.
+    pub fn wants(&self) -> Room {
+        let mut room = Room::none(self.rank() + 2);
+        for (i, read) in self.read().into_iter().enumerate() {
+            room.low[i + 1] = self.low[i];
+            room.high[i + 1] = (read - self.low[i] - self.input[i]).max(0);
+        }
+        room
+    }
+
+    /// Whether the `conv` is one for tiles: f32, and no pad takes anything away.
+    pub fn has_tiles(&self, graph: &Graph, anchor: NodeId) -> bool {
+        let f32 = |i: usize| graph.tensor_ty(graph.node(anchor).operand(i)).dtype == DType::F32;
+        f32(0) && f32(1) && self.low.iter().all(|l| *l >= 0) && self.taps() * self.channels.0 > 0
+    }
+
     /// Dims of the result with channels last.
     pub fn result_dims(&self) -> Vec<i64> {
         [&[self.n], self.output.as_slice(), &[self.channels.1]].concat()
@@ -84,50 +101,61 @@ impl Shape {
 /// An input with channels last and room around it.
 #[derive(Clone, Debug)]
 pub struct Padded {
-    /// Where.
+    /// What the first window reads first.
     pub at: Arg,
-    /// `[n, spatial.., channels]`.
-    pub dims: Vec<i64>,
+    /// Strides of `[n, spatial.., channels]`.
+    pub strides: Vec<i64>,
+    /// Elements from the first to the last that windows read.
+    pub len: i64,
 }
 
 /// The input as windows can read it without looking where they are.
 pub fn padded(ctx: &mut Ctx, x: ValueId, s: &Shape) -> Result<Padded, Unsupported> {
-    let at = ctx.place(x)?;
-    let read = s.read();
-    let fits = s.low.iter().all(|l| *l == 0) && read.iter().zip(&s.input).all(|(r, i)| r <= i);
-    let whole = [&[s.n], s.input.as_slice(), &[s.channels.0]].concat();
-    if fits && s.channels_last {
-        return Ok(Padded { at, dims: whole });
+    let (at, own, read) = (ctx.origin(x)?, ctx.access(x), s.read());
+    let reach = |strides: &[i64]| {
+        let last = [&[s.n], read.as_slice(), &[s.channels.0]].concat();
+        1 + last.iter().zip(strides).map(|(d, stride)| (d - 1) * stride).sum::<i64>()
+    };
+    let wants = s.wants();
+    let has = ctx.rooms.get(&x).cloned().unwrap_or_else(|| Room::none(s.rank() + 2));
+    let fits = |has: &[i64], wants: &[i64]| has.iter().zip(wants).all(|(h, w)| h >= w);
+    if s.channels_last && fits(&has.low, &wants.low) && fits(&has.high, &wants.high) {
+        let first = own.offset - wants.low.iter().zip(&own.strides).map(|(l, stride)| l * stride).sum::<i64>();
+        let len = reach(&own.strides);
+        return Ok(Padded { at: Arg { buffer: at.buffer, offset: at.offset + first as usize }, strides: own.strides, len });
     }
-    let dims = [&[s.n], read.as_slice(), &[s.channels.0]].concat();
-    let len = dims.iter().product::<i64>() as usize;
-    let to = ctx.scratch(Elem::F32, len);
-    // What of the input windows read.
+    // What of the input windows read, and the zeros around it.
     let kept: Vec<i64> = (0..s.rank()).map(|i| s.input[i].min(read[i] - s.low[i])).collect();
-    if kept != read {
+    let strides = strides(&[&[s.n], read.as_slice(), &[s.channels.0]].concat());
+    let len = reach(&strides);
+    let to = ctx.scratch(Elem::F32, len as usize);
+    if kept.iter().any(|k| *k <= 0) {
         clear(ctx, len, to)?;
+        return Ok(Padded { at: to, strides, len });
     }
-    if kept.iter().all(|k| *k > 0) {
-        let from = if s.channels_last {
-            strides(&whole)
-        } else {
-            let own = strides(&[&[s.n, s.channels.0], s.input.as_slice()].concat());
-            [&own[..1], &own[2..], &own[1..2]].concat()
-        };
-        let into = strides(&dims);
-        let offset = s.low.iter().zip(&into[1..]).map(|(l, stride)| l * stride).sum();
-        let dims = [&[s.n], kept.as_slice(), &[s.channels.0]].concat();
-        copy(ctx, dims, x, at, Access { offset: 0, strides: from }, to, &Access { offset, strides: into })?;
-    }
-    Ok(Padded { at: to, dims })
+    let from = if s.channels_last { own.strides } else { [&own.strides[..1], &own.strides[2..], &own.strides[1..2]].concat() };
+    let room = Room {
+        high: [&[0], (0..s.rank()).map(|i| read[i] - s.low[i] - kept[i]).collect::<Vec<_>>().as_slice(), &[0]].concat(),
+        low: wants.low,
+    };
+    let dims = [&[s.n], kept.as_slice(), &[s.channels.0]].concat();
+    let out = Out { at: to, access: room.access(&dims), room: (!room.is_none()).then(|| (room, dims.clone())) };
+    copy(ctx, dims, x, at, Access { offset: own.offset, strides: from }, &out)?;
+    Ok(Padded { at: to, strides, len })
+}
+
+/// Sets `len` f32 elements to 0.
+fn clear(ctx: &mut Ctx, len: i64, to: Arg) -> Result<(), Unsupported> {
+    let expr = Expr { dims: vec![len], operands: vec![], terms: vec![(Term::Const(0), DType::F32)] };
+    map::run_to(ctx, &expr, &[], &Out::dense(to, &[len]))
 }
 
 /// Lower a `conv`; `false` if tiles cannot do it.
 pub fn lower(ctx: &mut Ctx, group: &Group, anchor: NodeId) -> Result<bool, Unsupported> {
     let node = ctx.graph.node(anchor);
     let (x, w) = (node.operand(0), node.operand(1));
-    let s = Shape::new(ctx, anchor);
-    if ctx.dtype(x) != DType::F32 || ctx.dtype(w) != DType::F32 || s.low.iter().any(|l| *l < 0) || s.taps() * s.channels.0 == 0 {
+    let s = Shape::new(ctx.graph, anchor);
+    if !s.has_tiles(ctx.graph, anchor) {
         return Ok(false);
     }
     if depthwise::lower(ctx, group, anchor, &s)? {
@@ -140,7 +168,7 @@ pub fn lower(ctx: &mut Ctx, group: &Group, anchor: NodeId) -> Result<bool, Unsup
     let width = product::panel_width(ctx.options.tile, per_out, pixels);
     let panel = s.taps() * per_in * width;
     let weights = weights(ctx, w, &s, width)?;
-    let at = strides(&input.dims);
+    let at = &input.strides;
     let rank = s.rank();
     let group_b = (per_out + width - 1) / width * panel;
     let mut rows = vec![
@@ -162,7 +190,7 @@ pub fn lower(ctx: &mut Ctx, group: &Group, anchor: NodeId) -> Result<bool, Unsup
         cols: per_out,
         panels: Panels { width, stride: panel },
         origin: vec![0; rank + 2],
-        out: output.target.out,
+        out: &output.target.out,
         expr: &output.target.expr,
     };
     product::run(ctx, &product)?;
@@ -187,11 +215,12 @@ impl Output {
             let mut target = Target::new(ctx, group)?;
             if !s.channels_last {
                 target.expr.dims = s.result_dims();
+                target.out.access = Access::dense(&target.expr.dims);
             }
             return Ok(Output { target, moved: false });
         }
         let dims = s.result_dims();
-        let out = ctx.scratch(Elem::F32, dims.iter().product::<i64>() as usize);
+        let out = Out::dense(ctx.scratch(Elem::F32, dims.iter().product::<i64>() as usize), &dims);
         Ok(Output { target: Target { out, expr: Expr::anchor(dims, DType::F32), separate: true }, moved: true })
     }
 
@@ -205,14 +234,14 @@ impl Output {
         let mut args = vec![];
         for (i, o) in expr.operands.iter_mut().enumerate() {
             if i < group.expr.operands.len() {
-                args.push(ctx.place(o.value)?);
+                args.push(ctx.origin(o.value)?);
             } else {
                 o.access = Access { offset: 0, strides: [&own[..1], &own[own.len() - 1..], &own[1..own.len() - 1]].concat() };
-                args.push(self.target.out);
+                args.push(self.target.out.at);
             }
         }
-        let out = ctx.place(group.result)?;
-        map::run_on(ctx, &expr, &args, out, &Access::dense(&expr.dims))
+        let out = ctx.out(group.result)?;
+        map::run_to(ctx, &expr, &args, &out)
     }
 }
 
@@ -239,7 +268,7 @@ fn weights(ctx: &mut Ctx, w: ValueId, s: &Shape, width: i64) -> Result<Arg, Unsu
             let access = Access { offset: first * width * o, strides: vec![per_out * o, width * o, 1, i, o] };
             let panel = taps * per_in * width;
             let out = Access { offset: first * panel, strides: vec![panels * panel, panel, per_in * width, width, 1] };
-            copy(ctx, dims, w, from, access, to, &out)?;
+            copy(ctx, dims, w, from, access, &Out { at: to, access: out, room: None })?;
         }
     }
     Ok(to)

@@ -6,6 +6,8 @@ use crate::context::Ctx;
 use crate::error::Unsupported;
 use crate::expr::{Access, Expr, buffer_elem};
 use crate::groups::Group;
+use crate::room::Out;
+use crate::streams::touched;
 use crate::views::strides;
 use egret_ir::{NodeId, ValueId};
 use egret_loop::{Access as Use, Arg, Elem, Kernel, KernelBuilder, Local, Param, Ty, V};
@@ -28,14 +30,16 @@ pub fn lower(ctx: &mut Ctx, group: &Group, anchor: NodeId, s: &Shape) -> Result<
     let weights = weights(ctx, node.operand(1), s)?;
     let output = Output::new(ctx, group, s)?;
     let expr = &output.target.expr;
-    let mut args = vec![input.at, weights, output.target.out];
+    let out = &output.target.out;
+    let mut args = vec![input.at, weights, out.at];
     for o in &expr.operands {
-        args.push(ctx.place(o.value)?);
+        args.push(ctx.origin(o.value)?);
     }
-    for (arg, o) in args[3..].iter_mut().zip(&expr.operands) {
-        arg.offset += usize::try_from(o.access.offset).map_err(|_| Unsupported::new("reads outside its operand"))?;
+    for (arg, access) in args[2..].iter_mut().zip([&out.access].into_iter().chain(expr.operands.iter().map(|o| &o.access))) {
+        arg.offset += usize::try_from(access.offset).map_err(|_| Unsupported::new("reads outside its operand"))?;
     }
-    let kernel = Depthwise { s, expr, input: strides(&input.dims), lens: (input.dims.iter().product(), s.taps() * s.groups) }.kernel()?;
+    let kernel = Depthwise { s, expr, out, input: input.strides, lens: (input.len, s.taps() * s.groups) }.kernel()?;
+    args.extend(out.room.as_ref().map(|_| out.at));
     ctx.call(kernel, &args);
     output.finish(ctx, group, s)?;
     Ok(true)
@@ -52,13 +56,15 @@ fn weights(ctx: &mut Ctx, w: ValueId, s: &Shape) -> Result<Arg, Unsupported> {
     let from = ctx.place(w)?;
     let to = ctx.scratch(Elem::F32, (taps * channels) as usize);
     let dims = vec![taps, channels];
-    copy(ctx, dims.clone(), w, from, Access { offset: 0, strides: vec![1, taps] }, to, &Access::dense(&dims))?;
+    let out = Out::dense(to, &dims);
+    copy(ctx, dims, w, from, Access { offset: 0, strides: vec![1, taps] }, &out)?;
     Ok(to)
 }
 
 struct Depthwise<'a> {
     s: &'a Shape,
     expr: &'a Expr,
+    out: &'a Out,
     /// Strides of the padded input.
     input: Vec<i64>,
     /// Elements of input and weights.
@@ -83,12 +89,13 @@ impl Depthwise<'_> {
         let mut params = vec![
             k.param(Elem::F32, self.lens.0 as usize, Use::Read),
             k.param(Elem::F32, self.lens.1 as usize, Use::Read),
-            k.param(Elem::F32, dims.iter().product::<i64>() as usize, Use::Write),
+            k.param(Elem::F32, touched(&dims, &Access { offset: 0, strides: self.out.access.strides.clone() }), Use::Write),
         ];
         for o in &self.expr.operands {
             let last: i64 = o.access.strides.iter().zip(&dims).map(|(stride, d)| stride * (d - 1)).sum();
             params.push(k.param(buffer_elem(o.dtype)?, last as usize + 1, Use::Read));
         }
+        self.out.clear(&mut k, around.iter().product());
         // The task is an index over batch and all spatial axes but the last.
         let mut left = k.task();
         let mut indices = vec![left; around.len()];
@@ -103,7 +110,7 @@ impl Depthwise<'_> {
             k.affine(&terms, 0)
         };
         let x = at(&mut k, &self.input, &|i| if i == 0 { 1 } else { s.strides[i - 1] });
-        let out = at(&mut k, &strides(&dims), &|_| 1);
+        let out = at(&mut k, &self.out.access.strides, &|_| 1);
         let operands = self.expr.operands.iter().map(|o| at(&mut k, &o.access.strides, &|_| 1)).collect();
         let bases = Bases { x, out, operands };
         let mut result = Ok(());
@@ -214,7 +221,7 @@ impl Depthwise<'_> {
             }
         }
         let sums: Vec<V> = sums.into_iter().map(|l| k.get(l)).collect();
-        let own = strides(&s.result_dims())[last + 1];
+        let own = self.out.access.strides[last + 1];
         for (p, sum) in sums.into_iter().enumerate() {
             let p = p as i64;
             let mut operands = vec![];

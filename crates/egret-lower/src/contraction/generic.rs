@@ -48,8 +48,8 @@ pub fn lower(ctx: &mut Ctx, group: &Group, anchor: NodeId) -> Result<(), Unsuppo
     let dtype = ctx.dtype(result);
     let sum = match node.op {
         Op::Matmul => matmul(&ctx.dims(x), &ctx.dims(w), &ctx.dims(result)),
-        Op::Conv => conv(&Shape::new(ctx, anchor), &ctx.dims(result), false),
-        Op::ConvTranspose => conv(&Shape::new(ctx, anchor), &ctx.dims(result), true),
+        Op::Conv => conv(&Shape::new(ctx.graph, anchor), &ctx.dims(result), false),
+        Op::ConvTranspose => conv(&Shape::new(ctx.graph, anchor), &ctx.dims(result), true),
         _ => return Err(Unsupported::new("is no contraction")),
     };
     let (a, b) = (ctx.place(x)?, ctx.place(w)?);

@@ -49,7 +49,7 @@ pub fn lower(ctx: &mut Ctx, group: &Group, anchor: NodeId) -> Result<bool, Unsup
         cols: n,
         panels,
         origin: vec![0; out.len()],
-        out: target.out,
+        out: &target.out,
         expr: &target.expr,
     };
     product::run(ctx, &product)?;

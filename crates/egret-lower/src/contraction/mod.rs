@@ -10,12 +10,15 @@ mod product;
 mod tiling;
 mod transposed;
 
+pub use conv::Shape;
+
 use crate::context::Ctx;
 use crate::elementwise;
 use crate::error::Unsupported;
 use crate::expr::{Access, Expr, Operand, Term};
 use crate::groups::Group;
 use crate::map;
+use crate::room::Out;
 use egret_ir::{DType, Op};
 use egret_loop::{Arg, Elem};
 
@@ -23,7 +26,7 @@ use egret_loop::{Arg, Elem};
 pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
     let Some(anchor) = group.anchor else { return Err(Unsupported::new("has no contraction")) };
     let node = ctx.graph.node(anchor);
-    ctx.place(group.result)?;
+    ctx.origin(group.result)?;
     if ctx.len(node.results[0]) == 0 {
         return Ok(());
     }
@@ -38,7 +41,7 @@ pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
 
 /// Where a product's result goes, and what its tiles run on the sums.
 struct Target {
-    out: Arg,
+    out: Out,
     expr: Expr,
     /// The group's expression runs afterwards, on `out`.
     separate: bool,
@@ -48,38 +51,24 @@ impl Target {
     /// The group's result, or a buffer for the bare sums where its expression does not fit into tiles.
     fn new(ctx: &mut Ctx, group: &Group) -> Result<Target, Unsupported> {
         if product::fits(&group.expr) {
-            return Ok(Target { out: ctx.place(group.result)?, expr: group.expr.clone(), separate: false });
+            return Ok(Target { out: ctx.out(group.result)?, expr: group.expr.clone(), separate: false });
         }
         let len = group.expr.dims.iter().product::<i64>() as usize;
-        Ok(Target { out: ctx.scratch(Elem::F32, len), expr: Expr::anchor(group.expr.dims.clone(), DType::F32), separate: true })
+        let out = Out::dense(ctx.scratch(Elem::F32, len), &group.expr.dims);
+        Ok(Target { out, expr: Expr::anchor(group.expr.dims.clone(), DType::F32), separate: true })
     }
 
     /// What is left to do after the product.
     fn finish(self, ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
-        if self.separate { elementwise::epilogue(ctx, group, self.out) } else { Ok(()) }
+        if self.separate { elementwise::epilogue(ctx, group, self.out.at) } else { Ok(()) }
     }
 }
 
-/// Copies `dims` f32 elements between two strided places. `value` only names them.
-fn copy(
-    ctx: &mut Ctx,
-    dims: Vec<i64>,
-    value: egret_ir::ValueId,
-    from: Arg,
-    access: Access,
-    to: Arg,
-    out: &Access,
-) -> Result<(), Unsupported> {
+/// Copies `dims` f32 elements from a strided place to another. `value` only names them.
+fn copy(ctx: &mut Ctx, dims: Vec<i64>, value: egret_ir::ValueId, from: Arg, access: Access, to: &Out) -> Result<(), Unsupported> {
     let operands = vec![Operand { value, dtype: DType::F32, access }];
     let expr = Expr { dims, operands, terms: vec![(Term::Operand(0), DType::F32)] };
-    map::run_on(ctx, &expr, &[from], to, out)
-}
-
-/// Sets `len` f32 elements to 0.
-fn clear(ctx: &mut Ctx, len: usize, to: Arg) -> Result<(), Unsupported> {
-    let dims = vec![len as i64];
-    let expr = Expr { dims: dims.clone(), operands: vec![], terms: vec![(Term::Const(0), DType::F32)] };
-    map::run_on(ctx, &expr, &[], to, &Access::dense(&dims))
+    map::run_to(ctx, &expr, &[from], to)
 }
 
 /// The f32 elements of a constant's bytes, and back.

@@ -7,6 +7,7 @@ use super::tiling::{Level, Tiling};
 use crate::context::Ctx;
 use crate::error::Unsupported;
 use crate::expr::{Access, Expr, buffer_elem};
+use crate::room::Out;
 use egret_ir::DType;
 use egret_loop::{
     Access as Use, Arg, Arith, Axis, Elem, Epilogue, EpilogueBuilder, EpilogueOperand, Kernel, KernelBuilder, Param, Place, Tile, V,
@@ -50,7 +51,7 @@ pub struct Product<'a> {
     /// Index in the result of the first row and column.
     pub origin: Vec<i64>,
     /// Result.
-    pub out: Arg,
+    pub out: &'a Out,
     /// What happens to the sums; its dims are the result's.
     pub expr: &'a Expr,
 }
@@ -115,12 +116,11 @@ pub fn run(ctx: &mut Ctx, p: &Product) -> Result<(), Unsupported> {
 /// The kernel over `count` panels of `width` columns from panel `first` on.
 fn call(ctx: &mut Ctx, p: &Product, first: i64, width: i64, count: i64) -> Result<(), Unsupported> {
     let Some(last) = p.expr.dims.len().checked_sub(1) else { return Err(Unsupported::new("has a result without axes")) };
-    let dense = Access::dense(&p.expr.dims);
-    let mut args = vec![p.a, p.b, p.out];
+    let mut args = vec![p.a, p.b, p.out.at];
     let mut elems = vec![Elem::F32; OPERANDS];
-    let mut results = vec![&dense];
+    let mut results = vec![&p.out.access];
     for o in &p.expr.operands {
-        args.push(ctx.place(o.value)?);
+        args.push(ctx.origin(o.value)?);
         elems.push(buffer_elem(o.dtype)?);
         results.push(&o.access);
     }
@@ -153,16 +153,19 @@ fn call(ctx: &mut Ctx, p: &Product, first: i64, width: i64, count: i64) -> Resul
     let total = tiling.rows();
     let target = (total * count / 8).clamp(most, BLOCK_ROWS.max(most));
     let blocks = tiling.blocks(target);
-    let emitter = Emitter { p, tiling: &tiling, width, columns: &columns, elems: &elems };
+    let emitter = Emitter { p, tiling: &tiling, width, columns: &columns, elems: &elems, clears: first == 0 };
     let kernel = emitter.kernel(&panel, count, blocks)?;
     let pairs: Vec<(usize, usize)> = (OPERANDS..args.len())
         .filter(|&i| {
             let o = &p.expr.operands[i - OPERANDS];
             let once = args.iter().filter(|a| a.buffer == args[i].buffer).count() == 1;
-            once && o.access.is_dense(&p.expr.dims) && whole_result(p)
+            once && o.access.is_dense(&p.expr.dims) && p.out.access.is_dense(&p.expr.dims) && whole_result(p)
         })
         .map(|i| (OUT, i))
         .collect();
+    if first == 0 {
+        args.extend(p.out.room.as_ref().map(|_| p.out.at));
+    }
     ctx.call_in_place(kernel, &args, &pairs);
     Ok(())
 }
@@ -191,6 +194,8 @@ struct Emitter<'a> {
     /// Each stream's stride along the columns.
     columns: &'a [i64],
     elems: &'a [Elem],
+    /// Whether it clears the room around the result.
+    clears: bool,
 }
 
 impl Emitter<'_> {
@@ -207,6 +212,9 @@ impl Emitter<'_> {
                 k.param(self.elems[s], last as usize + 1, if s == OUT { Use::Write } else { Use::Read })
             })
             .collect();
+        if self.clears {
+            self.p.out.clear(&mut k, blocks * count);
+        }
         let task = k.task();
         let (block, column) = if count == 1 {
             (task, None)

@@ -45,7 +45,7 @@ fn phases(s: &Shape, axis: usize) -> Vec<Phase> {
 pub fn lower(ctx: &mut Ctx, group: &Group, anchor: NodeId) -> Result<bool, Unsupported> {
     let node = ctx.graph.node(anchor);
     let (x, w) = (node.operand(0), node.operand(1));
-    let s = Shape::new(ctx, anchor);
+    let s = Shape::new(ctx.graph, anchor);
     let is_f32 = ctx.dtype(x) == DType::F32 && ctx.dtype(w) == DType::F32;
     if !is_f32 || ctx.graph.as_const(w).is_none() || s.strides.iter().product::<i64>() > MOST_PHASES || s.taps() * s.channels.0 == 0 {
         return Ok(false);
@@ -60,7 +60,7 @@ pub fn lower(ctx: &mut Ctx, group: &Group, anchor: NodeId) -> Result<bool, Unsup
     let room = Shape { output: read, kernel: one.clone(), strides: one.clone(), dilations: one, low: low.clone(), ..s.clone() };
     let input = padded(ctx, x, &room)?;
     let output = Output::new(ctx, group, &s)?;
-    let at = strides(&input.dims);
+    let at = &input.strides;
     let (per_in, per_out) = (s.channels.0 / s.groups, s.channels.1 / s.groups);
     let name = conv_name("transposed", &s.kernel);
     let each: Vec<usize> = axes.iter().map(Vec::len).collect();
@@ -98,7 +98,7 @@ pub fn lower(ctx: &mut Ctx, group: &Group, anchor: NodeId) -> Result<bool, Unsup
             cols: per_out,
             panels: Panels { width, stride: panel },
             origin: [&[0], phase.iter().map(|p| p.first).collect::<Vec<i64>>().as_slice(), &[0]].concat(),
-            out: output.target.out,
+            out: &output.target.out,
             expr: &output.target.expr,
         };
         product::run(ctx, &product)?;
