@@ -52,12 +52,12 @@ pub fn build(graph: &Graph, options: &LowerOptions) -> Vec<Group> {
 
 /// Whether elementwise users of the node's result may run on it before it is stored.
 fn takes_epilogue(op: Op) -> bool {
-    matches!(op, Op::Matmul | Op::Conv | Op::ConvTranspose | Op::Reduce | Op::Softmax | Op::LayerNorm | Op::Pool)
+    matches!(op, Op::Matmul | Op::Conv | Op::ConvTranspose | Op::Reduce | Op::Softmax | Op::LayerNorm | Op::RmsNorm | Op::Pool)
 }
 
 /// Whether elementwise producers of the node's first operand may run inside it.
 fn takes_prologue(op: Op) -> bool {
-    matches!(op, Op::Reduce | Op::Softmax | Op::LayerNorm)
+    matches!(op, Op::Reduce | Op::Softmax | Op::LayerNorm | Op::RmsNorm)
 }
 
 /// Whether the node only says where its operand's elements stand.

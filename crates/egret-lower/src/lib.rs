@@ -21,6 +21,7 @@ mod options;
 mod ports;
 mod reduce;
 mod room;
+mod rotary;
 mod rows;
 mod scanning;
 mod storage;
@@ -73,7 +74,8 @@ fn dispatch(ctx: &mut context::Ctx, group: &groups::Group) -> Result<(), error::
     match info.op {
         Op::Matmul | Op::Conv | Op::ConvTranspose => contraction::lower(ctx, group),
         Op::ArgReduce | Op::Cumulative => scanning::lower(ctx, ctx.graph.node(anchor)),
-        Op::Reduce | Op::Softmax | Op::LayerNorm => reduce::lower(ctx, group),
+        Op::Reduce | Op::Softmax | Op::LayerNorm | Op::RmsNorm => reduce::lower(ctx, group),
+        Op::Rotary => rotary::lower(ctx, group, ctx.graph.node(anchor)),
         Op::Pool | Op::MaxPoolIndices => window::lower(ctx, group),
         Op::Pad | Op::Dilate | Op::Concat | Op::Iota | Op::BitCast | Op::Shape | Op::RandomUniform | Op::RandomNormal => {
             movement::lower(ctx, group)

@@ -6,7 +6,7 @@ use crate::{Attr, Attrs, DType, Op, TensorType, Type};
 pub(super) const MAX_EXTENT: i64 = i32::MAX as i64;
 
 /// Attributes of kind `int` that are 0 or 1.
-const FLAGS: [&str; 26] = [
+const FLAGS: &[&str] = &[
     "keepdims",
     "last",
     "exclusive",
@@ -33,6 +33,7 @@ const FLAGS: [&str; 26] = [
     "case_sensitive",
     "new_axis",
     "has_split",
+    "interleaved",
 ];
 
 /// Hold a node against the op table: which attributes there are and of which kind, how many operands, how many regions.

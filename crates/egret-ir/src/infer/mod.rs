@@ -3,6 +3,7 @@
 //! Nothing here trusts the node: attributes are held against the op table before any is read, so hostile models end
 //! in an error.
 
+mod attention;
 pub(crate) mod check;
 mod contraction;
 pub(crate) mod control;
@@ -78,9 +79,11 @@ fn dispatch(call: &Call) -> Result<Vec<Type>, String> {
         ArgReduce => reduction::arg_reduce(call),
         Cumulative => reduction::along_axis(call, &["sum", "prod"]),
         Softmax => reduction::along_axis(call, &[]),
-        LayerNorm => reduction::along_axis(call, &[]),
+        LayerNorm | RmsNorm => reduction::along_axis(call, &[]),
         TopK => reduction::top_k(call),
         Nms => reduction::nms(call),
+
+        Rotary => attention::rotary(call),
 
         Matmul => contraction::matmul(call),
         Det => contraction::det(call),

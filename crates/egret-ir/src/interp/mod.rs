@@ -2,6 +2,7 @@
 //!
 //! One file per family of operations. Floats are computed in f64 and rounded once to the element type; integers wrap.
 
+mod attention;
 mod contract;
 mod control;
 mod convert;
@@ -82,9 +83,10 @@ fn evaluate(op: Op, attrs: &Attrs, operands: &[Option<Value>], regions: &[Graph]
         | Op::Dilate
         | Op::Concat
         | Op::Iota => one(movement::eval(op, attrs, operands)),
-        Op::Reduce | Op::ArgReduce | Op::Cumulative | Op::Softmax | Op::LayerNorm | Op::TopK | Op::Det => {
+        Op::Reduce | Op::ArgReduce | Op::Cumulative | Op::Softmax | Op::LayerNorm | Op::RmsNorm | Op::TopK | Op::Det => {
             many(reduce::eval(op, attrs, operands))
         }
+        Op::Rotary => one(attention::eval(op, attrs, operands)),
         Op::Matmul | Op::Conv | Op::ConvTranspose => one(contract::eval(op, attrs, operands)),
         Op::Pool | Op::MaxPoolIndices | Op::Col2im => many(window::eval(op, attrs, operands)),
         Op::Gather | Op::GatherElements | Op::GatherNd | Op::ScatterElements | Op::ScatterNd | Op::ReverseSequence => {

@@ -15,6 +15,7 @@ pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Vec
         Op::Cumulative => Ok(vec![cumulative(x, attrs)?]),
         Op::Softmax => Ok(vec![softmax(x, attrs)?]),
         Op::LayerNorm => Ok(vec![layer_norm(x, attrs)?]),
+        Op::RmsNorm => Ok(vec![rms_norm(x, attrs)?]),
         Op::TopK => top_k(x, attrs),
         Op::Det => Ok(vec![det(x)?]),
         _ => fail(format!("{op} is no reduction")),
@@ -186,6 +187,18 @@ fn layer_norm(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
     Ok(from_floats(x.dtype(), x.shape(), &v))
 }
 
+fn rms_norm(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
+    let axis = axis(attrs, "axis", x.rank())?;
+    let epsilon = attrs.float("epsilon");
+    let mut v = floats(x)?;
+    let n: usize = x.shape()[axis..].iter().product();
+    for row in v.chunks_mut(n.max(1)) {
+        let scale = (row.iter().map(|v| v * v).sum::<f64>() / n as f64 + epsilon).sqrt();
+        row.iter_mut().for_each(|v| *v /= scale);
+    }
+    Ok(from_floats(x.dtype(), x.shape(), &v))
+}
+
 fn top_k(x: &Tensor, attrs: &Attrs) -> Res<Vec<Tensor>> {
     let axis = axis(attrs, "axis", x.rank())?;
     let k = attrs.dim("k").as_const().ok_or_else(|| error(format!("`k` has an unbound symbol: {}", attrs.dim("k"))))?;
@@ -293,6 +306,8 @@ mod tests {
         assert!((s[0].data::<f64>()[1] - 0.75).abs() < 1e-15);
         let l = run(Op::LayerNorm, attrs! { axis: 0, epsilon: 0.0 }, &Tensor::new(&[2], vec![1f32, 3.0]));
         assert_eq!(l[0].data::<f32>(), [-1.0, 1.0]);
+        let r = run(Op::RmsNorm, attrs! { axis: 1, epsilon: 0.5 }, &Tensor::new(&[2, 2], vec![1f32, 0.0, -1.0, 2.0]));
+        assert_eq!(r[0].data::<f32>(), [1.0, 0.0, -1.0 / 3f32.sqrt(), 2.0 / 3f32.sqrt()]);
         assert_eq!(run(Op::Det, attrs! {}, &Tensor::new(&[2, 2], vec![1f32, 2.0, 3.0, 4.0]))[0].data::<f32>(), [-2.0]);
     }
 }

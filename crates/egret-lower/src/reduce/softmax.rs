@@ -1,4 +1,4 @@
-//! Softmax and layer normalisation: a statistic of each row, then every element by it.
+//! Softmax, layer and root-mean-square normalisation: a statistic of each row, then every element by it.
 
 use super::{source, vectors};
 use crate::context::Ctx;
@@ -10,7 +10,7 @@ use crate::streams::Stream;
 use egret_ir::{Node, Op};
 use egret_loop::{Access as Use, Arith, BinOp, Elem, KernelBuilder, V, math, number_bits};
 
-/// Lower `softmax` or `layer_norm` with what is fused around it.
+/// Lower `softmax`, `layer_norm` or `rms_norm` with what is fused around it.
 pub fn lower(ctx: &mut Ctx, group: &Group, node: &Node) -> Result<(), Unsupported> {
     let x = source(ctx, group, node);
     let axis = node.attrs.index("axis");
@@ -32,12 +32,12 @@ pub fn lower(ctx: &mut Ctx, group: &Group, node: &Node) -> Result<(), Unsupporte
     let rows = Rows::new(&x.dims, &reduced, streams, vectors(&[&x, &group.expr]))?;
     let plan = Plan { x: &x, out: &group.expr, epilogue_at, out_at, keeps, elem };
     let name = node.op.name();
-    let kernel = if is_softmax {
-        rows.kernel(name, |k, row| plan.softmax(k, row))?
-    } else {
-        let epsilon = node.attrs.float("epsilon");
-        rows.kernel(name, |k, row| plan.layer_norm(k, row, rows.row_len(), epsilon))?
-    };
+    let kernel = rows.kernel(name, |k, row| match node.op {
+        Op::Softmax => plan.softmax(k, row),
+        Op::LayerNorm => plan.layer_norm(k, row, rows.row_len(), node.attrs.float("epsilon")),
+        Op::RmsNorm => plan.rms_norm(k, row, rows.row_len(), node.attrs.float("epsilon")),
+        other => Err(Unsupported::new(format!("{other} is no normalisation"))),
+    })?;
     let same = single && x.operands.iter().all(|o| buffer_elem(o.dtype).is_ok_and(|e| e.size() == out_elem.size()));
     let pairs: &[(usize, usize)] = if same { &[(out_at, 0)] } else { &[] };
     ctx.call_in_place(kernel, rows.args(), pairs);
@@ -107,23 +107,18 @@ impl Plan<'_> {
         })
     }
 
-    fn layer_norm(&self, k: &mut KernelBuilder, row: &Row, len: i64, epsilon: f64) -> Result<(), Unsupported> {
-        let share = |k: &mut KernelBuilder, s: V| {
-            let n = k.num(s, len as f64);
-            Ok(k.div(s, n))
-        };
-        let sums = row.locals(k, self.elem, 0);
-        row.pass(k, |k, p| {
-            let v = self.first(k, row, p)?;
-            combine(k, &sums, p, BinOp::Add, v);
-            Ok(())
-        })?;
-        let sum = row.join(k, &sums, BinOp::Add);
-        let mean = row.map(k, &sum, share)?;
+    /// The sum of squares of all that `value` gives, and from it 1 / sqrt(mean + epsilon).
+    fn inverse_root(
+        &self,
+        k: &mut KernelBuilder,
+        row: &Row,
+        len: i64,
+        epsilon: f64,
+        mut value: impl FnMut(&mut KernelBuilder, &Point) -> Result<V, Unsupported>,
+    ) -> Result<RowValue, Unsupported> {
         let squares = row.locals(k, self.elem, 0);
         row.pass(k, |k, p| {
-            let v = self.again(k, row, p)?;
-            let v = k.sub(v, mean.at(p));
+            let v = value(k, p)?;
             let l = squares[p.slot];
             let old = k.get(l);
             let new = k.fma(v, v, old);
@@ -131,13 +126,37 @@ impl Plan<'_> {
             Ok(())
         })?;
         let total = row.join(k, &squares, BinOp::Add);
-        let scale = row.map(k, &total, |k, s| {
-            let variance = share(k, s)?;
-            let epsilon = k.num(variance, epsilon);
-            let sum = k.add(variance, epsilon);
+        row.map(k, &total, |k, s| {
+            let mean = share(k, s, len);
+            let epsilon = k.num(mean, epsilon);
+            let sum = k.add(mean, epsilon);
             let root = k.un(egret_loop::UnOp::Sqrt, sum);
             let one = k.num(root, 1.0);
             Ok(k.div(one, root))
+        })
+    }
+
+    fn rms_norm(&self, k: &mut KernelBuilder, row: &Row, len: i64, epsilon: f64) -> Result<(), Unsupported> {
+        let scale = self.inverse_root(k, row, len, epsilon, |k, p| self.first(k, row, p))?;
+        row.pass(k, |k, p| {
+            let v = self.again(k, row, p)?;
+            let v = k.mul(v, scale.at(p));
+            self.finish(k, row, p, v)
+        })
+    }
+
+    fn layer_norm(&self, k: &mut KernelBuilder, row: &Row, len: i64, epsilon: f64) -> Result<(), Unsupported> {
+        let sums = row.locals(k, self.elem, 0);
+        row.pass(k, |k, p| {
+            let v = self.first(k, row, p)?;
+            combine(k, &sums, p, BinOp::Add, v);
+            Ok(())
+        })?;
+        let sum = row.join(k, &sums, BinOp::Add);
+        let mean = row.map(k, &sum, |k, s| Ok(share(k, s, len)))?;
+        let scale = self.inverse_root(k, row, len, epsilon, |k, p| {
+            let v = self.again(k, row, p)?;
+            Ok(k.sub(v, mean.at(p)))
         })?;
         row.pass(k, |k, p| {
             let v = self.again(k, row, p)?;
@@ -146,4 +165,10 @@ impl Plan<'_> {
             self.finish(k, row, p, v)
         })
     }
+}
+
+/// A sum over `len` elements as their mean.
+fn share(k: &mut KernelBuilder, sum: V, len: i64) -> V {
+    let n = k.num(sum, len as f64);
+    k.div(sum, n)
 }
