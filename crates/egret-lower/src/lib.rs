@@ -11,6 +11,7 @@ mod context;
 mod contraction;
 mod elementwise;
 mod error;
+mod expand;
 mod expr;
 mod groups;
 mod irregular;
@@ -41,6 +42,8 @@ use egret_loop::Program;
 /// # Errors
 /// Every node that cannot be lowered, with the reason.
 pub fn lower(graph: &Graph, options: &LowerOptions) -> Result<Program, LowerError> {
+    let expanded = expand::expand(graph).map_err(|e| LowerError { refusals: vec![Refusal::of_graph(e.to_string())] })?;
+    let graph = expanded.as_ref();
     let mut refusals = check::graph(graph);
     let refused: std::collections::BTreeSet<_> = refusals.iter().filter_map(|r| r.node).collect();
     // Shapes that are not constant would make every later message a consequence of the first.

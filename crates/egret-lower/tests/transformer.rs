@@ -2,8 +2,8 @@
 
 mod common;
 
-use common::{check, check_on, op, tensor};
-use egret_ir::{DType, Op, attrs};
+use common::{check, check_on, of, op, tensor};
+use egret_ir::{Builder, DType, Op, ValueId, attrs};
 
 const FLOATS: [DType; 4] = [DType::F32, DType::F64, DType::F16, DType::BF16];
 
@@ -41,5 +41,58 @@ fn rotary_of_every_kind() {
                 check_on("rotary", &inputs, |b, x| op(b, Op::Rotary, attrs! { interleaved: interleaved }, x));
             }
         }
+    }
+}
+
+/// Attention of q, k, v and, if there are four operands, a mask.
+fn attend(b: &mut Builder, scale: f64, operands: &[ValueId]) -> ValueId {
+    let operands: Vec<_> = (0..4).map(|i| operands.get(i).copied()).collect();
+    b.emit_node(Op::Attention, attrs! { scale: scale }, &operands, vec![]).unwrap()[0]
+}
+
+#[test]
+fn attention_of_every_kind() {
+    // q, k, v and the mask, if any.
+    let shapes: [[&[usize]; 4]; 9] = [
+        [&[3, 4], &[5, 4], &[5, 6], &[]],
+        [&[2, 3, 7, 8], &[2, 3, 7, 8], &[2, 3, 7, 8], &[7, 7]],
+        [&[2, 3, 9, 16], &[2, 3, 33, 16], &[2, 3, 33, 24], &[2, 1, 1, 33]],
+        [&[2, 4, 5, 8], &[2, 1, 6, 8], &[2, 1, 6, 8], &[5, 6]],
+        [&[6, 5], &[4, 2, 5], &[1, 2, 3], &[4, 1, 2]],
+        [&[2, 40, 32], &[2, 40, 32], &[3, 1, 40, 70], &[3, 2, 1, 1]],
+        [&[2, 1, 1, 8], &[2, 1, 20, 8], &[2, 1, 20, 8], &[1, 20]],
+        [&[2, 3], &[0, 3], &[0, 4], &[]],
+        [&[2, 0], &[3, 0], &[3, 4], &[]],
+    ];
+    for [q, k, v, mask] in shapes {
+        for dtype in FLOATS {
+            let mut inputs = vec![tensor(dtype, q, 1), tensor(dtype, k, 2), tensor(dtype, v, 3)];
+            for scale in [1.0, 0.35] {
+                check_on("attention", &inputs, |b, x| attend(b, scale, x));
+            }
+            inputs.push(tensor(dtype, mask, 4));
+            check_on("masked attention", &inputs, |b, x| attend(b, 0.5, x));
+        }
+    }
+}
+
+#[test]
+fn attention_in_place_between_transposes() {
+    check("attention block", DType::F32, &[2, 12, 4, 16], |b, x| {
+        let swap = || attrs! { perm: vec![0i64, 2, 1, 3] };
+        let heads = op(b, Op::Transpose, swap(), &[x]);
+        let y = attend(b, 0.25, &[heads, heads, heads]);
+        let y = attend(b, 0.25, &[y, heads, y]);
+        op(b, Op::Transpose, swap(), &[y])
+    });
+}
+
+#[test]
+fn rows_that_see_nothing_are_nan() {
+    for dtype in FLOATS {
+        let (hidden, inf) = (f64::NEG_INFINITY, f64::INFINITY);
+        let mask = of(dtype, &[3, 2], &[0.0, hidden, hidden, hidden, hidden, 0.0]);
+        let inputs = [tensor(dtype, &[3, 4], 1), tensor(dtype, &[2, 4], 2), of(dtype, &[2, 2], &[1.0, 2.0, 3.0, inf]), mask];
+        check_on("masked rows", &inputs, |b, x| attend(b, 1.0, x));
     }
 }

@@ -1,4 +1,4 @@
-//! What transformers are made of: rotary embedding.
+//! What transformers are made of: attention and rotary embedding.
 
 use super::{Call, dims, one};
 use crate::{Dim, Type};
@@ -12,6 +12,25 @@ fn expect_broadcasts_to(call: &Call, i: usize, shape: &[Dim]) -> Result<(), Stri
     } else {
         Err(format!("{} is {t}, which does not broadcast to {shape:?}", call.operand_name(i)))
     }
+}
+
+pub(super) fn attention(call: &Call) -> Result<Vec<Type>, String> {
+    let (q, k, v) = (call.bounded(0)?, call.bounded(1)?, call.bounded(2)?);
+    let misfit = || format!("q {q}, k {k} and v {v} do not fit together");
+    let ([lead_q @ .., rows, width], [lead_k @ .., keys, width_k], [lead_v @ .., keys_v, out]) = (&q.shape[..], &k.shape[..], &v.shape[..])
+    else {
+        return Err(misfit());
+    };
+    if k.dtype != q.dtype || v.dtype != q.dtype || !dims::may_equal(width, width_k) || !dims::may_equal(keys, keys_v) {
+        return Err(misfit());
+    }
+    let lead = dims::broadcast(lead_q, lead_k).and_then(|lead| dims::broadcast(&lead, lead_v)).ok_or_else(misfit)?;
+    let of = |last: [&Dim; 2]| lead.iter().chain(last).cloned().collect::<Vec<_>>();
+    if let Some(mask) = call.optional_tensor(3)? {
+        call.expect_dtype(3, mask, q.dtype)?;
+        expect_broadcasts_to(call, 3, &of([rows, keys]))?;
+    }
+    one(q.dtype, of([rows, out]))
 }
 
 pub(super) fn rotary(call: &Call) -> Result<Vec<Type>, String> {

@@ -83,6 +83,7 @@ fn dispatch(call: &Call) -> Result<Vec<Type>, String> {
         TopK => reduction::top_k(call),
         Nms => reduction::nms(call),
 
+        Attention => attention::attention(call),
         Rotary => attention::rotary(call),
 
         Matmul => contraction::matmul(call),

@@ -66,6 +66,32 @@ fn attributes_are_held_against_the_table() {
     assert!(infer_one(Op::Transpose, attrs! { perm: vec![0i64, 0] }, &[&x]).is_err());
 }
 
+#[test]
+fn attention_and_rotary_broadcast() {
+    let f16 = ty(DType::F16, &["4", "n"]);
+    let attend = |q: &[&str], k: &[&str], v: &[&str], mask: Option<&Type>| {
+        let (q, k, v) = (f32s(q), f32s(k), f32s(v));
+        infer(Op::Attention, &attrs! { scale: 0.5 }, &[Some(&q), Some(&k), Some(&v), mask], &[]).map(|r| r[0].to_string())
+    };
+    let grouped: [&[&str]; 3] = [&["b", "4", "s", "64"], &["b", "1", "t", "64"], &["b", "1", "t", "32"]];
+    let with = |mask: Option<Type>| attend(grouped[0], grouped[1], grouped[2], mask.as_ref());
+    assert_eq!(with(None).unwrap(), "f32[b, 4, s, 32]");
+    assert_eq!(with(Some(f32s(&["s", "t"]))).unwrap(), "f32[b, 4, s, 32]");
+    assert!(with(Some(f32s(&["5", "1", "1", "t"]))).is_ok());
+    assert!(with(Some(f32s(&["b", "5", "s", "t"]))).unwrap_err().contains("does not broadcast"));
+    assert!(with(Some(f32s(&["1", "b", "4", "s", "t"]))).is_err());
+    assert!(with(Some(f16)).unwrap_err().contains("element type must be f32"));
+    assert!(attend(&["2", "8"], &["3", "7"], &["3", "4"], None).is_err());
+    assert!(attend(&["2", "8"], &["3", "8"], &["2", "4"], None).is_err());
+    assert!(attend(&["8"], &["3", "8"], &["3", "4"], None).is_err());
+    let rotary = |x: &[&str], cos: &[&str]| infer_one(Op::Rotary, attrs! { interleaved: 0i64 }, &[&f32s(x), &f32s(cos), &f32s(cos)]);
+    assert_eq!(rotary(&["b", "h", "s", "64"], &["s", "64"]).unwrap(), "f32[b, h, s, 64]");
+    assert!(rotary(&["s", "63"], &["63"]).unwrap_err().contains("even"));
+    assert!(rotary(&["4", "64"], &["2", "4", "64"]).is_err());
+    assert!(rotary(&[], &[]).is_err());
+    assert!(infer_one(Op::Gelu, attrs! { approximate: "fast" }, &[&f32s(&["n"])]).is_err());
+}
+
 /// Every operation with every attribute at odd values, over odd operands: an answer, never a panic.
 #[test]
 fn nothing_panics() {

@@ -86,7 +86,7 @@ fn evaluate(op: Op, attrs: &Attrs, operands: &[Option<Value>], regions: &[Graph]
         Op::Reduce | Op::ArgReduce | Op::Cumulative | Op::Softmax | Op::LayerNorm | Op::RmsNorm | Op::TopK | Op::Det => {
             many(reduce::eval(op, attrs, operands))
         }
-        Op::Rotary => one(attention::eval(op, attrs, operands)),
+        Op::Attention | Op::Rotary => one(attention::eval(op, attrs, operands)),
         Op::Matmul | Op::Conv | Op::ConvTranspose => one(contract::eval(op, attrs, operands)),
         Op::Pool | Op::MaxPoolIndices | Op::Col2im => many(window::eval(op, attrs, operands)),
         Op::Gather | Op::GatherElements | Op::GatherNd | Op::ScatterElements | Op::ScatterNd | Op::ReverseSequence => {
