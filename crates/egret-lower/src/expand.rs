@@ -32,10 +32,7 @@ fn attention(b: &mut Builder, node: &Node) -> Result<ValueId, TypeError> {
     let dtype = b.tensor_ty(q).dtype;
     let wide = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
     let (q, k, v) = (cast(b, q, wide)?, cast(b, k, wide)?, cast(b, v, wide)?);
-    let rank = b.tensor_ty(k).rank() as i64;
-    let mut perm: Vec<i64> = (0..rank).collect();
-    perm[(rank - 2) as usize..].reverse();
-    let turned = b.emit(Op::Transpose, attrs! { perm: perm }, &[k])?;
+    let turned = turned(b, k)?;
     let mut scores = b.emit(Op::Matmul, attrs!(), &[q, turned])?;
     let scale = node.attrs.float("scale");
     if scale != 1.0 {
@@ -51,6 +48,19 @@ fn attention(b: &mut Builder, node: &Node) -> Result<ValueId, TypeError> {
     let shares = b.emit(Op::Softmax, attrs! { axis: axis }, &[scores])?;
     let result = b.emit(Op::Matmul, attrs!(), &[shares, v])?;
     cast(b, result, dtype)
+}
+
+/// k with its last two axes exchanged. Where k itself is transposed (heads split off a projection), one transpose does both.
+fn turned(b: &mut Builder, k: ValueId) -> Result<ValueId, TypeError> {
+    let rank = b.tensor_ty(k).rank();
+    let mut from = k;
+    let mut perm: Vec<i64> = (0..rank as i64).collect();
+    if let Some(node) = b.graph.producer(k).map(|n| b.graph.node(n)).filter(|n| n.op == Op::Transpose) {
+        from = node.operand(0);
+        perm = node.attrs.ints("perm").to_vec();
+    }
+    perm.swap(rank - 2, rank - 1);
+    b.emit(Op::Transpose, attrs! { perm: perm }, &[from])
 }
 
 fn cast(b: &mut Builder, x: ValueId, to: DType) -> Result<ValueId, TypeError> {

@@ -3,7 +3,8 @@
 mod common;
 
 use common::{check, check_on, of, op, tensor};
-use egret_ir::{Builder, DType, Op, ValueId, attrs};
+use egret_ir::{Builder, DType, Op, Type, ValueId, attrs};
+use egret_lower::{LowerOptions, lower};
 
 const FLOATS: [DType; 4] = [DType::F32, DType::F64, DType::F16, DType::BF16];
 
@@ -95,4 +96,23 @@ fn rows_that_see_nothing_are_nan() {
         let inputs = [tensor(dtype, &[3, 4], 1), tensor(dtype, &[2, 4], 2), of(dtype, &[2, 2], &[1.0, 2.0, 3.0, inf]), mask];
         check_on("masked rows", &inputs, |b, x| attend(b, 1.0, x));
     }
+}
+
+#[test]
+fn keys_are_turned_once() {
+    let kernels = |transposed: bool| {
+        let mut b = Builder::new("case");
+        let input = |b: &mut Builder, name: &str, dims: [i64; 4]| b.input(name, Type::tensor(DType::F32, dims.map(Into::into).to_vec()));
+        let (q, v) = (input(&mut b, "q", [2, 4, 12, 16]), input(&mut b, "v", [2, 4, 12, 16]));
+        let k = if transposed {
+            let k = input(&mut b, "k", [2, 12, 4, 16]);
+            op(&mut b, Op::Transpose, attrs! { perm: vec![0i64, 2, 1, 3] }, &[k])
+        } else {
+            input(&mut b, "k", [2, 4, 12, 16])
+        };
+        let y = attend(&mut b, 0.25, &[q, k, v]);
+        b.output("y", y);
+        lower(&b.graph, &LowerOptions::default()).unwrap().calls.len()
+    };
+    assert_eq!(kernels(true), kernels(false));
 }
