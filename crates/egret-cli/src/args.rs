@@ -289,4 +289,7 @@ pub struct InspectArgs {
     /// What is decided about it.
     #[command(flatten)]
     pub decided: DecidedOptions,
+    /// Print one JSON object instead: every kernel with its ONNX nodes, and the trace
+    #[arg(long)]
+    pub json: bool,
 }

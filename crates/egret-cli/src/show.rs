@@ -47,6 +47,11 @@ pub fn opt(args: &OptArgs) -> Result<()> {
 /// `egret inspect`
 pub fn inspect(args: &InspectArgs) -> Result<()> {
     let (model, graph) = import(&args.model, &args.decided)?;
+    if args.json {
+        let lowered = progress("lowering", || pipeline::lower(graph, &Options { explain: true, ..Options::default() }, &BTreeMap::new()))?;
+        println!("{}", lowered.to_json());
+        return Ok(());
+    }
     println!("model    {}", model.display());
     if model.extension().is_none_or(|e| e != "egret") {
         let declared = frontend::declared(&model)?;

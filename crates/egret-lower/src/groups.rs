@@ -14,7 +14,7 @@ use egret_ir::{Def, Graph, NodeId, Op, UseLists, ValueId};
 use std::collections::{BTreeSet, HashMap};
 
 /// More nodes than this in one kernel only press on its registers.
-const MAX_NODES: usize = 48;
+pub const MAX_NODES: usize = 48;
 
 /// Nodes that share a kernel.
 #[derive(Clone, Debug)]
@@ -51,17 +51,17 @@ pub fn build(graph: &Graph, options: &LowerOptions) -> Vec<Group> {
 }
 
 /// Whether elementwise users of the node's result may run on it before it is stored.
-fn takes_epilogue(op: Op) -> bool {
+pub fn takes_epilogue(op: Op) -> bool {
     matches!(op, Op::Matmul | Op::Conv | Op::ConvTranspose | Op::Reduce | Op::Softmax | Op::LayerNorm | Op::RmsNorm | Op::Pool)
 }
 
 /// Whether elementwise producers of the node's first operand may run inside it.
-fn takes_prologue(op: Op) -> bool {
+pub fn takes_prologue(op: Op) -> bool {
     matches!(op, Op::Reduce | Op::Softmax | Op::LayerNorm | Op::RmsNorm)
 }
 
 /// Whether the node only says where its operand's elements stand.
-fn is_strided(op: Op) -> bool {
+pub fn is_strided(op: Op) -> bool {
     matches!(op, Op::Broadcast | Op::Slice | Op::Transpose)
 }
 

@@ -20,6 +20,7 @@ mod movement;
 mod nest;
 mod options;
 mod ports;
+mod reasons;
 mod reduce;
 mod room;
 mod rotary;
@@ -36,12 +37,21 @@ pub use options::LowerOptions;
 
 use egret_ir::Graph;
 use egret_loop::Program;
+use egret_trace::Trace;
 
 /// Lower a graph of constant shapes to a program.
 ///
 /// # Errors
 /// Every node that cannot be lowered, with the reason.
 pub fn lower(graph: &Graph, options: &LowerOptions) -> Result<Program, LowerError> {
+    lower_traced(graph, options, None)
+}
+
+/// As [`lower`]; a trace gets a `choice kernel` for every kernel run and a `missed share-kernel` for every neighbour left outside.
+///
+/// # Errors
+/// As [`lower`].
+pub fn lower_traced(graph: &Graph, options: &LowerOptions, trace: Option<&mut Trace>) -> Result<Program, LowerError> {
     let expanded = expand::expand(graph).map_err(|e| LowerError { refusals: vec![Refusal::of_graph(e.to_string())] })?;
     let graph = expanded.as_ref();
     let mut refusals = check::graph(graph);
@@ -55,19 +65,24 @@ pub fn lower(graph: &Graph, options: &LowerOptions) -> Result<Program, LowerErro
     if options.fuse {
         ctx.rooms = room::plan(graph, &mut groups);
     }
-    for group in groups {
+    for group in &groups {
         if group.nodes.iter().any(|n| refused.contains(n)) {
             continue;
         }
-        ctx.begin(&group);
-        if let Err(reason) = dispatch(&mut ctx, &group) {
+        ctx.begin(group);
+        if let Err(reason) = dispatch(&mut ctx, group) {
             refusals.push(Refusal::of_node(graph, group.anchor.unwrap_or(group.root), reason.0));
         }
     }
     if !refusals.is_empty() {
         return Err(LowerError { refusals });
     }
-    ctx.finish()
+    let program = ctx.finish()?;
+    if let Some(trace) = trace {
+        reasons::neighbours(graph, &groups, options.fuse, trace);
+        reasons::kernels(&program, trace);
+    }
+    Ok(program)
 }
 
 fn dispatch(ctx: &mut context::Ctx, group: &groups::Group) -> Result<(), error::Unsupported> {

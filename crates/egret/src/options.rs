@@ -16,13 +16,23 @@ pub struct Options {
     pub passes: Option<Vec<String>>,
     /// Whether to use the wide x86 encoder where the target allows it.
     pub wide: bool,
+    /// Whether the trace says what every kernel computes, and what was left outside it and why.
+    pub explain: bool,
     /// Threads that run the model, the caller's included.
     pub threads: usize,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { name: "model".into(), target: "native".into(), dims: BTreeMap::new(), passes: None, wide: true, threads: all_cores() }
+        Options {
+            name: "model".into(),
+            target: "native".into(),
+            dims: BTreeMap::new(),
+            passes: None,
+            wide: true,
+            explain: false,
+            threads: all_cores(),
+        }
     }
 }
 

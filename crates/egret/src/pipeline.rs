@@ -28,6 +28,16 @@ impl Lowered {
     pub fn peak_live_bytes(&self) -> usize {
         egret_lower::arena_report(&self.program).peak_live_bytes
     }
+
+    /// Every kernel with the ONNX nodes whose work it does, and the trace.
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "nodes": self.graph.node_count(),
+            "kernels": crate::artifact::kernels(&self.program),
+            "arena_bytes": self.program.arena_bytes,
+            "trace": self.trace.to_json()["events"],
+        })
+    }
 }
 
 /// Run the graph passes of the options, up to and including `after`.
@@ -68,7 +78,8 @@ pub fn lower(graph: Graph, options: &Options, bound: &BTreeMap<String, Tensor>) 
         tile: tile(&target, options.wide),
         bound: bound.clone(),
     };
-    let program = egret_lower::lower(&graph, &lowering).map_err(|e| Error::unsupported(e.to_string()))?;
+    let program = egret_lower::lower_traced(&graph, &lowering, options.explain.then_some(&mut trace))
+        .map_err(|e| Error::unsupported(e.to_string()))?;
     Ok(Lowered { graph, program, trace })
 }
 

@@ -8,6 +8,7 @@ mod names;
 mod rust;
 mod write;
 
+pub use manifest::kernels;
 pub use write::{Compiled, compile};
 
 use crate::error::{Error, Result};

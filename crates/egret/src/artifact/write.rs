@@ -3,8 +3,9 @@
 use super::manifest::{Facts, manifest};
 use super::{Emit, Request, WeightsPlace, exe, header, link, rust};
 use crate::error::{Error, Result};
+use crate::frontend;
+use crate::options::{self, Options};
 use crate::pipeline::{self, Lowered, ObjectOptions};
-use crate::{frontend, options};
 use egret_onnx::ImportOptions;
 use egret_runtime::abi;
 use std::collections::BTreeMap;
@@ -30,7 +31,7 @@ pub fn compile(request: &Request) -> Result<Compiled> {
     let import = ImportOptions { dims: request.options.dims.clone(), bind: request.bind.clone(), input_shapes: BTreeMap::new() };
     let model = std::fs::read(&request.model).map_err(|e| Error::io("read", &request.model, &e))?;
     let graph = frontend::import(&request.model, &import)?;
-    let lowered = pipeline::lower(graph, &request.options, &request.bind)?;
+    let lowered = pipeline::lower(graph, &Options { explain: true, ..request.options.clone() }, &request.bind)?;
     let program = &lowered.program;
     let target = pipeline::target_name(&request.options)?;
     let files = files(request, &lowered, blake3::hash(&model).as_bytes(), &target)?;
