@@ -56,7 +56,7 @@ impl Sampling {
     }
 }
 
-/// `floor(size * scale)`; a symbolic size needs a scale that is a small fraction.
+/// `floor(size * scale)`; a symbolic size needs a scale that is a small fraction, or the f32 next to 1 / q where q divides it.
 fn scaled(size: &Dim, scale: f64) -> Result<Dim, ImportError> {
     if !(scale > 0.0 && scale.is_finite()) {
         return Err(ImportError::invalid(format!("a scale of {scale}")));
@@ -68,6 +68,12 @@ fn scaled(size: &Dim, scale: f64) -> Result<Dim, ImportError> {
         .map(|q| (scale * f64::from(q), q))
         .find(|(p, _)| *p == p.round() && *p < 1e9)
         .map(|(p, q)| (size.clone() * dim(p as i64)).op(DimOp::FloorDiv, &dim(q.into())))
+        .or_else(|| {
+            let q = scale.recip().round();
+            // A little above 1 / q floors to the quotient itself, a little below it would not.
+            let next = q < 1e6 && q.recip() as f32 == scale as f32 && scale * q >= 1.0;
+            size.divide_exactly(&dim(q as i64)).filter(|_| next)
+        })
         .ok_or_else(|| ImportError::unsupported(format!("the scale {scale} of the dim {size}: bind its symbols, e.g. --dim NAME=8")))
 }
 

@@ -4,7 +4,8 @@ use super::emit::{dim, product, zero_tensor};
 use super::{OnnxOp, onnx};
 use crate::context::{NodeCtx, OpResult};
 use crate::error::ImportError;
-use egret_ir::{DType, Dim, DimOp, Op, Tensor, ValueId, attrs};
+use egret_ir::{Builder, DType, Dim, DimOp, Op, Tensor, Type, ValueId, attrs};
+use std::collections::BTreeSet;
 
 /// The operators of this file.
 pub const TABLE: &[OnnxOp] = &[
@@ -240,6 +241,13 @@ fn range(ctx: &mut NodeCtx) -> OpResult {
     }
     let compute = if matches!(dtype, DType::F16 | DType::BF16) { DType::F32 } else { dtype };
     let what = "a bound of Range";
+    if dtype.is_int()
+        && [start, limit].into_iter().any(|v| ctx.builder.known_dims(v).is_none() && predicted(ctx, v))
+        && let Some(delta) = ctx.builder.known_dims(delta).and_then(|d| d.first()?.as_const())
+        && delta != 0
+    {
+        return Ok(vec![counted_range(ctx, start, limit, delta)?]);
+    }
     let count = if dtype.is_int() {
         let bound = |v| ctx.need_dims(v, what)?.first().cloned().ok_or_else(|| ImportError::invalid("a bound of Range is empty"));
         let (s, l, d) = (bound(start)?, bound(limit)?, bound(delta)?);
@@ -265,6 +273,50 @@ fn range(ctx: &mut NodeCtx) -> OpResult {
     let offsets = ctx.binary(Op::Mul, steps, delta)?;
     let values = ctx.binary(Op::Add, offsets, start)?;
     Ok(vec![ctx.cast(values, dtype)?])
+}
+
+/// Whether a value comes out of the network's own arithmetic, a sum of products at least: then binding an input, which would fix
+/// it, would fix the network's result too.
+fn predicted(ctx: &NodeCtx, value: ValueId) -> bool {
+    let graph = &ctx.builder.graph;
+    let (mut seen, mut work) = (BTreeSet::new(), vec![value]);
+    while let Some(node) = work.pop().and_then(|v| graph.producer(v)) {
+        if !seen.insert(node) {
+            continue;
+        }
+        let node = graph.node(node);
+        if matches!(node.op, Op::Matmul | Op::Conv | Op::ConvTranspose | Op::Lstm | Op::Gru | Op::Rnn) {
+            return true;
+        }
+        work.extend(node.operands.iter().flatten().filter(|v| graph.producer(**v).is_some()));
+    }
+    false
+}
+
+/// Integers whose number only the running model knows: what a loop counts, stacked.
+fn counted_range(ctx: &mut NodeCtx, start: ValueId, limit: ValueId, delta: i64) -> Result<ValueId, ImportError> {
+    let dtype = ctx.dtype(start)?;
+    let whole = |ctx: &mut NodeCtx, v: ValueId| {
+        let v = ctx.single(v)?;
+        ctx.cast(v, DType::I64)
+    };
+    let (start, limit) = (whole(ctx, start)?, whole(ctx, limit)?);
+    let int = |ctx: &mut NodeCtx, v: i64| ctx.builder.constant(Tensor::scalar(v));
+    // The quotient rounded away from zero; a loop of less than one round has none.
+    let span = ctx.binary(Op::Sub, limit, start)?;
+    let (more, step) = (int(ctx, delta - delta.signum()), int(ctx, delta));
+    let span = ctx.binary(Op::Add, span, more)?;
+    let rounds = ctx.binary(Op::Div, span, step)?;
+    let mut body = Builder::new("count");
+    let i = body.input("i", Type::tensor(DType::I64, vec![]));
+    let going = body.input("going", Type::tensor(DType::Bool, vec![]));
+    body.output("going", going);
+    body.output("i", i);
+    let attrs = attrs! { carried: 0i64, has_trip_count: true, has_cond: false };
+    let counted = ctx.emit_node(Op::Loop, attrs, &[Some(rounds), None], vec![body.graph])?;
+    let offsets = ctx.binary(Op::Mul, counted[0], step)?;
+    let values = ctx.binary(Op::Add, offsets, start)?;
+    ctx.cast(values, dtype)
 }
 
 fn tile(ctx: &mut NodeCtx) -> OpResult {

@@ -1,10 +1,10 @@
 //! Signals: DFT, STFT, windows and mel weights. Transforms become products with constant matrices of cosines and sines.
 
-use super::emit::{const_dim, dim, product};
+use super::emit::{const_dim, dim, is_negative, product};
 use super::{OnnxOp, onnx};
 use crate::context::{NodeCtx, OpResult};
 use crate::error::ImportError;
-use egret_ir::{DType, Op, Tensor, ValueId, attrs};
+use egret_ir::{DType, DimOp, Op, Tensor, ValueId, attrs};
 use std::f64::consts::PI;
 
 /// The operators of this file.
@@ -148,20 +148,20 @@ fn stft(ctx: &mut NodeCtx) -> OpResult {
     let [_, length, _] = shape.as_slice() else {
         return Err(ImportError::invalid(format!("STFT takes signals of rank 3, not {}", shape.len())));
     };
-    let length = const_dim(ctx, length)?;
     let step = ctx.need_int(ctx.input(1)?, "the frame step of STFT")?;
     let window = ctx.opt_input(2);
     let frame = match (ctx.opt_input(3), window) {
         (Some(v), _) => ctx.need_int(v, "the frame length of STFT")?,
         (None, Some(w)) => const_dim(ctx, &product(&ctx.shape_of(w)?))?,
-        (None, None) => length,
+        (None, None) => const_dim(ctx, length)?,
     };
     let onesided = ctx.flag("onesided", true)?;
-    if step < 1 || !(1..=length).contains(&frame) {
+    if step < 1 || frame < 1 || is_negative(&(length.clone() - dim(frame))) {
         return Err(ImportError::invalid(format!("STFT with frames of {frame} every {step} in a signal of {length}")));
     }
-    let frames = (length - frame) / step + 1;
-    let starts = ctx.iota_along(DType::I64, dim(frames), 0, 2)?;
+    // A symbolic signal is taken to hold a frame.
+    let frames = (length.clone() - dim(frame)).op(DimOp::FloorDiv, &dim(step)) + dim(1);
+    let starts = ctx.iota_along(DType::I64, frames, 0, 2)?;
     let starts = ctx.with_scalar(Op::Mul, starts, step as f64)?;
     let offsets = ctx.iota_along(DType::I64, dim(frame), 1, 2)?;
     let places = ctx.binary(Op::Add, starts, offsets)?;
