@@ -4,9 +4,10 @@ use crate::context::Ctx;
 use crate::error::Unsupported;
 use crate::expr::{Access, Expr, Operand, Term};
 use crate::groups::Group;
+use crate::room::{Out, Room};
 use crate::views::strides;
 use crate::{elementwise, map};
-use egret_ir::{Node, NodeId, Op, ValueId, interp};
+use egret_ir::{DType, Node, NodeId, Op, ValueId, interp};
 
 /// Lower a group whose anchor is one of these.
 pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
@@ -153,6 +154,14 @@ fn pad(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
     let constant = |name: &str| node.attrs.const_dims(name).ok_or_else(|| Unsupported::new(format!("has a `{name}` that is not constant")));
     let (low, high) = (constant("low")?, constant("high")?);
     let mode = node.attrs.str("mode");
+    let zero = value.and_then(|v| ctx.graph.as_const(v)).is_some_and(|t| t.dtype() == DType::F32 && t.bytes().iter().all(|b| *b == 0));
+    let grows = low.iter().chain(&high).all(|p| *p >= 0);
+    if zero && grows && mode == "constant" && !dims.contains(&0) {
+        let (from, at) = (ctx.place(x)?, ctx.place(result)?);
+        let room = Room { low, high };
+        let out = Out { at, access: room.access(&dims), room: Some((room, dims.clone())) };
+        return map::run_to(ctx, &Expr::load(dims, x, DType::F32), &[from], &out);
+    }
     let axes: Vec<Vec<Run>> = (0..dims.len()).map(|i| runs(dims[i], low[i], high[i], mode)).collect();
     regions(ctx, &axes, &mut vec![], &mut |ctx, runs| {
         let rank = dims.len();

@@ -248,3 +248,25 @@ fn a_padded_convolution_is_one_kernel() {
     let program = lower(&c.b.graph, &LowerOptions::default()).unwrap();
     assert_eq!(program.calls.len(), 3);
 }
+
+/// Zeros around any axes of a value, in one kernel.
+#[test]
+fn pads_of_zeros() {
+    for seed in 0..40 {
+        let mut c = Case::new(seed);
+        let rank = c.noise.from(1, 4);
+        let dims: Vec<i64> = (0..rank).map(|_| c.noise.from(1, 6)).collect();
+        let mut pads = || (0..rank).map(|_| c.noise.from(0, 2) * c.noise.from(0, 1)).collect::<Vec<i64>>();
+        let (low, mut high) = (pads(), pads());
+        high[0] += 1;
+        let x = c.input(DType::F32, &dims);
+        let zero = c.b.constant(Tensor::scalar(0f32));
+        let as_dims = |v: Vec<i64>| egret_ir::Attr::Dims(v.into_iter().map(Into::into).collect());
+        let y = c.emit(Op::Pad, attrs! { low: as_dims(low), high: as_dims(high), mode: "constant" }, &[x, zero]);
+        // Twice, so that the second stands in memory that was something else before.
+        let y = c.emit(Op::Neg, attrs!(), &[y]);
+        let again = vec![1i64; rank as usize];
+        let y = c.emit(Op::Pad, attrs! { low: as_dims(again.clone()), high: as_dims(again), mode: "constant" }, &[y, zero]);
+        c.check(y, &options(seed), &format!("pad {seed}"));
+    }
+}
