@@ -45,6 +45,8 @@ fn span(size: &Dim, start: &Dim, end: &Dim, step: i64) -> (Dim, Dim) {
                 None => dim(b).op(DimOp::Min, &ceiling),
             },
             None if is_negative(bound) => size.clone() + bound.clone(),
+            // Beyond the end whatever its symbols are.
+            None if (bound.clone() - ceiling.clone()).at_least().is_some_and(|d| d >= 0) => ceiling,
             None => bound.clone(),
         }
     };
