@@ -158,13 +158,22 @@ fn window(graph: &Graph, group: &Group) -> Option<Shape> {
     (shape.channels_last && shape.has_tiles(graph, anchor)).then_some(shape)
 }
 
+/// Whether a group's kernel can write its result between zeros.
+fn writes(graph: &Graph, group: &Group) -> bool {
+    let pools = |a| {
+        let node = graph.node(a);
+        node.op == Op::Pool && node.attrs.str("layout") == "channels_last"
+    };
+    group.anchor.is_none_or(pools) || window(graph, group).is_some()
+}
+
 /// Decides which values have room, and lets the groups read them accordingly.
 pub fn plan(graph: &Graph, groups: &mut [Group]) -> BTreeMap<ValueId, Room> {
     let mut rooms: BTreeMap<ValueId, Room> = BTreeMap::new();
     for group in groups.iter() {
         let rank = group.expr.dims.len();
         let f32 = graph.tensor_ty(group.result).dtype == DType::F32;
-        if f32 && rank >= 3 && !group.expr.dims.contains(&0) && (group.anchor.is_none() || window(graph, group).is_some()) {
+        if f32 && rank >= 3 && !group.expr.dims.contains(&0) && writes(graph, group) {
             rooms.insert(group.result, Room::none(rank));
         }
     }

@@ -4,9 +4,11 @@ use crate::context::Ctx;
 use crate::elementwise;
 use crate::error::Unsupported;
 use crate::expr::convert::{decode, encode};
-use crate::expr::{compute_elem, least};
+use crate::expr::{Access as Places, compute_elem, least};
 use crate::groups::Group;
 use crate::nest::{flat, nest};
+use crate::room::Out;
+use crate::streams::touched;
 use crate::views::strides;
 use egret_ir::{DType, Node, Op};
 use egret_loop::{Access, Arg, BinOp, Cmp, Elem, KernelBuilder, Local, Param, Ty, V};
@@ -20,12 +22,12 @@ pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
     }
     let result = node.results[0];
     if group.expr.is_anchor() {
-        let to = ctx.place(result)?;
-        return pool(ctx, node, to);
+        let to = ctx.out(result)?;
+        return pool(ctx, node, &to);
     }
     let (elem, len) = (ctx.elem(result)?, ctx.len(result));
     let scratch = ctx.scratch(elem, len);
-    pool(ctx, node, scratch)?;
+    pool(ctx, node, &Out::dense(scratch, &ctx.dims(result)))?;
     elementwise::epilogue(ctx, group, scratch)
 }
 
@@ -156,7 +158,7 @@ impl Pool<'_> {
     }
 }
 
-fn pool(ctx: &mut Ctx, node: &Node, to: Arg) -> Result<(), Unsupported> {
+fn pool(ctx: &mut Ctx, node: &Node, to: &Out) -> Result<(), Unsupported> {
     let x = node.operand(0);
     let (w, dtype, kind) = (Windows::of(ctx, node), ctx.dtype(x), node.attrs.str("kind"));
     let (elem, compute) = (ctx.elem(x)?, compute_elem(dtype)?);
@@ -172,7 +174,9 @@ fn pool(ctx: &mut Ctx, node: &Node, to: Arg) -> Result<(), Unsupported> {
     let tasks = if w.last { w.n * w.output[0] } else { w.n * w.c };
     let mut k = KernelBuilder::new(&format!("{kind}_pool"), tasks);
     let px = k.param(elem, in_len, Access::Read);
-    let py = k.param(elem, out_len, Access::Write);
+    let own = Places { offset: 0, strides: to.access.strides.clone() };
+    let py = k.param(elem, touched(&ctx.dims(node.results[0]), &own), Access::Write);
+    to.clear(&mut k, tasks);
     let p = Pool { w: &w, kind, dtype, x: px, y: py };
     let task = k.task();
     let (in_plane, out_plane): (i64, i64) = (w.input.iter().product(), w.output.iter().product());
@@ -182,15 +186,15 @@ fn pool(ctx: &mut Ctx, node: &Node, to: Arg) -> Result<(), Unsupported> {
         let (n, first) = (k.div(task, rows), k.rem(task, rows));
         let lanes = if dtype == DType::F32 { 4 } else { 1 };
         let whole = w.c - w.c % lanes;
-        let os: Vec<i64> = strides(&w.output).iter().map(|s| s * w.c).collect();
+        let os = &own.strides[1..own.strides.len() - 1];
         nest(&mut k, &w.output[1..], &mut |k, rest| {
             let mut o = vec![first];
             o.extend(rest);
-            let place = flat(k, &o, &os, 0);
+            let place = flat(k, &o, os, 0);
             for (begin, end, step) in [(0, if lanes > 1 { whole } else { 0 }, lanes), (if lanes > 1 { whole } else { 0 }, w.c, 1)] {
                 k.for_range(begin, end, step, |k, c| {
                     let base = k.affine(&[(n, in_plane * w.c), (c, 1)], 0);
-                    let to = k.affine(&[(n, out_plane * w.c), (place, 1), (c, 1)], 0);
+                    let to = k.affine(&[(n, own.strides[0]), (place, 1), (c, 1)], 0);
                     let ty = if step == 1 { Ty::scalar(compute) } else { Ty::vector(compute) };
                     if let Err(e) = p.element(k, &o, base, w.c, to, ty) {
                         result = Err(e);
@@ -210,7 +214,10 @@ fn pool(ctx: &mut Ctx, node: &Node, to: Arg) -> Result<(), Unsupported> {
         });
     }
     result?;
-    ctx.call(k.finish(), &[from, to]);
+    let first = usize::try_from(to.access.offset).map_err(|_| Unsupported::new("writes before its result"))?;
+    let mut args = vec![from, Arg { buffer: to.at.buffer, offset: to.at.offset + first }];
+    args.extend(to.room.as_ref().map(|_| to.at));
+    ctx.call(k.finish(), &args);
     Ok(())
 }
 

@@ -220,6 +220,14 @@ fn rooms_around_results() {
                 let last = c.emit(Op::Reduce, attrs! { kind: "max", axes: vec![1i64], keepdims: true }, &[y]);
                 next = c.emit(Op::Max, attrs!(), &[next, last]);
             }
+            if c.noise.from(0, 2) == 0 {
+                // The same dims, through a pool.
+                let (ones, kernel, pads) = (vec![1i64; rank as usize], vec![3i64; rank as usize], vec![1i64; 2 * rank as usize]);
+                let attrs = attrs! {
+                    kind: "max", high_extra: vec![0i64; rank as usize], kernel: kernel, strides: ones.clone(), dilations: ones, pads: pads, layout: "channels_last"
+                };
+                next = c.emit(Op::Pool, attrs, &[next]);
+            }
             (earlier, y) = (y, next);
         }
         c.check(y, &options(seed), &format!("rooms {seed}"));
