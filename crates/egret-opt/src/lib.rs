@@ -4,10 +4,15 @@
 //! sets, and `sparsify`, `quantize` (after `fold`) and `partition` (at the end) join it.
 
 mod canonicalize;
+pub mod egraph;
+pub mod facts;
 mod fold;
 mod fuse;
 mod layout;
+pub mod matching;
+mod range;
 mod rebuild;
+pub mod rules;
 
 use egret_ir::{Graph, TypeError};
 use std::fmt;

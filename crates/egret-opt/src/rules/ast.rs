@@ -1,0 +1,246 @@
+//! Rules as data: what `ir-spec/rules/*.rules` says, parsed.
+
+use super::functions::Function;
+use egret_ir::{Attr, Op};
+use std::fmt;
+use std::str::FromStr;
+
+/// What a rule may change.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Tier {
+    /// Nothing: the same bits.
+    Exact,
+    /// The order of float operations and their rounding.
+    Reassoc,
+    /// Values, by a bounded error.
+    Approx,
+    /// Values, by what a user allows.
+    Lossy,
+}
+
+impl Tier {
+    /// All, strictest first.
+    pub const ALL: [Tier; 4] = [Tier::Exact, Tier::Reassoc, Tier::Approx, Tier::Lossy];
+
+    /// The spelling in rule files and options.
+    pub fn name(self) -> &'static str {
+        match self {
+            Tier::Exact => "exact",
+            Tier::Reassoc => "reassoc",
+            Tier::Approx => "approx",
+            Tier::Lossy => "lossy",
+        }
+    }
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Tier {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Tier, String> {
+        let names = || Tier::ALL.map(Tier::name).join(", ");
+        Tier::ALL.into_iter().find(|t| t.name() == s).ok_or_else(|| format!("`{s}` is no tier; there are {}", names()))
+    }
+}
+
+/// Where a rule stands.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// `ir-spec/rules/PASS/FAMILY.rules`, or the user's file as given.
+    pub file: String,
+    /// Line, from 1.
+    pub line: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// `name: lhs => rhs if guards tier`.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Its name, unique among the rules that are loaded.
+    pub name: String,
+    /// The pass that it belongs to.
+    pub pass: String,
+    /// Where it stands.
+    pub place: Place,
+    /// The line itself.
+    pub text: String,
+    /// What is looked for; always a node.
+    pub lhs: Pattern,
+    /// What is put beside it.
+    pub rhs: Pattern,
+    /// All must hold.
+    pub guards: Vec<Guard>,
+    /// What it may change.
+    pub tier: Tier,
+    /// Names of the variables; patterns hold indices into these.
+    pub vars: Vars,
+}
+
+/// The variables of a rule, by kind.
+#[derive(Clone, Debug, Default)]
+pub struct Vars {
+    /// Values: `?x`.
+    pub values: Vec<String>,
+    /// Attributes: `axis=?a`.
+    pub attrs: Vec<String>,
+    /// All attributes of a node: `..?k`.
+    pub spreads: Vec<String>,
+    /// Operations: `unary@f`.
+    pub ops: Vec<String>,
+}
+
+/// A term with variables.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Pattern {
+    /// `?x`: any value, the same wherever it stands.
+    Value(usize),
+    /// `0.5`: a constant each element of which is this, rounded to its element type. On a right-hand side a scalar of the
+    /// element type of the operand beside it.
+    Splat(f64),
+    /// `_`: an optional operand that is left out.
+    Absent,
+    /// `(op attrs args)`.
+    Node(NodePattern),
+    /// `pattern..`, last among the arguments: each of the operands that are left; value variables in it stand for lists.
+    Each(Box<Pattern>),
+}
+
+/// `?y:(op attr=pattern ..?k args)`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodePattern {
+    /// The operation.
+    pub op: OpPattern,
+    /// The value variable that the node's result is bound to.
+    pub bind: Option<usize>,
+    /// `..?k`: on the left all attributes are bound to it, on the right they are taken from it where not given.
+    pub spread: Option<usize>,
+    /// The attributes that are named.
+    pub attrs: Vec<(&'static str, Expr)>,
+    /// The operands.
+    pub args: Vec<Pattern>,
+}
+
+/// The operation of a pattern.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub enum OpPattern {
+    /// This one.
+    One(Op),
+    /// `unary@f`: any of a group, bound to an operation variable; on the right `@f` and no group.
+    Any(Option<OpGroup>, usize),
+}
+
+/// Operations by what they have in common.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum OpGroup {
+    /// Elementwise, of one operand.
+    Unary,
+    /// Elementwise, of two operands.
+    Binary,
+    /// Elementwise, of any number of operands.
+    Elementwise,
+}
+
+impl OpGroup {
+    /// The spelling in rule files.
+    pub const NAMES: [(&'static str, OpGroup); 3] =
+        [("unary", OpGroup::Unary), ("binary", OpGroup::Binary), ("elementwise", OpGroup::Elementwise)];
+
+    /// Whether an operation is one of these.
+    pub fn holds(self, op: Op) -> bool {
+        op.is_elementwise()
+            && match self {
+                OpGroup::Unary => op.info().operands.len() == 1,
+                OpGroup::Binary => op.info().operands.len() == 2,
+                OpGroup::Elementwise => true,
+            }
+    }
+}
+
+/// An attribute or a number, computed when the rule is applied.
+#[derive(Clone, Debug)]
+pub enum Expr {
+    /// A literal.
+    Literal(Attr),
+    /// An attribute variable.
+    Attr(usize),
+    /// A value variable: what is known of the value.
+    Value(usize),
+    /// All attributes of a matched node.
+    Spread(usize),
+    /// A function of [`super::functions::FUNCTIONS`].
+    Call(&'static Function, Vec<Expr>),
+}
+
+impl PartialEq for Expr {
+    fn eq(&self, other: &Expr) -> bool {
+        match (self, other) {
+            (Expr::Literal(a), Expr::Literal(b)) => a == b,
+            (Expr::Attr(a), Expr::Attr(b)) | (Expr::Value(a), Expr::Value(b)) | (Expr::Spread(a), Expr::Spread(b)) => a == b,
+            (Expr::Call(f, a), Expr::Call(g, b)) => f.name == g.name && a == b,
+            _ => false,
+        }
+    }
+}
+
+/// A condition on a match.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Guard {
+    /// As it is spelt.
+    pub text: String,
+    /// What is compared; `None`: `left` is a truth of its own.
+    pub right: Option<(Comparison, Expr)>,
+    /// The condition, or its left side.
+    pub left: Expr,
+    /// `not`: it must fail.
+    pub negated: bool,
+}
+
+/// How a guard compares.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    /// `==`
+    Equal,
+    /// `!=`
+    Differ,
+    /// `<`
+    Less,
+    /// `<=`
+    LessEqual,
+}
+
+impl Pattern {
+    /// The nodes of a pattern, outermost first.
+    pub fn nodes(&self) -> Vec<&NodePattern> {
+        let mut out = vec![];
+        self.collect(&mut out);
+        out
+    }
+
+    fn collect<'a>(&'a self, out: &mut Vec<&'a NodePattern>) {
+        match self {
+            Pattern::Node(n) => {
+                out.push(n);
+                n.args.iter().for_each(|a| a.collect(out));
+            }
+            Pattern::Each(p) => p.collect(out),
+            _ => {}
+        }
+    }
+
+    /// The node pattern, if it is one.
+    pub fn as_node(&self) -> Option<&NodePattern> {
+        match self {
+            Pattern::Node(n) => Some(n),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The rule language: `name: lhs => rhs if guards tier`, one rule a line, in `ir-spec/rules/PASS/FAMILY.rules` and in files of
+//! users. `ir-spec/rules/README.md` describes it.
+
+mod ast;
+pub mod functions;
+mod lex;
+mod parse;
+
+pub use ast::{Comparison, Expr, Guard, NodePattern, OpGroup, OpPattern, Pattern, Place, Rule, Tier, Vars};
+
+use std::fmt;
+use std::sync::OnceLock;
+
+include!(concat!(env!("OUT_DIR"), "/rule_files.rs"));
+
+/// Where text is no rule, and what was expected there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleError {
+    /// Where.
+    pub place: Place,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl fmt::Display for RuleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.message)
+    }
+}
+impl std::error::Error for RuleError {}
+
+/// The rules of `ir-spec/rules`, in the order of passes, files and lines.
+///
+/// # Panics
+/// If a shipped file is no rule file; a test reads them all.
+pub fn shipped() -> &'static [Rule] {
+    static RULES: OnceLock<Vec<Rule>> = OnceLock::new();
+    RULES.get_or_init(|| {
+        let mut rules = vec![];
+        for (pass, family, text) in FILES {
+            let file = format!("ir-spec/rules/{pass}/{family}.rules");
+            rules.extend(parse(text, &file, pass, &rules).unwrap_or_else(|e| panic!("{e}")));
+        }
+        rules
+    })
+}
+
+/// Read a rule file. `pass`: the pass its rules belong to unless a line `pass NAME` says otherwise. `known`: rules whose
+/// names are taken.
+///
+/// # Errors
+/// The first line that is no rule, with what was expected.
+pub fn parse(text: &str, file: &str, pass: &str, known: &[Rule]) -> Result<Vec<Rule>, RuleError> {
+    let mut rules: Vec<Rule> = vec![];
+    let mut pass = pass.to_owned();
+    for (line, text) in logical_lines(text) {
+        let place = Place { file: file.to_owned(), line };
+        let fail = |message: String| RuleError { place: place.clone(), message };
+        if let Some(name) = text.strip_prefix("pass ") {
+            pass = name.trim().to_owned();
+            if !crate::PASSES.iter().any(|p| p.name == pass) {
+                return Err(fail(format!("no pass is called `{pass}`")));
+            }
+            continue;
+        }
+        let rule = parse::rule(&text, &pass, &place).map_err(fail)?;
+        if let Some(other) = known.iter().chain(&rules).find(|r| r.name == rule.name) {
+            return Err(fail(format!("a rule called `{}` stands at {} already", rule.name, other.place)));
+        }
+        rules.push(rule);
+    }
+    Ok(rules)
+}
+
+/// Lines without comments; one that starts with a blank goes on with the line before it.
+fn logical_lines(text: &str) -> Vec<(usize, String)> {
+    let mut lines: Vec<(usize, String)> = vec![];
+    for (i, raw) in text.lines().enumerate() {
+        let line = lex::without_comment(raw).trim_end();
+        if line.trim().is_empty() {
+            continue;
+        }
+        match lines.last_mut() {
+            Some((_, last)) if line.starts_with([' ', '\t']) => {
+                last.push(' ');
+                last.push_str(line.trim());
+            }
+            _ => lines.push((i + 1, line.trim().to_owned())),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests;
