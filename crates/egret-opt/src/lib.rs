@@ -1,10 +1,13 @@
 //! Graph passes of the Egret compiler: one visible list, [`PASSES`], each pass a function from a graph to a new graph.
 //!
-//! The passes here are local. Equality saturation takes their place in the same list: `canonicalize` and `fuse` become rule
-//! sets, and `sparsify`, `quantize` (after `fold`) and `partition` (at the end) join it.
+//! A pass is a step in code (channels-last layout, folding) followed by its rules in `ir-spec/rules`, saturated in an e-graph:
+//! `eqsat` runs them, `saturate` and `extract` do the work, `matching` says what a match is.
 
 mod canonicalize;
+mod cost;
 pub mod egraph;
+mod eqsat;
+mod extract;
 pub mod facts;
 mod fold;
 mod fuse;
@@ -13,9 +16,13 @@ pub mod matching;
 mod range;
 mod rebuild;
 pub mod rules;
+mod saturate;
 
 use egret_ir::{Graph, TypeError};
+use rules::{Rule, Tier};
 use std::fmt;
+
+pub use eqsat::{Findings, Rewrite};
 
 /// A pass.
 pub struct Pass {
@@ -23,30 +30,69 @@ pub struct Pass {
     pub name: &'static str,
     /// What it does, one sentence.
     pub doc: &'static str,
+    /// The step in code.
     run: fn(&Graph) -> Result<Graph, TypeError>,
+    /// What that step may change.
+    tier: Tier,
+    /// The folder of `ir-spec/rules` whose rules follow it.
+    rules: &'static str,
 }
 
 /// The passes, in order. `layout` stands before `fuse`, unlike the design's order: exporters hide convolutions from the
 /// scales that follow them behind transposes, which `layout` removes.
 pub const PASSES: &[Pass] = &[
-    Pass { name: "canonicalize", doc: "Remove nodes that do nothing; join movements of movements.", run: canonicalize::run },
-    Pass { name: "fold", doc: "Evaluate nodes whose operands are all constants.", run: fold::run },
-    Pass { name: "layout", doc: "Compute convolutions and what lies between them channels-last.", run: layout::run },
-    Pass { name: "fuse", doc: "Move constant scales after contractions into their weights, and join constant sums.", run: fuse::run },
-    Pass { name: "cleanup", doc: "`canonicalize` once more, for what the passes before it left.", run: canonicalize::run },
+    Pass {
+        name: "canonicalize",
+        doc: "Remove nodes that do nothing; join movements of movements.",
+        run: canonicalize::run,
+        tier: Tier::Exact,
+        rules: "canonicalize",
+    },
+    Pass { name: "fold", doc: "Evaluate nodes whose operands are all constants.", run: fold::run, tier: Tier::Exact, rules: "fold" },
+    Pass {
+        name: "layout",
+        doc: "Compute convolutions and what lies between them channels-last.",
+        run: layout::run,
+        tier: Tier::Exact,
+        rules: "layout",
+    },
+    Pass {
+        name: "fuse",
+        doc: "Move constant scales into the weights before them; find normalisations, activations and attentions.",
+        run: fuse::run,
+        tier: Tier::Reassoc,
+        rules: "fuse",
+    },
+    Pass {
+        name: "cleanup",
+        doc: "`canonicalize` once more, for what the passes before it left.",
+        run: canonicalize::run,
+        tier: Tier::Exact,
+        rules: "canonicalize",
+    },
 ];
 
 /// What to run.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Names of passes to run, in this order; `None` = all of [`PASSES`].
     pub passes: Option<Vec<String>>,
     /// Stop after this pass.
     pub after: Option<String>,
+    /// What rules may change at most.
+    pub tier: Tier,
+    /// Rules of the user, beside those of `ir-spec/rules`; each belongs to a pass.
+    pub rules: Vec<Rule>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { passes: None, after: None, tier: Tier::Approx, rules: vec![] }
+    }
 }
 
 /// What a pass did.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct PassReport {
     /// The pass.
     pub name: &'static str,
@@ -54,6 +100,8 @@ pub struct PassReport {
     pub nodes_before: usize,
     /// Nodes after it.
     pub nodes_after: usize,
+    /// What its rules found.
+    pub findings: Findings,
 }
 
 /// Why a graph cannot be optimised.
@@ -61,6 +109,8 @@ pub struct PassReport {
 pub enum OptError {
     /// No pass has this name.
     UnknownPass(String),
+    /// A rewrite rule is wrong.
+    Rule(String),
     /// A pass made a node that breaks a rule: a bug of Egret.
     Broken {
         /// The pass.
@@ -77,6 +127,7 @@ impl fmt::Display for OptError {
                 let names: Vec<&str> = PASSES.iter().map(|p| p.name).collect();
                 write!(f, "no pass is called `{name}`; there are {}", names.join(", "))
             }
+            OptError::Rule(message) => write!(f, "{message}"),
             OptError::Broken { pass, message } => write!(f, "pass `{pass}` made an invalid graph (a bug of Egret): {message}"),
         }
     }
@@ -107,9 +158,13 @@ pub fn optimize(graph: Graph, options: &Options) -> Result<(Graph, Vec<PassRepor
     hold(&graph, "import")?;
     let (mut graph, mut reports) = (graph, vec![]);
     for pass in passes {
-        let next = (pass.run)(&graph).map_err(|e| OptError::Broken { pass: pass.name, message: e.to_string() })?;
+        let step = if pass.tier <= options.tier { pass.run } else { |g: &Graph| Ok(g.clone()) };
+        let next = step(&graph).map_err(|e| OptError::Broken { pass: pass.name, message: e.to_string() })?;
         hold(&next, pass.name)?;
-        reports.push(PassReport { name: pass.name, nodes_before: graph.node_count(), nodes_after: next.node_count() });
+        let set: Vec<&Rule> = rules::shipped().iter().chain(&options.rules).filter(|r| r.pass == pass.rules).collect();
+        let (next, findings) = eqsat::run(&next, &set, options.tier).map_err(OptError::Rule)?;
+        hold(&next, pass.name)?;
+        reports.push(PassReport { name: pass.name, nodes_before: graph.node_count(), nodes_after: next.node_count(), findings });
         graph = next;
         if options.after.as_deref() == Some(pass.name) {
             break;

@@ -34,7 +34,7 @@ pub struct TermNode<'a, Id> {
 }
 
 /// What a value variable is bound to.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Bound<Id> {
     /// One value.
     One(Id),

@@ -19,6 +19,11 @@ impl Rebuild<'_> {
         self.map[&old]
     }
 
+    /// Say what an old value has become.
+    pub fn set_new_value(&mut self, old: ValueId, new: ValueId) {
+        self.map.insert(old, new);
+    }
+
     /// Add a node with one result.
     pub fn emit(&mut self, op: Op, attrs: Attrs, operands: &[ValueId]) -> Result<ValueId, TypeError> {
         self.builder.emit(op, attrs, operands)
@@ -88,7 +93,7 @@ pub(crate) fn topological(graph: &Graph) -> Vec<NodeId> {
     graph.topological().expect("a verified graph has no cycle")
 }
 
-fn bring_const(r: &mut Rebuild, old: ValueId) {
+pub(crate) fn bring_const(r: &mut Rebuild, old: ValueId) {
     if let Def::Const(t) = &r.old.value(old).def
         && !r.map.contains_key(&old)
     {

@@ -1,6 +1,7 @@
 //! What a user may choose about a compilation.
 
 use crate::engine::Engine;
+use egret_opt::rules::{Rule, Tier};
 use std::collections::BTreeMap;
 
 /// Choices of one compilation; the defaults are the fast ones.
@@ -14,6 +15,10 @@ pub struct Options {
     pub dims: BTreeMap<String, i64>,
     /// Passes to run, in this order; `None` = all.
     pub passes: Option<Vec<String>>,
+    /// What rewrite rules may change at most.
+    pub tier: Tier,
+    /// Rewrite rules beside those that Egret has.
+    pub rules: Vec<Rule>,
     /// Whether to use the wide x86 encoder where the target allows it.
     pub wide: bool,
     /// Whether the trace says what every kernel computes, and what was left outside it and why.
@@ -29,6 +34,8 @@ impl Default for Options {
             target: "native".into(),
             dims: BTreeMap::new(),
             passes: None,
+            tier: Tier::Approx,
+            rules: vec![],
             wide: true,
             explain: false,
             threads: all_cores(),

@@ -42,10 +42,15 @@ impl Lowered {
 
 /// Run the graph passes of the options, up to and including `after`.
 pub fn optimize(graph: Graph, options: &Options, after: Option<&str>, trace: &mut Trace) -> Result<Graph> {
-    let opts = egret_opt::Options { passes: options.passes.clone(), after: after.map(str::to_owned) };
+    let opts = egret_opt::Options {
+        passes: options.passes.clone(),
+        after: after.map(str::to_owned),
+        tier: options.tier,
+        rules: options.rules.clone(),
+    };
     let (graph, reports) = egret_opt::optimize(graph, &opts).map_err(|e| {
         let kind = match e {
-            egret_opt::OptError::UnknownPass(_) => ErrorKind::User,
+            egret_opt::OptError::UnknownPass(_) | egret_opt::OptError::Rule(_) => ErrorKind::User,
             egret_opt::OptError::Broken { .. } => ErrorKind::Internal,
         };
         Error { kind, message: e.to_string() }
@@ -55,8 +60,22 @@ pub fn optimize(graph: Graph, options: &Options, after: Option<&str>, trace: &mu
             name: r.name.to_owned(),
             nodes_before: r.nodes_before as u64,
             nodes_after: r.nodes_after as u64,
-            rewrites: 0,
+            rewrites: r.findings.rewrites.len() as u64,
         });
+        for w in r.findings.rewrites {
+            let (before, after) = w.text.split_once(" => ").unwrap_or((&w.text, ""));
+            trace.push(egret_trace::Rewrite {
+                pass: r.name.to_owned(),
+                rule: w.rule,
+                place: w.place,
+                sources: w.sources.into_iter().collect(),
+                before: before.to_owned(),
+                after: after.to_owned(),
+            });
+        }
+        for (limit, value) in r.findings.limits {
+            trace.push(egret_trace::Limit { pass: r.name.to_owned(), limit: limit.to_owned(), value: value as u64 });
+        }
     }
     Ok(graph)
 }

@@ -1,0 +1,159 @@
+//! Extraction: one node for every class that the outputs need, so that the whole is cheap. A node that several others use
+//! counts once (greedy over sets of classes, to a fixpoint), then single choices are changed while that helps.
+
+use crate::cost;
+use crate::egraph::{ENode, Egraph, Symbol};
+use crate::facts::Facts;
+use egg::{Id, Language};
+use std::collections::BTreeMap;
+
+/// Local improvement looks at regions of at most so many classes with a choice.
+const IMPROVABLE: usize = 200;
+
+/// Time, then number of nodes.
+type Cost = (u64, u32);
+
+/// The node chosen for each class that is needed.
+pub struct Extraction {
+    /// By class.
+    pub chosen: BTreeMap<Id, ENode>,
+}
+
+fn node_cost(egraph: &Egraph, class: Id, node: &ENode) -> Cost {
+    let children: Vec<&Facts> = node.children.iter().map(|&c| &egraph[c].data).collect();
+    match egraph.analysis.symbols.get(node.symbol) {
+        Symbol::Op { op, attrs } => (cost::of(*op, attrs, &children, &egraph[class].data), 1),
+        Symbol::Opaque { .. } => (1000, 1),
+        _ => (0, 0),
+    }
+}
+
+/// A set of classes by their places.
+type Set = Vec<u64>;
+
+/// Extract what computes `roots`. `None`: some class has no node free of cycles, which a graph's own nodes rule out.
+pub fn extract(egraph: &Egraph, roots: &[Id]) -> Option<Extraction> {
+    let mut ids: Vec<Id> = egraph.classes().map(|c| c.id).collect();
+    ids.sort();
+    let place: BTreeMap<Id, usize> = ids.iter().enumerate().map(|(i, &id)| (id, i)).collect();
+    // Candidates by class: cost, children, node; cheapest first, then by spelling, so that no id decides.
+    let candidates: Vec<Vec<(Cost, Vec<usize>, &ENode)>> = ids
+        .iter()
+        .map(|&id| {
+            let nodes = egraph[id].nodes.iter();
+            let mut list: Vec<_> =
+                nodes.map(|n| (node_cost(egraph, id, n), n.children().iter().map(|c| place[&egraph.find(*c)]).collect(), n)).collect();
+            list.sort();
+            list
+        })
+        .collect();
+    let mut choice = greedy(&candidates)?;
+    let roots: Vec<usize> = roots.iter().map(|&r| place[&egraph.find(r)]).collect();
+    improve(&candidates, &roots, &mut choice);
+    let (needed, _) = total(&candidates, &roots, &choice)?;
+    let chosen = needed.into_iter().map(|c| (ids[c], candidates[c][choice[c]].2.clone())).collect();
+    Some(Extraction { chosen })
+}
+
+fn greedy(candidates: &[Vec<(Cost, Vec<usize>, &ENode)>]) -> Option<Vec<usize>> {
+    let n = candidates.len();
+    let words = n.div_ceil(64);
+    let mut best: Vec<Option<(Cost, Set, usize)>> = vec![None; n];
+    let mut own: Vec<Cost> = vec![(0, 0); n];
+    loop {
+        let mut changed = false;
+        for class in 0..n {
+            for (k, (cost, children, _)) in candidates[class].iter().enumerate() {
+                let Some(set) = union(&best, children, words) else { continue };
+                if set[class / 64] >> (class % 64) & 1 == 1 {
+                    continue;
+                }
+                let mut sum = *cost;
+                for (w, bits) in set.iter().enumerate() {
+                    let mut bits = *bits;
+                    while bits != 0 {
+                        let c = own[w * 64 + bits.trailing_zeros() as usize];
+                        sum = (sum.0 + c.0, sum.1 + c.1);
+                        bits &= bits - 1;
+                    }
+                }
+                if best[class].as_ref().is_none_or(|(is, _, _)| sum < *is) {
+                    let mut set = set;
+                    set[class / 64] |= 1 << (class % 64);
+                    best[class] = Some((sum, set, k));
+                    own[class] = *cost;
+                    changed = true;
+                }
+            }
+        }
+        if !changed {
+            break;
+        }
+    }
+    best.into_iter().map(|b| b.map(|(_, _, k)| k)).collect()
+}
+
+fn union(best: &[Option<(Cost, Set, usize)>], children: &[usize], words: usize) -> Option<Set> {
+    let mut set = vec![0u64; words];
+    for &c in children {
+        let (_, s, _) = best[c].as_ref()?;
+        set.iter_mut().zip(s).for_each(|(a, b)| *a |= b);
+    }
+    Some(set)
+}
+
+/// The classes that the roots need under a choice, and their cost; `None` if the choice has a cycle.
+fn total(candidates: &[Vec<(Cost, Vec<usize>, &ENode)>], roots: &[usize], choice: &[usize]) -> Option<(Vec<usize>, Cost)> {
+    // 0 unseen, 1 open, 2 done
+    let mut state = vec![0u8; candidates.len()];
+    let (mut needed, mut sum) = (vec![], (0, 0));
+    for &root in roots {
+        let mut stack = vec![(root, false)];
+        while let Some((class, left)) = stack.pop() {
+            if left {
+                state[class] = 2;
+                continue;
+            }
+            match state[class] {
+                2 => continue,
+                1 => return None,
+                _ => state[class] = 1,
+            }
+            let (cost, children, _) = &candidates[class][choice[class]];
+            sum = (sum.0 + cost.0, sum.1 + cost.1);
+            needed.push(class);
+            stack.push((class, true));
+            for &c in children {
+                match state[c] {
+                    0 => stack.push((c, false)),
+                    1 => return None,
+                    _ => {}
+                }
+            }
+        }
+    }
+    needed.sort_unstable();
+    Some((needed, sum))
+}
+
+/// Change one choice at a time while the whole gets cheaper.
+fn improve(candidates: &[Vec<(Cost, Vec<usize>, &ENode)>], roots: &[usize], choice: &mut [usize]) {
+    let Some((needed, mut best)) = total(candidates, roots, choice) else { return };
+    let open: Vec<usize> = needed.into_iter().filter(|&c| candidates[c].len() > 1).collect();
+    if open.len() > IMPROVABLE {
+        return;
+    }
+    for class in open {
+        let is = choice[class];
+        let mut keep = is;
+        for k in (0..candidates[class].len()).filter(|&k| k != is) {
+            choice[class] = k;
+            if let Some((_, cost)) = total(candidates, roots, choice)
+                && cost < best
+            {
+                (best, keep) = (cost, k);
+            }
+        }
+        choice[class] = keep;
+    }
+}

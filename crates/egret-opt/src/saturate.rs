@@ -1,0 +1,196 @@
+//! Saturation: rules are matched and applied, round after round, until nothing is new or a limit is hit. Limits count nodes,
+//! rounds and matches, never time, so that every run finds the same.
+
+use crate::egraph::{ENode, Egraph, Symbol};
+use crate::matching::{Bound, Match, Terms, guards_hold, instantiate, matches};
+use crate::rules::{OpPattern, Pattern, Rule};
+use egg::Id;
+use egret_ir::Op;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+/// What stops saturation early.
+#[derive(Copy, Clone, Debug)]
+pub struct Limits {
+    /// Rounds.
+    pub rounds: usize,
+    /// Nodes of the e-graph for each node that it began with.
+    pub growth: usize,
+    /// Matches of one rule in one round.
+    pub matches: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { rounds: 16, growth: 8, matches: 20_000 }
+    }
+}
+
+/// A rule was applied.
+#[derive(Clone, Debug)]
+pub struct Application {
+    /// Which of the rules.
+    pub rule: usize,
+    /// The value that it gave another form.
+    pub class: Id,
+    /// The new form's node, unless the right-hand side is a variable.
+    pub node: Option<ENode>,
+    /// The nodes of the region that the match rests on.
+    pub sources: BTreeSet<usize>,
+}
+
+/// What a rule did.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct RuleCount {
+    /// Matches of its left-hand side.
+    pub matches: usize,
+    /// Those whose guards held and that said something new.
+    pub applications: usize,
+}
+
+/// What saturation did.
+#[derive(Debug, Default)]
+pub struct Saturation {
+    /// Applications in order.
+    pub applications: Vec<Application>,
+    /// For each rule.
+    pub counts: Vec<RuleCount>,
+    /// Limits that were hit: name and value.
+    pub limits: Vec<(&'static str, usize)>,
+    /// The nodes of the region behind every node of the e-graph.
+    pub sources: HashMap<ENode, BTreeSet<usize>>,
+}
+
+/// Saturate. `sources`: the nodes of the region behind the nodes of the e-graph so far.
+///
+/// # Errors
+/// A rule that changes the type of a value, or makes two values one that are not: named with its place.
+pub fn saturate(
+    egraph: &mut Egraph,
+    rules: &[&Rule],
+    limits: &Limits,
+    sources: HashMap<ENode, BTreeSet<usize>>,
+) -> Result<Saturation, String> {
+    let mut done = Saturation { counts: vec![RuleCount::default(); rules.len()], sources, ..Saturation::default() };
+    let mut seen: HashSet<(usize, Id, Vec<Option<Bound<Id>>>, Vec<ENode>)> = HashSet::new();
+    let most = egraph.total_size() * limits.growth + 1000;
+    egraph.rebuild();
+    for round in 0..limits.rounds {
+        let by_op = classes_by_op(egraph);
+        let mut found: Vec<(usize, Id, Match<Id>)> = vec![];
+        for (i, rule) in rules.iter().enumerate() {
+            let mut left = limits.matches;
+            for class in roots(rule, &by_op) {
+                let new = matches(rule, egraph, class, left);
+                left -= new.len();
+                done.counts[i].matches += new.len();
+                for m in new {
+                    // Nodes are told apart by what they are: their places in a class change.
+                    let nodes = m.matched.iter().map(|&(c, k, _)| egraph[c].nodes[k].clone());
+                    if guards_hold(rule, egraph, &m).is_ok() && seen.insert((i, class, m.values.clone(), nodes.collect())) {
+                        found.push((i, class, m));
+                    }
+                }
+                if left == 0 {
+                    done.limits.push(("matches", limits.matches));
+                    break;
+                }
+            }
+        }
+        let mut changed = false;
+        let old: HashMap<ENode, BTreeSet<usize>> = done.sources.clone();
+        let origins: Vec<BTreeSet<usize>> = found
+            .iter()
+            .map(|(_, _, m)| m.matched.iter().filter_map(|&(c, k, _)| old.get(&egraph[c].nodes[k])).flatten().copied().collect())
+            .collect();
+        for ((i, class, m), origin) in found.into_iter().zip(origins) {
+            if egraph.total_size() > most {
+                done.limits.push(("nodes", most));
+                egraph.rebuild();
+                return Ok(done);
+            }
+            changed |= apply(egraph, rules[i], i, class, &m, origin, &mut done)?;
+        }
+        egraph.rebuild();
+        if let Some(e) = egraph.analysis.errors.first() {
+            return Err(format!("joining terms that are not equal: {e}"));
+        }
+        canonical_sources(egraph, &mut done.sources);
+        if !changed {
+            return Ok(done);
+        }
+        if round + 1 == limits.rounds {
+            done.limits.push(("rounds", limits.rounds));
+        }
+    }
+    Ok(done)
+}
+
+/// Put one right-hand side beside what it equals; whether that is news.
+fn apply(
+    egraph: &mut Egraph,
+    rule: &Rule,
+    index: usize,
+    class: Id,
+    m: &Match<Id>,
+    origin: BTreeSet<usize>,
+    done: &mut Saturation,
+) -> Result<bool, String> {
+    let before = egraph.nodes().len();
+    let Ok(new) = instantiate(rule, egraph, m) else { return Ok(false) };
+    let fail = |what: String| format!("rule `{}` ({}) {what}", rule.name, rule.place);
+    let (was, is) = (&egraph.facts(class).types, &egraph.facts(new).types);
+    if was != is {
+        let list = |t: &[egret_ir::Type]| t.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        return Err(fail(format!("changes a value's type from {} to {}: it lacks a guard", list(was), list(is))));
+    }
+    for id in before..egraph.nodes().len() {
+        let node = egraph.id_to_node(Id::from(id)).clone();
+        done.sources.entry(node).or_default().extend(origin.iter().copied());
+    }
+    let node = match rule.rhs {
+        Pattern::Node(_) => egraph[new].nodes.first().cloned(),
+        _ => None,
+    };
+    let errors = egraph.analysis.errors.len();
+    let news = egraph.union(class, new);
+    if let Some(e) = egraph.analysis.errors.get(errors) {
+        return Err(fail(format!("joins terms that are not equal: {e}")));
+    }
+    if news {
+        done.counts[index].applications += 1;
+        done.applications.push(Application { rule: index, class, node, sources: origin });
+    }
+    Ok(news)
+}
+
+/// Sources by nodes whose operands are named by their classes' present ids.
+fn canonical_sources(egraph: &Egraph, sources: &mut HashMap<ENode, BTreeSet<usize>>) {
+    for (mut node, from) in std::mem::take(sources) {
+        node.children.iter_mut().for_each(|c| *c = egraph.find(*c));
+        sources.entry(node).or_default().extend(from);
+    }
+}
+
+fn classes_by_op(egraph: &Egraph) -> BTreeMap<Op, BTreeSet<Id>> {
+    let mut out: BTreeMap<Op, BTreeSet<Id>> = BTreeMap::new();
+    for class in egraph.classes() {
+        for node in &class.nodes {
+            if let Symbol::Op { op, .. } = egraph.analysis.symbols.get(node.symbol) {
+                out.entry(*op).or_default().insert(class.id);
+            }
+        }
+    }
+    out
+}
+
+/// The classes where a rule can match.
+fn roots(rule: &Rule, by_op: &BTreeMap<Op, BTreeSet<Id>>) -> Vec<Id> {
+    match rule.lhs.as_node().map(|n| n.op) {
+        Some(OpPattern::One(op)) => by_op.get(&op).into_iter().flatten().copied().collect(),
+        Some(OpPattern::Any(Some(group), _)) => {
+            let classes: BTreeSet<Id> = by_op.iter().filter(|(op, _)| group.holds(**op)).flat_map(|(_, c)| c).copied().collect();
+            classes.into_iter().collect()
+        }
+        _ => vec![],
+    }
+}
