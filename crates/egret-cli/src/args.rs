@@ -50,9 +50,8 @@ pub enum Command {
         /// bash, zsh, fish, elvish or powershell
         shell: Shell,
     },
-    /// Not there yet
-    #[command(hide = true, disable_help_flag = true)]
-    Explain(Later),
+    /// Say what the optimiser did to a model and why, and what it left
+    Explain(ExplainArgs),
     /// Not there yet
     #[command(hide = true, disable_help_flag = true)]
     Bisect(Later),
@@ -96,6 +95,21 @@ pub struct CompileOptions {
     /// Do not use the AVX2/AVX-512 encoder for matrix products and convolutions
     #[arg(long)]
     pub no_wide: bool,
+    /// Which rewrite rules apply.
+    #[command(flatten)]
+    pub rules: RuleOptions,
+}
+
+/// Which rewrite rules apply.
+#[derive(Args)]
+pub struct RuleOptions {
+    /// What rewrite rules may change: nothing (exact), order and rounding of float operations (reassoc), values by a bounded
+    /// error (approx), values by more (lossy)
+    #[arg(long, value_name = "TIER", default_value = "approx")]
+    pub tier: String,
+    /// A file of rewrite rules beside those of Egret (ir-spec/rules/README.md says how they are written). May be repeated
+    #[arg(long = "rules", value_name = "FILE")]
+    pub rules: Vec<PathBuf>,
 }
 
 /// Inputs of a run.
@@ -279,6 +293,34 @@ pub struct OptArgs {
     /// What is decided about it.
     #[command(flatten)]
     pub decided: DecidedOptions,
+    /// Which rewrite rules apply.
+    #[command(flatten)]
+    pub rules: RuleOptions,
+}
+
+/// `egret explain`
+#[derive(Args)]
+pub struct ExplainArgs {
+    /// The .onnx or .egret file, or a test-case folder (its first inputs decide dims, and values where they must be known)
+    pub model: PathBuf,
+    /// Only what has to do with ONNX nodes whose name holds this text
+    #[arg(long, value_name = "NODE")]
+    pub at: Option<String>,
+    /// Only what was not done, and why
+    #[arg(long)]
+    pub missed: bool,
+    /// Fail (exit code 3) unless the optimised graph has so many nodes of an operation, e.g. attention=12. May be repeated
+    #[arg(long, value_name = "OPERATION=N", value_parser = name_value)]
+    pub expect: Vec<(String, i64)>,
+    /// `text` or `json`
+    #[arg(long, default_value = "text", value_parser = ["text", "json"])]
+    pub format: String,
+    /// What is decided about it.
+    #[command(flatten)]
+    pub decided: DecidedOptions,
+    /// Which rewrite rules apply.
+    #[command(flatten)]
+    pub rules: RuleOptions,
 }
 
 /// `egret inspect`

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 /// Measure a model; with `--json` the last line is one object.
 pub fn run(args: &BenchArgs) -> Result<()> {
-    let options = options(&args.options, args.threads);
+    let options = options(&args.options, args.threads)?;
     let (model, request) = request(args, &options)?;
     let began = Instant::now();
     let Prepared { graph, bound, inputs } = progress("importing", || prepare(&model, &request))?;

@@ -1,8 +1,8 @@
 //! What the commands share: options, inputs, progress.
 
-use crate::args::{CompileOptions, InputOptions};
+use crate::args::{CompileOptions, InputOptions, RuleOptions};
 use egret::ir::Tensor;
-use egret::{Options, Result, npz};
+use egret::{Error, Options, Result, npz};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -15,15 +15,25 @@ pub fn pass_list(list: &str) -> Vec<String> {
 }
 
 /// The library's options for those of the command line.
-pub fn options(args: &CompileOptions, threads: Option<usize>) -> Options {
-    Options {
+pub fn options(args: &CompileOptions, threads: Option<usize>) -> Result<Options> {
+    Ok(Options {
         target: args.target.clone(),
         dims: args.dims.iter().cloned().collect(),
         passes: args.passes.as_deref().map(pass_list),
         wide: !args.no_wide,
         threads: threads.unwrap_or_else(egret::all_cores),
-        ..Options::default()
+        ..with_rules(&args.rules)?
+    })
+}
+
+/// The default options with a choice of rewrite rules.
+pub fn with_rules(args: &RuleOptions) -> Result<Options> {
+    let mut options = Options { tier: args.tier.parse().map_err(Error::user)?, ..Options::default() };
+    for path in &args.rules {
+        let text = std::fs::read_to_string(path).map_err(|e| Error::user(format!("{}: {e}", path.display())))?;
+        options.add_rules(&text, &path.display().to_string())?;
     }
+    Ok(options)
 }
 
 /// Inputs from files.

@@ -57,7 +57,7 @@ fn dispatch(command: &Command) -> Result<()> {
             clap_complete::generate(*shell, &mut Cli::command(), "egret", &mut std::io::stdout());
             Ok(())
         }
-        Command::Explain(_) => later("explain"),
+        Command::Explain(a) => show::explain(a),
         Command::Bisect(_) => later("bisect"),
         Command::Diff(_) => later("diff"),
     }

@@ -14,7 +14,7 @@ const CHECK_RTOL: f64 = 1e-4;
 
 /// `egret run`
 pub fn run(args: &RunArgs) -> Result<()> {
-    let options = options(&args.options, args.threads);
+    let options = options(&args.options, args.threads)?;
     let inputs = read_inputs(&args.inputs)?;
     let (executable, names, values);
     if args.model.is_dir() {
@@ -117,7 +117,7 @@ fn short(v: f64) -> String {
 
 /// `egret check`
 pub fn check(args: &CheckArgs) -> Result<()> {
-    let options = options(&args.options, args.threads);
+    let options = options(&args.options, args.threads)?;
     let inputs = read_inputs(&args.inputs)?;
     let random = Some(args.inputs.random.unwrap_or(0));
     let prepared = progress("importing", || request(&args.model, &options, inputs, random))?;

@@ -1,9 +1,9 @@
 //! `egret print`, `opt`, `inspect` and `doctor`.
 
-use crate::args::{DecidedOptions, InspectArgs, OptArgs, PrintArgs};
-use crate::common::{pass_list, progress, read_files};
+use crate::args::{DecidedOptions, ExplainArgs, InspectArgs, OptArgs, PrintArgs};
+use crate::common::{pass_list, progress, read_files, with_rules};
 use egret::ir::Graph;
-use egret::{ImportOptions, Options, Result, frontend, pipeline, source};
+use egret::{Error, ImportOptions, Options, Result, frontend, pipeline, source};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -36,12 +36,37 @@ pub fn print(args: &PrintArgs) -> Result<()> {
 /// `egret opt`
 pub fn opt(args: &OptArgs) -> Result<()> {
     let (_, graph) = import(&args.model, &args.decided)?;
-    let options = Options { passes: args.passes.as_deref().map(pass_list), ..Options::default() };
+    let options = Options { passes: args.passes.as_deref().map(pass_list), ..with_rules(&args.rules)? };
     let mut trace = egret::Trace::new();
     let graph = pipeline::optimize(graph, &options, None, &mut trace)?;
     print!("{}", egret::ir::text::print(&graph));
     eprint!("{trace}");
     Ok(())
+}
+
+/// `egret explain`
+pub fn explain(args: &ExplainArgs) -> Result<()> {
+    let (_, graph) = import(&args.model, &args.decided)?;
+    let options = Options { explain: true, ..with_rules(&args.rules)? };
+    let mut trace = egret::Trace::new();
+    let graph = progress("optimising", || pipeline::optimize(graph, &options, None, &mut trace))?;
+    trace.events.retain(|e| {
+        let missed = matches!(e.kind, Some(egret::trace::Kind::Missed(_)));
+        (missed || !args.missed) && args.at.as_ref().is_none_or(|at| e.sources().iter().any(|s| s.contains(at.as_str())))
+    });
+    match args.format.as_str() {
+        "json" => println!("{}", trace.to_json()),
+        _ => print!("{trace}"),
+    }
+    let mut wrong = vec![];
+    for (name, wanted) in &args.expect {
+        let op = egret::ir::Op::from_name(name).ok_or_else(|| Error::user(format!("`{name}` is no operation of ir-spec/ops")))?;
+        let found = graph.node_ids().iter().filter(|&&n| graph.node(n).op == op).count();
+        if i64::try_from(found) != Ok(*wanted) {
+            wrong.push(format!("{found} {name} instead of {wanted}"));
+        }
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(Error::differs(format!("the optimised graph has {}", wrong.join(", ")))) }
 }
 
 /// `egret inspect`

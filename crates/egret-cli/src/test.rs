@@ -19,7 +19,7 @@ pub fn run(args: &TestArgs) -> Result<()> {
     }
     let jobs = args.jobs.unwrap_or_else(egret::all_cores);
     // The cases share the cores already.
-    let options = options(&args.options, Some(1));
+    let options = options(&args.options, Some(1))?;
     let (mut passed, mut failed, mut skipped, mut bugs) = (0, 0, 0, 0);
     let mut known = String::new();
     suite::run_cases(&cases, args.engine, &options, jobs, &mut |case, outcome| {

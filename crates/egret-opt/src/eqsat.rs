@@ -2,12 +2,16 @@
 
 use crate::egraph::{ENode, Egraph, Knowledge, Symbol, foldable};
 use crate::extract::{Extraction, extract};
+use crate::matching::{guards_hold, matches};
 use crate::rebuild::{Rebuild, bring_const, start, topological};
 use crate::rules::{Rule, Tier};
 use crate::saturate::{Limits, Saturation, saturate};
 use egg::Id;
 use egret_ir::{Def, Graph, Node, NodeId, ValueId, infer};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Of one rule at one value.
+const MISSED_MATCHES: usize = 64;
 
 /// Regions have at most so many nodes.
 const REGION: usize = 600;
@@ -25,11 +29,26 @@ pub struct Rewrite {
     pub text: String,
 }
 
+/// A rule that matched and was not applied.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Missed {
+    /// The ONNX nodes, sorted.
+    pub sources: BTreeSet<String>,
+    /// The rule's name.
+    pub rule: String,
+    /// Whether its tier is the reason, not a guard.
+    pub tier: bool,
+    /// The reason in words.
+    pub reason: String,
+}
+
 /// What a pass found.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
     /// Rewrites that the new graph rests on.
     pub rewrites: Vec<Rewrite>,
+    /// Rules that nearly applied, where that is asked for.
+    pub missed: Vec<Missed>,
     /// Limits that were hit.
     pub limits: Vec<(&'static str, usize)>,
 }
@@ -38,15 +57,16 @@ pub struct Findings {
 ///
 /// # Errors
 /// A rule that is wrong (it changes a type, or says that different constants are equal), or one whose result does not fit.
-pub(crate) fn run(graph: &Graph, rules: &[&Rule], tier: Tier) -> Result<(Graph, Findings), String> {
-    let rules: Vec<&Rule> = rules.iter().copied().filter(|r| r.tier <= tier).collect();
-    if rules.is_empty() {
+pub(crate) fn run(graph: &Graph, rules: &[&Rule], tier: Tier, explain: bool) -> Result<(Graph, Findings), String> {
+    let (rules, above): (Vec<&Rule>, Vec<&Rule>) = rules.iter().partition(|r| r.tier <= tier);
+    if rules.is_empty() && above.is_empty() {
         return Ok((graph.clone(), Findings::default()));
     }
     let mut findings = Findings::default();
     let mut r = start(graph);
     for region in regions(graph, &topological(graph)) {
-        run_region(&mut r, &region, &rules, &mut findings)?;
+        let look = Look { above: &above, tier, explain };
+        run_region(&mut r, &region, &rules, &look, &mut findings)?;
     }
     for (name, &v) in graph.output_names().iter().zip(graph.outputs()) {
         bring_const(&mut r, v);
@@ -106,7 +126,14 @@ fn regions(graph: &Graph, order: &[NodeId]) -> Vec<Region> {
     out
 }
 
-fn run_region(r: &mut Rebuild, region: &Region, rules: &[&Rule], findings: &mut Findings) -> Result<(), String> {
+/// What is looked for beside what is done.
+struct Look<'a> {
+    above: &'a [&'a Rule],
+    tier: Tier,
+    explain: bool,
+}
+
+fn run_region(r: &mut Rebuild, region: &Region, rules: &[&Rule], look: &Look, findings: &mut Findings) -> Result<(), String> {
     let (graph, order) = (r.old, &region.nodes);
     let mut load = Load { graph, egraph: Egraph::new(Knowledge::default()), values: HashMap::new(), names: HashMap::new(), inputs: vec![] };
     let mut sources = HashMap::new();
@@ -121,6 +148,9 @@ fn run_region(r: &mut Rebuild, region: &Region, rules: &[&Rule], findings: &mut 
     let done = saturate(&mut egraph, rules, &Limits::default(), sources)?;
     let extraction = extract(&egraph, &roots).ok_or("a value has no form that is free of cycles")?;
     findings.add(graph, order, &egraph, rules, &done, &extraction);
+    if look.explain {
+        findings.missed.extend(missed(graph, order, &egraph, rules, look, &done, &extraction));
+    }
     let mut named: BTreeMap<Id, ValueId> = BTreeMap::new();
     for (id, v) in names {
         named.entry(egraph.find(id)).and_modify(|is| *is = (*is).min(v)).or_insert(v);
@@ -279,6 +309,39 @@ impl Store<'_> {
         }
         Ok(values)
     }
+}
+
+/// Rules whose left-hand side is there and that did not apply, over the nodes that were chosen. Rules of a single node are left
+/// out: they look at every node of their operation, and say nothing by not applying.
+fn missed(
+    graph: &Graph,
+    order: &[NodeId],
+    egraph: &Egraph,
+    rules: &[&Rule],
+    look: &Look,
+    done: &Saturation,
+    extraction: &Extraction,
+) -> BTreeSet<Missed> {
+    let mut out = BTreeSet::new();
+    for rule in rules.iter().chain(look.above).filter(|r| r.lhs.nodes().len() > 1) {
+        for &class in extraction.chosen.keys() {
+            for m in matches(rule, egraph, class, MISSED_MATCHES) {
+                let nodes: Vec<&ENode> = m.matched.iter().map(|&(c, k, _)| &egraph[c].nodes[k]).collect();
+                if !m.matched.iter().zip(&nodes).all(|((c, ..), n)| extraction.chosen.get(c) == Some(*n)) {
+                    continue;
+                }
+                let (tier, reason) = match guards_hold(rule, egraph, &m) {
+                    Err(e) => (false, format!("`{}` does not hold: {}", e.guard, e.reason)),
+                    Ok(()) if rule.tier > look.tier => (true, format!("its tier is {}, {} is allowed", rule.tier, look.tier)),
+                    Ok(()) => continue,
+                };
+                let from = nodes.iter().filter_map(|n| done.sources.get(*n)).flatten();
+                let sources = from.flat_map(|&i| graph.node(order[i]).sources.iter().cloned()).collect();
+                out.insert(Missed { sources, rule: rule.name.clone(), tier, reason });
+            }
+        }
+    }
+    out
 }
 
 impl Findings {

@@ -22,7 +22,7 @@ use egret_ir::{Graph, TypeError};
 use rules::{Rule, Tier};
 use std::fmt;
 
-pub use eqsat::{Findings, Rewrite};
+pub use eqsat::{Findings, Missed, Rewrite};
 
 /// A pass.
 pub struct Pass {
@@ -83,11 +83,13 @@ pub struct Options {
     pub tier: Tier,
     /// Rules of the user, beside those of `ir-spec/rules`; each belongs to a pass.
     pub rules: Vec<Rule>,
+    /// Whether to look for rules that nearly applied.
+    pub explain: bool,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { passes: None, after: None, tier: Tier::Approx, rules: vec![] }
+        Options { passes: None, after: None, tier: Tier::Approx, rules: vec![], explain: false }
     }
 }
 
@@ -162,7 +164,7 @@ pub fn optimize(graph: Graph, options: &Options) -> Result<(Graph, Vec<PassRepor
         let next = step(&graph).map_err(|e| OptError::Broken { pass: pass.name, message: e.to_string() })?;
         hold(&next, pass.name)?;
         let set: Vec<&Rule> = rules::shipped().iter().chain(&options.rules).filter(|r| r.pass == pass.rules).collect();
-        let (next, findings) = eqsat::run(&next, &set, options.tier).map_err(OptError::Rule)?;
+        let (next, findings) = eqsat::run(&next, &set, options.tier, options.explain).map_err(OptError::Rule)?;
         hold(&next, pass.name)?;
         reports.push(PassReport { name: pass.name, nodes_before: graph.node_count(), nodes_after: next.node_count(), findings });
         graph = next;

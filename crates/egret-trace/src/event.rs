@@ -157,6 +157,18 @@ pub struct Limit {
     pub value: u64,
 }
 
+impl Event {
+    /// The ONNX nodes that it is about.
+    pub fn sources(&self) -> &[String] {
+        match &self.kind {
+            Some(Kind::Rewrite(r)) => &r.sources,
+            Some(Kind::Missed(m)) => &m.sources,
+            Some(Kind::Choice(c)) => &c.sources,
+            _ => &[],
+        }
+    }
+}
+
 macro_rules! from_kinds {
     ($($t:ident),*) => { $(impl From<$t> for Event { fn from(e: $t) -> Event { Event { kind: Some(Kind::$t(e)) } } })* };
 }

@@ -18,6 +18,7 @@ pub use egret_ir as ir;
 pub use egret_onnx::ImportOptions;
 pub use egret_onnx::NEWEST_OPSET;
 pub use egret_runtime::{Port, abi::ABI_VERSION};
+pub use egret_trace as trace;
 pub use egret_trace::Trace;
 pub use engine::{Engine, Executable, Session};
 pub use error::{Error, ErrorKind, Result};

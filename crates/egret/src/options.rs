@@ -1,6 +1,7 @@
 //! What a user may choose about a compilation.
 
 use crate::engine::Engine;
+use crate::error::{Error, Result};
 use egret_opt::rules::{Rule, Tier};
 use std::collections::BTreeMap;
 
@@ -44,6 +45,16 @@ impl Default for Options {
 }
 
 impl Options {
+    /// Add rewrite rules from the text of a file; they belong to the pass `canonicalize` unless a line `pass NAME` says otherwise.
+    ///
+    /// # Errors
+    /// The first line that is no rule, with its place.
+    pub fn add_rules(&mut self, text: &str, file: &str) -> Result<()> {
+        let known: Vec<Rule> = egret_opt::rules::shipped().iter().chain(&self.rules).cloned().collect();
+        self.rules.extend(egret_opt::rules::parse(text, file, "canonicalize", &known).map_err(|e| Error::user(e.to_string()))?);
+        Ok(())
+    }
+
     /// The same options as an engine needs them.
     pub fn for_engine(&self, engine: Engine) -> Options {
         let mut out = self.clone();

@@ -47,6 +47,7 @@ pub fn optimize(graph: Graph, options: &Options, after: Option<&str>, trace: &mu
         after: after.map(str::to_owned),
         tier: options.tier,
         rules: options.rules.clone(),
+        explain: options.explain,
     };
     let (graph, reports) = egret_opt::optimize(graph, &opts).map_err(|e| {
         let kind = match e {
@@ -71,6 +72,16 @@ pub fn optimize(graph: Graph, options: &Options, after: Option<&str>, trace: &mu
                 sources: w.sources.into_iter().collect(),
                 before: before.to_owned(),
                 after: after.to_owned(),
+            });
+        }
+        for m in r.findings.missed {
+            let why = if m.tier { egret_trace::Why::Tier } else { egret_trace::Why::Guard };
+            trace.push(egret_trace::Missed {
+                pass: r.name.to_owned(),
+                rule: m.rule,
+                sources: m.sources.into_iter().collect(),
+                why: why as i32,
+                reason: m.reason,
             });
         }
         for (limit, value) in r.findings.limits {

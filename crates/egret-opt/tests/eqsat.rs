@@ -1,0 +1,53 @@
+//! Rules in the e-graph: applied, refused loudly where they are wrong, explained where they are not applied.
+
+use egret_ir::{Graph, Op, text};
+use egret_opt::rules::{Tier, parse, shipped};
+use egret_opt::{OptError, Options, optimize};
+
+fn graph(body: &str) -> Graph {
+    text::parse(body, &|_| None).unwrap()
+}
+
+fn with_rules(rules: &str, tier: Tier) -> Options {
+    let rules = parse(rules, "mine.rules", "canonicalize", shipped()).unwrap();
+    Options { passes: Some(vec!["canonicalize".into()]), tier, rules, explain: true, ..Options::default() }
+}
+
+fn ops(g: &Graph) -> Vec<Op> {
+    g.node_ids().into_iter().map(|n| g.node(n).op).collect()
+}
+
+const TWICE: &str = "graph @g(%0 \"x\": f32[2, 3]) -> (%2 \"y\") { %1 = neg(%0) from \"Neg:/a\"\n %2 = neg(%1) from \"Neg:/b\" }";
+
+#[test]
+fn a_rule_of_the_user_applies_and_is_told_of() {
+    let options =
+        with_rules("neg-neg: (neg (neg ?x)) => (abs (neg (neg ?x))) exact\nabs-neg: (abs (neg (neg ?x))) => ?x exact", Tier::Exact);
+    let (after, reports) = optimize(graph(TWICE), &options).unwrap();
+    assert_eq!(ops(&after), vec![]);
+    assert!(reports[0].findings.rewrites.iter().any(|r| r.rule == "abs-neg" && r.place == "mine.rules:2"));
+    assert!(reports[0].findings.rewrites.iter().all(|r| r.sources.contains("Neg:/b")));
+}
+
+#[test]
+fn a_rule_above_the_tier_and_a_guard_that_fails_are_missed() {
+    let rules = "fast: (neg (neg ?x)) => ?x lossy\nflat: (neg (neg ?x)) => ?x if rank(?x) == 1 exact";
+    let (after, reports) = optimize(graph(TWICE), &with_rules(rules, Tier::Exact)).unwrap();
+    assert_eq!(ops(&after), vec![Op::Neg, Op::Neg]);
+    let missed: Vec<String> = reports[0].findings.missed.iter().map(|m| format!("{}: {}", m.rule, m.reason)).collect();
+    assert_eq!(missed, ["fast: its tier is lossy, exact is allowed", "flat: `rank(?x) == 1` does not hold: 2 against 1"]);
+}
+
+#[test]
+fn a_rule_that_changes_a_type_is_named() {
+    let options = with_rules("bad: (neg ?x) => (reshape shape=[6] ?x) exact", Tier::Exact);
+    let Err(OptError::Rule(e)) = optimize(graph(TWICE), &options) else { panic!("a wrong rule passed") };
+    assert!(e.contains("rule `bad` (mine.rules:1)") && e.contains("f32[6]"), "{e}");
+}
+
+#[test]
+fn rules_that_grow_forever_hit_a_limit() {
+    let options = with_rules("grow: (neg ?x) => (neg (abs ?x)) exact", Tier::Exact);
+    let (_, reports) = optimize(graph(TWICE), &options).unwrap();
+    assert!(!reports[0].findings.limits.is_empty());
+}
