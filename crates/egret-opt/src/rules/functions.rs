@@ -65,6 +65,46 @@ functions! {
     };
     /// The value that every element of the small constant x has.
     value(x) = |a| facts(a, 0)?.splat().map(|v| Val::Attr(Attr::Float(v))).ok_or_else(|| "not a small constant of one value".into());
+    /// Whether every element of the small constant x is a number, up to a relative error of 2e-7 and one rounding to x's type.
+    is(x, number) = |a| {
+        let (f, wanted) = (facts(a, 0)?, float(a, 1)?);
+        let is = f.splat().ok_or("not a small constant of one value")?;
+        let near = (is - wanted).abs() <= 2e-7 * wanted.abs();
+        if near || crate::matching::same_value(is, wanted, f.dtype()) { Ok(Val::Bool(true)) } else { Err(format!("{is} is not {wanted}")) }
+    };
+    /// Whether x is a constant of one element, which is finite.
+    is_number(x) = |a| {
+        let f = facts(a, 0)?;
+        Ok(Val::Bool(f.value.as_ref().is_some_and(|t| t.len() == 1) && f.splat().is_some_and(f64::is_finite)))
+    };
+    /// Whether an axis, counted from 0, is the last one of x.
+    is_last(axis, x) = |a| Ok(Val::Bool(int(a, 0)? + 1 == tensor(a, 1)?.rank() as i64));
+    /// Whether these axes, sorted, are the last ones of x; there is at least one.
+    are_last(axes, x) = |a| {
+        let (axes, rank) = (ints(a, 0)?, tensor(a, 1)?.rank() as i64);
+        let from = rank - axes.len() as i64;
+        Ok(Val::Bool(!axes.is_empty() && axes.iter().copied().eq(from..rank)))
+    };
+    /// The first int of a list.
+    first(list) = |a| ints(a, 0)?.first().map(|&v| Val::Attr(Attr::Int(v))).ok_or_else(|| "an empty list".into());
+    /// The number of elements of x along some axes.
+    count(x, axes) = |a| {
+        let (t, axes) = (tensor(a, 0)?, ints(a, 1)?);
+        let extent = |&axis: &i64| usize::try_from(axis).ok().and_then(|i| t.shape.get(i)?.as_const());
+        let product = axes.iter().try_fold(1i64, |n, axis| n.checked_mul(extent(axis)?));
+        product.map(|n| Val::Attr(Attr::Int(n))).ok_or_else(|| format!("{t} has no constant extent along {axes:?}"))
+    };
+    /// The product of two numbers.
+    times(a, b) = |a| Ok(Val::Attr(Attr::Float(float(a, 0)? * float(a, 1)?)));
+    /// The quotient of two numbers.
+    over(a, b) = |a| Ok(Val::Attr(Attr::Float(float(a, 0)? / float(a, 1)?)));
+    /// A permutation with its last two entries exchanged.
+    swapped(perm) = |a| {
+        let mut p = ints(a, 0)?.to_vec();
+        let n = p.len().checked_sub(2).ok_or("a permutation of fewer than two axes")?;
+        p.swap(n, n + 1);
+        Ok(Val::Attr(Attr::Ints(p)))
+    };
     /// Whether x and y have the same dims.
     same_shape(x, y) = |a| Ok(Val::Bool(tensor(a, 0)?.shape == tensor(a, 1)?.shape));
     /// Whether an elementwise operation on x and c has the shape of x: c does not broadcast x up.
@@ -127,6 +167,14 @@ fn int(args: &[Val], i: usize) -> Result<i64, String> {
         Attr::Int(v) => Ok(*v),
         Attr::Dim(d) => d.as_const().ok_or_else(|| format!("{d} is not constant")),
         other => Err(format!("an int is wanted, not {}", other.kind())),
+    }
+}
+
+fn float(args: &[Val], i: usize) -> Result<f64, String> {
+    match attr(args, i)? {
+        Attr::Float(v) => Ok(*v),
+        Attr::Int(v) => Ok(*v as f64),
+        other => Err(format!("a number is wanted, not {}", other.kind())),
     }
 }
 
