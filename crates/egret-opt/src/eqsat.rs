@@ -62,6 +62,11 @@ pub(crate) fn run(graph: &Graph, rules: &[&Rule], tier: Tier, explain: bool) -> 
     if rules.is_empty() && above.is_empty() {
         return Ok((graph.clone(), Findings::default()));
     }
+    // What is only near a value may not stand in its class: congruence would hide the error.
+    if let Some(rule) = rules.iter().find(|r| r.tier > Tier::Reassoc) {
+        let (name, place, tier) = (&rule.name, &rule.place, rule.tier);
+        return Err(format!("rule `{name}` ({place}) is {tier}: rules of this tier cannot be applied yet; allow at most `--tier reassoc`"));
+    }
     let mut findings = Findings::default();
     let mut r = start(graph);
     for region in regions(graph, &topological(graph)) {

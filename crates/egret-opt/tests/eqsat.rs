@@ -51,3 +51,10 @@ fn rules_that_grow_forever_hit_a_limit() {
     let (_, reports) = optimize(graph(TWICE), &options).unwrap();
     assert!(!reports[0].findings.limits.is_empty());
 }
+
+#[test]
+fn near_values_do_not_join_exact_ones() {
+    let options = with_rules("fast: (neg (neg ?x)) => ?x lossy", Tier::Lossy);
+    let Err(OptError::Rule(e)) = optimize(graph(TWICE), &options) else { panic!("a lossy rule was applied") };
+    assert!(e.contains("rule `fast` (mine.rules:1) is lossy"), "{e}");
+}
