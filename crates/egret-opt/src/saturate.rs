@@ -60,6 +60,9 @@ pub struct Saturation {
     pub sources: HashMap<ENode, BTreeSet<usize>>,
 }
 
+/// A match that was looked at: rule, value, what its variables and nodes are.
+type Seen = (usize, Id, Vec<Option<Bound<Id>>>, Vec<ENode>);
+
 /// Saturate. `sources`: the nodes of the region behind the nodes of the e-graph so far.
 ///
 /// # Errors
@@ -71,7 +74,7 @@ pub fn saturate(
     sources: HashMap<ENode, BTreeSet<usize>>,
 ) -> Result<Saturation, String> {
     let mut done = Saturation { counts: vec![RuleCount::default(); rules.len()], sources, ..Saturation::default() };
-    let mut seen: HashSet<(usize, Id, Vec<Option<Bound<Id>>>, Vec<ENode>)> = HashSet::new();
+    let mut seen: HashSet<Seen> = HashSet::new();
     let most = egraph.total_size() * limits.growth + 1000;
     egraph.rebuild();
     for round in 0..limits.rounds {
