@@ -217,6 +217,11 @@ fn rest_of<T: Terms>(terms: &T, inner: &Pattern, rest: &[T::Id], found: Vec<Matc
         for &id in rest {
             let mut next = vec![];
             for (m, lists) in partial {
+                if let (Pattern::Value(_), true) = (inner, terms.is_absent(id)) {
+                    // What is left out stays so.
+                    next.push((m, lists.into_iter().map(|l| l.into_iter().chain([id]).collect()).collect()));
+                    continue;
+                }
                 for mut m in one(terms, inner, id, vec![m], limit) {
                     let mut lists: Vec<Vec<T::Id>> = lists.clone();
                     for (list, &v) in lists.iter_mut().zip(&vars) {
@@ -399,7 +404,12 @@ fn build<S: Sink>(pattern: &Pattern, sink: &mut S, m: &Match<S::Id>, element: Op
         Pattern::Each(_) => Err("`..` stands among operands only".into()),
         Pattern::Node(node) => {
             let (op, attrs) = built_head(node, sink, m)?;
-            let operands = built_operands(node, sink, m, element)?;
+            let mut operands = built_operands(node, sink, m, element)?;
+            // Optional operands that the pattern does not go as far as are left out.
+            let row = op.info();
+            if !row.operands.last().is_some_and(|o| o.starts_with('*')) && operands.len() < row.operands.len() {
+                operands.resize(row.operands.len(), None);
+            }
             sink.add_node(op, attrs, &operands).map(Some)
         }
     }
