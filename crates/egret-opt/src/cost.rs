@@ -41,8 +41,10 @@ pub(crate) fn of(op: Op, attrs: &Attrs, operands: &[&Facts], result: &Facts) -> 
         Op::Attention => {
             let keys = operands.get(1).and_then(|f| f.tensor()).map_or(1, |t| dim(operands.get(1), t.rank().wrapping_sub(2)));
             let rows = out / last(2).max(1);
-            KERNEL + rows.saturating_mul(keys).saturating_mul(last(0) + last(2)) / MACS + moved
+            KERNEL + rows.saturating_mul(keys).saturating_mul(last(0) + last(2)) / MACS + moved / 4
         }
+        // One pass over rows that stay in the cache, where its pieces are several.
+        Op::LayerNorm | Op::RmsNorm => KERNEL + moved / 4,
         Op::Matmul => KERNEL + out.saturating_mul(last(0)) / MACS + moved / 4,
         Op::Conv => {
             let taps = operands.get(1).and_then(|f| f.tensor()).map_or(1, |t| len(t) / dim(operands.get(1), 0).max(1));
