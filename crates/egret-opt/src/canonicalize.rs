@@ -1,4 +1,4 @@
-//! Clean-up that changes no number: nodes that do nothing go, movements of movements become one.
+//! Clean-up that changes no number: nodes that do nothing go. Movements of movements become one by the rules that follow.
 
 use crate::rebuild::{Rebuild, rebuild};
 use egret_ir::{Attr, Graph, Node, Op, Tensor, TypeError, ValueId, attrs};
@@ -31,13 +31,6 @@ fn simplify(r: &mut Rebuild, node: &Node, operands: &[Option<ValueId>]) -> Resul
         // cast to the type it has
         Op::Cast if node.attrs.dtype("to") == ty.dtype => Some(x),
         Op::Broadcast if node.attrs.dims("shape") == ty.shape => Some(x),
-        Op::Reshape => {
-            // reshape (reshape x) => reshape x; a reshape to its own shape is nothing
-            let x = r.producer(x, Op::Reshape).map_or(x, |inner| inner.operand(0));
-            let shape = node.attrs.dims("shape");
-            if r.builder.tensor_ty(x).shape == shape { Some(x) } else { Some(r.emit(Op::Reshape, node.attrs.clone(), &[x])?) }
-        }
-        Op::Transpose => transpose(r, x, node.attrs.ints("perm"))?,
         // a slice of everything
         Op::Slice
             if node.attrs.dims("sizes") == ty.shape
