@@ -167,6 +167,12 @@ impl Graph {
         self.output_names.push(name.to_owned());
     }
 
+    /// Forget the outputs.
+    pub fn clear_outputs(&mut self) {
+        self.outputs.clear();
+        self.output_names.clear();
+    }
+
     /// Inputs, in order.
     pub fn inputs(&self) -> &[ValueId] {
         &self.inputs

@@ -183,7 +183,7 @@ fn operand_type(facts: &Facts) -> Option<&Type> {
     facts.types.first()
 }
 
-fn op_facts(op: Op, attrs: &Attrs, children: &[&Facts], deep: bool) -> Result<Facts, String> {
+pub(crate) fn op_facts(op: Op, attrs: &Attrs, children: &[&Facts], deep: bool) -> Result<Facts, String> {
     let operands: Vec<Option<&Type>> = children.iter().map(|c| operand_type(c)).collect();
     let types = infer::infer(op, attrs, &operands, &[]).map_err(|e| format!("{op}: {e}"))?;
     let constant = children.iter().all(|c| c.constant || c.types.is_empty()) && foldable(op);

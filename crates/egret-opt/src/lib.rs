@@ -13,6 +13,7 @@ mod fold;
 mod fuse;
 mod layout;
 pub mod matching;
+pub mod proof;
 mod range;
 mod rebuild;
 pub mod rules;

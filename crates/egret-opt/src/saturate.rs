@@ -3,6 +3,7 @@
 
 use crate::egraph::{ENode, Egraph, Symbol};
 use crate::matching::{Bound, Match, Terms, guards_hold, instantiate, matches};
+use crate::proof::Evidence;
 use crate::rules::{OpPattern, Pattern, Rule};
 use egg::Id;
 use egret_ir::Op;
@@ -17,11 +18,13 @@ pub struct Limits {
     pub growth: usize,
     /// Matches of one rule in one round.
     pub matches: usize,
+    /// Whether applications keep what a proof needs.
+    pub evidence: bool,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { rounds: 16, growth: 8, matches: 20_000 }
+        Limits { rounds: 16, growth: 8, matches: 20_000, evidence: false }
     }
 }
 
@@ -36,6 +39,8 @@ pub struct Application {
     pub node: Option<ENode>,
     /// The nodes of the region that the match rests on.
     pub sources: BTreeSet<usize>,
+    /// What it rests on, where that is kept.
+    pub(crate) evidence: Option<Box<Evidence>>,
 }
 
 /// What a rule did.
@@ -79,7 +84,7 @@ pub fn saturate(
     egraph.rebuild();
     for round in 0..limits.rounds {
         let by_op = classes_by_op(egraph);
-        let mut found: Vec<(usize, Id, Match<Id>)> = vec![];
+        let mut found: Vec<Found> = vec![];
         for (i, rule) in rules.iter().enumerate() {
             let mut left = limits.matches;
             for class in roots(rule, &by_op) {
@@ -88,9 +93,10 @@ pub fn saturate(
                 done.counts[i].matches += new.len();
                 for m in new {
                     // Nodes are told apart by what they are: their places in a class change.
-                    let nodes = m.matched.iter().map(|&(c, k, _)| egraph[c].nodes[k].clone());
-                    if guards_hold(rule, egraph, &m).is_ok() && seen.insert((i, class, m.values.clone(), nodes.collect())) {
-                        found.push((i, class, m));
+                    let nodes: Vec<ENode> = m.matched.iter().map(|&(c, k, _)| egraph[c].nodes[k].clone()).collect();
+                    if guards_hold(rule, egraph, &m).is_ok() && seen.insert((i, class, m.values.clone(), nodes.clone())) {
+                        let sources = nodes.iter().filter_map(|n| done.sources.get(n)).flatten().copied().collect();
+                        found.push(Found { rule: i, class, m, nodes, sources });
                     }
                 }
                 if left == 0 {
@@ -100,18 +106,13 @@ pub fn saturate(
             }
         }
         let mut changed = false;
-        let old: HashMap<ENode, BTreeSet<usize>> = done.sources.clone();
-        let origins: Vec<BTreeSet<usize>> = found
-            .iter()
-            .map(|(_, _, m)| m.matched.iter().filter_map(|&(c, k, _)| old.get(&egraph[c].nodes[k])).flatten().copied().collect())
-            .collect();
-        for ((i, class, m), origin) in found.into_iter().zip(origins) {
+        for f in found {
             if egraph.total_size() > most {
                 done.limits.push(("nodes", most));
                 egraph.rebuild();
                 return Ok(done);
             }
-            changed |= apply(egraph, rules[i], i, class, &m, origin, &mut done)?;
+            changed |= apply(egraph, rules[f.rule], f, limits, &mut done)?;
         }
         egraph.rebuild();
         if let Some(e) = egraph.analysis.errors.first() {
@@ -128,40 +129,44 @@ pub fn saturate(
     Ok(done)
 }
 
-/// Put one right-hand side beside what it equals; whether that is news.
-fn apply(
-    egraph: &mut Egraph,
-    rule: &Rule,
-    index: usize,
+/// A match whose guards hold.
+struct Found {
+    rule: usize,
     class: Id,
-    m: &Match<Id>,
-    origin: BTreeSet<usize>,
-    done: &mut Saturation,
-) -> Result<bool, String> {
+    m: Match<Id>,
+    /// The nodes matched, in the order of the pattern.
+    nodes: Vec<ENode>,
+    /// The nodes of the region that they rest on.
+    sources: BTreeSet<usize>,
+}
+
+/// Put one right-hand side beside what it equals; whether that is news.
+fn apply(egraph: &mut Egraph, rule: &Rule, f: Found, limits: &Limits, done: &mut Saturation) -> Result<bool, String> {
     let before = egraph.nodes().len();
-    let Ok(new) = instantiate(rule, egraph, m) else { return Ok(false) };
+    let Ok(new) = instantiate(rule, egraph, &f.m) else { return Ok(false) };
     let fail = |what: String| format!("rule `{}` ({}) {what}", rule.name, rule.place);
-    let (was, is) = (&egraph.facts(class).types, &egraph.facts(new).types);
+    let (was, is) = (&egraph.facts(f.class).types, &egraph.facts(new).types);
     if was != is {
         let list = |t: &[egret_ir::Type]| t.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         return Err(fail(format!("changes a value's type from {} to {}: it lacks a guard", list(was), list(is))));
     }
     for id in before..egraph.nodes().len() {
         let node = egraph.id_to_node(Id::from(id)).clone();
-        done.sources.entry(node).or_default().extend(origin.iter().copied());
+        done.sources.entry(node).or_default().extend(f.sources.iter().copied());
     }
     let node = match rule.rhs {
         Pattern::Node(_) => egraph[new].nodes.first().cloned(),
         _ => None,
     };
     let errors = egraph.analysis.errors.len();
-    let news = egraph.union(class, new);
+    let news = egraph.union(f.class, new);
     if let Some(e) = egraph.analysis.errors.get(errors) {
         return Err(fail(format!("joins terms that are not equal: {e}")));
     }
     if news {
-        done.counts[index].applications += 1;
-        done.applications.push(Application { rule: index, class, node, sources: origin });
+        done.counts[f.rule].applications += 1;
+        let evidence = limits.evidence.then(|| Box::new(Evidence { found: f.m, nodes: f.nodes, new }));
+        done.applications.push(Application { rule: f.rule, class: f.class, node, sources: f.sources, evidence });
     }
     Ok(news)
 }

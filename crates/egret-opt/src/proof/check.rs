@@ -1,0 +1,109 @@
+//! Checking: each step is an instance of its rule, its guards hold, and the steps make the outputs equal.
+
+use super::closure::Closure;
+use super::{Bank, Proof, Step, find};
+use crate::matching::{guards_hold, instantiate, matches};
+use crate::rules::{Rule, Tier};
+use egret_ir::Graph;
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// Instances of a rule's left-hand side at one term: its operands in either order.
+const INSTANCES: usize = 256;
+
+/// What is wrong with a proof.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The pass.
+    pub pass: String,
+    /// The step, counted from 0, and its rule; `None`: the whole.
+    pub step: Option<(usize, String)>,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.step {
+            Some((i, rule)) => write!(f, "pass `{}`, step {i}, rule `{rule}`: {}", self.pass, self.message),
+            None => write!(f, "pass `{}`: {}", self.pass, self.message),
+        }
+    }
+}
+
+/// Hold a proof against rules; `ends`: the graphs that it is about.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn check(proof: &Proof, rules: &[&Rule], tier: Tier, ends: Option<(&Graph, &Graph)>) -> Result<(), Fault> {
+    let whole = |message: String| Fault { pass: proof.pass.clone(), step: None, message };
+    let mut bank = Bank::of(proof.terms.clone());
+    if let Some((before, after)) = ends {
+        for (of, stated, which) in [(before, &proof.before, "before"), (after, &proof.after, "after")] {
+            let terms = bank.load(of);
+            if !of.outputs().iter().map(|v| terms[v]).eq(stated.iter().copied()) {
+                return Err(whole(format!("the proof is not about the graph {which} the pass")));
+            }
+        }
+    }
+    let closure = close(proof, bank, rules, tier)?;
+    for (i, (&a, &b)) in proof.before.iter().zip(&proof.after).enumerate() {
+        if closure.find(a) != closure.find(b) {
+            return Err(whole(format!("the steps do not make output {i} the same before and after")));
+        }
+    }
+    Ok(())
+}
+
+/// Hold each step against its rule and make its sides equal.
+pub(super) fn close(proof: &Proof, bank: Bank, rules: &[&Rule], tier: Tier) -> Result<Closure, Fault> {
+    let whole = |message: String| Fault { pass: proof.pass.clone(), step: None, message };
+    let mut closure = Closure::new(bank, proof.deep).map_err(whole)?;
+    for (i, step) in proof.steps.iter().enumerate() {
+        let fault = |message: String| Fault { pass: proof.pass.clone(), step: Some((i, step.rule.clone())), message };
+        hold(&mut closure, step, rules, tier).map_err(fault)?;
+        closure.equal(step.before, step.after, i).map_err(fault)?;
+    }
+    let open = |c: &Closure| proof.before.iter().zip(&proof.after).any(|(&a, &b)| c.find(a) != c.find(b));
+    if open(&closure) {
+        closure.evaluate_all().map_err(whole)?;
+    }
+    Ok(closure)
+}
+
+/// Whether a step is an instance of its rule.
+fn hold(closure: &mut Closure, step: &Step, rules: &[&Rule], tier: Tier) -> Result<(), String> {
+    let rule = find(rules, &step.rule).ok_or("there is no such rule")?;
+    if rule.tier > tier {
+        return Err(format!("its tier is {}, {tier} is allowed", rule.tier));
+    }
+    let found = matches(rule, closure, step.before, INSTANCES);
+    let mut why = "the term before is no instance of its left-hand side".to_owned();
+    for m in found {
+        if let Err(e) = guards_hold(rule, closure, &m) {
+            why = format!("its guard `{}` does not hold: {}", e.guard, e.reason);
+            continue;
+        }
+        match instantiate(rule, closure, &m) {
+            Ok(v) if closure.find(v) == closure.find(step.after) => return Ok(()),
+            Ok(_) => why = "the term after is not the instance of its right-hand side".to_owned(),
+            Err(e) => why = e,
+        }
+    }
+    Err(why)
+}
+
+/// The proof with those steps only that its conclusion rests on, if that can be checked too; else as it is.
+///
+/// # Errors
+/// A fault of the proof as it is.
+pub(super) fn slice(proof: Proof, rules: &[&Rule], tier: Tier) -> Result<Proof, Fault> {
+    let closure = close(&proof, Bank::of(proof.terms.clone()), rules, tier)?;
+    let ends = proof.before.iter().zip(&proof.after);
+    let used: BTreeSet<usize> = ends.flat_map(|(&a, &b)| closure.explain(a, b)).collect();
+    let steps: Vec<Step> = proof.steps.iter().enumerate().filter(|(i, _)| used.contains(i)).map(|(_, s)| s.clone()).collect();
+    let mut terms = proof.terms.clone();
+    terms.clear_outputs();
+    let small = Proof::seal(&proof.pass, proof.deep, terms, (proof.before.clone(), proof.after.clone()), steps);
+    Ok(if check(&small, rules, tier, None).is_ok() { small } else { proof })
+}

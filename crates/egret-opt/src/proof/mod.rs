@@ -1,0 +1,103 @@
+//! Proofs: why the graph after a pass equals the one before it, in a form that can be checked without the optimiser.
+//!
+//! A proof is a graph that holds the terms of both graphs, equal ones once, and steps: this rule says that these two values
+//! are equal. `record` writes it while rules are applied, `closure` closes equalities under congruence and says which steps a
+//! conclusion rests on, `check` holds each step against its rule, `replay` runs both sides on random tensors.
+
+mod bank;
+mod check;
+mod closure;
+mod record;
+mod replay;
+
+use crate::rules::Rule;
+use egret_ir::{Graph, Tensor, ValueId, text};
+use std::collections::{BTreeSet, HashMap};
+
+pub(crate) use bank::Bank;
+pub use check::{Fault, check};
+pub(crate) use record::{Evidence, LocalProof, local};
+pub use replay::{Replay, replay};
+
+/// A rule says that two values are equal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The rule's name.
+    pub rule: String,
+    /// `file:line` of the rule.
+    pub place: String,
+    /// The ONNX nodes that it was applied to, sorted.
+    pub sources: BTreeSet<String>,
+    /// The instance of its left-hand side.
+    pub before: ValueId,
+    /// The instance of its right-hand side.
+    pub after: ValueId,
+}
+
+/// Why the outputs of two graphs are equal.
+#[derive(Clone, Debug)]
+pub struct Proof {
+    /// The pass.
+    pub pass: String,
+    /// Whether facts look into weights of any size.
+    pub deep: bool,
+    /// The terms. Its outputs are those of the graph before the pass, then those of the graph after it, then both sides of
+    /// each step.
+    pub terms: Graph,
+    /// The outputs of the graph before the pass.
+    pub before: Vec<ValueId>,
+    /// The outputs of the graph after it, in the same order.
+    pub after: Vec<ValueId>,
+    /// The steps, in an order in which each one's guards can be held.
+    pub steps: Vec<Step>,
+}
+
+impl Proof {
+    /// Take the outputs and sides of steps from the outputs of `terms`, as [`Proof::from_text`] reads them.
+    fn seal(pass: &str, deep: bool, mut terms: Graph, ends: (Vec<ValueId>, Vec<ValueId>), steps: Vec<Step>) -> Proof {
+        let (before, after) = ends;
+        for (kind, values) in [("before", &before), ("after", &after)] {
+            for (i, &v) in values.iter().enumerate() {
+                terms.add_output(&format!("{kind}.{i}"), v);
+            }
+        }
+        for (i, s) in steps.iter().enumerate() {
+            terms.add_output(&format!("step.{i}.before"), s.before);
+            terms.add_output(&format!("step.{i}.after"), s.after);
+        }
+        terms.remove_dead();
+        Proof { pass: pass.to_owned(), deep, terms, before, after, steps }
+    }
+
+    /// The terms as text: what a trace holds.
+    pub fn terms_text(&self) -> String {
+        text::print(&self.terms)
+    }
+
+    /// A proof from what a trace holds of it. `steps`: rule, place and sources of each.
+    ///
+    /// # Errors
+    /// Text that is no graph, or whose outputs are not those of a proof with so many steps.
+    pub fn from_text(
+        pass: &str,
+        deep: bool,
+        terms: &str,
+        steps: Vec<(String, String, BTreeSet<String>)>,
+        constants: &HashMap<String, Tensor>,
+    ) -> Result<Proof, String> {
+        let terms = text::parse(terms, &|hash| constants.get(hash).cloned()).map_err(|e| format!("the terms of pass `{pass}`: {e}"))?;
+        let outputs = terms.outputs().to_vec();
+        let ends = outputs.len().checked_sub(2 * steps.len()).filter(|n| n % 2 == 0);
+        let ends = ends.ok_or_else(|| format!("the proof of pass `{pass}` has {} outputs for {} steps", outputs.len(), steps.len()))?;
+        let (ends, sides) = outputs.split_at(ends);
+        let (before, after) = ends.split_at(ends.len() / 2);
+        let steps = steps.into_iter().zip(sides.chunks_exact(2));
+        let steps = steps.map(|((rule, place, sources), s)| Step { rule, place, sources, before: s[0], after: s[1] }).collect();
+        Ok(Proof { pass: pass.to_owned(), deep, before: before.to_vec(), after: after.to_vec(), steps, terms })
+    }
+}
+
+/// The rule of a name.
+fn find<'a>(rules: &[&'a Rule], name: &str) -> Option<&'a Rule> {
+    rules.iter().copied().find(|r| r.name == name)
+}

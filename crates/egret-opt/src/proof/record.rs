@@ -1,0 +1,170 @@
+//! Recording: applications of rules in an e-graph as steps between concrete terms.
+//!
+//! Every id that an e-graph has handed out stands for the node it was made for, on older ids: the ids are terms. A match binds
+//! variables to such ids; the nodes that it went through are put on top of them.
+
+use super::{Bank, Step};
+use crate::egraph::{ENode, Egraph, Symbol};
+use crate::matching::{Bound, Match};
+use crate::rules::{NodePattern, Pattern, Rule};
+use crate::saturate::Application;
+use egg::{Id, Language};
+use egret_ir::{Attrs, Op, Tensor, Type, ValueId};
+use std::collections::HashMap;
+
+/// What an application rests on.
+#[derive(Clone, Debug)]
+pub(crate) struct Evidence {
+    /// What the variables are.
+    pub found: Match<Id>,
+    /// The nodes matched, as they were then, in the order of the pattern.
+    pub nodes: Vec<ENode>,
+    /// The instance of the right-hand side.
+    pub new: Id,
+}
+
+/// A term of a region; operands by their places, `None` where left out.
+#[derive(Clone, Debug)]
+enum Term {
+    Input(usize),
+    Constant(usize),
+    /// A result of a node of the region that rules do not look into.
+    Opaque(usize, usize),
+    Op(Op, Attrs, Vec<Option<usize>>, Type),
+}
+
+/// Steps between terms of a region, whatever graph the region stands in.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LocalProof {
+    terms: Vec<Term>,
+    /// Application, left-hand side, right-hand side.
+    steps: Vec<(usize, usize, usize)>,
+}
+
+/// The steps of a saturation that was told to keep its evidence.
+///
+/// # Errors
+/// Evidence that does not fit its rule: a bug.
+pub(crate) fn local(egraph: &Egraph, rules: &[&Rule], applications: &[Application]) -> Result<LocalProof, String> {
+    let mut r = Recorder { egraph, out: LocalProof::default(), places: HashMap::new(), known: HashMap::new() };
+    for (i, a) in applications.iter().enumerate() {
+        let Some(evidence) = &a.evidence else { continue };
+        let rule = rules[a.rule];
+        let bug = || format!("the evidence of rule `{}` does not fit it", rule.name);
+        let mut matched = evidence.nodes.iter().zip(&evidence.found.matched).map(|(n, &(_, _, swapped))| (n, swapped));
+        let root = rule.lhs.as_node().ok_or_else(bug)?;
+        let before = r.pattern(root, &evidence.found, &mut matched, a.class).ok_or_else(bug)?;
+        let after = r.id(evidence.new).ok_or_else(bug)?;
+        r.out.steps.push((i, before, after));
+    }
+    Ok(r.out)
+}
+
+struct Recorder<'a> {
+    egraph: &'a Egraph,
+    out: LocalProof,
+    places: HashMap<Id, Option<usize>>,
+    known: HashMap<(u32, Vec<Option<usize>>), usize>,
+}
+
+type Matched<'a> = dyn Iterator<Item = (&'a ENode, bool)> + 'a;
+
+impl Recorder<'_> {
+    /// The term that an id stands for; `None`: left out.
+    fn id(&mut self, id: Id) -> Option<usize> {
+        let mut stack = vec![id];
+        while let Some(&top) = stack.last() {
+            if self.places.contains_key(&top) {
+                stack.pop();
+                continue;
+            }
+            let node = self.egraph.id_to_node(top).clone();
+            let open: Vec<Id> = node.children().iter().copied().filter(|c| !self.places.contains_key(c)).collect();
+            if open.is_empty() {
+                let operands = node.children().iter().map(|c| self.places[c]).collect();
+                let term = self.term(node.symbol, operands, top);
+                self.places.insert(top, term);
+                stack.pop();
+            } else {
+                stack.extend(open.into_iter().rev());
+            }
+        }
+        self.places[&id]
+    }
+
+    /// A node on terms; `like`: an id of its class.
+    fn term(&mut self, symbol: u32, operands: Vec<Option<usize>>, like: Id) -> Option<usize> {
+        let egraph = self.egraph;
+        let term = match egraph.analysis.symbols.get(symbol) {
+            Symbol::Absent => return None,
+            Symbol::Input(i, _) => Term::Input(*i),
+            Symbol::Const(i) => Term::Constant(*i),
+            Symbol::Opaque { node, .. } => Term::Opaque(*node, 0),
+            Symbol::Project(k) => match self.out.terms.get((*operands.first()?)?)? {
+                Term::Opaque(node, _) => Term::Opaque(*node, *k),
+                _ => return None,
+            },
+            Symbol::Op { op, attrs } => Term::Op(*op, attrs.clone(), operands.clone(), egraph[like].data.types.first()?.clone()),
+        };
+        let terms = &mut self.out.terms;
+        Some(*self.known.entry((symbol, operands)).or_insert_with(|| {
+            terms.push(term);
+            terms.len() - 1
+        }))
+    }
+
+    /// The instance of a node pattern: the nodes matched come in the order of the pattern.
+    fn pattern(&mut self, pattern: &NodePattern, found: &Match<Id>, matched: &mut Matched, class: Id) -> Option<usize> {
+        let (node, swapped) = matched.next()?;
+        let mut given: Vec<Id> = node.children().to_vec();
+        if swapped {
+            given.reverse();
+        }
+        let mut operands = vec![];
+        for (i, &id) in given.iter().enumerate() {
+            let arg = pattern.args.get(i).or(pattern.args.last()).map(|p| if let Pattern::Each(inner) = p { inner } else { p });
+            operands.push(match arg {
+                Some(Pattern::Node(inner)) => Some(self.pattern(inner, found, matched, id)?),
+                Some(Pattern::Value(v)) => match &found.values[*v] {
+                    Some(Bound::One(bound)) => self.id(*bound),
+                    _ => self.id(id),
+                },
+                _ => self.id(id),
+            });
+        }
+        if swapped {
+            operands.reverse();
+        }
+        self.term(node.symbol, operands, class)
+    }
+}
+
+impl LocalProof {
+    /// The steps in a graph: `inputs` and `constants` of the region by number, and a result of a node of the region.
+    ///
+    /// # Errors
+    /// A number that the region does not have: a bug.
+    pub fn steps(
+        &self,
+        bank: &mut Bank,
+        inputs: &[ValueId],
+        constants: &[Tensor],
+        opaque: &dyn Fn(usize, usize) -> Option<ValueId>,
+        mut step: impl FnMut(usize, ValueId, ValueId) -> Step,
+    ) -> Result<Vec<Step>, String> {
+        let missing = || "a proof speaks of a value that its region lacks".to_owned();
+        let mut values: Vec<ValueId> = Vec::with_capacity(self.terms.len());
+        for term in &self.terms {
+            values.push(match term {
+                Term::Input(i) => *inputs.get(*i).ok_or_else(missing)?,
+                Term::Constant(i) => bank.constant(constants.get(*i).ok_or_else(missing)?.clone()),
+                Term::Opaque(node, k) => opaque(*node, *k).ok_or_else(missing)?,
+                Term::Op(op, attrs, operands, ty) => {
+                    let operands = operands.iter().map(|o| o.map(|o| values[o])).collect();
+                    bank.term(*op, attrs.clone(), operands, ty.clone())
+                }
+            });
+        }
+        Ok(self.steps.iter().map(|&(i, before, after)| step(i, values[before], values[after])).collect())
+    }
+}
