@@ -312,9 +312,18 @@ pub struct ExplainArgs {
     /// Fail (exit code 3) unless the optimised graph has so many nodes of an operation, e.g. attention=12. May be repeated
     #[arg(long, value_name = "OPERATION=N", value_parser = name_value)]
     pub expect: Vec<(String, i64)>,
-    /// `text` or `json`
-    #[arg(long, default_value = "text", value_parser = ["text", "json"])]
+    /// Check every step of every pass's proof without the optimiser, and run it on random tensors (exit code 3 if one is wrong)
+    #[arg(long)]
+    pub verify: bool,
+    /// With --verify: check the proofs of this file (`--format trace`) instead of fresh ones
+    #[arg(long, value_name = "FILE.trace", requires = "verify")]
+    pub trace: Option<PathBuf>,
+    /// `text`, `json`, or `trace` (protobuf, ir-spec/trace.proto; needs --output)
+    #[arg(long, default_value = "text", value_parser = ["text", "json", "trace"])]
     pub format: String,
+    /// Write to this file instead
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
     /// What is decided about it.
     #[command(flatten)]
     pub decided: DecidedOptions,

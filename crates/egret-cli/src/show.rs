@@ -46,17 +46,28 @@ pub fn opt(args: &OptArgs) -> Result<()> {
 
 /// `egret explain`
 pub fn explain(args: &ExplainArgs) -> Result<()> {
+    if args.verify {
+        return verify(args);
+    }
     let (_, graph) = import(&args.model, &args.decided)?;
     let options = Options { explain: true, ..with_rules(&args.rules)? };
     let mut trace = egret::Trace::new();
     let graph = progress("optimising", || pipeline::optimize(graph, &options, None, &mut trace))?;
     trace.events.retain(|e| {
         let missed = matches!(e.kind, Some(egret::trace::Kind::Missed(_)));
-        (missed || !args.missed) && args.at.as_ref().is_none_or(|at| e.sources().iter().any(|s| s.contains(at.as_str())))
+        let at = args.at.as_ref().is_none_or(|at| e.sources().iter().any(|s| s.contains(at.as_str())));
+        // Proofs are for machines: text shows their steps only where a place is asked for, and `--verify` holds them.
+        (missed || !args.missed) && at
     });
-    match args.format.as_str() {
-        "json" => println!("{}", trace.to_json()),
-        _ => print!("{trace}"),
+    let bytes = match (args.format.as_str(), &args.output) {
+        ("trace", None) => return Err(Error::user("--format trace is binary; give --output FILE.trace")),
+        ("trace", _) => trace.to_bytes(),
+        ("json", _) => format!("{}\n", trace.to_json()).into_bytes(),
+        _ => trace.to_string().into_bytes(),
+    };
+    match &args.output {
+        Some(path) => egret::files::write(path, &bytes)?,
+        None => print!("{}", String::from_utf8_lossy(&bytes)),
     }
     let mut wrong = vec![];
     for (name, wanted) in &args.expect {
@@ -67,6 +78,36 @@ pub fn explain(args: &ExplainArgs) -> Result<()> {
         }
     }
     if wrong.is_empty() { Ok(()) } else { Err(Error::differs(format!("the optimised graph has {}", wrong.join(", ")))) }
+}
+
+/// `egret explain --verify`
+fn verify(args: &ExplainArgs) -> Result<()> {
+    let options = with_rules(&args.rules)?;
+    let trace = match &args.trace {
+        Some(path) => {
+            let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
+            Some(egret::Trace::from_bytes(&bytes).map_err(|e| Error::differs(format!("{}: {e}", path.display())))?)
+        }
+        None => None,
+    };
+    let (_, graph) = import(&args.model, &args.decided)?;
+    let inputs = inputs(&args.model, &args.decided, &graph)?;
+    for pass in progress("verifying", || egret::verify::verify(graph, inputs.as_deref(), &options, trace.as_ref()))? {
+        println!("{pass}");
+    }
+    println!("verified");
+    Ok(())
+}
+
+/// Inputs for a graph: those of the test case, else made up; none while dims are free.
+fn inputs(model: &Path, decided: &DecidedOptions, graph: &Graph) -> Result<Option<Vec<egret::ir::Value>>> {
+    let (path, mut given) = if model.is_dir() { source::case(model)? } else { (model.to_owned(), BTreeMap::new()) };
+    if !graph.free_dims().is_empty() {
+        return Ok(None);
+    }
+    given.extend(read_files(&decided.bind)?.into_iter().map(|(name, t)| (name, t.into())));
+    let request = source::Request { dims: decided.dims.iter().cloned().collect(), inputs: given, random: Some(1), default_dim: None };
+    Ok(Some(source::prepare(&path, &request)?.inputs))
 }
 
 /// `egret inspect`

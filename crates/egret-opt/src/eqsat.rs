@@ -3,6 +3,7 @@
 use crate::egraph::{ENode, Egraph, Knowledge, Symbol, foldable};
 use crate::extract::{Extraction, extract};
 use crate::matching::{guards_hold, matches};
+use crate::proof::{self, Proof};
 use crate::rebuild::{Rebuild, bring_const, start, topological};
 use crate::rules::{Rule, Tier};
 use crate::saturate::{Limits, Saturation, saturate};
@@ -51,13 +52,15 @@ pub struct Findings {
     pub missed: Vec<Missed>,
     /// Limits that were hit.
     pub limits: Vec<(&'static str, usize)>,
+    /// Why the graph after the rules equals the one before them, where that is asked for.
+    pub proof: Option<Proof>,
 }
 
 /// Run the rules of a pass, up to a tier, over a graph.
 ///
 /// # Errors
 /// A rule that is wrong (it changes a type, or says that different constants are equal), or one whose result does not fit.
-pub(crate) fn run(graph: &Graph, rules: &[&Rule], tier: Tier, explain: bool) -> Result<(Graph, Findings), String> {
+pub(crate) fn run(pass: &str, graph: &Graph, rules: &[&Rule], tier: Tier, explain: bool) -> Result<(Graph, Findings), String> {
     let (rules, above): (Vec<&Rule>, Vec<&Rule>) = rules.iter().partition(|r| r.tier <= tier);
     if rules.is_empty() && above.is_empty() {
         return Ok((graph.clone(), Findings::default()));
@@ -69,9 +72,10 @@ pub(crate) fn run(graph: &Graph, rules: &[&Rule], tier: Tier, explain: bool) -> 
     }
     let mut findings = Findings::default();
     let mut r = start(graph);
+    let mut recorder = explain.then(|| proof::Recording::new(graph));
     for region in regions(graph, &topological(graph)) {
         let look = Look { above: &above, tier, explain };
-        run_region(&mut r, &region, &rules, &look, &mut findings)?;
+        run_region(&mut r, &region, &rules, &look, &mut findings, recorder.as_mut())?;
     }
     for (name, &v) in graph.output_names().iter().zip(graph.outputs()) {
         bring_const(&mut r, v);
@@ -80,6 +84,9 @@ pub(crate) fn run(graph: &Graph, rules: &[&Rule], tier: Tier, explain: bool) -> 
     }
     let mut new = r.builder.graph;
     new.remove_dead();
+    if let Some(recorder) = recorder {
+        findings.proof = Some(recorder.finish(pass, graph, &new, &rules, tier)?);
+    }
     Ok((new, findings))
 }
 
@@ -138,7 +145,14 @@ struct Look<'a> {
     explain: bool,
 }
 
-fn run_region(r: &mut Rebuild, region: &Region, rules: &[&Rule], look: &Look, findings: &mut Findings) -> Result<(), String> {
+fn run_region(
+    r: &mut Rebuild,
+    region: &Region,
+    rules: &[&Rule],
+    look: &Look,
+    findings: &mut Findings,
+    recorder: Option<&mut proof::Recording>,
+) -> Result<(), String> {
     let (graph, order) = (r.old, &region.nodes);
     let mut load = Load { graph, egraph: Egraph::new(Knowledge::default()), values: HashMap::new(), names: HashMap::new(), inputs: vec![] };
     let mut sources = HashMap::new();
@@ -150,7 +164,15 @@ fn run_region(r: &mut Rebuild, region: &Region, rules: &[&Rule], look: &Look, fi
     }
     let roots: Vec<Id> = region.outputs.iter().map(|&v| load.value(v)).collect();
     let Load { mut egraph, names, inputs, .. } = load;
-    let done = saturate(&mut egraph, rules, &Limits::default(), sources)?;
+    let done = saturate(&mut egraph, rules, &Limits { evidence: recorder.is_some(), ..Limits::default() }, sources)?;
+    if let Some(recorder) = recorder {
+        let local = proof::local(&egraph, rules, &done.applications)?;
+        recorder.add(&local, graph, order, &inputs, &egraph.analysis.symbols.constants, |i| {
+            let a = &done.applications[i];
+            let sources = a.sources.iter().flat_map(|&i| graph.node(order[i]).sources.iter().cloned()).collect();
+            (rules[a.rule], sources)
+        })?;
+    }
     let extraction = extract(&egraph, &roots).ok_or("a value has no form that is free of cycles")?;
     findings.add(graph, order, &egraph, rules, &done, &extraction);
     if look.explain {

@@ -84,7 +84,7 @@ pub struct Options {
     pub tier: Tier,
     /// Rules of the user, beside those of `ir-spec/rules`; each belongs to a pass.
     pub rules: Vec<Rule>,
-    /// Whether to look for rules that nearly applied.
+    /// Whether to write proofs, look for rules that nearly applied and keep the graphs on the way.
     pub explain: bool,
 }
 
@@ -105,6 +105,19 @@ pub struct PassReport {
     pub nodes_after: usize,
     /// What its rules found.
     pub findings: Findings,
+    /// The graphs on its way, with [`Options::explain`].
+    pub stages: Option<Stages>,
+}
+
+/// The graphs on the way of one pass.
+#[derive(Clone, Debug)]
+pub struct Stages {
+    /// Before the pass.
+    pub before: Graph,
+    /// After its step in code, before its rules.
+    pub stepped: Graph,
+    /// After the pass.
+    pub after: Graph,
 }
 
 /// Why a graph cannot be optimised.
@@ -145,6 +158,12 @@ fn hold(graph: &Graph, pass: &'static str) -> Result<(), OptError> {
     })
 }
 
+/// The rules of a pass, shipped and of the user; `None`: no pass has this name.
+pub fn rules_of<'a>(pass: &str, own: &'a [Rule]) -> Option<Vec<&'a Rule>> {
+    let pass = PASSES.iter().find(|p| p.name == pass)?;
+    Some(rules::shipped().iter().chain(own).filter(|r| r.pass == pass.rules).collect())
+}
+
 /// Run passes on a graph; it is verified before the first and after each.
 ///
 /// # Errors
@@ -164,10 +183,13 @@ pub fn optimize(graph: Graph, options: &Options) -> Result<(Graph, Vec<PassRepor
         let step = if pass.tier <= options.tier { pass.run } else { |g: &Graph| Ok(g.clone()) };
         let next = step(&graph).map_err(|e| OptError::Broken { pass: pass.name, message: e.to_string() })?;
         hold(&next, pass.name)?;
-        let set: Vec<&Rule> = rules::shipped().iter().chain(&options.rules).filter(|r| r.pass == pass.rules).collect();
-        let (next, findings) = eqsat::run(&next, &set, options.tier, options.explain).map_err(OptError::Rule)?;
+        let set = rules_of(pass.name, &options.rules).unwrap_or_default();
+        let stepped = options.explain.then(|| next.clone());
+        let (next, findings) = eqsat::run(pass.name, &next, &set, options.tier, options.explain).map_err(OptError::Rule)?;
         hold(&next, pass.name)?;
-        reports.push(PassReport { name: pass.name, nodes_before: graph.node_count(), nodes_after: next.node_count(), findings });
+        let (nodes_before, nodes_after) = (graph.node_count(), next.node_count());
+        let stages = stepped.map(|stepped| Stages { before: graph, stepped, after: next.clone() });
+        reports.push(PassReport { name: pass.name, nodes_before, nodes_after, findings, stages });
         graph = next;
         if options.after.as_deref() == Some(pass.name) {
             break;

@@ -4,7 +4,7 @@
 #[derive(Clone, PartialEq, prost::Message, serde::Serialize)]
 pub struct Event {
     /// Which.
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6")]
     #[serde(flatten)]
     pub kind: Option<Kind>,
 }
@@ -28,6 +28,9 @@ pub enum Kind {
     /// A limit was hit: what follows may be worse than it could be.
     #[prost(message, tag = "5")]
     Limit(Limit),
+    /// Why the rules of a pass have not changed what is computed.
+    #[prost(message, tag = "6")]
+    Proof(Proof),
 }
 
 /// A pass has run.
@@ -157,6 +160,43 @@ pub struct Limit {
     pub value: u64,
 }
 
+/// Why the graph after the rules of a pass equals the one before them.
+#[derive(Clone, PartialEq, prost::Message, serde::Serialize)]
+pub struct Proof {
+    /// The pass.
+    #[prost(string, tag = "1")]
+    pub pass: String,
+    /// Whether rules looked into weights of any size.
+    #[prost(bool, tag = "2")]
+    pub deep: bool,
+    /// The terms as text IR. Its outputs: those before the rules, those after them, then both sides of each step.
+    #[prost(string, tag = "3")]
+    pub terms: String,
+    /// The steps, in an order in which each can be held against its rule.
+    #[prost(message, repeated, tag = "4")]
+    pub steps: Vec<Step>,
+}
+
+/// A rule says that two terms are equal.
+#[derive(Clone, PartialEq, prost::Message, serde::Serialize)]
+pub struct Step {
+    /// The rule.
+    #[prost(string, tag = "1")]
+    pub rule: String,
+    /// Where it stands: `file:line`.
+    #[prost(string, tag = "2")]
+    pub place: String,
+    /// The ONNX nodes, sorted.
+    #[prost(string, repeated, tag = "3")]
+    pub sources: Vec<String>,
+    /// The term before, for people.
+    #[prost(string, tag = "4")]
+    pub before: String,
+    /// The term after, for people.
+    #[prost(string, tag = "5")]
+    pub after: String,
+}
+
 impl Event {
     /// The ONNX nodes that it is about.
     pub fn sources(&self) -> &[String] {
@@ -172,4 +212,4 @@ impl Event {
 macro_rules! from_kinds {
     ($($t:ident),*) => { $(impl From<$t> for Event { fn from(e: $t) -> Event { Event { kind: Some(Kind::$t(e)) } } })* };
 }
-from_kinds!(Pass, Rewrite, Missed, Choice, Limit);
+from_kinds!(Pass, Rewrite, Missed, Choice, Limit, Proof);

@@ -41,6 +41,13 @@ impl fmt::Display for Event {
                 let list: Vec<String> = c.alternatives.iter().map(|a| format!("{} {} us", a.name, a.cost)).collect();
                 if list.is_empty() { Ok(()) } else { write!(f, " ({})", list.join(", ")) }
             }
+            Some(Kind::Proof(p)) => {
+                write!(f, "proof of {}: {} steps", p.pass, p.steps.len())?;
+                for (i, s) in p.steps.iter().enumerate() {
+                    write!(f, "\n  step {i} {}{}: {} => {}", s.rule, at(&s.sources), s.before, s.after)?;
+                }
+                Ok(())
+            }
             Some(Kind::Limit(l)) => write!(f, "limit {} = {} hit in {}", l.limit, l.value, l.pass),
         }
     }

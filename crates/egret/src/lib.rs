@@ -6,6 +6,7 @@ pub mod cases;
 pub mod compare;
 mod engine;
 mod error;
+pub mod files;
 pub mod frontend;
 mod native;
 pub mod npz;
@@ -13,6 +14,7 @@ mod options;
 pub mod pipeline;
 pub mod source;
 pub mod suite;
+pub mod verify;
 
 pub use egret_ir as ir;
 pub use egret_onnx::ImportOptions;

@@ -42,6 +42,15 @@ impl Lowered {
 
 /// Run the graph passes of the options, up to and including `after`.
 pub fn optimize(graph: Graph, options: &Options, after: Option<&str>, trace: &mut Trace) -> Result<Graph> {
+    let (graph, reports) = reports(graph, options, after)?;
+    for r in &reports {
+        trace_pass(r, trace);
+    }
+    Ok(graph)
+}
+
+/// Run the graph passes of the options; what each did.
+pub(crate) fn reports(graph: Graph, options: &Options, after: Option<&str>) -> Result<(Graph, Vec<egret_opt::PassReport>)> {
     let opts = egret_opt::Options {
         passes: options.passes.clone(),
         after: after.map(str::to_owned),
@@ -49,47 +58,64 @@ pub fn optimize(graph: Graph, options: &Options, after: Option<&str>, trace: &mu
         rules: options.rules.clone(),
         explain: options.explain,
     };
-    let (graph, reports) = egret_opt::optimize(graph, &opts).map_err(|e| {
-        let kind = match e {
-            egret_opt::OptError::UnknownPass(_) | egret_opt::OptError::Rule(_) => ErrorKind::User,
-            egret_opt::OptError::Broken { .. } => ErrorKind::Internal,
-        };
-        Error { kind, message: e.to_string() }
-    })?;
-    for r in reports {
-        trace.push(egret_trace::Pass {
-            name: r.name.to_owned(),
-            nodes_before: r.nodes_before as u64,
-            nodes_after: r.nodes_after as u64,
-            rewrites: r.findings.rewrites.len() as u64,
-        });
-        for w in r.findings.rewrites {
-            let (before, after) = w.text.split_once(" => ").unwrap_or((&w.text, ""));
-            trace.push(egret_trace::Rewrite {
-                pass: r.name.to_owned(),
-                rule: w.rule,
-                place: w.place,
-                sources: w.sources.into_iter().collect(),
-                before: before.to_owned(),
-                after: after.to_owned(),
-            });
-        }
-        for m in r.findings.missed {
-            let why = if m.tier { egret_trace::Why::Tier } else { egret_trace::Why::Guard };
-            trace.push(egret_trace::Missed {
-                pass: r.name.to_owned(),
-                rule: m.rule,
-                sources: m.sources.into_iter().collect(),
-                why: why as i32,
-                reason: m.reason,
-            });
-        }
-        for (limit, value) in r.findings.limits {
-            trace.push(egret_trace::Limit { pass: r.name.to_owned(), limit: limit.to_owned(), value: value as u64 });
-        }
-    }
-    Ok(graph)
+    egret_opt::optimize(graph, &opts).map_err(opt_error)
 }
+
+fn opt_error(e: egret_opt::OptError) -> Error {
+    let kind = match e {
+        egret_opt::OptError::UnknownPass(_) | egret_opt::OptError::Rule(_) => ErrorKind::User,
+        egret_opt::OptError::Broken { .. } => ErrorKind::Internal,
+    };
+    Error { kind, message: e.to_string() }
+}
+
+/// What a pass did, as events.
+pub(crate) fn trace_pass(r: &egret_opt::PassReport, trace: &mut Trace) {
+    trace.push(egret_trace::Pass {
+        name: r.name.to_owned(),
+        nodes_before: r.nodes_before as u64,
+        nodes_after: r.nodes_after as u64,
+        rewrites: r.findings.rewrites.len() as u64,
+    });
+    for w in &r.findings.rewrites {
+        let (before, after) = w.text.split_once(" => ").unwrap_or((&w.text, ""));
+        trace.push(egret_trace::Rewrite {
+            pass: r.name.to_owned(),
+            rule: w.rule.clone(),
+            place: w.place.clone(),
+            sources: w.sources.iter().cloned().collect(),
+            before: before.to_owned(),
+            after: after.to_owned(),
+        });
+    }
+    for m in &r.findings.missed {
+        let why = if m.tier { egret_trace::Why::Tier } else { egret_trace::Why::Guard };
+        trace.push(egret_trace::Missed {
+            pass: r.name.to_owned(),
+            rule: m.rule.clone(),
+            sources: m.sources.iter().cloned().collect(),
+            why: why as i32,
+            reason: m.reason.clone(),
+        });
+    }
+    for &(limit, value) in &r.findings.limits {
+        trace.push(egret_trace::Limit { pass: r.name.to_owned(), limit: limit.to_owned(), value: value as u64 });
+    }
+    if let Some(proof) = &r.findings.proof {
+        let step = |s: &egret_opt::proof::Step| egret_trace::Step {
+            rule: s.rule.clone(),
+            place: s.place.clone(),
+            sources: s.sources.iter().cloned().collect(),
+            before: proof.spell(s.before, SPELT_DEPTH),
+            after: proof.spell(s.after, SPELT_DEPTH),
+        };
+        let steps = proof.steps.iter().map(step).collect();
+        trace.push(egret_trace::Proof { pass: proof.pass.clone(), deep: proof.deep, terms: proof.terms_text(), steps });
+    }
+}
+
+/// Operations below one another that a step's terms are spelt with.
+const SPELT_DEPTH: usize = 4;
 
 /// Optimise a graph and lower it. `bound`: inputs whose values were fixed at import.
 pub fn lower(graph: Graph, options: &Options, bound: &BTreeMap<String, Tensor>) -> Result<Lowered> {

@@ -10,13 +10,15 @@ mod closure;
 mod record;
 mod replay;
 
+use crate::facts;
 use crate::rules::Rule;
-use egret_ir::{Graph, Tensor, ValueId, text};
-use std::collections::{BTreeSet, HashMap};
+use egret_ir::{Def, Graph, Tensor, ValueId, text};
+use std::collections::{BTreeMap, BTreeSet};
 
-pub(crate) use bank::Bank;
+use bank::Bank;
 pub use check::{Fault, check};
-pub(crate) use record::{Evidence, LocalProof, local};
+use closure::Closure;
+pub(crate) use record::{Evidence, Recording, local};
 pub use replay::{Replay, replay};
 
 /// A rule says that two values are equal.
@@ -69,6 +71,25 @@ impl Proof {
         Proof { pass: pass.to_owned(), deep, terms, before, after, steps }
     }
 
+    /// A term in one line: operations down to a depth, below it names of values.
+    pub fn spell(&self, value: ValueId, depth: usize) -> String {
+        let data = self.terms.value(value);
+        let name = || match data.name.as_str() {
+            "" => format!("{}", data.ty),
+            name => format!("%{name}"),
+        };
+        match &data.def {
+            Def::Input(_) => name(),
+            Def::Const(t) => facts::Facts::constant(t, false).splat().map_or_else(|| format!("const {}", data.ty), |v| v.to_string()),
+            Def::Node(..) if depth == 0 => "..".into(),
+            Def::Node(id, _) => {
+                let node = self.terms.node(*id);
+                let operands: Vec<String> = node.operands.iter().map(|o| o.map_or("_".into(), |o| self.spell(o, depth - 1))).collect();
+                format!("{}({})", node.op, operands.join(", "))
+            }
+        }
+    }
+
     /// The terms as text: what a trace holds.
     pub fn terms_text(&self) -> String {
         text::print(&self.terms)
@@ -83,7 +104,7 @@ impl Proof {
         deep: bool,
         terms: &str,
         steps: Vec<(String, String, BTreeSet<String>)>,
-        constants: &HashMap<String, Tensor>,
+        constants: &BTreeMap<String, Tensor>,
     ) -> Result<Proof, String> {
         let terms = text::parse(terms, &|hash| constants.get(hash).cloned()).map_err(|e| format!("the terms of pass `{pass}`: {e}"))?;
         let outputs = terms.outputs().to_vec();
@@ -95,6 +116,18 @@ impl Proof {
         let steps = steps.map(|((rule, place, sources), s)| Step { rule, place, sources, before: s[0], after: s[1] }).collect();
         Ok(Proof { pass: pass.to_owned(), deep, before: before.to_vec(), after: after.to_vec(), steps, terms })
     }
+}
+
+/// Whether two graphs over the same inputs have outputs that are the same terms, what is computed from constants evaluated.
+pub fn same_terms(a: &Graph, b: &Graph) -> bool {
+    let mut bank = Bank::new(a);
+    let (ta, tb) = (bank.load(a), bank.load(b));
+    let pairs: Vec<(ValueId, ValueId)> = a.outputs().iter().zip(b.outputs()).map(|(x, y)| (ta[x], tb[y])).collect();
+    if pairs.iter().all(|(x, y)| x == y) {
+        return true;
+    }
+    let Ok(mut closure) = Closure::new(bank, false) else { return false };
+    closure.evaluate_all().is_ok() && pairs.iter().all(|&(x, y)| closure.find(x) == closure.find(y))
 }
 
 /// The rule of a name.

@@ -3,14 +3,15 @@
 //! Every id that an e-graph has handed out stands for the node it was made for, on older ids: the ids are terms. A match binds
 //! variables to such ids; the nodes that it went through are put on top of them.
 
-use super::{Bank, Step};
+use super::check::slice;
+use super::{Bank, Proof, Step};
 use crate::egraph::{ENode, Egraph, Symbol};
 use crate::matching::{Bound, Match};
-use crate::rules::{NodePattern, Pattern, Rule};
+use crate::rules::{NodePattern, Pattern, Rule, Tier};
 use crate::saturate::Application;
 use egg::{Id, Language};
-use egret_ir::{Attrs, Op, Tensor, Type, ValueId};
-use std::collections::HashMap;
+use egret_ir::{Attrs, Graph, NodeId, Op, Tensor, Type, ValueId};
+use std::collections::{BTreeSet, HashMap};
 
 /// What an application rests on.
 #[derive(Clone, Debug)]
@@ -139,32 +140,73 @@ impl Recorder<'_> {
     }
 }
 
-impl LocalProof {
-    /// The steps in a graph: `inputs` and `constants` of the region by number, and a result of a node of the region.
+/// Writing down the proof of a pass, region by region.
+pub(crate) struct Recording {
+    bank: Bank,
+    /// The term of each value of the graph before the pass.
+    terms: HashMap<ValueId, ValueId>,
+    steps: Vec<Step>,
+}
+
+impl Recording {
+    /// For a pass over a graph.
+    pub fn new(before: &Graph) -> Recording {
+        let mut bank = Bank::new(before);
+        let terms = bank.load(before);
+        Recording { bank, terms, steps: vec![] }
+    }
+
+    /// Add the steps of a region: `nodes`, `inputs` and `constants` of the region by number; `about` says of an application
+    /// its rule and its ONNX nodes.
     ///
     /// # Errors
     /// A number that the region does not have: a bug.
-    pub fn steps(
-        &self,
-        bank: &mut Bank,
+    pub fn add<'r>(
+        &mut self,
+        local: &LocalProof,
+        before: &Graph,
+        nodes: &[NodeId],
         inputs: &[ValueId],
         constants: &[Tensor],
-        opaque: &dyn Fn(usize, usize) -> Option<ValueId>,
-        mut step: impl FnMut(usize, ValueId, ValueId) -> Step,
-    ) -> Result<Vec<Step>, String> {
-        let missing = || "a proof speaks of a value that its region lacks".to_owned();
-        let mut values: Vec<ValueId> = Vec::with_capacity(self.terms.len());
-        for term in &self.terms {
-            values.push(match term {
-                Term::Input(i) => *inputs.get(*i).ok_or_else(missing)?,
-                Term::Constant(i) => bank.constant(constants.get(*i).ok_or_else(missing)?.clone()),
-                Term::Opaque(node, k) => opaque(*node, *k).ok_or_else(missing)?,
+        about: impl Fn(usize) -> (&'r Rule, BTreeSet<String>),
+    ) -> Result<(), String> {
+        let mut values: Vec<ValueId> = Vec::with_capacity(local.terms.len());
+        for term in &local.terms {
+            let value = match term {
+                Term::Input(i) => inputs.get(*i).and_then(|v| self.term(before, *v)),
+                Term::Constant(i) => constants.get(*i).map(|t| self.bank.constant(t.clone())),
+                Term::Opaque(node, k) => nodes.get(*node).and_then(|n| before.node(*n).results.get(*k)).and_then(|v| self.term(before, *v)),
                 Term::Op(op, attrs, operands, ty) => {
                     let operands = operands.iter().map(|o| o.map(|o| values[o])).collect();
-                    bank.term(*op, attrs.clone(), operands, ty.clone())
+                    Some(self.bank.term(*op, attrs.clone(), operands, ty.clone()))
                 }
-            });
+            };
+            values.push(value.ok_or("a proof speaks of a value that its region lacks")?);
         }
-        Ok(self.steps.iter().map(|&(i, before, after)| step(i, values[before], values[after])).collect())
+        for &(i, before, after) in &local.steps {
+            let (rule, sources) = about(i);
+            let (rule, place) = (rule.name.clone(), rule.place.to_string());
+            self.steps.push(Step { rule, place, sources, before: values[before], after: values[after] });
+        }
+        Ok(())
+    }
+
+    fn term(&mut self, before: &Graph, v: ValueId) -> Option<ValueId> {
+        match before.as_const(v) {
+            Some(t) => Some(self.bank.constant(t.clone())),
+            None => self.terms.get(&v).copied(),
+        }
+    }
+
+    /// The proof, with those steps only that the new graph rests on.
+    ///
+    /// # Errors
+    /// The steps do not say why the new graph equals the old one: a bug.
+    pub fn finish(mut self, pass: &str, before: &Graph, after: &Graph, rules: &[&Rule], tier: Tier) -> Result<Proof, String> {
+        let new = self.bank.load(after);
+        let ends = |of: &Graph, terms: &HashMap<ValueId, ValueId>| of.outputs().iter().map(|v| terms[v]).collect();
+        let ends = (ends(before, &self.terms), ends(after, &new));
+        let proof = Proof::seal(pass, false, self.bank.graph, ends, self.steps);
+        slice(proof, rules, tier).map_err(|f| format!("{f}: the proof of this pass is wrong (a bug of Egret)"))
     }
 }
