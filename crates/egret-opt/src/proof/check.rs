@@ -2,9 +2,9 @@
 
 use super::closure::Closure;
 use super::{Bank, Proof, Step, find};
-use crate::matching::{guards_hold, instantiate, matches};
+use crate::matching::{Match, guards_hold, instantiate, matches};
 use crate::rules::{Rule, Tier};
-use egret_ir::Graph;
+use egret_ir::{Graph, ValueId};
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -46,7 +46,7 @@ pub fn check(proof: &Proof, rules: &[&Rule], tier: Tier, ends: Option<(&Graph, &
             }
         }
     }
-    let closure = close(proof, bank, rules, tier)?;
+    let closure = close(proof, bank, rules, tier, |_, _| Ok(()))?;
     for (i, (&a, &b)) in proof.before.iter().zip(&proof.after).enumerate() {
         if closure.find(a) != closure.find(b) {
             return Err(whole(format!("the steps do not make output {i} the same before and after")));
@@ -55,13 +55,31 @@ pub fn check(proof: &Proof, rules: &[&Rule], tier: Tier, ends: Option<(&Graph, &
     Ok(())
 }
 
-/// Hold each step against its rule and make its sides equal.
-pub(super) fn close(proof: &Proof, bank: Bank, rules: &[&Rule], tier: Tier) -> Result<Closure, Fault> {
+/// A step as an instance of its rule.
+pub(super) struct Instance<'a> {
+    /// Which step.
+    pub index: usize,
+    pub rule: &'a Rule,
+    pub found: Match<ValueId>,
+    /// Both sides, on the values that the variables are bound to.
+    pub before: ValueId,
+    pub after: ValueId,
+}
+
+/// Hold each step against its rule and make its sides equal; `each` sees a step before that.
+pub(super) fn close(
+    proof: &Proof,
+    bank: Bank,
+    rules: &[&Rule],
+    tier: Tier,
+    mut each: impl FnMut(&Closure, Instance) -> Result<(), String>,
+) -> Result<Closure, Fault> {
     let whole = |message: String| Fault { pass: proof.pass.clone(), step: None, message };
     let mut closure = Closure::new(bank, proof.deep).map_err(whole)?;
     for (i, step) in proof.steps.iter().enumerate() {
         let fault = |message: String| Fault { pass: proof.pass.clone(), step: Some((i, step.rule.clone())), message };
-        hold(&mut closure, step, rules, tier).map_err(fault)?;
+        let instance = hold(&mut closure, i, step, rules, tier).map_err(fault)?;
+        each(&closure, instance).map_err(fault)?;
         closure.equal(step.before, step.after, i).map_err(fault)?;
     }
     let open = |c: &Closure| proof.before.iter().zip(&proof.after).any(|(&a, &b)| c.find(a) != c.find(b));
@@ -71,21 +89,22 @@ pub(super) fn close(proof: &Proof, bank: Bank, rules: &[&Rule], tier: Tier) -> R
     Ok(closure)
 }
 
-/// Whether a step is an instance of its rule.
-fn hold(closure: &mut Closure, step: &Step, rules: &[&Rule], tier: Tier) -> Result<(), String> {
+/// The instance of its rule that a step is.
+fn hold<'a>(closure: &mut Closure, index: usize, step: &Step, rules: &[&'a Rule], tier: Tier) -> Result<Instance<'a>, String> {
     let rule = find(rules, &step.rule).ok_or("there is no such rule")?;
     if rule.tier > tier {
         return Err(format!("its tier is {}, {tier} is allowed", rule.tier));
     }
-    let found = matches(rule, closure, step.before, INSTANCES);
     let mut why = "the term before is no instance of its left-hand side".to_owned();
-    for m in found {
-        if let Err(e) = guards_hold(rule, closure, &m) {
+    for found in matches(rule, closure, step.before, INSTANCES) {
+        if let Err(e) = guards_hold(rule, closure, &found) {
             why = format!("its guard `{}` does not hold: {}", e.guard, e.reason);
             continue;
         }
-        match instantiate(rule, closure, &m) {
-            Ok(v) if closure.find(v) == closure.find(step.after) => return Ok(()),
+        match instantiate(rule, closure, &found) {
+            Ok(after) if closure.find(after) == closure.find(step.after) => {
+                return Ok(Instance { index, rule, found, before: step.before, after });
+            }
             Ok(_) => why = "the term after is not the instance of its right-hand side".to_owned(),
             Err(e) => why = e,
         }
@@ -98,7 +117,7 @@ fn hold(closure: &mut Closure, step: &Step, rules: &[&Rule], tier: Tier) -> Resu
 /// # Errors
 /// A fault of the proof as it is.
 pub(super) fn slice(proof: Proof, rules: &[&Rule], tier: Tier) -> Result<Proof, Fault> {
-    let closure = close(&proof, Bank::of(proof.terms.clone()), rules, tier)?;
+    let closure = close(&proof, Bank::of(proof.terms.clone()), rules, tier, |_, _| Ok(()))?;
     let ends = proof.before.iter().zip(&proof.after);
     let used: BTreeSet<usize> = ends.flat_map(|(&a, &b)| closure.explain(a, b)).collect();
     let steps: Vec<Step> = proof.steps.iter().enumerate().filter(|(i, _)| used.contains(i)).map(|(_, s)| s.clone()).collect();

@@ -1,13 +1,13 @@
 //! Replaying: both sides of a step on random tensors. It catches rules that say what is not so, which a check of steps
 //! against rules cannot.
 
-use super::check::close;
+use super::check::{Instance, close};
 use super::closure::{ABSENT, Closure};
-use super::{Bank, Fault, Proof, Step, find};
+use super::{Bank, Fault, Proof};
 use crate::facts::elements;
-use crate::matching::{Bound, Match, Terms, guards_hold, matches};
+use crate::matching::{Bound, Match, Terms};
 use crate::rules::{Rule, Tier};
-use egret_ir::{DType, Def, Tensor, TensorType, Type, Value, ValueId, interp};
+use egret_ir::{DType, Def, Tensor, TensorType, Value, ValueId, interp};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Steps whose sides have more elements than this, all values of both counted, are not run.
@@ -30,22 +30,20 @@ pub struct Replay {
 /// # Errors
 /// A step whose sides differ by more than its rule's tier allows.
 pub fn replay(proof: &Proof, rules: &[&Rule], tier: Tier, seed: u64) -> Result<Replay, Fault> {
-    let closure = close(proof, Bank::of(proof.terms.clone()), rules, tier)?;
     let mut done = Replay { steps: proof.steps.len(), ..Replay::default() };
     let mut seen = BTreeSet::new();
-    for (i, step) in proof.steps.iter().enumerate() {
-        let Some((rule, side)) = sides(&closure, step, rules) else { continue };
-        if !seen.insert(side.key.clone()) {
-            continue;
+    close(proof, Bank::of(proof.terms.clone()), rules, tier, |closure, instance| {
+        let sides = Sides { closure, leaves: leaves(&instance.found), instance };
+        if !seen.insert(sides.key()) {
+            return Ok(());
         }
-        match side.run(rule.tier, seed.wrapping_add(i as u64)) {
+        match sides.run(seed.wrapping_add(sides.instance.index as u64)) {
             Ok(()) => done.run += 1,
             Err(Outcome::NotRun(why)) => *done.left_out.entry(why).or_default() += 1,
-            Err(Outcome::Differ(message)) => {
-                return Err(Fault { pass: proof.pass.clone(), step: Some((i, step.rule.clone())), message });
-            }
+            Err(Outcome::Differ(message)) => return Err(message),
         }
-    }
+        Ok(())
+    })?;
     Ok(done)
 }
 
@@ -57,32 +55,12 @@ enum Outcome {
 /// Both sides of a step down to what its variables are.
 struct Sides<'a> {
     closure: &'a Closure,
-    step: &'a Step,
-    leaves: Vec<ValueId>,
-    /// Tells steps apart that have to be run each.
-    key: String,
-}
-
-fn sides<'a, 'r>(closure: &'a Closure, step: &'a Step, rules: &[&'r Rule]) -> Option<(&'r Rule, Sides<'a>)> {
-    let rule = find(rules, &step.rule)?;
-    let m = matches(rule, closure, step.before, 256).into_iter().find(|m| guards_hold(rule, closure, m).is_ok())?;
-    let leaves = leaves(&m);
-    let types: Vec<String> = leaves
-        .iter()
-        .map(|&v| match (closure.constant(v), closure.facts(v).types.first()) {
-            (Some(c), _) if c.len() <= 1 => c.content_hash().to_string(),
-            (_, Some(t)) => t.to_string(),
-            _ => "_".to_owned(),
-        })
-        .collect();
-    let same: Vec<usize> = leaves.iter().map(|v| leaves.iter().position(|w| w == v).unwrap_or(0)).collect();
-    let attrs = format!("{:?} {:?} {:?}", m.attrs, m.spreads, m.ops);
-    let key = format!("{} {} {same:?} {attrs}", rule.name, types.join(", "));
-    Some((rule, Sides { closure, step, leaves, key }))
+    instance: Instance<'a>,
+    leaves: BTreeSet<ValueId>,
 }
 
 /// What the variables of a match are bound to, nodes aside.
-fn leaves(m: &Match<ValueId>) -> Vec<ValueId> {
+fn leaves(m: &Match<ValueId>) -> BTreeSet<ValueId> {
     let nodes: BTreeSet<ValueId> = m.matched.iter().map(|(v, _, _)| *v).collect();
     let all = m.values.iter().flatten().flat_map(|b| match b {
         Bound::One(v) => vec![*v],
@@ -92,70 +70,78 @@ fn leaves(m: &Match<ValueId>) -> Vec<ValueId> {
 }
 
 impl Sides<'_> {
-    fn run(&self, tier: Tier, seed: u64) -> Result<(), Outcome> {
+    /// Tells steps apart that have to be run each.
+    fn key(&self) -> String {
+        let m = &self.instance.found;
+        let place = |v: &ValueId| self.leaves.iter().position(|l| l == v);
+        let operands: Vec<Option<Vec<Option<usize>>>> = m
+            .values
+            .iter()
+            .map(|b| match b {
+                Some(Bound::One(v)) => Some(vec![place(v)]),
+                Some(Bound::List(l)) => Some(l.iter().map(place).collect()),
+                None => None,
+            })
+            .collect();
+        let types: Vec<String> = self
+            .leaves
+            .iter()
+            .map(|&v| match (self.closure.constant(v), self.closure.facts(v).types.first()) {
+                (Some(c), _) if c.len() <= 1 => c.content_hash().to_string(),
+                (_, Some(t)) => t.to_string(),
+                _ => "_".to_owned(),
+            })
+            .collect();
+        format!("{} {} {operands:?} {:?} {:?} {:?}", self.instance.rule.name, types.join(", "), m.attrs, m.spreads, m.ops)
+    }
+
+    fn run(&self, seed: u64) -> Result<(), Outcome> {
         let mut random = Random { seed: seed as f64, drawn: 0 };
         let mut values: HashMap<ValueId, Value> = HashMap::new();
         for &leaf in &self.leaves {
-            let class = self.closure.find(leaf);
-            if values.contains_key(&class) {
-                continue;
-            }
-            let value = match self.closure.constant(leaf) {
-                Some(c) => c.clone(),
-                None => {
-                    let facts = self.closure.facts(leaf);
-                    let ty = facts.tensor().ok_or_else(|| Outcome::NotRun("an operand is no tensor".into()))?;
-                    random.tensor(ty, facts.range).map_err(Outcome::NotRun)?
-                }
+            let facts = self.closure.facts(leaf);
+            let value = match (self.closure.constant(leaf), facts.tensor()) {
+                (Some(c), _) => c.clone(),
+                (None, Some(ty)) => random.tensor(ty, facts.range).map_err(Outcome::NotRun)?,
+                (None, None) => return Err(Outcome::NotRun("an operand is no tensor".into())),
             };
-            values.insert(class, value.into());
+            values.insert(leaf, value.into());
         }
-        let leaves: BTreeSet<ValueId> = self.leaves.iter().map(|&v| self.closure.find(v)).collect();
         let mut budget = MOST_ELEMENTS;
-        let before = self.evaluate(self.step.before, &leaves, &mut values.clone(), &mut budget)?;
-        let after = self.evaluate(self.step.after, &leaves, &mut values, &mut budget)?;
-        compare(&before, &after, tier).map_err(Outcome::Differ)
+        let before = self.evaluate(self.instance.before, values.clone(), &mut budget)?;
+        let after = self.evaluate(self.instance.after, values, &mut budget)?;
+        compare(&before, &after, self.instance.rule.tier).map_err(Outcome::Differ)
     }
 
-    /// A term's value; what is not under a variable is computed.
-    fn evaluate(
-        &self,
-        at: ValueId,
-        leaves: &BTreeSet<ValueId>,
-        values: &mut HashMap<ValueId, Value>,
-        budget: &mut usize,
-    ) -> Result<Tensor, Outcome> {
+    /// A term's value, from values of what is below it.
+    fn evaluate(&self, at: ValueId, mut values: HashMap<ValueId, Value>, budget: &mut usize) -> Result<Tensor, Outcome> {
         let graph = &self.closure.bank.graph;
-        // Values of terms, and those of leaves by class.
-        let mut terms: HashMap<ValueId, Value> = HashMap::new();
         let mut stack = vec![at];
         while let Some(&top) = stack.last() {
-            let class = self.closure.find(top);
-            if terms.contains_key(&top) {
+            if values.contains_key(&top) {
                 stack.pop();
-            } else if leaves.contains(&class) && top != self.step.before {
-                terms.insert(top, values[&class].clone());
-            } else if let Def::Const(t) = &graph.value(top).def {
-                terms.insert(top, t.clone().into());
-            } else {
-                let node = graph.producer(top).ok_or_else(|| Outcome::NotRun("a side reads an input that no variable is".into()))?;
-                let node = graph.node(node);
-                let open: Vec<ValueId> = node.operands.iter().flatten().copied().filter(|v| !terms.contains_key(v)).collect();
-                if !open.is_empty() {
-                    stack.extend(open);
-                    continue;
-                }
-                let operands: Vec<Option<Value>> = node.operands.iter().map(|v| v.map(|v| terms[&v].clone())).collect();
-                let len = |t: &Type| t.as_tensor().and_then(TensorType::const_len).unwrap_or(0);
-                *budget = budget
-                    .checked_sub(work(node.op, &operands, len(graph.ty(top))))
-                    .ok_or_else(|| Outcome::NotRun("it is too large to be interpreted".into()))?;
-                let out = interp::eval_op(node.op, &node.attrs, &operands, &node.regions)
-                    .map_err(|e| Outcome::NotRun(format!("random operands do not fit: {}", e.message)))?;
-                terms.extend(node.results.iter().copied().zip(out));
+                continue;
             }
+            if let Def::Const(t) = &graph.value(top).def {
+                values.insert(top, t.clone().into());
+                continue;
+            }
+            let node = graph.producer(top).ok_or_else(|| Outcome::NotRun("a side reads an input that no variable is".into()))?;
+            let node = graph.node(node);
+            let open: Vec<ValueId> = node.operands.iter().flatten().copied().filter(|v| !values.contains_key(v)).collect();
+            if !open.is_empty() {
+                stack.extend(open);
+                continue;
+            }
+            let operands: Vec<Option<Value>> = node.operands.iter().map(|v| v.map(|v| values[&v].clone())).collect();
+            let len = graph.ty(top).as_tensor().and_then(TensorType::const_len).unwrap_or(0);
+            let left = budget.checked_sub(work(node.op, &operands, len));
+            *budget = left.ok_or_else(|| Outcome::NotRun("it is too large to be interpreted".into()))?;
+            let out = interp::eval_op(node.op, &node.attrs, &operands, &node.regions)
+                .map_err(|e| Outcome::NotRun(format!("random operands do not fit: {}", e.message)))?;
+            values.extend(node.results.iter().copied().zip(out));
         }
-        terms[&at].as_tensor().cloned().ok_or_else(|| Outcome::NotRun("the result is no tensor".into()))
+        values[&at].as_tensor().cloned().ok_or_else(|| Outcome::NotRun("the result is no tensor".into()))
     }
 }
 

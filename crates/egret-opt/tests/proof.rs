@@ -1,0 +1,98 @@
+//! Proofs: what the passes write down holds, and what was tampered with does not.
+
+use egret_ir::text;
+use egret_opt::proof::{Proof, check, replay};
+use egret_opt::rules::{Rule, Tier, parse, shipped};
+use egret_opt::{Options, PassReport, optimize, rules_of};
+
+/// A gelu as exporters take it apart, between two transposes that undo one another.
+const GELU: &str = r#"graph @g(%0 "x": f32[2, 3]) -> (%10 "y") {
+  %1 = transpose(%0) {perm = [1, 0]} : f32[3, 2]
+  %2 = transpose(%1) {perm = [1, 0]} : f32[2, 3]
+  %3 = const f32[] [1.4142135]
+  %4 = div(%2, %3) : f32[2, 3]
+  %5 = erf(%4) : f32[2, 3]
+  %6 = const f32[] [1.0]
+  %7 = add(%5, %6) : f32[2, 3]
+  %8 = mul(%2, %7) : f32[2, 3]
+  %9 = const f32[] [0.5]
+  %10 = mul(%8, %9) : f32[2, 3]
+}"#;
+
+fn run(body: &str, rules: &[Rule]) -> Vec<PassReport> {
+    let options = Options { explain: true, rules: rules.to_vec(), ..Options::default() };
+    optimize(text::parse(body, &|_| None).unwrap(), &options).unwrap().1
+}
+
+fn report<'a>(reports: &'a [PassReport], pass: &str) -> &'a PassReport {
+    reports.iter().find(|r| r.name == pass).unwrap()
+}
+
+fn proof<'a>(reports: &'a [PassReport], pass: &str) -> &'a Proof {
+    report(reports, pass).findings.proof.as_ref().unwrap()
+}
+
+fn names(p: &Proof) -> Vec<&str> {
+    p.steps.iter().map(|s| s.rule.as_str()).collect()
+}
+
+/// The proof as a trace keeps it, after `change` of its text.
+fn reread(p: &Proof, change: impl Fn(String) -> String) -> Result<Proof, String> {
+    let steps = p.steps.iter().map(|s| (s.rule.clone(), s.place.clone(), s.sources.clone())).collect();
+    Proof::from_text(&p.pass, p.deep, &change(p.terms_text()), steps, &text::constants(&p.terms))
+}
+
+#[test]
+fn passes_prove_what_they_do() {
+    let reports = run(GELU, &[]);
+    assert!(names(proof(&reports, "canonicalize")).contains(&"transpose-of-transpose"));
+    assert_eq!(names(proof(&reports, "fuse")), ["erf-of-quotient", "gelu-half-last"]);
+    for r in &reports {
+        let (Some(p), Some(s)) = (&r.findings.proof, &r.stages) else { continue };
+        let rules = rules_of(r.name, &[]).unwrap();
+        check(p, &rules, Tier::Approx, Some((&s.stepped, &s.after))).unwrap();
+        let again = reread(p, |t| t).unwrap();
+        check(&again, &rules, Tier::Approx, Some((&s.stepped, &s.after))).unwrap();
+        let done = replay(p, &rules, Tier::Approx, 1).unwrap();
+        assert_eq!((done.run, done.left_out.len()), (p.steps.len(), 0), "{}", r.name);
+    }
+}
+
+#[test]
+fn a_proof_that_was_tampered_with_does_not_hold() {
+    let reports = run(GELU, &[]);
+    let (p, rules) = (proof(&reports, "fuse"), rules_of("fuse", &[]).unwrap());
+    let fault = |p: &Proof, tier| check(p, &rules, tier, None).unwrap_err().to_string();
+    let mut wrong = p.clone();
+    wrong.steps[1].rule = "silu-of-sigmoid".into();
+    assert!(fault(&wrong, Tier::Approx).contains("step 1, rule `silu-of-sigmoid`: the term before is no instance"));
+    let mut wrong = p.clone();
+    wrong.steps[1].rule = "none-such".into();
+    assert!(fault(&wrong, Tier::Approx).contains("there is no such rule"));
+    let mut wrong = p.clone();
+    wrong.steps.remove(0);
+    assert!(fault(&wrong, Tier::Approx).contains("do not make output 0 the same"));
+    let mut wrong = p.clone();
+    wrong.steps.clear();
+    assert!(fault(&wrong, Tier::Approx).contains("do not make output 0 the same"));
+    assert!(fault(p, Tier::Exact).contains("its tier is reassoc, exact is allowed"));
+    let wrong = reread(p, |t| t.replace("approximate = \"none\"", "approximate = \"tanh\"")).unwrap();
+    assert!(fault(&wrong, Tier::Approx).contains("rule `gelu-half-last`: the term after is not the instance"));
+    let wrong = reread(p, |t| t.replace("1.4142135", "1.4142145")).unwrap();
+    assert!(fault(&wrong, Tier::Approx).contains("rule `erf-of-quotient`: its guard `is(?c, 1.4142135623730951)` does not hold"));
+    let stages = report(&reports, "fuse").stages.as_ref().unwrap();
+    let other = check(p, &rules, Tier::Approx, Some((&stages.after, &stages.after))).unwrap_err().to_string();
+    assert!(other.contains("not about the graph before the pass"), "{other}");
+}
+
+#[test]
+fn a_rule_that_is_wrong_is_found_on_random_tensors() {
+    let bad = parse("pass fuse\nworse: (gelu ?x) => ?x exact", "bad.rules", "fuse", shipped());
+    let bad = bad.unwrap();
+    let reports = run(GELU, &bad);
+    let (p, rules) = (proof(&reports, "fuse"), rules_of("fuse", &bad).unwrap());
+    check(p, &rules, Tier::Approx, None).unwrap();
+    let fault = replay(p, &rules, Tier::Approx, 1).unwrap_err();
+    assert_eq!(fault.step.as_ref().map(|s| s.1.as_str()), Some("worse"));
+    assert!(fault.message.contains("on random tensors element 0"), "{fault}");
+}
