@@ -149,8 +149,8 @@ pub struct CompileArgs {
     /// Where the weights go: embed (into the code) or file (M.weights)
     #[arg(long, default_value = "embed")]
     pub weights: egret::artifact::WeightsPlace,
-    /// Not there yet: a report for people
-    #[arg(long, value_name = "FILE.html", hide = true)]
+    /// Write the page of `explain --format html` about this compilation
+    #[arg(long, value_name = "FILE.html")]
     pub report: Option<PathBuf>,
 }
 
@@ -318,8 +318,9 @@ pub struct ExplainArgs {
     /// With --verify: check the proofs of this file (`--format trace`) instead of fresh ones
     #[arg(long, value_name = "FILE.trace", requires = "verify")]
     pub trace: Option<PathBuf>,
-    /// `text`, `json`, or `trace` (protobuf, ir-spec/trace.proto; needs --output)
-    #[arg(long, default_value = "text", value_parser = ["text", "json", "trace"])]
+    /// `text`, `json`, `html` (one page that shows the graph before and after each pass), or `trace` (protobuf,
+    /// ir-spec/trace.proto; needs --output)
+    #[arg(long, default_value = "text", value_parser = ["text", "json", "html", "trace"])]
     pub format: String,
     /// Write to this file instead
     #[arg(long, short, value_name = "FILE")]

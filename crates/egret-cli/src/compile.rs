@@ -3,13 +3,10 @@
 use crate::args::CompileArgs;
 use crate::common::{options, progress, read_files};
 use egret::artifact::{Request, compile};
-use egret::{Error, Options, Result, identifier};
+use egret::{Options, Result, identifier};
 
 /// Compile a model into a folder.
 pub fn run(args: &CompileArgs) -> Result<()> {
-    if args.report.is_some() {
-        return Err(Error::unsupported("--report comes with a later version; the .manifest.json lists every kernel with its sources"));
-    }
     let stem = args.model.file_stem().map(|s| identifier(&s.to_string_lossy())).unwrap_or_default();
     let name = args.name.clone().unwrap_or(stem);
     let bind = read_files(&args.bind)?;
@@ -20,6 +17,7 @@ pub fn run(args: &CompileArgs) -> Result<()> {
         bind,
         emit: args.emit.clone(),
         weights: args.weights,
+        report: args.report.clone(),
     };
     let done = progress("compiling", || compile(&request))?;
     for file in &done.files {

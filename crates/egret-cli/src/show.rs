@@ -2,24 +2,29 @@
 
 use crate::args::{DecidedOptions, ExplainArgs, InspectArgs, OptArgs, PrintArgs};
 use crate::common::{pass_list, progress, read_files, with_rules};
-use egret::ir::Graph;
-use egret::{Error, ImportOptions, Options, Result, frontend, pipeline, source};
+use egret::ir::{Graph, Tensor};
+use egret::{Error, ImportOptions, Options, Result, frontend, pipeline, report, source};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The model file and its graph.
 fn import(model: &Path, decided: &DecidedOptions) -> Result<(PathBuf, Graph)> {
+    import_bound(model, decided).map(|(model, graph, _)| (model, graph))
+}
+
+/// As [`import`], with the values that were fixed at import.
+fn import_bound(model: &Path, decided: &DecidedOptions) -> Result<(PathBuf, Graph, BTreeMap<String, Tensor>)> {
     let dims: BTreeMap<String, i64> = decided.dims.iter().cloned().collect();
     let bind = read_files(&decided.bind)?;
     if !model.is_dir() {
         let options = ImportOptions { dims, bind, ..ImportOptions::default() };
         let graph = progress("importing", || source::graph(model, &options))?;
-        return Ok((model.to_owned(), graph));
+        return Ok((model.to_owned(), graph, options.bind));
     }
     let (model, mut inputs) = source::case(model)?;
     inputs.extend(bind.into_iter().map(|(name, t)| (name, t.into())));
-    let (graph, _) = progress("importing", || frontend::import_for_inputs(&model, &dims, &inputs))?;
-    Ok((model, graph))
+    let (graph, options) = progress("importing", || frontend::import_for_inputs(&model, &dims, &inputs))?;
+    Ok((model, graph, options.bind))
 }
 
 /// `egret print`
@@ -49,6 +54,9 @@ pub fn explain(args: &ExplainArgs) -> Result<()> {
     if args.verify {
         return verify(args);
     }
+    if args.format == "html" {
+        return explain_html(args);
+    }
     let (_, graph) = import(&args.model, &args.decided)?;
     let options = Options { explain: true, ..with_rules(&args.rules)? };
     let mut trace = egret::Trace::new();
@@ -69,6 +77,24 @@ pub fn explain(args: &ExplainArgs) -> Result<()> {
         Some(path) => egret::files::write(path, &bytes)?,
         None => print!("{}", String::from_utf8_lossy(&bytes)),
     }
+    expected(args, &graph)
+}
+
+/// The page, to a file or printed.
+fn explain_html(args: &ExplainArgs) -> Result<()> {
+    let (_, graph, bound) = import_bound(&args.model, &args.decided)?;
+    let title = args.model.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
+    let focus = report::Focus { query: args.at.clone(), missed: args.missed };
+    let (page, graph) = progress("explaining", || report::explain(&title, graph, &with_rules(&args.rules)?, &bound, &focus))?;
+    match &args.output {
+        Some(path) => egret::files::write(path, page.as_bytes())?,
+        None => print!("{page}"),
+    }
+    expected(args, &graph)
+}
+
+/// Hold the optimised graph against `--expect`.
+fn expected(args: &ExplainArgs, graph: &Graph) -> Result<()> {
     let mut wrong = vec![];
     for (name, wanted) in &args.expect {
         let op = egret::ir::Op::from_name(name).ok_or_else(|| Error::user(format!("`{name}` is no operation of ir-spec/ops")))?;

@@ -7,6 +7,7 @@ mod canonicalize;
 mod cost;
 pub mod egraph;
 mod eqsat;
+mod estimate;
 mod extract;
 pub mod facts;
 mod fold;
@@ -24,6 +25,7 @@ use rules::{Rule, Tier};
 use std::fmt;
 
 pub use eqsat::{Findings, Missed, Rewrite};
+pub use estimate::estimate;
 
 /// A pass.
 pub struct Pass {

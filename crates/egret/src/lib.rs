@@ -12,6 +12,7 @@ mod native;
 pub mod npz;
 mod options;
 pub mod pipeline;
+pub mod report;
 pub mod source;
 pub mod suite;
 pub mod verify;

@@ -119,13 +119,35 @@ const SPELT_DEPTH: usize = 4;
 
 /// Optimise a graph and lower it. `bound`: inputs whose values were fixed at import.
 pub fn lower(graph: Graph, options: &Options, bound: &BTreeMap<String, Tensor>) -> Result<Lowered> {
+    lower_reported(graph, options, bound, &mut |_| {})
+}
+
+/// As [`lower`]; `look` sees what each pass did.
+pub(crate) fn lower_reported(
+    graph: Graph,
+    options: &Options,
+    bound: &BTreeMap<String, Tensor>,
+    look: &mut dyn FnMut(&egret_opt::PassReport),
+) -> Result<Lowered> {
     let free = graph.free_dims();
     if !free.is_empty() {
         let list = free.iter().map(|d| format!("--dim {d}=N")).collect::<Vec<_>>().join(" ");
         return Err(Error::user(format!("the model has free dims; give each a value: {list}")));
     }
     let mut trace = Trace::new();
-    let graph = optimize(graph, options, None, &mut trace)?;
+    let (graph, reports) = reports(graph, options, None)?;
+    for r in &reports {
+        trace_pass(r, &mut trace);
+        look(r);
+    }
+    // They hold every pass's graphs.
+    drop(reports);
+    let program = program(&graph, options, bound, &mut trace)?;
+    Ok(Lowered { graph, program, trace })
+}
+
+/// The kernels of an optimised graph.
+pub fn program(graph: &Graph, options: &Options, bound: &BTreeMap<String, Tensor>, trace: &mut Trace) -> Result<Program> {
     let target = target(options)?;
     let lowering = LowerOptions {
         name: options.name.clone(),
@@ -134,9 +156,7 @@ pub fn lower(graph: Graph, options: &Options, bound: &BTreeMap<String, Tensor>) 
         tile: tile(&target, options.wide),
         bound: bound.clone(),
     };
-    let program = egret_lower::lower_traced(&graph, &lowering, options.explain.then_some(&mut trace))
-        .map_err(|e| Error::unsupported(e.to_string()))?;
-    Ok(Lowered { graph, program, trace })
+    egret_lower::lower_traced(graph, &lowering, options.explain.then_some(trace)).map_err(|e| Error::unsupported(e.to_string()))
 }
 
 fn target(options: &Options) -> Result<Target> {

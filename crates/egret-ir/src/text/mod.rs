@@ -14,7 +14,7 @@ use crate::{Attr, Def, Graph, Tensor};
 use std::collections::BTreeMap;
 use std::fmt;
 
-pub use print::Spelling;
+pub use print::{Spelling, constant};
 
 /// Constants of at most this many elements are spelt out.
 pub const INLINE: usize = 16;

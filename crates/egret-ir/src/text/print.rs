@@ -184,6 +184,18 @@ fn list<T: fmt::Display>(f: &mut fmt::Formatter<'_>, items: &[T]) -> fmt::Result
     f.write_str("]")
 }
 
+impl fmt::Display for Attr {
+    /// As in text IR.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Spelt(self).fmt(f)
+    }
+}
+
+/// A constant as in text IR: type and elements, or type and hash.
+pub fn constant(tensor: &Tensor) -> String {
+    Constant(tensor).to_string()
+}
+
 /// An attribute's value in text IR.
 struct Spelt<'a>(&'a Attr);
 impl fmt::Display for Spelt<'_> {

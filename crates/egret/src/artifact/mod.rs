@@ -86,6 +86,8 @@ pub struct Request {
     pub emit: Vec<Emit>,
     /// Where the weights go.
     pub weights: WeightsPlace,
+    /// Where the page about the compilation goes, if one is wanted.
+    pub report: Option<PathBuf>,
 }
 
 /// A compiled model on disk.

@@ -3,9 +3,9 @@
 use super::manifest::{Facts, manifest};
 use super::{Emit, Request, WeightsPlace, exe, header, link, rust};
 use crate::error::{Error, Result};
-use crate::frontend;
 use crate::options::{self, Options};
 use crate::pipeline::{self, Lowered, ObjectOptions};
+use crate::{frontend, report};
 use egret_onnx::ImportOptions;
 use egret_runtime::abi;
 use std::collections::BTreeMap;
@@ -31,17 +31,30 @@ pub fn compile(request: &Request) -> Result<Compiled> {
     let import = ImportOptions { dims: request.options.dims.clone(), bind: request.bind.clone(), input_shapes: BTreeMap::new() };
     let model = std::fs::read(&request.model).map_err(|e| Error::io("read", &request.model, &e))?;
     let graph = frontend::import(&request.model, &import)?;
-    let lowered = pipeline::lower(graph, &Options { explain: true, ..request.options.clone() }, &request.bind)?;
+    let mut recorder = request.report.is_some().then(report::Recorder::default);
+    if let Some(r) = &mut recorder {
+        r.stage(report::IMPORT, &graph);
+    }
+    let mut look = |pass: &egret_opt::PassReport| {
+        if let Some(r) = &mut recorder {
+            r.pass(pass);
+        }
+    };
+    let options = Options { explain: true, ..request.options.clone() };
+    let lowered = pipeline::lower_reported(graph, &options, &request.bind, &mut look)?;
     let program = &lowered.program;
     let target = pipeline::target_name(&request.options)?;
     let files = files(request, &lowered, blake3::hash(&model).as_bytes(), &target)?;
-    Ok(Compiled {
-        files: place(&request.out_dir, &files)?,
-        kernels: program.calls.len(),
-        arena_bytes: program.arena_bytes,
-        weights_bytes: program.weights.len(),
-        target,
-    })
+    let mut files = place(&request.out_dir, &files)?;
+    if let (Some(path), Some(recorder)) = (&request.report, recorder) {
+        let page = report::page(&recorder.finish(&request.options.name, &lowered.trace, Ok(program), &report::Focus::default()));
+        if let Err(e) = crate::files::write(path, page.as_bytes()) {
+            files.iter().for_each(|f| drop(std::fs::remove_file(f)));
+            return Err(e);
+        }
+        files.push(path.clone());
+    }
+    Ok(Compiled { files, kernels: program.calls.len(), arena_bytes: program.arena_bytes, weights_bytes: program.weights.len(), target })
 }
 
 fn check(request: &Request) -> Result<()> {

@@ -1,0 +1,150 @@
+// The lists: rewrites by rule, what was not done and why, kernels.
+
+/** How many entries a group shows before it is asked for more. */
+const SOME = 40;
+
+/** Sources in few words: the folder that they share, then their own names. */
+function sourcesLine(sources) {
+  const dir = commonDir(sources);
+  const leaves = new Map();
+  for (const id of sources) {
+    const p = sourceParts(id);
+    const rest = [...p.dir.slice(dir.length), p.leaf].join("/");
+    leaves.set(rest, (leaves.get(rest) || 0) + 1);
+  }
+  const names = [...leaves.keys()];
+  const shown = names.slice(0, 14).join(", ") + (names.length > 14 ? `, and ${names.length - 14} more` : "");
+  return h("span", { class: "sources" }, dir.length ? h("b", {}, dir.join("/")) : null, dir.length ? " " : "", shown);
+}
+
+/** Fields that this page does not know by name, as they are. */
+function extras(event, known) {
+  const rows = Object.entries(event).filter(([k, v]) => !known.has(k) && v !== null && v !== "" && !(Array.isArray(v) && !v.length));
+  if (!rows.length) return null;
+  const show = (v) => (typeof v === "object" ? JSON.stringify(v, null, 1) : String(v));
+  const small = rows.every(([, v]) => typeof v !== "object" && String(v).length < 60);
+  const list = h("dl", { class: "extras" }, rows.map(([k, v]) => [h("dt", {}, k.replaceAll("_", " ")), h("dd", {}, typeof v === "object" ? h("pre", {}, steps(v) || show(v)) : show(v))]));
+  return small ? list : h("details", { class: "more" }, h("summary", {}, rows.map(([k, v]) => `${k.replaceAll("_", " ")}${Array.isArray(v) ? ` (${v.length})` : ""}`).join(", ")), list);
+}
+
+/** A list of flat objects, one on a line. */
+function steps(value) {
+  if (!Array.isArray(value)) return null;
+  return value.map((v, i) => `${i + 1}. ${v && typeof v === "object" ? Object.entries(v).map(([k, x]) => `${k}: ${typeof x === "object" ? JSON.stringify(x) : x}`).join("   ") : v}`).join("\n");
+}
+
+const REWRITE_FIELDS = new Set(["id", "event", "pass", "rule", "place", "sources", "before", "after"]);
+const MISSED_FIELDS = new Set(["id", "event", "pass", "rule", "place", "sources", "why", "reason"]);
+const CHOICE_FIELDS = new Set(["id", "event", "what", "subject", "sources", "chosen", "alternatives"]);
+
+/** The rule's line without its name. */
+const bare = (e) => (e.before.startsWith(`${e.rule}:`) ? e.before.slice(e.rule.length + 1).trim() : e.before);
+function ruleText(e) {
+  if (!e.before && !e.after) return null;
+  // `term if guards tier`
+  const [, after, guards, tier] = e.after.match(/^([^]*?)(?:\s+if\s+([^]*?))?(?:\s+(exact|reassoc|approx|lossy))?$/) || [null, e.after];
+  return h("div", { class: "rule-text" }, h("code", {}, term(bare(e))), h("span", { class: "arrow", "aria-label": "becomes" }, "⇒"), h("code", {}, term(after)),
+    tier ? h("span", { class: `chip tier-${tier}` }, tier) : null, guards ? h("div", { class: "guards" }, h("b", {}, "if "), h("code", {}, term(guards))) : null);
+}
+/** A term of the rule language with its operations, variables and attributes told apart. */
+function term(text) {
+  return (text.match(/\(\s*[a-z_0-9]+|\?[A-Za-z_0-9]+|[a-z_]+=|[^(?a-z]+|\(|\?|[a-z_0-9]+/g) || []).map((t) => {
+    if (/^\(\s*[a-z]/.test(t)) return ["(", h("i", { class: "t-op" }, t.slice(1))];
+    if (/^\?[A-Za-z]/.test(t)) return h("i", { class: "t-var" }, t);
+    if (/=$/.test(t) && /^[a-z]/.test(t)) return h("i", { class: "t-attr" }, t);
+    return t;
+  });
+}
+
+function groups(list, keyOf) {
+  const by = new Map();
+  for (const e of list) {
+    const key = keyOf(e);
+    if (!by.has(key)) by.set(key, []);
+    by.get(key).push(e);
+  }
+  const out = [...by.values()].sort((a, b) => b.length - a.length || a[0].id - b[0].id);
+  out.forEach((group) => { group.fewGroups = out.length <= 3; });
+  return out;
+}
+
+/** Entries of a group, some at first. */
+function entries(list, row) {
+  const ul = h("ul", { class: "entries" });
+  let shown = 0;
+  const more = () => {
+    const next = list.slice(shown, shown + (shown ? 400 : SOME));
+    ul.querySelector(".show-more")?.remove();
+    ul.append(...next.map((e) => h("li", {}, row(e))));
+    shown += next.length;
+    if (shown < list.length) ul.append(h("li", { class: "show-more" }, h("button", { class: "link", onclick: more }, `Show ${list.length - shown} more`)));
+  };
+  more();
+  return ul;
+}
+
+/** Filter by pass, above a list. */
+function scope(what, count) {
+  const choose = (all) => () => set({ all });
+  return h("div", { class: "scope" },
+    h("div", { class: "segments", role: "group", "aria-label": "Passes" },
+      h("button", { "aria-pressed": String(!!state.all), onclick: choose(true) }, "All passes"),
+      h("button", { "aria-pressed": String(!state.all), onclick: choose(false) }, `Only ${stages[state.pass].name}`)),
+    h("span", { class: "quiet" }, `${count.toLocaleString("en")} ${what}`));
+}
+
+const inScope = (e) => state.all || e.pass === stages[state.pass].name || (state.pass === last && stageOf(e.pass) === last && !stages.some((st) => st.name === e.pass));
+
+function rewritesView() {
+  const m = matcher(state.q);
+  const list = rewrites.filter((e) => inScope(e) && (!m || m.event(e)));
+  const row = (e) => h("button", { class: "entry", onclick: () => goTo(e) }, h("span", { class: "chip" }, many(e.sources.length, "ONNX node")), sourcesLine(e.sources), extras(e, REWRITE_FIELDS));
+  return h("div", { class: "list" }, scope(list.length === 1 ? "rewrite" : "rewrites", list.length),
+    list.length ? groups(list, (e) => `${e.pass}\n${e.rule}`).map((g) => card(g, "rewrite", row, ruleText(g[0])))
+      : empty(m ? "No rewrite matches the search." : `No rule changed anything ${state.all ? "" : `in ${stages[state.pass].name}`}. What a pass does in code shows in the graph.`));
+}
+
+function card(group, kind, row, head) {
+  const e = group[0];
+  const stage = stages[stageOf(e.pass)];
+  return h("details", { class: `card ${kind}`, open: group.length <= 6 || group.fewGroups || !!state.q },
+    h("summary", {}, h("span", { class: "count" }, `${group.length}×`), h("b", { class: "rule" }, e.rule), h("span", { class: "chip pass" }, stage && stage.name === e.pass ? e.pass : e.pass),
+      e.place ? h("span", { class: "place" }, e.place) : null, head),
+    entries(group, row));
+}
+
+/** A reason without the names of nodes: what many reasons have in common. */
+const gist = (reason) => reason.replace(/ \([A-Za-z]\w*:[^()]*\)/g, "");
+
+const WHY = { guard: "a condition does not hold", cost: "it would cost more", tier: "its tier is not allowed", near_match: "it nearly matches", unknown: "not said" };
+
+function missedView() {
+  const m = matcher(state.q);
+  const list = missed.filter((e) => inScope(e) && (!m || m.event(e)));
+  const row = (e) => h("button", { class: "entry", onclick: () => goTo(e) }, h("span", { class: "reason" }, e.reason), sourcesLine(e.sources), extras(e, MISSED_FIELDS));
+  const limitsShown = limits.filter(inScope);
+  return h("div", { class: "list" }, scope("not done", list.length),
+    limitsShown.length ? h("div", { class: "note warn" }, h("b", {}, "A limit was hit: "), limitsShown.map((l) => `${l.limit} = ${l.value.toLocaleString("en")} in ${l.pass}`).join(", "), ". What follows may be worse than it could be.") : null,
+    list.length ? groups(list, (e) => `${e.pass}\n${e.rule}\n${e.why}\n${gist(e.reason)}`).map((g) => card(g, "missed", row, [h("span", { class: `why why-${g[0].why}` }, WHY[g[0].why] || g[0].why), h("p", { class: "gist" }, gist(g[0].reason))]))
+      : empty(m ? "Nothing that matches the search was left undone." : "No rule that nearly applied was left out."));
+}
+
+function kernelsView() {
+  if (DATA.compiled.refused !== undefined) return h("div", { class: "list" }, h("div", { class: "note warn" }, h("b", {}, "There are no kernels. "), h("pre", {}, DATA.compiled.refused)));
+  const m = matcher(state.q);
+  let list = kernels.filter((k) => !m || m.event(k));
+  if (state.sort !== "order") list = [...list].sort((a, b) => b.cost - a.cost || a.i - b.i);
+  const total = kernels.reduce((sum, k) => sum + k.cost, 0), most = kernels.reduce((x, k) => Math.max(x, k.cost), 1);
+  const by = (sort, text) => h("button", { "aria-pressed": String((state.sort || "cost") === sort), onclick: () => set({ sort }) }, text);
+  const row = (k) => h("tr", { tabindex: 0, id: `kernel-${k.i}`, class: state.kernel === k.i ? "chosen" : null, onclick: () => set({ kernel: k.i, node: null }), onkeydown: (e) => { if (e.key === "Enter") set({ kernel: k.i, node: null }); } },
+    h("td", { class: "num" }, k.i), h("td", {}, h("b", {}, k.name)), h("td", { class: "num" }, k.tasks ?? ""),
+    h("td", { class: "bar-cell" }, bar(k.cost / most, "cost"), h("span", { class: "num" }, `${time(k.cost)} · ${share(k.cost, total)}`)), h("td", {}, k.sources.length ? sourcesLine(k.sources) : "—"));
+  return h("div", { class: "list" },
+    h("div", { class: "scope" }, h("div", { class: "segments", role: "group", "aria-label": "Order" }, by("cost", "Most costly first"), by("order", "As they run")),
+      h("span", { class: "quiet" }, `${many(list.length, "kernel")} · ${bytes(DATA.compiled.arena_bytes)} of arena · ${bytes(DATA.compiled.weights_bytes)} of weights`)),
+    h("table", { class: "kernels" }, h("thead", {}, h("tr", {}, ["#", "Kernel", "Tasks", "Estimated time", "ONNX nodes"].map((t) => h("th", {}, t)))), h("tbody", {}, list.map(row))));
+}
+
+const bytes = (n) => (n < 1024 ? `${n} B` : n < 1 << 20 ? `${(n / 1024).toFixed(1)} KB` : `${(n / (1 << 20)).toFixed(1)} MB`);
+const empty = (text) => h("p", { class: "empty" }, text);
+const bar = (part, kind) => h("span", { class: `bar ${kind}` }, h("span", { style: `width:${(100 * Math.min(1, Math.max(0, part))).toFixed(2)}%` }));

@@ -1,0 +1,97 @@
+//! One self-contained HTML page that shows what happened to a model: the graph before and after each pass, the rewrites, what was
+//! left and why, the kernels. It loads nothing and needs no server.
+
+mod data;
+
+pub use data::Recorder;
+
+use crate::error::{Error, Result};
+use crate::options::Options;
+use crate::pipeline;
+use egret_ir::{Graph, Tensor};
+use egret_trace::Trace;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// The parts of the page, in the order in which they stand in it.
+const SHELL: &str = include_str!("page.html");
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &[&str] = &[
+    include_str!("model.js"),
+    include_str!("layout.js"),
+    include_str!("graph.js"),
+    include_str!("lists.js"),
+    include_str!("details.js"),
+    include_str!("page.js"),
+];
+
+/// The name of the stage before all passes.
+pub const IMPORT: &str = "import";
+
+/// What the page shows first.
+#[derive(Clone, Debug, Default)]
+pub struct Focus {
+    /// What is searched for.
+    pub query: Option<String>,
+    /// Whether it opens at what was not done.
+    pub missed: bool,
+}
+
+/// The page for the data of a [`Recorder`]. Equal data give equal bytes.
+pub fn page(data: &Value) -> String {
+    let title = data["title"].as_str().unwrap_or("model");
+    let parts = [("TITLE", escape(title)), ("STYLE", STYLE.to_owned()), ("DATA", embed(data)), ("SCRIPT", SCRIPT.concat())];
+    let mut out = String::new();
+    let mut rest = SHELL;
+    // One way through the shell: what is put in is not looked into.
+    for (name, part) in parts {
+        let mark = format!("<!--{name}-->");
+        let (before, after) = rest.split_once(&mark).unwrap_or((rest, ""));
+        out.push_str(before);
+        out.push_str(&part);
+        rest = after;
+    }
+    out + rest
+}
+
+/// Text in HTML.
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// JSON inside a `script` element: nothing in it may look like markup, or be a line end to JavaScript only.
+fn embed(data: &Value) -> String {
+    data.to_string()
+        .replace('<', "\\u003c")
+        .replace('>', "\\u003e")
+        .replace('&', "\\u0026")
+        .replace('\u{2028}', "\\u2028")
+        .replace('\u{2029}', "\\u2029")
+}
+
+/// Optimise a graph, lower it where that is possible, and write the page about it. Returns the page and the optimised graph.
+///
+/// # Errors
+/// What stops the passes; where lowering is refused the page says why.
+pub fn explain(title: &str, graph: Graph, options: &Options, bound: &BTreeMap<String, Tensor>, focus: &Focus) -> Result<(String, Graph)> {
+    let mut recorder = Recorder::default();
+    recorder.stage(IMPORT, &graph);
+    let mut trace = Trace::new();
+    let options = Options { explain: true, ..options.clone() };
+    let (graph, reports) = pipeline::reports(graph, &options, None)?;
+    for r in &reports {
+        pipeline::trace_pass(r, &mut trace);
+        recorder.pass(r);
+    }
+    drop(reports);
+    let free = graph.free_dims();
+    let program = match free.as_slice() {
+        [] => pipeline::program(&graph, &options, bound, &mut trace),
+        _ => Err(Error::user(format!("the model has free dims ({}); give each a value with --dim", free.join(", ")))),
+    };
+    let data = recorder.finish(title, &trace, program.as_ref().map_err(|e| e.message.as_str()), focus);
+    Ok((page(&data), graph))
+}
+
+#[cfg(test)]
+mod tests;
