@@ -3,6 +3,7 @@
 
 use crate::facts::Facts;
 use crate::matching::{Sink, TermNode, Terms, scalar};
+use crate::problem::Constant;
 use crate::range;
 use egg::{Analysis, DidMerge, EGraph, Id, Language};
 use egret_ir::{Attr, Attrs, DType, Op, Tensor, Type, infer, interp};
@@ -42,12 +43,31 @@ pub enum Symbol {
 pub struct Symbols {
     list: Vec<Symbol>,
     keys: HashMap<String, u32>,
-    /// The constants, those of the region first.
-    pub constants: Vec<Tensor>,
+    /// The constants, those of the region first, at their places.
+    pub constants: Vec<Constant>,
     constant_keys: HashMap<egret_ir::ContentHash, usize>,
 }
 
 impl Symbols {
+    /// With the constants of a region.
+    pub fn with(constants: &[Constant]) -> Symbols {
+        let mut keys = HashMap::new();
+        for (i, constant) in constants.iter().enumerate() {
+            if let Constant::Known(t) = constant {
+                keys.entry(t.content_hash()).or_insert(i);
+            }
+        }
+        Symbols { constants: constants.to_vec(), constant_keys: keys, ..Symbols::default() }
+    }
+
+    /// The symbol of a constant of the region.
+    pub fn given(&mut self, i: usize) -> u32 {
+        match &self.constants[i] {
+            Constant::Known(t) => self.constant(t.clone()),
+            Constant::Weight(_) => self.intern(Symbol::Const(i)),
+        }
+    }
+
     /// The symbol of a number.
     pub fn get(&self, i: u32) -> &Symbol {
         &self.list[i as usize]
@@ -69,12 +89,12 @@ impl Symbols {
         })
     }
 
-    /// The symbol of a constant; equal constants are one.
+    /// The symbol of a constant whose elements are known; equal constants are one.
     pub fn constant(&mut self, tensor: Tensor) -> u32 {
         let next = self.constants.len();
         let at = *self.constant_keys.entry(tensor.content_hash()).or_insert(next);
         if at == next {
-            self.constants.push(tensor);
+            self.constants.push(Constant::Known(tensor));
         }
         self.intern(Symbol::Const(at))
     }
@@ -170,7 +190,10 @@ impl Analysis<ENode> for Knowledge {
 pub fn facts_of(symbols: &Symbols, symbol: u32, children: &[&Facts], deep: bool) -> Result<Facts, String> {
     match symbols.get(symbol) {
         Symbol::Input(_, ty) => Ok(Facts::of(ty.clone())),
-        Symbol::Const(i) => Ok(Facts::constant(&symbols.constants[*i], deep)),
+        Symbol::Const(i) => Ok(match &symbols.constants[*i] {
+            Constant::Known(t) => Facts::constant(t, deep),
+            Constant::Weight(ty) => Facts { constant: true, ..Facts::of(Type::Tensor(ty.clone())) },
+        }),
         Symbol::Absent => Ok(Facts::default()),
         Symbol::Opaque { types, .. } => Ok(Facts { types: types.clone(), ..Facts::default() }),
         Symbol::Project(i) => Ok(Facts::of(children.first().and_then(|c| c.types.get(*i)).cloned().ok_or("no such result")?)),

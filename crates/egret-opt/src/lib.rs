@@ -14,18 +14,25 @@ mod fold;
 mod fuse;
 mod layout;
 pub mod matching;
+mod missed;
+pub mod problem;
 pub mod proof;
 mod range;
 mod rebuild;
+mod region;
 pub mod rules;
 mod saturate;
+mod solution;
+mod solve;
 
 use egret_ir::{Graph, TypeError};
 use rules::{Rule, Tier};
 use std::fmt;
 
-pub use eqsat::{Findings, Missed, Rewrite};
+pub use eqsat::{Findings, Rewrite};
 pub use estimate::estimate;
+pub use missed::Missed;
+pub use saturate::RuleCount;
 
 /// A pass.
 pub struct Pass {

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bank::Bank;
 pub use check::{Fault, check};
 use closure::Closure;
-pub(crate) use record::{Evidence, Recording, local};
+pub(crate) use record::{Evidence, LocalProof, Recording, local};
 pub use replay::{Replay, replay};
 
 /// A rule says that two values are equal.
