@@ -73,6 +73,10 @@ fn a_browser_draws_it() {
     assert!(graph.contains("After ") && graph.contains("Before "));
     let chosen = rendered(&page, "#pass=fuse&node=1");
     assert!(chosen.contains(" chosen\"") && chosen.contains("<h3>Operands</h3>"), "no node is chosen");
+    let steps = rendered(&page, "#tab=rewrites&steps=1");
+    assert!(steps.contains("aria-pressed=\"true\" title=\"Every step"), "the proof's steps are not shown");
+    let dark = rendered(&page, "#theme=dark&view=after&pass=fold");
+    assert!(dark.contains("data-theme=\"dark\"") && dark.contains("data-view=\"after\""), "the address is not followed");
     let found = rendered(&page, "#pass=import&q=matmul");
     assert!(found.contains(" match\"") && found.contains(" dim\""), "nothing is found");
     for (tab, part) in [("rewrites", "class=\"list\""), ("missed", "class=\"list\""), ("kernels", "<table class=\"kernels\">")] {

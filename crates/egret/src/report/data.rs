@@ -79,6 +79,10 @@ impl Recorder {
     /// Everything, for the page. `program`: the kernels, or why there are none.
     pub fn finish(mut self, title: &str, trace: &Trace, program: Result<&Program, &str>, focus: &Focus) -> Value {
         let mut events = trace.to_json()["events"].take();
+        if let Some(list) = events.as_array_mut() {
+            // The program says the same of its kernels.
+            list.retain(|e| e["what"] != "kernel" || e["alternatives"].as_array().is_some_and(|a| !a.is_empty()));
+        }
         for event in events.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
             // What a proof's checker reads: all terms of a pass as text IR.
             event.remove("terms");

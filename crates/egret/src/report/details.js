@@ -37,6 +37,11 @@ function rewriteLine(e) {
     h("details", { class: "more" }, h("summary", {}, "the rule"), ruleText(e)), extras(e, REWRITE_FIELDS));
 }
 
+/** A step of a proof, with its terms on demand. */
+function stepLine(e) {
+  return h("details", { class: "step-line" }, h("summary", {}, h("b", {}, e.rule), h("span", { class: "chip pass" }, e.pass)), e.place ? h("div", { class: "place" }, e.place) : null, stepText(e), extras(e, STEP_FIELDS));
+}
+
 function missedLine(e) {
   return h("div", { class: "event" }, h("button", { class: "link strong", onclick: () => goTo(e) }, e.rule), h("span", { class: "chip pass" }, e.pass), h("div", { class: `why-${e.why}` }, e.reason), extras(e, MISSED_FIELDS));
 }
@@ -50,9 +55,11 @@ function nodeDetails(at, side, node) {
   const other = kin(isAfter ? before : after, node.src);
   const changed = isAfter ? fresh[node.i] : gone[node.i];
   const partners = changed ? other.filter((n) => (isAfter ? gone[n.i] : fresh[n.i])) : [];
+  // Several new nodes may stand for the same old ones.
+  const siblings = isAfter && partners.length ? kin(after, [...new Set(partners.flatMap((n) => n.src))]).filter((n) => fresh[n.i] && n.i !== node.i) : [];
   const relation = !changed ? `Not changed by ${stages[shown].name}.`
     : !partners.length ? (isAfter ? `Made by ${stages[shown].name}.` : `Gone after ${stages[shown].name}: nothing stands in its place.`)
-    : isAfter ? (partners.length > 1 ? `Merged from ${partners.length} nodes` : "Made from") : "Became";
+    : !isAfter ? "Became" : siblings.length ? `${many(partners.length, "node")} became ${siblings.length + 1}` : partners.length > 1 ? `Merged from ${partners.length} nodes` : "Made from";
   const why = touching(rewritesBy, node.src), not = touching(missedBy, node.src), decided = touching(choicesBy, node.src);
   const made = why.inside.filter((e) => stageOf(e.pass) <= at || isAfter && stageOf(e.pass) <= shown);
   const later = [...why.inside, ...why.beside].filter((e) => !made.includes(e)).sort((a, b) => a.id - b.id);
@@ -70,8 +77,13 @@ function nodeDetails(at, side, node) {
       node.outputs.length ? [h("dt", {}, "output"), h("dd", {}, node.outputs.join(", "))] : null,
       node.attrs ? [h("dt", {}, "attributes"), h("dd", {}, h("pre", { class: "attrs" }, node.attrs))] : null),
     section(relation, few(partners, nodeButton(isAfter ? Math.max(shown - 1, 0) : shown, isAfter ? "before" : "after"))),
+    siblings.length ? h("div", { class: "together" }, h("p", { class: "quiet" }, "together with"), few(siblings, nodeButton(shown, "after"), 5)) : null,
     partners.length ? null : h("p", { class: "quiet" }, relation),
     section(many(made.length, "rewrite that made it", "rewrites that made it"), few(made, rewriteLine, 5)),
+    (() => {
+      const steps = touching(stepsBy, node.src).inside.filter((e) => stageOf(e.pass) <= (isAfter ? shown : at));
+      return steps.length > 1 || (steps.length && !made.length) ? section(`Step by step (${steps.length})`, h("ol", { class: "steps" }, few(steps, (e) => h("li", {}, stepLine(e)), 10))) : null;
+    })(),
     section("Other rewrites here", few(later, rewriteLine, 3)),
     section("Why not", few([...not.inside, ...not.beside], missedLine, 6)),
     section("Decisions", few([...decided.inside, ...decided.beside], choiceLine, 6)),
@@ -147,6 +159,8 @@ function passDetails() {
     at ? section(many(list.length, "rule applied", "rules applied"), few(list, (g) => h("button", { class: "node-line", onclick: () => set({ tab: "rewrites", q: g[0].rule, all: false }) }, h("span", { class: "count" }, `${g.length}×`), h("b", {}, g[0].rule)), 12)) : null,
     at && stage.same ? h("p", { class: "note" }, "This pass found nothing to change.") : null,
     section("Operations", opTable(at ? before.nodes : stage.graph.nodes, stage.graph.nodes)),
+    proofSteps.some((e) => e.pass === stage.name) ? section("Proof", h("button", { class: "link", onclick: () => set({ tab: "rewrites", steps: true, all: false, q: "" }) }, `${many(proofSteps.filter((e) => e.pass === stage.name).length, "step")} from the graph before to the graph after`)) : null,
+    otherTables(otherEvents.filter((e) => e.pass === stage.name || (e.pass === undefined && at === last))),
     h("p", { class: "quiet hint" }, "Choose a node to see where it came from, what it cost, and what was not done to it. Numbers on nodes count the ONNX nodes merged in them."),
   ];
 }

@@ -117,7 +117,7 @@ class Pane {
       if (!drag) return;
       const dx = e.clientX - drag.x, dy = e.clientY - drag.y;
       if (!drag.moved && Math.hypot(dx, dy) > 4) { drag.moved = true; this.svg.setPointerCapture(e.pointerId); this.svg.classList.add("dragging"); }
-      if (drag.moved) { this.tx = drag.tx + dx; this.ty = drag.ty + dy; this.moved(); }
+      if (drag.moved) { this.tx = drag.tx + dx; this.ty = drag.ty + dy; this.moved(); this.on.moved(this.side); }
     });
     const end = () => { if (drag && drag.moved) this.skipClick = true; drag = null; this.svg.classList.remove("dragging"); };
     this.svg.addEventListener("pointerup", end);
@@ -125,8 +125,8 @@ class Pane {
     this.svg.addEventListener("wheel", (e) => {
       e.preventDefault();
       const unit = e.deltaMode === 1 ? 16 : 1;
-      if (e.ctrlKey || e.metaKey || e.altKey) this.zoom(Math.exp(-e.deltaY * unit * 0.002), e.offsetX, e.offsetY);
-      else { this.tx -= (e.shiftKey ? e.deltaY : e.deltaX) * unit; this.ty -= (e.shiftKey ? 0 : e.deltaY) * unit; this.moved(); }
+      if (e.ctrlKey || e.metaKey || e.altKey) { this.zoom(Math.exp(-e.deltaY * unit * 0.002), e.offsetX, e.offsetY); this.on.moved(this.side, true); }
+      else { this.tx -= (e.shiftKey ? e.deltaY : e.deltaX) * unit; this.ty -= (e.shiftKey ? 0 : e.deltaY) * unit; this.moved(); this.on.moved(this.side); }
     }, { passive: false });
     const itemAt = (e) => { const el = e.target.closest && e.target.closest("[data-item]"); return el ? this.items[Number(el.dataset.item)] : null; };
     this.svg.addEventListener("click", (e) => {
@@ -136,7 +136,7 @@ class Pane {
     this.svg.addEventListener("dblclick", (e) => { const it = itemAt(e); if (it && it.kind === "block") this.on.open(it.block); });
     this.svg.addEventListener("pointerover", (e) => this.on.hover(this.side, itemAt(e)));
     this.svg.addEventListener("pointerleave", () => this.on.hover(this.side, null));
-    const jump = (e) => { const box = this.map.getBoundingClientRect(); this.lookAt(null, ((e.clientY - box.top) / box.height) * this.layout.height); };
+    const jump = (e) => { const box = this.map.getBoundingClientRect(); this.lookAt(null, ((e.clientY - box.top) / box.height) * this.layout.height); this.on.moved(this.side); };
     this.map.addEventListener("pointerdown", (e) => { this.map.setPointerCapture(e.pointerId); jump(e); });
     this.map.addEventListener("pointermove", (e) => { if (e.buttons & 1) jump(e); });
     new ResizeObserver(() => { if (this.layout && this.svg.clientWidth) this.moved(true); }).observe(this.svg);

@@ -56,6 +56,17 @@ function term(text) {
   });
 }
 
+/** Events of kinds that this page does not know, as tables. */
+function otherTables(list) {
+  return groups(list, (e) => e.event).map((g) => {
+    const hidden = new Set(["id", "event", "pass"]);
+    const keys = [...new Set(g.flatMap((e) => Object.keys(e)))].filter((k) => !hidden.has(k));
+    const cell = (k, v) => (k === "sources" ? sourcesLine(v || []) : v === undefined || v === null ? "" : typeof v === "object" ? JSON.stringify(v) : typeof v === "number" ? v.toLocaleString("en") : String(v));
+    return section(g[0].event.replaceAll("_", " "), h("div", { class: "wide" }, h("table", { class: "other" }, h("thead", {}, h("tr", {}, keys.map((k) => h("th", {}, k.replaceAll("_", " "))))),
+      h("tbody", {}, g.slice(0, 200).map((e) => h("tr", {}, keys.map((k) => h("td", { class: typeof e[k] === "number" ? "num" : null }, cell(k, e[k])))))))));
+  });
+}
+
 function groups(list, keyOf) {
   const by = new Map();
   for (const e of list) {
@@ -90,12 +101,32 @@ function scope(what, count) {
     h("div", { class: "segments", role: "group", "aria-label": "Passes" },
       h("button", { "aria-pressed": String(!!state.all), onclick: choose(true) }, "All passes"),
       h("button", { "aria-pressed": String(!state.all), onclick: choose(false) }, `Only ${stages[state.pass].name}`)),
+    state.tab === "rewrites" && proofSteps.length ? h("div", { class: "segments", role: "group", "aria-label": "Kind" },
+      h("button", { "aria-pressed": String(!state.steps), title: "What the new graph rests on", onclick: () => set({ steps: false }) }, "Rewrites"),
+      h("button", { "aria-pressed": String(!!state.steps), title: "Every step between the graph before and after, with its terms", onclick: () => set({ steps: true }) }, "Proof steps")) : null,
     h("span", { class: "quiet" }, `${count.toLocaleString("en")} ${what}`));
 }
 
 const inScope = (e) => state.all || e.pass === stages[state.pass].name || (state.pass === last && stageOf(e.pass) === last && !stages.some((st) => st.name === e.pass));
 
+/** What a term of a proof looks like, before and after a step. */
+const stepText = (e) => h("div", { class: "rule-text step" }, h("code", {}, operations(e.before)), h("span", { class: "arrow", "aria-label": "becomes" }, "⇒"), h("code", {}, operations(e.after)));
+/** `add(mul(..), 1)` with its operations told apart. */
+const operations = (text) => (text.match(/[a-z_0-9]+(?=\()|[^a-z]+|[a-z_0-9]+/g) || []).reduce((out, t, i, all) => [...out, /^[a-z]/.test(t) && (all[i + 1] || "")[0] === "(" ? h("i", { class: "t-op" }, t) : t], []);
+
+const STEP_FIELDS = new Set(["id", "n", "pass", "rule", "place", "sources", "before", "after"]);
+
+function stepsView() {
+  const m = matcher(state.q);
+  const list = proofSteps.filter((e) => inScope(e) && (!m || m.event(e)));
+  const row = (e) => h("button", { class: "entry", onclick: () => goTo(e) }, h("span", { class: "chip" }, `step ${e.n}`), sourcesLine(e.sources), stepText(e), extras(e, STEP_FIELDS));
+  return [list.length ? groups(list, (e) => `${e.pass}\n${e.rule}`).map((g) => card(g, "step", row, null)) : empty("No pass has a proof with such steps.")];
+}
+
 function rewritesView() {
+  if (proofSteps.length && state.steps) {
+    return h("div", { class: "list" }, scope("steps", proofSteps.filter(inScope).length), stepsView());
+  }
   const m = matcher(state.q);
   const list = rewrites.filter((e) => inScope(e) && (!m || m.event(e)));
   const row = (e) => h("button", { class: "entry", onclick: () => goTo(e) }, h("span", { class: "chip" }, many(e.sources.length, "ONNX node")), sourcesLine(e.sources), extras(e, REWRITE_FIELDS));
@@ -139,7 +170,12 @@ function kernelsView() {
   const row = (k) => h("tr", { tabindex: 0, id: `kernel-${k.i}`, class: state.kernel === k.i ? "chosen" : null, onclick: () => set({ kernel: k.i, node: null }), onkeydown: (e) => { if (e.key === "Enter") set({ kernel: k.i, node: null }); } },
     h("td", { class: "num" }, k.i), h("td", {}, h("b", {}, k.name)), h("td", { class: "num" }, k.tasks ?? ""),
     h("td", { class: "bar-cell" }, bar(k.cost / most, "cost"), h("span", { class: "num" }, `${time(k.cost)} · ${share(k.cost, total)}`)), h("td", {}, k.sources.length ? sourcesLine(k.sources) : "—"));
+  const kinds = groups(kernels, (k) => k.name).map((g) => ({ name: g[0].name, count: g.length, cost: g.reduce((sum, k) => sum + k.cost, 0) })).sort((a, b) => b.cost - a.cost || (a.name < b.name ? -1 : 1));
+  const inks = ["contraction", "elementwise", "reduction", "movement", "gone", "fresh", "accent"];
+  const shown = kinds.slice(0, inks.length), rest = total - shown.reduce((sum, k) => sum + k.cost, 0);
   return h("div", { class: "list" },
+    h("div", { class: "share", role: "img", "aria-label": "Estimated time by kind of kernel" }, shown.map((k, i) => h("span", { style: `flex:${(k.cost / total).toFixed(5)} 0 0;background:var(--${inks[i]})`, title: `${k.name}: ${time(k.cost)}` })), h("span", { style: `flex:${Math.max(0, rest / total).toFixed(5)} 0 0;background:var(--other)` })),
+    h("ul", { class: "share-legend" }, shown.filter((k) => k.cost > 0.002 * total).map((k, i) => h("li", {}, h("button", { class: "link plain", onclick: () => set({ q: k.name }) }, h("span", { class: "dot", style: `background:var(--${inks[i]})` }), h("b", {}, k.name), ` ${k.count}× · ${share(k.cost, total)}`))), rest > 0.002 * total ? h("li", { class: "quiet" }, `others ${share(rest, total)}`) : null),
     h("div", { class: "scope" }, h("div", { class: "segments", role: "group", "aria-label": "Order" }, by("cost", "Most costly first"), by("order", "As they run")),
       h("span", { class: "quiet" }, `${many(list.length, "kernel")} · ${bytes(DATA.compiled.arena_bytes)} of arena · ${bytes(DATA.compiled.weights_bytes)} of weights`)),
     h("table", { class: "kernels" }, h("thead", {}, h("tr", {}, ["#", "Kernel", "Tasks", "Estimated time", "ONNX nodes"].map((t) => h("th", {}, t)))), h("tbody", {}, list.map(row))));

@@ -90,8 +90,12 @@ const eventsOf = (kind) => events.filter((e) => e.event === kind);
 const rewrites = eventsOf("rewrite");
 const missed = eventsOf("missed");
 const limits = eventsOf("limit");
-// Kernels are told of by the program itself; whatever else was decided is a choice.
-const choices = eventsOf("choice").filter((c) => c.what !== "kernel");
+const choices = eventsOf("choice");
+/** Steps of the passes' proofs, in the order in which each can be checked. */
+const proofSteps = eventsOf("proof").flatMap((p) => (p.steps || []).map((step, n) => ({ ...step, id: p.id + n / 1e6, pass: p.pass, n: n + 1 })));
+/** Kinds of events that this page knows nothing of: shown as they are. */
+const KNOWN_KINDS = new Set(["pass", "rewrite", "missed", "choice", "limit", "proof"]);
+const otherEvents = events.filter((e) => !KNOWN_KINDS.has(e.event));
 /** Names of passes by event, `lower` among them, at the place of their stage. */
 const stageOf = (name) => {
   const at = stages.findIndex((s) => s.name === name);
@@ -110,6 +114,7 @@ function index(list) {
 const rewritesBy = index(rewrites);
 const missedBy = index(missed);
 const choicesBy = index(choices);
+const stepsBy = index(proofSteps);
 
 /** Events that share a source with a node: first those that are wholly inside it. */
 function touching(by, src) {

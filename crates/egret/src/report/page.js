@@ -1,8 +1,8 @@
 // State, its mirror in the address (so that a view can be shared), keys, and the parts of the page around the view.
 
-const state = { pass: last, tab: "graph", side: "after", node: null, kernel: null, block: null, q: "", view: "split", all: true, sort: "cost", sources: null };
+const state = { pass: last, tab: "graph", side: "after", node: null, kernel: null, block: null, q: "", view: "split", all: true, sort: "cost", sources: null, steps: false, together: true };
 
-const TABS = [["graph", "Graph", () => null], ["rewrites", "Rewrites", () => rewrites.length], ["missed", "Why not", () => missed.length], ["kernels", "Kernels", () => kernels.length]];
+const TABS = [["graph", "Graph", () => null], ["rewrites", "Rewrites", () => rewrites.length], ["missed", "Why not", () => missed.length], ["kernels", "Kernels", () => (DATA.compiled.kernels ? kernels.length : null)]];
 
 function readAddress() {
   const p = new URLSearchParams(location.hash.slice(1));
@@ -15,6 +15,7 @@ function readAddress() {
   state.kernel = number("kernel");
   state.block = p.get("block");
   state.q = p.get("q") || "";
+  state.steps = p.has("steps");
   if (["split", "before", "after"].includes(p.get("view"))) state.view = p.get("view");
   if (p.get("theme")) document.documentElement.dataset.theme = p.get("theme");
   if (p.has("depth") && number("depth") !== null) blocks.set(number("depth"));
@@ -26,6 +27,7 @@ function writeAddress() {
   p.set("pass", stages[state.pass].name);
   if (state.tab !== "graph") p.set("tab", state.tab);
   if (state.node !== null) { p.set("node", state.node); if (state.side === "before") p.set("side", "before"); }
+  if (state.steps) p.set("steps", "1");
   if (state.kernel !== null) p.set("kernel", state.kernel);
   if (state.block) p.set("block", state.block);
   if (state.q) p.set("q", state.q);
@@ -52,9 +54,44 @@ function goTo(event) {
 }
 
 const panes = {
-  before: new Pane("before", { pick, hover, open: openBlock }),
-  after: new Pane("after", { pick, hover, open: openBlock }),
+  before: new Pane("before", { pick, hover, open: openBlock, moved: follow }),
+  after: new Pane("after", { pick, hover, open: openBlock, moved: follow }),
 };
+
+/**
+ * The other pane shows the same part of the model: heights of one side and the other at which nodes of the same ONNX nodes
+ * stand are joined by lines.
+ */
+function follow(side, zoomed) {
+  if (!state.together || state.view !== "split" || !state.pass) return;
+  const from = panes[side], to = panes[side === "before" ? "after" : "before"];
+  if (!from.graph || !to.graph) return;
+  const y = from.svg.clientHeight / 2, at = (y - from.ty) / from.scale;
+  const goal = mapHeight(side, from, to, at);
+  if (goal === null) return;
+  if (zoomed) to.zoom(from.scale / to.scale);
+  to.ty = to.svg.clientHeight / 2 - goal * to.scale;
+  to.moved();
+}
+
+let joints = null;
+function mapHeight(side, from, to, at) {
+  if (!joints || joints.from !== from.layout || joints.to !== to.layout) {
+    const middle = (pane, k) => pane.layout.y[k] + pane.items[k].h / 2;
+    const points = from.items.map((it, k) => {
+      const ks = new Set(it.nodes.slice(0, 40).flatMap((n) => kin(to.graph, n.src).map((m) => to.itemOf.get(m.i))));
+      return ks.size ? [middle(from, k), [...ks].reduce((sum, q) => sum + middle(to, q), 0) / ks.size] : null;
+    }).filter(Boolean).sort((a, b) => a[0] - b[0] || a[1] - b[1]);
+    let most = 0;
+    for (const p of points) { most = Math.max(most, p[1]); p[1] = most; }
+    joints = { from: from.layout, to: to.layout, points: [[0, 0], ...points, [from.layout.height, to.layout.height]] };
+  }
+  const { points } = joints;
+  let i = 1;
+  while (i < points.length - 1 && points[i][0] < at) i++;
+  const [x0, y0] = points[i - 1], [x1, y1] = points[i];
+  return x1 > x0 ? y0 + ((Math.min(Math.max(at, x0), x1) - x0) * (y1 - y0)) / (x1 - x0) : y0;
+}
 
 function pick(side, item) {
   if (!item || item.kind === "input" || item.kind === "output") set({ node: null, block: null, kernel: null });
@@ -126,6 +163,7 @@ function toolbar() {
       h("span", { class: "num" }, blocks.depth > deepest ? "all open" : `level ${blocks.depth}`),
       h("button", { class: "icon", title: "Open one level (])", "aria-label": "Open one level", onclick: () => deeper(1) }, "+")) : null,
     h("div", { class: "spacer" }),
+    views.length && state.view === "split" ? h("button", { class: "text toggle", "aria-pressed": String(state.together), title: "Both sides show the same part of the model (s)", onclick: () => set({ together: !state.together }) }, "Scroll together") : null,
     h("div", { class: "zoom" }, h("button", { class: "icon", title: "Smaller (-)", "aria-label": "Smaller", onclick: each("zoom", 0.8) }, "−"), h("button", { class: "icon", title: "Larger (+)", "aria-label": "Larger", onclick: each("zoom", 1.25) }, "+"),
       h("button", { class: "text", title: "From the top (f)", onclick: each("fit") }, "Top"), h("button", { class: "text", title: "Whole graph (0)", onclick: each("overview") }, "Whole")),
   ].filter(Boolean));
@@ -208,7 +246,8 @@ function renderPasses() {
       h("span", { class: "pass-line" }, i && step ? `${before.nodes.length} → ${st.graph.nodes.length} nodes` : `${many(st.graph.nodes.length, "node")}`), bar(st.graph.nodes.length / mostNodes, "nodes"),
       h("span", { class: "pass-line" }, `${time(st.graph.cost)} estimated`), bar(st.graph.cost / mostCost, "cost"),
       done ? h("span", { class: "pass-line" }, many(done, "rewrite")) : st.same && i ? h("span", { class: "pass-line quiet" }, "no change") : null));
-  }));
+  }), h("li", {}, h("button", { class: "pass-button", title: "Nodes share kernels: what is compiled", onclick: () => set({ tab: "kernels", pass: last }) },
+    h("span", { class: "pass-name" }, "lower"), h("span", { class: "pass-line" }, kernels.length ? `${stages[last].graph.nodes.length} nodes → ${many(kernels.length, "kernel")}` : "not compiled"), kernels.length ? bar(kernels.length / mostNodes, "nodes") : null)));
 }
 
 function renderFound() {
@@ -238,7 +277,7 @@ function walk(step) {
   if (next !== undefined) set({ node: next });
 }
 
-const KEYS = [["/", "search; Enter goes to the next node found"], ["← →", "pass before, pass after"], ["↑ ↓", "to the first operand, to the first user"], ["1 2 3 4", "graph, rewrites, why not, kernels"], ["b", "before, both, after"], ["[ ]", "collapse, open blocks"], ["+ − 0 f", "zoom, whole graph, from the top"], ["t", "light or dark"], ["Esc", "leave the search, choose nothing"], ["drag, wheel, Ctrl+wheel", "move, scroll, zoom"]];
+const KEYS = [["/", "search; Enter goes to the next node found"], ["← →", "pass before, pass after"], ["↑ ↓", "to the first operand, to the first user"], ["1 2 3 4", "graph, rewrites, why not, kernels"], ["b", "before, both, after"], ["s", "scroll both sides together, or not"], ["[ ]", "collapse, open blocks"], ["+ − 0 f", "zoom, whole graph, from the top"], ["t", "light or dark"], ["Esc", "leave the search, choose nothing"], ["drag, wheel, Ctrl+wheel", "move, scroll, zoom"]];
 
 function toggleTheme() {
   const root = document.documentElement;
@@ -281,7 +320,7 @@ function start() {
       "/": () => { search.focus(); search.select(); }, "?": () => keys.showModal(), t: toggleTheme, f: () => each("fit"), 0: () => each("overview"), "+": () => each("zoom", 1.25), "-": () => each("zoom", 0.8),
       ArrowLeft: () => set({ pass: Math.max(0, state.pass - 1) }), ArrowRight: () => set({ pass: Math.min(last, state.pass + 1) }), ArrowUp: () => walk(-1), ArrowDown: () => walk(1),
       1: () => set({ tab: "graph" }), 2: () => set({ tab: "rewrites" }), 3: () => set({ tab: "missed" }), 4: () => set({ tab: "kernels" }),
-      b: () => set({ view: { before: "split", split: "after", after: "before" }[state.view] }, true), "[": () => deeper(-1), "]": () => deeper(1),
+      b: () => set({ view: { before: "split", split: "after", after: "before" }[state.view] }, true), s: () => set({ together: !state.together }), "[": () => deeper(-1), "]": () => deeper(1),
       Escape: () => set({ node: null, block: null, kernel: null, sources: null }),
     }[e.key];
     if (act) { e.preventDefault(); act(); }
