@@ -62,25 +62,46 @@ fn rendered(page: &Path, fragment: &str) -> String {
     String::from_utf8_lossy(&out.stdout).into_owned()
 }
 
+/// Seven nodes, of which five become one.
+const GELU: &str = r#"graph @gelu(%0 "x": f32[2, 8]) -> (%10 "y") {
+  %1 = const f32[] [0.70710677]
+  %2 = mul(%0, %1) : f32[2, 8] from "Mul:/block/act/Mul"
+  %3 = erf(%2) : f32[2, 8] from "Erf:/block/act/Erf"
+  %4 = const f32[] [1.0]
+  %5 = add(%3, %4) : f32[2, 8] from "Add:/block/act/Add"
+  %6 = mul(%0, %5) : f32[2, 8] from "Mul:/block/act/Mul_1"
+  %7 = const f32[] [0.5]
+  %8 = mul(%6, %7) : f32[2, 8] from "Mul:/block/act/Mul_2"
+  %9 = sin(%8) : f32[2, 8] from "Sin:/block/Sin"
+  %10 = neg(%9) : f32[2, 8] from "Neg:/block/Neg"
+}
+"#;
+
 #[test]
 #[ignore = "needs Chromium: cargo test -p egret-cli --test page -- --ignored"]
 fn a_browser_draws_it() {
     let dir = tempfile::tempdir().expect("a folder");
-    let page = page(dir.path(), "attention_model");
-    let graph = rendered(&page, "");
-    assert!(graph.contains("data-ready=\"true\""), "the script did not reach its end");
-    assert!(graph.matches("class=\"item node").count() > 10, "no nodes are drawn");
-    assert!(graph.contains("After ") && graph.contains("Before "));
-    let chosen = rendered(&page, "#pass=fuse&node=1");
-    assert!(chosen.contains(" chosen\"") && chosen.contains("<h3>Operands</h3>"), "no node is chosen");
-    let steps = rendered(&page, "#tab=rewrites&steps=1");
-    assert!(steps.contains("aria-pressed=\"true\" title=\"Every step"), "the proof's steps are not shown");
-    let dark = rendered(&page, "#theme=dark&view=after&pass=fold");
-    assert!(dark.contains("data-theme=\"dark\"") && dark.contains("data-view=\"after\""), "the address is not followed");
-    let found = rendered(&page, "#pass=import&q=matmul");
-    assert!(found.contains(" match\"") && found.contains(" dim\""), "nothing is found");
-    for (tab, part) in [("rewrites", "class=\"list\""), ("missed", "class=\"list\""), ("kernels", "<table class=\"kernels\">")] {
-        let list = rendered(&page, &format!("#tab={tab}"));
-        assert!(list.contains("data-ready=\"true\"") && list.contains(part), "tab {tab}");
-    }
+    let (text, page) = (dir.path().join("gelu.egret"), dir.path().join("gelu.html"));
+    std::fs::write(&text, GELU).expect("a file");
+    let (code, said) = egret(&["explain", &text.display().to_string(), "--format", "html", "--output", &page.display().to_string()]);
+    assert_eq!((code, said.as_str()), (0, ""));
+    let shown = |fragment: &str, parts: &[(&str, usize)]| {
+        let dom = rendered(&page, fragment);
+        assert!(dom.contains("data-ready=\"true\""), "{fragment}: the script did not reach its end");
+        for &(part, times) in parts {
+            assert_eq!(dom.matches(part).count(), times, "{fragment}: `{part}`");
+        }
+    };
+    // Both sides of the pass that changed most: 7 nodes and 3.
+    shown("", &[("class=\"item node", 10), ("Before fuse", 1), ("After fuse", 1), ("5 gone", 1), ("1 new", 1)]);
+    // The new node and the five that it was merged from are marked.
+    let merged = ["Merged from 5 nodes", "1 rewrite that made it", "Step by step (1)", "5 ONNX nodes"];
+    shown("#pass=fuse&node=0", &[(" fresh chosen\"", 1), (" gone chosen\"", 5)]);
+    shown("#pass=fuse&node=0", &merged.map(|m| (m, 1)));
+    shown("#pass=import&q=op:mul", &[("f-elementwise match\"", 3), ("f-elementwise dim\"", 4), ("aria-live=\"polite\">3 nodes", 1)]);
+    shown("#pass=fuse&depth=1", &[("class=\"item block", 2)]);
+    shown("#tab=rewrites", &[("class=\"card rewrite\"", 1)]);
+    shown("#tab=rewrites&steps=1", &[("class=\"card step\"", 1), ("class=\"rule-text step\"", 1)]);
+    shown("#tab=missed", &[("aria-selected=\"true\">Why not", 1)]);
+    shown("#tab=kernels&theme=dark", &[("<table class=\"kernels\">", 1), ("data-theme=\"dark\" data-ready", 1)]);
 }

@@ -82,7 +82,7 @@ function nodeDetails(at, side, node) {
     section(many(made.length, "rewrite that made it", "rewrites that made it"), few(made, rewriteLine, 5)),
     (() => {
       const steps = touching(stepsBy, node.src).inside.filter((e) => stageOf(e.pass) <= (isAfter ? shown : at));
-      return steps.length > 1 || (steps.length && !made.length) ? section(`Step by step (${steps.length})`, h("ol", { class: "steps" }, few(steps, (e) => h("li", {}, stepLine(e)), 10))) : null;
+      return steps.length ? section(`Step by step (${steps.length})`, h("ol", { class: "steps" }, few(steps, (e) => h("li", {}, stepLine(e)), 10))) : null;
     })(),
     section("Other rewrites here", few(later, rewriteLine, 3)),
     section("Why not", few([...not.inside, ...not.beside], missedLine, 6)),
@@ -102,7 +102,7 @@ function choiceLine(c) {
     c.alternatives.map((a) => h("div", { class: a.name === c.chosen ? "alternative chosen" : "alternative" }, h("span", {}, a.name), bar(a.cost / most, "cost"), h("span", { class: "num" }, `${a.cost} µs`))));
 }
 
-const kernelLine = (k) => h("button", { class: "node-line", onclick: () => set({ kernel: k.i, node: null, block: null, tab: "kernels" }) }, h("span", { class: "dot kernel" }), h("b", {}, k.name), h("span", { class: "quiet" }, `call ${k.i} · ${k.tasks} tasks`));
+const kernelLine = (k) => h("button", { class: "node-line", onclick: () => set({ kernel: k.i, node: null, block: null, tab: "kernels" }) }, h("span", { class: "dot kernel" }), h("b", {}, k.name), h("span", { class: "quiet" }, `call ${k.i} · ${many(k.tasks, "task")}`));
 
 function kernelDetails(k) {
   const graph = stages[last].graph;
