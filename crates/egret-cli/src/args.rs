@@ -52,9 +52,8 @@ pub enum Command {
     },
     /// Say what the optimiser did to a model and why, and what it left
     Explain(ExplainArgs),
-    /// Not there yet
-    #[command(hide = true, disable_help_flag = true)]
-    Bisect(Later),
+    /// Find the application of a rewrite rule that makes a model's outputs wrong
+    Bisect(BisectArgs),
     /// Not there yet
     #[command(hide = true, disable_help_flag = true)]
     Diff(Later),
@@ -107,6 +106,9 @@ pub struct RuleOptions {
     /// error (approx), values by more (lossy)
     #[arg(long, value_name = "TIER", default_value = "approx")]
     pub tier: String,
+    /// Leave out the rewrite rule of this name. May be repeated
+    #[arg(long, value_name = "RULE")]
+    pub without: Vec<String>,
     /// A file of rewrite rules beside those of Egret (ir-spec/rules/README.md says how they are written). May be repeated
     #[arg(long = "rules", value_name = "FILE")]
     pub rules: Vec<PathBuf>,
@@ -253,6 +255,25 @@ pub struct CheckArgs {
     /// Threads [default: all cores]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+    /// Options.
+    #[command(flatten)]
+    pub options: CompileOptions,
+}
+
+/// `egret bisect`
+#[derive(Args)]
+pub struct BisectArgs {
+    /// The .onnx or .egret file, or a test-case folder (its first inputs are used)
+    pub model: PathBuf,
+    /// Inputs; made up where none is given.
+    #[command(flatten)]
+    pub inputs: InputOptions,
+    /// The engine whose outputs are wrong: interp, jit, jit-noopt or aot
+    #[arg(long, default_value = "interp")]
+    pub engine: Engine,
+    /// Where a reduced test goes [default: RULE.egret]
+    #[arg(long, short, value_name = "FILE.egret")]
+    pub output: Option<PathBuf>,
     /// Options.
     #[command(flatten)]
     pub options: CompileOptions,

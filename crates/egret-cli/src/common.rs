@@ -33,6 +33,7 @@ pub fn with_rules(args: &RuleOptions) -> Result<Options> {
         let text = std::fs::read_to_string(path).map_err(|e| Error::user(format!("{}: {e}", path.display())))?;
         options.add_rules(&text, &path.display().to_string())?;
     }
+    options.without_rules(&args.without)?;
     Ok(options)
 }
 

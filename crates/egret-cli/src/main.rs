@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod bisect;
 mod common;
 mod compile;
 mod run;
@@ -58,7 +59,7 @@ fn dispatch(command: &Command) -> Result<()> {
             Ok(())
         }
         Command::Explain(a) => show::explain(a),
-        Command::Bisect(_) => later("bisect"),
+        Command::Bisect(a) => bisect::run(a),
         Command::Diff(_) => later("diff"),
     }
 }

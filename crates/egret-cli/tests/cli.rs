@@ -54,7 +54,6 @@ fn arguments_have_their_exit_codes() {
     refused(&["run"], 1, &["MODEL"]);
     refused(&["run", &model("simple_cnn"), "--engine", "gpu"], 1, &["no engine `gpu`", "jit-noopt"]);
     refused(&["compile", &model("simple_cnn"), "--out-dir", "x", "--emit", "dll"], 1, &["`dll`", "lib, header"]);
-    refused(&["bisect", &model("simple_cnn")], 2, &["later version"]);
     refused(&["opt", &model("simple_cnn"), "--tier", "wild"], 1, &["`wild` is no tier", "reassoc"]);
     refused(&["explain", &model("simple_cnn"), "--expect", "attention=2"], 3, &["0 attention instead of 2"]);
     assert!(works(&["explain", &model("simple_cnn"), "--expect", "conv=2"]).contains("pass fuse"));

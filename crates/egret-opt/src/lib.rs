@@ -27,6 +27,7 @@ mod solve;
 
 use egret_ir::{Graph, TypeError};
 use rules::{Rule, Tier};
+use std::collections::BTreeSet;
 use std::fmt;
 
 pub use eqsat::{Findings, Rewrite};
@@ -93,13 +94,15 @@ pub struct Options {
     pub tier: Tier,
     /// Rules of the user, beside those of `ir-spec/rules`; each belongs to a pass.
     pub rules: Vec<Rule>,
+    /// Names of rules that are left out.
+    pub without: BTreeSet<String>,
     /// Whether to write proofs, look for rules that nearly applied and keep the graphs on the way.
     pub explain: bool,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { passes: None, after: None, tier: Tier::Approx, rules: vec![], explain: false }
+        Options { passes: None, after: None, tier: Tier::Approx, rules: vec![], without: BTreeSet::new(), explain: false }
     }
 }
 
@@ -192,7 +195,8 @@ pub fn optimize(graph: Graph, options: &Options) -> Result<(Graph, Vec<PassRepor
         let step = if pass.tier <= options.tier { pass.run } else { |g: &Graph| Ok(g.clone()) };
         let next = step(&graph).map_err(|e| OptError::Broken { pass: pass.name, message: e.to_string() })?;
         hold(&next, pass.name)?;
-        let set = rules_of(pass.name, &options.rules).unwrap_or_default();
+        let mut set = rules_of(pass.name, &options.rules).unwrap_or_default();
+        set.retain(|r| !options.without.contains(&r.name));
         let stepped = options.explain.then(|| next.clone());
         let (next, findings) = eqsat::run(pass.name, &next, &set, options.tier, options.explain).map_err(OptError::Rule)?;
         hold(&next, pass.name)?;

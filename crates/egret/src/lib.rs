@@ -2,6 +2,7 @@
 
 pub mod artifact;
 pub mod bench;
+pub mod bisect;
 pub mod cases;
 pub mod compare;
 mod engine;

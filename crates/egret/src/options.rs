@@ -3,7 +3,7 @@
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use egret_opt::rules::{Rule, Tier};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Choices of one compilation; the defaults are the fast ones.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct Options {
     pub tier: Tier,
     /// Rewrite rules beside those that Egret has.
     pub rules: Vec<Rule>,
+    /// Names of rewrite rules that are left out.
+    pub without: BTreeSet<String>,
     /// Whether to use the wide x86 encoder where the target allows it.
     pub wide: bool,
     /// Whether the trace says what every kernel computes, and what was left outside it and why.
@@ -37,6 +39,7 @@ impl Default for Options {
             passes: None,
             tier: Tier::Approx,
             rules: vec![],
+            without: BTreeSet::new(),
             wide: true,
             explain: false,
             threads: all_cores(),
@@ -52,6 +55,20 @@ impl Options {
     pub fn add_rules(&mut self, text: &str, file: &str) -> Result<()> {
         let known: Vec<Rule> = egret_opt::rules::shipped().iter().chain(&self.rules).cloned().collect();
         self.rules.extend(egret_opt::rules::parse(text, file, "canonicalize", &known).map_err(|e| Error::user(e.to_string()))?);
+        Ok(())
+    }
+
+    /// Leave rules out; call it after [`Options::add_rules`].
+    ///
+    /// # Errors
+    /// A name that no rule has.
+    pub fn without_rules(&mut self, names: &[String]) -> Result<()> {
+        for name in names {
+            if !egret_opt::rules::shipped().iter().chain(&self.rules).any(|r| r.name == *name) {
+                return Err(Error::user(format!("no rule is called `{name}`; `egret explain MODEL` names those that apply")));
+            }
+            self.without.insert(name.clone());
+        }
         Ok(())
     }
 

@@ -56,6 +56,7 @@ pub(crate) fn reports(graph: Graph, options: &Options, after: Option<&str>) -> R
         after: after.map(str::to_owned),
         tier: options.tier,
         rules: options.rules.clone(),
+        without: options.without.clone(),
         explain: options.explain,
     };
     egret_opt::optimize(graph, &opts).map_err(opt_error)
@@ -115,7 +116,7 @@ pub(crate) fn trace_pass(r: &egret_opt::PassReport, trace: &mut Trace) {
 }
 
 /// Operations below one another that a step's terms are spelt with.
-const SPELT_DEPTH: usize = 4;
+pub(crate) const SPELT_DEPTH: usize = 4;
 
 /// Optimise a graph and lower it. `bound`: inputs whose values were fixed at import.
 pub fn lower(graph: Graph, options: &Options, bound: &BTreeMap<String, Tensor>) -> Result<Lowered> {

@@ -117,6 +117,15 @@ fn retyped(model: &Path, inputs: &BTreeMap<String, Value>) -> Result<BTreeMap<St
     Ok(out)
 }
 
+/// Made-up values for every input of a graph whose dims are constant.
+///
+/// # Errors
+/// An input that is no tensor, too large, or of free dims.
+pub fn made_up(graph: &Graph, seed: u64) -> Result<Vec<Value>> {
+    let mut random = Random(seed);
+    graph.inputs().iter().map(|&v| random.value(&graph.value(v).name, graph.ty(v))).collect()
+}
+
 /// Made-up values: SplitMix64, so that a seed means the same everywhere.
 struct Random(u64);
 

@@ -8,6 +8,7 @@ mod bank;
 mod check;
 mod closure;
 mod record;
+mod reduce;
 mod replay;
 
 use crate::facts;
@@ -19,6 +20,7 @@ use bank::Bank;
 pub use check::{Fault, check};
 use closure::Closure;
 pub(crate) use record::{Evidence, LocalProof, Recording, local};
+pub use reduce::{reduced, spelt};
 pub use replay::{Replay, replay};
 
 /// A rule says that two values are equal.

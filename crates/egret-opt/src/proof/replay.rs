@@ -60,7 +60,7 @@ struct Sides<'a> {
 }
 
 /// What the variables of a match are bound to, nodes aside.
-fn leaves(m: &Match<ValueId>) -> BTreeSet<ValueId> {
+pub(super) fn leaves(m: &Match<ValueId>) -> BTreeSet<ValueId> {
     let nodes: BTreeSet<ValueId> = m.matched.iter().map(|(v, _, _)| *v).collect();
     let all = m.values.iter().flatten().flat_map(|b| match b {
         Bound::One(v) => vec![*v],

@@ -1,0 +1,106 @@
+//! Seeded faults: a wrong rule, a rule with a broken guard and a corrupted trace are found and named by `explain --verify` and
+//! `bisect`.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// A gelu as exporters take it apart, then a maximum and a scale.
+const MODEL: &str = r#"graph @g(%0 "x": f32[2, 32]) -> (%12 "y") {
+  %1 = const f32[] [1.4142135]
+  %2 = div(%0, %1) : f32[2, 32] from "Div:/act/Div"
+  %3 = erf(%2) : f32[2, 32] from "Erf:/act/Erf"
+  %4 = const f32[] [1.0]
+  %5 = add(%3, %4) : f32[2, 32] from "Add:/act/Add"
+  %6 = mul(%0, %5) : f32[2, 32] from "Mul:/act/Mul"
+  %7 = const f32[] [0.5]
+  %8 = mul(%6, %7) : f32[2, 32] from "Mul:/act/Mul_1"
+  %9 = const f32[2, 32] random(3)
+  %10 = max(%8, %9) : f32[2, 32] from "Max:/clip"
+  %11 = const f32[] [3.0]
+  %12 = mul(%10, %11) : f32[2, 32] from "Mul:/scale"
+}"#;
+
+fn egret(dir: &Path, args: &[&str]) -> (Output, String) {
+    let out = Command::new(env!("CARGO_BIN_EXE_egret")).current_dir(dir).args(args).output().unwrap();
+    let text = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    (out, text)
+}
+
+/// A folder with the model and a rule file.
+fn folder(rules: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("model.egret"), MODEL).unwrap();
+    std::fs::write(dir.path().join("mine.rules"), rules).unwrap();
+    dir
+}
+
+/// Both tools blame `rule` at `node`; what is left reproduces, in at most 15 lines.
+fn blamed(rules: &str, rule: &str, node: &str) {
+    let dir = folder(rules);
+    let run = |args: &[&str]| egret(dir.path(), args);
+    let (out, text) = run(&["explain", "model.egret", "--verify", "--rules", "mine.rules"]);
+    assert_eq!(out.status.code(), Some(3), "{text}");
+    assert!(text.contains(&format!("rule `{rule}`: on random tensors element")), "{text}");
+
+    let (out, text) = run(&["bisect", "model.egret", "--rules", "mine.rules", "--output", "small.egret"]);
+    assert_eq!(out.status.code(), Some(3), "{text}");
+    assert!(text.starts_with(&format!("rule `{rule}` (mine.rules:2), pass `fuse`, application ")), "{text}");
+    assert!(text.contains(node) && text.contains(&format!("without it (--without {rule}) the outputs are right")), "{text}");
+    let small = std::fs::read_to_string(dir.path().join("small.egret")).unwrap();
+    assert!(small.lines().count() <= 15, "{small}");
+    let (out, text) = run(&["check", "small.egret", "--passes", "fuse", "--rules", "mine.rules"]);
+    assert_eq!(out.status.code(), Some(3), "{text}\n{small}");
+    let (out, text) = run(&["check", "small.egret", "--passes", "fuse", "--rules", "mine.rules", "--without", rule]);
+    assert_eq!(out.status.code(), Some(0), "{text}\n{small}");
+}
+
+#[test]
+fn a_wrong_rule_is_named() {
+    blamed("pass fuse\nwrong: (gelu approximate=?a ?x) => ?x  exact", "wrong", "Mul:/act/Mul_1");
+}
+
+#[test]
+fn a_broken_guard_is_named() {
+    // It should ask for `value(?c) == 1.0`.
+    blamed("pass fuse\ntimes-one: (mul ?x ?c) => ?x if keeps(?x, ?c), constant(?c)  exact", "times-one", "Mul:/");
+    // Nothing says that the constant is below the value; it is large, so no rule may look into it.
+    blamed("pass fuse\nno-clip: (max ?x ?c) => ?x if keeps(?x, ?c), constant(?c)  exact", "no-clip", "Max:/clip");
+}
+
+#[test]
+fn a_corrupted_trace_is_found() {
+    let dir = folder("");
+    let run = |args: &[&str]| egret(dir.path(), args);
+    assert!(run(&["explain", "model.egret", "--format", "trace", "--output", "good.trace"]).0.status.success());
+    let (out, text) = run(&["explain", "model.egret", "--verify", "--trace", "good.trace"]);
+    assert!(out.status.success() && text.ends_with("verified\n"), "{text}");
+    let good = std::fs::read(dir.path().join("good.trace")).unwrap();
+    let verify = |from: &str, to: &str| {
+        assert_eq!(from.len(), to.len(), "protobuf lengths stay");
+        let at: Vec<usize> = (0..good.len()).filter(|&i| good[i..].starts_with(from.as_bytes())).collect();
+        assert!(!at.is_empty(), "{from}");
+        let mut bad = good.clone();
+        at.iter().for_each(|&i| bad[i..i + to.len()].copy_from_slice(to.as_bytes()));
+        std::fs::write(dir.path().join("bad.trace"), bad).unwrap();
+        let (out, text) = run(&["explain", "model.egret", "--verify", "--trace", "bad.trace"]);
+        assert_eq!(out.status.code(), Some(3), "{text}");
+        text
+    };
+    assert!(verify("gelu-half-last", "gelu-half-lost").contains("there is no such rule"));
+    assert!(verify("gelu-half-last", "silu-of-sigmoi").contains("step 1, rule `silu-of-sigmoi`"));
+    assert!(verify("approximate = \"none\"", "approximate = \"tanh\"").contains("pass `fuse`"));
+    let cut = &good[..good.len() / 2];
+    std::fs::write(dir.path().join("bad.trace"), cut).unwrap();
+    let (out, text) = run(&["explain", "model.egret", "--verify", "--trace", "bad.trace"]);
+    assert_eq!(out.status.code(), Some(3), "{text}");
+}
+
+#[test]
+fn nothing_is_blamed_where_nothing_differs() {
+    let dir = folder("");
+    let (out, text) = egret(dir.path(), &["bisect", "model.egret", "--engine", "jit"]);
+    assert_eq!((out.status.code(), text.as_str()), (Some(0), "nothing differs\n"));
+    let (out, text) = egret(dir.path(), &["explain", "model.egret", "--without", "none-such"]);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(text.contains("no rule is called `none-such`"), "{text}");
+}

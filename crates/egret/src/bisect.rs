@@ -1,0 +1,198 @@
+//! Finding what the optimiser did wrong: the first pass after which the model's outputs differ, in it the first application of
+//! a rule whose two sides differ on the model's own values, and whether the outputs are right without that rule.
+
+use crate::compare::{self, Tolerance};
+use crate::engine::{Engine, Executable};
+use crate::error::{Error, Result};
+use crate::options::Options;
+use crate::pipeline;
+use egret_ir::{Graph, Tensor, Value, interp};
+use egret_opt::proof::{self, Proof, Step};
+use egret_opt::rules::Tier;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Allowed error of float results, relative to an output's scale.
+const RTOL: f64 = 1e-4;
+
+/// What is to blame.
+#[derive(Clone, Debug)]
+pub enum Blame {
+    /// Nothing: the outputs are right.
+    Nothing,
+    /// The engine gives other outputs with all passes off too.
+    Engine(String),
+    /// The optimised graph is right in the interpreter and wrong in the engine.
+    Lowering(String),
+    /// The step in code of a pass.
+    Code {
+        /// The pass.
+        pass: String,
+        /// What differs.
+        difference: String,
+    },
+    /// An application of a rule.
+    Rule(Box<Guilty>),
+}
+
+/// An application of a rule that is wrong.
+#[derive(Clone, Debug)]
+pub struct Guilty {
+    /// The pass.
+    pub pass: String,
+    /// The application.
+    pub step: Step,
+    /// Its place among the pass's applications that the graph rests on, from 0, and their number.
+    pub index: (usize, usize),
+    /// Both sides for people.
+    pub sides: (String, String),
+    /// How they differ on the model's values.
+    pub difference: String,
+    /// Whether the model's outputs are right without the rule.
+    pub right_without: bool,
+    /// A small graph on which the rule is wrong too.
+    pub reduced: Option<Graph>,
+}
+
+impl fmt::Display for Blame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Blame::Nothing => f.write_str("nothing differs"),
+            Blame::Engine(d) => write!(f, "the engine, not the optimiser: it differs with all passes off too: {d}"),
+            Blame::Lowering(d) => {
+                write!(f, "the engine, not the optimiser: the interpreter gives the same before and after the passes: {d}")
+            }
+            Blame::Code { pass, difference } => write!(f, "pass `{pass}`, its step in code: {difference}"),
+            Blame::Rule(g) => {
+                let (i, n) = g.index;
+                let at: Vec<&str> = g.step.sources.iter().map(String::as_str).collect();
+                writeln!(
+                    f,
+                    "rule `{}` ({}), pass `{}`, application {} of {n}, at {}",
+                    g.step.rule,
+                    g.step.place,
+                    g.pass,
+                    i + 1,
+                    at.join(", ")
+                )?;
+                writeln!(f, "  {} => {}", g.sides.0, g.sides.1)?;
+                writeln!(f, "  {}", g.difference)?;
+                let without = if g.right_without { "the outputs are right" } else { "something else is wrong too" };
+                write!(f, "  without it (--without {}) {without}", g.step.rule)
+            }
+        }
+    }
+}
+
+/// Find what makes a model's outputs differ from the interpreter's on these inputs.
+///
+/// # Errors
+/// The model cannot be run by the interpreter, or not be optimised.
+pub fn bisect(graph: &Graph, inputs: &[Value], bound: &BTreeMap<String, Tensor>, engine: Engine, options: &Options) -> Result<Blame> {
+    let expected = run(graph, inputs)?;
+    let options = Options { explain: true, ..options.clone() };
+    let (_, reports) = pipeline::reports(graph.clone(), &options, None)?;
+    for r in &reports {
+        let Some(s) = &r.stages else { continue };
+        let pass = || r.name.to_owned();
+        if let Err(difference) = judge(&s.stepped, inputs, &expected) {
+            return Ok(Blame::Code { pass: pass(), difference });
+        }
+        if let Err(difference) = judge(&s.after, inputs, &expected) {
+            let found = match &r.findings.proof {
+                Some(p) => guilty(graph, p, inputs, &expected, &options)?,
+                None => None,
+            };
+            return match found {
+                Some(g) => Ok(Blame::Rule(Box::new(g))),
+                None => Err(Error::internal(format!("after pass `{}` {difference}, and none of its steps says why", r.name))),
+            };
+        }
+    }
+    if engine == Engine::Interp {
+        return Ok(Blame::Nothing);
+    }
+    let with = |passes: Option<Vec<String>>| -> Result<std::result::Result<(), String>> {
+        let options = Options { passes, ..options.clone() };
+        let got = Executable::new(graph.clone(), engine, &options, bound)?.run(inputs)?;
+        Ok(same(&expected, &got, graph.output_names()))
+    };
+    Ok(match with(options.passes.clone())? {
+        Ok(()) => Blame::Nothing,
+        Err(d) => match with(Some(vec![]))? {
+            Ok(()) => Blame::Lowering(d),
+            Err(d) => Blame::Engine(d),
+        },
+    })
+}
+
+/// The first step whose sides differ on the model's values.
+fn guilty(graph: &Graph, proof: &Proof, inputs: &[Value], expected: &[Value], options: &Options) -> Result<Option<Guilty>> {
+    let rules = egret_opt::rules_of(&proof.pass, &options.rules).unwrap_or_default();
+    let values = run(&proof.terms, inputs)?;
+    let sides = &values[proof.before.len() + proof.after.len()..];
+    let differing = sides.chunks_exact(2).zip(&proof.steps).enumerate().find_map(|(i, (pair, step))| {
+        let exact = rules.iter().any(|r| r.name == step.rule && r.tier == Tier::Exact);
+        close(&pair[0], &pair[1], exact).err().map(|d| (i, step, d))
+    });
+    let Some((i, step, difference)) = differing else { return Ok(None) };
+    let mut without = options.clone();
+    without.without.insert(step.rule.clone());
+    without.explain = false;
+    let (after, _) = pipeline::reports(graph.clone(), &without, None)?;
+    let reduced = proof::reduced(proof, i, &rules, options.tier).ok().flatten().filter(|g| reproduces(g, proof, options));
+    Ok(Some(Guilty {
+        pass: proof.pass.clone(),
+        step: step.clone(),
+        index: (i, proof.steps.len()),
+        sides: (proof.spell(step.before, pipeline::SPELT_DEPTH), proof.spell(step.after, pipeline::SPELT_DEPTH)),
+        difference: format!("on the model's values: {difference}"),
+        right_without: judge(&after, inputs, expected).is_ok(),
+        reduced,
+    }))
+}
+
+/// Whether a reduced graph goes wrong in the pass, too.
+fn reproduces(graph: &Graph, proof: &Proof, options: &Options) -> bool {
+    let options = Options { passes: Some(vec![proof.pass.clone()]), explain: false, ..options.clone() };
+    let Ok(inputs) = crate::source::made_up(graph, 1) else { return false };
+    let (Ok(expected), Ok((after, _))) = (run(graph, &inputs), pipeline::reports(graph.clone(), &options, None)) else { return false };
+    judge(&after, &inputs, &expected).is_err()
+}
+
+fn run(graph: &Graph, inputs: &[Value]) -> Result<Vec<Value>> {
+    interp::run(graph, inputs).map_err(|e| Error::user(format!("the interpreter cannot run the model: {e}")))
+}
+
+fn judge(graph: &Graph, inputs: &[Value], expected: &[Value]) -> std::result::Result<(), String> {
+    let got = interp::run(graph, inputs).map_err(|e| format!("the model does not run: {e}"))?;
+    same(expected, &got, graph.output_names())
+}
+
+fn same(expected: &[Value], got: &[Value], names: &[String]) -> std::result::Result<(), String> {
+    let mut pairs = expected.iter().zip(got).zip(names);
+    pairs.try_for_each(|((want, got), name)| close(want, got, false).map_err(|e| format!("the output `{name}` differs: {e}")))
+}
+
+/// Whether two values are the same, floats up to a part of their scale unless `exact`.
+fn close(want: &Value, got: &Value, exact: bool) -> std::result::Result<(), String> {
+    let (Value::Tensor(a), Value::Tensor(b)) = (want, got) else { return compare::compare(want, got, Tolerance::default()) };
+    if exact || !a.dtype().is_float() {
+        return compare::compare(want, got, Tolerance { rtol: 0.0, atol: 0.0 });
+    }
+    let scale = compare::distance(a, b, Tolerance::default())?.scale;
+    compare::compare(want, got, Tolerance { rtol: RTOL, atol: RTOL * scale })
+}
+
+/// A reduced graph as a test file: how to see the fault, then the graph.
+pub fn test_file(guilty: &Guilty, graph: &Graph, file: &str, rules: &[String]) -> String {
+    let rules: String = rules.iter().map(|r| format!(" --rules {r}")).collect();
+    let step = &guilty.step;
+    format!(
+        "// Rule `{}` ({}) changes what this computes:\n// egret check {file} --passes {}{rules}\n{}",
+        step.rule,
+        step.place,
+        guilty.pass,
+        proof::spelt(graph)
+    )
+}
