@@ -8,6 +8,9 @@ use crate::rules::{Rule, Tier};
 use egret_ir::{Def, Graph, Tensor, ValueId, text};
 use std::collections::{BTreeSet, HashMap};
 
+/// The first seed of made-up constants: inputs that a user makes up mostly have smaller ones, and would equal them.
+const SEED: usize = 100;
+
 /// The left-hand side of a step as a graph: what its variables are bound to becomes inputs, small constants stay, larger ones
 /// are made up. `None`: the
 /// proof has no such step.
@@ -26,7 +29,7 @@ pub fn reduced(proof: &Proof, step: usize, rules: &[&Rule], tier: Tier) -> Resul
                 let new = match closure.constant(leaf) {
                     Some(t) if t.len() <= SMALL => graph.add_const(t.clone()),
                     // No rule looks into weights: others of the same type do.
-                    Some(t) => graph.add_const(made_up(t, i).unwrap_or_else(|| t.clone())),
+                    Some(t) => graph.add_const(made_up(t, SEED + i).unwrap_or_else(|| t.clone())),
                     None => graph.add_input(&format!("x{i}"), closure.bank.graph.ty(leaf).clone()),
                 };
                 values.insert(leaf, new);
@@ -49,7 +52,7 @@ fn made_up(like: &Tensor, seed: usize) -> Option<Tensor> {
 pub fn spelt(graph: &Graph) -> String {
     let mut out = text::print(graph);
     for (hash, tensor) in text::constants(graph) {
-        let seeds = 0..graph.value_count();
+        let seeds = SEED..SEED + graph.value_count();
         let made = |seed: &usize| made_up(&tensor, *seed).is_some_and(|t| t.content_hash() == tensor.content_hash());
         if let Some(seed) = seeds.into_iter().find(made) {
             out = out.replace(&format!("#{hash}"), &format!("random({seed})"));
