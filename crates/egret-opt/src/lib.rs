@@ -24,6 +24,7 @@ pub mod rules;
 mod saturate;
 mod solution;
 mod solve;
+mod sparsify;
 
 use egret_ir::{Graph, TypeError};
 use rules::{Rule, Tier};
@@ -60,6 +61,13 @@ pub const PASSES: &[Pass] = &[
         rules: "canonicalize",
     },
     Pass { name: "fold", doc: "Evaluate nodes whose operands are all constants.", run: fold::run, tier: Tier::Exact, rules: "fold" },
+    Pass {
+        name: "sparsify",
+        doc: "Leave out channels that are zero or that no weight looks at.",
+        run: sparsify::run,
+        tier: Tier::Reassoc,
+        rules: "sparsify",
+    },
     Pass {
         name: "layout",
         doc: "Compute convolutions and what lies between them channels-last.",
