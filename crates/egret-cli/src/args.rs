@@ -44,7 +44,7 @@ pub enum Command {
     #[command(after_help = EXIT_CODES)]
     Inspect(InspectArgs),
     /// Show what this machine and this build can do
-    Doctor,
+    Doctor(DoctorArgs),
     /// Print a completion script for a shell
     Completions {
         /// bash, zsh, fish, elvish or powershell
@@ -258,6 +258,18 @@ pub struct CheckArgs {
     /// Options.
     #[command(flatten)]
     pub options: CompileOptions,
+}
+
+/// `egret doctor`
+#[derive(Args)]
+pub struct DoctorArgs {
+    /// Hold the rewrite rules of this file against the interpreter on generated cases instead (exit code 3 if one is wrong or
+    /// no case meets it). May be repeated
+    #[arg(long = "rules", value_name = "FILE")]
+    pub rules: Vec<PathBuf>,
+    /// Hold Egret's own rewrite rules too
+    #[arg(long)]
+    pub laws: bool,
 }
 
 /// `egret bisect`

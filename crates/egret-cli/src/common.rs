@@ -29,12 +29,18 @@ pub fn options(args: &CompileOptions, threads: Option<usize>) -> Result<Options>
 /// The default options with a choice of rewrite rules.
 pub fn with_rules(args: &RuleOptions) -> Result<Options> {
     let mut options = Options { tier: args.tier.parse().map_err(Error::user)?, ..Options::default() };
-    for path in &args.rules {
+    add_rules(&mut options, &args.rules)?;
+    options.without_rules(&args.without)?;
+    Ok(options)
+}
+
+/// Add rules from files.
+pub fn add_rules(options: &mut Options, files: &[PathBuf]) -> Result<()> {
+    for path in files {
         let text = std::fs::read_to_string(path).map_err(|e| Error::user(format!("{}: {e}", path.display())))?;
         options.add_rules(&text, &path.display().to_string())?;
     }
-    options.without_rules(&args.without)?;
-    Ok(options)
+    Ok(())
 }
 
 /// Inputs from files.

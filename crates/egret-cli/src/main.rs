@@ -5,6 +5,7 @@ mod bench;
 mod bisect;
 mod common;
 mod compile;
+mod doctor;
 mod run;
 mod show;
 mod test;
@@ -53,7 +54,7 @@ fn dispatch(command: &Command) -> Result<()> {
         Command::Print(a) => show::print(a),
         Command::Opt(a) => show::opt(a),
         Command::Inspect(a) => show::inspect(a),
-        Command::Doctor => show::doctor(),
+        Command::Doctor(a) => doctor::run(a),
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "egret", &mut std::io::stdout());
             Ok(())

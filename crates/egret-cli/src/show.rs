@@ -178,19 +178,3 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
     }
     Ok(())
 }
-
-/// `egret doctor`
-pub fn doctor() -> Result<()> {
-    println!("egret    {} (C ABI version {})", env!("CARGO_PKG_VERSION"), egret::ABI_VERSION);
-    for (what, value) in pipeline::target_report() {
-        println!("{what:<8} {value}");
-    }
-    println!("cores    {}", egret::all_cores());
-    let cc = egret::artifact::link::compiler();
-    match egret::artifact::link::version() {
-        Some(v) => println!("cc       {cc}: {v}"),
-        None => println!("cc       `{cc}` cannot be run: --emit so,exe and --engine aot need one (install it, or set CC)"),
-    }
-    println!("onnx     opsets up to {}", egret::NEWEST_OPSET);
-    Ok(())
-}

@@ -34,10 +34,13 @@ fn folder(rules: &str) -> tempfile::TempDir {
     dir
 }
 
-/// Both tools blame `rule` at `node`; what is left reproduces, in at most 15 lines.
+/// The laws and both tools blame `rule` at `node`; what is left reproduces, in at most 15 lines.
 fn blamed(rules: &str, rule: &str, node: &str) {
     let dir = folder(rules);
     let run = |args: &[&str]| egret(dir.path(), args);
+    let (out, text) = run(&["doctor", "--rules", "mine.rules"]);
+    assert_eq!(out.status.code(), Some(3), "{text}");
+    assert!(text.contains(&format!("rule `{rule}` (mine.rules:2): element ")) && text.contains("graph @before("), "{text}");
     let (out, text) = run(&["explain", "model.egret", "--verify", "--rules", "mine.rules"]);
     assert_eq!(out.status.code(), Some(3), "{text}");
     assert!(text.contains(&format!("rule `{rule}`: on random tensors element")), "{text}");

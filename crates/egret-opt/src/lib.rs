@@ -12,6 +12,7 @@ mod extract;
 pub mod facts;
 mod fold;
 mod fuse;
+pub mod laws;
 mod layout;
 pub mod matching;
 mod missed;

@@ -140,7 +140,10 @@ fn guilty(graph: &Graph, proof: &Proof, inputs: &[Value], expected: &[Value], op
     without.without.insert(step.rule.clone());
     without.explain = false;
     let (after, _) = pipeline::reports(graph.clone(), &without, None)?;
-    let reduced = proof::reduced(proof, i, &rules, options.tier).ok().flatten().filter(|g| reproduces(g, proof, options));
+    let own = proof::reduced(proof, i, &rules, options.tier).ok().flatten();
+    let made = || rules.iter().find(|r| r.name == step.rule).and_then(|r| counterexample(r));
+    let fits = |g: &Graph| reproduces(g, proof, options);
+    let reduced = own.filter(fits).or_else(|| made().filter(fits));
     Ok(Some(Guilty {
         pass: proof.pass.clone(),
         step: step.clone(),
@@ -150,6 +153,14 @@ fn guilty(graph: &Graph, proof: &Proof, inputs: &[Value], expected: &[Value], op
         right_without: judge(&after, inputs, expected).is_ok(),
         reduced,
     }))
+}
+
+/// A generated case on which a rule is wrong.
+fn counterexample(rule: &egret_opt::rules::Rule) -> Option<Graph> {
+    match egret_opt::laws::hold(rule, egret_opt::laws::Effort::default()) {
+        Err(egret_opt::laws::Broken::Differ(c)) => Some(c.before),
+        _ => None,
+    }
 }
 
 /// Whether a reduced graph goes wrong in the pass, too.

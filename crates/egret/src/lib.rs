@@ -9,6 +9,7 @@ mod engine;
 mod error;
 pub mod files;
 pub mod frontend;
+pub mod laws;
 mod native;
 pub mod npz;
 mod options;

@@ -186,7 +186,7 @@ impl Closure {
     }
 
     /// A constant's value, in a class from the start.
-    fn known_constant(&mut self, tensor: Tensor) -> ValueId {
+    pub fn known_constant(&mut self, tensor: Tensor) -> ValueId {
         let c = self.bank.constant(tensor.clone());
         if self.parent.len() <= c.0 as usize {
             self.parent.push(c);
@@ -197,6 +197,18 @@ impl Closure {
             self.edge.push(None);
         }
         c
+    }
+
+    /// A new input.
+    pub fn add_input(&mut self, name: &str, ty: Type) -> ValueId {
+        let v = self.bank.graph.add_input(name, ty.clone());
+        self.parent.push(v);
+        self.size.push(1);
+        self.facts.push(Facts::of(ty));
+        self.users.push(vec![]);
+        self.constants.push(None);
+        self.edge.push(None);
+        v
     }
 
     /// Evaluate what is computed from constants only, whatever its size.

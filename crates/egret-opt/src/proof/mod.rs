@@ -6,20 +6,22 @@
 
 mod bank;
 mod check;
-mod closure;
+pub(crate) mod closure;
 mod record;
 mod reduce;
 mod replay;
+pub(crate) mod values;
 
 use crate::facts;
 use crate::rules::Rule;
 use egret_ir::{Def, Graph, Tensor, ValueId, text};
 use std::collections::{BTreeMap, BTreeSet};
 
-use bank::Bank;
+pub(crate) use bank::Bank;
 pub use check::{Fault, check};
 use closure::Closure;
 pub(crate) use record::{Evidence, LocalProof, Recording, local};
+pub(crate) use reduce::cone;
 pub use reduce::{reduced, spelt};
 pub use replay::{Replay, replay};
 

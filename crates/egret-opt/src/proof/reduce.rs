@@ -61,6 +61,19 @@ pub fn spelt(graph: &Graph) -> String {
     out
 }
 
+/// What a value is computed from, as a graph of its own.
+pub(crate) fn cone(from: &Graph, at: ValueId, name: &str) -> Graph {
+    let mut graph = Graph::new(name);
+    let mut values: HashMap<ValueId, ValueId> = HashMap::new();
+    for &i in from.inputs() {
+        values.insert(i, graph.add_input(&from.value(i).name, from.ty(i).clone()));
+    }
+    if let Some(output) = copy(from, at, &mut graph, &mut values) {
+        graph.add_output("y", output);
+    }
+    graph
+}
+
 /// Copy a term down to the values that are there already.
 fn copy(from: &Graph, at: ValueId, into: &mut Graph, values: &mut HashMap<ValueId, ValueId>) -> Option<ValueId> {
     if let Some(&v) = values.get(&at) {

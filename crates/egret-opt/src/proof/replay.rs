@@ -3,11 +3,11 @@
 
 use super::check::{Instance, close};
 use super::closure::{ABSENT, Closure};
+use super::values::{compare, evaluate};
 use super::{Bank, Fault, Proof};
-use crate::facts::elements;
 use crate::matching::{Bound, Match, Terms};
 use crate::rules::{Rule, Tier};
-use egret_ir::{DType, Def, Tensor, TensorType, Value, ValueId, interp};
+use egret_ir::{DType, Tensor, TensorType, Value, ValueId, interp};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Steps whose sides have more elements than this, all values of both counted, are not run.
@@ -108,80 +108,10 @@ impl Sides<'_> {
             values.insert(leaf, value.into());
         }
         let mut budget = MOST_ELEMENTS;
-        let before = self.evaluate(self.instance.before, values.clone(), &mut budget)?;
-        let after = self.evaluate(self.instance.after, values, &mut budget)?;
-        compare(&before, &after, self.instance.rule.tier).map_err(Outcome::Differ)
-    }
-
-    /// A term's value, from values of what is below it.
-    fn evaluate(&self, at: ValueId, mut values: HashMap<ValueId, Value>, budget: &mut usize) -> Result<Tensor, Outcome> {
         let graph = &self.closure.bank.graph;
-        let mut stack = vec![at];
-        while let Some(&top) = stack.last() {
-            if values.contains_key(&top) {
-                stack.pop();
-                continue;
-            }
-            if let Def::Const(t) = &graph.value(top).def {
-                values.insert(top, t.clone().into());
-                continue;
-            }
-            let node = graph.producer(top).ok_or_else(|| Outcome::NotRun("a side reads an input that no variable is".into()))?;
-            let node = graph.node(node);
-            let open: Vec<ValueId> = node.operands.iter().flatten().copied().filter(|v| !values.contains_key(v)).collect();
-            if !open.is_empty() {
-                stack.extend(open);
-                continue;
-            }
-            let operands: Vec<Option<Value>> = node.operands.iter().map(|v| v.map(|v| values[&v].clone())).collect();
-            let len = graph.ty(top).as_tensor().and_then(TensorType::const_len).unwrap_or(0);
-            let left = budget.checked_sub(work(node.op, &operands, len));
-            *budget = left.ok_or_else(|| Outcome::NotRun("it is too large to be interpreted".into()))?;
-            let out = interp::eval_op(node.op, &node.attrs, &operands, &node.regions)
-                .map_err(|e| Outcome::NotRun(format!("random operands do not fit: {}", e.message)))?;
-            values.extend(node.results.iter().copied().zip(out));
-        }
-        values[&at].as_tensor().cloned().ok_or_else(|| Outcome::NotRun("the result is no tensor".into()))
-    }
-}
-
-/// An estimate of what interpreting a node takes: multiply-adds of a contraction, else elements.
-fn work(op: egret_ir::Op, operands: &[Option<Value>], out: usize) -> usize {
-    let second = operands.get(1).and_then(|v| v.as_ref()?.as_tensor());
-    let taps = match (op, second) {
-        (egret_ir::Op::Matmul, Some(w)) if w.rank() >= 2 => w.shape()[w.rank() - 2],
-        (egret_ir::Op::Conv | egret_ir::Op::ConvTranspose, Some(w)) => w.len() / w.shape().first().copied().unwrap_or(1).max(1),
-        (egret_ir::Op::Attention, Some(k)) if k.rank() >= 2 => 2 * k.shape()[k.rank() - 2],
-        _ => 1,
-    };
-    // A multiply-add takes a quarter of what moving an element takes.
-    out.saturating_mul(taps.div_ceil(4))
-}
-
-/// Whether two results are the same as far as a tier says.
-fn compare(before: &Tensor, after: &Tensor, tier: Tier) -> Result<(), String> {
-    if before.ty() != after.ty() {
-        return Err(format!("the sides have types {} and {}", before.ty(), after.ty()));
-    }
-    if before.content_hash() == after.content_hash() || tier == Tier::Lossy {
-        return Ok(());
-    }
-    let (Some(a), Some(b)) = (elements(before, before.len()), elements(after, after.len())) else {
-        return Err("the sides differ".into());
-    };
-    let scale = a.iter().filter(|v| v.is_finite()).fold(0f64, |m, v| m.max(v.abs()));
-    let bound = match (tier, before.dtype()) {
-        (Tier::Exact, _) => 0.0,
-        (_, DType::F64) => 1e-10,
-        (_, DType::F32) => 1e-4,
-        (_, DType::F16) => 4e-3,
-        (_, DType::BF16) => 3e-2,
-        _ => 0.0,
-    };
-    let differ = |x: f64, y: f64| !(x.to_bits() == y.to_bits() || x.is_nan() && y.is_nan() || (x - y).abs() <= bound * scale);
-    match a.iter().zip(&b).enumerate().find(|(_, (x, y))| differ(**x, **y)) {
-        Some((i, (x, y))) => Err(format!("on random tensors element {i} is {x:?} before and {y:?} after")),
-        None => Ok(()),
+        let before = evaluate(graph, self.instance.before, values.clone(), &mut budget).map_err(Outcome::NotRun)?;
+        let after = evaluate(graph, self.instance.after, values, &mut budget).map_err(Outcome::NotRun)?;
+        compare(&before, &after, self.instance.rule.tier).map_err(|e| Outcome::Differ(format!("on random tensors {e}")))
     }
 }
 

@@ -1,0 +1,34 @@
+//! `egret doctor`.
+
+use crate::args::DoctorArgs;
+use crate::common::{add_rules, progress};
+use egret::{Options, Result, pipeline};
+
+/// `egret doctor`
+pub fn run(args: &DoctorArgs) -> Result<()> {
+    if args.laws || !args.rules.is_empty() {
+        return laws(args);
+    }
+    println!("egret    {} (C ABI version {})", env!("CARGO_PKG_VERSION"), egret::ABI_VERSION);
+    for (what, value) in pipeline::target_report() {
+        println!("{what:<8} {value}");
+    }
+    println!("cores    {}", egret::all_cores());
+    let cc = egret::artifact::link::compiler();
+    match egret::artifact::link::version() {
+        Some(v) => println!("cc       {cc}: {v}"),
+        None => println!("cc       `{cc}` cannot be run: --emit so,exe and --engine aot need one (install it, or set CC)"),
+    }
+    println!("onnx     opsets up to {}", egret::NEWEST_OPSET);
+    Ok(())
+}
+
+/// Hold rewrite rules against the interpreter.
+fn laws(args: &DoctorArgs) -> Result<()> {
+    let mut options = Options::default();
+    add_rules(&mut options, &args.rules)?;
+    for line in progress("holding rules", || egret::laws::check(&options, args.laws))? {
+        println!("{line}");
+    }
+    Ok(())
+}

@@ -1,0 +1,201 @@
+//! Laws: every rule is held, on generated cases that meet its guards, interpreter against interpreter, within its tier.
+//!
+//! `draw` makes up types, attributes and tensors, `case` builds an instance of a left-hand side from them, and this module
+//! runs both sides. Cases are drawn from a seed, so that every run sees the same ones.
+
+mod case;
+mod draw;
+
+use crate::facts::elements;
+use crate::matching::{guards_hold, instantiate, matches};
+use crate::proof::values::{compare, evaluate};
+use crate::rules::{Rule, Tier};
+use case::Case;
+use draw::Draw;
+use egret_ir::{Graph, Tensor, Value, text};
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// How long to look for cases.
+#[derive(Copy, Clone, Debug)]
+pub struct Effort {
+    /// Cases that meet the guards.
+    pub cases: usize,
+    /// Instances to draw for them.
+    pub draws: usize,
+}
+
+impl Default for Effort {
+    fn default() -> Effort {
+        Effort { cases: 200, draws: 100_000 }
+    }
+}
+
+/// What was found out about a rule that is right.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Cases that met its guards.
+    pub cases: usize,
+    /// Element types of the results among them.
+    pub dtypes: BTreeSet<String>,
+    /// Ranks of the results.
+    pub ranks: BTreeSet<usize>,
+}
+
+/// Why a rule is not right.
+#[derive(Clone, Debug)]
+pub enum Broken {
+    /// No case was found that meets its guards: it can never be tested.
+    NoCase {
+        /// Instances of its left-hand side that were drawn.
+        instances: usize,
+        /// The guard that failed most often, if any did.
+        guard: Option<String>,
+    },
+    /// Its sides differ.
+    Differ(Box<Counterexample>),
+}
+
+/// A case on which a rule is wrong.
+#[derive(Clone, Debug)]
+pub struct Counterexample {
+    /// The left-hand side as a graph; its inputs are to be set to `inputs`.
+    pub before: Graph,
+    /// The right-hand side, where it could be built.
+    pub after: Option<Graph>,
+    /// The inputs.
+    pub inputs: Vec<Value>,
+    /// How the sides differ.
+    pub difference: String,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Broken::NoCase { instances, guard } => {
+                write!(f, "no case meets its guards: {instances} instances of its left-hand side were drawn")?;
+                guard.as_ref().map_or(Ok(()), |g| write!(f, "; mostly `{g}` does not hold"))
+            }
+            Broken::Differ(c) => {
+                writeln!(f, "{}", c.difference)?;
+                write!(f, "before:\n{}", text::print(&c.before))?;
+                if let Some(after) = &c.after {
+                    write!(f, "after:\n{}", text::print(after))?;
+                }
+                for (&v, value) in c.before.inputs().iter().zip(&c.inputs) {
+                    writeln!(f, "{} = {}", c.before.value(v).name, spelt(value))?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn spelt(value: &Value) -> String {
+    let Some(t) = value.as_tensor() else { return "no tensor".into() };
+    let list = elements(t, 16).unwrap_or_default();
+    let dots = if t.len() > 16 { ", .." } else { "" };
+    format!("{} [{}{dots}]", t.ty(), list.iter().map(|v| format!("{v:?}")).collect::<Vec<_>>().join(", "))
+}
+
+/// Hold a rule against the interpreter.
+///
+/// # Errors
+/// No case could be found, or the smallest found on which its sides differ.
+pub fn hold(rule: &Rule, effort: Effort) -> Result<Held, Broken> {
+    let mut held = Held::default();
+    let (mut instances, mut worst) = (0, None::<Counterexample>);
+    let mut failed: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();
+    let seed = rule.text.bytes().fold(0u64, |h, b| h.wrapping_mul(31).wrapping_add(u64::from(b)));
+    for i in 0..effort.draws {
+        if held.cases >= effort.cases {
+            break;
+        }
+        let mut draw = Draw::new(seed.wrapping_add((i as u64) << 20), rule);
+        let Some(mut case) = Case::new(rule, &mut draw) else { continue };
+        instances += 1;
+        let found = matches(rule, &case.terms, case.root, 64);
+        let mut met = None;
+        for m in found {
+            match guards_hold(rule, &case.terms, &m) {
+                Ok(()) => {
+                    met = Some(m);
+                    break;
+                }
+                Err(e) => *failed.entry(e.guard).or_default() += 1,
+            }
+        }
+        let Some(m) = met else { continue };
+        let after = instantiate(rule, &mut case.terms, &m);
+        match judge(&case, after.clone(), rule) {
+            Verdict::Right => {
+                held.cases += 1;
+                if let Some(t) = case.terms.bank.graph.ty(case.root).as_tensor() {
+                    held.dtypes.insert(t.dtype.to_string());
+                    held.ranks.insert(t.rank());
+                }
+            }
+            Verdict::NotRun => {}
+            Verdict::Wrong(difference) => {
+                let size = |c: &Counterexample| c.inputs.iter().filter_map(Value::as_tensor).map(|t| t.len()).sum::<usize>();
+                let new = case.counterexample(after.ok(), difference);
+                held.cases += 1;
+                if worst.as_ref().is_none_or(|w| size(&new) < size(w)) {
+                    worst = Some(new);
+                }
+            }
+        }
+    }
+    match worst {
+        Some(w) => Err(Broken::Differ(Box::new(w))),
+        None if held.cases == 0 => {
+            let guard = failed.into_iter().max_by_key(|(_, n)| *n).map(|(g, _)| g);
+            Err(Broken::NoCase { instances, guard })
+        }
+        None => Ok(held),
+    }
+}
+
+/// Whether the right-hand side is as near to what the left-hand side is in f64 as the left-hand side is itself: where that loses
+/// digits, as `1 + tanh(x)` does near -1, the sides may be further apart than a rounding.
+fn as_good(case: &Case, want: &Tensor, got: &Tensor) -> bool {
+    let Some(truth) = case.in_f64() else { return false };
+    let far = |t: &Tensor| -> Option<f64> {
+        let (a, b) = (elements(t, t.len())?, elements(&truth, truth.len())?);
+        let all = a.iter().zip(&b).map(|(x, y)| if x.is_nan() && y.is_nan() { 0.0 } else { (x - y).abs() });
+        Some(all.fold(0.0, |m: f64, d| if d.is_nan() { f64::INFINITY } else { m.max(d) }))
+    };
+    match (far(want), far(got)) {
+        (Some(want), Some(got)) => got.is_finite() && got <= 4.0 * want,
+        _ => false,
+    }
+}
+
+enum Verdict {
+    Right,
+    NotRun,
+    Wrong(String),
+}
+
+fn judge(case: &Case, after: Result<egret_ir::ValueId, String>, rule: &Rule) -> Verdict {
+    let graph = &case.terms.bank.graph;
+    let after = match after {
+        Ok(v) => v,
+        // The optimiser leaves such a match alone, and says so.
+        Err(_) => return Verdict::NotRun,
+    };
+    let (was, is) = (graph.ty(case.root), graph.ty(after));
+    if was != is {
+        return Verdict::Wrong(format!("the type changes from {was} to {is}"));
+    }
+    let mut budget = usize::MAX;
+    let Ok(want) = evaluate(graph, case.root, case.values.clone(), &mut budget) else { return Verdict::NotRun };
+    match evaluate(graph, after, case.values.clone(), &mut budget) {
+        Err(e) => Verdict::Wrong(format!("the right-hand side cannot be run: {e}")),
+        Ok(got) => match compare(&want, &got, rule.tier) {
+            Ok(()) => Verdict::Right,
+            Err(_) if rule.tier > Tier::Exact && as_good(case, &want, &got) => Verdict::Right,
+            Err(e) => Verdict::Wrong(e),
+        },
+    }
+}

@@ -1,0 +1,25 @@
+//! Holding rewrite rules against the interpreter on generated cases, before anything is compiled with them.
+
+use crate::error::{Error, Result};
+use crate::options::Options;
+use egret_opt::laws::{Effort, hold};
+use egret_opt::rules::{Rule, shipped};
+
+/// Hold the rules of the options, and with `all` those of Egret too; gives a line for each.
+///
+/// # Errors
+/// The rules that are wrong, with a case for each, and those that no case meets.
+pub fn check(options: &Options, all: bool) -> Result<Vec<String>> {
+    let rules: Vec<&Rule> = shipped().iter().filter(|_| all).chain(&options.rules).collect();
+    let (mut lines, mut broken) = (vec![], vec![]);
+    for r in rules {
+        match hold(r, Effort::default()) {
+            Ok(h) => {
+                let dtypes: Vec<&str> = h.dtypes.iter().map(String::as_str).collect();
+                lines.push(format!("rule {} ({}) holds in {} cases: {}", r.name, r.place, h.cases, dtypes.join(" ")));
+            }
+            Err(e) => broken.push(format!("rule `{}` ({}): {}", r.name, r.place, e.to_string().trim_end())),
+        }
+    }
+    if broken.is_empty() { Ok(lines) } else { Err(Error::differs(broken.join("\n"))) }
+}
