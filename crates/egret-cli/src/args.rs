@@ -358,6 +358,10 @@ pub struct ExplainArgs {
     /// Write to this file instead
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// With --format html: run the model (with the case's first inputs, else made-up ones) and show measured times beside the
+    /// estimated ones; the page then differs from run to run
+    #[arg(long)]
+    pub profile: bool,
     /// What is decided about it.
     #[command(flatten)]
     pub decided: DecidedOptions,

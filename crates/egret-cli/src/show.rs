@@ -57,6 +57,9 @@ pub fn explain(args: &ExplainArgs) -> Result<()> {
     if args.format == "html" {
         return explain_html(args);
     }
+    if args.profile {
+        return Err(Error::user("--profile goes with --format html; `egret run --profile` prints times"));
+    }
     let (_, graph) = import(&args.model, &args.decided)?;
     let options = Options { explain: true, ..with_rules(&args.rules)? };
     let mut trace = egret::Trace::new();
@@ -80,11 +83,23 @@ pub fn explain(args: &ExplainArgs) -> Result<()> {
     expected(args, &graph)
 }
 
+/// The graph of a model, what was fixed at its import, and inputs to run it with.
+fn with_inputs(model: &Path, decided: &DecidedOptions) -> Result<source::Prepared> {
+    let (model, mut inputs) = if model.is_dir() { source::case(model)? } else { (model.to_owned(), BTreeMap::new()) };
+    inputs.extend(read_files(&decided.bind)?.into_iter().map(|(name, t)| (name, t.into())));
+    let dims = decided.dims.iter().cloned().collect();
+    let request = source::Request { dims, inputs, random: Some(0), default_dim: None };
+    progress("importing", || source::prepare(&model, &request))
+}
+
 /// The page, to a file or printed.
 fn explain_html(args: &ExplainArgs) -> Result<()> {
-    let (_, graph, bound) = import_bound(&args.model, &args.decided)?;
     let title = args.model.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
-    let focus = report::Focus { query: args.at.clone(), missed: args.missed };
+    let (graph, bound, measure) = match args.profile {
+        true => with_inputs(&args.model, &args.decided).map(|p| (p.graph, p.bound, Some(p.inputs)))?,
+        false => import_bound(&args.model, &args.decided).map(|(_, graph, bound)| (graph, bound, None))?,
+    };
+    let focus = report::Focus { query: args.at.clone(), missed: args.missed, measure };
     let (page, graph) = progress("explaining", || report::explain(&title, graph, &with_rules(&args.rules)?, &bound, &focus))?;
     match &args.output {
         Some(path) => egret::files::write(path, page.as_bytes())?,

@@ -45,6 +45,16 @@ fn compile_writes_it_beside_the_code() {
     assert!(std::fs::read_dir(&out).expect("the folder").next().is_none(), "an error leaves no file behind");
 }
 
+#[test]
+fn measured_times_go_with_the_page_only() {
+    let (code, said) = egret(&["explain", &model("simple_cnn"), "--profile"]);
+    assert_eq!(code, 1);
+    assert!(said.contains("--format html"), "{said}");
+    let (code, page) = egret(&["explain", &model("simple_cnn"), "--profile", "--format", "html"]);
+    assert_eq!(code, 0);
+    assert!(page.contains("\"measured\":["));
+}
+
 /// What a browser makes of the page at an address.
 fn rendered(page: &Path, fragment: &str) -> String {
     let browser = std::env::var("CHROMIUM").unwrap_or_else(|_| "chromium".into());

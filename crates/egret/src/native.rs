@@ -4,6 +4,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::options::Options;
 use crate::{artifact, pipeline};
 use egret_ir::{DType, Graph, Tensor, Value};
+use egret_loop::Program;
 use egret_runtime::abi::{Code, Env};
 use egret_runtime::{AlignedBytes, CallError, Input, Model, Pool};
 use std::collections::BTreeMap;
@@ -45,8 +46,12 @@ impl Native {
 
     /// Compile a graph into memory.
     pub fn jit(graph: Graph, options: &Options, bound: &BTreeMap<String, Tensor>) -> Result<Native> {
-        let lowered = pipeline::lower(graph, options, bound)?;
-        Native::new(pipeline::jit(&lowered.program, options)?, options.threads, None)
+        Native::of_program(&pipeline::lower(graph, options, bound)?.program, options)
+    }
+
+    /// Compile a program into memory.
+    pub(crate) fn of_program(program: &Program, options: &Options) -> Result<Native> {
+        Native::new(pipeline::jit(program, options)?, options.threads, None)
     }
 
     /// Compile a graph into a shared library in a temporary folder and load it.

@@ -50,11 +50,19 @@ impl Tables {
     }
 }
 
+/// Sub-graphs of at most so many nodes are spelt out.
+const READABLE: usize = 200;
+
+/// Attributes are shown up to so many characters.
+const LONG: usize = 400;
+
 /// Collects what happens to a graph.
 #[derive(Default)]
 pub struct Recorder {
     tables: Tables,
     stages: Vec<Stage>,
+    /// Nanoseconds of each kernel, where they were measured.
+    pub(super) measured: Option<Vec<u64>>,
 }
 
 struct Stage {
@@ -91,7 +99,7 @@ impl Recorder {
         let compiled = match program {
             Ok(p) => {
                 let kernels = artifact::kernels(p).into_iter().map(|k| self.tables.packed(k)).collect::<Vec<_>>();
-                json!({ "kernels": kernels, "arena_bytes": p.arena_bytes, "weights_bytes": p.weights.len() })
+                json!({ "kernels": kernels, "arena_bytes": p.arena_bytes, "weights_bytes": p.weights.len(), "measured": self.measured })
             }
             Err(reason) => json!({ "refused": reason }),
         };
@@ -143,12 +151,15 @@ fn encode(tables: &mut Tables, graph: &Graph) -> Value {
     json!({ "inputs": inputs, "outputs": outputs, "nodes": nodes })
 }
 
-/// `[op, attributes, type, name, cost, operands, sources]`
+/// `[op, attributes, type, name, cost, operands, sources, sub-graphs as text]`
 fn node(tables: &mut Tables, graph: &Graph, place: &HashMap<NodeId, usize>, id: NodeId, cost: u64) -> Value {
     let node = graph.node(id);
-    let mut attrs: Vec<String> = node.attrs.0.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+    let mut attrs: Vec<String> = node.attrs.0.iter().map(|(name, value)| format!("{name} = {}", clipped(value.to_string()))).collect();
     let regions = node.op.info().regions.iter().zip(&node.regions);
-    attrs.extend(regions.map(|(name, region)| format!("{name} = {} nodes", region.node_count())));
+    attrs.extend(regions.clone().map(|(name, region)| format!("{name} = {} nodes", region.node_count())));
+    // Sub-graphs are shown as text, where they are not too long to be read.
+    let spelt = regions.filter(|(_, region)| region.node_count() <= READABLE);
+    let texts: Vec<usize> = spelt.map(|(name, region)| tables.string(&format!("{name}: {region}"))).collect();
     let types: Vec<String> = node.results.iter().map(|&v| graph.ty(v)).map(Type::to_string).collect();
     let name = node.results.iter().map(|&v| graph.value(v).name.as_str()).find(|n| !n.is_empty()).unwrap_or("");
     let operands: Vec<Value> = node.operands.iter().map(|v| v.map_or(Value::Null, |v| operand(tables, graph, place, v))).collect();
@@ -160,8 +171,17 @@ fn node(tables: &mut Tables, graph: &Graph, place: &HashMap<NodeId, usize>, id: 
         tables.string(name),
         cost,
         operands,
-        sources
+        sources,
+        texts
     ])
+}
+
+/// The beginning of a long text: attributes of a tree ensemble are megabytes.
+fn clipped(text: String) -> String {
+    match text.char_indices().nth(LONG) {
+        Some((end, _)) => format!("{}.. ({} characters)", &text[..end], text.chars().count()),
+        None => text,
+    }
 }
 
 fn operand(tables: &mut Tables, graph: &Graph, place: &HashMap<NodeId, usize>, v: ValueId) -> Value {

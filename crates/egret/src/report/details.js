@@ -76,6 +76,7 @@ function nodeDetails(at, side, node) {
       h("dt", {}, "estimate"), h("dd", {}, `${time(node.cost)} · ${share(node.cost, graph.cost)}`, bar(node.cost / graph.top, "cost")),
       node.outputs.length ? [h("dt", {}, "output"), h("dd", {}, node.outputs.join(", "))] : null,
       node.attrs ? [h("dt", {}, "attributes"), h("dd", {}, h("pre", { class: "attrs" }, node.attrs))] : null),
+    node.regions.length ? section("Sub-graphs", node.regions.map((text) => h("details", { class: "more" }, h("summary", {}, text.slice(0, text.indexOf(":"))), h("pre", { class: "mono" }, text)))) : null,
     section(relation, few(partners, nodeButton(isAfter ? Math.max(shown - 1, 0) : shown, isAfter ? "before" : "after"))),
     siblings.length ? h("div", { class: "together" }, h("p", { class: "quiet" }, "together with"), few(siblings, nodeButton(shown, "after"), 5)) : null,
     partners.length ? null : h("p", { class: "quiet" }, relation),
@@ -102,15 +103,16 @@ function choiceLine(c) {
     c.alternatives.map((a) => h("div", { class: a.name === c.chosen ? "alternative chosen" : "alternative" }, h("span", {}, a.name), bar(a.cost / most, "cost"), h("span", { class: "num" }, `${a.cost} µs`))));
 }
 
-const kernelLine = (k) => h("button", { class: "node-line", onclick: () => set({ kernel: k.i, node: null, block: null, tab: "kernels" }) }, h("span", { class: "dot kernel" }), h("b", {}, k.name), h("span", { class: "quiet" }, `call ${k.i} · ${many(k.tasks, "task")}`));
+const kernelLine = (k) => h("button", { class: "node-line", onclick: () => set({ kernel: k.i, node: null, block: null, tab: "kernels" }) }, h("span", { class: "dot kernel" }), h("b", {}, k.name), h("span", { class: "quiet" }, `call ${k.i} · ${measured ? time(k.measured) : many(k.tasks, "task")}`));
 
 function kernelDetails(k) {
   const graph = stages[last].graph;
   const total = kernels.reduce((sum, x) => sum + x.cost, 0);
   return [
     h("div", { class: "headline" }, h("span", { class: "dot kernel" }), h("h2", {}, k.name), h("span", { class: "chip" }, `call ${k.i}`)),
-    h("dl", { class: "facts" }, h("dt", {}, "estimate"), h("dd", {}, `${time(k.cost)} · ${share(k.cost, total)}`), h("dt", {}, "tasks"), h("dd", {}, k.tasks)),
-    extras(k, new Set(["i", "name", "tasks", "sources", "cost", "nodes"])),
+    h("dl", { class: "facts" }, measured ? [h("dt", {}, "measured"), h("dd", {}, `${time(k.measured)} · ${share(k.measured, measured.reduce((a, b) => a + b, 0))}`)] : null,
+      h("dt", {}, "estimate"), h("dd", {}, `${time(k.cost)} · ${share(k.cost, total)}`), h("dt", {}, "tasks"), h("dd", {}, k.tasks)),
+    extras(k, new Set(["i", "name", "tasks", "sources", "cost", "nodes", "measured"])),
     h("button", { class: "action", onclick: () => goTo({ pass: stages[last].name, sources: k.sources }) }, "Show in the graph"),
     section(many(k.nodes.length, "node of the graph", "nodes of the graph"), few(k.nodes.map((i) => graph.nodes[i]), nodeButton(last, "after"), 14)),
     section("Why not", (() => { const t = touching(missedBy, k.sources); return few([...t.inside, ...t.beside], missedLine, 8); })()),

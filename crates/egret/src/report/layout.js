@@ -15,9 +15,11 @@ function layoutGraph(items, edges) {
   for (const [a, b] of edges) if (a < b) { preds[b].push(a); succs[a].push(b); }
   const layer = new Array(n).fill(0);
   for (let v = 0; v < n; v++) for (const p of preds[v]) layer[v] = Math.max(layer[v], layer[p] + 1);
-  // What has no operands stands right before its first user.
+  // Inputs, and what comes from constants only, stand right before their first user.
+  const fed = items.map((it) => it.kind === "input");
+  for (let v = 0; v < n; v++) if (preds[v].some((p) => fed[p])) fed[v] = true;
   for (let v = n - 1; v >= 0; v--) {
-    if (!preds[v].length && succs[v].length) layer[v] = Math.min(...succs[v].map((s) => layer[s])) - 1;
+    if ((!fed[v] || !preds[v].length) && succs[v].length) layer[v] = Math.min(...succs[v].map((s) => layer[s])) - 1;
   }
   // Vertices: the items, then points on the way of long edges, one for each source and layer.
   const vLayer = layer.slice(), vWidth = items.map((it) => it.w), up = items.map(() => []), down = items.map(() => []);
@@ -74,7 +76,7 @@ function layoutGraph(items, edges) {
     list.forEach((v, i) => {
       offset += i ? apart(list[i - 1], v) : 0;
       const wanted = near[v].length ? near[v].reduce((s, u) => s + x[u], 0) / near[v].length : x[v];
-      let pool = { sum: (wanted - offset) * weight(v), weight: weight(v), members: [[v, offset]] };
+      let pool = { sum: (wanted - offset) * pull(v), weight: pull(v), members: [[v, offset]] };
       while (pools.length && pools[pools.length - 1].sum / pools[pools.length - 1].weight > pool.sum / pool.weight) {
         const before = pools.pop();
         pool = { sum: before.sum + pool.sum, weight: before.weight + pool.weight, members: before.members.concat(pool.members) };
@@ -83,7 +85,7 @@ function layoutGraph(items, edges) {
     });
     for (const p of pools) for (const [v, off] of p.members) x[v] = p.sum / p.weight + off;
   };
-  const weight = (v) => (v < n ? 1 + Math.min(up[v].length + down[v].length, 4) / 4 : 3);
+  const pull = (v) => (v < n ? 1 + Math.min(up[v].length + down[v].length, 4) / 4 : 3);
   for (let round = 0; round < 5; round++) {
     for (let l = 1; l < count; l++) settle(layers[l], up);
     for (let l = count - 2; l >= 0; l--) settle(layers[l], down);

@@ -164,21 +164,24 @@ function kernelsView() {
   if (DATA.compiled.refused !== undefined) return h("div", { class: "list" }, h("div", { class: "note warn" }, h("b", {}, "There are no kernels. "), h("pre", {}, DATA.compiled.refused)));
   const m = matcher(state.q);
   let list = kernels.filter((k) => !m || m.event(k));
-  if (state.sort !== "order") list = [...list].sort((a, b) => b.cost - a.cost || a.i - b.i);
-  const total = kernels.reduce((sum, k) => sum + k.cost, 0), most = kernels.reduce((x, k) => Math.max(x, k.cost), 1);
+  if (state.sort !== "order") list = [...list].sort((a, b) => weight(b) - weight(a) || a.i - b.i);
+  const sum = (of) => kernels.reduce((all, k) => all + of(k), 0), total = sum(weight), estimated = sum((k) => k.cost);
+  // Both kinds of time on one scale, so that they can be compared.
+  const most = kernels.reduce((x, k) => Math.max(x, k.cost, k.measured || 0), 1);
+  const timeCell = (value, whole, kind) => h("td", { class: "bar-cell" }, bar(value / most, kind), h("span", { class: "num" }, `${time(value)} · ${share(value, whole)}`));
   const by = (sort, text) => h("button", { "aria-pressed": String((state.sort || "cost") === sort), onclick: () => set({ sort }) }, text);
   const row = (k) => h("tr", { tabindex: 0, id: `kernel-${k.i}`, class: state.kernel === k.i ? "chosen" : null, onclick: () => set({ kernel: k.i, node: null }), onkeydown: (e) => { if (e.key === "Enter") set({ kernel: k.i, node: null }); } },
     h("td", { class: "num" }, k.i), h("td", {}, h("b", {}, k.name)), h("td", { class: "num" }, k.tasks ?? ""),
-    h("td", { class: "bar-cell" }, bar(k.cost / most, "cost"), h("span", { class: "num" }, `${time(k.cost)} · ${share(k.cost, total)}`)), h("td", {}, k.sources.length ? sourcesLine(k.sources) : "—"));
-  const kinds = groups(kernels, (k) => k.name).map((g) => ({ name: g[0].name, count: g.length, cost: g.reduce((sum, k) => sum + k.cost, 0) })).sort((a, b) => b.cost - a.cost || (a.name < b.name ? -1 : 1));
+    measured ? timeCell(k.measured, total, "measured") : null, timeCell(k.cost, estimated, "cost"), h("td", {}, k.sources.length ? sourcesLine(k.sources) : "—"));
+  const kinds = groups(kernels, (k) => k.name).map((g) => ({ name: g[0].name, count: g.length, cost: g.reduce((all, k) => all + weight(k), 0) })).sort((a, b) => b.cost - a.cost || (a.name < b.name ? -1 : 1));
   const inks = ["contraction", "elementwise", "reduction", "movement", "gone", "fresh", "accent"];
   const shown = kinds.slice(0, inks.length), rest = total - shown.reduce((sum, k) => sum + k.cost, 0);
   return h("div", { class: "list" },
-    h("div", { class: "share", role: "img", "aria-label": "Estimated time by kind of kernel" }, shown.map((k, i) => h("span", { style: `flex:${(k.cost / total).toFixed(5)} 0 0;background:var(--${inks[i]})`, title: `${k.name}: ${time(k.cost)}` })), h("span", { style: `flex:${Math.max(0, rest / total).toFixed(5)} 0 0;background:var(--other)` })),
+    h("div", { class: "share", role: "img", "aria-label": `${measured ? "Measured" : "Estimated"} time by kind of kernel` }, shown.map((k, i) => h("span", { style: `flex:${(k.cost / total).toFixed(5)} 0 0;background:var(--${inks[i]})`, title: `${k.name}: ${time(k.cost)}` })), h("span", { style: `flex:${Math.max(0, rest / total).toFixed(5)} 0 0;background:var(--other)` })),
     h("ul", { class: "share-legend" }, shown.filter((k) => k.cost > 0.002 * total).map((k, i) => h("li", {}, h("button", { class: "link plain", onclick: () => set({ q: k.name }) }, h("span", { class: "dot", style: `background:var(--${inks[i]})` }), h("b", {}, k.name), ` ${k.count}× · ${share(k.cost, total)}`))), rest > 0.002 * total ? h("li", { class: "quiet" }, `others ${share(rest, total)}`) : null),
     h("div", { class: "scope" }, h("div", { class: "segments", role: "group", "aria-label": "Order" }, by("cost", "Most costly first"), by("order", "As they run")),
-      h("span", { class: "quiet" }, `${many(list.length, "kernel")} · ${bytes(DATA.compiled.arena_bytes)} of arena · ${bytes(DATA.compiled.weights_bytes)} of weights`)),
-    h("table", { class: "kernels" }, h("thead", {}, h("tr", {}, ["#", "Kernel", "Tasks", "Estimated time", "ONNX nodes"].map((t) => h("th", {}, t)))), h("tbody", {}, list.map(row))));
+      h("span", { class: "quiet" }, `${many(list.length, "kernel")} · ${bytes(DATA.compiled.arena_bytes)} of arena · ${bytes(DATA.compiled.weights_bytes)} of weights${measured ? ` · ${time(total)} measured on one core, ${time(estimated)} estimated` : ` · ${time(estimated)} estimated`}`)),
+    h("table", { class: "kernels" }, h("thead", {}, h("tr", {}, ["#", "Kernel", "Tasks", measured ? "Measured time" : null, "Estimated time", "ONNX nodes"].filter(Boolean).map((t) => h("th", {}, t)))), h("tbody", {}, list.map(row))));
 }
 
 const bytes = (n) => (n < 1024 ? `${n} B` : n < 1 << 20 ? `${(n / 1024).toFixed(1)} KB` : `${(n / (1 << 20)).toFixed(1)} MB`);

@@ -6,9 +6,11 @@ mod data;
 pub use data::Recorder;
 
 use crate::error::{Error, Result};
+use crate::native::Native;
 use crate::options::Options;
 use crate::pipeline;
 use egret_ir::{Graph, Tensor};
+use egret_loop::Program;
 use egret_trace::Trace;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -28,13 +30,15 @@ const SCRIPT: &[&str] = &[
 /// The name of the stage before all passes.
 pub const IMPORT: &str = "import";
 
-/// What the page shows first.
+/// What the page shows first, and beside what happened.
 #[derive(Clone, Debug, Default)]
 pub struct Focus {
     /// What is searched for.
     pub query: Option<String>,
     /// Whether it opens at what was not done.
     pub missed: bool,
+    /// Inputs to measure the kernels with. Without them the page has estimates only, and equal inputs give equal bytes.
+    pub measure: Option<Vec<egret_ir::Value>>,
 }
 
 /// The page for the data of a [`Recorder`]. Equal data give equal bytes.
@@ -69,6 +73,24 @@ fn embed(data: &Value) -> String {
         .replace('\u{2029}', "\\u2029")
 }
 
+/// How often a program runs to be measured.
+const RUNS: usize = 9;
+
+/// Nanoseconds that each kernel takes on one core, the middle of some runs, in the order they run.
+fn measure(program: &Program, options: &Options, inputs: &[egret_ir::Value]) -> Result<Vec<u64>> {
+    let native = Native::of_program(program, &Options { threads: 1, ..options.clone() })?;
+    let mut runs: Vec<Vec<u64>> = vec![vec![]; program.calls.len()];
+    for _ in 0..RUNS {
+        let (_, spans) = native.profile(inputs)?;
+        runs.iter_mut().zip(spans).for_each(|(all, (_, seconds))| all.push((seconds * 1e9) as u64));
+    }
+    let middle = |mut all: Vec<u64>| {
+        all.sort_unstable();
+        all.get(all.len() / 2).copied().unwrap_or(0)
+    };
+    Ok(runs.into_iter().map(middle).collect())
+}
+
 /// Optimise a graph, lower it where that is possible, and write the page about it. Returns the page and the optimised graph.
 ///
 /// # Errors
@@ -89,6 +111,9 @@ pub fn explain(title: &str, graph: Graph, options: &Options, bound: &BTreeMap<St
         [] => pipeline::program(&graph, &options, bound, &mut trace),
         _ => Err(Error::user(format!("the model has free dims ({}); give each a value with --dim", free.join(", ")))),
     };
+    if let (Some(inputs), Ok(program)) = (&focus.measure, &program) {
+        recorder.measured = Some(measure(program, &options, inputs)?);
+    }
     let data = recorder.finish(title, &trace, program.as_ref().map_err(|e| e.message.as_str()), focus);
     Ok((page(&data), graph))
 }

@@ -42,10 +42,10 @@ function commonDir(sources) {
 }
 
 function decodeGraph(raw) {
-  const nodes = raw.nodes.map(([op, attrs, type, name, cost, ins, src], i) => ({
+  const nodes = raw.nodes.map(([op, attrs, type, name, cost, ins, src, regions], i) => ({
     i, op: DATA.ops[op][0], family: DATA.ops[op][1], doc: DATA.ops[op][2],
-    attrs: S[attrs], type: S[type], name: S[name], cost, ins, src,
-    key: `${op}|${attrs}|${type}|${src}`, dir: commonDir(src), users: [], outputs: [],
+    attrs: S[attrs], type: S[type], name: S[name], cost, ins, src, regions: regions.map((r) => S[r]),
+    key: `${op}|${attrs}|${type}|${src}|${regions}`, dir: commonDir(src), users: [], outputs: [],
   }));
   const inputUsers = raw.inputs.map(() => []);
   const bySource = new Map();
@@ -173,6 +173,12 @@ for (const node of stages[last].graph.nodes) {
   const list = kernelsOf(node);
   for (const k of list) { k.cost += node.cost / list.length; k.nodes.push(node.i); }
 }
+
+// Measured times, where the page was made with some, in nanoseconds like all others.
+const measured = (DATA.compiled && DATA.compiled.measured) || null;
+if (measured) kernels.forEach((k, i) => { k.measured = measured[i] || 0; });
+/** What a kernel weighs: measured where that is known. */
+const weight = (k) => (measured ? k.measured : k.cost);
 
 /** Nanoseconds for people. */
 function time(ns) {

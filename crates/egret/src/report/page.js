@@ -290,7 +290,7 @@ function toggleTheme() {
 function start() {
   document.getElementById("title").textContent = DATA.title;
   const first = stages[0].graph, end = stages[last].graph;
-  document.getElementById("summary").textContent = `${first.nodes.length.toLocaleString("en")} → ${many(end.nodes.length, "node")}${kernels.length ? ` → ${many(kernels.length, "kernel")}` : ""} · ${time(first.cost)} → ${time(end.cost)} estimated · ${DATA.producer}`;
+  document.getElementById("summary").textContent = `${first.nodes.length.toLocaleString("en")} → ${many(end.nodes.length, "node")}${kernels.length ? ` → ${many(kernels.length, "kernel")}` : ""} · ${time(first.cost)} → ${time(end.cost)} estimated${measured ? `, ${time(measured.reduce((a, b) => a + b, 0))} measured` : ""} · ${DATA.producer}`;
   const legend = [["contraction", "products, convolutions"], ["reduction", "norms, reductions, pools"], ["elementwise", "elementwise"], ["movement", "movements, views"], ["other", "other"]];
   document.getElementById("legend").append(h("h2", {}, "Colours"), h("ul", {}, legend.map(([f, text]) => h("li", { class: `f-${f}` }, h("span", { class: "dot" }), text)), h("li", {}, h("span", { class: "frame gone" }), "gone after the pass"), h("li", {}, h("span", { class: "frame fresh" }), "made by the pass")));
   const deciding = stages.reduce((m, st) => (st.graph.nodes.length > m.nodes.length ? st.graph : m), end);

@@ -70,10 +70,33 @@ fn data_tell_of_stages_rewrites_and_kernels() {
 fn what_cannot_be_compiled_has_a_page_too() {
     let source = "graph @g(%0 \"x\": f32[n]) -> (%1 \"y\") {\n  %1 = neg(%0) : f32[n]\n}\n";
     let open = text::parse(source, &|_| None).expect("a graph");
-    let focus = Focus { query: Some("neg".into()), missed: true };
+    let focus = Focus { query: Some("neg".into()), missed: true, ..Focus::default() };
     let (page, _) = explain("m", open, &Options::default(), &BTreeMap::new(), &focus).expect("a page");
     let data = data(&page);
     assert!(data["compiled"]["refused"].as_str().is_some_and(|r| r.contains("--dim")), "{}", data["compiled"]);
     assert_eq!(data["focus"]["q"], "neg");
     assert_eq!(data["focus"]["tab"], "missed");
+}
+
+#[test]
+fn kernels_are_measured_where_inputs_are_given() {
+    let input = egret_ir::Tensor::new(&[2, 3], vec![1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0]).into();
+    let focus = Focus { measure: Some(vec![input]), ..Focus::default() };
+    let (page, _) = explain("m", graph("Neg:b"), &Options::default(), &BTreeMap::new(), &focus).expect("a page");
+    assert_eq!(data(&page)["compiled"]["measured"].as_array().map(Vec::len), Some(1));
+    assert!(data(&written("Neg:b"))["compiled"]["measured"].is_null());
+}
+
+#[test]
+fn long_attributes_are_cut() {
+    let axes = "1, ".repeat(900);
+    let source =
+        format!("graph @g(%0 \"x\": f32[{axes}2]) -> (%1 \"y\") {{\n  %1 = reshape(%0) {{shape = [{axes}2]}} : f32[{axes}2]\n}}\n");
+    let mut recorder = Recorder::default();
+    recorder.stage(IMPORT, &text::parse(&source, &|_| None).expect("a graph"));
+    let data = recorder.finish("m", &Trace::new(), Err("not compiled"), &Focus::default());
+    let strings = data["strings"].as_array().expect("strings");
+    assert!(
+        strings.iter().filter_map(Value::as_str).any(|s| s.starts_with("shape = [1, 1") && s.len() < 450 && s.ends_with("characters)"))
+    );
 }
