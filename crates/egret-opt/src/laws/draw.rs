@@ -207,6 +207,18 @@ impl Draw {
             "ints" if matches!(name, "strides" | "dilations") => {
                 Attr::Ints((0..rank.saturating_sub(2)).map(|_| 1 + self.below(2) as i64).collect())
             }
+            // Of slices: mostly the whole, or a half of the last axis.
+            "ints" if name == "steps" && self.below(3) != 0 => Attr::Ints(vec![1; rank]),
+            "dims" if name == "starts" && self.below(3) != 0 => {
+                let half = self.below(2) as i64 * shape.last().map_or(0, |d| d / 2);
+                let zeros = shape.iter().skip(1).map(|_| 0);
+                Attr::Dims(if rank == 0 { vec![] } else { zeros.chain([half]).map(Dim::constant).collect() })
+            }
+            "dims" if name == "sizes" && self.below(3) != 0 => {
+                let mut sizes = shape.clone();
+                sizes.iter_mut().rev().take(1).for_each(|d| *d /= 2);
+                Attr::Dims(sizes.into_iter().map(Dim::constant).collect())
+            }
             "ints" => Attr::Ints((0..rank).map(|_| [1, 1, 2, -1][self.below(4)]).collect()),
             "dims" if name == "shape" => Attr::Dims(self.reshaped(&shape).into_iter().map(Dim::constant).collect()),
             "dims" => Attr::Dims(shape.iter().map(|&d| Dim::constant(self.below(d.max(1) as usize + 1) as i64)).collect()),

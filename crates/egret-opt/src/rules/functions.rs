@@ -106,6 +106,16 @@ functions! {
         p.swap(n, n + 1);
         Ok(Val::Attr(Attr::Ints(p)))
     };
+    /// Whether a slice of x takes all of it but for the last axis, and there one half: the first (0) or the second (1).
+    is_half(x, starts, sizes, steps, which) = |a| {
+        let (t, starts, sizes, steps, which) = (tensor(a, 0)?, dims(a, 1)?, dims(a, 2)?, ints(a, 3)?, int(a, 4)?);
+        let whole: Vec<i64> = t.const_dims().ok_or_else(|| format!("{t} has free dims"))?.iter().map(|&d| d as i64).collect();
+        let Some((&last, before)) = whole.split_last() else { return Err("a scalar has no halves".into()) };
+        let wanted_sizes = before.iter().copied().chain([last / 2]).map(Dim::constant);
+        let wanted_starts = before.iter().map(|_| 0).chain([which * (last / 2)]).map(Dim::constant);
+        let fits = last % 2 == 0 && sizes.iter().cloned().eq(wanted_sizes) && starts.iter().cloned().eq(wanted_starts);
+        Ok(Val::Bool(fits && steps.iter().all(|s| *s == 1)))
+    };
     /// Whether x and y have the same dims.
     same_shape(x, y) = |a| Ok(Val::Bool(tensor(a, 0)?.shape == tensor(a, 1)?.shape));
     /// Whether an elementwise operation on x and c has the shape of x: c does not broadcast x up.
