@@ -160,6 +160,7 @@ function passDetails() {
       h("dt", {}, "estimate"), h("dd", {}, at ? `${time(before.cost)} → ${time(stage.graph.cost)}` : time(stage.graph.cost))),
     at ? section(many(list.length, "rule applied", "rules applied"), few(list, (g) => h("button", { class: "node-line", onclick: () => set({ tab: "rewrites", q: g[0].rule, all: false }) }, h("span", { class: "count" }, `${g.length}×`), h("b", {}, g[0].rule)), 12)) : null,
     at && stage.same ? h("p", { class: "note" }, "This pass found nothing to change.") : null,
+    limits.filter((l) => l.pass === stage.name).map((l) => h("p", { class: "note warn" }, `It stopped at a limit: ${l.limit} = ${l.value.toLocaleString("en")}.`)),
     section("Operations", opTable(at ? before.nodes : stage.graph.nodes, stage.graph.nodes)),
     proofSteps.some((e) => e.pass === stage.name) ? section("Proof", h("button", { class: "link", onclick: () => set({ tab: "rewrites", steps: true, all: false, q: "" }) }, `${many(proofSteps.filter((e) => e.pass === stage.name).length, "step")} from the graph before to the graph after`)) : null,
     otherTables(otherEvents.filter((e) => e.pass === stage.name || (e.pass === undefined && at === last))),

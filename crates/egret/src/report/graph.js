@@ -180,7 +180,7 @@ class Pane {
   fit() {
     const w = this.svg.clientWidth || 600, ht = this.svg.clientHeight || 600;
     const all = Math.min(w / this.layout.width, ht / this.layout.height);
-    this.scale = Math.min(1.1, Math.max(all, 0.62));
+    this.scale = Math.min(1.1, Math.max(all, 0.75));
     const middle = this.items.length ? this.layout.x[0] + this.items[0].w / 2 : this.layout.width / 2;
     const wide = this.layout.width * this.scale > w;
     this.tx = w / 2 - (wide ? middle : this.layout.width / 2) * this.scale;

@@ -138,7 +138,7 @@ function rewritesView() {
 function card(group, kind, row, head) {
   const e = group[0];
   const stage = stages[stageOf(e.pass)];
-  return h("details", { class: `card ${kind}`, open: group.length <= 6 || group.fewGroups || !!state.q },
+  return h("details", { class: `card ${kind}`, open: group.fewGroups || !!state.q },
     h("summary", {}, h("span", { class: "count" }, `${group.length}×`), h("b", { class: "rule" }, e.rule), h("span", { class: "chip pass" }, stage && stage.name === e.pass ? e.pass : e.pass),
       e.place ? h("span", { class: "place" }, e.place) : null, head),
     entries(group, row));
