@@ -1,5 +1,5 @@
 //! What an e-graph is asked: a region of a graph as data of its own, free of ids, names and weights. Regions that say the same
-//! are one problem, and have one [`crate::solution::Solution`].
+//! are one problem, and have one `Solution`.
 
 use crate::region::Region;
 use egret_ir::{Attrs, Def, Graph, Op, Tensor, TensorType, Type, ValueId};
