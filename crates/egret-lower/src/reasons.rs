@@ -52,6 +52,7 @@ pub fn neighbours(graph: &Graph, groups: &[Group], fuse: bool, trace: &mut Trace
                     sources: sources.into_iter().collect(),
                     why: Why::Guard as i32,
                     reason,
+                    ..Missed::default()
                 });
             }
         }

@@ -241,6 +241,21 @@ fn small_value(op: Op, attrs: &Attrs, children: &[&Facts], facts: &Facts, deep: 
     interp::eval_op(op, attrs, &operands, &[]).ok()?.first()?.as_tensor().cloned()
 }
 
+/// What an e-graph is asked beside egg's own questions.
+pub(crate) trait Ask {
+    /// The operation of a node that rules may look at.
+    fn op(&self, node: &ENode) -> Option<Op>;
+}
+
+impl Ask for Egraph {
+    fn op(&self, node: &ENode) -> Option<Op> {
+        match self.analysis.symbols.get(node.symbol) {
+            Symbol::Op { op, .. } => Some(*op),
+            _ => None,
+        }
+    }
+}
+
 impl Terms for Egraph {
     type Id = Id;
 

@@ -11,12 +11,37 @@ use std::collections::BTreeMap;
 const IMPROVABLE: usize = 200;
 
 /// Time, then number of nodes.
-type Cost = (u64, u32);
+pub type Cost = (u64, u32);
 
 /// The node chosen for each class that is needed.
 pub struct Extraction {
     /// By class.
     pub chosen: BTreeMap<Id, ENode>,
+    /// What they cost: nanoseconds, nodes.
+    pub cost: Cost,
+    /// All classes, in order.
+    ids: Vec<Id>,
+    /// The candidate chosen for each of them, needed or not.
+    choice: Vec<usize>,
+    roots: Vec<usize>,
+}
+
+impl Extraction {
+    /// For each class and node what the whole would cost with that node for that class; `None`: it would have a cycle, or the
+    /// class has no such node.
+    pub fn costs_with(&self, egraph: &Egraph, others: &[(Id, &ENode)]) -> Vec<Option<Cost>> {
+        let candidates = candidates(egraph, &self.ids);
+        let mut choice = self.choice.clone();
+        let one = |&(class, node): &(Id, &ENode)| {
+            let at = self.ids.binary_search(&class).ok()?;
+            let other = candidates[at].iter().position(|(_, _, n)| *n == node)?;
+            let is = std::mem::replace(&mut choice[at], other);
+            let cost = total(&candidates, &self.roots, &choice).map(|(_, cost)| cost);
+            choice[at] = is;
+            cost
+        };
+        others.iter().map(one).collect()
+    }
 }
 
 fn node_cost(egraph: &Egraph, class: Id, node: &ENode) -> Cost {
@@ -35,10 +60,19 @@ type Set = Vec<u64>;
 pub fn extract(egraph: &Egraph, roots: &[Id]) -> Option<Extraction> {
     let mut ids: Vec<Id> = egraph.classes().map(|c| c.id).collect();
     ids.sort();
+    let candidates = candidates(egraph, &ids);
+    let mut choice = greedy(&candidates)?;
+    let roots: Vec<usize> = roots.iter().map(|&r| ids.binary_search(&egraph.find(r)).ok()).collect::<Option<_>>()?;
+    improve(&candidates, &roots, &mut choice);
+    let (needed, cost) = total(&candidates, &roots, &choice)?;
+    let chosen = needed.into_iter().map(|c| (ids[c], candidates[c][choice[c]].2.clone())).collect();
+    Some(Extraction { chosen, cost, ids, choice, roots })
+}
+
+/// Candidates by class: cost, children, node; cheapest first, then by spelling, so that no id decides.
+fn candidates<'a>(egraph: &'a Egraph, ids: &[Id]) -> Vec<Vec<(Cost, Vec<usize>, &'a ENode)>> {
     let place: BTreeMap<Id, usize> = ids.iter().enumerate().map(|(i, &id)| (id, i)).collect();
-    // Candidates by class: cost, children, node; cheapest first, then by spelling, so that no id decides.
-    let candidates: Vec<Vec<(Cost, Vec<usize>, &ENode)>> = ids
-        .iter()
+    ids.iter()
         .map(|&id| {
             let nodes = egraph[id].nodes.iter();
             let mut list: Vec<_> =
@@ -46,13 +80,7 @@ pub fn extract(egraph: &Egraph, roots: &[Id]) -> Option<Extraction> {
             list.sort();
             list
         })
-        .collect();
-    let mut choice = greedy(&candidates)?;
-    let roots: Vec<usize> = roots.iter().map(|&r| place[&egraph.find(r)]).collect();
-    improve(&candidates, &roots, &mut choice);
-    let (needed, _) = total(&candidates, &roots, &choice)?;
-    let chosen = needed.into_iter().map(|c| (ids[c], candidates[c][choice[c]].2.clone())).collect();
-    Some(Extraction { chosen })
+        .collect()
 }
 
 fn greedy(candidates: &[Vec<(Cost, Vec<usize>, &ENode)>]) -> Option<Vec<usize>> {

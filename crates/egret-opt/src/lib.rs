@@ -16,6 +16,7 @@ pub mod laws;
 mod layout;
 pub mod matching;
 mod missed;
+mod near;
 pub mod problem;
 pub mod proof;
 mod range;
@@ -34,7 +35,7 @@ use std::fmt;
 
 pub use eqsat::{Findings, Rewrite};
 pub use estimate::estimate;
-pub use missed::Missed;
+pub use missed::{Missed, Stopped};
 pub use saturate::RuleCount;
 
 /// A pass.

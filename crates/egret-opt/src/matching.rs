@@ -288,7 +288,7 @@ fn holds<T: Terms>(guard: &Guard, terms: &T, m: &Match<T::Id>) -> Result<Option<
     let left = eval(&guard.left, terms, m)?;
     let (truth, found) = match &guard.right {
         None => match left {
-            Val::Bool(b) => (b, "it does not".to_owned()),
+            Val::Bool(b) => (b, arguments(&guard.left, terms, m)),
             other => return Err(format!("{} is no condition", show(&other))),
         },
         Some((comparison, right)) => {
@@ -297,6 +297,13 @@ fn holds<T: Terms>(guard: &Guard, terms: &T, m: &Match<T::Id>) -> Result<Option<
         }
     };
     Ok((truth == guard.negated).then_some(found))
+}
+
+/// What a condition was asked about.
+fn arguments<T: Terms>(condition: &Expr, terms: &T, m: &Match<T::Id>) -> String {
+    let Expr::Call(_, args) = condition else { return "it does not".into() };
+    let found: Vec<String> = args.iter().filter_map(|a| eval(a, terms, m).ok().map(|v| show(&v))).collect();
+    format!("it is asked of {}", found.join(" and "))
 }
 
 fn compare(comparison: Comparison, left: &Val, right: &Val) -> Result<bool, String> {

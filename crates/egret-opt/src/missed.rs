@@ -1,24 +1,44 @@
-//! Rules that nearly applied, and what stopped them.
+//! Rules that nearly applied, and what stopped them: a guard, the tier, the cost, or one node of the pattern.
 
-use crate::egraph::{ENode, Egraph};
+use crate::egraph::{Ask, ENode, Egraph};
 use crate::extract::Extraction;
 use crate::matching::{guards_hold, matches};
+use crate::near::{Near, nearly};
 use crate::rules::{Rule, Tier};
 use crate::saturate::Saturation;
-use std::collections::BTreeSet;
+use egg::Id;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Of one rule at one value.
 const MISSED_MATCHES: usize = 64;
 
-/// A rule that matched and was not applied. Nodes are named by their ONNX nodes, or by their numbers in a region.
+/// Patterns of fewer nodes are not looked for with one of them other than it should be: they would be everywhere.
+const NEAR_NODES: usize = 3;
+
+/// What stopped a rule; the order is that of importance.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stopped {
+    /// The graph with its right-hand side costs more: nanoseconds with it and without, by the cost model.
+    Cost(u64, u64),
+    /// Its tier.
+    Tier,
+    /// A guard.
+    Guard,
+    /// One node of its pattern is another, or there is one more.
+    NearMatch,
+    /// Its right-hand side cannot be built.
+    Failed,
+}
+
+/// A rule that matched, or nearly did, and was not applied. Nodes are named by their ONNX nodes, or by their numbers in a region.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Missed<N = String> {
+    /// What stopped it.
+    pub stopped: Stopped,
     /// The nodes, sorted.
     pub sources: BTreeSet<N>,
     /// The rule's name.
     pub rule: String,
-    /// Whether its tier is the reason, not a guard.
-    pub tier: bool,
     /// The reason in words.
     pub reason: String,
 }
@@ -26,12 +46,13 @@ pub struct Missed<N = String> {
 impl<N> Missed<N> {
     /// The same with other nodes.
     pub(crate) fn of<M>(&self, sources: BTreeSet<M>) -> Missed<M> {
-        Missed { sources, rule: self.rule.clone(), tier: self.tier, reason: self.reason.clone() }
+        Missed { sources, stopped: self.stopped.clone(), rule: self.rule.clone(), reason: self.reason.clone() }
     }
 }
 
-/// Rules whose left-hand side is there and that did not apply, over the nodes that were chosen. Rules of a single node are left
-/// out: they look at every node of their operation, and say nothing by not applying. `above`: rules over the tier.
+/// Rules whose left-hand side is there, or is but for one node, and that did not apply, over the nodes that were chosen. Rules of
+/// a single node are left out: they look at every node of their operation, and say nothing by not applying. `above`: rules over
+/// the tier.
 pub(crate) fn missed(
     egraph: &Egraph,
     rules: &[&Rule],
@@ -41,22 +62,80 @@ pub(crate) fn missed(
     extraction: &Extraction,
 ) -> BTreeSet<Missed<usize>> {
     let mut out = BTreeSet::new();
+    let is_chosen = |class: &Id, node: &ENode| extraction.chosen.get(class) == Some(node);
+    let sources = |nodes: &[&ENode]| -> BTreeSet<usize> { nodes.iter().filter_map(|n| done.sources.get(*n)).flatten().copied().collect() };
     for rule in rules.iter().chain(above).filter(|r| r.lhs.nodes().len() > 1) {
+        let near = if rule.lhs.nodes().len() >= NEAR_NODES { nearly(rule) } else { vec![] };
         for &class in extraction.chosen.keys() {
+            let mut whole = false;
             for m in matches(rule, egraph, class, MISSED_MATCHES) {
                 let nodes: Vec<&ENode> = m.matched.iter().map(|&(c, k, _)| &egraph[c].nodes[k]).collect();
-                if !m.matched.iter().zip(&nodes).all(|((c, ..), n)| extraction.chosen.get(c) == Some(*n)) {
+                if !m.matched.iter().zip(&nodes).all(|((c, ..), n)| is_chosen(c, n)) {
                     continue;
                 }
-                let (tier, reason) = match guards_hold(rule, egraph, &m) {
-                    Err(e) => (false, format!("`{}` does not hold: {}", e.guard, e.reason)),
-                    Ok(()) if rule.tier > tier => (true, format!("its tier is {}, {} is allowed", rule.tier, tier)),
+                whole = true;
+                let (stopped, reason) = match guards_hold(rule, egraph, &m) {
+                    Err(e) => (Stopped::Guard, format!("`{}` does not hold: {}", e.guard, e.reason)),
+                    Ok(()) if rule.tier > tier => (Stopped::Tier, format!("its tier is {}, {} is allowed", rule.tier, tier)),
                     Ok(()) => continue,
                 };
-                let sources = nodes.iter().filter_map(|n| done.sources.get(*n)).flatten().copied().collect();
-                out.insert(Missed { sources, rule: rule.name.clone(), tier, reason });
+                out.insert(Missed { sources: sources(&nodes), rule: rule.name.clone(), stopped, reason });
+            }
+            for Near { variant, place, wanted } in near.iter().filter(|_| !whole) {
+                for m in matches(variant, egraph, class, MISSED_MATCHES) {
+                    let nodes: Vec<&ENode> = m.matched.iter().map(|&(c, k, _)| &egraph[c].nodes[k]).collect();
+                    if !m.matched.iter().zip(&nodes).all(|((c, ..), n)| is_chosen(c, n)) {
+                        continue;
+                    }
+                    let Some(op) = egraph.op(nodes[*place]) else { continue };
+                    let reason = format!("its pattern is there but for `{op}`{}: {wanted}", of_sources(done, nodes[*place]));
+                    out.insert(Missed { sources: sources(&nodes), rule: rule.name.clone(), stopped: Stopped::NearMatch, reason });
+                }
             }
         }
     }
+    out.extend(dearer(egraph, rules, done, extraction));
+    for (rule, nodes, reason) in &done.failed {
+        let reason = format!("its right-hand side cannot be built: {reason}");
+        out.insert(Missed { sources: nodes.clone(), rule: rules[*rule].name.clone(), stopped: Stopped::Failed, reason });
+    }
     out
+}
+
+/// The number of the region's node that a node comes from stands in for its ONNX name, which is put there later.
+fn of_sources(done: &Saturation, node: &ENode) -> String {
+    match done.sources.get(node) {
+        Some(s) if s.len() == 1 => String::new(),
+        _ => " (made by a rewrite)".into(),
+    }
+}
+
+/// Applications whose left-hand side is still there as the right-hand side costs more.
+fn dearer(egraph: &Egraph, rules: &[&Rule], done: &Saturation, extraction: &Extraction) -> BTreeSet<Missed<usize>> {
+    let canonical = |n: &ENode| {
+        let mut n = n.clone();
+        n.children.iter_mut().for_each(|c| *c = egraph.find(*c));
+        n
+    };
+    let mut open = vec![];
+    for a in &done.applications {
+        let (Some(e), Some(node)) = (&a.evidence, &a.node) else { continue };
+        let class = egraph.find(a.class);
+        let kept = |(n, (c, ..)): (&ENode, &(Id, usize, bool))| extraction.chosen.get(&egraph.find(*c)) == Some(&canonical(n));
+        if e.nodes.len() > 1 && e.nodes.iter().zip(&e.found.matched).all(kept) {
+            open.push((a, class, canonical(node)));
+        }
+    }
+    let others: Vec<(Id, &ENode)> = open.iter().map(|(_, class, node)| (*class, node)).collect();
+    let costs = if others.is_empty() { vec![] } else { extraction.costs_with(egraph, &others) };
+    let is = extraction.cost.0;
+    let mut out: BTreeMap<(usize, BTreeSet<usize>), Missed<usize>> = BTreeMap::new();
+    for ((a, ..), cost) in open.iter().zip(costs) {
+        let Some((with, _)) = cost.filter(|c| c.0 > is) else { continue };
+        let us = |ns: u64| ns as f64 / 1000.0;
+        let reason = format!("it costs more: {:.1} us with it, {:.1} us without, {:.1} us more", us(with), us(is), us(with - is));
+        let rule = rules[a.rule].name.clone();
+        out.insert((a.rule, a.sources.clone()), Missed { sources: a.sources.clone(), rule, stopped: Stopped::Cost(with, is), reason });
+    }
+    out.into_values().collect()
 }

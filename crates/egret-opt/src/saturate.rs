@@ -59,6 +59,8 @@ pub struct Saturation {
     pub applications: Vec<Application>,
     /// For each rule.
     pub counts: Vec<RuleCount>,
+    /// Matches whose right-hand side could not be built: rule, nodes of the region, reason.
+    pub failed: BTreeSet<(usize, BTreeSet<usize>, String)>,
     /// Limits that were hit: name and value.
     pub limits: Vec<(&'static str, usize)>,
     /// The nodes of the region behind every node of the e-graph.
@@ -143,7 +145,13 @@ struct Found {
 /// Put one right-hand side beside what it equals; whether that is news.
 fn apply(egraph: &mut Egraph, rule: &Rule, f: Found, limits: &Limits, done: &mut Saturation) -> Result<bool, String> {
     let before = egraph.nodes().len();
-    let Ok(new) = instantiate(rule, egraph, &f.m) else { return Ok(false) };
+    let new = match instantiate(rule, egraph, &f.m) {
+        Ok(new) => new,
+        Err(reason) => {
+            done.failed.insert((f.rule, f.sources, reason));
+            return Ok(false);
+        }
+    };
     let fail = |what: String| format!("rule `{}` ({}) {what}", rule.name, rule.place);
     let (was, is) = (&egraph.facts(f.class).types, &egraph.facts(new).types);
     if was != is {

@@ -88,6 +88,8 @@ pub enum Why {
     Tier = 3,
     /// It nearly matches.
     NearMatch = 4,
+    /// What it would put there cannot be built.
+    Failed = 5,
 }
 
 /// A rewrite that nearly was.
@@ -109,6 +111,14 @@ pub struct Missed {
     /// The reason in words.
     #[prost(string, tag = "5")]
     pub reason: String,
+    /// Where cost is the reason: the estimated microseconds of the graph with the rewrite.
+    #[prost(double, optional, tag = "6")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost_with: Option<f64>,
+    /// And those without it.
+    #[prost(double, optional, tag = "7")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost_without: Option<f64>,
 }
 
 fn why_name<S: serde::Serializer>(why: &i32, s: S) -> Result<S::Ok, S::Error> {

@@ -70,6 +70,8 @@ mod tests {
             sources: vec!["Erf:/act".into()],
             why: Why::Guard as i32,
             reason: "the operand has two users".into(),
+            cost_with: None,
+            cost_without: None,
         });
         t.push(Choice {
             what: "tile".into(),

@@ -33,6 +33,7 @@ impl fmt::Display for Event {
                     Why::Cost => "cost: ",
                     Why::Tier => "tier: ",
                     Why::NearMatch => "near match: ",
+                    Why::Failed => "failed: ",
                 };
                 write!(f, "missed {} ({}){}: {why}{}", m.rule, m.pass, at(&m.sources), m.reason)
             }

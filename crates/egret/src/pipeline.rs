@@ -90,13 +90,21 @@ pub(crate) fn trace_pass(r: &egret_opt::PassReport, trace: &mut Trace) {
         });
     }
     for m in &r.findings.missed {
-        let why = if m.tier { egret_trace::Why::Tier } else { egret_trace::Why::Guard };
+        let (why, costs) = match m.stopped {
+            egret_opt::Stopped::Guard => (egret_trace::Why::Guard, None),
+            egret_opt::Stopped::Tier => (egret_trace::Why::Tier, None),
+            egret_opt::Stopped::Cost(with, without) => (egret_trace::Why::Cost, Some((with as f64 / 1e3, without as f64 / 1e3))),
+            egret_opt::Stopped::NearMatch => (egret_trace::Why::NearMatch, None),
+            egret_opt::Stopped::Failed => (egret_trace::Why::Failed, None),
+        };
         trace.push(egret_trace::Missed {
             pass: r.name.to_owned(),
             rule: m.rule.clone(),
             sources: m.sources.iter().cloned().collect(),
             why: why as i32,
             reason: m.reason.clone(),
+            cost_with: costs.map(|c| c.0),
+            cost_without: costs.map(|c| c.1),
         });
     }
     for &(limit, value) in &r.findings.limits {
