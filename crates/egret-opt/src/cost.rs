@@ -12,6 +12,8 @@ const NOMINAL_DIM: i64 = 64;
 const KERNEL: u64 = 1500;
 /// Multiply-adds in a nanosecond.
 const MACS: u64 = 40;
+/// The same of integers: their contractions are scalar code.
+const INTEGER_MACS: u64 = 1;
 /// Bytes moved in a nanosecond.
 const BYTES: u64 = 8;
 
@@ -35,6 +37,7 @@ pub(crate) fn of(op: Op, attrs: &Attrs, operands: &[&Facts], result: &Facts) -> 
         f.and_then(|f| f.tensor()).and_then(|t| t.shape.get(axis)).and_then(|d| d.as_const()).unwrap_or(NOMINAL_DIM).max(0) as u64
     };
     let last = |i: usize| operands.get(i).and_then(|f| f.tensor()).map_or(1, |t| dim(operands.get(i), t.rank().wrapping_sub(1)));
+    let macs = if result.dtype().is_some_and(|d| d.is_int()) { INTEGER_MACS } else { MACS };
     match op {
         Op::Reshape => 10,
         // The scores are neither written nor read again.
@@ -45,11 +48,11 @@ pub(crate) fn of(op: Op, attrs: &Attrs, operands: &[&Facts], result: &Facts) -> 
         }
         // One pass over rows that stay in the cache, where its pieces are several.
         Op::LayerNorm | Op::RmsNorm => KERNEL + moved / 4,
-        Op::Matmul => KERNEL + out.saturating_mul(last(0)) / MACS + moved / 4,
+        Op::Matmul => KERNEL + out.saturating_mul(last(0)) / macs + moved / 4,
         Op::Conv => {
             let taps = operands.get(1).and_then(|f| f.tensor()).map_or(1, |t| len(t) / dim(operands.get(1), 0).max(1));
             let strided = if attrs.str("layout") == "channels_first" { 2 } else { 1 };
-            KERNEL + out.saturating_mul(taps) / MACS * strided + moved / 4
+            KERNEL + out.saturating_mul(taps) / macs * strided + moved / 4
         }
         _ if row.has_trait("elementwise") => 20 + moved / 8,
         _ if row.has_trait("contraction") || row.has_trait("window") || row.has_trait("recurrent") => KERNEL + moved * 4,

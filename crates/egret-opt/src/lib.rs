@@ -17,6 +17,7 @@ mod layout;
 pub mod matching;
 mod missed;
 mod near;
+mod presence;
 pub mod problem;
 pub mod proof;
 mod range;
@@ -50,10 +51,13 @@ pub struct Pass {
     tier: Tier,
     /// The folder of `ir-spec/rules` whose rules follow it.
     rules: &'static str,
+    /// Whether the graph is left alone where no rule's left-hand side is in it: nothing else is wanted of the e-graph, such as
+    /// that equal values become one.
+    lazy: bool,
 }
 
-/// The passes, in order. `layout` stands before `fuse`, unlike the design's order: exporters hide convolutions from the
-/// scales that follow them behind transposes, which `layout` removes.
+/// The passes, in order. Unlike in the design's order `quantize` stands before `fold`, which makes floats of integer weights, and
+/// `layout` before `fuse`: exporters hide convolutions from the scales that follow them behind transposes, which `layout` removes.
 pub const PASSES: &[Pass] = &[
     Pass {
         name: "canonicalize",
@@ -61,14 +65,31 @@ pub const PASSES: &[Pass] = &[
         run: canonicalize::run,
         tier: Tier::Exact,
         rules: "canonicalize",
+        lazy: false,
     },
-    Pass { name: "fold", doc: "Evaluate nodes whose operands are all constants.", run: fold::run, tier: Tier::Exact, rules: "fold" },
+    Pass {
+        name: "quantize",
+        doc: "Contract dequantised tensors as the integers that they are, where that is estimated to be faster.",
+        run: |graph| Ok(graph.clone()),
+        tier: Tier::Exact,
+        rules: "quantize",
+        lazy: true,
+    },
+    Pass {
+        name: "fold",
+        doc: "Evaluate nodes whose operands are all constants.",
+        run: fold::run,
+        tier: Tier::Exact,
+        rules: "fold",
+        lazy: false,
+    },
     Pass {
         name: "sparsify",
         doc: "Leave out channels that are zero or that no weight looks at.",
         run: sparsify::run,
         tier: Tier::Reassoc,
         rules: "sparsify",
+        lazy: false,
     },
     Pass {
         name: "layout",
@@ -76,6 +97,7 @@ pub const PASSES: &[Pass] = &[
         run: layout::run,
         tier: Tier::Exact,
         rules: "layout",
+        lazy: false,
     },
     Pass {
         name: "fuse",
@@ -83,6 +105,7 @@ pub const PASSES: &[Pass] = &[
         run: fuse::run,
         tier: Tier::Reassoc,
         rules: "fuse",
+        lazy: false,
     },
     Pass {
         name: "cleanup",
@@ -90,6 +113,7 @@ pub const PASSES: &[Pass] = &[
         run: canonicalize::run,
         tier: Tier::Exact,
         rules: "canonicalize",
+        lazy: false,
     },
 ];
 
@@ -207,6 +231,9 @@ pub fn optimize(graph: Graph, options: &Options) -> Result<(Graph, Vec<PassRepor
         hold(&next, pass.name)?;
         let mut set = rules_of(pass.name, &options.rules).unwrap_or_default();
         set.retain(|r| !options.without.contains(&r.name));
+        if pass.lazy && !presence::any(&next, &set) {
+            set.clear();
+        }
         let stepped = options.explain.then(|| next.clone());
         let (next, findings) = eqsat::run(pass.name, &next, &set, options.tier, options.explain).map_err(OptError::Rule)?;
         hold(&next, pass.name)?;

@@ -95,6 +95,34 @@ functions! {
         let product = axes.iter().try_fold(1i64, |n, axis| n.checked_mul(extent(axis)?));
         product.map(|n| Val::Attr(Attr::Int(n))).ok_or_else(|| format!("{t} has no constant extent along {axes:?}"))
     };
+    /// The number of elements of x for each index of an axis.
+    per(x, axis) = |a| {
+        let (t, axis) = (tensor(a, 0)?, int(a, 1)?);
+        let others = t.shape.iter().enumerate().filter(|(i, _)| *i as i64 != axis);
+        let product = others.map(|(_, d)| d.as_const()).try_fold(1i64, |n, d| n.checked_mul(d?));
+        product.map(|n| Val::Attr(Attr::Int(n))).ok_or_else(|| format!("{t} has no constant extents"))
+    };
+    /// Whether x has extent 1 along every axis but this one; negative ones count from the end.
+    varies_along(x, axis) = |a| {
+        let (t, axis) = (tensor(a, 0)?, int(a, 1)?);
+        let axis = if axis < 0 { axis + t.rank() as i64 } else { axis };
+        Ok(Val::Bool(t.shape.iter().enumerate().all(|(i, d)| i as i64 == axis || d.as_const() == Some(1))))
+    };
+    /// All dims but the last.
+    but_last(dims) = |a| {
+        let all = dims(a, 0)?;
+        all.split_last().map(|(_, rest)| Val::Attr(Attr::Dims(rest.to_vec()))).ok_or_else(|| "no dims".into())
+    };
+    /// Whether the integers a and b, and any sum of n products of them, fit an i32.
+    sums_fit(a, b, n) = |a| {
+        let largest = |i: usize| -> Result<f64, String> {
+            let (low, high) = crate::range::known(facts(a, i)?).ok_or("integers of unknown size")?;
+            Ok(low.abs().max(high.abs()))
+        };
+        let (x, y, n) = (largest(0)?, largest(1)?, int(a, 2)?.max(1) as f64);
+        let (most, limit) = ((x * y * n).max(x).max(y), f64::from(i32::MAX));
+        if most <= limit { Ok(Val::Bool(true)) } else { Err(format!("sums of up to {most}")) }
+    };
     /// The product of two numbers.
     times(a, b) = |a| Ok(Val::Attr(Attr::Float(float(a, 0)? * float(a, 1)?)));
     /// The quotient of two numbers.

@@ -1,0 +1,99 @@
+//! Contractions of dequantised tensors become contractions of integers, where that is cheaper.
+
+use egret_ir::{DType, Graph, Tensor, Value, interp, text};
+use egret_opt::rules::Tier;
+use egret_opt::{Options, PASSES, PassReport, optimize};
+
+/// x, quantised, and weights, each cast(q - zero) * scale, contracted.
+fn dequantised(x: &str, zero: &str, weights: &str, scale: &str, contraction: &str) -> Graph {
+    let body = format!(
+        "graph @g(%0 \"x\": {x}) -> (%11 \"y\") {{
+  %1 = cast(%0) {{round = \"nearest\", saturate = 1, to = i32}}
+  %2 = const i32[] [{zero}]
+  %3 = sub(%1, %2)
+  %4 = cast(%3) {{round = \"nearest\", saturate = 1, to = f32}}
+  %5 = const f32[] [0.02]
+  %6 = mul(%4, %5)
+  %7 = const {weights}
+  %8 = cast(%7) {{round = \"nearest\", saturate = 1, to = f32}}
+  %9 = const {scale}
+  %10 = mul(%8, %9)
+  %11 = {contraction}
+}}"
+    );
+    text::parse(&body, &|_| None).unwrap()
+}
+
+fn quantized(graph: &Graph, tier: Tier) -> (Graph, PassReport) {
+    let options = Options { passes: Some(vec!["quantize".into()]), tier, ..Options::default() };
+    let (after, mut reports) = optimize(graph.clone(), &options).unwrap();
+    (after, reports.remove(0))
+}
+
+/// The element types that are contracted.
+fn contracted(g: &Graph) -> Vec<DType> {
+    let nodes = g.node_ids().into_iter().filter(|&n| g.node(n).op.info().has_trait("contraction"));
+    nodes.map(|n| g.tensor_ty(g.node(n).results[0]).dtype).collect()
+}
+
+fn same(before: &Graph, after: &Graph, shape: &[usize]) {
+    let n: usize = shape.iter().product();
+    let x = Tensor::new(shape, (0..n).map(|i| (i * 89 % 256) as u8).collect::<Vec<u8>>());
+    let run = |g: &Graph| interp::run(g, &[Value::from(x.clone())]).unwrap()[0].as_tensor().unwrap().clone();
+    for (a, b) in run(before).data::<f32>().iter().zip(run(after).data::<f32>()) {
+        assert!((a - b).abs() <= 1e-6 * a.abs().max(1.0), "{a} {b}");
+    }
+}
+
+#[test]
+fn scales_of_columns_and_filters_are_found_but_scalar_products_of_large_ones_cost_more() {
+    let conv = "conv(%6, %10) {dilations = [1, 1], groups = 1, layout = \"channels_first\", pads = [1, 1, 1, 1], strides = [1, 1]}";
+    for (x, weights, scale, contraction, rule) in [
+        ("u8[64, 64]", "i8[64, 64] random(3)", "f32[1, 64] random(4)", "matmul(%6, %10)", "matmul-of-integers"),
+        ("u8[1, 8, 9, 9]", "i8[16, 8, 3, 3] random(3)", "f32[16, 1, 1, 1] random(4)", conv, "conv-of-integers"),
+    ] {
+        let (after, report) = quantized(&dequantised(x, "128", weights, scale, contraction), Tier::Reassoc);
+        let count = report.findings.counts.iter().find(|(name, _)| name == rule).map(|(_, c)| c.applications);
+        assert_eq!(count, Some(1), "{rule}");
+        assert_eq!(contracted(&after), [DType::F32]);
+    }
+}
+
+/// Strides leave most of x out: to scale the results is cheaper than to scale x.
+fn strided() -> Graph {
+    let conv = "conv(%6, %10) {dilations = [1, 1], groups = 1, layout = \"channels_first\", pads = [1, 1, 1, 1], strides = [29, 29]}";
+    dequantised("u8[1, 1, 60, 60]", "7", "i8[2, 1, 3, 3] random(3)", "f32[2, 1, 1, 1] [0.5, 0.25]", conv)
+}
+
+#[test]
+fn a_convolution_keeps_its_padding_and_its_filters_scales() {
+    let before = strided();
+    let (after, report) = quantized(&before, Tier::Reassoc);
+    assert_eq!(contracted(&after), [DType::I32], "{}", text::print(&after));
+    same(&before, &after, &[1, 1, 60, 60]);
+    assert!(report.findings.rewrites.iter().any(|r| r.rule == "conv-of-integers"));
+    // A scale that moves rounds elsewhere.
+    assert_eq!(contracted(&quantized(&before, Tier::Exact).0), [DType::F32]);
+    // The passes after it keep the integers. (Weights as small as these are folded by any pass before it.)
+    let after: Vec<String> = PASSES.iter().map(|p| p.name.to_owned()).skip_while(|name| name != "quantize").collect();
+    let (all, _) = optimize(before.clone(), &Options { passes: Some(after), ..Options::default() }).unwrap();
+    assert_eq!(contracted(&all), [DType::I32]);
+    same(&before, &all, &[1, 1, 60, 60]);
+}
+
+#[test]
+fn sums_that_might_not_fit_stay_floats() {
+    let before = dequantised("u16[1, 96]", "128", "i16[96, 1] random(3)", "f32[] [0.5]", "matmul(%6, %10)");
+    let (after, _) = quantized(&before, Tier::Reassoc);
+    assert_eq!(contracted(&after), [DType::F32]);
+}
+
+#[test]
+fn a_graph_without_quantised_tensors_is_left_alone() {
+    let body = "graph @g(%0 \"x\": f32[2, 2]) -> (%2 \"y\") { %1 = const f32[2, 2] [1, 2, 3, 4]\n %2 = matmul(%0, %1) }";
+    let before = text::parse(body, &|_| None).unwrap();
+    let (after, report) = quantized(&before, Tier::Reassoc);
+    assert_eq!(text::print(&before), text::print(&after));
+    // No e-graph was built.
+    assert!(report.findings.counts.is_empty());
+}
