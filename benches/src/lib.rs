@@ -4,9 +4,9 @@ use egret_ir::{Builder, DType, Dim, Graph, Op, Tensor, Type, TypeError, ValueId,
 
 /// Rows of activations, channels, heads and channels of the inner layer of [`transformer`].
 const ROWS: usize = 8;
-const WIDTH: usize = 16;
+const WIDTH: usize = 32;
 const HEADS: usize = 4;
-const INNER: usize = 32;
+const INNER: usize = 64;
 
 /// SplitMix64: weights that differ, and the same in every run.
 struct Numbers(u64);

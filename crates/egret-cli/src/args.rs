@@ -154,6 +154,9 @@ pub struct CompileArgs {
     /// Write the page of `explain --format html` about this compilation
     #[arg(long, value_name = "FILE.html")]
     pub report: Option<PathBuf>,
+    /// Threads to optimise on; what is written is the same [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
 }
 
 /// `egret run`

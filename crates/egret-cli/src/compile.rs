@@ -13,7 +13,7 @@ pub fn run(args: &CompileArgs) -> Result<()> {
     let request = Request {
         model: args.model.clone(),
         out_dir: args.out_dir.clone(),
-        options: Options { name, ..options(&args.options, Some(1))? },
+        options: Options { name, ..options(&args.options, args.threads)? },
         bind,
         emit: args.emit.clone(),
         weights: args.weights,

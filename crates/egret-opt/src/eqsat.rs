@@ -1,16 +1,20 @@
-//! A pass as a rule set: a graph is cut into regions, each becomes a problem, what solves it is stored in a new graph.
+//! A pass as a rule set: a graph is cut into regions, each becomes a problem, what solves it is stored in a new graph. Regions
+//! that ask the same are solved once; problems are solved on several threads and stored in order.
 
+use crate::glue::Glue;
+use crate::kinds::Kinds;
 use crate::missed::Missed;
-use crate::problem::load;
+use crate::parallel;
+use crate::problem::{Binding, Key, Problem, Reader};
 use crate::proof::{Proof, Recording};
 use crate::rebuild::{bring_const, start, topological};
-use crate::region::regions;
+use crate::region::{Region, regions};
 use crate::rules::{Rule, Tier};
 use crate::saturate::RuleCount;
-use crate::solution::{constants, names, store};
+use crate::solution::{Solution, constants, names, store};
 use crate::solve::{Look, solve};
 use egret_ir::Graph;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 /// What a rewrite did to the graph that came out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,12 +44,28 @@ pub struct Findings {
     pub proof: Option<Proof>,
 }
 
-/// Run the rules of a pass, up to a tier, over a graph.
+/// What rules do to a graph.
+pub(crate) struct Task<'a> {
+    /// The pass.
+    pub pass: &'a str,
+    /// Its rules.
+    pub rules: &'a [&'a Rule],
+    /// What they may change at most.
+    pub tier: Tier,
+    /// Whether constants are looked into whatever their size.
+    pub deep: bool,
+    /// Whether proofs are written, and rules told of that nearly applied.
+    pub explain: bool,
+    /// Threads to solve on, 0 for one a core.
+    pub threads: usize,
+}
+
+/// Run the rules of a pass over a graph.
 ///
 /// # Errors
 /// A rule that is wrong (it changes a type, or says that different constants are equal), or one whose result does not fit.
-pub(crate) fn run(pass: &str, graph: &Graph, rules: &[&Rule], tier: Tier, explain: bool) -> Result<(Graph, Findings), String> {
-    let (rules, above): (Vec<&Rule>, Vec<&Rule>) = rules.iter().partition(|r| r.tier <= tier);
+pub(crate) fn run(graph: &Graph, task: &Task) -> Result<(Graph, Findings), String> {
+    let (rules, above): (Vec<&Rule>, Vec<&Rule>) = task.rules.iter().partition(|r| r.tier <= task.tier);
     if rules.is_empty() && above.is_empty() {
         return Ok((graph.clone(), Findings::default()));
     }
@@ -54,30 +74,21 @@ pub(crate) fn run(pass: &str, graph: &Graph, rules: &[&Rule], tier: Tier, explai
         let (name, place, tier) = (&rule.name, &rule.place, rule.tier);
         return Err(format!("rule `{name}` ({place}) is {tier}: rules of this tier cannot be applied yet; allow at most `--tier reassoc`"));
     }
+    let look = Look { rules: &rules, above: &above, tier: task.tier, explain: task.explain };
+    let pieces = read(graph, task);
+    let solutions = parallel::map(&pieces.problems, task.threads, |problem| solve(problem, &look));
     let counts = rules.iter().map(|r| (r.name.clone(), RuleCount::default())).collect();
     let mut findings = Findings { counts, ..Findings::default() };
+    let mut recording = task.explain.then(|| Recording::new(graph));
     let mut r = start(graph);
-    let mut recording = explain.then(|| Recording::new(graph));
-    let look = Look { rules: &rules, above: &above, tier, explain };
-    for region in regions(graph, &topological(graph)) {
-        let (problem, binding) = load(graph, &region, false);
-        let solution = solve(&problem, &look)?;
-        store(&mut r, &region, &binding, &solution)?;
+    for (region, binding, problem) in &pieces.regions {
+        let solution = solutions[*problem].as_ref().map_err(Clone::clone)?;
+        store(&mut r, region, binding, solution)?;
+        findings.add(graph, region, &rules, solution);
         if let (Some(recording), Some(proof)) = (&mut recording, &solution.proof) {
-            let constants = constants(graph, &binding, &solution);
-            let about = |i: usize| (rules[solution.applied[i].rule], names(graph, &region, &solution.applied[i].nodes));
+            let constants = constants(graph, binding, solution);
+            let about = |i: usize| (rules[solution.applied[i].rule], names(graph, region, &solution.applied[i].nodes));
             recording.add(proof, graph, &region.nodes, &binding.inputs, &constants, about)?;
-        }
-        for a in solution.applied.iter().filter(|a| a.rests) {
-            let rule = rules[a.rule];
-            let (sources, place) = (names(graph, &region, &a.nodes), rule.place.to_string());
-            findings.rewrites.push(Rewrite { rule: rule.name.clone(), place, sources, text: rule.text.clone() });
-        }
-        findings.missed.extend(solution.missed.iter().map(|m| m.of(names(graph, &region, &m.sources))));
-        findings.limits.extend(&solution.limits);
-        for ((_, sum), count) in findings.counts.iter_mut().zip(&solution.counts) {
-            sum.matches += count.matches;
-            sum.applications += count.applications;
         }
     }
     for (name, &v) in graph.output_names().iter().zip(graph.outputs()) {
@@ -88,7 +99,51 @@ pub(crate) fn run(pass: &str, graph: &Graph, rules: &[&Rule], tier: Tier, explai
     let mut new = r.builder.graph;
     new.remove_dead();
     if let Some(recording) = recording {
-        findings.proof = Some(recording.finish(pass, graph, &new, &rules, tier)?);
+        findings.proof = Some(recording.finish(task.pass, graph, &new, &rules, task.tier)?);
     }
     Ok((new, findings))
+}
+
+/// A graph in pieces.
+struct Pieces {
+    /// Each region with its values, and which problem it is.
+    regions: Vec<(Region, Binding, usize)>,
+    /// The problems, each once.
+    problems: Vec<Problem>,
+}
+
+fn read(graph: &Graph, task: &Task) -> Pieces {
+    let order = topological(graph);
+    let mut kinds = Kinds::of(graph, &order);
+    let glue = Glue::of(task.rules.iter().copied());
+    let cut = regions(graph, &order, &kinds, &glue);
+    let mut reader = Reader::new(graph, &mut kinds, task.deep);
+    let mut known: HashMap<Key, usize> = HashMap::new();
+    let mut pieces = Pieces { regions: Vec::with_capacity(cut.len()), problems: vec![] };
+    for region in cut {
+        let (key, binding) = reader.read(&region);
+        let problem = *known.entry(key).or_insert_with(|| {
+            pieces.problems.push(reader.problem(&region, &binding));
+            pieces.problems.len() - 1
+        });
+        pieces.regions.push((region, binding, problem));
+    }
+    pieces
+}
+
+impl Findings {
+    /// Add what was found in a region.
+    fn add(&mut self, graph: &Graph, region: &Region, rules: &[&Rule], solution: &Solution) {
+        for a in solution.applied.iter().filter(|a| a.rests) {
+            let rule = rules[a.rule];
+            let (sources, place) = (names(graph, region, &a.nodes), rule.place.to_string());
+            self.rewrites.push(Rewrite { rule: rule.name.clone(), place, sources, text: rule.text.clone() });
+        }
+        self.missed.extend(solution.missed.iter().map(|m| m.of(names(graph, region, &m.sources))));
+        self.limits.extend(&solution.limits);
+        for ((_, sum), count) in self.counts.iter_mut().zip(&solution.counts) {
+            sum.matches += count.matches;
+            sum.applications += count.applications;
+        }
+    }
 }

@@ -12,11 +12,15 @@ mod extract;
 pub mod facts;
 mod fold;
 mod fuse;
+mod glue;
+mod kinds;
 pub mod laws;
 mod layout;
 pub mod matching;
 mod missed;
 mod near;
+mod parallel;
+mod period;
 mod presence;
 pub mod problem;
 pub mod proof;
@@ -130,13 +134,15 @@ pub struct Options {
     pub rules: Vec<Rule>,
     /// Names of rules that are left out.
     pub without: BTreeSet<String>,
+    /// Threads to solve on, 0 for one a core; what comes out is the same.
+    pub threads: usize,
     /// Whether to write proofs, look for rules that nearly applied and keep the graphs on the way.
     pub explain: bool,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { passes: None, after: None, tier: Tier::Approx, rules: vec![], without: BTreeSet::new(), explain: false }
+        Options { passes: None, after: None, tier: Tier::Approx, rules: vec![], without: BTreeSet::new(), threads: 0, explain: false }
     }
 }
 
@@ -234,8 +240,10 @@ pub fn optimize(graph: Graph, options: &Options) -> Result<(Graph, Vec<PassRepor
         if pass.lazy && !presence::any(&next, &set) {
             set.clear();
         }
+        let (tier, explain, threads) = (options.tier, options.explain, options.threads);
+        let task = eqsat::Task { pass: pass.name, rules: &set, tier, deep: false, explain, threads };
         let stepped = options.explain.then(|| next.clone());
-        let (next, findings) = eqsat::run(pass.name, &next, &set, options.tier, options.explain).map_err(OptError::Rule)?;
+        let (next, findings) = eqsat::run(&next, &task).map_err(OptError::Rule)?;
         hold(&next, pass.name)?;
         let (nodes_before, nodes_after) = (graph.node_count(), next.node_count());
         let stages = stepped.map(|stepped| Stages { before: graph, stepped, after: next.clone() });

@@ -1,9 +1,10 @@
 //! What an e-graph is asked: a region of a graph as data of its own, free of ids, names and weights. Regions that say the same
 //! are one problem, and have one `Solution`.
 
+use crate::facts::SMALL;
+use crate::kinds::Kinds;
 use crate::region::Region;
 use egret_ir::{Attrs, Def, Graph, Op, Tensor, TensorType, Type, ValueId};
-use std::collections::HashMap;
 
 /// A region, by itself.
 #[derive(Clone, Debug, Default)]
@@ -55,55 +56,107 @@ pub enum Local {
 
 /// Which values of the graph a problem's values are.
 #[derive(Debug, Default)]
-pub struct Binding {
+pub(crate) struct Binding {
     /// By [`Local::Input`].
     pub inputs: Vec<ValueId>,
     /// By [`Local::Constant`].
     pub constants: Vec<ValueId>,
 }
 
-/// Read a region. Values are numbered by their first use, so that regions that differ in ids only read the same.
-pub(crate) fn load(graph: &Graph, region: &Region, deep: bool) -> (Problem, Binding) {
-    let mut load =
-        Load { graph, deep, problem: Problem { deep, ..Problem::default() }, binding: Binding::default(), values: HashMap::new() };
-    for (i, &id) in region.nodes.iter().enumerate() {
-        let node = graph.node(id);
-        let operands = node.operands.iter().map(|v| v.map(|v| load.value(v))).collect();
-        load.values.extend(node.results.iter().enumerate().map(|(k, &v)| (v, Local::Result(i, k))));
-        let types = node.results.iter().map(|&v| graph.ty(v).clone()).collect();
-        load.problem.nodes.push(ProblemNode { op: node.op, attrs: node.attrs.clone(), operands, types });
-    }
-    load.problem.outputs = region.outputs.iter().map(|&v| load.value(v)).collect();
-    (load.problem, load.binding)
-}
+/// All that tells one problem of a graph from another. Values are numbered by their first use, so that regions that differ in
+/// ids and weights only have the same key; constants that are one value stay told apart from equal types.
+pub(crate) type Key = Vec<u32>;
 
-struct Load<'a> {
+/// Reads the regions of a graph.
+pub(crate) struct Reader<'a> {
     graph: &'a Graph,
+    kinds: &'a mut Kinds,
     deep: bool,
-    problem: Problem,
+    /// By value: in which region it was numbered last, and how.
+    locals: Vec<(u32, Local)>,
+    region: u32,
+    key: Key,
     binding: Binding,
-    values: HashMap<ValueId, Local>,
 }
 
-impl Load<'_> {
-    fn value(&mut self, value: ValueId) -> Local {
-        if let Some(&local) = self.values.get(&value) {
-            return local;
+impl<'a> Reader<'a> {
+    /// For a graph. `deep`: constants are looked into whatever their size.
+    pub fn new(graph: &'a Graph, kinds: &'a mut Kinds, deep: bool) -> Reader<'a> {
+        let locals = vec![(0, Local::Input(0)); graph.value_count()];
+        Reader { graph, kinds, deep, locals, region: 0, key: vec![], binding: Binding::default() }
+    }
+
+    /// Number the values of a region.
+    pub fn read(&mut self, region: &Region) -> (Key, Binding) {
+        self.region += 1;
+        self.key.push(region.nodes.len() as u32);
+        for (i, &id) in region.nodes.iter().enumerate() {
+            let node = self.graph.node(id);
+            self.key.push(self.kinds.node(id));
+            self.key.push(node.operands.len() as u32);
+            for v in &node.operands {
+                match v {
+                    Some(v) => self.value(*v),
+                    None => self.key.push(0),
+                }
+            }
+            for (k, v) in node.results.iter().enumerate() {
+                self.locals[v.0 as usize] = (self.region, Local::Result(i, k));
+            }
         }
-        let local = match &self.graph.value(value).def {
-            Def::Const(t) => {
-                let known = self.deep || t.len() <= crate::facts::SMALL;
-                self.problem.constants.push(if known { Constant::Known(t.clone()) } else { Constant::Weight(t.ty()) });
-                self.binding.constants.push(value);
-                Local::Constant(self.binding.constants.len() - 1)
-            }
-            _ => {
-                self.problem.inputs.push(self.graph.ty(value).clone());
-                self.binding.inputs.push(value);
-                Local::Input(self.binding.inputs.len() - 1)
-            }
+        region.outputs.iter().for_each(|v| self.value(*v));
+        (std::mem::take(&mut self.key), std::mem::take(&mut self.binding))
+    }
+
+    /// Spell a value, and what it is where it is new.
+    fn value(&mut self, v: ValueId) {
+        let (region, local) = self.locals[v.0 as usize];
+        if region != self.region {
+            let ty = self.kinds.ty(self.graph.ty(v));
+            let local = match &self.graph.value(v).def {
+                Def::Const(t) => {
+                    self.binding.constants.push(v);
+                    // Equal constants are one value of the graph.
+                    self.key.extend(if self.is_known(t) { [1, v.0] } else { [2, ty] });
+                    Local::Constant(self.binding.constants.len() - 1)
+                }
+                _ => {
+                    self.binding.inputs.push(v);
+                    self.key.extend([3, ty]);
+                    Local::Input(self.binding.inputs.len() - 1)
+                }
+            };
+            self.locals[v.0 as usize] = (self.region, local);
+            return;
+        }
+        match local {
+            Local::Input(i) => self.key.extend([4, i as u32]),
+            Local::Constant(i) => self.key.extend([5, i as u32]),
+            Local::Result(node, k) => self.key.extend([6 + k as u32, node as u32]),
+        }
+    }
+
+    fn is_known(&self, t: &Tensor) -> bool {
+        self.deep || t.len() <= SMALL
+    }
+
+    /// The region that was read last as a problem.
+    pub fn problem(&self, region: &Region, binding: &Binding) -> Problem {
+        let graph = self.graph;
+        let local = |v: ValueId| self.locals[v.0 as usize].1;
+        let node = |id: &egret_ir::NodeId| {
+            let node = graph.node(*id);
+            let operands = node.operands.iter().map(|v| v.map(local)).collect();
+            let types = node.results.iter().map(|&v| graph.ty(v).clone()).collect();
+            ProblemNode { op: node.op, attrs: node.attrs.clone(), operands, types }
         };
-        self.values.insert(value, local);
-        local
+        let constants = binding.constants.iter().filter_map(|&v| graph.as_const(v));
+        Problem {
+            inputs: binding.inputs.iter().map(|&v| graph.ty(v).clone()).collect(),
+            constants: constants.map(|t| if self.is_known(t) { Constant::Known(t.clone()) } else { Constant::Weight(t.ty()) }).collect(),
+            nodes: region.nodes.iter().map(node).collect(),
+            outputs: region.outputs.iter().map(|&v| local(v)).collect(),
+            deep: self.deep,
+        }
     }
 }

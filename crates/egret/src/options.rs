@@ -26,7 +26,7 @@ pub struct Options {
     pub wide: bool,
     /// Whether the trace says what every kernel computes, and what was left outside it and why.
     pub explain: bool,
-    /// Threads that run the model, the caller's included.
+    /// Threads that run the model, the caller's included, and that its optimiser uses.
     pub threads: usize,
 }
 

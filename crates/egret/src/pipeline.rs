@@ -57,6 +57,7 @@ pub(crate) fn reports(graph: Graph, options: &Options, after: Option<&str>) -> R
         tier: options.tier,
         rules: options.rules.clone(),
         without: options.without.clone(),
+        threads: options.threads,
         explain: options.explain,
     };
     egret_opt::optimize(graph, &opts).map_err(opt_error)

@@ -1,0 +1,77 @@
+//! Which operations stand together in the patterns of rules: a cut between two such nodes may hide a match.
+
+use crate::rules::{OpGroup, OpPattern, Pattern, Rule};
+use egret_ir::Op;
+use std::sync::OnceLock;
+
+/// Pairs of operations that some pattern has one above the other.
+pub(crate) struct Glue {
+    pairs: Vec<bool>,
+    ops: usize,
+}
+
+impl Glue {
+    /// Of the left-hand sides of rules.
+    pub fn of<'a>(rules: impl Iterator<Item = &'a Rule>) -> Glue {
+        let ops = all().len();
+        let mut glue = Glue { pairs: vec![false; ops * ops], ops };
+        rules.for_each(|rule| glue.add(&rule.lhs, None));
+        glue
+    }
+
+    /// Whether a pattern has an operand made by `below` under `above`.
+    pub fn holds(&self, above: Op, below: Op) -> bool {
+        self.pairs[above as usize * self.ops + below as usize]
+    }
+
+    fn add(&mut self, pattern: &Pattern, above: Option<&[Op]>) {
+        match pattern {
+            Pattern::Each(inner) => self.add(inner, above),
+            Pattern::Node(node) => {
+                let one;
+                let here = match &node.op {
+                    OpPattern::One(op) => {
+                        one = [*op];
+                        &one[..]
+                    }
+                    OpPattern::Any(Some(group), _) => group_ops(*group),
+                    OpPattern::Any(None, _) => all(),
+                };
+                for &a in above.unwrap_or_default() {
+                    here.iter().for_each(|&b| self.pairs[a as usize * self.ops + b as usize] = true);
+                }
+                node.args.iter().for_each(|arg| self.add(arg, Some(here)));
+            }
+            Pattern::Value(_) | Pattern::Splat(_) | Pattern::Absent => {}
+        }
+    }
+}
+
+fn all() -> &'static [Op] {
+    static ALL: OnceLock<Vec<Op>> = OnceLock::new();
+    ALL.get_or_init(|| Op::all().collect())
+}
+
+fn group_ops(group: OpGroup) -> &'static [Op] {
+    static GROUPS: OnceLock<Vec<(OpGroup, Vec<Op>)>> = OnceLock::new();
+    let groups = GROUPS.get_or_init(|| {
+        let of = |g: OpGroup| all().iter().copied().filter(|op| g.holds(*op)).collect();
+        OpGroup::NAMES.iter().map(|&(_, g)| (g, of(g))).collect()
+    });
+    groups.iter().find(|(g, _)| *g == group).map_or(all(), |(_, ops)| ops)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::parse;
+
+    #[test]
+    fn pairs_of_patterns_are_glued_downwards_only() {
+        let rules = parse("a: (neg (transpose perm=?p (unary@f ?x))) => (neg ?x) exact", "mine.rules", "fuse", &[]).unwrap();
+        let glue = Glue::of(rules.iter());
+        assert!(glue.holds(Op::Neg, Op::Transpose) && glue.holds(Op::Transpose, Op::Exp));
+        assert!(!glue.holds(Op::Transpose, Op::Neg) && !glue.holds(Op::Neg, Op::Exp) || !glue.holds(Op::Neg, Op::Matmul));
+        assert!(!glue.holds(Op::Transpose, Op::Matmul));
+    }
+}

@@ -1,0 +1,119 @@
+//! What nodes are, by number: equal numbers mean equal operations, attributes and types. Blocks that repeat are found, and told
+//! to be equal, by these numbers.
+
+use egret_ir::{Attr, Attrs, Graph, Node, NodeId, Op, Type};
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+
+/// Numbers of node kinds and of types.
+#[derive(Default)]
+pub(crate) struct Kinds {
+    /// Spelt out in full: what is equal is equal, whatever it hashes to.
+    keys: HashMap<Vec<u8>, u32>,
+    nodes: Vec<u32>,
+    spelling: Spelling,
+}
+
+impl Kinds {
+    /// The kinds of these nodes.
+    pub fn of(graph: &Graph, order: &[NodeId]) -> Kinds {
+        let mut kinds = Kinds::default();
+        kinds.nodes.resize(order.iter().map(|n| n.0 as usize + 1).max().unwrap_or(0), 0);
+        for &n in order {
+            kinds.nodes[n.0 as usize] = kinds.number(|s| spell_node(s, graph, graph.node(n)));
+        }
+        kinds
+    }
+
+    /// The kind of a node.
+    pub fn node(&self, n: NodeId) -> u32 {
+        self.nodes[n.0 as usize]
+    }
+
+    /// The number of a type.
+    pub fn ty(&mut self, ty: &Type) -> u32 {
+        self.number(|s| ty.hash(s))
+    }
+
+    fn number(&mut self, spell: impl FnOnce(&mut Spelling)) -> u32 {
+        self.spelling.0.clear();
+        spell(&mut self.spelling);
+        if let Some(&is) = self.keys.get(&self.spelling.0) {
+            return is;
+        }
+        let new = self.keys.len() as u32;
+        self.keys.insert(self.spelling.0.clone(), new);
+        new
+    }
+}
+
+/// A "hasher" that keeps all that it is given: the spelling of a value in bytes.
+#[derive(Default)]
+struct Spelling(Vec<u8>);
+
+impl Hasher for Spelling {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        0
+    }
+}
+
+fn spell_node(s: &mut Spelling, graph: &Graph, node: &Node) {
+    spell_head(s, node.op, &node.attrs);
+    s.write_usize(node.results.len());
+    node.results.iter().for_each(|&v| graph.ty(v).hash(s));
+}
+
+/// Operation and attributes. Types are spelt alone, so that what comes first tells the two apart.
+fn spell_head(s: &mut Spelling, op: Op, attrs: &Attrs) {
+    s.write_u8(0xff);
+    (op as usize).hash(s);
+    for (name, attr) in &attrs.0 {
+        name.hash(s);
+        spell_attr(s, attr);
+    }
+}
+
+fn spell_attr(s: &mut Spelling, attr: &Attr) {
+    match attr {
+        Attr::Int(v) => v.hash(s),
+        Attr::Float(v) => v.to_bits().hash(s),
+        Attr::String(v) => v.hash(s),
+        Attr::DType(v) => v.hash(s),
+        Attr::Dim(v) => v.hash(s),
+        Attr::Dims(v) => v.hash(s),
+        Attr::Ints(v) => v.hash(s),
+        Attr::Floats(v) => {
+            s.write_usize(v.len());
+            v.iter().for_each(|v| v.to_bits().hash(s));
+        }
+        Attr::Strings(v) => v.hash(s),
+        Attr::Tensor(v) => v.content_hash().hash(s),
+        Attr::Type(v) => v.hash(s),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use egret_ir::text;
+
+    #[test]
+    fn kinds_differ_where_attributes_or_types_do() {
+        let graph = text::parse(
+            "graph @g(%0: f32[2, 2]) -> (%4) { %1 = transpose(%0) {perm = [1, 0]} %2 = transpose(%1) {perm = [1, 0]} \
+             %3 = transpose(%2) {perm = [0, 1]} %4 = neg(%3) }",
+            &|_| None,
+        )
+        .unwrap();
+        let order = graph.topological().unwrap();
+        let kinds = Kinds::of(&graph, &order);
+        let kind = |i: usize| kinds.node(order[i]);
+        assert_eq!(kind(0), kind(1));
+        assert_ne!(kind(1), kind(2));
+        assert_ne!(kind(2), kind(3));
+    }
+}

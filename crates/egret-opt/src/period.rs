@@ -1,0 +1,88 @@
+//! Finding what repeats in a row of labels: the layers of a network, one after the other.
+
+use std::collections::HashMap;
+
+/// So many labels in a row are looked up at once.
+const GRAM: usize = 8;
+/// So many later places of the same labels are tried.
+const TRIED: usize = 16;
+
+/// Labels that repeat after a while: `labels[i] == labels[i + period]` for `from <= i < to - period`.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// Where it begins.
+    pub from: usize,
+    /// Where its last copy ends; that may be in the middle of a period.
+    pub to: usize,
+    /// How long one copy is.
+    pub period: usize,
+}
+
+/// Finds runs in one row of labels.
+pub(crate) struct Runs<'a> {
+    labels: &'a [u32],
+    places: HashMap<&'a [u32], Vec<usize>>,
+    /// By period: up to where it is known not to do.
+    refused: HashMap<usize, usize>,
+    longest: usize,
+}
+
+impl<'a> Runs<'a> {
+    /// Over a row; periods are at most `longest`.
+    pub fn new(labels: &'a [u32], longest: usize) -> Runs<'a> {
+        let mut places: HashMap<&[u32], Vec<usize>> = HashMap::new();
+        for (i, gram) in labels.windows(GRAM).enumerate() {
+            places.entry(gram).or_default().push(i);
+        }
+        Runs { labels, places, refused: HashMap::new(), longest }
+    }
+
+    /// The first run at or after a place with at least `copies` copies that `accept` turns into something.
+    pub fn next<T>(&mut self, from: usize, copies: usize, mut accept: impl FnMut(Run) -> Option<T>) -> Option<T> {
+        for i in from..self.labels.len().saturating_sub(GRAM - 1) {
+            let same = self.places.get(&self.labels[i..i + GRAM])?;
+            let later = same.partition_point(|&j| j <= i);
+            for &j in same[later..].iter().take(TRIED) {
+                let period = j - i;
+                if period > self.longest {
+                    break;
+                }
+                if self.refused.get(&period).is_some_and(|&to| i < to) {
+                    continue;
+                }
+                let equal = self.labels[i..].iter().zip(&self.labels[j..]).take_while(|(a, b)| a == b).count();
+                if equal >= (copies - 1) * period
+                    && let Some(found) = accept(Run { from: i, to: j + equal, period })
+                {
+                    return Some(found);
+                }
+                self.refused.insert(period, i + equal.max(1));
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(copies: usize) -> Vec<u32> {
+        // A block of 20 labels, two stretches of which look the same for a while.
+        let inner: Vec<u32> = (0..9).chain([100]).chain(0..9).chain([101]).collect();
+        [7, 7].into_iter().chain(std::iter::repeat_n(inner, copies).flatten()).chain([1, 0]).collect()
+    }
+
+    #[test]
+    fn the_shortest_period_that_fits_is_found() {
+        let labels = row(5);
+        let run = Runs::new(&labels, 600).next(0, 3, Some);
+        assert_eq!(run, Some(Run { from: 2, to: 102, period: 20 }));
+    }
+
+    #[test]
+    fn too_few_copies_are_none() {
+        assert_eq!(Runs::new(&row(2), 600).next(0, 3, Some), None);
+        assert_eq!(Runs::new(&row(5), 10).next(0, 3, Some), None);
+    }
+}
