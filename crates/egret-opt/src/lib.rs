@@ -20,6 +20,7 @@ pub mod matching;
 mod missed;
 mod near;
 mod parallel;
+pub mod partition;
 mod period;
 mod presence;
 pub mod problem;
@@ -118,6 +119,14 @@ pub const PASSES: &[Pass] = &[
         tier: Tier::Exact,
         rules: "canonicalize",
         lazy: false,
+    },
+    Pass {
+        name: "partition",
+        doc: "The place at which a graph is split into stages, where that is asked for (`partition::split`, `egret opt --stages N`).",
+        run: |graph| Ok(graph.clone()),
+        tier: Tier::Exact,
+        rules: "partition",
+        lazy: true,
     },
 ];
 
