@@ -16,12 +16,12 @@ pub(crate) struct Near {
 pub(crate) fn nearly(rule: &Rule) -> Vec<Near> {
     let nodes = rule.lhs.nodes();
     let mut out = vec![];
-    for place in 1..nodes.len() {
-        let OpPattern::One(op) = nodes[place].op else { continue };
+    for (place, node) in nodes.into_iter().enumerate().skip(1) {
+        let OpPattern::One(op) = node.op else { continue };
         let any = |args: Vec<Pattern>, bind| {
             Pattern::Node(NodePattern { op: OpPattern::Any(None, usize::MAX), bind, spread: None, attrs: vec![], args })
         };
-        let same = nodes[place].clone();
+        let same = node.clone();
         let variant = |with: Pattern| {
             let mut lhs = rule.lhs.clone();
             let mut left = place;

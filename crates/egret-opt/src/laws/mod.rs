@@ -27,7 +27,7 @@ pub struct Effort {
 
 impl Default for Effort {
     fn default() -> Effort {
-        Effort { cases: 200, draws: 100_000 }
+        Effort { cases: 120, draws: 80_000 }
     }
 }
 

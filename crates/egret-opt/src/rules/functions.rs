@@ -144,6 +144,19 @@ functions! {
         let fits = last % 2 == 0 && sizes.iter().cloned().eq(wanted_sizes) && starts.iter().cloned().eq(wanted_starts);
         Ok(Val::Bool(fits && steps.iter().all(|s| *s == 1)))
     };
+    /// The dims to give a constant c, that scales each channel of y, for scaling the weights w of the convolution that makes y.
+    per_output(y, c, layout, w) = |a| {
+        let (y, c, w) = (tensor(a, 0)?, tensor(a, 1)?, tensor(a, 3)?);
+        let Attr::String(layout) = attr(a, 2)? else { return Err("a layout is wanted".into()) };
+        let axis = if layout == "channels_first" { 1 } else { y.rank().saturating_sub(1) };
+        let n = along(y, c, axis)?;
+        Ok(Val::Attr(Attr::Dims((0..w.rank()).map(|i| if i == 0 { n.clone() } else { Dim::constant(1) }).collect())))
+    };
+    /// The dims to give a constant c, that scales each column of y, for scaling the matrix whose product y is.
+    per_column(y, c) = |a| {
+        let (y, c) = (tensor(a, 0)?, tensor(a, 1)?);
+        Ok(Val::Attr(Attr::Dims(vec![along(y, c, y.rank().saturating_sub(1))?])))
+    };
     /// Whether x and y have the same dims.
     same_shape(x, y) = |a| Ok(Val::Bool(tensor(a, 0)?.shape == tensor(a, 1)?.shape));
     /// Whether an elementwise operation on x and c has the shape of x: c does not broadcast x up.
@@ -181,6 +194,19 @@ functions! {
         let out = perm.iter().map(|&p| usize::try_from(p).ok().and_then(|p| shape.get(p)).cloned());
         out.collect::<Option<Vec<Dim>>>().map(|d| Val::Attr(Attr::Dims(d))).ok_or_else(|| "no permutation of these dims".into())
     };
+}
+
+/// The extent of c along an axis of y that it broadcasts to, 1 if it is a scalar there.
+fn along(y: &egret_ir::TensorType, c: &egret_ir::TensorType, axis: usize) -> Result<Dim, String> {
+    let missing = y.rank().checked_sub(c.rank()).ok_or_else(|| format!("{c} broadcasts {y} up"))?;
+    let mut found = Dim::constant(1);
+    for (i, d) in c.shape.iter().enumerate().filter(|(_, d)| d.as_const() != Some(1)) {
+        if i + missing != axis {
+            return Err(format!("{c} differs along axis {} of {y}, not only along {axis}", i + missing));
+        }
+        found = d.clone();
+    }
+    Ok(found)
 }
 
 fn facts<'a>(args: &'a [Val], i: usize) -> Result<&'a Facts, String> {
