@@ -326,6 +326,12 @@ pub struct OptArgs {
     /// Passes to run, in this order [default: all]
     #[arg(long, value_name = "A,B")]
     pub passes: Option<String>,
+    /// Split the graph into this many stages, which run one after another, where the least crosses
+    #[arg(long, value_name = "N", requires = "out_dir")]
+    pub stages: Option<usize>,
+    /// Where to write the stages: stage0.egret, stage1.egret, .. and their large constants
+    #[arg(long, value_name = "DIR", requires = "stages")]
+    pub out_dir: Option<PathBuf>,
     /// What is decided about it.
     #[command(flatten)]
     pub decided: DecidedOptions,

@@ -44,8 +44,15 @@ pub fn opt(args: &OptArgs) -> Result<()> {
     let options = Options { passes: args.passes.as_deref().map(pass_list), ..with_rules(&args.rules)? };
     let mut trace = egret::Trace::new();
     let graph = pipeline::optimize(graph, &options, None, &mut trace)?;
-    print!("{}", egret::ir::text::print(&graph));
     eprint!("{trace}");
+    let (Some(stages), Some(dir)) = (args.stages, &args.out_dir) else {
+        print!("{}", egret::ir::text::print(&graph));
+        return Ok(());
+    };
+    for s in egret::stages::write(&graph, stages, dir)? {
+        let us = s.cost as f64 / 1e3;
+        println!("{}: {} nodes, estimated {us:.0} us, receives {} bytes", s.file.display(), s.nodes, s.received);
+    }
     Ok(())
 }
 

@@ -16,6 +16,7 @@ mod options;
 pub mod pipeline;
 pub mod report;
 pub mod source;
+pub mod stages;
 pub mod suite;
 pub mod verify;
 

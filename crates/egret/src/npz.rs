@@ -92,6 +92,11 @@ fn npy_dtype(spelling: &str) -> Option<DType> {
     PLAIN.iter().find(|(s, _)| *s == spelling).map(|(_, d)| *d)
 }
 
+/// Whether NumPy's files hold this element type as it is.
+pub fn has_type(dtype: DType) -> bool {
+    PLAIN.iter().any(|(_, d)| *d == dtype)
+}
+
 /// The bytes of a `.npy` file. Types that NumPy lacks are written as unsigned integers of their size.
 pub fn npy_bytes(tensor: &Tensor) -> Vec<u8> {
     let dtype = tensor.dtype();

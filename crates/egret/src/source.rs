@@ -2,7 +2,7 @@
 
 use crate::cases::Case;
 use crate::error::{Error, Result};
-use crate::{frontend, npz};
+use crate::{frontend, npz, stages};
 use egret_ir::{DType, Graph, Tensor, TensorType, Type, Value, text, verify};
 use egret_onnx::ImportOptions;
 use std::collections::BTreeMap;
@@ -41,7 +41,7 @@ pub fn graph(path: &Path, options: &ImportOptions) -> Result<Graph> {
 
 fn parse_text(path: &Path, dims: &BTreeMap<String, i64>) -> Result<Graph> {
     let source = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, &e))?;
-    let parsed = text::parse(&source, &|_| None).map_err(|e| Error::user(format!("{}:{e}", path.display())))?;
+    let parsed = text::parse(&source, &|hash| stages::constant(path, hash)).map_err(|e| Error::user(format!("{}:{e}", path.display())))?;
     if let Err(errors) = verify(&parsed) {
         let list: Vec<String> = errors.iter().map(ToString::to_string).collect();
         return Err(Error::user(format!("{}: {}", path.display(), list.join("\n"))));
