@@ -4,7 +4,8 @@ use crate::{Attrs, ContentHash, Op, Tensor, Type};
 use petgraph::Direction;
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use petgraph::visit::EdgeRef;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use std::fmt;
 
 /// A value: a graph input, a constant, or a result of a node. Displays as `%3`.
@@ -335,45 +336,42 @@ impl Graph {
 
     /// Nodes so that producers stand before users, by ascending id where the choice is free; `Err` names a node on a cycle.
     pub fn topological(&self) -> Result<Vec<NodeId>, NodeId> {
-        let mut missing: BTreeMap<NodeId, usize> = BTreeMap::new();
-        let mut ready = BTreeSet::new();
-        for n in self.node_ids() {
-            let count = self.nodes.edges_directed(NodeIndex::new(n.0 as usize), Direction::Incoming).count();
-            if count == 0 {
-                ready.insert(n);
-            } else {
-                missing.insert(n, count);
+        // By node: how many operands are not in the order yet.
+        let mut missing = vec![0usize; self.nodes.node_indices().map(|i| i.index() + 1).max().unwrap_or(0)];
+        let mut ready = BinaryHeap::new();
+        for index in self.nodes.node_indices() {
+            missing[index.index()] = self.nodes.edges_directed(index, Direction::Incoming).count();
+            if missing[index.index()] == 0 {
+                ready.push(Reverse(NodeId(index.index() as u32)));
             }
         }
         let mut order = Vec::with_capacity(self.node_count());
-        while let Some(n) = ready.pop_first() {
+        while let Some(Reverse(n)) = ready.pop() {
             order.push(n);
             for edge in self.nodes.edges_directed(NodeIndex::new(n.0 as usize), Direction::Outgoing) {
-                let user = NodeId(edge.target().index() as u32);
-                let left = missing.get_mut(&user).expect("user waits for its operands");
-                *left -= 1;
-                if *left == 0 {
-                    missing.remove(&user);
-                    ready.insert(user);
+                let user = edge.target().index();
+                missing[user] -= 1;
+                if missing[user] == 0 {
+                    ready.push(Reverse(NodeId(user as u32)));
                 }
             }
         }
-        match missing.into_keys().next() {
+        match missing.iter().position(|&left| left > 0) {
             None => Ok(order),
-            Some(stuck) => Err(stuck),
+            Some(stuck) => Err(NodeId(stuck as u32)),
         }
     }
 
     /// Remove every node none of whose results reaches an output; returns how many.
     pub fn remove_dead(&mut self) -> usize {
-        let mut live = BTreeSet::new();
+        let mut live = vec![false; self.nodes.node_indices().map(|i| i.index() + 1).max().unwrap_or(0)];
         let mut work: Vec<NodeId> = self.outputs.iter().filter_map(|&v| self.producer(v)).collect();
         while let Some(n) = work.pop() {
-            if live.insert(n) {
+            if !std::mem::replace(&mut live[n.0 as usize], true) {
                 work.extend(self.node(n).operands.iter().flatten().filter_map(|&v| self.producer(v)));
             }
         }
-        let dead: Vec<NodeId> = self.node_ids().into_iter().filter(|n| !live.contains(n)).collect();
+        let dead: Vec<NodeId> = self.node_ids().into_iter().filter(|n| !live[n.0 as usize]).collect();
         for &n in &dead {
             self.remove_node(n);
         }

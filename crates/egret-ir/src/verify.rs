@@ -176,16 +176,22 @@ impl<'a> Checker<'a> {
     /// Follows operands, not the graph's own edges: those may have gone wrong too.
     fn acyclic(&mut self) -> bool {
         let graph = self.graph;
+        let ids = graph.node_ids();
+        let producers = |n: NodeId| graph.node(n).operands.iter().flatten().filter_map(|&v| graph.producer(v));
+        // Mostly operands are older than their users.
+        if ids.iter().all(|&n| producers(n).all(|p| p < n)) {
+            return true;
+        }
         let mut missing: BTreeMap<NodeId, usize> = BTreeMap::new();
         let mut users: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
         let mut ready = vec![];
-        for n in graph.node_ids() {
-            let producers: Vec<NodeId> = graph.node(n).operands.iter().flatten().filter_map(|&v| graph.producer(v)).collect();
-            if producers.is_empty() {
-                ready.push(n);
-            } else {
-                missing.insert(n, producers.len());
-                producers.into_iter().for_each(|p| users.entry(p).or_default().push(n));
+        for n in ids {
+            match producers(n).count() {
+                0 => ready.push(n),
+                count => {
+                    missing.insert(n, count);
+                    producers(n).for_each(|p| users.entry(p).or_default().push(n));
+                }
             }
         }
         while let Some(n) = ready.pop() {

@@ -3,31 +3,39 @@
 use crate::rebuild::{Rebuild, rebuild};
 use egret_ir::{Attr, Graph, Node, Op, Tensor, TypeError, ValueId, attrs};
 
-/// The pass.
-pub(crate) fn run(graph: &Graph) -> Result<Graph, TypeError> {
-    rebuild(graph, |r, id, operands| {
+/// The pass; `None` where there is nothing to do.
+pub(crate) fn run(graph: &Graph) -> Result<Option<Graph>, TypeError> {
+    let changes = |n: &Node| is_swapped(graph, n, &n.operands) || simplify(graph, n, &n.operands).is_some();
+    if !graph.node_ids().into_iter().any(|id| changes(graph.node(id))) {
+        return Ok(None);
+    }
+    let new = rebuild(graph, |r, id, operands| {
         let old = r.old;
         let node = old.node(id);
         // A constant of a commutative operation stands second.
-        if let [Some(a), Some(b)] = *operands
-            && node.op.info().has_trait("commutative")
-            && r.as_const(a).is_some()
-            && r.as_const(b).is_none()
-        {
-            let swapped = [Some(b), Some(a)];
-            return match simplify(r, node, &swapped)? {
+        if is_swapped(&r.builder.graph, node, operands) {
+            let swapped = [operands[1], operands[0]];
+            return match simplify(&r.builder.graph, node, &swapped) {
                 Some(v) => Ok(Some(vec![v])),
                 None => Ok(Some(r.copy(node, &swapped)?)),
             };
         }
-        simplify(r, node, operands).map(|v| v.map(|v| vec![v]))
-    })
+        Ok(simplify(&r.builder.graph, node, operands).map(|v| vec![v]))
+    })?;
+    Ok(Some(new))
 }
 
-fn simplify(r: &mut Rebuild, node: &Node, operands: &[Option<ValueId>]) -> Result<Option<ValueId>, TypeError> {
-    let Some(Some(x)) = operands.first().copied() else { return Ok(None) };
-    let Some(ty) = r.builder.graph.ty(x).as_tensor().cloned() else { return Ok(None) };
-    Ok(match node.op {
+/// Whether a node is commutative and only its first operand is a constant.
+fn is_swapped(graph: &Graph, node: &Node, operands: &[Option<ValueId>]) -> bool {
+    let [Some(a), Some(b)] = *operands else { return false };
+    graph.as_const(a).is_some() && graph.as_const(b).is_none() && node.op.info().has_trait("commutative")
+}
+
+/// The value that a node of these operands is, if it does nothing.
+fn simplify(graph: &Graph, node: &Node, operands: &[Option<ValueId>]) -> Option<ValueId> {
+    let x = (*operands.first()?)?;
+    let ty = graph.ty(x).as_tensor()?;
+    match node.op {
         // cast to the type it has
         Op::Cast if node.attrs.dtype("to") == ty.dtype => Some(x),
         Op::Broadcast if node.attrs.dims("shape") == ty.shape => Some(x),
@@ -43,9 +51,9 @@ fn simplify(r: &mut Rebuild, node: &Node, operands: &[Option<ValueId>]) -> Resul
         Op::Concat if operands.len() == 1 => Some(x),
         Op::Reduce if node.attrs.ints("axes").is_empty() => Some(x),
         // x + 0 and the like, where the constant does not broadcast x up (exact: IEEE x + -0 and x * 1 are x)
-        Op::Add | Op::Sub | Op::Mul | Op::Div => neutral(r, node.op, operands)?,
+        Op::Add | Op::Sub | Op::Mul | Op::Div => neutral(graph, node.op, operands),
         _ => None,
-    })
+    }
 }
 
 /// A transpose of a transpose is one; one that only moves axes of extent 1 is a reshape; one that moves nothing is gone.
@@ -69,11 +77,11 @@ pub(crate) fn transpose(r: &mut Rebuild, x: ValueId, perm: &[i64]) -> Result<Opt
     Ok(Some(r.emit(Op::Transpose, attrs! { perm: perm }, &[x])?))
 }
 
-fn neutral(r: &mut Rebuild, op: Op, operands: &[Option<ValueId>]) -> Result<Option<ValueId>, TypeError> {
-    let (Some(Some(a)), Some(Some(b))) = (operands.first().copied(), operands.get(1).copied()) else { return Ok(None) };
+fn neutral(graph: &Graph, op: Op, operands: &[Option<ValueId>]) -> Option<ValueId> {
+    let [Some(a), Some(b)] = *operands else { return None };
     for (x, c) in [(a, b), (b, a)] {
-        let shape = &r.builder.tensor_ty(x).shape;
-        let Some(t) = r.as_const(c) else { continue };
+        let Some(t) = graph.as_const(c) else { continue };
+        let shape = &graph.tensor_ty(x).shape;
         let neutral = match op {
             Op::Add if t.dtype().is_int() => 0.0,
             // x + 0 is not x for x = -0.
@@ -87,10 +95,10 @@ fn neutral(r: &mut Rebuild, op: Op, operands: &[Option<ValueId>]) -> Result<Opti
         let keeps = t.rank() <= shape.len()
             && t.shape().iter().rev().zip(shape.iter().rev()).all(|(&d, s)| d == 1 || s.as_const() == Some(d as i64));
         if keeps && !t.is_empty() && all_equal(t, neutral) {
-            return Ok(Some(x));
+            return Some(x);
         }
     }
-    Ok(None)
+    None
 }
 
 /// Whether every element of a small tensor has exactly these bits.

@@ -60,14 +60,14 @@ pub(crate) struct Task<'a> {
     pub threads: usize,
 }
 
-/// Run the rules of a pass over a graph.
+/// Run the rules of a pass over a graph; no new graph where they do nothing, unless a proof is wanted.
 ///
 /// # Errors
 /// A rule that is wrong (it changes a type, or says that different constants are equal), or one whose result does not fit.
-pub(crate) fn run(graph: &Graph, task: &Task) -> Result<(Graph, Findings), String> {
+pub(crate) fn run(graph: &Graph, task: &Task) -> Result<(Option<Graph>, Findings), String> {
     let (rules, above): (Vec<&Rule>, Vec<&Rule>) = task.rules.iter().partition(|r| r.tier <= task.tier);
     if rules.is_empty() && above.is_empty() {
-        return Ok((graph.clone(), Findings::default()));
+        return Ok((None, Findings::default()));
     }
     // What is only near a value may not stand in its class: congruence would hide the error.
     if let Some(rule) = rules.iter().find(|r| r.tier > Tier::Reassoc) {
@@ -79,6 +79,10 @@ pub(crate) fn run(graph: &Graph, task: &Task) -> Result<(Graph, Findings), Strin
     let solutions = parallel::map(&pieces.problems, task.threads, |problem| solve(problem, &look));
     let counts = rules.iter().map(|r| (r.name.clone(), RuleCount::default())).collect();
     let mut findings = Findings { counts, ..Findings::default() };
+    if !task.explain && pieces.regions.iter().all(|(region, _, p)| solutions[*p].as_ref().is_ok_and(|s| s.is_old(region))) {
+        pieces.regions.iter().for_each(|(region, _, p)| solutions[*p].iter().for_each(|s| findings.add(graph, region, &rules, s)));
+        return Ok((None, findings));
+    }
     let mut recording = task.explain.then(|| Recording::new(graph));
     let mut r = start(graph);
     for (region, binding, problem) in &pieces.regions {
@@ -101,7 +105,7 @@ pub(crate) fn run(graph: &Graph, task: &Task) -> Result<(Graph, Findings), Strin
     if let Some(recording) = recording {
         findings.proof = Some(recording.finish(task.pass, graph, &new, &rules, task.tier)?);
     }
-    Ok((new, findings))
+    Ok((Some(new), findings))
 }
 
 /// A graph in pieces.

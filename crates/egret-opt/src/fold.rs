@@ -6,9 +6,13 @@ use egret_ir::{Graph, TypeError, Value, interp};
 /// Results larger than this stay computed at run time, unless they are no larger than what they are computed from.
 const MAX_BYTES: usize = 64 << 20;
 
-/// The pass.
-pub(crate) fn run(graph: &Graph) -> Result<Graph, TypeError> {
-    rebuild(graph, |r, id, operands| {
+/// The pass; `None` where there is nothing to do.
+pub(crate) fn run(graph: &Graph) -> Result<Option<Graph>, TypeError> {
+    let constant = |v: &Option<egret_ir::ValueId>| v.is_none_or(|v| graph.as_const(v).is_some());
+    if !graph.node_ids().into_iter().any(|id| graph.node(id).operands.iter().all(constant)) {
+        return Ok(None);
+    }
+    let new = rebuild(graph, |r, id, operands| {
         let node = r.old.node(id);
         let row = node.op.info();
         if operands.is_empty() && node.op != egret_ir::Op::Iota
@@ -43,5 +47,6 @@ pub(crate) fn run(graph: &Graph) -> Result<Graph, TypeError> {
         let Ok(results) = interp::eval_op(node.op, &node.attrs, &values, &[]) else { return Ok(None) };
         let tensors: Option<Vec<_>> = results.into_iter().map(|v| v.as_tensor().cloned()).collect();
         Ok(tensors.map(|ts| ts.into_iter().map(|t| r.builder.constant(t)).collect()))
-    })
+    })?;
+    Ok(Some(new))
 }

@@ -9,8 +9,12 @@ use crate::rebuild::{Rebuild, start, topological};
 use egret_ir::{Attr, Attrs, Def, Dim, Graph, Node, Op, TypeError, ValueId, attrs};
 use std::collections::HashMap;
 
-/// The pass.
-pub(crate) fn run(graph: &Graph) -> Result<Graph, TypeError> {
+/// The pass; `None` where there is nothing to do: everything begins at a convolution.
+pub(crate) fn run(graph: &Graph) -> Result<Option<Graph>, TypeError> {
+    let begins = |n: &Node| matches!(n.op, Op::Conv | Op::ConvTranspose) && n.attrs.str("layout") == "channels_first";
+    if !graph.node_ids().into_iter().any(|id| begins(graph.node(id))) {
+        return Ok(None);
+    }
     let mut l = Layout { r: start(graph), first: HashMap::new(), last: HashMap::new() };
     for &i in graph.inputs() {
         let new = l.r.new_value(i);
@@ -39,7 +43,7 @@ pub(crate) fn run(graph: &Graph) -> Result<Graph, TypeError> {
     }
     let mut graph = l.r.builder.graph;
     graph.remove_dead();
-    Ok(graph)
+    Ok(Some(graph))
 }
 
 struct Layout<'a> {

@@ -49,8 +49,8 @@ pub struct Pass {
     pub name: &'static str,
     /// What it does, one sentence.
     pub doc: &'static str,
-    /// The step in code.
-    run: fn(&Graph) -> Result<Graph, TypeError>,
+    /// The step in code; `None` where there is nothing to do.
+    run: fn(&Graph) -> Result<Option<Graph>, TypeError>,
     /// What that step may change.
     tier: Tier,
     /// The folder of `ir-spec/rules` whose rules follow it.
@@ -74,7 +74,7 @@ pub const PASSES: &[Pass] = &[
     Pass {
         name: "quantize",
         doc: "Contract dequantised tensors as the integers that they are, where that is estimated to be faster.",
-        run: |graph| Ok(graph.clone()),
+        run: |_| Ok(None),
         tier: Tier::Exact,
         rules: "quantize",
         lazy: true,
@@ -106,7 +106,7 @@ pub const PASSES: &[Pass] = &[
     Pass {
         name: "fuse",
         doc: "Move constant scales into the weights before them; find normalisations, activations and attentions.",
-        run: |graph| Ok(graph.clone()),
+        run: |_| Ok(None),
         tier: Tier::Exact,
         rules: "fuse",
         lazy: false,
@@ -114,7 +114,10 @@ pub const PASSES: &[Pass] = &[
     Pass {
         name: "cleanup",
         doc: "`fold` and `canonicalize` once more, for what the passes before it left.",
-        run: |graph| canonicalize::run(&fold::run(graph)?),
+        run: |graph| match fold::run(graph)? {
+            None => canonicalize::run(graph),
+            Some(folded) => Ok(Some(canonicalize::run(&folded)?.unwrap_or(folded))),
+        },
         tier: Tier::Exact,
         rules: "canonicalize",
         lazy: false,
@@ -122,7 +125,7 @@ pub const PASSES: &[Pass] = &[
     Pass {
         name: "partition",
         doc: "The place at which a graph is split into stages, where that is asked for (`partition::split`, `egret opt --stages N`).",
-        run: |graph| Ok(graph.clone()),
+        run: |_| Ok(None),
         tier: Tier::Exact,
         rules: "partition",
         lazy: true,
@@ -144,13 +147,24 @@ pub struct Options {
     pub without: BTreeSet<String>,
     /// Threads to solve on, 0 for one a core; what comes out is the same.
     pub threads: usize,
+    /// Whether to verify the graph after every step, to name the one at fault: by default where debug assertions are on.
+    pub check: bool,
     /// Whether to write proofs, look for rules that nearly applied and keep the graphs on the way.
     pub explain: bool,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { passes: None, after: None, tier: Tier::Approx, rules: vec![], without: BTreeSet::new(), threads: 0, explain: false }
+        Options {
+            passes: None,
+            after: None,
+            tier: Tier::Approx,
+            rules: vec![],
+            without: BTreeSet::new(),
+            threads: 0,
+            check: cfg!(debug_assertions),
+            explain: false,
+        }
     }
 }
 
@@ -224,7 +238,7 @@ pub fn rules_of<'a>(pass: &str, own: &'a [Rule]) -> Option<Vec<&'a Rule>> {
     Some(rules::shipped().iter().chain(own).filter(|r| r.pass == pass.rules).collect())
 }
 
-/// Run passes on a graph; it is verified before the first and after each.
+/// Run passes on a graph; it is verified before the first and after the last, and after each with [`Options::check`].
 ///
 /// # Errors
 /// A name in the options that is no pass; a pass that makes an invalid graph.
@@ -239,27 +253,37 @@ pub fn optimize(graph: Graph, options: &Options) -> Result<(Graph, Vec<PassRepor
     }
     hold(&graph, "import")?;
     let (mut graph, mut reports) = (graph, vec![]);
+    graph.remove_dead();
+    // What a pass finds nothing to do in is neither built anew nor verified again.
+    let check = |graph: &Graph, pass: &Pass| if options.check { hold(graph, pass.name) } else { Ok(()) };
     for pass in passes {
-        let step = if pass.tier <= options.tier { pass.run } else { |g: &Graph| Ok(g.clone()) };
-        let next = step(&graph).map_err(|e| OptError::Broken { pass: pass.name, message: e.to_string() })?;
-        hold(&next, pass.name)?;
+        let nodes_before = graph.node_count();
+        let before = options.explain.then(|| graph.clone());
+        if pass.tier <= options.tier
+            && let Some(next) = (pass.run)(&graph).map_err(|e| OptError::Broken { pass: pass.name, message: e.to_string() })?
+        {
+            check(&next, pass)?;
+            graph = next;
+        }
         let mut set = rules_of(pass.name, &options.rules).unwrap_or_default();
         set.retain(|r| !options.without.contains(&r.name));
-        if pass.lazy && !presence::any(&next, &set) {
+        if pass.lazy && !presence::any(&graph, &set) {
             set.clear();
         }
         let (tier, explain, threads) = (options.tier, options.explain, options.threads);
         let task = eqsat::Task { pass: pass.name, rules: &set, tier, deep: false, explain, threads };
-        let stepped = options.explain.then(|| next.clone());
-        let (next, findings) = eqsat::run(&next, &task).map_err(OptError::Rule)?;
-        hold(&next, pass.name)?;
-        let (nodes_before, nodes_after) = (graph.node_count(), next.node_count());
-        let stages = stepped.map(|stepped| Stages { before: graph, stepped, after: next.clone() });
-        reports.push(PassReport { name: pass.name, nodes_before, nodes_after, findings, stages });
-        graph = next;
+        let stepped = options.explain.then(|| graph.clone());
+        let (next, findings) = eqsat::run(&graph, &task).map_err(OptError::Rule)?;
+        if let Some(next) = next {
+            check(&next, pass)?;
+            graph = next;
+        }
+        let stages = before.zip(stepped).map(|(before, stepped)| Stages { before, stepped, after: graph.clone() });
+        reports.push(PassReport { name: pass.name, nodes_before, nodes_after: graph.node_count(), findings, stages });
         if options.after.as_deref() == Some(pass.name) {
             break;
         }
     }
+    hold(&graph, "any (`Options::check` tells which)")?;
     Ok((graph, reports))
 }

@@ -31,6 +31,14 @@ pub(crate) struct Solution {
     pub counts: Vec<RuleCount>,
 }
 
+impl Solution {
+    /// Whether it builds just the nodes that the region has: no rule was applied, and no two nodes were equal.
+    pub fn is_old(&self, region: &Region) -> bool {
+        let nodes = self.steps.iter().filter(|s| matches!(s.make, Make::Copy(_) | Make::Node { .. })).count();
+        nodes == region.nodes.len() && self.applied.is_empty()
+    }
+}
+
 /// A step of building a region's new form.
 #[derive(Clone, Debug)]
 pub struct Step {

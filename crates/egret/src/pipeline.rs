@@ -59,6 +59,7 @@ pub(crate) fn reports(graph: Graph, options: &Options, after: Option<&str>) -> R
         without: options.without.clone(),
         threads: options.threads,
         explain: options.explain,
+        ..egret_opt::Options::default()
     };
     egret_opt::optimize(graph, &opts).map_err(opt_error)
 }

@@ -23,18 +23,18 @@ use keep::Keep;
 use known::Known;
 use std::collections::HashMap;
 
-/// The pass.
-pub(crate) fn run(graph: &Graph) -> Result<Graph, TypeError> {
+/// The pass; `None` where there is nothing to do.
+pub(crate) fn run(graph: &Graph) -> Result<Option<Graph>, TypeError> {
     let channels = Channels::of(graph);
     let known = Known::of(graph, &channels);
     if known.is_dense(graph, &channels) {
-        return Ok(graph.clone());
+        return Ok(None);
     }
     let keep = Keep::of(graph, &channels, &known);
     if keep.is_all() {
-        return Ok(graph.clone());
+        return Ok(None);
     }
-    rebuild(graph, |r, id, operands| narrow(r, &channels, &keep, id, operands))
+    rebuild(graph, |r, id, operands| narrow(r, &channels, &keep, id, operands)).map(Some)
 }
 
 /// A node on fewer channels; `None`: it stays as it is.
