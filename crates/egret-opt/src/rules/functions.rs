@@ -147,11 +147,26 @@ functions! {
     /// The dims to give a constant c, that scales each channel of y, for scaling the weights w of the convolution that makes y.
     per_output(y, c, layout, w) = |a| {
         let (y, c, w) = (tensor(a, 0)?, tensor(a, 1)?, tensor(a, 3)?);
-        let Attr::String(layout) = attr(a, 2)? else { return Err("a layout is wanted".into()) };
-        let axis = if layout == "channels_first" { 1 } else { y.rank().saturating_sub(1) };
-        let n = along(y, c, axis)?;
+        let n = along(y, c, channel_axis(attr(a, 2)?, y)?)?;
         Ok(Val::Attr(Attr::Dims((0..w.rank()).map(|i| if i == 0 { n.clone() } else { Dim::constant(1) }).collect())))
     };
+    /// The dims to give a constant c, that scales each channel of x, for scaling the weights w of a convolution (in one group) of x.
+    per_input(x, c, layout, w) = |a| {
+        let (x, c, w) = (tensor(a, 0)?, tensor(a, 1)?, tensor(a, 3)?);
+        let n = along(x, c, channel_axis(attr(a, 2)?, x)?)?;
+        Ok(Val::Attr(Attr::Dims((0..w.rank()).map(|i| if i == 1 { n.clone() } else { Dim::constant(1) }).collect())))
+    };
+    /// The dims of a bias that a convolution of x with weights w adds to its result.
+    bias_of(x, layout, w) = |a| {
+        let (x, w) = (tensor(a, 0)?, tensor(a, 2)?);
+        let axis = channel_axis(attr(a, 1)?, x)?;
+        let n = w.shape.first().ok_or("weights are no scalar")?;
+        Ok(Val::Attr(Attr::Dims((0..x.rank()).map(|i| if i == axis { n.clone() } else { Dim::constant(1) }).collect())))
+    };
+    /// All axes of x but the first.
+    after_first(x) = |a| Ok(Val::Attr(Attr::Ints((1..tensor(a, 0)?.rank() as i64).collect())));
+    /// Whether all of a list are 0.
+    all_zero(list) = |a| Ok(Val::Bool(ints(a, 0)?.iter().all(|v| *v == 0)));
     /// The dims to give a constant c, that scales each column of y, for scaling the matrix whose product y is.
     per_column(y, c) = |a| {
         let (y, c) = (tensor(a, 0)?, tensor(a, 1)?);
@@ -194,6 +209,15 @@ functions! {
         let out = perm.iter().map(|&p| usize::try_from(p).ok().and_then(|p| shape.get(p)).cloned());
         out.collect::<Option<Vec<Dim>>>().map(|d| Val::Attr(Attr::Dims(d))).ok_or_else(|| "no permutation of these dims".into())
     };
+}
+
+/// The axis of the channels of x.
+fn channel_axis(layout: &Attr, x: &egret_ir::TensorType) -> Result<usize, String> {
+    match layout {
+        Attr::String(l) if l == "channels_first" => Ok(1),
+        Attr::String(_) => Ok(x.rank().saturating_sub(1)),
+        _ => Err("a layout is wanted".into()),
+    }
 }
 
 /// The extent of c along an axis of y that it broadcasts to, 1 if it is a scalar there.
