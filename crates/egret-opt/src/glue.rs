@@ -4,9 +4,9 @@ use crate::rules::{OpGroup, OpPattern, Pattern, Rule};
 use egret_ir::Op;
 use std::sync::OnceLock;
 
-/// Pairs of operations that some pattern has one above the other.
+/// Pairs of operations that patterns have one above the other, and how many places of patterns that are.
 pub(crate) struct Glue {
-    pairs: Vec<bool>,
+    pairs: Vec<i64>,
     ops: usize,
 }
 
@@ -14,13 +14,13 @@ impl Glue {
     /// Of the left-hand sides of rules.
     pub fn of<'a>(rules: impl Iterator<Item = &'a Rule>) -> Glue {
         let ops = all().len();
-        let mut glue = Glue { pairs: vec![false; ops * ops], ops };
+        let mut glue = Glue { pairs: vec![0; ops * ops], ops };
         rules.for_each(|rule| glue.add(&rule.lhs, None));
         glue
     }
 
-    /// Whether a pattern has an operand made by `below` under `above`.
-    pub fn holds(&self, above: Op, below: Op) -> bool {
+    /// How many places of patterns have an operand made by `below` under `above`: so many matches may be hidden by a cut there.
+    pub fn strength(&self, above: Op, below: Op) -> i64 {
         self.pairs[above as usize * self.ops + below as usize]
     }
 
@@ -38,7 +38,7 @@ impl Glue {
                     OpPattern::Any(None, _) => all(),
                 };
                 for &a in above.unwrap_or_default() {
-                    here.iter().for_each(|&b| self.pairs[a as usize * self.ops + b as usize] = true);
+                    here.iter().for_each(|&b| self.pairs[a as usize * self.ops + b as usize] += 1);
                 }
                 node.args.iter().for_each(|arg| self.add(arg, Some(here)));
             }
@@ -70,8 +70,7 @@ mod tests {
     fn pairs_of_patterns_are_glued_downwards_only() {
         let rules = parse("a: (neg (transpose perm=?p (unary@f ?x))) => (neg ?x) exact", "mine.rules", "fuse", &[]).unwrap();
         let glue = Glue::of(rules.iter());
-        assert!(glue.holds(Op::Neg, Op::Transpose) && glue.holds(Op::Transpose, Op::Exp));
-        assert!(!glue.holds(Op::Transpose, Op::Neg) && !glue.holds(Op::Neg, Op::Exp) || !glue.holds(Op::Neg, Op::Matmul));
-        assert!(!glue.holds(Op::Transpose, Op::Matmul));
+        assert_eq!((glue.strength(Op::Neg, Op::Transpose), glue.strength(Op::Transpose, Op::Exp)), (1, 1));
+        assert_eq!((glue.strength(Op::Neg, Op::Matmul), glue.strength(Op::Transpose, Op::Matmul)), (0, 0));
     }
 }

@@ -72,7 +72,8 @@ struct Lives<'a> {
     /// The place of each value's last user; 0 if there is none.
     last: Vec<usize>,
     is_output: Vec<bool>,
-    /// For each place how many operands lie before it whose user lies behind it and may match together with them.
+    /// For each place how many matches a cut there may hide: operands before it whose user lies behind it, by how many patterns
+    /// have them together.
     glued: Vec<i64>,
     /// For each place how many values made before it are used behind it.
     alive: Vec<i64>,
@@ -88,11 +89,10 @@ impl<'a> Lives<'a> {
             node.results.iter().for_each(|v| made[v.0 as usize] = i);
             for v in node.operands.iter().flatten() {
                 last[v.0 as usize] = i;
-                if let Def::Node(from, _) = graph.value(*v).def
-                    && glue.holds(node.op, graph.node(from).op)
-                {
-                    glued[made[v.0 as usize] + 1] += 1;
-                    glued[i + 1] -= 1;
+                if let Def::Node(from, _) = graph.value(*v).def {
+                    let strength = glue.strength(node.op, graph.node(from).op);
+                    glued[made[v.0 as usize] + 1] += strength;
+                    glued[i + 1] -= strength;
                 }
             }
         }
