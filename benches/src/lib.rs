@@ -1,5 +1,7 @@
 //! Graphs of any size to measure the compiler with: transformers of L layers and chains of N nodes, the same every time.
 
+pub mod peak;
+
 use egret_ir::{Builder, DType, Dim, Graph, Op, Tensor, Type, TypeError, ValueId, attrs};
 
 /// Rows of activations, channels, heads and channels of the inner layer of [`transformer`].

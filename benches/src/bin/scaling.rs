@@ -1,35 +1,49 @@
-//! Times the optimiser over graphs of growing size: a table on stdout, a curve in `docs/scaling.svg` (or the file named).
+//! Times the optimiser over graphs of growing size, and counts its memory: a table on stdout, curves in `docs/scaling.svg` (or the
+//! file named).
 
+use egret_benches::peak;
 use egret_ir::Graph;
+use egret_opt::{Options, optimize};
 use std::error::Error;
 use std::fmt::Write as _;
 use std::time::Instant;
 
-/// Runs of each size; the fastest counts.
-const RUNS: usize = 3;
+#[global_allocator]
+static HEAP: peak::Counted = peak::Counted;
 
-/// A point of a curve: nodes, and seconds of the optimiser.
-type Point = (usize, f64);
+/// Runs of each size; the fastest counts.
+const RUNS: usize = 15;
+
+/// A point of a curve.
+struct Point {
+    nodes: usize,
+    seconds: f64,
+    /// Heap above what the graph takes, at most.
+    bytes: usize,
+}
 
 fn measure(graph: &Graph) -> Result<Point, Box<dyn Error>> {
-    let mut best = f64::INFINITY;
+    // As in a release build, whatever this one is.
+    let options = Options { check: false, ..Options::default() };
+    let (mut seconds, mut bytes) = (f64::INFINITY, 0);
     for _ in 0..RUNS {
         let input = graph.clone();
         let began = Instant::now();
-        // As in a release build, whatever this one is.
-        let options = egret_opt::Options { check: false, ..egret_opt::Options::default() };
-        egret_opt::optimize(input, &options)?;
-        best = best.min(began.elapsed().as_secs_f64());
+        let (result, peak) = peak::during(|| optimize(input, &options));
+        seconds = seconds.min(began.elapsed().as_secs_f64());
+        bytes = bytes.max(peak);
+        result?;
     }
-    Ok((graph.node_count(), best))
+    Ok(Point { nodes: graph.node_count(), seconds, bytes })
 }
 
 fn curve(name: &str, graphs: impl Iterator<Item = (usize, Graph)>) -> Result<Vec<Point>, Box<dyn Error>> {
-    let mut out = vec![];
+    let mut out: Vec<Point> = vec![];
     for (size, graph) in graphs {
-        let (nodes, seconds) = measure(&graph)?;
-        println!("| {name} {size} | {nodes} | {:.1} | {:.1} |", seconds * 1e3, seconds * 1e6 / nodes as f64);
-        out.push((nodes, seconds));
+        let p = measure(&graph)?;
+        let (per_node, times) = (p.seconds * 1e6 / p.nodes as f64, p.seconds / out.first().map_or(p.seconds, |first| first.seconds));
+        println!("| {name} {size} | {} | {:.1} | {per_node:.1} | {times:.2} | {:.2} |", p.nodes, p.seconds * 1e3, p.bytes as f64 / 1e6);
+        out.push(p);
     }
     Ok(out)
 }
@@ -56,7 +70,7 @@ fn svg(curves: &[(&str, &str, Vec<Point>)]) -> Result<String, std::fmt::Error> {
     }
     writeln!(s, "<text x=\"330\" y=\"380\" text-anchor=\"middle\">nodes before the optimiser</text>")?;
     for (i, (name, colour, points)) in curves.iter().enumerate() {
-        let line: Vec<String> = points.iter().map(|&(n, t)| format!("{:.1},{:.1}", x(n as f64), y(t))).collect();
+        let line: Vec<String> = points.iter().map(|p| format!("{:.1},{:.1}", x(p.nodes as f64), y(p.seconds))).collect();
         writeln!(s, "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>", line.join(" "))?;
         writeln!(s, "<text x=\"75\" y=\"{}\" fill=\"{colour}\">{name}</text>", 40 + 18 * i)?;
     }
@@ -67,7 +81,7 @@ fn svg(curves: &[(&str, &str, Vec<Point>)]) -> Result<String, std::fmt::Error> {
 fn main() -> Result<(), Box<dyn Error>> {
     let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/scaling.svg");
     let file = std::env::args().nth(1).unwrap_or_else(|| default.to_owned());
-    println!("| graph | nodes | optimiser, ms | us per node |\n|---|---|---|---|");
+    println!("| graph | nodes | optimiser, ms | us per node | times the first | heap, MB |\n|---|---|---|---|---|---|");
     let mut graphs = vec![];
     for layers in [2, 4, 8, 12, 24] {
         graphs.push((layers, egret_benches::transformer(layers)?));

@@ -50,6 +50,8 @@ fn every_block_is_rewritten_and_keeps_its_own_sources_and_weights() {
     for (l, sources) in found.iter().enumerate() {
         assert!(!sources.is_empty() && sources.iter().all(|s| s.starts_with(&format!("Layer{l}:"))), "{l}: {sources:?}");
     }
+    let (regions, saturated) = reports.iter().map(|r| r.findings.regions).max().unwrap();
+    assert!(regions >= layers / 4 && saturated <= 3, "{saturated} of {regions} regions were saturated");
     let rewrites = reports.iter().flat_map(|r| &r.findings.rewrites).filter(|r| r.rule.contains("gelu")).count();
     assert!(rewrites >= layers);
     // Each layer still has its own two weights.
