@@ -11,41 +11,47 @@ use std::time::Instant;
 #[global_allocator]
 static HEAP: peak::Counted = peak::Counted;
 
-/// Runs of each size; the fastest counts.
-const RUNS: usize = 15;
+/// Rounds over all sizes; the fastest counts, so that what else the machine does in between does not.
+const ROUNDS: usize = 20;
 
 /// A point of a curve.
 struct Point {
+    name: String,
     nodes: usize,
     seconds: f64,
     /// Heap above what the graph takes, at most.
     bytes: usize,
 }
 
-fn measure(graph: &Graph) -> Result<Point, Box<dyn Error>> {
+/// A curve over graphs of these sizes, named.
+fn curve<E: Error + 'static>(name: &str, sizes: &[usize], make: fn(usize) -> Result<Graph, E>) -> Result<Vec<Point>, Box<dyn Error>> {
     // As in a release build, whatever this one is.
     let options = Options { check: false, ..Options::default() };
-    let (mut seconds, mut bytes) = (f64::INFINITY, 0);
-    for _ in 0..RUNS {
-        let input = graph.clone();
-        let began = Instant::now();
-        let (result, peak) = peak::during(|| optimize(input, &options));
-        seconds = seconds.min(began.elapsed().as_secs_f64());
-        bytes = bytes.max(peak);
-        result?;
+    let graphs = sizes.iter().map(|&size| make(size)).collect::<Result<Vec<_>, E>>()?;
+    let point = |(graph, size): (&Graph, &usize)| Point {
+        name: format!("{name} {size}"),
+        nodes: graph.node_count(),
+        seconds: f64::INFINITY,
+        bytes: 0,
+    };
+    let mut points: Vec<Point> = graphs.iter().zip(sizes).map(point).collect();
+    for _ in 0..ROUNDS {
+        for (graph, point) in graphs.iter().zip(&mut points) {
+            let input = graph.clone();
+            let began = Instant::now();
+            let (result, peak) = peak::during(|| optimize(input, &options));
+            point.seconds = point.seconds.min(began.elapsed().as_secs_f64());
+            point.bytes = point.bytes.max(peak);
+            result?;
+        }
     }
-    Ok(Point { nodes: graph.node_count(), seconds, bytes })
-}
-
-fn curve(name: &str, graphs: impl Iterator<Item = (usize, Graph)>) -> Result<Vec<Point>, Box<dyn Error>> {
-    let mut out: Vec<Point> = vec![];
-    for (size, graph) in graphs {
-        let p = measure(&graph)?;
-        let (per_node, times) = (p.seconds * 1e6 / p.nodes as f64, p.seconds / out.first().map_or(p.seconds, |first| first.seconds));
-        println!("| {name} {size} | {} | {:.1} | {per_node:.1} | {times:.2} | {:.2} |", p.nodes, p.seconds * 1e3, p.bytes as f64 / 1e6);
-        out.push(p);
+    let first = points.first().map_or(1.0, |p| p.seconds);
+    for p in &points {
+        let per_node = p.seconds * 1e6 / p.nodes as f64;
+        let (ms, times, megabytes) = (p.seconds * 1e3, p.seconds / first, p.bytes as f64 / 1e6);
+        println!("| {} | {} | {ms:.1} | {per_node:.1} | {times:.2} | {megabytes:.2} |", p.name, p.nodes);
     }
-    Ok(out)
+    Ok(points)
 }
 
 /// Both curves on logarithmic axes, 100 to 10,000 nodes; a straight line of slope 1 is linear growth.
@@ -82,16 +88,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/scaling.svg");
     let file = std::env::args().nth(1).unwrap_or_else(|| default.to_owned());
     println!("| graph | nodes | optimiser, ms | us per node | times the first | heap, MB |\n|---|---|---|---|---|---|");
-    let mut graphs = vec![];
-    for layers in [2, 4, 8, 12, 24] {
-        graphs.push((layers, egret_benches::transformer(layers)?));
-    }
-    let transformers = curve("transformer layers", graphs.into_iter())?;
-    let mut graphs = vec![];
-    for nodes in [100, 300, 1000, 3000, 10_000] {
-        graphs.push((nodes, egret_benches::chain(nodes)?));
-    }
-    let chains = curve("chain", graphs.into_iter())?;
+    let transformers = curve("transformer layers", &[2, 4, 8, 12, 24], egret_benches::transformer)?;
+    let chains = curve("chain", &[100, 300, 1000, 3000, 10_000], egret_benches::chain)?;
     std::fs::write(&file, svg(&[("transformers", "#0a58ca", transformers), ("chains", "#b02a37", chains)])?)?;
     Ok(())
 }
