@@ -49,8 +49,8 @@ pub struct Pass {
     pub name: &'static str,
     /// What it does, one sentence.
     pub doc: &'static str,
-    /// The step in code; `None` where there is nothing to do.
-    run: fn(&Graph) -> Result<Option<Graph>, TypeError>,
+    /// The step in code, which may tell of what it rewrote; `None` where there is nothing to do.
+    run: fn(&Graph, &mut Vec<Rewrite>) -> Result<Option<Graph>, TypeError>,
     /// What that step may change.
     tier: Tier,
     /// The folder of `ir-spec/rules` whose rules follow it.
@@ -66,7 +66,7 @@ pub const PASSES: &[Pass] = &[
     Pass {
         name: "canonicalize",
         doc: "Remove nodes that do nothing; join movements of movements.",
-        run: canonicalize::run,
+        run: |graph, _| canonicalize::run(graph),
         tier: Tier::Exact,
         rules: "canonicalize",
         lazy: false,
@@ -74,7 +74,7 @@ pub const PASSES: &[Pass] = &[
     Pass {
         name: "quantize",
         doc: "Contract dequantised tensors as the integers that they are, where that is estimated to be faster.",
-        run: |_| Ok(None),
+        run: |_, _| Ok(None),
         tier: Tier::Exact,
         rules: "quantize",
         lazy: true,
@@ -82,7 +82,7 @@ pub const PASSES: &[Pass] = &[
     Pass {
         name: "fold",
         doc: "Evaluate nodes whose operands are all constants.",
-        run: fold::run,
+        run: |graph, _| fold::run(graph),
         tier: Tier::Exact,
         rules: "fold",
         lazy: false,
@@ -98,7 +98,7 @@ pub const PASSES: &[Pass] = &[
     Pass {
         name: "layout",
         doc: "Compute convolutions and what lies between them channels-last.",
-        run: layout::run,
+        run: |graph, _| layout::run(graph),
         tier: Tier::Exact,
         rules: "layout",
         lazy: false,
@@ -106,7 +106,7 @@ pub const PASSES: &[Pass] = &[
     Pass {
         name: "fuse",
         doc: "Move constant scales into the weights before them; find normalisations, activations and attentions.",
-        run: |_| Ok(None),
+        run: |_, _| Ok(None),
         tier: Tier::Exact,
         rules: "fuse",
         lazy: false,
@@ -114,7 +114,7 @@ pub const PASSES: &[Pass] = &[
     Pass {
         name: "cleanup",
         doc: "`fold` and `canonicalize` once more, for what the passes before it left.",
-        run: |graph| match fold::run(graph)? {
+        run: |graph, _| match fold::run(graph)? {
             None => canonicalize::run(graph),
             Some(folded) => Ok(Some(canonicalize::run(&folded)?.unwrap_or(folded))),
         },
@@ -125,7 +125,7 @@ pub const PASSES: &[Pass] = &[
     Pass {
         name: "partition",
         doc: "The place at which a graph is split into stages, where that is asked for (`partition::split`, `egret opt --stages N`).",
-        run: |_| Ok(None),
+        run: |_, _| Ok(None),
         tier: Tier::Exact,
         rules: "partition",
         lazy: true,
@@ -259,8 +259,9 @@ pub fn optimize(graph: Graph, options: &Options) -> Result<(Graph, Vec<PassRepor
     for pass in passes {
         let nodes_before = graph.node_count();
         let before = options.explain.then(|| graph.clone());
+        let mut told = vec![];
         if pass.tier <= options.tier
-            && let Some(next) = (pass.run)(&graph).map_err(|e| OptError::Broken { pass: pass.name, message: e.to_string() })?
+            && let Some(next) = (pass.run)(&graph, &mut told).map_err(|e| OptError::Broken { pass: pass.name, message: e.to_string() })?
         {
             check(&next, pass)?;
             graph = next;
@@ -273,7 +274,8 @@ pub fn optimize(graph: Graph, options: &Options) -> Result<(Graph, Vec<PassRepor
         let (tier, explain, threads) = (options.tier, options.explain, options.threads);
         let task = eqsat::Task { pass: pass.name, rules: &set, tier, deep: false, explain, threads };
         let stepped = options.explain.then(|| graph.clone());
-        let (next, findings) = eqsat::run(&graph, &task).map_err(OptError::Rule)?;
+        let (next, mut findings) = eqsat::run(&graph, &task).map_err(OptError::Rule)?;
+        findings.rewrites.splice(0..0, told);
         if let Some(next) = next {
             check(&next, pass)?;
             graph = next;

@@ -16,6 +16,7 @@ mod keep;
 mod known;
 mod weights;
 
+use crate::eqsat::Rewrite;
 use crate::rebuild::{Rebuild, rebuild};
 use channels::{Channels, Flow};
 use egret_ir::{Attr, Attrs, Dim, Graph, Node, NodeId, Tensor, TypeError, ValueId};
@@ -23,8 +24,8 @@ use keep::Keep;
 use known::Known;
 use std::collections::HashMap;
 
-/// The pass; `None` where there is nothing to do.
-pub(crate) fn run(graph: &Graph) -> Result<Option<Graph>, TypeError> {
+/// The pass; it tells of every contraction that has fewer channels. `None` where there is nothing to do.
+pub(crate) fn run(graph: &Graph, told: &mut Vec<Rewrite>) -> Result<Option<Graph>, TypeError> {
     let channels = Channels::of(graph);
     let known = Known::of(graph, &channels);
     if known.is_dense(graph, &channels) {
@@ -34,7 +35,24 @@ pub(crate) fn run(graph: &Graph) -> Result<Option<Graph>, TypeError> {
     if keep.is_all() {
         return Ok(None);
     }
-    rebuild(graph, |r, id, operands| narrow(r, &channels, &keep, id, operands)).map(Some)
+    rebuild(graph, |r, id, operands| {
+        let results = narrow(r, &channels, &keep, id, operands)?;
+        if let (Some(results), Flow::Dense { .. } | Flow::Depthwise) = (&results, channels.flow(id)) {
+            tell(r, r.old.node(id), results, told);
+        }
+        Ok(results)
+    })
+    .map(Some)
+}
+
+/// Say what a contraction has become: its weights before and after.
+fn tell(r: &Rebuild, was: &Node, results: &[ValueId], told: &mut Vec<Rewrite>) {
+    let new = &r.builder.graph;
+    let weights = |g: &Graph, n: &Node| n.operands.get(1).copied().flatten().map(|w| g.ty(w).to_string()).unwrap_or_default();
+    if let Some(is) = results.first().and_then(|&v| new.producer(v)).map(|n| new.node(n)) {
+        let text = format!("{} by {} => {} by {}", was.op, weights(r.old, was), is.op, weights(new, is));
+        told.push(Rewrite { rule: "dead-channels".into(), place: String::new(), sources: was.sources.clone(), text });
+    }
 }
 
 /// A node on fewer channels; `None`: it stays as it is.
