@@ -15,6 +15,7 @@ pub mod npz;
 mod options;
 pub mod pipeline;
 pub mod report;
+pub mod snapshot;
 pub mod source;
 pub mod stages;
 pub mod suite;
