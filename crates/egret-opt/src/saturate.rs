@@ -4,7 +4,7 @@
 use crate::egraph::{ENode, Egraph, Symbol};
 use crate::matching::{Bound, Match, Terms, guards_hold, instantiate, matches};
 use crate::proof::Evidence;
-use crate::rules::{OpPattern, Pattern, Rule};
+use crate::rules::{OpPattern, Pattern, Rule, Tier};
 use egg::Id;
 use egret_ir::Op;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -90,6 +90,10 @@ pub fn saturate(
         for (i, rule) in rules.iter().enumerate() {
             let mut left = limits.matches;
             for class in roots(rule, &by_op) {
+                // A sum of constants in another order is another constant. Constants are folded anyway.
+                if rule.tier > Tier::Exact && egraph[class].data.constant {
+                    continue;
+                }
                 let new = matches(rule, egraph, class, left);
                 left -= new.len();
                 done.counts[i].matches += new.len();

@@ -58,3 +58,12 @@ fn near_values_do_not_join_exact_ones() {
     let Err(OptError::Rule(e)) = optimize(graph(TWICE), &options) else { panic!("a lossy rule was applied") };
     assert!(e.contains("rule `fast` (mine.rules:1) is lossy"), "{e}");
 }
+
+#[test]
+fn constants_are_not_added_in_two_orders() {
+    // 0.1 + (0.2 + 0.3) is not (0.1 + 0.2) + 0.3 in f32.
+    let body = "graph @g(%0 \"x\": f32[2]) -> (%9 \"y\") { %1 = const f32[] [0.1] %2 = const f32[] [0.2] %3 = const f32[] [0.3] \
+                %4 = add(%0, %1) %5 = add(%4, %2) %6 = add(%5, %3) %7 = const f32[] [0.7] %8 = add(%6, %7) %9 = neg(%8) }";
+    let (after, _) = optimize(graph(body), &Options::default()).unwrap();
+    assert_eq!(ops(&after), vec![Op::Add, Op::Neg]);
+}
