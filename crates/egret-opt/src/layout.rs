@@ -178,6 +178,12 @@ impl Layout<'_> {
                 self.first.insert(result, new);
                 Ok(true)
             }
+            // What exporters transpose to channels-first themselves lies channels-last already.
+            Op::Transpose if rank >= 4 && node.attrs.ints("perm").iter().copied().eq((0..rank as i64).map(|i| place(i, rank))) => {
+                let last = self.first(x)?;
+                self.last.insert(result, last);
+                Ok(true)
+            }
             op if op.is_elementwise() && node.results.len() == 1 => {
                 let rank = self.rank(result);
                 let all: Vec<ValueId> = node.operands.iter().flatten().copied().collect();
