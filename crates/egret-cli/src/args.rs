@@ -54,16 +54,8 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Find the application of a rewrite rule that makes a model's outputs wrong
     Bisect(BisectArgs),
-    /// Not there yet
-    #[command(hide = true, disable_help_flag = true)]
-    Diff(Later),
-}
-
-/// Arguments of a command that is refused anyway.
-#[derive(Args)]
-pub struct Later {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    rest: Vec<String>,
+    /// Tell whether two models compute the same: outputs that are proven equal, where the others part, and inputs that tell them apart
+    Diff(DiffArgs),
 }
 
 /// `NAME=VALUE`
@@ -273,6 +265,21 @@ pub struct DoctorArgs {
     /// Hold Egret's own rewrite rules too
     #[arg(long)]
     pub laws: bool,
+}
+
+/// `egret diff`
+#[derive(Args)]
+pub struct DiffArgs {
+    /// A .onnx or .egret file
+    pub a: PathBuf,
+    /// Another one, with the same inputs and outputs
+    pub b: PathBuf,
+    /// The value of a free dim, e.g. batch=1. May be repeated
+    #[arg(long = "dim", value_name = "NAME=VALUE", value_parser = name_value)]
+    pub dims: Vec<(String, i64)>,
+    /// Which rewrite rules may prove outputs equal.
+    #[command(flatten)]
+    pub rules: RuleOptions,
 }
 
 /// `egret bisect`

@@ -5,6 +5,7 @@ mod bench;
 mod bisect;
 mod common;
 mod compile;
+mod diff;
 mod doctor;
 mod run;
 mod show;
@@ -61,10 +62,6 @@ fn dispatch(command: &Command) -> Result<()> {
         }
         Command::Explain(a) => show::explain(a),
         Command::Bisect(a) => bisect::run(a),
-        Command::Diff(_) => later("diff"),
+        Command::Diff(a) => diff::run(a),
     }
-}
-
-fn later(name: &str) -> Result<()> {
-    Err(Error::unsupported(format!("`egret {name}` comes with a later version; `egret print --after PASS` shows what passes do")))
 }

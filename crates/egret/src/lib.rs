@@ -5,6 +5,7 @@ pub mod bench;
 pub mod bisect;
 pub mod cases;
 pub mod compare;
+pub mod diff;
 mod engine;
 mod error;
 pub mod files;

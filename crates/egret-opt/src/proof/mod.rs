@@ -7,6 +7,7 @@
 mod bank;
 mod check;
 pub(crate) mod closure;
+mod compare;
 mod record;
 mod reduce;
 mod replay;
@@ -19,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use bank::Bank;
 pub use check::{Fault, check};
-use closure::Closure;
+pub use compare::{Compared, compare_outputs};
 pub(crate) use record::{Evidence, LocalProof, Recording, local};
 pub(crate) use reduce::cone;
 pub use reduce::{reduced, spelt};
@@ -124,14 +125,7 @@ impl Proof {
 
 /// Whether two graphs over the same inputs have outputs that are the same terms, what is computed from constants evaluated.
 pub fn same_terms(a: &Graph, b: &Graph) -> bool {
-    let mut bank = Bank::new(a);
-    let (ta, tb) = (bank.load(a), bank.load(b));
-    let pairs: Vec<(ValueId, ValueId)> = a.outputs().iter().zip(b.outputs()).map(|(x, y)| (ta[x], tb[y])).collect();
-    if pairs.iter().all(|(x, y)| x == y) {
-        return true;
-    }
-    let Ok(mut closure) = Closure::new(bank, false) else { return false };
-    closure.evaluate_all().is_ok() && pairs.iter().all(|&(x, y)| closure.find(x) == closure.find(y))
+    compare_outputs(a, b, None).is_ok_and(|all| all.iter().all(|c| *c == Compared::Same))
 }
 
 /// The rule of a name.

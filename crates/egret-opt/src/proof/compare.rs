@@ -1,0 +1,102 @@
+//! Comparing two graphs by their terms: which outputs are the same, and where the others part.
+
+use super::Bank;
+use super::closure::{ABSENT, Closure};
+use crate::matching::{Terms, guards_hold, instantiate, matches};
+use crate::rules::{Rule, Tier};
+use egret_ir::{Graph, ValueId};
+use std::collections::HashMap;
+
+/// An output of two graphs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Compared {
+    /// The same term, what is computed from constants evaluated.
+    Same,
+    /// The terms part at these values of the first and the second graph: their operations differ, or their operations' attributes,
+    /// or one of them is an input or a constant.
+    Part(ValueId, ValueId),
+}
+
+/// Rounds of applying rules to all terms.
+const ROUNDS: usize = 3;
+/// No more rounds once there are so many terms.
+const TERMS: usize = 50_000;
+
+/// Compare the outputs of two graphs with the same inputs, one by one. `optimised`: graphs that passes have made of them, which are
+/// taken to be equal to them, and rules that may make terms equal.
+///
+/// # Errors
+/// A node whose operands do not fit it, or a rule that is wrong.
+pub fn compare_outputs(a: &Graph, b: &Graph, optimised: Option<(&Graph, &Graph, &[&Rule])>) -> Result<Vec<Compared>, String> {
+    let mut bank = Bank::new(a);
+    let (ta, tb) = (bank.load(a), bank.load(b));
+    let made = optimised.map(|(oa, ob, rules)| (oa, bank.load(oa), ob, bank.load(ob), rules));
+    let mut closure = Closure::new(bank, false)?;
+    closure.evaluate_all()?;
+    if let Some((oa, toa, ob, tob, rules)) = made {
+        for (of, terms, passed, become_) in [(a, &ta, oa, &toa), (b, &tb, ob, &tob)] {
+            for (v, w) in of.outputs().iter().zip(passed.outputs()) {
+                closure.equal(terms[v], become_[w], usize::MAX)?;
+            }
+        }
+        apply(&mut closure, rules)?;
+    }
+    let back = |terms: &HashMap<ValueId, ValueId>| {
+        let mut back: HashMap<ValueId, ValueId> = HashMap::new();
+        for (&value, &term) in terms {
+            back.entry(term).and_modify(|v| *v = (*v).min(value)).or_insert(value);
+        }
+        back
+    };
+    let (in_a, in_b) = (back(&ta), back(&tb));
+    let one = |(x, y): (&ValueId, &ValueId)| {
+        let (mut x, mut y) = (ta[x], tb[y]);
+        if closure.find(x) == closure.find(y) {
+            return Compared::Same;
+        }
+        while let Some((p, q)) = below(&closure, x, y) {
+            (x, y) = (p, q);
+        }
+        Compared::Part(in_a[&x], in_b[&y])
+    };
+    Ok(a.outputs().iter().zip(b.outputs()).map(one).collect())
+}
+
+/// The first operands of two nodes of the same kind that are not the same.
+fn below(closure: &Closure, x: ValueId, y: ValueId) -> Option<(ValueId, ValueId)> {
+    let graph = &closure.bank.graph;
+    let (n, m) = (graph.node(graph.producer(x)?), graph.node(graph.producer(y)?));
+    if n.op != m.op || n.attrs != m.attrs || n.operands.len() != m.operands.len() {
+        return None;
+    }
+    let pairs = n.operands.iter().zip(&m.operands).map(|(p, q)| (p.unwrap_or(ABSENT), q.unwrap_or(ABSENT)));
+    let (p, q) = pairs.into_iter().find(|(p, q)| closure.find(*p) != closure.find(*q))?;
+    (p != ABSENT && q != ABSENT).then_some((p, q))
+}
+
+/// Apply rules to every term, and to those that arise, for some rounds.
+fn apply(closure: &mut Closure, rules: &[&Rule]) -> Result<(), String> {
+    let mut from = 0;
+    for _ in 0..ROUNDS {
+        let to = closure.bank.graph.value_count();
+        if to > TERMS {
+            return Ok(());
+        }
+        for rule in rules {
+            for term in (from..to).map(|i| ValueId(i as u32)) {
+                if rule.tier > Tier::Exact && closure.facts(term).constant {
+                    continue;
+                }
+                for m in matches(rule, closure, term, 16) {
+                    if guards_hold(rule, closure, &m).is_ok()
+                        && let Ok(new) = instantiate(rule, closure, &m)
+                    {
+                        closure.equal(term, new, usize::MAX).map_err(|e| format!("rule `{}` ({}): {e}", rule.name, rule.place))?;
+                    }
+                }
+            }
+        }
+        from = to;
+    }
+    Ok(())
+}
