@@ -128,6 +128,11 @@ pub(crate) fn trace_pass(r: &egret_opt::PassReport, trace: &mut Trace) {
 /// Operations below one another that a step's terms are spelt with.
 pub(crate) const SPELT_DEPTH: usize = 4;
 
+/// The names of all passes, in order.
+pub fn pass_names() -> Vec<&'static str> {
+    egret_opt::PASSES.iter().map(|p| p.name).collect()
+}
+
 /// Optimise a graph and lower it. `bound`: inputs whose values were fixed at import.
 pub fn lower(graph: Graph, options: &Options, bound: &BTreeMap<String, Tensor>) -> Result<Lowered> {
     lower_reported(graph, options, bound, &mut |_| {})
