@@ -21,22 +21,18 @@ const DTYPES: [DType; 12] = [
     DType::F32,
 ];
 
-/// Strings that attributes take.
-const WORDS: [&str; 14] = [
-    "none",
-    "tanh",
-    "sum",
-    "max",
-    "min",
-    "prod",
-    "mean",
-    "constant",
-    "edge",
-    "reflect",
-    "channels_first",
-    "channels_last",
-    "nearest",
-    "linear",
+/// What attributes that are strings may be, by name.
+const WORDS: [(&str, &[&str]); 10] = [
+    ("approximate", &["none", "tanh"]),
+    ("layout", &["channels_first", "channels_last"]),
+    ("kind", &["sum", "max", "min", "prod", "mean", "and", "or"]),
+    ("mode", &["nearest", "linear", "cubic", "constant", "edge", "reflect", "wrap", "avg", "max"]),
+    ("padding", &["zeros", "border", "reflection"]),
+    ("coordinate", &["half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel"]),
+    ("nearest", &["floor", "ceil", "round_prefer_floor", "round_prefer_ceil"]),
+    ("round", &["nearest", "up", "down"]),
+    ("reduction", &["none", "add", "mul", "max", "min"]),
+    ("direction", &["forward", "reverse", "bidirectional"]),
 ];
 
 /// What one case is drawn from.
@@ -51,13 +47,19 @@ pub(super) struct Draw {
     batch: Vec<i64>,
     /// Numbers that stand in the rule.
     numbers: Vec<f64>,
+    /// Whether values hold infinities, denormals and the like.
     special: bool,
+    /// Whether values hold NaN here and there.
+    nan: bool,
+    /// What most values are up to.
+    size: f64,
 }
 
 impl Draw {
     pub fn new(seed: u64, rule: &Rule) -> Draw {
-        let mut d =
-            Draw { seed: seed as f64, drawn: 0, dtype: DType::F32, dims: vec![], batch: vec![], numbers: numbers(rule), special: false };
+        let numbers = numbers(rule);
+        let (dtype, dims, batch) = (DType::F32, vec![], vec![]);
+        let mut d = Draw { seed: seed as f64, drawn: 0, dtype, dims, batch, numbers, special: false, nan: false, size: 2.0 };
         d.dtype = DTYPES[d.below(DTYPES.len())];
         // Often few different extents, so that shapes that have to fit do.
         let different = [1, 1, 2, 3][d.below(4)];
@@ -66,6 +68,9 @@ impl Draw {
         d.batch = (0..rank).map(|_| d.dim()).collect();
         // Infinities and the like only where the same bits are asked for: elsewhere the order of operations may decide.
         d.special = rule.tier == Tier::Exact && d.below(2) == 0;
+        // A NaN comes out on both sides, whatever the order.
+        d.nan = !d.special && d.below(8) == 0;
+        d.size = [2.0, 2.0, 2.0, 2.0, 0.01, 20.0, 100.0, 1000.0][d.below(8)];
         d
     }
 
@@ -165,11 +170,14 @@ impl Draw {
             let all = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -0.0, 1e-40, -1e-310, 3.4e38, 1.0, -1.0, 65504.0, 1e-8];
             return all[self.below(all.len())];
         }
+        if self.nan && self.below(6) == 0 {
+            return f64::NAN;
+        }
         match self.below(8) {
             0 | 1 => [0.0, -0.0, -0.0, 1.0, -1.0, 2.0, 0.5][self.below(7)],
             _ => {
                 self.drawn += 1;
-                interp::draw(self.seed, self.drawn) * 4.0 - 2.0
+                (interp::draw(self.seed, self.drawn) * 2.0 - 1.0) * self.size
             }
         }
     }
@@ -186,13 +194,16 @@ impl Draw {
         let rank = shape.len();
         Some(match kind {
             "int" if name.contains("axis") => Attr::Int(if self.below(2) == 0 { rank as i64 - 1 } else { self.below(rank.max(1)) as i64 }),
-            "int" if name == "groups" => Attr::Int(1),
+            "int" if name == "groups" => Attr::Int(if self.below(2) == 0 { 1 } else { shape.get(1).copied().unwrap_or(1) }),
             "int" => Attr::Int(self.below(2) as i64),
             "float" => {
                 let list: Vec<f64> = self.numbers.iter().copied().chain([1.0, 0.5, 1e-5, 1e-12, 0.0]).collect();
                 Attr::Float(list[self.below(list.len())])
             }
-            "string" => Attr::String(WORDS[self.below(WORDS.len())].to_owned()),
+            "string" => {
+                let words = WORDS.iter().find(|(n, _)| *n == name)?.1;
+                Attr::String(words[self.below(words.len())].to_owned())
+            }
             "dtype" => Attr::DType(DTYPES[self.below(DTYPES.len())]),
             "ints" if name == "perm" => Attr::Ints(self.permutation(rank)),
             "ints" if name == "axes" => {
@@ -207,6 +218,9 @@ impl Draw {
             "ints" if matches!(name, "strides" | "dilations") => {
                 Attr::Ints((0..rank.saturating_sub(2)).map(|_| 1 + self.below(2) as i64).collect())
             }
+            "ints" if matches!(name, "high_extra" | "output_padding") => Attr::Ints(vec![0; rank.saturating_sub(2)]),
+            // Of a resize: as many as the sizes say.
+            "floats" if name == "scales" => Attr::Floats(vec![0.0; rank]),
             // Of slices: mostly the whole, or a half of the last axis.
             "ints" if name == "steps" && self.below(3) != 0 => Attr::Ints(vec![1; rank]),
             "dims" if name == "starts" && self.below(3) != 0 => {
