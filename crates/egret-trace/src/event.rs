@@ -4,7 +4,7 @@
 #[derive(Clone, PartialEq, prost::Message, serde::Serialize)]
 pub struct Event {
     /// Which.
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
     #[serde(flatten)]
     pub kind: Option<Kind>,
 }
@@ -31,6 +31,9 @@ pub enum Kind {
     /// Why the rules of a pass have not changed what is computed.
     #[prost(message, tag = "6")]
     Proof(Proof),
+    /// What a rule did in a pass.
+    #[prost(message, tag = "7")]
+    RuleUse(RuleUse),
 }
 
 /// A pass has run.
@@ -170,6 +173,23 @@ pub struct Limit {
     pub value: u64,
 }
 
+/// What a rule did in a pass, every region counted, also those that share a solution. Rules without a match have no event.
+#[derive(Clone, PartialEq, prost::Message, serde::Serialize)]
+pub struct RuleUse {
+    /// The pass.
+    #[prost(string, tag = "1")]
+    pub pass: String,
+    /// The rule.
+    #[prost(string, tag = "2")]
+    pub rule: String,
+    /// Matches of its left-hand side, in all rounds.
+    #[prost(uint64, tag = "3")]
+    pub matches: u64,
+    /// Those whose guards held and that said something new.
+    #[prost(uint64, tag = "4")]
+    pub applications: u64,
+}
+
 /// Why the graph after the rules of a pass equals the one before them.
 #[derive(Clone, PartialEq, prost::Message, serde::Serialize)]
 pub struct Proof {
@@ -222,4 +242,4 @@ impl Event {
 macro_rules! from_kinds {
     ($($t:ident),*) => { $(impl From<$t> for Event { fn from(e: $t) -> Event { Event { kind: Some(Kind::$t(e)) } } })* };
 }
-from_kinds!(Pass, Rewrite, Missed, Choice, Limit, Proof);
+from_kinds!(Pass, Rewrite, Missed, Choice, Limit, Proof, RuleUse);

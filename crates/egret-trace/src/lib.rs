@@ -5,7 +5,7 @@
 mod event;
 mod text;
 
-pub use event::{Alternative, Choice, Event, Kind, Limit, Missed, Pass, Proof, Rewrite, Step, Why};
+pub use event::{Alternative, Choice, Event, Kind, Limit, Missed, Pass, Proof, Rewrite, RuleUse, Step, Why};
 
 /// Everything that happened to one model, in order.
 #[derive(Clone, PartialEq, prost::Message, serde::Serialize)]

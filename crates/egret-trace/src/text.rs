@@ -49,6 +49,7 @@ impl fmt::Display for Event {
                 }
                 Ok(())
             }
+            Some(Kind::RuleUse(u)) => write!(f, "rule {} ({}): {} matches, {} applications", u.rule, u.pass, u.matches, u.applications),
             Some(Kind::Limit(l)) => write!(f, "limit {} = {} hit in {}", l.limit, l.value, l.pass),
         }
     }

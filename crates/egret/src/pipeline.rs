@@ -112,6 +112,11 @@ pub(crate) fn trace_pass(r: &egret_opt::PassReport, trace: &mut Trace) {
     for &(limit, value) in &r.findings.limits {
         trace.push(egret_trace::Limit { pass: r.name.to_owned(), limit: limit.to_owned(), value: value as u64 });
     }
+    // The counts are for those who ask what rules cost: with proofs and what was missed.
+    for (rule, count) in r.findings.counts.iter().filter(|(_, c)| r.findings.proof.is_some() && c.matches > 0) {
+        let (matches, applications) = (count.matches as u64, count.applications as u64);
+        trace.push(egret_trace::RuleUse { pass: r.name.to_owned(), rule: rule.clone(), matches, applications });
+    }
     if let Some(proof) = &r.findings.proof {
         let step = |s: &egret_opt::proof::Step| egret_trace::Step {
             rule: s.rule.clone(),
