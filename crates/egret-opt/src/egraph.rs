@@ -64,7 +64,7 @@ impl Symbols {
     pub fn given(&mut self, i: usize) -> u32 {
         match &self.constants[i] {
             Constant::Known(t) => self.constant(t.clone()),
-            Constant::Weight(_) => self.intern(Symbol::Const(i)),
+            Constant::Weight(..) => self.intern(Symbol::Const(i)),
         }
     }
 
@@ -192,7 +192,7 @@ pub fn facts_of(symbols: &Symbols, symbol: u32, children: &[&Facts], deep: bool)
         Symbol::Input(_, ty) => Ok(Facts::of(ty.clone())),
         Symbol::Const(i) => Ok(match &symbols.constants[*i] {
             Constant::Known(t) => Facts::constant(t, deep),
-            Constant::Weight(ty) => Facts { constant: true, ..Facts::of(Type::Tensor(ty.clone())) },
+            Constant::Weight(ty, away) => Facts { constant: true, away_from_zero: *away, ..Facts::of(Type::Tensor(ty.clone())) },
         }),
         Symbol::Absent => Ok(Facts::default()),
         Symbol::Opaque { types, .. } => Ok(Facts { types: types.clone(), ..Facts::default() }),

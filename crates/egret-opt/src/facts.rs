@@ -17,6 +17,8 @@ pub struct Facts {
     pub value: Option<Tensor>,
     /// Bounds of its elements; NaN is possible beside them.
     pub range: Option<(f64, f64)>,
+    /// Whether it is a constant none of whose elements is near zero, see [`away_from_zero`].
+    pub away_from_zero: bool,
     /// For each axis the indices at which a constant holds nothing but +0, in passes that look into weights.
     pub zeros: Option<Vec<Vec<usize>>>,
 }
@@ -33,7 +35,7 @@ impl Facts {
 
     /// Of a constant. `deep`: whatever its size.
     pub fn constant(tensor: &Tensor, deep: bool) -> Facts {
-        let mut facts = Facts { constant: true, ..Facts::of(Type::Tensor(tensor.ty())) };
+        let mut facts = Facts { constant: true, away_from_zero: away_from_zero(tensor), ..Facts::of(Type::Tensor(tensor.ty())) };
         if deep || tensor.len() <= SMALL {
             facts.range = bounds(tensor);
             facts.zeros = deep.then(|| zeros(tensor));
@@ -102,6 +104,9 @@ impl Facts {
         mine |= range != self.range;
         theirs |= range != other.range;
         self.range = range;
+        mine |= other.away_from_zero && !self.away_from_zero;
+        theirs |= self.away_from_zero && !other.away_from_zero;
+        self.away_from_zero |= other.away_from_zero;
         if self.zeros.is_none() && other.zeros.is_some() {
             self.zeros = other.zeros;
             mine = true;
@@ -135,6 +140,13 @@ fn bounds(t: &Tensor) -> Option<(f64, f64)> {
     }
     let fold = |f: fn(f64, f64) -> f64, start: f64| all.iter().copied().fold(start, f);
     Some((fold(f64::min, f64::INFINITY), fold(f64::max, f64::NEG_INFINITY)))
+}
+
+/// Whether a vector of floats (of any rank) may be divided by: it is of at most 4096 elements, each between 2⁻¹⁰ and 2¹⁰ in size. Said
+/// of weights too: scales of norms have it nearly always, so that blocks which differ in their weights stay one.
+pub fn away_from_zero(t: &Tensor) -> bool {
+    let vector = t.shape().iter().filter(|d| **d != 1).count() <= 1 && (1..=4096).contains(&t.len()) && t.dtype().is_float();
+    vector && elements(t, t.len()).is_some_and(|all| all.iter().all(|v| (1.0 / 1024.0..=1024.0).contains(&v.abs())))
 }
 
 /// For each axis the indices whose slice holds nothing but +0 bits.

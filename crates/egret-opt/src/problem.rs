@@ -1,7 +1,7 @@
 //! What an e-graph is asked: a region of a graph as data of its own, free of ids, names and weights. Regions that say the same
 //! are one problem, and have one `Solution`.
 
-use crate::facts::SMALL;
+use crate::facts::{SMALL, away_from_zero};
 use crate::kinds::Kinds;
 use crate::region::Region;
 use egret_ir::{Attrs, Def, Graph, Op, Tensor, TensorType, Type, ValueId};
@@ -26,8 +26,8 @@ pub struct Problem {
 pub enum Constant {
     /// One that rules may look into.
     Known(Tensor),
-    /// One of which rules see the type only.
-    Weight(TensorType),
+    /// One of which rules see the type only, and whether it [is away from zero](crate::facts::away_from_zero).
+    Weight(TensorType, bool),
 }
 
 /// A node of a region.
@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
                 Def::Const(t) => {
                     self.binding.constants.push(v);
                     // Equal constants are one value of the graph.
-                    self.key.extend(if self.is_known(t) { [1, v.0] } else { [2, ty] });
+                    self.key.extend(if self.is_known(t) { [1, v.0] } else { [if away_from_zero(t) { 7 } else { 2 }, ty] });
                     Local::Constant(self.binding.constants.len() - 1)
                 }
                 _ => {
@@ -132,7 +132,7 @@ impl<'a> Reader<'a> {
         match local {
             Local::Input(i) => self.key.extend([4, i as u32]),
             Local::Constant(i) => self.key.extend([5, i as u32]),
-            Local::Result(node, k) => self.key.extend([6 + k as u32, node as u32]),
+            Local::Result(node, k) => self.key.extend([8 + k as u32, node as u32]),
         }
     }
 
@@ -153,7 +153,7 @@ impl<'a> Reader<'a> {
         let constants = binding.constants.iter().filter_map(|&v| graph.as_const(v));
         Problem {
             inputs: binding.inputs.iter().map(|&v| graph.ty(v).clone()).collect(),
-            constants: constants.map(|t| if self.is_known(t) { Constant::Known(t.clone()) } else { Constant::Weight(t.ty()) }).collect(),
+            constants: constants.map(|t| if self.is_known(t) { Constant::Known(t.clone()) } else { Constant::Weight(t.ty(), away_from_zero(t)) }).collect(),
             nodes: region.nodes.iter().map(node).collect(),
             outputs: region.outputs.iter().map(|&v| local(v)).collect(),
             deep: self.deep,

@@ -73,7 +73,7 @@ pub(crate) fn solve(problem: &Problem, look: &Look) -> Result<Solution, String> 
 fn known(constant: &Constant) -> Option<&Tensor> {
     match constant {
         Constant::Known(t) => Some(t),
-        Constant::Weight(_) => None,
+        Constant::Weight(..) => None,
     }
 }
 

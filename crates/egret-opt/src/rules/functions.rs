@@ -123,6 +123,8 @@ functions! {
         let (most, limit) = ((x * y * n).max(x).max(y), f64::from(i32::MAX));
         if most <= limit { Ok(Val::Bool(true)) } else { Err(format!("sums of up to {most}")) }
     };
+    /// Whether x is a constant vector of at most 4096 floats, each of a size between 2⁻¹⁰ and 2¹⁰: one to divide by.
+    away_from_zero(x) = |a| Ok(Val::Bool(facts(a, 0)?.away_from_zero));
     /// The product of two numbers.
     times(a, b) = |a| Ok(Val::Attr(Attr::Float(float(a, 0)? * float(a, 1)?)));
     /// The quotient of two numbers.
@@ -155,6 +157,12 @@ functions! {
         let (x, c, w) = (tensor(a, 0)?, tensor(a, 1)?, tensor(a, 3)?);
         let n = along(x, c, channel_axis(attr(a, 2)?, x)?)?;
         Ok(Val::Attr(Attr::Dims((0..w.rank()).map(|i| if i == 1 { n.clone() } else { Dim::constant(1) }).collect())))
+    };
+    /// The dims to give a constant c, that scales each channel of x, for scaling the weights w of a transposed convolution of x.
+    per_first(x, c, layout, w) = |a| {
+        let (x, c, w) = (tensor(a, 0)?, tensor(a, 1)?, tensor(a, 3)?);
+        let n = along(x, c, channel_axis(attr(a, 2)?, x)?)?;
+        Ok(Val::Attr(Attr::Dims((0..w.rank()).map(|i| if i == 0 { n.clone() } else { Dim::constant(1) }).collect())))
     };
     /// The dims of a bias that a convolution of x with weights w adds to its result.
     bias_of(x, layout, w) = |a| {
