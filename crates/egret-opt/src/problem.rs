@@ -153,7 +153,9 @@ impl<'a> Reader<'a> {
         let constants = binding.constants.iter().filter_map(|&v| graph.as_const(v));
         Problem {
             inputs: binding.inputs.iter().map(|&v| graph.ty(v).clone()).collect(),
-            constants: constants.map(|t| if self.is_known(t) { Constant::Known(t.clone()) } else { Constant::Weight(t.ty(), away_from_zero(t)) }).collect(),
+            constants: constants
+                .map(|t| if self.is_known(t) { Constant::Known(t.clone()) } else { Constant::Weight(t.ty(), away_from_zero(t)) })
+                .collect(),
             nodes: region.nodes.iter().map(node).collect(),
             outputs: region.outputs.iter().map(|&v| local(v)).collect(),
             deep: self.deep,
