@@ -38,6 +38,8 @@ pub struct Findings {
     pub missed: Vec<Missed>,
     /// In how many regions rules were looked for, and how many of them differed from the others and had to be saturated.
     pub regions: (usize, usize),
+    /// For how many of those it is known that no other choice among the forms found is estimated to be cheaper.
+    pub cheapest: usize,
     /// Limits that were hit.
     pub limits: Vec<(&'static str, usize)>,
     /// What each rule of the pass did, in the order of the rules.
@@ -80,7 +82,9 @@ pub(crate) fn run(graph: &Graph, task: &Task) -> Result<(Option<Graph>, Findings
     let pieces = read(graph, task);
     let solutions = parallel::map(&pieces.problems, task.threads, |problem| solve(problem, &look));
     let counts = rules.iter().map(|r| (r.name.clone(), RuleCount::default())).collect();
-    let mut findings = Findings { counts, regions: (pieces.regions.len(), pieces.problems.len()), ..Findings::default() };
+    let regions = (pieces.regions.len(), pieces.problems.len());
+    let cheapest = solutions.iter().flatten().filter(|s| s.cheapest).count();
+    let mut findings = Findings { counts, regions, cheapest, ..Findings::default() };
     if !task.explain && pieces.regions.iter().all(|(region, _, p)| solutions[*p].as_ref().is_ok_and(|s| s.is_old(region))) {
         pieces.regions.iter().for_each(|(region, _, p)| solutions[*p].iter().for_each(|s| findings.add(graph, region, &rules, s)));
         return Ok((None, findings));

@@ -1,8 +1,10 @@
 //! Extraction: one node for every class that the outputs need, so that the whole is cheap. A node that several others use
-//! counts once (greedy over sets of classes, to a fixpoint), then single choices are changed while that helps.
+//! counts once (greedy over sets of classes, to a fixpoint), then single choices are changed while that helps; small
+//! regions are then searched for the cheapest choice of all (`exact`).
 
 use crate::cost;
 use crate::egraph::{ENode, Egraph, Symbol};
+use crate::exact::exact;
 use crate::facts::Facts;
 use egg::{Id, Language};
 use std::collections::BTreeMap;
@@ -22,6 +24,8 @@ pub struct Extraction {
     pub chosen: BTreeMap<Id, ENode>,
     /// What they cost: nanoseconds, nodes.
     pub cost: Cost,
+    /// Whether nothing is cheaper.
+    pub proven: bool,
     /// All classes, in order.
     ids: Vec<Id>,
     /// The candidate chosen for each of them, needed or not.
@@ -57,7 +61,10 @@ fn node_cost(egraph: &Egraph, class: Id, node: &ENode) -> Cost {
 }
 
 /// A set of classes by their places.
-type Set = Vec<u64>;
+pub(crate) type Set = Vec<u64>;
+
+/// By class the nodes that may be chosen: cost, the places of their operands, node.
+pub(crate) type Candidates<N> = [Vec<(Cost, Vec<usize>, N)>];
 
 /// Extract what computes `roots`. `None`: some class has no node free of cycles, which a graph's own nodes rule out.
 pub fn extract(egraph: &Egraph, roots: &[Id]) -> Option<Extraction> {
@@ -68,9 +75,11 @@ pub fn extract(egraph: &Egraph, roots: &[Id]) -> Option<Extraction> {
     let roots: Vec<usize> = roots.iter().map(|&r| ids.binary_search(&egraph.find(r)).ok()).collect::<Option<_>>()?;
     refine(&candidates, &mut choice);
     improve(&candidates, &roots, &mut choice);
+    let (_, cost) = total(&candidates, &roots, &choice)?;
+    let proven = exact(&candidates, &roots, cost, &mut choice);
     let (needed, cost) = total(&candidates, &roots, &choice)?;
     let chosen = needed.into_iter().map(|c| (ids[c], candidates[c][choice[c]].2.clone())).collect();
-    Some(Extraction { chosen, cost, ids, choice, roots })
+    Some(Extraction { chosen, cost, proven, ids, choice, roots })
 }
 
 /// Candidates by class: cost, children, node; cheapest first, then by spelling, so that no id decides.
@@ -87,7 +96,7 @@ fn candidates<'a>(egraph: &'a Egraph, ids: &[Id]) -> Vec<Vec<(Cost, Vec<usize>, 
         .collect()
 }
 
-fn greedy(candidates: &[Vec<(Cost, Vec<usize>, &ENode)>]) -> Option<Vec<usize>> {
+pub(crate) fn greedy<N>(candidates: &Candidates<N>) -> Option<Vec<usize>> {
     let n = candidates.len();
     let words = n.div_ceil(64);
     let mut best: Vec<Option<(Cost, Set, usize)>> = vec![None; n];
@@ -119,7 +128,7 @@ fn greedy(candidates: &[Vec<(Cost, Vec<usize>, &ENode)>]) -> Option<Vec<usize>> 
 
 /// The greedy sums can be stale: a class's set is kept while what it holds gets other nodes. Go through the classes again, operands
 /// first, each with the sets of this round; candidates that stand on later classes are left out, so that no cycle arises.
-fn refine(candidates: &[Vec<(Cost, Vec<usize>, &ENode)>], choice: &mut [usize]) {
+fn refine<N>(candidates: &Candidates<N>, choice: &mut [usize]) {
     let words = candidates.len().div_ceil(64);
     for _ in 0..ROUNDS {
         let order = operands_first(candidates, choice);
@@ -173,7 +182,7 @@ fn add_up(cost: Cost, set: &Set, own: &[Cost]) -> Cost {
 }
 
 /// All classes, each after those that its chosen node stands on.
-fn operands_first(candidates: &[Vec<(Cost, Vec<usize>, &ENode)>], choice: &[usize]) -> Vec<usize> {
+fn operands_first<N>(candidates: &Candidates<N>, choice: &[usize]) -> Vec<usize> {
     let mut seen = vec![false; candidates.len()];
     let mut order = vec![];
     for class in 0..candidates.len() {
@@ -200,7 +209,7 @@ fn union(best: &[Option<(Cost, Set, usize)>], children: &[usize], words: usize) 
 }
 
 /// The classes that the roots need under a choice, and their cost; `None` if the choice has a cycle.
-fn total(candidates: &[Vec<(Cost, Vec<usize>, &ENode)>], roots: &[usize], choice: &[usize]) -> Option<(Vec<usize>, Cost)> {
+pub(crate) fn total<N>(candidates: &Candidates<N>, roots: &[usize], choice: &[usize]) -> Option<(Vec<usize>, Cost)> {
     // 0 unseen, 1 open, 2 done
     let mut state = vec![0u8; candidates.len()];
     let (mut needed, mut sum) = (vec![], (0, 0));
@@ -234,7 +243,7 @@ fn total(candidates: &[Vec<(Cost, Vec<usize>, &ENode)>], roots: &[usize], choice
 }
 
 /// Change one choice at a time while the whole gets cheaper.
-fn improve(candidates: &[Vec<(Cost, Vec<usize>, &ENode)>], roots: &[usize], choice: &mut [usize]) {
+fn improve<N>(candidates: &Candidates<N>, roots: &[usize], choice: &mut [usize]) {
     let Some((needed, mut best)) = total(candidates, roots, choice) else { return };
     let open: Vec<usize> = needed.into_iter().filter(|&c| candidates[c].len() > 1).collect();
     if open.len() > IMPROVABLE {

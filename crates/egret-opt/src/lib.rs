@@ -8,6 +8,7 @@ mod cost;
 pub mod egraph;
 mod eqsat;
 mod estimate;
+mod exact;
 mod extract;
 pub mod facts;
 mod fold;

@@ -49,6 +49,6 @@ mod tests {
         for threads in [0, 1, 2, 7, 1000] {
             assert_eq!(super::map(&items, threads, |i| i * 2), items.iter().map(|i| i * 2).collect::<Vec<_>>());
         }
-        assert_eq!(super::map(&[] as &[u8], 2, |i| *i), []);
+        assert_eq!(super::map(&[] as &[u8], 2, |i| *i), Vec::<u8>::new());
     }
 }

@@ -25,6 +25,8 @@ pub(crate) struct Solution {
     pub proof: Option<LocalProof>,
     /// Rules that nearly applied, where that is asked for.
     pub missed: BTreeSet<Missed<usize>>,
+    /// Whether it is known that no other choice of nodes is cheaper.
+    pub cheapest: bool,
     /// Limits that were hit.
     pub limits: Vec<(&'static str, usize)>,
     /// For each rule what it did.

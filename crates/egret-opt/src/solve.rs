@@ -65,6 +65,7 @@ pub(crate) fn solve(problem: &Problem, look: &Look) -> Result<Solution, String> 
         applied: applied(&egraph, &done, &extraction),
         missed: if look.explain { missed(&egraph, look.rules, look.above, look.tier, &done, &extraction) } else { BTreeSet::new() },
         steps: write.steps,
+        cheapest: extraction.proven,
         limits: done.limits,
         counts: done.counts,
     })

@@ -51,6 +51,12 @@ pub struct Pass {
     /// Rewrites applied.
     #[prost(uint64, tag = "4")]
     pub rewrites: u64,
+    /// Regions that differ from each other, each saturated once.
+    #[prost(uint64, tag = "5")]
+    pub regions: u64,
+    /// For how many of them the choice among the forms found is known to be the one estimated to be cheapest.
+    #[prost(uint64, tag = "6")]
+    pub cheapest: u64,
 }
 
 /// A rewrite was applied.

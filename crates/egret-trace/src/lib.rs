@@ -81,7 +81,7 @@ mod tests {
             alternatives: vec![Alternative { name: "14x32".into(), cost: 10.5 }, Alternative { name: "6x16".into(), cost: 21.0 }],
         });
         t.push(Limit { pass: "canonicalize".into(), limit: "nodes".into(), value: 10_000 });
-        t.push(Pass { name: "canonicalize".into(), nodes_before: 10, nodes_after: 8, rewrites: 1 });
+        t.push(Pass { name: "canonicalize".into(), nodes_before: 10, nodes_after: 8, rewrites: 1, regions: 3, cheapest: 2 });
         t
     }
 
@@ -100,7 +100,7 @@ rewrite fold-batch-norm (canonicalize, rules/conv.rules:3) at BatchNormalization
 missed gelu (fuse) at Erf:/act: guard: the operand has two users
 choice tile of conv_0: 14x32 (14x32 10.5 us, 6x16 21 us)
 limit nodes = 10000 hit in canonicalize
-pass canonicalize: 10 -> 8 nodes, 1 rewrite
+pass canonicalize: 10 -> 8 nodes, 1 rewrite; 2 of 3 distinct regions proven cheapest
 ";
         assert_eq!(t.to_string(), expected);
         let json = t.to_json();

@@ -20,7 +20,8 @@ impl fmt::Display for Event {
             None => f.write_str("unknown event"),
             Some(Kind::Pass(p)) => {
                 let s = if p.rewrites == 1 { "" } else { "s" };
-                write!(f, "pass {}: {} -> {} nodes, {} rewrite{s}", p.name, p.nodes_before, p.nodes_after, p.rewrites)
+                write!(f, "pass {}: {} -> {} nodes, {} rewrite{s}", p.name, p.nodes_before, p.nodes_after, p.rewrites)?;
+                if p.regions == 0 { Ok(()) } else { write!(f, "; {} of {} distinct regions proven cheapest", p.cheapest, p.regions) }
             }
             Some(Kind::Rewrite(r)) => {
                 let place = if r.place.is_empty() { String::new() } else { format!(", {}", r.place) };

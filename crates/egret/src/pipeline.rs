@@ -79,6 +79,8 @@ pub(crate) fn trace_pass(r: &egret_opt::PassReport, trace: &mut Trace) {
         nodes_before: r.nodes_before as u64,
         nodes_after: r.nodes_after as u64,
         rewrites: r.findings.rewrites.len() as u64,
+        regions: r.findings.regions.1 as u64,
+        cheapest: r.findings.cheapest as u64,
     });
     for w in &r.findings.rewrites {
         let (before, after) = w.text.split_once(" => ").unwrap_or((&w.text, ""));
