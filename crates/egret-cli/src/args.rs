@@ -320,6 +320,9 @@ pub struct PrintArgs {
     /// Run the passes up to this one first
     #[arg(long, value_name = "PASS")]
     pub after: Option<String>,
+    /// CPU whose costs decide among equal forms; `egret doctor` lists them
+    #[arg(long, default_value = "native")]
+    pub target: String,
     /// What is decided about it.
     #[command(flatten)]
     pub decided: DecidedOptions,
@@ -339,6 +342,9 @@ pub struct OptArgs {
     /// Where to write the stages: stage0.egret, stage1.egret, .. and their large constants
     #[arg(long, value_name = "DIR", requires = "stages")]
     pub out_dir: Option<PathBuf>,
+    /// CPU whose costs decide among equal forms; `egret doctor` lists them
+    #[arg(long, default_value = "native")]
+    pub target: String,
     /// What is decided about it.
     #[command(flatten)]
     pub decided: DecidedOptions,
@@ -378,6 +384,9 @@ pub struct ExplainArgs {
     /// estimated ones; the page then differs from run to run
     #[arg(long)]
     pub profile: bool,
+    /// CPU whose costs decide among equal forms; `egret doctor` lists them
+    #[arg(long, default_value = "native")]
+    pub target: String,
     /// What is decided about it.
     #[command(flatten)]
     pub decided: DecidedOptions,

@@ -32,7 +32,8 @@ pub fn print(args: &PrintArgs) -> Result<()> {
     let (_, mut graph) = import(&args.model, &args.decided)?;
     if args.after.is_some() {
         let mut trace = egret::Trace::new();
-        graph = pipeline::optimize(graph, &Options::default(), args.after.as_deref(), &mut trace)?;
+        graph =
+            pipeline::optimize(graph, &Options { target: args.target.clone(), ..Options::default() }, args.after.as_deref(), &mut trace)?;
     }
     print!("{}", egret::ir::text::print(&graph));
     Ok(())
@@ -41,7 +42,8 @@ pub fn print(args: &PrintArgs) -> Result<()> {
 /// `egret opt`
 pub fn opt(args: &OptArgs) -> Result<()> {
     let (_, graph) = import(&args.model, &args.decided)?;
-    let options = Options { passes: args.passes.as_deref().map(pass_list), ..with_rules(&args.rules)? };
+    let passes = args.passes.as_deref().map(pass_list);
+    let options = Options { passes, target: args.target.clone(), ..with_rules(&args.rules)? };
     let mut trace = egret::Trace::new();
     let graph = pipeline::optimize(graph, &options, None, &mut trace)?;
     eprint!("{trace}");
@@ -49,7 +51,7 @@ pub fn opt(args: &OptArgs) -> Result<()> {
         print!("{}", egret::ir::text::print(&graph));
         return Ok(());
     };
-    for s in egret::stages::write(&graph, stages, dir)? {
+    for s in egret::stages::write(&graph, stages, dir, &options)? {
         let us = s.cost as f64 / 1e3;
         println!("{}: {} nodes, estimated {us:.0} us, receives {} bytes", s.file.display(), s.nodes, s.received);
     }
@@ -68,7 +70,7 @@ pub fn explain(args: &ExplainArgs) -> Result<()> {
         return Err(Error::user("--profile goes with --format html; `egret run --profile` prints times"));
     }
     let (_, graph) = import(&args.model, &args.decided)?;
-    let options = Options { explain: true, ..with_rules(&args.rules)? };
+    let options = Options { explain: true, target: args.target.clone(), ..with_rules(&args.rules)? };
     let mut trace = egret::Trace::new();
     let graph = progress("optimising", || pipeline::optimize(graph, &options, None, &mut trace))?;
     trace.events.retain(|e| {
@@ -107,7 +109,8 @@ fn explain_html(args: &ExplainArgs) -> Result<()> {
         false => import_bound(&args.model, &args.decided).map(|(_, graph, bound)| (graph, bound, None))?,
     };
     let focus = report::Focus { query: args.at.clone(), missed: args.missed, measure };
-    let (page, graph) = progress("explaining", || report::explain(&title, graph, &with_rules(&args.rules)?, &bound, &focus))?;
+    let options = Options { target: args.target.clone(), ..with_rules(&args.rules)? };
+    let (page, graph) = progress("explaining", || report::explain(&title, graph, &options, &bound, &focus))?;
     match &args.output {
         Some(path) => egret::files::write(path, page.as_bytes())?,
         None => print!("{page}"),
@@ -130,7 +133,7 @@ fn expected(args: &ExplainArgs, graph: &Graph) -> Result<()> {
 
 /// `egret explain --verify`
 fn verify(args: &ExplainArgs) -> Result<()> {
-    let options = with_rules(&args.rules)?;
+    let options = Options { target: args.target.clone(), ..with_rules(&args.rules)? };
     let trace = match &args.trace {
         Some(path) => {
             let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;

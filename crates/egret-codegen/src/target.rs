@@ -149,6 +149,16 @@ impl Target {
         self.features.contains(&feature)
     }
 
+    /// The most demanding of [`Target::NAMES`] whose features code may use.
+    pub fn baseline(&self) -> &'static str {
+        match self.arch {
+            Arch::X86_64 => {
+                LEVELS.iter().rev().find(|(_, n)| Feature::ALL[..*n].iter().all(|f| self.has(*f))).map_or(LEVELS[0].0, |(level, _)| level)
+            }
+            Arch::Aarch64 => "aarch64",
+        }
+    }
+
     /// The features that code may use.
     pub fn features(&self) -> &[Feature] {
         &self.features

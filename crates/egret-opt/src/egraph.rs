@@ -1,6 +1,7 @@
 //! The e-graph: the language of its nodes and the facts of its classes. Operations, attributes and leaves are interned symbols;
 //! constants stay outside, each a symbol. The modules of `saturate` and `extract` work on it.
 
+use crate::cost::CostModel;
 use crate::facts::Facts;
 use crate::matching::{Sink, TermNode, Terms, scalar};
 use crate::problem::Constant;
@@ -144,12 +145,13 @@ impl Language for ENode {
 }
 
 /// Keeps the facts of classes.
-#[derive(Default)]
 pub struct Knowledge {
     /// What nodes are.
     pub symbols: Symbols,
     /// Whether constants are looked into whatever their size.
     pub deep: bool,
+    /// What nodes cost.
+    pub cost: &'static CostModel,
     /// What went wrong where e-classes were joined: a rule's fault.
     pub errors: Vec<String>,
 }

@@ -1,6 +1,7 @@
 //! A pass as a rule set: a graph is cut into regions, each becomes a problem, what solves it is stored in a new graph. Regions
 //! that ask the same are solved once; problems are solved on several threads and stored in order.
 
+use crate::cost::CostModel;
 use crate::glue::Glue;
 use crate::kinds::Kinds;
 use crate::missed::Missed;
@@ -56,6 +57,8 @@ pub(crate) struct Task<'a> {
     pub rules: &'a [&'a Rule],
     /// What they may change at most.
     pub tier: Tier,
+    /// What nodes cost.
+    pub cost: &'static CostModel,
     /// Whether constants are looked into whatever their size.
     pub deep: bool,
     /// Whether proofs are written, and rules told of that nearly applied.
@@ -78,7 +81,7 @@ pub(crate) fn run(graph: &Graph, task: &Task) -> Result<(Option<Graph>, Findings
         let (name, place, tier) = (&rule.name, &rule.place, rule.tier);
         return Err(format!("rule `{name}` ({place}) is {tier}: rules of this tier cannot be applied yet; allow at most `--tier reassoc`"));
     }
-    let look = Look { rules: &rules, above: &above, tier: task.tier, explain: task.explain };
+    let look = Look { rules: &rules, above: &above, tier: task.tier, cost: task.cost, explain: task.explain };
     let pieces = read(graph, task);
     let solutions = parallel::map(&pieces.problems, task.threads, |problem| solve(problem, &look));
     let counts = rules.iter().map(|r| (r.name.clone(), RuleCount::default())).collect();

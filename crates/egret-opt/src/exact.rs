@@ -1,12 +1,17 @@
 //! Exact extraction of small regions: branch and bound over the choice of a node for each class.
 //!
-//! What is chosen at a class makes its operands needed; the bound is what is chosen so far, and the cheapest node for every class that
-//! any completion needs. Those are found beforehand: a class *entails* what all of its nodes entail.
+//! A class *entails* what all of its nodes entail: what the outputs entail is needed by every choice. Choices at two such classes that lead
+//! to no other class in common have nothing to do with each other: they are components, searched one by one. Within a
+//! component, what is chosen at a class makes its operands needed; the bound is what is chosen so far, and the cheapest node for every
+//! class that any completion needs.
 
-use crate::extract::{Candidates, Cost, Set};
+use crate::extract::{Candidates, Cost, Set, merge, total};
+use std::collections::BTreeMap;
 
-/// Search steps for a region; a region that takes more keeps what the heuristics found.
-const STEPS: usize = 2000;
+/// Search steps for a component; one that takes more keeps what is the cheapest so far.
+const STEPS: usize = 1000;
+/// Search steps for all components of a region.
+const ALL_STEPS: usize = 10_000;
 /// Regions of at most so many classes are searched.
 const CLASSES: usize = 1024;
 
@@ -14,7 +19,7 @@ const CLASSES: usize = 1024;
 type List = Vec<(Cost, Vec<usize>, usize)>;
 
 /// Replace a choice by the cheapest one. Returns whether it is known to be the cheapest.
-pub(crate) fn exact<N>(candidates: &Candidates<N>, roots: &[usize], best: Cost, choice: &mut [usize]) -> bool {
+pub(crate) fn exact<N>(candidates: &Candidates<N>, roots: &[usize], mut best: Cost, choice: &mut Vec<usize>) -> bool {
     let order = reachable(candidates, roots);
     let open: Vec<usize> = (0..order.len()).filter(|&c| candidates[order[c]].len() > 1).collect();
     if open.is_empty() || order.len() > CLASSES {
@@ -25,24 +30,89 @@ pub(crate) fn exact<N>(candidates: &Candidates<N>, roots: &[usize], best: Cost, 
     let local = |(k, (cost, children, _)): (usize, &(Cost, Vec<usize>, N))| (*cost, children.iter().map(|&c| place[c]).collect(), k);
     let lists: Vec<List> = order.iter().map(|&class| candidates[class].iter().enumerate().map(local).collect()).collect();
     let words = lists.len().div_ceil(64);
+    let entails = entailed(&lists, words);
+    let mut always = vec![0; words];
+    for &root in roots {
+        merge(&mut always, &entails[place[root]]);
+    }
     let mut search = Search {
-        entails: entailed(&lists, words),
+        entails,
         least: lists.iter().map(|list| list.iter().map(|c| c.0).min().unwrap_or_default()).collect(),
         // Where there is nothing to choose, what it entails says all.
         chosen: lists.iter().map(|list| (list.len() == 1).then_some(0)).collect(),
         lists,
-        open,
-        best,
+        open: vec![],
+        best: (0, 0),
         found: None,
         steps: 0,
     };
-    let (mut needed, mut bound) = (vec![0; words], (0, 0));
-    search.need(&mut needed, &mut bound, &roots.iter().map(|&r| place[r]).collect::<Vec<_>>());
-    search.branch(&needed, bound);
-    for (i, new) in search.found.iter().flatten().enumerate() {
-        choice[order[i]] = new.map_or(choice[order[i]], |k| search.lists[i][k].2);
+    let (mut proven, mut steps) = (true, 0);
+    for component in components(&search.lists, &open, &always) {
+        let is: Vec<usize> = order.iter().map(|&class| choice[class]).collect();
+        search.start(component, &always, &is);
+        search.branch(&always, search.bound(&always));
+        steps += search.steps;
+        proven &= search.steps <= STEPS;
+        if let Some(found) = search.found.take() {
+            let before = choice.clone();
+            for (i, k) in found {
+                choice[order[i]] = search.lists[i][k].2;
+            }
+            // Components know nothing of each other, and might make a cycle together.
+            match total(candidates, roots, choice) {
+                Some((_, cost)) if cost < best => best = cost,
+                _ => (*choice, proven) = (before, false),
+            }
+        }
+        if steps > ALL_STEPS {
+            return false;
+        }
     }
-    search.steps <= STEPS
+    proven
+}
+
+fn has(set: &Set, class: usize) -> bool {
+    set[class / 64] >> (class % 64) & 1 == 1
+}
+
+/// The classes with a choice, those together whose choices have to do with each other.
+fn components(lists: &[List], open: &[usize], always: &Set) -> Vec<Vec<usize>> {
+    // The first class, of those that are always needed, from which a class is reached.
+    let mut owner: Vec<Option<usize>> = vec![None; lists.len()];
+    let mut joined: Vec<usize> = (0..lists.len()).collect();
+    fn find(joined: &mut [usize], mut i: usize) -> usize {
+        while joined[i] != i {
+            joined[i] = joined[joined[i]];
+            i = joined[i];
+        }
+        i
+    }
+    for &class in open.iter().filter(|&&c| has(always, c)) {
+        owner[class] = Some(class);
+        let mut stack = vec![class];
+        while let Some(c) = stack.pop() {
+            for &child in lists[c].iter().flat_map(|(_, children, _)| children).filter(|&&child| !has(always, child)) {
+                match owner[child] {
+                    // What it reaches has been seen.
+                    Some(other) => {
+                        let (a, b) = (find(&mut joined, other), find(&mut joined, class));
+                        joined[a.max(b)] = a.min(b);
+                    }
+                    None => {
+                        owner[child] = Some(class);
+                        stack.push(child);
+                    }
+                }
+            }
+        }
+    }
+    let mut of: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for &class in open {
+        if let Some(owner) = owner[class] {
+            of.entry(find(&mut joined, owner)).or_default().push(class);
+        }
+    }
+    of.into_values().collect()
 }
 
 /// The classes that some choice needs, operands first except around cycles.
@@ -87,14 +157,41 @@ struct Search {
     /// The cheapest node of each class.
     least: Vec<Cost>,
     chosen: Vec<Option<usize>>,
-    /// The classes with a choice.
+    /// The component: classes with a choice.
     open: Vec<usize>,
+    /// The cost of what is chosen and of what that needs, beyond what is always needed.
     best: Cost,
-    found: Option<Vec<Option<usize>>>,
+    /// Class and choice, where something cheaper was found.
+    found: Option<Vec<(usize, usize)>>,
     steps: usize,
 }
 
 impl Search {
+    /// Turn to a component, of which a choice is known.
+    fn start(&mut self, component: Vec<usize>, always: &Set, choice: &[usize]) {
+        (self.open, self.found, self.steps) = (component, None, 0);
+        let mut stack: Vec<usize> = self.open.iter().copied().filter(|&c| has(always, c)).collect();
+        let mut seen = always.clone();
+        self.best = (0, 0);
+        while let Some(class) = stack.pop() {
+            let k = self.lists[class].iter().position(|c| c.2 == choice[class]).expect("a class's choice is in its list");
+            let (cost, children, _) = &self.lists[class][k];
+            self.best = (self.best.0 + cost.0, self.best.1 + cost.1);
+            for &c in children.iter().filter(|&&c| !has(always, c)) {
+                if !has(&seen, c) {
+                    seen[c / 64] |= 1 << (c % 64);
+                    stack.push(c);
+                }
+            }
+        }
+    }
+
+    /// The least that the component's always needed classes cost.
+    fn bound(&self, always: &Set) -> Cost {
+        let least = self.open.iter().filter(|&&c| has(always, c)).map(|&c| self.least[c]);
+        least.fold((0, 0), |sum, c| (sum.0 + c.0, sum.1 + c.1))
+    }
+
     /// Add what these classes entail to what is needed, and the least that it costs to the bound.
     fn need(&self, needed: &mut Set, bound: &mut Cost, classes: &[usize]) {
         for &c in classes {
@@ -116,9 +213,10 @@ impl Search {
         if self.steps > STEPS || bound >= self.best {
             return;
         }
-        let undecided = |class: &usize| self.chosen[*class].is_none() && needed[class / 64] >> (class % 64) & 1 == 1;
+        let undecided = |class: &usize| self.chosen[*class].is_none() && has(needed, *class);
         let Some(class) = self.open.iter().copied().find(undecided) else {
-            (self.best, self.found) = (bound, Some(self.chosen.clone()));
+            self.best = bound;
+            self.found = Some(self.open.iter().filter_map(|&c| Some((c, self.chosen[c]?))).collect());
             return;
         };
         for k in 0..self.lists[class].len() {
@@ -156,7 +254,7 @@ impl Search {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::extract::{greedy, total};
+    use crate::extract::greedy;
     use proptest::prelude::*;
 
     /// What every choice costs that has no cycle.
@@ -176,8 +274,8 @@ mod tests {
     fn solved(candidates: &Candidates<()>) -> Option<Cost> {
         let mut choice = greedy(candidates)?;
         let (_, start) = total(candidates, &[0], &choice)?;
-        assert!(exact(candidates, &[0], start, &mut choice), "a small region is searched to the end");
-        total(candidates, &[0], &choice).map(|(_, cost)| cost)
+        let proven = exact(candidates, &[0], start, &mut choice);
+        total(candidates, &[0], &choice).filter(|_| proven).map(|(_, cost)| cost)
     }
 
     #[test]
@@ -190,6 +288,29 @@ mod tests {
         assert_eq!(total(&candidates, &[0], &choice).unwrap().1, (6, 3));
         assert!(exact(&candidates, &[0], (6, 3), &mut choice));
         assert_eq!(total(&candidates, &[0], &choice).unwrap().1, (5, 4));
+    }
+
+    #[test]
+    fn what_is_apart_is_searched_apart() {
+        // Thirty copies of the trap, beside each other: 2^60 choices.
+        let node = |cost, children: &[usize]| ((cost, 1), children.to_vec(), ());
+        let mut candidates = vec![vec![node(0, &(0..30).flat_map(|i| [3 * i + 1, 3 * i + 2]).collect::<Vec<_>>())]];
+        for i in 0..30 {
+            let either = vec![node(3, &[]), node(0, &[3 * i + 3])];
+            candidates.extend([either.clone(), either, vec![node(5, &[])]]);
+        }
+        assert_eq!(solved(&candidates), Some((150, 91)));
+    }
+
+    #[test]
+    fn components_make_no_cycle_together() {
+        // 1 and 2 are cheap from each other, but one of them has to come from 3.
+        let node = |cost, children: &[usize]| ((cost, 1), children.to_vec(), ());
+        let candidates =
+            vec![vec![node(0, &[1, 2])], vec![node(1, &[2]), node(9, &[3])], vec![node(1, &[1]), node(8, &[3])], vec![node(0, &[])]];
+        let mut choice = vec![0, 1, 1, 0];
+        exact(&candidates, &[0], (17, 4), &mut choice);
+        assert!(total(&candidates, &[0], &choice).is_some_and(|(_, cost)| cost <= (17, 4)));
     }
 
     proptest! {

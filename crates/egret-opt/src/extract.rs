@@ -2,7 +2,6 @@
 //! counts once (greedy over sets of classes, to a fixpoint), then single choices are changed while that helps; small
 //! regions are then searched for the cheapest choice of all (`exact`).
 
-use crate::cost;
 use crate::egraph::{ENode, Egraph, Symbol};
 use crate::exact::exact;
 use crate::facts::Facts;
@@ -54,7 +53,7 @@ impl Extraction {
 fn node_cost(egraph: &Egraph, class: Id, node: &ENode) -> Cost {
     let children: Vec<&Facts> = node.children.iter().map(|&c| &egraph[c].data).collect();
     match egraph.analysis.symbols.get(node.symbol) {
-        Symbol::Op { op, attrs } => (cost::of(*op, attrs, &children, &egraph[class].data), 1),
+        Symbol::Op { op, attrs } => (egraph.analysis.cost.node(*op, attrs, &children, &egraph[class].data), 1),
         Symbol::Opaque { .. } => (1000, 1),
         _ => (0, 0),
     }
@@ -74,9 +73,16 @@ pub fn extract(egraph: &Egraph, roots: &[Id]) -> Option<Extraction> {
     let mut choice = greedy(&candidates)?;
     let roots: Vec<usize> = roots.iter().map(|&r| ids.binary_search(&egraph.find(r)).ok()).collect::<Option<_>>()?;
     refine(&candidates, &mut choice);
-    improve(&candidates, &roots, &mut choice);
-    let (_, cost) = total(&candidates, &roots, &choice)?;
-    let proven = exact(&candidates, &roots, cost, &mut choice);
+    let mut proven = false;
+    for _ in 0..ROUNDS {
+        improve(&candidates, &roots, &mut choice);
+        let (_, before) = total(&candidates, &roots, &choice)?;
+        proven = exact(&candidates, &roots, before, &mut choice);
+        // A search that was given up may still have left a better place to start from.
+        if proven || total(&candidates, &roots, &choice)?.1 == before {
+            break;
+        }
+    }
     let (needed, cost) = total(&candidates, &roots, &choice)?;
     let chosen = needed.into_iter().map(|c| (ids[c], candidates[c][choice[c]].2.clone())).collect();
     Some(Extraction { chosen, cost, proven, ids, choice, roots })
@@ -162,7 +168,7 @@ fn refine<N>(candidates: &Candidates<N>, choice: &mut [usize]) {
 }
 
 /// Add one set to another.
-fn merge(into: &mut Set, from: &Set) -> bool {
+pub(crate) fn merge(into: &mut Set, from: &Set) -> bool {
     into.iter_mut().zip(from).for_each(|(a, b)| *a |= b);
     true
 }

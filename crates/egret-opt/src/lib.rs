@@ -39,6 +39,7 @@ use rules::{Rule, Tier};
 use std::collections::BTreeSet;
 use std::fmt;
 
+pub use cost::CostModel;
 pub use eqsat::{Findings, Rewrite};
 pub use estimate::estimate;
 pub use missed::{Missed, Stopped};
@@ -142,6 +143,8 @@ pub struct Options {
     pub after: Option<String>,
     /// What rules may change at most.
     pub tier: Tier,
+    /// What nodes cost on the target.
+    pub cost: &'static CostModel,
     /// Rules of the user, beside those of `ir-spec/rules`; each belongs to a pass.
     pub rules: Vec<Rule>,
     /// Names of rules that are left out.
@@ -160,6 +163,7 @@ impl Default for Options {
             passes: None,
             after: None,
             tier: Tier::Approx,
+            cost: CostModel::widest(),
             rules: vec![],
             without: BTreeSet::new(),
             threads: 0,
@@ -272,8 +276,8 @@ pub fn optimize(graph: Graph, options: &Options) -> Result<(Graph, Vec<PassRepor
         if pass.lazy && !presence::any(&graph, &set) {
             set.clear();
         }
-        let (tier, explain, threads) = (options.tier, options.explain, options.threads);
-        let task = eqsat::Task { pass: pass.name, rules: &set, tier, deep: false, explain, threads };
+        let &Options { tier, cost, explain, threads, .. } = options;
+        let task = eqsat::Task { pass: pass.name, rules: &set, tier, cost, deep: false, explain, threads };
         let stepped = options.explain.then(|| graph.clone());
         let (next, mut findings) = eqsat::run(&graph, &task).map_err(OptError::Rule)?;
         findings.rewrites.splice(0..0, told);

@@ -1,6 +1,7 @@
 //! From a problem to its solution: the region becomes an e-graph, rules saturate it, and what is cheapest is written down.
 //! A pure function of its arguments: problems are solved on any thread, in any order.
 
+use crate::cost::CostModel;
 use crate::egraph::{ENode, Egraph, Knowledge, Symbol, Symbols, foldable};
 use crate::extract::{Extraction, extract};
 use crate::missed::missed;
@@ -21,6 +22,8 @@ pub(crate) struct Look<'a> {
     pub above: &'a [&'a Rule],
     /// What rules may change at most.
     pub tier: Tier,
+    /// What nodes cost.
+    pub cost: &'static CostModel,
     /// Whether rules that nearly applied are looked for.
     pub explain: bool,
 }
@@ -30,7 +33,8 @@ pub(crate) struct Look<'a> {
 /// # Errors
 /// A rule that is wrong: it changes a type, or says that different constants are equal.
 pub(crate) fn solve(problem: &Problem, look: &Look) -> Result<Solution, String> {
-    let knowledge = Knowledge { symbols: Symbols::with(&problem.constants), deep: problem.deep, ..Knowledge::default() };
+    let symbols = Symbols::with(&problem.constants);
+    let knowledge = Knowledge { symbols, deep: problem.deep, cost: look.cost, errors: vec![] };
     let mut load = Load { problem, egraph: Egraph::new(knowledge), values: HashMap::new() };
     let mut sources = HashMap::new();
     let mut ranks: Vec<Id> = vec![];

@@ -1,6 +1,7 @@
 //! Stages, run one after another, are the whole graph; the cut is the known least one.
 
 use egret_ir::{Graph, Tensor, Value, interp, text};
+use egret_opt::CostModel;
 use egret_opt::partition::{PartitionError, cost, received, split};
 use std::collections::BTreeMap;
 
@@ -20,7 +21,7 @@ fn run(stages: &[Graph], inputs: &BTreeMap<String, Value>) -> BTreeMap<String, V
 }
 
 fn same(whole: &Graph, stages: usize, inputs: &[Tensor]) -> Vec<Graph> {
-    let parts = split(whole, stages).unwrap();
+    let parts = split(whole, stages, CostModel::widest()).unwrap();
     assert_eq!(parts.len(), stages);
     let inputs: Vec<Value> = inputs.iter().cloned().map(Value::from).collect();
     let named = whole.inputs().iter().map(|&v| whole.value(v).name.clone()).zip(inputs.clone()).collect();
@@ -56,7 +57,7 @@ fn the_cut_is_at_the_waist() {
     let parts = same(&graph(HOURGLASS), 2, &[random(&[5, 64])]);
     assert_eq!(parts[0].output_names(), ["waist"]);
     assert_eq!(received(&parts, 1), 64 * 4 * 4);
-    let (a, b) = (cost(&parts[0]) as f64, cost(&parts[1]) as f64);
+    let (a, b) = (cost(&parts[0], CostModel::widest()) as f64, cost(&parts[1], CostModel::widest()) as f64);
     assert!((a / (a + b) - 0.5).abs() < 0.13, "{a} {b}");
 }
 
@@ -98,7 +99,7 @@ fn one_to_eight_stages_of_branches_with_inputs_and_constants_everywhere() {
 }";
     let whole = graph(body);
     for stages in 1..=8 {
-        let parts = split(&whole, stages).unwrap();
+        let parts = split(&whole, stages, CostModel::widest()).unwrap();
         let inputs = [("x", random(&[4, 16])), ("input1", random(&[4, 16])), ("idle", random(&[1]))];
         let wanted = interp::run(&whole, &inputs.clone().map(|(_, t)| Value::from(t))).unwrap();
         let found = run(&parts, &inputs.into_iter().map(|(n, t)| (n.to_owned(), t.into())).collect());
@@ -107,8 +108,8 @@ fn one_to_eight_stages_of_branches_with_inputs_and_constants_everywhere() {
         }
         assert!(parts.iter().all(|p| p.node_count() > 0));
     }
-    assert_eq!(split(&whole, 9).unwrap_err(), PartitionError::Stages { stages: 9, nodes: 8 });
-    assert!(split(&whole, 0).is_err());
+    assert_eq!(split(&whole, 9, CostModel::widest()).unwrap_err(), PartitionError::Stages { stages: 9, nodes: 8 });
+    assert!(split(&whole, 0, CostModel::widest()).is_err());
 }
 
 #[test]
@@ -118,7 +119,7 @@ fn a_dim_that_no_input_tells_is_refused() {
   %2 = neg(%1)
   %3 = reshape(%2) {shape = [n, 4]}
 }";
-    let e = split(&graph(body), 3).unwrap_err();
+    let e = split(&graph(body), 3, CostModel::widest()).unwrap_err();
     assert!(matches!(&e, PartitionError::Dim { symbol, .. } if symbol == "n"), "{e}");
     assert!(e.to_string().contains("--dim n=N"));
 }
@@ -130,6 +131,6 @@ fn random(shape: &[usize]) -> Tensor {
 
 #[test]
 fn stages_are_the_same_on_every_run() {
-    let print = || split(&graph(HOURGLASS), 3).unwrap().iter().map(text::print).collect::<Vec<_>>();
+    let print = || split(&graph(HOURGLASS), 3, CostModel::widest()).unwrap().iter().map(text::print).collect::<Vec<_>>();
     assert_eq!(print(), print());
 }

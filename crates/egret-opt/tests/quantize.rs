@@ -2,7 +2,7 @@
 
 use egret_ir::{DType, Graph, Tensor, Value, interp, text};
 use egret_opt::rules::Tier;
-use egret_opt::{Options, PASSES, PassReport, optimize};
+use egret_opt::{CostModel, Options, PASSES, PassReport, optimize};
 
 /// x, quantised, and weights, each cast(q - zero) * scale, contracted.
 fn dequantised(x: &str, zero: &str, weights: &str, scale: &str, contraction: &str) -> Graph {
@@ -25,7 +25,11 @@ fn dequantised(x: &str, zero: &str, weights: &str, scale: &str, contraction: &st
 }
 
 fn quantized(graph: &Graph, tier: Tier) -> (Graph, PassReport) {
-    let options = Options { passes: Some(vec!["quantize".into()]), tier, ..Options::default() };
+    quantized_for(CostModel::widest(), graph, tier)
+}
+
+fn quantized_for(cost: &'static CostModel, graph: &Graph, tier: Tier) -> (Graph, PassReport) {
+    let options = Options { passes: Some(vec!["quantize".into()]), tier, cost, ..Options::default() };
     let (after, mut reports) = optimize(graph.clone(), &options).unwrap();
     (after, reports.remove(0))
 }
@@ -40,8 +44,11 @@ fn same(before: &Graph, after: &Graph, shape: &[usize]) {
     let n: usize = shape.iter().product();
     let x = Tensor::new(shape, (0..n).map(|i| (i * 89 % 256) as u8).collect::<Vec<u8>>());
     let run = |g: &Graph| interp::run(g, &[Value::from(x.clone())]).unwrap()[0].as_tensor().unwrap().clone();
-    for (a, b) in run(before).data::<f32>().iter().zip(run(after).data::<f32>()) {
-        assert!((a - b).abs() <= 1e-6 * a.abs().max(1.0), "{a} {b}");
+    let (is, got) = (run(before), run(after));
+    // Sums round by the size of what is summed.
+    let peak = is.data::<f32>().iter().fold(1f32, |peak, v| peak.max(v.abs()));
+    for (a, b) in is.data::<f32>().iter().zip(got.data::<f32>()) {
+        assert!((a - b).abs() <= 1e-6 * peak, "{a} {b}");
     }
 }
 
@@ -57,6 +64,28 @@ fn scales_of_columns_and_filters_are_found_but_scalar_products_of_large_ones_cos
         assert_eq!(count, Some(1), "{rule}");
         assert_eq!(contracted(&after), [DType::F32]);
     }
+}
+
+#[test]
+fn the_cost_model_decides() {
+    // A target whose integer products are four times as fast as those of floats.
+    static INTEGERS: CostModel = CostModel {
+        kernel: 1500,
+        view: 10,
+        elementwise: 20,
+        macs: 40,
+        integer_macs: 160,
+        bytes: 8,
+        cached_bytes: 32,
+        fused_bytes: 64,
+        window_bytes: 2,
+        channels_first: 2,
+    };
+    let before = dequantised("u8[64, 64]", "128", "i8[64, 64] random(3)", "f32[1, 64] random(4)", "matmul(%6, %10)");
+    assert_eq!(contracted(&quantized(&before, Tier::Reassoc).0), [DType::F32]);
+    let (after, _) = quantized_for(&INTEGERS, &before, Tier::Reassoc);
+    assert_eq!(contracted(&after), [DType::I32]);
+    same(&before, &after, &[64, 64]);
 }
 
 /// Strides leave most of x out: to scale the results is cheaper than to scale x.

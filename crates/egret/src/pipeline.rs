@@ -7,6 +7,7 @@ use egret_codegen::{CodegenError, Feature, Target};
 use egret_ir::{Graph, Tensor};
 use egret_loop::Program;
 use egret_lower::LowerOptions;
+use egret_opt::CostModel;
 use egret_runtime::{Model, Symbols};
 use egret_trace::Trace;
 use std::collections::BTreeMap;
@@ -55,6 +56,7 @@ pub(crate) fn reports(graph: Graph, options: &Options, after: Option<&str>) -> R
         passes: options.passes.clone(),
         after: after.map(str::to_owned),
         tier: options.tier,
+        cost: cost_model(options)?,
         rules: options.rules.clone(),
         without: options.without.clone(),
         threads: options.threads,
@@ -253,6 +255,15 @@ pub fn target_name(options: &Options) -> Result<String> {
     Ok(target(options)?.to_string())
 }
 
+/// What nodes cost on the target of the options; without the wide encoder contractions are 128-bit code on every x86-64.
+pub(crate) fn cost_model(options: &Options) -> Result<&'static CostModel> {
+    let level = match target(options)?.baseline() {
+        "x86-64-v3" | "x86-64-v4" if !options.wide => "x86-64-v2",
+        level => level,
+    };
+    CostModel::of(level).ok_or_else(|| Error::internal(format!("there is no cost model for {level}")))
+}
+
 /// What code can be generated for, in lines of a heading and a text.
 pub fn target_report() -> Vec<(&'static str, String)> {
     let mut out = vec![("targets", Target::NAMES.join(", "))];
@@ -262,9 +273,25 @@ pub fn target_report() -> Vec<(&'static str, String)> {
             let (rows, cols) = tile(&t, true);
             out.push(("native", t.to_string()));
             out.push(("features", features.join(" ")));
+            out.push(("cost model", format!("ir-spec/targets/{}.toml", t.baseline())));
             out.push(("tile", format!("{rows}x{cols} f32 contractions")));
         }
         Err(e) => out.push(("native", format!("none: {e}"))),
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_target_has_a_cost_model() {
+        let model = |target: &str, wide| cost_model(&Options { target: target.into(), wide, ..Options::default() }).expect("a model");
+        for name in Target::NAMES.into_iter().filter(|name| *name != "native") {
+            assert_eq!(Some(model(name, true)), CostModel::of(name));
+        }
+        assert_eq!(model("x86-64-v4", false), model("x86-64-v2", true));
+        assert!(cost_model(&Options { target: "z80".into(), ..Options::default() }).is_err());
+    }
 }

@@ -37,6 +37,11 @@ enum From {
     Graph(Box<Graph>),
 }
 
+/// The same cost model on every machine.
+fn options() -> Options {
+    Options { target: "x86-64-v4".into(), ..Options::default() }
+}
+
 impl Model {
     /// A model file: `.onnx`, or `.egret`.
     ///
@@ -45,7 +50,7 @@ impl Model {
     pub fn open(path: impl AsRef<Path>) -> Result<Model> {
         let path = path.as_ref().to_owned();
         std::fs::metadata(&path).map_err(|e| Error::io("read", &path, &e))?;
-        Ok(Model { from: From::File(path), import: ImportOptions::default(), options: Options::default() })
+        Ok(Model { from: From::File(path), import: ImportOptions::default(), options: options() })
     }
 
     /// A graph as text IR; constants are spelt out, `splat(..)` or `random(..)`.
@@ -54,7 +59,7 @@ impl Model {
     /// The place where the text is no graph.
     pub fn parse(ir: &str) -> Result<Model> {
         let graph = text::parse(ir, &|_| None).map_err(|e| Error::user(e.to_string()))?;
-        Ok(Model { from: From::Graph(Box::new(graph)), import: ImportOptions::default(), options: Options::default() })
+        Ok(Model { from: From::Graph(Box::new(graph)), import: ImportOptions::default(), options: options() })
     }
 
     /// Give a free dim a value.
@@ -82,6 +87,12 @@ impl Model {
     pub fn tier(mut self, name: &str) -> Result<Model> {
         self.options.tier = name.parse().map_err(Error::user)?;
         Ok(self)
+    }
+
+    /// Choose by what nodes cost on this target, as `egret doctor` names them, instead of x86-64-v4.
+    pub fn target(mut self, name: &str) -> Model {
+        self.options.target = name.to_owned();
+        self
     }
 
     /// Add rewrite rules, as in a rule file; `file` is what they are said to stand in.

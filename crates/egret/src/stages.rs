@@ -1,7 +1,8 @@
 //! A graph as several files of text IR, one for each stage, with their large constants beside them.
 
 use crate::error::{Error, Result};
-use crate::{files, npz};
+use crate::options::Options;
+use crate::{files, npz, pipeline};
 use egret_ir::{Graph, Tensor, text};
 use egret_opt::partition;
 use std::collections::BTreeMap;
@@ -23,12 +24,13 @@ pub struct Stage {
     pub received: u64,
 }
 
-/// Split a graph and write `stage0.egret`, `stage1.egret`, .. into a folder.
+/// Split a graph into stages that take about the same time on the target of the options, and write `stage0.egret`, `stage1.egret`, .. into a folder.
 ///
 /// # Errors
-/// The graph has no so many stages, a constant's type cannot be written, or the folder cannot.
-pub fn write(graph: &Graph, stages: usize, dir: &Path) -> Result<Vec<Stage>> {
-    let parts = partition::split(graph, stages).map_err(|e| Error::user(e.to_string()))?;
+/// The target is unknown, the graph has no so many stages, a constant's type cannot be written, or the folder cannot.
+pub fn write(graph: &Graph, stages: usize, dir: &Path, options: &Options) -> Result<Vec<Stage>> {
+    let model = pipeline::cost_model(options)?;
+    let parts = partition::split(graph, stages, model).map_err(|e| Error::user(e.to_string()))?;
     let constants: BTreeMap<String, Tensor> = parts.iter().flat_map(text::constants).collect();
     if let Some((hash, t)) = constants.iter().find(|(_, t)| !npz::has_type(t.dtype())) {
         let ty = t.ty();
@@ -47,7 +49,7 @@ pub fn write(graph: &Graph, stages: usize, dir: &Path) -> Result<Vec<Stage>> {
     for (k, part) in parts.iter().enumerate() {
         let file = dir.join(format!("stage{k}.egret"));
         files::write(&file, text::print(part).as_bytes())?;
-        out.push(Stage { file, nodes: part.node_count(), cost: partition::cost(part), received: partition::received(&parts, k) });
+        out.push(Stage { file, nodes: part.node_count(), cost: partition::cost(part, model), received: partition::received(&parts, k) });
     }
     Ok(out)
 }
@@ -79,7 +81,7 @@ mod tests {
     fn stages_are_written_and_read_again() {
         let whole = text::parse(CHAIN, &|_| None).unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let stages = write(&whole, 2, dir.path()).unwrap();
+        let stages = write(&whole, 2, dir.path(), &Options::default()).unwrap();
         assert_eq!(stages.iter().map(|s| s.nodes).sum::<usize>(), 3);
         let x = Tensor::new(&[2, 8], (0..16).map(|i| i as f32 * 0.1).collect());
         let mut values = vec![Value::from(x)];
@@ -97,7 +99,7 @@ mod tests {
     #[test]
     fn types_without_a_file_format_are_refused() {
         let body = "graph @g(%0 \"x\": bf16[20]) -> (%2 \"y\") {\n %1 = const bf16[20] random(1)\n %2 = add(%0, %1)\n}";
-        let e = write(&text::parse(body, &|_| None).unwrap(), 1, Path::new("/nowhere")).unwrap_err();
+        let e = write(&text::parse(body, &|_| None).unwrap(), 1, Path::new("/nowhere"), &Options::default()).unwrap_err();
         assert!(e.to_string().contains(".npy files have no bf16"), "{e}");
     }
 }

@@ -9,6 +9,7 @@
 mod build;
 mod flow;
 
+use crate::cost::CostModel;
 use crate::estimate::estimate;
 use crate::rebuild::topological;
 use egret_ir::{Def, Dim, Graph, NodeId, Type, ValueId};
@@ -58,18 +59,18 @@ impl fmt::Display for PartitionError {
 impl std::error::Error for PartitionError {}
 
 /// Split a graph into stages. What a stage needs of earlier ones is an input of the name that the output there has; the graph's own
-/// inputs and outputs keep their names.
+/// inputs and outputs keep their names. What is balanced are times on the target of the cost model.
 ///
 /// # Errors
 /// More stages than nodes, or a stage that would need a dim that none of its inputs tells.
-pub fn split(graph: &Graph, stages: usize) -> Result<Vec<Graph>, PartitionError> {
+pub fn split(graph: &Graph, stages: usize, model: &CostModel) -> Result<Vec<Graph>, PartitionError> {
     let mut graph = graph.clone();
     graph.remove_dead();
     let nodes = graph.node_count();
     if stages == 0 || stages > nodes.max(1) {
         return Err(PartitionError::Stages { stages, nodes });
     }
-    let all = build::build(&graph, &assign(&graph, stages), stages);
+    let all = build::build(&graph, &assign(&graph, stages, model), stages);
     dims_are_told(&graph, &all)?;
     for stage in &all {
         egret_ir::verify(stage)
@@ -86,8 +87,8 @@ pub fn received(stages: &[Graph], stage: usize) -> u64 {
 }
 
 /// The estimated time of a stage in nanoseconds: what is balanced.
-pub fn cost(stage: &Graph) -> u64 {
-    estimate(stage).into_iter().map(|(_, cost)| cost).sum()
+pub fn cost(stage: &Graph, model: &CostModel) -> u64 {
+    estimate(stage, model).into_iter().map(|(_, cost)| cost).sum()
 }
 
 fn bytes(ty: &Type) -> u64 {
@@ -102,8 +103,8 @@ fn bytes(ty: &Type) -> u64 {
 }
 
 /// The stage of every node: one boundary after another.
-fn assign(graph: &Graph, stages: usize) -> HashMap<NodeId, usize> {
-    let costs: HashMap<NodeId, u64> = estimate(graph).into_iter().collect();
+fn assign(graph: &Graph, stages: usize, model: &CostModel) -> HashMap<NodeId, usize> {
+    let costs: HashMap<NodeId, u64> = estimate(graph, model).into_iter().collect();
     let orders = [topological(graph), by_depth(graph)];
     let mut stage: HashMap<NodeId, usize> = HashMap::new();
     for k in 0..stages - 1 {

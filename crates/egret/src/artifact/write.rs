@@ -31,7 +31,10 @@ pub fn compile(request: &Request) -> Result<Compiled> {
     let import = ImportOptions { dims: request.options.dims.clone(), bind: request.bind.clone(), input_shapes: BTreeMap::new() };
     let model = std::fs::read(&request.model).map_err(|e| Error::io("read", &request.model, &e))?;
     let graph = frontend::import(&request.model, &import)?;
-    let mut recorder = request.report.is_some().then(report::Recorder::default);
+    let mut recorder = match &request.report {
+        Some(_) => Some(report::Recorder::new(pipeline::cost_model(&request.options)?)),
+        None => None,
+    };
     if let Some(r) = &mut recorder {
         r.stage(report::IMPORT, &graph);
     }

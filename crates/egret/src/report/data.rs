@@ -7,7 +7,7 @@ use super::Focus;
 use crate::artifact;
 use egret_ir::{Def, Graph, NodeId, Op, Type, ValueId};
 use egret_loop::Program;
-use egret_opt::PassReport;
+use egret_opt::{CostModel, PassReport};
 use egret_trace::Trace;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashMap};
@@ -57,8 +57,8 @@ const READABLE: usize = 200;
 const LONG: usize = 400;
 
 /// Collects what happens to a graph.
-#[derive(Default)]
 pub struct Recorder {
+    model: &'static CostModel,
     tables: Tables,
     stages: Vec<Stage>,
     /// Nanoseconds of each kernel, where they were measured.
@@ -71,9 +71,14 @@ struct Stage {
 }
 
 impl Recorder {
+    /// Nothing yet; nodes will be said to cost what they cost by this model.
+    pub fn new(model: &'static CostModel) -> Recorder {
+        Recorder { model, tables: Tables::default(), stages: vec![], measured: None }
+    }
+
     /// Note the graph as it is after a pass.
     pub fn stage(&mut self, name: &str, graph: &Graph) {
-        let graph = encode(&mut self.tables, graph);
+        let graph = encode(&mut self.tables, graph, self.model);
         self.stages.push(Stage { name: name.to_owned(), graph });
     }
 
@@ -141,8 +146,8 @@ fn family(op: Op) -> &'static str {
     }
 }
 
-fn encode(tables: &mut Tables, graph: &Graph) -> Value {
-    let costs = egret_opt::estimate(graph);
+fn encode(tables: &mut Tables, graph: &Graph, model: &CostModel) -> Value {
+    let costs = egret_opt::estimate(graph, model);
     let place: HashMap<NodeId, usize> = costs.iter().enumerate().map(|(i, &(n, _))| (n, i)).collect();
     let nodes: Vec<Value> = costs.iter().map(|&(id, cost)| node(tables, graph, &place, id, cost)).collect();
     let inputs: Vec<Value> = graph.inputs().iter().map(|&v| json!([graph.value(v).name, graph.ty(v).to_string()])).collect();

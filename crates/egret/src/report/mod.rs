@@ -96,7 +96,7 @@ fn measure(program: &Program, options: &Options, inputs: &[egret_ir::Value]) -> 
 /// # Errors
 /// What stops the passes; where lowering is refused the page says why.
 pub fn explain(title: &str, graph: Graph, options: &Options, bound: &BTreeMap<String, Tensor>, focus: &Focus) -> Result<(String, Graph)> {
-    let mut recorder = Recorder::default();
+    let mut recorder = Recorder::new(pipeline::cost_model(options)?);
     recorder.stage(IMPORT, &graph);
     let mut trace = Trace::new();
     let options = Options { explain: true, ..options.clone() };

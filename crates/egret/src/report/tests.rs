@@ -92,7 +92,7 @@ fn long_attributes_are_cut() {
     let axes = "1, ".repeat(900);
     let source =
         format!("graph @g(%0 \"x\": f32[{axes}2]) -> (%1 \"y\") {{\n  %1 = reshape(%0) {{shape = [{axes}2]}} : f32[{axes}2]\n}}\n");
-    let mut recorder = Recorder::default();
+    let mut recorder = Recorder::new(egret_opt::CostModel::widest());
     recorder.stage(IMPORT, &text::parse(&source, &|_| None).expect("a graph"));
     let data = recorder.finish("m", &Trace::new(), Err("not compiled"), &Focus::default());
     let strings = data["strings"].as_array().expect("strings");
