@@ -42,7 +42,7 @@ impl Glue {
                 }
                 node.args.iter().for_each(|arg| self.add(arg, Some(here)));
             }
-            Pattern::Value(_) | Pattern::Splat(_) | Pattern::Absent => {}
+            Pattern::Value(_) | Pattern::Splat(_) | Pattern::Number(_) | Pattern::Absent => {}
         }
     }
 }

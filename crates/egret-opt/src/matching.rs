@@ -87,7 +87,8 @@ fn one<T: Terms>(terms: &T, pattern: &Pattern, at: T::Id, so_far: Vec<Match<T::I
             _ => vec![],
         },
         Pattern::Absent if terms.is_absent(at) => so_far,
-        Pattern::Absent | Pattern::Each(_) => vec![],
+        // Numbers are computed on right-hand sides.
+        Pattern::Absent | Pattern::Each(_) | Pattern::Number(_) => vec![],
         Pattern::Node(node) => {
             let mut out = vec![];
             for candidate in terms.nodes(at) {
@@ -407,7 +408,7 @@ fn build<S: Sink>(pattern: &Pattern, sink: &mut S, m: &Match<S::Id>, element: Op
             (Some(Bound::List(ids)), Some(i)) => Ok(Some(*ids.get(i).ok_or("lists of different lengths")?)),
             _ => Err("a variable has no value".into()),
         },
-        Pattern::Splat(_) => Err("a number stands beside an operand that says its element type".into()),
+        Pattern::Splat(_) | Pattern::Number(_) => Err("a number stands beside an operand that says its element type".into()),
         Pattern::Each(_) => Err("`..` stands among operands only".into()),
         Pattern::Node(node) => {
             let (op, attrs) = built_head(node, sink, m)?;
@@ -463,6 +464,11 @@ fn built_operands<S: Sink>(
         match arg {
             Pattern::Splat(value) => {
                 numbers.push((operands.len(), *value));
+                operands.push(None);
+            }
+            Pattern::Number(expr) => {
+                let Val::Attr(value) = eval(expr, sink, m)? else { return Err("an operand is no number".into()) };
+                numbers.push((operands.len(), number(&value).ok_or_else(|| format!("{} is no number", show_attr(&value)))?));
                 operands.push(None);
             }
             Pattern::Each(inner) => {

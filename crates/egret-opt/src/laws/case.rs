@@ -157,7 +157,7 @@ impl Builder<'_> {
                 exact.then(|| self.terms.known_constant(t))
             }
             Pattern::Absent => Some(ABSENT),
-            Pattern::Each(_) => None,
+            Pattern::Each(_) | Pattern::Number(_) => None,
             Pattern::Node(n) => self.node(n),
         }
     }

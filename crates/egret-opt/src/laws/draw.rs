@@ -287,6 +287,7 @@ fn numbers(rule: &Rule) -> Vec<f64> {
 fn pattern_numbers(p: &Pattern, out: &mut Vec<f64>) {
     match p {
         Pattern::Splat(v) => out.push(*v),
+        Pattern::Number(e) => expr_numbers(e, out),
         Pattern::Node(n) => {
             n.attrs.iter().for_each(|(_, e)| expr_numbers(e, out));
             n.args.iter().for_each(|a| pattern_numbers(a, out));

@@ -106,6 +106,8 @@ pub enum Pattern {
     /// `0.5`: a constant each element of which is this, rounded to its element type. On a right-hand side a scalar of the
     /// element type of the operand beside it.
     Splat(f64),
+    /// `count(?x, ?a)`, on a right-hand side: a computed number, a scalar as a literal one is.
+    Number(Expr),
     /// `_`: an optional operand that is left out.
     Absent,
     /// `(op attrs args)`.

@@ -70,7 +70,7 @@ functions! {
     is(x, number) = |a| {
         let (f, wanted) = (facts(a, 0)?, float(a, 1)?);
         let is = f.splat().ok_or("not a small constant of one value")?;
-        let near = f.dtype() != Some(DType::F64) && (is - wanted).abs() <= 2e-7 * wanted.abs();
+        let near = wanted.is_finite() && f.dtype() != Some(DType::F64) && (is - wanted).abs() <= 2e-7 * wanted.abs();
         if near || crate::matching::same_value(is, wanted, f.dtype()) { Ok(Val::Bool(true)) } else { Err(format!("{is} is not {wanted}")) }
     };
     /// Whether x is a constant of one element, which is finite.
@@ -88,6 +88,24 @@ functions! {
     };
     /// The first int of a list.
     first(list) = |a| ints(a, 0)?.first().map(|&v| Val::Attr(Attr::Int(v))).ok_or_else(|| "an empty list".into());
+    /// The number of entries of a list.
+    length(list) = |a| Ok(Val::Attr(Attr::Int(ints(a, 0)?.len() as i64)));
+    /// Dims with 1 at some axes: those of a reduction that keeps them.
+    kept(dims, axes) = |a| {
+        let (dims, axes) = (dims(a, 0)?, ints(a, 1)?);
+        let kept = |(i, d): (usize, &Dim)| if axes.contains(&(i as i64)) { Dim::constant(1) } else { d.clone() };
+        Ok(Val::Attr(Attr::Dims(dims.iter().enumerate().map(kept).collect())))
+    };
+    /// The permutation that exchanges the last two axes of x.
+    transposed(x) = |a| {
+        let n = tensor(a, 0)?.rank();
+        let from = n.checked_sub(2).ok_or("fewer than two axes")?;
+        Ok(Val::Attr(Attr::Ints((0..n as i64).map(|i| match i as usize {
+            i if i == from => n as i64 - 1,
+            i if i == from + 1 => from as i64,
+            _ => i,
+        }).collect())))
+    };
     /// The number of elements of x along some axes.
     count(x, axes) = |a| {
         let (t, axes) = (tensor(a, 0)?, ints(a, 1)?);

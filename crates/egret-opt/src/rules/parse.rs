@@ -118,6 +118,7 @@ impl Parser<'_> {
             }
             Token::Int(v) => Pattern::Splat(v as f64),
             Token::Float(v) => Pattern::Splat(v),
+            Token::Word(word) if self.right && self.peek() == Some(&Token::Sign("(")) => Pattern::Number(self.call(&word)?),
             Token::Sign("_") => Pattern::Absent,
             Token::Sign("(") => Pattern::Node(self.node(None)?),
             other => return Err(format!("a pattern is expected (`?x`, `(op ..)`, a number or `_`), not {}", show(&other))),
