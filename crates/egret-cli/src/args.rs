@@ -77,9 +77,6 @@ pub struct CompileOptions {
     /// The value of a free dim, e.g. batch=1. May be repeated
     #[arg(long = "dim", value_name = "NAME=VALUE", value_parser = name_value)]
     pub dims: Vec<(String, i64)>,
-    /// CPU to generate code for; `egret doctor` lists them
-    #[arg(long, default_value = "native")]
-    pub target: String,
     /// Run only these passes, in this order (comma-separated; empty: none)
     #[arg(long, value_name = "A,B")]
     pub passes: Option<String>,
@@ -91,9 +88,12 @@ pub struct CompileOptions {
     pub rules: RuleOptions,
 }
 
-/// Which rewrite rules apply.
+/// Which rewrite rules apply, and by whose costs they are chosen.
 #[derive(Args)]
 pub struct RuleOptions {
+    /// CPU to generate code for, and whose costs decide among equal forms; `egret doctor` lists them
+    #[arg(long, default_value = "native")]
+    pub target: String,
     /// What rewrite rules may change: nothing (exact), order and rounding of float operations (reassoc), values by a bounded
     /// error (approx), values by more (lossy)
     #[arg(long, value_name = "TIER", default_value = "approx")]
@@ -342,9 +342,6 @@ pub struct OptArgs {
     /// Where to write the stages: stage0.egret, stage1.egret, .. and their large constants
     #[arg(long, value_name = "DIR", requires = "stages")]
     pub out_dir: Option<PathBuf>,
-    /// CPU whose costs decide among equal forms; `egret doctor` lists them
-    #[arg(long, default_value = "native")]
-    pub target: String,
     /// What is decided about it.
     #[command(flatten)]
     pub decided: DecidedOptions,
@@ -384,9 +381,6 @@ pub struct ExplainArgs {
     /// estimated ones; the page then differs from run to run
     #[arg(long)]
     pub profile: bool,
-    /// CPU whose costs decide among equal forms; `egret doctor` lists them
-    #[arg(long, default_value = "native")]
-    pub target: String,
     /// What is decided about it.
     #[command(flatten)]
     pub decided: DecidedOptions,

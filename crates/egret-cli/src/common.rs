@@ -17,7 +17,6 @@ pub fn pass_list(list: &str) -> Vec<String> {
 /// The library's options for those of the command line.
 pub fn options(args: &CompileOptions, threads: Option<usize>) -> Result<Options> {
     Ok(Options {
-        target: args.target.clone(),
         dims: args.dims.iter().cloned().collect(),
         passes: args.passes.as_deref().map(pass_list),
         wide: !args.no_wide,
@@ -28,7 +27,8 @@ pub fn options(args: &CompileOptions, threads: Option<usize>) -> Result<Options>
 
 /// The default options with a choice of rewrite rules.
 pub fn with_rules(args: &RuleOptions) -> Result<Options> {
-    let mut options = Options { tier: args.tier.parse().map_err(Error::user)?, ..Options::default() };
+    let tier = args.tier.parse().map_err(Error::user)?;
+    let mut options = Options { tier, target: args.target.clone(), ..Options::default() };
     add_rules(&mut options, &args.rules)?;
     options.without_rules(&args.without)?;
     Ok(options)

@@ -43,7 +43,7 @@ pub fn print(args: &PrintArgs) -> Result<()> {
 pub fn opt(args: &OptArgs) -> Result<()> {
     let (_, graph) = import(&args.model, &args.decided)?;
     let passes = args.passes.as_deref().map(pass_list);
-    let options = Options { passes, target: args.target.clone(), ..with_rules(&args.rules)? };
+    let options = Options { passes, ..with_rules(&args.rules)? };
     let mut trace = egret::Trace::new();
     let graph = pipeline::optimize(graph, &options, None, &mut trace)?;
     eprint!("{trace}");
@@ -70,7 +70,7 @@ pub fn explain(args: &ExplainArgs) -> Result<()> {
         return Err(Error::user("--profile goes with --format html; `egret run --profile` prints times"));
     }
     let (_, graph) = import(&args.model, &args.decided)?;
-    let options = Options { explain: true, target: args.target.clone(), ..with_rules(&args.rules)? };
+    let options = Options { explain: true, ..with_rules(&args.rules)? };
     let mut trace = egret::Trace::new();
     let graph = progress("optimising", || pipeline::optimize(graph, &options, None, &mut trace))?;
     trace.events.retain(|e| {
@@ -109,7 +109,7 @@ fn explain_html(args: &ExplainArgs) -> Result<()> {
         false => import_bound(&args.model, &args.decided).map(|(_, graph, bound)| (graph, bound, None))?,
     };
     let focus = report::Focus { query: args.at.clone(), missed: args.missed, measure };
-    let options = Options { target: args.target.clone(), ..with_rules(&args.rules)? };
+    let options = with_rules(&args.rules)?;
     let (page, graph) = progress("explaining", || report::explain(&title, graph, &options, &bound, &focus))?;
     match &args.output {
         Some(path) => egret::files::write(path, page.as_bytes())?,
@@ -133,7 +133,7 @@ fn expected(args: &ExplainArgs, graph: &Graph) -> Result<()> {
 
 /// `egret explain --verify`
 fn verify(args: &ExplainArgs) -> Result<()> {
-    let options = Options { target: args.target.clone(), ..with_rules(&args.rules)? };
+    let options = with_rules(&args.rules)?;
     let trace = match &args.trace {
         Some(path) => {
             let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;

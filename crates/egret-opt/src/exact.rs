@@ -15,8 +15,8 @@ const ALL_STEPS: usize = 10_000;
 /// Regions of at most so many classes are searched.
 const CLASSES: usize = 1024;
 
-/// The nodes of a class that may be chosen: cost, operands, place in the list they come from.
-type List = Vec<(Cost, Vec<usize>, usize)>;
+/// The nodes of a class that may be chosen, in the order they come in: cost, operands.
+type List = Vec<(Cost, Vec<usize>)>;
 
 /// Replace a choice by the cheapest one. Returns whether it is known to be the cheapest.
 pub(crate) fn exact<N>(candidates: &Candidates<N>, roots: &[usize], mut best: Cost, choice: &mut Vec<usize>) -> bool {
@@ -27,8 +27,8 @@ pub(crate) fn exact<N>(candidates: &Candidates<N>, roots: &[usize], mut best: Co
     }
     let mut place = vec![0; candidates.len()];
     order.iter().enumerate().for_each(|(i, &class)| place[class] = i);
-    let local = |(k, (cost, children, _)): (usize, &(Cost, Vec<usize>, N))| (*cost, children.iter().map(|&c| place[c]).collect(), k);
-    let lists: Vec<List> = order.iter().map(|&class| candidates[class].iter().enumerate().map(local).collect()).collect();
+    let local = |(cost, children, _): &(Cost, Vec<usize>, N)| (*cost, children.iter().map(|&c| place[c]).collect());
+    let lists: Vec<List> = order.iter().map(|&class| candidates[class].iter().map(local).collect()).collect();
     let words = lists.len().div_ceil(64);
     let entails = entailed(&lists, words);
     let mut always = vec![0; words];
@@ -56,7 +56,7 @@ pub(crate) fn exact<N>(candidates: &Candidates<N>, roots: &[usize], mut best: Co
         if let Some(found) = search.found.take() {
             let before = choice.clone();
             for (i, k) in found {
-                choice[order[i]] = search.lists[i][k].2;
+                choice[order[i]] = k;
             }
             // Components know nothing of each other, and might make a cycle together.
             match total(candidates, roots, choice) {
@@ -91,7 +91,7 @@ fn components(lists: &[List], open: &[usize], always: &Set) -> Vec<Vec<usize>> {
         owner[class] = Some(class);
         let mut stack = vec![class];
         while let Some(c) = stack.pop() {
-            for &child in lists[c].iter().flat_map(|(_, children, _)| children).filter(|&&child| !has(always, child)) {
+            for &child in lists[c].iter().flat_map(|(_, children)| children).filter(|&&child| !has(always, child)) {
                 match owner[child] {
                     // What it reaches has been seen.
                     Some(other) => {
@@ -137,7 +137,7 @@ fn entailed(lists: &[List], words: usize) -> Vec<Set> {
         let mut changed = false;
         for (class, list) in lists.iter().enumerate() {
             let mut all = vec![u64::MAX; words];
-            for (_, children, _) in list {
+            for (_, children) in list {
                 let any = |w: usize| children.iter().fold(0, |bits, &c| bits | sets[c][w]);
                 all.iter_mut().enumerate().for_each(|(w, bits)| *bits &= any(w));
             }
@@ -174,8 +174,7 @@ impl Search {
         let mut seen = always.clone();
         self.best = (0, 0);
         while let Some(class) = stack.pop() {
-            let k = self.lists[class].iter().position(|c| c.2 == choice[class]).expect("a class's choice is in its list");
-            let (cost, children, _) = &self.lists[class][k];
+            let (cost, children) = &self.lists[class][choice[class]];
             self.best = (self.best.0 + cost.0, self.best.1 + cost.1);
             for &c in children.iter().filter(|&&c| !has(always, c)) {
                 if !has(&seen, c) {
@@ -220,7 +219,7 @@ impl Search {
             return;
         };
         for k in 0..self.lists[class].len() {
-            let (cost, children, _) = self.lists[class][k].clone();
+            let (cost, children) = self.lists[class][k].clone();
             if children.iter().any(|&c| self.stands_on(c, class)) {
                 continue;
             }

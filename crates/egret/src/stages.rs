@@ -24,7 +24,8 @@ pub struct Stage {
     pub received: u64,
 }
 
-/// Split a graph into stages that take about the same time on the target of the options, and write `stage0.egret`, `stage1.egret`, .. into a folder.
+/// Split a graph into stages that take about the same time on the target of the options, and write `stage0.egret`,
+/// `stage1.egret`, .. into a folder.
 ///
 /// # Errors
 /// The target is unknown, the graph has no so many stages, a constant's type cannot be written, or the folder cannot.
