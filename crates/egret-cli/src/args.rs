@@ -98,6 +98,9 @@ pub struct RuleOptions {
     /// error (approx), values by more (lossy)
     #[arg(long, value_name = "TIER", default_value = "approx")]
     pub tier: String,
+    /// What the errors of approximations may add up to, each relative to the largest element of the value that it is about
+    #[arg(long, value_name = "E", default_value_t = egret::DEFAULT_BUDGET)]
+    pub budget: f64,
     /// Leave out the rewrite rule of this name. May be repeated
     #[arg(long, value_name = "RULE")]
     pub without: Vec<String>,
@@ -241,7 +244,7 @@ pub struct CheckArgs {
     /// Expected outputs, by name, instead of the interpreter's
     #[arg(long, value_name = "Y.npz")]
     pub expected: Option<PathBuf>,
-    /// Allow no difference at all
+    /// Compile with rewrite rules of the tier exact only, whatever --tier says
     #[arg(long)]
     pub strict: bool,
     /// interp, jit, jit-noopt or aot
@@ -377,8 +380,8 @@ pub struct ExplainArgs {
     /// Write to this file instead
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// With --format html: run the model (with the case's first inputs, else made-up ones) and show measured times beside the
-    /// estimated ones; the page then differs from run to run
+    /// Tell how long passes and rules took; with --format html run the model (with the case's first inputs, else made-up ones) and
+    /// show measured times beside the estimated ones. What is told then differs from run to run
     #[arg(long)]
     pub profile: bool,
     /// What is decided about it.

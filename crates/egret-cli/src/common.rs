@@ -28,7 +28,10 @@ pub fn options(args: &CompileOptions, threads: Option<usize>) -> Result<Options>
 /// The default options with a choice of rewrite rules.
 pub fn with_rules(args: &RuleOptions) -> Result<Options> {
     let tier = args.tier.parse().map_err(Error::user)?;
-    let mut options = Options { tier, target: args.target.clone(), ..Options::default() };
+    if !(args.budget >= 0.0) {
+        return Err(Error::user(format!("--budget {}: an error is 0 or more", args.budget)));
+    }
+    let mut options = Options { tier, budget: args.budget, target: args.target.clone(), ..Options::default() };
     add_rules(&mut options, &args.rules)?;
     options.without_rules(&args.without)?;
     Ok(options)

@@ -5,7 +5,7 @@ use crate::common::{options, progress, read_inputs};
 use egret::compare::{self, Tolerance};
 use egret::ir::{DType, Graph, Tensor, Value};
 use egret::source::{Prepared, Request, prepare};
-use egret::{Engine, Error, Executable, Native, Options, Result, npz};
+use egret::{Engine, Error, Executable, Native, Options, Result, Tier, npz};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -117,7 +117,10 @@ fn short(v: f64) -> String {
 
 /// `egret check`
 pub fn check(args: &CheckArgs) -> Result<()> {
-    let options = options(&args.options, args.threads)?;
+    let mut options = options(&args.options, args.threads)?;
+    if args.strict {
+        options.tier = Tier::Exact;
+    }
     let inputs = read_inputs(&args.inputs)?;
     let random = Some(args.inputs.random.unwrap_or(0));
     let prepared = progress("importing", || request(&args.model, &options, inputs, random))?;
@@ -129,7 +132,7 @@ pub fn check(args: &CheckArgs) -> Result<()> {
     let mut differing = vec![];
     for (i, name) in names.iter().enumerate() {
         let Some(want) = &expected[i] else { continue };
-        match verdict(want, &got[i], random[i], args.strict) {
+        match verdict(want, &got[i], random[i]) {
             Ok(line) => println!("ok   {name}: {line}"),
             Err(line) => {
                 println!("DIFF {name}: {line}");
@@ -158,14 +161,14 @@ fn reference(graph: Graph, prepared: &Prepared) -> Result<Vec<Value>> {
     progress("running the reference", || interp.run(&prepared.inputs))
 }
 
-fn verdict(want: &Value, got: &Value, random: bool, strict: bool) -> std::result::Result<String, String> {
+fn verdict(want: &Value, got: &Value, random: bool) -> std::result::Result<String, String> {
     if random {
         return compare::compare_types(want, got).map(|()| "random by definition: only its type was compared".into());
     }
     let (Value::Tensor(e), Value::Tensor(g)) = (want, got) else {
         return compare::compare(want, got, Tolerance::default()).map(|()| "equal".into());
     };
-    if e.dtype() == DType::String || strict {
+    if e.dtype() == DType::String {
         return compare::compare(want, got, Tolerance { rtol: 0.0, atol: 0.0 }).map(|()| "equal".into());
     }
     // The scale first, then the tolerance that it sets.

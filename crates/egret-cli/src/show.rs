@@ -66,11 +66,11 @@ pub fn explain(args: &ExplainArgs) -> Result<()> {
     if args.format == "html" {
         return explain_html(args);
     }
-    if args.profile {
-        return Err(Error::user("--profile goes with --format html; `egret run --profile` prints times"));
+    if args.profile && args.format == "trace" {
+        return Err(Error::user("a trace is the same on every run: --profile goes with --format text, json or html"));
     }
     let (_, graph) = import(&args.model, &args.decided)?;
-    let options = Options { explain: true, ..with_rules(&args.rules)? };
+    let options = Options { explain: true, clock: args.profile, ..with_rules(&args.rules)? };
     let mut trace = egret::Trace::new();
     let graph = progress("optimising", || pipeline::optimize(graph, &options, None, &mut trace))?;
     trace.events.retain(|e| {

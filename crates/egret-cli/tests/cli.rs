@@ -187,6 +187,7 @@ fn without_a_c_compiler_only_linking_fails() {
 #[test]
 fn check_and_bench_say_what_they_measured() {
     assert!(works(&["check", &model("attention_model")]).contains("ok   "));
+    assert!(works(&["check", &model("attention_model"), "--strict"]).contains("ok   "));
     let out = works(&["bench", &model("simple_cnn"), "--seconds", "0.05", "--threads", "1", "--json"]);
     let line: serde_json::Value = serde_json::from_str(out.lines().last().expect("a line")).expect("JSON");
     let keys: Vec<&str> = line.as_object().expect("an object").keys().map(String::as_str).collect();

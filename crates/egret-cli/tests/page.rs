@@ -46,10 +46,14 @@ fn compile_writes_it_beside_the_code() {
 }
 
 #[test]
-fn measured_times_go_with_the_page_only() {
+fn times_are_told_where_they_are_asked_for() {
     let (code, said) = egret(&["explain", &model("simple_cnn"), "--profile"]);
-    assert_eq!(code, 1);
-    assert!(said.contains("--format html"), "{said}");
+    let took = |l: &&str| l.starts_with("pass ") && l.ends_with(" ms");
+    assert!(code == 0 && said.lines().filter(took).count() == 8, "{said}");
+    let (_, said) = egret(&["explain", &model("simple_cnn")]);
+    assert!(said.lines().filter(took).count() == 0, "{said}");
+    let (code, said) = egret(&["explain", &model("simple_cnn"), "--profile", "--format", "trace", "--output", "never.trace"]);
+    assert!(code == 1 && said.contains("the same on every run"), "{said}");
     let (code, page) = egret(&["explain", &model("simple_cnn"), "--profile", "--format", "html"]);
     assert_eq!(code, 0);
     assert!(page.contains("\"measured\":["));

@@ -1,6 +1,7 @@
 //! A pass as a rule set: a graph is cut into regions, each becomes a problem, what solves it is stored in a new graph. Regions
 //! that ask the same are solved once; problems are solved on several threads and stored in order.
 
+use crate::alternatives;
 use crate::cost::CostModel;
 use crate::glue::Glue;
 use crate::kinds::Kinds;
@@ -41,6 +42,8 @@ pub struct Findings {
     pub regions: (usize, usize),
     /// For how many of those it is known that no other choice among the forms found is estimated to be cheaper.
     pub cheapest: usize,
+    /// The bounds of the errors of the approximations that the new graph rests on, added up.
+    pub error: f64,
     /// Limits that were hit.
     pub limits: Vec<(&'static str, usize)>,
     /// What each rule of the pass did, in the order of the rules.
@@ -57,10 +60,14 @@ pub(crate) struct Task<'a> {
     pub rules: &'a [&'a Rule],
     /// What they may change at most.
     pub tier: Tier,
+    /// What the errors of approximations may add up to.
+    pub budget: f64,
     /// What nodes cost.
     pub cost: &'static CostModel,
     /// Whether constants are looked into whatever their size.
     pub deep: bool,
+    /// Whether it is said how long rules took.
+    pub clock: bool,
     /// Whether proofs are written, and rules told of that nearly applied.
     pub explain: bool,
     /// Threads to solve on, 0 for one a core.
@@ -76,18 +83,23 @@ pub(crate) fn run(graph: &Graph, task: &Task) -> Result<(Option<Graph>, Findings
     if rules.is_empty() && above.is_empty() {
         return Ok((None, Findings::default()));
     }
-    // What is only near a value may not stand in its class: congruence would hide the error.
-    if let Some(rule) = rules.iter().find(|r| r.tier > Tier::Reassoc) {
-        let (name, place, tier) = (&rule.name, &rule.place, rule.tier);
-        return Err(format!("rule `{name}` ({place}) is {tier}: rules of this tier cannot be applied yet; allow at most `--tier reassoc`"));
-    }
-    let look = Look { rules: &rules, above: &above, tier: task.tier, cost: task.cost, explain: task.explain };
+    let look = Look { rules: &rules, above: &above, tier: task.tier, cost: task.cost, clock: task.clock, explain: task.explain };
     let pieces = read(graph, task);
-    let solutions = parallel::map(&pieces.problems, task.threads, |problem| solve(problem, &look));
+    let mut solutions =
+        parallel::map(&pieces.problems, task.threads, |(problem, copies)| solve(problem, &look, task.budget / *copies as f64));
+    let copies: Vec<usize> = pieces.problems.iter().map(|(_, copies)| *copies).collect();
+    let (near, error) = alternatives::allot(&solutions, &copies, task.budget);
+    for (solution, _) in solutions.iter_mut().zip(near).filter(|(_, near)| *near) {
+        if let Ok(s) = solution
+            && let Some(near) = s.near.take()
+        {
+            *s = *near;
+        }
+    }
     let counts = rules.iter().map(|r| (r.name.clone(), RuleCount::default())).collect();
     let regions = (pieces.regions.len(), pieces.problems.len());
     let cheapest = solutions.iter().flatten().filter(|s| s.cheapest).count();
-    let mut findings = Findings { counts, regions, cheapest, ..Findings::default() };
+    let mut findings = Findings { counts, regions, cheapest, error, ..Findings::default() };
     if !task.explain && pieces.regions.iter().all(|(region, _, p)| solutions[*p].as_ref().is_ok_and(|s| s.is_old(region))) {
         pieces.regions.iter().for_each(|(region, _, p)| solutions[*p].iter().for_each(|s| findings.add(graph, region, &rules, s)));
         return Ok((None, findings));
@@ -121,8 +133,8 @@ pub(crate) fn run(graph: &Graph, task: &Task) -> Result<(Option<Graph>, Findings
 struct Pieces {
     /// Each region with its values, and which problem it is.
     regions: Vec<(Region, Binding, usize)>,
-    /// The problems, each once.
-    problems: Vec<Problem>,
+    /// The problems, each once, and how many regions have it.
+    problems: Vec<(Problem, usize)>,
 }
 
 fn read(graph: &Graph, task: &Task) -> Pieces {
@@ -136,9 +148,10 @@ fn read(graph: &Graph, task: &Task) -> Pieces {
     for region in cut {
         let (key, binding) = reader.read(&region);
         let problem = *known.entry(key).or_insert_with(|| {
-            pieces.problems.push(reader.problem(&region, &binding));
+            pieces.problems.push((reader.problem(&region, &binding), 0));
             pieces.problems.len() - 1
         });
+        pieces.problems[problem].1 += 1;
         pieces.regions.push((region, binding, problem));
     }
     pieces
@@ -157,6 +170,8 @@ impl Findings {
         for ((_, sum), count) in self.counts.iter_mut().zip(&solution.counts) {
             sum.matches += count.matches;
             sum.applications += count.applications;
+            sum.nodes += count.nodes;
+            sum.nanoseconds += count.nanoseconds;
         }
     }
 }

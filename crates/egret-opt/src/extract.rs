@@ -2,6 +2,7 @@
 //! counts once (greedy over sets of classes, to a fixpoint), then single choices are changed while that helps; small
 //! regions are then searched for the cheapest choice of all (`exact`).
 
+use crate::alternatives::Alternative;
 use crate::egraph::{ENode, Egraph, Symbol};
 use crate::exact::exact;
 use crate::facts::Facts;
@@ -17,10 +18,12 @@ const ROUNDS: usize = 8;
 /// Time, then number of nodes.
 pub type Cost = (u64, u32);
 
-/// The node chosen for each class that is needed.
+/// What is chosen for each class that is needed.
 pub struct Extraction {
-    /// By class.
+    /// Nodes by class.
     pub chosen: BTreeMap<Id, ENode>,
+    /// By class where another class is computed in its place.
+    pub taken: BTreeMap<Id, Alternative>,
     /// What they cost: nanoseconds, nodes.
     pub cost: Cost,
     /// Whether nothing is cheaper.
@@ -30,17 +33,30 @@ pub struct Extraction {
     /// The candidate chosen for each of them, needed or not.
     choice: Vec<usize>,
     roots: Vec<usize>,
+    /// The alternatives that could be chosen.
+    open: Vec<Alternative>,
+}
+
+/// What may be chosen for a class.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Form<'a> {
+    /// One of its nodes.
+    Node(&'a ENode),
+    /// What the application of this number put near it.
+    Alternative(usize),
 }
 
 impl Extraction {
-    /// For each class and node what the whole would cost with that node for that class; `None`: it would have a cycle, or the
-    /// class has no such node.
-    pub fn costs_with(&self, egraph: &Egraph, others: &[(Id, &ENode)]) -> Vec<Option<Cost>> {
-        let candidates = candidates(egraph, &self.ids);
+    /// For each class and form what the whole would cost with that form of that class; `None`: it would have a cycle, or the
+    /// class has no such form. `more`: alternatives beside those that could be chosen.
+    pub fn costs_with(&self, egraph: &Egraph, others: &[(Id, Form)], more: &[Alternative]) -> Vec<Option<Cost>> {
+        let is_new = |a: &&Alternative| self.open.iter().all(|o| o.application != a.application);
+        let all: Vec<Alternative> = self.open.iter().chain(more.iter().filter(is_new)).cloned().collect();
+        let candidates = candidates(egraph, &self.ids, &all);
         let mut choice = self.choice.clone();
-        let one = |&(class, node): &(Id, &ENode)| {
+        let one = |&(class, form): &(Id, Form)| {
             let at = self.ids.binary_search(&class).ok()?;
-            let other = candidates[at].iter().position(|(_, _, n)| *n == node)?;
+            let other = candidates[at].iter().position(|(_, _, f)| *f == form)?;
             let is = std::mem::replace(&mut choice[at], other);
             let cost = total(&candidates, &self.roots, &choice).map(|(_, cost)| cost);
             choice[at] = is;
@@ -65,11 +81,12 @@ pub(crate) type Set = Vec<u64>;
 /// By class the nodes that may be chosen: cost, the places of their operands, node.
 pub(crate) type Candidates<N> = [Vec<(Cost, Vec<usize>, N)>];
 
-/// Extract what computes `roots`. `None`: some class has no node free of cycles, which a graph's own nodes rule out.
-pub fn extract(egraph: &Egraph, roots: &[Id]) -> Option<Extraction> {
+/// Extract what computes `roots`, or by way of alternatives is near it. `None`: some class has no node free of cycles, which a
+/// graph's own nodes rule out.
+pub fn extract(egraph: &Egraph, roots: &[Id], alternatives: &[Alternative]) -> Option<Extraction> {
     let mut ids: Vec<Id> = egraph.classes().map(|c| c.id).collect();
     ids.sort();
-    let candidates = candidates(egraph, &ids);
+    let candidates = candidates(egraph, &ids, alternatives);
     let mut choice = greedy(&candidates)?;
     let roots: Vec<usize> = roots.iter().map(|&r| ids.binary_search(&egraph.find(r)).ok()).collect::<Option<_>>()?;
     refine(&candidates, &mut choice);
@@ -84,22 +101,38 @@ pub fn extract(egraph: &Egraph, roots: &[Id]) -> Option<Extraction> {
         }
     }
     let (needed, cost) = total(&candidates, &roots, &choice)?;
-    let chosen = needed.into_iter().map(|c| (ids[c], candidates[c][choice[c]].2.clone())).collect();
-    Some(Extraction { chosen, cost, proven, ids, choice, roots })
+    let (mut chosen, mut taken) = (BTreeMap::new(), BTreeMap::new());
+    for class in needed {
+        match candidates[class][choice[class]].2 {
+            Form::Node(node) => {
+                chosen.insert(ids[class], node.clone());
+            }
+            Form::Alternative(application) => {
+                let alternative = alternatives.iter().find(|a| a.application == application)?;
+                taken.insert(ids[class], alternative.clone());
+            }
+        }
+    }
+    Some(Extraction { chosen, taken, cost, proven, ids, choice, roots, open: alternatives.to_vec() })
 }
 
-/// Candidates by class: cost, children, node; cheapest first, then by spelling, so that no id decides.
-fn candidates<'a>(egraph: &'a Egraph, ids: &[Id]) -> Vec<Vec<(Cost, Vec<usize>, &'a ENode)>> {
+/// Candidates by class: cost, children, form; the cheapest node first, then by spelling, so that no id decides, and at last what is
+/// only near the value, in the order given.
+fn candidates<'a>(egraph: &'a Egraph, ids: &[Id], alternatives: &[Alternative]) -> Vec<Vec<(Cost, Vec<usize>, Form<'a>)>> {
     let place: BTreeMap<Id, usize> = ids.iter().enumerate().map(|(i, &id)| (id, i)).collect();
-    ids.iter()
-        .map(|&id| {
-            let nodes = egraph[id].nodes.iter();
-            let mut list: Vec<_> =
-                nodes.map(|n| (node_cost(egraph, id, n), n.children().iter().map(|c| place[&egraph.find(*c)]).collect(), n)).collect();
-            list.sort();
-            list
-        })
-        .collect()
+    let nodes = |&id: &Id| {
+        let children = |n: &ENode| n.children().iter().map(|c| place[&egraph.find(*c)]).collect();
+        let nodes = egraph[id].nodes.iter();
+        let mut list: Vec<_> = nodes.map(|n| (node_cost(egraph, id, n), children(n), Form::Node(n))).collect();
+        list.sort();
+        list
+    };
+    let mut all: Vec<Vec<_>> = ids.iter().map(nodes).collect();
+    for a in alternatives {
+        let (class, form) = (place[&egraph.find(a.class)], place[&egraph.find(a.form)]);
+        all[class].push(((0, 0), vec![form], Form::Alternative(a.application)));
+    }
+    all
 }
 
 pub(crate) fn greedy<N>(candidates: &Candidates<N>) -> Option<Vec<usize>> {

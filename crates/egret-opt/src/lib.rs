@@ -3,6 +3,7 @@
 //! A pass is a step in code (channels-last layout, folding) followed by its rules in `ir-spec/rules`, saturated in an e-graph:
 //! `eqsat` runs them, `saturate` and `extract` do the work, `matching` says what a match is.
 
+mod alternatives;
 mod canonicalize;
 mod cost;
 pub mod egraph;
@@ -134,6 +135,9 @@ pub const PASSES: &[Pass] = &[
     },
 ];
 
+/// What the errors of approximations may add up to where nothing else is said: as much as float results of compiled code may differ.
+pub const DEFAULT_BUDGET: f64 = 1e-4;
+
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -143,6 +147,9 @@ pub struct Options {
     pub after: Option<String>,
     /// What rules may change at most.
     pub tier: Tier,
+    /// What the errors of approximations may add up to: the sum of the bounds that their rules give, each relative to the largest
+    /// element of the value that it is about.
+    pub budget: f64,
     /// What nodes cost on the target.
     pub cost: &'static CostModel,
     /// Rules of the user, beside those of `ir-spec/rules`; each belongs to a pass.
@@ -153,6 +160,8 @@ pub struct Options {
     pub threads: usize,
     /// Whether to verify the graph after every step, to name the one at fault: by default where debug assertions are on.
     pub check: bool,
+    /// Whether to say how long passes and rules took.
+    pub clock: bool,
     /// Whether to write proofs, look for rules that nearly applied and keep the graphs on the way.
     pub explain: bool,
 }
@@ -163,11 +172,13 @@ impl Default for Options {
             passes: None,
             after: None,
             tier: Tier::Approx,
+            budget: DEFAULT_BUDGET,
             cost: CostModel::widest(),
             rules: vec![],
             without: BTreeSet::new(),
             threads: 0,
             check: cfg!(debug_assertions),
+            clock: false,
             explain: false,
         }
     }
@@ -184,6 +195,8 @@ pub struct PassReport {
     pub nodes_after: usize,
     /// What its rules found.
     pub findings: Findings,
+    /// How long it took, with [`Options::clock`].
+    pub nanoseconds: Option<u64>,
     /// The graphs on its way, with [`Options::explain`].
     pub stages: Option<Stages>,
 }
@@ -257,12 +270,13 @@ pub fn optimize(graph: Graph, options: &Options) -> Result<(Graph, Vec<PassRepor
         find(after)?;
     }
     hold(&graph, "import")?;
-    let (mut graph, mut reports) = (graph, vec![]);
+    let (mut graph, mut reports, mut budget) = (graph, vec![], options.budget);
     graph.remove_dead();
     // What a pass finds nothing to do in is neither built anew nor verified again.
     let check = |graph: &Graph, pass: &Pass| if options.check { hold(graph, pass.name) } else { Ok(()) };
     for pass in passes {
         let nodes_before = graph.node_count();
+        let began = options.clock.then(std::time::Instant::now);
         let before = options.explain.then(|| graph.clone());
         let mut told = vec![];
         if pass.tier <= options.tier
@@ -276,17 +290,19 @@ pub fn optimize(graph: Graph, options: &Options) -> Result<(Graph, Vec<PassRepor
         if pass.lazy && !presence::any(&graph, &set) {
             set.clear();
         }
-        let &Options { tier, cost, explain, threads, .. } = options;
-        let task = eqsat::Task { pass: pass.name, rules: &set, tier, cost, deep: false, explain, threads };
+        let &Options { tier, cost, clock, explain, threads, .. } = options;
+        let task = eqsat::Task { pass: pass.name, rules: &set, tier, budget, cost, deep: false, clock, explain, threads };
         let stepped = options.explain.then(|| graph.clone());
         let (next, mut findings) = eqsat::run(&graph, &task).map_err(OptError::Rule)?;
         findings.rewrites.splice(0..0, told);
+        budget -= findings.error;
         if let Some(next) = next {
             check(&next, pass)?;
             graph = next;
         }
         let stages = before.zip(stepped).map(|(before, stepped)| Stages { before, stepped, after: graph.clone() });
-        reports.push(PassReport { name: pass.name, nodes_before, nodes_after: graph.node_count(), findings, stages });
+        let nanoseconds = began.map(|b| b.elapsed().as_nanos() as u64);
+        reports.push(PassReport { name: pass.name, nodes_before, nodes_after: graph.node_count(), findings, nanoseconds, stages });
         if options.after.as_deref() == Some(pass.name) {
             break;
         }

@@ -1,7 +1,7 @@
 //! Rules that nearly applied, and what stopped them: a guard, the tier, the cost, or one node of the pattern.
 
 use crate::egraph::{Ask, ENode, Egraph};
-use crate::extract::Extraction;
+use crate::extract::{Extraction, Form};
 use crate::matching::{guards_hold, matches};
 use crate::near::{Near, nearly};
 use crate::rules::{Rule, Tier};
@@ -20,6 +20,8 @@ const NEAR_NODES: usize = 3;
 pub enum Stopped {
     /// The graph with its right-hand side costs more: nanoseconds with it and without, by the cost model.
     Cost(u64, u64),
+    /// The errors of approximations would exceed what they may add up to.
+    Budget,
     /// Its tier.
     Tier,
     /// A guard.
@@ -110,7 +112,7 @@ fn of_sources(done: &Saturation, node: &ENode) -> String {
     }
 }
 
-/// Applications whose left-hand side is still there as the right-hand side costs more.
+/// Applications whose left-hand side is still there as the right-hand side costs more, or errs more than is left of the budget.
 fn dearer(egraph: &Egraph, rules: &[&Rule], done: &Saturation, extraction: &Extraction) -> BTreeSet<Missed<usize>> {
     let canonical = |n: &ENode| {
         let mut n = n.clone();
@@ -118,24 +120,38 @@ fn dearer(egraph: &Egraph, rules: &[&Rule], done: &Saturation, extraction: &Extr
         n
     };
     let mut open = vec![];
-    for a in &done.applications {
-        let (Some(e), Some(node)) = (&a.evidence, &a.node) else { continue };
+    for (i, a) in done.applications.iter().enumerate() {
+        let Some(e) = &a.evidence else { continue };
         let class = egraph.find(a.class);
         let kept = |(n, (c, ..)): (&ENode, &(Id, usize, bool))| extraction.chosen.get(&egraph.find(*c)) == Some(&canonical(n));
-        if e.nodes.len() > 1 && e.nodes.iter().zip(&e.found.matched).all(kept) {
-            open.push((a, class, canonical(node)));
+        let is_told = a.alternative || e.nodes.len() > 1 && a.node.is_some();
+        if is_told && e.nodes.iter().zip(&e.found.matched).all(kept) {
+            open.push((i, a, class, a.node.as_ref().map(canonical)));
         }
     }
-    let others: Vec<(Id, &ENode)> = open.iter().map(|(_, class, node)| (*class, node)).collect();
-    let costs = if others.is_empty() { vec![] } else { extraction.costs_with(egraph, &others) };
+    let others = open.iter().map(|(i, a, class, node)| match node {
+        Some(node) if !a.alternative => (*class, Form::Node(node)),
+        _ => (*class, Form::Alternative(*i)),
+    });
+    let others: Vec<(Id, Form)> = others.collect();
+    let costs = if others.is_empty() { vec![] } else { extraction.costs_with(egraph, &others, &done.alternatives) };
     let is = extraction.cost.0;
     let mut out: BTreeMap<(usize, BTreeSet<usize>), Missed<usize>> = BTreeMap::new();
-    for ((a, ..), cost) in open.iter().zip(costs) {
-        let Some((with, _)) = cost.filter(|c| c.0 > is) else { continue };
+    for ((_, a, ..), cost) in open.iter().zip(costs) {
+        let Some((with, _)) = cost else { continue };
         let us = |ns: u64| ns as f64 / 1000.0;
-        let reason = format!("it costs more: {:.1} us with it, {:.1} us without, {:.1} us more", us(with), us(is), us(with - is));
+        let (stopped, reason) = if with > is {
+            let reason = format!("it costs more: {:.1} us with it, {:.1} us without, {:.1} us more", us(with), us(is), us(with - is));
+            (Stopped::Cost(with, is), reason)
+        } else if a.alternative && with < is {
+            let error = rules[a.rule].error.unwrap_or_default();
+            let reason = format!("its error of up to {error:e} is over the budget here; it would save {:.1} us", us(is - with));
+            (Stopped::Budget, reason)
+        } else {
+            continue;
+        };
         let rule = rules[a.rule].name.clone();
-        out.insert((a.rule, a.sources.clone()), Missed { sources: a.sources.clone(), rule, stopped: Stopped::Cost(with, is), reason });
+        out.insert((a.rule, a.sources.clone()), Missed { sources: a.sources.clone(), rule, stopped, reason });
     }
     out.into_values().collect()
 }

@@ -1,6 +1,7 @@
 //! Saturation: rules are matched and applied, round after round, until nothing is new or a limit is hit. Limits count nodes,
 //! rounds and matches, never time, so that every run finds the same.
 
+use crate::alternatives::Alternative;
 use crate::egraph::{ENode, Egraph, Symbol};
 use crate::matching::{Bound, Match, Terms, guards_hold, instantiate, matches};
 use crate::proof::Evidence;
@@ -8,6 +9,7 @@ use crate::rules::{OpPattern, Pattern, Rule, Tier};
 use egg::Id;
 use egret_ir::Op;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::Instant;
 
 /// What stops saturation early.
 #[derive(Copy, Clone, Debug)]
@@ -18,13 +20,15 @@ pub struct Limits {
     pub growth: usize,
     /// Matches of one rule in one round.
     pub matches: usize,
+    /// Whether to look at the clock for each rule.
+    pub clock: bool,
     /// Whether applications keep what a proof needs.
     pub evidence: bool,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { rounds: 16, growth: 8, matches: 20_000, evidence: false }
+        Limits { rounds: 16, growth: 8, matches: 20_000, clock: false, evidence: false }
     }
 }
 
@@ -39,6 +43,8 @@ pub struct Application {
     pub node: Option<ENode>,
     /// The nodes of the region that the match rests on.
     pub sources: BTreeSet<usize>,
+    /// Whether the new form is only near the value: an alternative, not an equal.
+    pub alternative: bool,
     /// What it rests on, where that is kept.
     pub(crate) evidence: Option<Box<Evidence>>,
 }
@@ -50,6 +56,16 @@ pub struct RuleCount {
     pub matches: usize,
     /// Those whose guards held and that said something new.
     pub applications: usize,
+    /// Nodes of the e-graph that they made.
+    pub nodes: usize,
+    /// How long matching and applying it took, where that is asked for.
+    pub nanoseconds: u64,
+}
+
+impl RuleCount {
+    fn took(&mut self, began: Option<Instant>) {
+        self.nanoseconds += began.map_or(0, |b| b.elapsed().as_nanos() as u64);
+    }
 }
 
 /// What saturation did.
@@ -57,6 +73,8 @@ pub struct RuleCount {
 pub struct Saturation {
     /// Applications in order.
     pub applications: Vec<Application>,
+    /// What may be computed in place of a value.
+    pub(crate) alternatives: Vec<Alternative>,
     /// For each rule.
     pub counts: Vec<RuleCount>,
     /// Matches whose right-hand side could not be built: rule, nodes of the region, reason.
@@ -89,6 +107,7 @@ pub fn saturate(
         let mut found: Vec<Found> = vec![];
         for (i, rule) in rules.iter().enumerate() {
             let mut left = limits.matches;
+            let began = limits.clock.then(Instant::now);
             for class in roots(rule, &by_op) {
                 // A sum of constants in another order is another constant. Constants are folded anyway.
                 if rule.tier > Tier::Exact && egraph[class].data.constant {
@@ -110,6 +129,7 @@ pub fn saturate(
                     break;
                 }
             }
+            done.counts[i].took(began);
         }
         let mut changed = false;
         for f in found {
@@ -118,7 +138,9 @@ pub fn saturate(
                 egraph.rebuild();
                 return Ok(done);
             }
-            changed |= apply(egraph, rules[f.rule], f, limits, &mut done)?;
+            let (rule, began) = (f.rule, limits.clock.then(Instant::now));
+            changed |= apply(egraph, rules[rule], f, limits, &mut done)?;
+            done.counts[rule].took(began);
         }
         egraph.rebuild();
         if let Some(e) = egraph.analysis.errors.first() {
@@ -170,15 +192,26 @@ fn apply(egraph: &mut Egraph, rule: &Rule, f: Found, limits: &Limits, done: &mut
         Pattern::Node(_) => egraph[new].nodes.first().cloned(),
         _ => None,
     };
-    let errors = egraph.analysis.errors.len();
-    let news = egraph.union(f.class, new);
-    if let Some(e) = egraph.analysis.errors.get(errors) {
-        return Err(fail(format!("joins terms that are not equal: {e}")));
-    }
+    let alternative = !rule.tier.is_equality();
+    let news = if alternative {
+        egraph.find(f.class) != egraph.find(new)
+    } else {
+        let errors = egraph.analysis.errors.len();
+        let news = egraph.union(f.class, new);
+        if let Some(e) = egraph.analysis.errors.get(errors) {
+            return Err(fail(format!("joins terms that are not equal: {e}")));
+        }
+        news
+    };
     if news {
+        if alternative {
+            let (application, error) = (done.applications.len(), rule.error.unwrap_or_default());
+            done.alternatives.push(Alternative { class: f.class, form: new, application, error });
+        }
         done.counts[f.rule].applications += 1;
+        done.counts[f.rule].nodes += egraph.nodes().len() - before;
         let evidence = limits.evidence.then(|| Box::new(Evidence { found: f.m, nodes: f.nodes, new }));
-        done.applications.push(Application { rule: f.rule, class: f.class, node, sources: f.sources, evidence });
+        done.applications.push(Application { rule: f.rule, class: f.class, node, sources: f.sources, alternative, evidence });
     }
     Ok(news)
 }

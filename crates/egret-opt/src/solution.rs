@@ -27,6 +27,12 @@ pub(crate) struct Solution {
     pub missed: BTreeSet<Missed<usize>>,
     /// Whether it is known that no other choice of nodes is cheaper.
     pub cheapest: bool,
+    /// What its nodes are estimated to cost, in nanoseconds.
+    pub cost: u64,
+    /// The errors of the alternatives in it, added up.
+    pub error: f64,
+    /// Of a solution without alternatives a cheaper one with some.
+    pub near: Option<Box<Solution>>,
     /// Limits that were hit.
     pub limits: Vec<(&'static str, usize)>,
     /// For each rule what it did.

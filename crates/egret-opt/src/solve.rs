@@ -1,6 +1,7 @@
 //! From a problem to its solution: the region becomes an e-graph, rules saturate it, and what is cheapest is written down.
 //! A pure function of its arguments: problems are solved on any thread, in any order.
 
+use crate::alternatives;
 use crate::cost::CostModel;
 use crate::egraph::{ENode, Egraph, Knowledge, Symbol, Symbols, foldable};
 use crate::extract::{Extraction, extract};
@@ -24,15 +25,17 @@ pub(crate) struct Look<'a> {
     pub tier: Tier,
     /// What nodes cost.
     pub cost: &'static CostModel,
+    /// Whether it is said how long rules took.
+    pub clock: bool,
     /// Whether rules that nearly applied are looked for.
     pub explain: bool,
 }
 
-/// Solve a problem.
+/// Solve a problem. `budget`: what the errors of a solution with alternatives may add up to.
 ///
 /// # Errors
 /// A rule that is wrong: it changes a type, or says that different constants are equal.
-pub(crate) fn solve(problem: &Problem, look: &Look) -> Result<Solution, String> {
+pub(crate) fn solve(problem: &Problem, look: &Look, budget: f64) -> Result<Solution, String> {
     let symbols = Symbols::with(&problem.constants);
     let knowledge = Knowledge { symbols, deep: problem.deep, cost: look.cost, errors: vec![] };
     let mut load = Load { problem, egraph: Egraph::new(knowledge), values: HashMap::new() };
@@ -45,34 +48,66 @@ pub(crate) fn solve(problem: &Problem, look: &Look) -> Result<Solution, String> 
     }
     let roots: Vec<Id> = problem.outputs.iter().map(|&v| load.value(v)).collect();
     let Load { mut egraph, values, .. } = load;
-    let done = saturate(&mut egraph, look.rules, &Limits { evidence: look.explain, ..Limits::default() }, sources)?;
-    let extraction = extract(&egraph, &roots).ok_or("a value has no form that is free of cycles")?;
+    let done = saturate(&mut egraph, look.rules, &Limits { evidence: look.explain, clock: look.clock, ..Limits::default() }, sources)?;
     let mut is: BTreeMap<Id, Vec<Local>> = BTreeMap::new();
     for (local, id) in values {
         is.entry(egraph.find(id)).or_default().push(local);
     }
     is.values_mut().for_each(|v| v.sort_unstable());
-    let given = problem.constants.len();
-    let mut write = Write { egraph: &egraph, done: &done, extraction: &extraction, given, is, built: BTreeMap::new(), steps: vec![] };
-    // Nodes keep the order that they had: what is alive at once stays so.
-    for class in ranks.into_iter().map(|c| egraph.find(c)) {
-        if extraction.chosen.contains_key(&class) {
-            write.emit(class)?;
+    let saturated = Saturated { egraph, done, ranks, roots, is, given: problem.constants.len() };
+    let exact = extract(&saturated.egraph, &saturated.roots, &[]).ok_or("a value has no form that is free of cycles")?;
+    let near = alternatives::cheaper(&saturated.egraph, &saturated.roots, &saturated.done.alternatives, budget, &exact);
+    let near = near.map(|near| saturated.solution(&near, look).map(Box::new)).transpose()?;
+    Ok(Solution { near, ..saturated.solution(&exact, look)? })
+}
+
+/// A problem whose rules have been applied.
+struct Saturated {
+    egraph: Egraph,
+    done: Saturation,
+    /// The classes of the problem's nodes, in their order.
+    ranks: Vec<Id>,
+    roots: Vec<Id>,
+    /// The problem's values that a class is.
+    is: BTreeMap<Id, Vec<Local>>,
+    /// How many constants the problem has.
+    given: usize,
+}
+
+impl Saturated {
+    /// What was extracted, in the problem's terms.
+    fn solution(&self, extraction: &Extraction, look: &Look) -> Result<Solution, String> {
+        let Saturated { egraph, done, ranks, roots, is, given } = self;
+        let mut write = Write { egraph, done, extraction, given: *given, is: is.clone(), built: BTreeMap::new(), steps: vec![] };
+        // Nodes keep the order that they had: what is alive at once stays so.
+        for class in ranks.iter().map(|&c| egraph.find(c)) {
+            if extraction.chosen.contains_key(&class) || extraction.taken.contains_key(&class) {
+                write.emit(class)?;
+            }
         }
+        let outputs = roots.iter().map(|&root| write.emit(egraph.find(root))?.ok_or_else(|| "a value is left out".to_owned()));
+        let outputs = outputs.collect::<Result<_, String>>()?;
+        let applied = applied(egraph, done, extraction);
+        let proof = || {
+            // Alternatives that are not taken have no place in a proof of equality.
+            let says = |i: usize| !done.applications[i].alternative || applied[i].rests;
+            proof::local(egraph, look.rules, &done.applications, says)
+        };
+        Ok(Solution {
+            outputs,
+            constants: egraph.analysis.symbols.constants[*given..].iter().filter_map(known).cloned().collect(),
+            proof: look.explain.then(proof).transpose()?,
+            missed: if look.explain { missed(egraph, look.rules, look.above, look.tier, done, extraction) } else { BTreeSet::new() },
+            applied,
+            steps: write.steps,
+            cheapest: extraction.proven,
+            cost: extraction.cost.0,
+            error: alternatives::error(extraction),
+            near: None,
+            limits: done.limits.clone(),
+            counts: done.counts.clone(),
+        })
     }
-    let outputs = roots.iter().map(|&root| write.emit(egraph.find(root))?.ok_or_else(|| "a value is left out".to_owned()));
-    let outputs = outputs.collect::<Result<_, String>>()?;
-    Ok(Solution {
-        outputs,
-        constants: egraph.analysis.symbols.constants[given..].iter().filter_map(known).cloned().collect(),
-        proof: look.explain.then(|| proof::local(&egraph, look.rules, &done.applications)).transpose()?,
-        applied: applied(&egraph, &done, &extraction),
-        missed: if look.explain { missed(&egraph, look.rules, look.above, look.tier, &done, &extraction) } else { BTreeSet::new() },
-        steps: write.steps,
-        cheapest: extraction.proven,
-        limits: done.limits,
-        counts: done.counts,
-    })
 }
 
 fn known(constant: &Constant) -> Option<&Tensor> {
@@ -84,7 +119,10 @@ fn known(constant: &Constant) -> Option<&Tensor> {
 
 /// The new form rests on an application if its form was chosen, or if it took a node away.
 fn applied(egraph: &Egraph, done: &Saturation, extraction: &Extraction) -> Vec<Applied> {
-    let rests = |a: &Application| {
+    let rests = |(i, a): (usize, &Application)| {
+        if a.alternative {
+            return extraction.taken.get(&egraph.find(a.class)).is_some_and(|taken| taken.application == i);
+        }
         let Some(chosen) = extraction.chosen.get(&egraph.find(a.class)) else { return false };
         a.node.as_ref().is_none_or(|n| {
             let mut n = n.clone();
@@ -92,7 +130,8 @@ fn applied(egraph: &Egraph, done: &Saturation, extraction: &Extraction) -> Vec<A
             n == *chosen
         })
     };
-    done.applications.iter().map(|a| Applied { rule: a.rule, nodes: a.sources.clone(), rests: rests(a) }).collect()
+    let all = done.applications.iter().enumerate();
+    all.map(|(i, a)| Applied { rule: a.rule, nodes: a.sources.clone(), rests: rests((i, a)) }).collect()
 }
 
 /// Filling the e-graph.
@@ -180,6 +219,20 @@ impl Write<'_> {
         while let Some(&top) = stack.last() {
             if self.built.contains_key(&top) {
                 stack.pop();
+                continue;
+            }
+            if let Some(alternative) = self.extraction.taken.get(&top) {
+                let form = self.egraph.find(alternative.form);
+                match self.built.get(&form) {
+                    None => stack.push(form),
+                    Some(&step) => {
+                        // It has the names of what it stands for.
+                        let names = self.is.remove(&top).unwrap_or_default();
+                        step.into_iter().for_each(|s| self.steps[s].is.extend(&names));
+                        self.built.insert(top, step);
+                        stack.pop();
+                    }
+                }
                 continue;
             }
             let node = self.extraction.chosen.get(&top).ok_or("a value was not extracted")?;

@@ -57,6 +57,13 @@ pub struct Pass {
     /// For how many of them the choice among the forms found is known to be the one estimated to be cheapest.
     #[prost(uint64, tag = "6")]
     pub cheapest: u64,
+    /// The bounds of the errors of its approximations, added up.
+    #[prost(double, tag = "7")]
+    pub error: f64,
+    /// How long it took, where that is asked for.
+    #[prost(uint64, optional, tag = "8")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nanoseconds: Option<u64>,
 }
 
 /// A rewrite was applied.
@@ -99,6 +106,8 @@ pub enum Why {
     NearMatch = 4,
     /// What it would put there cannot be built.
     Failed = 5,
+    /// The errors of approximations would exceed their budget.
+    Budget = 6,
 }
 
 /// A rewrite that nearly was.
@@ -194,6 +203,13 @@ pub struct RuleUse {
     /// Those whose guards held and that said something new.
     #[prost(uint64, tag = "4")]
     pub applications: u64,
+    /// Nodes of the e-graph that the applications made.
+    #[prost(uint64, tag = "5")]
+    pub nodes: u64,
+    /// How long matching and applying it took, where that is asked for.
+    #[prost(uint64, optional, tag = "6")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nanoseconds: Option<u64>,
 }
 
 /// Why the graph after the rules of a pass equals the one before them.

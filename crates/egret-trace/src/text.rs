@@ -14,6 +14,11 @@ fn at(sources: &[String]) -> String {
     if sources.is_empty() { String::new() } else { format!(" at {}", sources.join(", ")) }
 }
 
+/// `, 1.234 ms`, or nothing.
+fn took(nanoseconds: Option<u64>) -> String {
+    nanoseconds.map_or_else(String::new, |ns| format!(", {:.3} ms", ns as f64 / 1e6))
+}
+
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
@@ -21,7 +26,13 @@ impl fmt::Display for Event {
             Some(Kind::Pass(p)) => {
                 let s = if p.rewrites == 1 { "" } else { "s" };
                 write!(f, "pass {}: {} -> {} nodes, {} rewrite{s}", p.name, p.nodes_before, p.nodes_after, p.rewrites)?;
-                if p.regions == 0 { Ok(()) } else { write!(f, "; {} of {} distinct regions proven cheapest", p.cheapest, p.regions) }
+                if p.regions > 0 {
+                    write!(f, "; {} of {} distinct regions proven cheapest", p.cheapest, p.regions)?;
+                }
+                if p.error > 0.0 {
+                    write!(f, "; approximations of at most {:e}", p.error)?;
+                }
+                f.write_str(&took(p.nanoseconds))
             }
             Some(Kind::Rewrite(r)) => {
                 let place = if r.place.is_empty() { String::new() } else { format!(", {}", r.place) };
@@ -35,6 +46,7 @@ impl fmt::Display for Event {
                     Why::Tier => "tier: ",
                     Why::NearMatch => "near match: ",
                     Why::Failed => "failed: ",
+                    Why::Budget => "budget: ",
                 };
                 write!(f, "missed {} ({}){}: {why}{}", m.rule, m.pass, at(&m.sources), m.reason)
             }
@@ -50,7 +62,10 @@ impl fmt::Display for Event {
                 }
                 Ok(())
             }
-            Some(Kind::RuleUse(u)) => write!(f, "rule {} ({}): {} matches, {} applications", u.rule, u.pass, u.matches, u.applications),
+            Some(Kind::RuleUse(u)) => {
+                let (matches, applications, nodes, took) = (u.matches, u.applications, u.nodes, took(u.nanoseconds));
+                write!(f, "rule {} ({}): {matches} matches, {applications} applications, {nodes} new nodes{took}", u.rule, u.pass)
+            }
             Some(Kind::Limit(l)) => write!(f, "limit {} = {} hit in {}", l.limit, l.value, l.pass),
         }
     }

@@ -25,6 +25,8 @@ pub mod verify;
 pub use egret_ir as ir;
 pub use egret_onnx::ImportOptions;
 pub use egret_onnx::NEWEST_OPSET;
+pub use egret_opt::DEFAULT_BUDGET;
+pub use egret_opt::rules::Tier;
 pub use egret_runtime::{Port, abi::ABI_VERSION};
 pub use egret_trace as trace;
 pub use egret_trace::Trace;

@@ -18,6 +18,8 @@ pub struct Options {
     pub passes: Option<Vec<String>>,
     /// What rewrite rules may change at most.
     pub tier: Tier,
+    /// What the errors of approximations may add up to, see [`egret_opt::Options::budget`].
+    pub budget: f64,
     /// Rewrite rules beside those that Egret has.
     pub rules: Vec<Rule>,
     /// Names of rewrite rules that are left out.
@@ -26,6 +28,8 @@ pub struct Options {
     pub wide: bool,
     /// Whether the trace says what every kernel computes, and what was left outside it and why.
     pub explain: bool,
+    /// Whether the trace says how long passes and rules took; two traces are not the same then.
+    pub clock: bool,
     /// Threads that run the model, the caller's included, and that its optimiser uses.
     pub threads: usize,
 }
@@ -38,10 +42,12 @@ impl Default for Options {
             dims: BTreeMap::new(),
             passes: None,
             tier: Tier::Approx,
+            budget: egret_opt::DEFAULT_BUDGET,
             rules: vec![],
             without: BTreeSet::new(),
             wide: true,
             explain: false,
+            clock: false,
             threads: all_cores(),
         }
     }

@@ -56,6 +56,8 @@ pub(crate) fn reports(graph: Graph, options: &Options, after: Option<&str>) -> R
         passes: options.passes.clone(),
         after: after.map(str::to_owned),
         tier: options.tier,
+        budget: options.budget,
+        clock: options.clock,
         cost: cost_model(options)?,
         rules: options.rules.clone(),
         without: options.without.clone(),
@@ -83,6 +85,8 @@ pub(crate) fn trace_pass(r: &egret_opt::PassReport, trace: &mut Trace) {
         rewrites: r.findings.rewrites.len() as u64,
         regions: r.findings.regions.1 as u64,
         cheapest: r.findings.cheapest as u64,
+        error: r.findings.error,
+        nanoseconds: r.nanoseconds,
     });
     for w in &r.findings.rewrites {
         let (before, after) = w.text.split_once(" => ").unwrap_or((&w.text, ""));
@@ -102,6 +106,7 @@ pub(crate) fn trace_pass(r: &egret_opt::PassReport, trace: &mut Trace) {
             egret_opt::Stopped::Cost(with, without) => (egret_trace::Why::Cost, Some((with as f64 / 1e3, without as f64 / 1e3))),
             egret_opt::Stopped::NearMatch => (egret_trace::Why::NearMatch, None),
             egret_opt::Stopped::Failed => (egret_trace::Why::Failed, None),
+            egret_opt::Stopped::Budget => (egret_trace::Why::Budget, None),
         };
         trace.push(egret_trace::Missed {
             pass: r.name.to_owned(),
@@ -118,8 +123,14 @@ pub(crate) fn trace_pass(r: &egret_opt::PassReport, trace: &mut Trace) {
     }
     // The counts are for those who ask what rules cost: with proofs and what was missed.
     for (rule, count) in r.findings.counts.iter().filter(|(_, c)| r.findings.proof.is_some() && c.matches > 0) {
-        let (matches, applications) = (count.matches as u64, count.applications as u64);
-        trace.push(egret_trace::RuleUse { pass: r.name.to_owned(), rule: rule.clone(), matches, applications });
+        trace.push(egret_trace::RuleUse {
+            pass: r.name.to_owned(),
+            rule: rule.clone(),
+            matches: count.matches as u64,
+            applications: count.applications as u64,
+            nodes: count.nodes as u64,
+            nanoseconds: r.nanoseconds.map(|_| count.nanoseconds),
+        });
     }
     if let Some(proof) = &r.findings.proof {
         let step = |s: &egret_opt::proof::Step| egret_trace::Step {

@@ -25,6 +25,8 @@ pub struct VerifiedPass {
     pub steps: usize,
     /// Steps that were run on random tensors; equal ones are run once.
     pub run: usize,
+    /// The bounds of the errors of those steps that are approximations, added up.
+    pub error: f64,
     /// Steps that were not run, and why.
     pub left_out: Vec<(String, usize)>,
     /// What its step in code did: nothing, something that was run, something that was not, and why.
@@ -46,6 +48,9 @@ pub enum CodeStep {
 impl fmt::Display for VerifiedPass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "pass {}: {} proof steps hold, {} of them run on random tensors", self.name, self.steps, self.run)?;
+        if self.error > 0.0 {
+            write!(f, "; approximations of at most {:e}", self.error)?;
+        }
         for (why, n) in &self.left_out {
             write!(f, ", {n} not run ({why})")?;
         }
@@ -83,6 +88,10 @@ pub fn verify(graph: Graph, inputs: Option<&[Value]>, options: &Options, trace: 
         }
         out.push(verified);
     }
+    let error: f64 = out.iter().map(|v| v.error).sum();
+    if error > options.budget {
+        return Err(Error::differs(format!("approximations of {error:e} in all, where --budget allows {:e}", options.budget)));
+    }
     match stated.and_then(|mut s| s.next()) {
         Some(extra) => Err(Error::differs(format!("the trace has a proof of pass `{}` more than there are passes", extra.pass))),
         None => Ok(out),
@@ -108,7 +117,7 @@ fn hold(proof: &Proof, stages: &Stages, options: &Options, verified: &mut Verifi
     let fault = |f: proof::Fault| Error::differs(f.to_string());
     proof::check(proof, &rules, options.tier, Some((&stages.stepped, &stages.after))).map_err(fault)?;
     let replay = proof::replay(proof, &rules, options.tier, 1).map_err(fault)?;
-    (verified.steps, verified.run) = (replay.steps, replay.run);
+    (verified.steps, verified.run, verified.error) = (replay.steps, replay.run, replay.error);
     verified.left_out = replay.left_out.into_iter().collect();
     Ok(())
 }

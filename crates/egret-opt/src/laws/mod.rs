@@ -192,7 +192,7 @@ fn judge(case: &Case, after: Result<egret_ir::ValueId, String>, rule: &Rule) -> 
     let Ok(want) = evaluate(graph, case.root, case.values.clone(), &mut budget) else { return Verdict::NotRun };
     match evaluate(graph, after, case.values.clone(), &mut budget) {
         Err(e) => Verdict::Wrong(format!("the right-hand side cannot be run: {e}")),
-        Ok(got) => match compare(&want, &got, rule.tier) {
+        Ok(got) => match compare(&want, &got, rule) {
             Ok(()) => Verdict::Right,
             Err(_) if rule.tier > Tier::Exact && as_good(case, &want, &got) => Verdict::Right,
             Err(e) => Verdict::Wrong(e),

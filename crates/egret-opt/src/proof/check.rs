@@ -79,8 +79,14 @@ pub(super) fn close(
     for (i, step) in proof.steps.iter().enumerate() {
         let fault = |message: String| Fault { pass: proof.pass.clone(), step: Some((i, step.rule.clone())), message };
         let instance = hold(&mut closure, i, step, rules, tier).map_err(fault)?;
+        let is_equality = instance.rule.tier.is_equality();
         each(&closure, instance).map_err(fault)?;
-        closure.equal(step.before, step.after, i).map_err(fault)?;
+        match is_equality {
+            true if closure.is_near() => Err("an equality stands after an approximation".into()),
+            true => closure.equal(step.before, step.after, i),
+            false => closure.near(step.before, step.after, i),
+        }
+        .map_err(fault)?;
     }
     let open = |c: &Closure| proof.before.iter().zip(&proof.after).any(|(&a, &b)| c.find(a) != c.find(b));
     if open(&closure) {

@@ -43,6 +43,8 @@ pub(crate) struct Closure {
     /// The proof forest: for each value the next one towards its root, and why.
     edge: Vec<Option<(ValueId, Reason)>>,
     nothing: Facts,
+    /// Whether values are in one class that are only near each other: from then on classes learn nothing.
+    is_near: bool,
 }
 
 impl Closure {
@@ -64,6 +66,7 @@ impl Closure {
             signatures: HashMap::new(),
             edge: vec![],
             nothing: Facts::default(),
+            is_near: false,
         };
         closure.take_new()?;
         Ok(closure)
@@ -241,6 +244,23 @@ impl Closure {
         self.join(VecDeque::from([(a, b, Reason::Step(step))]))
     }
 
+    /// A step's two sides are near each other. What follows is so too: equalities that rest on facts have to be there before.
+    ///
+    /// # Errors
+    /// Their types differ.
+    pub fn near(&mut self, a: ValueId, b: ValueId, step: usize) -> Result<(), String> {
+        if self.facts(a).types != self.facts(b).types {
+            return Err("the sides have different types".into());
+        }
+        self.is_near = true;
+        self.join(VecDeque::from([(a, b, Reason::Step(step))]))
+    }
+
+    /// Whether [`Closure::near`] was said.
+    pub fn is_near(&self) -> bool {
+        self.is_near
+    }
+
     fn join(&mut self, mut joins: VecDeque<(ValueId, ValueId, Reason)>) -> Result<(), String> {
         while let Some((a, b, reason)) = joins.pop_front() {
             let (mut into, mut from) = (self.find(a), self.find(b));
@@ -255,7 +275,7 @@ impl Closure {
             self.parent[f] = into;
             self.size[i] += self.size[f];
             let theirs = std::mem::take(&mut self.facts[f]);
-            let (learnt, told) = self.facts[i].merge(theirs).map_err(|e| e.0)?;
+            let (learnt, told) = if self.is_near { (false, false) } else { self.facts[i].merge(theirs).map_err(|e| e.0)? };
             if self.constants[i].is_none() {
                 self.constants[i] = self.constants[f];
             }

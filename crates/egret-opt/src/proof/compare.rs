@@ -23,7 +23,7 @@ const ROUNDS: usize = 3;
 const TERMS: usize = 50_000;
 
 /// Compare the outputs of two graphs with the same inputs, one by one. `optimised`: graphs that passes have made of them, which are
-/// taken to be equal to them, and rules that may make terms equal.
+/// taken to be equal to them, and rules that may make terms equal: none that approximates.
 ///
 /// # Errors
 /// A node whose operands do not fit it, or a rule that is wrong.

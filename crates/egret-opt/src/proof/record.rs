@@ -4,7 +4,7 @@
 //! variables to such ids; the nodes that it went through are put on top of them.
 
 use super::check::slice;
-use super::{Bank, Proof, Step};
+use super::{Bank, Proof, Step, find};
 use crate::egraph::{ENode, Egraph, Symbol};
 use crate::matching::{Bound, Match};
 use crate::rules::{NodePattern, Pattern, Rule, Tier};
@@ -42,13 +42,18 @@ pub(crate) struct LocalProof {
     steps: Vec<(usize, usize, usize)>,
 }
 
-/// The steps of a saturation that was told to keep its evidence.
+/// The steps of a saturation that was told to keep its evidence. `says`: of which applications by number.
 ///
 /// # Errors
 /// Evidence that does not fit its rule: a bug.
-pub(crate) fn local(egraph: &Egraph, rules: &[&Rule], applications: &[Application]) -> Result<LocalProof, String> {
+pub(crate) fn local(
+    egraph: &Egraph,
+    rules: &[&Rule],
+    applications: &[Application],
+    says: impl Fn(usize) -> bool,
+) -> Result<LocalProof, String> {
     let mut r = Recorder { egraph, out: LocalProof::default(), places: HashMap::new(), known: HashMap::new() };
-    for (i, a) in applications.iter().enumerate() {
+    for (i, a) in applications.iter().enumerate().filter(|(i, _)| says(*i)) {
         let Some(evidence) = &a.evidence else { continue };
         let rule = rules[a.rule];
         let bug = || format!("the evidence of rule `{}` does not fit it", rule.name);
@@ -204,6 +209,9 @@ impl Recording {
     /// The steps do not say why the new graph equals the old one: a bug.
     pub fn finish(mut self, pass: &str, before: &Graph, after: &Graph, rules: &[&Rule], tier: Tier) -> Result<Proof, String> {
         let new = self.bank.load(after);
+        // Equalities first: none may rest on what is only near.
+        let is_near = |s: &Step| find(rules, &s.rule).is_some_and(|r| !r.tier.is_equality());
+        self.steps.sort_by_key(is_near);
         let ends = |of: &Graph, terms: &HashMap<ValueId, ValueId>| of.outputs().iter().map(|v| terms[v]).collect();
         let ends = (ends(before, &self.terms), ends(after, &new));
         let proof = Proof::seal(pass, false, self.bank.graph, ends, self.steps);

@@ -14,10 +14,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 const MOST_ELEMENTS: usize = 1 << 26;
 
 /// What a replay did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Replay {
     /// Steps.
     pub steps: usize,
+    /// The bounds of the errors of those steps that are approximations, added up.
+    pub error: f64,
     /// Steps of different rules, types or attributes: those were run.
     pub run: usize,
     /// Steps that were not run, by reason.
@@ -33,6 +35,7 @@ pub fn replay(proof: &Proof, rules: &[&Rule], tier: Tier, seed: u64) -> Result<R
     let mut done = Replay { steps: proof.steps.len(), ..Replay::default() };
     let mut seen = BTreeSet::new();
     close(proof, Bank::of(proof.terms.clone()), rules, tier, |closure, instance| {
+        done.error += instance.rule.error.unwrap_or_default();
         let sides = Sides { closure, leaves: leaves(&instance.found), instance };
         if !seen.insert(sides.key()) {
             return Ok(());
@@ -111,7 +114,7 @@ impl Sides<'_> {
         let graph = &self.closure.bank.graph;
         let before = evaluate(graph, self.instance.before, values.clone(), &mut budget).map_err(Outcome::NotRun)?;
         let after = evaluate(graph, self.instance.after, values, &mut budget).map_err(Outcome::NotRun)?;
-        compare(&before, &after, self.instance.rule.tier).map_err(|e| Outcome::Differ(format!("on random tensors {e}")))
+        compare(&before, &after, self.instance.rule).map_err(|e| Outcome::Differ(format!("on random tensors {e}")))
     }
 }
 

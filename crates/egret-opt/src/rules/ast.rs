@@ -22,6 +22,12 @@ impl Tier {
     /// All, strictest first.
     pub const ALL: [Tier; 4] = [Tier::Exact, Tier::Reassoc, Tier::Approx, Tier::Lossy];
 
+    /// Whether what rules of this tier put beside a value is that value, up to rounding. What is only near it never becomes one
+    /// with it: congruence would hide the error.
+    pub fn is_equality(self) -> bool {
+        self <= Tier::Reassoc
+    }
+
     /// The spelling in rule files and options.
     pub fn name(self) -> &'static str {
         match self {
@@ -81,6 +87,9 @@ pub struct Rule {
     pub guards: Vec<Guard>,
     /// What it may change.
     pub tier: Tier,
+    /// How far its right-hand side may be from the value, relative to the value's largest element: every `approx` rule says
+    /// it, a `lossy` one may.
+    pub error: Option<f64>,
     /// Names of the variables; patterns hold indices into these.
     pub vars: Vars,
 }

@@ -1,6 +1,6 @@
 //! One rule from its line.
 
-use super::ast::{Comparison, Expr, Guard, NodePattern, OpGroup, OpPattern, Pattern, Place, Rule, Vars};
+use super::ast::{Comparison, Expr, Guard, NodePattern, OpGroup, OpPattern, Pattern, Place, Rule, Tier, Vars};
 use super::functions;
 use super::lex::{Token, tokens};
 use egret_ir::{Attr, DType, Dim, Op};
@@ -25,12 +25,13 @@ pub(super) fn rule(text: &str, pass: &str, place: &Place) -> Result<Rule, String
             }
         }
     }
-    let tier = p.word("a tier: exact, reassoc, approx or lossy")?.parse()?;
+    let tier: Tier = p.word("a tier: exact, reassoc, approx or lossy")?.parse()?;
+    let error = p.error(tier)?;
     if let Some((token, _)) = p.tokens.get(p.at) {
         return Err(format!("nothing follows the tier, but {} does", show(token)));
     }
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    Ok(Rule { name, pass: pass.to_owned(), place: place.clone(), text, lhs, rhs, guards, tier, vars: p.vars })
+    Ok(Rule { name, pass: pass.to_owned(), place: place.clone(), text, lhs, rhs, guards, tier, error, vars: p.vars })
 }
 
 struct Parser<'a> {
@@ -100,6 +101,21 @@ impl Parser<'_> {
         match self.next(wanted)? {
             Token::Word(w) => Ok(w),
             other => Err(format!("{wanted} is expected, not {}", show(&other))),
+        }
+    }
+
+    /// The bound that follows the tiers of near values.
+    fn error(&mut self, tier: Tier) -> Result<Option<f64>, String> {
+        let Some(&Token::Float(bound)) = self.peek().filter(|_| !tier.is_equality()) else {
+            return match tier {
+                Tier::Approx => Err("`approx` is followed by a bound of the error relative to the largest element: `approx 1e-5`".into()),
+                _ => Ok(None),
+            };
+        };
+        self.at += 1;
+        match bound.is_finite() && bound > 0.0 {
+            true => Ok(Some(bound)),
+            false => Err(format!("{bound:?} bounds no error")),
         }
     }
 

@@ -147,7 +147,7 @@ function card(group, kind, row, head) {
 /** A reason without the names of nodes: what many reasons have in common. */
 const gist = (reason) => reason.replace(/ \([A-Za-z]\w*:[^()]*\)/g, "");
 
-const WHY = { guard: "a condition does not hold", cost: "it would cost more", tier: "its tier is not allowed", near_match: "it nearly matches", unknown: "not said" };
+const WHY = { guard: "a condition does not hold", cost: "it would cost more", tier: "its tier is not allowed", near_match: "it nearly matches", failed: "it cannot be built", budget: "its error is over the budget", unknown: "not said" };
 
 function missedView() {
   const m = matcher(state.q);
