@@ -23,8 +23,9 @@ fn main() {
 
 /// The cost models as Rust: a target's file has the fields of `CostModel` by table, no more and no fewer.
 fn cost_models(dir: &Path) -> String {
-    const FIELDS: [(&str, &[&str]); 3] = [
+    const FIELDS: [(&str, &[&str]); 4] = [
         ("nanoseconds", &["kernel", "view", "elementwise"]),
+        ("floats", &["lanes"]),
         ("per_nanosecond", &["macs", "integer_macs", "bytes", "cached_bytes", "fused_bytes", "window_bytes"]),
         ("times", &["channels_first"]),
     ];

@@ -20,6 +20,8 @@ pub struct CostModel {
     pub view: u64,
     /// Nanoseconds for an elementwise node.
     pub elementwise: u64,
+    /// Floats in a vector: columns of a contraction are computed by whole vectors.
+    pub lanes: u64,
     /// Multiply-adds of float contractions in a nanosecond.
     pub macs: u64,
     /// Multiply-adds of integer contractions in a nanosecond.
@@ -47,6 +49,11 @@ impl CostModel {
         CostModel::of("x86-64-v4").expect("the target is among those of ir-spec/targets")
     }
 
+    /// Columns that a contraction computes for so many.
+    fn columns(&self, columns: u64) -> u64 {
+        columns.div_ceil(self.lanes) * self.lanes
+    }
+
     /// The estimate for a node.
     pub(crate) fn node(&self, op: Op, attrs: &Attrs, operands: &[&Facts], result: &Facts) -> u64 {
         if result.constant {
@@ -71,8 +78,13 @@ impl CostModel {
             }
             // One pass over rows that stay in the cache, where its pieces are several.
             Op::LayerNorm | Op::RmsNorm => self.kernel + cached,
-            Op::Matmul => self.kernel + out.saturating_mul(last(0)) / macs + cached,
+            Op::Matmul => {
+                let columns = self.columns(last(1));
+                self.kernel + (out / last(1).max(1)).saturating_mul(columns).saturating_mul(last(0)) / macs + cached
+            }
             Op::Conv => {
+                let channels = dim(operands.get(1), 0);
+                let out = out / channels.max(1) * if attrs.int("groups") == 1 { self.columns(channels) } else { channels };
                 let taps = operands.get(1).and_then(|f| f.tensor()).map_or(1, |t| len(t) / dim(operands.get(1), 0).max(1));
                 let strided = if attrs.str("layout") == "channels_first" { self.channels_first } else { 1 };
                 self.kernel + out.saturating_mul(taps) / macs * strided + cached

@@ -47,22 +47,25 @@ pub enum Form<'a> {
 }
 
 impl Extraction {
-    /// For each class and form what the whole would cost with that form of that class; `None`: it would have a cycle, or the
-    /// class has no such form. `more`: alternatives beside those that could be chosen.
-    pub fn costs_with(&self, egraph: &Egraph, others: &[(Id, Form)], more: &[Alternative]) -> Vec<Option<Cost>> {
+    /// What the whole would cost with other forms of some classes, for each set of them; `None`: it would have a cycle, or a class has
+    /// no such form. `more`: alternatives beside those that could be chosen.
+    pub fn costs_with(&self, egraph: &Egraph, sets: &[Vec<(Id, Form)>], more: &[Alternative]) -> Vec<Option<Cost>> {
         let is_new = |a: &&Alternative| self.open.iter().all(|o| o.application != a.application);
         let all: Vec<Alternative> = self.open.iter().chain(more.iter().filter(is_new)).cloned().collect();
         let candidates = candidates(egraph, &self.ids, &all);
-        let mut choice = self.choice.clone();
-        let one = |&(class, form): &(Id, Form)| {
+        let place = |&(class, form): &(Id, Form)| {
             let at = self.ids.binary_search(&class).ok()?;
-            let other = candidates[at].iter().position(|(_, _, f)| *f == form)?;
-            let is = std::mem::replace(&mut choice[at], other);
-            let cost = total(&candidates, &self.roots, &choice).map(|(_, cost)| cost);
-            choice[at] = is;
-            cost
+            Some((at, candidates[at].iter().position(|(_, _, f)| *f == form)?))
         };
-        others.iter().map(one).collect()
+        let one = |set: &Vec<(Id, Form)>| {
+            let mut choice = self.choice.clone();
+            for other in set {
+                let (at, k) = place(other)?;
+                choice[at] = k;
+            }
+            total(&candidates, &self.roots, &choice).map(|(_, cost)| cost)
+        };
+        sets.iter().map(one).collect()
     }
 }
 

@@ -14,6 +14,7 @@ mod extract;
 pub mod facts;
 mod fold;
 mod glue;
+pub mod joined;
 mod kinds;
 pub mod laws;
 mod layout;
@@ -113,6 +114,14 @@ pub const PASSES: &[Pass] = &[
         tier: Tier::Exact,
         rules: "fuse",
         lazy: false,
+    },
+    Pass {
+        name: "join",
+        doc: "Compute contractions of one value together where each alone is estimated to be slower.",
+        run: |_, _| Ok(None),
+        tier: Tier::Exact,
+        rules: "join",
+        lazy: true,
     },
     Pass {
         name: "cleanup",

@@ -78,6 +78,14 @@ pub fn matches<T: Terms>(rule: &Rule, terms: &T, at: T::Id, limit: usize) -> Vec
     found
 }
 
+/// All matches of a pattern at a value that agree with what is bound already.
+pub(crate) fn matches_from<T: Terms>(pattern: &Pattern, terms: &T, at: T::Id, bound: Match<T::Id>) -> Vec<Match<T::Id>> {
+    one(terms, pattern, at, vec![bound], FROM_LIMIT)
+}
+
+/// Matches of [`matches_from`]: operands in either order.
+const FROM_LIMIT: usize = 64;
+
 fn one<T: Terms>(terms: &T, pattern: &Pattern, at: T::Id, so_far: Vec<Match<T::Id>>, limit: usize) -> Vec<Match<T::Id>> {
     match pattern {
         Pattern::Value(_) if terms.is_absent(at) => vec![],

@@ -5,7 +5,7 @@ use crate::extract::{Extraction, Form};
 use crate::matching::{guards_hold, matches};
 use crate::near::{Near, nearly};
 use crate::rules::{Rule, Tier};
-use crate::saturate::Saturation;
+use crate::saturate::{Application, Saturation};
 use egg::Id;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -112,6 +112,17 @@ fn of_sources(done: &Saturation, node: &ENode) -> String {
     }
 }
 
+/// An application by number, the class that it gave another form, and that form's node.
+type Open<'a> = (usize, &'a Application, Id, Option<ENode>);
+
+/// What an application would have chosen for its class.
+fn other_form<'a>((i, a, class, node): &'a Open) -> (Id, Form<'a>) {
+    match node {
+        Some(node) if !a.alternative => (*class, Form::Node(node)),
+        _ => (*class, Form::Alternative(*i)),
+    }
+}
+
 /// Applications whose left-hand side is still there as the right-hand side costs more, or errs more than is left of the budget.
 fn dearer(egraph: &Egraph, rules: &[&Rule], done: &Saturation, extraction: &Extraction) -> BTreeSet<Missed<usize>> {
     let canonical = |n: &ENode| {
@@ -119,21 +130,21 @@ fn dearer(egraph: &Egraph, rules: &[&Rule], done: &Saturation, extraction: &Extr
         n.children.iter_mut().for_each(|c| *c = egraph.find(*c));
         n
     };
-    let mut open = vec![];
+    let mut open: Vec<Open> = vec![];
     for (i, a) in done.applications.iter().enumerate() {
         let Some(e) = &a.evidence else { continue };
         let class = egraph.find(a.class);
         let kept = |(n, (c, ..)): (&ENode, &(Id, usize, bool))| extraction.chosen.get(&egraph.find(*c)) == Some(&canonical(n));
-        let is_told = a.alternative || e.nodes.len() > 1 && a.node.is_some();
+        let is_told = a.alternative || rules[a.rule].joined.is_some() || e.nodes.len() > 1 && a.node.is_some();
         if is_told && e.nodes.iter().zip(&e.found.matched).all(kept) {
             open.push((i, a, class, a.node.as_ref().map(canonical)));
         }
     }
-    let others = open.iter().map(|(i, a, class, node)| match node {
-        Some(node) if !a.alternative => (*class, Form::Node(node)),
-        _ => (*class, Form::Alternative(*i)),
-    });
-    let others: Vec<(Id, Form)> = others.collect();
+    // Siblings are joined all together.
+    let list = |a: &Application| a.evidence.as_ref().and_then(|e| e.found.values[rules[a.rule].joined?.list].clone());
+    let together = |a: &Application, b: &Application| std::ptr::eq(a, b) || a.rule == b.rule && list(a).is_some() && list(a) == list(b);
+    let set = |a: &Application| open.iter().filter(|o| together(a, o.1)).map(other_form).collect();
+    let others: Vec<Vec<(Id, Form)>> = open.iter().map(|o| set(o.1)).collect();
     let costs = if others.is_empty() { vec![] } else { extraction.costs_with(egraph, &others, &done.alternatives) };
     let is = extraction.cost.0;
     let mut out: BTreeMap<(usize, BTreeSet<usize>), Missed<usize>> = BTreeMap::new();

@@ -3,6 +3,7 @@
 
 use crate::alternatives::Alternative;
 use crate::egraph::{ENode, Egraph, Symbol};
+use crate::joined::groups;
 use crate::matching::{Bound, Match, Terms, guards_hold, instantiate, matches};
 use crate::proof::Evidence;
 use crate::rules::{OpPattern, Pattern, Rule, Tier};
@@ -106,7 +107,11 @@ pub fn saturate(
         let by_op = classes_by_op(egraph);
         let mut found: Vec<Found> = vec![];
         for (i, rule) in rules.iter().enumerate() {
-            let mut left = limits.matches;
+            // What siblings are joined to is computed by their operation: it is no sibling of theirs.
+            if rule.joined.is_some() && round > 0 {
+                continue;
+            }
+            let (mut left, mut all) = (limits.matches, vec![]);
             let began = limits.clock.then(Instant::now);
             for class in roots(rule, &by_op) {
                 // A sum of constants in another order is another constant. Constants are folded anyway.
@@ -116,17 +121,21 @@ pub fn saturate(
                 let new = matches(rule, egraph, class, left);
                 left -= new.len();
                 done.counts[i].matches += new.len();
-                for m in new {
-                    // Nodes are told apart by what they are: their places in a class change.
-                    let nodes: Vec<ENode> = m.matched.iter().map(|&(c, k, _)| egraph[c].nodes[k].clone()).collect();
-                    if guards_hold(rule, egraph, &m).is_ok() && seen.insert((i, class, m.values.clone(), nodes.clone())) {
-                        let sources = nodes.iter().filter_map(|n| done.sources.get(n)).flatten().copied().collect();
-                        found.push(Found { rule: i, class, m, nodes, sources });
-                    }
-                }
+                all.extend(new.into_iter().map(|m| (class, m)));
                 if left == 0 {
                     done.limits.push(("matches", limits.matches));
                     break;
+                }
+            }
+            for group in groups(rule, all) {
+                // Nodes are told apart by what they are: their places in a class change.
+                let nodes = |m: &Match<Id>| m.matched.iter().map(|&(c, k, _)| egraph[c].nodes[k].clone()).collect::<Vec<ENode>>();
+                let nodes: Vec<Vec<ENode>> = group.iter().map(|(_, m)| nodes(m)).collect();
+                let sources: BTreeSet<usize> = nodes.iter().flatten().filter_map(|n| done.sources.get(n)).flatten().copied().collect();
+                for ((class, m), nodes) in group.into_iter().zip(nodes) {
+                    if guards_hold(rule, egraph, &m).is_ok() && seen.insert((i, class, m.values.clone(), nodes.clone())) {
+                        found.push(Found { rule: i, class, m, nodes, sources: sources.clone() });
+                    }
                 }
             }
             done.counts[i].took(began);

@@ -74,6 +74,7 @@ fn the_cost_model_decides() {
         view: 10,
         elementwise: 20,
         macs: 40,
+        lanes: 16,
         integer_macs: 160,
         bytes: 8,
         cached_bytes: 32,

@@ -3,12 +3,12 @@
 use super::Counterexample;
 use super::draw::{Draw, guard_numbers};
 use crate::facts::{Facts, elements};
-use crate::matching::{Sink, Terms, same_value, scalar};
+use crate::matching::{self, Match, Sink, Terms, same_value, scalar};
 use crate::proof::closure::{ABSENT, Closure};
 use crate::proof::values::evaluate;
 use crate::proof::{Bank, cone};
 use crate::rules::{Expr, NodePattern, OpPattern, Pattern, Rule};
-use egret_ir::{Attr, Attrs, Graph, Op, Tensor, Type, Value, ValueId};
+use egret_ir::{Attr, Attrs, Dim, Graph, Op, Tensor, TensorType, Type, Value, ValueId};
 use std::collections::{BTreeMap, HashMap};
 
 /// Attributes are drawn so often for one node before the whole case is given up.
@@ -62,6 +62,37 @@ impl Case {
         let mut b = Builder { draw, terms, bound, values };
         let root = b.pattern(&rule.lhs, None)?;
         Some(Case { terms: b.terms, root, values: b.values })
+    }
+
+    /// Matches of a rule that joins siblings with some: of the value in which they differ a few others, one extent of which may differ.
+    pub fn with_siblings(&mut self, rule: &Rule, found: Vec<Match<ValueId>>, draw: &mut Draw) -> Vec<Match<ValueId>> {
+        let Some(joined) = rule.joined else { return found };
+        let mut out = vec![];
+        for m in found {
+            let Some(Some(matching::Bound::One(value))) = m.values.get(joined.of).cloned() else { continue };
+            let Some(ty) = self.terms.facts(value).tensor().cloned() else { continue };
+            let constant = self.terms.constant(value).is_some();
+            let mut list: Vec<ValueId> = (0..=draw.below(3)).map(|_| self.sibling(&ty, constant, draw)).collect();
+            let place = draw.below(list.len() + 1);
+            list.insert(place, value);
+            out.push(joined.with(&m, &list, place));
+        }
+        out
+    }
+
+    fn sibling(&mut self, like: &TensorType, constant: bool, draw: &mut Draw) -> ValueId {
+        let mut ty = like.clone();
+        if !ty.shape.is_empty() {
+            let axis = draw.below(ty.rank());
+            ty.shape[axis] = Dim::constant(draw.dim());
+        }
+        let tensor = draw.tensor(&ty);
+        if constant {
+            return self.terms.known_constant(tensor);
+        }
+        let id = self.terms.add_input(&format!("sibling_{}", self.values.len()), Type::Tensor(ty));
+        self.values.insert(id, tensor.into());
+        id
     }
 
     /// What the left-hand side is if every float is an f64.

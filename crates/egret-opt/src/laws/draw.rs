@@ -80,7 +80,8 @@ impl Draw {
         ((interp::draw(self.seed, self.drawn) * n as f64) as usize).min(n.saturating_sub(1))
     }
 
-    fn dim(&mut self) -> i64 {
+    /// An extent.
+    pub fn dim(&mut self) -> i64 {
         let i = self.below(self.dims.len());
         if self.below(6) == 0 { 1 } else { self.dims[i] }
     }

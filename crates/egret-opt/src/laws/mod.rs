@@ -115,6 +115,7 @@ pub fn hold(rule: &Rule, effort: Effort) -> Result<Held, Broken> {
         let Some(mut case) = Case::new(rule, &mut draw) else { continue };
         instances += 1;
         let found = matches(rule, &case.terms, case.root, 64);
+        let found = case.with_siblings(rule, found, &mut draw);
         let mut met = None;
         for m in found {
             match guards_hold(rule, &case.terms, &m) {

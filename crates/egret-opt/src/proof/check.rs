@@ -2,6 +2,7 @@
 
 use super::closure::Closure;
 use super::{Bank, Proof, Step, find};
+use crate::joined::completed;
 use crate::matching::{Match, guards_hold, instantiate, matches};
 use crate::rules::{Rule, Tier};
 use egret_ir::{Graph, ValueId};
@@ -102,7 +103,9 @@ fn hold<'a>(closure: &mut Closure, index: usize, step: &Step, rules: &[&'a Rule]
         return Err(format!("its tier is {}, {tier} is allowed", rule.tier));
     }
     let mut why = "the term before is no instance of its left-hand side".to_owned();
-    for found in matches(rule, closure, step.before, INSTANCES) {
+    let found = matches(rule, closure, step.before, INSTANCES);
+    let found = completed(rule, closure, found, step.after, |a, b| closure.find(a) == closure.find(b));
+    for found in found {
         if let Err(e) = guards_hold(rule, closure, &found) {
             why = format!("its guard `{}` does not hold: {}", e.guard, e.reason);
             continue;

@@ -1,6 +1,7 @@
 //! Rules as data: what `ir-spec/rules/*.rules` says, parsed.
 
 use super::functions::Function;
+use crate::joined::Joined;
 use egret_ir::{Attr, Op};
 use std::fmt;
 use std::str::FromStr;
@@ -81,6 +82,8 @@ pub struct Rule {
     pub text: String,
     /// What is looked for; always a node.
     pub lhs: Pattern,
+    /// Whether it is about siblings, and which variables speak of them.
+    pub joined: Option<Joined>,
     /// What is put beside it.
     pub rhs: Pattern,
     /// All must hold.

@@ -198,6 +198,35 @@ functions! {
         let (y, c) = (tensor(a, 0)?, tensor(a, 1)?);
         Ok(Val::Attr(Attr::Dims(vec![along(y, c, y.rank().saturating_sub(1))?])))
     };
+    /// Whether all of a list are constants.
+    constants(list) = |a| Ok(Val::Bool(list(a, 0)?.iter().all(|f| f.constant)));
+    /// Whether all of a list have one element type and the same dims but along an axis; negative ones count from the end.
+    alike_but(list, axis) = |a| {
+        let (all, axis) = (tensors(a, 0)?, int(a, 1)?);
+        let first = all.first().ok_or("an empty list")?;
+        let at = axis_of(first, axis)?;
+        let alike = |t: &&egret_ir::TensorType| {
+            t.dtype == first.dtype && t.rank() == first.rank() && t.shape.iter().zip(&first.shape).enumerate().all(|(i, (a, b))| i == at || a == b)
+        };
+        Ok(Val::Bool(all.iter().all(alike)))
+    };
+    /// Where the part of y begins that the entry of this place has: 0, but along an axis what the entries before it have along their
+    /// axis `along`. Negative axes count from the end.
+    part_starts(y, axis, list, along, place) = |a| {
+        let (y, axis, all, along, place) = (tensor(a, 0)?, int(a, 1)?, tensors(a, 2)?, int(a, 3)?, int(a, 4)?);
+        let before = all.iter().take(usize::try_from(place).map_err(|_| "no place")?);
+        let extent = |t: &&egret_ir::TensorType| t.shape[axis_of(t, along)?].as_const().ok_or_else(|| format!("{t} has free dims"));
+        let start = before.map(|t| extent(&t)).sum::<Result<i64, String>>()?;
+        let mut starts = vec![Dim::constant(0); y.rank()];
+        starts[axis_of(y, axis)?] = Dim::constant(start);
+        Ok(Val::Attr(Attr::Dims(starts)))
+    };
+    /// A list of ones, one for each axis of x.
+    ones(x) = |a| Ok(Val::Attr(Attr::Ints(vec![1; tensor(a, 0)?.rank()])));
+    /// The last axis of x.
+    last(x) = |a| Ok(Val::Attr(Attr::Int(axis_of(tensor(a, 0)?, -1)? as i64)));
+    /// The axis of the channels of x.
+    channels(layout, x) = |a| Ok(Val::Attr(Attr::Int(channel_axis(attr(a, 0)?, tensor(a, 1)?)? as i64)));
     /// Whether x and y have the same dims.
     same_shape(x, y) = |a| Ok(Val::Bool(tensor(a, 0)?.shape == tensor(a, 1)?.shape));
     /// Whether an elementwise operation on x and c has the shape of x: c does not broadcast x up.
@@ -237,6 +266,12 @@ functions! {
     };
 }
 
+/// An axis that may count from the end.
+fn axis_of(t: &egret_ir::TensorType, axis: i64) -> Result<usize, String> {
+    let at = if axis < 0 { axis + t.rank() as i64 } else { axis };
+    usize::try_from(at).ok().filter(|i| *i < t.rank()).ok_or_else(|| format!("{t} has no axis {axis}"))
+}
+
 /// The axis of the channels of x.
 fn channel_axis(layout: &Attr, x: &egret_ir::TensorType) -> Result<usize, String> {
     match layout {
@@ -264,6 +299,17 @@ fn facts<'a>(args: &'a [Val], i: usize) -> Result<&'a Facts, String> {
         Some(Val::Facts(f)) => Ok(f),
         _ => Err("a value is wanted".into()),
     }
+}
+
+fn list<'a, 'b>(args: &'b [Val<'a>], i: usize) -> Result<&'b [&'a Facts], String> {
+    match args.get(i) {
+        Some(Val::List(l)) => Ok(l),
+        _ => Err("a list of values is wanted".into()),
+    }
+}
+
+fn tensors<'a>(args: &'a [Val], i: usize) -> Result<Vec<&'a egret_ir::TensorType>, String> {
+    list(args, i)?.iter().map(|f| f.tensor().ok_or_else(|| "not a tensor".to_owned())).collect()
 }
 
 fn tensor<'a>(args: &'a [Val], i: usize) -> Result<&'a egret_ir::TensorType, String> {

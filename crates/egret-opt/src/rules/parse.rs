@@ -3,6 +3,7 @@
 use super::ast::{Comparison, Expr, Guard, NodePattern, OpGroup, OpPattern, Pattern, Place, Rule, Tier, Vars};
 use super::functions;
 use super::lex::{Token, tokens};
+use crate::joined::Joined;
 use egret_ir::{Attr, DType, Dim, Op};
 
 pub(super) fn rule(text: &str, pass: &str, place: &Place) -> Result<Rule, String> {
@@ -13,6 +14,7 @@ pub(super) fn rule(text: &str, pass: &str, place: &Place) -> Result<Rule, String
     if lhs.as_node().is_none_or(|n| matches!(n.op, OpPattern::Any(None, _))) {
         return Err("the left-hand side is `(operation ..)`".into());
     }
+    let joined = if p.take_word("joined") { Some(p.joined()?) } else { None };
     p.expect("=>")?;
     p.right = true;
     let rhs = p.pattern()?;
@@ -31,7 +33,7 @@ pub(super) fn rule(text: &str, pass: &str, place: &Place) -> Result<Rule, String
         return Err(format!("nothing follows the tier, but {} does", show(token)));
     }
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    Ok(Rule { name, pass: pass.to_owned(), place: place.clone(), text, lhs, rhs, guards, tier, error, vars: p.vars })
+    Ok(Rule { name, pass: pass.to_owned(), place: place.clone(), text, lhs, joined, rhs, guards, tier, error, vars: p.vars })
 }
 
 struct Parser<'a> {
@@ -102,6 +104,31 @@ impl Parser<'_> {
             Token::Word(w) => Ok(w),
             other => Err(format!("{wanted} is expected, not {}", show(&other))),
         }
+    }
+
+    /// `?w as ?ws at ?i`.
+    fn joined(&mut self) -> Result<Joined, String> {
+        let var = |p: &mut Self, wanted: &str| match p.next(wanted)? {
+            Token::Var(name) => Ok(name),
+            other => Err(format!("{wanted} is expected, not {}", show(&other))),
+        };
+        let name = var(self, "a value in which siblings differ")?;
+        let of = variable(&mut self.vars.values, &name, true, "value")?;
+        let new = |p: &mut Self, word: &str, wanted: &str| {
+            if !p.take_word(word) {
+                return Err(format!("`joined ?w as ?ws at ?i` is expected: `{word}` is not there"));
+            }
+            let name = var(p, wanted)?;
+            match p.vars.values.contains(&name) || p.vars.attrs.contains(&name) {
+                true => Err(format!("`?{name}` stands for something else already")),
+                false => Ok(name),
+            }
+        };
+        let list = new(self, "as", "a name for the list")?;
+        let list = variable(&mut self.vars.values, &list, false, "value")?;
+        let place = new(self, "at", "a name for the place in the list")?;
+        let place = variable(&mut self.vars.attrs, &place, false, "attribute")?;
+        Ok(Joined { of, list, place })
     }
 
     /// The bound that follows the tiers of near values.
