@@ -96,3 +96,19 @@ fn a_rule_that_is_wrong_is_found_on_random_tensors() {
     assert_eq!(fault.step.as_ref().map(|s| s.1.as_str()), Some("worse"));
     assert!(fault.message.contains("on random tensors element 0"), "{fault}");
 }
+
+#[test]
+fn what_a_variable_is_computed_from_is_drawn_in_its_place() {
+    // The queries are a transpose of the keys, which the right-hand side transposes itself.
+    let body = r#"graph @g(%0 "x": f32[2, 4, 4, 2]) -> (%5 "y") {
+  %1 = transpose(%0) {perm = [0, 3, 2, 1]} : f32[2, 2, 4, 4]
+  %2 = transpose(%0) {perm = [0, 3, 1, 2]} : f32[2, 2, 4, 4]
+  %3 = matmul(%2, %1) : f32[2, 2, 4, 4]
+  %4 = softmax(%3) {axis = 3} : f32[2, 2, 4, 4]
+  %5 = matmul(%4, %2) : f32[2, 2, 4, 4]
+}"#;
+    let reports = run(body, &[]);
+    let p = proof(&reports, "fuse");
+    assert_eq!(names(p), ["attention"]);
+    assert_eq!(replay(p, &rules_of("fuse", &[]).unwrap(), Tier::Approx, 1).unwrap().run, 1);
+}

@@ -36,7 +36,9 @@ pub fn replay(proof: &Proof, rules: &[&Rule], tier: Tier, seed: u64) -> Result<R
     let mut seen = BTreeSet::new();
     close(proof, Bank::of(proof.terms.clone()), rules, tier, |closure, instance| {
         done.error += instance.rule.error.unwrap_or_default();
-        let sides = Sides { closure, leaves: leaves(&instance.found), instance };
+        let leaves = leaves(&instance.found);
+        let depth = instance.rule.lhs.nodes().len().max(instance.rule.rhs.nodes().len());
+        let sides = Sides { closure, drawn: independent(closure, &leaves, depth), leaves, instance };
         if !seen.insert(sides.key()) {
             return Ok(());
         }
@@ -60,6 +62,63 @@ struct Sides<'a> {
     closure: &'a Closure,
     instance: Instance<'a>,
     leaves: BTreeSet<ValueId>,
+    /// What is drawn at random: the leaves, or what they are computed from.
+    drawn: BTreeSet<ValueId>,
+}
+
+/// Leaves that may have any values. One that is computed from another has a value already, which a side may compute as well: in its
+/// place stands what is beside the other on the way to it. A side has `depth` operations below one another at most.
+fn independent(closure: &Closure, leaves: &BTreeSet<ValueId>, depth: usize) -> BTreeSet<ValueId> {
+    let mut ways = Ways { closure, leaves, known: HashMap::new() };
+    let mut out = BTreeSet::new();
+    for &leaf in leaves {
+        let operands = operands(closure, leaf);
+        if operands.iter().any(|&o| ways.leads(o, depth)) {
+            operands.into_iter().for_each(|o| ways.beside(o, depth, &mut out));
+        } else {
+            out.insert(leaf);
+        }
+    }
+    out
+}
+
+fn operands(closure: &Closure, v: ValueId) -> Vec<ValueId> {
+    let graph = &closure.bank.graph;
+    graph.producer(v).map_or(vec![], |node| graph.node(node).operands.iter().flatten().copied().collect())
+}
+
+/// Ways from values down to leaves.
+struct Ways<'a> {
+    closure: &'a Closure,
+    leaves: &'a BTreeSet<ValueId>,
+    /// By value and depth whether there is one.
+    known: HashMap<(ValueId, usize), bool>,
+}
+
+impl Ways<'_> {
+    fn leads(&mut self, v: ValueId, depth: usize) -> bool {
+        if self.leaves.contains(&v) {
+            return true;
+        }
+        if depth == 0 {
+            return false;
+        }
+        if let Some(&known) = self.known.get(&(v, depth)) {
+            return known;
+        }
+        let leads = operands(self.closure, v).into_iter().any(|o| self.leads(o, depth - 1));
+        self.known.insert((v, depth), leads);
+        leads
+    }
+
+    /// What is drawn for `v` to be computed: itself where it leads to no leaf.
+    fn beside(&mut self, v: ValueId, depth: usize, out: &mut BTreeSet<ValueId>) {
+        if !self.leads(v, depth) {
+            out.insert(v);
+        } else if !self.leaves.contains(&v) {
+            operands(self.closure, v).into_iter().for_each(|o| self.beside(o, depth - 1, out));
+        }
+    }
 }
 
 /// What the variables of a match are bound to, nodes aside.
@@ -91,8 +150,9 @@ impl Sides<'_> {
             .iter()
             .map(|&v| match (self.closure.constant(v), self.closure.facts(v).types.first()) {
                 (Some(c), _) if c.len() <= 1 => c.content_hash().to_string(),
-                (_, Some(t)) => t.to_string(),
-                _ => "_".to_owned(),
+                // One that has its value from others is told apart by what computes it.
+                (_, Some(t)) if self.drawn.contains(&v) => t.to_string(),
+                _ => format!("{v}"),
             })
             .collect();
         format!("{} {} {operands:?} {:?} {:?} {:?}", self.instance.rule.name, types.join(", "), m.attrs, m.spreads, m.ops)
@@ -101,7 +161,7 @@ impl Sides<'_> {
     fn run(&self, seed: u64) -> Result<(), Outcome> {
         let mut random = Random { seed: seed as f64, drawn: 0 };
         let mut values: HashMap<ValueId, Value> = HashMap::new();
-        for &leaf in &self.leaves {
+        for &leaf in &self.drawn {
             let facts = self.closure.facts(leaf);
             let value = match (self.closure.constant(leaf), facts.tensor()) {
                 (Some(c), _) => c.clone(),
