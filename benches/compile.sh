@@ -11,13 +11,17 @@ echo '| model | nodes | after passes | kernels, no passes | kernels | to optimis
 echo '|---|---|---|---|---|---|---|---|---|'
 for case in "$@"; do
   from=$(date +%s%N)
-  passes=$($limit "$EGRET" explain "$case" 2>&1 | grep -E '^pass [a-z]+: ')
+  told=$($limit "$EGRET" explain "$case" --profile 2>&1 | grep -E '^(pass [a-z]+: |peak memory )')
   optimise=$((($(date +%s%N) - from) / 1000000))
+  passes=$(grep '^pass' <<<"$told")
   before=$(head -n 1 <<<"$passes" | sed -nE 's/.*: ([0-9]+) -> .*/\1/p')
   after=$(tail -n 1 <<<"$passes" | sed -nE 's/.* -> ([0-9]+) nodes.*/\1/p')
   full=$($limit "$EGRET" bench "$case" --threads 1 --json 2>/dev/null | tail -n 1)
   plain=$($limit "$EGRET" bench "$case" --threads 1 --json --passes '' 2>/dev/null | tail -n 1)
   mb() { local v; v=$(field "$1" "$full"); [ -n "$v" ] && awk "BEGIN { printf \"%.0f\", $v / 1e6 }"; }
   ms=$(field compile_ms "$full")
-  echo "| $(basename "$case") | ${before:-refused} | ${after:--} | $(field kernels "$plain") | $(field kernels "$full") | $optimise | ${ms%.*} | $(mb weights_bytes) | $(mb peak_rss_bytes) |" | sed 's/|  |/| - |/g; s/|  |/| - |/g'
+  # What is not compiled took this much for its optimised graph.
+  peak=$(mb peak_rss_bytes)
+  [ -n "$peak" ] || peak=$(sed -nE 's/^peak memory ([0-9]+) MB/\1/p' <<<"$told")
+  echo "| $(basename "$case") | ${before:-refused} | ${after:--} | $(field kernels "$plain") | $(field kernels "$full") | $optimise | ${ms%.*} | $(mb weights_bytes) | $peak |" | sed 's/|  |/| - |/g; s/|  |/| - |/g'
 done

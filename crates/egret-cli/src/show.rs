@@ -73,6 +73,9 @@ pub fn explain(args: &ExplainArgs) -> Result<()> {
     let options = Options { explain: true, clock: args.profile, ..with_rules(&args.rules)? };
     let mut trace = egret::Trace::new();
     let graph = progress("optimising", || pipeline::optimize(graph, &options, None, &mut trace))?;
+    if args.profile {
+        eprintln!("peak memory {:.0} MB", egret::bench::peak_rss_bytes() as f64 / 1e6);
+    }
     trace.events.retain(|e| {
         let missed = matches!(e.kind, Some(egret::trace::Kind::Missed(_)));
         let at = args.at.as_ref().is_none_or(|at| e.sources().iter().any(|s| s.contains(at.as_str())));
