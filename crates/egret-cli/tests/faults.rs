@@ -71,6 +71,32 @@ fn a_broken_guard_is_named() {
 }
 
 #[test]
+fn a_bound_that_is_too_small_is_named() {
+    blamed("pass fuse\nnear: (gelu approximate=?a ?x) => ?x  approx 1e-6", "near", "Mul:/act/Mul_1");
+}
+
+#[test]
+fn errors_have_a_budget() {
+    let dir = folder("pass fuse\nnear: (add ?x ?c) => ?x if is(?c, 1e-6), keeps(?x, ?c)  approx 1e-5");
+    let model = r#"graph @g(%0 "x": f32[2, 32]) -> (%3 "y") {
+  %1 = tanh(%0) : f32[2, 32] from "Tanh:/t"
+  %2 = const f32[] [1e-6]
+  %3 = add(%1, %2) : f32[2, 32] from "Add:/epsilon"
+}"#;
+    std::fs::write(dir.path().join("model.egret"), model).unwrap();
+    let run = |args: &[&str]| egret(dir.path(), &[&["explain", "model.egret", "--rules", "mine.rules"], args].concat());
+    let (out, text) = run(&["--verify"]);
+    assert!(out.status.success() && text.contains("pass fuse: 1 proof steps hold, 1 of them run on random tensors; approximations of at most 1e-5"));
+    assert!(run(&["--format", "trace", "--output", "near.trace"]).0.status.success());
+    let (out, text) = run(&["--verify", "--trace", "near.trace", "--budget", "1e-6"]);
+    assert!(out.status.code() == Some(3) && text.contains("pass `fuse`"), "{text}");
+    let (_, text) = run(&["--missed", "--budget", "1e-6"]);
+    assert!(text.contains("missed near (fuse) at Add:/epsilon: budget: its error of up to 1e-5 is over the budget here"), "{text}");
+    let (out, text) = run(&["--budget=-1"]);
+    assert!(out.status.code() == Some(1) && text.contains("an error is 0 or more"), "{text}");
+}
+
+#[test]
 fn a_corrupted_trace_is_found() {
     let dir = folder("");
     let run = |args: &[&str]| egret(dir.path(), args);
