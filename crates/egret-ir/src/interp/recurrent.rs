@@ -238,16 +238,20 @@ fn lstm(cell: &Cell, attrs: &Attrs, d: usize, t: usize, b: usize, h: &[f64], c: 
         .collect()
 }
 
-/// The values on a grid of 256 over their own range, which includes 0 as a point: ONNX's DynamicQuantizeLinear and back.
+/// The values on a grid of 256 over their own range, which includes 0 as a point: ONNX's DynamicQuantizeLinear and back. That is an
+/// operator of f32, and which of two points a value goes to hangs on f32's rounding: saturated states lie on both sides of 0
+/// alike, so that the zero point is halfway between two integers.
 fn rounded(h: &[f64]) -> Vec<f64> {
-    let low = h.iter().fold(0.0, |a: f64, &v| a.min(v));
-    let high = h.iter().fold(0.0, |a: f64, &v| a.max(v));
+    let h: Vec<f32> = h.iter().map(|&v| v as f32).collect();
+    let low = h.iter().fold(0.0, |a: f32, &v| a.min(v));
+    let high = h.iter().fold(0.0, |a: f32, &v| a.max(v));
     if low == high {
-        return h.to_vec();
+        return h.into_iter().map(f64::from).collect();
     }
     let scale = (high - low) / 255.0;
     let zero = (-low / scale).round_ties_even();
-    h.iter().map(|v| (((v / scale).round_ties_even() + zero).clamp(0.0, 255.0) - zero) * scale).collect()
+    let steps = |v: f32| ((v / scale).round_ties_even() + zero).clamp(0.0, 255.0) - zero;
+    h.into_iter().map(|v| f64::from(steps(v)) * f64::from(scale)).collect()
 }
 
 fn gru(cell: &Cell, attrs: &Attrs, d: usize, t: usize, b: usize, h: &[f64]) -> Vec<f64> {
@@ -305,6 +309,9 @@ mod tests {
         assert_eq!(out[1].data::<f64>(), [0.5 * c.tanh()]);
         assert_eq!(rounded(&[0.0, 255.0, 127.6, 0.5, 1.5]), [0.0, 255.0, 128.0, 0.0, 2.0]);
         assert_eq!(rounded(&[-100.2, 154.8]), [-100.0, 155.0]);
+        // The zero point is 127, as -low / scale is 127.49999 in f32: DynamicQuantizeLinear of ONNX Runtime 1.32, opset 11.
+        let saturated: Vec<f32> = rounded(&[1.0, -1.0, 0.25]).iter().map(|&v| v as f32).collect();
+        assert_eq!(saturated, [0.9960785, -0.9960785, 0.2509804]);
         assert_eq!(rounded(&[0.0, 0.0]), [0.0, 0.0]);
         let mut a = common("forward", &["Sigmoid", "Tanh"]);
         a.0.insert("linear_before_reset", 1i64.into());

@@ -131,34 +131,48 @@ fn matmul_nbits(ctx: &mut NodeCtx) -> OpResult {
     Ok(vec![ctx.cast(y, dtype)?])
 }
 
-/// A quantised operand as f32: its value, scale and zero point are three inputs from `at` on.
-fn dequantized(ctx: &mut NodeCtx, at: usize) -> Emitted {
-    let (x, scale, zero) = (ctx.input(at)?, ctx.input(at + 1)?, ctx.opt_input(at + 2));
+/// A quantised operand less its zero point, as f32: its value is input `at`, its zero point input `at + 2`.
+fn centred(ctx: &mut NodeCtx, at: usize) -> Emitted {
+    let (x, zero) = (ctx.input(at)?, ctx.opt_input(at + 2));
     let mut y = ctx.cast(x, DType::I32)?;
     if let Some(zero) = zero {
         let zero = ctx.cast(zero, DType::I32)?;
         let zero = ctx.single(zero)?;
         y = ctx.binary(Op::Sub, y, zero)?;
     }
-    let y = ctx.cast(y, DType::F32)?;
-    let scale = ctx.single(scale)?;
-    ctx.binary(Op::Mul, y, scale)
+    ctx.cast(y, DType::F32)
 }
 
-/// An f32 result quantised by the scale and zero point from input `at` on, to the element type of `like`.
-fn requantized(ctx: &mut NodeCtx, y: ValueId, at: usize, like: DType) -> Emitted {
-    let (scale, zero) = (ctx.input(at)?, ctx.opt_input(at + 1));
-    let scale = ctx.single(scale)?;
-    let zero = zero.map(|z| ctx.single(z)).transpose()?;
-    quantize(ctx, y, scale, zero, like, true)
+/// Input `at`, a scale, as a scalar.
+fn scale(ctx: &mut NodeCtx, at: usize) -> Emitted {
+    let scale = ctx.input(at)?;
+    ctx.single(scale)
 }
 
+/// Scales are divided by one another first, and the zero point is added before the rounding: as ONNX Runtime has it, so that what
+/// lies halfway between two integers is rounded to the same one.
 fn qlinear_binary(ctx: &mut NodeCtx, op: Op) -> OpResult {
     let input = ctx.input(0)?;
     let dtype = ctx.dtype(input)?;
-    let (a, b) = (dequantized(ctx, 0)?, dequantized(ctx, 3)?);
-    let y = ctx.binary(op, a, b)?;
-    Ok(vec![requantized(ctx, y, 6, dtype)?])
+    let (a, b) = (centred(ctx, 0)?, centred(ctx, 3)?);
+    let (a_scale, b_scale, unit) = (scale(ctx, 1)?, scale(ctx, 4)?, scale(ctx, 6)?);
+    let mut y = if op == Op::Mul {
+        let both = ctx.binary(Op::Mul, a_scale, b_scale)?;
+        let factor = ctx.binary(Op::Div, both, unit)?;
+        let product = ctx.binary(Op::Mul, a, b)?;
+        ctx.binary(Op::Mul, product, factor)?
+    } else {
+        let (a_factor, b_factor) = (ctx.binary(Op::Div, a_scale, unit)?, ctx.binary(Op::Div, b_scale, unit)?);
+        let (a, b) = (ctx.binary(Op::Mul, a, a_factor)?, ctx.binary(Op::Mul, b, b_factor)?);
+        ctx.binary(op, a, b)?
+    };
+    if let Some(zero) = ctx.opt_input(7) {
+        let zero = ctx.cast(zero, DType::F32)?;
+        let zero = ctx.single(zero)?;
+        y = ctx.binary(Op::Add, y, zero)?;
+    }
+    let y = ctx.unary(Op::Round, y)?;
+    Ok(vec![ctx.cast(y, dtype)?])
 }
 
 fn qlinear_softmax(ctx: &mut NodeCtx) -> OpResult {
@@ -167,7 +181,8 @@ fn qlinear_softmax(ctx: &mut NodeCtx) -> OpResult {
     let input = ctx.input(0)?;
     let ty = ctx.tensor(input)?;
     let axis = ctx.axis(axis, ty.rank())?;
-    let x = dequantized(ctx, 0)?;
+    let (x, x_scale) = (centred(ctx, 0)?, scale(ctx, 1)?);
+    let x = ctx.binary(Op::Mul, x, x_scale)?;
     let y = if opset < 13 {
         // The old Softmax takes all axes from `axis` on as one.
         let rows = ctx.reshape(x, vec![emit::product(&ty.shape[..axis]), emit::product(&ty.shape[axis..])])?;
@@ -176,7 +191,9 @@ fn qlinear_softmax(ctx: &mut NodeCtx) -> OpResult {
     } else {
         ctx.softmax(x, axis)?
     };
-    Ok(vec![requantized(ctx, y, 3, ty.dtype)?])
+    let (unit, zero) = (scale(ctx, 3)?, ctx.opt_input(4));
+    let zero = zero.map(|z| ctx.single(z)).transpose()?;
+    Ok(vec![quantize(ctx, y, unit, zero, ty.dtype, true)?])
 }
 
 /// LayerNormalization of the sum of two tensors (and a bias); the sum is the fourth output.

@@ -141,7 +141,7 @@ fn rnn(ctx: &mut NodeCtx) -> OpResult {
 }
 
 /// An LSTM whose weights are 8-bit integers, w [D, I, 4H] and r [D, H, 4H]; its activations are rounded to 8 bits before their
-/// products: x as a whole, the state in every step over its own range. ONNX Runtime rounds the states of a batch together or apart,
+/// products: x up to the end of the longest sequence, the state in every step over its own range. ONNX Runtime rounds the states of a batch together or apart,
 /// as its threads divide the batch; here each is rounded apart.
 ///
 /// Weights become floats and x the floats that stand for its rounded values: sums of such products are those of the integers up to
@@ -153,13 +153,29 @@ fn dynamic_quantize_lstm(ctx: &mut NodeCtx) -> OpResult {
     if ctx.dtype(x)? != DType::F32 {
         return Err(ImportError::invalid("DynamicQuantizeLSTM takes an x of f32"));
     }
-    ctx.inputs[0] = Some(rounded(ctx, x)?);
+    let used = match ctx.opt_input(4) {
+        Some(lengths) => within(ctx, x, lengths)?,
+        None => x,
+    };
+    ctx.inputs[0] = Some(rounded(ctx, used)?);
     for (i, (scale, zero)) in [(1, w_scale), (2, r_scale)] {
         let weights = ctx.input(i)?;
         ctx.inputs[i] = Some(dequantized_weights(ctx, weights, scale, zero)?);
     }
     let attrs = lstm_attrs(ctx, true)?;
     cell(ctx, Op::Lstm, attrs, 8, &[5, 6])
+}
+
+/// x [T, B, I] with zeros behind the end of the longest sequence: ONNX Runtime does not look there for the range of x, and zero is in
+/// every range.
+fn within(ctx: &mut NodeCtx, x: ValueId, lengths: ValueId) -> Result<ValueId, ImportError> {
+    let [steps, _, _] = ctx.shape_of(x)?.try_into().map_err(|_| ImportError::invalid("x of DynamicQuantizeLSTM must have three axes"))?;
+    let longest = ctx.reduce("max", lengths, vec![0], false)?;
+    let longest = ctx.cast(longest, DType::I64)?;
+    let step = ctx.iota_along(DType::I64, steps, 0, 3)?;
+    let used = ctx.binary(Op::Less, step, longest)?;
+    let nothing = ctx.scalar(DType::F32, 0.0)?;
+    ctx.emit(Op::Where, attrs! {}, &[used, x, nothing])
 }
 
 /// x as DynamicQuantizeLinear and DequantizeLinear leave it.

@@ -1,0 +1,84 @@
+//! Quantised operators where ONNX leaves room: values recorded from ONNX Runtime 1.32, optimisations off.
+
+mod build;
+
+use build::*;
+use egret_ir::{Tensor, Value, interp};
+use egret_onnx::{ImportOptions, import_bytes};
+use onnx_protobuf::{Message, NodeProto, TensorProto};
+
+/// The outputs of one node of com.microsoft or ONNX; outputs have one type, tensors that are not inputs are constants.
+fn run(node: NodeProto, inputs: &[(&str, Tensor)], outputs: &[(&str, i32)], constants: Vec<TensorProto>) -> Vec<Tensor> {
+    let code = |t: &Tensor| if t.dtype() == egret_ir::DType::F32 { 1 } else { 2 };
+    let dims = |t: &Tensor| t.shape().iter().map(usize::to_string).collect::<Vec<_>>();
+    let declared = inputs.iter().map(|(name, t)| value(name, code(t), &dims(t).iter().map(String::as_str).collect::<Vec<_>>())).collect();
+    let mut g = graph(declared, outputs.iter().map(|(name, elem)| value(name, *elem, &[])).collect(), vec![node]);
+    g.output.iter_mut().for_each(|o| o.type_.mut_or_insert_default().mut_tensor_type().shape.clear());
+    g.initializer = constants;
+    let mut m = model(g);
+    m.opset_import.push(opset("com.microsoft", 1));
+    let bytes = m.write_to_bytes().expect("serialises");
+    let graph = import_bytes(&bytes, None, &ImportOptions::default()).expect("imports");
+    let inputs: Vec<Value> = inputs.iter().map(|(_, t)| t.clone().into()).collect();
+    let out = interp::run(&graph, &inputs).expect("runs");
+    out.iter().map(|v| v.as_tensor().expect("a tensor").clone()).collect()
+}
+
+fn microsoft(op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
+    let mut n = node(op, inputs, outputs, vec![]);
+    n.domain = "com.microsoft".to_owned();
+    n
+}
+
+/// DynamicQuantizeLinear, opset 11: exporters divide a convolution's bias by the scale.
+#[test]
+fn zeros_have_the_scale_one() {
+    let quantize = |x: Vec<f32>| {
+        let n = node("DynamicQuantizeLinear", &["x"], &["y", "s", "z"], vec![]);
+        run(n, &[("x", Tensor::new(&[x.len()], x))], &[("y", 2), ("s", 1), ("z", 2)], vec![])
+    };
+    let out = quantize(vec![0.0, -0.0, 0.0]);
+    assert_eq!((out[0].bytes(), out[1].data::<f32>(), out[2].bytes()), (&[0, 0, 0][..], &[1.0f32][..], &[0][..]));
+    let out = quantize(vec![0.7, -0.7, 0.25]);
+    assert_eq!((out[0].bytes(), out[1].data::<f32>(), out[2].bytes()), (&[255, 0, 174][..], &[1.4f32 / 255.0][..], &[128][..]));
+}
+
+/// QLinearAdd and QLinearMul, com.microsoft 1: these results lie halfway between two integers, or next to that.
+#[test]
+fn sums_and_products_halfway_between_two_integers() {
+    let names = ["a", "sa", "za", "b", "sb", "zb", "s", "z"];
+    let run = |op: &str, scales: [f32; 3], zeros: [u8; 3]| {
+        let a = Tensor::new(&[6], vec![10u8, 11, 12, 13, 14, 200]);
+        let b = Tensor::new(&[6], vec![7u8, 7, 8, 9, 250, 3]);
+        let scale = |i: usize| floats(["sa", "sb", "s"][i], &[], &scales[i..i + 1]);
+        let zero = |i: usize| tensor(["za", "zb", "z"][i], 2, &[], &zeros[i..i + 1]);
+        let constants = (0..3).flat_map(|i| [scale(i), zero(i)]).collect();
+        run(microsoft(op, &names, &["y"]), &[("a", a), ("b", b)], &[("y", 2)], constants)[0].bytes().to_vec()
+    };
+    assert_eq!(run("QLinearAdd", [0.02, 0.03, 0.04], [4, 5, 7]), [12, 12, 13, 14, 196, 104]);
+    assert_eq!(run("QLinearAdd", [0.05, 0.02, 0.04], [3, 2, 101]), [112, 114, 115, 117, 239, 255]);
+    assert_eq!(run("QLinearAdd", [0.01, 0.03, 0.02], [3, 2, 101]), [112, 112, 114, 116, 255, 201]);
+    assert_eq!(run("QLinearMul", [0.05, 0.02, 0.002], [3, 2, 101]), [118, 121, 128, 136, 255, 200]);
+}
+
+/// DynamicQuantizeLSTM, com.microsoft 1: x is rounded over the range that it has up to the end of the longest sequence.
+#[test]
+fn what_lies_behind_all_sequences_does_not_count() {
+    let mut n = microsoft("DynamicQuantizeLSTM", &["x", "w", "r", "b", "l", "", "", "", "ws", "zero", "rs", "zero"], &["y", "h", "c"]);
+    n.attribute = vec![int("hidden_size", 1)];
+    let bytes = |v: &[i8]| v.iter().map(|&v| v as u8).collect::<Vec<_>>();
+    let constants = vec![
+        tensor("w", 3, &[1, 2, 4], &bytes(&[40, -60, 20, 90, 70, 30, -80, -20])),
+        tensor("r", 3, &[1, 1, 4], &bytes(&[50, -30, 60, -70])),
+        floats("b", &[1, 8], &[0.1, -0.2, 0.3, 0.05, 0.0, 0.0, 0.0, 0.0]),
+        tensor("l", 6, &[1], &2i32.to_le_bytes()),
+        floats("ws", &[1], &[0.02]),
+        floats("rs", &[1], &[0.03]),
+        tensor("zero", 3, &[1], &[0]),
+    ];
+    let x = Tensor::new(&[3, 1, 2], vec![0.5f32, -0.25, 0.75, 0.125, 80.0, -90.0]);
+    let out = run(n, &[("x", x)], &[("y", 1), ("h", 1), ("c", 1)], constants);
+    let got: Vec<f32> = out.iter().flat_map(|t| t.data::<f32>().to_vec()).collect();
+    let want = [0.110_588_92_f32, 0.171_647_94, 0.0, 0.171_647_94, 0.865_999_2];
+    assert!(got.len() == 5 && got.iter().zip(want).all(|(g, w)| (g - w).abs() < 1e-6), "{got:?}");
+}
