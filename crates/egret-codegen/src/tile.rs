@@ -5,7 +5,7 @@
 //! should run: Cranelift's optimiser would move every multiply-add to the end of its loop, beyond what the registers hold.
 
 use cranelift::prelude::*;
-use egret_loop::{Axis, Elem, EpInst, ParamInfo, Tile, Ty};
+use egret_loop::{Axis, Cut, Elem, EpInst, ParamInfo, Tile, Ty, VECTOR_BYTES};
 use std::collections::BTreeMap;
 
 use crate::error::{Result, broken};
@@ -74,9 +74,27 @@ fn pieces<T>(all: &[T], most: usize) -> impl Iterator<Item = &[T]> {
 struct Block<'t> {
     rows: &'t [i64],
     columns: &'t [Column],
+    axes: &'t [Axis],
+    cut: Option<Cut>,
     /// Row-major.
     sums: Vec<Variable>,
+    /// What the sums have come to before, one vector each, where the reduction is cut. In memory: the registers are full.
+    totals: Option<codegen::ir::StackSlot>,
 }
+
+impl Block<'_> {
+    fn ty(&self) -> Ty {
+        Ty { elem: Elem::F32, lanes: self.columns[0].lanes }
+    }
+
+    /// Every sum with the offset of its total.
+    fn places(&self) -> impl Iterator<Item = (Variable, i32)> {
+        self.sums.iter().copied().zip((0..).step_by(VECTOR_BYTES))
+    }
+}
+
+/// Writes one round of a loop, at these addresses of a and b.
+type Round<'r> = &'r mut dyn FnMut(&mut TileEmitter<'_, '_, '_>, Value, Value) -> Result<()>;
 
 /// Base addresses of a tile's places.
 struct Addresses {
@@ -126,45 +144,98 @@ impl TileEmitter<'_, '_, '_> {
         for columns in pieces(&columns, w) {
             for rows in pieces(&rows, h) {
                 let a_rows = &tile.a_rows[rows[0]..=rows[rows.len() - 1]];
-                let sums = self.block_sums(a_rows, columns, &axes, at)?;
+                let sums = self.block_sums(a_rows, columns, tile, &axes, at)?;
                 self.block_epilogue(tile, rows, columns, &sums, at)?;
             }
         }
         Ok(())
     }
 
-    fn block_sums(&mut self, rows: &[i64], columns: &[Column], axes: &[Axis], at: &Addresses) -> Result<Vec<Value>> {
-        let mut sums = vec![];
-        for _ in rows {
-            for column in columns {
-                let ty = Ty { elem: Elem::F32, lanes: column.lanes };
-                let zero = self.emit.constant(ty, 0)?;
-                let sum = self.emit.b.declare_var(clif_type(ty)?);
-                self.emit.b.def_var(sum, zero);
-                sums.push(sum);
-            }
+    fn block_sums(&mut self, rows: &[i64], columns: &[Column], tile: &Tile, axes: &[Axis], at: &Addresses) -> Result<Vec<Value>> {
+        let mut block = Block { rows, columns, axes, cut: Cut::new(axes, tile.block), sums: vec![], totals: None };
+        let clif = clif_type(block.ty())?;
+        let zero = self.emit.constant(block.ty(), 0)?;
+        let f = &mut *self.emit.b;
+        for _ in 0..rows.len() * columns.len() {
+            let sum = f.declare_var(clif);
+            f.def_var(sum, zero);
+            block.sums.push(sum);
         }
-        let block = Block { rows, columns, sums };
-        self.reduce(&block, axes, at.a, at.b)?;
-        Ok(block.sums.iter().map(|s| self.emit.b.use_var(*s)).collect())
+        if block.cut.is_some() {
+            let bytes = (block.sums.len() * VECTOR_BYTES) as u32;
+            let align = VECTOR_BYTES.trailing_zeros() as u8;
+            let slot = f.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, bytes, align));
+            for (_, offset) in block.places() {
+                f.ins().stack_store(types::I64, zero, slot, offset);
+            }
+            block.totals = Some(slot);
+        }
+        self.reduce(&block, 0, at.a, at.b)?;
+        let f = &mut *self.emit.b;
+        let sum = |(sum, offset): (Variable, i32)| match block.totals {
+            Some(slot) => f.ins().stack_load(types::I64, clif, slot, offset),
+            None => f.use_var(sum),
+        };
+        Ok(block.places().map(sum).collect())
     }
 
-    /// The loops over the axes, from addresses `a` and `b` on.
-    fn reduce(&mut self, block: &Block<'_>, axes: &[Axis], a: Value, b: Value) -> Result<()> {
-        let Some((axis, inner)) = axes.split_first() else {
+    /// Adds the sums to their totals and begins new ones.
+    fn fold(&mut self, block: &Block<'_>) -> Result<()> {
+        let Some(slot) = block.totals else { return Ok(()) };
+        let clif = clif_type(block.ty())?;
+        let zero = self.emit.constant(block.ty(), 0)?;
+        let f = &mut *self.emit.b;
+        for (sum, offset) in block.places() {
+            let (total, more) = (f.ins().stack_load(types::I64, clif, slot, offset), f.use_var(sum));
+            let total = f.ins().fadd(total, more);
+            f.ins().stack_store(types::I64, total, slot, offset);
+            f.def_var(sum, zero);
+        }
+        Ok(())
+    }
+
+    /// The loops from axis `depth` inwards, from addresses `a` and `b` on.
+    fn reduce(&mut self, block: &Block<'_>, depth: usize, a: Value, b: Value) -> Result<()> {
+        let Some(axis) = block.axes.get(depth) else {
             return self.step(block, a, b, 0, 0);
         };
-        let unroll = if inner.is_empty() { UNROLL.min(axis.extent) } else { 1 };
-        let (rounds, rest) = (axis.extent / unroll, axis.extent % unroll);
+        let Some(cut) = block.cut.filter(|c| c.depth == depth) else {
+            return self.turns(block, depth, axis.extent, a, b);
+        };
+        let run = |e: &mut TileEmitter<'_, '_, '_>, turns: i64, a: Value, b: Value| {
+            e.turns(block, depth, turns, a, b)?;
+            e.fold(block)
+        };
+        let steps = (cut.turns * axis.a_stride * SIZE, cut.turns * axis.b_stride * SIZE);
+        let (a, b) = self.repeat(axis.extent / cut.turns, steps, a, b, &mut |e, a, b| run(e, cut.turns, a, b))?;
+        match axis.extent % cut.turns {
+            0 => Ok(()),
+            rest => run(self, rest, a, b),
+        }
+    }
+
+    /// So many turns of axis `depth`.
+    fn turns(&mut self, block: &Block<'_>, depth: usize, turns: i64, a: Value, b: Value) -> Result<()> {
+        let axis = &block.axes[depth];
         let (a_step, b_step) = (axis.a_stride * SIZE, axis.b_stride * SIZE);
-        let round = |e: &mut Self, block: &Block<'_>, a: Value, b: Value, n: i64| -> Result<()> {
-            if !inner.is_empty() {
-                return e.reduce(block, inner, a, b);
-            }
+        if depth + 1 < block.axes.len() {
+            self.repeat(turns, (a_step, b_step), a, b, &mut |e, a, b| e.reduce(block, depth + 1, a, b))?;
+            return Ok(());
+        }
+        let unroll = UNROLL.min(turns);
+        let straight = |e: &mut TileEmitter<'_, '_, '_>, n: i64, a: Value, b: Value| {
             (0..n).try_for_each(|i| e.step(block, a, b, i * a_step, i * b_step))
         };
-        if rounds == 1 && rest == 0 {
-            return round(self, block, a, b, unroll);
+        let (a, b) = self.repeat(turns / unroll, (unroll * a_step, unroll * b_step), a, b, &mut |e, a, b| straight(e, unroll, a, b))?;
+        straight(self, turns % unroll, a, b)
+    }
+
+    /// A loop of `rounds` over addresses that advance by these bytes; gives where they end.
+    fn repeat(&mut self, rounds: i64, (a_step, b_step): (i64, i64), a: Value, b: Value, round: Round<'_>) -> Result<(Value, Value)> {
+        if rounds == 1 {
+            round(self, a, b)?;
+            let f = &mut *self.emit.b;
+            return Ok((f.ins().iadd_imm_s(a, a_step), f.ins().iadd_imm_s(b, b_step)));
         }
         let f = &mut *self.emit.b;
         let (inside, after) = (f.create_block(), f.create_block());
@@ -173,24 +244,21 @@ impl TileEmitter<'_, '_, '_> {
         let count = f.ins().iconst(types::I64, rounds);
         f.ins().jump(inside, &[a.into(), b.into(), count.into()]);
         f.switch_to_block(inside);
-        round(self, block, a_now, b_now, unroll)?;
+        round(self, a_now, b_now)?;
         let f = &mut *self.emit.b;
-        let a_next = f.ins().iadd_imm_s(a_now, unroll * a_step);
-        let b_next = f.ins().iadd_imm_s(b_now, unroll * b_step);
+        let a_next = f.ins().iadd_imm_s(a_now, a_step);
+        let b_next = f.ins().iadd_imm_s(b_now, b_step);
         let left = f.ins().iadd_imm_s(left, -1);
         f.ins().brif(left, inside, &[a_next.into(), b_next.into(), left.into()], after, &[a_next.into(), b_next.into()]);
         f.seal_block(inside);
         f.seal_block(after);
         f.switch_to_block(after);
-        if rest > 0 {
-            round(self, block, a_end, b_end, rest)?;
-        }
-        Ok(())
+        Ok((a_end, b_end))
     }
 
     /// One step of the reduction at byte offsets from `a` and `b`.
     fn step(&mut self, block: &Block<'_>, a: Value, b: Value, a_off: i64, b_off: i64) -> Result<()> {
-        let ty = Ty { elem: Elem::F32, lanes: block.columns[0].lanes };
+        let ty = block.ty();
         let clif = clif_type(ty)?;
         let mut right = vec![];
         for (r, row) in block.rows.iter().enumerate() {

@@ -92,7 +92,8 @@ fn case(seed: u64) -> Case {
     let epilogue = epilogue(&mut rng, &out_rows, place(params[2], zero), place(params[3], zero), place(params[4], out_base));
     let (a, b, out) = (place(params[0], a_base), place(params[1], zero), place(out, out_base));
     // What a tile does not write between its rows must stay; the interpreter's junk is the harness's junk.
-    k.tile(Tile { cols, axes, a, a_rows, b, out, out_rows, epilogue });
+    let block = rng.range(1, 40) as i64;
+    k.tile(Tile { cols, axes, block, a, a_rows, b, out, out_rows, epilogue });
     let homes: Vec<Home> = (0..5).map(Home::Input).chain([Home::Output(0)]).collect();
     let inputs = sizes.map(|n| (0..n).flat_map(|_| rng.unit().to_le_bytes()).collect());
     Case { program: program(k.finish(), &homes, 0, vec![]), inputs: inputs.into() }

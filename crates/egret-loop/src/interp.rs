@@ -1,5 +1,6 @@
 //! The Loop IR interpreter: what every instruction means. For tests: slow, and strict about buffer bounds.
 
+use crate::cut::Cut;
 use crate::ir::*;
 use std::fmt;
 
@@ -221,13 +222,15 @@ impl Machine<'_> {
     fn tile(&mut self, t: &Tile) -> Result<(), InterpError> {
         let base = |m: &Self, p: &Place| m.int(p.base);
         let (a0, b0, out0) = (base(self, &t.a), base(self, &t.b), base(self, &t.out));
-        let steps: i64 = t.axes.iter().map(|x| x.extent).product();
+        let axes = Axis::joined(&t.axes);
+        let cut = Cut::new(&axes, t.block);
+        let steps: i64 = axes.iter().map(|x| x.extent).product();
         for r in 0..t.a_rows.len() {
             for c in 0..t.cols {
-                let mut acc = 0f32;
+                let (mut acc, mut total) = (0f32, 0f32);
                 for step in 0..steps {
                     let (mut rest, mut ia, mut ib) = (step, a0 + t.a_rows[r], b0 + c as i64);
-                    for axis in t.axes.iter().rev() {
+                    for axis in axes.iter().rev() {
                         let i = rest % axis.extent;
                         rest /= axis.extent;
                         ia += i * axis.a_stride;
@@ -236,8 +239,13 @@ impl Machine<'_> {
                     let a = f32::from_bits(self.read(t.a.param, ia)? as u32);
                     let b = f32::from_bits(self.read(t.b.param, ib)? as u32);
                     acc = a.mul_add(b, acc);
+                    if cut.is_some_and(|c| c.ends(step)) {
+                        total += acc;
+                        acc = 0.0;
+                    }
                 }
-                let value = self.epilogue(&t.epilogue, acc, r, c)?;
+                let sum = if cut.is_some() { total } else { acc };
+                let value = self.epilogue(&t.epilogue, sum, r, c)?;
                 self.write(t.out.param, out0 + t.out_rows[r] + c as i64, value)?;
             }
         }

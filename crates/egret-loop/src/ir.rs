@@ -337,13 +337,16 @@ impl Axis {
 /// `acc[r][c] = sum over axes of a[a.base + a_rows[r] + sum(i * a_stride)] * b[b.base + c + sum(i * b_stride)]`,
 /// `out[out.base + out_rows[r] + c] = epilogue(acc[r][c])` for all rows and `cols` columns.
 ///
-/// Rows of `b` are read for `cols` columns only.
+/// The sum is one of sums: products are added to zero in the order of the axes, up to `block` of them ([`Cut`](crate::Cut)), and
+/// what they come to is added to what earlier blocks came to. Rows of `b` are read for `cols` columns only.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tile {
     /// Columns; contiguous in `b` and `out`.
     pub cols: usize,
     /// Reduction axes, outermost first; the product of extents is at least 1.
     pub axes: Vec<Axis>,
+    /// The most products that are added one after another; at least 1.
+    pub block: i64,
     /// Left operand.
     pub a: Place,
     /// Offset of each row in `a`.

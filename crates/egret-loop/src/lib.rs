@@ -5,10 +5,12 @@
 
 mod arith;
 mod builder;
+mod cut;
 pub mod interp;
 pub mod ir;
 pub mod math;
 
 pub use arith::{Arith, EpilogueBuilder, number_bits};
 pub use builder::KernelBuilder;
+pub use cut::Cut;
 pub use ir::*;

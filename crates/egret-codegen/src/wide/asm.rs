@@ -277,6 +277,16 @@ impl Asm {
         self.add(Instruction::with3(code, k(dst), k(a), k(b)));
     }
 
+    /// dst += src in the lanes of a mask register (AVX-512).
+    pub fn add_where(&mut self, mask: u8, dst: Vr, src: Mem) {
+        let dst = self.vr(dst);
+        let inst = Instruction::with3(Op2::Add.code(self.isa), dst, dst, src.operand()).map(|mut i| {
+            i.set_op_mask(Register::K0 + u32::from(mask));
+            i
+        });
+        self.add(inst);
+    }
+
     /// dst = mask ? b : a, where the mask is a mask register (AVX-512) or a full-width vector (AVX2).
     pub fn blend(&mut self, dst: Vr, mask: u8, a: Vr, b: Rm) {
         let (d, x) = (self.vr(dst), self.vr(a));

@@ -1,20 +1,23 @@
 //! The wide x86 encoder: contraction tiles as AVX2+FMA or AVX-512 machine code.
 //!
 //! [`encode`] gives the bytes of a leaf function (System V: a, b, out, array of epilogue operands), position independent
-//! and without relocations. Sums live in registers over the whole reduction; the epilogue runs on them before the store.
+//! and without relocations. Sums live in registers over a block of the reduction ([`Cut`]), their totals on the stack; the
+//! epilogue runs on them before the store.
 //! Cranelift stops at 128-bit vectors, which is half to a quarter of what these machines do.
 
 mod asm;
 mod epilogue;
+mod reduce;
 #[cfg(test)]
 mod tests;
 
-use egret_loop::{Axis, ParamInfo, Tile};
+use egret_loop::{Axis, Cut, ParamInfo, Tile};
 use iced_x86::Register;
-use iced_x86::code_asm::{AsmRegister64, CodeLabel, ptr, r8, r9, r10, r11, rax, rcx, rdi, rsi, rsp};
+use iced_x86::code_asm::{AsmRegister64, CodeLabel, ptr, r8, r9, r10, r11, rax, rcx, rsp};
 
-use asm::{Asm, Mem, Op2, Rm, Vr};
+use asm::{Asm, Mem, Rm, Vr};
 use epilogue::{Plan, Src, Step, Table};
+use reduce::UNROLL;
 
 /// Which instructions a tile may use.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
@@ -56,8 +59,6 @@ impl WideIsa {
 
 /// Bytes below the stack pointer that a leaf may use freely (System V).
 const RED_ZONE: i64 = 128;
-/// Steps of the innermost axis in one turn of its loop; shorter axes (up to twice this) have no loop.
-const UNROLL: i64 = 4;
 /// The tail's mask register under AVX-512.
 const TAIL_MASK: Vr = 1;
 /// The tail's mask vector under AVX2.
@@ -77,11 +78,13 @@ pub fn encode(tile: &Tile, params: &[ParamInfo], isa: WideIsa) -> Option<Vec<u8>
     let mut table = Table::default();
     let whole = epilogue::plan(&tile.epilogue, params, isa, false, &mut table)?;
     let masked = epilogue::plan(&tile.epilogue, params, isa, true, &mut table)?;
+    let axes = Axis::joined(&tile.axes);
     let mut e = Encoder {
         asm: Asm::new(isa)?,
         isa,
         tile,
-        axes: Axis::joined(&tile.axes),
+        cut: Cut::new(&axes, tile.block),
+        axes,
         tail: (tail != 0).then_some(tail),
         vectors: tile.cols.div_ceil(lanes),
         whole,
@@ -100,9 +103,12 @@ pub fn encode(tile: &Tile, params: &[ParamInfo], isa: WideIsa) -> Option<Vec<u8>
         let r = e.asm.code.kmovw(k1, eax);
         e.asm.ok(r);
     }
-    for pass in e.passes() {
-        e.pass(&pass)?;
+    let passes = e.passes();
+    e.enter(&passes)?;
+    for pass in &passes {
+        e.pass(pass)?;
     }
+    e.leave();
     let r = e.asm.code.vzeroupper();
     e.asm.ok(r);
     let r = e.asm.code.ret();
@@ -143,6 +149,7 @@ struct Encoder<'a> {
     isa: WideIsa,
     tile: &'a Tile,
     axes: Vec<Axis>,
+    cut: Option<Cut>,
     tail: Option<usize>,
     vectors: usize,
     whole: Plan,
@@ -223,120 +230,8 @@ impl Encoder<'_> {
         if self.isa == WideIsa::Avx2 && self.tail.is_some() {
             self.asm.load(TAIL_VECTOR, Mem::at(Register::R11, 0), None);
         }
-        for acc in 0..layout.b {
-            self.asm.zero(acc as Vr);
-        }
-        let (a, b) = self.axis(pass, &layout, 0)?;
-        self.bump(-a, -b)?;
-        for set in 1..layout.sets {
-            for (row, vector) in (0..layout.rows).flat_map(|r| (0..layout.vectors).map(move |v| (r, v))) {
-                let acc = layout.acc(0, row, vector);
-                self.asm.op2(Op2::Add, acc, acc, Rm::Reg(layout.acc(set, row, vector)));
-            }
-        }
+        self.reduce(pass, &layout)?;
         self.epilogue(pass, &layout)
-    }
-
-    /// Move the a and b pointers by elements.
-    fn bump(&mut self, a: i64, b: i64) -> Option<()> {
-        for (reg, elements) in [(rdi, a), (rsi, b)] {
-            if elements != 0 {
-                let r = self.asm.code.add(reg, i32::try_from(elements.checked_mul(4)?).ok()?);
-                self.asm.ok(r);
-            }
-        }
-        Some(())
-    }
-
-    /// The loops from axis `depth` inwards; gives how far they moved the pointers.
-    fn axis(&mut self, pass: &Pass, layout: &Layout, depth: usize) -> Option<(i64, i64)> {
-        let axis = self.axes[depth].clone();
-        if depth + 1 < self.axes.len() {
-            const COUNTERS: [AsmRegister64; 3] = [r8, r9, r10];
-            let counter = *COUNTERS.get(depth)?;
-            let mut head = self.count(counter, axis.extent)?;
-            self.begin(&mut head);
-            let (a, b) = self.axis(pass, layout, depth + 1)?;
-            self.bump(axis.a_stride - a, axis.b_stride - b)?;
-            self.end(counter, head);
-            return Some((axis.extent * axis.a_stride, axis.extent * axis.b_stride));
-        }
-        if axis.extent <= 2 * UNROLL {
-            for k in 0..axis.extent {
-                self.step(pass, layout, k)?;
-            }
-            return Some((0, 0));
-        }
-        let turns = axis.extent / UNROLL;
-        let mut head = self.count(rax, turns)?;
-        self.begin(&mut head);
-        for k in 0..UNROLL {
-            self.step(pass, layout, k)?;
-        }
-        self.bump(UNROLL * axis.a_stride, UNROLL * axis.b_stride)?;
-        self.end(rax, head);
-        for k in 0..axis.extent % UNROLL {
-            self.step(pass, layout, k)?;
-        }
-        Some((turns * UNROLL * axis.a_stride, turns * UNROLL * axis.b_stride))
-    }
-
-    fn count(&mut self, counter: AsmRegister64, turns: i64) -> Option<CodeLabel> {
-        let r = self.asm.code.mov(counter, turns);
-        self.asm.ok(r);
-        Some(self.asm.code.create_label())
-    }
-
-    fn begin(&mut self, head: &mut CodeLabel) {
-        let r = self.asm.code.set_label(head);
-        self.asm.ok(r);
-    }
-
-    fn end(&mut self, counter: AsmRegister64, head: CodeLabel) {
-        let r = self.asm.code.dec(counter);
-        self.asm.ok(r);
-        let r = self.asm.code.jnz(head);
-        self.asm.ok(r);
-    }
-
-    /// One step of the innermost axis, `k` steps from where the pointers are.
-    fn step(&mut self, pass: &Pass, layout: &Layout, k: i64) -> Option<()> {
-        let axis = self.axes.last()?.clone();
-        let set = k as usize % layout.sets;
-        let b_at = |vector: usize| -> Option<Mem> {
-            Some(Mem::at(Register::RSI, displacement(k * axis.b_stride, self.isa.bytes() * vector as i64)?))
-        };
-        let a_at = |row: usize| displacement(k * axis.a_stride + self.tile.a_rows[row], 0);
-        if let (1, Some(a)) = (layout.rows, layout.a) {
-            self.asm.splat(a as Vr, Register::RDI, a_at(pass.rows.start)?);
-            for (i, vector) in pass.vectors.clone().enumerate() {
-                let b = match self.mask(vector) {
-                    None => Rm::Mem(b_at(vector)?),
-                    mask => {
-                        self.asm.load(layout.b as Vr, b_at(vector)?, mask);
-                        Rm::Reg(layout.b as Vr)
-                    }
-                };
-                self.asm.op2(Op2::Fma231, layout.acc(set, 0, i), a as Vr, b);
-            }
-            return Some(());
-        }
-        for (i, vector) in pass.vectors.clone().enumerate() {
-            self.asm.load((layout.b + i) as Vr, b_at(vector)?, self.mask(vector));
-        }
-        for (r, row) in pass.rows.clone().enumerate() {
-            let a = match layout.a {
-                Some(reg) => {
-                    self.asm.splat(reg as Vr, Register::RDI, a_at(row)?);
-                    Rm::Reg(reg as Vr)
-                }
-                None => Rm::Mem(Mem::broadcast(Register::RDI, a_at(row)?)),
-            };
-            for i in 0..layout.vectors {
-                self.asm.op2(Op2::Fma231, layout.acc(set, r, i), (layout.b + i) as Vr, a);
-            }
-        }
-        Some(())
     }
 
     /// Run the epilogue on every accumulator and store it. Accumulators that are in the way wait below the stack pointer.

@@ -10,7 +10,7 @@ use crate::expr::{Access, Expr, buffer_elem};
 use crate::room::Out;
 use egret_ir::DType;
 use egret_loop::{
-    Access as Use, Arg, Arith, Axis, Elem, Epilogue, EpilogueBuilder, EpilogueOperand, Kernel, KernelBuilder, Param, Place, Tile, V,
+    Access as Use, Arg, Arith, Axis, Cut, Elem, Epilogue, EpilogueBuilder, EpilogueOperand, Kernel, KernelBuilder, Param, Place, Tile, V,
 };
 
 /// Rows that a task works through before the next panel: their part of `a` stays in the second-level cache.
@@ -238,6 +238,7 @@ impl Emitter<'_> {
         Ok(Tile {
             cols: self.width as usize,
             axes: Axis::joined(&self.p.axes),
+            block: Cut::PRODUCTS,
             a: place(A),
             a_rows: offsets[A].clone(),
             b: place(B),

@@ -7,7 +7,7 @@ use crate::error::Unsupported;
 use egret_ir::interp::{Activation, activations};
 use egret_ir::{DType, Node, Op, Tensor};
 use egret_loop::{
-    Access, Arg, Arith, Axis, BinOp, Cmp, Elem, EpilogueBuilder, EpilogueOperand, KernelBuilder, Param, Place, Tile, Ty, UnOp, V, math,
+    Access, Arg, Arith, Axis, BinOp, Cmp, Cut, Elem, EpilogueBuilder, EpilogueOperand, KernelBuilder, Param, Place, Tile, Ty, UnOp, V, math,
 };
 
 /// Columns of a weight panel, rows of a tile.
@@ -131,6 +131,7 @@ fn product(k: &mut KernelBuilder, (rows, width, cols): (i64, i64, i64), a: Rows,
             let tile = Tile {
                 cols: PANEL.min((cols - col) as usize),
                 axes: vec![Axis { extent: width, a_stride: 1, b_stride: PANEL as i64 }],
+                block: Cut::PRODUCTS,
                 a: Place { param: a.param, base: base(k, a, 0) },
                 a_rows: offsets(a),
                 b: Place { param: panels, base: k.int(col * width) },
