@@ -194,7 +194,7 @@ pub fn facts_of(symbols: &Symbols, symbol: u32, children: &[&Facts], deep: bool)
         Symbol::Input(_, ty) => Ok(Facts::of(ty.clone())),
         Symbol::Const(i) => Ok(match &symbols.constants[*i] {
             Constant::Known(t) => Facts::constant(t, deep),
-            Constant::Weight(ty, away) => Facts { constant: true, away_from_zero: *away, ..Facts::of(Type::Tensor(ty.clone())) },
+            Constant::Weight(ty, summary) => Facts::weight(ty.clone(), *summary),
         }),
         Symbol::Absent => Ok(Facts::default()),
         Symbol::Opaque { types, .. } => Ok(Facts { types: types.clone(), ..Facts::default() }),

@@ -3,8 +3,32 @@
 use egret_ir::{DType, Tensor, TensorType, Type};
 
 /// Constants of at most this many elements are looked into by guards; larger ones are weights, whose values no rule sees, so
-/// that blocks which differ in their weights only are one.
+/// that blocks which differ in their weights only are one. Of those they know the [`Summary`].
 pub const SMALL: usize = 16;
+
+/// What rules know of a constant whatever its size, as far as few constants differ in it.
+#[derive(Copy, Clone, Debug, Default, PartialEq)]
+pub struct Summary {
+    /// The value that all elements have, bit for bit. Weights that were trained have none, so that it tells few blocks apart.
+    pub uniform: Option<f64>,
+    /// Whether it is a constant none of whose elements is near zero, see [`away_from_zero`].
+    pub away_from_zero: bool,
+}
+
+impl Summary {
+    /// Of a constant.
+    pub fn of(tensor: &Tensor) -> Summary {
+        Summary { uniform: uniform(tensor), away_from_zero: away_from_zero(tensor) }
+    }
+
+    /// Spell it, for keys: different summaries differ, and none begins as another does.
+    pub(crate) fn spell(&self, key: &mut Vec<u32>) {
+        key.push(u32::from(self.away_from_zero) | u32::from(self.uniform.is_some()) << 1);
+        if let Some(bits) = self.uniform.map(f64::to_bits) {
+            key.extend([bits as u32, (bits >> 32) as u32]);
+        }
+    }
+}
 
 /// Facts of one value (or of the results of a node with several).
 #[derive(Clone, Debug, Default)]
@@ -17,8 +41,8 @@ pub struct Facts {
     pub value: Option<Tensor>,
     /// Bounds of its elements; NaN is possible beside them.
     pub range: Option<(f64, f64)>,
-    /// Whether it is a constant none of whose elements is near zero, see [`away_from_zero`].
-    pub away_from_zero: bool,
+    /// What is known of it where it is a constant of any size.
+    pub summary: Summary,
     /// For each axis the indices at which a constant holds nothing but +0, in passes that look into weights.
     pub zeros: Option<Vec<Vec<usize>>>,
 }
@@ -35,13 +59,18 @@ impl Facts {
 
     /// Of a constant. `deep`: whatever its size.
     pub fn constant(tensor: &Tensor, deep: bool) -> Facts {
-        let mut facts = Facts { constant: true, away_from_zero: away_from_zero(tensor), ..Facts::of(Type::Tensor(tensor.ty())) };
+        let mut facts = Facts::weight(tensor.ty(), Summary::of(tensor));
         if deep || tensor.len() <= SMALL {
             facts.range = bounds(tensor);
             facts.zeros = deep.then(|| zeros(tensor));
             facts.value = Some(tensor.clone());
         }
         facts
+    }
+
+    /// Of a constant that is not looked into.
+    pub fn weight(ty: TensorType, summary: Summary) -> Facts {
+        Facts { constant: true, summary, ..Facts::of(Type::Tensor(ty)) }
     }
 
     /// The type of a value that is one tensor.
@@ -57,15 +86,9 @@ impl Facts {
         self.tensor().map(|t| t.dtype)
     }
 
-    /// The value that all elements have, bit for bit, if it is a constant and looked into.
+    /// The value that all elements have, bit for bit, if it is a constant.
     pub fn splat(&self) -> Option<f64> {
-        let t = self.value.as_ref()?;
-        let size = t.dtype().size();
-        let (first, bytes) = (t.bytes().get(..size)?, t.bytes());
-        if size == 0 || !bytes.chunks_exact(size).all(|c| c == first) {
-            return None;
-        }
-        elements(t, 1)?.first().copied()
+        self.summary.uniform
     }
 
     /// Join what two terms of the same value know. Returns whether `self` and `other` learnt something.
@@ -104,9 +127,16 @@ impl Facts {
         mine |= range != self.range;
         theirs |= range != other.range;
         self.range = range;
-        mine |= other.away_from_zero && !self.away_from_zero;
-        theirs |= self.away_from_zero && !other.away_from_zero;
-        self.away_from_zero |= other.away_from_zero;
+        let (own, given) = (self.summary, other.summary);
+        if let (Some(a), Some(b)) = (own.uniform, given.uniform)
+            && a.to_bits() != b.to_bits()
+        {
+            return Err(Disagreement(format!("constants differ: {a} and {b}")));
+        }
+        self.summary.uniform = own.uniform.or(given.uniform);
+        self.summary.away_from_zero |= given.away_from_zero;
+        mine |= (own.uniform.is_none() && given.uniform.is_some()) || (!own.away_from_zero && given.away_from_zero);
+        theirs |= (given.uniform.is_none() && own.uniform.is_some()) || (!given.away_from_zero && own.away_from_zero);
         if self.zeros.is_none() && other.zeros.is_some() {
             self.zeros = other.zeros;
             mine = true;
@@ -140,6 +170,14 @@ fn bounds(t: &Tensor) -> Option<(f64, f64)> {
     }
     let fold = |f: fn(f64, f64) -> f64, start: f64| all.iter().copied().fold(start, f);
     Some((fold(f64::min, f64::INFINITY), fold(f64::max, f64::NEG_INFINITY)))
+}
+
+/// The value that all elements have, bit for bit, in an element type that rules compute with.
+fn uniform(t: &Tensor) -> Option<f64> {
+    let (size, bytes) = (t.dtype().size(), t.bytes());
+    let first = bytes.get(..size).filter(|f| !f.is_empty())?;
+    let same = bytes.chunks_exact(size).all(|c| c == first);
+    same.then(|| elements(t, 1)?.first().copied()).flatten()
 }
 
 /// Whether a vector of floats (of any rank) may be divided by: it is of at most 4096 elements, each between 2⁻¹⁰ and 2¹⁰ in size. Said

@@ -4,7 +4,6 @@
 //! Every value has up to two forms in the new graph, as it was and channels-last (axes 0, 2, .., rank-1, 1); each is made from
 //! the other by a transpose when somebody asks for it and it is not there.
 
-use crate::canonicalize::transpose;
 use crate::rebuild::{Rebuild, start, topological};
 use egret_ir::{Attr, Attrs, Def, Dim, Graph, Node, Op, TypeError, ValueId, attrs};
 use std::collections::HashMap;
@@ -282,4 +281,25 @@ impl Layout<'_> {
         self.last.insert(result, new);
         Ok(true)
     }
+}
+
+/// A transpose of a transpose is one; one that only moves axes of extent 1 is a reshape; one that moves nothing is gone.
+fn transpose(r: &mut Rebuild, x: ValueId, perm: &[i64]) -> Result<Option<ValueId>, TypeError> {
+    let (x, perm) = match r.producer(x, Op::Transpose) {
+        Some(inner) => {
+            let first = inner.attrs.ints("perm");
+            (inner.operand(0), perm.iter().map(|&p| first[p as usize]).collect::<Vec<_>>())
+        }
+        None => (x, perm.to_vec()),
+    };
+    if perm.iter().enumerate().all(|(i, &p)| i as i64 == p) {
+        return Ok(Some(x));
+    }
+    let shape = r.builder.tensor_ty(x).shape.clone();
+    let moved: Vec<i64> = perm.iter().copied().filter(|&p| shape[p as usize].as_const() != Some(1)).collect();
+    if moved.is_sorted() {
+        let shape = perm.iter().map(|&p| shape[p as usize].clone()).collect();
+        return Ok(Some(r.emit(Op::Reshape, attrs! { shape: Attr::Dims(shape) }, &[x])?));
+    }
+    Ok(Some(r.emit(Op::Transpose, attrs! { perm: perm }, &[x])?))
 }

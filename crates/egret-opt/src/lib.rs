@@ -4,7 +4,6 @@
 //! `eqsat` runs them, `saturate` and `extract` do the work, `matching` says what a match is.
 
 mod alternatives;
-mod canonicalize;
 mod cost;
 pub mod egraph;
 mod eqsat;
@@ -70,7 +69,7 @@ pub const PASSES: &[Pass] = &[
     Pass {
         name: "canonicalize",
         doc: "Remove nodes that do nothing; join movements of movements.",
-        run: |graph, _| canonicalize::run(graph),
+        run: |_, _| Ok(None),
         tier: Tier::Exact,
         rules: "canonicalize",
         lazy: false,
@@ -126,10 +125,7 @@ pub const PASSES: &[Pass] = &[
     Pass {
         name: "cleanup",
         doc: "`fold` and `canonicalize` once more, for what the passes before it left.",
-        run: |graph, _| match fold::run(graph)? {
-            None => canonicalize::run(graph),
-            Some(folded) => Ok(Some(canonicalize::run(&folded)?.unwrap_or(folded))),
-        },
+        run: |graph, _| fold::run(graph),
         tier: Tier::Exact,
         rules: "canonicalize",
         lazy: false,

@@ -1,7 +1,7 @@
 //! What an e-graph is asked: a region of a graph as data of its own, free of ids, names and weights. Regions that say the same
 //! are one problem, and have one `Solution`.
 
-use crate::facts::{SMALL, away_from_zero};
+use crate::facts::{SMALL, Summary};
 use crate::kinds::Kinds;
 use crate::region::Region;
 use egret_ir::{Attrs, Def, Graph, Op, Tensor, TensorType, Type, ValueId};
@@ -26,8 +26,8 @@ pub struct Problem {
 pub enum Constant {
     /// One that rules may look into.
     Known(Tensor),
-    /// One of which rules see the type only, and whether it [is away from zero](crate::facts::away_from_zero).
-    Weight(TensorType, bool),
+    /// One of which rules see the type only, and what it is as a whole.
+    Weight(TensorType, Summary),
 }
 
 /// A node of a region.
@@ -116,8 +116,13 @@ impl<'a> Reader<'a> {
             let local = match &self.graph.value(v).def {
                 Def::Const(t) => {
                     self.binding.constants.push(v);
-                    // Equal constants are one value of the graph.
-                    self.key.extend(if self.is_known(t) { [1, v.0] } else { [if away_from_zero(t) { 7 } else { 2 }, ty] });
+                    if self.is_known(t) {
+                        // Equal constants are one value of the graph.
+                        self.key.extend([1, v.0]);
+                    } else {
+                        self.key.extend([2, ty]);
+                        Summary::of(t).spell(&mut self.key);
+                    }
                     Local::Constant(self.binding.constants.len() - 1)
                 }
                 _ => {
@@ -154,7 +159,7 @@ impl<'a> Reader<'a> {
         Problem {
             inputs: binding.inputs.iter().map(|&v| graph.ty(v).clone()).collect(),
             constants: constants
-                .map(|t| if self.is_known(t) { Constant::Known(t.clone()) } else { Constant::Weight(t.ty(), away_from_zero(t)) })
+                .map(|t| if self.is_known(t) { Constant::Known(t.clone()) } else { Constant::Weight(t.ty(), Summary::of(t)) })
                 .collect(),
             nodes: region.nodes.iter().map(node).collect(),
             outputs: region.outputs.iter().map(|&v| local(v)).collect(),

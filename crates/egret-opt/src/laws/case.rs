@@ -143,7 +143,7 @@ fn asked(rule: &Rule) -> Vec<Option<Vec<f64>>> {
 /// The variables whose values, not only types, an expression asks for.
 fn value_questions(e: &Expr, out: &mut Vec<usize>) {
     if let Expr::Call(f, args) = e {
-        let about_value = ["value", "is", "is_number", "constant"].contains(&f.name);
+        let about_value = ["value", "is", "is_exactly", "is_number", "constant"].contains(&f.name);
         for a in args {
             match a {
                 Expr::Value(v) if about_value => out.push(*v),

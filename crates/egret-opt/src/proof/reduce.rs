@@ -3,7 +3,7 @@
 use super::check::close;
 use super::replay::leaves;
 use super::{Bank, Fault, Proof};
-use crate::facts::SMALL;
+use crate::facts::{SMALL, Summary};
 use crate::rules::{Rule, Tier};
 use egret_ir::{Def, Graph, Tensor, ValueId, text};
 use std::collections::{BTreeSet, HashMap};
@@ -11,9 +11,8 @@ use std::collections::{BTreeSet, HashMap};
 /// The first seed of made-up constants: inputs that a user makes up mostly have smaller ones, and would equal them.
 const SEED: usize = 100;
 
-/// The left-hand side of a step as a graph: what its variables are bound to becomes inputs, small constants stay, larger ones
-/// are made up. `None`: the
-/// proof has no such step.
+/// The left-hand side of a step as a graph: what its variables are bound to becomes inputs, small constants and those of one
+/// value stay, others are made up. `None`: the proof has no such step.
 ///
 /// # Errors
 /// A proof that does not hold up to that step.
@@ -27,7 +26,7 @@ pub fn reduced(proof: &Proof, step: usize, rules: &[&Rule], tier: Tier) -> Resul
             let mut values = HashMap::new();
             for (i, &leaf) in leaves.iter().enumerate() {
                 let new = match closure.constant(leaf) {
-                    Some(t) if t.len() <= SMALL => graph.add_const(t.clone()),
+                    Some(t) if t.len() <= SMALL || Summary::of(t).uniform.is_some() => graph.add_const(t.clone()),
                     // No rule looks into weights: others of the same type do.
                     Some(t) => graph.add_const(made_up(t, SEED + i).unwrap_or_else(|| t.clone())),
                     None => graph.add_input(&format!("x{i}"), closure.bank.graph.ty(leaf).clone()),
@@ -48,10 +47,14 @@ fn made_up(like: &Tensor, seed: usize) -> Option<Tensor> {
     text::parse_tensor(&format!("{} random({seed})", like.ty()), &|_| None).ok()
 }
 
-/// A graph's text with made-up constants spelt as such.
+/// A graph's text with made-up constants, and those of one value, spelt as such.
 pub fn spelt(graph: &Graph) -> String {
     let mut out = text::print(graph);
     for (hash, tensor) in text::constants(graph) {
+        if let Some(v) = Summary::of(&tensor).uniform {
+            out = out.replace(&format!("#{hash}"), &format!("splat({v:?})"));
+            continue;
+        }
         let seeds = SEED..SEED + graph.value_count();
         let made = |seed: &usize| made_up(&tensor, *seed).is_some_and(|t| t.content_hash() == tensor.content_hash());
         if let Some(seed) = seeds.into_iter().find(made) {

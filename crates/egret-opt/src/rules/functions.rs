@@ -63,13 +63,13 @@ functions! {
         let dim = usize::try_from(at).ok().and_then(|i| t.shape.get(i)).ok_or_else(|| format!("{t} has no axis {axis}"))?;
         Ok(Val::Attr(Attr::Dim(dim.clone())))
     };
-    /// The value that every element of the small constant x has.
-    value(x) = |a| facts(a, 0)?.splat().map(|v| Val::Attr(Attr::Float(v))).ok_or_else(|| "not a small constant of one value".into());
-    /// Whether every element of the small constant x is a number, rounded to x's type; in types narrower than f64 up to a relative
+    /// The value that every element of the constant x has.
+    value(x) = |a| facts(a, 0)?.splat().map(|v| Val::Attr(Attr::Float(v))).ok_or_else(|| "not a constant of one value".into());
+    /// Whether every element of the constant x is a number, rounded to x's type; in types narrower than f64 up to a relative
     /// error of 2e-7, as exporters round on the way.
     is(x, number) = |a| {
         let (f, wanted) = (facts(a, 0)?, float(a, 1)?);
-        let is = f.splat().ok_or("not a small constant of one value")?;
+        let is = f.splat().ok_or("not a constant of one value")?;
         let near = wanted.is_finite() && f.dtype() != Some(DType::F64) && (is - wanted).abs() <= 2e-7 * wanted.abs();
         if near || crate::matching::same_value(is, wanted, f.dtype()) { Ok(Val::Bool(true)) } else { Err(format!("{is} is not {wanted}")) }
     };
@@ -142,7 +142,7 @@ functions! {
         if most <= limit { Ok(Val::Bool(true)) } else { Err(format!("sums of up to {most}")) }
     };
     /// Whether x is a constant vector of at most 4096 floats, each of a size between 2⁻¹⁰ and 2¹⁰: one to divide by.
-    away_from_zero(x) = |a| Ok(Val::Bool(facts(a, 0)?.away_from_zero));
+    away_from_zero(x) = |a| Ok(Val::Bool(facts(a, 0)?.summary.away_from_zero));
     /// The product of two numbers.
     times(a, b) = |a| Ok(Val::Attr(Attr::Float(float(a, 0)? * float(a, 1)?)));
     /// The quotient of two numbers.
@@ -264,6 +264,52 @@ functions! {
         let out = perm.iter().map(|&p| usize::try_from(p).ok().and_then(|p| shape.get(p)).cloned());
         out.collect::<Option<Vec<Dim>>>().map(|d| Val::Attr(Attr::Dims(d))).ok_or_else(|| "no permutation of these dims".into())
     };
+    /// Whether every element of the constant x is a number, rounded to x's type: to the bit, the sign of zero included.
+    is_exactly(x, number) = |a| {
+        let (f, wanted) = (facts(a, 0)?, float(a, 1)?);
+        let is = f.splat().ok_or("not a constant of one value")?;
+        if crate::matching::same_value(is, wanted, f.dtype()) { Ok(Val::Bool(true)) } else { Err(format!("{is:?} is not {wanted:?}")) }
+    };
+    /// Whether every entry of a list of ints or dims is a number.
+    all_are(list, number) = |a| {
+        let (all, wanted) = (entries(a, 0)?, int(a, 1)?);
+        Ok(Val::Bool(all.iter().all(|d| d.as_const() == Some(wanted))))
+    };
+    /// Whether no entry of a list of ints or dims can be below zero.
+    none_negative(list) = |a| Ok(Val::Bool(entries(a, 0)?.iter().all(|d| d.at_least().is_some_and(|least| least >= 0))));
+    /// The sums of two lists, entry by entry.
+    added(a, b) = |a| entrywise(a, |x, y| x.clone() + y.clone());
+    /// The products of two lists, entry by entry.
+    multiplied(a, b) = |a| entrywise(a, |x, y| x.clone() * y.clone());
+    /// The product of dims: how many elements a tensor of these has.
+    product(dims) = |a| Ok(Val::Attr(Attr::Dim(dims(a, 0)?.iter().fold(Dim::constant(1), |n, d| n * d.clone()))));
+    /// Whether x cast to the element type `via` and from there to `to` is x cast to `to`.
+    casts_through(x, via, to) = |a| Ok(Val::Bool(super::casts::through(tensor(a, 0)?.dtype, dtype(a, 1)?, dtype(a, 2)?)));
+}
+
+/// The entries of a list of ints or dims.
+fn entries(args: &[Val], i: usize) -> Result<Vec<Dim>, String> {
+    match attr(args, i)? {
+        Attr::Dims(v) => Ok(v.clone()),
+        Attr::Ints(v) => Ok(v.iter().map(|&v| Dim::constant(v)).collect()),
+        other => Err(format!("ints or dims are wanted, not {}", other.kind())),
+    }
+}
+
+/// Two lists of one length combined entry by entry.
+fn entrywise(args: &[Val], f: fn(&Dim, &Dim) -> Dim) -> Result<Val<'static>, String> {
+    let (a, b) = (entries(args, 0)?, entries(args, 1)?);
+    if a.len() != b.len() {
+        return Err("lists of different lengths".into());
+    }
+    Ok(Val::Attr(Attr::Dims(a.iter().zip(&b).map(|(a, b)| f(a, b)).collect())))
+}
+
+fn dtype(args: &[Val], i: usize) -> Result<DType, String> {
+    match attr(args, i)? {
+        Attr::DType(d) => Ok(*d),
+        other => Err(format!("an element type is wanted, not {}", other.kind())),
+    }
 }
 
 /// An axis that may count from the end.

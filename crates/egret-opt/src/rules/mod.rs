@@ -2,6 +2,7 @@
 //! users. `ir-spec/rules/README.md` describes it.
 
 mod ast;
+mod casts;
 pub mod functions;
 mod lex;
 mod parse;

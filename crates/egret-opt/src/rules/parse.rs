@@ -210,7 +210,7 @@ impl Parser<'_> {
                 node.attrs.push(attr);
                 continue;
             }
-            if matches!(node.args.last(), Some(Pattern::Each(_))) {
+            if !self.right && matches!(node.args.last(), Some(Pattern::Each(_))) {
                 return Err("`..` after an operand takes all that are left: it stands last".into());
             }
             node.args.push(self.pattern()?);
