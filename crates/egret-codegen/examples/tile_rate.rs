@@ -18,7 +18,7 @@ fn tile(rows: i64, cols: i64, k: i64, repeat: i64) -> Program {
         b.tile(Tile {
             cols: cols as usize,
             axes: vec![Axis { extent: k, a_stride: 1, b_stride: cols }],
-            block: Cut::PRODUCTS,
+            block: Cut::BLOCK,
             a: Place { param: a, base: zero },
             a_rows: (0..rows).map(|r| r * k).collect(),
             b: Place { param: w, base: zero },

@@ -152,7 +152,7 @@ impl TileEmitter<'_, '_, '_> {
     }
 
     fn block_sums(&mut self, rows: &[i64], columns: &[Column], tile: &Tile, axes: &[Axis], at: &Addresses) -> Result<Vec<Value>> {
-        let mut block = Block { rows, columns, axes, cut: Cut::new(axes, tile.block), sums: vec![], totals: None };
+        let mut block = Block { rows, columns, axes, cut: tile.cut(axes), sums: vec![], totals: None };
         let clif = clif_type(block.ty())?;
         let zero = self.emit.constant(block.ty(), 0)?;
         let f = &mut *self.emit.b;

@@ -1,6 +1,5 @@
 //! The Loop IR interpreter: what every instruction means. For tests: slow, and strict about buffer bounds.
 
-use crate::cut::Cut;
 use crate::ir::*;
 use std::fmt;
 
@@ -223,7 +222,7 @@ impl Machine<'_> {
         let base = |m: &Self, p: &Place| m.int(p.base);
         let (a0, b0, out0) = (base(self, &t.a), base(self, &t.b), base(self, &t.out));
         let axes = Axis::joined(&t.axes);
-        let cut = Cut::new(&axes, t.block);
+        let cut = t.cut(&axes);
         let steps: i64 = axes.iter().map(|x| x.extent).product();
         for r in 0..t.a_rows.len() {
             for c in 0..t.cols {

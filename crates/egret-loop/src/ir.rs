@@ -4,6 +4,7 @@
 //! in locals (`l0`) or in buffers. Indices count elements. The contraction leaf, [`Tile`], stays whole, so that an emitter
 //! can encode it as it likes; everything else is one instruction at a time.
 
+use crate::cut::Cut;
 use std::fmt;
 
 /// Element type of values and buffers. Types that compute in another (f16, bf16, 8-bit floats) are stored as the unsigned
@@ -337,7 +338,7 @@ impl Axis {
 /// `acc[r][c] = sum over axes of a[a.base + a_rows[r] + sum(i * a_stride)] * b[b.base + c + sum(i * b_stride)]`,
 /// `out[out.base + out_rows[r] + c] = epilogue(acc[r][c])` for all rows and `cols` columns.
 ///
-/// The sum is one of sums: products are added to zero in the order of the axes, up to `block` of them ([`Cut`](crate::Cut)), and
+/// The sum is one of sums: products are added to zero in the order of the axes, up to `block` of them ([`Cut`]), and
 /// what they come to is added to what earlier blocks came to. Rows of `b` are read for `cols` columns only.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tile {
@@ -359,6 +360,13 @@ pub struct Tile {
     pub out_rows: Vec<i64>,
     /// What happens to the sums.
     pub epilogue: Epilogue,
+}
+
+impl Tile {
+    /// How the sum is cut; `axes` are the tile's, [joined](Axis::joined).
+    pub fn cut(&self, axes: &[Axis]) -> Option<Cut> {
+        Cut::new(axes.iter().map(|a| a.extent), self.block)
+    }
 }
 
 /// A straight-line program on every element of a tile; instruction `i` defines `e<i>`, the last one is stored.

@@ -104,13 +104,20 @@ fn reduce(ctx: &mut Ctx, group: &Group, node: &Node) -> Result<(), Unsupported> 
     let (op, init) = operation(node.attrs.str("kind"), dtype, elem)?;
     let rows = Rows::new(&x.dims, &reduced, streams, vectors(&[&x, &group.expr]))?;
     let kernel = rows.kernel(&format!("reduce_{}", node.attrs.str("kind")), |k, row| {
-        let locals = row.locals(k, elem, init);
-        row.pass(k, |k, p| {
-            let v = row.eval(k, p, &x, 0, None)?;
-            combine(k, &locals, p, op, v);
-            Ok(())
-        })?;
-        let total = row.join(k, &locals, op);
+        let total = if op == BinOp::Add {
+            row.sum(k, elem, |k, p, sum| {
+                let v = row.eval(k, p, &x, 0, None)?;
+                Ok(k.add(sum, v))
+            })?
+        } else {
+            let locals = row.locals(k, elem, init);
+            row.pass(k, |k, p| {
+                let v = row.eval(k, p, &x, 0, None)?;
+                combine(k, &locals, p, op, v);
+                Ok(())
+            })?;
+            row.join(k, &locals, op)
+        };
         for slot in 0..row.rows_at_once() {
             let p = row.whole(k, slot);
             let value = row.eval_stored(k, &p, &group.expr, epilogue_at, Some(total.of_slot(slot)))?;

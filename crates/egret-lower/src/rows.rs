@@ -10,7 +10,7 @@ use crate::expr::{Access, Expr, buffer_elem};
 use crate::map::GRAIN;
 use crate::map::nest::{Bound, Level, Nest, range};
 use crate::streams::{Stream, normalise, touched};
-use egret_loop::{Access as Use, Arg, Arith, BinOp, Elem, KernelBuilder, Local, Param, Ty, V};
+use egret_loop::{Access as Use, Arg, Arith, BinOp, Cut, Elem, KernelBuilder, Local, Param, Ty, V};
 
 /// Partial results of one row, or strips of columns, that are worked on at once.
 const SLOTS: usize = 4;
@@ -217,57 +217,72 @@ impl Row<'_> {
         k: &mut KernelBuilder,
         mut f: impl FnMut(&mut KernelBuilder, &Point) -> Result<(), Unsupported>,
     ) -> Result<(), Unsupported> {
+        self.visit(k, None, &mut f, &mut |_| {})
+    }
+
+    /// Sums up over all elements of the row: `f` gives the new partial sum of a point from the old one. Long sums are cut into blocks,
+    /// as those of contractions are.
+    pub fn sum(
+        &self,
+        k: &mut KernelBuilder,
+        elem: Elem,
+        mut f: impl FnMut(&mut KernelBuilder, &Point, V) -> Result<V, Unsupported>,
+    ) -> Result<RowValue, Unsupported> {
+        let sums = self.locals(k, elem, 0);
+        let mut add = |k: &mut KernelBuilder, p: &Point| {
+            let old = k.get(sums[p.slot]);
+            let new = f(k, p, old)?;
+            k.set(sums[p.slot], new);
+            Ok(())
+        };
+        let Some(cut) = Cut::new(self.rounds().into_iter(), Cut::BLOCK).filter(|_| elem.is_float()) else {
+            self.visit(k, None, &mut add, &mut |_| {})?;
+            return Ok(self.join(k, &sums, BinOp::Add));
+        };
+        let totals = self.locals(k, elem, 0);
+        let mut fold = |k: &mut KernelBuilder| {
+            for (&sum, &total) in sums.iter().zip(&totals) {
+                let (old, more) = (k.get(total), k.get(sum));
+                let new = k.add(old, more);
+                k.set(total, new);
+                let zero = k.num(more, 0.0);
+                k.set(sum, zero);
+            }
+        };
+        self.visit(k, Some(cut), &mut add, &mut fold)?;
+        // What is left over behind the last block.
+        fold(k);
+        Ok(self.join(k, &totals, BinOp::Add))
+    }
+
+    /// Turns of the loops around one summand of a partial sum, outermost first.
+    fn rounds(&self) -> Vec<i64> {
+        let mut rounds: Vec<i64> = self.rows.axes(true).map(|a| self.rows.dims[a]).collect();
+        if let (None, Some(last)) = (self.column, rounds.last_mut()) {
+            *last = (*last / (i64::from(self.width) * self.slots as i64)).max(1);
+        }
+        rounds
+    }
+
+    /// Visits all elements of the row, and calls `fold` after every block of the loops' turns.
+    fn visit(
+        &self,
+        k: &mut KernelBuilder,
+        cut: Option<Cut>,
+        f: &mut dyn FnMut(&mut KernelBuilder, &Point) -> Result<(), Unsupported>,
+        fold: &mut dyn FnMut(&mut KernelBuilder),
+    ) -> Result<(), Unsupported> {
         let mut axes: Vec<usize> = self.rows.axes(true).collect();
         let inner = if self.column.is_some() { None } else { axes.pop() };
         let mut result = Ok(());
-        self.outer(k, &axes, &self.bases, inner, &mut |k, p| {
+        let mut f = |k: &mut KernelBuilder, p: &Point| {
             if let Err(e) = f(k, p) {
                 result = Err(e);
             }
-        });
-        result
-    }
-
-    fn outer(
-        &self,
-        k: &mut KernelBuilder,
-        axes: &[usize],
-        bases: &[V],
-        inner: Option<usize>,
-        f: &mut dyn FnMut(&mut KernelBuilder, &Point),
-    ) {
-        if let Some((&axis, rest)) = axes.split_first() {
-            return k.for_n(self.rows.dims[axis], |k, i| {
-                let bases = self.rows.advance(k, bases, axis, i);
-                self.outer(k, rest, &bases, inner, f);
-            });
-        }
-        if let Some(column) = self.column {
-            for slot in 0..self.slots {
-                let more = slot as i64 * i64::from(self.width);
-                f(k, &Point { bases, index: column, more, width: self.width, slot });
-            }
-            return;
-        }
-        let Some(axis) = inner else {
-            // A row of one element.
-            let zero = k.int(0);
-            let tail = if self.width > 1 { self.slots } else { 0 };
-            return f(k, &Point { bases, index: zero, more: 0, width: 1, slot: tail });
         };
-        let (n, w) = (self.rows.dims[axis], i64::from(self.width));
-        if self.width == 1 {
-            return k.for_n(n, |k, index| f(k, &Point { bases, index, more: 0, width: 1, slot: 0 }));
-        }
-        let many = n / (w * self.slots as i64) * w * self.slots as i64;
-        k.for_range(0, many, w * self.slots as i64, |k, index| {
-            for slot in 0..self.slots {
-                f(k, &Point { bases, index, more: slot as i64 * w, width: self.width, slot });
-            }
-        });
-        let some = n / w * w;
-        k.for_range(many, some, w, |k, index| f(k, &Point { bases, index, more: 0, width: self.width, slot: 0 }));
-        k.for_range(some, n, 1, |k, index| f(k, &Point { bases, index, more: 0, width: 1, slot: self.slots }));
+        let mut visit = Visit { row: self, cut, inner, f: &mut f, fold };
+        visit.outer(k, 0, &axes, &self.bases);
+        result
     }
 
     /// The axis that a point's index runs along.
@@ -322,6 +337,76 @@ impl Row<'_> {
     pub fn eval_stored(&self, k: &mut KernelBuilder, p: &Point, expr: &Expr, first: usize, anchor: Option<V>) -> Result<V, Unsupported> {
         let value = self.eval(k, p, expr, first, anchor)?;
         crate::expr::encode(k, expr.dtype(), value)
+    }
+}
+
+/// The loops over the elements of a row while they are written.
+struct Visit<'v, 'r> {
+    row: &'v Row<'r>,
+    cut: Option<Cut>,
+    /// The axis that vectors run along.
+    inner: Option<usize>,
+    f: &'v mut dyn FnMut(&mut KernelBuilder, &Point),
+    fold: &'v mut dyn FnMut(&mut KernelBuilder),
+}
+
+impl Visit<'_, '_> {
+    /// `body` for every `step`th of `extent`: the loop at a depth, in blocks where it is the one that is cut.
+    fn repeat(
+        &mut self,
+        k: &mut KernelBuilder,
+        depth: usize,
+        (extent, step): (i64, i64),
+        body: &mut dyn FnMut(&mut Self, &mut KernelBuilder, V),
+    ) {
+        let Some(cut) = self.cut.filter(|c| c.depth == depth) else {
+            return k.for_range(0, extent, step, |k, i| body(self, k, i));
+        };
+        k.for_range(0, extent, cut.turns * step, |k, first| {
+            let (most, all) = (k.affine(&[(first, 1)], cut.turns * step), k.int(extent));
+            let end = k.min(most, all);
+            k.for_values(first, end, step, |k, i| body(self, k, i));
+            (self.fold)(k);
+        });
+    }
+
+    fn outer(&mut self, k: &mut KernelBuilder, depth: usize, axes: &[usize], bases: &[V]) {
+        let row = self.row;
+        if let Some((&axis, rest)) = axes.split_first() {
+            return self.repeat(k, depth, (row.rows.dims[axis], 1), &mut |visit, k, i| {
+                let bases = row.rows.advance(k, bases, axis, i);
+                visit.outer(k, depth + 1, rest, &bases);
+            });
+        }
+        if let Some(column) = row.column {
+            for slot in 0..row.slots {
+                let more = slot as i64 * i64::from(row.width);
+                (self.f)(k, &Point { bases, index: column, more, width: row.width, slot });
+            }
+            return;
+        }
+        let Some(axis) = self.inner else {
+            // A row of one element.
+            let zero = k.int(0);
+            let tail = if row.width > 1 { row.slots } else { 0 };
+            return (self.f)(k, &Point { bases, index: zero, more: 0, width: 1, slot: tail });
+        };
+        let (n, w) = (row.rows.dims[axis], i64::from(row.width));
+        if w == 1 {
+            return self.repeat(k, depth, (n, 1), &mut |visit, k, index| {
+                (visit.f)(k, &Point { bases, index, more: 0, width: 1, slot: 0 });
+            });
+        }
+        let round = w * row.slots as i64;
+        let many = n / round * round;
+        self.repeat(k, depth, (many, round), &mut |visit, k, index| {
+            for slot in 0..row.slots {
+                (visit.f)(k, &Point { bases, index, more: slot as i64 * w, width: row.width, slot });
+            }
+        });
+        let some = n / w * w;
+        k.for_range(many, some, w, |k, index| (self.f)(k, &Point { bases, index, more: 0, width: row.width, slot: 0 }));
+        k.for_range(some, n, 1, |k, index| (self.f)(k, &Point { bases, index, more: 0, width: 1, slot: row.slots }));
     }
 }
 

@@ -83,7 +83,7 @@ pub fn encode(tile: &Tile, params: &[ParamInfo], isa: WideIsa) -> Option<Vec<u8>
         asm: Asm::new(isa)?,
         isa,
         tile,
-        cut: Cut::new(&axes, tile.block),
+        cut: tile.cut(&axes),
         axes,
         tail: (tail != 0).then_some(tail),
         vectors: tile.cols.div_ceil(lanes),

@@ -238,7 +238,7 @@ impl Emitter<'_> {
         Ok(Tile {
             cols: self.width as usize,
             axes: Axis::joined(&self.p.axes),
-            block: Cut::PRODUCTS,
+            block: Cut::BLOCK,
             a: place(A),
             a_rows: offsets[A].clone(),
             b: place(B),

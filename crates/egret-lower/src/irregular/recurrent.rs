@@ -131,7 +131,7 @@ fn product(k: &mut KernelBuilder, (rows, width, cols): (i64, i64, i64), a: Rows,
             let tile = Tile {
                 cols: PANEL.min((cols - col) as usize),
                 axes: vec![Axis { extent: width, a_stride: 1, b_stride: PANEL as i64 }],
-                block: Cut::PRODUCTS,
+                block: Cut::BLOCK,
                 a: Place { param: a.param, base: base(k, a, 0) },
                 a_rows: offsets(a),
                 b: Place { param: panels, base: k.int(col * width) },

@@ -81,21 +81,18 @@ impl Plan<'_> {
             Ok(())
         })?;
         let max = row.join(k, &maxima, BinOp::Max);
-        let sums = row.locals(k, self.elem, 0);
         let power = |k: &mut KernelBuilder, p: &Point| {
             let v = self.again(k, row, p)?;
             let v = k.sub(v, max.at(p));
             Ok::<V, Unsupported>(math::exp(k, v))
         };
-        row.pass(k, |k, p| {
+        let sum = row.sum(k, self.elem, |k, p, sum| {
             let e = power(k, p)?;
             if self.keeps {
                 row.store(k, p, self.out_at, e);
             }
-            combine(k, &sums, p, BinOp::Add, e);
-            Ok(())
+            Ok(k.add(sum, e))
         })?;
-        let sum = row.join(k, &sums, BinOp::Add);
         let factor: RowValue = row.map(k, &sum, |k, s| {
             let one = k.num(s, 1.0);
             Ok(k.div(one, s))
@@ -116,16 +113,10 @@ impl Plan<'_> {
         epsilon: f64,
         mut value: impl FnMut(&mut KernelBuilder, &Point) -> Result<V, Unsupported>,
     ) -> Result<RowValue, Unsupported> {
-        let squares = row.locals(k, self.elem, 0);
-        row.pass(k, |k, p| {
+        let total = row.sum(k, self.elem, |k, p, sum| {
             let v = value(k, p)?;
-            let l = squares[p.slot];
-            let old = k.get(l);
-            let new = k.fma(v, v, old);
-            k.set(l, new);
-            Ok(())
+            Ok(k.fma(v, v, sum))
         })?;
-        let total = row.join(k, &squares, BinOp::Add);
         row.map(k, &total, |k, s| {
             let mean = share(k, s, len);
             let epsilon = k.num(mean, epsilon);
@@ -146,13 +137,10 @@ impl Plan<'_> {
     }
 
     fn layer_norm(&self, k: &mut KernelBuilder, row: &Row, len: i64, epsilon: f64) -> Result<(), Unsupported> {
-        let sums = row.locals(k, self.elem, 0);
-        row.pass(k, |k, p| {
+        let sum = row.sum(k, self.elem, |k, p, sum| {
             let v = self.first(k, row, p)?;
-            combine(k, &sums, p, BinOp::Add, v);
-            Ok(())
+            Ok(k.add(sum, v))
         })?;
-        let sum = row.join(k, &sums, BinOp::Add);
         let mean = row.map(k, &sum, |k, s| Ok(share(k, s, len)))?;
         let scale = self.inverse_root(k, row, len, epsilon, |k, p| {
             let v = self.again(k, row, p)?;
