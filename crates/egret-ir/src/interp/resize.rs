@@ -30,13 +30,9 @@ impl Axis<'_> {
         let output = self.scale * input;
         Ok(Some(match self.coordinate {
             "half_pixel" => (x + 0.5) / self.scale - 0.5,
-            "pytorch_half_pixel" => {
-                if output == 1.0 {
-                    -0.5
-                } else {
-                    (x + 0.5) / self.scale - 0.5
-                }
-            }
+            // `length_resized > 1 ? .. : 0` in the words of ONNX: here it is the result's size, as in ONNX Runtime.
+            "pytorch_half_pixel" if self.output <= 1 => 0.0,
+            "pytorch_half_pixel" => (x + 0.5) / self.scale - 0.5,
             "asymmetric" => x / self.scale,
             "align_corners" => {
                 if output == 1.0 {
@@ -240,6 +236,9 @@ mod tests {
         assert_eq!(run(&[1.0, 2.0], 4, 2.0, "linear", "half_pixel", 0), [1.0, 1.25, 1.75, 2.0]);
         assert_eq!(run(&[1.0, 2.0, 3.0], 5, 5.0 / 3.0, "linear", "align_corners", 0), [1.0, 1.5, 2.0, 2.5, 3.0]);
         assert_eq!(run(&[1.0, 2.0, 3.0], 3, 1.0, "linear", "tf_crop_and_resize", 0), [2.0, 3.0, 7.0]);
+        // Resize 11, as ONNX Runtime 1.32 has it: -0.5 and 1/3 would be other elements than the first.
+        assert_eq!(run(&[1.0, 2.0, 3.0, 5.0], 1, 0.25, "cubic", "pytorch_half_pixel", 0), [1.0]);
+        assert_eq!(run(&[1.0, 2.0, 4.0], 1, 0.6, "linear", "pytorch_half_pixel", 0), [1.0]);
         // Weights 3/8, 3/8, 1/8 of the four elements around, clamped at the ends and normalised.
         assert_eq!(run(&[1.0, 2.0, 3.0, 4.0], 2, 0.5, "linear", "half_pixel", 1), [1.625, 3.375]);
         assert_eq!(run(&[1.0, 1.0, 1.0, 1.0], 8, 2.0, "cubic", "half_pixel", 0), [1.0; 8]);

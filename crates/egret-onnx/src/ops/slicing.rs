@@ -268,7 +268,27 @@ fn pad(ctx: &mut NodeCtx) -> OpResult {
     if low.iter().chain(&high).all(|p| p.as_const() == Some(0)) {
         return Ok(vec![x]);
     }
+    let x = if mode == "wrap" { crop_first(ctx, x, &mut low, &mut high)? } else { x };
     Ok(vec![ctx.pad(x, low, high, &mode, value)?])
+}
+
+/// x without what negative pads take away, which become 0: what is wrapped around is what is left, as in ONNX Runtime.
+fn crop_first(ctx: &mut NodeCtx, x: ValueId, low: &mut [Dim], high: &mut [Dim]) -> Result<ValueId, ImportError> {
+    let mut sizes = ctx.shape_of(x)?;
+    let mut starts = vec![dim(0); sizes.len()];
+    let taken = |pad: &mut Dim| match pad.as_const() {
+        Some(p) if p < 0 => dim(0) - std::mem::replace(pad, dim(0)),
+        _ => dim(0),
+    };
+    for axis in 0..sizes.len() {
+        starts[axis] = taken(&mut low[axis]);
+        sizes[axis] = sizes[axis].clone() - starts[axis].clone() - taken(&mut high[axis]);
+    }
+    if sizes.iter().any(is_negative) {
+        return Err(ImportError::invalid("Pad takes more away than there is"));
+    }
+    let steps = vec![1i64; sizes.len()];
+    ctx.emit(Op::Slice, attrs! { starts: starts, sizes: sizes, steps: steps }, &[x])
 }
 
 fn center_crop_pad(ctx: &mut NodeCtx) -> OpResult {

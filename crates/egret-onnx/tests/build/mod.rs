@@ -55,6 +55,12 @@ pub fn float(name: &str, v: f32) -> AttributeProto {
     a
 }
 
+pub fn string(name: &str, v: &str) -> AttributeProto {
+    let mut a = attribute(name, AttributeType::STRING);
+    a.s = v.into();
+    a
+}
+
 pub fn reference(name: &str, to: &str) -> AttributeProto {
     let mut a = attribute(name, AttributeType::FLOAT);
     a.ref_attr_name = to.to_owned();
