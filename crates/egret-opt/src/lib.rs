@@ -52,8 +52,10 @@ pub struct Pass {
     pub name: &'static str,
     /// What it does, one sentence.
     pub doc: &'static str,
-    /// The step in code, which may tell of what it rewrote; `None` where there is nothing to do.
-    run: fn(&Graph, &mut Vec<Rewrite>) -> Result<Option<Graph>, TypeError>,
+    /// The step in code; `None` where there is nothing to do.
+    run: fn(&Graph, &mut CodeStep) -> Result<Option<Graph>, TypeError>,
+    /// Folders of `ir-spec/rules` whose rules the step in code applies, and proves by them what it does. They are not saturated.
+    by_code: &'static [&'static str],
     /// What that step may change.
     tier: Tier,
     /// The folder of `ir-spec/rules` whose rules follow it.
@@ -61,6 +63,22 @@ pub struct Pass {
     /// Whether the graph is left alone where no rule's left-hand side is in it: nothing else is wanted of the e-graph, such as
     /// that equal values become one.
     lazy: bool,
+}
+
+/// What a step in code may do, and what it did.
+pub(crate) struct CodeStep<'a> {
+    /// The pass.
+    pub pass: &'static str,
+    /// The rules that it may apply: those of [`Pass::by_code`] that are neither left out nor above the tier.
+    pub rules: Vec<&'a Rule>,
+    /// What rules may change at most.
+    pub tier: Tier,
+    /// Whether a proof is wanted.
+    pub explain: bool,
+    /// What it rewrote.
+    pub told: Vec<Rewrite>,
+    /// Why the graph after it equals the one before it, where rules say so and that is asked for.
+    pub proof: Option<Result<proof::Proof, String>>,
 }
 
 /// The passes, in order. Unlike in the design's order `quantize` stands before `fold`, which makes floats of integer weights, and
@@ -71,6 +89,7 @@ pub const PASSES: &[Pass] = &[
         doc: "Remove nodes that do nothing; join movements of movements.",
         run: |_, _| Ok(None),
         tier: Tier::Exact,
+        by_code: &[],
         rules: "canonicalize",
         lazy: false,
     },
@@ -79,6 +98,7 @@ pub const PASSES: &[Pass] = &[
         doc: "Contract dequantised tensors as the integers that they are, where that is estimated to be faster.",
         run: |_, _| Ok(None),
         tier: Tier::Exact,
+        by_code: &[],
         rules: "quantize",
         lazy: true,
     },
@@ -87,6 +107,7 @@ pub const PASSES: &[Pass] = &[
         doc: "Evaluate nodes whose operands are all constants.",
         run: |graph, _| fold::run(graph),
         tier: Tier::Exact,
+        by_code: &[],
         rules: "fold",
         lazy: false,
     },
@@ -95,14 +116,16 @@ pub const PASSES: &[Pass] = &[
         doc: "Leave out channels that are zero or that no weight looks at.",
         run: sparsify::run,
         tier: Tier::Reassoc,
+        by_code: &[],
         rules: "sparsify",
         lazy: false,
     },
     Pass {
         name: "layout",
         doc: "Compute convolutions and what lies between them channels-last.",
-        run: |graph, _| layout::run(graph),
+        run: layout::run,
         tier: Tier::Exact,
+        by_code: &["layout", "canonicalize"],
         rules: "layout",
         lazy: false,
     },
@@ -111,6 +134,7 @@ pub const PASSES: &[Pass] = &[
         doc: "Move constant scales into the weights before them; find normalisations, activations and attentions.",
         run: |_, _| Ok(None),
         tier: Tier::Exact,
+        by_code: &[],
         rules: "fuse",
         lazy: false,
     },
@@ -127,6 +151,7 @@ pub const PASSES: &[Pass] = &[
         doc: "`fold` and `canonicalize` once more, for what the passes before it left.",
         run: |graph, _| fold::run(graph),
         tier: Tier::Exact,
+        by_code: &[],
         rules: "canonicalize",
         lazy: false,
     },
@@ -135,6 +160,7 @@ pub const PASSES: &[Pass] = &[
         doc: "The place at which a graph is split into stages, where that is asked for (`partition::split`, `egret opt --stages N`).",
         run: |_, _| Ok(None),
         tier: Tier::Exact,
+        by_code: &[],
         rules: "partition",
         lazy: true,
     },
@@ -198,6 +224,8 @@ pub struct PassReport {
     pub nodes_before: usize,
     /// Nodes after it.
     pub nodes_after: usize,
+    /// Why the graph after its step in code equals the one before it, where rules say so and that is asked for.
+    pub step_proof: Option<proof::Proof>,
     /// What its rules found.
     pub findings: Findings,
     /// How long it took, with [`Options::clock`].
@@ -255,10 +283,18 @@ fn hold(graph: &Graph, pass: &'static str) -> Result<(), OptError> {
     })
 }
 
-/// The rules of a pass, shipped and of the user; `None`: no pass has this name.
+/// The rules that a pass's proofs rest on, shipped and of the user; `None`: no pass has this name.
 pub fn rules_of<'a>(pass: &str, own: &'a [Rule]) -> Option<Vec<&'a Rule>> {
     let pass = PASSES.iter().find(|p| p.name == pass)?;
-    Some(rules::shipped().iter().chain(own).filter(|r| r.pass == pass.rules).collect())
+    let all = rules::shipped().iter().chain(own);
+    Some(all.filter(|r| r.pass == pass.rules || pass.by_code.contains(&r.pass.as_str())).collect())
+}
+
+/// The rules that are saturated after a pass's step in code, shipped and of the user; `None`: no pass has this name.
+pub fn saturated_rules<'a>(pass: &str, own: &'a [Rule]) -> Option<Vec<&'a Rule>> {
+    let pass = PASSES.iter().find(|p| p.name == pass)?;
+    let shipped = rules::shipped().iter().filter(|r| !pass.by_code.contains(&r.pass.as_str()));
+    Some(shipped.chain(own).filter(|r| r.pass == pass.rules).collect())
 }
 
 /// Run passes on a graph; it is verified before the first and after the last, and after each with [`Options::check`].
@@ -283,31 +319,34 @@ pub fn optimize(graph: Graph, options: &Options) -> Result<(Graph, Vec<PassRepor
         let nodes_before = graph.node_count();
         let began = options.clock.then(std::time::Instant::now);
         let before = options.explain.then(|| graph.clone());
-        let mut told = vec![];
-        if pass.tier <= options.tier
-            && let Some(next) = (pass.run)(&graph, &mut told).map_err(|e| OptError::Broken { pass: pass.name, message: e.to_string() })?
+        let &Options { tier, cost, clock, explain, threads, .. } = options;
+        let applied = rules::shipped().iter().filter(|r| pass.by_code.contains(&r.pass.as_str()));
+        let rules = applied.filter(|r| r.tier <= tier && !options.without.contains(&r.name)).collect();
+        let mut step = CodeStep { pass: pass.name, rules, tier, explain, told: vec![], proof: None };
+        if pass.tier <= tier
+            && let Some(next) = (pass.run)(&graph, &mut step).map_err(|e| OptError::Broken { pass: pass.name, message: e.to_string() })?
         {
             check(&next, pass)?;
             graph = next;
         }
-        let mut set = rules_of(pass.name, &options.rules).unwrap_or_default();
+        let step_proof = step.proof.transpose().map_err(|message| OptError::Broken { pass: pass.name, message })?;
+        let mut set = saturated_rules(pass.name, &options.rules).unwrap_or_default();
         set.retain(|r| !options.without.contains(&r.name));
         if pass.lazy && !presence::any(&graph, &set) {
             set.clear();
         }
-        let &Options { tier, cost, clock, explain, threads, .. } = options;
         let task = eqsat::Task { pass: pass.name, rules: &set, tier, budget, cost, deep: false, clock, explain, threads };
         let stepped = options.explain.then(|| graph.clone());
         let (next, mut findings) = eqsat::run(&graph, &task).map_err(OptError::Rule)?;
-        findings.rewrites.splice(0..0, told);
+        findings.rewrites.splice(0..0, step.told);
         budget -= findings.error;
         if let Some(next) = next {
             check(&next, pass)?;
             graph = next;
         }
         let stages = before.zip(stepped).map(|(before, stepped)| Stages { before, stepped, after: graph.clone() });
-        let nanoseconds = began.map(|b| b.elapsed().as_nanos() as u64);
-        reports.push(PassReport { name: pass.name, nodes_before, nodes_after: graph.node_count(), findings, nanoseconds, stages });
+        let (nodes_after, nanoseconds) = (graph.node_count(), began.map(|b| b.elapsed().as_nanos() as u64));
+        reports.push(PassReport { name: pass.name, nodes_before, nodes_after, step_proof, findings, nanoseconds, stages });
         if options.after.as_deref() == Some(pass.name) {
             break;
         }

@@ -69,6 +69,17 @@ impl<Id: Copy + Eq> Match<Id> {
             matched: vec![],
         }
     }
+
+    /// The match with the variables of a list bound to its elements of this number.
+    fn at_element(&self, vars: &[usize], i: usize) -> Match<Id> {
+        let mut one = self.clone();
+        for &v in vars {
+            if let Some(Bound::List(ids)) = &self.values[v] {
+                one.values[v] = ids.get(i).map(|&id| Bound::One(id));
+            }
+        }
+        one
+    }
 }
 
 /// All matches of a rule's left-hand side at a value, at most `limit` of them; guards are not looked at.
@@ -404,23 +415,21 @@ pub trait Sink: Terms {
 /// # Errors
 /// An attribute that cannot be computed, or a node whose operands do not fit.
 pub fn instantiate<S: Sink>(rule: &Rule, sink: &mut S, m: &Match<S::Id>) -> Result<S::Id, String> {
-    build(&rule.rhs, sink, m, None)?.ok_or_else(|| "the right-hand side is no value".to_owned())
+    build(&rule.rhs, sink, m)?.ok_or_else(|| "the right-hand side is no value".to_owned())
 }
 
-/// `element`: which element of the list variables an enclosing `..` has come to.
-fn build<S: Sink>(pattern: &Pattern, sink: &mut S, m: &Match<S::Id>, element: Option<usize>) -> Result<Option<S::Id>, String> {
+fn build<S: Sink>(pattern: &Pattern, sink: &mut S, m: &Match<S::Id>) -> Result<Option<S::Id>, String> {
     match pattern {
         Pattern::Absent => Ok(None),
-        Pattern::Value(v) => match (&m.values[*v], element) {
-            (Some(Bound::One(id)), _) => Ok(Some(*id)),
-            (Some(Bound::List(ids)), Some(i)) => Ok(Some(*ids.get(i).ok_or("lists of different lengths")?)),
+        Pattern::Value(v) => match &m.values[*v] {
+            Some(Bound::One(id)) => Ok(Some(*id)),
             _ => Err("a variable has no value".into()),
         },
         Pattern::Splat(_) | Pattern::Number(_) => Err("a number stands beside an operand that says its element type".into()),
         Pattern::Each(_) => Err("`..` stands among operands only".into()),
         Pattern::Node(node) => {
             let (op, attrs) = built_head(node, sink, m)?;
-            let mut operands = built_operands(node, sink, m, element)?;
+            let mut operands = built_operands(node, sink, m)?;
             // Optional operands that the pattern does not go as far as are left out.
             let row = op.info();
             if !row.operands.last().is_some_and(|o| o.starts_with('*')) && operands.len() < row.operands.len() {
@@ -460,12 +469,7 @@ fn fitted(value: Attr, kind: &str) -> Option<Attr> {
     })
 }
 
-fn built_operands<S: Sink>(
-    node: &NodePattern,
-    sink: &mut S,
-    m: &Match<S::Id>,
-    element: Option<usize>,
-) -> Result<Vec<Option<S::Id>>, String> {
+fn built_operands<S: Sink>(node: &NodePattern, sink: &mut S, m: &Match<S::Id>) -> Result<Vec<Option<S::Id>>, String> {
     let mut operands = vec![];
     let mut numbers = vec![];
     for arg in &node.args {
@@ -488,10 +492,10 @@ fn built_operands<S: Sink>(
                 });
                 let len = lens.min().ok_or("`..` needs a list variable")?;
                 for i in 0..len {
-                    operands.push(build(inner, sink, m, Some(i))?);
+                    operands.push(build(inner, sink, &m.at_element(&vars, i))?);
                 }
             }
-            other => operands.push(build(other, sink, m, element)?),
+            other => operands.push(build(other, sink, m)?),
         }
     }
     let dtype = operands.iter().flatten().find_map(|&id| sink.facts(id).dtype());

@@ -96,7 +96,8 @@ pub fn bisect(graph: &Graph, inputs: &[Value], bound: &BTreeMap<String, Tensor>,
         let Some(s) = &r.stages else { continue };
         let pass = || r.name.to_owned();
         if let Err(difference) = judge(&s.stepped, inputs, &expected) {
-            return Ok(Blame::Code { pass: pass(), difference });
+            let found = r.step_proof.as_ref().map(|p| guilty(graph, p, inputs, &expected, &options)).transpose()?.flatten();
+            return Ok(found.map_or_else(|| Blame::Code { pass: pass(), difference }, |g| Blame::Rule(Box::new(g))));
         }
         if let Err(difference) = judge(&s.after, inputs, &expected) {
             let found = match &r.findings.proof {

@@ -99,7 +99,8 @@ pub fn diff(a: &Graph, b: &Graph, options: &Options) -> Result<Difference> {
     let proven = match compared.iter().all(|c| *c == Compared::Same) {
         true => compared.clone(),
         false => {
-            let rules: Vec<_> = egret_opt::PASSES.iter().filter_map(|p| egret_opt::rules_of(p.name, &options.rules)).flatten().collect();
+            let rules: Vec<_> =
+                egret_opt::PASSES.iter().filter_map(|p| egret_opt::saturated_rules(p.name, &options.rules)).flatten().collect();
             let allowed = |r: &&&egret_opt::rules::Rule| r.tier <= options.tier && !options.without.contains(&r.name);
             // Passes may share rules.
             let mut seen = std::collections::BTreeSet::new();

@@ -132,7 +132,7 @@ pub(crate) fn trace_pass(r: &egret_opt::PassReport, trace: &mut Trace) {
             nanoseconds: r.nanoseconds.map(|_| count.nanoseconds),
         });
     }
-    if let Some(proof) = &r.findings.proof {
+    for proof in r.step_proof.iter().chain(&r.findings.proof) {
         let step = |s: &egret_opt::proof::Step| egret_trace::Step {
             rule: s.rule.clone(),
             place: s.place.clone(),

@@ -1,13 +1,13 @@
 //! Verifying what the optimiser did to one model: the proof of each pass is checked and its steps are run on random tensors;
-//! a pass's step in code, which has no proof, is run before and after on inputs of the model.
+//! a pass's step in code that has no proof is run before and after on inputs of the model.
 
 use crate::compare::{self, Tolerance};
 use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::pipeline;
 use egret_ir::{Graph, Value, interp, text};
+use egret_opt::PassReport;
 use egret_opt::proof::{self, Proof};
-use egret_opt::{PassReport, Stages};
 use egret_trace::{Kind, Trace};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -39,6 +39,8 @@ pub enum CodeStep {
     /// It changed nothing, or only evaluated constants.
     #[default]
     Nothing,
+    /// Rules prove what it did: their steps are among those of the pass.
+    Proven,
     /// Outputs before and after are the same on inputs of the model.
     Run,
     /// It was not run.
@@ -56,6 +58,7 @@ impl fmt::Display for VerifiedPass {
         }
         match &self.code {
             CodeStep::Nothing => Ok(()),
+            CodeStep::Proven => write!(f, "; its step in code is proven by them"),
             CodeStep::Run => write!(f, "; its step in code: same outputs"),
             CodeStep::NotRun(why) => write!(f, "; its step in code was not run ({why})"),
         }
@@ -76,15 +79,17 @@ pub fn verify(graph: Graph, inputs: Option<&[Value]>, options: &Options, trace: 
     for r in &reports {
         let (Some(stages), name) = (&r.stages, r.name.to_owned()) else { continue };
         let code = match (&expected, inputs) {
+            _ if r.step_proof.is_some() => CodeStep::Proven,
             _ if proof::same_terms(&stages.before, &stages.stepped) => CodeStep::Nothing,
             (Some(Ok(expected)), Some(inputs)) => held(&stages.stepped, inputs, expected, &name)?,
             (Some(Err(e)), _) => CodeStep::NotRun(e.clone()),
             _ => CodeStep::NotRun("the model has free dims and no inputs are given".into()),
         };
         let mut verified = VerifiedPass { name, code, ..VerifiedPass::default() };
-        if let Some(own) = &r.findings.proof {
+        let proofs = [(&r.step_proof, &stages.before, &stages.stepped), (&r.findings.proof, &stages.stepped, &stages.after)];
+        for (own, before, after) in proofs.into_iter().filter_map(|(p, before, after)| Some((p.as_ref()?, before, after))) {
             let read = stated.as_mut().map(|s| read(s.next(), own, r)).transpose()?;
-            hold(read.as_ref().unwrap_or(own), stages, &options, &mut verified)?;
+            hold(read.as_ref().unwrap_or(own), (before, after), &options, &mut verified)?;
         }
         out.push(verified);
     }
@@ -110,15 +115,17 @@ fn held(graph: &Graph, inputs: &[Value], expected: &[Value], pass: &str) -> Resu
     Ok(CodeStep::Run)
 }
 
-/// Hold one proof.
-fn hold(proof: &Proof, stages: &Stages, options: &Options, verified: &mut VerifiedPass) -> Result<()> {
+/// Hold one proof; `ends`: the graphs that it is about.
+fn hold(proof: &Proof, ends: (&Graph, &Graph), options: &Options, verified: &mut VerifiedPass) -> Result<()> {
     let rules = egret_opt::rules_of(&proof.pass, &options.rules)
         .ok_or_else(|| Error::differs(format!("the trace has a proof of `{}`, which is no pass", proof.pass)))?;
     let fault = |f: proof::Fault| Error::differs(f.to_string());
-    proof::check(proof, &rules, options.tier, Some((&stages.stepped, &stages.after))).map_err(fault)?;
+    proof::check(proof, &rules, options.tier, Some(ends)).map_err(fault)?;
     let replay = proof::replay(proof, &rules, options.tier, 1).map_err(fault)?;
-    (verified.steps, verified.run, verified.error) = (replay.steps, replay.run, replay.error);
-    verified.left_out = replay.left_out.into_iter().collect();
+    verified.steps += replay.steps;
+    verified.run += replay.run;
+    verified.error += replay.error;
+    verified.left_out.extend(replay.left_out);
     Ok(())
 }
 

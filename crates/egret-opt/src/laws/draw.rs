@@ -249,6 +249,10 @@ impl Draw {
             p.swap(rank - 2, rank - 1);
             return p;
         }
+        // Or the channels behind all others.
+        if rank >= 3 && self.below(3) == 0 {
+            return crate::layout::to_last(rank);
+        }
         (1..rank).rev().for_each(|i| {
             let j = self.below(i + 1);
             p.swap(i, j);

@@ -1,13 +1,14 @@
 //! Proofs: why the graph after a pass equals the one before it, in a form that can be checked without the optimiser.
 //!
 //! A proof is a graph that holds the terms of both graphs, equal ones once, and steps: this rule says that these two values
-//! are equal. `record` writes it while rules are applied, `closure` closes equalities under congruence and says which steps a
+//! are equal. `record` writes it while rules are applied, `guided` where a step in code applies them, `closure` closes equalities under congruence and says which steps a
 //! conclusion rests on, `check` holds each step against its rule, `replay` runs both sides on random tensors.
 
 mod bank;
 mod check;
 pub(crate) mod closure;
 mod compare;
+mod guided;
 mod record;
 mod reduce;
 mod replay;
@@ -21,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) use bank::Bank;
 pub use check::{Fault, check};
 pub use compare::{Compared, compare_outputs};
+pub(crate) use guided::Guided;
 pub(crate) use record::{Evidence, LocalProof, Recording, local};
 pub(crate) use reduce::cone;
 pub use reduce::{reduced, spelt};

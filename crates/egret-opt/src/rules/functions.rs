@@ -258,11 +258,16 @@ functions! {
         let wide = |&&p: &&i64| usize::try_from(p).ok().and_then(|p| t.shape.get(p)).is_some_and(|d| d.as_const() != Some(1));
         Ok(Val::Bool(p.iter().filter(wide).is_sorted()))
     };
-    /// The dims `shape` in the order of `perm`.
-    permuted(shape, perm) = |a| {
-        let (shape, perm) = (dims(a, 0)?, ints(a, 1)?);
-        let out = perm.iter().map(|&p| usize::try_from(p).ok().and_then(|p| shape.get(p)).cloned());
-        out.collect::<Option<Vec<Dim>>>().map(|d| Val::Attr(Attr::Dims(d))).ok_or_else(|| "no permutation of these dims".into())
+    /// A list with one entry for each axis, in the order of `perm`.
+    permuted(list, perm) = |a| {
+        let perm = ints(a, 1)?;
+        let permuted = match attr(a, 0)? {
+            Attr::Dims(v) => picked(v, perm).map(Attr::Dims),
+            Attr::Ints(v) => picked(v, perm).map(Attr::Ints),
+            Attr::Floats(v) => picked(v, perm).map(Attr::Floats),
+            other => return Err(format!("a list is wanted, not {}", other.kind())),
+        };
+        permuted.map(Val::Attr).ok_or_else(|| "no permutation of this list".into())
     };
     /// Whether every element of the constant x is a number, rounded to x's type: to the bit, the sign of zero included.
     is_exactly(x, number) = |a| {
@@ -283,8 +288,54 @@ functions! {
     multiplied(a, b) = |a| entrywise(a, |x, y| x.clone() * y.clone());
     /// The product of dims: how many elements a tensor of these has.
     product(dims) = |a| Ok(Val::Attr(Attr::Dim(dims(a, 0)?.iter().fold(Dim::constant(1), |n, d| n * d.clone()))));
+    /// Whether a permutation brings the channels, axis 1, behind all other axes, which stay in their order.
+    channels_to_last(perm) = |a| Ok(Val::Bool(ints(a, 0)?.iter().copied().eq(crate::layout::to_last(ints(a, 0)?.len()))));
+    /// Where an axis stands after a transpose by `perm`.
+    position(perm, axis) = |a| {
+        let (perm, axis) = (ints(a, 0)?, int(a, 1)?);
+        let at = perm.iter().position(|&p| p == axis).ok_or_else(|| format!("{perm:?} has no axis {axis}"))?;
+        Ok(Val::Attr(Attr::Int(at as i64)))
+    };
+    /// Where axes stand after a transpose by `perm`, sorted.
+    positions(perm, axes) = |a| {
+        let (perm, axes) = (ints(a, 0)?, ints(a, 1)?);
+        let at = perm.iter().enumerate().filter(|(_, p)| axes.contains(p)).map(|(i, _)| i as i64);
+        Ok(Val::Attr(Attr::Ints(at.collect())))
+    };
+    /// The axes, sorted, that stand at these places after a transpose by `perm`.
+    taken(perm, axes) = |a| {
+        let mut taken = picked(ints(a, 0)?, ints(a, 1)?).ok_or("no axes of this permutation")?;
+        taken.sort_unstable();
+        Ok(Val::Attr(Attr::Ints(taken)))
+    };
+    /// Whether the entries of `perm` at these places rise.
+    in_order(perm, axes) = |a| picked(ints(a, 0)?, ints(a, 1)?).map(|p| Val::Bool(p.is_sorted())).ok_or_else(|| "no axes of this permutation".into());
+    /// Whether the entries of `perm` at all other places rise.
+    others_in_order(perm, axes) = |a| {
+        let (perm, axes) = (ints(a, 0)?, ints(a, 1)?);
+        Ok(Val::Bool(perm.iter().enumerate().filter(|(i, _)| !axes.contains(&(*i as i64))).map(|(_, p)| p).is_sorted()))
+    };
+    /// The dims of x behind as many of 1 as y has axes more.
+    aligned(x, y) = |a| {
+        let (x, y) = (tensor(a, 0)?, tensor(a, 1)?);
+        let missing = y.rank().checked_sub(x.rank()).ok_or_else(|| format!("{x} has more axes than {y}"))?;
+        Ok(Val::Attr(Attr::Dims((0..missing).map(|_| Dim::constant(1)).chain(x.shape.iter().cloned()).collect())))
+    };
+    /// Whether each of the values xs has as many axes as a permutation.
+    have_axes_of(xs, perm) = |a| match a.first() {
+        Some(Val::List(all)) => {
+            let rank = ints(a, 1)?.len();
+            Ok(Val::Bool(all.iter().all(|f| f.tensor().is_some_and(|t| t.rank() == rank))))
+        }
+        _ => Err("a list of values is wanted".into()),
+    };
     /// Whether x cast to the element type `via` and from there to `to` is x cast to `to`.
     casts_through(x, via, to) = |a| Ok(Val::Bool(super::casts::through(tensor(a, 0)?.dtype, dtype(a, 1)?, dtype(a, 2)?)));
+}
+
+/// The entries at these places.
+fn picked<T: Clone>(list: &[T], at: &[i64]) -> Option<Vec<T>> {
+    at.iter().map(|&i| usize::try_from(i).ok().and_then(|i| list.get(i)).cloned()).collect()
 }
 
 /// The entries of a list of ints or dims.

@@ -16,6 +16,7 @@ mod keep;
 mod known;
 mod weights;
 
+use crate::CodeStep;
 use crate::eqsat::Rewrite;
 use crate::rebuild::{Rebuild, rebuild};
 use channels::{Channels, Flow};
@@ -25,7 +26,7 @@ use known::Known;
 use std::collections::HashMap;
 
 /// The pass; it tells of every contraction that has fewer channels. `None` where there is nothing to do.
-pub(crate) fn run(graph: &Graph, told: &mut Vec<Rewrite>) -> Result<Option<Graph>, TypeError> {
+pub(crate) fn run(graph: &Graph, step: &mut CodeStep) -> Result<Option<Graph>, TypeError> {
     let channels = Channels::of(graph);
     let known = Known::of(graph, &channels);
     if known.is_dense(graph, &channels) {
@@ -38,7 +39,7 @@ pub(crate) fn run(graph: &Graph, told: &mut Vec<Rewrite>) -> Result<Option<Graph
     rebuild(graph, |r, id, operands| {
         let results = narrow(r, &channels, &keep, id, operands)?;
         if let (Some(results), Flow::Dense { .. } | Flow::Depthwise) = (&results, channels.flow(id)) {
-            tell(r, r.old.node(id), results, told);
+            tell(r, r.old.node(id), results, &mut step.told);
         }
         Ok(results)
     })

@@ -3,18 +3,28 @@
 //!
 //! Every value has up to two forms in the new graph, as it was and channels-last (axes 0, 2, .., rank-1, 1); each is made from
 //! the other by a transpose when somebody asks for it and it is not there.
+//!
+//! Which values lie channels-last is chosen here; that the other form is equal is what the rules of `ir-spec/rules/layout` say: a node
+//! is rewritten only where the rule for it may be applied, and `prove` writes down where which one was.
 
+mod prove;
+
+use crate::CodeStep;
+use crate::eqsat::Rewrite;
 use crate::rebuild::{Rebuild, start, topological};
+use crate::rules::Rule;
 use egret_ir::{Attr, Attrs, Def, Dim, Graph, Node, Op, TypeError, ValueId, attrs};
+use prove::{Event, prove};
 use std::collections::HashMap;
 
 /// The pass; `None` where there is nothing to do: everything begins at a convolution.
-pub(crate) fn run(graph: &Graph) -> Result<Option<Graph>, TypeError> {
+pub(crate) fn run(graph: &Graph, step: &mut CodeStep) -> Result<Option<Graph>, TypeError> {
+    let mut l = Layout { r: start(graph), rules: &step.rules, first: HashMap::new(), last: HashMap::new(), journal: vec![] };
     let begins = |n: &Node| matches!(n.op, Op::Conv | Op::ConvTranspose) && n.attrs.str("layout") == "channels_first";
-    if !graph.node_ids().into_iter().any(|id| begins(graph.node(id))) {
+    // Without the one all others rest on, no value may have two forms.
+    if l.rule("transposes-undo").is_none() || !graph.node_ids().into_iter().any(|id| begins(graph.node(id))) {
         return Ok(None);
     }
-    let mut l = Layout { r: start(graph), first: HashMap::new(), last: HashMap::new() };
     for &i in graph.inputs() {
         let new = l.r.new_value(i);
         l.first.insert(i, new);
@@ -22,8 +32,13 @@ pub(crate) fn run(graph: &Graph) -> Result<Option<Graph>, TypeError> {
     for id in topological(graph) {
         let node = graph.node(id);
         l.r.builder.set_sources(node.sources.clone());
-        if !l.channels_last(node)? {
-            l.copy(node)?;
+        match l.rule_for(node) {
+            Some(rule) if l.channels_last(node)? => {
+                l.journal.push(Event::Rewritten(id, &rule.name));
+                let (name, place, text) = (rule.name.clone(), rule.place.to_string(), rule.text.clone());
+                step.told.push(Rewrite { rule: name, place, sources: node.sources.clone(), text });
+            }
+            _ => l.copy(node)?,
         }
         for &result in &node.results {
             let name = &graph.value(result).name;
@@ -40,6 +55,9 @@ pub(crate) fn run(graph: &Graph) -> Result<Option<Graph>, TypeError> {
         let new = l.first(v)?;
         l.r.builder.output(name, new);
     }
+    if step.explain {
+        step.proof = Some(prove(graph, &l, step.pass, step.tier));
+    }
     let mut graph = l.r.builder.graph;
     graph.remove_dead();
     Ok(Some(graph))
@@ -47,12 +65,18 @@ pub(crate) fn run(graph: &Graph) -> Result<Option<Graph>, TypeError> {
 
 struct Layout<'a> {
     r: Rebuild<'a>,
+    /// Those that may be applied.
+    rules: &'a [&'a Rule],
+    /// By value of the old graph: as it was.
     first: HashMap<ValueId, ValueId>,
+    /// By value of the old graph: channels-last.
     last: HashMap<ValueId, ValueId>,
+    /// What was done, in order.
+    journal: Vec<Event<'a>>,
 }
 
 /// Channels-first axes in channels-last order.
-fn to_last(rank: usize) -> Vec<i64> {
+pub(crate) fn to_last(rank: usize) -> Vec<i64> {
     let rank = rank as i64;
     (0..rank)
         .map(|i| {
@@ -76,12 +100,17 @@ fn place(axis: i64, rank: usize) -> i64 {
     }
 }
 
+/// The way back from channels-last order.
+fn to_first(rank: usize) -> Vec<i64> {
+    (0..rank as i64).map(|i| place(i, rank)).collect()
+}
+
 /// Entries per axis in channels-last order.
 fn permute<T: Clone>(entries: &[T]) -> Vec<T> {
     to_last(entries.len()).iter().map(|&i| entries[i as usize].clone()).collect()
 }
 
-impl Layout<'_> {
+impl<'a> Layout<'a> {
     fn rank(&self, old: ValueId) -> usize {
         self.r.old.ty(old).as_tensor().map_or(0, |t| t.rank())
     }
@@ -96,8 +125,9 @@ impl Layout<'_> {
             _ => {
                 let last = self.last[&old];
                 let rank = self.rank(old);
-                let back: Vec<i64> = (0..rank as i64).map(|i| place(i, rank)).collect();
-                self.transpose(last, &back)?
+                let new = self.transpose(last, &to_first(rank))?;
+                self.journal.push(Event::First(old));
+                new
             }
         };
         self.first.insert(old, new);
@@ -117,19 +147,79 @@ impl Layout<'_> {
             let mut shape = vec![Dim::constant(1); rank - ty.rank()];
             shape.extend(ty.shape.iter().cloned());
             first = self.r.emit(Op::Reshape, attrs! { shape: Attr::Dims(shape) }, &[first])?;
+            return self.transpose(first, &to_last(rank));
         }
         let new = self.transpose(first, &to_last(rank))?;
-        if self.rank(old) == rank {
-            self.last.insert(old, new);
-        }
+        self.last.insert(old, new);
+        self.journal.push(Event::Last(old));
         Ok(new)
     }
 
+    /// A transpose of a transpose is one; one that only moves axes of extent 1 is a reshape; one that moves nothing is gone.
     fn transpose(&mut self, x: ValueId, perm: &[i64]) -> Result<ValueId, TypeError> {
-        match transpose(&mut self.r, x, perm)? {
-            Some(v) => Ok(v),
-            None => self.r.emit(Op::Transpose, attrs! { perm: perm.to_vec() }, &[x]),
+        let composes = self.rule("transpose-of-transpose").is_some();
+        let (x, perm) = match self.r.producer(x, Op::Transpose) {
+            Some(inner) if composes => {
+                let first = inner.attrs.ints("perm");
+                (inner.operand(0), perm.iter().map(|&p| first[p as usize]).collect::<Vec<_>>())
+            }
+            _ => (x, perm.to_vec()),
+        };
+        let is_identity = perm.iter().enumerate().all(|(i, &p)| i as i64 == p);
+        if is_identity && self.rule("transpose-nothing").is_some() {
+            return Ok(x);
         }
+        let shape = self.r.builder.tensor_ty(x).shape.clone();
+        let moved: Vec<i64> = perm.iter().copied().filter(|&p| shape[p as usize].as_const() != Some(1)).collect();
+        if moved.is_sorted() && !is_identity && self.rule("transpose-of-ones").is_some() {
+            let shape = perm.iter().map(|&p| shape[p as usize].clone()).collect();
+            return self.r.emit(Op::Reshape, attrs! { shape: Attr::Dims(shape) }, &[x]);
+        }
+        self.r.emit(Op::Transpose, attrs! { perm: perm }, &[x])
+    }
+
+    /// The rule of this name, if it may be applied.
+    fn rule(&self, name: &str) -> Option<&'a Rule> {
+        self.rules.iter().find(|r| r.name == name).copied()
+    }
+
+    /// The rule that rewriting a node takes, if there is one that may be applied.
+    fn rule_for(&self, node: &Node) -> Option<&'a Rule> {
+        let x = node.operands.first().copied().flatten()?;
+        let rank = self.rank(x);
+        let in_order = |axes: &[i64]| axes.iter().map(|&a| place(a, rank)).is_sorted();
+        let name = match node.op {
+            Op::Conv => "conv-channels-last",
+            Op::ConvTranspose => "conv-transpose-channels-last",
+            Op::Pool => "pool-channels-last",
+            Op::Transpose if self.prefers_last(x) => "transpose-of-transpose",
+            Op::Transpose => "transposes-undo",
+            Op::Concat => "concat-transposed",
+            Op::Softmax => "softmax-transposed",
+            Op::Slice => "slice-transposed",
+            Op::Pad => "pad-transposed",
+            Op::Resize if node.operands.get(1).copied().flatten().is_none() => "resize-transposed",
+            Op::Resize => "resize-with-empty-region-transposed",
+            Op::Reduce => match (node.attrs.flag("keepdims"), in_order(node.attrs.ints("axes"))) {
+                (true, true) => "reduce-transposed",
+                (true, false) => "reduce-reordered",
+                (false, true) => "reduce-of-transposed",
+                (false, false) => "reduce-of-reordered",
+            },
+            Op::Reshape => "reshape-of-transposed",
+            op if op.is_elementwise() => {
+                let aligns = ["align", "reshape-nothing"].iter().all(|r| self.rule(r).is_some());
+                return self.rule("elementwise-transposed").filter(|_| aligns || !self.has_short(node));
+            }
+            _ => return None,
+        };
+        self.rule(name)
+    }
+
+    /// Whether an elementwise node has operands of fewer axes than its result.
+    fn has_short(&self, node: &Node) -> bool {
+        let rank = node.results.first().map_or(0, |&v| self.rank(v));
+        node.operands.iter().flatten().any(|&v| self.rank(v) < rank)
     }
 
     fn copy(&mut self, node: &Node) -> Result<(), TypeError> {
@@ -178,7 +268,7 @@ impl Layout<'_> {
                 Ok(true)
             }
             // What exporters transpose to channels-first themselves lies channels-last already.
-            Op::Transpose if rank >= 4 && node.attrs.ints("perm").iter().copied().eq((0..rank as i64).map(|i| place(i, rank))) => {
+            Op::Transpose if rank >= 4 && node.attrs.ints("perm") == to_first(rank) => {
                 let last = self.first(x)?;
                 self.last.insert(result, last);
                 Ok(true)
@@ -281,25 +371,4 @@ impl Layout<'_> {
         self.last.insert(result, new);
         Ok(true)
     }
-}
-
-/// A transpose of a transpose is one; one that only moves axes of extent 1 is a reshape; one that moves nothing is gone.
-fn transpose(r: &mut Rebuild, x: ValueId, perm: &[i64]) -> Result<Option<ValueId>, TypeError> {
-    let (x, perm) = match r.producer(x, Op::Transpose) {
-        Some(inner) => {
-            let first = inner.attrs.ints("perm");
-            (inner.operand(0), perm.iter().map(|&p| first[p as usize]).collect::<Vec<_>>())
-        }
-        None => (x, perm.to_vec()),
-    };
-    if perm.iter().enumerate().all(|(i, &p)| i as i64 == p) {
-        return Ok(Some(x));
-    }
-    let shape = r.builder.tensor_ty(x).shape.clone();
-    let moved: Vec<i64> = perm.iter().copied().filter(|&p| shape[p as usize].as_const() != Some(1)).collect();
-    if moved.is_sorted() {
-        let shape = perm.iter().map(|&p| shape[p as usize].clone()).collect();
-        return Ok(Some(r.emit(Op::Reshape, attrs! { shape: Attr::Dims(shape) }, &[x])?));
-    }
-    Ok(Some(r.emit(Op::Transpose, attrs! { perm: perm }, &[x])?))
 }

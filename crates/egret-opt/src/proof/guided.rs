@@ -1,0 +1,105 @@
+//! Writing down what a step in code does: rules applied where it says, each held as the checker will hold it.
+
+use super::check::slice;
+use super::closure::Closure;
+use super::{Bank, Proof, Step};
+use crate::matching::{Sink, guards_hold, instantiate, matches};
+use crate::rules::{Rule, Tier};
+use egret_ir::{Attrs, Graph, Op, ValueId};
+use std::collections::{BTreeSet, HashMap};
+
+/// Matches of a rule at one term.
+const INSTANCES: usize = 16;
+
+/// Steps from one graph to another.
+pub(crate) struct Guided<'a> {
+    closure: Closure,
+    /// The terms of the values of the graph before and after.
+    before: HashMap<ValueId, ValueId>,
+    after: HashMap<ValueId, ValueId>,
+    rules: &'a [&'a Rule],
+    steps: Vec<Step>,
+}
+
+impl<'a> Guided<'a> {
+    /// From a graph to another with the same inputs.
+    ///
+    /// # Errors
+    /// A node whose operands do not fit it.
+    pub fn new(before: &Graph, after: &Graph, rules: &'a [&'a Rule]) -> Result<Guided<'a>, String> {
+        let mut bank = Bank::new(before);
+        let mut load = |of: &Graph| {
+            let mut terms = bank.load(of);
+            // Constants that no node reads, such as those of which another has been computed.
+            for v in of.value_ids() {
+                if let Some(t) = of.as_const(v) {
+                    terms.entry(v).or_insert_with(|| bank.constant(t.clone()));
+                }
+            }
+            terms
+        };
+        let (before, after) = (load(before), load(after));
+        Ok(Guided { closure: Closure::new(bank, false)?, before, after, rules, steps: vec![] })
+    }
+
+    /// The term of a value of the graph before.
+    pub fn before(&self, v: ValueId) -> Result<ValueId, String> {
+        self.before.get(&v).copied().ok_or_else(|| format!("{v} is no value of the graph before"))
+    }
+
+    /// The term of a value of the graph after.
+    pub fn after(&self, v: ValueId) -> Result<ValueId, String> {
+        self.after.get(&v).copied().ok_or_else(|| format!("{v} is no value of the graph after"))
+    }
+
+    /// The graph that holds the terms.
+    pub fn terms(&self) -> &Graph {
+        &self.closure.bank.graph
+    }
+
+    /// A term on others.
+    ///
+    /// # Errors
+    /// The operands do not fit.
+    pub fn term(&mut self, op: Op, attrs: Attrs, operands: &[ValueId]) -> Result<ValueId, String> {
+        let operands: Vec<Option<ValueId>> = operands.iter().map(|&v| Some(v)).collect();
+        self.closure.add_node(op, attrs, &operands)
+    }
+
+    /// Whether a rule may be applied.
+    pub fn has(&self, rule: &str) -> bool {
+        super::find(self.rules, rule).is_some()
+    }
+
+    /// Apply a rule at a term; gives what the rule says that it equals.
+    ///
+    /// # Errors
+    /// The rule does not apply there: a bug of the step in code.
+    pub fn apply(&mut self, rule: &str, at: ValueId, sources: &BTreeSet<String>) -> Result<ValueId, String> {
+        let rule = super::find(self.rules, rule).ok_or_else(|| format!("rule `{rule}` may not be applied"))?;
+        let mut why = "its left-hand side is not there".to_owned();
+        for found in matches(rule, &self.closure, at, INSTANCES) {
+            if let Err(e) = guards_hold(rule, &self.closure, &found) {
+                why = format!("its guard `{}` does not hold: {}", e.guard, e.reason);
+                continue;
+            }
+            let after = instantiate(rule, &mut self.closure, &found)?;
+            self.closure.equal(at, after, self.steps.len())?;
+            let (rule, place, sources) = (rule.name.clone(), rule.place.to_string(), sources.clone());
+            self.steps.push(Step { rule, place, sources, before: at, after });
+            return Ok(after);
+        }
+        Err(format!("rule `{}` ({}) does not apply where it was applied: {why}", rule.name, rule.place))
+    }
+
+    /// The proof; `ends`: the outputs of both graphs.
+    ///
+    /// # Errors
+    /// The steps do not say why the graphs are equal: a bug of the step in code.
+    pub fn finish(self, pass: &str, ends: (&[ValueId], &[ValueId]), tier: Tier) -> Result<Proof, String> {
+        let of = |ends: &[ValueId], terms: &HashMap<ValueId, ValueId>| ends.iter().map(|v| terms[v]).collect();
+        let ends = (of(ends.0, &self.before), of(ends.1, &self.after));
+        let proof = Proof::seal(pass, false, self.closure.bank.graph, ends, self.steps);
+        slice(proof, self.rules, tier).map_err(|f| f.to_string())
+    }
+}
