@@ -58,6 +58,54 @@ fn passes_prove_what_they_do() {
     }
 }
 
+/// What exporters write of TensorFlow's convolutions: transposes around each, a bias behind them, an activation, a mean.
+const CHANNELS_LAST: &str = r#"graph @g(%0 "x": f32[1, 6, 6, 3]) -> (%11 "y") {
+  %1 = transpose(%0) {perm = [0, 3, 1, 2]} : f32[1, 3, 6, 6]
+  %2 = const f32[4, 3, 3, 3] random(1)
+  %3 = conv(%1, %2) {dilations = [1, 1], groups = 1, layout = "channels_first", pads = [1, 1, 1, 1], strides = [1, 1]} : f32[1, 4, 6, 6]
+  %4 = const f32[4, 1, 1] random(2)
+  %5 = add(%4, %3) : f32[1, 4, 6, 6]
+  %6 = const f32[] [0.0]
+  %7 = max(%5, %6) : f32[1, 4, 6, 6]
+  %8 = concat(%7, %5) {axis = 1} : f32[1, 8, 6, 6]
+  %9 = reduce(%8) {axes = [2, 3], keepdims = 0, kind = "sum"} : f32[1, 8]
+  %10 = transpose(%9) {perm = [1, 0]} : f32[8, 1]
+  %11 = neg(%10) : f32[8, 1]
+}"#;
+
+#[test]
+fn a_step_in_code_is_proven_by_the_rules_that_it_applies() {
+    let reports = run(CHANNELS_LAST, &[]);
+    let (r, rules) = (report(&reports, "layout"), rules_of("layout", &[]).unwrap());
+    let (p, s) = (r.step_proof.as_ref().unwrap(), r.stages.as_ref().unwrap());
+    let wanted = ["transposes-undo", "conv-channels-last", "align", "elementwise-transposed", "concat-transposed", "reduce-of-transposed"];
+    assert!(wanted.iter().all(|w| names(p).contains(w)), "{:?}", names(p));
+    assert!(r.findings.rewrites.iter().any(|r| r.rule == "conv-channels-last"));
+    check(p, &rules, Tier::Exact, Some((&s.before, &s.stepped))).unwrap();
+    let done = replay(p, &rules, Tier::Exact, 1).unwrap();
+    assert!(done.run > 0 && done.left_out.is_empty(), "{done:?}");
+    let mut wrong = p.clone();
+    wrong.steps.retain(|s| s.rule != "conv-channels-last");
+    assert!(check(&wrong, &rules, Tier::Exact, None).is_err());
+}
+
+#[test]
+fn a_step_in_code_does_not_do_what_no_rule_allows() {
+    for rule in layout_rules() {
+        let options = Options { explain: true, without: [rule.clone()].into(), ..Options::default() };
+        let (_, reports) = optimize(text::parse(CHANNELS_LAST, &|_| None).unwrap(), &options).unwrap();
+        let layout = report(&reports, "layout");
+        let steps = layout.step_proof.as_ref().map(names).unwrap_or_default();
+        assert!(!steps.contains(&rule.as_str()), "{rule}");
+        assert!(layout.findings.rewrites.iter().all(|r| r.rule != rule), "{rule}");
+    }
+}
+
+/// The names of the rules that the layout's proofs may rest on.
+fn layout_rules() -> Vec<String> {
+    rules_of("layout", &[]).unwrap().iter().map(|r| r.name.clone()).collect()
+}
+
 #[test]
 fn a_proof_that_was_tampered_with_does_not_hold() {
     let reports = run(GELU, &[]);

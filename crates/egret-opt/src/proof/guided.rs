@@ -1,6 +1,6 @@
 //! Writing down what a step in code does: rules applied where it says, each held as the checker will hold it.
 
-use super::check::slice;
+use super::check::check;
 use super::closure::Closure;
 use super::{Bank, Proof, Step};
 use crate::matching::{Sink, guards_hold, instantiate, matches};
@@ -97,9 +97,22 @@ impl<'a> Guided<'a> {
     /// # Errors
     /// The steps do not say why the graphs are equal: a bug of the step in code.
     pub fn finish(self, pass: &str, ends: (&[ValueId], &[ValueId]), tier: Tier) -> Result<Proof, String> {
-        let of = |ends: &[ValueId], terms: &HashMap<ValueId, ValueId>| ends.iter().map(|v| terms[v]).collect();
-        let ends = (of(ends.0, &self.before), of(ends.1, &self.after));
-        let proof = Proof::seal(pass, false, self.closure.bank.graph, ends, self.steps);
-        slice(proof, self.rules, tier).map_err(|f| f.to_string())
+        let Guided { mut closure, before, after, rules, steps } = self;
+        let of = |ends: &[ValueId], terms: &HashMap<ValueId, ValueId>| ends.iter().map(|v| terms[v]).collect::<Vec<_>>();
+        let ends = (of(ends.0, &before), of(ends.1, &after));
+        if ends.0.iter().zip(&ends.1).any(|(&a, &b)| closure.find(a) != closure.find(b)) {
+            closure.evaluate_all()?;
+        }
+        // Those steps only that the conclusion rests on, if that can be checked too.
+        let used: BTreeSet<usize> = ends.0.iter().zip(&ends.1).flat_map(|(&a, &b)| closure.explain(a, b)).collect();
+        let few = steps.iter().enumerate().filter(|(i, _)| used.contains(i)).map(|(_, s)| s.clone()).collect();
+        let terms = closure.bank.graph;
+        let small = Proof::seal(pass, false, terms.clone(), ends.clone(), few);
+        if check(&small, rules, tier, None).is_ok() {
+            return Ok(small);
+        }
+        let proof = Proof::seal(pass, false, terms, ends, steps);
+        check(&proof, rules, tier, None).map_err(|f| f.to_string())?;
+        Ok(proof)
     }
 }
