@@ -143,6 +143,7 @@ pub const PASSES: &[Pass] = &[
         doc: "Compute contractions of one value together where each alone is estimated to be slower.",
         run: |_, _| Ok(None),
         tier: Tier::Exact,
+        by_code: &[],
         rules: "join",
         lazy: true,
     },
