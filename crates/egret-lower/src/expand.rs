@@ -36,18 +36,32 @@ fn attention(b: &mut Builder, node: &Node) -> Result<ValueId, TypeError> {
     let mut scores = b.emit(Op::Matmul, attrs!(), &[q, turned])?;
     let scale = node.attrs.float("scale");
     if scale != 1.0 {
-        let scale = if wide == DType::F64 { Tensor::scalar(scale) } else { Tensor::scalar(scale as f32) };
-        let scale = b.constant(scale);
+        let scale = number(b, scale, wide);
         scores = b.emit(Op::Mul, attrs!(), &[scores, scale])?;
     }
-    if let Some(Some(mask)) = node.operands.get(3) {
-        let mask = cast(b, *mask, wide)?;
-        scores = b.emit(Op::Add, attrs!(), &[scores, mask])?;
+    if let Some(&Some(mask)) = node.operands.get(3) {
+        scores = if b.tensor_ty(mask).dtype == DType::Bool {
+            let fill = number(b, node.attrs.float("fill"), wide);
+            b.emit(Op::Where, attrs!(), &[mask, scores, fill])?
+        } else {
+            let mask = cast(b, mask, wide)?;
+            b.emit(Op::Add, attrs!(), &[scores, mask])?
+        };
     }
     let axis = b.tensor_ty(scores).rank() as i64 - 1;
-    let shares = b.emit(Op::Softmax, attrs! { axis: axis }, &[scores])?;
+    let mut shares = b.emit(Op::Softmax, attrs! { axis: axis }, &[scores])?;
+    if node.attrs.flag("safe") {
+        let nan = b.emit(Op::IsNan, attrs!(), &[shares])?;
+        let zero = number(b, 0.0, wide);
+        shares = b.emit(Op::Where, attrs!(), &[nan, zero, shares])?;
+    }
     let result = b.emit(Op::Matmul, attrs!(), &[shares, v])?;
     cast(b, result, dtype)
+}
+
+/// A scalar of f64 or f32.
+fn number(b: &mut Builder, v: f64, dtype: DType) -> ValueId {
+    b.constant(if dtype == DType::F64 { Tensor::scalar(v) } else { Tensor::scalar(v as f32) })
 }
 
 /// k with its last two axes exchanged. Where k itself is transposed (heads split off a projection), one transpose does both.

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{check, check_on, of, op, tensor};
-use egret_ir::{Builder, DType, Op, Type, ValueId, attrs};
+use egret_ir::{Attrs, Builder, DType, Op, Tensor, Type, ValueId, attrs};
 use egret_lower::{LowerOptions, lower};
 
 const FLOATS: [DType; 4] = [DType::F32, DType::F64, DType::F16, DType::BF16];
@@ -47,8 +47,12 @@ fn rotary_of_every_kind() {
 
 /// Attention of q, k, v and, if there are four operands, a mask.
 fn attend(b: &mut Builder, scale: f64, operands: &[ValueId]) -> ValueId {
+    attend_with(b, attrs! { scale: scale, fill: 0.0, safe: 0i64 }, operands)
+}
+
+fn attend_with(b: &mut Builder, attrs: Attrs, operands: &[ValueId]) -> ValueId {
     let operands: Vec<_> = (0..4).map(|i| operands.get(i).copied()).collect();
-    b.emit_node(Op::Attention, attrs! { scale: scale }, &operands, vec![]).unwrap()[0]
+    b.emit_node(Op::Attention, attrs, &operands, vec![]).unwrap()[0]
 }
 
 #[test]
@@ -95,6 +99,19 @@ fn rows_that_see_nothing_are_nan() {
         let mask = of(dtype, &[3, 2], &[0.0, hidden, hidden, hidden, hidden, 0.0]);
         let inputs = [tensor(dtype, &[3, 4], 1), tensor(dtype, &[2, 4], 2), of(dtype, &[2, 2], &[1.0, 2.0, 3.0, inf]), mask];
         check_on("masked rows", &inputs, |b, x| attend(b, 1.0, x));
+    }
+}
+
+#[test]
+fn masks_that_say_where() {
+    let hidden = f64::NEG_INFINITY;
+    for dtype in FLOATS {
+        // The second query sees one key, the third none.
+        let mask = Tensor::from_bools(&[3, 2], &[true, true, false, true, false, false]);
+        let inputs = [tensor(dtype, &[3, 4], 1), tensor(dtype, &[2, 4], 2), tensor(dtype, &[2, 2], 3), mask];
+        for (fill, safe) in [(hidden, 0i64), (hidden, 1), (-1e4, 0)] {
+            check_on("bool mask", &inputs, |b, x| attend_with(b, attrs! { scale: 0.5, fill: fill, safe: safe }, x));
+        }
     }
 }
 

@@ -32,7 +32,7 @@ fn wrong_rules_are_found() {
         "order: (transpose perm=?q (transpose perm=?p ?x)) => (transpose perm=compose(?q, ?p) ?x)  exact",
         "last: (rms_norm axis=?a epsilon=?e (mul ?x ?c)) => (rms_norm axis=?a epsilon=?e ?x) if is_number(?c)  reassoc",
         "exactly: (div ?x ?c) => (mul ?x 0.3333333333333333) if is(?c, 3.0), is_float(?x), keeps(?x, ?c)  exact",
-        "guard: (matmul (softmax axis=?a ?s:(matmul ?q (transpose perm=?p ?k))) ?v) => (attention scale=1.0 ?q (transpose perm=swapped(?p) ?k) ?v _) if is_short_float(?q)  reassoc",
+        "guard: (matmul (softmax axis=?a ?s:(matmul ?q (transpose perm=?p ?k))) ?v) => (attention scale=1.0 fill=0.0 safe=0 ?q (transpose perm=swapped(?p) ?k) ?v _) if is_float(?q)  reassoc",
     ] {
         let found = broken(text);
         assert!(matches!(found, Broken::Differ(_)), "{text}\n{found}");

@@ -1,7 +1,7 @@
 //! What transformers are made of: attention and rotary embedding.
 
 use super::{Call, dims, one};
-use crate::{Dim, Type};
+use crate::{DType, Dim, Type};
 
 /// Refuse operand `i` unless it broadcasts to `shape` without making it larger.
 fn expect_broadcasts_to(call: &Call, i: usize, shape: &[Dim]) -> Result<(), String> {
@@ -27,7 +27,9 @@ pub(super) fn attention(call: &Call) -> Result<Vec<Type>, String> {
     let lead = dims::broadcast(lead_q, lead_k).and_then(|lead| dims::broadcast(&lead, lead_v)).ok_or_else(misfit)?;
     let of = |last: [&Dim; 2]| lead.iter().chain(last).cloned().collect::<Vec<_>>();
     if let Some(mask) = call.optional_tensor(3)? {
-        call.expect_dtype(3, mask, q.dtype)?;
+        if mask.dtype != DType::Bool {
+            call.expect_dtype(3, mask, q.dtype)?;
+        }
         expect_broadcasts_to(call, 3, &of([rows, keys]))?;
     }
     one(q.dtype, of([rows, out]))

@@ -71,7 +71,8 @@ fn attention_and_rotary_broadcast() {
     let f16 = ty(DType::F16, &["4", "n"]);
     let attend = |q: &[&str], k: &[&str], v: &[&str], mask: Option<&Type>| {
         let (q, k, v) = (f32s(q), f32s(k), f32s(v));
-        infer(Op::Attention, &attrs! { scale: 0.5 }, &[Some(&q), Some(&k), Some(&v), mask], &[]).map(|r| r[0].to_string())
+        infer(Op::Attention, &attrs! { scale: 0.5, fill: 0.0, safe: 0i64 }, &[Some(&q), Some(&k), Some(&v), mask], &[])
+            .map(|r| r[0].to_string())
     };
     let grouped: [&[&str]; 3] = [&["b", "4", "s", "64"], &["b", "1", "t", "64"], &["b", "1", "t", "32"]];
     let with = |mask: Option<Type>| attend(grouped[0], grouped[1], grouped[2], mask.as_ref());
@@ -81,6 +82,8 @@ fn attention_and_rotary_broadcast() {
     assert!(with(Some(f32s(&["b", "5", "s", "t"]))).unwrap_err().contains("does not broadcast"));
     assert!(with(Some(f32s(&["1", "b", "4", "s", "t"]))).is_err());
     assert!(with(Some(f16)).unwrap_err().contains("element type must be f32"));
+    assert_eq!(with(Some(ty(DType::Bool, &["s", "t"]))).unwrap(), "f32[b, 4, s, 32]");
+    assert!(with(Some(ty(DType::Bool, &["5", "s", "t"]))).is_err());
     assert!(attend(&["2", "8"], &["3", "7"], &["3", "4"], None).is_err());
     assert!(attend(&["2", "8"], &["3", "8"], &["2", "4"], None).is_err());
     assert!(attend(&["8"], &["3", "8"], &["3", "4"], None).is_err());

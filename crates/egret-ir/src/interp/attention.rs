@@ -3,7 +3,7 @@
 use super::convert::{floats, from_floats};
 use super::elementwise::max;
 use super::support::*;
-use crate::{Attrs, Op, Tensor, Value};
+use crate::{Attrs, DType, Op, Tensor, Value};
 
 /// Evaluate an operation of this family.
 pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
@@ -22,23 +22,33 @@ fn indices_within(t: &Tensor, shape: &[usize]) -> Res<Vec<usize>> {
     Ok(broadcast_indices(t.shape(), shape))
 }
 
+/// A mask with the places of its elements among the scores.
+enum Mask<'a> {
+    None,
+    Added(Vec<f64>, Vec<usize>),
+    Allowed(&'a [u8], Vec<usize>),
+}
+
 fn attention(attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
     let (q, k, v, mask) = (tensor(operands, 0)?, tensor(operands, 1)?, tensor(operands, 2)?, optional(operands, 3)?);
     let misfit = || error(format!("attention of {}, {} and {}", q.ty(), k.ty(), v.ty()));
     let split = |t: &'_ Tensor| t.shape().split_last_chunk::<2>().map(|(lead, last)| (lead.to_vec(), *last)).ok_or_else(misfit);
     let ((lead_q, [rows, width]), (lead_k, [keys, width_k]), (lead_v, [keys_v, out])) = (split(q)?, split(k)?, split(v)?);
-    if width != width_k || keys != keys_v || [Some(k), Some(v), mask].into_iter().flatten().any(|t| t.dtype() != q.dtype()) {
+    let shared = mask.filter(|m| m.dtype() != DType::Bool);
+    if width != width_k || keys != keys_v || [Some(k), Some(v), shared].into_iter().flatten().any(|t| t.dtype() != q.dtype()) {
         return Err(misfit());
     }
     let lead = broadcast_shape(&[&lead_q, &lead_k, &lead_v])?;
     let (scores_shape, shape) = ([lead.as_slice(), &[rows, keys]].concat(), [lead.as_slice(), &[rows, out]].concat());
     count(&scores_shape, 8)?;
     let mut result = vec![0.0; count(&shape, 8)?];
-    let bias = match mask {
-        Some(mask) => Some((floats(mask)?, indices_within(mask, &scores_shape)?)),
-        None => None,
+    let places = |mask: &Tensor| indices_within(mask, &scores_shape);
+    let mask = match mask {
+        Some(mask) if mask.dtype() == DType::Bool => Mask::Allowed(mask.bytes(), places(mask)?),
+        Some(mask) => Mask::Added(floats(mask)?, places(mask)?),
+        None => Mask::None,
     };
-    let scale = attrs.float("scale");
+    let (scale, fill, safe) = (attrs.float("scale"), attrs.float("fill"), attrs.flag("safe"));
     let (qs, ks, vs) = (floats(q)?, floats(k)?, floats(v)?);
     let places = [&lead_q, &lead_k, &lead_v].map(|own| broadcast_indices(own, &lead));
     let mut scores = vec![0.0; keys];
@@ -48,13 +58,19 @@ fn attention(attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
             let at = batch * rows + row;
             for (j, score) in scores.iter_mut().enumerate() {
                 let product: f64 = (0..width).map(|d| qs[q0 + row * width + d] * ks[k0 + j * width + d]).sum();
-                *score = scale * product + bias.as_ref().map_or(0.0, |(values, places)| values[places[at * keys + j]]);
+                *score = match &mask {
+                    Mask::None => scale * product,
+                    Mask::Added(values, places) => scale * product + values[places[at * keys + j]],
+                    Mask::Allowed(allowed, places) if allowed[places[at * keys + j]] != 0 => scale * product,
+                    Mask::Allowed(..) => fill,
+                };
             }
             let largest = scores.iter().fold(f64::NEG_INFINITY, |a, &s| max(a, s));
             scores.iter_mut().for_each(|s| *s = (*s - largest).exp());
             let sum: f64 = scores.iter().sum();
             for (j, &score) in scores.iter().enumerate() {
                 let share = score / sum;
+                let share = if safe && share.is_nan() { 0.0 } else { share };
                 let sums = &mut result[at * out..(at + 1) * out];
                 sums.iter_mut().zip(&vs[v0 + j * out..]).for_each(|(s, v)| *s += share * v);
             }
@@ -99,7 +115,8 @@ mod tests {
         let q = Tensor::new(&[2, 1], vec![1f32, 1.0]);
         let k = Tensor::new(&[2, 1], vec![0f32, 3f32.ln() / 2.0]);
         let v = Tensor::new(&[2, 3], vec![4f32, 0.0, 8.0, 0.0, 4.0, 8.0]);
-        let a = || attrs! { scale: 2.0 };
+        let with = |fill: f32, safe: i64| attrs! { scale: 2.0, fill: f64::from(fill), safe: safe };
+        let a = || with(0.0, 0);
         let close = |t: &Tensor, want: &[f32]| {
             assert_eq!(t.len(), want.len());
             t.data::<f32>().iter().zip(want).for_each(|(g, w)| assert!((g - w).abs() < 1e-6 || (g.is_nan() && w.is_nan()), "{g} {w}"));
@@ -110,6 +127,13 @@ mod tests {
         close(&run(Op::Attention, a(), &[&q, &k, &v, &mask]), &[1.0, 3.0, 8.0, 4.0, 0.0, 8.0]);
         let nothing = Tensor::new(&[1, 2], vec![inf, inf]);
         close(&run(Op::Attention, a(), &[&q, &k, &v, &nothing]), &[f32::NAN; 6]);
+        close(&run(Op::Attention, with(0.0, 1), &[&q, &k, &v, &nothing]), &[0.0; 6]);
+        let allowed = Tensor::from_bools(&[2, 2], &[true, true, true, false]);
+        close(&run(Op::Attention, with(inf, 0), &[&q, &k, &v, &allowed]), &[1.0, 3.0, 8.0, 4.0, 0.0, 8.0]);
+        let none = Tensor::from_bools(&[1, 2], &[false, false]);
+        close(&run(Op::Attention, with(-1e9, 0), &[&q, &k, &v, &none]), &[2.0, 2.0, 8.0, 2.0, 2.0, 8.0]);
+        close(&run(Op::Attention, with(inf, 0), &[&q, &k, &v, &none]), &[f32::NAN; 6]);
+        close(&run(Op::Attention, with(inf, 1), &[&q, &k, &v, &none]), &[0.0; 6]);
         // Grouped queries: three heads of queries share one of keys; the mask differs by head.
         let heads = Tensor::new(&[3, 2, 1], vec![1f32; 6]);
         let by_head = Tensor::new(&[3, 1, 2], vec![0f32, 0.0, 0.0, inf, inf, 0.0]);

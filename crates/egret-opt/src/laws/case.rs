@@ -8,7 +8,7 @@ use crate::proof::closure::{ABSENT, Closure};
 use crate::proof::values::evaluate;
 use crate::proof::{Bank, cone};
 use crate::rules::{Expr, NodePattern, OpPattern, Pattern, Rule};
-use egret_ir::{Attr, Attrs, Dim, Graph, Op, Tensor, TensorType, Type, Value, ValueId};
+use egret_ir::{Attr, Attrs, DType, Dim, Graph, Op, Tensor, TensorType, Type, Value, ValueId};
 use std::collections::{BTreeMap, HashMap};
 
 /// Attributes are drawn so often for one node before the whole case is given up.
@@ -51,7 +51,10 @@ impl Case {
                 let t = draw.constant(near.as_deref().unwrap_or(&[]))?;
                 bank.constant(t)
             } else {
-                let ty = draw.ty();
+                let mut ty = draw.ty();
+                if is_condition(&rule.lhs, v) {
+                    ty.dtype = DType::Bool;
+                }
                 let id = bank.graph.add_input(&rule.vars.values[v], Type::Tensor(ty.clone()));
                 values.insert(id, draw.tensor(&ty).into());
                 id
@@ -162,6 +165,17 @@ fn is_free(p: &Pattern, v: usize) -> bool {
     }
 }
 
+/// Whether a variable stands where only a bool can.
+fn is_condition(p: &Pattern, v: usize) -> bool {
+    let Pattern::Node(n) = p else { return false };
+    let here = match n.op {
+        OpPattern::One(Op::Where) => n.args.first() == Some(&Pattern::Value(v)),
+        OpPattern::One(op) => op.info().types == "bool" && n.args.contains(&Pattern::Value(v)),
+        OpPattern::Any(..) => false,
+    };
+    here || n.args.iter().any(|a| is_condition(a, v))
+}
+
 struct Builder<'a> {
     draw: &'a mut Draw,
     terms: Closure,
@@ -182,7 +196,7 @@ impl Builder<'_> {
                 }
             },
             Pattern::Splat(number) => {
-                let dtype = beside.and_then(|b| self.terms.facts(b).dtype()).unwrap_or(egret_ir::DType::F32);
+                let dtype = beside.and_then(|b| self.terms.facts(b).dtype()).unwrap_or(DType::F32);
                 let t = scalar(*number, dtype).ok()?;
                 let exact = Facts::constant(&t, false).splat().is_some_and(|v| same_value(v, *number, Some(dtype)));
                 exact.then(|| self.terms.known_constant(t))

@@ -1,7 +1,7 @@
 //! Made-up types, attributes and tensors, leaning to what rules ask for.
 
 use crate::matching::scalar;
-use crate::rules::{Expr, Guard, Pattern, Rule, Tier};
+use crate::rules::{Expr, Guard, OpPattern, Pattern, Rule, Tier};
 use egret_ir::{Attr, DType, Dim, Op, Tensor, TensorType, Type, interp};
 use std::collections::BTreeSet;
 
@@ -45,6 +45,8 @@ pub(super) struct Draw {
     dims: Vec<i64>,
     /// Leading dims of most values.
     batch: Vec<i64>,
+    /// Groups and heads in each, where most values are queries, keys and masks of grouped heads.
+    heads: Option<[i64; 2]>,
     /// Numbers that stand in the rule.
     numbers: Vec<f64>,
     /// Whether values hold infinities, denormals and the like.
@@ -59,13 +61,16 @@ impl Draw {
     pub fn new(seed: u64, rule: &Rule) -> Draw {
         let numbers = numbers(rule);
         let (dtype, dims, batch) = (DType::F32, vec![], vec![]);
-        let mut d = Draw { seed: seed as f64, drawn: 0, dtype, dims, batch, numbers, special: false, nan: false, size: 2.0 };
+        let mut d = Draw { seed: seed as f64, drawn: 0, dtype, dims, batch, heads: None, numbers, special: false, nan: false, size: 2.0 };
         d.dtype = DTYPES[d.below(DTYPES.len())];
         // Often few different extents, so that shapes that have to fit do.
         let different = [1, 1, 2, 3][d.below(4)];
         d.dims = (0..different).map(|_| [2, 3, 1, 4, 5, 2, 3, 0][d.below(8)]).collect();
         let rank = d.below(3);
         d.batch = (0..rank).map(|_| d.dim()).collect();
+        if speaks_of(&rule.rhs, Op::Attention) && d.below(4) != 0 {
+            d.heads = Some([d.dim(), d.dim()]);
+        }
         // Infinities and the like only where the same bits are asked for: elsewhere the order of operations may decide.
         d.special = rule.tier == Tier::Exact && d.below(2) == 0;
         // A NaN comes out on both sides, whatever the order.
@@ -93,6 +98,18 @@ impl Draw {
             _ => self.dtype,
         };
         let mut shape = match self.below(10) {
+            n if let Some([groups, each]) = self.heads.filter(|_| n != 0) => {
+                let (rows, columns) = (self.dims[0], self.dims[self.dims.len() - 1]);
+                let mut shape = match self.below(5) {
+                    0 => vec![groups * each],
+                    1 => vec![groups, 1],
+                    2 => vec![groups, each],
+                    3 => vec![1],
+                    _ => vec![],
+                };
+                shape.extend([rows, columns]);
+                shape
+            }
             0 => vec![],
             1 => vec![self.dim()],
             _ => {
@@ -222,10 +239,16 @@ impl Draw {
             "ints" if matches!(name, "high_extra" | "output_padding") => Attr::Ints(vec![0; rank.saturating_sub(2)]),
             // Of a resize: as many as the sizes say.
             "floats" if name == "scales" => Attr::Floats(vec![0.0; rank]),
-            // Of slices: mostly the whole, or a half of the last axis.
-            "ints" if name == "steps" && self.below(3) != 0 => Attr::Ints(vec![1; rank]),
+            // Of slices: mostly the whole, or a half of the last axis, which may be every other element.
+            "ints" if name == "steps" && self.below(4) != 0 => {
+                let mut steps = vec![1; rank];
+                let last = 1 + i64::from(self.below(3) == 0);
+                steps.iter_mut().rev().take(1).for_each(|s| *s = last);
+                Attr::Ints(steps)
+            }
             "dims" if name == "starts" && self.below(3) != 0 => {
-                let half = self.below(2) as i64 * shape.last().map_or(0, |d| d / 2);
+                let last = shape.last().map_or(0, |d| d / 2);
+                let half = [0, last, last.min(1)][self.below(3)];
                 let zeros = shape.iter().skip(1).map(|_| 0);
                 Attr::Dims(if rank == 0 { vec![] } else { zeros.chain([half]).map(Dim::constant).collect() })
             }
@@ -263,12 +286,24 @@ impl Draw {
     /// Another shape of as many elements, or one that broadcasts up.
     fn reshaped(&mut self, shape: &[i64]) -> Vec<i64> {
         let count: i64 = shape.iter().product();
-        match self.below(6) {
+        if let (Some([_, each]), [lead @ .., a, b, rows, columns]) = (self.heads, shape)
+            && self.below(2) == 0
+        {
+            // One head for each of its group, or groups of heads as heads.
+            let repeated = [lead, &[*a, each, *rows, *columns]].concat();
+            return if *b == 1 && self.below(2) == 0 { repeated } else { [lead, &[a * b, *rows, *columns]].concat() };
+        }
+        match self.below(8) {
             0 => vec![count],
             1 => shape.to_vec(),
             2 => [&[1], shape].concat(),
             3 => shape.iter().rev().copied().collect(),
             4 => self.batch.iter().copied().chain(shape.iter().copied()).collect(),
+            5 => [shape, &[1]].concat(),
+            6 => match shape {
+                [lead @ .., a, b] => [lead, &[a * b]].concat(),
+                _ => vec![count],
+            },
             _ => {
                 let mut s = shape.to_vec();
                 let at = self.below(s.len() + 1);
@@ -287,6 +322,15 @@ fn numbers(rule: &Rule) -> Vec<f64> {
         pattern_numbers(p, &mut out);
     }
     out
+}
+
+/// Whether an operation stands in a pattern.
+fn speaks_of(p: &Pattern, op: Op) -> bool {
+    match p {
+        Pattern::Node(n) => n.op == OpPattern::One(op) || n.args.iter().any(|a| speaks_of(a, op)),
+        Pattern::Each(p) => speaks_of(p, op),
+        _ => false,
+    }
 }
 
 fn pattern_numbers(p: &Pattern, out: &mut Vec<f64>) {

@@ -52,13 +52,14 @@ pub(crate) fn local(
     applications: &[Application],
     says: impl Fn(usize) -> bool,
 ) -> Result<LocalProof, String> {
-    let mut r = Recorder { egraph, out: LocalProof::default(), places: HashMap::new(), known: HashMap::new() };
+    let mut r = Recorder { egraph, out: LocalProof::default(), places: HashMap::new(), known: HashMap::new(), bound: HashMap::new() };
     for (i, a) in applications.iter().enumerate().filter(|(i, _)| says(*i)) {
         let Some(evidence) = &a.evidence else { continue };
         let rule = rules[a.rule];
         let bug = || format!("the evidence of rule `{}` does not fit it", rule.name);
         let mut matched = evidence.nodes.iter().zip(&evidence.found.matched).map(|(n, &(_, _, swapped))| (n, swapped));
         let root = rule.lhs.as_node().ok_or_else(bug)?;
+        r.bound.clear();
         let before = r.pattern(root, &evidence.found, &mut matched, a.class).ok_or_else(bug)?;
         let after = r.id(evidence.new).ok_or_else(bug)?;
         r.out.steps.push((i, before, after));
@@ -71,6 +72,8 @@ struct Recorder<'a> {
     out: LocalProof,
     places: HashMap<Id, Option<usize>>,
     known: HashMap<(u32, Vec<Option<usize>>), usize>,
+    /// The terms of the bound nodes of the pattern at hand: where such a value stands again, the same term does.
+    bound: HashMap<usize, usize>,
 }
 
 type Matched<'a> = dyn Iterator<Item = (&'a ENode, bool)> + 'a;
@@ -131,9 +134,10 @@ impl Recorder<'_> {
             let arg = pattern.args.get(i).or(pattern.args.last()).map(|p| if let Pattern::Each(inner) = p { inner } else { p });
             operands.push(match arg {
                 Some(Pattern::Node(inner)) => Some(self.pattern(inner, found, matched, id)?),
-                Some(Pattern::Value(v)) => match &found.values[*v] {
-                    Some(Bound::One(bound)) => self.id(*bound),
-                    _ => self.id(id),
+                Some(Pattern::Value(v)) => match (self.bound.get(v), &found.values[*v]) {
+                    (Some(&term), _) => Some(term),
+                    (None, Some(Bound::One(bound))) => self.id(*bound),
+                    (None, _) => self.id(id),
                 },
                 _ => self.id(id),
             });
@@ -141,7 +145,11 @@ impl Recorder<'_> {
         if swapped {
             operands.reverse();
         }
-        self.term(node.symbol, operands, class)
+        let term = self.term(node.symbol, operands, class)?;
+        if let Some(v) = pattern.bind {
+            self.bound.insert(v, term);
+        }
+        Some(term)
     }
 }
 

@@ -49,7 +49,7 @@ functions! {
     is_float(x) = |a| Ok(Val::Bool(tensor(a, 0)?.dtype.is_float()));
     /// Whether the elements of x are integers.
     is_int(x) = |a| Ok(Val::Bool(tensor(a, 0)?.dtype.is_int()));
-    /// Whether x is compiled with fast float kernels: f32 or f16.
+    /// Whether the elements of x are f32 or f16.
     is_short_float(x) = |a| Ok(Val::Bool(matches!(tensor(a, 0)?.dtype, DType::F32 | DType::F16)));
     /// The number of axes of x.
     rank(x) = |a| Ok(Val::Attr(Attr::Int(tensor(a, 0)?.rank() as i64)));
@@ -131,6 +131,37 @@ functions! {
         let all = dims(a, 0)?;
         all.split_last().map(|(_, rest)| Val::Attr(Attr::Dims(rest.to_vec()))).ok_or_else(|| "no dims".into())
     };
+    /// The dims given but for the last two, which are those of x: batches as they are given, of matrices as they are in x.
+    batched(dims, x) = |a| {
+        let (dims, t) = (dims(a, 0)?, tensor(a, 1)?);
+        match (dims, &t.shape[..]) {
+            ([lead @ .., _, _], [.., rows, columns]) => Ok(Val::Attr(Attr::Dims(lead.iter().chain([rows, columns]).cloned().collect()))),
+            _ => Err("matrices are wanted".into()),
+        }
+    };
+    /// The dims of x with the third from the end as it is in others.
+    repeated(x, dims) = |a| match (&tensor(a, 0)?.shape[..], dims(a, 1)?) {
+        ([lead @ .., _, rows, columns], [.., times, _, _]) => {
+            Ok(Val::Attr(Attr::Dims(lead.iter().chain([times, rows, columns]).cloned().collect())))
+        }
+        _ => Err("several matrices are wanted".into()),
+    };
+    /// The dims with the two before the last two joined: groups of heads as heads.
+    heads(dims) = |a| match dims(a, 0)? {
+        [lead @ .., groups, each, rows, columns] => {
+            let heads = Dim::constant(int_of(groups)?.saturating_mul(int_of(each)?));
+            Ok(Val::Attr(Attr::Dims(lead.iter().chain([&heads, rows, columns]).cloned().collect())))
+        }
+        _ => Err("dims of groups of heads are wanted".into()),
+    };
+    /// The dims of x, whose heads are one, as one head of one group.
+    one_head(x) = |a| match &tensor(a, 0)?.shape[..] {
+        [lead @ .., heads, rows, columns] if heads.as_const() == Some(1) => {
+            Ok(Val::Attr(Attr::Dims(lead.iter().chain([heads, heads, rows, columns]).cloned().collect())))
+        }
+        all if all.len() < 3 => Ok(Val::Attr(Attr::Dims(all.to_vec()))),
+        _ => Err("several heads".into()),
+    };
     /// Whether the integers a and b, and any sum of n products of them, fit an i32.
     sums_fit(a, b, n) = |a| {
         let largest = |i: usize| -> Result<f64, String> {
@@ -143,6 +174,8 @@ functions! {
     };
     /// Whether x is a constant vector of at most 4096 floats, each of a size between 2⁻¹⁰ and 2¹⁰: one to divide by.
     away_from_zero(x) = |a| Ok(Val::Bool(facts(a, 0)?.summary.away_from_zero));
+    /// The difference of two ints.
+    less(a, b) = |a| Ok(Val::Attr(Attr::Int(int(a, 0)?.saturating_sub(int(a, 1)?))));
     /// The product of two numbers.
     times(a, b) = |a| Ok(Val::Attr(Attr::Float(float(a, 0)? * float(a, 1)?)));
     /// The quotient of two numbers.
@@ -156,14 +189,11 @@ functions! {
     };
     /// Whether a slice of x takes all of it but for the last axis, and there one half: the first (0) or the second (1).
     is_half(x, starts, sizes, steps, which) = |a| {
-        let (t, starts, sizes, steps, which) = (tensor(a, 0)?, dims(a, 1)?, dims(a, 2)?, ints(a, 3)?, int(a, 4)?);
-        let whole: Vec<i64> = t.const_dims().ok_or_else(|| format!("{t} has free dims"))?.iter().map(|&d| d as i64).collect();
-        let Some((&last, before)) = whole.split_last() else { return Err("a scalar has no halves".into()) };
-        let wanted_sizes = before.iter().copied().chain([last / 2]).map(Dim::constant);
-        let wanted_starts = before.iter().map(|_| 0).chain([which * (last / 2)]).map(Dim::constant);
-        let fits = last % 2 == 0 && sizes.iter().cloned().eq(wanted_sizes) && starts.iter().cloned().eq(wanted_starts);
-        Ok(Val::Bool(fits && steps.iter().all(|s| *s == 1)))
+        let last = int_of(tensor(a, 0)?.shape.last().ok_or("a scalar has no halves")?)?;
+        takes_half(a, int(a, 4)? * (last / 2), 1)
     };
+    /// Whether a slice of x takes all of it but for the last axis, and there every other element: from the first (0) or the second (1) on.
+    is_every_other(x, starts, sizes, steps, which) = |a| takes_half(a, int(a, 4)?, 2);
     /// The dims to give a constant c, that scales each channel of y, for scaling the weights w of the convolution that makes y.
     per_output(y, c, layout, w) = |a| {
         let (y, c, w) = (tensor(a, 0)?, tensor(a, 1)?, tensor(a, 3)?);
@@ -369,6 +399,18 @@ fn axis_of(t: &egret_ir::TensorType, axis: i64) -> Result<usize, String> {
     usize::try_from(at).ok().filter(|i| *i < t.rank()).ok_or_else(|| format!("{t} has no axis {axis}"))
 }
 
+/// Whether a slice (x, starts, sizes, steps) takes all of x but for the last axis, and there half of it: from `start` on in steps of `step`.
+fn takes_half(a: &[Val], start: i64, step: i64) -> Result<Val<'static>, String> {
+    let (t, starts, sizes, steps) = (tensor(a, 0)?, dims(a, 1)?, dims(a, 2)?, ints(a, 3)?);
+    let whole: Vec<i64> = t.const_dims().ok_or_else(|| format!("{t} has free dims"))?.iter().map(|&d| d as i64).collect();
+    let Some((&last, before)) = whole.split_last() else { return Err("a scalar has no halves".into()) };
+    let wanted_sizes = before.iter().copied().chain([last / 2]).map(Dim::constant);
+    let wanted_starts = before.iter().map(|_| 0).chain([start]).map(Dim::constant);
+    let wanted_steps = before.iter().map(|_| 1).chain([step]);
+    let fits = last % 2 == 0 && sizes.iter().cloned().eq(wanted_sizes) && starts.iter().cloned().eq(wanted_starts);
+    Ok(Val::Bool(fits && steps.iter().copied().eq(wanted_steps)))
+}
+
 /// The axis of the channels of x.
 fn channel_axis(layout: &Attr, x: &egret_ir::TensorType) -> Result<usize, String> {
     match layout {
@@ -423,9 +465,13 @@ fn attr<'a>(args: &'a [Val], i: usize) -> Result<&'a Attr, String> {
 fn int(args: &[Val], i: usize) -> Result<i64, String> {
     match attr(args, i)? {
         Attr::Int(v) => Ok(*v),
-        Attr::Dim(d) => d.as_const().ok_or_else(|| format!("{d} is not constant")),
+        Attr::Dim(d) => int_of(d),
         other => Err(format!("an int is wanted, not {}", other.kind())),
     }
+}
+
+fn int_of(dim: &Dim) -> Result<i64, String> {
+    dim.as_const().ok_or_else(|| format!("{dim} is not constant"))
 }
 
 fn float(args: &[Val], i: usize) -> Result<f64, String> {
