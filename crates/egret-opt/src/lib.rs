@@ -71,8 +71,6 @@ pub(crate) struct CodeStep<'a> {
     pub pass: &'static str,
     /// The rules that it may apply: those of [`Pass::by_code`] that are neither left out nor above the tier.
     pub rules: Vec<&'a Rule>,
-    /// What rules may change at most.
-    pub tier: Tier,
     /// Whether a proof is wanted.
     pub explain: bool,
     /// What it rewrote.
@@ -323,7 +321,7 @@ pub fn optimize(graph: Graph, options: &Options) -> Result<(Graph, Vec<PassRepor
         let &Options { tier, cost, clock, explain, threads, .. } = options;
         let applied = rules::shipped().iter().filter(|r| pass.by_code.contains(&r.pass.as_str()));
         let rules = applied.filter(|r| r.tier <= tier && !options.without.contains(&r.name)).collect();
-        let mut step = CodeStep { pass: pass.name, rules, tier, explain, told: vec![], proof: None };
+        let mut step = CodeStep { pass: pass.name, rules, explain, told: vec![], proof: None };
         if pass.tier <= tier
             && let Some(next) = (pass.run)(&graph, &mut step).map_err(|e| OptError::Broken { pass: pass.name, message: e.to_string() })?
         {

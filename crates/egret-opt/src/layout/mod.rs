@@ -56,7 +56,7 @@ pub(crate) fn run(graph: &Graph, step: &mut CodeStep) -> Result<Option<Graph>, T
         l.r.builder.output(name, new);
     }
     if step.explain {
-        step.proof = Some(prove(graph, &l, step.pass, step.tier));
+        step.proof = Some(prove(graph, &l, step.pass));
     }
     let mut graph = l.r.builder.graph;
     graph.remove_dead();

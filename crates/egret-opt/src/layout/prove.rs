@@ -5,7 +5,6 @@
 
 use super::{Layout, to_first, to_last};
 use crate::proof::{Guided, Proof};
-use crate::rules::Tier;
 use egret_ir::{Attr, Dim, Graph, Node, NodeId, Op, ValueId, attrs};
 use std::collections::BTreeSet;
 
@@ -24,7 +23,7 @@ pub(super) enum Event<'a> {
 ///
 /// # Errors
 /// What was done is no application of the rules: a bug.
-pub(super) fn prove(old: &Graph, done: &Layout, pass: &str, tier: Tier) -> Result<Proof, String> {
+pub(super) fn prove(old: &Graph, done: &Layout, pass: &str) -> Result<Proof, String> {
     let new = &done.r.builder.graph;
     let mut p = Prover { g: Guided::new(old, new, done.rules)?, old, done, sources: BTreeSet::new() };
     for event in &done.journal {
@@ -47,7 +46,7 @@ pub(super) fn prove(old: &Graph, done: &Layout, pass: &str, tier: Tier) -> Resul
             }
         }
     }
-    p.g.finish(pass, (old.outputs(), new.outputs()), tier)
+    p.g.finish(pass, (old.outputs(), new.outputs()))
 }
 
 struct Prover<'a> {
