@@ -86,7 +86,10 @@ fn errors_have_a_budget() {
     std::fs::write(dir.path().join("model.egret"), model).unwrap();
     let run = |args: &[&str]| egret(dir.path(), &[&["explain", "model.egret", "--rules", "mine.rules"], args].concat());
     let (out, text) = run(&["--verify"]);
-    assert!(out.status.success() && text.contains("pass fuse: 1 proof steps hold, 1 of them run on random tensors; approximations of at most 1e-5"));
+    assert!(
+        out.status.success()
+            && text.contains("pass fuse: 1 proof steps hold, 1 of them run on random tensors; approximations of at most 1e-5")
+    );
     assert!(run(&["--format", "trace", "--output", "near.trace"]).0.status.success());
     let (out, text) = run(&["--verify", "--trace", "near.trace", "--budget", "1e-6"]);
     assert!(out.status.code() == Some(3) && text.contains("pass `fuse`"), "{text}");
