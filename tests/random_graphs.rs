@@ -253,7 +253,8 @@ fn hold(genes: &[Gene]) -> Result<[usize; 2], String> {
         egret::verify::verify(graph.clone(), None, &options, None).map_err(|e| at("a proof", e.to_string()))?;
     }
     // Linking takes its time.
-    let engines = if genes.len() % 13 == 0 { &[Engine::Jit, Engine::JitNoOpt, Engine::Aot][..] } else { &[Engine::Jit, Engine::JitNoOpt] };
+    let engines =
+        if genes.len().is_multiple_of(13) { &[Engine::Jit, Engine::JitNoOpt, Engine::Aot][..] } else { &[Engine::Jit, Engine::JitNoOpt] };
     for &engine in engines {
         let run = Executable::new(graph.clone(), engine, &Options { threads: 1, ..Options::default() }, &BTreeMap::new());
         let got = run.and_then(|e| e.run(&inputs)).map_err(|e| at(engine.name(), e.to_string()))?;

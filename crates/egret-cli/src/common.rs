@@ -28,7 +28,7 @@ pub fn options(args: &CompileOptions, threads: Option<usize>) -> Result<Options>
 /// The default options with a choice of rewrite rules.
 pub fn with_rules(args: &RuleOptions) -> Result<Options> {
     let tier = args.tier.parse().map_err(Error::user)?;
-    if !(args.budget >= 0.0) {
+    if args.budget.is_nan() || args.budget < 0.0 {
         return Err(Error::user(format!("--budget {}: an error is 0 or more", args.budget)));
     }
     let mut options = Options { tier, budget: args.budget, target: args.target.clone(), ..Options::default() };

@@ -246,7 +246,7 @@ functions! {
         let (y, axis, all, along, place) = (tensor(a, 0)?, int(a, 1)?, tensors(a, 2)?, int(a, 3)?, int(a, 4)?);
         let before = all.iter().take(usize::try_from(place).map_err(|_| "no place")?);
         let extent = |t: &&egret_ir::TensorType| t.shape[axis_of(t, along)?].as_const().ok_or_else(|| format!("{t} has free dims"));
-        let start = before.map(|t| extent(&t)).sum::<Result<i64, String>>()?;
+        let start = before.map(extent).sum::<Result<i64, String>>()?;
         let mut starts = vec![Dim::constant(0); y.rank()];
         starts[axis_of(y, axis)?] = Dim::constant(start);
         Ok(Val::Attr(Attr::Dims(starts)))
