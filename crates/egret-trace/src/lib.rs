@@ -81,7 +81,19 @@ mod tests {
             alternatives: vec![Alternative { name: "14x32".into(), cost: 10.5 }, Alternative { name: "6x16".into(), cost: 21.0 }],
         });
         t.push(Limit { pass: "canonicalize".into(), limit: "nodes".into(), value: 10_000 });
-        t.push(Pass { name: "canonicalize".into(), nodes_before: 10, nodes_after: 8, rewrites: 1, regions: 3, cheapest: 2 });
+        let (error, nanoseconds) = (2e-5, Some(1_500_000));
+        t.push(Pass {
+            name: "canonicalize".into(),
+            nodes_before: 10,
+            nodes_after: 8,
+            rewrites: 1,
+            regions: 3,
+            cheapest: 2,
+            error,
+            nanoseconds,
+        });
+        let (matches, applications, nodes) = (3, 2, 4);
+        t.push(RuleUse { pass: "canonicalize".into(), rule: "square".into(), matches, applications, nodes, nanoseconds: None });
         t
     }
 
@@ -100,7 +112,8 @@ rewrite fold-batch-norm (canonicalize, rules/conv.rules:3) at BatchNormalization
 missed gelu (fuse) at Erf:/act: guard: the operand has two users
 choice tile of conv_0: 14x32 (14x32 10.5 us, 6x16 21 us)
 limit nodes = 10000 hit in canonicalize
-pass canonicalize: 10 -> 8 nodes, 1 rewrite; 2 of 3 distinct regions proven cheapest
+pass canonicalize: 10 -> 8 nodes, 1 rewrite; 2 of 3 distinct regions proven cheapest; approximations of at most 2e-5, 1.500 ms
+rule square (canonicalize): 3 matches, 2 applications, 4 new nodes
 ";
         assert_eq!(t.to_string(), expected);
         let json = t.to_json();
