@@ -49,7 +49,8 @@ fn compile_writes_it_beside_the_code() {
 fn times_are_told_where_they_are_asked_for() {
     let (code, said) = egret(&["explain", &model("simple_cnn"), "--profile"]);
     let took = |l: &&str| l.starts_with("pass ") && l.ends_with(" ms");
-    assert!(code == 0 && said.lines().filter(took).count() == 8, "{said}");
+    let passes = said.lines().filter(|l| l.starts_with("pass ")).count();
+    assert!(code == 0 && passes > 0 && said.lines().filter(took).count() == passes, "{said}");
     let (_, said) = egret(&["explain", &model("simple_cnn")]);
     assert!(said.lines().filter(took).count() == 0, "{said}");
     let (code, said) = egret(&["explain", &model("simple_cnn"), "--profile", "--format", "trace", "--output", "never.trace"]);
