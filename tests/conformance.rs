@@ -21,7 +21,9 @@ fn suite(suite: &str, engine: Engine, floor: usize) {
         Verdict::Failed(why) => failures.push(format!("{}: {why}", case.name)),
     });
     println!("{suite} on {}: {passed} of {} passed", engine.name(), cases.len());
-    assert!(failures.is_empty(), "{} cases of {suite} on {}:\n{}", failures.len(), engine.name(), failures.join("\n"));
+    // Panics are captured from here on, their messages too.
+    failures.iter().for_each(|f| println!("{f}"));
+    assert!(failures.is_empty(), "{} cases of {suite} on {}", failures.len(), engine.name());
     assert!(passed >= floor, "{suite} on {}: only {passed} passed", engine.name());
 }
 

@@ -49,11 +49,6 @@ impl CostModel {
         CostModel::of("x86-64-v4").expect("the target is among those of ir-spec/targets")
     }
 
-    /// Columns that a contraction computes for so many.
-    fn columns(&self, columns: u64) -> u64 {
-        columns.div_ceil(self.lanes) * self.lanes
-    }
-
     /// The estimate for a node.
     pub(crate) fn node(&self, op: Op, attrs: &Attrs, operands: &[&Facts], result: &Facts) -> u64 {
         if result.constant {
@@ -67,7 +62,10 @@ impl CostModel {
             f.and_then(|f| f.tensor()).and_then(|t| t.shape.get(axis)).and_then(|d| d.as_const()).unwrap_or(NOMINAL_DIM).max(0) as u64
         };
         let last = |i: usize| operands.get(i).and_then(|f| f.tensor()).map_or(1, |t| dim(operands.get(i), t.rank().wrapping_sub(1)));
-        let macs = if result.dtype().is_some_and(|d| d.is_int()) { self.integer_macs } else { self.macs };
+        let is_int = result.dtype().is_some_and(|d| d.is_int());
+        let macs = if is_int { self.integer_macs } else { self.macs };
+        // Integers are contracted by scalar code.
+        let computed = |columns: u64| if is_int { columns } else { columns.div_ceil(self.lanes) * self.lanes };
         match op {
             Op::Reshape => self.view,
             // The scores are neither written nor read again.
@@ -79,12 +77,12 @@ impl CostModel {
             // One pass over rows that stay in the cache, where its pieces are several.
             Op::LayerNorm | Op::RmsNorm => self.kernel + cached,
             Op::Matmul => {
-                let columns = self.columns(last(1));
-                self.kernel + (out / last(1).max(1)).saturating_mul(columns).saturating_mul(last(0)) / macs + cached
+                let columns = last(1).max(1);
+                self.kernel + (out / columns).saturating_mul(computed(columns)).saturating_mul(last(0)) / macs + cached
             }
             Op::Conv => {
                 let channels = dim(operands.get(1), 0);
-                let out = out / channels.max(1) * if attrs.int("groups") == 1 { self.columns(channels) } else { channels };
+                let out = out / channels.max(1) * if attrs.int("groups") == 1 { computed(channels) } else { channels };
                 let taps = operands.get(1).and_then(|f| f.tensor()).map_or(1, |t| len(t) / dim(operands.get(1), 0).max(1));
                 let strided = if attrs.str("layout") == "channels_first" { self.channels_first } else { 1 };
                 self.kernel + out.saturating_mul(taps) / macs * strided + cached
