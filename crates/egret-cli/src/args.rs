@@ -268,6 +268,9 @@ pub struct DoctorArgs {
     /// Hold Egret's own rewrite rules too
     #[arg(long)]
     pub laws: bool,
+    /// Draw other cases for the rules
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    pub seed: u64,
 }
 
 /// `egret diff`

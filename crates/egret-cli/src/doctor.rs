@@ -27,7 +27,7 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
 fn laws(args: &DoctorArgs) -> Result<()> {
     let mut options = Options::default();
     add_rules(&mut options, &args.rules)?;
-    for line in progress("holding rules", || egret::laws::check(&options, args.laws))? {
+    for line in progress("holding rules", || egret::laws::check(&options, args.laws, args.seed))? {
         println!("{line}");
     }
     Ok(())

@@ -4,6 +4,7 @@
 //! `eqsat` runs them, `saturate` and `extract` do the work, `matching` says what a match is.
 
 mod alternatives;
+mod chosen;
 mod cost;
 pub mod egraph;
 mod eqsat;

@@ -1,8 +1,9 @@
 //! Rules that nearly applied, and what stopped them: a guard, the tier, the cost, or one node of the pattern.
 
+use crate::chosen::Chosen;
 use crate::egraph::{Ask, ENode, Egraph};
 use crate::extract::{Extraction, Form};
-use crate::matching::{guards_hold, matches};
+use crate::matching::{Match, guards_hold, matches};
 use crate::near::{Near, nearly};
 use crate::rules::{Rule, Tier};
 use crate::saturate::{Application, Saturation};
@@ -64,31 +65,24 @@ pub(crate) fn missed(
     extraction: &Extraction,
 ) -> BTreeSet<Missed<usize>> {
     let mut out = BTreeSet::new();
-    let is_chosen = |class: &Id, node: &ENode| extraction.chosen.get(class) == Some(node);
+    let chosen = Chosen::new(egraph, extraction);
+    let nodes = |m: &Match<Id>| -> Vec<&ENode> { m.matched.iter().filter_map(|&(class, ..)| chosen.node(class)).collect() };
     let sources = |nodes: &[&ENode]| -> BTreeSet<usize> { nodes.iter().filter_map(|n| done.sources.get(*n)).flatten().copied().collect() };
     for rule in rules.iter().chain(above).filter(|r| r.lhs.nodes().len() > 1) {
         let near = if rule.lhs.nodes().len() >= NEAR_NODES { nearly(rule) } else { vec![] };
         for &class in extraction.chosen.keys() {
-            let mut whole = false;
-            for m in matches(rule, egraph, class, MISSED_MATCHES) {
-                let nodes: Vec<&ENode> = m.matched.iter().map(|&(c, k, _)| &egraph[c].nodes[k]).collect();
-                if !m.matched.iter().zip(&nodes).all(|((c, ..), n)| is_chosen(c, n)) {
-                    continue;
-                }
-                whole = true;
-                let (stopped, reason) = match guards_hold(rule, egraph, &m) {
+            let found = matches(rule, &chosen, class, MISSED_MATCHES);
+            for m in &found {
+                let (stopped, reason) = match guards_hold(rule, &chosen, m) {
                     Err(e) => (Stopped::Guard, format!("`{}` does not hold: {}", e.guard, e.reason)),
                     Ok(()) if rule.tier > tier => (Stopped::Tier, format!("its tier is {}, {} is allowed", rule.tier, tier)),
                     Ok(()) => continue,
                 };
-                out.insert(Missed { sources: sources(&nodes), rule: rule.name.clone(), stopped, reason });
+                out.insert(Missed { sources: sources(&nodes(m)), rule: rule.name.clone(), stopped, reason });
             }
-            for Near { variant, place, wanted } in near.iter().filter(|_| !whole) {
-                for m in matches(variant, egraph, class, MISSED_MATCHES) {
-                    let nodes: Vec<&ENode> = m.matched.iter().map(|&(c, k, _)| &egraph[c].nodes[k]).collect();
-                    if !m.matched.iter().zip(&nodes).all(|((c, ..), n)| is_chosen(c, n)) {
-                        continue;
-                    }
+            for Near { variant, place, wanted } in near.iter().filter(|_| found.is_empty()) {
+                for m in matches(variant, &chosen, class, MISSED_MATCHES) {
+                    let nodes = nodes(&m);
                     let Some(op) = egraph.op(nodes[*place]) else { continue };
                     let reason = format!("its pattern is there but for `{op}`{}: {wanted}", of_sources(done, nodes[*place]));
                     out.insert(Missed { sources: sources(&nodes), rule: rule.name.clone(), stopped: Stopped::NearMatch, reason });

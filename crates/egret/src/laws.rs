@@ -5,15 +5,15 @@ use crate::options::Options;
 use egret_opt::laws::{Effort, hold};
 use egret_opt::rules::{Rule, shipped};
 
-/// Hold the rules of the options, and with `all` those of Egret too; gives a line for each.
+/// Hold the rules of the options, and with `all` those of Egret too, on the cases of a seed; gives a line for each.
 ///
 /// # Errors
 /// The rules that are wrong, with a case for each, and those that no case meets.
-pub fn check(options: &Options, all: bool) -> Result<Vec<String>> {
+pub fn check(options: &Options, all: bool, seed: u64) -> Result<Vec<String>> {
     let rules: Vec<&Rule> = shipped().iter().filter(|_| all).chain(&options.rules).collect();
     let (mut lines, mut broken) = (vec![], vec![]);
     for r in rules {
-        match hold(r, Effort::default()) {
+        match hold(r, Effort { seed, ..Effort::default() }) {
             Ok(h) => {
                 let dtypes: Vec<&str> = h.dtypes.iter().map(String::as_str).collect();
                 lines.push(format!("rule {} ({}) holds in {} cases: {}", r.name, r.place, h.cases, dtypes.join(" ")));

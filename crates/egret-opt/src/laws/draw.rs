@@ -51,6 +51,8 @@ pub(super) struct Draw {
     numbers: Vec<f64>,
     /// Whether values hold infinities, denormals and the like.
     special: bool,
+    /// Whether the rule may change no bit.
+    exact: bool,
     /// Whether values hold NaN here and there.
     nan: bool,
     /// What most values are up to.
@@ -61,7 +63,7 @@ impl Draw {
     pub fn new(seed: u64, rule: &Rule) -> Draw {
         let numbers = numbers(rule);
         let (dtype, dims, batch) = (DType::F32, vec![], vec![]);
-        let mut d = Draw { seed: seed as f64, drawn: 0, dtype, dims, batch, heads: None, numbers, special: false, nan: false, size: 2.0 };
+        let mut d = Draw { seed: seed as f64, drawn: 0, dtype, dims, batch, heads: None, numbers, special: false, exact: rule.tier == Tier::Exact, nan: false, size: 2.0 };
         d.dtype = DTYPES[d.below(DTYPES.len())];
         // Often few different extents, so that shapes that have to fit do.
         let different = [1, 1, 2, 3][d.below(4)];
@@ -130,7 +132,8 @@ impl Draw {
         let dtype = if self.below(10) == 0 { DTYPES[self.below(DTYPES.len())] } else { self.dtype };
         let all: Vec<f64> = if near.is_empty() || self.below(10) == 0 { self.numbers.clone() } else { near.to_vec() };
         let mut v = match self.below(12) {
-            0 => [0.0, -0.0, 1.0, 2.0, -1.0, 0.5, 1e30, 1e-30][self.below(8)],
+            // Sums with a value that no guard asks about cancel, and order decides what is left.
+            0 => [0.0, -0.0, 1.0, 2.0, -1.0, 0.5, 1e30, 1e-30][self.below(if near.is_empty() && !self.exact { 6 } else { 8 })],
             1 => (self.below(9) as f64 - 4.0) * 0.75,
             _ if !all.is_empty() => all[self.below(all.len())],
             _ => [2.0, 0.5, 3.0, 1.0, 0.25][self.below(5)],

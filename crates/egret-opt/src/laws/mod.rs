@@ -23,11 +23,13 @@ pub struct Effort {
     pub cases: usize,
     /// Instances to draw for them.
     pub draws: usize,
+    /// Other seeds draw other cases.
+    pub seed: u64,
 }
 
 impl Default for Effort {
     fn default() -> Effort {
-        Effort { cases: 120, draws: 80_000 }
+        Effort { cases: 120, draws: 80_000, seed: 0 }
     }
 }
 
@@ -106,7 +108,7 @@ pub fn hold(rule: &Rule, effort: Effort) -> Result<Held, Broken> {
     let mut held = Held::default();
     let (mut instances, mut worst) = (0, None::<Counterexample>);
     let mut failed: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();
-    let seed = rule.text.bytes().fold(0u64, |h, b| h.wrapping_mul(31).wrapping_add(u64::from(b)));
+    let seed = rule.text.bytes().fold(effort.seed, |h, b| h.wrapping_mul(31).wrapping_add(u64::from(b)));
     for i in 0..effort.draws {
         if held.cases >= effort.cases {
             break;
