@@ -98,8 +98,8 @@ impl Case {
         id
     }
 
-    /// What the left-hand side is if every float is an f64.
-    pub fn in_f64(&self) -> Option<Tensor> {
+    /// What the left-hand side is if every float is an f64, and the largest value on the way to it.
+    pub fn in_f64(&self) -> Option<(Tensor, f64)> {
         let graph = &self.terms.bank.graph;
         let wide = |t: &Tensor| match t.dtype().is_float() {
             true => elements(t, t.len()).map(|v| Tensor::new(t.shape(), v)),
@@ -113,7 +113,14 @@ impl Case {
             }
         }
         let mut budget = usize::MAX;
-        evaluate(graph, self.root, values, &mut budget).ok()
+        // The terms of the right-hand side were added later.
+        let mut all = graph.value_ids().into_iter().filter(|v| v.0 <= self.root.0);
+        let largest = all.try_fold(0f64, |most, v| {
+            let t = evaluate(graph, v, values.clone(), &mut budget).ok()?;
+            let sizes = elements(&t, t.len())?.into_iter().map(f64::abs).filter(|v| v.is_finite());
+            Some(sizes.fold(most, f64::max))
+        })?;
+        Some((evaluate(graph, self.root, values, &mut budget).ok()?, largest))
     }
 
     /// The case as graphs.

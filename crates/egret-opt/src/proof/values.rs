@@ -51,9 +51,6 @@ fn work(op: egret_ir::Op, operands: &[Option<Value>], out: usize) -> usize {
     out.saturating_mul(taps.div_ceil(4))
 }
 
-/// What is left of a value that decays exponentially, as a sigmoid far below 0 does: a sum with one loses it, a quotient does not.
-const NOTHING: f64 = 1e-24;
-
 /// Whether two results are the same as far as a rule says.
 ///
 /// # Errors
@@ -83,7 +80,7 @@ pub(crate) fn compare(before: &Tensor, after: &Tensor, rule: &Rule) -> Result<()
         Tier::Reassoc => order,
         Tier::Approx | Tier::Lossy => rule.error.unwrap_or_default() + roundings,
     };
-    let near = |x: f64, y: f64| tier != Tier::Exact && (x - y).abs() <= (bound * scale).max(NOTHING);
+    let near = |x: f64, y: f64| tier != Tier::Exact && (x - y).abs() <= bound * scale;
     let differ = |x: f64, y: f64| !(x.to_bits() == y.to_bits() || x.is_nan() && y.is_nan() || near(x, y));
     match a.iter().zip(&b).enumerate().find(|(_, (x, y))| differ(**x, **y)) {
         Some((i, (x, y))) => Err(format!("element {i} is {x:?} before and {y:?} after")),
