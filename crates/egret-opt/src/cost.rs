@@ -68,6 +68,8 @@ impl CostModel {
         let computed = |columns: u64| if is_int { columns } else { columns.div_ceil(self.lanes) * self.lanes };
         match op {
             Op::Reshape => self.view,
+            // Each operand is copied by a kernel of its own.
+            Op::Concat => self.kernel.saturating_mul(operands.len() as u64) + moved / self.bytes,
             // The scores are neither written nor read again.
             Op::Attention => {
                 let keys = operands.get(1).and_then(|f| f.tensor()).map_or(1, |t| dim(operands.get(1), t.rank().wrapping_sub(2)));
