@@ -90,19 +90,12 @@ pub fn extract(egraph: &Egraph, roots: &[Id], alternatives: &[Alternative]) -> O
     let mut ids: Vec<Id> = egraph.classes().map(|c| c.id).collect();
     ids.sort();
     let candidates = candidates(egraph, &ids, alternatives);
-    let mut choice = greedy(&candidates)?;
     let roots: Vec<usize> = roots.iter().map(|&r| ids.binary_search(&egraph.find(r)).ok()).collect::<Option<_>>()?;
-    refine(&candidates, &mut choice);
-    let mut proven = false;
-    for _ in 0..ROUNDS {
-        improve(&candidates, &roots, &mut choice);
-        let (_, before) = total(&candidates, &roots, &choice)?;
-        proven = exact(&candidates, &roots, before, &mut choice);
-        // A search that was given up may still have left a better place to start from.
-        if proven || total(&candidates, &roots, &choice)?.1 == before {
-            break;
-        }
-    }
+    let (choice, proven) = match candidates.iter().all(|list| list.len() == 1) {
+        // Nothing is equal to anything else.
+        true => (vec![0; candidates.len()], true),
+        false => cheapest(&candidates, &roots)?,
+    };
     let (needed, cost) = total(&candidates, &roots, &choice)?;
     let (mut chosen, mut taken) = (BTreeMap::new(), BTreeMap::new());
     for class in needed {
@@ -117,6 +110,23 @@ pub fn extract(egraph: &Egraph, roots: &[Id], alternatives: &[Alternative]) -> O
         }
     }
     Some(Extraction { chosen, taken, cost, proven, ids, choice, roots, open: alternatives.to_vec() })
+}
+
+/// A choice for each class, as cheap as was found, and whether it is known to be the cheapest.
+fn cheapest<N>(candidates: &Candidates<N>, roots: &[usize]) -> Option<(Vec<usize>, bool)> {
+    let mut choice = greedy(candidates)?;
+    refine(candidates, &mut choice);
+    let mut proven = false;
+    for _ in 0..ROUNDS {
+        improve(candidates, roots, &mut choice);
+        let (_, before) = total(candidates, roots, &choice)?;
+        proven = exact(candidates, roots, before, &mut choice);
+        // A search that was given up may still have left a better place to start from.
+        if proven || total(candidates, roots, &choice)?.1 == before {
+            break;
+        }
+    }
+    Some((choice, proven))
 }
 
 /// Candidates by class: cost, children, form; the cheapest node first, then by spelling, so that no id decides, and at last what is

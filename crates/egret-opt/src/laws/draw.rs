@@ -63,7 +63,19 @@ impl Draw {
     pub fn new(seed: u64, rule: &Rule) -> Draw {
         let numbers = numbers(rule);
         let (dtype, dims, batch) = (DType::F32, vec![], vec![]);
-        let mut d = Draw { seed: seed as f64, drawn: 0, dtype, dims, batch, heads: None, numbers, special: false, exact: rule.tier == Tier::Exact, nan: false, size: 2.0 };
+        let mut d = Draw {
+            seed: seed as f64,
+            drawn: 0,
+            dtype,
+            dims,
+            batch,
+            heads: None,
+            numbers,
+            special: false,
+            exact: rule.tier == Tier::Exact,
+            nan: false,
+            size: 2.0,
+        };
         d.dtype = DTYPES[d.below(DTYPES.len())];
         // Often few different extents, so that shapes that have to fit do.
         let different = [1, 1, 2, 3][d.below(4)];

@@ -91,8 +91,8 @@ functions! {
     };
     /// The first int of a list.
     first(list) = |a| ints(a, 0)?.first().map(|&v| Val::Attr(Attr::Int(v))).ok_or_else(|| "an empty list".into());
-    /// The number of entries of a list.
-    length(list) = |a| Ok(Val::Attr(Attr::Int(ints(a, 0)?.len() as i64)));
+    /// The number of entries of a list, of ints or of values.
+    length(list) = |a| Ok(Val::Attr(Attr::Int(list(a, 0).map(<[_]>::len).or_else(|_| ints(a, 0).map(<[_]>::len))? as i64)));
     /// Dims with 1 at some axes: those of a reduction that keeps them.
     kept(dims, axes) = |a| {
         let (dims, axes) = (dims(a, 0)?, ints(a, 1)?);
