@@ -114,7 +114,7 @@ impl Case {
         }
         let mut budget = usize::MAX;
         // The terms of the right-hand side were added later.
-        let mut all = graph.value_ids().into_iter().filter(|v| v.0 <= self.root.0);
+        let mut all = graph.value_ids().filter(|v| v.0 <= self.root.0);
         let largest = all.try_fold(0f64, |most, v| {
             let t = evaluate(graph, v, values.clone(), &mut budget).ok()?;
             let sizes = elements(&t, t.len())?.into_iter().map(f64::abs).filter(|v| v.is_finite());
