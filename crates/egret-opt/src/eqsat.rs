@@ -142,7 +142,7 @@ fn read(graph: &Graph, task: &Task) -> Pieces {
     let mut kinds = Kinds::of(graph, &order);
     let glue = Glue::of(task.rules.iter().copied());
     let cut = regions(graph, &order, &kinds, &glue);
-    let mut reader = Reader::new(graph, &mut kinds, task.deep);
+    let mut reader = Reader::new(graph, &mut kinds, task.rules, task.deep);
     let mut known: HashMap<Key, usize> = HashMap::new();
     let mut pieces = Pieces { regions: Vec::with_capacity(cut.len()), problems: vec![] };
     for region in cut {

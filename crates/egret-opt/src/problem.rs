@@ -4,6 +4,7 @@
 use crate::facts::{SMALL, Summary};
 use crate::kinds::Kinds;
 use crate::region::Region;
+use crate::rules::Rule;
 use egret_ir::{Attrs, Def, Graph, Op, Tensor, TensorType, Type, ValueId};
 
 /// A region, by itself.
@@ -72,6 +73,10 @@ pub(crate) struct Reader<'a> {
     graph: &'a Graph,
     kinds: &'a mut Kinds,
     deep: bool,
+    /// The operations of rules that ask whether a constant is away from zero: regions without any are not told apart by it.
+    dividing: Vec<Op>,
+    /// Whether the present region has one of them.
+    divides: bool,
     /// By value: in which region it was numbered last, and how.
     locals: Vec<(u32, Local)>,
     region: u32,
@@ -80,15 +85,18 @@ pub(crate) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// For a graph. `deep`: constants are looked into whatever their size.
-    pub fn new(graph: &'a Graph, kinds: &'a mut Kinds, deep: bool) -> Reader<'a> {
+    /// For a graph and what rules look for in it. `deep`: constants are looked into whatever their size.
+    pub fn new(graph: &'a Graph, kinds: &'a mut Kinds, rules: &[&Rule], deep: bool) -> Reader<'a> {
         let locals = vec![(0, Local::Input(0)); graph.value_count()];
-        Reader { graph, kinds, deep, locals, region: 0, key: vec![], binding: Binding::default() }
+        let asks = |r: &&&Rule| r.guards.iter().any(|g| g.asks("away_from_zero"));
+        let dividing = rules.iter().filter(asks).filter_map(|r| r.lhs.as_node()?.op.one()).collect();
+        Reader { graph, kinds, deep, dividing, divides: false, locals, region: 0, key: vec![], binding: Binding::default() }
     }
 
     /// Number the values of a region.
     pub fn read(&mut self, region: &Region) -> (Key, Binding) {
         self.region += 1;
+        self.divides = region.nodes.iter().any(|&n| self.dividing.contains(&self.graph.node(n).op));
         self.key.push(region.nodes.len() as u32);
         for (i, &id) in region.nodes.iter().enumerate() {
             let node = self.graph.node(id);
@@ -121,7 +129,7 @@ impl<'a> Reader<'a> {
                         self.key.extend([1, v.0]);
                     } else {
                         self.key.extend([2, ty]);
-                        Summary::of(t).spell(&mut self.key);
+                        self.summary(t).spell(&mut self.key);
                     }
                     Local::Constant(self.binding.constants.len() - 1)
                 }
@@ -139,6 +147,12 @@ impl<'a> Reader<'a> {
             Local::Constant(i) => self.key.extend([5, i as u32]),
             Local::Result(node, k) => self.key.extend([8 + k as u32, node as u32]),
         }
+    }
+
+    /// What rules may know of a weight.
+    fn summary(&self, t: &Tensor) -> Summary {
+        let all = Summary::of(t);
+        Summary { away_from_zero: self.divides && all.away_from_zero, ..all }
     }
 
     fn is_known(&self, t: &Tensor) -> bool {
@@ -159,7 +173,7 @@ impl<'a> Reader<'a> {
         Problem {
             inputs: binding.inputs.iter().map(|&v| graph.ty(v).clone()).collect(),
             constants: constants
-                .map(|t| if self.is_known(t) { Constant::Known(t.clone()) } else { Constant::Weight(t.ty(), Summary::of(t)) })
+                .map(|t| if self.is_known(t) { Constant::Known(t.clone()) } else { Constant::Weight(t.ty(), self.summary(t)) })
                 .collect(),
             nodes: region.nodes.iter().map(node).collect(),
             outputs: region.outputs.iter().map(|&v| local(v)).collect(),

@@ -218,6 +218,32 @@ pub struct Guard {
     pub negated: bool,
 }
 
+impl Guard {
+    /// Whether a function of this name is in it.
+    pub fn asks(&self, function: &str) -> bool {
+        self.left.calls(function) || self.right.as_ref().is_some_and(|(_, right)| right.calls(function))
+    }
+}
+
+impl Expr {
+    fn calls(&self, function: &str) -> bool {
+        match self {
+            Expr::Call(f, args) => f.name == function || args.iter().any(|a| a.calls(function)),
+            _ => false,
+        }
+    }
+}
+
+impl OpPattern {
+    /// The operation, if it is about one only.
+    pub fn one(self) -> Option<Op> {
+        match self {
+            OpPattern::One(op) => Some(op),
+            OpPattern::Any(..) => None,
+        }
+    }
+}
+
 /// How a guard compares.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Comparison {
