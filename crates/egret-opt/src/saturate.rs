@@ -118,6 +118,9 @@ pub fn saturate(
                 if rule.tier > Tier::Exact && egraph[class].data.constant {
                     continue;
                 }
+                if !may_match(&rule.lhs, egraph, class, &by_op) {
+                    continue;
+                }
                 let new = matches(rule, egraph, class, left);
                 left -= new.len();
                 done.counts[i].matches += new.len();
@@ -243,6 +246,24 @@ fn classes_by_op(egraph: &Egraph) -> BTreeMap<Op, BTreeSet<Id>> {
         }
     }
     out
+}
+
+/// Whether a class has a node of the pattern's operation on classes that have nodes of its operands' operations, in whatever order: most
+/// have none, and this is found out without making a match.
+fn may_match(pattern: &Pattern, egraph: &Egraph, class: Id, by_op: &BTreeMap<Op, BTreeSet<Id>>) -> bool {
+    let Some(node) = pattern.as_node() else { return true };
+    let wanted = || node.args.iter().filter_map(|a| a.as_node()?.op.one());
+    if wanted().next().is_none() {
+        return true;
+    }
+    let has = |op: &Op, id: &Id| by_op.get(op).is_some_and(|classes| classes.contains(&egraph.find(*id)));
+    egraph[class].nodes.iter().any(|n| {
+        let op = match egraph.analysis.symbols.get(n.symbol) {
+            Symbol::Op { op, .. } => *op,
+            _ => return false,
+        };
+        node.op.one().is_none_or(|wanted| wanted == op) && wanted().all(|op| n.children.iter().any(|c| has(&op, c)))
+    })
 }
 
 /// The classes where a rule can match.
