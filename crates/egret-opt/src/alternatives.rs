@@ -31,7 +31,7 @@ pub(crate) fn error(extraction: &Extraction) -> f64 {
 /// alternative that errs most is left out.
 pub(crate) fn cheaper(egraph: &Egraph, roots: &[Id], all: &[Alternative], budget: f64, exact: &Extraction) -> Option<Extraction> {
     let mut open: Vec<Alternative> = all.iter().filter(|a| a.error <= budget).cloned().collect();
-    loop {
+    while !open.is_empty() {
         let found = extract(egraph, roots, &open).filter(|e| !e.taken.is_empty() && e.cost < exact.cost)?;
         if error(&found) <= budget {
             return Some(found);
@@ -40,6 +40,7 @@ pub(crate) fn cheaper(egraph: &Egraph, roots: &[Id], all: &[Alternative], budget
         let worst = worst.application;
         open.retain(|a| a.application != worst);
     }
+    None
 }
 
 /// Which of several problems are solved with alternatives, under one budget, and the errors of all: those first that gain most for
