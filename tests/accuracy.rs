@@ -14,7 +14,8 @@ fn tensor(spec: &str) -> Tensor {
 /// The relative rms error of a graph over inputs, compiled with and without wide vectors; the interpreter sums in f64.
 fn errors(inputs: &[Tensor], build: impl Fn(&mut Builder, &[ValueId]) -> ValueId) -> Vec<f64> {
     let mut b = Builder::new("sums");
-    let ids: Vec<ValueId> = inputs.iter().enumerate().map(|(i, t)| b.input(&format!("x{i}"), Type::Tensor(t.ty()))).collect();
+    let ids: Vec<ValueId> =
+        inputs.iter().enumerate().map(|(i, t)| b.input(&format!("x{i}"), Type::Tensor(t.ty()))).collect();
     let y = build(&mut b, &ids);
     b.output("y", y);
     let inputs: Vec<Value> = inputs.iter().cloned().map(Value::Tensor).collect();
@@ -40,20 +41,30 @@ fn hold(what: &str, bound: f64, inputs: &[Tensor], build: impl Fn(&mut Builder, 
 
 #[test]
 fn matrix_products() {
-    for (rows, k, cols, bound) in [(16, 576, 96, 3e-7), (24, 1536, 64, 3e-7), (16, 4096, 80, 4e-7), (1, 4096, 200, 4e-7)] {
-        let inputs = [tensor(&format!("f32[{rows}, {k}] random(1)")), tensor(&format!("f32[{k}, {cols}] random(2)"))];
-        hold(&format!("{rows}x{k}x{cols}"), bound, &inputs, |b, x| b.emit(Op::Matmul, attrs! {}, x).unwrap());
+    for (rows, k, cols, bound) in
+        [(16, 576, 96, 3e-7), (24, 1536, 64, 3e-7), (16, 4096, 80, 4e-7), (1, 4096, 200, 4e-7)]
+    {
+        let inputs = [
+            tensor(&format!("f32[{rows}, {k}] random(1)")),
+            tensor(&format!("f32[{k}, {cols}] random(2)")),
+        ];
+        hold(&format!("{rows}x{k}x{cols}"), bound, &inputs, |b, x| {
+            b.emit(Op::Matmul, attrs! {}, x).unwrap()
+        });
     }
 }
 
 /// Sums of squares, whose partial sums only grow: along the row, across rows, over two axes.
 #[test]
 fn reductions() {
-    for (ty, axes) in [("f32[4, 1000000]", vec![1i64]), ("f32[20000, 40]", vec![0]), ("f32[4000, 5, 7]", vec![0, 1])] {
+    for (ty, axes) in
+        [("f32[4, 1000000]", vec![1i64]), ("f32[20000, 40]", vec![0]), ("f32[4000, 5, 7]", vec![0, 1])]
+    {
         let inputs = [tensor(&format!("{ty} random(3)"))];
         hold(&format!("{ty} over {axes:?}"), 5e-7, &inputs, |b, x| {
             let square = b.emit(Op::Mul, attrs! {}, &[x[0], x[0]]).unwrap();
-            b.emit(Op::Reduce, attrs! {kind: "sum", axes: axes.clone(), keepdims: false}, &[square]).unwrap()
+            b.emit(Op::Reduce, attrs! {kind: "sum", axes: axes.clone(), keepdims: false}, &[square])
+                .unwrap()
         });
     }
 }

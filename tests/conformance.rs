@@ -10,12 +10,21 @@ use egret_workspace::{conformance, root};
 fn suite(suite: &str, engine: Engine, floor: usize) {
     let cases = Case::find(&conformance(env!("CARGO_TARGET_TMPDIR")).join(suite)).expect("cases");
     let path = root().join(format!("tests/lists/{suite}-{}.txt", engine.name()));
-    let list = if path.exists() { Some(read_list(&path).expect("a well-formed list")) } else { Some(Default::default()) };
+    let list = if path.exists() {
+        Some(read_list(&path).expect("a well-formed list"))
+    } else {
+        Some(Default::default())
+    };
     capture_panics();
     let (mut passed, mut failures) = (0, vec![]);
     let jobs = egret::all_cores();
     let options = Options { threads: 1, ..Options::default() };
-    run_cases(&cases, engine, &options, jobs, &mut |case, outcome| match judge(&case.name, outcome, list.as_ref(), true) {
+    run_cases(&cases, engine, &options, jobs, &mut |case, outcome| match judge(
+        &case.name,
+        outcome,
+        list.as_ref(),
+        true,
+    ) {
         Verdict::Passed => passed += 1,
         Verdict::Skipped(_) => {}
         Verdict::Failed(why) => failures.push(format!("{}: {why}", case.name)),

@@ -60,19 +60,25 @@ fn passes_make_of_each_file_what_it_says() {
             wrong.push(format!("{name}: expected\n{expected}got\n{got}"));
         }
     }
-    assert!(wrong.is_empty(), "{}\nIf that is right: BLESS=1 cargo test --test opt_files", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{}\nIf that is right: BLESS=1 cargo test --test opt_files",
+        wrong.join("\n")
+    );
 }
 
 #[test]
 fn models_are_snapshot_tested_in_three_lines() {
-    let model = Model::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/models/fusion_cnn.onnx")).unwrap();
+    let model =
+        Model::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/models/fusion_cnn.onnx")).unwrap();
     insta::assert_snapshot!("fusion_cnn_counts", model.counts().unwrap());
     insta::assert_snapshot!("fusion_cnn_rewrites", model.rewrites().unwrap());
 }
 
 #[test]
 fn what_a_model_is_asked_is_checked() {
-    let model = || Model::parse("graph @g(%0 \"x\": f32[2]) -> (%1 \"y\") { %1 = neg(%0) : f32[2] }").unwrap();
+    let model =
+        || Model::parse("graph @g(%0 \"x\": f32[2]) -> (%1 \"y\") { %1 = neg(%0) : f32[2] }").unwrap();
     assert!(model().after("none-such").unwrap_err().to_string().contains("no pass is called `none-such`"));
     assert!(model().tier("wild").unwrap_err().to_string().contains("`wild` is no tier"));
     assert!(model().rules("x", "my.rules").unwrap_err().to_string().contains("my.rules:1"));

@@ -2,7 +2,10 @@
 //!
 //! `EGRET_CASES=10000 cargo test --test random_graphs` looks longer than usual. A failure is shrunk and printed as text IR.
 
-use egret::ir::{Attr, Attrs, Builder, DType, Dim, Graph, Op, Tensor, TensorType, Type, Value, ValueId, attrs, interp, text};
+use egret::ir::{
+    Attr, Attrs, Builder, DType, Dim, Graph, Op, Tensor, TensorType, Type, Value, ValueId, attrs, interp,
+    text,
+};
 use egret::{Engine, Executable, Options, compare, pipeline, source};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -117,7 +120,8 @@ impl Draw {
                     0 => self.scalar([2.0, 0.5, 1.0, -1.0, 0.25, 3.0][q as usize % 6]),
                     1 => self.weights(&shape[rank.saturating_sub(1)..], q)?,
                     _ => {
-                        let channels: Vec<i64> = shape.iter().enumerate().map(|(i, &d)| if i == 1 { d } else { 1 }).collect();
+                        let channels: Vec<i64> =
+                            shape.iter().enumerate().map(|(i, &d)| if i == 1 { d } else { 1 }).collect();
                         self.weights(&channels, q)?
                     }
                 };
@@ -154,12 +158,20 @@ impl Draw {
                     1 => dims.insert(r as usize % (rank + 1), 1),
                     _ => dims.reverse(),
                 }
-                self.node(Op::Reshape, attrs! { shape: Attr::Dims(dims.into_iter().map(Dim::constant).collect()) }, &[x])
+                self.node(
+                    Op::Reshape,
+                    attrs! { shape: Attr::Dims(dims.into_iter().map(Dim::constant).collect()) },
+                    &[x],
+                )
             }
             10 => (rank > 0).then(|| self.node(Op::Softmax, attrs! { axis: axis(q) }, &[x]))?,
             11 => (rank > 0).then(|| {
                 let kind = ["sum", "max", "min"][q as usize % 3];
-                self.node(Op::Reduce, attrs! { kind: kind, axes: vec![axis(r)], keepdims: i64::from(p % 2) }, &[x])
+                self.node(
+                    Op::Reduce,
+                    attrs! { kind: kind, axes: vec![axis(r)], keepdims: i64::from(p % 2) },
+                    &[x],
+                )
             })?,
             12 => {
                 let y = self.pick(q);
@@ -198,7 +210,8 @@ fn graph(genes: &[Gene]) -> Graph {
     }
     // Every value that nothing uses is an output, and one in the middle.
     let uses = d.b.graph.use_lists();
-    let mut outputs: Vec<ValueId> = d.values.iter().copied().filter(|v| uses.users(*v).is_empty()).collect();
+    let mut outputs: Vec<ValueId> =
+        d.values.iter().copied().filter(|v| uses.users(*v).is_empty()).collect();
     outputs.push(d.values[d.values.len() / 2]);
     outputs.dedup();
     for (i, v) in outputs.into_iter().enumerate() {
@@ -213,7 +226,10 @@ fn graph(genes: &[Gene]) -> Graph {
 fn same(want: &[Value], got: &[Value], scale: f64, exact: bool) -> Result<(), String> {
     let atol = if exact { 0.0 } else { 2e-4 * scale.max(1.0) };
     let tolerance = compare::Tolerance { rtol: if exact { 0.0 } else { 1e-3 }, atol };
-    want.iter().zip(got).enumerate().try_for_each(|(i, (w, g))| compare::compare(w, g, tolerance).map_err(|e| format!("y{i}: {e}")))
+    want.iter()
+        .zip(got)
+        .enumerate()
+        .try_for_each(|(i, (w, g))| compare::compare(w, g, tolerance).map_err(|e| format!("y{i}: {e}")))
 }
 
 /// The largest value anywhere in a graph.
@@ -225,7 +241,10 @@ fn largest(graph: &Graph, inputs: &[Value]) -> f64 {
     }
     let values = interp::run(&all, inputs).unwrap_or_default();
     let tensors = values.iter().filter_map(Value::as_tensor).filter(|t| t.dtype() == DType::F32);
-    tensors.flat_map(|t| t.data::<f32>().to_vec()).filter(|v| v.is_finite()).fold(0.0, |m, v| m.max(f64::from(v.abs())))
+    tensors
+        .flat_map(|t| t.data::<f32>().to_vec())
+        .filter(|v| v.is_finite())
+        .fold(0.0, |m, v| m.max(f64::from(v.abs())))
 }
 
 /// Hold one graph; gives how many rewrites it saw, and how many alternatives among them.
@@ -239,24 +258,37 @@ fn hold(genes: &[Gene]) -> Result<[usize; 2], String> {
     for tier in ["exact", "approx"] {
         let options = Options { tier: tier.parse()?, ..Options::default() };
         for pass in pipeline::pass_names() {
-            let after = pipeline::optimize(graph.clone(), &options, Some(pass), &mut trace).map_err(|e| at(pass, e.to_string()))?;
+            let after = pipeline::optimize(graph.clone(), &options, Some(pass), &mut trace)
+                .map_err(|e| at(pass, e.to_string()))?;
             let got = interp::run(&after, &inputs).map_err(|e| at(pass, e.to_string()))?;
-            same(&want, &got, scale, tier == "exact").map_err(|e| at(&format!("{tier} after {pass}"), e))?;
+            same(&want, &got, scale, tier == "exact")
+                .map_err(|e| at(&format!("{tier} after {pass}"), e))?;
         }
     }
     // Alternatives, whose values say nothing, are proven and chosen like anything else.
     let mut near = Options::default();
-    near.add_rules("pass fuse\nnear: (softmax axis=?a ?x) => (sigmoid ?x) lossy", "near.rules").map_err(|e| e.to_string())?;
+    near.add_rules("pass fuse\nnear: (softmax axis=?a ?x) => (sigmoid ?x) lossy", "near.rules")
+        .map_err(|e| e.to_string())?;
     near.tier = egret::Tier::Lossy;
-    pipeline::optimize(graph.clone(), &near, None, &mut trace).map_err(|e| at("alternatives", e.to_string()))?;
+    pipeline::optimize(graph.clone(), &near, None, &mut trace)
+        .map_err(|e| at("alternatives", e.to_string()))?;
     for options in [Options::default(), near] {
-        egret::verify::verify(graph.clone(), None, &options, None).map_err(|e| at("a proof", e.to_string()))?;
+        egret::verify::verify(graph.clone(), None, &options, None)
+            .map_err(|e| at("a proof", e.to_string()))?;
     }
     // Linking takes its time.
-    let engines =
-        if genes.len().is_multiple_of(13) { &[Engine::Jit, Engine::JitNoOpt, Engine::Aot][..] } else { &[Engine::Jit, Engine::JitNoOpt] };
+    let engines = if genes.len().is_multiple_of(13) {
+        &[Engine::Jit, Engine::JitNoOpt, Engine::Aot][..]
+    } else {
+        &[Engine::Jit, Engine::JitNoOpt]
+    };
     for &engine in engines {
-        let run = Executable::new(graph.clone(), engine, &Options { threads: 1, ..Options::default() }, &BTreeMap::new());
+        let run = Executable::new(
+            graph.clone(),
+            engine,
+            &Options { threads: 1, ..Options::default() },
+            &BTreeMap::new(),
+        );
         let got = run.and_then(|e| e.run(&inputs)).map_err(|e| at(engine.name(), e.to_string()))?;
         same(&want, &got, scale, false).map_err(|e| at(engine.name(), e))?;
     }

@@ -29,7 +29,10 @@ impl Numbers {
     /// A tensor of numbers in -0.5..0.5.
     fn tensor(&mut self, shape: &[usize]) -> Tensor {
         let len = shape.iter().product();
-        Tensor::new(shape, (0..len).map(|_| (self.next() >> 40) as f32 / (1u32 << 24) as f32 - 0.5).collect())
+        Tensor::new(
+            shape,
+            (0..len).map(|_| (self.next() >> 40) as f32 / (1u32 << 24) as f32 - 0.5).collect(),
+        )
     }
 }
 
@@ -74,7 +77,8 @@ impl Writer {
 
     /// ReduceMean as the importer writes it.
     fn mean(&mut self, x: ValueId) -> Written {
-        let sum = self.b.emit(Op::Reduce, attrs! { kind: "sum", axes: vec![1i64], keepdims: true }, &[x])?;
+        let sum =
+            self.b.emit(Op::Reduce, attrs! { kind: "sum", axes: vec![1i64], keepdims: true }, &[x])?;
         self.with(Op::Div, sum, WIDTH as f32)
     }
 

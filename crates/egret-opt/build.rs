@@ -6,13 +6,17 @@ use std::{env, fs};
 
 fn main() {
     let root = Path::new(&env::var("CARGO_MANIFEST_DIR").expect("set by cargo")).join("../../ir-spec");
-    let mut out =
-        String::from("/// The rule files of `ir-spec/rules`: pass, family, text.\npub(crate) const FILES: &[(&str, &str, &str)] = &[\n");
+    let mut out = String::from(
+        "/// The rule files of `ir-spec/rules`: pass, family, text.\npub(crate) const FILES: &[(&str, &str, &str)] = &[\n",
+    );
     for pass in sorted(&root.join("rules")) {
         for file in sorted(&pass) {
             if file.extension().is_some_and(|e| e == "rules") {
-                let name = |p: &Path| p.file_stem().expect("a listed file has a name").to_string_lossy().into_owned();
-                writeln!(out, "    ({:?}, {:?}, include_str!({:?})),", name(&pass), name(&file), file).expect("writes to a string");
+                let name = |p: &Path| {
+                    p.file_stem().expect("a listed file has a name").to_string_lossy().into_owned()
+                };
+                writeln!(out, "    ({:?}, {:?}, include_str!({:?})),", name(&pass), name(&file), file)
+                    .expect("writes to a string");
             }
         }
     }
@@ -26,11 +30,15 @@ fn cost_models(dir: &Path) -> String {
     const FIELDS: [(&str, &[&str]); 4] = [
         ("nanoseconds", &["kernel", "view", "elementwise"]),
         ("floats", &["lanes"]),
-        ("per_nanosecond", &["macs", "integer_macs", "bytes", "cached_bytes", "fused_bytes", "window_bytes"]),
+        (
+            "per_nanosecond",
+            &["macs", "integer_macs", "bytes", "cached_bytes", "fused_bytes", "window_bytes"],
+        ),
         ("times", &["channels_first"]),
     ];
-    let mut out =
-        String::from("/// The cost models of `ir-spec/targets`: target, model.\npub(crate) static MODELS: &[(&str, CostModel)] = &[\n");
+    let mut out = String::from(
+        "/// The cost models of `ir-spec/targets`: target, model.\npub(crate) static MODELS: &[(&str, CostModel)] = &[\n",
+    );
     for file in sorted(dir).iter().filter(|f| f.extension().is_some_and(|e| e == "toml")) {
         println!("cargo::rerun-if-changed={}", file.display());
         let fault = |what: &str| -> ! { panic!("{}: {what}", file.display()) };
@@ -42,13 +50,20 @@ fn cost_models(dir: &Path) -> String {
             fault(&format!("unknown table [{unknown}]"));
         }
         for (table, fields) in FIELDS {
-            let rows = tables.get(table).and_then(toml::Value::as_table).unwrap_or_else(|| fault(&format!("no table [{table}]")));
+            let rows = tables
+                .get(table)
+                .and_then(toml::Value::as_table)
+                .unwrap_or_else(|| fault(&format!("no table [{table}]")));
             if let Some(unknown) = rows.keys().find(|k| !fields.contains(&k.as_str())) {
                 fault(&format!("[{table}] has no `{unknown}`"));
             }
             for field in fields {
-                let value = rows.get(*field).and_then(toml::Value::as_integer).filter(|v| (1..=1_000_000).contains(v));
-                let value = value.unwrap_or_else(|| fault(&format!("[{table}] needs `{field}` from 1 to 1000000")));
+                let value = rows
+                    .get(*field)
+                    .and_then(toml::Value::as_integer)
+                    .filter(|v| (1..=1_000_000).contains(v));
+                let value =
+                    value.unwrap_or_else(|| fault(&format!("[{table}] needs `{field}` from 1 to 1000000")));
                 write!(out, "{field}: {value}, ").expect("writes to a string");
             }
         }

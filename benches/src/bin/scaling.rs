@@ -24,7 +24,11 @@ struct Point {
 }
 
 /// A curve over graphs of these sizes, named.
-fn curve<E: Error + 'static>(name: &str, sizes: &[usize], make: fn(usize) -> Result<Graph, E>) -> Result<Vec<Point>, Box<dyn Error>> {
+fn curve<E: Error + 'static>(
+    name: &str,
+    sizes: &[usize],
+    make: fn(usize) -> Result<Graph, E>,
+) -> Result<Vec<Point>, Box<dyn Error>> {
     // As in a release build, whatever this one is.
     let options = Options { check: false, ..Options::default() };
     let graphs = sizes.iter().map(|&size| make(size)).collect::<Result<Vec<_>, E>>()?;
@@ -64,9 +68,14 @@ fn svg(curves: &[(&str, &str, Vec<Point>)]) -> Result<String, std::fmt::Error> {
     );
     for (nodes, label) in [(100.0, "100"), (1e3, "1,000"), (1e4, "10,000")] {
         let at = x(nodes);
-        writeln!(s, "<path d=\"M{at:.1} 20V340\" stroke=\"#ddd\"/><text x=\"{at:.1}\" y=\"358\" text-anchor=\"middle\">{label}</text>")?;
+        writeln!(
+            s,
+            "<path d=\"M{at:.1} 20V340\" stroke=\"#ddd\"/><text x=\"{at:.1}\" y=\"358\" text-anchor=\"middle\">{label}</text>"
+        )?;
     }
-    for (seconds, label) in [(1e-4, "0.1 ms"), (1e-3, "1 ms"), (1e-2, "10 ms"), (1e-1, "100 ms"), (1.0, "1 s")] {
+    for (seconds, label) in
+        [(1e-4, "0.1 ms"), (1e-3, "1 ms"), (1e-2, "10 ms"), (1e-1, "100 ms"), (1.0, "1 s")]
+    {
         let at = y(seconds);
         writeln!(
             s,
@@ -76,8 +85,13 @@ fn svg(curves: &[(&str, &str, Vec<Point>)]) -> Result<String, std::fmt::Error> {
     }
     writeln!(s, "<text x=\"330\" y=\"380\" text-anchor=\"middle\">nodes before the optimiser</text>")?;
     for (i, (name, colour, points)) in curves.iter().enumerate() {
-        let line: Vec<String> = points.iter().map(|p| format!("{:.1},{:.1}", x(p.nodes as f64), y(p.seconds))).collect();
-        writeln!(s, "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>", line.join(" "))?;
+        let line: Vec<String> =
+            points.iter().map(|p| format!("{:.1},{:.1}", x(p.nodes as f64), y(p.seconds))).collect();
+        writeln!(
+            s,
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",
+            line.join(" ")
+        )?;
         writeln!(s, "<text x=\"75\" y=\"{}\" fill=\"{colour}\">{name}</text>", 40 + 18 * i)?;
     }
     s.push_str("</svg>\n");
@@ -87,9 +101,14 @@ fn svg(curves: &[(&str, &str, Vec<Point>)]) -> Result<String, std::fmt::Error> {
 fn main() -> Result<(), Box<dyn Error>> {
     let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/scaling.svg");
     let file = std::env::args().nth(1).unwrap_or_else(|| default.to_owned());
-    println!("| graph | nodes | optimiser, ms | us per node | times the first | heap, MB |\n|---|---|---|---|---|---|");
+    println!(
+        "| graph | nodes | optimiser, ms | us per node | times the first | heap, MB |\n|---|---|---|---|---|---|"
+    );
     let transformers = curve("transformer layers", &[2, 4, 8, 12, 24], egret_benches::transformer)?;
     let chains = curve("chain", &[100, 300, 1000, 3000, 10_000], egret_benches::chain)?;
-    std::fs::write(&file, svg(&[("transformers", "#0a58ca", transformers), ("chains", "#b02a37", chains)])?)?;
+    std::fs::write(
+        &file,
+        svg(&[("transformers", "#0a58ca", transformers), ("chains", "#b02a37", chains)])?,
+    )?;
     Ok(())
 }

@@ -61,7 +61,8 @@ pub enum Command {
 /// `NAME=VALUE`
 fn name_value(s: &str) -> Result<(String, i64), String> {
     let (name, value) = s.split_once('=').ok_or("write NAME=VALUE, e.g. batch=1")?;
-    let value = value.parse::<i64>().ok().filter(|v| *v >= 0).ok_or_else(|| format!("`{value}` is no size"))?;
+    let value =
+        value.parse::<i64>().ok().filter(|v| *v >= 0).ok_or_else(|| format!("`{value}` is no size"))?;
     Ok((name.to_owned(), value))
 }
 

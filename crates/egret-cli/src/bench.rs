@@ -33,7 +33,9 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         if threads == 1 { "" } else { "s" },
         args.engine.name(),
     );
-    println!("compiled in {compile_ms:.1} ms; {kernels} kernels, {arena} bytes of arena, {weights} bytes of weights");
+    println!(
+        "compiled in {compile_ms:.1} ms; {kernels} kernels, {arena} bytes of arena, {weights} bytes of weights"
+    );
     if args.json {
         let peak = bench::peak_rss_bytes();
         let load = progress("loading", || load_ms(args, &options, &model, &request));
@@ -49,7 +51,8 @@ pub fn run(args: &BenchArgs) -> Result<()> {
 
 /// A model with made-up inputs, or a case with its own.
 fn request(args: &BenchArgs, options: &Options) -> Result<(PathBuf, Request)> {
-    let mut request = Request { dims: options.dims.clone(), random: Some(0), default_dim: Some(1), ..Request::default() };
+    let mut request =
+        Request { dims: options.dims.clone(), random: Some(0), default_dim: Some(1), ..Request::default() };
     if !args.model.is_dir() {
         return Ok((args.model.clone(), request));
     }

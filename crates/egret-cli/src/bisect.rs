@@ -10,23 +10,36 @@ use egret::{Error, Result, files};
 pub fn run(args: &BisectArgs) -> Result<()> {
     let options = options(&args.options, None)?;
     let given = read_inputs(&args.inputs)?;
-    let (model, mut inputs) = if args.model.is_dir() { source::case(&args.model)? } else { (args.model.clone(), Default::default()) };
+    let (model, mut inputs) = if args.model.is_dir() {
+        source::case(&args.model)?
+    } else {
+        (args.model.clone(), Default::default())
+    };
     inputs.extend(given);
     let random = Some(args.inputs.random.unwrap_or(0));
     let request = Request { dims: options.dims.clone(), inputs, random, default_dim: Some(1) };
     let prepared = progress("importing", || source::prepare(&model, &request))?;
-    let blame = progress("bisecting", || bisect(&prepared.graph, &prepared.inputs, &prepared.bound, args.engine, &options))?;
+    let blame = progress("bisecting", || {
+        bisect(&prepared.graph, &prepared.inputs, &prepared.bound, args.engine, &options)
+    })?;
     println!("{blame}");
     match &blame {
         Blame::Nothing => return Ok(()),
         Blame::Rule(guilty) => match &guilty.reduced {
             Some(graph) => {
-                let path = args.output.clone().unwrap_or_else(|| format!("{}.egret", guilty.step.rule).into());
-                let rules: Vec<String> = args.options.rules.rules.iter().map(|p| p.display().to_string()).collect();
-                files::write(&path, test_file(guilty, graph, &path.display().to_string(), &rules).as_bytes())?;
+                let path =
+                    args.output.clone().unwrap_or_else(|| format!("{}.egret", guilty.step.rule).into());
+                let rules: Vec<String> =
+                    args.options.rules.rules.iter().map(|p| p.display().to_string()).collect();
+                files::write(
+                    &path,
+                    test_file(guilty, graph, &path.display().to_string(), &rules).as_bytes(),
+                )?;
                 println!("  reduced to {}", path.display());
             }
-            None => println!("  it does not go wrong on the left-hand side alone with made-up inputs: no reduced test was written"),
+            None => println!(
+                "  it does not go wrong on the left-hand side alone with made-up inputs: no reduced test was written"
+            ),
         },
         _ => {}
     }

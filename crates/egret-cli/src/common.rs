@@ -31,7 +31,8 @@ pub fn with_rules(args: &RuleOptions) -> Result<Options> {
     if args.budget.is_nan() || args.budget < 0.0 {
         return Err(Error::user(format!("--budget {}: an error is 0 or more", args.budget)));
     }
-    let mut options = Options { tier, budget: args.budget, target: args.target.clone(), ..Options::default() };
+    let mut options =
+        Options { tier, budget: args.budget, target: args.target.clone(), ..Options::default() };
     add_rules(&mut options, &args.rules)?;
     options.without_rules(&args.without)?;
     Ok(options)
@@ -40,7 +41,8 @@ pub fn with_rules(args: &RuleOptions) -> Result<Options> {
 /// Add rules from files.
 pub fn add_rules(options: &mut Options, files: &[PathBuf]) -> Result<()> {
     for path in files {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::user(format!("{}: {e}", path.display())))?;
+        let text =
+            std::fs::read_to_string(path).map_err(|e| Error::user(format!("{}: {e}", path.display())))?;
         options.add_rules(&text, &path.display().to_string())?;
     }
     Ok(())

@@ -23,6 +23,9 @@ pub fn run(args: &CompileArgs) -> Result<()> {
     for file in &done.files {
         println!("{}", file.display());
     }
-    println!("{} kernels, {} bytes of arena, {} bytes of weights, for {}", done.kernels, done.arena_bytes, done.weights_bytes, done.target);
+    println!(
+        "{} kernels, {} bytes of arena, {} bytes of weights, for {}",
+        done.kernels, done.arena_bytes, done.weights_bytes, done.target
+    );
     Ok(())
 }

@@ -17,7 +17,9 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
     let cc = egret::artifact::link::compiler();
     match egret::artifact::link::version() {
         Some(v) => println!("cc       {cc}: {v}"),
-        None => println!("cc       `{cc}` cannot be run: --emit so,exe and --engine aot need one (install it, or set CC)"),
+        None => println!(
+            "cc       `{cc}` cannot be run: --emit so,exe and --engine aot need one (install it, or set CC)"
+        ),
     }
     println!("onnx     opsets up to {}", egret::NEWEST_OPSET);
     Ok(())

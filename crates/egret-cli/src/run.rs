@@ -19,16 +19,21 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let (executable, names, values);
     if args.model.is_dir() {
         if args.inputs.random.is_some() {
-            return Err(Error::user("--random needs the model itself, not its folder; give --input or --inputs"));
+            return Err(Error::user(
+                "--random needs the model itself, not its folder; give --input or --inputs",
+            ));
         }
         let native = Native::open(&args.model, options.threads)?;
         values = ordered(&native, &inputs)?;
         names = native.model().outputs().iter().map(|p| p.name.clone()).collect();
         executable = Executable::Native(Box::new(native));
     } else {
-        let prepared = progress("importing", || request(&args.model, &options, inputs, args.inputs.random))?;
+        let prepared =
+            progress("importing", || request(&args.model, &options, inputs, args.inputs.random))?;
         names = prepared.graph.output_names().to_vec();
-        executable = progress("compiling", || Executable::new(prepared.graph, args.engine, &options, &prepared.bound))?;
+        executable = progress("compiling", || {
+            Executable::new(prepared.graph, args.engine, &options, &prepared.bound)
+        })?;
         values = prepared.inputs;
     }
     if let Some(native) = executable.native() {
@@ -53,7 +58,12 @@ pub fn run(args: &RunArgs) -> Result<()> {
     Ok(())
 }
 
-fn request(model: &Path, options: &Options, inputs: BTreeMap<String, Value>, random: Option<u64>) -> Result<Prepared> {
+fn request(
+    model: &Path,
+    options: &Options,
+    inputs: BTreeMap<String, Value>,
+    random: Option<u64>,
+) -> Result<Prepared> {
     let default_dim = random.map(|_| 1);
     prepare(model, &Request { dims: options.dims.clone(), inputs, random, default_dim })
 }
@@ -63,12 +73,19 @@ fn ordered(native: &Native, inputs: &BTreeMap<String, Value>) -> Result<Vec<Valu
     let ports = native.model().inputs();
     if let Some(unknown) = inputs.keys().find(|n| !ports.iter().any(|p| p.name == **n)) {
         let names: Vec<String> = ports.iter().map(|p| format!("`{}`", p.name)).collect();
-        return Err(Error::user(format!("the model has no input `{unknown}`; its inputs are {}", names.join(", "))));
+        return Err(Error::user(format!(
+            "the model has no input `{unknown}`; its inputs are {}",
+            names.join(", ")
+        )));
     }
     let one = |p: &egret::Port| match inputs.get(&p.name) {
-        Some(Value::Tensor(t)) => Ok(DType::from_abi_code(p.dtype).map_or_else(|| t.clone(), |d| npz::as_dtype(t, d)).into()),
+        Some(Value::Tensor(t)) => {
+            Ok(DType::from_abi_code(p.dtype).map_or_else(|| t.clone(), |d| npz::as_dtype(t, d)).into())
+        }
         Some(_) => Err(Error::user(format!("the input `{}` must be a tensor", p.name))),
-        None => Err(Error::user(format!("no value for the input `{}`; give --input {}=x.npy", p.name, p.name))),
+        None => {
+            Err(Error::user(format!("no value for the input `{}`; give --input {}=x.npy", p.name, p.name)))
+        }
     };
     ports.iter().map(one).collect()
 }
@@ -104,7 +121,8 @@ fn elements(t: &Tensor) -> String {
     let list: Vec<String> = values.iter().take(SHOWN).map(|v| short(*v)).collect();
     let mut out = format!(" = {}{dots}", list.join(" "));
     if t.len() > SHOWN && !values.iter().any(|v| v.is_nan()) {
-        let (lo, hi) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &v| (l.min(v), h.max(v)));
+        let (lo, hi) =
+            values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &v| (l.min(v), h.max(v)));
         let mean = values.iter().sum::<f64>() / values.len() as f64;
         out += &format!("; min {} max {} mean {}", short(lo), short(hi), short(mean));
     }
@@ -127,7 +145,8 @@ pub fn check(args: &CheckArgs) -> Result<()> {
     let names = prepared.graph.output_names().to_vec();
     let expected = expected(args, &prepared, &names)?;
     let random = egret::cases::random_outputs(&prepared.graph);
-    let executable = progress("compiling", || Executable::new(prepared.graph, args.engine, &options, &prepared.bound))?;
+    let executable =
+        progress("compiling", || Executable::new(prepared.graph, args.engine, &options, &prepared.bound))?;
     let got = progress("running", || executable.run(&prepared.inputs))?;
     let mut differing = vec![];
     for (i, name) in names.iter().enumerate() {
@@ -140,7 +159,11 @@ pub fn check(args: &CheckArgs) -> Result<()> {
             }
         }
     }
-    if differing.is_empty() { Ok(()) } else { Err(Error::differs(format!("{} differ from the reference", differing.join(", ")))) }
+    if differing.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::differs(format!("{} differ from the reference", differing.join(", "))))
+    }
 }
 
 /// What every output should be; `None` where `--expected` does not say.
@@ -163,7 +186,8 @@ fn reference(graph: Graph, prepared: &Prepared) -> Result<Vec<Value>> {
 
 fn verdict(want: &Value, got: &Value, random: bool) -> std::result::Result<String, String> {
     if random {
-        return compare::compare_types(want, got).map(|()| "random by definition: only its type was compared".into());
+        return compare::compare_types(want, got)
+            .map(|()| "random by definition: only its type was compared".into());
     }
     let (Value::Tensor(e), Value::Tensor(g)) = (want, got) else {
         return compare::compare(want, got, Tolerance::default()).map(|()| "equal".into());
@@ -173,7 +197,8 @@ fn verdict(want: &Value, got: &Value, random: bool) -> std::result::Result<Strin
     }
     // The scale first, then the tolerance that it sets.
     let scale = compare::distance(e, g, Tolerance::default())?.scale;
-    let tolerance = Tolerance { rtol: CHECK_RTOL, atol: if e.dtype().is_float() { CHECK_RTOL * scale } else { 0.0 } };
+    let tolerance =
+        Tolerance { rtol: CHECK_RTOL, atol: if e.dtype().is_float() { CHECK_RTOL * scale } else { 0.0 } };
     let d = compare::distance(e, g, tolerance)?;
     let relative = if d.scale > 0.0 { d.max_abs / d.scale } else { d.max_abs };
     compare::compare(want, got, tolerance)?;

@@ -13,7 +13,10 @@ fn import(model: &Path, decided: &DecidedOptions) -> Result<(PathBuf, Graph)> {
 }
 
 /// As [`import`], with the values that were fixed at import.
-fn import_bound(model: &Path, decided: &DecidedOptions) -> Result<(PathBuf, Graph, BTreeMap<String, Tensor>)> {
+fn import_bound(
+    model: &Path,
+    decided: &DecidedOptions,
+) -> Result<(PathBuf, Graph, BTreeMap<String, Tensor>)> {
     let dims: BTreeMap<String, i64> = decided.dims.iter().cloned().collect();
     let bind = read_files(&decided.bind)?;
     if !model.is_dir() {
@@ -32,8 +35,12 @@ pub fn print(args: &PrintArgs) -> Result<()> {
     let (_, mut graph) = import(&args.model, &args.decided)?;
     if args.after.is_some() {
         let mut trace = egret::Trace::new();
-        graph =
-            pipeline::optimize(graph, &Options { target: args.target.clone(), ..Options::default() }, args.after.as_deref(), &mut trace)?;
+        graph = pipeline::optimize(
+            graph,
+            &Options { target: args.target.clone(), ..Options::default() },
+            args.after.as_deref(),
+            &mut trace,
+        )?;
     }
     print!("{}", egret::ir::text::print(&graph));
     Ok(())
@@ -53,7 +60,12 @@ pub fn opt(args: &OptArgs) -> Result<()> {
     };
     for s in egret::stages::write(&graph, stages, dir, &options)? {
         let us = s.cost as f64 / 1e3;
-        println!("{}: {} nodes, estimated {us:.0} us, receives {} bytes", s.file.display(), s.nodes, s.received);
+        println!(
+            "{}: {} nodes, estimated {us:.0} us, receives {} bytes",
+            s.file.display(),
+            s.nodes,
+            s.received
+        );
     }
     Ok(())
 }
@@ -67,7 +79,9 @@ pub fn explain(args: &ExplainArgs) -> Result<()> {
         return explain_html(args);
     }
     if args.profile && args.format == "trace" {
-        return Err(Error::user("a trace is the same on every run: --profile goes with --format text, json or html"));
+        return Err(Error::user(
+            "a trace is the same on every run: --profile goes with --format text, json or html",
+        ));
     }
     let (_, graph) = import(&args.model, &args.decided)?;
     let options = Options { explain: true, clock: args.profile, ..with_rules(&args.rules)? };
@@ -97,7 +111,8 @@ pub fn explain(args: &ExplainArgs) -> Result<()> {
 
 /// The graph of a model, what was fixed at its import, and inputs to run it with.
 fn with_inputs(model: &Path, decided: &DecidedOptions) -> Result<source::Prepared> {
-    let (model, mut inputs) = if model.is_dir() { source::case(model)? } else { (model.to_owned(), BTreeMap::new()) };
+    let (model, mut inputs) =
+        if model.is_dir() { source::case(model)? } else { (model.to_owned(), BTreeMap::new()) };
     inputs.extend(read_files(&decided.bind)?.into_iter().map(|(name, t)| (name, t.into())));
     let dims = decided.dims.iter().cloned().collect();
     let request = source::Request { dims, inputs, random: Some(0), default_dim: None };
@@ -113,7 +128,8 @@ fn explain_html(args: &ExplainArgs) -> Result<()> {
     };
     let focus = report::Focus { query: args.at.clone(), missed: args.missed, measure };
     let options = with_rules(&args.rules)?;
-    let (page, graph) = progress("explaining", || report::explain(&title, graph, &options, &bound, &focus))?;
+    let (page, graph) =
+        progress("explaining", || report::explain(&title, graph, &options, &bound, &focus))?;
     match &args.output {
         Some(path) => egret::files::write(path, page.as_bytes())?,
         None => print!("{page}"),
@@ -125,13 +141,18 @@ fn explain_html(args: &ExplainArgs) -> Result<()> {
 fn expected(args: &ExplainArgs, graph: &Graph) -> Result<()> {
     let mut wrong = vec![];
     for (name, wanted) in &args.expect {
-        let op = egret::ir::Op::from_name(name).ok_or_else(|| Error::user(format!("`{name}` is no operation of ir-spec/ops")))?;
+        let op = egret::ir::Op::from_name(name)
+            .ok_or_else(|| Error::user(format!("`{name}` is no operation of ir-spec/ops")))?;
         let found = graph.node_ids().iter().filter(|&&n| graph.node(n).op == op).count();
         if i64::try_from(found) != Ok(*wanted) {
             wrong.push(format!("{found} {name} instead of {wanted}"));
         }
     }
-    if wrong.is_empty() { Ok(()) } else { Err(Error::differs(format!("the optimised graph has {}", wrong.join(", ")))) }
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::differs(format!("the optimised graph has {}", wrong.join(", "))))
+    }
 }
 
 /// `egret explain --verify`
@@ -140,13 +161,18 @@ fn verify(args: &ExplainArgs) -> Result<()> {
     let trace = match &args.trace {
         Some(path) => {
             let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
-            Some(egret::Trace::from_bytes(&bytes).map_err(|e| Error::differs(format!("{}: {e}", path.display())))?)
+            Some(
+                egret::Trace::from_bytes(&bytes)
+                    .map_err(|e| Error::differs(format!("{}: {e}", path.display())))?,
+            )
         }
         None => None,
     };
     let (_, graph) = import(&args.model, &args.decided)?;
     let inputs = inputs(&args.model, &args.decided, &graph)?;
-    for pass in progress("verifying", || egret::verify::verify(graph, inputs.as_deref(), &options, trace.as_ref()))? {
+    for pass in
+        progress("verifying", || egret::verify::verify(graph, inputs.as_deref(), &options, trace.as_ref()))?
+    {
         println!("{pass}");
     }
     println!("verified");
@@ -155,12 +181,18 @@ fn verify(args: &ExplainArgs) -> Result<()> {
 
 /// Inputs for a graph: those of the test case, else made up; none while dims are free.
 fn inputs(model: &Path, decided: &DecidedOptions, graph: &Graph) -> Result<Option<Vec<egret::ir::Value>>> {
-    let (path, mut given) = if model.is_dir() { source::case(model)? } else { (model.to_owned(), BTreeMap::new()) };
+    let (path, mut given) =
+        if model.is_dir() { source::case(model)? } else { (model.to_owned(), BTreeMap::new()) };
     if !graph.free_dims().is_empty() {
         return Ok(None);
     }
     given.extend(read_files(&decided.bind)?.into_iter().map(|(name, t)| (name, t.into())));
-    let request = source::Request { dims: decided.dims.iter().cloned().collect(), inputs: given, random: Some(1), default_dim: None };
+    let request = source::Request {
+        dims: decided.dims.iter().cloned().collect(),
+        inputs: given,
+        random: Some(1),
+        default_dim: None,
+    };
     Ok(Some(source::prepare(&path, &request)?.inputs))
 }
 
@@ -168,7 +200,9 @@ fn inputs(model: &Path, decided: &DecidedOptions, graph: &Graph) -> Result<Optio
 pub fn inspect(args: &InspectArgs) -> Result<()> {
     let (model, graph) = import(&args.model, &args.decided)?;
     if args.json {
-        let lowered = progress("lowering", || pipeline::lower(graph, &Options { explain: true, ..Options::default() }, &BTreeMap::new()))?;
+        let lowered = progress("lowering", || {
+            pipeline::lower(graph, &Options { explain: true, ..Options::default() }, &BTreeMap::new())
+        })?;
         println!("{}", lowered.to_json());
         return Ok(());
     }
@@ -184,7 +218,14 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
         println!("output   {name}: {}", graph.ty(v));
     }
     let free = graph.free_dims();
-    println!("dims     {}", if free.is_empty() { "none free".into() } else { format!("{} free (--dim NAME=VALUE)", free.join(", ")) });
+    println!(
+        "dims     {}",
+        if free.is_empty() {
+            "none free".into()
+        } else {
+            format!("{} free (--dim NAME=VALUE)", free.join(", "))
+        }
+    );
     let constants: u64 = egret::ir::text::constants(&graph).values().map(|t| t.bytes().len() as u64).sum();
     println!("weights  {constants} bytes");
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();

@@ -61,5 +61,9 @@ fn reason(case: &Case, message: &str) -> String {
     const LONGEST: usize = 200;
     let message = message.replace(&format!("{}: ", case.model().display()), "");
     let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
-    if line.chars().count() <= LONGEST { line } else { line.chars().take(LONGEST).chain("...".chars()).collect() }
+    if line.chars().count() <= LONGEST {
+        line
+    } else {
+        line.chars().take(LONGEST).chain("...".chars()).collect()
+    }
 }

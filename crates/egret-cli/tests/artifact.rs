@@ -12,13 +12,23 @@ fn fixture(file: &str) -> PathBuf {
 fn run(command: &mut Command) -> String {
     let out = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     let said = String::from_utf8_lossy(&out.stderr);
-    assert!(out.status.success(), "{command:?}: {}\n{said}{}", out.status, String::from_utf8_lossy(&out.stdout));
+    assert!(
+        out.status.success(),
+        "{command:?}: {}\n{said}{}",
+        out.status,
+        String::from_utf8_lossy(&out.stdout)
+    );
     String::from_utf8_lossy(&out.stdout).into_owned()
 }
 
 fn compile(dir: &Path, model: &str, name: &str, more: &[&str]) {
     let mut c = Command::new(env!("CARGO_BIN_EXE_egret"));
-    c.arg("compile").arg(fixture(&format!("models/{model}.onnx"))).arg("--out-dir").arg(dir).args(["--name", name]).args(more);
+    c.arg("compile")
+        .arg(fixture(&format!("models/{model}.onnx")))
+        .arg("--out-dir")
+        .arg(dir)
+        .args(["--name", name])
+        .args(more);
     run(&mut c);
 }
 
@@ -107,10 +117,27 @@ fn c_and_rust_programs_link_nothing_but_the_artifact() {
     std::fs::write(d.join("main.rs"), RUST_PROGRAM).expect("a file");
     let cc = std::env::var("CC").unwrap_or_else(|_| "cc".into());
     let flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"];
-    run(Command::new(&cc).current_dir(d).args(flags).args(["main.c", "libone.a", "libtwo.a", "-lpthread", "-o", "c"]));
+    run(Command::new(&cc).current_dir(d).args(flags).args([
+        "main.c",
+        "libone.a",
+        "libtwo.a",
+        "-lpthread",
+        "-o",
+        "c",
+    ]));
     let from_c = run(&mut Command::new(d.join("c")));
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
-    run(Command::new(rustc).current_dir(d).args(["--edition", "2024", "-L", ".", "-l", "static=one", "main.rs", "-o", "rs"]));
+    run(Command::new(rustc).current_dir(d).args([
+        "--edition",
+        "2024",
+        "-L",
+        ".",
+        "-l",
+        "static=one",
+        "main.rs",
+        "-o",
+        "rs",
+    ]));
     assert_eq!(from_c, run(&mut Command::new(d.join("rs"))));
     let undefined = run(Command::new("nm").current_dir(d).args(["-u", "libone.a"]));
     let allowed = ["U", "memcpy", "memmove", "memset"];
@@ -124,6 +151,8 @@ fn the_executable_knows_the_held_back_digits() {
     compile(dir.path(), "simple_cnn", "one", &["--emit", "exe"]);
     let mut c = Command::new(dir.path().join("one"));
     let said = run(c.arg(fixture("digits/images.npy")).arg("--labels").arg(fixture("digits/labels.npy")));
-    let accuracy = said.lines().find_map(|l| l.trim().strip_prefix("accuracy: ")?.split(' ').next()?.parse::<f64>().ok());
+    let accuracy = said
+        .lines()
+        .find_map(|l| l.trim().strip_prefix("accuracy: ")?.split(' ').next()?.parse::<f64>().ok());
     assert!(accuracy.is_some_and(|a| a >= 97.0), "{said}");
 }

@@ -8,7 +8,11 @@ fn egret(args: &[&str]) -> Output {
 }
 
 fn model(name: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/models").join(format!("{name}.onnx")).display().to_string()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../fixtures/models")
+        .join(format!("{name}.onnx"))
+        .display()
+        .to_string()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -42,8 +46,10 @@ fn path(dir: &tempfile::TempDir, name: &str) -> String {
 }
 
 fn names(dir: &Path) -> Vec<String> {
-    let mut out: Vec<String> =
-        std::fs::read_dir(dir).expect("a folder").map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+    let mut out: Vec<String> = std::fs::read_dir(dir)
+        .expect("a folder")
+        .map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned())
+        .collect();
     out.sort();
     out
 }
@@ -53,9 +59,17 @@ fn arguments_have_their_exit_codes() {
     refused(&["no-such-command"], 1, &["no-such-command"]);
     refused(&["run"], 1, &["MODEL"]);
     refused(&["run", &model("simple_cnn"), "--engine", "gpu"], 1, &["no engine `gpu`", "jit-noopt"]);
-    refused(&["compile", &model("simple_cnn"), "--out-dir", "x", "--emit", "dll"], 1, &["`dll`", "lib, header"]);
+    refused(
+        &["compile", &model("simple_cnn"), "--out-dir", "x", "--emit", "dll"],
+        1,
+        &["`dll`", "lib, header"],
+    );
     refused(&["opt", &model("simple_cnn"), "--tier", "wild"], 1, &["`wild` is no tier", "reassoc"]);
-    refused(&["explain", &model("simple_cnn"), "--expect", "attention=2"], 3, &["0 attention instead of 2"]);
+    refused(
+        &["explain", &model("simple_cnn"), "--expect", "attention=2"],
+        3,
+        &["0 attention instead of 2"],
+    );
     assert!(works(&["explain", &model("simple_cnn"), "--expect", "conv=2"]).contains("pass fuse"));
     assert!(works(&["--help"]).contains("Exit codes: 0 ok"));
     assert!(works(&["compile", "--help"]).contains("Exit codes: 0 ok"));
@@ -108,15 +122,27 @@ fn inputs_that_do_not_fit_are_refused() {
     };
     let good = npy("good.npy", "<f4", "(1, 1, 28, 28)", 3136);
     let input = works(&["inspect", &model("simple_cnn")]);
-    let name = input.lines().find_map(|l| l.strip_prefix("input    ")?.split(':').next()).expect("an input").to_owned();
+    let name = input
+        .lines()
+        .find_map(|l| l.strip_prefix("input    ")?.split(':').next())
+        .expect("an input")
+        .to_owned();
     let with = |file: &str| format!("{name}={file}");
     let cnn = model("simple_cnn");
     works(&["run", &cnn, "--input", &with(&good)]);
     refused(&["run", &cnn], 1, &["no value for the input", "--random"]);
     refused(&["run", &cnn, "--input", &format!("nonsense={good}")], 1, &["nonsense", &name]);
-    refused(&["run", &cnn, "--input", &with(&npy("int.npy", "<i4", "(1, 1, 28, 28)", 3136))], 1, &["f32", "i32"]);
+    refused(
+        &["run", &cnn, "--input", &with(&npy("int.npy", "<i4", "(1, 1, 28, 28)", 3136))],
+        1,
+        &["f32", "i32"],
+    );
     refused(&["run", &cnn, "--input", &with(&npy("shape.npy", "<f4", "(1, 1, 28, 27)", 3024))], 1, &["28"]);
-    refused(&["run", &cnn, "--input", &with(&npy("cut.npy", "<f4", "(1, 1, 28, 28)", 100))], 1, &["cut.npy", "cut off"]);
+    refused(
+        &["run", &cnn, "--input", &with(&npy("cut.npy", "<f4", "(1, 1, 28, 28)", 100))],
+        1,
+        &["cut.npy", "cut off"],
+    );
     refused(&["run", &cnn, "--input", &with(&path(&dir, "none.npy"))], 1, &["none.npy"]);
 }
 
@@ -125,10 +151,22 @@ fn free_dims_need_a_value() {
     let dir = temp();
     let out = path(&dir, "out");
     let dims = works(&["inspect", &model("parallel_cnn")]);
-    let name = dims.lines().find_map(|l| l.strip_prefix("dims     ")?.split(' ').next()).expect("a free dim").to_owned();
+    let name = dims
+        .lines()
+        .find_map(|l| l.strip_prefix("dims     ")?.split(' ').next())
+        .expect("a free dim")
+        .to_owned();
     refused(&["compile", &model("parallel_cnn"), "--out-dir", &out], 1, &["free dims", "--dim"]);
-    refused(&["compile", &model("parallel_cnn"), "--out-dir", &out, "--dim", "nonsense=2"], 1, &["nonsense", &name]);
-    refused(&["compile", &model("parallel_cnn"), "--out-dir", &out, "--dim", &format!("{name}=-2")], 1, &["-2"]);
+    refused(
+        &["compile", &model("parallel_cnn"), "--out-dir", &out, "--dim", "nonsense=2"],
+        1,
+        &["nonsense", &name],
+    );
+    refused(
+        &["compile", &model("parallel_cnn"), "--out-dir", &out, "--dim", &format!("{name}=-2")],
+        1,
+        &["-2"],
+    );
     assert!(!Path::new(&out).exists());
     works(&["compile", &model("parallel_cnn"), "--out-dir", &out, "--dim", &format!("{name}=4")]);
 }
@@ -139,15 +177,30 @@ fn two_compilations_are_equal_and_run_from_their_folder() {
     let (a, b) = (dir.path().join("a"), dir.path().join("b"));
     for out in [&a, &b] {
         let out = out.display().to_string();
-        works(&["compile", &model("simple_cnn"), "--out-dir", &out, "--emit", "lib,header,rs,obj,so,exe", "--name", "m"]);
+        works(&[
+            "compile",
+            &model("simple_cnn"),
+            "--out-dir",
+            &out,
+            "--emit",
+            "lib,header,rs,obj,so,exe",
+            "--name",
+            "m",
+        ]);
     }
     let files = ["libm.a", "libm.so", "m", "m.d", "m.h", "m.manifest.json", "m.o", "m.rs", "m.trace"];
     assert_eq!(names(&a), files);
     for file in files {
-        assert!(std::fs::read(a.join(file)).expect(file) == std::fs::read(b.join(file)).expect(file), "{file} differs");
+        assert!(
+            std::fs::read(a.join(file)).expect(file) == std::fs::read(b.join(file)).expect(file),
+            "{file} differs"
+        );
     }
-    let manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(a.join("m.manifest.json")).unwrap()).unwrap();
-    assert!(manifest["kernels"].as_array().unwrap().iter().any(|k| k["sources"].to_string().contains("Conv")));
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(a.join("m.manifest.json")).unwrap()).unwrap();
+    assert!(
+        manifest["kernels"].as_array().unwrap().iter().any(|k| k["sources"].to_string().contains("Conv"))
+    );
     refused(&["run", &a.display().to_string()], 1, &["no value for the input"]);
     refused(&["run", &dir.path().display().to_string()], 1, &["no compiled model"]);
 }
@@ -157,12 +210,27 @@ fn weights_may_stand_beside_the_code() {
     let dir = temp();
     let out = dir.path().join("out");
     let folder = out.display().to_string();
-    works(&["compile", &model("simple_cnn"), "--out-dir", &folder, "--emit", "so", "--weights", "file", "--name", "m"]);
+    works(&[
+        "compile",
+        &model("simple_cnn"),
+        "--out-dir",
+        &folder,
+        "--emit",
+        "so",
+        "--weights",
+        "file",
+        "--name",
+        "m",
+    ]);
     assert!(names(&out).contains(&"m.weights".to_owned()));
     let bytes = std::fs::read(out.join("m.weights")).unwrap();
     std::fs::write(out.join("m.weights"), &bytes[..bytes.len() - 8]).unwrap();
     refused(&["run", &folder], 1, &["weights"]);
-    refused(&["compile", &model("simple_cnn"), "--out-dir", &folder, "--emit", "exe", "--weights", "file"], 1, &["--weights embed"]);
+    refused(
+        &["compile", &model("simple_cnn"), "--out-dir", &folder, "--emit", "exe", "--weights", "file"],
+        1,
+        &["--weights embed"],
+    );
 }
 
 #[test]

@@ -7,9 +7,16 @@ fn diff(a: &str, b: &str, more: &[&str]) -> (Option<i32>, String) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("a.egret"), a).unwrap();
     std::fs::write(dir.path().join("b.egret"), b).unwrap();
-    let out =
-        Command::new(env!("CARGO_BIN_EXE_egret")).current_dir(dir.path()).args(["diff", "a.egret", "b.egret"]).args(more).output().unwrap();
-    (out.status.code(), format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr)))
+    let out = Command::new(env!("CARGO_BIN_EXE_egret"))
+        .current_dir(dir.path())
+        .args(["diff", "a.egret", "b.egret"])
+        .args(more)
+        .output()
+        .unwrap();
+    (
+        out.status.code(),
+        format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr)),
+    )
 }
 
 const HALF: &str = r#"graph @g(%0 "x": f32[2, 3]) -> (%3 "y", %4 "z") {
@@ -21,9 +28,14 @@ const HALF: &str = r#"graph @g(%0 "x": f32[2, 3]) -> (%3 "y", %4 "z") {
 
 #[test]
 fn equal_models_are_proven_equal() {
-    assert_eq!(diff(HALF, HALF, &[]), (Some(0), "y: equal, the same nodes\nz: equal, the same nodes\n".into()));
+    assert_eq!(
+        diff(HALF, HALF, &[]),
+        (Some(0), "y: equal, the same nodes\nz: equal, the same nodes\n".into())
+    );
     // Another name for the graph, and a constant that has yet to be computed.
-    let computed = HALF.replace("@g", "@h").replace("%1 = const f32[] [2.0]", "%5 = const f32[] [1.0]\n  %1 = add(%5, %5) : f32[]");
+    let computed = HALF
+        .replace("@g", "@h")
+        .replace("%1 = const f32[] [2.0]", "%5 = const f32[] [1.0]\n  %1 = add(%5, %5) : f32[]");
     assert_eq!(diff(HALF, &computed, &[]).0, Some(0));
 }
 
@@ -31,17 +43,27 @@ fn equal_models_are_proven_equal() {
 fn what_rules_make_equal_is_proven() {
     let times = HALF.replace("[2.0]", "[0.5]").replace("div(%2, %1)", "mul(%2, %1)");
     let (code, text) = diff(HALF, &times, &[]);
-    assert_eq!((code, text.as_str()), (Some(0), "y: equal, proven by the rules of the passes\nz: equal, the same nodes\n"));
+    assert_eq!(
+        (code, text.as_str()),
+        (Some(0), "y: equal, proven by the rules of the passes\nz: equal, the same nodes\n")
+    );
     let (code, text) = diff(HALF, &times, &["--without", "halve"]);
     assert_eq!(code, Some(0), "{text}");
-    assert!(text.contains("y: not proven equal") && text.contains("the same bits on 3 made-up inputs"), "{text}");
+    assert!(
+        text.contains("y: not proven equal") && text.contains("the same bits on 3 made-up inputs"),
+        "{text}"
+    );
 }
 
 #[test]
 fn a_difference_is_shown_where_it_begins_and_on_inputs() {
     let (code, text) = diff(HALF, &HALF.replace("neg(%0)", "abs(%0)").replace("Neg:/n", "Abs:/b"), &[]);
     assert_eq!(code, Some(3), "{text}");
-    assert!(text.contains("A %1 = neg(%0) : f32[2, 3] from Neg:/n") && text.contains("B %1 = abs(%0) : f32[2, 3] from Abs:/b"), "{text}");
+    assert!(
+        text.contains("A %1 = neg(%0) : f32[2, 3] from Neg:/n")
+            && text.contains("B %1 = abs(%0) : f32[2, 3] from Abs:/b"),
+        "{text}"
+    );
     assert!(text.contains("they differ on made-up inputs (--random 1)"), "{text}");
     let (code, text) = diff(HALF, &HALF.replace("\"x\": f32[2, 3]", "\"w\": f32[2, 3]"), &[]);
     assert_eq!(code, Some(3), "{text}");

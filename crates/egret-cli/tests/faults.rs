@@ -40,20 +40,32 @@ fn blamed(rules: &str, rule: &str, node: &str) {
     let run = |args: &[&str]| egret(dir.path(), args);
     let (out, text) = run(&["doctor", "--rules", "mine.rules"]);
     assert_eq!(out.status.code(), Some(3), "{text}");
-    assert!(text.contains(&format!("rule `{rule}` (mine.rules:2): element ")) && text.contains("graph @before("), "{text}");
+    assert!(
+        text.contains(&format!("rule `{rule}` (mine.rules:2): element "))
+            && text.contains("graph @before("),
+        "{text}"
+    );
     let (out, text) = run(&["explain", "model.egret", "--verify", "--rules", "mine.rules"]);
     assert_eq!(out.status.code(), Some(3), "{text}");
     assert!(text.contains(&format!("rule `{rule}`: on random tensors element")), "{text}");
 
     let (out, text) = run(&["bisect", "model.egret", "--rules", "mine.rules", "--output", "small.egret"]);
     assert_eq!(out.status.code(), Some(3), "{text}");
-    assert!(text.starts_with(&format!("rule `{rule}` (mine.rules:2), pass `fuse`, application ")), "{text}");
-    assert!(text.contains(node) && text.contains(&format!("without it (--without {rule}) the outputs are right")), "{text}");
+    assert!(
+        text.starts_with(&format!("rule `{rule}` (mine.rules:2), pass `fuse`, application ")),
+        "{text}"
+    );
+    assert!(
+        text.contains(node)
+            && text.contains(&format!("without it (--without {rule}) the outputs are right")),
+        "{text}"
+    );
     let small = std::fs::read_to_string(dir.path().join("small.egret")).unwrap();
     assert!(small.lines().count() <= 15, "{small}");
     let (out, text) = run(&["check", "small.egret", "--passes", "fuse", "--rules", "mine.rules"]);
     assert_eq!(out.status.code(), Some(3), "{text}\n{small}");
-    let (out, text) = run(&["check", "small.egret", "--passes", "fuse", "--rules", "mine.rules", "--without", rule]);
+    let (out, text) =
+        run(&["check", "small.egret", "--passes", "fuse", "--rules", "mine.rules", "--without", rule]);
     assert_eq!(out.status.code(), Some(0), "{text}\n{small}");
 }
 
@@ -65,9 +77,17 @@ fn a_wrong_rule_is_named() {
 #[test]
 fn a_broken_guard_is_named() {
     // It should ask for `value(?c) == 1.0`.
-    blamed("pass fuse\ntimes-one: (mul ?x ?c) => ?x if keeps(?x, ?c), constant(?c)  exact", "times-one", "Mul:/");
+    blamed(
+        "pass fuse\ntimes-one: (mul ?x ?c) => ?x if keeps(?x, ?c), constant(?c)  exact",
+        "times-one",
+        "Mul:/",
+    );
     // Nothing says that the constant is below the value; it is large, so no rule may look into it.
-    blamed("pass fuse\nno-clip: (max ?x ?c) => ?x if keeps(?x, ?c), constant(?c)  exact", "no-clip", "Max:/clip");
+    blamed(
+        "pass fuse\nno-clip: (max ?x ?c) => ?x if keeps(?x, ?c), constant(?c)  exact",
+        "no-clip",
+        "Max:/clip",
+    );
 }
 
 #[test]
@@ -84,7 +104,9 @@ fn errors_have_a_budget() {
   %3 = add(%1, %2) : f32[2, 32] from "Add:/epsilon"
 }"#;
     std::fs::write(dir.path().join("model.egret"), model).unwrap();
-    let run = |args: &[&str]| egret(dir.path(), &[&["explain", "model.egret", "--rules", "mine.rules"], args].concat());
+    let run = |args: &[&str]| {
+        egret(dir.path(), &[&["explain", "model.egret", "--rules", "mine.rules"], args].concat())
+    };
     let (out, text) = run(&["--verify"]);
     assert!(
         out.status.success()
@@ -94,7 +116,12 @@ fn errors_have_a_budget() {
     let (out, text) = run(&["--verify", "--trace", "near.trace", "--budget", "1e-6"]);
     assert!(out.status.code() == Some(3) && text.contains("pass `fuse`"), "{text}");
     let (_, text) = run(&["--missed", "--budget", "1e-6"]);
-    assert!(text.contains("missed near (fuse) at Add:/epsilon: budget: its error of up to 1e-5 is over the budget here"), "{text}");
+    assert!(
+        text.contains(
+            "missed near (fuse) at Add:/epsilon: budget: its error of up to 1e-5 is over the budget here"
+        ),
+        "{text}"
+    );
     let (out, text) = run(&["--budget=-1"]);
     assert!(out.status.code() == Some(1) && text.contains("an error is 0 or more"), "{text}");
 }
@@ -103,7 +130,9 @@ fn errors_have_a_budget() {
 fn a_corrupted_trace_is_found() {
     let dir = folder("");
     let run = |args: &[&str]| egret(dir.path(), args);
-    assert!(run(&["explain", "model.egret", "--format", "trace", "--output", "good.trace"]).0.status.success());
+    assert!(
+        run(&["explain", "model.egret", "--format", "trace", "--output", "good.trace"]).0.status.success()
+    );
     let (out, text) = run(&["explain", "model.egret", "--verify", "--trace", "good.trace"]);
     assert!(out.status.success() && text.ends_with("verified\n"), "{text}");
     let good = std::fs::read(dir.path().join("good.trace")).unwrap();

@@ -4,18 +4,26 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn model(name: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/models").join(format!("{name}.onnx")).display().to_string()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../fixtures/models")
+        .join(format!("{name}.onnx"))
+        .display()
+        .to_string()
 }
 
 fn egret(args: &[&str]) -> (i32, String) {
     let out = Command::new(env!("CARGO_BIN_EXE_egret")).args(args).output().expect("egret starts");
-    (out.status.code().unwrap_or(-1), format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr)))
+    (
+        out.status.code().unwrap_or(-1),
+        format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr)),
+    )
 }
 
 /// The page about a fixture.
 fn page(dir: &Path, name: &str) -> PathBuf {
     let file = dir.join(format!("{name}.html"));
-    let (code, said) = egret(&["explain", &model(name), "--format", "html", "--output", &file.display().to_string()]);
+    let (code, said) =
+        egret(&["explain", &model(name), "--format", "html", "--output", &file.display().to_string()]);
     assert_eq!((code, said.as_str()), (0, ""));
     file
 }
@@ -42,7 +50,10 @@ fn compile_writes_it_beside_the_code() {
     let nowhere = dir.path().join("no/such/report.html").display().to_string();
     let (code, said) = egret(&["compile", &model("simple_cnn"), "--out-dir", &out, "--report", &nowhere]);
     assert_eq!(code, 1, "{said}");
-    assert!(std::fs::read_dir(&out).expect("the folder").next().is_none(), "an error leaves no file behind");
+    assert!(
+        std::fs::read_dir(&out).expect("the folder").next().is_none(),
+        "an error leaves no file behind"
+    );
 }
 
 #[test]
@@ -53,7 +64,15 @@ fn times_are_told_where_they_are_asked_for() {
     assert!(code == 0 && passes > 0 && said.lines().filter(took).count() == passes, "{said}");
     let (_, said) = egret(&["explain", &model("simple_cnn")]);
     assert!(said.lines().filter(took).count() == 0, "{said}");
-    let (code, said) = egret(&["explain", &model("simple_cnn"), "--profile", "--format", "trace", "--output", "never.trace"]);
+    let (code, said) = egret(&[
+        "explain",
+        &model("simple_cnn"),
+        "--profile",
+        "--format",
+        "trace",
+        "--output",
+        "never.trace",
+    ]);
     assert!(code == 1 && said.contains("the same on every run"), "{said}");
     let (code, page) = egret(&["explain", &model("simple_cnn"), "--profile", "--format", "html"]);
     assert_eq!(code, 0);
@@ -65,13 +84,27 @@ fn rendered(page: &Path, fragment: &str) -> String {
     let browser = std::env::var("CHROMIUM").unwrap_or_else(|_| "chromium".into());
     let profile = tempfile::tempdir().expect("a folder");
     let out = Command::new(&browser)
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"])
-        .args(["--disable-background-networking", "--disable-component-update", "--virtual-time-budget=5000", "--enable-logging=stderr"])
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-sync",
+        ])
+        .args([
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--virtual-time-budget=5000",
+            "--enable-logging=stderr",
+        ])
         .args(["--window-size=1600,1000", "--dump-dom"])
         .arg(format!("--user-data-dir={}", profile.path().display()))
         .arg(format!("file://{}{fragment}", page.display()))
         .output()
-        .unwrap_or_else(|e| panic!("{browser} cannot be run ({e}): install Chromium, or name it in CHROMIUM"));
+        .unwrap_or_else(|e| {
+            panic!("{browser} cannot be run ({e}): install Chromium, or name it in CHROMIUM")
+        });
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
     assert!(!said.contains("Uncaught") && !said.contains("Refused to"), "{said}");
     String::from_utf8_lossy(&out.stdout).into_owned()
@@ -98,7 +131,14 @@ fn a_browser_draws_it() {
     let dir = tempfile::tempdir().expect("a folder");
     let (text, page) = (dir.path().join("gelu.egret"), dir.path().join("gelu.html"));
     std::fs::write(&text, GELU).expect("a file");
-    let (code, said) = egret(&["explain", &text.display().to_string(), "--format", "html", "--output", &page.display().to_string()]);
+    let (code, said) = egret(&[
+        "explain",
+        &text.display().to_string(),
+        "--format",
+        "html",
+        "--output",
+        &page.display().to_string(),
+    ]);
     assert_eq!((code, said.as_str()), (0, ""));
     let shown = |fragment: &str, parts: &[(&str, usize)]| {
         let dom = rendered(&page, fragment);
@@ -108,15 +148,24 @@ fn a_browser_draws_it() {
         }
     };
     // Both sides of the pass that changed most: 7 nodes and 3.
-    shown("", &[("class=\"item node", 10), ("Before fuse", 1), ("After fuse", 1), ("5 gone", 1), ("1 new", 1)]);
+    shown(
+        "",
+        &[("class=\"item node", 10), ("Before fuse", 1), ("After fuse", 1), ("5 gone", 1), ("1 new", 1)],
+    );
     // The new node and the five that it was merged from are marked.
     let merged = ["Merged from 5 nodes", "1 rewrite that made it", "Step by step (1)", "5 ONNX nodes"];
     shown("#pass=fuse&node=0", &[(" fresh chosen\"", 1), (" gone chosen\"", 5)]);
     shown("#pass=fuse&node=0", &merged.map(|m| (m, 1)));
-    shown("#pass=import&q=op:mul", &[("f-elementwise match\"", 3), ("f-elementwise dim\"", 4), ("aria-live=\"polite\">3 nodes", 1)]);
+    shown(
+        "#pass=import&q=op:mul",
+        &[("f-elementwise match\"", 3), ("f-elementwise dim\"", 4), ("aria-live=\"polite\">3 nodes", 1)],
+    );
     shown("#pass=fuse&depth=1", &[("class=\"item block", 2)]);
     shown("#tab=rewrites", &[("class=\"card rewrite\"", 1)]);
     shown("#tab=rewrites&steps=1", &[("class=\"card step\"", 1), ("class=\"rule-text step\"", 1)]);
     shown("#tab=missed", &[("aria-selected=\"true\">Why not", 1)]);
-    shown("#tab=kernels&theme=dark", &[("<table class=\"kernels\">", 1), ("data-theme=\"dark\" data-ready", 1)]);
+    shown(
+        "#tab=kernels&theme=dark",
+        &[("<table class=\"kernels\">", 1), ("data-theme=\"dark\" data-ready", 1)],
+    );
 }

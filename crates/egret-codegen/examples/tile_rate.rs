@@ -29,14 +29,28 @@ fn tile(rows: i64, cols: i64, k: i64, repeat: i64) -> Program {
     });
     let lens = [a_len, b_len, out_len];
     let homes = [Home::Input(0), Home::Input(1), Home::Output(0)];
-    let port = |len: usize| Port { name: "p".into(), onnx_dtype: 1, dims: vec![len as i64], elem_size: 4, bound: None };
+    let port = |len: usize| Port {
+        name: "p".into(),
+        onnx_dtype: 1,
+        dims: vec![len as i64],
+        elem_size: 4,
+        bound: None,
+    };
     Program {
         name: "rate".into(),
         inputs: vec![port(a_len), port(b_len)],
         outputs: vec![port(out_len)],
-        buffers: lens.iter().zip(homes).map(|(len, home)| Buffer { elem: Elem::F32, len: *len, home }).collect(),
+        buffers: lens
+            .iter()
+            .zip(homes)
+            .map(|(len, home)| Buffer { elem: Elem::F32, len: *len, home })
+            .collect(),
         kernels: vec![b.finish()],
-        calls: vec![Call { kernel: KernelId(0), args: (0..3).map(|i| Arg { buffer: BufferId(i), offset: 0 }).collect(), sources: vec![] }],
+        calls: vec![Call {
+            kernel: KernelId(0),
+            args: (0..3).map(|i| Arg { buffer: BufferId(i), offset: 0 }).collect(),
+            sources: vec![],
+        }],
         ..Program::default()
     }
 }
@@ -47,8 +61,11 @@ fn rate(program: &Program, options: &Options, flops: f64) -> (f64, f64) {
     let compile_ms = start.elapsed().as_secs_f64() * 1e3;
     let mut data: Vec<Vec<f32>> = program.buffers.iter().map(|b| vec![0.5; b.len]).collect();
     let dims: Vec<[i64; 1]> = data.iter().map(|d| [d.len() as i64]).collect();
-    let mut tensors: Vec<_> =
-        data.iter_mut().zip(&dims).map(|(d, s)| abi::Tensor { data: d.as_mut_ptr().cast(), dims: s.as_ptr(), rank: 1, dtype: 1 }).collect();
+    let mut tensors: Vec<_> = data
+        .iter_mut()
+        .zip(&dims)
+        .map(|(d, s)| abi::Tensor { data: d.as_mut_ptr().cast(), dims: s.as_ptr(), rank: 1, dtype: 1 })
+        .collect();
     let mut weights = abi::Weights { data: std::ptr::null(), len: 0, check: 0 };
     let (inputs, outputs) = tensors.split_at_mut(2);
     let mut best = f64::MAX;
@@ -57,7 +74,14 @@ fn rate(program: &Program, options: &Options, flops: f64) -> (f64, f64) {
         // SAFETY: the tensors are those of the program.
         let status = unsafe {
             code.bind()(&mut weights, std::ptr::null(), 0)
-                | code.run()(&weights, inputs.as_ptr(), outputs.as_mut_ptr(), std::ptr::null_mut(), 0, std::ptr::null())
+                | code.run()(
+                    &weights,
+                    inputs.as_ptr(),
+                    outputs.as_mut_ptr(),
+                    std::ptr::null_mut(),
+                    0,
+                    std::ptr::null(),
+                )
         };
         assert_eq!(status, 0);
         best = best.min(start.elapsed().as_secs_f64());

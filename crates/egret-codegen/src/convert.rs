@@ -12,7 +12,11 @@ impl Emit<'_, '_> {
         if from.elem == to {
             return Ok(x);
         }
-        if from.lanes == 1 { self.convert_scalar(from.elem, to, x) } else { self.convert_vector(from, to, x) }
+        if from.lanes == 1 {
+            self.convert_scalar(from.elem, to, x)
+        } else {
+            self.convert_vector(from, to, x)
+        }
     }
 
     fn convert_vector(&mut self, from: Ty, to: Elem, x: Value) -> Result<Value> {
@@ -21,7 +25,11 @@ impl Emit<'_, '_> {
         match (from.elem, to) {
             (Elem::Bool, _) => {
                 let one = self.constant(target, egret_loop::number_bits(to, 1.0))?;
-                let mask = if self.b.func.dfg.value_type(x) == clif { x } else { self.b.ins().bitcast(clif, lane_order(), x) };
+                let mask = if self.b.func.dfg.value_type(x) == clif {
+                    x
+                } else {
+                    self.b.ins().bitcast(clif, lane_order(), x)
+                };
                 Ok(self.b.ins().band(mask, one))
             }
             (_, Elem::Bool) => {
@@ -60,7 +68,11 @@ impl Emit<'_, '_> {
                 }
                 // Everything else fits a signed integer.
                 let wide = if from == Elem::U32 { Elem::I64 } else { Elem::I32 };
-                let x = if from.size() == wide.size() || from == Elem::I64 { x } else { self.resize(from, wide, x) };
+                let x = if from.size() == wide.size() || from == Elem::I64 {
+                    x
+                } else {
+                    self.resize(from, wide, x)
+                };
                 Ok(self.b.ins().fcvt_from_sint(clif, x))
             }
             (true, false) => self.saturate(to, x),
@@ -84,7 +96,11 @@ impl Emit<'_, '_> {
             Elem::U32 | Elem::U64 => self.b.ins().fcvt_to_uint_sat(scalar_type(to), x),
             Elem::I8 | Elem::I16 | Elem::U8 | Elem::U16 => {
                 let bits = 8 * to.size() as i64;
-                let (low, high) = if to.is_signed() { (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) } else { (0, (1 << bits) - 1) };
+                let (low, high) = if to.is_signed() {
+                    (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+                } else {
+                    (0, (1 << bits) - 1)
+                };
                 let wide = self.b.ins().fcvt_to_sint_sat(types::I32, x);
                 let low = self.b.ins().iconst(types::I32, low & 0xffff_ffff);
                 let high = self.b.ins().iconst(types::I32, high);

@@ -112,7 +112,12 @@ impl<'f, 'b> Writer<'f, 'b> {
         self.b.switch_to_block(after);
     }
 
-    fn when_else(&mut self, condition: Value, then: impl FnOnce(&mut Self), otherwise: impl FnOnce(&mut Self)) {
+    fn when_else(
+        &mut self,
+        condition: Value,
+        then: impl FnOnce(&mut Self),
+        otherwise: impl FnOnce(&mut Self),
+    ) {
         let (yes, no, after) = (self.b.create_block(), self.b.create_block(), self.b.create_block());
         self.b.ins().brif(condition, yes, &[], no, &[]);
         self.b.switch_to_block(yes);
@@ -141,7 +146,11 @@ impl<'f, 'b> Writer<'f, 'b> {
     }
 
     fn slot(&mut self, bytes: usize) -> Value {
-        let slot = self.b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, bytes.max(8) as u32, 3));
+        let slot = self.b.create_sized_stack_slot(StackSlotData::new(
+            StackSlotKind::ExplicitSlot,
+            bytes.max(8) as u32,
+            3,
+        ));
         self.b.ins().stack_addr(types::I64, slot, 0)
     }
 
@@ -175,7 +184,8 @@ pub(crate) fn plan<M: Module>(out: &mut Output<'_, M>, tables: &Tables) -> Resul
         w.fail_if(null, Code::Null, 0);
         let bytes = w.int(program.arena_bytes as i64);
         w.put(bytes, to, offset_of!(abi::Plan, arena_bytes));
-        let outputs = w.address(module, tables.tables, (program.inputs.len() * size_of::<abi::Port>()) as i64);
+        let outputs =
+            w.address(module, tables.tables, (program.inputs.len() * size_of::<abi::Port>()) as i64);
         w.put(outputs, to, offset_of!(abi::Plan, outputs));
         let n = w.b.ins().iconst(types::I32, program.outputs.len() as i64);
         w.put(n, to, offset_of!(abi::Plan, n_outputs));
@@ -188,7 +198,12 @@ pub(crate) fn plan<M: Module>(out: &mut Output<'_, M>, tables: &Tables) -> Resul
 }
 
 /// `<m>_bind`.
-pub(crate) fn bind<M: Module>(out: &mut Output<'_, M>, tables: &Tables, cpu: Option<FuncId>, weights: Option<DataId>) -> Result<FuncId> {
+pub(crate) fn bind<M: Module>(
+    out: &mut Output<'_, M>,
+    tables: &Tables,
+    cpu: Option<FuncId>,
+    weights: Option<DataId>,
+) -> Result<FuncId> {
     let len = out.program.weights.len();
     let header = abi::weights_header(len as u64, &tables.weights_hash);
     let check = tables.weights_check;
@@ -343,7 +358,8 @@ fn trampoline<M: Module>(out: &mut Output<'_, M>) -> Result<FuncId> {
 pub(crate) fn run<M: Module>(out: &mut Output<'_, M>, tables: &Tables) -> Result<FuncId> {
     let program = out.program;
     let (check, trampoline) = (check(out)?, trampoline(out)?);
-    let (kernel, profile, parallel) = (out.signature(3, false), profile_signature(out), out.signature(4, false));
+    let (kernel, profile, parallel) =
+        (out.signature(3, false), profile_signature(out), out.signature(4, false));
     let signature = out.signature(6, true);
     let (n_in, n_out) = (program.inputs.len(), program.outputs.len());
     out.function(&out.symbol("run"), Linkage::Export, signature, |b, module| {
@@ -358,7 +374,8 @@ pub(crate) fn run<M: Module>(out: &mut Output<'_, M>, tables: &Tables) -> Result
         let unbound = w.b.ins().icmp(IntCC::NotEqual, have, want);
         w.fail_if(unbound, Code::Unbound, 0);
         if program.arena_bytes > 0 {
-            let small = w.b.ins().icmp_imm_u(IntCC::UnsignedLessThan, arena_len, program.arena_bytes as i64);
+            let small =
+                w.b.ins().icmp_imm_u(IntCC::UnsignedLessThan, arena_len, program.arena_bytes as i64);
             w.fail_if(small, Code::Arena, 0);
             let null = w.is(IntCC::Equal, arena, 0);
             w.fail_if(null, Code::Arena, 0);
@@ -409,7 +426,8 @@ pub(crate) fn run<M: Module>(out: &mut Output<'_, M>, tables: &Tables) -> Result
         let args = w.add(work, i64::from(work::ARGS));
         let calls = w.address(module, tables.tables, tables.calls);
         let n_calls = w.int(program.calls.len() as i64);
-        let (kernel, profile, parallel) = (w.b.import_signature(kernel), w.b.import_signature(profile), w.b.import_signature(parallel));
+        let (kernel, profile, parallel) =
+            (w.b.import_signature(kernel), w.b.import_signature(profile), w.b.import_signature(parallel));
         let trampoline = module.declare_func_in_func(trampoline, w.b.func);
         w.for_n(n_calls, |w, i| {
             let entry = w.entry(calls, i, call::SIZE);
@@ -417,7 +435,8 @@ pub(crate) fn run<M: Module>(out: &mut Output<'_, M>, tables: &Tables) -> Result
                 let wanted = w.is(IntCC::NotEqual, on_profile, 0);
                 w.when(wanted, |w| {
                     let ctx = w.field(types::I64, env, offset_of!(abi::Env, profile_ctx));
-                    let (number, phase) = (w.b.ins().ireduce(types::I32, i), w.b.ins().iconst(types::I32, phase));
+                    let (number, phase) =
+                        (w.b.ins().ireduce(types::I32, i), w.b.ins().iconst(types::I32, phase));
                     w.b.ins().call_indirect(profile, on_profile, &[ctx, number, phase]);
                 });
             };

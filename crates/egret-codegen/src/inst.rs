@@ -43,7 +43,9 @@ pub(crate) fn clif_type(ty: Ty) -> Result<Type> {
     match (ty.elem, ty.lanes) {
         (elem, 1) => Ok(scalar_type(elem)),
         (Elem::Bool, lanes) => mask_type(lanes),
-        (elem, _) if Ty::vector(elem).lanes != ty.lanes => Err(broken(format!("the type {ty} is not 16 bytes wide"))),
+        (elem, _) if Ty::vector(elem).lanes != ty.lanes => {
+            Err(broken(format!("the type {ty} is not 16 bytes wide")))
+        }
         (Elem::F32, _) => Ok(types::F32X4),
         (Elem::F64, _) => Ok(types::F64X2),
         (_, lanes) => mask_type(lanes),
@@ -77,7 +79,8 @@ impl Emit<'_, '_> {
         }
         let size = 16 / ty.lanes as usize;
         let lane = if ty.elem == Elem::Bool { if bits != 0 { u64::MAX } else { 0 } } else { bits };
-        let bytes: Vec<u8> = (0..ty.lanes).flat_map(|_| lane.to_le_bytes().into_iter().take(size)).collect();
+        let bytes: Vec<u8> =
+            (0..ty.lanes).flat_map(|_| lane.to_le_bytes().into_iter().take(size)).collect();
         let pool = self.b.func.dfg.constants.insert(bytes.into());
         Ok(self.b.ins().vconst(clif, pool))
     }
@@ -103,7 +106,11 @@ impl Emit<'_, '_> {
         if ty.elem != Elem::Bool {
             return value;
         }
-        let narrow = if self.b.func.dfg.value_type(value) == types::I8 { value } else { self.b.ins().ireduce(types::I8, value) };
+        let narrow = if self.b.func.dfg.value_type(value) == types::I8 {
+            value
+        } else {
+            self.b.ins().ireduce(types::I8, value)
+        };
         self.b.ins().band_imm_u(narrow, 1)
     }
 
@@ -128,10 +135,19 @@ impl Emit<'_, '_> {
     }
 
     /// See [`BinOp`]. `amount`: the shift amount where the caller knows it as a scalar.
-    pub fn binary(&mut self, op: BinOp, ty: Ty, x: Value, y: Value, amount: Option<Value>) -> Result<Value> {
+    pub fn binary(
+        &mut self,
+        op: BinOp,
+        ty: Ty,
+        x: Value,
+        y: Value,
+        amount: Option<Value>,
+    ) -> Result<Value> {
         let (float, bool) = (ty.elem.is_float(), ty.elem == Elem::Bool);
         Ok(match op {
-            BinOp::SelMin | BinOp::SelMax if float => return self.sel_min_max(op == BinOp::SelMin, ty, x, y),
+            BinOp::SelMin | BinOp::SelMax if float => {
+                return self.sel_min_max(op == BinOp::SelMin, ty, x, y);
+            }
             BinOp::Min | BinOp::SelMin if !float => return self.int_min_max(true, ty, x, y),
             BinOp::Max | BinOp::SelMax if !float => return self.int_min_max(false, ty, x, y),
             BinOp::Div | BinOp::Rem if !float && !bool => return self.int_div(op == BinOp::Div, ty, x, y),
@@ -166,7 +182,11 @@ impl Emit<'_, '_> {
 
     /// `x < y ? x : y` or `x > y ? x : y` in the form that becomes one `min`/`max` instruction on x86.
     fn sel_min_max(&mut self, min: bool, ty: Ty, x: Value, y: Value) -> Result<Value> {
-        let less = if min { self.b.ins().fcmp(FloatCC::LessThan, x, y) } else { self.b.ins().fcmp(FloatCC::LessThan, y, x) };
+        let less = if min {
+            self.b.ins().fcmp(FloatCC::LessThan, x, y)
+        } else {
+            self.b.ins().fcmp(FloatCC::LessThan, y, x)
+        };
         if ty.lanes == 1 {
             return Ok(self.b.ins().select(less, x, y));
         }
@@ -179,8 +199,13 @@ impl Emit<'_, '_> {
         // Few targets have 64-bit lanes here: compare and select.
         if ty.lanes == 2 || (ty.elem == Elem::Bool && ty.lanes > 1) {
             // A true lane of a mask is -1 as a signed number, the largest as an unsigned one: "unsigned" is right for it.
-            let less = self.compare(Cmp::Lt, Ty { elem: if signed { Elem::I64 } else { Elem::U64 }, ..ty }, x, y)?;
-            return Ok(if min { self.b.ins().bitselect(less, x, y) } else { self.b.ins().bitselect(less, y, x) });
+            let less =
+                self.compare(Cmp::Lt, Ty { elem: if signed { Elem::I64 } else { Elem::U64 }, ..ty }, x, y)?;
+            return Ok(if min {
+                self.b.ins().bitselect(less, x, y)
+            } else {
+                self.b.ins().bitselect(less, y, x)
+            });
         }
         Ok(match (min, signed) {
             (true, true) => self.b.ins().smin(x, y),
@@ -287,7 +312,11 @@ impl Emit<'_, '_> {
             return Ok(self.b.ins().select(cond, y, z));
         }
         let clif = clif_type(ty)?;
-        let mask = if self.b.func.dfg.value_type(cond) == clif { cond } else { self.b.ins().bitcast(clif, lane_order(), cond) };
+        let mask = if self.b.func.dfg.value_type(cond) == clif {
+            cond
+        } else {
+            self.b.ins().bitcast(clif, lane_order(), cond)
+        };
         Ok(self.b.ins().bitselect(mask, y, z))
     }
 

@@ -101,17 +101,22 @@ pub fn jit(program: &Program, options: &Options) -> Result<Jit> {
     let native = Target::native()?;
     let missing = options.target.features().iter().find(|f| !native.has(**f));
     if options.target.arch() != native.arch() || missing.is_some() {
-        return Err(CodegenError::Target(format!("code for `{}` cannot run on this machine", options.target)));
+        return Err(CodegenError::Target(format!(
+            "code for `{}` cannot run on this machine",
+            options.target
+        )));
     }
-    let mut builder = JITBuilder::with_isa(options.target.isa(false, true)?, cranelift_module::default_libcall_names());
+    let mut builder =
+        JITBuilder::with_isa(options.target.isa(false, true)?, cranelift_module::default_libcall_names());
     let embedded: &[u8] = if options.weights == WeightsPlace::Embedded { &program.weights } else { &[] };
     let weights = AlignedBytes::copy(embedded);
     builder.symbol(module::weights_symbol(program), weights.data.as_ptr());
     let mut module = JITModule::new(builder);
-    let compiled = module::compile(&mut module, program, options, WeightsData::Import).and_then(|exports| {
-        module.finalize_definitions()?;
-        Ok(exports)
-    });
+    let compiled =
+        module::compile(&mut module, program, options, WeightsData::Import).and_then(|exports| {
+            module.finalize_definitions()?;
+            Ok(exports)
+        });
     let exports = match compiled {
         Ok(exports) => exports,
         Err(e) => {
@@ -130,6 +135,7 @@ pub fn jit(program: &Program, options: &Options) -> Result<Jit> {
         )
     };
     let info = module.get_finalized_data(exports.info).0.cast_mut().cast::<Info>();
-    let info = NonNull::new(info).ok_or_else(|| CodegenError::Internal("the description has no address".into()))?;
+    let info = NonNull::new(info)
+        .ok_or_else(|| CodegenError::Internal("the description has no address".into()))?;
     Ok(Jit { module: ManuallyDrop::new(module), _weights: weights, plan, bind, run, info })
 }

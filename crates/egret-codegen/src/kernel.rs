@@ -26,7 +26,9 @@ pub(crate) fn tiles(kernel: &Kernel) -> Vec<&Tile> {
                 Stmt::Tile(t) => found.push(t),
                 Stmt::For { body, .. } => visit(body, found),
                 Stmt::While { head, body, .. } => [head, body].into_iter().for_each(|b| visit(b, found)),
-                Stmt::If { then, otherwise, .. } => [then, otherwise].into_iter().for_each(|b| visit(b, found)),
+                Stmt::If { then, otherwise, .. } => {
+                    [then, otherwise].into_iter().for_each(|b| visit(b, found))
+                }
                 Stmt::Let(..) | Stmt::Set(..) | Stmt::Store { .. } => {}
             }
         }
@@ -38,7 +40,12 @@ pub(crate) fn tiles(kernel: &Kernel) -> Vec<&Tile> {
 
 /// Write a kernel into an empty function with the kernel signature. `leaves`: the function to call for each of its
 /// [`tiles`].
-pub(crate) fn emit(kernel: &Kernel, target: &Target, builder: &mut FunctionBuilder<'_>, leaves: Vec<FuncRef>) -> Result<()> {
+pub(crate) fn emit(
+    kernel: &Kernel,
+    target: &Target,
+    builder: &mut FunctionBuilder<'_>,
+    leaves: Vec<FuncRef>,
+) -> Result<()> {
     let entry = builder.create_block();
     builder.append_block_params_for_function_params(entry);
     builder.switch_to_block(entry);
@@ -46,9 +53,11 @@ pub(crate) fn emit(kernel: &Kernel, target: &Target, builder: &mut FunctionBuild
     let &[args, begin, end] = builder.block_params(entry) else {
         return Err(broken("a kernel signature without three parameters"));
     };
-    let params = (0..kernel.params.len()).map(|i| builder.ins().load(types::I64, constant_flags().with_aligned(), args, 8 * i as i32));
+    let params = (0..kernel.params.len())
+        .map(|i| builder.ins().load(types::I64, constant_flags().with_aligned(), args, 8 * i as i32));
     let params = params.collect();
-    let locals = kernel.locals.iter().map(|ty| Ok(builder.declare_var(clif_type(*ty)?))).collect::<Result<_>>()?;
+    let locals =
+        kernel.locals.iter().map(|ty| Ok(builder.declare_var(clif_type(*ty)?))).collect::<Result<_>>()?;
     let mut e = KernelEmitter {
         kernel,
         params,
@@ -83,11 +92,19 @@ impl<'k> KernelEmitter<'k, '_, '_> {
     }
 
     fn value(&self, v: V) -> Result<Value> {
-        self.values.get(v.0 as usize).copied().flatten().ok_or_else(|| broken(format!("{v} is used before it is defined")))
+        self.values
+            .get(v.0 as usize)
+            .copied()
+            .flatten()
+            .ok_or_else(|| broken(format!("{v} is used before it is defined")))
     }
 
     fn param_elem(&self, p: Param) -> Result<Elem> {
-        self.kernel.params.get(p.0 as usize).map(|i| i.elem).ok_or_else(|| broken(format!("there is no {p}")))
+        self.kernel
+            .params
+            .get(p.0 as usize)
+            .map(|i| i.elem)
+            .ok_or_else(|| broken(format!("there is no {p}")))
     }
 
     fn block(&mut self, stmts: &'k [Stmt]) -> Result<()> {
@@ -100,7 +117,8 @@ impl<'k> KernelEmitter<'k, '_, '_> {
                 }
                 Stmt::Set(l, v) => {
                     let value = self.value(*v)?;
-                    let var = *self.locals.get(l.0 as usize).ok_or_else(|| broken(format!("there is no {l}")))?;
+                    let var =
+                        *self.locals.get(l.0 as usize).ok_or_else(|| broken(format!("there is no {l}")))?;
                     self.emit.b.def_var(var, value);
                 }
                 Stmt::Store { param, index, value } => self.store(*param, *index, *value)?,
@@ -120,7 +138,13 @@ impl<'k> KernelEmitter<'k, '_, '_> {
     }
 
     /// `for i in (begin..end).step_by(step)`, tested at the bottom.
-    fn for_loop(&mut self, begin: Value, end: Value, step: i64, body: impl FnOnce(&mut Self, Value) -> Result<()>) -> Result<()> {
+    fn for_loop(
+        &mut self,
+        begin: Value,
+        end: Value,
+        step: i64,
+        body: impl FnOnce(&mut Self, Value) -> Result<()>,
+    ) -> Result<()> {
         let b = &mut *self.emit.b;
         let (inside, after) = (b.create_block(), b.create_block());
         let i = b.append_block_param(inside, types::I64);
@@ -225,7 +249,8 @@ impl<'k> KernelEmitter<'k, '_, '_> {
                 Ok(self.emit.extract(ty, x, *lane))
             }
             Inst::Get(l) => {
-                let var = *self.locals.get(l.0 as usize).ok_or_else(|| broken(format!("there is no {l}")))?;
+                let var =
+                    *self.locals.get(l.0 as usize).ok_or_else(|| broken(format!("there is no {l}")))?;
                 Ok(self.emit.b.use_var(var))
             }
         }
@@ -235,7 +260,9 @@ impl<'k> KernelEmitter<'k, '_, '_> {
     fn scalar_of(&mut self, v: V) -> Result<Option<Value>> {
         Ok(match self.defs[v.0 as usize] {
             Some(Inst::Splat(x, _)) => Some(self.value(*x)?),
-            Some(Inst::Const(ty, bits)) if ty.lanes > 1 && !ty.elem.is_float() => Some(self.emit.int(*bits as i64)),
+            Some(Inst::Const(ty, bits)) if ty.lanes > 1 && !ty.elem.is_float() => {
+                Some(self.emit.int(*bits as i64))
+            }
             _ => None,
         })
     }
@@ -335,8 +362,10 @@ impl<'k> KernelEmitter<'k, '_, '_> {
     /// A leaf takes the addresses of a, b and out, and of an array of the operands' addresses.
     fn tile(&mut self, tile: &'k Tile) -> Result<()> {
         let leaf = self.leaves.next().ok_or_else(|| broken("a tile without a leaf"))?;
-        let mut args = [&tile.a, &tile.b, &tile.out].into_iter().map(|p| self.place(p)).collect::<Result<Vec<_>>>()?;
-        let operands = tile.epilogue.operands.iter().map(|o| self.place(&o.place)).collect::<Result<Vec<_>>>()?;
+        let mut args =
+            [&tile.a, &tile.b, &tile.out].into_iter().map(|p| self.place(p)).collect::<Result<Vec<_>>>()?;
+        let operands =
+            tile.epilogue.operands.iter().map(|o| self.place(&o.place)).collect::<Result<Vec<_>>>()?;
         let b = &mut *self.emit.b;
         args.push(if operands.is_empty() {
             b.ins().iconst(types::I64, 0)

@@ -93,7 +93,8 @@ impl<M: Module> Output<'_, M> {
         let buffer = &compiled.map_err(|e| broken(format!("{name}: {:?}", e.inner)))?.buffer;
         let (bytes, align) = (buffer.data().to_vec(), u64::from(buffer.alignment).max(64));
         let relocs: Vec<_> = buffer.relocs().to_vec();
-        let relocs: Vec<_> = relocs.iter().map(|r| ModuleReloc::from_mach_reloc(r, &self.context.func, id)).collect();
+        let relocs: Vec<_> =
+            relocs.iter().map(|r| ModuleReloc::from_mach_reloc(r, &self.context.func, id)).collect();
         self.module.define_function_bytes(id, align, &bytes, &relocs)?;
         Ok(id)
     }
@@ -108,7 +109,10 @@ impl<M: Module> Output<'_, M> {
     ) -> Result<FuncId> {
         let id = self.module.declare_function(name, linkage, &signature)?;
         self.module.clear_context(&mut self.context);
-        self.context.func = Function::with_name_signature(cranelift::codegen::ir::UserFuncName::user(0, id.as_u32()), signature);
+        self.context.func = Function::with_name_signature(
+            cranelift::codegen::ir::UserFuncName::user(0, id.as_u32()),
+            signature,
+        );
         let mut builder = FunctionBuilder::new(&mut self.context.func, &mut self.functions);
         write(&mut builder, self.module)?;
         builder.finalize(self.module.target_config());
@@ -124,16 +128,26 @@ impl<M: Module> Output<'_, M> {
 }
 
 /// Write a program.
-pub(crate) fn compile<M: Module>(module: &mut M, program: &Program, options: &Options, weights: WeightsData) -> Result<Exports> {
+pub(crate) fn compile<M: Module>(
+    module: &mut M,
+    program: &Program,
+    options: &Options,
+    weights: WeightsData,
+) -> Result<Exports> {
     let context = module.make_context();
     let unoptimized = options.target.isa(module.isa().flags().is_pic(), false)?;
-    let mut out = Output { module, program, options, unoptimized, context, functions: FunctionBuilderContext::new() };
+    let mut out =
+        Output { module, program, options, unoptimized, context, functions: FunctionBuilderContext::new() };
     let kernels = kernels(&mut out)?;
     let weights = embedded_weights(&mut out, weights)?;
     let cpu = match options.target.arch() {
         Arch::X86_64 => {
             let signature = out.signature(0, true);
-            Some(out.function_bytes(&out.symbol("cpu"), signature, &cpu::check_function(&options.target)?)?)
+            Some(out.function_bytes(
+                &out.symbol("cpu"),
+                signature,
+                &cpu::check_function(&options.target)?,
+            )?)
         }
         Arch::Aarch64 => None,
     };
@@ -152,10 +166,13 @@ fn kernels<M: Module>(out: &mut Output<'_, M>) -> Result<Vec<FuncId>> {
         let name = out.symbol(&format!("k{i}_{}", kernel.name));
         let in_kernel = |e| match e {
             CodegenError::Internal(m) => broken(format!("kernel {}: {m}", kernel.name)),
-            CodegenError::Unsupported(m) => CodegenError::Unsupported(format!("kernel {}: {m}", kernel.name)),
+            CodegenError::Unsupported(m) => {
+                CodegenError::Unsupported(format!("kernel {}: {m}", kernel.name))
+            }
             other => other,
         };
-        let leaves = kernel::tiles(kernel).into_iter().map(|tile| leaves.function(out, tile, &kernel.params));
+        let leaves =
+            kernel::tiles(kernel).into_iter().map(|tile| leaves.function(out, tile, &kernel.params));
         let leaves: Vec<FuncId> = leaves.collect::<Result<_>>().map_err(in_kernel)?;
         let target = &out.options.target;
         let write = |builder: &mut FunctionBuilder<'_>, module: &mut M| {
@@ -191,7 +208,12 @@ impl Leaves {
         Leaves { isa: wide_isa(options), by_tile: BTreeMap::new() }
     }
 
-    fn function<M: Module>(&mut self, out: &mut Output<'_, M>, tile: &Tile, params: &[ParamInfo]) -> Result<FuncId> {
+    fn function<M: Module>(
+        &mut self,
+        out: &mut Output<'_, M>,
+        tile: &Tile,
+        params: &[ParamInfo],
+    ) -> Result<FuncId> {
         let key = leaf_key(tile, params);
         if let Some(id) = self.by_tile.get(&key) {
             return Ok(*id);
@@ -202,7 +224,9 @@ impl Leaves {
             Some(code) => out.function_bytes(&name, signature, &code)?,
             None => {
                 let target = &out.options.target;
-                out.function_as_written(&name, signature, |builder, _| tile::emit(tile, params, target, builder))?
+                out.function_as_written(&name, signature, |builder, _| {
+                    tile::emit(tile, params, target, builder)
+                })?
             }
         };
         self.by_tile.insert(key, id);
@@ -232,7 +256,9 @@ fn embedded_weights<M: Module>(out: &mut Output<'_, M>, data: WeightsData) -> Re
     }
     // Code reaches its data by 32-bit distances.
     if out.program.weights.len() > 1 << 30 {
-        return Err(CodegenError::Unsupported("the weights are larger than 1 GiB; keep them in a file of their own".into()));
+        return Err(CodegenError::Unsupported(
+            "the weights are larger than 1 GiB; keep them in a file of their own".into(),
+        ));
     }
     let id = out.module.declare_data(&name, Linkage::Local, false, false)?;
     let mut description = cranelift_module::DataDescription::new();

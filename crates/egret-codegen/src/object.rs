@@ -14,10 +14,14 @@ use crate::options::Options;
 /// What the code generator cannot do.
 pub fn object(program: &Program, options: &Options) -> Result<Vec<u8>> {
     let isa = options.target.isa(true, true)?;
-    let builder = ObjectBuilder::new(isa, program.name.as_str(), cranelift_module::default_libcall_names())?;
+    let builder =
+        ObjectBuilder::new(isa, program.name.as_str(), cranelift_module::default_libcall_names())?;
     let mut module = ObjectModule::new(builder);
     module::compile(&mut module, program, options, WeightsData::Define)?;
-    module.finish().emit().map_err(|e| CodegenError::Internal(format!("the object file could not be written: {e}")))
+    module
+        .finish()
+        .emit()
+        .map_err(|e| CodegenError::Internal(format!("the object file could not be written: {e}")))
 }
 
 /// A static library of object files, given as (name, bytes), with a symbol index; no times or owners in it.
@@ -25,8 +29,10 @@ pub fn object(program: &Program, options: &Options) -> Result<Vec<u8>> {
 /// # Errors
 /// An object that is none.
 pub fn archive(members: &[(&str, &[u8])]) -> Result<Vec<u8>> {
-    let members: Vec<_> =
-        members.iter().map(|(name, bytes)| NewArchiveMember::new(*bytes, &DEFAULT_OBJECT_READER, (*name).to_owned())).collect();
+    let members: Vec<_> = members
+        .iter()
+        .map(|(name, bytes)| NewArchiveMember::new(*bytes, &DEFAULT_OBJECT_READER, (*name).to_owned()))
+        .collect();
     let mut out = std::io::Cursor::new(vec![]);
     write_archive_to_stream(&mut out, &members, ArchiveKind::Gnu, false, None)
         .map_err(|e| CodegenError::Internal(format!("the static library could not be written: {e}")))?;

@@ -107,7 +107,8 @@ impl Blob {
 }
 
 fn bytes_of(port: &Port) -> Result<u64> {
-    let too_large = || CodegenError::Unsupported(format!("`{}` has a shape too large for memory", port.name));
+    let too_large =
+        || CodegenError::Unsupported(format!("`{}` has a shape too large for memory", port.name));
     let elems = port.dims.iter().try_fold(1u64, |n, d| n.checked_mul(u64::try_from(*d).ok()?));
     elems.and_then(|n| n.checked_mul(port.elem_size as u64)).filter(|n| *n < 1 << 62).ok_or_else(too_large)
 }
@@ -118,10 +119,17 @@ impl Tables {
         let ports: Vec<&Port> = program.inputs.iter().chain(&program.outputs).collect();
         // Error codes have 12 bits for the tensor and 8 for the axis.
         if ports.len() > 4096 {
-            return Err(CodegenError::Unsupported(format!("the model has {} inputs and outputs; at most 4096 are supported", ports.len())));
+            return Err(CodegenError::Unsupported(format!(
+                "the model has {} inputs and outputs; at most 4096 are supported",
+                ports.len()
+            )));
         }
         if let Some(port) = ports.iter().find(|p| p.dims.len() > 256) {
-            return Err(CodegenError::Unsupported(format!("`{}` has {} axes; at most 256 are supported", port.name, port.dims.len())));
+            return Err(CodegenError::Unsupported(format!(
+                "`{}` has {} axes; at most 256 are supported",
+                port.name,
+                port.dims.len()
+            )));
         }
         let mut plain = Blob::default();
         let mut tables = Blob::default();
@@ -142,7 +150,11 @@ impl Tables {
             tables.word(bytes);
             match &port.bound {
                 Some(bound) if bound.len() as u64 != bytes => {
-                    return Err(broken(format!("`{}` is bound to {} bytes and has {bytes}", port.name, bound.len())));
+                    return Err(broken(format!(
+                        "`{}` is bound to {} bytes and has {bytes}",
+                        port.name,
+                        bound.len()
+                    )));
                 }
                 Some(bound) if bytes > 0 => {
                     let at = plain.align();
@@ -163,7 +175,10 @@ impl Tables {
                 return Err(broken(format!("{} arguments for kernel {}", call.args.len(), kernel.name)));
             }
             let list = call.args.iter().map(|a| {
-                let buffer = program.buffers.get(a.buffer.0 as usize).ok_or_else(|| broken(format!("there is no {}", a.buffer)))?;
+                let buffer = program
+                    .buffers
+                    .get(a.buffer.0 as usize)
+                    .ok_or_else(|| broken(format!("there is no {}", a.buffer)))?;
                 let (memory, offset) = match buffer.home {
                     Home::Input(i) => (i as i64, 0),
                     Home::Output(i) => ((program.inputs.len() + i) as i64, 0),
@@ -219,7 +234,15 @@ impl Tables {
         let info = out.data("info", Linkage::Export, info, Some(plain), Some((tables, in_tables)))?;
 
         let max_args = program.calls.iter().map(|c| c.args.len()).max().unwrap_or(0);
-        Ok(Tables { info, tables, limits: limits as i64, calls: calls as i64, max_args, weights_hash, weights_check })
+        Ok(Tables {
+            info,
+            tables,
+            limits: limits as i64,
+            calls: calls as i64,
+            max_args,
+            weights_hash,
+            weights_check,
+        })
     }
 }
 
@@ -227,7 +250,14 @@ impl Tables {
 type Addresses = (DataId, Vec<(usize, usize)>);
 
 impl<M: Module> Output<'_, M> {
-    fn data(&mut self, name: &str, linkage: Linkage, blob: Blob, plain: Option<DataId>, other: Option<Addresses>) -> Result<DataId> {
+    fn data(
+        &mut self,
+        name: &str,
+        linkage: Linkage,
+        blob: Blob,
+        plain: Option<DataId>,
+        other: Option<Addresses>,
+    ) -> Result<DataId> {
         let id = self.module.declare_data(&self.symbol(name), linkage, false, false)?;
         let mut data = DataDescription::new();
         data.set_align(8);

@@ -112,7 +112,10 @@ impl Target {
             "x86-64-v3" | "v3" => level(1),
             "x86-64-v4" | "v4" => level(2),
             "aarch64" | "arm64" => Ok(Target { arch: Arch::Aarch64, level: "aarch64", features: vec![] }),
-            _ => Err(CodegenError::Target(format!("unknown target `{name}`; known are {}", Target::NAMES.join(", ")))),
+            _ => Err(CodegenError::Target(format!(
+                "unknown target `{name}`; known are {}",
+                Target::NAMES.join(", ")
+            ))),
         }
     }
 
@@ -125,7 +128,9 @@ impl Target {
         {
             let features: Vec<_> = Feature::ALL.iter().copied().filter(|f| f.detect()).collect();
             if Feature::ALL[..LEVELS[0].1].iter().any(|f| !features.contains(f)) {
-                return Err(CodegenError::Target("this CPU lacks SSE4.2, which generated code needs".into()));
+                return Err(CodegenError::Target(
+                    "this CPU lacks SSE4.2, which generated code needs".into(),
+                ));
             }
             Ok(Target { arch: Arch::X86_64, level: "x86-64", features })
         }
@@ -135,7 +140,9 @@ impl Target {
         }
         #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         {
-            Err(CodegenError::Target("no code can be generated for this machine; name another target".into()))
+            Err(CodegenError::Target(
+                "no code can be generated for this machine; name another target".into(),
+            ))
         }
     }
 
@@ -152,9 +159,11 @@ impl Target {
     /// The most demanding of [`Target::NAMES`] whose features code may use.
     pub fn baseline(&self) -> &'static str {
         match self.arch {
-            Arch::X86_64 => {
-                LEVELS.iter().rev().find(|(_, n)| Feature::ALL[..*n].iter().all(|f| self.has(*f))).map_or(LEVELS[0].0, |(level, _)| level)
-            }
+            Arch::X86_64 => LEVELS
+                .iter()
+                .rev()
+                .find(|(_, n)| Feature::ALL[..*n].iter().all(|f| self.has(*f)))
+                .map_or(LEVELS[0].0, |(level, _)| level),
             Arch::Aarch64 => "aarch64",
         }
     }
@@ -182,7 +191,8 @@ impl Target {
         let host = Triple::host();
         let linux = |text: &str| text.parse().unwrap_or_else(|_| Triple::host());
         match (self.arch, host.architecture) {
-            (Arch::X86_64, target_lexicon::Architecture::X86_64) | (Arch::Aarch64, target_lexicon::Architecture::Aarch64(_)) => host,
+            (Arch::X86_64, target_lexicon::Architecture::X86_64)
+            | (Arch::Aarch64, target_lexicon::Architecture::Aarch64(_)) => host,
             (Arch::X86_64, _) => linux("x86_64-unknown-linux-gnu"),
             (Arch::Aarch64, _) => linux("aarch64-unknown-linux-gnu"),
         }
@@ -191,7 +201,9 @@ impl Target {
     /// Cranelift's view of the target. `pic`: for objects. `optimize`: or leave instructions in the order in which they are
     /// written.
     pub(crate) fn isa(&self, pic: bool, optimize: bool) -> Result<OwnedTargetIsa> {
-        let failed = |e: &dyn fmt::Display| CodegenError::Target(format!("no code can be generated for {self}: {e}"));
+        let failed = |e: &dyn fmt::Display| {
+            CodegenError::Target(format!("no code can be generated for {self}: {e}"))
+        };
         let mut flags = settings::builder();
         for (name, value) in [
             ("opt_level", if optimize { "speed" } else { "none" }),

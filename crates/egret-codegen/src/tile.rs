@@ -34,7 +34,8 @@ fn columns(cols: usize) -> Vec<Column> {
     if cols < 4 {
         return (0..cols as i64).map(|offset| Column { offset, lanes: 1, first: 0 }).collect();
     }
-    let mut all: Vec<_> = (0..cols as i64 / 4).map(|i| Column { offset: 4 * i, lanes: 4, first: 0 }).collect();
+    let mut all: Vec<_> =
+        (0..cols as i64 / 4).map(|i| Column { offset: 4 * i, lanes: 4, first: 0 }).collect();
     if !cols.is_multiple_of(4) {
         all.push(Column { offset: cols as i64 - 4, lanes: 4, first: 4 - (cols % 4) as u8 });
     }
@@ -106,7 +107,12 @@ struct Addresses {
 
 /// Write a tile into an empty function with the signature of leaves: the addresses of a, b and out, and of an array of the
 /// operands' addresses. `params` are those of the tile's kernel.
-pub(crate) fn emit(tile: &Tile, params: &[ParamInfo], target: &Target, builder: &mut FunctionBuilder<'_>) -> Result<()> {
+pub(crate) fn emit(
+    tile: &Tile,
+    params: &[ParamInfo],
+    target: &Target,
+    builder: &mut FunctionBuilder<'_>,
+) -> Result<()> {
     let entry = builder.create_block();
     builder.append_block_params_for_function_params(entry);
     builder.switch_to_block(entry);
@@ -115,7 +121,8 @@ pub(crate) fn emit(tile: &Tile, params: &[ParamInfo], target: &Target, builder: 
         return Err(broken("a leaf signature without four parameters"));
     };
     let operands = 0..tile.epilogue.operands.len() as i32;
-    let operands = operands.map(|i| builder.ins().load(types::I64, MemFlagsData::trusted(), list, 8 * i)).collect();
+    let operands =
+        operands.map(|i| builder.ins().load(types::I64, MemFlagsData::trusted(), list, 8 * i)).collect();
     let mut e = TileEmitter { params, target, emit: Emit { b: builder, fma: target.has_fma() } };
     e.tile(tile, &Addresses { a, b, out, operands })?;
     builder.ins().return_(&[]);
@@ -151,7 +158,14 @@ impl TileEmitter<'_, '_, '_> {
         Ok(())
     }
 
-    fn block_sums(&mut self, rows: &[i64], columns: &[Column], tile: &Tile, axes: &[Axis], at: &Addresses) -> Result<Vec<Value>> {
+    fn block_sums(
+        &mut self,
+        rows: &[i64],
+        columns: &[Column],
+        tile: &Tile,
+        axes: &[Axis],
+        at: &Addresses,
+    ) -> Result<Vec<Value>> {
         let mut block = Block { rows, columns, axes, cut: tile.cut(axes), sums: vec![], totals: None };
         let clif = clif_type(block.ty())?;
         let zero = self.emit.constant(block.ty(), 0)?;
@@ -164,7 +178,8 @@ impl TileEmitter<'_, '_, '_> {
         if block.cut.is_some() {
             let bytes = (block.sums.len() * VECTOR_BYTES) as u32;
             let align = VECTOR_BYTES.trailing_zeros() as u8;
-            let slot = f.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, bytes, align));
+            let slot =
+                f.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, bytes, align));
             for (_, offset) in block.places() {
                 f.ins().stack_store(types::I64, zero, slot, offset);
             }
@@ -207,7 +222,8 @@ impl TileEmitter<'_, '_, '_> {
             e.fold(block)
         };
         let steps = (cut.turns * axis.a_stride * SIZE, cut.turns * axis.b_stride * SIZE);
-        let (a, b) = self.repeat(axis.extent / cut.turns, steps, a, b, &mut |e, a, b| run(e, cut.turns, a, b))?;
+        let (a, b) =
+            self.repeat(axis.extent / cut.turns, steps, a, b, &mut |e, a, b| run(e, cut.turns, a, b))?;
         match axis.extent % cut.turns {
             0 => Ok(()),
             rest => run(self, rest, a, b),
@@ -226,12 +242,22 @@ impl TileEmitter<'_, '_, '_> {
         let straight = |e: &mut TileEmitter<'_, '_, '_>, n: i64, a: Value, b: Value| {
             (0..n).try_for_each(|i| e.step(block, a, b, i * a_step, i * b_step))
         };
-        let (a, b) = self.repeat(turns / unroll, (unroll * a_step, unroll * b_step), a, b, &mut |e, a, b| straight(e, unroll, a, b))?;
+        let (a, b) =
+            self.repeat(turns / unroll, (unroll * a_step, unroll * b_step), a, b, &mut |e, a, b| {
+                straight(e, unroll, a, b)
+            })?;
         straight(self, turns % unroll, a, b)
     }
 
     /// A loop of `rounds` over addresses that advance by these bytes; gives where they end.
-    fn repeat(&mut self, rounds: i64, (a_step, b_step): (i64, i64), a: Value, b: Value, round: Round<'_>) -> Result<(Value, Value)> {
+    fn repeat(
+        &mut self,
+        rounds: i64,
+        (a_step, b_step): (i64, i64),
+        a: Value,
+        b: Value,
+        round: Round<'_>,
+    ) -> Result<(Value, Value)> {
         if rounds == 1 {
             round(self, a, b)?;
             let f = &mut *self.emit.b;
@@ -249,7 +275,13 @@ impl TileEmitter<'_, '_, '_> {
         let a_next = f.ins().iadd_imm_s(a_now, a_step);
         let b_next = f.ins().iadd_imm_s(b_now, b_step);
         let left = f.ins().iadd_imm_s(left, -1);
-        f.ins().brif(left, inside, &[a_next.into(), b_next.into(), left.into()], after, &[a_next.into(), b_next.into()]);
+        f.ins().brif(
+            left,
+            inside,
+            &[a_next.into(), b_next.into(), left.into()],
+            after,
+            &[a_next.into(), b_next.into()],
+        );
         f.seal_block(inside);
         f.seal_block(after);
         f.switch_to_block(after);
@@ -298,13 +330,21 @@ impl TileEmitter<'_, '_, '_> {
         };
     }
 
-    fn block_epilogue(&mut self, tile: &Tile, rows: &[usize], columns: &[Column], sums: &[Value], at: &Addresses) -> Result<()> {
+    fn block_epilogue(
+        &mut self,
+        tile: &Tile,
+        rows: &[usize],
+        columns: &[Column],
+        sums: &[Value],
+        at: &Addresses,
+    ) -> Result<()> {
         // Operands that are the same for all rows (a bias) are loaded once per column, others where they are used: they may
         // be the memory that is written.
         let mut shared = BTreeMap::new();
         for (i, &row) in rows.iter().enumerate() {
             for (j, column) in columns.iter().enumerate() {
-                let value = self.epilogue(tile, row, *column, sums[i * columns.len() + j], at, &mut shared)?;
+                let value =
+                    self.epilogue(tile, row, *column, sums[i * columns.len() + j], at, &mut shared)?;
                 let offset = (tile.out_rows[row] + column.offset) * SIZE;
                 if column.lanes == 1 || column.first == 0 {
                     self.store_at(value, at.out, offset);
@@ -372,7 +412,11 @@ impl TileEmitter<'_, '_, '_> {
         at: &Addresses,
         shared: &mut BTreeMap<(usize, i64), Value>,
     ) -> Result<(Elem, Value)> {
-        let operand = tile.epilogue.operands.get(index).ok_or_else(|| broken(format!("an epilogue without operand {index}")))?;
+        let operand = tile
+            .epilogue
+            .operands
+            .get(index)
+            .ok_or_else(|| broken(format!("an epilogue without operand {index}")))?;
         let param = self.params.get(operand.place.param.0 as usize);
         let elem = param.ok_or_else(|| broken(format!("there is no {}", operand.place.param)))?.elem;
         if elem.size() != SIZE as usize {

@@ -71,7 +71,10 @@ fn compiled() -> (Program, Jit) {
 fn describes_itself() {
     let (program, code) = compiled();
     let info = code.info();
-    assert_eq!((info.abi_version, info.n_inputs, info.n_outputs, info.n_kernels), (abi::ABI_VERSION, 2, 1, 2));
+    assert_eq!(
+        (info.abi_version, info.n_inputs, info.n_outputs, info.n_kernels),
+        (abi::ABI_VERSION, 2, 1, 2)
+    );
     assert_eq!(text(info.name), "sample");
     assert_eq!(text(info.target), Options::native().unwrap().target.to_string());
     assert!(text(info.producer).starts_with("egret "));
@@ -156,7 +159,16 @@ fn refuses_bad_arguments() {
         };
         spoil(&mut g);
         // SAFETY: what is spoilt is refused before it is used.
-        unsafe { code.run()(&g.weights, g.inputs.as_ptr(), g.outputs.as_mut_ptr(), g.arena.cast(), g.arena_len, ptr::null()) }
+        unsafe {
+            code.run()(
+                &g.weights,
+                g.inputs.as_ptr(),
+                g.outputs.as_mut_ptr(),
+                g.arena.cast(),
+                g.arena_len,
+                ptr::null(),
+            )
+        }
     };
     assert_eq!(run(&|_| {}), 0);
     assert_eq!(run(&|g| g.arena_len = 128), 0);
@@ -179,13 +191,23 @@ fn refuses_bad_arguments() {
     assert_eq!(run(&|g| g.inputs[0].data = x.wrapping_add(2).cast()), Code::Align.value(0, 0));
     assert_eq!(run(&|g| g.inputs[1].data = g.inputs[0].data), Code::BoundValue.value(1, 0));
     let weights = bind(&code);
-    let (i, mut o) = ([tensor(&program.inputs[0], x), tensor(&program.inputs[1], n)], [tensor(&program.outputs[0], y)]);
+    let (i, mut o) =
+        ([tensor(&program.inputs[0], x), tensor(&program.inputs[1], n)], [tensor(&program.outputs[0], y)]);
     // SAFETY: NULL is refused.
     unsafe {
         let run = code.run();
-        assert_eq!(run(ptr::null(), i.as_ptr(), o.as_mut_ptr(), arena.cast(), 256, ptr::null()), Code::Unbound.value(0, 0));
-        assert_eq!(run(&weights, ptr::null(), o.as_mut_ptr(), arena.cast(), 256, ptr::null()), Code::Null.value(0, 0));
-        assert_eq!(run(&weights, i.as_ptr(), ptr::null_mut(), arena.cast(), 256, ptr::null()), Code::Null.value(2, 0));
+        assert_eq!(
+            run(ptr::null(), i.as_ptr(), o.as_mut_ptr(), arena.cast(), 256, ptr::null()),
+            Code::Unbound.value(0, 0)
+        );
+        assert_eq!(
+            run(&weights, ptr::null(), o.as_mut_ptr(), arena.cast(), 256, ptr::null()),
+            Code::Null.value(0, 0)
+        );
+        assert_eq!(
+            run(&weights, i.as_ptr(), ptr::null_mut(), arena.cast(), 256, ptr::null()),
+            Code::Null.value(2, 0)
+        );
     }
 }
 
@@ -236,10 +258,15 @@ fn objects_are_deterministic_and_self_contained() {
             let Ok(nm) = std::process::Command::new("nm").arg(&path).output() else { continue };
             let listing = String::from_utf8_lossy(&nm.stdout).into_owned();
             let undefined: Vec<_> = listing.lines().filter(|l| l.contains(" U ")).collect();
-            assert!(undefined.iter().all(|l| ["memcpy", "memmove", "memset"].iter().any(|f| l.ends_with(f))), "{undefined:?}");
+            assert!(
+                undefined.iter().all(|l| ["memcpy", "memmove", "memset"].iter().any(|f| l.ends_with(f))),
+                "{undefined:?}"
+            );
             for symbol in ["plan", "bind", "run", "info"] {
-                let exported =
-                    |l: &str| l.ends_with(&format!("sample_{symbol}")) && (l.contains(" T ") || l.contains(" D ") || l.contains(" R "));
+                let exported = |l: &str| {
+                    l.ends_with(&format!("sample_{symbol}"))
+                        && (l.contains(" T ") || l.contains(" D ") || l.contains(" R "))
+                };
                 assert!(listing.lines().any(exported), "{symbol}:\n{listing}");
             }
         }
@@ -257,5 +284,7 @@ fn refuses_foreign_code_and_broken_programs() {
     assert!(matches!(jit(&broken, &Options::native().unwrap()), Err(CodegenError::Internal(_))));
     let mut broken = sample();
     broken.kernels[0].body.remove(0);
-    assert!(matches!(jit(&broken, &Options::native().unwrap()), Err(CodegenError::Internal(m)) if m.contains("scale")));
+    assert!(
+        matches!(jit(&broken, &Options::native().unwrap()), Err(CodegenError::Internal(m)) if m.contains("scale"))
+    );
 }

@@ -6,13 +6,40 @@ use common::*;
 use egret_codegen::{Options, Target};
 use egret_loop::*;
 
-const ELEMS: [Elem; 11] =
-    [Elem::Bool, Elem::I8, Elem::I16, Elem::I32, Elem::I64, Elem::U8, Elem::U16, Elem::U32, Elem::U64, Elem::F32, Elem::F64];
+const ELEMS: [Elem; 11] = [
+    Elem::Bool,
+    Elem::I8,
+    Elem::I16,
+    Elem::I32,
+    Elem::I64,
+    Elem::U8,
+    Elem::U16,
+    Elem::U32,
+    Elem::U64,
+    Elem::F32,
+    Elem::F64,
+];
 /// Elements of every buffer.
 const LEN: usize = 96;
 
 fn interesting(rng: &mut Rng, elem: Elem) -> u64 {
-    let float = [0.0, -0.0, 1.0, -1.0, 0.5, -1.5, 2.5, 1e-40, 3e38, -3e38, 1e10, -1e10, f64::INFINITY, f64::NEG_INFINITY, f64::NAN];
+    let float = [
+        0.0,
+        -0.0,
+        1.0,
+        -1.0,
+        0.5,
+        -1.5,
+        2.5,
+        1e-40,
+        3e38,
+        -3e38,
+        1e10,
+        -1e10,
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+        f64::NAN,
+    ];
     match elem {
         Elem::Bool => (rng.bits() >> 40) & 1,
         Elem::F32 if rng.chance(50) => (rng.pick(&float) as f32).to_bits().into(),
@@ -47,7 +74,15 @@ fn grow(k: &mut KernelBuilder, rng: &mut Rng, pool: &mut Pool) {
     let (float, vector, bool) = (ty.elem.is_float(), ty.lanes > 1, ty.elem == Elem::Bool);
     let value = match rng.below(9) {
         0 if float => {
-            let op = rng.pick(&[UnOp::Neg, UnOp::Abs, UnOp::Sqrt, UnOp::Floor, UnOp::Ceil, UnOp::Trunc, UnOp::Nearest]);
+            let op = rng.pick(&[
+                UnOp::Neg,
+                UnOp::Abs,
+                UnOp::Sqrt,
+                UnOp::Floor,
+                UnOp::Ceil,
+                UnOp::Trunc,
+                UnOp::Nearest,
+            ]);
             k.unary(op, x)
         }
         0 if bool => k.unary(UnOp::Not, x),
@@ -56,7 +91,16 @@ fn grow(k: &mut KernelBuilder, rng: &mut Rng, pool: &mut Pool) {
             k.unary(op, x)
         }
         1 | 2 if float => {
-            let op = rng.pick(&[BinOp::Add, BinOp::Sub, BinOp::Mul, BinOp::Div, BinOp::Min, BinOp::Max, BinOp::SelMin, BinOp::SelMax]);
+            let op = rng.pick(&[
+                BinOp::Add,
+                BinOp::Sub,
+                BinOp::Mul,
+                BinOp::Div,
+                BinOp::Min,
+                BinOp::Max,
+                BinOp::SelMin,
+                BinOp::SelMax,
+            ]);
             k.binary(op, x, y)
         }
         1 | 2 if bool => {
@@ -104,13 +148,16 @@ fn grow(k: &mut KernelBuilder, rng: &mut Rng, pool: &mut Pool) {
             k.select(c, x, y)
         }
         7 => {
-            let same_size: Vec<Elem> =
-                ELEMS.into_iter().filter(|e| !vector || *e == Elem::Bool || e.size() == 16 / ty.lanes as usize).collect();
+            let same_size: Vec<Elem> = ELEMS
+                .into_iter()
+                .filter(|e| !vector || *e == Elem::Bool || e.size() == 16 / ty.lanes as usize)
+                .collect();
             let to = rng.pick(&same_size);
             k.convert(to, x)
         }
         8 if !bool => {
-            let same: Vec<Elem> = ELEMS.into_iter().filter(|e| *e != Elem::Bool && e.size() == ty.elem.size()).collect();
+            let same: Vec<Elem> =
+                ELEMS.into_iter().filter(|e| *e != Elem::Bool && e.size() == ty.elem.size()).collect();
             let to = rng.pick(&same);
             k.bitcast(to, x)
         }
@@ -153,7 +200,9 @@ fn random_program(seed: u64) -> (Program, Vec<Vec<u8>>) {
         }
     });
     let homes: Vec<Home> = (0..11).map(Home::Input).chain((0..11).map(Home::Output)).collect();
-    let data = ELEMS.map(|e| (0..LEN).flat_map(|_| interesting(&mut rng, e).to_le_bytes().into_iter().take(e.size())).collect());
+    let data = ELEMS.map(|e| {
+        (0..LEN).flat_map(|_| interesting(&mut rng, e).to_le_bytes().into_iter().take(e.size())).collect()
+    });
     (program(k.finish(), &homes, 0, vec![]), data.into())
 }
 
@@ -221,7 +270,8 @@ fn random_kernels_compile_for_arm() {
     let options = Options::new(Target::parse("aarch64").unwrap());
     for seed in 0..150 {
         let (program, _) = random_program(seed);
-        let bytes = egret_codegen::object(&program, &options).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        let bytes =
+            egret_codegen::object(&program, &options).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         assert_eq!(bytes, egret_codegen::object(&program, &options).unwrap());
         for outside in ["fma", "floor", "ceil", "trunc", "nearbyint"] {
             let name: Vec<u8> = [0].iter().chain(outside.as_bytes()).copied().collect();

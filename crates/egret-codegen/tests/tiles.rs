@@ -19,15 +19,24 @@ fn epilogue(rng: &mut Rng, rows: &[i64], bias: Place, factor: Place, residual: P
         let n = rows.len();
         x = match rng.below(6) {
             0 => {
-                let b = e.operand(Elem::F32, EpilogueOperand { place: bias.clone(), rows: vec![0; n], col_stride: 1 });
+                let b = e.operand(
+                    Elem::F32,
+                    EpilogueOperand { place: bias.clone(), rows: vec![0; n], col_stride: 1 },
+                );
                 e.bin(BinOp::Add, x, b)
             }
             1 => {
-                let f = e.operand(Elem::F32, EpilogueOperand { place: factor.clone(), rows: (0..n as i64).collect(), col_stride: 0 });
+                let f = e.operand(
+                    Elem::F32,
+                    EpilogueOperand { place: factor.clone(), rows: (0..n as i64).collect(), col_stride: 0 },
+                );
                 e.bin(BinOp::Mul, x, f)
             }
             2 => {
-                let r = e.operand(Elem::F32, EpilogueOperand { place: residual.clone(), rows: rows.to_vec(), col_stride: 1 });
+                let r = e.operand(
+                    Elem::F32,
+                    EpilogueOperand { place: residual.clone(), rows: rows.to_vec(), col_stride: 1 },
+                );
                 e.mul_add(r, x, r)
             }
             3 => {
@@ -89,7 +98,13 @@ fn case(seed: u64) -> Case {
     let a_base = k.affine(&[(task, a_task)], 0);
     let out_base = k.affine(&[(task, out_task)], 0);
     let place = |p: Param, base: V| Place { param: p, base };
-    let epilogue = epilogue(&mut rng, &out_rows, place(params[2], zero), place(params[3], zero), place(params[4], out_base));
+    let epilogue = epilogue(
+        &mut rng,
+        &out_rows,
+        place(params[2], zero),
+        place(params[3], zero),
+        place(params[4], out_base),
+    );
     let (a, b, out) = (place(params[0], a_base), place(params[1], zero), place(out, out_base));
     // What a tile does not write between its rows must stay; the interpreter's junk is the harness's junk.
     let block = rng.range(1, 40) as i64;

@@ -87,7 +87,9 @@ impl Attrs {
     }
 
     fn expect(&self, name: &str, kind: &str) -> &Attr {
-        self.0.get(name).unwrap_or_else(|| panic!("attribute `{name}` ({kind}) is missing: an unverified node"))
+        self.0
+            .get(name)
+            .unwrap_or_else(|| panic!("attribute `{name}` ({kind}) is missing: an unverified node"))
     }
 
     /// An `int`.
@@ -163,7 +165,10 @@ impl Attrs {
 
     /// `ints` that are indices or counts.
     pub fn indices(&self, name: &str) -> Vec<usize> {
-        self.ints(name).iter().map(|&v| usize::try_from(v).unwrap_or_else(|_| panic!("attribute `{name}` is negative"))).collect()
+        self.ints(name)
+            .iter()
+            .map(|&v| usize::try_from(v).unwrap_or_else(|_| panic!("attribute `{name}` is negative")))
+            .collect()
     }
 
     /// `floats`.

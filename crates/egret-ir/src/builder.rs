@@ -34,10 +34,13 @@ fn constant_of(dims: &[Dim], types: &[Type]) -> Option<Tensor> {
     match t.dtype {
         DType::I64 => Some(Tensor::new(&shape, values)),
         DType::I32 => {
-            let narrow: Vec<i32> = values.into_iter().map(|v| i32::try_from(v).ok()).collect::<Option<_>>()?;
+            let narrow: Vec<i32> =
+                values.into_iter().map(|v| i32::try_from(v).ok()).collect::<Option<_>>()?;
             Some(Tensor::new(&shape, narrow))
         }
-        DType::Bool => Some(Tensor::from_bools(&shape, &values.iter().map(|v| *v != 0).collect::<Vec<_>>())),
+        DType::Bool => {
+            Some(Tensor::from_bools(&shape, &values.iter().map(|v| *v != 0).collect::<Vec<_>>()))
+        }
         _ => None,
     }
 }
@@ -115,7 +118,8 @@ impl Builder {
         regions: Vec<Graph>,
     ) -> Result<Vec<ValueId>, TypeError> {
         let types: Vec<Option<&Type>> = operands.iter().map(|v| v.map(|v| self.graph.ty(v))).collect();
-        let mut inferred = infer::infer(op, &attrs, &types, &regions).map_err(|message| TypeError { op, message })?;
+        let mut inferred =
+            infer::infer(op, &attrs, &types, &regions).map_err(|message| TypeError { op, message })?;
         for ty in &mut inferred {
             self.freshen(ty);
         }
@@ -126,7 +130,8 @@ impl Builder {
         if let Some(constant) = known.as_deref().and_then(|dims| constant_of(dims, &inferred)) {
             return Ok(vec![self.constant(constant)]);
         }
-        let node = self.graph.add_node(op, attrs, operands.to_vec(), regions, inferred, self.sources.clone());
+        let node =
+            self.graph.add_node(op, attrs, operands.to_vec(), regions, inferred, self.sources.clone());
         let results = self.graph.node(node).results.clone();
         if let Some(dims) = known {
             self.known.insert(results[0], dims);
@@ -151,7 +156,13 @@ impl Builder {
         }
     }
 
-    fn fold(&self, op: Op, attrs: &Attrs, operands: &[Option<ValueId>], types: &[Type]) -> Option<Vec<Tensor>> {
+    fn fold(
+        &self,
+        op: Op,
+        attrs: &Attrs,
+        operands: &[Option<ValueId>],
+        types: &[Type],
+    ) -> Option<Vec<Tensor>> {
         let row = op.info();
         if row.has_trait("random") || row.has_trait("control") || !row.regions.is_empty() {
             return None;
@@ -164,7 +175,11 @@ impl Builder {
             })
             .collect::<Option<_>>()?;
         let small = |bytes: usize| bytes <= EAGER_FOLD_BYTES;
-        if !values.iter().flatten().all(|v| v.as_tensor().is_some_and(|t| small(t.len() * t.dtype().size().max(1)))) {
+        if !values
+            .iter()
+            .flatten()
+            .all(|v| v.as_tensor().is_some_and(|t| small(t.len() * t.dtype().size().max(1))))
+        {
             return None;
         }
         // A data-dependent result of small operands is small too.

@@ -148,7 +148,10 @@ impl DType {
     /// Any floating-point type, the 4- and 8-bit ones included.
     pub fn is_float(self) -> bool {
         use DType::*;
-        matches!(self, F16 | BF16 | F32 | F64 | F4E2M1 | F8E4M3FN | F8E4M3FNUZ | F8E5M2 | F8E5M2FNUZ | F8E8M0)
+        matches!(
+            self,
+            F16 | BF16 | F32 | F64 | F4E2M1 | F8E4M3FN | F8E4M3FNUZ | F8E5M2 | F8E5M2FNUZ | F8E8M0
+        )
     }
 
     /// Any integer type; `bool` is not one.

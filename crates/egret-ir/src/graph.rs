@@ -136,9 +136,17 @@ impl Graph {
         types: Vec<Type>,
         sources: BTreeSet<String>,
     ) -> NodeId {
-        let index = self.nodes.add_node(Node { op, attrs, operands: operands.clone(), results: vec![], regions, sources });
+        let index = self.nodes.add_node(Node {
+            op,
+            attrs,
+            operands: operands.clone(),
+            results: vec![],
+            regions,
+            sources,
+        });
         let id = NodeId(index.index() as u32);
-        let results = types.into_iter().enumerate().map(|(i, ty)| self.new_value(ty, Def::Node(id, i), "")).collect();
+        let results =
+            types.into_iter().enumerate().map(|(i, ty)| self.new_value(ty, Def::Node(id, i), "")).collect();
         self.nodes[index].results = results;
         for operand in operands.into_iter().flatten() {
             self.link(operand, id);
@@ -148,14 +156,19 @@ impl Graph {
 
     fn link(&mut self, operand: ValueId, user: NodeId) {
         if let Def::Node(producer, _) = self.value(operand).def {
-            self.nodes.add_edge(NodeIndex::new(producer.0 as usize), NodeIndex::new(user.0 as usize), operand);
+            self.nodes.add_edge(
+                NodeIndex::new(producer.0 as usize),
+                NodeIndex::new(user.0 as usize),
+                operand,
+            );
         }
     }
 
     fn unlink(&mut self, operand: ValueId, user: NodeId) {
         if let Def::Node(producer, _) = self.value(operand).def {
             let (from, to) = (NodeIndex::new(producer.0 as usize), NodeIndex::new(user.0 as usize));
-            let edge = self.nodes.edges_connecting(from, to).find(|e| *e.weight() == operand).map(|e| e.id());
+            let edge =
+                self.nodes.edges_connecting(from, to).find(|e| *e.weight() == operand).map(|e| e.id());
             if let Some(edge) = edge {
                 self.nodes.remove_edge(edge);
             }
@@ -305,7 +318,11 @@ impl Graph {
                 .map(|e| NodeId(e.target().index() as u32))
                 .collect(),
             // Inputs and constants have no producer to hang edges on.
-            _ => self.node_ids().into_iter().filter(|&n| self.node(n).operands.contains(&Some(value))).collect(),
+            _ => self
+                .node_ids()
+                .into_iter()
+                .filter(|&n| self.node(n).operands.contains(&Some(value)))
+                .collect(),
         };
         users.sort();
         users.dedup();
@@ -314,7 +331,8 @@ impl Graph {
 
     /// For every value: its users (ascending, each once) and how often it is an output. One pass over the graph.
     pub fn use_lists(&self) -> UseLists {
-        let mut lists = UseLists { users: vec![vec![]; self.values.len()], outputs: vec![0; self.values.len()] };
+        let mut lists =
+            UseLists { users: vec![vec![]; self.values.len()], outputs: vec![0; self.values.len()] };
         for n in self.node_ids() {
             for v in self.node(n).operands.iter().flatten() {
                 let users = &mut lists.users[v.0 as usize];

@@ -41,7 +41,13 @@ pub fn eval(
         Op::Cast => context.cast()?,
         Op::Not => context.map(|x| Some(Dim::constant(i64::from(x.as_const()? == 0))))?,
         Op::Neg => context.map(|x| Some(Dim::constant(0) - x.clone()))?,
-        Op::Abs => context.map(|x| if x.at_least()? >= 0 { Some(x.clone()) } else { x.as_const()?.checked_abs().map(Dim::constant) })?,
+        Op::Abs => context.map(|x| {
+            if x.at_least()? >= 0 {
+                Some(x.clone())
+            } else {
+                x.as_const()?.checked_abs().map(Dim::constant)
+            }
+        })?,
         _ => context.zip(|a, b| binary(op, attrs, a, b))?,
     };
     (out.len() <= MAX_LEN && out.iter().all(|d| d.is_within(MAX_PARTS) && !d.is_saturated())).then_some(out)
@@ -166,7 +172,8 @@ impl Context<'_> {
         let (from, to) = (self.ty(0)?.dtype, self.attrs.dtype("to"));
         let x = self.content(0)?;
         if to == DType::Bool {
-            let truth = |d: &Dim| compare(d, &Dim::constant(0), |s| s != 0).map(|t| Dim::constant(i64::from(t)));
+            let truth =
+                |d: &Dim| compare(d, &Dim::constant(0), |s| s != 0).map(|t| Dim::constant(i64::from(t)));
             return x.iter().map(truth).collect();
         }
         if !to.is_int() {
@@ -200,22 +207,30 @@ impl Context<'_> {
     fn gather(&self) -> Option<Vec<Dim>> {
         let (x, indices) = (self.content(0)?, self.constants(1)?);
         let len = i64::try_from(x.len()).ok()?;
-        indices.into_iter().map(|i| x.get(usize::try_from(if i < 0 { i + len } else { i }).ok()?).cloned()).collect()
+        indices
+            .into_iter()
+            .map(|i| x.get(usize::try_from(if i < 0 { i + len } else { i }).ok()?).cloned())
+            .collect()
     }
 
     fn slice(&self) -> Option<Vec<Dim>> {
         let x = self.content(0)?;
         let (starts, sizes) = (self.attrs.const_dims("starts")?, self.attrs.const_dims("sizes")?);
-        let (&[start], &[size], &[step]) = (starts.as_slice(), sizes.as_slice(), self.attrs.ints("steps")) else {
+        let (&[start], &[size], &[step]) = (starts.as_slice(), sizes.as_slice(), self.attrs.ints("steps"))
+        else {
             return Some(x);
         };
-        (0..size).map(|i| x.get(usize::try_from(start.checked_add(i.checked_mul(step)?)?).ok()?).cloned()).collect()
+        (0..size)
+            .map(|i| x.get(usize::try_from(start.checked_add(i.checked_mul(step)?)?).ok()?).cloned())
+            .collect()
     }
 
     fn pad(&self) -> Option<Vec<Dim>> {
         let (x, value) = (self.content(0)?, self.content(1)?);
         let (low, high) = (self.attrs.const_dims("low")?, self.attrs.const_dims("high")?);
-        let (&[low], &[high], [value], "constant") = (low.as_slice(), high.as_slice(), value.as_slice(), self.attrs.str("mode")) else {
+        let (&[low], &[high], [value], "constant") =
+            (low.as_slice(), high.as_slice(), value.as_slice(), self.attrs.str("mode"))
+        else {
             return None;
         };
         let (low, high) = (usize::try_from(low).ok()?, usize::try_from(high).ok()?);
@@ -318,10 +333,16 @@ mod tests {
         let tail = ints(&mut b, &[8, -1]);
         let target = b.emit(Op::Concat, attrs! { axis: 0i64 }, &[lead, tail]).unwrap();
         assert_eq!(shown(&b, target), ["batch", "seq", "8", "-1"]);
-        let last =
-            b.emit(Op::Slice, attrs! { starts: vec![Dim::from(2i64)], sizes: vec![Dim::from(1i64)], steps: vec![1i64] }, &[shape]).unwrap();
+        let last = b
+            .emit(
+                Op::Slice,
+                attrs! { starts: vec![Dim::from(2i64)], sizes: vec![Dim::from(1i64)], steps: vec![1i64] },
+                &[shape],
+            )
+            .unwrap();
         assert_eq!(b.graph.as_const(last).unwrap().to_i64s().unwrap(), [64]);
-        let total = b.emit(Op::Reduce, attrs! { kind: "prod", axes: vec![0i64], keepdims: 0i64 }, &[lead]).unwrap();
+        let total =
+            b.emit(Op::Reduce, attrs! { kind: "prod", axes: vec![0i64], keepdims: 0i64 }, &[lead]).unwrap();
         assert_eq!(shown(&b, total), ["batch*seq"]);
         let two = ints(&mut b, &[2]);
         let halves = b.emit(Op::Div, attrs! {}, &[lead, two]).unwrap();

@@ -56,10 +56,15 @@ impl Tensor {
 
     /// From little-endian bytes, one element after another. Panics if the length does not fit the shape.
     pub fn from_bytes(dtype: DType, shape: &[usize], bytes: &[u8]) -> Tensor {
-        assert_eq!(bytes.len(), shape.iter().product::<usize>() * dtype.size(), "bytes of a {dtype} tensor {shape:?}");
+        assert_eq!(
+            bytes.len(),
+            shape.iter().product::<usize>() * dtype.size(),
+            "bytes of a {dtype} tensor {shape:?}"
+        );
         let mut words = vec![0u64; bytes.len().div_ceil(8)];
         // SAFETY: u64 has no padding; the byte view stays inside the allocation.
-        let view = unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast::<u8>(), words.len() * 8) };
+        let view =
+            unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast::<u8>(), words.len() * 8) };
         view[..bytes.len()].copy_from_slice(bytes);
         Tensor::build(dtype, shape.to_vec(), Storage::Owned(words, bytes.len()))
     }
@@ -67,7 +72,10 @@ impl Tensor {
     /// A part of a memory-mapped file; shares the mapping. Panics if the range is outside it.
     pub fn from_mapped(dtype: DType, shape: &[usize], map: Arc<memmap2::Mmap>, offset: usize) -> Tensor {
         let len = shape.iter().product::<usize>() * dtype.size();
-        assert!(offset.checked_add(len).is_some_and(|end| end <= map.len()), "mapped tensor outside its file");
+        assert!(
+            offset.checked_add(len).is_some_and(|end| end <= map.len()),
+            "mapped tensor outside its file"
+        );
         if !(map.as_ptr() as usize + offset).is_multiple_of(8) {
             return Tensor::from_bytes(dtype, shape, &map[offset..offset + len]);
         }
@@ -77,7 +85,9 @@ impl Tensor {
     /// From elements. Panics if their number does not fit the shape.
     pub fn new<T: Element>(shape: &[usize], data: Vec<T>) -> Tensor {
         // SAFETY: Element types are plain data without padding.
-        let bytes = unsafe { std::slice::from_raw_parts(data.as_ptr().cast::<u8>(), std::mem::size_of_val(data.as_slice())) };
+        let bytes = unsafe {
+            std::slice::from_raw_parts(data.as_ptr().cast::<u8>(), std::mem::size_of_val(data.as_slice()))
+        };
         Tensor::from_bytes(T::DTYPE, shape, bytes)
     }
 
@@ -132,7 +142,9 @@ impl Tensor {
     pub fn bytes(&self) -> &[u8] {
         match &self.0.storage {
             // SAFETY: the view covers `len` bytes of the owned words.
-            Storage::Owned(words, len) => unsafe { std::slice::from_raw_parts(words.as_ptr().cast::<u8>(), *len) },
+            Storage::Owned(words, len) => unsafe {
+                std::slice::from_raw_parts(words.as_ptr().cast::<u8>(), *len)
+            },
             Storage::Mapped(map, offset, len) => &map[*offset..*offset + *len],
             Storage::Strings(_) => &[],
         }
@@ -175,7 +187,11 @@ impl Tensor {
         match &self.0.storage {
             Storage::Strings(s) => Tensor::from_strings(shape, s.clone()),
             Storage::Mapped(map, offset, len) => {
-                assert_eq!(shape.iter().product::<usize>() * self.0.dtype.size(), *len, "reshape changes the size");
+                assert_eq!(
+                    shape.iter().product::<usize>() * self.0.dtype.size(),
+                    *len,
+                    "reshape changes the size"
+                );
                 Tensor::build(self.0.dtype, shape.to_vec(), Storage::Mapped(map.clone(), *offset, *len))
             }
             Storage::Owned(..) => Tensor::from_bytes(self.0.dtype, shape, self.bytes()),

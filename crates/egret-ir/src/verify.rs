@@ -42,7 +42,9 @@ impl Rule {
     /// Who has to change for the rule to hold.
     pub fn fault(self) -> &'static str {
         match self {
-            Rule::Definitions | Rule::Acyclic | Rule::RecordedTypes => "the pass that ran last (a bug in Egret)",
+            Rule::Definitions | Rule::Acyclic | Rule::RecordedTypes => {
+                "the pass that ran last (a bug in Egret)"
+            }
             Rule::Typing => "whoever made the node: the importer or a pass",
             Rule::Sizes | Rule::Depth => "the model",
         }
@@ -62,7 +64,14 @@ pub struct VerifyError {
 
 impl fmt::Display for VerifyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} (the rule: {}; at fault: {})", self.at, self.message, self.rule.text(), self.rule.fault())
+        write!(
+            f,
+            "{}: {} (the rule: {}; at fault: {})",
+            self.at,
+            self.message,
+            self.rule.text(),
+            self.rule.fault()
+        )
     }
 }
 impl std::error::Error for VerifyError {}
@@ -80,7 +89,11 @@ pub fn verify(graph: &Graph) -> Result<(), Vec<VerifyError>> {
 fn verify_at(graph: &Graph, prefix: &str, depth: usize, errors: &mut Vec<VerifyError>) {
     let mut checker = Checker { graph, prefix, spelling: None, errors };
     if depth > MAX_DEPTH {
-        return checker.report(Place::Graph, Rule::Depth, format!("it is the sub-graph of more than {MAX_DEPTH} others"));
+        return checker.report(
+            Place::Graph,
+            Rule::Depth,
+            format!("it is the sub-graph of more than {MAX_DEPTH} others"),
+        );
     }
     if !checker.definitions() || !checker.acyclic() {
         return;
@@ -147,12 +160,20 @@ impl<'a> Checker<'a> {
         let graph = self.graph;
         for (i, &v) in graph.inputs().iter().enumerate() {
             if !self.is_defined(v) {
-                self.report(Place::Graph, Rule::Definitions, format!("its input {i} is not defined as such"));
+                self.report(
+                    Place::Graph,
+                    Rule::Definitions,
+                    format!("its input {i} is not defined as such"),
+                );
             }
         }
         for (i, &v) in graph.outputs().iter().enumerate() {
             if !self.is_defined(v) {
-                self.report(Place::Graph, Rule::Definitions, format!("its output {i} is a value that nothing defines"));
+                self.report(
+                    Place::Graph,
+                    Rule::Definitions,
+                    format!("its output {i} is a value that nothing defines"),
+                );
             }
         }
         for n in graph.node_ids() {
@@ -160,13 +181,22 @@ impl<'a> Checker<'a> {
                 if let Some(v) = v
                     && !self.is_defined(*v)
                 {
-                    self.report(Place::Node(n), Rule::Definitions, format!("operand {i} is a value that nothing defines"));
+                    self.report(
+                        Place::Node(n),
+                        Rule::Definitions,
+                        format!("operand {i} is a value that nothing defines"),
+                    );
                 }
             }
             for (i, &v) in graph.node(n).results.iter().enumerate() {
-                let sound = self.is_defined(v) && matches!(graph.value(v).def, Def::Node(m, k) if (m, k) == (n, i));
+                let sound =
+                    self.is_defined(v) && matches!(graph.value(v).def, Def::Node(m, k) if (m, k) == (n, i));
                 if !sound {
-                    self.report(Place::Node(n), Rule::Definitions, format!("result {i} is not defined by the node"));
+                    self.report(
+                        Place::Node(n),
+                        Rule::Definitions,
+                        format!("result {i} is not defined by the node"),
+                    );
                 }
             }
         }
@@ -177,7 +207,8 @@ impl<'a> Checker<'a> {
     fn acyclic(&mut self) -> bool {
         let graph = self.graph;
         let ids = graph.node_ids();
-        let producers = |n: NodeId| graph.node(n).operands.iter().flatten().filter_map(|&v| graph.producer(v));
+        let producers =
+            |n: NodeId| graph.node(n).operands.iter().flatten().filter_map(|&v| graph.producer(v));
         // Mostly operands are older than their users.
         if ids.iter().all(|&n| producers(n).all(|p| p < n)) {
             return true;
@@ -229,7 +260,11 @@ impl<'a> Checker<'a> {
             if let Def::Const(t) = &data.def
                 && data.ty != Type::Tensor(t.ty())
             {
-                self.report(Place::Value(v), Rule::RecordedTypes, format!("the constant is {}, but recorded as {}", t.ty(), data.ty));
+                self.report(
+                    Place::Value(v),
+                    Rule::RecordedTypes,
+                    format!("the constant is {}, but recorded as {}", t.ty(), data.ty),
+                );
             }
         }
     }
@@ -243,7 +278,8 @@ impl<'a> Checker<'a> {
             Err(message) => return self.report(Place::Node(n), Rule::Typing, message),
         };
         if inferred.len() != node.results.len() {
-            let message = format!("it has {} results, but inference finds {}", node.results.len(), inferred.len());
+            let message =
+                format!("it has {} results, but inference finds {}", node.results.len(), inferred.len());
             return self.report(Place::Node(n), Rule::RecordedTypes, message);
         }
         for (i, (found, &v)) in inferred.iter().zip(&node.results).enumerate() {
@@ -274,7 +310,8 @@ mod tests {
     use crate::{Builder, DType, Op, attrs, text};
 
     fn parse(body: &str) -> Graph {
-        text::parse(&format!("graph @g(%0: f32[n, 4], %1: bool[]) -> (%2) {{ {body} }}"), &|_| None).unwrap()
+        text::parse(&format!("graph @g(%0: f32[n, 4], %1: bool[]) -> (%2) {{ {body} }}"), &|_| None)
+            .unwrap()
     }
 
     fn broken(graph: &Graph) -> Vec<Rule> {
@@ -296,9 +333,13 @@ mod tests {
         assert_eq!(broken(&parse("%2 = add(%0, %1) : f32[n, 4]")), [Rule::Typing]);
         assert_eq!(broken(&parse("%2 = softmax(%0) : f32[n, 4]")), [Rule::Typing]);
         assert_eq!(broken(&parse("%2 = nonzero(%0) : i64[2, \"?\"]")), [Rule::Sizes]);
-        assert_eq!(broken(&parse("%3 = add(%0, %0) : f32[n, 4] %2 = reshape(%3) {shape = [n, 3]} : f32[n, 3]")), []);
+        assert_eq!(
+            broken(&parse("%3 = add(%0, %0) : f32[n, 4] %2 = reshape(%3) {shape = [n, 3]} : f32[n, 3]")),
+            []
+        );
         let branch = "graph @b(%0: f32[n, 4]) -> (%1) { %1 = neg(%0) : i8[n, 4] }";
-        let error = &verify(&parse(&format!("%2 = if(%1, %0) : i8[n, 4] then {branch} else {branch}"))).unwrap_err()[0];
+        let error = &verify(&parse(&format!("%2 = if(%1, %0) : i8[n, 4] then {branch} else {branch}")))
+            .unwrap_err()[0];
         assert_eq!(error.rule, Rule::RecordedTypes);
         assert!(error.at.contains("if(%1, %0) : i8[n, 4] then: %1 = neg(%0) : i8[n, 4]"), "{error}");
     }

@@ -43,7 +43,8 @@ struct Directives {
 
 fn directives(block: &str) -> Directives {
     let mut d = Directives::default();
-    let tensor = |spelt: &str| text::parse_tensor(spelt, &|_| None).unwrap_or_else(|e| panic!("{spelt}: {e}"));
+    let tensor =
+        |spelt: &str| text::parse_tensor(spelt, &|_| None).unwrap_or_else(|e| panic!("{spelt}: {e}"));
     for line in block.lines() {
         if let Some(spelt) = line.strip_prefix("// in: ") {
             d.inputs.push(tensor(spelt));
@@ -69,7 +70,8 @@ fn agrees(actual: &Tensor, expected: &Tensor) -> bool {
     if actual.ty() != expected.ty() || actual.dtype() != DType::F32 {
         return actual == expected;
     }
-    let close = |(a, e): (&f32, &f32)| a == e || (a.is_nan() && e.is_nan()) || (a - e).abs() <= 1e-6 * e.abs();
+    let close =
+        |(a, e): (&f32, &f32)| a == e || (a.is_nan() && e.is_nan()) || (a - e).abs() <= 1e-6 * e.abs();
     actual.data::<f32>().iter().zip(expected.data::<f32>()).all(close)
 }
 
@@ -103,7 +105,12 @@ fn examples_hold() {
         assert_eq!(results.len(), said.outputs.len(), "spec.md:{line}");
         for (i, (actual, expected)) in results.iter().zip(&said.outputs).enumerate() {
             let actual = actual.as_tensor().expect("a tensor");
-            assert!(agrees(actual, expected), "spec.md:{line}: output {i} is {:?}, not {:?}", actual.bytes(), expected.bytes());
+            assert!(
+                agrees(actual, expected),
+                "spec.md:{line}: output {i} is {:?}, not {:?}",
+                actual.bytes(),
+                expected.bytes()
+            );
         }
     }
 }
@@ -117,7 +124,10 @@ const FAMILIES: [(&str, &[&str]); 5] = [
 ];
 
 fn family(row: &OpInfo) -> &'static str {
-    FAMILIES.iter().find(|(_, traits)| traits.iter().any(|t| row.has_trait(t))).map_or("Others", |(name, _)| name)
+    FAMILIES
+        .iter()
+        .find(|(_, traits)| traits.iter().any(|t| row.has_trait(t)))
+        .map_or("Others", |(name, _)| name)
 }
 
 /// The table of operations as Markdown.
@@ -137,7 +147,14 @@ fn table() -> String {
                 (n, _) => format!("; {n} results"),
             };
             let bound = if row.types == "any" { String::new() } else { format!("; T: {}", row.types) };
-            writeln!(out, "- `{}({}){attrs}`{bound}{result}. {}", row.name, row.operands.join(", "), row.doc).expect("write");
+            writeln!(
+                out,
+                "- `{}({}){attrs}`{bound}{result}. {}",
+                row.name,
+                row.operands.join(", "),
+                row.doc
+            )
+            .expect("write");
         }
     }
     out
@@ -154,6 +171,9 @@ fn table_is_the_op_table() {
     if std::env::var_os("EGRET_BLESS").is_some() {
         std::fs::write(spec_path(), fresh).expect("write ir-spec/spec.md");
     } else {
-        assert!(spec == fresh, "ir-spec/spec.md is behind the op table: EGRET_BLESS=1 cargo test -p egret-ir --test spec");
+        assert!(
+            spec == fresh,
+            "ir-spec/spec.md is behind the op table: EGRET_BLESS=1 cargo test -p egret-ir --test spec"
+        );
     }
 }

@@ -24,7 +24,10 @@ impl Cut {
 
     /// Blocks of at most `most` summands, as even as possible; none where all fit into one. Extents are those of the axes, outermost
     /// first.
-    pub fn new(extents: impl DoubleEndedIterator<Item = i64> + ExactSizeIterator, most: i64) -> Option<Cut> {
+    pub fn new(
+        extents: impl DoubleEndedIterator<Item = i64> + ExactSizeIterator,
+        most: i64,
+    ) -> Option<Cut> {
         let mut inner = 1;
         for (depth, extent) in extents.enumerate().rev() {
             let around = inner * extent;

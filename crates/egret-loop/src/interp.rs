@@ -62,7 +62,8 @@ pub fn run(program: &Program, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>, InterpEr
                 Pointer { memory, offset: base + arg.offset * buffer.elem.size() }
             })
             .collect();
-        run_kernel(kernel, &mut memories, &args).map_err(|e| InterpError(format!("call {n}, kernel {}: {e}", kernel.name)))?;
+        run_kernel(kernel, &mut memories, &args)
+            .map_err(|e| InterpError(format!("call {n}, kernel {}: {e}", kernel.name)))?;
     }
     Ok(memories.split_off(first_output))
 }
@@ -73,7 +74,11 @@ pub fn run(program: &Program, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>, InterpEr
 /// As [`run`].
 pub fn run_kernel(kernel: &Kernel, memories: &mut [Vec<u8>], args: &[Pointer]) -> Result<(), InterpError> {
     if args.len() != kernel.params.len() {
-        return Err(InterpError(format!("{} arguments for {} parameters", args.len(), kernel.params.len())));
+        return Err(InterpError(format!(
+            "{} arguments for {} parameters",
+            args.len(),
+            kernel.params.len()
+        )));
     }
     for (i, (arg, param)) in args.iter().zip(&kernel.params).enumerate() {
         if arg.offset + param.len * param.elem.size() > memories[arg.memory].len() {
@@ -81,7 +86,13 @@ pub fn run_kernel(kernel: &Kernel, memories: &mut [Vec<u8>], args: &[Pointer]) -
         }
     }
     let zero = Val([0; 16]);
-    let mut m = Machine { kernel, memories, args, values: vec![zero; kernel.types.len()], locals: vec![zero; kernel.locals.len()] };
+    let mut m = Machine {
+        kernel,
+        memories,
+        args,
+        values: vec![zero; kernel.types.len()],
+        locals: vec![zero; kernel.locals.len()],
+    };
     for task in 0..kernel.tasks {
         m.values[kernel.task.0 as usize].0[0] = task as u64;
         m.block(&kernel.body)?;
@@ -150,7 +161,8 @@ impl Machine<'_> {
     fn address(&self, p: Param, index: i64) -> Result<(usize, usize, usize), InterpError> {
         let info = &self.kernel.params[p.0 as usize];
         let at = usize::try_from(index).ok().filter(|&i| i < info.len);
-        let at = at.ok_or_else(|| InterpError(format!("index {index} of {p}, which has {} elements", info.len)))?;
+        let at = at
+            .ok_or_else(|| InterpError(format!("index {index} of {p}, which has {} elements", info.len)))?;
         let arg = self.args[p.0 as usize];
         Ok((arg.memory, arg.offset + at * info.elem.size(), info.elem.size()))
     }
@@ -183,7 +195,8 @@ impl Machine<'_> {
         match inst {
             Inst::Const(ty, bits) => self.lanes(*ty, |_| Ok(*bits)),
             Inst::Affine(terms, offset) => {
-                let sum = terms.iter().fold(*offset, |s, (v, c)| s.wrapping_add(self.int(*v).wrapping_mul(*c)));
+                let sum =
+                    terms.iter().fold(*offset, |s, (v, c)| s.wrapping_add(self.int(*v).wrapping_mul(*c)));
                 Ok(Val([sum as u64; 16]))
             }
             Inst::Unary(op, x) => {
@@ -391,15 +404,21 @@ fn binary(op: BinOp, elem: Elem, a: u64, b: u64) -> Result<u64, InterpError> {
         Elem::F64 => float!(f64, f64::from_bits(a), f64::from_bits(b), f64::to_bits),
         _ => {
             let (x, y) = (int_of(elem, a), int_of(elem, b));
-            let shift =
-                || u32::try_from(y).ok().filter(|&s| (s as usize) < 8 * elem.size()).ok_or(InterpError(format!("shift by {y} of {elem}")));
+            let shift = || {
+                u32::try_from(y)
+                    .ok()
+                    .filter(|&s| (s as usize) < 8 * elem.size())
+                    .ok_or(InterpError(format!("shift by {y} of {elem}")))
+            };
             Ok(of_int(
                 elem,
                 match op {
                     BinOp::Add => x + y,
                     BinOp::Sub => x - y,
                     BinOp::Mul => x.wrapping_mul(y),
-                    BinOp::Div | BinOp::Rem if y == 0 => return Err(InterpError("integer division by zero".into())),
+                    BinOp::Div | BinOp::Rem if y == 0 => {
+                        return Err(InterpError("integer division by zero".into()));
+                    }
                     BinOp::Div => x / y,
                     BinOp::Rem => x % y,
                     BinOp::Min | BinOp::SelMin => x.min(y),
@@ -453,8 +472,11 @@ fn convert(from: Elem, to: Elem, bits: u64) -> u64 {
         (Some(v), Elem::Bool) => (v != 0.0).into(),
         (Some(v), _) => {
             let width = 8 * to.size() as u32;
-            let (low, high) =
-                if to.is_signed() { (-(1i128 << (width - 1)), (1i128 << (width - 1)) - 1) } else { (0, (1i128 << width) - 1) };
+            let (low, high) = if to.is_signed() {
+                (-(1i128 << (width - 1)), (1i128 << (width - 1)) - 1)
+            } else {
+                (0, (1i128 << width) - 1)
+            };
             of_int(to, (v as i128).clamp(low, high))
         }
         // Rounded once, from the exact integer.

@@ -320,7 +320,10 @@ impl Axis {
         let mut out: Vec<Axis> = vec![];
         for axis in axes.iter().filter(|a| a.extent != 1) {
             match out.last_mut() {
-                Some(o) if o.a_stride == axis.extent * axis.a_stride && o.b_stride == axis.extent * axis.b_stride => {
+                Some(o)
+                    if o.a_stride == axis.extent * axis.a_stride
+                        && o.b_stride == axis.extent * axis.b_stride =>
+                {
                     *o = Axis { extent: o.extent * axis.extent, ..axis.clone() };
                 }
                 _ => out.push(axis.clone()),

@@ -19,7 +19,13 @@ struct Format {
 
 fn format<A: Arith>(a: &A, x: A::V) -> Format {
     match a.elem(x) {
-        Elem::F64 => Format { int: Elem::I64, mantissa_bits: 52, bias: 1023, magic: 6_755_399_441_055_744.0, double: true },
+        Elem::F64 => Format {
+            int: Elem::I64,
+            mantissa_bits: 52,
+            bias: 1023,
+            magic: 6_755_399_441_055_744.0,
+            double: true,
+        },
         _ => Format { int: Elem::I32, mantissa_bits: 23, bias: 127, magic: 12_582_912.0, double: false },
     }
 }
@@ -111,8 +117,16 @@ fn exp_parts<A: Arith>(a: &mut A, x: A::V) -> (A::V, A::V) {
     let scaled = scale(a, x, std::f64::consts::LOG2_E);
     let (nf, n) = round_small(a, scaled);
     // ln 2 in two parts; the high one has enough zero bits that n * high is exact without FMA.
-    let high = if f.double { f64::from_bits(std::f64::consts::LN_2.to_bits() & !0x7ff_ffff) } else { 0.693_359_375 };
-    let low = if f.double { (std::f64::consts::LN_2 - high) + 2.319_046_813_846_299_6e-17 } else { std::f64::consts::LN_2 - high };
+    let high = if f.double {
+        f64::from_bits(std::f64::consts::LN_2.to_bits() & !0x7ff_ffff)
+    } else {
+        0.693_359_375
+    };
+    let low = if f.double {
+        (std::f64::consts::LN_2 - high) + 2.319_046_813_846_299_6e-17
+    } else {
+        std::f64::consts::LN_2 - high
+    };
     let c = a.num(x, -high);
     let r = a.mul_add(nf, c, x);
     let c = a.num(x, -low);
@@ -209,7 +223,11 @@ pub fn log<A: Arith>(a: &mut A, x: A::V) -> A::V {
     // 2s = t - s*t, so log m = t - s * (t - q).
     let inner = sub(a, t, q);
     let correction = mul(a, s, inner);
-    let high = if f.double { f64::from_bits(std::f64::consts::LN_2.to_bits() & !0x7ff_ffff) } else { 0.693_359_375 };
+    let high = if f.double {
+        f64::from_bits(std::f64::consts::LN_2.to_bits() & !0x7ff_ffff)
+    } else {
+        0.693_359_375
+    };
     let low = std::f64::consts::LN_2 - high;
     let c = a.num(x, low);
     let small = mul(a, e, c);
@@ -350,7 +368,8 @@ pub fn atan<A: Arith>(a: &mut A, x: A::V) -> A::V {
     let t = a.choose(upper, turned, t);
     let t2 = mul(a, t, t);
     let terms = if f.double { 21 } else { 9 };
-    let coefficients: Vec<f64> = (1..=terms).map(|k| if k % 2 == 1 { -1.0 } else { 1.0 } / f64::from(2 * k + 1)).collect();
+    let coefficients: Vec<f64> =
+        (1..=terms).map(|k| if k % 2 == 1 { -1.0 } else { 1.0 } / f64::from(2 * k + 1)).collect();
     let p = poly(a, t2, &coefficients);
     let p = mul(a, p, t2);
     let y = a.mul_add(p, t, t);

@@ -20,7 +20,9 @@ fn apply(elem: Elem, xs: &[f64], f: fn(&mut KernelBuilder, V) -> V) -> Vec<f64> 
     let mut memories = vec![bytes];
     run_kernel(&kernel, &mut memories, &[Pointer { memory: 0, offset: 0 }]).unwrap();
     match elem {
-        Elem::F32 => memories[0].chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()).into()).collect(),
+        Elem::F32 => {
+            memories[0].chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()).into()).collect()
+        }
         _ => memories[0].chunks(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect(),
     }
 }
@@ -37,7 +39,8 @@ fn check(
 ) {
     for (elem, bound) in [(Elem::F32, 4e-7), (Elem::F64, 4e-15)] {
         let n = 4001;
-        let mut xs: Vec<f64> = (0..n).map(|i| low + (high - low) * f64::from(i) / f64::from(n - 1)).collect();
+        let mut xs: Vec<f64> =
+            (0..n).map(|i| low + (high - low) * f64::from(i) / f64::from(n - 1)).collect();
         xs.extend(
             [0.0, 1.0, -1.0, 0.5, 1e-3, -1e-3, 1e-10, f64::INFINITY, f64::NEG_INFINITY, f64::NAN]
                 .into_iter()
@@ -55,7 +58,10 @@ fn check(
             let e = reference(*x);
             let e32 = if elem == Elem::F32 { f64::from(e as f32) } else { e };
             if e32.is_nan() || e32.is_infinite() {
-                assert!(y.is_nan() == e32.is_nan() && (y.is_nan() || y == e32), "{name} {elem}({x}) = {y}, not {e}");
+                assert!(
+                    y.is_nan() == e32.is_nan() && (y.is_nan() || y == e32),
+                    "{name} {elem}({x}) = {y}, not {e}"
+                );
                 continue;
             }
             let error = (y - e).abs() / e.abs().max(floor).max(1e-300);

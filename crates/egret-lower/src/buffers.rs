@@ -27,8 +27,11 @@ pub fn plan(program: &mut Program, in_place: &[InPlace]) {
     for pair in in_place {
         merge(program, pair, &spans, &mut leader, &mut merged);
     }
-    let mut sets: Vec<(BufferId, usize, Span)> =
-        merged.iter().filter(|(b, _)| is_arena(program, **b)).map(|(&b, &span)| (b, bytes(program, b), span)).collect();
+    let mut sets: Vec<(BufferId, usize, Span)> = merged
+        .iter()
+        .filter(|(b, _)| is_arena(program, **b))
+        .map(|(&b, &span)| (b, bytes(program, b), span))
+        .collect();
     // The largest first: they leave the least choice.
     sets.sort_by_key(|&(b, size, span)| (std::cmp::Reverse(size), span.0, b));
     let mut placed: Vec<(usize, usize, Span)> = vec![];
@@ -80,12 +83,16 @@ fn merge(
 ) {
     let (Some(&read), Some(&written)) = (spans.get(&pair.read), spans.get(&pair.written)) else { return };
     let args = &program.calls[pair.call].args;
-    let whole = args.iter().filter(|a| a.buffer == pair.read || a.buffer == pair.written).all(|a| a.offset == 0);
+    let whole =
+        args.iter().filter(|a| a.buffer == pair.read || a.buffer == pair.written).all(|a| a.offset == 0);
     let (from, to) = (leader[&pair.read], leader[&pair.written]);
     // Exactly: a caller's output has no room to round up into.
     let exact = |b: BufferId| program.buffers[b.0 as usize].len * program.buffers[b.0 as usize].elem.size();
     let same_size = exact(pair.read) == exact(pair.written);
-    let dies = read.1 == pair.call && merged[&from].1 == pair.call && written.0 == pair.call && merged[&to].0 == pair.call;
+    let dies = read.1 == pair.call
+        && merged[&from].1 == pair.call
+        && written.0 == pair.call
+        && merged[&to].0 == pair.call;
     // What lives in a caller's output keeps that home; what only dies there moves in with it.
     if from == to || !whole || !same_size || !dies || !is_arena(program, from) {
         return;
@@ -99,8 +106,11 @@ fn merge(
 
 /// The lowest multiple of the alignment where `size` bytes are free during `span`.
 fn first_fit(placed: &[(usize, usize, Span)], size: usize, span: Span) -> usize {
-    let mut busy: Vec<(usize, usize)> =
-        placed.iter().filter(|(_, _, s)| s.0 <= span.1 && span.0 <= s.1).map(|&(offset, size, _)| (offset, offset + size)).collect();
+    let mut busy: Vec<(usize, usize)> = placed
+        .iter()
+        .filter(|(_, _, s)| s.0 <= span.1 && span.0 <= s.1)
+        .map(|&(offset, size, _)| (offset, offset + size))
+        .collect();
     busy.sort_unstable();
     let mut at = 0;
     for (begin, end) in busy {

@@ -6,7 +6,8 @@ use egret_ir::{DType, Graph, Type};
 /// Whether a shape of the graph is not constant.
 pub fn has_open_shapes(graph: &Graph) -> bool {
     let open = |v: egret_ir::ValueId| graph.ty(v).as_tensor().is_none_or(|t| t.const_dims().is_none());
-    graph.inputs().iter().any(|&v| open(v)) || graph.node_ids().iter().any(|&n| graph.node(n).results.iter().any(|&v| open(v)))
+    graph.inputs().iter().any(|&v| open(v))
+        || graph.node_ids().iter().any(|&n| graph.node(n).results.iter().any(|&v| open(v)))
 }
 
 /// Everything in a graph that no kernel can help.
@@ -30,13 +31,20 @@ pub fn graph(graph: &Graph) -> Vec<Refusal> {
         let reason = if info.has_trait("host") {
             Some("works on strings or sequences, which compiled code does not hold; run the model in the interpreter".to_owned())
         } else if info.has_trait("control") {
-            Some("control flow with sub-graphs is not compiled; run the model in the interpreter".to_owned())
+            Some(
+                "control flow with sub-graphs is not compiled; run the model in the interpreter".to_owned(),
+            )
         } else if info.has_trait("data_dependent") {
             Some("the shape of its result depends on its input's values, and compiled code has constant shapes".to_owned())
         } else if node.operands.iter().flatten().all(|&v| holdable(graph.ty(v)).is_ok()) {
             // Where an operand is at fault, its producer has been named already.
             node.results.iter().find_map(|&v| holdable(graph.ty(v)).err())
-        } else if node.operands.iter().flatten().any(|&v| graph.ty(v).as_tensor().is_some_and(|t| t.dtype == DType::String)) {
+        } else if node
+            .operands
+            .iter()
+            .flatten()
+            .any(|&v| graph.ty(v).as_tensor().is_some_and(|t| t.dtype == DType::String))
+        {
             Some("works on strings, which compiled code does not hold".to_owned())
         } else {
             None
@@ -54,7 +62,10 @@ fn holdable(ty: &Type) -> Result<(), String> {
     if t.const_dims().is_none() {
         let mut symbols = vec![];
         t.shape.iter().for_each(|d| d.collect_symbols(&mut symbols));
-        return Err(format!("has the shape {t}; bind its dims with `--dim {}=N`", symbols.first().map_or("NAME", |s| s)));
+        return Err(format!(
+            "has the shape {t}; bind its dims with `--dim {}=N`",
+            symbols.first().map_or("NAME", |s| s)
+        ));
     }
     Ok(())
 }

@@ -53,7 +53,10 @@ impl<'g> Ctx<'g> {
             let ty = graph.tensor_ty(v);
             ctx.program.inputs.push(ports::port(name, ty, options.bound.get(name)));
             let elem = elem_of(ty.dtype).ok_or_else(|| LowerError {
-                refusals: vec![Refusal::of_graph(format!("input `{name}`: {} is not held by compiled code", ty.dtype))],
+                refusals: vec![Refusal::of_graph(format!(
+                    "input `{name}`: {} is not held by compiled code",
+                    ty.dtype
+                ))],
             })?;
             let len = ty.const_len().unwrap_or(0);
             let buffer = ctx.buffer(elem, len, Home::Input(i));
@@ -125,7 +128,10 @@ impl<'g> Ctx<'g> {
         } else {
             let elem = self.elem(v)?;
             let home = self.direct.get(&v).map_or(Home::Arena(0), |&i| Home::Output(i));
-            let len = self.rooms.get(&v).map_or(self.len(v), |r| r.outer(&self.dims(v)).iter().product::<i64>() as usize);
+            let len = self
+                .rooms
+                .get(&v)
+                .map_or(self.len(v), |r| r.outer(&self.dims(v)).iter().product::<i64>() as usize);
             Arg { buffer: self.buffer(elem, len, home), offset: 0 }
         };
         self.places[v.0 as usize] = Some(place);
@@ -145,7 +151,13 @@ impl<'g> Ctx<'g> {
     }
 
     /// A constant rewritten for a kernel: `pack` makes its bytes from the tensor, once for each tensor and `key`.
-    pub fn packed(&mut self, v: ValueId, key: &str, elem: Elem, pack: impl FnOnce(&Tensor) -> Vec<u8>) -> Result<Arg, Unsupported> {
+    pub fn packed(
+        &mut self,
+        v: ValueId,
+        key: &str,
+        elem: Elem,
+        pack: impl FnOnce(&Tensor) -> Vec<u8>,
+    ) -> Result<Arg, Unsupported> {
         let t = self.graph.as_const(v).ok_or_else(|| Unsupported::new("needs a constant operand"))?;
         Ok(self.weights(t, key, elem, pack))
     }
@@ -185,7 +197,8 @@ impl<'g> Ctx<'g> {
 
     /// The calls from now on do the work of this group.
     pub fn begin(&mut self, group: &Group) {
-        self.sources = group.nodes.iter().flat_map(|&n| self.graph.node(n).sources.iter().cloned()).collect();
+        self.sources =
+            group.nodes.iter().flat_map(|&n| self.graph.node(n).sources.iter().cloned()).collect();
     }
 
     /// Run a kernel; an equal one that is there already is taken instead.
@@ -233,7 +246,8 @@ impl<'g> Ctx<'g> {
             if self.direct.get(&root) == Some(&i) {
                 continue;
             }
-            self.sources = self.graph.producer(v).map(|n| self.graph.node(n).sources.clone()).unwrap_or_default();
+            self.sources =
+                self.graph.producer(v).map(|n| self.graph.node(n).sources.clone()).unwrap_or_default();
             let copied = self.place(v).and_then(|from| {
                 let elem = self.elem(v)?;
                 let len = self.len(v);
@@ -242,7 +256,9 @@ impl<'g> Ctx<'g> {
             });
             if let Err(reason) = copied {
                 let name = &self.graph.output_names()[i];
-                return Err(LowerError { refusals: vec![Refusal::of_graph(format!("output `{name}`: {}", reason.0))] });
+                return Err(LowerError {
+                    refusals: vec![Refusal::of_graph(format!("output `{name}`: {}", reason.0))],
+                });
             }
         }
         buffers::plan(&mut self.program, &self.in_place);

@@ -31,7 +31,12 @@ impl Refusal {
     /// A refusal of a node.
     pub fn of_node(graph: &Graph, node: NodeId, reason: impl Into<String>) -> Refusal {
         let n = graph.node(node);
-        Refusal { node: Some(node), op: Some(n.op), reason: reason.into(), sources: n.sources.iter().cloned().collect() }
+        Refusal {
+            node: Some(node),
+            op: Some(n.op),
+            reason: reason.into(),
+            sources: n.sources.iter().cloned().collect(),
+        }
     }
 
     /// A refusal of the graph's interface.

@@ -11,7 +11,8 @@ use std::borrow::Cow;
 /// # Errors
 /// A rule of types that the replacement breaks, which an unverified graph may cause.
 pub fn expand(graph: &Graph) -> Result<Cow<'_, Graph>, TypeError> {
-    let nodes: Vec<_> = graph.node_ids().into_iter().filter(|&n| graph.node(n).op == Op::Attention).collect();
+    let nodes: Vec<_> =
+        graph.node_ids().into_iter().filter(|&n| graph.node(n).op == Op::Attention).collect();
     if nodes.is_empty() {
         return Ok(Cow::Borrowed(graph));
     }

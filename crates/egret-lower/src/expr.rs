@@ -32,7 +32,8 @@ impl Access {
 
     /// Whether every element stands where it does in the result (axes of size 1 do not matter).
     pub fn is_dense(&self, dims: &[i64]) -> bool {
-        self.offset == 0 && strides(dims).iter().zip(&self.strides).zip(dims).all(|((a, b), d)| a == b || *d == 1)
+        self.offset == 0
+            && strides(dims).iter().zip(&self.strides).zip(dims).all(|((a, b), d)| a == b || *d == 1)
     }
 }
 
@@ -80,7 +81,11 @@ impl Expr {
     /// The elements of a value of the same dims, as they are.
     pub fn load(dims: Vec<i64>, value: ValueId, dtype: DType) -> Expr {
         let access = Access::dense(&dims);
-        Expr { dims, operands: vec![Operand { value, dtype, access }], terms: vec![(Term::Operand(0), dtype)] }
+        Expr {
+            dims,
+            operands: vec![Operand { value, dtype, access }],
+            terms: vec![(Term::Operand(0), dtype)],
+        }
     }
 
     /// Dtype of the result.
@@ -176,13 +181,25 @@ impl Expr {
     /// Emits the expression. `operands` are elements as buffers hold them, `anchor` is in the element type that its dtype is
     /// computed in (f32 for smaller floats, not yet rounded to them). `like` only tells the number of lanes. The result is what
     /// a buffer of the result's dtype holds.
-    pub fn emit<A: Arith>(&self, a: &mut A, like: A::V, anchor: Option<A::V>, operands: &[A::V]) -> Result<A::V, Unsupported> {
+    pub fn emit<A: Arith>(
+        &self,
+        a: &mut A,
+        like: A::V,
+        anchor: Option<A::V>,
+        operands: &[A::V],
+    ) -> Result<A::V, Unsupported> {
         let value = self.emit_computed(a, like, anchor, operands)?;
         encode(a, self.dtype(), value)
     }
 
     /// As [`Expr::emit`], with the result in the element type that its dtype is computed in.
-    pub fn emit_computed<A: Arith>(&self, a: &mut A, like: A::V, anchor: Option<A::V>, operands: &[A::V]) -> Result<A::V, Unsupported> {
+    pub fn emit_computed<A: Arith>(
+        &self,
+        a: &mut A,
+        like: A::V,
+        anchor: Option<A::V>,
+        operands: &[A::V],
+    ) -> Result<A::V, Unsupported> {
         let mut values: Vec<A::V> = vec![];
         for (term, dtype) in &self.terms {
             let value = match term {
@@ -221,7 +238,8 @@ pub fn buffer_elem(dtype: DType) -> Result<Elem, Unsupported> {
 
 /// The element type that a dtype is computed in, or why there is none.
 pub fn compute_elem(dtype: DType) -> Result<Elem, Unsupported> {
-    compute_of(dtype).ok_or_else(|| Unsupported::new(format!("{dtype} is not computed with by compiled code")))
+    compute_of(dtype)
+        .ok_or_else(|| Unsupported::new(format!("{dtype} is not computed with by compiled code")))
 }
 
 /// The least value of a dtype: where a maximum starts.

@@ -36,7 +36,8 @@ pub struct Group {
 /// The groups of a graph, producers before users. Nodes whose results nobody needs, or only as views, are in none.
 pub fn build(graph: &Graph, options: &LowerOptions) -> Vec<Group> {
     let order = graph.topological().unwrap_or_default();
-    let mut builder = GroupBuilder { graph, uses: graph.use_lists(), fuse: options.fuse, needed: BTreeSet::new() };
+    let mut builder =
+        GroupBuilder { graph, uses: graph.use_lists(), fuse: options.fuse, needed: BTreeSet::new() };
     for &v in graph.outputs() {
         builder.need(v);
     }
@@ -52,7 +53,17 @@ pub fn build(graph: &Graph, options: &LowerOptions) -> Vec<Group> {
 
 /// Whether elementwise users of the node's result may run on it before it is stored.
 pub fn takes_epilogue(op: Op) -> bool {
-    matches!(op, Op::Matmul | Op::Conv | Op::ConvTranspose | Op::Reduce | Op::Softmax | Op::LayerNorm | Op::RmsNorm | Op::Pool)
+    matches!(
+        op,
+        Op::Matmul
+            | Op::Conv
+            | Op::ConvTranspose
+            | Op::Reduce
+            | Op::Softmax
+            | Op::LayerNorm
+            | Op::RmsNorm
+            | Op::Pool
+    )
 }
 
 /// Whether elementwise producers of the node's first operand may run inside it.
@@ -113,7 +124,8 @@ impl GroupBuilder<'_> {
         if is_map && self.fuse {
             anchor = self.grow(&mut nodes, &out_dims);
         }
-        let mut expr = ExprBuilder { graph, members: &nodes, anchor, expr: empty(out_dims), memo: HashMap::new() };
+        let mut expr =
+            ExprBuilder { graph, members: &nodes, anchor, expr: empty(out_dims), memo: HashMap::new() };
         expr.term(result, identity(expr.expr.dims.len()));
         let expr = expr.expr;
         let mut prologue = None;
@@ -124,7 +136,13 @@ impl GroupBuilder<'_> {
                 let inner = self.grow_prologue(a, x);
                 if !inner.is_empty() {
                     let x_dims = dims(graph, x);
-                    let mut e = ExprBuilder { graph, members: &inner, anchor: None, expr: empty(x_dims), memo: HashMap::new() };
+                    let mut e = ExprBuilder {
+                        graph,
+                        members: &inner,
+                        anchor: None,
+                        expr: empty(x_dims),
+                        memo: HashMap::new(),
+                    };
                     e.term(x, identity(e.expr.dims.len()));
                     let e = e.expr;
                     nodes.extend(inner);
@@ -159,10 +177,15 @@ impl GroupBuilder<'_> {
                     let node = graph.node(p);
                     if is_strided(node.op) {
                         // Reading a transposed operand would cost the other operands their vectors.
-                        if alias(graph, p).is_none() && (root_moves || node.op != Op::Transpose) && !self.scatters(p) {
+                        if alias(graph, p).is_none()
+                            && (root_moves || node.op != Op::Transpose)
+                            && !self.scatters(p)
+                        {
                             nodes.insert(p);
                         }
-                    } else if self.only_used_by(*v, nodes, |n| n.op.is_elementwise()) && dims(graph, *v) == out_dims {
+                    } else if self.only_used_by(*v, nodes, |n| n.op.is_elementwise())
+                        && dims(graph, *v) == out_dims
+                    {
                         if node.op.is_elementwise() {
                             nodes.insert(p);
                         } else if takes_epilogue(node.op) && !candidates.contains(&p) {
@@ -185,7 +208,9 @@ impl GroupBuilder<'_> {
     /// Whether reading the node's operand in place would lose contiguous runs that its own kernel would restore once for all.
     fn scatters(&self, n: NodeId) -> bool {
         let node = self.graph.node(n);
-        node.op == Op::Slice && node.attrs.ints("steps").last().is_some_and(|&s| s != 1) && self.uses.users(node.results[0]).len() > 1
+        node.op == Op::Slice
+            && node.attrs.ints("steps").last().is_some_and(|&s| s != 1)
+            && self.uses.users(node.results[0]).len() > 1
     }
 
     fn grow_prologue(&self, anchor: NodeId, x: ValueId) -> BTreeSet<NodeId> {
@@ -200,7 +225,9 @@ impl GroupBuilder<'_> {
             let folds = if node.op == Op::Broadcast || node.op == Op::Slice {
                 alias(graph, p).is_none() && !self.scatters(p)
             } else {
-                node.op.is_elementwise() && dims(graph, v) == x_dims && self.only_used_by(v, &around, |_| true)
+                node.op.is_elementwise()
+                    && dims(graph, v) == x_dims
+                    && self.only_used_by(v, &around, |_| true)
             };
             if folds && inner.len() < MAX_NODES && inner.insert(p) {
                 around.insert(p);
@@ -213,8 +240,14 @@ impl GroupBuilder<'_> {
     }
 
     /// Whether all users of a value are members for which `test` holds, and no output is it.
-    fn only_used_by(&self, v: ValueId, nodes: &BTreeSet<NodeId>, test: impl Fn(&egret_ir::Node) -> bool) -> bool {
-        self.uses.output_uses(v) == 0 && self.uses.users(v).iter().all(|u| nodes.contains(u) && test(self.graph.node(*u)))
+    fn only_used_by(
+        &self,
+        v: ValueId,
+        nodes: &BTreeSet<NodeId>,
+        test: impl Fn(&egret_ir::Node) -> bool,
+    ) -> bool {
+        self.uses.output_uses(v) == 0
+            && self.uses.users(v).iter().all(|u| nodes.contains(u) && test(self.graph.node(*u)))
     }
 }
 
@@ -247,7 +280,9 @@ impl ExprBuilder<'_> {
                     self.memo.insert((v, view), i);
                     return i;
                 }
-                let args = (0..node.operands.len()).map(|i| self.term(node.operand(i), self.operand_view(*n, i, &view))).collect();
+                let args = (0..node.operands.len())
+                    .map(|i| self.term(node.operand(i), self.operand_view(*n, i, &view)))
+                    .collect();
                 Term::Apply(node.op, node.attrs.clone(), args)
             }
             Def::Const(t) if t.len() == 1 && is_direct(dtype) && dtype.size() == t.bytes().len() => {

@@ -51,8 +51,13 @@ pub fn lower(graph: &Graph, options: &LowerOptions) -> Result<Program, LowerErro
 ///
 /// # Errors
 /// As [`lower`].
-pub fn lower_traced(graph: &Graph, options: &LowerOptions, trace: Option<&mut Trace>) -> Result<Program, LowerError> {
-    let expanded = expand::expand(graph).map_err(|e| LowerError { refusals: vec![Refusal::of_graph(e.to_string())] })?;
+pub fn lower_traced(
+    graph: &Graph,
+    options: &LowerOptions,
+    trace: Option<&mut Trace>,
+) -> Result<Program, LowerError> {
+    let expanded = expand::expand(graph)
+        .map_err(|e| LowerError { refusals: vec![Refusal::of_graph(e.to_string())] })?;
     let graph = expanded.as_ref();
     let mut refusals = check::graph(graph);
     let refused: std::collections::BTreeSet<_> = refusals.iter().filter_map(|r| r.node).collect();
@@ -95,9 +100,14 @@ fn dispatch(ctx: &mut context::Ctx, group: &groups::Group) -> Result<(), error::
         Op::Reduce | Op::Softmax | Op::LayerNorm | Op::RmsNorm => reduce::lower(ctx, group),
         Op::Rotary => rotary::lower(ctx, group, ctx.graph.node(anchor)),
         Op::Pool | Op::MaxPoolIndices => window::lower(ctx, group),
-        Op::Pad | Op::Dilate | Op::Concat | Op::Iota | Op::BitCast | Op::Shape | Op::RandomUniform | Op::RandomNormal => {
-            movement::lower(ctx, group)
-        }
+        Op::Pad
+        | Op::Dilate
+        | Op::Concat
+        | Op::Iota
+        | Op::BitCast
+        | Op::Shape
+        | Op::RandomUniform
+        | Op::RandomNormal => movement::lower(ctx, group),
         _ => irregular::lower(ctx, group),
     }
 }

@@ -31,7 +31,13 @@ pub fn run(ctx: &mut Ctx, expr: &Expr, out: Arg, out_access: &Access) -> Result<
 }
 
 /// As [`run`], with the operands' buffers given.
-pub fn run_on(ctx: &mut Ctx, expr: &Expr, inputs: &[Arg], out: Arg, out_access: &Access) -> Result<(), Unsupported> {
+pub fn run_on(
+    ctx: &mut Ctx,
+    expr: &Expr,
+    inputs: &[Arg],
+    out: Arg,
+    out_access: &Access,
+) -> Result<(), Unsupported> {
     run_to(ctx, expr, inputs, &Out { at: out, access: out_access.clone(), room: None })
 }
 
@@ -51,7 +57,8 @@ pub fn run_to(ctx: &mut Ctx, expr: &Expr, inputs: &[Arg], out: &Out) -> Result<(
     streams.push(Stream { elem: elem_in(expr.dtype())?, access: out.access.clone() });
     args.push(out.at);
     let written = args.len() - 1;
-    let pairs: Vec<(usize, usize)> = (0..written).filter(|&i| shares(expr, &streams, &args, i)).map(|i| (written, i)).collect();
+    let pairs: Vec<(usize, usize)> =
+        (0..written).filter(|&i| shares(expr, &streams, &args, i)).map(|i| (written, i)).collect();
     let (dims, _) = normalise(&expr.dims, &vec![false; expr.dims.len()], &mut streams, &mut args)?;
     let kernel = kernel(expr, dims, &streams, if copies { Lanes::Copy } else { lanes(expr) }, out)?;
     args.extend(out.room.as_ref().map(|_| out.at));
@@ -63,7 +70,9 @@ pub fn run_to(ctx: &mut Ctx, expr: &Expr, inputs: &[Arg], out: &Out) -> Result<(
 fn shares(expr: &Expr, streams: &[Stream], args: &[Arg], i: usize) -> bool {
     let out = &streams[streams.len() - 1];
     let reads = args[..args.len() - 1].iter().filter(|a| a.buffer == args[i].buffer).count();
-    reads == 1 && streams[i].elem.size() == out.elem.size() && [&streams[i], out].iter().all(|s| s.access.is_dense(&expr.dims))
+    reads == 1
+        && streams[i].elem.size() == out.elem.size()
+        && [&streams[i], out].iter().all(|s| s.access.is_dense(&expr.dims))
 }
 
 /// An element type that is copied without being looked at.
@@ -91,13 +100,27 @@ fn lanes(expr: &Expr) -> Lanes {
         return Lanes::Of(4);
     }
     let double = |d: DType| d == DType::F64;
-    let plain = |op: Op| matches!(op, Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Neg | Op::Abs | Op::Sqrt | Op::Max | Op::Min);
+    let plain = |op: Op| {
+        matches!(
+            op,
+            Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Neg | Op::Abs | Op::Sqrt | Op::Max | Op::Min
+        )
+    };
     let all = expr.operands.iter().all(|o| double(o.dtype))
-        && expr.terms.iter().all(|(t, d)| double(*d) && !matches!(t, crate::expr::Term::Apply(op, ..) if !plain(*op)));
+        && expr
+            .terms
+            .iter()
+            .all(|(t, d)| double(*d) && !matches!(t, crate::expr::Term::Apply(op, ..) if !plain(*op)));
     if all { Lanes::Of(2) } else { Lanes::Scalar }
 }
 
-fn kernel(expr: &Expr, dims: Vec<i64>, streams: &[Stream], lanes: Lanes, to: &Out) -> Result<Kernel, Unsupported> {
+fn kernel(
+    expr: &Expr,
+    dims: Vec<i64>,
+    streams: &[Stream],
+    lanes: Lanes,
+    to: &Out,
+) -> Result<Kernel, Unsupported> {
     let inner = dims.len().checked_sub(1);
     let stride = |s: &Stream| inner.map_or(0, |i| s.access.strides[i]);
     let (out, inputs) = streams.split_last().ok_or_else(|| Unsupported::new("has no result"))?;
@@ -114,10 +137,23 @@ fn kernel(expr: &Expr, dims: Vec<i64>, streams: &[Stream], lanes: Lanes, to: &Ou
     let params: Vec<Param> = streams
         .iter()
         .enumerate()
-        .map(|(i, s)| k.param(s.elem, touched(&dims, &s.access), if i == inputs.len() { Use::Write } else { Use::Read }))
+        .map(|(i, s)| {
+            k.param(
+                s.elem,
+                touched(&dims, &s.access),
+                if i == inputs.len() { Use::Write } else { Use::Read },
+            )
+        })
         .collect();
     to.clear(&mut k, nest.tasks());
-    let body = Body { expr, params: &params, streams, inner, width, unroll: if expr.terms.len() <= 6 { 4 } else { 1 } };
+    let body = Body {
+        expr,
+        params: &params,
+        streams,
+        inner,
+        width,
+        unroll: if expr.terms.len() <= 6 { 4 } else { 1 },
+    };
     let offsets: Vec<V> = streams.iter().map(|s| k.int(s.access.offset)).collect();
     let accesses: Vec<&Access> = streams.iter().map(|s| &s.access).collect();
     let mut result = Ok(());
@@ -141,7 +177,12 @@ fn levels(dims: &[i64], inputs: &[Stream], width: u8) -> Vec<Level> {
     match other.filter(|_| width == 1 && dims[inner] >= 4) {
         Some(axis) => {
             let mut levels: Vec<Level> = (0..inner).filter(|&a| a != axis).map(Level::Full).collect();
-            levels.extend([Level::Blocks(axis), Level::Blocks(inner), Level::Within(axis), Level::Within(inner)]);
+            levels.extend([
+                Level::Blocks(axis),
+                Level::Blocks(inner),
+                Level::Within(axis),
+                Level::Within(inner),
+            ]);
             levels
         }
         None => (0..=inner).map(Level::Full).collect(),
@@ -185,10 +226,17 @@ impl Body<'_> {
     }
 
     /// The elements `begin..end` of the innermost axis; `bases` are the indices of its element 0.
-    fn run(&self, k: &mut KernelBuilder, bases: &[V], begin: nest::Bound, end: nest::Bound) -> Result<(), Unsupported> {
+    fn run(
+        &self,
+        k: &mut KernelBuilder,
+        bases: &[V],
+        begin: nest::Bound,
+        end: nest::Bound,
+    ) -> Result<(), Unsupported> {
         let n = self.streams.len() - 1;
         // What does not vary is read once.
-        let fixed: Vec<Option<V>> = (0..n).map(|i| (self.stride(i) == 0).then(|| k.load(self.params[i], bases[i]))).collect();
+        let fixed: Vec<Option<V>> =
+            (0..n).map(|i| (self.stride(i) == 0).then(|| k.load(self.params[i], bases[i]))).collect();
         let mut result = Ok(());
         let mut keep = |r: Result<(), Unsupported>| {
             if r.is_err() {
@@ -216,7 +264,15 @@ impl Body<'_> {
         result
     }
 
-    fn element(&self, k: &mut KernelBuilder, bases: &[V], fixed: &[Option<V>], i: V, more: i64, width: u8) -> Result<(), Unsupported> {
+    fn element(
+        &self,
+        k: &mut KernelBuilder,
+        bases: &[V],
+        fixed: &[Option<V>],
+        i: V,
+        more: i64,
+        width: u8,
+    ) -> Result<(), Unsupported> {
         let n = self.streams.len() - 1;
         let mut values = vec![];
         for (p, fixed) in fixed.iter().enumerate() {

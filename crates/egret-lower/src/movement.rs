@@ -40,7 +40,8 @@ fn known(ctx: &mut Ctx, result: ValueId, bytes: Vec<u8>) -> Result<(), Unsupport
 /// Operations without operands give the same on every run.
 fn evaluate(ctx: &mut Ctx, id: NodeId) -> Result<(), Unsupported> {
     let node = ctx.graph.node(id);
-    let values = interp::eval_op(node.op, &node.attrs, &[], &[]).map_err(|e| Unsupported::new(e.to_string()))?;
+    let values =
+        interp::eval_op(node.op, &node.attrs, &[], &[]).map_err(|e| Unsupported::new(e.to_string()))?;
     let bytes = values.first().and_then(|v| v.as_tensor()).map(|t| t.bytes().to_vec());
     known(ctx, node.results[0], bytes.ok_or_else(|| Unsupported::new("gives no tensor"))?)
 }
@@ -58,9 +59,14 @@ fn put(
     let out = ctx.place(result)?;
     let out_strides = strides(&ctx.dims(result));
     let offset = start.iter().zip(&out_strides).map(|(s, stride)| s * stride).sum();
-    let out_access = Access { offset, strides: out_strides.iter().zip(steps).map(|(a, b)| a * b).collect() };
+    let out_access =
+        Access { offset, strides: out_strides.iter().zip(steps).map(|(a, b)| a * b).collect() };
     let dtype = ctx.dtype(x);
-    let expr = Expr { dims, operands: vec![Operand { value: x, dtype, access }], terms: vec![(Term::Operand(0), dtype)] };
+    let expr = Expr {
+        dims,
+        operands: vec![Operand { value: x, dtype, access }],
+        terms: vec![(Term::Operand(0), dtype)],
+    };
     map::run(ctx, &expr, out, &out_access)
 }
 
@@ -79,7 +85,13 @@ fn concat(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
 }
 
 /// A scalar operand in every element of a region of the result.
-fn fill(ctx: &mut Ctx, value: ValueId, dims: Vec<i64>, result: ValueId, start: &[i64]) -> Result<(), Unsupported> {
+fn fill(
+    ctx: &mut Ctx,
+    value: ValueId,
+    dims: Vec<i64>,
+    result: ValueId,
+    start: &[i64],
+) -> Result<(), Unsupported> {
     let access = Access { offset: 0, strides: vec![0; dims.len()] };
     let steps = vec![1; dims.len()];
     put(ctx, value, dims, access, result, start, &steps)
@@ -123,7 +135,9 @@ fn runs(n: i64, low: i64, high: i64, mode: &str) -> Vec<Run> {
     let mut out: Vec<Run> = vec![];
     for o in 0..low + n + high {
         let from = if n > 0 { source(o - low) } else { None };
-        let step = |first: i64, len: i64, f: i64| if len == 1 { Some(f - first).filter(|s| (-1..=1).contains(s)) } else { None };
+        let step = |first: i64, len: i64, f: i64| {
+            if len == 1 { Some(f - first).filter(|s| (-1..=1).contains(s)) } else { None }
+        };
         if let Some(run) = out.last_mut() {
             match (run.from, from) {
                 (None, None) => {
@@ -131,7 +145,11 @@ fn runs(n: i64, low: i64, high: i64, mode: &str) -> Vec<Run> {
                     continue;
                 }
                 (Some((first, by)), Some(f)) => {
-                    let by = if run.len == 1 { step(first, run.len, f) } else { Some(by).filter(|by| first + by * run.len == f) };
+                    let by = if run.len == 1 {
+                        step(first, run.len, f)
+                    } else {
+                        Some(by).filter(|by| first + by * run.len == f)
+                    };
                     if let Some(by) = by {
                         run.from = Some((first, by));
                         run.len += 1;
@@ -151,10 +169,16 @@ fn pad(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
     // Only constant padding has a value.
     let value = node.operands.get(1).copied().flatten();
     let dims = ctx.dims(x);
-    let constant = |name: &str| node.attrs.const_dims(name).ok_or_else(|| Unsupported::new(format!("has a `{name}` that is not constant")));
+    let constant = |name: &str| {
+        node.attrs
+            .const_dims(name)
+            .ok_or_else(|| Unsupported::new(format!("has a `{name}` that is not constant")))
+    };
     let (low, high) = (constant("low")?, constant("high")?);
     let mode = node.attrs.str("mode");
-    let zero = value.and_then(|v| ctx.graph.as_const(v)).is_some_and(|t| t.dtype() == DType::F32 && t.bytes().iter().all(|b| *b == 0));
+    let zero = value
+        .and_then(|v| ctx.graph.as_const(v))
+        .is_some_and(|t| t.dtype() == DType::F32 && t.bytes().iter().all(|b| *b == 0));
     let grows = low.iter().chain(&high).all(|p| *p >= 0);
     if zero && grows && mode == "constant" && !dims.contains(&0) {
         let (from, at) = (ctx.place(x)?, ctx.place(result)?);
@@ -188,7 +212,12 @@ fn pad(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
 type OnRegion<'a> = &'a mut dyn FnMut(&mut Ctx, &[Run]) -> Result<(), Unsupported>;
 
 /// Calls `f` with one run per axis, for every combination; an axis outside the operand ends the list.
-fn regions(ctx: &mut Ctx, axes: &[Vec<Run>], chosen: &mut Vec<Run>, f: OnRegion) -> Result<(), Unsupported> {
+fn regions(
+    ctx: &mut Ctx,
+    axes: &[Vec<Run>],
+    chosen: &mut Vec<Run>,
+    f: OnRegion,
+) -> Result<(), Unsupported> {
     if chosen.len() == axes.len() || chosen.last().is_some_and(|r| r.from.is_none()) {
         return f(ctx, chosen);
     }

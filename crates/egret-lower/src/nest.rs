@@ -4,7 +4,12 @@ use egret_loop::{KernelBuilder, V};
 
 /// Nested loops over all indices of a shape, last axis innermost.
 pub fn nest(k: &mut KernelBuilder, dims: &[i64], f: &mut dyn FnMut(&mut KernelBuilder, &[V])) {
-    fn inner(k: &mut KernelBuilder, dims: &[i64], at: &mut Vec<V>, f: &mut dyn FnMut(&mut KernelBuilder, &[V])) {
+    fn inner(
+        k: &mut KernelBuilder,
+        dims: &[i64],
+        at: &mut Vec<V>,
+        f: &mut dyn FnMut(&mut KernelBuilder, &[V]),
+    ) {
         match dims.get(at.len()) {
             None => f(k, at),
             Some(&d) => k.for_n(d, |k, i| {

@@ -35,7 +35,10 @@ pub fn neighbours(graph: &Graph, groups: &[Group], fuse: bool, trace: &mut Trace
         let mut seen = BTreeSet::new();
         let operands = group.expr.operands.iter().map(|o| (o.value, Side::Epilogue));
         let inner = group.prologue.iter().flat_map(|p| &p.operands).map(|o| (o.value, Side::Prologue));
-        let first = group.anchor.and_then(|a| graph.node(a).operands.first().copied().flatten()).filter(|_| group.prologue.is_none());
+        let first = group
+            .anchor
+            .and_then(|a| graph.node(a).operands.first().copied().flatten())
+            .filter(|_| group.prologue.is_none());
         let first = first.map(|v| (v, Side::Anchor));
         for (v, side) in operands.chain(inner).chain(first) {
             let (v, moved) = around.source(v);
@@ -45,7 +48,8 @@ pub fn neighbours(graph: &Graph, groups: &[Group], fuse: bool, trace: &mut Trace
             }
             if let Some(reason) = around.reason(group, producer, side, moved) {
                 let nodes = [producer.root, group.anchor.unwrap_or(group.root)];
-                let sources: BTreeSet<String> = nodes.iter().flat_map(|&n| graph.node(n).sources.iter().cloned()).collect();
+                let sources: BTreeSet<String> =
+                    nodes.iter().flat_map(|&n| graph.node(n).sources.iter().cloned()).collect();
                 trace.push(Missed {
                     pass: PASS.into(),
                     rule: "share-kernel".into(),
@@ -107,8 +111,12 @@ impl Around<'_> {
             Side::Anchor if user_op.is_none_or(|op| !takes_prologue(op)) => {
                 let windows = user_op.is_some_and(|op| op.info().has_trait("contraction")) && is_map;
                 return windows.then(|| match is_strided(root) {
-                    true => format!("{user} reads rows that lie together: {from} moves them there once, before"),
-                    false => format!("{user} reads each element of {from} many times: it is computed once, before"),
+                    true => {
+                        format!("{user} reads rows that lie together: {from} moves them there once, before")
+                    }
+                    false => format!(
+                        "{user} reads each element of {from} many times: it is computed once, before"
+                    ),
                 });
             }
             Side::Anchor | Side::Prologue if !is_map => return None,
@@ -121,7 +129,10 @@ impl Around<'_> {
             return Some(format!("{from} is an output of the model: its result must be stored"));
         }
         // A group without an anchor and with a movement at its end is that movement.
-        if group.anchor.is_none() && is_strided(graph.node(group.root).op) && graph.node(group.root).op != Op::Broadcast {
+        if group.anchor.is_none()
+            && is_strided(graph.node(group.root).op)
+            && graph.node(group.root).op != Op::Broadcast
+        {
             return Some(format!("{user} reads {from} in another order than it is made in"));
         }
         if let Some(op) = moved {
@@ -131,7 +142,8 @@ impl Around<'_> {
             return Some(format!("a {root} runs nothing on its result: {from} stays a kernel of its own"));
         }
         let users = self.uses.users(v);
-        let outside: Vec<String> = users.iter().filter(|u| !group.nodes.contains(u)).map(|&u| self.name(u)).collect();
+        let outside: Vec<String> =
+            users.iter().filter(|u| !group.nodes.contains(u)).map(|&u| self.name(u)).collect();
         if !outside.is_empty() {
             let all: Vec<String> = users.iter().map(|&u| self.name(u)).collect();
             return Some(format!(
@@ -142,7 +154,9 @@ impl Around<'_> {
         }
         let (own, wanted) = (dims(graph, v), &group.expr.dims);
         if side == Side::Epilogue && own != *wanted {
-            return Some(format!("{from} has dims {own:?}, {user} {wanted:?}: an element would be computed several times"));
+            return Some(format!(
+                "{from} has dims {own:?}, {user} {wanted:?}: an element would be computed several times"
+            ));
         }
         if let (Some(a), Some(b)) = (group.anchor, producer.anchor) {
             return Some(format!("a kernel has one anchor: {} and {} are two", self.name(a), self.name(b)));
@@ -152,7 +166,9 @@ impl Around<'_> {
         }
         if group.nodes.len() + producer.nodes.len() > MAX_NODES {
             let n = group.nodes.len() + producer.nodes.len();
-            return Some(format!("{from} and {user} would be {n} nodes in one kernel, and {MAX_NODES} are the most"));
+            return Some(format!(
+                "{from} and {user} would be {n} nodes in one kernel, and {MAX_NODES} are the most"
+            ));
         }
         None
     }

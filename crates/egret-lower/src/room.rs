@@ -73,7 +73,9 @@ impl Room {
 
     /// At least as much as another.
     fn widen(&mut self, other: &Room) {
-        let wider = |mine: &mut [i64], others: &[i64]| mine.iter_mut().zip(others).for_each(|(m, o)| *m = (*m).max(*o));
+        let wider = |mine: &mut [i64], others: &[i64]| {
+            mine.iter_mut().zip(others).for_each(|(m, o)| *m = (*m).max(*o))
+        };
         wider(&mut self.low, &other.low);
         wider(&mut self.high, &other.high);
     }
@@ -111,8 +113,10 @@ impl Room {
             let mut edges = (None, None);
             for axis in (0..last).rev() {
                 let (zero, end) = (k.int(0), k.int(dims[axis] - 1));
-                let (low, high) = (k.compare(Cmp::Eq, index[axis], zero), k.compare(Cmp::Eq, index[axis], end));
-                let join = |k: &mut KernelBuilder, inner: Option<V>, own: V| inner.map_or(own, |i| k.and(i, own));
+                let (low, high) =
+                    (k.compare(Cmp::Eq, index[axis], zero), k.compare(Cmp::Eq, index[axis], end));
+                let join =
+                    |k: &mut KernelBuilder, inner: Option<V>, own: V| inner.map_or(own, |i| k.and(i, own));
                 let (low, high) = (join(k, edges.0, low), join(k, edges.1, high));
                 edges = (Some(low), Some(high));
                 let (before, after) = (self.low[axis] * strides[axis], self.high[axis] * strides[axis]);

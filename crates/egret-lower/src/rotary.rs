@@ -14,7 +14,9 @@ pub fn lower(ctx: &mut Ctx, group: &Group, node: &Node) -> Result<(), Unsupporte
     let (x, cos, sin) = (node.operand(0), node.operand(1), node.operand(2));
     let (dims, dtype) = (ctx.dims(x), ctx.dtype(x));
     let out = ctx.place(group.result)?;
-    let Some((&last, lead)) = dims.split_last() else { return Err(Unsupported::new("has a result without axes")) };
+    let Some((&last, lead)) = dims.split_last() else {
+        return Err(Unsupported::new("has a result without axes"));
+    };
     if dims.contains(&0) {
         return Ok(());
     }

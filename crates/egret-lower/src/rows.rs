@@ -60,7 +60,12 @@ pub struct RowValue {
 
 impl Rows {
     /// Buffers over `dims`, of which some are reduced. `vectors`: 4 or 2 lanes, where the kernel can use them.
-    pub fn new(dims: &[i64], reduced: &[bool], streams: Vec<(Stream, Arg, Use)>, vectors: Option<u8>) -> Result<Rows, Unsupported> {
+    pub fn new(
+        dims: &[i64],
+        reduced: &[bool],
+        streams: Vec<(Stream, Arg, Use)>,
+        vectors: Option<u8>,
+    ) -> Result<Rows, Unsupported> {
         let mut args: Vec<Arg> = streams.iter().map(|s| s.1).collect();
         let uses = streams.iter().map(|s| s.2).collect();
         let mut streams: Vec<Stream> = streams.into_iter().map(|s| s.0).collect();
@@ -68,7 +73,9 @@ impl Rows {
         let mut rows = Rows { dims, reduced, streams, args, uses, width: 1 };
         if let (Some(width), Some(&last)) = (vectors, rows.dims.last()) {
             let axis = rows.dims.len() - 1;
-            if last >= i64::from(width) && rows.streams.iter().all(|s| matches!(s.access.strides[axis], 0 | 1)) {
+            if last >= i64::from(width)
+                && rows.streams.iter().all(|s| matches!(s.access.strides[axis], 0 | 1))
+            {
                 rows.width = width;
             }
         }
@@ -102,13 +109,20 @@ impl Rows {
     ) -> Result<egret_loop::Kernel, Unsupported> {
         let kept: Vec<usize> = self.axes(false).collect();
         let kept_dims: Vec<i64> = kept.iter().map(|&a| self.dims[a]).collect();
-        let accesses: Vec<Access> =
-            self.streams.iter().map(|s| Access { offset: 0, strides: kept.iter().map(|&a| s.access.strides[a]).collect() }).collect();
+        let accesses: Vec<Access> = self
+            .streams
+            .iter()
+            .map(|s| Access { offset: 0, strides: kept.iter().map(|&a| s.access.strides[a]).collect() })
+            .collect();
         let levels = (0..kept.len()).map(Level::Full).collect();
         let nest = Nest::split(&kept_dims, levels, (GRAIN / self.row_len().max(1)).max(1));
         let mut k = KernelBuilder::new(name, nest.tasks());
-        let params: Vec<Param> =
-            self.streams.iter().zip(&self.uses).map(|(s, &u)| k.param(s.elem, touched(&self.dims, &s.access), u)).collect();
+        let params: Vec<Param> = self
+            .streams
+            .iter()
+            .zip(&self.uses)
+            .map(|(s, &u)| k.param(s.elem, touched(&self.dims, &s.access), u))
+            .collect();
         let offsets: Vec<V> = self.streams.iter().map(|s| k.int(s.access.offset)).collect();
         let accesses: Vec<&Access> = accesses.iter().collect();
         let mut result = Ok(());
@@ -148,7 +162,11 @@ impl Rows {
     }
 
     fn advance(&self, k: &mut KernelBuilder, bases: &[V], axis: usize, index: V) -> Vec<V> {
-        self.streams.iter().zip(bases).map(|(s, &b)| k.affine(&[(b, 1), (index, s.access.strides[axis])], 0)).collect()
+        self.streams
+            .iter()
+            .zip(bases)
+            .map(|(s, &b)| k.affine(&[(b, 1), (index, s.access.strides[axis])], 0))
+            .collect()
     }
 }
 
@@ -178,12 +196,18 @@ impl Row<'_> {
         let (tail, wide) = values.split_last().map_or((None, &[][..]), |(t, w)| (Some(*t), w));
         let mut wide = wide.to_vec();
         while wide.len() > 1 {
-            wide = wide.chunks(2).map(|pair| if let [a, b] = *pair { k.binary(op, a, b) } else { pair[0] }).collect();
+            wide = wide
+                .chunks(2)
+                .map(|pair| if let [a, b] = *pair { k.binary(op, a, b) } else { pair[0] })
+                .collect();
         }
         let mut lanes: Vec<V> = (0..self.width).map(|lane| k.extract(wide[0], lane)).collect();
         lanes.extend(tail);
         while lanes.len() > 1 {
-            lanes = lanes.chunks(2).map(|pair| if let [a, b] = *pair { k.binary(op, a, b) } else { pair[0] }).collect();
+            lanes = lanes
+                .chunks(2)
+                .map(|pair| if let [a, b] = *pair { k.binary(op, a, b) } else { pair[0] })
+                .collect();
         }
         self.value(k, lanes)
     }
@@ -327,14 +351,28 @@ impl Row<'_> {
     }
 
     /// The expression at a point, as it is computed with; its operands are the streams from `first` on.
-    pub fn eval(&self, k: &mut KernelBuilder, p: &Point, expr: &Expr, first: usize, anchor: Option<V>) -> Result<V, Unsupported> {
+    pub fn eval(
+        &self,
+        k: &mut KernelBuilder,
+        p: &Point,
+        expr: &Expr,
+        first: usize,
+        anchor: Option<V>,
+    ) -> Result<V, Unsupported> {
         let operands: Vec<V> = (0..expr.operands.len()).map(|i| self.load(k, p, first + i)).collect();
         let like = k.const_bits(Ty { elem: Elem::F32, lanes: p.width }, 0);
         expr.emit_computed(k, like, anchor, &operands)
     }
 
     /// As [`Row::eval`], as a buffer of the expression's dtype holds it.
-    pub fn eval_stored(&self, k: &mut KernelBuilder, p: &Point, expr: &Expr, first: usize, anchor: Option<V>) -> Result<V, Unsupported> {
+    pub fn eval_stored(
+        &self,
+        k: &mut KernelBuilder,
+        p: &Point,
+        expr: &Expr,
+        first: usize,
+        anchor: Option<V>,
+    ) -> Result<V, Unsupported> {
         let value = self.eval(k, p, expr, first, anchor)?;
         crate::expr::encode(k, expr.dtype(), value)
     }
@@ -405,8 +443,12 @@ impl Visit<'_, '_> {
             }
         });
         let some = n / w * w;
-        k.for_range(many, some, w, |k, index| (self.f)(k, &Point { bases, index, more: 0, width: row.width, slot: 0 }));
-        k.for_range(some, n, 1, |k, index| (self.f)(k, &Point { bases, index, more: 0, width: 1, slot: row.slots }));
+        k.for_range(many, some, w, |k, index| {
+            (self.f)(k, &Point { bases, index, more: 0, width: row.width, slot: 0 })
+        });
+        k.for_range(some, n, 1, |k, index| {
+            (self.f)(k, &Point { bases, index, more: 0, width: 1, slot: row.slots })
+        });
     }
 }
 
@@ -434,7 +476,11 @@ pub fn combine(k: &mut KernelBuilder, locals: &[Local], p: &Point, op: BinOp, va
 }
 
 /// The streams of an expression's operands, with accesses mapped by `to` from the expression's axes.
-pub fn operand_streams(ctx: &mut Ctx, expr: &Expr, to: impl Fn(&Access) -> Access) -> Result<Vec<(Stream, Arg, Use)>, Unsupported> {
+pub fn operand_streams(
+    ctx: &mut Ctx,
+    expr: &Expr,
+    to: impl Fn(&Access) -> Access,
+) -> Result<Vec<(Stream, Arg, Use)>, Unsupported> {
     let mut out = vec![];
     for o in &expr.operands {
         let stream = Stream { elem: buffer_elem(o.dtype)?, access: to(&o.access) };

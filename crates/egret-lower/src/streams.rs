@@ -14,15 +14,21 @@ pub struct Stream {
 }
 
 /// Drops axes of size 1, joins axes of one kind that are one for all streams, and moves each argument to the first element it touches.
-pub fn normalise(dims: &[i64], kinds: &[bool], streams: &mut [Stream], args: &mut [Arg]) -> Result<(Vec<i64>, Vec<bool>), Unsupported> {
+pub fn normalise(
+    dims: &[i64],
+    kinds: &[bool],
+    streams: &mut [Stream],
+    args: &mut [Arg],
+) -> Result<(Vec<i64>, Vec<bool>), Unsupported> {
     let (mut out, mut out_kinds): (Vec<i64>, Vec<bool>) = (vec![], vec![]);
     let mut strides: Vec<Vec<i64>> = vec![vec![]; streams.len()];
     for (axis, &d) in dims.iter().enumerate().filter(|(_, d)| **d != 1) {
-        let as_one = |(s, kept): (&Stream, &Vec<i64>), last: usize| kept[last] == s.access.strides[axis].saturating_mul(d);
-        let joins = out
-            .len()
-            .checked_sub(1)
-            .filter(|&last| out_kinds[last] == kinds[axis] && streams.iter().zip(&strides).all(|pair| as_one(pair, last)));
+        let as_one = |(s, kept): (&Stream, &Vec<i64>), last: usize| {
+            kept[last] == s.access.strides[axis].saturating_mul(d)
+        };
+        let joins = out.len().checked_sub(1).filter(|&last| {
+            out_kinds[last] == kinds[axis] && streams.iter().zip(&strides).all(|pair| as_one(pair, last))
+        });
         for (s, kept) in streams.iter().zip(&mut strides) {
             match joins {
                 Some(last) => kept[last] = s.access.strides[axis],
@@ -39,7 +45,8 @@ pub fn normalise(dims: &[i64], kinds: &[bool], streams: &mut [Stream], args: &mu
     }
     for ((s, kept), arg) in streams.iter_mut().zip(strides).zip(args) {
         let below: i64 = kept.iter().zip(&out).map(|(&stride, d)| (stride * (d - 1)).min(0)).sum();
-        let first = usize::try_from(s.access.offset + below).map_err(|_| Unsupported::new("reads outside its operand"))?;
+        let first = usize::try_from(s.access.offset + below)
+            .map_err(|_| Unsupported::new("reads outside its operand"))?;
         arg.offset += first;
         s.access = Access { offset: -below, strides: kept };
     }

@@ -27,7 +27,8 @@ pub fn alias(graph: &Graph, node: NodeId) -> Option<(ValueId, usize)> {
             let starts = n.attrs.const_dims("starts")?;
             let steps = n.attrs.ints("steps");
             let first = to.iter().position(|&d| d != 1).unwrap_or(to.len());
-            let contiguous = (first..to.len()).all(|i| if i == first { steps[i] == 1 } else { from[i] == to[i] && steps[i] == 1 });
+            let contiguous = (first..to.len())
+                .all(|i| if i == first { steps[i] == 1 } else { from[i] == to[i] && steps[i] == 1 });
             if !contiguous || to.contains(&0) {
                 return None;
             }

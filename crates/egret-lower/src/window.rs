@@ -85,7 +85,13 @@ impl Windows {
 
     /// Nested loops over the taps inside the operand; the body gets the flat spatial index and each axis' position.
     fn each_tap(&self, k: &mut KernelBuilder, o: &[V], body: &mut dyn FnMut(&mut KernelBuilder, &[V])) {
-        fn inner(w: &Windows, k: &mut KernelBuilder, o: &[V], at: &mut Vec<V>, body: &mut dyn FnMut(&mut KernelBuilder, &[V])) {
+        fn inner(
+            w: &Windows,
+            k: &mut KernelBuilder,
+            o: &[V],
+            at: &mut Vec<V>,
+            body: &mut dyn FnMut(&mut KernelBuilder, &[V]),
+        ) {
             let axis = at.len();
             if axis == o.len() {
                 return body(k, at);
@@ -124,7 +130,15 @@ struct Pool<'a> {
 
 impl Pool<'_> {
     /// Reduce a window: `base` is where its plane begins, `pixel` the elements from one spatial position to the next.
-    fn element(&self, k: &mut KernelBuilder, o: &[V], base: V, pixel: i64, to: V, ty: Ty) -> Result<(), Unsupported> {
+    fn element(
+        &self,
+        k: &mut KernelBuilder,
+        o: &[V],
+        base: V,
+        pixel: i64,
+        to: V,
+        ty: Ty,
+    ) -> Result<(), Unsupported> {
         let start = if self.kind == "max" { least(self.dtype)? } else { 0.0 };
         let init = k.number(ty, start);
         let sum: Local = k.local(init);
@@ -191,7 +205,9 @@ fn pool(ctx: &mut Ctx, node: &Node, to: &Out) -> Result<(), Unsupported> {
             let mut o = vec![first];
             o.extend(rest);
             let place = flat(k, &o, os, 0);
-            for (begin, end, step) in [(0, if lanes > 1 { whole } else { 0 }, lanes), (if lanes > 1 { whole } else { 0 }, w.c, 1)] {
+            for (begin, end, step) in
+                [(0, if lanes > 1 { whole } else { 0 }, lanes), (if lanes > 1 { whole } else { 0 }, w.c, 1)]
+            {
                 k.for_range(begin, end, step, |k, c| {
                     let base = k.affine(&[(n, in_plane * w.c), (c, 1)], 0);
                     let to = k.affine(&[(n, own.strides[0]), (place, 1), (c, 1)], 0);
@@ -214,7 +230,8 @@ fn pool(ctx: &mut Ctx, node: &Node, to: &Out) -> Result<(), Unsupported> {
         });
     }
     result?;
-    let first = usize::try_from(to.access.offset).map_err(|_| Unsupported::new("writes before its result"))?;
+    let first =
+        usize::try_from(to.access.offset).map_err(|_| Unsupported::new("writes before its result"))?;
     let mut args = vec![from, Arg { buffer: to.at.buffer, offset: to.at.offset + first }];
     args.extend(to.room.as_ref().map(|_| to.at));
     ctx.call(k.finish(), &args);

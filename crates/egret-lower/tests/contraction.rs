@@ -18,8 +18,12 @@ impl Noise {
         let n = shape.iter().product();
         let mut ints = || (0..n).map(|_| self.from(-8, 8)).collect::<Vec<i64>>();
         match dtype {
-            DType::F32 => Tensor::new(&shape, ints().into_iter().map(|x| x as f32 / 8.0).collect::<Vec<f32>>()),
-            DType::F64 => Tensor::new(&shape, ints().into_iter().map(|x| x as f64 / 8.0).collect::<Vec<f64>>()),
+            DType::F32 => {
+                Tensor::new(&shape, ints().into_iter().map(|x| x as f32 / 8.0).collect::<Vec<f32>>())
+            }
+            DType::F64 => {
+                Tensor::new(&shape, ints().into_iter().map(|x| x as f64 / 8.0).collect::<Vec<f64>>())
+            }
             DType::I32 => Tensor::new(&shape, ints().into_iter().map(|x| x as i32).collect::<Vec<i32>>()),
             _ => Tensor::new(&shape, ints()),
         }
@@ -154,8 +158,11 @@ fn convolution(seed: u64, transposed: bool) {
     };
     let layout = ["channels_last", "channels_first"][n.from(0, 1) as usize];
     let (batch, packed, kind) = (n.from(1, 2), n.from(0, 2), n.from(0, 4));
-    let x_dims =
-        if layout == "channels_last" { [vec![batch], input, vec![groups * i]].concat() } else { [vec![batch, groups * i], input].concat() };
+    let x_dims = if layout == "channels_last" {
+        [vec![batch], input, vec![groups * i]].concat()
+    } else {
+        [vec![batch, groups * i], input].concat()
+    };
     let w_dims = [if transposed { vec![groups * i, o] } else { vec![groups * o, i] }, kernel].concat();
     let dtype = [DType::F32, DType::F32, DType::F32, DType::F64][seed as usize % 4];
     let x = c.input(dtype, &x_dims);
@@ -166,7 +173,8 @@ fn convolution(seed: u64, transposed: bool) {
         let attrs = attrs! { strides: strides, dilations: dilations, pads: pads, output_padding: extra, groups: groups, layout: layout };
         c.emit(Op::ConvTranspose, attrs, &[x, w])
     } else {
-        let attrs = attrs! { strides: strides, dilations: dilations, pads: pads, groups: groups, layout: layout };
+        let attrs =
+            attrs! { strides: strides, dilations: dilations, pads: pads, groups: groups, layout: layout };
         c.emit(Op::Conv, attrs, &[x, w])
     };
     let y = c.epilogue(y, dtype, kind);
@@ -191,13 +199,18 @@ fn rooms_around_results() {
         let mut c = Case::new(seed);
         let rank = 1 + seed as i64 % 3;
         let channels = c.noise.from(1, 20);
-        let dims = [vec![c.noise.from(1, 2)], (0..rank).map(|_| c.noise.from(2, 7)).collect(), vec![channels]].concat();
+        let dims =
+            [vec![c.noise.from(1, 2)], (0..rank).map(|_| c.noise.from(2, 7)).collect(), vec![channels]]
+                .concat();
         let mut y = c.input(DType::F32, &dims);
         let mut earlier = c.emit(Op::Neg, attrs!(), &[y]);
         for _ in 0..4 {
             let half = c.noise.from(0, 2);
             let groups = if c.noise.from(0, 2) == 0 { channels } else { 1 };
-            let w = c.constant(DType::F32, &[vec![channels, channels / groups], vec![2 * half + 1; rank as usize]].concat());
+            let w = c.constant(
+                DType::F32,
+                &[vec![channels, channels / groups], vec![2 * half + 1; rank as usize]].concat(),
+            );
             let w = if half > 0 || groups == channels {
                 w
             } else {
@@ -217,12 +230,14 @@ fn rooms_around_results() {
             next = c.emit(Op::Max, attrs!(), &[next, least]);
             if c.noise.from(0, 3) == 0 {
                 // A second user that must not see the zeros.
-                let last = c.emit(Op::Reduce, attrs! { kind: "max", axes: vec![1i64], keepdims: true }, &[y]);
+                let last =
+                    c.emit(Op::Reduce, attrs! { kind: "max", axes: vec![1i64], keepdims: true }, &[y]);
                 next = c.emit(Op::Max, attrs!(), &[next, last]);
             }
             if c.noise.from(0, 2) == 0 {
                 // The same dims, through a pool.
-                let (ones, kernel, pads) = (vec![1i64; rank as usize], vec![3i64; rank as usize], vec![1i64; 2 * rank as usize]);
+                let (ones, kernel, pads) =
+                    (vec![1i64; rank as usize], vec![3i64; rank as usize], vec![1i64; 2 * rank as usize]);
                 let attrs = attrs! {
                     kind: "max", high_extra: vec![0i64; rank as usize], kernel: kernel, strides: ones.clone(), dilations: ones, pads: pads, layout: "channels_last"
                 };
@@ -270,11 +285,19 @@ fn pads_of_zeros() {
         let x = c.input(DType::F32, &dims);
         let zero = c.b.constant(Tensor::scalar(0f32));
         let as_dims = |v: Vec<i64>| egret_ir::Attr::Dims(v.into_iter().map(Into::into).collect());
-        let y = c.emit(Op::Pad, attrs! { low: as_dims(low), high: as_dims(high), mode: "constant" }, &[x, zero]);
+        let y = c.emit(
+            Op::Pad,
+            attrs! { low: as_dims(low), high: as_dims(high), mode: "constant" },
+            &[x, zero],
+        );
         // Twice, so that the second stands in memory that was something else before.
         let y = c.emit(Op::Neg, attrs!(), &[y]);
         let again = vec![1i64; rank as usize];
-        let y = c.emit(Op::Pad, attrs! { low: as_dims(again.clone()), high: as_dims(again), mode: "constant" }, &[y, zero]);
+        let y = c.emit(
+            Op::Pad,
+            attrs! { low: as_dims(again.clone()), high: as_dims(again), mode: "constant" },
+            &[y, zero],
+        );
         c.check(y, &options(seed), &format!("pad {seed}"));
     }
 }

@@ -5,7 +5,8 @@ mod common;
 use common::{check, op, tensor};
 use egret_ir::{DType, Op, Tensor, attrs};
 
-const SHAPES: [&[usize]; 8] = [&[5], &[3, 4, 5], &[2, 37], &[70, 2], &[2, 3, 64], &[3, 1, 19, 2], &[4, 33, 9], &[1, 20000]];
+const SHAPES: [&[usize]; 8] =
+    [&[5], &[3, 4, 5], &[2, 37], &[70, 2], &[2, 3, 64], &[3, 1, 19, 2], &[4, 33, 9], &[1, 20000]];
 
 #[test]
 fn reductions_of_every_axis_and_kind() {
@@ -30,7 +31,8 @@ fn reductions_fuse_what_makes_and_what_uses_them() {
         for axis in 0..dims.len() as i64 {
             check("mean square", DType::F32, dims, |b, x| {
                 let square = op(b, Op::Mul, attrs!(), &[x, x]);
-                let sum = op(b, Op::Reduce, attrs! { kind: "sum", axes: vec![axis], keepdims: 1 }, &[square]);
+                let sum =
+                    op(b, Op::Reduce, attrs! { kind: "sum", axes: vec![axis], keepdims: 1 }, &[square]);
                 let n = b.constant(Tensor::scalar(dims[axis as usize] as f32));
                 let mean = op(b, Op::Div, attrs!(), &[sum, n]);
                 op(b, Op::Sqrt, attrs!(), &[mean])

@@ -39,7 +39,9 @@ fn rotary_of_every_kind() {
         for dtype in FLOATS {
             for interleaved in [0i64, 1] {
                 let inputs = [tensor(dtype, x, 1), tensor(dtype, cos, 2), tensor(dtype, sin, 3)];
-                check_on("rotary", &inputs, |b, x| op(b, Op::Rotary, attrs! { interleaved: interleaved }, x));
+                check_on("rotary", &inputs, |b, x| {
+                    op(b, Op::Rotary, attrs! { interleaved: interleaved }, x)
+                });
             }
         }
     }
@@ -97,7 +99,12 @@ fn rows_that_see_nothing_are_nan() {
     for dtype in FLOATS {
         let (hidden, inf) = (f64::NEG_INFINITY, f64::INFINITY);
         let mask = of(dtype, &[3, 2], &[0.0, hidden, hidden, hidden, hidden, 0.0]);
-        let inputs = [tensor(dtype, &[3, 4], 1), tensor(dtype, &[2, 4], 2), of(dtype, &[2, 2], &[1.0, 2.0, 3.0, inf]), mask];
+        let inputs = [
+            tensor(dtype, &[3, 4], 1),
+            tensor(dtype, &[2, 4], 2),
+            of(dtype, &[2, 2], &[1.0, 2.0, 3.0, inf]),
+            mask,
+        ];
         check_on("masked rows", &inputs, |b, x| attend(b, 1.0, x));
     }
 }
@@ -108,9 +115,12 @@ fn masks_that_say_where() {
     for dtype in FLOATS {
         // The second query sees one key, the third none.
         let mask = Tensor::from_bools(&[3, 2], &[true, true, false, true, false, false]);
-        let inputs = [tensor(dtype, &[3, 4], 1), tensor(dtype, &[2, 4], 2), tensor(dtype, &[2, 2], 3), mask];
+        let inputs =
+            [tensor(dtype, &[3, 4], 1), tensor(dtype, &[2, 4], 2), tensor(dtype, &[2, 2], 3), mask];
         for (fill, safe) in [(hidden, 0i64), (hidden, 1), (-1e4, 0)] {
-            check_on("bool mask", &inputs, |b, x| attend_with(b, attrs! { scale: 0.5, fill: fill, safe: safe }, x));
+            check_on("bool mask", &inputs, |b, x| {
+                attend_with(b, attrs! { scale: 0.5, fill: fill, safe: safe }, x)
+            });
         }
     }
 }
@@ -119,7 +129,9 @@ fn masks_that_say_where() {
 fn keys_are_turned_once() {
     let kernels = |transposed: bool| {
         let mut b = Builder::new("case");
-        let input = |b: &mut Builder, name: &str, dims: [i64; 4]| b.input(name, Type::tensor(DType::F32, dims.map(Into::into).to_vec()));
+        let input = |b: &mut Builder, name: &str, dims: [i64; 4]| {
+            b.input(name, Type::tensor(DType::F32, dims.map(Into::into).to_vec()))
+        };
         let (q, v) = (input(&mut b, "q", [2, 4, 12, 16]), input(&mut b, "v", [2, 4, 12, 16]));
         let k = if transposed {
             let k = input(&mut b, "k", [2, 12, 4, 16]);

@@ -89,7 +89,8 @@ impl NodeCtx<'_> {
 
     /// The input at `i`, which must be there.
     pub fn input(&self, i: usize) -> Result<ValueId, ImportError> {
-        self.opt_input(i).ok_or_else(|| ImportError::invalid(format!("{} needs an input {i}", self.op_type)))
+        self.opt_input(i)
+            .ok_or_else(|| ImportError::invalid(format!("{} needs an input {i}", self.op_type)))
     }
 
     /// The input at `i`, if there.
@@ -130,7 +131,10 @@ impl NodeCtx<'_> {
     /// The integers in a value that must be known.
     pub fn need_ints(&self, value: ValueId, what: &str) -> Result<Vec<i64>, ImportError> {
         let dims = self.need_dims(value, what)?;
-        dims.iter().map(Dim::as_const).collect::<Option<Vec<i64>>>().ok_or_else(|| self.needs_value(value, what))
+        dims.iter()
+            .map(Dim::as_const)
+            .collect::<Option<Vec<i64>>>()
+            .ok_or_else(|| self.needs_value(value, what))
     }
 
     /// The dims in an integer tensor of rank 0 or 1, which may be symbolic.
@@ -140,7 +144,8 @@ impl NodeCtx<'_> {
 
     /// The error that `what` (in `value`) must be known at compile time.
     pub fn needs_value(&self, value: ValueId, what: &str) -> ImportError {
-        let mut e = ImportError::new(ErrorKind::NeedsValue, format!("{what} must be known at compile time"));
+        let mut e =
+            ImportError::new(ErrorKind::NeedsValue, format!("{what} must be known at compile time"));
         e.inputs_to_bind = input_dependencies(&self.builder.graph, value);
         e
     }
@@ -245,10 +250,9 @@ impl NodeCtx<'_> {
     /// An axis attribute or value made non-negative and checked against a rank.
     pub fn axis(&self, axis: i64, rank: usize) -> Result<usize, ImportError> {
         let wrapped = if axis < 0 { axis + rank as i64 } else { axis };
-        usize::try_from(wrapped)
-            .ok()
-            .filter(|&a| a < rank)
-            .ok_or_else(|| ImportError::invalid(format!("axis {axis} of {} is outside a rank of {rank}", self.op_type)))
+        usize::try_from(wrapped).ok().filter(|&a| a < rank).ok_or_else(|| {
+            ImportError::invalid(format!("axis {axis} of {} is outside a rank of {rank}", self.op_type))
+        })
     }
 
     // ---- emitting ----
@@ -259,7 +263,13 @@ impl NodeCtx<'_> {
     }
 
     /// Add a primitive with several results, left-out operands or regions.
-    pub fn emit_node(&mut self, op: Op, attrs: Attrs, operands: &[Option<ValueId>], regions: Vec<Graph>) -> OpResult {
+    pub fn emit_node(
+        &mut self,
+        op: Op,
+        attrs: Attrs,
+        operands: &[Option<ValueId>],
+        regions: Vec<Graph>,
+    ) -> OpResult {
         Ok(self.builder.emit_node(op, attrs, operands, regions)?)
     }
 
@@ -303,7 +313,13 @@ impl NodeCtx<'_> {
     }
 
     /// x reduced over axes.
-    pub fn reduce(&mut self, kind: &str, x: ValueId, mut axes: Vec<i64>, keepdims: bool) -> Result<ValueId, ImportError> {
+    pub fn reduce(
+        &mut self,
+        kind: &str,
+        x: ValueId,
+        mut axes: Vec<i64>,
+        keepdims: bool,
+    ) -> Result<ValueId, ImportError> {
         axes.sort();
         self.emit(Op::Reduce, egret_ir::attrs! { kind: kind, axes: axes, keepdims: keepdims }, &[x])
     }

@@ -13,7 +13,9 @@ use std::path::Path;
 /// A number that ONNX does not define, or a type that Egret does not have (complex).
 pub fn dtype(code: i32) -> Result<DType, ImportError> {
     if let 14 | 15 = code {
-        return Err(ImportError::unsupported("complex numbers are not supported; split them into real and imaginary parts"));
+        return Err(ImportError::unsupported(
+            "complex numbers are not supported; split them into real and imaginary parts",
+        ));
     }
     let known = u32::try_from(code).ok().and_then(DType::from_abi_code);
     known.ok_or_else(|| ImportError::invalid(format!("{code} is not an ONNX element type")))
@@ -41,10 +43,18 @@ fn unpack(dtype: DType, packed: &[u8], count: usize) -> Vec<u8> {
 }
 
 /// A tensor from ONNX's raw form: little-endian, elements of less than 8 bits packed.
-pub(crate) fn from_raw(dtype: DType, shape: &[usize], count: usize, raw: &[u8]) -> Result<Tensor, ImportError> {
+pub(crate) fn from_raw(
+    dtype: DType,
+    shape: &[usize],
+    count: usize,
+    raw: &[u8],
+) -> Result<Tensor, ImportError> {
     let expected = count.checked_mul(bits(dtype)).map(|b| b.div_ceil(8));
     if expected != Some(raw.len()) {
-        return Err(ImportError::invalid(format!("{dtype} data of shape {shape:?} has {} bytes", raw.len())));
+        return Err(ImportError::invalid(format!(
+            "{dtype} data of shape {shape:?} has {} bytes",
+            raw.len()
+        )));
     }
     Ok(match dtype {
         DType::Bool => Tensor::from_bools(shape, &raw.iter().map(|&b| b != 0).collect::<Vec<_>>()),
@@ -57,10 +67,17 @@ pub(crate) fn from_raw(dtype: DType, shape: &[usize], count: usize, raw: &[u8]) 
 pub(crate) fn shape_of(dims: &[i64]) -> Result<(Vec<usize>, usize), ImportError> {
     let shape: Vec<usize> = dims
         .iter()
-        .map(|&d| usize::try_from(d).map_err(|_| ImportError::invalid(format!("the dims {dims:?} have a negative one"))))
+        .map(|&d| {
+            usize::try_from(d)
+                .map_err(|_| ImportError::invalid(format!("the dims {dims:?} have a negative one")))
+        })
         .collect::<Result<_, _>>()?;
     // 8 bytes an element must still be addressable; a zero dim does not excuse the others.
-    let fits = shape.iter().filter(|&&d| d != 0).try_fold(8usize, |a, &d| a.checked_mul(d)).is_some_and(|n| n <= isize::MAX as usize);
+    let fits = shape
+        .iter()
+        .filter(|&&d| d != 0)
+        .try_fold(8usize, |a, &d| a.checked_mul(d))
+        .is_some_and(|n| n <= isize::MAX as usize);
     if !fits {
         return Err(ImportError::invalid(format!("the dims {dims:?} overflow the address space")));
     }
@@ -77,12 +94,16 @@ pub fn decode_tensor(proto: &TensorProto) -> Result<Tensor, ImportError> {
 }
 
 /// As [`decode_tensor`], external data included.
-pub(crate) fn decode_tensor_external(proto: &TensorProto, external: &mut ExternalData) -> Result<Tensor, ImportError> {
+pub(crate) fn decode_tensor_external(
+    proto: &TensorProto,
+    external: &mut ExternalData,
+) -> Result<Tensor, ImportError> {
     decode(proto, Some(external))
 }
 
 fn decode(proto: &TensorProto, external: Option<&mut ExternalData>) -> Result<Tensor, ImportError> {
-    let place = || if proto.name.is_empty() { "tensor".to_owned() } else { format!("tensor `{}`", proto.name) };
+    let place =
+        || if proto.name.is_empty() { "tensor".to_owned() } else { format!("tensor `{}`", proto.name) };
     decode_inner(proto, external).map_err(|e| e.at(place()))
 }
 
@@ -95,18 +116,26 @@ fn decode_inner(proto: &TensorProto, external: Option<&mut ExternalData>) -> Res
     if proto.data_location.value() == tensor_proto::DataLocation::EXTERNAL as i32 {
         return match external {
             Some(external) => external.tensor(proto, dtype, &shape, count),
-            None => Err(ImportError::invalid("external data is only possible in a model that is read from a file")),
+            None => Err(ImportError::invalid(
+                "external data is only possible in a model that is read from a file",
+            )),
         };
     }
     let disagree = |have: usize, want: usize, what: &str| {
-        ImportError::invalid(format!("dims {:?} of {dtype} ask for {want} {what} but the file has {have}", proto.dims))
+        ImportError::invalid(format!(
+            "dims {:?} of {dtype} ask for {want} {what} but the file has {have}",
+            proto.dims
+        ))
     };
     if dtype == DType::String {
         if proto.string_data.len() != count {
             return Err(disagree(proto.string_data.len(), count, "strings"));
         }
-        let strings = proto.string_data.iter().map(|s| String::from_utf8(s.clone())).collect::<Result<Vec<_>, _>>();
-        return strings.map(|s| Tensor::from_strings(&shape, s)).map_err(|_| ImportError::invalid("a string is not UTF-8"));
+        let strings =
+            proto.string_data.iter().map(|s| String::from_utf8(s.clone())).collect::<Result<Vec<_>, _>>();
+        return strings
+            .map(|s| Tensor::from_strings(&shape, s))
+            .map_err(|_| ImportError::invalid("a string is not UTF-8"));
     }
     let packed = (count * bits(dtype)).div_ceil(8);
     if !proto.raw_data.is_empty() {
@@ -115,7 +144,8 @@ fn decode_inner(proto: &TensorProto, external: Option<&mut ExternalData>) -> Res
         }
         return from_raw(dtype, &shape, count, &proto.raw_data);
     }
-    let check = |have: usize, want: usize| if have == want { Ok(()) } else { Err(disagree(have, want, "entries")) };
+    let check =
+        |have: usize, want: usize| if have == want { Ok(()) } else { Err(disagree(have, want, "entries")) };
     Ok(match dtype {
         DType::F32 => {
             check(proto.float_data.len(), count)?;
@@ -145,14 +175,18 @@ fn decode_inner(proto: &TensorProto, external: Option<&mut ExternalData>) -> Res
         _ => {
             let size = dtype.size();
             check(proto.int32_data.len(), if bits(dtype) < 8 { packed } else { count })?;
-            let bytes: Vec<u8> = proto.int32_data.iter().flat_map(|v| v.to_le_bytes().into_iter().take(size)).collect();
+            let bytes: Vec<u8> =
+                proto.int32_data.iter().flat_map(|v| v.to_le_bytes().into_iter().take(size)).collect();
             from_raw(dtype, &shape, count, &bytes)?
         }
     })
 }
 
 /// The dense form of a sparse tensor.
-pub(crate) fn decode_sparse(proto: &SparseTensorProto, external: &mut ExternalData) -> Result<Tensor, ImportError> {
+pub(crate) fn decode_sparse(
+    proto: &SparseTensorProto,
+    external: &mut ExternalData,
+) -> Result<Tensor, ImportError> {
     /// Zeros are made up here, so their amount must be sane whatever the dims say.
     const MAX_DENSE_BYTES: usize = 1 << 30;
     let values = decode_tensor_external(proto.values.get_or_default(), external)?;
@@ -160,7 +194,10 @@ pub(crate) fn decode_sparse(proto: &SparseTensorProto, external: &mut ExternalDa
     let (shape, count) = shape_of(&proto.dims)?;
     let size = values.dtype().size();
     if size == 0 || count.checked_mul(size).is_none_or(|b| b > MAX_DENSE_BYTES) {
-        return Err(ImportError::unsupported(format!("a sparse tensor of dims {:?} is too large to be made dense", proto.dims)));
+        return Err(ImportError::unsupported(format!(
+            "a sparse tensor of dims {:?} is too large to be made dense",
+            proto.dims
+        )));
     }
     if indices.dtype() != DType::I64 {
         return Err(ImportError::invalid("the indices of a sparse tensor must be i64"));
@@ -170,12 +207,19 @@ pub(crate) fn decode_sparse(proto: &SparseTensorProto, external: &mut ExternalDa
         1 if index.len() == values.len() => index.iter().map(|&i| usize::try_from(i).ok()).collect(),
         2 if indices.shape() == [values.len(), shape.len()] && !shape.is_empty() => index
             .chunks(shape.len())
-            .map(|at| at.iter().zip(&shape).try_fold(0usize, |flat, (&i, &d)| Some(flat * d + usize::try_from(i).ok().filter(|&i| i < d)?)))
+            .map(|at| {
+                at.iter().zip(&shape).try_fold(0usize, |flat, (&i, &d)| {
+                    Some(flat * d + usize::try_from(i).ok().filter(|&i| i < d)?)
+                })
+            })
             .collect(),
         _ => None,
     };
     let Some(flat) = flat.filter(|f| f.iter().all(|&i| i < count)) else {
-        return Err(ImportError::invalid(format!("the indices of a sparse tensor do not fit its values and dims {:?}", proto.dims)));
+        return Err(ImportError::invalid(format!(
+            "the indices of a sparse tensor do not fit its values and dims {:?}",
+            proto.dims
+        )));
     };
     let mut bytes = vec![0u8; count * size];
     for (i, value) in flat.into_iter().zip(values.bytes().chunks(size)) {
@@ -189,16 +233,20 @@ pub(crate) fn decode_sparse(proto: &SparseTensorProto, external: &mut ExternalDa
 ///
 /// # Errors
 /// A type without Egret counterpart (maps, sparse tensors).
-pub fn decode_type(proto: &TypeProto, dim: &mut dyn FnMut(&str, usize) -> Dim) -> Result<Option<Type>, ImportError> {
-    let shape_of = |shape: &onnx_protobuf::TensorShapeProto, dim: &mut dyn FnMut(&str, usize) -> Dim| -> Vec<Dim> {
-        use onnx_protobuf::tensor_shape_proto::dimension::Value;
-        let one = |(axis, d): (usize, &onnx_protobuf::tensor_shape_proto::Dimension)| match &d.value {
-            Some(Value::DimValue(v)) if *v >= 0 => Dim::constant(*v),
-            Some(Value::DimParam(name)) => dim(name, axis),
-            _ => dim("", axis),
+pub fn decode_type(
+    proto: &TypeProto,
+    dim: &mut dyn FnMut(&str, usize) -> Dim,
+) -> Result<Option<Type>, ImportError> {
+    let shape_of =
+        |shape: &onnx_protobuf::TensorShapeProto, dim: &mut dyn FnMut(&str, usize) -> Dim| -> Vec<Dim> {
+            use onnx_protobuf::tensor_shape_proto::dimension::Value;
+            let one = |(axis, d): (usize, &onnx_protobuf::tensor_shape_proto::Dimension)| match &d.value {
+                Some(Value::DimValue(v)) if *v >= 0 => Dim::constant(*v),
+                Some(Value::DimParam(name)) => dim(name, axis),
+                _ => dim("", axis),
+            };
+            shape.dim.iter().enumerate().map(one).collect()
         };
-        shape.dim.iter().enumerate().map(one).collect()
-    };
     Ok(match &proto.value {
         Some(type_proto::Value::TensorType(t)) => {
             let dtype = dtype(t.elem_type)?;
@@ -209,10 +257,16 @@ pub fn decode_type(proto: &TypeProto, dim: &mut dyn FnMut(&str, usize) -> Dim) -
                 let shape = t.shape.as_ref().map(|s| shape_of(s, dim));
                 Some(Type::Sequence(Box::new(SeqType { dtype: dtype(t.elem_type)?, shape })))
             }
-            _ => return Err(ImportError::unsupported("sequences of anything but tensors are not supported")),
+            _ => {
+                return Err(ImportError::unsupported("sequences of anything but tensors are not supported"));
+            }
         },
-        Some(type_proto::Value::OptionalType(o)) => decode_type(o.elem_type.get_or_default(), dim)?.map(|t| Type::Optional(Box::new(t))),
-        Some(type_proto::Value::MapType(_)) => return Err(ImportError::unsupported("maps are not supported")),
+        Some(type_proto::Value::OptionalType(o)) => {
+            decode_type(o.elem_type.get_or_default(), dim)?.map(|t| Type::Optional(Box::new(t)))
+        }
+        Some(type_proto::Value::MapType(_)) => {
+            return Err(ImportError::unsupported("maps are not supported"));
+        }
         Some(type_proto::Value::SparseTensorType(_)) => {
             return Err(ImportError::unsupported("sparse tensors as inputs or outputs are not supported"));
         }
@@ -244,7 +298,8 @@ pub fn read_value_pb(bytes: &[u8], ty: &Type) -> Result<Value, ImportError> {
 /// Bytes that are no such message.
 pub fn read_tensor_pb(bytes: &[u8]) -> Result<Tensor, ImportError> {
     wire::check(bytes, wire::Message::Tensor)?;
-    let proto = TensorProto::parse_from_bytes(bytes).map_err(|e| ImportError::invalid(format!("not a TensorProto: {e}")))?;
+    let proto = TensorProto::parse_from_bytes(bytes)
+        .map_err(|e| ImportError::invalid(format!("not a TensorProto: {e}")))?;
     decode_tensor(&proto)
 }
 
@@ -264,7 +319,11 @@ fn read_sequence(bytes: &[u8]) -> Result<Value, ImportError> {
         match (number, payload) {
             (1 | 2, _) => {}
             (_, Payload::Bytes(inner)) => items.push(read_element(number, inner)?),
-            _ => return Err(ImportError::invalid(format!("field {number} of a SequenceProto has a wrong type"))),
+            _ => {
+                return Err(ImportError::invalid(format!(
+                    "field {number} of a SequenceProto has a wrong type"
+                )));
+            }
         }
     }
     Ok(Value::Sequence(items))
@@ -276,7 +335,11 @@ fn read_optional(bytes: &[u8]) -> Result<Value, ImportError> {
         match (number, payload) {
             (1 | 2, _) => {}
             (_, Payload::Bytes(inner)) => held = Some(Box::new(read_element(number, inner)?)),
-            _ => return Err(ImportError::invalid(format!("field {number} of an OptionalProto has a wrong type"))),
+            _ => {
+                return Err(ImportError::invalid(format!(
+                    "field {number} of an OptionalProto has a wrong type"
+                )));
+            }
         }
     }
     Ok(Value::Optional(held))

@@ -20,21 +20,28 @@ pub(crate) struct ExternalData {
 impl ExternalData {
     /// Files in a folder (with `None` external data is refused), for a model in a file.
     pub(crate) fn new(folder: Option<&Path>, model: Option<&Path>) -> ExternalData {
-        let folder = folder.map(|f| if f.as_os_str().is_empty() { PathBuf::from(".") } else { f.to_owned() });
+        let folder =
+            folder.map(|f| if f.as_os_str().is_empty() { PathBuf::from(".") } else { f.to_owned() });
         ExternalData { folder, model: model.map(Path::to_owned), files: BTreeMap::new() }
     }
 
     /// The tensor that a message says is in a file.
-    pub(crate) fn tensor(&mut self, proto: &TensorProto, dtype: DType, shape: &[usize], count: usize) -> Result<Tensor, ImportError> {
+    pub(crate) fn tensor(
+        &mut self,
+        proto: &TensorProto,
+        dtype: DType,
+        shape: &[usize],
+        count: usize,
+    ) -> Result<Tensor, ImportError> {
         let entry = |key: &str| proto.external_data.iter().find(|e| e.key == key).map(|e| e.value.as_str());
         let number = |key: &str| match entry(key) {
             None => Ok(None),
-            Some(text) => text
-                .parse::<usize>()
-                .map(Some)
-                .map_err(|_| ImportError::invalid(format!("external data: `{key}` is {text:?}, not a number of bytes"))),
+            Some(text) => text.parse::<usize>().map(Some).map_err(|_| {
+                ImportError::invalid(format!("external data: `{key}` is {text:?}, not a number of bytes"))
+            }),
         };
-        let location = entry("location").ok_or_else(|| ImportError::invalid("external data without `location`"))?;
+        let location =
+            entry("location").ok_or_else(|| ImportError::invalid("external data without `location`"))?;
         if dtype == DType::String {
             return Err(ImportError::invalid("strings cannot be external data"));
         }
@@ -50,7 +57,8 @@ impl ExternalData {
                 map.len()
             )));
         }
-        let whole = !matches!(dtype, DType::Bool | DType::I2 | DType::U2 | DType::I4 | DType::U4 | DType::F4E2M1);
+        let whole =
+            !matches!(dtype, DType::Bool | DType::I2 | DType::U2 | DType::I4 | DType::U4 | DType::F4E2M1);
         if whole && count.checked_mul(dtype.size()) == Some(length) {
             return Ok(Tensor::from_mapped(dtype, shape, map, offset));
         }
@@ -69,7 +77,9 @@ impl ExternalData {
             return Err(refuse());
         }
         let Some(folder) = &self.folder else {
-            return Err(ImportError::invalid("external data is only possible in a model that is read from a file"));
+            return Err(ImportError::invalid(
+                "external data is only possible in a model that is read from a file",
+            ));
         };
         let path = folder.join(relative);
         let real = path.canonicalize().map_err(|e| io(&path, &e))?;
@@ -86,7 +96,9 @@ impl ExternalData {
             return Err(ImportError::invalid(format!("external data: {location:?} is not a file")));
         }
         // SAFETY: the mapping is private and read-only; weights are not expected to change while a model is compiled.
-        let map = Arc::new(unsafe { memmap2::MmapOptions::new().map_copy_read_only(&file) }.map_err(|e| io(&path, &e))?);
+        let map = Arc::new(
+            unsafe { memmap2::MmapOptions::new().map_copy_read_only(&file) }.map_err(|e| io(&path, &e))?,
+        );
         self.files.insert(real, map.clone());
         Ok(map)
     }

@@ -50,7 +50,8 @@ impl<'m> Importer<'m> {
         options: &ImportOptions,
     ) -> Result<Graph, ImportError> {
         let initialised = initialised(proto);
-        let inputs: Vec<_> = proto.input.iter().filter(|i| !initialised.contains(i.name.as_str())).collect();
+        let inputs: Vec<_> =
+            proto.input.iter().filter(|i| !initialised.contains(i.name.as_str())).collect();
         let types = input_types(&inputs, options)?;
         self.scopes.levels.push(Level::new(Builder::new(&identifier(&proto.name))));
         self.scopes.frames.push(Frame {
@@ -103,7 +104,8 @@ impl<'m> Importer<'m> {
 
     /// One error for all nodes that need values.
     fn all_needs(&self) -> ImportError {
-        let inputs: BTreeSet<String> = self.needs.iter().flat_map(|e| e.inputs_to_bind.iter().cloned()).collect();
+        let inputs: BTreeSet<String> =
+            self.needs.iter().flat_map(|e| e.inputs_to_bind.iter().cloned()).collect();
         let mut lines: Vec<String> = self.needs.iter().take(5).map(ToString::to_string).collect();
         if self.needs.len() > 5 {
             lines.push(format!("and {} more", self.needs.len() - 5));
@@ -112,7 +114,11 @@ impl<'m> Importer<'m> {
         let example = inputs.first().map_or("NAME", String::as_str);
         let mut e = ImportError::new(
             ErrorKind::NeedsValue,
-            format!("{}; bind the value of {}, e.g. --bind {example}=value.npy", lines.join("; "), names.join(", ")),
+            format!(
+                "{}; bind the value of {}, e.g. --bind {example}=value.npy",
+                lines.join("; "),
+                names.join(", ")
+            ),
         );
         e.inputs_to_bind = inputs;
         e
@@ -141,7 +147,8 @@ impl<'m> Importer<'m> {
         }
         for sparse in &proto.sparse_initializer {
             let name = &sparse.values.get_or_default().name;
-            let tensor = decode_sparse(sparse, &mut self.external).map_err(|e| e.at(format!("sparse tensor `{name}`")))?;
+            let tensor = decode_sparse(sparse, &mut self.external)
+                .map_err(|e| e.at(format!("sparse tensor `{name}`")))?;
             let value = self.scopes.builder().constant(tensor);
             self.define(name, Slot::Value(value))?;
         }
@@ -175,7 +182,9 @@ impl<'m> Importer<'m> {
     fn node(&mut self, node: &'m NodeProto) -> NodeResult {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
-            return Err(ImportError::unsupported(format!("more than {MAX_NODES} nodes with all functions inlined")));
+            return Err(ImportError::unsupported(format!(
+                "more than {MAX_NODES} nodes with all functions inlined"
+            )));
         }
         let mut inputs = vec![];
         let mut unknown = false;
@@ -189,7 +198,11 @@ impl<'m> Importer<'m> {
                         unknown = true;
                         None
                     }
-                    None => return Err(ImportError::invalid(format!("the input `{name}` is not defined anywhere"))),
+                    None => {
+                        return Err(ImportError::invalid(format!(
+                            "the input `{name}` is not defined anywhere"
+                        )));
+                    }
                 },
             });
         }
@@ -202,7 +215,8 @@ impl<'m> Importer<'m> {
         } else if let Some(branch) = self.decided_branch(node, &inputs) {
             self.branch(node, branch)?
         } else {
-            let (frames, levels, cond) = (self.scopes.frames.len(), self.scopes.levels.len(), inputs.first().copied().flatten());
+            let (frames, levels, cond) =
+                (self.scopes.frames.len(), self.scopes.levels.len(), inputs.first().copied().flatten());
             let values = match self.operator(node, inputs) {
                 // A branch that does not fit the given shapes, or whose types are not those of the other one, may be the
                 // one that is not taken.
@@ -220,15 +234,24 @@ impl<'m> Importer<'m> {
         };
         let wanted = node.output.iter().rposition(|o| !o.is_empty()).map_or(0, |i| i + 1);
         if slots.len() < wanted {
-            return Err(ImportError::invalid(format!("{wanted} outputs are named but there are only {}", slots.len())));
+            return Err(ImportError::invalid(format!(
+                "{wanted} outputs are named but there are only {}",
+                slots.len()
+            )));
         }
         Ok(Some(slots))
     }
 
     /// Lower a node by the operator's function.
-    fn operator(&mut self, node: &'m NodeProto, inputs: Vec<Option<ValueId>>) -> Result<Option<Vec<ValueId>>, ImportError> {
+    fn operator(
+        &mut self,
+        node: &'m NodeProto,
+        inputs: Vec<Option<ValueId>>,
+    ) -> Result<Option<Vec<ValueId>>, ImportError> {
         let domain = normal(&node.domain);
-        let (Some(row), Some(&opset)) = (ops::find(domain, &node.op_type), self.scopes.frame().opsets.get(domain)) else {
+        let (Some(row), Some(&opset)) =
+            (ops::find(domain, &node.op_type), self.scopes.frame().opsets.get(domain))
+        else {
             return Err(ImportError::unsupported("the operator is not supported"));
         };
         let mut attrs = BTreeMap::new();
@@ -244,14 +267,19 @@ impl<'m> Importer<'m> {
             match decoded {
                 Decoded::Plain(value) => {
                     if attrs.insert(attr.name.clone(), value).is_some() {
-                        return Err(ImportError::invalid(format!("attribute `{}` is given twice", attr.name)));
+                        return Err(ImportError::invalid(format!(
+                            "attribute `{}` is given twice",
+                            attr.name
+                        )));
                     }
                 }
                 Decoded::Graph(graph) => graphs.push((attr.name.clone(), graph)),
             }
         }
         for (name, proto) in graphs {
-            let Some((graph, captures)) = self.region(node, opset, &inputs, &attrs, proto)? else { return Ok(None) };
+            let Some((graph, captures)) = self.region(node, opset, &inputs, &attrs, proto)? else {
+                return Ok(None);
+            };
             attrs.insert(name, OnnxAttr::Graph(Box::new(graph), captures));
         }
         let source = format!("{}:{}", node.op_type, node_name(&self.scopes.frame().prefix, node));
@@ -272,7 +300,10 @@ impl<'m> Importer<'m> {
         let values = (row.import)(&mut ctx)?;
         if !ctx.attrs.is_empty() {
             let names: Vec<String> = ctx.attrs.keys().map(|n| format!("`{n}`")).collect();
-            return Err(ImportError::unsupported(format!("the attributes {} are not understood in opset {opset}", names.join(", "))));
+            return Err(ImportError::unsupported(format!(
+                "the attributes {} are not understood in opset {opset}",
+                names.join(", ")
+            )));
         }
         Ok(Some(values))
     }
@@ -289,15 +320,27 @@ impl<'m> Importer<'m> {
             return Err(ImportError::invalid(format!("the function `{}` calls itself", function.name)));
         }
         if inputs.len() > function.input.len() {
-            return Err(ImportError::invalid(format!("the function takes {} inputs, not {}", function.input.len(), inputs.len())));
+            return Err(ImportError::invalid(format!(
+                "the function takes {} inputs, not {}",
+                function.input.len(),
+                inputs.len()
+            )));
         }
         let outer_attrs = self.scopes.frame().call_attrs.clone();
-        let mut attrs: BTreeMap<String, AttributeProto> = function.attribute_proto.iter().map(|a| (a.name.clone(), a.clone())).collect();
+        let mut attrs: BTreeMap<String, AttributeProto> =
+            function.attribute_proto.iter().map(|a| (a.name.clone(), a.clone())).collect();
         for attr in &node.attribute {
             if !function.attribute.contains(&attr.name) && !attrs.contains_key(&attr.name) {
-                return Err(ImportError::invalid(format!("the function `{}` has no attribute `{}`", function.name, attr.name)));
+                return Err(ImportError::invalid(format!(
+                    "the function `{}` has no attribute `{}`",
+                    function.name, attr.name
+                )));
             }
-            let given = if attr.ref_attr_name.is_empty() { Some(attr.clone()) } else { attribute::dereference(attr, &outer_attrs) };
+            let given = if attr.ref_attr_name.is_empty() {
+                Some(attr.clone())
+            } else {
+                attribute::dereference(attr, &outer_attrs)
+            };
             attrs.extend(given.map(|g| (attr.name.clone(), g)));
         }
         let level = self.scopes.frame().level;
@@ -322,7 +365,10 @@ impl<'m> Importer<'m> {
         for name in &function.output {
             let slot = self.scopes.resolve(name);
             slots.push(slot.ok_or_else(|| {
-                ImportError::invalid(format!("the output `{name}` of the function `{}` is never computed", function.name))
+                ImportError::invalid(format!(
+                    "the output `{name}` of the function `{}` is never computed",
+                    function.name
+                ))
             })?);
         }
         self.scopes.frames.pop();
@@ -335,14 +381,20 @@ impl<'m> Importer<'m> {
         if inputs.is_empty() {
             return e;
         }
-        let mut needs =
-            ImportError::new(ErrorKind::NeedsValue, format!("a branch cannot be imported ({e}), so that the condition must be known"));
+        let mut needs = ImportError::new(
+            ErrorKind::NeedsValue,
+            format!("a branch cannot be imported ({e}), so that the condition must be known"),
+        );
         needs.inputs_to_bind = inputs;
         needs
     }
 
     /// The branch that an `If` takes whose condition is a constant.
-    fn decided_branch(&mut self, node: &'m NodeProto, inputs: &[Option<ValueId>]) -> Option<&'m GraphProto> {
+    fn decided_branch(
+        &mut self,
+        node: &'m NodeProto,
+        inputs: &[Option<ValueId>],
+    ) -> Option<&'m GraphProto> {
         if node.op_type != "If" || !normal(&node.domain).is_empty() {
             return None;
         }
@@ -354,14 +406,16 @@ impl<'m> Importer<'m> {
 
     /// Inline a branch.
     fn branch(&mut self, node: &NodeProto, proto: &'m GraphProto) -> Result<Vec<Slot>, ImportError> {
-        if let Some(a) = node.attribute.iter().find(|a| a.name != "then_branch" && a.name != "else_branch") {
+        if let Some(a) = node.attribute.iter().find(|a| a.name != "then_branch" && a.name != "else_branch")
+        {
             return Err(ImportError::unsupported(format!("the attribute `{}` is not understood", a.name)));
         }
         let level = self.scopes.frame().level;
         let frame = self.inner_frame(level);
         self.open(frame)?;
         self.body(proto)?;
-        let slots = self.outputs(proto)?.into_iter().map(|v| v.map_or(Slot::Unknown, Slot::Value)).collect();
+        let slots =
+            self.outputs(proto)?.into_iter().map(|v| v.map_or(Slot::Unknown, Slot::Value)).collect();
         self.scopes.frames.pop();
         Ok(slots)
     }
@@ -383,7 +437,9 @@ impl<'m> Importer<'m> {
     /// Make a frame the innermost one.
     pub(crate) fn open(&mut self, frame: Frame) -> Result<(), ImportError> {
         if self.scopes.frames.len() >= MAX_FRAMES {
-            return Err(ImportError::unsupported(format!("functions and sub-graphs are nested deeper than {MAX_FRAMES}")));
+            return Err(ImportError::unsupported(format!(
+                "functions and sub-graphs are nested deeper than {MAX_FRAMES}"
+            )));
         }
         self.scopes.frames.push(frame);
         Ok(())

@@ -6,7 +6,9 @@ use crate::external::ExternalData;
 use crate::importer::{Functions, Importer};
 use crate::{ops, wire};
 use egret_ir::{Dim, DimEnv, Graph, Tensor, TensorType, Type, infer};
-use onnx_protobuf::{GraphProto, Message as _, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto, type_proto};
+use onnx_protobuf::{
+    GraphProto, Message as _, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto, type_proto,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -41,7 +43,11 @@ pub fn import_path(path: &Path, options: &ImportOptions) -> Result<Graph, Import
 ///
 /// # Errors
 /// As [`import_path`].
-pub fn import_bytes(bytes: &[u8], folder: Option<&Path>, options: &ImportOptions) -> Result<Graph, ImportError> {
+pub fn import_bytes(
+    bytes: &[u8],
+    folder: Option<&Path>,
+    options: &ImportOptions,
+) -> Result<Graph, ImportError> {
     import(bytes, ExternalData::new(folder, None), options)
 }
 
@@ -84,7 +90,10 @@ pub(crate) fn normal(domain: &str) -> &str {
 }
 
 /// Opset versions by domain.
-pub(crate) fn opsets(imports: &[OperatorSetIdProto], whose: &str) -> Result<BTreeMap<String, i64>, ImportError> {
+pub(crate) fn opsets(
+    imports: &[OperatorSetIdProto],
+    whose: &str,
+) -> Result<BTreeMap<String, i64>, ImportError> {
     let mut out = BTreeMap::new();
     for import in imports {
         let domain = normal(&import.domain);
@@ -95,7 +104,10 @@ pub(crate) fn opsets(imports: &[OperatorSetIdProto], whose: &str) -> Result<BTre
             )));
         }
         if import.version < 1 {
-            return Err(ImportError::invalid(format!("{whose} imports opset {} of the domain `{domain}`", import.version)));
+            return Err(ImportError::invalid(format!(
+                "{whose} imports opset {} of the domain `{domain}`",
+                import.version
+            )));
         }
         out.insert(domain.to_owned(), import.version);
     }
@@ -121,7 +133,11 @@ pub(crate) fn node_name(prefix: &str, node: &NodeProto) -> String {
 }
 
 /// One error for all operators that cannot be imported.
-fn refuse_unsupported(graph: &GraphProto, opsets: &BTreeMap<String, i64>, functions: &Functions) -> Result<(), ImportError> {
+fn refuse_unsupported(
+    graph: &GraphProto,
+    opsets: &BTreeMap<String, i64>,
+    functions: &Functions,
+) -> Result<(), ImportError> {
     let mut missing: BTreeMap<String, (usize, Vec<String>)> = BTreeMap::new();
     let mut visited = BTreeSet::new();
     let mut work = vec![(graph.node.as_slice(), opsets.clone())];
@@ -135,15 +151,21 @@ fn refuse_unsupported(graph: &GraphProto, opsets: &BTreeMap<String, i64>, functi
             let key = key(&node.domain, &node.op_type, &node.overload);
             if let Some(f) = functions.get(&key) {
                 if visited.insert(key) {
-                    work.push((&f.node, self::opsets(&f.opset_import, &format!("the function `{}`", f.name))?));
+                    work.push((
+                        &f.node,
+                        self::opsets(&f.opset_import, &format!("the function `{}`", f.name))?,
+                    ));
                 }
                 continue;
             }
             let domain = normal(&node.domain);
-            let label = if domain.is_empty() { node.op_type.clone() } else { format!("{domain}.{}", node.op_type) };
+            let label =
+                if domain.is_empty() { node.op_type.clone() } else { format!("{domain}.{}", node.op_type) };
             let problem = match (opsets.get(domain), ops::find(domain, &node.op_type)) {
                 (Some(&have), Some(row)) if have >= row.since => continue,
-                (Some(&have), Some(row)) => format!("{label} of opset {have} (supported from opset {})", row.since),
+                (Some(&have), Some(row)) => {
+                    format!("{label} of opset {have} (supported from opset {})", row.since)
+                }
                 (None, Some(_)) => format!("{label}, whose domain `{domain}` the model does not import"),
                 (_, None) => label,
             };
@@ -165,16 +187,25 @@ fn refuse_unsupported(graph: &GraphProto, opsets: &BTreeMap<String, i64>, functi
         })
         .collect();
     let operators = if list.len() == 1 { "an operator" } else { "operators" };
-    Err(ImportError::unsupported(format!("the model uses {operators} that Egret does not support: {}", list.join("; "))))
+    Err(ImportError::unsupported(format!(
+        "the model uses {operators} that Egret does not support: {}",
+        list.join("; ")
+    )))
 }
 
 /// The types of a graph's inputs under the options; also the dims that the options bind.
-pub(crate) fn input_types(inputs: &[&ValueInfoProto], options: &ImportOptions) -> Result<Vec<Type>, ImportError> {
+pub(crate) fn input_types(
+    inputs: &[&ValueInfoProto],
+    options: &ImportOptions,
+) -> Result<Vec<Type>, ImportError> {
     let place = |info: &ValueInfoProto| format!("input `{}`", info.name);
     let names: Vec<String> = inputs.iter().map(|i| format!("`{}`", i.name)).collect();
     for name in options.input_shapes.keys().chain(options.bind.keys()) {
         if !inputs.iter().any(|i| i.name == *name) {
-            return Err(ImportError::invalid(format!("the model has no input `{name}`; its inputs are {}", names.join(", "))));
+            return Err(ImportError::invalid(format!(
+                "the model has no input `{name}`; its inputs are {}",
+                names.join(", ")
+            )));
         }
     }
     let mut env: DimEnv = options.dims.clone();
@@ -186,7 +217,11 @@ pub(crate) fn input_types(inputs: &[&ValueInfoProto], options: &ImportOptions) -
             bind_symbols(info, shape, &mut env).map_err(|e| e.at(place(info)))?;
         }
         let ty = decode_type(info.type_.get_or_default(), &mut |name, axis| {
-            let name = if name.is_empty() || name == infer::UNKNOWN { format!("{}_d{axis}", info.name) } else { name.to_owned() };
+            let name = if name.is_empty() || name == infer::UNKNOWN {
+                format!("{}_d{axis}", info.name)
+            } else {
+                name.to_owned()
+            };
             symbols.insert(name.clone());
             Dim::symbol(&name)
         })
@@ -197,7 +232,11 @@ pub(crate) fn input_types(inputs: &[&ValueInfoProto], options: &ImportOptions) -
         let known: Vec<String> = symbols.iter().map(|s| format!("`{s}`")).collect();
         return Err(ImportError::invalid(format!(
             "the model has no free dim `{unknown}`; {}",
-            if known.is_empty() { "all its dims are fixed".to_owned() } else { format!("its free dims are {}", known.join(", ")) }
+            if known.is_empty() {
+                "all its dims are fixed".to_owned()
+            } else {
+                format!("its free dims are {}", known.join(", "))
+            }
         )));
     }
     if let Some((name, value)) = env.iter().find(|(_, v)| **v < 0) {
@@ -208,19 +247,32 @@ pub(crate) fn input_types(inputs: &[&ValueInfoProto], options: &ImportOptions) -
             (None | Some(Type::Tensor(_)), Some(shape)) => {
                 let elem = match &info.type_.get_or_default().value {
                     Some(type_proto::Value::TensorType(t)) => dtype(t.elem_type)?,
-                    _ => return Err(ImportError::invalid("a shape is given for what is no tensor").at(place(info))),
+                    _ => {
+                        return Err(
+                            ImportError::invalid("a shape is given for what is no tensor").at(place(info))
+                        );
+                    }
                 };
-                Type::Tensor(TensorType::new(elem, shape.into_iter().map(Dim::constant).collect::<Vec<_>>()))
+                Type::Tensor(TensorType::new(
+                    elem,
+                    shape.into_iter().map(Dim::constant).collect::<Vec<_>>(),
+                ))
             }
             (Some(ty), _) => ty.substitute(&env),
             (None, None) => {
-                return Err(ImportError::unsupported("its number of dims is not declared; give its shape").at(place(info)));
+                return Err(ImportError::unsupported("its number of dims is not declared; give its shape")
+                    .at(place(info)));
             }
         };
         if let (Some(bound), Some(t)) = (options.bind.get(&info.name), ty.as_tensor())
             && bound.dtype() != t.dtype
         {
-            return Err(ImportError::invalid(format!("is {} but the value bound to it is {}", t.dtype, bound.dtype())).at(place(info)));
+            return Err(ImportError::invalid(format!(
+                "is {} but the value bound to it is {}",
+                t.dtype,
+                bound.dtype()
+            ))
+            .at(place(info)));
         }
         Ok(ty)
     };
@@ -243,14 +295,21 @@ fn bind_symbols(info: &ValueInfoProto, actual: &[i64], env: &mut DimEnv) -> Resu
     use onnx_protobuf::tensor_shape_proto::dimension::Value;
     let Some(type_proto::Value::TensorType(t)) = &info.type_.get_or_default().value else { return Ok(()) };
     let Some(shape) = t.shape.as_ref() else { return Ok(()) };
-    let misfit = |why: String| Err(ImportError::new(ErrorKind::Invalid, format!("the shape {actual:?} given for it does not fit: {why}")));
+    let misfit = |why: String| {
+        Err(ImportError::new(
+            ErrorKind::Invalid,
+            format!("the shape {actual:?} given for it does not fit: {why}"),
+        ))
+    };
     if shape.dim.len() != actual.len() {
         return misfit(format!("the model declares {} dims", shape.dim.len()));
     }
     for (axis, (dim, &have)) in shape.dim.iter().zip(actual).enumerate() {
         match &dim.value {
             // Some exporters write 0 for a dim that they do not know.
-            Some(Value::DimValue(v)) if *v > 0 && *v != have => return misfit(format!("the model declares {v} at axis {axis}")),
+            Some(Value::DimValue(v)) if *v > 0 && *v != have => {
+                return misfit(format!("the model declares {v} at axis {axis}"));
+            }
             Some(Value::DimValue(v)) if *v > 0 => {}
             Some(Value::DimParam(name)) if !name.is_empty() => {
                 env.entry(name.clone()).or_insert(have);

@@ -16,7 +16,8 @@ pub(crate) fn in_order(nodes: &[NodeProto]) -> Result<Vec<&NodeProto>, ImportErr
             producer.entry(name).or_insert(i);
         }
     }
-    let needs: Vec<BTreeSet<usize>> = nodes.iter().map(|n| used_names(n).filter_map(|u| producer.get(u).copied()).collect()).collect();
+    let needs: Vec<BTreeSet<usize>> =
+        nodes.iter().map(|n| used_names(n).filter_map(|u| producer.get(u).copied()).collect()).collect();
     if needs.iter().enumerate().all(|(i, n)| n.range(i..).next().is_none()) {
         return Ok(nodes.iter().collect());
     }
@@ -38,7 +39,9 @@ pub(crate) fn in_order(nodes: &[NodeProto]) -> Result<Vec<&NodeProto>, ImportErr
     }
     match missing.iter().position(|&m| m > 0) {
         None => Ok(order),
-        Some(stuck) => Err(ImportError::invalid("the nodes form a cycle").at(node_place("", &nodes[stuck]))),
+        Some(stuck) => {
+            Err(ImportError::invalid("the nodes form a cycle").at(node_place("", &nodes[stuck])))
+        }
     }
 }
 

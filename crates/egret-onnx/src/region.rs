@@ -49,7 +49,11 @@ impl<'m> Importer<'m> {
 
     /// A loop's body, imported with types of its carried values that hold for every iteration: they start as those of
     /// the initial values; dims that the body changes become symbols.
-    fn loop_body(&mut self, proto: &'m GraphProto, node_types: Vec<Option<Type>>) -> Result<Region, ImportError> {
+    fn loop_body(
+        &mut self,
+        proto: &'m GraphProto,
+        node_types: Vec<Option<Type>>,
+    ) -> Result<Region, ImportError> {
         let scalar = |dtype| Some(Type::tensor(dtype, vec![]));
         let mut types = vec![scalar(DType::I64), scalar(DType::Bool)];
         types.extend(node_types.into_iter().skip(2));
@@ -61,8 +65,9 @@ impl<'m> Importer<'m> {
             for (i, ty) in types.iter_mut().enumerate().skip(2) {
                 let (Some(ty), Some(&out)) = (ty, graph.outputs().get(i - 1)) else { continue };
                 let builder = self.scopes.builder();
-                stable &= !widen(ty, graph.ty(out), &mut widened, &mut || builder.fresh_symbol())
-                    .map_err(|why| ImportError::unsupported(format!("the loop-carried input {} {why}", i - 2)))?;
+                stable &= !widen(ty, graph.ty(out), &mut widened, &mut || builder.fresh_symbol()).map_err(
+                    |why| ImportError::unsupported(format!("the loop-carried input {} {why}", i - 2)),
+                )?;
             }
             if stable {
                 return Ok(Some((graph, captures)));
@@ -88,7 +93,9 @@ impl<'m> Importer<'m> {
                 None => {
                     let builder = self.scopes.builder();
                     decode_type(info.type_.get_or_default(), &mut |_, _| builder.fresh_symbol())
-                        .and_then(|t| t.ok_or_else(|| ImportError::unsupported("its number of dims is not declared")))
+                        .and_then(|t| {
+                            t.ok_or_else(|| ImportError::unsupported("its number of dims is not declared"))
+                        })
                         .map_err(|e| e.at(format!("input `{}` of the graph `{}`", info.name, proto.name)))?
                 }
             };
@@ -112,7 +119,11 @@ impl<'m> Importer<'m> {
 }
 
 /// The types of a Scan's body inputs: states as they are, sequences without the axis that is scanned.
-fn scan_types(opset: i64, types: Vec<Option<Type>>, attrs: &BTreeMap<String, OnnxAttr>) -> Vec<Option<Type>> {
+fn scan_types(
+    opset: i64,
+    types: Vec<Option<Type>>,
+    attrs: &BTreeMap<String, OnnxAttr>,
+) -> Vec<Option<Type>> {
     // Opset 8 has a leading input of sequence lengths, and a batch axis before everything.
     let batched = opset < 9;
     let types: Vec<_> = types.into_iter().skip(usize::from(batched)).collect();
@@ -127,7 +138,9 @@ fn scan_types(opset: i64, types: Vec<Option<Type>>, attrs: &BTreeMap<String, Onn
     };
     let without = |ty: Option<Type>, axis: i64| match ty {
         Some(Type::Tensor(mut t)) => {
-            let axis = usize::try_from(if axis < 0 { axis + t.rank() as i64 } else { axis }).ok().filter(|&a| a < t.rank())?;
+            let axis = usize::try_from(if axis < 0 { axis + t.rank() as i64 } else { axis })
+                .ok()
+                .filter(|&a| a < t.rank())?;
             t.shape.remove(axis);
             Some(Type::Tensor(t))
         }
@@ -144,8 +157,15 @@ fn scan_types(opset: i64, types: Vec<Option<Type>>, attrs: &BTreeMap<String, Onn
 }
 
 /// Make `ty` general enough for `result` too; returns whether it changed. `widened` are the symbols made so far.
-fn widen(ty: &mut Type, result: &Type, widened: &mut Vec<Dim>, fresh: &mut dyn FnMut() -> Dim) -> Result<bool, String> {
-    let differ = |a: &dyn std::fmt::Display, b: &dyn std::fmt::Display| format!("changes its type from {a} to {b} in the loop");
+fn widen(
+    ty: &mut Type,
+    result: &Type,
+    widened: &mut Vec<Dim>,
+    fresh: &mut dyn FnMut() -> Dim,
+) -> Result<bool, String> {
+    let differ = |a: &dyn std::fmt::Display, b: &dyn std::fmt::Display| {
+        format!("changes its type from {a} to {b} in the loop")
+    };
     let mut changed = false;
     match (&mut *ty, result) {
         (Type::Tensor(a), Type::Tensor(b)) => {
@@ -170,7 +190,13 @@ fn widen(ty: &mut Type, result: &Type, widened: &mut Vec<Dim>, fresh: &mut dyn F
     Ok(changed)
 }
 
-fn widen_dims(a: &mut TensorType, b: &TensorType, widened: &mut Vec<Dim>, fresh: &mut dyn FnMut() -> Dim, changed: &mut bool) {
+fn widen_dims(
+    a: &mut TensorType,
+    b: &TensorType,
+    widened: &mut Vec<Dim>,
+    fresh: &mut dyn FnMut() -> Dim,
+    changed: &mut bool,
+) {
     for (x, y) in a.shape.iter_mut().zip(&b.shape) {
         if x != y && !widened.contains(x) {
             *x = fresh();

@@ -106,7 +106,9 @@ pub enum Payload<'a> {
 }
 
 fn damaged(at: usize, what: &str) -> ImportError {
-    ImportError::invalid(format!("not valid protobuf at byte {at}: {what}; the file is damaged or not an ONNX file"))
+    ImportError::invalid(format!(
+        "not valid protobuf at byte {at}: {what}; the file is damaged or not an ONNX file"
+    ))
 }
 
 fn varint(bytes: &[u8], at: &mut usize, end: usize) -> Result<u64, ImportError> {
@@ -127,7 +129,11 @@ fn varint(bytes: &[u8], at: &mut usize, end: usize) -> Result<u64, ImportError> 
 }
 
 /// Read one field of a message that ends at `end`; returns its number, and its payload as a number or a range.
-fn field(bytes: &[u8], at: &mut usize, end: usize) -> Result<(u64, Result<u64, std::ops::Range<usize>>), ImportError> {
+fn field(
+    bytes: &[u8],
+    at: &mut usize,
+    end: usize,
+) -> Result<(u64, Result<u64, std::ops::Range<usize>>), ImportError> {
     let start = *at;
     let tag = varint(bytes, at, end)?;
     let number = tag >> 3;
@@ -154,10 +160,20 @@ fn field(bytes: &[u8], at: &mut usize, end: usize) -> Result<(u64, Result<u64, s
                     *at = to;
                     Err(from..to)
                 }
-                None => return Err(damaged(start, &format!("field {number} is {length} bytes long but only {} are left", end - from))),
+                None => {
+                    return Err(damaged(
+                        start,
+                        &format!("field {number} is {length} bytes long but only {} are left", end - from),
+                    ));
+                }
             }
         }
-        kind => return Err(damaged(start, &format!("field {number} has the wire type {kind}, which ONNX does not use"))),
+        kind => {
+            return Err(damaged(
+                start,
+                &format!("field {number} has the wire type {kind}, which ONNX does not use"),
+            ));
+        }
     };
     Ok((number, payload))
 }
@@ -179,7 +195,9 @@ pub fn check(bytes: &[u8], message: Message) -> Result<(), ImportError> {
         if let (Err(range), Some(inner)) = (payload, message.field(number)) {
             count += 1;
             if stack.len() >= MAX_DEPTH {
-                return Err(ImportError::invalid(format!("messages are nested deeper than {MAX_DEPTH} at byte {start}")));
+                return Err(ImportError::invalid(format!(
+                    "messages are nested deeper than {MAX_DEPTH} at byte {start}"
+                )));
             }
             if count > MAX_MESSAGES {
                 return Err(ImportError::invalid(format!("more than {MAX_MESSAGES} messages in one file")));
@@ -212,7 +230,12 @@ mod tests {
     #[test]
     fn groups_truncation_and_depth_are_refused() {
         assert!(check(&[0x0b, 0x0c], Message::Model).unwrap_err().to_string().contains("wire type 3"));
-        assert!(check(&[0x3a, 0x05, 0x00], Message::Model).unwrap_err().to_string().contains("5 bytes long but only 1"));
+        assert!(
+            check(&[0x3a, 0x05, 0x00], Message::Model)
+                .unwrap_err()
+                .to_string()
+                .contains("5 bytes long but only 1")
+        );
         assert!(check(b"just some text", Message::Model).is_err());
         // type.sequence.type.sequence... inside out
         let mut deep = vec![];

@@ -61,7 +61,8 @@ fn options_bind_dims_and_values() {
     assert_eq!(graph.inputs().len(), 2, "a bound input stays an input");
     assert!(graph.node_ids().iter().all(|&n| graph.node(n).op != Op::If), "the branch is chosen at import");
 
-    let wrong = |options: &ImportOptions| import_with(&everything(), options).expect_err("is refused").to_string();
+    let wrong =
+        |options: &ImportOptions| import_with(&everything(), options).expect_err("is refused").to_string();
     options.input_shapes.insert("x".into(), vec![3, 5]);
     assert!(wrong(&options).contains("the model declares 2 at axis 0"));
     let mut options = ImportOptions::default();
@@ -74,7 +75,8 @@ fn options_bind_dims_and_values() {
 
 #[test]
 fn values_needed_at_compile_time_are_asked_for_together() {
-    let nodes = vec![node("Reshape", &["x", "s"], &["y"], vec![]), node("Tile", &["y", "t"], &["z"], vec![])];
+    let nodes =
+        vec![node("Reshape", &["x", "s"], &["y"], vec![]), node("Tile", &["y", "t"], &["z"], vec![])];
     let inputs = vec![value("x", 1, &["4"]), value("s", 7, &["2"]), value("t", 7, &["2"])];
     let m = model(graph(inputs, vec![value("z", 1, &["a", "b"])], nodes));
     let e = import(&m).expect_err("needs a value");
@@ -125,8 +127,14 @@ fn graphs_that_break_a_rule() {
     refused(&one(vec![relu("a", "b"), relu("b", "a"), relu("x", "y")]), &["cycle"]);
     refused(&one(vec![relu("x", "y"), relu("x", "y")]), &["`y` is defined twice"]);
     refused(&one(vec![relu("x", "z")]), &["output `y`", "never computed"]);
-    refused(&one(vec![node("Relu", &["x"], &["y"], vec![int("fancy", 1)])]), &["Relu \"y\"", "`fancy`", "not understood"]);
-    refused(&one(vec![node("Foo", &["x"], &["a"], vec![]), node("Bar", &["a"], &["y"], vec![])]), &["Bar (1: \"y\")", "Foo (1: \"a\")"]);
+    refused(
+        &one(vec![node("Relu", &["x"], &["y"], vec![int("fancy", 1)])]),
+        &["Relu \"y\"", "`fancy`", "not understood"],
+    );
+    refused(
+        &one(vec![node("Foo", &["x"], &["a"], vec![]), node("Bar", &["a"], &["y"], vec![])]),
+        &["Bar (1: \"y\")", "Foo (1: \"a\")"],
+    );
     let mut newer = one(vec![relu("x", "y")]);
     newer.opset_import[0].version = 99;
     refused(&newer, &["opset 99", "newer than"]);
@@ -136,8 +144,14 @@ fn graphs_that_break_a_rule() {
 
 #[test]
 fn functions_that_call_themselves() {
-    let f = |name: &str, calls: &str| function(name, &["a"], &["b"], &[], vec![call(calls, &["a"], &["b"], vec![])]);
-    let mut m = model(graph(vec![value("x", 1, &["2"])], vec![value("y", 1, &["2"])], vec![call("F", &["x"], &["y"], vec![])]));
+    let f = |name: &str, calls: &str| {
+        function(name, &["a"], &["b"], &[], vec![call(calls, &["a"], &["b"], vec![])])
+    };
+    let mut m = model(graph(
+        vec![value("x", 1, &["2"])],
+        vec![value("y", 1, &["2"])],
+        vec![call("F", &["x"], &["y"], vec![])],
+    ));
     m.functions = vec![f("F", "G"), f("G", "F")];
     refused(&m, &["`F` calls itself"]);
 }
@@ -147,7 +161,11 @@ fn external_data_stays_beside_the_model() {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("w.bin"), [0, 0, 0, 0, 0, 0, 192, 63, 0, 0, 0, 64]).expect("writes");
     let import_from = |location: &str, offset: &str| {
-        let entry = |key: &str, v: &str| StringStringEntryProto { key: key.into(), value: v.into(), ..Default::default() };
+        let entry = |key: &str, v: &str| StringStringEntryProto {
+            key: key.into(),
+            value: v.into(),
+            ..Default::default()
+        };
         let mut t = tensor("", 1, &[2], &[]);
         t.data_location = onnx_protobuf::tensor_proto::DataLocation::EXTERNAL.into();
         t.external_data = vec![entry("location", location), entry("offset", offset), entry("length", "8")];

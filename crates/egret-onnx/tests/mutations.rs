@@ -76,7 +76,10 @@ fn mutations_are_imported_or_refused() {
 fn mutations_of_models_in_a_folder() {
     let root = std::env::var("EGRET_MUTATE").expect("EGRET_MUTATE names a folder");
     let rounds: u64 = std::env::var("EGRET_ROUNDS").ok().and_then(|r| r.parse().ok()).unwrap_or(20);
-    let mut files: Vec<_> = std::fs::read_dir(root).expect("a folder").map(|e| e.expect("an entry").path().join("model.onnx")).collect();
+    let mut files: Vec<_> = std::fs::read_dir(root)
+        .expect("a folder")
+        .map(|e| e.expect("an entry").path().join("model.onnx"))
+        .collect();
     files.sort();
     let (mut tried, mut imported) = (0, 0);
     for file in files {

@@ -8,11 +8,20 @@ use egret_onnx::{ImportOptions, import_bytes};
 use onnx_protobuf::{Message, NodeProto, TensorProto};
 
 /// The outputs of one node of com.microsoft or ONNX; outputs have one type, tensors that are not inputs are constants.
-fn run(node: NodeProto, inputs: &[(&str, Tensor)], outputs: &[(&str, i32)], constants: Vec<TensorProto>) -> Vec<Tensor> {
+fn run(
+    node: NodeProto,
+    inputs: &[(&str, Tensor)],
+    outputs: &[(&str, i32)],
+    constants: Vec<TensorProto>,
+) -> Vec<Tensor> {
     let code = |t: &Tensor| if t.dtype() == egret_ir::DType::F32 { 1 } else { 2 };
     let dims = |t: &Tensor| t.shape().iter().map(usize::to_string).collect::<Vec<_>>();
-    let declared = inputs.iter().map(|(name, t)| value(name, code(t), &dims(t).iter().map(String::as_str).collect::<Vec<_>>())).collect();
-    let mut g = graph(declared, outputs.iter().map(|(name, elem)| value(name, *elem, &[])).collect(), vec![node]);
+    let declared = inputs
+        .iter()
+        .map(|(name, t)| value(name, code(t), &dims(t).iter().map(String::as_str).collect::<Vec<_>>()))
+        .collect();
+    let mut g =
+        graph(declared, outputs.iter().map(|(name, elem)| value(name, *elem, &[])).collect(), vec![node]);
     g.output.iter_mut().for_each(|o| o.type_.mut_or_insert_default().mut_tensor_type().shape.clear());
     g.initializer = constants;
     let mut m = model(g);
@@ -38,9 +47,15 @@ fn zeros_have_the_scale_one() {
         run(n, &[("x", Tensor::new(&[x.len()], x))], &[("y", 2), ("s", 1), ("z", 2)], vec![])
     };
     let out = quantize(vec![0.0, -0.0, 0.0]);
-    assert_eq!((out[0].bytes(), out[1].data::<f32>(), out[2].bytes()), (&[0, 0, 0][..], &[1.0f32][..], &[0][..]));
+    assert_eq!(
+        (out[0].bytes(), out[1].data::<f32>(), out[2].bytes()),
+        (&[0, 0, 0][..], &[1.0f32][..], &[0][..])
+    );
     let out = quantize(vec![0.7, -0.7, 0.25]);
-    assert_eq!((out[0].bytes(), out[1].data::<f32>(), out[2].bytes()), (&[255, 0, 174][..], &[1.4f32 / 255.0][..], &[128][..]));
+    assert_eq!(
+        (out[0].bytes(), out[1].data::<f32>(), out[2].bytes()),
+        (&[255, 0, 174][..], &[1.4f32 / 255.0][..], &[128][..])
+    );
 }
 
 /// QLinearAdd and QLinearMul, com.microsoft 1: these results lie halfway between two integers, or next to that.
@@ -53,7 +68,9 @@ fn sums_and_products_halfway_between_two_integers() {
         let scale = |i: usize| floats(["sa", "sb", "s"][i], &[], &scales[i..i + 1]);
         let zero = |i: usize| tensor(["za", "zb", "z"][i], 2, &[], &zeros[i..i + 1]);
         let constants = (0..3).flat_map(|i| [scale(i), zero(i)]).collect();
-        run(microsoft(op, &names, &["y"]), &[("a", a), ("b", b)], &[("y", 2)], constants)[0].bytes().to_vec()
+        run(microsoft(op, &names, &["y"]), &[("a", a), ("b", b)], &[("y", 2)], constants)[0]
+            .bytes()
+            .to_vec()
     };
     assert_eq!(run("QLinearAdd", [0.02, 0.03, 0.04], [4, 5, 7]), [12, 12, 13, 14, 196, 104]);
     assert_eq!(run("QLinearAdd", [0.05, 0.02, 0.04], [3, 2, 101]), [112, 114, 115, 117, 239, 255]);
@@ -64,7 +81,11 @@ fn sums_and_products_halfway_between_two_integers() {
 /// DynamicQuantizeLSTM, com.microsoft 1: x is rounded over the range that it has up to the end of the longest sequence.
 #[test]
 fn what_lies_behind_all_sequences_does_not_count() {
-    let mut n = microsoft("DynamicQuantizeLSTM", &["x", "w", "r", "b", "l", "", "", "", "ws", "zero", "rs", "zero"], &["y", "h", "c"]);
+    let mut n = microsoft(
+        "DynamicQuantizeLSTM",
+        &["x", "w", "r", "b", "l", "", "", "", "ws", "zero", "rs", "zero"],
+        &["y", "h", "c"],
+    );
     n.attribute = vec![int("hidden_size", 1)];
     let bytes = |v: &[i8]| v.iter().map(|&v| v as u8).collect::<Vec<_>>();
     let constants = vec![
@@ -89,5 +110,8 @@ fn wrapped_pads_do_not_bring_back_what_is_cut_off() {
     let n = node("Pad", &["x", "pads"], &["y"], vec![string("mode", "wrap")]);
     let x = Tensor::new(&[2, 4], vec![1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]);
     let y = &run(n, &[("x", x)], &[("y", 1)], vec![ints("pads", &[4], &[0, -1, 0, 2])])[0];
-    assert_eq!((y.shape(), y.data::<f32>()), (&[2, 5][..], &[2.0f32, 3.0, 4.0, 2.0, 3.0, 6.0, 7.0, 8.0, 6.0, 7.0][..]));
+    assert_eq!(
+        (y.shape(), y.data::<f32>()),
+        (&[2, 5][..], &[2.0f32, 3.0, 4.0, 2.0, 3.0, 6.0, 7.0, 8.0, 6.0, 7.0][..])
+    );
 }

@@ -29,14 +29,23 @@ pub(crate) fn error(extraction: &Extraction) -> f64 {
 
 /// A choice with alternatives that is cheaper than one without, and whose errors stay within a budget: while they do not, the
 /// alternative that errs most is left out.
-pub(crate) fn cheaper(egraph: &Egraph, roots: &[Id], all: &[Alternative], budget: f64, exact: &Extraction) -> Option<Extraction> {
+pub(crate) fn cheaper(
+    egraph: &Egraph,
+    roots: &[Id],
+    all: &[Alternative],
+    budget: f64,
+    exact: &Extraction,
+) -> Option<Extraction> {
     let mut open: Vec<Alternative> = all.iter().filter(|a| a.error <= budget).cloned().collect();
     while !open.is_empty() {
         let found = extract(egraph, roots, &open).filter(|e| !e.taken.is_empty() && e.cost < exact.cost)?;
         if error(&found) <= budget {
             return Some(found);
         }
-        let worst = found.taken.values().max_by(|a, b| a.error.total_cmp(&b.error).then(a.application.cmp(&b.application)))?;
+        let worst = found
+            .taken
+            .values()
+            .max_by(|a, b| a.error.total_cmp(&b.error).then(a.application.cmp(&b.application)))?;
         let worst = worst.application;
         open.retain(|a| a.application != worst);
     }
@@ -45,7 +54,11 @@ pub(crate) fn cheaper(egraph: &Egraph, roots: &[Id], all: &[Alternative], budget
 
 /// Which of several problems are solved with alternatives, under one budget, and the errors of all: those first that gain most for
 /// their error. `copies`: how many regions have each problem.
-pub(crate) fn allot(solutions: &[Result<Solution, String>], copies: &[usize], budget: f64) -> (Vec<bool>, f64) {
+pub(crate) fn allot(
+    solutions: &[Result<Solution, String>],
+    copies: &[usize],
+    budget: f64,
+) -> (Vec<bool>, f64) {
     let mut offers: Vec<(f64, f64, usize)> = vec![];
     for (i, solution) in solutions.iter().enumerate() {
         if let Ok(Solution { cost, near: Some(near), .. }) = solution {

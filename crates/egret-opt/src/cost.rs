@@ -59,33 +59,54 @@ impl CostModel {
         let cached = moved / self.cached_bytes;
         let out = result.tensor().map_or(0, len);
         let dim = |f: Option<&&Facts>, axis: usize| {
-            f.and_then(|f| f.tensor()).and_then(|t| t.shape.get(axis)).and_then(|d| d.as_const()).unwrap_or(NOMINAL_DIM).max(0) as u64
+            f.and_then(|f| f.tensor())
+                .and_then(|t| t.shape.get(axis))
+                .and_then(|d| d.as_const())
+                .unwrap_or(NOMINAL_DIM)
+                .max(0) as u64
         };
-        let last = |i: usize| operands.get(i).and_then(|f| f.tensor()).map_or(1, |t| dim(operands.get(i), t.rank().wrapping_sub(1)));
+        let last = |i: usize| {
+            operands
+                .get(i)
+                .and_then(|f| f.tensor())
+                .map_or(1, |t| dim(operands.get(i), t.rank().wrapping_sub(1)))
+        };
         let is_int = result.dtype().is_some_and(|d| d.is_int());
         let macs = if is_int { self.integer_macs } else { self.macs };
         // Integers are contracted by scalar code.
-        let computed = |columns: u64| if is_int { columns } else { columns.div_ceil(self.lanes) * self.lanes };
+        let computed =
+            |columns: u64| if is_int { columns } else { columns.div_ceil(self.lanes) * self.lanes };
         match op {
             Op::Reshape => self.view,
             // Each operand is copied by a kernel of its own.
             Op::Concat => self.kernel.saturating_mul(operands.len() as u64) + moved / self.bytes,
             // The scores are neither written nor read again.
             Op::Attention => {
-                let keys = operands.get(1).and_then(|f| f.tensor()).map_or(1, |t| dim(operands.get(1), t.rank().wrapping_sub(2)));
+                let keys = operands
+                    .get(1)
+                    .and_then(|f| f.tensor())
+                    .map_or(1, |t| dim(operands.get(1), t.rank().wrapping_sub(2)));
                 let rows = out / last(2).max(1);
-                self.kernel + rows.saturating_mul(keys).saturating_mul(last(0) + last(2)) / self.macs + cached
+                self.kernel
+                    + rows.saturating_mul(keys).saturating_mul(last(0) + last(2)) / self.macs
+                    + cached
             }
             // One pass over rows that stay in the cache, where its pieces are several.
             Op::LayerNorm | Op::RmsNorm => self.kernel + cached,
             Op::Matmul => {
                 let columns = last(1).max(1);
-                self.kernel + (out / columns).saturating_mul(computed(columns)).saturating_mul(last(0)) / macs + cached
+                self.kernel
+                    + (out / columns).saturating_mul(computed(columns)).saturating_mul(last(0)) / macs
+                    + cached
             }
             Op::Conv => {
                 let channels = dim(operands.get(1), 0);
-                let out = out / channels.max(1) * if attrs.int("groups") == 1 { computed(channels) } else { channels };
-                let taps = operands.get(1).and_then(|f| f.tensor()).map_or(1, |t| len(t) / dim(operands.get(1), 0).max(1));
+                let out = out / channels.max(1)
+                    * if attrs.int("groups") == 1 { computed(channels) } else { channels };
+                let taps = operands
+                    .get(1)
+                    .and_then(|f| f.tensor())
+                    .map_or(1, |t| len(t) / dim(operands.get(1), 0).max(1));
                 let strided = if attrs.str("layout") == "channels_first" { self.channels_first } else { 1 };
                 self.kernel + out.saturating_mul(taps) / macs * strided + cached
             }
@@ -99,7 +120,10 @@ impl CostModel {
 }
 
 fn len(t: &TensorType) -> u64 {
-    t.shape.iter().map(|d| d.as_const().unwrap_or(NOMINAL_DIM).clamp(0, 1 << 40) as u64).fold(1, u64::saturating_mul)
+    t.shape
+        .iter()
+        .map(|d| d.as_const().unwrap_or(NOMINAL_DIM).clamp(0, 1 << 40) as u64)
+        .fold(1, u64::saturating_mul)
 }
 
 fn bytes(f: &Facts) -> u64 {

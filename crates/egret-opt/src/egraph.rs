@@ -198,7 +198,9 @@ pub fn facts_of(symbols: &Symbols, symbol: u32, children: &[&Facts], deep: bool)
         }),
         Symbol::Absent => Ok(Facts::default()),
         Symbol::Opaque { types, .. } => Ok(Facts { types: types.clone(), ..Facts::default() }),
-        Symbol::Project(i) => Ok(Facts::of(children.first().and_then(|c| c.types.get(*i)).cloned().ok_or("no such result")?)),
+        Symbol::Project(i) => {
+            Ok(Facts::of(children.first().and_then(|c| c.types.get(*i)).cloned().ok_or("no such result")?))
+        }
         Symbol::Op { op, attrs } => op_facts(*op, attrs, children, deep),
     }
 }
@@ -223,7 +225,9 @@ pub(crate) fn op_facts(op: Op, attrs: &Attrs, children: &[&Facts], deep: bool) -
 /// Whether an operation of constants is a constant.
 pub(crate) fn foldable(op: Op) -> bool {
     let row = op.info();
-    row.results == 1 && row.regions.is_empty() && !["random", "control", "host", "data_dependent"].iter().any(|t| row.has_trait(t))
+    row.results == 1
+        && row.regions.is_empty()
+        && !["random", "control", "host", "data_dependent"].iter().any(|t| row.has_trait(t))
 }
 
 /// A constant expression's value, where it is small enough to be looked into.

@@ -83,10 +83,18 @@ pub(crate) fn run(graph: &Graph, task: &Task) -> Result<(Option<Graph>, Findings
     if rules.is_empty() && above.is_empty() {
         return Ok((None, Findings::default()));
     }
-    let look = Look { rules: &rules, above: &above, tier: task.tier, cost: task.cost, clock: task.clock, explain: task.explain };
+    let look = Look {
+        rules: &rules,
+        above: &above,
+        tier: task.tier,
+        cost: task.cost,
+        clock: task.clock,
+        explain: task.explain,
+    };
     let pieces = read(graph, task);
-    let mut solutions =
-        parallel::map(&pieces.problems, task.threads, |(problem, copies)| solve(problem, &look, task.budget / *copies as f64));
+    let mut solutions = parallel::map(&pieces.problems, task.threads, |(problem, copies)| {
+        solve(problem, &look, task.budget / *copies as f64)
+    });
     let copies: Vec<usize> = pieces.problems.iter().map(|(_, copies)| *copies).collect();
     let (near, error) = alternatives::allot(&solutions, &copies, task.budget);
     for (solution, _) in solutions.iter_mut().zip(near).filter(|(_, near)| *near) {
@@ -100,8 +108,15 @@ pub(crate) fn run(graph: &Graph, task: &Task) -> Result<(Option<Graph>, Findings
     let regions = (pieces.regions.len(), pieces.problems.len());
     let cheapest = solutions.iter().flatten().filter(|s| s.cheapest).count();
     let mut findings = Findings { counts, regions, cheapest, error, ..Findings::default() };
-    if !task.explain && pieces.regions.iter().all(|(region, _, p)| solutions[*p].as_ref().is_ok_and(|s| s.is_old(region))) {
-        pieces.regions.iter().for_each(|(region, _, p)| solutions[*p].iter().for_each(|s| findings.add(graph, region, &rules, s)));
+    if !task.explain
+        && pieces
+            .regions
+            .iter()
+            .all(|(region, _, p)| solutions[*p].as_ref().is_ok_and(|s| s.is_old(region)))
+    {
+        pieces.regions.iter().for_each(|(region, _, p)| {
+            solutions[*p].iter().for_each(|s| findings.add(graph, region, &rules, s))
+        });
         return Ok((None, findings));
     }
     let mut recording = task.explain.then(|| Recording::new(graph));
@@ -112,7 +127,9 @@ pub(crate) fn run(graph: &Graph, task: &Task) -> Result<(Option<Graph>, Findings
         findings.add(graph, region, &rules, solution);
         if let (Some(recording), Some(proof)) = (&mut recording, &solution.proof) {
             let constants = constants(graph, binding, solution);
-            let about = |i: usize| (rules[solution.applied[i].rule], names(graph, region, &solution.applied[i].nodes));
+            let about = |i: usize| {
+                (rules[solution.applied[i].rule], names(graph, region, &solution.applied[i].nodes))
+            };
             recording.add(proof, graph, &region.nodes, &binding.inputs, &constants, about)?;
         }
     }
@@ -163,7 +180,12 @@ impl Findings {
         for a in solution.applied.iter().filter(|a| a.rests) {
             let rule = rules[a.rule];
             let (sources, place) = (names(graph, region, &a.nodes), rule.place.to_string());
-            self.rewrites.push(Rewrite { rule: rule.name.clone(), place, sources, text: rule.text.clone() });
+            self.rewrites.push(Rewrite {
+                rule: rule.name.clone(),
+                place,
+                sources,
+                text: rule.text.clone(),
+            });
         }
         self.missed.extend(solution.missed.iter().map(|m| m.of(names(graph, region, &m.sources))));
         self.limits.extend(&solution.limits);

@@ -15,11 +15,13 @@ pub fn estimate(graph: &Graph, model: &CostModel) -> Vec<(NodeId, u64)> {
     let mut out = Vec::with_capacity(order.len());
     for id in order {
         let node = graph.node(id);
-        let fixed = !node.op.info().has_trait("random") && node.operands.iter().flatten().all(|v| constant[v.0 as usize]);
+        let fixed = !node.op.info().has_trait("random")
+            && node.operands.iter().flatten().all(|v| constant[v.0 as usize]);
         for v in &node.results {
             constant[v.0 as usize] = fixed;
         }
-        let facts = |v: &ValueId| Facts { constant: constant[v.0 as usize], ..Facts::of(graph.ty(*v).clone()) };
+        let facts =
+            |v: &ValueId| Facts { constant: constant[v.0 as usize], ..Facts::of(graph.ty(*v).clone()) };
         let operands: Vec<Facts> = node.operands.iter().flatten().map(facts).collect();
         let result = node.results.first().map(facts).unwrap_or_default();
         out.push((id, model.node(node.op, &node.attrs, &operands.iter().collect::<Vec<_>>(), &result)));

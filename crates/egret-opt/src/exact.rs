@@ -19,7 +19,12 @@ const CLASSES: usize = 1024;
 type List = Vec<(Cost, Vec<usize>)>;
 
 /// Replace a choice by the cheapest one. Returns whether it is known to be the cheapest.
-pub(crate) fn exact<N>(candidates: &Candidates<N>, roots: &[usize], mut best: Cost, choice: &mut Vec<usize>) -> bool {
+pub(crate) fn exact<N>(
+    candidates: &Candidates<N>,
+    roots: &[usize],
+    mut best: Cost,
+    choice: &mut Vec<usize>,
+) -> bool {
     let order = reachable(candidates, roots);
     let open: Vec<usize> = (0..order.len()).filter(|&c| candidates[order[c]].len() > 1).collect();
     if open.is_empty() || order.len() > CLASSES {
@@ -27,8 +32,10 @@ pub(crate) fn exact<N>(candidates: &Candidates<N>, roots: &[usize], mut best: Co
     }
     let mut place = vec![0; candidates.len()];
     order.iter().enumerate().for_each(|(i, &class)| place[class] = i);
-    let local = |(cost, children, _): &(Cost, Vec<usize>, N)| (*cost, children.iter().map(|&c| place[c]).collect());
-    let lists: Vec<List> = order.iter().map(|&class| candidates[class].iter().map(local).collect()).collect();
+    let local =
+        |(cost, children, _): &(Cost, Vec<usize>, N)| (*cost, children.iter().map(|&c| place[c]).collect());
+    let lists: Vec<List> =
+        order.iter().map(|&class| candidates[class].iter().map(local).collect()).collect();
     let words = lists.len().div_ceil(64);
     let entails = entailed(&lists, words);
     let mut always = vec![0; words];
@@ -91,7 +98,9 @@ fn components(lists: &[List], open: &[usize], always: &Set) -> Vec<Vec<usize>> {
         owner[class] = Some(class);
         let mut stack = vec![class];
         while let Some(c) = stack.pop() {
-            for &child in lists[c].iter().flat_map(|(_, children)| children).filter(|&&child| !has(always, child)) {
+            for &child in
+                lists[c].iter().flat_map(|(_, children)| children).filter(|&&child| !has(always, child))
+            {
                 match owner[child] {
                     // What it reaches has been seen.
                     Some(other) => {
@@ -124,7 +133,13 @@ fn reachable<N>(candidates: &Candidates<N>, roots: &[usize]) -> Vec<usize> {
             order.push(class);
         } else if !std::mem::replace(&mut seen[class], true) {
             stack.push((class, true));
-            stack.extend(candidates[class].iter().flat_map(|(_, children, _)| children).filter(|&&c| !seen[c]).map(|&c| (c, false)));
+            stack.extend(
+                candidates[class]
+                    .iter()
+                    .flat_map(|(_, children, _)| children)
+                    .filter(|&&c| !seen[c])
+                    .map(|&c| (c, false)),
+            );
         }
     }
     order
@@ -199,7 +214,11 @@ impl Search {
                 *has |= new;
                 while new != 0 {
                     // A class without a term that is free of cycles entails everything, places beyond the last class among it.
-                    let least = self.least.get(w * 64 + new.trailing_zeros() as usize).copied().unwrap_or((u64::MAX / 2, 0));
+                    let least = self
+                        .least
+                        .get(w * 64 + new.trailing_zeros() as usize)
+                        .copied()
+                        .unwrap_or((u64::MAX / 2, 0));
                     *bound = (bound.0.saturating_add(least.0), bound.1 + least.1);
                     new &= new - 1;
                 }
@@ -264,7 +283,9 @@ mod tests {
             if let Some((_, cost)) = total(candidates, &[0], &choice) {
                 best = Some(best.map_or(cost, |b: Cost| b.min(cost)));
             }
-            let Some(at) = (0..choice.len()).find(|&i| choice[i] + 1 < candidates[i].len()) else { return best };
+            let Some(at) = (0..choice.len()).find(|&i| choice[i] + 1 < candidates[i].len()) else {
+                return best;
+            };
             choice[at] += 1;
             choice[..at].fill(0);
         }
@@ -293,7 +314,8 @@ mod tests {
     fn what_is_apart_is_searched_apart() {
         // Thirty copies of the trap, beside each other: 2^60 choices.
         let node = |cost, children: &[usize]| ((cost, 1), children.to_vec(), ());
-        let mut candidates = vec![vec![node(0, &(0..30).flat_map(|i| [3 * i + 1, 3 * i + 2]).collect::<Vec<_>>())]];
+        let mut candidates =
+            vec![vec![node(0, &(0..30).flat_map(|i| [3 * i + 1, 3 * i + 2]).collect::<Vec<_>>())]];
         for i in 0..30 {
             let either = vec![node(3, &[]), node(0, &[3 * i + 3])];
             candidates.extend([either.clone(), either, vec![node(5, &[])]]);
@@ -305,8 +327,12 @@ mod tests {
     fn components_make_no_cycle_together() {
         // 1 and 2 are cheap from each other, but one of them has to come from 3.
         let node = |cost, children: &[usize]| ((cost, 1), children.to_vec(), ());
-        let candidates =
-            vec![vec![node(0, &[1, 2])], vec![node(1, &[2]), node(9, &[3])], vec![node(1, &[1]), node(8, &[3])], vec![node(0, &[])]];
+        let candidates = vec![
+            vec![node(0, &[1, 2])],
+            vec![node(1, &[2]), node(9, &[3])],
+            vec![node(1, &[1]), node(8, &[3])],
+            vec![node(0, &[])],
+        ];
         let mut choice = vec![0, 1, 1, 0];
         exact(&candidates, &[0], (17, 4), &mut choice);
         assert!(total(&candidates, &[0], &choice).is_some_and(|(_, cost)| cost <= (17, 4)));

@@ -49,7 +49,12 @@ pub enum Form<'a> {
 impl Extraction {
     /// What the whole would cost with other forms of some classes, for each set of them; `None`: it would have a cycle, or a class has
     /// no such form. `more`: alternatives beside those that could be chosen.
-    pub fn costs_with(&self, egraph: &Egraph, sets: &[Vec<(Id, Form)>], more: &[Alternative]) -> Vec<Option<Cost>> {
+    pub fn costs_with(
+        &self,
+        egraph: &Egraph,
+        sets: &[Vec<(Id, Form)>],
+        more: &[Alternative],
+    ) -> Vec<Option<Cost>> {
         let is_new = |a: &&Alternative| self.open.iter().all(|o| o.application != a.application);
         let all: Vec<Alternative> = self.open.iter().chain(more.iter().filter(is_new)).cloned().collect();
         let candidates = candidates(egraph, &self.ids, &all);
@@ -72,7 +77,9 @@ impl Extraction {
 fn node_cost(egraph: &Egraph, class: Id, node: &ENode) -> Cost {
     let children: Vec<&Facts> = node.children.iter().map(|&c| &egraph[c].data).collect();
     match egraph.analysis.symbols.get(node.symbol) {
-        Symbol::Op { op, attrs } => (egraph.analysis.cost.node(*op, attrs, &children, &egraph[class].data), 1),
+        Symbol::Op { op, attrs } => {
+            (egraph.analysis.cost.node(*op, attrs, &children, &egraph[class].data), 1)
+        }
         Symbol::Opaque { .. } => (1000, 1),
         _ => (0, 0),
     }
@@ -90,7 +97,8 @@ pub fn extract(egraph: &Egraph, roots: &[Id], alternatives: &[Alternative]) -> O
     let mut ids: Vec<Id> = egraph.classes().map(|c| c.id).collect();
     ids.sort();
     let candidates = candidates(egraph, &ids, alternatives);
-    let roots: Vec<usize> = roots.iter().map(|&r| ids.binary_search(&egraph.find(r)).ok()).collect::<Option<_>>()?;
+    let roots: Vec<usize> =
+        roots.iter().map(|&r| ids.binary_search(&egraph.find(r)).ok()).collect::<Option<_>>()?;
     let (choice, proven) = match candidates.iter().all(|list| list.len() == 1) {
         // Nothing is equal to anything else.
         true => (vec![0; candidates.len()], true),
@@ -131,12 +139,17 @@ fn cheapest<N>(candidates: &Candidates<N>, roots: &[usize]) -> Option<(Vec<usize
 
 /// Candidates by class: cost, children, form; the cheapest node first, then by spelling, so that no id decides, and at last what is
 /// only near the value, in the order given.
-fn candidates<'a>(egraph: &'a Egraph, ids: &[Id], alternatives: &[Alternative]) -> Vec<Vec<(Cost, Vec<usize>, Form<'a>)>> {
+fn candidates<'a>(
+    egraph: &'a Egraph,
+    ids: &[Id],
+    alternatives: &[Alternative],
+) -> Vec<Vec<(Cost, Vec<usize>, Form<'a>)>> {
     let place: BTreeMap<Id, usize> = ids.iter().enumerate().map(|(i, &id)| (id, i)).collect();
     let nodes = |&id: &Id| {
         let children = |n: &ENode| n.children().iter().map(|c| place[&egraph.find(*c)]).collect();
         let nodes = egraph[id].nodes.iter();
-        let mut list: Vec<_> = nodes.map(|n| (node_cost(egraph, id, n), children(n), Form::Node(n))).collect();
+        let mut list: Vec<_> =
+            nodes.map(|n| (node_cost(egraph, id, n), children(n), Form::Node(n))).collect();
         list.sort();
         list
     };
@@ -244,7 +257,9 @@ fn operands_first<N>(candidates: &Candidates<N>, choice: &[usize]) -> Vec<usize>
                 order.push(c);
             } else if !std::mem::replace(&mut seen[c], true) {
                 stack.push((c, true));
-                stack.extend(candidates[c][choice[c]].1.iter().rev().filter(|&&o| !seen[o]).map(|&o| (o, false)));
+                stack.extend(
+                    candidates[c][choice[c]].1.iter().rev().filter(|&&o| !seen[o]).map(|&o| (o, false)),
+                );
             }
         }
     }
@@ -261,7 +276,11 @@ fn union(best: &[Option<(Cost, Set, usize)>], children: &[usize], words: usize) 
 }
 
 /// The classes that the roots need under a choice, and their cost; `None` if the choice has a cycle.
-pub(crate) fn total<N>(candidates: &Candidates<N>, roots: &[usize], choice: &[usize]) -> Option<(Vec<usize>, Cost)> {
+pub(crate) fn total<N>(
+    candidates: &Candidates<N>,
+    roots: &[usize],
+    choice: &[usize],
+) -> Option<(Vec<usize>, Cost)> {
     // 0 unseen, 1 open, 2 done
     let mut state = vec![0u8; candidates.len()];
     let (mut needed, mut sum) = (vec![], (0, 0));

@@ -98,7 +98,11 @@ impl Facts {
     pub fn merge(&mut self, other: Facts) -> Result<(bool, bool), Disagreement> {
         if self.types != other.types {
             let list = |t: &[Type]| t.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            return Err(Disagreement(format!("types differ: {} and {}", list(&self.types), list(&other.types))));
+            return Err(Disagreement(format!(
+                "types differ: {} and {}",
+                list(&self.types),
+                list(&other.types)
+            )));
         }
         let (mut mine, mut theirs) = (false, false);
         if self.constant != other.constant {
@@ -135,8 +139,10 @@ impl Facts {
         }
         self.summary.uniform = own.uniform.or(given.uniform);
         self.summary.away_from_zero |= given.away_from_zero;
-        mine |= (own.uniform.is_none() && given.uniform.is_some()) || (!own.away_from_zero && given.away_from_zero);
-        theirs |= (given.uniform.is_none() && own.uniform.is_some()) || (!given.away_from_zero && own.away_from_zero);
+        mine |= (own.uniform.is_none() && given.uniform.is_some())
+            || (!own.away_from_zero && given.away_from_zero);
+        theirs |= (given.uniform.is_none() && own.uniform.is_some())
+            || (!given.away_from_zero && own.away_from_zero);
         if self.zeros.is_none() && other.zeros.is_some() {
             self.zeros = other.zeros;
             mine = true;
@@ -183,8 +189,12 @@ fn uniform(t: &Tensor) -> Option<f64> {
 /// Whether a vector of floats (of any rank) may be divided by: it is of at most 4096 elements, each between 2⁻¹⁰ and 2¹⁰ in size. Said
 /// of weights too: scales of norms have it nearly always, so that blocks which differ in their weights stay one.
 pub fn away_from_zero(t: &Tensor) -> bool {
-    let vector = t.shape().iter().filter(|d| **d != 1).count() <= 1 && (1..=4096).contains(&t.len()) && t.dtype().is_float();
-    vector && elements(t, t.len()).is_some_and(|all| all.iter().all(|v| (1.0 / 1024.0..=1024.0).contains(&v.abs())))
+    let vector = t.shape().iter().filter(|d| **d != 1).count() <= 1
+        && (1..=4096).contains(&t.len())
+        && t.dtype().is_float();
+    vector
+        && elements(t, t.len())
+            .is_some_and(|all| all.iter().all(|v| (1.0 / 1024.0..=1024.0).contains(&v.abs())))
 }
 
 /// For each axis the indices whose slice holds nothing but +0 bits.

@@ -68,7 +68,9 @@ mod tests {
 
     #[test]
     fn pairs_of_patterns_are_glued_downwards_only() {
-        let rules = parse("a: (neg (transpose perm=?p (unary@f ?x))) => (neg ?x) exact", "mine.rules", "fuse", &[]).unwrap();
+        let rules =
+            parse("a: (neg (transpose perm=?p (unary@f ?x))) => (neg ?x) exact", "mine.rules", "fuse", &[])
+                .unwrap();
         let glue = Glue::of(rules.iter());
         assert_eq!((glue.strength(Op::Neg, Op::Transpose), glue.strength(Op::Transpose, Op::Exp)), (1, 1));
         assert_eq!((glue.strength(Op::Neg, Op::Matmul), glue.strength(Op::Transpose, Op::Matmul)), (0, 0));

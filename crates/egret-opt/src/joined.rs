@@ -31,7 +31,10 @@ impl Joined {
 
 /// Matches of one rule, in the order of their values, as groups: of a rule that joins siblings those of each set of siblings, with their
 /// lists; of any other rule each alone.
-pub(crate) fn groups<Id: Copy + Eq + Ord>(rule: &Rule, found: Vec<(Id, Match<Id>)>) -> Vec<Vec<(Id, Match<Id>)>> {
+pub(crate) fn groups<Id: Copy + Eq + Ord>(
+    rule: &Rule,
+    found: Vec<(Id, Match<Id>)>,
+) -> Vec<Vec<(Id, Match<Id>)>> {
     let Some(joined) = rule.joined else { return found.into_iter().map(|one| vec![one]).collect() };
     let mut groups: Vec<Vec<(Id, Match<Id>)>> = vec![];
     for (id, m) in found {

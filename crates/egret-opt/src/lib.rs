@@ -269,7 +269,9 @@ impl fmt::Display for OptError {
                 write!(f, "no pass is called `{name}`; there are {}", names.join(", "))
             }
             OptError::Rule(message) => write!(f, "{message}"),
-            OptError::Broken { pass, message } => write!(f, "pass `{pass}` made an invalid graph (a bug of Egret): {message}"),
+            OptError::Broken { pass, message } => {
+                write!(f, "pass `{pass}` made an invalid graph (a bug of Egret): {message}")
+            }
         }
     }
 }
@@ -302,7 +304,9 @@ pub fn saturated_rules<'a>(pass: &str, own: &'a [Rule]) -> Option<Vec<&'a Rule>>
 /// # Errors
 /// A name in the options that is no pass; a pass that makes an invalid graph.
 pub fn optimize(graph: Graph, options: &Options) -> Result<(Graph, Vec<PassReport>), OptError> {
-    let find = |name: &String| PASSES.iter().find(|p| p.name == name).ok_or_else(|| OptError::UnknownPass(name.clone()));
+    let find = |name: &String| {
+        PASSES.iter().find(|p| p.name == name).ok_or_else(|| OptError::UnknownPass(name.clone()))
+    };
     let passes: Vec<&Pass> = match &options.passes {
         None => PASSES.iter().collect(),
         Some(names) => names.iter().map(find).collect::<Result<_, _>>()?,
@@ -324,18 +328,30 @@ pub fn optimize(graph: Graph, options: &Options) -> Result<(Graph, Vec<PassRepor
         let rules = applied.filter(|r| r.tier <= tier && !options.without.contains(&r.name)).collect();
         let mut step = CodeStep { pass: pass.name, rules, explain, told: vec![], proof: None };
         if pass.tier <= tier
-            && let Some(next) = (pass.run)(&graph, &mut step).map_err(|e| OptError::Broken { pass: pass.name, message: e.to_string() })?
+            && let Some(next) = (pass.run)(&graph, &mut step)
+                .map_err(|e| OptError::Broken { pass: pass.name, message: e.to_string() })?
         {
             check(&next, pass)?;
             graph = next;
         }
-        let step_proof = step.proof.transpose().map_err(|message| OptError::Broken { pass: pass.name, message })?;
+        let step_proof =
+            step.proof.transpose().map_err(|message| OptError::Broken { pass: pass.name, message })?;
         let mut set = saturated_rules(pass.name, &options.rules).unwrap_or_default();
         set.retain(|r| !options.without.contains(&r.name));
         if pass.lazy && !presence::any(&graph, &set) {
             set.clear();
         }
-        let task = eqsat::Task { pass: pass.name, rules: &set, tier, budget, cost, deep: false, clock, explain, threads };
+        let task = eqsat::Task {
+            pass: pass.name,
+            rules: &set,
+            tier,
+            budget,
+            cost,
+            deep: false,
+            clock,
+            explain,
+            threads,
+        };
         let stepped = options.explain.then(|| graph.clone());
         let (next, mut findings) = eqsat::run(&graph, &task).map_err(OptError::Rule)?;
         findings.rewrites.splice(0..0, step.told);
@@ -344,9 +360,18 @@ pub fn optimize(graph: Graph, options: &Options) -> Result<(Graph, Vec<PassRepor
             check(&next, pass)?;
             graph = next;
         }
-        let stages = before.zip(stepped).map(|(before, stepped)| Stages { before, stepped, after: graph.clone() });
+        let stages =
+            before.zip(stepped).map(|(before, stepped)| Stages { before, stepped, after: graph.clone() });
         let (nodes_after, nanoseconds) = (graph.node_count(), began.map(|b| b.elapsed().as_nanos() as u64));
-        reports.push(PassReport { name: pass.name, nodes_before, nodes_after, step_proof, findings, nanoseconds, stages });
+        reports.push(PassReport {
+            name: pass.name,
+            nodes_before,
+            nodes_after,
+            step_proof,
+            findings,
+            nanoseconds,
+            stages,
+        });
         if options.after.as_deref() == Some(pass.name) {
             break;
         }

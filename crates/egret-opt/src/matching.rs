@@ -90,14 +90,25 @@ pub fn matches<T: Terms>(rule: &Rule, terms: &T, at: T::Id, limit: usize) -> Vec
 }
 
 /// All matches of a pattern at a value that agree with what is bound already.
-pub(crate) fn matches_from<T: Terms>(pattern: &Pattern, terms: &T, at: T::Id, bound: Match<T::Id>) -> Vec<Match<T::Id>> {
+pub(crate) fn matches_from<T: Terms>(
+    pattern: &Pattern,
+    terms: &T,
+    at: T::Id,
+    bound: Match<T::Id>,
+) -> Vec<Match<T::Id>> {
     one(terms, pattern, at, vec![bound], FROM_LIMIT)
 }
 
 /// Matches of [`matches_from`]: operands in either order.
 const FROM_LIMIT: usize = 64;
 
-fn one<T: Terms>(terms: &T, pattern: &Pattern, at: T::Id, so_far: Vec<Match<T::Id>>, limit: usize) -> Vec<Match<T::Id>> {
+fn one<T: Terms>(
+    terms: &T,
+    pattern: &Pattern,
+    at: T::Id,
+    so_far: Vec<Match<T::Id>>,
+    limit: usize,
+) -> Vec<Match<T::Id>> {
     match pattern {
         Pattern::Value(_) if terms.is_absent(at) => vec![],
         Pattern::Value(v) => so_far.into_iter().filter_map(|m| bind(m, *v, at)).collect(),
@@ -148,7 +159,12 @@ pub fn same_value(is: f64, wanted: f64, dtype: Option<DType>) -> bool {
 }
 
 /// Operation and attributes.
-fn head<Id: Copy + Eq>(node: &NodePattern, candidate: &TermNode<'_, Id>, at: Id, m: &Match<Id>) -> Option<Match<Id>> {
+fn head<Id: Copy + Eq>(
+    node: &NodePattern,
+    candidate: &TermNode<'_, Id>,
+    at: Id,
+    m: &Match<Id>,
+) -> Option<Match<Id>> {
     let mut m = m.clone();
     match node.op {
         OpPattern::One(op) if op != candidate.op => return None,
@@ -189,7 +205,13 @@ fn head<Id: Copy + Eq>(node: &NodePattern, candidate: &TermNode<'_, Id>, at: Id,
     })
 }
 
-fn operands<T: Terms>(terms: &T, node: &NodePattern, candidate: &TermNode<'_, T::Id>, m: Match<T::Id>, limit: usize) -> Vec<Match<T::Id>> {
+fn operands<T: Terms>(
+    terms: &T,
+    node: &NodePattern,
+    candidate: &TermNode<'_, T::Id>,
+    m: Match<T::Id>,
+    limit: usize,
+) -> Vec<Match<T::Id>> {
     let place = m.matched.len() - 1;
     let given = candidate.operands;
     let commutes = node.args.len() == 2 && given.len() == 2 && candidate.op.info().has_trait("commutative");
@@ -202,7 +224,13 @@ fn operands<T: Terms>(terms: &T, node: &NodePattern, candidate: &TermNode<'_, T:
     out
 }
 
-fn in_order<T: Terms>(terms: &T, args: &[Pattern], given: &[T::Id], mut found: Vec<Match<T::Id>>, limit: usize) -> Vec<Match<T::Id>> {
+fn in_order<T: Terms>(
+    terms: &T,
+    args: &[Pattern],
+    given: &[T::Id],
+    mut found: Vec<Match<T::Id>>,
+    limit: usize,
+) -> Vec<Match<T::Id>> {
     let (fixed, each) = match args.split_last() {
         Some((Pattern::Each(inner), fixed)) => (fixed, Some(inner)),
         _ => (args, None),
@@ -225,7 +253,13 @@ fn in_order<T: Terms>(terms: &T, args: &[Pattern], given: &[T::Id], mut found: V
 }
 
 /// `inner..` against all of `rest`: value variables of `inner` become lists.
-fn rest_of<T: Terms>(terms: &T, inner: &Pattern, rest: &[T::Id], found: Vec<Match<T::Id>>, limit: usize) -> Vec<Match<T::Id>> {
+fn rest_of<T: Terms>(
+    terms: &T,
+    inner: &Pattern,
+    rest: &[T::Id],
+    found: Vec<Match<T::Id>>,
+    limit: usize,
+) -> Vec<Match<T::Id>> {
     let mut vars = vec![];
     value_vars(inner, &mut vars);
     let mut out = vec![];
@@ -239,7 +273,10 @@ fn rest_of<T: Terms>(terms: &T, inner: &Pattern, rest: &[T::Id], found: Vec<Matc
             for (m, lists) in partial {
                 if let (Pattern::Value(_), true) = (inner, terms.is_absent(id)) {
                     // What is left out stays so.
-                    next.push((m, lists.into_iter().map(|l| l.into_iter().chain([id]).collect()).collect()));
+                    next.push((
+                        m,
+                        lists.into_iter().map(|l| l.into_iter().chain([id]).collect()).collect(),
+                    ));
                     continue;
                 }
                 for mut m in one(terms, inner, id, vec![m], limit) {
@@ -327,7 +364,9 @@ fn arguments<T: Terms>(condition: &Expr, terms: &T, m: &Match<T::Id>) -> String 
 }
 
 fn compare(comparison: Comparison, left: &Val, right: &Val) -> Result<bool, String> {
-    let (Val::Attr(left), Val::Attr(right)) = (left, right) else { return Err("only attributes and numbers compare".into()) };
+    let (Val::Attr(left), Val::Attr(right)) = (left, right) else {
+        return Err("only attributes and numbers compare".into());
+    };
     if let (Some(a), Some(b)) = (number(left), number(right)) {
         return Ok(match comparison {
             Comparison::Equal => a == b,
@@ -401,7 +440,8 @@ pub trait Sink: Terms {
     ///
     /// # Errors
     /// Its operands' types break a rule of the operation.
-    fn add_node(&mut self, op: Op, attrs: Attrs, operands: &[Option<Self::Id>]) -> Result<Self::Id, String>;
+    fn add_node(&mut self, op: Op, attrs: Attrs, operands: &[Option<Self::Id>])
+    -> Result<Self::Id, String>;
 
     /// Add a scalar constant.
     ///
@@ -425,14 +465,18 @@ fn build<S: Sink>(pattern: &Pattern, sink: &mut S, m: &Match<S::Id>) -> Result<O
             Some(Bound::One(id)) => Ok(Some(*id)),
             _ => Err("a variable has no value".into()),
         },
-        Pattern::Splat(_) | Pattern::Number(_) => Err("a number stands beside an operand that says its element type".into()),
+        Pattern::Splat(_) | Pattern::Number(_) => {
+            Err("a number stands beside an operand that says its element type".into())
+        }
         Pattern::Each(_) => Err("`..` stands among operands only".into()),
         Pattern::Node(node) => {
             let (op, attrs) = built_head(node, sink, m)?;
             let mut operands = built_operands(node, sink, m)?;
             // Optional operands that the pattern does not go as far as are left out.
             let row = op.info();
-            if !row.operands.last().is_some_and(|o| o.starts_with('*')) && operands.len() < row.operands.len() {
+            if !row.operands.last().is_some_and(|o| o.starts_with('*'))
+                && operands.len() < row.operands.len()
+            {
                 operands.resize(row.operands.len(), None);
             }
             sink.add_node(op, attrs, &operands).map(Some)
@@ -448,8 +492,12 @@ fn built_head<S: Sink>(node: &NodePattern, sink: &S, m: &Match<S::Id>) -> Result
     let mut attrs = node.spread.and_then(|v| m.spreads[v].clone()).unwrap_or_default();
     for (name, expr) in &node.attrs {
         let kind = op.info().attrs.iter().find(|(n, _)| n == name).map_or("", |(_, k)| *k);
-        let Val::Attr(value) = eval(expr, sink, m)? else { return Err(format!("`{name}` of `{op}` is no attribute")) };
-        attrs.0.insert(name, fitted(value, kind).ok_or_else(|| format!("`{name}` of `{op}` is not {kind}"))?);
+        let Val::Attr(value) = eval(expr, sink, m)? else {
+            return Err(format!("`{name}` of `{op}` is no attribute"));
+        };
+        attrs
+            .0
+            .insert(name, fitted(value, kind).ok_or_else(|| format!("`{name}` of `{op}` is not {kind}"))?);
     }
     // A spread of another operation's attributes keeps those that this one has.
     attrs.0.retain(|name, _| op.info().attrs.iter().any(|(n, _)| n == name));
@@ -464,12 +512,18 @@ fn fitted(value: Attr, kind: &str) -> Option<Attr> {
         (Attr::Int(v), "dim") => Attr::Dim(v.into()),
         (Attr::Dim(d), "int") => Attr::Int(d.as_const()?),
         (Attr::Ints(v), "dims") => Attr::Dims(v.into_iter().map(Into::into).collect()),
-        (Attr::Dims(d), "ints") => Attr::Ints(d.iter().map(egret_ir::Dim::as_const).collect::<Option<_>>()?),
+        (Attr::Dims(d), "ints") => {
+            Attr::Ints(d.iter().map(egret_ir::Dim::as_const).collect::<Option<_>>()?)
+        }
         _ => return None,
     })
 }
 
-fn built_operands<S: Sink>(node: &NodePattern, sink: &mut S, m: &Match<S::Id>) -> Result<Vec<Option<S::Id>>, String> {
+fn built_operands<S: Sink>(
+    node: &NodePattern,
+    sink: &mut S,
+    m: &Match<S::Id>,
+) -> Result<Vec<Option<S::Id>>, String> {
     let mut operands = vec![];
     let mut numbers = vec![];
     for arg in &node.args {
@@ -479,8 +533,13 @@ fn built_operands<S: Sink>(node: &NodePattern, sink: &mut S, m: &Match<S::Id>) -
                 operands.push(None);
             }
             Pattern::Number(expr) => {
-                let Val::Attr(value) = eval(expr, sink, m)? else { return Err("an operand is no number".into()) };
-                numbers.push((operands.len(), number(&value).ok_or_else(|| format!("{} is no number", show_attr(&value)))?));
+                let Val::Attr(value) = eval(expr, sink, m)? else {
+                    return Err("an operand is no number".into());
+                };
+                numbers.push((
+                    operands.len(),
+                    number(&value).ok_or_else(|| format!("{} is no number", show_attr(&value)))?,
+                ));
                 operands.push(None);
             }
             Pattern::Each(inner) => {

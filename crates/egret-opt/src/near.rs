@@ -19,7 +19,13 @@ pub(crate) fn nearly(rule: &Rule) -> Vec<Near> {
     for (place, node) in nodes.into_iter().enumerate().skip(1) {
         let OpPattern::One(op) = node.op else { continue };
         let any = |args: Vec<Pattern>, bind| {
-            Pattern::Node(NodePattern { op: OpPattern::Any(None, usize::MAX), bind, spread: None, attrs: vec![], args })
+            Pattern::Node(NodePattern {
+                op: OpPattern::Any(None, usize::MAX),
+                bind,
+                spread: None,
+                attrs: vec![],
+                args,
+            })
         };
         let same = node.clone();
         let variant = |with: Pattern| {

@@ -47,7 +47,10 @@ mod tests {
     fn results_come_in_order() {
         let items: Vec<usize> = (0..100).collect();
         for threads in [0, 1, 2, 7, 1000] {
-            assert_eq!(super::map(&items, threads, |i| i * 2), items.iter().map(|i| i * 2).collect::<Vec<_>>());
+            assert_eq!(
+                super::map(&items, threads, |i| i * 2),
+                items.iter().map(|i| i * 2).collect::<Vec<_>>()
+            );
         }
         assert_eq!(super::map(&[] as &[u8], 2, |i| *i), Vec::<u8>::new());
     }

@@ -38,7 +38,12 @@ impl<'a> Runs<'a> {
     }
 
     /// The first run at or after a place with at least `copies` copies that `accept` turns into something.
-    pub fn next<T>(&mut self, from: usize, copies: usize, mut accept: impl FnMut(Run) -> Option<T>) -> Option<T> {
+    pub fn next<T>(
+        &mut self,
+        from: usize,
+        copies: usize,
+        mut accept: impl FnMut(Run) -> Option<T>,
+    ) -> Option<T> {
         for i in from..self.labels.len().saturating_sub(GRAM - 1) {
             let same = self.places.get(&self.labels[i..i + GRAM])?;
             let later = same.partition_point(|&j| j <= i);
@@ -50,7 +55,8 @@ impl<'a> Runs<'a> {
                 if self.refused.get(&period).is_some_and(|&to| i < to) {
                     continue;
                 }
-                let equal = self.labels[i..].iter().zip(&self.labels[j..]).take_while(|(a, b)| a == b).count();
+                let equal =
+                    self.labels[i..].iter().zip(&self.labels[j..]).take_while(|(a, b)| a == b).count();
                 if equal >= (copies - 1) * period
                     && let Some(found) = accept(Run { from: i, to: j + equal, period })
                 {

@@ -23,10 +23,12 @@ fn node(graph: &Graph, pattern: &NodePattern, id: NodeId) -> bool {
         Expr::Literal(wanted) => n.attrs.get(name) == Some(wanted),
         _ => true,
     };
-    let operands = |order: &[Option<ValueId>]| pattern.args.iter().zip(order).all(|(p, v)| value(graph, p, *v));
+    let operands =
+        |order: &[Option<ValueId>]| pattern.args.iter().zip(order).all(|(p, v)| value(graph, p, *v));
     op && pattern.attrs.iter().all(attrs)
         && (operands(&n.operands)
-            || n.op.info().has_trait("commutative") && operands(&n.operands.iter().rev().copied().collect::<Vec<_>>()))
+            || n.op.info().has_trait("commutative")
+                && operands(&n.operands.iter().rev().copied().collect::<Vec<_>>()))
 }
 
 fn value(graph: &Graph, pattern: &Pattern, v: Option<ValueId>) -> bool {

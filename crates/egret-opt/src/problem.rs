@@ -90,7 +90,17 @@ impl<'a> Reader<'a> {
         let locals = vec![(0, Local::Input(0)); graph.value_count()];
         let asks = |r: &&&Rule| r.guards.iter().any(|g| g.asks("away_from_zero"));
         let dividing = rules.iter().filter(asks).filter_map(|r| r.lhs.as_node()?.op.one()).collect();
-        Reader { graph, kinds, deep, dividing, divides: false, locals, region: 0, key: vec![], binding: Binding::default() }
+        Reader {
+            graph,
+            kinds,
+            deep,
+            dividing,
+            divides: false,
+            locals,
+            region: 0,
+            key: vec![],
+            binding: Binding::default(),
+        }
     }
 
     /// Number the values of a region.
@@ -173,7 +183,13 @@ impl<'a> Reader<'a> {
         Problem {
             inputs: binding.inputs.iter().map(|&v| graph.ty(v).clone()).collect(),
             constants: constants
-                .map(|t| if self.is_known(t) { Constant::Known(t.clone()) } else { Constant::Weight(t.ty(), self.summary(t)) })
+                .map(|t| {
+                    if self.is_known(t) {
+                        Constant::Known(t.clone())
+                    } else {
+                        Constant::Weight(t.ty(), self.summary(t))
+                    }
+                })
                 .collect(),
             nodes: region.nodes.iter().map(node).collect(),
             outputs: region.outputs.iter().map(|&v| local(v)).collect(),

@@ -26,7 +26,9 @@ pub(crate) fn of(op: Op, attrs: &Attrs, operands: &[&Facts]) -> Option<(f64, f64
             let (a, b) = (range(0).unwrap_or(all), range(1).unwrap_or(all));
             Some((a.0.min(b.0), a.1.min(b.1))).filter(|r| *r != all)
         }
-        Op::Mul if operands.len() == 2 && std::ptr::eq(operands[0], operands[1]) => Some((0.0, f64::INFINITY)),
+        Op::Mul if operands.len() == 2 && std::ptr::eq(operands[0], operands[1]) => {
+            Some((0.0, f64::INFINITY))
+        }
         Op::Reduce if matches!(attrs.str("kind"), "max" | "min") => range(0),
         Op::Reshape | Op::Transpose | Op::Broadcast | Op::Slice => range(0),
         _ => None,

@@ -49,10 +49,11 @@ pub(crate) fn regions(graph: &Graph, order: &[NodeId], kinds: &Kinds, glue: &Glu
 fn labels(graph: &Graph, order: &[NodeId], kinds: &Kinds) -> Vec<u32> {
     let label = |&n: &NodeId| {
         let node = graph.node(n);
-        let bits = node.operands.iter().take(8).enumerate().map(|(i, v)| match v.map(|v| &graph.value(v).def) {
-            Some(Def::Const(_)) => 1 << i,
-            _ => 0,
-        });
+        let bits =
+            node.operands.iter().take(8).enumerate().map(|(i, v)| match v.map(|v| &graph.value(v).def) {
+                Some(Def::Const(_)) => 1 << i,
+                _ => 0,
+            });
         kinds.node(n) << 8 | bits.sum::<u32>()
     };
     order.iter().map(label).collect()
@@ -119,7 +120,8 @@ impl<'a> Lives<'a> {
     fn region(&self, from: usize, to: usize) -> Region {
         let nodes = self.order[from..to].to_vec();
         let results = nodes.iter().flat_map(|&n| &self.graph.node(n).results).copied();
-        let outputs = results.filter(|v| self.is_output[v.0 as usize] || self.last[v.0 as usize] >= to).collect();
+        let outputs =
+            results.filter(|v| self.is_output[v.0 as usize] || self.last[v.0 as usize] >= to).collect();
         Region { nodes, outputs }
     }
 
@@ -128,7 +130,9 @@ impl<'a> Lives<'a> {
         while from < end {
             let to = match end - from {
                 left if left <= REGION => end,
-                _ => (from + REGION / 2..=from + REGION).min_by_key(|&i| (self.glued[i], self.alive[i], Reverse(i))).unwrap_or(end),
+                _ => (from + REGION / 2..=from + REGION)
+                    .min_by_key(|&i| (self.glued[i], self.alive[i], Reverse(i)))
+                    .unwrap_or(end),
             };
             cut(from, to);
             from = to;

@@ -99,7 +99,8 @@ pub fn saturate(
     limits: &Limits,
     sources: HashMap<ENode, BTreeSet<usize>>,
 ) -> Result<Saturation, String> {
-    let mut done = Saturation { counts: vec![RuleCount::default(); rules.len()], sources, ..Saturation::default() };
+    let mut done =
+        Saturation { counts: vec![RuleCount::default(); rules.len()], sources, ..Saturation::default() };
     let mut seen: HashSet<Seen> = HashSet::new();
     let most = egraph.total_size() * limits.growth + 1000;
     egraph.rebuild();
@@ -132,11 +133,16 @@ pub fn saturate(
             }
             for group in groups(rule, all) {
                 // Nodes are told apart by what they are: their places in a class change.
-                let nodes = |m: &Match<Id>| m.matched.iter().map(|&(c, k, _)| egraph[c].nodes[k].clone()).collect::<Vec<ENode>>();
+                let nodes = |m: &Match<Id>| {
+                    m.matched.iter().map(|&(c, k, _)| egraph[c].nodes[k].clone()).collect::<Vec<ENode>>()
+                };
                 let nodes: Vec<Vec<ENode>> = group.iter().map(|(_, m)| nodes(m)).collect();
-                let sources: BTreeSet<usize> = nodes.iter().flatten().filter_map(|n| done.sources.get(n)).flatten().copied().collect();
+                let sources: BTreeSet<usize> =
+                    nodes.iter().flatten().filter_map(|n| done.sources.get(n)).flatten().copied().collect();
                 for ((class, m), nodes) in group.into_iter().zip(nodes) {
-                    if guards_hold(rule, egraph, &m).is_ok() && seen.insert((i, class, m.values.clone(), nodes.clone())) {
+                    if guards_hold(rule, egraph, &m).is_ok()
+                        && seen.insert((i, class, m.values.clone(), nodes.clone()))
+                    {
                         found.push(Found { rule: i, class, m, nodes, sources: sources.clone() });
                     }
                 }
@@ -181,7 +187,13 @@ struct Found {
 }
 
 /// Put one right-hand side beside what it equals; whether that is news.
-fn apply(egraph: &mut Egraph, rule: &Rule, f: Found, limits: &Limits, done: &mut Saturation) -> Result<bool, String> {
+fn apply(
+    egraph: &mut Egraph,
+    rule: &Rule,
+    f: Found,
+    limits: &Limits,
+    done: &mut Saturation,
+) -> Result<bool, String> {
     let before = egraph.nodes().len();
     let new = match instantiate(rule, egraph, &f.m) {
         Ok(new) => new,
@@ -194,7 +206,11 @@ fn apply(egraph: &mut Egraph, rule: &Rule, f: Found, limits: &Limits, done: &mut
     let (was, is) = (&egraph.facts(f.class).types, &egraph.facts(new).types);
     if was != is {
         let list = |t: &[egret_ir::Type]| t.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        return Err(fail(format!("changes a value's type from {} to {}: it lacks a guard", list(was), list(is))));
+        return Err(fail(format!(
+            "changes a value's type from {} to {}: it lacks a guard",
+            list(was),
+            list(is)
+        )));
     }
     for id in before..egraph.nodes().len() {
         let node = egraph.id_to_node(Id::from(id)).clone();
@@ -223,7 +239,14 @@ fn apply(egraph: &mut Egraph, rule: &Rule, f: Found, limits: &Limits, done: &mut
         done.counts[f.rule].applications += 1;
         done.counts[f.rule].nodes += egraph.nodes().len() - before;
         let evidence = limits.evidence.then(|| Box::new(Evidence { found: f.m, nodes: f.nodes, new }));
-        done.applications.push(Application { rule: f.rule, class: f.class, node, sources: f.sources, alternative, evidence });
+        done.applications.push(Application {
+            rule: f.rule,
+            class: f.class,
+            node,
+            sources: f.sources,
+            alternative,
+            evidence,
+        });
     }
     Ok(news)
 }
@@ -262,7 +285,8 @@ fn may_match(pattern: &Pattern, egraph: &Egraph, class: Id, by_op: &BTreeMap<Op,
             Symbol::Op { op, .. } => *op,
             _ => return false,
         };
-        node.op.one().is_none_or(|wanted| wanted == op) && wanted().all(|op| n.children.iter().any(|c| has(&op, c)))
+        node.op.one().is_none_or(|wanted| wanted == op)
+            && wanted().all(|op| n.children.iter().any(|c| has(&op, c)))
     })
 }
 
@@ -271,7 +295,8 @@ fn roots(rule: &Rule, by_op: &BTreeMap<Op, BTreeSet<Id>>) -> Vec<Id> {
     match rule.lhs.as_node().map(|n| n.op) {
         Some(OpPattern::One(op)) => by_op.get(&op).into_iter().flatten().copied().collect(),
         Some(OpPattern::Any(Some(group), _)) => {
-            let classes: BTreeSet<Id> = by_op.iter().filter(|(op, _)| group.holds(**op)).flat_map(|(_, c)| c).copied().collect();
+            let classes: BTreeSet<Id> =
+                by_op.iter().filter(|(op, _)| group.holds(**op)).flat_map(|(_, c)| c).copied().collect();
             classes.into_iter().collect()
         }
         _ => vec![],

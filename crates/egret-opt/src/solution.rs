@@ -42,7 +42,8 @@ pub(crate) struct Solution {
 impl Solution {
     /// Whether it builds just the nodes that the region has: no rule was applied, and no two nodes were equal.
     pub fn is_old(&self, region: &Region) -> bool {
-        let nodes = self.steps.iter().filter(|s| matches!(s.make, Make::Copy(_) | Make::Node { .. })).count();
+        let nodes =
+            self.steps.iter().filter(|s| matches!(s.make, Make::Copy(_) | Make::Node { .. })).count();
         nodes == region.nodes.len() && self.applied.is_empty()
     }
 }
@@ -98,7 +99,11 @@ pub(crate) fn constants(graph: &Graph, binding: &Binding, solution: &Solution) -
 }
 
 /// The ONNX nodes behind nodes of a region.
-pub(crate) fn names<'a>(graph: &Graph, region: &Region, nodes: impl IntoIterator<Item = &'a usize>) -> BTreeSet<String> {
+pub(crate) fn names<'a>(
+    graph: &Graph,
+    region: &Region,
+    nodes: impl IntoIterator<Item = &'a usize>,
+) -> BTreeSet<String> {
     nodes.into_iter().flat_map(|&i| graph.node(region.nodes[i]).sources.iter().cloned()).collect()
 }
 
@@ -106,10 +111,16 @@ pub(crate) fn names<'a>(graph: &Graph, region: &Region, nodes: impl IntoIterator
 ///
 /// # Errors
 /// A node that does not fit its operands: a bug in a rule.
-pub(crate) fn store(r: &mut Rebuild, region: &Region, binding: &Binding, solution: &Solution) -> Result<(), String> {
+pub(crate) fn store(
+    r: &mut Rebuild,
+    region: &Region,
+    binding: &Binding,
+    solution: &Solution,
+) -> Result<(), String> {
     let mut built: Vec<Vec<ValueId>> = Vec::with_capacity(solution.steps.len());
     for step in &solution.steps {
-        let operands: Vec<Option<ValueId>> = step.operands.iter().map(|s| s.and_then(|s| built[s].first().copied())).collect();
+        let operands: Vec<Option<ValueId>> =
+            step.operands.iter().map(|s| s.and_then(|s| built[s].first().copied())).collect();
         if !step.sources.is_empty() {
             r.builder.set_sources(names(r.old, region, &step.sources));
         }
@@ -121,16 +132,25 @@ pub(crate) fn store(r: &mut Rebuild, region: &Region, binding: &Binding, solutio
             Make::Given(local) => vec![r.new_value(old_value(r, region, binding, *local))],
             Make::Constant(i) => vec![r.builder.constant(solution.constants[*i].clone())],
             Make::Project(k) => {
-                let all = step.operands.first().and_then(|s| built.get((*s)?)).ok_or("a result of nothing")?;
+                let all =
+                    step.operands.first().and_then(|s| built.get((*s)?)).ok_or("a result of nothing")?;
                 vec![*all.get(*k).ok_or("no such result")?]
             }
-            Make::Copy(node) => r.copy(r.old.node(region.nodes[*node]), &operands).map_err(|e| e.to_string())?,
-            Make::Node { op, attrs } => r.builder.emit_node(*op, attrs.clone(), &operands, vec![]).map_err(|e| e.to_string())?,
+            Make::Copy(node) => {
+                r.copy(r.old.node(region.nodes[*node]), &operands).map_err(|e| e.to_string())?
+            }
+            Make::Node { op, attrs } => {
+                r.builder.emit_node(*op, attrs.clone(), &operands, vec![]).map_err(|e| e.to_string())?
+            }
         };
         if let Some(&value) = values.first()
             && r.builder.graph.value(value).name.is_empty()
         {
-            let named = step.is.iter().map(|&l| &r.old.value(old_value(r, region, binding, l)).name).find(|n| !n.is_empty());
+            let named = step
+                .is
+                .iter()
+                .map(|&l| &r.old.value(old_value(r, region, binding, l)).name)
+                .find(|n| !n.is_empty());
             if let Some(name) = named {
                 r.builder.graph.set_value_name(value, name);
             }

@@ -48,15 +48,27 @@ pub(crate) fn solve(problem: &Problem, look: &Look, budget: f64) -> Result<Solut
     }
     let roots: Vec<Id> = problem.outputs.iter().map(|&v| load.value(v)).collect();
     let Load { mut egraph, values, .. } = load;
-    let done = saturate(&mut egraph, look.rules, &Limits { evidence: look.explain, clock: look.clock, ..Limits::default() }, sources)?;
+    let done = saturate(
+        &mut egraph,
+        look.rules,
+        &Limits { evidence: look.explain, clock: look.clock, ..Limits::default() },
+        sources,
+    )?;
     let mut is: BTreeMap<Id, Vec<Local>> = BTreeMap::new();
     for (local, id) in values {
         is.entry(egraph.find(id)).or_default().push(local);
     }
     is.values_mut().for_each(|v| v.sort_unstable());
     let saturated = Saturated { egraph, done, ranks, roots, is, given: problem.constants.len() };
-    let exact = extract(&saturated.egraph, &saturated.roots, &[]).ok_or("a value has no form that is free of cycles")?;
-    let near = alternatives::cheaper(&saturated.egraph, &saturated.roots, &saturated.done.alternatives, budget, &exact);
+    let exact = extract(&saturated.egraph, &saturated.roots, &[])
+        .ok_or("a value has no form that is free of cycles")?;
+    let near = alternatives::cheaper(
+        &saturated.egraph,
+        &saturated.roots,
+        &saturated.done.alternatives,
+        budget,
+        &exact,
+    );
     let near = near.map(|near| saturated.solution(&near, look).map(Box::new)).transpose()?;
     Ok(Solution { near, ..saturated.solution(&exact, look)? })
 }
@@ -78,14 +90,24 @@ impl Saturated {
     /// What was extracted, in the problem's terms.
     fn solution(&self, extraction: &Extraction, look: &Look) -> Result<Solution, String> {
         let Saturated { egraph, done, ranks, roots, is, given } = self;
-        let mut write = Write { egraph, done, extraction, given: *given, is: is.clone(), built: BTreeMap::new(), steps: vec![] };
+        let mut write = Write {
+            egraph,
+            done,
+            extraction,
+            given: *given,
+            is: is.clone(),
+            built: BTreeMap::new(),
+            steps: vec![],
+        };
         // Nodes keep the order that they had: what is alive at once stays so.
         for class in ranks.iter().map(|&c| egraph.find(c)) {
             if extraction.chosen.contains_key(&class) || extraction.taken.contains_key(&class) {
                 write.emit(class)?;
             }
         }
-        let outputs = roots.iter().map(|&root| write.emit(egraph.find(root))?.ok_or_else(|| "a value is left out".to_owned()));
+        let outputs = roots
+            .iter()
+            .map(|&root| write.emit(egraph.find(root))?.ok_or_else(|| "a value is left out".to_owned()));
         let outputs = outputs.collect::<Result<_, String>>()?;
         let applied = applied(egraph, done, extraction);
         let proof = || {
@@ -95,9 +117,17 @@ impl Saturated {
         };
         Ok(Solution {
             outputs,
-            constants: egraph.analysis.symbols.constants[*given..].iter().filter_map(known).cloned().collect(),
+            constants: egraph.analysis.symbols.constants[*given..]
+                .iter()
+                .filter_map(known)
+                .cloned()
+                .collect(),
             proof: look.explain.then(proof).transpose()?,
-            missed: if look.explain { missed(egraph, look.rules, look.above, look.tier, done, extraction) } else { BTreeSet::new() },
+            missed: if look.explain {
+                missed(egraph, look.rules, look.above, look.tier, done, extraction)
+            } else {
+                BTreeSet::new()
+            },
             applied,
             steps: write.steps,
             cheapest: extraction.proven,
@@ -194,7 +224,8 @@ impl Load<'_> {
         if !foldable(node.op) || node.types.len() != 1 {
             return false;
         }
-        let types: Vec<Option<&Type>> = children.iter().map(|&c| self.egraph[c].data.types.first()).collect();
+        let types: Vec<Option<&Type>> =
+            children.iter().map(|&c| self.egraph[c].data.types.first()).collect();
         infer::infer(node.op, &node.attrs, &types, &[]).is_ok_and(|t| t == node.types)
     }
 }
@@ -236,7 +267,12 @@ impl Write<'_> {
                 continue;
             }
             let node = self.extraction.chosen.get(&top).ok_or("a value was not extracted")?;
-            let open: Vec<Id> = node.children.iter().map(|&c| self.egraph.find(c)).filter(|c| !self.built.contains_key(c)).collect();
+            let open: Vec<Id> = node
+                .children
+                .iter()
+                .map(|&c| self.egraph.find(c))
+                .filter(|c| !self.built.contains_key(c))
+                .collect();
             if open.is_empty() {
                 let step = self.step(top, node);
                 self.built.insert(top, step);

@@ -15,7 +15,14 @@ const TWO: &str = r#"graph @g(%0 "a": f32[64, 512], %1 "b": f32[64, 512]) -> (%4
 
 fn run(rules: &str, tier: Tier, budget: f64) -> (Graph, PassReport) {
     let rules = parse(rules, "mine.rules", "fuse", shipped()).unwrap();
-    let options = Options { passes: Some(vec!["fuse".into()]), rules, tier, budget, explain: true, ..Options::default() };
+    let options = Options {
+        passes: Some(vec!["fuse".into()]),
+        rules,
+        tier,
+        budget,
+        explain: true,
+        ..Options::default()
+    };
     let (graph, mut reports) = optimize(text::parse(TWO, &|_| None).unwrap(), &options).unwrap();
     (graph, reports.remove(0))
 }
@@ -33,7 +40,10 @@ fn what_is_near_does_not_become_equal() {
     // Were softmax(x) and x one class, the exact rule would find x - x in it.
     let rules = "drop: (softmax axis=?a ?x) => ?x approx 3e-5\nnothing: (sub ?x ?x) => (mul ?x 0.0) exact";
     let (after, report) = run(rules, Tier::Approx, 1e-4);
-    assert_eq!((softmaxes(&after), applications(&report, "drop"), applications(&report, "nothing")), (0, 2, 0));
+    assert_eq!(
+        (softmaxes(&after), applications(&report, "drop"), applications(&report, "nothing")),
+        (0, 2, 0)
+    );
     assert!((report.findings.error - 6e-5).abs() < 1e-12);
     assert_eq!(report.findings.rewrites.iter().filter(|r| r.rule == "drop").count(), 2);
 }
@@ -55,31 +65,47 @@ fn the_tier_decides_whether_there_are_alternatives() {
     let (after, report) = run("drop: (softmax axis=?a ?x) => (neg (neg ?x)) lossy", Tier::Approx, 1e-4);
     assert_eq!((softmaxes(&after), report.findings.error), (2, 0.0));
     // A lossy rule without a bound is outside of the budget.
-    assert_eq!(softmaxes(&run("drop: (softmax axis=?a ?x) => (neg (neg ?x)) lossy", Tier::Lossy, 0.0).0), 0);
-    assert_eq!(softmaxes(&run("drop: (softmax axis=?a ?x) => (neg (neg ?x)) lossy 1e-3", Tier::Lossy, 1e-4).0), 2);
+    assert_eq!(
+        softmaxes(&run("drop: (softmax axis=?a ?x) => (neg (neg ?x)) lossy", Tier::Lossy, 0.0).0),
+        0
+    );
+    assert_eq!(
+        softmaxes(&run("drop: (softmax axis=?a ?x) => (neg (neg ?x)) lossy 1e-3", Tier::Lossy, 1e-4).0),
+        2
+    );
 }
 
 #[test]
 fn an_alternative_that_costs_more_is_told_of() {
-    let (after, report) = run("slow: (sub ?x ?y) => (softmax axis=1 (add ?x (neg ?y))) approx 1e-6", Tier::Approx, 1e-4);
+    let (after, report) =
+        run("slow: (sub ?x ?y) => (softmax axis=1 (add ?x (neg ?y))) approx 1e-6", Tier::Approx, 1e-4);
     assert_eq!(softmaxes(&after), 2);
-    let told = |m: &&egret_opt::Missed| m.rule == "slow" && matches!(m.stopped, Stopped::Cost(with, without) if with > without);
+    let told = |m: &&egret_opt::Missed| {
+        m.rule == "slow" && matches!(m.stopped, Stopped::Cost(with, without) if with > without)
+    };
     assert_eq!(report.findings.missed.iter().filter(told).count(), 2, "{:?}", report.findings.missed);
     assert!(report.findings.rewrites.is_empty());
 }
 
 #[test]
 fn proofs_state_approximations_last() {
-    let rules = "drop: (softmax axis=?a ?x) => ?x approx 3e-5\ntwice: (sub ?x ?y) => (add ?x (neg ?y)) exact";
+    let rules =
+        "drop: (softmax axis=?a ?x) => ?x approx 3e-5\ntwice: (sub ?x ?y) => (add ?x (neg ?y)) exact";
     let (_, report) = run(rules, Tier::Approx, 1e-4);
     let (p, stages) = (report.findings.proof.unwrap(), report.stages.unwrap());
     let own = parse(rules, "mine.rules", "fuse", shipped()).unwrap();
     let rules = rules_of("fuse", &own).unwrap();
     check(&p, &rules, Tier::Approx, Some((&stages.stepped, &stages.after))).unwrap();
-    assert!(check(&p, &rules, Tier::Reassoc, None).unwrap_err().to_string().contains("its tier is approx, reassoc is allowed"));
+    assert!(
+        check(&p, &rules, Tier::Reassoc, None)
+            .unwrap_err()
+            .to_string()
+            .contains("its tier is approx, reassoc is allowed")
+    );
     // A step of an equality that stands behind an approximation may rest on it.
     let mut wrong = p.clone();
-    let twice = egret_opt::proof::Step { rule: "twice".into(), place: "mine.rules:2".into(), ..p.steps[0].clone() };
+    let twice =
+        egret_opt::proof::Step { rule: "twice".into(), place: "mine.rules:2".into(), ..p.steps[0].clone() };
     wrong.steps.push(twice);
     assert!(check(&wrong, &rules, Tier::Approx, None).is_err());
     // Softmax is far from what it is computed from.
@@ -98,8 +124,14 @@ fn rules_of_near_values_say_how_near() {
 #[test]
 fn laws_hold_approximations_to_their_bounds() {
     use egret_opt::laws::{Broken, Effort, hold};
-    let rule =
-        |bound: &str| parse(&format!("near: (erf ?x) => (tanh (mul ?x 1.2)) if is_float(?x) approx {bound}"), "m", "fuse", shipped());
+    let rule = |bound: &str| {
+        parse(
+            &format!("near: (erf ?x) => (tanh (mul ?x 1.2)) if is_float(?x) approx {bound}"),
+            "m",
+            "fuse",
+            shipped(),
+        )
+    };
     // Off by 0.0637 x near 0.
     assert!(hold(&rule("0.07").unwrap()[0], Effort::default()).is_ok());
     assert!(matches!(hold(&rule("0.01").unwrap()[0], Effort::default()), Err(Broken::Differ(_))));

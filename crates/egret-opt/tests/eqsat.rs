@@ -21,8 +21,10 @@ const TWICE: &str = "graph @g(%0 \"x\": f32[2, 3]) -> (%2 \"y\") { %1 = sin(%0) 
 
 #[test]
 fn a_rule_of_the_user_applies_and_is_told_of() {
-    let options =
-        with_rules("sin-sin: (sin (sin ?x)) => (abs (sin (sin ?x))) exact\nabs-sin: (abs (sin (sin ?x))) => ?x exact", Tier::Exact);
+    let options = with_rules(
+        "sin-sin: (sin (sin ?x)) => (abs (sin (sin ?x))) exact\nabs-sin: (abs (sin (sin ?x))) => ?x exact",
+        Tier::Exact,
+    );
     let (after, reports) = optimize(graph(TWICE), &options).unwrap();
     assert_eq!(ops(&after), vec![]);
     assert!(reports[0].findings.rewrites.iter().any(|r| r.rule == "abs-sin" && r.place == "mine.rules:2"));
@@ -34,8 +36,12 @@ fn a_rule_above_the_tier_and_a_guard_that_fails_are_missed() {
     let rules = "fast: (sin (sin ?x)) => ?x lossy\nflat: (sin (sin ?x)) => ?x if rank(?x) == 1 exact";
     let (after, reports) = optimize(graph(TWICE), &with_rules(rules, Tier::Exact)).unwrap();
     assert_eq!(ops(&after), vec![Op::Sin, Op::Sin]);
-    let missed: Vec<String> = reports[0].findings.missed.iter().map(|m| format!("{}: {}", m.rule, m.reason)).collect();
-    assert_eq!(missed, ["fast: its tier is lossy, exact is allowed", "flat: `rank(?x) == 1` does not hold: 2 against 1"]);
+    let missed: Vec<String> =
+        reports[0].findings.missed.iter().map(|m| format!("{}: {}", m.rule, m.reason)).collect();
+    assert_eq!(
+        missed,
+        ["fast: its tier is lossy, exact is allowed", "flat: `rank(?x) == 1` does not hold: 2 against 1"]
+    );
 }
 
 #[test]

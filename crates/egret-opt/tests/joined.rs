@@ -10,10 +10,16 @@ use egret_opt::{Options, PassReport, Stopped, optimize, rules_of};
 fn products(columns: usize) -> Graph {
     let product = |i: usize| {
         let (w, y) = (1 + i, 4 + i);
-        format!("%{w} = const f32[384, {columns}] random({i})\n%{y} = matmul(%0, %{w}) : f32[256, {columns}] from \"MatMul:/{i}\"\n")
+        format!(
+            "%{w} = const f32[384, {columns}] random({i})\n%{y} = matmul(%0, %{w}) : f32[256, {columns}] from \"MatMul:/{i}\"\n"
+        )
     };
     let body: String = (0..3).map(product).collect();
-    text::parse(&format!("graph @g(%0 \"x\": f32[256, 384]) -> (%4 \"a\", %5 \"b\", %6 \"c\") {{\n{body}}}"), &|_| None).unwrap()
+    text::parse(
+        &format!("graph @g(%0 \"x\": f32[256, 384]) -> (%4 \"a\", %5 \"b\", %6 \"c\") {{\n{body}}}"),
+        &|_| None,
+    )
+    .unwrap()
 }
 
 fn run(graph: Graph) -> (Graph, PassReport) {

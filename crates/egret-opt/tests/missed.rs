@@ -7,7 +7,8 @@ use egret_opt::{Missed, Options, Stopped, optimize};
 fn missed(body: &str, rules: &str, tier: Tier) -> Vec<Missed> {
     let graph: Graph = text::parse(body, &|_| None).unwrap();
     let rules = parse(rules, "mine.rules", "fuse", shipped()).unwrap();
-    let options = Options { passes: Some(vec!["fuse".into()]), tier, rules, explain: true, ..Options::default() };
+    let options =
+        Options { passes: Some(vec!["fuse".into()]), tier, rules, explain: true, ..Options::default() };
     let (_, reports) = optimize(graph, &options).unwrap();
     reports.into_iter().flat_map(|r| r.findings.missed).collect()
 }
@@ -33,8 +34,14 @@ fn a_transpose_in_the_middle_of_an_attention_is_named() {
     let found = of(&all, "attention");
     assert_eq!(found.len(), 1, "{all:?}");
     assert_eq!(found[0].stopped, Stopped::NearMatch);
-    assert_eq!(found[0].reason, "its pattern is there but for `transpose`: it stands before the `softmax` that is wanted");
-    assert!(found[0].sources.contains("Transpose:/middle") && found[0].sources.contains("MatMul:/av"), "{found:?}");
+    assert_eq!(
+        found[0].reason,
+        "its pattern is there but for `transpose`: it stands before the `softmax` that is wanted"
+    );
+    assert!(
+        found[0].sources.contains("Transpose:/middle") && found[0].sources.contains("MatMul:/av"),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -86,8 +93,15 @@ fn a_convolution_that_is_used_twice_is_too_dear_to_scale() {
     assert!(!found.is_empty(), "{all:?}");
     let Stopped::Cost(with, without) = found[0].stopped else { unreachable!() };
     assert!(with > without + 1000, "a convolution takes more than a microsecond: {with} against {without}");
-    assert!(found[0].reason.starts_with("it costs more: ") && found[0].reason.ends_with(" us more"), "{}", found[0].reason);
-    assert!(found[0].sources.contains("Conv:/conv") && found[0].sources.contains("Mul:/scale"), "{found:?}");
+    assert!(
+        found[0].reason.starts_with("it costs more: ") && found[0].reason.ends_with(" us more"),
+        "{}",
+        found[0].reason
+    );
+    assert!(
+        found[0].sources.contains("Conv:/conv") && found[0].sources.contains("Mul:/scale"),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -95,12 +109,19 @@ fn a_tier_is_named() {
     let all = missed(&ATTENTION.replace("DTYPE", "f32"), "", Tier::Exact);
     let found = of(&all, "attention");
     assert_eq!(found.len(), 1, "{all:?}");
-    assert_eq!((&found[0].stopped, found[0].reason.as_str()), (&Stopped::Tier, "its tier is reassoc, exact is allowed"));
+    assert_eq!(
+        (&found[0].stopped, found[0].reason.as_str()),
+        (&Stopped::Tier, "its tier is reassoc, exact is allowed")
+    );
 }
 
 #[test]
 fn a_right_hand_side_that_cannot_be_built_is_told_of() {
     let body = "graph @g(%0 \"x\": f32[2, 3]) -> (%1 \"y\") { %1 = neg(%0) : f32[2, 3] from \"Neg:/a\" }";
     let all = missed(body, "odd: (neg ?x) => (softmax axis=rank(?x) ?x)  exact", Tier::Approx);
-    assert_eq!(of(&all, "odd").iter().map(|m| m.stopped.clone()).collect::<Vec<_>>(), [Stopped::Failed], "{all:?}");
+    assert_eq!(
+        of(&all, "odd").iter().map(|m| m.stopped.clone()).collect::<Vec<_>>(),
+        [Stopped::Failed],
+        "{all:?}"
+    );
 }

@@ -104,11 +104,18 @@ fn one_to_eight_stages_of_branches_with_inputs_and_constants_everywhere() {
         let wanted = interp::run(&whole, &inputs.clone().map(|(_, t)| Value::from(t))).unwrap();
         let found = run(&parts, &inputs.into_iter().map(|(n, t)| (n.to_owned(), t.into())).collect());
         for (name, wanted) in whole.output_names().iter().zip(&wanted) {
-            assert_eq!(wanted.as_tensor().unwrap().bytes(), found[name].as_tensor().unwrap().bytes(), "{stages} {name}");
+            assert_eq!(
+                wanted.as_tensor().unwrap().bytes(),
+                found[name].as_tensor().unwrap().bytes(),
+                "{stages} {name}"
+            );
         }
         assert!(parts.iter().all(|p| p.node_count() > 0));
     }
-    assert_eq!(split(&whole, 9, CostModel::widest()).unwrap_err(), PartitionError::Stages { stages: 9, nodes: 8 });
+    assert_eq!(
+        split(&whole, 9, CostModel::widest()).unwrap_err(),
+        PartitionError::Stages { stages: 9, nodes: 8 }
+    );
     assert!(split(&whole, 0, CostModel::widest()).is_err());
 }
 
@@ -131,6 +138,12 @@ fn random(shape: &[usize]) -> Tensor {
 
 #[test]
 fn stages_are_the_same_on_every_run() {
-    let print = || split(&graph(HOURGLASS), 3, CostModel::widest()).unwrap().iter().map(text::print).collect::<Vec<_>>();
+    let print = || {
+        split(&graph(HOURGLASS), 3, CostModel::widest())
+            .unwrap()
+            .iter()
+            .map(text::print)
+            .collect::<Vec<_>>()
+    };
     assert_eq!(print(), print());
 }

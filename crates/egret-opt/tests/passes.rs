@@ -32,7 +32,8 @@ fn network() -> Graph {
     let y = b.emit(Op::Max, attrs!(), &[zero, y]).unwrap();
     let y = conv(&mut b, y, 5, 4);
     let y = b.emit(Op::Reduce, attrs! { kind: "sum", axes: vec![2i64, 3], keepdims: true }, &[y]).unwrap();
-    let y = b.emit(Op::Reshape, attrs! { shape: Attr::Dims(vec![2i64.into(), 5i64.into()]) }, &[y]).unwrap();
+    let y =
+        b.emit(Op::Reshape, attrs! { shape: Attr::Dims(vec![2i64.into(), 5i64.into()]) }, &[y]).unwrap();
     b.output("y", y);
     b.graph
 }

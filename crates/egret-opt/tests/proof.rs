@@ -78,7 +78,14 @@ fn a_step_in_code_is_proven_by_the_rules_that_it_applies() {
     let reports = run(CHANNELS_LAST, &[]);
     let (r, rules) = (report(&reports, "layout"), rules_of("layout", &[]).unwrap());
     let (p, s) = (r.step_proof.as_ref().unwrap(), r.stages.as_ref().unwrap());
-    let wanted = ["transposes-undo", "conv-channels-last", "align", "elementwise-transposed", "concat-transposed", "reduce-of-transposed"];
+    let wanted = [
+        "transposes-undo",
+        "conv-channels-last",
+        "align",
+        "elementwise-transposed",
+        "concat-transposed",
+        "reduce-of-transposed",
+    ];
     assert!(wanted.iter().all(|w| names(p).contains(w)), "{:?}", names(p));
     assert!(r.findings.rewrites.iter().any(|r| r.rule == "conv-channels-last"));
     check(p, &rules, Tier::Exact, Some((&s.before, &s.stepped))).unwrap();
@@ -113,7 +120,10 @@ fn a_proof_that_was_tampered_with_does_not_hold() {
     let fault = |p: &Proof, tier| check(p, &rules, tier, None).unwrap_err().to_string();
     let mut wrong = p.clone();
     wrong.steps[1].rule = "silu-of-sigmoid".into();
-    assert!(fault(&wrong, Tier::Approx).contains("step 1, rule `silu-of-sigmoid`: the term before is no instance"));
+    assert!(
+        fault(&wrong, Tier::Approx)
+            .contains("step 1, rule `silu-of-sigmoid`: the term before is no instance")
+    );
     let mut wrong = p.clone();
     wrong.steps[1].rule = "none-such".into();
     assert!(fault(&wrong, Tier::Approx).contains("there is no such rule"));
@@ -125,11 +135,17 @@ fn a_proof_that_was_tampered_with_does_not_hold() {
     assert!(fault(&wrong, Tier::Approx).contains("do not make output 0 the same"));
     assert!(fault(p, Tier::Exact).contains("its tier is reassoc, exact is allowed"));
     let wrong = reread(p, |t| t.replace("approximate = \"none\"", "approximate = \"tanh\"")).unwrap();
-    assert!(fault(&wrong, Tier::Approx).contains("rule `gelu-half-last`: the term after is not the instance"));
+    assert!(
+        fault(&wrong, Tier::Approx).contains("rule `gelu-half-last`: the term after is not the instance")
+    );
     let wrong = reread(p, |t| t.replace("1.4142135", "1.4142145")).unwrap();
-    assert!(fault(&wrong, Tier::Approx).contains("rule `erf-of-quotient`: its guard `is(?c, 1.4142135623730951)` does not hold"));
+    assert!(
+        fault(&wrong, Tier::Approx)
+            .contains("rule `erf-of-quotient`: its guard `is(?c, 1.4142135623730951)` does not hold")
+    );
     let stages = report(&reports, "fuse").stages.as_ref().unwrap();
-    let other = check(p, &rules, Tier::Approx, Some((&stages.after, &stages.after))).unwrap_err().to_string();
+    let other =
+        check(p, &rules, Tier::Approx, Some((&stages.after, &stages.after))).unwrap_err().to_string();
     assert!(other.contains("not about the graph before the pass"), "{other}");
 }
 

@@ -43,7 +43,8 @@ fn contracted(g: &Graph) -> Vec<DType> {
 fn same(before: &Graph, after: &Graph, shape: &[usize]) {
     let n: usize = shape.iter().product();
     let x = Tensor::new(shape, (0..n).map(|i| (i * 89 % 256) as u8).collect::<Vec<u8>>());
-    let run = |g: &Graph| interp::run(g, &[Value::from(x.clone())]).unwrap()[0].as_tensor().unwrap().clone();
+    let run =
+        |g: &Graph| interp::run(g, &[Value::from(x.clone())]).unwrap()[0].as_tensor().unwrap().clone();
     let (is, got) = (run(before), run(after));
     // Sums round by the size of what is summed.
     let peak = is.data::<f32>().iter().fold(1f32, |peak, v| peak.max(v.abs()));
@@ -56,11 +57,24 @@ fn same(before: &Graph, after: &Graph, shape: &[usize]) {
 fn scales_of_columns_and_filters_are_found_but_scalar_products_of_large_ones_cost_more() {
     let conv = "conv(%6, %10) {dilations = [1, 1], groups = 1, layout = \"channels_first\", pads = [1, 1, 1, 1], strides = [1, 1]}";
     for (x, weights, scale, contraction, rule) in [
-        ("u8[64, 64]", "i8[64, 64] random(3)", "f32[1, 64] random(4)", "matmul(%6, %10)", "matmul-of-integers"),
-        ("u8[1, 8, 9, 9]", "i8[16, 8, 3, 3] random(3)", "f32[16, 1, 1, 1] random(4)", conv, "conv-of-integers"),
+        (
+            "u8[64, 64]",
+            "i8[64, 64] random(3)",
+            "f32[1, 64] random(4)",
+            "matmul(%6, %10)",
+            "matmul-of-integers",
+        ),
+        (
+            "u8[1, 8, 9, 9]",
+            "i8[16, 8, 3, 3] random(3)",
+            "f32[16, 1, 1, 1] random(4)",
+            conv,
+            "conv-of-integers",
+        ),
     ] {
         let (after, report) = quantized(&dequantised(x, "128", weights, scale, contraction), Tier::Reassoc);
-        let count = report.findings.counts.iter().find(|(name, _)| name == rule).map(|(_, c)| c.applications);
+        let count =
+            report.findings.counts.iter().find(|(name, _)| name == rule).map(|(_, c)| c.applications);
         assert_eq!(count, Some(1), "{rule}");
         assert_eq!(contracted(&after), [DType::F32]);
     }
@@ -82,7 +96,8 @@ fn the_cost_model_decides() {
         window_bytes: 2,
         channels_first: 2,
     };
-    let before = dequantised("u8[64, 64]", "128", "i8[64, 64] random(3)", "f32[1, 64] random(4)", "matmul(%6, %10)");
+    let before =
+        dequantised("u8[64, 64]", "128", "i8[64, 64] random(3)", "f32[1, 64] random(4)", "matmul(%6, %10)");
     assert_eq!(contracted(&quantized(&before, Tier::Reassoc).0), [DType::F32]);
     let (after, _) = quantized_for(&INTEGERS, &before, Tier::Reassoc);
     assert_eq!(contracted(&after), [DType::I32]);
@@ -105,8 +120,10 @@ fn a_convolution_keeps_its_padding_and_its_filters_scales() {
     // A scale that moves rounds elsewhere.
     assert_eq!(contracted(&quantized(&before, Tier::Exact).0), [DType::F32]);
     // The passes after it keep the integers. (Weights as small as these are folded by any pass before it.)
-    let after: Vec<String> = PASSES.iter().map(|p| p.name.to_owned()).skip_while(|name| name != "quantize").collect();
-    let (all, _) = optimize(before.clone(), &Options { passes: Some(after), ..Options::default() }).unwrap();
+    let after: Vec<String> =
+        PASSES.iter().map(|p| p.name.to_owned()).skip_while(|name| name != "quantize").collect();
+    let (all, _) =
+        optimize(before.clone(), &Options { passes: Some(after), ..Options::default() }).unwrap();
     assert_eq!(contracted(&all), [DType::I32]);
     same(&before, &all, &[1, 1, 60, 60]);
 }

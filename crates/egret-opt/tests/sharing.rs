@@ -10,7 +10,8 @@ fn network(layers: usize) -> Graph {
     let mut x = 0;
     for l in 0..layers {
         let v = |i: usize| 1000 * (l + 1) + i;
-        let mut line = |i: usize, what: String| writeln!(body, "%{} = {what} from \"Layer{l}:/{i}\"", v(i)).unwrap();
+        let mut line =
+            |i: usize, what: String| writeln!(body, "%{} = {what} from \"Layer{l}:/{i}\"", v(i)).unwrap();
         line(0, format!("const f32[32, 32] random({})", 2 * l + 1));
         line(1, format!("const f32[32, 32] random({})", 2 * l + 2));
         line(2, "const f32[] [1.4142135]".into());
@@ -27,9 +28,21 @@ fn network(layers: usize) -> Graph {
         line(13, format!("add(%{x}, %{})", v(12)));
         x = v(13);
     }
-    let body: Vec<String> =
-        body.lines().map(|l| if l.contains("const") { l.split(" from ").next().unwrap_or(l).to_owned() } else { l.to_owned() }).collect();
-    text::parse(&format!("graph @g(%0 \"x\": f32[4, 32]) -> (%{x} \"y\") {{\n{}\n}}", body.join("\n")), &|_| None).unwrap()
+    let body: Vec<String> = body
+        .lines()
+        .map(|l| {
+            if l.contains("const") {
+                l.split(" from ").next().unwrap_or(l).to_owned()
+            } else {
+                l.to_owned()
+            }
+        })
+        .collect();
+    text::parse(
+        &format!("graph @g(%0 \"x\": f32[4, 32]) -> (%{x} \"y\") {{\n{}\n}}", body.join("\n")),
+        &|_| None,
+    )
+    .unwrap()
 }
 
 fn run(layers: usize, threads: usize) -> (Graph, Vec<PassReport>) {
@@ -38,7 +51,12 @@ fn run(layers: usize, threads: usize) -> (Graph, Vec<PassReport>) {
 
 fn gelus(graph: &Graph) -> Vec<Vec<String>> {
     let nodes = graph.topological().unwrap();
-    nodes.iter().map(|&n| graph.node(n)).filter(|n| n.op == Op::Gelu).map(|n| n.sources.iter().cloned().collect()).collect()
+    nodes
+        .iter()
+        .map(|&n| graph.node(n))
+        .filter(|n| n.op == Op::Gelu)
+        .map(|n| n.sources.iter().cloned().collect())
+        .collect()
 }
 
 #[test]
@@ -48,11 +66,15 @@ fn every_block_is_rewritten_and_keeps_its_own_sources_and_weights() {
     let found = gelus(&after);
     assert_eq!(found.len(), layers);
     for (l, sources) in found.iter().enumerate() {
-        assert!(!sources.is_empty() && sources.iter().all(|s| s.starts_with(&format!("Layer{l}:"))), "{l}: {sources:?}");
+        assert!(
+            !sources.is_empty() && sources.iter().all(|s| s.starts_with(&format!("Layer{l}:"))),
+            "{l}: {sources:?}"
+        );
     }
     let (regions, saturated) = reports.iter().map(|r| r.findings.regions).max().unwrap();
     assert!(regions >= layers / 4 && saturated <= 3, "{saturated} of {regions} regions were saturated");
-    let rewrites = reports.iter().flat_map(|r| &r.findings.rewrites).filter(|r| r.rule.contains("gelu")).count();
+    let rewrites =
+        reports.iter().flat_map(|r| &r.findings.rewrites).filter(|r| r.rule.contains("gelu")).count();
     assert!(rewrites >= layers);
     // Each layer still has its own two weights.
     let weights = after.value_ids().filter(|&v| after.as_const(v).is_some_and(|t| t.len() == 1024)).count();
@@ -95,9 +117,12 @@ fn constants_that_are_one_are_told_from_equal_types() {
     for (i, (a, b)) in [(1, 1), (2, 3), (4, 5), (3, 2), (5, 4)].into_iter().enumerate() {
         body += &block(if i == 0 { 0 } else { 100 * i + 24 }, 100 * (i + 1), a, b);
     }
-    let graph = text::parse(&format!("graph @g(%0 \"x\": f32[32]) -> (%524 \"y\") {{\n{body}}}"), &|_| None).unwrap();
+    let graph =
+        text::parse(&format!("graph @g(%0 \"x\": f32[32]) -> (%524 \"y\") {{\n{body}}}"), &|_| None)
+            .unwrap();
     let input = egret_ir::Tensor::new(&[32], (0..32).map(|i| 1.0 + i as f32 / 64.0).collect::<Vec<f32>>());
     let before = egret_ir::interp::run(&graph, &[input.clone().into()]).unwrap();
-    let (after, _) = optimize(graph, &Options { tier: egret_opt::rules::Tier::Exact, ..Options::default() }).unwrap();
+    let (after, _) =
+        optimize(graph, &Options { tier: egret_opt::rules::Tier::Exact, ..Options::default() }).unwrap();
     assert_eq!(egret_ir::interp::run(&after, &[input.into()]).unwrap(), before);
 }

@@ -28,7 +28,13 @@ fn same(before: &Graph, after: &Graph, inputs: &[Tensor]) {
     let (a, b) = (interp::run(before, &inputs).unwrap(), interp::run(after, &inputs).unwrap());
     for (a, b) in a.iter().zip(&b) {
         let (a, b) = (a.as_tensor().unwrap(), b.as_tensor().unwrap());
-        assert_eq!((a.shape(), a.bytes()), (b.shape(), b.bytes()), "{}\n{}", text::print(before), text::print(after));
+        assert_eq!(
+            (a.shape(), a.bytes()),
+            (b.shape(), b.bytes()),
+            "{}\n{}",
+            text::print(before),
+            text::print(after)
+        );
     }
 }
 
@@ -36,12 +42,16 @@ fn shrinks(body: &str, input: &[usize], wanted: &str) {
     let before = text::parse(body, &|_| None).unwrap();
     let after = sparse(before.clone());
     same(&before, &after, &[Random(1).floats(input)]);
-    let types: Vec<String> =
-        after.node_ids().iter().map(|&n| format!("{} {}", after.node(n).op, after.ty(after.node(n).results[0]))).collect();
+    let types: Vec<String> = after
+        .node_ids()
+        .iter()
+        .map(|&n| format!("{} {}", after.node(n).op, after.ty(after.node(n).results[0])))
+        .collect();
     assert_eq!(types.join("; "), wanted, "{}", text::print(&after));
 }
 
-const CONV: &str = "dilations = [1, 1], groups = 1, layout = \"channels_first\", pads = [0, 0, 0, 0], strides = [1, 1]";
+const CONV: &str =
+    "dilations = [1, 1], groups = 1, layout = \"channels_first\", pads = [0, 0, 0, 0], strides = [1, 1]";
 
 #[test]
 fn a_dead_channel_leaves_with_its_bias_and_activation() {
@@ -58,7 +68,11 @@ fn a_dead_channel_leaves_with_its_bias_and_activation() {
   %9 = conv(%6, %8) {{{CONV}}}
 }}"
     );
-    shrinks(&body, &[1, 2, 3, 3], "conv f32[1, 3, 3, 3]; add f32[1, 3, 3, 3]; max f32[1, 3, 3, 3]; conv f32[1, 1, 3, 3]");
+    shrinks(
+        &body,
+        &[1, 2, 3, 3],
+        "conv f32[1, 3, 3, 3]; add f32[1, 3, 3, 3]; max f32[1, 3, 3, 3]; conv f32[1, 1, 3, 3]",
+    );
 }
 
 #[test]
@@ -72,7 +86,10 @@ fn what_leaves_is_told_of() {
     let options = Options { passes: Some(vec!["sparsify".into()]), ..Options::default() };
     let (_, reports) = optimize(text::parse(body, &|_| None).unwrap(), &options).unwrap();
     let told: Vec<&str> = reports[0].findings.rewrites.iter().map(|r| r.text.as_str()).collect();
-    assert_eq!(told, ["matmul by f32[2, 3] => matmul by f32[2, 1]", "matmul by f32[3, 1] => matmul by f32[1, 1]"]);
+    assert_eq!(
+        told,
+        ["matmul by f32[2, 3] => matmul by f32[2, 1]", "matmul by f32[3, 1] => matmul by f32[1, 1]"]
+    );
     assert!(reports[0].findings.rewrites[1].sources.contains("MatMul:/b"));
 }
 
@@ -189,7 +206,9 @@ fn network(random: &mut Random) -> Graph {
             }
             _ => {
                 // Squeeze and excite: a mean over the plane scales the channels.
-                let sum = b.emit(Op::Reduce, attrs! { kind: "sum", axes: vec![2i64, 3], keepdims: true }, &[v]).unwrap();
+                let sum = b
+                    .emit(Op::Reduce, attrs! { kind: "sum", axes: vec![2i64, 3], keepdims: true }, &[v])
+                    .unwrap();
                 let gate = b.emit(Op::Sigmoid, attrs!(), &[sum]).unwrap();
                 b.emit(Op::Mul, attrs!(), &[v, gate]).unwrap()
             }
@@ -202,7 +221,8 @@ fn network(random: &mut Random) -> Graph {
     let w = dead(random, &[c, 3], c);
     let w = b.constant(w);
     let z = b.emit(Op::Matmul, attrs!(), &[t, w]).unwrap();
-    let z = b.emit(Op::Reshape, attrs! { shape: Attr::Dims(vec![50i64.into(), 3i64.into()]) }, &[z]).unwrap();
+    let z =
+        b.emit(Op::Reshape, attrs! { shape: Attr::Dims(vec![50i64.into(), 3i64.into()]) }, &[z]).unwrap();
     b.output("y", y);
     b.output("z", z);
     b.graph
@@ -237,7 +257,12 @@ fn random_networks_stay_the_same_to_the_bit() {
         let before = network(&mut random);
         let after = sparse(before.clone());
         same(&before, &after, &[random.floats(&[2, 3, 5, 5])]);
-        let size = |g: &Graph| g.node_ids().iter().filter_map(|&n| g.tensor_ty(g.node(n).results[0]).const_len()).sum::<usize>();
+        let size = |g: &Graph| {
+            g.node_ids()
+                .iter()
+                .filter_map(|&n| g.tensor_ty(g.node(n).results[0]).const_len())
+                .sum::<usize>()
+        };
         assert!(size(&after) <= size(&before));
         smaller += usize::from(size(&after) < size(&before));
     }

@@ -82,7 +82,11 @@ impl Model {
     ///
     /// # Safety
     /// The symbols must be those of one model compiled by Egret, alive as long as `code` is.
-    pub unsafe fn new(symbols: Symbols, weights: Option<AlignedBytes>, code: Box<dyn Any + Send + Sync>) -> Result<Model, CallError> {
+    pub unsafe fn new(
+        symbols: Symbols,
+        weights: Option<AlignedBytes>,
+        code: Box<dyn Any + Send + Sync>,
+    ) -> Result<Model, CallError> {
         // SAFETY: the caller's word.
         let info = unsafe { &*symbols.info };
         if info.abi_version != abi::ABI_VERSION {
@@ -98,10 +102,12 @@ impl Model {
             (ports(info.inputs, info.n_inputs), ports(info.outputs, info.n_outputs), kernels)
         };
         let mut bound = abi::Weights { data: std::ptr::null(), len: 0, check: 0 };
-        let (data, len) = weights.as_ref().map_or((std::ptr::null(), 0), |w| (w.as_ptr().cast::<c_void>(), w.len()));
+        let (data, len) =
+            weights.as_ref().map_or((std::ptr::null(), 0), |w| (w.as_ptr().cast::<c_void>(), w.len()));
         // SAFETY: `data` is `len` readable bytes that live in the model as long as it does.
         let code_value = unsafe { (symbols.bind)(&mut bound, data, len) };
-        let model = Model { symbols, weights: bound, inputs, outputs, kernels, _file: weights, _code: code };
+        let model =
+            Model { symbols, weights: bound, inputs, outputs, kernels, _file: weights, _code: code };
         model.check(code_value)?;
         Ok(model)
     }
@@ -136,7 +142,8 @@ impl Model {
     /// An arena for one run at a time.
     pub fn new_arena(&self) -> Result<AlignedBytes, CallError> {
         let len = self.arena_bytes();
-        AlignedBytes::zeroed(len).ok_or_else(|| CallError::Load(format!("no memory for an arena of {len} bytes")))
+        AlignedBytes::zeroed(len)
+            .ok_or_else(|| CallError::Load(format!("no memory for an arena of {len} bytes")))
     }
 
     /// Run the model. `outputs[i]` takes the bytes of output `i` and must have its exact size and alignment (64 is always enough).
@@ -148,15 +155,23 @@ impl Model {
         env: Option<&abi::Env>,
     ) -> Result<(), CallError> {
         let count = |what: &str, have: usize, need: usize| {
-            if have == need { Ok(()) } else { Err(CallError::Load(format!("{have} {what} given, the model has {need}"))) }
+            if have == need {
+                Ok(())
+            } else {
+                Err(CallError::Load(format!("{have} {what} given, the model has {need}")))
+            }
         };
         count("inputs", inputs.len(), self.inputs.len())?;
         count("outputs", outputs.len(), self.outputs.len())?;
         for (input, port) in inputs.iter().zip(&self.inputs) {
-            let elements = input.dims.iter().try_fold(1usize, |a, &d| a.checked_mul(usize::try_from(d).ok()?));
+            let elements =
+                input.dims.iter().try_fold(1usize, |a, &d| a.checked_mul(usize::try_from(d).ok()?));
             let size = dtype_size(input.dtype).unwrap_or(0);
             if elements.and_then(|e| e.checked_mul(size)) != Some(input.bytes.len()) {
-                return Err(CallError::Load(format!("the bytes of the input `{}` do not fit its dims {:?}", port.name, input.dims)));
+                return Err(CallError::Load(format!(
+                    "the bytes of the input `{}` do not fit its dims {:?}",
+                    port.name, input.dims
+                )));
             }
         }
         let ins: Vec<abi::Tensor> = inputs
@@ -171,10 +186,20 @@ impl Model {
         let mut outs = vec![];
         for (bytes, port) in outputs.iter_mut().zip(&self.outputs) {
             if port.bytes() != Some(bytes.len()) {
-                return Err(CallError::Load(format!("room of {} bytes for the output `{}` of {:?}", bytes.len(), port.name, port.bytes())));
+                return Err(CallError::Load(format!(
+                    "room of {} bytes for the output `{}` of {:?}",
+                    bytes.len(),
+                    port.name,
+                    port.bytes()
+                )));
             }
             let dims = port.dims.as_ptr();
-            outs.push(abi::Tensor { data: bytes.as_mut_ptr().cast(), dims, rank: port.dims.len() as u32, dtype: port.dtype });
+            outs.push(abi::Tensor {
+                data: bytes.as_mut_ptr().cast(),
+                dims,
+                rank: port.dims.len() as u32,
+                dtype: port.dtype,
+            });
         }
         // SAFETY: sizes were checked above; the model checks dtypes, ranks, dims and the arena's size itself.
         let value = unsafe {
@@ -200,10 +225,9 @@ impl Model {
         };
         let i = index as usize;
         let port = |i: usize| {
-            self.inputs
-                .get(i)
-                .map(|p| format!("input `{}`", p.name))
-                .or_else(|| self.outputs.get(i.wrapping_sub(self.inputs.len())).map(|p| format!("output `{}`", p.name)))
+            self.inputs.get(i).map(|p| format!("input `{}`", p.name)).or_else(|| {
+                self.outputs.get(i.wrapping_sub(self.inputs.len())).map(|p| format!("output `{}`", p.name))
+            })
         };
         let tensor = port(i).unwrap_or_else(|| format!("tensor {i}"));
         let message = match code {
@@ -247,7 +271,11 @@ fn dtype_size(dtype: u32) -> Option<usize> {
 
 unsafe fn slice<'a, T>(start: *const T, len: u32) -> &'a [T] {
     // SAFETY: the caller's word.
-    if len == 0 || start.is_null() { &[] } else { unsafe { std::slice::from_raw_parts(start, len as usize) } }
+    if len == 0 || start.is_null() {
+        &[]
+    } else {
+        unsafe { std::slice::from_raw_parts(start, len as usize) }
+    }
 }
 
 unsafe fn text(p: *const std::ffi::c_char) -> String {
@@ -258,7 +286,11 @@ unsafe fn text(p: *const std::ffi::c_char) -> String {
 unsafe fn ports(start: *const abi::Port, len: u32) -> Vec<Port> {
     // SAFETY: the caller's word.
     unsafe {
-        let port = |p: &abi::Port| Port { name: text(p.name), dtype: p.dtype, dims: slice(p.dims, p.rank).to_vec() };
+        let port = |p: &abi::Port| Port {
+            name: text(p.name),
+            dtype: p.dtype,
+            dims: slice(p.dims, p.rank).to_vec(),
+        };
         slice(start, len).iter().map(port).collect()
     }
 }
@@ -272,8 +304,12 @@ pub unsafe fn load(library: &Path, name: &str, weights: Option<&Path>) -> Result
     let weights = match weights {
         None => None,
         Some(path) => {
-            let bytes = std::fs::read(path).map_err(|e| CallError::Load(format!("cannot read {}: {e}", path.display())))?;
-            Some(AlignedBytes::copy_of(&bytes).ok_or_else(|| CallError::Load("no memory for the weights".into()))?)
+            let bytes = std::fs::read(path)
+                .map_err(|e| CallError::Load(format!("cannot read {}: {e}", path.display())))?;
+            Some(
+                AlignedBytes::copy_of(&bytes)
+                    .ok_or_else(|| CallError::Load("no memory for the weights".into()))?,
+            )
         }
     };
     // SAFETY: the caller's word; the library moves into the model and outlives the symbols.

@@ -90,7 +90,9 @@ pub struct Rewrite {
 }
 
 /// Why a rewrite was not applied.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration, serde::Serialize)]
+#[derive(
+    Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration, serde::Serialize,
+)]
 #[serde(rename_all = "snake_case")]
 #[repr(i32)]
 pub enum Why {

@@ -5,7 +5,9 @@
 mod event;
 mod text;
 
-pub use event::{Alternative, Choice, Event, Kind, Limit, Missed, Pass, Proof, Rewrite, RuleUse, Step, Why};
+pub use event::{
+    Alternative, Choice, Event, Kind, Limit, Missed, Pass, Proof, Rewrite, RuleUse, Step, Why,
+};
 
 /// Everything that happened to one model, in order.
 #[derive(Clone, PartialEq, prost::Message, serde::Serialize)]
@@ -78,7 +80,10 @@ mod tests {
             subject: "conv_0".into(),
             sources: vec![],
             chosen: "14x32".into(),
-            alternatives: vec![Alternative { name: "14x32".into(), cost: 10.5 }, Alternative { name: "6x16".into(), cost: 21.0 }],
+            alternatives: vec![
+                Alternative { name: "14x32".into(), cost: 10.5 },
+                Alternative { name: "6x16".into(), cost: 21.0 },
+            ],
         });
         t.push(Limit { pass: "canonicalize".into(), limit: "nodes".into(), value: 10_000 });
         let (error, nanoseconds) = (2e-5, Some(1_500_000));
@@ -93,7 +98,14 @@ mod tests {
             nanoseconds,
         });
         let (matches, applications, nodes) = (3, 2, 4);
-        t.push(RuleUse { pass: "canonicalize".into(), rule: "square".into(), matches, applications, nodes, nanoseconds: None });
+        t.push(RuleUse {
+            pass: "canonicalize".into(),
+            rule: "square".into(),
+            matches,
+            applications,
+            nodes,
+            nanoseconds: None,
+        });
         t
     }
 

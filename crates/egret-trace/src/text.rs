@@ -25,7 +25,11 @@ impl fmt::Display for Event {
             None => f.write_str("unknown event"),
             Some(Kind::Pass(p)) => {
                 let s = if p.rewrites == 1 { "" } else { "s" };
-                write!(f, "pass {}: {} -> {} nodes, {} rewrite{s}", p.name, p.nodes_before, p.nodes_after, p.rewrites)?;
+                write!(
+                    f,
+                    "pass {}: {} -> {} nodes, {} rewrite{s}",
+                    p.name, p.nodes_before, p.nodes_after, p.rewrites
+                )?;
                 if p.regions > 0 {
                     write!(f, "; {} of {} distinct regions proven cheapest", p.cheapest, p.regions)?;
                 }
@@ -36,7 +40,15 @@ impl fmt::Display for Event {
             }
             Some(Kind::Rewrite(r)) => {
                 let place = if r.place.is_empty() { String::new() } else { format!(", {}", r.place) };
-                write!(f, "rewrite {} ({}{place}){}: {} => {}", r.rule, r.pass, at(&r.sources), r.before, r.after)
+                write!(
+                    f,
+                    "rewrite {} ({}{place}){}: {} => {}",
+                    r.rule,
+                    r.pass,
+                    at(&r.sources),
+                    r.before,
+                    r.after
+                )
             }
             Some(Kind::Missed(m)) => {
                 let why = match Why::try_from(m.why).unwrap_or(Why::Unknown) {
@@ -52,7 +64,8 @@ impl fmt::Display for Event {
             }
             Some(Kind::Choice(c)) => {
                 write!(f, "choice {} of {}{}: {}", c.what, c.subject, at(&c.sources), c.chosen)?;
-                let list: Vec<String> = c.alternatives.iter().map(|a| format!("{} {} us", a.name, a.cost)).collect();
+                let list: Vec<String> =
+                    c.alternatives.iter().map(|a| format!("{} {} us", a.name, a.cost)).collect();
                 if list.is_empty() { Ok(()) } else { write!(f, " ({})", list.join(", ")) }
             }
             Some(Kind::Proof(p)) => {
@@ -63,8 +76,13 @@ impl fmt::Display for Event {
                 Ok(())
             }
             Some(Kind::RuleUse(u)) => {
-                let (matches, applications, nodes, took) = (u.matches, u.applications, u.nodes, took(u.nanoseconds));
-                write!(f, "rule {} ({}): {matches} matches, {applications} applications, {nodes} new nodes{took}", u.rule, u.pass)
+                let (matches, applications, nodes, took) =
+                    (u.matches, u.applications, u.nodes, took(u.nanoseconds));
+                write!(
+                    f,
+                    "rule {} ({}): {matches} matches, {applications} applications, {nodes} new nodes{took}",
+                    u.rule, u.pass
+                )
             }
             Some(Kind::Limit(l)) => write!(f, "limit {} = {} hit in {}", l.limit, l.value, l.pass),
         }

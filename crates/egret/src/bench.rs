@@ -41,7 +41,12 @@ pub fn measure(executable: &Executable, inputs: &[Value], seconds: f64) -> Resul
     times.sort_by(f64::total_cmp);
     let n = times.len();
     let p95 = times[((n * 95).div_ceil(100)).clamp(1, n) - 1];
-    Ok(Times { median_ms: (times[(n - 1) / 2] + times[n / 2]) / 2.0, min_ms: times[0], p95_ms: p95, runs: n })
+    Ok(Times {
+        median_ms: (times[(n - 1) / 2] + times[n / 2]) / 2.0,
+        min_ms: times[0],
+        p95_ms: p95,
+        runs: n,
+    })
 }
 
 /// The most memory that this process has used so far, in bytes; 0 where the system does not say.

@@ -58,9 +58,14 @@ impl fmt::Display for Blame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Blame::Nothing => f.write_str("nothing differs"),
-            Blame::Engine(d) => write!(f, "the engine, not the optimiser: it differs with all passes off too: {d}"),
+            Blame::Engine(d) => {
+                write!(f, "the engine, not the optimiser: it differs with all passes off too: {d}")
+            }
             Blame::Lowering(d) => {
-                write!(f, "the engine, not the optimiser: the interpreter gives the same before and after the passes: {d}")
+                write!(
+                    f,
+                    "the engine, not the optimiser: the interpreter gives the same before and after the passes: {d}"
+                )
             }
             Blame::Code { pass, difference } => write!(f, "pass `{pass}`, its step in code: {difference}"),
             Blame::Rule(g) => {
@@ -77,7 +82,8 @@ impl fmt::Display for Blame {
                 )?;
                 writeln!(f, "  {} => {}", g.sides.0, g.sides.1)?;
                 writeln!(f, "  {}", g.difference)?;
-                let without = if g.right_without { "the outputs are right" } else { "something else is wrong too" };
+                let without =
+                    if g.right_without { "the outputs are right" } else { "something else is wrong too" };
                 write!(f, "  without it (--without {}) {without}", g.step.rule)
             }
         }
@@ -88,7 +94,13 @@ impl fmt::Display for Blame {
 ///
 /// # Errors
 /// The model cannot be run by the interpreter, or not be optimised.
-pub fn bisect(graph: &Graph, inputs: &[Value], bound: &BTreeMap<String, Tensor>, engine: Engine, options: &Options) -> Result<Blame> {
+pub fn bisect(
+    graph: &Graph,
+    inputs: &[Value],
+    bound: &BTreeMap<String, Tensor>,
+    engine: Engine,
+    options: &Options,
+) -> Result<Blame> {
     let expected = run(graph, inputs)?;
     let options = Options { explain: true, ..options.clone() };
     let (_, reports) = pipeline::reports(graph.clone(), &options, None)?;
@@ -96,8 +108,14 @@ pub fn bisect(graph: &Graph, inputs: &[Value], bound: &BTreeMap<String, Tensor>,
         let Some(s) = &r.stages else { continue };
         let pass = || r.name.to_owned();
         if let Err(difference) = judge(&s.stepped, inputs, &expected) {
-            let found = r.step_proof.as_ref().map(|p| guilty(graph, p, inputs, &expected, &options)).transpose()?.flatten();
-            return Ok(found.map_or_else(|| Blame::Code { pass: pass(), difference }, |g| Blame::Rule(Box::new(g))));
+            let found = r
+                .step_proof
+                .as_ref()
+                .map(|p| guilty(graph, p, inputs, &expected, &options))
+                .transpose()?
+                .flatten();
+            return Ok(found
+                .map_or_else(|| Blame::Code { pass: pass(), difference }, |g| Blame::Rule(Box::new(g))));
         }
         if let Err(difference) = judge(&s.after, inputs, &expected) {
             let found = match &r.findings.proof {
@@ -106,7 +124,10 @@ pub fn bisect(graph: &Graph, inputs: &[Value], bound: &BTreeMap<String, Tensor>,
             };
             return match found {
                 Some(g) => Ok(Blame::Rule(Box::new(g))),
-                None => Err(Error::internal(format!("after pass `{}` {difference}, and none of its steps says why", r.name))),
+                None => Err(Error::internal(format!(
+                    "after pass `{}` {difference}, and none of its steps says why",
+                    r.name
+                ))),
             };
         }
     }
@@ -128,7 +149,13 @@ pub fn bisect(graph: &Graph, inputs: &[Value], bound: &BTreeMap<String, Tensor>,
 }
 
 /// The first step whose sides differ on the model's values.
-fn guilty(graph: &Graph, proof: &Proof, inputs: &[Value], expected: &[Value], options: &Options) -> Result<Option<Guilty>> {
+fn guilty(
+    graph: &Graph,
+    proof: &Proof,
+    inputs: &[Value],
+    expected: &[Value],
+    options: &Options,
+) -> Result<Option<Guilty>> {
     let rules = egret_opt::rules_of(&proof.pass, &options.rules).unwrap_or_default();
     let values = run(&proof.terms, inputs)?;
     let sides = &values[proof.before.len() + proof.after.len()..];
@@ -149,7 +176,10 @@ fn guilty(graph: &Graph, proof: &Proof, inputs: &[Value], expected: &[Value], op
         pass: proof.pass.clone(),
         step: step.clone(),
         index: (i, proof.steps.len()),
-        sides: (proof.spell(step.before, pipeline::SPELT_DEPTH), proof.spell(step.after, pipeline::SPELT_DEPTH)),
+        sides: (
+            proof.spell(step.before, pipeline::SPELT_DEPTH),
+            proof.spell(step.after, pipeline::SPELT_DEPTH),
+        ),
         difference: format!("on the model's values: {difference}"),
         right_without: judge(&after, inputs, expected).is_ok(),
         reduced,
@@ -168,12 +198,17 @@ fn counterexample(rule: &egret_opt::rules::Rule) -> Option<Graph> {
 fn reproduces(graph: &Graph, proof: &Proof, options: &Options) -> bool {
     let options = Options { passes: Some(vec![proof.pass.clone()]), explain: false, ..options.clone() };
     let Ok(inputs) = crate::source::made_up(graph, 1) else { return false };
-    let (Ok(expected), Ok((after, _))) = (run(graph, &inputs), pipeline::reports(graph.clone(), &options, None)) else { return false };
+    let (Ok(expected), Ok((after, _))) =
+        (run(graph, &inputs), pipeline::reports(graph.clone(), &options, None))
+    else {
+        return false;
+    };
     judge(&after, &inputs, &expected).is_err()
 }
 
 fn run(graph: &Graph, inputs: &[Value]) -> Result<Vec<Value>> {
-    interp::run(graph, inputs).map_err(|e| Error::user(format!("the interpreter cannot run the model: {e}")))
+    interp::run(graph, inputs)
+        .map_err(|e| Error::user(format!("the interpreter cannot run the model: {e}")))
 }
 
 fn judge(graph: &Graph, inputs: &[Value], expected: &[Value]) -> std::result::Result<(), String> {
@@ -183,12 +218,16 @@ fn judge(graph: &Graph, inputs: &[Value], expected: &[Value]) -> std::result::Re
 
 fn same(expected: &[Value], got: &[Value], names: &[String]) -> std::result::Result<(), String> {
     let mut pairs = expected.iter().zip(got).zip(names);
-    pairs.try_for_each(|((want, got), name)| close(want, got, false).map_err(|e| format!("the output `{name}` differs: {e}")))
+    pairs.try_for_each(|((want, got), name)| {
+        close(want, got, false).map_err(|e| format!("the output `{name}` differs: {e}"))
+    })
 }
 
 /// Whether two values are the same, floats up to a part of their scale unless `exact`.
 fn close(want: &Value, got: &Value, exact: bool) -> std::result::Result<(), String> {
-    let (Value::Tensor(a), Value::Tensor(b)) = (want, got) else { return compare::compare(want, got, Tolerance::default()) };
+    let (Value::Tensor(a), Value::Tensor(b)) = (want, got) else {
+        return compare::compare(want, got, Tolerance::default());
+    };
     if exact || !a.dtype().is_float() {
         return compare::compare(want, got, Tolerance { rtol: 0.0, atol: 0.0 });
     }

@@ -60,7 +60,10 @@ impl Case {
             }
         }
         if out.is_empty() {
-            return Err(Error::user(format!("no test case (a folder with model.onnx) in {}", root.display())));
+            return Err(Error::user(format!(
+                "no test case (a folder with model.onnx) in {}",
+                root.display()
+            )));
         }
         out.sort_by(|a, b| a.dir.cmp(&b.dir));
         Ok(out)
@@ -79,10 +82,13 @@ impl Case {
             return Ok(out);
         }
         let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, &e))?;
-        let json: serde_json::Value = serde_json::from_str(&text).map_err(|e| Error::user(format!("{}: {e}", path.display())))?;
+        let json: serde_json::Value =
+            serde_json::from_str(&text).map_err(|e| Error::user(format!("{}: {e}", path.display())))?;
         for (key, slot) in [("rtol", &mut out.rtol), ("atol", &mut out.atol)] {
             if let Some(v) = json.get(key) {
-                *slot = v.as_f64().ok_or_else(|| Error::user(format!("{}: `{key}` is no number", path.display())))?;
+                *slot = v
+                    .as_f64()
+                    .ok_or_else(|| Error::user(format!("{}: `{key}` is no number", path.display())))?;
             }
         }
         Ok(out)
@@ -97,7 +103,10 @@ impl Case {
             if !dir.is_dir() {
                 break;
             }
-            out.push(DataSet { inputs: inputs_in(&dir, &declared)?, expected: read_all(&dir, "output", &declared.outputs)? });
+            out.push(DataSet {
+                inputs: inputs_in(&dir, &declared)?,
+                expected: read_all(&dir, "output", &declared.outputs)?,
+            });
         }
         if out.is_empty() {
             return Err(Error::user(format!("{} has no test_data_set_0", self.dir.display())));
@@ -139,7 +148,13 @@ fn read_all(dir: &Path, what: &str, declared: &[DeclaredInput]) -> Result<Vec<Va
     Ok(out)
 }
 
-fn run_set(model: &Path, engine: Engine, options: &Options, set: &DataSet, tolerance: Tolerance) -> Result<()> {
+fn run_set(
+    model: &Path,
+    engine: Engine,
+    options: &Options,
+    set: &DataSet,
+    tolerance: Tolerance,
+) -> Result<()> {
     let (graph, imported) = frontend::import_for_inputs(model, &options.dims, &set.inputs)?;
     let random = random_outputs(&graph);
     let inputs = ordered_inputs(&graph, &set.inputs)?;

@@ -41,7 +41,9 @@ pub fn compare(expected: &Value, got: &Value, tolerance: Tolerance) -> Result<()
             if e.len() != g.len() {
                 return Err(format!("a sequence of {} instead of {}", g.len(), e.len()));
             }
-            e.iter().zip(g).enumerate().try_for_each(|(i, (e, g))| compare(e, g, tolerance).map_err(|m| format!("element {i}: {m}")))
+            e.iter().zip(g).enumerate().try_for_each(|(i, (e, g))| {
+                compare(e, g, tolerance).map_err(|m| format!("element {i}: {m}"))
+            })
         }
         (Value::Optional(None), Value::Optional(None)) => Ok(()),
         (Value::Optional(Some(e)), Value::Optional(Some(g))) => compare(e, g, tolerance),
@@ -56,7 +58,9 @@ pub fn compare(expected: &Value, got: &Value, tolerance: Tolerance) -> Result<()
 pub fn compare_types(expected: &Value, got: &Value) -> Result<(), String> {
     match (expected, got) {
         (Value::Tensor(e), Value::Tensor(g)) => same_type(e, g),
-        (Value::Sequence(e), Value::Sequence(g)) if e.len() == g.len() => e.iter().zip(g).try_for_each(|(e, g)| compare_types(e, g)),
+        (Value::Sequence(e), Value::Sequence(g)) if e.len() == g.len() => {
+            e.iter().zip(g).try_for_each(|(e, g)| compare_types(e, g))
+        }
         (Value::Optional(None), Value::Optional(None)) => Ok(()),
         (Value::Optional(Some(e)), Value::Optional(Some(g))) => compare_types(e, g),
         _ => Err(format!("{} instead of {}", kind(got), kind(expected))),
@@ -84,7 +88,12 @@ fn compare_tensors(expected: &Tensor, got: &Tensor, tolerance: Tolerance) -> Res
     if expected.dtype() == DType::String {
         return match expected.strings().iter().zip(got.strings()).position(|(e, g)| e != g) {
             None => Ok(()),
-            Some(i) => Err(format!("at {}: {:?} instead of {:?}", index(i, expected.shape()), got.strings()[i], expected.strings()[i])),
+            Some(i) => Err(format!(
+                "at {}: {:?} instead of {:?}",
+                index(i, expected.shape()),
+                got.strings()[i],
+                expected.strings()[i]
+            )),
         };
     }
     if expected.bytes() == got.bytes() {
@@ -150,7 +159,8 @@ pub fn to_f64(t: &Tensor) -> Result<Vec<f64>, String> {
         _ => {
             // The interpreter knows every dtype's conversion.
             let cast = attrs! { to: DType::F64, saturate: 1i64, round: "nearest" };
-            let out = interp::eval_op(Op::Cast, &cast, &[Some(t.clone().into())], &[]).map_err(|e| e.to_string())?;
+            let out = interp::eval_op(Op::Cast, &cast, &[Some(t.clone().into())], &[])
+                .map_err(|e| e.to_string())?;
             let wide = out.first().and_then(Value::as_tensor).ok_or("the cast to f64 gave no tensor")?;
             wide.data::<f64>().to_vec()
         }

@@ -69,8 +69,14 @@ impl fmt::Display for Difference {
                     writeln!(f, "{name}: not proven equal; the models part at\n  A {a}\n  B {b}")?;
                     match seen {
                         Seen::Same(n) => writeln!(f, "  the same bits on {n} made-up inputs")?,
-                        Seen::Near(e) => writeln!(f, "  nearly the same on made-up inputs: largest difference {e:.1e} of the scale")?,
-                        Seen::Differs(seed, how) => writeln!(f, "  they differ on made-up inputs (--random {seed}), B from A: {how}")?,
+                        Seen::Near(e) => writeln!(
+                            f,
+                            "  nearly the same on made-up inputs: largest difference {e:.1e} of the scale"
+                        )?,
+                        Seen::Differs(seed, how) => writeln!(
+                            f,
+                            "  they differ on made-up inputs (--random {seed}), B from A: {how}"
+                        )?,
                         Seen::NotRun(why) => writeln!(f, "  they were not run: {why}")?,
                     }
                 }
@@ -87,8 +93,12 @@ impl fmt::Display for Difference {
 pub fn diff(a: &Graph, b: &Graph, options: &Options) -> Result<Difference> {
     // What is near a value proves nothing equal.
     let options = &Options { tier: options.tier.min(Tier::Reassoc), ..options.clone() };
-    let ports = |g: &Graph| g.inputs().iter().map(|&v| format!("{}: {}", g.value(v).name, g.ty(v))).collect::<Vec<_>>();
-    for (what, of_a, of_b) in [("inputs", ports(a), ports(b)), ("outputs", a.output_names().to_vec(), b.output_names().to_vec())] {
+    let ports = |g: &Graph| {
+        g.inputs().iter().map(|&v| format!("{}: {}", g.value(v).name, g.ty(v))).collect::<Vec<_>>()
+    };
+    for (what, of_a, of_b) in
+        [("inputs", ports(a), ports(b)), ("outputs", a.output_names().to_vec(), b.output_names().to_vec())]
+    {
         if of_a != of_b {
             let (a, b) = (of_a.join(", "), of_b.join(", "));
             return Err(Error::differs(format!("the models have different {what}: {a} against {b}")));
@@ -99,13 +109,19 @@ pub fn diff(a: &Graph, b: &Graph, options: &Options) -> Result<Difference> {
     let proven = match compared.iter().all(|c| *c == Compared::Same) {
         true => compared.clone(),
         false => {
-            let rules: Vec<_> =
-                egret_opt::PASSES.iter().filter_map(|p| egret_opt::saturated_rules(p.name, &options.rules)).flatten().collect();
-            let allowed = |r: &&&egret_opt::rules::Rule| r.tier <= options.tier && !options.without.contains(&r.name);
+            let rules: Vec<_> = egret_opt::PASSES
+                .iter()
+                .filter_map(|p| egret_opt::saturated_rules(p.name, &options.rules))
+                .flatten()
+                .collect();
+            let allowed =
+                |r: &&&egret_opt::rules::Rule| r.tier <= options.tier && !options.without.contains(&r.name);
             // Passes may share rules.
             let mut seen = std::collections::BTreeSet::new();
-            let rules: Vec<_> = rules.iter().filter(allowed).copied().filter(|r| seen.insert(&r.name)).collect();
-            compare_outputs(a, b, Some((&optimised(a)?, &optimised(b)?, &rules))).map_err(Error::internal)?
+            let rules: Vec<_> =
+                rules.iter().filter(allowed).copied().filter(|r| seen.insert(&r.name)).collect();
+            compare_outputs(a, b, Some((&optimised(a)?, &optimised(b)?, &rules)))
+                .map_err(Error::internal)?
         }
     };
     let (in_a, in_b) = (Spelling::new(a), Spelling::new(b));
@@ -114,7 +130,8 @@ pub fn diff(a: &Graph, b: &Graph, options: &Options) -> Result<Difference> {
         (Compared::Same, _) => Output::Same,
         (_, Compared::Same) => Output::Proven,
         (Compared::Part(x, y), _) => {
-            let runs: &Vec<_> = runs.get_or_insert_with(|| (1..=SEEDS).map(|seed| (seed, both(a, b, seed))).collect());
+            let runs: &Vec<_> =
+                runs.get_or_insert_with(|| (1..=SEEDS).map(|seed| (seed, both(a, b, seed))).collect());
             Output::Open { at: (spelt(a, &in_a, *x), spelt(b, &in_b, *y)), seen: seen(runs, i) }
         }
     });
@@ -128,7 +145,8 @@ fn spelt(graph: &Graph, spelling: &Spelling, value: ValueId) -> String {
         Def::Const(_) => format!("{} {}", spelling.value(value), graph.ty(value)),
         Def::Node(n, _) => {
             let sources: Vec<&str> = graph.node(*n).sources.iter().map(String::as_str).collect();
-            let from = if sources.is_empty() { String::new() } else { format!(" from {}", sources.join(", ")) };
+            let from =
+                if sources.is_empty() { String::new() } else { format!(" from {}", sources.join(", ")) };
             format!("{}{from}", spelling.node(*n))
         }
     }
@@ -138,7 +156,8 @@ type Run = std::result::Result<(Vec<Value>, Vec<Value>), String>;
 
 fn both(a: &Graph, b: &Graph, seed: u64) -> Run {
     let inputs = source::made_up(a, seed).map_err(|e| e.to_string())?;
-    let run = |g: &Graph, which: &str| interp::run(g, &inputs).map_err(|e| format!("{which} does not run: {e}"));
+    let run =
+        |g: &Graph, which: &str| interp::run(g, &inputs).map_err(|e| format!("{which} does not run: {e}"));
     Ok((run(a, "A")?, run(b, "B")?))
 }
 
@@ -156,7 +175,8 @@ fn seen(runs: &[(u64, Run)], output: usize) -> Seen {
                 Err(how) => return Seen::Differs(*seed, how),
             }
         };
-        let relative = compare::distance(s, t, Tolerance::default()).map_or(f64::INFINITY, |d| d.max_abs / d.scale.max(f64::MIN_POSITIVE));
+        let relative = compare::distance(s, t, Tolerance::default())
+            .map_or(f64::INFINITY, |d| d.max_abs / d.scale.max(f64::MIN_POSITIVE));
         let scale = compare::distance(s, t, Tolerance::default()).map_or(0.0, |d| d.scale);
         if let Err(how) = compare::compare(x, y, Tolerance { rtol: RTOL, atol: RTOL * scale }) {
             return Seen::Differs(*seed, how);

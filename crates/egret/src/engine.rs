@@ -40,7 +40,10 @@ impl FromStr for Engine {
     type Err = String;
     fn from_str(s: &str) -> std::result::Result<Engine, String> {
         let names = || Engine::ALL.map(Engine::name).join(", ");
-        Engine::ALL.into_iter().find(|e| e.name() == s).ok_or_else(|| format!("no engine `{s}`; there are {}", names()))
+        Engine::ALL
+            .into_iter()
+            .find(|e| e.name() == s)
+            .ok_or_else(|| format!("no engine `{s}`; there are {}", names()))
     }
 }
 
@@ -54,11 +57,18 @@ pub enum Executable {
 
 impl Executable {
     /// Make a graph ready for an engine. `bound`: inputs whose values were fixed at import.
-    pub fn new(graph: Graph, engine: Engine, options: &Options, bound: &BTreeMap<String, Tensor>) -> Result<Executable> {
+    pub fn new(
+        graph: Graph,
+        engine: Engine,
+        options: &Options,
+        bound: &BTreeMap<String, Tensor>,
+    ) -> Result<Executable> {
         let options = options.for_engine(engine);
         Ok(match engine {
             Engine::Interp => Executable::Interp(Box::new(graph)),
-            Engine::Jit | Engine::JitNoOpt => Executable::Native(Box::new(Native::jit(graph, &options, bound)?)),
+            Engine::Jit | Engine::JitNoOpt => {
+                Executable::Native(Box::new(Native::jit(graph, &options, bound)?))
+            }
             Engine::Aot => Executable::Native(Box::new(Native::aot(graph, &options, bound)?)),
         })
     }
@@ -74,7 +84,8 @@ impl Executable {
     /// Run it: inputs in the order of the graph's inputs, results in the order of its outputs.
     pub fn run(&self, inputs: &[Value]) -> Result<Vec<Value>> {
         match self {
-            Executable::Interp(graph) => interp::run(graph, inputs).map_err(|e| Error { kind: ErrorKind::User, message: e.to_string() }),
+            Executable::Interp(graph) => interp::run(graph, inputs)
+                .map_err(|e| Error { kind: ErrorKind::User, message: e.to_string() }),
             Executable::Native(native) => native.run(inputs),
         }
     }

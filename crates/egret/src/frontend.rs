@@ -33,10 +33,18 @@ pub fn declared(model: &Path) -> Result<Declared> {
     let proto = egret_onnx::parse_model(&bytes).map_err(|e| Error::from(e).at(model.display()))?;
     let initialised: BTreeSet<&str> = proto.graph.initializer.iter().map(|t| t.name.as_str()).collect();
     let port = |v: &onnx_protobuf::ValueInfoProto| {
-        declared_type(&v.type_).map(|ty| DeclaredInput { name: v.name.clone(), ty }).map_err(|e| e.at(format!("`{}`", v.name)))
+        declared_type(&v.type_)
+            .map(|ty| DeclaredInput { name: v.name.clone(), ty })
+            .map_err(|e| e.at(format!("`{}`", v.name)))
     };
     Ok(Declared {
-        inputs: proto.graph.input.iter().filter(|v| !initialised.contains(v.name.as_str())).map(port).collect::<Result<_>>()?,
+        inputs: proto
+            .graph
+            .input
+            .iter()
+            .filter(|v| !initialised.contains(v.name.as_str()))
+            .map(port)
+            .collect::<Result<_>>()?,
         opsets: proto
             .opset_import
             .iter()
@@ -49,10 +57,16 @@ pub fn declared(model: &Path) -> Result<Declared> {
 // Only the kind and the dtype count here, so a tensor of unknown rank may pass for a scalar.
 fn declared_type(ty: &TypeProto) -> Result<Type> {
     match &ty.value {
-        Some(type_proto::Value::TensorType(t)) => Ok(Type::Tensor(TensorType::new(egret_onnx::data::dtype(t.elem_type)?, Shape::new()))),
-        Some(type_proto::Value::OptionalType(o)) => Ok(Type::Optional(Box::new(declared_type(o.elem_type.get_or_default())?))),
+        Some(type_proto::Value::TensorType(t)) => {
+            Ok(Type::Tensor(TensorType::new(egret_onnx::data::dtype(t.elem_type)?, Shape::new())))
+        }
+        Some(type_proto::Value::OptionalType(o)) => {
+            Ok(Type::Optional(Box::new(declared_type(o.elem_type.get_or_default())?)))
+        }
         _ => {
-            let ty = egret_onnx::data::decode_type(ty, &mut |name, axis| Dim::symbol(&format!("{name}_{axis}")))?;
+            let ty = egret_onnx::data::decode_type(ty, &mut |name, axis| {
+                Dim::symbol(&format!("{name}_{axis}"))
+            })?;
             ty.ok_or_else(|| Error::unsupported("is of undeclared rank"))
         }
     }
@@ -60,11 +74,18 @@ fn declared_type(ty: &TypeProto) -> Result<Type> {
 
 /// Import a model for given inputs: dims take the inputs' shapes, and inputs whose values the compiler must know are bound
 /// to them. Returns what was decided too.
-pub fn import_for_inputs(model: &Path, dims: &BTreeMap<String, i64>, inputs: &BTreeMap<String, Value>) -> Result<(Graph, ImportOptions)> {
+pub fn import_for_inputs(
+    model: &Path,
+    dims: &BTreeMap<String, i64>,
+    inputs: &BTreeMap<String, Value>,
+) -> Result<(Graph, ImportOptions)> {
     let shape = |t: &Tensor| t.shape().iter().map(|&d| d as i64).collect();
     let tensors = inputs.iter().filter_map(|(n, v)| v.as_tensor().map(|t| (n, t)));
-    let mut options =
-        ImportOptions { dims: dims.clone(), input_shapes: tensors.map(|(n, t)| (n.clone(), shape(t))).collect(), bind: BTreeMap::new() };
+    let mut options = ImportOptions {
+        dims: dims.clone(),
+        input_shapes: tensors.map(|(n, t)| (n.clone(), shape(t))).collect(),
+        bind: BTreeMap::new(),
+    };
     loop {
         let error = match egret_onnx::import_path(model, &options) {
             Ok(graph) => return Ok((graph, options)),
@@ -99,7 +120,9 @@ pub fn files_of(model: &Path) -> Result<Vec<PathBuf>> {
     let bytes = std::fs::read(model).map_err(|e| Error::io("read", model, &e))?;
     let proto = egret_onnx::parse_model(&bytes).map_err(|e| Error::from(e).at(model.display()))?;
     let mut out = vec![model.to_owned()];
-    for entry in proto.graph.initializer.iter().flat_map(|t| &t.external_data).filter(|e| e.key == "location") {
+    for entry in
+        proto.graph.initializer.iter().flat_map(|t| &t.external_data).filter(|e| e.key == "location")
+    {
         let path = model.with_file_name(&entry.value);
         if !out.contains(&path) {
             out.push(path);

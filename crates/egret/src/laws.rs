@@ -16,7 +16,13 @@ pub fn check(options: &Options, all: bool, seed: u64) -> Result<Vec<String>> {
         match hold(r, Effort { seed, ..Effort::default() }) {
             Ok(h) => {
                 let dtypes: Vec<&str> = h.dtypes.iter().map(String::as_str).collect();
-                lines.push(format!("rule {} ({}) holds in {} cases: {}", r.name, r.place, h.cases, dtypes.join(" ")));
+                lines.push(format!(
+                    "rule {} ({}) holds in {} cases: {}",
+                    r.name,
+                    r.place,
+                    h.cases,
+                    dtypes.join(" ")
+                ));
             }
             Err(e) => broken.push(format!("rule `{}` ({}): {}", r.name, r.place, e.to_string().trim_end())),
         }

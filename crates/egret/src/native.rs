@@ -28,9 +28,16 @@ pub type Profiled = (Vec<Value>, Vec<(String, f64)>);
 impl From<CallError> for Error {
     fn from(e: CallError) -> Error {
         let kind = match &e {
-            CallError::Model(Code::Dtype | Code::Rank | Code::Dim | Code::BoundValue | Code::Weights | Code::Cpu | Code::Index, _) => {
-                ErrorKind::User
-            }
+            CallError::Model(
+                Code::Dtype
+                | Code::Rank
+                | Code::Dim
+                | Code::BoundValue
+                | Code::Weights
+                | Code::Cpu
+                | Code::Index,
+                _,
+            ) => ErrorKind::User,
             CallError::Load(_) => ErrorKind::User,
             CallError::Model(..) => ErrorKind::Internal,
         };
@@ -73,7 +80,11 @@ impl Native {
     }
 
     /// A shared library in a temporary folder.
-    fn library(graph: Graph, options: &Options, bound: &BTreeMap<String, Tensor>) -> Result<(tempfile::TempDir, PathBuf)> {
+    fn library(
+        graph: Graph,
+        options: &Options,
+        bound: &BTreeMap<String, Tensor>,
+    ) -> Result<(tempfile::TempDir, PathBuf)> {
         let lowered = pipeline::lower(graph, options, bound)?;
         let dir = tempfile::tempdir().map_err(|e| Error::user(format!("no temporary folder: {e}")))?;
         let object = dir.path().join("model.o");
@@ -113,7 +124,9 @@ impl Native {
     pub fn session(&self, inputs: &[Value]) -> Result<NativeSession<'_>> {
         let mut tensors = vec![];
         for (value, port) in inputs.iter().zip(self.model.inputs()) {
-            let t = value.as_tensor().ok_or_else(|| Error::user(format!("the input `{}` must be a tensor", port.name)))?;
+            let t = value
+                .as_tensor()
+                .ok_or_else(|| Error::user(format!("the input `{}` must be a tensor", port.name)))?;
             tensors.push((t.clone(), t.shape().iter().map(|&d| d as i64).collect()));
         }
         let room = |p: &egret_runtime::Port| p.bytes().and_then(AlignedBytes::zeroed);
@@ -133,7 +146,9 @@ impl Native {
             let clock = unsafe { &mut *ctx.cast::<Clock>() };
             match phase {
                 0 => clock.began = Some(Instant::now()),
-                _ => clock.spans.push((kernel, clock.began.take().map_or(0.0, |t| t.elapsed().as_secs_f64()))),
+                _ => clock
+                    .spans
+                    .push((kernel, clock.began.take().map_or(0.0, |t| t.elapsed().as_secs_f64()))),
             }
         }
         let mut clock = Clock { began: None, spans: vec![] };
@@ -144,7 +159,8 @@ impl Native {
         session.env.profile_ctx = std::ptr::from_mut(&mut clock).cast();
         session.step()?;
         let outputs = session.outputs()?;
-        let name = |k: u32| self.model.kernels().get(k as usize).cloned().unwrap_or_else(|| format!("kernel {k}"));
+        let name =
+            |k: u32| self.model.kernels().get(k as usize).cloned().unwrap_or_else(|| format!("kernel {k}"));
         Ok((outputs, clock.spans.into_iter().map(|(k, t)| (name(k), t)).collect()))
     }
 }
@@ -160,8 +176,11 @@ pub struct NativeSession<'a> {
 impl NativeSession<'_> {
     /// Run the model once.
     pub fn step(&mut self) -> Result<()> {
-        let ins: Vec<Input<'_>> =
-            self.inputs.iter().map(|(t, dims)| Input { bytes: t.bytes(), dtype: t.dtype().abi_code(), dims }).collect();
+        let ins: Vec<Input<'_>> = self
+            .inputs
+            .iter()
+            .map(|(t, dims)| Input { bytes: t.bytes(), dtype: t.dtype().abi_code(), dims })
+            .collect();
         let mut arena = self.native.arena.lock().unwrap_or_else(|e| e.into_inner());
         self.native.pool.wake();
         Ok(self.native.model.run(&ins, &mut self.outputs, &mut arena, Some(&self.env))?)
@@ -170,8 +189,9 @@ impl NativeSession<'_> {
     /// The outputs of the last run.
     pub fn outputs(&self) -> Result<Vec<Value>> {
         let back = |(bytes, port): (&AlignedBytes, &egret_runtime::Port)| -> Result<Value> {
-            let dtype = DType::from_abi_code(port.dtype)
-                .ok_or_else(|| Error::internal(format!("the output `{}` has the unknown dtype {}", port.name, port.dtype)))?;
+            let dtype = DType::from_abi_code(port.dtype).ok_or_else(|| {
+                Error::internal(format!("the output `{}` has the unknown dtype {}", port.name, port.dtype))
+            })?;
             let shape: Vec<usize> = port.dims.iter().map(|&d| d as usize).collect();
             Ok(Tensor::from_bytes(dtype, &shape, bytes).into())
         };

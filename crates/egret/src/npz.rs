@@ -37,7 +37,10 @@ fn read_array(mut from: impl Read) -> std::result::Result<Tensor, String> {
     // Fortran order is row-major order of the reversed axes.
     let stored: Vec<usize> = if fortran { shape.iter().rev().copied().collect() } else { shape.clone() };
     let tensor = if let Some(chars) = spelling.strip_prefix("<U").and_then(|n| n.parse::<usize>().ok()) {
-        Tensor::from_strings(&stored, strings(&read_exactly(from, count, chars.saturating_mul(4))?, count, chars * 4)?)
+        Tensor::from_strings(
+            &stored,
+            strings(&read_exactly(from, count, chars.saturating_mul(4))?, count, chars * 4)?,
+        )
     } else {
         let dtype = npy_dtype(&spelling).ok_or_else(|| {
             format!("its dtype {spelling} is not one of bool, int8..64, uint8..64, float16..64 in little-endian order, or str")
@@ -48,8 +51,12 @@ fn read_array(mut from: impl Read) -> std::result::Result<Tensor, String> {
         return Ok(tensor);
     }
     let perm: Vec<i64> = (0..shape.len() as i64).rev().collect();
-    let out = interp::eval_op(Op::Transpose, &attrs! { perm: perm }, &[Some(tensor.into())], &[]).map_err(|e| e.to_string())?;
-    out.into_iter().next().and_then(|v| v.as_tensor().cloned()).ok_or_else(|| "it cannot be transposed".into())
+    let out = interp::eval_op(Op::Transpose, &attrs! { perm: perm }, &[Some(tensor.into())], &[])
+        .map_err(|e| e.to_string())?;
+    out.into_iter()
+        .next()
+        .and_then(|v| v.as_tensor().cloned())
+        .ok_or_else(|| "it cannot be transposed".into())
 }
 
 /// Exactly the bytes that the header announces. Grows as it reads: a header may announce anything.
@@ -57,7 +64,11 @@ fn read_exactly(from: impl Read, count: usize, size: usize) -> std::result::Resu
     let len = count.checked_mul(size).ok_or("its shape overflows")?;
     let mut bytes = vec![];
     from.take(len as u64).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
-    if bytes.len() == len { Ok(bytes) } else { Err(format!("cut off: {} of {len} bytes are there", bytes.len())) }
+    if bytes.len() == len {
+        Ok(bytes)
+    } else {
+        Err(format!("cut off: {} of {len} bytes are there", bytes.len()))
+    }
 }
 
 /// NumPy's fixed-width UTF-32 strings.
@@ -68,7 +79,8 @@ fn strings(bytes: &[u8], count: usize, width: usize) -> std::result::Result<Vec<
     let one = |b: &[u8]| {
         let units = b.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]]));
         let text: Option<String> = units.map(char::from_u32).collect();
-        text.map(|t| t.trim_end_matches('\0').to_owned()).ok_or_else(|| "a string holds no Unicode".to_owned())
+        text.map(|t| t.trim_end_matches('\0').to_owned())
+            .ok_or_else(|| "a string holds no Unicode".to_owned())
     };
     bytes.chunks_exact(width).map(one).collect()
 }
@@ -166,14 +178,18 @@ pub fn npz_bytes(arrays: &[(String, Tensor)]) -> Result<Vec<u8>> {
 }
 
 fn crc32(bytes: &[u8]) -> u32 {
-    let table: [u32; 256] = std::array::from_fn(|i| (0..8).fold(i as u32, |c, _| if c & 1 == 1 { c >> 1 ^ 0xedb8_8320 } else { c >> 1 }));
+    let table: [u32; 256] = std::array::from_fn(|i| {
+        (0..8).fold(i as u32, |c, _| if c & 1 == 1 { c >> 1 ^ 0xedb8_8320 } else { c >> 1 })
+    });
     !bytes.iter().fold(!0, |c, &b| table[(c as u8 ^ b) as usize] ^ c >> 8)
 }
 
 /// A tensor as a model's input wants it: the same dtype, or one that only NumPy spells otherwise (bf16 as uint16, ...).
 pub fn as_dtype(tensor: &Tensor, want: DType) -> Tensor {
     let plain = |d: DType| PLAIN.iter().any(|(_, p)| *p == d);
-    let spelt = matches!(tensor.dtype(), DType::U8 | DType::U16) && !plain(want) && want.size() == tensor.dtype().size();
+    let spelt = matches!(tensor.dtype(), DType::U8 | DType::U16)
+        && !plain(want)
+        && want.size() == tensor.dtype().size();
     if spelt { Tensor::from_bytes(want, tensor.shape(), tensor.bytes()) } else { tensor.clone() }
 }
 

@@ -60,7 +60,10 @@ impl Options {
     /// The first line that is no rule, with its place.
     pub fn add_rules(&mut self, text: &str, file: &str) -> Result<()> {
         let known: Vec<Rule> = egret_opt::rules::shipped().iter().chain(&self.rules).cloned().collect();
-        self.rules.extend(egret_opt::rules::parse(text, file, "canonicalize", &known).map_err(|e| Error::user(e.to_string()))?);
+        self.rules.extend(
+            egret_opt::rules::parse(text, file, "canonicalize", &known)
+                .map_err(|e| Error::user(e.to_string()))?,
+        );
         Ok(())
     }
 
@@ -71,7 +74,9 @@ impl Options {
     pub fn without_rules(&mut self, names: &[String]) -> Result<()> {
         for name in names {
             if !egret_opt::rules::shipped().iter().chain(&self.rules).any(|r| r.name == *name) {
-                return Err(Error::user(format!("no rule is called `{name}`; `egret explain MODEL` names those that apply")));
+                return Err(Error::user(format!(
+                    "no rule is called `{name}`; `egret explain MODEL` names those that apply"
+                )));
             }
             self.without.insert(name.clone());
         }
@@ -105,5 +110,6 @@ pub fn identifier(name: &str) -> String {
 /// Whether a name can be used in symbols as it is.
 pub fn is_identifier(name: &str) -> bool {
     let mut chars = name.chars();
-    chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_') && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')
+    chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+        && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')
 }

@@ -51,7 +51,11 @@ pub fn optimize(graph: Graph, options: &Options, after: Option<&str>, trace: &mu
 }
 
 /// Run the graph passes of the options; what each did.
-pub(crate) fn reports(graph: Graph, options: &Options, after: Option<&str>) -> Result<(Graph, Vec<egret_opt::PassReport>)> {
+pub(crate) fn reports(
+    graph: Graph,
+    options: &Options,
+    after: Option<&str>,
+) -> Result<(Graph, Vec<egret_opt::PassReport>)> {
     let opts = egret_opt::Options {
         passes: options.passes.clone(),
         after: after.map(str::to_owned),
@@ -103,7 +107,9 @@ pub(crate) fn trace_pass(r: &egret_opt::PassReport, trace: &mut Trace) {
         let (why, costs) = match m.stopped {
             egret_opt::Stopped::Guard => (egret_trace::Why::Guard, None),
             egret_opt::Stopped::Tier => (egret_trace::Why::Tier, None),
-            egret_opt::Stopped::Cost(with, without) => (egret_trace::Why::Cost, Some((with as f64 / 1e3, without as f64 / 1e3))),
+            egret_opt::Stopped::Cost(with, without) => {
+                (egret_trace::Why::Cost, Some((with as f64 / 1e3, without as f64 / 1e3)))
+            }
             egret_opt::Stopped::NearMatch => (egret_trace::Why::NearMatch, None),
             egret_opt::Stopped::Failed => (egret_trace::Why::Failed, None),
             egret_opt::Stopped::Budget => (egret_trace::Why::Budget, None),
@@ -119,10 +125,16 @@ pub(crate) fn trace_pass(r: &egret_opt::PassReport, trace: &mut Trace) {
         });
     }
     for &(limit, value) in &r.findings.limits {
-        trace.push(egret_trace::Limit { pass: r.name.to_owned(), limit: limit.to_owned(), value: value as u64 });
+        trace.push(egret_trace::Limit {
+            pass: r.name.to_owned(),
+            limit: limit.to_owned(),
+            value: value as u64,
+        });
     }
     // The counts are for those who ask what rules cost: with proofs and what was missed.
-    for (rule, count) in r.findings.counts.iter().filter(|(_, c)| r.findings.proof.is_some() && c.matches > 0) {
+    for (rule, count) in
+        r.findings.counts.iter().filter(|(_, c)| r.findings.proof.is_some() && c.matches > 0)
+    {
         trace.push(egret_trace::RuleUse {
             pass: r.name.to_owned(),
             rule: rule.clone(),
@@ -141,7 +153,12 @@ pub(crate) fn trace_pass(r: &egret_opt::PassReport, trace: &mut Trace) {
             after: proof.spell(s.after, SPELT_DEPTH),
         };
         let steps = proof.steps.iter().map(step).collect();
-        trace.push(egret_trace::Proof { pass: proof.pass.clone(), deep: proof.deep, terms: proof.terms_text(), steps });
+        trace.push(egret_trace::Proof {
+            pass: proof.pass.clone(),
+            deep: proof.deep,
+            terms: proof.terms_text(),
+            steps,
+        });
     }
 }
 
@@ -183,7 +200,12 @@ pub(crate) fn lower_reported(
 }
 
 /// The kernels of an optimised graph.
-pub fn program(graph: &Graph, options: &Options, bound: &BTreeMap<String, Tensor>, trace: &mut Trace) -> Result<Program> {
+pub fn program(
+    graph: &Graph,
+    options: &Options,
+    bound: &BTreeMap<String, Tensor>,
+    trace: &mut Trace,
+) -> Result<Program> {
     let target = target(options)?;
     let lowering = LowerOptions {
         name: options.name.clone(),
@@ -192,7 +214,8 @@ pub fn program(graph: &Graph, options: &Options, bound: &BTreeMap<String, Tensor
         tile: tile(&target, options.wide),
         bound: bound.clone(),
     };
-    egret_lower::lower_traced(graph, &lowering, options.explain.then_some(trace)).map_err(|e| Error::unsupported(e.to_string()))
+    egret_lower::lower_traced(graph, &lowering, options.explain.then_some(trace))
+        .map_err(|e| Error::unsupported(e.to_string()))
 }
 
 fn target(options: &Options) -> Result<Target> {
@@ -246,7 +269,12 @@ fn codegen_options(options: &Options, object: &ObjectOptions) -> Result<egret_co
 /// Machine code in memory.
 pub fn jit(program: &Program, options: &Options) -> Result<Model> {
     let code = egret_codegen::jit(program, &codegen_options(options, &ObjectOptions::default())?)?;
-    let symbols = Symbols { plan: code.plan(), bind: code.bind(), run: code.run(), info: std::ptr::from_ref(code.info()) };
+    let symbols = Symbols {
+        plan: code.plan(),
+        bind: code.bind(),
+        run: code.run(),
+        info: std::ptr::from_ref(code.info()),
+    };
     // SAFETY: the symbols are those of `code`, which moves into the model and outlives them.
     Ok(unsafe { Model::new(symbols, None, Box::new(code)) }?)
 }
@@ -298,7 +326,9 @@ mod tests {
 
     #[test]
     fn every_target_has_a_cost_model() {
-        let model = |target: &str, wide| cost_model(&Options { target: target.into(), wide, ..Options::default() }).expect("a model");
+        let model = |target: &str, wide| {
+            cost_model(&Options { target: target.into(), wide, ..Options::default() }).expect("a model")
+        };
         for name in Target::NAMES.into_iter().filter(|name| *name != "native") {
             assert_eq!(Some(model(name, true)), CostModel::of(name));
         }

@@ -59,7 +59,11 @@ impl Model {
     /// The place where the text is no graph.
     pub fn parse(ir: &str) -> Result<Model> {
         let graph = text::parse(ir, &|_| None).map_err(|e| Error::user(e.to_string()))?;
-        Ok(Model { from: From::Graph(Box::new(graph)), import: ImportOptions::default(), options: options() })
+        Ok(Model {
+            from: From::Graph(Box::new(graph)),
+            import: ImportOptions::default(),
+            options: options(),
+        })
     }
 
     /// Give a free dim a value.
@@ -137,7 +141,8 @@ impl Model {
     /// # Errors
     /// As [`Model::after`].
     pub fn missed(&self) -> Result<String> {
-        let lines = self.run(None, true)?.1.events.into_iter().filter(|e| matches!(e.kind, Some(Kind::Missed(_))));
+        let lines =
+            self.run(None, true)?.1.events.into_iter().filter(|e| matches!(e.kind, Some(Kind::Missed(_))));
         Ok(lines.map(|e| format!("{e}\n")).collect())
     }
 

@@ -41,20 +41,24 @@ pub fn graph(path: &Path, options: &ImportOptions) -> Result<Graph> {
 
 fn parse_text(path: &Path, dims: &BTreeMap<String, i64>) -> Result<Graph> {
     let source = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, &e))?;
-    let parsed = text::parse(&source, &|hash| stages::constant(path, hash)).map_err(|e| Error::user(format!("{}:{e}", path.display())))?;
+    let parsed = text::parse(&source, &|hash| stages::constant(path, hash))
+        .map_err(|e| Error::user(format!("{}:{e}", path.display())))?;
     if let Err(errors) = verify(&parsed) {
         let list: Vec<String> = errors.iter().map(ToString::to_string).collect();
         return Err(Error::user(format!("{}: {}", path.display(), list.join("\n"))));
     }
     if !dims.is_empty() {
-        return Err(Error::user("--dim applies to ONNX models; in a .egret file write the dims themselves"));
+        return Err(Error::user(
+            "--dim applies to ONNX models; in a .egret file write the dims themselves",
+        ));
     }
     Ok(parsed)
 }
 
 /// The model of a test-case folder and the inputs of its first data set.
 pub fn case(dir: &Path) -> Result<(PathBuf, BTreeMap<String, Value>)> {
-    let case = Case::open(dir).ok_or_else(|| Error::user(format!("{} is no test case: it has no model.onnx", dir.display())))?;
+    let case = Case::open(dir)
+        .ok_or_else(|| Error::user(format!("{} is no test case: it has no model.onnx", dir.display())))?;
     let inputs = case.first_inputs()?;
     Ok((case.model(), inputs))
 }
@@ -87,7 +91,11 @@ pub fn prepare(model: &Path, request: &Request) -> Result<Prepared> {
     Ok(Prepared { graph, bound: options.bind, inputs: values })
 }
 
-fn import(model: &Path, dims: &BTreeMap<String, i64>, inputs: &BTreeMap<String, Value>) -> Result<(Graph, ImportOptions)> {
+fn import(
+    model: &Path,
+    dims: &BTreeMap<String, i64>,
+    inputs: &BTreeMap<String, Value>,
+) -> Result<(Graph, ImportOptions)> {
     if model.extension().is_some_and(|e| e == "egret") {
         return Ok((parse_text(model, dims)?, ImportOptions::default()));
     }
@@ -104,12 +112,19 @@ fn retyped(model: &Path, inputs: &BTreeMap<String, Value>) -> Result<BTreeMap<St
     for (name, value) in &mut out {
         let Some(d) = declared.iter().find(|d| d.name == *name) else {
             let names: Vec<String> = declared.iter().map(|d| format!("`{}`", d.name)).collect();
-            return Err(Error::user(format!("the model has no input `{name}`; its inputs are {}", names.join(", "))));
+            return Err(Error::user(format!(
+                "the model has no input `{name}`; its inputs are {}",
+                names.join(", ")
+            )));
         };
         if let (Value::Tensor(t), Type::Tensor(want)) = (&*value, &d.ty) {
             let t = npz::as_dtype(t, want.dtype);
             if t.dtype() != want.dtype {
-                return Err(Error::user(format!("the input `{name}` is {} but the value given for it is {}", want.dtype, t.dtype())));
+                return Err(Error::user(format!(
+                    "the input `{name}` is {} but the value given for it is {}",
+                    want.dtype,
+                    t.dtype()
+                )));
             }
             *value = t.into();
         }
@@ -151,15 +166,24 @@ impl Random {
     }
 
     fn tensor(&mut self, name: &str, ty: &TensorType) -> Result<Tensor> {
-        let open = || Error::user(format!("the input `{name}` has free dims ({ty}); give each a value with --dim NAME=VALUE"));
+        let open = || {
+            Error::user(format!(
+                "the input `{name}` has free dims ({ty}); give each a value with --dim NAME=VALUE"
+            ))
+        };
         let shape = ty.const_dims().ok_or_else(open)?;
         let len = ty.const_len().filter(|l| *l < 1 << 32);
-        let len = len.ok_or_else(|| Error::user(format!("the input `{name}` ({ty}) is too large to make up")))?;
+        let len =
+            len.ok_or_else(|| Error::user(format!("the input `{name}` ({ty}) is too large to make up")))?;
         Ok(match ty.dtype {
             DType::F32 => Tensor::new(&shape, (0..len).map(|_| self.float() as f32).collect()),
             DType::F64 => Tensor::new(&shape, (0..len).map(|_| self.float()).collect()),
-            DType::F16 => Tensor::new(&shape, (0..len).map(|_| half::f16::from_f64(self.float())).collect()),
-            DType::BF16 => Tensor::new(&shape, (0..len).map(|_| half::bf16::from_f64(self.float())).collect()),
+            DType::F16 => {
+                Tensor::new(&shape, (0..len).map(|_| half::f16::from_f64(self.float())).collect())
+            }
+            DType::BF16 => {
+                Tensor::new(&shape, (0..len).map(|_| half::bf16::from_f64(self.float())).collect())
+            }
             DType::String => Tensor::from_strings(&shape, vec![String::new(); len]),
             // 0 and 1 are valid as indices, masks and lengths alike.
             other => {

@@ -50,7 +50,12 @@ pub fn write(graph: &Graph, stages: usize, dir: &Path, options: &Options) -> Res
     for (k, part) in parts.iter().enumerate() {
         let file = dir.join(format!("stage{k}.egret"));
         files::write(&file, text::print(part).as_bytes())?;
-        out.push(Stage { file, nodes: part.node_count(), cost: partition::cost(part, model), received: partition::received(&parts, k) });
+        out.push(Stage {
+            file,
+            nodes: part.node_count(),
+            cost: partition::cost(part, model),
+            received: partition::received(&parts, k),
+        });
     }
     Ok(out)
 }
@@ -88,7 +93,8 @@ mod tests {
         let mut values = vec![Value::from(x)];
         let wanted = interp::run(&whole, &values).unwrap();
         for s in &stages {
-            values = interp::run(&source::graph(&s.file, &ImportOptions::default()).unwrap(), &values).unwrap();
+            values =
+                interp::run(&source::graph(&s.file, &ImportOptions::default()).unwrap(), &values).unwrap();
         }
         assert_eq!(wanted[0].as_tensor().unwrap().bytes(), values[0].as_tensor().unwrap().bytes());
         // A constant that is another one is not taken.
@@ -100,7 +106,9 @@ mod tests {
     #[test]
     fn types_without_a_file_format_are_refused() {
         let body = "graph @g(%0 \"x\": bf16[20]) -> (%2 \"y\") {\n %1 = const bf16[20] random(1)\n %2 = add(%0, %1)\n}";
-        let e = write(&text::parse(body, &|_| None).unwrap(), 1, Path::new("/nowhere"), &Options::default()).unwrap_err();
+        let e =
+            write(&text::parse(body, &|_| None).unwrap(), 1, Path::new("/nowhere"), &Options::default())
+                .unwrap_err();
         assert!(e.to_string().contains(".npy files have no bf16"), "{e}");
     }
 }

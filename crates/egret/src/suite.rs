@@ -50,7 +50,9 @@ pub fn judge(name: &str, outcome: &Outcome, list: Option<&KnownFailures>, strict
     let listed = list.and_then(|l| l.get(name));
     match (outcome, listed) {
         (Outcome::Passed, None) => Verdict::Passed,
-        (Outcome::Passed, Some(_)) => Verdict::Failed("passes, but the list names it: remove its line".into()),
+        (Outcome::Passed, Some(_)) => {
+            Verdict::Failed("passes, but the list names it: remove its line".into())
+        }
         // A bug of ours is never a known limitation.
         (Outcome::Failed(ErrorKind::Internal, message), _) => Verdict::Failed(message.clone()),
         (Outcome::Failed(..), Some(reason)) => Verdict::Skipped(reason.clone()),
@@ -82,14 +84,23 @@ pub fn guarded<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
 pub fn capture_panics() {
     std::panic::set_hook(Box::new(|info| {
         let payload = info.payload();
-        let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        let text = payload
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         let place = info.location().map(|l| format!("{}:{}: ", l.file(), l.line())).unwrap_or_default();
         PANIC.with(|p| *p.borrow_mut() = Some(format!("{place}{}", text.unwrap_or("no message"))));
     }));
 }
 
 /// Run cases on `jobs` threads; `report` is called for each in the order of `cases`, as soon as all before it are done.
-pub fn run_cases(cases: &[Case], engine: Engine, options: &Options, jobs: usize, report: &mut (dyn FnMut(&Case, &Outcome) + Send)) {
+pub fn run_cases(
+    cases: &[Case],
+    engine: Engine,
+    options: &Options,
+    jobs: usize,
+    report: &mut (dyn FnMut(&Case, &Outcome) + Send),
+) {
     struct Pending<'a> {
         done: BTreeMap<usize, Outcome>,
         next: usize,
@@ -136,8 +147,14 @@ mod tests {
         let fails = |k| Outcome::Failed(k, "m".into());
         assert_eq!(judge("b", &Outcome::Passed, Some(&list), false), Verdict::Passed);
         assert!(matches!(judge("a", &Outcome::Passed, Some(&list), false), Verdict::Failed(_)));
-        assert_eq!(judge("a", &fails(ErrorKind::Unsupported), Some(&list), true), Verdict::Skipped("no sparse tensors".into()));
-        assert!(matches!(judge("b", &fails(ErrorKind::Unsupported), Some(&list), false), Verdict::Failed(_)));
+        assert_eq!(
+            judge("a", &fails(ErrorKind::Unsupported), Some(&list), true),
+            Verdict::Skipped("no sparse tensors".into())
+        );
+        assert!(matches!(
+            judge("b", &fails(ErrorKind::Unsupported), Some(&list), false),
+            Verdict::Failed(_)
+        ));
         assert!(matches!(judge("b", &fails(ErrorKind::Unsupported), None, false), Verdict::Skipped(_)));
         assert!(matches!(judge("b", &fails(ErrorKind::Unsupported), None, true), Verdict::Failed(_)));
         assert!(matches!(judge("b", &fails(ErrorKind::Differs), None, false), Verdict::Failed(_)));

@@ -49,7 +49,11 @@ pub enum CodeStep {
 
 impl fmt::Display for VerifiedPass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "pass {}: {} proof steps hold, {} of them run on random tensors", self.name, self.steps, self.run)?;
+        write!(
+            f,
+            "pass {}: {} proof steps hold, {} of them run on random tensors",
+            self.name, self.steps, self.run
+        )?;
         if self.error > 0.0 {
             write!(f, "; approximations of at most {:e}", self.error)?;
         }
@@ -70,7 +74,12 @@ impl fmt::Display for VerifiedPass {
 ///
 /// # Errors
 /// The first step or pass that is wrong, or a trace that is not of this model and these options.
-pub fn verify(graph: Graph, inputs: Option<&[Value]>, options: &Options, trace: Option<&Trace>) -> Result<Vec<VerifiedPass>> {
+pub fn verify(
+    graph: Graph,
+    inputs: Option<&[Value]>,
+    options: &Options,
+    trace: Option<&Trace>,
+) -> Result<Vec<VerifiedPass>> {
     let options = Options { explain: true, ..options.clone() };
     let expected = inputs.map(|i| interp::run(&graph, i).map_err(|e| e.to_string()));
     let (_, reports) = pipeline::reports(graph, &options, None)?;
@@ -86,8 +95,13 @@ pub fn verify(graph: Graph, inputs: Option<&[Value]>, options: &Options, trace: 
             _ => CodeStep::NotRun("the model has free dims and no inputs are given".into()),
         };
         let mut verified = VerifiedPass { name, code, ..VerifiedPass::default() };
-        let proofs = [(&r.step_proof, &stages.before, &stages.stepped), (&r.findings.proof, &stages.stepped, &stages.after)];
-        for (own, before, after) in proofs.into_iter().filter_map(|(p, before, after)| Some((p.as_ref()?, before, after))) {
+        let proofs = [
+            (&r.step_proof, &stages.before, &stages.stepped),
+            (&r.findings.proof, &stages.stepped, &stages.after),
+        ];
+        for (own, before, after) in
+            proofs.into_iter().filter_map(|(p, before, after)| Some((p.as_ref()?, before, after)))
+        {
             let read = stated.as_mut().map(|s| read(s.next(), own, r)).transpose()?;
             hold(read.as_ref().unwrap_or(own), (before, after), &options, &mut verified)?;
         }
@@ -95,10 +109,16 @@ pub fn verify(graph: Graph, inputs: Option<&[Value]>, options: &Options, trace: 
     }
     let error: f64 = out.iter().map(|v| v.error).sum();
     if error > options.budget {
-        return Err(Error::differs(format!("approximations of {error:e} in all, where --budget allows {:e}", options.budget)));
+        return Err(Error::differs(format!(
+            "approximations of {error:e} in all, where --budget allows {:e}",
+            options.budget
+        )));
     }
     match stated.and_then(|mut s| s.next()) {
-        Some(extra) => Err(Error::differs(format!("the trace has a proof of pass `{}` more than there are passes", extra.pass))),
+        Some(extra) => Err(Error::differs(format!(
+            "the trace has a proof of pass `{}` more than there are passes",
+            extra.pass
+        ))),
         None => Ok(out),
     }
 }
@@ -106,19 +126,32 @@ pub fn verify(graph: Graph, inputs: Option<&[Value]>, options: &Options, trace: 
 fn held(graph: &Graph, inputs: &[Value], expected: &[Value], pass: &str) -> Result<CodeStep> {
     let got = match interp::run(graph, inputs) {
         Ok(got) => got,
-        Err(e) => return Err(Error::differs(format!("pass `{pass}`: after its step in code the model does not run: {e}"))),
+        Err(e) => {
+            return Err(Error::differs(format!(
+                "pass `{pass}`: after its step in code the model does not run: {e}"
+            )));
+        }
     };
     for ((want, got), name) in expected.iter().zip(&got).zip(graph.output_names()) {
-        compare::compare(want, got, STEP_TOLERANCE)
-            .map_err(|e| Error::differs(format!("pass `{pass}`: after its step in code the output `{name}` differs: {e}")))?;
+        compare::compare(want, got, STEP_TOLERANCE).map_err(|e| {
+            Error::differs(format!(
+                "pass `{pass}`: after its step in code the output `{name}` differs: {e}"
+            ))
+        })?;
     }
     Ok(CodeStep::Run)
 }
 
 /// Hold one proof; `ends`: the graphs that it is about.
-fn hold(proof: &Proof, ends: (&Graph, &Graph), options: &Options, verified: &mut VerifiedPass) -> Result<()> {
-    let rules = egret_opt::rules_of(&proof.pass, &options.rules)
-        .ok_or_else(|| Error::differs(format!("the trace has a proof of `{}`, which is no pass", proof.pass)))?;
+fn hold(
+    proof: &Proof,
+    ends: (&Graph, &Graph),
+    options: &Options,
+    verified: &mut VerifiedPass,
+) -> Result<()> {
+    let rules = egret_opt::rules_of(&proof.pass, &options.rules).ok_or_else(|| {
+        Error::differs(format!("the trace has a proof of `{}`, which is no pass", proof.pass))
+    })?;
     let fault = |f: proof::Fault| Error::differs(f.to_string());
     proof::check(proof, &rules, options.tier, Some(ends)).map_err(fault)?;
     let replay = proof::replay(proof, &rules, options.tier, 1).map_err(fault)?;
@@ -137,7 +170,9 @@ fn stated_proofs(trace: &Trace) -> Result<Vec<egret_trace::Proof>> {
     });
     let proofs: Vec<egret_trace::Proof> = proofs.collect();
     if proofs.is_empty() {
-        return Err(Error::user("the trace holds no proofs; write one with `egret explain MODEL --format trace --output FILE`"));
+        return Err(Error::user(
+            "the trace holds no proofs; write one with `egret explain MODEL --format trace --output FILE`",
+        ));
     }
     Ok(proofs)
 }
@@ -146,6 +181,11 @@ fn stated_proofs(trace: &Trace) -> Result<Vec<egret_trace::Proof>> {
 fn read(stated: Option<egret_trace::Proof>, own: &Proof, report: &PassReport) -> Result<Proof> {
     let lacks = || Error::differs(format!("the trace has no proof of pass `{}`", report.name));
     let stated = stated.filter(|s| s.pass == report.name).ok_or_else(lacks)?;
-    let steps = stated.steps.into_iter().map(|s| (s.rule, s.place, s.sources.into_iter().collect::<BTreeSet<_>>())).collect();
-    Proof::from_text(&stated.pass, stated.deep, &stated.terms, steps, &text::constants(&own.terms)).map_err(Error::differs)
+    let steps = stated
+        .steps
+        .into_iter()
+        .map(|s| (s.rule, s.place, s.sources.into_iter().collect::<BTreeSet<_>>()))
+        .collect();
+    Proof::from_text(&stated.pass, stated.deep, &stated.terms, steps, &text::constants(&own.terms))
+        .map_err(Error::differs)
 }

@@ -27,7 +27,15 @@ impl Mem {
     }
 
     fn operand(self) -> MemoryOperand {
-        MemoryOperand::new(self.base, Register::None, 1, self.disp, if self.disp == 0 { 0 } else { 1 }, self.broadcast, Register::None)
+        MemoryOperand::new(
+            self.base,
+            Register::None,
+            1,
+            self.disp,
+            if self.disp == 0 { 0 } else { 1 },
+            self.broadcast,
+            Register::None,
+        )
     }
 }
 
@@ -196,14 +204,18 @@ impl Asm {
         let dst = self.vr(dst);
         let inst = match (self.isa, mask) {
             (WideIsa::Avx2, None) => Instruction::with2(Code::VEX_Vmovups_ymm_ymmm256, dst, mem.operand()),
-            (WideIsa::Avx2, Some(m)) => Instruction::with3(Code::VEX_Vmaskmovps_ymm_ymm_m256, dst, self.vr(m), mem.operand()),
-            (WideIsa::Avx512, m) => Instruction::with2(Code::EVEX_Vmovups_zmm_k1z_zmmm512, dst, mem.operand()).map(|mut i| {
-                if let Some(m) = m {
-                    i.set_op_mask(Register::K0 + u32::from(m));
-                    i.set_zeroing_masking(true);
-                }
-                i
-            }),
+            (WideIsa::Avx2, Some(m)) => {
+                Instruction::with3(Code::VEX_Vmaskmovps_ymm_ymm_m256, dst, self.vr(m), mem.operand())
+            }
+            (WideIsa::Avx512, m) => {
+                Instruction::with2(Code::EVEX_Vmovups_zmm_k1z_zmmm512, dst, mem.operand()).map(|mut i| {
+                    if let Some(m) = m {
+                        i.set_op_mask(Register::K0 + u32::from(m));
+                        i.set_zeroing_masking(true);
+                    }
+                    i
+                })
+            }
         };
         self.add(inst);
     }
@@ -213,13 +225,17 @@ impl Asm {
         let src = self.vr(src);
         let inst = match (self.isa, mask) {
             (WideIsa::Avx2, None) => Instruction::with2(Code::VEX_Vmovups_ymmm256_ymm, mem.operand(), src),
-            (WideIsa::Avx2, Some(m)) => Instruction::with3(Code::VEX_Vmaskmovps_m256_ymm_ymm, mem.operand(), self.vr(m), src),
-            (WideIsa::Avx512, m) => Instruction::with2(Code::EVEX_Vmovups_zmmm512_k1z_zmm, mem.operand(), src).map(|mut i| {
-                if let Some(m) = m {
-                    i.set_op_mask(Register::K0 + u32::from(m));
-                }
-                i
-            }),
+            (WideIsa::Avx2, Some(m)) => {
+                Instruction::with3(Code::VEX_Vmaskmovps_m256_ymm_ymm, mem.operand(), self.vr(m), src)
+            }
+            (WideIsa::Avx512, m) => {
+                Instruction::with2(Code::EVEX_Vmovups_zmmm512_k1z_zmm, mem.operand(), src).map(|mut i| {
+                    if let Some(m) = m {
+                        i.set_op_mask(Register::K0 + u32::from(m));
+                    }
+                    i
+                })
+            }
         };
         self.add(inst);
     }
@@ -247,7 +263,8 @@ impl Asm {
 
     /// AVX2: dst = all ones where a = b (or a > b), signed integers.
     pub fn compare_ints(&mut self, greater: bool, dst: Vr, a: Vr, b: Rm) {
-        let code = if greater { Code::VEX_Vpcmpgtd_ymm_ymm_ymmm256 } else { Code::VEX_Vpcmpeqd_ymm_ymm_ymmm256 };
+        let code =
+            if greater { Code::VEX_Vpcmpgtd_ymm_ymm_ymmm256 } else { Code::VEX_Vpcmpeqd_ymm_ymm_ymmm256 };
         self.three(code, dst, a, b);
     }
 
@@ -302,8 +319,16 @@ impl Asm {
                     i
                 })
             }
-            (WideIsa::Avx2, Rm::Reg(b)) => Instruction::with4(Code::VEX_Vblendvps_ymm_ymm_ymmm256_ymm, d, x, self.vr(b), self.vr(mask)),
-            (WideIsa::Avx2, Rm::Mem(m)) => Instruction::with4(Code::VEX_Vblendvps_ymm_ymm_ymmm256_ymm, d, x, m.operand(), self.vr(mask)),
+            (WideIsa::Avx2, Rm::Reg(b)) => {
+                Instruction::with4(Code::VEX_Vblendvps_ymm_ymm_ymmm256_ymm, d, x, self.vr(b), self.vr(mask))
+            }
+            (WideIsa::Avx2, Rm::Mem(m)) => Instruction::with4(
+                Code::VEX_Vblendvps_ymm_ymm_ymmm256_ymm,
+                d,
+                x,
+                m.operand(),
+                self.vr(mask),
+            ),
         };
         self.add(inst);
     }

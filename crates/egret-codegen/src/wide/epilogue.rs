@@ -98,7 +98,13 @@ fn elems(epilogue: &Epilogue, params: &[ParamInfo]) -> Option<Vec<Elem>> {
 }
 
 /// Allocate an epilogue; `masked` for the vector that holds the columns' tail. `None` where an instruction has no vector form.
-pub(super) fn plan(epilogue: &Epilogue, params: &[ParamInfo], isa: WideIsa, masked: bool, table: &mut Table) -> Option<Plan> {
+pub(super) fn plan(
+    epilogue: &Epilogue,
+    params: &[ParamInfo],
+    isa: WideIsa,
+    masked: bool,
+    table: &mut Table,
+) -> Option<Plan> {
     let elems = elems(epilogue, params)?;
     let n = epilogue.insts.len();
     let first_acc = epilogue.insts.iter().position(|i| *i == EpInst::Acc);
@@ -341,7 +347,8 @@ impl Planner<'_> {
             (BinOp::Shr, Elem::I32) => Op2::Sar,
             _ => return None,
         };
-        let commutes = !matches!(code, Op2::Sub | Op2::Div | Op2::Min | Op2::Max | Op2::ISub | Op2::Shl | Op2::Sar);
+        let commutes =
+            !matches!(code, Op2::Sub | Op2::Div | Op2::Min | Op2::Max | Op2::ISub | Op2::Shl | Op2::Sar);
         let (a, b) = if commutes && self.is_memory(a) && !self.is_memory(b) { (b, a) } else { (a, b) };
         let x = self.reg(a)?;
         let y = self.src(b)?;
@@ -360,7 +367,13 @@ impl Planner<'_> {
             WideIsa::Avx512 => {
                 let mask = self.alloc_mask()?;
                 self.masks[mask] = false;
-                self.steps.push(Step::CompareMask { int: false, mask, a: x, b: Src::Slot(x), predicate: UNORDERED });
+                self.steps.push(Step::CompareMask {
+                    int: false,
+                    mask,
+                    a: x,
+                    b: Src::Slot(x),
+                    predicate: UNORDERED,
+                });
                 mask
             }
             WideIsa::Avx2 => {
@@ -381,7 +394,9 @@ impl Planner<'_> {
     fn fma(&mut self, i: usize, a: usize, b: usize, c: usize) -> Option<()> {
         let dies = |p: &Self, v: usize, others: [usize; 2]| {
             let r = p.root[v];
-            matches!(p.vals[r], Val::Slot(_)) && p.last[r] == Some(i) && others.iter().all(|&o| p.root[o] != r)
+            matches!(p.vals[r], Val::Slot(_))
+                && p.last[r] == Some(i)
+                && others.iter().all(|&o| p.root[o] != r)
         };
         let (op, in_place, x, y) = if dies(self, a, [b, c]) {
             (Op2::Fma213, a, b, c)
@@ -512,7 +527,9 @@ impl Planner<'_> {
         match (from, to) {
             (Elem::I32, Elem::F32) => self.one(i, a, |d, s| Step::Op1(Op1::ToF32, d, s)),
             (Elem::F32, Elem::I32) => self.saturate(i, a),
-            (Elem::Bool, Elem::F32 | Elem::I32) if self.isa == WideIsa::Avx2 => self.with_constant(i, Op2::And, a, one),
+            (Elem::Bool, Elem::F32 | Elem::I32) if self.isa == WideIsa::Avx2 => {
+                self.with_constant(i, Op2::And, a, one)
+            }
             (Elem::Bool, Elem::F32 | Elem::I32) => {
                 let mask = self.mask(a)?;
                 let one = self.constant(one);
@@ -576,7 +593,13 @@ impl Planner<'_> {
                 self.steps.push(Step::CompareMask { int: false, mask, a: x, b: limit, predicate: GE });
                 self.steps.push(Step::Blend { dst: d, mask, a: d, b: largest });
                 self.steps.push(Step::Zero(t));
-                self.steps.push(Step::CompareMask { int: false, mask, a: x, b: Src::Slot(x), predicate: ORDERED });
+                self.steps.push(Step::CompareMask {
+                    int: false,
+                    mask,
+                    a: x,
+                    b: Src::Slot(x),
+                    predicate: ORDERED,
+                });
                 self.steps.push(Step::Blend { dst: d, mask, a: t, b: Src::Slot(d) });
             }
         }

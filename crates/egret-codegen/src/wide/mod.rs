@@ -180,7 +180,9 @@ impl Encoder<'_> {
             (WideIsa::Avx512, 1) => 16,
             (WideIsa::Avx2, 1) => 12,
             (WideIsa::Avx512, 2) => 8,
-            (WideIsa::Avx512, _) if self.vectors <= 4 && rows <= self.most_rows(self.vectors) => self.vectors,
+            (WideIsa::Avx512, _) if self.vectors <= 4 && rows <= self.most_rows(self.vectors) => {
+                self.vectors
+            }
             (WideIsa::Avx512, 8..=14) => 2,
             (WideIsa::Avx512, _) => 4,
             (WideIsa::Avx2, 2 | 3) => 3,
@@ -209,7 +211,8 @@ impl Encoder<'_> {
             sets += 1;
         }
         let b = accs * sets;
-        let embedded = self.isa == WideIsa::Avx512 && rows > 1 && (vectors == 1 || b + b_regs >= self.usable());
+        let embedded =
+            self.isa == WideIsa::Avx512 && rows > 1 && (vectors == 1 || b + b_regs >= self.usable());
         Layout { rows, vectors, sets, b, a: (!embedded).then_some(b + b_regs) }
     }
 
@@ -236,7 +239,8 @@ impl Encoder<'_> {
 
     /// Run the epilogue on every accumulator and store it. Accumulators that are in the way wait below the stack pointer.
     fn epilogue(&mut self, pass: &Pass, layout: &Layout) -> Option<()> {
-        let accs: Vec<(usize, usize)> = (0..layout.rows).flat_map(|r| (0..layout.vectors).map(move |v| (r, v))).collect();
+        let accs: Vec<(usize, usize)> =
+            (0..layout.rows).flat_map(|r| (0..layout.vectors).map(move |v| (r, v))).collect();
         let slots = self.whole.slots.max(self.masked.slots);
         let has_tail = self.tail.is_some() && pass.vectors.end == self.vectors;
         let registers = if has_tail { self.usable() } else { self.isa.registers() };
@@ -294,7 +298,13 @@ impl Encoder<'_> {
         bases
     }
 
-    fn one_epilogue(&mut self, row: usize, vector: usize, map: &[Vr], bases: &[Option<Register>]) -> Option<()> {
+    fn one_epilogue(
+        &mut self,
+        row: usize,
+        vector: usize,
+        map: &[Vr],
+        bases: &[Option<Register>],
+    ) -> Option<()> {
         let mask = self.mask(vector);
         let plan = if mask.is_some() { &self.masked } else { &self.whole };
         let (steps, result) = (plan.steps.clone(), plan.result);
@@ -306,7 +316,15 @@ impl Encoder<'_> {
         Some(())
     }
 
-    fn one_step(&mut self, step: &Step, row: usize, vector: usize, mask: Option<Vr>, map: &[Vr], bases: &[Option<Register>]) -> Option<()> {
+    fn one_step(
+        &mut self,
+        step: &Step,
+        row: usize,
+        vector: usize,
+        mask: Option<Vr>,
+        map: &[Vr],
+        bases: &[Option<Register>],
+    ) -> Option<()> {
         let reg = |slot: usize| map.get(slot).copied();
         match *step {
             Step::Move(d, Src::Slot(s)) => self.asm.copy(reg(d)?, reg(s)?),
@@ -360,7 +378,14 @@ impl Encoder<'_> {
         Some(())
     }
 
-    fn source(&mut self, src: Src, row: usize, vector: usize, map: &[Vr], bases: &[Option<Register>]) -> Option<Rm> {
+    fn source(
+        &mut self,
+        src: Src,
+        row: usize,
+        vector: usize,
+        map: &[Vr],
+        bases: &[Option<Register>],
+    ) -> Option<Rm> {
         Some(match src {
             Src::Slot(s) => Rm::Reg(*map.get(s)?),
             Src::Const(c) => Rm::Mem(self.constant(c)),

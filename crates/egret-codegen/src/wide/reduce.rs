@@ -35,7 +35,13 @@ impl Encoder<'_> {
         let most = passes.iter().map(|p| p.rows.len() * p.vectors.len()).max()? as i32;
         let vector = self.isa.bytes() as i32;
         let code = &mut self.asm.code;
-        let results = [code.push(rbp), code.mov(rbp, rsp), code.push(rbx), code.sub(rsp, most * vector), code.and(rsp, -vector)];
+        let results = [
+            code.push(rbp),
+            code.mov(rbp, rsp),
+            code.push(rbx),
+            code.sub(rsp, most * vector),
+            code.and(rsp, -vector),
+        ];
         results.into_iter().for_each(|r| self.asm.ok(r));
         Some(())
     }
@@ -57,7 +63,8 @@ impl Encoder<'_> {
         // There are no totals before the first block.
         match self.isa {
             _ if self.cut.is_none() => {}
-            WideIsa::Avx2 => (0..layout.rows * layout.vectors).for_each(|acc| self.asm.store(self.total(acc), acc as Vr, None)),
+            WideIsa::Avx2 => (0..layout.rows * layout.vectors)
+                .for_each(|acc| self.asm.store(self.total(acc), acc as Vr, None)),
             WideIsa::Avx512 => self.asm.mask_op(MaskOp::Xor, TOTALS, TOTALS, TOTALS),
         }
         let (a, b) = self.axis(pass, layout, 0, Then::End)?;
@@ -125,7 +132,14 @@ impl Encoder<'_> {
     }
 
     /// So many turns of axis `depth`; gives how far they moved the pointers.
-    fn turns(&mut self, pass: &Pass, layout: &Layout, depth: usize, turns: i64, then: Then) -> Option<(i64, i64)> {
+    fn turns(
+        &mut self,
+        pass: &Pass,
+        layout: &Layout,
+        depth: usize,
+        turns: i64,
+        then: Then,
+    ) -> Option<(i64, i64)> {
         let axis = self.axes[depth].clone();
         if depth + 1 == self.axes.len() {
             return self.steps(pass, layout, turns, then);
@@ -162,7 +176,9 @@ impl Encoder<'_> {
         let rest = steps - rounds * UNROLL;
         // Sums that are stored come in two groups of rows, the first while the second is still being summed up: one behind another,
         // so many stores stop the multiply-adds that come after them.
-        for rows in split(layout.rows, if then == Then::Block { layout.rows.div_ceil(2) } else { layout.rows }) {
+        for rows in
+            split(layout.rows, if then == Then::Block { layout.rows.div_ceil(2) } else { layout.rows })
+        {
             for k in 0..rest {
                 self.step(pass, layout, rows.clone(), k, if k + 1 == rest { then } else { Then::Step })?;
             }
@@ -198,7 +214,8 @@ impl Encoder<'_> {
         let b_at = |vector: usize| -> Option<Mem> {
             Some(Mem::at(Register::RSI, displacement(k * axis.b_stride, self.isa.bytes() * vector as i64)?))
         };
-        let a_at = |row: usize| displacement(k * axis.a_stride + self.tile.a_rows[pass.rows.start + row], 0);
+        let a_at =
+            |row: usize| displacement(k * axis.a_stride + self.tile.a_rows[pass.rows.start + row], 0);
         if let (1, Some(a)) = (layout.rows, layout.a) {
             self.asm.splat(a as Vr, Register::RDI, a_at(0)?);
             for (i, vector) in pass.vectors.clone().enumerate() {

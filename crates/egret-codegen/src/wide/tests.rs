@@ -49,7 +49,12 @@ fn with_code(bytes: &[u8], run: impl FnOnce(Leaf)) {
     unsafe { module.free_memory() };
 }
 
-fn eval(inst: &EpInst, vals: &[(Elem, u32)], acc: f32, loads: &dyn Fn(usize) -> (Elem, u32)) -> (Elem, u32) {
+fn eval(
+    inst: &EpInst,
+    vals: &[(Elem, u32)],
+    acc: f32,
+    loads: &dyn Fn(usize) -> (Elem, u32),
+) -> (Elem, u32) {
     let f = |i: usize| f32::from_bits(vals[i].1);
     let n = |i: usize| vals[i].1 as i32;
     let from_f = |x: f32| (Elem::F32, x.to_bits());
@@ -158,7 +163,11 @@ fn eval(inst: &EpInst, vals: &[(Elem, u32)], acc: f32, loads: &dyn Fn(usize) -> 
 
 fn steps(axes: &[Axis]) -> Vec<(i64, i64)> {
     axes.iter().fold(vec![(0, 0)], |at, axis| {
-        at.iter().flat_map(|&(a, b)| (0..axis.extent).map(move |i| (a + i * axis.a_stride, b + i * axis.b_stride))).collect()
+        at.iter()
+            .flat_map(|&(a, b)| {
+                (0..axis.extent).map(move |i| (a + i * axis.a_stride, b + i * axis.b_stride))
+            })
+            .collect()
     })
 }
 
@@ -166,7 +175,9 @@ const OPERAND_LEN: usize = 20_000;
 
 /// Params: a, b, out, an f32 operand, an i32 operand.
 fn params() -> Vec<ParamInfo> {
-    [Elem::F32, Elem::F32, Elem::F32, Elem::F32, Elem::I32].map(|elem| ParamInfo { elem, len: OPERAND_LEN, access: Access::Read }).to_vec()
+    [Elem::F32, Elem::F32, Elem::F32, Elem::F32, Elem::I32]
+        .map(|elem| ParamInfo { elem, len: OPERAND_LEN, access: Access::Read })
+        .to_vec()
 }
 
 fn check(tile: &Tile, isa: WideIsa, noise: &mut Noise) {
@@ -174,7 +185,8 @@ fn check(tile: &Tile, isa: WideIsa, noise: &mut Noise) {
     let bytes = encode(tile, &params, isa).unwrap_or_else(|| panic!("{isa:?} refuses {tile:?}"));
     assert_eq!(Some(&bytes), encode(tile, &params, isa).as_ref(), "encoding is not deterministic");
     let at = steps(&tile.axes);
-    let a_len = tile.a_rows.iter().flat_map(|r| at.iter().map(move |s| r + s.0)).max().unwrap() as usize + 1;
+    let a_len =
+        tile.a_rows.iter().flat_map(|r| at.iter().map(move |s| r + s.0)).max().unwrap() as usize + 1;
     let b_len = at.iter().map(|s| s.1).max().unwrap() as usize + tile.cols;
     let out_len = *tile.out_rows.iter().max().unwrap() as usize + tile.cols + 40;
     let a: Vec<f32> = (0..a_len).map(|_| noise.f32()).collect();
@@ -192,7 +204,8 @@ fn check(tile: &Tile, isa: WideIsa, noise: &mut Noise) {
                 .collect()
         })
         .collect();
-    let pointers: Vec<*const u32> = tile.epilogue.operands.iter().map(|o| data[o.place.param.0 as usize - 3].as_ptr()).collect();
+    let pointers: Vec<*const u32> =
+        tile.epilogue.operands.iter().map(|o| data[o.place.param.0 as usize - 3].as_ptr()).collect();
     let untouched = 12345.0f32;
     let mut out = vec![untouched; out_len];
     let mut expected = out.clone();
@@ -213,7 +226,9 @@ fn check(tile: &Tile, isa: WideIsa, noise: &mut Noise) {
     }
     with_code(&bytes, |leaf| leaf(a.as_ptr(), b.as_ptr(), out.as_mut_ptr(), pointers.as_ptr()));
     for (i, (x, y)) in out.iter().zip(&expected).enumerate() {
-        let same = x.to_bits() == y.to_bits() || (x.is_nan() && y.is_nan()) || (x - y).abs() <= 1e-5 * y.abs().max(1.0);
+        let same = x.to_bits() == y.to_bits()
+            || (x.is_nan() && y.is_nan())
+            || (x - y).abs() <= 1e-5 * y.abs().max(1.0);
         assert!(same, "{isa:?} out[{i}] = {x}, expected {y}; {tile:?}");
     }
 }
@@ -256,7 +271,11 @@ fn random_epilogue(noise: &mut Noise, tile: &Tile) -> Epilogue {
         for _ in 0..1 + noise.below(3) {
             let col_stride = noise.below(2) as i64;
             let pitch = noise.below(2) as i64 * (tile.cols as i64 + 3);
-            let operand = EpilogueOperand { place: place(param), rows: (0..rows).map(|r| r * pitch).collect(), col_stride };
+            let operand = EpilogueOperand {
+                place: place(param),
+                rows: (0..rows).map(|r| r * pitch).collect(),
+                col_stride,
+            };
             let v = b.operand(elem, operand);
             if elem == Elem::F32 { floats.push(v) } else { ints.push(v) }
         }
@@ -272,11 +291,20 @@ fn random_epilogue(noise: &mut Noise, tile: &Tile) -> Epilogue {
         let cmp = cmps[noise.below(6) as usize];
         match noise.below(15) {
             0 => {
-                let ops = [UnOp::Neg, UnOp::Abs, UnOp::Sqrt, UnOp::Floor, UnOp::Ceil, UnOp::Trunc, UnOp::Nearest];
+                let ops =
+                    [UnOp::Neg, UnOp::Abs, UnOp::Sqrt, UnOp::Floor, UnOp::Ceil, UnOp::Trunc, UnOp::Nearest];
                 floats.push(b.un(ops[noise.below(7) as usize], x));
             }
             1 | 2 => {
-                let ops = [BinOp::Add, BinOp::Sub, BinOp::Mul, BinOp::Min, BinOp::Max, BinOp::SelMin, BinOp::SelMax];
+                let ops = [
+                    BinOp::Add,
+                    BinOp::Sub,
+                    BinOp::Mul,
+                    BinOp::Min,
+                    BinOp::Max,
+                    BinOp::SelMin,
+                    BinOp::SelMax,
+                ];
                 floats.push(b.bin(ops[noise.below(7) as usize], x, y));
             }
             3 | 4 => floats.push(b.mul_add(x, y, z)),
@@ -285,7 +313,16 @@ fn random_epilogue(noise: &mut Noise, tile: &Tile) -> Epilogue {
                 ints.push(b.un(ops[noise.below(3) as usize], i));
             }
             6 => {
-                let ops = [BinOp::Add, BinOp::Sub, BinOp::Mul, BinOp::Min, BinOp::Max, BinOp::And, BinOp::Or, BinOp::Xor];
+                let ops = [
+                    BinOp::Add,
+                    BinOp::Sub,
+                    BinOp::Mul,
+                    BinOp::Min,
+                    BinOp::Max,
+                    BinOp::And,
+                    BinOp::Or,
+                    BinOp::Xor,
+                ];
                 ints.push(b.bin(ops[noise.below(8) as usize], i, j));
             }
             7 => {

@@ -40,7 +40,13 @@ impl Rng {
 
 /// A port of one axis; its dtype number is a stand-in.
 pub fn port(name: &str, elem: Elem, len: usize) -> Port {
-    Port { name: name.into(), onnx_dtype: elem as i32 + 1, dims: vec![len as i64], elem_size: elem.size(), bound: None }
+    Port {
+        name: name.into(),
+        onnx_dtype: elem as i32 + 1,
+        dims: vec![len as i64],
+        elem_size: elem.size(),
+        bound: None,
+    }
 }
 
 /// A program of one kernel whose parameters are, in order, the given homes.
@@ -80,7 +86,12 @@ pub fn bytes_of(p: &Port) -> usize {
 }
 
 pub fn tensor(p: &Port, data: *mut u8) -> abi::Tensor {
-    abi::Tensor { data: data.cast(), dims: p.dims.as_ptr(), rank: p.dims.len() as u32, dtype: p.onnx_dtype as u32 }
+    abi::Tensor {
+        data: data.cast(),
+        dims: p.dims.as_ptr(),
+        rank: p.dims.len() as u32,
+        dtype: p.onnx_dtype as u32,
+    }
 }
 
 /// Runs `body` for all chunks, last first.
@@ -115,11 +126,22 @@ pub fn run_jit(code: &Jit, program: &Program, inputs: &[&[u8]], env: *const abi:
             copy
         })
         .collect();
-    let tensors: Vec<_> = program.inputs.iter().zip(&aligned).map(|(p, d)| tensor(p, d.as_ptr() as *mut u8)).collect();
+    let tensors: Vec<_> =
+        program.inputs.iter().zip(&aligned).map(|(p, d)| tensor(p, d.as_ptr() as *mut u8)).collect();
     let mut results: Vec<Vec<Line>> = program.outputs.iter().map(|p| lines(bytes_of(p))).collect();
-    let mut outs: Vec<_> = program.outputs.iter().zip(&mut results).map(|(p, d)| tensor(p, d.as_mut_ptr().cast())).collect();
+    let mut outs: Vec<_> =
+        program.outputs.iter().zip(&mut results).map(|(p, d)| tensor(p, d.as_mut_ptr().cast())).collect();
     // SAFETY: all pointers are valid for what the program's ports say.
-    let status = unsafe { code.run()(&weights, tensors.as_ptr(), outs.as_mut_ptr(), arena.as_mut_ptr().cast(), 64 * arena.len(), env) };
+    let status = unsafe {
+        code.run()(
+            &weights,
+            tensors.as_ptr(),
+            outs.as_mut_ptr(),
+            arena.as_mut_ptr().cast(),
+            64 * arena.len(),
+            env,
+        )
+    };
     assert_eq!(status, 0, "{:?}", abi::Code::split(status));
     program
         .outputs
@@ -148,15 +170,25 @@ fn same(elem: Elem, a: &[u8], b: &[u8]) -> bool {
 pub fn assert_law(program: &Program, inputs: &[&[u8]], options: &Options, what: &str) {
     let want = interp::run(program, inputs).unwrap_or_else(|e| panic!("{what}: interpreter: {e}"));
     let code = jit(program, options).unwrap_or_else(|e| panic!("{what}: {e}"));
-    let env =
-        abi::Env { ctx: ptr::null_mut(), parallel: Some(backwards), profile_ctx: ptr::null_mut(), profile: None, threads: 2, reserved: 0 };
+    let env = abi::Env {
+        ctx: ptr::null_mut(),
+        parallel: Some(backwards),
+        profile_ctx: ptr::null_mut(),
+        profile: None,
+        threads: 2,
+        reserved: 0,
+    };
     for env in [ptr::null(), &raw const env] {
         let have = run_jit(&code, program, inputs, env);
         for (o, port) in program.outputs.iter().enumerate() {
             let elem = program.buffers.iter().find(|b| b.home == Home::Output(o)).expect("its buffer").elem;
             let size = elem.size();
             for (i, (h, w)) in have[o].chunks(size).zip(want[o].chunks(size)).enumerate() {
-                assert!(same(elem, h, w), "{what}: {} ({elem}) element {i}: {h:x?}, interpreter {w:x?}", port.name);
+                assert!(
+                    same(elem, h, w),
+                    "{what}: {} ({elem}) element {i}: {h:x?}, interpreter {w:x?}",
+                    port.name
+                );
             }
         }
     }

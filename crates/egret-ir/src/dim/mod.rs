@@ -65,7 +65,9 @@ impl DimOp {
     fn apply(self, a: i64, b: i64) -> Option<i64> {
         match self {
             DimOp::FloorDiv => (b != 0).then(|| a.checked_div_euclid_floor(b))?,
-            DimOp::CeilDiv => (b != 0).then(|| a.checked_neg()?.checked_div_euclid_floor(b)?.checked_neg())?,
+            DimOp::CeilDiv => {
+                (b != 0).then(|| a.checked_neg()?.checked_div_euclid_floor(b)?.checked_neg())?
+            }
             DimOp::Mod => (b != 0).then(|| {
                 let q = a.checked_div_euclid_floor(b)?;
                 a.checked_sub(q.checked_mul(b)?)
@@ -137,7 +139,9 @@ impl Dim {
         map.retain(|_, c| *c != 0);
         match map.len() {
             0 => Dim::constant(0),
-            1 if map.keys().next().is_some_and(|m| m.is_empty()) => Dim::constant(*map.values().next().expect("one term")),
+            1 if map.keys().next().is_some_and(|m| m.is_empty()) => {
+                Dim::constant(*map.values().next().expect("one term"))
+            }
             _ => Dim(Repr::Poly(Arc::new(map.into_iter().collect()))),
         }
     }
@@ -261,9 +265,11 @@ impl Dim {
         let out = |c: i64| c == i64::MAX || c == i64::MIN;
         match &self.0 {
             Repr::Const(c) => out(*c),
-            Repr::Poly(terms) => terms
-                .iter()
-                .any(|(m, c)| out(*c) || m.iter().any(|a| matches!(a, Atom::Op(_, a, b) if a.is_saturated() || b.is_saturated()))),
+            Repr::Poly(terms) => terms.iter().any(|(m, c)| {
+                out(*c)
+                    || m.iter()
+                        .any(|a| matches!(a, Atom::Op(_, a, b) if a.is_saturated() || b.is_saturated()))
+            }),
         }
     }
 
@@ -348,7 +354,8 @@ impl fmt::Display for Dim {
             Repr::Poly(t) => t,
         };
         // The constant term (empty monomial) sorts first but reads better last.
-        let ordered = terms.iter().filter(|(m, _)| !m.is_empty()).chain(terms.iter().filter(|(m, _)| m.is_empty()));
+        let ordered =
+            terms.iter().filter(|(m, _)| !m.is_empty()).chain(terms.iter().filter(|(m, _)| m.is_empty()));
         for (i, (m, c)) in ordered.enumerate() {
             match (i, *c < 0) {
                 (0, true) => f.write_str("-")?,
@@ -409,7 +416,10 @@ mod tests {
         assert_eq!(a, b);
         assert_eq!(a.to_string(), "2*seq + 2");
         assert_eq!((a - b).as_const(), Some(0));
-        assert_eq!((s.clone() * Dim::constant(4)).op(DimOp::FloorDiv, &Dim::constant(2)).to_string(), "2*seq");
+        assert_eq!(
+            (s.clone() * Dim::constant(4)).op(DimOp::FloorDiv, &Dim::constant(2)).to_string(),
+            "2*seq"
+        );
     }
 
     #[test]

@@ -8,7 +8,9 @@ pub(super) fn simplify(op: DimOp, a: &Dim, b: &Dim) -> Option<Dim> {
         (DimOp::FloorDiv | DimOp::CeilDiv, Some(1)) => Some(a.clone()),
         (DimOp::Mod, Some(1)) => Some(Dim::constant(0)),
         (DimOp::FloorDiv, Some(d)) if d > 1 => floor_div(a, d),
-        (DimOp::CeilDiv, Some(d)) if d > 1 => Some((a.clone() + Dim::constant(d - 1)).op(DimOp::FloorDiv, b)),
+        (DimOp::CeilDiv, Some(d)) if d > 1 => {
+            Some((a.clone() + Dim::constant(d - 1)).op(DimOp::FloorDiv, b))
+        }
         (DimOp::Mod, Some(d)) if d > 1 => {
             let rest = Dim::from_terms(a.terms().into_iter().map(|(m, c)| (m, c.rem_euclid(d))));
             (rest != *a).then(|| rest.op(DimOp::Mod, b))
@@ -40,7 +42,10 @@ fn floor_div(a: &Dim, d: i64) -> Option<Dim> {
     let terms = a.terms();
     let constant = |m: &Monomial| m.is_empty();
     // (g x + c) / (g d) = (x + floor(c / g)) / d
-    let g = terms.iter().filter(|(m, _)| !constant(m)).fold(d.unsigned_abs(), |g, (_, c)| gcd(g, c.unsigned_abs()));
+    let g = terms
+        .iter()
+        .filter(|(m, _)| !constant(m))
+        .fold(d.unsigned_abs(), |g, (_, c)| gcd(g, c.unsigned_abs()));
     let g = i64::try_from(g).ok().filter(|g| *g > 0)?;
     let divided = terms.iter().map(|(m, c)| (m.clone(), if constant(m) { c.div_euclid(g) } else { c / g }));
     let divisor = d / g;
@@ -148,7 +153,9 @@ impl Atom {
                 (Some(lo), _) if lo >= 0 && a.0.is_some_and(|a| a >= 0) => Range(Some(0), a.1),
                 _ => Range(None, None),
             },
-            DimOp::CeilDiv if a.0.is_some_and(|a| a >= 0) && b.0.is_some_and(|b| b >= 0) => Range(Some(0), a.1),
+            DimOp::CeilDiv if a.0.is_some_and(|a| a >= 0) && b.0.is_some_and(|b| b >= 0) => {
+                Range(Some(0), a.1)
+            }
             _ => Range(None, None),
         }
     }

@@ -17,14 +17,21 @@ fn expect_broadcasts_to(call: &Call, i: usize, shape: &[Dim]) -> Result<(), Stri
 pub(super) fn attention(call: &Call) -> Result<Vec<Type>, String> {
     let (q, k, v) = (call.bounded(0)?, call.bounded(1)?, call.bounded(2)?);
     let misfit = || format!("q {q}, k {k} and v {v} do not fit together");
-    let ([lead_q @ .., rows, width], [lead_k @ .., keys, width_k], [lead_v @ .., keys_v, out]) = (&q.shape[..], &k.shape[..], &v.shape[..])
+    let ([lead_q @ .., rows, width], [lead_k @ .., keys, width_k], [lead_v @ .., keys_v, out]) =
+        (&q.shape[..], &k.shape[..], &v.shape[..])
     else {
         return Err(misfit());
     };
-    if k.dtype != q.dtype || v.dtype != q.dtype || !dims::may_equal(width, width_k) || !dims::may_equal(keys, keys_v) {
+    if k.dtype != q.dtype
+        || v.dtype != q.dtype
+        || !dims::may_equal(width, width_k)
+        || !dims::may_equal(keys, keys_v)
+    {
         return Err(misfit());
     }
-    let lead = dims::broadcast(lead_q, lead_k).and_then(|lead| dims::broadcast(&lead, lead_v)).ok_or_else(misfit)?;
+    let lead = dims::broadcast(lead_q, lead_k)
+        .and_then(|lead| dims::broadcast(&lead, lead_v))
+        .ok_or_else(misfit)?;
     let of = |last: [&Dim; 2]| lead.iter().chain(last).cloned().collect::<Vec<_>>();
     if let Some(mask) = call.optional_tensor(3)? {
         if mask.dtype != DType::Bool {
@@ -37,7 +44,9 @@ pub(super) fn attention(call: &Call) -> Result<Vec<Type>, String> {
 
 pub(super) fn rotary(call: &Call) -> Result<Vec<Type>, String> {
     let x = call.bounded(0)?;
-    let Some(last) = x.shape.last() else { return Err(format!("operand `x` is {x}, which has no axis to rotate along")) };
+    let Some(last) = x.shape.last() else {
+        return Err(format!("operand `x` is {x}, which has no axis to rotate along"));
+    };
     if last.as_const().is_some_and(|d| d % 2 != 0) {
         return Err(format!("operand `x` is {x}, but the size of its last axis must be even"));
     }

@@ -43,7 +43,9 @@ const FLAGS: &[&str] = &[
 pub fn check_node(op: Op, attrs: &Attrs, operands: &[Option<&Type>], regions: usize) -> Result<(), String> {
     let row = op.info();
     for (name, kind) in row.attrs {
-        let Some(attr) = attrs.get(name) else { return Err(format!("attribute `{name}` ({kind}) is missing")) };
+        let Some(attr) = attrs.get(name) else {
+            return Err(format!("attribute `{name}` ({kind}) is missing"));
+        };
         if attr.kind() != *kind {
             return Err(format!("attribute `{name}` is of kind {}, not {kind}", attr.kind()));
         }
@@ -109,7 +111,9 @@ pub(crate) fn size(t: &TensorType) -> Result<(), String> {
             return Err(format!("the type {t} has the negative dim {d}"));
         }
         // Dims of 0 do not excuse the others: their product is formed in strides.
-        bytes = bytes.checked_mul(d.max(1)).ok_or_else(|| format!("the type {t} is too large for any machine"))?;
+        bytes = bytes
+            .checked_mul(d.max(1))
+            .ok_or_else(|| format!("the type {t} is too large for any machine"))?;
     }
     Ok(())
 }

@@ -15,7 +15,8 @@ pub(super) fn matmul(call: &Call) -> Result<Vec<Type>, String> {
     if !dims::may_equal(k, k2) {
         return Err(misfit());
     }
-    let mut shape = dims::broadcast(&a.shape[..a.rank() - 2], &b.shape[..b.rank() - 2]).ok_or_else(misfit)?;
+    let mut shape =
+        dims::broadcast(&a.shape[..a.rank() - 2], &b.shape[..b.rank() - 2]).ok_or_else(misfit)?;
     shape.extend([m.clone(), n.clone()]);
     one(a.dtype, shape)
 }
@@ -115,13 +116,23 @@ pub(super) fn deform_conv(call: &Call) -> Result<Vec<Type>, String> {
         return Err(format!("the filter {w} is for {per_group} channels, but {x} has {}", x.shape[1]));
     }
     let offset_groups = call.attrs.int("offset_groups");
-    if !(1..=check::MAX_EXTENT).contains(&offset_groups) || x.shape[1].as_const().is_some_and(|c| c % offset_groups != 0) {
-        return Err(format!("`offset_groups` is {offset_groups}, which does not divide the channels of {x}"));
+    if !(1..=check::MAX_EXTENT).contains(&offset_groups)
+        || x.shape[1].as_const().is_some_and(|c| c % offset_groups != 0)
+    {
+        return Err(format!(
+            "`offset_groups` is {offset_groups}, which does not divide the channels of {x}"
+        ));
     }
     let g = geometry(call, 2, 0)?;
     let mut shape = vec![x.shape[0].clone(), w.shape[0].clone()];
     for i in 0..2 {
-        shape.push(dims::windows(&x.shape[2 + i], g.pads[i] + g.pads[i + 2], g.dilations[i], &w.shape[2 + i], g.strides[i])?);
+        shape.push(dims::windows(
+            &x.shape[2 + i],
+            g.pads[i] + g.pads[i + 2],
+            g.dilations[i],
+            &w.shape[2 + i],
+            g.strides[i],
+        )?);
     }
     let taps = Dim::constant(offset_groups) * w.shape[2].clone() * w.shape[3].clone();
     let expect = |i: usize, t: &TensorType, channels: Dim| {

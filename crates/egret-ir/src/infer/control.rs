@@ -45,7 +45,10 @@ impl Bindings {
     fn ty(&self, inner: &Type) -> Type {
         match inner {
             Type::Tensor(t) => Type::tensor(t.dtype, self.shape(&t.shape)),
-            Type::Sequence(s) => Type::Sequence(Box::new(SeqType { dtype: s.dtype, shape: s.shape.as_ref().map(|s| self.shape(s)) })),
+            Type::Sequence(s) => Type::Sequence(Box::new(SeqType {
+                dtype: s.dtype,
+                shape: s.shape.as_ref().map(|s| self.shape(s)),
+            })),
             Type::Optional(t) => Type::Optional(Box::new(self.ty(t))),
         }
     }
@@ -54,7 +57,9 @@ impl Bindings {
 /// Whether a value of type `outer` may be given where `inner` is expected.
 pub(crate) fn may_feed(inner: &Type, outer: &Type) -> bool {
     match (inner, outer) {
-        (Type::Tensor(a), Type::Tensor(b)) => a.dtype == b.dtype && dims::shapes_may_equal(&a.shape, &b.shape),
+        (Type::Tensor(a), Type::Tensor(b)) => {
+            a.dtype == b.dtype && dims::shapes_may_equal(&a.shape, &b.shape)
+        }
         (Type::Sequence(a), Type::Sequence(b)) => {
             a.dtype == b.dtype
                 && match (&a.shape, &b.shape) {
@@ -83,7 +88,9 @@ fn join(a: &Type, b: &Type) -> Option<Type> {
         (a.len() == b.len()).then(|| a.iter().zip(b).map(dim).collect())
     };
     match (a, b) {
-        (Type::Tensor(a), Type::Tensor(b)) if a.dtype == b.dtype => Some(Type::tensor(a.dtype, dims(&a.shape, &b.shape)?)),
+        (Type::Tensor(a), Type::Tensor(b)) if a.dtype == b.dtype => {
+            Some(Type::tensor(a.dtype, dims(&a.shape, &b.shape)?))
+        }
         (Type::Sequence(a), Type::Sequence(b)) if a.dtype == b.dtype => {
             let shape = match (&a.shape, &b.shape) {
                 (Some(a), Some(b)) => dims(a, b),
@@ -103,14 +110,22 @@ fn signature(region: &Graph) -> (Vec<&Type>, Vec<&Type>) {
 }
 
 /// Feed the region's inputs from `first` on with operands, binding its symbols.
-fn feed(call: &Call, bindings: &mut Bindings, region: usize, first: usize, operands: std::ops::Range<usize>) -> Result<(), String> {
+fn feed(
+    call: &Call,
+    bindings: &mut Bindings,
+    region: usize,
+    first: usize,
+    operands: std::ops::Range<usize>,
+) -> Result<(), String> {
     let inputs = signature(&call.regions[region]).0;
     for (input, operand) in (first..).zip(operands) {
         let outer = call.any(operand)?;
         let Some(inner) = inputs.get(input) else { return Err(arity(call, region)) };
         if !may_feed(inner, outer) {
             let name = call.op.info().regions[region];
-            return Err(format!("operand {operand} is {outer}, but input {input} of region `{name}` is {inner}"));
+            return Err(format!(
+                "operand {operand} is {outer}, but input {input} of region `{name}` is {inner}"
+            ));
         }
         bindings.bind(shape_of(inner), shape_of(outer));
     }
@@ -152,7 +167,9 @@ pub(super) fn branch(call: &Call) -> Result<Vec<Type>, String> {
         return Err(format!("`then` has {} outputs and `else` {}", then.len(), other.len()));
     }
     let both = |(i, (a, b)): (usize, (&Type, &Type))| {
-        join(a, b).ok_or_else(|| format!("output {i} is {a} from `then`, but {b} from `else`: element type or rank differ"))
+        join(a, b).ok_or_else(|| {
+            format!("output {i} is {a} from `then`, but {b} from `else`: element type or rank differ")
+        })
     };
     then.iter().zip(other).enumerate().map(both).collect()
 }
@@ -167,7 +184,9 @@ fn carried(bindings: &mut Bindings, inputs: &[&Type], outputs: &[&Type]) -> Resu
             _ => join(before, after).is_some(),
         };
         if !alike {
-            return Err(format!("the body takes {before} as carried value {i}, but gives {after}: element type or rank differ"));
+            return Err(format!(
+                "the body takes {before} as carried value {i}, but gives {after}: element type or rank differ"
+            ));
         }
         for (b, a) in shape_of(before).iter().zip(shape_of(after)) {
             if a != b {
@@ -175,7 +194,11 @@ fn carried(bindings: &mut Bindings, inputs: &[&Type], outputs: &[&Type]) -> Resu
             }
         }
     }
-    Ok(inputs.iter().zip(outputs).map(|(b, a)| join(b, a).map_or_else(|| bindings.ty(b), |t| bindings.ty(&t))).collect())
+    Ok(inputs
+        .iter()
+        .zip(outputs)
+        .map(|(b, a)| join(b, a).map_or_else(|| bindings.ty(b), |t| bindings.ty(&t)))
+        .collect())
 }
 
 pub(super) fn repeat(call: &Call) -> Result<Vec<Type>, String> {
@@ -224,7 +247,11 @@ fn axes(call: &Call, name: &str, len: usize) -> Result<Vec<usize>, String> {
 
 fn flags(call: &Call, name: &str, len: usize) -> Result<(), String> {
     let v = call.extents(name, len, 0)?;
-    if v.iter().all(|f| *f <= 1) { Ok(()) } else { Err(format!("`{name}` is {v:?}, but its entries must be 0 or 1")) }
+    if v.iter().all(|f| *f <= 1) {
+        Ok(())
+    } else {
+        Err(format!("`{name}` is {v:?}, but its entries must be 0 or 1"))
+    }
 }
 
 pub(super) fn scan(call: &Call) -> Result<Vec<Type>, String> {
@@ -252,14 +279,18 @@ pub(super) fn scan(call: &Call) -> Result<Vec<Type>, String> {
         let length = t.shape[axis].clone();
         rounds = Some(match rounds {
             None => length,
-            Some(other) => dims::same(&other, &length)
-                .ok_or_else(|| format!("operand {} is {t}, but the other sequences have {other} elements", count + i))?,
+            Some(other) => dims::same(&other, &length).ok_or_else(|| {
+                format!("operand {} is {t}, but the other sequences have {other} elements", count + i)
+            })?,
         });
         let mut element = t.shape.clone();
         element.remove(axis);
         let element = Type::Tensor(TensorType::new(t.dtype, element));
         if !may_feed(inner, &element) {
-            return Err(format!("the elements of operand {} are {element}, but the body takes {inner}", count + i));
+            return Err(format!(
+                "the elements of operand {} are {element}, but the body takes {inner}",
+                count + i
+            ));
         }
         bindings.bind(shape_of(inner), shape_of(&element));
     }
@@ -291,11 +322,16 @@ pub(super) fn sequence_map(call: &Call) -> Result<Vec<Type>, String> {
             continue;
         }
         let (Type::Sequence(s), Type::Tensor(t)) = (outer, inner) else {
-            return Err(format!("operand {i} is {outer} and the body's input {inner}, not a sequence and a tensor"));
+            return Err(format!(
+                "operand {i} is {outer} and the body's input {inner}, not a sequence and a tensor"
+            ));
         };
-        let fits = s.dtype == t.dtype && s.shape.as_ref().is_none_or(|s| dims::shapes_may_equal(s, &t.shape));
+        let fits =
+            s.dtype == t.dtype && s.shape.as_ref().is_none_or(|s| dims::shapes_may_equal(s, &t.shape));
         if !fits {
-            return Err(format!("the elements of operand {i}, {outer}, do not fit the body's input {inner}"));
+            return Err(format!(
+                "the elements of operand {i}, {outer}, do not fit the body's input {inner}"
+            ));
         }
         // A symbol among the elements' dims differs from element to element.
         for (dim, outer) in t.shape.iter().zip(s.shape.iter().flatten()) {
@@ -307,7 +343,9 @@ pub(super) fn sequence_map(call: &Call) -> Result<Vec<Type>, String> {
     }
     feed(call, &mut bindings, 0, count, count..call.operands.len())?;
     let sequence = |ty: &&Type| match ty {
-        Type::Tensor(t) => Ok(Type::Sequence(Box::new(SeqType { dtype: t.dtype, shape: Some(bindings.shape(&t.shape)) }))),
+        Type::Tensor(t) => {
+            Ok(Type::Sequence(Box::new(SeqType { dtype: t.dtype, shape: Some(bindings.shape(&t.shape)) })))
+        }
         other => Err(format!("the body gives {other}, but the elements of a sequence are tensors")),
     };
     outputs.iter().map(sequence).collect()

@@ -66,12 +66,20 @@ pub(super) fn count(shape: &[Dim]) -> Option<Dim> {
 }
 
 /// The number of windows of `kernel` taps along an axis of `size` with `padding` added in all.
-pub(super) fn windows(size: &Dim, padding: i64, dilation: i64, kernel: &Dim, stride: i64) -> Result<Dim, String> {
+pub(super) fn windows(
+    size: &Dim,
+    padding: i64,
+    dilation: i64,
+    kernel: &Dim,
+    stride: i64,
+) -> Result<Dim, String> {
     let one = Dim::constant(1);
     let span = Dim::constant(dilation) * (kernel.clone() - one.clone()) + one.clone();
     let room = size.clone() + Dim::constant(padding) - span.clone();
     if room.as_const().is_some_and(|r| r < 0) {
-        return Err(format!("a window of {span} elements does not fit into {size} elements with {padding} of padding"));
+        return Err(format!(
+            "a window of {span} elements does not fit into {size} elements with {padding} of padding"
+        ));
     }
     Ok(room.op(DimOp::FloorDiv, &Dim::constant(stride)) + one)
 }

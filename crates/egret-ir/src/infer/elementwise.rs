@@ -14,7 +14,8 @@ pub(super) fn broadcasting(call: &Call) -> Result<Vec<Type>, String> {
     }
     let dtype = match call.op.info().result {
         "same" => first.dtype,
-        name => DType::from_name(name).ok_or_else(|| format!("the op table names the unknown element type {name}"))?,
+        name => DType::from_name(name)
+            .ok_or_else(|| format!("the op table names the unknown element type {name}"))?,
     };
     one(dtype, joint_shape(call, 0)?)
 }
@@ -24,8 +25,9 @@ fn joint_shape(call: &Call, start: usize) -> Result<Shape, String> {
     let mut shape = call.tensor(start)?.shape.clone();
     for i in start + 1..call.operands.len() {
         let other = call.tensor(i)?;
-        shape = dims::broadcast(&shape, &other.shape)
-            .ok_or_else(|| format!("the shape {shape:?} does not broadcast against operand {i}, {other}"))?;
+        shape = dims::broadcast(&shape, &other.shape).ok_or_else(|| {
+            format!("the shape {shape:?} does not broadcast against operand {i}, {other}")
+        })?;
     }
     Ok(shape)
 }
@@ -43,7 +45,11 @@ pub(super) fn cast(call: &Call) -> Result<Vec<Type>, String> {
 pub(super) fn bit_cast(call: &Call) -> Result<Vec<Type>, String> {
     let (x, to) = (call.tensor(0)?, call.attrs.dtype("to"));
     // Sub-byte types occupy a byte each, but not all of its bits.
-    if x.dtype.size() != to.size() || x.dtype == DType::String || to == DType::String || bits(x.dtype) != bits(to) {
+    if x.dtype.size() != to.size()
+        || x.dtype == DType::String
+        || to == DType::String
+        || bits(x.dtype) != bits(to)
+    {
         return Err(format!("operand `x` is {x}, whose elements do not have the size of {to}"));
     }
     one(to, x.shape.clone())

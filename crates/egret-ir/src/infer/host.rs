@@ -56,7 +56,10 @@ pub(super) fn tfidf(call: &Call) -> Result<Vec<Type>, String> {
     let indexes = attrs.ints("indexes");
     let weights = attrs.floats("weights").len();
     if indexes.len() as i64 != grams || (weights != 0 && weights != indexes.len()) {
-        return Err(format!("{grams} grams, {} indexes and {weights} weights do not fit together", indexes.len()));
+        return Err(format!(
+            "{grams} grams, {} indexes and {weights} weights do not fit together",
+            indexes.len()
+        ));
     }
     if indexes.iter().any(|i| !(0..check::MAX_EXTENT).contains(i)) {
         return Err("`indexes` has an entry out of range".into());
@@ -69,10 +72,19 @@ pub(super) fn tfidf(call: &Call) -> Result<Vec<Type>, String> {
 
 pub(super) fn label_encode(call: &Call) -> Result<Vec<Type>, String> {
     let x = call.tensor(0)?;
-    let (to, keys, values, default) =
-        (call.attrs.dtype("to"), call.attrs.tensor("keys"), call.attrs.tensor("values"), call.attrs.tensor("default"));
+    let (to, keys, values, default) = (
+        call.attrs.dtype("to"),
+        call.attrs.tensor("keys"),
+        call.attrs.tensor("values"),
+        call.attrs.tensor("default"),
+    );
     if keys.dtype() != x.dtype || keys.len() != values.len() {
-        return Err(format!("{} keys of type {} and {} values do not fit {x}", keys.len(), keys.dtype(), values.len()));
+        return Err(format!(
+            "{} keys of type {} and {} values do not fit {x}",
+            keys.len(),
+            keys.dtype(),
+            values.len()
+        ));
     }
     if values.dtype() != to || default.dtype() != to || default.len() != 1 {
         return Err(format!("the values and the single default must be of type {to}"));
@@ -124,11 +136,16 @@ fn check_trees(call: &Call, nodes: usize, leaves: usize) -> Result<(), String> {
         work.push(root);
     }
     while let Some(n) = work.pop() {
-        let n = usize::try_from(n).ok().filter(|n| *n < nodes).ok_or_else(|| format!("there is no tree node {n}"))?;
+        let n = usize::try_from(n)
+            .ok()
+            .filter(|n| *n < nodes)
+            .ok_or_else(|| format!("there is no tree node {n}"))?;
         if std::mem::replace(&mut seen[n], true) {
             return Err(format!("the tree node {n} has several parents"));
         }
-        for (child, is_leaf) in [("nodes_truenodeids", "nodes_trueleafs"), ("nodes_falsenodeids", "nodes_falseleafs")] {
+        for (child, is_leaf) in
+            [("nodes_truenodeids", "nodes_trueleafs"), ("nodes_falsenodeids", "nodes_falseleafs")]
+        {
             let c = ints(child)[n];
             if ints(is_leaf)[n] == 0 {
                 work.push(c);
@@ -159,8 +176,9 @@ fn common(a: &[Dim], b: &[Dim]) -> Option<Shape> {
 
 /// The shape of one element: a symbol among the elements' dims differs from element to element.
 fn element(s: &SeqType) -> Result<Shape, String> {
-    let shape =
-        s.shape.as_ref().ok_or_else(|| format!("the rank of the elements of {} is not known", Type::Sequence(Box::new(s.clone()))))?;
+    let shape = s.shape.as_ref().ok_or_else(|| {
+        format!("the rank of the elements of {} is not known", Type::Sequence(Box::new(s.clone())))
+    })?;
     Ok(shape.iter().map(|d| if d.as_const().is_some() { d.clone() } else { unknown() }).collect())
 }
 

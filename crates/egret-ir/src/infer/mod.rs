@@ -33,7 +33,12 @@ const MAX_DIM_PARTS: usize = 128;
 ///
 /// # Errors
 /// One sentence that names the rule and the types or attribute that break it.
-pub fn infer(op: Op, attrs: &Attrs, operands: &[Option<&Type>], regions: &[Graph]) -> Result<Vec<Type>, String> {
+pub fn infer(
+    op: Op,
+    attrs: &Attrs,
+    operands: &[Option<&Type>],
+    regions: &[Graph],
+) -> Result<Vec<Type>, String> {
     check_node(op, attrs, operands, regions.len())?;
     let mut types = dispatch(&Call { op, attrs, operands, regions })?;
     for ty in &mut types {
@@ -45,9 +50,10 @@ pub fn infer(op: Op, attrs: &Attrs, operands: &[Option<&Type>], regions: &[Graph
 fn dispatch(call: &Call) -> Result<Vec<Type>, String> {
     use Op::*;
     match call.op {
-        Neg | Abs | Sign | Floor | Ceil | Round | Sqrt | Exp | Log | Sin | Cos | Tan | Asin | Acos | Atan | Sinh | Cosh | Tanh | Asinh
-        | Acosh | Atanh | Erf | Sigmoid | Silu | HardSwish | Not | BitNot | IsNan | IsInf | Add | Sub | Mul | Div | Mod | Pow | Max
-        | Min | And | Or | Xor | BitAnd | BitOr | BitXor | ShiftLeft | ShiftRight | Equal | Less | LessEqual | StringConcat => {
+        Neg | Abs | Sign | Floor | Ceil | Round | Sqrt | Exp | Log | Sin | Cos | Tan | Asin | Acos
+        | Atan | Sinh | Cosh | Tanh | Asinh | Acosh | Atanh | Erf | Sigmoid | Silu | HardSwish | Not
+        | BitNot | IsNan | IsInf | Add | Sub | Mul | Div | Mod | Pow | Max | Min | And | Or | Xor
+        | BitAnd | BitOr | BitXor | ShiftLeft | ShiftRight | Equal | Less | LessEqual | StringConcat => {
             elementwise::broadcasting(call)
         }
         Gelu => elementwise::gelu(call),
@@ -202,30 +208,48 @@ impl<'a> Call<'a> {
         if check::within(bound, t.dtype) {
             Ok(t)
         } else {
-            Err(format!("{} is {t}, but its element type must be {}", self.operand_name(i), check::bound_text(bound)))
+            Err(format!(
+                "{} is {t}, but its element type must be {}",
+                self.operand_name(i),
+                check::bound_text(bound)
+            ))
         }
     }
 
     /// Hold the element type of operand `i` against `dtype`.
     fn expect_dtype(&self, i: usize, t: &TensorType, dtype: DType) -> Result<(), String> {
-        if t.dtype == dtype { Ok(()) } else { Err(format!("{} is {t}, but its element type must be {dtype}", self.operand_name(i))) }
+        if t.dtype == dtype {
+            Ok(())
+        } else {
+            Err(format!("{} is {t}, but its element type must be {dtype}", self.operand_name(i)))
+        }
     }
 
     /// Operand `i`, a tensor of integers (indices, lengths).
     fn integers(&self, i: usize) -> Result<&'a TensorType, String> {
         let t = self.tensor(i)?;
-        if t.dtype.is_int() { Ok(t) } else { Err(format!("{} is {t}, but its elements must be integers", self.operand_name(i))) }
+        if t.dtype.is_int() {
+            Ok(t)
+        } else {
+            Err(format!("{} is {t}, but its elements must be integers", self.operand_name(i)))
+        }
     }
 
     /// Hold the rank of operand `i`.
     fn expect_rank(&self, i: usize, t: &TensorType, rank: usize) -> Result<(), String> {
-        if t.rank() == rank { Ok(()) } else { Err(format!("{} is {t}, but its rank must be {rank}", self.operand_name(i))) }
+        if t.rank() == rank {
+            Ok(())
+        } else {
+            Err(format!("{} is {t}, but its rank must be {rank}", self.operand_name(i)))
+        }
     }
 
     /// Operand `i`, a scalar or a tensor of one element.
     fn expect_single(&self, i: usize, t: &TensorType) -> Result<(), String> {
         match t.const_len() {
-            Some(n) if n != 1 => Err(format!("{} is {t}, but it must be a single element", self.operand_name(i))),
+            Some(n) if n != 1 => {
+                Err(format!("{} is {t}, but it must be a single element", self.operand_name(i)))
+            }
             _ => Ok(()),
         }
     }
@@ -242,7 +266,10 @@ impl<'a> Call<'a> {
     /// The attribute `name`, a count.
     fn count(&self, name: &str) -> Result<usize, String> {
         let v = self.attrs.int(name);
-        usize::try_from(v).ok().filter(|v| *v <= check::MAX_EXTENT as usize).ok_or_else(|| format!("`{name}` is {v}, out of range"))
+        usize::try_from(v)
+            .ok()
+            .filter(|v| *v <= check::MAX_EXTENT as usize)
+            .ok_or_else(|| format!("`{name}` is {v}, out of range"))
     }
 
     /// The attribute `name`, one of `allowed`.

@@ -4,8 +4,19 @@ use super::{Call, check, dims};
 use crate::{Dim, Op, TensorType, Type};
 
 /// The activations of ONNX's recurrent operators.
-const ACTIVATIONS: [&str; 11] =
-    ["Relu", "Tanh", "Sigmoid", "Affine", "LeakyRelu", "ThresholdedRelu", "ScaledTanh", "HardSigmoid", "Elu", "Softsign", "Softplus"];
+const ACTIVATIONS: [&str; 11] = [
+    "Relu",
+    "Tanh",
+    "Sigmoid",
+    "Affine",
+    "LeakyRelu",
+    "ThresholdedRelu",
+    "ScaledTanh",
+    "HardSigmoid",
+    "Elu",
+    "Softsign",
+    "Softplus",
+];
 
 pub(super) fn recurrent(call: &Call) -> Result<Vec<Type>, String> {
     let (gates, functions) = match call.op {
@@ -48,16 +59,20 @@ pub(super) fn recurrent(call: &Call) -> Result<Vec<Type>, String> {
         expect(3, b, &[d.clone(), scaled(2 * gates)])?;
     }
     if let Some(lengths) = call.optional_tensor(4)?
-        && (!lengths.dtype.is_int() || !dims::shapes_may_equal(&lengths.shape, std::slice::from_ref(&batch)))
+        && (!lengths.dtype.is_int()
+            || !dims::shapes_may_equal(&lengths.shape, std::slice::from_ref(&batch)))
     {
-        return Err(format!("operand `lengths` is {lengths}, but must be integers, one for each of {batch}"));
+        return Err(format!(
+            "operand `lengths` is {lengths}, but must be integers, one for each of {batch}"
+        ));
     }
     for i in 5..call.operands.len() {
         if let Some(t) = call.optional_tensor(i)? {
             if i < 7 { expect(i, t, &state)? } else { expect(i, t, &[d.clone(), scaled(3)])? }
         }
     }
-    let mut results = vec![Type::tensor(x.dtype, vec![time, d, batch, h]), Type::tensor(x.dtype, state.clone())];
+    let mut results =
+        vec![Type::tensor(x.dtype, vec![time, d, batch, h]), Type::tensor(x.dtype, state.clone())];
     if call.op == Op::Lstm {
         results.push(Type::tensor(x.dtype, state));
     }

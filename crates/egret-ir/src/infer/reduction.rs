@@ -56,7 +56,9 @@ pub(super) fn top_k(call: &Call) -> Result<Vec<Type>, String> {
     let axis = call.axis("axis", x.rank())?;
     let k = call.attrs.dim("k");
     match (k.as_const(), x.shape[axis].as_const()) {
-        (Some(k), Some(d)) if k > d => return Err(format!("`k` is {k}, more than there is along axis {axis} of {x}")),
+        (Some(k), Some(d)) if k > d => {
+            return Err(format!("`k` is {k}, more than there is along axis {axis} of {x}"));
+        }
         (Some(k), _) if k < 0 => return Err(format!("`k` is {k}, which is negative")),
         _ => {}
     }
@@ -72,8 +74,13 @@ pub(super) fn nms(call: &Call) -> Result<Vec<Type>, String> {
         call.expect_rank(i, t, 3)?;
     }
     let same = |a: &Dim, b: &Dim| dims::may_equal(a, b);
-    if !same(&boxes.shape[0], &scores.shape[0]) || !same(&boxes.shape[1], &scores.shape[2]) || !same(&boxes.shape[2], &Dim::constant(4)) {
-        return Err(format!("boxes {boxes} and scores {scores} are not [batches, n, 4] and [batches, classes, n]"));
+    if !same(&boxes.shape[0], &scores.shape[0])
+        || !same(&boxes.shape[1], &scores.shape[2])
+        || !same(&boxes.shape[2], &Dim::constant(4))
+    {
+        return Err(format!(
+            "boxes {boxes} and scores {scores} are not [batches, n, 4] and [batches, classes, n]"
+        ));
     }
     for (i, dtype) in [(2, DType::I64), (3, DType::F32), (4, DType::F32)] {
         if let Some(t) = call.optional_tensor(i)? {

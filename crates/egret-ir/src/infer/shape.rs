@@ -65,7 +65,9 @@ pub(super) fn slice(call: &Call) -> Result<Vec<Type>, String> {
         let last = i128::from(start) + (i128::from(size) - 1) * i128::from(steps[axis]);
         let out = |i: i128| i < 0 || x.shape[axis].as_const().is_some_and(|d| i >= i128::from(d));
         if out(i128::from(start)) || out(last) {
-            return Err(format!("axis {axis} of {x} is read from {start} to {last}, which is out of range"));
+            return Err(format!(
+                "axis {axis} of {x} is read from {start} to {last}, which is out of range"
+            ));
         }
     }
     one(x.dtype, sizes)
@@ -80,7 +82,9 @@ pub(super) fn pad(call: &Call) -> Result<Vec<Type>, String> {
             call.expect_dtype(1, value, x.dtype)?;
             call.expect_single(1, value)?;
         }
-        None if mode == "constant" => return Err("operand `value` is left out, but the mode is `constant`".into()),
+        None if mode == "constant" => {
+            return Err("operand `value` is left out, but the mode is `constant`".into());
+        }
         None => {}
     }
     let mut shape = vec![];
@@ -90,8 +94,13 @@ pub(super) fn pad(call: &Call) -> Result<Vec<Type>, String> {
             return Err(format!("axis {axis} of {x} is empty: there is nothing to `{mode}`"));
         }
         // Both sides may be cropped, but not by more than there is.
-        if [&low[axis], &high[axis]].iter().any(|p| p.is_saturated()) || size.as_const().is_some_and(|s| s < 0) {
-            return Err(format!("axis {axis} of {x} is padded by {} and {}, which is out of range", low[axis], high[axis]));
+        if [&low[axis], &high[axis]].iter().any(|p| p.is_saturated())
+            || size.as_const().is_some_and(|s| s < 0)
+        {
+            return Err(format!(
+                "axis {axis} of {x} is padded by {} and {}, which is out of range",
+                low[axis], high[axis]
+            ));
         }
         shape.push(size);
     }
@@ -134,7 +143,11 @@ pub(super) fn concat(call: &Call) -> Result<Vec<Type>, String> {
             return Err(misfit());
         }
         for (k, dim) in other.shape.iter().enumerate() {
-            shape[k] = if k == axis { shape[k].clone() + dim.clone() } else { dims::same(&shape[k], dim).ok_or_else(misfit)? };
+            shape[k] = if k == axis {
+                shape[k].clone() + dim.clone()
+            } else {
+                dims::same(&shape[k], dim).ok_or_else(misfit)?
+            };
         }
     }
     one(first.dtype, shape)

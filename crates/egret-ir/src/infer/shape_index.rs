@@ -22,7 +22,9 @@ pub(super) fn gather_elements(call: &Call) -> Result<Vec<Type>, String> {
 /// `indices` (operand 1) has the rank of x (operand 0) and reaches beyond it along `axis` at most.
 fn within_except(call: &Call, axis: usize) -> Result<(), String> {
     let (x, indices) = (call.tensor(0)?, call.tensor(1)?);
-    let fits = |(k, (i, d)): (usize, (&Dim, &Dim))| k == axis || !matches!((i.as_const(), d.as_const()), (Some(i), Some(d)) if i > d);
+    let fits = |(k, (i, d)): (usize, (&Dim, &Dim))| {
+        k == axis || !matches!((i.as_const(), d.as_const()), (Some(i), Some(d)) if i > d)
+    };
     if indices.rank() != x.rank() || !indices.shape.iter().zip(&x.shape).enumerate().all(fits) {
         return Err(format!("the indices {indices} do not fit into {x} along axis {axis}"));
     }
@@ -33,7 +35,9 @@ fn within_except(call: &Call, axis: usize) -> Result<(), String> {
 fn tuple_len(call: &Call) -> Result<usize, String> {
     let indices = call.integers(1)?;
     let last = indices.shape.last().ok_or_else(|| format!("the indices {indices} have no last axis"))?;
-    last.as_const().and_then(|c| usize::try_from(c).ok()).ok_or_else(|| format!("the last dim of the indices {indices} is not constant"))
+    last.as_const()
+        .and_then(|c| usize::try_from(c).ok())
+        .ok_or_else(|| format!("the last dim of the indices {indices} is not constant"))
 }
 
 pub(super) fn gather_nd(call: &Call) -> Result<Vec<Type>, String> {
@@ -84,7 +88,9 @@ pub(super) fn scatter_nd(call: &Call) -> Result<Vec<Type>, String> {
     let mut expected = indices.shape[..indices.rank() - 1].to_vec();
     expected.extend_from_slice(&x.shape[tuple..]);
     if !dims::shapes_may_equal(&expected, &updates.shape) {
-        return Err(format!("the updates are {updates}, but the indices {indices} into {x} ask for the shape {expected:?}"));
+        return Err(format!(
+            "the updates are {updates}, but the indices {indices} into {x} ask for the shape {expected:?}"
+        ));
     }
     one(x.dtype, x.shape.clone())
 }

@@ -4,7 +4,12 @@ use super::*;
 use crate::{Attr, attrs};
 
 fn ty(dtype: DType, dims: &[&str]) -> Type {
-    Type::tensor(dtype, dims.iter().map(|d| d.parse().map(Dim::constant).unwrap_or_else(|_| Dim::symbol(d))).collect::<Vec<_>>())
+    Type::tensor(
+        dtype,
+        dims.iter()
+            .map(|d| d.parse().map(Dim::constant).unwrap_or_else(|_| Dim::symbol(d)))
+            .collect::<Vec<_>>(),
+    )
 }
 
 fn f32s(dims: &[&str]) -> Type {
@@ -24,7 +29,11 @@ fn symbols_broadcast() {
     assert_eq!(add(&["n"], &["3"]).unwrap(), "f32[3]");
     assert_eq!(add(&["n"], &["m"]).unwrap(), "f32[max(m, n)]");
     assert!(add(&["2"], &["3"]).is_err());
-    assert!(infer_one(Op::Add, attrs! {}, &[&f32s(&[]), &ty(DType::I64, &[])]).unwrap_err().contains("different element types"));
+    assert!(
+        infer_one(Op::Add, attrs! {}, &[&f32s(&[]), &ty(DType::I64, &[])])
+            .unwrap_err()
+            .contains("different element types")
+    );
 }
 
 #[test]
@@ -51,7 +60,9 @@ fn reshape_counts_elements() {
     assert_eq!(reshape(&["n", "4"], &["4", "n"]).unwrap(), "f32[4, n]");
     assert!(reshape(&["2", "3"], &["7"]).is_err());
     assert!(reshape(&["2", "3"], &["-6"]).is_err());
-    assert!(infer_one(Op::Broadcast, attrs! { shape: vec![Dim::from(1i64 << 62); 3] }, &[&f32s(&[])]).is_err());
+    assert!(
+        infer_one(Op::Broadcast, attrs! { shape: vec![Dim::from(1i64 << 62); 3] }, &[&f32s(&[])]).is_err()
+    );
 }
 
 #[test]
@@ -71,8 +82,13 @@ fn attention_and_rotary_broadcast() {
     let f16 = ty(DType::F16, &["4", "n"]);
     let attend = |q: &[&str], k: &[&str], v: &[&str], mask: Option<&Type>| {
         let (q, k, v) = (f32s(q), f32s(k), f32s(v));
-        infer(Op::Attention, &attrs! { scale: 0.5, fill: 0.0, safe: 0i64 }, &[Some(&q), Some(&k), Some(&v), mask], &[])
-            .map(|r| r[0].to_string())
+        infer(
+            Op::Attention,
+            &attrs! { scale: 0.5, fill: 0.0, safe: 0i64 },
+            &[Some(&q), Some(&k), Some(&v), mask],
+            &[],
+        )
+        .map(|r| r[0].to_string())
     };
     let grouped: [&[&str]; 3] = [&["b", "4", "s", "64"], &["b", "1", "t", "64"], &["b", "1", "t", "32"]];
     let with = |mask: Option<Type>| attend(grouped[0], grouped[1], grouped[2], mask.as_ref());
@@ -87,7 +103,9 @@ fn attention_and_rotary_broadcast() {
     assert!(attend(&["2", "8"], &["3", "7"], &["3", "4"], None).is_err());
     assert!(attend(&["2", "8"], &["3", "8"], &["2", "4"], None).is_err());
     assert!(attend(&["8"], &["3", "8"], &["3", "4"], None).is_err());
-    let rotary = |x: &[&str], cos: &[&str]| infer_one(Op::Rotary, attrs! { interleaved: 0i64 }, &[&f32s(x), &f32s(cos), &f32s(cos)]);
+    let rotary = |x: &[&str], cos: &[&str]| {
+        infer_one(Op::Rotary, attrs! { interleaved: 0i64 }, &[&f32s(x), &f32s(cos), &f32s(cos)])
+    };
     assert_eq!(rotary(&["b", "h", "s", "64"], &["s", "64"]).unwrap(), "f32[b, h, s, 64]");
     assert!(rotary(&["s", "63"], &["63"]).unwrap_err().contains("even"));
     assert!(rotary(&["4", "64"], &["2", "4", "64"]).is_err());
@@ -104,7 +122,10 @@ fn nothing_panics() {
         match kind {
             "int" => Attr::Int(n),
             "float" => Attr::Float([0.0, f64::NAN, -1.0][seed % 3]),
-            "string" => Attr::String(["", "max", "sum", "forward", "channels_first", "constant", "none", "linear"][seed % 8].into()),
+            "string" => Attr::String(
+                ["", "max", "sum", "forward", "channels_first", "constant", "none", "linear"][seed % 8]
+                    .into(),
+            ),
             "dtype" => Attr::DType(DType::ALL[seed % 24]),
             "dim" => Attr::Dim(Dim::constant(n)),
             "dims" => Attr::Dims(vec![Dim::constant(n); seed % 4]),
@@ -116,7 +137,8 @@ fn nothing_panics() {
         }
     };
     let sequence = Type::Sequence(Box::new(crate::SeqType { dtype: DType::F32, shape: None }));
-    let shapes: [&[&str]; 6] = [&[], &["0"], &["2", "n"], &["9223372036854775807", "2"], &["1", "2", "3"], &["n", "4", "0", "5"]];
+    let shapes: [&[&str]; 6] =
+        [&[], &["0"], &["2", "n"], &["9223372036854775807", "2"], &["1", "2", "3"], &["n", "4", "0", "5"]];
     for op in Op::all() {
         let row = op.info();
         for seed in 0..600usize {
@@ -127,10 +149,14 @@ fn nothing_panics() {
             let types: Vec<Type> = (0..row.operands.len())
                 .map(|i| match (seed + i) % 7 {
                     6 => sequence.clone(),
-                    k => ty([DType::F32, DType::I64, DType::Bool][(seed / 7 + i / 2) % 3], shapes[(k + seed / 5 * i) % 6]),
+                    k => ty(
+                        [DType::F32, DType::I64, DType::Bool][(seed / 7 + i / 2) % 3],
+                        shapes[(k + seed / 5 * i) % 6],
+                    ),
                 })
                 .collect();
-            let operands: Vec<_> = types.iter().enumerate().map(|(i, t)| (seed % 11 != i + 5).then_some(t)).collect();
+            let operands: Vec<_> =
+                types.iter().enumerate().map(|(i, t)| (seed % 11 != i + 5).then_some(t)).collect();
             let regions = vec![Graph::new("r"); row.regions.len()];
             let _ = infer(op, &a, &operands, &regions);
         }

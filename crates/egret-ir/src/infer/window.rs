@@ -77,7 +77,9 @@ pub(super) fn resize(call: &Call) -> Result<Vec<Type>, String> {
             call.expect_rank(1, roi, 1)?;
             let needed = Dim::from(2 * x.rank());
             let fits = dims::may_equal(&roi.shape[0], &needed);
-            if !roi.dtype.is_float() || (!fits && (coordinate == "tf_crop_and_resize" || !empty(&roi.shape[0]))) {
+            if !roi.dtype.is_float()
+                || (!fits && (coordinate == "tf_crop_and_resize" || !empty(&roi.shape[0])))
+            {
                 return Err(format!("operand `roi` is {roi}, but must be a float vector of {needed}"));
             }
         }
@@ -116,8 +118,12 @@ pub(super) fn roi_align(call: &Call) -> Result<Vec<Type>, String> {
     call.expect_rank(1, rois, 2)?;
     call.expect_rank(2, batches, 1)?;
     call.expect_dtype(1, rois, x.dtype)?;
-    if !dims::may_equal(&rois.shape[1], &Dim::constant(4)) || !dims::may_equal(&rois.shape[0], &batches.shape[0]) {
-        return Err(format!("the regions {rois} are not four numbers for each of the batch indices {batches}"));
+    if !dims::may_equal(&rois.shape[1], &Dim::constant(4))
+        || !dims::may_equal(&rois.shape[0], &batches.shape[0])
+    {
+        return Err(format!(
+            "the regions {rois} are not four numbers for each of the batch indices {batches}"
+        ));
     }
     call.count("sampling_ratio")?;
     let (height, width) = (call.count("output_height")?, call.count("output_width")?);
@@ -139,11 +145,22 @@ pub(super) fn col2im(call: &Call) -> Result<Vec<Type>, String> {
     let mut blocks = Dim::constant(1);
     for i in 0..n {
         let size = Dim::constant(image[i]);
-        blocks = blocks * dims::windows(&size, pads[i] + pads[i + n], dilations[i], &Dim::constant(block[i]), strides[i])?;
+        blocks = blocks
+            * dims::windows(
+                &size,
+                pads[i] + pads[i + n],
+                dilations[i],
+                &Dim::constant(block[i]),
+                strides[i],
+            )?;
     }
     let area = block.iter().fold(Dim::constant(1), |a, &b| a * Dim::constant(b));
-    if !dims::may_equal(&x.shape[2], &blocks) || matches!((x.shape[1].as_const(), area.as_const()), (Some(c), Some(a)) if c % a != 0) {
-        return Err(format!("{x} is not [batch, channels * {area}, {blocks}], as image and block shape ask for"));
+    if !dims::may_equal(&x.shape[2], &blocks)
+        || matches!((x.shape[1].as_const(), area.as_const()), (Some(c), Some(a)) if c % a != 0)
+    {
+        return Err(format!(
+            "{x} is not [batch, channels * {area}, {blocks}], as image and block shape ask for"
+        ));
     }
     let mut shape = vec![x.shape[0].clone(), x.shape[1].op(crate::DimOp::FloorDiv, &area)];
     shape.extend(image.iter().map(|&d| Dim::constant(d)));

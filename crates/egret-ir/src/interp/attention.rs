@@ -30,16 +30,24 @@ enum Mask<'a> {
 }
 
 fn attention(attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
-    let (q, k, v, mask) = (tensor(operands, 0)?, tensor(operands, 1)?, tensor(operands, 2)?, optional(operands, 3)?);
+    let (q, k, v, mask) =
+        (tensor(operands, 0)?, tensor(operands, 1)?, tensor(operands, 2)?, optional(operands, 3)?);
     let misfit = || error(format!("attention of {}, {} and {}", q.ty(), k.ty(), v.ty()));
-    let split = |t: &'_ Tensor| t.shape().split_last_chunk::<2>().map(|(lead, last)| (lead.to_vec(), *last)).ok_or_else(misfit);
-    let ((lead_q, [rows, width]), (lead_k, [keys, width_k]), (lead_v, [keys_v, out])) = (split(q)?, split(k)?, split(v)?);
+    let split = |t: &'_ Tensor| {
+        t.shape().split_last_chunk::<2>().map(|(lead, last)| (lead.to_vec(), *last)).ok_or_else(misfit)
+    };
+    let ((lead_q, [rows, width]), (lead_k, [keys, width_k]), (lead_v, [keys_v, out])) =
+        (split(q)?, split(k)?, split(v)?);
     let shared = mask.filter(|m| m.dtype() != DType::Bool);
-    if width != width_k || keys != keys_v || [Some(k), Some(v), shared].into_iter().flatten().any(|t| t.dtype() != q.dtype()) {
+    if width != width_k
+        || keys != keys_v
+        || [Some(k), Some(v), shared].into_iter().flatten().any(|t| t.dtype() != q.dtype())
+    {
         return Err(misfit());
     }
     let lead = broadcast_shape(&[&lead_q, &lead_k, &lead_v])?;
-    let (scores_shape, shape) = ([lead.as_slice(), &[rows, keys]].concat(), [lead.as_slice(), &[rows, out]].concat());
+    let (scores_shape, shape) =
+        ([lead.as_slice(), &[rows, keys]].concat(), [lead.as_slice(), &[rows, out]].concat());
     count(&scores_shape, 8)?;
     let mut result = vec![0.0; count(&shape, 8)?];
     let places = |mask: &Tensor| indices_within(mask, &scores_shape);
@@ -53,15 +61,22 @@ fn attention(attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
     let places = [&lead_q, &lead_k, &lead_v].map(|own| broadcast_indices(own, &lead));
     let mut scores = vec![0.0; keys];
     for batch in 0..places[0].len() {
-        let [q0, k0, v0] = [places[0][batch] * rows * width, places[1][batch] * keys * width, places[2][batch] * keys * out];
+        let [q0, k0, v0] = [
+            places[0][batch] * rows * width,
+            places[1][batch] * keys * width,
+            places[2][batch] * keys * out,
+        ];
         for row in 0..rows {
             let at = batch * rows + row;
             for (j, score) in scores.iter_mut().enumerate() {
-                let product: f64 = (0..width).map(|d| qs[q0 + row * width + d] * ks[k0 + j * width + d]).sum();
+                let product: f64 =
+                    (0..width).map(|d| qs[q0 + row * width + d] * ks[k0 + j * width + d]).sum();
                 *score = match &mask {
                     Mask::None => scale * product,
                     Mask::Added(values, places) => scale * product + values[places[at * keys + j]],
-                    Mask::Allowed(allowed, places) if allowed[places[at * keys + j]] != 0 => scale * product,
+                    Mask::Allowed(allowed, places) if allowed[places[at * keys + j]] != 0 => {
+                        scale * product
+                    }
                     Mask::Allowed(..) => fill,
                 };
             }
@@ -119,7 +134,10 @@ mod tests {
         let a = || with(0.0, 0);
         let close = |t: &Tensor, want: &[f32]| {
             assert_eq!(t.len(), want.len());
-            t.data::<f32>().iter().zip(want).for_each(|(g, w)| assert!((g - w).abs() < 1e-6 || (g.is_nan() && w.is_nan()), "{g} {w}"));
+            t.data::<f32>()
+                .iter()
+                .zip(want)
+                .for_each(|(g, w)| assert!((g - w).abs() < 1e-6 || (g.is_nan() && w.is_nan()), "{g} {w}"));
         };
         close(&run(Op::Attention, a(), &[&q, &k, &v]), &[1.0, 3.0, 8.0, 1.0, 3.0, 8.0]);
         let inf = f32::NEG_INFINITY;
@@ -138,8 +156,12 @@ mod tests {
         let heads = Tensor::new(&[3, 2, 1], vec![1f32; 6]);
         let by_head = Tensor::new(&[3, 1, 2], vec![0f32, 0.0, 0.0, inf, inf, 0.0]);
         let y = run(Op::Attention, a(), &[&heads, &k.reshaped(&[1, 2, 1]), &v, &by_head]);
-        close(&y, &[1.0, 3.0, 8.0, 1.0, 3.0, 8.0, 4.0, 0.0, 8.0, 4.0, 0.0, 8.0, 0.0, 4.0, 8.0, 0.0, 4.0, 8.0]);
-        let (no_keys, no_values) = (Tensor::new::<f32>(&[0, 1], vec![]), Tensor::new::<f32>(&[0, 3], vec![]));
+        close(
+            &y,
+            &[1.0, 3.0, 8.0, 1.0, 3.0, 8.0, 4.0, 0.0, 8.0, 4.0, 0.0, 8.0, 0.0, 4.0, 8.0, 0.0, 4.0, 8.0],
+        );
+        let (no_keys, no_values) =
+            (Tensor::new::<f32>(&[0, 1], vec![]), Tensor::new::<f32>(&[0, 3], vec![]));
         close(&run(Op::Attention, a(), &[&q, &no_keys, &no_values]), &[0.0; 6]);
     }
 

@@ -86,7 +86,9 @@ fn product<T: Sum>(m: usize, k: usize, n: usize, a: &[T], b: &[T], c: &mut [T]) 
                 for kk in 0..k {
                     let b = &b[kk * n + n0..][..width];
                     let (f0, f1, f2, f3) = (a0[kk], a1[kk], a2[kk], a3[kk]);
-                    for ((((&b, s0), s1), s2), s3) in b.iter().zip(s0.iter_mut()).zip(s1.iter_mut()).zip(s2.iter_mut()).zip(s3.iter_mut()) {
+                    for ((((&b, s0), s1), s2), s3) in
+                        b.iter().zip(s0.iter_mut()).zip(s1.iter_mut()).zip(s2.iter_mut()).zip(s3.iter_mut())
+                    {
                         *s0 = s0.add_product(f0, b);
                         *s1 = s1.add_product(f1, b);
                         *s2 = s2.add_product(f2, b);
@@ -109,7 +111,9 @@ fn product<T: Sum>(m: usize, k: usize, n: usize, a: &[T], b: &[T], c: &mut [T]) 
 }
 
 fn matmul<T: Sum>(a: &Tensor, b: &Tensor) -> Res<Tensor> {
-    let (Some((lead_a, &[m, k])), Some((lead_b, &[k2, n]))) = (a.shape().split_last_chunk::<2>(), b.shape().split_last_chunk::<2>()) else {
+    let (Some((lead_a, &[m, k])), Some((lead_b, &[k2, n]))) =
+        (a.shape().split_last_chunk::<2>(), b.shape().split_last_chunk::<2>())
+    else {
         return fail(format!("matmul of {} and {}: rank 2 or more is needed", a.ty(), b.ty()));
     };
     if k != k2 {
@@ -144,20 +148,30 @@ fn channels(x: &Tensor, w: &Tensor, attrs: &Attrs, transposed: bool) -> Res<Chan
     if x.rank() < 2 || w.rank() != x.rank() {
         return Err(bad());
     }
-    let groups = usize::try_from(attrs.int("groups")).ok().filter(|g| (1..=x.shape()[1].max(1)).contains(g)).ok_or_else(bad)?;
+    let groups = usize::try_from(attrs.int("groups"))
+        .ok()
+        .filter(|g| (1..=x.shape()[1].max(1)).contains(g))
+        .ok_or_else(bad)?;
     let (c, first, second) = (x.shape()[1], w.shape()[0], w.shape()[1]);
-    let fits = c % groups == 0 && if transposed { first == c } else { second == c / groups && first % groups == 0 };
+    let fits = c % groups == 0
+        && if transposed { first == c } else { second == c / groups && first % groups == 0 };
     if !fits {
         return Err(bad());
     }
-    Ok(Channels { batch: x.shape()[0], groups, input: c / groups, output: if transposed { second } else { first / groups } })
+    Ok(Channels {
+        batch: x.shape()[0],
+        groups,
+        input: c / groups,
+        output: if transposed { second } else { first / groups },
+    })
 }
 
 fn conv<T: Sum>(x: &Tensor, w: &Tensor, attrs: &Attrs) -> Res<Tensor> {
     let (x, back) = channels_first(x, attrs)?;
     let ch = channels(&x, w, attrs, false)?;
     let window = Window::new(attrs, &x.shape()[2..], &w.shape()[2..], &[])?;
-    let (plane, positions): (usize, usize) = (window.input.iter().product(), window.output.iter().product());
+    let (plane, positions): (usize, usize) =
+        (window.input.iter().product(), window.output.iter().product());
     let area: usize = window.kernel.iter().product();
     let mut shape = vec![ch.batch, ch.groups * ch.output];
     shape.extend(&window.output);
@@ -187,9 +201,17 @@ fn conv<T: Sum>(x: &Tensor, w: &Tensor, attrs: &Attrs) -> Res<Tensor> {
                 }
             }
             let group = image % ch.groups;
-            product(ch.output, k, width, &ws[group * ch.output * k..][..ch.output * k], &columns, &mut sums);
+            product(
+                ch.output,
+                k,
+                width,
+                &ws[group * ch.output * k..][..ch.output * k],
+                &columns,
+                &mut sums,
+            );
             for o in 0..ch.output {
-                out[(image * ch.output + o) * positions + p0..][..width].copy_from_slice(&sums[o * width..][..width]);
+                out[(image * ch.output + o) * positions + p0..][..width]
+                    .copy_from_slice(&sums[o * width..][..width]);
             }
         }
     }
@@ -211,12 +233,16 @@ fn conv_transpose<T: Sum>(x: &Tensor, w: &Tensor, attrs: &Attrs) -> Res<Tensor> 
     let mut image = vec![];
     for i in 0..n {
         let size = || {
-            let reach = (kernel[i] as i64).checked_sub(1)?.checked_mul(dilations[i] as i64)?.checked_add(1)?;
-            let walked = (spatial[i] as i64).checked_sub(1)?.checked_mul(strides[i] as i64)?.checked_add(reach)?;
+            let reach =
+                (kernel[i] as i64).checked_sub(1)?.checked_mul(dilations[i] as i64)?.checked_add(1)?;
+            let walked =
+                (spatial[i] as i64).checked_sub(1)?.checked_mul(strides[i] as i64)?.checked_add(reach)?;
             walked.checked_sub(pads[i])?.checked_sub(pads[n + i])?.checked_add(extra[i])
         };
         let size = size().and_then(|s| usize::try_from(s).ok());
-        image.push(size.ok_or_else(|| error(format!("the output of {} with pads {pads:?} has no size", x.ty())))?);
+        image.push(
+            size.ok_or_else(|| error(format!("the output of {} with pads {pads:?} has no size", x.ty())))?,
+        );
     }
     let mut shape = vec![ch.batch, ch.groups * ch.output];
     shape.extend(&image);
@@ -235,7 +261,14 @@ fn conv_transpose<T: Sum>(x: &Tensor, w: &Tensor, attrs: &Attrs) -> Res<Tensor> 
         let group = item % ch.groups;
         let w = &ws[group * ch.input * rows..][..ch.input * rows];
         let turned: Vec<T> = (0..rows).flat_map(|r| (0..ch.input).map(move |c| w[c * rows + r])).collect();
-        product(rows, ch.input, positions, &turned, &xs[item * ch.input * positions..][..ch.input * positions], &mut sums);
+        product(
+            rows,
+            ch.input,
+            positions,
+            &turned,
+            &xs[item * ch.input * positions..][..ch.input * positions],
+            &mut sums,
+        );
         for p in 0..positions {
             window.taps(p, &mut taps);
             for o in 0..ch.output {
@@ -257,7 +290,10 @@ mod tests {
     use crate::attrs;
 
     fn run(op: Op, attrs: Attrs, a: &Tensor, b: &Tensor) -> Tensor {
-        eval_op(op, &attrs, &[Some(a.clone().into()), Some(b.clone().into())], &[]).unwrap()[0].as_tensor().unwrap().clone()
+        eval_op(op, &attrs, &[Some(a.clone().into()), Some(b.clone().into())], &[]).unwrap()[0]
+            .as_tensor()
+            .unwrap()
+            .clone()
     }
 
     #[test]
@@ -288,10 +324,16 @@ mod tests {
         let a = |stride: i64, pads: Vec<i64>, layout: &str| {
             attrs! { strides: vec![stride], dilations: vec![1], pads: pads, groups: 1, layout: layout }
         };
-        assert_eq!(run(Op::Conv, a(1, vec![1, 0], "channels_first"), &x, &w).data::<f32>(), [210.0, 321.0, 432.0]);
+        assert_eq!(
+            run(Op::Conv, a(1, vec![1, 0], "channels_first"), &x, &w).data::<f32>(),
+            [210.0, 321.0, 432.0]
+        );
         assert_eq!(run(Op::Conv, a(2, vec![1, 1], "channels_first"), &x, &w).data::<f32>(), [210.0, 432.0]);
         let last = x.reshaped(&[1, 4, 1]);
-        assert_eq!(run(Op::Conv, a(1, vec![0, 0], "channels_last"), &last, &w).data::<f32>(), [321.0, 432.0]);
+        assert_eq!(
+            run(Op::Conv, a(1, vec![0, 0], "channels_last"), &last, &w).data::<f32>(),
+            [321.0, 432.0]
+        );
         let grouped = attrs! { strides: vec![1], dilations: vec![1], pads: vec![0, 0], groups: 2, layout: "channels_first" };
         let y = run(Op::Conv, grouped, &x.reshaped(&[1, 2, 2]), &Tensor::new(&[2, 1, 1], vec![1f32, 10.0]));
         assert_eq!(y.data::<f32>(), [1.0, 2.0, 30.0, 40.0]);

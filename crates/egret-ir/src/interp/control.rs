@@ -6,7 +6,13 @@ use super::support::*;
 use crate::{Attrs, DType, DimEnv, Graph, Op, Tensor, Type, Value};
 
 /// Evaluate a control operation; the symbols of `env` are visible in the regions.
-pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>], regions: &[Graph], env: &DimEnv) -> Res<Vec<Value>> {
+pub(super) fn eval(
+    op: Op,
+    attrs: &Attrs,
+    operands: &[Option<Value>],
+    regions: &[Graph],
+    env: &DimEnv,
+) -> Res<Vec<Value>> {
     let region = |i: usize| regions.get(i).ok_or_else(|| error(format!("{op} has no region {i}")));
     match op {
         Op::If => {
@@ -36,7 +42,10 @@ fn truth(v: &Value) -> Res<bool> {
 /// An attribute that counts operands.
 fn count_attr(attrs: &Attrs, name: &str, most: usize) -> Res<usize> {
     let v = attrs.int(name);
-    usize::try_from(v).ok().filter(|&v| v <= most).ok_or_else(|| error(format!("`{name}` is {v}, there are {most} operands")))
+    usize::try_from(v)
+        .ok()
+        .filter(|&v| v <= most)
+        .ok_or_else(|| error(format!("`{name}` is {v}, there are {most} operands")))
 }
 
 /// A scalar in the rank (0 or 1) that the region declares for its input.
@@ -58,11 +67,18 @@ fn loop_(attrs: &Attrs, operands: &[Option<Value>], body: &Graph, env: &DimEnv) 
     let mut go = !conditional || truth(value(operands, 1)?)?;
     let rest = present(operands, 2)?;
     let (mut state, captures) = (rest[..carried].to_vec(), &rest[carried..]);
-    let scanned = body.outputs().len().checked_sub(1 + carried).ok_or_else(|| error("the body gives too few values"))?;
+    let scanned = body
+        .outputs()
+        .len()
+        .checked_sub(1 + carried)
+        .ok_or_else(|| error("the body gives too few values"))?;
     let mut rows: Vec<Vec<Value>> = vec![vec![]; scanned];
     let mut i = 0;
     while go && trips.is_none_or(|t| i < t) {
-        let mut inputs = vec![scalar_input(body, 0, Tensor::scalar(i)), scalar_input(body, 1, Tensor::from_bools(&[], &[true]))];
+        let mut inputs = vec![
+            scalar_input(body, 0, Tensor::scalar(i)),
+            scalar_input(body, 1, Tensor::from_bools(&[], &[true])),
+        ];
         inputs.append(&mut state);
         inputs.extend_from_slice(captures);
         let mut results = run(body, &inputs, env)?.into_iter();
@@ -83,8 +99,10 @@ fn loop_(attrs: &Attrs, operands: &[Option<Value>], body: &Graph, env: &DimEnv) 
 
 /// Values stacked along a new axis; of none at all the result is empty, its other dims those of the type where known.
 fn stack(rows: &[Value], axis: i64, reverse: bool, ty: &Type, env: &DimEnv) -> Res<Value> {
-    let mut parts: Vec<&Tensor> =
-        rows.iter().map(|v| v.as_tensor().ok_or_else(|| error("a scanned value is no tensor"))).collect::<Res<_>>()?;
+    let mut parts: Vec<&Tensor> = rows
+        .iter()
+        .map(|v| v.as_tensor().ok_or_else(|| error("a scanned value is no tensor")))
+        .collect::<Res<_>>()?;
     if reverse {
         parts.reverse();
     }
@@ -95,7 +113,11 @@ fn stack(rows: &[Value], axis: i64, reverse: bool, ty: &Type, env: &DimEnv) -> R
     };
     let axis = wrap_index(axis, rank)?;
     if let (true, Type::Tensor(t)) = (parts.is_empty(), ty) {
-        let mut shape: Vec<usize> = t.shape.iter().map(|d| d.eval(env).and_then(|d| usize::try_from(d).ok()).unwrap_or(0)).collect();
+        let mut shape: Vec<usize> = t
+            .shape
+            .iter()
+            .map(|d| d.eval(env).and_then(|d| usize::try_from(d).ok()).unwrap_or(0))
+            .collect();
         shape.insert(axis, 0);
         return Ok(Value::Tensor(match t.dtype {
             DType::String => Tensor::from_strings(&shape, vec![]),
@@ -134,14 +156,20 @@ fn scan(attrs: &Attrs, operands: &[Option<Value>], body: &Graph, env: &DimEnv) -
         sequences.push(permuted(t, &perm)?);
     }
     let length = length.ok_or_else(|| error("a scan over nothing"))?;
-    let outputs = body.outputs().len().checked_sub(carried).ok_or_else(|| error("the body gives too few values"))?;
+    let outputs =
+        body.outputs().len().checked_sub(carried).ok_or_else(|| error("the body gives too few values"))?;
     let mut rows: Vec<Vec<Value>> = vec![vec![]; outputs];
     for step in 0..length {
         let mut inputs = std::mem::take(&mut state);
         for (i, t) in sequences.iter().enumerate() {
             let at = if entry("input_reverse", i) != 0 { length - 1 - step } else { step };
             let n = t.len() / length;
-            inputs.push(Value::Tensor(select(t, None, &t.shape()[1..], &(at * n..(at + 1) * n).collect::<Vec<_>>())?));
+            inputs.push(Value::Tensor(select(
+                t,
+                None,
+                &t.shape()[1..],
+                &(at * n..(at + 1) * n).collect::<Vec<_>>(),
+            )?));
         }
         inputs.extend_from_slice(captures);
         let mut results = run(body, &inputs, env)?.into_iter();
@@ -197,7 +225,14 @@ mod tests {
         let i = g.add_input("i", i64s());
         let cond = with_cond.then(|| g.add_input("c", Type::tensor(DType::Bool, vec![])));
         let sum = g.add_input("s", i64s());
-        let NodeId(_) = g.add_node(Op::Add, attrs! {}, vec![Some(sum), Some(i)], vec![], vec![i64s()], Default::default());
+        let NodeId(_) = g.add_node(
+            Op::Add,
+            attrs! {},
+            vec![Some(sum), Some(i)],
+            vec![],
+            vec![i64s()],
+            Default::default(),
+        );
         let next = g.node(g.node_ids()[0]).results[0];
         if let Some(c) = cond {
             g.add_output("c", c);
@@ -225,7 +260,8 @@ mod tests {
     fn scans() {
         // The body's first input is the state, its second the element.
         let a = attrs! { carried: 1, scans: 1, input_axes: vec![0], input_reverse: vec![1], output_axes: vec![0], output_reverse: vec![0] };
-        let operands = [Some(Tensor::scalar(0i64).into()), Some(Tensor::new(&[3], vec![1i64, 2, 3]).into())];
+        let operands =
+            [Some(Tensor::scalar(0i64).into()), Some(Tensor::new(&[3], vec![1i64, 2, 3]).into())];
         let out = eval_op(Op::Scan, &a, &operands, &[adder(false)]).unwrap();
         assert_eq!(out[0].as_tensor().unwrap().data::<i64>(), [6]);
         assert_eq!(out[1].as_tensor().unwrap().data::<i64>(), [3, 5, 6]);
@@ -233,18 +269,27 @@ mod tests {
 
     #[test]
     fn branches_and_maps() {
-        let cond =
-            |c: bool| [Some(Tensor::from_bools(&[], &[c]).into()), Some(Tensor::scalar(1i64).into()), Some(Tensor::scalar(2i64).into())];
+        let cond = |c: bool| {
+            [
+                Some(Tensor::from_bools(&[], &[c]).into()),
+                Some(Tensor::scalar(1i64).into()),
+                Some(Tensor::scalar(2i64).into()),
+            ]
+        };
         let mut other = Graph::new("else");
         other.add_input("a", i64s());
         let b = other.add_input("b", i64s());
         other.add_output("o", b);
-        let then = |c: bool| eval_op(Op::If, &attrs! {}, &cond(c), &[adder(false), other.clone()]).unwrap()[0].clone();
+        let then = |c: bool| {
+            eval_op(Op::If, &attrs! {}, &cond(c), &[adder(false), other.clone()]).unwrap()[0].clone()
+        };
         assert_eq!(then(true), Tensor::scalar(3i64).into());
         assert_eq!(then(false), Tensor::scalar(2i64).into());
         let seq = Value::Sequence(vec![Tensor::scalar(1i64).into(), Tensor::scalar(2i64).into()]);
         let a = attrs! { inputs: 2, is_sequence: vec![1, 0] };
-        let out = eval_op(Op::SequenceMap, &a, &[Some(seq), Some(Tensor::scalar(5i64).into())], &[adder(false)]).unwrap();
+        let out =
+            eval_op(Op::SequenceMap, &a, &[Some(seq), Some(Tensor::scalar(5i64).into())], &[adder(false)])
+                .unwrap();
         assert_eq!(out[0], Value::Sequence(vec![Tensor::scalar(6i64).into(), Tensor::scalar(7i64).into()]));
     }
 }

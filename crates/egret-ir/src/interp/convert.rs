@@ -202,7 +202,9 @@ fn read_floats(t: &Tensor) -> Vec<f64> {
         DType::F64 => t.data::<f64>().to_vec(),
         DType::F16 => t.data::<f16>().iter().map(|&v| v.to_f64()).collect(),
         DType::BF16 => t.data::<bf16>().iter().map(|&v| v.to_f64()).collect(),
-        DType::F8E8M0 => t.bytes().iter().map(|&b| if b == 0xff { f64::NAN } else { pow2(i32::from(b) - 127) }).collect(),
+        DType::F8E8M0 => {
+            t.bytes().iter().map(|&b| if b == 0xff { f64::NAN } else { pow2(i32::from(b) - 127) }).collect()
+        }
         other => match small(other) {
             Some(s) => {
                 let table: Vec<f64> = (0..256).map(|b| s.decode(b & (2 * s.sign_bit - 1))).collect();
@@ -238,17 +240,37 @@ pub(super) fn from_floats(dtype: DType, shape: &[usize], v: &[f64]) -> Tensor {
         DType::F32 => Tensor::new(shape, v.iter().map(|&v| v as f32).collect()),
         DType::F64 => Tensor::new(shape, v.to_vec()),
         DType::String => Tensor::from_strings(shape, v.iter().map(f64::to_string).collect()),
-        _ if !dtype.is_float() => from_ints(dtype, shape, &v.iter().map(|&v| float_to_int(dtype, v)).collect::<Vec<_>>()),
-        _ => encode_floats(dtype, shape, v, !matches!(dtype, DType::F16 | DType::BF16 | DType::F8E5M2), "nearest"),
+        _ if !dtype.is_float() => {
+            from_ints(dtype, shape, &v.iter().map(|&v| float_to_int(dtype, v)).collect::<Vec<_>>())
+        }
+        _ => encode_floats(
+            dtype,
+            shape,
+            v,
+            !matches!(dtype, DType::F16 | DType::BF16 | DType::F8E5M2),
+            "nearest",
+        ),
     }
 }
 
 fn encode_floats(dtype: DType, shape: &[usize], v: &[f64], saturate: bool, round: &str) -> Tensor {
     match (dtype, small(dtype)) {
-        (DType::F16, Some(s)) => Tensor::new(shape, v.iter().map(|&v| f16::from_bits(s.encode(v, false))).collect()),
-        (DType::BF16, Some(s)) => Tensor::new(shape, v.iter().map(|&v| bf16::from_bits(s.encode(v, false))).collect()),
-        (DType::F8E8M0, _) => Tensor::from_bytes(dtype, shape, &v.iter().map(|&v| encode_e8m0(v, saturate, round)).collect::<Vec<u8>>()),
-        (_, Some(s)) => Tensor::from_bytes(dtype, shape, &v.iter().map(|&v| s.encode(v, saturate) as u8).collect::<Vec<u8>>()),
+        (DType::F16, Some(s)) => {
+            Tensor::new(shape, v.iter().map(|&v| f16::from_bits(s.encode(v, false))).collect())
+        }
+        (DType::BF16, Some(s)) => {
+            Tensor::new(shape, v.iter().map(|&v| bf16::from_bits(s.encode(v, false))).collect())
+        }
+        (DType::F8E8M0, _) => Tensor::from_bytes(
+            dtype,
+            shape,
+            &v.iter().map(|&v| encode_e8m0(v, saturate, round)).collect::<Vec<u8>>(),
+        ),
+        (_, Some(s)) => Tensor::from_bytes(
+            dtype,
+            shape,
+            &v.iter().map(|&v| s.encode(v, saturate) as u8).collect::<Vec<u8>>(),
+        ),
         _ => from_floats(dtype, shape, v),
     }
 }
@@ -262,7 +284,9 @@ pub(super) fn from_ints(dtype: DType, shape: &[usize], v: &[i128]) -> Tensor {
         DType::U32 => Tensor::new(shape, v.iter().map(|&v| v as u32).collect()),
         DType::I16 => Tensor::new(shape, v.iter().map(|&v| v as i16).collect()),
         DType::U16 => Tensor::new(shape, v.iter().map(|&v| v as u16).collect()),
-        _ => Tensor::from_bytes(dtype, shape, &v.iter().map(|&v| wrap(dtype, v) as u8).collect::<Vec<u8>>()),
+        _ => {
+            Tensor::from_bytes(dtype, shape, &v.iter().map(|&v| wrap(dtype, v) as u8).collect::<Vec<u8>>())
+        }
     }
 }
 
@@ -281,7 +305,11 @@ fn int_to_float(v: i128) -> f64 {
     if near as i128 == v {
         return near;
     }
-    let toward_zero = if (near as i128).unsigned_abs() > v.unsigned_abs() { f64::from_bits(near.to_bits() - 1) } else { near };
+    let toward_zero = if (near as i128).unsigned_abs() > v.unsigned_abs() {
+        f64::from_bits(near.to_bits() - 1)
+    } else {
+        near
+    };
     f64::from_bits(toward_zero.to_bits() | 1)
 }
 
@@ -300,21 +328,36 @@ pub(super) fn cast(x: &Tensor, to: DType, saturate: bool, round: &str) -> Res<Te
         return Ok(Tensor::from_strings(
             shape,
             match nums {
-                Nums::F(v) if single => v.iter().map(|&v| print_float(v, &(v as f32).to_string(), &format!("{:e}", v as f32))).collect(),
-                Nums::F(v) => v.iter().map(|&v| print_float(v, &v.to_string(), &format!("{v:e}"))).collect(),
-                Nums::I(v) if x.dtype() == DType::Bool => v.iter().map(|&v| if v != 0 { "True" } else { "False" }.into()).collect(),
+                Nums::F(v) if single => v
+                    .iter()
+                    .map(|&v| print_float(v, &(v as f32).to_string(), &format!("{:e}", v as f32)))
+                    .collect(),
+                Nums::F(v) => {
+                    v.iter().map(|&v| print_float(v, &v.to_string(), &format!("{v:e}"))).collect()
+                }
+                Nums::I(v) if x.dtype() == DType::Bool => {
+                    v.iter().map(|&v| if v != 0 { "True" } else { "False" }.into()).collect()
+                }
                 Nums::I(v) => v.iter().map(i128::to_string).collect(),
             },
         ));
     }
     Ok(match nums {
-        Nums::F(v) if to == DType::Bool => Tensor::from_bools(shape, &v.iter().map(|&v| v != 0.0).collect::<Vec<_>>()),
+        Nums::F(v) if to == DType::Bool => {
+            Tensor::from_bools(shape, &v.iter().map(|&v| v != 0.0).collect::<Vec<_>>())
+        }
         Nums::F(v) if to.is_float() => encode_floats(to, shape, &v, saturate, round),
         Nums::F(v) => from_ints(to, shape, &v.iter().map(|&v| float_to_int(to, v)).collect::<Vec<_>>()),
         // Straight from the integer: one rounding.
         Nums::I(v) if to == DType::F32 => Tensor::new(shape, v.iter().map(|&v| v as f32).collect()),
         Nums::I(v) if to == DType::F64 => Tensor::new(shape, v.iter().map(|&v| v as f64).collect()),
-        Nums::I(v) if to.is_float() => encode_floats(to, shape, &v.iter().map(|&v| int_to_float(v)).collect::<Vec<_>>(), saturate, round),
+        Nums::I(v) if to.is_float() => encode_floats(
+            to,
+            shape,
+            &v.iter().map(|&v| int_to_float(v)).collect::<Vec<_>>(),
+            saturate,
+            round,
+        ),
         Nums::I(v) => from_ints(to, shape, &v),
     })
 }
@@ -371,11 +414,21 @@ pub(super) fn bit_cast(x: &Tensor, to: DType) -> Res<Tensor> {
     if bits(to) < 8 {
         // The byte that holds a small element is sign-extended for signed integers only.
         let spare = 8 - bits(to);
-        let widen = |b: u8| if to.is_signed_int() { ((b << spare) as i8 >> spare) as u8 } else { b << spare >> spare };
-        return Ok(Tensor::from_bytes(to, x.shape(), &x.bytes().iter().map(|&b| widen(b)).collect::<Vec<_>>()));
+        let widen = |b: u8| {
+            if to.is_signed_int() { ((b << spare) as i8 >> spare) as u8 } else { b << spare >> spare }
+        };
+        return Ok(Tensor::from_bytes(
+            to,
+            x.shape(),
+            &x.bytes().iter().map(|&b| widen(b)).collect::<Vec<_>>(),
+        ));
     }
     if to == DType::Bool {
-        return Ok(Tensor::from_bytes(to, x.shape(), &x.bytes().iter().map(|&b| u8::from(b != 0)).collect::<Vec<_>>()));
+        return Ok(Tensor::from_bytes(
+            to,
+            x.shape(),
+            &x.bytes().iter().map(|&b| u8::from(b != 0)).collect::<Vec<_>>(),
+        ));
     }
     Ok(Tensor::from_bytes(to, x.shape(), x.bytes()))
 }
@@ -393,7 +446,8 @@ mod tests {
         let half = small(DType::F16).unwrap();
         let brain = small(DType::BF16).unwrap();
         for bits in 0..=u16::MAX {
-            for (s, v) in [(&half, f16::from_bits(bits).to_f64()), (&brain, bf16::from_bits(bits).to_f64())] {
+            for (s, v) in [(&half, f16::from_bits(bits).to_f64()), (&brain, bf16::from_bits(bits).to_f64())]
+            {
                 if v.is_nan() {
                     assert!(s.decode(bits).is_nan());
                 } else {
@@ -434,9 +488,18 @@ mod tests {
     fn integers_and_strings() {
         let x = Tensor::new(&[4], vec![3.9f32, -3.9, 1e30, f32::NAN]);
         assert_eq!(cast(&x, DType::I8, true, "up").unwrap().data::<i8>(), [3, -3, 127, 0]);
-        assert_eq!(cast(&Tensor::new(&[2], vec![-9.5f32, 8.0]), DType::I4, true, "up").unwrap().bytes(), [7, 0xf8]);
-        assert_eq!(cast(&Tensor::new(&[2], vec![300i32, -1]), DType::U8, true, "up").unwrap().data::<u8>(), [44, 255]);
-        assert_eq!(cast(&Tensor::scalar((1i64 << 60) + 1), DType::F32, true, "up").unwrap().data::<f32>(), [2f32.powi(60)]);
+        assert_eq!(
+            cast(&Tensor::new(&[2], vec![-9.5f32, 8.0]), DType::I4, true, "up").unwrap().bytes(),
+            [7, 0xf8]
+        );
+        assert_eq!(
+            cast(&Tensor::new(&[2], vec![300i32, -1]), DType::U8, true, "up").unwrap().data::<u8>(),
+            [44, 255]
+        );
+        assert_eq!(
+            cast(&Tensor::scalar((1i64 << 60) + 1), DType::F32, true, "up").unwrap().data::<f32>(),
+            [2f32.powi(60)]
+        );
         let s = cast(&Tensor::new(&[3], vec![0.1f32, 1e-7, 3.0]), DType::String, true, "up").unwrap();
         assert_eq!(s.strings(), ["0.1", "1e-07", "3.0"]);
         assert_eq!(cast(&s, DType::F32, true, "up").unwrap().data::<f32>(), [0.1, 1e-7, 3.0]);

@@ -1,7 +1,9 @@
 //! Elementwise operations: one function of one element each, broadcast.
 
 use super::convert::{Nums, bits, cast, from_ints};
-use super::support::{FILL, Res, broadcast_indices, broadcast_shape, count, error, fail, joined, select, tensor};
+use super::support::{
+    FILL, Res, broadcast_indices, broadcast_shape, count, error, fail, joined, select, tensor,
+};
 use crate::{Attrs, DType, Op, Tensor, Value};
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
@@ -15,7 +17,11 @@ pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Ten
         Op::Equal if a.dtype() == DType::String => return equal_strings(a, tensor(operands, 1)?),
         _ => {}
     }
-    if op.info().operands.len() == 1 { unary(op, attrs, a) } else { binary(op, attrs, a, tensor(operands, 1)?) }
+    if op.info().operands.len() == 1 {
+        unary(op, attrs, a)
+    } else {
+        binary(op, attrs, a, tensor(operands, 1)?)
+    }
 }
 
 fn unary(op: Op, attrs: &Attrs, x: &Tensor) -> Res<Tensor> {
@@ -110,20 +116,35 @@ fn classify(op: Op, attrs: &Attrs, x: &Tensor) -> Res<Tensor> {
         v.iter().map(|v| v.is_nan()).collect()
     } else {
         let (positive, negative) = (attrs.flag("positive"), attrs.flag("negative"));
-        v.iter().map(|&v| (positive && v == f64::INFINITY) || (negative && v == f64::NEG_INFINITY)).collect()
+        v.iter()
+            .map(|&v| (positive && v == f64::INFINITY) || (negative && v == f64::NEG_INFINITY))
+            .collect()
     };
     Ok(Tensor::from_bools(x.shape(), &out))
 }
 
 /// Apply `f` to the broadcast pairs.
-pub(super) fn zip<T: Copy, R>(shape: &[usize], a: &[T], sa: &[usize], b: &[T], sb: &[usize], mut f: impl FnMut(T, T) -> R) -> Vec<R> {
+pub(super) fn zip<T: Copy, R>(
+    shape: &[usize],
+    a: &[T],
+    sa: &[usize],
+    b: &[T],
+    sb: &[usize],
+    mut f: impl FnMut(T, T) -> R,
+) -> Vec<R> {
     match (sa == shape, sb == shape) {
         (true, true) => a.iter().zip(b).map(|(&a, &b)| f(a, b)).collect(),
         (true, false) if b.len() == 1 => a.iter().map(|&a| f(a, b[0])).collect(),
         (false, true) if a.len() == 1 => b.iter().map(|&b| f(a[0], b)).collect(),
         (true, false) => a.iter().zip(broadcast_indices(sb, shape)).map(|(&a, j)| f(a, b[j])).collect(),
-        (false, true) => broadcast_indices(sa, shape).into_iter().zip(b).map(|(i, &b)| f(a[i], b)).collect(),
-        (false, false) => broadcast_indices(sa, shape).into_iter().zip(broadcast_indices(sb, shape)).map(|(i, j)| f(a[i], b[j])).collect(),
+        (false, true) => {
+            broadcast_indices(sa, shape).into_iter().zip(b).map(|(i, &b)| f(a[i], b)).collect()
+        }
+        (false, false) => broadcast_indices(sa, shape)
+            .into_iter()
+            .zip(broadcast_indices(sb, shape))
+            .map(|(i, j)| f(a[i], b[j]))
+            .collect(),
     }
 }
 
@@ -256,10 +277,15 @@ fn where_(cond: &Tensor, a: &Tensor, b: &Tensor) -> Res<Tensor> {
     }
     let shape = broadcast_shape(&[cond.shape(), a.shape(), b.shape()])?;
     count(&shape, a.dtype().size())?;
-    let (c, x, y) = (broadcast_indices(cond.shape(), &shape), broadcast_indices(a.shape(), &shape), broadcast_indices(b.shape(), &shape));
+    let (c, x, y) = (
+        broadcast_indices(cond.shape(), &shape),
+        broadcast_indices(a.shape(), &shape),
+        broadcast_indices(b.shape(), &shape),
+    );
     let both = joined(&[a, b])?;
     let flags = cond.bytes();
-    let pick: Vec<usize> = (0..c.len()).map(|i| if flags[c[i]] != 0 { x[i] } else { a.len() + y[i] }).collect();
+    let pick: Vec<usize> =
+        (0..c.len()).map(|i| if flags[c[i]] != 0 { x[i] } else { a.len() + y[i] }).collect();
     debug_assert!(!pick.contains(&FILL));
     select(&both, None, &shape, &pick)
 }
@@ -279,13 +305,18 @@ mod tests {
     fn floats() {
         let x = Tensor::new(&[4], vec![-1.5f32, 0.0, 2.5, f32::NAN]);
         assert_eq!(run(Op::Neg, attrs! {}, std::slice::from_ref(&x)).data::<f32>()[..3], [1.5, -0.0, -2.5]);
-        assert_eq!(run(Op::Round, attrs! {}, std::slice::from_ref(&x)).data::<f32>()[..3], [-2.0, 0.0, 2.0]);
+        assert_eq!(
+            run(Op::Round, attrs! {}, std::slice::from_ref(&x)).data::<f32>()[..3],
+            [-2.0, 0.0, 2.0]
+        );
         assert_eq!(run(Op::IsNan, attrs! {}, std::slice::from_ref(&x)).bytes(), [0, 0, 0, 1]);
         let m = run(Op::Max, attrs! {}, &[x, Tensor::scalar(1.0f32)]);
         assert_eq!(m.data::<f32>()[..3], [1.0, 1.0, 2.5]);
         assert!(m.data::<f32>()[3].is_nan());
         let e = run(Op::Erf, attrs! {}, &[Tensor::new(&[3], vec![0.5f64, -2.0, 5.0])]);
-        for (got, want) in e.data::<f64>().iter().zip([0.5204998778130465, -0.9953222650189527, 0.9999999999984626]) {
+        for (got, want) in
+            e.data::<f64>().iter().zip([0.5204998778130465, -0.9953222650189527, 0.9999999999984626])
+        {
             assert!((got - want).abs() < 2e-16 * 4.0, "{got} {want}");
         }
     }
@@ -301,14 +332,29 @@ mod tests {
             }
         };
         let inf = f64::INFINITY;
-        let none = [-0.00012668496733247991, -0.15865525393145707, 0.0, 0.34573123063700656, 2.99595030590511, inf];
-        let tanh = [-7.024594819227126e-5, -0.15880800939172324, 0.0, 0.34571400982514394, 2.996362607918227, inf];
+        let none = [
+            -0.00012668496733247991,
+            -0.15865525393145707,
+            0.0,
+            0.34573123063700656,
+            2.99595030590511,
+            inf,
+        ];
+        let tanh =
+            [-7.024594819227126e-5, -0.15880800939172324, 0.0, 0.34571400982514394, 2.996362607918227, inf];
         compare(Op::Gelu, attrs! { approximate: "none" }, none);
         compare(Op::Gelu, attrs! { approximate: "tanh" }, tanh);
         compare(
             Op::Silu,
             attrs! {},
-            [-4.0 / (1.0 + 4f64.exp()), -1.0 / (1.0 + 1f64.exp()), 0.0, 0.5 * sigmoid(0.5), 3.0 * sigmoid(3.0), inf],
+            [
+                -4.0 / (1.0 + 4f64.exp()),
+                -1.0 / (1.0 + 1f64.exp()),
+                0.0,
+                0.5 * sigmoid(0.5),
+                3.0 * sigmoid(3.0),
+                inf,
+            ],
         );
         compare(Op::HardSwish, attrs! {}, [0.0, -1.0 / 3.0, 0.0, 7.0 / 24.0, 3.0, inf]);
     }
@@ -317,12 +363,25 @@ mod tests {
     fn integers_wrap() {
         let a = Tensor::new(&[4], vec![i32::MAX, i32::MIN, -7, 7]);
         let b = Tensor::new(&[4], vec![1i32, -1, 2, 0]);
-        assert_eq!(run(Op::Add, attrs! {}, &[a.clone(), b.clone()]).data::<i32>(), [i32::MIN, i32::MAX, -5, 7]);
-        assert_eq!(run(Op::Div, attrs! {}, &[a.clone(), b.clone()]).data::<i32>(), [i32::MAX, i32::MIN, -3, 0]);
+        assert_eq!(
+            run(Op::Add, attrs! {}, &[a.clone(), b.clone()]).data::<i32>(),
+            [i32::MIN, i32::MAX, -5, 7]
+        );
+        assert_eq!(
+            run(Op::Div, attrs! {}, &[a.clone(), b.clone()]).data::<i32>(),
+            [i32::MAX, i32::MIN, -3, 0]
+        );
         assert_eq!(run(Op::Mod, attrs! { fmod: 0 }, &[a.clone(), b.clone()]).data::<i32>(), [0, 0, 1, 0]);
         assert_eq!(run(Op::Mod, attrs! { fmod: 1 }, &[a.clone(), b]).data::<i32>(), [0, 0, -1, 0]);
-        assert_eq!(run(Op::ShiftRight, attrs! {}, &[a, Tensor::scalar(40i32)]).data::<i32>(), [0, -1, -1, 0]);
-        let p = run(Op::Pow, attrs! {}, &[Tensor::new(&[3], vec![3u8, 2, 1]), Tensor::new(&[3], vec![5u8, 9, 200])]);
+        assert_eq!(
+            run(Op::ShiftRight, attrs! {}, &[a, Tensor::scalar(40i32)]).data::<i32>(),
+            [0, -1, -1, 0]
+        );
+        let p = run(
+            Op::Pow,
+            attrs! {},
+            &[Tensor::new(&[3], vec![3u8, 2, 1]), Tensor::new(&[3], vec![5u8, 9, 200])],
+        );
         assert_eq!(p.data::<u8>(), [243, 0, 1]);
     }
 
@@ -334,7 +393,10 @@ mod tests {
         assert_eq!((sum.shape(), sum.data::<i64>()), (&[2, 3][..], &[11i64, 21, 31, 12, 22, 32][..]));
         let c = Tensor::from_bools(&[2, 3], &[true, false, true, false, true, false]);
         assert_eq!(run(Op::Where, attrs! {}, &[c, a, b]).data::<i64>(), [1, 20, 1, 10, 2, 30]);
-        let bad = [Some(Tensor::new(&[2], vec![1i64, 2]).into()), Some(Tensor::new(&[3], vec![1i64, 2, 3]).into())];
+        let bad = [
+            Some(Tensor::new(&[2], vec![1i64, 2]).into()),
+            Some(Tensor::new(&[3], vec![1i64, 2, 3]).into()),
+        ];
         assert!(eval_op(Op::Add, &attrs! {}, &bad, &[]).is_err());
     }
 }

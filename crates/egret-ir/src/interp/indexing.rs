@@ -60,13 +60,19 @@ fn gather(x: &Tensor, indices: &Tensor, attrs: &Attrs) -> Res<Tensor> {
 /// For every index its flat place in x: its own coordinates, but the index along `axis`.
 fn element_places(x: &Tensor, indices: &Tensor, axis: usize) -> Res<Vec<usize>> {
     let (own, shape) = (strides(x.shape()), indices.shape());
-    if shape.len() != x.rank() || (0..shape.len()).any(|i| i != axis && shape[i] > x.shape()[i] && !indices.is_empty()) {
+    if shape.len() != x.rank()
+        || (0..shape.len()).any(|i| i != axis && shape[i] > x.shape()[i] && !indices.is_empty())
+    {
         return fail(format!("indices {} do not fit {} along axis {axis}", indices.ty(), x.ty()));
     }
     let steps: Vec<isize> = (0..own.len()).map(|i| if i == axis { 0 } else { own[i] }).collect();
     let bases = strided(shape, 0, &steps);
     let at = ints(indices)?;
-    bases.into_iter().zip(at).map(|(b, i)| Ok(b + wrap_index(i, x.shape()[axis])? * own[axis] as usize)).collect()
+    bases
+        .into_iter()
+        .zip(at)
+        .map(|(b, i)| Ok(b + wrap_index(i, x.shape()[axis])? * own[axis] as usize))
+        .collect()
 }
 
 /// For every index tuple (last axis of `indices`) the flat place in x where its slice begins, and the slice's shape.
@@ -155,15 +161,25 @@ fn scatter(x: &Tensor, places: &[usize], updates: &Tensor, reduction: &str) -> R
 fn reverse_sequence(x: &Tensor, lengths: &Tensor, attrs: &Attrs) -> Res<Tensor> {
     let (time, batch) = (axis(attrs, "time_axis", x.rank())?, axis(attrs, "batch_axis", x.rank())?);
     let (n, lengths) = (x.shape()[time], ints(lengths)?);
-    if time == batch || lengths.len() != x.shape()[batch] || lengths.iter().any(|&l| l < 0 || l as usize > n) {
-        return fail(format!("lengths {lengths:?} do not fit {} with time axis {time} and batch axis {batch}", x.ty()));
+    if time == batch
+        || lengths.len() != x.shape()[batch]
+        || lengths.iter().any(|&l| l < 0 || l as usize > n)
+    {
+        return fail(format!(
+            "lengths {lengths:?} do not fit {} with time axis {time} and batch axis {batch}",
+            x.ty()
+        ));
     }
     let own = strides(x.shape());
     let pick: Vec<usize> = (0..x.len())
         .map(|flat| {
             let t = flat / own[time] as usize % n;
             let length = lengths[flat / own[batch] as usize % x.shape()[batch]] as usize;
-            if t < length { flat - t * own[time] as usize + (length - 1 - t) * own[time] as usize } else { flat }
+            if t < length {
+                flat - t * own[time] as usize + (length - 1 - t) * own[time] as usize
+            } else {
+                flat
+            }
         })
         .collect();
     select(x, None, x.shape(), &pick)
@@ -187,14 +203,22 @@ mod tests {
         let g = run(Op::Gather, attrs! { axis: 1 }, &[&x, &i]).unwrap();
         assert_eq!((g.shape(), g.data::<i32>()), (&[2, 2][..], &[3, 1, 6, 4][..]));
         assert!(run(Op::Gather, attrs! { axis: 0 }, &[&x, &i]).is_err());
-        let e = run(Op::GatherElements, attrs! { axis: 0 }, &[&x, &Tensor::new(&[1, 3], vec![1i64, 0, -1])]).unwrap();
+        let e =
+            run(Op::GatherElements, attrs! { axis: 0 }, &[&x, &Tensor::new(&[1, 3], vec![1i64, 0, -1])])
+                .unwrap();
         assert_eq!(e.data::<i32>(), [4, 2, 6]);
-        let nd = run(Op::GatherNd, attrs! { batch_dims: 0 }, &[&x, &Tensor::new(&[2, 2], vec![1i64, 0, 0, 2])]).unwrap();
+        let nd =
+            run(Op::GatherNd, attrs! { batch_dims: 0 }, &[&x, &Tensor::new(&[2, 2], vec![1i64, 0, 0, 2])])
+                .unwrap();
         assert_eq!(nd.data::<i32>(), [4, 3]);
-        let b = run(Op::GatherNd, attrs! { batch_dims: 1 }, &[&x, &Tensor::new(&[2, 1], vec![1i64, 0])]).unwrap();
+        let b = run(Op::GatherNd, attrs! { batch_dims: 1 }, &[&x, &Tensor::new(&[2, 1], vec![1i64, 0])])
+            .unwrap();
         assert_eq!(b.data::<i32>(), [2, 4]);
         let r = attrs! { time_axis: 1, batch_axis: 0 };
-        assert_eq!(run(Op::ReverseSequence, r, &[&x, &Tensor::new(&[2], vec![2i64, 3])]).unwrap().data::<i32>(), [2, 1, 3, 6, 5, 4]);
+        assert_eq!(
+            run(Op::ReverseSequence, r, &[&x, &Tensor::new(&[2], vec![2i64, 3])]).unwrap().data::<i32>(),
+            [2, 1, 3, 6, 5, 4]
+        );
     }
 
     #[test]
@@ -202,13 +226,21 @@ mod tests {
         let x = Tensor::new(&[3], vec![1f32, 2.0, 3.0]);
         let i = Tensor::new(&[2], vec![1i64, 1]);
         let u = Tensor::new(&[2], vec![10f32, 20.0]);
-        let s = |r: &str| run(Op::ScatterElements, attrs! { axis: 0, reduction: r }, &[&x, &i, &u]).unwrap().data::<f32>().to_vec();
+        let s = |r: &str| {
+            run(Op::ScatterElements, attrs! { axis: 0, reduction: r }, &[&x, &i, &u])
+                .unwrap()
+                .data::<f32>()
+                .to_vec()
+        };
         assert_eq!(s("none"), [1.0, 20.0, 3.0]);
         assert_eq!(s("add"), [1.0, 32.0, 3.0]);
         assert_eq!(s("mul"), [1.0, 400.0, 3.0]);
         let m = Tensor::new(&[2, 2], vec![0i8, 0, 0, 0]);
-        let nd =
-            run(Op::ScatterNd, attrs! { reduction: "none" }, &[&m, &Tensor::new(&[1, 1], vec![1i64]), &Tensor::new(&[1, 2], vec![7i8, 8])]);
+        let nd = run(
+            Op::ScatterNd,
+            attrs! { reduction: "none" },
+            &[&m, &Tensor::new(&[1, 1], vec![1i64]), &Tensor::new(&[1, 2], vec![7i8, 8])],
+        );
         assert_eq!(nd.unwrap().data::<i8>(), [0, 0, 7, 8]);
     }
 }

@@ -24,7 +24,8 @@ enum Token {
 }
 
 fn tfidf(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
-    let length = |name: &str| usize::try_from(attrs.int(name)).map_err(|_| error(format!("`{name}` is negative")));
+    let length =
+        |name: &str| usize::try_from(attrs.int(name)).map_err(|_| error(format!("`{name}` is negative")));
     let (least, most, skip) = (length("min_gram")?, length("max_gram")?, length("max_skip")?);
     let indexes = attrs.ints("indexes");
     let width = usize::try_from(indexes.iter().copied().max().unwrap_or(-1).saturating_add(1)).unwrap_or(0);
@@ -61,7 +62,8 @@ fn tfidf(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
                     if gram.len() >= from
                         && let Some(&id) = grams.get(&gram)
                     {
-                        let at = *indexes.get(id).ok_or_else(|| error(format!("n-gram {id} has no index")))?;
+                        let at =
+                            *indexes.get(id).ok_or_else(|| error(format!("n-gram {id} has no index")))?;
                         found[row * width + at as usize] += 1.0;
                     }
                     if !prefixes.contains(&gram) {
@@ -99,8 +101,12 @@ fn grams(pool: &[Token], counts: &[i64], least: usize, most: usize) -> Res<(Gram
     for (i, &start) in counts.iter().enumerate() {
         let size = i + 1;
         let end = counts.get(i + 1).map_or(pool.len() as i64, |&e| e);
-        let part = usize::try_from(start).ok().zip(usize::try_from(end).ok()).and_then(|(s, e)| pool.get(s..e.max(s)));
-        let part = part.ok_or_else(|| error(format!("n-gram counts {counts:?} of a pool of {}", pool.len())))?;
+        let part = usize::try_from(start)
+            .ok()
+            .zip(usize::try_from(end).ok())
+            .and_then(|(s, e)| pool.get(s..e.max(s)));
+        let part =
+            part.ok_or_else(|| error(format!("n-gram counts {counts:?} of a pool of {}", pool.len())))?;
         for gram in part.chunks_exact(size) {
             if (least..=most).contains(&size) {
                 all.insert(gram.to_vec(), id);
@@ -114,8 +120,17 @@ fn grams(pool: &[Token], counts: &[i64], least: usize, most: usize) -> Res<(Gram
 
 fn label_encode(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
     let (keys, values, default) = (attrs.tensor("keys"), attrs.tensor("values"), attrs.tensor("default"));
-    if keys.len() != values.len() || default.len() != 1 || (x.dtype() == DType::String) != (keys.dtype() == DType::String) {
-        return fail(format!("labels {} -> {} (else {}) for {}", keys.ty(), values.ty(), default.ty(), x.ty()));
+    if keys.len() != values.len()
+        || default.len() != 1
+        || (x.dtype() == DType::String) != (keys.dtype() == DType::String)
+    {
+        return fail(format!(
+            "labels {} -> {} (else {}) for {}",
+            keys.ty(),
+            values.ty(),
+            default.ty(),
+            x.ty()
+        ));
     }
     let place = |hit: Option<usize>| hit.unwrap_or(keys.len());
     let pick: Vec<usize> = if x.dtype() == DType::String {
@@ -125,7 +140,10 @@ fn label_encode(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
             (Nums::I(v), Nums::I(k)) => v.iter().map(|v| place(k.iter().position(|k| k == v))).collect(),
             _ => {
                 let k = floats(keys)?;
-                floats(x)?.iter().map(|v| place(k.iter().position(|k| k == v || (k.is_nan() && v.is_nan())))).collect()
+                floats(x)?
+                    .iter()
+                    .map(|v| place(k.iter().position(|k| k == v || (k.is_nan() && v.is_nan()))))
+                    .collect()
             }
         }
     };
@@ -165,14 +183,21 @@ fn branches(attrs: &Attrs) -> Res<Vec<Branch>> {
     // One run of values, ended by NaN, for every node that tests membership, in the order of the nodes.
     let mut sets = members.split(|v| v.is_nan());
     let missing = attrs.ints("nodes_missing");
-    let column = |name: &str, i: usize| attrs.ints(name).get(i).copied().ok_or_else(|| error(format!("`{name}` has no entry {i}")));
+    let column = |name: &str, i: usize| {
+        attrs.ints(name).get(i).copied().ok_or_else(|| error(format!("`{name}` has no entry {i}")))
+    };
     let index = |name: &str, i: usize| -> Res<usize> {
         usize::try_from(column(name, i)?).map_err(|_| error(format!("`{name}` has a negative entry")))
     };
     (0..features.len())
         .map(|i| {
-            let (Some(&mode), Some(&split)) = (modes.get(i), splits.get(i)) else { return fail(format!("node {i} has no test")) };
-            let mode = u8::try_from(mode).ok().filter(|&m| m <= 6).ok_or_else(|| error(format!("node {i} has the mode {mode}")))?;
+            let (Some(&mode), Some(&split)) = (modes.get(i), splits.get(i)) else {
+                return fail(format!("node {i} has no test"));
+            };
+            let mode = u8::try_from(mode)
+                .ok()
+                .filter(|&m| m <= 6)
+                .ok_or_else(|| error(format!("node {i} has the mode {mode}")))?;
             Ok(Branch {
                 feature: index("nodes_featureids", i)?,
                 mode,
@@ -272,7 +297,9 @@ mod tests {
             }
         };
         let x: Value = Tensor::new(&[12], vec![1i32, 1, 3, 3, 3, 7, 8, 6, 7, 5, 6, 8]).into();
-        let t = |least, most, skip| eval(Op::Tfidf, &a(least, most, skip), &[Some(x.clone())]).unwrap().data::<f32>().to_vec();
+        let t = |least, most, skip| {
+            eval(Op::Tfidf, &a(least, most, skip), &[Some(x.clone())]).unwrap().data::<f32>().to_vec()
+        };
         assert_eq!(t(2, 2, 0), [0., 0., 0., 0., 1., 1., 1.]);
         assert_eq!(t(2, 2, 5), [0., 0., 0., 0., 1., 3., 1.]);
         assert_eq!(t(1, 2, 5), [0., 3., 1., 0., 1., 3., 1.]);
@@ -296,6 +323,9 @@ mod tests {
             membership_values: Tensor::new::<f32>(&[0], vec![]), tree_roots: vec![0, 0],
         };
         let x = Tensor::new(&[2, 1], vec![0f32, 1.0]);
-        assert_eq!(eval(Op::TreeEnsemble, &a, &[Some(x.into())]).unwrap().data::<f32>(), [6.0, 0.0, 0.0, 8.0]);
+        assert_eq!(
+            eval(Op::TreeEnsemble, &a, &[Some(x.into())]).unwrap().data::<f32>(),
+            [6.0, 0.0, 0.0, 8.0]
+        );
     }
 }

@@ -43,7 +43,11 @@ pub struct EvalError {
 
 impl fmt::Display for EvalError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.at.is_empty() { f.write_str(&self.message) } else { write!(f, "{}: {}", self.at, self.message) }
+        if self.at.is_empty() {
+            f.write_str(&self.message)
+        } else {
+            write!(f, "{}: {}", self.at, self.message)
+        }
     }
 }
 impl std::error::Error for EvalError {}
@@ -61,12 +65,23 @@ pub fn run(graph: &Graph, inputs: &[Value]) -> Result<Vec<Value>, EvalError> {
 ///
 /// # Errors
 /// As [`run`].
-pub fn eval_op(op: Op, attrs: &Attrs, operands: &[Option<Value>], regions: &[Graph]) -> Result<Vec<Value>, EvalError> {
+pub fn eval_op(
+    op: Op,
+    attrs: &Attrs,
+    operands: &[Option<Value>],
+    regions: &[Graph],
+) -> Result<Vec<Value>, EvalError> {
     evaluate(op, attrs, operands, regions, &DimEnv::new())
 }
 
 /// As [`eval_op`], with the symbols that are visible inside `regions`.
-fn evaluate(op: Op, attrs: &Attrs, operands: &[Option<Value>], regions: &[Graph], env: &DimEnv) -> support::Res<Vec<Value>> {
+fn evaluate(
+    op: Op,
+    attrs: &Attrs,
+    operands: &[Option<Value>],
+    regions: &[Graph],
+    env: &DimEnv,
+) -> support::Res<Vec<Value>> {
     let one = |t: support::Res<crate::Tensor>| Ok(vec![Value::Tensor(t?)]);
     let many = |t: support::Res<Vec<crate::Tensor>>| Ok(t?.into_iter().map(Value::Tensor).collect());
     if op.is_elementwise() {
@@ -83,15 +98,23 @@ fn evaluate(op: Op, attrs: &Attrs, operands: &[Option<Value>], regions: &[Graph]
         | Op::Dilate
         | Op::Concat
         | Op::Iota => one(movement::eval(op, attrs, operands)),
-        Op::Reduce | Op::ArgReduce | Op::Cumulative | Op::Softmax | Op::LayerNorm | Op::RmsNorm | Op::TopK | Op::Det => {
-            many(reduce::eval(op, attrs, operands))
-        }
+        Op::Reduce
+        | Op::ArgReduce
+        | Op::Cumulative
+        | Op::Softmax
+        | Op::LayerNorm
+        | Op::RmsNorm
+        | Op::TopK
+        | Op::Det => many(reduce::eval(op, attrs, operands)),
         Op::Attention | Op::Rotary => one(attention::eval(op, attrs, operands)),
         Op::Matmul | Op::Conv | Op::ConvTranspose => one(contract::eval(op, attrs, operands)),
         Op::Pool | Op::MaxPoolIndices | Op::Col2im => many(window::eval(op, attrs, operands)),
-        Op::Gather | Op::GatherElements | Op::GatherNd | Op::ScatterElements | Op::ScatterNd | Op::ReverseSequence => {
-            one(indexing::eval(op, attrs, operands))
-        }
+        Op::Gather
+        | Op::GatherElements
+        | Op::GatherNd
+        | Op::ScatterElements
+        | Op::ScatterNd
+        | Op::ReverseSequence => one(indexing::eval(op, attrs, operands)),
         Op::Nonzero | Op::Compress | Op::Unique => many(sets::eval(op, attrs, operands)),
         Op::Resize => one(resize::eval(attrs, operands)),
         Op::GridSample | Op::RoiAlign | Op::DeformConv => one(sample::eval(op, attrs, operands)),
@@ -99,7 +122,9 @@ fn evaluate(op: Op, attrs: &Attrs, operands: &[Option<Value>], regions: &[Graph]
         Op::Lstm | Op::Gru | Op::Rnn => many(recurrent::eval(op, attrs, operands)),
         Op::RandomUniform | Op::RandomNormal => one(random::eval(op, attrs)),
         Op::If | Op::Loop | Op::Scan | Op::SequenceMap => control::eval(op, attrs, operands, regions, env),
-        Op::StringConcat | Op::StringNormalize | Op::StringSplit | Op::RegexFullMatch => many(text::eval(op, attrs, operands)),
+        Op::StringConcat | Op::StringNormalize | Op::StringSplit | Op::RegexFullMatch => {
+            many(text::eval(op, attrs, operands))
+        }
         Op::Tfidf | Op::LabelEncode | Op::TreeEnsemble => one(ml::eval(op, attrs, operands)),
         Op::SequenceConstruct
         | Op::SequenceEmpty

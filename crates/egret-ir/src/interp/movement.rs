@@ -91,10 +91,12 @@ fn slice(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
         }
     }
     let own = strides(x.shape());
-    let offset = if shape.contains(&0) { 0 } else { starts.iter().zip(&own).map(|(&s, &o)| s as isize * o).sum() };
+    let offset =
+        if shape.contains(&0) { 0 } else { starts.iter().zip(&own).map(|(&s, &o)| s as isize * o).sum() };
     // The step of an axis that is not walked may be any number.
-    let steps: Vec<isize> =
-        (0..x.rank()).map(|i| if shape[i] < 2 || shape.contains(&0) { 0 } else { steps[i] as isize * own[i] }).collect();
+    let steps: Vec<isize> = (0..x.rank())
+        .map(|i| if shape[i] < 2 || shape.contains(&0) { 0 } else { steps[i] as isize * own[i] })
+        .collect();
     select(x, None, &shape, &strided(&shape, offset, &steps))
 }
 
@@ -107,7 +109,10 @@ fn by_axis(x: &Tensor, fill: Option<&Tensor>, maps: &[Vec<usize>]) -> Res<Tensor
     for (map, &step) in maps.iter().zip(&own) {
         let mut next = Vec::with_capacity(at.len() * map.len());
         for &base in &at {
-            next.extend(map.iter().map(|&m| if base == FILL || m == FILL { FILL } else { base + m * step as usize }));
+            next.extend(
+                map.iter()
+                    .map(|&m| if base == FILL || m == FILL { FILL } else { base + m * step as usize }),
+            );
         }
         at = next;
     }
@@ -122,9 +127,16 @@ fn pad(x: &Tensor, fill: Option<&Tensor>, attrs: &Attrs) -> Res<Tensor> {
         return fail(format!("the padding {low:?}, {high:?} does not fit {}", x.ty()));
     }
     let shape: Option<Vec<usize>> = (0..x.rank())
-        .map(|i| (x.shape()[i] as i64).checked_add(low[i])?.checked_add(high[i]).and_then(|v| usize::try_from(v).ok()))
+        .map(|i| {
+            (x.shape()[i] as i64)
+                .checked_add(low[i])?
+                .checked_add(high[i])
+                .and_then(|v| usize::try_from(v).ok())
+        })
         .collect();
-    let shape = shape.ok_or_else(|| error(format!("padding {low:?}, {high:?} of {} leaves less than nothing", x.ty())))?;
+    let shape = shape.ok_or_else(|| {
+        error(format!("padding {low:?}, {high:?} of {} leaves less than nothing", x.ty()))
+    })?;
     count(&shape, x.dtype().size())?;
     let mut maps = vec![];
     for (i, &size) in shape.iter().enumerate() {
@@ -155,12 +167,19 @@ fn pad(x: &Tensor, fill: Option<&Tensor>, attrs: &Attrs) -> Res<Tensor> {
 
 fn dilate(x: &Tensor, fill: &Tensor, attrs: &Attrs) -> Res<Tensor> {
     let factors = sizes(attrs, "factors", x.rank(), 1)?;
-    let shape: Option<Vec<usize>> =
-        x.shape().iter().zip(&factors).map(|(&n, &f)| if n == 0 { Some(0) } else { (n - 1).checked_mul(f)?.checked_add(1) }).collect();
+    let shape: Option<Vec<usize>> = x
+        .shape()
+        .iter()
+        .zip(&factors)
+        .map(|(&n, &f)| if n == 0 { Some(0) } else { (n - 1).checked_mul(f)?.checked_add(1) })
+        .collect();
     let shape = shape.ok_or_else(|| error(format!("dilation by {factors:?} is too large")))?;
     count(&shape, x.dtype().size())?;
-    let maps: Vec<Vec<usize>> =
-        shape.iter().zip(&factors).map(|(&n, &f)| (0..n).map(|i| if i % f == 0 { i / f } else { FILL }).collect()).collect();
+    let maps: Vec<Vec<usize>> = shape
+        .iter()
+        .zip(&factors)
+        .map(|(&n, &f)| (0..n).map(|i| if i % f == 0 { i / f } else { FILL }).collect())
+        .collect();
     by_axis(x, Some(fill), &maps)
 }
 
@@ -176,7 +195,8 @@ pub(super) fn join(parts: &[&Tensor], axis: usize) -> Res<Tensor> {
     let mut shape = first.shape().to_vec();
     shape[axis] = 0;
     for p in parts {
-        let fits = p.rank() == shape.len() && (0..shape.len()).all(|i| i == axis || p.shape()[i] == shape[i]);
+        let fits =
+            p.rank() == shape.len() && (0..shape.len()).all(|i| i == axis || p.shape()[i] == shape[i]);
         if !fits {
             return fail(format!("{} and {} differ beside axis {axis}", first.ty(), p.ty()));
         }
@@ -219,7 +239,10 @@ mod tests {
 
     #[test]
     fn views() {
-        assert_eq!(run(Op::Transpose, attrs! { perm: vec![1, 0] }, &[six()]).unwrap().data::<i32>(), [1, 4, 2, 5, 3, 6]);
+        assert_eq!(
+            run(Op::Transpose, attrs! { perm: vec![1, 0] }, &[six()]).unwrap().data::<i32>(),
+            [1, 4, 2, 5, 3, 6]
+        );
         assert!(run(Op::Transpose, attrs! { perm: vec![0, 0] }, &[six()]).is_err());
         let s = attrs! { starts: dims(&[1, 2]), sizes: dims(&[1, 2]), steps: vec![1, -2] };
         assert_eq!(run(Op::Slice, s, &[six()]).unwrap().data::<i32>(), [6, 4]);
@@ -227,7 +250,8 @@ mod tests {
         assert!(run(Op::Slice, out, &[six()]).is_err());
         assert!(run(Op::Reshape, attrs! { shape: dims(&[4]) }, &[six()]).is_err());
         assert!(run(Op::Reshape, attrs! { shape: dims(&[i64::MAX, 4]) }, &[six()]).is_err());
-        let b = run(Op::Broadcast, attrs! { shape: dims(&[2, 2]) }, &[Tensor::new(&[2, 1], vec![7u8, 8])]).unwrap();
+        let b = run(Op::Broadcast, attrs! { shape: dims(&[2, 2]) }, &[Tensor::new(&[2, 1], vec![7u8, 8])])
+            .unwrap();
         assert_eq!(b.data::<u8>(), [7, 7, 8, 8]);
         let i = run(Op::Iota, attrs! { to: DType::F32, shape: dims(&[2, 3]), axis: 1 }, &[]).unwrap();
         assert_eq!(i.data::<f32>(), [0., 1., 2., 0., 1., 2.]);

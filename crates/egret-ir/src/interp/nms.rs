@@ -34,14 +34,17 @@ pub(super) fn eval(attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
     if (batches, n) != (score_batches, score_n) {
         return fail(format!("nms of {} and {}", boxes.ty(), scores.ty()));
     }
-    let scalar = |i: usize| -> Res<Option<f64>> { optional(operands, i)?.map_or(Ok(None), |t| Ok(floats(t)?.first().copied())) };
+    let scalar = |i: usize| -> Res<Option<f64>> {
+        optional(operands, i)?.map_or(Ok(None), |t| Ok(floats(t)?.first().copied()))
+    };
     let most = optional(operands, 2)?.map_or(Ok(0), |t| Ok(ints(t)?.first().copied().unwrap_or(0)))?;
     let (limit, least) = (scalar(3)?.unwrap_or(0.0), scalar(4)?);
     let (boxes, scores) = (floats(boxes)?, floats(scores)?);
     let center = attrs.flag("center_point_box");
     let mut out = vec![];
     for b in 0..batches {
-        let all: Vec<Corners> = boxes[b * n * 4..(b + 1) * n * 4].chunks(4).map(|c| corners(c, center)).collect();
+        let all: Vec<Corners> =
+            boxes[b * n * 4..(b + 1) * n * 4].chunks(4).map(|c| corners(c, center)).collect();
         for class in 0..classes {
             let scores = &scores[(b * classes + class) * n..][..n];
             let mut order: Vec<usize> = (0..n).filter(|&i| least.is_none_or(|t| scores[i] > t)).collect();
@@ -68,7 +71,8 @@ mod tests {
 
     #[test]
     fn overlapping_boxes_go() {
-        let boxes = Tensor::new(&[1, 3, 4], vec![0f32, 0.0, 1.0, 1.0, 0.0, 0.1, 1.0, 1.1, 0.0, 10.0, 1.0, 11.0]);
+        let boxes =
+            Tensor::new(&[1, 3, 4], vec![0f32, 0.0, 1.0, 1.0, 0.0, 0.1, 1.0, 1.1, 0.0, 10.0, 1.0, 11.0]);
         let scores = Tensor::new(&[1, 1, 3], vec![0.9f32, 0.95, 0.5]);
         let operands = [
             Some(boxes.into()),
@@ -77,6 +81,9 @@ mod tests {
             Some(Tensor::new(&[1], vec![0.5f32]).into()),
             None,
         ];
-        assert_eq!(eval(&attrs! { center_point_box: 0 }, &operands).unwrap().data::<i64>(), [0, 0, 1, 0, 0, 2]);
+        assert_eq!(
+            eval(&attrs! { center_point_box: 0 }, &operands).unwrap().data::<i64>(),
+            [0, 0, 1, 0, 0, 2]
+        );
     }
 }

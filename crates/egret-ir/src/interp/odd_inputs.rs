@@ -39,7 +39,10 @@ impl Dice {
         let shape: Vec<usize> = (0..rank).map(|_| self.pick(&[0, 1, 1, 2, 2, 2, 3])).collect();
         let n = shape.iter().product::<usize>();
         if dtype == DType::String {
-            return Tensor::from_strings(&shape, (0..n).map(|_| self.pick(&["", "a", "1", " x y", "nan"]).to_owned()).collect());
+            return Tensor::from_strings(
+                &shape,
+                (0..n).map(|_| self.pick(&["", "a", "1", " x y", "nan"]).to_owned()).collect(),
+            );
         }
         let bytes: Vec<f64> = (0..n).map(|_| self.float()).collect();
         super::convert::cast(&Tensor::new(&shape, bytes), dtype, true, "up").expect("a cast from f64")
@@ -54,13 +57,23 @@ impl Dice {
             "dtype" => Attr::DType(self.pick(&DType::ALL)),
             "dim" => Attr::Dim(self.dim()),
             "dims" => Attr::Dims((0..many).map(|_| self.dim()).collect()),
-            "ints" if name == "pads" => Attr::Ints((0..2 * many.saturating_sub(2)).map(|_| self.int()).collect()),
-            "ints" if ["strides", "dilations", "kernel", "high_extra", "output_padding"].contains(&name) => {
-                Attr::Ints((0..many.saturating_sub(2)).map(|_| if self.roll(9) == 0 { self.int() } else { 1 }).collect())
+            "ints" if name == "pads" => {
+                Attr::Ints((0..2 * many.saturating_sub(2)).map(|_| self.int()).collect())
+            }
+            "ints"
+                if ["strides", "dilations", "kernel", "high_extra", "output_padding"].contains(&name) =>
+            {
+                Attr::Ints(
+                    (0..many.saturating_sub(2))
+                        .map(|_| if self.roll(9) == 0 { self.int() } else { 1 })
+                        .collect(),
+                )
             }
             "ints" => Attr::Ints((0..many).map(|_| self.int()).collect()),
             "floats" => Attr::Floats((0..many).map(|_| self.float()).collect()),
-            "strings" => Attr::Strings((0..many).map(|_| self.pick(&["Tanh", "a", "Sigmoid"]).to_owned()).collect()),
+            "strings" => {
+                Attr::Strings((0..many).map(|_| self.pick(&["Tanh", "a", "Sigmoid"]).to_owned()).collect())
+            }
             "tensor" => {
                 let (dtype, rank) = (self.pick(&DType::ALL), self.roll(2));
                 Attr::Tensor(self.tensor(dtype, rank))
@@ -78,10 +91,18 @@ impl Dice {
         let known: &[&str] = match name {
             "kind" => &["sum", "prod", "max", "min", "and", "or", "mean"],
             "layout" => &["channels_first", "channels_last"],
-            "mode" => &["constant", "reflect", "edge", "wrap", "nearest", "linear", "cubic", "avg", "max", "TF", "IDF"],
-            "coordinate" => {
-                &["half_pixel", "align_corners", "asymmetric", "tf_crop_and_resize", "pytorch_half_pixel", "half_pixel_symmetric"]
-            }
+            "mode" => &[
+                "constant", "reflect", "edge", "wrap", "nearest", "linear", "cubic", "avg", "max", "TF",
+                "IDF",
+            ],
+            "coordinate" => &[
+                "half_pixel",
+                "align_corners",
+                "asymmetric",
+                "tf_crop_and_resize",
+                "pytorch_half_pixel",
+                "half_pixel_symmetric",
+            ],
             "nearest" => &["floor", "ceil", "round_prefer_floor", "round_prefer_ceil"],
             "padding" => &["zeros", "border", "reflection"],
             "reduction" => &["none", "add", "mul", "max", "min"],
@@ -103,7 +124,16 @@ fn attempt(op: Op, dice: &mut Dice) -> Option<String> {
         "string" => DType::String,
         "bool" => DType::Bool,
         "float" => dice.pick(&[DType::F32, DType::F16]),
-        _ => dice.pick(&[DType::F32, DType::F32, DType::I64, DType::I8, DType::U4, DType::Bool, DType::String, DType::F8E4M3FN]),
+        _ => dice.pick(&[
+            DType::F32,
+            DType::F32,
+            DType::I64,
+            DType::I8,
+            DType::U4,
+            DType::Bool,
+            DType::String,
+            DType::F8E4M3FN,
+        ]),
     };
     let operands: Vec<Option<Value>> = row
         .operands
@@ -117,7 +147,10 @@ fn attempt(op: Op, dice: &mut Dice) -> Option<String> {
             let rank = if dice.roll(4) == 0 { dice.roll(5) } else { rank };
             match dice.roll(12) {
                 0 => None,
-                1 => Some(Value::Sequence(vec![dice.tensor(dtype, rank).into(), dice.tensor(dtype, rank).into()])),
+                1 => Some(Value::Sequence(vec![
+                    dice.tensor(dtype, rank).into(),
+                    dice.tensor(dtype, rank).into(),
+                ])),
                 2 => Some(Value::Optional(None)),
                 _ => Some(dice.tensor(dtype, rank).into()),
             }

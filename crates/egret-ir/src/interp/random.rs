@@ -54,10 +54,18 @@ mod tests {
     #[test]
     fn moments() {
         let shape = vec![Dim::from(10_000i64)];
-        let u = eval(Op::RandomUniform, &attrs! { to: DType::F32, shape: shape.clone(), low: 2.0, high: 4.0, seed: 7.0 }).unwrap();
+        let u = eval(
+            Op::RandomUniform,
+            &attrs! { to: DType::F32, shape: shape.clone(), low: 2.0, high: 4.0, seed: 7.0 },
+        )
+        .unwrap();
         let mean = |t: &Tensor| t.data::<f32>().iter().map(|&v| f64::from(v)).sum::<f64>() / 1e4;
         assert!((mean(&u) - 3.0).abs() < 0.02 && u.data::<f32>().iter().all(|v| (2.0..4.0).contains(v)));
-        let n = eval(Op::RandomNormal, &attrs! { to: DType::F32, shape: shape, mean: 1.0, scale: 2.0, seed: 7.0 }).unwrap();
+        let n = eval(
+            Op::RandomNormal,
+            &attrs! { to: DType::F32, shape: shape, mean: 1.0, scale: 2.0, seed: 7.0 },
+        )
+        .unwrap();
         let variance = n.data::<f32>().iter().map(|&v| (f64::from(v) - 1.0).powi(2)).sum::<f64>() / 1e4;
         assert!((mean(&n) - 1.0).abs() < 0.06 && (variance - 4.0).abs() < 0.2);
         assert_ne!(draw(1.0, 0), draw(2.0, 0));

@@ -120,7 +120,9 @@ fn sized(t: Option<&Tensor>, shape: &[usize], what: &str) -> Res<Vec<f64>> {
 impl Cell {
     fn read(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Cell> {
         let x = tensor(operands, 0)?;
-        let &[steps, batch, input] = x.shape() else { return fail(format!("x is {}, three axes are needed", x.ty())) };
+        let &[steps, batch, input] = x.shape() else {
+            return fail(format!("x is {}, three axes are needed", x.ty()));
+        };
         let hidden = usize::try_from(attrs.int("hidden")).map_err(|_| error("`hidden` is negative"))?;
         let directions = match attrs.str("direction") {
             "forward" | "reverse" => 1,
@@ -166,14 +168,21 @@ impl Cell {
     fn input_part(&self, d: usize, t: usize, b: usize) -> Vec<f64> {
         let x = &self.x[(t * self.batch + b) * self.input..][..self.input];
         let rows = self.gates * self.hidden;
-        (0..rows).map(|i| dot(&self.w[(d * rows + i) * self.input..][..self.input], x) + self.b[d * 2 * rows + i]).collect()
+        (0..rows)
+            .map(|i| {
+                dot(&self.w[(d * rows + i) * self.input..][..self.input], x) + self.b[d * 2 * rows + i]
+            })
+            .collect()
     }
 
     /// r h + its bias, for the gates in this range.
     fn state_part(&self, d: usize, h: &[f64], gates: std::ops::Range<usize>) -> Vec<f64> {
         let rows = self.gates * self.hidden;
         (gates.start * self.hidden..gates.end * self.hidden)
-            .map(|i| dot(&self.r[(d * rows + i) * self.hidden..][..self.hidden], h) + self.b[d * 2 * rows + rows + i])
+            .map(|i| {
+                dot(&self.r[(d * rows + i) * self.hidden..][..self.hidden], h)
+                    + self.b[d * 2 * rows + rows + i]
+            })
             .collect()
     }
 }
@@ -190,8 +199,13 @@ pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Vec
     let y_shape = [cell.steps, cell.directions, cell.batch, n];
     let mut y = vec![0.0; count(&y_shape, 8)?];
     let mut h_end = cell.h0.clone();
-    let mut c_end = if op == Op::Lstm { sized(optional(operands, 6)?, &state_shape, "c0")? } else { vec![] };
-    let peep = if op == Op::Lstm { sized(optional(operands, 7)?, &[cell.directions, 3 * n], "p")? } else { vec![] };
+    let mut c_end =
+        if op == Op::Lstm { sized(optional(operands, 6)?, &state_shape, "c0")? } else { vec![] };
+    let peep = if op == Op::Lstm {
+        sized(optional(operands, 7)?, &[cell.directions, 3 * n], "p")?
+    } else {
+        vec![]
+    };
     for d in 0..cell.directions {
         let backward = d == 1 || attrs.str("direction") == "reverse";
         for b in 0..cell.batch {
@@ -200,7 +214,16 @@ pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Vec
             for step in 0..cell.lengths[b] {
                 let t = if backward { cell.lengths[b] - 1 - step } else { step };
                 h = match op {
-                    Op::Lstm => lstm(&cell, attrs, d, t, b, &h, &mut c_end[at..at + n], &peep[d * 3 * n..(d + 1) * 3 * n]),
+                    Op::Lstm => lstm(
+                        &cell,
+                        attrs,
+                        d,
+                        t,
+                        b,
+                        &h,
+                        &mut c_end[at..at + n],
+                        &peep[d * 3 * n..(d + 1) * 3 * n],
+                    ),
                     Op::Gru => gru(&cell, attrs, d, t, b, &h),
                     _ => {
                         let f = &cell.activations[d];
@@ -221,9 +244,22 @@ pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Vec
 }
 
 #[allow(clippy::too_many_arguments, reason = "one step of one sequence")]
-fn lstm(cell: &Cell, attrs: &Attrs, d: usize, t: usize, b: usize, h: &[f64], c: &mut [f64], p: &[f64]) -> Vec<f64> {
+fn lstm(
+    cell: &Cell,
+    attrs: &Attrs,
+    d: usize,
+    t: usize,
+    b: usize,
+    h: &[f64],
+    c: &mut [f64],
+    p: &[f64],
+) -> Vec<f64> {
     let n = cell.hidden;
-    let r = if attrs.flag("rounded_state") { cell.state_part(d, &rounded(h), 0..4) } else { cell.state_part(d, h, 0..4) };
+    let r = if attrs.flag("rounded_state") {
+        cell.state_part(d, &rounded(h), 0..4)
+    } else {
+        cell.state_part(d, h, 0..4)
+    };
     let x = cell.input_part(d, t, b);
     let [f, g, out] = [0, 1, 2].map(|i| &cell.activations[d * 3 + i]);
     let coupled = attrs.flag("input_forget");
@@ -231,7 +267,8 @@ fn lstm(cell: &Cell, attrs: &Attrs, d: usize, t: usize, b: usize, h: &[f64], c: 
         .map(|k| {
             let gate = |i: usize| x[i * n + k] + r[i * n + k];
             let input = f.apply(cell.clipped(gate(0) + p[k] * c[k]));
-            let forget = if coupled { 1.0 - input } else { f.apply(cell.clipped(gate(2) + p[2 * n + k] * c[k])) };
+            let forget =
+                if coupled { 1.0 - input } else { f.apply(cell.clipped(gate(2) + p[2 * n + k] * c[k])) };
             c[k] = forget * c[k] + input * g.apply(cell.clipped(gate(3)));
             f.apply(cell.clipped(gate(1) + p[n + k] * c[k])) * out.apply(c[k])
         })
@@ -291,7 +328,8 @@ mod tests {
         let x = of(&[2, 1, 1], &[1.0, 2.0]);
         let w = of(&[2, 1, 1], &[1.0, 10.0]);
         let r = of(&[2, 1, 1], &[1.0, 1.0]);
-        let out = eval(Op::Rnn, &common("bidirectional", &["Relu", "Relu"]), &[x, w, r, None, None, None]).unwrap();
+        let out = eval(Op::Rnn, &common("bidirectional", &["Relu", "Relu"]), &[x, w, r, None, None, None])
+            .unwrap();
         assert_eq!(out[0].data::<f64>(), [1.0, 30.0, 3.0, 20.0]);
         assert_eq!(out[1].data::<f64>(), [3.0, 30.0]);
     }
@@ -303,7 +341,8 @@ mod tests {
         a.0.insert("input_forget", 0i64.into());
         a.0.insert("rounded_state", 0i64.into());
         let (w, r) = (of(&[1, 4, 1], &[0.0, 0.0, 0.0, 1.0]), of(&[1, 4, 1], &[0.0; 4]));
-        let out = eval(Op::Lstm, &a, &[x.clone(), w, r, None, None, None, of(&[1, 1, 1], &[2.0]), None]).unwrap();
+        let out =
+            eval(Op::Lstm, &a, &[x.clone(), w, r, None, None, None, of(&[1, 1, 1], &[2.0]), None]).unwrap();
         let c = 0.5 * 2.0 + 0.5 * 1f64.tanh();
         assert_eq!(out[2].data::<f64>(), [c]);
         assert_eq!(out[1].data::<f64>(), [0.5 * c.tanh()]);

@@ -32,11 +32,15 @@ fn reduce(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
         }
     }
     let own = strides(x.shape());
-    let part =
-        |keep: bool| -> (Vec<usize>, Vec<isize>) { (0..x.rank()).filter(|&i| reduced[i] != keep).map(|i| (x.shape()[i], own[i])).unzip() };
+    let part = |keep: bool| -> (Vec<usize>, Vec<isize>) {
+        (0..x.rank()).filter(|&i| reduced[i] != keep).map(|i| (x.shape()[i], own[i])).unzip()
+    };
     let ((kept, kept_steps), (gone, gone_steps)) = (part(true), part(false));
-    let shape: Vec<usize> =
-        if attrs.flag("keepdims") { (0..x.rank()).map(|i| if reduced[i] { 1 } else { x.shape()[i] }).collect() } else { kept.clone() };
+    let shape: Vec<usize> = if attrs.flag("keepdims") {
+        (0..x.rank()).map(|i| if reduced[i] { 1 } else { x.shape()[i] }).collect()
+    } else {
+        kept.clone()
+    };
     count(&shape, x.dtype().size())?;
     let starts = strided(&kept, 0, &kept_steps);
     let offsets = strided(&gone, 0, &gone_steps);
@@ -112,7 +116,8 @@ fn arg_reduce(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
         .map(|&s| {
             (1..n).fold(0, |best, i| {
                 let found = compare(s + i * step, s + best * step);
-                let better = !nan(s + best * step) && (found == wanted || nan(s + i * step)) || (last && found == Ordering::Equal);
+                let better = !nan(s + best * step) && (found == wanted || nan(s + i * step))
+                    || (last && found == Ordering::Equal);
                 if better { i } else { best }
             }) as i64
         })
@@ -130,7 +135,13 @@ fn cumulative(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
     let axis = axis(attrs, "axis", x.rank())?;
     let (exclusive, reverse) = (attrs.flag("exclusive"), attrs.flag("reverse"));
     let (starts, step, n) = lines(x.shape(), axis);
-    fn run<T: Copy>(v: &mut [T], places: impl Iterator<Item = usize>, init: T, exclusive: bool, f: fn(T, T) -> T) {
+    fn run<T: Copy>(
+        v: &mut [T],
+        places: impl Iterator<Item = usize>,
+        init: T,
+        exclusive: bool,
+        f: fn(T, T) -> T,
+    ) {
         let mut sum = init;
         for i in places {
             let with = f(sum, v[i]);
@@ -201,9 +212,15 @@ fn rms_norm(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
 
 fn top_k(x: &Tensor, attrs: &Attrs) -> Res<Vec<Tensor>> {
     let axis = axis(attrs, "axis", x.rank())?;
-    let k = attrs.dim("k").as_const().ok_or_else(|| error(format!("`k` has an unbound symbol: {}", attrs.dim("k"))))?;
+    let k = attrs
+        .dim("k")
+        .as_const()
+        .ok_or_else(|| error(format!("`k` has an unbound symbol: {}", attrs.dim("k"))))?;
     let n = x.shape()[axis];
-    let k = usize::try_from(k).ok().filter(|&k| k <= n).ok_or_else(|| error(format!("k = {k} of an axis of {n}")))?;
+    let k = usize::try_from(k)
+        .ok()
+        .filter(|&k| k <= n)
+        .ok_or_else(|| error(format!("k = {k} of an axis of {n}")))?;
     let mut shape = x.shape().to_vec();
     shape[axis] = k;
     let (starts, step, _) = lines(x.shape(), axis);
@@ -233,7 +250,9 @@ fn det(x: &Tensor) -> Res<Tensor> {
         return fail(format!("the matrices of {} are not square", x.ty()));
     }
     let v = floats(x)?;
-    let out: Vec<f64> = (0..batch.iter().product()).map(|b: usize| determinant(v[b * n * n..(b + 1) * n * n].to_vec(), n)).collect();
+    let out: Vec<f64> = (0..batch.iter().product())
+        .map(|b: usize| determinant(v[b * n * n..(b + 1) * n * n].to_vec(), n))
+        .collect();
     Ok(from_floats(x.dtype(), batch, &out))
 }
 
@@ -274,7 +293,9 @@ mod tests {
     #[test]
     fn reductions() {
         let x = Tensor::new(&[2, 3], vec![1i32, 5, 3, 4, 2, 6]);
-        let r = |kind: &str, axes: Vec<i64>| run(Op::Reduce, attrs! { kind: kind, axes: axes, keepdims: 0 }, &x)[0].clone();
+        let r = |kind: &str, axes: Vec<i64>| {
+            run(Op::Reduce, attrs! { kind: kind, axes: axes, keepdims: 0 }, &x)[0].clone()
+        };
         assert_eq!(r("sum", vec![0]).data::<i32>(), [5, 7, 9]);
         assert_eq!(r("prod", vec![1]).data::<i32>(), [15, 48]);
         assert_eq!(r("max", vec![0, 1]).data::<i32>(), [6]);
@@ -284,18 +305,29 @@ mod tests {
         let a = run(Op::ArgReduce, attrs! { kind: "max", axis: 1, keepdims: 0, last: 0 }, &x);
         assert_eq!(a[0].data::<i64>(), [1, 2]);
         let same = Tensor::new(&[3], vec![2f32, 2.0, 1.0]);
-        assert_eq!(run(Op::ArgReduce, attrs! { kind: "max", axis: 0, keepdims: 0, last: 1 }, &same)[0].data::<i64>(), [1]);
+        assert_eq!(
+            run(Op::ArgReduce, attrs! { kind: "max", axis: 0, keepdims: 0, last: 1 }, &same)[0]
+                .data::<i64>(),
+            [1]
+        );
     }
 
     #[test]
     fn running() {
         let x = Tensor::new(&[3], vec![1f32, 2.0, 3.0]);
-        let c =
-            |e: i64, r: i64| run(Op::Cumulative, attrs! { kind: "sum", axis: 0, exclusive: e, reverse: r }, &x)[0].data::<f32>().to_vec();
+        let c = |e: i64, r: i64| {
+            run(Op::Cumulative, attrs! { kind: "sum", axis: 0, exclusive: e, reverse: r }, &x)[0]
+                .data::<f32>()
+                .to_vec()
+        };
         assert_eq!(c(0, 0), [1., 3., 6.]);
         assert_eq!(c(1, 0), [0., 1., 3.]);
         assert_eq!(c(0, 1), [6., 5., 3.]);
-        let t = run(Op::TopK, attrs! { k: Dim::from(2i64), axis: 0, largest: 1 }, &Tensor::new(&[4], vec![1i8, 7, 7, -3]));
+        let t = run(
+            Op::TopK,
+            attrs! { k: Dim::from(2i64), axis: 0, largest: 1 },
+            &Tensor::new(&[4], vec![1i8, 7, 7, -3]),
+        );
         assert_eq!((t[0].data::<i8>(), t[1].data::<i64>()), (&[7i8, 7][..], &[1i64, 2][..]));
     }
 
@@ -306,8 +338,15 @@ mod tests {
         assert!((s[0].data::<f64>()[1] - 0.75).abs() < 1e-15);
         let l = run(Op::LayerNorm, attrs! { axis: 0, epsilon: 0.0 }, &Tensor::new(&[2], vec![1f32, 3.0]));
         assert_eq!(l[0].data::<f32>(), [-1.0, 1.0]);
-        let r = run(Op::RmsNorm, attrs! { axis: 1, epsilon: 0.5 }, &Tensor::new(&[2, 2], vec![1f32, 0.0, -1.0, 2.0]));
+        let r = run(
+            Op::RmsNorm,
+            attrs! { axis: 1, epsilon: 0.5 },
+            &Tensor::new(&[2, 2], vec![1f32, 0.0, -1.0, 2.0]),
+        );
         assert_eq!(r[0].data::<f32>(), [1.0, 0.0, -1.0 / 3f32.sqrt(), 2.0 / 3f32.sqrt()]);
-        assert_eq!(run(Op::Det, attrs! {}, &Tensor::new(&[2, 2], vec![1f32, 2.0, 3.0, 4.0]))[0].data::<f32>(), [-2.0]);
+        assert_eq!(
+            run(Op::Det, attrs! {}, &Tensor::new(&[2, 2], vec![1f32, 2.0, 3.0, 4.0]))[0].data::<f32>(),
+            [-2.0]
+        );
     }
 }

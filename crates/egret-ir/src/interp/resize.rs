@@ -47,8 +47,11 @@ impl Axis<'_> {
             }
             "tf_crop_and_resize" => {
                 let (start, end) = self.roi;
-                let inside =
-                    if output == 1.0 { (end - start) * (input - 1.0) / 2.0 } else { x * (end - start) * (input - 1.0) / (output - 1.0) };
+                let inside = if output == 1.0 {
+                    (end - start) * (input - 1.0) / 2.0
+                } else {
+                    x * (end - start) * (input - 1.0) / (output - 1.0)
+                };
                 let at = inside + start * (input - 1.0);
                 if at < 0.0 || at > input - 1.0 {
                     return Ok(None);
@@ -127,7 +130,11 @@ fn axis<'a>(attrs: &'a Attrs, roi: &[f64], i: usize, input: usize, output: usize
         input,
         output,
         scale: scales[i],
-        roi: if attrs.str("coordinate") == "tf_crop_and_resize" { (roi[i], roi[scales.len() + i]) } else { (0.0, 1.0) },
+        roi: if attrs.str("coordinate") == "tf_crop_and_resize" {
+            (roi[i], roi[scales.len() + i])
+        } else {
+            (0.0, 1.0)
+        },
     }
 }
 
@@ -193,7 +200,8 @@ pub(super) fn rounded(dtype: DType, shape: &[usize], v: Vec<f64>) -> Tensor {
     if dtype.is_float() {
         return from_floats(dtype, shape, &v);
     }
-    let ints: Vec<i128> = v.into_iter().map(|v| super::convert::float_to_int(dtype, v.round_ties_even())).collect();
+    let ints: Vec<i128> =
+        v.into_iter().map(|v| super::convert::float_to_int(dtype, v.round_ties_even())).collect();
     super::convert::from_ints(dtype, shape, &ints)
 }
 
@@ -201,10 +209,15 @@ fn nearest(x: &Tensor, axes: &[Axis<'_>], shape: &[usize], extrapolation: f64) -
     let own = strides(x.shape());
     let mut at = vec![0usize];
     for (axis, &step) in axes.iter().zip(&own) {
-        let map: Vec<usize> = (0..axis.output).map(|i| axis.source(i)?.map_or(Ok(FILL), |x| axis.nearest(x))).collect::<Res<_>>()?;
+        let map: Vec<usize> = (0..axis.output)
+            .map(|i| axis.source(i)?.map_or(Ok(FILL), |x| axis.nearest(x)))
+            .collect::<Res<_>>()?;
         at = at
             .iter()
-            .flat_map(|&base| map.iter().map(move |&m| if base == FILL || m == FILL { FILL } else { base + m * step as usize }))
+            .flat_map(|&base| {
+                map.iter()
+                    .map(move |&m| if base == FILL || m == FILL { FILL } else { base + m * step as usize })
+            })
             .collect();
     }
     let fill = match x.dtype() {
@@ -226,7 +239,8 @@ mod tests {
             cubic_a: -0.75, exclude_outside: 0, antialias: antialias, extrapolation: 7.0,
         };
         let roi = if coordinate == "tf_crop_and_resize" { vec![0.5f32, 1.5] } else { vec![] };
-        let operands = [Some(Tensor::new(&[x.len()], x.to_vec()).into()), Some(Tensor::new(&[roi.len()], roi).into())];
+        let operands =
+            [Some(Tensor::new(&[x.len()], x.to_vec()).into()), Some(Tensor::new(&[roi.len()], roi).into())];
         eval(&a, &operands).unwrap().data::<f32>().to_vec()
     }
 
@@ -234,7 +248,10 @@ mod tests {
     fn modes() {
         assert_eq!(run(&[1.0, 2.0], 4, 2.0, "nearest", "asymmetric", 0), [1.0, 1.0, 2.0, 2.0]);
         assert_eq!(run(&[1.0, 2.0], 4, 2.0, "linear", "half_pixel", 0), [1.0, 1.25, 1.75, 2.0]);
-        assert_eq!(run(&[1.0, 2.0, 3.0], 5, 5.0 / 3.0, "linear", "align_corners", 0), [1.0, 1.5, 2.0, 2.5, 3.0]);
+        assert_eq!(
+            run(&[1.0, 2.0, 3.0], 5, 5.0 / 3.0, "linear", "align_corners", 0),
+            [1.0, 1.5, 2.0, 2.5, 3.0]
+        );
         assert_eq!(run(&[1.0, 2.0, 3.0], 3, 1.0, "linear", "tf_crop_and_resize", 0), [2.0, 3.0, 7.0]);
         // Resize 11, as ONNX Runtime 1.32 has it: -0.5 and 1/3 would be other elements than the first.
         assert_eq!(run(&[1.0, 2.0, 3.0, 5.0], 1, 0.25, "cubic", "pytorch_half_pixel", 0), [1.0]);

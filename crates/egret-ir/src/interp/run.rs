@@ -50,7 +50,9 @@ impl Scope {
 fn class_fits(ty: &Type, value: &Value) -> bool {
     match (ty, value) {
         (Type::Tensor(_), Value::Tensor(_)) => true,
-        (Type::Sequence(s), Value::Sequence(items)) => items.iter().all(|i| i.as_tensor().is_none_or(|t| t.dtype() == s.dtype)),
+        (Type::Sequence(s), Value::Sequence(items)) => {
+            items.iter().all(|i| i.as_tensor().is_none_or(|t| t.dtype() == s.dtype))
+        }
         (Type::Optional(t), Value::Optional(Some(v))) => class_fits(t, v),
         (Type::Optional(_), Value::Optional(None)) => true,
         _ => false,
@@ -104,7 +106,9 @@ pub(super) fn run(graph: &Graph, inputs: &[Value], outer: &DimEnv) -> Res<Vec<Va
         let mut operands = Vec::with_capacity(node.operands.len());
         for v in &node.operands {
             operands.push(match v {
-                Some(v) => Some(read(&values, *v).ok_or_else(|| place(graph, n, error(format!("{v} has no value"))))?),
+                Some(v) => Some(
+                    read(&values, *v).ok_or_else(|| place(graph, n, error(format!("{v} has no value"))))?,
+                ),
                 None => None,
             });
         }
@@ -115,24 +119,39 @@ pub(super) fn run(graph: &Graph, inputs: &[Value], outer: &DimEnv) -> Res<Vec<Va
             }
         }
         let attrs = node.attrs.substitute(&scope.env);
-        let results = evaluate(node.op, &attrs, &operands, &node.regions, &scope.env).map_err(|e| place(graph, n, e))?;
+        let results = evaluate(node.op, &attrs, &operands, &node.regions, &scope.env)
+            .map_err(|e| place(graph, n, e))?;
         if results.len() != node.results.len() {
-            return Err(place(graph, n, error(format!("{} results where {} are declared", results.len(), node.results.len()))));
+            return Err(place(
+                graph,
+                n,
+                error(format!("{} results where {} are declared", results.len(), node.results.len())),
+            ));
         }
         for (&id, value) in node.results.iter().zip(results) {
             let ty = graph.ty(id);
             if !class_fits(ty, &value) {
-                return Err(place(graph, n, error(format!("the result {id} is {}, its type {ty}", describe(&value)))));
+                return Err(place(
+                    graph,
+                    n,
+                    error(format!("the result {id} is {}, its type {ty}", describe(&value))),
+                ));
             }
             if let (Type::Tensor(t), Some(actual)) = (ty, value.as_tensor()) {
-                scope.bind(t, actual).map_err(|m| place(graph, n, error(format!("the result {id} is {m}"))))?;
+                scope
+                    .bind(t, actual)
+                    .map_err(|m| place(graph, n, error(format!("the result {id} is {m}"))))?;
             }
             if uses[id.0 as usize] > 0 {
                 values[id.0 as usize] = Some(value);
             }
         }
     }
-    graph.outputs().iter().map(|&v| read(&values, v).ok_or_else(|| error(format!("the output {v} has no value")))).collect()
+    graph
+        .outputs()
+        .iter()
+        .map(|&v| read(&values, v).ok_or_else(|| error(format!("the output {v} has no value"))))
+        .collect()
 }
 
 fn describe(value: &Value) -> String {
@@ -179,7 +198,8 @@ mod tests {
             ["Reshape:/a".to_string()].into(),
         );
         let r = g.node(r).results[0];
-        let s = g.add_node(Op::Add, attrs! {}, vec![Some(r), Some(y)], vec![], vec![flat], Default::default());
+        let s =
+            g.add_node(Op::Add, attrs! {}, vec![Some(r), Some(y)], vec![], vec![flat], Default::default());
         g.add_output("out", g.node(s).results[0]);
         let x = Tensor::new(&[2, 2], vec![1f32, 2.0, 3.0, 4.0]);
         let y = Tensor::new(&[4], vec![10f32, 20.0, 30.0, 40.0]);

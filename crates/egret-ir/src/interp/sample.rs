@@ -86,7 +86,12 @@ impl GridAxis<'_> {
         let weights: Vec<(f64, f64)> = match self.mode {
             "nearest" => vec![(x, 1.0)],
             "linear" => vec![(base, 1.0 - f), (base + 1.0, f)],
-            _ => vec![(base - 1.0, far(1.0 + f)), (base, near(f)), (base + 1.0, near(1.0 - f)), (base + 2.0, far(2.0 - f))],
+            _ => vec![
+                (base - 1.0, far(1.0 + f)),
+                (base, near(f)),
+                (base + 1.0, near(1.0 - f)),
+                (base + 2.0, far(2.0 - f)),
+            ],
         };
         weights.into_iter().filter_map(|(i, w)| Some((self.element(i)?, w))).collect()
     }
@@ -94,7 +99,9 @@ impl GridAxis<'_> {
 
 fn grid_sample(x: &Tensor, grid: &Tensor, attrs: &Attrs) -> Res<Tensor> {
     let (mode, padding) = (attrs.str("mode"), attrs.str("padding"));
-    if !["nearest", "linear", "cubic"].contains(&mode) || !["zeros", "border", "reflection"].contains(&padding) {
+    if !["nearest", "linear", "cubic"].contains(&mode)
+        || !["zeros", "border", "reflection"].contains(&padding)
+    {
         return fail(format!("grid sample by `{mode}` with padding `{padding}`"));
     }
     let n = x
@@ -119,8 +126,12 @@ fn grid_sample(x: &Tensor, grid: &Tensor, attrs: &Attrs) -> Res<Tensor> {
             let mut taps = vec![(0usize, 1.0)];
             for (i, &size) in spatial.iter().enumerate() {
                 // The grid names the last axis first.
-                let own = GridAxis { size, mode, padding, align: attrs.flag("align_corners") }.taps(at[n - 1 - i]);
-                taps = taps.iter().flat_map(|&(o, w)| own.iter().map(move |&(i, v)| (o * size + i, w * v))).collect();
+                let own = GridAxis { size, mode, padding, align: attrs.flag("align_corners") }
+                    .taps(at[n - 1 - i]);
+                taps = taps
+                    .iter()
+                    .flat_map(|&(o, w)| own.iter().map(move |&(i, v)| (o * size + i, w * v)))
+                    .collect();
             }
             for c in 0..channels {
                 let plane = &v[(b * channels + c) * plane..][..plane];
@@ -156,8 +167,10 @@ fn roi_align(attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
     if batch.len() != n || height == 0 || width == 0 {
         return fail(format!("batch indices {} for {n} regions of {}", batch.ty(), x.ty()));
     }
-    let size = |name: &str| usize::try_from(attrs.int(name)).map_err(|_| error(format!("`{name}` is negative")));
-    let (out_h, out_w, ratio) = (size("output_height")?, size("output_width")?, attrs.int("sampling_ratio"));
+    let size =
+        |name: &str| usize::try_from(attrs.int(name)).map_err(|_| error(format!("`{name}` is negative")));
+    let (out_h, out_w, ratio) =
+        (size("output_height")?, size("output_width")?, attrs.int("sampling_ratio"));
     let (half, maximum) = (attrs.flag("half_pixel"), attrs.str("mode") == "max");
     let scale = attrs.float("spatial_scale");
     let shape = [n, channels, out_h, out_w];
@@ -193,7 +206,9 @@ fn roi_align(attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
                     out[((k * channels + c) * out_h + py) * out_w + px] = if points.is_empty() {
                         0.0
                     } else if maximum {
-                        terms.map(|t| t.into_iter().fold(f64::NEG_INFINITY, max)).fold(f64::NEG_INFINITY, max)
+                        terms
+                            .map(|t| t.into_iter().fold(f64::NEG_INFINITY, max))
+                            .fold(f64::NEG_INFINITY, max)
                     } else {
                         terms.map(|t| t.iter().sum::<f64>()).sum::<f64>() / points.len() as f64
                     };
@@ -205,12 +220,17 @@ fn roi_align(attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
 }
 
 fn deform_conv(attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
-    let (x, w, offset, mask) = (tensor(operands, 0)?, tensor(operands, 1)?, tensor(operands, 2)?, optional(operands, 3)?);
+    let (x, w, offset, mask) =
+        (tensor(operands, 0)?, tensor(operands, 1)?, tensor(operands, 2)?, optional(operands, 3)?);
     let (&[n, channels, height, width], &[outputs, per_group, kh, kw]) = (x.shape(), w.shape()) else {
         return fail(format!("deform_conv of {} by {}", x.ty(), w.ty()));
     };
-    let positive =
-        |name: &str| usize::try_from(attrs.int(name)).ok().filter(|&g| g > 0).ok_or_else(|| error(format!("`{name}` is not positive")));
+    let positive = |name: &str| {
+        usize::try_from(attrs.int(name))
+            .ok()
+            .filter(|&g| g > 0)
+            .ok_or_else(|| error(format!("`{name}` is not positive")))
+    };
     let (groups, offset_groups) = (positive("groups")?, positive("offset_groups")?);
     let window = super::window::Window::new(attrs, &[height, width], &[kh, kw], &[])?;
     let &[out_h, out_w] = window.output.as_slice() else { return fail("deform_conv is two-dimensional") };
@@ -232,19 +252,24 @@ fn deform_conv(attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
     let mut columns = vec![0.0; channels * taps];
     for b in 0..n {
         for p in 0..plane {
-            let start = [(p / out_w) as i64 * strides[0] - pads[0], (p % out_w) as i64 * strides[1] - pads[1]];
+            let start =
+                [(p / out_w) as i64 * strides[0] - pads[0], (p % out_w) as i64 * strides[1] - pads[1]];
             for group in 0..offset_groups {
                 for tap in 0..taps {
                     let step = [(tap / kw) as i64 * dilations[0], (tap % kw) as i64 * dilations[1]];
                     let at = |axis: usize| {
-                        let moved = offset[(((b * offset_groups + group) * taps + tap) * 2 + axis) * plane + p];
+                        let moved =
+                            offset[(((b * offset_groups + group) * taps + tap) * 2 + axis) * plane + p];
                         (start[axis] + step[axis]) as f64 + moved
                     };
-                    let factor = mask.as_ref().map_or(1.0, |m| m[((b * offset_groups + group) * taps + tap) * plane + p]);
+                    let factor = mask
+                        .as_ref()
+                        .map_or(1.0, |m| m[((b * offset_groups + group) * taps + tap) * plane + p]);
                     let near = zero_bilinear(at(0), at(1), height, width);
                     for c in group * channels / offset_groups..(group + 1) * channels / offset_groups {
                         let image = &v[(b * channels + c) * height * width..][..height * width];
-                        columns[c * taps + tap] = factor * near.iter().map(|&(i, w)| image[i] * w).sum::<f64>();
+                        columns[c * taps + tap] =
+                            factor * near.iter().map(|&(i, w)| image[i] * w).sum::<f64>();
                     }
                 }
             }
@@ -263,9 +288,13 @@ fn deform_conv(attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
 fn zero_bilinear(y: f64, x: f64, height: usize, width: usize) -> Vec<(usize, f64)> {
     let axis = |v: f64, n: usize| {
         let low = v.floor();
-        [(low, 1.0 - (v - low)), (low + 1.0, v - low)].into_iter().filter(move |&(i, _)| i >= 0.0 && i < n as f64)
+        [(low, 1.0 - (v - low)), (low + 1.0, v - low)]
+            .into_iter()
+            .filter(move |&(i, _)| i >= 0.0 && i < n as f64)
     };
-    axis(y, height).flat_map(|(i, a)| axis(x, width).map(move |(j, b)| (i as usize * width + j as usize, a * b))).collect()
+    axis(y, height)
+        .flat_map(|(i, a)| axis(x, width).map(move |(j, b)| (i as usize * width + j as usize, a * b)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -278,9 +307,13 @@ mod tests {
         let x: Value = Tensor::new(&[1, 1, 2, 2], vec![1f32, 2.0, 3.0, 4.0]).into();
         let g = |mode: &str, padding: &str, y: f32, x_: f32| {
             let grid = Tensor::new(&[1, 1, 1, 2], vec![x_, y]).into();
-            eval(Op::GridSample, &attrs! { mode: mode, padding: padding, align_corners: 1 }, &[Some(x.clone()), Some(grid)])
-                .unwrap()
-                .data::<f32>()[0]
+            eval(
+                Op::GridSample,
+                &attrs! { mode: mode, padding: padding, align_corners: 1 },
+                &[Some(x.clone()), Some(grid)],
+            )
+            .unwrap()
+            .data::<f32>()[0]
         };
         assert_eq!(g("linear", "zeros", 0.0, 0.0), 2.5);
         assert_eq!(g("nearest", "zeros", -1.0, 1.0), 2.0);
@@ -295,7 +328,8 @@ mod tests {
         let x: Value = Tensor::new(&[1, 1, 2, 2], vec![1f32, 2.0, 3.0, 4.0]).into();
         let a = attrs! { mode: "avg", output_height: 1, output_width: 1, sampling_ratio: 1, spatial_scale: 1.0, half_pixel: 1 };
         let rois = Tensor::new(&[1, 4], vec![0f32, 0.0, 2.0, 2.0]).into();
-        let y = eval(Op::RoiAlign, &a, &[Some(x), Some(rois), Some(Tensor::new(&[1], vec![0i64]).into())]).unwrap();
+        let y = eval(Op::RoiAlign, &a, &[Some(x), Some(rois), Some(Tensor::new(&[1], vec![0i64]).into())])
+            .unwrap();
         assert_eq!(y.data::<f32>(), [2.5]);
     }
 

@@ -9,13 +9,16 @@ use crate::{Attrs, Op, Tensor, Value};
 pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Value> {
     Ok(match op {
         Op::SequenceEmpty => Value::Sequence(vec![]),
-        Op::SequenceConstruct => Value::Sequence((0..operands.len()).map(|i| value(operands, i).cloned()).collect::<Res<_>>()?),
+        Op::SequenceConstruct => {
+            Value::Sequence((0..operands.len()).map(|i| value(operands, i).cloned()).collect::<Res<_>>()?)
+        }
         Op::SequenceInsert => {
             let mut items = items(operands)?.to_vec();
             let n = items.len();
             // One place more than there are elements: the end.
-            let at =
-                position(operands, 2)?.map_or(Ok(n), |at| wrap_index(at, n).or_else(|e| if at == n as i64 { Ok(n) } else { Err(e) }))?;
+            let at = position(operands, 2)?.map_or(Ok(n), |at| {
+                wrap_index(at, n).or_else(|e| if at == n as i64 { Ok(n) } else { Err(e) })
+            })?;
             items.insert(at, value(operands, 1)?.clone());
             Value::Sequence(items)
         }
@@ -61,8 +64,10 @@ fn position(operands: &[Option<Value>], i: usize) -> Res<Option<i64>> {
 }
 
 fn concat(items: &[Value], attrs: &Attrs) -> Res<Tensor> {
-    let mut parts: Vec<Tensor> =
-        items.iter().map(|v| v.as_tensor().cloned().ok_or_else(|| error("an element is no tensor"))).collect::<Res<_>>()?;
+    let mut parts: Vec<Tensor> = items
+        .iter()
+        .map(|v| v.as_tensor().cloned().ok_or_else(|| error("an element is no tensor")))
+        .collect::<Res<_>>()?;
     let Some(first) = parts.first() else { return fail("the sequence is empty") };
     let new_axis = attrs.flag("new_axis");
     let axis = wrap_index(attrs.int("axis"), first.rank() + usize::from(new_axis))?;
@@ -83,8 +88,10 @@ fn split(x: &Tensor, by: Option<&Tensor>, attrs: &Attrs) -> Res<Value> {
     let sizes: Vec<usize> = match by {
         None => vec![1; n],
         Some(t) => {
-            let sizes: Vec<usize> =
-                ints(t)?.into_iter().map(|v| usize::try_from(v).map_err(|_| error("a negative part"))).collect::<Res<_>>()?;
+            let sizes: Vec<usize> = ints(t)?
+                .into_iter()
+                .map(|v| usize::try_from(v).map_err(|_| error("a negative part")))
+                .collect::<Res<_>>()?;
             if t.rank() == 0 {
                 let size = sizes[0];
                 if size == 0 {
@@ -126,12 +133,17 @@ mod tests {
     #[test]
     fn sequences() {
         let seq = eval(Op::SequenceConstruct, &attrs! {}, &[Some(one(1)), Some(one(2))]).unwrap();
-        let put = |at: i64| eval(Op::SequenceInsert, &attrs! {}, &[Some(seq.clone()), Some(one(9)), Some(one(at))]);
+        let put = |at: i64| {
+            eval(Op::SequenceInsert, &attrs! {}, &[Some(seq.clone()), Some(one(9)), Some(one(at))])
+        };
         assert_eq!(put(-1).unwrap(), Value::Sequence(vec![one(1), one(9), one(2)]));
         assert_eq!(put(2).unwrap(), Value::Sequence(vec![one(1), one(2), one(9)]));
         assert!(put(3).is_err());
         assert_eq!(eval(Op::SequenceAt, &attrs! {}, &[Some(seq.clone()), Some(one(-2))]).unwrap(), one(1));
-        assert_eq!(eval(Op::SequenceErase, &attrs! {}, &[Some(seq.clone()), None]).unwrap(), Value::Sequence(vec![one(1)]));
+        assert_eq!(
+            eval(Op::SequenceErase, &attrs! {}, &[Some(seq.clone()), None]).unwrap(),
+            Value::Sequence(vec![one(1)])
+        );
         let joined = eval(Op::SequenceConcat, &attrs! { axis: 0, new_axis: 1 }, &[Some(seq)]).unwrap();
         assert_eq!(joined, Tensor::new(&[2], vec![1i64, 2]).into());
     }
@@ -141,9 +153,17 @@ mod tests {
         let x = Tensor::new(&[3], vec![1i32, 2, 3]);
         let a = attrs! { axis: 0, keepdims: 0, has_split: 1 };
         let parts = eval(Op::SequenceSplit, &a, &[Some(x.clone().into()), Some(one(2))]).unwrap();
-        assert_eq!(parts, Value::Sequence(vec![Tensor::new(&[2], vec![1i32, 2]).into(), Tensor::new(&[1], vec![3i32]).into()]));
+        assert_eq!(
+            parts,
+            Value::Sequence(vec![
+                Tensor::new(&[2], vec![1i32, 2]).into(),
+                Tensor::new(&[1], vec![3i32]).into()
+            ])
+        );
         let a = attrs! { axis: 0, keepdims: 0, has_split: 0 };
-        let Value::Sequence(parts) = eval(Op::SequenceSplit, &a, &[Some(x.into()), None]).unwrap() else { panic!("no sequence") };
+        let Value::Sequence(parts) = eval(Op::SequenceSplit, &a, &[Some(x.into()), None]).unwrap() else {
+            panic!("no sequence")
+        };
         assert_eq!(parts[2], Tensor::scalar(3i32).into());
     }
 

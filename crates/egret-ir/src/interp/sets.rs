@@ -36,7 +36,8 @@ fn compress(x: &Tensor, cond: &Tensor, attrs: &Attrs) -> Res<Tensor> {
     if cond.dtype() != DType::Bool || cond.rank() != 1 || cond.len() > x.shape()[axis] {
         return fail(format!("the condition {} does not fit axis {axis} of {}", cond.ty(), x.ty()));
     }
-    let keep: Vec<usize> = cond.bytes().iter().enumerate().filter(|(_, b)| **b != 0).map(|(i, _)| i).collect();
+    let keep: Vec<usize> =
+        cond.bytes().iter().enumerate().filter(|(_, b)| **b != 0).map(|(i, _)| i).collect();
     slices(x, axis, &keep)
 }
 
@@ -74,7 +75,11 @@ fn unique(x: &Tensor, attrs: &Attrs) -> Res<Vec<Tensor>> {
     let offsets = strided(&rest, 0, &own);
     let step = own[axis] as usize;
     let order = |i: usize, j: usize| {
-        offsets.iter().map(|&o| compare(o + i * step, o + j * step)).find(|c| *c != Ordering::Equal).unwrap_or(Ordering::Equal)
+        offsets
+            .iter()
+            .map(|&o| compare(o + i * step, o + j * step))
+            .find(|c| *c != Ordering::Equal)
+            .unwrap_or(Ordering::Equal)
     };
     let mut sorted: Vec<usize> = (0..n).collect();
     sorted.sort_by(|&i, &j| order(i, j).then(i.cmp(&j)));

@@ -19,7 +19,8 @@ pub(super) fn fail<T>(message: impl Into<String>) -> Res<T> {
 /// The number of elements of a shape, refused if absurd for elements of `size` bytes.
 pub(super) fn count(shape: &[usize], size: usize) -> Res<usize> {
     // An empty tensor may have other dims of any size, but their product must not overflow either.
-    let bytes = shape.iter().try_fold(size.max(1), |a, &d| a.checked_mul(d.max(1))).filter(|&b| b <= MAX_BYTES);
+    let bytes =
+        shape.iter().try_fold(size.max(1), |a, &d| a.checked_mul(d.max(1))).filter(|&b| b <= MAX_BYTES);
     match bytes {
         Some(_) => Ok(shape.iter().product()),
         None => fail(format!("a tensor {shape:?} is too large")),
@@ -64,13 +65,17 @@ pub(super) fn sizes(attrs: &Attrs, name: &str, len: usize, least: i64) -> Res<Ve
 
 /// An attribute of kind `dims`, all bound.
 pub(super) fn bound_dims(attrs: &Attrs, name: &str) -> Res<Vec<i64>> {
-    attrs.const_dims(name).ok_or_else(|| error(format!("`{name}` has an unbound symbol: {:?}", attrs.dims(name))))
+    attrs
+        .const_dims(name)
+        .ok_or_else(|| error(format!("`{name}` has an unbound symbol: {:?}", attrs.dims(name))))
 }
 
 /// An attribute of kind `dims` that is a shape.
 pub(super) fn shape_attr(attrs: &Attrs, name: &str) -> Res<Vec<usize>> {
     let dims = bound_dims(attrs, name)?;
-    dims.iter().map(|&d| usize::try_from(d).map_err(|_| error(format!("`{name}` has a negative dim: {dims:?}")))).collect()
+    dims.iter()
+        .map(|&d| usize::try_from(d).map_err(|_| error(format!("`{name}` has a negative dim: {dims:?}"))))
+        .collect()
 }
 
 /// Row-major strides.
@@ -143,7 +148,8 @@ pub(super) fn broadcast_shape(shapes: &[&[usize]]) -> Res<Vec<usize>> {
 pub(super) fn broadcast_indices(from: &[usize], to: &[usize]) -> Vec<usize> {
     let own = strides(from);
     let lead = to.len() - from.len();
-    let steps: Vec<isize> = (0..to.len()).map(|i| if i < lead || from[i - lead] == 1 { 0 } else { own[i - lead] }).collect();
+    let steps: Vec<isize> =
+        (0..to.len()).map(|i| if i < lead || from[i - lead] == 1 { 0 } else { own[i - lead] }).collect();
     strided(to, 0, &steps)
 }
 
@@ -178,7 +184,9 @@ pub(super) fn select(x: &Tensor, fill: Option<&Tensor>, shape: &[usize], indices
     count(shape, x.dtype().size())?;
     if x.dtype() == crate::DType::String {
         let (strings, fill) = (x.strings(), fill.map(Tensor::strings));
-        let pick = |&i: &usize| if i == FILL { fill.map_or_else(String::new, |f| f[0].clone()) } else { strings[i].clone() };
+        let pick = |&i: &usize| {
+            if i == FILL { fill.map_or_else(String::new, |f| f[0].clone()) } else { strings[i].clone() }
+        };
         return Ok(Tensor::from_strings(shape, indices.iter().map(pick).collect()));
     }
     let fill = fill.map_or(&[][..], Tensor::bytes);
@@ -205,7 +213,10 @@ fn select_bytes<const N: usize>(x: &[u8], fill: &[u8], indices: &[usize]) -> Vec
 pub(super) fn joined(parts: &[&Tensor]) -> Res<Tensor> {
     let dtype = parts.first().map_or(crate::DType::F32, |t| t.dtype());
     if parts.iter().any(|t| t.dtype() != dtype) {
-        return fail(format!("element types differ: {}", parts.iter().map(|t| t.ty().to_string()).collect::<Vec<_>>().join(", ")));
+        return fail(format!(
+            "element types differ: {}",
+            parts.iter().map(|t| t.ty().to_string()).collect::<Vec<_>>().join(", ")
+        ));
     }
     let n: usize = parts.iter().map(|t| t.len()).sum();
     count(&[n], dtype.size())?;

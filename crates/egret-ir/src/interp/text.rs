@@ -12,7 +12,8 @@ pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Vec
             let shape = broadcast_shape(&[x.shape(), b.shape()])?;
             count(&shape, 8)?;
             let (i, j) = (broadcast_indices(x.shape(), &shape), broadcast_indices(b.shape(), &shape));
-            let joined = i.iter().zip(&j).map(|(&i, &j)| format!("{}{}", x.strings()[i], b.strings()[j])).collect();
+            let joined =
+                i.iter().zip(&j).map(|(&i, &j)| format!("{}{}", x.strings()[i], b.strings()[j])).collect();
             Ok(vec![Tensor::from_strings(&shape, joined)])
         }
         Op::StringNormalize => Ok(vec![normalize(x, attrs)?]),
@@ -20,8 +21,12 @@ pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Vec
         Op::RegexFullMatch => {
             let pattern = attrs.str("pattern");
             // The engine has the syntax and the leftmost, linear-time matching of RE2.
-            let regex = regex::Regex::new(&format!(r"\A(?:{pattern})\z")).map_err(|e| error(format!("the pattern {pattern:?}: {e}")))?;
-            Ok(vec![Tensor::from_bools(x.shape(), &x.strings().iter().map(|s| regex.is_match(s)).collect::<Vec<_>>())])
+            let regex = regex::Regex::new(&format!(r"\A(?:{pattern})\z"))
+                .map_err(|e| error(format!("the pattern {pattern:?}: {e}")))?;
+            Ok(vec![Tensor::from_bools(
+                x.shape(),
+                &x.strings().iter().map(|s| regex.is_match(s)).collect::<Vec<_>>(),
+            )])
         }
         _ => fail(format!("{op} is no operation on strings")),
     }
@@ -47,7 +52,8 @@ fn normalize(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
         "none" => str::to_owned,
         other => return fail(format!("case change `{other}`")),
     };
-    let mut out: Vec<String> = x.strings().iter().filter(|s| !stops.contains(&folded(s))).map(|s| change(s)).collect();
+    let mut out: Vec<String> =
+        x.strings().iter().filter(|s| !stops.contains(&folded(s))).map(|s| change(s)).collect();
     if out.is_empty() {
         out.push(String::new());
     }
@@ -64,14 +70,24 @@ fn split(x: &Tensor, attrs: &Attrs) -> Res<Vec<Tensor>> {
     let parts: Vec<Vec<&str>> = x
         .strings()
         .iter()
-        .map(|s| if whitespace { split_whitespace(s, most) } else { s.splitn(most.saturating_add(1), delimiter).collect() })
+        .map(|s| {
+            if whitespace {
+                split_whitespace(s, most)
+            } else {
+                s.splitn(most.saturating_add(1), delimiter).collect()
+            }
+        })
         .collect();
     let width = parts.iter().map(Vec::len).max().unwrap_or(0);
     let mut shape = x.shape().to_vec();
     let counts = Tensor::new(&shape, parts.iter().map(|p| p.len() as i64).collect());
     shape.push(width);
     count(&shape, 8)?;
-    let padded = parts.iter().flat_map(|p| p.iter().copied().chain(std::iter::repeat("")).take(width)).map(str::to_owned).collect();
+    let padded = parts
+        .iter()
+        .flat_map(|p| p.iter().copied().chain(std::iter::repeat("")).take(width))
+        .map(str::to_owned)
+        .collect();
     Ok(vec![Tensor::from_strings(&shape, padded), counts])
 }
 
@@ -106,14 +122,20 @@ mod tests {
     fn words() {
         let a = attrs! { delimiter: "", maxsplit: 1, whitespace: 1 };
         let s = eval(Op::StringSplit, &a, &[of(&[" a b  c", "", "d"])]).unwrap();
-        assert_eq!((s[0].shape(), s[0].strings()), (&[3, 2][..], &["a", "b  c", "", "", "d", ""].map(String::from)[..]));
+        assert_eq!(
+            (s[0].shape(), s[0].strings()),
+            (&[3, 2][..], &["a", "b  c", "", "", "d", ""].map(String::from)[..])
+        );
         assert_eq!(s[1].data::<i64>(), [2, 0, 1]);
         let a = attrs! { delimiter: ",", maxsplit: -1, whitespace: 0 };
         assert_eq!(eval(Op::StringSplit, &a, &[of(&["a,,b"])]).unwrap()[0].strings(), ["a", "", "b"]);
         let a = attrs! { case: "upper", case_sensitive: 0, stopwords: vec!["The".to_string()] };
         assert_eq!(eval(Op::StringNormalize, &a, &[of(&["the", "end"])]).unwrap()[0].strings(), ["END"]);
         assert_eq!(eval(Op::StringNormalize, &a, &[of(&["the"])]).unwrap()[0].strings(), [""]);
-        assert_eq!(eval(Op::StringConcat, &attrs! {}, &[of(&["a", "b"]), of(&["c"])]).unwrap()[0].strings(), ["ac", "bc"]);
+        assert_eq!(
+            eval(Op::StringConcat, &attrs! {}, &[of(&["a", "b"]), of(&["c"])]).unwrap()[0].strings(),
+            ["ac", "bc"]
+        );
     }
 
     #[test]

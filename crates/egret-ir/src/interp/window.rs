@@ -30,18 +30,30 @@ impl Window {
         let mut output = vec![];
         for i in 0..n {
             let size = || {
-                let reach = i64::try_from(kernel[i] - 1).ok()?.checked_mul(dilations[i] as i64)?.checked_add(1)?;
+                let reach =
+                    i64::try_from(kernel[i] - 1).ok()?.checked_mul(dilations[i] as i64)?.checked_add(1)?;
                 let room = (input[i] as i64).checked_add(pads[i])?.checked_add(pads[n + i])?;
                 room.checked_add(extra.get(i).copied().unwrap_or(0))?.checked_sub(reach)
             };
             match size() {
                 Some(room) if room >= 0 => output.push(room as usize / strides[i] + 1),
-                _ => return fail(format!("a window of {kernel:?} does not fit {input:?} with pads {pads:?}")),
+                _ => {
+                    return fail(format!(
+                        "a window of {kernel:?} does not fit {input:?} with pads {pads:?}"
+                    ));
+                }
             }
         }
         count(&output, 1)?;
         count(kernel, 1)?;
-        Ok(Window { input: input.to_vec(), kernel: kernel.to_vec(), output, strides, dilations, low: pads[..n].to_vec() })
+        Ok(Window {
+            input: input.to_vec(),
+            kernel: kernel.to_vec(),
+            output,
+            strides,
+            dilations,
+            low: pads[..n].to_vec(),
+        })
     }
 
     /// The window of which a transposed convolution is the adjoint: over the result's `image`, its output being the operand.
@@ -53,7 +65,14 @@ impl Window {
         dilations: Vec<usize>,
         low: Vec<i64>,
     ) -> Window {
-        Window { input: image.to_vec(), kernel: kernel.to_vec(), output: output.to_vec(), strides, dilations, low }
+        Window {
+            input: image.to_vec(),
+            kernel: kernel.to_vec(),
+            output: output.to_vec(),
+            strides,
+            dilations,
+            low,
+        }
     }
 
     /// Of one output position (flat): which kernel elements (flat) meet which input elements (flat).
@@ -66,7 +85,12 @@ impl Window {
             let n = self.input[i];
             let start = (at * self.strides[i]) as i64 - self.low[i];
             let hits: Vec<(usize, usize)> = (0..self.kernel[i])
-                .filter_map(|k| usize::try_from(start + (k * self.dilations[i]) as i64).ok().filter(|&v| v < n).map(|v| (k, v)))
+                .filter_map(|k| {
+                    usize::try_from(start + (k * self.dilations[i]) as i64)
+                        .ok()
+                        .filter(|&v| v < n)
+                        .map(|v| (k, v))
+                })
                 .collect();
             next.clear();
             for &(k, x) in out.iter() {
@@ -114,7 +138,8 @@ fn pool(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
     let kernel = sizes(attrs, "kernel", x.rank() - 2, 1)?;
     let window = Window::new(attrs, &x.shape()[2..], &kernel, attrs.ints("high_extra"))?;
     let planes = x.shape()[0] * x.shape()[1];
-    let (plane, positions) = (window.input.iter().product::<usize>(), window.output.iter().product::<usize>());
+    let (plane, positions) =
+        (window.input.iter().product::<usize>(), window.output.iter().product::<usize>());
     let mut shape = x.shape()[..2].to_vec();
     shape.extend(&window.output);
     let total = count(&shape, 8)?;
@@ -145,7 +170,9 @@ fn pool(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
                     out[c * positions + p] = match kind {
                         "max" => taps.iter().fold(least, |a, &(_, i)| a.max(plane[i])),
                         "sum" => taps.iter().map(|&(_, i)| plane[i]).sum(),
-                        _ => taps.iter().map(|&(_, i)| plane[i]).sum::<i128>() / (taps.len() as i128).max(1),
+                        _ => {
+                            taps.iter().map(|&(_, i)| plane[i]).sum::<i128>() / (taps.len() as i128).max(1)
+                        }
                     };
                 }
             }
@@ -168,7 +195,8 @@ fn max_pool_indices(x: &Tensor, attrs: &Attrs) -> Res<Vec<Tensor>> {
     let kernel = sizes(attrs, "kernel", x.rank() - 2, 1)?;
     let window = Window::new(attrs, &x.shape()[2..], &kernel, attrs.ints("high_extra"))?;
     let planes = x.shape()[0] * x.shape()[1];
-    let (plane, positions) = (window.input.iter().product::<usize>(), window.output.iter().product::<usize>());
+    let (plane, positions) =
+        (window.input.iter().product::<usize>(), window.output.iter().product::<usize>());
     let mut shape = x.shape()[..2].to_vec();
     shape.extend(&window.output);
     let total = count(&shape, 8)?;
@@ -178,12 +206,20 @@ fn max_pool_indices(x: &Tensor, attrs: &Attrs) -> Res<Vec<Tensor>> {
     let mut taps = vec![];
     for p in 0..positions {
         window.taps(p, &mut taps);
-        let Some(&(_, first)) = taps.first() else { return fail("a pooling window lies wholly in the padding") };
+        let Some(&(_, first)) = taps.first() else {
+            return fail("a pooling window lies wholly in the padding");
+        };
         for c in 0..planes {
             let base = c * plane;
-            let best = taps.iter().fold(first, |best, &(_, i)| if compare(base + i, base + best).is_gt() { i } else { best });
+            let best = taps
+                .iter()
+                .fold(first, |best, &(_, i)| if compare(base + i, base + best).is_gt() { i } else { best });
             let spatial = if column_major {
-                coordinates(best, &window.input).iter().zip(&window.input).rev().fold(0, |a, (&i, &n)| a * n + i)
+                coordinates(best, &window.input)
+                    .iter()
+                    .zip(&window.input)
+                    .rev()
+                    .fold(0, |a, (&i, &n)| a * n + i)
             } else {
                 best
             };
@@ -201,7 +237,10 @@ fn col2im(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
     let (area, positions): (usize, usize) = (block.iter().product(), window.output.iter().product());
     let &[batch, rows, columns] = x.shape() else { return fail(format!("col2im of {}", x.ty())) };
     if rows % area != 0 || columns != positions {
-        return fail(format!("col2im of {} into {image:?} by blocks {block:?} ({positions} of them)", x.ty()));
+        return fail(format!(
+            "col2im of {} into {image:?} by blocks {block:?} ({positions} of them)",
+            x.ty()
+        ));
     }
     let channels = rows / area;
     let mut shape = vec![batch, channels];

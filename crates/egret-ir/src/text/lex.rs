@@ -148,7 +148,11 @@ impl Lexer<'_> {
             '#' => {
                 self.bump();
                 let digits = self.take_while(|c| c.is_ascii_hexdigit());
-                if digits.is_empty() { self.fail("expected the hex digits of a hash after `#`") } else { Ok(Token::Hash(digits)) }
+                if digits.is_empty() {
+                    self.fail("expected the hex digits of a hash after `#`")
+                } else {
+                    Ok(Token::Hash(digits))
+                }
             }
             _ => match MARKS.iter().find(|(m, _)| *m == c) {
                 Some((_, mark)) => {

@@ -16,7 +16,11 @@ pub(super) fn tensor(text: &str, resolve: &Resolver) -> Result<Tensor, ParseErro
     whole(text, resolve, Cursor::tensor)
 }
 
-fn whole<'a, T>(text: &str, resolve: &'a Resolver<'a>, read: impl FnOnce(&mut Cursor<'a>) -> Parsed<T>) -> Parsed<T> {
+fn whole<'a, T>(
+    text: &str,
+    resolve: &'a Resolver<'a>,
+    read: impl FnOnce(&mut Cursor<'a>) -> Parsed<T>,
+) -> Parsed<T> {
     let mut cursor = Cursor { tokens: lex::tokens(text)?, at: 0, depth: 0, resolve };
     let result = read(&mut cursor)?;
     match cursor.peek() {
@@ -116,7 +120,9 @@ impl Cursor<'_> {
         let at = self.at;
         let name = self.word("a value, an operation or `}`")?;
         if name == "const" {
-            let [definition] = results.as_slice() else { return self.fail_at(at, "`const` defines one value") };
+            let [definition] = results.as_slice() else {
+                return self.fail_at(at, "`const` defines one value");
+            };
             let tensor = self.tensor()?;
             let id = graph.add_const(tensor);
             if !definition.name.is_empty() {
@@ -124,11 +130,20 @@ impl Cursor<'_> {
             }
             return self.define(scope, definition, id);
         }
-        let Some(op) = Op::from_name(&name) else { return self.fail_at(at, format!("there is no operation `{name}`")) };
+        let Some(op) = Op::from_name(&name) else {
+            return self.fail_at(at, format!("there is no operation `{name}`"));
+        };
         self.node(graph, scope, op, at, &results)
     }
 
-    fn node(&mut self, graph: &mut Graph, scope: &mut Scope, op: Op, at: usize, results: &[Definition]) -> Parsed<()> {
+    fn node(
+        &mut self,
+        graph: &mut Graph,
+        scope: &mut Scope,
+        op: Op,
+        at: usize,
+        results: &[Definition],
+    ) -> Parsed<()> {
         let operands = self.list("(", ")", |c| {
             let at = c.at;
             if c.eat_word("_") { Ok(None) } else { c.value().map(|n| Some((n, at))) }
@@ -154,13 +169,19 @@ impl Cursor<'_> {
                 let operands: Vec<Option<&Type>> = values.iter().map(|v| v.map(|v| graph.ty(v))).collect();
                 match infer::infer(op, &attrs, &operands, &regions) {
                     Ok(types) if types.iter().all(is_spelt_out) => types,
-                    Ok(_) => return self.fail_at(at, format!("the result types of `{op}` depend on data: spell them out")),
+                    Ok(_) => {
+                        return self.fail_at(
+                            at,
+                            format!("the result types of `{op}` depend on data: spell them out"),
+                        );
+                    }
                     Err(message) => return self.fail_at(at, format!("{op}: {message}")),
                 }
             }
         };
         if types.len() != results.len() {
-            return self.fail_at(at, format!("`{op}` defines {} values of {} types", results.len(), types.len()));
+            return self
+                .fail_at(at, format!("`{op}` defines {} values of {} types", results.len(), types.len()));
         }
         let node = graph.add_node(op, attrs, values, regions, types, sources);
         for (definition, id) in results.iter().zip(graph.node(node).results.clone()) {

@@ -89,7 +89,8 @@ impl<'a> Spelling<'a> {
             let results: Vec<String> = node.results.iter().map(|&v| self.defined(v)).collect();
             write!(f, "{} = ", results.join(", "))?;
         }
-        let operands: Vec<String> = node.operands.iter().map(|v| v.map_or("_".into(), |v| self.value(v))).collect();
+        let operands: Vec<String> =
+            node.operands.iter().map(|v| v.map_or("_".into(), |v| self.value(v))).collect();
         write!(f, "{}({})", node.op, operands.join(", "))?;
         if !node.attrs.0.is_empty() {
             f.write_str(" {")?;
@@ -157,8 +158,8 @@ struct Name<'a>(&'a str);
 impl fmt::Display for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut chars = self.0.chars();
-        let plain =
-            chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_') && chars.all(|c| c.is_ascii_alphanumeric() || c == '_');
+        let plain = chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+            && chars.all(|c| c.is_ascii_alphanumeric() || c == '_');
         if plain { f.write_str(self.0) } else { write!(f, "{:?}", self.0) }
     }
 }

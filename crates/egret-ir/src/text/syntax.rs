@@ -143,13 +143,15 @@ impl Cursor<'_> {
     pub(super) fn int(&mut self) -> Parsed<i64> {
         let at = self.at;
         let text = self.signed("an integer")?;
-        text.parse().or_else(|_| self.fail_at(at, format!("expected an integer of 64 bits, found `{text}`")))
+        text.parse()
+            .or_else(|_| self.fail_at(at, format!("expected an integer of 64 bits, found `{text}`")))
     }
 
     fn float(&mut self) -> Parsed<f64> {
         let at = self.at;
         let text = self.signed("a number")?;
-        literal::read_float64(&text).map_or_else(|| self.fail_at(at, format!("expected a number, found `{text}`")), Ok)
+        literal::read_float64(&text)
+            .map_or_else(|| self.fail_at(at, format!("expected a number, found `{text}`")), Ok)
     }
 
     /// A sum of products.
@@ -209,7 +211,9 @@ impl Cursor<'_> {
             }
             Token::Word(name) => {
                 self.advance();
-                let Some(op) = DimOp::ALL.into_iter().find(|o| o.name() == name) else { return Ok(Dim::symbol(&name)) };
+                let Some(op) = DimOp::ALL.into_iter().find(|o| o.name() == name) else {
+                    return Ok(Dim::symbol(&name));
+                };
                 self.expect("(")?;
                 let a = self.dim()?;
                 self.expect(",")?;
@@ -234,7 +238,8 @@ impl Cursor<'_> {
     fn dtype(&mut self) -> Parsed<DType> {
         let at = self.at;
         let name = self.word("an element type")?;
-        DType::from_name(&name).map_or_else(|| self.fail_at(at, format!("expected an element type, found `{name}`")), Ok)
+        DType::from_name(&name)
+            .map_or_else(|| self.fail_at(at, format!("expected an element type, found `{name}`")), Ok)
     }
 
     fn tensor_type(&mut self) -> Parsed<TensorType> {
@@ -273,7 +278,9 @@ impl Cursor<'_> {
                 self.advance();
                 match (self.resolve)(&digits) {
                     Some(t) if t.ty() == ty => Ok(t),
-                    Some(t) => self.fail_at(place, format!("the constant #{digits} is {}, not {ty}", t.ty())),
+                    Some(t) => {
+                        self.fail_at(place, format!("the constant #{digits} is {}, not {ty}", t.ty()))
+                    }
                     None => self.fail_at(place, format!("there is no constant #{digits} to be had")),
                 }
             }
@@ -297,7 +304,8 @@ impl Cursor<'_> {
                 self.expect(")")?;
                 Ok(Tensor::from_bytes(ty.dtype, &shape, &bytes))
             }
-            _ => self.expected("the elements `[..]`, the hash `#..`, `splat(..)` or `random(..)` of a constant"),
+            _ => self
+                .expected("the elements `[..]`, the hash `#..`, `splat(..)` or `random(..)` of a constant"),
         }
     }
 
@@ -321,8 +329,10 @@ impl Cursor<'_> {
     fn element(&mut self, dtype: DType) -> Parsed<Vec<u8>> {
         let at = self.at;
         let text = self.signed(&format!("an element of type {dtype}"))?;
-        literal::read_element(dtype, &text)
-            .map_or_else(|| self.fail_at(at, format!("expected an element of type {dtype}, found `{text}`")), Ok)
+        literal::read_element(dtype, &text).map_or_else(
+            || self.fail_at(at, format!("expected an element of type {dtype}, found `{text}`")),
+            Ok,
+        )
     }
 
     /// An attribute's value of the kind that the op table gives.

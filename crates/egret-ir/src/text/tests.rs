@@ -17,7 +17,9 @@ fn assert_same(a: &Graph, b: &Graph) {
     assert_eq!(left.len(), right.len());
     let (sa, sb) = (Spelling::new(a), Spelling::new(b));
     let values = |g: &Graph, s: &Spelling, ids: &[crate::ValueId]| {
-        ids.iter().map(|&v| (s.value(v), g.ty(v).clone(), g.value(v).name.clone(), g.as_const(v).cloned())).collect::<Vec<_>>()
+        ids.iter()
+            .map(|&v| (s.value(v), g.ty(v).clone(), g.value(v).name.clone(), g.as_const(v).cloned()))
+            .collect::<Vec<_>>()
     };
     assert_eq!(values(a, &sa, a.inputs()), values(b, &sb, b.inputs()));
     assert_eq!(values(a, &sa, a.outputs()), values(b, &sb, b.outputs()));
@@ -38,7 +40,8 @@ fn assert_same(a: &Graph, b: &Graph) {
 fn round_trip(graph: &Graph) {
     let text = print(graph);
     let large = constants(graph);
-    let again = parse(&text, &|digits| large.get(digits).cloned()).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    let again =
+        parse(&text, &|digits| large.get(digits).cloned()).unwrap_or_else(|e| panic!("{e}\n{text}"));
     assert_eq!(print(&again), text);
     assert_same(graph, &again);
 }
@@ -114,16 +117,19 @@ fn dim() -> impl Strategy<Value = Dim> {
 fn constant() -> impl Strategy<Value = Tensor> {
     let numbers = DType::ALL.into_iter().filter(|d| *d != DType::String).collect::<Vec<_>>();
     prop_oneof![
-        (prop::sample::select(numbers), 0usize..20, any::<u64>(), any::<bool>()).prop_map(|(dtype, n, seed, odd)| {
-            // Any bytes at all, or those of ordinary values.
-            let bytes = match odd {
-                true => literal::random(DType::U64, n * dtype.size(), seed).unwrap(),
-                false => literal::random(dtype, n, seed).unwrap_or_else(|| vec![1; n * dtype.size()]),
-            };
-            Tensor::from_bytes(dtype, &[n], &bytes[..n * dtype.size()])
-        }),
+        (prop::sample::select(numbers), 0usize..20, any::<u64>(), any::<bool>()).prop_map(
+            |(dtype, n, seed, odd)| {
+                // Any bytes at all, or those of ordinary values.
+                let bytes = match odd {
+                    true => literal::random(DType::U64, n * dtype.size(), seed).unwrap(),
+                    false => literal::random(dtype, n, seed).unwrap_or_else(|| vec![1; n * dtype.size()]),
+                };
+                Tensor::from_bytes(dtype, &[n], &bytes[..n * dtype.size()])
+            }
+        ),
         any::<[f32; 3]>().prop_map(|v| Tensor::new(&[3, 1], v.to_vec())),
-        prop::collection::vec("\\PC{0,5}|[\\x00-\\x7f]{0,4}", 0..20).prop_map(|v| Tensor::from_strings(&[v.len()], v)),
+        prop::collection::vec("\\PC{0,5}|[\\x00-\\x7f]{0,4}", 0..20)
+            .prop_map(|v| Tensor::from_strings(&[v.len()], v)),
     ]
 }
 

@@ -42,7 +42,8 @@ impl Shape {
     /// The figures of a `conv` or `conv_transpose`.
     pub fn new(graph: &Graph, anchor: NodeId) -> Shape {
         let node = graph.node(anchor);
-        let (x, w, out) = (dims(graph, node.operand(0)), dims(graph, node.operand(1)), dims(graph, node.results[0]));
+        let (x, w, out) =
+            (dims(graph, node.operand(0)), dims(graph, node.operand(1)), dims(graph, node.results[0]));
         let rank = x.len() - 2;
         let channels_last = node.attrs.str("layout") == "channels_last";
         let spatial = |d: &[i64]| if channels_last { d[1..=rank].to_vec() } else { d[2..].to_vec() };
@@ -73,7 +74,9 @@ impl Shape {
 
     /// The input's extents that windows read, with the room at the low end.
     fn read(&self) -> Vec<i64> {
-        (0..self.rank()).map(|i| (self.output[i] - 1) * self.strides[i] + (self.kernel[i] - 1) * self.dilations[i] + 1).collect()
+        (0..self.rank())
+            .map(|i| (self.output[i] - 1) * self.strides[i] + (self.kernel[i] - 1) * self.dilations[i] + 1)
+            .collect()
     }
 
     /// The room, over the axes of an input with channels last, that windows read around it.
@@ -120,9 +123,14 @@ pub fn padded(ctx: &mut Ctx, x: ValueId, s: &Shape) -> Result<Padded, Unsupporte
     let has = ctx.rooms.get(&x).cloned().unwrap_or_else(|| Room::none(s.rank() + 2));
     let fits = |has: &[i64], wants: &[i64]| has.iter().zip(wants).all(|(h, w)| h >= w);
     if s.channels_last && fits(&has.low, &wants.low) && fits(&has.high, &wants.high) {
-        let first = own.offset - wants.low.iter().zip(&own.strides).map(|(l, stride)| l * stride).sum::<i64>();
+        let first =
+            own.offset - wants.low.iter().zip(&own.strides).map(|(l, stride)| l * stride).sum::<i64>();
         let len = reach(&own.strides);
-        return Ok(Padded { at: Arg { buffer: at.buffer, offset: at.offset + first as usize }, strides: own.strides, len });
+        return Ok(Padded {
+            at: Arg { buffer: at.buffer, offset: at.offset + first as usize },
+            strides: own.strides,
+            len,
+        });
     }
     // What of the input windows read, and the zeros around it.
     let kept: Vec<i64> = (0..s.rank()).map(|i| s.input[i].min(read[i] - s.low[i])).collect();
@@ -133,13 +141,23 @@ pub fn padded(ctx: &mut Ctx, x: ValueId, s: &Shape) -> Result<Padded, Unsupporte
         clear(ctx, len, to)?;
         return Ok(Padded { at: to, strides, len });
     }
-    let from = if s.channels_last { own.strides } else { [&own.strides[..1], &own.strides[2..], &own.strides[1..2]].concat() };
+    let from = if s.channels_last {
+        own.strides
+    } else {
+        [&own.strides[..1], &own.strides[2..], &own.strides[1..2]].concat()
+    };
     let room = Room {
-        high: [&[0], (0..s.rank()).map(|i| read[i] - s.low[i] - kept[i]).collect::<Vec<_>>().as_slice(), &[0]].concat(),
+        high: [
+            &[0],
+            (0..s.rank()).map(|i| read[i] - s.low[i] - kept[i]).collect::<Vec<_>>().as_slice(),
+            &[0],
+        ]
+        .concat(),
         low: wants.low,
     };
     let dims = [&[s.n], kept.as_slice(), &[s.channels.0]].concat();
-    let out = Out { at: to, access: room.access(&dims), room: (!room.is_none()).then(|| (room, dims.clone())) };
+    let out =
+        Out { at: to, access: room.access(&dims), room: (!room.is_none()).then(|| (room, dims.clone())) };
     copy(ctx, dims, x, at, Access { offset: own.offset, strides: from }, &out)?;
     Ok(Padded { at: to, strides, len })
 }
@@ -175,10 +193,17 @@ pub fn lower(ctx: &mut Ctx, group: &Group, anchor: NodeId) -> Result<bool, Unsup
         Rows { extent: s.groups, a: per_in, b: group_b, axis: rank + 1, scale: per_out },
         Rows { extent: s.n, a: at[0], b: 0, axis: 0, scale: 1 },
     ];
-    rows.extend((0..rank).map(|i| Rows { extent: s.output[i], a: at[i + 1] * s.strides[i], b: 0, axis: i + 1, scale: 1 }));
+    rows.extend((0..rank).map(|i| Rows {
+        extent: s.output[i],
+        a: at[i + 1] * s.strides[i],
+        b: 0,
+        axis: i + 1,
+        scale: 1,
+    }));
     let inner: Vec<i64> = strides(&s.kernel).iter().map(|t| t * per_in * width).collect();
-    let mut axes: Vec<Axis> =
-        (0..rank).map(|i| Axis { extent: s.kernel[i], a_stride: at[i + 1] * s.dilations[i], b_stride: inner[i] }).collect();
+    let mut axes: Vec<Axis> = (0..rank)
+        .map(|i| Axis { extent: s.kernel[i], a_stride: at[i + 1] * s.dilations[i], b_stride: inner[i] })
+        .collect();
     axes.push(Axis { extent: per_in, a_stride: 1, b_stride: width });
     let name = conv_name("conv", &s.kernel);
     let product = Product {
@@ -221,7 +246,10 @@ impl Output {
         }
         let dims = s.result_dims();
         let out = Out::dense(ctx.scratch(Elem::F32, dims.iter().product::<i64>() as usize), &dims);
-        Ok(Output { target: Target { out, expr: Expr::anchor(dims, DType::F32), separate: true }, moved: true })
+        Ok(Output {
+            target: Target { out, expr: Expr::anchor(dims, DType::F32), separate: true },
+            moved: true,
+        })
     }
 
     /// What is left to do after the sums.
@@ -236,7 +264,10 @@ impl Output {
             if i < group.expr.operands.len() {
                 args.push(ctx.origin(o.value)?);
             } else {
-                o.access = Access { offset: 0, strides: [&own[..1], &own[own.len() - 1..], &own[1..own.len() - 1]].concat() };
+                o.access = Access {
+                    offset: 0,
+                    strides: [&own[..1], &own[own.len() - 1..], &own[1..own.len() - 1]].concat(),
+                };
                 args.push(self.target.out.at);
             }
         }
@@ -265,9 +296,13 @@ fn weights(ctx: &mut Ctx, w: ValueId, s: &Shape, width: i64) -> Result<Arg, Unsu
     for (first, count, columns) in [(0, per_out / width, width), (per_out / width, 1, per_out % width)] {
         if count * columns > 0 {
             let dims = vec![s.groups, count, taps, per_in, columns];
-            let access = Access { offset: first * width * o, strides: vec![per_out * o, width * o, 1, i, o] };
+            let access =
+                Access { offset: first * width * o, strides: vec![per_out * o, width * o, 1, i, o] };
             let panel = taps * per_in * width;
-            let out = Access { offset: first * panel, strides: vec![panels * panel, panel, per_in * width, width, 1] };
+            let out = Access {
+                offset: first * panel,
+                strides: vec![panels * panel, panel, per_in * width, width, 1],
+            };
             copy(ctx, dims, w, from, access, &Out { at: to, access: out, room: None })?;
         }
     }
@@ -276,7 +311,10 @@ fn weights(ctx: &mut Ctx, w: ValueId, s: &Shape, width: i64) -> Result<Arg, Unsu
 
 /// Weights as panels `[group][o / width][taps][i][width]` of `[groups, taps, i per group, o per group, width]`; `at` gives the
 /// element of an output channel, an input channel within its group and a tap.
-pub fn pack([groups, taps, per_in, per_out, width]: [usize; 5], at: impl Fn(usize, usize, usize) -> f32) -> Vec<f32> {
+pub fn pack(
+    [groups, taps, per_in, per_out, width]: [usize; 5],
+    at: impl Fn(usize, usize, usize) -> f32,
+) -> Vec<f32> {
     let panels = per_out.div_ceil(width);
     let mut out = vec![0.0; groups * panels * taps * per_in * width];
     for (place, out) in out.chunks_exact_mut(width).enumerate() {

@@ -35,10 +35,14 @@ pub fn lower(ctx: &mut Ctx, group: &Group, anchor: NodeId, s: &Shape) -> Result<
     for o in &expr.operands {
         args.push(ctx.origin(o.value)?);
     }
-    for (arg, access) in args[2..].iter_mut().zip([&out.access].into_iter().chain(expr.operands.iter().map(|o| &o.access))) {
-        arg.offset += usize::try_from(access.offset).map_err(|_| Unsupported::new("reads outside its operand"))?;
+    for (arg, access) in
+        args[2..].iter_mut().zip([&out.access].into_iter().chain(expr.operands.iter().map(|o| &o.access)))
+    {
+        arg.offset +=
+            usize::try_from(access.offset).map_err(|_| Unsupported::new("reads outside its operand"))?;
     }
-    let kernel = Depthwise { s, expr, out, input: input.strides, lens: (input.len, s.taps() * s.groups) }.kernel()?;
+    let kernel = Depthwise { s, expr, out, input: input.strides, lens: (input.len, s.taps() * s.groups) }
+        .kernel()?;
     args.extend(out.room.as_ref().map(|_| out.at));
     ctx.call(kernel, &args);
     output.finish(ctx, group, s)?;
@@ -50,7 +54,9 @@ fn weights(ctx: &mut Ctx, w: ValueId, s: &Shape) -> Result<Arg, Unsupported> {
     let (taps, channels) = (s.taps(), s.groups);
     if ctx.graph.as_const(w).is_some() {
         let (taps, channels) = (taps as usize, channels as usize);
-        let pack = move |w: Vec<f32>| (0..taps * channels).map(|i| w[i % channels * taps + i / channels]).collect::<Vec<f32>>();
+        let pack = move |w: Vec<f32>| {
+            (0..taps * channels).map(|i| w[i % channels * taps + i / channels]).collect::<Vec<f32>>()
+        };
         return ctx.packed(w, "depthwise", Elem::F32, |t| bytes(&pack(floats(t.bytes()))));
     }
     let from = ctx.place(w)?;
@@ -89,7 +95,11 @@ impl Depthwise<'_> {
         let mut params = vec![
             k.param(Elem::F32, self.lens.0 as usize, Use::Read),
             k.param(Elem::F32, self.lens.1 as usize, Use::Read),
-            k.param(Elem::F32, touched(&dims, &Access { offset: 0, strides: self.out.access.strides.clone() }), Use::Write),
+            k.param(
+                Elem::F32,
+                touched(&dims, &Access { offset: 0, strides: self.out.access.strides.clone() }),
+                Use::Write,
+            ),
         ];
         for o in &self.expr.operands {
             let last: i64 = o.access.strides.iter().zip(&dims).map(|(stride, d)| stride * (d - 1)).sum();
@@ -106,7 +116,8 @@ impl Depthwise<'_> {
         }
         indices[0] = left;
         let at = |k: &mut KernelBuilder, strides: &[i64], steps: &dyn Fn(usize) -> i64| {
-            let terms: Vec<(V, i64)> = indices.iter().enumerate().map(|(i, &v)| (v, strides[i] * steps(i))).collect();
+            let terms: Vec<(V, i64)> =
+                indices.iter().enumerate().map(|(i, &v)| (v, strides[i] * steps(i))).collect();
             k.affine(&terms, 0)
         };
         let x = at(&mut k, &self.input, &|i| if i == 0 { 1 } else { s.strides[i - 1] });
@@ -135,15 +146,23 @@ impl Depthwise<'_> {
         let s = self.s;
         let last = s.rank() - 1;
         let fits = |taps: &i64| {
-            let inputs: BTreeSet<i64> =
-                (0..*taps).flat_map(|t| (0..PIXELS).map(move |p| t * s.dilations[last] + p * s.strides[last])).collect();
+            let inputs: BTreeSet<i64> = (0..*taps)
+                .flat_map(|t| (0..PIXELS).map(move |p| t * s.dilations[last] + p * s.strides[last]))
+                .collect();
             PIXELS + taps + inputs.len() as i64 <= REGISTERS
         };
         (1..=s.kernel[last]).rev().find(fits).unwrap_or(1)
     }
 
     /// Loops over the window's axes but the last; `body` gets the elements of input and weights at the start of a row.
-    fn rows(&self, k: &mut KernelBuilder, rows: &[i64], x: V, w: V, body: &mut dyn FnMut(&mut KernelBuilder, V, V)) {
+    fn rows(
+        &self,
+        k: &mut KernelBuilder,
+        rows: &[i64],
+        x: V,
+        w: V,
+        body: &mut dyn FnMut(&mut KernelBuilder, V, V),
+    ) {
         let Some((&extent, inner)) = rows.split_first() else { return body(k, x, w) };
         let s = self.s;
         let axis = s.rank() - 1 - rows.len();
@@ -156,11 +175,20 @@ impl Depthwise<'_> {
     }
 
     /// All channels of a few neighbouring pixels.
-    fn channels(&self, k: &mut KernelBuilder, params: &[Param], bases: &Bases, first: V, pixels: i64) -> Result<(), Unsupported> {
+    fn channels(
+        &self,
+        k: &mut KernelBuilder,
+        params: &[Param],
+        bases: &Bases,
+        first: V,
+        pixels: i64,
+    ) -> Result<(), Unsupported> {
         let channels = self.s.groups;
         let whole = channels / LANES * LANES;
         let mut result = Ok(());
-        k.for_range(0, whole, LANES, |k, c| result = self.block(k, params, bases, first, pixels, c, LANES as u8));
+        k.for_range(0, whole, LANES, |k, c| {
+            result = self.block(k, params, bases, first, pixels, c, LANES as u8)
+        });
         result.clone()?;
         k.for_range(whole, channels, 1, |k, c| result = self.block(k, params, bases, first, pixels, c, 1));
         result
@@ -180,7 +208,9 @@ impl Depthwise<'_> {
     ) -> Result<(), Unsupported> {
         let s = self.s;
         let last = s.rank() - 1;
-        let load = |k: &mut KernelBuilder, p: Param, at: V| if lanes == 1 { k.load(p, at) } else { k.load_vector(p, at) };
+        let load = |k: &mut KernelBuilder, p: Param, at: V| {
+            if lanes == 1 { k.load(p, at) } else { k.load_vector(p, at) }
+        };
         let x = k.affine(&[(bases.x, 1), (first, self.input[last + 1] * s.strides[last]), (c, 1)], 0);
         let zero = k.number(Ty { elem: Elem::F32, lanes }, 0.0);
         // The sums are locals of loops over the window's rows: one long expression would be computed at its end, with every load
@@ -209,7 +239,8 @@ impl Depthwise<'_> {
         if rows.is_empty() {
             let whole = run / most * most;
             k.for_range(0, whole, most, |k, first| {
-                let (x, w) = (k.affine(&[(x, 1), (first, x_step)], 0), k.affine(&[(c, 1), (first, w_step)], 0));
+                let (x, w) =
+                    (k.affine(&[(x, 1), (first, x_step)], 0), k.affine(&[(c, 1), (first, w_step)], 0));
                 add(k, x, w, most);
             });
             let (x, w) = (k.affine(&[(x, 1)], whole * x_step), k.affine(&[(c, 1)], whole * w_step));

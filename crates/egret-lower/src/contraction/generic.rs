@@ -54,7 +54,8 @@ pub fn lower(ctx: &mut Ctx, group: &Group, anchor: NodeId) -> Result<(), Unsuppo
     };
     let (a, b) = (ctx.place(x)?, ctx.place(w)?);
     let direct = group.expr.is_anchor();
-    let out = if direct { ctx.place(group.result)? } else { ctx.scratch(buffer_elem(dtype)?, ctx.len(result)) };
+    let out =
+        if direct { ctx.place(group.result)? } else { ctx.scratch(buffer_elem(dtype)?, ctx.len(result)) };
     let lens = (ctx.len(x), ctx.len(w), ctx.len(result));
     let kernel = sum.kernel(node.op.name(), (ctx.dtype(x), ctx.dtype(w), dtype), lens)?;
     ctx.call(kernel, &[a, b, out]);
@@ -92,16 +93,32 @@ fn conv(s: &Shape, out: &[i64], transposed: bool) -> Sum {
     let mut a = vec![(0, x[0])];
     a.push((first, x[channel]));
     // w is [O, I/g, k..], transposed [I, O/g, k..].
-    let mut b = if transposed { vec![(channel, taps), (first, per_out * taps)] } else { vec![(channel, per_in * taps), (first, taps)] };
+    let mut b = if transposed {
+        vec![(channel, taps), (first, per_out * taps)]
+    } else {
+        vec![(channel, per_in * taps), (first, taps)]
+    };
     let mut bounds = vec![];
     for i in 0..rank {
         b.push((first + 1 + i, kernel[i]));
         let (o, k) = (spatial + i, first + 1 + i);
         let (stride, extent) = (x[spatial + i], s.input[i]);
         bounds.push(if transposed {
-            Bound { terms: vec![(o, 1), (k, -s.dilations[i])], offset: s.low[i], step: s.strides[i], extent, stride }
+            Bound {
+                terms: vec![(o, 1), (k, -s.dilations[i])],
+                offset: s.low[i],
+                step: s.strides[i],
+                extent,
+                stride,
+            }
         } else {
-            Bound { terms: vec![(o, s.strides[i]), (k, s.dilations[i])], offset: -s.low[i], step: 1, extent, stride }
+            Bound {
+                terms: vec![(o, s.strides[i]), (k, s.dilations[i])],
+                offset: -s.low[i],
+                step: 1,
+                extent,
+                stride,
+            }
         });
     }
     let reduction = [&[per_in], s.kernel.as_slice()].concat();
@@ -112,8 +129,14 @@ fn conv(s: &Shape, out: &[i64], transposed: bool) -> Sum {
 }
 
 impl Sum {
-    fn kernel(&self, name: &str, dtypes: (DType, DType, DType), lens: (usize, usize, usize)) -> Result<egret_loop::Kernel, Unsupported> {
-        let (last, outer) = self.dims.split_last().ok_or_else(|| Unsupported::new("has a result without axes"))?;
+    fn kernel(
+        &self,
+        name: &str,
+        dtypes: (DType, DType, DType),
+        lens: (usize, usize, usize),
+    ) -> Result<egret_loop::Kernel, Unsupported> {
+        let (last, outer) =
+            self.dims.split_last().ok_or_else(|| Unsupported::new("has a result without axes"))?;
         let mut k = KernelBuilder::new(name, outer.iter().product());
         let a = k.param(buffer_elem(dtypes.0)?, lens.0, Use::Read);
         let b = k.param(buffer_elem(dtypes.1)?, lens.1, Use::Read);
@@ -137,7 +160,9 @@ impl Sum {
             indices.push(i);
             let zero = k.number(Ty::scalar(elem), 0.0);
             let acc = k.local(zero);
-            result = self.reduce(k, &mut indices, &mut |k, at| accumulate(k, acc, (a, dtypes.0), (b, dtypes.1), elem, at));
+            result = self.reduce(k, &mut indices, &mut |k, at| {
+                accumulate(k, acc, (a, dtypes.0), (b, dtypes.1), elem, at)
+            });
             let sum = k.get(acc);
             match encode(k, dtypes.2, sum) {
                 Ok(v) => {
@@ -152,7 +177,12 @@ impl Sum {
     }
 
     /// The loops over the reduction; `body` gets the elements of both operands.
-    fn reduce(&self, k: &mut KernelBuilder, indices: &mut Vec<V>, body: Summand) -> Result<(), Unsupported> {
+    fn reduce(
+        &self,
+        k: &mut KernelBuilder,
+        indices: &mut Vec<V>,
+        body: Summand,
+    ) -> Result<(), Unsupported> {
         let depth = indices.len() - self.dims.len();
         if let Some(&extent) = self.reduction.get(depth) {
             let mut result = Ok(());
@@ -216,7 +246,14 @@ impl Sum {
     }
 }
 
-fn accumulate(k: &mut KernelBuilder, acc: Local, a: (Param, DType), b: (Param, DType), elem: Elem, at: (V, V)) -> Result<(), Unsupported> {
+fn accumulate(
+    k: &mut KernelBuilder,
+    acc: Local,
+    a: (Param, DType),
+    b: (Param, DType),
+    elem: Elem,
+    at: (V, V),
+) -> Result<(), Unsupported> {
     let x = k.load(a.0, at.0);
     let x = decode(k, a.1, x)?;
     let y = k.load(b.0, at.1);

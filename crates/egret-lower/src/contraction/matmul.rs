@@ -31,13 +31,17 @@ pub fn lower(ctx: &mut Ctx, group: &Group, anchor: NodeId) -> Result<bool, Unsup
     let width = product::panel_width(ctx.options.tile, n, rows_at_once);
     let packs = shared && ctx.graph.as_const(w).is_some();
     let (right, panels, b_stride) = if packs {
-        let right = ctx.packed(w, &format!("panels {width}"), Elem::F32, |t| bytes(&pack(&floats(t.bytes()), k, n, width)))?;
+        let right = ctx.packed(w, &format!("panels {width}"), Elem::F32, |t| {
+            bytes(&pack(&floats(t.bytes()), k, n, width))
+        })?;
         b_batch.fill(0);
         (right, Panels { width, stride: k * width }, width)
     } else {
         (ctx.place(w)?, Panels { width, stride: width }, n)
     };
-    let mut rows: Vec<Rows> = (0..batch).map(|i| Rows { extent: out[i], a: a_batch[i], b: b_batch[i], axis: i, scale: 1 }).collect();
+    let mut rows: Vec<Rows> = (0..batch)
+        .map(|i| Rows { extent: out[i], a: a_batch[i], b: b_batch[i], axis: i, scale: 1 })
+        .collect();
     rows.push(Rows { extent: m, a: k, b: 0, axis: batch, scale: 1 });
     let target = Target::new(ctx, group)?;
     let product = Product {

@@ -65,7 +65,14 @@ impl Target {
 }
 
 /// Copies `dims` f32 elements from a strided place to another. `value` only names them.
-fn copy(ctx: &mut Ctx, dims: Vec<i64>, value: egret_ir::ValueId, from: Arg, access: Access, to: &Out) -> Result<(), Unsupported> {
+fn copy(
+    ctx: &mut Ctx,
+    dims: Vec<i64>,
+    value: egret_ir::ValueId,
+    from: Arg,
+    access: Access,
+    to: &Out,
+) -> Result<(), Unsupported> {
     let operands = vec![Operand { value, dtype: DType::F32, access }];
     let expr = Expr { dims, operands, terms: vec![(Term::Operand(0), DType::F32)] };
     map::run_to(ctx, &expr, &[from], to)

@@ -10,7 +10,8 @@ use crate::expr::{Access, Expr, buffer_elem};
 use crate::room::Out;
 use egret_ir::DType;
 use egret_loop::{
-    Access as Use, Arg, Arith, Axis, Cut, Elem, Epilogue, EpilogueBuilder, EpilogueOperand, Kernel, KernelBuilder, Param, Place, Tile, V,
+    Access as Use, Arg, Arith, Axis, Cut, Elem, Epilogue, EpilogueBuilder, EpilogueOperand, Kernel,
+    KernelBuilder, Param, Place, Tile, V,
 };
 
 /// Rows that a task works through before the next panel: their part of `a` stays in the second-level cache.
@@ -115,7 +116,9 @@ pub fn run(ctx: &mut Ctx, p: &Product) -> Result<(), Unsupported> {
 
 /// The kernel over `count` panels of `width` columns from panel `first` on.
 fn call(ctx: &mut Ctx, p: &Product, first: i64, width: i64, count: i64) -> Result<(), Unsupported> {
-    let Some(last) = p.expr.dims.len().checked_sub(1) else { return Err(Unsupported::new("has a result without axes")) };
+    let Some(last) = p.expr.dims.len().checked_sub(1) else {
+        return Err(Unsupported::new("has a result without axes"));
+    };
     let mut args = vec![p.a, p.b, p.out.at];
     let mut elems = vec![Elem::F32; OPERANDS];
     let mut results = vec![&p.out.access];
@@ -125,7 +128,8 @@ fn call(ctx: &mut Ctx, p: &Product, first: i64, width: i64, count: i64) -> Resul
         results.push(&o.access);
     }
     // A stream's stride along an axis of the result.
-    let along = |access: &Access, axis: usize| if p.expr.dims[axis] == 1 { 0 } else { access.strides[axis] };
+    let along =
+        |access: &Access, axis: usize| if p.expr.dims[axis] == 1 { 0 } else { access.strides[axis] };
     let levels: Vec<Level> = p
         .rows
         .iter()
@@ -135,8 +139,10 @@ fn call(ctx: &mut Ctx, p: &Product, first: i64, width: i64, count: i64) -> Resul
         })
         .collect();
     let column = |access: &Access, columns: i64| along(access, last) * columns;
-    let panel: Vec<i64> =
-        [0, p.panels.stride].into_iter().chain(results.iter().map(|a| if count == 1 { 0 } else { column(a, p.panels.width) })).collect();
+    let panel: Vec<i64> = [0, p.panels.stride]
+        .into_iter()
+        .chain(results.iter().map(|a| if count == 1 { 0 } else { column(a, p.panels.width) }))
+        .collect();
     let mut offsets = vec![0, first * p.panels.stride];
     for access in &results {
         let at_origin: i64 = p.origin.iter().enumerate().map(|(axis, &i)| along(access, axis) * i).sum();
@@ -153,13 +159,16 @@ fn call(ctx: &mut Ctx, p: &Product, first: i64, width: i64, count: i64) -> Resul
     let total = tiling.rows();
     let target = (total * count / 8).clamp(most, BLOCK_ROWS.max(most));
     let blocks = tiling.blocks(target);
-    let emitter = Emitter { p, tiling: &tiling, width, columns: &columns, elems: &elems, clears: first == 0 };
+    let emitter =
+        Emitter { p, tiling: &tiling, width, columns: &columns, elems: &elems, clears: first == 0 };
     let kernel = emitter.kernel(&panel, count, blocks)?;
     let pairs: Vec<(usize, usize)> = (OPERANDS..args.len())
         .filter(|&i| {
             let o = &p.expr.operands[i - OPERANDS];
             let once = args.iter().filter(|a| a.buffer == args[i].buffer).count() == 1;
-            once && o.access.is_dense(&p.expr.dims) && p.out.access.is_dense(&p.expr.dims) && whole_result(p)
+            once && o.access.is_dense(&p.expr.dims)
+                && p.out.access.is_dense(&p.expr.dims)
+                && whole_result(p)
         })
         .map(|i| (OUT, i))
         .collect();
@@ -208,7 +217,10 @@ impl Emitter<'_> {
                     B => self.p.axes.iter().map(|x| (x.extent - 1) * x.b_stride).sum(),
                     _ => 0,
                 };
-                let last = self.tiling.reach(s) + (count - 1) * panel[s] + (self.width - 1) * self.columns[s] + reduction;
+                let last = self.tiling.reach(s)
+                    + (count - 1) * panel[s]
+                    + (self.width - 1) * self.columns[s]
+                    + reduction;
                 k.param(self.elems[s], last as usize + 1, if s == OUT { Use::Write } else { Use::Read })
             })
             .collect();
@@ -222,10 +234,13 @@ impl Emitter<'_> {
             let n = k.int(count);
             (k.div(task, n), Some(k.rem(task, n)))
         };
-        let bases: Vec<V> =
-            (0..params.len()).map(|s| k.affine(&column.map(|c| (c, panel[s])).into_iter().collect::<Vec<_>>(), 0)).collect();
+        let bases: Vec<V> = (0..params.len())
+            .map(|s| k.affine(&column.map(|c| (c, panel[s])).into_iter().collect::<Vec<_>>(), 0))
+            .collect();
         let mut result = Ok(());
-        self.tiling.emit(&mut k, block, blocks, &bases, &mut |k, bases, offsets| match self.tile(&params, bases, offsets) {
+        self.tiling.emit(&mut k, block, blocks, &bases, &mut |k, bases, offsets| match self
+            .tile(&params, bases, offsets)
+        {
             Ok(tile) => k.tile(tile),
             Err(e) => result = Err(e),
         });
@@ -248,17 +263,29 @@ impl Emitter<'_> {
         })
     }
 
-    fn epilogue(&self, params: &[Param], bases: &[V], offsets: &[Vec<i64>]) -> Result<Epilogue, Unsupported> {
+    fn epilogue(
+        &self,
+        params: &[Param],
+        bases: &[V],
+        offsets: &[Vec<i64>],
+    ) -> Result<Epilogue, Unsupported> {
         let mut e = EpilogueBuilder::new();
         let acc = e.acc();
         let operands: Vec<usize> = (OPERANDS..params.len())
             .map(|s| {
                 let place = Place { param: params[s], base: bases[s] };
-                e.operand(self.elems[s], EpilogueOperand { place, rows: offsets[s].clone(), col_stride: self.columns[s] })
+                e.operand(
+                    self.elems[s],
+                    EpilogueOperand { place, rows: offsets[s].clone(), col_stride: self.columns[s] },
+                )
             })
             .collect();
         let result = self.p.expr.emit(&mut e, acc, Some(acc), &operands)?;
-        let result = if e.elem(result) == Elem::F32 { result } else { return Err(Unsupported::new("has an epilogue of another type")) };
+        let result = if e.elem(result) == Elem::F32 {
+            result
+        } else {
+            return Err(Unsupported::new("has an epilogue of another type"));
+        };
         Ok(e.finish(result))
     }
 }

@@ -149,7 +149,9 @@ impl Tiling {
             .strides
             .iter()
             .zip(&self.unit.strides)
-            .map(|(&c, &u)| (0..steps).flat_map(|i| (0..self.unit.extent).map(move |j| i * c + j * u)).collect())
+            .map(|(&c, &u)| {
+                (0..steps).flat_map(|i| (0..self.unit.extent).map(move |j| i * c + j * u)).collect()
+            })
             .collect();
         tile(k, &at, &offsets);
     }

@@ -21,7 +21,11 @@ pub fn encode<A: Arith>(a: &mut A, dtype: DType, x: A::V) -> Result<A::V, Unsupp
     if is_direct(dtype) {
         return Ok(x);
     }
-    let code = if dtype == DType::F8E8M0 { Some(small::pack_power(a, x, "nearest", true)) } else { small::pack(a, dtype, x, false) };
+    let code = if dtype == DType::F8E8M0 {
+        Some(small::pack_power(a, x, "nearest", true))
+    } else {
+        small::pack(a, dtype, x, false)
+    };
     let code = code.ok_or_else(|| Unsupported::new(format!("has no conversion to {dtype}")))?;
     Ok(a.to(buffer_elem(dtype)?, code))
 }
@@ -52,7 +56,13 @@ pub fn round_to<A: Arith>(a: &mut A, dtype: DType, x: A::V) -> Result<A::V, Unsu
 }
 
 /// The op `cast`, between computed values.
-pub fn cast<A: Arith>(a: &mut A, attrs: &Attrs, from: DType, to: DType, x: A::V) -> Result<A::V, Unsupported> {
+pub fn cast<A: Arith>(
+    a: &mut A,
+    attrs: &Attrs,
+    from: DType,
+    to: DType,
+    x: A::V,
+) -> Result<A::V, Unsupported> {
     if from == to {
         return Ok(x);
     }
@@ -78,6 +88,7 @@ pub fn cast<A: Arith>(a: &mut A, attrs: &Attrs, from: DType, to: DType, x: A::V)
         return round_to(a, to, y);
     }
     let saturate = attrs.flag("saturate") && !matches!(to, DType::F16 | DType::BF16);
-    let code = small::pack(a, to, y, saturate).ok_or_else(|| Unsupported::new(format!("has no conversion to {to}")))?;
+    let code = small::pack(a, to, y, saturate)
+        .ok_or_else(|| Unsupported::new(format!("has no conversion to {to}")))?;
     small::unpack(a, to, code).ok_or_else(|| Unsupported::new(format!("has no conversion from {to}")))
 }

@@ -9,7 +9,14 @@ use egret_loop::{Arith, BinOp, Cmp, Elem, UnOp, math};
 
 /// Emits one operation on computed values. `from` is the dtype of its operands (of the branches for `where`), `to` that of its
 /// result.
-pub fn apply<A: Arith>(a: &mut A, op: Op, attrs: &Attrs, from: DType, to: DType, args: &[A::V]) -> Result<A::V, Unsupported> {
+pub fn apply<A: Arith>(
+    a: &mut A,
+    op: Op,
+    attrs: &Attrs,
+    from: DType,
+    to: DType,
+    args: &[A::V],
+) -> Result<A::V, Unsupported> {
     let x = *args.first().ok_or_else(|| Unsupported::new("has no operand"))?;
     let y = args.get(1).copied().unwrap_or(x);
     let float = from.is_float();

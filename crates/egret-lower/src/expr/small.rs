@@ -21,7 +21,9 @@ struct Format {
 }
 
 fn format(dtype: DType) -> Option<Format> {
-    let f = |bits, mantissa, bias, max, infinity, nan| Some(Format { bits, mantissa, bias, max, infinity, nan });
+    let f = |bits, mantissa, bias, max, infinity, nan| {
+        Some(Format { bits, mantissa, bias, max, infinity, nan })
+    };
     match dtype {
         DType::F16 => f(16, 10, 15, 0x7bff, Some(0x7c00), Some(0x7e00)),
         DType::BF16 => f(16, 7, 127, 0x7f7f, Some(0x7f80), Some(0x7fc0)),

@@ -121,7 +121,14 @@ fn reduction(node: &Node) -> Result<Option<BinOp>, Unsupported> {
 }
 
 /// Put `update` at an element, or combine it with what is there.
-fn put(k: &mut KernelBuilder, dtype: DType, op: Option<BinOp>, y: Param, at: V, update: V) -> Result<(), Unsupported> {
+fn put(
+    k: &mut KernelBuilder,
+    dtype: DType,
+    op: Option<BinOp>,
+    y: Param,
+    at: V,
+    update: V,
+) -> Result<(), Unsupported> {
     let value = match op {
         None => update,
         Some(op) => {

@@ -7,7 +7,8 @@ use crate::error::Unsupported;
 use egret_ir::interp::{Activation, activations};
 use egret_ir::{DType, Node, Op, Tensor};
 use egret_loop::{
-    Access, Arg, Arith, Axis, BinOp, Cmp, Cut, Elem, EpilogueBuilder, EpilogueOperand, KernelBuilder, Param, Place, Tile, Ty, UnOp, V, math,
+    Access, Arg, Arith, Axis, BinOp, Cmp, Cut, Elem, EpilogueBuilder, EpilogueOperand, KernelBuilder,
+    Param, Place, Tile, Ty, UnOp, V, math,
 };
 
 /// Columns of a weight panel, rows of a tile.
@@ -57,7 +58,8 @@ pub fn lower(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
         rounded: node.op == Op::Lstm && node.attrs.flag("rounded_state"),
         late_reset: node.op == Op::Gru && node.attrs.flag("linear_before_reset"),
     };
-    let all = activations(&node.attrs, (directions * per_direction) as usize).map_err(|e| Unsupported::new(e.message))?;
+    let all = activations(&node.attrs, (directions * per_direction) as usize)
+        .map_err(|e| Unsupported::new(e.message))?;
     if cell.hidden == 0 || cell.input == 0 {
         return Err(Unsupported::new("has no inputs or no hidden units"));
     }
@@ -71,7 +73,14 @@ pub fn lower(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
 
 /// Rows `first..first + rows` of a [.., width] matrix in panels `[rows / PANEL][width][PANEL]`: packed now if it is constant, by a
 /// kernel if not.
-fn panels(ctx: &mut Ctx, node: &Node, operand: usize, first: i64, rows: i64, width: i64) -> Result<Arg, Unsupported> {
+fn panels(
+    ctx: &mut Ctx,
+    node: &Node,
+    operand: usize,
+    first: i64,
+    rows: i64,
+    width: i64,
+) -> Result<Arg, Unsupported> {
     let v = node.operand(operand);
     let (first, rows, width) = (first as usize, rows as usize, width as usize);
     let count = rows.div_ceil(PANEL);
@@ -116,16 +125,25 @@ struct Rows {
 }
 
 /// `out[r][c] = sum_k a[r][k] * panels[c][k] + add[r][c]`.
-fn product(k: &mut KernelBuilder, (rows, width, cols): (i64, i64, i64), a: Rows, panels: Param, out: Rows, add: Option<Rows>) {
+fn product(
+    k: &mut KernelBuilder,
+    (rows, width, cols): (i64, i64, i64),
+    a: Rows,
+    panels: Param,
+    out: Rows,
+    add: Option<Rows>,
+) {
     let block = |k: &mut KernelBuilder, first: V, count: i64| {
-        let base = |k: &mut KernelBuilder, m: Rows, col: i64| k.affine(&[(m.base, 1), (first, m.stride)], col);
+        let base =
+            |k: &mut KernelBuilder, m: Rows, col: i64| k.affine(&[(m.base, 1), (first, m.stride)], col);
         for col in (0..cols).step_by(PANEL) {
             let offsets = |m: Rows| (0..count).map(|r| r * m.stride).collect::<Vec<_>>();
             let mut e = EpilogueBuilder::new();
             let mut value = e.acc();
             if let Some(m) = add {
                 let place = Place { param: m.param, base: base(k, m, col) };
-                let operand = e.operand(Elem::F32, EpilogueOperand { place, rows: offsets(m), col_stride: 1 });
+                let operand =
+                    e.operand(Elem::F32, EpilogueOperand { place, rows: offsets(m), col_stride: 1 });
                 value = e.bin(BinOp::Add, value, operand);
             }
             let tile = Tile {
@@ -167,7 +185,8 @@ fn load(k: &mut KernelBuilder, ty: Ty, p: Param, at: V) -> V {
 
 fn activate(k: &mut KernelBuilder, f: &Activation, x: V) -> V {
     let ty = k.ty(x);
-    let (a, b, zero, one) = (k.number(ty, f.alpha), k.number(ty, f.beta), k.number(ty, 0.0), k.number(ty, 1.0));
+    let (a, b, zero, one) =
+        (k.number(ty, f.alpha), k.number(ty, f.beta), k.number(ty, 0.0), k.number(ty, 1.0));
     match f.name.as_str() {
         "sigmoid" => math::sigmoid(k, x),
         "tanh" => math::tanh(k, x),
@@ -276,7 +295,14 @@ fn bias_row(ctx: &mut Ctx, node: &Node, cell: &Cell, d: i64) -> Result<Option<Ar
     Ok(Some(row))
 }
 
-fn direction(ctx: &mut Ctx, node: &Node, cell: &Cell, d: i64, backward: bool, acts: &[Activation]) -> Result<(), Unsupported> {
+fn direction(
+    ctx: &mut Ctx,
+    node: &Node,
+    cell: &Cell,
+    d: i64,
+    backward: bool,
+    acts: &[Activation],
+) -> Result<(), Unsupported> {
     let (t, b, h, n) = (cell.steps, cell.batch, cell.hidden, cell.gates * cell.hidden);
     // The input's share of the gates at all times.
     let weights = panels(ctx, node, 1, d * n, n, cell.input)?;
@@ -299,9 +325,14 @@ fn direction(ctx: &mut Ctx, node: &Node, cell: &Cell, d: i64, backward: bool, ac
     let early = cell.op == Op::Gru && !cell.late_reset;
     let first = if cell.op == Op::Gru { 2 * h } else { n };
     let state_weights = panels(ctx, node, 2, d * n, first, h)?;
-    let candidate_weights = if cell.op == Op::Gru { Some(panels(ctx, node, 2, d * n + first, h, h)?) } else { None };
+    let candidate_weights =
+        if cell.op == Op::Gru { Some(panels(ctx, node, 2, d * n + first, h, h)?) } else { None };
     let sums = ctx.scratch(Elem::F32, (b * n).max(1) as usize);
-    let side = if cell.op == Op::Gru || cell.rounded { Some(ctx.scratch(Elem::F32, (b * h).max(1) as usize)) } else { None };
+    let side = if cell.op == Op::Gru || cell.rounded {
+        Some(ctx.scratch(Elem::F32, (b * h).max(1) as usize))
+    } else {
+        None
+    };
 
     let mut w = Writer::new(ctx, "recurrent_steps", 1);
     let bh = (b * h).max(1) as usize;
@@ -309,9 +340,14 @@ fn direction(ctx: &mut Ctx, node: &Node, cell: &Cell, d: i64, backward: bool, ac
     let sums = w.buffer(sums, Elem::F32, (b * n).max(1) as usize, Access::ReadWrite);
     let side = side.map(|arg| w.buffer(arg, Elem::F32, bh, Access::ReadWrite));
     let state_weights = w.buffer(state_weights, Elem::F32, panel_len(first, h), Access::Read);
-    let candidate_weights = candidate_weights.map(|arg| w.buffer(arg, Elem::F32, panel_len(h, h), Access::Read));
+    let candidate_weights =
+        candidate_weights.map(|arg| w.buffer(arg, Elem::F32, panel_len(h, h), Access::Read));
     let optional = |w: &mut Writer, i: usize| -> Result<Option<Param>, Unsupported> {
-        if node.operands.get(i).copied().flatten().is_some() { Ok(Some(w.operand(node, i)?)) } else { Ok(None) }
+        if node.operands.get(i).copied().flatten().is_some() {
+            Ok(Some(w.operand(node, i)?))
+        } else {
+            Ok(None)
+        }
     };
     let h0 = optional(&mut w, 5)?;
     let c0 = if cell.op == Op::Lstm { optional(&mut w, 6)? } else { None };
@@ -360,9 +396,17 @@ fn direction(ctx: &mut Ctx, node: &Node, cell: &Cell, d: i64, backward: bool, ac
             if early {
                 reset_state(k, cell, &step, at, &acts[0]);
                 let share_last = k.affine(&[(share, 1)], 2 * h);
-                product(k, (b, h, h), side_rows, weights, sum_last, Some(Rows { base: share_last, ..share_rows }));
+                product(
+                    k,
+                    (b, h, h),
+                    side_rows,
+                    weights,
+                    sum_last,
+                    Some(Rows { base: share_last, ..share_rows }),
+                );
             } else {
-                let bias = raw_bias.map(|p| Rows { param: p, base: k.int(d * 2 * n + n + 2 * h), stride: 0 });
+                let bias =
+                    raw_bias.map(|p| Rows { param: p, base: k.int(d * 2 * n + n + 2 * h), stride: 0 });
                 product(k, (b, h, h), h_rows, weights, side_rows, bias);
             }
         }

@@ -19,11 +19,11 @@ struct Taps {
 }
 
 fn taps(node: &Node, roi: &[f64], axis: usize, input: i64, output: i64) -> Result<Taps, Unsupported> {
-    let lists = interp::resize_taps(&node.attrs, roi, axis, input as usize, output as usize).map_err(|e| Unsupported::new(e.message))?;
-    let lists = lists
-        .into_iter()
-        .collect::<Option<Vec<_>>>()
-        .ok_or_else(|| Unsupported::new("extrapolates outside its operand; run the model with --engine interp"))?;
+    let lists = interp::resize_taps(&node.attrs, roi, axis, input as usize, output as usize)
+        .map_err(|e| Unsupported::new(e.message))?;
+    let lists = lists.into_iter().collect::<Option<Vec<_>>>().ok_or_else(|| {
+        Unsupported::new("extrapolates outside its operand; run the model with --engine interp")
+    })?;
     let per = lists.iter().map(Vec::len).max().unwrap_or(1).max(1);
     let mut out = Taps { per, index: vec![], weight: vec![] };
     for list in lists {
@@ -49,7 +49,10 @@ pub fn resize(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
     let cropping = node.attrs.str("coordinate") == "tf_crop_and_resize";
     let roi = match node.operands.get(1).copied().flatten() {
         Some(v) if cropping => {
-            let t = ctx.graph.as_const(v).ok_or_else(|| Unsupported::new("has a region of interest that is not constant"))?;
+            let t = ctx
+                .graph
+                .as_const(v)
+                .ok_or_else(|| Unsupported::new("has a region of interest that is not constant"))?;
             match t.dtype() {
                 DType::F32 => t.data::<f32>().iter().map(|&v| v.into()).collect(),
                 DType::F64 => t.data::<f64>().to_vec(),
@@ -60,7 +63,8 @@ pub fn resize(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
     };
     let elem = ctx.elem(x)?;
     let scales = node.attrs.floats("scales").to_vec();
-    let axes: Vec<usize> = (0..dims.len()).filter(|&i| dims[i] != target[i] || scales[i] != 1.0 || cropping).collect();
+    let axes: Vec<usize> =
+        (0..dims.len()).filter(|&i| dims[i] != target[i] || scales[i] != 1.0 || cropping).collect();
     let mut from = ctx.place(x)?;
     let to = ctx.place(node.results[0])?;
     if axes.is_empty() {
@@ -107,7 +111,8 @@ impl Pass {
         let mut w = Writer::new(ctx, "resize", tasks);
         let x = w.buffer(from, self.elem, (self.outer * self.input * self.inner) as usize, Access::Read);
         let index = w.buffer(index_arg, Elem::I32, table.index.len(), Access::Read);
-        let weight = (!self.nearest).then(|| w.buffer(weight_arg, self.elem, table.weight.len(), Access::Read));
+        let weight =
+            (!self.nearest).then(|| w.buffer(weight_arg, self.elem, table.weight.len(), Access::Read));
         let y = w.buffer(to, self.elem, (rows * self.inner) as usize, Access::Write);
         let k = &mut w.k;
         let task = k.task();
@@ -138,7 +143,13 @@ impl Pass {
         k.affine(&[(o, self.input * self.inner), (i, self.inner)], 0)
     }
 
-    fn weighted(&self, k: &mut KernelBuilder, (x, index, weight, y): (Param, Param, Param, Param), (o, j, to): (V, V, V), per: usize) {
+    fn weighted(
+        &self,
+        k: &mut KernelBuilder,
+        (x, index, weight, y): (Param, Param, Param, Param),
+        (o, j, to): (V, V, V),
+        per: usize,
+    ) {
         let taps: Vec<(V, V)> = (0..per)
             .map(|t| {
                 let from = self.source(k, index, o, j, per, t);

@@ -191,11 +191,13 @@ pub fn det(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
 /// `col2im`: every block element is added to the pixel it came from. x is [N, C * block, windows].
 pub fn col2im(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
     let a = &node.attrs;
-    let (image, block, steps, dilations) = (a.ints("image_shape"), a.ints("block_shape"), a.ints("strides"), a.ints("dilations"));
+    let (image, block, steps, dilations) =
+        (a.ints("image_shape"), a.ints("block_shape"), a.ints("strides"), a.ints("dilations"));
     let low = &a.ints("pads")[..image.len()];
     let high = &a.ints("pads")[image.len()..];
-    let windows: Vec<i64> =
-        (0..image.len()).map(|i| (image[i] + low[i] + high[i] - dilations[i] * (block[i] - 1) - 1) / steps[i] + 1).collect();
+    let windows: Vec<i64> = (0..image.len())
+        .map(|i| (image[i] + low[i] + high[i] - dilations[i] * (block[i] - 1) - 1) / steps[i] + 1)
+        .collect();
     let dims = ctx.dims(node.results[0]);
     let (planes, elem) = (dims[0] * dims[1], ctx.elem(node.operand(0))?);
     if !elem.is_float() {

@@ -50,7 +50,13 @@ impl Bound {
 }
 
 /// `for i in (begin..end).step_by(step)`.
-pub fn range(k: &mut KernelBuilder, begin: Bound, end: Bound, step: i64, body: &mut dyn FnMut(&mut KernelBuilder, V)) {
+pub fn range(
+    k: &mut KernelBuilder,
+    begin: Bound,
+    end: Bound,
+    step: i64,
+    body: &mut dyn FnMut(&mut KernelBuilder, V),
+) {
     if let (Bound::Const(b), Bound::Const(e)) = (begin, end) {
         return k.for_range(b, e, step, |k, i| body(k, i));
     }
@@ -85,7 +91,8 @@ impl<'a> Nest<'a> {
                 continue;
             }
             let step = if matches!(level, Level::Blocks(_)) { BLOCK as u64 } else { 64 };
-            let step = if whole + 1 == levels.len() || matches!(level, Level::Blocks(_)) { step } else { 1 };
+            let step =
+                if whole + 1 == levels.len() || matches!(level, Level::Blocks(_)) { step } else { 1 };
             let per = ((grain / below.max(1)).max(1) as u64).next_multiple_of(step) as i64;
             chunk = (per < dims[axis]).then_some(per);
             break;
@@ -198,5 +205,9 @@ fn divide(k: &mut KernelBuilder, x: V, by: i64) -> (V, V) {
 
 /// The buffers' indices further on by `index` along an axis.
 fn advance(k: &mut KernelBuilder, accesses: &[&Access], bases: &[V], axis: usize, index: V) -> Vec<V> {
-    accesses.iter().zip(bases).map(|(a, &base)| k.affine(&[(base, 1), (index, a.strides[axis])], 0)).collect()
+    accesses
+        .iter()
+        .zip(bases)
+        .map(|(a, &base)| k.affine(&[(base, 1), (index, a.strides[axis])], 0))
+        .collect()
 }

@@ -15,7 +15,8 @@ pub fn lower(ctx: &mut Ctx, group: &Group, node: &Node) -> Result<(), Unsupporte
     let x = source(ctx, group, node);
     let axis = node.attrs.index("axis");
     let is_softmax = node.op == Op::Softmax;
-    let reduced: Vec<bool> = (0..x.dims.len()).map(|a| if is_softmax { a == axis } else { a >= axis }).collect();
+    let reduced: Vec<bool> =
+        (0..x.dims.len()).map(|a| if is_softmax { a == axis } else { a >= axis }).collect();
     let elem = compute_elem(x.dtype())?;
     let out_elem = buffer_elem(group.expr.dtype())?;
     let mut streams = operand_streams(ctx, &x, Access::clone)?;
@@ -28,7 +29,11 @@ pub fn lower(ctx: &mut Ctx, group: &Group, node: &Node) -> Result<(), Unsupporte
     let dense = Access::dense(&group.expr.dims);
     let shares = |o: &crate::expr::Operand| o.access.is_dense(&x.dims);
     let single = x.operands.len() == 1 && group.expr.operands.is_empty() && x.operands.iter().all(shares);
-    streams.push((Stream { elem: out_elem, access: dense }, out, if keeps { Use::ReadWrite } else { Use::Write }));
+    streams.push((
+        Stream { elem: out_elem, access: dense },
+        out,
+        if keeps { Use::ReadWrite } else { Use::Write },
+    ));
     let rows = Rows::new(&x.dims, &reduced, streams, vectors(&[&x, &group.expr]))?;
     let plan = Plan { x: &x, out: &group.expr, epilogue_at, out_at, keeps, elem };
     let name = node.op.name();
@@ -38,7 +43,8 @@ pub fn lower(ctx: &mut Ctx, group: &Group, node: &Node) -> Result<(), Unsupporte
         Op::RmsNorm => plan.rms_norm(k, row, rows.row_len(), node.attrs.float("epsilon")),
         other => Err(Unsupported::new(format!("{other} is no normalisation"))),
     })?;
-    let same = single && x.operands.iter().all(|o| buffer_elem(o.dtype).is_ok_and(|e| e.size() == out_elem.size()));
+    let same = single
+        && x.operands.iter().all(|o| buffer_elem(o.dtype).is_ok_and(|e| e.size() == out_elem.size()));
     let pairs: &[(usize, usize)] = if same { &[(out_at, 0)] } else { &[] };
     ctx.call_in_place(kernel, rows.args(), pairs);
     Ok(())
@@ -64,7 +70,11 @@ impl Plan<'_> {
     }
 
     fn again(&self, k: &mut KernelBuilder, row: &Row, p: &Point) -> Result<V, Unsupported> {
-        if self.keeps && !self.x.is_copy() { Ok(row.load(k, p, self.out_at)) } else { row.eval(k, p, self.x, 0, None) }
+        if self.keeps && !self.x.is_copy() {
+            Ok(row.load(k, p, self.out_at))
+        } else {
+            row.eval(k, p, self.x, 0, None)
+        }
     }
 
     fn finish(&self, k: &mut KernelBuilder, row: &Row, p: &Point, v: V) -> Result<(), Unsupported> {
@@ -127,7 +137,13 @@ impl Plan<'_> {
         })
     }
 
-    fn rms_norm(&self, k: &mut KernelBuilder, row: &Row, len: i64, epsilon: f64) -> Result<(), Unsupported> {
+    fn rms_norm(
+        &self,
+        k: &mut KernelBuilder,
+        row: &Row,
+        len: i64,
+        epsilon: f64,
+    ) -> Result<(), Unsupported> {
         let scale = self.inverse_root(k, row, len, epsilon, |k, p| self.first(k, row, p))?;
         row.pass(k, |k, p| {
             let v = self.again(k, row, p)?;
@@ -136,7 +152,13 @@ impl Plan<'_> {
         })
     }
 
-    fn layer_norm(&self, k: &mut KernelBuilder, row: &Row, len: i64, epsilon: f64) -> Result<(), Unsupported> {
+    fn layer_norm(
+        &self,
+        k: &mut KernelBuilder,
+        row: &Row,
+        len: i64,
+        epsilon: f64,
+    ) -> Result<(), Unsupported> {
         let sum = row.sum(k, self.elem, |k, p, sum| {
             let v = self.first(k, row, p)?;
             Ok(k.add(sum, v))

@@ -32,8 +32,12 @@ pub fn of(dtype: DType, dims: &[usize], values: &[f64]) -> Tensor {
 
 fn numbers(dtype: DType, bytes: &[u8]) -> Vec<f64> {
     match dtype {
-        DType::F16 => bytes.chunks(2).map(|b| half::f16::from_le_bytes(b.try_into().unwrap()).into()).collect(),
-        DType::BF16 => bytes.chunks(2).map(|b| half::bf16::from_le_bytes(b.try_into().unwrap()).into()).collect(),
+        DType::F16 => {
+            bytes.chunks(2).map(|b| half::f16::from_le_bytes(b.try_into().unwrap()).into()).collect()
+        }
+        DType::BF16 => {
+            bytes.chunks(2).map(|b| half::bf16::from_le_bytes(b.try_into().unwrap()).into()).collect()
+        }
         DType::F32 => bytes.chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()).into()).collect(),
         DType::F64 => bytes.chunks(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect(),
         DType::I32 => bytes.chunks(4).map(|b| i32::from_le_bytes(b.try_into().unwrap()).into()).collect(),
@@ -64,11 +68,13 @@ pub fn check(what: &str, dtype: DType, dims: &[usize], y: impl Fn(&mut Builder, 
 /// Lowers `y(inputs)`, fused and not, and compares with the reference.
 pub fn check_on(what: &str, inputs: &[Tensor], y: impl Fn(&mut Builder, &[ValueId]) -> ValueId) {
     let mut b = Builder::new("case");
-    let values: Vec<ValueId> = inputs.iter().enumerate().map(|(i, t)| b.input(&format!("x{i}"), Type::Tensor(t.ty()))).collect();
+    let values: Vec<ValueId> =
+        inputs.iter().enumerate().map(|(i, t)| b.input(&format!("x{i}"), Type::Tensor(t.ty()))).collect();
     let y = y(&mut b, &values);
     b.output("y", y);
     let dtype = b.tensor_ty(y).dtype;
-    let expected = interp::run(&b.graph, &inputs.iter().cloned().map(Value::Tensor).collect::<Vec<_>>()).unwrap();
+    let expected =
+        interp::run(&b.graph, &inputs.iter().cloned().map(Value::Tensor).collect::<Vec<_>>()).unwrap();
     let expected = numbers(dtype, expected[0].as_tensor().unwrap().bytes());
     let bytes: Vec<&[u8]> = inputs.iter().map(Tensor::bytes).collect();
     let dims: Vec<&[usize]> = inputs.iter().map(Tensor::shape).collect();
@@ -76,10 +82,12 @@ pub fn check_on(what: &str, inputs: &[Tensor], y: impl Fn(&mut Builder, &[ValueI
         let program = lower(&b.graph, &LowerOptions { fuse, ..LowerOptions::default() }).unwrap();
         let report = arena_report(&program);
         assert!(report.arena_bytes <= 2 * report.peak_live_bytes, "{what}: {report:?}");
-        let got = egret_loop::interp::run(&program, &bytes).unwrap_or_else(|e| panic!("{what} {dims:?}: {e}"));
+        let got =
+            egret_loop::interp::run(&program, &bytes).unwrap_or_else(|e| panic!("{what} {dims:?}: {e}"));
         let got = numbers(dtype, &got[0]);
         for (i, (g, e)) in got.iter().zip(&expected).enumerate() {
-            let close = (g - e).abs() <= tolerance(dtype) * (1.0 + e.abs()) || g == e || (g.is_nan() && e.is_nan());
+            let close =
+                (g - e).abs() <= tolerance(dtype) * (1.0 + e.abs()) || g == e || (g.is_nan() && e.is_nan());
             assert!(close, "{what} {dims:?} fuse {fuse}, element {i}: {g} instead of {e}");
         }
         assert_eq!(got.len(), expected.len(), "{what}");

@@ -15,7 +15,11 @@ pub const TABLE: &[OnnxOp] = &[
     onnx("HardSigmoid", 1, hard_sigmoid),
     onnx("HardSwish", 14, hard_swish),
     onnx("LeakyRelu", 1, leaky_relu),
-    onnx("Mish", 18, |c| in_f32(c, |c, x| softplus(c, x).and_then(|s| c.unary(Op::Tanh, s)).and_then(|t| c.binary(Op::Mul, x, t)))),
+    onnx("Mish", 18, |c| {
+        in_f32(c, |c, x| {
+            softplus(c, x).and_then(|s| c.unary(Op::Tanh, s)).and_then(|t| c.binary(Op::Mul, x, t))
+        })
+    }),
     onnx("PRelu", 1, prelu),
     onnx("Relu", 1, relu),
     onnx("Selu", 1, selu),
@@ -102,7 +106,8 @@ fn elu(ctx: &mut NodeCtx) -> OpResult {
 
 fn selu(ctx: &mut NodeCtx) -> OpResult {
     // The defaults of opset 1 were rounded.
-    let (default_alpha, default_gamma) = if ctx.opset < 6 { (1.6732, 1.0507) } else { (1.673_263_2, 1.050_701) };
+    let (default_alpha, default_gamma) =
+        if ctx.opset < 6 { (1.6732, 1.0507) } else { (1.673_263_2, 1.050_701) };
     let alpha = f64::from(ctx.float("alpha", default_alpha)?);
     let gamma = f64::from(ctx.float("gamma", default_gamma)?);
     in_f32(ctx, |ctx, x| {

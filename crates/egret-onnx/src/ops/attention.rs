@@ -21,7 +21,10 @@ pub(super) fn split_heads(ctx: &mut NodeCtx, x: ValueId, heads: i64) -> Result<V
         return Err(ImportError::invalid(format!("{} takes tensors of rank 3 here", ctx.op_type)));
     };
     if heads < 1 || hidden.as_const().is_some_and(|h| h % heads != 0) {
-        return Err(ImportError::invalid(format!("{} has {heads} heads in {hidden} channels", ctx.op_type)));
+        return Err(ImportError::invalid(format!(
+            "{} has {heads} heads in {hidden} channels",
+            ctx.op_type
+        )));
     }
     let size = hidden.op(DimOp::FloorDiv, &dim(heads));
     let x = ctx.reshape(x, vec![batch.clone(), length.clone(), dim(heads), size])?;
@@ -66,7 +69,10 @@ fn expect_rank_4(ctx: &NodeCtx, xs: &[ValueId]) -> Result<(), ImportError> {
     for &x in xs {
         let rank = ctx.rank(x)?;
         if rank != 4 {
-            return Err(ImportError::invalid(format!("{} takes Q, K and V of one rank, 3 or 4, not {rank}", ctx.op_type)));
+            return Err(ImportError::invalid(format!(
+                "{} takes Q, K and V of one rank, 3 or 4, not {rank}",
+                ctx.op_type
+            )));
         }
     }
     Ok(())
@@ -203,7 +209,11 @@ fn mask(ctx: &mut NodeCtx, q: ValueId, k: ValueId, past: Option<ValueId>) -> Res
         let missing = keys.clone() - ty.shape.last().cloned().unwrap_or(dim(1));
         let given = if missing.as_const().is_none_or(|m| m > 0) && ty.rank() > 0 {
             // Keys that a short mask does not name take no part.
-            let fill = if ty.dtype == DType::Bool { ctx.zero(DType::Bool) } else { ctx.scalar(ty.dtype, f64::NEG_INFINITY)? };
+            let fill = if ty.dtype == DType::Bool {
+                ctx.zero(DType::Bool)
+            } else {
+                ctx.scalar(ty.dtype, f64::NEG_INFINITY)?
+            };
             let mut high = vec![dim(0); ty.rank()];
             high[ty.rank() - 1] = missing;
             ctx.pad(given, vec![dim(0); ty.rank()], high, "constant", Some(fill))?
@@ -239,19 +249,20 @@ fn mask(ctx: &mut NodeCtx, q: ValueId, k: ValueId, past: Option<ValueId>) -> Res
             (None, None) => rows,
         };
         let behind = ctx.binary(Op::Sub, places, columns)?;
-        let mut bound = |ctx: &mut NodeCtx, low: Option<i64>, high: Option<i64>| -> Result<(), ImportError> {
-            if let Some(low) = low {
-                let low = ctx.builder.constant(Tensor::scalar(low));
-                let inside = ctx.binary(Op::LessEqual, low, behind)?;
-                mask.allow(ctx, inside)?;
-            }
-            if let Some(high) = high {
-                let high = ctx.builder.constant(Tensor::scalar(high));
-                let inside = ctx.binary(Op::LessEqual, behind, high)?;
-                mask.allow(ctx, inside)?;
-            }
-            Ok(())
-        };
+        let mut bound =
+            |ctx: &mut NodeCtx, low: Option<i64>, high: Option<i64>| -> Result<(), ImportError> {
+                if let Some(low) = low {
+                    let low = ctx.builder.constant(Tensor::scalar(low));
+                    let inside = ctx.binary(Op::LessEqual, low, behind)?;
+                    mask.allow(ctx, inside)?;
+                }
+                if let Some(high) = high {
+                    let high = ctx.builder.constant(Tensor::scalar(high));
+                    let inside = ctx.binary(Op::LessEqual, behind, high)?;
+                    mask.allow(ctx, inside)?;
+                }
+                Ok(())
+            };
         bound(ctx, causal.then_some(0), None)?;
         bound(ctx, (right >= 0).then(|| right.saturating_neg()), (left >= 0).then_some(left))?;
         mask.may_be_empty |= left >= 0 || right >= 0;
@@ -280,12 +291,17 @@ fn rotary_embedding(ctx: &mut NodeCtx) -> OpResult {
     let packed = ctx.rank(x)? == 3;
     let mut heads_first = x;
     if packed {
-        let heads = heads.filter(|&h| h > 0).ok_or_else(|| ImportError::invalid("RotaryEmbedding of rank 3 needs `num_heads`"))?;
+        let heads = heads
+            .filter(|&h| h > 0)
+            .ok_or_else(|| ImportError::invalid("RotaryEmbedding of rank 3 needs `num_heads`"))?;
         heads_first = split_heads(ctx, x, heads)?;
     }
     let shape = ctx.shape_of(heads_first)?;
     let [_, _, _, size] = shape.as_slice() else {
-        return Err(ImportError::invalid(format!("RotaryEmbedding takes rank 3 or 4, not {}", shape.len())));
+        return Err(ImportError::invalid(format!(
+            "RotaryEmbedding takes rank 3 or 4, not {}",
+            shape.len()
+        )));
     };
     if let Some(positions) = ctx.opt_input(3) {
         cos = ctx.emit(Op::Gather, attrs! { axis: 0i64 }, &[cos, positions])?;
@@ -362,6 +378,9 @@ fn modified(ctx: &mut NodeCtx, name: &str, x: ValueId) -> Result<ValueId, Import
     let dtype = ctx.dtype(x)?;
     match inline(ctx.builder, &graph, &operands)?.as_slice() {
         [y] => ctx.cast(*y, dtype),
-        other => Err(ImportError::invalid(format!("`{name}` of FlexAttention gives {} values instead of 1", other.len()))),
+        other => Err(ImportError::invalid(format!(
+            "`{name}` of FlexAttention gives {} values instead of 1",
+            other.len()
+        ))),
     }
 }

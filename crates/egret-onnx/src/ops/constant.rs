@@ -21,7 +21,9 @@ fn constant(ctx: &mut NodeCtx) -> OpResult {
         ("value_floats", OnnxAttr::Floats(v)) => Tensor::new(&[v.len()], v),
         ("value_ints", OnnxAttr::Ints(v)) => Tensor::new(&[v.len()], v),
         ("value_strings", OnnxAttr::Strings(v)) => Tensor::from_strings(&[v.len()], v),
-        (other, _) => return Err(ImportError::invalid(format!("Constant has no attribute `{other}` of this type"))),
+        (other, _) => {
+            return Err(ImportError::invalid(format!("Constant has no attribute `{other}` of this type")));
+        }
     };
     Ok(vec![ctx.builder.constant(tensor)])
 }

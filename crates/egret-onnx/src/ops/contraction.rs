@@ -80,13 +80,16 @@ fn gemm(ctx: &mut NodeCtx) -> OpResult {
 fn kernel_of(ctx: &mut NodeCtx, w: ValueId) -> Result<Vec<i64>, ImportError> {
     let ty = ctx.tensor(w)?;
     if ty.rank() < 2 {
-        return Err(ImportError::invalid(format!("the filter of {} has the type {ty}, which has no channels", ctx.op_type)));
+        return Err(ImportError::invalid(format!(
+            "the filter of {} has the type {ty}, which has no channels",
+            ctx.op_type
+        )));
     }
     let kernel = const_dims(ctx, &ty)?.split_off(2);
     match ctx.opt_ints("kernel_shape")? {
-        Some(given) if given != kernel => {
-            Err(ImportError::invalid(format!("attribute `kernel_shape` is {given:?} but the filter has the type {ty}")))
-        }
+        Some(given) if given != kernel => Err(ImportError::invalid(format!(
+            "attribute `kernel_shape` is {given:?} but the filter has the type {ty}"
+        ))),
         _ => Ok(kernel),
     }
 }
@@ -96,7 +99,10 @@ fn convolve(ctx: &mut NodeCtx, x: ValueId, w: ValueId) -> Emitted {
     let kernel = kernel_of(ctx, w)?;
     let shape = ctx.shape_of(x)?;
     if shape.len() != kernel.len() + 2 {
-        return Err(ImportError::invalid(format!("the image and the filter of {} differ in rank", ctx.op_type)));
+        return Err(ImportError::invalid(format!(
+            "the image and the filter of {} differ in rank",
+            ctx.op_type
+        )));
     }
     let window = Window::read(ctx, &shape[2..], kernel)?;
     let groups = ctx.int("group", 1)?;
@@ -110,7 +116,10 @@ fn convolve(ctx: &mut NodeCtx, x: ValueId, w: ValueId) -> Emitted {
 pub(super) fn per_channel(ctx: &mut NodeCtx, v: ValueId, rank: usize) -> Emitted {
     let shape = ctx.shape_of(v)?;
     let [channels] = shape.as_slice() else {
-        return Err(ImportError::invalid(format!("{} needs a vector with one entry a channel here", ctx.op_type)));
+        return Err(ImportError::invalid(format!(
+            "{} needs a vector with one entry a channel here",
+            ctx.op_type
+        )));
     };
     let mut shape = vec![channels.clone()];
     shape.extend(std::iter::repeat_n(dim(1), rank.saturating_sub(2)));
@@ -157,13 +166,18 @@ fn conv_transpose(ctx: &mut NodeCtx) -> OpResult {
             let total = match &output {
                 Some(out) => {
                     let size = const_dim(ctx, &shape[2 + i])?;
-                    (size - 1).saturating_mul(strides[i]).saturating_add(extra[i]).saturating_add(span).saturating_sub(out[i])
+                    (size - 1)
+                        .saturating_mul(strides[i])
+                        .saturating_add(extra[i])
+                        .saturating_add(span)
+                        .saturating_sub(out[i])
                 }
                 // n * stride wanted, (n - 1) * stride + span there.
                 None => extra[i].saturating_add(span).saturating_sub(strides[i]),
             };
             let half = total.div_euclid(2);
-            (pads[i], pads[n + i]) = if auto == AutoPad::SameUpper { (half, total - half) } else { (total - half, half) };
+            (pads[i], pads[n + i]) =
+                if auto == AutoPad::SameUpper { (half, total - half) } else { (total - half, half) };
         }
     } else if auto == AutoPad::Valid {
         pads = vec![0; 2 * n];
@@ -177,7 +191,12 @@ fn conv_transpose(ctx: &mut NodeCtx) -> OpResult {
 }
 
 /// An integer tensor as i32 less its zero point, which `place` brings into place for broadcasting.
-fn centred(ctx: &mut NodeCtx, x: ValueId, zero: Option<ValueId>, place: impl FnOnce(&mut NodeCtx, ValueId) -> Emitted) -> Emitted {
+fn centred(
+    ctx: &mut NodeCtx,
+    x: ValueId,
+    zero: Option<ValueId>,
+    place: impl FnOnce(&mut NodeCtx, ValueId) -> Emitted,
+) -> Emitted {
     let x = ctx.cast(x, DType::I32)?;
     let Some(zero) = zero else { return Ok(x) };
     // A zero point of zero, the usual one of signed weights, changes nothing.
@@ -197,7 +216,11 @@ fn per_filter(ctx: &mut NodeCtx, v: ValueId, rank: usize) -> Emitted {
 }
 
 /// The i32 convolution of an image and a filter less their zero points.
-fn integer_conv(ctx: &mut NodeCtx, [x, w]: [ValueId; 2], [x_zero, w_zero]: [Option<ValueId>; 2]) -> Emitted {
+fn integer_conv(
+    ctx: &mut NodeCtx,
+    [x, w]: [ValueId; 2],
+    [x_zero, w_zero]: [Option<ValueId>; 2],
+) -> Emitted {
     let rank = ctx.rank(w)?;
     let x = centred(ctx, x, x_zero, |c, z| c.single(z))?;
     let w = centred(ctx, w, w_zero, |c, z| per_filter(c, z, rank))?;
@@ -216,7 +239,11 @@ fn per_row(ctx: &mut NodeCtx, v: ValueId) -> Emitted {
 }
 
 /// The i32 product of matrices less their zero points.
-fn integer_matmul(ctx: &mut NodeCtx, [a, b]: [ValueId; 2], [a_zero, b_zero]: [Option<ValueId>; 2]) -> Emitted {
+fn integer_matmul(
+    ctx: &mut NodeCtx,
+    [a, b]: [ValueId; 2],
+    [a_zero, b_zero]: [Option<ValueId>; 2],
+) -> Emitted {
     let a = centred(ctx, a, a_zero, per_row)?;
     let b = centred(ctx, b, b_zero, |_, z| Ok(z))?;
     numpy_matmul(ctx, a, b)

@@ -8,11 +8,20 @@ use crate::error::ImportError;
 use egret_ir::{Builder, DType, Dim, Graph, Op, Tensor, Type, ValueId, attrs};
 
 /// The operators of this file.
-pub const TABLE: &[OnnxOp] =
-    &[onnx("If", 1, branch), onnx("Loop", 1, repeat), onnx("Scan", 8, scan), onnx("SequenceMap", 17, sequence_map)];
+pub const TABLE: &[OnnxOp] = &[
+    onnx("If", 1, branch),
+    onnx("Loop", 1, repeat),
+    onnx("Scan", 8, scan),
+    onnx("SequenceMap", 17, sequence_map),
+];
 
 /// The region with the inputs that both branches of an If take: the union of what they capture.
-fn with_captures(ctx: &NodeCtx, region: &Graph, own: &[ValueId], all: &[ValueId]) -> Result<Graph, ImportError> {
+fn with_captures(
+    ctx: &NodeCtx,
+    region: &Graph,
+    own: &[ValueId],
+    all: &[ValueId],
+) -> Result<Graph, ImportError> {
     let mut builder = Builder::new(&region.name);
     let mut fed = vec![];
     let given = |v: &ValueId| own.iter().position(|o| o == v);
@@ -25,7 +34,8 @@ fn with_captures(ctx: &NodeCtx, region: &Graph, own: &[ValueId], all: &[ValueId]
     }
     let position = |v: &ValueId| all.iter().position(|a| a == v).map(|i| fed[i]);
     let operands: Option<Vec<ValueId>> = own.iter().map(position).collect();
-    let operands = operands.ok_or_else(|| ImportError::invalid("a branch of If captures an unknown value"))?;
+    let operands =
+        operands.ok_or_else(|| ImportError::invalid("a branch of If captures an unknown value"))?;
     let outputs = inline(&mut builder, region, &operands)?;
     for (name, value) in region.output_names().iter().zip(outputs) {
         builder.output(name, value);
@@ -36,7 +46,8 @@ fn with_captures(ctx: &NodeCtx, region: &Graph, own: &[ValueId], all: &[ValueId]
 fn branch(ctx: &mut NodeCtx) -> OpResult {
     let cond = ctx.input(0)?;
     if let Some(known) = ctx.as_const(cond).and_then(|t| t.to_i64s()).and_then(|v| v.first().copied()) {
-        let (taken, other) = if known != 0 { ("then_branch", "else_branch") } else { ("else_branch", "then_branch") };
+        let (taken, other) =
+            if known != 0 { ("then_branch", "else_branch") } else { ("else_branch", "then_branch") };
         ctx.take(other);
         let (graph, captures) = ctx.graph(taken)?;
         return inline(ctx.builder, &graph, &captures);
@@ -46,7 +57,10 @@ fn branch(ctx: &mut NodeCtx) -> OpResult {
     let mut all = then_captures.clone();
     all.extend(other_captures.iter().copied().filter(|v| !then_captures.contains(v)));
     all.dedup();
-    let regions = vec![with_captures(ctx, &then, &then_captures, &all)?, with_captures(ctx, &other, &other_captures, &all)?];
+    let regions = vec![
+        with_captures(ctx, &then, &then_captures, &all)?,
+        with_captures(ctx, &other, &other_captures, &all)?,
+    ];
     let cond = ctx.single(cond)?;
     let mut operands = vec![Some(cond)];
     operands.extend(all.into_iter().map(Some));
@@ -80,7 +94,8 @@ fn repeat(ctx: &mut NodeCtx) -> OpResult {
     {
         return Ok(values);
     }
-    let attrs = attrs! { carried: carried.len() as i64, has_trip_count: trips.is_some(), has_cond: cond.is_some() };
+    let attrs =
+        attrs! { carried: carried.len() as i64, has_trip_count: trips.is_some(), has_cond: cond.is_some() };
     let mut operands = vec![trips, cond];
     operands.extend(carried.into_iter().chain(captures).map(Some));
     ctx.emit_node(Op::Loop, attrs, &operands, vec![body])
@@ -97,14 +112,21 @@ fn written_out_loop(
     let mut states = carried.to_vec();
     let mut scanned: Vec<Vec<ValueId>> = vec![];
     // ONNX lets the round and the condition be scalars or vectors of one element.
-    let ones = |i: usize| body.inputs().get(i).and_then(|&v| body.ty(v).as_tensor()).map_or(vec![], |t| vec![1; t.rank()]);
+    let ones = |i: usize| {
+        body.inputs().get(i).and_then(|&v| body.ty(v).as_tensor()).map_or(vec![], |t| vec![1; t.rank()])
+    };
     for round in 0..rounds {
-        let mut operands =
-            vec![ctx.builder.constant(Tensor::new(&ones(0), vec![round])), ctx.builder.constant(Tensor::from_bools(&ones(1), &[true]))];
+        let mut operands = vec![
+            ctx.builder.constant(Tensor::new(&ones(0), vec![round])),
+            ctx.builder.constant(Tensor::from_bools(&ones(1), &[true])),
+        ];
         operands.extend(states.iter().chain(captures));
         let mut results = inline(ctx.builder, body, &operands)?.into_iter();
-        let cond = results.next().ok_or_else(|| ImportError::invalid("the body of Loop gives no condition"))?;
-        let Some(go_on) = ctx.as_const(cond).and_then(|t| t.to_i64s()?.first().copied()) else { return Ok(None) };
+        let cond =
+            results.next().ok_or_else(|| ImportError::invalid("the body of Loop gives no condition"))?;
+        let Some(go_on) = ctx.as_const(cond).and_then(|t| t.to_i64s()?.first().copied()) else {
+            return Ok(None);
+        };
         states = results.by_ref().take(carried.len()).collect();
         let elements: Vec<ValueId> = results.collect();
         scanned.resize(elements.len(), vec![]);
@@ -143,9 +165,15 @@ fn scan(ctx: &mut NodeCtx) -> OpResult {
         return scan_batched(ctx, body, captures, count);
     }
     let operands = (0..ctx.inputs.len()).map(|i| ctx.input(i)).collect::<Result<Vec<_>, _>>()?;
-    let states = operands.len().checked_sub(count).ok_or_else(|| ImportError::invalid("Scan has fewer inputs than sequences"))?;
-    let outputs =
-        body.outputs().len().checked_sub(states).ok_or_else(|| ImportError::invalid("the body of Scan has fewer outputs than states"))?;
+    let states = operands
+        .len()
+        .checked_sub(count)
+        .ok_or_else(|| ImportError::invalid("Scan has fewer inputs than sequences"))?;
+    let outputs = body
+        .outputs()
+        .len()
+        .checked_sub(states)
+        .ok_or_else(|| ImportError::invalid("the body of Scan has fewer outputs than states"))?;
     let mut sequences = Sequences {
         count,
         input_axes: ctx.ints_or("scan_input_axes", count, 0)?,
@@ -158,14 +186,21 @@ fn scan(ctx: &mut NodeCtx) -> OpResult {
     }
     for (axis, &output) in sequences.output_axes.iter_mut().zip(&body.outputs()[states..]) {
         let rank = body.ty(output).as_tensor().map(|t| t.rank());
-        let rank = rank.ok_or_else(|| ImportError::invalid("Scan's body gives something else than tensors"))?;
+        let rank =
+            rank.ok_or_else(|| ImportError::invalid("Scan's body gives something else than tensors"))?;
         *axis = ctx.axis(*axis, rank + 1)? as i64;
     }
     emit_scan(ctx, &operands, &sequences, body, captures)
 }
 
 /// A scan, written out if it is short.
-pub(super) fn emit_scan(ctx: &mut NodeCtx, operands: &[ValueId], s: &Sequences, body: Graph, captures: Vec<ValueId>) -> OpResult {
+pub(super) fn emit_scan(
+    ctx: &mut NodeCtx,
+    operands: &[ValueId],
+    s: &Sequences,
+    body: Graph,
+    captures: Vec<ValueId>,
+) -> OpResult {
     let first = operands.len() - s.count;
     let axis = |i: usize| s.input_axes.get(i).and_then(|&a| usize::try_from(a).ok());
     let rounds = match (operands.get(first), axis(0)) {
@@ -191,7 +226,14 @@ pub(super) fn emit_scan(ctx: &mut NodeCtx, operands: &[ValueId], s: &Sequences, 
 }
 
 /// The rounds of a scan one after another.
-fn written_out_scan(ctx: &mut NodeCtx, operands: &[ValueId], s: &Sequences, body: &Graph, captures: &[ValueId], rounds: i64) -> OpResult {
+fn written_out_scan(
+    ctx: &mut NodeCtx,
+    operands: &[ValueId],
+    s: &Sequences,
+    body: &Graph,
+    captures: &[ValueId],
+    rounds: i64,
+) -> OpResult {
     let (states, sequences) = operands.split_at(operands.len() - s.count);
     let mut states = states.to_vec();
     let mut scanned: Vec<Vec<ValueId>> = vec![vec![]; s.output_axes.len()];
@@ -221,12 +263,20 @@ fn written_out_scan(ctx: &mut NodeCtx, operands: &[ValueId], s: &Sequences, body
 fn scan_batched(ctx: &mut NodeCtx, body: Graph, captures: Vec<ValueId>, count: usize) -> OpResult {
     let directions = ctx.ints_or("directions", count, 0)?;
     if ctx.opt_input(0).is_some() {
-        return Err(ImportError::unsupported("Scan 8 with sequence_lens: convert the model to opset 9 or later"));
+        return Err(ImportError::unsupported(
+            "Scan 8 with sequence_lens: convert the model to opset 9 or later",
+        ));
     }
     let operands = (1..ctx.inputs.len()).map(|i| ctx.input(i)).collect::<Result<Vec<_>, _>>()?;
-    let states = operands.len().checked_sub(count).ok_or_else(|| ImportError::invalid("Scan has fewer inputs than sequences"))?;
-    let outputs =
-        body.outputs().len().checked_sub(states).ok_or_else(|| ImportError::invalid("the body of Scan has fewer outputs than states"))?;
+    let states = operands
+        .len()
+        .checked_sub(count)
+        .ok_or_else(|| ImportError::invalid("Scan has fewer inputs than sequences"))?;
+    let outputs = body
+        .outputs()
+        .len()
+        .checked_sub(states)
+        .ok_or_else(|| ImportError::invalid("the body of Scan has fewer outputs than states"))?;
     let first = operands.first().ok_or_else(|| ImportError::invalid("Scan needs an input"))?;
     let batch = ctx.shape_of(*first)?.first().cloned().unwrap_or(dim(0));
     let batch = const_dim(ctx, &batch)?;
@@ -243,7 +293,9 @@ fn scan_batched(ctx: &mut NodeCtx, body: Graph, captures: Vec<ValueId>, count: u
     let mut results: Vec<Vec<ValueId>> = vec![vec![]; states + outputs];
     for b in 0..batch {
         let own = operands.iter().map(|&v| ctx.pick(v, 0, b)).collect::<Result<Vec<_>, _>>()?;
-        for (all, one) in results.iter_mut().zip(emit_scan(ctx, &own, &sequences, body.clone(), captures.clone())?) {
+        for (all, one) in
+            results.iter_mut().zip(emit_scan(ctx, &own, &sequences, body.clone(), captures.clone())?)
+        {
             all.push(ctx.unsqueeze(one, 0)?);
         }
     }
@@ -253,7 +305,10 @@ fn scan_batched(ctx: &mut NodeCtx, body: Graph, captures: Vec<ValueId>, count: u
 fn sequence_map(ctx: &mut NodeCtx) -> OpResult {
     let (body, captures) = ctx.graph("body")?;
     let inputs = (0..ctx.inputs.len()).map(|i| ctx.input(i)).collect::<Result<Vec<_>, _>>()?;
-    let is_sequence = inputs.iter().map(|&v| i64::from(matches!(ctx.builder.graph.ty(v), Type::Sequence(_)))).collect::<Vec<i64>>();
+    let is_sequence = inputs
+        .iter()
+        .map(|&v| i64::from(matches!(ctx.builder.graph.ty(v), Type::Sequence(_))))
+        .collect::<Vec<i64>>();
     let attrs = attrs! { inputs: inputs.len() as i64, is_sequence: is_sequence };
     let operands: Vec<Option<ValueId>> = inputs.into_iter().chain(captures).map(Some).collect();
     ctx.emit_node(Op::SequenceMap, attrs, &operands, vec![body])

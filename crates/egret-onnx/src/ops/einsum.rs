@@ -42,8 +42,10 @@ fn einsum(ctx: &mut NodeCtx) -> OpResult {
         let value = ctx.input(i)?;
         let rank = ctx.rank(value)?;
         let letters = part.replace("...", "").chars().count();
-        let ellipsis = if part.contains("...") { rank.checked_sub(letters) } else { (rank == letters).then_some(0) };
-        let ellipsis = ellipsis.ok_or_else(|| bad(&format!("does not fit the rank {rank} of input {i}")))?;
+        let ellipsis =
+            if part.contains("...") { rank.checked_sub(letters) } else { (rank == letters).then_some(0) };
+        let ellipsis =
+            ellipsis.ok_or_else(|| bad(&format!("does not fit the rank {rank} of input {i}")))?;
         widest = widest.max(ellipsis);
         let labels = labels(part, ellipsis).ok_or_else(|| bad("is malformed"))?;
         labels.iter().for_each(|l| {
@@ -83,7 +85,9 @@ fn labels(text: &str, ellipsis: usize) -> Option<Vec<Label>> {
         Some((b, a)) => (b, Some(a)),
         None => (text, None),
     };
-    let letters = |s: &str| s.chars().map(|c| c.is_ascii_alphabetic().then_some(Label::Letter(c))).collect::<Option<Vec<_>>>();
+    let letters = |s: &str| {
+        s.chars().map(|c| c.is_ascii_alphabetic().then_some(Label::Letter(c))).collect::<Option<Vec<_>>>()
+    };
     let mut out = letters(before)?;
     if let Some(after) = after {
         out.extend((0..ellipsis).rev().map(Label::Ellipsis));
@@ -94,7 +98,9 @@ fn labels(text: &str, ellipsis: usize) -> Option<Vec<Label>> {
 
 /// x with each label once: where one repeats, only the diagonal is kept.
 fn diagonal(ctx: &mut NodeCtx, mut value: ValueId, mut labels: Vec<Label>) -> Result<Term, ImportError> {
-    while let Some((i, j)) = (0..labels.len()).find_map(|j| labels[..j].iter().position(|l| *l == labels[j]).map(|i| (i, j))) {
+    while let Some((i, j)) =
+        (0..labels.len()).find_map(|j| labels[..j].iter().position(|l| *l == labels[j]).map(|i| (i, j)))
+    {
         let ty = ctx.tensor(value)?;
         let rows = ctx.iota_along(DType::I64, ty.shape[i].clone(), i, ty.rank())?;
         let columns = ctx.iota_along(DType::I64, ty.shape[j].clone(), j, ty.rank())?;
@@ -109,7 +115,8 @@ fn diagonal(ctx: &mut NodeCtx, mut value: ValueId, mut labels: Vec<Label>) -> Re
 
 /// A term summed over the labels that nothing needs.
 fn sum_out(ctx: &mut NodeCtx, term: Term, needed: &dyn Fn(&Label) -> bool) -> Result<Term, ImportError> {
-    let axes: Vec<i64> = (0..term.labels.len() as i64).filter(|&i| !needed(&term.labels[i as usize])).collect();
+    let axes: Vec<i64> =
+        (0..term.labels.len() as i64).filter(|&i| !needed(&term.labels[i as usize])).collect();
     if axes.is_empty() {
         return Ok(term);
     }
@@ -119,7 +126,8 @@ fn sum_out(ctx: &mut NodeCtx, term: Term, needed: &dyn Fn(&Label) -> bool) -> Re
 
 /// A term with its axes in the order of `order`, of which it has all or some; missing ones become axes of 1.
 fn arrange(ctx: &mut NodeCtx, term: &Term, order: &[Label]) -> Result<ValueId, ImportError> {
-    let perm: Vec<i64> = order.iter().filter_map(|l| term.labels.iter().position(|t| t == l)).map(|i| i as i64).collect();
+    let perm: Vec<i64> =
+        order.iter().filter_map(|l| term.labels.iter().position(|t| t == l)).map(|i| i as i64).collect();
     let sorted = perm.iter().enumerate().all(|(i, &p)| i as i64 == p);
     let mut value = if sorted { term.value } else { ctx.transpose(term.value, perm)? };
     for (i, label) in order.iter().enumerate() {
@@ -131,7 +139,12 @@ fn arrange(ctx: &mut NodeCtx, term: &Term, order: &[Label]) -> Result<ValueId, I
 }
 
 /// The product of two terms, summed over the labels that nothing needs any more: one matrix product.
-fn contract(ctx: &mut NodeCtx, a: Term, b: Term, needed: &dyn Fn(&Label) -> bool) -> Result<Term, ImportError> {
+fn contract(
+    ctx: &mut NodeCtx,
+    a: Term,
+    b: Term,
+    needed: &dyn Fn(&Label) -> bool,
+) -> Result<Term, ImportError> {
     let a = sum_out(ctx, a.clone(), &|l| needed(l) || b.labels.contains(l))?;
     let b = sum_out(ctx, b, &|l| needed(l) || a.labels.contains(l))?;
     let shared = |l: &&Label| b.labels.contains(l);

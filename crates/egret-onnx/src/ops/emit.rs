@@ -47,7 +47,10 @@ pub(crate) fn const_dims(ctx: &NodeCtx, ty: &TensorType) -> Result<Vec<i64>, Imp
 /// A dim that must be constant.
 pub(crate) fn const_dim(ctx: &NodeCtx, d: &Dim) -> Result<i64, ImportError> {
     d.as_const().ok_or_else(|| {
-        ImportError::unsupported(format!("{} needs the dim {d} as a constant: bind its symbols, e.g. --dim NAME=8", ctx.op_type))
+        ImportError::unsupported(format!(
+            "{} needs the dim {d} as a constant: bind its symbols, e.g. --dim NAME=8",
+            ctx.op_type
+        ))
     })
 }
 
@@ -58,13 +61,20 @@ impl NodeCtx<'_> {
     }
 
     /// The INTS attribute `name`, or `count` times `default`; another length is an error.
-    pub(crate) fn ints_or(&mut self, name: &str, count: usize, default: i64) -> Result<Vec<i64>, ImportError> {
+    pub(crate) fn ints_or(
+        &mut self,
+        name: &str,
+        count: usize,
+        default: i64,
+    ) -> Result<Vec<i64>, ImportError> {
         match self.opt_ints(name)? {
             None => Ok(vec![default; count]),
             Some(v) if v.len() == count => Ok(v),
-            Some(v) => {
-                Err(ImportError::invalid(format!("attribute `{name}` of {} has {} entries instead of {count}", self.op_type, v.len())))
-            }
+            Some(v) => Err(ImportError::invalid(format!(
+                "attribute `{name}` of {} has {} entries instead of {count}",
+                self.op_type,
+                v.len()
+            ))),
         }
     }
 
@@ -101,9 +111,11 @@ impl NodeCtx<'_> {
     /// nothing that could be bound.
     pub(crate) fn only_at_run_time(&self, value: ValueId) -> bool {
         let graph = &self.builder.graph;
-        let own: Vec<&str> = graph.inputs().iter().take(self.own_inputs).map(|&i| graph.value(i).name.as_str()).collect();
+        let own: Vec<&str> =
+            graph.inputs().iter().take(self.own_inputs).map(|&i| graph.value(i).name.as_str()).collect();
         let depends = crate::context::input_dependencies(graph, value);
-        self.builder.known_dims(value).is_none() && (depends.is_empty() || depends.iter().any(|d| own.contains(&d.as_str())))
+        self.builder.known_dims(value).is_none()
+            && (depends.is_empty() || depends.iter().any(|d| own.contains(&d.as_str())))
     }
 
     /// Axes that must be known, non-negative.
@@ -140,7 +152,11 @@ impl NodeCtx<'_> {
     pub(crate) fn narrow(&mut self, x: ValueId, axis: usize, start: Dim, size: Dim) -> Emitted {
         let sizes = self.shape_of(x)?;
         if axis >= sizes.len() {
-            return Err(ImportError::invalid(format!("{} needs an axis {axis}, but a rank is {}", self.op_type, sizes.len())));
+            return Err(ImportError::invalid(format!(
+                "{} needs an axis {axis}, but a rank is {}",
+                self.op_type,
+                sizes.len()
+            )));
         }
         if start.as_const() == Some(0) && sizes[axis] == size {
             return Ok(x);
@@ -160,7 +176,13 @@ impl NodeCtx<'_> {
 
     /// x without axes of size 1.
     pub(crate) fn squeeze(&mut self, x: ValueId, axes: &[usize]) -> Emitted {
-        let shape = self.shape_of(x)?.into_iter().enumerate().filter(|(i, _)| !axes.contains(i)).map(|(_, d)| d).collect();
+        let shape = self
+            .shape_of(x)?
+            .into_iter()
+            .enumerate()
+            .filter(|(i, _)| !axes.contains(i))
+            .map(|(_, d)| d)
+            .collect();
         self.reshape(x, shape)
     }
 
@@ -185,7 +207,14 @@ impl NodeCtx<'_> {
     }
 
     /// x with elements added around it; `mode` as in the primitive `pad`.
-    pub(crate) fn pad(&mut self, x: ValueId, low: Vec<Dim>, high: Vec<Dim>, mode: &str, value: Option<ValueId>) -> Emitted {
+    pub(crate) fn pad(
+        &mut self,
+        x: ValueId,
+        low: Vec<Dim>,
+        high: Vec<Dim>,
+        mode: &str,
+        value: Option<ValueId>,
+    ) -> Emitted {
         let value = match (mode, value) {
             ("constant", None) => {
                 let dtype = self.dtype(x)?;
@@ -194,7 +223,12 @@ impl NodeCtx<'_> {
             ("constant", v) => v,
             _ => None,
         };
-        let node = self.emit_node(Op::Pad, attrs! { low: low, high: high, mode: mode }, &[Some(x), value], vec![])?;
+        let node = self.emit_node(
+            Op::Pad,
+            attrs! { low: low, high: high, mode: mode },
+            &[Some(x), value],
+            vec![],
+        )?;
         Ok(node[0])
     }
 
@@ -228,7 +262,10 @@ impl NodeCtx<'_> {
 
     /// A refusal of a value of an attribute.
     pub(crate) fn bad_attr(&self, name: &str, value: impl std::fmt::Display) -> ImportError {
-        ImportError::invalid(format!("attribute `{name}` of {} has the value {value}, which ONNX does not define", self.op_type))
+        ImportError::invalid(format!(
+            "attribute `{name}` of {} has the value {value}, which ONNX does not define",
+            self.op_type
+        ))
     }
 
     /// The number of elements, an i64 scalar: a constant where the dims are.

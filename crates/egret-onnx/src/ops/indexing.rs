@@ -80,7 +80,9 @@ fn tensor_scatter(ctx: &mut NodeCtx) -> OpResult {
     };
     let shape = ctx.shape_of(update)?;
     if axis == 0 || axis >= shape.len() {
-        return Err(ImportError::invalid("TensorScatter's axis is the batch, or its inputs differ in rank"));
+        return Err(ImportError::invalid(
+            "TensorScatter's axis is the batch, or its inputs differ in rank",
+        ));
     }
     let mut places = ctx.iota_along(DType::I64, shape[axis].clone(), axis, shape.len())?;
     if let Some(start) = ctx.opt_input(2) {
@@ -109,7 +111,8 @@ fn top_k(ctx: &mut NodeCtx) -> OpResult {
         let k = ctx.need_dims(ctx.input(1)?, "the k of TopK")?;
         k.first().cloned().ok_or_else(|| ImportError::invalid("the k of TopK is empty"))?
     };
-    let (largest, _any_order_will_do) = if ctx.opset < 11 { (true, true) } else { (ctx.flag("largest", true)?, ctx.flag("sorted", true)?) };
+    let (largest, _any_order_will_do) =
+        if ctx.opset < 11 { (true, true) } else { (ctx.flag("largest", true)?, ctx.flag("sorted", true)?) };
     ctx.emit_node(Op::TopK, attrs! { k: k, axis: axis, largest: largest }, &[Some(x)], vec![])
 }
 
@@ -118,7 +121,9 @@ fn non_max_suppression(ctx: &mut NodeCtx) -> OpResult {
     let center = ctx.flag("center_point_box", false)?;
     let mut operands = vec![Some(boxes), Some(scores)];
     // Left out: no box at all, any overlap is too much, every score counts.
-    for (i, default) in [(2, Tensor::scalar(0i64)), (3, Tensor::scalar(0f32)), (4, Tensor::scalar(f32::NEG_INFINITY))] {
+    for (i, default) in
+        [(2, Tensor::scalar(0i64)), (3, Tensor::scalar(0f32)), (4, Tensor::scalar(f32::NEG_INFINITY))]
+    {
         let value = match ctx.opt_input(i) {
             Some(v) if ctx.tensor(v)?.const_len() != Some(0) => ctx.single(v)?,
             _ => ctx.builder.constant(default),
@@ -158,12 +163,18 @@ fn deform_conv(ctx: &mut NodeCtx) -> OpResult {
     let [x, w, offset] = [ctx.input(0)?, ctx.input(1)?, ctx.input(2)?];
     let kernel = ctx.shape_of(w)?;
     if kernel.len() != 4 {
-        return Err(ImportError::unsupported(format!("DeformConv over {} spatial axes; only 2 are done", kernel.len().saturating_sub(2))));
+        return Err(ImportError::unsupported(format!(
+            "DeformConv over {} spatial axes; only 2 are done",
+            kernel.len().saturating_sub(2)
+        )));
     }
     if let Some(stated) = ctx.opt_ints("kernel_shape")?
-        && !(stated.len() == 2 && stated.iter().zip(&kernel[2..]).all(|(s, k)| k.as_const().is_none_or(|k| k == *s)))
+        && !(stated.len() == 2
+            && stated.iter().zip(&kernel[2..]).all(|(s, k)| k.as_const().is_none_or(|k| k == *s)))
     {
-        return Err(ImportError::invalid(format!("kernel_shape {stated:?} of DeformConv differs from the shape of its weights")));
+        return Err(ImportError::invalid(format!(
+            "kernel_shape {stated:?} of DeformConv differs from the shape of its weights"
+        )));
     }
     let attrs = attrs! {
         strides: ctx.ints_or("strides", 2, 1)?,

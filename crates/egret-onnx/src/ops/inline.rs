@@ -38,9 +38,17 @@ impl Symbols {
 }
 
 /// Add the nodes of `graph`, fed with `operands`; its outputs as values of the builder.
-pub(crate) fn inline(builder: &mut Builder, graph: &Graph, operands: &[ValueId]) -> Result<Vec<ValueId>, ImportError> {
+pub(crate) fn inline(
+    builder: &mut Builder,
+    graph: &Graph,
+    operands: &[ValueId],
+) -> Result<Vec<ValueId>, ImportError> {
     if graph.inputs().len() != operands.len() {
-        return Err(ImportError::invalid(format!("a sub-graph takes {} values, but is given {}", graph.inputs().len(), operands.len())));
+        return Err(ImportError::invalid(format!(
+            "a sub-graph takes {} values, but is given {}",
+            graph.inputs().len(),
+            operands.len()
+        )));
     }
     let mut symbols = Symbols::default();
     let mut values: HashMap<ValueId, ValueId> = HashMap::new();
@@ -48,11 +56,15 @@ pub(crate) fn inline(builder: &mut Builder, graph: &Graph, operands: &[ValueId])
         symbols.learn(graph.ty(inner), builder.graph.ty(outer));
         values.insert(inner, outer);
     }
-    let order = graph.topological().map_err(|n| ImportError::invalid(format!("a sub-graph has a cycle through {n}")))?;
+    let order = graph
+        .topological()
+        .map_err(|n| ImportError::invalid(format!("a sub-graph has a cycle through {n}")))?;
     for id in order {
         let node = graph.node(id);
-        let operands: Vec<Option<ValueId>> = node.operands.iter().map(|v| v.map(|v| outside(builder, graph, &mut values, v))).collect();
-        let results = builder.emit_node(node.op, symbols.attrs(&node.attrs), &operands, node.regions.clone())?;
+        let operands: Vec<Option<ValueId>> =
+            node.operands.iter().map(|v| v.map(|v| outside(builder, graph, &mut values, v))).collect();
+        let results =
+            builder.emit_node(node.op, symbols.attrs(&node.attrs), &operands, node.regions.clone())?;
         for (&inner, &outer) in node.results.iter().zip(&results) {
             // Also a data-dependent dim has a symbol of its own on either side.
             symbols.learn(graph.ty(inner), builder.graph.ty(outer));
@@ -63,7 +75,12 @@ pub(crate) fn inline(builder: &mut Builder, graph: &Graph, operands: &[ValueId])
 }
 
 /// The value outside; constants are brought over where they are used.
-fn outside(builder: &mut Builder, graph: &Graph, values: &mut HashMap<ValueId, ValueId>, inner: ValueId) -> ValueId {
+fn outside(
+    builder: &mut Builder,
+    graph: &Graph,
+    values: &mut HashMap<ValueId, ValueId>,
+    inner: ValueId,
+) -> ValueId {
     if let Some(&outer) = values.get(&inner) {
         return outer;
     }

@@ -22,7 +22,13 @@ struct Token {
 }
 
 /// The state [B, H, Dk, Dv] after a token, and what the token's query reads from it.
-fn step(ctx: &mut NodeCtx, mut state: ValueId, t: &Token, times: &Dim, scale: f64) -> Result<(ValueId, ValueId), ImportError> {
+fn step(
+    ctx: &mut NodeCtx,
+    mut state: ValueId,
+    t: &Token,
+    times: &Dim,
+    scale: f64,
+) -> Result<(ValueId, ValueId), ImportError> {
     if let Some(decay) = t.decay {
         let gate = ctx.unary(Op::Exp, decay)?;
         let gate = ctx.swap_last(gate)?;
@@ -47,7 +53,9 @@ fn linear_attention(ctx: &mut NodeCtx) -> OpResult {
     let dtype = ctx.dtype(q)?;
     let (q_heads, kv_heads) = match (ctx.opt_int("q_num_heads")?, ctx.opt_int("kv_num_heads")?) {
         (Some(q), Some(k)) if k > 0 && q > 0 && q % k == 0 => (q, k),
-        other => return Err(ImportError::invalid(format!("LinearAttention has {other:?} query and key heads"))),
+        other => {
+            return Err(ImportError::invalid(format!("LinearAttention has {other:?} query and key heads")));
+        }
     };
     // A hint on speed alone.
     ctx.int("chunk_size", 64)?;
@@ -62,7 +70,9 @@ fn linear_attention(ctx: &mut NodeCtx) -> OpResult {
     let scale = ctx.float("scale", 0.0)?;
     let (decay, beta) = (ctx.opt_input(4), ctx.opt_input(5));
     if decay.is_some() != gated || beta.is_some() != delta {
-        return Err(ImportError::invalid(format!("the inputs of LinearAttention do not fit its update rule, {rule}")));
+        return Err(ImportError::invalid(format!(
+            "the inputs of LinearAttention do not fit its update rule, {rule}"
+        )));
     }
     let mut wide = |x: ValueId, heads: i64| -> Result<ValueId, ImportError> {
         let x = split_heads(ctx, x, heads)?;
@@ -73,7 +83,8 @@ fn linear_attention(ctx: &mut NodeCtx) -> OpResult {
     let beta = match beta {
         Some(b) => {
             // One rate for all heads, or one each.
-            let heads = if ctx.shape_of(b)?.last().and_then(Dim::as_const) == Some(1) { 1 } else { kv_heads };
+            let heads =
+                if ctx.shape_of(b)?.last().and_then(Dim::as_const) == Some(1) { 1 } else { kv_heads };
             let b = split_heads(ctx, b, heads)?;
             Some(ctx.cast(b, DType::F32)?)
         }
@@ -84,7 +95,9 @@ fn linear_attention(ctx: &mut NodeCtx) -> OpResult {
     let scale = match (scale, size.as_const()) {
         (0.0, Some(d)) => 1.0 / (d as f64).sqrt(),
         (0.0, None) => {
-            return Err(ImportError::unsupported(format!("LinearAttention with heads of {size}: bind the dim with --dim NAME=N")));
+            return Err(ImportError::unsupported(format!(
+                "LinearAttention with heads of {size}: bind the dim with --dim NAME=N"
+            )));
         }
         (given, _) => given.into(),
     };
@@ -92,7 +105,13 @@ fn linear_attention(ctx: &mut NodeCtx) -> OpResult {
         Some(past) => (ctx.cast(past, DType::F32)?, ctx.dtype(past)?),
         None => {
             let zero = ctx.zero(DType::F32);
-            (ctx.broadcast(zero, vec![k_shape[0].clone(), k_shape[1].clone(), size, v_shape[3].clone()])?, dtype)
+            (
+                ctx.broadcast(
+                    zero,
+                    vec![k_shape[0].clone(), k_shape[1].clone(), size, v_shape[3].clone()],
+                )?,
+                dtype,
+            )
         }
     };
     let all = Token { q, k, v, decay, beta };
@@ -103,11 +122,18 @@ fn linear_attention(ctx: &mut NodeCtx) -> OpResult {
 }
 
 /// A scan whose body takes one token.
-fn scanned(ctx: &mut NodeCtx, state: ValueId, all: &Token, times: &Dim, scale: f64) -> Result<(ValueId, ValueId), ImportError> {
+fn scanned(
+    ctx: &mut NodeCtx,
+    state: ValueId,
+    all: &Token,
+    times: &Dim,
+    scale: f64,
+) -> Result<(ValueId, ValueId), ImportError> {
     let mut builder = Builder::new("linear_attention");
     let ty = ctx.builder.graph.ty(state).clone();
     let inner_state = builder.input("state", ty);
-    let sequences: Vec<ValueId> = [Some(all.q), Some(all.k), Some(all.v), all.decay, all.beta].into_iter().flatten().collect();
+    let sequences: Vec<ValueId> =
+        [Some(all.q), Some(all.k), Some(all.v), all.decay, all.beta].into_iter().flatten().collect();
     let mut elements = vec![];
     for &s in &sequences {
         let TensorType { dtype, mut shape } = ctx.tensor(s)?;
@@ -124,7 +150,8 @@ fn scanned(ctx: &mut NodeCtx, state: ValueId, all: &Token, times: &Dim, scale: f
         own_inputs: 0,
         attrs: BTreeMap::new(),
     };
-    let mut rows = elements.into_iter().map(|e| inner.unsqueeze(e, 2)).collect::<Result<Vec<_>, _>>()?.into_iter();
+    let mut rows =
+        elements.into_iter().map(|e| inner.unsqueeze(e, 2)).collect::<Result<Vec<_>, _>>()?.into_iter();
     let mut next = || rows.next().ok_or_else(|| ImportError::invalid("LinearAttention lacks an input"));
     let (q, k, v) = (next()?, next()?, next()?);
     let decay = if all.decay.is_some() { Some(next()?) } else { None };
@@ -134,8 +161,13 @@ fn scanned(ctx: &mut NodeCtx, state: ValueId, all: &Token, times: &Dim, scale: f
     builder.output("state", after);
     builder.output("read", read);
     let count = sequences.len();
-    let along =
-        Sequences { count, input_axes: vec![2; count], input_reverse: vec![0; count], output_axes: vec![2], output_reverse: vec![0] };
+    let along = Sequences {
+        count,
+        input_axes: vec![2; count],
+        input_reverse: vec![0; count],
+        output_axes: vec![2],
+        output_reverse: vec![0],
+    };
     let operands: Vec<ValueId> = std::iter::once(state).chain(sequences).collect();
     let results = emit_scan(ctx, &operands, &along, builder.graph, vec![])?;
     Ok((results[0], results[1]))

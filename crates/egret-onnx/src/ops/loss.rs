@@ -6,8 +6,10 @@ use crate::error::ImportError;
 use egret_ir::{DType, Op, Tensor, ValueId, attrs};
 
 /// The operators of this file.
-pub const TABLE: &[OnnxOp] =
-    &[onnx("NegativeLogLikelihoodLoss", 12, negative_log_likelihood), onnx("SoftmaxCrossEntropyLoss", 12, softmax_cross_entropy)];
+pub const TABLE: &[OnnxOp] = &[
+    onnx("NegativeLogLikelihoodLoss", 12, negative_log_likelihood),
+    onnx("SoftmaxCrossEntropyLoss", 12, softmax_cross_entropy),
+];
 
 fn negative_log_likelihood(ctx: &mut NodeCtx) -> OpResult {
     let x = ctx.input(0)?;

@@ -190,7 +190,9 @@ fn cast(ctx: &mut NodeCtx) -> OpResult {
     let to = match ctx.take("to") {
         Some(OnnxAttr::Int(code)) => crate::data::dtype(i32::try_from(code).unwrap_or(-1))?,
         // Opset 1 spells it out.
-        Some(OnnxAttr::String(name)) => dtype_named(&name).ok_or_else(|| ctx.bad_attr("to", format!("{name:?}")))?,
+        Some(OnnxAttr::String(name)) => {
+            dtype_named(&name).ok_or_else(|| ctx.bad_attr("to", format!("{name:?}")))?
+        }
         _ => return Err(ImportError::invalid("Cast needs the attribute `to`")),
     };
     cast_to(ctx, x, to)
@@ -223,7 +225,9 @@ fn cast_like(ctx: &mut NodeCtx) -> OpResult {
 
 fn bit_cast(ctx: &mut NodeCtx) -> OpResult {
     let x = ctx.input(0)?;
-    let Some(to) = ctx.opt_dtype("to")? else { return Err(ImportError::invalid("BitCast needs the attribute `to`")) };
+    let Some(to) = ctx.opt_dtype("to")? else {
+        return Err(ImportError::invalid("BitCast needs the attribute `to`"));
+    };
     Ok(vec![ctx.emit(Op::BitCast, attrs! { to: to }, &[x])?])
 }
 
@@ -240,7 +244,9 @@ fn dropout(ctx: &mut NodeCtx) -> OpResult {
         training = ctx.need_const(t, "the training mode of Dropout")?.bytes().first() == Some(&1);
     }
     if training && ratio != 0.0 {
-        return Err(ImportError::unsupported("Dropout in training mode is not supported; export the model for inference"));
+        return Err(ImportError::unsupported(
+            "Dropout in training mode is not supported; export the model for inference",
+        ));
     }
     let ty = ctx.tensor(x)?;
     // Before opset 10 the mask has the type of the data.

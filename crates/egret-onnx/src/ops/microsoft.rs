@@ -63,7 +63,9 @@ fn unpack(packed: &Tensor, bits: usize, rows: usize, row: usize) -> Option<Vec<u
     if packed.dtype() != DType::U8 || rows.checked_mul(stride) != Some(bytes.len()) {
         return None;
     }
-    let element = |r: usize, i: usize| bytes[r * stride + i / per_byte] >> (bits * (i % per_byte)) & (0xffu8 >> (8 - bits));
+    let element = |r: usize, i: usize| {
+        bytes[r * stride + i / per_byte] >> (bits * (i % per_byte)) & (0xffu8 >> (8 - bits))
+    };
     Some((0..rows).flat_map(|r| (0..row).map(move |i| element(r, i))).collect())
 }
 
@@ -90,8 +92,11 @@ fn matmul_nbits(ctx: &mut NodeCtx) -> OpResult {
     let work = wide(dtype);
     let blocks = inner.div_ceil(block);
     let grouped = |last: i64| vec![dim(columns as i64), dim(blocks as i64), dim(last)];
-    let misfit =
-        |what: &str| ImportError::invalid(format!("the {what} of MatMulNBits do not have the size that K, N and block_size ask for"));
+    let misfit = |what: &str| {
+        ImportError::invalid(format!(
+            "the {what} of MatMulNBits do not have the size that K, N and block_size ask for"
+        ))
+    };
 
     let packed = ctx.need_const(packed, "the packed weights of MatMulNBits")?;
     let elements = unpack(&packed, bits, columns * blocks, block).ok_or_else(|| misfit("weights"))?;
@@ -162,7 +167,8 @@ fn qlinear_binary(ctx: &mut NodeCtx, op: Op) -> OpResult {
         let product = ctx.binary(Op::Mul, a, b)?;
         ctx.binary(Op::Mul, product, factor)?
     } else {
-        let (a_factor, b_factor) = (ctx.binary(Op::Div, a_scale, unit)?, ctx.binary(Op::Div, b_scale, unit)?);
+        let (a_factor, b_factor) =
+            (ctx.binary(Op::Div, a_scale, unit)?, ctx.binary(Op::Div, b_scale, unit)?);
         let (a, b) = (ctx.binary(Op::Mul, a, a_factor)?, ctx.binary(Op::Mul, b, b_factor)?);
         ctx.binary(op, a, b)?
     };
@@ -185,7 +191,8 @@ fn qlinear_softmax(ctx: &mut NodeCtx) -> OpResult {
     let x = ctx.binary(Op::Mul, x, x_scale)?;
     let y = if opset < 13 {
         // The old Softmax takes all axes from `axis` on as one.
-        let rows = ctx.reshape(x, vec![emit::product(&ty.shape[..axis]), emit::product(&ty.shape[axis..])])?;
+        let rows =
+            ctx.reshape(x, vec![emit::product(&ty.shape[..axis]), emit::product(&ty.shape[axis..])])?;
         let y = ctx.softmax(rows, 1)?;
         ctx.reshape(y, ty.shape)?
     } else {
@@ -199,9 +206,12 @@ fn qlinear_softmax(ctx: &mut NodeCtx) -> OpResult {
 /// LayerNormalization of the sum of two tensors (and a bias); the sum is the fourth output.
 fn skip_layer_norm(ctx: &mut NodeCtx) -> OpResult {
     let epsilon = ctx.float("epsilon", 1e-12)?;
-    let (x, skip, scale, shift, bias) = (ctx.input(0)?, ctx.input(1)?, ctx.input(2)?, ctx.opt_input(3), ctx.opt_input(4));
+    let (x, skip, scale, shift, bias) =
+        (ctx.input(0)?, ctx.input(1)?, ctx.input(2)?, ctx.opt_input(3), ctx.opt_input(4));
     if ctx.wanted.iter().skip(1).take(2).any(|&w| w) {
-        return Err(ImportError::unsupported("the mean and deviation outputs of SkipLayerNormalization are not supported"));
+        return Err(ImportError::unsupported(
+            "the mean and deviation outputs of SkipLayerNormalization are not supported",
+        ));
     }
     let (dtype, rank) = (ctx.dtype(x)?, ctx.rank(x)?);
     let axis = ctx.axis(-1, rank)? as i64;

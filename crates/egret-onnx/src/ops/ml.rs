@@ -69,7 +69,11 @@ fn list(ctx: &mut NodeCtx, prefix: &str) -> Result<Tensor, ImportError> {
     found.extend(ctx.opt_strings(&format!("{prefix}_strings"))?.map(strings));
     match <[Tensor; 1]>::try_from(found) {
         Ok([one]) => Ok(one),
-        Err(all) => Err(ImportError::invalid(format!("{} needs one list of {prefix}, but has {}", ctx.op_type, all.len()))),
+        Err(all) => Err(ImportError::invalid(format!(
+            "{} needs one list of {prefix}, but has {}",
+            ctx.op_type,
+            all.len()
+        ))),
     }
 }
 
@@ -80,8 +84,9 @@ fn label_encoder(ctx: &mut NodeCtx) -> OpResult {
     let text = Tensor::from_strings(&[], vec![ctx.str("default_string", "_Unused")?]);
     let (keys, values) = if ctx.opset < 2 {
         // Version 1: the classes against their places, whichever way the input says.
-        let classes =
-            ctx.opt_strings("classes_strings")?.ok_or_else(|| ImportError::invalid("LabelEncoder needs its `classes_strings`"))?;
+        let classes = ctx
+            .opt_strings("classes_strings")?
+            .ok_or_else(|| ImportError::invalid("LabelEncoder needs its `classes_strings`"))?;
         let places = vector((0..classes.len() as i64).collect());
         let classes = strings(classes);
         if ctx.dtype(x)? == egret_ir::DType::String { (classes, places) } else { (places, classes) }
@@ -91,7 +96,12 @@ fn label_encoder(ctx: &mut NodeCtx) -> OpResult {
     let to = values.dtype();
     let default = match ctx.opt_tensor("default_tensor")? {
         Some(t) if t.len() == 1 => t.reshaped(&[]),
-        Some(t) => return Err(ImportError::invalid(format!("the default of LabelEncoder has {} elements", t.len()))),
+        Some(t) => {
+            return Err(ImportError::invalid(format!(
+                "the default of LabelEncoder has {} elements",
+                t.len()
+            )));
+        }
         None => match [int, float, text].into_iter().find(|t| t.dtype() == to) {
             Some(t) => t,
             // Other element types came with the tensors: -1 for integers, -0 for floats.
@@ -101,7 +111,11 @@ fn label_encoder(ctx: &mut NodeCtx) -> OpResult {
             }
         },
     };
-    Ok(vec![ctx.emit(Op::LabelEncode, attrs! { to: to, keys: keys, values: values, default: default }, &[x])?])
+    Ok(vec![ctx.emit(
+        Op::LabelEncode,
+        attrs! { to: to, keys: keys, values: values, default: default },
+        &[x],
+    )?])
 }
 
 fn tree_ensemble(ctx: &mut NodeCtx) -> OpResult {

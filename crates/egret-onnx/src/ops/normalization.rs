@@ -49,7 +49,9 @@ fn batch(ctx: &mut NodeCtx) -> OpResult {
     let epsilon = ctx.float("epsilon", 1e-5)?;
     let momentum = ctx.float("momentum", 0.9)?;
     if ctx.opset < 9 && ctx.int("spatial", 1)? != 1 {
-        return Err(ImportError::unsupported("BatchNormalization with statistics for every pixel (spatial = 0) is not supported"));
+        return Err(ImportError::unsupported(
+            "BatchNormalization with statistics for every pixel (spatial = 0) is not supported",
+        ));
     }
     let training = if ctx.opset < 7 {
         ctx.int("is_test", 0)? == 0 && ctx.wanted[1..].contains(&true)

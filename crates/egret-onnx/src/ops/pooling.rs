@@ -12,7 +12,9 @@ use egret_ir::{Attr, Op, ValueId, attrs};
 /// The operators of this file.
 pub const TABLE: &[OnnxOp] = &[
     onnx("AveragePool", 1, average_pool),
-    onnx("GlobalAveragePool", 1, |c| in_f32(c, |c, x| spatial_axes(c, x).and_then(|axes| mean(c, x, &axes, true)))),
+    onnx("GlobalAveragePool", 1, |c| {
+        in_f32(c, |c, x| spatial_axes(c, x).and_then(|axes| mean(c, x, &axes, true)))
+    }),
     onnx("GlobalLpPool", 1, global_lp_pool),
     onnx("GlobalMaxPool", 1, |c| {
         let x = c.input(0)?;
@@ -31,7 +33,10 @@ type Emitted = Result<ValueId, ImportError>;
 pub(super) fn spatial_axes(ctx: &NodeCtx, x: ValueId) -> Result<Vec<i64>, ImportError> {
     let rank = ctx.rank(x)?;
     if rank < 2 {
-        return Err(ImportError::invalid(format!("{} needs an image: batch, channels and spatial axes", ctx.op_type)));
+        return Err(ImportError::invalid(format!(
+            "{} needs an image: batch, channels and spatial axes",
+            ctx.op_type
+        )));
     }
     Ok((2..rank as i64).collect())
 }
@@ -62,7 +67,8 @@ fn average_pool(ctx: &mut NodeCtx) -> OpResult {
         if include_pads && window.pads.iter().any(|&p| p != 0) {
             // Pads that count are elements like any other; the room of ceil mode still is not.
             let n = window.kernel.len();
-            let sides = |pads: &[i64]| [dim(0), dim(0)].into_iter().chain(pads.iter().map(|&p| dim(p))).collect();
+            let sides =
+                |pads: &[i64]| [dim(0), dim(0)].into_iter().chain(pads.iter().map(|&p| dim(p))).collect();
             let (low, high) = (sides(&window.pads[..n]), sides(&window.pads[n..]));
             x = ctx.pad(x, low, high, "constant", None)?;
             window.pads = vec![0; 2 * n];
@@ -95,7 +101,9 @@ fn order(ctx: &mut NodeCtx) -> Result<f64, ImportError> {
         None => Ok(2.0),
         Some(OnnxAttr::Int(p)) if p > 0 => Ok(p as f64),
         Some(OnnxAttr::Float(p)) if p > 0.0 => Ok(p.into()),
-        Some(_) => Err(ImportError::invalid(format!("attribute `p` of {} must be a positive number", ctx.op_type))),
+        Some(_) => {
+            Err(ImportError::invalid(format!("attribute `p` of {} must be a positive number", ctx.op_type)))
+        }
     }
 }
 
@@ -122,7 +130,8 @@ fn global_lp_pool(ctx: &mut NodeCtx) -> OpResult {
 
 /// x / (bias + alpha / size * sum of squares over neighbouring channels) ^ beta
 fn lrn(ctx: &mut NodeCtx) -> OpResult {
-    let (alpha, beta, bias) = (ctx.float("alpha", 1e-4)?, ctx.float("beta", 0.75)?, ctx.float("bias", 1.0)?);
+    let (alpha, beta, bias) =
+        (ctx.float("alpha", 1e-4)?, ctx.float("beta", 0.75)?, ctx.float("bias", 1.0)?);
     let size = ctx.int("size", 0)?;
     if !(1..=i64::from(i32::MAX)).contains(&size) {
         return Err(ctx.bad_attr("size", size));
@@ -132,7 +141,8 @@ fn lrn(ctx: &mut NodeCtx) -> OpResult {
         let shape = ctx.shape_of(x)?;
         let square = ctx.binary(Op::Mul, x, x)?;
         // Channels become the spatial axis of a pool.
-        let planes = ctx.reshape(square, vec![shape[0].clone(), dim(1), shape[1].clone(), product(&shape[2..])])?;
+        let planes =
+            ctx.reshape(square, vec![shape[0].clone(), dim(1), shape[1].clone(), product(&shape[2..])])?;
         let low = (size - 1) / 2;
         let window = Window {
             kernel: vec![size, 1],
@@ -164,7 +174,8 @@ fn max_unpool(ctx: &mut NodeCtx) -> OpResult {
     let flat = ctx.broadcast(zero, vec![product(&shape)])?;
     let count = vec![product(&ctx.shape_of(x)?)];
     let (places, values) = (ctx.reshape(indices, count.clone())?, ctx.reshape(x, count)?);
-    let filled = ctx.emit(Op::ScatterElements, attrs! { axis: 0i64, reduction: "none" }, &[flat, places, values])?;
+    let filled =
+        ctx.emit(Op::ScatterElements, attrs! { axis: 0i64, reduction: "none" }, &[flat, places, values])?;
     let y = ctx.reshape(filled, shape.clone())?;
     let Some(wanted) = ctx.opt_input(2) else { return Ok(vec![y]) };
     // A larger output has the rest as zeros at the high ends.

@@ -25,7 +25,14 @@ fn given_dtype(ctx: &mut NodeCtx, name: &str) -> Result<Option<DType>, ImportErr
 }
 
 /// round(x / scale) + zero, saturated; x and scale are floats of one type of 32 bits at least.
-pub(super) fn quantize(ctx: &mut NodeCtx, x: ValueId, scale: ValueId, zero: Option<ValueId>, to: DType, saturate: bool) -> Emitted {
+pub(super) fn quantize(
+    ctx: &mut NodeCtx,
+    x: ValueId,
+    scale: ValueId,
+    zero: Option<ValueId>,
+    to: DType,
+    saturate: bool,
+) -> Emitted {
     let work = ctx.dtype(x)?;
     let mut y = ctx.binary(Op::Div, x, scale)?;
     if to.is_int() {
@@ -93,7 +100,11 @@ fn in_place(ctx: &mut NodeCtx, v: ValueId, x_shape: &[Dim], axis: i64, block: i6
         return ctx.reshape(v, placed);
     }
     if shape.len() != rank {
-        return Err(ImportError::invalid(format!("the scale or zero point of {} has rank {}, its input {rank}", ctx.op_type, shape.len())));
+        return Err(ImportError::invalid(format!(
+            "the scale or zero point of {} has rank {}, its input {rank}",
+            ctx.op_type,
+            shape.len()
+        )));
     }
     if block == 0 {
         return Ok(v);
@@ -177,7 +188,10 @@ fn dynamic_quantize_linear(ctx: &mut NodeCtx) -> OpResult {
 }
 
 /// x as u8 over its own range, with the scale and zero point of that.
-pub(super) fn dynamic_u8(ctx: &mut NodeCtx, x: ValueId) -> Result<(ValueId, ValueId, ValueId), ImportError> {
+pub(super) fn dynamic_u8(
+    ctx: &mut NodeCtx,
+    x: ValueId,
+) -> Result<(ValueId, ValueId, ValueId), ImportError> {
     let axes: Vec<i64> = (0..ctx.rank(x)? as i64).collect();
     let low = ctx.reduce("min", x, axes.clone(), false)?;
     let high = ctx.reduce("max", x, axes, false)?;

@@ -31,11 +31,20 @@ fn result(ctx: &mut NodeCtx) -> Result<(DType, Vec<Dim>), ImportError> {
         let ty = ctx.tensor(ctx.input(0)?)?;
         return Ok((dtype.unwrap_or(ty.dtype), ty.shape));
     }
-    let shape = ctx.opt_ints("shape")?.ok_or_else(|| ImportError::invalid(format!("{} needs its `shape`", ctx.op_type)))?;
+    let shape = ctx
+        .opt_ints("shape")?
+        .ok_or_else(|| ImportError::invalid(format!("{} needs its `shape`", ctx.op_type)))?;
     Ok((dtype.unwrap_or(DType::F32), shape.into_iter().map(dim).collect()))
 }
 
-fn uniform(ctx: &mut NodeCtx, to: DType, shape: Vec<Dim>, low: f64, high: f64, seed: f64) -> Result<ValueId, ImportError> {
+fn uniform(
+    ctx: &mut NodeCtx,
+    to: DType,
+    shape: Vec<Dim>,
+    low: f64,
+    high: f64,
+    seed: f64,
+) -> Result<ValueId, ImportError> {
     ctx.emit(Op::RandomUniform, attrs! { to: to, shape: shape, low: low, high: high, seed: seed }, &[])
 }
 
@@ -49,7 +58,8 @@ fn random_uniform(ctx: &mut NodeCtx) -> OpResult {
 fn random_normal(ctx: &mut NodeCtx) -> OpResult {
     let (to, shape) = result(ctx)?;
     let (mean, scale) = (ctx.float("mean", 0.0)?, ctx.float("scale", 1.0)?);
-    let attrs = attrs! { to: to, shape: shape, mean: f64::from(mean), scale: f64::from(scale), seed: seed(ctx)? };
+    let attrs =
+        attrs! { to: to, shape: shape, mean: f64::from(mean), scale: f64::from(scale), seed: seed(ctx)? };
     Ok(vec![ctx.emit(Op::RandomNormal, attrs, &[])?])
 }
 
@@ -83,6 +93,10 @@ fn multinomial(ctx: &mut NodeCtx) -> OpResult {
     let x = ctx.cast(x, wide)?;
     let x = ctx.unsqueeze(x, 1)?;
     let noisy = ctx.binary(Op::Add, x, noise)?;
-    let index = ctx.emit(Op::ArgReduce, attrs! { kind: "max", axis: 2i64, keepdims: false, last: false }, &[noisy])?;
+    let index = ctx.emit(
+        Op::ArgReduce,
+        attrs! { kind: "max", axis: 2i64, keepdims: false, last: false },
+        &[noisy],
+    )?;
     Ok(vec![ctx.cast(index, to)?])
 }

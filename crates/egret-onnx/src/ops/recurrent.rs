@@ -12,7 +12,12 @@ pub const TABLE: &[OnnxOp] = &[
     onnx("GRU", 1, gru),
     onnx("LSTM", 1, lstm),
     onnx("RNN", 1, rnn),
-    OnnxOp { domain: "com.microsoft", name: "DynamicQuantizeLSTM", since: 1, import: dynamic_quantize_lstm },
+    OnnxOp {
+        domain: "com.microsoft",
+        name: "DynamicQuantizeLSTM",
+        since: 1,
+        import: dynamic_quantize_lstm,
+    },
 ];
 
 /// An activation and the defaults of its alpha and beta, where it has them.
@@ -36,7 +41,9 @@ fn common(ctx: &mut NodeCtx, defaults: &[&str]) -> Result<Attrs, ImportError> {
         Some(h) => h,
         None => {
             let r = ctx.shape_of(ctx.input(2)?)?;
-            r.last().and_then(|d| d.as_const()).ok_or_else(|| ImportError::invalid(format!("{} needs its `hidden_size`", ctx.op_type)))?
+            r.last()
+                .and_then(|d| d.as_const())
+                .ok_or_else(|| ImportError::invalid(format!("{} needs its `hidden_size`", ctx.op_type)))?
         }
     };
     let direction = ctx.str("direction", "forward")?.to_ascii_lowercase();
@@ -60,7 +67,8 @@ fn common(ctx: &mut NodeCtx, defaults: &[&str]) -> Result<Attrs, ImportError> {
         None => defaults.repeat(directions).into_iter().map(str::to_owned).collect(),
     };
     // ONNX lists the parameters of those functions only that have some.
-    let (given_alphas, given_betas) = (ctx.opt_floats("activation_alpha")?, ctx.opt_floats("activation_beta")?);
+    let (given_alphas, given_betas) =
+        (ctx.opt_floats("activation_alpha")?, ctx.opt_floats("activation_beta")?);
     let mut given_alphas = given_alphas.unwrap_or_default().into_iter();
     let mut given_betas = given_betas.unwrap_or_default().into_iter();
     let (mut names, mut alphas, mut betas) = (vec![], vec![], vec![]);
@@ -69,8 +77,9 @@ fn common(ctx: &mut NodeCtx, defaults: &[&str]) -> Result<Attrs, ImportError> {
             .iter()
             .find(|(name, _, _)| name.eq_ignore_ascii_case(&function))
             .ok_or_else(|| ctx.bad_attr("activations", function))?;
-        let value =
-            |default: &Option<f64>, given: &mut dyn Iterator<Item = f32>| default.map_or(0.0, |d| given.next().map_or(d, f64::from));
+        let value = |default: &Option<f64>, given: &mut dyn Iterator<Item = f32>| {
+            default.map_or(0.0, |d| given.next().map_or(d, f64::from))
+        };
         names.push((*name).to_owned());
         alphas.push(value(alpha, &mut given_alphas));
         betas.push(value(beta, &mut given_betas));
@@ -169,7 +178,10 @@ fn dynamic_quantize_lstm(ctx: &mut NodeCtx) -> OpResult {
 /// x [T, B, I] with zeros behind the end of the longest sequence: ONNX Runtime does not look there for the range of x, and zero is in
 /// every range.
 fn within(ctx: &mut NodeCtx, x: ValueId, lengths: ValueId) -> Result<ValueId, ImportError> {
-    let [steps, _, _] = ctx.shape_of(x)?.try_into().map_err(|_| ImportError::invalid("x of DynamicQuantizeLSTM must have three axes"))?;
+    let [steps, _, _] = ctx
+        .shape_of(x)?
+        .try_into()
+        .map_err(|_| ImportError::invalid("x of DynamicQuantizeLSTM must have three axes"))?;
     let longest = ctx.reduce("max", lengths, vec![0], false)?;
     let longest = ctx.cast(longest, DType::I64)?;
     let step = ctx.iota_along(DType::I64, steps, 0, 3)?;
@@ -187,14 +199,21 @@ fn rounded(ctx: &mut NodeCtx, x: ValueId) -> Result<ValueId, ImportError> {
 }
 
 /// [D, K, 4H] integers as [D, 4H, K] floats; scale and zero point are [D] or [D, 4H].
-fn dequantized_weights(ctx: &mut NodeCtx, weights: ValueId, scale: ValueId, zero: ValueId) -> Result<ValueId, ImportError> {
+fn dequantized_weights(
+    ctx: &mut NodeCtx,
+    weights: ValueId,
+    scale: ValueId,
+    zero: ValueId,
+) -> Result<ValueId, ImportError> {
     if ctx.rank(weights)? != 3 {
         return Err(ImportError::invalid("the weights of DynamicQuantizeLSTM must have three axes"));
     }
     let place = |ctx: &mut NodeCtx, v: ValueId| {
         let mut shape = ctx.shape_of(v)?;
         if !(1..=2).contains(&shape.len()) {
-            return Err(ImportError::invalid("a scale or zero point of DynamicQuantizeLSTM must have one axis or two"));
+            return Err(ImportError::invalid(
+                "a scale or zero point of DynamicQuantizeLSTM must have one axis or two",
+            ));
         }
         shape.resize(3, dim(1));
         ctx.reshape(v, shape)

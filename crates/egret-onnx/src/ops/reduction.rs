@@ -31,9 +31,13 @@ pub const TABLE: &[OnnxOp] = &[
         })
     }),
     onnx("ReduceLogSumExp", 1, |c| reduction(c, 18, log_sum_exp)),
-    onnx("ReduceMax", 1, |c| reduction(c, 18, |c, x, r| r.plain(c, if c.dtype(x)? == DType::Bool { "or" } else { "max" }, x))),
+    onnx("ReduceMax", 1, |c| {
+        reduction(c, 18, |c, x, r| r.plain(c, if c.dtype(x)? == DType::Bool { "or" } else { "max" }, x))
+    }),
     onnx("ReduceMean", 1, |c| reduction(c, 18, |c, x, r| mean(c, x, &r.axes, r.keepdims))),
-    onnx("ReduceMin", 1, |c| reduction(c, 18, |c, x, r| r.plain(c, if c.dtype(x)? == DType::Bool { "and" } else { "min" }, x))),
+    onnx("ReduceMin", 1, |c| {
+        reduction(c, 18, |c, x, r| r.plain(c, if c.dtype(x)? == DType::Bool { "and" } else { "min" }, x))
+    }),
     onnx("ReduceProd", 1, |c| reduction(c, 18, |c, x, r| r.plain(c, "prod", x))),
     onnx("ReduceSum", 1, |c| reduction(c, 13, |c, x, r| r.plain(c, "sum", x))),
     onnx("ReduceSumSquare", 1, |c| reduction(c, 18, |c, x, r| r.of_squares(c, x))),
@@ -65,7 +69,11 @@ impl Reduction {
 }
 
 /// A Reduce operator whose axes are an input from opset `axes_input` on; computed in f32 at least.
-fn reduction(ctx: &mut NodeCtx, axes_input: i64, f: impl FnOnce(&mut NodeCtx, ValueId, &Reduction) -> Emitted) -> OpResult {
+fn reduction(
+    ctx: &mut NodeCtx,
+    axes_input: i64,
+    f: impl FnOnce(&mut NodeCtx, ValueId, &Reduction) -> Emitted,
+) -> OpResult {
     let x = ctx.input(0)?;
     let (rank, dtype) = (ctx.rank(x)?, ctx.dtype(x)?);
     let keepdims = ctx.flag("keepdims", true)?;
@@ -137,7 +145,11 @@ fn arg(ctx: &mut NodeCtx, kind: &str) -> OpResult {
     let (axis, rank) = (ctx.int("axis", 0)?, ctx.rank(x)?);
     let axis = ctx.axis(axis, rank)? as i64;
     let (keepdims, last) = (ctx.flag("keepdims", true)?, ctx.flag("select_last_index", false)?);
-    Ok(vec![ctx.emit(Op::ArgReduce, attrs! { kind: kind, axis: axis, keepdims: keepdims, last: last }, &[x])?])
+    Ok(vec![ctx.emit(
+        Op::ArgReduce,
+        attrs! { kind: kind, axis: axis, keepdims: keepdims, last: last },
+        &[x],
+    )?])
 }
 
 fn cumulative(ctx: &mut NodeCtx, kind: &str) -> OpResult {
@@ -146,7 +158,11 @@ fn cumulative(ctx: &mut NodeCtx, kind: &str) -> OpResult {
     let (axis, rank) = (ctx.need_int(axis, &what)?, ctx.rank(x)?);
     let axis = ctx.axis(axis, rank)? as i64;
     let (exclusive, reverse) = (ctx.flag("exclusive", false)?, ctx.flag("reverse", false)?);
-    Ok(vec![ctx.emit(Op::Cumulative, attrs! { kind: kind, axis: axis, exclusive: exclusive, reverse: reverse }, &[x])?])
+    Ok(vec![ctx.emit(
+        Op::Cumulative,
+        attrs! { kind: kind, axis: axis, exclusive: exclusive, reverse: reverse },
+        &[x],
+    )?])
 }
 
 /// Softmax, LogSoftmax, Hardmax: along one axis, or, before opset 13, over all axes from `axis` on as one.
@@ -182,7 +198,11 @@ fn log_softmax(ctx: &mut NodeCtx, x: ValueId, axis: usize) -> Emitted {
 fn hardmax(ctx: &mut NodeCtx) -> OpResult {
     softmax_like(ctx, |ctx, x, axis| {
         let ty = ctx.tensor(x)?;
-        let at = ctx.emit(Op::ArgReduce, attrs! { kind: "max", axis: axis as i64, keepdims: 1i64, last: 0i64 }, &[x])?;
+        let at = ctx.emit(
+            Op::ArgReduce,
+            attrs! { kind: "max", axis: axis as i64, keepdims: 1i64, last: 0i64 },
+            &[x],
+        )?;
         let index = ctx.iota_along(DType::I64, ty.shape[axis].clone(), axis, ty.rank())?;
         let hit = ctx.binary(Op::Equal, at, index)?;
         ctx.cast(hit, ty.dtype)

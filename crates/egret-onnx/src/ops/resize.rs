@@ -40,7 +40,14 @@ impl Sampling {
         }
     }
 
-    fn emit(self, ctx: &mut NodeCtx, x: ValueId, roi: Option<ValueId>, sizes: Vec<Dim>, scales: Vec<f64>) -> OpResult {
+    fn emit(
+        self,
+        ctx: &mut NodeCtx,
+        x: ValueId,
+        roi: Option<ValueId>,
+        sizes: Vec<Dim>,
+        scales: Vec<f64>,
+    ) -> OpResult {
         let attrs = attrs! {
             sizes: sizes,
             scales: scales,
@@ -74,7 +81,11 @@ fn scaled(size: &Dim, scale: f64) -> Result<Dim, ImportError> {
             let next = q < 1e6 && q.recip() as f32 == scale as f32 && scale * q >= 1.0;
             size.divide_exactly(&dim(q as i64)).filter(|_| next)
         })
-        .ok_or_else(|| ImportError::unsupported(format!("the scale {scale} of the dim {size}: bind its symbols, e.g. --dim NAME=8")))
+        .ok_or_else(|| {
+            ImportError::unsupported(format!(
+                "the scale {scale} of the dim {size}: bind its symbols, e.g. --dim NAME=8"
+            ))
+        })
 }
 
 /// `to / from`, or 0 (which `resize` takes as just that quotient) where only the running model knows it.
@@ -101,7 +112,8 @@ fn upsample(ctx: &mut NodeCtx) -> OpResult {
             _ => return Err(ImportError::invalid("Upsample needs `height_scale` and `width_scale`")),
         }
     } else if ctx.opset < 9 {
-        let scales = ctx.opt_floats("scales")?.ok_or_else(|| ImportError::invalid("Upsample needs its `scales`"))?;
+        let scales =
+            ctx.opt_floats("scales")?.ok_or_else(|| ImportError::invalid("Upsample needs its `scales`"))?;
         scales.into_iter().map(f64::from).collect()
     } else {
         ctx.need_floats(ctx.input(1)?, "the scales of Upsample")?
@@ -109,9 +121,20 @@ fn upsample(ctx: &mut NodeCtx) -> OpResult {
     by_scales(ctx, x, &dims, scales, Sampling::asymmetric(mode))
 }
 
-fn by_scales(ctx: &mut NodeCtx, x: ValueId, dims: &[Dim], scales: Vec<f64>, sampling: Sampling) -> OpResult {
+fn by_scales(
+    ctx: &mut NodeCtx,
+    x: ValueId,
+    dims: &[Dim],
+    scales: Vec<f64>,
+    sampling: Sampling,
+) -> OpResult {
     if scales.len() != dims.len() {
-        return Err(ImportError::invalid(format!("{} has {} scales for a rank of {}", ctx.op_type, scales.len(), dims.len())));
+        return Err(ImportError::invalid(format!(
+            "{} has {} scales for a rank of {}",
+            ctx.op_type,
+            scales.len(),
+            dims.len()
+        )));
     }
     let sizes = dims.iter().zip(&scales).map(|(d, &s)| scaled(d, s)).collect::<Result<_, _>>()?;
     sampling.emit(ctx, x, None, sizes, scales)
@@ -140,10 +163,18 @@ fn resize(ctx: &mut NodeCtx) -> OpResult {
     if !["nearest", "linear", "cubic"].contains(&sampling.mode.as_str()) {
         return Err(ctx.bad_attr("mode", sampling.mode));
     }
-    let coordinates = ["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric", "tf_crop_and_resize"];
+    let coordinates = [
+        "half_pixel",
+        "half_pixel_symmetric",
+        "pytorch_half_pixel",
+        "align_corners",
+        "asymmetric",
+        "tf_crop_and_resize",
+    ];
     let coordinate = sampling.coordinate.as_str();
     // Resize 11 and 12 had one more for nearest neighbours.
-    let known = coordinates.contains(&coordinate) || (coordinate == "tf_half_pixel_for_nn" && ctx.opset < 13);
+    let known =
+        coordinates.contains(&coordinate) || (coordinate == "tf_half_pixel_for_nn" && ctx.opset < 13);
     if !known {
         return Err(ctx.bad_attr("coordinate_transformation_mode", coordinate));
     }
@@ -166,7 +197,11 @@ fn resize(ctx: &mut NodeCtx) -> OpResult {
     };
     let (mut sizes, mut scales) = (dims.clone(), vec![1.0; dims.len()]);
     let count = |n: usize| {
-        if n == axes.len() { Ok(()) } else { Err(ImportError::invalid(format!("Resize has {n} scales or sizes for {} axes", axes.len()))) }
+        if n == axes.len() {
+            Ok(())
+        } else {
+            Err(ImportError::invalid(format!("Resize has {n} scales or sizes for {} axes", axes.len())))
+        }
     };
     if let Some(v) = present(ctx, 3)? {
         let wanted = ctx.need_dims(v, "the sizes of Resize")?;
@@ -195,7 +230,10 @@ fn resize(ctx: &mut NodeCtx) -> OpResult {
             Some(roi) => {
                 let r = ctx.need_floats(roi, "the region of interest of Resize")?;
                 if r.len() != 2 * dims.len() {
-                    return Err(ImportError::invalid(format!("the region of interest of Resize has {} entries", r.len())));
+                    return Err(ImportError::invalid(format!(
+                        "the region of interest of Resize has {} entries",
+                        r.len()
+                    )));
                 }
                 (0..dims.len()).map(|i| r[i + dims.len()] - r[i]).collect()
             }
@@ -217,7 +255,11 @@ fn region(ctx: &mut NodeCtx, axes: &[usize], rank: usize) -> Result<ValueId, Imp
     // Known at compile time, as the sizes are: a compiled resize is a table of places and weights.
     let given = ctx.need_floats(roi, "the region of interest of Resize")?;
     if given.len() != 2 * axes.len() {
-        return Err(ImportError::invalid(format!("the region of interest of Resize has {} entries for {} axes", given.len(), axes.len())));
+        return Err(ImportError::invalid(format!(
+            "the region of interest of Resize has {} entries for {} axes",
+            given.len(),
+            axes.len()
+        )));
     }
     let mut all = vec![0f32; rank];
     all.extend(vec![1f32; rank]);
@@ -242,7 +284,11 @@ fn grid_sample(ctx: &mut NodeCtx) -> OpResult {
         return Err(ctx.bad_attr("padding_mode", padding));
     }
     let align = ctx.flag("align_corners", false)?;
-    Ok(vec![ctx.emit(Op::GridSample, attrs! { mode: mode, padding: padding, align_corners: align }, &[x, grid])?])
+    Ok(vec![ctx.emit(
+        Op::GridSample,
+        attrs! { mode: mode, padding: padding, align_corners: align },
+        &[x, grid],
+    )?])
 }
 
 fn affine_grid(ctx: &mut NodeCtx) -> OpResult {
@@ -251,12 +297,17 @@ fn affine_grid(ctx: &mut NodeCtx) -> OpResult {
     let align = ctx.flag("align_corners", false)?;
     let ty = ctx.tensor(theta)?;
     let dtype = ty.dtype;
-    let Some((batch, spatial)) = size.split_first().and_then(|(n, s)| s.get(1..).map(|s| (n.clone(), s.to_vec()))) else {
+    let Some((batch, spatial)) =
+        size.split_first().and_then(|(n, s)| s.get(1..).map(|s| (n.clone(), s.to_vec())))
+    else {
         return Err(ImportError::invalid("the size of AffineGrid must have 4 or 5 entries"));
     };
     let rank = spatial.len();
     if !(2..=3).contains(&rank) {
-        return Err(ImportError::invalid(format!("the size of AffineGrid must have 4 or 5 entries, not {}", size.len())));
+        return Err(ImportError::invalid(format!(
+            "the size of AffineGrid must have 4 or 5 entries, not {}",
+            size.len()
+        )));
     }
     // Coordinates along each axis, spread over the grid; the innermost axis (x) comes first, a row of ones last.
     let mut rows = vec![];

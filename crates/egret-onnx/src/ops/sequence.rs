@@ -76,7 +76,9 @@ fn sequence_length(ctx: &mut NodeCtx) -> OpResult {
 
 fn concat_from_sequence(ctx: &mut NodeCtx) -> OpResult {
     let seq = ctx.input(0)?;
-    let axis = ctx.opt_int("axis")?.ok_or_else(|| ImportError::invalid("ConcatFromSequence needs its attribute `axis`"))?;
+    let axis = ctx
+        .opt_int("axis")?
+        .ok_or_else(|| ImportError::invalid("ConcatFromSequence needs its attribute `axis`"))?;
     let new_axis = ctx.flag("new_axis", false)?;
     let rank = match ctx.builder.graph.ty(seq) {
         Type::Sequence(s) => s.shape.as_ref().map(Vec::len),
@@ -86,7 +88,11 @@ fn concat_from_sequence(ctx: &mut NodeCtx) -> OpResult {
     let axis = match rank {
         Some(rank) => ctx.axis(axis, rank + usize::from(new_axis))? as i64,
         None if axis >= 0 => axis,
-        None => return Err(ImportError::unsupported("ConcatFromSequence along a negative axis of elements whose rank is not known")),
+        None => {
+            return Err(ImportError::unsupported(
+                "ConcatFromSequence along a negative axis of elements whose rank is not known",
+            ));
+        }
     };
     Ok(vec![ctx.emit(Op::SequenceConcat, attrs! { axis: axis, new_axis: new_axis }, &[seq])?])
 }
@@ -121,7 +127,9 @@ fn optional_get(ctx: &mut NodeCtx) -> OpResult {
 
 fn optional_has(ctx: &mut NodeCtx) -> OpResult {
     match ctx.opt_input(0) {
-        Some(x) if matches!(ctx.builder.graph.ty(x), Type::Optional(_)) => Ok(vec![ctx.emit(Op::OptionalHas, attrs! {}, &[x])?]),
+        Some(x) if matches!(ctx.builder.graph.ty(x), Type::Optional(_)) => {
+            Ok(vec![ctx.emit(Op::OptionalHas, attrs! {}, &[x])?])
+        }
         present => Ok(vec![ctx.builder.constant(Tensor::from_bools(&[], &[present.is_some()]))]),
     }
 }

@@ -44,7 +44,9 @@ fn reshape(ctx: &mut NodeCtx) -> OpResult {
     let x = ctx.input(0)?;
     let from = ctx.shape_of(x)?;
     let (target, allow_zero) = if ctx.opset < 5 {
-        let ints = ctx.opt_ints("shape")?.ok_or_else(|| ImportError::invalid("Reshape needs its attribute `shape`"))?;
+        let ints = ctx
+            .opt_ints("shape")?
+            .ok_or_else(|| ImportError::invalid("Reshape needs its attribute `shape`"))?;
         (ints.into_iter().map(dim).collect(), false)
     } else {
         (ctx.need_dims(ctx.input(1)?, "the shape of Reshape")?, ctx.flag("allowzero", false)?)
@@ -54,9 +56,12 @@ fn reshape(ctx: &mut NodeCtx) -> OpResult {
     for (i, d) in target.iter().enumerate() {
         match d.as_const() {
             Some(0) if !allow_zero => {
-                let kept = from
-                    .get(i)
-                    .ok_or_else(|| ImportError::invalid(format!("Reshape keeps dim {i}, but its input has rank {}", from.len())))?;
+                let kept = from.get(i).ok_or_else(|| {
+                    ImportError::invalid(format!(
+                        "Reshape keeps dim {i}, but its input has rank {}",
+                        from.len()
+                    ))
+                })?;
                 to.push(kept.clone());
             }
             Some(-1) if open.is_none() => {
@@ -69,7 +74,8 @@ fn reshape(ctx: &mut NodeCtx) -> OpResult {
         }
     }
     if let Some(at) = open {
-        let others: Vec<Dim> = to.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, d)| d.clone()).collect();
+        let others: Vec<Dim> =
+            to.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, d)| d.clone()).collect();
         to[at] = rest(&from, &others)?;
     }
     Ok(vec![ctx.reshape(x, to)?])
@@ -91,7 +97,9 @@ pub(super) fn rest(from: &[Dim], others: &[Dim]) -> Result<Dim, ImportError> {
     let (count, divisor) = (product(&from), product(&open));
     match (count.as_const(), divisor.as_const()) {
         (_, Some(0)) => Err(ImportError::invalid("Reshape cannot tell the dim -1 next to a dim of 0")),
-        (Some(c), Some(d)) if c % d != 0 => Err(ImportError::invalid(format!("Reshape: {c} elements do not divide into rows of {d}"))),
+        (Some(c), Some(d)) if c % d != 0 => {
+            Err(ImportError::invalid(format!("Reshape: {c} elements do not divide into rows of {d}")))
+        }
         _ => Ok(count.divide_exactly(&divisor).unwrap_or_else(|| count.op(DimOp::FloorDiv, &divisor))),
     }
 }
@@ -142,7 +150,8 @@ fn unsqueeze(ctx: &mut NodeCtx) -> OpResult {
     if (1..axes.len()).any(|i| axes[..i].contains(&axes[i])) {
         return Err(ImportError::invalid("Unsqueeze names an axis twice"));
     }
-    let to = (0..rank).map(|i| if axes.contains(&i) { dim(1) } else { dims.next().unwrap_or(dim(1)) }).collect();
+    let to =
+        (0..rank).map(|i| if axes.contains(&i) { dim(1) } else { dims.next().unwrap_or(dim(1)) }).collect();
     Ok(vec![ctx.reshape(x, to)?])
 }
 
@@ -161,7 +170,8 @@ fn expand(ctx: &mut NodeCtx) -> OpResult {
     let from = ctx.shape_of(x)?;
     let target = ctx.need_dims(ctx.input(1)?, "the shape of Expand")?;
     let rank = from.len().max(target.len());
-    let at = |dims: &[Dim], i: usize| (i + dims.len()).checked_sub(rank).map_or(dim(1), |i| dims[i].clone());
+    let at =
+        |dims: &[Dim], i: usize| (i + dims.len()).checked_sub(rank).map_or(dim(1), |i| dims[i].clone());
     let mut to = Vec::with_capacity(rank);
     for i in 0..rank {
         let (a, b) = (at(&from, i), at(&target, i));
@@ -185,7 +195,12 @@ fn constant_of_shape(ctx: &mut NodeCtx) -> OpResult {
     let value = match ctx.opt_tensor("value")? {
         None => Tensor::scalar(0f32),
         Some(t) if t.len() == 1 => t.reshaped(&[]),
-        Some(t) => return Err(ImportError::invalid(format!("the value of ConstantOfShape has {} elements instead of 1", t.len()))),
+        Some(t) => {
+            return Err(ImportError::invalid(format!(
+                "the value of ConstantOfShape has {} elements instead of 1",
+                t.len()
+            )));
+        }
     };
     let value = ctx.builder.constant(value);
     Ok(vec![ctx.broadcast(value, dims)?])
@@ -237,7 +252,9 @@ fn range(ctx: &mut NodeCtx) -> OpResult {
     let dtype = ctx.dtype(start)?;
     // Narrow floats are counted in f32 from opset 27 on; before it nothing else is exact either.
     if stash != 1 && matches!(dtype, DType::F16 | DType::BF16) {
-        return Err(ImportError::unsupported(format!("Range with the stash_type {stash}; only 1 (float) is done")));
+        return Err(ImportError::unsupported(format!(
+            "Range with the stash_type {stash}; only 1 (float) is done"
+        )));
     }
     let compute = if matches!(dtype, DType::F16 | DType::BF16) { DType::F32 } else { dtype };
     let what = "a bound of Range";
@@ -249,7 +266,12 @@ fn range(ctx: &mut NodeCtx) -> OpResult {
         return Ok(vec![counted_range(ctx, start, limit, delta)?]);
     }
     let count = if dtype.is_int() {
-        let bound = |v| ctx.need_dims(v, what)?.first().cloned().ok_or_else(|| ImportError::invalid("a bound of Range is empty"));
+        let bound = |v| {
+            ctx.need_dims(v, what)?
+                .first()
+                .cloned()
+                .ok_or_else(|| ImportError::invalid("a bound of Range is empty"))
+        };
         let (s, l, d) = (bound(start)?, bound(limit)?, bound(delta)?);
         if d.as_const() == Some(0) {
             return Err(ImportError::invalid("the delta of Range is 0"));
@@ -259,7 +281,12 @@ fn range(ctx: &mut NodeCtx) -> OpResult {
         // The number of steps of a symbolic range such as 0..seq is not negative.
         if steps.as_const().is_some() { steps.op(DimOp::Max, &dim(0)) } else { steps }
     } else {
-        let mut bound = |v| ctx.need_floats(v, what)?.first().copied().ok_or_else(|| ImportError::invalid("a bound of Range is empty"));
+        let mut bound = |v| {
+            ctx.need_floats(v, what)?
+                .first()
+                .copied()
+                .ok_or_else(|| ImportError::invalid("a bound of Range is empty"))
+        };
         let (s, l, d) = (bound(start)?, bound(limit)?, bound(delta)?);
         let count = ((l - s) / d).ceil().max(0.0);
         if count.is_nan() || count > f64::from(i32::MAX) {
@@ -294,7 +321,12 @@ fn predicted(ctx: &NodeCtx, value: ValueId) -> bool {
 }
 
 /// Integers whose number only the running model knows: what a loop counts, stacked.
-fn counted_range(ctx: &mut NodeCtx, start: ValueId, limit: ValueId, delta: i64) -> Result<ValueId, ImportError> {
+fn counted_range(
+    ctx: &mut NodeCtx,
+    start: ValueId,
+    limit: ValueId,
+    delta: i64,
+) -> Result<ValueId, ImportError> {
     let dtype = ctx.dtype(start)?;
     let whole = |ctx: &mut NodeCtx, v: ValueId| {
         let v = ctx.single(v)?;
@@ -333,7 +365,11 @@ fn tile(ctx: &mut NodeCtx) -> OpResult {
         ctx.need_dims(ctx.input(1)?, "the repeats of Tile")?
     };
     if repeats.len() != dims.len() {
-        return Err(ImportError::invalid(format!("Tile has {} repeats for a rank of {}", repeats.len(), dims.len())));
+        return Err(ImportError::invalid(format!(
+            "Tile has {} repeats for a rank of {}",
+            repeats.len(),
+            dims.len()
+        )));
     }
     let (mut split, mut spread, mut joined) = (vec![], vec![], vec![]);
     for (d, r) in dims.into_iter().zip(repeats) {
@@ -360,7 +396,9 @@ fn one_hot(ctx: &mut NodeCtx) -> OpResult {
     let axis = ctx.axis(axis, rank)?;
     let whole = ctx.cast(depth, DType::I64)?;
     let depth = ctx.need_dims(whole, "the depth of OneHot")?;
-    let [depth] = depth.as_slice() else { return Err(ImportError::invalid("the depth of OneHot must have one element")) };
+    let [depth] = depth.as_slice() else {
+        return Err(ImportError::invalid("the depth of OneHot must have one element"));
+    };
     let classes = ctx.iota_along(DType::I64, depth.clone(), axis, rank)?;
     // The depth as a value, so that indices count from the end where they are negative.
     let count = ctx.reshape(whole, vec![])?;

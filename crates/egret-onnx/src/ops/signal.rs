@@ -21,7 +21,12 @@ pub const TABLE: &[OnnxOp] = &[
 const MAX_MATRIX: i64 = 1 << 24;
 
 /// A constant of f64s in the element type that the operator wants.
-fn constant(ctx: &mut NodeCtx, shape: &[usize], values: Vec<f64>, to: DType) -> Result<ValueId, ImportError> {
+fn constant(
+    ctx: &mut NodeCtx,
+    shape: &[usize],
+    values: Vec<f64>,
+    to: DType,
+) -> Result<ValueId, ImportError> {
     let t = match to {
         DType::F32 => Tensor::new(shape, values.iter().map(|&v| v as f32).collect::<Vec<f32>>()),
         _ => Tensor::new(shape, values),
@@ -54,7 +59,8 @@ impl Transform {
         for n in 0..self.from {
             // Points of half a spectrum that have a mirror image count for it too.
             let mirrored = self.half_spectrum && n != 0 && 2 * n != self.length;
-            let weight = if self.inverse { 1.0 / self.length as f64 } else { 1.0 } * if mirrored { 2.0 } else { 1.0 };
+            let weight = if self.inverse { 1.0 / self.length as f64 } else { 1.0 }
+                * if mirrored { 2.0 } else { 1.0 };
             for part in 0..inputs {
                 for k in 0..self.to {
                     // Reduced first: the angle is exact however long the signal is.
@@ -79,12 +85,21 @@ fn transform(ctx: &mut NodeCtx, x: ValueId, axis: usize, t: &Transform) -> Resul
     let rank = ty.rank();
     let inputs = const_dim(ctx, &ty.shape[rank - 1])?;
     let outputs = if t.half_spectrum { 1 } else { 2 };
-    let size = [t.from, inputs, t.to, outputs].into_iter().try_fold(1i64, i64::checked_mul).filter(|&n| n <= MAX_MATRIX);
+    let size = [t.from, inputs, t.to, outputs]
+        .into_iter()
+        .try_fold(1i64, i64::checked_mul)
+        .filter(|&n| n <= MAX_MATRIX);
     if !(1..=2).contains(&inputs) || t.from < 1 || t.to < 1 {
-        return Err(ImportError::invalid(format!("{} of {} points with {inputs} parts", ctx.op_type, t.from)));
+        return Err(ImportError::invalid(format!(
+            "{} of {} points with {inputs} parts",
+            ctx.op_type, t.from
+        )));
     }
     if size.is_none() {
-        return Err(ImportError::unsupported(format!("{} of {} points: too long without an FFT", ctx.op_type, t.from)));
+        return Err(ImportError::unsupported(format!(
+            "{} of {} points: too long without an FFT",
+            ctx.op_type, t.from
+        )));
     }
     let shape = [(t.from * inputs) as usize, (t.to * outputs) as usize];
     let matrix = constant(ctx, &shape, t.matrix(inputs), ty.dtype)?;
@@ -157,7 +172,9 @@ fn stft(ctx: &mut NodeCtx) -> OpResult {
     };
     let onesided = ctx.flag("onesided", true)?;
     if step < 1 || frame < 1 || is_negative(&(length.clone() - dim(frame))) {
-        return Err(ImportError::invalid(format!("STFT with frames of {frame} every {step} in a signal of {length}")));
+        return Err(ImportError::invalid(format!(
+            "STFT with frames of {frame} every {step} in a signal of {length}"
+        )));
     }
     // A symbolic signal is taken to hold a frame.
     let frames = (length.clone() - dim(frame)).op(DimOp::FloorDiv, &dim(step)) + dim(1);
@@ -171,7 +188,12 @@ fn stft(ctx: &mut NodeCtx) -> OpResult {
         x = ctx.binary(Op::Mul, x, window)?;
     }
     let to = if onesided { frame / 2 + 1 } else { frame };
-    Ok(vec![transform(ctx, x, 2, &Transform { from: frame, to, length: frame, inverse: false, half_spectrum: false })?])
+    Ok(vec![transform(
+        ctx,
+        x,
+        2,
+        &Transform { from: frame, to, length: frame, inverse: false, half_spectrum: false },
+    )?])
 }
 
 // ---- windows ----
@@ -209,13 +231,20 @@ fn mel_weight_matrix(ctx: &mut NodeCtx) -> OpResult {
     let mut edge = |i: usize| -> Result<f64, ImportError> {
         let v = ctx.input(i)?;
         let edges = ctx.need_floats(v, "an edge frequency of MelWeightMatrix")?;
-        edges.first().copied().ok_or_else(|| ImportError::invalid("an edge frequency of MelWeightMatrix is empty"))
+        edges
+            .first()
+            .copied()
+            .ok_or_else(|| ImportError::invalid("an edge frequency of MelWeightMatrix is empty"))
     };
     let (low, high) = (edge(3)?, edge(4)?);
     let to = ctx.opt_dtype("output_datatype")?.unwrap_or(DType::F32);
-    let small = (0..=1 << 20).contains(&bands) && (0..=1 << 20).contains(&length) && (length / 2 + 1) * bands <= MAX_MATRIX;
+    let small = (0..=1 << 20).contains(&bands)
+        && (0..=1 << 20).contains(&length)
+        && (length / 2 + 1) * bands <= MAX_MATRIX;
     if !small || rate < 1 {
-        return Err(ImportError::invalid(format!("MelWeightMatrix of {bands} bands, length {length}, rate {rate}")));
+        return Err(ImportError::invalid(format!(
+            "MelWeightMatrix of {bands} bands, length {length}, rate {rate}"
+        )));
     }
     let rows = length / 2 + 1;
     let mel = |hertz: f64| 2595.0 * (hertz / 700.0).ln_1p() / 10f64.ln();
@@ -226,7 +255,9 @@ fn mel_weight_matrix(ctx: &mut NodeCtx) -> OpResult {
         ((length + 1) as f64 * hertz / rate as f64).floor() as i64
     };
     if let Some(bad) = (0..bands + 2).map(bin).find(|b| !(0..=length).contains(b)) {
-        return Err(ImportError::invalid(format!("MelWeightMatrix: an edge of a band lies in bin {bad}, outside the spectrum")));
+        return Err(ImportError::invalid(format!(
+            "MelWeightMatrix: an edge of a band lies in bin {bad}, outside the spectrum"
+        )));
     }
     let mut weights = vec![0f64; (rows * bands) as usize];
     for band in 0..bands {

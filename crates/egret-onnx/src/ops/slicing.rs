@@ -137,7 +137,9 @@ fn slice_at_run_time(ctx: &mut NodeCtx, mut x: ValueId, dims: &[Dim]) -> OpResul
         return Err(ImportError::invalid("starts, axes and steps of Slice differ in length"));
     }
     if let Some(step) = steps.iter().find(|&&s| s != 1) {
-        return Err(ImportError::unsupported(format!("Slice by the step {step} with bounds that only the running model knows")));
+        return Err(ImportError::unsupported(format!(
+            "Slice by the step {step} with bounds that only the running model knows"
+        )));
     }
     for (i, &axis) in axes.iter().enumerate() {
         let shape = ctx.dims_value(x)?;
@@ -173,7 +175,11 @@ fn split(ctx: &mut NodeCtx) -> OpResult {
         (None, None) => equal_parts(&dims[axis], parts.unwrap_or(ctx.outputs as i64), ctx.opset >= 18)?,
     };
     if sizes.len() < ctx.outputs {
-        return Err(ImportError::invalid(format!("Split has {} sizes for {} outputs", sizes.len(), ctx.outputs)));
+        return Err(ImportError::invalid(format!(
+            "Split has {} sizes for {} outputs",
+            sizes.len(),
+            ctx.outputs
+        )));
     }
     let mut start = dim(0);
     let mut parts = vec![];
@@ -184,7 +190,9 @@ fn split(ctx: &mut NodeCtx) -> OpResult {
     if let (Some(end), Some(n)) = (start.as_const(), dims[axis].as_const())
         && end != n
     {
-        return Err(ImportError::invalid(format!("the sizes of Split add up to {end}, but the axis has {n}")));
+        return Err(ImportError::invalid(format!(
+            "the sizes of Split add up to {end}, but the axis has {n}"
+        )));
     }
     Ok(parts)
 }
@@ -199,7 +207,9 @@ fn equal_parts(size: &Dim, count: i64, ragged: bool) -> Result<Vec<Dim>, ImportE
     match (size.as_const(), part.as_const()) {
         (Some(n), Some(p)) => {
             if n % count != 0 && !ragged {
-                return Err(ImportError::invalid(format!("Split of {n} elements into {count} equal parts")));
+                return Err(ImportError::invalid(format!(
+                    "Split of {n} elements into {count} equal parts"
+                )));
             }
             for (i, size) in parts.iter_mut().enumerate() {
                 *size = dim((n - i as i64 * p).clamp(0, p));
@@ -237,7 +247,9 @@ fn pad(ctx: &mut NodeCtx) -> OpResult {
     }
     let (pads, axes, value) = if ctx.opset < 11 {
         let name = if ctx.opset < 2 { "paddings" } else { "pads" };
-        let pads = ctx.opt_ints(name)?.ok_or_else(|| ImportError::invalid(format!("Pad needs its attribute `{name}`")))?;
+        let pads = ctx
+            .opt_ints(name)?
+            .ok_or_else(|| ImportError::invalid(format!("Pad needs its attribute `{name}`")))?;
         let value = ctx.float("value", 0.0)?;
         let value = ctx.scalar(ty.dtype, value.into())?;
         (pads.into_iter().map(dim).collect(), (0..rank).collect(), Some(value))
@@ -273,7 +285,12 @@ fn pad(ctx: &mut NodeCtx) -> OpResult {
 }
 
 /// x without what negative pads take away, which become 0: what is wrapped around is what is left, as in ONNX Runtime.
-fn crop_first(ctx: &mut NodeCtx, x: ValueId, low: &mut [Dim], high: &mut [Dim]) -> Result<ValueId, ImportError> {
+fn crop_first(
+    ctx: &mut NodeCtx,
+    x: ValueId,
+    low: &mut [Dim],
+    high: &mut [Dim],
+) -> Result<ValueId, ImportError> {
     let mut sizes = ctx.shape_of(x)?;
     let mut starts = vec![dim(0); sizes.len()];
     let taken = |pad: &mut Dim| match pad.as_const() {
@@ -300,7 +317,11 @@ fn center_crop_pad(ctx: &mut NodeCtx) -> OpResult {
         None => (0..dims.len()).collect(),
     };
     if axes.len() != target.len() {
-        return Err(ImportError::invalid(format!("CenterCropPad has {} sizes for {} axes", target.len(), axes.len())));
+        return Err(ImportError::invalid(format!(
+            "CenterCropPad has {} sizes for {} axes",
+            target.len(),
+            axes.len()
+        )));
     }
     let rank = dims.len();
     let (mut starts, mut sizes) = (vec![dim(0); rank], dims.clone());
@@ -314,18 +335,19 @@ fn center_crop_pad(ctx: &mut NodeCtx) -> OpResult {
         high[axis] = want - kept.clone() - low[axis].clone();
         sizes[axis] = kept;
     }
-    let cropped = ctx.emit(Op::Slice, attrs! { starts: starts, sizes: sizes, steps: vec![1i64; rank] }, &[x])?;
+    let cropped =
+        ctx.emit(Op::Slice, attrs! { starts: starts, sizes: sizes, steps: vec![1i64; rank] }, &[x])?;
     Ok(vec![ctx.pad(cropped, low, high, "constant", None)?])
 }
 
 /// The dims of an image and the block size of DepthToSpace and SpaceToDepth.
 fn image_and_block(ctx: &mut NodeCtx, x: ValueId) -> Result<([Dim; 4], Dim), ImportError> {
     let block = ctx.opt_int("blocksize")?.filter(|b| (1..=1 << 15).contains(b));
-    let block = block.ok_or_else(|| ImportError::invalid(format!("{} needs a positive `blocksize`", ctx.op_type)))?;
-    let dims: [Dim; 4] = ctx
-        .shape_of(x)?
-        .try_into()
-        .map_err(|dims: Vec<Dim>| ImportError::invalid(format!("{} takes images of rank 4, not {}", ctx.op_type, dims.len())))?;
+    let block = block
+        .ok_or_else(|| ImportError::invalid(format!("{} needs a positive `blocksize`", ctx.op_type)))?;
+    let dims: [Dim; 4] = ctx.shape_of(x)?.try_into().map_err(|dims: Vec<Dim>| {
+        ImportError::invalid(format!("{} takes images of rank 4, not {}", ctx.op_type, dims.len()))
+    })?;
     Ok((dims, dim(block)))
 }
 
@@ -343,8 +365,14 @@ fn depth_to_space(ctx: &mut NodeCtx) -> OpResult {
     let mode = if ctx.opset < 11 { "DCR".to_owned() } else { ctx.str("mode", "DCR")? };
     let depth = divide(ctx, &c, &(b.clone() * b.clone()))?;
     let (split, perm) = match mode.as_str() {
-        "DCR" => (vec![n.clone(), b.clone(), b.clone(), depth.clone(), h.clone(), w.clone()], vec![0, 3, 4, 1, 5, 2]),
-        "CRD" => (vec![n.clone(), depth.clone(), b.clone(), b.clone(), h.clone(), w.clone()], vec![0, 1, 4, 2, 5, 3]),
+        "DCR" => (
+            vec![n.clone(), b.clone(), b.clone(), depth.clone(), h.clone(), w.clone()],
+            vec![0, 3, 4, 1, 5, 2],
+        ),
+        "CRD" => (
+            vec![n.clone(), depth.clone(), b.clone(), b.clone(), h.clone(), w.clone()],
+            vec![0, 1, 4, 2, 5, 3],
+        ),
         _ => return Err(ctx.bad_attr("mode", mode)),
     };
     let x = ctx.reshape(x, split)?;
@@ -461,7 +489,9 @@ mod tests {
 
     #[test]
     fn uneven_parts_end_small() {
-        let sizes = |n, k| equal_parts(&dim(n), k, true).map(|p| p.iter().filter_map(Dim::as_const).collect::<Vec<_>>());
+        let sizes = |n, k| {
+            equal_parts(&dim(n), k, true).map(|p| p.iter().filter_map(Dim::as_const).collect::<Vec<_>>())
+        };
         assert_eq!(sizes(7, 4).ok(), Some(vec![2, 2, 2, 1]));
         assert_eq!(sizes(8, 4).ok(), Some(vec![2, 2, 2, 2]));
         assert!(equal_parts(&dim(7), 4, false).is_err());

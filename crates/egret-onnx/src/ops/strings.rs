@@ -39,7 +39,9 @@ fn string_normalizer(ctx: &mut NodeCtx) -> OpResult {
     let locale = ctx.str("locale", "en_US")?;
     // Only Turkish, Azeri and Lithuanian change case by rules of their own.
     if ["tr", "az", "lt"].iter().any(|l| locale.starts_with(l)) {
-        return Err(ImportError::unsupported(format!("StringNormalizer for the locale {locale}; Unicode's default rules are done")));
+        return Err(ImportError::unsupported(format!(
+            "StringNormalizer for the locale {locale}; Unicode's default rules are done"
+        )));
     }
     let case_sensitive = ctx.flag("is_case_sensitive", false)?;
     let stopwords = ctx.opt_strings("stopwords")?.unwrap_or_default();
@@ -49,15 +51,22 @@ fn string_normalizer(ctx: &mut NodeCtx) -> OpResult {
 
 fn regex_full_match(ctx: &mut NodeCtx) -> OpResult {
     let x = ctx.input(0)?;
-    let pattern = ctx.opt_str("pattern")?.ok_or_else(|| ImportError::invalid("RegexFullMatch needs its `pattern`"))?;
+    let pattern = ctx
+        .opt_str("pattern")?
+        .ok_or_else(|| ImportError::invalid("RegexFullMatch needs its `pattern`"))?;
     Ok(vec![ctx.emit(Op::RegexFullMatch, attrs! { pattern: pattern }, &[x])?])
 }
 
 fn tfidf_vectorizer(ctx: &mut NodeCtx) -> OpResult {
     let x = ctx.input(0)?;
-    let required = |v: Option<i64>, name: &str| v.ok_or_else(|| ImportError::invalid(format!("TfIdfVectorizer needs its `{name}`")));
-    let list = |v: Option<Vec<i64>>, name: &str| v.ok_or_else(|| ImportError::invalid(format!("TfIdfVectorizer needs its `{name}`")));
-    let mode = ctx.opt_str("mode")?.ok_or_else(|| ImportError::invalid("TfIdfVectorizer needs its `mode`"))?;
+    let required = |v: Option<i64>, name: &str| {
+        v.ok_or_else(|| ImportError::invalid(format!("TfIdfVectorizer needs its `{name}`")))
+    };
+    let list = |v: Option<Vec<i64>>, name: &str| {
+        v.ok_or_else(|| ImportError::invalid(format!("TfIdfVectorizer needs its `{name}`")))
+    };
+    let mode =
+        ctx.opt_str("mode")?.ok_or_else(|| ImportError::invalid("TfIdfVectorizer needs its `mode`"))?;
     if !["TF", "IDF", "TFIDF"].contains(&mode.as_str()) {
         return Err(ctx.bad_attr("mode", mode));
     }

@@ -18,7 +18,10 @@ pub const TABLE: &[OnnxOp] = &[
 fn groups(ctx: &NodeCtx, count: usize) -> Result<Vec<Vec<ValueId>>, ImportError> {
     let tensors = ctx.inputs.len().saturating_sub(2);
     if tensors == 0 || !tensors.is_multiple_of(count) {
-        return Err(ImportError::invalid(format!("{} takes {count} inputs per tensor, but has {tensors}", ctx.op_type)));
+        return Err(ImportError::invalid(format!(
+            "{} takes {count} inputs per tensor, but has {tensors}",
+            ctx.op_type
+        )));
     }
     let each = tensors / count;
     (0..count).map(|g| (0..each).map(|i| ctx.input(2 + g * each + i)).collect()).collect()
@@ -33,7 +36,8 @@ fn scalar_input(ctx: &mut NodeCtx, i: usize, dtype: DType) -> Result<ValueId, Im
 /// An attribute that must be there.
 fn coefficient(ctx: &mut NodeCtx, name: &str) -> Result<f64, ImportError> {
     let v = ctx.opt_float(name)?;
-    v.map(f64::from).ok_or_else(|| ImportError::invalid(format!("{} needs its attribute `{name}`", ctx.op_type)))
+    v.map(f64::from)
+        .ok_or_else(|| ImportError::invalid(format!("{} needs its attribute `{name}`", ctx.op_type)))
 }
 
 /// Small arithmetic on values, so that the update rules read as in the specification.
@@ -84,7 +88,8 @@ impl Calc<'_, '_> {
 }
 
 fn adagrad(ctx: &mut NodeCtx) -> OpResult {
-    let (decay, epsilon, norm) = (ctx.float("decay_factor", 0.0)?, ctx.float("epsilon", 1e-6)?, ctx.float("norm_coefficient", 0.0)?);
+    let (decay, epsilon, norm) =
+        (ctx.float("decay_factor", 0.0)?, ctx.float("epsilon", 1e-6)?, ctx.float("norm_coefficient", 0.0)?);
     let groups = groups(ctx, 3)?;
     let (mut xs, mut hs) = (vec![], vec![]);
     for ((&x, &g), &h) in groups[0].iter().zip(&groups[1]).zip(&groups[2]) {

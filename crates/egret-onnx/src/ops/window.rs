@@ -37,7 +37,11 @@ pub(super) fn auto_pad(ctx: &mut NodeCtx) -> Result<AutoPad, ImportError> {
 
 impl Window {
     /// Read the attributes of a convolution or pool over the spatial dims `spatial` with a kernel whose size is known.
-    pub(super) fn read(ctx: &mut NodeCtx, spatial: &[Dim], kernel: Vec<i64>) -> Result<Window, ImportError> {
+    pub(super) fn read(
+        ctx: &mut NodeCtx,
+        spatial: &[Dim],
+        kernel: Vec<i64>,
+    ) -> Result<Window, ImportError> {
         let n = spatial.len();
         let strides = positive(ctx, "strides", n)?;
         let dilations = positive(ctx, "dilations", n)?;
@@ -59,7 +63,11 @@ impl Window {
                         ((out - 1).saturating_mul(strides[i]).saturating_add(span) - size).max(0)
                     };
                     let small = total / 2;
-                    (pads[i], pads[n + i]) = if auto == AutoPad::SameUpper { (small, total - small) } else { (total - small, small) };
+                    (pads[i], pads[n + i]) = if auto == AutoPad::SameUpper {
+                        (small, total - small)
+                    } else {
+                        (total - small, small)
+                    };
                 }
                 pads
             }
@@ -73,7 +81,12 @@ impl Window {
         let kernel = match ctx.opt_ints("kernel_shape")? {
             Some(k) if k.len() == n && k.iter().all(|&k| (1..=i64::from(i32::MAX)).contains(&k)) => k,
             Some(k) => return Err(ctx.bad_attr("kernel_shape", format!("{k:?} for {n} spatial axes"))),
-            None => return Err(ImportError::invalid(format!("{} needs the attribute `kernel_shape`", ctx.op_type))),
+            None => {
+                return Err(ImportError::invalid(format!(
+                    "{} needs the attribute `kernel_shape`",
+                    ctx.op_type
+                )));
+            }
         };
         let ceil = ctx.flag("ceil_mode", false)?;
         let mut window = Window::read(ctx, spatial, kernel)?;
@@ -125,5 +138,9 @@ impl Window {
 /// An INTS attribute with a positive entry for each of `n` axes, 1 by default.
 pub(super) fn positive(ctx: &mut NodeCtx, name: &str, n: usize) -> Result<Vec<i64>, ImportError> {
     let values = ctx.ints_or(name, n, 1)?;
-    if values.iter().all(|v| (1..=i64::from(i32::MAX)).contains(v)) { Ok(values) } else { Err(ctx.bad_attr(name, format!("{values:?}"))) }
+    if values.iter().all(|v| (1..=i64::from(i32::MAX)).contains(v)) {
+        Ok(values)
+    } else {
+        Err(ctx.bad_attr(name, format!("{values:?}")))
+    }
 }

@@ -94,7 +94,11 @@ pub fn ints(name: &str, dims: &[i64], data: &[i64]) -> TensorProto {
     t
 }
 
-pub fn graph(inputs: Vec<ValueInfoProto>, outputs: Vec<ValueInfoProto>, nodes: Vec<NodeProto>) -> GraphProto {
+pub fn graph(
+    inputs: Vec<ValueInfoProto>,
+    outputs: Vec<ValueInfoProto>,
+    nodes: Vec<NodeProto>,
+) -> GraphProto {
     let mut g = GraphProto::new();
     g.name = "g".to_owned();
     g.input = inputs;
@@ -119,7 +123,13 @@ pub fn model(g: GraphProto) -> ModelProto {
 }
 
 /// A function of the domain `local`.
-pub fn function(name: &str, inputs: &[&str], outputs: &[&str], attributes: &[&str], nodes: Vec<NodeProto>) -> FunctionProto {
+pub fn function(
+    name: &str,
+    inputs: &[&str],
+    outputs: &[&str],
+    attributes: &[&str],
+    nodes: Vec<NodeProto>,
+) -> FunctionProto {
     let mut f = FunctionProto::new();
     f.name = name.to_owned();
     f.domain = "local".to_owned();
@@ -139,7 +149,9 @@ pub fn call(name: &str, inputs: &[&str], outputs: &[&str], attributes: Vec<Attri
 
 /// A model with something of everything: initialisers, a function, a branch, a loop, shape arithmetic.
 pub fn everything() -> ModelProto {
-    let branch = |op: &str| graph(vec![], vec![value("b", 1, &["2", "n"])], vec![node(op, &["x", "w"], &["b"], vec![])]);
+    let branch = |op: &str| {
+        graph(vec![], vec![value("b", 1, &["2", "n"])], vec![node(op, &["x", "w"], &["b"], vec![])])
+    };
     let body = graph(
         vec![value("i", 7, &[]), value("c", 9, &[]), value("acc", 1, &["2", "n"])],
         vec![value("c_out", 9, &[]), value("acc_out", 1, &["2", "n"]), value("row", 1, &["n"])],
@@ -153,7 +165,12 @@ pub fn everything() -> ModelProto {
         vec![value("x", 1, &["2", "n"]), value("cond", 9, &[])],
         vec![value("looped", 1, &["2", "n"]), value("rows", 1, &["3", "n"]), value("flat", 1, &["m"])],
         vec![
-            node("If", &["cond"], &["branched"], vec![graph_attr("then_branch", branch("Add")), graph_attr("else_branch", branch("Mul"))]),
+            node(
+                "If",
+                &["cond"],
+                &["branched"],
+                vec![graph_attr("then_branch", branch("Add")), graph_attr("else_branch", branch("Mul"))],
+            ),
             node("Loop", &["three", "", "x"], &["looped", "rows"], vec![graph_attr("body", body)]),
             call("Leak", &["looped"], &["leaked"], vec![float("slope", 0.25)]),
             node("Shape", &["leaked"], &["shape"], vec![]),
@@ -161,10 +178,16 @@ pub fn everything() -> ModelProto {
             node("Reshape", &["leaked", "count"], &["flat"], vec![]),
         ],
     );
-    g.initializer = vec![floats("w", &[2, 1], &[0.5, -2.0]), ints("zero", &[1], &[0]), ints("three", &[], &[3])];
+    g.initializer =
+        vec![floats("w", &[2, 1], &[0.5, -2.0]), ints("zero", &[1], &[0]), ints("three", &[], &[3])];
     let mut m = model(g);
     m.opset_import.push(opset("local", 1));
-    m.functions =
-        vec![function("Leak", &["a"], &["b"], &["slope"], vec![node("LeakyRelu", &["a"], &["b"], vec![reference("alpha", "slope")])])];
+    m.functions = vec![function(
+        "Leak",
+        &["a"],
+        &["b"],
+        &["slope"],
+        vec![node("LeakyRelu", &["a"], &["b"], vec![reference("alpha", "slope")])],
+    )];
     m
 }

@@ -68,14 +68,22 @@ impl Case {
     }
 
     /// Matches of a rule that joins siblings with some: of the value in which they differ a few others, one extent of which may differ.
-    pub fn with_siblings(&mut self, rule: &Rule, found: Vec<Match<ValueId>>, draw: &mut Draw) -> Vec<Match<ValueId>> {
+    pub fn with_siblings(
+        &mut self,
+        rule: &Rule,
+        found: Vec<Match<ValueId>>,
+        draw: &mut Draw,
+    ) -> Vec<Match<ValueId>> {
         let Some(joined) = rule.joined else { return found };
         let mut out = vec![];
         for m in found {
-            let Some(Some(matching::Bound::One(value))) = m.values.get(joined.of).cloned() else { continue };
+            let Some(Some(matching::Bound::One(value))) = m.values.get(joined.of).cloned() else {
+                continue;
+            };
             let Some(ty) = self.terms.facts(value).tensor().cloned() else { continue };
             let constant = self.terms.constant(value).is_some();
-            let mut list: Vec<ValueId> = (0..=draw.below(3)).map(|_| self.sibling(&ty, constant, draw)).collect();
+            let mut list: Vec<ValueId> =
+                (0..=draw.below(3)).map(|_| self.sibling(&ty, constant, draw)).collect();
             let place = draw.below(list.len() + 1);
             list.insert(place, value);
             out.push(joined.with(&m, &list, place));
@@ -128,7 +136,9 @@ impl Case {
         let graph = &self.terms.bank.graph;
         let before = cone(graph, self.root, "before");
         let after = after.map(|a| cone(graph, a, "after"));
-        let named = |name: &str| self.values.iter().find(|(v, _)| graph.value(**v).name == name).map(|(_, value)| value.clone());
+        let named = |name: &str| {
+            self.values.iter().find(|(v, _)| graph.value(**v).name == name).map(|(_, value)| value.clone())
+        };
         let inputs = before.inputs().iter().filter_map(|&v| named(&before.value(v).name)).collect();
         Counterexample { before, after, inputs, difference }
     }
@@ -205,7 +215,8 @@ impl Builder<'_> {
             Pattern::Splat(number) => {
                 let dtype = beside.and_then(|b| self.terms.facts(b).dtype()).unwrap_or(DType::F32);
                 let t = scalar(*number, dtype).ok()?;
-                let exact = Facts::constant(&t, false).splat().is_some_and(|v| same_value(v, *number, Some(dtype)));
+                let exact =
+                    Facts::constant(&t, false).splat().is_some_and(|v| same_value(v, *number, Some(dtype)));
                 exact.then(|| self.terms.known_constant(t))
             }
             Pattern::Absent => Some(ABSENT),
@@ -281,7 +292,8 @@ impl Builder<'_> {
     }
 
     fn attrs(&mut self, n: &NodePattern, op: Op, operands: &[Option<ValueId>]) -> Option<Attrs> {
-        let types: Vec<Option<Type>> = operands.iter().map(|o| o.and_then(|o| self.terms.facts(o).types.first().cloned())).collect();
+        let types: Vec<Option<Type>> =
+            operands.iter().map(|o| o.and_then(|o| self.terms.facts(o).types.first().cloned())).collect();
         let types: Vec<Option<&Type>> = types.iter().map(Option::as_ref).collect();
         if let Some(attrs) = n.spread.and_then(|k| self.bound.spreads.get(&k)) {
             return Some(attrs.clone());

@@ -142,10 +142,12 @@ impl Draw {
     /// A constant for a value of which a guard asks something; `near`: numbers that it may ask for.
     pub fn constant(&mut self, near: &[f64]) -> Option<Tensor> {
         let dtype = if self.below(10) == 0 { DTYPES[self.below(DTYPES.len())] } else { self.dtype };
-        let all: Vec<f64> = if near.is_empty() || self.below(10) == 0 { self.numbers.clone() } else { near.to_vec() };
+        let all: Vec<f64> =
+            if near.is_empty() || self.below(10) == 0 { self.numbers.clone() } else { near.to_vec() };
         let mut v = match self.below(12) {
             // Sums with a value that no guard asks about cancel, and order decides what is left.
-            0 => [0.0, -0.0, 1.0, 2.0, -1.0, 0.5, 1e30, 1e-30][self.below(if near.is_empty() && !self.exact { 6 } else { 8 })],
+            0 => [0.0, -0.0, 1.0, 2.0, -1.0, 0.5, 1e30, 1e-30]
+                [self.below(if near.is_empty() && !self.exact { 6 } else { 8 })],
             1 => (self.below(9) as f64 - 4.0) * 0.75,
             _ if !all.is_empty() => all[self.below(all.len())],
             _ => [2.0, 0.5, 3.0, 1.0, 0.25][self.below(5)],
@@ -167,7 +169,9 @@ impl Draw {
             _ => vec![],
         };
         let one = match dtype {
-            DType::U8 | DType::I8 | DType::Bool => return Some(self.tensor(&TensorType { dtype, shape: vec![] })),
+            DType::U8 | DType::I8 | DType::Bool => {
+                return Some(self.tensor(&TensorType { dtype, shape: vec![] }));
+            }
             _ => scalar(v, dtype).ok()?,
         };
         let len: usize = shape.iter().product();
@@ -193,14 +197,29 @@ impl Draw {
             DType::I16 => of!(|v: f64| v as i16),
             DType::I8 => of!(|v: f64| v as i8),
             DType::U8 => of!(|v: f64| v.abs() as u8),
-            DType::Bool => Tensor::from_bools(&shape, &numbers.iter().map(|v| *v > 0.0).collect::<Vec<_>>()),
+            DType::Bool => {
+                Tensor::from_bools(&shape, &numbers.iter().map(|v| *v > 0.0).collect::<Vec<_>>())
+            }
             _ => of!(|v: f64| v as f32),
         }
     }
 
     fn number(&mut self) -> f64 {
         if self.special && self.below(4) == 0 {
-            let all = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -0.0, 1e-40, -1e-310, 3.4e38, 1.0, -1.0, 65504.0, 1e-8];
+            let all = [
+                f64::NAN,
+                f64::INFINITY,
+                f64::NEG_INFINITY,
+                0.0,
+                -0.0,
+                1e-40,
+                -1e-310,
+                3.4e38,
+                1.0,
+                -1.0,
+                65504.0,
+                1e-8,
+            ];
             return all[self.below(all.len())];
         }
         if self.nan && self.below(6) == 0 {
@@ -223,14 +242,20 @@ impl Draw {
     /// An attribute for a node on these operands.
     pub fn attr(&mut self, name: &str, kind: &str, operands: &[Option<&Type>]) -> Option<Attr> {
         let of = |i: usize| operands.get(i).and_then(|t| t.and_then(Type::as_tensor));
-        let shape: Vec<i64> = of(0).and_then(|t| t.shape.iter().map(Dim::as_const).collect()).unwrap_or_default();
+        let shape: Vec<i64> =
+            of(0).and_then(|t| t.shape.iter().map(Dim::as_const).collect()).unwrap_or_default();
         let rank = shape.len();
         Some(match kind {
-            "int" if name.contains("axis") => Attr::Int(if self.below(2) == 0 { rank as i64 - 1 } else { self.below(rank.max(1)) as i64 }),
-            "int" if name == "groups" => Attr::Int(if self.below(2) == 0 { 1 } else { shape.get(1).copied().unwrap_or(1) }),
+            "int" if name.contains("axis") => {
+                Attr::Int(if self.below(2) == 0 { rank as i64 - 1 } else { self.below(rank.max(1)) as i64 })
+            }
+            "int" if name == "groups" => {
+                Attr::Int(if self.below(2) == 0 { 1 } else { shape.get(1).copied().unwrap_or(1) })
+            }
             "int" => Attr::Int(self.below(2) as i64),
             "float" => {
-                let list: Vec<f64> = self.numbers.iter().copied().chain([1.0, 0.5, 1e-5, 1e-12, 0.0]).collect();
+                let list: Vec<f64> =
+                    self.numbers.iter().copied().chain([1.0, 0.5, 1e-5, 1e-12, 0.0]).collect();
                 Attr::Float(list[self.below(list.len())])
             }
             "string" => {
@@ -242,16 +267,23 @@ impl Draw {
             "ints" if name == "axes" => {
                 let from = self.below(rank.max(1));
                 let suffix = self.below(2) == 0;
-                let axes: BTreeSet<i64> =
-                    (0..rank as i64).filter(|&a| if suffix { a >= from as i64 } else { self.below(2) == 0 }).collect();
+                let axes: BTreeSet<i64> = (0..rank as i64)
+                    .filter(|&a| if suffix { a >= from as i64 } else { self.below(2) == 0 })
+                    .collect();
                 Attr::Ints(axes.into_iter().collect())
             }
-            "ints" if name == "pads" => Attr::Ints((0..2 * rank.saturating_sub(2)).map(|_| self.below(2) as i64).collect()),
-            "ints" if name == "kernel" => Attr::Ints((0..rank.saturating_sub(2)).map(|_| 1 + self.below(2) as i64).collect()),
+            "ints" if name == "pads" => {
+                Attr::Ints((0..2 * rank.saturating_sub(2)).map(|_| self.below(2) as i64).collect())
+            }
+            "ints" if name == "kernel" => {
+                Attr::Ints((0..rank.saturating_sub(2)).map(|_| 1 + self.below(2) as i64).collect())
+            }
             "ints" if matches!(name, "strides" | "dilations") => {
                 Attr::Ints((0..rank.saturating_sub(2)).map(|_| 1 + self.below(2) as i64).collect())
             }
-            "ints" if matches!(name, "high_extra" | "output_padding") => Attr::Ints(vec![0; rank.saturating_sub(2)]),
+            "ints" if matches!(name, "high_extra" | "output_padding") => {
+                Attr::Ints(vec![0; rank.saturating_sub(2)])
+            }
             // Of a resize: as many as the sizes say.
             "floats" if name == "scales" => Attr::Floats(vec![0.0; rank]),
             // Of slices: mostly the whole, or a half of the last axis, which may be every other element.
@@ -265,7 +297,11 @@ impl Draw {
                 let last = shape.last().map_or(0, |d| d / 2);
                 let half = [0, last, last.min(1)][self.below(3)];
                 let zeros = shape.iter().skip(1).map(|_| 0);
-                Attr::Dims(if rank == 0 { vec![] } else { zeros.chain([half]).map(Dim::constant).collect() })
+                Attr::Dims(if rank == 0 {
+                    vec![]
+                } else {
+                    zeros.chain([half]).map(Dim::constant).collect()
+                })
             }
             "dims" if name == "sizes" && self.below(3) != 0 => {
                 let mut sizes = shape.clone();
@@ -273,8 +309,12 @@ impl Draw {
                 Attr::Dims(sizes.into_iter().map(Dim::constant).collect())
             }
             "ints" => Attr::Ints((0..rank).map(|_| [1, 1, 2, -1][self.below(4)]).collect()),
-            "dims" if name == "shape" => Attr::Dims(self.reshaped(&shape).into_iter().map(Dim::constant).collect()),
-            "dims" => Attr::Dims(shape.iter().map(|&d| Dim::constant(self.below(d.max(1) as usize + 1) as i64)).collect()),
+            "dims" if name == "shape" => {
+                Attr::Dims(self.reshaped(&shape).into_iter().map(Dim::constant).collect())
+            }
+            "dims" => Attr::Dims(
+                shape.iter().map(|&d| Dim::constant(self.below(d.max(1) as usize + 1) as i64)).collect(),
+            ),
             "dim" => Attr::Dim(Dim::constant(self.dim())),
             _ => return None,
         })
@@ -306,7 +346,11 @@ impl Draw {
         {
             // One head for each of its group, or groups of heads as heads.
             let repeated = [lead, &[*a, each, *rows, *columns]].concat();
-            return if *b == 1 && self.below(2) == 0 { repeated } else { [lead, &[a * b, *rows, *columns]].concat() };
+            return if *b == 1 && self.below(2) == 0 {
+                repeated
+            } else {
+                [lead, &[a * b, *rows, *columns]].concat()
+            };
         }
         match self.below(8) {
             0 => vec![count],

@@ -75,7 +75,10 @@ impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Broken::NoCase { instances, guard } => {
-                write!(f, "no case meets its guards: {instances} instances of its left-hand side were drawn")?;
+                write!(
+                    f,
+                    "no case meets its guards: {instances} instances of its left-hand side were drawn"
+                )?;
                 guard.as_ref().map_or(Ok(()), |g| write!(f, "; mostly `{g}` does not hold"))
             }
             Broken::Differ(c) => {
@@ -140,7 +143,9 @@ pub fn hold(rule: &Rule, effort: Effort) -> Result<Held, Broken> {
             }
             Verdict::NotRun => {}
             Verdict::Wrong(difference) => {
-                let size = |c: &Counterexample| c.inputs.iter().filter_map(Value::as_tensor).map(|t| t.len()).sum::<usize>();
+                let size = |c: &Counterexample| {
+                    c.inputs.iter().filter_map(Value::as_tensor).map(|t| t.len()).sum::<usize>()
+                };
                 let new = case.counterexample(after.ok(), difference);
                 held.cases += 1;
                 if worst.as_ref().is_none_or(|w| size(&new) < size(w)) {
@@ -182,7 +187,8 @@ fn as_good(case: &Case, want: &Tensor, got: &Tensor) -> bool {
     let dtype = got.dtype();
     let (Some(truth), Some(want), Some(got)) = (list(&truth), list(want), list(got)) else { return false };
     let roundings = ROUNDINGS * largest * epsilon(dtype);
-    let lost = truth.iter().zip(&want).map(|(t, w)| (t - w).abs()).filter(|d| d.is_finite()).fold(0.0, f64::max);
+    let lost =
+        truth.iter().zip(&want).map(|(t, w)| (t - w).abs()).filter(|d| d.is_finite()).fold(0.0, f64::max);
     let fine = |((t, w), g): ((&f64, &f64), &f64)| {
         let same = w == g || w.is_nan() && g.is_nan();
         let overflown = t.is_finite() && !w.is_finite();
@@ -209,7 +215,9 @@ fn judge(case: &Case, after: Result<egret_ir::ValueId, String>, rule: &Rule) -> 
         return Verdict::Wrong(format!("the type changes from {was} to {is}"));
     }
     let mut budget = usize::MAX;
-    let Ok(want) = evaluate(graph, case.root, case.values.clone(), &mut budget) else { return Verdict::NotRun };
+    let Ok(want) = evaluate(graph, case.root, case.values.clone(), &mut budget) else {
+        return Verdict::NotRun;
+    };
     match evaluate(graph, after, case.values.clone(), &mut budget) {
         Err(e) => Verdict::Wrong(format!("the right-hand side cannot be run: {e}")),
         Ok(got) => match compare(&want, &got, rule) {

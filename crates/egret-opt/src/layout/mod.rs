@@ -19,10 +19,19 @@ use std::collections::HashMap;
 
 /// The pass; `None` where there is nothing to do: everything begins at a convolution.
 pub(crate) fn run(graph: &Graph, step: &mut CodeStep) -> Result<Option<Graph>, TypeError> {
-    let mut l = Layout { r: start(graph), rules: &step.rules, first: HashMap::new(), last: HashMap::new(), journal: vec![] };
-    let begins = |n: &Node| matches!(n.op, Op::Conv | Op::ConvTranspose) && n.attrs.str("layout") == "channels_first";
+    let mut l = Layout {
+        r: start(graph),
+        rules: &step.rules,
+        first: HashMap::new(),
+        last: HashMap::new(),
+        journal: vec![],
+    };
+    let begins = |n: &Node| {
+        matches!(n.op, Op::Conv | Op::ConvTranspose) && n.attrs.str("layout") == "channels_first"
+    };
     // Without the one all others rest on, no value may have two forms.
-    if l.rule("transposes-undo").is_none() || !graph.node_ids().into_iter().any(|id| begins(graph.node(id))) {
+    if l.rule("transposes-undo").is_none() || !graph.node_ids().into_iter().any(|id| begins(graph.node(id)))
+    {
         return Ok(None);
     }
     for &i in graph.inputs() {
@@ -170,7 +179,8 @@ impl<'a> Layout<'a> {
             return Ok(x);
         }
         let shape = self.r.builder.tensor_ty(x).shape.clone();
-        let moved: Vec<i64> = perm.iter().copied().filter(|&p| shape[p as usize].as_const() != Some(1)).collect();
+        let moved: Vec<i64> =
+            perm.iter().copied().filter(|&p| shape[p as usize].as_const() != Some(1)).collect();
         if moved.is_sorted() && !is_identity && self.rule("transpose-of-ones").is_some() {
             let shape = perm.iter().map(|&p| shape[p as usize].clone()).collect();
             return self.r.emit(Op::Reshape, attrs! { shape: Attr::Dims(shape) }, &[x]);
@@ -245,7 +255,9 @@ impl<'a> Layout<'a> {
         let Some(Some(x)) = node.operands.first().copied() else { return Ok(false) };
         let rank = self.rank(x);
         let result = node.results[0];
-        let spatial = |node: &Node| node.attrs.get("layout").is_some() && node.attrs.str("layout") == "channels_first";
+        let spatial = |node: &Node| {
+            node.attrs.get("layout").is_some() && node.attrs.str("layout") == "channels_first"
+        };
         match node.op {
             Op::Conv | Op::ConvTranspose | Op::Pool if spatial(node) && rank >= 3 => {
                 if node.op == Op::Pool && !self.prefers_last(x) {
@@ -278,7 +290,9 @@ impl<'a> Layout<'a> {
                 let all: Vec<ValueId> = node.operands.iter().flatten().copied().collect();
                 let follows = all.iter().any(|&v| self.rank(v) == rank && self.prefers_last(v));
                 // A full-sized operand of lower rank would be transposed for nothing.
-                let cheap = all.iter().all(|&v| self.rank(v) == rank || self.rank(v) <= 1 || self.r.old.as_const(v).is_some());
+                let cheap = all.iter().all(|&v| {
+                    self.rank(v) == rank || self.rank(v) <= 1 || self.r.old.as_const(v).is_some()
+                });
                 if rank < 3 || !follows || !cheap {
                     return Ok(false);
                 }
@@ -320,7 +334,14 @@ impl<'a> Layout<'a> {
                 self.last.insert(result, results[0]);
                 Ok(true)
             }
-            Op::Resize if node.operands.get(1).copied().flatten().is_none_or(|roi| self.r.old.tensor_ty(roi).const_len() == Some(0)) => {
+            Op::Resize
+                if node
+                    .operands
+                    .get(1)
+                    .copied()
+                    .flatten()
+                    .is_none_or(|roi| self.r.old.tensor_ty(roi).const_len() == Some(0)) =>
+            {
                 let mut operands = vec![Some(self.last(x, rank)?)];
                 for v in &node.operands[1..] {
                     operands.push(match v {
@@ -366,7 +387,13 @@ impl<'a> Layout<'a> {
         }
     }
 
-    fn emit_last(&mut self, result: ValueId, op: Op, attrs: Attrs, operands: &[ValueId]) -> Result<bool, TypeError> {
+    fn emit_last(
+        &mut self,
+        result: ValueId,
+        op: Op,
+        attrs: Attrs,
+        operands: &[ValueId],
+    ) -> Result<bool, TypeError> {
         let new = self.r.emit(op, attrs, operands)?;
         self.last.insert(result, new);
         Ok(true)

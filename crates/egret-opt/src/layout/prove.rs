@@ -74,7 +74,9 @@ impl Prover<'_> {
 
     /// What `Layout::transpose` makes of a transpose of a term of the new graph.
     fn simplified(&mut self, x: ValueId, perm: Vec<i64>) -> Result<(), String> {
-        let is = |g: &Guided, v: ValueId, op: Op| g.terms().producer(v).is_some_and(|n| g.terms().node(n).op == op);
+        let is = |g: &Guided, v: ValueId, op: Op| {
+            g.terms().producer(v).is_some_and(|n| g.terms().node(n).op == op)
+        };
         let mut at = self.g.term(Op::Transpose, attrs! { perm: perm }, &[x])?;
         if is(&self.g, x, Op::Transpose) && self.g.has("transpose-of-transpose") {
             at = self.g.apply("transpose-of-transpose", at, &self.sources)?;
@@ -100,7 +102,8 @@ impl Prover<'_> {
         // Where the new value is the first form, the rule is applied to the channels-last operand.
         let at = match rule {
             "transpose-of-transpose" => {
-                let perm: Vec<i64> = node.attrs.ints("perm").iter().map(|&p| super::place(p, rank)).collect();
+                let perm: Vec<i64> =
+                    node.attrs.ints("perm").iter().map(|&p| super::place(p, rank)).collect();
                 let last = self.last(x)?;
                 let there = self.transposed(x)?;
                 let at = self.g.term(Op::Transpose, attrs! { perm: perm.clone() }, &[there])?;
@@ -108,10 +111,15 @@ impl Prover<'_> {
                 return self.simplified(last, perm);
             }
             "reduce-of-transposed" | "reduce-of-reordered" => {
-                let mut axes: Vec<i64> = node.attrs.ints("axes").iter().map(|&a| super::place(a, rank)).collect();
+                let mut axes: Vec<i64> =
+                    node.attrs.ints("axes").iter().map(|&a| super::place(a, rank)).collect();
                 axes.sort_unstable();
                 let there = self.transposed(x)?;
-                self.g.term(Op::Reduce, attrs! { kind: node.attrs.str("kind"), axes: axes, keepdims: false }, &[there])?
+                self.g.term(
+                    Op::Reduce,
+                    attrs! { kind: node.attrs.str("kind"), axes: axes, keepdims: false },
+                    &[there],
+                )?
             }
             "reshape-of-transposed" => {
                 let there = self.transposed(x)?;

@@ -47,7 +47,11 @@ impl Split<'_> {
             }
             let own = &graph.value(v).name;
             let numbered = (0..).map(|i| format!("cut{i}"));
-            let name = Some(own.clone()).filter(|n| !n.is_empty()).into_iter().chain(numbered).find(|n| !taken.contains(n));
+            let name = Some(own.clone())
+                .filter(|n| !n.is_empty())
+                .into_iter()
+                .chain(numbered)
+                .find(|n| !taken.contains(n));
             let name = name.unwrap_or_default();
             taken.insert(name.clone());
             names.push((v, name));
@@ -63,9 +67,12 @@ impl Split<'_> {
     fn stage(&self, k: usize, names: &[(ValueId, String)]) -> Graph {
         let graph = self.graph;
         let nodes: Vec<NodeId> = self.order.iter().copied().filter(|n| self.stage_of[n] == k).collect();
-        let outputs: Vec<(&String, ValueId)> = graph.output_names().iter().zip(graph.outputs().iter().copied()).collect();
-        let own: Vec<&(&String, ValueId)> = outputs.iter().filter(|(_, v)| self.made(*v).unwrap_or(self.last) == k).collect();
-        let mut used: BTreeSet<ValueId> = nodes.iter().flat_map(|&n| graph.node(n).operands.iter().flatten().copied()).collect();
+        let outputs: Vec<(&String, ValueId)> =
+            graph.output_names().iter().zip(graph.outputs().iter().copied()).collect();
+        let own: Vec<&(&String, ValueId)> =
+            outputs.iter().filter(|(_, v)| self.made(*v).unwrap_or(self.last) == k).collect();
+        let mut used: BTreeSet<ValueId> =
+            nodes.iter().flat_map(|&n| graph.node(n).operands.iter().flatten().copied()).collect();
         used.extend(own.iter().map(|(_, v)| *v));
         // Inputs that nobody uses stay with the first stage.
         let users = graph.use_lists();
@@ -78,7 +85,9 @@ impl Split<'_> {
                 map.insert(v, new.add_input(&self.input_name(i), graph.ty(v).clone()));
             }
         }
-        for (v, name) in names.iter().filter(|(v, _)| used.contains(v) && self.made(*v).is_some_and(|made| made < k)) {
+        for (v, name) in
+            names.iter().filter(|(v, _)| used.contains(v) && self.made(*v).is_some_and(|made| made < k))
+        {
             map.insert(*v, new.add_input(name, graph.ty(*v).clone()));
         }
         for &v in &used {
@@ -92,7 +101,14 @@ impl Split<'_> {
             let node = graph.node(id);
             let operands = node.operands.iter().map(|v| v.map(|v| map[&v])).collect();
             let types = node.results.iter().map(|&v| graph.ty(v).clone()).collect();
-            let copy = new.add_node(node.op, node.attrs.clone(), operands, node.regions.clone(), types, node.sources.clone());
+            let copy = new.add_node(
+                node.op,
+                node.attrs.clone(),
+                operands,
+                node.regions.clone(),
+                types,
+                node.sources.clone(),
+            );
             let results = new.node(copy).results.clone();
             for (&was, is) in node.results.iter().zip(results) {
                 new.set_value_name(is, &graph.value(was).name);

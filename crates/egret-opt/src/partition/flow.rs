@@ -119,8 +119,17 @@ mod tests {
     #[test]
     fn a_known_network_has_its_known_cut() {
         let mut n = Network::new(6);
-        for (from, to, capacity) in [(0, 1, 16), (0, 2, 13), (1, 3, 12), (2, 1, 4), (2, 4, 14), (3, 2, 9), (3, 5, 20), (4, 3, 7), (4, 5, 4)]
-        {
+        for (from, to, capacity) in [
+            (0, 1, 16),
+            (0, 2, 13),
+            (1, 3, 12),
+            (2, 1, 4),
+            (2, 4, 14),
+            (3, 2, 9),
+            (3, 5, 20),
+            (4, 3, 7),
+            (4, 5, 4),
+        ] {
             n.join(from, to, capacity);
         }
         assert_eq!(n.fill(0, 5), 23);

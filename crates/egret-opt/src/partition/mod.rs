@@ -50,9 +50,14 @@ impl fmt::Display for PartitionError {
                 write!(f, "a graph of {nodes} nodes has no {stages} stages; ask for 1 to {nodes}")
             }
             PartitionError::Dim { symbol, stage } => {
-                write!(f, "stage {stage} needs the dim `{symbol}`, which none of its inputs has; give its value (--dim {symbol}=N)")
+                write!(
+                    f,
+                    "stage {stage} needs the dim `{symbol}`, which none of its inputs has; give its value (--dim {symbol}=N)"
+                )
             }
-            PartitionError::Broken(message) => write!(f, "partition made an invalid stage (a bug of Egret): {message}"),
+            PartitionError::Broken(message) => {
+                write!(f, "partition made an invalid stage (a bug of Egret): {message}")
+            }
         }
     }
 }
@@ -73,15 +78,19 @@ pub fn split(graph: &Graph, stages: usize, model: &CostModel) -> Result<Vec<Grap
     let all = build::build(&graph, &assign(&graph, stages, model), stages);
     dims_are_told(&graph, &all)?;
     for stage in &all {
-        egret_ir::verify(stage)
-            .map_err(|errors| PartitionError::Broken(errors.iter().take(3).map(ToString::to_string).collect::<Vec<_>>().join("; ")))?;
+        egret_ir::verify(stage).map_err(|errors| {
+            PartitionError::Broken(
+                errors.iter().take(3).map(ToString::to_string).collect::<Vec<_>>().join("; "),
+            )
+        })?;
     }
     Ok(all)
 }
 
 /// The bytes that a stage receives from those before it; a symbolic dim counts as 64.
 pub fn received(stages: &[Graph], stage: usize) -> u64 {
-    let names: BTreeSet<&str> = stages[..stage].iter().flat_map(|s| s.output_names().iter().map(String::as_str)).collect();
+    let names: BTreeSet<&str> =
+        stages[..stage].iter().flat_map(|s| s.output_names().iter().map(String::as_str)).collect();
     let s = &stages[stage];
     s.inputs().iter().filter(|&&v| names.contains(s.value(v).name.as_str())).map(|&v| bytes(s.ty(v))).sum()
 }
@@ -127,7 +136,8 @@ fn by_depth(graph: &Graph) -> Vec<NodeId> {
     let mut depth: HashMap<NodeId, usize> = HashMap::new();
     let mut order = topological(graph);
     for &id in &order {
-        let before = graph.node(id).operands.iter().flatten().filter_map(|&v| depth.get(&graph.producer(v)?)).max();
+        let before =
+            graph.node(id).operands.iter().flatten().filter_map(|&v| depth.get(&graph.producer(v)?)).max();
         let own = before.map_or(0, |d| d + 1);
         depth.insert(id, own);
     }
@@ -147,7 +157,13 @@ struct Cut {
 
 /// The boundaries of least traffic that cut the next stage off from `order`, which `stages` stages are to be made of: the one with the
 /// fewest nodes before it, and the one with the most.
-fn boundary(graph: &Graph, order: &[NodeId], costs: &HashMap<NodeId, u64>, stages: usize, earlier: &HashMap<NodeId, usize>) -> [Cut; 2] {
+fn boundary(
+    graph: &Graph,
+    order: &[NodeId],
+    costs: &HashMap<NodeId, u64>,
+    stages: usize,
+    earlier: &HashMap<NodeId, usize>,
+) -> [Cut; 2] {
     let cost = |n: &NodeId| costs.get(n).copied().unwrap_or(0);
     let target = order.iter().map(cost).sum::<u64>() as f64 / stages as f64;
     let (least, most) = (target * (1.0 - TOLERANCE), target * (1.0 + TOLERANCE));
@@ -174,7 +190,13 @@ fn boundary(graph: &Graph, order: &[NodeId], costs: &HashMap<NodeId, u64>, stage
     // By value, in order of their ids.
     let mut users: BTreeMap<ValueId, BTreeSet<usize>> = BTreeMap::new();
     for (i, &n) in order.iter().enumerate() {
-        for &v in graph.node(n).operands.iter().flatten().filter(|&&v| matches!(graph.value(v).def, Def::Node(..))) {
+        for &v in graph
+            .node(n)
+            .operands
+            .iter()
+            .flatten()
+            .filter(|&&v| matches!(graph.value(v).def, Def::Node(..)))
+        {
             users.entry(v).or_default().insert(i);
         }
     }
@@ -214,8 +236,12 @@ fn boundary(graph: &Graph, order: &[NodeId], costs: &HashMap<NodeId, u64>, stage
 fn dims_are_told(graph: &Graph, stages: &[Graph]) -> Result<(), PartitionError> {
     let mut elsewhere: BTreeSet<String> = graph.free_dims().into_iter().collect();
     for (stage, s) in stages.iter().enumerate() {
-        let told: BTreeSet<&str> =
-            s.inputs().iter().filter_map(|&v| s.ty(v).as_tensor()).flat_map(|t| t.shape.iter().filter_map(Dim::as_symbol)).collect();
+        let told: BTreeSet<&str> = s
+            .inputs()
+            .iter()
+            .filter_map(|&v| s.ty(v).as_tensor())
+            .flat_map(|t| t.shape.iter().filter_map(Dim::as_symbol))
+            .collect();
         let used = build::symbols(s);
         if let Some(symbol) = used.iter().find(|d| elsewhere.contains(*d) && !told.contains(d.as_str())) {
             return Err(PartitionError::Dim { symbol: symbol.clone(), stage });

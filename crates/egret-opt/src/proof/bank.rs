@@ -47,7 +47,10 @@ impl Bank {
     pub fn term(&mut self, op: Op, attrs: Attrs, operands: Vec<Option<ValueId>>, ty: Type) -> ValueId {
         let key = (attrs_key(op, &attrs), operands.clone());
         let graph = &mut self.graph;
-        let node = *self.nodes.entry(key).or_insert_with(|| graph.add_node(op, attrs, operands, vec![], vec![ty], BTreeSet::new()));
+        let node = *self
+            .nodes
+            .entry(key)
+            .or_insert_with(|| graph.add_node(op, attrs, operands, vec![], vec![ty], BTreeSet::new()));
         self.graph.node(node).results[0]
     }
 
@@ -59,7 +62,8 @@ impl Bank {
 
     /// Add what a graph over the same inputs computes; gives the term of each of its values.
     pub fn load(&mut self, of: &Graph) -> HashMap<ValueId, ValueId> {
-        let mut terms: HashMap<ValueId, ValueId> = of.inputs().iter().copied().zip(self.graph.inputs().to_vec()).collect();
+        let mut terms: HashMap<ValueId, ValueId> =
+            of.inputs().iter().copied().zip(self.graph.inputs().to_vec()).collect();
         let mut seen = Occurrences::default();
         let ids = of.topological().unwrap_or_default();
         let constant = |bank: &mut Bank, terms: &mut HashMap<ValueId, ValueId>, v: ValueId| {
@@ -73,11 +77,21 @@ impl Bank {
         for id in ids {
             let node = of.node(id);
             node.operands.iter().flatten().for_each(|&v| constant(self, &mut terms, v));
-            let operands: Vec<Option<ValueId>> = node.operands.iter().map(|v| v.map(|v| terms[&v])).collect();
+            let operands: Vec<Option<ValueId>> =
+                node.operands.iter().map(|v| v.map(|v| terms[&v])).collect();
             let key = (head(node, &mut seen), operands.clone());
             let graph = &mut self.graph;
             let types = || node.results.iter().map(|&v| of.ty(v).clone()).collect();
-            let add = || graph.add_node(node.op, node.attrs.clone(), operands, node.regions.clone(), types(), BTreeSet::new());
+            let add = || {
+                graph.add_node(
+                    node.op,
+                    node.attrs.clone(),
+                    operands,
+                    node.regions.clone(),
+                    types(),
+                    BTreeSet::new(),
+                )
+            };
             let new = *self.nodes.entry(key).or_insert_with(add);
             terms.extend(node.results.iter().copied().zip(self.graph.node(new).results.iter().copied()));
         }

@@ -36,7 +36,12 @@ impl fmt::Display for Fault {
 ///
 /// # Errors
 /// The first thing that is wrong.
-pub fn check(proof: &Proof, rules: &[&Rule], tier: Tier, ends: Option<(&Graph, &Graph)>) -> Result<(), Fault> {
+pub fn check(
+    proof: &Proof,
+    rules: &[&Rule],
+    tier: Tier,
+    ends: Option<(&Graph, &Graph)>,
+) -> Result<(), Fault> {
     let whole = |message: String| Fault { pass: proof.pass.clone(), step: None, message };
     let mut bank = Bank::of(proof.terms.clone());
     if let Some((before, after)) = ends {
@@ -78,7 +83,11 @@ pub(super) fn close(
     let whole = |message: String| Fault { pass: proof.pass.clone(), step: None, message };
     let mut closure = Closure::new(bank, proof.deep).map_err(whole)?;
     for (i, step) in proof.steps.iter().enumerate() {
-        let fault = |message: String| Fault { pass: proof.pass.clone(), step: Some((i, step.rule.clone())), message };
+        let fault = |message: String| Fault {
+            pass: proof.pass.clone(),
+            step: Some((i, step.rule.clone())),
+            message,
+        };
         let instance = hold(&mut closure, i, step, rules, tier).map_err(fault)?;
         let is_equality = instance.rule.tier.is_equality();
         each(&closure, instance).map_err(fault)?;
@@ -97,7 +106,13 @@ pub(super) fn close(
 }
 
 /// The instance of its rule that a step is.
-fn hold<'a>(closure: &mut Closure, index: usize, step: &Step, rules: &[&'a Rule], tier: Tier) -> Result<Instance<'a>, String> {
+fn hold<'a>(
+    closure: &mut Closure,
+    index: usize,
+    step: &Step,
+    rules: &[&'a Rule],
+    tier: Tier,
+) -> Result<Instance<'a>, String> {
     let rule = find(rules, &step.rule).ok_or("there is no such rule")?;
     if rule.tier > tier {
         return Err(format!("its tier is {}, {tier} is allowed", rule.tier));
@@ -129,9 +144,11 @@ pub(super) fn slice(proof: Proof, rules: &[&Rule], tier: Tier) -> Result<Proof, 
     let closure = close(&proof, Bank::of(proof.terms.clone()), rules, tier, |_, _| Ok(()))?;
     let ends = proof.before.iter().zip(&proof.after);
     let used: BTreeSet<usize> = ends.flat_map(|(&a, &b)| closure.explain(a, b)).collect();
-    let steps: Vec<Step> = proof.steps.iter().enumerate().filter(|(i, _)| used.contains(i)).map(|(_, s)| s.clone()).collect();
+    let steps: Vec<Step> =
+        proof.steps.iter().enumerate().filter(|(i, _)| used.contains(i)).map(|(_, s)| s.clone()).collect();
     let mut terms = proof.terms.clone();
     terms.clear_outputs();
-    let small = Proof::seal(&proof.pass, proof.deep, terms, (proof.before.clone(), proof.after.clone()), steps);
+    let small =
+        Proof::seal(&proof.pass, proof.deep, terms, (proof.before.clone(), proof.after.clone()), steps);
     Ok(if check(&small, rules, tier, None).is_ok() { small } else { proof })
 }

@@ -93,7 +93,8 @@ impl Closure {
         let mut joins = VecDeque::new();
         let from = self.parent.len();
         // Values stand after those that they are computed from, except in a bank that was read: there the graph's order counts.
-        let mut new: Vec<ValueId> = (from..self.bank.graph.value_count()).map(|i| ValueId(i as u32)).collect();
+        let mut new: Vec<ValueId> =
+            (from..self.bank.graph.value_count()).map(|i| ValueId(i as u32)).collect();
         for &v in &new {
             self.parent.push(v);
             self.size.push(1);
@@ -106,7 +107,10 @@ impl Closure {
             let ids = self.bank.graph.topological().map_err(|n| format!("{n} depends on itself"))?;
             let is_leaf = |v: &ValueId| !matches!(self.bank.graph.value(*v).def, Def::Node(..));
             let leaves: Vec<ValueId> = new.iter().copied().filter(is_leaf).collect();
-            new = leaves.into_iter().chain(ids.iter().flat_map(|&n| self.bank.graph.node(n).results.clone())).collect();
+            new = leaves
+                .into_iter()
+                .chain(ids.iter().flat_map(|&n| self.bank.graph.node(n).results.clone()))
+                .collect();
         }
         for v in new {
             self.take(v, &mut joins)?;
@@ -125,7 +129,8 @@ impl Closure {
             Def::Node(id, result) => {
                 if result == 0 {
                     let node = self.bank.graph.node(id);
-                    let operands: Vec<ValueId> = node.operands.iter().map(|o| o.unwrap_or(ABSENT)).collect();
+                    let operands: Vec<ValueId> =
+                        node.operands.iter().map(|o| o.unwrap_or(ABSENT)).collect();
                     for o in operands.iter().filter(|o| **o != ABSENT) {
                         let class = self.find(*o).0 as usize;
                         self.users[class].push(id);
@@ -226,7 +231,9 @@ impl Closure {
                 ABSENT => Some(None),
                 o => self.constant(o).map(|t| Some(t.clone().into())),
             };
-            let Some(operands) = self.operands[&id].iter().map(value).collect::<Option<Vec<_>>>() else { continue };
+            let Some(operands) = self.operands[&id].iter().map(value).collect::<Option<Vec<_>>>() else {
+                continue;
+            };
             let (v, result) = (node.results[0], interp::eval_op(node.op, &node.attrs, &operands, &[]));
             if let Some(t) = result.ok().and_then(|r| r.first()?.as_tensor().cloned()) {
                 let c = self.known_constant(t);
@@ -275,7 +282,8 @@ impl Closure {
             self.parent[f] = into;
             self.size[i] += self.size[f];
             let theirs = std::mem::take(&mut self.facts[f]);
-            let (learnt, told) = if self.is_near { (false, false) } else { self.facts[i].merge(theirs).map_err(|e| e.0)? };
+            let (learnt, told) =
+                if self.is_near { (false, false) } else { self.facts[i].merge(theirs).map_err(|e| e.0)? };
             if self.constants[i].is_none() {
                 self.constants[i] = self.constants[f];
             }
@@ -294,7 +302,11 @@ impl Closure {
     }
 
     /// Facts flow on to what is computed from a value.
-    fn tell_users(&mut self, class: ValueId, joins: &mut VecDeque<(ValueId, ValueId, Reason)>) -> Result<(), String> {
+    fn tell_users(
+        &mut self,
+        class: ValueId,
+        joins: &mut VecDeque<(ValueId, ValueId, Reason)>,
+    ) -> Result<(), String> {
         let mut work = vec![class];
         while let Some(class) = work.pop() {
             for id in self.users[class.0 as usize].clone() {
@@ -343,7 +355,9 @@ impl Closure {
                     Reason::Congruence(x, y) => work.extend(self.operand_pairs(x, y)),
                     Reason::Evaluation(v) => {
                         for &o in self.producer_operands(v) {
-                            if let Some(c) = (o != ABSENT).then(|| self.constants[self.find(o).0 as usize]).flatten() {
+                            if let Some(c) =
+                                (o != ABSENT).then(|| self.constants[self.find(o).0 as usize]).flatten()
+                            {
                                 work.push((o, c));
                             }
                         }
@@ -392,7 +406,12 @@ impl Terms for Closure {
         let nodes = producer.into_iter().filter_map(|n| {
             let node = self.bank.graph.node(n);
             let open = foldable(node.op) && node.results.len() == 1;
-            open.then(|| TermNode { key: n.0 as usize, op: node.op, attrs: &node.attrs, operands: &self.operands[&n] })
+            open.then(|| TermNode {
+                key: n.0 as usize,
+                op: node.op,
+                attrs: &node.attrs,
+                operands: &self.operands[&n],
+            })
         });
         nodes.collect()
     }
@@ -408,8 +427,10 @@ impl Sink for Closure {
         if let Some(v) = self.bank.find(op, &attrs, &operands) {
             return Ok(v);
         }
-        let types: Vec<Option<&Type>> = operands.iter().map(|o| o.and_then(|o| self.facts(o).types.first())).collect();
-        let ty = infer::infer(op, &attrs, &types, &[])?.into_iter().next().ok_or("a node without a result")?;
+        let types: Vec<Option<&Type>> =
+            operands.iter().map(|o| o.and_then(|o| self.facts(o).types.first())).collect();
+        let ty =
+            infer::infer(op, &attrs, &types, &[])?.into_iter().next().ok_or("a node without a result")?;
         let v = self.bank.term(op, attrs, operands, ty);
         self.take_new()?;
         Ok(v)

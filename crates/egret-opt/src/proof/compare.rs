@@ -27,7 +27,11 @@ const TERMS: usize = 50_000;
 ///
 /// # Errors
 /// A node whose operands do not fit it, or a rule that is wrong.
-pub fn compare_outputs(a: &Graph, b: &Graph, optimised: Option<(&Graph, &Graph, &[&Rule])>) -> Result<Vec<Compared>, String> {
+pub fn compare_outputs(
+    a: &Graph,
+    b: &Graph,
+    optimised: Option<(&Graph, &Graph, &[&Rule])>,
+) -> Result<Vec<Compared>, String> {
     let mut bank = Bank::new(a);
     let (ta, tb) = (bank.load(a), bank.load(b));
     let made = optimised.map(|(oa, ob, rules)| (oa, bank.load(oa), ob, bank.load(ob), rules));
@@ -91,7 +95,9 @@ fn apply(closure: &mut Closure, rules: &[&Rule]) -> Result<(), String> {
                     if guards_hold(rule, closure, &m).is_ok()
                         && let Ok(new) = instantiate(rule, closure, &m)
                     {
-                        closure.equal(term, new, usize::MAX).map_err(|e| format!("rule `{}` ({}): {e}", rule.name, rule.place))?;
+                        closure
+                            .equal(term, new, usize::MAX)
+                            .map_err(|e| format!("rule `{}` ({}): {e}", rule.name, rule.place))?;
                     }
                 }
             }

@@ -74,8 +74,14 @@ impl<'a> Guided<'a> {
     ///
     /// # Errors
     /// The rule does not apply there: a bug of the step in code.
-    pub fn apply(&mut self, rule: &str, at: ValueId, sources: &BTreeSet<String>) -> Result<ValueId, String> {
-        let rule = super::find(self.rules, rule).ok_or_else(|| format!("rule `{rule}` may not be applied"))?;
+    pub fn apply(
+        &mut self,
+        rule: &str,
+        at: ValueId,
+        sources: &BTreeSet<String>,
+    ) -> Result<ValueId, String> {
+        let rule =
+            super::find(self.rules, rule).ok_or_else(|| format!("rule `{rule}` may not be applied"))?;
         let mut why = "its left-hand side is not there".to_owned();
         for found in matches(rule, &self.closure, at, INSTANCES) {
             if let Err(e) = guards_hold(rule, &self.closure, &found) {
@@ -98,17 +104,23 @@ impl<'a> Guided<'a> {
     /// The steps do not say why the graphs are equal: a bug of the step in code.
     pub fn finish(self, pass: &str, ends: (&[ValueId], &[ValueId])) -> Result<Proof, String> {
         let Guided { mut closure, before, after, steps, .. } = self;
-        let of = |ends: &[ValueId], terms: &HashMap<ValueId, ValueId>| ends.iter().map(|v| terms[v]).collect::<Vec<_>>();
+        let of = |ends: &[ValueId], terms: &HashMap<ValueId, ValueId>| {
+            ends.iter().map(|v| terms[v]).collect::<Vec<_>>()
+        };
         let ends = (of(ends.0, &before), of(ends.1, &after));
         let apart = |c: &Closure| ends.0.iter().zip(&ends.1).position(|(&a, &b)| c.find(a) != c.find(b));
         if apart(&closure).is_some() {
             closure.evaluate_all()?;
         }
         if let Some(i) = apart(&closure) {
-            return Err(format!("the rules that were applied do not make output {i} the same before and after"));
+            return Err(format!(
+                "the rules that were applied do not make output {i} the same before and after"
+            ));
         }
-        let used: BTreeSet<usize> = ends.0.iter().zip(&ends.1).flat_map(|(&a, &b)| closure.explain(a, b)).collect();
-        let steps = steps.into_iter().enumerate().filter(|(i, _)| used.contains(i)).map(|(_, s)| s).collect();
+        let used: BTreeSet<usize> =
+            ends.0.iter().zip(&ends.1).flat_map(|(&a, &b)| closure.explain(a, b)).collect();
+        let steps =
+            steps.into_iter().enumerate().filter(|(i, _)| used.contains(i)).map(|(_, s)| s).collect();
         Ok(Proof::seal(pass, false, closure.bank.graph, ends, steps))
     }
 }

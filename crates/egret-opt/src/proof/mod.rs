@@ -63,7 +63,13 @@ pub struct Proof {
 
 impl Proof {
     /// Take the outputs and sides of steps from the outputs of `terms`, as [`Proof::from_text`] reads them.
-    fn seal(pass: &str, deep: bool, mut terms: Graph, ends: (Vec<ValueId>, Vec<ValueId>), steps: Vec<Step>) -> Proof {
+    fn seal(
+        pass: &str,
+        deep: bool,
+        mut terms: Graph,
+        ends: (Vec<ValueId>, Vec<ValueId>),
+        steps: Vec<Step>,
+    ) -> Proof {
         let (before, after) = ends;
         for (kind, values) in [("before", &before), ("after", &after)] {
             for (i, &v) in values.iter().enumerate() {
@@ -87,11 +93,17 @@ impl Proof {
         };
         match &data.def {
             Def::Input(_) => name(),
-            Def::Const(t) => facts::Facts::constant(t, false).splat().map_or_else(|| format!("const {}", data.ty), |v| v.to_string()),
+            Def::Const(t) => facts::Facts::constant(t, false)
+                .splat()
+                .map_or_else(|| format!("const {}", data.ty), |v| v.to_string()),
             Def::Node(..) if depth == 0 => "..".into(),
             Def::Node(id, _) => {
                 let node = self.terms.node(*id);
-                let operands: Vec<String> = node.operands.iter().map(|o| o.map_or("_".into(), |o| self.spell(o, depth - 1))).collect();
+                let operands: Vec<String> = node
+                    .operands
+                    .iter()
+                    .map(|o| o.map_or("_".into(), |o| self.spell(o, depth - 1)))
+                    .collect();
                 format!("{}({})", node.op, operands.join(", "))
             }
         }
@@ -113,15 +125,27 @@ impl Proof {
         steps: Vec<(String, String, BTreeSet<String>)>,
         constants: &BTreeMap<String, Tensor>,
     ) -> Result<Proof, String> {
-        let terms = text::parse(terms, &|hash| constants.get(hash).cloned()).map_err(|e| format!("the terms of pass `{pass}`: {e}"))?;
+        let terms = text::parse(terms, &|hash| constants.get(hash).cloned())
+            .map_err(|e| format!("the terms of pass `{pass}`: {e}"))?;
         let outputs = terms.outputs().to_vec();
         let ends = outputs.len().checked_sub(2 * steps.len()).filter(|n| n % 2 == 0);
-        let ends = ends.ok_or_else(|| format!("the proof of pass `{pass}` has {} outputs for {} steps", outputs.len(), steps.len()))?;
+        let ends = ends.ok_or_else(|| {
+            format!("the proof of pass `{pass}` has {} outputs for {} steps", outputs.len(), steps.len())
+        })?;
         let (ends, sides) = outputs.split_at(ends);
         let (before, after) = ends.split_at(ends.len() / 2);
         let steps = steps.into_iter().zip(sides.chunks_exact(2));
-        let steps = steps.map(|((rule, place, sources), s)| Step { rule, place, sources, before: s[0], after: s[1] }).collect();
-        Ok(Proof { pass: pass.to_owned(), deep, before: before.to_vec(), after: after.to_vec(), steps, terms })
+        let steps = steps
+            .map(|((rule, place, sources), s)| Step { rule, place, sources, before: s[0], after: s[1] })
+            .collect();
+        Ok(Proof {
+            pass: pass.to_owned(),
+            deep,
+            before: before.to_vec(),
+            after: after.to_vec(),
+            steps,
+            terms,
+        })
     }
 }
 

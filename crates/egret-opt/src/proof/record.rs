@@ -52,12 +52,19 @@ pub(crate) fn local(
     applications: &[Application],
     says: impl Fn(usize) -> bool,
 ) -> Result<LocalProof, String> {
-    let mut r = Recorder { egraph, out: LocalProof::default(), places: HashMap::new(), known: HashMap::new(), bound: HashMap::new() };
+    let mut r = Recorder {
+        egraph,
+        out: LocalProof::default(),
+        places: HashMap::new(),
+        known: HashMap::new(),
+        bound: HashMap::new(),
+    };
     for (i, a) in applications.iter().enumerate().filter(|(i, _)| says(*i)) {
         let Some(evidence) = &a.evidence else { continue };
         let rule = rules[a.rule];
         let bug = || format!("the evidence of rule `{}` does not fit it", rule.name);
-        let mut matched = evidence.nodes.iter().zip(&evidence.found.matched).map(|(n, &(_, _, swapped))| (n, swapped));
+        let mut matched =
+            evidence.nodes.iter().zip(&evidence.found.matched).map(|(n, &(_, _, swapped))| (n, swapped));
         let root = rule.lhs.as_node().ok_or_else(bug)?;
         r.bound.clear();
         let before = r.pattern(root, &evidence.found, &mut matched, a.class).ok_or_else(bug)?;
@@ -88,7 +95,8 @@ impl Recorder<'_> {
                 continue;
             }
             let node = self.egraph.id_to_node(top).clone();
-            let open: Vec<Id> = node.children().iter().copied().filter(|c| !self.places.contains_key(c)).collect();
+            let open: Vec<Id> =
+                node.children().iter().copied().filter(|c| !self.places.contains_key(c)).collect();
             if open.is_empty() {
                 let operands = node.children().iter().map(|c| self.places[c]).collect();
                 let term = self.term(node.symbol, operands, top);
@@ -113,7 +121,9 @@ impl Recorder<'_> {
                 Term::Opaque(node, _) => Term::Opaque(*node, *k),
                 _ => return None,
             },
-            Symbol::Op { op, attrs } => Term::Op(*op, attrs.clone(), operands.clone(), egraph[like].data.types.first()?.clone()),
+            Symbol::Op { op, attrs } => {
+                Term::Op(*op, attrs.clone(), operands.clone(), egraph[like].data.types.first()?.clone())
+            }
         };
         let terms = &mut self.out.terms;
         Some(*self.known.entry((symbol, operands)).or_insert_with(|| {
@@ -123,7 +133,13 @@ impl Recorder<'_> {
     }
 
     /// The instance of a node pattern: the nodes matched come in the order of the pattern.
-    fn pattern(&mut self, pattern: &NodePattern, found: &Match<Id>, matched: &mut Matched, class: Id) -> Option<usize> {
+    fn pattern(
+        &mut self,
+        pattern: &NodePattern,
+        found: &Match<Id>,
+        matched: &mut Matched,
+        class: Id,
+    ) -> Option<usize> {
         let (node, swapped) = matched.next()?;
         let mut given: Vec<Id> = node.children().to_vec();
         if swapped {
@@ -131,7 +147,11 @@ impl Recorder<'_> {
         }
         let mut operands = vec![];
         for (i, &id) in given.iter().enumerate() {
-            let arg = pattern.args.get(i).or(pattern.args.last()).map(|p| if let Pattern::Each(inner) = p { inner } else { p });
+            let arg = pattern
+                .args
+                .get(i)
+                .or(pattern.args.last())
+                .map(|p| if let Pattern::Each(inner) = p { inner } else { p });
             operands.push(match arg {
                 Some(Pattern::Node(inner)) => Some(self.pattern(inner, found, matched, id)?),
                 Some(Pattern::Value(v)) => match (self.bound.get(v), &found.values[*v]) {
@@ -188,7 +208,10 @@ impl Recording {
             let value = match term {
                 Term::Input(i) => inputs.get(*i).and_then(|v| self.term(before, *v)),
                 Term::Constant(i) => constants.get(*i).map(|t| self.bank.constant(t.clone())),
-                Term::Opaque(node, k) => nodes.get(*node).and_then(|n| before.node(*n).results.get(*k)).and_then(|v| self.term(before, *v)),
+                Term::Opaque(node, k) => nodes
+                    .get(*node)
+                    .and_then(|n| before.node(*n).results.get(*k))
+                    .and_then(|v| self.term(before, *v)),
                 Term::Op(op, attrs, operands, ty) => {
                     let operands = operands.iter().map(|o| o.map(|o| values[o])).collect();
                     Some(self.bank.term(*op, attrs.clone(), operands, ty.clone()))
@@ -215,14 +238,23 @@ impl Recording {
     ///
     /// # Errors
     /// The steps do not say why the new graph equals the old one: a bug.
-    pub fn finish(mut self, pass: &str, before: &Graph, after: &Graph, rules: &[&Rule], tier: Tier) -> Result<Proof, String> {
+    pub fn finish(
+        mut self,
+        pass: &str,
+        before: &Graph,
+        after: &Graph,
+        rules: &[&Rule],
+        tier: Tier,
+    ) -> Result<Proof, String> {
         let new = self.bank.load(after);
         // Equalities first: none may rest on what is only near.
         let is_near = |s: &Step| find(rules, &s.rule).is_some_and(|r| !r.tier.is_equality());
         self.steps.sort_by_key(is_near);
-        let ends = |of: &Graph, terms: &HashMap<ValueId, ValueId>| of.outputs().iter().map(|v| terms[v]).collect();
+        let ends =
+            |of: &Graph, terms: &HashMap<ValueId, ValueId>| of.outputs().iter().map(|v| terms[v]).collect();
         let ends = (ends(before, &self.terms), ends(after, &new));
         let proof = Proof::seal(pass, false, self.bank.graph, ends, self.steps);
-        slice(proof, rules, tier).map_err(|f| format!("{f}: the proof of this pass is wrong (a bug of Egret)"))
+        slice(proof, rules, tier)
+            .map_err(|f| format!("{f}: the proof of this pass is wrong (a bug of Egret)"))
     }
 }

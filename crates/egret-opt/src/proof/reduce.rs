@@ -26,7 +26,9 @@ pub fn reduced(proof: &Proof, step: usize, rules: &[&Rule], tier: Tier) -> Resul
             let mut values = HashMap::new();
             for (i, &leaf) in leaves.iter().enumerate() {
                 let new = match closure.constant(leaf) {
-                    Some(t) if t.len() <= SMALL || Summary::of(t).uniform.is_some() => graph.add_const(t.clone()),
+                    Some(t) if t.len() <= SMALL || Summary::of(t).uniform.is_some() => {
+                        graph.add_const(t.clone())
+                    }
                     // No rule looks into weights: others of the same type do.
                     Some(t) => graph.add_const(made_up(t, SEED + i).unwrap_or_else(|| t.clone())),
                     None => graph.add_input(&format!("x{i}"), closure.bank.graph.ty(leaf).clone()),
@@ -56,7 +58,9 @@ pub fn spelt(graph: &Graph) -> String {
             continue;
         }
         let seeds = SEED..SEED + graph.value_count();
-        let made = |seed: &usize| made_up(&tensor, *seed).is_some_and(|t| t.content_hash() == tensor.content_hash());
+        let made = |seed: &usize| {
+            made_up(&tensor, *seed).is_some_and(|t| t.content_hash() == tensor.content_hash())
+        };
         if let Some(seed) = seeds.into_iter().find(made) {
             out = out.replace(&format!("#{hash}"), &format!("random({seed})"));
         }
@@ -78,7 +82,12 @@ pub(crate) fn cone(from: &Graph, at: ValueId, name: &str) -> Graph {
 }
 
 /// Copy a term down to the values that are there already.
-fn copy(from: &Graph, at: ValueId, into: &mut Graph, values: &mut HashMap<ValueId, ValueId>) -> Option<ValueId> {
+fn copy(
+    from: &Graph,
+    at: ValueId,
+    into: &mut Graph,
+    values: &mut HashMap<ValueId, ValueId>,
+) -> Option<ValueId> {
     if let Some(&v) = values.get(&at) {
         return Some(v);
     }
@@ -94,7 +103,14 @@ fn copy(from: &Graph, at: ValueId, into: &mut Graph, values: &mut HashMap<ValueI
             });
             let operands: Vec<Option<ValueId>> = operands.collect::<Option<_>>()?;
             let types = node.results.iter().map(|&v| from.ty(v).clone()).collect();
-            let new = into.add_node(node.op, node.attrs.clone(), operands, node.regions.clone(), types, BTreeSet::new());
+            let new = into.add_node(
+                node.op,
+                node.attrs.clone(),
+                operands,
+                node.regions.clone(),
+                types,
+                BTreeSet::new(),
+            );
             into.node(new).results[*result]
         }
     };

@@ -155,7 +155,14 @@ impl Sides<'_> {
                 _ => format!("{v}"),
             })
             .collect();
-        format!("{} {} {operands:?} {:?} {:?} {:?}", self.instance.rule.name, types.join(", "), m.attrs, m.spreads, m.ops)
+        format!(
+            "{} {} {operands:?} {:?} {:?} {:?}",
+            self.instance.rule.name,
+            types.join(", "),
+            m.attrs,
+            m.spreads,
+            m.ops
+        )
     }
 
     fn run(&self, seed: u64) -> Result<(), Outcome> {
@@ -172,9 +179,11 @@ impl Sides<'_> {
         }
         let mut budget = MOST_ELEMENTS;
         let graph = &self.closure.bank.graph;
-        let before = evaluate(graph, self.instance.before, values.clone(), &mut budget).map_err(Outcome::NotRun)?;
+        let before =
+            evaluate(graph, self.instance.before, values.clone(), &mut budget).map_err(Outcome::NotRun)?;
         let after = evaluate(graph, self.instance.after, values, &mut budget).map_err(Outcome::NotRun)?;
-        compare(&before, &after, self.instance.rule).map_err(|e| Outcome::Differ(format!("on random tensors {e}")))
+        compare(&before, &after, self.instance.rule)
+            .map_err(|e| Outcome::Differ(format!("on random tensors {e}")))
     }
 }
 
@@ -195,7 +204,8 @@ impl Random {
 
     fn tensor(&mut self, ty: &TensorType, range: Option<(f64, f64)>) -> Result<Tensor, String> {
         let shape = ty.const_dims().ok_or_else(|| format!("{ty} has free dims"))?;
-        let len = ty.const_len().filter(|l| *l <= MOST_ELEMENTS).ok_or("it is too large to be interpreted")?;
+        let len =
+            ty.const_len().filter(|l| *l <= MOST_ELEMENTS).ok_or("it is too large to be interpreted")?;
         let numbers = (0..len).map(|_| self.number(range));
         macro_rules! of {
             ($convert:expr) => {

@@ -9,7 +9,12 @@ use std::collections::HashMap;
 ///
 /// # Errors
 /// The budget is spent, or operands do not fit an operation.
-pub(crate) fn evaluate(graph: &Graph, at: ValueId, mut values: HashMap<ValueId, Value>, budget: &mut usize) -> Result<Tensor, String> {
+pub(crate) fn evaluate(
+    graph: &Graph,
+    at: ValueId,
+    mut values: HashMap<ValueId, Value>,
+    budget: &mut usize,
+) -> Result<Tensor, String> {
     let mut stack = vec![at];
     while let Some(&top) = stack.last() {
         if values.contains_key(&top) {
@@ -22,12 +27,14 @@ pub(crate) fn evaluate(graph: &Graph, at: ValueId, mut values: HashMap<ValueId, 
         }
         let node = graph.producer(top).ok_or("a side reads an input that no variable is")?;
         let node = graph.node(node);
-        let open: Vec<ValueId> = node.operands.iter().flatten().copied().filter(|v| !values.contains_key(v)).collect();
+        let open: Vec<ValueId> =
+            node.operands.iter().flatten().copied().filter(|v| !values.contains_key(v)).collect();
         if !open.is_empty() {
             stack.extend(open);
             continue;
         }
-        let operands: Vec<Option<Value>> = node.operands.iter().map(|v| v.map(|v| values[&v].clone())).collect();
+        let operands: Vec<Option<Value>> =
+            node.operands.iter().map(|v| v.map(|v| values[&v].clone())).collect();
         let len = graph.ty(top).as_tensor().and_then(TensorType::const_len).unwrap_or(0);
         let left = budget.checked_sub(work(node.op, &operands, len));
         *budget = left.ok_or("it is too large to be interpreted")?;
@@ -43,7 +50,9 @@ fn work(op: egret_ir::Op, operands: &[Option<Value>], out: usize) -> usize {
     let second = operands.get(1).and_then(|v| v.as_ref()?.as_tensor());
     let taps = match (op, second) {
         (egret_ir::Op::Matmul, Some(w)) if w.rank() >= 2 => w.shape()[w.rank() - 2],
-        (egret_ir::Op::Conv | egret_ir::Op::ConvTranspose, Some(w)) => w.len() / w.shape().first().copied().unwrap_or(1).max(1),
+        (egret_ir::Op::Conv | egret_ir::Op::ConvTranspose, Some(w)) => {
+            w.len() / w.shape().first().copied().unwrap_or(1).max(1)
+        }
         (egret_ir::Op::Attention, Some(k)) if k.rank() >= 2 => 2 * k.shape()[k.rank() - 2],
         _ => 1,
     };

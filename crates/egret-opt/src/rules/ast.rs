@@ -50,7 +50,10 @@ impl FromStr for Tier {
     type Err = String;
     fn from_str(s: &str) -> Result<Tier, String> {
         let names = || Tier::ALL.map(Tier::name).join(", ");
-        Tier::ALL.into_iter().find(|t| t.name() == s).ok_or_else(|| format!("`{s}` is no tier; there are {}", names()))
+        Tier::ALL
+            .into_iter()
+            .find(|t| t.name() == s)
+            .ok_or_else(|| format!("`{s}` is no tier; there are {}", names()))
     }
 }
 
@@ -198,7 +201,9 @@ impl PartialEq for Expr {
     fn eq(&self, other: &Expr) -> bool {
         match (self, other) {
             (Expr::Literal(a), Expr::Literal(b)) => a == b,
-            (Expr::Attr(a), Expr::Attr(b)) | (Expr::Value(a), Expr::Value(b)) | (Expr::Spread(a), Expr::Spread(b)) => a == b,
+            (Expr::Attr(a), Expr::Attr(b))
+            | (Expr::Value(a), Expr::Value(b))
+            | (Expr::Spread(a), Expr::Spread(b)) => a == b,
             (Expr::Call(f, a), Expr::Call(g, b)) => f.name == g.name && a == b,
             _ => false,
         }

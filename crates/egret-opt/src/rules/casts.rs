@@ -18,11 +18,16 @@ fn holds(wide: DType, narrow: DType) -> bool {
     }
     match (int(narrow), mantissa(narrow)) {
         (Some((signed, bits)), _) => match (int(wide), mantissa(wide)) {
-            (Some((to_signed, to_bits)), _) => to_bits > bits && (to_signed || !signed) || to_bits == bits && to_signed == signed,
+            (Some((to_signed, to_bits)), _) => {
+                to_bits > bits && (to_signed || !signed) || to_bits == bits && to_signed == signed
+            }
             (_, Some(mantissa)) => bits - u32::from(signed) <= mantissa,
             _ => false,
         },
-        (_, Some(_)) => matches!((narrow, wide), (DType::F16 | DType::BF16, DType::F32 | DType::F64) | (DType::F32, DType::F64)),
+        (_, Some(_)) => matches!(
+            (narrow, wide),
+            (DType::F16 | DType::BF16, DType::F32 | DType::F64) | (DType::F32, DType::F64)
+        ),
         _ => narrow == DType::Bool && (int(wide).is_some() || mantissa(wide).is_some()),
     }
 }
@@ -60,12 +65,25 @@ mod tests {
 
     #[test]
     fn chains_that_lose_nothing_are_one_cast() {
-        for (from, via, to) in
-            [(F16, F32, F64), (F32, F64, F16), (U8, I32, F32), (I8, F32, F16), (Bool, F32, I64), (I32, I64, I8), (F32, F32, I8)]
-        {
+        for (from, via, to) in [
+            (F16, F32, F64),
+            (F32, F64, F16),
+            (U8, I32, F32),
+            (I8, F32, F16),
+            (Bool, F32, I64),
+            (I32, I64, I8),
+            (F32, F32, I8),
+        ] {
             assert!(through(from, via, to), "{from} {via} {to}");
         }
-        for (from, via, to) in [(F32, F16, F32), (I32, F32, I32), (I32, F64, I8), (F32, I32, F32), (I8, U8, I32), (F16, BF16, F32)] {
+        for (from, via, to) in [
+            (F32, F16, F32),
+            (I32, F32, I32),
+            (I32, F64, I8),
+            (F32, I32, F32),
+            (I8, U8, I32),
+            (F16, BF16, F32),
+        ] {
             assert!(!through(from, via, to), "{from} {via} {to}");
         }
     }

@@ -405,12 +405,14 @@ fn axis_of(t: &egret_ir::TensorType, axis: i64) -> Result<usize, String> {
 /// Whether a slice (x, starts, sizes, steps) takes all of x but for the last axis, and there half of it: from `start` on in steps of `step`.
 fn takes_half(a: &[Val], start: i64, step: i64) -> Result<Val<'static>, String> {
     let (t, starts, sizes, steps) = (tensor(a, 0)?, dims(a, 1)?, dims(a, 2)?, ints(a, 3)?);
-    let whole: Vec<i64> = t.const_dims().ok_or_else(|| format!("{t} has free dims"))?.iter().map(|&d| d as i64).collect();
+    let whole: Vec<i64> =
+        t.const_dims().ok_or_else(|| format!("{t} has free dims"))?.iter().map(|&d| d as i64).collect();
     let Some((&last, before)) = whole.split_last() else { return Err("a scalar has no halves".into()) };
     let wanted_sizes = before.iter().copied().chain([last / 2]).map(Dim::constant);
     let wanted_starts = before.iter().map(|_| 0).chain([start]).map(Dim::constant);
     let wanted_steps = before.iter().map(|_| 1).chain([step]);
-    let fits = last % 2 == 0 && sizes.iter().cloned().eq(wanted_sizes) && starts.iter().cloned().eq(wanted_starts);
+    let fits =
+        last % 2 == 0 && sizes.iter().cloned().eq(wanted_sizes) && starts.iter().cloned().eq(wanted_starts);
     Ok(Val::Bool(fits && steps.iter().copied().eq(wanted_steps)))
 }
 

@@ -19,7 +19,8 @@ pub(super) enum Token {
     Sign(&'static str),
 }
 
-const SIGNS: [&str; 16] = ["=>", "==", "!=", "<=", "..", "<", "(", ")", "[", "]", "{", "}", ",", "=", ":", "_"];
+const SIGNS: [&str; 16] =
+    ["=>", "==", "!=", "<=", "..", "<", "(", ")", "[", "]", "{", "}", ",", "=", ":", "_"];
 
 /// A line up to its comment: `#` outside a string.
 pub(super) fn without_comment(line: &str) -> &str {
@@ -71,7 +72,9 @@ fn token(rest: &str, first: char) -> Result<(Token, usize), String> {
         return Ok((Token::Text(rest[1..=end].to_owned()), end + 2));
     }
     let digits = rest.strip_prefix('-').unwrap_or(rest);
-    if digits.starts_with(|c: char| c.is_ascii_digit()) || digits.starts_with("inf") && !digits[3..].starts_with(is_word) {
+    if digits.starts_with(|c: char| c.is_ascii_digit())
+        || digits.starts_with("inf") && !digits[3..].starts_with(is_word)
+    {
         return number(rest);
     }
     // `_` alone is a sign; in front of letters it is part of a word.

@@ -1,6 +1,8 @@
 //! One rule from its line.
 
-use super::ast::{Comparison, Expr, Guard, NodePattern, OpGroup, OpPattern, Pattern, Place, Rule, Tier, Vars};
+use super::ast::{
+    Comparison, Expr, Guard, NodePattern, OpGroup, OpPattern, Pattern, Place, Rule, Tier, Vars,
+};
 use super::functions;
 use super::lex::{Token, tokens};
 use crate::joined::Joined;
@@ -33,7 +35,19 @@ pub(super) fn rule(text: &str, pass: &str, place: &Place) -> Result<Rule, String
         return Err(format!("nothing follows the tier, but {} does", show(token)));
     }
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    Ok(Rule { name, pass: pass.to_owned(), place: place.clone(), text, lhs, joined, rhs, guards, tier, error, vars: p.vars })
+    Ok(Rule {
+        name,
+        pass: pass.to_owned(),
+        place: place.clone(),
+        text,
+        lhs,
+        joined,
+        rhs,
+        guards,
+        tier,
+        error,
+        vars: p.vars,
+    })
 }
 
 struct Parser<'a> {
@@ -75,7 +89,8 @@ impl Parser<'_> {
     }
 
     fn next(&mut self, wanted: &str) -> Result<Token, String> {
-        let token = self.peek().cloned().ok_or_else(|| format!("{wanted} is expected, but the rule ends"))?;
+        let token =
+            self.peek().cloned().ok_or_else(|| format!("{wanted} is expected, but the rule ends"))?;
         self.at += 1;
         Ok(token)
     }
@@ -95,7 +110,9 @@ impl Parser<'_> {
     fn expect(&mut self, sign: &'static str) -> Result<(), String> {
         match self.take(sign) {
             true => Ok(()),
-            false => Err(format!("`{sign}` is expected, not {}", self.peek().map_or("the end".into(), show))),
+            false => {
+                Err(format!("`{sign}` is expected, not {}", self.peek().map_or("the end".into(), show)))
+            }
         }
     }
 
@@ -161,17 +178,26 @@ impl Parser<'_> {
             }
             Token::Int(v) => Pattern::Splat(v as f64),
             Token::Float(v) => Pattern::Splat(v),
-            Token::Word(word) if self.right && self.peek() == Some(&Token::Sign("(")) => Pattern::Number(self.call(&word)?),
+            Token::Word(word) if self.right && self.peek() == Some(&Token::Sign("(")) => {
+                Pattern::Number(self.call(&word)?)
+            }
             Token::Sign("_") => Pattern::Absent,
             Token::Sign("(") => Pattern::Node(self.node(None)?),
-            other => return Err(format!("a pattern is expected (`?x`, `(op ..)`, a number or `_`), not {}", show(&other))),
+            other => {
+                return Err(format!(
+                    "a pattern is expected (`?x`, `(op ..)`, a number or `_`), not {}",
+                    show(&other)
+                ));
+            }
         };
         Ok(if self.take("..") { Pattern::Each(Box::new(pattern)) } else { pattern })
     }
 
     fn op(&mut self) -> Result<OpPattern, String> {
         match self.next("an operation")? {
-            Token::OpVar(name) if self.right => Ok(OpPattern::Any(None, variable(&mut self.vars.ops, &name, true, "operation")?)),
+            Token::OpVar(name) if self.right => {
+                Ok(OpPattern::Any(None, variable(&mut self.vars.ops, &name, true, "operation")?))
+            }
             Token::Word(word) => {
                 if let Some(Token::OpVar(name)) = self.peek().cloned() {
                     self.at += 1;
@@ -179,9 +205,14 @@ impl Parser<'_> {
                         let names = OpGroup::NAMES.map(|(n, _)| n).join(", ");
                         return Err(format!("`{word}` is no group of operations; there are {names}"));
                     };
-                    return Ok(OpPattern::Any(Some(*group), variable(&mut self.vars.ops, &name, self.right, "operation")?));
+                    return Ok(OpPattern::Any(
+                        Some(*group),
+                        variable(&mut self.vars.ops, &name, self.right, "operation")?,
+                    ));
                 }
-                Op::from_name(&word).map(OpPattern::One).ok_or_else(|| format!("`{word}` is no operation of ir-spec/ops"))
+                Op::from_name(&word)
+                    .map(OpPattern::One)
+                    .ok_or_else(|| format!("`{word}` is no operation of ir-spec/ops"))
             }
             other => Err(format!("an operation is expected, not {}", show(&other))),
         }
@@ -196,7 +227,9 @@ impl Parser<'_> {
                 break;
             }
             if self.take("..") {
-                let Token::Var(name) = self.next("`?k`")? else { return Err("`..` before an operand binds all attributes: `..?k`".into()) };
+                let Token::Var(name) = self.next("`?k`")? else {
+                    return Err("`..` before an operand binds all attributes: `..?k`".into());
+                };
                 node.spread = Some(variable(&mut self.vars.spreads, &name, self.right, "attributes")?);
                 continue;
             }
@@ -220,7 +253,9 @@ impl Parser<'_> {
     }
 
     fn attribute(&mut self, op: OpPattern, name: &str) -> Result<(&'static str, Expr), String> {
-        let OpPattern::One(op) = op else { return Err("a group of operations has no attributes but `..?k`".into()) };
+        let OpPattern::One(op) = op else {
+            return Err("a group of operations has no attributes but `..?k`".into());
+        };
         let Some((name, kind)) = op.info().attrs.iter().find(|(n, _)| *n == name) else {
             let names: Vec<&str> = op.info().attrs.iter().map(|(n, _)| *n).collect();
             return Err(format!("`{op}` has no attribute `{name}`; it has {}", names.join(", ")));
@@ -230,7 +265,9 @@ impl Parser<'_> {
             return Err(format!("`{name}=` on the left is a variable or a literal; compute in a guard"));
         }
         let expr = match expr {
-            Expr::Literal(a) => Expr::Literal(as_kind(a, kind).map_err(|e| format!("`{name}` of `{op}`: {e}"))?),
+            Expr::Literal(a) => {
+                Expr::Literal(as_kind(a, kind).map_err(|e| format!("`{name}` of `{op}`: {e}"))?)
+            }
             other => other,
         };
         Ok((name, expr))
@@ -240,7 +277,8 @@ impl Parser<'_> {
     fn complete(&self, node: &NodePattern) -> Result<(), String> {
         let OpPattern::One(op) = node.op else { return Ok(()) };
         let row = op.info();
-        let open = row.operands.last().is_some_and(|o| o.starts_with('*')) || matches!(node.args.last(), Some(Pattern::Each(_)));
+        let open = row.operands.last().is_some_and(|o| o.starts_with('*'))
+            || matches!(node.args.last(), Some(Pattern::Each(_)));
         let least = row.operands.iter().filter(|o| !o.starts_with(['?', '*'])).count();
         if !open && (node.args.len() < least || node.args.len() > row.operands.len()) {
             return Err(format!("`{op}` takes {} ({})", row.operands.len(), row.operands.join(", ")));
@@ -251,7 +289,9 @@ impl Parser<'_> {
         if self.right && node.spread.is_none() {
             for (name, _) in row.attrs {
                 if !node.attrs.iter().any(|(n, _)| n == name) {
-                    return Err(format!("`{op}` on the right needs `{name}=`, or `..?k` of a matched node"));
+                    return Err(format!(
+                        "`{op}` on the right needs `{name}=`, or `..?k` of a matched node"
+                    ));
                 }
             }
         }
@@ -265,12 +305,16 @@ impl Parser<'_> {
             Token::Float(v) => Expr::Literal(Attr::Float(v)),
             Token::Text(t) => Expr::Literal(Attr::String(t)),
             Token::Sign("..") => match self.next("`?k`")? {
-                Token::Var(name) => Expr::Spread(variable(&mut self.vars.spreads, &name, self.right, "attributes")?),
+                Token::Var(name) => {
+                    Expr::Spread(variable(&mut self.vars.spreads, &name, self.right, "attributes")?)
+                }
                 other => return Err(format!("`?k` is expected after `..`, not {}", show(&other))),
             },
             Token::Sign("[") => self.list()?,
             Token::Word(word) if self.peek() == Some(&Token::Sign("(")) => self.call(&word)?,
-            Token::Word(word) => Expr::Literal(DType::from_name(&word).map_or(Attr::String(word), Attr::DType)),
+            Token::Word(word) => {
+                Expr::Literal(DType::from_name(&word).map_or(Attr::String(word), Attr::DType))
+            }
             other => return Err(format!("a value is expected, not {}", show(&other))),
         })
     }
@@ -323,7 +367,12 @@ impl Parser<'_> {
         let start = self.tokens.get(self.at.saturating_sub(1)).map_or(0, |(_, end)| *end);
         let negated = self.take_word("not");
         let left = self.expr()?;
-        let comparisons = [("==", Comparison::Equal), ("!=", Comparison::Differ), ("<=", Comparison::LessEqual), ("<", Comparison::Less)];
+        let comparisons = [
+            ("==", Comparison::Equal),
+            ("!=", Comparison::Differ),
+            ("<=", Comparison::LessEqual),
+            ("<", Comparison::Less),
+        ];
         let mut right = None;
         for (sign, comparison) in comparisons {
             if self.take(sign) {

@@ -16,7 +16,8 @@ fn shipped_rules_are_rules() {
 
 #[test]
 fn a_rule_has_its_parts() {
-    let r = one("# a comment\nmul-one: (mul ?x 1.0) => ?x\n  if keeps(?x, ?x), not rank(?x) == 7 exact").unwrap();
+    let r = one("# a comment\nmul-one: (mul ?x 1.0) => ?x\n  if keeps(?x, ?x), not rank(?x) == 7 exact")
+        .unwrap();
     assert_eq!((r.name.as_str(), r.tier, r.place.line, r.guards.len()), ("mul-one", Tier::Exact, 2, 2));
     assert_eq!(r.rhs, Pattern::Value(0));
     assert!(r.guards[1].negated && r.guards[1].text == "not rank(?x) == 7", "{:?}", r.guards[1]);
@@ -37,6 +38,7 @@ fn what_is_no_rule_is_refused_with_its_place() {
         let e = one(text).unwrap_err();
         assert!(e.starts_with("test.rules:1: ") && e.contains(wanted), "{text}: {e}");
     }
-    let twice = parse("a: (neg ?x) => ?x exact\na: (abs ?x) => ?x exact", "t", "canonicalize", &[]).unwrap_err();
+    let twice =
+        parse("a: (neg ?x) => ?x exact\na: (abs ?x) => ?x exact", "t", "canonicalize", &[]).unwrap_err();
     assert_eq!(twice.place.line, 2);
 }

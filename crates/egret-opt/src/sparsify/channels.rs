@@ -62,13 +62,16 @@ impl Channels {
 
     /// Values that have channels, in order, with their number.
     pub(super) fn values(&self, graph: &Graph) -> Vec<(ValueId, usize)> {
-        let mut all: Vec<_> = self.axes.iter().filter_map(|(&v, &axis)| Some((v, extent(graph, v, axis)?))).collect();
+        let mut all: Vec<_> =
+            self.axes.iter().filter_map(|(&v, &axis)| Some((v, extent(graph, v, axis)?))).collect();
         all.sort();
         all
     }
 
     fn visit(&self, graph: &Graph, node: &Node) -> Option<(Flow, usize)> {
-        let ([result], Some(Some(x))) = (node.results.as_slice(), node.operands.first().copied()) else { return None };
+        let ([result], Some(Some(x))) = (node.results.as_slice(), node.operands.first().copied()) else {
+            return None;
+        };
         let (ty, out) = (graph.ty(x).as_tensor()?, graph.ty(*result).as_tensor()?);
         let weights = || node.operands.get(1).copied().flatten().and_then(|w| graph.as_const(w));
         match node.op {
@@ -113,14 +116,23 @@ impl Channels {
             }
             Op::Reduce => {
                 let axes = attrs.ints("axes");
-                let before = if attrs.flag("keepdims") { 0 } else { axes.iter().filter(|&&a| a < axis as i64).count() };
+                let before = if attrs.flag("keepdims") {
+                    0
+                } else {
+                    axes.iter().filter(|&&a| a < axis as i64).count()
+                };
                 (!axes.contains(&(axis as i64))).then(|| axis - before)
             }
             Op::Pad => (zero("low") && zero("high")).then_some(axis),
-            Op::Slice => (zero("starts") && attrs.dims("sizes")[axis] == shape[axis] && attrs.ints("steps")[axis] == 1).then_some(axis),
+            Op::Slice => (zero("starts")
+                && attrs.dims("sizes")[axis] == shape[axis]
+                && attrs.ints("steps")[axis] == 1)
+                .then_some(axis),
             Op::Resize => {
-                let plain = node.operands.get(1).copied().flatten().is_none() && attrs.str("coordinate") != "tf_crop_and_resize";
-                let (same, scale) = (attrs.dims("sizes")[axis] == shape[axis], attrs.floats("scales")[axis]);
+                let plain = node.operands.get(1).copied().flatten().is_none()
+                    && attrs.str("coordinate") != "tf_crop_and_resize";
+                let (same, scale) =
+                    (attrs.dims("sizes")[axis] == shape[axis], attrs.floats("scales")[axis]);
                 // A scale of 0 is the quotient of the sizes: 1.
                 (plain && same && (scale == 0.0 || scale == 1.0)).then_some(axis)
             }
@@ -130,7 +142,9 @@ impl Channels {
                 let out = &graph.tensor_ty(result).shape;
                 let product = |dims: &[Dim]| dims.iter().cloned().fold(Dim::constant(1), |a, b| a * b);
                 let (before, after) = (product(&shape[..axis]), product(&shape[axis + 1..]));
-                (0..out.len()).find(|&i| out[i] == shape[axis] && product(&out[..i]) == before && product(&out[i + 1..]) == after)
+                (0..out.len()).find(|&i| {
+                    out[i] == shape[axis] && product(&out[..i]) == before && product(&out[i + 1..]) == after
+                })
             }
             _ => None,
         }

@@ -34,7 +34,12 @@ impl Keep {
         }
         // A value with no channels at all would be a special case for everything after this pass: one channel stays.
         loop {
-            while order.iter().rev().fold(false, |changed, &id| need(&mut sets, graph, channels, known, id) | changed) {}
+            while order
+                .iter()
+                .rev()
+                .fold(false, |changed, &id| need(&mut sets, graph, channels, known, id) | changed)
+            {
+            }
             let empty = values.iter().find(|&&(v, n)| (0..n).all(|c| !sets.is_needed(v, c)));
             match empty {
                 Some(&(v, _)) => sets.need(v, 0),

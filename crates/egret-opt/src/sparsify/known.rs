@@ -39,7 +39,9 @@ impl Known {
 
     /// Whether a channel of a value is zero throughout.
     pub(super) fn is_zero(&self, v: ValueId, channel: usize) -> bool {
-        self.values.get(&v).is_some_and(|c| c.is[channel] && c.either.iter().all(|t| element(t, channel).is_some_and(is_zero)))
+        self.values.get(&v).is_some_and(|c| {
+            c.is[channel] && c.either.iter().all(|t| element(t, channel).is_some_and(is_zero))
+        })
     }
 
     /// Whether nothing can leave: no channel is a constant, and every input channel is looked at by some weight.
@@ -73,7 +75,8 @@ impl Known {
             }
             Flow::Depthwise => {
                 let w = Weights::new(graph.as_const(node.operand(1))?, (0, 1));
-                let nothing = |c: usize| w.is_zero(c, 0) || self.is_zero(x, c) && w.tap(c, 0) == Tap::Finite;
+                let nothing =
+                    |c: usize| w.is_zero(c, 0) || self.is_zero(x, c) && w.tap(c, 0) == Tap::Finite;
                 zero(graph, result, (0..w.outputs()).map(nothing).collect())
             }
             Flow::Elementwise => self.elementwise(graph, channels, node),
@@ -100,7 +103,11 @@ impl Known {
                     Some(t) => Constant { is: vec![true; n], either: [t.clone(), t] },
                     None => unknown(ty.dtype, n),
                 },
-                (None, Some(c)) if channels.axis(v).map(|a| a + rank - ty.rank()) == Some(axis) && c.is.len() == n => c.clone(),
+                (None, Some(c))
+                    if channels.axis(v).map(|a| a + rank - ty.rank()) == Some(axis) && c.is.len() == n =>
+                {
+                    c.clone()
+                }
                 _ => unknown(ty.dtype, n),
             });
         }
@@ -111,8 +118,14 @@ impl Known {
         }
         let mut results: Vec<Tensor> = vec![];
         for pick in 0..1usize << operands.len().min(3) {
-            let values: Vec<_> = operands.iter().enumerate().map(|(i, o)| Some(Value::from(o.either[pick >> i & 1].clone()))).collect();
-            results.push(interp::eval_op(node.op, &node.attrs, &values, &[]).ok()?.first()?.as_tensor()?.clone());
+            let values: Vec<_> = operands
+                .iter()
+                .enumerate()
+                .map(|(i, o)| Some(Value::from(o.either[pick >> i & 1].clone())))
+                .collect();
+            results.push(
+                interp::eval_op(node.op, &node.attrs, &values, &[]).ok()?.first()?.as_tensor()?.clone(),
+            );
         }
         let first = results.first().filter(|t| t.shape() == [n])?;
         let size = first.dtype().size();
@@ -171,7 +184,8 @@ fn through(graph: &Graph, node: &Node, x: &Constant) -> Option<Constant> {
         Op::Transpose | Op::Reshape | Op::Slice | Op::Broadcast => Some(x.clone()),
         Op::Pool => {
             // Every window must have an element of x in it.
-            let pads = attrs.ints("pads").iter().zip(attrs.ints("kernel").iter().cycle()).all(|(p, k)| p < k);
+            let pads =
+                attrs.ints("pads").iter().zip(attrs.ints("kernel").iter().cycle()).all(|(p, k)| p < k);
             let full = pads && all("dilations", &|d| d == 1) && all("high_extra", &|e| e == 0);
             match attrs.str("kind") {
                 _ if !full => None,
@@ -181,7 +195,8 @@ fn through(graph: &Graph, node: &Node, x: &Constant) -> Option<Constant> {
         }
         Op::Reduce => {
             let shape = &graph.tensor_ty(node.operand(0)).shape;
-            let some = attrs.ints("axes").iter().all(|&a| shape[a as usize].as_const().is_some_and(|d| d > 0));
+            let some =
+                attrs.ints("axes").iter().all(|&a| shape[a as usize].as_const().is_some_and(|d| d > 0));
             match attrs.str("kind") {
                 "max" | "min" if some => Some(x.clone()),
                 "sum" => zero_channels(),
@@ -193,7 +208,10 @@ fn through(graph: &Graph, node: &Node, x: &Constant) -> Option<Constant> {
             let fill = graph.as_const(node.operands.get(1).copied().flatten()?)?;
             let mut out = x.clone();
             for (c, is) in out.is.iter_mut().enumerate() {
-                *is &= x.either.iter().all(|t| element(t, c).map(|e| e.bits) == element(fill, 0).map(|e| e.bits));
+                *is &= x
+                    .either
+                    .iter()
+                    .all(|t| element(t, c).map(|e| e.bits) == element(fill, 0).map(|e| e.bits));
             }
             Some(out)
         }
@@ -234,7 +252,8 @@ fn zero(graph: &Graph, v: ValueId, is: Vec<bool>) -> Option<Constant> {
 /// Channels in which some factor is zero.
 fn zeros_of(factors: &[Constant]) -> Vec<bool> {
     let n = factors.first().map_or(0, |f| f.is.len());
-    let zero = |f: &Constant, c: usize| f.is[c] && f.either.iter().all(|t| element(t, c).is_some_and(is_zero));
+    let zero =
+        |f: &Constant, c: usize| f.is[c] && f.either.iter().all(|t| element(t, c).is_some_and(is_zero));
     (0..n).map(|c| factors.iter().any(|f| zero(f, c))).collect()
 }
 

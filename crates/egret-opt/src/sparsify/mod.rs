@@ -49,10 +49,17 @@ pub(crate) fn run(graph: &Graph, step: &mut CodeStep) -> Result<Option<Graph>, T
 /// Say what a contraction has become: its weights before and after.
 fn tell(r: &Rebuild, was: &Node, results: &[ValueId], told: &mut Vec<Rewrite>) {
     let new = &r.builder.graph;
-    let weights = |g: &Graph, n: &Node| n.operands.get(1).copied().flatten().map(|w| g.ty(w).to_string()).unwrap_or_default();
+    let weights = |g: &Graph, n: &Node| {
+        n.operands.get(1).copied().flatten().map(|w| g.ty(w).to_string()).unwrap_or_default()
+    };
     if let Some(is) = results.first().and_then(|&v| new.producer(v)).map(|n| new.node(n)) {
         let text = format!("{} by {} => {} by {}", was.op, weights(r.old, was), is.op, weights(new, is));
-        told.push(Rewrite { rule: "dead-channels".into(), place: String::new(), sources: was.sources.clone(), text });
+        told.push(Rewrite {
+            rule: "dead-channels".into(),
+            place: String::new(),
+            sources: was.sources.clone(),
+            text,
+        });
     }
 }
 

@@ -11,16 +11,31 @@ const ABI: &str = include_str!("../templates/egret_abi.h");
 pub fn header(program: &Program, embedded: bool) -> String {
     let m = &program.name;
     let upper = m.to_uppercase();
-    let mut out = format!("/* {m}: a model compiled by Egret. */\n#ifndef EGRET_MODEL_{m}_H\n#define EGRET_MODEL_{m}_H\n\n{ABI}\n");
+    let mut out = format!(
+        "/* {m}: a model compiled by Egret. */\n#ifndef EGRET_MODEL_{m}_H\n#define EGRET_MODEL_{m}_H\n\n{ABI}\n"
+    );
     out.push_str("#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n");
     for (what, ports) in [("input", &program.inputs), ("output", &program.outputs)] {
         for (i, p) in ports.iter().enumerate() {
-            let bound = if p.bound.is_some() { " (must have the value it was bound to at compile time)" } else { "" };
-            let _ = writeln!(out, "/* {what} {i}: {} {}[{}]{bound} */", comment(&p.name), c_type(p.onnx_dtype), dims(p));
+            let bound = if p.bound.is_some() {
+                " (must have the value it was bound to at compile time)"
+            } else {
+                ""
+            };
+            let _ = writeln!(
+                out,
+                "/* {what} {i}: {} {}[{}]{bound} */",
+                comment(&p.name),
+                c_type(p.onnx_dtype),
+                dims(p)
+            );
         }
     }
-    let weights =
-        if embedded { "data = NULL, len = 0: the weights are embedded" } else { "data: the whole .weights file, 64-byte aligned" };
+    let weights = if embedded {
+        "data = NULL, len = 0: the weights are embedded"
+    } else {
+        "data: the whole .weights file, 64-byte aligned"
+    };
     let _ = write!(
         out,
         "\n#define {upper}_N_INPUTS {}\n#define {upper}_N_OUTPUTS {}\n#define {upper}_ARENA_BYTES {}\n\n\
@@ -65,7 +80,8 @@ fn typed_call(out: &mut String, program: &Program, upper: &str) {
     }
     parameters.push("void *arena".into());
     parameters.push("const egret_env *env".into());
-    let sizes: Vec<String> = program.inputs.iter().chain(&program.outputs).map(|p| elements(p).to_string()).collect();
+    let sizes: Vec<String> =
+        program.inputs.iter().chain(&program.outputs).map(|p| elements(p).to_string()).collect();
     let _ = write!(
         out,
         "/* {m}_run with typed arguments; elements, in order: {}. */\nstatic inline int32_t {m}_call({}) {{\n{body}    return {m}_run(w, in, out, arena, {upper}_ARENA_BYTES, env);\n}}\n\n",

@@ -20,14 +20,18 @@ fn command() -> Result<Command> {
     // `CC` may hold arguments too, as in `CC="zig cc"`.
     let cc = compiler();
     let mut words = cc.split_whitespace();
-    let mut command = Command::new(words.next().ok_or_else(|| Error::user("the environment variable CC is empty"))?);
+    let mut command =
+        Command::new(words.next().ok_or_else(|| Error::user("the environment variable CC is empty"))?);
     command.args(words);
     Ok(command)
 }
 
 fn run(mut command: Command, what: &str) -> Result<()> {
     let out = command.output().map_err(|e| {
-        Error::user(format!("{what} needs a C compiler, but `{}` cannot be run ({e}); install one, or set CC to it", compiler()))
+        Error::user(format!(
+            "{what} needs a C compiler, but `{}` cannot be run ({e}); install one, or set CC to it",
+            compiler()
+        ))
     })?;
     if out.status.success() {
         return Ok(());
@@ -40,7 +44,9 @@ fn run(mut command: Command, what: &str) -> Result<()> {
 pub fn shared(object: &Path, library: &Path) -> Result<()> {
     let mut c = command()?;
     // A build id or a path would differ between two compilations of the same model.
-    c.args(["-shared", "-nostartfiles", "-Wl,--build-id=none", "-Wl,-z,noexecstack", "-o"]).arg(library).arg(object);
+    c.args(["-shared", "-nostartfiles", "-Wl,--build-id=none", "-Wl,-z,noexecstack", "-o"])
+        .arg(library)
+        .arg(object);
     run(c, "a shared library")
 }
 

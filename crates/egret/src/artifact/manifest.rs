@@ -37,11 +37,18 @@ pub fn kernels(program: &Program) -> Vec<Value> {
 }
 
 /// The manifest of a compilation.
-pub fn manifest(request: &Request, dims: &BTreeMap<String, i64>, program: &Program, facts: &Facts<'_>) -> Vec<u8> {
+pub fn manifest(
+    request: &Request,
+    dims: &BTreeMap<String, i64>,
+    program: &Program,
+    facts: &Facts<'_>,
+) -> Vec<u8> {
     let files: serde_json::Map<String, Value> = facts
         .files
         .iter()
-        .map(|(name, bytes)| (name.clone(), json!({ "bytes": bytes.len(), "blake3": hex(blake3::hash(bytes).as_bytes()) })))
+        .map(|(name, bytes)| {
+            (name.clone(), json!({ "bytes": bytes.len(), "blake3": hex(blake3::hash(bytes).as_bytes()) }))
+        })
         .collect();
     let embedded = request.weights == super::WeightsPlace::Embed;
     let manifest = json!({

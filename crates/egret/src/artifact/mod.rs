@@ -45,7 +45,11 @@ impl FromStr for Emit {
             "obj" => Emit::Obj,
             "so" => Emit::So,
             "exe" => Emit::Exe,
-            _ => return Err(format!("nothing called `{s}` can be written; there are lib, header, rs, obj, so, exe")),
+            _ => {
+                return Err(format!(
+                    "nothing called `{s}` can be written; there are lib, header, rs, obj, so, exe"
+                ));
+            }
         })
     }
 }
@@ -104,7 +108,8 @@ pub struct Found {
 pub fn find(dir: &Path) -> Result<Found> {
     let mut names = vec![];
     for entry in std::fs::read_dir(dir).map_err(|e| Error::io("list", dir, &e))? {
-        let file = entry.map_err(|e| Error::io("list", dir, &e))?.file_name().to_string_lossy().into_owned();
+        let file =
+            entry.map_err(|e| Error::io("list", dir, &e))?.file_name().to_string_lossy().into_owned();
         if let Some(name) = file.strip_suffix(".manifest.json") {
             names.push(name.to_owned());
         }
@@ -113,12 +118,19 @@ pub fn find(dir: &Path) -> Result<Found> {
     let [name] = names.as_slice() else {
         return Err(Error::user(match names.len() {
             0 => format!("{} holds no compiled model (no *.manifest.json)", dir.display()),
-            _ => format!("{} holds several compiled models: {}; keep one per folder", dir.display(), names.join(", ")),
+            _ => format!(
+                "{} holds several compiled models: {}; keep one per folder",
+                dir.display(),
+                names.join(", ")
+            ),
         }));
     };
     let library = dir.join(format!("lib{name}.so"));
     if !library.is_file() {
-        return Err(Error::user(format!("{} is missing; compile with --emit lib,so to run the model from its folder", library.display())));
+        return Err(Error::user(format!(
+            "{} is missing; compile with --emit lib,so to run the model from its folder",
+            library.display()
+        )));
     }
     let weights = Some(dir.join(format!("{name}.weights"))).filter(|w| w.is_file());
     Ok(Found { name: name.clone(), library, weights })

@@ -10,10 +10,17 @@ const ABI: &str = include_str!("../templates/abi.rs.txt");
 /// The Rust module of a model: include it with `mod <m>;` or `include!`, link `lib<m>.a`.
 pub fn rust_module(program: &Program, embedded: bool) -> String {
     let m = &program.name;
-    let mut out = format!("//! `{m}`: a model compiled by Egret. Link the static library `{m}`.\n\n{ABI}\n");
+    let mut out =
+        format!("//! `{m}`: a model compiled by Egret. Link the static library `{m}`.\n\n{ABI}\n");
     for (what, ports) in [("Input", &program.inputs), ("Output", &program.outputs)] {
         for (i, p) in ports.iter().enumerate() {
-            let _ = writeln!(out, "// {what} {i}: {} {}[{}]", comment(&p.name), rust_type(p.onnx_dtype), dims(p));
+            let _ = writeln!(
+                out,
+                "// {what} {i}: {} {}[{}]",
+                comment(&p.name),
+                rust_type(p.onnx_dtype),
+                dims(p)
+            );
         }
     }
     let _ = write!(
@@ -41,8 +48,13 @@ pub fn rust_module(program: &Program, embedded: bool) -> String {
     for (what, reference, ports) in [("in", "&", &program.inputs), ("out", "&mut ", &program.outputs)] {
         for (i, p) in ports.iter().enumerate() {
             let name = argument(what, i, p);
-            let _ = write!(parameters, ", {name}: {reference}[{}; {}]", rust_type(p.onnx_dtype), elements(p));
-            let pointer = if what == "in" { format!("{name}.as_ptr().cast_mut().cast()") } else { format!("{name}.as_mut_ptr().cast()") };
+            let _ =
+                write!(parameters, ", {name}: {reference}[{}; {}]", rust_type(p.onnx_dtype), elements(p));
+            let pointer = if what == "in" {
+                format!("{name}.as_ptr().cast_mut().cast()")
+            } else {
+                format!("{name}.as_mut_ptr().cast()")
+            };
             // Dims live in statics of their own.
             let list = format!(
                 "{{\n            static DIMS: [i64; {}] = [{}];\n            RawTensor {{ data: {pointer}, dims: DIMS.as_ptr(), rank: {}, dtype: {} }}\n        }}",

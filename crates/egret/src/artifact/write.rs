@@ -28,7 +28,11 @@ pub struct Compiled {
 /// Compile a model into files. On an error no file is left behind.
 pub fn compile(request: &Request) -> Result<Compiled> {
     check(request)?;
-    let import = ImportOptions { dims: request.options.dims.clone(), bind: request.bind.clone(), input_shapes: BTreeMap::new() };
+    let import = ImportOptions {
+        dims: request.options.dims.clone(),
+        bind: request.bind.clone(),
+        input_shapes: BTreeMap::new(),
+    };
     let model = std::fs::read(&request.model).map_err(|e| Error::io("read", &request.model, &e))?;
     let graph = frontend::import(&request.model, &import)?;
     let mut recorder = match &request.report {
@@ -50,23 +54,38 @@ pub fn compile(request: &Request) -> Result<Compiled> {
     let files = files(request, &lowered, blake3::hash(&model).as_bytes(), &target)?;
     let mut files = place(&request.out_dir, &files)?;
     if let (Some(path), Some(recorder)) = (&request.report, recorder) {
-        let page = report::page(&recorder.finish(&request.options.name, &lowered.trace, Ok(program), &report::Focus::default()));
+        let page = report::page(&recorder.finish(
+            &request.options.name,
+            &lowered.trace,
+            Ok(program),
+            &report::Focus::default(),
+        ));
         if let Err(e) = crate::files::write(path, page.as_bytes()) {
             files.iter().for_each(|f| drop(std::fs::remove_file(f)));
             return Err(e);
         }
         files.push(path.clone());
     }
-    Ok(Compiled { files, kernels: program.calls.len(), arena_bytes: program.arena_bytes, weights_bytes: program.weights.len(), target })
+    Ok(Compiled {
+        files,
+        kernels: program.calls.len(),
+        arena_bytes: program.arena_bytes,
+        weights_bytes: program.weights.len(),
+        target,
+    })
 }
 
 fn check(request: &Request) -> Result<()> {
     let name = &request.options.name;
     if !options::is_identifier(name) {
-        return Err(Error::user(format!("--name `{name}` is no identifier of C; use letters, digits and _ only")));
+        return Err(Error::user(format!(
+            "--name `{name}` is no identifier of C; use letters, digits and _ only"
+        )));
     }
     if request.model.extension().is_some_and(|e| e == "egret") {
-        return Err(Error::unsupported("compile takes .onnx models; text IR can be run, printed and optimised"));
+        return Err(Error::unsupported(
+            "compile takes .onnx models; text IR can be run, printed and optimised",
+        ));
     }
     if request.emit.contains(&Emit::Exe) && request.weights == WeightsPlace::File {
         return Err(Error::user("an executable carries its weights; use --weights embed with --emit exe"));
@@ -75,11 +94,20 @@ fn check(request: &Request) -> Result<()> {
 }
 
 /// The content of every file, by name.
-fn files(request: &Request, lowered: &Lowered, model_hash: &[u8; 32], target: &str) -> Result<BTreeMap<String, Vec<u8>>> {
+fn files(
+    request: &Request,
+    lowered: &Lowered,
+    model_hash: &[u8; 32],
+    target: &str,
+) -> Result<BTreeMap<String, Vec<u8>>> {
     let (program, m) = (&lowered.program, &lowered.program.name);
     let embedded = request.weights == WeightsPlace::Embed;
     let place = if embedded { pipeline::WeightsPlace::Embedded } else { pipeline::WeightsPlace::External };
-    let object = pipeline::object(program, &request.options, &ObjectOptions { weights: place, model_hash: *model_hash })?;
+    let object = pipeline::object(
+        program,
+        &request.options,
+        &ObjectOptions { weights: place, model_hash: *model_hash },
+    )?;
     let object_name = format!("{m}.o");
     let archive = pipeline::archive(&[(&object_name, &object)])?;
     let header = header::header(program, embedded);
@@ -90,7 +118,9 @@ fn files(request: &Request, lowered: &Lowered, model_hash: &[u8; 32], target: &s
         // The linker works on files, in a folder of their own and by relative names, so that no path gets into the result.
         let dir = tempfile::tempdir().map_err(|e| Error::user(format!("no temporary folder: {e}")))?;
         let at = |name: &str| dir.path().join(name);
-        let write = |name: &str, bytes: &[u8]| std::fs::write(at(name), bytes).map_err(|e| Error::io("write", &at(name), &e));
+        let write = |name: &str, bytes: &[u8]| {
+            std::fs::write(at(name), bytes).map_err(|e| Error::io("write", &at(name), &e))
+        };
         let read = |name: &str| std::fs::read(at(name)).map_err(|e| Error::io("read", &at(name), &e));
         write(&object_name, &object)?;
         if wants(Emit::So) {
@@ -136,7 +166,8 @@ fn files(request: &Request, lowered: &Lowered, model_hash: &[u8; 32], target: &s
 fn depfile(model: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<Vec<u8>> {
     let escape = |s: &str| s.replace('$', "$$").replace(' ', "\\ ").replace('#', "\\#");
     let targets: Vec<String> = files.keys().map(|f| escape(f)).collect();
-    let sources: Vec<String> = frontend::files_of(model)?.iter().map(|p| escape(&p.to_string_lossy())).collect();
+    let sources: Vec<String> =
+        frontend::files_of(model)?.iter().map(|p| escape(&p.to_string_lossy())).collect();
     Ok(format!("{}: {}\n", targets.join(" "), sources.join(" ")).into_bytes())
 }
 
@@ -153,14 +184,18 @@ fn place(dir: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<Vec<PathBuf>> 
 }
 
 fn fill(dir: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<Vec<PathBuf>> {
-    let staging = tempfile::Builder::new().prefix(".egret-").tempdir_in(dir).map_err(|e| Error::io("write into", dir, &e))?;
+    let staging = tempfile::Builder::new()
+        .prefix(".egret-")
+        .tempdir_in(dir)
+        .map_err(|e| Error::io("write into", dir, &e))?;
     for (name, bytes) in files {
         let path = staging.path().join(name);
         std::fs::write(&path, bytes).map_err(|e| Error::io("write", &path, &e))?;
         #[cfg(unix)]
         if bytes.starts_with(b"\x7fELF") && !name.ends_with(".o") {
             use std::os::unix::fs::PermissionsExt;
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).map_err(|e| Error::io("write", &path, &e))?;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))
+                .map_err(|e| Error::io("write", &path, &e))?;
         }
     }
     let mut done: Vec<PathBuf> = vec![];

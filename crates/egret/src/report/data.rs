@@ -44,7 +44,9 @@ impl Tables {
         match value {
             Value::String(s) => Value::String(format!("#{}", self.string(&s))),
             Value::Array(list) => list.into_iter().map(|v| self.packed(v)).collect(),
-            Value::Object(map) => Value::Object(map.into_iter().map(|(k, v)| (k, self.packed(v))).collect::<Map<_, _>>()),
+            Value::Object(map) => {
+                Value::Object(map.into_iter().map(|(k, v)| (k, self.packed(v))).collect::<Map<_, _>>())
+            }
             other => other,
         }
     }
@@ -90,11 +92,19 @@ impl Recorder {
     }
 
     /// Everything, for the page. `program`: the kernels, or why there are none.
-    pub fn finish(mut self, title: &str, trace: &Trace, program: Result<&Program, &str>, focus: &Focus) -> Value {
+    pub fn finish(
+        mut self,
+        title: &str,
+        trace: &Trace,
+        program: Result<&Program, &str>,
+        focus: &Focus,
+    ) -> Value {
         let mut events = trace.to_json()["events"].take();
         if let Some(list) = events.as_array_mut() {
             // The program says the same of its kernels.
-            list.retain(|e| e["what"] != "kernel" || e["alternatives"].as_array().is_some_and(|a| !a.is_empty()));
+            list.retain(|e| {
+                e["what"] != "kernel" || e["alternatives"].as_array().is_some_and(|a| !a.is_empty())
+            });
         }
         for event in events.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
             // What a proof's checker reads: all terms of a pass as text IR.
@@ -103,7 +113,8 @@ impl Recorder {
         let events = self.tables.packed(events);
         let compiled = match program {
             Ok(p) => {
-                let kernels = artifact::kernels(p).into_iter().map(|k| self.tables.packed(k)).collect::<Vec<_>>();
+                let kernels =
+                    artifact::kernels(p).into_iter().map(|k| self.tables.packed(k)).collect::<Vec<_>>();
                 json!({ "kernels": kernels, "arena_bytes": p.arena_bytes, "weights_bytes": p.weights.len(), "measured": self.measured })
             }
             Err(reason) => json!({ "refused": reason }),
@@ -118,7 +129,8 @@ impl Recorder {
                 None => json!({ "name": stage.name, "doc": doc, "graph": stage.graph }),
             });
         }
-        let ops: Vec<Value> = self.tables.ops.iter().map(|&op| json!([op.name(), family(op), op.info().doc])).collect();
+        let ops: Vec<Value> =
+            self.tables.ops.iter().map(|&op| json!([op.name(), family(op), op.info().doc])).collect();
         json!({
             "title": title,
             "focus": { "q": focus.query, "tab": if focus.missed { "missed" } else { "graph" } },
@@ -137,7 +149,9 @@ fn family(op: Op) -> &'static str {
     let row = op.info();
     match op {
         Op::Attention => "contraction",
-        Op::LayerNorm | Op::RmsNorm | Op::Softmax | Op::Reduce | Op::ArgReduce | Op::Cumulative => "reduction",
+        Op::LayerNorm | Op::RmsNorm | Op::Softmax | Op::Reduce | Op::ArgReduce | Op::Cumulative => {
+            "reduction"
+        }
         _ if row.has_trait("contraction") || row.has_trait("recurrent") => "contraction",
         _ if row.has_trait("elementwise") => "elementwise",
         _ if row.has_trait("movement") || row.has_trait("view") => "movement",
@@ -150,24 +164,41 @@ fn encode(tables: &mut Tables, graph: &Graph, model: &CostModel) -> Value {
     let costs = egret_opt::estimate(graph, model);
     let place: HashMap<NodeId, usize> = costs.iter().enumerate().map(|(i, &(n, _))| (n, i)).collect();
     let nodes: Vec<Value> = costs.iter().map(|&(id, cost)| node(tables, graph, &place, id, cost)).collect();
-    let inputs: Vec<Value> = graph.inputs().iter().map(|&v| json!([graph.value(v).name, graph.ty(v).to_string()])).collect();
+    let inputs: Vec<Value> =
+        graph.inputs().iter().map(|&v| json!([graph.value(v).name, graph.ty(v).to_string()])).collect();
     let names = graph.output_names().iter().zip(graph.outputs());
-    let outputs: Vec<Value> = names.map(|(name, &v)| json!([name, operand(tables, graph, &place, v), graph.ty(v).to_string()])).collect();
+    let outputs: Vec<Value> = names
+        .map(|(name, &v)| json!([name, operand(tables, graph, &place, v), graph.ty(v).to_string()]))
+        .collect();
     json!({ "inputs": inputs, "outputs": outputs, "nodes": nodes })
 }
 
 /// `[op, attributes, type, name, cost, operands, sources, sub-graphs as text]`
-fn node(tables: &mut Tables, graph: &Graph, place: &HashMap<NodeId, usize>, id: NodeId, cost: u64) -> Value {
+fn node(
+    tables: &mut Tables,
+    graph: &Graph,
+    place: &HashMap<NodeId, usize>,
+    id: NodeId,
+    cost: u64,
+) -> Value {
     let node = graph.node(id);
-    let mut attrs: Vec<String> = node.attrs.0.iter().map(|(name, value)| format!("{name} = {}", clipped(value.to_string()))).collect();
+    let mut attrs: Vec<String> = node
+        .attrs
+        .0
+        .iter()
+        .map(|(name, value)| format!("{name} = {}", clipped(value.to_string())))
+        .collect();
     let regions = node.op.info().regions.iter().zip(&node.regions);
     attrs.extend(regions.clone().map(|(name, region)| format!("{name} = {} nodes", region.node_count())));
     // Sub-graphs are shown as text, where they are not too long to be read.
     let spelt = regions.filter(|(_, region)| region.node_count() <= READABLE);
-    let texts: Vec<usize> = spelt.map(|(name, region)| tables.string(&format!("{name}: {region}"))).collect();
+    let texts: Vec<usize> =
+        spelt.map(|(name, region)| tables.string(&format!("{name}: {region}"))).collect();
     let types: Vec<String> = node.results.iter().map(|&v| graph.ty(v)).map(Type::to_string).collect();
-    let name = node.results.iter().map(|&v| graph.value(v).name.as_str()).find(|n| !n.is_empty()).unwrap_or("");
-    let operands: Vec<Value> = node.operands.iter().map(|v| v.map_or(Value::Null, |v| operand(tables, graph, place, v))).collect();
+    let name =
+        node.results.iter().map(|&v| graph.value(v).name.as_str()).find(|n| !n.is_empty()).unwrap_or("");
+    let operands: Vec<Value> =
+        node.operands.iter().map(|v| v.map_or(Value::Null, |v| operand(tables, graph, place, v))).collect();
     let sources: Vec<usize> = node.sources.iter().map(|s| tables.string(s)).collect();
     json!([
         tables.op(node.op),

@@ -44,7 +44,12 @@ pub struct Focus {
 /// The page for the data of a [`Recorder`]. Equal data give equal bytes.
 pub fn page(data: &Value) -> String {
     let title = data["title"].as_str().unwrap_or("model");
-    let parts = [("TITLE", escape(title)), ("STYLE", STYLE.to_owned()), ("DATA", embed(data)), ("SCRIPT", SCRIPT.concat())];
+    let parts = [
+        ("TITLE", escape(title)),
+        ("STYLE", STYLE.to_owned()),
+        ("DATA", embed(data)),
+        ("SCRIPT", SCRIPT.concat()),
+    ];
     let mut out = String::new();
     let mut rest = SHELL;
     // One way through the shell: what is put in is not looked into.
@@ -95,7 +100,13 @@ fn measure(program: &Program, options: &Options, inputs: &[egret_ir::Value]) -> 
 ///
 /// # Errors
 /// What stops the passes; where lowering is refused the page says why.
-pub fn explain(title: &str, graph: Graph, options: &Options, bound: &BTreeMap<String, Tensor>, focus: &Focus) -> Result<(String, Graph)> {
+pub fn explain(
+    title: &str,
+    graph: Graph,
+    options: &Options,
+    bound: &BTreeMap<String, Tensor>,
+    focus: &Focus,
+) -> Result<(String, Graph)> {
     let mut recorder = Recorder::new(pipeline::cost_model(options)?);
     recorder.stage(IMPORT, &graph);
     let mut trace = Trace::new();
@@ -109,7 +120,10 @@ pub fn explain(title: &str, graph: Graph, options: &Options, bound: &BTreeMap<St
     let free = graph.free_dims();
     let program = match free.as_slice() {
         [] => pipeline::program(&graph, &options, bound, &mut trace),
-        _ => Err(Error::user(format!("the model has free dims ({}); give each a value with --dim", free.join(", ")))),
+        _ => Err(Error::user(format!(
+            "the model has free dims ({}); give each a value with --dim",
+            free.join(", ")
+        ))),
     };
     if let (Some(inputs), Ok(program)) = (&focus.measure, &program) {
         recorder.measured = Some(measure(program, &options, inputs)?);

@@ -47,7 +47,9 @@ fn names_cannot_leave_their_place() {
     assert!(!page.contains('\u{2028}'));
     let strings = data(&page)["strings"].clone();
     assert!(strings.as_array().is_some_and(|s| s.iter().any(|s| s == name)), "{strings}");
-    let (titled, _) = explain("<b>\"", graph("Neg:b"), &Options::default(), &BTreeMap::new(), &Focus::default()).expect("a page");
+    let (titled, _) =
+        explain("<b>\"", graph("Neg:b"), &Options::default(), &BTreeMap::new(), &Focus::default())
+            .expect("a page");
     assert!(titled.contains("<title>&lt;b&gt;&quot; · Egret</title>"));
 }
 
@@ -60,8 +62,13 @@ fn data_tell_of_stages_rewrites_and_kernels() {
     assert_eq!(stages[0]["graph"]["nodes"].as_array().map(Vec::len), Some(2));
     assert_eq!(stages[1]["graph"]["nodes"].as_array().map(Vec::len), Some(1));
     assert_eq!(stages[2]["same"], 1, "a pass that changes nothing names the stage before it");
-    let rule = data["events"].as_array().and_then(|e| e.iter().find(|e| e["rule"].is_string())).expect("a rewrite")["rule"].clone();
-    let place: usize = rule.as_str().and_then(|r| r.strip_prefix('#')).and_then(|r| r.parse().ok()).expect("a place");
+    let rule = data["events"]
+        .as_array()
+        .and_then(|e| e.iter().find(|e| e["rule"].is_string()))
+        .expect("a rewrite")["rule"]
+        .clone();
+    let place: usize =
+        rule.as_str().and_then(|r| r.strip_prefix('#')).and_then(|r| r.parse().ok()).expect("a place");
     assert_eq!(data["strings"][place], "reshape-nothing");
     assert_eq!(data["compiled"]["kernels"].as_array().map(Vec::len), Some(1));
 }
@@ -73,7 +80,11 @@ fn what_cannot_be_compiled_has_a_page_too() {
     let focus = Focus { query: Some("neg".into()), missed: true, ..Focus::default() };
     let (page, _) = explain("m", open, &Options::default(), &BTreeMap::new(), &focus).expect("a page");
     let data = data(&page);
-    assert!(data["compiled"]["refused"].as_str().is_some_and(|r| r.contains("--dim")), "{}", data["compiled"]);
+    assert!(
+        data["compiled"]["refused"].as_str().is_some_and(|r| r.contains("--dim")),
+        "{}",
+        data["compiled"]
+    );
     assert_eq!(data["focus"]["q"], "neg");
     assert_eq!(data["focus"]["tab"], "missed");
 }
@@ -82,7 +93,8 @@ fn what_cannot_be_compiled_has_a_page_too() {
 fn kernels_are_measured_where_inputs_are_given() {
     let input = egret_ir::Tensor::new(&[2, 3], vec![1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0]).into();
     let focus = Focus { measure: Some(vec![input]), ..Focus::default() };
-    let (page, _) = explain("m", graph("Neg:b"), &Options::default(), &BTreeMap::new(), &focus).expect("a page");
+    let (page, _) =
+        explain("m", graph("Neg:b"), &Options::default(), &BTreeMap::new(), &focus).expect("a page");
     assert_eq!(data(&page)["compiled"]["measured"].as_array().map(Vec::len), Some(1));
     assert!(data(&written("Neg:b"))["compiled"]["measured"].is_null());
 }
@@ -90,13 +102,17 @@ fn kernels_are_measured_where_inputs_are_given() {
 #[test]
 fn long_attributes_are_cut() {
     let axes = "1, ".repeat(900);
-    let source =
-        format!("graph @g(%0 \"x\": f32[{axes}2]) -> (%1 \"y\") {{\n  %1 = reshape(%0) {{shape = [{axes}2]}} : f32[{axes}2]\n}}\n");
+    let source = format!(
+        "graph @g(%0 \"x\": f32[{axes}2]) -> (%1 \"y\") {{\n  %1 = reshape(%0) {{shape = [{axes}2]}} : f32[{axes}2]\n}}\n"
+    );
     let mut recorder = Recorder::new(egret_opt::CostModel::widest());
     recorder.stage(IMPORT, &text::parse(&source, &|_| None).expect("a graph"));
     let data = recorder.finish("m", &Trace::new(), Err("not compiled"), &Focus::default());
     let strings = data["strings"].as_array().expect("strings");
     assert!(
-        strings.iter().filter_map(Value::as_str).any(|s| s.starts_with("shape = [1, 1") && s.len() < 450 && s.ends_with("characters)"))
+        strings
+            .iter()
+            .filter_map(Value::as_str)
+            .any(|s| s.starts_with("shape = [1, 1") && s.len() < 450 && s.ends_with("characters)"))
     );
 }
