@@ -270,10 +270,10 @@ fn dtype_size(dtype: u32) -> Option<usize> {
 }
 
 unsafe fn slice<'a, T>(start: *const T, len: u32) -> &'a [T] {
-    // SAFETY: the caller's word.
     if len == 0 || start.is_null() {
         &[]
     } else {
+        // SAFETY: the caller says that `start` points to `len` elements that live as long as `'a`.
         unsafe { std::slice::from_raw_parts(start, len as usize) }
     }
 }
