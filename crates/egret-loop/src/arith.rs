@@ -26,6 +26,17 @@ pub trait Arith {
     /// See [`Inst::Bitcast`].
     fn cast_bits(&mut self, elem: Elem, x: Self::V) -> Self::V;
 
+    /// `usual`, or what `rare` computes where `magnitude`, which is not negative, is above `limit`. Scalar kernels branch, so
+    /// that rare cases cost next to nothing. Vectors keep `usual` and note that lanes may be unfit
+    /// ([`KernelBuilder::take_unfit`]); epilogues have no branches and note it as well ([`EpilogueBuilder::has_rare`]).
+    fn rarely(
+        &mut self,
+        magnitude: Self::V,
+        limit: f64,
+        usual: [Self::V; 2],
+        rare: impl FnOnce(&mut Self) -> [Self::V; 2],
+    ) -> [Self::V; 2];
+
     /// A number in the type of `like`.
     fn num(&mut self, like: Self::V, value: f64) -> Self::V {
         let elem = self.elem(like);
@@ -77,6 +88,30 @@ impl Arith for KernelBuilder {
     fn cast_bits(&mut self, elem: Elem, x: V) -> V {
         self.bitcast(elem, x)
     }
+    fn rarely(
+        &mut self,
+        magnitude: V,
+        limit: f64,
+        usual: [V; 2],
+        rare: impl FnOnce(&mut Self) -> [V; 2],
+    ) -> [V; 2] {
+        let limit = self.num(magnitude, limit);
+        if self.ty(magnitude).lanes > 1 {
+            self.note_unfit(magnitude, limit);
+            return usual;
+        }
+        let is_rare = self.compare(Cmp::Gt, magnitude, limit);
+        let results = usual.map(|v| self.local(v));
+        self.if_(
+            is_rare,
+            |k| {
+                let values = rare(k);
+                results.iter().zip(values).for_each(|(&l, v)| k.set(l, v));
+            },
+            |_| {},
+        );
+        results.map(|l| self.get(l))
+    }
 }
 
 /// Builds the program of a tile's epilogue (see [`Epilogue`]); values are instruction indices. Equal instructions are one.
@@ -85,6 +120,7 @@ pub struct EpilogueBuilder {
     insts: Vec<EpInst>,
     elems: Vec<Elem>,
     operands: Vec<EpilogueOperand>,
+    rare: bool,
 }
 
 impl EpilogueBuilder {
@@ -114,6 +150,11 @@ impl EpilogueBuilder {
             self.operands.len() - 1
         });
         self.push(elem, EpInst::Load(at))
+    }
+
+    /// Whether some value needs a case that epilogues cannot tell apart ([`Arith::rarely`]): such a program must not be used.
+    pub fn has_rare(&self) -> bool {
+        self.rare
     }
 
     /// The program that stores `result`; what it does not need is dropped.
@@ -191,5 +232,15 @@ impl Arith for EpilogueBuilder {
     }
     fn cast_bits(&mut self, elem: Elem, x: usize) -> usize {
         if self.elems[x] == elem { x } else { self.push(elem, EpInst::Bitcast(elem, x)) }
+    }
+    fn rarely(
+        &mut self,
+        _magnitude: usize,
+        _limit: f64,
+        usual: [usize; 2],
+        _rare: impl FnOnce(&mut Self) -> [usize; 2],
+    ) -> [usize; 2] {
+        self.rare = true;
+        usual
     }
 }

@@ -7,6 +7,8 @@ use crate::ir::*;
 pub struct KernelBuilder {
     kernel: Kernel,
     blocks: Vec<Vec<Stmt>>,
+    /// (magnitudes of a vector's lanes, limit above which a lane is unfit): see [`KernelBuilder::take_unfit`].
+    unfit: Vec<(V, V)>,
 }
 
 impl KernelBuilder {
@@ -21,7 +23,7 @@ impl KernelBuilder {
             task: V(0),
             body: vec![],
         };
-        KernelBuilder { kernel, blocks: vec![vec![]] }
+        KernelBuilder { kernel, blocks: vec![vec![]], unfit: vec![] }
     }
 
     /// The task index.
@@ -33,6 +35,7 @@ impl KernelBuilder {
     pub fn finish(mut self) -> Kernel {
         self.kernel.body = self.blocks.pop().expect("the outermost block");
         debug_assert!(self.blocks.is_empty(), "a block is still open");
+        assert!(self.unfit.is_empty(), "lanes that may be unfit are stored as they are");
         self.kernel
     }
 
@@ -169,6 +172,27 @@ impl KernelBuilder {
     pub fn store(&mut self, param: Param, index: V, value: V) {
         debug_assert_eq!(self.param_elem(param), self.ty(value).elem, "store of another element type");
         self.push(Stmt::Store { param, index, value });
+    }
+
+    /// Note that the lanes of the vectors made here may be unfit for use: where `magnitude` is above `limit`.
+    pub(crate) fn note_unfit(&mut self, magnitude: V, limit: V) {
+        self.unfit.push((magnitude, limit));
+    }
+
+    /// Whether a lane of what was computed since the last call is unfit for use, as a `Bool` scalar; `None` where none can be.
+    /// Elements of such vectors are to be computed anew, as scalars.
+    pub fn take_unfit(&mut self) -> Option<V> {
+        let notes = std::mem::take(&mut self.unfit);
+        let mut any = None;
+        for (magnitude, limit) in notes {
+            let limit = self.extract(limit, 0);
+            for lane in 0..self.ty(magnitude).lanes {
+                let lane = self.extract(magnitude, lane);
+                let above = self.compare(Cmp::Gt, lane, limit);
+                any = Some(any.map_or(above, |any| self.or(any, above)));
+            }
+        }
+        any
     }
 
     // ---- locals ----

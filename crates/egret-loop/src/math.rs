@@ -7,6 +7,10 @@
 use crate::arith::Arith;
 use crate::ir::{BinOp, Cmp, Elem, UnOp};
 
+mod trig;
+
+pub use trig::{cos, sin, tan};
+
 /// Facts about the float format of a value.
 struct Format {
     int: Elem,
@@ -262,94 +266,6 @@ fn log1p<A: Arith>(a: &mut A, u: A::V) -> A::V {
     a.choose(ok, y, l)
 }
 
-/// (sin, cos) of a reduced argument and the quadrant: x = q * pi/2 + r, |r| <= pi/4.
-fn sin_cos_parts<A: Arith>(a: &mut A, x: A::V) -> (A::V, A::V, A::V) {
-    let f = format(a, x);
-    let scaled = scale(a, x, std::f64::consts::FRAC_2_PI);
-    let (nf, q) = round_small(a, scaled);
-    let half_pi = std::f64::consts::FRAC_PI_2;
-    let keep = |v: f64, bits: u32| f64::from_bits(v.to_bits() & !((1u64 << (52 - bits)) - 1));
-    let parts = if f.double {
-        let c1 = keep(half_pi, 27);
-        [c1, half_pi - c1, 6.123_233_995_736_766e-17]
-    } else {
-        let c1 = keep(half_pi, 10);
-        let c2 = keep(half_pi - c1, 10);
-        [c1, c2, half_pi - c1 - c2]
-    };
-    let mut r = x;
-    for part in parts {
-        let c = a.num(x, -part);
-        r = a.mul_add(nf, c, r);
-    }
-    let r2 = mul(a, r, r);
-    let terms = if f.double { 8 } else { 5 };
-    let series = |first: u32| -> Vec<f64> {
-        // Coefficients of r^2, r^4, .. of sin(r)/r (first = 1) or cos(r) (first = 0).
-        let mut c = 1.0;
-        (1..=terms)
-            .map(|k| {
-                let n = 2 * k + first;
-                c /= -f64::from(n * (n - 1));
-                c
-            })
-            .collect()
-    };
-    let p = poly(a, r2, &series(1));
-    let p = mul(a, p, r2);
-    let s = a.mul_add(p, r, r);
-    let p = poly(a, r2, &series(0));
-    let one = a.num(x, 1.0);
-    let c = a.mul_add(p, r2, one);
-    (s, c, q)
-}
-
-fn sin_shifted<A: Arith>(a: &mut A, x: A::V, quarter_turns: u64) -> A::V {
-    let f = format(a, x);
-    let elem = a.elem(x);
-    let (s, c, q) = sin_cos_parts(a, x);
-    let turns = a.bits(x, f.int, quarter_turns);
-    let q = a.bin(BinOp::Add, q, turns);
-    let one = a.bits(x, f.int, 1);
-    let odd = a.bin(BinOp::And, q, one);
-    let odd = a.cmp(Cmp::Eq, odd, one);
-    let y = a.choose(odd, c, s);
-    // Quadrants 2 and 3 are negative: bit 1 of q moves to the sign.
-    let two = a.bits(x, f.int, 2);
-    let sign = a.bin(BinOp::And, q, two);
-    let up = a.bits(x, f.int, if f.double { 62 } else { 30 });
-    let sign = a.bin(BinOp::Shl, sign, up);
-    let y = a.cast_bits(f.int, y);
-    let y = a.bin(BinOp::Xor, y, sign);
-    let y = a.cast_bits(elem, y);
-    // Beyond the range of the reduction the value is still a sine of something.
-    let y = at_most(a, y, 1.0);
-    at_least(a, y, -1.0)
-}
-
-/// Sine of radians. Absolute error: 2e-7 for |x| <= 1e4 (f32), 4e-15 for |x| <= 1e6 (f64), growing with |x| beyond.
-pub fn sin<A: Arith>(a: &mut A, x: A::V) -> A::V {
-    sin_shifted(a, x, 0)
-}
-
-/// Cosine of radians; errors as [`sin`].
-pub fn cos<A: Arith>(a: &mut A, x: A::V) -> A::V {
-    sin_shifted(a, x, 1)
-}
-
-/// Tangent of radians: the quotient of [`sin`] and [`cos`], with their errors.
-pub fn tan<A: Arith>(a: &mut A, x: A::V) -> A::V {
-    let f = format(a, x);
-    let (s, c, q) = sin_cos_parts(a, x);
-    let one = a.bits(x, f.int, 1);
-    let odd = a.bin(BinOp::And, q, one);
-    let odd = a.cmp(Cmp::Eq, odd, one);
-    let minus_c = a.un(UnOp::Neg, c);
-    let top = a.choose(odd, minus_c, s);
-    let bottom = a.choose(odd, s, c);
-    div(a, top, bottom)
-}
-
 /// Inverse tangent.
 pub fn atan<A: Arith>(a: &mut A, x: A::V) -> A::V {
     let f = format(a, x);
@@ -565,26 +481,40 @@ pub fn erf<A: Arith>(a: &mut A, x: A::V) -> A::V {
     with_sign_of(a, y, x)
 }
 
-/// x to the power y. Relative error 4e-7 * max(1, |y log x|) (f32), 4e-15 likewise (f64).
+/// x to the power y, at special values as IEEE 754 `pow`. Relative error 4e-7 * max(1, |y log x|) (f32), 4e-15 likewise (f64).
 pub fn pow<A: Arith>(a: &mut A, x: A::V, y: A::V) -> A::V {
+    let f = format(a, x);
     let m = a.un(UnOp::Abs, x);
     let l = log(a, m);
     let product = mul(a, y, l);
     let p = exp(a, product);
-    // A negative base: defined for integers y; odd ones give a negative result.
     let zero = a.num(x, 0.0);
     let one = a.num(x, 1.0);
+    // |x| = 1: 1 for infinite y, too, where the product is NaN.
+    let unit = a.cmp(Cmp::Eq, m, one);
+    let p = a.choose(unit, one, p);
     let whole = a.un(UnOp::Floor, y);
     let is_whole = a.cmp(Cmp::Eq, whole, y);
     let h = scale(a, y, 0.5);
     let hf = a.un(UnOp::Floor, h);
     let is_odd = a.cmp(Cmp::Ne, hf, h);
-    let negative = a.un(UnOp::Neg, p);
-    let signed = a.choose(is_odd, negative, p);
+    // A base with a minus sign, be it -0 or -inf: whole odd exponents give the sign to the result. (A NaN passes here, too.)
+    let negated = a.un(UnOp::Neg, p);
+    let bits = a.cast_bits(f.int, x);
+    let mask = a.bits(x, f.int, 1 << (if f.double { 63 } else { 31 }));
+    let sign = a.bin(BinOp::And, bits, mask);
+    let minus = a.cmp(Cmp::Eq, sign, mask);
+    let signed = a.choose(minus, negated, p);
+    let signed = a.choose(is_odd, signed, p);
+    let p = a.choose(is_whole, signed, p);
+    // A negative finite base has no other real powers.
+    let below = a.cmp(Cmp::Lt, x, zero);
+    let inf = a.num(x, f64::INFINITY);
+    let finite = a.cmp(Cmp::Lt, m, inf);
     let nan = a.num(x, f64::NAN);
-    let signed = a.choose(is_whole, signed, nan);
-    let is_negative = a.cmp(Cmp::Lt, x, zero);
-    let p = a.choose(is_negative, signed, p);
+    let undefined = a.choose(is_whole, p, nan);
+    let undefined = a.choose(finite, undefined, p);
+    let p = a.choose(below, undefined, p);
     // x^0 and 1^y are 1 whatever the other is.
     let y_zero = a.cmp(Cmp::Eq, y, zero);
     let p = a.choose(y_zero, one, p);

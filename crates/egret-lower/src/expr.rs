@@ -103,9 +103,15 @@ impl Expr {
         matches!(self.terms.as_slice(), [(Term::Operand(_), _)])
     }
 
-    /// Whether every buffer element is 4 bytes wide and every term is computed in f32, i32, u32 or bool: what vectors of 4 lanes
-    /// and tile epilogues can do.
+    /// Whether vectors of 4 lanes and tile epilogues can compute it, without a case that needs a branch.
     pub fn is_word_sized(&self) -> bool {
+        let branches = |t: &Term| matches!(t, Term::Apply(Op::Sin | Op::Cos | Op::Tan, ..));
+        self.has_word_lanes() && !self.terms.iter().any(|(t, _)| branches(t))
+    }
+
+    /// Whether every buffer element is 4 bytes wide and every term is computed in f32, i32, u32 or bool: what vectors of 4 lanes
+    /// can do, but for lanes that [`KernelBuilder::take_unfit`](egret_loop::KernelBuilder::take_unfit) tells of.
+    pub fn has_word_lanes(&self) -> bool {
         let word = |d: DType| matches!(d, DType::F32 | DType::I32 | DType::U32);
         word(self.dtype())
             && self.operands.iter().all(|o| word(o.dtype))

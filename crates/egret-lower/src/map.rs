@@ -96,7 +96,7 @@ enum Lanes {
 }
 
 fn lanes(expr: &Expr) -> Lanes {
-    if expr.is_word_sized() {
+    if expr.has_word_lanes() {
         return Lanes::Of(4);
     }
     let double = |d: DType| d == DType::F64;
@@ -254,21 +254,24 @@ impl Body<'_> {
                 let stop = end.rounded_down(k, rest, w * unroll);
                 nest::range(k, rest, stop, w * unroll, &mut |k, i| {
                     for u in 0..unroll {
-                        keep(self.element(k, bases, &wide, i, u * w, self.width));
+                        keep(self.element(k, bases, &wide, &fixed, i, u * w, self.width));
                     }
                 });
                 rest = stop;
             }
         }
-        nest::range(k, rest, end, 1, &mut |k, i| keep(self.element(k, bases, &fixed, i, 0, 1)));
+        nest::range(k, rest, end, 1, &mut |k, i| keep(self.element(k, bases, &fixed, &fixed, i, 0, 1)));
         result
     }
 
+    /// One element, or a vector of them; `fixed` has the operands that do not vary, in `width` lanes, `scalars` in one.
+    #[allow(clippy::too_many_arguments, reason = "where one element is, in every respect")]
     fn element(
         &self,
         k: &mut KernelBuilder,
         bases: &[V],
         fixed: &[Option<V>],
+        scalars: &[Option<V>],
         i: V,
         more: i64,
         width: u8,
@@ -290,7 +293,23 @@ impl Body<'_> {
         let value = if copies { values[0] } else { self.expr.emit(k, like, None, &values)? };
         let stride = self.stride(n);
         let at = k.affine(&[(bases[n], 1), (i, stride)], more * stride);
-        k.store(self.params[n], at, value);
-        Ok(())
+        let Some(unfit) = k.take_unfit() else {
+            k.store(self.params[n], at, value);
+            return Ok(());
+        };
+        // Rare cases in a lane: the elements are computed one by one.
+        let mut result = Ok(());
+        k.if_(
+            unfit,
+            |k| {
+                let first = k.affine(&[(i, 1)], more);
+                let past = k.affine(&[(i, 1)], more + i64::from(width));
+                k.for_values(first, past, 1, |k, i| {
+                    result = self.element(k, bases, scalars, scalars, i, 0, 1)
+                });
+            },
+            |k| k.store(self.params[n], at, value),
+        );
+        result
     }
 }

@@ -258,7 +258,9 @@ pub fn decode_type(
                 Some(Type::Sequence(Box::new(SeqType { dtype: dtype(t.elem_type)?, shape })))
             }
             _ => {
-                return Err(ImportError::unsupported("sequences of anything but tensors are not supported"));
+                return Err(ImportError::unsupported(
+                    "sequences of anything but tensors are not supported",
+                ));
             }
         },
         Some(type_proto::Value::OptionalType(o)) => {

@@ -281,11 +281,12 @@ impl Emitter<'_> {
             })
             .collect();
         let result = self.p.expr.emit(&mut e, acc, Some(acc), &operands)?;
-        let result = if e.elem(result) == Elem::F32 {
-            result
-        } else {
+        if e.elem(result) != Elem::F32 {
             return Err(Unsupported::new("has an epilogue of another type"));
-        };
+        }
+        if e.has_rare() {
+            return Err(Unsupported::new("has an epilogue that needs a branch"));
+        }
         Ok(e.finish(result))
     }
 }
