@@ -8,9 +8,9 @@ use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use crate::error::{CodegenError, Result};
+use crate::isa::Target;
 use crate::module::{self, WeightsData};
 use crate::options::{Options, WeightsPlace};
-use crate::target::Target;
 
 /// A program in this process's memory, with the functions of the C ABI. Dropping it frees the code: no function of it may run
 /// or be called later.

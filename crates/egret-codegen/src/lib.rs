@@ -1,25 +1,20 @@
 //! Loop IR to machine code for the Egret compiler: [`jit`] into this process, [`object`] and [`archive`] as files.
 //!
-//! Both come from one generator over Cranelift's `Module`: every kernel a function, contraction tiles optionally as wide leaves
-//! ([`wide`]), and the functions of the C ABI around them. The only crate that names Cranelift or an assembler.
+//! Both come from one generator over Cranelift's `Module` (`module`): every kernel a function (`clif`), contraction tiles
+//! optionally as wide leaves (`isa`), and the functions of the C ABI around them (`abi`). The only crate that names Cranelift
+//! or an assembler.
 
-mod convert;
-mod cpu;
-mod entry;
+mod abi;
+mod clif;
 mod error;
-mod inst;
+mod isa;
 mod jit;
-mod kernel;
 mod module;
 mod object;
 mod options;
-mod tables;
-mod target;
-mod tile;
-pub mod wide;
 
 pub use error::CodegenError;
+pub use isa::{Arch, Feature, Target};
 pub use jit::{Jit, jit};
 pub use object::{archive, object};
 pub use options::{Options, WeightsPlace};
-pub use target::{Arch, Feature, Target};

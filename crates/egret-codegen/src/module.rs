@@ -8,12 +8,13 @@ use cranelift_module::{DataId, FuncId, Linkage, Module, ModuleReloc};
 use egret_loop::{Param, ParamInfo, Place, Program, Tile, V};
 use std::collections::BTreeMap;
 
+use crate::abi::tables::Tables;
+use crate::abi::{cpu, entry};
+use crate::clif::{kernel, tile};
 use crate::error::{CodegenError, Result, broken};
+use crate::isa::x86::{self, WideIsa};
+use crate::isa::{Arch, Feature};
 use crate::options::{Options, WeightsPlace};
-use crate::tables::Tables;
-use crate::target::{Arch, Feature};
-use crate::wide::{self, WideIsa};
-use crate::{cpu, entry, kernel, tile};
 
 /// Where embedded weights come from in a module.
 pub(crate) enum WeightsData {
@@ -220,7 +221,7 @@ impl Leaves {
         }
         let name = out.symbol(&format!("leaf{}", self.by_tile.len()));
         let signature = out.signature(4, false);
-        let id = match self.isa.and_then(|isa| wide::encode(tile, params, isa)) {
+        let id = match self.isa.and_then(|isa| x86::encode(tile, params, isa)) {
             Some(code) => out.function_bytes(&name, signature, &code)?,
             None => {
                 let target = &out.options.target;

@@ -1,7 +1,7 @@
 //! What the caller decides.
 
 use crate::error::Result;
-use crate::target::Target;
+use crate::isa::Target;
 
 /// Where the weights of an artifact are.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 use cranelift::prelude::*;
 use egret_loop::{Cmp, Elem, Ty};
 
+use crate::clif::inst::{Emit, clif_type, lane_order, scalar_type};
 use crate::error::{Result, broken};
-use crate::inst::{Emit, clif_type, lane_order, scalar_type};
 
 impl Emit<'_, '_> {
     /// See [`egret_loop::Inst::Convert`].

@@ -4,9 +4,9 @@ use cranelift::codegen::ir::{FuncRef, StackSlotData, StackSlotKind};
 use cranelift::prelude::*;
 use egret_loop::{Elem, Inst, Kernel, Param, Place, Stmt, Tile, Ty, V};
 
+use crate::clif::inst::{Emit, clif_type};
 use crate::error::{Result, broken};
-use crate::inst::{Emit, clif_type};
-use crate::target::Target;
+use crate::isa::Target;
 
 /// Memory accesses of kernels: never a fault, any alignment.
 pub(crate) fn data_flags() -> MemFlagsData {

@@ -4,7 +4,7 @@ use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
 use crate::error::{Result, broken};
-use crate::target::{CpuidReg, Feature, Target};
+use crate::isa::{CpuidReg, Feature, Target};
 
 /// OSXSAVE: `xgetbv` may be asked.
 const OSXSAVE: u32 = 1 << 27;

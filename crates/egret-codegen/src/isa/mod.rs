@@ -1,5 +1,7 @@
 //! Targets: an architecture and the CPU features that code may use.
 
+pub(crate) mod x86;
+
 use cranelift::codegen::isa::{self, OwnedTargetIsa};
 use cranelift::codegen::settings::{self, Configurable};
 use std::fmt;

@@ -8,10 +8,10 @@ use cranelift::prelude::*;
 use egret_loop::{Axis, Cut, Elem, EpInst, ParamInfo, Tile, Ty, VECTOR_BYTES};
 use std::collections::BTreeMap;
 
+use crate::clif::inst::{Emit, clif_type};
+use crate::clif::kernel::data_flags;
 use crate::error::{Result, broken};
-use crate::inst::{Emit, clif_type};
-use crate::kernel::data_flags;
-use crate::target::Target;
+use crate::isa::Target;
 
 /// Bytes of an element of a tile.
 const SIZE: i64 = 4;

@@ -6,9 +6,9 @@ use cranelift_module::{DataId, FuncId, Linkage, Module};
 use egret_runtime::abi::{self, Code};
 use std::mem::{offset_of, size_of};
 
+use crate::abi::tables::{Tables, arg, call, limit};
 use crate::error::{Result, broken};
 use crate::module::Output;
-use crate::tables::{Tables, arg, call, limit};
 
 /// Chunks of a kernel per thread, so that a slow thread does not hold up the others.
 const CHUNKS_PER_THREAD: i64 = 4;

@@ -1,0 +1,5 @@
+//! The functions of an artifact that callers see: `plan`, `bind` and `run`, with the tables they read.
+
+pub(crate) mod cpu;
+pub(crate) mod entry;
+pub(crate) mod tables;

@@ -1,0 +1,6 @@
+//! Loop IR to Cranelift's IR: kernels, 128-bit tiles, and the instructions of both.
+
+mod convert;
+pub(crate) mod inst;
+pub(crate) mod kernel;
+pub(crate) mod tile;
