@@ -1,12 +1,13 @@
 //! What the commands share: options, inputs, progress.
 
-use crate::args::{CompileOptions, InputOptions, RuleOptions};
-use egret::ir::Tensor;
-use egret::{Error, Options, Result, npz};
+use crate::args::{CompileOptions, DecidedOptions, InputOptions, RuleOptions};
+use egret::ir::{Graph, Tensor, Value};
+use egret::source::{self, Prepared, Request, prepare};
+use egret::{Error, ImportOptions, Options, Result, frontend, npz};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Names of passes in a comma-separated list.
@@ -49,7 +50,7 @@ pub fn add_rules(options: &mut Options, files: &[PathBuf]) -> Result<()> {
 }
 
 /// Inputs from files.
-pub fn read_inputs(args: &InputOptions) -> Result<BTreeMap<String, egret::ir::Value>> {
+pub fn read_inputs(args: &InputOptions) -> Result<BTreeMap<String, Value>> {
     let mut out = BTreeMap::new();
     if let Some(path) = &args.inputs {
         out.extend(npz::read_npz(path)?.into_iter().map(|(n, t)| (n, t.into())));
@@ -61,6 +62,40 @@ pub fn read_inputs(args: &InputOptions) -> Result<BTreeMap<String, egret::ir::Va
 /// Tensors from .npy files, by name.
 pub fn read_files(files: &[(String, PathBuf)]) -> Result<BTreeMap<String, Tensor>> {
     files.iter().map(|(name, path)| Ok((name.clone(), npz::read_npy(path)?))).collect()
+}
+
+/// The model file and its graph.
+pub fn import(model: &Path, decided: &DecidedOptions) -> Result<(PathBuf, Graph)> {
+    import_bound(model, decided).map(|(model, graph, _)| (model, graph))
+}
+
+/// As [`import`], with the values that were fixed at import.
+pub fn import_bound(
+    model: &Path,
+    decided: &DecidedOptions,
+) -> Result<(PathBuf, Graph, BTreeMap<String, Tensor>)> {
+    let dims: BTreeMap<String, i64> = decided.dims.iter().cloned().collect();
+    let bind = read_files(&decided.bind)?;
+    if !model.is_dir() {
+        let options = ImportOptions { dims, bind, ..ImportOptions::default() };
+        let graph = progress("importing", || source::graph(model, &options))?;
+        return Ok((model.to_owned(), graph, options.bind));
+    }
+    let (model, mut inputs) = source::case(model)?;
+    inputs.extend(bind.into_iter().map(|(name, t)| (name, t.into())));
+    let (graph, options) = progress("importing", || frontend::import_for_inputs(&model, &dims, &inputs))?;
+    Ok((model, graph, options.bind))
+}
+
+/// A model for a run of it; dims are 1 where inputs are made up and nothing else decides.
+pub fn request(
+    model: &Path,
+    options: &Options,
+    inputs: BTreeMap<String, Value>,
+    random: Option<u64>,
+) -> Result<Prepared> {
+    let default_dim = random.map(|_| 1);
+    prepare(model, &Request { dims: options.dims.clone(), inputs, random, default_dim })
 }
 
 /// Do something that may take long: a spinner on a terminal, nothing in a pipe.

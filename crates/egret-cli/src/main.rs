@@ -1,20 +1,22 @@
 //! The `egret` command: argument parsing and printing; everything else is the `egret` crate.
 
 mod args;
-mod bench;
-mod bisect;
+mod commands;
 mod common;
-mod compile;
-mod diff;
-mod doctor;
-mod run;
-mod show;
-mod test;
 
-use args::{Cli, Command};
-use clap::{CommandFactory, Parser};
-use egret::{Error, Result};
+use clap::Parser;
+use commands::{Command, EXIT_CODES, dispatch};
+use egret::Error;
 use std::process::ExitCode;
+
+/// Compiles ONNX models to native code.
+#[derive(Parser)]
+#[command(name = "egret", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    command: Command,
+}
 
 /// Graphs nest, and import, passes and interpretation follow them.
 const STACK_BYTES: usize = 256 << 20;
@@ -42,26 +44,5 @@ fn main() -> ExitCode {
             }
             ExitCode::from(e.kind.exit_code())
         }
-    }
-}
-
-fn dispatch(command: &Command) -> Result<()> {
-    match command {
-        Command::Compile(a) => compile::run(a),
-        Command::Run(a) => run::run(a),
-        Command::Bench(a) => bench::run(a),
-        Command::Test(a) => test::run(a),
-        Command::Check(a) => run::check(a),
-        Command::Print(a) => show::print(a),
-        Command::Opt(a) => show::opt(a),
-        Command::Inspect(a) => show::inspect(a),
-        Command::Doctor(a) => doctor::run(a),
-        Command::Completions { shell } => {
-            clap_complete::generate(*shell, &mut Cli::command(), "egret", &mut std::io::stdout());
-            Ok(())
-        }
-        Command::Explain(a) => show::explain(a),
-        Command::Bisect(a) => bisect::run(a),
-        Command::Diff(a) => diff::run(a),
     }
 }

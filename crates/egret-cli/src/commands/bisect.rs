@@ -1,13 +1,33 @@
 //! `egret bisect`.
 
-use crate::args::BisectArgs;
+use crate::args::{CompileOptions, InputOptions};
 use crate::common::{options, progress, read_inputs};
 use egret::bisect::{Blame, bisect, test_file};
 use egret::source::{self, Request};
-use egret::{Error, Result, files};
+use egret::{Engine, Error, Result, files};
+use std::path::PathBuf;
 
 /// `egret bisect`
-pub fn run(args: &BisectArgs) -> Result<()> {
+#[derive(clap::Args)]
+pub struct Args {
+    /// The .onnx or .egret file, or a test-case folder (its first inputs are used)
+    pub model: PathBuf,
+    /// Inputs; made up where none is given.
+    #[command(flatten)]
+    pub inputs: InputOptions,
+    /// The engine whose outputs are wrong: interp, jit, jit-noopt or aot
+    #[arg(long, default_value = "interp")]
+    pub engine: Engine,
+    /// Where a reduced test goes [default: RULE.egret]
+    #[arg(long, short, value_name = "FILE.egret")]
+    pub output: Option<PathBuf>,
+    /// Options.
+    #[command(flatten)]
+    pub options: CompileOptions,
+}
+
+/// `egret bisect`
+pub fn run(args: &Args) -> Result<()> {
     let options = options(&args.options, None)?;
     let given = read_inputs(&args.inputs)?;
     let (model, mut inputs) = if args.model.is_dir() {

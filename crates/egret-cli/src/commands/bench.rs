@@ -1,6 +1,6 @@
 //! `egret bench`.
 
-use crate::args::BenchArgs;
+use crate::args::CompileOptions;
 use crate::common::{options, progress};
 use egret::source::{self, Prepared, Request, prepare};
 use egret::{Engine, Executable, Options, Result, bench};
@@ -8,8 +8,30 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Instant;
 
+/// `egret bench`
+#[derive(clap::Args)]
+pub struct Args {
+    /// The .onnx or .egret file (inputs are made up), or a test-case folder (its inputs are used)
+    pub model: PathBuf,
+    /// interp, jit, jit-noopt or aot
+    #[arg(long, default_value = "jit")]
+    pub engine: Engine,
+    /// Threads [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// How long to measure
+    #[arg(long, value_name = "S", default_value_t = 2.0)]
+    pub seconds: f64,
+    /// End with one line of JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Options; a free dim that is not given is 1.
+    #[command(flatten)]
+    pub options: CompileOptions,
+}
+
 /// Measure a model; with `--json` the last line is one object.
-pub fn run(args: &BenchArgs) -> Result<()> {
+pub fn run(args: &Args) -> Result<()> {
     let options = options(&args.options, args.threads)?;
     let (model, request) = request(args, &options)?;
     let began = Instant::now();
@@ -50,7 +72,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
 }
 
 /// A model with made-up inputs, or a case with its own.
-fn request(args: &BenchArgs, options: &Options) -> Result<(PathBuf, Request)> {
+fn request(args: &Args, options: &Options) -> Result<(PathBuf, Request)> {
     let mut request =
         Request { dims: options.dims.clone(), random: Some(0), default_dim: Some(1), ..Request::default() };
     if !args.model.is_dir() {
@@ -62,7 +84,7 @@ fn request(args: &BenchArgs, options: &Options) -> Result<(PathBuf, Request)> {
 }
 
 /// Milliseconds from an artifact on disk to ready to run; null where there is none (no C compiler, the interpreter).
-fn load_ms(args: &BenchArgs, options: &Options, model: &std::path::Path, request: &Request) -> Value {
+fn load_ms(args: &Args, options: &Options, model: &std::path::Path, request: &Request) -> Value {
     let measured = || -> Result<f64> {
         let Prepared { graph, bound, .. } = prepare(model, request)?;
         egret::Native::load_time(graph, &options.for_engine(args.engine), &bound)

@@ -1,77 +1,53 @@
-//! `egret print`, `opt`, `inspect` and `doctor`.
+//! `egret explain`.
 
-use crate::args::{DecidedOptions, ExplainArgs, InspectArgs, OptArgs, PrintArgs};
-use crate::common::{pass_list, progress, read_files, with_rules};
-use egret::ir::{Graph, Tensor};
-use egret::{Error, ImportOptions, Options, Result, frontend, pipeline, report, source};
+use crate::args::{DecidedOptions, RuleOptions, name_value};
+use crate::common::{import, import_bound, progress, read_files, with_rules};
+use egret::ir::Graph;
+use egret::{Error, Options, Result, pipeline, report, source};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// The model file and its graph.
-fn import(model: &Path, decided: &DecidedOptions) -> Result<(PathBuf, Graph)> {
-    import_bound(model, decided).map(|(model, graph, _)| (model, graph))
-}
-
-/// As [`import`], with the values that were fixed at import.
-fn import_bound(
-    model: &Path,
-    decided: &DecidedOptions,
-) -> Result<(PathBuf, Graph, BTreeMap<String, Tensor>)> {
-    let dims: BTreeMap<String, i64> = decided.dims.iter().cloned().collect();
-    let bind = read_files(&decided.bind)?;
-    if !model.is_dir() {
-        let options = ImportOptions { dims, bind, ..ImportOptions::default() };
-        let graph = progress("importing", || source::graph(model, &options))?;
-        return Ok((model.to_owned(), graph, options.bind));
-    }
-    let (model, mut inputs) = source::case(model)?;
-    inputs.extend(bind.into_iter().map(|(name, t)| (name, t.into())));
-    let (graph, options) = progress("importing", || frontend::import_for_inputs(&model, &dims, &inputs))?;
-    Ok((model, graph, options.bind))
-}
-
-/// `egret print`
-pub fn print(args: &PrintArgs) -> Result<()> {
-    let (_, mut graph) = import(&args.model, &args.decided)?;
-    if args.after.is_some() {
-        let mut trace = egret::Trace::new();
-        graph = pipeline::optimize(
-            graph,
-            &Options { target: args.target.clone(), ..Options::default() },
-            args.after.as_deref(),
-            &mut trace,
-        )?;
-    }
-    print!("{}", egret::ir::text::print(&graph));
-    Ok(())
-}
-
-/// `egret opt`
-pub fn opt(args: &OptArgs) -> Result<()> {
-    let (_, graph) = import(&args.model, &args.decided)?;
-    let passes = args.passes.as_deref().map(pass_list);
-    let options = Options { passes, ..with_rules(&args.rules)? };
-    let mut trace = egret::Trace::new();
-    let graph = pipeline::optimize(graph, &options, None, &mut trace)?;
-    eprint!("{trace}");
-    let (Some(stages), Some(dir)) = (args.stages, &args.out_dir) else {
-        print!("{}", egret::ir::text::print(&graph));
-        return Ok(());
-    };
-    for s in egret::stages::write(&graph, stages, dir, &options)? {
-        let us = s.cost as f64 / 1e3;
-        println!(
-            "{}: {} nodes, estimated {us:.0} us, receives {} bytes",
-            s.file.display(),
-            s.nodes,
-            s.received
-        );
-    }
-    Ok(())
+/// `egret explain`
+#[derive(clap::Args)]
+pub struct Args {
+    /// The .onnx or .egret file, or a test-case folder (its first inputs decide dims, and values where they must be known)
+    pub model: PathBuf,
+    /// Only what has to do with ONNX nodes whose name holds this text
+    #[arg(long, value_name = "NODE")]
+    pub at: Option<String>,
+    /// Only what was not done, and why
+    #[arg(long)]
+    pub missed: bool,
+    /// Fail (exit code 3) unless the optimised graph has so many nodes of an operation, e.g. attention=12. May be repeated
+    #[arg(long, value_name = "OPERATION=N", value_parser = name_value)]
+    pub expect: Vec<(String, i64)>,
+    /// Check every step of every pass's proof without the optimiser, and run it on random tensors (exit code 3 if one is wrong)
+    #[arg(long)]
+    pub verify: bool,
+    /// With --verify: check the proofs of this file (`--format trace`) instead of fresh ones
+    #[arg(long, value_name = "FILE.trace", requires = "verify")]
+    pub trace: Option<PathBuf>,
+    /// `text`, `json`, `html` (one page that shows the graph before and after each pass), or `trace` (protobuf,
+    /// ir-spec/trace.proto; needs --output)
+    #[arg(long, default_value = "text", value_parser = ["text", "json", "html", "trace"])]
+    pub format: String,
+    /// Write to this file instead
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Tell how long passes and rules took; with --format html run the model (with the case's first inputs, else made-up ones) and
+    /// show measured times beside the estimated ones. What is told then differs from run to run
+    #[arg(long)]
+    pub profile: bool,
+    /// What is decided about it.
+    #[command(flatten)]
+    pub decided: DecidedOptions,
+    /// Which rewrite rules apply.
+    #[command(flatten)]
+    pub rules: RuleOptions,
 }
 
 /// `egret explain`
-pub fn explain(args: &ExplainArgs) -> Result<()> {
+pub fn run(args: &Args) -> Result<()> {
     if args.verify {
         return verify(args);
     }
@@ -120,7 +96,7 @@ fn with_inputs(model: &Path, decided: &DecidedOptions) -> Result<source::Prepare
 }
 
 /// The page, to a file or printed.
-fn explain_html(args: &ExplainArgs) -> Result<()> {
+fn explain_html(args: &Args) -> Result<()> {
     let title = args.model.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
     let (graph, bound, measure) = match args.profile {
         true => with_inputs(&args.model, &args.decided).map(|p| (p.graph, p.bound, Some(p.inputs)))?,
@@ -138,7 +114,7 @@ fn explain_html(args: &ExplainArgs) -> Result<()> {
 }
 
 /// Hold the optimised graph against `--expect`.
-fn expected(args: &ExplainArgs, graph: &Graph) -> Result<()> {
+fn expected(args: &Args, graph: &Graph) -> Result<()> {
     let mut wrong = vec![];
     for (name, wanted) in &args.expect {
         let op = egret::ir::Op::from_name(name)
@@ -156,7 +132,7 @@ fn expected(args: &ExplainArgs, graph: &Graph) -> Result<()> {
 }
 
 /// `egret explain --verify`
-fn verify(args: &ExplainArgs) -> Result<()> {
+fn verify(args: &Args) -> Result<()> {
     let options = with_rules(&args.rules)?;
     let trace = match &args.trace {
         Some(path) => {
@@ -194,56 +170,4 @@ fn inputs(model: &Path, decided: &DecidedOptions, graph: &Graph) -> Result<Optio
         default_dim: None,
     };
     Ok(Some(source::prepare(&path, &request)?.inputs))
-}
-
-/// `egret inspect`
-pub fn inspect(args: &InspectArgs) -> Result<()> {
-    let (model, graph) = import(&args.model, &args.decided)?;
-    if args.json {
-        let lowered = progress("lowering", || {
-            pipeline::lower(graph, &Options { explain: true, ..Options::default() }, &BTreeMap::new())
-        })?;
-        println!("{}", lowered.to_json());
-        return Ok(());
-    }
-    println!("model    {}", model.display());
-    if model.extension().is_none_or(|e| e != "egret") {
-        let declared = frontend::declared(&model)?;
-        println!("opset    {}", declared.opsets.join(", "));
-    }
-    for &v in graph.inputs() {
-        println!("input    {}: {}", graph.value(v).name, graph.ty(v));
-    }
-    for (name, &v) in graph.output_names().iter().zip(graph.outputs()) {
-        println!("output   {name}: {}", graph.ty(v));
-    }
-    let free = graph.free_dims();
-    println!(
-        "dims     {}",
-        if free.is_empty() {
-            "none free".into()
-        } else {
-            format!("{} free (--dim NAME=VALUE)", free.join(", "))
-        }
-    );
-    let constants: u64 = egret::ir::text::constants(&graph).values().map(|t| t.bytes().len() as u64).sum();
-    println!("weights  {constants} bytes");
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for n in graph.node_ids() {
-        *counts.entry(graph.node(n).op.name()).or_default() += 1;
-    }
-    let mut counts: Vec<(&str, usize)> = counts.into_iter().collect();
-    counts.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
-    let list: Vec<String> = counts.iter().map(|(op, n)| format!("{op} {n}")).collect();
-    println!("nodes    {}: {}", graph.node_count(), list.join(", "));
-    match progress("lowering", || pipeline::lower(graph, &Options::default(), &BTreeMap::new())) {
-        Ok(l) => println!(
-            "compiled {} kernels, arena {} bytes ({} alive at once)",
-            l.program.calls.len(),
-            l.program.arena_bytes,
-            l.peak_live_bytes()
-        ),
-        Err(e) => println!("compiled no: {e}"),
-    }
-    Ok(())
 }

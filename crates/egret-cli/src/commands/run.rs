@@ -1,19 +1,40 @@
-//! `egret run` and `egret check`.
+//! `egret run`.
 
-use crate::args::{CheckArgs, RunArgs};
-use crate::common::{options, progress, read_inputs};
-use egret::compare::{self, Tolerance};
-use egret::ir::{DType, Graph, Tensor, Value};
-use egret::source::{Prepared, Request, prepare};
-use egret::{Engine, Error, Executable, Native, Options, Result, Tier, npz};
+use crate::args::{CompileOptions, InputOptions};
+use crate::common::{options, progress, read_inputs, request};
+use egret::compare;
+use egret::ir::{DType, Tensor, Value};
+use egret::{Engine, Error, Executable, Native, Result, npz};
 use std::collections::BTreeMap;
-use std::path::Path;
-
-/// Allowed error of compiled f32 code, relative to the output's scale.
-const CHECK_RTOL: f64 = 1e-4;
+use std::path::PathBuf;
 
 /// `egret run`
-pub fn run(args: &RunArgs) -> Result<()> {
+#[derive(clap::Args)]
+pub struct Args {
+    /// The .onnx or .egret file, or a folder that `compile --emit so` filled
+    pub model: PathBuf,
+    /// Inputs.
+    #[command(flatten)]
+    pub inputs: InputOptions,
+    /// Write the outputs to a .npz file
+    #[arg(long, value_name = "Y.npz")]
+    pub output: Option<PathBuf>,
+    /// interp, jit, jit-noopt or aot
+    #[arg(long, default_value = "jit")]
+    pub engine: Engine,
+    /// Threads [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Print how long every kernel took
+    #[arg(long)]
+    pub profile: bool,
+    /// Options.
+    #[command(flatten)]
+    pub options: CompileOptions,
+}
+
+/// `egret run`
+pub fn run(args: &Args) -> Result<()> {
     let options = options(&args.options, args.threads)?;
     let inputs = read_inputs(&args.inputs)?;
     let (executable, names, values);
@@ -58,16 +79,6 @@ pub fn run(args: &RunArgs) -> Result<()> {
     Ok(())
 }
 
-fn request(
-    model: &Path,
-    options: &Options,
-    inputs: BTreeMap<String, Value>,
-    random: Option<u64>,
-) -> Result<Prepared> {
-    let default_dim = random.map(|_| 1);
-    prepare(model, &Request { dims: options.dims.clone(), inputs, random, default_dim })
-}
-
 /// Inputs in the order of an artifact's.
 fn ordered(native: &Native, inputs: &BTreeMap<String, Value>) -> Result<Vec<Value>> {
     let ports = native.model().inputs();
@@ -101,7 +112,7 @@ fn print_profile(spans: &[(String, f64)]) {
 }
 
 /// A value in one line.
-pub fn summary(value: &Value) -> String {
+fn summary(value: &Value) -> String {
     match value {
         Value::Sequence(s) => format!("a sequence of {}", s.len()),
         Value::Optional(None) => "nothing".into(),
@@ -131,76 +142,4 @@ fn elements(t: &Tensor) -> String {
 
 fn short(v: f64) -> String {
     if v == v.trunc() && v.abs() < 1e15 { format!("{v}") } else { format!("{v:.6}") }
-}
-
-/// `egret check`
-pub fn check(args: &CheckArgs) -> Result<()> {
-    let mut options = options(&args.options, args.threads)?;
-    if args.strict {
-        options.tier = Tier::Exact;
-    }
-    let inputs = read_inputs(&args.inputs)?;
-    let random = Some(args.inputs.random.unwrap_or(0));
-    let prepared = progress("importing", || request(&args.model, &options, inputs, random))?;
-    let names = prepared.graph.output_names().to_vec();
-    let expected = expected(args, &prepared, &names)?;
-    let random = egret::cases::random_outputs(&prepared.graph);
-    let executable =
-        progress("compiling", || Executable::new(prepared.graph, args.engine, &options, &prepared.bound))?;
-    let got = progress("running", || executable.run(&prepared.inputs))?;
-    let mut differing = vec![];
-    for (i, name) in names.iter().enumerate() {
-        let Some(want) = &expected[i] else { continue };
-        match verdict(want, &got[i], random[i]) {
-            Ok(line) => println!("ok   {name}: {line}"),
-            Err(line) => {
-                println!("DIFF {name}: {line}");
-                differing.push(name.clone());
-            }
-        }
-    }
-    if differing.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::differs(format!("{} differ from the reference", differing.join(", "))))
-    }
-}
-
-/// What every output should be; `None` where `--expected` does not say.
-fn expected(args: &CheckArgs, prepared: &Prepared, names: &[String]) -> Result<Vec<Option<Value>>> {
-    let Some(path) = &args.expected else {
-        let reference = reference(prepared.graph.clone(), prepared)?;
-        return Ok(reference.into_iter().map(Some).collect());
-    };
-    let given = npz::read_npz(path)?;
-    if let Some(unknown) = given.keys().find(|n| !names.contains(n)) {
-        return Err(Error::user(format!("{}: the model has no output `{unknown}`", path.display())));
-    }
-    Ok(names.iter().map(|n| given.get(n).cloned().map(Value::from)).collect())
-}
-
-fn reference(graph: Graph, prepared: &Prepared) -> Result<Vec<Value>> {
-    let interp = Executable::new(graph, Engine::Interp, &Options::default(), &prepared.bound)?;
-    progress("running the reference", || interp.run(&prepared.inputs))
-}
-
-fn verdict(want: &Value, got: &Value, random: bool) -> std::result::Result<String, String> {
-    if random {
-        return compare::compare_types(want, got)
-            .map(|()| "random by definition: only its type was compared".into());
-    }
-    let (Value::Tensor(e), Value::Tensor(g)) = (want, got) else {
-        return compare::compare(want, got, Tolerance::default()).map(|()| "equal".into());
-    };
-    if e.dtype() == DType::String {
-        return compare::compare(want, got, Tolerance { rtol: 0.0, atol: 0.0 }).map(|()| "equal".into());
-    }
-    // The scale first, then the tolerance that it sets.
-    let scale = compare::distance(e, g, Tolerance::default())?.scale;
-    let tolerance =
-        Tolerance { rtol: CHECK_RTOL, atol: if e.dtype().is_float() { CHECK_RTOL * scale } else { 0.0 } };
-    let d = compare::distance(e, g, tolerance)?;
-    let relative = if d.scale > 0.0 { d.max_abs / d.scale } else { d.max_abs };
-    compare::compare(want, got, tolerance)?;
-    Ok(format!("largest error {:.3e}, {relative:.3e} of the scale {:.3e}", d.max_abs, d.scale))
 }

@@ -1,13 +1,46 @@
 //! `egret test`.
 
-use crate::args::TestArgs;
+use crate::args::CompileOptions;
 use crate::common::options;
 use egret::cases::{Case, Outcome};
 use egret::suite::{self, KnownFailures, Verdict};
-use egret::{Error, ErrorKind, Result};
+use egret::{Engine, Error, ErrorKind, Result};
+use std::path::PathBuf;
+
+/// `egret test`
+#[derive(clap::Args)]
+pub struct Args {
+    /// Folders that hold test cases (model.onnx, tolerance.json, test_data_set_*/), searched recursively
+    #[arg(required = true, value_name = "DIR")]
+    pub dirs: Vec<PathBuf>,
+    /// interp, jit, jit-noopt or aot
+    #[arg(long, default_value = "jit")]
+    pub engine: Engine,
+    /// Only cases whose name contains this
+    #[arg(long, value_name = "SUBSTR")]
+    pub filter: Option<String>,
+    /// Cases known not to pass: lines of `case-name<TAB>reason`; one that passes fails the run. May be repeated
+    #[arg(long, value_name = "FILE")]
+    pub list: Vec<PathBuf>,
+    /// Write a list of the cases that did not pass, with what they said
+    #[arg(long, value_name = "FILE")]
+    pub write_list: Option<PathBuf>,
+    /// Without a list: what is unsupported fails too
+    #[arg(long)]
+    pub strict: bool,
+    /// Threads to run cases on [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// Print passed cases too
+    #[arg(long, short)]
+    pub verbose: bool,
+    /// Options.
+    #[command(flatten)]
+    pub options: CompileOptions,
+}
 
 /// Run the cases; the last line on standard output is `N passed, N failed, N skipped`.
-pub fn run(args: &TestArgs) -> Result<()> {
+pub fn run(args: &Args) -> Result<()> {
     let mut cases = vec![];
     for dir in &args.dirs {
         cases.extend(Case::find(dir)?);

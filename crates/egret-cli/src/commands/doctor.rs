@@ -1,11 +1,26 @@
 //! `egret doctor`.
 
-use crate::args::DoctorArgs;
 use crate::common::{add_rules, progress};
 use egret::{Options, Result, pipeline};
+use std::path::PathBuf;
 
 /// `egret doctor`
-pub fn run(args: &DoctorArgs) -> Result<()> {
+#[derive(clap::Args)]
+pub struct Args {
+    /// Hold the rewrite rules of this file against the interpreter on generated cases instead (exit code 3 if one is wrong or
+    /// no case meets it). May be repeated
+    #[arg(long = "rules", value_name = "FILE")]
+    pub rules: Vec<PathBuf>,
+    /// Hold Egret's own rewrite rules too
+    #[arg(long)]
+    pub laws: bool,
+    /// Draw other cases for the rules
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// `egret doctor`
+pub fn run(args: &Args) -> Result<()> {
     if args.laws || !args.rules.is_empty() {
         return laws(args);
     }
@@ -26,7 +41,7 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
 }
 
 /// Hold rewrite rules against the interpreter.
-fn laws(args: &DoctorArgs) -> Result<()> {
+fn laws(args: &Args) -> Result<()> {
     let mut options = Options::default();
     add_rules(&mut options, &args.rules)?;
     for line in progress("holding rules", || egret::laws::check(&options, args.laws, args.seed))? {

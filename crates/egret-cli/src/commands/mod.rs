@@ -1,0 +1,79 @@
+//! The commands, one file each: its arguments and what it does. A new one is a file here and three lines below.
+
+mod bench;
+mod bisect;
+mod check;
+mod compile;
+mod completions;
+mod diff;
+mod doctor;
+mod explain;
+mod inspect;
+mod opt;
+mod print;
+mod run;
+mod test;
+
+use clap::Subcommand;
+use egret::Result;
+
+/// Ends the help of commands that can fail in several ways.
+pub const EXIT_CODES: &str = "Exit codes: 0 ok, 1 wrong argument, file or model, 2 not supported, 3 a result differs, 4 a bug of Egret.";
+
+/// The sub-commands.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Compile a model to a static library, header and Rust module
+    #[command(after_help = EXIT_CODES)]
+    Compile(compile::Args),
+    /// Run a model, or the folder that `compile --emit so` filled
+    #[command(after_help = EXIT_CODES)]
+    Run(run::Args),
+    /// Measure how long a model takes
+    #[command(after_help = EXIT_CODES)]
+    Bench(bench::Args),
+    /// Run ONNX test cases and compare their outputs
+    #[command(after_help = EXIT_CODES)]
+    Test(test::Args),
+    /// Compare compiled code with the reference interpreter
+    #[command(after_help = EXIT_CODES)]
+    Check(check::Args),
+    /// Print a model as text IR
+    #[command(after_help = EXIT_CODES)]
+    Print(print::Args),
+    /// Run passes on a model or a text IR file and print the result
+    #[command(after_help = EXIT_CODES)]
+    Opt(opt::Args),
+    /// Show a model's inputs, outputs, operators and sizes
+    #[command(after_help = EXIT_CODES)]
+    Inspect(inspect::Args),
+    /// Show what this machine and this build can do
+    Doctor(doctor::Args),
+    /// Print a completion script for a shell
+    Completions(completions::Args),
+    /// Say what the optimiser did to a model and why, and what it left
+    Explain(explain::Args),
+    /// Find the application of a rewrite rule that makes a model's outputs wrong
+    Bisect(bisect::Args),
+    /// Tell whether two models compute the same: outputs that are proven equal, where the others part, and inputs that tell them apart
+    Diff(diff::Args),
+}
+
+/// Run a command.
+pub fn dispatch(command: &Command) -> Result<()> {
+    match command {
+        Command::Compile(a) => compile::run(a),
+        Command::Run(a) => run::run(a),
+        Command::Bench(a) => bench::run(a),
+        Command::Test(a) => test::run(a),
+        Command::Check(a) => check::run(a),
+        Command::Print(a) => print::run(a),
+        Command::Opt(a) => opt::run(a),
+        Command::Inspect(a) => inspect::run(a),
+        Command::Doctor(a) => doctor::run(a),
+        Command::Completions(a) => completions::run(a),
+        Command::Explain(a) => explain::run(a),
+        Command::Bisect(a) => bisect::run(a),
+        Command::Diff(a) => diff::run(a),
+    }
+}
