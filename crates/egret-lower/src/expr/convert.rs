@@ -3,7 +3,7 @@
 use super::small;
 use crate::error::Unsupported;
 use crate::expr::{buffer_elem, compute_elem};
-use crate::storage::is_direct;
+use crate::geometry::dtypes::is_direct;
 use egret_ir::{Attrs, DType};
 use egret_loop::{Arith, BinOp, Cmp, Elem};
 

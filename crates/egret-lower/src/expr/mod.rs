@@ -1,0 +1,264 @@
+//! The elementwise part of a kernel: a DAG of scalar operations on the anchor's value, operands and constants.
+//!
+//! One representation serves kernels and tile epilogues alike, because it is emitted through [`Arith`].
+
+mod activation;
+pub mod convert;
+mod scalar;
+mod small;
+
+pub use convert::{decode, encode};
+
+use crate::error::Unsupported;
+use crate::geometry::aliases::strides;
+use crate::geometry::dtypes::{compute_of, elem_of};
+use egret_ir::{Attrs, DType, Op, ValueId};
+use egret_loop::{Arith, BinOp, Elem, UnOp};
+
+/// Where the elements of an operand stand: result index `i` reads element `offset + sum(i * strides)`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Access {
+    /// Element of result index 0.
+    pub offset: i64,
+    /// One per axis of the result; 0 where the operand is repeated.
+    pub strides: Vec<i64>,
+}
+
+impl Access {
+    /// The element order of the result itself.
+    pub fn dense(dims: &[i64]) -> Access {
+        Access { offset: 0, strides: strides(dims) }
+    }
+
+    /// Whether every element stands where it does in the result (axes of size 1 do not matter).
+    pub fn is_dense(&self, dims: &[i64]) -> bool {
+        self.offset == 0
+            && strides(dims).iter().zip(&self.strides).zip(dims).all(|((a, b), d)| a == b || *d == 1)
+    }
+}
+
+/// A buffer that an expression reads.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Operand {
+    /// The value.
+    pub value: ValueId,
+    /// Its dtype.
+    pub dtype: DType,
+    /// Where its elements stand.
+    pub access: Access,
+}
+
+/// A term of an expression; operands are indices of earlier terms.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Term {
+    /// The anchor's value.
+    Anchor,
+    /// The element of this operand.
+    Operand(usize),
+    /// A constant: the bits in the element type that its dtype is computed in.
+    Const(u64),
+    /// An elementwise operation.
+    Apply(Op, Attrs, Vec<usize>),
+}
+
+/// An elementwise DAG over the index space `dims`; its value is the last term.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Expr {
+    /// Dims of the result.
+    pub dims: Vec<i64>,
+    /// Buffers read.
+    pub operands: Vec<Operand>,
+    /// Terms with their dtypes; never empty.
+    pub terms: Vec<(Term, DType)>,
+}
+
+impl Expr {
+    /// The anchor's value as it is.
+    pub fn anchor(dims: Vec<i64>, dtype: DType) -> Expr {
+        Expr { dims, operands: vec![], terms: vec![(Term::Anchor, dtype)] }
+    }
+
+    /// The elements of a value of the same dims, as they are.
+    pub fn load(dims: Vec<i64>, value: ValueId, dtype: DType) -> Expr {
+        let access = Access::dense(&dims);
+        Expr {
+            dims,
+            operands: vec![Operand { value, dtype, access }],
+            terms: vec![(Term::Operand(0), dtype)],
+        }
+    }
+
+    /// Dtype of the result.
+    pub fn dtype(&self) -> DType {
+        self.terms.last().map_or(DType::F32, |t| t.1)
+    }
+
+    /// Whether it only passes the anchor on.
+    pub fn is_anchor(&self) -> bool {
+        matches!(self.terms.as_slice(), [(Term::Anchor, _)])
+    }
+
+    /// Whether it only passes one operand on.
+    pub fn is_copy(&self) -> bool {
+        matches!(self.terms.as_slice(), [(Term::Operand(_), _)])
+    }
+
+    /// Whether vectors of 4 lanes and tile epilogues can compute it, without a case that needs a branch.
+    pub fn is_word_sized(&self) -> bool {
+        let branches = |t: &Term| matches!(t, Term::Apply(Op::Sin | Op::Cos | Op::Tan, ..));
+        self.has_word_lanes() && !self.terms.iter().any(|(t, _)| branches(t))
+    }
+
+    /// Whether every buffer element is 4 bytes wide and every term is computed in f32, i32, u32 or bool: what vectors of 4 lanes
+    /// can do, but for lanes that [`KernelBuilder::take_unfit`](egret_loop::KernelBuilder::take_unfit) tells of.
+    pub fn has_word_lanes(&self) -> bool {
+        let word = |d: DType| matches!(d, DType::F32 | DType::I32 | DType::U32);
+        word(self.dtype())
+            && self.operands.iter().all(|o| word(o.dtype))
+            && self.terms.iter().all(|(t, d)| (word(*d) || *d == DType::Bool) && self.has_lanes(t, *d))
+    }
+
+    /// The number that a float term always is.
+    fn constant(&self, term: usize) -> Option<f64> {
+        match self.terms[term] {
+            (Term::Const(bits), DType::F32) => Some(f32::from_bits(bits as u32).into()),
+            (Term::Const(bits), DType::F64) => Some(f64::from_bits(bits)),
+            _ => None,
+        }
+    }
+
+    /// Fewer instructions for operations with a float constant.
+    fn short_form<A: Arith>(&self, a: &mut A, op: Op, args: &[usize], values: &[A::V]) -> Option<A::V> {
+        let [x, y] = args else { return None };
+        match op {
+            Op::Max | Op::Min => {
+                let usable = |i: usize| self.constant(i).is_some_and(|c| !c.is_nan());
+                let (constant, other) = if usable(*x) { (0, 1) } else { usable(*y).then_some((1, 0))? };
+                Some(scalar::extreme_with_constant(a, op, values[constant], values[other]))
+            }
+            Op::Pow => match self.constant(*y).filter(|&y| is_short_power(y))? {
+                0.5 => Some(a.un(UnOp::Sqrt, values[0])),
+                1.0 => Some(values[0]),
+                2.0 => Some(a.bin(BinOp::Mul, values[0], values[0])),
+                3.0 => {
+                    let square = a.bin(BinOp::Mul, values[0], values[0]);
+                    Some(a.bin(BinOp::Mul, square, values[0]))
+                }
+                _ => {
+                    let one = a.num(values[0], 1.0);
+                    Some(a.bin(BinOp::Div, one, values[0]))
+                }
+            },
+            _ => None,
+        }
+    }
+
+    /// Whether an operation exists lane by lane in vectors of 4 words.
+    fn has_lanes(&self, term: &Term, dtype: DType) -> bool {
+        let Term::Apply(op, _, args) = term else { return true };
+        match op {
+            // Integer division and shifts by a vector are scalar instructions; integer powers are scalar too.
+            Op::Div | Op::Mod => dtype == DType::F32,
+            // Other powers are computed in f64.
+            Op::Pow => dtype == DType::F32 && self.constant(args[1]).is_some_and(is_short_power),
+            Op::ShiftLeft | Op::ShiftRight => false,
+            // Vectors convert between f32 and i32 only; bool is chosen, not converted.
+            Op::Cast => [self.terms[args[0]].1, dtype].iter().all(|d| *d != DType::U32),
+            _ => true,
+        }
+    }
+
+    /// The same expression with the anchor's value read from a buffer.
+    pub fn with_anchor_from(&self, value: ValueId) -> Expr {
+        let mut e = self.clone();
+        let mut at = None;
+        for (term, dtype) in &mut e.terms {
+            if *term == Term::Anchor {
+                let i = *at.get_or_insert_with(|| {
+                    e.operands.push(Operand { value, dtype: *dtype, access: Access::dense(&e.dims) });
+                    e.operands.len() - 1
+                });
+                *term = Term::Operand(i);
+            }
+        }
+        e
+    }
+
+    /// Emits the expression. `operands` are elements as buffers hold them, `anchor` is in the element type that its dtype is
+    /// computed in (f32 for smaller floats, not yet rounded to them). `like` only tells the number of lanes. The result is what
+    /// a buffer of the result's dtype holds.
+    pub fn emit<A: Arith>(
+        &self,
+        a: &mut A,
+        like: A::V,
+        anchor: Option<A::V>,
+        operands: &[A::V],
+    ) -> Result<A::V, Unsupported> {
+        let value = self.emit_computed(a, like, anchor, operands)?;
+        encode(a, self.dtype(), value)
+    }
+
+    /// As [`Expr::emit`], with the result in the element type that its dtype is computed in.
+    pub fn emit_computed<A: Arith>(
+        &self,
+        a: &mut A,
+        like: A::V,
+        anchor: Option<A::V>,
+        operands: &[A::V],
+    ) -> Result<A::V, Unsupported> {
+        let mut values: Vec<A::V> = vec![];
+        for (term, dtype) in &self.terms {
+            let value = match term {
+                Term::Anchor => {
+                    let x = anchor.ok_or_else(|| Unsupported::new("has an epilogue without an anchor"))?;
+                    convert::round_to(a, *dtype, x)?
+                }
+                Term::Operand(i) => decode(a, *dtype, operands[*i])?,
+                Term::Const(bits) => a.bits(like, compute_elem(*dtype)?, *bits),
+                Term::Apply(op, attrs, args) => {
+                    let from = args.first().map_or(*dtype, |&i| self.terms[i].1);
+                    // `where` computes in the type of its branches.
+                    let from = if *op == Op::Where { *dtype } else { from };
+                    let operands: Vec<A::V> = args.iter().map(|&i| values[i]).collect();
+                    match self.short_form(a, *op, args, &operands) {
+                        Some(v) => convert::round_to(a, *dtype, v)?,
+                        None => scalar::apply(a, *op, attrs, from, *dtype, &operands)?,
+                    }
+                }
+            };
+            values.push(value);
+        }
+        values.last().copied().ok_or_else(|| Unsupported::new("has an empty expression"))
+    }
+}
+
+/// Exponents of powers that are a few instructions.
+fn is_short_power(exponent: f64) -> bool {
+    [-1.0, 0.5, 1.0, 2.0, 3.0].contains(&exponent)
+}
+
+/// The element type of a dtype in a buffer, or why there is none.
+pub fn buffer_elem(dtype: DType) -> Result<Elem, Unsupported> {
+    elem_of(dtype).ok_or_else(|| Unsupported::new(format!("{dtype} is not held by compiled code")))
+}
+
+/// The element type that a dtype is computed in, or why there is none.
+pub fn compute_elem(dtype: DType) -> Result<Elem, Unsupported> {
+    compute_of(dtype)
+        .ok_or_else(|| Unsupported::new(format!("{dtype} is not computed with by compiled code")))
+}
+
+/// The least value of a dtype: where a maximum starts.
+pub fn least(dtype: DType) -> Result<f64, Unsupported> {
+    Ok(match dtype {
+        DType::I2 => -2.0,
+        DType::I4 => -8.0,
+        DType::I8 => i8::MIN.into(),
+        DType::I16 => i16::MIN.into(),
+        DType::I32 => i32::MIN.into(),
+        DType::I64 => i64::MIN as f64,
+        d if d.is_float() => f64::NEG_INFINITY,
+        DType::String => return Err(Unsupported::new("has no least string")),
+        _ => 0.0,
+    })
+}

@@ -1,0 +1,276 @@
+//! f32 depthwise convolutions: channels in vector lanes, a few pixels at a time, every input vector loaded once per window row.
+
+use super::conv::{Output, Shape, conv_name, padded};
+use super::{bytes, copy, floats};
+use crate::error::Unsupported;
+use crate::expr::{Access, Expr, buffer_elem};
+use crate::geometry::aliases::strides;
+use crate::loops::operands::touched;
+use crate::plan::fusion::Group;
+use crate::plan::halo::Out;
+use crate::program::context::Ctx;
+use egret_ir::{NodeId, ValueId};
+use egret_loop::{Access as Use, Arg, Elem, Kernel, KernelBuilder, Local, Param, Ty, V};
+use std::collections::{BTreeSet, HashMap};
+
+/// Pixels summed at once.
+const PIXELS: i64 = 4;
+/// Vector registers that sums, weights and inputs of one window row may fill.
+const REGISTERS: i64 = 15;
+/// Channels of a vector.
+const LANES: i64 = 4;
+
+/// Lower a `conv` with one input and one output channel per group; `false` if it is not one.
+pub fn lower(ctx: &mut Ctx, group: &Group, anchor: NodeId, s: &Shape) -> Result<bool, Unsupported> {
+    let node = ctx.graph.node(anchor);
+    if s.groups != s.channels.0 || s.groups != s.channels.1 || s.groups == 1 {
+        return Ok(false);
+    }
+    let input = padded(ctx, node.operand(0), s)?;
+    let weights = weights(ctx, node.operand(1), s)?;
+    let output = Output::new(ctx, group, s)?;
+    let expr = &output.target.expr;
+    let out = &output.target.out;
+    let mut args = vec![input.at, weights, out.at];
+    for o in &expr.operands {
+        args.push(ctx.origin(o.value)?);
+    }
+    for (arg, access) in
+        args[2..].iter_mut().zip([&out.access].into_iter().chain(expr.operands.iter().map(|o| &o.access)))
+    {
+        arg.offset +=
+            usize::try_from(access.offset).map_err(|_| Unsupported::new("reads outside its operand"))?;
+    }
+    let kernel = Depthwise { s, expr, out, input: input.strides, lens: (input.len, s.taps() * s.groups) }
+        .kernel()?;
+    args.extend(out.room.as_ref().map(|_| out.at));
+    ctx.call(kernel, &args);
+    output.finish(ctx, group, s)?;
+    Ok(true)
+}
+
+/// `[channels, 1, taps..]` as `[taps..][channels]`.
+fn weights(ctx: &mut Ctx, w: ValueId, s: &Shape) -> Result<Arg, Unsupported> {
+    let (taps, channels) = (s.taps(), s.groups);
+    if ctx.graph.as_const(w).is_some() {
+        let (taps, channels) = (taps as usize, channels as usize);
+        let pack = move |w: Vec<f32>| {
+            (0..taps * channels).map(|i| w[i % channels * taps + i / channels]).collect::<Vec<f32>>()
+        };
+        return ctx.packed(w, "depthwise", Elem::F32, |t| bytes(&pack(floats(t.bytes()))));
+    }
+    let from = ctx.place(w)?;
+    let to = ctx.scratch(Elem::F32, (taps * channels) as usize);
+    let dims = vec![taps, channels];
+    let out = Out::dense(to, &dims);
+    copy(ctx, dims, w, from, Access { offset: 0, strides: vec![1, taps] }, &out)?;
+    Ok(to)
+}
+
+struct Depthwise<'a> {
+    s: &'a Shape,
+    expr: &'a Expr,
+    out: &'a Out,
+    /// Strides of the padded input.
+    input: Vec<i64>,
+    /// Elements of input and weights.
+    lens: (i64, i64),
+}
+
+/// Where one run of pixels begins: input, result, operands.
+struct Bases {
+    x: V,
+    out: V,
+    operands: Vec<V>,
+}
+
+impl Depthwise<'_> {
+    fn kernel(&self) -> Result<Kernel, Unsupported> {
+        let s = self.s;
+        let rank = s.rank();
+        let around: Vec<i64> = [&[s.n], &s.output[..rank - 1]].concat();
+        let name = conv_name("depthwise", &s.kernel);
+        let mut k = KernelBuilder::new(&name, around.iter().product());
+        let dims = s.result_dims();
+        let mut params = vec![
+            k.param(Elem::F32, self.lens.0 as usize, Use::Read),
+            k.param(Elem::F32, self.lens.1 as usize, Use::Read),
+            k.param(
+                Elem::F32,
+                touched(&dims, &Access { offset: 0, strides: self.out.access.strides.clone() }),
+                Use::Write,
+            ),
+        ];
+        for o in &self.expr.operands {
+            let last: i64 = o.access.strides.iter().zip(&dims).map(|(stride, d)| stride * (d - 1)).sum();
+            params.push(k.param(buffer_elem(o.dtype)?, last as usize + 1, Use::Read));
+        }
+        self.out.clear(&mut k, around.iter().product());
+        // The task is an index over batch and all spatial axes but the last.
+        let mut left = k.task();
+        let mut indices = vec![left; around.len()];
+        for (i, &n) in around.iter().enumerate().skip(1).rev() {
+            let n = k.int(n);
+            indices[i] = k.rem(left, n);
+            left = k.div(left, n);
+        }
+        indices[0] = left;
+        let at = |k: &mut KernelBuilder, strides: &[i64], steps: &dyn Fn(usize) -> i64| {
+            let terms: Vec<(V, i64)> =
+                indices.iter().enumerate().map(|(i, &v)| (v, strides[i] * steps(i))).collect();
+            k.affine(&terms, 0)
+        };
+        let x = at(&mut k, &self.input, &|i| if i == 0 { 1 } else { s.strides[i - 1] });
+        let out = at(&mut k, &self.out.access.strides, &|_| 1);
+        let operands = self.expr.operands.iter().map(|o| at(&mut k, &o.access.strides, &|_| 1)).collect();
+        let bases = Bases { x, out, operands };
+        let mut result = Ok(());
+        let width = s.output[rank - 1];
+        let tiles = (width + PIXELS - 1) / PIXELS;
+        let (pixels, longer) = (width / tiles, width % tiles);
+        k.for_range(0, longer, 1, |k, t| {
+            let first = k.affine(&[(t, pixels + 1)], 0);
+            result = self.channels(k, &params, &bases, first, pixels + 1);
+        });
+        result.clone()?;
+        k.for_range(longer, tiles, 1, |k, t| {
+            let first = k.affine(&[(t, pixels)], longer);
+            result = self.channels(k, &params, &bases, first, pixels);
+        });
+        result?;
+        Ok(k.finish())
+    }
+
+    /// How many taps of a window row are straight code: as many as its weights, input vectors and sums have registers for.
+    fn straight(&self) -> i64 {
+        let s = self.s;
+        let last = s.rank() - 1;
+        let fits = |taps: &i64| {
+            let inputs: BTreeSet<i64> = (0..*taps)
+                .flat_map(|t| (0..PIXELS).map(move |p| t * s.dilations[last] + p * s.strides[last]))
+                .collect();
+            PIXELS + taps + inputs.len() as i64 <= REGISTERS
+        };
+        (1..=s.kernel[last]).rev().find(fits).unwrap_or(1)
+    }
+
+    /// Loops over the window's axes but the last; `body` gets the elements of input and weights at the start of a row.
+    fn rows(
+        &self,
+        k: &mut KernelBuilder,
+        rows: &[i64],
+        x: V,
+        w: V,
+        body: &mut dyn FnMut(&mut KernelBuilder, V, V),
+    ) {
+        let Some((&extent, inner)) = rows.split_first() else { return body(k, x, w) };
+        let s = self.s;
+        let axis = s.rank() - 1 - rows.len();
+        let taps = strides(&s.kernel)[axis] * s.groups;
+        k.for_n(extent, |k, i| {
+            let x = k.affine(&[(x, 1), (i, s.dilations[axis] * self.input[axis + 1])], 0);
+            let w = k.affine(&[(w, 1), (i, taps)], 0);
+            self.rows(k, inner, x, w, body);
+        });
+    }
+
+    /// All channels of a few neighbouring pixels.
+    fn channels(
+        &self,
+        k: &mut KernelBuilder,
+        params: &[Param],
+        bases: &Bases,
+        first: V,
+        pixels: i64,
+    ) -> Result<(), Unsupported> {
+        let channels = self.s.groups;
+        let whole = channels / LANES * LANES;
+        let mut result = Ok(());
+        k.for_range(0, whole, LANES, |k, c| {
+            result = self.block(k, params, bases, first, pixels, c, LANES as u8)
+        });
+        result.clone()?;
+        k.for_range(whole, channels, 1, |k, c| result = self.block(k, params, bases, first, pixels, c, 1));
+        result
+    }
+
+    /// `lanes` channels from `c` on of a few neighbouring pixels.
+    #[allow(clippy::too_many_arguments, reason = "one position in a nest of loops")]
+    fn block(
+        &self,
+        k: &mut KernelBuilder,
+        params: &[Param],
+        bases: &Bases,
+        first: V,
+        pixels: i64,
+        c: V,
+        lanes: u8,
+    ) -> Result<(), Unsupported> {
+        let s = self.s;
+        let last = s.rank() - 1;
+        let load = |k: &mut KernelBuilder, p: Param, at: V| {
+            if lanes == 1 { k.load(p, at) } else { k.load_vector(p, at) }
+        };
+        let x = k.affine(&[(bases.x, 1), (first, self.input[last + 1] * s.strides[last]), (c, 1)], 0);
+        let zero = k.number(Ty { elem: Elem::F32, lanes }, 0.0);
+        // The sums are locals of loops over the window's rows: one long expression would be computed at its end, with every load
+        // alive until then.
+        let sums: Vec<Local> = (0..pixels).map(|_| k.local(zero)).collect();
+        let (run, most) = (s.kernel[last], self.straight());
+        let (x_step, w_step) = (s.dilations[last] * self.input[last + 1], s.groups);
+        let add = |k: &mut KernelBuilder, x: V, w: V, taps: i64| {
+            let mut new: Vec<V> = sums.iter().map(|l| k.get(*l)).collect();
+            let mut seen: HashMap<i64, V> = HashMap::new();
+            for tap in 0..taps {
+                let at = k.affine(&[(w, 1)], tap * w_step);
+                let weight = load(k, params[1], at);
+                for (p, sum) in new.iter_mut().enumerate() {
+                    let offset = tap * x_step + p as i64 * s.strides[last] * self.input[last + 1];
+                    let value = *seen.entry(offset).or_insert_with(|| {
+                        let at = k.affine(&[(x, 1)], offset);
+                        load(k, params[0], at)
+                    });
+                    *sum = k.fma(weight, value, *sum);
+                }
+            }
+            sums.iter().zip(new).for_each(|(l, v)| k.set(*l, v));
+        };
+        let rows = &s.kernel[..last];
+        if rows.is_empty() {
+            let whole = run / most * most;
+            k.for_range(0, whole, most, |k, first| {
+                let (x, w) =
+                    (k.affine(&[(x, 1), (first, x_step)], 0), k.affine(&[(c, 1), (first, w_step)], 0));
+                add(k, x, w, most);
+            });
+            let (x, w) = (k.affine(&[(x, 1)], whole * x_step), k.affine(&[(c, 1)], whole * w_step));
+            add(k, x, w, run - whole);
+        } else {
+            for first in (0..run).step_by(most as usize) {
+                let (x, w) = (k.affine(&[(x, 1)], first * x_step), k.affine(&[(c, 1)], first * w_step));
+                self.rows(k, rows, x, w, &mut |k, x, w| add(k, x, w, most.min(run - first)));
+            }
+        }
+        let sums: Vec<V> = sums.into_iter().map(|l| k.get(l)).collect();
+        let own = self.out.access.strides[last + 1];
+        for (p, sum) in sums.into_iter().enumerate() {
+            let p = p as i64;
+            let mut operands = vec![];
+            for (i, o) in self.expr.operands.iter().enumerate() {
+                let (pixel, channel) = (o.access.strides[last + 1], o.access.strides[last + 2]);
+                let at = k.affine(&[(bases.operands[i], 1), (first, pixel), (c, channel)], p * pixel);
+                let param = params[3 + i];
+                operands.push(if channel == 0 {
+                    let one = k.load(param, at);
+                    k.splat(one, lanes)
+                } else {
+                    load(k, param, at)
+                });
+            }
+            let value = self.expr.emit(k, sum, Some(sum), &operands)?;
+            let at = k.affine(&[(bases.out, 1), (first, own), (c, 1)], p * own);
+            k.store(params[2], at, value);
+        }
+        Ok(())
+    }
+}

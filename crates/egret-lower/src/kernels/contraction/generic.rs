@@ -1,0 +1,271 @@
+//! Contractions of any dtype and layout, one result element at a time.
+
+use super::conv::Shape;
+use crate::error::Unsupported;
+use crate::expr::{buffer_elem, compute_elem, decode, encode};
+use crate::geometry::aliases::strides;
+use crate::kernels::elementwise;
+use crate::plan::fusion::Group;
+use crate::program::context::Ctx;
+use egret_ir::{DType, NodeId, Op};
+use egret_loop::{Access as Use, Cmp, Elem, KernelBuilder, Local, Param, Ty, V};
+
+/// The index along an axis of `a`: `(sum(index * factor) + offset) / step`; where that is outside or no whole number, the
+/// summand is nothing.
+#[derive(Clone, Debug)]
+struct Bound {
+    terms: Vec<(usize, i64)>,
+    offset: i64,
+    step: i64,
+    /// Extent and stride of the axis.
+    extent: i64,
+    stride: i64,
+}
+
+/// Adds one summand, given the elements of both operands.
+type Summand<'a> = &'a mut dyn FnMut(&mut KernelBuilder, (V, V)) -> Result<(), Unsupported>;
+
+/// A sum of products over plain loops. Indices are numbered: first the result's axes, then the reduction's.
+struct Sum {
+    /// Dims of the result.
+    dims: Vec<i64>,
+    /// Extents of the reduction.
+    reduction: Vec<i64>,
+    /// Element of each operand: `sum(index * stride)`, index by number.
+    a: Vec<(usize, i64)>,
+    b: Vec<(usize, i64)>,
+    /// Further parts of `a`'s element that have bounds.
+    bounds: Vec<Bound>,
+    /// Index of the group along the result's channel axis, where there are several: axis, channels of a group, strides in a
+    /// and b of a group.
+    group: Option<(usize, i64, i64, i64)>,
+}
+
+/// Lower any contraction.
+pub fn lower(ctx: &mut Ctx, group: &Group, anchor: NodeId) -> Result<(), Unsupported> {
+    let node = ctx.graph.node(anchor);
+    let (x, w, result) = (node.operand(0), node.operand(1), node.results[0]);
+    let dtype = ctx.dtype(result);
+    let sum = match node.op {
+        Op::Matmul => matmul(&ctx.dims(x), &ctx.dims(w), &ctx.dims(result)),
+        Op::Conv => conv(&Shape::new(ctx.graph, anchor), &ctx.dims(result), false),
+        Op::ConvTranspose => conv(&Shape::new(ctx.graph, anchor), &ctx.dims(result), true),
+        _ => return Err(Unsupported::new("is no contraction")),
+    };
+    let (a, b) = (ctx.place(x)?, ctx.place(w)?);
+    let direct = group.expr.is_anchor();
+    let out =
+        if direct { ctx.place(group.result)? } else { ctx.scratch(buffer_elem(dtype)?, ctx.len(result)) };
+    let lens = (ctx.len(x), ctx.len(w), ctx.len(result));
+    let kernel = sum.kernel(node.op.name(), (ctx.dtype(x), ctx.dtype(w), dtype), lens)?;
+    ctx.call(kernel, &[a, b, out]);
+    if direct { Ok(()) } else { elementwise::epilogue(ctx, group, out) }
+}
+
+fn matmul(a: &[i64], b: &[i64], out: &[i64]) -> Sum {
+    let batch = out.len() - 2;
+    let along = |dims: &[i64]| -> Vec<(usize, i64)> {
+        let own = strides(dims);
+        let skip = batch + 2 - dims.len();
+        (skip..batch).filter(|i| dims[i - skip] != 1).map(|i| (i, own[i - skip])).collect()
+    };
+    let (k, n) = (a[a.len() - 1], b[b.len() - 1]);
+    let mut left = along(a);
+    left.extend([(batch, k), (batch + 2, 1)]);
+    let mut right = along(b);
+    right.extend([(batch + 1, 1), (batch + 2, n)]);
+    Sum { dims: out.to_vec(), reduction: vec![k], a: left, b: right, bounds: vec![], group: None }
+}
+
+fn conv(s: &Shape, out: &[i64], transposed: bool) -> Sum {
+    let rank = s.rank();
+    let (per_in, per_out) = (s.channels.0 / s.groups, s.channels.1 / s.groups);
+    let (channel, spatial) = if s.channels_last { (rank + 1, 1) } else { (1, 2) };
+    let x = if s.channels_last {
+        strides(&[&[s.n], s.input.as_slice(), &[s.channels.0]].concat())
+    } else {
+        strides(&[&[s.n, s.channels.0], s.input.as_slice()].concat())
+    };
+    let kernel = strides(&s.kernel);
+    let taps = s.taps();
+    // Reduction: input channels of the group, then taps.
+    let first = rank + 2;
+    let mut a = vec![(0, x[0])];
+    a.push((first, x[channel]));
+    // w is [O, I/g, k..], transposed [I, O/g, k..].
+    let mut b = if transposed {
+        vec![(channel, taps), (first, per_out * taps)]
+    } else {
+        vec![(channel, per_in * taps), (first, taps)]
+    };
+    let mut bounds = vec![];
+    for i in 0..rank {
+        b.push((first + 1 + i, kernel[i]));
+        let (o, k) = (spatial + i, first + 1 + i);
+        let (stride, extent) = (x[spatial + i], s.input[i]);
+        bounds.push(if transposed {
+            Bound {
+                terms: vec![(o, 1), (k, -s.dilations[i])],
+                offset: s.low[i],
+                step: s.strides[i],
+                extent,
+                stride,
+            }
+        } else {
+            Bound {
+                terms: vec![(o, s.strides[i]), (k, s.dilations[i])],
+                offset: -s.low[i],
+                step: 1,
+                extent,
+                stride,
+            }
+        });
+    }
+    let reduction = [&[per_in], s.kernel.as_slice()].concat();
+    // A group's weights follow by its output channel already, except where w's first axis are input channels.
+    let of_b = if transposed { per_in * per_out * taps - per_out * taps } else { 0 };
+    let group = (s.groups > 1).then_some((channel, per_out, per_in * x[channel], of_b));
+    Sum { dims: out.to_vec(), reduction, a, b, bounds, group }
+}
+
+impl Sum {
+    fn kernel(
+        &self,
+        name: &str,
+        dtypes: (DType, DType, DType),
+        lens: (usize, usize, usize),
+    ) -> Result<egret_loop::Kernel, Unsupported> {
+        let (last, outer) =
+            self.dims.split_last().ok_or_else(|| Unsupported::new("has a result without axes"))?;
+        let mut k = KernelBuilder::new(name, outer.iter().product());
+        let a = k.param(buffer_elem(dtypes.0)?, lens.0, Use::Read);
+        let b = k.param(buffer_elem(dtypes.1)?, lens.1, Use::Read);
+        let out = k.param(buffer_elem(dtypes.2)?, lens.2, Use::Write);
+        let mut left = k.task();
+        let mut indices = vec![left; outer.len()];
+        for (i, &n) in outer.iter().enumerate().rev() {
+            if i > 0 {
+                let n = k.int(n);
+                indices[i] = k.rem(left, n);
+                left = k.div(left, n);
+            } else {
+                indices[i] = left;
+            }
+        }
+        let task = k.task();
+        let elem = compute_elem(dtypes.2)?;
+        let mut result = Ok(());
+        k.for_n(*last, |k, i| {
+            let mut indices = indices.clone();
+            indices.push(i);
+            let zero = k.number(Ty::scalar(elem), 0.0);
+            let acc = k.local(zero);
+            result = self.reduce(k, &mut indices, &mut |k, at| {
+                accumulate(k, acc, (a, dtypes.0), (b, dtypes.1), elem, at)
+            });
+            let sum = k.get(acc);
+            match encode(k, dtypes.2, sum) {
+                Ok(v) => {
+                    let at = k.affine(&[(task, *last), (i, 1)], 0);
+                    k.store(out, at, v);
+                }
+                Err(e) => result = Err(e),
+            }
+        });
+        result?;
+        Ok(k.finish())
+    }
+
+    /// The loops over the reduction; `body` gets the elements of both operands.
+    fn reduce(
+        &self,
+        k: &mut KernelBuilder,
+        indices: &mut Vec<V>,
+        body: Summand,
+    ) -> Result<(), Unsupported> {
+        let depth = indices.len() - self.dims.len();
+        if let Some(&extent) = self.reduction.get(depth) {
+            let mut result = Ok(());
+            k.for_n(extent, |k, i| {
+                indices.push(i);
+                result = self.reduce(k, indices, body);
+                indices.pop();
+            });
+            return result;
+        }
+        let mut a: Vec<(V, i64)> = self.a.iter().map(|&(i, s)| (indices[i], s)).collect();
+        let mut b: Vec<(V, i64)> = self.b.iter().map(|&(i, s)| (indices[i], s)).collect();
+        if let Some((axis, channels, of_a, of_b)) = self.group {
+            let n = k.int(channels);
+            let group = k.div(indices[axis], n);
+            a.push((group, of_a));
+            b.push((group, of_b));
+        }
+        self.bounded(k, indices, 0, a, &b, body)
+    }
+
+    fn bounded(
+        &self,
+        k: &mut KernelBuilder,
+        indices: &[V],
+        i: usize,
+        a: Vec<(V, i64)>,
+        b: &[(V, i64)],
+        body: Summand,
+    ) -> Result<(), Unsupported> {
+        let Some(Bound { terms, offset, step, extent, stride }) = self.bounds.get(i) else {
+            let at = (k.affine(&a, 0), k.affine(b, 0));
+            return body(k, at);
+        };
+        let terms: Vec<(V, i64)> = terms.iter().map(|&(i, c)| (indices[i], c)).collect();
+        let at = k.affine(&terms, *offset);
+        let zero = k.int(0);
+        let end = k.int(extent * step);
+        let above = k.compare(Cmp::Ge, at, zero);
+        let below = k.compare(Cmp::Lt, at, end);
+        let mut inside = k.and(above, below);
+        let mut index = at;
+        if *step != 1 {
+            let n = k.int(*step);
+            let rest = k.rem(at, n);
+            let exact = k.compare(Cmp::Eq, rest, zero);
+            inside = k.and(inside, exact);
+            index = k.div(at, n);
+        }
+        let mut result = Ok(());
+        k.if_(
+            inside,
+            |k| {
+                let mut a = a.clone();
+                a.push((index, *stride));
+                result = self.bounded(k, indices, i + 1, a, b, body);
+            },
+            |_| {},
+        );
+        result
+    }
+}
+
+fn accumulate(
+    k: &mut KernelBuilder,
+    acc: Local,
+    a: (Param, DType),
+    b: (Param, DType),
+    elem: Elem,
+    at: (V, V),
+) -> Result<(), Unsupported> {
+    let x = k.load(a.0, at.0);
+    let x = decode(k, a.1, x)?;
+    let y = k.load(b.0, at.1);
+    let y = decode(k, b.1, y)?;
+    let (x, y) = (k.convert(elem, x), k.convert(elem, y));
+    let old = k.get(acc);
+    let new = if elem.is_float() {
+        k.fma(x, y, old)
+    } else {
+        let product = k.mul(x, y);
+        k.add(product, old)
+    };
+    k.set(acc, new);
+    Ok(())
+}

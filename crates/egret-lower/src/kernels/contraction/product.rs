@@ -1,0 +1,292 @@
+//! One f32 product as kernels of register tiles: rows times panels of columns, with the group's expression on the sums.
+//!
+//! A caller says where rows, reduction steps and columns stand; matrix products and channels-last convolutions of all
+//! kinds differ in nothing else.
+
+use super::tiling::{Level, Tiling};
+use crate::error::Unsupported;
+use crate::expr::{Access, Expr, buffer_elem};
+use crate::plan::halo::Out;
+use crate::program::context::Ctx;
+use egret_ir::DType;
+use egret_loop::{
+    Access as Use, Arg, Arith, Axis, Cut, Elem, Epilogue, EpilogueBuilder, EpilogueOperand, Kernel,
+    KernelBuilder, Param, Place, Tile, V,
+};
+
+/// Rows that a task works through before the next panel: their part of `a` stays in the second-level cache.
+const BLOCK_ROWS: i64 = 224;
+
+/// Repeated rows: a batch, a group or a spatial axis of the result.
+#[derive(Clone, Debug)]
+pub struct Rows {
+    /// How many.
+    pub extent: i64,
+    /// Elements of `a` from one to the next.
+    pub a: i64,
+    /// Elements of `b` from one to the next.
+    pub b: i64,
+    /// The result's axis that it walks along.
+    pub axis: usize,
+    /// Indices along that axis from one to the next.
+    pub scale: i64,
+}
+
+/// A product: the result's last axis are columns, contiguous in `b` and in the result.
+#[derive(Clone, Debug)]
+pub struct Product<'a> {
+    /// What it is, for people.
+    pub name: &'a str,
+    /// Left operand and its first element.
+    pub a: Arg,
+    /// Right operand.
+    pub b: Arg,
+    /// Rows, outermost first.
+    pub rows: Vec<Rows>,
+    /// Reduction, outermost first.
+    pub axes: Vec<Axis>,
+    /// Columns (of one group).
+    pub cols: i64,
+    /// How the columns are cut.
+    pub panels: Panels,
+    /// Index in the result of the first row and column.
+    pub origin: Vec<i64>,
+    /// Result.
+    pub out: &'a Out,
+    /// What happens to the sums; its dims are the result's.
+    pub expr: &'a Expr,
+}
+
+/// How columns are cut into panels.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Panels {
+    /// Columns of a panel; the last one may have fewer.
+    pub width: i64,
+    /// Elements of `b` from one panel to the next.
+    pub stride: i64,
+}
+
+/// Columns of a panel for a product of so many columns and rows, in a target that sums a tile of `tile`.
+pub fn panel_width(tile: (usize, usize), cols: i64, rows: i64) -> i64 {
+    let (most, area) = (tile.1 as i64, (tile.0 * tile.1) as i64);
+    // Few rows leave registers for more columns.
+    let widest = if rows * most >= area { most } else { (area / rows.max(1)).clamp(most, 64) };
+    let least = (most / 2).max(4);
+    let powers = std::iter::successors(Some(64i64), |w| (*w > least).then_some(w / 2));
+    let fitting: Vec<i64> = powers.filter(|w| *w <= widest).collect();
+    // Panels without a tail are worth narrower ones only where there are few.
+    match fitting.iter().find(|w| cols % **w == 0 && (**w == fitting[0] || cols < 4 * fitting[0])) {
+        Some(exact) => *exact,
+        // A narrower last panel would sum in another order: columns of equal weights would not be bit-equal, and what ties them
+        // (a softmax of large sums) would tell them apart. So equal panels wherever whole half-vectors allow it.
+        None => {
+            let equal = (least..=fitting[0]).rev().find(|w| w % 8 == 0 && cols % w == 0);
+            equal.unwrap_or_else(|| cols.min(fitting[0]))
+        }
+    }
+}
+
+/// Whether the tile can run an expression on its sums.
+pub fn fits(expr: &Expr) -> bool {
+    let unit = |a: &Access| {
+        let columns = matches!(a.strides.last(), None | Some(0 | 1)) || expr.dims.last() == Some(&1);
+        columns && a.strides.iter().all(|s| *s >= 0)
+    };
+    expr.is_word_sized() && expr.dtype() == DType::F32 && expr.operands.iter().all(|o| unit(&o.access))
+}
+
+/// The streams of a product, in the order of its kernel's parameters.
+const A: usize = 0;
+const B: usize = 1;
+const OUT: usize = 2;
+const OPERANDS: usize = 3;
+
+/// Emits the calls of a product.
+pub fn run(ctx: &mut Ctx, p: &Product) -> Result<(), Unsupported> {
+    let whole = p.cols / p.panels.width;
+    let rest = p.cols % p.panels.width;
+    if whole > 0 {
+        call(ctx, p, 0, p.panels.width, whole)?;
+    }
+    if rest > 0 {
+        call(ctx, p, whole, rest, 1)?;
+    }
+    Ok(())
+}
+
+/// The kernel over `count` panels of `width` columns from panel `first` on.
+fn call(ctx: &mut Ctx, p: &Product, first: i64, width: i64, count: i64) -> Result<(), Unsupported> {
+    let Some(last) = p.expr.dims.len().checked_sub(1) else {
+        return Err(Unsupported::new("has a result without axes"));
+    };
+    let mut args = vec![p.a, p.b, p.out.at];
+    let mut elems = vec![Elem::F32; OPERANDS];
+    let mut results = vec![&p.out.access];
+    for o in &p.expr.operands {
+        args.push(ctx.origin(o.value)?);
+        elems.push(buffer_elem(o.dtype)?);
+        results.push(&o.access);
+    }
+    // A stream's stride along an axis of the result.
+    let along =
+        |access: &Access, axis: usize| if p.expr.dims[axis] == 1 { 0 } else { access.strides[axis] };
+    let levels: Vec<Level> = p
+        .rows
+        .iter()
+        .map(|r| {
+            let of_result = results.iter().map(|a| along(a, r.axis) * r.scale);
+            Level { extent: r.extent, strides: [r.a, r.b].into_iter().chain(of_result).collect() }
+        })
+        .collect();
+    let column = |access: &Access, columns: i64| along(access, last) * columns;
+    let panel: Vec<i64> = [0, p.panels.stride]
+        .into_iter()
+        .chain(results.iter().map(|a| if count == 1 { 0 } else { column(a, p.panels.width) }))
+        .collect();
+    let mut offsets = vec![0, first * p.panels.stride];
+    for access in &results {
+        let at_origin: i64 = p.origin.iter().enumerate().map(|(axis, &i)| along(access, axis) * i).sum();
+        offsets.push(access.offset + at_origin + column(access, first * p.panels.width));
+    }
+    let columns: Vec<i64> = [0, 1].into_iter().chain(results.iter().map(|a| along(a, last))).collect();
+    // An offset goes into the argument, so that equal kernels are one.
+    for (arg, offset) in args.iter_mut().zip(offsets) {
+        let at = usize::try_from(offset).map_err(|_| Unsupported::new("reads outside its operand"))?;
+        arg.offset += at;
+    }
+    let most = most_rows(ctx.options.tile, width, p);
+    let tiling = Tiling::new(&levels, most);
+    let total = tiling.rows();
+    let target = (total * count / 8).clamp(most, BLOCK_ROWS.max(most));
+    let blocks = tiling.blocks(target);
+    let emitter =
+        Emitter { p, tiling: &tiling, width, columns: &columns, elems: &elems, clears: first == 0 };
+    let kernel = emitter.kernel(&panel, count, blocks)?;
+    let pairs: Vec<(usize, usize)> = (OPERANDS..args.len())
+        .filter(|&i| {
+            let o = &p.expr.operands[i - OPERANDS];
+            let once = args.iter().filter(|a| a.buffer == args[i].buffer).count() == 1;
+            once && o.access.is_dense(&p.expr.dims)
+                && p.out.access.is_dense(&p.expr.dims)
+                && whole_result(p)
+        })
+        .map(|i| (OUT, i))
+        .collect();
+    if first == 0 {
+        args.extend(p.out.room.as_ref().map(|_| p.out.at));
+    }
+    ctx.call_in_place(kernel, &args, &pairs);
+    Ok(())
+}
+
+/// Whether one call writes the whole result, so that it may take an operand's memory.
+fn whole_result(p: &Product) -> bool {
+    let written = p.rows.iter().map(|r| r.extent).product::<i64>() * p.cols;
+    p.cols % p.panels.width == 0 && written == p.expr.dims.iter().product::<i64>()
+}
+
+/// Rows of a tile so many columns wide.
+fn most_rows(tile: (usize, usize), width: i64, p: &Product) -> i64 {
+    let lanes = (tile.1 as i64 / 4).max(4);
+    let area = (tile.0 * tile.1) as i64;
+    let rows = (area / (width.max(1) + lanes - 1).div_euclid(lanes).max(1) / lanes).clamp(1, 28);
+    // Rows a multiple of 2 KiB apart share few sets of the first-level cache.
+    let aliased = p.rows.last().is_some_and(|r| r.a != 0 && r.a % 512 == 0);
+    if aliased { rows.min(8) } else { rows }
+}
+
+/// Writes the kernel of one call.
+struct Emitter<'a> {
+    p: &'a Product<'a>,
+    tiling: &'a Tiling,
+    width: i64,
+    /// Each stream's stride along the columns.
+    columns: &'a [i64],
+    elems: &'a [Elem],
+    /// Whether it clears the room around the result.
+    clears: bool,
+}
+
+impl Emitter<'_> {
+    fn kernel(&self, panel: &[i64], count: i64, blocks: i64) -> Result<Kernel, Unsupported> {
+        let mut k = KernelBuilder::new(self.p.name, blocks * count);
+        let params: Vec<Param> = (0..self.elems.len())
+            .map(|s| {
+                let reduction: i64 = match s {
+                    A => self.p.axes.iter().map(|x| (x.extent - 1) * x.a_stride).sum(),
+                    B => self.p.axes.iter().map(|x| (x.extent - 1) * x.b_stride).sum(),
+                    _ => 0,
+                };
+                let last = self.tiling.reach(s)
+                    + (count - 1) * panel[s]
+                    + (self.width - 1) * self.columns[s]
+                    + reduction;
+                k.param(self.elems[s], last as usize + 1, if s == OUT { Use::Write } else { Use::Read })
+            })
+            .collect();
+        if self.clears {
+            self.p.out.clear(&mut k, blocks * count);
+        }
+        let task = k.task();
+        let (block, column) = if count == 1 {
+            (task, None)
+        } else {
+            let n = k.int(count);
+            (k.div(task, n), Some(k.rem(task, n)))
+        };
+        let bases: Vec<V> = (0..params.len())
+            .map(|s| k.affine(&column.map(|c| (c, panel[s])).into_iter().collect::<Vec<_>>(), 0))
+            .collect();
+        let mut result = Ok(());
+        self.tiling.emit(&mut k, block, blocks, &bases, &mut |k, bases, offsets| match self
+            .tile(&params, bases, offsets)
+        {
+            Ok(tile) => k.tile(tile),
+            Err(e) => result = Err(e),
+        });
+        result?;
+        Ok(k.finish())
+    }
+
+    fn tile(&self, params: &[Param], bases: &[V], offsets: &[Vec<i64>]) -> Result<Tile, Unsupported> {
+        let place = |s: usize| Place { param: params[s], base: bases[s] };
+        Ok(Tile {
+            cols: self.width as usize,
+            axes: Axis::joined(&self.p.axes),
+            block: Cut::BLOCK,
+            a: place(A),
+            a_rows: offsets[A].clone(),
+            b: place(B),
+            out: place(OUT),
+            out_rows: offsets[OUT].clone(),
+            epilogue: self.epilogue(params, bases, offsets)?,
+        })
+    }
+
+    fn epilogue(
+        &self,
+        params: &[Param],
+        bases: &[V],
+        offsets: &[Vec<i64>],
+    ) -> Result<Epilogue, Unsupported> {
+        let mut e = EpilogueBuilder::new();
+        let acc = e.acc();
+        let operands: Vec<usize> = (OPERANDS..params.len())
+            .map(|s| {
+                let place = Place { param: params[s], base: bases[s] };
+                e.operand(
+                    self.elems[s],
+                    EpilogueOperand { place, rows: offsets[s].clone(), col_stride: self.columns[s] },
+                )
+            })
+            .collect();
+        let result = self.p.expr.emit(&mut e, acc, Some(acc), &operands)?;
+        if e.elem(result) != Elem::F32 {
+            return Err(Unsupported::new("has an epilogue of another type"));
+        }
+        if e.has_rare() {
+            return Err(Unsupported::new("has an epilogue that needs a branch"));
+        }
+        Ok(e.finish(result))
+    }
+}

@@ -1,0 +1,231 @@
+//! Elements at other places: padding, joining, dilating; and results that are known at compile time.
+
+use crate::error::Unsupported;
+use crate::expr::{Access, Expr, Operand, Term};
+use crate::geometry::aliases::strides;
+use crate::kernels::elementwise;
+use crate::loops::map;
+use crate::plan::fusion::Group;
+use crate::plan::halo::{Out, Room};
+use crate::program::context::Ctx;
+use egret_ir::{DType, Node, NodeId, Op, ValueId, interp};
+
+/// Lower a group whose anchor is one of these.
+pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+    let id = group.anchor.unwrap_or(group.root);
+    let node = ctx.graph.node(id);
+    match node.op {
+        Op::Concat => concat(ctx, node),
+        Op::Pad => pad(ctx, node),
+        Op::Dilate => dilate(ctx, node),
+        Op::BitCast => {
+            let x = node.operand(0);
+            let (from, to) = (ctx.place(x)?, ctx.place(group.result)?);
+            elementwise::copy(ctx, ctx.elem(x)?, ctx.len(x), from, to)
+        }
+        Op::Shape => {
+            let bytes = ctx.dims(node.operand(0)).iter().flat_map(|d| d.to_le_bytes()).collect();
+            known(ctx, group.result, bytes)
+        }
+        _ => evaluate(ctx, id),
+    }
+}
+
+/// Writes bytes that are known at compile time.
+fn known(ctx: &mut Ctx, result: ValueId, bytes: Vec<u8>) -> Result<(), Unsupported> {
+    let elem = ctx.elem(result)?;
+    let (from, to) = (ctx.table("", elem, bytes), ctx.place(result)?);
+    elementwise::copy(ctx, elem, ctx.len(result), from, to)
+}
+
+/// Operations without operands give the same on every run.
+fn evaluate(ctx: &mut Ctx, id: NodeId) -> Result<(), Unsupported> {
+    let node = ctx.graph.node(id);
+    let values =
+        interp::eval_op(node.op, &node.attrs, &[], &[]).map_err(|e| Unsupported::new(e.to_string()))?;
+    let bytes = values.first().and_then(|v| v.as_tensor()).map(|t| t.bytes().to_vec());
+    known(ctx, node.results[0], bytes.ok_or_else(|| Unsupported::new("gives no tensor"))?)
+}
+
+/// Copies `x` (read as `access` over `dims`) into the result from the index `start` on, in steps of `steps`.
+fn put(
+    ctx: &mut Ctx,
+    x: ValueId,
+    dims: Vec<i64>,
+    access: Access,
+    result: ValueId,
+    start: &[i64],
+    steps: &[i64],
+) -> Result<(), Unsupported> {
+    let out = ctx.place(result)?;
+    let out_strides = strides(&ctx.dims(result));
+    let offset = start.iter().zip(&out_strides).map(|(s, stride)| s * stride).sum();
+    let out_access =
+        Access { offset, strides: out_strides.iter().zip(steps).map(|(a, b)| a * b).collect() };
+    let dtype = ctx.dtype(x);
+    let expr = Expr {
+        dims,
+        operands: vec![Operand { value: x, dtype, access }],
+        terms: vec![(Term::Operand(0), dtype)],
+    };
+    map::run(ctx, &expr, out, &out_access)
+}
+
+fn concat(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
+    let (result, axis) = (node.results[0], node.attrs.index("axis"));
+    let rank = ctx.dims(result).len();
+    let mut start = vec![0; rank];
+    for &x in node.operands.iter().flatten() {
+        let dims = ctx.dims(x);
+        let access = Access::dense(&dims);
+        let size = dims[axis];
+        put(ctx, x, dims, access, result, &start, &vec![1; rank])?;
+        start[axis] += size;
+    }
+    Ok(())
+}
+
+/// A scalar operand in every element of a region of the result.
+fn fill(
+    ctx: &mut Ctx,
+    value: ValueId,
+    dims: Vec<i64>,
+    result: ValueId,
+    start: &[i64],
+) -> Result<(), Unsupported> {
+    let access = Access { offset: 0, strides: vec![0; dims.len()] };
+    let steps = vec![1; dims.len()];
+    put(ctx, value, dims, access, result, start, &steps)
+}
+
+fn dilate(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
+    let (x, value, result) = (node.operand(0), node.operand(1), node.results[0]);
+    let rank = ctx.dims(result).len();
+    fill(ctx, value, ctx.dims(result), result, &vec![0; rank])?;
+    let dims = ctx.dims(x);
+    let access = Access::dense(&dims);
+    put(ctx, x, dims, access, result, &vec![0; rank], node.attrs.ints("factors"))
+}
+
+/// A run of a result axis that comes from evenly spaced places of the operand's axis, or from none of them.
+#[derive(Clone, Copy)]
+struct Run {
+    start: i64,
+    len: i64,
+    /// First index in the operand, and the step (-1, 0, 1).
+    from: Option<(i64, i64)>,
+}
+
+/// The runs of one axis of a pad: `n` elements with `low` before and `high` after them.
+fn runs(n: i64, low: i64, high: i64, mode: &str) -> Vec<Run> {
+    let source = |i: i64| -> Option<i64> {
+        if (0..n).contains(&i) {
+            return Some(i);
+        }
+        match mode {
+            "edge" => Some(i.clamp(0, n - 1)),
+            "wrap" => Some(i.rem_euclid(n)),
+            "reflect" if n == 1 => Some(0),
+            "reflect" => {
+                let i = i.rem_euclid(2 * (n - 1));
+                Some(if i < n { i } else { 2 * (n - 1) - i })
+            }
+            _ => None,
+        }
+    };
+    let mut out: Vec<Run> = vec![];
+    for o in 0..low + n + high {
+        let from = if n > 0 { source(o - low) } else { None };
+        let step = |first: i64, len: i64, f: i64| {
+            if len == 1 { Some(f - first).filter(|s| (-1..=1).contains(s)) } else { None }
+        };
+        if let Some(run) = out.last_mut() {
+            match (run.from, from) {
+                (None, None) => {
+                    run.len += 1;
+                    continue;
+                }
+                (Some((first, by)), Some(f)) => {
+                    let by = if run.len == 1 {
+                        step(first, run.len, f)
+                    } else {
+                        Some(by).filter(|by| first + by * run.len == f)
+                    };
+                    if let Some(by) = by {
+                        run.from = Some((first, by));
+                        run.len += 1;
+                        continue;
+                    }
+                }
+                _ => {}
+            }
+        }
+        out.push(Run { start: o, len: 1, from: from.map(|f| (f, 1)) });
+    }
+    out
+}
+
+fn pad(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
+    let (x, result) = (node.operand(0), node.results[0]);
+    // Only constant padding has a value.
+    let value = node.operands.get(1).copied().flatten();
+    let dims = ctx.dims(x);
+    let constant = |name: &str| {
+        node.attrs
+            .const_dims(name)
+            .ok_or_else(|| Unsupported::new(format!("has a `{name}` that is not constant")))
+    };
+    let (low, high) = (constant("low")?, constant("high")?);
+    let mode = node.attrs.str("mode");
+    let zero = value
+        .and_then(|v| ctx.graph.as_const(v))
+        .is_some_and(|t| t.dtype() == DType::F32 && t.bytes().iter().all(|b| *b == 0));
+    let grows = low.iter().chain(&high).all(|p| *p >= 0);
+    if zero && grows && mode == "constant" && !dims.contains(&0) {
+        let (from, at) = (ctx.place(x)?, ctx.place(result)?);
+        let room = Room { low, high };
+        let out = Out { at, access: room.access(&dims), room: Some((room, dims.clone())) };
+        return map::run_to(ctx, &Expr::load(dims, x, DType::F32), &[from], &out);
+    }
+    let axes: Vec<Vec<Run>> = (0..dims.len()).map(|i| runs(dims[i], low[i], high[i], mode)).collect();
+    regions(ctx, &axes, &mut vec![], &mut |ctx, runs| {
+        let rank = dims.len();
+        let start: Vec<i64> = (0..rank).map(|i| runs.get(i).map_or(0, |r| r.start)).collect();
+        // Below the axis that leaves the operand, the region is all of the result.
+        let out_dims = ctx.dims(result);
+        let size: Vec<i64> = (0..rank).map(|i| runs.get(i).map_or(out_dims[i], |r| r.len)).collect();
+        if runs.len() < rank || runs.iter().any(|r| r.from.is_none()) {
+            let value = value.ok_or_else(|| Unsupported::new("pads with a constant but has none"))?;
+            return fill(ctx, value, size, result, &start);
+        }
+        let x_strides = strides(&dims);
+        let mut access = Access { offset: 0, strides: vec![] };
+        for (run, stride) in runs.iter().zip(x_strides) {
+            let (first, by) = run.from.unwrap_or((0, 0));
+            access.offset += first * stride;
+            access.strides.push(by * stride);
+        }
+        put(ctx, x, size, access, result, &start, &vec![1; rank])
+    })
+}
+
+/// What is done with a region: one run per axis.
+type OnRegion<'a> = &'a mut dyn FnMut(&mut Ctx, &[Run]) -> Result<(), Unsupported>;
+
+/// Calls `f` with one run per axis, for every combination; an axis outside the operand ends the list.
+fn regions(
+    ctx: &mut Ctx,
+    axes: &[Vec<Run>],
+    chosen: &mut Vec<Run>,
+    f: OnRegion,
+) -> Result<(), Unsupported> {
+    if chosen.len() == axes.len() || chosen.last().is_some_and(|r| r.from.is_none()) {
+        return f(ctx, chosen);
+    }
+    for run in &axes[chosen.len()] {
+        chosen.push(*run);
+        regions(ctx, axes, chosen, f)?;
+        chosen.pop();
+    }
+    Ok(())
+}

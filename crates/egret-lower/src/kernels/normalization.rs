@@ -1,0 +1,184 @@
+//! Softmax, layer and root-mean-square normalisation: a statistic of each row, then every element by it.
+
+use super::reduction::{source, vectors};
+use crate::error::Unsupported;
+use crate::expr::{Access, Expr, buffer_elem, compute_elem};
+use crate::loops::operands::Stream;
+use crate::loops::row_reduction::{Point, Row, RowValue, Rows, combine, operand_streams};
+use crate::plan::fusion::Group;
+use crate::program::context::Ctx;
+use egret_ir::{Node, Op};
+use egret_loop::{Access as Use, Arith, BinOp, Elem, KernelBuilder, V, math, number_bits};
+
+/// Lower `softmax`, `layer_norm` or `rms_norm` with what is fused around it.
+pub fn lower(ctx: &mut Ctx, group: &Group, node: &Node) -> Result<(), Unsupported> {
+    let x = source(ctx, group, node);
+    let axis = node.attrs.index("axis");
+    let is_softmax = node.op == Op::Softmax;
+    let reduced: Vec<bool> =
+        (0..x.dims.len()).map(|a| if is_softmax { a == axis } else { a >= axis }).collect();
+    let elem = compute_elem(x.dtype())?;
+    let out_elem = buffer_elem(group.expr.dtype())?;
+    let mut streams = operand_streams(ctx, &x, Access::clone)?;
+    let epilogue_at = streams.len();
+    streams.extend(operand_streams(ctx, &group.expr, Access::clone)?);
+    let out_at = streams.len();
+    let out = ctx.place(group.result)?;
+    // The result's buffer may hold what is computed on the way, if it can.
+    let keeps = out_elem == elem;
+    let dense = Access::dense(&group.expr.dims);
+    let shares = |o: &crate::expr::Operand| o.access.is_dense(&x.dims);
+    let single = x.operands.len() == 1 && group.expr.operands.is_empty() && x.operands.iter().all(shares);
+    streams.push((
+        Stream { elem: out_elem, access: dense },
+        out,
+        if keeps { Use::ReadWrite } else { Use::Write },
+    ));
+    let rows = Rows::new(&x.dims, &reduced, streams, vectors(&[&x, &group.expr]))?;
+    let plan = Plan { x: &x, out: &group.expr, epilogue_at, out_at, keeps, elem };
+    let name = node.op.name();
+    let kernel = rows.kernel(name, |k, row| match node.op {
+        Op::Softmax => plan.softmax(k, row),
+        Op::LayerNorm => plan.layer_norm(k, row, rows.row_len(), node.attrs.float("epsilon")),
+        Op::RmsNorm => plan.rms_norm(k, row, rows.row_len(), node.attrs.float("epsilon")),
+        other => Err(Unsupported::new(format!("{other} is no normalisation"))),
+    })?;
+    let same = single
+        && x.operands.iter().all(|o| buffer_elem(o.dtype).is_ok_and(|e| e.size() == out_elem.size()));
+    let pairs: &[(usize, usize)] = if same { &[(out_at, 0)] } else { &[] };
+    ctx.call_in_place(kernel, rows.args(), pairs);
+    Ok(())
+}
+
+struct Plan<'a> {
+    x: &'a Expr,
+    out: &'a Expr,
+    epilogue_at: usize,
+    out_at: usize,
+    keeps: bool,
+    elem: Elem,
+}
+
+impl Plan<'_> {
+    /// The row's elements, computed once if they take computing and can be kept.
+    fn first(&self, k: &mut KernelBuilder, row: &Row, p: &Point) -> Result<V, Unsupported> {
+        let v = row.eval(k, p, self.x, 0, None)?;
+        if self.keeps && !self.x.is_copy() {
+            row.store(k, p, self.out_at, v);
+        }
+        Ok(v)
+    }
+
+    fn again(&self, k: &mut KernelBuilder, row: &Row, p: &Point) -> Result<V, Unsupported> {
+        if self.keeps && !self.x.is_copy() {
+            Ok(row.load(k, p, self.out_at))
+        } else {
+            row.eval(k, p, self.x, 0, None)
+        }
+    }
+
+    fn finish(&self, k: &mut KernelBuilder, row: &Row, p: &Point, v: V) -> Result<(), Unsupported> {
+        let v = row.eval_stored(k, p, self.out, self.epilogue_at, Some(v))?;
+        row.store(k, p, self.out_at, v);
+        Ok(())
+    }
+
+    fn softmax(&self, k: &mut KernelBuilder, row: &Row) -> Result<(), Unsupported> {
+        let maxima = row.locals(k, self.elem, number_bits(self.elem, f64::NEG_INFINITY));
+        row.pass(k, |k, p| {
+            let v = self.first(k, row, p)?;
+            combine(k, &maxima, p, BinOp::Max, v);
+            Ok(())
+        })?;
+        let max = row.join(k, &maxima, BinOp::Max);
+        let power = |k: &mut KernelBuilder, p: &Point| {
+            let v = self.again(k, row, p)?;
+            let v = k.sub(v, max.at(p));
+            Ok::<V, Unsupported>(math::exp(k, v))
+        };
+        let sum = row.sum(k, self.elem, |k, p, sum| {
+            let e = power(k, p)?;
+            if self.keeps {
+                row.store(k, p, self.out_at, e);
+            }
+            Ok(k.add(sum, e))
+        })?;
+        let factor: RowValue = row.map(k, &sum, |k, s| {
+            let one = k.num(s, 1.0);
+            Ok(k.div(one, s))
+        })?;
+        row.pass(k, |k, p| {
+            let e = if self.keeps { row.load(k, p, self.out_at) } else { power(k, p)? };
+            let v = k.mul(e, factor.at(p));
+            self.finish(k, row, p, v)
+        })
+    }
+
+    /// The sum of squares of all that `value` gives, and from it 1 / sqrt(mean + epsilon).
+    fn inverse_root(
+        &self,
+        k: &mut KernelBuilder,
+        row: &Row,
+        len: i64,
+        epsilon: f64,
+        mut value: impl FnMut(&mut KernelBuilder, &Point) -> Result<V, Unsupported>,
+    ) -> Result<RowValue, Unsupported> {
+        let total = row.sum(k, self.elem, |k, p, sum| {
+            let v = value(k, p)?;
+            Ok(k.fma(v, v, sum))
+        })?;
+        row.map(k, &total, |k, s| {
+            let mean = share(k, s, len);
+            let epsilon = k.num(mean, epsilon);
+            let sum = k.add(mean, epsilon);
+            let root = k.un(egret_loop::UnOp::Sqrt, sum);
+            let one = k.num(root, 1.0);
+            Ok(k.div(one, root))
+        })
+    }
+
+    fn rms_norm(
+        &self,
+        k: &mut KernelBuilder,
+        row: &Row,
+        len: i64,
+        epsilon: f64,
+    ) -> Result<(), Unsupported> {
+        let scale = self.inverse_root(k, row, len, epsilon, |k, p| self.first(k, row, p))?;
+        row.pass(k, |k, p| {
+            let v = self.again(k, row, p)?;
+            let v = k.mul(v, scale.at(p));
+            self.finish(k, row, p, v)
+        })
+    }
+
+    fn layer_norm(
+        &self,
+        k: &mut KernelBuilder,
+        row: &Row,
+        len: i64,
+        epsilon: f64,
+    ) -> Result<(), Unsupported> {
+        let sum = row.sum(k, self.elem, |k, p, sum| {
+            let v = self.first(k, row, p)?;
+            Ok(k.add(sum, v))
+        })?;
+        let mean = row.map(k, &sum, |k, s| Ok(share(k, s, len)))?;
+        let scale = self.inverse_root(k, row, len, epsilon, |k, p| {
+            let v = self.again(k, row, p)?;
+            Ok(k.sub(v, mean.at(p)))
+        })?;
+        row.pass(k, |k, p| {
+            let v = self.again(k, row, p)?;
+            let v = k.sub(v, mean.at(p));
+            let v = k.mul(v, scale.at(p));
+            self.finish(k, row, p, v)
+        })
+    }
+}
+
+/// A sum over `len` elements as their mean.
+fn share(k: &mut KernelBuilder, sum: V, len: i64) -> V {
+    let n = k.num(sum, len as f64);
+    k.div(sum, n)
+}

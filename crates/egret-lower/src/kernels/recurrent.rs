@@ -1,0 +1,568 @@
+//! LSTM, GRU and RNN. The input's share of all gates at all times is one contraction; what remains per step is the state's share
+//! (a contraction over the batch) and the cell, elementwise. f32.
+
+use crate::error::Unsupported;
+use crate::loops::writer::Writer;
+use crate::program::context::Ctx;
+use egret_ir::interp::{Activation, activations};
+use egret_ir::{DType, Node, Op, Tensor};
+use egret_loop::{
+    Access, Arg, Arith, Axis, BinOp, Cmp, Cut, Elem, EpilogueBuilder, EpilogueOperand, KernelBuilder,
+    Param, Place, Tile, Ty, UnOp, V, math,
+};
+
+/// Columns of a weight panel, rows of a tile.
+const PANEL: usize = 32;
+const ROWS: usize = 6;
+const F32: Ty = Ty { elem: Elem::F32, lanes: 1 };
+
+/// What the three cells have in common.
+struct Cell {
+    op: Op,
+    steps: i64,
+    batch: i64,
+    input: i64,
+    hidden: i64,
+    gates: i64,
+    directions: i64,
+    clip: f64,
+    coupled: bool,
+    /// LSTM: the state is rounded to a grid of 256 before the contraction.
+    rounded: bool,
+    /// GRU: the reset gate is applied after the contraction.
+    late_reset: bool,
+}
+
+/// Lower a recurrent node.
+pub fn lower(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
+    let x = ctx.dims(node.operand(0));
+    if ctx.dtype(node.operand(0)) != DType::F32 {
+        return Err(Unsupported::new("computes in f32 only; run the model with --engine interp"));
+    }
+    let (gates, per_direction) = match node.op {
+        Op::Lstm => (4, 3),
+        Op::Gru => (3, 2),
+        _ => (1, 1),
+    };
+    let directions = if node.attrs.str("direction") == "bidirectional" { 2 } else { 1 };
+    let cell = Cell {
+        op: node.op,
+        steps: x[0],
+        batch: x[1],
+        input: x[2],
+        hidden: node.attrs.int("hidden"),
+        gates,
+        directions,
+        clip: node.attrs.float("clip"),
+        coupled: node.op == Op::Lstm && node.attrs.flag("input_forget"),
+        rounded: node.op == Op::Lstm && node.attrs.flag("rounded_state"),
+        late_reset: node.op == Op::Gru && node.attrs.flag("linear_before_reset"),
+    };
+    let all = activations(&node.attrs, (directions * per_direction) as usize)
+        .map_err(|e| Unsupported::new(e.message))?;
+    if cell.hidden == 0 || cell.input == 0 {
+        return Err(Unsupported::new("has no inputs or no hidden units"));
+    }
+    for d in 0..directions {
+        let acts = &all[(d * per_direction) as usize..((d + 1) * per_direction) as usize];
+        let backward = d == 1 || node.attrs.str("direction") == "reverse";
+        direction(ctx, node, &cell, d, backward, acts)?;
+    }
+    Ok(())
+}
+
+/// Rows `first..first + rows` of a [.., width] matrix in panels `[rows / PANEL][width][PANEL]`: packed now if it is constant, by a
+/// kernel if not.
+fn panels(
+    ctx: &mut Ctx,
+    node: &Node,
+    operand: usize,
+    first: i64,
+    rows: i64,
+    width: i64,
+) -> Result<Arg, Unsupported> {
+    let v = node.operand(operand);
+    let (first, rows, width) = (first as usize, rows as usize, width as usize);
+    let count = rows.div_ceil(PANEL);
+    if ctx.graph.as_const(v).is_some() {
+        let pack = |t: &Tensor| {
+            let data = t.data::<f32>();
+            let mut out = vec![0f32; count * width * PANEL];
+            for r in 0..rows {
+                for k in 0..width {
+                    out[((r / PANEL) * width + k) * PANEL + r % PANEL] = data[(first + r) * width + k];
+                }
+            }
+            out.iter().flat_map(|v| v.to_le_bytes()).collect()
+        };
+        return ctx.packed(v, &format!("recurrent {first} {rows} {width}"), Elem::F32, pack);
+    }
+    let out = ctx.scratch(Elem::F32, count * width * PANEL);
+    let mut w = Writer::new(ctx, "recurrent_pack", 1);
+    let from = w.operand(node, operand)?;
+    let to = w.buffer(out, Elem::F32, count * width * PANEL, Access::ReadWrite);
+    for p in 0..count {
+        let cols = PANEL.min(rows - p * PANEL);
+        w.k.for_n(cols as i64, |k, c| {
+            k.for_n(width as i64, |k, i| {
+                let a = k.affine(&[(c, width as i64), (i, 1)], ((first + p * PANEL) * width) as i64);
+                let b = k.affine(&[(i, PANEL as i64), (c, 1)], (p * width * PANEL) as i64);
+                let v = k.load(from, a);
+                k.store(to, b, v);
+            });
+        });
+    }
+    w.finish();
+    Ok(out)
+}
+
+/// A matrix of rows some elements apart.
+#[derive(Clone, Copy)]
+struct Rows {
+    param: Param,
+    base: V,
+    stride: i64,
+}
+
+/// `out[r][c] = sum_k a[r][k] * panels[c][k] + add[r][c]`.
+fn product(
+    k: &mut KernelBuilder,
+    (rows, width, cols): (i64, i64, i64),
+    a: Rows,
+    panels: Param,
+    out: Rows,
+    add: Option<Rows>,
+) {
+    let block = |k: &mut KernelBuilder, first: V, count: i64| {
+        let base =
+            |k: &mut KernelBuilder, m: Rows, col: i64| k.affine(&[(m.base, 1), (first, m.stride)], col);
+        for col in (0..cols).step_by(PANEL) {
+            let offsets = |m: Rows| (0..count).map(|r| r * m.stride).collect::<Vec<_>>();
+            let mut e = EpilogueBuilder::new();
+            let mut value = e.acc();
+            if let Some(m) = add {
+                let place = Place { param: m.param, base: base(k, m, col) };
+                let operand =
+                    e.operand(Elem::F32, EpilogueOperand { place, rows: offsets(m), col_stride: 1 });
+                value = e.bin(BinOp::Add, value, operand);
+            }
+            let tile = Tile {
+                cols: PANEL.min((cols - col) as usize),
+                axes: vec![Axis { extent: width, a_stride: 1, b_stride: PANEL as i64 }],
+                block: Cut::BLOCK,
+                a: Place { param: a.param, base: base(k, a, 0) },
+                a_rows: offsets(a),
+                b: Place { param: panels, base: k.int(col * width) },
+                out: Place { param: out.param, base: base(k, out, col) },
+                out_rows: offsets(out),
+                epilogue: e.finish(value),
+            };
+            k.tile(tile);
+        }
+    };
+    let (whole, rest) = (rows / ROWS as i64, rows % ROWS as i64);
+    k.for_n(whole, |k, i| {
+        let first = k.affine(&[(i, ROWS as i64)], 0);
+        block(k, first, ROWS as i64);
+    });
+    if rest > 0 {
+        let first = k.int(whole * ROWS as i64);
+        block(k, first, rest);
+    }
+}
+
+/// Loops over `count` elements in vectors, then one by one; the body gets the index and the type to compute in.
+fn elements(k: &mut KernelBuilder, count: i64, mut body: impl FnMut(&mut KernelBuilder, V, Ty)) {
+    let vector = Ty::vector(Elem::F32);
+    let whole = count - count % i64::from(vector.lanes);
+    k.for_range(0, whole, vector.lanes.into(), |k, i| body(k, i, vector));
+    k.for_range(whole, count, 1, |k, i| body(k, i, F32));
+}
+
+fn load(k: &mut KernelBuilder, ty: Ty, p: Param, at: V) -> V {
+    if ty.lanes == 1 { k.load(p, at) } else { k.load_vector(p, at) }
+}
+
+fn activate(k: &mut KernelBuilder, f: &Activation, x: V) -> V {
+    let ty = k.ty(x);
+    let (a, b, zero, one) =
+        (k.number(ty, f.alpha), k.number(ty, f.beta), k.number(ty, 0.0), k.number(ty, 1.0));
+    match f.name.as_str() {
+        "sigmoid" => math::sigmoid(k, x),
+        "tanh" => math::tanh(k, x),
+        "relu" => k.binary(BinOp::SelMax, zero, x),
+        "affine" => k.fma(a, x, b),
+        "leakyrelu" => {
+            let scaled = k.mul(a, x);
+            let positive = k.compare(Cmp::Ge, x, zero);
+            k.select(positive, x, scaled)
+        }
+        "thresholdedrelu" => {
+            let above = k.compare(Cmp::Ge, x, a);
+            k.select(above, x, zero)
+        }
+        "scaledtanh" => {
+            let t = k.mul(b, x);
+            let t = math::tanh(k, t);
+            k.mul(a, t)
+        }
+        "hardsigmoid" => {
+            let t = k.fma(a, x, b);
+            let t = k.binary(BinOp::SelMin, one, t);
+            k.binary(BinOp::SelMax, zero, t)
+        }
+        "elu" => {
+            let e = math::exp(k, x);
+            let e = k.sub(e, one);
+            let e = k.mul(a, e);
+            let positive = k.compare(Cmp::Ge, x, zero);
+            k.select(positive, x, e)
+        }
+        "softsign" => {
+            let m = k.unary(UnOp::Abs, x);
+            let d = k.add(one, m);
+            k.div(x, d)
+        }
+        // softplus, without overflow: max(x, 0) + log(1 + e^-|x|)
+        _ => {
+            let m = k.unary(UnOp::Abs, x);
+            let n = k.unary(UnOp::Neg, m);
+            let e = math::exp(k, n);
+            let d = k.add(one, e);
+            let l = math::log(k, d);
+            let p = k.binary(BinOp::SelMax, zero, x);
+            k.add(p, l)
+        }
+    }
+}
+
+impl Cell {
+    fn clipped(&self, k: &mut KernelBuilder, x: V) -> V {
+        if self.clip <= 0.0 {
+            return x;
+        }
+        let ty = k.ty(x);
+        let (low, high) = (k.number(ty, -self.clip), k.number(ty, self.clip));
+        let x = k.binary(BinOp::SelMin, high, x);
+        k.binary(BinOp::SelMax, low, x)
+    }
+
+    fn gate(&self, k: &mut KernelBuilder, f: &Activation, x: V) -> V {
+        let x = self.clipped(k, x);
+        activate(k, f, x)
+    }
+}
+
+/// Buffers of the step kernel.
+struct Step {
+    /// The input's share of the gates, [steps * batch, gates * hidden].
+    shares: Param,
+    /// The gates of one step, [batch, gates * hidden].
+    sums: Param,
+    /// The state's contribution to a late-reset GRU's candidate, r * h of an early one, or an LSTM's rounded state,
+    /// [batch, hidden].
+    side: Option<Param>,
+    state: Param,
+    cell: Option<Param>,
+    peephole: Option<Param>,
+    lengths: Option<Param>,
+    y: Param,
+}
+
+/// The bias of all gates as a row: input and state parts added, but for the candidate of a late-reset GRU.
+fn bias_row(ctx: &mut Ctx, node: &Node, cell: &Cell, d: i64) -> Result<Option<Arg>, Unsupported> {
+    if node.operands.get(3).copied().flatten().is_none() {
+        return Ok(None);
+    }
+    let n = cell.gates * cell.hidden;
+    let row = ctx.scratch(Elem::F32, n as usize);
+    let mut w = Writer::new(ctx, "recurrent_bias", 1);
+    let b = w.operand(node, 3)?;
+    let out = w.buffer(row, Elem::F32, n as usize, Access::Write);
+    let both = if cell.late_reset { 2 * cell.hidden } else { n };
+    w.k.for_range(0, n, 1, |k, i| {
+        let at = k.affine(&[(i, 1)], d * 2 * n);
+        let v = k.load(b, at);
+        let state = k.affine(&[(i, 1)], d * 2 * n + n);
+        let s = k.load(b, state);
+        let sum = k.add(v, s);
+        let end = k.int(both);
+        let inside = k.compare(Cmp::Lt, i, end);
+        let v = k.select(inside, sum, v);
+        k.store(out, i, v);
+    });
+    w.finish();
+    Ok(Some(row))
+}
+
+fn direction(
+    ctx: &mut Ctx,
+    node: &Node,
+    cell: &Cell,
+    d: i64,
+    backward: bool,
+    acts: &[Activation],
+) -> Result<(), Unsupported> {
+    let (t, b, h, n) = (cell.steps, cell.batch, cell.hidden, cell.gates * cell.hidden);
+    // The input's share of the gates at all times.
+    let weights = panels(ctx, node, 1, d * n, n, cell.input)?;
+    let bias = bias_row(ctx, node, cell, d)?;
+    let shares_len = (t * b * n) as usize;
+    let shares = ctx.scratch(Elem::F32, shares_len.max(1));
+    let panel_len = |rows: i64, width: i64| (rows as usize).div_ceil(PANEL) * width as usize * PANEL;
+    let mut w = Writer::new(ctx, "recurrent_input", 1);
+    let x = w.operand(node, 0)?;
+    let p = w.buffer(weights, Elem::F32, panel_len(n, cell.input), Access::Read);
+    let out = w.buffer(shares, Elem::F32, shares_len.max(1), Access::Write);
+    let add = bias.map(|arg| w.buffer(arg, Elem::F32, n as usize, Access::Read));
+    let k = &mut w.k;
+    let zero = k.int(0);
+    let rows = |param, stride| Rows { param, base: zero, stride };
+    product(k, (t * b, cell.input, n), rows(x, cell.input), p, rows(out, n), add.map(|a| rows(a, 0)));
+    w.finish();
+
+    // The state's weights: an early-reset GRU contracts its candidate by itself.
+    let early = cell.op == Op::Gru && !cell.late_reset;
+    let first = if cell.op == Op::Gru { 2 * h } else { n };
+    let state_weights = panels(ctx, node, 2, d * n, first, h)?;
+    let candidate_weights =
+        if cell.op == Op::Gru { Some(panels(ctx, node, 2, d * n + first, h, h)?) } else { None };
+    let sums = ctx.scratch(Elem::F32, (b * n).max(1) as usize);
+    let side = if cell.op == Op::Gru || cell.rounded {
+        Some(ctx.scratch(Elem::F32, (b * h).max(1) as usize))
+    } else {
+        None
+    };
+
+    let mut w = Writer::new(ctx, "recurrent_steps", 1);
+    let bh = (b * h).max(1) as usize;
+    let shares = w.buffer(shares, Elem::F32, shares_len.max(1), Access::Read);
+    let sums = w.buffer(sums, Elem::F32, (b * n).max(1) as usize, Access::ReadWrite);
+    let side = side.map(|arg| w.buffer(arg, Elem::F32, bh, Access::ReadWrite));
+    let state_weights = w.buffer(state_weights, Elem::F32, panel_len(first, h), Access::Read);
+    let candidate_weights =
+        candidate_weights.map(|arg| w.buffer(arg, Elem::F32, panel_len(h, h), Access::Read));
+    let optional = |w: &mut Writer, i: usize| -> Result<Option<Param>, Unsupported> {
+        if node.operands.get(i).copied().flatten().is_some() {
+            Ok(Some(w.operand(node, i)?))
+        } else {
+            Ok(None)
+        }
+    };
+    let h0 = optional(&mut w, 5)?;
+    let c0 = if cell.op == Op::Lstm { optional(&mut w, 6)? } else { None };
+    let peephole = if cell.op == Op::Lstm { optional(&mut w, 7)? } else { None };
+    let lengths = optional(&mut w, 4)?;
+    let raw_bias = if cell.late_reset { optional(&mut w, 3)? } else { None };
+    let y = w.result(node, 0, Access::ReadWrite)?;
+    // The state lives where the last one is wanted.
+    let state = w.result(node, 1, Access::ReadWrite)?;
+    let c_state = if cell.op == Op::Lstm { Some(w.result(node, 2, Access::ReadWrite)?) } else { None };
+    let step = Step { shares, sums, side, state, cell: c_state, peephole, lengths, y };
+
+    let k = &mut w.k;
+    let at = d * b * h;
+    for (to, from) in [(Some(state), h0), (c_state, c0)] {
+        let Some(to) = to else { continue };
+        k.for_n(b * h, |k, i| {
+            let i = k.affine(&[(i, 1)], at);
+            let v = match from {
+                Some(p) => k.load(p, i),
+                None => k.number(F32, 0.0),
+            };
+            k.store(to, i, v);
+        });
+    }
+    k.for_n(t, |k, i| {
+        let time = if backward { k.affine(&[(i, -1)], t - 1) } else { i };
+        let zero = k.int(0);
+        let here = k.int(at);
+        let share = k.affine(&[(time, b * n)], 0);
+        let h_rows = Rows { param: step.state, base: here, stride: h };
+        let sum_rows = Rows { param: step.sums, base: zero, stride: n };
+        let share_rows = Rows { param: step.shares, base: share, stride: n };
+        let entering = match step.side.filter(|_| cell.rounded) {
+            Some(side) => {
+                round_state(k, cell, &step, side, at);
+                Rows { param: side, base: zero, stride: h }
+            }
+            None => h_rows,
+        };
+        product(k, (b, h, first), entering, state_weights, sum_rows, Some(share_rows));
+        if let (Some(side), Some(weights)) = (step.side, candidate_weights) {
+            let side_rows = Rows { param: side, base: zero, stride: h };
+            let last = k.int(2 * h);
+            let sum_last = Rows { base: last, ..sum_rows };
+            if early {
+                reset_state(k, cell, &step, at, &acts[0]);
+                let share_last = k.affine(&[(share, 1)], 2 * h);
+                product(
+                    k,
+                    (b, h, h),
+                    side_rows,
+                    weights,
+                    sum_last,
+                    Some(Rows { base: share_last, ..share_rows }),
+                );
+            } else {
+                let bias =
+                    raw_bias.map(|p| Rows { param: p, base: k.int(d * 2 * n + n + 2 * h), stride: 0 });
+                product(k, (b, h, h), h_rows, weights, side_rows, bias);
+            }
+        }
+        k.for_n(b, |k, row| cell_row(k, cell, &step, d, time, row, acts));
+    });
+    w.finish();
+    Ok(())
+}
+
+/// side = h on a grid of 256 over the range of its row, which includes 0 as a point.
+fn round_state(k: &mut KernelBuilder, cell: &Cell, s: &Step, side: Param, at: i64) {
+    let h = cell.hidden;
+    k.for_n(cell.batch, |k, row| {
+        let zero = k.number(F32, 0.0);
+        let (low, high) = (k.local(zero), k.local(zero));
+        k.for_n(h, |k, j| {
+            let from = k.affine(&[(row, h), (j, 1)], at);
+            let v = k.load(s.state, from);
+            for (bound, op) in [(low, BinOp::Min), (high, BinOp::Max)] {
+                let old = k.get(bound);
+                let new = k.binary(op, old, v);
+                k.set(bound, new);
+            }
+        });
+        let (low, high) = (k.get(low), k.get(high));
+        let range = k.sub(high, low);
+        let steps = k.number(F32, 255.0);
+        let scale = k.div(range, steps);
+        // All zeros: any step will do.
+        let one = k.number(F32, 1.0);
+        let some = k.compare(Cmp::Gt, range, zero);
+        let scale = k.select(some, scale, one);
+        let below = k.div(low, scale);
+        let below = k.unary(UnOp::Nearest, below);
+        let above = k.add(below, steps);
+        elements(k, h, |k, j, ty| {
+            let wide = |k: &mut KernelBuilder, v: V| if ty.lanes == 1 { v } else { k.splat(v, ty.lanes) };
+            let (scale, below, above) = (wide(k, scale), wide(k, below), wide(k, above));
+            let from = k.affine(&[(row, h), (j, 1)], at);
+            let v = load(k, ty, s.state, from);
+            let v = k.div(v, scale);
+            let v = k.unary(UnOp::Nearest, v);
+            let v = k.binary(BinOp::Max, below, v);
+            let v = k.binary(BinOp::Min, above, v);
+            let v = k.mul(v, scale);
+            let to = k.affine(&[(row, h), (j, 1)], 0);
+            k.store(side, to, v);
+        });
+    });
+}
+
+/// side = r * h, with r from the sums.
+fn reset_state(k: &mut KernelBuilder, cell: &Cell, s: &Step, at: i64, f: &Activation) {
+    let (h, n) = (cell.hidden, cell.gates * cell.hidden);
+    let Some(side) = s.side else { return };
+    k.for_n(cell.batch, |k, row| {
+        elements(k, h, |k, j, ty| {
+            let from = k.affine(&[(row, n), (j, 1)], h);
+            let r = load(k, ty, s.sums, from);
+            let r = cell.gate(k, f, r);
+            let from = k.affine(&[(row, h), (j, 1)], at);
+            let state = load(k, ty, s.state, from);
+            let v = k.mul(r, state);
+            let to = k.affine(&[(row, h), (j, 1)], 0);
+            k.store(side, to, v);
+        });
+    });
+}
+
+/// One row of the batch at one time: new state, and y.
+fn cell_row(k: &mut KernelBuilder, cell: &Cell, s: &Step, d: i64, time: V, row: V, acts: &[Activation]) {
+    let (b, h, n) = (cell.batch, cell.hidden, cell.gates * cell.hidden);
+    let at = d * b * h;
+    let y_base = k.affine(&[(time, cell.directions * b * h), (row, h)], at);
+    let compute = |k: &mut KernelBuilder| {
+        elements(k, h, |k, j, ty| {
+            let state_at = k.affine(&[(row, h), (j, 1)], at);
+            let sum = |k: &mut KernelBuilder, gate: i64| {
+                let from = k.affine(&[(row, n), (j, 1)], gate * h);
+                load(k, ty, s.sums, from)
+            };
+            let new = match cell.op {
+                Op::Lstm => {
+                    let (i, o, f, c) = (sum(k, 0), sum(k, 1), sum(k, 2), sum(k, 3));
+                    let Some(c_state) = s.cell else { return };
+                    let old = load(k, ty, c_state, state_at);
+                    let peep = |k: &mut KernelBuilder, part: i64, x: V, c: V| match s.peephole {
+                        None => x,
+                        Some(p) => {
+                            let from = k.affine(&[(j, 1)], d * 3 * h + part * h);
+                            let w = load(k, ty, p, from);
+                            k.fma(w, c, x)
+                        }
+                    };
+                    let i = peep(k, 0, i, old);
+                    let i = cell.gate(k, &acts[0], i);
+                    let f = if cell.coupled {
+                        let one = k.number(ty, 1.0);
+                        k.sub(one, i)
+                    } else {
+                        let f = peep(k, 2, f, old);
+                        cell.gate(k, &acts[0], f)
+                    };
+                    let c = cell.gate(k, &acts[1], c);
+                    let kept = k.mul(f, old);
+                    let c = k.fma(i, c, kept);
+                    k.store(c_state, state_at, c);
+                    let o = peep(k, 1, o, c);
+                    let o = cell.gate(k, &acts[0], o);
+                    let c = activate(k, &acts[2], c);
+                    k.mul(o, c)
+                }
+                Op::Gru => {
+                    let z = sum(k, 0);
+                    let z = cell.gate(k, &acts[0], z);
+                    let candidate = if cell.late_reset {
+                        let r = sum(k, 1);
+                        let r = cell.gate(k, &acts[0], r);
+                        let from = k.affine(&[(time, b * n), (row, n), (j, 1)], 2 * h);
+                        let share = load(k, ty, s.shares, from);
+                        let Some(side) = s.side else { return };
+                        let from = k.affine(&[(row, h), (j, 1)], 0);
+                        let state = load(k, ty, side, from);
+                        k.fma(r, state, share)
+                    } else {
+                        sum(k, 2)
+                    };
+                    let candidate = cell.gate(k, &acts[1], candidate);
+                    let old = load(k, ty, s.state, state_at);
+                    let difference = k.sub(old, candidate);
+                    k.fma(z, difference, candidate)
+                }
+                _ => {
+                    let v = sum(k, 0);
+                    cell.gate(k, &acts[0], v)
+                }
+            };
+            k.store(s.state, state_at, new);
+            let to = k.affine(&[(y_base, 1), (j, 1)], 0);
+            k.store(s.y, to, new);
+        });
+    };
+    match s.lengths {
+        None => compute(k),
+        // Past its end a sequence keeps its state and gives zeros.
+        Some(p) => {
+            let len = k.load(p, row);
+            let len = k.convert(Elem::I64, len);
+            let alive = k.compare(Cmp::Lt, time, len);
+            k.if_(alive, compute, |k| {
+                elements(k, h, |k, j, ty| {
+                    let to = k.affine(&[(y_base, 1), (j, 1)], 0);
+                    let zero = k.number(ty, 0.0);
+                    k.store(s.y, to, zero);
+                });
+            });
+        }
+    }
+}

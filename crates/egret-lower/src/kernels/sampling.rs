@@ -1,0 +1,179 @@
+//! `resize`: the sizes are constant, so where every result element comes from is a table made at compile time. One pass per
+//! axis that changes; the interpreter's own taps make the tables.
+
+use crate::error::Unsupported;
+use crate::kernels::elementwise;
+use crate::loops::writer::{Writer, copy_run};
+use crate::program::context::Ctx;
+use egret_ir::{DType, Node, interp};
+use egret_loop::{Access, Arg, Elem, KernelBuilder, Param, Ty, V, VECTOR_BYTES};
+
+/// Result rows that one task computes, at least this many elements.
+const TASK_ELEMENTS: i64 = 1 << 14;
+
+/// Source index and weight of each tap of each result index; all with the same number of taps.
+struct Taps {
+    per: usize,
+    index: Vec<i32>,
+    weight: Vec<f64>,
+}
+
+fn taps(node: &Node, roi: &[f64], axis: usize, input: i64, output: i64) -> Result<Taps, Unsupported> {
+    let lists = interp::resize_taps(&node.attrs, roi, axis, input as usize, output as usize)
+        .map_err(|e| Unsupported::new(e.message))?;
+    let lists = lists.into_iter().collect::<Option<Vec<_>>>().ok_or_else(|| {
+        Unsupported::new("extrapolates outside its operand; run the model with --engine interp")
+    })?;
+    let per = lists.iter().map(Vec::len).max().unwrap_or(1).max(1);
+    let mut out = Taps { per, index: vec![], weight: vec![] };
+    for list in lists {
+        let first = list.first().map_or(0, |t| t.0);
+        for t in 0..per {
+            let (i, w) = list.get(t).copied().unwrap_or((first, 0.0));
+            out.index.push(i as i32);
+            out.weight.push(w);
+        }
+    }
+    Ok(out)
+}
+
+/// Lower a resize.
+pub fn resize(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
+    let x = node.operand(0);
+    let (mut dims, target) = (ctx.dims(x), ctx.dims(node.results[0]));
+    let dtype = ctx.dtype(x);
+    let nearest = node.attrs.str("mode") == "nearest";
+    if !nearest && !matches!(dtype, DType::F32 | DType::F64) {
+        return Err(Unsupported::new(format!("interpolates {dtype} in the interpreter only")));
+    }
+    let cropping = node.attrs.str("coordinate") == "tf_crop_and_resize";
+    let roi = match node.operands.get(1).copied().flatten() {
+        Some(v) if cropping => {
+            let t = ctx
+                .graph
+                .as_const(v)
+                .ok_or_else(|| Unsupported::new("has a region of interest that is not constant"))?;
+            match t.dtype() {
+                DType::F32 => t.data::<f32>().iter().map(|&v| v.into()).collect(),
+                DType::F64 => t.data::<f64>().to_vec(),
+                other => return Err(Unsupported::new(format!("has a region of interest of {other}"))),
+            }
+        }
+        _ => vec![],
+    };
+    let elem = ctx.elem(x)?;
+    let scales = node.attrs.floats("scales").to_vec();
+    let axes: Vec<usize> =
+        (0..dims.len()).filter(|&i| dims[i] != target[i] || scales[i] != 1.0 || cropping).collect();
+    let mut from = ctx.place(x)?;
+    let to = ctx.place(node.results[0])?;
+    if axes.is_empty() {
+        let len = ctx.len(x);
+        return elementwise::copy(ctx, elem, len, from, to);
+    }
+    for (n, &axis) in axes.iter().enumerate() {
+        let table = taps(node, &roi, axis, dims[axis], target[axis])?;
+        let outer: i64 = dims[..axis].iter().product();
+        let inner: i64 = dims[axis + 1..].iter().product();
+        let input = dims[axis];
+        dims[axis] = target[axis];
+        let len: i64 = dims.iter().product();
+        let dest = if n + 1 == axes.len() { to } else { ctx.scratch(elem, len as usize) };
+        let pass = Pass { outer, inner, input, output: target[axis], elem, nearest };
+        pass.lower(ctx, &table, from, dest);
+        from = dest;
+    }
+    Ok(())
+}
+
+/// One axis.
+struct Pass {
+    outer: i64,
+    inner: i64,
+    input: i64,
+    output: i64,
+    elem: Elem,
+    nearest: bool,
+}
+
+impl Pass {
+    fn lower(&self, ctx: &mut Ctx, table: &Taps, from: Arg, to: Arg) {
+        let bytes: Vec<u8> = table.index.iter().flat_map(|i| i.to_le_bytes()).collect();
+        let index_arg = ctx.table("resize index", Elem::I32, bytes);
+        let weights: Vec<u8> = match self.elem {
+            Elem::F64 => table.weight.iter().flat_map(|w| w.to_le_bytes()).collect(),
+            _ => table.weight.iter().flat_map(|&w| (w as f32).to_le_bytes()).collect(),
+        };
+        let weight_arg = ctx.table("resize weight", self.elem, weights);
+        let rows = self.outer * self.output;
+        let per_task = (TASK_ELEMENTS / self.inner.max(1)).clamp(1, rows.max(1));
+        let tasks = (rows + per_task - 1) / per_task.max(1);
+        let mut w = Writer::new(ctx, "resize", tasks);
+        let x = w.buffer(from, self.elem, (self.outer * self.input * self.inner) as usize, Access::Read);
+        let index = w.buffer(index_arg, Elem::I32, table.index.len(), Access::Read);
+        let weight =
+            (!self.nearest).then(|| w.buffer(weight_arg, self.elem, table.weight.len(), Access::Read));
+        let y = w.buffer(to, self.elem, (rows * self.inner) as usize, Access::Write);
+        let k = &mut w.k;
+        let task = k.task();
+        let begin = k.affine(&[(task, per_task)], 0);
+        let end = k.affine(&[(task, per_task)], per_task);
+        let all = k.int(rows);
+        let end = k.min(end, all);
+        k.for_values(begin, end, 1, |k, row| {
+            let per_outer = k.int(self.output);
+            let (o, j) = (k.div(row, per_outer), k.rem(row, per_outer));
+            let to = k.affine(&[(row, self.inner)], 0);
+            match weight {
+                None => {
+                    let from = self.source(k, index, o, j, table.per, 0);
+                    copy_run(k, x, from, y, to, self.inner);
+                }
+                Some(weight) => self.weighted(k, (x, index, weight, y), (o, j, to), table.per),
+            }
+        });
+        w.finish();
+    }
+
+    /// Element where the row of a tap begins.
+    fn source(&self, k: &mut KernelBuilder, index: Param, o: V, j: V, per: usize, tap: usize) -> V {
+        let at = k.affine(&[(j, per as i64)], tap as i64);
+        let i = k.load(index, at);
+        let i = k.convert(Elem::I64, i);
+        k.affine(&[(o, self.input * self.inner), (i, self.inner)], 0)
+    }
+
+    fn weighted(
+        &self,
+        k: &mut KernelBuilder,
+        (x, index, weight, y): (Param, Param, Param, Param),
+        (o, j, to): (V, V, V),
+        per: usize,
+    ) {
+        let taps: Vec<(V, V)> = (0..per)
+            .map(|t| {
+                let from = self.source(k, index, o, j, per, t);
+                let at = k.affine(&[(j, per as i64)], t as i64);
+                (from, k.load(weight, at))
+            })
+            .collect();
+        let lanes = (VECTOR_BYTES / self.elem.size()) as i64;
+        let whole = self.inner - self.inner % lanes;
+        let run = |k: &mut KernelBuilder, begin: i64, end: i64, lanes: i64| {
+            let ty = if lanes == 1 { Ty::scalar(self.elem) } else { Ty::vector(self.elem) };
+            let splats: Vec<V> = taps.iter().map(|&(_, w)| k.splat(w, ty.lanes)).collect();
+            k.for_range(begin, end, lanes, |k, i| {
+                let mut sum = k.number(ty, 0.0);
+                for (&(from, _), &w) in taps.iter().zip(&splats) {
+                    let at = k.affine(&[(from, 1), (i, 1)], 0);
+                    let v = if lanes == 1 { k.load(x, at) } else { k.load_vector(x, at) };
+                    sum = k.fma(v, w, sum);
+                }
+                let at = k.affine(&[(to, 1), (i, 1)], 0);
+                k.store(y, at, sum);
+            });
+        };
+        run(k, 0, whole, lanes);
+        run(k, whole, self.inner, 1);
+    }
+}

@@ -1,0 +1,306 @@
+//! Pooling: windows over the spatial axes, any number of them, both layouts.
+
+use crate::error::Unsupported;
+use crate::expr::convert::{decode, encode};
+use crate::expr::{Access as Places, compute_elem, least};
+use crate::geometry::aliases::strides;
+use crate::kernels::elementwise;
+use crate::loops::indices::{flat, nest};
+use crate::loops::operands::touched;
+use crate::plan::fusion::Group;
+use crate::plan::halo::Out;
+use crate::program::context::Ctx;
+use egret_ir::{DType, Node, Op};
+use egret_loop::{Access, Arg, BinOp, Cmp, Elem, KernelBuilder, Local, Param, Ty, V};
+
+/// Lower a group whose anchor is a pool.
+pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+    let anchor = group.anchor.unwrap_or(group.root);
+    let node = ctx.graph.node(anchor);
+    if node.op == Op::MaxPoolIndices {
+        return max_with_indices(ctx, node);
+    }
+    let result = node.results[0];
+    if group.expr.is_anchor() {
+        let to = ctx.out(result)?;
+        return pool(ctx, node, &to);
+    }
+    let (elem, len) = (ctx.elem(result)?, ctx.len(result));
+    let scratch = ctx.scratch(elem, len);
+    pool(ctx, node, &Out::dense(scratch, &ctx.dims(result)))?;
+    elementwise::epilogue(ctx, group, scratch)
+}
+
+/// Shapes of a window operation.
+struct Windows {
+    /// Batch, channels.
+    n: i64,
+    c: i64,
+    /// Spatial dims of operand and result.
+    input: Vec<i64>,
+    output: Vec<i64>,
+    kernel: Vec<i64>,
+    steps: Vec<i64>,
+    dilations: Vec<i64>,
+    low: Vec<i64>,
+    last: bool,
+}
+
+impl Windows {
+    fn of(ctx: &Ctx, node: &Node) -> Windows {
+        let (x, y) = (ctx.dims(node.operand(0)), ctx.dims(node.results[0]));
+        let rank = x.len();
+        let last = node.attrs.get("layout").is_some() && node.attrs.str("layout") == "channels_last";
+        let spatial = |d: &[i64]| if last { d[1..rank - 1].to_vec() } else { d[2..].to_vec() };
+        Windows {
+            n: x[0],
+            c: if last { x[rank - 1] } else { x[1] },
+            input: spatial(&x),
+            output: spatial(&y),
+            kernel: node.attrs.ints("kernel").to_vec(),
+            steps: node.attrs.ints("strides").to_vec(),
+            dilations: node.attrs.ints("dilations").to_vec(),
+            low: node.attrs.ints("pads")[..rank - 2].to_vec(),
+            last,
+        }
+    }
+
+    /// First and last (exclusive) tap of a window along an axis that lie inside the operand, and where tap 0 is.
+    fn taps(&self, k: &mut KernelBuilder, axis: usize, o: V) -> (V, V, V) {
+        let (d, input, kernel) = (self.dilations[axis], self.input[axis], self.kernel[axis]);
+        let start = k.affine(&[(o, self.steps[axis])], -self.low[axis]);
+        let zero = k.int(0);
+        let by = k.int(d);
+        // Rounded up: both are clamped to be non-negative before the division.
+        let before = k.affine(&[(start, -1)], d - 1);
+        let before = k.max(before, zero);
+        let first = if d == 1 { before } else { k.div(before, by) };
+        let room = k.affine(&[(start, -1)], input + d - 1);
+        let room = k.max(room, zero);
+        let end = if d == 1 { room } else { k.div(room, by) };
+        let all = k.int(kernel);
+        let end = k.min(end, all);
+        (first, end, start)
+    }
+
+    /// Nested loops over the taps inside the operand; the body gets the flat spatial index and each axis' position.
+    fn each_tap(&self, k: &mut KernelBuilder, o: &[V], body: &mut dyn FnMut(&mut KernelBuilder, &[V])) {
+        fn inner(
+            w: &Windows,
+            k: &mut KernelBuilder,
+            o: &[V],
+            at: &mut Vec<V>,
+            body: &mut dyn FnMut(&mut KernelBuilder, &[V]),
+        ) {
+            let axis = at.len();
+            if axis == o.len() {
+                return body(k, at);
+            }
+            let (first, end, start) = w.taps(k, axis, o[axis]);
+            k.for_values(first, end, 1, |k, t| {
+                let i = k.affine(&[(start, 1), (t, w.dilations[axis])], 0);
+                at.push(i);
+                inner(w, k, o, at, body);
+                at.pop();
+            });
+        }
+        inner(self, k, o, &mut vec![], body);
+    }
+
+    /// Number of elements of a window inside the operand.
+    fn count(&self, k: &mut KernelBuilder, o: &[V]) -> V {
+        let mut count = k.int(1);
+        for (axis, &o) in o.iter().enumerate() {
+            let (first, end, _) = self.taps(k, axis, o);
+            let n = k.sub(end, first);
+            count = k.mul(count, n);
+        }
+        count
+    }
+}
+
+/// One element (or vector) of a pool's result.
+struct Pool<'a> {
+    w: &'a Windows,
+    kind: &'a str,
+    dtype: DType,
+    x: Param,
+    y: Param,
+}
+
+impl Pool<'_> {
+    /// Reduce a window: `base` is where its plane begins, `pixel` the elements from one spatial position to the next.
+    fn element(
+        &self,
+        k: &mut KernelBuilder,
+        o: &[V],
+        base: V,
+        pixel: i64,
+        to: V,
+        ty: Ty,
+    ) -> Result<(), Unsupported> {
+        let start = if self.kind == "max" { least(self.dtype)? } else { 0.0 };
+        let init = k.number(ty, start);
+        let sum: Local = k.local(init);
+        let s: Vec<i64> = strides(&self.w.input).iter().map(|s| s * pixel).collect();
+        let op = if self.kind == "max" { BinOp::SelMax } else { BinOp::Add };
+        let mut result = Ok(());
+        self.w.each_tap(k, o, &mut |k, i| {
+            let offset = flat(k, i, &s, 0);
+            let at = k.affine(&[(base, 1), (offset, 1)], 0);
+            let raw = if ty.lanes == 1 { k.load(self.x, at) } else { k.load_vector(self.x, at) };
+            match decode(k, self.dtype, raw) {
+                Ok(v) => {
+                    let old = k.get(sum);
+                    let new = k.binary(op, old, v);
+                    k.set(sum, new);
+                }
+                Err(e) => result = Err(e),
+            }
+        });
+        result?;
+        let mut value = k.get(sum);
+        if self.kind == "mean" {
+            let count = self.w.count(k, o);
+            let count = k.convert(ty.elem, count);
+            let count = k.splat(count, ty.lanes);
+            value = k.div(value, count);
+        }
+        let stored = encode(k, self.dtype, value)?;
+        k.store(self.y, to, stored);
+        Ok(())
+    }
+}
+
+fn pool(ctx: &mut Ctx, node: &Node, to: &Out) -> Result<(), Unsupported> {
+    let x = node.operand(0);
+    let (w, dtype, kind) = (Windows::of(ctx, node), ctx.dtype(x), node.attrs.str("kind"));
+    let (elem, compute) = (ctx.elem(x)?, compute_elem(dtype)?);
+    if kind == "mean" && !compute.is_float() {
+        return Err(Unsupported::new(format!("takes the mean of {dtype} in the interpreter only")));
+    }
+    let from = ctx.place(x)?;
+    let (in_len, out_len) = (ctx.len(x), ctx.len(node.results[0]));
+    if out_len == 0 {
+        return Ok(());
+    }
+    // A task is a row of the first spatial axis, or a plane.
+    let tasks = if w.last { w.n * w.output[0] } else { w.n * w.c };
+    let mut k = KernelBuilder::new(&format!("{kind}_pool"), tasks);
+    let px = k.param(elem, in_len, Access::Read);
+    let own = Places { offset: 0, strides: to.access.strides.clone() };
+    let py = k.param(elem, touched(&ctx.dims(node.results[0]), &own), Access::Write);
+    to.clear(&mut k, tasks);
+    let p = Pool { w: &w, kind, dtype, x: px, y: py };
+    let task = k.task();
+    let (in_plane, out_plane): (i64, i64) = (w.input.iter().product(), w.output.iter().product());
+    let mut result = Ok(());
+    if w.last {
+        let rows = k.int(w.output[0]);
+        let (n, first) = (k.div(task, rows), k.rem(task, rows));
+        let lanes = if dtype == DType::F32 { 4 } else { 1 };
+        let whole = w.c - w.c % lanes;
+        let os = &own.strides[1..own.strides.len() - 1];
+        nest(&mut k, &w.output[1..], &mut |k, rest| {
+            let mut o = vec![first];
+            o.extend(rest);
+            let place = flat(k, &o, os, 0);
+            for (begin, end, step) in
+                [(0, if lanes > 1 { whole } else { 0 }, lanes), (if lanes > 1 { whole } else { 0 }, w.c, 1)]
+            {
+                k.for_range(begin, end, step, |k, c| {
+                    let base = k.affine(&[(n, in_plane * w.c), (c, 1)], 0);
+                    let to = k.affine(&[(n, own.strides[0]), (place, 1), (c, 1)], 0);
+                    let ty = if step == 1 { Ty::scalar(compute) } else { Ty::vector(compute) };
+                    if let Err(e) = p.element(k, &o, base, w.c, to, ty) {
+                        result = Err(e);
+                    }
+                });
+            }
+        });
+    } else {
+        let os = strides(&w.output);
+        nest(&mut k, &w.output, &mut |k, o| {
+            let place = flat(k, o, &os, 0);
+            let base = k.affine(&[(task, in_plane)], 0);
+            let to = k.affine(&[(task, out_plane), (place, 1)], 0);
+            if let Err(e) = p.element(k, o, base, 1, to, Ty::scalar(compute)) {
+                result = Err(e);
+            }
+        });
+    }
+    result?;
+    let first =
+        usize::try_from(to.access.offset).map_err(|_| Unsupported::new("writes before its result"))?;
+    let mut args = vec![from, Arg { buffer: to.at.buffer, offset: to.at.offset + first }];
+    args.extend(to.room.as_ref().map(|_| to.at));
+    ctx.call(k.finish(), &args);
+    Ok(())
+}
+
+/// `max_pool_indices`: channels first.
+fn max_with_indices(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
+    let x = node.operand(0);
+    let (w, dtype) = (Windows::of(ctx, node), ctx.dtype(x));
+    let (elem, compute) = (ctx.elem(x)?, compute_elem(dtype)?);
+    let args = [ctx.place(x)?, ctx.place(node.results[0])?, ctx.place(node.results[1])?];
+    let (in_len, out_len) = (ctx.len(x), ctx.len(node.results[0]));
+    if out_len == 0 {
+        return Ok(());
+    }
+    let mut k = KernelBuilder::new("max_pool_indices", w.n * w.c);
+    let px = k.param(elem, in_len, Access::Read);
+    let py = k.param(elem, out_len, Access::Write);
+    let pi = k.param(Elem::I64, out_len, Access::Write);
+    let task = k.task();
+    let (in_plane, out_plane): (i64, i64) = (w.input.iter().product(), w.output.iter().product());
+    // The index counts the first spatial axis fastest in column-major order.
+    let is = strides(&w.input);
+    let mut columns = vec![1; w.input.len()];
+    for i in 1..columns.len() {
+        columns[i] = columns[i - 1] * w.input[i - 1];
+    }
+    let counted = if node.attrs.flag("column_major") { columns } else { is.clone() };
+    let os = strides(&w.output);
+    let low = least(dtype)?;
+    let mut result = Ok(());
+    nest(&mut k, &w.output, &mut |k, o| {
+        let place = flat(k, o, &os, 0);
+        let init = k.number(Ty::scalar(compute), low);
+        let none = k.int(-1);
+        let best = k.local(init);
+        let at_best = k.local(none);
+        w.each_tap(k, o, &mut |k, i| {
+            let offset = flat(k, i, &is, 0);
+            let at = k.affine(&[(task, in_plane), (offset, 1)], 0);
+            let raw = k.load(px, at);
+            let v = match decode(k, dtype, raw) {
+                Ok(v) => v,
+                Err(e) => {
+                    result = Err(e);
+                    return;
+                }
+            };
+            let index = flat(k, i, &counted, 0);
+            let index = k.affine(&[(task, in_plane), (index, 1)], 0);
+            let (b, bi) = (k.get(best), k.get(at_best));
+            let larger = k.compare(Cmp::Gt, v, b);
+            let zero = k.int(0);
+            let first = k.compare(Cmp::Lt, bi, zero);
+            let take = k.or(larger, first);
+            let (b, bi) = (k.select(take, v, b), k.select(take, index, bi));
+            k.set(best, b);
+            k.set(at_best, bi);
+        });
+        let to = k.affine(&[(task, out_plane), (place, 1)], 0);
+        let (b, bi) = (k.get(best), k.get(at_best));
+        match encode(k, dtype, b) {
+            Ok(v) => k.store(py, to, v),
+            Err(e) => result = Err(e),
+        }
+        k.store(pi, to, bi);
+    });
+    result?;
+    ctx.call(k.finish(), &args);
+    Ok(())
+}

@@ -1,0 +1,310 @@
+//! Kernels over a strided index space: every element of the result is an expression of one element of each operand.
+
+use crate::error::Unsupported;
+use crate::expr::{Access, Expr, buffer_elem};
+use crate::loops::nest::{self, Level, Nest};
+use crate::loops::operands::{Stream, normalise, touched};
+use crate::plan::halo::Out;
+use crate::program::context::Ctx;
+use egret_ir::{DType, Op};
+use egret_loop::{Access as Use, Arg, Elem, Kernel, KernelBuilder, Param, Ty, V};
+
+/// Elements of work that are worth a task of their own.
+pub const GRAIN: i64 = 16 * 1024;
+
+/// Runs `expr` for every element of its dims: operand `i` is read from `inputs[i]` as its access says, the result is written to
+/// `out` as `out_access` says.
+pub fn run(ctx: &mut Ctx, expr: &Expr, out: Arg, out_access: &Access) -> Result<(), Unsupported> {
+    if expr.dims.contains(&0) {
+        return Ok(());
+    }
+    let mut args = vec![];
+    for o in &expr.operands {
+        args.push(ctx.place(o.value)?);
+    }
+    run_on(ctx, expr, &args, out, out_access)
+}
+
+/// As [`run`], with the operands' buffers given.
+pub fn run_on(
+    ctx: &mut Ctx,
+    expr: &Expr,
+    inputs: &[Arg],
+    out: Arg,
+    out_access: &Access,
+) -> Result<(), Unsupported> {
+    run_to(ctx, expr, inputs, &Out { at: out, access: out_access.clone(), room: None })
+}
+
+/// As [`run_on`], to a result that may have room around it.
+pub fn run_to(ctx: &mut Ctx, expr: &Expr, inputs: &[Arg], out: &Out) -> Result<(), Unsupported> {
+    if expr.dims.contains(&0) {
+        return Ok(());
+    }
+    let copies = expr.is_copy() && expr.operands.len() == 1;
+    let elem_in = |d: DType| Ok(if copies { copy_elem(buffer_elem(d)?) } else { buffer_elem(d)? });
+    let mut args = vec![];
+    let mut streams = vec![];
+    for (o, arg) in expr.operands.iter().zip(inputs) {
+        streams.push(Stream { elem: elem_in(o.dtype)?, access: o.access.clone() });
+        args.push(*arg);
+    }
+    streams.push(Stream { elem: elem_in(expr.dtype())?, access: out.access.clone() });
+    args.push(out.at);
+    let written = args.len() - 1;
+    let pairs: Vec<(usize, usize)> =
+        (0..written).filter(|&i| shares(expr, &streams, &args, i)).map(|i| (written, i)).collect();
+    let (dims, _) = normalise(&expr.dims, &vec![false; expr.dims.len()], &mut streams, &mut args)?;
+    let kernel = kernel(expr, dims, &streams, if copies { Lanes::Copy } else { lanes(expr) }, out)?;
+    args.extend(out.room.as_ref().map(|_| out.at));
+    ctx.call_in_place(kernel, &args, &pairs);
+    Ok(())
+}
+
+/// Whether the result may be written over operand `i`: both stand in the result's order, and no other operand reads the buffer.
+fn shares(expr: &Expr, streams: &[Stream], args: &[Arg], i: usize) -> bool {
+    let out = &streams[streams.len() - 1];
+    let reads = args[..args.len() - 1].iter().filter(|a| a.buffer == args[i].buffer).count();
+    reads == 1
+        && streams[i].elem.size() == out.elem.size()
+        && [&streams[i], out].iter().all(|s| s.access.is_dense(&expr.dims))
+}
+
+/// An element type that is copied without being looked at.
+fn copy_elem(elem: Elem) -> Elem {
+    match elem.size() {
+        1 => Elem::U8,
+        2 => Elem::U16,
+        4 => Elem::F32,
+        _ => Elem::F64,
+    }
+}
+
+/// Which vectors a kernel may use.
+#[derive(Copy, Clone, PartialEq)]
+enum Lanes {
+    Scalar,
+    /// Vectors of 16 bytes of every operand's and the result's type, all of this many lanes.
+    Of(u8),
+    /// Whatever fills 16 bytes.
+    Copy,
+}
+
+fn lanes(expr: &Expr) -> Lanes {
+    if expr.has_word_lanes() {
+        return Lanes::Of(4);
+    }
+    let double = |d: DType| d == DType::F64;
+    let plain = |op: Op| {
+        matches!(
+            op,
+            Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Neg | Op::Abs | Op::Sqrt | Op::Max | Op::Min
+        )
+    };
+    let all = expr.operands.iter().all(|o| double(o.dtype))
+        && expr
+            .terms
+            .iter()
+            .all(|(t, d)| double(*d) && !matches!(t, crate::expr::Term::Apply(op, ..) if !plain(*op)));
+    if all { Lanes::Of(2) } else { Lanes::Scalar }
+}
+
+fn kernel(
+    expr: &Expr,
+    dims: Vec<i64>,
+    streams: &[Stream],
+    lanes: Lanes,
+    to: &Out,
+) -> Result<Kernel, Unsupported> {
+    let inner = dims.len().checked_sub(1);
+    let stride = |s: &Stream| inner.map_or(0, |i| s.access.strides[i]);
+    let (out, inputs) = streams.split_last().ok_or_else(|| Unsupported::new("has no result"))?;
+    let contiguous = stride(out) == 1 && inputs.iter().all(|s| matches!(stride(s), 0 | 1));
+    let width = match lanes {
+        Lanes::Of(n) if contiguous => n,
+        Lanes::Copy if contiguous && inputs.iter().all(|s| stride(s) == 1) => Ty::vector(out.elem).lanes,
+        _ => 1,
+    };
+    let width = if inner.is_some_and(|i| dims[i] >= i64::from(width)) { width } else { 1 };
+    let levels = levels(&dims, inputs, width);
+    let nest = Nest::split(&dims, levels, GRAIN / weight(expr));
+    let mut k = KernelBuilder::new(&name(expr), nest.tasks());
+    let params: Vec<Param> = streams
+        .iter()
+        .enumerate()
+        .map(|(i, s)| {
+            k.param(
+                s.elem,
+                touched(&dims, &s.access),
+                if i == inputs.len() { Use::Write } else { Use::Read },
+            )
+        })
+        .collect();
+    to.clear(&mut k, nest.tasks());
+    let body = Body {
+        expr,
+        params: &params,
+        streams,
+        inner,
+        width,
+        unroll: if expr.terms.len() <= 6 { 4 } else { 1 },
+    };
+    let offsets: Vec<V> = streams.iter().map(|s| k.int(s.access.offset)).collect();
+    let accesses: Vec<&Access> = streams.iter().map(|s| &s.access).collect();
+    let mut result = Ok(());
+    nest.emit(&mut k, &accesses, offsets, &mut |k, bases, begin, end| {
+        if let Err(e) = body.run(k, bases, begin, end) {
+            result = Err(e);
+        }
+    });
+    result?;
+    Ok(k.finish())
+}
+
+/// Loops, outermost first; the last is over the innermost axis.
+fn levels(dims: &[i64], inputs: &[Stream], width: u8) -> Vec<Level> {
+    let Some(inner) = dims.len().checked_sub(1) else { return vec![] };
+    // An operand whose neighbours lie along another axis: visit both axes in blocks, so that each cache line is read once.
+    let other = inputs.iter().find_map(|s| {
+        let strided = s.access.strides[inner].abs() >= 4;
+        (0..inner).find(|&a| strided && s.access.strides[a].abs() == 1 && dims[a] >= 4)
+    });
+    match other.filter(|_| width == 1 && dims[inner] >= 4) {
+        Some(axis) => {
+            let mut levels: Vec<Level> = (0..inner).filter(|&a| a != axis).map(Level::Full).collect();
+            levels.extend([
+                Level::Blocks(axis),
+                Level::Blocks(inner),
+                Level::Within(axis),
+                Level::Within(inner),
+            ]);
+            levels
+        }
+        None => (0..=inner).map(Level::Full).collect(),
+    }
+}
+
+/// Roughly how much more an element costs than a copy.
+fn weight(expr: &Expr) -> i64 {
+    1 + expr.terms.len() as i64 / 8
+}
+
+fn name(expr: &Expr) -> String {
+    let mut ops: Vec<&str> = expr
+        .terms
+        .iter()
+        .filter_map(|(t, _)| match t {
+            crate::expr::Term::Apply(op, ..) => Some(op.name()),
+            _ => None,
+        })
+        .collect();
+    if ops.is_empty() {
+        return if expr.operands.is_empty() { "fill".into() } else { "copy".into() };
+    }
+    ops.truncate(3);
+    ops.join("_")
+}
+
+/// The innermost loop.
+struct Body<'a> {
+    expr: &'a Expr,
+    params: &'a [Param],
+    streams: &'a [Stream],
+    inner: Option<usize>,
+    width: u8,
+    unroll: i64,
+}
+
+impl Body<'_> {
+    fn stride(&self, i: usize) -> i64 {
+        self.inner.map_or(0, |axis| self.streams[i].access.strides[axis])
+    }
+
+    /// The elements `begin..end` of the innermost axis; `bases` are the indices of its element 0.
+    fn run(
+        &self,
+        k: &mut KernelBuilder,
+        bases: &[V],
+        begin: nest::Bound,
+        end: nest::Bound,
+    ) -> Result<(), Unsupported> {
+        let n = self.streams.len() - 1;
+        // What does not vary is read once.
+        let fixed: Vec<Option<V>> =
+            (0..n).map(|i| (self.stride(i) == 0).then(|| k.load(self.params[i], bases[i]))).collect();
+        let mut result = Ok(());
+        let mut keep = |r: Result<(), Unsupported>| {
+            if r.is_err() {
+                result = r;
+            }
+        };
+        let mut rest = begin;
+        if self.width > 1 {
+            let wide: Vec<Option<V>> = fixed.iter().map(|f| f.map(|v| k.splat(v, self.width))).collect();
+            let w = i64::from(self.width);
+            for unroll in [self.unroll, 1] {
+                if unroll == 1 && rest != begin && self.unroll == 1 {
+                    continue;
+                }
+                let stop = end.rounded_down(k, rest, w * unroll);
+                nest::range(k, rest, stop, w * unroll, &mut |k, i| {
+                    for u in 0..unroll {
+                        keep(self.element(k, bases, &wide, &fixed, i, u * w, self.width));
+                    }
+                });
+                rest = stop;
+            }
+        }
+        nest::range(k, rest, end, 1, &mut |k, i| keep(self.element(k, bases, &fixed, &fixed, i, 0, 1)));
+        result
+    }
+
+    /// One element, or a vector of them; `fixed` has the operands that do not vary, in `width` lanes, `scalars` in one.
+    #[allow(clippy::too_many_arguments, reason = "where one element is, in every respect")]
+    fn element(
+        &self,
+        k: &mut KernelBuilder,
+        bases: &[V],
+        fixed: &[Option<V>],
+        scalars: &[Option<V>],
+        i: V,
+        more: i64,
+        width: u8,
+    ) -> Result<(), Unsupported> {
+        let n = self.streams.len() - 1;
+        let mut values = vec![];
+        for (p, fixed) in fixed.iter().enumerate() {
+            values.push(match fixed {
+                Some(v) => *v,
+                None => {
+                    let stride = self.stride(p);
+                    let at = k.affine(&[(bases[p], 1), (i, stride)], more * stride);
+                    if width > 1 { k.load_vector(self.params[p], at) } else { k.load(self.params[p], at) }
+                }
+            });
+        }
+        let like = k.const_bits(Ty { elem: self.streams[n].elem, lanes: width }, 0);
+        let copies = self.expr.is_copy() && values.len() == 1;
+        let value = if copies { values[0] } else { self.expr.emit(k, like, None, &values)? };
+        let stride = self.stride(n);
+        let at = k.affine(&[(bases[n], 1), (i, stride)], more * stride);
+        let Some(unfit) = k.take_unfit() else {
+            k.store(self.params[n], at, value);
+            return Ok(());
+        };
+        // Rare cases in a lane: the elements are computed one by one.
+        let mut result = Ok(());
+        k.if_(
+            unfit,
+            |k| {
+                let first = k.affine(&[(i, 1)], more);
+                let past = k.affine(&[(i, 1)], more + i64::from(width));
+                k.for_values(first, past, 1, |k, i| {
+                    result = self.element(k, bases, scalars, scalars, i, 0, 1)
+                });
+            },
+            |k| k.store(self.params[n], at, value),
+        );
+        result
+    }
+}

@@ -1,0 +1,8 @@
+//! Loop skeletons that kernels of several families are written with.
+
+pub mod indices;
+pub mod map;
+pub mod nest;
+pub mod operands;
+pub mod row_reduction;
+pub mod writer;

@@ -1,0 +1,214 @@
+//! Loop nests: which axes are tasks, which are blocked, and where the strided buffers stand in each loop.
+
+use crate::expr::Access;
+use egret_loop::{KernelBuilder, V};
+
+/// Side of the square blocks in which transposed operands are read: a cache line of words.
+const BLOCK: i64 = 16;
+
+/// A loop of a nest.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub enum Level {
+    /// All of an axis.
+    Full(usize),
+    /// The first elements of an axis' blocks.
+    Blocks(usize),
+    /// The elements of the current block of an axis.
+    Within(usize),
+}
+
+/// A bound of a loop.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub enum Bound {
+    /// Known.
+    Const(i64),
+    /// Known at run time.
+    Value(V),
+}
+
+impl Bound {
+    fn value(self, k: &mut KernelBuilder) -> V {
+        match self {
+            Bound::Const(c) => k.int(c),
+            Bound::Value(v) => v,
+        }
+    }
+
+    /// The largest `from + n * step` that is not above this.
+    pub fn rounded_down(self, k: &mut KernelBuilder, from: Bound, step: i64) -> Bound {
+        if step == 1 {
+            return self;
+        }
+        if let (Bound::Const(end), Bound::Const(begin)) = (self, from) {
+            return Bound::Const(begin + (end - begin).max(0) / step * step);
+        }
+        let (end, begin) = (self.value(k), from.value(k));
+        let len = k.affine(&[(end, 1), (begin, -1)], 0);
+        let step_value = k.int(step);
+        let rest = k.rem(len, step_value);
+        Bound::Value(k.affine(&[(end, 1), (rest, -1)], 0))
+    }
+}
+
+/// `for i in (begin..end).step_by(step)`.
+pub fn range(
+    k: &mut KernelBuilder,
+    begin: Bound,
+    end: Bound,
+    step: i64,
+    body: &mut dyn FnMut(&mut KernelBuilder, V),
+) {
+    if let (Bound::Const(b), Bound::Const(e)) = (begin, end) {
+        return k.for_range(b, e, step, |k, i| body(k, i));
+    }
+    let (b, e) = (begin.value(k), end.value(k));
+    k.for_values(b, e, step, |k, i| body(k, i));
+}
+
+/// A loop nest whose outermost loops are tasks.
+pub struct Nest<'a> {
+    dims: &'a [i64],
+    levels: Vec<Level>,
+    /// This many of the first levels are tasks, one per iteration.
+    whole: usize,
+    /// The level after them is cut into chunks of this many elements, each a task.
+    chunk: Option<i64>,
+}
+
+/// What runs in the innermost loop: the indices of its element 0 in every buffer, and its range.
+type Leaf<'a> = &'a mut dyn FnMut(&mut KernelBuilder, &[V], Bound, Bound);
+
+impl<'a> Nest<'a> {
+    /// Cuts a nest into tasks of about `grain` elements.
+    pub fn split(dims: &'a [i64], levels: Vec<Level>, grain: i64) -> Nest<'a> {
+        let mut inside: i64 = dims.iter().product();
+        let (mut whole, mut chunk) = (0, None);
+        for level in &levels {
+            let (Level::Full(axis) | Level::Blocks(axis)) = *level else { break };
+            let below = inside / dims[axis];
+            if matches!(level, Level::Full(_)) && below >= grain {
+                whole += 1;
+                inside = below;
+                continue;
+            }
+            let step = if matches!(level, Level::Blocks(_)) { BLOCK as u64 } else { 64 };
+            let step =
+                if whole + 1 == levels.len() || matches!(level, Level::Blocks(_)) { step } else { 1 };
+            let per = ((grain / below.max(1)).max(1) as u64).next_multiple_of(step) as i64;
+            chunk = (per < dims[axis]).then_some(per);
+            break;
+        }
+        Nest { dims, levels, whole, chunk }
+    }
+
+    fn axis(&self, level: usize) -> usize {
+        let (Level::Full(a) | Level::Blocks(a) | Level::Within(a)) = self.levels[level];
+        a
+    }
+
+    fn chunks(&self) -> i64 {
+        self.chunk.map_or(1, |c| (self.dims[self.axis(self.whole)] as u64).div_ceil(c as u64) as i64)
+    }
+
+    /// Number of tasks.
+    pub fn tasks(&self) -> i64 {
+        (0..self.whole).map(|l| self.dims[self.axis(l)]).product::<i64>() * self.chunks()
+    }
+
+    /// Writes the loops around `leaf`; `bases` are the buffers' indices of element 0.
+    pub fn emit(&self, k: &mut KernelBuilder, accesses: &[&Access], bases: Vec<V>, leaf: Leaf) {
+        let mut bases = bases;
+        let mut rest = k.task();
+        let mut first = None;
+        if let Some(chunk) = self.chunk {
+            let (quotient, part) = divide(k, rest, self.chunks());
+            let begin = k.affine(&[(part, chunk)], 0);
+            let dim = self.dims[self.axis(self.whole)];
+            let end = k.affine(&[(begin, 1)], chunk);
+            let end = if dim % chunk == 0 {
+                end
+            } else {
+                let dim = k.int(dim);
+                k.min(end, dim)
+            };
+            first = Some((Bound::Value(begin), Bound::Value(end)));
+            rest = quotient;
+        }
+        for level in (0..self.whole).rev() {
+            let axis = self.axis(level);
+            let index = if level == 0 {
+                rest
+            } else {
+                let (quotient, index) = divide(k, rest, self.dims[axis]);
+                rest = quotient;
+                index
+            };
+            bases = advance(k, accesses, &bases, axis, index);
+        }
+        let mut blocks = vec![None; self.dims.len()];
+        self.level(k, accesses, self.whole, &bases, &mut blocks, first, leaf);
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the state of a recursion")]
+    fn level(
+        &self,
+        k: &mut KernelBuilder,
+        accesses: &[&Access],
+        at: usize,
+        bases: &[V],
+        blocks: &mut Vec<Option<V>>,
+        range_of_first: Option<(Bound, Bound)>,
+        leaf: Leaf,
+    ) {
+        if at == self.levels.len() {
+            // A single element.
+            return leaf(k, bases, Bound::Const(0), Bound::Const(1));
+        }
+        let level = self.levels[at];
+        let axis = self.axis(at);
+        let dim = self.dims[axis];
+        let (begin, end) = match (level, blocks[axis]) {
+            (Level::Within(_), Some(block)) => {
+                let end = k.affine(&[(block, 1)], BLOCK);
+                let end = if dim % BLOCK == 0 {
+                    end
+                } else {
+                    let dim = k.int(dim);
+                    k.min(end, dim)
+                };
+                (Bound::Value(block), Bound::Value(end))
+            }
+            _ => range_of_first.unwrap_or((Bound::Const(0), Bound::Const(dim))),
+        };
+        if at + 1 == self.levels.len() {
+            return leaf(k, bases, begin, end);
+        }
+        let step = if matches!(level, Level::Blocks(_)) { BLOCK } else { 1 };
+        range(k, begin, end, step, &mut |k, i| {
+            if matches!(level, Level::Blocks(_)) {
+                blocks[axis] = Some(i);
+                self.level(k, accesses, at + 1, bases, blocks, None, leaf);
+            } else {
+                let bases = advance(k, accesses, bases, axis, i);
+                self.level(k, accesses, at + 1, &bases, blocks, None, leaf);
+            }
+        });
+    }
+}
+
+/// Quotient and remainder by a constant.
+fn divide(k: &mut KernelBuilder, x: V, by: i64) -> (V, V) {
+    let by_value = k.int(by);
+    let quotient = k.div(x, by_value);
+    let rest = k.affine(&[(x, 1), (quotient, -by)], 0);
+    (quotient, rest)
+}
+
+/// The buffers' indices further on by `index` along an axis.
+fn advance(k: &mut KernelBuilder, accesses: &[&Access], bases: &[V], axis: usize, index: V) -> Vec<V> {
+    accesses
+        .iter()
+        .zip(bases)
+        .map(|(a, &base)| k.affine(&[(base, 1), (index, a.strides[axis])], 0))
+        .collect()
+}

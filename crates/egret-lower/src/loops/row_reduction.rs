@@ -1,0 +1,490 @@
+//! Kernels that visit a group of axes several times for every index of the others: reductions, softmax, normalisation.
+//!
+//! A row is one index of the kept axes, with all elements of the reduced axes. Where the innermost axis is reduced, vectors run
+//! along the row, several partial sums at a time; where it is kept, a row is a strip of neighbouring columns and each lane is a
+//! row of its own.
+
+use crate::error::Unsupported;
+use crate::expr::{Access, Expr, buffer_elem};
+use crate::loops::map::GRAIN;
+use crate::loops::nest::{Bound, Level, Nest, range};
+use crate::loops::operands::{Stream, normalise, touched};
+use crate::program::context::Ctx;
+use egret_loop::{Access as Use, Arg, Arith, BinOp, Cut, Elem, KernelBuilder, Local, Param, Ty, V};
+
+/// Partial results of one row, or strips of columns, that are worked on at once.
+const SLOTS: usize = 4;
+
+/// The buffers and axes of a row kernel.
+pub struct Rows {
+    dims: Vec<i64>,
+    reduced: Vec<bool>,
+    streams: Vec<Stream>,
+    args: Vec<Arg>,
+    /// How each stream is used.
+    uses: Vec<Use>,
+    width: u8,
+}
+
+/// A row while its kernel is written.
+pub struct Row<'a> {
+    rows: &'a Rows,
+    /// Parameters, one per stream.
+    params: &'a [Param],
+    /// Index of the row's first element in every stream.
+    bases: Vec<V>,
+    /// The first column of the strip, where lanes are rows.
+    column: Option<V>,
+    /// Lanes of its vectors.
+    pub width: u8,
+    slots: usize,
+}
+
+/// A place in a row.
+pub struct Point<'a> {
+    bases: &'a [V],
+    index: V,
+    more: i64,
+    /// Lanes.
+    pub width: u8,
+    /// Which of the row's partial results it belongs to.
+    pub slot: usize,
+}
+
+/// A value of a row, for every slot and width.
+#[derive(Clone)]
+pub struct RowValue {
+    scalar: Option<V>,
+    wide: Vec<V>,
+}
+
+impl Rows {
+    /// Buffers over `dims`, of which some are reduced. `vectors`: 4 or 2 lanes, where the kernel can use them.
+    pub fn new(
+        dims: &[i64],
+        reduced: &[bool],
+        streams: Vec<(Stream, Arg, Use)>,
+        vectors: Option<u8>,
+    ) -> Result<Rows, Unsupported> {
+        let mut args: Vec<Arg> = streams.iter().map(|s| s.1).collect();
+        let uses = streams.iter().map(|s| s.2).collect();
+        let mut streams: Vec<Stream> = streams.into_iter().map(|s| s.0).collect();
+        let (dims, reduced) = normalise(dims, reduced, &mut streams, &mut args)?;
+        let mut rows = Rows { dims, reduced, streams, args, uses, width: 1 };
+        if let (Some(width), Some(&last)) = (vectors, rows.dims.last()) {
+            let axis = rows.dims.len() - 1;
+            if last >= i64::from(width)
+                && rows.streams.iter().all(|s| matches!(s.access.strides[axis], 0 | 1))
+            {
+                rows.width = width;
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Arguments of the call, in the order of the streams.
+    pub fn args(&self) -> &[Arg] {
+        &self.args
+    }
+
+    /// Number of elements of a row.
+    pub fn row_len(&self) -> i64 {
+        self.axes(true).map(|a| self.dims[a]).product()
+    }
+
+    fn axes(&self, reduced: bool) -> impl Iterator<Item = usize> + '_ {
+        (0..self.dims.len()).filter(move |&a| self.reduced[a] == reduced)
+    }
+
+    /// Whether the lanes of a vector are rows.
+    fn columns(&self) -> bool {
+        self.width > 1 && self.reduced.last() == Some(&false)
+    }
+
+    /// The kernel that does `body` for every row, in tasks.
+    pub fn kernel(
+        &self,
+        name: &str,
+        mut body: impl FnMut(&mut KernelBuilder, &Row) -> Result<(), Unsupported>,
+    ) -> Result<egret_loop::Kernel, Unsupported> {
+        let kept: Vec<usize> = self.axes(false).collect();
+        let kept_dims: Vec<i64> = kept.iter().map(|&a| self.dims[a]).collect();
+        let accesses: Vec<Access> = self
+            .streams
+            .iter()
+            .map(|s| Access { offset: 0, strides: kept.iter().map(|&a| s.access.strides[a]).collect() })
+            .collect();
+        let levels = (0..kept.len()).map(Level::Full).collect();
+        let nest = Nest::split(&kept_dims, levels, (GRAIN / self.row_len().max(1)).max(1));
+        let mut k = KernelBuilder::new(name, nest.tasks());
+        let params: Vec<Param> = self
+            .streams
+            .iter()
+            .zip(&self.uses)
+            .map(|(s, &u)| k.param(s.elem, touched(&self.dims, &s.access), u))
+            .collect();
+        let offsets: Vec<V> = self.streams.iter().map(|s| k.int(s.access.offset)).collect();
+        let accesses: Vec<&Access> = accesses.iter().collect();
+        let mut result = Ok(());
+        let mut emit = |k: &mut KernelBuilder, row: Row| {
+            if let Err(e) = body(k, &row) {
+                result = Err(e);
+            }
+        };
+        nest.emit(&mut k, &accesses, offsets, &mut |k, bases, begin, end| {
+            if kept.is_empty() {
+                return emit(k, self.row(&params, bases.to_vec(), None, self.width));
+            }
+            let axis = kept[kept.len() - 1];
+            if !self.columns() {
+                return range(k, begin, end, 1, &mut |k, i| {
+                    let bases = self.advance(k, bases, axis, i);
+                    emit(k, self.row(&params, bases, None, self.width));
+                });
+            }
+            let mut rest = begin;
+            for (slots, width) in [(SLOTS, self.width), (1, self.width), (1, 1)] {
+                let step = slots as i64 * i64::from(width);
+                let stop: Bound = end.rounded_down(k, rest, step);
+                range(k, rest, stop, step, &mut |k, i| {
+                    let row = Row { slots, ..self.row(&params, bases.to_vec(), Some(i), width) };
+                    emit(k, row);
+                });
+                rest = stop;
+            }
+        });
+        result?;
+        Ok(k.finish())
+    }
+
+    fn row<'a>(&'a self, params: &'a [Param], bases: Vec<V>, column: Option<V>, width: u8) -> Row<'a> {
+        Row { rows: self, params, bases, column, width, slots: if width > 1 { SLOTS } else { 1 } }
+    }
+
+    fn advance(&self, k: &mut KernelBuilder, bases: &[V], axis: usize, index: V) -> Vec<V> {
+        self.streams
+            .iter()
+            .zip(bases)
+            .map(|(s, &b)| k.affine(&[(b, 1), (index, s.access.strides[axis])], 0))
+            .collect()
+    }
+}
+
+impl Row<'_> {
+    /// A local for every partial result.
+    pub fn locals(&self, k: &mut KernelBuilder, elem: Elem, bits: u64) -> Vec<Local> {
+        let mut widths = vec![self.width; self.slots];
+        if self.column.is_none() && self.width > 1 {
+            // The tail of the row.
+            widths.push(1);
+        }
+        widths
+            .into_iter()
+            .map(|lanes| {
+                let init = k.const_bits(Ty { elem, lanes }, bits);
+                k.local(init)
+            })
+            .collect()
+    }
+
+    /// One value of the row from its partial ones.
+    pub fn join(&self, k: &mut KernelBuilder, locals: &[Local], op: BinOp) -> RowValue {
+        let values: Vec<V> = locals.iter().map(|&l| k.get(l)).collect();
+        if self.column.is_some() || self.width == 1 {
+            return self.value(k, values);
+        }
+        let (tail, wide) = values.split_last().map_or((None, &[][..]), |(t, w)| (Some(*t), w));
+        let mut wide = wide.to_vec();
+        while wide.len() > 1 {
+            wide = wide
+                .chunks(2)
+                .map(|pair| if let [a, b] = *pair { k.binary(op, a, b) } else { pair[0] })
+                .collect();
+        }
+        let mut lanes: Vec<V> = (0..self.width).map(|lane| k.extract(wide[0], lane)).collect();
+        lanes.extend(tail);
+        while lanes.len() > 1 {
+            lanes = lanes
+                .chunks(2)
+                .map(|pair| if let [a, b] = *pair { k.binary(op, a, b) } else { pair[0] })
+                .collect();
+        }
+        self.value(k, lanes)
+    }
+
+    /// A value of the row from one per slot (where lanes are rows) or from one scalar.
+    fn value(&self, k: &mut KernelBuilder, values: Vec<V>) -> RowValue {
+        if self.column.is_some() || self.width == 1 {
+            return RowValue { scalar: None, wide: values };
+        }
+        let wide = k.splat(values[0], self.width);
+        RowValue { scalar: Some(values[0]), wide: vec![wide; self.slots] }
+    }
+
+    /// A value of the row computed from another.
+    pub fn map(
+        &self,
+        k: &mut KernelBuilder,
+        x: &RowValue,
+        mut f: impl FnMut(&mut KernelBuilder, V) -> Result<V, Unsupported>,
+    ) -> Result<RowValue, Unsupported> {
+        let values = match x.scalar {
+            Some(v) => vec![f(k, v)?],
+            None => x.wide.iter().map(|&v| f(k, v)).collect::<Result<_, _>>()?,
+        };
+        Ok(self.value(k, values))
+    }
+
+    /// Visits all elements of the row.
+    pub fn pass(
+        &self,
+        k: &mut KernelBuilder,
+        mut f: impl FnMut(&mut KernelBuilder, &Point) -> Result<(), Unsupported>,
+    ) -> Result<(), Unsupported> {
+        self.visit(k, None, &mut f, &mut |_| {})
+    }
+
+    /// Sums up over all elements of the row: `f` gives the new partial sum of a point from the old one. Long sums are cut into blocks,
+    /// as those of contractions are.
+    pub fn sum(
+        &self,
+        k: &mut KernelBuilder,
+        elem: Elem,
+        mut f: impl FnMut(&mut KernelBuilder, &Point, V) -> Result<V, Unsupported>,
+    ) -> Result<RowValue, Unsupported> {
+        let sums = self.locals(k, elem, 0);
+        let mut add = |k: &mut KernelBuilder, p: &Point| {
+            let old = k.get(sums[p.slot]);
+            let new = f(k, p, old)?;
+            k.set(sums[p.slot], new);
+            Ok(())
+        };
+        let Some(cut) = Cut::new(self.rounds().into_iter(), Cut::BLOCK).filter(|_| elem.is_float()) else {
+            self.visit(k, None, &mut add, &mut |_| {})?;
+            return Ok(self.join(k, &sums, BinOp::Add));
+        };
+        let totals = self.locals(k, elem, 0);
+        let mut fold = |k: &mut KernelBuilder| {
+            for (&sum, &total) in sums.iter().zip(&totals) {
+                let (old, more) = (k.get(total), k.get(sum));
+                let new = k.add(old, more);
+                k.set(total, new);
+                let zero = k.num(more, 0.0);
+                k.set(sum, zero);
+            }
+        };
+        self.visit(k, Some(cut), &mut add, &mut fold)?;
+        // What is left over behind the last block.
+        fold(k);
+        Ok(self.join(k, &totals, BinOp::Add))
+    }
+
+    /// Turns of the loops around one summand of a partial sum, outermost first.
+    fn rounds(&self) -> Vec<i64> {
+        let mut rounds: Vec<i64> = self.rows.axes(true).map(|a| self.rows.dims[a]).collect();
+        if let (None, Some(last)) = (self.column, rounds.last_mut()) {
+            *last = (*last / (i64::from(self.width) * self.slots as i64)).max(1);
+        }
+        rounds
+    }
+
+    /// Visits all elements of the row, and calls `fold` after every block of the loops' turns.
+    fn visit(
+        &self,
+        k: &mut KernelBuilder,
+        cut: Option<Cut>,
+        f: &mut dyn FnMut(&mut KernelBuilder, &Point) -> Result<(), Unsupported>,
+        fold: &mut dyn FnMut(&mut KernelBuilder),
+    ) -> Result<(), Unsupported> {
+        let mut axes: Vec<usize> = self.rows.axes(true).collect();
+        let inner = if self.column.is_some() { None } else { axes.pop() };
+        let mut result = Ok(());
+        let mut f = |k: &mut KernelBuilder, p: &Point| {
+            if let Err(e) = f(k, p) {
+                result = Err(e);
+            }
+        };
+        let mut visit = Visit { row: self, cut, inner, f: &mut f, fold };
+        visit.outer(k, 0, &axes, &self.bases);
+        result
+    }
+
+    /// The axis that a point's index runs along.
+    fn axis(&self) -> Option<usize> {
+        if self.column.is_some() { Some(self.rows.dims.len() - 1) } else { self.rows.axes(true).last() }
+    }
+
+    /// Index of a point in a stream.
+    fn index(&self, k: &mut KernelBuilder, p: &Point, stream: usize) -> V {
+        let stride = self.axis().map_or(0, |a| self.rows.streams[stream].access.strides[a]);
+        k.affine(&[(p.bases[stream], 1), (p.index, stride)], p.more * stride)
+    }
+
+    /// The point that stands for the whole row in streams that do not vary along it, for one slot.
+    pub fn whole(&self, k: &mut KernelBuilder, slot: usize) -> Point<'_> {
+        let zero = k.int(0);
+        let more = if self.column.is_some() { slot as i64 * i64::from(self.width) } else { 0 };
+        let width = if self.column.is_some() { self.width } else { 1 };
+        Point { bases: &self.bases, index: self.column.unwrap_or(zero), more, width, slot }
+    }
+
+    /// Number of slots that are rows of their own.
+    pub fn rows_at_once(&self) -> usize {
+        if self.column.is_some() { self.slots } else { 1 }
+    }
+
+    /// Reads a stream at a point.
+    pub fn load(&self, k: &mut KernelBuilder, p: &Point, stream: usize) -> V {
+        let at = self.index(k, p, stream);
+        let varies = self.axis().is_some_and(|a| self.rows.streams[stream].access.strides[a] != 0);
+        if p.width > 1 && varies {
+            return k.load_vector(self.params[stream], at);
+        }
+        let x = k.load(self.params[stream], at);
+        k.splat(x, p.width)
+    }
+
+    /// Writes a stream at a point.
+    pub fn store(&self, k: &mut KernelBuilder, p: &Point, stream: usize, value: V) {
+        let at = self.index(k, p, stream);
+        k.store(self.params[stream], at, value);
+    }
+
+    /// The expression at a point, as it is computed with; its operands are the streams from `first` on.
+    pub fn eval(
+        &self,
+        k: &mut KernelBuilder,
+        p: &Point,
+        expr: &Expr,
+        first: usize,
+        anchor: Option<V>,
+    ) -> Result<V, Unsupported> {
+        let operands: Vec<V> = (0..expr.operands.len()).map(|i| self.load(k, p, first + i)).collect();
+        let like = k.const_bits(Ty { elem: Elem::F32, lanes: p.width }, 0);
+        expr.emit_computed(k, like, anchor, &operands)
+    }
+
+    /// As [`Row::eval`], as a buffer of the expression's dtype holds it.
+    pub fn eval_stored(
+        &self,
+        k: &mut KernelBuilder,
+        p: &Point,
+        expr: &Expr,
+        first: usize,
+        anchor: Option<V>,
+    ) -> Result<V, Unsupported> {
+        let value = self.eval(k, p, expr, first, anchor)?;
+        crate::expr::encode(k, expr.dtype(), value)
+    }
+}
+
+/// The loops over the elements of a row while they are written.
+struct Visit<'v, 'r> {
+    row: &'v Row<'r>,
+    cut: Option<Cut>,
+    /// The axis that vectors run along.
+    inner: Option<usize>,
+    f: &'v mut dyn FnMut(&mut KernelBuilder, &Point),
+    fold: &'v mut dyn FnMut(&mut KernelBuilder),
+}
+
+impl Visit<'_, '_> {
+    /// `body` for every `step`th of `extent`: the loop at a depth, in blocks where it is the one that is cut.
+    fn repeat(
+        &mut self,
+        k: &mut KernelBuilder,
+        depth: usize,
+        (extent, step): (i64, i64),
+        body: &mut dyn FnMut(&mut Self, &mut KernelBuilder, V),
+    ) {
+        let Some(cut) = self.cut.filter(|c| c.depth == depth) else {
+            return k.for_range(0, extent, step, |k, i| body(self, k, i));
+        };
+        k.for_range(0, extent, cut.turns * step, |k, first| {
+            let (most, all) = (k.affine(&[(first, 1)], cut.turns * step), k.int(extent));
+            let end = k.min(most, all);
+            k.for_values(first, end, step, |k, i| body(self, k, i));
+            (self.fold)(k);
+        });
+    }
+
+    fn outer(&mut self, k: &mut KernelBuilder, depth: usize, axes: &[usize], bases: &[V]) {
+        let row = self.row;
+        if let Some((&axis, rest)) = axes.split_first() {
+            return self.repeat(k, depth, (row.rows.dims[axis], 1), &mut |visit, k, i| {
+                let bases = row.rows.advance(k, bases, axis, i);
+                visit.outer(k, depth + 1, rest, &bases);
+            });
+        }
+        if let Some(column) = row.column {
+            for slot in 0..row.slots {
+                let more = slot as i64 * i64::from(row.width);
+                (self.f)(k, &Point { bases, index: column, more, width: row.width, slot });
+            }
+            return;
+        }
+        let Some(axis) = self.inner else {
+            // A row of one element.
+            let zero = k.int(0);
+            let tail = if row.width > 1 { row.slots } else { 0 };
+            return (self.f)(k, &Point { bases, index: zero, more: 0, width: 1, slot: tail });
+        };
+        let (n, w) = (row.rows.dims[axis], i64::from(row.width));
+        if w == 1 {
+            return self.repeat(k, depth, (n, 1), &mut |visit, k, index| {
+                (visit.f)(k, &Point { bases, index, more: 0, width: 1, slot: 0 });
+            });
+        }
+        let round = w * row.slots as i64;
+        let many = n / round * round;
+        self.repeat(k, depth, (many, round), &mut |visit, k, index| {
+            for slot in 0..row.slots {
+                (visit.f)(k, &Point { bases, index, more: slot as i64 * w, width: row.width, slot });
+            }
+        });
+        let some = n / w * w;
+        k.for_range(many, some, w, |k, index| {
+            (self.f)(k, &Point { bases, index, more: 0, width: row.width, slot: 0 })
+        });
+        k.for_range(some, n, 1, |k, index| {
+            (self.f)(k, &Point { bases, index, more: 0, width: 1, slot: row.slots })
+        });
+    }
+}
+
+impl RowValue {
+    /// The scalar value of the row (of the slot's row where lanes are rows).
+    pub fn of_slot(&self, slot: usize) -> V {
+        self.scalar.unwrap_or_else(|| self.wide[slot])
+    }
+
+    /// The value with as many lanes as a point.
+    pub fn at(&self, p: &Point) -> V {
+        match self.scalar {
+            Some(v) if p.width == 1 => v,
+            _ => self.wide[p.slot.min(self.wide.len() - 1)],
+        }
+    }
+}
+
+/// Combines a value into a point's partial result.
+pub fn combine(k: &mut KernelBuilder, locals: &[Local], p: &Point, op: BinOp, value: V) {
+    let l = locals[p.slot];
+    let old = k.get(l);
+    let new = k.bin(op, old, value);
+    k.set(l, new);
+}
+
+/// The streams of an expression's operands, with accesses mapped by `to` from the expression's axes.
+pub fn operand_streams(
+    ctx: &mut Ctx,
+    expr: &Expr,
+    to: impl Fn(&Access) -> Access,
+) -> Result<Vec<(Stream, Arg, Use)>, Unsupported> {
+    let mut out = vec![];
+    for o in &expr.operands {
+        let stream = Stream { elem: buffer_elem(o.dtype)?, access: to(&o.access) };
+        out.push((stream, ctx.place(o.value)?, Use::Read));
+    }
+    Ok(out)
+}

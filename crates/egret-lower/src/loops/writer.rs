@@ -1,0 +1,83 @@
+//! A kernel under construction together with the arguments of its call, and pieces that such kernels share.
+
+use crate::error::Unsupported;
+use crate::program::context::Ctx;
+use egret_ir::Node;
+use egret_loop::{Access, Arg, Cmp, Elem, Kernel, KernelBuilder, Param, V};
+
+/// The kernel under construction and its arguments, side by side.
+pub struct Writer<'c, 'g> {
+    ctx: &'c mut Ctx<'g>,
+    /// The kernel.
+    pub k: KernelBuilder,
+    args: Vec<Arg>,
+}
+
+impl<'c, 'g> Writer<'c, 'g> {
+    /// A kernel of a name and a number of tasks, without arguments yet.
+    pub fn new(ctx: &'c mut Ctx<'g>, name: &str, tasks: i64) -> Writer<'c, 'g> {
+        Writer { ctx, k: KernelBuilder::new(name, tasks), args: vec![] }
+    }
+
+    /// The operand at an index, read.
+    pub fn operand(&mut self, node: &Node, i: usize) -> Result<Param, Unsupported> {
+        let v = node.operand(i);
+        let (elem, len, arg) = (self.ctx.elem(v)?, self.ctx.len(v), self.ctx.place(v)?);
+        self.args.push(arg);
+        Ok(self.k.param(elem, len, Access::Read))
+    }
+
+    /// The result at an index.
+    pub fn result(&mut self, node: &Node, i: usize, access: Access) -> Result<Param, Unsupported> {
+        let v = node.results[i];
+        let (elem, len, arg) = (self.ctx.elem(v)?, self.ctx.len(v), self.ctx.place(v)?);
+        self.args.push(arg);
+        Ok(self.k.param(elem, len, access))
+    }
+
+    /// Any buffer.
+    pub fn buffer(&mut self, arg: Arg, elem: Elem, len: usize, access: Access) -> Param {
+        self.args.push(arg);
+        self.k.param(elem, len, access)
+    }
+
+    /// Add the call to the program.
+    pub fn finish(self) {
+        let kernel: Kernel = self.k.finish();
+        self.ctx.call(kernel, &self.args);
+    }
+}
+
+/// An index from data, as i64: negative ones count from the end, and what is out of range is brought into it, so that bad data
+/// cannot reach outside a buffer (the interpreter reports it as an error).
+pub fn data_index(k: &mut KernelBuilder, p: Param, at: V, extent: i64) -> V {
+    let raw = k.load(p, at);
+    let i = k.convert(Elem::I64, raw);
+    let zero = k.int(0);
+    let negative = k.compare(Cmp::Lt, i, zero);
+    let wrapped = k.affine(&[(i, 1)], extent);
+    let i = k.select(negative, wrapped, i);
+    let i = k.max(i, zero);
+    let last = k.int(extent - 1);
+    k.min(i, last)
+}
+
+/// Copies `len` contiguous elements.
+pub fn copy_run(k: &mut KernelBuilder, from: Param, at: V, to: Param, to_at: V, len: i64) {
+    let size = k.param_elem(from).size();
+    // Only wide elements have vectors everywhere.
+    let lanes = if size >= 4 { (egret_loop::VECTOR_BYTES / size) as i64 } else { 1 };
+    let whole = len - len % lanes;
+    if lanes > 1 {
+        k.for_range(0, whole, lanes, |k, i| {
+            let (a, b) = (k.affine(&[(at, 1), (i, 1)], 0), k.affine(&[(to_at, 1), (i, 1)], 0));
+            let v = k.load_vector(from, a);
+            k.store(to, b, v);
+        });
+    }
+    k.for_range(if lanes > 1 { whole } else { 0 }, len, 1, |k, i| {
+        let (a, b) = (k.affine(&[(at, 1), (i, 1)], 0), k.affine(&[(to_at, 1), (i, 1)], 0));
+        let v = k.load(from, a);
+        k.store(to, b, v);
+    });
+}

@@ -1,0 +1,61 @@
+//! The way of a graph through the crate.
+
+use crate::error::{LowerError, Refusal};
+use crate::options::LowerOptions;
+use crate::plan::{decompose, fusion, halo, legalize};
+use crate::program::context::Ctx;
+use crate::{kernels, remarks};
+use egret_ir::Graph;
+use egret_loop::Program;
+use egret_trace::Trace;
+
+/// Lower a graph of constant shapes to a program.
+///
+/// # Errors
+/// Every node that cannot be lowered, with the reason.
+pub fn lower(graph: &Graph, options: &LowerOptions) -> Result<Program, LowerError> {
+    lower_traced(graph, options, None)
+}
+
+/// As [`lower`]; a trace gets a `choice kernel` for every kernel run and a `missed share-kernel` for every neighbour left outside.
+///
+/// # Errors
+/// As [`lower`].
+pub fn lower_traced(
+    graph: &Graph,
+    options: &LowerOptions,
+    trace: Option<&mut Trace>,
+) -> Result<Program, LowerError> {
+    let expanded = decompose::decompose(graph)
+        .map_err(|e| LowerError { refusals: vec![Refusal::of_graph(e.to_string())] })?;
+    let graph = expanded.as_ref();
+    let mut refusals = legalize::graph(graph);
+    let refused: std::collections::BTreeSet<_> = refusals.iter().filter_map(|r| r.node).collect();
+    // Shapes that are not constant would make every later message a consequence of the first.
+    if legalize::has_open_shapes(graph) || refusals.iter().any(|r| r.node.is_none()) {
+        return Err(LowerError { refusals });
+    }
+    let mut ctx = Ctx::new(graph, options)?;
+    let mut groups = fusion::build(graph, options);
+    if options.fuse {
+        ctx.rooms = halo::plan(graph, &mut groups);
+    }
+    for group in &groups {
+        if group.nodes.iter().any(|n| refused.contains(n)) {
+            continue;
+        }
+        ctx.begin(group);
+        if let Err(reason) = kernels::lower(&mut ctx, group) {
+            refusals.push(Refusal::of_node(graph, group.anchor.unwrap_or(group.root), reason.0));
+        }
+    }
+    if !refusals.is_empty() {
+        return Err(LowerError { refusals });
+    }
+    let program = ctx.finish()?;
+    if let Some(trace) = trace {
+        remarks::neighbours(graph, &groups, options.fuse, trace);
+        remarks::kernels(&program, trace);
+    }
+    Ok(program)
+}

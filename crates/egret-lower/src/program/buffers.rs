@@ -1,0 +1,154 @@
+//! The buffer plan: every buffer that calls make gets a place in one arena, shared by buffers that are never alive together.
+
+use crate::program::context::ALIGN;
+use egret_loop::{BufferId, Home, Program};
+use std::collections::BTreeMap;
+
+/// Two buffers that a call allows to be the same memory.
+#[derive(Clone, Copy, Debug)]
+pub struct InPlace {
+    /// Index of the call.
+    pub call: usize,
+    /// The buffer that it writes.
+    pub written: BufferId,
+    /// The buffer that it reads.
+    pub read: BufferId,
+}
+
+/// First and last call that touches a buffer.
+type Span = (usize, usize);
+
+/// Places all arena buffers and drops nothing; sets `arena_bytes`.
+pub fn plan(program: &mut Program, in_place: &[InPlace]) {
+    let spans = spans(program);
+    // A merged set of buffers is named by its first member.
+    let mut leader: BTreeMap<BufferId, BufferId> = spans.keys().map(|&b| (b, b)).collect();
+    let mut merged: BTreeMap<BufferId, Span> = spans.clone();
+    for pair in in_place {
+        merge(program, pair, &spans, &mut leader, &mut merged);
+    }
+    let mut sets: Vec<(BufferId, usize, Span)> = merged
+        .iter()
+        .filter(|(b, _)| is_arena(program, **b))
+        .map(|(&b, &span)| (b, bytes(program, b), span))
+        .collect();
+    // The largest first: they leave the least choice.
+    sets.sort_by_key(|&(b, size, span)| (std::cmp::Reverse(size), span.0, b));
+    let mut placed: Vec<(usize, usize, Span)> = vec![];
+    let mut offsets: BTreeMap<BufferId, usize> = BTreeMap::new();
+    for (b, size, span) in sets {
+        let offset = first_fit(&placed, size, span);
+        placed.push((offset, size, span));
+        offsets.insert(b, offset);
+    }
+    program.arena_bytes = placed.iter().map(|(offset, size, _)| offset + size).max().unwrap_or(0);
+    for (b, l) in leader {
+        let home = match offsets.get(&l) {
+            Some(&offset) => Home::Arena(offset),
+            None => program.buffers[l.0 as usize].home,
+        };
+        program.buffers[b.0 as usize].home = home;
+    }
+}
+
+fn is_arena(program: &Program, b: BufferId) -> bool {
+    matches!(program.buffers[b.0 as usize].home, Home::Arena(_))
+}
+
+fn bytes(program: &Program, b: BufferId) -> usize {
+    let buffer = &program.buffers[b.0 as usize];
+    (buffer.len * buffer.elem.size()).next_multiple_of(ALIGN)
+}
+
+/// Spans of the buffers that calls may share memory of: arena and outputs.
+fn spans(program: &Program) -> BTreeMap<BufferId, Span> {
+    let mut spans: BTreeMap<BufferId, Span> = BTreeMap::new();
+    for (i, call) in program.calls.iter().enumerate() {
+        for arg in &call.args {
+            if matches!(program.buffers[arg.buffer.0 as usize].home, Home::Arena(_) | Home::Output(_)) {
+                spans.entry(arg.buffer).and_modify(|s| s.1 = i).or_insert((i, i));
+            }
+        }
+    }
+    spans
+}
+
+/// Makes the written buffer the same memory as the read one, if that one dies at the call and the sizes agree.
+fn merge(
+    program: &Program,
+    pair: &InPlace,
+    spans: &BTreeMap<BufferId, Span>,
+    leader: &mut BTreeMap<BufferId, BufferId>,
+    merged: &mut BTreeMap<BufferId, Span>,
+) {
+    let (Some(&read), Some(&written)) = (spans.get(&pair.read), spans.get(&pair.written)) else { return };
+    let args = &program.calls[pair.call].args;
+    let whole =
+        args.iter().filter(|a| a.buffer == pair.read || a.buffer == pair.written).all(|a| a.offset == 0);
+    let (from, to) = (leader[&pair.read], leader[&pair.written]);
+    // Exactly: a caller's output has no room to round up into.
+    let exact = |b: BufferId| program.buffers[b.0 as usize].len * program.buffers[b.0 as usize].elem.size();
+    let same_size = exact(pair.read) == exact(pair.written);
+    let dies = read.1 == pair.call
+        && merged[&from].1 == pair.call
+        && written.0 == pair.call
+        && merged[&to].0 == pair.call;
+    // What lives in a caller's output keeps that home; what only dies there moves in with it.
+    if from == to || !whole || !same_size || !dies || !is_arena(program, from) {
+        return;
+    }
+    let (keep, gone) = if is_arena(program, to) { (from, to) } else { (to, from) };
+    let span = (merged[&from].0, merged[&to].1);
+    leader.values_mut().filter(|l| **l == gone).for_each(|l| *l = keep);
+    merged.remove(&gone);
+    merged.insert(keep, span);
+}
+
+/// The lowest multiple of the alignment where `size` bytes are free during `span`.
+fn first_fit(placed: &[(usize, usize, Span)], size: usize, span: Span) -> usize {
+    let mut busy: Vec<(usize, usize)> = placed
+        .iter()
+        .filter(|(_, _, s)| s.0 <= span.1 && span.0 <= s.1)
+        .map(|&(offset, size, _)| (offset, offset + size))
+        .collect();
+    busy.sort_unstable();
+    let mut at = 0;
+    for (begin, end) in busy {
+        if begin >= at + size {
+            break;
+        }
+        at = at.max(end);
+    }
+    at
+}
+
+/// How well the arena is used.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct ArenaReport {
+    /// Bytes of the arena.
+    pub arena_bytes: usize,
+    /// Bytes of the arena's buffers that are alive at once, at most.
+    pub peak_live_bytes: usize,
+}
+
+/// Measures a program's arena.
+pub fn arena_report(program: &Program) -> ArenaReport {
+    // Buffers that were merged are one: group by place, join spans that touch.
+    let mut live = vec![0usize; program.calls.len()];
+    let mut by_place: BTreeMap<usize, Vec<(Span, usize)>> = BTreeMap::new();
+    for (b, span) in spans(program) {
+        if let Home::Arena(offset) = program.buffers[b.0 as usize].home {
+            by_place.entry(offset).or_default().push((span, bytes(program, b)));
+        }
+    }
+    for mut group in by_place.into_values() {
+        group.sort_unstable();
+        let mut until = None;
+        for ((begin, end), size) in group {
+            let begin = if until == Some(begin) { begin + 1 } else { begin };
+            live.iter_mut().take(end + 1).skip(begin).for_each(|l| *l += size);
+            until = Some(end);
+        }
+    }
+    ArenaReport { arena_bytes: program.arena_bytes, peak_live_bytes: live.into_iter().max().unwrap_or(0) }
+}

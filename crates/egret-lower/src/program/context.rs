@@ -1,0 +1,269 @@
+//! The program under construction: where values live, which kernels exist, what is called.
+
+use crate::LowerOptions;
+use crate::error::{LowerError, Refusal, Unsupported};
+use crate::expr::{Access, buffer_elem};
+use crate::geometry::aliases::{alias, dims};
+use crate::geometry::dtypes::elem_of;
+use crate::kernels::elementwise;
+use crate::plan::fusion::Group;
+use crate::plan::halo::{Out, Room};
+use crate::program::{buffers, signature};
+use egret_ir::{ContentHash, DType, Def, Graph, Tensor, ValueId};
+use egret_loop::{Arg, Buffer, BufferId, Call, Elem, Home, Kernel, KernelId, Program};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// Alignment in bytes of every buffer of weights and arena.
+pub const ALIGN: usize = 64;
+
+/// What kernels are lowered into.
+pub struct Ctx<'g> {
+    /// The graph.
+    pub graph: &'g Graph,
+    /// The caller's choices.
+    pub options: &'g LowerOptions,
+    /// Values that stand between zeros.
+    pub rooms: BTreeMap<ValueId, Room>,
+    places: Vec<Option<Arg>>,
+    /// Values that are computed straight into a caller's output.
+    direct: BTreeMap<ValueId, usize>,
+    program: Program,
+    by_hash: HashMap<u64, Vec<KernelId>>,
+    constants: HashMap<(ContentHash, String), BufferId>,
+    in_place: Vec<buffers::InPlace>,
+    sources: BTreeSet<String>,
+}
+
+impl<'g> Ctx<'g> {
+    /// A program with the graph's inputs, and with outputs not yet written.
+    pub fn new(graph: &'g Graph, options: &'g LowerOptions) -> Result<Ctx<'g>, LowerError> {
+        let mut ctx = Ctx {
+            graph,
+            options,
+            rooms: BTreeMap::new(),
+            places: vec![None; graph.value_count()],
+            direct: BTreeMap::new(),
+            program: Program { name: options.name.clone(), ..Program::default() },
+            by_hash: HashMap::new(),
+            constants: HashMap::new(),
+            in_place: vec![],
+            sources: BTreeSet::new(),
+        };
+        for (i, &v) in graph.inputs().iter().enumerate() {
+            let name = &graph.value(v).name;
+            let ty = graph.tensor_ty(v);
+            ctx.program.inputs.push(signature::port(name, ty, options.bound.get(name)));
+            let elem = elem_of(ty.dtype).ok_or_else(|| LowerError {
+                refusals: vec![Refusal::of_graph(format!(
+                    "input `{name}`: {} is not held by compiled code",
+                    ty.dtype
+                ))],
+            })?;
+            let len = ty.const_len().unwrap_or(0);
+            let buffer = ctx.buffer(elem, len, Home::Input(i));
+            ctx.places[v.0 as usize] = Some(Arg { buffer, offset: 0 });
+        }
+        for (i, (&v, name)) in graph.outputs().iter().zip(graph.output_names()).enumerate() {
+            ctx.program.outputs.push(signature::port(name, graph.tensor_ty(v), None));
+            let (root, offset) = ctx.root(v);
+            let whole = offset == 0 && ctx.len(root) == ctx.len(v);
+            if whole && matches!(graph.value(root).def, Def::Node(..)) {
+                ctx.direct.entry(root).or_insert(i);
+            }
+        }
+        Ok(ctx)
+    }
+
+    // ---- values ----
+
+    /// Dims of a value.
+    pub fn dims(&self, v: ValueId) -> Vec<i64> {
+        dims(self.graph, v)
+    }
+
+    /// Number of elements of a value.
+    pub fn len(&self, v: ValueId) -> usize {
+        self.graph.tensor_ty(v).const_len().unwrap_or(0)
+    }
+
+    /// Dtype of a value.
+    pub fn dtype(&self, v: ValueId) -> DType {
+        self.graph.tensor_ty(v).dtype
+    }
+
+    /// Element type of a value in its buffer.
+    pub fn elem(&self, v: ValueId) -> Result<Elem, Unsupported> {
+        buffer_elem(self.dtype(v))
+    }
+
+    /// The value whose memory a value is in, and the element there.
+    fn root(&self, v: ValueId) -> (ValueId, usize) {
+        let (mut v, mut offset) = (v, 0);
+        while let Some((x, at)) = self.graph.producer(v).and_then(|n| alias(self.graph, n)) {
+            v = x;
+            offset += at;
+        }
+        (v, offset)
+    }
+
+    /// Where a value stands. Constants come into the weights when first asked for; results of nodes get their buffer.
+    pub fn place(&mut self, v: ValueId) -> Result<Arg, Unsupported> {
+        if self.rooms.contains_key(&self.root(v).0) {
+            return Err(Unsupported::new("stands between zeros that its user does not know of"));
+        }
+        self.origin(v)
+    }
+
+    /// Where the memory begins that the accesses of a value count from: as [`Ctx::place`], for kernels that know its room.
+    pub fn origin(&mut self, v: ValueId) -> Result<Arg, Unsupported> {
+        if let Some(place) = self.places[v.0 as usize] {
+            return Ok(place);
+        }
+        let (root, offset) = self.root(v);
+        let place = if root != v {
+            let at = self.origin(root)?;
+            Arg { buffer: at.buffer, offset: at.offset + offset }
+        } else if let Def::Const(t) = &self.graph.value(v).def {
+            let elem = buffer_elem(t.dtype())?;
+            self.weights(t, "", elem, |t| t.bytes().to_vec())
+        } else {
+            let elem = self.elem(v)?;
+            let home = self.direct.get(&v).map_or(Home::Arena(0), |&i| Home::Output(i));
+            let len = self
+                .rooms
+                .get(&v)
+                .map_or(self.len(v), |r| r.outer(&self.dims(v)).iter().product::<i64>() as usize);
+            Arg { buffer: self.buffer(elem, len, home), offset: 0 }
+        };
+        self.places[v.0 as usize] = Some(place);
+        Ok(place)
+    }
+
+    /// Where the elements of a value stand from its [`Ctx::origin`] on.
+    pub fn access(&self, v: ValueId) -> Access {
+        let dims = self.dims(v);
+        self.rooms.get(&v).map_or_else(|| Access::dense(&dims), |r| r.access(&dims))
+    }
+
+    /// Where a group's result goes.
+    pub fn out(&mut self, v: ValueId) -> Result<Out, Unsupported> {
+        let room = self.rooms.get(&v).map(|r| (r.clone(), self.dims(v)));
+        Ok(Out { at: self.origin(v)?, access: self.access(v), room })
+    }
+
+    /// A constant rewritten for a kernel: `pack` makes its bytes from the tensor, once for each tensor and `key`.
+    pub fn packed(
+        &mut self,
+        v: ValueId,
+        key: &str,
+        elem: Elem,
+        pack: impl FnOnce(&Tensor) -> Vec<u8>,
+    ) -> Result<Arg, Unsupported> {
+        let t = self.graph.as_const(v).ok_or_else(|| Unsupported::new("needs a constant operand"))?;
+        Ok(self.weights(t, key, elem, pack))
+    }
+
+    /// Data of a kernel's own (an index table, say) as weights; `key` tells it from all other data.
+    pub fn table(&mut self, key: &str, elem: Elem, bytes: Vec<u8>) -> Arg {
+        let t = Tensor::from_bytes(DType::U8, &[bytes.len()], &bytes);
+        self.weights(&t, key, elem, move |_| bytes)
+    }
+
+    fn weights(&mut self, t: &Tensor, key: &str, elem: Elem, pack: impl FnOnce(&Tensor) -> Vec<u8>) -> Arg {
+        let id = (t.content_hash(), key.to_owned());
+        if let Some(&buffer) = self.constants.get(&id) {
+            return Arg { buffer, offset: 0 };
+        }
+        let bytes = pack(t);
+        let offset = self.program.weights.len();
+        self.program.weights.extend_from_slice(&bytes);
+        let end = self.program.weights.len().next_multiple_of(ALIGN);
+        self.program.weights.resize(end, 0);
+        let buffer = self.buffer(elem, bytes.len() / elem.size(), Home::Weights(offset));
+        self.constants.insert(id, buffer);
+        Arg { buffer, offset: 0 }
+    }
+
+    /// A buffer that lives from the first call that names it to the last.
+    pub fn scratch(&mut self, elem: Elem, len: usize) -> Arg {
+        Arg { buffer: self.buffer(elem, len, Home::Arena(0)), offset: 0 }
+    }
+
+    fn buffer(&mut self, elem: Elem, len: usize, home: Home) -> BufferId {
+        self.program.buffers.push(Buffer { elem, len, home });
+        BufferId(self.program.buffers.len() as u32 - 1)
+    }
+
+    // ---- kernels ----
+
+    /// The calls from now on do the work of this group.
+    pub fn begin(&mut self, group: &Group) {
+        self.sources =
+            group.nodes.iter().flat_map(|&n| self.graph.node(n).sources.iter().cloned()).collect();
+    }
+
+    /// Run a kernel; an equal one that is there already is taken instead.
+    pub fn call(&mut self, kernel: Kernel, args: &[Arg]) {
+        self.call_in_place(kernel, args, &[]);
+    }
+
+    /// As [`Ctx::call`]. Each pair names an argument that is written and one that is read which may be the same memory: every
+    /// task writes an element only after it, and only it, has read the element at the same byte.
+    pub fn call_in_place(&mut self, kernel: Kernel, args: &[Arg], pairs: &[(usize, usize)]) {
+        debug_assert_eq!(kernel.params.len(), args.len(), "arguments of kernel {}", kernel.name);
+        let call = self.program.calls.len();
+        self.in_place.extend(pairs.iter().map(|&(written, read)| buffers::InPlace {
+            call,
+            written: args[written].buffer,
+            read: args[read].buffer,
+        }));
+        let kernel = self.intern(kernel);
+        let sources = self.sources.iter().cloned().collect();
+        self.program.calls.push(Call { kernel, args: args.to_vec(), sources });
+    }
+
+    fn intern(&mut self, kernel: Kernel) -> KernelId {
+        let mut hasher = DefaultHasher::new();
+        format!("{:?}{:?}{:?}", kernel.params, kernel.types, kernel.body).hash(&mut hasher);
+        let bucket = self.by_hash.entry(hasher.finish()).or_default();
+        let same = |k: &Kernel| {
+            // The name is for people.
+            (k.tasks, k.task, &k.params, &k.types, &k.locals, &k.body)
+                == (kernel.tasks, kernel.task, &kernel.params, &kernel.types, &kernel.locals, &kernel.body)
+        };
+        if let Some(&id) = bucket.iter().find(|id| same(&self.program.kernels[id.0 as usize])) {
+            return id;
+        }
+        let id = KernelId(self.program.kernels.len() as u32);
+        bucket.push(id);
+        self.program.kernels.push(kernel);
+        id
+    }
+
+    /// Copies what is not computed straight into the outputs, and places the buffers.
+    pub fn finish(mut self) -> Result<Program, LowerError> {
+        for (i, &v) in self.graph.outputs().iter().enumerate() {
+            let (root, _) = self.root(v);
+            if self.direct.get(&root) == Some(&i) {
+                continue;
+            }
+            self.sources =
+                self.graph.producer(v).map(|n| self.graph.node(n).sources.clone()).unwrap_or_default();
+            let copied = self.place(v).and_then(|from| {
+                let elem = self.elem(v)?;
+                let len = self.len(v);
+                let to = Arg { buffer: self.buffer(elem, len, Home::Output(i)), offset: 0 };
+                elementwise::copy(&mut self, elem, len, from, to)
+            });
+            if let Err(reason) = copied {
+                let name = &self.graph.output_names()[i];
+                return Err(LowerError {
+                    refusals: vec![Refusal::of_graph(format!("output `{name}`: {}", reason.0))],
+                });
+            }
+        }
+        buffers::plan(&mut self.program, &self.in_place);
+        Ok(self.program)
+    }
+}

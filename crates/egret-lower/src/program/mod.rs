@@ -1,0 +1,5 @@
+//! The program while it is written: its values' places, its kernels and calls, its arena.
+
+pub mod buffers;
+pub mod context;
+pub mod signature;
