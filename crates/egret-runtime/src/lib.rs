@@ -4,9 +4,11 @@
 
 pub mod abi;
 mod arena;
+mod env;
 mod model;
 mod pool;
 
 pub use arena::AlignedBytes;
+pub use env::{BorrowedEnv, Phase};
 pub use model::{CallError, Input, Model, Port, Symbols, load};
 pub use pool::Pool;

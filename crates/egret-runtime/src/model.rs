@@ -2,6 +2,7 @@
 
 use crate::abi::{self, Code};
 use crate::arena::AlignedBytes;
+use crate::env::BorrowedEnv;
 use std::any::Any;
 use std::ffi::{CStr, c_void};
 use std::fmt;
@@ -146,13 +147,30 @@ impl Model {
             .ok_or_else(|| CallError::Load(format!("no memory for an arena of {len} bytes")))
     }
 
-    /// Run the model. `outputs[i]` takes the bytes of output `i` and must have its exact size and alignment (64 is always enough).
+    /// Run the model. `outputs[i]` takes the bytes of output `i` and must have its exact size.
+    ///
+    /// What the model writes (outputs, arena) must overlap nothing else that it is given. Here the borrows see to that:
+    /// `outputs` and `arena` own their bytes and are borrowed mutably, and inputs borrow other bytes.
+    /// ```compile_fail,E0502
+    /// use egret_runtime::{AlignedBytes, BorrowedEnv, Input, Model};
+    /// fn in_place(model: &Model, tensors: &mut [AlignedBytes], arena: &mut AlignedBytes) {
+    ///     let x = Input { bytes: &tensors[0], dtype: 1, dims: &[4] };
+    ///     let _ = model.run(&[x], tensors, arena, BorrowedEnv::default());
+    /// }
+    /// ```
+    /// ```
+    /// use egret_runtime::{AlignedBytes, BorrowedEnv, Input, Model};
+    /// fn apart(model: &Model, x: &AlignedBytes, outputs: &mut [AlignedBytes], arena: &mut AlignedBytes) {
+    ///     let x = Input { bytes: x, dtype: 1, dims: &[4] };
+    ///     let _ = model.run(&[x], outputs, arena, BorrowedEnv::default());
+    /// }
+    /// ```
     pub fn run(
         &self,
         inputs: &[Input<'_>],
         outputs: &mut [AlignedBytes],
         arena: &mut AlignedBytes,
-        env: Option<&abi::Env>,
+        env: BorrowedEnv<'_>,
     ) -> Result<(), CallError> {
         let count = |what: &str, have: usize, need: usize| {
             if have == need {
@@ -167,6 +185,8 @@ impl Model {
             let elements =
                 input.dims.iter().try_fold(1usize, |a, &d| a.checked_mul(usize::try_from(d).ok()?));
             let size = dtype_size(input.dtype).unwrap_or(0);
+            // A rank that does not fit the struct would be cut off, and the dims no longer those of the bytes.
+            let elements = elements.filter(|_| u32::try_from(input.dims.len()).is_ok());
             if elements.and_then(|e| e.checked_mul(size)) != Some(input.bytes.len()) {
                 return Err(CallError::Load(format!(
                     "the bytes of the input `{}` do not fit its dims {:?}",
@@ -209,7 +229,7 @@ impl Model {
                 outs.as_mut_ptr(),
                 arena.as_mut_ptr().cast(),
                 arena.len(),
-                env.map_or(std::ptr::null(), std::ptr::from_ref),
+                env.as_raw(),
             )
         };
         self.check(value)

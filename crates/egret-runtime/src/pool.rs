@@ -4,6 +4,7 @@
 //! half a millisecond after their last work, and [`Pool::wake`] at the begin of a run hides the wake behind the first kernel.
 
 use crate::abi::{Env, ParallelBody};
+use crate::env::BorrowedEnv;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -78,16 +79,35 @@ impl Pool {
         self.shared.wake();
     }
 
-    /// The environment that lends this pool to a model. It must not outlive the pool.
-    pub fn env(&self) -> Env {
-        Env {
+    /// The environment that lends this pool to a model.
+    ///
+    /// ```
+    /// let pool = egret_runtime::Pool::new(2);
+    /// let env = pool.env();
+    /// let _ = (&pool, env);
+    /// ```
+    /// It cannot outlive the pool:
+    /// ```compile_fail,E0716
+    /// let env = egret_runtime::Pool::new(2).env();
+    /// let _ = (&env, env);
+    /// ```
+    /// ```compile_fail,E0505
+    /// let pool = egret_runtime::Pool::new(2);
+    /// let env = pool.env();
+    /// drop(pool);
+    /// let _ = (&env, env);
+    /// ```
+    pub fn env(&self) -> BorrowedEnv<'_> {
+        let env = Env {
             ctx: std::ptr::from_ref(self).cast_mut().cast(),
             parallel: (self.threads() > 1).then_some(parallel as crate::abi::ParallelFn),
             profile_ctx: std::ptr::null_mut(),
             profile: None,
-            threads: self.threads() as u32,
+            threads: u32::try_from(self.threads()).unwrap_or(u32::MAX),
             reserved: 0,
-        }
+        };
+        // SAFETY: the result borrows self, which `ctx` points to; `run` may be called from any thread.
+        unsafe { BorrowedEnv::from_raw(env) }
     }
 
     /// Call `body(arg, i)` for all `i` in `0..n` and return when all are done.
@@ -187,7 +207,7 @@ impl Shared {
 
 /// `egret_env.parallel` of a [`Pool`].
 unsafe extern "C" fn parallel(ctx: *mut c_void, body: ParallelBody, arg: *mut c_void, n: i64) {
-    // SAFETY: `ctx` was made in `Pool::env`, whose caller keeps the pool alive.
+    // SAFETY: `ctx` was made in `Pool::env`, whose result borrows the pool.
     unsafe { (*ctx.cast::<Pool>()).run(body, arg, n) }
 }
 
@@ -202,7 +222,7 @@ mod tests {
 
     fn every_index_once(pool: &Pool, n: usize) {
         let counters: Vec<AtomicI64> = (0..n).map(|_| AtomicI64::new(0)).collect();
-        let env = pool.env();
+        let env = *pool.env().as_raw();
         let arg = counters.as_ptr().cast_mut().cast();
         match env.parallel {
             // SAFETY: `count` may be called from any thread; `counters` outlives the call.

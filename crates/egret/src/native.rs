@@ -5,10 +5,10 @@ use crate::options::Options;
 use crate::{artifact, pipeline};
 use egret_ir::{DType, Graph, Tensor, Value};
 use egret_loop::Program;
-use egret_runtime::abi::{Code, Env};
-use egret_runtime::{AlignedBytes, CallError, Input, Model, Pool};
+use egret_runtime::abi::Code;
+use egret_runtime::{AlignedBytes, BorrowedEnv, CallError, Input, Model, Phase, Pool};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::ffi::c_void;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Instant;
@@ -122,6 +122,10 @@ impl Native {
 
     /// Everything that runs on the same inputs share.
     pub fn session(&self, inputs: &[Value]) -> Result<NativeSession<'_>> {
+        let (have, need) = (inputs.len(), self.model.inputs().len());
+        if have != need {
+            return Err(Error::user(format!("{have} inputs given, the model has {need}")));
+        }
         let mut tensors = vec![];
         for (value, port) in inputs.iter().zip(self.model.inputs()) {
             let t = value
@@ -137,31 +141,27 @@ impl Native {
 
     /// Run it once and measure every kernel: names and seconds, in the order they ran.
     pub fn profile(&self, inputs: &[Value]) -> Result<Profiled> {
-        struct Clock {
-            began: Option<Instant>,
-            spans: Vec<(u32, f64)>,
-        }
-        unsafe extern "C" fn tick(ctx: *mut c_void, kernel: u32, phase: u32) {
-            // SAFETY: `ctx` is the clock below, which only this thread uses.
-            let clock = unsafe { &mut *ctx.cast::<Clock>() };
+        // When each kernel began, then how long it took.
+        let clock = RefCell::new((None, vec![]));
+        let tick = |kernel: u32, phase: Phase| {
+            let (began, spans) = &mut *clock.borrow_mut();
             match phase {
-                0 => clock.began = Some(Instant::now()),
-                _ => clock
-                    .spans
-                    .push((kernel, clock.began.take().map_or(0.0, |t| t.elapsed().as_secs_f64()))),
+                Phase::Begin => *began = Some(Instant::now()),
+                Phase::End => {
+                    spans.push((kernel, began.take().map_or(0.0, |t: Instant| t.elapsed().as_secs_f64())));
+                }
             }
-        }
-        let mut clock = Clock { began: None, spans: vec![] };
+        };
         let mut session = self.session(inputs)?;
         // Once before, so that caches are as warm as in later runs.
         session.step()?;
-        session.env.profile = Some(tick);
-        session.env.profile_ctx = std::ptr::from_mut(&mut clock).cast();
+        session.env = session.env.with_profile(&tick);
         session.step()?;
         let outputs = session.outputs()?;
         let name =
             |k: u32| self.model.kernels().get(k as usize).cloned().unwrap_or_else(|| format!("kernel {k}"));
-        Ok((outputs, clock.spans.into_iter().map(|(k, t)| (name(k), t)).collect()))
+        let spans = clock.take().1;
+        Ok((outputs, spans.into_iter().map(|(k, t)| (name(k), t)).collect()))
     }
 }
 
@@ -170,7 +170,7 @@ pub struct NativeSession<'a> {
     native: &'a Native,
     inputs: Vec<(Tensor, Vec<i64>)>,
     outputs: Vec<AlignedBytes>,
-    env: Env,
+    env: BorrowedEnv<'a>,
 }
 
 impl NativeSession<'_> {
@@ -183,7 +183,7 @@ impl NativeSession<'_> {
             .collect();
         let mut arena = self.native.arena.lock().unwrap_or_else(|e| e.into_inner());
         self.native.pool.wake();
-        Ok(self.native.model.run(&ins, &mut self.outputs, &mut arena, Some(&self.env))?)
+        Ok(self.native.model.run(&ins, &mut self.outputs, &mut arena, self.env)?)
     }
 
     /// The outputs of the last run.
