@@ -6,6 +6,7 @@ pub mod abi;
 mod arena;
 mod env;
 mod model;
+mod pad;
 mod pool;
 
 pub use arena::AlignedBytes;

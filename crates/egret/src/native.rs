@@ -182,7 +182,6 @@ impl NativeSession<'_> {
             .map(|(t, dims)| Input { bytes: t.bytes(), dtype: t.dtype().abi_code(), dims })
             .collect();
         let mut arena = self.native.arena.lock().unwrap_or_else(|e| e.into_inner());
-        self.native.pool.wake();
         Ok(self.native.model.run(&ins, &mut self.outputs, &mut arena, self.env)?)
     }
 

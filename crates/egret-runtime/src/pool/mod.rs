@@ -1,0 +1,286 @@
+//! A small fork-join pool for `egret_env.parallel`: helpers take what the calling thread has not got to yet.
+//!
+//! Kernels hand out work of a few microseconds, which is about what it costs to get another thread going. So:
+//!
+//! - The caller works from the start, and waits only for pieces that helpers have *claimed and not finished* ([`fork`]). A
+//!   helper that is not scheduled in time claims nothing and delays nobody.
+//! - Helpers sleep. A caller wakes them when the rest of its fork would take it longer than [`WAKE_PRICE`], or when forks
+//!   that were worth sharing have added up to that.
+//! - A helper that is awake looks for forks for [`IDLE_SPIN`], then sleeps again. It joins those that it sees twice, which
+//!   leaves the shortest to their callers.
+//! - Several callers may fork at once, each with a [`Fork`] of its own; helpers serve whichever has work left. The forks
+//!   are few: a caller who finds none free works alone.
+//! - There are no more threads than cores that this process may use: they would only take turns.
+//!
+//! Which thread runs which piece never shows in results: a piece writes what no other piece reads or writes.
+
+mod fork;
+#[cfg(test)]
+mod tests;
+
+use crate::abi::{Env, ParallelBody};
+use crate::env::BorrowedEnv;
+use crate::pad::CachePadded;
+use fork::{Fork, Job};
+use std::ffi::c_void;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Callers that can fork at once.
+const FORKS: usize = 8;
+/// How long a helper without work stays awake.
+const IDLE_SPIN: Duration = Duration::from_micros(200);
+/// Pauses between two looks at the forks, about a quarter of a microsecond: looking takes the ticket's cache line from those
+/// who claim.
+const PAUSES: u32 = 8;
+/// Nanoseconds of work that must be in sight to wake a helper: the call takes some, and it comes a while after.
+const WAKE_PRICE: u64 = 20_000;
+/// Nanoseconds that sharing a fork costs with a helper that is awake: shorter ones are no reason to wake one.
+const SHARE_PRICE: u64 = 2_000;
+
+/// What the threads of a pool share.
+struct Shared {
+    forks: [Fork; FORKS],
+    /// Forks from here on were never taken.
+    used: AtomicUsize,
+    /// Nanoseconds of forks that a helper would have been worth waking for, since one was woken.
+    owed: CachePadded<AtomicU64>,
+    /// Helpers that are not asleep.
+    awake: CachePadded<AtomicUsize>,
+    /// Which helpers are asleep. Whoever clears one must wake its thread.
+    asleep: Vec<CachePadded<AtomicBool>>,
+    stop: AtomicBool,
+}
+
+/// Threads that share the iterations of parallel loops with the calling thread.
+pub struct Pool {
+    shared: Arc<Shared>,
+    helpers: Vec<JoinHandle<()>>,
+}
+
+impl Pool {
+    /// A pool of `threads` threads, the caller's included; fewer if this process may use fewer cores.
+    pub fn new(threads: usize) -> Pool {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Pool::with_helpers(threads.min(cores).saturating_sub(1))
+    }
+
+    /// A pool of this many helpers, or of as many as the system gives.
+    fn with_helpers(n: usize) -> Pool {
+        let shared = Arc::new(Shared {
+            forks: Default::default(),
+            used: AtomicUsize::new(0),
+            owed: CachePadded::default(),
+            awake: CachePadded::default(),
+            asleep: (0..n).map(|_| CachePadded(AtomicBool::new(true))).collect(),
+            stop: AtomicBool::new(false),
+        });
+        let start = |i: usize| {
+            let shared = shared.clone();
+            let name = format!("egret-{}", i + 1);
+            std::thread::Builder::new().name(name).spawn(move || shared.help(&shared.asleep[i])).ok()
+        };
+        let helpers = (0..n).map_while(start).collect();
+        Pool { shared, helpers }
+    }
+
+    /// Threads that share work, the caller's included.
+    pub fn threads(&self) -> usize {
+        self.helpers.len() + 1
+    }
+
+    /// The environment that lends this pool to a model.
+    ///
+    /// ```
+    /// let pool = egret_runtime::Pool::new(2);
+    /// let env = pool.env();
+    /// let _ = (&pool, env);
+    /// ```
+    /// It cannot outlive the pool:
+    /// ```compile_fail,E0716
+    /// let env = egret_runtime::Pool::new(2).env();
+    /// let _ = (&env, env);
+    /// ```
+    /// ```compile_fail,E0505
+    /// let pool = egret_runtime::Pool::new(2);
+    /// let env = pool.env();
+    /// drop(pool);
+    /// let _ = (&env, env);
+    /// ```
+    pub fn env(&self) -> BorrowedEnv<'_> {
+        let env = Env {
+            ctx: std::ptr::from_ref(self).cast_mut().cast(),
+            parallel: (self.threads() > 1).then_some(parallel as crate::abi::ParallelFn),
+            profile_ctx: std::ptr::null_mut(),
+            profile: None,
+            threads: u32::try_from(self.threads()).unwrap_or(u32::MAX),
+            reserved: 0,
+        };
+        // SAFETY: the result borrows self, which `ctx` points to; `run` may be called from any thread.
+        unsafe { BorrowedEnv::from_raw(env) }
+    }
+
+    /// Call `body(arg, i)` for all `i` in `0..n` and return when all are done.
+    ///
+    /// # Safety
+    /// `body` must be safe to call with `arg` for these `i`, at once on several threads.
+    pub unsafe fn run(&self, body: ParallelBody, arg: *mut c_void, n: i64) {
+        let shared = &*self.shared;
+        let Some(fork) = (n > 1 && !self.helpers.is_empty()).then(|| shared.take()).flatten() else {
+            for i in 0..n {
+                // SAFETY: the caller's word.
+                unsafe { body(arg, i) };
+            }
+            return;
+        };
+        let mut alarm = Alarm::new(self);
+        let generation = fork.open(Job { body, arg, n });
+        let mut ran = 0;
+        alarm.look(ran, fork);
+        // SAFETY: the caller's word; `join` waits for all that others claimed and counts what was run here.
+        while unsafe { fork.run_piece(generation) } {
+            ran += 1;
+            alarm.look(ran, fork);
+        }
+        alarm.finish();
+        fork.join(ran, Job::pieces(n));
+        fork.release();
+    }
+
+    /// Wake up to `n` helpers.
+    fn wake(&self, n: usize) {
+        let asleep = self.shared.asleep.iter().zip(&self.helpers);
+        // Relaxed: missing one that is falling asleep is no harm, the caller gets on without it.
+        let woken =
+            asleep.filter(|(flag, _)| flag.load(Ordering::Relaxed) && flag.swap(false, Ordering::AcqRel));
+        for (_, helper) in woken.take(n) {
+            self.shared.awake.fetch_add(1, Ordering::Relaxed);
+            helper.thread().unpark();
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        for helper in self.helpers.drain(..) {
+            // A token stays with the thread until it parks, so none misses this.
+            helper.thread().unpark();
+            // A helper only panics if a model's code unwinds, which it cannot.
+            let _ = helper.join();
+        }
+    }
+}
+
+impl Shared {
+    /// A fork of one's own.
+    fn take(&self) -> Option<&Fork> {
+        let i = self.forks.iter().position(Fork::take)?;
+        if self.used.load(Ordering::Relaxed) <= i {
+            self.used.fetch_max(i + 1, Ordering::Relaxed);
+        }
+        Some(&self.forks[i])
+    }
+
+    /// The life of a helper.
+    fn help(&self, asleep: &AtomicBool) {
+        while !self.stop.load(Ordering::Acquire) {
+            if asleep.load(Ordering::Acquire) {
+                // May return for no reason.
+                std::thread::park();
+                continue;
+            }
+            self.stay_awake();
+            self.awake.fetch_sub(1, Ordering::Relaxed);
+            asleep.store(true, Ordering::Release);
+        }
+    }
+
+    /// Work, and look for work until there has been none for a while.
+    fn stay_awake(&self) {
+        let mut seen = [None; FORKS];
+        let (mut idle, mut looks) = (Instant::now(), 0u32);
+        while !self.stop.load(Ordering::Relaxed) {
+            let mut ran = 0;
+            for (fork, seen) in self.forks[..self.used.load(Ordering::Relaxed)].iter().zip(&mut seen) {
+                let open = fork.open_generation();
+                if let Some(generation) = open
+                    && *seen == open
+                {
+                    let mut here = 0;
+                    // SAFETY: the word of the caller of `Pool::run`, who waits until what was run here is counted.
+                    while unsafe { fork.run_piece(generation) } {
+                        here += 1;
+                    }
+                    fork.leave(here);
+                    ran += here;
+                }
+                *seen = open;
+            }
+            if ran > 0 {
+                (idle, looks) = (Instant::now(), 0);
+                continue;
+            }
+            (0..PAUSES).for_each(|_| std::hint::spin_loop());
+            looks += 1;
+            if looks.is_multiple_of(16) && idle.elapsed() > IDLE_SPIN {
+                return;
+            }
+        }
+    }
+}
+
+/// Decides when a caller wakes helpers. The clock is looked at after 1, 2, 4, ... pieces, and not at all while every helper
+/// is awake.
+struct Alarm<'a> {
+    pool: &'a Pool,
+    began: Option<Instant>,
+    /// Pieces after which to look.
+    next: u32,
+}
+
+impl<'a> Alarm<'a> {
+    fn new(pool: &'a Pool) -> Alarm<'a> {
+        let needless = pool.shared.awake.load(Ordering::Relaxed) >= pool.helpers.len();
+        Alarm { pool, began: (!needless).then(Instant::now), next: if needless { u32::MAX } else { 0 } }
+    }
+
+    /// The caller has run some pieces of its fork: are others worth waking for the rest?
+    fn look(&mut self, ran: u32, fork: &Fork) {
+        let (true, Some(began)) = (ran >= self.next, self.began) else { return };
+        let left = fork.left();
+        let owed = &self.pool.shared.owed;
+        let mut sight = owed.load(Ordering::Relaxed);
+        if ran > 0 {
+            let each = began.elapsed().as_nanos() as u64 / u64::from(ran);
+            sight = sight.saturating_add(each.saturating_mul(u64::from(left)));
+        }
+        self.next = (2 * ran).max(1);
+        if left > 0 && sight >= WAKE_PRICE {
+            owed.store(0, Ordering::Relaxed);
+            self.pool.wake((left as usize).min((sight / WAKE_PRICE) as usize));
+            // One decision a fork, unless it was made before anything was known of it.
+            if ran > 0 {
+                self.next = u32::MAX;
+            }
+        }
+    }
+
+    /// The fork has no pieces left.
+    fn finish(self) {
+        if let (Some(began), true) = (self.began, self.next < u32::MAX) {
+            let gain = (began.elapsed().as_nanos() as u64).saturating_sub(SHARE_PRICE);
+            if gain > 0 {
+                self.pool.shared.owed.fetch_add(gain, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// `egret_env.parallel` of a [`Pool`].
+unsafe extern "C" fn parallel(ctx: *mut c_void, body: ParallelBody, arg: *mut c_void, n: i64) {
+    // SAFETY: `ctx` was made in `Pool::env`, whose result borrows the pool; the rest is the model's word.
+    unsafe { (*ctx.cast::<Pool>()).run(body, arg, n) }
+}

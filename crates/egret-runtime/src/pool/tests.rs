@@ -1,0 +1,186 @@
+//! The pool under stress: more threads than cores, several callers, forks within forks.
+
+use super::*;
+use std::sync::atomic::AtomicI64;
+
+/// What helpers might do wrong shows when there are more of them than cores.
+const CROWD: usize = 8;
+
+/// A job that counts how often each index was run, on memory of its own that is gone once the fork is over.
+struct Counters(Vec<AtomicI64>);
+
+unsafe extern "C" fn count(arg: *mut c_void, i: i64) {
+    // SAFETY: `every_index_once` passes counters that live until the fork is over.
+    let counters = unsafe { &*arg.cast::<Counters>() };
+    counters.0[i as usize].fetch_add(1, Ordering::Relaxed);
+}
+
+fn every_index_once(pool: &Pool, n: usize) {
+    let counters = Box::new(Counters((0..n).map(|_| AtomicI64::new(0)).collect()));
+    // SAFETY: `count` may be called from any thread, and `counters` outlives the call.
+    unsafe { pool.run(count, std::ptr::from_ref(&*counters).cast_mut().cast(), n as i64) };
+    assert!(counters.0.iter().all(|c| c.load(Ordering::Relaxed) == 1));
+}
+
+#[test]
+fn every_index_is_run_once() {
+    for helpers in [0, 1, 3] {
+        let pool = Pool::with_helpers(helpers);
+        for n in [0, 1, 2, 7, 1000, 70_000] {
+            for _ in 0..10 {
+                pool.wake(helpers);
+                every_index_once(&pool, n);
+            }
+        }
+    }
+}
+
+#[test]
+fn no_more_threads_than_cores() {
+    let cores = std::thread::available_parallelism().unwrap().get();
+    assert_eq!(Pool::new(0).threads(), 1);
+    assert_eq!(Pool::new(1).threads(), 1);
+    assert_eq!(Pool::new(10_000).threads(), cores);
+}
+
+/// Thousands of tiny forks while helpers come and go.
+#[test]
+fn tiny_forks_of_several_callers() {
+    let pool = Pool::with_helpers(CROWD);
+    std::thread::scope(|s| {
+        // More callers than forks, so that some work alone.
+        for caller in 0..FORKS + 2 {
+            let pool = &pool;
+            s.spawn(move || {
+                for round in 0..2000 {
+                    if round % 64 == caller {
+                        pool.wake(CROWD);
+                    }
+                    every_index_once(pool, round % 9);
+                }
+            });
+        }
+    });
+    assert!(pool.shared.forks.iter().all(|f| f.open_generation().is_none() && f.take()));
+}
+
+/// A caller never waits for helpers that have claimed nothing. With eight times the threads, all awake, a fork per helper's
+/// time slice would take seconds (this was 5 ms for 8 forks).
+#[test]
+fn a_crowd_delays_nobody() {
+    let pool = Pool::with_helpers(CROWD);
+    let began = Instant::now();
+    for _ in 0..20 {
+        pool.wake(CROWD);
+        (0..100).for_each(|_| every_index_once(&pool, 16));
+    }
+    let each = began.elapsed() / 2000;
+    assert!(each < Duration::from_millis(1), "{each:?} a fork");
+}
+
+#[test]
+fn helpers_wake_for_long_work_and_sleep_after_it() {
+    struct Long {
+        caller: std::thread::ThreadId,
+        helped: AtomicBool,
+    }
+    unsafe extern "C" fn body(arg: *mut c_void, _: i64) {
+        // SAFETY: `arg` is the value below, which outlives the fork.
+        let long = unsafe { &*arg.cast::<Long>() };
+        if std::thread::current().id() != long.caller {
+            long.helped.store(true, Ordering::Relaxed);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let pool = Pool::with_helpers(1);
+    assert_eq!(pool.shared.awake.load(Ordering::Relaxed), 0);
+    let long = Long { caller: std::thread::current().id(), helped: AtomicBool::new(false) };
+    let arg: *mut c_void = (&raw const long).cast_mut().cast();
+    // 100 ms at least: ample time for a helper to come.
+    // SAFETY: `body` may be called from any thread, and `long` outlives the call.
+    unsafe { pool.run(body, arg, 200) };
+    assert!(long.helped.load(Ordering::Relaxed));
+    let began = Instant::now();
+    while pool.shared.awake.load(Ordering::Relaxed) != 0 {
+        assert!(began.elapsed() < Duration::from_secs(60), "a helper without work stays awake");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn short_work_wakes_nobody() {
+    let pool = Pool::with_helpers(CROWD);
+    unsafe extern "C" fn nothing(_: *mut c_void, _: i64) {}
+    // A caller that loses its core between two looks at the clock has reason to think the work long: once in a while.
+    let asleep = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(1));
+        // SAFETY: it does nothing.
+        unsafe { pool.run(nothing, std::ptr::null_mut(), 2) };
+        pool.shared.awake.load(Ordering::Relaxed) == 0
+    });
+    assert!(asleep);
+}
+
+#[test]
+fn forks_within_forks() {
+    struct Outer<'a> {
+        pool: &'a Pool,
+    }
+    unsafe extern "C" fn body(arg: *mut c_void, i: i64) {
+        // SAFETY: `arg` is the value below, which outlives the fork.
+        every_index_once(unsafe { &*arg.cast::<Outer<'_>>() }.pool, i as usize);
+    }
+    let pool = Pool::with_helpers(3);
+    for _ in 0..50 {
+        pool.wake(3);
+        let outer = Outer { pool: &pool };
+        // SAFETY: `body` may be called from any thread, and `outer` outlives the call.
+        unsafe { pool.run(body, (&raw const outer).cast_mut().cast(), 40) };
+    }
+}
+
+#[test]
+fn pools_come_and_go() {
+    for i in 0..200 {
+        let pool = Pool::with_helpers(4);
+        pool.wake(i % 5);
+        every_index_once(&pool, 3);
+    }
+}
+
+/// A panic cannot pass through a body, whose ABI is C: it ends the process. It must not leave it hanging.
+#[test]
+fn a_panic_ends_the_process() {
+    unsafe extern "C" fn body(_: *mut c_void, i: i64) {
+        assert!(i != 50, "on purpose");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    const CHILD: &str = "EGRET_POOL_TEST_PANICS";
+    if std::env::var_os(CHILD).is_some() {
+        let pool = Pool::with_helpers(3);
+        pool.wake(3);
+        // SAFETY: it uses no memory.
+        unsafe { pool.run(body, std::ptr::null_mut(), 100) };
+        // Not reached: the parent expects another way to end than success.
+        std::process::exit(0);
+    }
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "pool::tests::a_panic_ends_the_process", "--nocapture"])
+        .env(CHILD, "1")
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let began = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if began.elapsed() > Duration::from_secs(60) {
+            child.kill().unwrap();
+            panic!("the process hangs");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    assert!(!status.success());
+}
