@@ -81,7 +81,7 @@ fn at_least<A: Arith>(a: &mut A, x: A::V, low: f64) -> A::V {
 }
 
 /// The magnitude of `value` with the sign of `sign`; `value` must not be negative.
-fn with_sign_of<A: Arith>(a: &mut A, value: A::V, sign: A::V) -> A::V {
+pub fn with_sign_of<A: Arith>(a: &mut A, value: A::V, sign: A::V) -> A::V {
     let f = format(a, value);
     let mask = a.bits(value, f.int, 1 << (if f.double { 63 } else { 31 }));
     let s = a.cast_bits(f.int, sign);
@@ -397,7 +397,11 @@ pub fn acosh<A: Arith>(a: &mut A, x: A::V) -> A::V {
     let far = offset(a, far, std::f64::consts::LN_2);
     let c = a.num(x, limit);
     let is_far = a.cmp(Cmp::Ge, x, c);
-    a.choose(is_far, far, y)
+    let y = a.choose(is_far, far, y);
+    let one = a.num(x, 1.0);
+    let valid = a.cmp(Cmp::Ge, x, one);
+    let nan = a.num(x, f64::NAN);
+    a.choose(valid, y, nan)
 }
 
 /// Inverse hyperbolic tangent; infinite at -1 and 1, NaN beyond.

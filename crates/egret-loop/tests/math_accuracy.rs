@@ -52,9 +52,6 @@ fn check(
         let ys = apply(elem, &xs, f);
         let mut worst = (0.0, 0.0, 0.0, 0.0);
         for (x, y) in xs.iter().zip(ys) {
-            if x.is_infinite() && name == "acosh" {
-                continue;
-            }
             let e = reference(*x);
             let e32 = if elem == Elem::F32 { f64::from(e as f32) } else { e };
             if e32.is_nan() || e32.is_infinite() {
@@ -106,6 +103,7 @@ fn functions_keep_their_errors() {
     check(f, "tanh", math::tanh, f64::tanh, -30.0, 30.0, 1e-30);
     check(f, "asinh", math::asinh, f64::asinh, -1000.0, 1000.0, 1e-2);
     check(f, "acosh", math::acosh, f64::acosh, 1.0, 1000.0, 1e-2);
+    check(f, "acosh", math::acosh, f64::acosh, -1e30, 0.0, 1e-2);
     check(f, "atanh", math::atanh, f64::atanh, -0.99, 0.99, 1e-2);
     check(f, "sigmoid", math::sigmoid, |x| 1.0 / (1.0 + (-x).exp()), -80.0, 80.0, 1e-30);
     check(f, "erf", math::erf, erf_reference, -7.0, 7.0, 1.0);

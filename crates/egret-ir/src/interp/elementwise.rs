@@ -185,14 +185,14 @@ fn compare<T: PartialOrd>(op: Op) -> Option<fn(T, T) -> bool> {
     })
 }
 
-/// The larger; NaN if either is.
+/// The larger (IEEE 754 `maximum`): NaN if either is, and +0 is larger than -0, so that the order of operands never shows.
 pub(super) fn max(a: f64, b: f64) -> f64 {
-    if a.is_nan() || a > b { a } else { b }
+    if a.is_nan() || a > b || a == b && a.is_sign_positive() { a } else { b }
 }
 
-/// The smaller; NaN if either is.
+/// The smaller (IEEE 754 `minimum`): NaN if either is, and -0 is smaller than +0.
 pub(super) fn min(a: f64, b: f64) -> f64 {
-    if a.is_nan() || a < b { a } else { b }
+    if a.is_nan() || a < b || a == b && a.is_sign_negative() { a } else { b }
 }
 
 fn float_binary(op: Op, fmod: bool) -> Option<fn(f64, f64) -> f64> {
@@ -204,7 +204,10 @@ fn float_binary(op: Op, fmod: bool) -> Option<fn(f64, f64) -> f64> {
         Op::Mod if fmod => |a, b| a % b,
         Op::Mod => |a, b| {
             let r = a % b;
-            if r != 0.0 && (r < 0.0) != (b < 0.0) { r + b } else { r }
+            if r == 0.0 {
+                return r.copysign(b);
+            }
+            if (r < 0.0) != (b < 0.0) { r + b } else { r }
         },
         Op::Pow => f64::powf,
         Op::Max => max,

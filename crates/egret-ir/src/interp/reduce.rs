@@ -140,7 +140,7 @@ fn cumulative(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
         places: impl Iterator<Item = usize>,
         init: T,
         exclusive: bool,
-        f: fn(T, T) -> T,
+        f: impl Fn(T, T) -> T,
     ) {
         let mut sum = init;
         for i in places {
@@ -154,12 +154,20 @@ fn cumulative(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
         "prod" => false,
         other => return fail(format!("cumulative `{other}`")),
     };
+    let round: fn(f64) -> f64 = match x.dtype() {
+        DType::F32 => |v| f64::from(v as f32),
+        DType::F16 => |v| half::f16::from_f64(v).to_f64(),
+        DType::BF16 => |v| half::bf16::from_f32(v as f32).to_f64(),
+        _ => |v| v,
+    };
     let mut nums = Nums::of(x)?;
     for s in starts {
         let places = (0..n).map(|i| s + step * if reverse { n - 1 - i } else { i });
         match &mut nums {
-            Nums::F(v) if sum => run(v, places, 0.0, exclusive, |a, b| a + b),
-            Nums::F(v) => run(v, places, 1.0, exclusive, |a, b| a * b),
+            Nums::F(v) => {
+                let f = |a: f64, b: f64| round(if sum { a + b } else { a * b });
+                run(v, places, if sum { 0.0 } else { 1.0 }, exclusive, f);
+            }
             Nums::I(v) if sum => run(v, places, 0, exclusive, i128::wrapping_add),
             Nums::I(v) => run(v, places, 1, exclusive, i128::wrapping_mul),
         }

@@ -211,6 +211,7 @@ fn max_pool_indices(x: &Tensor, attrs: &Attrs) -> Res<Vec<Tensor>> {
         };
         for c in 0..planes {
             let base = c * plane;
+            // NaN is above all numbers here.
             let best = taps
                 .iter()
                 .fold(first, |best, &(_, i)| if compare(base + i, base + best).is_gt() { i } else { best });

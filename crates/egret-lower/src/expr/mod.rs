@@ -105,7 +105,7 @@ impl Expr {
 
     /// Whether vectors of 4 lanes and tile epilogues can compute it, without a case that needs a branch.
     pub fn is_word_sized(&self) -> bool {
-        let branches = |t: &Term| matches!(t, Term::Apply(Op::Sin | Op::Cos | Op::Tan, ..));
+        let branches = |t: &Term| matches!(t, Term::Apply(Op::Sin | Op::Cos | Op::Tan | Op::Mod, ..));
         self.has_word_lanes() && !self.terms.iter().any(|(t, _)| branches(t))
     }
 
@@ -134,7 +134,8 @@ impl Expr {
             Op::Max | Op::Min => {
                 let usable = |i: usize| self.constant(i).is_some_and(|c| !c.is_nan());
                 let (constant, other) = if usable(*x) { (0, 1) } else { usable(*y).then_some((1, 0))? };
-                Some(scalar::extreme_with_constant(a, op, values[constant], values[other]))
+                let zero = self.constant([*x, *y][constant]).filter(|c| *c == 0.0);
+                Some(scalar::extreme_with_constant(a, op, values[constant], zero, values[other]))
             }
             Op::Pow => match self.constant(*y).filter(|&y| is_short_power(y))? {
                 0.5 => Some(a.un(UnOp::Sqrt, values[0])),

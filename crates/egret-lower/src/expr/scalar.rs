@@ -99,9 +99,25 @@ pub fn apply<A: Arith>(
     inexact(a, v)
 }
 
-/// The larger (or smaller) of x and a constant that is not NaN, in one instruction: NaN in x comes out.
-pub fn extreme_with_constant<A: Arith>(a: &mut A, op: Op, constant: A::V, x: A::V) -> A::V {
-    a.bin(if op == Op::Max { BinOp::SelMax } else { BinOp::SelMin }, constant, x)
+/// The larger (or smaller) of x and a constant that is not NaN, in an instruction or two: NaN in x comes out. `zero` is the
+/// constant where it is one of the zeros.
+pub fn extreme_with_constant<A: Arith>(
+    a: &mut A,
+    op: Op,
+    constant: A::V,
+    zero: Option<f64>,
+    x: A::V,
+) -> A::V {
+    let select = if op == Op::Max { BinOp::SelMax } else { BinOp::SelMin };
+    match zero.map(f64::is_sign_negative) {
+        // A zero in x comes out as it is, but the larger of -0 and 0 is 0: adding 0 changes nothing else.
+        Some(false) if op == Op::Max => {
+            let y = a.bin(select, constant, x);
+            a.bin(BinOp::Add, y, constant)
+        }
+        Some(true) if op == Op::Min => a.bin(BinOp::Min, constant, x),
+        _ => a.bin(select, constant, x),
+    }
 }
 
 fn sign<A: Arith>(a: &mut A, dtype: DType, x: A::V) -> A::V {
@@ -167,29 +183,73 @@ fn settle<A: Arith>(a: &mut A, x: A::V) -> A::V {
     a.choose(close, near, x)
 }
 
-/// Exact while the quotient has no more digits than the type; beyond, an approximation.
+/// Exact: in f32, the remainder by y times ever smaller powers of two, in f64; in f64, as far as 2^50 at a time.
 fn float_mod<A: Arith>(a: &mut A, sign_of_dividend: bool, x: A::V, y: A::V) -> A::V {
     let (px, py) = (a.un(UnOp::Abs, x), a.un(UnOp::Abs, y));
-    let (zero, infinity) = (a.num(x, 0.0), a.num(x, f64::INFINITY));
-    let q = a.bin(BinOp::Div, px, py);
-    let q = a.un(UnOp::Trunc, q);
-    let q = a.un(UnOp::Neg, q);
-    let r = a.mul_add(q, py, px);
-    // The rounded quotient may be one too large or too small.
-    let low = a.cmp(Cmp::Lt, r, zero);
-    let up = a.bin(BinOp::Add, r, py);
-    let r = a.choose(low, up, r);
-    let high = a.cmp(Cmp::Ge, r, py);
-    let down = a.bin(BinOp::Sub, r, py);
-    let r = a.choose(high, down, r);
+    let infinity = a.num(x, f64::INFINITY);
+    let near = remainder_step(a, px, py);
+    let quotient = a.bin(BinOp::Div, px, py);
+    let double = a.elem(x) == Elem::F64;
+    // A quotient of few digits needs one step.
+    let [r, _] = a.rarely(quotient, 1_048_576.0, [near, near], |a| {
+        let mut r = a.to(Elem::F64, px);
+        let y = a.to(Elem::F64, py);
+        // Steps of b bits: the parts of f32 quotients are multiplied exactly in f64, those of f64 rely on FMA.
+        let (bits, range) = if double { (50, 2100) } else { (24, 300) };
+        for step in (0..=range / bits).rev() {
+            // 2^(step * bits) may lie beyond the range of f64: what it makes infinite is no divisor.
+            let mut part = y;
+            let mut left = step * bits;
+            while left > 0 {
+                let by = left.min(1000);
+                let scale = a.num(part, 2f64.powi(by));
+                part = a.bin(BinOp::Mul, part, scale);
+                left -= by;
+            }
+            let next = remainder_step(a, r, part);
+            let fits = a.cmp(Cmp::Le, part, r);
+            r = a.choose(fits, next, r);
+        }
+        let elem = a.elem(px);
+        let r = a.to(elem, r);
+        // Nothing is left of infinities, and nothing divides by zero.
+        let zero = a.num(px, 0.0);
+        let nan = a.num(px, f64::NAN);
+        let proper = a.cmp(Cmp::Gt, py, zero);
+        let r = a.choose(proper, r, nan);
+        let finite = a.cmp(Cmp::Lt, px, infinity);
+        let r = a.choose(finite, r, nan);
+        [r, r]
+    });
     let endless = a.cmp(Cmp::Eq, py, infinity);
     let finite = a.cmp(Cmp::Lt, px, infinity);
     let whole = a.bin(BinOp::And, endless, finite);
     let r = a.choose(whole, px, r);
-    let minus = a.un(UnOp::Neg, r);
-    let negative = a.cmp(Cmp::Lt, x, zero);
-    let r = a.choose(negative, minus, r);
-    if sign_of_dividend { r } else { follow_divisor(a, r, y) }
+    let r = math::with_sign_of(a, r, x);
+    if sign_of_dividend {
+        return r;
+    }
+    let moved = follow_divisor(a, r, y);
+    let zero = a.num(x, 0.0);
+    let none = a.cmp(Cmp::Eq, moved, zero);
+    let signed = math::with_sign_of(a, zero, y);
+    a.choose(none, signed, moved)
+}
+
+/// x - y * trunc(x / y) of numbers that are not negative, where the quotient is exact but for its last digit.
+fn remainder_step<A: Arith>(a: &mut A, x: A::V, y: A::V) -> A::V {
+    let zero = a.num(x, 0.0);
+    let q = a.bin(BinOp::Div, x, y);
+    let q = a.un(UnOp::Trunc, q);
+    let q = a.un(UnOp::Neg, q);
+    let r = a.mul_add(q, y, x);
+    // The rounded quotient may be one too large or too small.
+    let low = a.cmp(Cmp::Lt, r, zero);
+    let up = a.bin(BinOp::Add, r, y);
+    let r = a.choose(low, up, r);
+    let high = a.cmp(Cmp::Ge, r, y);
+    let down = a.bin(BinOp::Sub, r, y);
+    a.choose(high, down, r)
 }
 
 /// Square and multiply over all bits of the exponent.

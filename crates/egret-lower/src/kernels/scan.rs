@@ -24,7 +24,8 @@ fn arg_reduce(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
     if outer * inner == 0 {
         return Ok(());
     }
-    let better = match (node.attrs.str("kind") == "max", node.attrs.flag("last")) {
+    let last = node.attrs.flag("last");
+    let better = match (node.attrs.str("kind") == "max", last) {
         (true, false) => Cmp::Gt,
         (true, true) => Cmp::Ge,
         (false, false) => Cmp::Lt,
@@ -54,7 +55,18 @@ fn arg_reduce(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
             let raw = k.load(px, from);
             let Ok(v) = decode(k, dtype, raw) else { return };
             let (b, bi) = (k.get(best), k.get(at));
-            let take = k.compare(better, v, b);
+            let mut take = k.compare(better, v, b);
+            if k.ty(v).elem.is_float() {
+                // NaN is the extreme of either kind; of several, the first or the last.
+                let nan = k.compare(Cmp::Ne, v, v);
+                let found = if last {
+                    nan
+                } else {
+                    let number = k.compare(Cmp::Eq, b, b);
+                    k.and(nan, number)
+                };
+                take = k.or(take, found);
+            }
             let (b, bi) = (k.select(take, v, b), k.select(take, j, bi));
             k.set(best, b);
             k.set(at, bi);

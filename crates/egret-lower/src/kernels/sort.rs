@@ -7,7 +7,7 @@ use crate::loops::indices::{flat, nest};
 use crate::loops::writer::Writer;
 use crate::program::context::Ctx;
 use egret_ir::Node;
-use egret_loop::{Access, Cmp, Elem, Ty, UnOp};
+use egret_loop::{Access, Cmp, Elem, KernelBuilder, Ty, UnOp, V};
 
 /// `top_k` by repeated selection: each pass takes the best element that comes after the one taken before, in the order
 /// (value, index). No scratch memory; k passes over the axis.
@@ -52,8 +52,8 @@ pub fn top_k(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
                     let Ok(v) = decode(k, dtype, raw) else { return };
                     // After the one taken last: worse, or equal and further on. Before any is taken everything is.
                     let (lv, li) = (k.get(last_value), k.get(last_index));
-                    let worse = k.compare(before, lv, v);
-                    let equal = k.compare(Cmp::Eq, lv, v);
+                    let worse = comes_before(k, before, lv, v);
+                    let equal = ties(k, lv, v);
                     let further = k.compare(Cmp::Gt, c, li);
                     let tied = k.and(equal, further);
                     let zero = k.int(0);
@@ -62,7 +62,7 @@ pub fn top_k(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
                     let open = k.or(open, start);
                     // Better than the best of this pass so far.
                     let (bv, f) = (k.get(best_value), k.get(found));
-                    let better = k.compare(before, v, bv);
+                    let better = comes_before(k, before, v, bv);
                     let new = k.unary(UnOp::Not, f);
                     let better = k.or(better, new);
                     let take = k.and(open, better);
@@ -90,6 +90,30 @@ pub fn top_k(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
     result?;
     w.finish();
     Ok(())
+}
+
+/// Whether x comes before y in the order by `cmp` (`Gt` or `Lt`) in which NaN is larger than every number.
+pub fn comes_before(k: &mut KernelBuilder, cmp: Cmp, x: V, y: V) -> V {
+    let before = k.compare(cmp, x, y);
+    if !k.ty(x).elem.is_float() {
+        return before;
+    }
+    let (large, other) = if cmp == Cmp::Gt { (x, y) } else { (y, x) };
+    let nan = k.compare(Cmp::Ne, large, large);
+    let number = k.compare(Cmp::Eq, other, other);
+    let beyond = k.and(nan, number);
+    k.or(before, beyond)
+}
+
+/// Whether neither of x and y comes before the other.
+fn ties(k: &mut KernelBuilder, x: V, y: V) -> V {
+    let equal = k.compare(Cmp::Eq, x, y);
+    if !k.ty(x).elem.is_float() {
+        return equal;
+    }
+    let (x, y) = (k.compare(Cmp::Ne, x, x), k.compare(Cmp::Ne, y, y));
+    let both = k.and(x, y);
+    k.or(equal, both)
 }
 
 /// `det` by elimination with partial pivoting, in a scratch copy of each matrix.

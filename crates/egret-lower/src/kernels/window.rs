@@ -5,6 +5,7 @@ use crate::expr::convert::{decode, encode};
 use crate::expr::{Access as Places, compute_elem, least};
 use crate::geometry::aliases::strides;
 use crate::kernels::elementwise;
+use crate::kernels::sort::comes_before;
 use crate::loops::indices::{flat, nest};
 use crate::loops::operands::touched;
 use crate::plan::fusion::Group;
@@ -143,7 +144,7 @@ impl Pool<'_> {
         let init = k.number(ty, start);
         let sum: Local = k.local(init);
         let s: Vec<i64> = strides(&self.w.input).iter().map(|s| s * pixel).collect();
-        let op = if self.kind == "max" { BinOp::SelMax } else { BinOp::Add };
+        let op = if self.kind == "max" { BinOp::Max } else { BinOp::Add };
         let mut result = Ok(());
         self.w.each_tap(k, o, &mut |k, i| {
             let offset = flat(k, i, &s, 0);
@@ -284,7 +285,7 @@ fn max_with_indices(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
             let index = flat(k, i, &counted, 0);
             let index = k.affine(&[(task, in_plane), (index, 1)], 0);
             let (b, bi) = (k.get(best), k.get(at_best));
-            let larger = k.compare(Cmp::Gt, v, b);
+            let larger = comes_before(k, Cmp::Gt, v, b);
             let zero = k.int(0);
             let first = k.compare(Cmp::Lt, bi, zero);
             let take = k.or(larger, first);

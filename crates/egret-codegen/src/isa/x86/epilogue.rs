@@ -356,34 +356,40 @@ impl Planner<'_> {
         Some(())
     }
 
-    /// x86's minimum gives b where either is NaN: repair the lanes where a is.
-    fn min_max(&mut self, i: usize, op: BinOp, a: usize, b: usize) -> Option<()> {
-        const UNORDERED: u32 = 3;
-        let code = if op == BinOp::Min { Op2::Min } else { Op2::Max };
-        let x = self.reg(a)?;
-        let y = self.src(b)?;
-        let d = self.alloc();
-        let mask = match self.isa {
+    /// A mask of float lanes that stays until the next instruction asks for one.
+    fn compare_lanes(&mut self, a: usize, b: Src, predicate: u32) -> Option<usize> {
+        match self.isa {
             WideIsa::Avx512 => {
                 let mask = self.alloc_mask()?;
                 self.masks[mask] = false;
-                self.steps.push(Step::CompareMask {
-                    int: false,
-                    mask,
-                    a: x,
-                    b: Src::Slot(x),
-                    predicate: UNORDERED,
-                });
-                mask
+                self.steps.push(Step::CompareMask { int: false, mask, a, b, predicate });
+                Some(mask)
             }
             WideIsa::Avx2 => {
                 let mask = self.alloc();
                 self.temps.push(mask);
-                self.steps.push(Step::CompareVector(mask, x, Src::Slot(x), UNORDERED));
-                mask
+                self.steps.push(Step::CompareVector(mask, a, b, predicate));
+                Some(mask)
             }
-        };
+        }
+    }
+
+    /// x86's minimum and maximum give b where either operand is NaN or both are zeros: where they are equal their signs are
+    /// joined (-0 is the smaller zero), and where a is NaN it is the result.
+    fn min_max(&mut self, i: usize, op: BinOp, a: usize, b: usize) -> Option<()> {
+        const EQUAL: u32 = 0;
+        const UNORDERED: u32 = 3;
+        let (code, join) = if op == BinOp::Min { (Op2::Min, Op2::Or) } else { (Op2::Max, Op2::And) };
+        let x = self.reg(a)?;
+        let y = self.src(b)?;
+        let d = self.alloc();
+        let same = self.alloc();
+        self.temps.push(same);
         self.steps.push(Step::Op2(code, d, x, y));
+        let mask = self.compare_lanes(x, y, EQUAL)?;
+        self.steps.push(Step::Blend { dst: same, mask, a: d, b: Src::Slot(x) });
+        self.steps.push(Step::Op2(join, d, d, Src::Slot(same)));
+        let mask = self.compare_lanes(x, Src::Slot(x), UNORDERED)?;
         self.steps.push(Step::Blend { dst: d, mask, a: d, b: Src::Slot(x) });
         self.release(i);
         self.vals[i] = Val::Slot(d);

@@ -84,6 +84,8 @@ fn eval(
                     BinOp::Sub => x - y,
                     BinOp::Mul => x * y,
                     BinOp::Div => x / y,
+                    BinOp::Min if x == y => f32::from_bits(x.to_bits() | y.to_bits()),
+                    BinOp::Max if x == y => f32::from_bits(x.to_bits() & y.to_bits()),
                     BinOp::Min if x.is_nan() => x,
                     BinOp::Max if x.is_nan() => x,
                     BinOp::Min | BinOp::SelMin => {

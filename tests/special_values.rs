@@ -1,0 +1,401 @@
+//! Special values (NaN, infinities, signed zeros, denormals, extremes) through every operation and element type on every engine.
+//!
+//! The reference interpreter says what is right. Where the result is defined exactly (arithmetic, comparisons, selections,
+//! conversions, maxima) engines agree bit for bit, but for which NaN it is; functions such as `exp` have a tolerance.
+
+use egret::ir::{Attrs, Builder, DType, Dim, Graph, Op, Tensor, Type, Value, ValueId, attrs, interp};
+use egret::{Engine, Executable, Options};
+use std::collections::BTreeMap;
+
+/// Element types that compiled code holds.
+const DTYPES: [DType; 13] = [
+    DType::F16,
+    DType::BF16,
+    DType::F32,
+    DType::F64,
+    DType::I8,
+    DType::I16,
+    DType::I32,
+    DType::I64,
+    DType::U8,
+    DType::U16,
+    DType::U32,
+    DType::U64,
+    DType::Bool,
+];
+
+/// Numbers that are special in some type; conversion makes them the type's own extremes.
+const SPECIAL: [f64; 31] = [
+    0.0,
+    -0.0,
+    1.0,
+    -1.0,
+    0.5,
+    -0.5,
+    2.0,
+    3.0,
+    -3.0,
+    2.5,
+    -7.0,
+    100.0,
+    255.0,
+    -128.0,
+    6.1e-5,
+    -5.9e-8,
+    1.18e-38,
+    -1e-45,
+    5e-324,
+    65504.0,
+    3.4e38,
+    -3.4e38,
+    1e300,
+    -1.7e308,
+    1e7,
+    -4e8,
+    1e18,
+    f64::INFINITY,
+    f64::NEG_INFINITY,
+    f64::NAN,
+    1e-3,
+];
+
+fn cast(values: &[f64], dtype: DType, shape: &[usize]) -> Tensor {
+    let t = Tensor::new(shape, values.to_vec());
+    let attrs = attrs! { to: dtype, saturate: 1i64, round: "nearest" };
+    let out = interp::eval_op(Op::Cast, &attrs, &[Some(t.into())], &[]).expect("numbers convert");
+    out[0].as_tensor().expect("a tensor").clone()
+}
+
+/// Every pair of special values: 31 * 31 is a multiple of no vector length.
+fn pairs(dtype: DType) -> [Tensor; 2] {
+    let n = SPECIAL.len() * SPECIAL.len();
+    let first: Vec<f64> = (0..n).map(|i| SPECIAL[i / SPECIAL.len()]).collect();
+    let second: Vec<f64> = (0..n).map(|i| SPECIAL[i % SPECIAL.len()]).collect();
+    [cast(&first, dtype, &[n]), cast(&second, dtype, &[n])]
+}
+
+/// The attributes that elementwise operations are held with.
+fn variants(op: Op, dtype: DType) -> Vec<Attrs> {
+    match op {
+        Op::Mod => vec![attrs! { fmod: 0i64 }, attrs! { fmod: 1i64 }],
+        Op::IsInf => vec![
+            attrs! { positive: 1i64, negative: 0i64 },
+            attrs! { positive: 0i64, negative: 1i64 },
+            attrs! { positive: 1i64, negative: 1i64 },
+        ],
+        Op::Gelu => vec![attrs! { approximate: "none" }, attrs! { approximate: "tanh" }],
+        Op::Cast => DTYPES
+            .into_iter()
+            .filter(|&to| to != dtype)
+            .map(|to| attrs! { to: to, saturate: 1i64, round: "nearest" })
+            .collect(),
+        _ => vec![attrs! {}],
+    }
+}
+
+/// Whether the result is defined to the bit.
+fn is_exact(op: Op) -> bool {
+    !matches!(
+        op,
+        Op::Exp
+            | Op::Log
+            | Op::Sin
+            | Op::Cos
+            | Op::Tan
+            | Op::Asin
+            | Op::Acos
+            | Op::Atan
+            | Op::Sinh
+            | Op::Cosh
+            | Op::Tanh
+            | Op::Asinh
+            | Op::Acosh
+            | Op::Atanh
+            | Op::Erf
+            | Op::Sigmoid
+            | Op::Gelu
+            | Op::Silu
+            | Op::HardSwish
+            | Op::Pow
+            | Op::Softmax
+            | Op::LayerNorm
+            | Op::RmsNorm
+            | Op::Reduce
+    )
+}
+
+/// Output names and what they were made by: (operation, attributes).
+type Outputs = Vec<(Op, Attrs)>;
+
+/// A graph of every elementwise operation that takes a dtype, on `x` and `y` (and a condition `c`).
+fn elementwise(dtype: DType, after_product: bool) -> Option<(Graph, Outputs, Vec<Value>)> {
+    let mut b = Builder::new("special");
+    let [x, y] = pairs(dtype);
+    let n = x.len();
+    let every_third: Vec<u8> = (0..n).map(|i| u8::from(i % 3 == 0)).collect();
+    let condition = Tensor::from_bytes(DType::Bool, &[n], &every_third);
+    let mut tensors = vec![x, y, condition];
+    if after_product {
+        for t in &mut tensors[..2] {
+            *t = Tensor::from_bytes(dtype, &[n, 1], t.bytes());
+        }
+        tensors[2] = Tensor::from_bytes(DType::Bool, &[n, 1], &every_third);
+    }
+    let mut inputs: Vec<ValueId> =
+        ["x", "y", "c"].iter().zip(&tensors).map(|(name, t)| b.input(name, Type::Tensor(t.ty()))).collect();
+    if after_product {
+        // x as a product with a row of ones: what follows is the epilogue of a tile.
+        let ones = b.constant(cast(&[1.0; 16], dtype, &[1, 16]));
+        inputs[0] = b.emit(Op::Matmul, attrs! {}, &[inputs[0], ones]).ok()?;
+    }
+    let mut outputs = vec![];
+    for op in Op::all().filter(|op| op.is_elementwise()) {
+        let operands: &[ValueId] = match (op, op.info().operands.len()) {
+            (Op::Where, _) => &[inputs[2], inputs[0], inputs[1]],
+            (_, 1) => &inputs[..1],
+            (_, 2) => &inputs[..2],
+            _ => continue,
+        };
+        // What a shift by more than the width gives is not defined.
+        if matches!(op, Op::ShiftLeft | Op::ShiftRight) {
+            continue;
+        }
+        for attrs in variants(op, dtype) {
+            if let Ok(v) = b.emit(op, attrs.clone(), operands) {
+                b.output(&format!("{op}{}", outputs.len()), v);
+                outputs.push((op, attrs));
+            }
+        }
+    }
+    Some((b.graph, outputs, tensors.into_iter().map(Value::Tensor).collect()))
+}
+
+/// Rows of special values under operations that look for extremes, sort, sum or pool.
+fn rows(dtype: DType) -> (Graph, Outputs, Vec<Value>) {
+    let mut b = Builder::new("special");
+    // Every rotation of the values, so that each stands in every place; and rows of few values, so that there are ties.
+    let n = SPECIAL.len();
+    let mut values: Vec<f64> = (0..n * n).map(|i| SPECIAL[(i / n + i % n) % n]).collect();
+    values.extend(
+        (0..n * n)
+            .map(|i| [0.0, -0.0, 1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY][(i * i + i / 7) % 6]),
+    );
+    values.extend((0..n * n).map(|i| [0.0, -0.0, -1.0][(i + i / n) % 3]));
+    let t = cast(&values, dtype, &[1, 3, n, n]);
+    let x = b.input("x", Type::Tensor(t.ty()));
+    let mut outputs: Outputs = vec![];
+    let mut hold = |b: &mut Builder, op: Op, attrs: Attrs| {
+        if let Ok(v) = b.emit_node(op, attrs.clone(), &[Some(x)], vec![]) {
+            for v in v {
+                b.output(&format!("{op}{}", outputs.len()), v);
+                outputs.push((op, attrs.clone()));
+            }
+        }
+    };
+    for axis in [2i64, 3] {
+        for kind in ["max", "min", "and", "or"] {
+            hold(&mut b, Op::Reduce, attrs! { kind: kind, axes: vec![axis], keepdims: 1i64 });
+        }
+        for kind in ["max", "min"] {
+            for last in [0i64, 1] {
+                hold(&mut b, Op::ArgReduce, attrs! { kind: kind, axis: axis, keepdims: 0i64, last: last });
+            }
+        }
+        for kind in ["sum", "prod"] {
+            hold(&mut b, Op::Cumulative, attrs! { kind: kind, axis: axis, exclusive: 0i64, reverse: 0i64 });
+        }
+        for largest in [0i64, 1] {
+            for k in [1, 5, n as i64] {
+                hold(&mut b, Op::TopK, attrs! { k: Dim::constant(k), axis: axis, largest: largest });
+            }
+        }
+    }
+    for (kernel, stride) in [(2i64, 1i64), (3, 2)] {
+        hold(
+            &mut b,
+            Op::Pool,
+            attrs! {
+                kind: "max", kernel: vec![kernel; 2], strides: vec![stride; 2], dilations: vec![1i64; 2], pads: vec![1i64; 4],
+                high_extra: vec![0i64; 2], layout: "channels_first"
+            },
+        );
+        hold(
+            &mut b,
+            Op::MaxPoolIndices,
+            attrs! {
+                kernel: vec![kernel; 2], strides: vec![stride; 2], dilations: vec![1i64; 2], pads: vec![1i64; 4],
+                high_extra: vec![0i64; 2], column_major: 0i64
+            },
+        );
+    }
+    (b.graph, outputs, vec![Value::Tensor(t)])
+}
+
+/// Differences of an output, in words; at most three.
+fn differences(op: Op, attrs: &Attrs, want: &Tensor, got: &Tensor, inputs: &[Value]) -> Vec<String> {
+    let (e, g) = match (egret::compare::to_f64(want), egret::compare::to_f64(got)) {
+        (Ok(e), Ok(g)) => (e, g),
+        _ => return vec![format!("{op}: cannot be compared")],
+    };
+    let size = want.dtype().size();
+    let tolerance = match want.dtype() {
+        DType::BF16 => 1e-2,
+        DType::F16 => 2e-3,
+        DType::F32 => 5e-6,
+        _ => 1e-11,
+    };
+    let bits = |t: &Tensor, i: usize| t.bytes()[i * size..(i + 1) * size].to_vec();
+    let close = |i: usize| {
+        if bits(want, i) == bits(got, i) || e[i].is_nan() && g[i].is_nan() {
+            return true;
+        }
+        !is_exact(op)
+            && want.dtype().is_float()
+            && (e[i] - g[i]).abs() <= tolerance * e[i].abs().max(smallest_scale(op))
+    };
+    let operand = |k: usize, i: usize| {
+        let t = inputs.get(k).and_then(Value::as_tensor)?;
+        let v = egret::compare::to_f64(t).ok()?;
+        Some(v[i * v.len() / want.len()])
+    };
+    (0..want.len())
+        .filter(|&i| !close(i))
+        .take(3)
+        .map(|i| {
+            format!(
+                "{op} {attrs:?} at {i} of {:?} {:?}: {:?} instead of {:?}",
+                operand(0, i),
+                operand(1, i),
+                g[i],
+                e[i]
+            )
+        })
+        .collect()
+}
+
+/// What results are measured against at least: errors of functions with exact zeros are relative down to the smallest number,
+/// those of differences (1 + erf) are of the size of what is subtracted.
+fn smallest_scale(op: Op) -> f64 {
+    match op {
+        Op::Tanh | Op::Atan | Op::Sinh => 0.0,
+        Op::Gelu => 1.0,
+        _ => 1e-3,
+    }
+}
+
+fn hold(what: &str, graph: &Graph, outputs: &Outputs, inputs: &[Value], failures: &mut Vec<String>) {
+    let want = interp::run(graph, inputs).expect("the interpreter runs it");
+    let base = Options { threads: 1, ..Options::default() };
+    for (name, engine, options) in [
+        ("jit", Engine::Jit, base.clone()),
+        ("jit-noopt", Engine::JitNoOpt, base.clone()),
+        ("no-wide", Engine::Jit, Options { wide: false, ..base.clone() }),
+        ("x86-64-v3", Engine::Jit, Options { target: "x86-64-v3".into(), ..base.clone() }),
+        ("exact", Engine::Jit, Options { tier: egret::Tier::Exact, ..base }),
+    ] {
+        if name == "x86-64-v3" && !cfg!(target_arch = "x86_64") {
+            continue;
+        }
+        let got =
+            Executable::new(graph.clone(), engine, &options, &BTreeMap::new()).and_then(|e| e.run(inputs));
+        let got = match got {
+            Ok(got) => got,
+            Err(e) => {
+                failures.push(format!("{what} {name}: {e}"));
+                continue;
+            }
+        };
+        for (i, (op, attrs)) in outputs.iter().enumerate() {
+            let (w, g) = (want[i].as_tensor().expect("a tensor"), got[i].as_tensor().expect("a tensor"));
+            failures.extend(
+                differences(*op, attrs, w, g, inputs).into_iter().map(|d| format!("{what} {name}: {d}")),
+            );
+        }
+    }
+}
+
+/// Sums, products and softmax: numbers of one size, so that it does not matter in which order they are added.
+fn sums(dtype: DType) -> (Graph, Outputs, Vec<Value>) {
+    let mut b = Builder::new("special");
+    let rows = [
+        [1.0, 2.0, -3.0, 0.5, 4.0],
+        [0.0, -0.0, -0.0, 0.0, -0.0],
+        [-0.0; 5],
+        [f64::NAN, 1.0, 2.0, 3.0, 4.0],
+        [f64::INFINITY, 1.0, -2.0, 3.0, 4.0],
+        [f64::INFINITY, f64::NEG_INFINITY, 1.0, 1.0, 1.0],
+        [f64::NEG_INFINITY; 5],
+        [0.0, f64::INFINITY, 1.0, 1.0, 1.0],
+        [1e-45, 1e-45, 5e-324, 0.0, 0.0],
+    ];
+    let width = 37;
+    let values: Vec<f64> = (0..rows.len() * width).map(|i| rows[i / width][i % width % 5]).collect();
+    let t = cast(&values, dtype, &[rows.len(), width]);
+    let x = b.input("x", Type::Tensor(t.ty()));
+    let mut outputs: Outputs = vec![];
+    let mut hold = |b: &mut Builder, op: Op, attrs: Attrs| {
+        if let Ok(v) = b.emit(op, attrs.clone(), &[x]) {
+            b.output(&format!("{op}{}", outputs.len()), v);
+            outputs.push((op, attrs));
+        }
+    };
+    for axis in [0i64, 1] {
+        for kind in ["sum", "prod"] {
+            hold(&mut b, Op::Reduce, attrs! { kind: kind, axes: vec![axis], keepdims: 1i64 });
+        }
+        hold(&mut b, Op::Softmax, attrs! { axis: axis });
+        hold(&mut b, Op::LayerNorm, attrs! { axis: axis, epsilon: 1e-5 });
+        hold(&mut b, Op::RmsNorm, attrs! { axis: axis, epsilon: 1e-5 });
+    }
+    (b.graph, outputs, vec![Value::Tensor(t)])
+}
+
+fn report(failures: &[String]) {
+    assert!(
+        failures.is_empty(),
+        "{} differences\n{}",
+        failures.len(),
+        failures[..failures.len().min(60)].join("\n")
+    );
+}
+
+#[test]
+fn elementwise_operations() {
+    let mut failures = vec![];
+    for dtype in DTYPES {
+        let (graph, outputs, inputs) = elementwise(dtype, false).expect("no product");
+        hold(dtype.name(), &graph, &outputs, &inputs, &mut failures);
+    }
+    report(&failures);
+}
+
+#[test]
+fn epilogues_of_products() {
+    let mut failures = vec![];
+    for dtype in DTYPES {
+        if let Some((graph, outputs, inputs)) = elementwise(dtype, true) {
+            hold(dtype.name(), &graph, &outputs, &inputs, &mut failures);
+        }
+    }
+    report(&failures);
+}
+
+#[test]
+fn extremes_sorts_sums_and_pools() {
+    let mut failures = vec![];
+    for dtype in DTYPES {
+        let (graph, outputs, inputs) = rows(dtype);
+        hold(dtype.name(), &graph, &outputs, &inputs, &mut failures);
+    }
+    report(&failures);
+}
+
+#[test]
+fn sums_products_and_norms() {
+    let mut failures = vec![];
+    for dtype in DTYPES {
+        let (graph, outputs, inputs) = sums(dtype);
+        hold(dtype.name(), &graph, &outputs, &inputs, &mut failures);
+    }
+    report(&failures);
+}
