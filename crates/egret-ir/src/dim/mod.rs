@@ -11,8 +11,8 @@ pub type DimEnv = BTreeMap<String, i64>;
 
 /// A dim, in elements: an integer, or an expression over symbols such as `2*seq + 1`.
 ///
-/// Two dims that are equal as polynomials compare equal; `floordiv`, `ceildiv`, `mod`, `max`, `min` are opaque
-/// atoms whose operands are canonical themselves.
+/// Two dims that are equal as polynomials compare equal; `floordiv`, `ceildiv`, `mod`, `max`, `min`, `broadcast` are
+/// opaque atoms whose operands are canonical themselves. Arithmetic is exact or gives [`Dim::is_saturated`].
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Dim(Repr);
 
@@ -21,6 +21,8 @@ enum Repr {
     Const(i64),
     // Sorted by monomial; no zero coefficients. Never a bare constant.
     Poly(Arc<Vec<(Monomial, i64)>>),
+    // A number or coefficient left the range of `i64`; so is all that is computed from it.
+    Overflow,
 }
 
 /// A product of atoms, sorted; empty for the constant term.
@@ -45,11 +47,15 @@ pub enum DimOp {
     Max,
     /// The smaller.
     Min,
+    /// The dim that two dims broadcast to: of equal ones either, beside 1 the other. It has no value for others, so
+    /// that it states the condition as well as the size.
+    Broadcast,
 }
 
 impl DimOp {
     /// All operators, for parsing.
-    pub const ALL: [DimOp; 5] = [DimOp::FloorDiv, DimOp::CeilDiv, DimOp::Mod, DimOp::Max, DimOp::Min];
+    pub const ALL: [DimOp; 6] =
+        [DimOp::FloorDiv, DimOp::CeilDiv, DimOp::Mod, DimOp::Max, DimOp::Min, DimOp::Broadcast];
 
     /// The spelling in text IR, used like a function: `floordiv(seq, 2)`.
     pub fn name(self) -> &'static str {
@@ -59,6 +65,7 @@ impl DimOp {
             DimOp::Mod => "mod",
             DimOp::Max => "max",
             DimOp::Min => "min",
+            DimOp::Broadcast => "broadcast",
         }
     }
 
@@ -74,6 +81,10 @@ impl DimOp {
             })?,
             DimOp::Max => Some(a.max(b)),
             DimOp::Min => Some(a.min(b)),
+            DimOp::Broadcast => match (a, b) {
+                (1, other) | (other, 1) => Some(other),
+                _ => (a == b).then_some(a),
+            },
         }
     }
 }
@@ -103,7 +114,7 @@ impl Dim {
     pub fn as_const(&self) -> Option<i64> {
         match self.0 {
             Repr::Const(c) => Some(c),
-            Repr::Poly(_) => None,
+            Repr::Poly(_) | Repr::Overflow => None,
         }
     }
 
@@ -117,24 +128,35 @@ impl Dim {
                 },
                 _ => None,
             },
-            Repr::Const(_) => None,
+            Repr::Const(_) | Repr::Overflow => None,
         }
     }
 
+    /// The terms of the polynomial; none of what overflowed, which arithmetic looks for beforehand.
     fn terms(&self) -> Vec<(Monomial, i64)> {
         match &self.0 {
-            Repr::Const(0) => vec![],
+            Repr::Const(0) | Repr::Overflow => vec![],
             Repr::Const(c) => vec![(vec![], *c)],
             Repr::Poly(t) => t.as_ref().clone(),
         }
     }
 
-    // Saturates on overflow: such a dim is refused by the verifier as out of range.
+    fn overflow() -> Dim {
+        Dim(Repr::Overflow)
+    }
+
+    fn overflowed(&self) -> bool {
+        matches!(self.0, Repr::Overflow)
+    }
+
     fn from_terms(terms: impl IntoIterator<Item = (Monomial, i64)>) -> Dim {
         let mut map: BTreeMap<Monomial, i64> = BTreeMap::new();
         for (m, c) in terms {
             let slot = map.entry(m).or_insert(0);
-            *slot = slot.saturating_add(c);
+            match slot.checked_add(c) {
+                Some(sum) => *slot = sum,
+                None => return Dim::overflow(),
+            }
         }
         map.retain(|_, c| *c != 0);
         match map.len() {
@@ -152,23 +174,30 @@ impl Dim {
 
     /// `self op other`, folded where both are constant or an identity applies.
     pub fn op(&self, op: DimOp, other: &Dim) -> Dim {
-        if let (Some(a), Some(b)) = (self.as_const(), other.as_const())
-            && let Some(v) = op.apply(a, b)
-        {
-            return Dim::constant(v);
+        if self.overflowed() || other.overflowed() {
+            return Dim::overflow();
+        }
+        if let (Some(a), Some(b)) = (self.as_const(), other.as_const()) {
+            return op.apply(a, b).map_or_else(|| Dim::opaque(op, self, other), Dim::constant);
         }
         if self == other {
             match op {
-                DimOp::Max | DimOp::Min => return self.clone(),
-                DimOp::FloorDiv | DimOp::CeilDiv => return Dim::constant(1),
-                DimOp::Mod => return Dim::constant(0),
+                DimOp::Max | DimOp::Min | DimOp::Broadcast => return self.clone(),
+                // 0 over 0 has no value.
+                DimOp::FloorDiv | DimOp::CeilDiv if self.is_positive() => return Dim::constant(1),
+                DimOp::Mod if self.is_positive() => return Dim::constant(0),
+                _ => {}
             }
         }
         rules::simplify(op, self, other).unwrap_or_else(|| Dim::opaque(op, self, other))
     }
 
-    /// `self / other` if `other` is a single term that divides every term of `self`.
+    /// `self / other` if `other` is a single term that divides every term of `self`. Symbols in `other` are taken not
+    /// to be 0.
     pub fn divide_exactly(&self, other: &Dim) -> Option<Dim> {
+        if self.overflowed() {
+            return None;
+        }
         let divisor = other.terms();
         let [(dm, dc)] = divisor.as_slice() else { return None };
         let mut out = vec![];
@@ -177,10 +206,10 @@ impl Dim {
                 let at = m.iter().position(|a| a == atom)?;
                 m.remove(at);
             }
-            if c % dc != 0 {
+            if c.checked_rem(*dc)? != 0 {
                 return None;
             }
-            out.push((m, c / dc));
+            out.push((m, c.checked_div(*dc)?));
         }
         Some(Dim::from_terms(out))
     }
@@ -227,7 +256,7 @@ impl Dim {
     /// Number of terms of the polynomial.
     pub fn term_count(&self) -> usize {
         match &self.0 {
-            Repr::Const(_) => 1,
+            Repr::Const(_) | Repr::Overflow => 1,
             Repr::Poly(t) => t.len(),
         }
     }
@@ -247,7 +276,7 @@ impl Dim {
             None => false,
         };
         match &self.0 {
-            Repr::Const(_) => take(1),
+            Repr::Const(_) | Repr::Overflow => take(1),
             Repr::Poly(terms) => {
                 if !take(terms.len()) || !take(terms.iter().map(|(m, _)| m.len()).sum()) {
                     return false;
@@ -260,10 +289,11 @@ impl Dim {
         }
     }
 
-    /// Whether a coefficient ran out of the range of `i64` (they saturate).
+    /// Whether a number ran out of the range of `i64`, or lies at its end.
     pub fn is_saturated(&self) -> bool {
         let out = |c: i64| c == i64::MAX || c == i64::MIN;
         match &self.0 {
+            Repr::Overflow => true,
             Repr::Const(c) => out(*c),
             Repr::Poly(terms) => terms.iter().any(|(m, c)| {
                 out(*c)
@@ -273,10 +303,12 @@ impl Dim {
         }
     }
 
-    /// The value under `env`, if every symbol is bound there.
+    /// The value under `env`: exact, and `None` where a symbol is not bound there or an operation has no value (a
+    /// division by 0, an overflow, a broadcast of 2 with 3).
     pub fn eval(&self, env: &DimEnv) -> Option<i64> {
         match &self.0 {
             Repr::Const(c) => Some(*c),
+            Repr::Overflow => None,
             Repr::Poly(_) => self.substitute(env).as_const(),
         }
     }
@@ -316,7 +348,8 @@ impl std::ops::Add for Dim {
     type Output = Dim;
     fn add(self, rhs: Dim) -> Dim {
         match (self.as_const(), rhs.as_const()) {
-            (Some(a), Some(b)) => Dim::constant(a.saturating_add(b)),
+            _ if self.overflowed() || rhs.overflowed() => Dim::overflow(),
+            (Some(a), Some(b)) => a.checked_add(b).map_or_else(Dim::overflow, Dim::constant),
             _ => Dim::from_terms(self.terms().into_iter().chain(rhs.terms())),
         }
     }
@@ -330,8 +363,11 @@ impl std::ops::Sub for Dim {
 impl std::ops::Mul for Dim {
     type Output = Dim;
     fn mul(self, rhs: Dim) -> Dim {
+        if self.overflowed() || rhs.overflowed() {
+            return Dim::overflow();
+        }
         if let (Some(a), Some(b)) = (self.as_const(), rhs.as_const()) {
-            return Dim::constant(a.saturating_mul(b));
+            return a.checked_mul(b).map_or_else(Dim::overflow, Dim::constant);
         }
         let right = rhs.terms();
         let mut out = vec![];
@@ -340,7 +376,8 @@ impl std::ops::Mul for Dim {
                 let mut m = ma.clone();
                 m.extend(mb.iter().cloned());
                 m.sort();
-                out.push((m, ca.saturating_mul(*cb)));
+                let Some(c) = ca.checked_mul(*cb) else { return Dim::overflow() };
+                out.push((m, c));
             }
         }
         Dim::from_terms(out)
@@ -351,6 +388,7 @@ impl fmt::Display for Dim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let terms = match &self.0 {
             Repr::Const(c) => return write!(f, "{c}"),
+            Repr::Overflow => return f.write_str("<overflow>"),
             Repr::Poly(t) => t,
         };
         // The constant term (empty monomial) sorts first but reads better last.

@@ -1,6 +1,7 @@
 //! What is known of the non-polynomial operators: canonical forms, and bounds of an expression.
 
 use super::{Atom, Dim, DimOp, FloorDivExt, Monomial, Repr};
+use std::collections::BTreeSet;
 
 /// A simpler form of `a op b`, if there is one. Not both are constants.
 pub(super) fn simplify(op: DimOp, a: &Dim, b: &Dim) -> Option<Dim> {
@@ -15,8 +16,11 @@ pub(super) fn simplify(op: DimOp, a: &Dim, b: &Dim) -> Option<Dim> {
             let rest = Dim::from_terms(a.terms().into_iter().map(|(m, c)| (m, c.rem_euclid(d))));
             (rest != *a).then(|| rest.op(DimOp::Mod, b))
         }
-        (DimOp::FloorDiv | DimOp::CeilDiv, _) => a.divide_exactly(b),
+        // What may be 0 is not divided by: 0 / 0 has no value.
+        (DimOp::FloorDiv | DimOp::CeilDiv, _) if b.is_positive() => a.divide_exactly(b),
+        (DimOp::Mod, _) if b.is_positive() && a.divide_exactly(b).is_some() => Some(Dim::constant(0)),
         (DimOp::Max | DimOp::Min, _) => extremum(op, a, b),
+        (DimOp::Broadcast, _) => broadcast(a, b),
         _ => None,
     }
 }
@@ -31,6 +35,30 @@ fn extremum(op: DimOp, a: &Dim, b: &Dim) -> Option<Dim> {
         return Some(if op == DimOp::Max { b.clone() } else { a.clone() });
     }
     (b < a).then(|| Dim::opaque(op, b, a))
+}
+
+/// The dim that two dims broadcast to, each once and in order: it is associative, commutative and idempotent.
+fn broadcast(a: &Dim, b: &Dim) -> Option<Dim> {
+    let mut parts = BTreeSet::new();
+    parties(a, &mut parts);
+    parties(b, &mut parts);
+    parts.remove(&Dim::constant(1));
+    // The fold gives each operand its place, the last one outermost.
+    let mut parts = parts.into_iter();
+    let first = parts.next().unwrap_or(Dim::constant(1));
+    Some(parts.fold(first, |all, part| Dim::opaque(DimOp::Broadcast, &all, &part)))
+}
+
+/// The dims that take part in a broadcast.
+fn parties(d: &Dim, out: &mut BTreeSet<Dim>) {
+    if let [(m, 1)] = d.terms().as_slice()
+        && let [Atom::Op(DimOp::Broadcast, a, b)] = m.as_slice()
+    {
+        parties(a, out);
+        parties(b, out);
+    } else {
+        out.insert(d.clone());
+    }
 }
 
 fn gcd(a: u64, b: u64) -> u64 {
@@ -96,8 +124,14 @@ impl Dim {
         self.range().0
     }
 
+    /// Whether it is known to be at least 1.
+    pub fn is_positive(&self) -> bool {
+        self.at_least().is_some_and(|v| v > 0)
+    }
+
     fn range(&self) -> Range {
         let terms = match &self.0 {
+            Repr::Overflow => return Range(None, None),
             Repr::Const(c) => return Range(Some(*c), Some(*c)),
             Repr::Poly(terms) => terms,
         };
@@ -144,6 +178,8 @@ impl Atom {
         match op {
             DimOp::Max => Range(either(i64::max, a.0, b.0), both(i64::max, a.1, b.1)),
             DimOp::Min => Range(both(i64::min, a.0, b.0), either(i64::min, a.1, b.1)),
+            // It is one of the two.
+            DimOp::Broadcast => Range(both(i64::min, a.0, b.0), both(i64::max, a.1, b.1)),
             DimOp::Mod if b.0.is_some_and(|lo| lo >= 0) => Range(Some(0), b.1.map(|hi| (hi - 1).max(0))),
             DimOp::FloorDiv => match (b.0, b.1) {
                 (Some(lo), Some(hi)) if lo == hi && lo > 0 => {
@@ -185,11 +221,90 @@ mod tests {
         assert_eq!(Dim::symbol("m").op(DimOp::Max, &n()), n().op(DimOp::Max, &Dim::symbol("m")));
     }
 
+    #[test]
+    fn what_may_be_zero_is_not_cancelled() {
+        let at = |d: &Dim, v: i64| d.eval(&[("n".to_owned(), v)].into_iter().collect());
+        for op in [DimOp::FloorDiv, DimOp::CeilDiv, DimOp::Mod] {
+            let d = n().op(op, &n());
+            assert_eq!((at(&d, 0), at(&d, 3)), (None, Some(if op == DimOp::Mod { 0 } else { 1 })));
+            let one = (n() + c(1)) * c(3);
+            assert_eq!(one.op(op, &one).as_const(), Some(if op == DimOp::Mod { 0 } else { 1 }));
+        }
+        assert_eq!(at(&(n() * c(2)).op(DimOp::FloorDiv, &n()), 0), None);
+    }
+
+    #[test]
+    fn broadcasts_have_one_form_and_say_when_they_have_no_value() {
+        let (a, b) = (Dim::symbol("a"), Dim::symbol("b"));
+        let both = |x: &Dim, y: &Dim| x.op(DimOp::Broadcast, y);
+        let ab = both(&a, &b);
+        assert_eq!(ab.to_string(), "broadcast(a, b)");
+        assert_eq!(both(&b, &a), ab);
+        assert_eq!(both(&ab, &b), ab);
+        assert_eq!(both(&both(&a, &n()), &b), both(&ab, &n()));
+        assert_eq!(both(&c(1), &a), a);
+        assert_eq!(both(&a, &a), a);
+        for (x, y, is) in [(1, 0, Some(0)), (0, 1, Some(0)), (3, 3, Some(3)), (2, 3, None), (0, 2, None)] {
+            let env = [("a".to_owned(), x), ("b".to_owned(), y)].into_iter().collect();
+            assert_eq!(ab.eval(&env), is, "{x} {y}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_do_not_fit_are_no_values() {
+        let big = n() * n() * c(1 << 40);
+        let env = [("n".to_owned(), 1 << 20)].into_iter().collect();
+        assert_eq!(big.eval(&env), None);
+        // Nothing computed from them is taken for a number either.
+        assert_eq!((big.clone() - c(5)).eval(&env), None);
+        assert_eq!(big.op(DimOp::Min, &c(7)).eval(&env), None);
+        let end = Dim::constant(i64::MAX);
+        assert!((end.clone() + c(1) - c(1)).is_saturated());
+        assert!((Dim::constant(i64::MIN) * c(-1)).is_saturated());
+        assert_eq!(end.op(DimOp::Min, &c(3)), c(3));
+    }
+
     proptest! {
+        /// What has several symbols, and numbers up to the ends of the range, has its exact value or none.
+        #[test]
+        fn arithmetic_is_exact(
+            steps in prop::collection::vec((0usize..9, 0usize..3, -(1i64 << 40)..(1i64 << 40)), 1..8),
+            values in prop::collection::vec(prop_oneof![0i64..4, Just(1i64 << 31), Just(i64::MAX)], 2),
+        ) {
+            let env = [("n".to_owned(), values[0]), ("m".to_owned(), values[1])].into_iter().collect();
+            let (mut dim, mut direct) = (n(), Some(i128::from(values[0])));
+            for (kind, with, k) in steps {
+                let (other, v) = match with {
+                    0 => (n(), values[0]),
+                    1 => (Dim::symbol("m"), values[1]),
+                    _ => (c(k), k),
+                };
+                let narrow = |d: Option<i128>| d.and_then(|d| i64::try_from(d).ok());
+                let apply = |op: DimOp| narrow(direct).and_then(|d| op.apply(d, v)).map(i128::from);
+                let (d, is) = match kind {
+                    0 => (dim + other, direct.and_then(|d| d.checked_add(v.into()))),
+                    1 => (dim - other, direct.and_then(|d| d.checked_sub(v.into()))),
+                    2 => (dim * other, direct.and_then(|d| d.checked_mul(v.into()))),
+                    _ => {
+                        let op = DimOp::ALL[kind - 3];
+                        (dim.op(op, &other), apply(op))
+                    }
+                };
+                (dim, direct) = (d, is);
+                if !dim.is_within(64) { break }
+            }
+            if let Some(v) = dim.eval(&env) {
+                // A coefficient may cancel before it overflows, so that there is a value where the steps have none.
+                if let Some(direct) = direct {
+                    prop_assert_eq!(i128::from(v), direct, "{}", dim);
+                }
+            }
+        }
+
         /// Whatever is rewritten has the value that the operators say.
         #[test]
         fn rewriting_keeps_values(
-            steps in prop::collection::vec((0usize..7, -9i64..10), 1..8),
+            steps in prop::collection::vec((0usize..8, -9i64..10), 1..8),
             value in 0i64..40,
         ) {
             let env = [("n".to_owned(), value)].into_iter().collect();
@@ -202,13 +317,16 @@ mod tests {
                     3 => (DimOp::CeilDiv, k),
                     4 => (DimOp::Mod, k),
                     5 => (DimOp::Max, k),
-                    _ => (DimOp::Min, k),
+                    6 => (DimOp::Min, k),
+                    _ => (DimOp::Broadcast, k),
                 };
-                if by == 0 { continue }
                 dim = dim.op(op, &c(by));
                 direct = direct.and_then(|v| op.apply(v, by));
             }
-            prop_assert_eq!(dim.eval(&env), direct, "{}", dim);
+            // What has no value may be cancelled: 0 times it is 0.
+            if direct.is_some() {
+                prop_assert_eq!(dim.eval(&env), direct, "{}", dim);
+            }
             if let (Some(low), Some(v)) = (dim.at_least(), direct) {
                 prop_assert!(low <= v, "{} is {} but at least {}", dim, v, low);
             }

@@ -14,7 +14,7 @@ pub(super) fn broadcast_dim(a: &Dim, b: &Dim) -> Option<Dim> {
         // A constant other than 1 decides: the symbol is it or 1.
         (Some(_), None) => Some(a.clone()),
         (None, Some(_)) => Some(b.clone()),
-        (None, None) => Some(a.op(DimOp::Max, b)),
+        (None, None) => Some(a.op(DimOp::Broadcast, b)),
     }
 }
 

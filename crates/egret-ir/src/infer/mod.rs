@@ -29,7 +29,7 @@ const MAX_DIM_PARTS: usize = 128;
 /// Result types, or the rule that the operands break.
 ///
 /// `operands[i]` is `None` where an optional operand is left out. Shapes may be symbolic; what cannot be decided is
-/// accepted (a broadcast of `a` against `b` has the dim `max(a, b)`).
+/// accepted (a broadcast of `a` against `b` has the dim `broadcast(a, b)`).
 ///
 /// # Errors
 /// One sentence that names the rule and the types or attribute that break it.

@@ -184,7 +184,7 @@ fn expand(ctx: &mut NodeCtx) -> OpResult {
             (Some(_), _) => a,
             (_, Some(_)) => b,
             _ if a == b => a,
-            _ => a.op(DimOp::Max, &b),
+            _ => a.op(DimOp::Broadcast, &b),
         });
     }
     Ok(vec![ctx.broadcast(x, to)?])
