@@ -28,6 +28,8 @@ pub enum Attr {
     Tensor(Tensor),
     /// `f32[2, seq]`
     Type(Type),
+    /// `[_, count]`: the names of dims that the node decides, by place.
+    Symbols(Vec<Option<String>>),
 }
 
 impl Attr {
@@ -45,6 +47,7 @@ impl Attr {
             Attr::Strings(_) => "strings",
             Attr::Tensor(_) => "tensor",
             Attr::Type(_) => "type",
+            Attr::Symbols(_) => "symbols",
         }
     }
 }
@@ -52,7 +55,7 @@ impl Attr {
 macro_rules! attr_from {
     ($($t:ty => $v:ident),*) => { $(impl From<$t> for Attr { fn from(v: $t) -> Attr { Attr::$v(v) } })* };
 }
-attr_from!(i64 => Int, f64 => Float, String => String, DType => DType, Dim => Dim, Vec<Dim> => Dims, Vec<i64> => Ints, Vec<f64> => Floats, Vec<String> => Strings, Tensor => Tensor, Type => Type);
+attr_from!(i64 => Int, f64 => Float, String => String, DType => DType, Dim => Dim, Vec<Dim> => Dims, Vec<i64> => Ints, Vec<f64> => Floats, Vec<String> => Strings, Tensor => Tensor, Type => Type, Vec<Option<String>> => Symbols);
 impl From<&str> for Attr {
     fn from(v: &str) -> Attr {
         Attr::String(v.to_owned())
@@ -64,7 +67,11 @@ impl From<bool> for Attr {
     }
 }
 
-/// The attributes of a node, sorted by name. The op table says which there are; every one is present.
+/// The attribute by which a node declares symbols. Any node may have it; the op table does not list it.
+pub const DECLARED: &str = "dims";
+
+/// The attributes of a node, sorted by name. The op table says which there are; every one is present. Beside them there
+/// may be [`DECLARED`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Attrs(pub BTreeMap<&'static str, Attr>);
 
@@ -195,21 +202,40 @@ impl Attrs {
         }
     }
 
+    /// The symbols that the node declares: for each dim of its results in turn (of tensors and of optional tensors)
+    /// the name of what only the data decide, if it is that. Names may be left out at the end.
+    pub fn declared(&self) -> &[Option<String>] {
+        match self.0.get(DECLARED) {
+            Some(Attr::Symbols(names)) => names,
+            _ => &[],
+        }
+    }
+
+    /// Add the symbols that the attributes use, without those declared, to `out`, each once.
+    pub fn collect_symbols(&self, out: &mut Vec<String>) {
+        for attr in self.0.values() {
+            match attr {
+                Attr::Dim(d) => d.collect_symbols(out),
+                Attr::Dims(ds) => ds.iter().for_each(|d| d.collect_symbols(out)),
+                Attr::Type(t) => t.collect_symbols(out),
+                _ => {}
+            }
+        }
+    }
+
+    /// The same attributes with the dims in them replaced.
+    pub fn map_dims(&self, map: &dyn Fn(&Dim) -> Dim) -> Attrs {
+        let one = |attr: &Attr| match attr {
+            Attr::Dim(d) => Attr::Dim(map(d)),
+            Attr::Dims(ds) => Attr::Dims(ds.iter().map(map).collect()),
+            Attr::Type(t) => Attr::Type(t.map_dims(map)),
+            other => other.clone(),
+        };
+        Attrs(self.0.iter().map(|(name, attr)| (*name, one(attr))).collect())
+    }
+
     /// The same attributes with symbols replaced by their values.
     pub fn substitute(&self, env: &DimEnv) -> Attrs {
-        Attrs(
-            self.0
-                .iter()
-                .map(|(k, v)| {
-                    let v = match v {
-                        Attr::Dim(d) => Attr::Dim(d.substitute(env)),
-                        Attr::Dims(ds) => Attr::Dims(ds.iter().map(|d| d.substitute(env)).collect()),
-                        Attr::Type(t) => Attr::Type(t.substitute(env)),
-                        other => other.clone(),
-                    };
-                    (*k, v)
-                })
-                .collect(),
-        )
+        self.map_dims(&|d| d.substitute(env))
     }
 }

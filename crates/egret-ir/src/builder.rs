@@ -1,6 +1,7 @@
 //! Building graphs: types are inferred, constants folded and shape arithmetic followed while nodes are added.
 
-use crate::{Attrs, DType, Dim, Graph, Op, Tensor, Type, ValueId, infer, interp, symbolic};
+use crate::attr::DECLARED;
+use crate::{Attr, Attrs, DType, Dim, Graph, Op, Tensor, Type, ValueId, infer, interp, symbolic};
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
@@ -53,8 +54,12 @@ pub struct Builder {
     /// Contents of small integer tensors (rank 0 or 1) as dims, where they are known symbolically.
     known: HashMap<ValueId, Vec<Dim>>,
     sources: BTreeSet<String>,
-    /// Prefix of symbols made for data-dependent dims.
+    /// The number of the next fresh symbol.
     fresh: usize,
+    /// Symbols that no fresh one may be, beside those of values that have not been looked at.
+    taken: BTreeSet<String>,
+    /// How many of the graph's values have been looked at.
+    noted: usize,
 }
 
 impl Builder {
@@ -65,7 +70,14 @@ impl Builder {
 
     /// Go on with a graph.
     pub fn from_graph(graph: Graph) -> Builder {
-        Builder { graph, known: HashMap::new(), sources: BTreeSet::new(), fresh: 0 }
+        Builder {
+            graph,
+            known: HashMap::new(),
+            sources: BTreeSet::new(),
+            fresh: 0,
+            taken: BTreeSet::new(),
+            noted: 0,
+        }
     }
 
     /// The ONNX nodes that the nodes added from now on come from.
@@ -78,15 +90,28 @@ impl Builder {
         &self.sources
     }
 
-    /// A symbol that no other dim has.
+    /// A symbol that stands nowhere in the graph, nor in one of those that were [reserved](Builder::reserve_symbols).
     pub fn fresh_symbol(&mut self) -> Dim {
+        Dim::symbol(&self.fresh_name())
+    }
+
+    fn fresh_name(&mut self) -> String {
+        while self.noted < self.graph.value_count() {
+            self.graph.symbols_of(ValueId(self.noted as u32), &mut self.taken);
+            self.noted += 1;
+        }
         loop {
             let name = format!("u{}", self.fresh);
             self.fresh += 1;
-            if !self.graph.free_dims().contains(&name) {
-                return Dim::symbol(&name);
+            if !self.taken.contains(&name) {
+                return name;
             }
         }
+    }
+
+    /// Make no fresh symbol that this graph has: nodes of it will be added, or those made will be put into it.
+    pub fn reserve_symbols(&mut self, of: &Graph) {
+        self.taken.extend(of.all_symbols());
     }
 
     /// Add an input.
@@ -109,7 +134,8 @@ impl Builder {
 
     /// Add a node with any number of results, optional operands left out as `None`, and sub-graphs.
     ///
-    /// Where every operand is a small constant the node is evaluated instead and constants are returned.
+    /// Where every operand is a small constant the node is evaluated instead and constants are returned, unless it
+    /// declares symbols. Dims that only the data decide, and that the attributes do not declare, get fresh symbols.
     pub fn emit_node(
         &mut self,
         op: Op,
@@ -119,17 +145,19 @@ impl Builder {
     ) -> Result<Vec<ValueId>, TypeError> {
         let types: Vec<Option<&Type>> = operands.iter().map(|v| v.map(|v| self.graph.ty(v))).collect();
         let mut inferred =
-            infer::infer(op, &attrs, &types, &regions).map_err(|message| TypeError { op, message })?;
-        for ty in &mut inferred {
-            self.freshen(ty);
-        }
-        if let Some(folded) = self.fold(op, &attrs, operands, &inferred) {
+            infer::infer_open(op, &attrs, &types, &regions).map_err(|message| TypeError { op, message })?;
+        // What declares symbols stays: others use them.
+        let declares = !attrs.declared().is_empty();
+        if !declares && let Some(folded) = self.fold(op, &attrs, operands, &inferred) {
             return Ok(folded.into_iter().map(|t| self.constant(t)).collect());
         }
         let known = symbolic::eval(op, &attrs, operands, &self.graph, &|v| self.known_dims(v));
-        if let Some(constant) = known.as_deref().and_then(|dims| constant_of(dims, &inferred)) {
+        if !declares && let Some(constant) = known.as_deref().and_then(|dims| constant_of(dims, &inferred))
+        {
             return Ok(vec![self.constant(constant)]);
         }
+        let mut attrs = attrs;
+        self.declare(&mut attrs, &mut inferred);
         let node =
             self.graph.add_node(op, attrs, operands.to_vec(), regions, inferred, self.sources.clone());
         let results = self.graph.node(node).results.clone();
@@ -139,21 +167,21 @@ impl Builder {
         Ok(results)
     }
 
-    /// Replace the placeholder of data-dependent dims (see [`infer::UNKNOWN`]) by fresh symbols.
-    fn freshen(&mut self, ty: &mut Type) {
-        let dims = match ty {
-            Type::Tensor(t) => &mut t.shape,
-            Type::Sequence(s) => match &mut s.shape {
-                Some(shape) => shape,
-                None => return,
-            },
-            Type::Optional(t) => return self.freshen(t),
-        };
-        for dim in dims {
-            if dim.as_symbol() == Some(infer::UNKNOWN) {
-                *dim = self.fresh_symbol();
+    /// Declare dims that only the data decide, and that have no name, by fresh symbols.
+    fn declare(&mut self, attrs: &mut Attrs, types: &mut [Type]) {
+        if !types.iter().any(|t| t.fixed_dims().iter().any(Dim::is_unnamed)) {
+            return;
+        }
+        let mut names = attrs.declared().to_vec();
+        for (i, dim) in types.iter_mut().flat_map(|t| t.fixed_dims_mut()).enumerate() {
+            if dim.is_unnamed() {
+                let name = self.fresh_name();
+                *dim = Dim::symbol(&name);
+                names.resize(names.len().max(i + 1), None);
+                names[i] = Some(name);
             }
         }
+        attrs.0.insert(DECLARED, Attr::Symbols(names));
     }
 
     fn fold(
@@ -212,9 +240,11 @@ impl Builder {
         self.known.insert(value, dims);
     }
 
-    /// Make the fresh symbols of this builder differ from those that `other` has made so far.
+    /// Make the fresh symbols of this builder differ from those that `other` has, has made or has to stay clear of.
     pub fn skip_symbols_of(&mut self, other: &Builder) {
         self.fresh = self.fresh.max(other.fresh);
+        self.taken.extend(other.taken.iter().cloned());
+        self.reserve_symbols(&other.graph);
     }
 
     /// Append an output.
@@ -225,5 +255,46 @@ impl Builder {
     /// The tensor type of a value. Panics if it is no tensor.
     pub fn tensor_ty(&self, value: ValueId) -> &crate::TensorType {
         self.graph.tensor_ty(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{attrs, verify};
+
+    /// Fresh symbols differ from those of inputs, attributes, declarations, regions and reserved graphs.
+    #[test]
+    fn fresh_symbols_are_no_others() {
+        let mut b = Builder::new("g");
+        let x = b.input("x", Type::tensor(DType::F32, vec![Dim::symbol("u0"), Dim::symbol("n")]));
+        let named = attrs! { dims: vec![None, Some("u2".to_owned())] };
+        b.emit(Op::Nonzero, named, &[x]).unwrap();
+        let target = vec![Dim::symbol("u3"), Dim::symbol("n")];
+        b.emit(Op::Broadcast, attrs! { shape: target }, &[x]).unwrap();
+        let mut other = Builder::new("other");
+        other.input("y", Type::tensor(DType::F32, vec![Dim::symbol("u4")]));
+        b.reserve_symbols(&other.graph);
+        let counts = [0, 1].map(|_| {
+            let v = b.emit(Op::Nonzero, attrs! {}, &[x]).unwrap();
+            b.tensor_ty(v).shape[1].to_string()
+        });
+        assert_eq!(counts, ["u1", "u5"]);
+        b.graph.add_input("late", Type::tensor(DType::F32, vec![Dim::symbol("u3"), Dim::symbol("u6")]));
+        assert_eq!(b.fresh_symbol().to_string(), "u7");
+        assert_eq!(verify(&b.graph), Ok(()));
+        let node = b.graph.node_ids()[2];
+        assert_eq!(b.graph.node(node).attrs.declared(), [None, Some("u1".to_owned())]);
+    }
+
+    /// A node that names its symbols keeps them, whatever is known of its operands.
+    #[test]
+    fn declared_symbols_stay() {
+        let mut b = Builder::new("g");
+        let x = b.constant(Tensor::new(&[3], vec![1f32, 0.0, 2.0]));
+        let folded = b.emit(Op::Nonzero, attrs! {}, &[x]).unwrap();
+        assert!(b.graph.as_const(folded).is_some());
+        let kept = b.emit(Op::Nonzero, attrs! { dims: vec![None, Some("k".to_owned())] }, &[x]).unwrap();
+        assert_eq!(b.graph.ty(kept).to_string(), "i64[1, k]");
     }
 }

@@ -1,11 +1,11 @@
 //! The graph: nodes in SSA form over typed values. The only module that names petgraph.
 
-use crate::{Attrs, ContentHash, Op, Tensor, Type};
+use crate::{Attrs, ContentHash, Dim, Op, Tensor, Type};
 use petgraph::Direction;
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use petgraph::visit::EdgeRef;
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::fmt;
 
 /// A value: a graph input, a constant, or a result of a node. Displays as `%3`.
@@ -352,13 +352,19 @@ impl Graph {
         self.nodes.remove_node(NodeIndex::new(id.0 as usize));
     }
 
-    /// Nodes so that producers stand before users, by ascending id where the choice is free; `Err` names a node on a cycle.
+    /// Nodes so that producers stand before users, and who declares a symbol before who uses it, by ascending id where
+    /// the choice is free; `Err` names a node on a cycle.
     pub fn topological(&self) -> Result<Vec<NodeId>, NodeId> {
         // By node: how many operands are not in the order yet.
         let mut missing = vec![0usize; self.nodes.node_indices().map(|i| i.index() + 1).max().unwrap_or(0)];
+        let mut told: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
+        for (declares, uses) in self.symbol_uses() {
+            missing[uses.0 as usize] += 1;
+            told.entry(declares).or_default().push(uses);
+        }
         let mut ready = BinaryHeap::new();
         for index in self.nodes.node_indices() {
-            missing[index.index()] = self.nodes.edges_directed(index, Direction::Incoming).count();
+            missing[index.index()] += self.nodes.edges_directed(index, Direction::Incoming).count();
             if missing[index.index()] == 0 {
                 ready.push(Reverse(NodeId(index.index() as u32)));
             }
@@ -366,8 +372,9 @@ impl Graph {
         let mut order = Vec::with_capacity(self.node_count());
         while let Some(Reverse(n)) = ready.pop() {
             order.push(n);
-            for edge in self.nodes.edges_directed(NodeIndex::new(n.0 as usize), Direction::Outgoing) {
-                let user = edge.target().index();
+            let edges = self.nodes.edges_directed(NodeIndex::new(n.0 as usize), Direction::Outgoing);
+            let users = edges.map(|edge| edge.target().index());
+            for user in users.chain(told.get(&n).into_iter().flatten().map(|u| u.0 as usize)) {
                 missing[user] -= 1;
                 if missing[user] == 0 {
                     ready.push(Reverse(NodeId(user as u32)));
@@ -380,12 +387,16 @@ impl Graph {
         }
     }
 
-    /// Remove every node none of whose results reaches an output; returns how many.
+    /// Remove every node none of whose results reaches an output, nor a symbol of which is used on the way to one;
+    /// returns how many.
     pub fn remove_dead(&mut self) -> usize {
         let mut live = vec![false; self.nodes.node_indices().map(|i| i.index() + 1).max().unwrap_or(0)];
+        let mut uses: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
+        self.symbol_uses().into_iter().for_each(|(from, to)| uses.entry(to).or_default().push(from));
         let mut work: Vec<NodeId> = self.outputs.iter().filter_map(|&v| self.producer(v)).collect();
         while let Some(n) = work.pop() {
             if !std::mem::replace(&mut live[n.0 as usize], true) {
+                work.extend(uses.get(&n).into_iter().flatten());
                 work.extend(self.node(n).operands.iter().flatten().filter_map(|&v| self.producer(v)));
             }
         }
@@ -394,6 +405,112 @@ impl Graph {
             self.remove_node(n);
         }
         dead.len()
+    }
+
+    /// The node that declares each symbol; of several (a graph that does not verify) the first.
+    pub fn declarations(&self) -> BTreeMap<&str, NodeId> {
+        let mut out = BTreeMap::new();
+        for id in self.node_ids() {
+            for name in self.node(id).attrs.declared().iter().flatten() {
+                out.entry(name.as_str()).or_insert(id);
+            }
+        }
+        out
+    }
+
+    /// The symbols that a node needs to be bound: those of its attributes, those that its regions take from outside,
+    /// and those of its results' types that it does not declare.
+    pub fn symbols_used(&self, id: NodeId) -> Vec<String> {
+        let node = self.node(id);
+        let mut out = vec![];
+        for &v in &node.results {
+            self.ty(v).collect_symbols(&mut out);
+        }
+        out.retain(|s| !node.attrs.declared().iter().flatten().any(|d| d == s));
+        node.attrs.collect_symbols(&mut out);
+        for region in &node.regions {
+            let free = region.free_symbols();
+            out.extend(free.into_iter().filter(|s| !out.contains(s)).collect::<Vec<_>>());
+        }
+        out
+    }
+
+    /// Pairs of a node that declares a symbol and one that uses it, sorted; a node that uses its own stands twice.
+    fn symbol_uses(&self) -> Vec<(NodeId, NodeId)> {
+        let declarations = self.declarations();
+        let mut out = vec![];
+        if declarations.is_empty() {
+            return out;
+        }
+        for id in self.node_ids() {
+            let used = self.symbols_used(id);
+            out.extend(used.iter().filter_map(|s| Some((*declarations.get(s.as_str())?, id))));
+        }
+        out.sort();
+        out.dedup();
+        out
+    }
+
+    /// Symbols that stand as a dim by themselves in a type of an input: the values given bind them.
+    pub fn input_symbols(&self) -> BTreeSet<&str> {
+        let dims = self.inputs.iter().flat_map(|&v| self.ty(v).fixed_dims());
+        dims.filter_map(Dim::as_symbol).collect()
+    }
+
+    /// The symbols that the graph uses but does not bind, by its inputs or a node: those of the graph around it.
+    pub fn free_symbols(&self) -> Vec<String> {
+        let mut out = vec![];
+        self.inputs.iter().for_each(|&v| self.ty(v).collect_symbols(&mut out));
+        for id in self.node_ids() {
+            let used = self.symbols_used(id);
+            out.extend(used.into_iter().filter(|s| !out.contains(s)).collect::<Vec<_>>());
+        }
+        let (given, declared) = (self.input_symbols(), self.declarations());
+        out.retain(|s| !given.contains(s.as_str()) && !declared.contains_key(s.as_str()));
+        out
+    }
+
+    /// All symbols that occur, in types, attributes, declarations and regions.
+    pub fn all_symbols(&self) -> BTreeSet<String> {
+        let mut out = BTreeSet::new();
+        self.value_ids().for_each(|v| self.symbols_of(v, &mut out));
+        out
+    }
+
+    /// The symbols of a value's type, and of the node whose first result it is.
+    pub(crate) fn symbols_of(&self, id: ValueId, out: &mut BTreeSet<String>) {
+        let mut names = vec![];
+        self.ty(id).collect_symbols(&mut names);
+        if let Def::Node(n, 0) = self.value(id).def
+            && self.contains(n)
+        {
+            let node = self.node(n);
+            node.attrs.collect_symbols(&mut names);
+            names.extend(node.attrs.declared().iter().flatten().cloned());
+            node.regions.iter().for_each(|r| out.extend(r.all_symbols()));
+        }
+        out.extend(names);
+    }
+
+    /// Replace the free symbols of this graph ([`Graph::free_symbols`]) by dims of the graph that it is put into.
+    pub fn map_free_symbols(&mut self, map: &dyn Fn(&str) -> Option<Dim>) {
+        let free = self.free_symbols();
+        if free.is_empty() {
+            return;
+        }
+        let outer = |name: &str| {
+            let new = free.iter().any(|f| f == name).then(|| map(name)).flatten();
+            Some(new.unwrap_or_else(|| Dim::symbol(name)))
+        };
+        let dim = |d: &Dim| d.map_symbols(&outer).unwrap_or_else(|| d.clone());
+        for value in &mut self.values {
+            value.ty = value.ty.map_dims(&dim);
+        }
+        for id in self.node_ids() {
+            let node = self.node_mut(id);
+            node.attrs = node.attrs.map_dims(&dim);
+            node.regions.iter_mut().for_each(|r| r.map_free_symbols(&outer));
+        }
     }
 
     /// Names of the symbols in the input types, in order of occurrence: the free dims.

@@ -17,7 +17,7 @@ pub mod text;
 mod types;
 mod verify;
 
-pub use attr::{Attr, Attrs};
+pub use attr::{Attr, Attrs, DECLARED};
 pub use builder::{Builder, TypeError};
 pub use dim::{Dim, DimEnv, DimOp};
 pub use dtype::DType;

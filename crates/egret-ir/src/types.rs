@@ -31,7 +31,7 @@ pub struct TensorType {
 pub struct SeqType {
     /// Element type of the tensors.
     pub dtype: DType,
-    /// Their shape where all are known to share one rank; dims that differ are symbols.
+    /// Their shape where all are known to share one rank; dims that differ are symbols, or have no name.
     pub shape: Option<Shape>,
 }
 
@@ -83,14 +83,43 @@ impl Type {
 
     /// Replace symbols by their values.
     pub fn substitute(&self, env: &DimEnv) -> Type {
+        self.map_dims(&|d| d.substitute(env))
+    }
+
+    /// The type with its dims replaced.
+    pub fn map_dims(&self, map: &dyn Fn(&Dim) -> Dim) -> Type {
+        let all = |shape: &Shape| shape.iter().map(map).collect::<Shape>();
         match self {
-            Type::Tensor(t) => Type::Tensor(t.substitute(env)),
-            Type::Sequence(s) => Type::Sequence(Box::new(SeqType {
-                dtype: s.dtype,
-                shape: s.shape.as_ref().map(|s| s.iter().map(|d| d.substitute(env)).collect()),
-            })),
-            Type::Optional(t) => Type::Optional(Box::new(t.substitute(env))),
+            Type::Tensor(t) => Type::tensor(t.dtype, all(&t.shape)),
+            Type::Sequence(s) => {
+                Type::Sequence(Box::new(SeqType { dtype: s.dtype, shape: s.shape.as_ref().map(all) }))
+            }
+            Type::Optional(t) => Type::Optional(Box::new(t.map_dims(map))),
         }
+    }
+
+    /// The dims that are one number each: those of a tensor, also of one that is optional. Dims of a sequence differ
+    /// from element to element.
+    pub fn fixed_dims(&self) -> &[Dim] {
+        match self {
+            Type::Tensor(t) => &t.shape,
+            Type::Sequence(_) => &[],
+            Type::Optional(t) => t.fixed_dims(),
+        }
+    }
+
+    /// As [`Type::fixed_dims`], to change them.
+    pub(crate) fn fixed_dims_mut(&mut self) -> &mut [Dim] {
+        match self {
+            Type::Tensor(t) => &mut t.shape,
+            Type::Sequence(_) => &mut [],
+            Type::Optional(t) => t.fixed_dims_mut(),
+        }
+    }
+
+    /// Add the symbols of its fixed dims to `out`, each once.
+    pub fn collect_symbols(&self, out: &mut Vec<String>) {
+        self.fixed_dims().iter().for_each(|d| d.collect_symbols(out));
     }
 }
 

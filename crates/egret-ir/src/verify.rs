@@ -3,7 +3,7 @@
 use crate::infer::{self, check, control};
 use crate::text::Spelling;
 use crate::{Def, Dim, Graph, NodeId, Type, ValueId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// How deep regions may nest: passes recurse into them.
@@ -20,8 +20,10 @@ pub enum Rule {
     Typing,
     /// The recorded types can be those that inference finds.
     RecordedTypes,
-    /// Sizes fit 64 bits, and are not negative; data-dependent dims have symbols of their own.
+    /// Sizes fit 64 bits, and are not negative.
     Sizes,
+    /// Every symbol is bound, by an input of the graph or by a node before its use, and by one only.
+    Symbols,
     /// Regions do not nest too deep.
     Depth,
 }
@@ -35,6 +37,7 @@ impl Rule {
             Rule::Typing => "a node fits its operation",
             Rule::RecordedTypes => "recorded types are possible ones",
             Rule::Sizes => "sizes fit 64 bits and are not negative",
+            Rule::Symbols => "every symbol is bound once, by an input or by the node that declares it",
             Rule::Depth => "regions do not nest too deep",
         }
     }
@@ -42,7 +45,7 @@ impl Rule {
     /// Who has to change for the rule to hold.
     pub fn fault(self) -> &'static str {
         match self {
-            Rule::Definitions | Rule::Acyclic | Rule::RecordedTypes => {
+            Rule::Definitions | Rule::Acyclic | Rule::RecordedTypes | Rule::Symbols => {
                 "the pass that ran last (a bug in Egret)"
             }
             Rule::Typing => "whoever made the node: the importer or a pass",
@@ -82,11 +85,18 @@ impl std::error::Error for VerifyError {}
 /// All broken rules. Where values are not defined properly, types are not looked at.
 pub fn verify(graph: &Graph) -> Result<(), Vec<VerifyError>> {
     let mut errors = vec![];
-    verify_at(graph, "", 0, &mut errors);
+    verify_at(graph, "", 0, &BTreeSet::new(), &mut errors);
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
-fn verify_at(graph: &Graph, prefix: &str, depth: usize, errors: &mut Vec<VerifyError>) {
+/// `outer`: the symbols that the graphs around this one bind.
+fn verify_at(
+    graph: &Graph,
+    prefix: &str,
+    depth: usize,
+    outer: &BTreeSet<&str>,
+    errors: &mut Vec<VerifyError>,
+) {
     let mut checker = Checker { graph, prefix, spelling: None, errors };
     if depth > MAX_DEPTH {
         return checker.report(
@@ -99,13 +109,14 @@ fn verify_at(graph: &Graph, prefix: &str, depth: usize, errors: &mut Vec<VerifyE
         return;
     }
     checker.values();
+    let bound = checker.symbols(outer);
     for n in graph.node_ids() {
         checker.typing(n);
         let node = graph.node(n);
         for (i, region) in node.regions.iter().enumerate() {
             let name = node.op.info().regions.get(i).unwrap_or(&"region");
             let inner = format!("{} {name}: ", checker.at(Place::Node(n)));
-            verify_at(region, &inner, depth + 1, checker.errors);
+            verify_at(region, &inner, depth + 1, &bound, checker.errors);
         }
     }
 }
@@ -269,6 +280,56 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// What binds symbols, and whether all that are used are bound before; gives those that are bound.
+    fn symbols(&mut self, outer: &BTreeSet<&'a str>) -> BTreeSet<&'a str> {
+        let graph = self.graph;
+        let given = graph.input_symbols();
+        let mut bound: BTreeSet<&str> = outer.union(&given).copied().collect();
+        let unbound = |names: Vec<String>, bound: &BTreeSet<&str>| -> Option<String> {
+            names.into_iter().find(|s| !bound.contains(s.as_str()))
+        };
+        for &v in graph.inputs() {
+            let mut names = vec![];
+            graph.ty(v).collect_symbols(&mut names);
+            if let Some(s) = unbound(names, &bound) {
+                let message =
+                    format!("the symbol {} of its type is a dim by itself of no input", Dim::symbol(&s));
+                self.report(Place::Value(v), Rule::Symbols, message);
+            }
+        }
+        let declarations = graph.declarations();
+        for n in graph.node_ids() {
+            for name in graph.node(n).attrs.declared().iter().flatten() {
+                let symbol = Dim::symbol(name);
+                if given.contains(name.as_str()) {
+                    let message =
+                        format!("it declares the symbol {symbol}, which an input of the graph binds");
+                    self.report(Place::Node(n), Rule::Symbols, message);
+                } else if declarations.get(name.as_str()) != Some(&n) {
+                    let first = self.at(Place::Node(declarations[name.as_str()]));
+                    let message = format!("it declares the symbol {symbol}, which is declared by {first}");
+                    self.report(Place::Node(n), Rule::Symbols, message);
+                }
+            }
+        }
+        bound.extend(declarations.keys());
+        for n in graph.node_ids() {
+            if let Some(s) = unbound(graph.symbols_used(n), &bound) {
+                let message = format!(
+                    "it uses the symbol {}, which no input of the graph has as a dim by itself and no node declares",
+                    Dim::symbol(&s)
+                );
+                self.report(Place::Node(n), Rule::Symbols, message);
+            }
+        }
+        if let Err(n) = graph.topological() {
+            let message =
+                "it uses a symbol that a node declares which comes after it, or is fed by such a node";
+            self.report(Place::Node(n), Rule::Symbols, message.into());
+        }
+        bound
+    }
+
     fn typing(&mut self, n: NodeId) {
         let graph = self.graph;
         let node = graph.node(n);
@@ -293,13 +354,15 @@ impl<'a> Checker<'a> {
 }
 
 fn sizes(ty: &Type) -> Result<(), String> {
-    let placeholder = |shape: &[Dim]| match shape.iter().find(|d| d.as_symbol() == Some(infer::UNKNOWN)) {
-        Some(_) => Err(format!("the type {ty} has a data-dependent dim without a symbol of its own")),
-        None => Ok(()),
-    };
     match ty {
-        Type::Tensor(t) => check::size(t).and_then(|()| placeholder(&t.shape)),
-        Type::Sequence(s) => placeholder(s.shape.as_deref().unwrap_or_default()),
+        Type::Tensor(t) => {
+            check::size(t)?;
+            match t.shape.iter().any(Dim::has_unnamed) {
+                true => Err(format!("the type {ty} has a dim without a name")),
+                false => Ok(()),
+            }
+        }
+        Type::Sequence(_) => Ok(()),
         Type::Optional(inner) => sizes(inner),
     }
 }
@@ -332,7 +395,7 @@ mod tests {
         assert_eq!(broken(&parse("%2 = add(%0, %0) : f32[n + 1, 4]")), [Rule::RecordedTypes]);
         assert_eq!(broken(&parse("%2 = add(%0, %1) : f32[n, 4]")), [Rule::Typing]);
         assert_eq!(broken(&parse("%2 = softmax(%0) : f32[n, 4]")), [Rule::Typing]);
-        assert_eq!(broken(&parse("%2 = nonzero(%0) : i64[2, \"?\"]")), [Rule::Sizes]);
+        assert_eq!(broken(&parse("%2 = nonzero(%0) : i64[2, _]")), [Rule::Sizes, Rule::Typing]);
         assert_eq!(
             broken(&parse("%3 = add(%0, %0) : f32[n, 4] %2 = reshape(%3) {shape = [n, 3]} : f32[n, 3]")),
             []
@@ -342,6 +405,45 @@ mod tests {
             .unwrap_err()[0];
         assert_eq!(error.rule, Rule::RecordedTypes);
         assert!(error.at.contains("if(%1, %0) : i8[n, 4] then: %1 = neg(%0) : i8[n, 4]"), "{error}");
+    }
+
+    #[test]
+    fn symbols_are_bound_once_and_before_their_use() {
+        let why = |body: &str| {
+            let errors = verify(&parse(body)).err().unwrap_or_default();
+            let of = |e: VerifyError| (e.rule == Rule::Symbols).then(|| e.to_string());
+            errors.into_iter().filter_map(of).collect::<Vec<_>>().join("\n")
+        };
+        let iota = |n: &str| format!("%2 = iota() {{axis = 0, shape = [{n}], to = i64}}");
+        assert_eq!(why(&iota("n")), "");
+        assert!(
+            why(&iota("k"))
+                .contains("iota() {axis = 0, shape = [k], to = i64} : i64[k]: it uses the symbol k")
+        );
+        assert_eq!(why(&format!("%3 = nonzero(%0) {{dims = [_, k]}} {}", iota("2*k + n"))), "");
+        assert_eq!(why(&format!("%3 = nonzero(%0) : i64[2, k] {}", iota("k"))), "");
+        let twice = "%2 = nonzero(%0) {dims = [_, k]} %3 = neg(%0) %4 = nonzero(%3) {dims = [_, k]}";
+        assert!(
+            why(twice).contains("%4 = nonzero(%3) {dims = [_, k]} : i64[2, k]: it declares the symbol k")
+        );
+        assert!(why("%2 = nonzero(%0) {dims = [_, n]}").contains("an input of the graph binds"));
+        // Only what comes before binds: here the size of what is counted is the count.
+        let early = "%3 = iota() {axis = 0, shape = [k], to = i64} %2 = nonzero(%3) {dims = [_, k]}";
+        assert!(why(early).contains("comes after it"), "{}", why(early));
+        assert!(why("%2 = neg(%0) : f32[k, 4]").contains("the symbol k"));
+        // A region sees the symbols around it, and those of its inputs are its own.
+        let branch = |n: &str| {
+            format!(
+                "graph @b(%0: f32[m, 4]) -> (%1) {{ %1 = iota() {{axis = 0, shape = [{n}], to = i64}} }}"
+            )
+        };
+        let both =
+            |n: &str| format!("%2 = if(%1, %0) {{dims = [k]}} then {} else {}", branch(n), branch("m"));
+        assert_eq!(why(&both("m + n")), "");
+        assert!(why(&both("j")).contains("then: %1 = iota()"), "{}", why(&both("j")));
+        assert!(!why(&both("k")).is_empty());
+        let input = text::parse("graph @g(%0: f32[2*n]) -> (%0) {}", &|_| None).unwrap();
+        assert_eq!(broken(&input), [Rule::Symbols]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::error::{ErrorKind, ImportError, io};
 use crate::external::ExternalData;
 use crate::importer::{Functions, Importer};
 use crate::{ops, wire};
-use egret_ir::{Dim, DimEnv, Graph, Tensor, TensorType, Type, infer};
+use egret_ir::{Dim, DimEnv, Graph, Tensor, TensorType, Type};
 use onnx_protobuf::{
     GraphProto, Message as _, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto, type_proto,
 };
@@ -217,11 +217,7 @@ pub(crate) fn input_types(
             bind_symbols(info, shape, &mut env).map_err(|e| e.at(place(info)))?;
         }
         let ty = decode_type(info.type_.get_or_default(), &mut |name, axis| {
-            let name = if name.is_empty() || name == infer::UNKNOWN {
-                format!("{}_d{axis}", info.name)
-            } else {
-                name.to_owned()
-            };
+            let name = if name.is_empty() { format!("{}_d{axis}", info.name) } else { name.to_owned() };
             symbols.insert(name.clone());
             Dim::symbol(&name)
         })

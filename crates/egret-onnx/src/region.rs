@@ -36,11 +36,18 @@ impl<'m> Importer<'m> {
                 self.closed(proto, &types)
             }
             "SequenceMap" => {
-                let element = |ty: Option<Type>| match ty? {
-                    Type::Sequence(s) => s.shape.map(|shape| Type::tensor(s.dtype, shape)),
+                let builder = self.scopes.builder();
+                // A symbol among the elements' dims is another number in each.
+                let mut own =
+                    |d: &Dim| if d.as_const().is_some() { d.clone() } else { builder.fresh_symbol() };
+                let mut element = |ty: Option<Type>| match ty? {
+                    Type::Sequence(s) => {
+                        let shape: Option<Vec<Dim>> = s.shape.map(|s| s.iter().map(&mut own).collect());
+                        shape.map(|shape| Type::tensor(s.dtype, shape))
+                    }
                     other => Some(other),
                 };
-                let types: Vec<_> = types.into_iter().map(element).collect();
+                let types: Vec<_> = types.into_iter().map(&mut element).collect();
                 self.closed(proto, &types)
             }
             _ => self.closed(proto, &[]),

@@ -93,6 +93,7 @@ fn spell_attr(s: &mut Spelling, attr: &Attr) {
         Attr::Strings(v) => v.hash(s),
         Attr::Tensor(v) => v.content_hash().hash(s),
         Attr::Type(v) => v.hash(s),
+        Attr::Symbols(v) => v.hash(s),
     }
 }
 

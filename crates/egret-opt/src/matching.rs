@@ -414,6 +414,7 @@ fn show_attr(attr: &Attr) -> String {
         Attr::Strings(v) => format!("{v:?}"),
         Attr::Tensor(t) => t.ty().to_string(),
         Attr::Type(t) => t.to_string(),
+        Attr::Symbols(_) => attr.to_string(),
     }
 }
 

@@ -81,6 +81,8 @@ pub(crate) fn rebuild(
 /// A new graph with the old inputs.
 pub(crate) fn start(old: &Graph) -> Rebuild<'_> {
     let mut r = Rebuild { old, builder: Builder::new(&old.name), map: HashMap::new() };
+    // Its nodes keep the symbols that they declare, whenever they come.
+    r.builder.reserve_symbols(old);
     for &i in old.inputs() {
         let data = old.value(i);
         let new = r.builder.input(&data.name, data.ty.clone());

@@ -114,6 +114,9 @@ impl<'a> Lives<'a> {
         sum(&mut alive);
         let mut is_output = vec![false; graph.value_count()];
         graph.outputs().iter().for_each(|v| is_output[v.0 as usize] = true);
+        // Others may use its symbols and none of its results.
+        let declares = order.iter().map(|&n| graph.node(n)).filter(|n| !n.attrs.declared().is_empty());
+        declares.filter_map(|n| n.results.first()).for_each(|v| is_output[v.0 as usize] = true);
         Lives { graph, order, last, is_output, glued, alive }
     }
 

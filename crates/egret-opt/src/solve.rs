@@ -221,7 +221,8 @@ impl Load<'_> {
 
     /// Whether rules may look at a node: its type is what inference finds from what is known of its operands.
     fn is_open(&self, node: &ProblemNode, children: &[Id]) -> bool {
-        if !foldable(node.op) || node.types.len() != 1 {
+        // Who declares symbols is known by them: it is neither joined with its like nor made anew.
+        if !foldable(node.op) || node.types.len() != 1 || !node.attrs.declared().is_empty() {
             return false;
         }
         let types: Vec<Option<&Type>> =

@@ -110,6 +110,17 @@ impl Dim {
         Dim(Repr::Poly(Arc::new(vec![(vec![Atom::Symbol(name.into())], 1)])))
     }
 
+    /// A dim that has no name yet, `_` in text: what inference leaves to whoever makes the node to name, and what
+    /// differs from element to element of a sequence.
+    pub fn unnamed() -> Dim {
+        Dim::symbol("")
+    }
+
+    /// Whether it is [`Dim::unnamed`].
+    pub fn is_unnamed(&self) -> bool {
+        self.as_symbol() == Some("")
+    }
+
     /// The value if it is a constant.
     pub fn as_const(&self) -> Option<i64> {
         match self.0 {
@@ -313,13 +324,24 @@ impl Dim {
         }
     }
 
+    /// Whether a part of it has no name.
+    pub fn has_unnamed(&self) -> bool {
+        match &self.0 {
+            Repr::Poly(terms) => terms.iter().flat_map(|(m, _)| m).any(|atom| match atom {
+                Atom::Symbol(s) => s.is_empty(),
+                Atom::Op(_, a, b) => a.has_unnamed() || b.has_unnamed(),
+            }),
+            Repr::Const(_) | Repr::Overflow => false,
+        }
+    }
+
     /// Add the symbols that occur to `out`, in order of occurrence, without duplicates.
     pub fn collect_symbols(&self, out: &mut Vec<String>) {
         if let Repr::Poly(terms) = &self.0 {
             for atom in terms.iter().flat_map(|(m, _)| m) {
                 match atom {
                     Atom::Symbol(s) => {
-                        if !out.iter().any(|o| o == s.as_ref()) {
+                        if !s.is_empty() && !out.iter().any(|o| o == s.as_ref()) {
                             out.push(s.to_string());
                         }
                     }
@@ -427,8 +449,12 @@ impl fmt::Display for Dim {
 struct SymbolName<'a>(&'a str);
 impl fmt::Display for SymbolName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("_");
+        }
         let mut chars = self.0.chars();
-        let plain = chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+        let plain = self.0 != "_"
+            && chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
             && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')
             && DimOp::ALL.iter().all(|o| o.name() != self.0);
         if plain { f.write_str(self.0) } else { write!(f, "{:?}", self.0) }

@@ -1,6 +1,7 @@
 //! What every node has to satisfy before its attributes may be read: the op table.
 
-use crate::{Attr, Attrs, DType, Op, TensorType, Type};
+use crate::attr::DECLARED;
+use crate::{Attr, Attrs, DType, Dim, Op, TensorType, Type};
 
 /// The largest stride, pad, kernel or count that an attribute may give; leaves room for arithmetic in `i64`.
 pub(super) const MAX_EXTENT: i64 = i32::MAX as i64;
@@ -49,6 +50,14 @@ pub fn check_node(op: Op, attrs: &Attrs, operands: &[Option<&Type>], regions: us
         if attr.kind() != *kind {
             return Err(format!("attribute `{name}` is of kind {}, not {kind}", attr.kind()));
         }
+        let unnamed = match attr {
+            Attr::Dim(d) => d.has_unnamed(),
+            Attr::Dims(ds) => ds.iter().any(Dim::has_unnamed),
+            _ => false,
+        };
+        if unnamed {
+            return Err(format!("attribute `{name}` has a dim without a name"));
+        }
         if let Attr::Int(v) = attr
             && FLAGS.contains(name)
             && !(0..=1).contains(v)
@@ -56,7 +65,11 @@ pub fn check_node(op: Op, attrs: &Attrs, operands: &[Option<&Type>], regions: us
             return Err(format!("attribute `{name}` is {v}, but must be 0 or 1"));
         }
     }
-    if let Some(name) = attrs.0.keys().find(|k| !row.attrs.iter().any(|(n, _)| n == *k)) {
+    let extra = attrs.0.iter().find(|(k, v)| {
+        let declaration = **k == DECLARED && matches!(v, Attr::Symbols(_));
+        !declaration && !row.attrs.iter().any(|(n, _)| n == *k)
+    });
+    if let Some((name, _)) = extra {
         return Err(format!("there is no attribute `{name}`"));
     }
     let variadic = row.operands.last().is_some_and(|n| n.starts_with('*'));

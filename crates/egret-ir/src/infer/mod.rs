@@ -16,14 +16,12 @@ mod shape;
 mod shape_index;
 mod window;
 
+use crate::attr::DECLARED;
 use crate::{Attrs, DType, Dim, Graph, Op, Shape, TensorType, Type};
 
 pub use check::check_node;
 
-/// The symbol that inference gives a data-dependent dim; [`crate::Builder`] replaces each by a fresh one.
-pub const UNKNOWN: &str = "?";
-
-/// Symbolic dims with more parts than this become [`UNKNOWN`]: expressions could otherwise double with every node.
+/// Symbolic dims with more parts than this get a name of their own: expressions could otherwise double with every node.
 const MAX_DIM_PARTS: usize = 128;
 
 /// Result types, or the rule that the operands break.
@@ -32,8 +30,33 @@ const MAX_DIM_PARTS: usize = 128;
 /// accepted (a broadcast of `a` against `b` has the dim `broadcast(a, b)`).
 ///
 /// # Errors
-/// One sentence that names the rule and the types or attribute that break it.
+/// One sentence that names the rule and the types or attribute that break it. Also where a dim depends on the data and
+/// the node does not declare it.
 pub fn infer(
+    op: Op,
+    attrs: &Attrs,
+    operands: &[Option<&Type>],
+    regions: &[Graph],
+) -> Result<Vec<Type>, String> {
+    let types = infer_open(op, attrs, operands, regions)?;
+    for (i, ty) in types.iter().enumerate() {
+        if let Some(axis) = ty.fixed_dims().iter().position(Dim::is_unnamed) {
+            let before = types[..i].iter().map(|t| t.fixed_dims().len()).sum::<usize>() + axis;
+            return Err(format!(
+                "only the data decide dim {axis} of result {i}: declare its symbol, as in `{DECLARED} = [{}u0]`",
+                "_, ".repeat(before)
+            ));
+        }
+    }
+    Ok(types)
+}
+
+/// As [`infer`], but dims that only the data decide and that the node does not declare have no name
+/// ([`Dim::unnamed`]).
+///
+/// # Errors
+/// As [`infer`].
+pub fn infer_open(
     op: Op,
     attrs: &Attrs,
     operands: &[Option<&Type>],
@@ -43,6 +66,21 @@ pub fn infer(
     let mut types = dispatch(&Call { op, attrs, operands, regions })?;
     for ty in &mut types {
         finish(ty)?;
+    }
+    let declared = attrs.declared();
+    let mut places = types.iter_mut().flat_map(|t| t.fixed_dims_mut());
+    for name in declared {
+        let Some(place) = places.next() else {
+            return Err(format!(
+                "`{DECLARED}` has {} entries, more than its results have dims",
+                declared.len()
+            ));
+        };
+        match name.as_deref() {
+            Some("") => return Err(format!("`{DECLARED}` has an empty name")),
+            Some(name) => *place = Dim::symbol(name),
+            None => {}
+        }
     }
     Ok(types)
 }
@@ -152,8 +190,8 @@ fn finish(ty: &mut Type) -> Result<(), String> {
 
 fn coarsen(shape: &mut Shape) {
     for dim in shape {
-        if !dim.is_within(MAX_DIM_PARTS) {
-            *dim = Dim::symbol(UNKNOWN);
+        if dim.has_unnamed() || !dim.is_within(MAX_DIM_PARTS) {
+            *dim = unknown();
         }
     }
 }
@@ -311,8 +349,9 @@ fn one(dtype: DType, shape: impl Into<Shape>) -> Result<Vec<Type>, String> {
     Ok(vec![Type::tensor(dtype, shape)])
 }
 
+/// A dim that only the data decide.
 fn unknown() -> Dim {
-    Dim::symbol(UNKNOWN)
+    Dim::unnamed()
 }
 
 #[cfg(test)]

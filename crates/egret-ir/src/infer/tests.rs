@@ -176,9 +176,23 @@ fn dims_that_a_body_changes_are_unknown() {
     body.output("kept", kept);
     body.output("scanned", kept);
     let operands = [ty(DType::I64, &[]), ty(DType::Bool, &[]), f32s(&["1", "7"]), f32s(&["7"])];
-    let a = attrs! { carried: 2i64, has_trip_count: 1i64, has_cond: 0i64 };
+    let mut a = attrs! { carried: 2i64, has_trip_count: 1i64, has_cond: 0i64 };
     let refs: Vec<_> = operands.iter().map(Some).collect();
-    let out = infer(Op::Loop, &a, &refs, std::slice::from_ref(&body.graph)).unwrap();
-    let shown: Vec<_> = out.iter().map(Type::to_string).collect();
-    assert_eq!(shown, ["f32[\"?\", 7]", "f32[7]", "f32[\"?\", 7]"]);
+    let regions = std::slice::from_ref(&body.graph);
+    let shown = |types: Vec<Type>| types.iter().map(Type::to_string).collect::<Vec<_>>();
+    assert_eq!(
+        shown(infer_open(Op::Loop, &a, &refs, regions).unwrap()),
+        ["f32[_, 7]", "f32[7]", "f32[_, 7]"]
+    );
+    let names = |names: &[&str]| -> Vec<Option<String>> {
+        names.iter().map(|n| Some((*n).to_owned()).filter(|n| n != "_")).collect()
+    };
+    a.0.insert(DECLARED, names(&["rows"]).into());
+    let error = infer(Op::Loop, &a, &refs, regions).unwrap_err();
+    assert!(error.contains("dim 0 of result 2") && error.contains("`dims = [_, _, _, u0]`"), "{error}");
+    a.0.insert(DECLARED, names(&["rows", "_", "_", "rounds"]).into());
+    let out = infer(Op::Loop, &a, &refs, regions).unwrap();
+    assert_eq!(shown(out), ["f32[rows, 7]", "f32[7]", "f32[rounds, 7]"]);
+    a.0.insert(DECLARED, names(&["a", "b", "c", "d", "e", "f"]).into());
+    assert!(infer(Op::Loop, &a, &refs, regions).unwrap_err().contains("6 entries"));
 }

@@ -36,13 +36,54 @@ impl Scope {
         Ok(())
     }
 
+    /// Bind the symbols that a node declares by its results.
+    fn declare(
+        &mut self,
+        names: &[Option<String>],
+        types: &[&Type],
+        results: &[Value],
+    ) -> Result<(), String> {
+        let mut places = vec![];
+        for (ty, value) in types.iter().zip(results) {
+            let actual = held(value);
+            places.extend((0..ty.fixed_dims().len()).map(|axis| actual.and_then(|t| t.shape().get(axis))));
+        }
+        for (name, size) in names.iter().zip(places) {
+            let (Some(name), Some(&size)) = (name, size) else { continue };
+            let size = size as i64;
+            if self.own.insert(name.clone()) {
+                self.env.insert(name.clone(), size);
+            } else if let Some(&known) = self.env.get(name).filter(|&&k| k != size) {
+                return Err(format!("the symbol {} is {size} here and was {known}", Dim::symbol(name)));
+            }
+        }
+        Ok(())
+    }
+
     /// Whether an actual shape agrees with a type, now that its symbols are bound.
     fn check(&self, ty: &TensorType, actual: &Tensor) -> Result<(), String> {
-        let agree = |(d, &n): (&Dim, &usize)| d.eval(&self.env).is_none_or(|d| d == n as i64);
+        if ty.dtype != actual.dtype() || ty.rank() != actual.rank() {
+            return Err(format!("{} where {ty} is needed", actual.ty()));
+        }
+        // A symbol that is not bound is of an optional that held nothing.
+        let open = |d: &Dim| {
+            let mut symbols = vec![];
+            d.collect_symbols(&mut symbols);
+            symbols.iter().any(|s| !self.env.contains_key(s))
+        };
+        let agree = |(d, &n): (&Dim, &usize)| d.eval(&self.env).map_or_else(|| open(d), |d| d == n as i64);
         if ty.shape.iter().zip(actual.shape()).all(agree) {
             return Ok(());
         }
         Err(format!("{} where {ty} is needed, that is {}", actual.ty(), ty.substitute(&self.env)))
+    }
+}
+
+/// The tensor that a value is or holds.
+fn held(value: &Value) -> Option<&Tensor> {
+    match value {
+        Value::Optional(Some(inner)) => held(inner),
+        other => other.as_tensor(),
     }
 }
 
@@ -128,6 +169,8 @@ pub(super) fn run(graph: &Graph, inputs: &[Value], outer: &DimEnv) -> Res<Vec<Va
                 error(format!("{} results where {} are declared", results.len(), node.results.len())),
             ));
         }
+        let types: Vec<&Type> = node.results.iter().map(|&v| graph.ty(v)).collect();
+        scope.declare(node.attrs.declared(), &types, &results).map_err(|m| place(graph, n, error(m)))?;
         for (&id, value) in node.results.iter().zip(results) {
             let ty = graph.ty(id);
             if !class_fits(ty, &value) {
@@ -139,7 +182,7 @@ pub(super) fn run(graph: &Graph, inputs: &[Value], outer: &DimEnv) -> Res<Vec<Va
             }
             if let (Type::Tensor(t), Some(actual)) = (ty, value.as_tensor()) {
                 scope
-                    .bind(t, actual)
+                    .check(t, actual)
                     .map_err(|m| place(graph, n, error(format!("the result {id} is {m}"))))?;
             }
             if uses[id.0 as usize] > 0 {
@@ -180,7 +223,43 @@ fn place(graph: &Graph, id: NodeId, e: EvalError) -> EvalError {
 #[cfg(test)]
 mod tests {
     use crate::interp::run;
-    use crate::{DType, Dim, Graph, Op, Tensor, Type, attrs};
+    use crate::{DType, Dim, Graph, Op, Tensor, Type, attrs, text};
+
+    #[test]
+    fn broadcasts_of_symbols_are_checked() {
+        let graph = text::parse("graph @g(%0: f32[a], %1: f32[b]) -> (%2) { %2 = add(%0, %1) }", &|_| None)
+            .unwrap();
+        for (a, b, sum) in
+            [(1, 0, Some(0)), (0, 1, Some(0)), (3, 1, Some(3)), (2, 2, Some(2)), (2, 3, None)]
+        {
+            let x = |n: usize| Tensor::new(&[n], vec![1f32; n]).into();
+            let out = run(&graph, &[x(a), x(b)]);
+            assert_eq!(out.ok().map(|o| o[0].as_tensor().unwrap().len()), sum, "{a} and {b}");
+        }
+    }
+
+    /// The node that declares a symbol runs before who uses it, though no value leads from one to the other.
+    #[test]
+    fn declared_symbols_are_bound_before_their_use() {
+        let text = "graph @g(%0: f32[n]) -> (%3) { %1 = neg(%0) %2 = nonzero(%1) {dims = [_, k]} \
+                    %3 = iota() {axis = 0, shape = [k], to = i64} }";
+        let mut graph = text::parse(text, &|_| None).unwrap();
+        assert_eq!(graph.remove_dead(), 0);
+        let x = Tensor::new(&[4], vec![1f32, 0.0, 2.0, 3.0]);
+        assert_eq!(run(&graph, &[x.into()]).unwrap()[0].as_tensor().unwrap().shape(), [3]);
+        let mut other = Graph::new("g");
+        let x = other.add_input("x", Type::tensor(DType::F32, vec![Dim::symbol("n")]));
+        let shape = Type::tensor(DType::I64, vec![Dim::symbol("k")]);
+        let iota = attrs! { axis: 0i64, shape: vec![Dim::symbol("k")], to: DType::I64 };
+        let user = other.add_node(Op::Iota, iota, vec![], vec![], vec![shape], Default::default());
+        let count = Type::tensor(DType::I64, vec![Dim::from(1i64), Dim::symbol("k")]);
+        let declared = attrs! { dims: vec![None, Some("k".to_owned())] };
+        let counted =
+            other.add_node(Op::Nonzero, declared, vec![Some(x)], vec![], vec![count], Default::default());
+        other.add_output("y", other.node(user).results[0]);
+        assert_eq!(other.topological(), Ok(vec![counted, user]));
+        assert_eq!(crate::verify(&other), Ok(()));
+    }
 
     #[test]
     fn binds_dims_and_names_places() {

@@ -3,7 +3,8 @@
 use super::lex::{self, Token};
 use super::syntax::{Cursor, Parsed};
 use super::{ParseError, Resolver};
-use crate::{Attrs, Graph, Op, Tensor, Type, ValueId, infer};
+use crate::attr::DECLARED;
+use crate::{Attr, Attrs, Dim, Graph, Op, Tensor, Type, ValueId, infer};
 use std::collections::{BTreeSet, HashMap};
 
 /// A whole text: one graph.
@@ -152,7 +153,7 @@ impl Cursor<'_> {
         for operand in operands {
             values.push(operand.map(|(n, at)| self.lookup(scope, n, at)).transpose()?);
         }
-        let attrs = self.attrs(op)?;
+        let mut attrs = self.attrs(op)?;
         let types = self.types()?;
         let sources = self.sources()?;
         let mut regions = vec![];
@@ -162,22 +163,17 @@ impl Cursor<'_> {
             }
             regions.push(self.nested(Self::graph)?);
         }
+        let operands: Vec<Option<&Type>> = values.iter().map(|v| v.map(|v| graph.ty(v))).collect();
         let types = match types {
-            Some(types) => types,
-            None if results.is_empty() => vec![],
-            None => {
-                let operands: Vec<Option<&Type>> = values.iter().map(|v| v.map(|v| graph.ty(v))).collect();
-                match infer::infer(op, &attrs, &operands, &regions) {
-                    Ok(types) if types.iter().all(is_spelt_out) => types,
-                    Ok(_) => {
-                        return self.fail_at(
-                            at,
-                            format!("the result types of `{op}` depend on data: spell them out"),
-                        );
-                    }
-                    Err(message) => return self.fail_at(at, format!("{op}: {message}")),
-                }
+            Some(types) => {
+                declare(op, &mut attrs, &operands, &regions, &types);
+                types
             }
+            None if results.is_empty() => vec![],
+            None => match infer::infer(op, &attrs, &operands, &regions) {
+                Ok(types) => types,
+                Err(message) => return self.fail_at(at, format!("{op}: {message}")),
+            },
         };
         if types.len() != results.len() {
             return self
@@ -201,7 +197,9 @@ impl Cursor<'_> {
         self.list("{", "}", |c| {
             let at = c.at;
             let name = c.word("the name of an attribute")?;
-            let Some((name, kind)) = op.info().attrs.iter().find(|(n, _)| *n == name) else {
+            let declared = (DECLARED, "symbols");
+            let row = op.info().attrs.iter().copied();
+            let Some((name, kind)) = row.chain([declared]).find(|(n, _)| *n == name) else {
                 return c.fail_at(at, format!("`{op}` has no attribute `{name}`"));
             };
             c.expect("=")?;
@@ -237,12 +235,24 @@ impl Cursor<'_> {
     }
 }
 
-/// Whether no dim is left unknown.
-fn is_spelt_out(ty: &Type) -> bool {
-    let known = |shape: &[crate::Dim]| shape.iter().all(|d| d.as_symbol() != Some(infer::UNKNOWN));
-    match ty {
-        Type::Tensor(t) => known(&t.shape),
-        Type::Sequence(s) => s.shape.as_deref().is_none_or(known),
-        Type::Optional(inner) => is_spelt_out(inner),
+/// Where a declaration is left out the symbols that the types have in its places are it.
+fn declare(op: Op, attrs: &mut Attrs, operands: &[Option<&Type>], regions: &[Graph], types: &[Type]) {
+    if attrs.get(DECLARED).is_some() {
+        return;
+    }
+    // What does not fit is for the verifier to say.
+    let Ok(open) = infer::infer_open(op, attrs, operands, regions) else { return };
+    let fits = |(a, b): (&Type, &Type)| a.fixed_dims().len() == b.fixed_dims().len();
+    if open.len() != types.len() || !open.iter().zip(types).all(fits) {
+        return;
+    }
+    let dims =
+        |types: &[Type]| -> Vec<Dim> { types.iter().flat_map(|t| t.fixed_dims().to_vec()).collect() };
+    let name =
+        |(place, dim): (Dim, &Dim)| place.is_unnamed().then(|| dim.as_symbol().map(str::to_owned))?;
+    let mut names: Vec<Option<String>> = dims(&open).into_iter().zip(&dims(types)).map(name).collect();
+    names.truncate(names.iter().rposition(Option::is_some).map_or(0, |last| last + 1));
+    if !names.is_empty() {
+        attrs.0.insert(DECLARED, Attr::Symbols(names));
     }
 }

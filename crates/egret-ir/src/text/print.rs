@@ -214,6 +214,10 @@ impl fmt::Display for Spelt<'_> {
             Attr::Strings(v) => list(f, &strings(v)),
             Attr::Tensor(v) => Constant(v).fmt(f),
             Attr::Type(v) => write!(f, "{v}"),
+            Attr::Symbols(v) => {
+                let name = |n: &Option<String>| n.as_deref().map_or_else(Dim::unnamed, Dim::symbol);
+                list(f, &v.iter().map(name).collect::<Vec<_>>())
+            }
         }
     }
 }

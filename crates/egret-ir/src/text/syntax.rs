@@ -205,9 +205,14 @@ impl Cursor<'_> {
                 }
                 Err(_) => self.expected("an integer of 64 bits"),
             },
+            Token::Str(name) if name.is_empty() => self.expected("the name of a symbol"),
             Token::Str(name) => {
                 self.advance();
                 Ok(Dim::symbol(&name))
+            }
+            Token::Word(name) if name == "_" => {
+                self.advance();
+                Ok(Dim::unnamed())
             }
             Token::Word(name) => {
                 self.advance();
@@ -335,6 +340,16 @@ impl Cursor<'_> {
         )
     }
 
+    /// An entry of a declaration: a symbol, or `_`.
+    fn declared(&mut self) -> Parsed<Option<String>> {
+        let at = self.at;
+        match self.dim()?.as_symbol() {
+            Some("") => Ok(None),
+            Some(name) => Ok(Some(name.to_owned())),
+            None => self.fail_at(at, "expected a symbol or `_`"),
+        }
+    }
+
     /// An attribute's value of the kind that the op table gives.
     pub(super) fn attr(&mut self, kind: &str) -> Parsed<Attr> {
         Ok(match kind {
@@ -349,6 +364,7 @@ impl Cursor<'_> {
             "strings" => Attr::Strings(self.list("[", "]", Self::string)?),
             "tensor" => Attr::Tensor(self.tensor()?),
             "type" => Attr::Type(self.ty()?),
+            "symbols" => Attr::Symbols(self.list("[", "]", Self::declared)?),
             other => return self.fail_at(self.at, format!("the op table has the unknown kind {other}")),
         })
     }

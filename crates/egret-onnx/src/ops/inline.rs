@@ -1,7 +1,7 @@
 //! Putting a sub-graph into the graph around it.
 
 use crate::error::ImportError;
-use egret_ir::{Attr, Attrs, Builder, Dim, Graph, Type, ValueId};
+use egret_ir::{Attr, Attrs, Builder, DECLARED, Dim, Graph, Type, ValueId};
 use std::collections::{BTreeMap, HashMap};
 
 /// Symbols of the sub-graph and what they are outside.
@@ -33,6 +33,8 @@ impl Symbols {
                 _ => {}
             }
         }
+        // What it declares gets a new name with each copy.
+        attrs.0.remove(DECLARED);
         attrs
     }
 }
@@ -63,8 +65,9 @@ pub(crate) fn inline(
         let node = graph.node(id);
         let operands: Vec<Option<ValueId>> =
             node.operands.iter().map(|v| v.map(|v| outside(builder, graph, &mut values, v))).collect();
-        let results =
-            builder.emit_node(node.op, symbols.attrs(&node.attrs), &operands, node.regions.clone())?;
+        let mut regions = node.regions.clone();
+        regions.iter_mut().for_each(|r| r.map_free_symbols(&|name| symbols.0.get(name).cloned()));
+        let results = builder.emit_node(node.op, symbols.attrs(&node.attrs), &operands, regions)?;
         for (&inner, &outer) in node.results.iter().zip(&results) {
             // Also a data-dependent dim has a symbol of its own on either side.
             symbols.learn(graph.ty(inner), builder.graph.ty(outer));

@@ -1,7 +1,7 @@
 //! The stages of a graph as graphs.
 
 use crate::rebuild::topological;
-use egret_ir::{Attr, Def, Dim, Graph, NodeId, Type, ValueId};
+use egret_ir::{Def, Graph, NodeId, ValueId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Make the stages: each has the nodes that were assigned to it.
@@ -124,27 +124,4 @@ impl Split<'_> {
         }
         new
     }
-}
-
-/// The symbols in the types and attributes of a graph.
-pub(super) fn symbols(graph: &Graph) -> BTreeSet<String> {
-    let mut out = vec![];
-    let mut all = |dims: &[Dim]| dims.iter().for_each(|d| d.collect_symbols(&mut out));
-    for v in graph.value_ids() {
-        match graph.ty(v) {
-            Type::Tensor(t) => all(&t.shape),
-            Type::Sequence(s) => all(s.shape.as_deref().unwrap_or_default()),
-            Type::Optional(t) => all(t.as_tensor().map_or(&[], |t| &t.shape)),
-        }
-    }
-    for id in graph.node_ids() {
-        for attr in graph.node(id).attrs.0.values() {
-            match attr {
-                Attr::Dim(d) => all(std::slice::from_ref(d)),
-                Attr::Dims(d) => all(d),
-                _ => {}
-            }
-        }
-    }
-    out.into_iter().collect()
 }

@@ -12,7 +12,7 @@ mod flow;
 use crate::cost::CostModel;
 use crate::estimate::estimate;
 use crate::rebuild::topological;
-use egret_ir::{Def, Dim, Graph, NodeId, Type, ValueId};
+use egret_ir::{Def, Graph, NodeId, Type, ValueId};
 use flow::{Network, UNBOUNDED};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -76,7 +76,7 @@ pub fn split(graph: &Graph, stages: usize, model: &CostModel) -> Result<Vec<Grap
         return Err(PartitionError::Stages { stages, nodes });
     }
     let all = build::build(&graph, &assign(&graph, stages, model), stages);
-    dims_are_told(&graph, &all)?;
+    dims_are_told(&all)?;
     for stage in &all {
         egret_ir::verify(stage).map_err(|errors| {
             PartitionError::Broken(
@@ -233,20 +233,10 @@ fn boundary(
 }
 
 /// Every symbol that a stage uses is told by one of its inputs, or arises in it.
-fn dims_are_told(graph: &Graph, stages: &[Graph]) -> Result<(), PartitionError> {
-    let mut elsewhere: BTreeSet<String> = graph.free_dims().into_iter().collect();
-    for (stage, s) in stages.iter().enumerate() {
-        let told: BTreeSet<&str> = s
-            .inputs()
-            .iter()
-            .filter_map(|&v| s.ty(v).as_tensor())
-            .flat_map(|t| t.shape.iter().filter_map(Dim::as_symbol))
-            .collect();
-        let used = build::symbols(s);
-        if let Some(symbol) = used.iter().find(|d| elsewhere.contains(*d) && !told.contains(d.as_str())) {
-            return Err(PartitionError::Dim { symbol: symbol.clone(), stage });
-        }
-        elsewhere.extend(used);
+fn dims_are_told(stages: &[Graph]) -> Result<(), PartitionError> {
+    let untold = |(stage, s): (usize, &Graph)| Some((stage, s.free_symbols().into_iter().next()?));
+    match stages.iter().enumerate().find_map(untold) {
+        Some((stage, symbol)) => Err(PartitionError::Dim { symbol, stage }),
+        None => Ok(()),
     }
-    Ok(())
 }

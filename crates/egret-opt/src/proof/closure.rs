@@ -405,7 +405,7 @@ impl Terms for Closure {
         let producer = (id != ABSENT).then(|| self.bank.graph.producer(id)).flatten();
         let nodes = producer.into_iter().filter_map(|n| {
             let node = self.bank.graph.node(n);
-            let open = foldable(node.op) && node.results.len() == 1;
+            let open = foldable(node.op) && node.results.len() == 1 && node.attrs.declared().is_empty();
             open.then(|| TermNode {
                 key: n.0 as usize,
                 op: node.op,
