@@ -123,7 +123,7 @@ fn rules_of_near_values_say_how_near() {
 
 #[test]
 fn laws_hold_approximations_to_their_bounds() {
-    use egret_opt::laws::{Broken, Effort, hold};
+    use egret_opt::soundness::{Broken, Effort, hold};
     let rule = |bound: &str| {
         parse(
             &format!("near: (erf ?x) => (tanh (mul ?x 1.2)) if is_float(?x) approx {bound}"),

@@ -1,9 +1,9 @@
 //! Siblings: contractions of one value are joined where that is estimated to be faster, by rules that are held, proven and replayed.
 
 use egret_ir::{Graph, Op, text};
-use egret_opt::laws::{Broken, Effort, hold};
 use egret_opt::proof::{Proof, check, replay};
 use egret_opt::rules::{Rule, Tier, parse, shipped};
+use egret_opt::soundness::{Broken, Effort, hold};
 use egret_opt::{Options, PassReport, Stopped, optimize, rules_of};
 
 /// Three products of one value, of so many columns each.

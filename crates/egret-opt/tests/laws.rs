@@ -1,7 +1,7 @@
 //! The laws: every shipped rule is right on generated cases; wrong ones, and ones that no case meets, are named.
 
-use egret_opt::laws::{Broken, Effort, hold};
 use egret_opt::rules::{parse, shipped};
+use egret_opt::soundness::{Broken, Effort, hold};
 
 #[test]
 fn shipped_rules_hold() {

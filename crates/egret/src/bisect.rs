@@ -188,8 +188,8 @@ fn guilty(
 
 /// A generated case on which a rule is wrong.
 fn counterexample(rule: &egret_opt::rules::Rule) -> Option<Graph> {
-    match egret_opt::laws::hold(rule, egret_opt::laws::Effort::default()) {
-        Err(egret_opt::laws::Broken::Differ(c)) => Some(c.before),
+    match egret_opt::soundness::hold(rule, egret_opt::soundness::Effort::default()) {
+        Err(egret_opt::soundness::Broken::Differ(c)) => Some(c.before),
         _ => None,
     }
 }

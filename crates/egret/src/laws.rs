@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::options::Options;
-use egret_opt::laws::{Effort, hold};
 use egret_opt::rules::{Rule, shipped};
+use egret_opt::soundness::{Effort, hold};
 
 /// Hold the rules of the options, and with `all` those of Egret too, on the cases of a seed; gives a line for each.
 ///

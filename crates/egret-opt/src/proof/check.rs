@@ -1,9 +1,8 @@
 //! Checking: each step is an instance of its rule, its guards hold, and the steps make the outputs equal.
 
-use super::closure::Closure;
+use super::congruence::Closure;
 use super::{Bank, Proof, Step, find};
-use crate::joined::completed;
-use crate::matching::{Match, guards_hold, instantiate, matches};
+use crate::matching::{Match, completed, guards_hold, instantiate, matches};
 use crate::rules::{Rule, Tier};
 use egret_ir::{Graph, ValueId};
 use std::collections::BTreeSet;
@@ -140,7 +139,7 @@ fn hold<'a>(
 ///
 /// # Errors
 /// A fault of the proof as it is.
-pub(super) fn slice(proof: Proof, rules: &[&Rule], tier: Tier) -> Result<Proof, Fault> {
+pub(crate) fn slice(proof: Proof, rules: &[&Rule], tier: Tier) -> Result<Proof, Fault> {
     let closure = close(&proof, Bank::of(proof.terms.clone()), rules, tier, |_, _| Ok(()))?;
     let ends = proof.before.iter().zip(&proof.after);
     let used: BTreeSet<usize> = ends.flat_map(|(&a, &b)| closure.explain(a, b)).collect();

@@ -1,7 +1,7 @@
 //! Comparing two graphs by their terms: which outputs are the same, and where the others part.
 
 use super::Bank;
-use super::closure::{ABSENT, Closure};
+use super::congruence::{ABSENT, Closure};
 use crate::matching::{Terms, guards_hold, instantiate, matches};
 use crate::rules::{Rule, Tier};
 use egret_ir::{Graph, ValueId};

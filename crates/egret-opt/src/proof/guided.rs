@@ -1,6 +1,6 @@
 //! Writing down what a step in code does: rules applied where it says, each held as the checker will hold it.
 
-use super::closure::Closure;
+use super::congruence::Closure;
 use super::{Bank, Proof, Step};
 use crate::matching::{Sink, guards_hold, instantiate, matches};
 use crate::rules::Rule;

@@ -1,32 +1,31 @@
 //! Proofs: why the graph after a pass equals the one before it, in a form that can be checked without the optimiser.
 //!
 //! A proof is a graph that holds the terms of both graphs, equal ones once, and steps: this rule says that these two values
-//! are equal. `record` writes it while rules are applied, `guided` where a step in code applies them, `closure` closes equalities under congruence and says which steps a
+//! are equal. `eqsat` writes it while rules are applied, `guided` where a step in code applies them, `congruence` closes equalities under congruence and says which steps a
 //! conclusion rests on, `check` holds each step against its rule, `replay` runs both sides on random tensors.
 
-mod bank;
 mod check;
-pub(crate) mod closure;
 mod compare;
+pub(crate) mod congruence;
 mod guided;
-mod record;
-mod reduce;
+mod minimize;
 mod replay;
+mod term_store;
 pub(crate) mod values;
 
-use crate::facts;
+use crate::analysis::Facts;
 use crate::rules::Rule;
 use egret_ir::{Def, Graph, Tensor, ValueId, text};
 use std::collections::{BTreeMap, BTreeSet};
 
-pub(crate) use bank::Bank;
+pub(crate) use check::slice;
 pub use check::{Fault, check};
 pub use compare::{Compared, compare_outputs};
 pub(crate) use guided::Guided;
-pub(crate) use record::{Evidence, LocalProof, Recording, local};
-pub(crate) use reduce::cone;
-pub use reduce::{reduced, spelt};
+pub(crate) use minimize::cone;
+pub use minimize::{reduced, spelt};
 pub use replay::{Replay, replay};
+pub(crate) use term_store::Bank;
 
 /// A rule says that two values are equal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +62,7 @@ pub struct Proof {
 
 impl Proof {
     /// Take the outputs and sides of steps from the outputs of `terms`, as [`Proof::from_text`] reads them.
-    fn seal(
+    pub(crate) fn seal(
         pass: &str,
         deep: bool,
         mut terms: Graph,
@@ -93,7 +92,7 @@ impl Proof {
         };
         match &data.def {
             Def::Input(_) => name(),
-            Def::Const(t) => facts::Facts::constant(t, false)
+            Def::Const(t) => Facts::constant(t, false)
                 .splat()
                 .map_or_else(|| format!("const {}", data.ty), |v| v.to_string()),
             Def::Node(..) if depth == 0 => "..".into(),
@@ -155,6 +154,6 @@ pub fn same_terms(a: &Graph, b: &Graph) -> bool {
 }
 
 /// The rule of a name.
-fn find<'a>(rules: &[&'a Rule], name: &str) -> Option<&'a Rule> {
+pub(crate) fn find<'a>(rules: &[&'a Rule], name: &str) -> Option<&'a Rule> {
     rules.iter().copied().find(|r| r.name == name)
 }

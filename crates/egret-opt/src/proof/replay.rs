@@ -2,7 +2,7 @@
 //! against rules cannot.
 
 use super::check::{Instance, close};
-use super::closure::{ABSENT, Closure};
+use super::congruence::{ABSENT, Closure};
 use super::values::{compare, evaluate};
 use super::{Bank, Fault, Proof};
 use crate::matching::{Bound, Match, Terms};

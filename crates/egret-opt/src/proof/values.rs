@@ -1,6 +1,6 @@
 //! Values of terms, and how far two of them may be apart.
 
-use crate::facts::elements;
+use crate::analysis::elements;
 use crate::rules::{Rule, Tier};
 use egret_ir::{DType, Def, Graph, Tensor, TensorType, Value, ValueId, interp};
 use std::collections::HashMap;

@@ -1,7 +1,6 @@
 //! Rules as data: what `ir-spec/rules/*.rules` says, parsed.
 
 use super::functions::Function;
-use crate::joined::Joined;
 use egret_ir::{Attr, Op};
 use std::fmt;
 use std::str::FromStr;
@@ -98,6 +97,17 @@ pub struct Rule {
     pub error: Option<f64>,
     /// Names of the variables; patterns hold indices into these.
     pub vars: Vars,
+}
+
+/// The clause of a rule, by indices of variables.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// The value in which siblings differ.
+    pub of: usize,
+    /// The values of all of them.
+    pub list: usize,
+    /// The attribute variable for its place in the list.
+    pub place: usize,
 }
 
 /// The variables of a rule, by kind.

@@ -1,6 +1,6 @@
 //! The functions that guards and attributes of right-hand sides are made of: one row each.
 
-use crate::facts::Facts;
+use crate::analysis::Facts;
 use egret_ir::{Attr, Attrs, DType, Dim};
 
 /// A function of rule files.
@@ -71,7 +71,7 @@ functions! {
         let (f, wanted) = (facts(a, 0)?, float(a, 1)?);
         let is = f.splat().ok_or("not a constant of one value")?;
         let near = wanted.is_finite() && f.dtype() != Some(DType::F64) && (is - wanted).abs() <= 2e-7 * wanted.abs();
-        if near || crate::matching::same_value(is, wanted, f.dtype()) { Ok(Val::Bool(true)) } else { Err(format!("{is} is not {wanted}")) }
+        if near || crate::analysis::same_value(is, wanted, f.dtype()) { Ok(Val::Bool(true)) } else { Err(format!("{is} is not {wanted}")) }
     };
     /// Whether x is known to be a constant of zeros. Rules that join what is added leave those alone: a value that equals itself plus zeros
     /// would equal itself plus sums of them without end.
@@ -168,7 +168,7 @@ functions! {
     /// Whether the integers a and b, and any sum of n products of them, fit an i32.
     sums_fit(a, b, n) = |a| {
         let largest = |i: usize| -> Result<f64, String> {
-            let (low, high) = crate::range::known(facts(a, i)?).ok_or("integers of unknown size")?;
+            let (low, high) = crate::analysis::interval::known(facts(a, i)?).ok_or("integers of unknown size")?;
             Ok(low.abs().max(high.abs()))
         };
         let (x, y, n) = (largest(0)?, largest(1)?, int(a, 2)?.max(1) as f64);
@@ -306,7 +306,7 @@ functions! {
     is_exactly(x, number) = |a| {
         let (f, wanted) = (facts(a, 0)?, float(a, 1)?);
         let is = f.splat().ok_or("not a constant of one value")?;
-        if crate::matching::same_value(is, wanted, f.dtype()) { Ok(Val::Bool(true)) } else { Err(format!("{is:?} is not {wanted:?}")) }
+        if crate::analysis::same_value(is, wanted, f.dtype()) { Ok(Val::Bool(true)) } else { Err(format!("{is:?} is not {wanted:?}")) }
     };
     /// Whether every entry of a list of ints or dims is a number.
     all_are(list, number) = |a| {
@@ -322,7 +322,7 @@ functions! {
     /// The product of dims: how many elements a tensor of these has.
     product(dims) = |a| Ok(Val::Attr(Attr::Dim(dims(a, 0)?.iter().fold(Dim::constant(1), |n, d| n * d.clone()))));
     /// Whether a permutation brings the channels, axis 1, behind all other axes, which stay in their order.
-    channels_to_last(perm) = |a| Ok(Val::Bool(ints(a, 0)?.iter().copied().eq(crate::layout::to_last(ints(a, 0)?.len()))));
+    channels_to_last(perm) = |a| Ok(Val::Bool(ints(a, 0)?.iter().copied().eq(crate::analysis::permutation::to_last(ints(a, 0)?.len()))));
     /// Where an axis stands after a transpose by `perm`.
     position(perm, axis) = |a| {
         let (perm, axis) = (ints(a, 0)?, int(a, 1)?);

@@ -7,7 +7,9 @@ pub mod functions;
 mod lex;
 mod parse;
 
-pub use ast::{Comparison, Expr, Guard, NodePattern, OpGroup, OpPattern, Pattern, Place, Rule, Tier, Vars};
+pub use ast::{
+    Comparison, Expr, Guard, Joined, NodePattern, OpGroup, OpPattern, Pattern, Place, Rule, Tier, Vars,
+};
 
 use std::fmt;
 use std::sync::OnceLock;

@@ -1,11 +1,10 @@
 //! One rule from its line.
 
 use super::ast::{
-    Comparison, Expr, Guard, NodePattern, OpGroup, OpPattern, Pattern, Place, Rule, Tier, Vars,
+    Comparison, Expr, Guard, Joined, NodePattern, OpGroup, OpPattern, Pattern, Place, Rule, Tier, Vars,
 };
 use super::functions;
 use super::lex::{Token, tokens};
-use crate::joined::Joined;
 use egret_ir::{Attr, DType, Dim, Op};
 
 pub(super) fn rule(text: &str, pass: &str, place: &Place) -> Result<Rule, String> {

@@ -1,0 +1,75 @@
+//! Elements of constants as numbers that rules compute with.
+
+use egret_ir::{DType, Tensor};
+
+/// The first elements as f64, for the element types that rules compute with.
+pub fn elements(t: &Tensor, at_most: usize) -> Option<Vec<f64>> {
+    let n = at_most.min(t.len());
+    Some(match t.dtype() {
+        DType::F32 => t.data::<f32>()[..n].iter().map(|&v| f64::from(v)).collect(),
+        DType::F64 => t.data::<f64>()[..n].to_vec(),
+        DType::F16 | DType::BF16 => {
+            let bits = t.bytes().chunks_exact(2).take(n).map(|c| u16::from_le_bytes([c[0], c[1]]));
+            match t.dtype() {
+                DType::F16 => bits.map(|b| half::f16::from_bits(b).to_f64()).collect(),
+                _ => bits.map(|b| half::bf16::from_bits(b).to_f64()).collect(),
+            }
+        }
+        d if d.is_int() || d == DType::Bool => t.to_i64s()?[..n].iter().map(|&v| v as f64).collect(),
+        _ => return None,
+    })
+}
+
+pub(super) fn bounds(t: &Tensor) -> Option<(f64, f64)> {
+    let all = elements(t, t.len())?;
+    if all.is_empty() {
+        return None;
+    }
+    let fold = |f: fn(f64, f64) -> f64, start: f64| all.iter().copied().fold(start, f);
+    Some((fold(f64::min, f64::INFINITY), fold(f64::max, f64::NEG_INFINITY)))
+}
+
+/// For each axis the indices whose slice holds nothing but +0 bits.
+pub(super) fn zeros(t: &Tensor) -> Vec<Vec<usize>> {
+    let (shape, size) = (t.shape(), t.dtype().size());
+    let mut used: Vec<Vec<bool>> = shape.iter().map(|&d| vec![false; d]).collect();
+    if size > 0 {
+        for (i, element) in t.bytes().chunks_exact(size).enumerate() {
+            if element.iter().any(|&b| b != 0) {
+                let mut rest = i;
+                for axis in (0..shape.len()).rev() {
+                    used[axis][rest % shape[axis]] = true;
+                    rest /= shape[axis];
+                }
+            }
+        }
+    }
+    used.into_iter().map(|u| u.iter().enumerate().filter(|(_, u)| !**u).map(|(i, _)| i).collect()).collect()
+}
+
+/// Whether a number in a pattern is the value of a constant of this element type: equal after rounding, and of one sign.
+pub fn same_value(is: f64, wanted: f64, dtype: Option<DType>) -> bool {
+    let rounded = match dtype {
+        Some(DType::F32) => f64::from(wanted as f32),
+        Some(DType::F16) => half::f16::from_f64(wanted).to_f64(),
+        Some(DType::BF16) => half::bf16::from_f64(wanted).to_f64(),
+        _ => wanted,
+    };
+    is.to_bits() == rounded.to_bits()
+}
+
+/// A scalar constant of an element type that rules may make numbers of.
+///
+/// # Errors
+/// The element type is not one of those.
+pub fn scalar(value: f64, dtype: DType) -> Result<Tensor, String> {
+    Ok(match dtype {
+        DType::F32 => Tensor::scalar(value as f32),
+        DType::F64 => Tensor::scalar(value),
+        DType::F16 => Tensor::scalar(half::f16::from_f64(value)),
+        DType::BF16 => Tensor::scalar(half::bf16::from_f64(value)),
+        DType::I64 => Tensor::scalar(value as i64),
+        DType::I32 => Tensor::scalar(value as i32),
+        other => return Err(format!("rules make no {other} constants")),
+    })
+}

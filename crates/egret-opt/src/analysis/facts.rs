@@ -1,0 +1,126 @@
+//! What is known of a value, whatever term computes it: the data of an e-class, and what guards may ask.
+
+use super::elements::{bounds, zeros};
+use super::summary::{SMALL, Summary};
+use egret_ir::{DType, Tensor, TensorType, Type};
+
+/// Facts of one value (or of the results of a node with several).
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The types: one, or one for each result.
+    pub types: Vec<Type>,
+    /// Whether it depends on no graph input (and on nothing random).
+    pub constant: bool,
+    /// Its elements, where it is a small constant, or the pass looks into weights.
+    pub value: Option<Tensor>,
+    /// Bounds of its elements; NaN is possible beside them.
+    pub range: Option<(f64, f64)>,
+    /// What is known of it where it is a constant of any size.
+    pub summary: Summary,
+    /// For each axis the indices at which a constant holds nothing but +0, in passes that look into weights.
+    pub zeros: Option<Vec<Vec<usize>>>,
+}
+
+/// Two sets of facts of one value that cannot both be true.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disagreement(pub String);
+
+impl Facts {
+    /// Of a value of this type.
+    pub fn of(ty: Type) -> Facts {
+        Facts { types: vec![ty], ..Facts::default() }
+    }
+
+    /// Of a constant. `deep`: whatever its size.
+    pub fn constant(tensor: &Tensor, deep: bool) -> Facts {
+        let mut facts = Facts::weight(tensor.ty(), Summary::of(tensor));
+        if deep || tensor.len() <= SMALL {
+            facts.range = bounds(tensor);
+            facts.zeros = deep.then(|| zeros(tensor));
+            facts.value = Some(tensor.clone());
+        }
+        facts
+    }
+
+    /// Of a constant that is not looked into.
+    pub fn weight(ty: TensorType, summary: Summary) -> Facts {
+        Facts { constant: true, summary, ..Facts::of(Type::Tensor(ty)) }
+    }
+
+    /// The type of a value that is one tensor.
+    pub fn tensor(&self) -> Option<&TensorType> {
+        match self.types.as_slice() {
+            [Type::Tensor(t)] => Some(t),
+            _ => None,
+        }
+    }
+
+    /// The element type, if it is a tensor.
+    pub fn dtype(&self) -> Option<DType> {
+        self.tensor().map(|t| t.dtype)
+    }
+
+    /// The value that all elements have, bit for bit, if it is a constant.
+    pub fn splat(&self) -> Option<f64> {
+        self.summary.uniform
+    }
+
+    /// Join what two terms of the same value know. Returns whether `self` and `other` learnt something.
+    ///
+    /// # Errors
+    /// They say different things: the terms are not the same value.
+    pub fn merge(&mut self, other: Facts) -> Result<(bool, bool), Disagreement> {
+        if self.types != other.types {
+            let list = |t: &[Type]| t.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            return Err(Disagreement(format!(
+                "types differ: {} and {}",
+                list(&self.types),
+                list(&other.types)
+            )));
+        }
+        let (mut mine, mut theirs) = (false, false);
+        if self.constant != other.constant {
+            mine |= !self.constant;
+            theirs |= self.constant;
+            self.constant = true;
+        }
+        match (&self.value, other.value) {
+            (Some(a), Some(b)) if a.content_hash() != b.content_hash() => {
+                return Err(Disagreement("constants differ in their elements".to_string()));
+            }
+            (Some(_), None) => theirs = true,
+            (None, Some(b)) => {
+                self.value = Some(b);
+                mine = true;
+            }
+            _ => {}
+        }
+        let range = match (self.range, other.range) {
+            (Some(a), Some(b)) => Some((a.0.max(b.0), a.1.min(b.1))),
+            (a, b) => a.or(b),
+        };
+        if range.is_some_and(|(low, high)| low > high) {
+            return Err(Disagreement(format!("ranges {:?} and {:?} do not meet", self.range, other.range)));
+        }
+        mine |= range != self.range;
+        theirs |= range != other.range;
+        self.range = range;
+        let (own, given) = (self.summary, other.summary);
+        if let (Some(a), Some(b)) = (own.uniform, given.uniform)
+            && a.to_bits() != b.to_bits()
+        {
+            return Err(Disagreement(format!("constants differ: {a} and {b}")));
+        }
+        self.summary.uniform = own.uniform.or(given.uniform);
+        self.summary.away_from_zero |= given.away_from_zero;
+        mine |= (own.uniform.is_none() && given.uniform.is_some())
+            || (!own.away_from_zero && given.away_from_zero);
+        theirs |= (given.uniform.is_none() && own.uniform.is_some())
+            || (!given.away_from_zero && own.away_from_zero);
+        if self.zeros.is_none() && other.zeros.is_some() {
+            self.zeros = other.zeros;
+            mine = true;
+        }
+        Ok((mine, theirs))
+    }
+}

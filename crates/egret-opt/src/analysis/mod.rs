@@ -1,0 +1,13 @@
+//! What is known of a value, whoever holds it: an e-graph, a proof, a graph.
+
+mod elements;
+mod facts;
+pub(crate) mod interval;
+pub(crate) mod permutation;
+mod summary;
+mod terms;
+
+pub use elements::{elements, same_value, scalar};
+pub use facts::{Disagreement, Facts};
+pub use summary::{SMALL, Summary, away_from_zero};
+pub(crate) use terms::{attrs_key, foldable, op_facts};

@@ -1,0 +1,63 @@
+//! What is known of a term from its operation, its attributes and what is known of its operands.
+
+use super::facts::Facts;
+use super::interval;
+use super::summary::SMALL;
+use egret_ir::{Attr, Attrs, Op, Tensor, Type, infer, interp};
+use std::fmt::Write as _;
+
+/// Operation and attributes as text that tells apart what differs.
+pub(crate) fn attrs_key(op: Op, attrs: &Attrs) -> String {
+    let mut key = op.name().to_owned();
+    for (name, attr) in &attrs.0 {
+        match attr {
+            Attr::Tensor(t) => write!(key, " {name}=#{}", t.content_hash()),
+            Attr::Float(v) => write!(key, " {name}={:x}", v.to_bits()),
+            other => write!(key, " {name}={other:?}"),
+        }
+        .expect("writes to a string");
+    }
+    key
+}
+
+/// The type of an operand, `None` for one that is left out.
+fn operand_type(facts: &Facts) -> Option<&Type> {
+    facts.types.first()
+}
+
+pub(crate) fn op_facts(op: Op, attrs: &Attrs, children: &[&Facts], deep: bool) -> Result<Facts, String> {
+    let operands: Vec<Option<&Type>> = children.iter().map(|c| operand_type(c)).collect();
+    let types = infer::infer(op, attrs, &operands, &[]).map_err(|e| format!("{op}: {e}"))?;
+    let constant = children.iter().all(|c| c.constant || c.types.is_empty()) && foldable(op);
+    let mut facts = Facts { types, constant, ..Facts::default() };
+    if constant && let Some(value) = small_value(op, attrs, children, &facts, deep) {
+        return Ok(Facts::constant(&value, deep));
+    }
+    facts.range = interval::of(op, attrs, children);
+    Ok(facts)
+}
+
+/// Whether an operation of constants is a constant.
+pub(crate) fn foldable(op: Op) -> bool {
+    let row = op.info();
+    row.results == 1
+        && row.regions.is_empty()
+        && !["random", "control", "host", "data_dependent"].iter().any(|t| row.has_trait(t))
+}
+
+/// A constant expression's value, where it is small enough to be looked into.
+fn small_value(op: Op, attrs: &Attrs, children: &[&Facts], facts: &Facts, deep: bool) -> Option<Tensor> {
+    let len = facts.tensor()?.const_len()?;
+    if len > SMALL && !deep {
+        return None;
+    }
+    let operands: Vec<Option<egret_ir::Value>> = children
+        .iter()
+        .map(|c| match (&c.value, c.types.is_empty()) {
+            (Some(t), _) => Some(Some(t.clone().into())),
+            (None, true) => Some(None),
+            (None, false) => None,
+        })
+        .collect::<Option<_>>()?;
+    interp::eval_op(op, attrs, &operands, &[]).ok()?.first()?.as_tensor().cloned()
+}

@@ -1,0 +1,30 @@
+//! What a graph costs, node by node, for people to look at: the estimate that extraction chooses by.
+
+use super::model::CostModel;
+use crate::analysis::Facts;
+use egret_ir::{Def, Graph, NodeId, ValueId};
+
+/// The estimated time of every node in nanoseconds, in topological order. Nothing is known of values but their types and whether
+/// they are constant, so that the sum may differ from what extraction saw.
+pub fn estimate(graph: &Graph, model: &CostModel) -> Vec<(NodeId, u64)> {
+    let order = graph.topological().unwrap_or_else(|_| graph.node_ids());
+    let mut constant = vec![false; graph.value_count()];
+    for v in graph.value_ids() {
+        constant[v.0 as usize] = matches!(graph.value(v).def, Def::Const(_));
+    }
+    let mut out = Vec::with_capacity(order.len());
+    for id in order {
+        let node = graph.node(id);
+        let fixed = !node.op.info().has_trait("random")
+            && node.operands.iter().flatten().all(|v| constant[v.0 as usize]);
+        for v in &node.results {
+            constant[v.0 as usize] = fixed;
+        }
+        let facts =
+            |v: &ValueId| Facts { constant: constant[v.0 as usize], ..Facts::of(graph.ty(*v).clone()) };
+        let operands: Vec<Facts> = node.operands.iter().flatten().map(facts).collect();
+        let result = node.results.first().map(facts).unwrap_or_default();
+        out.push((id, model.node(node.op, &node.attrs, &operands.iter().collect::<Vec<_>>(), &result)));
+    }
+    out
+}

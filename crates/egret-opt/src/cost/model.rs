@@ -1,0 +1,131 @@
+//! What a node costs: an estimate of its time in nanoseconds on one core, in whole numbers so that every host finds the same.
+//!
+//! Elementwise nodes mostly end up inside a neighbour's kernel and cost their arithmetic only; constants cost nothing, they
+//! are folded; views cost next to nothing.
+
+use crate::analysis::Facts;
+use egret_ir::{Attrs, Op, TensorType};
+
+include!(concat!(env!("OUT_DIR"), "/cost_models.rs"));
+
+/// A symbolic dim counts as this many.
+const NOMINAL_DIM: i64 = 64;
+
+/// What a target's kernels cost: data of `ir-spec/targets/TARGET.toml`, which says how each number was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CostModel {
+    /// Nanoseconds for a kernel of its own.
+    pub kernel: u64,
+    /// Nanoseconds for a node that only says how elements are arranged.
+    pub view: u64,
+    /// Nanoseconds for an elementwise node.
+    pub elementwise: u64,
+    /// Floats in a vector: columns of a contraction are computed by whole vectors.
+    pub lanes: u64,
+    /// Multiply-adds of float contractions in a nanosecond.
+    pub macs: u64,
+    /// Multiply-adds of integer contractions in a nanosecond.
+    pub integer_macs: u64,
+    /// Bytes that a kernel of its own reads and writes in a nanosecond.
+    pub bytes: u64,
+    /// The same where a kernel computes much more than it moves, or its rows stay in the cache.
+    pub cached_bytes: u64,
+    /// The same of elementwise nodes.
+    pub fused_bytes: u64,
+    /// The same of windows, recurrent operations and contractions that are no matmul or convolution.
+    pub window_bytes: u64,
+    /// How many times as long a convolution takes whose channels are not last.
+    pub channels_first: u64,
+}
+
+impl CostModel {
+    /// The model of a target: `x86-64-v2`, `x86-64-v3`, `x86-64-v4`, `aarch64`.
+    pub fn of(target: &str) -> Option<&'static CostModel> {
+        MODELS.iter().find(|(name, _)| *name == target).map(|(_, model)| model)
+    }
+
+    /// The model of the widest target: what tests and other results that are the same on every machine rest on.
+    pub fn widest() -> &'static CostModel {
+        CostModel::of("x86-64-v4").expect("the target is among those of ir-spec/targets")
+    }
+
+    /// The estimate for a node.
+    pub(crate) fn node(&self, op: Op, attrs: &Attrs, operands: &[&Facts], result: &Facts) -> u64 {
+        if result.constant {
+            return 0;
+        }
+        let row = op.info();
+        let moved = operands.iter().map(|f| bytes(f)).fold(bytes(result), u64::saturating_add);
+        let cached = moved / self.cached_bytes;
+        let out = result.tensor().map_or(0, len);
+        let dim = |f: Option<&&Facts>, axis: usize| {
+            f.and_then(|f| f.tensor())
+                .and_then(|t| t.shape.get(axis))
+                .and_then(|d| d.as_const())
+                .unwrap_or(NOMINAL_DIM)
+                .max(0) as u64
+        };
+        let last = |i: usize| {
+            operands
+                .get(i)
+                .and_then(|f| f.tensor())
+                .map_or(1, |t| dim(operands.get(i), t.rank().wrapping_sub(1)))
+        };
+        let is_int = result.dtype().is_some_and(|d| d.is_int());
+        let macs = if is_int { self.integer_macs } else { self.macs };
+        // Integers are contracted by scalar code.
+        let computed =
+            |columns: u64| if is_int { columns } else { columns.div_ceil(self.lanes) * self.lanes };
+        match op {
+            Op::Reshape => self.view,
+            // Each operand is copied by a kernel of its own.
+            Op::Concat => self.kernel.saturating_mul(operands.len() as u64) + moved / self.bytes,
+            // The scores are neither written nor read again.
+            Op::Attention => {
+                let keys = operands
+                    .get(1)
+                    .and_then(|f| f.tensor())
+                    .map_or(1, |t| dim(operands.get(1), t.rank().wrapping_sub(2)));
+                let rows = out / last(2).max(1);
+                self.kernel
+                    + rows.saturating_mul(keys).saturating_mul(last(0) + last(2)) / self.macs
+                    + cached
+            }
+            // One pass over rows that stay in the cache, where its pieces are several.
+            Op::LayerNorm | Op::RmsNorm => self.kernel + cached,
+            Op::Matmul => {
+                let columns = last(1).max(1);
+                self.kernel
+                    + (out / columns).saturating_mul(computed(columns)).saturating_mul(last(0)) / macs
+                    + cached
+            }
+            Op::Conv => {
+                let channels = dim(operands.get(1), 0);
+                let out = out / channels.max(1)
+                    * if attrs.int("groups") == 1 { computed(channels) } else { channels };
+                let taps = operands
+                    .get(1)
+                    .and_then(|f| f.tensor())
+                    .map_or(1, |t| len(t) / dim(operands.get(1), 0).max(1));
+                let strided = if attrs.str("layout") == "channels_first" { self.channels_first } else { 1 };
+                self.kernel + out.saturating_mul(taps) / macs * strided + cached
+            }
+            _ if row.has_trait("elementwise") => self.elementwise + moved / self.fused_bytes,
+            _ if row.has_trait("contraction") || row.has_trait("window") || row.has_trait("recurrent") => {
+                self.kernel + moved / self.window_bytes
+            }
+            _ => self.kernel + moved / self.bytes,
+        }
+    }
+}
+
+fn len(t: &TensorType) -> u64 {
+    t.shape
+        .iter()
+        .map(|d| d.as_const().unwrap_or(NOMINAL_DIM).clamp(0, 1 << 40) as u64)
+        .fold(1, u64::saturating_mul)
+}
+
+fn bytes(f: &Facts) -> u64 {
+    f.tensor().map_or(0, |t| len(t).saturating_mul(t.dtype.size().max(1) as u64))
+}

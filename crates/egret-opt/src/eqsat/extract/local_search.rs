@@ -1,0 +1,28 @@
+//! Improving an extraction by single choices.
+
+use super::candidates::{Candidates, total};
+
+/// Local improvement looks at regions of at most so many classes with a choice.
+const IMPROVABLE: usize = 200;
+
+/// Change one choice at a time while the whole gets cheaper.
+pub(super) fn improve<N>(candidates: &Candidates<N>, roots: &[usize], choice: &mut [usize]) {
+    let Some((needed, mut best)) = total(candidates, roots, choice) else { return };
+    let open: Vec<usize> = needed.into_iter().filter(|&c| candidates[c].len() > 1).collect();
+    if open.len() > IMPROVABLE {
+        return;
+    }
+    for class in open {
+        let is = choice[class];
+        let mut keep = is;
+        for k in (0..candidates[class].len()).filter(|&k| k != is) {
+            choice[class] = k;
+            if let Some((_, cost)) = total(candidates, roots, choice)
+                && cost < best
+            {
+                (best, keep) = (cost, k);
+            }
+        }
+        choice[class] = keep;
+    }
+}

@@ -1,0 +1,45 @@
+//! What was extracted, as terms: a class is the node that was chosen for it and no other, so that patterns are looked for in the
+//! graph that comes out, not among all its equal forms.
+
+use crate::analysis::Facts;
+use crate::eqsat::egraph::{ENode, Egraph, Symbol};
+use crate::eqsat::extract::Extraction;
+use crate::matching::{TermNode, Terms};
+use egg::Id;
+use std::collections::BTreeMap;
+
+pub(crate) struct Chosen<'a> {
+    egraph: &'a Egraph,
+    nodes: BTreeMap<Id, &'a ENode>,
+}
+
+impl<'a> Chosen<'a> {
+    pub fn new(egraph: &'a Egraph, extraction: &'a Extraction) -> Chosen<'a> {
+        Chosen { egraph, nodes: extraction.chosen.iter().map(|(&class, node)| (class, node)).collect() }
+    }
+
+    /// The node of a class, if one was chosen.
+    pub fn node(&self, class: Id) -> Option<&'a ENode> {
+        self.nodes.get(&self.egraph.find(class)).copied()
+    }
+}
+
+impl Terms for Chosen<'_> {
+    type Id = Id;
+
+    fn facts(&self, id: Id) -> &Facts {
+        &self.egraph[id].data
+    }
+
+    fn nodes(&self, id: Id) -> Vec<TermNode<'_, Id>> {
+        let Some(node) = self.node(id) else { return vec![] };
+        match self.egraph.analysis.symbols.get(node.symbol) {
+            Symbol::Op { op, attrs } => vec![TermNode { key: 0, op: *op, attrs, operands: &node.children }],
+            _ => vec![],
+        }
+    }
+
+    fn is_absent(&self, id: Id) -> bool {
+        self.facts(id).types.is_empty()
+    }
+}

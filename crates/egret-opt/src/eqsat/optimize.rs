@@ -1,0 +1,300 @@
+//! From a problem to its solution: the region becomes an e-graph, rules saturate it, and what is cheapest is written down.
+//! A pure function of its arguments: problems are solved on any thread, in any order.
+
+use super::egraph::{ENode, Egraph, Knowledge, Symbol, Symbols};
+use super::extract::{self, Extraction, extract};
+use super::missed::missed;
+use super::record;
+use super::saturate::{Application, Limits, Saturation, saturate};
+use super::solution::{Applied, Make, Solution, Step};
+use crate::analysis::foldable;
+use crate::cost::CostModel;
+use crate::regions::{Constant, Local, Problem, ProblemNode};
+use crate::rules::{Rule, Tier};
+use egg::Id;
+use egret_ir::{Tensor, Type, infer};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// What a pass looks for.
+pub(crate) struct Look<'a> {
+    /// Rules to apply.
+    pub rules: &'a [&'a Rule],
+    /// Rules above the tier.
+    pub above: &'a [&'a Rule],
+    /// What rules may change at most.
+    pub tier: Tier,
+    /// What nodes cost.
+    pub cost: &'static CostModel,
+    /// Whether it is said how long rules took.
+    pub clock: bool,
+    /// Whether rules that nearly applied are looked for.
+    pub explain: bool,
+}
+
+/// Solve a problem. `budget`: what the errors of a solution with alternatives may add up to.
+///
+/// # Errors
+/// A rule that is wrong: it changes a type, or says that different constants are equal.
+pub(crate) fn solve(problem: &Problem, look: &Look, budget: f64) -> Result<Solution, String> {
+    let symbols = Symbols::with(&problem.constants);
+    let knowledge = Knowledge { symbols, deep: problem.deep, cost: look.cost, errors: vec![] };
+    let mut load = Load { problem, egraph: Egraph::new(knowledge), values: HashMap::new() };
+    let mut sources = HashMap::new();
+    let mut ranks: Vec<Id> = vec![];
+    for (i, node) in problem.nodes.iter().enumerate() {
+        let (class, node) = load.node(i, node);
+        sources.entry(node).or_insert_with(BTreeSet::new).insert(i);
+        ranks.push(class);
+    }
+    let roots: Vec<Id> = problem.outputs.iter().map(|&v| load.value(v)).collect();
+    let Load { mut egraph, values, .. } = load;
+    let done = saturate(
+        &mut egraph,
+        look.rules,
+        &Limits { evidence: look.explain, clock: look.clock, ..Limits::default() },
+        sources,
+    )?;
+    let mut is: BTreeMap<Id, Vec<Local>> = BTreeMap::new();
+    for (local, id) in values {
+        is.entry(egraph.find(id)).or_default().push(local);
+    }
+    is.values_mut().for_each(|v| v.sort_unstable());
+    let saturated = Saturated { egraph, done, ranks, roots, is, given: problem.constants.len() };
+    let exact = extract(&saturated.egraph, &saturated.roots, &[])
+        .ok_or("a value has no form that is free of cycles")?;
+    let near =
+        extract::cheaper(&saturated.egraph, &saturated.roots, &saturated.done.alternatives, budget, &exact);
+    let near = near.map(|near| saturated.solution(&near, look).map(Box::new)).transpose()?;
+    Ok(Solution { near, ..saturated.solution(&exact, look)? })
+}
+
+/// A problem whose rules have been applied.
+struct Saturated {
+    egraph: Egraph,
+    done: Saturation,
+    /// The classes of the problem's nodes, in their order.
+    ranks: Vec<Id>,
+    roots: Vec<Id>,
+    /// The problem's values that a class is.
+    is: BTreeMap<Id, Vec<Local>>,
+    /// How many constants the problem has.
+    given: usize,
+}
+
+impl Saturated {
+    /// What was extracted, in the problem's terms.
+    fn solution(&self, extraction: &Extraction, look: &Look) -> Result<Solution, String> {
+        let Saturated { egraph, done, ranks, roots, is, given } = self;
+        let mut write = Write {
+            egraph,
+            done,
+            extraction,
+            given: *given,
+            is: is.clone(),
+            built: BTreeMap::new(),
+            steps: vec![],
+        };
+        // Nodes keep the order that they had: what is alive at once stays so.
+        for class in ranks.iter().map(|&c| egraph.find(c)) {
+            if extraction.chosen.contains_key(&class) || extraction.taken.contains_key(&class) {
+                write.emit(class)?;
+            }
+        }
+        let outputs = roots
+            .iter()
+            .map(|&root| write.emit(egraph.find(root))?.ok_or_else(|| "a value is left out".to_owned()));
+        let outputs = outputs.collect::<Result<_, String>>()?;
+        let applied = applied(egraph, done, extraction);
+        let proof = || {
+            // Alternatives that are not taken have no place in a proof of equality.
+            let says = |i: usize| !done.applications[i].alternative || applied[i].rests;
+            record::local(egraph, look.rules, &done.applications, says)
+        };
+        Ok(Solution {
+            outputs,
+            constants: egraph.analysis.symbols.constants[*given..]
+                .iter()
+                .filter_map(known)
+                .cloned()
+                .collect(),
+            proof: look.explain.then(proof).transpose()?,
+            missed: if look.explain {
+                missed(egraph, look.rules, look.above, look.tier, done, extraction)
+            } else {
+                BTreeSet::new()
+            },
+            applied,
+            steps: write.steps,
+            cheapest: extraction.proven,
+            cost: extraction.cost.0,
+            error: extract::error(extraction),
+            near: None,
+            limits: done.limits.clone(),
+            counts: done.counts.clone(),
+        })
+    }
+}
+
+fn known(constant: &Constant) -> Option<&Tensor> {
+    match constant {
+        Constant::Known(t) => Some(t),
+        Constant::Weight(..) => None,
+    }
+}
+
+/// The new form rests on an application if its form was chosen, or if it took a node away.
+fn applied(egraph: &Egraph, done: &Saturation, extraction: &Extraction) -> Vec<Applied> {
+    let rests = |(i, a): (usize, &Application)| {
+        if a.alternative {
+            return extraction.taken.get(&egraph.find(a.class)).is_some_and(|taken| taken.application == i);
+        }
+        let Some(chosen) = extraction.chosen.get(&egraph.find(a.class)) else { return false };
+        a.node.as_ref().is_none_or(|n| {
+            let mut n = n.clone();
+            n.children.iter_mut().for_each(|c| *c = egraph.find(*c));
+            n == *chosen
+        })
+    };
+    let all = done.applications.iter().enumerate();
+    all.map(|(i, a)| Applied { rule: a.rule, nodes: a.sources.clone(), rests: rests((i, a)) }).collect()
+}
+
+/// Filling the e-graph.
+struct Load<'a> {
+    problem: &'a Problem,
+    egraph: Egraph,
+    values: HashMap<Local, Id>,
+}
+
+impl Load<'_> {
+    fn value(&mut self, value: Local) -> Id {
+        if let Some(&id) = self.values.get(&value) {
+            return id;
+        }
+        let symbols = &mut self.egraph.analysis.symbols;
+        let symbol = match value {
+            Local::Constant(i) => symbols.given(i),
+            Local::Input(i) => symbols.intern(Symbol::Input(i, self.problem.inputs[i].clone())),
+            Local::Result(node, _) => unreachable!("node {node} stands after its user"),
+        };
+        let id = self.egraph.add(ENode { symbol, children: Box::default() });
+        self.values.insert(value, id);
+        id
+    }
+
+    fn node(&mut self, i: usize, node: &ProblemNode) -> (Id, ENode) {
+        let children: Box<[Id]> = node
+            .operands
+            .iter()
+            .map(|v| match v {
+                Some(v) => self.value(*v),
+                None => {
+                    let symbol = self.egraph.analysis.symbols.intern(Symbol::Absent);
+                    self.egraph.add(ENode { symbol, children: Box::default() })
+                }
+            })
+            .collect();
+        let symbol = if self.is_open(node, &children) {
+            Symbol::Op { op: node.op, attrs: node.attrs.clone() }
+        } else {
+            Symbol::Opaque { node: i, types: node.types.clone() }
+        };
+        let symbol = self.egraph.analysis.symbols.intern(symbol);
+        let enode = ENode { symbol, children };
+        let all = self.egraph.add(enode.clone());
+        if node.types.len() == 1 {
+            self.values.insert(Local::Result(i, 0), all);
+            return (all, enode);
+        }
+        for k in 0..node.types.len() {
+            let symbol = self.egraph.analysis.symbols.intern(Symbol::Project(k));
+            let id = self.egraph.add(ENode { symbol, children: Box::new([all]) });
+            self.values.insert(Local::Result(i, k), id);
+        }
+        (all, enode)
+    }
+
+    /// Whether rules may look at a node: its type is what inference finds from what is known of its operands.
+    fn is_open(&self, node: &ProblemNode, children: &[Id]) -> bool {
+        // Who declares symbols is known by them: it is neither joined with its like nor made anew.
+        if !foldable(node.op) || node.types.len() != 1 || !node.attrs.declared().is_empty() {
+            return false;
+        }
+        let types: Vec<Option<&Type>> =
+            children.iter().map(|&c| self.egraph[c].data.types.first()).collect();
+        infer::infer(node.op, &node.attrs, &types, &[]).is_ok_and(|t| t == node.types)
+    }
+}
+
+/// Writing down what was extracted.
+struct Write<'a> {
+    egraph: &'a Egraph,
+    done: &'a Saturation,
+    extraction: &'a Extraction,
+    /// How many constants the problem has.
+    given: usize,
+    is: BTreeMap<Id, Vec<Local>>,
+    /// The step of each class; none for what is left out.
+    built: BTreeMap<Id, Option<usize>>,
+    steps: Vec<Step>,
+}
+
+impl Write<'_> {
+    /// The step of a class's chosen node; operands first, without recursion: graphs are deep.
+    fn emit(&mut self, class: Id) -> Result<Option<usize>, String> {
+        let mut stack = vec![class];
+        while let Some(&top) = stack.last() {
+            if self.built.contains_key(&top) {
+                stack.pop();
+                continue;
+            }
+            if let Some(alternative) = self.extraction.taken.get(&top) {
+                let form = self.egraph.find(alternative.form);
+                match self.built.get(&form) {
+                    None => stack.push(form),
+                    Some(&step) => {
+                        // It has the names of what it stands for.
+                        let names = self.is.remove(&top).unwrap_or_default();
+                        step.into_iter().for_each(|s| self.steps[s].is.extend(&names));
+                        self.built.insert(top, step);
+                        stack.pop();
+                    }
+                }
+                continue;
+            }
+            let node = self.extraction.chosen.get(&top).ok_or("a value was not extracted")?;
+            let open: Vec<Id> = node
+                .children
+                .iter()
+                .map(|&c| self.egraph.find(c))
+                .filter(|c| !self.built.contains_key(c))
+                .collect();
+            if open.is_empty() {
+                let step = self.step(top, node);
+                self.built.insert(top, step);
+                stack.pop();
+            } else {
+                stack.extend(open.into_iter().rev());
+            }
+        }
+        Ok(self.built[&class])
+    }
+
+    fn step(&mut self, class: Id, node: &ENode) -> Option<usize> {
+        let make = match self.egraph.analysis.symbols.get(node.symbol) {
+            Symbol::Absent => return None,
+            Symbol::Input(i, _) => Make::Given(Local::Input(*i)),
+            Symbol::Const(i) => match i.checked_sub(self.given) {
+                Some(made) => Make::Constant(made),
+                None => Make::Given(Local::Constant(*i)),
+            },
+            Symbol::Project(k) => Make::Project(*k),
+            Symbol::Opaque { node, .. } => Make::Copy(*node),
+            Symbol::Op { op, attrs } => Make::Node { op: *op, attrs: attrs.clone() },
+        };
+        let operands = node.children.iter().map(|&c| self.built[&self.egraph.find(c)]).collect();
+        let sources = self.done.sources.get(node).cloned().unwrap_or_default();
+        self.steps.push(Step { make, operands, sources, is: self.is.remove(&class).unwrap_or_default() });
+        Some(self.steps.len() - 1)
+    }
+}

@@ -1,0 +1,295 @@
+//! Saturation: rules are matched and applied, round after round, until nothing is new or a limit is hit. Limits count nodes,
+//! rounds and matches, never time, so that every run finds the same.
+
+use super::egraph::{ENode, Egraph, Symbol};
+use super::extract::Alternative;
+use crate::matching::{Bound, Match, Terms, groups, guards_hold, instantiate, matches};
+use crate::report::RuleCount;
+use crate::rules::{OpPattern, Pattern, Rule, Tier};
+use egg::Id;
+use egret_ir::Op;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::Instant;
+
+/// What stops saturation early.
+#[derive(Copy, Clone, Debug)]
+pub struct Limits {
+    /// Rounds.
+    pub rounds: usize,
+    /// Nodes of the e-graph for each node that it began with.
+    pub growth: usize,
+    /// Matches of one rule in one round.
+    pub matches: usize,
+    /// Whether to look at the clock for each rule.
+    pub clock: bool,
+    /// Whether applications keep what a proof needs.
+    pub evidence: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { rounds: 16, growth: 8, matches: 20_000, clock: false, evidence: false }
+    }
+}
+
+/// A rule was applied.
+#[derive(Clone, Debug)]
+pub struct Application {
+    /// Which of the rules.
+    pub rule: usize,
+    /// The value that it gave another form.
+    pub class: Id,
+    /// The new form's node, unless the right-hand side is a variable.
+    pub node: Option<ENode>,
+    /// The nodes of the region that the match rests on.
+    pub sources: BTreeSet<usize>,
+    /// Whether the new form is only near the value: an alternative, not an equal.
+    pub alternative: bool,
+    /// What it rests on, where that is kept.
+    pub(crate) evidence: Option<Box<Evidence>>,
+}
+
+/// What an application rests on.
+#[derive(Clone, Debug)]
+pub(crate) struct Evidence {
+    /// What the variables are.
+    pub found: Match<Id>,
+    /// The nodes matched, as they were then, in the order of the pattern.
+    pub nodes: Vec<ENode>,
+    /// The instance of the right-hand side.
+    pub new: Id,
+}
+
+/// What saturation did.
+#[derive(Debug, Default)]
+pub struct Saturation {
+    /// Applications in order.
+    pub applications: Vec<Application>,
+    /// What may be computed in place of a value.
+    pub(crate) alternatives: Vec<Alternative>,
+    /// For each rule.
+    pub counts: Vec<RuleCount>,
+    /// Matches whose right-hand side could not be built: rule, nodes of the region, reason.
+    pub failed: BTreeSet<(usize, BTreeSet<usize>, String)>,
+    /// Limits that were hit: name and value.
+    pub limits: Vec<(&'static str, usize)>,
+    /// The nodes of the region behind every node of the e-graph.
+    pub sources: HashMap<ENode, BTreeSet<usize>>,
+}
+
+/// A match that was looked at: rule, value, what its variables and nodes are.
+type Seen = (usize, Id, Vec<Option<Bound<Id>>>, Vec<ENode>);
+
+/// Saturate. `sources`: the nodes of the region behind the nodes of the e-graph so far.
+///
+/// # Errors
+/// A rule that changes the type of a value, or makes two values one that are not: named with its place.
+pub fn saturate(
+    egraph: &mut Egraph,
+    rules: &[&Rule],
+    limits: &Limits,
+    sources: HashMap<ENode, BTreeSet<usize>>,
+) -> Result<Saturation, String> {
+    let mut done =
+        Saturation { counts: vec![RuleCount::default(); rules.len()], sources, ..Saturation::default() };
+    let mut seen: HashSet<Seen> = HashSet::new();
+    let most = egraph.total_size() * limits.growth + 1000;
+    egraph.rebuild();
+    for round in 0..limits.rounds {
+        let by_op = classes_by_op(egraph);
+        let mut found: Vec<Found> = vec![];
+        for (i, rule) in rules.iter().enumerate() {
+            // What siblings are joined to is computed by their operation: it is no sibling of theirs.
+            if rule.joined.is_some() && round > 0 {
+                continue;
+            }
+            let (mut left, mut all) = (limits.matches, vec![]);
+            let began = limits.clock.then(Instant::now);
+            for class in roots(rule, &by_op) {
+                // A sum of constants in another order is another constant. Constants are folded anyway.
+                if rule.tier > Tier::Exact && egraph[class].data.constant {
+                    continue;
+                }
+                if !may_match(&rule.lhs, egraph, class, &by_op) {
+                    continue;
+                }
+                let new = matches(rule, egraph, class, left);
+                left -= new.len();
+                done.counts[i].matches += new.len();
+                all.extend(new.into_iter().map(|m| (class, m)));
+                if left == 0 {
+                    done.limits.push(("matches", limits.matches));
+                    break;
+                }
+            }
+            for group in groups(rule, all) {
+                // Nodes are told apart by what they are: their places in a class change.
+                let nodes = |m: &Match<Id>| {
+                    m.matched.iter().map(|&(c, k, _)| egraph[c].nodes[k].clone()).collect::<Vec<ENode>>()
+                };
+                let nodes: Vec<Vec<ENode>> = group.iter().map(|(_, m)| nodes(m)).collect();
+                let sources: BTreeSet<usize> =
+                    nodes.iter().flatten().filter_map(|n| done.sources.get(n)).flatten().copied().collect();
+                for ((class, m), nodes) in group.into_iter().zip(nodes) {
+                    if guards_hold(rule, egraph, &m).is_ok()
+                        && seen.insert((i, class, m.values.clone(), nodes.clone()))
+                    {
+                        found.push(Found { rule: i, class, m, nodes, sources: sources.clone() });
+                    }
+                }
+            }
+            done.counts[i].took(began);
+        }
+        let mut changed = false;
+        for f in found {
+            if egraph.total_size() > most {
+                done.limits.push(("nodes", most));
+                egraph.rebuild();
+                return Ok(done);
+            }
+            let (rule, began) = (f.rule, limits.clock.then(Instant::now));
+            changed |= apply(egraph, rules[rule], f, limits, &mut done)?;
+            done.counts[rule].took(began);
+        }
+        egraph.rebuild();
+        if let Some(e) = egraph.analysis.errors.first() {
+            return Err(format!("joining terms that are not equal: {e}"));
+        }
+        canonical_sources(egraph, &mut done.sources);
+        if !changed {
+            return Ok(done);
+        }
+        if round + 1 == limits.rounds {
+            done.limits.push(("rounds", limits.rounds));
+        }
+    }
+    Ok(done)
+}
+
+/// A match whose guards hold.
+struct Found {
+    rule: usize,
+    class: Id,
+    m: Match<Id>,
+    /// The nodes matched, in the order of the pattern.
+    nodes: Vec<ENode>,
+    /// The nodes of the region that they rest on.
+    sources: BTreeSet<usize>,
+}
+
+/// Put one right-hand side beside what it equals; whether that is news.
+fn apply(
+    egraph: &mut Egraph,
+    rule: &Rule,
+    f: Found,
+    limits: &Limits,
+    done: &mut Saturation,
+) -> Result<bool, String> {
+    let before = egraph.nodes().len();
+    let new = match instantiate(rule, egraph, &f.m) {
+        Ok(new) => new,
+        Err(reason) => {
+            done.failed.insert((f.rule, f.sources, reason));
+            return Ok(false);
+        }
+    };
+    let fail = |what: String| format!("rule `{}` ({}) {what}", rule.name, rule.place);
+    let (was, is) = (&egraph.facts(f.class).types, &egraph.facts(new).types);
+    if was != is {
+        let list = |t: &[egret_ir::Type]| t.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        return Err(fail(format!(
+            "changes a value's type from {} to {}: it lacks a guard",
+            list(was),
+            list(is)
+        )));
+    }
+    for id in before..egraph.nodes().len() {
+        let node = egraph.id_to_node(Id::from(id)).clone();
+        done.sources.entry(node).or_default().extend(f.sources.iter().copied());
+    }
+    let node = match rule.rhs {
+        Pattern::Node(_) => egraph[new].nodes.first().cloned(),
+        _ => None,
+    };
+    let alternative = !rule.tier.is_equality();
+    let news = if alternative {
+        egraph.find(f.class) != egraph.find(new)
+    } else {
+        let errors = egraph.analysis.errors.len();
+        let news = egraph.union(f.class, new);
+        if let Some(e) = egraph.analysis.errors.get(errors) {
+            return Err(fail(format!("joins terms that are not equal: {e}")));
+        }
+        news
+    };
+    if news {
+        if alternative {
+            let (application, error) = (done.applications.len(), rule.error.unwrap_or_default());
+            done.alternatives.push(Alternative { class: f.class, form: new, application, error });
+        }
+        done.counts[f.rule].applications += 1;
+        done.counts[f.rule].nodes += egraph.nodes().len() - before;
+        let evidence = limits.evidence.then(|| Box::new(Evidence { found: f.m, nodes: f.nodes, new }));
+        done.applications.push(Application {
+            rule: f.rule,
+            class: f.class,
+            node,
+            sources: f.sources,
+            alternative,
+            evidence,
+        });
+    }
+    Ok(news)
+}
+
+/// Sources by nodes whose operands are named by their classes' present ids.
+fn canonical_sources(egraph: &Egraph, sources: &mut HashMap<ENode, BTreeSet<usize>>) {
+    for (mut node, from) in std::mem::take(sources) {
+        node.children.iter_mut().for_each(|c| *c = egraph.find(*c));
+        sources.entry(node).or_default().extend(from);
+    }
+}
+
+fn classes_by_op(egraph: &Egraph) -> BTreeMap<Op, BTreeSet<Id>> {
+    let mut out: BTreeMap<Op, BTreeSet<Id>> = BTreeMap::new();
+    for class in egraph.classes() {
+        for node in &class.nodes {
+            if let Symbol::Op { op, .. } = egraph.analysis.symbols.get(node.symbol) {
+                out.entry(*op).or_default().insert(class.id);
+            }
+        }
+    }
+    out
+}
+
+/// Whether a class has a node of the pattern's operation on classes that have nodes of its operands' operations, in whatever order: most
+/// have none, and this is found out without making a match.
+fn may_match(pattern: &Pattern, egraph: &Egraph, class: Id, by_op: &BTreeMap<Op, BTreeSet<Id>>) -> bool {
+    let Some(node) = pattern.as_node() else { return true };
+    let wanted = || node.args.iter().filter_map(|a| a.as_node()?.op.one());
+    if wanted().next().is_none() {
+        return true;
+    }
+    let has = |op: &Op, id: &Id| by_op.get(op).is_some_and(|classes| classes.contains(&egraph.find(*id)));
+    egraph[class].nodes.iter().any(|n| {
+        let op = match egraph.analysis.symbols.get(n.symbol) {
+            Symbol::Op { op, .. } => *op,
+            _ => return false,
+        };
+        node.op.one().is_none_or(|wanted| wanted == op)
+            && wanted().all(|op| n.children.iter().any(|c| has(&op, c)))
+    })
+}
+
+/// The classes where a rule can match.
+fn roots(rule: &Rule, by_op: &BTreeMap<Op, BTreeSet<Id>>) -> Vec<Id> {
+    match rule.lhs.as_node().map(|n| n.op) {
+        Some(OpPattern::One(op)) => by_op.get(&op).into_iter().flatten().copied().collect(),
+        Some(OpPattern::Any(Some(group), _)) => {
+            let classes: BTreeSet<Id> =
+                by_op.iter().filter(|(op, _)| group.holds(**op)).flat_map(|(_, c)| c).copied().collect();
+            classes.into_iter().collect()
+        }
+        _ => vec![],
+    }
+}

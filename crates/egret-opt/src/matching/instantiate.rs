@@ -1,0 +1,122 @@
+//! Building the right-hand side of a rule for a match.
+
+use super::guards::{eval, number, show_attr};
+use super::matcher::value_vars;
+use super::terms::{Bound, Match, Sink};
+use crate::rules::functions::Val;
+use crate::rules::{NodePattern, OpPattern, Pattern, Rule};
+use egret_ir::{Attr, Attrs, Op};
+
+/// Add the right-hand side of a rule for a match; gives its value.
+///
+/// # Errors
+/// An attribute that cannot be computed, or a node whose operands do not fit.
+pub fn instantiate<S: Sink>(rule: &Rule, sink: &mut S, m: &Match<S::Id>) -> Result<S::Id, String> {
+    build(&rule.rhs, sink, m)?.ok_or_else(|| "the right-hand side is no value".to_owned())
+}
+
+fn build<S: Sink>(pattern: &Pattern, sink: &mut S, m: &Match<S::Id>) -> Result<Option<S::Id>, String> {
+    match pattern {
+        Pattern::Absent => Ok(None),
+        Pattern::Value(v) => match &m.values[*v] {
+            Some(Bound::One(id)) => Ok(Some(*id)),
+            _ => Err("a variable has no value".into()),
+        },
+        Pattern::Splat(_) | Pattern::Number(_) => {
+            Err("a number stands beside an operand that says its element type".into())
+        }
+        Pattern::Each(_) => Err("`..` stands among operands only".into()),
+        Pattern::Node(node) => {
+            let (op, attrs) = built_head(node, sink, m)?;
+            let mut operands = built_operands(node, sink, m)?;
+            // Optional operands that the pattern does not go as far as are left out.
+            let row = op.info();
+            if !row.operands.last().is_some_and(|o| o.starts_with('*'))
+                && operands.len() < row.operands.len()
+            {
+                operands.resize(row.operands.len(), None);
+            }
+            sink.add_node(op, attrs, &operands).map(Some)
+        }
+    }
+}
+
+fn built_head<S: Sink>(node: &NodePattern, sink: &S, m: &Match<S::Id>) -> Result<(Op, Attrs), String> {
+    let op = match node.op {
+        OpPattern::One(op) => op,
+        OpPattern::Any(_, v) => m.ops[v].ok_or("an operation variable has no value")?,
+    };
+    let mut attrs = node.spread.and_then(|v| m.spreads[v].clone()).unwrap_or_default();
+    for (name, expr) in &node.attrs {
+        let kind = op.info().attrs.iter().find(|(n, _)| n == name).map_or("", |(_, k)| *k);
+        let Val::Attr(value) = eval(expr, sink, m)? else {
+            return Err(format!("`{name}` of `{op}` is no attribute"));
+        };
+        attrs
+            .0
+            .insert(name, fitted(value, kind).ok_or_else(|| format!("`{name}` of `{op}` is not {kind}"))?);
+    }
+    // A spread of another operation's attributes keeps those that this one has.
+    attrs.0.retain(|name, _| op.info().attrs.iter().any(|(n, _)| n == name));
+    Ok((op, attrs))
+}
+
+/// A computed value as the kind of an attribute.
+fn fitted(value: Attr, kind: &str) -> Option<Attr> {
+    Some(match (value, kind) {
+        (a, k) if a.kind() == k => a,
+        (Attr::Int(v), "float") => Attr::Float(v as f64),
+        (Attr::Int(v), "dim") => Attr::Dim(v.into()),
+        (Attr::Dim(d), "int") => Attr::Int(d.as_const()?),
+        (Attr::Ints(v), "dims") => Attr::Dims(v.into_iter().map(Into::into).collect()),
+        (Attr::Dims(d), "ints") => {
+            Attr::Ints(d.iter().map(egret_ir::Dim::as_const).collect::<Option<_>>()?)
+        }
+        _ => return None,
+    })
+}
+
+fn built_operands<S: Sink>(
+    node: &NodePattern,
+    sink: &mut S,
+    m: &Match<S::Id>,
+) -> Result<Vec<Option<S::Id>>, String> {
+    let mut operands = vec![];
+    let mut numbers = vec![];
+    for arg in &node.args {
+        match arg {
+            Pattern::Splat(value) => {
+                numbers.push((operands.len(), *value));
+                operands.push(None);
+            }
+            Pattern::Number(expr) => {
+                let Val::Attr(value) = eval(expr, sink, m)? else {
+                    return Err("an operand is no number".into());
+                };
+                numbers.push((
+                    operands.len(),
+                    number(&value).ok_or_else(|| format!("{} is no number", show_attr(&value)))?,
+                ));
+                operands.push(None);
+            }
+            Pattern::Each(inner) => {
+                let mut vars = vec![];
+                value_vars(inner, &mut vars);
+                let lens = vars.iter().filter_map(|&v| match &m.values[v] {
+                    Some(Bound::List(ids)) => Some(ids.len()),
+                    _ => None,
+                });
+                let len = lens.min().ok_or("`..` needs a list variable")?;
+                for i in 0..len {
+                    operands.push(build(inner, sink, &m.at_element(&vars, i))?);
+                }
+            }
+            other => operands.push(build(other, sink, m)?),
+        }
+    }
+    let dtype = operands.iter().flatten().find_map(|&id| sink.facts(id).dtype());
+    for (i, value) in numbers {
+        operands[i] = Some(sink.add_scalar(value, dtype.ok_or("a number needs an operand beside it")?)?);
+    }
+    Ok(operands)
+}

@@ -1,0 +1,13 @@
+//! Matching and instantiating patterns, over anything that has terms: the e-graph, a graph, the term bank of a proof.
+
+mod guards;
+mod instantiate;
+mod matcher;
+mod multi_pattern;
+mod terms;
+
+pub use guards::{FailedGuard, guards_hold};
+pub use instantiate::instantiate;
+pub use matcher::matches;
+pub(crate) use multi_pattern::{completed, groups};
+pub use terms::{Bound, Match, Sink, TermNode, Terms};

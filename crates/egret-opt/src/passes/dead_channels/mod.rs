@@ -1,0 +1,157 @@
+//! Channels that carry nothing leave: a channel whose weights are all zero is a constant, and one that is zero, or that no weight
+//! looks at, need not be computed.
+//!
+//! Three steps, each one file: `channels` says which axis of a value counts its channels and how channels pass through a node,
+//! `constant_channels` which channels are constants, `live_channels` which ones somebody needs; here the graph is rebuilt without the others.
+//!
+//! This is an analysis and not rules in an e-graph, because what is needed flows backwards, and jointly: the operands of a
+//! residual sum leave a channel out together or not at all. A rule sees what a value is, not who wants it.
+//!
+//! For finite inputs nothing changes by a bit: a sum that starts at +0 is the same with and without terms of +0 and -0. A product of
+//! zero and an infinity or NaN would be NaN and is taken for zero: that is why the tier is not exact. A channel that is a constant
+//! other than zero (a dead convolution's bias, say) stays where a contraction looks at it, as moving it into a bias would round anew.
+
+mod channels;
+mod constant_channels;
+mod live_channels;
+mod weights;
+
+use crate::pass::CodeStep;
+use crate::rebuild::{Rebuild, rebuild};
+use crate::report::Rewrite;
+use channels::{Channels, Flow};
+use constant_channels::Known;
+use egret_ir::{Attr, Attrs, Dim, Graph, Node, NodeId, Tensor, TypeError, ValueId};
+use live_channels::Keep;
+use std::collections::HashMap;
+
+/// The pass; it tells of every contraction that has fewer channels. `None` where there is nothing to do.
+pub(crate) fn run(graph: &Graph, step: &mut CodeStep) -> Result<Option<Graph>, TypeError> {
+    let channels = Channels::of(graph);
+    let known = Known::of(graph, &channels);
+    if known.is_dense(graph, &channels) {
+        return Ok(None);
+    }
+    let keep = Keep::of(graph, &channels, &known);
+    if keep.is_all() {
+        return Ok(None);
+    }
+    rebuild(graph, |r, id, operands| {
+        let results = narrow(r, &channels, &keep, id, operands)?;
+        if let (Some(results), Flow::Dense { .. } | Flow::Depthwise) = (&results, channels.flow(id)) {
+            tell(r, r.old.node(id), results, &mut step.told);
+        }
+        Ok(results)
+    })
+    .map(Some)
+}
+
+/// Say what a contraction has become: its weights before and after.
+fn tell(r: &Rebuild, was: &Node, results: &[ValueId], told: &mut Vec<Rewrite>) {
+    let new = &r.builder.graph;
+    let weights = |g: &Graph, n: &Node| {
+        n.operands.get(1).copied().flatten().map(|w| g.ty(w).to_string()).unwrap_or_default()
+    };
+    if let Some(is) = results.first().and_then(|&v| new.producer(v)).map(|n| new.node(n)) {
+        let text = format!("{} by {} => {} by {}", was.op, weights(r.old, was), is.op, weights(new, is));
+        told.push(Rewrite {
+            rule: "dead-channels".into(),
+            place: String::new(),
+            sources: was.sources.clone(),
+            text,
+        });
+    }
+}
+
+/// A node on fewer channels; `None`: it stays as it is.
+fn narrow(
+    r: &mut Rebuild,
+    channels: &Channels,
+    keep: &Keep,
+    id: NodeId,
+    operands: &[Option<ValueId>],
+) -> Result<Option<Vec<ValueId>>, TypeError> {
+    let node = r.old.node(id);
+    let kept = |v: ValueId| keep.of_value(v);
+    let touched = node.operands.iter().flatten().chain(&node.results).any(|&v| kept(v).is_some());
+    let (true, [result]) = (touched, node.results.as_slice()) else { return Ok(None) };
+    let (mut operands, mut attrs) = (operands.to_vec(), node.attrs.clone());
+    match channels.flow(id) {
+        Flow::Dense { weights, .. } => {
+            let w = node.operand(1);
+            let mut new = constant(r, w);
+            if let Some(rows) = kept(*result) {
+                new = take(&new, weights.0, rows);
+            }
+            if let Some(columns) = kept(node.operand(0)) {
+                new = take(&new, weights.1, columns);
+            }
+            operands[1] = Some(r.builder.constant(new));
+        }
+        Flow::Depthwise => {
+            if let Some(rows) = kept(*result) {
+                let new = take(&constant(r, node.operand(1)), 0, rows);
+                attrs.0.insert("groups", Attr::Int(rows.len() as i64));
+                operands[1] = Some(r.builder.constant(new));
+            }
+        }
+        Flow::Elementwise => {
+            if let (Some(rows), Some(axis)) = (kept(*result), channels.axis(*result)) {
+                let rank = r.old.tensor_ty(*result).rank();
+                for (operand, &old) in operands.iter_mut().zip(&node.operands) {
+                    let Some(old) = old.filter(|&v| r.old.as_const(v).is_some()) else { continue };
+                    let t = constant(r, old);
+                    // A constant of lower rank, or of extent 1 there, is the same for every channel.
+                    if let Some(at) = (axis + t.rank()).checked_sub(rank)
+                        && t.shape()[at] > 1
+                    {
+                        *operand = Some(r.builder.constant(take(&t, at, rows)));
+                    }
+                }
+            }
+        }
+        Flow::Through => {
+            if let (Some(rows), Some(axis)) = (kept(*result), channels.axis(*result)) {
+                resize_attrs(node, axis, rows.len(), &mut attrs);
+            }
+        }
+        Flow::Concat | Flow::Opaque => {}
+    }
+    r.builder.emit_node(node.op, attrs, &operands, vec![]).map(Some)
+}
+
+/// A constant of the old graph; narrowing asks for those that `channels` has seen.
+fn constant(r: &Rebuild, v: ValueId) -> Tensor {
+    r.old.as_const(v).expect("channels only follows constant weights").clone()
+}
+
+/// Attributes that spell the extent of the channels.
+fn resize_attrs(node: &Node, axis: usize, extent: usize, attrs: &mut Attrs) {
+    for name in ["shape", "sizes"] {
+        if let Some(Attr::Dims(dims)) = node.attrs.get(name) {
+            let mut dims = dims.clone();
+            dims[axis] = Dim::constant(extent as i64);
+            attrs.0.insert(name, Attr::Dims(dims));
+        }
+    }
+}
+
+/// Some slices of a tensor along an axis.
+fn take(t: &Tensor, axis: usize, indices: &[usize]) -> Tensor {
+    let (shape, size) = (t.shape(), t.dtype().size());
+    let inner = shape[axis + 1..].iter().product::<usize>() * size;
+    let outer: usize = shape[..axis].iter().product();
+    let mut bytes = Vec::with_capacity(outer * indices.len() * inner);
+    for block in 0..outer {
+        for &i in indices {
+            let from = (block * shape[axis] + i) * inner;
+            bytes.extend_from_slice(&t.bytes()[from..from + inner]);
+        }
+    }
+    let mut shape = shape.to_vec();
+    shape[axis] = indices.len();
+    Tensor::from_bytes(t.dtype(), &shape, &bytes)
+}
+
+/// Something for each value that has channels.
+type PerValue<T> = HashMap<ValueId, T>;

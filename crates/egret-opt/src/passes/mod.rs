@@ -1,0 +1,6 @@
+//! The procedural parts of passes.
+
+pub(crate) mod dead_channels;
+pub(crate) mod fold;
+pub(crate) mod layout;
+pub mod partition;

@@ -1,0 +1,441 @@
+//! Equalities closed under congruence: what follows from steps, and from which of them.
+//!
+//! The classes are a union-find; beside it a forest of proof edges (Nieuwenhuis and Oliveras, "Proof-producing congruence
+//! closure", 2005) remembers why two values became one class.
+
+use super::term_store::Bank;
+use crate::analysis::{Facts, attrs_key, foldable, op_facts, scalar};
+use crate::matching::{Sink, TermNode, Terms};
+use egret_ir::{Attrs, DType, Def, NodeId, Op, Tensor, Type, ValueId, infer, interp};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+/// An operand that is left out.
+pub(crate) const ABSENT: ValueId = ValueId(u32::MAX);
+
+/// Why two values are equal.
+#[derive(Copy, Clone, Debug)]
+enum Reason {
+    /// A step says so.
+    Step(usize),
+    /// They are the same result of nodes of the same kind on equal operands.
+    Congruence(ValueId, ValueId),
+    /// One is what the other evaluates to; rests on the operands of the first being equal to constants.
+    Evaluation(ValueId),
+}
+
+/// What a value is computed by: operation, attributes, sub-graphs; result; classes of the operands.
+type Signature = (String, usize, Vec<ValueId>);
+
+/// Values in classes.
+pub(crate) struct Closure {
+    pub bank: Bank,
+    deep: bool,
+    operands: HashMap<NodeId, Vec<ValueId>>,
+    heads: HashMap<NodeId, String>,
+    parent: Vec<ValueId>,
+    size: Vec<u32>,
+    facts: Vec<Facts>,
+    /// Nodes that use a class.
+    users: Vec<Vec<NodeId>>,
+    constants: Vec<Option<ValueId>>,
+    signatures: HashMap<Signature, ValueId>,
+    /// The proof forest: for each value the next one towards its root, and why.
+    edge: Vec<Option<(ValueId, Reason)>>,
+    nothing: Facts,
+    /// Whether values are in one class that are only near each other: from then on classes learn nothing.
+    is_near: bool,
+}
+
+impl Closure {
+    /// Every value of a bank in a class of its own, congruent and constant ones joined.
+    ///
+    /// # Errors
+    /// A node whose operands do not fit it.
+    pub fn new(bank: Bank, deep: bool) -> Result<Closure, String> {
+        let mut closure = Closure {
+            bank,
+            deep,
+            operands: HashMap::new(),
+            heads: HashMap::new(),
+            parent: vec![],
+            size: vec![],
+            facts: vec![],
+            users: vec![],
+            constants: vec![],
+            signatures: HashMap::new(),
+            edge: vec![],
+            nothing: Facts::default(),
+            is_near: false,
+        };
+        closure.take_new()?;
+        Ok(closure)
+    }
+
+    /// The class of a value.
+    pub fn find(&self, mut v: ValueId) -> ValueId {
+        if v == ABSENT {
+            return v;
+        }
+        while self.parent[v.0 as usize] != v {
+            v = self.parent[v.0 as usize];
+        }
+        v
+    }
+
+    /// The constant that a value is known to be.
+    pub fn constant(&self, v: ValueId) -> Option<&Tensor> {
+        self.bank.graph.as_const(self.constants[self.find(v).0 as usize]?)
+    }
+
+    /// Take up what was added to the bank.
+    fn take_new(&mut self) -> Result<(), String> {
+        let mut joins = VecDeque::new();
+        let from = self.parent.len();
+        // Values stand after those that they are computed from, except in a bank that was read: there the graph's order counts.
+        let mut new: Vec<ValueId> =
+            (from..self.bank.graph.value_count()).map(|i| ValueId(i as u32)).collect();
+        for &v in &new {
+            self.parent.push(v);
+            self.size.push(1);
+            self.facts.push(Facts::default());
+            self.users.push(vec![]);
+            self.constants.push(None);
+            self.edge.push(None);
+        }
+        if from == 0 {
+            let ids = self.bank.graph.topological().map_err(|n| format!("{n} depends on itself"))?;
+            let is_leaf = |v: &ValueId| !matches!(self.bank.graph.value(*v).def, Def::Node(..));
+            let leaves: Vec<ValueId> = new.iter().copied().filter(is_leaf).collect();
+            new = leaves
+                .into_iter()
+                .chain(ids.iter().flat_map(|&n| self.bank.graph.node(n).results.clone()))
+                .collect();
+        }
+        for v in new {
+            self.take(v, &mut joins)?;
+        }
+        self.join(joins)
+    }
+
+    fn take(&mut self, v: ValueId, joins: &mut VecDeque<(ValueId, ValueId, Reason)>) -> Result<(), String> {
+        let i = v.0 as usize;
+        match self.bank.graph.value(v).def.clone() {
+            Def::Input(_) => self.facts[i] = Facts::of(self.bank.graph.ty(v).clone()),
+            Def::Const(t) => {
+                self.facts[i] = Facts::constant(&t, self.deep);
+                self.constants[i] = Some(v);
+            }
+            Def::Node(id, result) => {
+                if result == 0 {
+                    let node = self.bank.graph.node(id);
+                    let operands: Vec<ValueId> =
+                        node.operands.iter().map(|o| o.unwrap_or(ABSENT)).collect();
+                    for o in operands.iter().filter(|o| **o != ABSENT) {
+                        let class = self.find(*o).0 as usize;
+                        self.users[class].push(id);
+                    }
+                    let mut head = attrs_key(node.op, &node.attrs);
+                    node.regions.iter().for_each(|r| head.push_str(&r.to_string()));
+                    if node.op.info().has_trait("random") {
+                        head.push_str(&format!(" {id}"));
+                    }
+                    self.operands.insert(id, operands);
+                    self.heads.insert(id, head);
+                }
+                self.facts[i] = self.node_facts(id, result)?;
+                self.sign(id, result, joins);
+                self.evaluate_small(v, joins);
+            }
+        }
+        Ok(())
+    }
+
+    fn sign(&mut self, id: NodeId, result: usize, joins: &mut VecDeque<(ValueId, ValueId, Reason)>) {
+        let v = self.bank.graph.node(id).results[result];
+        let operands = self.operands[&id].iter().map(|&o| self.find(o)).collect();
+        match self.signatures.entry((self.heads[&id].clone(), result, operands)) {
+            std::collections::hash_map::Entry::Vacant(e) => {
+                e.insert(v);
+            }
+            std::collections::hash_map::Entry::Occupied(e) => {
+                let other = *e.get();
+                if self.find(other) != self.find(v) {
+                    joins.push_back((v, other, Reason::Congruence(v, other)));
+                }
+            }
+        }
+    }
+
+    fn node_facts(&self, id: NodeId, result: usize) -> Result<Facts, String> {
+        let node = self.bank.graph.node(id);
+        let ty = self.bank.graph.ty(node.results[result]);
+        if !foldable(node.op) || node.results.len() != 1 {
+            return Ok(Facts::of(ty.clone()));
+        }
+        let children: Vec<&Facts> = self.operands[&id].iter().map(|&o| self.facts(o)).collect();
+        match op_facts(node.op, &node.attrs, &children, self.deep) {
+            Ok(facts) if facts.types.first() == Some(ty) => Ok(facts),
+            // A type that inference does not find again is what the model says.
+            Ok(_) => Ok(Facts::of(ty.clone())),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// A value whose facts hold its elements equals the constant.
+    fn evaluate_small(&mut self, v: ValueId, joins: &mut VecDeque<(ValueId, ValueId, Reason)>) {
+        let class = self.find(v).0 as usize;
+        if self.constants[class].is_none()
+            && let Some(value) = self.facts[class].value.clone()
+        {
+            let c = self.known_constant(value);
+            joins.push_back((v, c, Reason::Evaluation(v)));
+        }
+    }
+
+    /// A constant's value, in a class from the start.
+    pub fn known_constant(&mut self, tensor: Tensor) -> ValueId {
+        let c = self.bank.constant(tensor.clone());
+        if self.parent.len() <= c.0 as usize {
+            self.parent.push(c);
+            self.size.push(1);
+            self.facts.push(Facts::constant(&tensor, self.deep));
+            self.users.push(vec![]);
+            self.constants.push(Some(c));
+            self.edge.push(None);
+        }
+        c
+    }
+
+    /// A new input.
+    pub fn add_input(&mut self, name: &str, ty: Type) -> ValueId {
+        let v = self.bank.graph.add_input(name, ty.clone());
+        self.parent.push(v);
+        self.size.push(1);
+        self.facts.push(Facts::of(ty));
+        self.users.push(vec![]);
+        self.constants.push(None);
+        self.edge.push(None);
+        v
+    }
+
+    /// Evaluate what is computed from constants only, whatever its size.
+    pub fn evaluate_all(&mut self) -> Result<(), String> {
+        let ids = self.bank.graph.topological().map_err(|n| format!("{n} depends on itself"))?;
+        for id in ids {
+            let node = self.bank.graph.node(id);
+            if !foldable(node.op) || node.results.len() != 1 || self.constant(node.results[0]).is_some() {
+                continue;
+            }
+            let value = |&o: &ValueId| match o {
+                ABSENT => Some(None),
+                o => self.constant(o).map(|t| Some(t.clone().into())),
+            };
+            let Some(operands) = self.operands[&id].iter().map(value).collect::<Option<Vec<_>>>() else {
+                continue;
+            };
+            let (v, result) = (node.results[0], interp::eval_op(node.op, &node.attrs, &operands, &[]));
+            if let Some(t) = result.ok().and_then(|r| r.first()?.as_tensor().cloned()) {
+                let c = self.known_constant(t);
+                self.join(VecDeque::from([(v, c, Reason::Evaluation(v))]))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A step's two sides are equal.
+    ///
+    /// # Errors
+    /// They cannot be: their types or constants differ.
+    pub fn equal(&mut self, a: ValueId, b: ValueId, step: usize) -> Result<(), String> {
+        self.join(VecDeque::from([(a, b, Reason::Step(step))]))
+    }
+
+    /// A step's two sides are near each other. What follows is so too: equalities that rest on facts have to be there before.
+    ///
+    /// # Errors
+    /// Their types differ.
+    pub fn near(&mut self, a: ValueId, b: ValueId, step: usize) -> Result<(), String> {
+        if self.facts(a).types != self.facts(b).types {
+            return Err("the sides have different types".into());
+        }
+        self.is_near = true;
+        self.join(VecDeque::from([(a, b, Reason::Step(step))]))
+    }
+
+    /// Whether [`Closure::near`] was said.
+    pub fn is_near(&self) -> bool {
+        self.is_near
+    }
+
+    fn join(&mut self, mut joins: VecDeque<(ValueId, ValueId, Reason)>) -> Result<(), String> {
+        while let Some((a, b, reason)) = joins.pop_front() {
+            let (mut into, mut from) = (self.find(a), self.find(b));
+            if into == from {
+                continue;
+            }
+            self.connect(a, b, reason);
+            if self.size[into.0 as usize] < self.size[from.0 as usize] {
+                std::mem::swap(&mut into, &mut from);
+            }
+            let (i, f) = (into.0 as usize, from.0 as usize);
+            self.parent[f] = into;
+            self.size[i] += self.size[f];
+            let theirs = std::mem::take(&mut self.facts[f]);
+            let (learnt, told) =
+                if self.is_near { (false, false) } else { self.facts[i].merge(theirs).map_err(|e| e.0)? };
+            if self.constants[i].is_none() {
+                self.constants[i] = self.constants[f];
+            }
+            let moved = std::mem::take(&mut self.users[f]);
+            // Those that use the class that went have a new signature; all that use either may know more.
+            for &id in &moved {
+                (0..self.bank.graph.node(id).results.len()).for_each(|k| self.sign(id, k, &mut joins));
+            }
+            self.users[i].extend(moved);
+            self.evaluate_small(into, &mut joins);
+            if learnt || told {
+                self.tell_users(into, &mut joins)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Facts flow on to what is computed from a value.
+    fn tell_users(
+        &mut self,
+        class: ValueId,
+        joins: &mut VecDeque<(ValueId, ValueId, Reason)>,
+    ) -> Result<(), String> {
+        let mut work = vec![class];
+        while let Some(class) = work.pop() {
+            for id in self.users[class.0 as usize].clone() {
+                let Ok(facts) = self.node_facts(id, 0) else { continue };
+                if self.bank.graph.node(id).results.len() != 1 {
+                    continue;
+                }
+                let v = self.bank.graph.node(id).results[0];
+                let of = self.find(v);
+                let (learnt, _) = self.facts[of.0 as usize].merge(facts).map_err(|e| e.0)?;
+                if learnt {
+                    self.evaluate_small(v, joins);
+                    work.push(of);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Add a proof edge between two trees of the forest: the tree of `a` is turned to have `a` as its root.
+    fn connect(&mut self, a: ValueId, b: ValueId, reason: Reason) {
+        let (mut at, mut next) = (a, Some((b, reason)));
+        while let Some(edge) = next {
+            let old = self.edge[at.0 as usize].replace(edge);
+            next = old.map(|(to, why)| {
+                let back = (at, why);
+                at = to;
+                back
+            });
+        }
+    }
+
+    /// The steps that the equality of two values rests on.
+    pub fn explain(&self, a: ValueId, b: ValueId) -> BTreeSet<usize> {
+        let (mut steps, mut done) = (BTreeSet::new(), BTreeSet::new());
+        let mut work = vec![(a, b)];
+        while let Some((a, b)) = work.pop() {
+            if a == b || a == ABSENT || !done.insert((a.min(b), a.max(b))) {
+                continue;
+            }
+            for reason in self.path(a, b) {
+                match reason {
+                    Reason::Step(i) => {
+                        steps.insert(i);
+                    }
+                    Reason::Congruence(x, y) => work.extend(self.operand_pairs(x, y)),
+                    Reason::Evaluation(v) => {
+                        for &o in self.producer_operands(v) {
+                            if let Some(c) =
+                                (o != ABSENT).then(|| self.constants[self.find(o).0 as usize]).flatten()
+                            {
+                                work.push((o, c));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        steps
+    }
+
+    fn producer_operands(&self, v: ValueId) -> &[ValueId] {
+        self.bank.graph.producer(v).and_then(|n| self.operands.get(&n)).map_or(&[], Vec::as_slice)
+    }
+
+    fn operand_pairs(&self, x: ValueId, y: ValueId) -> Vec<(ValueId, ValueId)> {
+        self.producer_operands(x).iter().copied().zip(self.producer_operands(y).iter().copied()).collect()
+    }
+
+    /// The reasons on the way from one value to another in the forest.
+    fn path(&self, a: ValueId, b: ValueId) -> Vec<Reason> {
+        let up = |mut v: ValueId| {
+            let mut way = vec![(v, None)];
+            while let Some((to, why)) = self.edge[v.0 as usize] {
+                way.push((to, Some(why)));
+                v = to;
+            }
+            way
+        };
+        let (from_a, from_b) = (up(a), up(b));
+        let place: HashMap<ValueId, usize> = from_a.iter().enumerate().map(|(i, (v, _))| (*v, i)).collect();
+        let Some(meet) = from_b.iter().position(|(v, _)| place.contains_key(v)) else { return vec![] };
+        let first = place[&from_b[meet].0];
+        from_a[..=first].iter().chain(&from_b[..=meet]).filter_map(|(_, why)| *why).collect()
+    }
+}
+
+impl Terms for Closure {
+    type Id = ValueId;
+
+    fn facts(&self, id: ValueId) -> &Facts {
+        if id == ABSENT { &self.nothing } else { &self.facts[self.find(id).0 as usize] }
+    }
+
+    fn nodes(&self, id: ValueId) -> Vec<TermNode<'_, ValueId>> {
+        let producer = (id != ABSENT).then(|| self.bank.graph.producer(id)).flatten();
+        let nodes = producer.into_iter().filter_map(|n| {
+            let node = self.bank.graph.node(n);
+            let open = foldable(node.op) && node.results.len() == 1 && node.attrs.declared().is_empty();
+            open.then(|| TermNode {
+                key: n.0 as usize,
+                op: node.op,
+                attrs: &node.attrs,
+                operands: &self.operands[&n],
+            })
+        });
+        nodes.collect()
+    }
+
+    fn is_absent(&self, id: ValueId) -> bool {
+        id == ABSENT
+    }
+}
+
+impl Sink for Closure {
+    fn add_node(&mut self, op: Op, attrs: Attrs, operands: &[Option<ValueId>]) -> Result<ValueId, String> {
+        let operands: Vec<Option<ValueId>> = operands.iter().map(|o| o.filter(|&o| o != ABSENT)).collect();
+        if let Some(v) = self.bank.find(op, &attrs, &operands) {
+            return Ok(v);
+        }
+        let types: Vec<Option<&Type>> =
+            operands.iter().map(|o| o.and_then(|o| self.facts(o).types.first())).collect();
+        let ty =
+            infer::infer(op, &attrs, &types, &[])?.into_iter().next().ok_or("a node without a result")?;
+        let v = self.bank.term(op, attrs, operands, ty);
+        self.take_new()?;
+        Ok(v)
+    }
+
+    fn add_scalar(&mut self, value: f64, dtype: DType) -> Result<ValueId, String> {
+        Ok(self.known_constant(scalar(value, dtype)?))
+    }
+}

@@ -1,0 +1,185 @@
+//! Cutting a graph into regions, each the work of one e-graph. A cut is made where no rule could see across it and few values
+//! are alive; blocks that repeat are cut all at the same place, so that each is the same problem.
+
+use super::affinity::Glue;
+use super::numbering::Kinds;
+use super::repeats::{Run, Runs};
+use egret_ir::{Def, Graph, NodeId, ValueId};
+use std::cmp::Reverse;
+
+/// Regions have at most so many nodes.
+const REGION: usize = 600;
+/// Blocks that repeat are joined to at least so many nodes.
+const BLOCK: usize = 32;
+/// So many copies of a block are worth cutting for: a cut can cost a match.
+const COPIES: usize = 3;
+
+/// A piece of a graph, in topological order.
+pub(crate) struct Region {
+    /// Its nodes.
+    pub nodes: Vec<NodeId>,
+    /// Values of the region that are used outside it.
+    pub outputs: Vec<ValueId>,
+}
+
+/// Cut a graph whose nodes stand in this order.
+pub(crate) fn regions(graph: &Graph, order: &[NodeId], kinds: &Kinds, glue: &Glue) -> Vec<Region> {
+    let lives = Lives::of(graph, order, glue);
+    let mut out = vec![];
+    let mut cut = |from: usize, to: usize| out.push(lives.region(from, to));
+    if order.len() < COPIES * BLOCK {
+        lives.plain(0, order.len(), &mut cut);
+        return out;
+    }
+    let labels = labels(graph, order, kinds);
+    let mut runs = Runs::new(&labels, REGION);
+    let mut from = 0;
+    while let Some(blocks) = runs.next(from, COPIES, |run| lives.blocks(run)) {
+        lives.plain(from, blocks.from, &mut cut);
+        for i in 0..blocks.count {
+            cut(blocks.from + i * blocks.len, blocks.from + (i + 1) * blocks.len);
+        }
+        from = blocks.from + blocks.count * blocks.len;
+    }
+    lives.plain(from, order.len(), &mut cut);
+    out
+}
+
+/// What nodes are, and which of their operands are constants. The exact comparison of problems comes later.
+fn labels(graph: &Graph, order: &[NodeId], kinds: &Kinds) -> Vec<u32> {
+    let label = |&n: &NodeId| {
+        let node = graph.node(n);
+        let bits =
+            node.operands.iter().take(8).enumerate().map(|(i, v)| match v.map(|v| &graph.value(v).def) {
+                Some(Def::Const(_)) => 1 << i,
+                _ => 0,
+            });
+        kinds.node(n) << 8 | bits.sum::<u32>()
+    };
+    order.iter().map(label).collect()
+}
+
+/// Equal blocks, one after the other.
+struct Blocks {
+    from: usize,
+    len: usize,
+    count: usize,
+}
+
+/// How long values live, by place in the order.
+struct Lives<'a> {
+    graph: &'a Graph,
+    order: &'a [NodeId],
+    /// The place of each value's last user; 0 if there is none.
+    last: Vec<usize>,
+    is_output: Vec<bool>,
+    /// For each place how many matches a cut there may hide: operands before it whose user lies behind it, by how many patterns
+    /// have them together.
+    glued: Vec<i64>,
+    /// For each place how many values made before it are used behind it.
+    alive: Vec<i64>,
+}
+
+impl<'a> Lives<'a> {
+    fn of(graph: &'a Graph, order: &'a [NodeId], glue: &Glue) -> Lives<'a> {
+        let mut last = vec![0; graph.value_count()];
+        let mut made = vec![0; graph.value_count()];
+        let (mut glued, mut alive) = (vec![0i64; order.len() + 2], vec![0i64; order.len() + 2]);
+        for (i, &n) in order.iter().enumerate() {
+            let node = graph.node(n);
+            node.results.iter().for_each(|v| made[v.0 as usize] = i);
+            for v in node.operands.iter().flatten() {
+                last[v.0 as usize] = i;
+                if let Def::Node(from, _) = graph.value(*v).def {
+                    let strength = glue.strength(node.op, graph.node(from).op);
+                    glued[made[v.0 as usize] + 1] += strength;
+                    glued[i + 1] -= strength;
+                }
+            }
+        }
+        for (i, &n) in order.iter().enumerate() {
+            for v in &graph.node(n).results {
+                alive[i + 1] += 1;
+                alive[last[v.0 as usize].max(i) + 1] -= 1;
+            }
+        }
+        let sum = |deltas: &mut Vec<i64>| {
+            let mut sum = 0;
+            for d in deltas {
+                sum += *d;
+                *d = sum;
+            }
+        };
+        sum(&mut glued);
+        sum(&mut alive);
+        let mut is_output = vec![false; graph.value_count()];
+        graph.outputs().iter().for_each(|v| is_output[v.0 as usize] = true);
+        // Others may use its symbols and none of its results.
+        let declares = order.iter().map(|&n| graph.node(n)).filter(|n| !n.attrs.declared().is_empty());
+        declares.filter_map(|n| n.results.first()).for_each(|v| is_output[v.0 as usize] = true);
+        Lives { graph, order, last, is_output, glued, alive }
+    }
+
+    fn region(&self, from: usize, to: usize) -> Region {
+        let nodes = self.order[from..to].to_vec();
+        let results = nodes.iter().flat_map(|&n| &self.graph.node(n).results).copied();
+        let outputs =
+            results.filter(|v| self.is_output[v.0 as usize] || self.last[v.0 as usize] >= to).collect();
+        Region { nodes, outputs }
+    }
+
+    /// Cut where nothing repeats.
+    fn plain(&self, mut from: usize, end: usize, cut: &mut impl FnMut(usize, usize)) {
+        while from < end {
+            let to = match end - from {
+                left if left <= REGION => end,
+                _ => (from + REGION / 2..=from + REGION)
+                    .min_by_key(|&i| (self.glued[i], self.alive[i], Reverse(i)))
+                    .unwrap_or(end),
+            };
+            cut(from, to);
+            from = to;
+        }
+    }
+
+    /// The blocks of a run: cut at the best place of the period, the first of equals.
+    fn blocks(&self, run: Run) -> Option<Blocks> {
+        let Run { from, to, period } = run;
+        let crossing = self.crossing(from + period, period);
+        // The second copy stands for all but the first, which may have neighbours of another kind.
+        let phase = (0..period).min_by_key(|&p| (self.glued[from + period + p], crossing[p], p))?;
+        let best = self.glued[from + period + phase];
+        let mut from = from + phase;
+        if self.glued[from] > best {
+            from += period;
+        }
+        let len = period * BLOCK.div_ceil(period);
+        let count = to.saturating_sub(from) / len;
+        (count >= COPIES).then_some(Blocks { from, len, count })
+    }
+
+    /// For each place of a period from `at` on how many values made within a period before it are used behind it.
+    fn crossing(&self, at: usize, period: usize) -> Vec<i64> {
+        let mut deltas = vec![0i64; period + 1];
+        for i in at - period..(at + period).min(self.order.len()) {
+            for v in &self.graph.node(self.order[i]).results {
+                // The places that it crosses: behind it, up to its last user, and near.
+                let first = (i + 1).max(at);
+                let end = (self.last[v.0 as usize].min(i + period) + 1).min(at + period);
+                if first < end {
+                    deltas[first - at] += 1;
+                    deltas[end - at] -= 1;
+                }
+            }
+        }
+        let mut sum = 0;
+        deltas
+            .iter()
+            .take(period)
+            .map(|d| {
+                sum += d;
+                sum
+            })
+            .collect()
+    }
+}

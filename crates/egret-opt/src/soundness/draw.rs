@@ -1,0 +1,423 @@
+//! Made-up types, attributes and tensors, leaning to what rules ask for.
+
+use crate::analysis::scalar;
+use crate::rules::{Expr, Guard, OpPattern, Pattern, Rule, Tier};
+use egret_ir::{Attr, DType, Dim, Op, Tensor, TensorType, Type, interp};
+use std::collections::BTreeSet;
+
+/// Element types in the order of how often they are drawn.
+const DTYPES: [DType; 12] = [
+    DType::F32,
+    DType::F32,
+    DType::F32,
+    DType::F16,
+    DType::F64,
+    DType::BF16,
+    DType::I64,
+    DType::I32,
+    DType::U8,
+    DType::I8,
+    DType::Bool,
+    DType::F32,
+];
+
+/// What attributes that are strings may be, by name.
+const WORDS: [(&str, &[&str]); 10] = [
+    ("approximate", &["none", "tanh"]),
+    ("layout", &["channels_first", "channels_last"]),
+    ("kind", &["sum", "max", "min", "prod", "mean", "and", "or"]),
+    ("mode", &["nearest", "linear", "cubic", "constant", "edge", "reflect", "wrap", "avg", "max"]),
+    ("padding", &["zeros", "border", "reflection"]),
+    ("coordinate", &["half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel"]),
+    ("nearest", &["floor", "ceil", "round_prefer_floor", "round_prefer_ceil"]),
+    ("round", &["nearest", "up", "down"]),
+    ("reduction", &["none", "add", "mul", "max", "min"]),
+    ("direction", &["forward", "reverse", "bidirectional"]),
+];
+
+/// What one case is drawn from.
+pub(super) struct Draw {
+    seed: f64,
+    drawn: u64,
+    /// The element type that most values have.
+    dtype: DType,
+    /// Extents that dims are drawn from.
+    dims: Vec<i64>,
+    /// Leading dims of most values.
+    batch: Vec<i64>,
+    /// Groups and heads in each, where most values are queries, keys and masks of grouped heads.
+    heads: Option<[i64; 2]>,
+    /// Numbers that stand in the rule.
+    numbers: Vec<f64>,
+    /// Whether values hold infinities, denormals and the like.
+    special: bool,
+    /// Whether the rule may change no bit.
+    exact: bool,
+    /// Whether values hold NaN here and there.
+    nan: bool,
+    /// What most values are up to.
+    size: f64,
+}
+
+impl Draw {
+    pub fn new(seed: u64, rule: &Rule) -> Draw {
+        let numbers = numbers(rule);
+        let (dtype, dims, batch) = (DType::F32, vec![], vec![]);
+        let mut d = Draw {
+            seed: seed as f64,
+            drawn: 0,
+            dtype,
+            dims,
+            batch,
+            heads: None,
+            numbers,
+            special: false,
+            exact: rule.tier == Tier::Exact,
+            nan: false,
+            size: 2.0,
+        };
+        d.dtype = DTYPES[d.below(DTYPES.len())];
+        // Often few different extents, so that shapes that have to fit do.
+        let different = [1, 1, 2, 3][d.below(4)];
+        d.dims = (0..different).map(|_| [2, 3, 1, 4, 5, 2, 3, 0][d.below(8)]).collect();
+        let rank = d.below(3);
+        d.batch = (0..rank).map(|_| d.dim()).collect();
+        if speaks_of(&rule.rhs, Op::Attention) && d.below(4) != 0 {
+            d.heads = Some([d.dim(), d.dim()]);
+        }
+        // Infinities and the like only where the same bits are asked for: elsewhere the order of operations may decide.
+        d.special = rule.tier == Tier::Exact && d.below(2) == 0;
+        // A NaN comes out on both sides, whatever the order.
+        d.nan = !d.special && d.below(8) == 0;
+        d.size = [2.0, 2.0, 2.0, 2.0, 0.01, 20.0, 100.0, 1000.0][d.below(8)];
+        d
+    }
+
+    /// Of 0..n.
+    pub fn below(&mut self, n: usize) -> usize {
+        self.drawn += 1;
+        ((interp::draw(self.seed, self.drawn) * n as f64) as usize).min(n.saturating_sub(1))
+    }
+
+    /// An extent.
+    pub fn dim(&mut self) -> i64 {
+        let i = self.below(self.dims.len());
+        if self.below(6) == 0 { 1 } else { self.dims[i] }
+    }
+
+    /// A type for a value.
+    pub fn ty(&mut self) -> TensorType {
+        let dtype = match self.below(12) {
+            0 => DTYPES[self.below(DTYPES.len())],
+            _ => self.dtype,
+        };
+        let mut shape = match self.below(10) {
+            n if let Some([groups, each]) = self.heads.filter(|_| n != 0) => {
+                let (rows, columns) = (self.dims[0], self.dims[self.dims.len() - 1]);
+                let mut shape = match self.below(5) {
+                    0 => vec![groups * each],
+                    1 => vec![groups, 1],
+                    2 => vec![groups, each],
+                    3 => vec![1],
+                    _ => vec![],
+                };
+                shape.extend([rows, columns]);
+                shape
+            }
+            0 => vec![],
+            1 => vec![self.dim()],
+            _ => {
+                let mut s = self.batch.clone();
+                (0..self.below(3)).for_each(|_| s.push(self.dim()));
+                s
+            }
+        };
+        if self.below(8) == 0 && !shape.is_empty() {
+            let i = self.below(shape.len());
+            shape[i] = 1;
+        }
+        TensorType { dtype, shape: shape.into_iter().map(Dim::constant).collect() }
+    }
+
+    /// A constant for a value of which a guard asks something; `near`: numbers that it may ask for.
+    pub fn constant(&mut self, near: &[f64]) -> Option<Tensor> {
+        let dtype = if self.below(10) == 0 { DTYPES[self.below(DTYPES.len())] } else { self.dtype };
+        let all: Vec<f64> =
+            if near.is_empty() || self.below(10) == 0 { self.numbers.clone() } else { near.to_vec() };
+        let mut v = match self.below(12) {
+            // Sums with a value that no guard asks about cancel, and order decides what is left.
+            0 => [0.0, -0.0, 1.0, 2.0, -1.0, 0.5, 1e30, 1e-30]
+                [self.below(if near.is_empty() && !self.exact { 6 } else { 8 })],
+            1 => (self.below(9) as f64 - 4.0) * 0.75,
+            _ if !all.is_empty() => all[self.below(all.len())],
+            _ => [2.0, 0.5, 3.0, 1.0, 0.25][self.below(5)],
+        };
+        if self.below(12) == 0 {
+            // A little beside what is asked for.
+            v *= 1.0 + [1e-7, -1e-7, 2e-7, 1e-6, 1e-16, 1e-3][self.below(6)];
+        }
+        if self.below(3) == 0 {
+            // How many elements something has.
+            let dims: Vec<i64> = self.dims.clone();
+            v = dims.iter().take(1 + self.below(dims.len())).product::<i64>() as f64;
+        }
+        let shape: Vec<usize> = match self.below(8) {
+            0 => vec![1],
+            1 => self.batch.iter().map(|_| 1).collect(),
+            2 => vec![usize::try_from(self.dim()).ok()?],
+            3 => self.ty().const_dims()?,
+            _ => vec![],
+        };
+        let one = match dtype {
+            DType::U8 | DType::I8 | DType::Bool => {
+                return Some(self.tensor(&TensorType { dtype, shape: vec![] }));
+            }
+            _ => scalar(v, dtype).ok()?,
+        };
+        let len: usize = shape.iter().product();
+        Some(Tensor::from_bytes(dtype, &shape, &one.bytes().repeat(len)))
+    }
+
+    /// A tensor of a type.
+    pub fn tensor(&mut self, ty: &TensorType) -> Tensor {
+        let shape = ty.const_dims().unwrap_or_default();
+        let len: usize = shape.iter().product();
+        let numbers: Vec<f64> = (0..len).map(|_| self.number()).collect();
+        macro_rules! of {
+            ($convert:expr) => {
+                Tensor::new(&shape, numbers.iter().copied().map($convert).collect())
+            };
+        }
+        match ty.dtype {
+            DType::F64 => of!(|v: f64| v),
+            DType::F16 => of!(half::f16::from_f64),
+            DType::BF16 => of!(half::bf16::from_f64),
+            DType::I64 => of!(|v: f64| v as i64),
+            DType::I32 => of!(|v: f64| v as i32),
+            DType::I16 => of!(|v: f64| v as i16),
+            DType::I8 => of!(|v: f64| v as i8),
+            DType::U8 => of!(|v: f64| v.abs() as u8),
+            DType::Bool => {
+                Tensor::from_bools(&shape, &numbers.iter().map(|v| *v > 0.0).collect::<Vec<_>>())
+            }
+            _ => of!(|v: f64| v as f32),
+        }
+    }
+
+    fn number(&mut self) -> f64 {
+        if self.special && self.below(4) == 0 {
+            let all = [
+                f64::NAN,
+                f64::INFINITY,
+                f64::NEG_INFINITY,
+                0.0,
+                -0.0,
+                1e-40,
+                -1e-310,
+                3.4e38,
+                1.0,
+                -1.0,
+                65504.0,
+                1e-8,
+            ];
+            return all[self.below(all.len())];
+        }
+        if self.nan && self.below(6) == 0 {
+            return f64::NAN;
+        }
+        match self.below(8) {
+            0 | 1 => [0.0, -0.0, -0.0, 1.0, -1.0, 2.0, 0.5][self.below(7)],
+            _ => {
+                self.drawn += 1;
+                (interp::draw(self.seed, self.drawn) * 2.0 - 1.0) * self.size
+            }
+        }
+    }
+
+    /// An operation of a group.
+    pub fn op(&mut self, of: &[Op]) -> Option<Op> {
+        (!of.is_empty()).then(|| of[self.below(of.len())])
+    }
+
+    /// An attribute for a node on these operands.
+    pub fn attr(&mut self, name: &str, kind: &str, operands: &[Option<&Type>]) -> Option<Attr> {
+        let of = |i: usize| operands.get(i).and_then(|t| t.and_then(Type::as_tensor));
+        let shape: Vec<i64> =
+            of(0).and_then(|t| t.shape.iter().map(Dim::as_const).collect()).unwrap_or_default();
+        let rank = shape.len();
+        Some(match kind {
+            "int" if name.contains("axis") => {
+                Attr::Int(if self.below(2) == 0 { rank as i64 - 1 } else { self.below(rank.max(1)) as i64 })
+            }
+            "int" if name == "groups" => {
+                Attr::Int(if self.below(2) == 0 { 1 } else { shape.get(1).copied().unwrap_or(1) })
+            }
+            "int" => Attr::Int(self.below(2) as i64),
+            "float" => {
+                let list: Vec<f64> =
+                    self.numbers.iter().copied().chain([1.0, 0.5, 1e-5, 1e-12, 0.0]).collect();
+                Attr::Float(list[self.below(list.len())])
+            }
+            "string" => {
+                let words = WORDS.iter().find(|(n, _)| *n == name)?.1;
+                Attr::String(words[self.below(words.len())].to_owned())
+            }
+            "dtype" => Attr::DType(DTYPES[self.below(DTYPES.len())]),
+            "ints" if name == "perm" => Attr::Ints(self.permutation(rank)),
+            "ints" if name == "axes" => {
+                let from = self.below(rank.max(1));
+                let suffix = self.below(2) == 0;
+                let axes: BTreeSet<i64> = (0..rank as i64)
+                    .filter(|&a| if suffix { a >= from as i64 } else { self.below(2) == 0 })
+                    .collect();
+                Attr::Ints(axes.into_iter().collect())
+            }
+            "ints" if name == "pads" => {
+                Attr::Ints((0..2 * rank.saturating_sub(2)).map(|_| self.below(2) as i64).collect())
+            }
+            "ints" if name == "kernel" => {
+                Attr::Ints((0..rank.saturating_sub(2)).map(|_| 1 + self.below(2) as i64).collect())
+            }
+            "ints" if matches!(name, "strides" | "dilations") => {
+                Attr::Ints((0..rank.saturating_sub(2)).map(|_| 1 + self.below(2) as i64).collect())
+            }
+            "ints" if matches!(name, "high_extra" | "output_padding") => {
+                Attr::Ints(vec![0; rank.saturating_sub(2)])
+            }
+            // Of a resize: as many as the sizes say.
+            "floats" if name == "scales" => Attr::Floats(vec![0.0; rank]),
+            // Of slices: mostly the whole, or a half of the last axis, which may be every other element.
+            "ints" if name == "steps" && self.below(4) != 0 => {
+                let mut steps = vec![1; rank];
+                let last = 1 + i64::from(self.below(3) == 0);
+                steps.iter_mut().rev().take(1).for_each(|s| *s = last);
+                Attr::Ints(steps)
+            }
+            "dims" if name == "starts" && self.below(3) != 0 => {
+                let last = shape.last().map_or(0, |d| d / 2);
+                let half = [0, last, last.min(1)][self.below(3)];
+                let zeros = shape.iter().skip(1).map(|_| 0);
+                Attr::Dims(if rank == 0 {
+                    vec![]
+                } else {
+                    zeros.chain([half]).map(Dim::constant).collect()
+                })
+            }
+            "dims" if name == "sizes" && self.below(3) != 0 => {
+                let mut sizes = shape.clone();
+                sizes.iter_mut().rev().take(1).for_each(|d| *d /= 2);
+                Attr::Dims(sizes.into_iter().map(Dim::constant).collect())
+            }
+            "ints" => Attr::Ints((0..rank).map(|_| [1, 1, 2, -1][self.below(4)]).collect()),
+            "dims" if name == "shape" => {
+                Attr::Dims(self.reshaped(&shape).into_iter().map(Dim::constant).collect())
+            }
+            "dims" => Attr::Dims(
+                shape.iter().map(|&d| Dim::constant(self.below(d.max(1) as usize + 1) as i64)).collect(),
+            ),
+            "dim" => Attr::Dim(Dim::constant(self.dim())),
+            _ => return None,
+        })
+    }
+
+    fn permutation(&mut self, rank: usize) -> Vec<i64> {
+        let mut p: Vec<i64> = (0..rank as i64).collect();
+        // The last two exchanged, more often than by chance.
+        if rank >= 2 && self.below(3) == 0 {
+            p.swap(rank - 2, rank - 1);
+            return p;
+        }
+        // Or the channels behind all others.
+        if rank >= 3 && self.below(3) == 0 {
+            return crate::analysis::permutation::to_last(rank);
+        }
+        (1..rank).rev().for_each(|i| {
+            let j = self.below(i + 1);
+            p.swap(i, j);
+        });
+        p
+    }
+
+    /// Another shape of as many elements, or one that broadcasts up.
+    fn reshaped(&mut self, shape: &[i64]) -> Vec<i64> {
+        let count: i64 = shape.iter().product();
+        if let (Some([_, each]), [lead @ .., a, b, rows, columns]) = (self.heads, shape)
+            && self.below(2) == 0
+        {
+            // One head for each of its group, or groups of heads as heads.
+            let repeated = [lead, &[*a, each, *rows, *columns]].concat();
+            return if *b == 1 && self.below(2) == 0 {
+                repeated
+            } else {
+                [lead, &[a * b, *rows, *columns]].concat()
+            };
+        }
+        match self.below(8) {
+            0 => vec![count],
+            1 => shape.to_vec(),
+            2 => [&[1], shape].concat(),
+            3 => shape.iter().rev().copied().collect(),
+            4 => self.batch.iter().copied().chain(shape.iter().copied()).collect(),
+            5 => [shape, &[1]].concat(),
+            6 => match shape {
+                [lead @ .., a, b] => [lead, &[a * b]].concat(),
+                _ => vec![count],
+            },
+            _ => {
+                let mut s = shape.to_vec();
+                let at = self.below(s.len() + 1);
+                s.insert(at, 1);
+                s
+            }
+        }
+    }
+}
+
+/// The numbers that stand in a rule, with their neighbours as f32.
+fn numbers(rule: &Rule) -> Vec<f64> {
+    let mut out = vec![];
+    rule.guards.iter().for_each(|g| guard_numbers(g, &mut out));
+    for p in [&rule.lhs, &rule.rhs] {
+        pattern_numbers(p, &mut out);
+    }
+    out
+}
+
+/// Whether an operation stands in a pattern.
+fn speaks_of(p: &Pattern, op: Op) -> bool {
+    match p {
+        Pattern::Node(n) => n.op == OpPattern::One(op) || n.args.iter().any(|a| speaks_of(a, op)),
+        Pattern::Each(p) => speaks_of(p, op),
+        _ => false,
+    }
+}
+
+fn pattern_numbers(p: &Pattern, out: &mut Vec<f64>) {
+    match p {
+        Pattern::Splat(v) => out.push(*v),
+        Pattern::Number(e) => expr_numbers(e, out),
+        Pattern::Node(n) => {
+            n.attrs.iter().for_each(|(_, e)| expr_numbers(e, out));
+            n.args.iter().for_each(|a| pattern_numbers(a, out));
+        }
+        Pattern::Each(p) => pattern_numbers(p, out),
+        _ => {}
+    }
+}
+
+/// The numbers of a guard.
+pub(super) fn guard_numbers(g: &Guard, out: &mut Vec<f64>) {
+    expr_numbers(&g.left, out);
+    if let Some((_, right)) = &g.right {
+        expr_numbers(right, out);
+    }
+}
+
+fn expr_numbers(e: &Expr, out: &mut Vec<f64>) {
+    match e {
+        Expr::Literal(Attr::Float(v)) => out.push(*v),
+        Expr::Literal(Attr::Int(v)) => out.push(*v as f64),
+        Expr::Call(_, args) => args.iter().for_each(|a| expr_numbers(a, out)),
+        _ => {}
+    }
+}

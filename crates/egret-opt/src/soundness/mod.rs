@@ -1,0 +1,229 @@
+//! Laws: every rule is held, on generated cases that meet its guards, interpreter against interpreter, within its tier.
+//!
+//! `draw` makes up types, attributes and tensors, `case` builds an instance of a left-hand side from them, and this module
+//! runs both sides. Cases are drawn from a seed, so that every run sees the same ones.
+
+mod case;
+mod draw;
+
+use crate::analysis::elements;
+use crate::matching::{guards_hold, instantiate, matches};
+use crate::proof::values::{compare, evaluate};
+use crate::rules::{Rule, Tier};
+use case::Case;
+use draw::Draw;
+use egret_ir::{DType, Graph, Tensor, Value, text};
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// How long to look for cases.
+#[derive(Copy, Clone, Debug)]
+pub struct Effort {
+    /// Cases that meet the guards.
+    pub cases: usize,
+    /// Instances to draw for them.
+    pub draws: usize,
+    /// Other seeds draw other cases.
+    pub seed: u64,
+}
+
+impl Default for Effort {
+    fn default() -> Effort {
+        Effort { cases: 120, draws: 80_000, seed: 0 }
+    }
+}
+
+/// What was found out about a rule that is right.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Cases that met its guards.
+    pub cases: usize,
+    /// Element types of the results among them.
+    pub dtypes: BTreeSet<String>,
+    /// Ranks of the results.
+    pub ranks: BTreeSet<usize>,
+}
+
+/// Why a rule is not right.
+#[derive(Clone, Debug)]
+pub enum Broken {
+    /// No case was found that meets its guards: it can never be tested.
+    NoCase {
+        /// Instances of its left-hand side that were drawn.
+        instances: usize,
+        /// The guard that failed most often, if any did.
+        guard: Option<String>,
+    },
+    /// Its sides differ.
+    Differ(Box<Counterexample>),
+}
+
+/// A case on which a rule is wrong.
+#[derive(Clone, Debug)]
+pub struct Counterexample {
+    /// The left-hand side as a graph; its inputs are to be set to `inputs`.
+    pub before: Graph,
+    /// The right-hand side, where it could be built.
+    pub after: Option<Graph>,
+    /// The inputs.
+    pub inputs: Vec<Value>,
+    /// How the sides differ.
+    pub difference: String,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Broken::NoCase { instances, guard } => {
+                write!(
+                    f,
+                    "no case meets its guards: {instances} instances of its left-hand side were drawn"
+                )?;
+                guard.as_ref().map_or(Ok(()), |g| write!(f, "; mostly `{g}` does not hold"))
+            }
+            Broken::Differ(c) => {
+                writeln!(f, "{}", c.difference)?;
+                write!(f, "before:\n{}", text::print(&c.before))?;
+                if let Some(after) = &c.after {
+                    write!(f, "after:\n{}", text::print(after))?;
+                }
+                for (&v, value) in c.before.inputs().iter().zip(&c.inputs) {
+                    writeln!(f, "{} = {}", c.before.value(v).name, spelt(value))?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn spelt(value: &Value) -> String {
+    let Some(t) = value.as_tensor() else { return "no tensor".into() };
+    let list = elements(t, 16).unwrap_or_default();
+    let dots = if t.len() > 16 { ", .." } else { "" };
+    format!("{} [{}{dots}]", t.ty(), list.iter().map(|v| format!("{v:?}")).collect::<Vec<_>>().join(", "))
+}
+
+/// Hold a rule against the interpreter.
+///
+/// # Errors
+/// No case could be found, or the smallest found on which its sides differ.
+pub fn hold(rule: &Rule, effort: Effort) -> Result<Held, Broken> {
+    let mut held = Held::default();
+    let (mut instances, mut worst) = (0, None::<Counterexample>);
+    let mut failed: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();
+    let seed = rule.text.bytes().fold(effort.seed, |h, b| h.wrapping_mul(31).wrapping_add(u64::from(b)));
+    for i in 0..effort.draws {
+        if held.cases >= effort.cases {
+            break;
+        }
+        let mut draw = Draw::new(seed.wrapping_add((i as u64) << 20), rule);
+        let Some(mut case) = Case::new(rule, &mut draw) else { continue };
+        instances += 1;
+        let found = matches(rule, &case.terms, case.root, 64);
+        let found = case.with_siblings(rule, found, &mut draw);
+        let mut met = None;
+        for m in found {
+            match guards_hold(rule, &case.terms, &m) {
+                Ok(()) => {
+                    met = Some(m);
+                    break;
+                }
+                Err(e) => *failed.entry(e.guard).or_default() += 1,
+            }
+        }
+        let Some(m) = met else { continue };
+        let after = instantiate(rule, &mut case.terms, &m);
+        match judge(&case, after.clone(), rule) {
+            Verdict::Right => {
+                held.cases += 1;
+                if let Some(t) = case.terms.bank.graph.ty(case.root).as_tensor() {
+                    held.dtypes.insert(t.dtype.to_string());
+                    held.ranks.insert(t.rank());
+                }
+            }
+            Verdict::NotRun => {}
+            Verdict::Wrong(difference) => {
+                let size = |c: &Counterexample| {
+                    c.inputs.iter().filter_map(Value::as_tensor).map(|t| t.len()).sum::<usize>()
+                };
+                let new = case.counterexample(after.ok(), difference);
+                held.cases += 1;
+                if worst.as_ref().is_none_or(|w| size(&new) < size(w)) {
+                    worst = Some(new);
+                }
+            }
+        }
+    }
+    match worst {
+        Some(w) => Err(Broken::Differ(Box::new(w))),
+        None if held.cases == 0 => {
+            let guard = failed.into_iter().max_by_key(|(_, n)| *n).map(|(g, _)| g);
+            Err(Broken::NoCase { instances, guard })
+        }
+        None => Ok(held),
+    }
+}
+
+/// Roundings of the largest value on the way that may be left of it where the result is small.
+const ROUNDINGS: f64 = 8.0;
+
+/// Half the distance from 1 to the next number.
+fn epsilon(dtype: DType) -> f64 {
+    match dtype {
+        DType::F64 => f64::EPSILON / 2.0,
+        DType::F32 => f64::from(f32::EPSILON) / 2.0,
+        DType::F16 => half::f16::EPSILON.to_f64() / 2.0,
+        DType::BF16 => half::bf16::EPSILON.to_f64() / 2.0,
+        _ => 0.0,
+    }
+}
+
+/// Whether each element that differs does so by the left-hand side's own doing, as the left-hand side in f64 tells: it overflows
+/// there and in f64 does not, which makes no claim on the right-hand side; or it loses digits, as `1 + tanh(x)` does near -1, and
+/// the right-hand side is as near to what it is in f64 as the left-hand side is itself, or but for a few roundings on the way.
+fn as_good(case: &Case, want: &Tensor, got: &Tensor) -> bool {
+    let list = |t: &Tensor| elements(t, t.len());
+    let Some((truth, largest)) = case.in_f64() else { return false };
+    let dtype = got.dtype();
+    let (Some(truth), Some(want), Some(got)) = (list(&truth), list(want), list(got)) else { return false };
+    let roundings = ROUNDINGS * largest * epsilon(dtype);
+    let lost =
+        truth.iter().zip(&want).map(|(t, w)| (t - w).abs()).filter(|d| d.is_finite()).fold(0.0, f64::max);
+    let fine = |((t, w), g): ((&f64, &f64), &f64)| {
+        let same = w == g || w.is_nan() && g.is_nan();
+        let overflown = t.is_finite() && !w.is_finite();
+        same || overflown || (g - t).abs() <= (4.0 * lost).max(roundings)
+    };
+    truth.len() == want.len() && truth.iter().zip(&want).zip(&got).all(fine)
+}
+
+enum Verdict {
+    Right,
+    NotRun,
+    Wrong(String),
+}
+
+fn judge(case: &Case, after: Result<egret_ir::ValueId, String>, rule: &Rule) -> Verdict {
+    let graph = &case.terms.bank.graph;
+    let after = match after {
+        Ok(v) => v,
+        // The optimiser leaves such a match alone, and says so.
+        Err(_) => return Verdict::NotRun,
+    };
+    let (was, is) = (graph.ty(case.root), graph.ty(after));
+    if was != is {
+        return Verdict::Wrong(format!("the type changes from {was} to {is}"));
+    }
+    let mut budget = usize::MAX;
+    let Ok(want) = evaluate(graph, case.root, case.values.clone(), &mut budget) else {
+        return Verdict::NotRun;
+    };
+    match evaluate(graph, after, case.values.clone(), &mut budget) {
+        Err(e) => Verdict::Wrong(format!("the right-hand side cannot be run: {e}")),
+        Ok(got) => match compare(&want, &got, rule) {
+            Ok(()) => Verdict::Right,
+            Err(_) if rule.tier > Tier::Exact && as_good(case, &want, &got) => Verdict::Right,
+            Err(e) => Verdict::Wrong(e),
+        },
+    }
+}
