@@ -22,5 +22,7 @@ pub mod soundness;
 pub use cost::{CostModel, estimate};
 pub use pass::Pass;
 pub use passes::partition;
-pub use pipeline::{DEFAULT_BUDGET, OptError, Options, PASSES, optimize, rules_of, saturated_rules};
+pub use pipeline::{
+    DEFAULT_BUDGET, OptError, Options, PASSES, optimize, parse_rules, rules_of, saturated_rules,
+};
 pub use report::{Findings, Missed, PassReport, Rewrite, RuleCount, Stages, Stopped};

@@ -5,7 +5,7 @@ use crate::eqsat;
 use crate::pass::{CodeStep, Pass};
 use crate::passes::{dead_channels, fold, layout};
 use crate::report::{PassReport, Stages};
-use crate::rules::{self, Rule, Tier};
+use crate::rules::{self, Rule, RuleError, Tier};
 use egret_ir::Graph;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -177,6 +177,28 @@ impl fmt::Display for OptError {
 }
 impl std::error::Error for OptError {}
 
+/// Read a rule file of a user. `pass`: the pass its rules belong to unless a line `pass NAME` says otherwise. `known`: rules
+/// whose names are taken.
+///
+/// # Errors
+/// The first line that is no rule, with what was expected; a rule of a pass that does not exist.
+pub fn parse_rules(text: &str, file: &str, pass: &str, known: &[Rule]) -> Result<Vec<Rule>, RuleError> {
+    let rules = rules::parse(text, file, pass, known)?;
+    rules.iter().try_for_each(has_pass)?;
+    Ok(rules)
+}
+
+/// Whether a rule's pass exists.
+fn has_pass(rule: &Rule) -> Result<(), RuleError> {
+    match PASSES.iter().any(|p| p.name == rule.pass) {
+        true => Ok(()),
+        false => {
+            let message = OptError::UnknownPass(rule.pass.clone()).to_string();
+            Err(RuleError { place: rule.place.clone(), message })
+        }
+    }
+}
+
 /// Hold a graph against the verifier, in the name of who made it.
 fn hold(graph: &Graph, pass: &'static str) -> Result<(), OptError> {
     egret_ir::verify(graph).map_err(|errors| {
@@ -202,7 +224,7 @@ pub fn saturated_rules<'a>(pass: &str, own: &'a [Rule]) -> Option<Vec<&'a Rule>>
 /// Run passes on a graph; it is verified before the first and after the last, and after each with [`Options::check`].
 ///
 /// # Errors
-/// A name in the options that is no pass; a pass that makes an invalid graph.
+/// A name in the options, or of a rule in them, that is no pass; a pass that makes an invalid graph.
 pub fn optimize(graph: Graph, options: &Options) -> Result<(Graph, Vec<PassReport>), OptError> {
     let find = |name: &String| {
         PASSES.iter().find(|p| p.name == name).ok_or_else(|| OptError::UnknownPass(name.clone()))
@@ -214,6 +236,7 @@ pub fn optimize(graph: Graph, options: &Options) -> Result<(Graph, Vec<PassRepor
     if let Some(after) = &options.after {
         find(after)?;
     }
+    options.rules.iter().try_for_each(has_pass).map_err(|e| OptError::Rule(e.to_string()))?;
     hold(&graph, "import")?;
     let (mut graph, mut reports, mut budget) = (graph, vec![], options.budget);
     graph.remove_dead();

@@ -2,7 +2,7 @@
 
 use egret_ir::{Graph, Op, text};
 use egret_opt::rules::{Tier, parse, shipped};
-use egret_opt::{OptError, Options, optimize};
+use egret_opt::{OptError, Options, optimize, parse_rules};
 
 fn graph(body: &str) -> Graph {
     text::parse(body, &|_| None).unwrap()
@@ -49,6 +49,17 @@ fn a_rule_that_changes_a_type_is_named() {
     let options = with_rules("bad: (sin ?x) => (reshape shape=[6] ?x) exact", Tier::Exact);
     let Err(OptError::Rule(e)) = optimize(graph(TWICE), &options) else { panic!("a wrong rule passed") };
     assert!(e.contains("rule `bad` (mine.rules:1)") && e.contains("f32[6]"), "{e}");
+}
+
+#[test]
+fn a_rule_of_no_pass_is_refused_where_it_is_read_and_where_it_is_used() {
+    let text = "a: (sin ?x) => ?x lossy\npass none-such\nb: (cos ?x) => ?x lossy";
+    let e = parse_rules(text, "mine.rules", "canonicalize", shipped()).unwrap_err().to_string();
+    assert!(e.starts_with("mine.rules:3: no pass is called `none-such`; there are canonicalize, "), "{e}");
+    let Err(OptError::Rule(used)) = optimize(graph(TWICE), &with_rules(text, Tier::Exact)) else {
+        panic!("a rule of no pass passed")
+    };
+    assert_eq!(used, e);
 }
 
 #[test]

@@ -61,7 +61,7 @@ impl Options {
     pub fn add_rules(&mut self, text: &str, file: &str) -> Result<()> {
         let known: Vec<Rule> = egret_opt::rules::shipped().iter().chain(&self.rules).cloned().collect();
         self.rules.extend(
-            egret_opt::rules::parse(text, file, "canonicalize", &known)
+            egret_opt::parse_rules(text, file, "canonicalize", &known)
                 .map_err(|e| Error::user(e.to_string()))?,
         );
         Ok(())
