@@ -8,7 +8,11 @@ use egret_workspace::{conformance, root};
 
 /// Run a suite on an engine; at least `floor` cases must pass.
 fn suite(suite: &str, engine: Engine, floor: usize) {
-    let cases = Case::find(&conformance(env!("CARGO_TARGET_TMPDIR")).join(suite)).expect("cases");
+    let folder = match suite {
+        "bugs" => root().join("fixtures/bugs"),
+        _ => conformance(env!("CARGO_TARGET_TMPDIR")).join(suite),
+    };
+    let cases = Case::find(&folder).expect("cases");
     let path = root().join(format!("tests/lists/{suite}-{}.txt", engine.name()));
     let list = if path.exists() {
         Some(read_list(&path).expect("a well-formed list"))
@@ -50,6 +54,10 @@ suites! {
     pytorch_operator_jit: "pytorch-operator", Jit, 20;
     pytorch_converted_interp: "pytorch-converted", Interp, 50;
     pytorch_converted_jit: "pytorch-converted", Jit, 50;
+    bugs_interp: "bugs", Interp, 8;
+    bugs_jit: "bugs", Jit, 8;
+    bugs_jit_without_passes: "bugs", JitNoOpt, 8;
+    bugs_aot: "bugs", Aot, 8;
     light_jit: "light", Jit, 9;
     light_aot: "light", Aot, 9;
 }

@@ -49,9 +49,16 @@ impl<'m> Importer<'m> {
         opsets: BTreeMap<String, i64>,
         options: &ImportOptions,
     ) -> Result<Graph, ImportError> {
-        let initialised = initialised(proto);
-        let inputs: Vec<_> =
-            proto.input.iter().filter(|i| !initialised.contains(i.name.as_str())).collect();
+        // An initialiser of an input is a default: it is left out where the caller gives the input.
+        let mut defaults = initialised(proto);
+        let given: BTreeSet<&str> = proto
+            .input
+            .iter()
+            .map(|i| i.name.as_str())
+            .filter(|n| defaults.contains(n) && options.input_shapes.contains_key(*n))
+            .collect();
+        defaults.retain(|n| !given.contains(n));
+        let inputs: Vec<_> = proto.input.iter().filter(|i| !defaults.contains(i.name.as_str())).collect();
         let types = input_types(&inputs, options)?;
         self.scopes.levels.push(Level::new(Builder::new(&identifier(&proto.name))));
         self.scopes.frames.push(Frame {
@@ -71,7 +78,7 @@ impl<'m> Importer<'m> {
             };
             self.define(&info.name, Slot::Value(value))?;
         }
-        self.body(proto)?;
+        self.body(proto, &given)?;
         let outputs = self.outputs(proto)?;
         if outputs.contains(&None) {
             return Err(self.all_needs());
@@ -138,15 +145,22 @@ impl<'m> Importer<'m> {
         Ok(())
     }
 
-    /// Import a graph's initialisers and nodes into the innermost frame.
-    pub(crate) fn body(&mut self, proto: &'m GraphProto) -> Result<(), ImportError> {
-        for tensor in &proto.initializer {
+    /// Import a graph's initialisers, but for those `given` as inputs, and nodes into the innermost frame.
+    pub(crate) fn body(
+        &mut self,
+        proto: &'m GraphProto,
+        given: &BTreeSet<&str>,
+    ) -> Result<(), ImportError> {
+        for tensor in proto.initializer.iter().filter(|t| !given.contains(t.name.as_str())) {
             let tensor_value = decode_tensor_external(tensor, &mut self.external)?;
             let value = self.scopes.builder().constant(tensor_value);
             self.define(&tensor.name, Slot::Value(value))?;
         }
         for sparse in &proto.sparse_initializer {
             let name = &sparse.values.get_or_default().name;
+            if given.contains(name.as_str()) {
+                continue;
+            }
             let tensor = decode_sparse(sparse, &mut self.external)
                 .map_err(|e| e.at(format!("sparse tensor `{name}`")))?;
             let value = self.scopes.builder().constant(tensor);
@@ -413,7 +427,7 @@ impl<'m> Importer<'m> {
         let level = self.scopes.frame().level;
         let frame = self.inner_frame(level);
         self.open(frame)?;
-        self.body(proto)?;
+        self.body(proto, &BTreeSet::new())?;
         let slots =
             self.outputs(proto)?.into_iter().map(|v| v.map_or(Slot::Unknown, Slot::Value)).collect();
         self.scopes.frames.pop();

@@ -20,7 +20,8 @@ pub const NEWEST_OPSET: i64 = 28;
 pub struct ImportOptions {
     /// Values of symbolic dims, by name.
     pub dims: BTreeMap<String, i64>,
-    /// Actual shapes of graph inputs: they replace what the model declares, and bind the symbols it declares.
+    /// Actual shapes of graph inputs: they replace what the model declares, and bind the symbols it declares. An input with
+    /// an initialiser that has its shape here is given by the caller: its initialiser, a default, is not used.
     pub input_shapes: BTreeMap<String, Vec<i64>>,
     /// Contents of graph inputs that the compiler may rely on. They stay inputs of the graph, but nothing reads them.
     pub bind: BTreeMap<String, Tensor>,

@@ -1,6 +1,7 @@
 //! The order of a graph's nodes. ONNX demands that producers stand before users; some converters do not keep to it.
 
 use crate::error::ImportError;
+use crate::importer::initialised;
 use crate::model::node_place;
 use onnx_protobuf::{GraphProto, NodeProto};
 use std::collections::{BTreeSet, HashMap};
@@ -16,8 +17,10 @@ pub(crate) fn in_order(nodes: &[NodeProto]) -> Result<Vec<&NodeProto>, ImportErr
             producer.entry(name).or_insert(i);
         }
     }
-    let needs: Vec<BTreeSet<usize>> =
-        nodes.iter().map(|n| used_names(n).filter_map(|u| producer.get(u).copied()).collect()).collect();
+    let needs: Vec<BTreeSet<usize>> = nodes
+        .iter()
+        .map(|n| used_names(n).into_iter().filter_map(|u| producer.get(u).copied()).collect())
+        .collect();
     if needs.iter().enumerate().all(|(i, n)| n.range(i..).next().is_none()) {
         return Ok(nodes.iter().collect());
     }
@@ -45,19 +48,26 @@ pub(crate) fn in_order(nodes: &[NodeProto]) -> Result<Vec<&NodeProto>, ImportErr
     }
 }
 
-/// The names that a node uses: its inputs, and what its sub-graphs may capture. A sub-graph's own names may be among
-/// them; a name counts only where this graph computes it.
-fn used_names(node: &NodeProto) -> impl Iterator<Item = &str> {
-    let mut names: Vec<&str> = node.input.iter().map(String::as_str).collect();
-    let mut work: Vec<&GraphProto> = graphs(node).collect();
-    while let Some(graph) = work.pop() {
-        names.extend(graph.output.iter().map(|o| o.name.as_str()));
-        for inner in &graph.node {
-            names.extend(inner.input.iter().map(String::as_str));
-            work.extend(graphs(inner));
-        }
+/// The names that a node uses: its inputs, and what its sub-graphs capture. The names that a sub-graph defines are its own,
+/// also where an outer node computes something of the same name.
+fn used_names(node: &NodeProto) -> BTreeSet<&str> {
+    let mut names: BTreeSet<&str> = node.input.iter().map(String::as_str).collect();
+    for graph in graphs(node) {
+        names.extend(captured_names(graph));
     }
-    names.into_iter().filter(|n| !n.is_empty())
+    names.remove("");
+    names
+}
+
+fn captured_names(graph: &GraphProto) -> BTreeSet<&str> {
+    let mut names: BTreeSet<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
+    names.extend(graph.node.iter().flat_map(used_names));
+    let inputs = graph.input.iter().map(|i| i.name.as_str());
+    let results = graph.node.iter().flat_map(|n| n.output.iter().map(String::as_str));
+    for own in inputs.chain(results).chain(initialised(graph)) {
+        names.remove(own);
+    }
+    names
 }
 
 fn graphs(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {

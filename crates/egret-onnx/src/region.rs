@@ -7,7 +7,7 @@ use crate::importer::{Importer, identifier, initialised};
 use crate::scope::Level;
 use egret_ir::{Builder, DType, Dim, Graph, TensorType, Type, ValueId};
 use onnx_protobuf::{GraphProto, NodeProto};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A closed graph and the outer values it captures, in the order of its last inputs; `None` if one of its outputs
 /// depends on a node that failed for want of a value.
@@ -110,7 +110,7 @@ impl<'m> Importer<'m> {
             self.define(&info.name, crate::scope::Slot::Value(value))?;
         }
         self.scopes.levels[level].own_inputs = own.len();
-        self.body(proto)?;
+        self.body(proto, &BTreeSet::new())?;
         let outputs = self.outputs(proto)?;
         self.scopes.frames.pop();
         let inner = self.scopes.levels.pop().expect("pushed above");

@@ -8,18 +8,20 @@ use onnx_protobuf::type_proto;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// An input that the caller gives: declared in the graph and without an initialiser.
+/// An input or output that a graph declares.
 #[derive(Clone, Debug)]
 pub struct DeclaredInput {
     /// Its name.
     pub name: String,
+    /// Whether an initialiser of its name is what it is where the caller gives nothing.
+    pub has_default: bool,
     /// Its type; the shape of a tensor is left out (empty), only its kind and dtype count.
     pub ty: Type,
 }
 
 /// The inputs and outputs that a model declares, without importing it.
 pub struct Declared {
-    /// Inputs that the caller gives.
+    /// Inputs; the caller must give those without a default.
     pub inputs: Vec<DeclaredInput>,
     /// Outputs.
     pub outputs: Vec<DeclaredInput>,
@@ -31,20 +33,20 @@ pub struct Declared {
 pub fn declared(model: &Path) -> Result<Declared> {
     let bytes = std::fs::read(model).map_err(|e| Error::io("read", model, &e))?;
     let proto = egret_onnx::parse_model(&bytes).map_err(|e| Error::from(e).at(model.display()))?;
-    let initialised: BTreeSet<&str> = proto.graph.initializer.iter().map(|t| t.name.as_str()).collect();
+    let sparse = proto.graph.sparse_initializer.iter().map(|t| t.values.get_or_default().name.as_str());
+    let initialised: BTreeSet<&str> =
+        proto.graph.initializer.iter().map(|t| t.name.as_str()).chain(sparse).collect();
     let port = |v: &onnx_protobuf::ValueInfoProto| {
         declared_type(&v.type_)
-            .map(|ty| DeclaredInput { name: v.name.clone(), ty })
+            .map(|ty| DeclaredInput {
+                name: v.name.clone(),
+                has_default: initialised.contains(v.name.as_str()),
+                ty,
+            })
             .map_err(|e| e.at(format!("`{}`", v.name)))
     };
     Ok(Declared {
-        inputs: proto
-            .graph
-            .input
-            .iter()
-            .filter(|v| !initialised.contains(v.name.as_str()))
-            .map(port)
-            .collect::<Result<_>>()?,
+        inputs: proto.graph.input.iter().map(port).collect::<Result<_>>()?,
         opsets: proto
             .opset_import
             .iter()
