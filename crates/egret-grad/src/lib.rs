@@ -1,0 +1,36 @@
+//! Derivatives of graphs: reverse-mode differentiation on the Graph IR.
+//!
+//! [`grad`] takes a graph, a scalar of it and values of it (inputs, intermediates, weights), and gives a graph that computes the
+//! gradient of the scalar with respect to each value. Forward and backward part are one graph in the same primitives, so that
+//! passes optimise both together and engines need nothing new. [`jvp`] gives the product of the Jacobian and a vector.
+//!
+//! Every primitive has its row in [`derivative`]: a rule, a derivative that is zero, or the reason why there is none. The rules are
+//! held by central differences in f64 (`tests/laws.rs`).
+//!
+//! # Conventions
+//! Where a function has a kink the derivative is a choice. PyTorch's is named where it differs.
+//!
+//! | where | gradient |
+//! |---|---|
+//! | `max(x, c)`, `min(x, c)` with a constant c, x = c | 0 for x (`relu'(0) = 0`, as PyTorch; its `clamp` gives 1) |
+//! | `max(a, b)`, `min(a, b)`, a = b | half each, as PyTorch's `maximum` |
+//! | `reduce` by `max` or `min`, equal extrema | shared out evenly, as PyTorch's `amax` |
+//! | `pool` by `max`, equal maxima | all to the first, as PyTorch |
+//! | `top_k`, equal elements | to the elements that were taken |
+//! | `abs` at 0 | 0, as PyTorch |
+//! | `hard_swish` at -3 and 3 | 0 and 1 (PyTorch 1.13: -1/2 and 3/2) |
+//! | `floor`, `ceil`, `round`, `sign` | 0 everywhere, as PyTorch |
+//! | `pow(a, b)` | 0 for a where b = 0, 0 for b where a = 0 and b >= 0, as PyTorch |
+//! | `scatter` with equal indices | only the update that stays has one (PyTorch: undefined) |
+//! | `cumulative` by `prod` | NaN behind an element that is 0 (PyTorch has a case for it) |
+
+mod emit;
+mod error;
+mod forward;
+mod reverse;
+mod rules;
+
+pub use error::{GradError, Place};
+pub use forward::jvp;
+pub use reverse::{Of, find, grad};
+pub use rules::{Derivative, derivative};

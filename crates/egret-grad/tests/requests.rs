@@ -1,0 +1,115 @@
+//! What can be asked for, what is refused, and the conventions at kinks.
+
+use egret_grad::{GradError, Of, find, grad};
+use egret_ir::{Graph, Tensor, Value, interp, text, verify};
+
+fn parse(text: &str) -> Graph {
+    text::parse(text, &|_| None).unwrap_or_else(|e| panic!("{e}\n{text}"))
+}
+
+/// The gradient of the sum of the output by the first input, at a point.
+fn slope(text: &str, x: &[f64]) -> Vec<f64> {
+    let graph = parse(text);
+    let g =
+        grad(&graph, &Of::Element(graph.outputs()[0], vec![]), &graph.inputs()[..1]).expect("a gradient");
+    verify(&g).expect("a sound graph");
+    let out = interp::run(&g, &[Tensor::new(&[x.len()], x.to_vec()).into()]).expect("it runs");
+    out[1].as_tensor().expect("a tensor").data::<f64>().to_vec()
+}
+
+#[test]
+fn conventions_at_kinks() {
+    let relu = "graph @g(%0: f64[n]) -> (%2) { %1 = const f64[] [0.0] %2 = max(%0, %1) }";
+    assert_eq!(slope(relu, &[-1.0, 0.0, 1.0]), [0.0, 0.0, 1.0]);
+    assert_eq!(slope("graph @g(%0: f64[n]) -> (%1) { %1 = abs(%0) }", &[-2.0, 0.0, 2.0]), [-1.0, 0.0, 1.0]);
+    let half =
+        "graph @g(%0: f64[n]) -> (%2) { %1 = exp(%0) %3 = log(%1) %4 = mul(%3, %3) %2 = max(%0, %4) }";
+    assert_eq!(slope(half, &[1.0]), [1.5]);
+    let top = "graph @g(%0: f64[n]) -> (%1) { %1 = reduce(%0) {axes = [0], keepdims = 0, kind = \"max\"} }";
+    assert_eq!(slope(top, &[2.0, 1.0, 2.0]), [0.5, 0.0, 0.5]);
+    let pool = "graph @g(%0: f64[4]) -> (%3) { %1 = reshape(%0) {shape = [1, 1, 4]} %2 = pool(%1) {dilations = [1], \
+                high_extra = [0], kernel = [2], kind = \"max\", layout = \"channels_first\", pads = [0, 0], strides = [2]} \
+                %3 = reshape(%2) {shape = [2]} }";
+    assert_eq!(slope(pool, &[1.0, 1.0, 1.0, 2.0]), [1.0, 0.0, 0.0, 1.0]);
+    let swish = "graph @g(%0: f64[n]) -> (%1) { %1 = hard_swish(%0) }";
+    assert_eq!(slope(swish, &[-3.0, 3.0]), [0.0, 1.0]);
+    let product =
+        "graph @g(%0: f64[n]) -> (%1) { %1 = reduce(%0) {axes = [0], keepdims = 0, kind = \"prod\"} }";
+    assert_eq!(slope(product, &[2.0, 0.0, 3.0]), [0.0, 6.0, 0.0]);
+    let power = "graph @g(%0: f64[3]) -> (%2) { %1 = const f64[3] [0.0, 1.0, 2.0] %2 = pow(%0, %1) }";
+    assert_eq!(slope(power, &[0.0, 0.0, 0.0]), [0.0, 1.0, 0.0]);
+}
+
+const NET: &str = "graph @net(%0 \"x\": f64[batch, 2]) -> (%4 \"logits\") {
+  %1 \"w\" = const f64[2, 3] [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+  %2 \"hidden\" = mul(%0, %0) : f64[batch, 2]
+  %4 = matmul(%2, %1) : f64[batch, 3]
+}";
+
+#[test]
+fn inputs_intermediates_and_weights() {
+    let graph = parse(NET);
+    let wrt = ["x", "hidden", "w"].map(|n| find(&graph, n).expect("it has that name"));
+    for index in [vec![1], vec![-2]] {
+        let g = grad(&graph, &Of::Element(graph.outputs()[0], index), &wrt).expect("a gradient");
+        assert_eq!(g.output_names(), ["logits", "grad.x", "grad.hidden", "grad.w"]);
+        let x = Tensor::new(&[2, 2], vec![1.0, 2.0, 3.0, 4.0]);
+        let out = interp::run(&g, &[x.into()]).expect("it runs");
+        let data = |i: usize| out[i].as_tensor().expect("a tensor").data::<f64>().to_vec();
+        assert_eq!(data(0), [2.0 + 5.0 * 4.0 + 2.0 * 9.0 + 5.0 * 16.0]);
+        assert_eq!(data(1), [4.0, 20.0, 12.0, 40.0]);
+        assert_eq!(data(2), [2.0, 5.0, 2.0, 5.0]);
+        assert_eq!(data(3), [0.0, 10.0, 0.0, 0.0, 20.0, 0.0]);
+    }
+    // One row of the batch: the others have no part in it.
+    let g = grad(&graph, &Of::Element(graph.outputs()[0], vec![1, 2]), &wrt[..1]).expect("a gradient");
+    let x = Tensor::new(&[2, 2], vec![1.0, 2.0, 3.0, 4.0]);
+    let out = interp::run(&g, &[Value::from(x)]).expect("it runs");
+    assert_eq!(out[1].as_tensor().expect("a tensor").data::<f64>(), [0.0, 0.0, 18.0, 48.0]);
+}
+
+fn refusal(text: &str, index: Vec<i64>) -> GradError {
+    let graph = parse(text);
+    let wrt = find(&graph, "x").expect("an input x");
+    grad(&graph, &Of::Element(graph.outputs()[0], index), &[wrt]).expect_err("it has no gradient")
+}
+
+#[test]
+fn refusals_name_what_stands_in_the_way() {
+    assert_eq!(
+        refusal(NET, vec![3]).to_string(),
+        "the index 3 is out of range of axis 1 of `logits`, f64[batch, 3]"
+    );
+    assert!(refusal(NET, vec![0, 0, 0]).to_string().contains("more axes than `logits`"));
+    let two = "graph @g(%0 \"x\": f64[3, 3]) -> (%3 \"y\") { %1 = det(%0) from \"Det:/a\" %2 = neg(%1) \
+               %4 = bit_cast(%0) {to = f64} from \"BitCast:/b\" %5 = reduce(%4) {axes = [0, 1], keepdims = 0, kind = \"sum\"} \
+               %3 = add(%2, %5) }";
+    let e = refusal(two, vec![]);
+    let GradError::NotDifferentiable(places) = &e else { panic!("{e}") };
+    assert_eq!(places.len(), 2);
+    let message = e.to_string();
+    assert!(message.contains("det (Det:/a): there is no rule for it yet"), "{message}");
+    assert!(message.contains("bit_cast (BitCast:/b)"), "{message}");
+    let steps =
+        "graph @g(%0 \"x\": f64[3]) -> (%2 \"y\") { %1 = round(%0) from \"Round:/r\" %2 = exp(%1) }";
+    let message = refusal(steps, vec![]).to_string();
+    assert!(
+        message.starts_with("the gradient of `y` by `x` is zero, as it ends at n0 round (Round:/r)"),
+        "{message}"
+    );
+    let apart = "graph @g(%0 \"x\": f64[3], %1 \"z\": f64[3]) -> (%2 \"y\") { %2 = exp(%1) }";
+    assert_eq!(refusal(apart, vec![]).to_string(), "`y` does not depend on `x`");
+    let integers = "graph @g(%0 \"x\": i64[3]) -> (%1 \"y\") { %1 = cast(%0) {round = \"nearest\", saturate = 1, to = f64} }";
+    assert!(refusal(integers, vec![]).to_string().contains("`x` is i64[3], but only"));
+    let data = "graph @g(%0 \"x\": f64[4], %1: bool[4]) -> (%2 \"y\") { %2 = compress(%0, %1) {axis = 0} : f64[kept] }";
+    let graph = parse(data);
+    let e = grad(&graph, &Of::Seeded(graph.outputs()[0]), &graph.inputs()[..1]).expect_err("no seed");
+    assert!(e.to_string().starts_with("the dim kept of `y` depends on the data"), "{e}");
+    // A dim that may turn out to be 1.
+    let dims = "graph @g(%0 \"x\": f64[a], %1 \"z\": f64[b]) -> (%2 \"y\") { %2 = add(%0, %1) }";
+    assert!(refusal(dims, vec![]).to_string().contains("fix the dims by --dim"));
+    // What is passed by has no say: only the path between is asked.
+    let beside = "graph @g(%0 \"x\": f64[3, 3]) -> (%3 \"y\") { %1 = const f64[2, 2] [1.0, 2.0, 3.0, 4.0] %2 = det(%1) %3 = mul(%0, %2) }";
+    let graph = parse(beside);
+    assert!(grad(&graph, &Of::Element(graph.outputs()[0], vec![]), graph.inputs()).is_ok());
+}
