@@ -1,10 +1,11 @@
 //! The way of a graph through the crate.
 
 use crate::error::{LowerError, Refusal};
+use crate::kernels::{self, elementwise};
 use crate::options::LowerOptions;
 use crate::plan::{decompose, fusion, halo, legalize};
 use crate::program::context::Ctx;
-use crate::{kernels, remarks};
+use crate::remarks;
 use egret_ir::Graph;
 use egret_loop::Program;
 use egret_trace::Trace;
@@ -52,10 +53,27 @@ pub fn lower_traced(
     if !refusals.is_empty() {
         return Err(LowerError { refusals });
     }
-    let program = ctx.finish()?;
+    copy_outputs(&mut ctx)?;
+    let program = ctx.finish();
     if let Some(trace) = trace {
         remarks::neighbours(graph, &groups, options.fuse, trace);
         remarks::kernels(&program, trace);
     }
     Ok(program)
+}
+
+/// Copies outputs that are not computed straight into the caller's buffers: inputs, constants, parts of other values.
+fn copy_outputs(ctx: &mut Ctx) -> Result<(), LowerError> {
+    for (i, v) in ctx.outputs_to_copy() {
+        let copied = ctx.place(v).and_then(|from| {
+            let to = ctx.begin_output(i, v)?;
+            elementwise::copy(ctx, ctx.elem(v)?, ctx.len(v), from, to)
+        });
+        if let Err(reason) = copied {
+            let name = &ctx.graph.output_names()[i];
+            let refusal = Refusal::of_graph(format!("output `{name}`: {}", reason.0));
+            return Err(LowerError { refusals: vec![refusal] });
+        }
+    }
+    Ok(())
 }

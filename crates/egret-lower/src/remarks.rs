@@ -2,7 +2,8 @@
 //!
 //! Written down from the finished program and groups, so that lowering itself knows nothing of it and is free where nobody asks.
 
-use crate::geometry::aliases::{alias, dims};
+use crate::geometry::aliases::alias;
+use crate::geometry::shape::dims;
 use crate::plan::fusion::{Group, MAX_NODES, is_strided, takes_epilogue, takes_prologue};
 use egret_ir::{Graph, NodeId, Op, UseLists, ValueId};
 use egret_loop::Program;

@@ -10,32 +10,10 @@ mod small;
 pub use convert::{decode, encode};
 
 use crate::error::Unsupported;
-use crate::geometry::aliases::strides;
+use crate::geometry::access::Access;
 use crate::geometry::dtypes::{compute_of, elem_of};
 use egret_ir::{Attrs, DType, Op, ValueId};
 use egret_loop::{Arith, BinOp, Elem, UnOp};
-
-/// Where the elements of an operand stand: result index `i` reads element `offset + sum(i * strides)`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Access {
-    /// Element of result index 0.
-    pub offset: i64,
-    /// One per axis of the result; 0 where the operand is repeated.
-    pub strides: Vec<i64>,
-}
-
-impl Access {
-    /// The element order of the result itself.
-    pub fn dense(dims: &[i64]) -> Access {
-        Access { offset: 0, strides: strides(dims) }
-    }
-
-    /// Whether every element stands where it does in the result (axes of size 1 do not matter).
-    pub fn is_dense(&self, dims: &[i64]) -> bool {
-        self.offset == 0
-            && strides(dims).iter().zip(&self.strides).zip(dims).all(|((a, b), d)| a == b || *d == 1)
-    }
-}
 
 /// A buffer that an expression reads.
 #[derive(Clone, Debug, PartialEq)]

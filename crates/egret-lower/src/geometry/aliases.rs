@@ -1,11 +1,7 @@
 //! Values that are other values' memory: reshapes and contiguous slices cost nothing.
 
+use crate::geometry::shape::{dims, strides};
 use egret_ir::{Graph, NodeId, Op, ValueId};
-
-/// Dims of a value whose shape is constant.
-pub fn dims(graph: &Graph, v: ValueId) -> Vec<i64> {
-    graph.tensor_ty(v).const_dims().unwrap_or_default().into_iter().map(|d| d as i64).collect()
-}
 
 /// If the node's result is a contiguous part of an operand: that operand and the index of its first element there.
 pub fn alias(graph: &Graph, node: NodeId) -> Option<(ValueId, usize)> {
@@ -41,13 +37,4 @@ pub fn alias(graph: &Graph, node: NodeId) -> Option<(ValueId, usize)> {
 
 fn is_zero_pad(n: &egret_ir::Node) -> bool {
     ["low", "high"].iter().all(|a| n.attrs.const_dims(a).is_some_and(|d| d.iter().all(|&p| p == 0)))
-}
-
-/// Row-major strides, in elements.
-pub fn strides(dims: &[i64]) -> Vec<i64> {
-    let mut out = vec![1; dims.len()];
-    for i in (1..dims.len()).rev() {
-        out[i - 1] = out[i] * dims[i].max(1);
-    }
-    out
 }

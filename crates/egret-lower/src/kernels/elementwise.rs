@@ -1,7 +1,8 @@
 //! Elementwise groups, and copies.
 
 use crate::error::Unsupported;
-use crate::expr::{Access, Expr, Operand, Term};
+use crate::expr::{Expr, Operand, Term};
+use crate::geometry::access::Access;
 use crate::loops::map;
 use crate::plan::fusion::Group;
 use crate::program::context::Ctx;

@@ -2,7 +2,7 @@
 
 use crate::error::Unsupported;
 use crate::expr::convert::{decode, encode};
-use crate::geometry::aliases::strides;
+use crate::geometry::shape::strides;
 use crate::kernels::elementwise;
 use crate::loops::indices::{flat, nest};
 use crate::loops::writer::{Writer, copy_run, data_index};

@@ -1,8 +1,10 @@
 //! Kernel families, one file each.
 
+mod arg_reduce;
 mod contraction;
 pub mod elementwise;
 mod gather_scatter;
+mod linalg;
 mod movement;
 mod normalization;
 mod recurrent;
@@ -12,8 +14,6 @@ mod sampling;
 mod scan;
 mod sort;
 mod window;
-
-pub use contraction::Shape;
 
 use crate::error::Unsupported;
 use crate::plan::fusion::Group;
@@ -26,8 +26,10 @@ pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
     let node = ctx.graph.node(anchor);
     match node.op {
         Op::Matmul | Op::Conv | Op::ConvTranspose => contraction::lower(ctx, group),
-        Op::ArgReduce | Op::Cumulative => scan::lower(ctx, node),
-        Op::Reduce | Op::Softmax | Op::LayerNorm | Op::RmsNorm => reduction::lower(ctx, group),
+        Op::ArgReduce => arg_reduce::lower(ctx, group),
+        Op::Cumulative => scan::lower(ctx, group),
+        Op::Reduce => reduction::lower(ctx, group),
+        Op::Softmax | Op::LayerNorm | Op::RmsNorm => normalization::lower(ctx, group),
         Op::Rotary => rotary::lower(ctx, group, node),
         Op::Pool | Op::MaxPoolIndices => window::lower(ctx, group),
         Op::Pad
@@ -45,8 +47,8 @@ pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
         Op::ScatterNd => gather_scatter::scatter_nd(ctx, node),
         Op::ReverseSequence => gather_scatter::reverse_sequence(ctx, node),
         Op::TopK => sort::top_k(ctx, node),
-        Op::Det => sort::det(ctx, node),
-        Op::Col2im => sort::col2im(ctx, node),
+        Op::Det => linalg::det(ctx, node),
+        Op::Col2im => window::col2im(ctx, node),
         Op::Resize => sampling::resize(ctx, node),
         Op::Lstm | Op::Gru | Op::Rnn => recurrent::lower(ctx, node),
         op if op.info().has_trait("data_dependent") => {

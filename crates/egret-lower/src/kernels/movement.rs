@@ -1,13 +1,15 @@
 //! Elements at other places: padding, joining, dilating; and results that are known at compile time.
 
 use crate::error::Unsupported;
-use crate::expr::{Access, Expr, Operand, Term};
-use crate::geometry::aliases::strides;
+use crate::expr::{Expr, Operand, Term};
+use crate::geometry::access::Access;
+use crate::geometry::halo::Room;
+use crate::geometry::shape::strides;
 use crate::kernels::elementwise;
 use crate::loops::map;
 use crate::plan::fusion::Group;
-use crate::plan::halo::{Out, Room};
 use crate::program::context::Ctx;
+use crate::program::destination::Out;
 use egret_ir::{DType, Node, NodeId, Op, ValueId, interp};
 
 /// Lower a group whose anchor is one of these.

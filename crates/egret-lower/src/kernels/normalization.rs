@@ -1,17 +1,21 @@
 //! Softmax, layer and root-mean-square normalisation: a statistic of each row, then every element by it.
 
-use super::reduction::{source, vectors};
 use crate::error::Unsupported;
-use crate::expr::{Access, Expr, buffer_elem, compute_elem};
+use crate::expr::{Expr, buffer_elem, compute_elem};
+use crate::geometry::access::Access;
 use crate::loops::operands::Stream;
-use crate::loops::row_reduction::{Point, Row, RowValue, Rows, combine, operand_streams};
+use crate::loops::row_reduction::{Point, Row, RowValue, Rows, combine, operand_streams, source, vectors};
 use crate::plan::fusion::Group;
 use crate::program::context::Ctx;
-use egret_ir::{Node, Op};
+use egret_ir::Op;
 use egret_loop::{Access as Use, Arith, BinOp, Elem, KernelBuilder, V, math, number_bits};
 
 /// Lower `softmax`, `layer_norm` or `rms_norm` with what is fused around it.
-pub fn lower(ctx: &mut Ctx, group: &Group, node: &Node) -> Result<(), Unsupported> {
+pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+    let node = ctx.graph.node(group.anchor.unwrap_or(group.root));
+    if ctx.dims(group.result).contains(&0) {
+        return Ok(());
+    }
     let x = source(ctx, group, node);
     let axis = node.attrs.index("axis");
     let is_softmax = node.op == Op::Softmax;

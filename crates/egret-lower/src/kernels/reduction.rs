@@ -1,36 +1,14 @@
-//! Reductions and what is built on them: softmax and normalisation.
+//! Reductions over axes: sums, products, extremes.
 
 use crate::error::Unsupported;
-use crate::expr::{Access, Expr, buffer_elem, compute_elem};
+use crate::expr::{Expr, buffer_elem, compute_elem};
+use crate::geometry::access::Access;
 use crate::loops::operands::Stream;
-use crate::loops::row_reduction::{Rows, combine, operand_streams};
+use crate::loops::row_reduction::{Rows, combine, operand_streams, source, vectors};
 use crate::plan::fusion::Group;
 use crate::program::context::Ctx;
-use egret_ir::{DType, Node, Op};
+use egret_ir::{DType, Node};
 use egret_loop::{Access as Use, BinOp, Elem, number_bits};
-
-/// Lower a group whose anchor is one of these.
-pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
-    let node = ctx.graph.node(group.anchor.unwrap_or(group.root));
-    if ctx.dims(group.result).contains(&0) {
-        return Ok(());
-    }
-    match node.op {
-        Op::Reduce => reduce(ctx, group, node),
-        _ => super::normalization::lower(ctx, group, node),
-    }
-}
-
-/// What the anchor's first operand is made of.
-pub fn source(ctx: &Ctx, group: &Group, node: &Node) -> Expr {
-    let x = node.operand(0);
-    group.prologue.clone().unwrap_or_else(|| Expr::load(ctx.dims(x), x, ctx.dtype(x)))
-}
-
-/// Vectors that fit everything a kernel computes, if any do.
-pub fn vectors(parts: &[&Expr]) -> Option<u8> {
-    parts.iter().all(|e| e.is_word_sized()).then_some(4)
-}
 
 /// The operation of a reduction and the bits that it starts from.
 fn operation(kind: &str, dtype: DType, elem: Elem) -> Result<(BinOp, u64), Unsupported> {
@@ -67,7 +45,12 @@ fn operation(kind: &str, dtype: DType, elem: Elem) -> Result<(BinOp, u64), Unsup
     })
 }
 
-fn reduce(ctx: &mut Ctx, group: &Group, node: &Node) -> Result<(), Unsupported> {
+/// Lower a group whose anchor is a `reduce`.
+pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+    let node = ctx.graph.node(group.anchor.unwrap_or(group.root));
+    if ctx.dims(group.result).contains(&0) {
+        return Ok(());
+    }
     let x = source(ctx, group, node);
     let axes = node.attrs.indices("axes");
     let keepdims = node.attrs.flag("keepdims");

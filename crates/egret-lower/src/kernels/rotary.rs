@@ -1,8 +1,9 @@
 //! Rotary embedding as one pass: the last axis is two axes, one of which tells the elements of a pair apart.
 
 use crate::error::Unsupported;
-use crate::expr::{Access, Expr, Operand, Term};
-use crate::geometry::aliases::strides;
+use crate::expr::{Expr, Operand, Term};
+use crate::geometry::access::Access;
+use crate::geometry::shape::strides;
 use crate::loops::map;
 use crate::plan::fusion::Group;
 use crate::program::context::Ctx;

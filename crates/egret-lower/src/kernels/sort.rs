@@ -1,13 +1,13 @@
-//! Sorting, determinants, overlapping blocks.
+//! Selection by rank.
 
 use crate::error::Unsupported;
 use crate::expr::convert::{decode, encode};
-use crate::geometry::aliases::strides;
-use crate::loops::indices::{flat, nest};
+use crate::loops::indices::nest;
+use crate::loops::order::{comes_before, ties};
 use crate::loops::writer::Writer;
 use crate::program::context::Ctx;
 use egret_ir::Node;
-use egret_loop::{Access, Cmp, Elem, KernelBuilder, Ty, UnOp, V};
+use egret_loop::{Access, Cmp, Elem, Ty, UnOp};
 
 /// `top_k` by repeated selection: each pass takes the best element that comes after the one taken before, in the order
 /// (value, index). No scratch memory; k passes over the axis.
@@ -88,186 +88,6 @@ pub fn top_k(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
         });
     }
     result?;
-    w.finish();
-    Ok(())
-}
-
-/// Whether x comes before y in the order by `cmp` (`Gt` or `Lt`) in which NaN is larger than every number.
-pub fn comes_before(k: &mut KernelBuilder, cmp: Cmp, x: V, y: V) -> V {
-    let before = k.compare(cmp, x, y);
-    if !k.ty(x).elem.is_float() {
-        return before;
-    }
-    let (large, other) = if cmp == Cmp::Gt { (x, y) } else { (y, x) };
-    let nan = k.compare(Cmp::Ne, large, large);
-    let number = k.compare(Cmp::Eq, other, other);
-    let beyond = k.and(nan, number);
-    k.or(before, beyond)
-}
-
-/// Whether neither of x and y comes before the other.
-fn ties(k: &mut KernelBuilder, x: V, y: V) -> V {
-    let equal = k.compare(Cmp::Eq, x, y);
-    if !k.ty(x).elem.is_float() {
-        return equal;
-    }
-    let (x, y) = (k.compare(Cmp::Ne, x, x), k.compare(Cmp::Ne, y, y));
-    let both = k.and(x, y);
-    k.or(equal, both)
-}
-
-/// `det` by elimination with partial pivoting, in a scratch copy of each matrix.
-pub fn det(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
-    let dims = ctx.dims(node.operand(0));
-    let elem = ctx.elem(node.operand(0))?;
-    if !elem.is_float() {
-        return Err(Unsupported::new("takes f32 or f64 in compiled code"));
-    }
-    let n = dims[dims.len() - 1];
-    let batch: i64 = dims[..dims.len() - 2].iter().product();
-    let scratch = ctx.scratch(elem, (n * n).max(1) as usize);
-    let mut w = Writer::new(ctx, "det", 1);
-    let x = w.operand(node, 0)?;
-    let y = w.result(node, 0, Access::Write)?;
-    let m = w.buffer(scratch, elem, (n * n).max(1) as usize, Access::ReadWrite);
-    let one = w.k.number(Ty::scalar(elem), 1.0);
-    w.k.for_n(batch, |k, b| {
-        k.for_n(n * n, |k, i| {
-            let from = k.affine(&[(b, n * n), (i, 1)], 0);
-            let v = k.load(x, from);
-            k.store(m, i, v);
-        });
-        let product = k.local(one);
-        k.for_n(n, |k, c| {
-            // The largest of the column from the diagonal down.
-            let pivot = k.local(c);
-            let diagonal = k.affine(&[(c, n + 1)], 0);
-            let d = k.load(m, diagonal);
-            let d = k.unary(UnOp::Abs, d);
-            let largest = k.local(d);
-            let end = k.int(n);
-            k.for_values(c, end, 1, |k, r| {
-                let at = k.affine(&[(r, n), (c, 1)], 0);
-                let v = k.load(m, at);
-                let v = k.unary(UnOp::Abs, v);
-                let l = k.get(largest);
-                let more = k.compare(Cmp::Gt, v, l);
-                k.if_(
-                    more,
-                    |k| {
-                        k.set(largest, v);
-                        k.set(pivot, r);
-                    },
-                    |_| {},
-                );
-            });
-            let p = k.get(pivot);
-            let other = k.compare(Cmp::Ne, p, c);
-            k.if_(
-                other,
-                |k| {
-                    k.for_n(n, |k, j| {
-                        let (a, b) = (k.affine(&[(p, n), (j, 1)], 0), k.affine(&[(c, n), (j, 1)], 0));
-                        let (va, vb) = (k.load(m, a), k.load(m, b));
-                        k.store(m, a, vb);
-                        k.store(m, b, va);
-                    });
-                    let old = k.get(product);
-                    let negative = k.unary(UnOp::Neg, old);
-                    k.set(product, negative);
-                },
-                |_| {},
-            );
-            let d = k.load(m, diagonal);
-            let old = k.get(product);
-            let next = k.mul(old, d);
-            k.set(product, next);
-            let zero = k.number(Ty::scalar(elem), 0.0);
-            let usable = k.compare(Cmp::Ne, d, zero);
-            k.if_(
-                usable,
-                |k| {
-                    let below = k.affine(&[(c, 1)], 1);
-                    let end = k.int(n);
-                    k.for_values(below, end, 1, |k, r| {
-                        let at = k.affine(&[(r, n), (c, 1)], 0);
-                        let v = k.load(m, at);
-                        let factor = k.div(v, d);
-                        k.for_n(n, |k, j| {
-                            let (a, b) = (k.affine(&[(r, n), (j, 1)], 0), k.affine(&[(c, n), (j, 1)], 0));
-                            let (va, vb) = (k.load(m, a), k.load(m, b));
-                            let t = k.mul(factor, vb);
-                            let v = k.sub(va, t);
-                            k.store(m, a, v);
-                        });
-                    });
-                },
-                |_| {},
-            );
-        });
-        let v = k.get(product);
-        k.store(y, b, v);
-    });
-    w.finish();
-    Ok(())
-}
-
-/// `col2im`: every block element is added to the pixel it came from. x is [N, C * block, windows].
-pub fn col2im(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
-    let a = &node.attrs;
-    let (image, block, steps, dilations) =
-        (a.ints("image_shape"), a.ints("block_shape"), a.ints("strides"), a.ints("dilations"));
-    let low = &a.ints("pads")[..image.len()];
-    let high = &a.ints("pads")[image.len()..];
-    let windows: Vec<i64> = (0..image.len())
-        .map(|i| (image[i] + low[i] + high[i] - dilations[i] * (block[i] - 1) - 1) / steps[i] + 1)
-        .collect();
-    let dims = ctx.dims(node.results[0]);
-    let (planes, elem) = (dims[0] * dims[1], ctx.elem(node.operand(0))?);
-    if !elem.is_float() {
-        return Err(Unsupported::new("takes f32 or f64 in compiled code"));
-    }
-    let rank = image.len();
-    let mut w = Writer::new(ctx, "col2im", 1);
-    let x = w.operand(node, 0)?;
-    let y = w.result(node, 0, Access::ReadWrite)?;
-    let plane: i64 = image.iter().product();
-    w.k.for_n(planes * plane, |k, i| {
-        let zero = k.number(Ty::scalar(elem), 0.0);
-        k.store(y, i, zero);
-    });
-    let (bs, ws, is) = (strides(block), strides(&windows), strides(image));
-    let (blocks, count): (i64, i64) = (block.iter().product(), windows.iter().product());
-    let mut all = vec![planes];
-    all.extend(block);
-    all.extend(&windows);
-    nest(&mut w.k, &all, &mut |k, at| {
-        let (p, b, win) = (at[0], &at[1..1 + rank], &at[1 + rank..]);
-        let (bi, wi) = (flat(k, b, &bs, 0), flat(k, win, &ws, 0));
-        let from = k.affine(&[(p, blocks * count), (bi, count), (wi, 1)], 0);
-        let v = k.load(x, from);
-        let mut inside = k.number(Ty::scalar(Elem::Bool), 1.0);
-        let mut pixel = vec![];
-        for i in 0..rank {
-            let q = k.affine(&[(win[i], steps[i]), (b[i], dilations[i])], -low[i]);
-            let (zero, end) = (k.int(0), k.int(image[i]));
-            let (above, below) = (k.compare(Cmp::Ge, q, zero), k.compare(Cmp::Lt, q, end));
-            inside = k.and(inside, above);
-            inside = k.and(inside, below);
-            pixel.push(q);
-        }
-        k.if_(
-            inside,
-            |k| {
-                let q = flat(k, &pixel, &is, 0);
-                let to = k.affine(&[(p, plane), (q, 1)], 0);
-                let old = k.load(y, to);
-                let sum = k.add(old, v);
-                k.store(y, to, sum);
-            },
-            |_| {},
-        );
-    });
     w.finish();
     Ok(())
 }

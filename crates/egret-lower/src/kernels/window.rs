@@ -2,15 +2,17 @@
 
 use crate::error::Unsupported;
 use crate::expr::convert::{decode, encode};
-use crate::expr::{Access as Places, compute_elem, least};
-use crate::geometry::aliases::strides;
+use crate::expr::{compute_elem, least};
+use crate::geometry::access::Access as Places;
+use crate::geometry::shape::strides;
 use crate::kernels::elementwise;
-use crate::kernels::sort::comes_before;
 use crate::loops::indices::{flat, nest};
 use crate::loops::operands::touched;
+use crate::loops::order::comes_before;
+use crate::loops::writer::Writer;
 use crate::plan::fusion::Group;
-use crate::plan::halo::Out;
 use crate::program::context::Ctx;
+use crate::program::destination::Out;
 use egret_ir::{DType, Node, Op};
 use egret_loop::{Access, Arg, BinOp, Cmp, Elem, KernelBuilder, Local, Param, Ty, V};
 
@@ -303,5 +305,65 @@ fn max_with_indices(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
     });
     result?;
     ctx.call(k.finish(), &args);
+    Ok(())
+}
+
+/// `col2im`: every block element is added to the pixel it came from. x is [N, C * block, windows].
+pub fn col2im(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
+    let a = &node.attrs;
+    let (image, block, steps, dilations) =
+        (a.ints("image_shape"), a.ints("block_shape"), a.ints("strides"), a.ints("dilations"));
+    let low = &a.ints("pads")[..image.len()];
+    let high = &a.ints("pads")[image.len()..];
+    let windows: Vec<i64> = (0..image.len())
+        .map(|i| (image[i] + low[i] + high[i] - dilations[i] * (block[i] - 1) - 1) / steps[i] + 1)
+        .collect();
+    let dims = ctx.dims(node.results[0]);
+    let (planes, elem) = (dims[0] * dims[1], ctx.elem(node.operand(0))?);
+    if !elem.is_float() {
+        return Err(Unsupported::new("takes f32 or f64 in compiled code"));
+    }
+    let rank = image.len();
+    let mut w = Writer::new(ctx, "col2im", 1);
+    let x = w.operand(node, 0)?;
+    let y = w.result(node, 0, Access::ReadWrite)?;
+    let plane: i64 = image.iter().product();
+    w.k.for_n(planes * plane, |k, i| {
+        let zero = k.number(Ty::scalar(elem), 0.0);
+        k.store(y, i, zero);
+    });
+    let (bs, ws, is) = (strides(block), strides(&windows), strides(image));
+    let (blocks, count): (i64, i64) = (block.iter().product(), windows.iter().product());
+    let mut all = vec![planes];
+    all.extend(block);
+    all.extend(&windows);
+    nest(&mut w.k, &all, &mut |k, at| {
+        let (p, b, win) = (at[0], &at[1..1 + rank], &at[1 + rank..]);
+        let (bi, wi) = (flat(k, b, &bs, 0), flat(k, win, &ws, 0));
+        let from = k.affine(&[(p, blocks * count), (bi, count), (wi, 1)], 0);
+        let v = k.load(x, from);
+        let mut inside = k.number(Ty::scalar(Elem::Bool), 1.0);
+        let mut pixel = vec![];
+        for i in 0..rank {
+            let q = k.affine(&[(win[i], steps[i]), (b[i], dilations[i])], -low[i]);
+            let (zero, end) = (k.int(0), k.int(image[i]));
+            let (above, below) = (k.compare(Cmp::Ge, q, zero), k.compare(Cmp::Lt, q, end));
+            inside = k.and(inside, above);
+            inside = k.and(inside, below);
+            pixel.push(q);
+        }
+        k.if_(
+            inside,
+            |k| {
+                let q = flat(k, &pixel, &is, 0);
+                let to = k.affine(&[(p, plane), (q, 1)], 0);
+                let old = k.load(y, to);
+                let sum = k.add(old, v);
+                k.store(y, to, sum);
+            },
+            |_| {},
+        );
+    });
+    w.finish();
     Ok(())
 }

@@ -1,11 +1,12 @@
 //! Kernels over a strided index space: every element of the result is an expression of one element of each operand.
 
 use crate::error::Unsupported;
-use crate::expr::{Access, Expr, buffer_elem};
+use crate::expr::{Expr, buffer_elem};
+use crate::geometry::access::Access;
 use crate::loops::nest::{self, Level, Nest};
 use crate::loops::operands::{Stream, normalise, touched};
-use crate::plan::halo::Out;
 use crate::program::context::Ctx;
+use crate::program::destination::Out;
 use egret_ir::{DType, Op};
 use egret_loop::{Access as Use, Arg, Elem, Kernel, KernelBuilder, Param, Ty, V};
 

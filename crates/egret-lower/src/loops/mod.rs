@@ -4,5 +4,6 @@ pub mod indices;
 pub mod map;
 pub mod nest;
 pub mod operands;
+pub mod order;
 pub mod row_reduction;
 pub mod writer;

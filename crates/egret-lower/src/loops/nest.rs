@@ -1,6 +1,6 @@
 //! Loop nests: which axes are tasks, which are blocked, and where the strided buffers stand in each loop.
 
-use crate::expr::Access;
+use crate::geometry::access::Access;
 use egret_loop::{KernelBuilder, V};
 
 /// Side of the square blocks in which transposed operands are read: a cache line of words.

@@ -1,7 +1,7 @@
 //! Buffers as a kernel walks them: strides over the axes of its loops.
 
 use crate::error::Unsupported;
-use crate::expr::Access;
+use crate::geometry::access::Access;
 use egret_loop::{Arg, Elem};
 
 /// Where the elements of a buffer stand: an argument and the strides from its first element on.

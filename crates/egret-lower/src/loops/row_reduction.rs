@@ -5,12 +5,26 @@
 //! row of its own.
 
 use crate::error::Unsupported;
-use crate::expr::{Access, Expr, buffer_elem};
+use crate::expr::{Expr, buffer_elem};
+use crate::geometry::access::Access;
 use crate::loops::map::GRAIN;
 use crate::loops::nest::{Bound, Level, Nest, range};
 use crate::loops::operands::{Stream, normalise, touched};
+use crate::plan::fusion::Group;
 use crate::program::context::Ctx;
+use egret_ir::Node;
 use egret_loop::{Access as Use, Arg, Arith, BinOp, Cut, Elem, KernelBuilder, Local, Param, Ty, V};
+
+/// What the anchor's first operand is made of.
+pub fn source(ctx: &Ctx, group: &Group, node: &Node) -> Expr {
+    let x = node.operand(0);
+    group.prologue.clone().unwrap_or_else(|| Expr::load(ctx.dims(x), x, ctx.dtype(x)))
+}
+
+/// Vectors that fit everything a kernel computes, if any do.
+pub fn vectors(parts: &[&Expr]) -> Option<u8> {
+    parts.iter().all(|e| e.is_word_sized()).then_some(4)
+}
 
 /// Partial results of one row, or strips of columns, that are worked on at once.
 const SLOTS: usize = 4;

@@ -7,9 +7,11 @@
 //! groups in the order of their last nodes are in topological order.
 
 use crate::LowerOptions;
-use crate::expr::{Access, Expr, Operand, Term};
-use crate::geometry::aliases::{alias, dims, strides};
+use crate::expr::{Expr, Operand, Term};
+use crate::geometry::access::Access;
+use crate::geometry::aliases::alias;
 use crate::geometry::dtypes::is_direct;
+use crate::geometry::shape::{dims, strides};
 use egret_ir::{Def, Graph, NodeId, Op, UseLists, ValueId};
 use std::collections::{BTreeSet, HashMap};
 

@@ -1,8 +1,10 @@
 //! The buffer plan: every buffer that calls make gets a place in one arena, shared by buffers that are never alive together.
 
-use crate::program::context::ALIGN;
 use egret_loop::{BufferId, Home, Program};
 use std::collections::BTreeMap;
+
+/// Alignment in bytes of every buffer of weights and arena.
+pub const ALIGN: usize = 64;
 
 /// Two buffers that a call allows to be the same memory.
 #[derive(Clone, Copy, Debug)]

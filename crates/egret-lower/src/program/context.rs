@@ -2,20 +2,20 @@
 
 use crate::LowerOptions;
 use crate::error::{LowerError, Refusal, Unsupported};
-use crate::expr::{Access, buffer_elem};
-use crate::geometry::aliases::{alias, dims};
+use crate::expr::buffer_elem;
+use crate::geometry::access::Access;
+use crate::geometry::aliases::alias;
 use crate::geometry::dtypes::elem_of;
-use crate::kernels::elementwise;
+use crate::geometry::halo::Room;
+use crate::geometry::shape::dims;
 use crate::plan::fusion::Group;
-use crate::plan::halo::{Out, Room};
-use crate::program::{buffers, signature};
+use crate::program::buffers::{self, ALIGN};
+use crate::program::destination::Out;
+use crate::program::signature;
 use egret_ir::{ContentHash, DType, Def, Graph, Tensor, ValueId};
 use egret_loop::{Arg, Buffer, BufferId, Call, Elem, Home, Kernel, KernelId, Program};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
-
-/// Alignment in bytes of every buffer of weights and arena.
-pub const ALIGN: usize = 64;
 
 /// What kernels are lowered into.
 pub struct Ctx<'g> {
@@ -241,29 +241,25 @@ impl<'g> Ctx<'g> {
         id
     }
 
-    /// Copies what is not computed straight into the outputs, and places the buffers.
-    pub fn finish(mut self) -> Result<Program, LowerError> {
-        for (i, &v) in self.graph.outputs().iter().enumerate() {
-            let (root, _) = self.root(v);
-            if self.direct.get(&root) == Some(&i) {
-                continue;
-            }
-            self.sources =
-                self.graph.producer(v).map(|n| self.graph.node(n).sources.clone()).unwrap_or_default();
-            let copied = self.place(v).and_then(|from| {
-                let elem = self.elem(v)?;
-                let len = self.len(v);
-                let to = Arg { buffer: self.buffer(elem, len, Home::Output(i)), offset: 0 };
-                elementwise::copy(&mut self, elem, len, from, to)
-            });
-            if let Err(reason) = copied {
-                let name = &self.graph.output_names()[i];
-                return Err(LowerError {
-                    refusals: vec![Refusal::of_graph(format!("output `{name}`: {}", reason.0))],
-                });
-            }
-        }
+    // ---- outputs ----
+
+    /// The outputs that no kernel writes into the caller's buffer: index and value.
+    pub fn outputs_to_copy(&self) -> Vec<(usize, ValueId)> {
+        let outputs = self.graph.outputs().iter().copied().enumerate();
+        outputs.filter(|&(i, v)| self.direct.get(&self.root(v).0) != Some(&i)).collect()
+    }
+
+    /// The calls from now on copy an output: its buffer.
+    pub fn begin_output(&mut self, i: usize, v: ValueId) -> Result<Arg, Unsupported> {
+        let producer = self.graph.producer(v);
+        self.sources = producer.map(|n| self.graph.node(n).sources.clone()).unwrap_or_default();
+        let (elem, len) = (self.elem(v)?, self.len(v));
+        Ok(Arg { buffer: self.buffer(elem, len, Home::Output(i)), offset: 0 })
+    }
+
+    /// Places the buffers.
+    pub fn finish(mut self) -> Program {
         buffers::plan(&mut self.program, &self.in_place);
-        Ok(self.program)
+        self.program
     }
 }

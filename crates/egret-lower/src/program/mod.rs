@@ -2,4 +2,5 @@
 
 pub mod buffers;
 pub mod context;
+pub mod destination;
 pub mod signature;

@@ -1,14 +1,16 @@
 //! f32 depthwise convolutions: channels in vector lanes, a few pixels at a time, every input vector loaded once per window row.
 
-use super::conv::{Output, Shape, conv_name, padded};
+use super::conv::{Output, conv_name, padded};
 use super::{bytes, copy, floats};
 use crate::error::Unsupported;
-use crate::expr::{Access, Expr, buffer_elem};
-use crate::geometry::aliases::strides;
+use crate::expr::{Expr, buffer_elem};
+use crate::geometry::access::Access;
+use crate::geometry::conv::Shape;
+use crate::geometry::shape::strides;
 use crate::loops::operands::touched;
 use crate::plan::fusion::Group;
-use crate::plan::halo::Out;
 use crate::program::context::Ctx;
+use crate::program::destination::Out;
 use egret_ir::{NodeId, ValueId};
 use egret_loop::{Access as Use, Arg, Elem, Kernel, KernelBuilder, Local, Param, Ty, V};
 use std::collections::{BTreeSet, HashMap};

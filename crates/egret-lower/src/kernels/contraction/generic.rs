@@ -1,9 +1,9 @@
 //! Contractions of any dtype and layout, one result element at a time.
 
-use super::conv::Shape;
 use crate::error::Unsupported;
 use crate::expr::{buffer_elem, compute_elem, decode, encode};
-use crate::geometry::aliases::strides;
+use crate::geometry::conv::Shape;
+use crate::geometry::shape::strides;
 use crate::kernels::elementwise;
 use crate::plan::fusion::Group;
 use crate::program::context::Ctx;

@@ -3,7 +3,7 @@
 use super::product::{self, Panels, Product, Rows};
 use super::{Target, bytes, floats};
 use crate::error::Unsupported;
-use crate::geometry::aliases::strides;
+use crate::geometry::shape::strides;
 use crate::plan::fusion::Group;
 use crate::program::context::Ctx;
 use egret_ir::{DType, NodeId};

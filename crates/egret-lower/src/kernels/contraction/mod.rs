@@ -10,15 +10,14 @@ mod product;
 mod tiling;
 mod transposed;
 
-pub use conv::Shape;
-
 use crate::error::Unsupported;
-use crate::expr::{Access, Expr, Operand, Term};
+use crate::expr::{Expr, Operand, Term};
+use crate::geometry::access::Access;
 use crate::kernels::elementwise;
 use crate::loops::map;
 use crate::plan::fusion::Group;
-use crate::plan::halo::Out;
 use crate::program::context::Ctx;
+use crate::program::destination::Out;
 use egret_ir::{DType, Op};
 use egret_loop::{Arg, Elem};
 

@@ -5,9 +5,10 @@
 
 use super::tiling::{Level, Tiling};
 use crate::error::Unsupported;
-use crate::expr::{Access, Expr, buffer_elem};
-use crate::plan::halo::Out;
+use crate::expr::{Expr, buffer_elem};
+use crate::geometry::access::Access;
 use crate::program::context::Ctx;
+use crate::program::destination::Out;
 use egret_ir::DType;
 use egret_loop::{
     Access as Use, Arg, Arith, Axis, Cut, Elem, Epilogue, EpilogueBuilder, EpilogueOperand, Kernel,

@@ -1,11 +1,12 @@
 //! f32 transposed convolutions, one product for every phase of the output: the elements of one phase see the same taps, so
 //! that nothing is multiplied by the zeros between dilated inputs.
 
-use super::conv::{Output, Shape, conv_name, pack, padded};
+use super::conv::{Output, conv_name, pack, padded};
 use super::product::{self, Panels, Product, Rows};
 use super::{bytes, floats};
 use crate::error::Unsupported;
-use crate::geometry::aliases::strides;
+use crate::geometry::conv::Shape;
+use crate::geometry::shape::strides;
 use crate::plan::fusion::Group;
 use crate::program::context::Ctx;
 use egret_ir::{DType, NodeId};

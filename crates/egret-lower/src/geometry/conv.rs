@@ -1,0 +1,93 @@
+//! Convolutions: the figures of their windows.
+
+use crate::geometry::halo::Room;
+use crate::geometry::shape::dims;
+use egret_ir::{DType, Graph, NodeId};
+
+/// A convolution's figures.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// Batch.
+    pub n: i64,
+    /// Input channels, and output channels.
+    pub channels: (i64, i64),
+    /// Groups.
+    pub groups: i64,
+    /// Input's spatial dims.
+    pub input: Vec<i64>,
+    /// Output's spatial dims.
+    pub output: Vec<i64>,
+    /// Kernel's spatial dims.
+    pub kernel: Vec<i64>,
+    /// Steps of the window.
+    pub strides: Vec<i64>,
+    /// Steps within the window.
+    pub dilations: Vec<i64>,
+    /// Pads at the low end of each spatial axis.
+    pub low: Vec<i64>,
+    /// Whether channels are the last axis.
+    pub channels_last: bool,
+}
+
+impl Shape {
+    /// The figures of a `conv` or `conv_transpose`.
+    pub fn new(graph: &Graph, anchor: NodeId) -> Shape {
+        let node = graph.node(anchor);
+        let (x, w, out) =
+            (dims(graph, node.operand(0)), dims(graph, node.operand(1)), dims(graph, node.results[0]));
+        let rank = x.len() - 2;
+        let channels_last = node.attrs.str("layout") == "channels_last";
+        let spatial = |d: &[i64]| if channels_last { d[1..=rank].to_vec() } else { d[2..].to_vec() };
+        let channels = |d: &[i64]| if channels_last { d[rank + 1] } else { d[1] };
+        Shape {
+            n: x[0],
+            channels: (channels(&x), channels(&out)),
+            groups: node.attrs.int("groups"),
+            input: spatial(&x),
+            output: spatial(&out),
+            kernel: w[2..].to_vec(),
+            strides: node.attrs.ints("strides").to_vec(),
+            dilations: node.attrs.ints("dilations").to_vec(),
+            low: node.attrs.ints("pads")[..rank].to_vec(),
+            channels_last,
+        }
+    }
+
+    /// Spatial axes.
+    pub fn rank(&self) -> usize {
+        self.kernel.len()
+    }
+
+    /// Taps of the window.
+    pub fn taps(&self) -> i64 {
+        self.kernel.iter().product()
+    }
+
+    /// The input's extents that windows read, with the room at the low end.
+    pub fn read(&self) -> Vec<i64> {
+        (0..self.rank())
+            .map(|i| (self.output[i] - 1) * self.strides[i] + (self.kernel[i] - 1) * self.dilations[i] + 1)
+            .collect()
+    }
+
+    /// The room, over the axes of an input with channels last, that windows read around it.
+    pub fn wants(&self) -> Room {
+        let mut room = Room::none(self.rank() + 2);
+        for (i, read) in self.read().into_iter().enumerate() {
+            room.low[i + 1] = self.low[i];
+            room.high[i + 1] = (read - self.low[i] - self.input[i]).max(0);
+        }
+        room
+    }
+
+    /// Whether the `conv` is one for tiles: f32, and no pad takes anything away.
+    pub fn has_tiles(&self, graph: &Graph, anchor: NodeId) -> bool {
+        let f32 = |i: usize| graph.tensor_ty(graph.node(anchor).operand(i)).dtype == DType::F32;
+        f32(0) && f32(1) && self.low.iter().all(|l| *l >= 0) && self.taps() * self.channels.0 > 0
+    }
+
+    /// Dims of the result with channels last.
+    pub fn result_dims(&self) -> Vec<i64> {
+        [&[self.n], self.output.as_slice(), &[self.channels.1]].concat()
+    }
+}
