@@ -30,14 +30,14 @@ pub fn lower_traced(
     let expanded = decompose::decompose(graph)
         .map_err(|e| LowerError { refusals: vec![Refusal::of_graph(e.to_string())] })?;
     let graph = expanded.as_ref();
-    let mut refusals = legalize::graph(graph);
+    let mut refusals = legalize::graph(graph, kernels::refusal);
     let refused: std::collections::BTreeSet<_> = refusals.iter().filter_map(|r| r.node).collect();
     // Shapes that are not constant would make every later message a consequence of the first.
     if legalize::has_open_shapes(graph) || refusals.iter().any(|r| r.node.is_none()) {
         return Err(LowerError { refusals });
     }
     let mut ctx = Ctx::new(graph, options)?;
-    let mut groups = fusion::build(graph, options);
+    let mut groups = fusion::build(graph, options, kernels::roles);
     if options.fuse {
         ctx.rooms = halo::plan(graph, &mut groups);
     }
@@ -47,7 +47,7 @@ pub fn lower_traced(
         }
         ctx.begin(group);
         if let Err(reason) = kernels::lower(&mut ctx, group) {
-            refusals.push(Refusal::of_node(graph, group.anchor.unwrap_or(group.root), reason.0));
+            refusals.push(Refusal::of_node(graph, group.node(), reason.0));
         }
     }
     if !refusals.is_empty() {

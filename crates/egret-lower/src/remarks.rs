@@ -4,7 +4,8 @@
 
 use crate::geometry::aliases::alias;
 use crate::geometry::shape::dims;
-use crate::plan::fusion::{Group, MAX_NODES, is_strided, takes_epilogue, takes_prologue};
+use crate::kernels::roles;
+use crate::plan::fusion::{Group, MAX_NODES};
 use egret_ir::{Graph, NodeId, Op, UseLists, ValueId};
 use egret_loop::Program;
 use egret_trace::{Choice, Missed, Trace, Why};
@@ -48,7 +49,7 @@ pub fn neighbours(graph: &Graph, groups: &[Group], fuse: bool, trace: &mut Trace
                 continue;
             }
             if let Some(reason) = around.reason(group, producer, side, moved) {
-                let nodes = [producer.root, group.anchor.unwrap_or(group.root)];
+                let nodes = [producer.root, group.node()];
                 let sources: BTreeSet<String> =
                     nodes.iter().flat_map(|&n| graph.node(n).sources.iter().cloned()).collect();
                 trace.push(Missed {
@@ -104,14 +105,14 @@ impl Around<'_> {
     fn reason(&self, group: &Group, producer: &Group, side: Side, moved: Option<Op>) -> Option<String> {
         let graph = self.graph;
         let (v, root) = (producer.result, graph.node(producer.root).op);
-        let (from, user) = (self.name(producer.root), self.name(group.anchor.unwrap_or(group.root)));
+        let (from, user) = (self.name(producer.root), self.name(group.node()));
         let is_map = producer.anchor.is_none();
         let user_op = group.anchor.map(|a| graph.node(a).op);
         match side {
             // What stands before a contraction or movement has never been part of it.
-            Side::Anchor if user_op.is_none_or(|op| !takes_prologue(op)) => {
+            Side::Anchor if user_op.is_none_or(|op| !roles(op).prologue) => {
                 let windows = user_op.is_some_and(|op| op.info().has_trait("contraction")) && is_map;
-                return windows.then(|| match is_strided(root) {
+                return windows.then(|| match roles(root).strided {
                     true => {
                         format!("{user} reads rows that lie together: {from} moves them there once, before")
                     }
@@ -131,7 +132,7 @@ impl Around<'_> {
         }
         // A group without an anchor and with a movement at its end is that movement.
         if group.anchor.is_none()
-            && is_strided(graph.node(group.root).op)
+            && roles(graph.node(group.root).op).strided
             && graph.node(group.root).op != Op::Broadcast
         {
             return Some(format!("{user} reads {from} in another order than it is made in"));
@@ -139,7 +140,7 @@ impl Around<'_> {
         if let Some(op) = moved {
             return Some(format!("a {op} stands between {from} and {user}"));
         }
-        if !root.is_elementwise() && !takes_epilogue(root) {
+        if !root.is_elementwise() && !roles(root).epilogue {
             return Some(format!("a {root} runs nothing on its result: {from} stays a kernel of its own"));
         }
         let users = self.uses.users(v);

@@ -2,8 +2,8 @@
 
 use super::small;
 use crate::error::Unsupported;
-use crate::expr::{buffer_elem, compute_elem};
 use crate::geometry::dtypes::is_direct;
+use crate::geometry::dtypes::{buffer_elem, compute_elem};
 use egret_ir::{Attrs, DType};
 use egret_loop::{Arith, BinOp, Cmp, Elem};
 

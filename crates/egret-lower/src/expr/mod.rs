@@ -11,9 +11,9 @@ pub use convert::{decode, encode};
 
 use crate::error::Unsupported;
 use crate::geometry::access::Access;
-use crate::geometry::dtypes::{compute_of, elem_of};
+use crate::geometry::dtypes::compute_elem;
 use egret_ir::{Attrs, DType, Op, ValueId};
-use egret_loop::{Arith, BinOp, Elem, UnOp};
+use egret_loop::{Arith, BinOp, UnOp};
 
 /// A buffer that an expression reads.
 #[derive(Clone, Debug, PartialEq)]
@@ -214,30 +214,4 @@ impl Expr {
 /// Exponents of powers that are a few instructions.
 fn is_short_power(exponent: f64) -> bool {
     [-1.0, 0.5, 1.0, 2.0, 3.0].contains(&exponent)
-}
-
-/// The element type of a dtype in a buffer, or why there is none.
-pub fn buffer_elem(dtype: DType) -> Result<Elem, Unsupported> {
-    elem_of(dtype).ok_or_else(|| Unsupported::new(format!("{dtype} is not held by compiled code")))
-}
-
-/// The element type that a dtype is computed in, or why there is none.
-pub fn compute_elem(dtype: DType) -> Result<Elem, Unsupported> {
-    compute_of(dtype)
-        .ok_or_else(|| Unsupported::new(format!("{dtype} is not computed with by compiled code")))
-}
-
-/// The least value of a dtype: where a maximum starts.
-pub fn least(dtype: DType) -> Result<f64, Unsupported> {
-    Ok(match dtype {
-        DType::I2 => -2.0,
-        DType::I4 => -8.0,
-        DType::I8 => i8::MIN.into(),
-        DType::I16 => i16::MIN.into(),
-        DType::I32 => i32::MIN.into(),
-        DType::I64 => i64::MIN as f64,
-        d if d.is_float() => f64::NEG_INFINITY,
-        DType::String => return Err(Unsupported::new("has no least string")),
-        _ => 0.0,
-    })
 }

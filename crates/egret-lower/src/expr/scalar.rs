@@ -3,7 +3,7 @@
 use super::activation;
 use super::convert::{cast, round_to};
 use crate::error::Unsupported;
-use crate::expr::compute_elem;
+use crate::geometry::dtypes::compute_elem;
 use egret_ir::{Attrs, DType, Op};
 use egret_loop::{Arith, BinOp, Cmp, Elem, UnOp, math};
 

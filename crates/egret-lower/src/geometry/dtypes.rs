@@ -1,5 +1,6 @@
 //! How the dtypes of the graph are kept in buffers and computed with.
 
+use crate::error::Unsupported;
 use egret_ir::DType;
 use egret_loop::Elem;
 
@@ -30,4 +31,30 @@ pub fn compute_of(dtype: DType) -> Option<Elem> {
 /// Whether a buffer holds the values that are computed with as they are.
 pub fn is_direct(dtype: DType) -> bool {
     elem_of(dtype) == compute_of(dtype)
+}
+
+/// The element type of a dtype in a buffer, or why there is none.
+pub fn buffer_elem(dtype: DType) -> Result<Elem, Unsupported> {
+    elem_of(dtype).ok_or_else(|| Unsupported::new(format!("{dtype} is not held by compiled code")))
+}
+
+/// The element type that a dtype is computed in, or why there is none.
+pub fn compute_elem(dtype: DType) -> Result<Elem, Unsupported> {
+    compute_of(dtype)
+        .ok_or_else(|| Unsupported::new(format!("{dtype} is not computed with by compiled code")))
+}
+
+/// The least value of a dtype: where a maximum starts.
+pub fn least(dtype: DType) -> Result<f64, Unsupported> {
+    Ok(match dtype {
+        DType::I2 => -2.0,
+        DType::I4 => -8.0,
+        DType::I8 => i8::MIN.into(),
+        DType::I16 => i16::MIN.into(),
+        DType::I32 => i32::MIN.into(),
+        DType::I64 => i64::MIN as f64,
+        d if d.is_float() => f64::NEG_INFINITY,
+        DType::String => return Err(Unsupported::new("has no least string")),
+        _ => 0.0,
+    })
 }

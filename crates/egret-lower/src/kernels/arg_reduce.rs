@@ -9,7 +9,7 @@ use egret_loop::{Access, Cmp, Elem, KernelBuilder};
 
 /// Lower an `arg_reduce`.
 pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
-    let node = ctx.graph.node(group.anchor.unwrap_or(group.root));
+    let node = ctx.graph.node(group.node());
     let x = node.operand(0);
     let (outer, n, inner) = around(&ctx.dims(x), node.attrs.index("axis"));
     let (dtype, elem) = (ctx.dtype(x), ctx.elem(x)?);

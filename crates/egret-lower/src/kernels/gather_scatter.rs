@@ -6,6 +6,7 @@ use crate::geometry::shape::strides;
 use crate::kernels::elementwise;
 use crate::loops::indices::{flat, nest};
 use crate::loops::writer::{Writer, copy_run, data_index};
+use crate::plan::fusion::Group;
 use crate::program::context::Ctx;
 use egret_ir::{DType, Node};
 use egret_loop::{Access, BinOp, Cmp, Elem, KernelBuilder, Param, V};
@@ -14,7 +15,8 @@ use egret_loop::{Access, BinOp, Cmp, Elem, KernelBuilder, Param, V};
 const TASK_ELEMENTS: i64 = 1 << 14;
 
 /// `gather`: whole slices along one axis.
-pub fn gather(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
+pub fn gather(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+    let node = ctx.graph.node(group.node());
     let (dims, index_dims) = (ctx.dims(node.operand(0)), ctx.dims(node.operand(1)));
     let axis = node.attrs.index("axis");
     let outer: i64 = dims[..axis].iter().product();
@@ -51,7 +53,8 @@ pub fn gather(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
 }
 
 /// `gather_elements`: one element per index.
-pub fn gather_elements(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
+pub fn gather_elements(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+    let node = ctx.graph.node(group.node());
     let (dims, index_dims) = (ctx.dims(node.operand(0)), ctx.dims(node.operand(1)));
     let axis = node.attrs.index("axis");
     let mut w = Writer::new(ctx, "gather_elements", 1);
@@ -84,7 +87,8 @@ fn tuple_offset(k: &mut KernelBuilder, indices: Param, row: V, dims: &[i64], str
 }
 
 /// `gather_nd`.
-pub fn gather_nd(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
+pub fn gather_nd(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+    let node = ctx.graph.node(group.node());
     let (dims, index_dims) = (ctx.dims(node.operand(0)), ctx.dims(node.operand(1)));
     let batch = node.attrs.index("batch_dims");
     let n = *index_dims.last().ok_or_else(|| Unsupported::new("has scalar indices"))? as usize;
@@ -150,7 +154,8 @@ fn copy_base(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
 }
 
 /// `scatter_elements`: updates in row-major order of the indices, after a copy of x.
-pub fn scatter_elements(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
+pub fn scatter_elements(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+    let node = ctx.graph.node(group.node());
     let (dims, index_dims) = (ctx.dims(node.operand(0)), ctx.dims(node.operand(1)));
     let (axis, op, dtype) = (node.attrs.index("axis"), reduction(node)?, ctx.dtype(node.operand(0)));
     copy_base(ctx, node)?;
@@ -177,7 +182,8 @@ pub fn scatter_elements(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
 }
 
 /// `scatter_nd`: slices of updates at index tuples, in order, after a copy of x.
-pub fn scatter_nd(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
+pub fn scatter_nd(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+    let node = ctx.graph.node(group.node());
     let (dims, index_dims) = (ctx.dims(node.operand(0)), ctx.dims(node.operand(1)));
     let (op, dtype) = (reduction(node)?, ctx.dtype(node.operand(0)));
     let n = *index_dims.last().ok_or_else(|| Unsupported::new("has scalar indices"))? as usize;
@@ -207,7 +213,8 @@ pub fn scatter_nd(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
 }
 
 /// `reverse_sequence`.
-pub fn reverse_sequence(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
+pub fn reverse_sequence(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+    let node = ctx.graph.node(group.node());
     let dims = ctx.dims(node.operand(0));
     let (time, batch) = (node.attrs.index("time_axis"), node.attrs.index("batch_axis"));
     let mut w = Writer::new(ctx, "reverse_sequence", 1);

@@ -1,4 +1,6 @@
-//! Kernel families, one file each.
+//! Kernel families, one file each, and the table of them.
+//!
+//! A new kernel is a function in the file of its family and a row of [`KERNELS`].
 
 mod arg_reduce;
 mod contraction;
@@ -16,44 +18,160 @@ mod sort;
 mod window;
 
 use crate::error::Unsupported;
-use crate::plan::fusion::Group;
+use crate::plan::fusion::{FusionRoles, Group};
 use crate::program::context::Ctx;
 use egret_ir::Op;
 
+/// Operations with one kernel function.
+#[derive(Copy, Clone)]
+pub struct KernelFamily {
+    /// The operations.
+    pub ops: Ops,
+    /// Writes the kernels of a group whose [`Group::node`] is one of them.
+    pub lower: Lower,
+    /// What fusion may do with them.
+    pub roles: FusionRoles,
+}
+
+/// Writes the kernels of a group into a program.
+pub type Lower = fn(&mut Ctx, &Group) -> Result<(), Unsupported>;
+
+/// Some operations.
+#[derive(Copy, Clone)]
+pub enum Ops {
+    /// These.
+    These(&'static [Op]),
+    /// All whose row in the op table names a trait.
+    Trait(&'static str),
+}
+
+impl Ops {
+    /// Whether an operation is among them.
+    pub fn contains(self, op: Op) -> bool {
+        match self {
+            Ops::These(ops) => ops.contains(&op),
+            Ops::Trait(name) => op.info().has_trait(name),
+        }
+    }
+}
+
+const NONE: FusionRoles = FusionRoles { epilogue: false, prologue: false, strided: false };
+const STRIDED: FusionRoles = FusionRoles { strided: true, ..NONE };
+const EPILOGUE: FusionRoles = FusionRoles { epilogue: true, ..NONE };
+const BOTH_ENDS: FusionRoles = FusionRoles { epilogue: true, prologue: true, ..NONE };
+
+const fn row(ops: Ops, lower: Lower, roles: FusionRoles) -> KernelFamily {
+    KernelFamily { ops, lower, roles }
+}
+
+const fn these(ops: &'static [Op]) -> Ops {
+    Ops::These(ops)
+}
+
+/// Everything that has a kernel.
+pub const KERNELS: &[KernelFamily] = &[
+    row(Ops::Trait("elementwise"), elementwise::lower, NONE),
+    row(these(&[Op::Broadcast, Op::Slice, Op::Transpose]), elementwise::lower, STRIDED),
+    row(these(&[Op::Pad]), movement::pad, NONE),
+    row(these(&[Op::Dilate]), movement::dilate, NONE),
+    row(these(&[Op::Concat]), movement::concat, NONE),
+    row(these(&[Op::BitCast]), movement::bit_cast, NONE),
+    row(these(&[Op::Shape]), movement::shape, NONE),
+    row(these(&[Op::Iota, Op::RandomUniform, Op::RandomNormal]), movement::constant, NONE),
+    row(these(&[Op::Reduce]), reduction::lower, BOTH_ENDS),
+    row(these(&[Op::Softmax, Op::LayerNorm, Op::RmsNorm]), normalization::lower, BOTH_ENDS),
+    row(these(&[Op::ArgReduce]), arg_reduce::lower, NONE),
+    row(these(&[Op::Cumulative]), scan::lower, NONE),
+    row(these(&[Op::Rotary]), rotary::lower, NONE),
+    row(these(&[Op::Matmul]), contraction::matmul, EPILOGUE),
+    row(these(&[Op::Conv]), contraction::conv, EPILOGUE),
+    row(these(&[Op::ConvTranspose]), contraction::conv_transpose, EPILOGUE),
+    row(these(&[Op::Pool]), window::pool, EPILOGUE),
+    row(these(&[Op::MaxPoolIndices]), window::max_pool_indices, NONE),
+    row(these(&[Op::Col2im]), window::col2im, NONE),
+    row(these(&[Op::Resize]), sampling::resize, NONE),
+    row(these(&[Op::Gather]), gather_scatter::gather, NONE),
+    row(these(&[Op::GatherElements]), gather_scatter::gather_elements, NONE),
+    row(these(&[Op::GatherNd]), gather_scatter::gather_nd, NONE),
+    row(these(&[Op::ScatterElements]), gather_scatter::scatter_elements, NONE),
+    row(these(&[Op::ScatterNd]), gather_scatter::scatter_nd, NONE),
+    row(these(&[Op::ReverseSequence]), gather_scatter::reverse_sequence, NONE),
+    row(these(&[Op::TopK]), sort::top_k, NONE),
+    row(these(&[Op::Det]), linalg::det, NONE),
+    row(these(&[Op::Lstm, Op::Gru, Op::Rnn]), recurrent::lower, NONE),
+];
+
+/// Operations that need no kernel, and why.
+pub const WITHOUT_KERNEL: &[(Op, &str)] = &[
+    (Op::Reshape, "shares its operand's memory (geometry/aliases.rs)"),
+    (Op::Attention, "is decomposed before lowering (plan/decompose.rs)"),
+];
+
+/// Operations that are not compiled, and why: the first row that has an operation counts.
+pub const REFUSED: &[(Ops, &str)] = &[
+    (
+        Ops::Trait("host"),
+        "works on strings or sequences, which compiled code does not hold; run the model in the interpreter",
+    ),
+    (
+        Ops::Trait("control"),
+        "control flow with sub-graphs is not compiled; run the model in the interpreter",
+    ),
+    (
+        Ops::Trait("data_dependent"),
+        "the shape of its result depends on its input's values, and compiled code has constant shapes",
+    ),
+    (
+        these(&[Op::GridSample, Op::RoiAlign, Op::DeformConv, Op::Tfidf, Op::TreeEnsemble]),
+        "has no kernel yet; run the model with --engine interp",
+    ),
+];
+
+fn family(op: Op) -> Option<&'static KernelFamily> {
+    KERNELS.iter().find(|k| k.ops.contains(op))
+}
+
+/// What fusion may do with nodes of an operation.
+pub fn roles(op: Op) -> FusionRoles {
+    family(op).map_or(NONE, |k| k.roles)
+}
+
+/// Why an operation is not compiled, if it is not.
+pub fn refusal(op: Op) -> Option<&'static str> {
+    REFUSED.iter().find(|(ops, _)| ops.contains(op)).map(|(_, why)| *why)
+}
+
+/// Why an operation without a row in [`KERNELS`] has none.
+fn without_kernel(op: Op) -> &'static str {
+    let unneeded = WITHOUT_KERNEL.iter().find(|(o, _)| *o == op).map(|(_, why)| *why);
+    unneeded.or_else(|| refusal(op)).unwrap_or("has no kernel")
+}
+
 /// Writes the kernels of a group.
 pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
-    let Some(anchor) = group.anchor else { return elementwise::lower(ctx, group) };
-    let node = ctx.graph.node(anchor);
-    match node.op {
-        Op::Matmul | Op::Conv | Op::ConvTranspose => contraction::lower(ctx, group),
-        Op::ArgReduce => arg_reduce::lower(ctx, group),
-        Op::Cumulative => scan::lower(ctx, group),
-        Op::Reduce => reduction::lower(ctx, group),
-        Op::Softmax | Op::LayerNorm | Op::RmsNorm => normalization::lower(ctx, group),
-        Op::Rotary => rotary::lower(ctx, group, node),
-        Op::Pool | Op::MaxPoolIndices => window::lower(ctx, group),
-        Op::Pad
-        | Op::Dilate
-        | Op::Concat
-        | Op::Iota
-        | Op::BitCast
-        | Op::Shape
-        | Op::RandomUniform
-        | Op::RandomNormal => movement::lower(ctx, group),
-        Op::Gather => gather_scatter::gather(ctx, node),
-        Op::GatherElements => gather_scatter::gather_elements(ctx, node),
-        Op::GatherNd => gather_scatter::gather_nd(ctx, node),
-        Op::ScatterElements => gather_scatter::scatter_elements(ctx, node),
-        Op::ScatterNd => gather_scatter::scatter_nd(ctx, node),
-        Op::ReverseSequence => gather_scatter::reverse_sequence(ctx, node),
-        Op::TopK => sort::top_k(ctx, node),
-        Op::Det => linalg::det(ctx, node),
-        Op::Col2im => window::col2im(ctx, node),
-        Op::Resize => sampling::resize(ctx, node),
-        Op::Lstm | Op::Gru | Op::Rnn => recurrent::lower(ctx, node),
-        op if op.info().has_trait("data_dependent") => {
-            Err(Unsupported::new("has a result whose size depends on data; compiled code has fixed sizes"))
+    let op = ctx.graph.node(group.node()).op;
+    match family(op) {
+        Some(family) => (family.lower)(ctx, group),
+        None => Err(Unsupported::new(without_kernel(op))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operation_has_one_kernel_or_a_reason() {
+        for op in Op::all() {
+            let kernels = KERNELS.iter().filter(|k| k.ops.contains(op)).count();
+            let without = WITHOUT_KERNEL.iter().filter(|(o, _)| *o == op).count();
+            let refused = usize::from(refusal(op).is_some());
+            assert_eq!(
+                kernels + without + refused,
+                1,
+                "`{op}` is in {kernels} rows of KERNELS, {without} of WITHOUT_KERNEL, {refused} of REFUSED: \
+                 give it one row (kernels/mod.rs)"
+            );
         }
-        _ => Err(Unsupported::new("has no kernel yet; run the model with --engine interp")),
     }
 }

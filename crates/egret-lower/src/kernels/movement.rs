@@ -10,28 +10,7 @@ use crate::loops::map;
 use crate::plan::fusion::Group;
 use crate::program::context::Ctx;
 use crate::program::destination::Out;
-use egret_ir::{DType, Node, NodeId, Op, ValueId, interp};
-
-/// Lower a group whose anchor is one of these.
-pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
-    let id = group.anchor.unwrap_or(group.root);
-    let node = ctx.graph.node(id);
-    match node.op {
-        Op::Concat => concat(ctx, node),
-        Op::Pad => pad(ctx, node),
-        Op::Dilate => dilate(ctx, node),
-        Op::BitCast => {
-            let x = node.operand(0);
-            let (from, to) = (ctx.place(x)?, ctx.place(group.result)?);
-            elementwise::copy(ctx, ctx.elem(x)?, ctx.len(x), from, to)
-        }
-        Op::Shape => {
-            let bytes = ctx.dims(node.operand(0)).iter().flat_map(|d| d.to_le_bytes()).collect();
-            known(ctx, group.result, bytes)
-        }
-        _ => evaluate(ctx, id),
-    }
-}
+use egret_ir::{DType, ValueId, interp};
 
 /// Writes bytes that are known at compile time.
 fn known(ctx: &mut Ctx, result: ValueId, bytes: Vec<u8>) -> Result<(), Unsupported> {
@@ -40,13 +19,27 @@ fn known(ctx: &mut Ctx, result: ValueId, bytes: Vec<u8>) -> Result<(), Unsupport
     elementwise::copy(ctx, elem, ctx.len(result), from, to)
 }
 
-/// Operations without operands give the same on every run.
-fn evaluate(ctx: &mut Ctx, id: NodeId) -> Result<(), Unsupported> {
-    let node = ctx.graph.node(id);
+/// `bit_cast`: the same bytes.
+pub fn bit_cast(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+    let x = ctx.graph.node(group.node()).operand(0);
+    let (from, to) = (ctx.place(x)?, ctx.place(group.result)?);
+    elementwise::copy(ctx, ctx.elem(x)?, ctx.len(x), from, to)
+}
+
+/// `shape`: dims are constant in compiled code.
+pub fn shape(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+    let x = ctx.graph.node(group.node()).operand(0);
+    let bytes = ctx.dims(x).iter().flat_map(|d| d.to_le_bytes()).collect();
+    known(ctx, group.result, bytes)
+}
+
+/// Operations without operands: they give the same on every run, so the interpreter computes the result now.
+pub fn constant(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+    let node = ctx.graph.node(group.node());
     let values =
         interp::eval_op(node.op, &node.attrs, &[], &[]).map_err(|e| Unsupported::new(e.to_string()))?;
     let bytes = values.first().and_then(|v| v.as_tensor()).map(|t| t.bytes().to_vec());
-    known(ctx, node.results[0], bytes.ok_or_else(|| Unsupported::new("gives no tensor"))?)
+    known(ctx, group.result, bytes.ok_or_else(|| Unsupported::new("gives no tensor"))?)
 }
 
 /// Copies `x` (read as `access` over `dims`) into the result from the index `start` on, in steps of `steps`.
@@ -73,7 +66,9 @@ fn put(
     map::run(ctx, &expr, out, &out_access)
 }
 
-fn concat(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
+/// `concat`.
+pub fn concat(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+    let node = ctx.graph.node(group.node());
     let (result, axis) = (node.results[0], node.attrs.index("axis"));
     let rank = ctx.dims(result).len();
     let mut start = vec![0; rank];
@@ -100,7 +95,9 @@ fn fill(
     put(ctx, value, dims, access, result, start, &steps)
 }
 
-fn dilate(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
+/// `dilate`.
+pub fn dilate(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+    let node = ctx.graph.node(group.node());
     let (x, value, result) = (node.operand(0), node.operand(1), node.results[0]);
     let rank = ctx.dims(result).len();
     fill(ctx, value, ctx.dims(result), result, &vec![0; rank])?;
@@ -167,7 +164,9 @@ fn runs(n: i64, low: i64, high: i64, mode: &str) -> Vec<Run> {
     out
 }
 
-fn pad(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
+/// `pad`.
+pub fn pad(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+    let node = ctx.graph.node(group.node());
     let (x, result) = (node.operand(0), node.results[0]);
     // Only constant padding has a value.
     let value = node.operands.get(1).copied().flatten();

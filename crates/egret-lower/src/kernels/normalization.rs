@@ -1,8 +1,9 @@
 //! Softmax, layer and root-mean-square normalisation: a statistic of each row, then every element by it.
 
 use crate::error::Unsupported;
-use crate::expr::{Expr, buffer_elem, compute_elem};
+use crate::expr::Expr;
 use crate::geometry::access::Access;
+use crate::geometry::dtypes::{buffer_elem, compute_elem};
 use crate::loops::operands::Stream;
 use crate::loops::row_reduction::{Point, Row, RowValue, Rows, combine, operand_streams, source, vectors};
 use crate::plan::fusion::Group;
@@ -12,7 +13,7 @@ use egret_loop::{Access as Use, Arith, BinOp, Elem, KernelBuilder, V, math, numb
 
 /// Lower `softmax`, `layer_norm` or `rms_norm` with what is fused around it.
 pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
-    let node = ctx.graph.node(group.anchor.unwrap_or(group.root));
+    let node = ctx.graph.node(group.node());
     if ctx.dims(group.result).contains(&0) {
         return Ok(());
     }

@@ -3,6 +3,7 @@
 
 use crate::error::Unsupported;
 use crate::loops::writer::Writer;
+use crate::plan::fusion::Group;
 use crate::program::context::Ctx;
 use egret_ir::interp::{Activation, activations};
 use egret_ir::{DType, Node, Op, Tensor};
@@ -34,7 +35,8 @@ struct Cell {
 }
 
 /// Lower a recurrent node.
-pub fn lower(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
+pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+    let node = ctx.graph.node(group.node());
     let x = ctx.dims(node.operand(0));
     if ctx.dtype(node.operand(0)) != DType::F32 {
         return Err(Unsupported::new("computes in f32 only; run the model with --engine interp"));

@@ -1,8 +1,9 @@
 //! Reductions over axes: sums, products, extremes.
 
 use crate::error::Unsupported;
-use crate::expr::{Expr, buffer_elem, compute_elem};
+use crate::expr::Expr;
 use crate::geometry::access::Access;
+use crate::geometry::dtypes::{buffer_elem, compute_elem};
 use crate::loops::operands::Stream;
 use crate::loops::row_reduction::{Rows, combine, operand_streams, source, vectors};
 use crate::plan::fusion::Group;
@@ -47,7 +48,7 @@ fn operation(kind: &str, dtype: DType, elem: Elem) -> Result<(BinOp, u64), Unsup
 
 /// Lower a group whose anchor is a `reduce`.
 pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
-    let node = ctx.graph.node(group.anchor.unwrap_or(group.root));
+    let node = ctx.graph.node(group.node());
     if ctx.dims(group.result).contains(&0) {
         return Ok(());
     }

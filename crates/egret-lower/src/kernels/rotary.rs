@@ -7,11 +7,12 @@ use crate::geometry::shape::strides;
 use crate::loops::map;
 use crate::plan::fusion::Group;
 use crate::program::context::Ctx;
-use egret_ir::{Attrs, DType, Node, Op, ValueId, attrs};
+use egret_ir::{Attrs, DType, Op, ValueId, attrs};
 use egret_loop::Elem;
 
 /// Lower a `rotary` node.
-pub fn lower(ctx: &mut Ctx, group: &Group, node: &Node) -> Result<(), Unsupported> {
+pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+    let node = ctx.graph.node(group.node());
     let (x, cos, sin) = (node.operand(0), node.operand(1), node.operand(2));
     let (dims, dtype) = (ctx.dims(x), ctx.dtype(x));
     let out = ctx.place(group.result)?;

@@ -4,6 +4,7 @@
 use crate::error::Unsupported;
 use crate::kernels::elementwise;
 use crate::loops::writer::{Writer, copy_run};
+use crate::plan::fusion::Group;
 use crate::program::context::Ctx;
 use egret_ir::{DType, Node, interp};
 use egret_loop::{Access, Arg, Elem, KernelBuilder, Param, Ty, V, VECTOR_BYTES};
@@ -38,7 +39,8 @@ fn taps(node: &Node, roi: &[f64], axis: usize, input: i64, output: i64) -> Resul
 }
 
 /// Lower a resize.
-pub fn resize(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
+pub fn resize(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+    let node = ctx.graph.node(group.node());
     let x = node.operand(0);
     let (mut dims, target) = (ctx.dims(x), ctx.dims(node.results[0]));
     let dtype = ctx.dtype(x);

@@ -1,8 +1,8 @@
 //! Scans: running sums and products along an axis.
 
 use crate::error::Unsupported;
-use crate::expr::compute_elem;
 use crate::expr::convert::{decode, encode, round_to};
+use crate::geometry::dtypes::compute_elem;
 use crate::geometry::shape::around;
 use crate::plan::fusion::Group;
 use crate::program::context::Ctx;
@@ -10,7 +10,7 @@ use egret_loop::{Access, BinOp, KernelBuilder, Ty};
 
 /// Lower a `cumulative`.
 pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
-    let node = ctx.graph.node(group.anchor.unwrap_or(group.root));
+    let node = ctx.graph.node(group.node());
     let x = node.operand(0);
     let (outer, n, inner) = around(&ctx.dims(x), node.attrs.index("axis"));
     let (dtype, elem) = (ctx.dtype(x), ctx.elem(x)?);

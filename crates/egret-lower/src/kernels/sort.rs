@@ -5,13 +5,14 @@ use crate::expr::convert::{decode, encode};
 use crate::loops::indices::nest;
 use crate::loops::order::{comes_before, ties};
 use crate::loops::writer::Writer;
+use crate::plan::fusion::Group;
 use crate::program::context::Ctx;
-use egret_ir::Node;
 use egret_loop::{Access, Cmp, Elem, Ty, UnOp};
 
 /// `top_k` by repeated selection: each pass takes the best element that comes after the one taken before, in the order
 /// (value, index). No scratch memory; k passes over the axis.
-pub fn top_k(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
+pub fn top_k(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+    let node = ctx.graph.node(group.node());
     let dims = ctx.dims(node.operand(0));
     let dtype = ctx.dtype(node.operand(0));
     let axis = node.attrs.index("axis");

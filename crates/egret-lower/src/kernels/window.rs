@@ -2,8 +2,8 @@
 
 use crate::error::Unsupported;
 use crate::expr::convert::{decode, encode};
-use crate::expr::{compute_elem, least};
 use crate::geometry::access::Access as Places;
+use crate::geometry::dtypes::{compute_elem, least};
 use crate::geometry::shape::strides;
 use crate::kernels::elementwise;
 use crate::loops::indices::{flat, nest};
@@ -13,24 +13,20 @@ use crate::loops::writer::Writer;
 use crate::plan::fusion::Group;
 use crate::program::context::Ctx;
 use crate::program::destination::Out;
-use egret_ir::{DType, Node, Op};
+use egret_ir::{DType, Node};
 use egret_loop::{Access, Arg, BinOp, Cmp, Elem, KernelBuilder, Local, Param, Ty, V};
 
-/// Lower a group whose anchor is a pool.
-pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
-    let anchor = group.anchor.unwrap_or(group.root);
-    let node = ctx.graph.node(anchor);
-    if node.op == Op::MaxPoolIndices {
-        return max_with_indices(ctx, node);
-    }
+/// `pool`.
+pub fn pool(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+    let node = ctx.graph.node(group.node());
     let result = node.results[0];
     if group.expr.is_anchor() {
         let to = ctx.out(result)?;
-        return pool(ctx, node, &to);
+        return pool_to(ctx, node, &to);
     }
     let (elem, len) = (ctx.elem(result)?, ctx.len(result));
     let scratch = ctx.scratch(elem, len);
-    pool(ctx, node, &Out::dense(scratch, &ctx.dims(result)))?;
+    pool_to(ctx, node, &Out::dense(scratch, &ctx.dims(result)))?;
     elementwise::epilogue(ctx, group, scratch)
 }
 
@@ -175,7 +171,8 @@ impl Pool<'_> {
     }
 }
 
-fn pool(ctx: &mut Ctx, node: &Node, to: &Out) -> Result<(), Unsupported> {
+/// A pool without epilogue.
+fn pool_to(ctx: &mut Ctx, node: &Node, to: &Out) -> Result<(), Unsupported> {
     let x = node.operand(0);
     let (w, dtype, kind) = (Windows::of(ctx, node), ctx.dtype(x), node.attrs.str("kind"));
     let (elem, compute) = (ctx.elem(x)?, compute_elem(dtype)?);
@@ -242,7 +239,8 @@ fn pool(ctx: &mut Ctx, node: &Node, to: &Out) -> Result<(), Unsupported> {
 }
 
 /// `max_pool_indices`: channels first.
-fn max_with_indices(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
+pub fn max_pool_indices(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+    let node = ctx.graph.node(group.node());
     let x = node.operand(0);
     let (w, dtype) = (Windows::of(ctx, node), ctx.dtype(x));
     let (elem, compute) = (ctx.elem(x)?, compute_elem(dtype)?);
@@ -309,7 +307,8 @@ fn max_with_indices(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
 }
 
 /// `col2im`: every block element is added to the pixel it came from. x is [N, C * block, windows].
-pub fn col2im(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
+pub fn col2im(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+    let node = ctx.graph.node(group.node());
     let a = &node.attrs;
     let (image, block, steps, dilations) =
         (a.ints("image_shape"), a.ints("block_shape"), a.ints("strides"), a.ints("dilations"));

@@ -1,8 +1,9 @@
 //! Kernels over a strided index space: every element of the result is an expression of one element of each operand.
 
 use crate::error::Unsupported;
-use crate::expr::{Expr, buffer_elem};
+use crate::expr::Expr;
 use crate::geometry::access::Access;
+use crate::geometry::dtypes::buffer_elem;
 use crate::loops::nest::{self, Level, Nest};
 use crate::loops::operands::{Stream, normalise, touched};
 use crate::program::context::Ctx;

@@ -5,8 +5,9 @@
 //! row of its own.
 
 use crate::error::Unsupported;
-use crate::expr::{Expr, buffer_elem};
+use crate::expr::Expr;
 use crate::geometry::access::Access;
+use crate::geometry::dtypes::buffer_elem;
 use crate::loops::map::GRAIN;
 use crate::loops::nest::{Bound, Level, Nest, range};
 use crate::loops::operands::{Stream, normalise, touched};

@@ -18,6 +18,20 @@ use std::collections::{BTreeSet, HashMap};
 /// More nodes than this in one kernel only press on its registers.
 pub const MAX_NODES: usize = 48;
 
+/// What nodes of an operation can be in a group.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct FusionRoles {
+    /// An anchor with an epilogue: elementwise users of its result may run on it before it is stored.
+    pub epilogue: bool,
+    /// An anchor with a prologue: elementwise producers of its first operand may run inside it.
+    pub prologue: bool,
+    /// A movement that only says where its operand's elements stand.
+    pub strided: bool,
+}
+
+/// The roles of every operation (the table of kernel families has them).
+pub type RolesOf = fn(Op) -> FusionRoles;
+
 /// Nodes that share a kernel.
 #[derive(Clone, Debug)]
 pub struct Group {
@@ -35,11 +49,18 @@ pub struct Group {
     pub prologue: Option<Expr>,
 }
 
+impl Group {
+    /// The node whose kernel computes the group: the anchor, or the last of a DAG of elementwise nodes.
+    pub fn node(&self) -> NodeId {
+        self.anchor.unwrap_or(self.root)
+    }
+}
+
 /// The groups of a graph, producers before users. Nodes whose results nobody needs, or only as views, are in none.
-pub fn build(graph: &Graph, options: &LowerOptions) -> Vec<Group> {
+pub fn build(graph: &Graph, options: &LowerOptions, roles: RolesOf) -> Vec<Group> {
     let order = graph.topological().unwrap_or_default();
     let mut builder =
-        GroupBuilder { graph, uses: graph.use_lists(), fuse: options.fuse, needed: BTreeSet::new() };
+        GroupBuilder { graph, uses: graph.use_lists(), fuse: options.fuse, roles, needed: BTreeSet::new() };
     for &v in graph.outputs() {
         builder.need(v);
     }
@@ -51,31 +72,6 @@ pub fn build(graph: &Graph, options: &LowerOptions) -> Vec<Group> {
     }
     groups.reverse();
     groups
-}
-
-/// Whether elementwise users of the node's result may run on it before it is stored.
-pub fn takes_epilogue(op: Op) -> bool {
-    matches!(
-        op,
-        Op::Matmul
-            | Op::Conv
-            | Op::ConvTranspose
-            | Op::Reduce
-            | Op::Softmax
-            | Op::LayerNorm
-            | Op::RmsNorm
-            | Op::Pool
-    )
-}
-
-/// Whether elementwise producers of the node's first operand may run inside it.
-pub fn takes_prologue(op: Op) -> bool {
-    matches!(op, Op::Reduce | Op::Softmax | Op::LayerNorm | Op::RmsNorm)
-}
-
-/// Whether the node only says where its operand's elements stand.
-pub fn is_strided(op: Op) -> bool {
-    matches!(op, Op::Broadcast | Op::Slice | Op::Transpose)
 }
 
 /// Index along one axis of a value: `offset + scale * i[axis]` of the group's index `i`.
@@ -96,11 +92,16 @@ struct GroupBuilder<'g> {
     graph: &'g Graph,
     uses: UseLists,
     fuse: bool,
+    roles: RolesOf,
     /// Nodes whose results must stand in a buffer.
     needed: BTreeSet<NodeId>,
 }
 
 impl GroupBuilder<'_> {
+    fn roles(&self, n: NodeId) -> FusionRoles {
+        (self.roles)(self.graph.node(n).op)
+    }
+
     /// A value must stand in a buffer; a view's operand does so for it.
     fn need(&mut self, v: ValueId) {
         let mut v = v;
@@ -120,26 +121,33 @@ impl GroupBuilder<'_> {
         let node = graph.node(root);
         let result = node.results[0];
         let out_dims = dims(graph, result);
-        let is_map = node.op.is_elementwise() || is_strided(node.op);
+        let is_map = node.op.is_elementwise() || self.roles(root).strided;
         let mut anchor = (!is_map).then_some(root);
         let mut nodes = BTreeSet::from([root]);
         if is_map && self.fuse {
             anchor = self.grow(&mut nodes, &out_dims);
         }
-        let mut expr =
-            ExprBuilder { graph, members: &nodes, anchor, expr: empty(out_dims), memo: HashMap::new() };
+        let mut expr = ExprBuilder {
+            graph,
+            roles: self.roles,
+            members: &nodes,
+            anchor,
+            expr: empty(out_dims),
+            memo: HashMap::new(),
+        };
         expr.term(result, identity(expr.expr.dims.len()));
         let expr = expr.expr;
         let mut prologue = None;
         if let Some(a) = anchor {
             let anchor_node = graph.node(a);
             let first = anchor_node.operands.first().copied().flatten();
-            if let (true, true, Some(x)) = (self.fuse, takes_prologue(anchor_node.op), first) {
+            if let (true, true, Some(x)) = (self.fuse, self.roles(a).prologue, first) {
                 let inner = self.grow_prologue(a, x);
                 if !inner.is_empty() {
                     let x_dims = dims(graph, x);
                     let mut e = ExprBuilder {
                         graph,
+                        roles: self.roles,
                         members: &inner,
                         anchor: None,
                         expr: empty(x_dims),
@@ -166,7 +174,7 @@ impl GroupBuilder<'_> {
     /// Adds to a group whatever its members alone use; returns the anchor found.
     fn grow(&self, nodes: &mut BTreeSet<NodeId>, out_dims: &[i64]) -> Option<NodeId> {
         let graph = self.graph;
-        let root_moves = nodes.iter().any(|&n| is_strided(graph.node(n).op));
+        let root_moves = nodes.iter().any(|&n| self.roles(n).strided);
         let mut candidates: Vec<NodeId> = vec![];
         loop {
             let before = nodes.len();
@@ -177,7 +185,7 @@ impl GroupBuilder<'_> {
                         continue;
                     }
                     let node = graph.node(p);
-                    if is_strided(node.op) {
+                    if self.roles(p).strided {
                         // Reading a transposed operand would cost the other operands their vectors.
                         if alias(graph, p).is_none()
                             && (root_moves || node.op != Op::Transpose)
@@ -190,7 +198,7 @@ impl GroupBuilder<'_> {
                     {
                         if node.op.is_elementwise() {
                             nodes.insert(p);
-                        } else if takes_epilogue(node.op) && !candidates.contains(&p) {
+                        } else if self.roles(p).epilogue && !candidates.contains(&p) {
                             candidates.push(p);
                         }
                     }
@@ -260,6 +268,7 @@ fn empty(dims: Vec<i64>) -> Expr {
 /// Writes a group's members down as an expression.
 struct ExprBuilder<'a> {
     graph: &'a Graph,
+    roles: RolesOf,
     members: &'a BTreeSet<NodeId>,
     anchor: Option<NodeId>,
     expr: Expr,
@@ -277,7 +286,7 @@ impl ExprBuilder<'_> {
             Def::Node(n, _) if Some(*n) == self.anchor => Term::Anchor,
             Def::Node(n, _) if self.members.contains(n) => {
                 let node = self.graph.node(*n);
-                if is_strided(node.op) {
+                if (self.roles)(node.op).strided {
                     let i = self.term(node.operand(0), self.operand_view(*n, 0, &view));
                     self.memo.insert((v, view), i);
                     return i;

@@ -1,7 +1,7 @@
 //! What compiled code cannot hold at all: strings, sequences, sub-graphs, shapes that are not constant.
 
 use crate::error::Refusal;
-use egret_ir::{DType, Graph, Type};
+use egret_ir::{DType, Graph, Op, Type};
 
 /// Whether a shape of the graph is not constant.
 pub fn has_open_shapes(graph: &Graph) -> bool {
@@ -10,8 +10,8 @@ pub fn has_open_shapes(graph: &Graph) -> bool {
         || graph.node_ids().iter().any(|&n| graph.node(n).results.iter().any(|&v| open(v)))
 }
 
-/// Everything in a graph that no kernel can help.
-pub fn graph(graph: &Graph) -> Vec<Refusal> {
+/// Everything in a graph that cannot be compiled; `refusal` says why an operation never is.
+pub fn graph(graph: &Graph, refusal: fn(Op) -> Option<&'static str>) -> Vec<Refusal> {
     let mut out = vec![];
     for &v in graph.inputs() {
         if let Err(reason) = holdable(graph.ty(v)) {
@@ -27,15 +27,8 @@ pub fn graph(graph: &Graph) -> Vec<Refusal> {
     }
     for id in graph.node_ids() {
         let node = graph.node(id);
-        let info = node.op.info();
-        let reason = if info.has_trait("host") {
-            Some("works on strings or sequences, which compiled code does not hold; run the model in the interpreter".to_owned())
-        } else if info.has_trait("control") {
-            Some(
-                "control flow with sub-graphs is not compiled; run the model in the interpreter".to_owned(),
-            )
-        } else if info.has_trait("data_dependent") {
-            Some("the shape of its result depends on its input's values, and compiled code has constant shapes".to_owned())
+        let reason = if let Some(reason) = refusal(node.op) {
+            Some(reason.to_owned())
         } else if node.operands.iter().flatten().all(|&v| holdable(graph.ty(v)).is_ok()) {
             // Where an operand is at fault, its producer has been named already.
             node.results.iter().find_map(|&v| holdable(graph.ty(v)).err())

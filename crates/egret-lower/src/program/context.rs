@@ -2,9 +2,9 @@
 
 use crate::LowerOptions;
 use crate::error::{LowerError, Refusal, Unsupported};
-use crate::expr::buffer_elem;
 use crate::geometry::access::Access;
 use crate::geometry::aliases::alias;
+use crate::geometry::dtypes::buffer_elem;
 use crate::geometry::dtypes::elem_of;
 use crate::geometry::halo::Room;
 use crate::geometry::shape::dims;

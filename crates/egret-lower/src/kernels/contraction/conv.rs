@@ -1,87 +1,18 @@
 //! f32 convolutions: without im2col, as products whose rows are output pixels and whose reduction runs over taps and channels.
 
+use super::conv_buffers::{Output, conv_name, padded};
 use super::depthwise;
 use super::product::{self, Panels, Product, Rows};
-use super::{Target, bytes, copy, floats};
+use super::target::{bytes, copy, floats};
 use crate::error::Unsupported;
-use crate::expr::{Expr, Term};
 use crate::geometry::access::Access;
 use crate::geometry::conv::Shape;
-use crate::geometry::halo::Room;
 use crate::geometry::shape::strides;
-use crate::loops::map;
 use crate::plan::fusion::Group;
 use crate::program::context::Ctx;
 use crate::program::destination::Out;
-use egret_ir::{DType, NodeId, ValueId};
+use egret_ir::{NodeId, ValueId};
 use egret_loop::{Arg, Axis, Elem};
-
-/// An input with channels last and room around it.
-#[derive(Clone, Debug)]
-pub struct Padded {
-    /// What the first window reads first.
-    pub at: Arg,
-    /// Strides of `[n, spatial.., channels]`.
-    pub strides: Vec<i64>,
-    /// Elements from the first to the last that windows read.
-    pub len: i64,
-}
-
-/// The input as windows can read it without looking where they are.
-pub fn padded(ctx: &mut Ctx, x: ValueId, s: &Shape) -> Result<Padded, Unsupported> {
-    let (at, own, read) = (ctx.origin(x)?, ctx.access(x), s.read());
-    let reach = |strides: &[i64]| {
-        let last = [&[s.n], read.as_slice(), &[s.channels.0]].concat();
-        1 + last.iter().zip(strides).map(|(d, stride)| (d - 1) * stride).sum::<i64>()
-    };
-    let wants = s.wants();
-    let has = ctx.rooms.get(&x).cloned().unwrap_or_else(|| Room::none(s.rank() + 2));
-    let fits = |has: &[i64], wants: &[i64]| has.iter().zip(wants).all(|(h, w)| h >= w);
-    if s.channels_last && fits(&has.low, &wants.low) && fits(&has.high, &wants.high) {
-        let first =
-            own.offset - wants.low.iter().zip(&own.strides).map(|(l, stride)| l * stride).sum::<i64>();
-        let len = reach(&own.strides);
-        return Ok(Padded {
-            at: Arg { buffer: at.buffer, offset: at.offset + first as usize },
-            strides: own.strides,
-            len,
-        });
-    }
-    // What of the input windows read, and the zeros around it.
-    let kept: Vec<i64> = (0..s.rank()).map(|i| s.input[i].min(read[i] - s.low[i])).collect();
-    let strides = strides(&[&[s.n], read.as_slice(), &[s.channels.0]].concat());
-    let len = reach(&strides);
-    let to = ctx.scratch(Elem::F32, len as usize);
-    if kept.iter().any(|k| *k <= 0) {
-        clear(ctx, len, to)?;
-        return Ok(Padded { at: to, strides, len });
-    }
-    let from = if s.channels_last {
-        own.strides
-    } else {
-        [&own.strides[..1], &own.strides[2..], &own.strides[1..2]].concat()
-    };
-    let room = Room {
-        high: [
-            &[0],
-            (0..s.rank()).map(|i| read[i] - s.low[i] - kept[i]).collect::<Vec<_>>().as_slice(),
-            &[0],
-        ]
-        .concat(),
-        low: wants.low,
-    };
-    let dims = [&[s.n], kept.as_slice(), &[s.channels.0]].concat();
-    let out =
-        Out { at: to, access: room.access(&dims), room: (!room.is_none()).then(|| (room, dims.clone())) };
-    copy(ctx, dims, x, at, Access { offset: own.offset, strides: from }, &out)?;
-    Ok(Padded { at: to, strides, len })
-}
-
-/// Sets `len` f32 elements to 0.
-fn clear(ctx: &mut Ctx, len: i64, to: Arg) -> Result<(), Unsupported> {
-    let expr = Expr { dims: vec![len], operands: vec![], terms: vec![(Term::Const(0), DType::F32)] };
-    map::run_to(ctx, &expr, &[], &Out::dense(to, &[len]))
-}
 
 /// Lower a `conv`; `false` if tiles cannot do it.
 pub fn lower(ctx: &mut Ctx, group: &Group, anchor: NodeId) -> Result<bool, Unsupported> {
@@ -138,59 +69,6 @@ pub fn lower(ctx: &mut Ctx, group: &Group, anchor: NodeId) -> Result<bool, Unsup
     Ok(true)
 }
 
-/// Where a convolution with channels last writes.
-pub struct Output {
-    /// The place and what runs on the sums.
-    pub target: Target,
-    /// The result has channels first: its elements move afterwards.
-    moved: bool,
-}
-
-impl Output {
-    /// The group's result, or scratch where its layout or expression does not fit.
-    pub fn new(ctx: &mut Ctx, group: &Group, s: &Shape) -> Result<Output, Unsupported> {
-        let pixels: i64 = s.output.iter().product();
-        // One pixel, or one channel, is the same in both layouts.
-        if s.channels_last || pixels == 1 && group.expr.is_anchor() {
-            let mut target = Target::new(ctx, group)?;
-            if !s.channels_last {
-                target.expr.dims = s.result_dims();
-                target.out.access = Access::dense(&target.expr.dims);
-            }
-            return Ok(Output { target, moved: false });
-        }
-        let dims = s.result_dims();
-        let out = Out::dense(ctx.scratch(Elem::F32, dims.iter().product::<i64>() as usize), &dims);
-        Ok(Output {
-            target: Target { out, expr: Expr::anchor(dims, DType::F32), separate: true },
-            moved: true,
-        })
-    }
-
-    /// What is left to do after the sums.
-    pub fn finish(self, ctx: &mut Ctx, group: &Group, s: &Shape) -> Result<(), Unsupported> {
-        if !self.moved {
-            return self.target.finish(ctx, group);
-        }
-        let mut expr = group.expr.with_anchor_from(group.result);
-        let own = strides(&s.result_dims());
-        let mut args = vec![];
-        for (i, o) in expr.operands.iter_mut().enumerate() {
-            if i < group.expr.operands.len() {
-                args.push(ctx.origin(o.value)?);
-            } else {
-                o.access = Access {
-                    offset: 0,
-                    strides: [&own[..1], &own[own.len() - 1..], &own[1..own.len() - 1]].concat(),
-                };
-                args.push(self.target.out.at);
-            }
-        }
-        let out = ctx.out(group.result)?;
-        map::run_to(ctx, &expr, &args, &out)
-    }
-}
-
 /// `[o, i, taps..]` as panels `[group][o / width][taps..][i][width]`, the last of each group filled up.
 fn weights(ctx: &mut Ctx, w: ValueId, s: &Shape, width: i64) -> Result<Arg, Unsupported> {
     let (per_in, per_out) = (s.channels.0 / s.groups, s.channels.1 / s.groups);
@@ -241,9 +119,4 @@ pub fn pack(
         }
     }
     out
-}
-
-/// A kernel's name for people.
-pub fn conv_name(kind: &str, kernel: &[i64]) -> String {
-    format!("{kind}{}", kernel.iter().map(|k| k.to_string()).collect::<Vec<_>>().join("x"))
 }

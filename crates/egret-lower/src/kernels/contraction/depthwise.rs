@@ -1,11 +1,12 @@
 //! f32 depthwise convolutions: channels in vector lanes, a few pixels at a time, every input vector loaded once per window row.
 
-use super::conv::{Output, conv_name, padded};
-use super::{bytes, copy, floats};
+use super::conv_buffers::{Output, conv_name, padded};
+use super::target::{bytes, copy, floats};
 use crate::error::Unsupported;
-use crate::expr::{Expr, buffer_elem};
+use crate::expr::Expr;
 use crate::geometry::access::Access;
 use crate::geometry::conv::Shape;
+use crate::geometry::dtypes::buffer_elem;
 use crate::geometry::shape::strides;
 use crate::loops::operands::touched;
 use crate::plan::fusion::Group;

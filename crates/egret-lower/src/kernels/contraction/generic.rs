@@ -1,8 +1,9 @@
 //! Contractions of any dtype and layout, one result element at a time.
 
 use crate::error::Unsupported;
-use crate::expr::{buffer_elem, compute_elem, decode, encode};
+use crate::expr::{decode, encode};
 use crate::geometry::conv::Shape;
+use crate::geometry::dtypes::{buffer_elem, compute_elem};
 use crate::geometry::shape::strides;
 use crate::kernels::elementwise;
 use crate::plan::fusion::Group;

@@ -1,7 +1,7 @@
 //! f32 matrix products.
 
 use super::product::{self, Panels, Product, Rows};
-use super::{Target, bytes, floats};
+use super::target::{Target, bytes, floats};
 use crate::error::Unsupported;
 use crate::geometry::shape::strides;
 use crate::plan::fusion::Group;

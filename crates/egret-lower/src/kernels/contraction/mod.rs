@@ -3,85 +3,45 @@
 //! f32 goes through register tiles ([`product`]); what those cannot do (other dtypes, odd pads) through plain loops ([`generic`]).
 
 mod conv;
+mod conv_buffers;
 mod depthwise;
 mod generic;
 mod matmul;
 mod product;
+mod target;
 mod tiling;
 mod transposed;
 
 use crate::error::Unsupported;
-use crate::expr::{Expr, Operand, Term};
-use crate::geometry::access::Access;
-use crate::kernels::elementwise;
-use crate::loops::map;
 use crate::plan::fusion::Group;
 use crate::program::context::Ctx;
-use crate::program::destination::Out;
-use egret_ir::{DType, Op};
-use egret_loop::{Arg, Elem};
+use egret_ir::NodeId;
 
-/// Lower a group whose anchor is one of these.
-pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
-    let Some(anchor) = group.anchor else { return Err(Unsupported::new("has no contraction")) };
-    let node = ctx.graph.node(anchor);
+/// `matmul`.
+pub fn matmul(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+    tiles_or_loops(ctx, group, matmul::lower)
+}
+
+/// `conv`.
+pub fn conv(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+    tiles_or_loops(ctx, group, conv::lower)
+}
+
+/// `conv_transpose`.
+pub fn conv_transpose(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+    tiles_or_loops(ctx, group, transposed::lower)
+}
+
+/// Lowers by `tiles`, which says whether it could; otherwise by plain loops.
+fn tiles_or_loops(
+    ctx: &mut Ctx,
+    group: &Group,
+    tiles: fn(&mut Ctx, &Group, NodeId) -> Result<bool, Unsupported>,
+) -> Result<(), Unsupported> {
+    let anchor = group.node();
     ctx.origin(group.result)?;
-    if ctx.len(node.results[0]) == 0 {
+    if ctx.len(ctx.graph.node(anchor).results[0]) == 0 || tiles(ctx, group, anchor)? {
         return Ok(());
     }
-    let done = match node.op {
-        Op::Matmul => matmul::lower(ctx, group, anchor)?,
-        Op::Conv => conv::lower(ctx, group, anchor)?,
-        Op::ConvTranspose => transposed::lower(ctx, group, anchor)?,
-        _ => false,
-    };
-    if done { Ok(()) } else { generic::lower(ctx, group, anchor) }
-}
-
-/// Where a product's result goes, and what its tiles run on the sums.
-struct Target {
-    out: Out,
-    expr: Expr,
-    /// The group's expression runs afterwards, on `out`.
-    separate: bool,
-}
-
-impl Target {
-    /// The group's result, or a buffer for the bare sums where its expression does not fit into tiles.
-    fn new(ctx: &mut Ctx, group: &Group) -> Result<Target, Unsupported> {
-        if product::fits(&group.expr) {
-            return Ok(Target { out: ctx.out(group.result)?, expr: group.expr.clone(), separate: false });
-        }
-        let len = group.expr.dims.iter().product::<i64>() as usize;
-        let out = Out::dense(ctx.scratch(Elem::F32, len), &group.expr.dims);
-        Ok(Target { out, expr: Expr::anchor(group.expr.dims.clone(), DType::F32), separate: true })
-    }
-
-    /// What is left to do after the product.
-    fn finish(self, ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
-        if self.separate { elementwise::epilogue(ctx, group, self.out.at) } else { Ok(()) }
-    }
-}
-
-/// Copies `dims` f32 elements from a strided place to another. `value` only names them.
-fn copy(
-    ctx: &mut Ctx,
-    dims: Vec<i64>,
-    value: egret_ir::ValueId,
-    from: Arg,
-    access: Access,
-    to: &Out,
-) -> Result<(), Unsupported> {
-    let operands = vec![Operand { value, dtype: DType::F32, access }];
-    let expr = Expr { dims, operands, terms: vec![(Term::Operand(0), DType::F32)] };
-    map::run_to(ctx, &expr, &[from], to)
-}
-
-/// The f32 elements of a constant's bytes, and back.
-fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-}
-
-fn bytes(floats: &[f32]) -> Vec<u8> {
-    floats.iter().flat_map(|x| x.to_le_bytes()).collect()
+    generic::lower(ctx, group, anchor)
 }

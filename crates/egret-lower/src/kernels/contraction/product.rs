@@ -5,8 +5,9 @@
 
 use super::tiling::{Level, Tiling};
 use crate::error::Unsupported;
-use crate::expr::{Expr, buffer_elem};
+use crate::expr::Expr;
 use crate::geometry::access::Access;
+use crate::geometry::dtypes::buffer_elem;
 use crate::program::context::Ctx;
 use crate::program::destination::Out;
 use egret_ir::DType;

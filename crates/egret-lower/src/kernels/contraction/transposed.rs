@@ -1,9 +1,10 @@
 //! f32 transposed convolutions, one product for every phase of the output: the elements of one phase see the same taps, so
 //! that nothing is multiplied by the zeros between dilated inputs.
 
-use super::conv::{Output, conv_name, pack, padded};
+use super::conv::pack;
+use super::conv_buffers::{Output, conv_name, padded};
 use super::product::{self, Panels, Product, Rows};
-use super::{bytes, floats};
+use super::target::{bytes, floats};
 use crate::error::Unsupported;
 use crate::geometry::conv::Shape;
 use crate::geometry::shape::strides;

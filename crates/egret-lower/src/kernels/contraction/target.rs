@@ -1,0 +1,64 @@
+//! Where products and convolutions write their sums, and the copies around them.
+
+use super::product;
+use crate::error::Unsupported;
+use crate::expr::{Expr, Operand, Term};
+use crate::geometry::access::Access;
+use crate::kernels::elementwise;
+use crate::loops::map;
+use crate::plan::fusion::Group;
+use crate::program::context::Ctx;
+use crate::program::destination::Out;
+use egret_ir::DType;
+use egret_loop::{Arg, Elem};
+
+/// Where a product's result goes, and what its tiles run on the sums.
+pub struct Target {
+    /// The place.
+    pub out: Out,
+    /// What runs on the sums.
+    pub expr: Expr,
+    /// The group's expression runs afterwards, on `out`.
+    pub separate: bool,
+}
+
+impl Target {
+    /// The group's result, or a buffer for the bare sums where its expression does not fit into tiles.
+    pub fn new(ctx: &mut Ctx, group: &Group) -> Result<Target, Unsupported> {
+        if product::fits(&group.expr) {
+            return Ok(Target { out: ctx.out(group.result)?, expr: group.expr.clone(), separate: false });
+        }
+        let len = group.expr.dims.iter().product::<i64>() as usize;
+        let out = Out::dense(ctx.scratch(Elem::F32, len), &group.expr.dims);
+        Ok(Target { out, expr: Expr::anchor(group.expr.dims.clone(), DType::F32), separate: true })
+    }
+
+    /// What is left to do after the product.
+    pub fn finish(self, ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+        if self.separate { elementwise::epilogue(ctx, group, self.out.at) } else { Ok(()) }
+    }
+}
+
+/// Copies `dims` f32 elements from a strided place to another. `value` only names them.
+pub fn copy(
+    ctx: &mut Ctx,
+    dims: Vec<i64>,
+    value: egret_ir::ValueId,
+    from: Arg,
+    access: Access,
+    to: &Out,
+) -> Result<(), Unsupported> {
+    let operands = vec![Operand { value, dtype: DType::F32, access }];
+    let expr = Expr { dims, operands, terms: vec![(Term::Operand(0), DType::F32)] };
+    map::run_to(ctx, &expr, &[from], to)
+}
+
+/// The f32 elements of a constant's bytes.
+pub fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}
+
+/// The bytes of f32 elements.
+pub fn bytes(floats: &[f32]) -> Vec<u8> {
+    floats.iter().flat_map(|x| x.to_le_bytes()).collect()
+}
