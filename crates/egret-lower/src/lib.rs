@@ -1,9 +1,9 @@
 //! Graph IR to Loop IR: kernels, fusion, tile choice and the buffer plan.
 //!
-//! Modules see only those before them: `geometry` (figures of values), `expr` (elementwise expressions inside kernels),
-//! `plan` (decisions before any code), `program` (the program while it is written), `loops` (loop skeletons), `kernels`
-//! (one file per family). `pipeline` calls them in turn, `remarks` says why kernels are what they are. The crate knows
-//! nothing of machine code.
+//! Modules see only those before them: `geometry` (figures of values), `expr` (elementwise expressions
+//! inside kernels), `plan` (decisions before any code), `program` (the program while it is written),
+//! `loops` (loop skeletons), `kernels` (one file per family). `pipeline` calls them in turn, `remarks` says
+//! why kernels are what they are. The crate knows nothing of machine code.
 
 mod error;
 mod expr;

@@ -10,7 +10,8 @@ pub struct LowerOptions {
     pub name: String,
     /// Whether nodes share kernels.
     pub fuse: bool,
-    /// Rows and columns of the register tile that contractions aim at; it suits the emitter of the tile leaf.
+    /// Rows and columns of the register tile that contractions aim at; it suits the emitter of the tile
+    /// leaf.
     pub tile: (usize, usize),
     /// Inputs (by name) whose value was bound before import.
     pub bound: BTreeMap<String, Tensor>,

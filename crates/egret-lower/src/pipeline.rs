@@ -18,7 +18,8 @@ pub fn lower(graph: &Graph, options: &LowerOptions) -> Result<Program, LowerErro
     lower_traced(graph, options, None)
 }
 
-/// As [`lower`]; a trace gets a `choice kernel` for every kernel run and a `missed share-kernel` for every neighbour left outside.
+/// As [`lower`]; a trace gets a `choice kernel` for every kernel run and a `missed share-kernel` for every
+/// neighbour left outside.
 ///
 /// # Errors
 /// As [`lower`].
@@ -39,7 +40,7 @@ pub fn lower_traced(
     let mut ctx = Ctx::new(graph, options)?;
     let mut groups = fusion::build(graph, options, kernels::roles);
     if options.fuse {
-        ctx.rooms = halo::plan(graph, &mut groups);
+        ctx.halos = halo::plan(graph, &mut groups);
     }
     for group in &groups {
         if group.nodes.iter().any(|n| refused.contains(n)) {
@@ -62,7 +63,8 @@ pub fn lower_traced(
     Ok(program)
 }
 
-/// Copies outputs that are not computed straight into the caller's buffers: inputs, constants, parts of other values.
+/// Copies outputs that are not computed straight into the caller's buffers: inputs, constants, parts of
+/// other values.
 fn copy_outputs(ctx: &mut Ctx) -> Result<(), LowerError> {
     for (i, v) in ctx.outputs_to_copy() {
         let copied = ctx.place(v).and_then(|from| {

@@ -1,11 +1,13 @@
-//! Why the kernels are what they are, as trace events: what every kernel computes, and why a neighbour stayed outside.
+//! Why the kernels are what they are, as trace events: what every kernel computes, and why a neighbour
+//! stayed outside.
 //!
-//! Written down from the finished program and groups, so that lowering itself knows nothing of it and is free where nobody asks.
+//! Written down from the finished program and groups, so that lowering itself knows nothing of it and is
+//! free where nobody asks.
 
 use crate::geometry::aliases::alias;
 use crate::geometry::shape::dims;
 use crate::kernels::roles;
-use crate::plan::fusion::{Group, MAX_NODES};
+use crate::plan::fusion::{FusionGroup, MAX_NODES};
 use egret_ir::{Graph, NodeId, Op, UseLists, ValueId};
 use egret_loop::Program;
 use egret_trace::{Choice, Missed, Trace, Why};
@@ -30,8 +32,8 @@ pub fn kernels(program: &Program, trace: &mut Trace) {
 }
 
 /// One `missed share-kernel` for every group that could be part of a user's kernel but is not.
-pub fn neighbours(graph: &Graph, groups: &[Group], fuse: bool, trace: &mut Trace) {
-    let of_result: BTreeMap<ValueId, &Group> = groups.iter().map(|g| (g.result, g)).collect();
+pub fn neighbours(graph: &Graph, groups: &[FusionGroup], fuse: bool, trace: &mut Trace) {
+    let of_result: BTreeMap<ValueId, &FusionGroup> = groups.iter().map(|g| (g.result, g)).collect();
     let around = Around { graph, uses: graph.use_lists(), fuse };
     for group in groups {
         let mut seen = BTreeSet::new();
@@ -102,7 +104,13 @@ impl Around<'_> {
     }
 
     /// Why `producer` is not part of `group`; `None` where nobody would expect it to be.
-    fn reason(&self, group: &Group, producer: &Group, side: Side, moved: Option<Op>) -> Option<String> {
+    fn reason(
+        &self,
+        group: &FusionGroup,
+        producer: &FusionGroup,
+        side: Side,
+        moved: Option<Op>,
+    ) -> Option<String> {
         let graph = self.graph;
         let (v, root) = (producer.result, graph.node(producer.root).op);
         let (from, user) = (self.name(producer.root), self.name(group.node()));

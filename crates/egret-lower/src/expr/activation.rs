@@ -10,8 +10,8 @@ pub fn gelu<A: Arith>(a: &mut A, x: A::V) -> A::V {
     a.mul_add(half, erf, half)
 }
 
-/// 0.5 * x * (1 + tanh(u)) with u = sqrt(2 / pi) * (x + 0.044715 * x^3): since (1 + tanh(u)) / 2 is the logistic function of 2u,
-/// one exponential and no difference of nearly equal numbers.
+/// 0.5 * x * (1 + tanh(u)) with u = sqrt(2 / pi) * (x + 0.044715 * x^3): since (1 + tanh(u)) / 2 is the
+/// logistic function of 2u, one exponential and no difference of nearly equal numbers.
 pub fn gelu_tanh<A: Arith>(a: &mut A, x: A::V) -> A::V {
     let twice = 2.0 * (2.0 / std::f64::consts::PI).sqrt();
     let square = a.bin(BinOp::Mul, x, x);

@@ -30,7 +30,8 @@ pub fn encode<A: Arith>(a: &mut A, dtype: DType, x: A::V) -> Result<A::V, Unsupp
     Ok(a.to(buffer_elem(dtype)?, code))
 }
 
-/// Rounds a computed value to what its dtype can hold: the smaller floats, the integers of fewer than 8 bits.
+/// Rounds a computed value to what its dtype can hold: the smaller floats, the integers of fewer than 8
+/// bits.
 pub fn round_to<A: Arith>(a: &mut A, dtype: DType, x: A::V) -> Result<A::V, Unsupported> {
     let narrow = |a: &mut A, bits: u32, signed: bool| {
         if signed {

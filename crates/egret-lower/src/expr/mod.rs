@@ -1,4 +1,5 @@
-//! The elementwise part of a kernel: a DAG of scalar operations on the anchor's value, operands and constants.
+//! The elementwise part of a kernel: a DAG of scalar operations on the anchor's value, operands and
+//! constants.
 //!
 //! One representation serves kernels and tile epilogues alike, because it is emitted through [`Arith`].
 
@@ -10,7 +11,7 @@ mod small;
 pub use convert::{decode, encode};
 
 use crate::error::Unsupported;
-use crate::geometry::access::Access;
+use crate::geometry::access::StridedAccess;
 use crate::geometry::dtypes::compute_elem;
 use egret_ir::{Attrs, DType, Op, ValueId};
 use egret_loop::{Arith, BinOp, UnOp};
@@ -23,7 +24,7 @@ pub struct Operand {
     /// Its dtype.
     pub dtype: DType,
     /// Where its elements stand.
-    pub access: Access,
+    pub access: StridedAccess,
 }
 
 /// A term of an expression; operands are indices of earlier terms.
@@ -58,7 +59,7 @@ impl Expr {
 
     /// The elements of a value of the same dims, as they are.
     pub fn load(dims: Vec<i64>, value: ValueId, dtype: DType) -> Expr {
-        let access = Access::dense(&dims);
+        let access = StridedAccess::dense(&dims);
         Expr {
             dims,
             operands: vec![Operand { value, dtype, access }],
@@ -87,8 +88,9 @@ impl Expr {
         self.has_word_lanes() && !self.terms.iter().any(|(t, _)| branches(t))
     }
 
-    /// Whether every buffer element is 4 bytes wide and every term is computed in f32, i32, u32 or bool: what vectors of 4 lanes
-    /// can do, but for lanes that [`KernelBuilder::take_unfit`](egret_loop::KernelBuilder::take_unfit) tells of.
+    /// Whether every buffer element is 4 bytes wide and every term is computed in f32, i32, u32 or bool:
+    /// what vectors of 4 lanes can do, but for lanes that
+    /// [`KernelBuilder::take_unfit`](egret_loop::KernelBuilder::take_unfit) tells of.
     pub fn has_word_lanes(&self) -> bool {
         let word = |d: DType| matches!(d, DType::F32 | DType::I32 | DType::U32);
         word(self.dtype())
@@ -136,7 +138,8 @@ impl Expr {
     fn has_lanes(&self, term: &Term, dtype: DType) -> bool {
         let Term::Apply(op, _, args) = term else { return true };
         match op {
-            // Integer division and shifts by a vector are scalar instructions; integer powers are scalar too.
+            // Integer division and shifts by a vector are scalar instructions; integer powers are scalar
+            // too.
             Op::Div | Op::Mod => dtype == DType::F32,
             // Other powers are computed in f64.
             Op::Pow => dtype == DType::F32 && self.constant(args[1]).is_some_and(is_short_power),
@@ -154,7 +157,11 @@ impl Expr {
         for (term, dtype) in &mut e.terms {
             if *term == Term::Anchor {
                 let i = *at.get_or_insert_with(|| {
-                    e.operands.push(Operand { value, dtype: *dtype, access: Access::dense(&e.dims) });
+                    e.operands.push(Operand {
+                        value,
+                        dtype: *dtype,
+                        access: StridedAccess::dense(&e.dims),
+                    });
                     e.operands.len() - 1
                 });
                 *term = Term::Operand(i);
@@ -163,9 +170,9 @@ impl Expr {
         e
     }
 
-    /// Emits the expression. `operands` are elements as buffers hold them, `anchor` is in the element type that its dtype is
-    /// computed in (f32 for smaller floats, not yet rounded to them). `like` only tells the number of lanes. The result is what
-    /// a buffer of the result's dtype holds.
+    /// Emits the expression. `operands` are elements as buffers hold them, `anchor` is in the element type
+    /// that its dtype is computed in (f32 for smaller floats, not yet rounded to them). `like` only tells
+    /// the number of lanes. The result is what a buffer of the result's dtype holds.
     pub fn emit<A: Arith>(
         &self,
         a: &mut A,

@@ -7,8 +7,8 @@ use crate::geometry::dtypes::compute_elem;
 use egret_ir::{Attrs, DType, Op};
 use egret_loop::{Arith, BinOp, Cmp, Elem, UnOp, math};
 
-/// Emits one operation on computed values. `from` is the dtype of its operands (of the branches for `where`), `to` that of its
-/// result.
+/// Emits one operation on computed values. `from` is the dtype of its operands (of the branches for
+/// `where`), `to` that of its result.
 pub fn apply<A: Arith>(
     a: &mut A,
     op: Op,
@@ -63,7 +63,8 @@ pub fn apply<A: Arith>(
         Op::Div => guarded(a, y, |a, y| a.bin(BinOp::Div, x, y)),
         Op::Mod if float => float_mod(a, attrs.flag("fmod"), x, y),
         Op::Mod => int_mod(a, from.is_signed_int() && !attrs.flag("fmod"), x, y),
-        // f32 powers of integers are expected to be integers: they need more digits than f32 arithmetic leaves.
+        // f32 powers of integers are expected to be integers: they need more digits than f32 arithmetic
+        // leaves.
         Op::Pow if float => {
             let (x, y) = (a.to(Elem::F64, x), a.to(Elem::F64, y));
             let power = math::pow(a, x, y);
@@ -171,7 +172,8 @@ fn follow_divisor<A: Arith>(a: &mut A, r: A::V, y: A::V) -> A::V {
     a.choose(both, moved, r)
 }
 
-/// The integer that an f64 is within its error of, else itself: 9^3 is often truncated to an integer afterwards.
+/// The integer that an f64 is within its error of, else itself: 9^3 is often truncated to an integer
+/// afterwards.
 fn settle<A: Arith>(a: &mut A, x: A::V) -> A::V {
     let near = a.un(UnOp::Nearest, x);
     let off = a.bin(BinOp::Sub, x, near);
@@ -271,7 +273,8 @@ fn int_pow<A: Arith>(a: &mut A, dtype: DType, x: A::V, y: A::V) -> A::V {
     if !signed {
         return power;
     }
-    // 1 / x^n truncated: x itself is its inverse where it is 1 or -1, and nothing else leaves an integer part.
+    // 1 / x^n truncated: x itself is its inverse where it is 1 or -1, and nothing else leaves an integer
+    // part.
     let negative = a.cmp(Cmp::Lt, y, zero);
     let minus = a.num(x, -1.0);
     let low = a.bin(BinOp::And, y, one);

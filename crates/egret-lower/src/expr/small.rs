@@ -75,7 +75,8 @@ pub fn unpack<A: Arith>(a: &mut A, dtype: DType, code: A::V) -> Option<A::V> {
     let sign = i.with(BinOp::Shl, sign, i64::from(32 - f.bits));
     let magnitude = i.with(BinOp::And, code, sign_bit - 1);
     let shifted = i.with(BinOp::Shl, magnitude, i64::from(23 - f.mantissa));
-    // Read as f32, the code is off by the difference of the biases; a multiplication mends that, subnormals included.
+    // Read as f32, the code is off by the difference of the biases; a multiplication mends that, subnormals
+    // included.
     let value = if f.bias == 127 {
         shifted
     } else {
@@ -100,8 +101,8 @@ pub fn unpack<A: Arith>(a: &mut A, dtype: DType, code: A::V) -> Option<A::V> {
     Some(a.cast_bits(Elem::F32, value))
 }
 
-/// The code (i32) of an f32, rounded to nearest, ties to even. Beyond the largest value: that value if `saturate`, else infinity
-/// or NaN. `None` for other dtypes.
+/// The code (i32) of an f32, rounded to nearest, ties to even. Beyond the largest value: that value if
+/// `saturate`, else infinity or NaN. `None` for other dtypes.
 pub fn pack<A: Arith>(a: &mut A, dtype: DType, x: A::V, saturate: bool) -> Option<A::V> {
     let f = format(dtype)?;
     let magnitude = a.un(UnOp::Abs, x);

@@ -3,7 +3,8 @@
 use crate::geometry::shape::{dims, strides};
 use egret_ir::{Graph, NodeId, Op, ValueId};
 
-/// If the node's result is a contiguous part of an operand: that operand and the index of its first element there.
+/// If the node's result is a contiguous part of an operand: that operand and the index of its first element
+/// there.
 pub fn alias(graph: &Graph, node: NodeId) -> Option<(ValueId, usize)> {
     let n = graph.node(node);
     let x = *n.operands.first()?.as_ref()?;

@@ -1,12 +1,12 @@
 //! Convolutions: the figures of their windows.
 
-use crate::geometry::halo::Room;
+use crate::geometry::halo::Halo;
 use crate::geometry::shape::dims;
 use egret_ir::{DType, Graph, NodeId};
 
 /// A convolution's figures.
 #[derive(Clone, Debug)]
-pub struct Shape {
+pub struct ConvShape {
     /// Batch.
     pub n: i64,
     /// Input channels, and output channels.
@@ -29,9 +29,9 @@ pub struct Shape {
     pub channels_last: bool,
 }
 
-impl Shape {
+impl ConvShape {
     /// The figures of a `conv` or `conv_transpose`.
-    pub fn new(graph: &Graph, anchor: NodeId) -> Shape {
+    pub fn new(graph: &Graph, anchor: NodeId) -> ConvShape {
         let node = graph.node(anchor);
         let (x, w, out) =
             (dims(graph, node.operand(0)), dims(graph, node.operand(1)), dims(graph, node.results[0]));
@@ -39,7 +39,7 @@ impl Shape {
         let channels_last = node.attrs.str("layout") == "channels_last";
         let spatial = |d: &[i64]| if channels_last { d[1..=rank].to_vec() } else { d[2..].to_vec() };
         let channels = |d: &[i64]| if channels_last { d[rank + 1] } else { d[1] };
-        Shape {
+        ConvShape {
             n: x[0],
             channels: (channels(&x), channels(&out)),
             groups: node.attrs.int("groups"),
@@ -63,21 +63,21 @@ impl Shape {
         self.kernel.iter().product()
     }
 
-    /// The input's extents that windows read, with the room at the low end.
+    /// The input's extents that windows read, with the halo at the low end.
     pub fn read(&self) -> Vec<i64> {
         (0..self.rank())
             .map(|i| (self.output[i] - 1) * self.strides[i] + (self.kernel[i] - 1) * self.dilations[i] + 1)
             .collect()
     }
 
-    /// The room, over the axes of an input with channels last, that windows read around it.
-    pub fn wants(&self) -> Room {
-        let mut room = Room::none(self.rank() + 2);
+    /// The halo, over the axes of an input with channels last, that windows read around it.
+    pub fn wants(&self) -> Halo {
+        let mut halo = Halo::none(self.rank() + 2);
         for (i, read) in self.read().into_iter().enumerate() {
-            room.low[i + 1] = self.low[i];
-            room.high[i + 1] = (read - self.low[i] - self.input[i]).max(0);
+            halo.low[i + 1] = self.low[i];
+            halo.high[i + 1] = (read - self.low[i] - self.input[i]).max(0);
         }
-        room
+        halo
     }
 
     /// Whether the `conv` is one for tiles: f32, and no pad takes anything away.

@@ -1,21 +1,22 @@
-//! Halos: zeros around a value in its buffer, so that windows read beyond its edges without comparing indices.
+//! Halos: zeros around a value in its buffer, so that windows read beyond its edges without comparing
+//! indices.
 
-use crate::geometry::access::Access;
+use crate::geometry::access::StridedAccess;
 use crate::geometry::shape::strides;
 
 /// Indices before and after a value's own, one entry per axis.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Room {
+pub struct Halo {
     /// Before index 0.
     pub low: Vec<i64>,
     /// After the last index.
     pub high: Vec<i64>,
 }
 
-impl Room {
-    /// No room around a value of that many axes.
-    pub fn none(rank: usize) -> Room {
-        Room { low: vec![0; rank], high: vec![0; rank] }
+impl Halo {
+    /// No halo, for a value of that many axes.
+    pub fn none(rank: usize) -> Halo {
+        Halo { low: vec![0; rank], high: vec![0; rank] }
     }
 
     /// Whether there is none.
@@ -29,13 +30,13 @@ impl Room {
     }
 
     /// Where the value's elements stand in that buffer.
-    pub fn access(&self, dims: &[i64]) -> Access {
+    pub fn access(&self, dims: &[i64]) -> StridedAccess {
         let strides = strides(&self.outer(dims));
-        Access { offset: self.low.iter().zip(&strides).map(|(l, s)| l * s).sum(), strides }
+        StridedAccess { offset: self.low.iter().zip(&strides).map(|(l, s)| l * s).sum(), strides }
     }
 
     /// At least as much as another.
-    pub fn widen(&mut self, other: &Room) {
+    pub fn widen(&mut self, other: &Halo) {
         let wider = |mine: &mut [i64], others: &[i64]| {
             mine.iter_mut().zip(others).for_each(|(m, o)| *m = (*m).max(*o))
         };

@@ -17,6 +17,6 @@ pub fn strides(dims: &[i64]) -> Vec<i64> {
 }
 
 /// (outer, axis, inner) extents around an axis.
-pub fn around(dims: &[i64], axis: usize) -> (i64, i64, i64) {
+pub fn split_at_axis(dims: &[i64], axis: usize) -> (i64, i64, i64) {
     (dims[..axis].iter().product(), dims[axis], dims[axis + 1..].iter().product())
 }

@@ -2,16 +2,16 @@
 
 use crate::error::Unsupported;
 use crate::expr::convert::decode;
-use crate::geometry::shape::around;
-use crate::plan::fusion::Group;
+use crate::geometry::shape::split_at_axis;
+use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use egret_loop::{Access, Cmp, Elem, KernelBuilder};
 
 /// Lower an `arg_reduce`.
-pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let node = ctx.graph.node(group.node());
     let x = node.operand(0);
-    let (outer, n, inner) = around(&ctx.dims(x), node.attrs.index("axis"));
+    let (outer, n, inner) = split_at_axis(&ctx.dims(x), node.attrs.index("axis"));
     let (dtype, elem) = (ctx.dtype(x), ctx.elem(x)?);
     if outer * inner == 0 {
         return Ok(());

@@ -2,15 +2,15 @@
 
 use crate::error::Unsupported;
 use crate::expr::{Expr, Operand, Term};
-use crate::geometry::access::Access;
+use crate::geometry::access::StridedAccess;
 use crate::loops::map;
-use crate::plan::fusion::Group;
+use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use egret_ir::DType;
 use egret_loop::{Arg, Elem};
 
 /// Lower a group without an anchor.
-pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let mut args = vec![];
     for o in &group.expr.operands {
         args.push(ctx.origin(o.value)?);
@@ -19,9 +19,9 @@ pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
     map::run_to(ctx, &group.expr, &args, &out)
 }
 
-/// The epilogue of a group as a kernel of its own, for anchors that cannot run it themselves: reads the anchor's value from
-/// `from` (in the order of the result, as a buffer of its dtype).
-pub fn epilogue(ctx: &mut Ctx, group: &Group, from: Arg) -> Result<(), Unsupported> {
+/// The epilogue of a group as a kernel of its own, for anchors that cannot run it themselves: reads the
+/// anchor's value from `from` (in the order of the result, as a buffer of its dtype).
+pub fn epilogue(ctx: &mut Ctx, group: &FusionGroup, from: Arg) -> Result<(), Unsupported> {
     let out = ctx.out(group.result)?;
     // The value only stands for the place, which is given.
     let expr = group.expr.with_anchor_from(group.result);
@@ -41,7 +41,7 @@ pub fn copy(ctx: &mut Ctx, elem: Elem, len: usize, from: Arg, to: Arg) -> Result
         4 => DType::F32,
         _ => DType::F64,
     };
-    let access = Access::dense(&dims);
+    let access = StridedAccess::dense(&dims);
     // The value of the operand is not read: its place is given.
     let operand = Operand { value: egret_ir::ValueId(u32::MAX), dtype, access: access.clone() };
     let expr = Expr { dims, operands: vec![operand], terms: vec![(Term::Operand(0), dtype)] };

@@ -6,7 +6,7 @@ use crate::geometry::shape::strides;
 use crate::kernels::elementwise;
 use crate::loops::indices::{flat, nest};
 use crate::loops::writer::{Writer, copy_run, data_index};
-use crate::plan::fusion::Group;
+use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use egret_ir::{DType, Node};
 use egret_loop::{Access, BinOp, Cmp, Elem, KernelBuilder, Param, V};
@@ -15,7 +15,7 @@ use egret_loop::{Access, BinOp, Cmp, Elem, KernelBuilder, Param, V};
 const TASK_ELEMENTS: i64 = 1 << 14;
 
 /// `gather`: whole slices along one axis.
-pub fn gather(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+pub fn gather(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let node = ctx.graph.node(group.node());
     let (dims, index_dims) = (ctx.dims(node.operand(0)), ctx.dims(node.operand(1)));
     let axis = node.attrs.index("axis");
@@ -53,7 +53,7 @@ pub fn gather(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
 }
 
 /// `gather_elements`: one element per index.
-pub fn gather_elements(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+pub fn gather_elements(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let node = ctx.graph.node(group.node());
     let (dims, index_dims) = (ctx.dims(node.operand(0)), ctx.dims(node.operand(1)));
     let axis = node.attrs.index("axis");
@@ -87,7 +87,7 @@ fn tuple_offset(k: &mut KernelBuilder, indices: Param, row: V, dims: &[i64], str
 }
 
 /// `gather_nd`.
-pub fn gather_nd(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+pub fn gather_nd(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let node = ctx.graph.node(group.node());
     let (dims, index_dims) = (ctx.dims(node.operand(0)), ctx.dims(node.operand(1)));
     let batch = node.attrs.index("batch_dims");
@@ -154,7 +154,7 @@ fn copy_base(ctx: &mut Ctx, node: &Node) -> Result<(), Unsupported> {
 }
 
 /// `scatter_elements`: updates in row-major order of the indices, after a copy of x.
-pub fn scatter_elements(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+pub fn scatter_elements(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let node = ctx.graph.node(group.node());
     let (dims, index_dims) = (ctx.dims(node.operand(0)), ctx.dims(node.operand(1)));
     let (axis, op, dtype) = (node.attrs.index("axis"), reduction(node)?, ctx.dtype(node.operand(0)));
@@ -182,7 +182,7 @@ pub fn scatter_elements(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported>
 }
 
 /// `scatter_nd`: slices of updates at index tuples, in order, after a copy of x.
-pub fn scatter_nd(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+pub fn scatter_nd(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let node = ctx.graph.node(group.node());
     let (dims, index_dims) = (ctx.dims(node.operand(0)), ctx.dims(node.operand(1)));
     let (op, dtype) = (reduction(node)?, ctx.dtype(node.operand(0)));
@@ -213,7 +213,7 @@ pub fn scatter_nd(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
 }
 
 /// `reverse_sequence`.
-pub fn reverse_sequence(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+pub fn reverse_sequence(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let node = ctx.graph.node(group.node());
     let dims = ctx.dims(node.operand(0));
     let (time, batch) = (node.attrs.index("time_axis"), node.attrs.index("batch_axis"));

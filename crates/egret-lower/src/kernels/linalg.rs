@@ -2,12 +2,12 @@
 
 use crate::error::Unsupported;
 use crate::loops::writer::Writer;
-use crate::plan::fusion::Group;
+use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use egret_loop::{Access, Cmp, Ty, UnOp};
 
 /// `det` by elimination with partial pivoting, in a scratch copy of each matrix.
-pub fn det(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+pub fn det(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let node = ctx.graph.node(group.node());
     let dims = ctx.dims(node.operand(0));
     let elem = ctx.elem(node.operand(0))?;

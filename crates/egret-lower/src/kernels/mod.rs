@@ -18,7 +18,7 @@ mod sort;
 mod window;
 
 use crate::error::Unsupported;
-use crate::plan::fusion::{FusionRoles, Group};
+use crate::plan::fusion::{FusionGroup, FusionRoles};
 use crate::program::context::Ctx;
 use egret_ir::Op;
 
@@ -27,14 +27,14 @@ use egret_ir::Op;
 pub struct KernelFamily {
     /// The operations.
     pub ops: Ops,
-    /// Writes the kernels of a group whose [`Group::node`] is one of them.
+    /// Writes the kernels of a group whose [`FusionGroup::node`] is one of them.
     pub lower: Lower,
     /// What fusion may do with them.
     pub roles: FusionRoles,
 }
 
 /// Writes the kernels of a group into a program.
-pub type Lower = fn(&mut Ctx, &Group) -> Result<(), Unsupported>;
+pub type Lower = fn(&mut Ctx, &FusionGroup) -> Result<(), Unsupported>;
 
 /// Some operations.
 #[derive(Copy, Clone)]
@@ -148,7 +148,7 @@ fn without_kernel(op: Op) -> &'static str {
 }
 
 /// Writes the kernels of a group.
-pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let op = ctx.graph.node(group.node()).op;
     match family(op) {
         Some(family) => (family.lower)(ctx, group),

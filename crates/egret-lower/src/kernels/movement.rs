@@ -2,14 +2,14 @@
 
 use crate::error::Unsupported;
 use crate::expr::{Expr, Operand, Term};
-use crate::geometry::access::Access;
-use crate::geometry::halo::Room;
+use crate::geometry::access::StridedAccess;
+use crate::geometry::halo::Halo;
 use crate::geometry::shape::strides;
 use crate::kernels::elementwise;
 use crate::loops::map;
-use crate::plan::fusion::Group;
+use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
-use crate::program::destination::Out;
+use crate::program::destination::Destination;
 use egret_ir::{DType, ValueId, interp};
 
 /// Writes bytes that are known at compile time.
@@ -20,21 +20,22 @@ fn known(ctx: &mut Ctx, result: ValueId, bytes: Vec<u8>) -> Result<(), Unsupport
 }
 
 /// `bit_cast`: the same bytes.
-pub fn bit_cast(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+pub fn bit_cast(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let x = ctx.graph.node(group.node()).operand(0);
     let (from, to) = (ctx.place(x)?, ctx.place(group.result)?);
     elementwise::copy(ctx, ctx.elem(x)?, ctx.len(x), from, to)
 }
 
 /// `shape`: dims are constant in compiled code.
-pub fn shape(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+pub fn shape(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let x = ctx.graph.node(group.node()).operand(0);
     let bytes = ctx.dims(x).iter().flat_map(|d| d.to_le_bytes()).collect();
     known(ctx, group.result, bytes)
 }
 
-/// Operations without operands: they give the same on every run, so the interpreter computes the result now.
-pub fn constant(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+/// Operations without operands: they give the same on every run, so the interpreter computes the result
+/// now.
+pub fn constant(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let node = ctx.graph.node(group.node());
     let values =
         interp::eval_op(node.op, &node.attrs, &[], &[]).map_err(|e| Unsupported::new(e.to_string()))?;
@@ -42,12 +43,13 @@ pub fn constant(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
     known(ctx, group.result, bytes.ok_or_else(|| Unsupported::new("gives no tensor"))?)
 }
 
-/// Copies `x` (read as `access` over `dims`) into the result from the index `start` on, in steps of `steps`.
+/// Copies `x` (read as `access` over `dims`) into the result from the index `start` on, in steps of
+/// `steps`.
 fn put(
     ctx: &mut Ctx,
     x: ValueId,
     dims: Vec<i64>,
-    access: Access,
+    access: StridedAccess,
     result: ValueId,
     start: &[i64],
     steps: &[i64],
@@ -56,7 +58,7 @@ fn put(
     let out_strides = strides(&ctx.dims(result));
     let offset = start.iter().zip(&out_strides).map(|(s, stride)| s * stride).sum();
     let out_access =
-        Access { offset, strides: out_strides.iter().zip(steps).map(|(a, b)| a * b).collect() };
+        StridedAccess { offset, strides: out_strides.iter().zip(steps).map(|(a, b)| a * b).collect() };
     let dtype = ctx.dtype(x);
     let expr = Expr {
         dims,
@@ -67,14 +69,14 @@ fn put(
 }
 
 /// `concat`.
-pub fn concat(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+pub fn concat(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let node = ctx.graph.node(group.node());
     let (result, axis) = (node.results[0], node.attrs.index("axis"));
     let rank = ctx.dims(result).len();
     let mut start = vec![0; rank];
     for &x in node.operands.iter().flatten() {
         let dims = ctx.dims(x);
-        let access = Access::dense(&dims);
+        let access = StridedAccess::dense(&dims);
         let size = dims[axis];
         put(ctx, x, dims, access, result, &start, &vec![1; rank])?;
         start[axis] += size;
@@ -90,19 +92,19 @@ fn fill(
     result: ValueId,
     start: &[i64],
 ) -> Result<(), Unsupported> {
-    let access = Access { offset: 0, strides: vec![0; dims.len()] };
+    let access = StridedAccess { offset: 0, strides: vec![0; dims.len()] };
     let steps = vec![1; dims.len()];
     put(ctx, value, dims, access, result, start, &steps)
 }
 
 /// `dilate`.
-pub fn dilate(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+pub fn dilate(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let node = ctx.graph.node(group.node());
     let (x, value, result) = (node.operand(0), node.operand(1), node.results[0]);
     let rank = ctx.dims(result).len();
     fill(ctx, value, ctx.dims(result), result, &vec![0; rank])?;
     let dims = ctx.dims(x);
-    let access = Access::dense(&dims);
+    let access = StridedAccess::dense(&dims);
     put(ctx, x, dims, access, result, &vec![0; rank], node.attrs.ints("factors"))
 }
 
@@ -165,7 +167,7 @@ fn runs(n: i64, low: i64, high: i64, mode: &str) -> Vec<Run> {
 }
 
 /// `pad`.
-pub fn pad(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+pub fn pad(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let node = ctx.graph.node(group.node());
     let (x, result) = (node.operand(0), node.results[0]);
     // Only constant padding has a value.
@@ -184,8 +186,8 @@ pub fn pad(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
     let grows = low.iter().chain(&high).all(|p| *p >= 0);
     if zero && grows && mode == "constant" && !dims.contains(&0) {
         let (from, at) = (ctx.place(x)?, ctx.place(result)?);
-        let room = Room { low, high };
-        let out = Out { at, access: room.access(&dims), room: Some((room, dims.clone())) };
+        let halo = Halo { low, high };
+        let out = Destination { at, access: halo.access(&dims), halo: Some((halo, dims.clone())) };
         return map::run_to(ctx, &Expr::load(dims, x, DType::F32), &[from], &out);
     }
     let axes: Vec<Vec<Run>> = (0..dims.len()).map(|i| runs(dims[i], low[i], high[i], mode)).collect();
@@ -200,7 +202,7 @@ pub fn pad(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
             return fill(ctx, value, size, result, &start);
         }
         let x_strides = strides(&dims);
-        let mut access = Access { offset: 0, strides: vec![] };
+        let mut access = StridedAccess { offset: 0, strides: vec![] };
         for (run, stride) in runs.iter().zip(x_strides) {
             let (first, by) = run.from.unwrap_or((0, 0));
             access.offset += first * stride;

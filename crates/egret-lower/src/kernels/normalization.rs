@@ -2,17 +2,19 @@
 
 use crate::error::Unsupported;
 use crate::expr::Expr;
-use crate::geometry::access::Access;
+use crate::geometry::access::StridedAccess;
 use crate::geometry::dtypes::{buffer_elem, compute_elem};
-use crate::loops::operands::Stream;
-use crate::loops::row_reduction::{Point, Row, RowValue, Rows, combine, operand_streams, source, vectors};
-use crate::plan::fusion::Group;
+use crate::loops::operands::StridedOperand;
+use crate::loops::row_reduction::{
+    Point, Row, RowReduction, RowValue, combine, source, strided_operands, vectors,
+};
+use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use egret_ir::Op;
-use egret_loop::{Access as Use, Arith, BinOp, Elem, KernelBuilder, V, math, number_bits};
+use egret_loop::{Access, Arith, BinOp, Elem, KernelBuilder, V, math, number_bits};
 
 /// Lower `softmax`, `layer_norm` or `rms_norm` with what is fused around it.
-pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let node = ctx.graph.node(group.node());
     if ctx.dims(group.result).contains(&0) {
         return Ok(());
@@ -24,22 +26,22 @@ pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
         (0..x.dims.len()).map(|a| if is_softmax { a == axis } else { a >= axis }).collect();
     let elem = compute_elem(x.dtype())?;
     let out_elem = buffer_elem(group.expr.dtype())?;
-    let mut streams = operand_streams(ctx, &x, Access::clone)?;
-    let epilogue_at = streams.len();
-    streams.extend(operand_streams(ctx, &group.expr, Access::clone)?);
-    let out_at = streams.len();
+    let mut operands = strided_operands(ctx, &x, StridedAccess::clone)?;
+    let epilogue_at = operands.len();
+    operands.extend(strided_operands(ctx, &group.expr, StridedAccess::clone)?);
+    let out_at = operands.len();
     let out = ctx.place(group.result)?;
     // The result's buffer may hold what is computed on the way, if it can.
     let keeps = out_elem == elem;
-    let dense = Access::dense(&group.expr.dims);
+    let dense = StridedAccess::dense(&group.expr.dims);
     let shares = |o: &crate::expr::Operand| o.access.is_dense(&x.dims);
     let single = x.operands.len() == 1 && group.expr.operands.is_empty() && x.operands.iter().all(shares);
-    streams.push((
-        Stream { elem: out_elem, access: dense },
+    operands.push((
+        StridedOperand { elem: out_elem, access: dense },
         out,
-        if keeps { Use::ReadWrite } else { Use::Write },
+        if keeps { Access::ReadWrite } else { Access::Write },
     ));
-    let rows = Rows::new(&x.dims, &reduced, streams, vectors(&[&x, &group.expr]))?;
+    let rows = RowReduction::new(&x.dims, &reduced, operands, vectors(&[&x, &group.expr]))?;
     let plan = Plan { x: &x, out: &group.expr, epilogue_at, out_at, keeps, elem };
     let name = node.op.name();
     let kernel = rows.kernel(name, |k, row| match node.op {

@@ -1,9 +1,9 @@
-//! LSTM, GRU and RNN. The input's share of all gates at all times is one contraction; what remains per step is the state's share
-//! (a contraction over the batch) and the cell, elementwise. f32.
+//! LSTM, GRU and RNN. The input's share of all gates at all times is one contraction; what remains per step
+//! is the state's share (a contraction over the batch) and the cell, elementwise. f32.
 
 use crate::error::Unsupported;
 use crate::loops::writer::Writer;
-use crate::plan::fusion::Group;
+use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use egret_ir::interp::{Activation, activations};
 use egret_ir::{DType, Node, Op, Tensor};
@@ -35,7 +35,7 @@ struct Cell {
 }
 
 /// Lower a recurrent node.
-pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let node = ctx.graph.node(group.node());
     let x = ctx.dims(node.operand(0));
     if ctx.dtype(node.operand(0)) != DType::F32 {
@@ -73,8 +73,8 @@ pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
     Ok(())
 }
 
-/// Rows `first..first + rows` of a [.., width] matrix in panels `[rows / PANEL][width][PANEL]`: packed now if it is constant, by a
-/// kernel if not.
+/// Rows `first..first + rows` of a [.., width] matrix in panels `[rows / PANEL][width][PANEL]`: packed now
+/// if it is constant, by a kernel if not.
 fn panels(
     ctx: &mut Ctx,
     node: &Node,
@@ -173,7 +173,8 @@ fn product(
     }
 }
 
-/// Loops over `count` elements in vectors, then one by one; the body gets the index and the type to compute in.
+/// Loops over `count` elements in vectors, then one by one; the body gets the index and the type to compute
+/// in.
 fn elements(k: &mut KernelBuilder, count: i64, mut body: impl FnMut(&mut KernelBuilder, V, Ty)) {
     let vector = Ty::vector(Elem::F32);
     let whole = count - count % i64::from(vector.lanes);
@@ -261,8 +262,8 @@ struct Step {
     shares: Param,
     /// The gates of one step, [batch, gates * hidden].
     sums: Param,
-    /// The state's contribution to a late-reset GRU's candidate, r * h of an early one, or an LSTM's rounded state,
-    /// [batch, hidden].
+    /// The state's contribution to a late-reset GRU's candidate, r * h of an early one, or an LSTM's
+    /// rounded state, [batch, hidden].
     side: Option<Param>,
     state: Param,
     cell: Option<Param>,

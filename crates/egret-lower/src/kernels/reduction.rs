@@ -2,14 +2,14 @@
 
 use crate::error::Unsupported;
 use crate::expr::Expr;
-use crate::geometry::access::Access;
+use crate::geometry::access::StridedAccess;
 use crate::geometry::dtypes::{buffer_elem, compute_elem};
-use crate::loops::operands::Stream;
-use crate::loops::row_reduction::{Rows, combine, operand_streams, source, vectors};
-use crate::plan::fusion::Group;
+use crate::loops::operands::StridedOperand;
+use crate::loops::row_reduction::{RowReduction, combine, source, strided_operands, vectors};
+use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use egret_ir::{DType, Node};
-use egret_loop::{Access as Use, BinOp, Elem, number_bits};
+use egret_loop::{Access, BinOp, Elem, number_bits};
 
 /// The operation of a reduction and the bits that it starts from.
 fn operation(kind: &str, dtype: DType, elem: Elem) -> Result<(BinOp, u64), Unsupported> {
@@ -47,7 +47,7 @@ fn operation(kind: &str, dtype: DType, elem: Elem) -> Result<(BinOp, u64), Unsup
 }
 
 /// Lower a group whose anchor is a `reduce`.
-pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let node = ctx.graph.node(group.node());
     if ctx.dims(group.result).contains(&0) {
         return Ok(());
@@ -57,7 +57,7 @@ pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
     let keepdims = node.attrs.flag("keepdims");
     let reduced: Vec<bool> = (0..x.dims.len()).map(|a| axes.contains(&a)).collect();
     // The result's axes within the operand's.
-    let widen = |a: &Access| {
+    let widen = |a: &StridedAccess| {
         let mut next = 0;
         let strides = reduced
             .iter()
@@ -67,16 +67,20 @@ pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
                 if r { 0 } else { stride }
             })
             .collect();
-        Access { offset: a.offset, strides }
+        StridedAccess { offset: a.offset, strides }
     };
     let out_dtype = group.expr.dtype();
-    let out_access = widen(&Access::dense(&group.expr.dims));
-    let mut streams = operand_streams(ctx, &x, Access::clone)?;
-    let epilogue_at = streams.len();
-    streams.extend(operand_streams(ctx, &group.expr, widen)?);
-    let out_at = streams.len();
+    let out_access = widen(&StridedAccess::dense(&group.expr.dims));
+    let mut operands = strided_operands(ctx, &x, StridedAccess::clone)?;
+    let epilogue_at = operands.len();
+    operands.extend(strided_operands(ctx, &group.expr, widen)?);
+    let out_at = operands.len();
     let out = ctx.place(group.result)?;
-    streams.push((Stream { elem: buffer_elem(out_dtype)?, access: out_access }, out, Use::Write));
+    operands.push((
+        StridedOperand { elem: buffer_elem(out_dtype)?, access: out_access },
+        out,
+        Access::Write,
+    ));
     if x.dims.contains(&0) {
         // Nothing to reduce: every row is empty, and no operand is read.
         return empty(ctx, group, node, &x);
@@ -84,7 +88,7 @@ pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
     let dtype = x.dtype();
     let elem = compute_elem(dtype)?;
     let (op, init) = operation(node.attrs.str("kind"), dtype, elem)?;
-    let rows = Rows::new(&x.dims, &reduced, streams, vectors(&[&x, &group.expr]))?;
+    let rows = RowReduction::new(&x.dims, &reduced, operands, vectors(&[&x, &group.expr]))?;
     let kernel = rows.kernel(&format!("reduce_{}", node.attrs.str("kind")), |k, row| {
         let total = if op == BinOp::Add {
             row.sum(k, elem, |k, p, sum| {
@@ -112,7 +116,7 @@ pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
 }
 
 /// A reduction of no elements: its start value, through the epilogue.
-fn empty(ctx: &mut Ctx, group: &Group, node: &Node, x: &Expr) -> Result<(), Unsupported> {
+fn empty(ctx: &mut Ctx, group: &FusionGroup, node: &Node, x: &Expr) -> Result<(), Unsupported> {
     let elem = compute_elem(x.dtype())?;
     let (_, init) = operation(node.attrs.str("kind"), x.dtype(), elem)?;
     let mut expr = group.expr.clone();
@@ -122,6 +126,6 @@ fn empty(ctx: &mut Ctx, group: &Group, node: &Node, x: &Expr) -> Result<(), Unsu
         }
     }
     let out = ctx.place(group.result)?;
-    let access = Access::dense(&expr.dims);
+    let access = StridedAccess::dense(&expr.dims);
     crate::loops::map::run(ctx, &expr, out, &access)
 }

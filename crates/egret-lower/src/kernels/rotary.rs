@@ -1,17 +1,18 @@
-//! Rotary embedding as one pass: the last axis is two axes, one of which tells the elements of a pair apart.
+//! Rotary embedding as one pass: the last axis is two axes, one of which tells the elements of a pair
+//! apart.
 
 use crate::error::Unsupported;
 use crate::expr::{Expr, Operand, Term};
-use crate::geometry::access::Access;
+use crate::geometry::access::StridedAccess;
 use crate::geometry::shape::strides;
 use crate::loops::map;
-use crate::plan::fusion::Group;
+use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use egret_ir::{Attrs, DType, Op, ValueId, attrs};
 use egret_loop::Elem;
 
 /// Lower a `rotary` node.
-pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let node = ctx.graph.node(group.node());
     let (x, cos, sin) = (node.operand(0), node.operand(1), node.operand(2));
     let (dims, dtype) = (ctx.dims(x), ctx.dtype(x));
@@ -35,7 +36,7 @@ pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
     // -1 where the element is the first of its pair, 1 where it is the second.
     let signs: Vec<u8> = [-1f32, 1.0].into_iter().flat_map(f32::to_le_bytes).collect();
     let signs = ctx.table("signs of a rotation", Elem::F32, signs);
-    let mut sign = Access { offset: 0, strides: vec![0; split_dims.len()] };
+    let mut sign = StridedAccess { offset: 0, strides: vec![0; split_dims.len()] };
     sign.strides[pair] = 1;
     let operands = vec![
         Operand { value: x, dtype, access: x_access.clone() },
@@ -51,7 +52,7 @@ pub fn lower(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
     }
     args.push(signs);
     let expr = Expr { dims: split_dims, operands, terms: terms(dtype) };
-    map::run_on(ctx, &expr, &args, out, &Access::dense(&expr.dims))
+    map::run_on(ctx, &expr, &args, out, &StridedAccess::dense(&expr.dims))
 }
 
 /// x * cos + other * (sin * sign), rounded once.
@@ -82,11 +83,11 @@ fn terms(dtype: DType) -> Vec<(Term, DType)> {
 }
 
 /// How a value that broadcasts to `dims` is indexed where the last axis is two axes, `split`.
-fn split_access(own: &[i64], dims: &[i64], split: [i64; 2]) -> Access {
+fn split_access(own: &[i64], dims: &[i64], split: [i64; 2]) -> StridedAccess {
     let skip = dims.len() - own.len();
     let mut along = vec![0; skip];
     along.extend(strides(own).iter().zip(own).map(|(&s, &d)| if d == 1 { 0 } else { s }));
     let last = along.pop().unwrap_or(0);
     along.extend([last * split[1], last]);
-    Access { offset: 0, strides: along }
+    StridedAccess { offset: 0, strides: along }
 }

@@ -1,10 +1,10 @@
-//! `resize`: the sizes are constant, so where every result element comes from is a table made at compile time. One pass per
-//! axis that changes; the interpreter's own taps make the tables.
+//! `resize`: the sizes are constant, so where every result element comes from is a table made at compile
+//! time. One pass per axis that changes; the interpreter's own taps make the tables.
 
 use crate::error::Unsupported;
 use crate::kernels::elementwise;
 use crate::loops::writer::{Writer, copy_run};
-use crate::plan::fusion::Group;
+use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use egret_ir::{DType, Node, interp};
 use egret_loop::{Access, Arg, Elem, KernelBuilder, Param, Ty, V, VECTOR_BYTES};
@@ -39,7 +39,7 @@ fn taps(node: &Node, roi: &[f64], axis: usize, input: i64, output: i64) -> Resul
 }
 
 /// Lower a resize.
-pub fn resize(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+pub fn resize(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let node = ctx.graph.node(group.node());
     let x = node.operand(0);
     let (mut dims, target) = (ctx.dims(x), ctx.dims(node.results[0]));

@@ -5,13 +5,13 @@ use crate::expr::convert::{decode, encode};
 use crate::loops::indices::nest;
 use crate::loops::order::{comes_before, ties};
 use crate::loops::writer::Writer;
-use crate::plan::fusion::Group;
+use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use egret_loop::{Access, Cmp, Elem, Ty, UnOp};
 
-/// `top_k` by repeated selection: each pass takes the best element that comes after the one taken before, in the order
-/// (value, index). No scratch memory; k passes over the axis.
-pub fn top_k(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+/// `top_k` by repeated selection: each pass takes the best element that comes after the one taken before,
+/// in the order (value, index). No scratch memory; k passes over the axis.
+pub fn top_k(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let node = ctx.graph.node(group.node());
     let dims = ctx.dims(node.operand(0));
     let dtype = ctx.dtype(node.operand(0));
@@ -51,7 +51,8 @@ pub fn top_k(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
                     let from = k.affine(&[(row, 1), (c, inner)], 0);
                     let raw = k.load(x, from);
                     let Ok(v) = decode(k, dtype, raw) else { return };
-                    // After the one taken last: worse, or equal and further on. Before any is taken everything is.
+                    // After the one taken last: worse, or equal and further on. Before any is taken
+                    // everything is.
                     let (lv, li) = (k.get(last_value), k.get(last_index));
                     let worse = comes_before(k, before, lv, v);
                     let equal = ties(k, lv, v);

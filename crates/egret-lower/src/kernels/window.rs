@@ -2,7 +2,7 @@
 
 use crate::error::Unsupported;
 use crate::expr::convert::{decode, encode};
-use crate::geometry::access::Access as Places;
+use crate::geometry::access::StridedAccess;
 use crate::geometry::dtypes::{compute_elem, least};
 use crate::geometry::shape::strides;
 use crate::kernels::elementwise;
@@ -10,14 +10,14 @@ use crate::loops::indices::{flat, nest};
 use crate::loops::operands::touched;
 use crate::loops::order::comes_before;
 use crate::loops::writer::Writer;
-use crate::plan::fusion::Group;
+use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
-use crate::program::destination::Out;
+use crate::program::destination::Destination;
 use egret_ir::{DType, Node};
 use egret_loop::{Access, Arg, BinOp, Cmp, Elem, KernelBuilder, Local, Param, Ty, V};
 
 /// `pool`.
-pub fn pool(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+pub fn pool(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let node = ctx.graph.node(group.node());
     let result = node.results[0];
     if group.expr.is_anchor() {
@@ -26,7 +26,7 @@ pub fn pool(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
     }
     let (elem, len) = (ctx.elem(result)?, ctx.len(result));
     let scratch = ctx.scratch(elem, len);
-    pool_to(ctx, node, &Out::dense(scratch, &ctx.dims(result)))?;
+    pool_to(ctx, node, &Destination::dense(scratch, &ctx.dims(result)))?;
     elementwise::epilogue(ctx, group, scratch)
 }
 
@@ -64,7 +64,8 @@ impl Windows {
         }
     }
 
-    /// First and last (exclusive) tap of a window along an axis that lie inside the operand, and where tap 0 is.
+    /// First and last (exclusive) tap of a window along an axis that lie inside the operand, and where tap
+    /// 0 is.
     fn taps(&self, k: &mut KernelBuilder, axis: usize, o: V) -> (V, V, V) {
         let (d, input, kernel) = (self.dilations[axis], self.input[axis], self.kernel[axis]);
         let start = k.affine(&[(o, self.steps[axis])], -self.low[axis]);
@@ -74,15 +75,16 @@ impl Windows {
         let before = k.affine(&[(start, -1)], d - 1);
         let before = k.max(before, zero);
         let first = if d == 1 { before } else { k.div(before, by) };
-        let room = k.affine(&[(start, -1)], input + d - 1);
-        let room = k.max(room, zero);
-        let end = if d == 1 { room } else { k.div(room, by) };
+        let reach = k.affine(&[(start, -1)], input + d - 1);
+        let reach = k.max(reach, zero);
+        let end = if d == 1 { reach } else { k.div(reach, by) };
         let all = k.int(kernel);
         let end = k.min(end, all);
         (first, end, start)
     }
 
-    /// Nested loops over the taps inside the operand; the body gets the flat spatial index and each axis' position.
+    /// Nested loops over the taps inside the operand; the body gets the flat spatial index and each axis'
+    /// position.
     fn each_tap(&self, k: &mut KernelBuilder, o: &[V], body: &mut dyn FnMut(&mut KernelBuilder, &[V])) {
         fn inner(
             w: &Windows,
@@ -128,7 +130,8 @@ struct Pool<'a> {
 }
 
 impl Pool<'_> {
-    /// Reduce a window: `base` is where its plane begins, `pixel` the elements from one spatial position to the next.
+    /// Reduce a window: `base` is where its plane begins, `pixel` the elements from one spatial position to
+    /// the next.
     fn element(
         &self,
         k: &mut KernelBuilder,
@@ -172,7 +175,7 @@ impl Pool<'_> {
 }
 
 /// A pool without epilogue.
-fn pool_to(ctx: &mut Ctx, node: &Node, to: &Out) -> Result<(), Unsupported> {
+fn pool_to(ctx: &mut Ctx, node: &Node, to: &Destination) -> Result<(), Unsupported> {
     let x = node.operand(0);
     let (w, dtype, kind) = (Windows::of(ctx, node), ctx.dtype(x), node.attrs.str("kind"));
     let (elem, compute) = (ctx.elem(x)?, compute_elem(dtype)?);
@@ -188,7 +191,7 @@ fn pool_to(ctx: &mut Ctx, node: &Node, to: &Out) -> Result<(), Unsupported> {
     let tasks = if w.last { w.n * w.output[0] } else { w.n * w.c };
     let mut k = KernelBuilder::new(&format!("{kind}_pool"), tasks);
     let px = k.param(elem, in_len, Access::Read);
-    let own = Places { offset: 0, strides: to.access.strides.clone() };
+    let own = StridedAccess { offset: 0, strides: to.access.strides.clone() };
     let py = k.param(elem, touched(&ctx.dims(node.results[0]), &own), Access::Write);
     to.clear(&mut k, tasks);
     let p = Pool { w: &w, kind, dtype, x: px, y: py };
@@ -233,13 +236,13 @@ fn pool_to(ctx: &mut Ctx, node: &Node, to: &Out) -> Result<(), Unsupported> {
     let first =
         usize::try_from(to.access.offset).map_err(|_| Unsupported::new("writes before its result"))?;
     let mut args = vec![from, Arg { buffer: to.at.buffer, offset: to.at.offset + first }];
-    args.extend(to.room.as_ref().map(|_| to.at));
+    args.extend(to.halo.as_ref().map(|_| to.at));
     ctx.call(k.finish(), &args);
     Ok(())
 }
 
 /// `max_pool_indices`: channels first.
-pub fn max_pool_indices(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+pub fn max_pool_indices(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let node = ctx.graph.node(group.node());
     let x = node.operand(0);
     let (w, dtype) = (Windows::of(ctx, node), ctx.dtype(x));
@@ -307,7 +310,7 @@ pub fn max_pool_indices(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported>
 }
 
 /// `col2im`: every block element is added to the pixel it came from. x is [N, C * block, windows].
-pub fn col2im(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+pub fn col2im(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let node = ctx.graph.node(group.node());
     let a = &node.attrs;
     let (image, block, steps, dilations) =

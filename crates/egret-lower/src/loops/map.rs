@@ -1,22 +1,23 @@
-//! Kernels over a strided index space: every element of the result is an expression of one element of each operand.
+//! Kernels over a strided index space: every element of the result is an expression of one element of each
+//! operand.
 
 use crate::error::Unsupported;
 use crate::expr::Expr;
-use crate::geometry::access::Access;
+use crate::geometry::access::StridedAccess;
 use crate::geometry::dtypes::buffer_elem;
 use crate::loops::nest::{self, Level, Nest};
-use crate::loops::operands::{Stream, normalise, touched};
+use crate::loops::operands::{StridedOperand, normalise, touched};
 use crate::program::context::Ctx;
-use crate::program::destination::Out;
+use crate::program::destination::Destination;
 use egret_ir::{DType, Op};
-use egret_loop::{Access as Use, Arg, Elem, Kernel, KernelBuilder, Param, Ty, V};
+use egret_loop::{Access, Arg, Elem, Kernel, KernelBuilder, Param, Ty, V};
 
 /// Elements of work that are worth a task of their own.
 pub const GRAIN: i64 = 16 * 1024;
 
-/// Runs `expr` for every element of its dims: operand `i` is read from `inputs[i]` as its access says, the result is written to
-/// `out` as `out_access` says.
-pub fn run(ctx: &mut Ctx, expr: &Expr, out: Arg, out_access: &Access) -> Result<(), Unsupported> {
+/// Runs `expr` for every element of its dims: operand `i` is read from `inputs[i]` as its access says, the
+/// result is written to `out` as `out_access` says.
+pub fn run(ctx: &mut Ctx, expr: &Expr, out: Arg, out_access: &StridedAccess) -> Result<(), Unsupported> {
     if expr.dims.contains(&0) {
         return Ok(());
     }
@@ -33,43 +34,44 @@ pub fn run_on(
     expr: &Expr,
     inputs: &[Arg],
     out: Arg,
-    out_access: &Access,
+    out_access: &StridedAccess,
 ) -> Result<(), Unsupported> {
-    run_to(ctx, expr, inputs, &Out { at: out, access: out_access.clone(), room: None })
+    run_to(ctx, expr, inputs, &Destination { at: out, access: out_access.clone(), halo: None })
 }
 
-/// As [`run_on`], to a result that may have room around it.
-pub fn run_to(ctx: &mut Ctx, expr: &Expr, inputs: &[Arg], out: &Out) -> Result<(), Unsupported> {
+/// As [`run_on`], to a result that may have a halo around it.
+pub fn run_to(ctx: &mut Ctx, expr: &Expr, inputs: &[Arg], out: &Destination) -> Result<(), Unsupported> {
     if expr.dims.contains(&0) {
         return Ok(());
     }
     let copies = expr.is_copy() && expr.operands.len() == 1;
     let elem_in = |d: DType| Ok(if copies { copy_elem(buffer_elem(d)?) } else { buffer_elem(d)? });
     let mut args = vec![];
-    let mut streams = vec![];
+    let mut operands = vec![];
     for (o, arg) in expr.operands.iter().zip(inputs) {
-        streams.push(Stream { elem: elem_in(o.dtype)?, access: o.access.clone() });
+        operands.push(StridedOperand { elem: elem_in(o.dtype)?, access: o.access.clone() });
         args.push(*arg);
     }
-    streams.push(Stream { elem: elem_in(expr.dtype())?, access: out.access.clone() });
+    operands.push(StridedOperand { elem: elem_in(expr.dtype())?, access: out.access.clone() });
     args.push(out.at);
     let written = args.len() - 1;
     let pairs: Vec<(usize, usize)> =
-        (0..written).filter(|&i| shares(expr, &streams, &args, i)).map(|i| (written, i)).collect();
-    let (dims, _) = normalise(&expr.dims, &vec![false; expr.dims.len()], &mut streams, &mut args)?;
-    let kernel = kernel(expr, dims, &streams, if copies { Lanes::Copy } else { lanes(expr) }, out)?;
-    args.extend(out.room.as_ref().map(|_| out.at));
+        (0..written).filter(|&i| shares(expr, &operands, &args, i)).map(|i| (written, i)).collect();
+    let (dims, _) = normalise(&expr.dims, &vec![false; expr.dims.len()], &mut operands, &mut args)?;
+    let kernel = kernel(expr, dims, &operands, if copies { Lanes::Copy } else { lanes(expr) }, out)?;
+    args.extend(out.halo.as_ref().map(|_| out.at));
     ctx.call_in_place(kernel, &args, &pairs);
     Ok(())
 }
 
-/// Whether the result may be written over operand `i`: both stand in the result's order, and no other operand reads the buffer.
-fn shares(expr: &Expr, streams: &[Stream], args: &[Arg], i: usize) -> bool {
-    let out = &streams[streams.len() - 1];
+/// Whether the result may be written over operand `i`: both stand in the result's order, and no other
+/// operand reads the buffer.
+fn shares(expr: &Expr, operands: &[StridedOperand], args: &[Arg], i: usize) -> bool {
+    let out = &operands[operands.len() - 1];
     let reads = args[..args.len() - 1].iter().filter(|a| a.buffer == args[i].buffer).count();
     reads == 1
-        && streams[i].elem.size() == out.elem.size()
-        && [&streams[i], out].iter().all(|s| s.access.is_dense(&expr.dims))
+        && operands[i].elem.size() == out.elem.size()
+        && [&operands[i], out].iter().all(|s| s.access.is_dense(&expr.dims))
 }
 
 /// An element type that is copied without being looked at.
@@ -114,13 +116,13 @@ fn lanes(expr: &Expr) -> Lanes {
 fn kernel(
     expr: &Expr,
     dims: Vec<i64>,
-    streams: &[Stream],
+    operands: &[StridedOperand],
     lanes: Lanes,
-    to: &Out,
+    to: &Destination,
 ) -> Result<Kernel, Unsupported> {
     let inner = dims.len().checked_sub(1);
-    let stride = |s: &Stream| inner.map_or(0, |i| s.access.strides[i]);
-    let (out, inputs) = streams.split_last().ok_or_else(|| Unsupported::new("has no result"))?;
+    let stride = |s: &StridedOperand| inner.map_or(0, |i| s.access.strides[i]);
+    let (out, inputs) = operands.split_last().ok_or_else(|| Unsupported::new("has no result"))?;
     let contiguous = stride(out) == 1 && inputs.iter().all(|s| matches!(stride(s), 0 | 1));
     let width = match lanes {
         Lanes::Of(n) if contiguous => n,
@@ -131,14 +133,14 @@ fn kernel(
     let levels = levels(&dims, inputs, width);
     let nest = Nest::split(&dims, levels, GRAIN / weight(expr));
     let mut k = KernelBuilder::new(&name(expr), nest.tasks());
-    let params: Vec<Param> = streams
+    let params: Vec<Param> = operands
         .iter()
         .enumerate()
         .map(|(i, s)| {
             k.param(
                 s.elem,
                 touched(&dims, &s.access),
-                if i == inputs.len() { Use::Write } else { Use::Read },
+                if i == inputs.len() { Access::Write } else { Access::Read },
             )
         })
         .collect();
@@ -146,13 +148,13 @@ fn kernel(
     let body = Body {
         expr,
         params: &params,
-        streams,
+        operands,
         inner,
         width,
         unroll: if expr.terms.len() <= 6 { 4 } else { 1 },
     };
-    let offsets: Vec<V> = streams.iter().map(|s| k.int(s.access.offset)).collect();
-    let accesses: Vec<&Access> = streams.iter().map(|s| &s.access).collect();
+    let offsets: Vec<V> = operands.iter().map(|s| k.int(s.access.offset)).collect();
+    let accesses: Vec<&StridedAccess> = operands.iter().map(|s| &s.access).collect();
     let mut result = Ok(());
     nest.emit(&mut k, &accesses, offsets, &mut |k, bases, begin, end| {
         if let Err(e) = body.run(k, bases, begin, end) {
@@ -164,9 +166,10 @@ fn kernel(
 }
 
 /// Loops, outermost first; the last is over the innermost axis.
-fn levels(dims: &[i64], inputs: &[Stream], width: u8) -> Vec<Level> {
+fn levels(dims: &[i64], inputs: &[StridedOperand], width: u8) -> Vec<Level> {
     let Some(inner) = dims.len().checked_sub(1) else { return vec![] };
-    // An operand whose neighbours lie along another axis: visit both axes in blocks, so that each cache line is read once.
+    // An operand whose neighbours lie along another axis: visit both axes in blocks, so that each cache
+    // line is read once.
     let other = inputs.iter().find_map(|s| {
         let strided = s.access.strides[inner].abs() >= 4;
         (0..inner).find(|&a| strided && s.access.strides[a].abs() == 1 && dims[a] >= 4)
@@ -211,7 +214,7 @@ fn name(expr: &Expr) -> String {
 struct Body<'a> {
     expr: &'a Expr,
     params: &'a [Param],
-    streams: &'a [Stream],
+    operands: &'a [StridedOperand],
     inner: Option<usize>,
     width: u8,
     unroll: i64,
@@ -219,7 +222,7 @@ struct Body<'a> {
 
 impl Body<'_> {
     fn stride(&self, i: usize) -> i64 {
-        self.inner.map_or(0, |axis| self.streams[i].access.strides[axis])
+        self.inner.map_or(0, |axis| self.operands[i].access.strides[axis])
     }
 
     /// The elements `begin..end` of the innermost axis; `bases` are the indices of its element 0.
@@ -230,7 +233,7 @@ impl Body<'_> {
         begin: nest::Bound,
         end: nest::Bound,
     ) -> Result<(), Unsupported> {
-        let n = self.streams.len() - 1;
+        let n = self.operands.len() - 1;
         // What does not vary is read once.
         let fixed: Vec<Option<V>> =
             (0..n).map(|i| (self.stride(i) == 0).then(|| k.load(self.params[i], bases[i]))).collect();
@@ -261,7 +264,8 @@ impl Body<'_> {
         result
     }
 
-    /// One element, or a vector of them; `fixed` has the operands that do not vary, in `width` lanes, `scalars` in one.
+    /// One element, or a vector of them; `fixed` has the operands that do not vary, in `width` lanes,
+    /// `scalars` in one.
     #[allow(clippy::too_many_arguments, reason = "where one element is, in every respect")]
     fn element(
         &self,
@@ -273,7 +277,7 @@ impl Body<'_> {
         more: i64,
         width: u8,
     ) -> Result<(), Unsupported> {
-        let n = self.streams.len() - 1;
+        let n = self.operands.len() - 1;
         let mut values = vec![];
         for (p, fixed) in fixed.iter().enumerate() {
             values.push(match fixed {
@@ -285,7 +289,7 @@ impl Body<'_> {
                 }
             });
         }
-        let like = k.const_bits(Ty { elem: self.streams[n].elem, lanes: width }, 0);
+        let like = k.const_bits(Ty { elem: self.operands[n].elem, lanes: width }, 0);
         let copies = self.expr.is_copy() && values.len() == 1;
         let value = if copies { values[0] } else { self.expr.emit(k, like, None, &values)? };
         let stride = self.stride(n);

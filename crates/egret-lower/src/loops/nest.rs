@@ -1,6 +1,6 @@
 //! Loop nests: which axes are tasks, which are blocked, and where the strided buffers stand in each loop.
 
-use crate::geometry::access::Access;
+use crate::geometry::access::StridedAccess;
 use egret_loop::{KernelBuilder, V};
 
 /// Side of the square blocks in which transposed operands are read: a cache line of words.
@@ -116,7 +116,7 @@ impl<'a> Nest<'a> {
     }
 
     /// Writes the loops around `leaf`; `bases` are the buffers' indices of element 0.
-    pub fn emit(&self, k: &mut KernelBuilder, accesses: &[&Access], bases: Vec<V>, leaf: Leaf) {
+    pub fn emit(&self, k: &mut KernelBuilder, accesses: &[&StridedAccess], bases: Vec<V>, leaf: Leaf) {
         let mut bases = bases;
         let mut rest = k.task();
         let mut first = None;
@@ -153,7 +153,7 @@ impl<'a> Nest<'a> {
     fn level(
         &self,
         k: &mut KernelBuilder,
-        accesses: &[&Access],
+        accesses: &[&StridedAccess],
         at: usize,
         bases: &[V],
         blocks: &mut Vec<Option<V>>,
@@ -205,7 +205,13 @@ fn divide(k: &mut KernelBuilder, x: V, by: i64) -> (V, V) {
 }
 
 /// The buffers' indices further on by `index` along an axis.
-fn advance(k: &mut KernelBuilder, accesses: &[&Access], bases: &[V], axis: usize, index: V) -> Vec<V> {
+fn advance(
+    k: &mut KernelBuilder,
+    accesses: &[&StridedAccess],
+    bases: &[V],
+    axis: usize,
+    index: V,
+) -> Vec<V> {
     accesses
         .iter()
         .zip(bases)

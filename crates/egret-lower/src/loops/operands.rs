@@ -1,35 +1,36 @@
 //! Buffers as a kernel walks them: strides over the axes of its loops.
 
 use crate::error::Unsupported;
-use crate::geometry::access::Access;
+use crate::geometry::access::StridedAccess;
 use egret_loop::{Arg, Elem};
 
 /// Where the elements of a buffer stand: an argument and the strides from its first element on.
 #[derive(Clone, Debug)]
-pub struct Stream {
+pub struct StridedOperand {
     /// Element type of the parameter.
     pub elem: Elem,
     /// Where its elements stand.
-    pub access: Access,
+    pub access: StridedAccess,
 }
 
-/// Drops axes of size 1, joins axes of one kind that are one for all streams, and moves each argument to the first element it touches.
+/// Drops axes of size 1, joins axes of one kind that are one for all operands, and moves each argument to
+/// the first element it touches.
 pub fn normalise(
     dims: &[i64],
     kinds: &[bool],
-    streams: &mut [Stream],
+    operands: &mut [StridedOperand],
     args: &mut [Arg],
 ) -> Result<(Vec<i64>, Vec<bool>), Unsupported> {
     let (mut out, mut out_kinds): (Vec<i64>, Vec<bool>) = (vec![], vec![]);
-    let mut strides: Vec<Vec<i64>> = vec![vec![]; streams.len()];
+    let mut strides: Vec<Vec<i64>> = vec![vec![]; operands.len()];
     for (axis, &d) in dims.iter().enumerate().filter(|(_, d)| **d != 1) {
-        let as_one = |(s, kept): (&Stream, &Vec<i64>), last: usize| {
+        let as_one = |(s, kept): (&StridedOperand, &Vec<i64>), last: usize| {
             kept[last] == s.access.strides[axis].saturating_mul(d)
         };
         let joins = out.len().checked_sub(1).filter(|&last| {
-            out_kinds[last] == kinds[axis] && streams.iter().zip(&strides).all(|pair| as_one(pair, last))
+            out_kinds[last] == kinds[axis] && operands.iter().zip(&strides).all(|pair| as_one(pair, last))
         });
-        for (s, kept) in streams.iter().zip(&mut strides) {
+        for (s, kept) in operands.iter().zip(&mut strides) {
             match joins {
                 Some(last) => kept[last] = s.access.strides[axis],
                 None => kept.push(s.access.strides[axis]),
@@ -43,18 +44,18 @@ pub fn normalise(
             }
         }
     }
-    for ((s, kept), arg) in streams.iter_mut().zip(strides).zip(args) {
+    for ((s, kept), arg) in operands.iter_mut().zip(strides).zip(args) {
         let below: i64 = kept.iter().zip(&out).map(|(&stride, d)| (stride * (d - 1)).min(0)).sum();
         let first = usize::try_from(s.access.offset + below)
             .map_err(|_| Unsupported::new("reads outside its operand"))?;
         arg.offset += first;
-        s.access = Access { offset: -below, strides: kept };
+        s.access = StridedAccess { offset: -below, strides: kept };
     }
     Ok((out, out_kinds))
 }
 
-/// Elements from the first to the last that a stream touches.
-pub fn touched(dims: &[i64], access: &Access) -> usize {
+/// Elements from the first to the last that an operand touches.
+pub fn touched(dims: &[i64], access: &StridedAccess) -> usize {
     let above: i64 = access.strides.iter().zip(dims).map(|(&s, d)| (s * (d - 1)).max(0)).sum();
     (access.offset + above + 1) as usize
 }

@@ -1,23 +1,24 @@
-//! Kernels that visit a group of axes several times for every index of the others: reductions, softmax, normalisation.
+//! Kernels that visit a group of axes several times for every index of the others: reductions, softmax,
+//! normalisation.
 //!
-//! A row is one index of the kept axes, with all elements of the reduced axes. Where the innermost axis is reduced, vectors run
-//! along the row, several partial sums at a time; where it is kept, a row is a strip of neighbouring columns and each lane is a
-//! row of its own.
+//! A row is one index of the kept axes, with all elements of the reduced axes. Where the innermost axis is
+//! reduced, vectors run along the row, several partial sums at a time; where it is kept, a row is a strip
+//! of neighbouring columns and each lane is a row of its own.
 
 use crate::error::Unsupported;
 use crate::expr::Expr;
-use crate::geometry::access::Access;
+use crate::geometry::access::StridedAccess;
 use crate::geometry::dtypes::buffer_elem;
 use crate::loops::map::GRAIN;
 use crate::loops::nest::{Bound, Level, Nest, range};
-use crate::loops::operands::{Stream, normalise, touched};
-use crate::plan::fusion::Group;
+use crate::loops::operands::{StridedOperand, normalise, touched};
+use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use egret_ir::Node;
-use egret_loop::{Access as Use, Arg, Arith, BinOp, Cut, Elem, KernelBuilder, Local, Param, Ty, V};
+use egret_loop::{Access, Arg, Arith, BinOp, Cut, Elem, KernelBuilder, Local, Param, Ty, V};
 
 /// What the anchor's first operand is made of.
-pub fn source(ctx: &Ctx, group: &Group, node: &Node) -> Expr {
+pub fn source(ctx: &Ctx, group: &FusionGroup, node: &Node) -> Expr {
     let x = node.operand(0);
     group.prologue.clone().unwrap_or_else(|| Expr::load(ctx.dims(x), x, ctx.dtype(x)))
 }
@@ -31,22 +32,22 @@ pub fn vectors(parts: &[&Expr]) -> Option<u8> {
 const SLOTS: usize = 4;
 
 /// The buffers and axes of a row kernel.
-pub struct Rows {
+pub struct RowReduction {
     dims: Vec<i64>,
     reduced: Vec<bool>,
-    streams: Vec<Stream>,
+    operands: Vec<StridedOperand>,
     args: Vec<Arg>,
-    /// How each stream is used.
-    uses: Vec<Use>,
+    /// How each operand is used.
+    uses: Vec<Access>,
     width: u8,
 }
 
 /// A row while its kernel is written.
 pub struct Row<'a> {
-    rows: &'a Rows,
-    /// Parameters, one per stream.
+    rows: &'a RowReduction,
+    /// Parameters, one per operand.
     params: &'a [Param],
-    /// Index of the row's first element in every stream.
+    /// Index of the row's first element in every operand.
     bases: Vec<V>,
     /// The first column of the strip, where lanes are rows.
     column: Option<V>,
@@ -73,23 +74,24 @@ pub struct RowValue {
     wide: Vec<V>,
 }
 
-impl Rows {
-    /// Buffers over `dims`, of which some are reduced. `vectors`: 4 or 2 lanes, where the kernel can use them.
+impl RowReduction {
+    /// Buffers over `dims`, of which some are reduced. `vectors`: 4 or 2 lanes, where the kernel can use
+    /// them.
     pub fn new(
         dims: &[i64],
         reduced: &[bool],
-        streams: Vec<(Stream, Arg, Use)>,
+        operands: Vec<(StridedOperand, Arg, Access)>,
         vectors: Option<u8>,
-    ) -> Result<Rows, Unsupported> {
-        let mut args: Vec<Arg> = streams.iter().map(|s| s.1).collect();
-        let uses = streams.iter().map(|s| s.2).collect();
-        let mut streams: Vec<Stream> = streams.into_iter().map(|s| s.0).collect();
-        let (dims, reduced) = normalise(dims, reduced, &mut streams, &mut args)?;
-        let mut rows = Rows { dims, reduced, streams, args, uses, width: 1 };
+    ) -> Result<RowReduction, Unsupported> {
+        let mut args: Vec<Arg> = operands.iter().map(|s| s.1).collect();
+        let uses = operands.iter().map(|s| s.2).collect();
+        let mut operands: Vec<StridedOperand> = operands.into_iter().map(|s| s.0).collect();
+        let (dims, reduced) = normalise(dims, reduced, &mut operands, &mut args)?;
+        let mut rows = RowReduction { dims, reduced, operands, args, uses, width: 1 };
         if let (Some(width), Some(&last)) = (vectors, rows.dims.last()) {
             let axis = rows.dims.len() - 1;
             if last >= i64::from(width)
-                && rows.streams.iter().all(|s| matches!(s.access.strides[axis], 0 | 1))
+                && rows.operands.iter().all(|s| matches!(s.access.strides[axis], 0 | 1))
             {
                 rows.width = width;
             }
@@ -97,7 +99,7 @@ impl Rows {
         Ok(rows)
     }
 
-    /// Arguments of the call, in the order of the streams.
+    /// Arguments of the call, in the order of the operands.
     pub fn args(&self) -> &[Arg] {
         &self.args
     }
@@ -124,22 +126,25 @@ impl Rows {
     ) -> Result<egret_loop::Kernel, Unsupported> {
         let kept: Vec<usize> = self.axes(false).collect();
         let kept_dims: Vec<i64> = kept.iter().map(|&a| self.dims[a]).collect();
-        let accesses: Vec<Access> = self
-            .streams
+        let accesses: Vec<StridedAccess> = self
+            .operands
             .iter()
-            .map(|s| Access { offset: 0, strides: kept.iter().map(|&a| s.access.strides[a]).collect() })
+            .map(|s| StridedAccess {
+                offset: 0,
+                strides: kept.iter().map(|&a| s.access.strides[a]).collect(),
+            })
             .collect();
         let levels = (0..kept.len()).map(Level::Full).collect();
         let nest = Nest::split(&kept_dims, levels, (GRAIN / self.row_len().max(1)).max(1));
         let mut k = KernelBuilder::new(name, nest.tasks());
         let params: Vec<Param> = self
-            .streams
+            .operands
             .iter()
             .zip(&self.uses)
             .map(|(s, &u)| k.param(s.elem, touched(&self.dims, &s.access), u))
             .collect();
-        let offsets: Vec<V> = self.streams.iter().map(|s| k.int(s.access.offset)).collect();
-        let accesses: Vec<&Access> = accesses.iter().collect();
+        let offsets: Vec<V> = self.operands.iter().map(|s| k.int(s.access.offset)).collect();
+        let accesses: Vec<&StridedAccess> = accesses.iter().collect();
         let mut result = Ok(());
         let mut emit = |k: &mut KernelBuilder, row: Row| {
             if let Err(e) = body(k, &row) {
@@ -177,7 +182,7 @@ impl Rows {
     }
 
     fn advance(&self, k: &mut KernelBuilder, bases: &[V], axis: usize, index: V) -> Vec<V> {
-        self.streams
+        self.operands
             .iter()
             .zip(bases)
             .map(|(s, &b)| k.affine(&[(b, 1), (index, s.access.strides[axis])], 0))
@@ -259,8 +264,8 @@ impl Row<'_> {
         self.visit(k, None, &mut f, &mut |_| {})
     }
 
-    /// Sums up over all elements of the row: `f` gives the new partial sum of a point from the old one. Long sums are cut into blocks,
-    /// as those of contractions are.
+    /// Sums up over all elements of the row: `f` gives the new partial sum of a point from the old one.
+    /// Long sums are cut into blocks, as those of contractions are.
     pub fn sum(
         &self,
         k: &mut KernelBuilder,
@@ -329,13 +334,13 @@ impl Row<'_> {
         if self.column.is_some() { Some(self.rows.dims.len() - 1) } else { self.rows.axes(true).last() }
     }
 
-    /// Index of a point in a stream.
-    fn index(&self, k: &mut KernelBuilder, p: &Point, stream: usize) -> V {
-        let stride = self.axis().map_or(0, |a| self.rows.streams[stream].access.strides[a]);
-        k.affine(&[(p.bases[stream], 1), (p.index, stride)], p.more * stride)
+    /// Index of a point in an operand.
+    fn index(&self, k: &mut KernelBuilder, p: &Point, operand: usize) -> V {
+        let stride = self.axis().map_or(0, |a| self.rows.operands[operand].access.strides[a]);
+        k.affine(&[(p.bases[operand], 1), (p.index, stride)], p.more * stride)
     }
 
-    /// The point that stands for the whole row in streams that do not vary along it, for one slot.
+    /// The point that stands for the whole row in operands that do not vary along it, for one slot.
     pub fn whole(&self, k: &mut KernelBuilder, slot: usize) -> Point<'_> {
         let zero = k.int(0);
         let more = if self.column.is_some() { slot as i64 * i64::from(self.width) } else { 0 };
@@ -348,24 +353,25 @@ impl Row<'_> {
         if self.column.is_some() { self.slots } else { 1 }
     }
 
-    /// Reads a stream at a point.
-    pub fn load(&self, k: &mut KernelBuilder, p: &Point, stream: usize) -> V {
-        let at = self.index(k, p, stream);
-        let varies = self.axis().is_some_and(|a| self.rows.streams[stream].access.strides[a] != 0);
+    /// Reads an operand at a point.
+    pub fn load(&self, k: &mut KernelBuilder, p: &Point, operand: usize) -> V {
+        let at = self.index(k, p, operand);
+        let varies = self.axis().is_some_and(|a| self.rows.operands[operand].access.strides[a] != 0);
         if p.width > 1 && varies {
-            return k.load_vector(self.params[stream], at);
+            return k.load_vector(self.params[operand], at);
         }
-        let x = k.load(self.params[stream], at);
+        let x = k.load(self.params[operand], at);
         k.splat(x, p.width)
     }
 
-    /// Writes a stream at a point.
-    pub fn store(&self, k: &mut KernelBuilder, p: &Point, stream: usize, value: V) {
-        let at = self.index(k, p, stream);
-        k.store(self.params[stream], at, value);
+    /// Writes an operand at a point.
+    pub fn store(&self, k: &mut KernelBuilder, p: &Point, operand: usize, value: V) {
+        let at = self.index(k, p, operand);
+        k.store(self.params[operand], at, value);
     }
 
-    /// The expression at a point, as it is computed with; its operands are the streams from `first` on.
+    /// The expression at a point, as it is computed with; its operands are those of the kernel from `first`
+    /// on.
     pub fn eval(
         &self,
         k: &mut KernelBuilder,
@@ -404,7 +410,8 @@ struct Visit<'v, 'r> {
 }
 
 impl Visit<'_, '_> {
-    /// `body` for every `step`th of `extent`: the loop at a depth, in blocks where it is the one that is cut.
+    /// `body` for every `step`th of `extent`: the loop at a depth, in blocks where it is the one that is
+    /// cut.
     fn repeat(
         &mut self,
         k: &mut KernelBuilder,
@@ -490,16 +497,17 @@ pub fn combine(k: &mut KernelBuilder, locals: &[Local], p: &Point, op: BinOp, va
     k.set(l, new);
 }
 
-/// The streams of an expression's operands, with accesses mapped by `to` from the expression's axes.
-pub fn operand_streams(
+/// Strided operands for the operands of an expression, with accesses mapped by `to` from the expression's
+/// axes.
+pub fn strided_operands(
     ctx: &mut Ctx,
     expr: &Expr,
-    to: impl Fn(&Access) -> Access,
-) -> Result<Vec<(Stream, Arg, Use)>, Unsupported> {
+    to: impl Fn(&StridedAccess) -> StridedAccess,
+) -> Result<Vec<(StridedOperand, Arg, Access)>, Unsupported> {
     let mut out = vec![];
     for o in &expr.operands {
-        let stream = Stream { elem: buffer_elem(o.dtype)?, access: to(&o.access) };
-        out.push((stream, ctx.place(o.value)?, Use::Read));
+        let operand = StridedOperand { elem: buffer_elem(o.dtype)?, access: to(&o.access) };
+        out.push((operand, ctx.place(o.value)?, Access::Read));
     }
     Ok(out)
 }

@@ -48,8 +48,8 @@ impl<'c, 'g> Writer<'c, 'g> {
     }
 }
 
-/// An index from data, as i64: negative ones count from the end, and what is out of range is brought into it, so that bad data
-/// cannot reach outside a buffer (the interpreter reports it as an error).
+/// An index from data, as i64: negative ones count from the end, and what is out of range is brought into
+/// it, so that bad data cannot reach outside a buffer (the interpreter reports it as an error).
 pub fn data_index(k: &mut KernelBuilder, p: Param, at: V, extent: i64) -> V {
     let raw = k.load(p, at);
     let i = k.convert(Elem::I64, raw);

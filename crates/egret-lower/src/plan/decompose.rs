@@ -1,7 +1,9 @@
-//! Operations without a kernel of their own, as the operations that they are made of, before nodes are grouped.
+//! Operations without a kernel of their own, as the operations that they are made of, before nodes are
+//! grouped.
 //!
-//! `attention` becomes two products and a softmax: scale and mask then run on the sums of the first product or inside the softmax,
-//! like any elementwise neighbours. Smaller floats are computed in f32 throughout and rounded once.
+//! `attention` becomes two products and a softmax: scale and mask then run on the sums of the first product
+//! or inside the softmax, like any elementwise neighbours. Smaller floats are computed in f32 throughout
+//! and rounded once.
 
 use egret_ir::{Builder, DType, Graph, Node, Op, Tensor, TypeError, ValueId, attrs};
 use std::borrow::Cow;
@@ -65,7 +67,8 @@ fn number(b: &mut Builder, v: f64, dtype: DType) -> ValueId {
     b.constant(if dtype == DType::F64 { Tensor::scalar(v) } else { Tensor::scalar(v as f32) })
 }
 
-/// k with its last two axes exchanged. Where k itself is transposed (heads split off a projection), one transpose does both.
+/// k with its last two axes exchanged. Where k itself is transposed (heads split off a projection), one
+/// transpose does both.
 fn turned(b: &mut Builder, k: ValueId) -> Result<ValueId, TypeError> {
     let rank = b.tensor_ty(k).rank();
     let mut from = k;

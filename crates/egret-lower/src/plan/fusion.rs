@@ -1,14 +1,15 @@
 //! Which nodes share a kernel.
 //!
-//! A group has one result. Its anchor, if any, is a node with a kernel of its own (a contraction, a reduction, ...); elementwise
-//! nodes that alone use the anchor's result become its epilogue, those that it alone uses the prologue of its first operand.
-//! Without an anchor a group is a DAG of elementwise nodes. Movement nodes become the strides with which a group reads its
-//! operands. A node belongs to a group only if all its users do (movement nodes, which cost nothing, may be in several), so the
-//! groups in the order of their last nodes are in topological order.
+//! A group has one result. Its anchor, if any, is a node with a kernel of its own (a contraction, a
+//! reduction, ...); elementwise nodes that alone use the anchor's result become its epilogue, those that it
+//! alone uses the prologue of its first operand. Without an anchor a group is a DAG of elementwise nodes.
+//! Movement nodes become the strides with which a group reads its operands. A node belongs to a group only
+//! if all its users do (movement nodes, which cost nothing, may be in several), so the groups in the order
+//! of their last nodes are in topological order.
 
 use crate::LowerOptions;
 use crate::expr::{Expr, Operand, Term};
-use crate::geometry::access::Access;
+use crate::geometry::access::StridedAccess;
 use crate::geometry::aliases::alias;
 use crate::geometry::dtypes::is_direct;
 use crate::geometry::shape::{dims, strides};
@@ -34,7 +35,7 @@ pub type RolesOf = fn(Op) -> FusionRoles;
 
 /// Nodes that share a kernel.
 #[derive(Clone, Debug)]
-pub struct Group {
+pub struct FusionGroup {
     /// The last node; its results are the group's.
     pub root: NodeId,
     /// The node with a kernel of its own.
@@ -49,15 +50,16 @@ pub struct Group {
     pub prologue: Option<Expr>,
 }
 
-impl Group {
+impl FusionGroup {
     /// The node whose kernel computes the group: the anchor, or the last of a DAG of elementwise nodes.
     pub fn node(&self) -> NodeId {
         self.anchor.unwrap_or(self.root)
     }
 }
 
-/// The groups of a graph, producers before users. Nodes whose results nobody needs, or only as views, are in none.
-pub fn build(graph: &Graph, options: &LowerOptions, roles: RolesOf) -> Vec<Group> {
+/// The groups of a graph, producers before users. Nodes whose results nobody needs, or only as views, are
+/// in none.
+pub fn build(graph: &Graph, options: &LowerOptions, roles: RolesOf) -> Vec<FusionGroup> {
     let order = graph.topological().unwrap_or_default();
     let mut builder =
         GroupBuilder { graph, uses: graph.use_lists(), fuse: options.fuse, roles, needed: BTreeSet::new() };
@@ -116,7 +118,7 @@ impl GroupBuilder<'_> {
         }
     }
 
-    fn group(&mut self, root: NodeId) -> Group {
+    fn group(&mut self, root: NodeId) -> FusionGroup {
         let graph = self.graph;
         let node = graph.node(root);
         let result = node.results[0];
@@ -168,7 +170,7 @@ impl GroupBuilder<'_> {
         for operand in expr.operands.iter().chain(prologue.iter().flat_map(|p| &p.operands)) {
             self.need(operand.value);
         }
-        Group { root, anchor, nodes, result, expr, prologue }
+        FusionGroup { root, anchor, nodes, result, expr, prologue }
     }
 
     /// Adds to a group whatever its members alone use; returns the anchor found.
@@ -215,7 +217,8 @@ impl GroupBuilder<'_> {
         Some(anchor)
     }
 
-    /// Whether reading the node's operand in place would lose contiguous runs that its own kernel would restore once for all.
+    /// Whether reading the node's operand in place would lose contiguous runs that its own kernel would
+    /// restore once for all.
     fn scatters(&self, n: NodeId) -> bool {
         let node = self.graph.node(n);
         node.op == Op::Slice
@@ -347,8 +350,8 @@ impl ExprBuilder<'_> {
         }
     }
 
-    fn access(&self, v: ValueId, view: &View) -> Access {
-        let mut access = Access { offset: 0, strides: vec![0; self.expr.dims.len()] };
+    fn access(&self, v: ValueId, view: &View) -> StridedAccess {
+        let mut access = StridedAccess { offset: 0, strides: vec![0; self.expr.dims.len()] };
         for (a, stride) in view.iter().zip(strides(&dims(self.graph, v))) {
             access.offset += a.offset * stride;
             if let Some(axis) = a.axis {

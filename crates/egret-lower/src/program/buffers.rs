@@ -1,4 +1,5 @@
-//! The buffer plan: every buffer that calls make gets a place in one arena, shared by buffers that are never alive together.
+//! The buffer plan: every buffer that calls make gets a place in one arena, shared by buffers that are
+//! never alive together.
 
 use egret_loop::{BufferId, Home, Program};
 use std::collections::BTreeMap;
@@ -75,7 +76,8 @@ fn spans(program: &Program) -> BTreeMap<BufferId, Span> {
     spans
 }
 
-/// Makes the written buffer the same memory as the read one, if that one dies at the call and the sizes agree.
+/// Makes the written buffer the same memory as the read one, if that one dies at the call and the sizes
+/// agree.
 fn merge(
     program: &Program,
     pair: &InPlace,

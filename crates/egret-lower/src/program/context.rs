@@ -2,15 +2,15 @@
 
 use crate::LowerOptions;
 use crate::error::{LowerError, Refusal, Unsupported};
-use crate::geometry::access::Access;
+use crate::geometry::access::StridedAccess;
 use crate::geometry::aliases::alias;
 use crate::geometry::dtypes::buffer_elem;
 use crate::geometry::dtypes::elem_of;
-use crate::geometry::halo::Room;
+use crate::geometry::halo::Halo;
 use crate::geometry::shape::dims;
-use crate::plan::fusion::Group;
+use crate::plan::fusion::FusionGroup;
 use crate::program::buffers::{self, ALIGN};
-use crate::program::destination::Out;
+use crate::program::destination::Destination;
 use crate::program::signature;
 use egret_ir::{ContentHash, DType, Def, Graph, Tensor, ValueId};
 use egret_loop::{Arg, Buffer, BufferId, Call, Elem, Home, Kernel, KernelId, Program};
@@ -24,7 +24,7 @@ pub struct Ctx<'g> {
     /// The caller's choices.
     pub options: &'g LowerOptions,
     /// Values that stand between zeros.
-    pub rooms: BTreeMap<ValueId, Room>,
+    pub halos: BTreeMap<ValueId, Halo>,
     places: Vec<Option<Arg>>,
     /// Values that are computed straight into a caller's output.
     direct: BTreeMap<ValueId, usize>,
@@ -41,7 +41,7 @@ impl<'g> Ctx<'g> {
         let mut ctx = Ctx {
             graph,
             options,
-            rooms: BTreeMap::new(),
+            halos: BTreeMap::new(),
             places: vec![None; graph.value_count()],
             direct: BTreeMap::new(),
             program: Program { name: options.name.clone(), ..Program::default() },
@@ -107,15 +107,17 @@ impl<'g> Ctx<'g> {
         (v, offset)
     }
 
-    /// Where a value stands. Constants come into the weights when first asked for; results of nodes get their buffer.
+    /// Where a value stands. Constants come into the weights when first asked for; results of nodes get
+    /// their buffer.
     pub fn place(&mut self, v: ValueId) -> Result<Arg, Unsupported> {
-        if self.rooms.contains_key(&self.root(v).0) {
+        if self.halos.contains_key(&self.root(v).0) {
             return Err(Unsupported::new("stands between zeros that its user does not know of"));
         }
         self.origin(v)
     }
 
-    /// Where the memory begins that the accesses of a value count from: as [`Ctx::place`], for kernels that know its room.
+    /// Where the memory begins that the accesses of a value count from: as [`Ctx::place`], for kernels that
+    /// know its halo.
     pub fn origin(&mut self, v: ValueId) -> Result<Arg, Unsupported> {
         if let Some(place) = self.places[v.0 as usize] {
             return Ok(place);
@@ -131,7 +133,7 @@ impl<'g> Ctx<'g> {
             let elem = self.elem(v)?;
             let home = self.direct.get(&v).map_or(Home::Arena(0), |&i| Home::Output(i));
             let len = self
-                .rooms
+                .halos
                 .get(&v)
                 .map_or(self.len(v), |r| r.outer(&self.dims(v)).iter().product::<i64>() as usize);
             Arg { buffer: self.buffer(elem, len, home), offset: 0 }
@@ -141,18 +143,19 @@ impl<'g> Ctx<'g> {
     }
 
     /// Where the elements of a value stand from its [`Ctx::origin`] on.
-    pub fn access(&self, v: ValueId) -> Access {
+    pub fn access(&self, v: ValueId) -> StridedAccess {
         let dims = self.dims(v);
-        self.rooms.get(&v).map_or_else(|| Access::dense(&dims), |r| r.access(&dims))
+        self.halos.get(&v).map_or_else(|| StridedAccess::dense(&dims), |r| r.access(&dims))
     }
 
     /// Where a group's result goes.
-    pub fn out(&mut self, v: ValueId) -> Result<Out, Unsupported> {
-        let room = self.rooms.get(&v).map(|r| (r.clone(), self.dims(v)));
-        Ok(Out { at: self.origin(v)?, access: self.access(v), room })
+    pub fn out(&mut self, v: ValueId) -> Result<Destination, Unsupported> {
+        let halo = self.halos.get(&v).map(|r| (r.clone(), self.dims(v)));
+        Ok(Destination { at: self.origin(v)?, access: self.access(v), halo })
     }
 
-    /// A constant rewritten for a kernel: `pack` makes its bytes from the tensor, once for each tensor and `key`.
+    /// A constant rewritten for a kernel: `pack` makes its bytes from the tensor, once for each tensor and
+    /// `key`.
     pub fn packed(
         &mut self,
         v: ValueId,
@@ -198,7 +201,7 @@ impl<'g> Ctx<'g> {
     // ---- kernels ----
 
     /// The calls from now on do the work of this group.
-    pub fn begin(&mut self, group: &Group) {
+    pub fn begin(&mut self, group: &FusionGroup) {
         self.sources =
             group.nodes.iter().flat_map(|&n| self.graph.node(n).sources.iter().cloned()).collect();
     }
@@ -208,8 +211,9 @@ impl<'g> Ctx<'g> {
         self.call_in_place(kernel, args, &[]);
     }
 
-    /// As [`Ctx::call`]. Each pair names an argument that is written and one that is read which may be the same memory: every
-    /// task writes an element only after it, and only it, has read the element at the same byte.
+    /// As [`Ctx::call`]. Each pair names an argument that is written and one that is read which may be the
+    /// same memory: every task writes an element only after it, and only it, has read the element at the
+    /// same byte.
     pub fn call_in_place(&mut self, kernel: Kernel, args: &[Arg], pairs: &[(usize, usize)]) {
         debug_assert_eq!(kernel.params.len(), args.len(), "arguments of kernel {}", kernel.name);
         let call = self.program.calls.len();

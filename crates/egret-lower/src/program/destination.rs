@@ -1,42 +1,42 @@
 //! Where a kernel writes its result.
 
-use crate::geometry::access::Access;
-use crate::geometry::halo::Room;
+use crate::geometry::access::StridedAccess;
+use crate::geometry::halo::Halo;
 use egret_loop::{Arg, Cmp, Elem, KernelBuilder, Param, Ty, V};
 
 /// Where a kernel's result goes.
 #[derive(Clone, Debug)]
-pub struct Out {
+pub struct Destination {
     /// Where its buffer begins.
     pub at: Arg,
     /// Where the result's elements stand from there on.
-    pub access: Access,
+    pub access: StridedAccess,
     /// Zeros to be written around a result of these dims.
-    pub room: Option<(Room, Vec<i64>)>,
+    pub halo: Option<(Halo, Vec<i64>)>,
 }
 
-impl Out {
+impl Destination {
     /// A buffer of the result alone.
-    pub fn dense(at: Arg, dims: &[i64]) -> Out {
-        Out { at, access: Access::dense(dims), room: None }
+    pub fn dense(at: Arg, dims: &[i64]) -> Destination {
+        Destination { at, access: StridedAccess::dense(dims), halo: None }
     }
 
-    /// Adds the parameter through which the room is cleared, to be given [`Out::at`] as its argument, and clears it, in equal parts
-    /// by all tasks.
+    /// Adds the parameter through which the halo is cleared, to be given [`Destination::at`] as its
+    /// argument, and clears it, in equal parts by all tasks.
     pub fn clear(&self, k: &mut KernelBuilder, tasks: i64) -> bool {
-        let Some((room, dims)) = &self.room else { return false };
-        let outer = room.outer(dims);
+        let Some((halo, dims)) = &self.halo else { return false };
+        let outer = halo.outer(dims);
         let param = k.param(Elem::F32, outer.iter().product::<i64>() as usize, egret_loop::Access::Write);
-        clear(room, k, param, dims, tasks);
+        clear(halo, k, param, dims, tasks);
         true
     }
 }
 
-/// Zeros around the value: a line is what lies along the last axis that has room; each task does some of the lines, and with the
-/// first and last line along an axis further out the room there.
-fn clear(room: &Room, k: &mut KernelBuilder, param: Param, dims: &[i64], tasks: i64) {
-    let Some(last) = (0..dims.len()).rev().find(|&a| room.low[a] + room.high[a] > 0) else { return };
-    let Access { offset, strides } = room.access(dims);
+/// Zeros around the value: a line is what lies along the last axis that has a halo; each task does some of
+/// the lines, and with the first and last line along an axis further out the halo there.
+fn clear(halo: &Halo, k: &mut KernelBuilder, param: Param, dims: &[i64], tasks: i64) {
+    let Some(last) = (0..dims.len()).rev().find(|&a| halo.low[a] + halo.high[a] > 0) else { return };
+    let StridedAccess { offset, strides } = halo.access(dims);
     let lines: i64 = dims[..last].iter().product();
     let each = (lines as u64).div_ceil(tasks.max(1) as u64) as i64;
     let task = k.task();
@@ -53,15 +53,15 @@ fn clear(room: &Room, k: &mut KernelBuilder, param: Param, dims: &[i64], tasks: 
             rest = if axis == 0 { rest } else { k.div(rest, n) };
         }
         let terms: Vec<(V, i64)> = index.iter().copied().zip(strides.iter().copied()).collect();
-        // The line's first element, and from there back to where the room along an axis begins.
+        // The line's first element, and from there back to where the halo along an axis begins.
         let first = k.affine(&terms, offset);
-        let mut back = room.low[last] * strides[last];
+        let mut back = halo.low[last] * strides[last];
         let at = k.affine(&[(first, 1)], -back);
         zeros(k, param, at, back);
         let at = k.affine(&[(first, 1)], dims[last] * strides[last]);
-        zeros(k, param, at, room.high[last] * strides[last]);
+        zeros(k, param, at, halo.high[last] * strides[last]);
         // Elements from the line's first to the end of its part of the axis below.
-        let mut ahead = (dims[last] + room.high[last]) * strides[last];
+        let mut ahead = (dims[last] + halo.high[last]) * strides[last];
         let mut edges = (None, None);
         for axis in (0..last).rev() {
             let (zero, end) = (k.int(0), k.int(dims[axis] - 1));
@@ -70,7 +70,7 @@ fn clear(room: &Room, k: &mut KernelBuilder, param: Param, dims: &[i64], tasks: 
                 |k: &mut KernelBuilder, inner: Option<V>, own: V| inner.map_or(own, |i| k.and(i, own));
             let (low, high) = (join(k, edges.0, low), join(k, edges.1, high));
             edges = (Some(low), Some(high));
-            let (before, after) = (room.low[axis] * strides[axis], room.high[axis] * strides[axis]);
+            let (before, after) = (halo.low[axis] * strides[axis], halo.high[axis] * strides[axis]);
             if before > 0 {
                 let at = k.affine(&[(first, 1)], -back - before);
                 k.if_(low, |k| zeros(k, param, at, before), |_| ());

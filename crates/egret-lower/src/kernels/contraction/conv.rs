@@ -1,24 +1,25 @@
-//! f32 convolutions: without im2col, as products whose rows are output pixels and whose reduction runs over taps and channels.
+//! f32 convolutions: without im2col, as products whose rows are output pixels and whose reduction runs over
+//! taps and channels.
 
 use super::conv_buffers::{Output, conv_name, padded};
 use super::depthwise;
-use super::product::{self, Panels, Product, Rows};
+use super::product::{self, Panels, Product, RowAxis};
 use super::target::{bytes, copy, floats};
 use crate::error::Unsupported;
-use crate::geometry::access::Access;
-use crate::geometry::conv::Shape;
+use crate::geometry::access::StridedAccess;
+use crate::geometry::conv::ConvShape;
 use crate::geometry::shape::strides;
-use crate::plan::fusion::Group;
+use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
-use crate::program::destination::Out;
+use crate::program::destination::Destination;
 use egret_ir::{NodeId, ValueId};
 use egret_loop::{Arg, Axis, Elem};
 
 /// Lower a `conv`; `false` if tiles cannot do it.
-pub fn lower(ctx: &mut Ctx, group: &Group, anchor: NodeId) -> Result<bool, Unsupported> {
+pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool, Unsupported> {
     let node = ctx.graph.node(anchor);
     let (x, w) = (node.operand(0), node.operand(1));
-    let s = Shape::new(ctx.graph, anchor);
+    let s = ConvShape::new(ctx.graph, anchor);
     if !s.has_tiles(ctx.graph, anchor) {
         return Ok(false);
     }
@@ -36,10 +37,10 @@ pub fn lower(ctx: &mut Ctx, group: &Group, anchor: NodeId) -> Result<bool, Unsup
     let rank = s.rank();
     let group_b = (per_out + width - 1) / width * panel;
     let mut rows = vec![
-        Rows { extent: s.groups, a: per_in, b: group_b, axis: rank + 1, scale: per_out },
-        Rows { extent: s.n, a: at[0], b: 0, axis: 0, scale: 1 },
+        RowAxis { extent: s.groups, a: per_in, b: group_b, axis: rank + 1, scale: per_out },
+        RowAxis { extent: s.n, a: at[0], b: 0, axis: 0, scale: 1 },
     ];
-    rows.extend((0..rank).map(|i| Rows {
+    rows.extend((0..rank).map(|i| RowAxis {
         extent: s.output[i],
         a: at[i + 1] * s.strides[i],
         b: 0,
@@ -70,7 +71,7 @@ pub fn lower(ctx: &mut Ctx, group: &Group, anchor: NodeId) -> Result<bool, Unsup
 }
 
 /// `[o, i, taps..]` as panels `[group][o / width][taps..][i][width]`, the last of each group filled up.
-fn weights(ctx: &mut Ctx, w: ValueId, s: &Shape, width: i64) -> Result<Arg, Unsupported> {
+fn weights(ctx: &mut Ctx, w: ValueId, s: &ConvShape, width: i64) -> Result<Arg, Unsupported> {
     let (per_in, per_out) = (s.channels.0 / s.groups, s.channels.1 / s.groups);
     let panels = (per_out + width - 1) / width;
     let taps = s.taps();
@@ -90,20 +91,20 @@ fn weights(ctx: &mut Ctx, w: ValueId, s: &Shape, width: i64) -> Result<Arg, Unsu
         if count * columns > 0 {
             let dims = vec![s.groups, count, taps, per_in, columns];
             let access =
-                Access { offset: first * width * o, strides: vec![per_out * o, width * o, 1, i, o] };
+                StridedAccess { offset: first * width * o, strides: vec![per_out * o, width * o, 1, i, o] };
             let panel = taps * per_in * width;
-            let out = Access {
+            let out = StridedAccess {
                 offset: first * panel,
                 strides: vec![panels * panel, panel, per_in * width, width, 1],
             };
-            copy(ctx, dims, w, from, access, &Out { at: to, access: out, room: None })?;
+            copy(ctx, dims, w, from, access, &Destination { at: to, access: out, halo: None })?;
         }
     }
     Ok(to)
 }
 
-/// Weights as panels `[group][o / width][taps][i][width]` of `[groups, taps, i per group, o per group, width]`; `at` gives the
-/// element of an output channel, an input channel within its group and a tap.
+/// Weights as panels `[group][o / width][taps][i][width]` of `[groups, taps, i per group, o per group,
+/// width]`; `at` gives the element of an output channel, an input channel within its group and a tap.
 pub fn pack(
     [groups, taps, per_in, per_out, width]: [usize; 5],
     at: impl Fn(usize, usize, usize) -> f32,

@@ -3,18 +3,18 @@
 use super::target::{Target, copy};
 use crate::error::Unsupported;
 use crate::expr::{Expr, Term};
-use crate::geometry::access::Access;
-use crate::geometry::conv::Shape;
-use crate::geometry::halo::Room;
+use crate::geometry::access::StridedAccess;
+use crate::geometry::conv::ConvShape;
+use crate::geometry::halo::Halo;
 use crate::geometry::shape::strides;
 use crate::loops::map;
-use crate::plan::fusion::Group;
+use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
-use crate::program::destination::Out;
+use crate::program::destination::Destination;
 use egret_ir::{DType, ValueId};
 use egret_loop::{Arg, Elem};
 
-/// An input with channels last and room around it.
+/// An input with channels last and a halo around it.
 #[derive(Clone, Debug)]
 pub struct Padded {
     /// What the first window reads first.
@@ -26,14 +26,14 @@ pub struct Padded {
 }
 
 /// The input as windows can read it without looking where they are.
-pub fn padded(ctx: &mut Ctx, x: ValueId, s: &Shape) -> Result<Padded, Unsupported> {
+pub fn padded(ctx: &mut Ctx, x: ValueId, s: &ConvShape) -> Result<Padded, Unsupported> {
     let (at, own, read) = (ctx.origin(x)?, ctx.access(x), s.read());
     let reach = |strides: &[i64]| {
         let last = [&[s.n], read.as_slice(), &[s.channels.0]].concat();
         1 + last.iter().zip(strides).map(|(d, stride)| (d - 1) * stride).sum::<i64>()
     };
     let wants = s.wants();
-    let has = ctx.rooms.get(&x).cloned().unwrap_or_else(|| Room::none(s.rank() + 2));
+    let has = ctx.halos.get(&x).cloned().unwrap_or_else(|| Halo::none(s.rank() + 2));
     let fits = |has: &[i64], wants: &[i64]| has.iter().zip(wants).all(|(h, w)| h >= w);
     if s.channels_last && fits(&has.low, &wants.low) && fits(&has.high, &wants.high) {
         let first =
@@ -59,7 +59,7 @@ pub fn padded(ctx: &mut Ctx, x: ValueId, s: &Shape) -> Result<Padded, Unsupporte
     } else {
         [&own.strides[..1], &own.strides[2..], &own.strides[1..2]].concat()
     };
-    let room = Room {
+    let halo = Halo {
         high: [
             &[0],
             (0..s.rank()).map(|i| read[i] - s.low[i] - kept[i]).collect::<Vec<_>>().as_slice(),
@@ -69,16 +69,19 @@ pub fn padded(ctx: &mut Ctx, x: ValueId, s: &Shape) -> Result<Padded, Unsupporte
         low: wants.low,
     };
     let dims = [&[s.n], kept.as_slice(), &[s.channels.0]].concat();
-    let out =
-        Out { at: to, access: room.access(&dims), room: (!room.is_none()).then(|| (room, dims.clone())) };
-    copy(ctx, dims, x, at, Access { offset: own.offset, strides: from }, &out)?;
+    let out = Destination {
+        at: to,
+        access: halo.access(&dims),
+        halo: (!halo.is_none()).then(|| (halo, dims.clone())),
+    };
+    copy(ctx, dims, x, at, StridedAccess { offset: own.offset, strides: from }, &out)?;
     Ok(Padded { at: to, strides, len })
 }
 
 /// Sets `len` f32 elements to 0.
 fn clear(ctx: &mut Ctx, len: i64, to: Arg) -> Result<(), Unsupported> {
     let expr = Expr { dims: vec![len], operands: vec![], terms: vec![(Term::Const(0), DType::F32)] };
-    map::run_to(ctx, &expr, &[], &Out::dense(to, &[len]))
+    map::run_to(ctx, &expr, &[], &Destination::dense(to, &[len]))
 }
 
 /// Where a convolution with channels last writes.
@@ -91,19 +94,19 @@ pub struct Output {
 
 impl Output {
     /// The group's result, or scratch where its layout or expression does not fit.
-    pub fn new(ctx: &mut Ctx, group: &Group, s: &Shape) -> Result<Output, Unsupported> {
+    pub fn new(ctx: &mut Ctx, group: &FusionGroup, s: &ConvShape) -> Result<Output, Unsupported> {
         let pixels: i64 = s.output.iter().product();
         // One pixel, or one channel, is the same in both layouts.
         if s.channels_last || pixels == 1 && group.expr.is_anchor() {
             let mut target = Target::new(ctx, group)?;
             if !s.channels_last {
                 target.expr.dims = s.result_dims();
-                target.out.access = Access::dense(&target.expr.dims);
+                target.out.access = StridedAccess::dense(&target.expr.dims);
             }
             return Ok(Output { target, moved: false });
         }
         let dims = s.result_dims();
-        let out = Out::dense(ctx.scratch(Elem::F32, dims.iter().product::<i64>() as usize), &dims);
+        let out = Destination::dense(ctx.scratch(Elem::F32, dims.iter().product::<i64>() as usize), &dims);
         Ok(Output {
             target: Target { out, expr: Expr::anchor(dims, DType::F32), separate: true },
             moved: true,
@@ -111,7 +114,7 @@ impl Output {
     }
 
     /// What is left to do after the sums.
-    pub fn finish(self, ctx: &mut Ctx, group: &Group, s: &Shape) -> Result<(), Unsupported> {
+    pub fn finish(self, ctx: &mut Ctx, group: &FusionGroup, s: &ConvShape) -> Result<(), Unsupported> {
         if !self.moved {
             return self.target.finish(ctx, group);
         }
@@ -122,7 +125,7 @@ impl Output {
             if i < group.expr.operands.len() {
                 args.push(ctx.origin(o.value)?);
             } else {
-                o.access = Access {
+                o.access = StridedAccess {
                     offset: 0,
                     strides: [&own[..1], &own[own.len() - 1..], &own[1..own.len() - 1]].concat(),
                 };

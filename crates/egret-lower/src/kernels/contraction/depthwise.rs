@@ -1,19 +1,20 @@
-//! f32 depthwise convolutions: channels in vector lanes, a few pixels at a time, every input vector loaded once per window row.
+//! f32 depthwise convolutions: channels in vector lanes, a few pixels at a time, every input vector loaded
+//! once per window row.
 
 use super::conv_buffers::{Output, conv_name, padded};
 use super::target::{bytes, copy, floats};
 use crate::error::Unsupported;
 use crate::expr::Expr;
-use crate::geometry::access::Access;
-use crate::geometry::conv::Shape;
+use crate::geometry::access::StridedAccess;
+use crate::geometry::conv::ConvShape;
 use crate::geometry::dtypes::buffer_elem;
 use crate::geometry::shape::strides;
 use crate::loops::operands::touched;
-use crate::plan::fusion::Group;
+use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
-use crate::program::destination::Out;
+use crate::program::destination::Destination;
 use egret_ir::{NodeId, ValueId};
-use egret_loop::{Access as Use, Arg, Elem, Kernel, KernelBuilder, Local, Param, Ty, V};
+use egret_loop::{Access, Arg, Elem, Kernel, KernelBuilder, Local, Param, Ty, V};
 use std::collections::{BTreeSet, HashMap};
 
 /// Pixels summed at once.
@@ -24,7 +25,12 @@ const REGISTERS: i64 = 15;
 const LANES: i64 = 4;
 
 /// Lower a `conv` with one input and one output channel per group; `false` if it is not one.
-pub fn lower(ctx: &mut Ctx, group: &Group, anchor: NodeId, s: &Shape) -> Result<bool, Unsupported> {
+pub fn lower(
+    ctx: &mut Ctx,
+    group: &FusionGroup,
+    anchor: NodeId,
+    s: &ConvShape,
+) -> Result<bool, Unsupported> {
     let node = ctx.graph.node(anchor);
     if s.groups != s.channels.0 || s.groups != s.channels.1 || s.groups == 1 {
         return Ok(false);
@@ -46,14 +52,14 @@ pub fn lower(ctx: &mut Ctx, group: &Group, anchor: NodeId, s: &Shape) -> Result<
     }
     let kernel = Depthwise { s, expr, out, input: input.strides, lens: (input.len, s.taps() * s.groups) }
         .kernel()?;
-    args.extend(out.room.as_ref().map(|_| out.at));
+    args.extend(out.halo.as_ref().map(|_| out.at));
     ctx.call(kernel, &args);
     output.finish(ctx, group, s)?;
     Ok(true)
 }
 
 /// `[channels, 1, taps..]` as `[taps..][channels]`.
-fn weights(ctx: &mut Ctx, w: ValueId, s: &Shape) -> Result<Arg, Unsupported> {
+fn weights(ctx: &mut Ctx, w: ValueId, s: &ConvShape) -> Result<Arg, Unsupported> {
     let (taps, channels) = (s.taps(), s.groups);
     if ctx.graph.as_const(w).is_some() {
         let (taps, channels) = (taps as usize, channels as usize);
@@ -65,15 +71,15 @@ fn weights(ctx: &mut Ctx, w: ValueId, s: &Shape) -> Result<Arg, Unsupported> {
     let from = ctx.place(w)?;
     let to = ctx.scratch(Elem::F32, (taps * channels) as usize);
     let dims = vec![taps, channels];
-    let out = Out::dense(to, &dims);
-    copy(ctx, dims, w, from, Access { offset: 0, strides: vec![1, taps] }, &out)?;
+    let out = Destination::dense(to, &dims);
+    copy(ctx, dims, w, from, StridedAccess { offset: 0, strides: vec![1, taps] }, &out)?;
     Ok(to)
 }
 
 struct Depthwise<'a> {
-    s: &'a Shape,
+    s: &'a ConvShape,
     expr: &'a Expr,
-    out: &'a Out,
+    out: &'a Destination,
     /// Strides of the padded input.
     input: Vec<i64>,
     /// Elements of input and weights.
@@ -96,17 +102,17 @@ impl Depthwise<'_> {
         let mut k = KernelBuilder::new(&name, around.iter().product());
         let dims = s.result_dims();
         let mut params = vec![
-            k.param(Elem::F32, self.lens.0 as usize, Use::Read),
-            k.param(Elem::F32, self.lens.1 as usize, Use::Read),
+            k.param(Elem::F32, self.lens.0 as usize, Access::Read),
+            k.param(Elem::F32, self.lens.1 as usize, Access::Read),
             k.param(
                 Elem::F32,
-                touched(&dims, &Access { offset: 0, strides: self.out.access.strides.clone() }),
-                Use::Write,
+                touched(&dims, &StridedAccess { offset: 0, strides: self.out.access.strides.clone() }),
+                Access::Write,
             ),
         ];
         for o in &self.expr.operands {
             let last: i64 = o.access.strides.iter().zip(&dims).map(|(stride, d)| stride * (d - 1)).sum();
-            params.push(k.param(buffer_elem(o.dtype)?, last as usize + 1, Use::Read));
+            params.push(k.param(buffer_elem(o.dtype)?, last as usize + 1, Access::Read));
         }
         self.out.clear(&mut k, around.iter().product());
         // The task is an index over batch and all spatial axes but the last.
@@ -144,7 +150,8 @@ impl Depthwise<'_> {
         Ok(k.finish())
     }
 
-    /// How many taps of a window row are straight code: as many as its weights, input vectors and sums have registers for.
+    /// How many taps of a window row are straight code: as many as its weights, input vectors and sums have
+    /// registers for.
     fn straight(&self) -> i64 {
         let s = self.s;
         let last = s.rank() - 1;
@@ -157,7 +164,8 @@ impl Depthwise<'_> {
         (1..=s.kernel[last]).rev().find(fits).unwrap_or(1)
     }
 
-    /// Loops over the window's axes but the last; `body` gets the elements of input and weights at the start of a row.
+    /// Loops over the window's axes but the last; `body` gets the elements of input and weights at the
+    /// start of a row.
     fn rows(
         &self,
         k: &mut KernelBuilder,
@@ -216,8 +224,8 @@ impl Depthwise<'_> {
         };
         let x = k.affine(&[(bases.x, 1), (first, self.input[last + 1] * s.strides[last]), (c, 1)], 0);
         let zero = k.number(Ty { elem: Elem::F32, lanes }, 0.0);
-        // The sums are locals of loops over the window's rows: one long expression would be computed at its end, with every load
-        // alive until then.
+        // The sums are locals of loops over the window's rows: one long expression would be computed at its
+        // end, with every load alive until then.
         let sums: Vec<Local> = (0..pixels).map(|_| k.local(zero)).collect();
         let (run, most) = (s.kernel[last], self.straight());
         let (x_step, w_step) = (s.dilations[last] * self.input[last + 1], s.groups);

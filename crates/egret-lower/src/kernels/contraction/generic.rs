@@ -2,17 +2,17 @@
 
 use crate::error::Unsupported;
 use crate::expr::{decode, encode};
-use crate::geometry::conv::Shape;
+use crate::geometry::conv::ConvShape;
 use crate::geometry::dtypes::{buffer_elem, compute_elem};
 use crate::geometry::shape::strides;
 use crate::kernels::elementwise;
-use crate::plan::fusion::Group;
+use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use egret_ir::{DType, NodeId, Op};
-use egret_loop::{Access as Use, Cmp, Elem, KernelBuilder, Local, Param, Ty, V};
+use egret_loop::{Access, Cmp, Elem, KernelBuilder, Local, Param, Ty, V};
 
-/// The index along an axis of `a`: `(sum(index * factor) + offset) / step`; where that is outside or no whole number, the
-/// summand is nothing.
+/// The index along an axis of `a`: `(sum(index * factor) + offset) / step`; where that is outside or no
+/// whole number, the summand is nothing.
 #[derive(Clone, Debug)]
 struct Bound {
     terms: Vec<(usize, i64)>,
@@ -37,20 +37,20 @@ struct Sum {
     b: Vec<(usize, i64)>,
     /// Further parts of `a`'s element that have bounds.
     bounds: Vec<Bound>,
-    /// Index of the group along the result's channel axis, where there are several: axis, channels of a group, strides in a
-    /// and b of a group.
+    /// Index of the group along the result's channel axis, where there are several: axis, channels of a
+    /// group, strides in a and b of a group.
     group: Option<(usize, i64, i64, i64)>,
 }
 
 /// Lower any contraction.
-pub fn lower(ctx: &mut Ctx, group: &Group, anchor: NodeId) -> Result<(), Unsupported> {
+pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<(), Unsupported> {
     let node = ctx.graph.node(anchor);
     let (x, w, result) = (node.operand(0), node.operand(1), node.results[0]);
     let dtype = ctx.dtype(result);
     let sum = match node.op {
         Op::Matmul => matmul(&ctx.dims(x), &ctx.dims(w), &ctx.dims(result)),
-        Op::Conv => conv(&Shape::new(ctx.graph, anchor), &ctx.dims(result), false),
-        Op::ConvTranspose => conv(&Shape::new(ctx.graph, anchor), &ctx.dims(result), true),
+        Op::Conv => conv(&ConvShape::new(ctx.graph, anchor), &ctx.dims(result), false),
+        Op::ConvTranspose => conv(&ConvShape::new(ctx.graph, anchor), &ctx.dims(result), true),
         _ => return Err(Unsupported::new("is no contraction")),
     };
     let (a, b) = (ctx.place(x)?, ctx.place(w)?);
@@ -78,7 +78,7 @@ fn matmul(a: &[i64], b: &[i64], out: &[i64]) -> Sum {
     Sum { dims: out.to_vec(), reduction: vec![k], a: left, b: right, bounds: vec![], group: None }
 }
 
-fn conv(s: &Shape, out: &[i64], transposed: bool) -> Sum {
+fn conv(s: &ConvShape, out: &[i64], transposed: bool) -> Sum {
     let rank = s.rank();
     let (per_in, per_out) = (s.channels.0 / s.groups, s.channels.1 / s.groups);
     let (channel, spatial) = if s.channels_last { (rank + 1, 1) } else { (1, 2) };
@@ -123,7 +123,8 @@ fn conv(s: &Shape, out: &[i64], transposed: bool) -> Sum {
         });
     }
     let reduction = [&[per_in], s.kernel.as_slice()].concat();
-    // A group's weights follow by its output channel already, except where w's first axis are input channels.
+    // A group's weights follow by its output channel already, except where w's first axis are input
+    // channels.
     let of_b = if transposed { per_in * per_out * taps - per_out * taps } else { 0 };
     let group = (s.groups > 1).then_some((channel, per_out, per_in * x[channel], of_b));
     Sum { dims: out.to_vec(), reduction, a, b, bounds, group }
@@ -139,9 +140,9 @@ impl Sum {
         let (last, outer) =
             self.dims.split_last().ok_or_else(|| Unsupported::new("has a result without axes"))?;
         let mut k = KernelBuilder::new(name, outer.iter().product());
-        let a = k.param(buffer_elem(dtypes.0)?, lens.0, Use::Read);
-        let b = k.param(buffer_elem(dtypes.1)?, lens.1, Use::Read);
-        let out = k.param(buffer_elem(dtypes.2)?, lens.2, Use::Write);
+        let a = k.param(buffer_elem(dtypes.0)?, lens.0, Access::Read);
+        let b = k.param(buffer_elem(dtypes.1)?, lens.1, Access::Read);
+        let out = k.param(buffer_elem(dtypes.2)?, lens.2, Access::Write);
         let mut left = k.task();
         let mut indices = vec![left; outer.len()];
         for (i, &n) in outer.iter().enumerate().rev() {

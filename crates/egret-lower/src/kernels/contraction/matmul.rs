@@ -1,16 +1,16 @@
 //! f32 matrix products.
 
-use super::product::{self, Panels, Product, Rows};
+use super::product::{self, Panels, Product, RowAxis};
 use super::target::{Target, bytes, floats};
 use crate::error::Unsupported;
 use crate::geometry::shape::strides;
-use crate::plan::fusion::Group;
+use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use egret_ir::{DType, NodeId};
 use egret_loop::{Axis, Elem};
 
 /// Lower a `matmul`; `false` if it is not one of f32.
-pub fn lower(ctx: &mut Ctx, group: &Group, anchor: NodeId) -> Result<bool, Unsupported> {
+pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool, Unsupported> {
     let node = ctx.graph.node(anchor);
     let (x, w, result) = (node.operand(0), node.operand(1), node.results[0]);
     let (a, b, out) = (ctx.dims(x), ctx.dims(w), ctx.dims(result));
@@ -39,10 +39,10 @@ pub fn lower(ctx: &mut Ctx, group: &Group, anchor: NodeId) -> Result<bool, Unsup
     } else {
         (ctx.place(w)?, Panels { width, stride: width }, n)
     };
-    let mut rows: Vec<Rows> = (0..batch)
-        .map(|i| Rows { extent: out[i], a: a_batch[i], b: b_batch[i], axis: i, scale: 1 })
+    let mut rows: Vec<RowAxis> = (0..batch)
+        .map(|i| RowAxis { extent: out[i], a: a_batch[i], b: b_batch[i], axis: i, scale: 1 })
         .collect();
-    rows.push(Rows { extent: m, a: k, b: 0, axis: batch, scale: 1 });
+    rows.push(RowAxis { extent: m, a: k, b: 0, axis: batch, scale: 1 });
     let target = Target::new(ctx, group)?;
     let product = Product {
         name: "matmul",

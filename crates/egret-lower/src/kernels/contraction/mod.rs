@@ -1,6 +1,7 @@
 //! Contractions: matrix products and convolutions.
 //!
-//! f32 goes through register tiles ([`product`]); what those cannot do (other dtypes, odd pads) through plain loops ([`generic`]).
+//! f32 goes through register tiles ([`product`]); what those cannot do (other dtypes, odd pads) through
+//! plain loops ([`generic`]).
 
 mod conv;
 mod conv_buffers;
@@ -13,30 +14,30 @@ mod tiling;
 mod transposed;
 
 use crate::error::Unsupported;
-use crate::plan::fusion::Group;
+use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use egret_ir::NodeId;
 
 /// `matmul`.
-pub fn matmul(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+pub fn matmul(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     tiles_or_loops(ctx, group, matmul::lower)
 }
 
 /// `conv`.
-pub fn conv(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+pub fn conv(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     tiles_or_loops(ctx, group, conv::lower)
 }
 
 /// `conv_transpose`.
-pub fn conv_transpose(ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+pub fn conv_transpose(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     tiles_or_loops(ctx, group, transposed::lower)
 }
 
 /// Lowers by `tiles`, which says whether it could; otherwise by plain loops.
 fn tiles_or_loops(
     ctx: &mut Ctx,
-    group: &Group,
-    tiles: fn(&mut Ctx, &Group, NodeId) -> Result<bool, Unsupported>,
+    group: &FusionGroup,
+    tiles: fn(&mut Ctx, &FusionGroup, NodeId) -> Result<bool, Unsupported>,
 ) -> Result<(), Unsupported> {
     let anchor = group.node();
     ctx.origin(group.result)?;

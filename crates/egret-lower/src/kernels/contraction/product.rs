@@ -1,27 +1,29 @@
-//! One f32 product as kernels of register tiles: rows times panels of columns, with the group's expression on the sums.
+//! One f32 product as kernels of register tiles: rows times panels of columns, with the group's expression
+//! on the sums.
 //!
-//! A caller says where rows, reduction steps and columns stand; matrix products and channels-last convolutions of all
-//! kinds differ in nothing else.
+//! A caller says where rows, reduction steps and columns stand; matrix products and channels-last
+//! convolutions of all kinds differ in nothing else.
 
 use super::tiling::{Level, Tiling};
 use crate::error::Unsupported;
 use crate::expr::Expr;
-use crate::geometry::access::Access;
+use crate::geometry::access::StridedAccess;
 use crate::geometry::dtypes::buffer_elem;
 use crate::program::context::Ctx;
-use crate::program::destination::Out;
+use crate::program::destination::Destination;
 use egret_ir::DType;
 use egret_loop::{
-    Access as Use, Arg, Arith, Axis, Cut, Elem, Epilogue, EpilogueBuilder, EpilogueOperand, Kernel,
-    KernelBuilder, Param, Place, Tile, V,
+    Access, Arg, Arith, Axis, Cut, Elem, Epilogue, EpilogueBuilder, EpilogueOperand, Kernel, KernelBuilder,
+    Param, Place, Tile, V,
 };
 
-/// Rows that a task works through before the next panel: their part of `a` stays in the second-level cache.
+/// Rows that a task works through before the next panel: their part of `a` stays in the second-level
+/// cache.
 const BLOCK_ROWS: i64 = 224;
 
 /// Repeated rows: a batch, a group or a spatial axis of the result.
 #[derive(Clone, Debug)]
-pub struct Rows {
+pub struct RowAxis {
     /// How many.
     pub extent: i64,
     /// Elements of `a` from one to the next.
@@ -44,7 +46,7 @@ pub struct Product<'a> {
     /// Right operand.
     pub b: Arg,
     /// Rows, outermost first.
-    pub rows: Vec<Rows>,
+    pub rows: Vec<RowAxis>,
     /// Reduction, outermost first.
     pub axes: Vec<Axis>,
     /// Columns (of one group).
@@ -54,7 +56,7 @@ pub struct Product<'a> {
     /// Index in the result of the first row and column.
     pub origin: Vec<i64>,
     /// Result.
-    pub out: &'a Out,
+    pub out: &'a Destination,
     /// What happens to the sums; its dims are the result's.
     pub expr: &'a Expr,
 }
@@ -79,8 +81,9 @@ pub fn panel_width(tile: (usize, usize), cols: i64, rows: i64) -> i64 {
     // Panels without a tail are worth narrower ones only where there are few.
     match fitting.iter().find(|w| cols % **w == 0 && (**w == fitting[0] || cols < 4 * fitting[0])) {
         Some(exact) => *exact,
-        // A narrower last panel would sum in another order: columns of equal weights would not be bit-equal, and what ties them
-        // (a softmax of large sums) would tell them apart. So equal panels wherever whole half-vectors allow it.
+        // A narrower last panel would sum in another order: columns of equal weights would not be
+        // bit-equal, and what ties them (a softmax of large sums) would tell them apart. So equal panels
+        // wherever whole half-vectors allow it.
         None => {
             let equal = (least..=fitting[0]).rev().find(|w| w % 8 == 0 && cols % w == 0);
             equal.unwrap_or_else(|| cols.min(fitting[0]))
@@ -90,7 +93,7 @@ pub fn panel_width(tile: (usize, usize), cols: i64, rows: i64) -> i64 {
 
 /// Whether the tile can run an expression on its sums.
 pub fn fits(expr: &Expr) -> bool {
-    let unit = |a: &Access| {
+    let unit = |a: &StridedAccess| {
         let columns = matches!(a.strides.last(), None | Some(0 | 1)) || expr.dims.last() == Some(&1);
         columns && a.strides.iter().all(|s| *s >= 0)
     };
@@ -131,7 +134,7 @@ fn call(ctx: &mut Ctx, p: &Product, first: i64, width: i64, count: i64) -> Resul
     }
     // A stream's stride along an axis of the result.
     let along =
-        |access: &Access, axis: usize| if p.expr.dims[axis] == 1 { 0 } else { access.strides[axis] };
+        |access: &StridedAccess, axis: usize| if p.expr.dims[axis] == 1 { 0 } else { access.strides[axis] };
     let levels: Vec<Level> = p
         .rows
         .iter()
@@ -140,7 +143,7 @@ fn call(ctx: &mut Ctx, p: &Product, first: i64, width: i64, count: i64) -> Resul
             Level { extent: r.extent, strides: [r.a, r.b].into_iter().chain(of_result).collect() }
         })
         .collect();
-    let column = |access: &Access, columns: i64| along(access, last) * columns;
+    let column = |access: &StridedAccess, columns: i64| along(access, last) * columns;
     let panel: Vec<i64> = [0, p.panels.stride]
         .into_iter()
         .chain(results.iter().map(|a| if count == 1 { 0 } else { column(a, p.panels.width) }))
@@ -175,7 +178,7 @@ fn call(ctx: &mut Ctx, p: &Product, first: i64, width: i64, count: i64) -> Resul
         .map(|i| (OUT, i))
         .collect();
     if first == 0 {
-        args.extend(p.out.room.as_ref().map(|_| p.out.at));
+        args.extend(p.out.halo.as_ref().map(|_| p.out.at));
     }
     ctx.call_in_place(kernel, &args, &pairs);
     Ok(())
@@ -205,7 +208,7 @@ struct Emitter<'a> {
     /// Each stream's stride along the columns.
     columns: &'a [i64],
     elems: &'a [Elem],
-    /// Whether it clears the room around the result.
+    /// Whether it clears the halo around the result.
     clears: bool,
 }
 
@@ -223,7 +226,11 @@ impl Emitter<'_> {
                     + (count - 1) * panel[s]
                     + (self.width - 1) * self.columns[s]
                     + reduction;
-                k.param(self.elems[s], last as usize + 1, if s == OUT { Use::Write } else { Use::Read })
+                k.param(
+                    self.elems[s],
+                    last as usize + 1,
+                    if s == OUT { Access::Write } else { Access::Read },
+                )
             })
             .collect();
         if self.clears {

@@ -3,19 +3,19 @@
 use super::product;
 use crate::error::Unsupported;
 use crate::expr::{Expr, Operand, Term};
-use crate::geometry::access::Access;
+use crate::geometry::access::StridedAccess;
 use crate::kernels::elementwise;
 use crate::loops::map;
-use crate::plan::fusion::Group;
+use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
-use crate::program::destination::Out;
+use crate::program::destination::Destination;
 use egret_ir::DType;
 use egret_loop::{Arg, Elem};
 
 /// Where a product's result goes, and what its tiles run on the sums.
 pub struct Target {
     /// The place.
-    pub out: Out,
+    pub out: Destination,
     /// What runs on the sums.
     pub expr: Expr,
     /// The group's expression runs afterwards, on `out`.
@@ -24,17 +24,17 @@ pub struct Target {
 
 impl Target {
     /// The group's result, or a buffer for the bare sums where its expression does not fit into tiles.
-    pub fn new(ctx: &mut Ctx, group: &Group) -> Result<Target, Unsupported> {
+    pub fn new(ctx: &mut Ctx, group: &FusionGroup) -> Result<Target, Unsupported> {
         if product::fits(&group.expr) {
             return Ok(Target { out: ctx.out(group.result)?, expr: group.expr.clone(), separate: false });
         }
         let len = group.expr.dims.iter().product::<i64>() as usize;
-        let out = Out::dense(ctx.scratch(Elem::F32, len), &group.expr.dims);
+        let out = Destination::dense(ctx.scratch(Elem::F32, len), &group.expr.dims);
         Ok(Target { out, expr: Expr::anchor(group.expr.dims.clone(), DType::F32), separate: true })
     }
 
     /// What is left to do after the product.
-    pub fn finish(self, ctx: &mut Ctx, group: &Group) -> Result<(), Unsupported> {
+    pub fn finish(self, ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
         if self.separate { elementwise::epilogue(ctx, group, self.out.at) } else { Ok(()) }
     }
 }
@@ -45,8 +45,8 @@ pub fn copy(
     dims: Vec<i64>,
     value: egret_ir::ValueId,
     from: Arg,
-    access: Access,
-    to: &Out,
+    access: StridedAccess,
+    to: &Destination,
 ) -> Result<(), Unsupported> {
     let operands = vec![Operand { value, dtype: DType::F32, access }];
     let expr = Expr { dims, operands, terms: vec![(Term::Operand(0), DType::F32)] };

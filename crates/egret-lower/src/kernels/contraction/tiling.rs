@@ -1,9 +1,10 @@
-//! Rows of a product cut into tiles: evenly, so that at most two tile sizes occur, and over several spatial rows where one is
-//! shorter than a tile.
+//! Rows of a product cut into tiles: evenly, so that at most two tile sizes occur, and over several
+//! spatial rows where one is shorter than a tile.
 
 use egret_loop::{KernelBuilder, V};
 
-/// A repetition, with the stride of every stream (stream 1 is the right operand, which a tile has but one of).
+/// A repetition, with the stride of every stream (stream 1 is the right operand, which a tile has but one
+/// of).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Level {
     /// How many.
@@ -85,7 +86,8 @@ impl Tiling {
         if self.outer.is_empty() { self.tiles } else { self.around() }
     }
 
-    /// The tiles of one block of `blocks`. `tile` gets each stream's index of the tile's first row, and the rows' offsets.
+    /// The tiles of one block of `blocks`. `tile` gets each stream's index of the tile's first row, and the
+    /// rows' offsets.
     pub fn emit(&self, k: &mut KernelBuilder, block: V, blocks: i64, bases: &[V], tile: Emit) {
         let n = self.pieces();
         let each = (n + blocks - 1) / blocks;

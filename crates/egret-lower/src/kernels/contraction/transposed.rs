@@ -1,14 +1,14 @@
-//! f32 transposed convolutions, one product for every phase of the output: the elements of one phase see the same taps, so
-//! that nothing is multiplied by the zeros between dilated inputs.
+//! f32 transposed convolutions, one product for every phase of the output: the elements of one phase see
+//! the same taps, so that nothing is multiplied by the zeros between dilated inputs.
 
 use super::conv::pack;
 use super::conv_buffers::{Output, conv_name, padded};
-use super::product::{self, Panels, Product, Rows};
+use super::product::{self, Panels, Product, RowAxis};
 use super::target::{bytes, floats};
 use crate::error::Unsupported;
-use crate::geometry::conv::Shape;
+use crate::geometry::conv::ConvShape;
 use crate::geometry::shape::strides;
-use crate::plan::fusion::Group;
+use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use egret_ir::{DType, NodeId};
 use egret_loop::{Axis, Elem};
@@ -16,7 +16,8 @@ use egret_loop::{Axis, Elem};
 /// More phases than this are left to plain loops.
 const MOST_PHASES: i64 = 64;
 
-/// One axis of one phase: outputs `first + stride * j` for `j` in `0..count` read inputs `j + at + step * t` with the tap `taps[t]`.
+/// One axis of one phase: outputs `first + stride * j` for `j` in `0..count` read inputs `j + at + step *
+/// t` with the tap `taps[t]`.
 #[derive(Clone, Debug)]
 struct Phase {
     first: i64,
@@ -27,7 +28,7 @@ struct Phase {
 }
 
 /// The phases of an axis that have outputs.
-fn phases(s: &Shape, axis: usize) -> Vec<Phase> {
+fn phases(s: &ConvShape, axis: usize) -> Vec<Phase> {
     let (stride, dilation, low) = (s.strides[axis], s.dilations[axis], s.low[axis]);
     (0..stride)
         .filter_map(|q| {
@@ -45,10 +46,10 @@ fn phases(s: &Shape, axis: usize) -> Vec<Phase> {
 }
 
 /// Lower a `conv_transpose`; `false` if tiles cannot do it.
-pub fn lower(ctx: &mut Ctx, group: &Group, anchor: NodeId) -> Result<bool, Unsupported> {
+pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool, Unsupported> {
     let node = ctx.graph.node(anchor);
     let (x, w) = (node.operand(0), node.operand(1));
-    let s = Shape::new(ctx.graph, anchor);
+    let s = ConvShape::new(ctx.graph, anchor);
     let is_f32 = ctx.dtype(x) == DType::F32 && ctx.dtype(w) == DType::F32;
     if !is_f32
         || ctx.graph.as_const(w).is_none()
@@ -59,14 +60,14 @@ pub fn lower(ctx: &mut Ctx, group: &Group, anchor: NodeId) -> Result<bool, Unsup
     }
     let rank = s.rank();
     let axes: Vec<Vec<Phase>> = (0..rank).map(|i| phases(&s, i)).collect();
-    // Room for every input that some phase reads.
+    // Zeros around every input that some phase reads.
     let low: Vec<i64> = axes.iter().map(|a| a.iter().map(|p| -p.at).max().unwrap_or(0).max(0)).collect();
     let last = |p: &Phase| p.count - 1 + p.at + p.step * (p.taps.len() as i64 - 1).max(0);
     let read: Vec<i64> = (0..rank)
         .map(|i| low[i] + axes[i].iter().map(last).max().unwrap_or(0).max(s.input[i] - 1) + 1)
         .collect();
     let one = vec![1; rank];
-    let room = Shape {
+    let widened = ConvShape {
         output: read,
         kernel: one.clone(),
         strides: one.clone(),
@@ -74,7 +75,7 @@ pub fn lower(ctx: &mut Ctx, group: &Group, anchor: NodeId) -> Result<bool, Unsup
         low: low.clone(),
         ..s.clone()
     };
-    let input = padded(ctx, x, &room)?;
+    let input = padded(ctx, x, &widened)?;
     let output = Output::new(ctx, group, &s)?;
     let at = &input.strides;
     let (per_in, per_out) = (s.channels.0 / s.groups, s.channels.1 / s.groups);
@@ -99,16 +100,16 @@ pub fn lower(ctx: &mut Ctx, group: &Group, anchor: NodeId) -> Result<bool, Unsup
             bytes(&pack_phase(&floats(t.bytes()), &s, &phase, width as usize))
         })?;
         let mut rows = vec![
-            Rows {
+            RowAxis {
                 extent: s.groups,
                 a: per_in,
                 b: (per_out + width - 1) / width * panel,
                 axis: rank + 1,
                 scale: per_out,
             },
-            Rows { extent: s.n, a: at[0], b: 0, axis: 0, scale: 1 },
+            RowAxis { extent: s.n, a: at[0], b: 0, axis: 0, scale: 1 },
         ];
-        rows.extend((0..rank).map(|i| Rows {
+        rows.extend((0..rank).map(|i| RowAxis {
             extent: phase[i].count,
             a: at[i + 1],
             b: 0,
@@ -141,7 +142,7 @@ pub fn lower(ctx: &mut Ctx, group: &Group, anchor: NodeId) -> Result<bool, Unsup
 }
 
 /// The weights `[i, o, taps..]` that one phase sees, as panels. A phase without taps gets a tap of zeros.
-fn pack_phase(w: &[f32], s: &Shape, phase: &[&Phase], width: usize) -> Vec<f32> {
+fn pack_phase(w: &[f32], s: &ConvShape, phase: &[&Phase], width: usize) -> Vec<f32> {
     let (groups, taps) = (s.groups as usize, s.taps() as usize);
     let (per_in, per_out) = ((s.channels.0 / s.groups) as usize, (s.channels.1 / s.groups) as usize);
     let own = strides(&s.kernel);
