@@ -211,6 +211,68 @@ fn refuses_bad_arguments() {
     }
 }
 
+/// x and the external weights are read, y and the arena written. One allocation holds all, and whatever is written is moved
+/// onto each of the others, over its first and its last byte.
+#[test]
+fn refuses_overlap() {
+    let program = sample();
+    let code =
+        jit(&program, &Options { weights: WeightsPlace::External, ..Options::native().unwrap() }).unwrap();
+    let mut memory = lines(64 * 32);
+    let start = memory.as_mut_ptr().cast::<u8>();
+    let at = |line: usize| start.wrapping_add(64 * line);
+    memory[0] = Line(abi::weights_header(64, blake3::hash(&program.weights).as_bytes()));
+    memory[1].0.copy_from_slice(&program.weights);
+    memory[8].0[..8].copy_from_slice(&7i64.to_le_bytes());
+    let mut weights = abi::Weights { data: ptr::null(), len: 0, check: 0 };
+    // SAFETY: the first two lines are a weights file.
+    assert_eq!(unsafe { code.bind()(&mut weights, at(0).cast(), 128) }, 0);
+    // Lines: 1 weights, 4 x, 8 n, 12 y, 16 and 17 arena.
+    let run = |x: *mut u8, y: *mut u8, arena: *mut u8| {
+        let inputs = [tensor(&program.inputs[0], x), tensor(&program.inputs[1], at(8))];
+        let mut outputs = [tensor(&program.outputs[0], y)];
+        // SAFETY: everything is within `memory`; overlap is refused before anything is written.
+        unsafe {
+            code.run()(&weights, inputs.as_ptr(), outputs.as_mut_ptr(), arena.cast(), 128, ptr::null())
+        }
+    };
+    let (output, arena) = (Code::Overlap.value(2, 0), Code::Overlap.value(3, 0));
+    assert_eq!(run(at(4), at(12), at(16)), 0);
+    assert_eq!(run(at(1), at(12), at(16)), 0, "inputs may share memory with weights");
+    assert_eq!(run(at(4), at(5), at(6)), 0, "side by side");
+    assert_eq!(run(at(8), at(7), at(9)), 0, "side by side, and inputs may share memory with one another");
+    for line in [1, 4, 8, 16] {
+        // The last element of y on the first of the other, and the other way round; n has a single one.
+        let (size, other) = (
+            64,
+            if line == 8 {
+                8
+            } else if line == 16 {
+                128
+            } else {
+                64
+            },
+        );
+        assert_eq!(run(at(4), at(line), at(16)), output, "y on line {line}");
+        assert_eq!(
+            run(at(4), at(line).wrapping_sub(size - 4), at(16)),
+            output,
+            "y over the start of {line}"
+        );
+        assert_eq!(
+            run(at(4), at(line).wrapping_add(other - 4), at(16)),
+            output,
+            "y over the end of {line}"
+        );
+        assert_eq!(run(at(4), at(line).wrapping_sub(size), at(20)), 0, "y before line {line}");
+    }
+    for (line, end) in [(1, 2), (4, 5), (8, 9)] {
+        assert_eq!(run(at(4), at(12), at(line)), arena, "arena on line {line}");
+        assert_eq!(run(at(4), at(12), at(line - 1)), arena, "arena over the start of {line}");
+        assert_eq!(run(at(4), at(12), at(end)), 0, "arena after line {line}");
+    }
+}
+
 unsafe extern "C" fn note(ctx: *mut std::ffi::c_void, kernel: u32, phase: u32) {
     // SAFETY: the test gives a vector as the context.
     unsafe { (*ctx.cast::<Vec<(u32, u32)>>()).push((kernel, phase)) }

@@ -5,6 +5,7 @@
 //! - `m_plan(dims, ndims, out)`: arena bytes and output shapes. Every dim is constant today: `ndims` must be 0.
 //! - `m_bind(w, data, len)`: checks the CPU and the weights, fills `w`. `data` = NULL for embedded weights.
 //! - `m_run(w, in, out, arena, arena_len, env)`: checks everything, then computes. Re-entrant; no state of its own.
+//!   What it writes (outputs, the first `arena_bytes` of the arena) must share no byte with anything else that it is given.
 //! - `m_info`: constant data.
 
 use std::ffi::{c_char, c_void};
@@ -199,11 +200,13 @@ pub enum Code {
     Dims = 11,
     /// An index in the data is outside its axis (`index`: the kernel).
     Index = 12,
+    /// An output, or the arena (`index`: the number of tensors), shares memory with something else that the run was given.
+    Overlap = 13,
 }
 
 impl Code {
     /// Every code.
-    pub const ALL: [Code; 12] = [
+    pub const ALL: [Code; 13] = [
         Code::Null,
         Code::Dtype,
         Code::Rank,
@@ -216,6 +219,7 @@ impl Code {
         Code::BoundValue,
         Code::Dims,
         Code::Index,
+        Code::Overlap,
     ];
 
     /// The return value for this code.

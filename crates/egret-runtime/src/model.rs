@@ -262,6 +262,10 @@ impl Model {
             Code::Unbound => "the weights are not bound".into(),
             Code::BoundValue => format!("the {tensor} has another value than it was bound to at compile time"),
             Code::Dims => "a wrong number of dims".into(),
+            Code::Overlap => {
+                let tensor = port(i).unwrap_or_else(|| "arena".into());
+                format!("the {tensor} shares memory with an input, an output, the arena or the weights")
+            }
             Code::Index => {
                 let kernel = self.kernels.get(i).map_or_else(String::new, |k| format!(" in the kernel {k}"));
                 format!("an index in the data is out of range{kernel}")

@@ -238,8 +238,8 @@ pub(crate) fn bind<M: Module>(
             },
             |w| {
                 let low = w.b.ins().band_imm_u(data, abi::ALIGN as i64 - 1);
-                let crooked = w.is(IntCC::NotEqual, low, 0);
-                w.fail_if(crooked, Code::Align, 0);
+                let misaligned = w.is(IntCC::NotEqual, low, 0);
+                w.fail_if(misaligned, Code::Align, 0);
                 let whole = w.int((abi::WEIGHTS_HEADER + len) as i64);
                 let short = w.b.ins().icmp(IntCC::UnsignedLessThan, given, whole);
                 w.fail_if(short, Code::Weights, 0);
@@ -309,8 +309,8 @@ fn check<M: Module>(out: &mut Output<'_, M>) -> Result<FuncId> {
                 w.fail_at(null, Code::Null, index, None);
                 let mask = w.word(limits, limit::ALIGN_MASK);
                 let low = w.b.ins().band(data, mask);
-                let crooked = w.is(IntCC::NotEqual, low, 0);
-                w.fail_at(crooked, Code::Align, index, None);
+                let misaligned = w.is(IntCC::NotEqual, low, 0);
+                w.fail_at(misaligned, Code::Align, index, None);
                 let bound = w.word(limits, limit::BOUND);
                 let is_bound = w.is(IntCC::NotEqual, bound, 0);
                 w.when(is_bound, |w| {
@@ -324,6 +324,48 @@ fn check<M: Module>(out: &mut Output<'_, M>) -> Result<FuncId> {
             });
             let memory = w.entry(memories, i, 8);
             w.put(data, memory, 0);
+        });
+        w.ret(0);
+        w.finish();
+        Ok(())
+    })
+}
+
+/// `fn(memories, limits) -> code`: refuses what is written (outputs, then the arena) if it shares a byte with anything else.
+///
+/// Every pair is compared: a nanosecond each, of which a model has about ten. Overlap is the one mistake that a caller can
+/// make here whose only sign is wrong numbers.
+fn overlap<M: Module>(out: &mut Output<'_, M>) -> Result<FuncId> {
+    let signature = out.signature(2, true);
+    let (n_in, n_out) = (out.program.inputs.len() as i64, out.program.outputs.len() as i64);
+    out.function(&out.symbol("overlap"), Linkage::Local, signature, |b, _| {
+        let mut w = Writer::new(b);
+        let (memories, limits) = (w.params[0], w.params[1]);
+        // Where memory `i` begins and ends, and whether it has any bytes: without, it meets nothing.
+        let range = |w: &mut Writer<'_, '_>, i: Value| {
+            let (memory, limit) = (w.entry(memories, i, 8), w.entry(limits, i, limit::SIZE));
+            let (begin, bytes) = (w.word(memory, 0), w.word(limit, limit::BYTES));
+            let end = w.b.ins().iadd(begin, bytes);
+            let some = w.is(IntCC::NotEqual, bytes, 0);
+            (begin, end, some)
+        };
+        let written = w.int(n_out + 1);
+        w.for_n(written, |w, i| {
+            let i = w.add(i, n_in);
+            let (begin, end, some) = range(w, i);
+            w.when(some, |w| {
+                let all = w.int(n_in + n_out + 2);
+                w.for_n(all, |w, j| {
+                    let (other_begin, other_end, other_some) = range(w, j);
+                    let before = w.b.ins().icmp(IntCC::UnsignedLessThan, begin, other_end);
+                    let after = w.b.ins().icmp(IntCC::UnsignedLessThan, other_begin, end);
+                    let another = w.b.ins().icmp(IntCC::NotEqual, i, j);
+                    let both = w.b.ins().band(before, after);
+                    let both = w.b.ins().band(both, other_some);
+                    let both = w.b.ins().band(both, another);
+                    w.fail_at(both, Code::Overlap, i, None);
+                });
+            });
         });
         w.ret(0);
         w.finish();
@@ -357,7 +399,7 @@ fn trampoline<M: Module>(out: &mut Output<'_, M>) -> Result<FuncId> {
 /// `<m>_run`.
 pub(crate) fn run<M: Module>(out: &mut Output<'_, M>, tables: &Tables) -> Result<FuncId> {
     let program = out.program;
-    let (check, trampoline) = (check(out)?, trampoline(out)?);
+    let (check, overlap, trampoline) = (check(out)?, overlap(out)?, trampoline(out)?);
     let (kernel, profile, parallel) =
         (out.signature(3, false), profile_signature(out), out.signature(4, false));
     let signature = out.signature(6, true);
@@ -380,8 +422,8 @@ pub(crate) fn run<M: Module>(out: &mut Output<'_, M>, tables: &Tables) -> Result
             let null = w.is(IntCC::Equal, arena, 0);
             w.fail_if(null, Code::Arena, 0);
             let low = w.b.ins().band_imm_u(arena, abi::ALIGN as i64 - 1);
-            let crooked = w.is(IntCC::NotEqual, low, 0);
-            w.fail_if(crooked, Code::Align, 0);
+            let misaligned = w.is(IntCC::NotEqual, low, 0);
+            w.fail_if(misaligned, Code::Align, 0);
         }
         let memories = w.slot(8 * (n_in + n_out + 2));
         let check = module.declare_func_in_func(check, w.b.func);
@@ -403,6 +445,13 @@ pub(crate) fn run<M: Module>(out: &mut Output<'_, M>, tables: &Tables) -> Result
         w.put(arena, memories, 8 * (n_in + n_out));
         let payload = w.field(types::I64, weights, offset_of!(abi::Weights, data));
         w.put(payload, memories, 8 * (n_in + n_out + 1));
+        let overlap = module.declare_func_in_func(overlap, w.b.func);
+        let limits = w.address(module, tables.tables, tables.limits);
+        let call = w.b.ins().call(overlap, &[memories, limits]);
+        let code = w.b.inst_results(call)[0];
+        w.stop_if(code, |w| {
+            w.b.ins().return_(&[code]);
+        });
 
         // Without an environment all of its fields are 0.
         let fields = w.slot(size_of::<abi::Env>());

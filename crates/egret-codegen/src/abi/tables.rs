@@ -8,7 +8,7 @@ use std::mem::{offset_of, size_of};
 use crate::error::{CodegenError, Result, broken};
 use crate::module::Output;
 
-/// What `run` checks of a tensor, beside its [`abi::Port`].
+/// What `run` checks of a memory, beside its [`abi::Port`] if it is a tensor's.
 pub(crate) mod limit {
     /// Its data's address has none of these bits.
     pub const ALIGN_MASK: i32 = 0;
@@ -50,7 +50,7 @@ pub(crate) struct Tables {
     pub info: DataId,
     /// Ports, limits and calls.
     pub tables: DataId,
-    /// Offset of the inputs' limits in `tables`; the inputs' ports are at 0. Outputs follow inputs.
+    /// Offset of the limits in `tables`, one for each memory (see [`arg::MEMORY`]). Ports are at 0, inputs, then outputs.
     pub limits: i64,
     /// Offset of the calls.
     pub calls: i64,
@@ -117,10 +117,10 @@ impl Tables {
     pub fn define<M: Module>(out: &mut Output<'_, M>, kernels: &[FuncId]) -> Result<Tables> {
         let program = out.program;
         let ports: Vec<&Port> = program.inputs.iter().chain(&program.outputs).collect();
-        // Error codes have 12 bits for the tensor and 8 for the axis.
-        if ports.len() > 4096 {
+        // Error codes have 12 bits for the tensor, or the arena after all tensors, and 8 for the axis.
+        if ports.len() > 4095 {
             return Err(CodegenError::Unsupported(format!(
-                "the model has {} inputs and outputs; at most 4096 are supported",
+                "the model has {} inputs and outputs; at most 4095 are supported",
                 ports.len()
             )));
         }
@@ -163,6 +163,11 @@ impl Tables {
                 }
                 _ => tables.word(0),
             }
+        }
+        for bytes in [program.arena_bytes, program.weights.len()] {
+            tables.word(abi::ALIGN as u64 - 1);
+            tables.word(bytes as u64);
+            tables.word(0);
         }
         let calls = tables.align();
         let arena = ports.len() as i64;

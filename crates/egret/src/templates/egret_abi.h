@@ -37,7 +37,8 @@ typedef struct egret_weights {
 } egret_weights;
 
 /* Services of the caller, all optional: a NULL egret_env means one thread. `parallel` runs body(arg, i) for all i in 0..n, in any
-   order on any threads, and returns when all are done. `profile` is told at the begin (phase 0) and end (1) of each kernel. */
+   order on any threads, and returns when all are done; models that run at the same time may call it at the same time. `profile`
+   is told at the begin (phase 0) and end (1) of each kernel. */
 typedef struct egret_env {
     void *ctx;
     void (*parallel)(void *ctx, void (*body)(void *arg, int64_t i), void *arg, int64_t n);
@@ -59,6 +60,10 @@ typedef struct egret_info {
     uint8_t model_hash[32];
 } egret_info;
 
+/* Memory of a run. What <m>_run writes, which is every output and the first <M>_ARENA_BYTES of the arena, must not share a byte
+   with anything else that it is given: another output, the arena, an input, the weights. So there is no running in place, and
+   outputs may hold anything until it returns. Inputs may share memory with one another. Runs at the same time need outputs and
+   arenas of their own; inputs and weights they may share. Overlap within one run is refused with EGRET_E_OVERLAP. */
 #define EGRET_ARENA_ALIGN 64
 
 /* 0 is success. A negative value holds a code, the index of the tensor (inputs first, then outputs) and an axis. */
@@ -77,7 +82,8 @@ enum {
     EGRET_E_UNBOUND = 9,     /* the weights were not bound by this model's bind */
     EGRET_E_BOUND_VALUE = 10, /* an input does not have the value it was bound to at compile time */
     EGRET_E_DIMS = 11,       /* plan was given a wrong number of dims */
-    EGRET_E_INDEX = 12       /* an index in the data is outside its axis */
+    EGRET_E_INDEX = 12,      /* an index in the data is outside its axis */
+    EGRET_E_OVERLAP = 13     /* an output, or the arena (index: the number of tensors), shares memory with something else */
 };
 
 #endif
