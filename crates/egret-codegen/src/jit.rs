@@ -107,7 +107,7 @@ pub fn jit(program: &Program, options: &Options) -> Result<Jit> {
         )));
     }
     let mut builder =
-        JITBuilder::with_isa(options.target.isa(false, true)?, cranelift_module::default_libcall_names());
+        JITBuilder::with_isa(options.target.clif(false, true)?, cranelift_module::default_libcall_names());
     let embedded: &[u8] = if options.weights == WeightsPlace::Embedded { &program.weights } else { &[] };
     let weights = AlignedBytes::copy(embedded);
     builder.symbol(module::weights_symbol(program), weights.data.as_ptr());

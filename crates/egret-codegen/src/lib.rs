@@ -14,7 +14,7 @@ mod object;
 mod options;
 
 pub use error::CodegenError;
-pub use isa::{Arch, Feature, Target};
+pub use isa::{Arch, Feature, ISAS, Isa, Target};
 pub use jit::{Jit, jit};
 pub use object::{archive, object};
 pub use options::{Options, WeightsPlace};

@@ -12,8 +12,7 @@ use crate::abi::tables::Tables;
 use crate::abi::{cpu, entry};
 use crate::clif::{kernel, tile};
 use crate::error::{CodegenError, Result, broken};
-use crate::isa::x86::{self, WideIsa};
-use crate::isa::{Arch, Feature};
+use crate::isa::{Arch, EncodeTile};
 use crate::options::{Options, WeightsPlace};
 
 /// Where embedded weights come from in a module.
@@ -136,7 +135,7 @@ pub(crate) fn compile<M: Module>(
     weights: WeightsData,
 ) -> Result<Exports> {
     let context = module.make_context();
-    let unoptimized = options.target.isa(module.isa().flags().is_pic(), false)?;
+    let unoptimized = options.target.clif(module.isa().flags().is_pic(), false)?;
     let mut out =
         Output { module, program, options, unoptimized, context, functions: FunctionBuilderContext::new() };
     let kernels = kernels(&mut out)?;
@@ -185,28 +184,15 @@ fn kernels<M: Module>(out: &mut Output<'_, M>) -> Result<Vec<FuncId>> {
     Ok(ids)
 }
 
-fn wide_isa(options: &Options) -> Option<WideIsa> {
-    let has = |features: &[Feature]| features.iter().all(|f| options.target.has(*f));
-    if !options.wide {
-        None
-    } else if has(&[Feature::Avx512f, Feature::Avx512vl, Feature::Avx512dq, Feature::Avx512bw]) {
-        Some(WideIsa::Avx512)
-    } else if has(&[Feature::Avx2, Feature::Fma]) {
-        Some(WideIsa::Avx2)
-    } else {
-        None
-    }
-}
-
 /// The leaf functions of a program: tiles that differ only in where their operands are share one.
 struct Leaves {
-    isa: Option<WideIsa>,
+    encode: Option<EncodeTile>,
     by_tile: BTreeMap<String, FuncId>,
 }
 
 impl Leaves {
     fn new(options: &Options) -> Leaves {
-        Leaves { isa: wide_isa(options), by_tile: BTreeMap::new() }
+        Leaves { encode: options.target.isa(options.wide).encode_tile, by_tile: BTreeMap::new() }
     }
 
     fn function<M: Module>(
@@ -221,7 +207,7 @@ impl Leaves {
         }
         let name = out.symbol(&format!("leaf{}", self.by_tile.len()));
         let signature = out.signature(4, false);
-        let id = match self.isa.and_then(|isa| x86::encode(tile, params, isa)) {
+        let id = match self.encode.and_then(|encode| encode(tile, params)) {
             Some(code) => out.function_bytes(&name, signature, &code)?,
             None => {
                 let target = &out.options.target;

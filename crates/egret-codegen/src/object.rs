@@ -13,7 +13,7 @@ use crate::options::Options;
 /// # Errors
 /// What the code generator cannot do.
 pub fn object(program: &Program, options: &Options) -> Result<Vec<u8>> {
-    let isa = options.target.isa(true, true)?;
+    let isa = options.target.clif(true, true)?;
     let builder =
         ObjectBuilder::new(isa, program.name.as_str(), cranelift_module::default_libcall_names())?;
     let mut module = ObjectModule::new(builder);

@@ -3,7 +3,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::Options;
-use egret_codegen::{CodegenError, Feature, Target};
+use egret_codegen::{CodegenError, Isa, Target};
 use egret_ir::{Graph, Tensor};
 use egret_loop::Program;
 use egret_lower::LowerOptions;
@@ -206,12 +206,11 @@ pub fn program(
     bound: &BTreeMap<String, Tensor>,
     trace: &mut Trace,
 ) -> Result<Program> {
-    let target = target(options)?;
     let lowering = LowerOptions {
         name: options.name.clone(),
         // Without passes nothing is optimised, so that a failure can be told from one of fusion.
         fuse: options.passes.as_ref().is_none_or(|p| !p.is_empty()),
-        tile: tile(&target, options.wide),
+        tile: isa(options)?.tile,
         bound: bound.clone(),
     };
     egret_lower::lower_traced(graph, &lowering, options.explain.then_some(trace))
@@ -222,13 +221,9 @@ fn target(options: &Options) -> Result<Target> {
     Ok(Target::parse(&options.target)?)
 }
 
-/// Rows and columns of the register tile that suits the emitter: what the registers hold beside one row of the right operand.
-fn tile(target: &Target, wide: bool) -> (usize, usize) {
-    match () {
-        _ if wide && target.has(Feature::Avx512f) => (7, 64),
-        _ if wide && target.has(Feature::Avx2) && target.has(Feature::Fma) => (6, 16),
-        _ => LowerOptions::default().tile,
-    }
+/// The instruction set of the options; without the wide encoder contractions are 128-bit code on every x86-64.
+fn isa(options: &Options) -> Result<&'static Isa> {
+    Ok(target(options)?.isa(options.wide))
 }
 
 impl From<CodegenError> for Error {
@@ -294,13 +289,10 @@ pub fn target_name(options: &Options) -> Result<String> {
     Ok(target(options)?.to_string())
 }
 
-/// What nodes cost on the target of the options; without the wide encoder contractions are 128-bit code on every x86-64.
+/// What nodes cost on the target of the options.
 pub(crate) fn cost_model(options: &Options) -> Result<&'static CostModel> {
-    let level = match target(options)?.baseline() {
-        "x86-64-v3" | "x86-64-v4" if !options.wide => "x86-64-v2",
-        level => level,
-    };
-    CostModel::of(level).ok_or_else(|| Error::internal(format!("there is no cost model for {level}")))
+    let name = isa(options)?.cost_model;
+    CostModel::of(name).ok_or_else(|| Error::internal(format!("there is no cost model for {name}")))
 }
 
 /// What code can be generated for, in lines of a heading and a text.
@@ -309,10 +301,11 @@ pub fn target_report() -> Vec<(&'static str, String)> {
     match Target::native() {
         Ok(t) => {
             let features: Vec<&str> = t.features().iter().map(|f| f.name()).collect();
-            let (rows, cols) = tile(&t, true);
+            let isa = t.isa(true);
+            let (rows, cols) = isa.tile;
             out.push(("native", t.to_string()));
             out.push(("features", features.join(" ")));
-            out.push(("cost model", format!("ir-spec/targets/{}.toml", t.baseline())));
+            out.push(("cost model", format!("ir-spec/targets/{}.toml", isa.cost_model)));
             out.push(("tile", format!("{rows}x{cols} f32 contractions")));
         }
         Err(e) => out.push(("native", format!("none: {e}"))),

@@ -3,7 +3,7 @@
 use iced_x86::code_asm::CodeAssembler;
 use iced_x86::{Code, IcedError, Instruction, MemoryOperand, Register};
 
-use super::WideIsa;
+use super::tile::WideIsa;
 
 /// A vector register by number.
 pub(super) type Vr = u8;

@@ -3,8 +3,8 @@
 
 use egret_loop::{BinOp, Cmp, Elem, EpInst, Epilogue, ParamInfo, UnOp};
 
-use super::WideIsa;
 use super::asm::{MaskOp, Op1, Op2};
+use super::tile::WideIsa;
 
 /// 4-byte constants that live behind the code.
 #[derive(Debug, Default)]

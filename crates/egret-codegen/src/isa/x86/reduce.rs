@@ -6,7 +6,7 @@ use iced_x86::Register;
 use iced_x86::code_asm::{AsmRegister64, CodeLabel, ptr, r8, r9, r10, rax, rbp, rbx, rdi, rsi, rsp};
 
 use super::asm::{MaskOp, Mem, Op2, Rm, Vr};
-use super::{Encoder, Layout, Pass, WideIsa, displacement, split};
+use super::tile::{Encoder, Layout, Pass, WideIsa, displacement, split};
 
 /// Steps of the innermost axis in one turn of its loop; shorter axes (up to twice this) have no loop.
 pub(super) const UNROLL: i64 = 4;

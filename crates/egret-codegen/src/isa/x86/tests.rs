@@ -4,18 +4,14 @@ use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{Linkage, Module};
 use egret_loop::*;
 
-use super::{WideIsa, encode};
+use super::tile::{WideIsa, encode};
+use crate::Target;
 
 /// The instruction sets that this machine can run.
 fn isas() -> Vec<WideIsa> {
-    let mut isas = vec![];
-    if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-        isas.push(WideIsa::Avx2);
-    }
-    if std::arch::is_x86_feature_detected!("avx512f") {
-        isas.push(WideIsa::Avx512);
-    }
-    isas
+    let machine = Target::native().unwrap();
+    let runs = |isa: &WideIsa| isa.row().features.iter().all(|f| machine.has(*f));
+    [WideIsa::Avx2, WideIsa::Avx512].into_iter().filter(runs).collect()
 }
 
 /// Deterministic numbers in -1..1 (multiples of 1/64, so that small sums are exact).

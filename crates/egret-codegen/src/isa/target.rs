@@ -1,0 +1,184 @@
+//! Targets: an instruction set, the CPU features that code may use beyond it, and an operating system.
+
+use cranelift::codegen::isa::{self, OwnedTargetIsa};
+use cranelift::codegen::settings::{self, Configurable};
+use std::fmt;
+use target_lexicon::{Architecture, Triple};
+
+use super::{Arch, Feature, ISAS, Isa};
+use crate::error::{CodegenError, Result};
+
+/// What code is generated for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// As messages call it.
+    level: &'static str,
+    /// The most demanding one whose features there are.
+    isa: &'static Isa,
+    features: Vec<Feature>,
+}
+
+/// The most demanding instruction set of an architecture with these features; `wide`: among those with an encoder too.
+fn best(arch: Arch, features: &[Feature], wide: bool) -> Option<&'static Isa> {
+    let fits = |isa: &&Isa| {
+        isa.arch == arch
+            && (wide || isa.encode_tile.is_none())
+            && isa.features.iter().all(|f| features.contains(f))
+    };
+    ISAS.iter().rev().find(fits)
+}
+
+impl Target {
+    /// The names that [`Target::parse`] accepts: `native`, and those of [`ISAS`].
+    pub const NAMES: [&'static str; ISAS.len() + 1] = {
+        let mut names = ["native"; ISAS.len() + 1];
+        let mut i = 0;
+        while i < ISAS.len() {
+            names[i + 1] = ISAS[i].name;
+            i += 1;
+        }
+        names
+    };
+
+    /// A target by name: see [`Target::NAMES`]; the aliases of [`ISAS`] are understood too.
+    ///
+    /// # Errors
+    /// An unknown name; `native` on a machine that is none of the others.
+    pub fn parse(name: &str) -> Result<Target> {
+        if name == "native" {
+            return Target::native();
+        }
+        let isa = ISAS.iter().find(|isa| isa.name == name || isa.alias == name).ok_or_else(|| {
+            CodegenError::Target(format!("unknown target `{name}`; known are {}", Target::NAMES.join(", ")))
+        })?;
+        Ok(Target { level: isa.name, isa, features: isa.features.to_vec() })
+    }
+
+    /// This machine.
+    ///
+    /// # Errors
+    /// The machine is neither x86-64 with SSE4.2 nor 64-bit ARM.
+    pub fn native() -> Result<Target> {
+        let (arch, level, features) = match Triple::host().architecture {
+            Architecture::X86_64 => (Arch::X86_64, "x86-64", super::x86::features::native()),
+            Architecture::Aarch64(_) => (Arch::Aarch64, "aarch64", vec![]),
+            _ => {
+                return Err(CodegenError::Target(
+                    "no code can be generated for this machine; name another target".into(),
+                ));
+            }
+        };
+        let isa = best(arch, &features, true).ok_or_else(|| {
+            CodegenError::Target("this CPU lacks SSE4.2, which generated code needs".into())
+        })?;
+        Ok(Target { level, isa, features })
+    }
+
+    /// The architecture.
+    pub fn arch(&self) -> Arch {
+        self.isa.arch
+    }
+
+    /// The most demanding instruction set whose features code may use; without `wide`, the most demanding of those that have
+    /// no encoder of tiles.
+    pub fn isa(&self, wide: bool) -> &'static Isa {
+        best(self.isa.arch, &self.features, wide).unwrap_or(self.isa)
+    }
+
+    /// May code use this feature?
+    pub fn has(&self, feature: Feature) -> bool {
+        self.features.contains(&feature)
+    }
+
+    /// The features that code may use.
+    pub fn features(&self) -> &[Feature] {
+        &self.features
+    }
+
+    /// Does `fma` become one instruction?
+    pub fn has_fma(&self) -> bool {
+        self.isa.fma || self.has(Feature::Fma)
+    }
+
+    /// 128-bit vector registers that Cranelift can use.
+    pub(crate) fn vector_registers(&self) -> usize {
+        self.isa(false).registers
+    }
+
+    /// The triple: this machine's operating system where it has this architecture, else Linux.
+    pub fn triple(&self) -> Triple {
+        let host = Triple::host();
+        let linux = |text: &str| text.parse().unwrap_or_else(|_| Triple::host());
+        match (self.arch(), host.architecture) {
+            (Arch::X86_64, Architecture::X86_64) | (Arch::Aarch64, Architecture::Aarch64(_)) => host,
+            (Arch::X86_64, _) => linux("x86_64-unknown-linux-gnu"),
+            (Arch::Aarch64, _) => linux("aarch64-unknown-linux-gnu"),
+        }
+    }
+
+    /// Cranelift's view of the target. `pic`: for objects. `optimize`: or leave instructions in the order in which they are
+    /// written.
+    pub(crate) fn clif(&self, pic: bool, optimize: bool) -> Result<OwnedTargetIsa> {
+        let failed = |e: &dyn fmt::Display| {
+            CodegenError::Target(format!("no code can be generated for {self}: {e}"))
+        };
+        let mut flags = settings::builder();
+        for (name, value) in [
+            ("opt_level", if optimize { "speed" } else { "none" }),
+            ("enable_verifier", if cfg!(debug_assertions) { "true" } else { "false" }),
+            ("enable_probestack", "false"),
+            ("unwind_info", "false"),
+            ("is_pic", if pic { "true" } else { "false" }),
+        ] {
+            flags.set(name, value).map_err(|e| failed(&e))?;
+        }
+        let mut builder = isa::lookup(self.triple()).map_err(|e| match e {
+            isa::LookupError::SupportDisabled => {
+                failed(&"this build of Egret lacks that architecture; build it with the feature `aarch64`")
+            }
+            isa::LookupError::Unsupported => failed(&e),
+        })?;
+        for flag in self.features.iter().filter_map(|f| f.clif()) {
+            builder.enable(flag).map_err(|e| failed(&e))?;
+        }
+        builder.finish(settings::Flags::new(flags)).map_err(|e| failed(&e))
+    }
+}
+
+/// The triple and the features, as in the artifact's description of itself.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.triple(), self.level)?;
+        self.features.iter().try_for_each(|x| write!(f, " +{}", x.name()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_isa_has_the_features_of_those_before_it_and_names_of_its_own() {
+        for (i, isa) in ISAS.iter().enumerate() {
+            let before = ISAS[..i].iter().filter(|b| b.arch == isa.arch);
+            for b in before {
+                assert!(b.features.iter().all(|f| isa.features.contains(f)), "{} in {}", b.name, isa.name);
+            }
+            assert!(isa.encode_tile.is_none() || isa.vector_bytes > 16, "{}", isa.name);
+            for name in [isa.name, isa.alias] {
+                assert_eq!(Target::parse(name).unwrap().isa(true), isa);
+                assert_eq!(ISAS.iter().filter(|o| o.name == name || o.alias == name).count(), 1);
+            }
+        }
+    }
+
+    /// Some virtual machines offer AVX-512 F alone.
+    #[test]
+    fn an_isa_is_had_whole_or_not_at_all() {
+        let v3 = Target::parse("v3").unwrap();
+        let features = [v3.features(), &[Feature::Avx512f]].concat();
+        assert_eq!(best(Arch::X86_64, &features, true).unwrap().name, "x86-64-v3");
+        assert_eq!(best(Arch::X86_64, &features, false).unwrap().name, "x86-64-v2");
+        assert!(best(Arch::X86_64, &[], true).is_none());
+    }
+}

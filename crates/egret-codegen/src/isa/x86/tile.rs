@@ -1,0 +1,440 @@
+//! The wide x86 encoder: contraction tiles as AVX2+FMA or AVX-512 machine code.
+//!
+//! [`encode`] gives the bytes of a leaf function (System V: a, b, out, array of epilogue operands), position independent
+//! and without relocations. Sums live in registers over a block of the reduction ([`Cut`]), their totals on the stack; the
+//! epilogue runs on them before the store.
+//! Cranelift stops at 128-bit vectors, which is half to a quarter of what these machines do.
+
+use super::super::Isa;
+use egret_loop::{Axis, Cut, ParamInfo, Tile};
+use iced_x86::Register;
+use iced_x86::code_asm::{AsmRegister64, CodeLabel, ptr, r8, r9, r10, r11, rax, rcx, rsp};
+
+use super::asm::{Asm, Mem, Rm, Vr};
+use super::epilogue::{self, Plan, Src, Step, Table};
+use super::reduce::UNROLL;
+
+/// Which instructions a tile may use.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum WideIsa {
+    /// AVX2 and FMA: 16 registers of 8 lanes.
+    Avx2,
+    /// AVX-512 F: 32 registers of 16 lanes.
+    Avx512,
+}
+
+impl WideIsa {
+    /// The instruction set that it stands for.
+    pub fn row(self) -> &'static Isa {
+        match self {
+            WideIsa::Avx2 => &super::V3,
+            WideIsa::Avx512 => &super::V4,
+        }
+    }
+
+    /// f32 lanes of a vector.
+    pub fn lanes(self) -> usize {
+        self.row().vector_bytes / 4
+    }
+
+    fn registers(self) -> usize {
+        self.row().registers
+    }
+
+    pub fn bytes(self) -> i64 {
+        self.row().vector_bytes as i64
+    }
+
+    /// Bytes of a constant behind the code: AVX2 has no embedded broadcast, so its constants are whole vectors.
+    fn constant_bytes(self) -> i64 {
+        match self {
+            WideIsa::Avx2 => 32,
+            WideIsa::Avx512 => 4,
+        }
+    }
+}
+
+/// Bytes below the stack pointer that a leaf may use freely (System V).
+const RED_ZONE: i64 = 128;
+/// The tail's mask register under AVX-512.
+const TAIL_MASK: Vr = 1;
+/// The tail's mask vector under AVX2.
+const TAIL_VECTOR: Vr = 15;
+
+/// Encode a tile as a leaf function `fn(a: *const f32, b: *const f32, out: *mut f32, operands: *const *const u8)`; the
+/// pointers are those of the tile's places with their bases added. `params` are the kernel's. `None` where the tile cannot be
+/// encoded (an integer division in the epilogue, offsets beyond 2 GiB, ...): the caller then emits it as plain code.
+///
+/// The bytes should be placed at a multiple of 64.
+pub(super) fn encode(tile: &Tile, params: &[ParamInfo], isa: WideIsa) -> Option<Vec<u8>> {
+    if tile.cols == 0 || tile.a_rows.is_empty() || tile.a_rows.len() != tile.out_rows.len() {
+        return None;
+    }
+    let lanes = isa.lanes();
+    let tail = tile.cols % lanes;
+    let mut table = Table::default();
+    let whole = epilogue::plan(&tile.epilogue, params, isa, false, &mut table)?;
+    let masked = epilogue::plan(&tile.epilogue, params, isa, true, &mut table)?;
+    let axes = Axis::joined(&tile.axes);
+    let mut e = Encoder {
+        asm: Asm::new(isa)?,
+        isa,
+        tile,
+        cut: tile.cut(&axes),
+        axes,
+        tail: (tail != 0).then_some(tail),
+        vectors: tile.cols.div_ceil(lanes),
+        whole,
+        masked,
+    };
+    let mut constants = e.asm.code.create_label();
+    let has_constants = !table.bits.is_empty() || (isa == WideIsa::Avx2 && tail != 0);
+    if has_constants {
+        let r = e.asm.code.lea(r11, ptr(constants));
+        e.asm.ok(r);
+    }
+    if let (WideIsa::Avx512, Some(tail)) = (isa, e.tail) {
+        use iced_x86::code_asm::{eax, k1};
+        let r = e.asm.code.mov(eax, (1u32 << tail) - 1);
+        e.asm.ok(r);
+        let r = e.asm.code.kmovw(k1, eax);
+        e.asm.ok(r);
+    }
+    let passes = e.passes();
+    e.enter(&passes)?;
+    for pass in &passes {
+        e.pass(pass)?;
+    }
+    e.leave();
+    let r = e.asm.code.vzeroupper();
+    e.asm.ok(r);
+    let r = e.asm.code.ret();
+    e.asm.ok(r);
+    if has_constants {
+        e.data(&mut constants, &table);
+    }
+    e.asm.finish()
+}
+
+/// Rows and vectors of a tile that are summed at once.
+#[derive(Debug)]
+pub(super) struct Pass {
+    pub rows: std::ops::Range<usize>,
+    pub vectors: std::ops::Range<usize>,
+}
+
+/// Registers of a pass: `sets` groups of accumulators, then b vectors, then the broadcast register.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Layout {
+    pub rows: usize,
+    pub vectors: usize,
+    pub sets: usize,
+    /// First register of the b vectors.
+    pub b: usize,
+    /// Register of the broadcast a; none where FMA broadcasts it itself.
+    pub a: Option<usize>,
+}
+
+impl Layout {
+    pub fn acc(&self, set: usize, row: usize, vector: usize) -> Vr {
+        ((set * self.rows + row) * self.vectors + vector) as Vr
+    }
+}
+
+pub(super) struct Encoder<'a> {
+    pub asm: Asm,
+    pub isa: WideIsa,
+    pub tile: &'a Tile,
+    pub axes: Vec<Axis>,
+    pub cut: Option<Cut>,
+    pub tail: Option<usize>,
+    pub vectors: usize,
+    pub whole: Plan,
+    pub masked: Plan,
+}
+
+/// `n` split evenly into the fewest ranges of at most `most`.
+pub(super) fn split(n: usize, most: usize) -> Vec<std::ops::Range<usize>> {
+    let parts = n.div_ceil(most);
+    (0..parts).map(|i| i * n / parts..(i + 1) * n / parts).collect()
+}
+
+impl Encoder<'_> {
+    /// Registers for accumulators, b and a.
+    fn usable(&self) -> usize {
+        self.isa.registers() - usize::from(self.isa == WideIsa::Avx2 && self.tail.is_some())
+    }
+
+    /// The most rows that can be summed with `vectors` at once.
+    fn most_rows(&self, vectors: usize) -> usize {
+        let broadcast = usize::from(self.isa == WideIsa::Avx2);
+        (self.usable().saturating_sub(vectors + broadcast) / vectors).min(28)
+    }
+
+    fn passes(&self) -> Vec<Pass> {
+        let rows = self.tile.a_rows.len();
+        let most = match (self.isa, rows) {
+            (WideIsa::Avx512, 1) => 16,
+            (WideIsa::Avx2, 1) => 12,
+            (WideIsa::Avx512, 2) => 8,
+            (WideIsa::Avx512, _) if self.vectors <= 4 && rows <= self.most_rows(self.vectors) => {
+                self.vectors
+            }
+            (WideIsa::Avx512, 8..=14) => 2,
+            (WideIsa::Avx512, _) => 4,
+            (WideIsa::Avx2, 2 | 3) => 3,
+            (WideIsa::Avx2, 4) if self.tail.is_none() => 3,
+            (WideIsa::Avx2, _) => 2,
+        };
+        let mut passes = vec![];
+        for vectors in split(self.vectors, most) {
+            for rows in split(rows, if rows == 1 { 1 } else { self.most_rows(vectors.len()) }) {
+                passes.push(Pass { rows, vectors: vectors.clone() });
+            }
+        }
+        passes
+    }
+
+    /// Few accumulators do not hide the latency of FMA: then successive steps sum into several sets.
+    fn layout(&self, pass: &Pass) -> Layout {
+        let (rows, vectors) = (pass.rows.len(), pass.vectors.len());
+        let accs = rows * vectors;
+        // A single row reads b as FMA's memory operand; only a masked tail needs a register.
+        let b_regs = if rows == 1 { 1 } else { vectors };
+        let room = self.usable() - b_regs - 1;
+        let steps = self.axes.last().map_or(1, |a| a.extent.min(UNROLL)) as usize;
+        let mut sets = 1;
+        while accs * sets < 10 && accs * (sets + 1) <= room && sets < steps {
+            sets += 1;
+        }
+        let b = accs * sets;
+        let embedded =
+            self.isa == WideIsa::Avx512 && rows > 1 && (vectors == 1 || b + b_regs >= self.usable());
+        Layout { rows, vectors, sets, b, a: (!embedded).then_some(b + b_regs) }
+    }
+
+    fn is_tail(&self, vector: usize) -> bool {
+        self.tail.is_some() && vector + 1 == self.vectors
+    }
+
+    /// The mask of a vector's lanes, if it is the tail.
+    pub fn mask(&self, vector: usize) -> Option<Vr> {
+        self.is_tail(vector).then_some(match self.isa {
+            WideIsa::Avx2 => TAIL_VECTOR,
+            WideIsa::Avx512 => TAIL_MASK,
+        })
+    }
+
+    fn pass(&mut self, pass: &Pass) -> Option<()> {
+        let layout = self.layout(pass);
+        if self.isa == WideIsa::Avx2 && self.tail.is_some() {
+            self.asm.load(TAIL_VECTOR, Mem::at(Register::R11, 0), None);
+        }
+        self.reduce(pass, &layout)?;
+        self.epilogue(pass, &layout)
+    }
+
+    /// Run the epilogue on every accumulator and store it. Accumulators that are in the way wait below the stack pointer.
+    fn epilogue(&mut self, pass: &Pass, layout: &Layout) -> Option<()> {
+        let accs: Vec<(usize, usize)> =
+            (0..layout.rows).flat_map(|r| (0..layout.vectors).map(move |v| (r, v))).collect();
+        let slots = self.whole.slots.max(self.masked.slots);
+        let has_tail = self.tail.is_some() && pass.vectors.end == self.vectors;
+        let registers = if has_tail { self.usable() } else { self.isa.registers() };
+        let mut free: Vec<Vr> = (accs.len()..registers).map(|r| r as Vr).collect();
+        if slots > registers {
+            return None;
+        }
+        let spilled = (slots - 1).saturating_sub(free.len()).min(accs.len() - 1);
+        let bytes = spilled as i64 * self.isa.bytes();
+        let frame = if bytes > RED_ZONE { bytes } else { 0 };
+        if frame > 0 {
+            let r = self.asm.code.sub(rsp, frame as i32);
+            self.asm.ok(r);
+        }
+        let (vector_bytes, lowest) = (self.isa.bytes(), if frame > 0 { 0 } else { -bytes });
+        let slot_at = |i: usize| Mem::at(Register::RSP, i as i64 * vector_bytes + lowest);
+        let kept = accs.len() - spilled;
+        for i in 0..spilled {
+            self.asm.store(slot_at(i), (kept + i) as Vr, None);
+            free.push((kept + i) as Vr);
+        }
+        let operands = self.pin_operands();
+        for (i, &(r, v)) in accs.iter().enumerate() {
+            let acc = if i < kept {
+                i as Vr
+            } else {
+                let acc = free.pop()?;
+                self.asm.load(acc, slot_at(i - kept), None);
+                acc
+            };
+            let map: Vec<Vr> = std::iter::once(acc).chain(free.iter().copied()).collect();
+            self.one_epilogue(pass.rows.start + r, pass.vectors.start + v, &map, &operands)?;
+            free.push(acc);
+        }
+        if frame > 0 {
+            let r = self.asm.code.add(rsp, frame as i32);
+            self.asm.ok(r);
+        }
+        Some(())
+    }
+
+    /// Base registers of the epilogue's operands; those without one are fetched where they are used.
+    fn pin_operands(&mut self) -> Vec<Option<Register>> {
+        const BASES: [AsmRegister64; 3] = [r8, r9, r10];
+        let n = self.tile.epilogue.operands.len();
+        let mut bases = vec![];
+        for i in 0..n {
+            let base = BASES.get(i).copied();
+            if let Some(base) = base {
+                let r = self.asm.code.mov(base, ptr(rcx + 8 * i));
+                self.asm.ok(r);
+            }
+            bases.push(base.map(Register::from));
+        }
+        bases
+    }
+
+    fn one_epilogue(
+        &mut self,
+        row: usize,
+        vector: usize,
+        map: &[Vr],
+        bases: &[Option<Register>],
+    ) -> Option<()> {
+        let mask = self.mask(vector);
+        let plan = if mask.is_some() { &self.masked } else { &self.whole };
+        let (steps, result) = (plan.steps.clone(), plan.result);
+        for step in &steps {
+            self.one_step(step, row, vector, mask, map, bases)?;
+        }
+        let at = displacement(self.tile.out_rows[row], self.isa.bytes() * vector as i64)?;
+        self.asm.store(Mem::at(Register::RDX, at), *map.get(result)?, mask);
+        Some(())
+    }
+
+    fn one_step(
+        &mut self,
+        step: &Step,
+        row: usize,
+        vector: usize,
+        mask: Option<Vr>,
+        map: &[Vr],
+        bases: &[Option<Register>],
+    ) -> Option<()> {
+        let reg = |slot: usize| map.get(slot).copied();
+        match *step {
+            Step::Move(d, Src::Slot(s)) => self.asm.copy(reg(d)?, reg(s)?),
+            Step::Move(d, Src::Const(c)) => match self.isa {
+                WideIsa::Avx2 => self.asm.load(reg(d)?, self.constant(c), None),
+                WideIsa::Avx512 => self.asm.splat(reg(d)?, Register::R11, self.constant(c).disp),
+            },
+            Step::Move(d, Src::Operand(o)) => {
+                let mem = self.operand(o, row, vector, bases)?;
+                if self.tile.epilogue.operands[o].col_stride == 0 {
+                    self.asm.splat(reg(d)?, mem.base, mem.disp);
+                } else {
+                    self.asm.load(reg(d)?, mem, mask);
+                }
+            }
+            Step::Zero(d) => self.asm.zero(reg(d)?),
+            Step::Op2(op, d, a, b) => {
+                let b = self.source(b, row, vector, map, bases)?;
+                self.asm.op2(op, reg(d)?, reg(a)?, b);
+            }
+            Step::Op1(op, d, a) => {
+                let a = self.source(a, row, vector, map, bases)?;
+                self.asm.op1(op, reg(d)?, a);
+            }
+            Step::Round(mode, d, a) => {
+                let a = self.source(a, row, vector, map, bases)?;
+                self.asm.round(mode, reg(d)?, a);
+            }
+            Step::CompareVector(d, a, b, predicate) => {
+                let b = self.source(b, row, vector, map, bases)?;
+                self.asm.compare_vector(reg(d)?, reg(a)?, b, predicate);
+            }
+            Step::CompareInts(greater, d, a, b) => {
+                let b = self.source(b, row, vector, map, bases)?;
+                self.asm.compare_ints(greater, reg(d)?, reg(a)?, b);
+            }
+            Step::CompareMask { int, mask, a, b, predicate } => {
+                let b = self.source(b, row, vector, map, bases)?;
+                self.asm.compare_mask(int, mask as u8, reg(a)?, b, predicate);
+            }
+            Step::Mask(op, d, a, b) => self.asm.mask_op(op, d as u8, a as u8, b as u8),
+            Step::Blend { dst, mask, a, b } => {
+                let b = self.source(b, row, vector, map, bases)?;
+                let mask = match self.isa {
+                    WideIsa::Avx2 => reg(mask)?,
+                    WideIsa::Avx512 => mask as u8,
+                };
+                self.asm.blend(reg(dst)?, mask, reg(a)?, b);
+            }
+        }
+        Some(())
+    }
+
+    fn source(
+        &mut self,
+        src: Src,
+        row: usize,
+        vector: usize,
+        map: &[Vr],
+        bases: &[Option<Register>],
+    ) -> Option<Rm> {
+        Some(match src {
+            Src::Slot(s) => Rm::Reg(*map.get(s)?),
+            Src::Const(c) => Rm::Mem(self.constant(c)),
+            Src::Operand(o) => Rm::Mem(self.operand(o, row, vector, bases)?),
+        })
+    }
+
+    fn constant(&self, c: usize) -> Mem {
+        let mask = if self.isa == WideIsa::Avx2 && self.tail.is_some() { 32 } else { 0 };
+        let disp = mask + c as i64 * self.isa.constant_bytes();
+        Mem { base: Register::R11, disp, broadcast: self.isa == WideIsa::Avx512 }
+    }
+
+    fn operand(&mut self, o: usize, row: usize, vector: usize, bases: &[Option<Register>]) -> Option<Mem> {
+        let operand = self.tile.epilogue.operands.get(o)?;
+        let base = match bases.get(o)? {
+            Some(base) => *base,
+            None => {
+                let r = self.asm.code.mov(rax, ptr(rcx + 8 * o));
+                self.asm.ok(r);
+                Register::RAX
+            }
+        };
+        let row = *operand.rows.get(row)?;
+        match operand.col_stride {
+            0 => Some(Mem { base, disp: displacement(row, 0)?, broadcast: self.isa == WideIsa::Avx512 }),
+            1 => Some(Mem::at(base, displacement(row, self.isa.bytes() * vector as i64)?)),
+            _ => None,
+        }
+    }
+
+    /// What stands behind the code: AVX2's tail mask, then the constants.
+    fn data(&mut self, label: &mut CodeLabel, table: &Table) {
+        let r = self.asm.code.set_label(label);
+        self.asm.ok(r);
+        let mut words: Vec<u32> = vec![];
+        if let (WideIsa::Avx2, Some(tail)) = (self.isa, self.tail) {
+            words.extend((0..8).map(|i| if i < tail { u32::MAX } else { 0 }));
+        }
+        for &bits in &table.bits {
+            words.extend(std::iter::repeat_n(bits, self.isa.constant_bytes() as usize / 4));
+        }
+        // `dd` takes at most 64 bytes, and a label cannot stand before two of them at once: one item per word.
+        for word in words {
+            let r = self.asm.code.dd(&[word]);
+            self.asm.ok(r);
+        }
+    }
+}
+
+/// A displacement in bytes of so many elements and bytes; `None` beyond what an instruction can hold.
+pub(super) fn displacement(elements: i64, bytes: i64) -> Option<i64> {
+    let disp = elements.checked_mul(4)?.checked_add(bytes)?;
+    i32::try_from(disp).ok().map(i64::from)
+}
