@@ -16,5 +16,6 @@ mod options;
 pub use error::CodegenError;
 pub use isa::{Arch, Feature, ISAS, Isa, Target};
 pub use jit::{Jit, jit};
+pub use module::{Refusal, refusals};
 pub use object::{archive, object};
 pub use options::{Options, WeightsPlace};

@@ -5,14 +5,14 @@ use cranelift::codegen::ir::Function;
 use cranelift::codegen::isa::OwnedTargetIsa;
 use cranelift::prelude::*;
 use cranelift_module::{DataId, FuncId, Linkage, Module, ModuleReloc};
-use egret_loop::{Param, ParamInfo, Place, Program, Tile, V};
+use egret_loop::{Kernel, KernelId, Param, ParamInfo, Place, Program, Tile, V};
 use std::collections::BTreeMap;
 
 use crate::abi::tables::Tables;
 use crate::abi::{cpu, entry};
 use crate::clif::{kernel, tile};
 use crate::error::{CodegenError, Result, broken};
-use crate::isa::{Arch, EncodeTile};
+use crate::isa::{Arch, EncodeTile, Encoded, NotEncoded};
 use crate::options::{Options, WeightsPlace};
 
 /// Where embedded weights come from in a module.
@@ -158,19 +158,22 @@ pub(crate) fn compile<M: Module>(
     Ok(Exports { plan, bind, run, info: tables.info })
 }
 
+/// An error with the kernel in which it came up.
+fn in_kernel(kernel: &Kernel, e: CodegenError) -> CodegenError {
+    match e {
+        CodegenError::Internal(m) => broken(format!("kernel {}: {m}", kernel.name)),
+        CodegenError::Unsupported(m) => CodegenError::Unsupported(format!("kernel {}: {m}", kernel.name)),
+        other => other,
+    }
+}
+
 fn kernels<M: Module>(out: &mut Output<'_, M>) -> Result<Vec<FuncId>> {
     let mut leaves = Leaves::new(out.options);
     let signature = out.signature(3, false);
     let mut ids = vec![];
     for (i, kernel) in out.program.kernels.iter().enumerate() {
         let name = out.symbol(&format!("k{i}_{}", kernel.name));
-        let in_kernel = |e| match e {
-            CodegenError::Internal(m) => broken(format!("kernel {}: {m}", kernel.name)),
-            CodegenError::Unsupported(m) => {
-                CodegenError::Unsupported(format!("kernel {}: {m}", kernel.name))
-            }
-            other => other,
-        };
+        let in_kernel = |e| in_kernel(kernel, e);
         let leaves =
             kernel::tiles(kernel).into_iter().map(|tile| leaves.function(out, tile, &kernel.params));
         let leaves: Vec<FuncId> = leaves.collect::<Result<_>>().map_err(in_kernel)?;
@@ -182,6 +185,50 @@ fn kernels<M: Module>(out: &mut Output<'_, M>) -> Result<Vec<FuncId>> {
         ids.push(out.function(&name, Linkage::Local, signature.clone(), write)?);
     }
     Ok(ids)
+}
+
+/// A tile through an encoder; where there is none, or it has no form for the tile, the inner result says why.
+fn encode(
+    encoder: Option<EncodeTile>,
+    tile: &Tile,
+    params: &[ParamInfo],
+) -> Result<std::result::Result<Encoded, String>> {
+    let Some(encoder) = encoder else { return Ok(Err("the target has no encoder of tiles".into())) };
+    match encoder(tile, params) {
+        Ok(encoded) => Ok(Ok(encoded)),
+        Err(NotEncoded::Refused(reason)) => Ok(Err(reason)),
+        Err(NotEncoded::Broken(m)) => Err(broken(format!("the encoder of tiles: {m}"))),
+    }
+}
+
+/// A tile that is compiled in 128-bit vectors although its target has wider ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The kernel.
+    pub kernel: KernelId,
+    /// A clause about the tile, such as "its epilogue computes with u32".
+    pub reason: String,
+}
+
+/// The tiles of a program that the target's encoder has no form for: they run at a half to a quarter of the speed. Each reason
+/// is given once for a kernel.
+///
+/// # Errors
+/// A bug of the encoder.
+pub fn refusals(program: &Program, options: &Options) -> Result<Vec<Refusal>> {
+    let encoder = options.target.isa(options.wide).encode_tile;
+    let mut found: Vec<Refusal> = vec![];
+    for (i, kernel) in program.kernels.iter().enumerate().filter(|_| encoder.is_some()) {
+        for tile in kernel::tiles(kernel) {
+            if let Err(reason) = encode(encoder, tile, &kernel.params).map_err(|e| in_kernel(kernel, e))? {
+                let refusal = Refusal { kernel: KernelId(i as u32), reason };
+                if !found.contains(&refusal) {
+                    found.push(refusal);
+                }
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// The leaf functions of a program: tiles that differ only in where their operands are share one.
@@ -207,9 +254,9 @@ impl Leaves {
         }
         let name = out.symbol(&format!("leaf{}", self.by_tile.len()));
         let signature = out.signature(4, false);
-        let id = match self.encode.and_then(|encode| encode(tile, params)) {
-            Some(code) => out.function_bytes(&name, signature, &code)?,
-            None => {
+        let id = match encode(self.encode, tile, params)? {
+            Ok(encoded) => out.function_bytes(&name, signature, &encoded.bytes)?,
+            Err(_) => {
                 let target = &out.options.target;
                 out.function_as_written(&name, signature, |builder, _| {
                     tile::emit(tile, params, target, builder)

@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use egret_codegen::{Options, Target, jit};
+use egret_codegen::{Options, Refusal, Target, jit, refusals};
 use egret_loop::*;
 
 struct Case {
@@ -156,6 +156,45 @@ fn other_targets_are_close() {
             }
         }
     }
+}
+
+/// What the encoder of wide tiles has no form for is said, and compiled in 128-bit vectors.
+#[test]
+fn refused_tiles_are_reported_and_right() {
+    let mut k = KernelBuilder::new("to_u32", 1);
+    let [a, b] = [6, 48].map(|n| k.param(Elem::F32, n, Access::Read));
+    let out = k.param(Elem::F32, 32, Access::Write);
+    let zero = k.int(0);
+    let mut e = EpilogueBuilder::new();
+    let acc = e.acc();
+    let n = e.to(Elem::U32, acc);
+    let result = e.to(Elem::F32, n);
+    let place = |param| Place { param, base: zero };
+    let tile = |epilogue| Tile {
+        cols: 16,
+        axes: vec![Axis { extent: 3, a_stride: 1, b_stride: 16 }],
+        block: 3,
+        a: place(a),
+        a_rows: vec![0, 3],
+        b: place(b),
+        out: place(out),
+        out_rows: vec![0, 16],
+        epilogue,
+    };
+    // A reason is given once, and only for the tile that has it.
+    k.tile(tile(Epilogue::identity()));
+    let refused = e.finish(result);
+    k.tile(tile(refused.clone()));
+    k.tile(tile(refused));
+    let program = program(k.finish(), &[Home::Input(0), Home::Input(1), Home::Output(0)], 0, vec![]);
+    let options = Options::new(Target::parse("v3").unwrap());
+    let reasons = |options: &Options| refusals(&program, options).unwrap();
+    let reason = "its epilogue computes with u32".to_owned();
+    assert_eq!(reasons(&options), [Refusal { kernel: KernelId(0), reason }]);
+    assert_eq!(reasons(&Options { wide: false, ..options }), []);
+    assert_eq!(reasons(&Options::new(Target::parse("v2").unwrap())), []);
+    let bytes = |n: i16| (0..n).flat_map(|i| (f32::from(i) * 0.25).to_le_bytes()).collect::<Vec<u8>>();
+    assert_law(&program, &[&bytes(6), &bytes(48)], &Options::native().unwrap(), "a refused tile");
 }
 
 /// Cross-compiled code cannot run here; it must compile.

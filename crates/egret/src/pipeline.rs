@@ -10,7 +10,7 @@ use egret_lower::LowerOptions;
 use egret_opt::CostModel;
 use egret_runtime::{Model, Symbols};
 use egret_trace::Trace;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use egret_codegen::WeightsPlace;
 
@@ -213,8 +213,30 @@ pub fn program(
         tile: isa(options)?.tile,
         bound: bound.clone(),
     };
-    egret_lower::lower_traced(graph, &lowering, options.explain.then_some(trace))
-        .map_err(|e| Error::unsupported(e.to_string()))
+    let program = egret_lower::lower_traced(graph, &lowering, options.explain.then_some(&mut *trace))
+        .map_err(|e| Error::unsupported(e.to_string()))?;
+    if options.explain {
+        trace_refusals(&program, options, trace)?;
+    }
+    Ok(program)
+}
+
+/// The contraction tiles that are compiled in narrower vectors than the target has, as events.
+fn trace_refusals(program: &Program, options: &Options, trace: &mut Trace) -> Result<()> {
+    let codegen = codegen_options(options, &ObjectOptions::default())?;
+    for refusal in egret_codegen::refusals(program, &codegen)? {
+        let calls = program.calls.iter().filter(|c| c.kernel == refusal.kernel);
+        let sources: BTreeSet<&String> = calls.flat_map(|c| &c.sources).collect();
+        trace.push(egret_trace::Missed {
+            pass: "codegen".into(),
+            rule: "wide-tile".into(),
+            sources: sources.into_iter().cloned().collect(),
+            why: egret_trace::Why::Failed as i32,
+            reason: format!("the contraction is 128-bit code: {}", refusal.reason),
+            ..egret_trace::Missed::default()
+        });
+    }
+    Ok(())
 }
 
 fn target(options: &Options) -> Result<Target> {
@@ -327,5 +349,39 @@ mod tests {
         }
         assert_eq!(model("x86-64-v4", false), model("x86-64-v2", true));
         assert!(cost_model(&Options { target: "z80".into(), ..Options::default() }).is_err());
+    }
+
+    /// A tile that the encoder refuses is slow code, and nothing else would say so.
+    #[test]
+    fn refused_tiles_are_events() {
+        use egret_loop::*;
+        let mut k = KernelBuilder::new("k", 1);
+        let [a, b, out] = [1, 8, 8].map(|n| k.param(Elem::F32, n, Access::Write));
+        let zero = k.int(0);
+        let mut e = EpilogueBuilder::new();
+        let acc = e.acc();
+        let n = e.to(Elem::U32, acc);
+        let result = e.to(Elem::F32, n);
+        let place = |param| Place { param, base: zero };
+        k.tile(Tile {
+            cols: 8,
+            axes: vec![Axis { extent: 1, a_stride: 1, b_stride: 8 }],
+            block: 1,
+            a: place(a),
+            a_rows: vec![0],
+            b: place(b),
+            out: place(out),
+            out_rows: vec![0],
+            epilogue: e.finish(result),
+        });
+        let call = Call { kernel: KernelId(0), args: vec![], sources: vec!["Gemm:/fc".into()] };
+        let program =
+            Program { kernels: vec![k.finish()], calls: vec![call.clone(), call], ..Program::default() };
+        let mut trace = Trace::new();
+        let options = Options { target: "x86-64-v3".into(), ..Options::default() };
+        trace_refusals(&program, &options, &mut trace).expect("no bug");
+        let [event] = trace.events.as_slice() else { panic!("{trace:?}") };
+        let text = event.to_string();
+        assert!(text.contains("Gemm:/fc") && text.contains("its epilogue computes with u32"), "{text}");
     }
 }

@@ -21,7 +21,38 @@ pub enum Arch {
 
 /// Machine code of a contraction tile: a leaf function `fn(a: *const f32, b: *const f32, out: *mut f32, operands: *const *const
 /// u8)`; the pointers are those of the tile's places with their bases added.
-pub(crate) type EncodeTile = fn(&Tile, &[ParamInfo]) -> Option<Vec<u8>>;
+pub(crate) type EncodeTile = fn(&Tile, &[ParamInfo]) -> Encoding;
+
+/// A tile's machine code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Encoded {
+    /// Instructions, then the constants that they read.
+    pub bytes: Vec<u8>,
+    /// How many of the bytes are instructions.
+    pub code: usize,
+}
+
+/// What an encoder comes to.
+pub(crate) type Encoding<T = Encoded> = Result<T, NotEncoded>;
+
+/// Why an encoder gives no code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NotEncoded {
+    /// It has no form for what the tile asks: Cranelift compiles the tile in 128-bit vectors.
+    Refused(String),
+    /// The tile breaks a rule of Loop IR, or the encoder one of its own: a bug of the compiler.
+    Broken(String),
+}
+
+/// A tile that an encoder has no form for; the reason is a clause about the tile ("its epilogue computes with u32").
+fn refused(reason: impl Into<String>) -> NotEncoded {
+    NotEncoded::Refused(reason.into())
+}
+
+/// A bug of the compiler.
+fn broken(message: impl Into<String>) -> NotEncoded {
+    NotEncoded::Broken(message.into())
+}
 
 /// All that the compiler asks about an instruction set. A new one is a file with its record, and a row of [`ISAS`].
 #[derive(Debug)]

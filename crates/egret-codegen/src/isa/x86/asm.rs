@@ -3,6 +3,7 @@
 use iced_x86::code_asm::CodeAssembler;
 use iced_x86::{Code, IcedError, Instruction, MemoryOperand, Register};
 
+use super::super::{Encoding, broken};
 use super::tile::WideIsa;
 
 /// A vector register by number.
@@ -112,16 +113,21 @@ pub(super) struct Asm {
 }
 
 impl Asm {
-    pub fn new(isa: WideIsa) -> Option<Asm> {
-        Some(Asm { code: CodeAssembler::new(64).ok()?, isa, error: None })
+    pub fn new(isa: WideIsa) -> Encoding<Asm> {
+        let code = CodeAssembler::new(64).map_err(|e| broken(format!("no assembler: {e}")))?;
+        Ok(Asm { code, isa, error: None })
     }
 
-    /// The machine code, unless an instruction could not be encoded.
-    pub fn finish(mut self) -> Option<Vec<u8>> {
-        match self.error {
-            Some(_) => None,
-            None => self.code.assemble(0).ok(),
-        }
+    /// The machine code.
+    ///
+    /// # Errors
+    /// An instruction that could not be encoded.
+    pub fn finish(mut self) -> Encoding<Vec<u8>> {
+        let bytes = match self.error {
+            Some(e) => Err(e),
+            None => self.code.assemble(0),
+        };
+        bytes.map_err(|e| broken(format!("an instruction could not be encoded: {e}")))
     }
 
     /// Keep the error of an instruction.

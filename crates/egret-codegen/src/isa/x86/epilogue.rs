@@ -3,6 +3,7 @@
 
 use egret_loop::{BinOp, Cmp, Elem, EpInst, Epilogue, ParamInfo, UnOp};
 
+use super::super::{Encoding, NotEncoded, broken, refused};
 use super::asm::{MaskOp, Op1, Op2};
 use super::tile::WideIsa;
 
@@ -76,48 +77,56 @@ struct Planner<'a> {
     temps: Vec<usize>,
 }
 
-/// The element type of every instruction; `None` if it is not one of a 4-byte straight-line program.
-fn elems(epilogue: &Epilogue, params: &[ParamInfo]) -> Option<Vec<Elem>> {
+/// The element type of every instruction.
+fn elems(epilogue: &Epilogue, params: &[ParamInfo]) -> Encoding<Vec<Elem>> {
+    let of = |elems: &Vec<Elem>, i: usize| {
+        elems.get(i).copied().ok_or_else(|| broken("an epilogue that uses what it has not computed"))
+    };
     let mut elems: Vec<Elem> = vec![];
     for inst in &epilogue.insts {
         let e = match *inst {
             EpInst::Acc => Elem::F32,
             EpInst::Const(e, _) | EpInst::Convert(e, _) | EpInst::Bitcast(e, _) => e,
-            EpInst::Load(o) => params.get(epilogue.operands.get(o)?.place.param.0 as usize)?.elem,
-            EpInst::Unary(_, a) | EpInst::Binary(_, a, _) | EpInst::Fma(a, ..) => *elems.get(a)?,
+            EpInst::Load(o) => {
+                let operand = epilogue.operands.get(o);
+                let param = operand.and_then(|o| params.get(o.place.param.0 as usize));
+                param.ok_or_else(|| broken(format!("an epilogue without operand {o}")))?.elem
+            }
+            EpInst::Unary(_, a) | EpInst::Binary(_, a, _) | EpInst::Fma(a, ..) => of(&elems, a)?,
             EpInst::Compare(..) => Elem::Bool,
-            EpInst::Select(_, b, _) => *elems.get(b)?,
+            EpInst::Select(_, b, _) => of(&elems, b)?,
         };
         let computed_mask = e == Elem::Bool && !matches!(inst, EpInst::Load(_));
         if !matches!(e, Elem::F32 | Elem::I32) && !computed_mask {
-            return None;
+            return Err(refused(format!("its epilogue computes with {e}")));
         }
         elems.push(e);
     }
-    Some(elems)
+    Ok(elems)
 }
 
-/// Allocate an epilogue; `masked` for the vector that holds the columns' tail. `None` where an instruction has no vector form.
+/// Allocate an epilogue; `masked` for the vector that holds the columns' tail.
 pub(super) fn plan(
     epilogue: &Epilogue,
     params: &[ParamInfo],
     isa: WideIsa,
     masked: bool,
     table: &mut Table,
-) -> Option<Plan> {
+) -> Encoding<Plan> {
     let elems = elems(epilogue, params)?;
     let n = epilogue.insts.len();
+    let end = n.checked_sub(1).ok_or_else(|| broken("an epilogue without instructions"))?;
     let first_acc = epilogue.insts.iter().position(|i| *i == EpInst::Acc);
     let mut root: Vec<usize> = (0..n).collect();
     for (i, inst) in epilogue.insts.iter().enumerate() {
         match *inst {
             EpInst::Bitcast(_, a) => root[i] = root[a],
-            EpInst::Acc => root[i] = first_acc?,
+            EpInst::Acc => root[i] = first_acc.unwrap_or(i),
             _ => {}
         }
     }
     let mut last = vec![None; n];
-    last[root[n.checked_sub(1)?]] = Some(n);
+    last[root[end]] = Some(n);
     for i in (0..n).rev() {
         if last[root[i]].is_some() && root[i] == i {
             for o in epilogue.insts[i].operands() {
@@ -146,8 +155,13 @@ pub(super) fn plan(
             p.inst(i, &elems)?;
         }
     }
-    let result = p.reg(n - 1)?;
-    Some(Plan { slots: p.used.len(), steps: p.steps, result })
+    let result = p.reg(end)?;
+    Ok(Plan { slots: p.used.len(), steps: p.steps, result })
+}
+
+/// An operation that these instruction sets do not have.
+fn no_form(op: String, elem: Elem) -> NotEncoded {
+    refused(format!("its epilogue has {op} of {elem}"))
 }
 
 impl Planner<'_> {
@@ -160,10 +174,13 @@ impl Planner<'_> {
         at
     }
 
-    fn alloc_mask(&mut self) -> Option<usize> {
-        let at = self.masks.iter().position(|u| !u)?;
+    fn alloc_mask(&mut self) -> Encoding<usize> {
+        let free = self.masks.iter().position(|u| !u);
+        let at = free.ok_or_else(|| {
+            refused("its epilogue holds more conditions at once than there are mask registers")
+        })?;
         self.masks[at] = true;
-        Some(at)
+        Ok(at)
     }
 
     /// Free the temporaries and the operands that instruction `i` reads last.
@@ -184,24 +201,24 @@ impl Planner<'_> {
     }
 
     /// The value in a slot.
-    fn reg(&mut self, i: usize) -> Option<usize> {
+    fn reg(&mut self, i: usize) -> Encoding<usize> {
         match self.vals[self.root[i]] {
-            Val::Slot(s) => Some(s),
-            Val::Mask(_) => None,
+            Val::Slot(s) => Ok(s),
+            Val::Mask(_) => Err(refused("its epilogue computes with a condition as if it were a number")),
             Val::Mem(src) => {
                 let t = self.alloc();
                 self.steps.push(Step::Move(t, src));
                 self.temps.push(t);
-                Some(t)
+                Ok(t)
             }
         }
     }
 
     /// The value in a slot, or as a memory operand where the instruction set allows it.
-    fn src(&mut self, i: usize) -> Option<Src> {
+    fn src(&mut self, i: usize) -> Encoding<Src> {
         match self.vals[self.root[i]] {
-            Val::Mem(src @ Src::Const(_)) => Some(src),
-            Val::Mem(src @ Src::Operand(o)) if self.foldable(o) => Some(src),
+            Val::Mem(src @ Src::Const(_)) => Ok(src),
+            Val::Mem(src @ Src::Operand(o)) if self.foldable(o) => Ok(src),
             _ => self.reg(i).map(Src::Slot),
         }
     }
@@ -221,6 +238,11 @@ impl Planner<'_> {
         matches!(self.vals[self.root[i]], Val::Mem(_))
     }
 
+    /// The value in a mask register, where it must be in one.
+    fn condition(&self, i: usize) -> Encoding<usize> {
+        self.mask(i).ok_or_else(|| refused("its epilogue takes a number for a condition"))
+    }
+
     fn mask(&self, i: usize) -> Option<usize> {
         match self.vals[self.root[i]] {
             Val::Mask(m) => Some(m),
@@ -235,7 +257,7 @@ impl Planner<'_> {
         self.vals[i] = Val::Slot(d);
     }
 
-    fn inst(&mut self, i: usize, elems: &[Elem]) -> Option<()> {
+    fn inst(&mut self, i: usize, elems: &[Elem]) -> Encoding<()> {
         match self.epilogue.insts[i] {
             EpInst::Acc => self.vals[i] = Val::Slot(0),
             EpInst::Const(Elem::Bool, bits) if self.isa == WideIsa::Avx512 => {
@@ -248,32 +270,33 @@ impl Planner<'_> {
                 self.vals[i] = Val::Mem(self.constant(bits));
             }
             EpInst::Load(o) => {
-                self.epilogue.operands.get(o)?;
                 self.vals[i] = Val::Mem(Src::Operand(o));
             }
             EpInst::Unary(op, a) => self.unary(i, op, a, elems[a])?,
             EpInst::Binary(op, a, b) => self.binary(i, op, a, b, elems[a])?,
             EpInst::Fma(a, b, c) if elems[a] == Elem::F32 => self.fma(i, a, b, c)?,
-            EpInst::Fma(..) => return None,
+            EpInst::Fma(a, ..) => {
+                return Err(refused(format!("its epilogue has a multiply-add of {}", elems[a])));
+            }
             EpInst::Compare(op, a, b) => self.compare(i, op, a, b, elems[a])?,
             EpInst::Select(cond, b, c) => self.select(i, cond, b, c, elems[b])?,
             EpInst::Convert(to, a) => self.convert(i, to, a, elems[a])?,
             EpInst::Bitcast(..) => {}
         }
-        Some(())
+        Ok(())
     }
 
-    fn unary(&mut self, i: usize, op: UnOp, a: usize, elem: Elem) -> Option<()> {
+    fn unary(&mut self, i: usize, op: UnOp, a: usize, elem: Elem) -> Encoding<()> {
         if let Some(m) = self.mask(a) {
             if op != UnOp::Not {
-                return None;
+                return Err(no_form(format!("{op:?}"), Elem::Bool));
             }
             let d = self.alloc_mask()?;
             self.steps.push(Step::Mask(MaskOp::Xnor, d, d, d));
             self.steps.push(Step::Mask(MaskOp::Xor, d, d, m));
             self.release(i);
             self.vals[i] = Val::Mask(d);
-            return Some(());
+            return Ok(());
         }
         match (op, elem) {
             (UnOp::Not, _) => self.with_constant(i, Op2::Xor, a, u32::MAX),
@@ -285,7 +308,7 @@ impl Planner<'_> {
                 self.steps.push(Step::Zero(z));
                 self.temps.push(z);
                 self.op2(i, Op2::ISub, z, a);
-                Some(())
+                Ok(())
             }
             (UnOp::Abs, Elem::I32) => self.one(i, a, |d, s| Step::Op1(Op1::IAbs, d, s)),
             (UnOp::Sqrt, Elem::F32) => self.one(i, a, |d, s| Step::Op1(Op1::Sqrt, d, s)),
@@ -293,39 +316,39 @@ impl Planner<'_> {
             (UnOp::Floor, Elem::F32) => self.one(i, a, |d, s| Step::Round(1, d, s)),
             (UnOp::Ceil, Elem::F32) => self.one(i, a, |d, s| Step::Round(2, d, s)),
             (UnOp::Trunc, Elem::F32) => self.one(i, a, |d, s| Step::Round(3, d, s)),
-            _ => None,
+            _ => Err(no_form(format!("{op:?}"), elem)),
         }
     }
 
-    fn one(&mut self, i: usize, a: usize, step: impl Fn(usize, Src) -> Step) -> Option<()> {
+    fn one(&mut self, i: usize, a: usize, step: impl Fn(usize, Src) -> Step) -> Encoding<()> {
         let s = self.src(a)?;
         self.release(i);
         let d = self.alloc();
         self.steps.push(step(d, s));
         self.vals[i] = Val::Slot(d);
-        Some(())
+        Ok(())
     }
 
-    fn with_constant(&mut self, i: usize, op: Op2, a: usize, bits: u32) -> Option<()> {
+    fn with_constant(&mut self, i: usize, op: Op2, a: usize, bits: u32) -> Encoding<()> {
         let a = self.reg(a)?;
         let c = self.constant(bits);
         self.op2(i, op, a, c);
-        Some(())
+        Ok(())
     }
 
-    fn binary(&mut self, i: usize, op: BinOp, a: usize, b: usize, elem: Elem) -> Option<()> {
+    fn binary(&mut self, i: usize, op: BinOp, a: usize, b: usize, elem: Elem) -> Encoding<()> {
         if let (Some(x), Some(y)) = (self.mask(a), self.mask(b)) {
             let op = match op {
                 BinOp::And | BinOp::Mul | BinOp::Min => MaskOp::And,
                 BinOp::Or | BinOp::Max => MaskOp::Or,
                 BinOp::Xor => MaskOp::Xor,
-                _ => return None,
+                _ => return Err(no_form(format!("{op:?}"), Elem::Bool)),
             };
             self.release(i);
             let d = self.alloc_mask()?;
             self.steps.push(Step::Mask(op, d, x, y));
             self.vals[i] = Val::Mask(d);
-            return Some(());
+            return Ok(());
         }
         let code = match (op, elem) {
             (BinOp::Min | BinOp::Max, Elem::F32) => return self.min_max(i, op, a, b),
@@ -345,7 +368,7 @@ impl Planner<'_> {
             (BinOp::Max | BinOp::SelMax, Elem::I32) => Op2::IMax,
             (BinOp::Shl, Elem::I32) => Op2::Shl,
             (BinOp::Shr, Elem::I32) => Op2::Sar,
-            _ => return None,
+            _ => return Err(no_form(format!("{op:?}"), elem)),
         };
         let commutes =
             !matches!(code, Op2::Sub | Op2::Div | Op2::Min | Op2::Max | Op2::ISub | Op2::Shl | Op2::Sar);
@@ -353,30 +376,30 @@ impl Planner<'_> {
         let x = self.reg(a)?;
         let y = self.src(b)?;
         self.op2(i, code, x, y);
-        Some(())
+        Ok(())
     }
 
     /// A mask of float lanes that stays until the next instruction asks for one.
-    fn compare_lanes(&mut self, a: usize, b: Src, predicate: u32) -> Option<usize> {
+    fn compare_lanes(&mut self, a: usize, b: Src, predicate: u32) -> Encoding<usize> {
         match self.isa {
             WideIsa::Avx512 => {
                 let mask = self.alloc_mask()?;
                 self.masks[mask] = false;
                 self.steps.push(Step::CompareMask { int: false, mask, a, b, predicate });
-                Some(mask)
+                Ok(mask)
             }
             WideIsa::Avx2 => {
                 let mask = self.alloc();
                 self.temps.push(mask);
                 self.steps.push(Step::CompareVector(mask, a, b, predicate));
-                Some(mask)
+                Ok(mask)
             }
         }
     }
 
     /// x86's minimum and maximum give b where either operand is NaN or both are zeros: where they are equal their signs are
     /// joined (-0 is the smaller zero), and where a is NaN it is the result.
-    fn min_max(&mut self, i: usize, op: BinOp, a: usize, b: usize) -> Option<()> {
+    fn min_max(&mut self, i: usize, op: BinOp, a: usize, b: usize) -> Encoding<()> {
         const EQUAL: u32 = 0;
         const UNORDERED: u32 = 3;
         let (code, join) = if op == BinOp::Min { (Op2::Min, Op2::Or) } else { (Op2::Max, Op2::And) };
@@ -393,11 +416,11 @@ impl Planner<'_> {
         self.steps.push(Step::Blend { dst: d, mask, a: d, b: Src::Slot(x) });
         self.release(i);
         self.vals[i] = Val::Slot(d);
-        Some(())
+        Ok(())
     }
 
     /// a * b + c without a copy where a factor or the summand dies here.
-    fn fma(&mut self, i: usize, a: usize, b: usize, c: usize) -> Option<()> {
+    fn fma(&mut self, i: usize, a: usize, b: usize, c: usize) -> Encoding<()> {
         let dies = |p: &Self, v: usize, others: [usize; 2]| {
             let r = p.root[v];
             matches!(p.vals[r], Val::Slot(_))
@@ -433,7 +456,7 @@ impl Planner<'_> {
             let from = match self.vals[self.root[in_place]] {
                 Val::Slot(s) => Src::Slot(s),
                 Val::Mem(m) => m,
-                Val::Mask(_) => return None,
+                Val::Mask(_) => return Err(broken("a condition as a summand")),
             };
             let d = self.alloc();
             self.steps.push(Step::Move(d, from));
@@ -441,21 +464,21 @@ impl Planner<'_> {
             self.release(i);
             self.vals[i] = Val::Slot(d);
         }
-        Some(())
+        Ok(())
     }
 
-    fn compare(&mut self, i: usize, op: Cmp, a: usize, b: usize, elem: Elem) -> Option<()> {
+    fn compare(&mut self, i: usize, op: Cmp, a: usize, b: usize, elem: Elem) -> Encoding<()> {
         if let (Some(x), Some(y)) = (self.mask(a), self.mask(b)) {
             let op = match op {
                 Cmp::Eq => MaskOp::Xnor,
                 Cmp::Ne => MaskOp::Xor,
-                _ => return None,
+                _ => return Err(no_form(format!("{op:?}"), Elem::Bool)),
             };
             self.release(i);
             let d = self.alloc_mask()?;
             self.steps.push(Step::Mask(op, d, x, y));
             self.vals[i] = Val::Mask(d);
-            return Some(());
+            return Ok(());
         }
         if self.isa == WideIsa::Avx512 {
             let int = elem == Elem::I32;
@@ -466,7 +489,7 @@ impl Planner<'_> {
             let predicate = if int { int_predicate(op) } else { float_predicate(op) };
             self.steps.push(Step::CompareMask { int, mask, a: x, b: y, predicate });
             self.vals[i] = Val::Mask(mask);
-            return Some(());
+            return Ok(());
         }
         if elem == Elem::F32 {
             let x = self.reg(a)?;
@@ -475,10 +498,10 @@ impl Planner<'_> {
             let d = self.alloc();
             self.steps.push(Step::CompareVector(d, x, y, float_predicate(op)));
             self.vals[i] = Val::Slot(d);
-            return Some(());
+            return Ok(());
         }
         if elem == Elem::Bool && !matches!(op, Cmp::Eq | Cmp::Ne) {
-            return None;
+            return Err(no_form(format!("{op:?}"), elem));
         }
         let (greater, swap, invert) = match op {
             Cmp::Eq => (false, false, false),
@@ -499,23 +522,23 @@ impl Planner<'_> {
             self.steps.push(Step::Op2(Op2::Xor, d, d, ones));
         }
         self.vals[i] = Val::Slot(d);
-        Some(())
+        Ok(())
     }
 
-    fn select(&mut self, i: usize, cond: usize, b: usize, c: usize, elem: Elem) -> Option<()> {
+    fn select(&mut self, i: usize, cond: usize, b: usize, c: usize, elem: Elem) -> Encoding<()> {
         if elem == Elem::Bool && self.isa == WideIsa::Avx512 {
             // (b and cond) or (c and not cond) = c xor (cond and (b xor c))
-            let (m, x, y) = (self.mask(cond)?, self.mask(b)?, self.mask(c)?);
+            let (m, x, y) = (self.condition(cond)?, self.condition(b)?, self.condition(c)?);
             let d = self.alloc_mask()?;
             self.steps.push(Step::Mask(MaskOp::Xor, d, x, y));
             self.steps.push(Step::Mask(MaskOp::And, d, d, m));
             self.steps.push(Step::Mask(MaskOp::Xor, d, d, y));
             self.release(i);
             self.vals[i] = Val::Mask(d);
-            return Some(());
+            return Ok(());
         }
         let mask = match self.isa {
-            WideIsa::Avx512 => self.mask(cond)?,
+            WideIsa::Avx512 => self.condition(cond)?,
             WideIsa::Avx2 => self.reg(cond)?,
         };
         let y = self.reg(c)?;
@@ -524,10 +547,10 @@ impl Planner<'_> {
         let dst = self.alloc();
         self.steps.push(Step::Blend { dst, mask, a: y, b: x });
         self.vals[i] = Val::Slot(dst);
-        Some(())
+        Ok(())
     }
 
-    fn convert(&mut self, i: usize, to: Elem, a: usize, from: Elem) -> Option<()> {
+    fn convert(&mut self, i: usize, to: Elem, a: usize, from: Elem) -> Encoding<()> {
         const NOT_EQUAL: u32 = 4;
         let one = if to == Elem::F32 { 1f32.to_bits() } else { 1 };
         match (from, to) {
@@ -537,14 +560,14 @@ impl Planner<'_> {
                 self.with_constant(i, Op2::And, a, one)
             }
             (Elem::Bool, Elem::F32 | Elem::I32) => {
-                let mask = self.mask(a)?;
+                let mask = self.condition(a)?;
                 let one = self.constant(one);
                 let d = self.alloc();
                 self.steps.push(Step::Zero(d));
                 self.steps.push(Step::Blend { dst: d, mask, a: d, b: one });
                 self.release(i);
                 self.vals[i] = Val::Slot(d);
-                Some(())
+                Ok(())
             }
             (Elem::F32 | Elem::I32, Elem::Bool) => {
                 let x = self.reg(a)?;
@@ -566,14 +589,14 @@ impl Planner<'_> {
                     }
                     self.vals[i] = Val::Slot(d);
                 }
-                Some(())
+                Ok(())
             }
-            _ => None,
+            _ => Err(refused(format!("its epilogue converts {from} to {to}"))),
         }
     }
 
     /// Float to integer. x86 gives 0x80000000 for what does not fit: too large becomes the largest, NaN becomes 0.
-    fn saturate(&mut self, i: usize, a: usize) -> Option<()> {
+    fn saturate(&mut self, i: usize, a: usize) -> Encoding<()> {
         const GE: u32 = 0x1d;
         const ORDERED: u32 = 7;
         let x = self.reg(a)?;
@@ -611,7 +634,7 @@ impl Planner<'_> {
         }
         self.release(i);
         self.vals[i] = Val::Slot(d);
-        Some(())
+        Ok(())
     }
 }
 

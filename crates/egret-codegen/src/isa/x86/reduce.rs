@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
+use egret_loop::Axis;
 use iced_x86::Register;
 use iced_x86::code_asm::{AsmRegister64, CodeLabel, ptr, r8, r9, r10, rax, rbp, rbx, rdi, rsi, rsp};
 
+use super::super::{Encoding, broken, refused};
 use super::asm::{MaskOp, Mem, Op2, Rm, Vr};
 use super::tile::{Encoder, Layout, Pass, WideIsa, displacement, split};
 
@@ -28,11 +30,11 @@ enum Then {
 impl Encoder<'_> {
     /// Begin the function: where the reduction is cut, room for the totals of a pass, in whole vectors so that none lies across two
     /// lines of the cache.
-    pub(super) fn enter(&mut self, passes: &[Pass]) -> Option<()> {
+    pub(super) fn enter(&mut self, passes: &[Pass]) -> Encoding<()> {
         if self.cut.is_none() {
-            return Some(());
+            return Ok(());
         }
-        let most = passes.iter().map(|p| p.rows.len() * p.vectors.len()).max()? as i32;
+        let most = passes.iter().map(|p| p.rows.len() * p.vectors.len()).max().unwrap_or(0) as i32;
         let vector = self.isa.bytes() as i32;
         let code = &mut self.asm.code;
         let results = [
@@ -43,7 +45,7 @@ impl Encoder<'_> {
             code.and(rsp, -vector),
         ];
         results.into_iter().for_each(|r| self.asm.ok(r));
-        Some(())
+        Ok(())
     }
 
     /// The counterpart of [`Encoder::enter`].
@@ -56,7 +58,7 @@ impl Encoder<'_> {
     }
 
     /// Sum everything up; the sums are in the first set of accumulators.
-    pub(super) fn reduce(&mut self, pass: &Pass, layout: &Layout) -> Option<()> {
+    pub(super) fn reduce(&mut self, pass: &Pass, layout: &Layout) -> Encoding<()> {
         for acc in 0..layout.b {
             self.asm.zero(acc as Vr);
         }
@@ -101,18 +103,18 @@ impl Encoder<'_> {
     }
 
     /// Move the a and b pointers by elements.
-    fn bump(&mut self, a: i64, b: i64) -> Option<()> {
+    fn bump(&mut self, a: i64, b: i64) -> Encoding<()> {
         for (reg, elements) in [(rdi, a), (rsi, b)] {
             if elements != 0 {
-                let r = self.asm.code.add(reg, i32::try_from(elements.checked_mul(4)?).ok()?);
+                let r = self.asm.code.add(reg, displacement(elements, 0)? as i32);
                 self.asm.ok(r);
             }
         }
-        Some(())
+        Ok(())
     }
 
     /// The loops from axis `depth` inwards; gives how far they moved the pointers.
-    fn axis(&mut self, pass: &Pass, layout: &Layout, depth: usize, then: Then) -> Option<(i64, i64)> {
+    fn axis(&mut self, pass: &Pass, layout: &Layout, depth: usize, then: Then) -> Encoding<(i64, i64)> {
         let axis = self.axes[depth].clone();
         let Some(cut) = self.cut.filter(|c| c.depth == depth) else {
             return self.turns(pass, layout, depth, axis.extent, then);
@@ -128,7 +130,7 @@ impl Encoder<'_> {
             self.end(rbx, head);
         }
         let (a_moved, b_moved) = self.turns(pass, layout, depth, axis.extent - blocks * cut.turns, then)?;
-        Some((blocks * a + a_moved, blocks * b + b_moved))
+        Ok((blocks * a + a_moved, blocks * b + b_moved))
     }
 
     /// So many turns of axis `depth`; gives how far they moved the pointers.
@@ -139,13 +141,14 @@ impl Encoder<'_> {
         depth: usize,
         turns: i64,
         then: Then,
-    ) -> Option<(i64, i64)> {
+    ) -> Encoding<(i64, i64)> {
         let axis = self.axes[depth].clone();
         if depth + 1 == self.axes.len() {
             return self.steps(pass, layout, turns, then);
         }
         const COUNTERS: [AsmRegister64; 3] = [r8, r9, r10];
-        let counter = *COUNTERS.get(depth)?;
+        let counter =
+            *COUNTERS.get(depth).ok_or_else(|| refused("its reduction has more than four axes"))?;
         let each = if self.cut.is_some_and(|c| c.depth > depth) { Then::Block } else { Then::Step };
         let alike = turns - i64::from(then != each);
         if alike > 0 {
@@ -156,12 +159,12 @@ impl Encoder<'_> {
             self.end(counter, head);
         }
         let (a, b) = if alike < turns { self.axis(pass, layout, depth + 1, then)? } else { (0, 0) };
-        Some((alike * axis.a_stride + a, alike * axis.b_stride + b))
+        Ok((alike * axis.a_stride + a, alike * axis.b_stride + b))
     }
 
     /// So many turns of the innermost axis; gives how far they moved the pointers.
-    fn steps(&mut self, pass: &Pass, layout: &Layout, steps: i64, then: Then) -> Option<(i64, i64)> {
-        let axis = self.axes.last()?.clone();
+    fn steps(&mut self, pass: &Pass, layout: &Layout, steps: i64, then: Then) -> Encoding<(i64, i64)> {
+        let axis = self.innermost()?;
         let alike = steps - i64::from(then != Then::Step);
         let rounds = if steps <= 2 * UNROLL { 0 } else { alike / UNROLL };
         if rounds > 0 {
@@ -186,13 +189,13 @@ impl Encoder<'_> {
         if then == Then::Block && self.isa == WideIsa::Avx512 {
             self.asm.mask_op(MaskOp::Xnor, TOTALS, TOTALS, TOTALS);
         }
-        Some((rounds * UNROLL * axis.a_stride, rounds * UNROLL * axis.b_stride))
+        Ok((rounds * UNROLL * axis.a_stride, rounds * UNROLL * axis.b_stride))
     }
 
-    fn count(&mut self, counter: AsmRegister64, turns: i64) -> Option<CodeLabel> {
+    fn count(&mut self, counter: AsmRegister64, turns: i64) -> Encoding<CodeLabel> {
         let r = self.asm.code.mov(counter, turns);
         self.asm.ok(r);
-        Some(self.asm.code.create_label())
+        Ok(self.asm.code.create_label())
     }
 
     fn begin(&mut self, head: &mut CodeLabel) {
@@ -207,12 +210,23 @@ impl Encoder<'_> {
         self.asm.ok(r);
     }
 
+    fn innermost(&self) -> Encoding<Axis> {
+        self.axes.last().cloned().ok_or_else(|| broken("a reduction without axes"))
+    }
+
     /// One step of the innermost axis, `k` steps from where the pointers are.
-    fn step(&mut self, pass: &Pass, layout: &Layout, rows: Range<usize>, k: i64, then: Then) -> Option<()> {
-        let axis = self.axes.last()?.clone();
+    fn step(
+        &mut self,
+        pass: &Pass,
+        layout: &Layout,
+        rows: Range<usize>,
+        k: i64,
+        then: Then,
+    ) -> Encoding<()> {
+        let axis = self.innermost()?;
         let set = k as usize % layout.sets;
-        let b_at = |vector: usize| -> Option<Mem> {
-            Some(Mem::at(Register::RSI, displacement(k * axis.b_stride, self.isa.bytes() * vector as i64)?))
+        let b_at = |vector: usize| -> Encoding<Mem> {
+            Ok(Mem::at(Register::RSI, displacement(k * axis.b_stride, self.isa.bytes() * vector as i64)?))
         };
         let a_at =
             |row: usize| displacement(k * axis.a_stride + self.tile.a_rows[pass.rows.start + row], 0);
@@ -231,7 +245,7 @@ impl Encoder<'_> {
             if then != Then::Step {
                 self.finish(layout, 0, then);
             }
-            return Some(());
+            return Ok(());
         }
         for (i, vector) in pass.vectors.clone().enumerate() {
             self.asm.load((layout.b + i) as Vr, b_at(vector)?, self.mask(vector));
@@ -251,6 +265,6 @@ impl Encoder<'_> {
                 self.finish(layout, r, then);
             }
         }
-        Some(())
+        Ok(())
     }
 }

@@ -4,6 +4,8 @@ use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{Linkage, Module};
 use egret_loop::*;
 
+use super::super::NotEncoded;
+use super::asm::Asm;
 use super::tile::{WideIsa, encode};
 use crate::Target;
 
@@ -180,8 +182,9 @@ fn params() -> Vec<ParamInfo> {
 
 fn check(tile: &Tile, isa: WideIsa, noise: &mut Noise) {
     let params = params();
-    let bytes = encode(tile, &params, isa).unwrap_or_else(|| panic!("{isa:?} refuses {tile:?}"));
-    assert_eq!(Some(&bytes), encode(tile, &params, isa).as_ref(), "encoding is not deterministic");
+    let encoded = encode(tile, &params, isa).unwrap_or_else(|e| panic!("{isa:?}: {e:?}: {tile:?}"));
+    assert_eq!(Ok(&encoded), encode(tile, &params, isa).as_ref(), "encoding is not deterministic");
+    let bytes = encoded.bytes;
     let at = steps(&tile.axes);
     let a_len =
         tile.a_rows.iter().flat_map(|r| at.iter().map(move |s| r + s.0)).max().unwrap() as usize + 1;
@@ -371,6 +374,94 @@ fn random_tiles_with_random_epilogues() {
     }
 }
 
+/// A tile of two rows and 40 columns over 9 steps, with an epilogue.
+fn tile_with(epilogue: impl FnOnce(&mut EpilogueBuilder, usize) -> usize) -> Tile {
+    let mut b = EpilogueBuilder::new();
+    let acc = b.acc();
+    let result = epilogue(&mut b, acc);
+    Tile {
+        cols: 40,
+        axes: vec![Axis { extent: 9, a_stride: 1, b_stride: 40 }],
+        block: 9,
+        a: place(0),
+        a_rows: vec![0, 9],
+        b: place(1),
+        out: place(2),
+        out_rows: vec![0, 40],
+        epilogue: b.finish(result),
+    }
+}
+
+/// `n` values that are all needed at the end.
+fn all_alive(n: i64, value: impl Fn(&mut EpilogueBuilder, usize, usize) -> usize, join: BinOp) -> Tile {
+    tile_with(|b, acc| {
+        let values: Vec<usize> = (0..n)
+            .map(|i| {
+                let c = b.num(acc, i as f64 + 0.5);
+                value(b, acc, c)
+            })
+            .collect();
+        let all = values[1..].iter().fold(values[0], |x, y| b.bin(join, x, *y));
+        if join == BinOp::And { b.choose(all, acc, acc) } else { all }
+    })
+}
+
+#[test]
+fn what_cannot_be_encoded_is_refused_with_the_reason() {
+    let u32s = tile_with(|b, acc| {
+        let n = b.to(Elem::U32, acc);
+        b.to(Elem::F32, n)
+    });
+    let remainder = tile_with(|b, acc| {
+        let n = b.to(Elem::I32, acc);
+        let q = b.bin(BinOp::Div, n, n);
+        b.to(Elem::F32, q)
+    });
+    let conditions = all_alive(9, |b, acc, c| b.cmp(Cmp::Lt, acc, c), BinOp::And);
+    let values = all_alive(40, |b, acc, c| b.bin(BinOp::Div, acc, c), BinOp::Add);
+    let plain = tile_with(|_, acc| acc);
+    let far_rows = Tile { out_rows: vec![0, 1 << 30], ..plain.clone() };
+    let far_steps =
+        Tile { axes: vec![Axis { extent: 9, a_stride: 1, b_stride: 1 << 40 }], ..plain.clone() };
+    let axis = |i: i64| Axis { extent: 2 + i, a_stride: 1 << i, b_stride: 100 };
+    let deep = Tile { axes: (0..5).map(axis).collect(), ..plain.clone() };
+    let empty = Tile { cols: 0, ..plain.clone() };
+    for (tile, isas, reason) in [
+        (&u32s, &[WideIsa::Avx2, WideIsa::Avx512][..], "computes with u32"),
+        (&remainder, &[WideIsa::Avx2, WideIsa::Avx512], "Div of i32"),
+        (&conditions, &[WideIsa::Avx512], "more conditions at once"),
+        (&values, &[WideIsa::Avx2, WideIsa::Avx512], "registers"),
+        (&far_rows, &[WideIsa::Avx2, WideIsa::Avx512], "2 GiB"),
+        (&far_steps, &[WideIsa::Avx2, WideIsa::Avx512], "2 GiB"),
+        (&deep, &[WideIsa::Avx2, WideIsa::Avx512], "more than four axes"),
+        (&empty, &[WideIsa::Avx2, WideIsa::Avx512], "no columns"),
+    ] {
+        for isa in isas {
+            match encode(tile, &params(), *isa) {
+                Err(NotEncoded::Refused(r)) => {
+                    assert!(r.contains(reason), "{isa:?}: `{r}`, not `{reason}`")
+                }
+                other => panic!("{isa:?}, {reason}: {other:?}"),
+            }
+        }
+    }
+    assert!(encode(&plain, &params(), WideIsa::Avx512).is_ok());
+}
+
+/// They are not compiled in another way: that would hide a bug behind slow code.
+#[test]
+fn errors_of_the_encoder_are_not_refusals() {
+    let mut asm = Asm::new(WideIsa::Avx2).unwrap();
+    // AVX2 has 16 registers.
+    asm.zero(20);
+    assert!(matches!(asm.finish(), Err(NotEncoded::Broken(_))));
+    let uneven = Tile { out_rows: vec![0], ..tile_with(|_, acc| acc) };
+    assert!(matches!(encode(&uneven, &params(), WideIsa::Avx2), Err(NotEncoded::Broken(_))));
+    let mut unknown = tile_with(|_, acc| acc);
+    unknown.epilogue.insts.push(EpInst::Load(3));
+    assert!(matches!(encode(&unknown, &params(), WideIsa::Avx2), Err(NotEncoded::Broken(_))));
+}
+
 /// Gigaflops of the usual tiles, with one block and with several: `cargo test --release -p egret-codegen rate -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]
@@ -408,7 +499,7 @@ fn rate() {
         let b = vec![0.5f32; k as usize * cols + 16];
         let mut out = vec![0f32; rows as usize * cols];
         let b_at = (64 - b.as_ptr() as usize % 64) % 64 / 4;
-        let codes = [k, 512, 256, 128].map(|block| encode(&tile(block), &params(), isa).unwrap());
+        let codes = [k, 512, 256, 128].map(|block| encode(&tile(block), &params(), isa).unwrap().bytes);
         // In turns, so that what else the machine does hits all of them.
         let mut best = [f64::MAX; 4];
         for _ in 0..40 {

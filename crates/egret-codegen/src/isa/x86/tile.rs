@@ -5,7 +5,7 @@
 //! epilogue runs on them before the store.
 //! Cranelift stops at 128-bit vectors, which is half to a quarter of what these machines do.
 
-use super::super::Isa;
+use super::super::{Encoded, Encoding, Isa, broken, refused};
 use egret_loop::{Axis, Cut, ParamInfo, Tile};
 use iced_x86::Register;
 use iced_x86::code_asm::{AsmRegister64, CodeLabel, ptr, r8, r9, r10, r11, rax, rcx, rsp};
@@ -61,14 +61,14 @@ const TAIL_MASK: Vr = 1;
 /// The tail's mask vector under AVX2.
 const TAIL_VECTOR: Vr = 15;
 
-/// Encode a tile as a leaf function `fn(a: *const f32, b: *const f32, out: *mut f32, operands: *const *const u8)`; the
-/// pointers are those of the tile's places with their bases added. `params` are the kernel's. `None` where the tile cannot be
-/// encoded (an integer division in the epilogue, offsets beyond 2 GiB, ...): the caller then emits it as plain code.
-///
-/// The bytes should be placed at a multiple of 64.
-pub(super) fn encode(tile: &Tile, params: &[ParamInfo], isa: WideIsa) -> Option<Vec<u8>> {
-    if tile.cols == 0 || tile.a_rows.is_empty() || tile.a_rows.len() != tile.out_rows.len() {
-        return None;
+/// Encode a tile: see [`super::super::EncodeTile`]. The bytes should be placed at a multiple of 64.
+pub(super) fn encode(tile: &Tile, params: &[ParamInfo], isa: WideIsa) -> Encoding {
+    let rows = tile.a_rows.len();
+    if rows != tile.out_rows.len() || tile.epilogue.operands.iter().any(|o| o.rows.len() != rows) {
+        return Err(broken("a tile whose row lists differ in length"));
+    }
+    if tile.cols == 0 || rows == 0 {
+        return Err(refused("it has no rows or no columns"));
     }
     let lanes = isa.lanes();
     let tail = tile.cols % lanes;
@@ -110,10 +110,9 @@ pub(super) fn encode(tile: &Tile, params: &[ParamInfo], isa: WideIsa) -> Option<
     e.asm.ok(r);
     let r = e.asm.code.ret();
     e.asm.ok(r);
-    if has_constants {
-        e.data(&mut constants, &table);
-    }
-    e.asm.finish()
+    let data = if has_constants { e.data(&mut constants, &table) } else { 0 };
+    let bytes = e.asm.finish()?;
+    Ok(Encoded { code: bytes.len() - data, bytes })
 }
 
 /// Rows and vectors of a tile that are summed at once.
@@ -225,7 +224,7 @@ impl Encoder<'_> {
         })
     }
 
-    fn pass(&mut self, pass: &Pass) -> Option<()> {
+    fn pass(&mut self, pass: &Pass) -> Encoding<()> {
         let layout = self.layout(pass);
         if self.isa == WideIsa::Avx2 && self.tail.is_some() {
             self.asm.load(TAIL_VECTOR, Mem::at(Register::R11, 0), None);
@@ -235,7 +234,7 @@ impl Encoder<'_> {
     }
 
     /// Run the epilogue on every accumulator and store it. Accumulators that are in the way wait below the stack pointer.
-    fn epilogue(&mut self, pass: &Pass, layout: &Layout) -> Option<()> {
+    fn epilogue(&mut self, pass: &Pass, layout: &Layout) -> Encoding<()> {
         let accs: Vec<(usize, usize)> =
             (0..layout.rows).flat_map(|r| (0..layout.vectors).map(move |v| (r, v))).collect();
         let slots = self.whole.slots.max(self.masked.slots);
@@ -243,7 +242,9 @@ impl Encoder<'_> {
         let registers = if has_tail { self.usable() } else { self.isa.registers() };
         let mut free: Vec<Vr> = (accs.len()..registers).map(|r| r as Vr).collect();
         if slots > registers {
-            return None;
+            return Err(refused(format!(
+                "its epilogue holds {slots} vectors at once, and there are {registers} registers"
+            )));
         }
         let spilled = (slots - 1).saturating_sub(free.len()).min(accs.len() - 1);
         let bytes = spilled as i64 * self.isa.bytes();
@@ -264,7 +265,7 @@ impl Encoder<'_> {
             let acc = if i < kept {
                 i as Vr
             } else {
-                let acc = free.pop()?;
+                let acc = free.pop().ok_or_else(|| broken("no register for a sum"))?;
                 self.asm.load(acc, slot_at(i - kept), None);
                 acc
             };
@@ -276,7 +277,7 @@ impl Encoder<'_> {
             let r = self.asm.code.add(rsp, frame as i32);
             self.asm.ok(r);
         }
-        Some(())
+        Ok(())
     }
 
     /// Base registers of the epilogue's operands; those without one are fetched where they are used.
@@ -301,7 +302,7 @@ impl Encoder<'_> {
         vector: usize,
         map: &[Vr],
         bases: &[Option<Register>],
-    ) -> Option<()> {
+    ) -> Encoding<()> {
         let mask = self.mask(vector);
         let plan = if mask.is_some() { &self.masked } else { &self.whole };
         let (steps, result) = (plan.steps.clone(), plan.result);
@@ -309,8 +310,8 @@ impl Encoder<'_> {
             self.one_step(step, row, vector, mask, map, bases)?;
         }
         let at = displacement(self.tile.out_rows[row], self.isa.bytes() * vector as i64)?;
-        self.asm.store(Mem::at(Register::RDX, at), *map.get(result)?, mask);
-        Some(())
+        self.asm.store(Mem::at(Register::RDX, at), register(map, result)?, mask);
+        Ok(())
     }
 
     fn one_step(
@@ -321,8 +322,8 @@ impl Encoder<'_> {
         mask: Option<Vr>,
         map: &[Vr],
         bases: &[Option<Register>],
-    ) -> Option<()> {
-        let reg = |slot: usize| map.get(slot).copied();
+    ) -> Encoding<()> {
+        let reg = |slot: usize| register(map, slot);
         match *step {
             Step::Move(d, Src::Slot(s)) => self.asm.copy(reg(d)?, reg(s)?),
             Step::Move(d, Src::Const(c)) => match self.isa {
@@ -372,7 +373,7 @@ impl Encoder<'_> {
                 self.asm.blend(reg(dst)?, mask, reg(a)?, b);
             }
         }
-        Some(())
+        Ok(())
     }
 
     fn source(
@@ -382,9 +383,9 @@ impl Encoder<'_> {
         vector: usize,
         map: &[Vr],
         bases: &[Option<Register>],
-    ) -> Option<Rm> {
-        Some(match src {
-            Src::Slot(s) => Rm::Reg(*map.get(s)?),
+    ) -> Encoding<Rm> {
+        Ok(match src {
+            Src::Slot(s) => Rm::Reg(register(map, s)?),
             Src::Const(c) => Rm::Mem(self.constant(c)),
             Src::Operand(o) => Rm::Mem(self.operand(o, row, vector, bases)?),
         })
@@ -396,9 +397,15 @@ impl Encoder<'_> {
         Mem { base: Register::R11, disp, broadcast: self.isa == WideIsa::Avx512 }
     }
 
-    fn operand(&mut self, o: usize, row: usize, vector: usize, bases: &[Option<Register>]) -> Option<Mem> {
-        let operand = self.tile.epilogue.operands.get(o)?;
-        let base = match bases.get(o)? {
+    fn operand(
+        &mut self,
+        o: usize,
+        row: usize,
+        vector: usize,
+        bases: &[Option<Register>],
+    ) -> Encoding<Mem> {
+        let operand = &self.tile.epilogue.operands[o];
+        let base = match &bases[o] {
             Some(base) => *base,
             None => {
                 let r = self.asm.code.mov(rax, ptr(rcx + 8 * o));
@@ -406,16 +413,16 @@ impl Encoder<'_> {
                 Register::RAX
             }
         };
-        let row = *operand.rows.get(row)?;
+        let row = operand.rows[row];
         match operand.col_stride {
-            0 => Some(Mem { base, disp: displacement(row, 0)?, broadcast: self.isa == WideIsa::Avx512 }),
-            1 => Some(Mem::at(base, displacement(row, self.isa.bytes() * vector as i64)?)),
-            _ => None,
+            0 => Ok(Mem { base, disp: displacement(row, 0)?, broadcast: self.isa == WideIsa::Avx512 }),
+            1 => Ok(Mem::at(base, displacement(row, self.isa.bytes() * vector as i64)?)),
+            stride => Err(broken(format!("an epilogue operand with a column stride of {stride}"))),
         }
     }
 
-    /// What stands behind the code: AVX2's tail mask, then the constants.
-    fn data(&mut self, label: &mut CodeLabel, table: &Table) {
+    /// What stands behind the code: AVX2's tail mask, then the constants. Gives their bytes.
+    fn data(&mut self, label: &mut CodeLabel, table: &Table) -> usize {
         let r = self.asm.code.set_label(label);
         self.asm.ok(r);
         let mut words: Vec<u32> = vec![];
@@ -426,15 +433,22 @@ impl Encoder<'_> {
             words.extend(std::iter::repeat_n(bits, self.isa.constant_bytes() as usize / 4));
         }
         // `dd` takes at most 64 bytes, and a label cannot stand before two of them at once: one item per word.
-        for word in words {
-            let r = self.asm.code.dd(&[word]);
+        for word in &words {
+            let r = self.asm.code.dd(&[*word]);
             self.asm.ok(r);
         }
+        4 * words.len()
     }
 }
 
-/// A displacement in bytes of so many elements and bytes; `None` beyond what an instruction can hold.
-pub(super) fn displacement(elements: i64, bytes: i64) -> Option<i64> {
-    let disp = elements.checked_mul(4)?.checked_add(bytes)?;
-    i32::try_from(disp).ok().map(i64::from)
+/// The register of a slot.
+fn register(map: &[Vr], slot: usize) -> Encoding<Vr> {
+    map.get(slot).copied().ok_or_else(|| broken("a slot without a register"))
+}
+
+/// A displacement in bytes of so many elements and bytes.
+pub(super) fn displacement(elements: i64, bytes: i64) -> Encoding<i64> {
+    let disp = elements.checked_mul(4).and_then(|d| d.checked_add(bytes));
+    disp.filter(|d| i32::try_from(*d).is_ok())
+        .ok_or_else(|| refused("its operands are further apart than 2 GiB, which no instruction can hold"))
 }
