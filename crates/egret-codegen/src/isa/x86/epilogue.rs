@@ -1,7 +1,7 @@
 //! The epilogue of a tile as machine-level steps on numbered slots: linear-scan allocation happens once per tile, and the
 //! steps are then emitted for every accumulator with slots mapped to whatever registers are free at that moment.
 
-use egret_loop::{BinOp, Cmp, Elem, EpInst, Epilogue, ParamInfo, UnOp};
+use egret_loop::{BinOp, Elem, EpInst, Epilogue, ParamInfo, UnOp};
 
 use super::super::{Encoding, NotEncoded, broken, refused};
 use super::asm::{MaskOp, Op1, Op2};
@@ -57,24 +57,24 @@ pub(super) struct Plan {
 }
 
 #[derive(Copy, Clone, Debug)]
-enum Val {
+pub(super) enum Val {
     Slot(usize),
     Mask(usize),
     Mem(Src),
 }
 
-struct Planner<'a> {
-    isa: WideIsa,
-    masked: bool,
-    epilogue: &'a Epilogue,
-    table: &'a mut Table,
-    steps: Vec<Step>,
-    used: Vec<bool>,
-    masks: [bool; 8],
-    root: Vec<usize>,
-    last: Vec<Option<usize>>,
-    vals: Vec<Val>,
-    temps: Vec<usize>,
+pub(super) struct Planner<'a> {
+    pub isa: WideIsa,
+    pub masked: bool,
+    pub epilogue: &'a Epilogue,
+    pub table: &'a mut Table,
+    pub steps: Vec<Step>,
+    pub used: Vec<bool>,
+    pub masks: [bool; 8],
+    pub root: Vec<usize>,
+    pub last: Vec<Option<usize>>,
+    pub vals: Vec<Val>,
+    pub temps: Vec<usize>,
 }
 
 /// The element type of every instruction.
@@ -160,12 +160,12 @@ pub(super) fn plan(
 }
 
 /// An operation that these instruction sets do not have.
-fn no_form(op: String, elem: Elem) -> NotEncoded {
+pub(super) fn no_form(op: String, elem: Elem) -> NotEncoded {
     refused(format!("its epilogue has {op} of {elem}"))
 }
 
 impl Planner<'_> {
-    fn alloc(&mut self) -> usize {
+    pub fn alloc(&mut self) -> usize {
         let at = self.used.iter().position(|u| !u).unwrap_or(self.used.len());
         if at == self.used.len() {
             self.used.push(true);
@@ -174,7 +174,7 @@ impl Planner<'_> {
         at
     }
 
-    fn alloc_mask(&mut self) -> Encoding<usize> {
+    pub fn alloc_mask(&mut self) -> Encoding<usize> {
         let free = self.masks.iter().position(|u| !u);
         let at = free.ok_or_else(|| {
             refused("its epilogue holds more conditions at once than there are mask registers")
@@ -184,7 +184,7 @@ impl Planner<'_> {
     }
 
     /// Free the temporaries and the operands that instruction `i` reads last.
-    fn release(&mut self, i: usize) {
+    pub fn release(&mut self, i: usize) {
         for t in std::mem::take(&mut self.temps) {
             self.used[t] = false;
         }
@@ -201,7 +201,7 @@ impl Planner<'_> {
     }
 
     /// The value in a slot.
-    fn reg(&mut self, i: usize) -> Encoding<usize> {
+    pub fn reg(&mut self, i: usize) -> Encoding<usize> {
         match self.vals[self.root[i]] {
             Val::Slot(s) => Ok(s),
             Val::Mask(_) => Err(refused("its epilogue computes with a condition as if it were a number")),
@@ -215,7 +215,7 @@ impl Planner<'_> {
     }
 
     /// The value in a slot, or as a memory operand where the instruction set allows it.
-    fn src(&mut self, i: usize) -> Encoding<Src> {
+    pub fn src(&mut self, i: usize) -> Encoding<Src> {
         match self.vals[self.root[i]] {
             Val::Mem(src @ Src::Const(_)) => Ok(src),
             Val::Mem(src @ Src::Operand(o)) if self.foldable(o) => Ok(src),
@@ -230,7 +230,7 @@ impl Planner<'_> {
         }
     }
 
-    fn constant(&mut self, bits: u32) -> Src {
+    pub fn constant(&mut self, bits: u32) -> Src {
         Src::Const(self.table.at(bits))
     }
 
@@ -239,11 +239,11 @@ impl Planner<'_> {
     }
 
     /// The value in a mask register, where it must be in one.
-    fn condition(&self, i: usize) -> Encoding<usize> {
+    pub fn condition(&self, i: usize) -> Encoding<usize> {
         self.mask(i).ok_or_else(|| refused("its epilogue takes a number for a condition"))
     }
 
-    fn mask(&self, i: usize) -> Option<usize> {
+    pub fn mask(&self, i: usize) -> Option<usize> {
         match self.vals[self.root[i]] {
             Val::Mask(m) => Some(m),
             _ => None,
@@ -320,7 +320,7 @@ impl Planner<'_> {
         }
     }
 
-    fn one(&mut self, i: usize, a: usize, step: impl Fn(usize, Src) -> Step) -> Encoding<()> {
+    pub fn one(&mut self, i: usize, a: usize, step: impl Fn(usize, Src) -> Step) -> Encoding<()> {
         let s = self.src(a)?;
         self.release(i);
         let d = self.alloc();
@@ -329,7 +329,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn with_constant(&mut self, i: usize, op: Op2, a: usize, bits: u32) -> Encoding<()> {
+    pub fn with_constant(&mut self, i: usize, op: Op2, a: usize, bits: u32) -> Encoding<()> {
         let a = self.reg(a)?;
         let c = self.constant(bits);
         self.op2(i, op, a, c);
@@ -377,24 +377,6 @@ impl Planner<'_> {
         let y = self.src(b)?;
         self.op2(i, code, x, y);
         Ok(())
-    }
-
-    /// A mask of float lanes that stays until the next instruction asks for one.
-    fn compare_lanes(&mut self, a: usize, b: Src, predicate: u32) -> Encoding<usize> {
-        match self.isa {
-            WideIsa::Avx512 => {
-                let mask = self.alloc_mask()?;
-                self.masks[mask] = false;
-                self.steps.push(Step::CompareMask { int: false, mask, a, b, predicate });
-                Ok(mask)
-            }
-            WideIsa::Avx2 => {
-                let mask = self.alloc();
-                self.temps.push(mask);
-                self.steps.push(Step::CompareVector(mask, a, b, predicate));
-                Ok(mask)
-            }
-        }
     }
 
     /// x86's minimum and maximum give b where either operand is NaN or both are zeros: where they are equal their signs are
@@ -465,198 +447,5 @@ impl Planner<'_> {
             self.vals[i] = Val::Slot(d);
         }
         Ok(())
-    }
-
-    fn compare(&mut self, i: usize, op: Cmp, a: usize, b: usize, elem: Elem) -> Encoding<()> {
-        if let (Some(x), Some(y)) = (self.mask(a), self.mask(b)) {
-            let op = match op {
-                Cmp::Eq => MaskOp::Xnor,
-                Cmp::Ne => MaskOp::Xor,
-                _ => return Err(no_form(format!("{op:?}"), Elem::Bool)),
-            };
-            self.release(i);
-            let d = self.alloc_mask()?;
-            self.steps.push(Step::Mask(op, d, x, y));
-            self.vals[i] = Val::Mask(d);
-            return Ok(());
-        }
-        if self.isa == WideIsa::Avx512 {
-            let int = elem == Elem::I32;
-            let x = self.reg(a)?;
-            let y = self.src(b)?;
-            self.release(i);
-            let mask = self.alloc_mask()?;
-            let predicate = if int { int_predicate(op) } else { float_predicate(op) };
-            self.steps.push(Step::CompareMask { int, mask, a: x, b: y, predicate });
-            self.vals[i] = Val::Mask(mask);
-            return Ok(());
-        }
-        if elem == Elem::F32 {
-            let x = self.reg(a)?;
-            let y = self.src(b)?;
-            self.release(i);
-            let d = self.alloc();
-            self.steps.push(Step::CompareVector(d, x, y, float_predicate(op)));
-            self.vals[i] = Val::Slot(d);
-            return Ok(());
-        }
-        if elem == Elem::Bool && !matches!(op, Cmp::Eq | Cmp::Ne) {
-            return Err(no_form(format!("{op:?}"), elem));
-        }
-        let (greater, swap, invert) = match op {
-            Cmp::Eq => (false, false, false),
-            Cmp::Ne => (false, false, true),
-            Cmp::Gt => (true, false, false),
-            Cmp::Le => (true, false, true),
-            Cmp::Lt => (true, true, false),
-            Cmp::Ge => (true, true, true),
-        };
-        let (a, b) = if swap { (b, a) } else { (a, b) };
-        let x = self.reg(a)?;
-        let y = self.src(b)?;
-        self.release(i);
-        let d = self.alloc();
-        self.steps.push(Step::CompareInts(greater, d, x, y));
-        if invert {
-            let ones = self.constant(u32::MAX);
-            self.steps.push(Step::Op2(Op2::Xor, d, d, ones));
-        }
-        self.vals[i] = Val::Slot(d);
-        Ok(())
-    }
-
-    fn select(&mut self, i: usize, cond: usize, b: usize, c: usize, elem: Elem) -> Encoding<()> {
-        if elem == Elem::Bool && self.isa == WideIsa::Avx512 {
-            // (b and cond) or (c and not cond) = c xor (cond and (b xor c))
-            let (m, x, y) = (self.condition(cond)?, self.condition(b)?, self.condition(c)?);
-            let d = self.alloc_mask()?;
-            self.steps.push(Step::Mask(MaskOp::Xor, d, x, y));
-            self.steps.push(Step::Mask(MaskOp::And, d, d, m));
-            self.steps.push(Step::Mask(MaskOp::Xor, d, d, y));
-            self.release(i);
-            self.vals[i] = Val::Mask(d);
-            return Ok(());
-        }
-        let mask = match self.isa {
-            WideIsa::Avx512 => self.condition(cond)?,
-            WideIsa::Avx2 => self.reg(cond)?,
-        };
-        let y = self.reg(c)?;
-        let x = self.src(b)?;
-        self.release(i);
-        let dst = self.alloc();
-        self.steps.push(Step::Blend { dst, mask, a: y, b: x });
-        self.vals[i] = Val::Slot(dst);
-        Ok(())
-    }
-
-    fn convert(&mut self, i: usize, to: Elem, a: usize, from: Elem) -> Encoding<()> {
-        const NOT_EQUAL: u32 = 4;
-        let one = if to == Elem::F32 { 1f32.to_bits() } else { 1 };
-        match (from, to) {
-            (Elem::I32, Elem::F32) => self.one(i, a, |d, s| Step::Op1(Op1::ToF32, d, s)),
-            (Elem::F32, Elem::I32) => self.saturate(i, a),
-            (Elem::Bool, Elem::F32 | Elem::I32) if self.isa == WideIsa::Avx2 => {
-                self.with_constant(i, Op2::And, a, one)
-            }
-            (Elem::Bool, Elem::F32 | Elem::I32) => {
-                let mask = self.condition(a)?;
-                let one = self.constant(one);
-                let d = self.alloc();
-                self.steps.push(Step::Zero(d));
-                self.steps.push(Step::Blend { dst: d, mask, a: d, b: one });
-                self.release(i);
-                self.vals[i] = Val::Slot(d);
-                Ok(())
-            }
-            (Elem::F32 | Elem::I32, Elem::Bool) => {
-                let x = self.reg(a)?;
-                let zero = self.constant(0);
-                self.release(i);
-                let int = from == Elem::I32;
-                if self.isa == WideIsa::Avx512 {
-                    let mask = self.alloc_mask()?;
-                    self.steps.push(Step::CompareMask { int, mask, a: x, b: zero, predicate: NOT_EQUAL });
-                    self.vals[i] = Val::Mask(mask);
-                } else {
-                    let d = self.alloc();
-                    if int {
-                        let ones = self.constant(u32::MAX);
-                        self.steps.push(Step::CompareInts(false, d, x, zero));
-                        self.steps.push(Step::Op2(Op2::Xor, d, d, ones));
-                    } else {
-                        self.steps.push(Step::CompareVector(d, x, zero, NOT_EQUAL));
-                    }
-                    self.vals[i] = Val::Slot(d);
-                }
-                Ok(())
-            }
-            _ => Err(refused(format!("its epilogue converts {from} to {to}"))),
-        }
-    }
-
-    /// Float to integer. x86 gives 0x80000000 for what does not fit: too large becomes the largest, NaN becomes 0.
-    fn saturate(&mut self, i: usize, a: usize) -> Encoding<()> {
-        const GE: u32 = 0x1d;
-        const ORDERED: u32 = 7;
-        let x = self.reg(a)?;
-        let limit = self.constant(2147483648f32.to_bits());
-        let d = self.alloc();
-        match self.isa {
-            WideIsa::Avx2 => {
-                let t = self.alloc();
-                self.temps.push(t);
-                self.steps.push(Step::Op1(Op1::ToI32, d, Src::Slot(x)));
-                self.steps.push(Step::CompareVector(t, x, limit, GE));
-                self.steps.push(Step::Op2(Op2::Xor, d, d, Src::Slot(t)));
-                self.steps.push(Step::CompareVector(t, x, Src::Slot(x), ORDERED));
-                self.steps.push(Step::Op2(Op2::And, d, d, Src::Slot(t)));
-            }
-            WideIsa::Avx512 => {
-                let mask = self.alloc_mask()?;
-                self.masks[mask] = false;
-                let t = self.alloc();
-                self.temps.push(t);
-                let largest = self.constant(i32::MAX as u32);
-                self.steps.push(Step::Op1(Op1::ToI32, d, Src::Slot(x)));
-                self.steps.push(Step::CompareMask { int: false, mask, a: x, b: limit, predicate: GE });
-                self.steps.push(Step::Blend { dst: d, mask, a: d, b: largest });
-                self.steps.push(Step::Zero(t));
-                self.steps.push(Step::CompareMask {
-                    int: false,
-                    mask,
-                    a: x,
-                    b: Src::Slot(x),
-                    predicate: ORDERED,
-                });
-                self.steps.push(Step::Blend { dst: d, mask, a: t, b: Src::Slot(d) });
-            }
-        }
-        self.release(i);
-        self.vals[i] = Val::Slot(d);
-        Ok(())
-    }
-}
-
-/// Ordered and quiet, except not-equal, which is true for NaN.
-fn float_predicate(op: Cmp) -> u32 {
-    match op {
-        Cmp::Eq => 0,
-        Cmp::Ne => 4,
-        Cmp::Lt => 0x11,
-        Cmp::Le => 0x12,
-        Cmp::Gt => 0x1e,
-        Cmp::Ge => 0x1d,
-    }
-}
-
-fn int_predicate(op: Cmp) -> u32 {
-    match op {
-        Cmp::Eq => 0,
-        Cmp::Lt => 1,
-        Cmp::Le => 2,
-        Cmp::Ne => 4,
-        Cmp::Ge => 5,
-        Cmp::Gt => 6,
     }
 }

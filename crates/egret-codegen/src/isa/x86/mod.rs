@@ -1,6 +1,7 @@
 //! x86-64: one row per level, and the encoder of contraction tiles for AVX2 and AVX-512.
 
 mod asm;
+mod conditions;
 mod epilogue;
 pub(super) mod features;
 mod reduce;
