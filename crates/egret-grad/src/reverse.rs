@@ -170,6 +170,12 @@ fn no_path(graph: &Graph, order: &[NodeId], target: ValueId, wrt: ValueId) -> Gr
             ends.push(Place::new(graph, n, reason));
         }
     }
+    if graph.as_const(wrt).is_some() && graph.users(wrt).is_empty() {
+        return GradError::Request(format!(
+            "`{}` is not in the graph any more: a node that only changed its form was folded into another constant",
+            name_of(graph, wrt)
+        ));
+    }
     ends.reverse();
     GradError::NoPath { of: name_of(graph, target), wrt: name_of(graph, wrt), ends }
 }

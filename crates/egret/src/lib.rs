@@ -10,6 +10,7 @@ mod engine;
 mod error;
 pub mod files;
 pub mod frontend;
+pub mod grad;
 pub mod laws;
 mod native;
 pub mod npz;

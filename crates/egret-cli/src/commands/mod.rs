@@ -8,6 +8,7 @@ mod completions;
 mod diff;
 mod doctor;
 mod explain;
+mod grad;
 mod inspect;
 mod opt;
 mod print;
@@ -53,6 +54,9 @@ pub enum Command {
     Completions(completions::Args),
     /// Say what the optimiser did to a model and why, and what it left
     Explain(explain::Args),
+    /// Differentiate a model: print, run or compile the program that computes the gradient
+    #[command(after_help = EXIT_CODES)]
+    Grad(grad::Args),
     /// Find the application of a rewrite rule that makes a model's outputs wrong
     Bisect(bisect::Args),
     /// Tell whether two models compute the same: outputs that are proven equal, where the others part, and inputs that tell them apart
@@ -73,6 +77,7 @@ pub fn dispatch(command: &Command) -> Result<()> {
         Command::Doctor(a) => doctor::run(a),
         Command::Completions(a) => completions::run(a),
         Command::Explain(a) => explain::run(a),
+        Command::Grad(a) => grad::run(a),
         Command::Bisect(a) => bisect::run(a),
         Command::Diff(a) => diff::run(a),
     }

@@ -112,7 +112,7 @@ fn print_profile(spans: &[(String, f64)]) {
 }
 
 /// A value in one line.
-fn summary(value: &Value) -> String {
+pub fn summary(value: &Value) -> String {
     match value {
         Value::Sequence(s) => format!("a sequence of {}", s.len()),
         Value::Optional(None) => "nothing".into(),

@@ -9,7 +9,7 @@ mod rust;
 mod write;
 
 pub use manifest::kernels;
-pub use write::{Compiled, compile};
+pub use write::{Compiled, compile, compile_changed};
 
 use crate::error::{Error, Result};
 use crate::options::Options;

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::options::{self, Options};
 use crate::pipeline::{self, Lowered, ObjectOptions};
 use crate::{frontend, report};
+use egret_ir::Graph;
 use egret_onnx::ImportOptions;
 use egret_runtime::abi;
 use std::collections::BTreeMap;
@@ -27,6 +28,11 @@ pub struct Compiled {
 
 /// Compile a model into files. On an error no file is left behind.
 pub fn compile(request: &Request) -> Result<Compiled> {
+    compile_changed(request, &Ok)
+}
+
+/// As [`compile`], for the graph that `change` makes of the model's.
+pub fn compile_changed(request: &Request, change: &dyn Fn(Graph) -> Result<Graph>) -> Result<Compiled> {
     check(request)?;
     let import = ImportOptions {
         dims: request.options.dims.clone(),
@@ -34,7 +40,7 @@ pub fn compile(request: &Request) -> Result<Compiled> {
         input_shapes: BTreeMap::new(),
     };
     let model = std::fs::read(&request.model).map_err(|e| Error::io("read", &request.model, &e))?;
-    let graph = frontend::import(&request.model, &import)?;
+    let graph = change(frontend::import(&request.model, &import)?)?;
     let mut recorder = match &request.report {
         Some(_) => Some(report::Recorder::new(pipeline::cost_model(&request.options)?)),
         None => None,

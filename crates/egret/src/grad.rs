@@ -1,0 +1,86 @@
+//! Gradients of a model as a graph that runs, prints and compiles like any other.
+
+use crate::error::{Error, Result};
+use egret_grad::{GradError, Of};
+use egret_ir::{Graph, Type, ValueId, verify};
+
+/// What is differentiated, by the model's own names: of inputs, outputs, intermediates and weights.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// `logits[3]`: the element at an index of the last axes, summed over the others; `loss`: the sum of all elements.
+    pub of: String,
+    /// The values to differentiate by; if there are none, every float input that the model uses.
+    pub wrt: Vec<String>,
+    /// Whether a further input `seed` weighs the elements of `of`, which then has no index: the vector-Jacobian product.
+    pub seeded: bool,
+}
+
+/// The graph that computes the value and its gradients: outputs `NAME` and `grad.NAME` for each of [`Request::wrt`].
+///
+/// # Errors
+/// Unknown names, an index out of range; unsupported: nodes that have no derivative.
+pub fn gradient(graph: &Graph, request: &Request) -> Result<Graph> {
+    let (value, index) = target(graph, &request.of)?;
+    let of = match (request.seeded, index) {
+        (true, index) if !index.is_empty() => {
+            return Err(Error::user(format!(
+                "`{}`: a seed weighs all elements; leave the index out",
+                request.of
+            )));
+        }
+        (true, _) => Of::Seeded(value),
+        (false, index) => Of::Element(value, index),
+    };
+    let wrt = if request.wrt.is_empty() {
+        inputs(graph)?
+    } else {
+        request.wrt.iter().map(|name| named(graph, name)).collect::<Result<_>>()?
+    };
+    let gradient = egret_grad::grad(graph, &of, &wrt).map_err(|e| match e {
+        GradError::NotDifferentiable(_) => Error::unsupported(e.to_string()),
+        GradError::Rule(..) => Error::internal(e.to_string()),
+        GradError::Request(_) | GradError::NoPath { .. } => Error::user(e.to_string()),
+    })?;
+    if let Err(errors) = verify(&gradient) {
+        let list: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        return Err(Error::internal(format!("the gradient is no sound graph: {}", list.join("\n"))));
+    }
+    Ok(gradient)
+}
+
+/// `name[index]`; a value whose name is the whole text goes first.
+fn target(graph: &Graph, spelt: &str) -> Result<(ValueId, Vec<i64>)> {
+    if let Some(value) = egret_grad::find(graph, spelt) {
+        return Ok((value, vec![]));
+    }
+    let Some((name, index)) = spelt.strip_suffix(']').and_then(|s| s.rsplit_once('[')) else {
+        return Ok((named(graph, spelt)?, vec![]));
+    };
+    let index = index.split(',').map(|i| i.trim().parse::<i64>().ok()).collect::<Option<_>>();
+    let index = index
+        .ok_or_else(|| Error::user(format!("`{spelt}`: write the index as in logits[3] or x[0,2]")))?;
+    Ok((named(graph, name)?, index))
+}
+
+fn named(graph: &Graph, name: &str) -> Result<ValueId> {
+    egret_grad::find(graph, name).ok_or_else(|| {
+        let inputs = graph.inputs().iter().map(|&v| graph.value(v).name.clone());
+        let all: Vec<String> =
+            inputs.chain(graph.output_names().iter().cloned()).map(|n| format!("`{n}`")).collect();
+        Error::user(format!(
+            "the model has no value `{name}`; its inputs and outputs are {}, `egret print` shows the names of others",
+            all.join(", ")
+        ))
+    })
+}
+
+/// The float inputs that the model uses.
+fn inputs(graph: &Graph) -> Result<Vec<ValueId>> {
+    let float = |v: &ValueId| matches!(graph.ty(*v), Type::Tensor(t) if t.dtype.is_float());
+    let used = |v: &ValueId| !graph.users(*v).is_empty();
+    let inputs: Vec<ValueId> = graph.inputs().iter().copied().filter(|v| float(v) && used(v)).collect();
+    if inputs.is_empty() {
+        return Err(Error::user("no input of the model is a float tensor; name what to differentiate by"));
+    }
+    Ok(inputs)
+}
