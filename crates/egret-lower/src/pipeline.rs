@@ -33,8 +33,8 @@ pub fn lower_traced(
     let graph = expanded.as_ref();
     let mut refusals = legalize::graph(graph, kernels::refusal);
     let refused: std::collections::BTreeSet<_> = refusals.iter().filter_map(|r| r.node).collect();
-    // Shapes that are not constant would make every later message a consequence of the first.
-    if legalize::has_open_shapes(graph) || refusals.iter().any(|r| r.node.is_none()) {
+    // Dims that are not constant would make every later message a consequence of the first.
+    if legalize::has_open_dims(graph) || refusals.iter().any(|r| r.node.is_none()) {
         return Err(LowerError { refusals });
     }
     let mut ctx = Ctx::new(graph, options)?;

@@ -1,10 +1,24 @@
 //! Dims and strides of values.
 
-use egret_ir::{Graph, ValueId};
+use egret_ir::{Graph, TensorType, ValueId};
 
-/// Dims of a value whose shape is constant.
+/// Dims of a tensor.
+///
+/// # Panics
+/// If they are not constant: `plan::legalize` refuses such graphs before anything asks for dims.
 pub fn dims(graph: &Graph, v: ValueId) -> Vec<i64> {
-    graph.tensor_ty(v).const_dims().unwrap_or_default().into_iter().map(|d| d as i64).collect()
+    dims_of(graph.tensor_ty(v))
+}
+
+/// As [`dims`], of a type.
+pub fn dims_of(ty: &TensorType) -> Vec<i64> {
+    let dims = ty.const_dims().unwrap_or_else(|| unreachable!("lowering a value of type {ty}"));
+    dims.into_iter().map(|d| d as i64).collect()
+}
+
+/// Number of elements of a type; panics as [`dims`] does.
+pub fn len_of(ty: &TensorType) -> usize {
+    ty.const_len().unwrap_or_else(|| unreachable!("lowering a value of type {ty}"))
 }
 
 /// Row-major strides, in elements.

@@ -13,7 +13,7 @@ use crate::geometry::access::StridedAccess;
 use crate::geometry::aliases::alias;
 use crate::geometry::dtypes::is_direct;
 use crate::geometry::shape::{dims, strides};
-use egret_ir::{Def, Graph, NodeId, Op, UseLists, ValueId};
+use egret_ir::{Def, Graph, Node, NodeId, Op, UseLists, ValueId};
 use std::collections::{BTreeSet, HashMap};
 
 /// More nodes than this in one kernel only press on its registers.
@@ -264,6 +264,15 @@ impl GroupBuilder<'_> {
     }
 }
 
+/// An attribute of constant dims.
+///
+/// # Panics
+/// If they are not constant: `plan::legalize` refuses such graphs before.
+fn const_attr(node: &Node, name: &str) -> Vec<i64> {
+    let dims = node.attrs.const_dims(name);
+    dims.unwrap_or_else(|| unreachable!("lowering a {} with an open `{name}`", node.op))
+}
+
 fn empty(dims: Vec<i64>) -> Expr {
     Expr { dims, operands: vec![], terms: vec![] }
 }
@@ -333,7 +342,7 @@ impl ExprBuilder<'_> {
                 out
             }
             Op::Slice => {
-                let starts = node.attrs.const_dims("starts").unwrap_or_default();
+                let starts = const_attr(node, "starts");
                 let steps = node.attrs.ints("steps");
                 let one = |(i, a): (usize, &AxisView)| AxisView {
                     axis: a.axis,

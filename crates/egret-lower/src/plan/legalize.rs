@@ -1,13 +1,19 @@
-//! What compiled code cannot hold at all: strings, sequences, sub-graphs, shapes that are not constant.
+//! What compiled code cannot hold at all: strings, sequences, sub-graphs, shapes that are not constant,
+//! tensors larger than an address space.
 
 use crate::error::Refusal;
-use egret_ir::{DType, Graph, Op, Type};
+use egret_ir::{Attr, Attrs, DType, Graph, Node, Op, TensorType, Type};
 
-/// Whether a shape of the graph is not constant.
-pub fn has_open_shapes(graph: &Graph) -> bool {
-    let open = |v: egret_ir::ValueId| graph.ty(v).as_tensor().is_none_or(|t| t.const_dims().is_none());
+/// Whether a shape or attribute of the graph is not constant, or a tensor is larger than an address space.
+/// Where this is `false`, all dims and lengths that lowering asks for are known.
+pub fn has_open_dims(graph: &Graph) -> bool {
+    let open = |v: egret_ir::ValueId| graph.ty(v).as_tensor().is_none_or(|t| bytes(t).is_none());
     graph.inputs().iter().any(|&v| open(v))
-        || graph.node_ids().iter().any(|&n| graph.node(n).results.iter().any(|&v| open(v)))
+        || graph
+            .node_ids()
+            .iter()
+            .map(|&n| graph.node(n))
+            .any(|node| node.results.iter().any(|&v| open(v)) || open_attribute(&node.attrs).is_some())
 }
 
 /// Everything in a graph that cannot be compiled; `refusal` says why an operation never is.
@@ -26,25 +32,48 @@ pub fn graph(graph: &Graph, refusal: fn(Op) -> Option<&'static str>) -> Vec<Refu
         }
     }
     for id in graph.node_ids() {
-        let node = graph.node(id);
-        let reason = if let Some(reason) = refusal(node.op) {
-            Some(reason.to_owned())
-        } else if node.operands.iter().flatten().all(|&v| holdable(graph.ty(v)).is_ok()) {
-            // Where an operand is at fault, its producer has been named already.
-            node.results.iter().find_map(|&v| holdable(graph.ty(v)).err())
-        } else if node
-            .operands
-            .iter()
-            .flatten()
-            .any(|&v| graph.ty(v).as_tensor().is_some_and(|t| t.dtype == DType::String))
-        {
-            Some("works on strings, which compiled code does not hold".to_owned())
-        } else {
-            None
-        };
+        let reason = node_refusal(graph, graph.node(id), refusal);
         out.extend(reason.map(|r| Refusal::of_node(graph, id, r)));
     }
     out
+}
+
+fn node_refusal(graph: &Graph, node: &Node, refusal: fn(Op) -> Option<&'static str>) -> Option<String> {
+    if let Some(reason) = refusal(node.op) {
+        return Some(reason.to_owned());
+    }
+    let operands = || node.operands.iter().flatten().map(|&v| graph.ty(v));
+    // Where an operand is at fault, its producer has been named already.
+    if operands().all(|ty| holdable(ty).is_ok())
+        && let Some(reason) = node.results.iter().find_map(|&v| holdable(graph.ty(v)).err())
+    {
+        return Some(reason);
+    }
+    if operands().any(|ty| ty.as_tensor().is_some_and(|t| t.dtype == DType::String)) {
+        return Some("works on strings, which compiled code does not hold".to_owned());
+    }
+    open_attribute(&node.attrs)
+}
+
+/// Why a node with an attribute that depends on symbols cannot be compiled.
+fn open_attribute(attrs: &Attrs) -> Option<String> {
+    attrs.0.iter().find_map(|(name, attr)| {
+        let dims = match attr {
+            Attr::Dim(d) => std::slice::from_ref(d),
+            Attr::Dims(dims) => dims,
+            _ => return None,
+        };
+        let open = dims.iter().find(|d| d.as_const().is_none())?;
+        let mut symbols = vec![];
+        open.collect_symbols(&mut symbols);
+        let symbol = symbols.first().map_or("NAME", |s| s);
+        Some(format!("has `{name}` = {open}, which is not constant; bind it with `--dim {symbol}=N`"))
+    })
+}
+
+/// Bytes of a tensor, if its dims are constant and an address space has that many.
+fn bytes(t: &TensorType) -> Option<isize> {
+    isize::try_from(t.const_len()?.checked_mul(t.dtype.size())?).ok()
 }
 
 fn holdable(ty: &Type) -> Result<(), String> {
@@ -58,6 +87,11 @@ fn holdable(ty: &Type) -> Result<(), String> {
         return Err(format!(
             "has the shape {t}; bind its dims with `--dim {}=N`",
             symbols.first().map_or("NAME", |s| s)
+        ));
+    }
+    if bytes(t).is_none() {
+        return Err(format!(
+            "has the shape {t}, more bytes than 64-bit addresses reach; make its dims smaller"
         ));
     }
     Ok(())

@@ -7,7 +7,7 @@ use crate::geometry::aliases::alias;
 use crate::geometry::dtypes::buffer_elem;
 use crate::geometry::dtypes::elem_of;
 use crate::geometry::halo::Halo;
-use crate::geometry::shape::dims;
+use crate::geometry::shape::{dims, len_of};
 use crate::plan::fusion::FusionGroup;
 use crate::program::buffers::{self, ALIGN};
 use crate::program::destination::Destination;
@@ -60,7 +60,7 @@ impl<'g> Ctx<'g> {
                     ty.dtype
                 ))],
             })?;
-            let len = ty.const_len().unwrap_or(0);
+            let len = len_of(ty);
             let buffer = ctx.buffer(elem, len, Home::Input(i));
             ctx.places[v.0 as usize] = Some(Arg { buffer, offset: 0 });
         }
@@ -84,7 +84,7 @@ impl<'g> Ctx<'g> {
 
     /// Number of elements of a value.
     pub fn len(&self, v: ValueId) -> usize {
-        self.graph.tensor_ty(v).const_len().unwrap_or(0)
+        len_of(self.graph.tensor_ty(v))
     }
 
     /// Dtype of a value.

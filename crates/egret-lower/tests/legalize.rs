@@ -1,0 +1,32 @@
+//! What is too large or not constant is refused with its reason, not taken for empty.
+
+use egret_ir::{Builder, DType, Dim, Op, Type, attrs};
+use egret_lower::{LowerOptions, lower};
+
+fn refusal(b: &Builder) -> String {
+    lower(&b.graph, &LowerOptions::default()).unwrap_err().to_string()
+}
+
+/// 2^62 elements of 4 bytes: the count fits into 64 bits, the bytes do not.
+const HUGE: [i64; 2] = [1 << 31, 1 << 31];
+
+#[test]
+fn an_input_larger_than_memory_is_refused() {
+    let mut b = Builder::new("g");
+    let x = b.input("x", Type::tensor(DType::F32, HUGE.map(Dim::from)));
+    b.output("y", x);
+    let text = refusal(&b);
+    assert!(text.contains("input `x`") && text.contains("make its dims smaller"), "{text}");
+}
+
+#[test]
+fn a_slice_from_an_open_index_is_refused() {
+    let mut b = Builder::new("g");
+    let x = b.input("x", Type::tensor(DType::F32, [8i64].map(Dim::from)));
+    let slice = attrs! { starts: vec![Dim::symbol("N")], sizes: vec![Dim::from(2i64)], steps: vec![1i64] };
+    let s = b.emit(Op::Slice, slice, &[x]).unwrap();
+    let y = b.emit(Op::Neg, attrs!(), &[s]).unwrap();
+    b.output("y", y);
+    let text = refusal(&b);
+    assert!(text.contains("`starts` = N") && text.contains("--dim N="), "{text}");
+}
