@@ -1,8 +1,12 @@
 //! Gradients of real models: against central differences in f64, and compiled against interpreted.
 
+#[path = "../crates/egret-grad/tests/cases/mod.rs"]
+mod cases;
+
 use egret::grad::{Request, gradient};
 use egret::ir::{DType, Graph, Tensor, Value, interp, text};
 use egret::{Engine, Executable, ImportOptions, Options, compare, frontend, npz};
+use egret_grad::{Of, grad};
 use egret_workspace::fixture;
 use std::collections::BTreeMap;
 
@@ -160,4 +164,66 @@ fn symbolic_batches_stay_symbolic() {
         out[1].as_tensor().expect("a tensor").data::<f32>().to_vec()
     };
     assert_eq!(run(&[4, 9]), [run(&[4]), run(&[9])].concat());
+}
+
+/// A case's text in f32, with the sizes that its symbols stand for.
+fn fixed(text: &str) -> String {
+    let mut out = String::new();
+    let mut word = String::new();
+    for c in text.chars().chain([' ']) {
+        if c.is_alphanumeric() || c == '_' {
+            word.push(c);
+            continue;
+        }
+        out.push_str(match word.as_str() {
+            "n" => "3",
+            "m" => "5",
+            "f64" => "f32",
+            other => other,
+        });
+        word.clear();
+        out.push(c);
+    }
+    out
+}
+
+/// The gradients of every rule's cases are compiled, or refused for what the engine does not have.
+#[test]
+fn compiled_rules_are_those_of_the_interpreter() {
+    for case in cases::all() {
+        let graph =
+            text::parse(&fixed(&case.text), &|_| None).unwrap_or_else(|e| panic!("{e}\n{}", case.text));
+        let gradient = grad(&graph, &Of::Seeded(graph.outputs()[0]), graph.inputs()).expect("a gradient");
+        let inputs: Vec<Value> = gradient
+            .inputs()
+            .iter()
+            .enumerate()
+            .map(|(i, &v)| {
+                let shape = gradient.tensor_ty(v).const_dims().expect("fixed");
+                let (low, high) = case.ranges[i.min(case.ranges.len() - 1)];
+                let at = |k: usize| (low + (high - low) * interp::draw(i as f64 + 0.5, k as u64)) as f32;
+                Tensor::new(&shape, (0..shape.iter().product()).map(at).collect::<Vec<f32>>()).into()
+            })
+            .collect();
+        let expected = interp::run(&gradient, &inputs).expect("it runs");
+        let engine =
+            match Executable::new(gradient.clone(), Engine::Jit, &Options::default(), &BTreeMap::new()) {
+                Ok(engine) => engine,
+                Err(e) if e.kind == egret::ErrorKind::Unsupported => {
+                    // Its size depends on the data, which no compiled code has yet.
+                    assert!(case.text.contains("compress"), "{e}\n{}", case.text);
+                    continue;
+                }
+                Err(e) => panic!("{e}\n{gradient}"),
+            };
+        let got = engine.run(&inputs).unwrap_or_else(|e| panic!("{e}\n{gradient}"));
+        for (expected, got) in expected.iter().zip(&got) {
+            let numbers = |v: &Value| compare::to_f64(v.as_tensor().expect("a tensor")).expect("numbers");
+            let (expected, got) = (numbers(expected), numbers(got));
+            let largest = expected.iter().fold(1.0, |a: f64, b| a.max(b.abs()));
+            for (e, g) in expected.iter().zip(&got) {
+                assert!((e - g).abs() <= 1e-5 * largest, "{g}, not {e}\n{}\n{gradient}", case.text);
+            }
+        }
+    }
 }
