@@ -18,7 +18,7 @@ fn tile(rows: i64, cols: i64, k: i64, repeat: i64) -> Program {
         b.tile(Tile {
             cols: cols as usize,
             axes: vec![Axis { extent: k, a_stride: 1, b_stride: cols }],
-            block: Cut::BLOCK,
+            block: BlockedSum::BLOCK,
             a: Place { param: a, base: zero },
             a_rows: (0..rows).map(|r| r * k).collect(),
             b: Place { param: w, base: zero },
@@ -28,7 +28,7 @@ fn tile(rows: i64, cols: i64, k: i64, repeat: i64) -> Program {
         });
     });
     let lens = [a_len, b_len, out_len];
-    let homes = [Home::Input(0), Home::Input(1), Home::Output(0)];
+    let homes = [Storage::Input(0), Storage::Input(1), Storage::Output(0)];
     let port = |len: usize| Port {
         name: "p".into(),
         onnx_dtype: 1,
@@ -43,7 +43,7 @@ fn tile(rows: i64, cols: i64, k: i64, repeat: i64) -> Program {
         buffers: lens
             .iter()
             .zip(homes)
-            .map(|(len, home)| Buffer { elem: Elem::F32, len: *len, home })
+            .map(|(len, storage)| Buffer { elem: Elem::F32, len: *len, storage })
             .collect(),
         kernels: vec![b.finish()],
         calls: vec![Call {

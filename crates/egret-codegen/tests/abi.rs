@@ -30,7 +30,7 @@ fn sample() -> Program {
     let v = second.add(v, n);
     second.store(y, task, v);
     let weights = (0..16).flat_map(|i| (i as f32).to_le_bytes()).collect();
-    let buffer = |elem, len, home| Buffer { elem, len, home };
+    let buffer = |elem, len, storage| Buffer { elem, len, storage };
     let arg = |b| Arg { buffer: BufferId(b), offset: 0 };
     Program {
         name: "sample".into(),
@@ -40,11 +40,11 @@ fn sample() -> Program {
         ],
         outputs: vec![Port { dims: vec![2, 8], ..port("y", Elem::F32, 16) }],
         buffers: vec![
-            buffer(Elem::F32, 16, Home::Input(0)),
-            buffer(Elem::I64, 1, Home::Input(1)),
-            buffer(Elem::F32, 16, Home::Output(0)),
-            buffer(Elem::F32, 16, Home::Arena(64)),
-            buffer(Elem::F32, 16, Home::Weights(0)),
+            buffer(Elem::F32, 16, Storage::Input(0)),
+            buffer(Elem::I64, 1, Storage::Input(1)),
+            buffer(Elem::F32, 16, Storage::Output(0)),
+            buffer(Elem::F32, 16, Storage::Arena(64)),
+            buffer(Elem::F32, 16, Storage::Weights(0)),
         ],
         kernels: vec![first.finish(), second.finish()],
         calls: vec![

@@ -199,11 +199,11 @@ fn random_program(seed: u64) -> (Program, Vec<Vec<u8>>) {
             }
         }
     });
-    let homes: Vec<Home> = (0..11).map(Home::Input).chain((0..11).map(Home::Output)).collect();
+    let storages: Vec<Storage> = (0..11).map(Storage::Input).chain((0..11).map(Storage::Output)).collect();
     let data = ELEMS.map(|e| {
         (0..LEN).flat_map(|_| interesting(&mut rng, e).to_le_bytes().into_iter().take(e.size())).collect()
     });
-    (program(k.finish(), &homes, 0, vec![]), data.into())
+    (program(k.finish(), &storages, 0, vec![]), data.into())
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn loops_locals_and_branches() {
         let count = k.get(steps);
         k.store(y, at, count);
     });
-    let program = program(k.finish(), &[Home::Input(0), Home::Output(0)], 0, vec![]);
+    let program = program(k.finish(), &[Storage::Input(0), Storage::Output(0)], 0, vec![]);
     let input: Vec<u8> = [1i64, 2, 3, 7, 27, 97, 871, 6171].iter().flat_map(|v| v.to_le_bytes()).collect();
     assert_law(&program, &[&input], &Options::native().unwrap(), "collatz");
 }

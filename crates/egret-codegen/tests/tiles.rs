@@ -109,9 +109,9 @@ fn case(seed: u64) -> Case {
     // What a tile does not write between its rows must stay; the interpreter's junk is the harness's junk.
     let block = rng.range(1, 40) as i64;
     k.tile(Tile { cols, axes, block, a, a_rows, b, out, out_rows, epilogue });
-    let homes: Vec<Home> = (0..5).map(Home::Input).chain([Home::Output(0)]).collect();
+    let storages: Vec<Storage> = (0..5).map(Storage::Input).chain([Storage::Output(0)]).collect();
     let inputs = sizes.map(|n| (0..n).flat_map(|_| rng.unit().to_le_bytes()).collect());
-    Case { program: program(k.finish(), &homes, 0, vec![]), inputs: inputs.into() }
+    Case { program: program(k.finish(), &storages, 0, vec![]), inputs: inputs.into() }
 }
 
 fn floats(bytes: &[u8]) -> Vec<f32> {
@@ -186,7 +186,8 @@ fn refused_tiles_are_reported_and_right() {
     let refused = e.finish(result);
     k.tile(tile(refused.clone()));
     k.tile(tile(refused));
-    let program = program(k.finish(), &[Home::Input(0), Home::Input(1), Home::Output(0)], 0, vec![]);
+    let program =
+        program(k.finish(), &[Storage::Input(0), Storage::Input(1), Storage::Output(0)], 0, vec![]);
     let options = Options::new(Target::parse("v3").unwrap());
     let reasons = |options: &Options| refusals(&program, options).unwrap();
     let reason = "its epilogue computes with u32".to_owned();

@@ -53,11 +53,11 @@ pub fn run(program: &Program, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>, InterpEr
             .iter()
             .map(|arg| {
                 let buffer = &program.buffers[arg.buffer.0 as usize];
-                let (memory, base) = match buffer.home {
-                    Home::Arena(o) => (0, o),
-                    Home::Weights(o) => (1, o),
-                    Home::Input(i) => (2 + i, 0),
-                    Home::Output(i) => (first_output + i, 0),
+                let (memory, base) = match buffer.storage {
+                    Storage::Arena(o) => (0, o),
+                    Storage::Weights(o) => (1, o),
+                    Storage::Input(i) => (2 + i, 0),
+                    Storage::Output(i) => (first_output + i, 0),
                 };
                 Pointer { memory, offset: base + arg.offset * buffer.elem.size() }
             })

@@ -4,7 +4,7 @@
 //! in locals (`l0`) or in buffers. Indices count elements. The contraction leaf, [`Tile`], stays whole, so that an emitter
 //! can encode it as it likes; everything else is one instruction at a time.
 
-use crate::cut::Cut;
+use crate::blocked_sum::BlockedSum;
 use std::fmt;
 
 /// Element type of values and buffers. Types that compute in another (f16, bf16, 8-bit floats) are stored as the unsigned
@@ -341,7 +341,7 @@ impl Axis {
 /// `acc[r][c] = sum over axes of a[a.base + a_rows[r] + sum(i * a_stride)] * b[b.base + c + sum(i * b_stride)]`,
 /// `out[out.base + out_rows[r] + c] = epilogue(acc[r][c])` for all rows and `cols` columns.
 ///
-/// The sum is one of sums: products are added to zero in the order of the axes, up to `block` of them ([`Cut`]), and
+/// The sum is one of sums: products are added to zero in the order of the axes, up to `block` of them ([`BlockedSum`]), and
 /// what they come to is added to what earlier blocks came to. Rows of `b` are read for `cols` columns only.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tile {
@@ -367,8 +367,8 @@ pub struct Tile {
 
 impl Tile {
     /// How the sum is cut; `axes` are the tile's, [joined](Axis::joined).
-    pub fn cut(&self, axes: &[Axis]) -> Option<Cut> {
-        Cut::new(axes.iter().map(|a| a.extent), self.block)
+    pub fn cut(&self, axes: &[Axis]) -> Option<BlockedSum> {
+        BlockedSum::new(axes.iter().map(|a| a.extent), self.block)
     }
 }
 
@@ -468,7 +468,7 @@ pub struct Kernel {
 
 /// Where a buffer of a program lives.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Home {
+pub enum Storage {
     /// The caller's input at this position.
     Input(usize),
     /// The caller's output at this position.
@@ -487,7 +487,7 @@ pub struct Buffer {
     /// Number of elements.
     pub len: usize,
     /// Where it lives. Buffers that are never alive together may overlap in the arena.
-    pub home: Home,
+    pub storage: Storage,
 }
 
 /// An argument of a call: a buffer from an element on.

@@ -4,13 +4,13 @@
 //! encoder (both in `egret-codegen`). The crate knows nothing of graphs or of machine code.
 
 mod arith;
+mod blocked_sum;
 mod builder;
-mod cut;
 pub mod interp;
 pub mod ir;
 pub mod math;
 
 pub use arith::{Arith, EpilogueBuilder, number_bits};
+pub use blocked_sum::BlockedSum;
 pub use builder::KernelBuilder;
-pub use cut::Cut;
 pub use ir::*;

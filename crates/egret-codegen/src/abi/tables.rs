@@ -1,7 +1,7 @@
 //! The constant data of a model: its description ([`egret_runtime::abi::Info`]) and the tables that `run` walks.
 
 use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module};
-use egret_loop::{Home, Port};
+use egret_loop::{Port, Storage};
 use egret_runtime::abi;
 use std::mem::{offset_of, size_of};
 
@@ -184,11 +184,11 @@ impl Tables {
                     .buffers
                     .get(a.buffer.0 as usize)
                     .ok_or_else(|| broken(format!("there is no {}", a.buffer)))?;
-                let (memory, offset) = match buffer.home {
-                    Home::Input(i) => (i as i64, 0),
-                    Home::Output(i) => ((program.inputs.len() + i) as i64, 0),
-                    Home::Arena(o) => (arena, o),
-                    Home::Weights(o) => (arena + 1, o),
+                let (memory, offset) = match buffer.storage {
+                    Storage::Input(i) => (i as i64, 0),
+                    Storage::Output(i) => ((program.inputs.len() + i) as i64, 0),
+                    Storage::Arena(o) => (arena, o),
+                    Storage::Weights(o) => (arena + 1, o),
                 };
                 Ok([memory, (offset + a.offset * buffer.elem.size()) as i64])
             });

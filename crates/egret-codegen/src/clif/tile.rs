@@ -5,7 +5,7 @@
 //! should run: Cranelift's optimiser would move every multiply-add to the end of its loop, beyond what the registers hold.
 
 use cranelift::prelude::*;
-use egret_loop::{Axis, Cut, Elem, EpInst, ParamInfo, Tile, Ty, VECTOR_BYTES};
+use egret_loop::{Axis, BlockedSum, Elem, EpInst, ParamInfo, Tile, Ty, VECTOR_BYTES};
 use std::collections::BTreeMap;
 
 use crate::clif::inst::{Emit, clif_type};
@@ -76,7 +76,7 @@ struct Block<'t> {
     rows: &'t [i64],
     columns: &'t [Column],
     axes: &'t [Axis],
-    cut: Option<Cut>,
+    cut: Option<BlockedSum>,
     /// Row-major.
     sums: Vec<Variable>,
     /// What the sums have come to before, one vector each, where the reduction is cut. In memory: the registers are full.

@@ -49,24 +49,24 @@ pub fn port(name: &str, elem: Elem, len: usize) -> Port {
     }
 }
 
-/// A program of one kernel whose parameters are, in order, the given homes.
-pub fn program(kernel: Kernel, homes: &[Home], arena_bytes: usize, weights: Vec<u8>) -> Program {
+/// A program of one kernel whose parameters are, in order, the given storages.
+pub fn program(kernel: Kernel, storages: &[Storage], arena_bytes: usize, weights: Vec<u8>) -> Program {
     let mut p = Program { name: "m".into(), arena_bytes, weights, ..Program::default() };
-    for (i, (param, home)) in kernel.params.iter().zip(homes).enumerate() {
-        p.buffers.push(Buffer { elem: param.elem, len: param.len, home: *home });
-        match home {
-            Home::Input(at) => {
+    for (i, (param, storage)) in kernel.params.iter().zip(storages).enumerate() {
+        p.buffers.push(Buffer { elem: param.elem, len: param.len, storage: *storage });
+        match storage {
+            Storage::Input(at) => {
                 assert_eq!(*at, p.inputs.len(), "inputs in order");
                 p.inputs.push(port(&format!("x{i}"), param.elem, param.len));
             }
-            Home::Output(at) => {
+            Storage::Output(at) => {
                 assert_eq!(*at, p.outputs.len(), "outputs in order");
                 p.outputs.push(port(&format!("y{i}"), param.elem, param.len));
             }
-            Home::Arena(_) | Home::Weights(_) => {}
+            Storage::Arena(_) | Storage::Weights(_) => {}
         }
     }
-    let args = (0..homes.len()).map(|i| Arg { buffer: BufferId(i as u32), offset: 0 }).collect();
+    let args = (0..storages.len()).map(|i| Arg { buffer: BufferId(i as u32), offset: 0 }).collect();
     p.calls.push(Call { kernel: KernelId(0), args, sources: vec![] });
     p.kernels.push(kernel);
     p
@@ -181,7 +181,8 @@ pub fn assert_law(program: &Program, inputs: &[&[u8]], options: &Options, what: 
     for env in [ptr::null(), &raw const env] {
         let have = run_jit(&code, program, inputs, env);
         for (o, port) in program.outputs.iter().enumerate() {
-            let elem = program.buffers.iter().find(|b| b.home == Home::Output(o)).expect("its buffer").elem;
+            let elem =
+                program.buffers.iter().find(|b| b.storage == Storage::Output(o)).expect("its buffer").elem;
             let size = elem.size();
             for (i, (h, w)) in have[o].chunks(size).zip(want[o].chunks(size)).enumerate() {
                 assert!(

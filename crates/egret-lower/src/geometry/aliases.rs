@@ -1,4 +1,4 @@
-//! Values that are other values' memory: reshapes and contiguous slices cost nothing.
+//! Which values alias another value's buffer: reshapes and contiguous slices are free.
 
 use crate::geometry::shape::{dims, strides};
 use egret_ir::{Graph, NodeId, Op, ValueId};

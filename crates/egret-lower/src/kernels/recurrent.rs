@@ -8,8 +8,8 @@ use crate::program::context::Ctx;
 use egret_ir::interp::{Activation, activations};
 use egret_ir::{DType, Node, Op, Tensor};
 use egret_loop::{
-    Access, Arg, Arith, Axis, BinOp, Cmp, Cut, Elem, EpilogueBuilder, EpilogueOperand, KernelBuilder,
-    Param, Place, Tile, Ty, UnOp, V, math,
+    Access, Arg, Arith, Axis, BinOp, BlockedSum, Cmp, Elem, EpilogueBuilder, EpilogueOperand,
+    KernelBuilder, Param, Place, Tile, Ty, UnOp, V, math,
 };
 
 /// Columns of a weight panel, rows of a tile.
@@ -151,7 +151,7 @@ fn product(
             let tile = Tile {
                 cols: PANEL.min((cols - col) as usize),
                 axes: vec![Axis { extent: width, a_stride: 1, b_stride: PANEL as i64 }],
-                block: Cut::BLOCK,
+                block: BlockedSum::BLOCK,
                 a: Place { param: a.param, base: base(k, a, 0) },
                 a_rows: offsets(a),
                 b: Place { param: panels, base: k.int(col * width) },

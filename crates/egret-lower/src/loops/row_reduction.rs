@@ -15,7 +15,7 @@ use crate::loops::operands::{StridedOperand, normalise, touched};
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use egret_ir::Node;
-use egret_loop::{Access, Arg, Arith, BinOp, Cut, Elem, KernelBuilder, Local, Param, Ty, V};
+use egret_loop::{Access, Arg, Arith, BinOp, BlockedSum, Elem, KernelBuilder, Local, Param, Ty, V};
 
 /// What the anchor's first operand is made of.
 pub fn source(ctx: &Ctx, group: &FusionGroup, node: &Node) -> Expr {
@@ -279,7 +279,9 @@ impl Row<'_> {
             k.set(sums[p.slot], new);
             Ok(())
         };
-        let Some(cut) = Cut::new(self.rounds().into_iter(), Cut::BLOCK).filter(|_| elem.is_float()) else {
+        let Some(cut) =
+            BlockedSum::new(self.rounds().into_iter(), BlockedSum::BLOCK).filter(|_| elem.is_float())
+        else {
             self.visit(k, None, &mut add, &mut |_| {})?;
             return Ok(self.join(k, &sums, BinOp::Add));
         };
@@ -312,7 +314,7 @@ impl Row<'_> {
     fn visit(
         &self,
         k: &mut KernelBuilder,
-        cut: Option<Cut>,
+        cut: Option<BlockedSum>,
         f: &mut dyn FnMut(&mut KernelBuilder, &Point) -> Result<(), Unsupported>,
         fold: &mut dyn FnMut(&mut KernelBuilder),
     ) -> Result<(), Unsupported> {
@@ -402,7 +404,7 @@ impl Row<'_> {
 /// The loops over the elements of a row while they are written.
 struct Visit<'v, 'r> {
     row: &'v Row<'r>,
-    cut: Option<Cut>,
+    cut: Option<BlockedSum>,
     /// The axis that vectors run along.
     inner: Option<usize>,
     f: &'v mut dyn FnMut(&mut KernelBuilder, &Point),

@@ -1,7 +1,7 @@
 //! The buffer plan: every buffer that calls make gets a place in one arena, shared by buffers that are
 //! never alive together.
 
-use egret_loop::{BufferId, Home, Program};
+use egret_loop::{BufferId, Program, Storage};
 use std::collections::BTreeMap;
 
 /// Alignment in bytes of every buffer of weights and arena.
@@ -46,16 +46,16 @@ pub fn plan(program: &mut Program, in_place: &[InPlace]) {
     }
     program.arena_bytes = placed.iter().map(|(offset, size, _)| offset + size).max().unwrap_or(0);
     for (b, l) in leader {
-        let home = match offsets.get(&l) {
-            Some(&offset) => Home::Arena(offset),
-            None => program.buffers[l.0 as usize].home,
+        let storage = match offsets.get(&l) {
+            Some(&offset) => Storage::Arena(offset),
+            None => program.buffers[l.0 as usize].storage,
         };
-        program.buffers[b.0 as usize].home = home;
+        program.buffers[b.0 as usize].storage = storage;
     }
 }
 
 fn is_arena(program: &Program, b: BufferId) -> bool {
-    matches!(program.buffers[b.0 as usize].home, Home::Arena(_))
+    matches!(program.buffers[b.0 as usize].storage, Storage::Arena(_))
 }
 
 fn bytes(program: &Program, b: BufferId) -> usize {
@@ -68,7 +68,10 @@ fn spans(program: &Program) -> BTreeMap<BufferId, Span> {
     let mut spans: BTreeMap<BufferId, Span> = BTreeMap::new();
     for (i, call) in program.calls.iter().enumerate() {
         for arg in &call.args {
-            if matches!(program.buffers[arg.buffer.0 as usize].home, Home::Arena(_) | Home::Output(_)) {
+            if matches!(
+                program.buffers[arg.buffer.0 as usize].storage,
+                Storage::Arena(_) | Storage::Output(_)
+            ) {
                 spans.entry(arg.buffer).and_modify(|s| s.1 = i).or_insert((i, i));
             }
         }
@@ -97,7 +100,7 @@ fn merge(
         && merged[&from].1 == pair.call
         && written.0 == pair.call
         && merged[&to].0 == pair.call;
-    // What lives in a caller's output keeps that home; what only dies there moves in with it.
+    // What lives in a caller's output keeps that storage; what only dies there moves in with it.
     if from == to || !whole || !same_size || !dies || !is_arena(program, from) {
         return;
     }
@@ -141,7 +144,7 @@ pub fn arena_report(program: &Program) -> ArenaReport {
     let mut live = vec![0usize; program.calls.len()];
     let mut by_place: BTreeMap<usize, Vec<(Span, usize)>> = BTreeMap::new();
     for (b, span) in spans(program) {
-        if let Home::Arena(offset) = program.buffers[b.0 as usize].home {
+        if let Storage::Arena(offset) = program.buffers[b.0 as usize].storage {
             by_place.entry(offset).or_default().push((span, bytes(program, b)));
         }
     }

@@ -13,7 +13,7 @@ use crate::program::buffers::{self, ALIGN};
 use crate::program::destination::Destination;
 use crate::program::signature;
 use egret_ir::{ContentHash, DType, Def, Graph, Tensor, ValueId};
-use egret_loop::{Arg, Buffer, BufferId, Call, Elem, Home, Kernel, KernelId, Program};
+use egret_loop::{Arg, Buffer, BufferId, Call, Elem, Kernel, KernelId, Program, Storage};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -61,7 +61,7 @@ impl<'g> Ctx<'g> {
                 ))],
             })?;
             let len = len_of(ty);
-            let buffer = ctx.buffer(elem, len, Home::Input(i));
+            let buffer = ctx.buffer(elem, len, Storage::Input(i));
             ctx.places[v.0 as usize] = Some(Arg { buffer, offset: 0 });
         }
         for (i, (&v, name)) in graph.outputs().iter().zip(graph.output_names()).enumerate() {
@@ -131,12 +131,12 @@ impl<'g> Ctx<'g> {
             self.weights(t, "", elem, |t| t.bytes().to_vec())
         } else {
             let elem = self.elem(v)?;
-            let home = self.direct.get(&v).map_or(Home::Arena(0), |&i| Home::Output(i));
+            let storage = self.direct.get(&v).map_or(Storage::Arena(0), |&i| Storage::Output(i));
             let len = self
                 .halos
                 .get(&v)
                 .map_or(self.len(v), |r| r.outer(&self.dims(v)).iter().product::<i64>() as usize);
-            Arg { buffer: self.buffer(elem, len, home), offset: 0 }
+            Arg { buffer: self.buffer(elem, len, storage), offset: 0 }
         };
         self.places[v.0 as usize] = Some(place);
         Ok(place)
@@ -183,18 +183,18 @@ impl<'g> Ctx<'g> {
         self.program.weights.extend_from_slice(&bytes);
         let end = self.program.weights.len().next_multiple_of(ALIGN);
         self.program.weights.resize(end, 0);
-        let buffer = self.buffer(elem, bytes.len() / elem.size(), Home::Weights(offset));
+        let buffer = self.buffer(elem, bytes.len() / elem.size(), Storage::Weights(offset));
         self.constants.insert(id, buffer);
         Arg { buffer, offset: 0 }
     }
 
     /// A buffer that lives from the first call that names it to the last.
     pub fn scratch(&mut self, elem: Elem, len: usize) -> Arg {
-        Arg { buffer: self.buffer(elem, len, Home::Arena(0)), offset: 0 }
+        Arg { buffer: self.buffer(elem, len, Storage::Arena(0)), offset: 0 }
     }
 
-    fn buffer(&mut self, elem: Elem, len: usize, home: Home) -> BufferId {
-        self.program.buffers.push(Buffer { elem, len, home });
+    fn buffer(&mut self, elem: Elem, len: usize, storage: Storage) -> BufferId {
+        self.program.buffers.push(Buffer { elem, len, storage });
         BufferId(self.program.buffers.len() as u32 - 1)
     }
 
@@ -258,7 +258,7 @@ impl<'g> Ctx<'g> {
         let producer = self.graph.producer(v);
         self.sources = producer.map(|n| self.graph.node(n).sources.clone()).unwrap_or_default();
         let (elem, len) = (self.elem(v)?, self.len(v));
-        Ok(Arg { buffer: self.buffer(elem, len, Home::Output(i)), offset: 0 })
+        Ok(Arg { buffer: self.buffer(elem, len, Storage::Output(i)), offset: 0 })
     }
 
     /// Places the buffers.

@@ -22,7 +22,7 @@ pub(crate) struct Region {
     pub outputs: Vec<ValueId>,
 }
 
-/// Cut a graph whose nodes stand in this order.
+/// BlockedSum a graph whose nodes stand in this order.
 pub(crate) fn regions(graph: &Graph, order: &[NodeId], kinds: &Kinds, glue: &Glue) -> Vec<Region> {
     let lives = Lives::of(graph, order, glue);
     let mut out = vec![];
@@ -128,7 +128,7 @@ impl<'a> Lives<'a> {
         Region { nodes, outputs }
     }
 
-    /// Cut where nothing repeats.
+    /// BlockedSum where nothing repeats.
     fn plain(&self, mut from: usize, end: usize, cut: &mut impl FnMut(usize, usize)) {
         while from < end {
             let to = match end - from {

@@ -1,12 +1,12 @@
 //! The wide x86 encoder: contraction tiles as AVX2+FMA or AVX-512 machine code.
 //!
 //! [`encode`] gives the bytes of a leaf function (System V: a, b, out, array of epilogue operands), position independent
-//! and without relocations. Sums live in registers over a block of the reduction ([`Cut`]), their totals on the stack; the
+//! and without relocations. Sums live in registers over a block of the reduction ([`BlockedSum`]), their totals on the stack; the
 //! epilogue runs on them before the store.
 //! Cranelift stops at 128-bit vectors, which is half to a quarter of what these machines do.
 
 use super::super::{Encoded, Encoding, Isa, broken, refused};
-use egret_loop::{Axis, Cut, ParamInfo, Tile};
+use egret_loop::{Axis, BlockedSum, ParamInfo, Tile};
 use iced_x86::Register;
 use iced_x86::code_asm::{AsmRegister64, CodeLabel, ptr, r8, r9, r10, r11, rax, rcx, rsp};
 
@@ -145,7 +145,7 @@ pub(super) struct Encoder<'a> {
     pub isa: WideIsa,
     pub tile: &'a Tile,
     pub axes: Vec<Axis>,
-    pub cut: Option<Cut>,
+    pub cut: Option<BlockedSum>,
     pub tail: Option<usize>,
     pub vectors: usize,
     pub whole: Plan,

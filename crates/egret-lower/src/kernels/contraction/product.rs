@@ -13,8 +13,8 @@ use crate::program::context::Ctx;
 use crate::program::destination::Destination;
 use egret_ir::DType;
 use egret_loop::{
-    Access, Arg, Arith, Axis, Cut, Elem, Epilogue, EpilogueBuilder, EpilogueOperand, Kernel, KernelBuilder,
-    Param, Place, Tile, V,
+    Access, Arg, Arith, Axis, BlockedSum, Elem, Epilogue, EpilogueBuilder, EpilogueOperand, Kernel,
+    KernelBuilder, Param, Place, Tile, V,
 };
 
 /// Rows that a task works through before the next panel: their part of `a` stays in the second-level
@@ -262,7 +262,7 @@ impl Emitter<'_> {
         Ok(Tile {
             cols: self.width as usize,
             axes: Axis::joined(&self.p.axes),
-            block: Cut::BLOCK,
+            block: BlockedSum::BLOCK,
             a: place(A),
             a_rows: offsets[A].clone(),
             b: place(B),
