@@ -14,7 +14,7 @@ use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use crate::program::destination::Destination;
 use egret_ir::{DType, Node};
-use egret_loop::{Access, Arg, BinOp, Cmp, Elem, KernelBuilder, Local, Param, Ty, V};
+use egret_loop::{Access, Arg, BinOp, Cmp, Elem, KernelBuilder, Local, Param, Ty, UnOp, V};
 
 /// `pool`.
 pub fn pool(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
@@ -141,7 +141,13 @@ impl Pool<'_> {
         to: V,
         ty: Ty,
     ) -> Result<(), Unsupported> {
-        let start = if self.kind == "max" { least(self.dtype)? } else { 0.0 };
+        // The largest float is the smallest of the negated ones, which is three instructions (see `smaller`).
+        let negated = self.kind == "max" && ty.elem.is_float();
+        let start = match self.kind {
+            "max" if negated => f64::INFINITY,
+            "max" => least(self.dtype)?,
+            _ => 0.0,
+        };
         let init = k.number(ty, start);
         let sum: Local = k.local(init);
         let s: Vec<i64> = strides(&self.w.input).iter().map(|s| s * pixel).collect();
@@ -154,7 +160,12 @@ impl Pool<'_> {
             match decode(k, self.dtype, raw) {
                 Ok(v) => {
                     let old = k.get(sum);
-                    let new = k.binary(op, old, v);
+                    let new = if negated {
+                        let v = k.unary(UnOp::Neg, v);
+                        smaller(k, old, v)
+                    } else {
+                        k.binary(op, old, v)
+                    };
                     k.set(sum, new);
                 }
                 Err(e) => result = Err(e),
@@ -162,6 +173,9 @@ impl Pool<'_> {
         });
         result?;
         let mut value = k.get(sum);
+        if negated {
+            value = k.unary(UnOp::Neg, value);
+        }
         if self.kind == "mean" {
             let count = self.w.count(k, o);
             let count = k.convert(ty.elem, count);
@@ -172,6 +186,19 @@ impl Pool<'_> {
         k.store(self.y, to, stored);
         Ok(())
     }
+}
+
+/// The smaller of two floats, as [`BinOp::Min`] but for which NaN it gives: the minimum in either order, joined bit by bit. That
+/// joins the signs of zeros, and a NaN with the other operand is a NaN.
+fn smaller(k: &mut KernelBuilder, x: V, y: V) -> V {
+    let elem = k.ty(x).elem;
+    let int = if elem == Elem::F64 { Elem::I64 } else { Elem::I32 };
+    let either = [(x, y), (y, x)].map(|(x, y)| {
+        let m = k.binary(BinOp::SelMin, x, y);
+        k.bitcast(int, m)
+    });
+    let joined = k.binary(BinOp::Or, either[0], either[1]);
+    k.bitcast(elem, joined)
 }
 
 /// A pool without epilogue.
