@@ -77,7 +77,8 @@ pub type ParallelFn = unsafe extern "C" fn(ctx: *mut c_void, body: ParallelBody,
 /// Told at the begin (`phase` 0) and end (1) of each kernel, on the thread that called `m_run`.
 pub type ProfileFn = unsafe extern "C" fn(ctx: *mut c_void, kernel: u32, phase: u32);
 
-/// Services of the caller, all optional. A NULL `egret_env *` means one thread and no profile.
+/// Services of the caller, all optional. A NULL `egret_env *` means one thread and no profile. They are called in the default
+/// floating-point state, in which `m_run` computes whatever its caller's state is.
 #[repr(C)]
 #[derive(Copy, Clone, Debug)]
 pub struct Env {

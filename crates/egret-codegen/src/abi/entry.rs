@@ -6,6 +6,7 @@ use cranelift_module::{DataId, FuncId, Linkage, Module};
 use egret_runtime::abi::{self, Code};
 use std::mem::{offset_of, size_of};
 
+use crate::abi::float::FloatState;
 use crate::abi::tables::{Tables, arg, call, limit};
 use crate::error::{Result, broken};
 use crate::module::Output;
@@ -373,10 +374,10 @@ fn overlap<M: Module>(out: &mut Output<'_, M>) -> Result<FuncId> {
     })
 }
 
-/// `fn(work, i)`: chunk `i` of a kernel.
-fn trampoline<M: Module>(out: &mut Output<'_, M>) -> Result<FuncId> {
+/// `fn(work, i)`: chunk `i` of a kernel, on whatever thread.
+fn trampoline<M: Module>(out: &mut Output<'_, M>, float: &FloatState) -> Result<FuncId> {
     let (signature, kernel) = (out.signature(2, false), out.signature(3, false));
-    out.function(&out.symbol("chunk"), Linkage::Local, signature, |b, _| {
+    let body = out.function(&out.symbol("chunk_body"), Linkage::Local, signature.clone(), |b, _| {
         let mut w = Writer::new(b);
         let (work, i) = (w.params[0], w.params[1]);
         let (tasks, chunks) = (w.word(work, work::TASKS), w.word(work, work::CHUNKS));
@@ -393,18 +394,20 @@ fn trampoline<M: Module>(out: &mut Output<'_, M>) -> Result<FuncId> {
         w.b.ins().return_(&[]);
         w.finish();
         Ok(())
-    })
+    })?;
+    float.around(out, "chunk", Linkage::Local, signature, body)
 }
 
 /// `<m>_run`.
 pub(crate) fn run<M: Module>(out: &mut Output<'_, M>, tables: &Tables) -> Result<FuncId> {
     let program = out.program;
-    let (check, overlap, trampoline) = (check(out)?, overlap(out)?, trampoline(out)?);
+    let float = FloatState::define(out)?;
+    let (check, overlap, trampoline) = (check(out)?, overlap(out)?, trampoline(out, &float)?);
     let (kernel, profile, parallel) =
         (out.signature(3, false), profile_signature(out), out.signature(4, false));
     let signature = out.signature(6, true);
     let (n_in, n_out) = (program.inputs.len(), program.outputs.len());
-    out.function(&out.symbol("run"), Linkage::Export, signature, |b, module| {
+    let body = out.function(&out.symbol("run_body"), Linkage::Local, signature.clone(), |b, module| {
         let mut w = Writer::new(b);
         let &[weights, inputs, outputs, arena, arena_len, env] = w.params.as_slice() else {
             return Err(broken("a run function without six parameters"));
@@ -524,7 +527,8 @@ pub(crate) fn run<M: Module>(out: &mut Output<'_, M>, tables: &Tables) -> Result
         w.ret(0);
         w.finish();
         Ok(())
-    })
+    })?;
+    float.around(out, "run", Linkage::Export, signature, body)
 }
 
 fn profile_signature<M: Module>(out: &Output<'_, M>) -> Signature {

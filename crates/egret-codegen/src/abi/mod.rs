@@ -2,4 +2,5 @@
 
 pub(crate) mod cpu;
 pub(crate) mod entry;
+mod float;
 pub(crate) mod tables;

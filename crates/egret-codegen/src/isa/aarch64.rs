@@ -1,6 +1,7 @@
 //! 64-bit ARM: its base vector instructions, by Cranelift alone.
 
-use super::{Arch, Isa};
+use super::{Arch, FloatState, Isa};
+use crate::error::Result;
 
 /// 128-bit vectors.
 pub(super) const BASE: Isa = Isa {
@@ -14,4 +15,22 @@ pub(super) const BASE: Isa = Isa {
     tile: (6, 8),
     cost_model: "aarch64",
     encode_tile: None,
+    float_state,
 };
+
+const MRS_X9_FPCR: u32 = 0xd53b_4409;
+const MSR_FPCR_X9: u32 = 0xd51b_4409;
+const MSR_FPCR_XZR: u32 = 0xd51b_441f;
+const STR_X9_X0: u32 = 0xf900_0009;
+const LDR_X9_X0: u32 = 0xf940_0009;
+const RET: u32 = 0xd65f_03c0;
+
+/// FPCR kept and set to its default, 0: nearest even, no traps, denormals as they are; put back.
+#[expect(clippy::unnecessary_wraps, reason = "other instruction sets have an assembler that may fail")]
+fn float_state() -> Result<FloatState> {
+    let code = |words: &[u32]| words.iter().flat_map(|w| w.to_le_bytes()).collect();
+    Ok(FloatState {
+        enter: code(&[MRS_X9_FPCR, STR_X9_X0, MSR_FPCR_XZR, RET]),
+        leave: code(&[LDR_X9_X0, MSR_FPCR_X9, RET]),
+    })
+}

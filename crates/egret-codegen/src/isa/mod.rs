@@ -6,6 +6,8 @@ mod x86;
 
 use egret_loop::{ParamInfo, Tile};
 
+use crate::error::Result;
+
 pub use target::Target;
 pub(crate) use x86::features::CpuidReg;
 pub use x86::features::Feature;
@@ -30,6 +32,14 @@ pub(crate) struct Encoded {
     pub bytes: Vec<u8>,
     /// How many of the bytes are instructions.
     pub code: usize,
+}
+
+/// Machine code of two functions with one argument, the address of 8 bytes.
+pub(crate) struct FloatState {
+    /// Keeps the thread's floating-point state there, and sets the default: nearest even, no traps, denormals as they are.
+    pub enter: Vec<u8>,
+    /// Sets the state that is kept there.
+    pub leave: Vec<u8>,
 }
 
 /// What an encoder comes to.
@@ -77,6 +87,8 @@ pub struct Isa {
     pub cost_model: &'static str,
     /// The encoder of tiles in vectors wider than Cranelift's 16 bytes. Without one tiles are compiled by Cranelift.
     pub(crate) encode_tile: Option<EncodeTile>,
+    /// The code that gives a thread the default floating-point state.
+    pub(crate) float_state: fn() -> Result<FloatState>,
 }
 
 /// Equal names are the same record.

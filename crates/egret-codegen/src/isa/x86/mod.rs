@@ -4,6 +4,7 @@ mod asm;
 mod conditions;
 mod epilogue;
 pub(super) mod features;
+mod float;
 mod reduce;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ pub(super) const V2: Isa = Isa {
     tile: (6, 8),
     cost_model: "x86-64-v2",
     encode_tile: None,
+    float_state: float::float_state,
 };
 
 /// AVX2 and FMA.
