@@ -2,7 +2,7 @@
 
 use cranelift::codegen::Context;
 use cranelift::codegen::ir::Function;
-use cranelift::codegen::isa::OwnedTargetIsa;
+use cranelift::codegen::isa::{CallConv, OwnedTargetIsa};
 use cranelift::prelude::*;
 use cranelift_module::{DataId, FuncId, Linkage, Module, ModuleReloc};
 use egret_loop::{Kernel, KernelId, Param, ParamInfo, Place, Program, Tile, V};
@@ -31,6 +31,12 @@ pub(crate) struct Exports {
     pub info: DataId,
 }
 
+/// Of all functions, whatever the target's own: encoded leaves know the registers of this one. [`Target::parse`] refuses
+/// targets on which the exported functions could not be called.
+///
+/// [`Target::parse`]: crate::Target::parse
+const CALL_CONV: CallConv = CallConv::SystemV;
+
 /// The symbol of embedded weights.
 pub(crate) fn weights_symbol(program: &Program) -> String {
     format!("{}_weights_data", program.name)
@@ -50,7 +56,7 @@ pub(crate) struct Output<'m, M: Module> {
 impl<M: Module> Output<'_, M> {
     /// A signature with i64 parameters (pointers too) and, if `returns`, an i32 result.
     pub fn signature(&self, params: usize, returns: bool) -> Signature {
-        let mut signature = self.module.make_signature();
+        let mut signature = Signature::new(CALL_CONV);
         signature.params = vec![AbiParam::new(types::I64); params];
         if returns {
             signature.returns.push(AbiParam::new(types::I32));

@@ -39,8 +39,9 @@ impl<'f, 'b> Writer<'f, 'b> {
         Writer { b, params }
     }
 
+    /// Nothing is known of an address: most are in structs of foreign callers.
     fn flags() -> MemFlagsData {
-        MemFlagsData::trusted()
+        MemFlagsData::new()
     }
 
     fn int(&mut self, value: i64) -> Value {
@@ -466,7 +467,7 @@ pub(crate) fn run<M: Module>(out: &mut Output<'_, M>, tables: &Tables) -> Result
         let env = w.b.ins().select(given, env, fields);
         let run_parallel = w.field(types::I64, env, offset_of!(abi::Env, parallel));
         let on_profile = w.field(types::I64, env, offset_of!(abi::Env, profile));
-        let threads = w.b.ins().uload32(MemFlagsData::trusted(), env, offset_of!(abi::Env, threads) as i32);
+        let threads = w.b.ins().uload32(Writer::flags(), env, offset_of!(abi::Env, threads) as i32);
         let alone = w.is(IntCC::Equal, threads, 1);
         let run_parallel = w.b.ins().select(alone, zero, run_parallel);
         let unknown = w.is(IntCC::Equal, threads, 0);
@@ -533,6 +534,7 @@ pub(crate) fn run<M: Module>(out: &mut Output<'_, M>, tables: &Tables) -> Result
 
 fn profile_signature<M: Module>(out: &Output<'_, M>) -> Signature {
     let mut signature = out.signature(1, false);
-    signature.params.extend([AbiParam::new(types::I32); 2]);
+    // Extended, as some callees (64-bit ARM's on macOS) take for granted.
+    signature.params.extend([AbiParam::new(types::I32).uext(); 2]);
     signature
 }

@@ -3,7 +3,7 @@
 use cranelift::codegen::isa::{self, OwnedTargetIsa};
 use cranelift::codegen::settings::{self, Configurable};
 use std::fmt;
-use target_lexicon::{Architecture, Triple};
+use target_lexicon::{Architecture, CallingConvention, Triple};
 
 use super::{Arch, Feature, ISAS, Isa};
 use crate::error::{CodegenError, Result};
@@ -28,6 +28,18 @@ fn best(arch: Arch, features: &[Feature], wide: bool) -> Option<&'static Isa> {
     ISAS.iter().rev().find(fits)
 }
 
+/// Refuses operating systems whose functions are called in another way than generated ones. On Windows, arguments come in
+/// other registers, memory below the stack pointer is nobody's, and frames need tables to be unwound by.
+fn callable(triple: &Triple) -> Result<()> {
+    match triple.default_calling_convention() {
+        Ok(CallingConvention::WindowsFastcall) => Err(CodegenError::Unsupported(format!(
+            "no code can be generated for {triple} yet: Windows calls functions in another way than generated code does; \
+             use Linux, also within Windows (WSL), or macOS"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 impl Target {
     /// The names that [`Target::parse`] accepts: `native`, and those of [`ISAS`].
     pub const NAMES: [&'static str; ISAS.len() + 1] = {
@@ -43,7 +55,7 @@ impl Target {
     /// A target by name: see [`Target::NAMES`]; the aliases of [`ISAS`] are understood too.
     ///
     /// # Errors
-    /// An unknown name; `native` on a machine that is none of the others.
+    /// An unknown name; `native` on a machine that is none of the others; Windows.
     pub fn parse(name: &str) -> Result<Target> {
         if name == "native" {
             return Target::native();
@@ -51,13 +63,19 @@ impl Target {
         let isa = ISAS.iter().find(|isa| isa.name == name || isa.alias == name).ok_or_else(|| {
             CodegenError::Target(format!("unknown target `{name}`; known are {}", Target::NAMES.join(", ")))
         })?;
-        Ok(Target { level: isa.name, isa, features: isa.features.to_vec() })
+        Target::new(isa.name, isa, isa.features.to_vec())
+    }
+
+    fn new(level: &'static str, isa: &'static Isa, features: Vec<Feature>) -> Result<Target> {
+        let target = Target { level, isa, features };
+        callable(&target.triple())?;
+        Ok(target)
     }
 
     /// This machine.
     ///
     /// # Errors
-    /// The machine is neither x86-64 with SSE4.2 nor 64-bit ARM.
+    /// The machine is neither x86-64 with SSE4.2 nor 64-bit ARM, or runs Windows.
     pub fn native() -> Result<Target> {
         let (arch, level, features) = match Triple::host().architecture {
             Architecture::X86_64 => (Arch::X86_64, "x86-64", super::x86::features::native()),
@@ -71,7 +89,7 @@ impl Target {
         let isa = best(arch, &features, true).ok_or_else(|| {
             CodegenError::Target("this CPU lacks SSE4.2, which generated code needs".into())
         })?;
-        Ok(Target { level, isa, features })
+        Target::new(level, isa, features)
     }
 
     /// The architecture.
@@ -126,7 +144,11 @@ impl Target {
         for (name, value) in [
             ("opt_level", if optimize { "speed" } else { "none" }),
             ("enable_verifier", if cfg!(debug_assertions) { "true" } else { "false" }),
-            ("enable_probestack", "false"),
+            // A frame larger than a page touches each of them, so that a full stack ends in the guard page and not beyond it.
+            ("enable_probestack", "true"),
+            ("probestack_strategy", "inline"),
+            // Profilers and crash reporters find the way through generated code by frame pointers: it has no unwind tables.
+            ("preserve_frame_pointers", "true"),
             ("unwind_info", "false"),
             ("is_pic", if pic { "true" } else { "false" }),
         ] {
@@ -180,5 +202,34 @@ mod tests {
         assert_eq!(best(Arch::X86_64, &features, true).unwrap().name, "x86-64-v3");
         assert_eq!(best(Arch::X86_64, &features, false).unwrap().name, "x86-64-v2");
         assert!(best(Arch::X86_64, &[], true).is_none());
+    }
+
+    #[test]
+    fn windows_is_refused_with_a_remedy() {
+        for triple in ["x86_64-pc-windows-msvc", "x86_64-pc-windows-gnu", "aarch64-pc-windows-msvc"] {
+            match callable(&triple.parse().unwrap()) {
+                Err(CodegenError::Unsupported(m)) => {
+                    assert!(m.contains(triple) && m.contains("WSL"), "{m}")
+                }
+                other => panic!("{triple}: {other:?}"),
+            }
+        }
+        for triple in [
+            "x86_64-unknown-linux-musl",
+            "x86_64-apple-darwin",
+            "aarch64-apple-darwin",
+            "x86_64-unknown-freebsd",
+        ] {
+            assert_eq!(callable(&triple.parse().unwrap()), Ok(()), "{triple}");
+        }
+    }
+
+    #[test]
+    fn frames_are_probed_and_have_pointers() {
+        for optimize in [false, true] {
+            let isa = Target::native().unwrap().clif(true, optimize).unwrap();
+            assert!(isa.flags().enable_probestack() && isa.flags().preserve_frame_pointers());
+            assert_eq!(isa.flags().probestack_strategy(), settings::ProbestackStrategy::Inline);
+        }
     }
 }
