@@ -25,4 +25,4 @@ pub use passes::partition;
 pub use pipeline::{
     DEFAULT_BUDGET, OptError, Options, PASSES, optimize, parse_rules, rules_of, saturated_rules,
 };
-pub use report::{Findings, Missed, PassReport, Rewrite, RuleCount, Stages, Stopped};
+pub use report::{Findings, Missed, PassReport, Rewrite, RuleCount, Snapshots, Stopped};

@@ -12,7 +12,7 @@ pub struct Pass {
     /// What it does, one sentence.
     pub doc: &'static str,
     /// The step in code; `None` where there is nothing to do.
-    pub(crate) run: fn(&Graph, &mut CodeStep) -> Result<Option<Graph>, TypeError>,
+    pub(crate) run: fn(&Graph, &mut PassContext) -> Result<Option<Graph>, TypeError>,
     /// Folders of `ir-spec/rules` whose rules the step in code applies, and proves by them what it does. They are not saturated.
     pub(crate) by_code: &'static [&'static str],
     /// What that step may change.
@@ -25,7 +25,7 @@ pub struct Pass {
 }
 
 /// What a step in code may do, and what it did.
-pub(crate) struct CodeStep<'a> {
+pub(crate) struct PassContext<'a> {
     /// The pass.
     pub pass: &'static str,
     /// The rules that it may apply: those of [`Pass::by_code`] that are neither left out nor above the tier.
@@ -33,7 +33,7 @@ pub(crate) struct CodeStep<'a> {
     /// Whether a proof is wanted.
     pub explain: bool,
     /// What it rewrote.
-    pub told: Vec<Rewrite>,
+    pub rewrites: Vec<Rewrite>,
     /// Why the graph after it equals the one before it, where rules say so and that is asked for.
     pub proof: Option<Result<proof::Proof, String>>,
 }

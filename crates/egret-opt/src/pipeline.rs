@@ -2,9 +2,9 @@
 
 use crate::cost::CostModel;
 use crate::eqsat;
-use crate::pass::{CodeStep, Pass};
+use crate::pass::{Pass, PassContext};
 use crate::passes::{dead_channels, fold, layout};
-use crate::report::{PassReport, Stages};
+use crate::report::{PassReport, Snapshots};
 use crate::rules::{self, Rule, RuleError, Tier};
 use egret_ir::Graph;
 use std::collections::BTreeSet;
@@ -41,12 +41,12 @@ pub const PASSES: &[Pass] = &[
         lazy: false,
     },
     Pass {
-        name: "sparsify",
-        doc: "Leave out channels that are zero or that no weight looks at.",
+        name: "dead-channels",
+        doc: "Remove channels that are dead (no weight reads them) or constantly zero.",
         run: dead_channels::run,
         tier: Tier::Reassoc,
         by_code: &[],
-        rules: "sparsify",
+        rules: "dead-channels",
         lazy: false,
     },
     Pass {
@@ -68,12 +68,12 @@ pub const PASSES: &[Pass] = &[
         lazy: false,
     },
     Pass {
-        name: "join",
-        doc: "Compute contractions of one value together where each alone is estimated to be slower.",
+        name: "fuse-horizontal",
+        doc: "Horizontal fusion: compute contractions of one value together where that is estimated to be faster.",
         run: |_, _| Ok(None),
         tier: Tier::Exact,
         by_code: &[],
-        rules: "join",
+        rules: "fuse-horizontal",
         lazy: true,
     },
     Pass {
@@ -117,7 +117,7 @@ pub struct Options {
     pub rules: Vec<Rule>,
     /// Names of rules that are left out.
     pub without: BTreeSet<String>,
-    /// Threads to solve on, 0 for one a core; what comes out is the same.
+    /// Threads to optimize regions on, 0 for one a core; what comes out is the same.
     pub threads: usize,
     /// Whether to verify the graph after every step, to name the one at fault: by default where debug assertions are on.
     pub check: bool,
@@ -200,7 +200,7 @@ fn has_pass(rule: &Rule) -> Result<(), RuleError> {
 }
 
 /// Hold a graph against the verifier, in the name of who made it.
-fn hold(graph: &Graph, pass: &'static str) -> Result<(), OptError> {
+fn verify(graph: &Graph, pass: &'static str) -> Result<(), OptError> {
     egret_ir::verify(graph).map_err(|errors| {
         let message = errors.iter().take(3).map(ToString::to_string).collect::<Vec<_>>().join("; ");
         OptError::Broken { pass, message }
@@ -237,11 +237,11 @@ pub fn optimize(graph: Graph, options: &Options) -> Result<(Graph, Vec<PassRepor
         find(after)?;
     }
     options.rules.iter().try_for_each(has_pass).map_err(|e| OptError::Rule(e.to_string()))?;
-    hold(&graph, "import")?;
+    verify(&graph, "import")?;
     let (mut graph, mut reports, mut budget) = (graph, vec![], options.budget);
     graph.remove_dead();
     // What a pass finds nothing to do in is neither built anew nor verified again.
-    let check = |graph: &Graph, pass: &Pass| if options.check { hold(graph, pass.name) } else { Ok(()) };
+    let check = |graph: &Graph, pass: &Pass| if options.check { verify(graph, pass.name) } else { Ok(()) };
     for pass in passes {
         let nodes_before = graph.node_count();
         let began = options.clock.then(std::time::Instant::now);
@@ -249,22 +249,22 @@ pub fn optimize(graph: Graph, options: &Options) -> Result<(Graph, Vec<PassRepor
         let &Options { tier, cost, clock, explain, threads, .. } = options;
         let applied = rules::shipped().iter().filter(|r| pass.by_code.contains(&r.pass.as_str()));
         let rules = applied.filter(|r| r.tier <= tier && !options.without.contains(&r.name)).collect();
-        let mut step = CodeStep { pass: pass.name, rules, explain, told: vec![], proof: None };
+        let mut ctx = PassContext { pass: pass.name, rules, explain, rewrites: vec![], proof: None };
         if pass.tier <= tier
-            && let Some(next) = (pass.run)(&graph, &mut step)
+            && let Some(next) = (pass.run)(&graph, &mut ctx)
                 .map_err(|e| OptError::Broken { pass: pass.name, message: e.to_string() })?
         {
             check(&next, pass)?;
             graph = next;
         }
         let step_proof =
-            step.proof.transpose().map_err(|message| OptError::Broken { pass: pass.name, message })?;
+            ctx.proof.transpose().map_err(|message| OptError::Broken { pass: pass.name, message })?;
         let mut set = saturated_rules(pass.name, &options.rules).unwrap_or_default();
         set.retain(|r| !options.without.contains(&r.name));
         if pass.lazy && !eqsat::any(&graph, &set) {
             set.clear();
         }
-        let task = eqsat::Task {
+        let saturation = eqsat::EqsatOptions {
             pass: pass.name,
             rules: &set,
             tier,
@@ -276,15 +276,18 @@ pub fn optimize(graph: Graph, options: &Options) -> Result<(Graph, Vec<PassRepor
             threads,
         };
         let stepped = options.explain.then(|| graph.clone());
-        let (next, mut findings) = eqsat::run(&graph, &task).map_err(OptError::Rule)?;
-        findings.rewrites.splice(0..0, step.told);
+        let (next, mut findings) = eqsat::run(&graph, &saturation).map_err(OptError::Rule)?;
+        findings.rewrites.splice(0..0, ctx.rewrites);
         budget -= findings.error;
         if let Some(next) = next {
             check(&next, pass)?;
             graph = next;
         }
-        let stages =
-            before.zip(stepped).map(|(before, stepped)| Stages { before, stepped, after: graph.clone() });
+        let snapshots = before.zip(stepped).map(|(before, stepped)| Snapshots {
+            before,
+            stepped,
+            after: graph.clone(),
+        });
         let (nodes_after, nanoseconds) = (graph.node_count(), began.map(|b| b.elapsed().as_nanos() as u64));
         reports.push(PassReport {
             name: pass.name,
@@ -293,12 +296,12 @@ pub fn optimize(graph: Graph, options: &Options) -> Result<(Graph, Vec<PassRepor
             step_proof,
             findings,
             nanoseconds,
-            stages,
+            snapshots,
         });
         if options.after.as_deref() == Some(pass.name) {
             break;
         }
     }
-    hold(&graph, "any (`Options::check` tells which)")?;
+    verify(&graph, "any (`Options::check` tells which)")?;
     Ok((graph, reports))
 }

@@ -116,12 +116,12 @@ pub struct PassReport {
     /// How long it took, with [`crate::Options::clock`].
     pub nanoseconds: Option<u64>,
     /// The graphs on its way, with [`crate::Options::explain`].
-    pub stages: Option<Stages>,
+    pub snapshots: Option<Snapshots>,
 }
 
 /// The graphs on the way of one pass.
 #[derive(Clone, Debug)]
-pub struct Stages {
+pub struct Snapshots {
     /// Before the pass.
     pub before: Graph,
     /// After its step in code, before its rules.

@@ -48,7 +48,7 @@ fn passes_prove_what_they_do() {
     assert!(names(proof(&reports, "canonicalize")).contains(&"transpose-of-transpose"));
     assert_eq!(names(proof(&reports, "fuse")), ["erf-of-quotient", "gelu-half-last"]);
     for r in &reports {
-        let (Some(p), Some(s)) = (&r.findings.proof, &r.stages) else { continue };
+        let (Some(p), Some(s)) = (&r.findings.proof, &r.snapshots) else { continue };
         let rules = rules_of(r.name, &[]).unwrap();
         check(p, &rules, Tier::Approx, Some((&s.stepped, &s.after))).unwrap();
         let again = reread(p, |t| t).unwrap();
@@ -77,7 +77,7 @@ const CHANNELS_LAST: &str = r#"graph @g(%0 "x": f32[1, 6, 6, 3]) -> (%11 "y") {
 fn a_step_in_code_is_proven_by_the_rules_that_it_applies() {
     let reports = run(CHANNELS_LAST, &[]);
     let (r, rules) = (report(&reports, "layout"), rules_of("layout", &[]).unwrap());
-    let (p, s) = (r.step_proof.as_ref().unwrap(), r.stages.as_ref().unwrap());
+    let (p, s) = (r.step_proof.as_ref().unwrap(), r.snapshots.as_ref().unwrap());
     let wanted = [
         "transposes-undo",
         "conv-channels-last",
@@ -143,7 +143,7 @@ fn a_proof_that_was_tampered_with_does_not_hold() {
         fault(&wrong, Tier::Approx)
             .contains("rule `erf-of-quotient`: its guard `is(?c, 1.4142135623730951)` does not hold")
     );
-    let stages = report(&reports, "fuse").stages.as_ref().unwrap();
+    let stages = report(&reports, "fuse").snapshots.as_ref().unwrap();
     let other =
         check(p, &rules, Tier::Approx, Some((&stages.after, &stages.after))).unwrap_err().to_string();
     assert!(other.contains("not about the graph before the pass"), "{other}");

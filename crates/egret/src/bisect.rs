@@ -105,7 +105,7 @@ pub fn bisect(
     let options = Options { explain: true, ..options.clone() };
     let (_, reports) = pipeline::reports(graph.clone(), &options, None)?;
     for r in &reports {
-        let Some(s) = &r.stages else { continue };
+        let Some(s) = &r.snapshots else { continue };
         let pass = || r.name.to_owned();
         if let Err(difference) = judge(&s.stepped, inputs, &expected) {
             let found = r
@@ -168,7 +168,7 @@ fn guilty(
     without.without.insert(step.rule.clone());
     without.explain = false;
     let (after, _) = pipeline::reports(graph.clone(), &without, None)?;
-    let own = proof::reduced(proof, i, &rules, options.tier).ok().flatten();
+    let own = proof::minimized(proof, i, &rules, options.tier).ok().flatten();
     let made = || rules.iter().find(|r| r.name == step.rule).and_then(|r| counterexample(r));
     let fits = |g: &Graph| reproduces(g, proof, options);
     let reduced = own.filter(fits).or_else(|| made().filter(fits));
@@ -177,8 +177,8 @@ fn guilty(
         step: step.clone(),
         index: (i, proof.steps.len()),
         sides: (
-            proof.spell(step.before, pipeline::SPELT_DEPTH),
-            proof.spell(step.after, pipeline::SPELT_DEPTH),
+            proof.term(step.before, pipeline::SPELT_DEPTH),
+            proof.term(step.after, pipeline::SPELT_DEPTH),
         ),
         difference: format!("on the model's values: {difference}"),
         right_without: judge(&after, inputs, expected).is_ok(),
@@ -188,8 +188,8 @@ fn guilty(
 
 /// A generated case on which a rule is wrong.
 fn counterexample(rule: &egret_opt::rules::Rule) -> Option<Graph> {
-    match egret_opt::soundness::hold(rule, egret_opt::soundness::Effort::default()) {
-        Err(egret_opt::soundness::Broken::Differ(c)) => Some(c.before),
+    match egret_opt::soundness::check(rule, egret_opt::soundness::Effort::default()) {
+        Err(egret_opt::soundness::Failed::Differ(c)) => Some(c.before),
         _ => None,
     }
 }
@@ -244,6 +244,6 @@ pub fn test_file(guilty: &Guilty, graph: &Graph, file: &str, rules: &[String]) -
         step.rule,
         step.place,
         guilty.pass,
-        proof::spelt(graph)
+        proof::printed(graph)
     )
 }

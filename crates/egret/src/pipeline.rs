@@ -149,8 +149,8 @@ pub(crate) fn trace_pass(r: &egret_opt::PassReport, trace: &mut Trace) {
             rule: s.rule.clone(),
             place: s.place.clone(),
             sources: s.sources.iter().cloned().collect(),
-            before: proof.spell(s.before, SPELT_DEPTH),
-            after: proof.spell(s.after, SPELT_DEPTH),
+            before: proof.term(s.before, SPELT_DEPTH),
+            after: proof.term(s.after, SPELT_DEPTH),
         };
         let steps = proof.steps.iter().map(step).collect();
         trace.push(egret_trace::Proof {

@@ -86,7 +86,7 @@ pub fn verify(
     let mut stated = trace.map(stated_proofs).transpose()?.map(Vec::into_iter);
     let mut out = vec![];
     for r in &reports {
-        let (Some(stages), name) = (&r.stages, r.name.to_owned()) else { continue };
+        let (Some(stages), name) = (&r.snapshots, r.name.to_owned()) else { continue };
         let code = match (&expected, inputs) {
             _ if r.step_proof.is_some() => CodeStep::Proven,
             _ if proof::same_terms(&stages.before, &stages.stepped) => CodeStep::Nothing,

@@ -44,7 +44,7 @@ pub fn run(args: &Args) -> Result<()> {
 fn laws(args: &Args) -> Result<()> {
     let mut options = Options::default();
     add_rules(&mut options, &args.rules)?;
-    for line in progress("holding rules", || egret::laws::check(&options, args.laws, args.seed))? {
+    for line in progress("holding rules", || egret::soundness::check(&options, args.laws, args.seed))? {
         println!("{line}");
     }
     Ok(())

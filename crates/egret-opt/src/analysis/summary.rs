@@ -23,7 +23,7 @@ impl Summary {
     }
 
     /// Spell it, for keys: different summaries differ, and none begins as another does.
-    pub(crate) fn spell(&self, key: &mut Vec<u32>) {
+    pub(crate) fn encode(&self, key: &mut Vec<u32>) {
         key.push(u32::from(self.away_from_zero) | u32::from(self.uniform.is_some()) << 1);
         if let Some(bits) = self.uniform.map(f64::to_bits) {
             key.extend([bits as u32, (bits >> 32) as u32]);

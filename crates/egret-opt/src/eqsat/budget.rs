@@ -1,23 +1,23 @@
 //! Which regions may be computed approximately, under one budget of errors.
 
-use super::solution::Solution;
+use super::optimized_region::OptimizedRegion;
 
-/// Which of several problems are solved with alternatives, under one budget, and the errors of all: those first that gain most for
+/// Which of several problems are solved with approximations, under one budget, and the errors of all: those first that gain most for
 /// their error. `copies`: how many regions have each problem.
 pub(crate) fn allot(
-    solutions: &[Result<Solution, String>],
+    regions: &[Result<OptimizedRegion, String>],
     copies: &[usize],
     budget: f64,
 ) -> (Vec<bool>, f64) {
     let mut offers: Vec<(f64, f64, usize)> = vec![];
-    for (i, solution) in solutions.iter().enumerate() {
-        if let Ok(Solution { cost, near: Some(near), .. }) = solution {
+    for (i, region) in regions.iter().enumerate() {
+        if let Ok(OptimizedRegion { cost, approximate: Some(near), .. }) = region {
             let all = near.error * copies[i] as f64;
             offers.push((cost.saturating_sub(near.cost) as f64 * copies[i] as f64 / all, all, i));
         }
     }
     offers.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.2.cmp(&b.2)));
-    let (mut taken, mut spent) = (vec![false; solutions.len()], 0.0);
+    let (mut taken, mut spent) = (vec![false; regions.len()], 0.0);
     for (_, error, i) in offers {
         if spent + error <= budget {
             spent += error;

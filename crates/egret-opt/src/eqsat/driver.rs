@@ -2,20 +2,20 @@
 //! that ask the same are solved once; problems are solved on several threads and stored in order.
 
 use super::budget::allot;
-use super::optimize::{Look, solve};
+use super::optimize::{RegionOptions, optimize_region};
+use super::optimized_region::{OptimizedRegion, constants, names, store};
 use super::parallel;
 use super::record::Recording;
-use super::solution::{Solution, constants, names, store};
 use crate::cost::CostModel;
 use crate::rebuild::{bring_const, start, topological};
-use crate::regions::{Binding, Glue, Key, Kinds, Problem, Reader, Region, regions};
+use crate::regions::{Affinity, Binding, CanonicalRegion, Canonicalizer, Key, Numbering, Region, regions};
 use crate::report::{Findings, Rewrite, RuleCount};
 use crate::rules::{Rule, Tier};
 use egret_ir::Graph;
 use std::collections::HashMap;
 
 /// What rules do to a graph.
-pub(crate) struct Task<'a> {
+pub(crate) struct EqsatOptions<'a> {
     /// The pass.
     pub pass: &'a str,
     /// Its rules.
@@ -30,9 +30,9 @@ pub(crate) struct Task<'a> {
     pub deep: bool,
     /// Whether it is said how long rules took.
     pub clock: bool,
-    /// Whether proofs are written, and rules told of that nearly applied.
+    /// Whether proofs are written, and rules that nearly applied are reported.
     pub explain: bool,
-    /// Threads to solve on, 0 for one a core.
+    /// Threads to optimize regions on, 0 for one a core.
     pub threads: usize,
 }
 
@@ -40,51 +40,52 @@ pub(crate) struct Task<'a> {
 ///
 /// # Errors
 /// A rule that is wrong (it changes a type, or says that different constants are equal), or one whose result does not fit.
-pub(crate) fn run(graph: &Graph, task: &Task) -> Result<(Option<Graph>, Findings), String> {
-    let (rules, above): (Vec<&Rule>, Vec<&Rule>) = task.rules.iter().partition(|r| r.tier <= task.tier);
+pub(crate) fn run(graph: &Graph, options: &EqsatOptions) -> Result<(Option<Graph>, Findings), String> {
+    let (rules, above): (Vec<&Rule>, Vec<&Rule>) =
+        options.rules.iter().partition(|r| r.tier <= options.tier);
     if rules.is_empty() && above.is_empty() {
         return Ok((None, Findings::default()));
     }
-    let look = Look {
+    let of_region = RegionOptions {
         rules: &rules,
         above: &above,
-        tier: task.tier,
-        cost: task.cost,
-        clock: task.clock,
-        explain: task.explain,
+        tier: options.tier,
+        cost: options.cost,
+        clock: options.clock,
+        explain: options.explain,
     };
-    let pieces = read(graph, task);
-    let mut solutions = parallel::map(&pieces.problems, task.threads, |(problem, copies)| {
-        solve(problem, &look, task.budget / *copies as f64)
+    let pieces = read(graph, options);
+    let mut optimized = parallel::map(&pieces.distinct, options.threads, |(region, copies)| {
+        optimize_region(region, &of_region, options.budget / *copies as f64)
     });
-    let copies: Vec<usize> = pieces.problems.iter().map(|(_, copies)| *copies).collect();
-    let (near, error) = allot(&solutions, &copies, task.budget);
-    for (solution, _) in solutions.iter_mut().zip(near).filter(|(_, near)| *near) {
+    let copies: Vec<usize> = pieces.distinct.iter().map(|(_, copies)| *copies).collect();
+    let (near, error) = allot(&optimized, &copies, options.budget);
+    for (solution, _) in optimized.iter_mut().zip(near).filter(|(_, near)| *near) {
         if let Ok(s) = solution
-            && let Some(near) = s.near.take()
+            && let Some(near) = s.approximate.take()
         {
             *s = *near;
         }
     }
     let counts = rules.iter().map(|r| (r.name.clone(), RuleCount::default())).collect();
-    let regions = (pieces.regions.len(), pieces.problems.len());
-    let cheapest = solutions.iter().flatten().filter(|s| s.cheapest).count();
+    let regions = (pieces.regions.len(), pieces.distinct.len());
+    let cheapest = optimized.iter().flatten().filter(|s| s.cheapest).count();
     let mut findings = Findings { counts, regions, cheapest, error, ..Findings::default() };
-    if !task.explain
+    if !options.explain
         && pieces
             .regions
             .iter()
-            .all(|(region, _, p)| solutions[*p].as_ref().is_ok_and(|s| s.is_old(region)))
+            .all(|(region, _, p)| optimized[*p].as_ref().is_ok_and(|s| s.is_old(region)))
     {
         pieces.regions.iter().for_each(|(region, _, p)| {
-            solutions[*p].iter().for_each(|s| findings.add(graph, region, &rules, s))
+            optimized[*p].iter().for_each(|s| findings.add(graph, region, &rules, s))
         });
         return Ok((None, findings));
     }
-    let mut recording = task.explain.then(|| Recording::new(graph));
+    let mut recording = options.explain.then(|| Recording::new(graph));
     let mut r = start(graph);
-    for (region, binding, problem) in &pieces.regions {
-        let solution = solutions[*problem].as_ref().map_err(Clone::clone)?;
+    for (region, binding, distinct) in &pieces.regions {
+        let solution = optimized[*distinct].as_ref().map_err(Clone::clone)?;
         store(&mut r, region, binding, solution)?;
         findings.add(graph, region, &rules, solution);
         if let (Some(recording), Some(proof)) = (&mut recording, &solution.proof) {
@@ -103,7 +104,7 @@ pub(crate) fn run(graph: &Graph, task: &Task) -> Result<(Option<Graph>, Findings
     let mut new = r.builder.graph;
     new.remove_dead();
     if let Some(recording) = recording {
-        findings.proof = Some(recording.finish(task.pass, graph, &new, &rules, task.tier)?);
+        findings.proof = Some(recording.finish(options.pass, graph, &new, &rules, options.tier)?);
     }
     Ok((Some(new), findings))
 }
@@ -113,32 +114,32 @@ struct Pieces {
     /// Each region with its values, and which problem it is.
     regions: Vec<(Region, Binding, usize)>,
     /// The problems, each once, and how many regions have it.
-    problems: Vec<(Problem, usize)>,
+    distinct: Vec<(CanonicalRegion, usize)>,
 }
 
-fn read(graph: &Graph, task: &Task) -> Pieces {
+fn read(graph: &Graph, options: &EqsatOptions) -> Pieces {
     let order = topological(graph);
-    let mut kinds = Kinds::of(graph, &order);
-    let glue = Glue::of(task.rules.iter().copied());
-    let cut = regions(graph, &order, &kinds, &glue);
-    let mut reader = Reader::new(graph, &mut kinds, task.rules, task.deep);
+    let mut numbering = Numbering::of(graph, &order);
+    let affinity = Affinity::of(options.rules.iter().copied());
+    let cut = regions(graph, &order, &numbering, &affinity);
+    let mut canonicalizer = Canonicalizer::new(graph, &mut numbering, options.rules, options.deep);
     let mut known: HashMap<Key, usize> = HashMap::new();
-    let mut pieces = Pieces { regions: Vec::with_capacity(cut.len()), problems: vec![] };
+    let mut pieces = Pieces { regions: Vec::with_capacity(cut.len()), distinct: vec![] };
     for region in cut {
-        let (key, binding) = reader.read(&region);
-        let problem = *known.entry(key).or_insert_with(|| {
-            pieces.problems.push((reader.problem(&region, &binding), 0));
-            pieces.problems.len() - 1
+        let (key, binding) = canonicalizer.read(&region);
+        let distinct = *known.entry(key).or_insert_with(|| {
+            pieces.distinct.push((canonicalizer.canonical(&region, &binding), 0));
+            pieces.distinct.len() - 1
         });
-        pieces.problems[problem].1 += 1;
-        pieces.regions.push((region, binding, problem));
+        pieces.distinct[distinct].1 += 1;
+        pieces.regions.push((region, binding, distinct));
     }
     pieces
 }
 
 impl Findings {
     /// Add what was found in a region.
-    fn add(&mut self, graph: &Graph, region: &Region, rules: &[&Rule], solution: &Solution) {
+    fn add(&mut self, graph: &Graph, region: &Region, rules: &[&Rule], solution: &OptimizedRegion) {
         for a in solution.applied.iter().filter(|a| a.rests) {
             let rule = rules[a.rule];
             let (sources, place) = (names(graph, region, &a.nodes), rule.place.to_string());

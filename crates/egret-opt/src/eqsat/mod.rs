@@ -6,11 +6,11 @@ mod egraph;
 mod extract;
 mod missed;
 mod optimize;
+mod optimized_region;
 mod parallel;
 mod prefilter;
 mod record;
 mod saturate;
-mod solution;
 
-pub(crate) use driver::{Task, run};
+pub(crate) use driver::{EqsatOptions, run};
 pub(crate) use prefilter::any;

@@ -4,19 +4,19 @@
 use super::egraph::{ENode, Egraph, Knowledge, Symbol, Symbols};
 use super::extract::{self, Extraction, extract};
 use super::missed::missed;
+use super::optimized_region::{Applied, Make, OptimizedRegion, Step};
 use super::record;
 use super::saturate::{Application, Limits, Saturation, saturate};
-use super::solution::{Applied, Make, Solution, Step};
 use crate::analysis::foldable;
 use crate::cost::CostModel;
-use crate::regions::{Constant, Local, Problem, ProblemNode};
+use crate::regions::{CanonicalRegion, Constant, Local, RegionNode};
 use crate::rules::{Rule, Tier};
 use egg::Id;
 use egret_ir::{Tensor, Type, infer};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// What a pass looks for.
-pub(crate) struct Look<'a> {
+pub(crate) struct RegionOptions<'a> {
     /// Rules to apply.
     pub rules: &'a [&'a Rule],
     /// Rules above the tier.
@@ -31,27 +31,31 @@ pub(crate) struct Look<'a> {
     pub explain: bool,
 }
 
-/// Solve a problem. `budget`: what the errors of a solution with alternatives may add up to.
+/// Solve a region. `budget`: what the errors of a solution with approximations may add up to.
 ///
 /// # Errors
 /// A rule that is wrong: it changes a type, or says that different constants are equal.
-pub(crate) fn solve(problem: &Problem, look: &Look, budget: f64) -> Result<Solution, String> {
-    let symbols = Symbols::with(&problem.constants);
-    let knowledge = Knowledge { symbols, deep: problem.deep, cost: look.cost, errors: vec![] };
-    let mut load = Load { problem, egraph: Egraph::new(knowledge), values: HashMap::new() };
+pub(crate) fn optimize_region(
+    region: &CanonicalRegion,
+    options: &RegionOptions,
+    budget: f64,
+) -> Result<OptimizedRegion, String> {
+    let symbols = Symbols::with(&region.constants);
+    let knowledge = Knowledge { symbols, deep: region.deep, cost: options.cost, errors: vec![] };
+    let mut load = Load { region, egraph: Egraph::new(knowledge), values: HashMap::new() };
     let mut sources = HashMap::new();
     let mut ranks: Vec<Id> = vec![];
-    for (i, node) in problem.nodes.iter().enumerate() {
+    for (i, node) in region.nodes.iter().enumerate() {
         let (class, node) = load.node(i, node);
         sources.entry(node).or_insert_with(BTreeSet::new).insert(i);
         ranks.push(class);
     }
-    let roots: Vec<Id> = problem.outputs.iter().map(|&v| load.value(v)).collect();
+    let roots: Vec<Id> = region.outputs.iter().map(|&v| load.value(v)).collect();
     let Load { mut egraph, values, .. } = load;
     let done = saturate(
         &mut egraph,
-        look.rules,
-        &Limits { evidence: look.explain, clock: look.clock, ..Limits::default() },
+        options.rules,
+        &Limits { evidence: options.explain, clock: options.clock, ..Limits::default() },
         sources,
     )?;
     let mut is: BTreeMap<Id, Vec<Local>> = BTreeMap::new();
@@ -59,13 +63,18 @@ pub(crate) fn solve(problem: &Problem, look: &Look, budget: f64) -> Result<Solut
         is.entry(egraph.find(id)).or_default().push(local);
     }
     is.values_mut().for_each(|v| v.sort_unstable());
-    let saturated = Saturated { egraph, done, ranks, roots, is, given: problem.constants.len() };
+    let saturated = Saturated { egraph, done, ranks, roots, is, given: region.constants.len() };
     let exact = extract(&saturated.egraph, &saturated.roots, &[])
         .ok_or("a value has no form that is free of cycles")?;
-    let near =
-        extract::cheaper(&saturated.egraph, &saturated.roots, &saturated.done.alternatives, budget, &exact);
-    let near = near.map(|near| saturated.solution(&near, look).map(Box::new)).transpose()?;
-    Ok(Solution { near, ..saturated.solution(&exact, look)? })
+    let approximate = extract::cheaper(
+        &saturated.egraph,
+        &saturated.roots,
+        &saturated.done.approximations,
+        budget,
+        &exact,
+    );
+    let approximate = approximate.map(|near| saturated.write(&near, options).map(Box::new)).transpose()?;
+    Ok(OptimizedRegion { approximate, ..saturated.write(&exact, options)? })
 }
 
 /// A problem whose rules have been applied.
@@ -83,7 +92,7 @@ struct Saturated {
 
 impl Saturated {
     /// What was extracted, in the problem's terms.
-    fn solution(&self, extraction: &Extraction, look: &Look) -> Result<Solution, String> {
+    fn write(&self, extraction: &Extraction, options: &RegionOptions) -> Result<OptimizedRegion, String> {
         let Saturated { egraph, done, ranks, roots, is, given } = self;
         let mut write = Write {
             egraph,
@@ -107,19 +116,19 @@ impl Saturated {
         let applied = applied(egraph, done, extraction);
         let proof = || {
             // Alternatives that are not taken have no place in a proof of equality.
-            let says = |i: usize| !done.applications[i].alternative || applied[i].rests;
-            record::local(egraph, look.rules, &done.applications, says)
+            let says = |i: usize| !done.applications[i].approximate || applied[i].rests;
+            record::local(egraph, options.rules, &done.applications, says)
         };
-        Ok(Solution {
+        Ok(OptimizedRegion {
             outputs,
             constants: egraph.analysis.symbols.constants[*given..]
                 .iter()
                 .filter_map(known)
                 .cloned()
                 .collect(),
-            proof: look.explain.then(proof).transpose()?,
-            missed: if look.explain {
-                missed(egraph, look.rules, look.above, look.tier, done, extraction)
+            proof: options.explain.then(proof).transpose()?,
+            missed: if options.explain {
+                missed(egraph, options.rules, options.above, options.tier, done, extraction)
             } else {
                 BTreeSet::new()
             },
@@ -128,7 +137,7 @@ impl Saturated {
             cheapest: extraction.proven,
             cost: extraction.cost.0,
             error: extract::error(extraction),
-            near: None,
+            approximate: None,
             limits: done.limits.clone(),
             counts: done.counts.clone(),
         })
@@ -145,7 +154,7 @@ fn known(constant: &Constant) -> Option<&Tensor> {
 /// The new form rests on an application if its form was chosen, or if it took a node away.
 fn applied(egraph: &Egraph, done: &Saturation, extraction: &Extraction) -> Vec<Applied> {
     let rests = |(i, a): (usize, &Application)| {
-        if a.alternative {
+        if a.approximate {
             return extraction.taken.get(&egraph.find(a.class)).is_some_and(|taken| taken.application == i);
         }
         let Some(chosen) = extraction.chosen.get(&egraph.find(a.class)) else { return false };
@@ -161,7 +170,7 @@ fn applied(egraph: &Egraph, done: &Saturation, extraction: &Extraction) -> Vec<A
 
 /// Filling the e-graph.
 struct Load<'a> {
-    problem: &'a Problem,
+    region: &'a CanonicalRegion,
     egraph: Egraph,
     values: HashMap<Local, Id>,
 }
@@ -174,7 +183,7 @@ impl Load<'_> {
         let symbols = &mut self.egraph.analysis.symbols;
         let symbol = match value {
             Local::Constant(i) => symbols.given(i),
-            Local::Input(i) => symbols.intern(Symbol::Input(i, self.problem.inputs[i].clone())),
+            Local::Input(i) => symbols.intern(Symbol::Input(i, self.region.inputs[i].clone())),
             Local::Result(node, _) => unreachable!("node {node} stands after its user"),
         };
         let id = self.egraph.add(ENode { symbol, children: Box::default() });
@@ -182,7 +191,7 @@ impl Load<'_> {
         id
     }
 
-    fn node(&mut self, i: usize, node: &ProblemNode) -> (Id, ENode) {
+    fn node(&mut self, i: usize, node: &RegionNode) -> (Id, ENode) {
         let children: Box<[Id]> = node
             .operands
             .iter()
@@ -215,7 +224,7 @@ impl Load<'_> {
     }
 
     /// Whether rules may look at a node: its type is what inference finds from what is known of its operands.
-    fn is_open(&self, node: &ProblemNode, children: &[Id]) -> bool {
+    fn is_open(&self, node: &RegionNode, children: &[Id]) -> bool {
         // Who declares symbols is known by them: it is neither joined with its like nor made anew.
         if !foldable(node.op) || node.types.len() != 1 || !node.attrs.declared().is_empty() {
             return false;
@@ -248,8 +257,8 @@ impl Write<'_> {
                 stack.pop();
                 continue;
             }
-            if let Some(alternative) = self.extraction.taken.get(&top) {
-                let form = self.egraph.find(alternative.form);
+            if let Some(approximation) = self.extraction.taken.get(&top) {
+                let form = self.egraph.find(approximation.form);
                 match self.built.get(&form) {
                     None => stack.push(form),
                     Some(&step) => {

@@ -6,7 +6,7 @@
 use super::egraph::{ENode, Egraph, Symbol};
 use super::saturate::Application;
 use crate::matching::{Bound, Match};
-use crate::proof::{Bank, Proof, Step, find, slice};
+use crate::proof::{Proof, Step, TermStore, find, slice};
 use crate::rules::{NodePattern, Pattern, Rule, Tier};
 use egg::{Id, Language};
 use egret_ir::{Attrs, Graph, NodeId, Op, Tensor, Type, ValueId};
@@ -163,7 +163,7 @@ impl Recorder<'_> {
 
 /// Writing down the proof of a pass, region by region.
 pub(crate) struct Recording {
-    bank: Bank,
+    store: TermStore,
     /// The term of each value of the graph before the pass.
     terms: HashMap<ValueId, ValueId>,
     steps: Vec<Step>,
@@ -172,9 +172,9 @@ pub(crate) struct Recording {
 impl Recording {
     /// For a pass over a graph.
     pub fn new(before: &Graph) -> Recording {
-        let mut bank = Bank::new(before);
-        let terms = bank.load(before);
-        Recording { bank, terms, steps: vec![] }
+        let mut store = TermStore::new(before);
+        let terms = store.load(before);
+        Recording { store, terms, steps: vec![] }
     }
 
     /// Add the steps of a region: `nodes`, `inputs` and `constants` of the region by number; `about` says of an application
@@ -195,14 +195,14 @@ impl Recording {
         for term in &local.terms {
             let value = match term {
                 Term::Input(i) => inputs.get(*i).and_then(|v| self.term(before, *v)),
-                Term::Constant(i) => constants.get(*i).map(|t| self.bank.constant(t.clone())),
+                Term::Constant(i) => constants.get(*i).map(|t| self.store.constant(t.clone())),
                 Term::Opaque(node, k) => nodes
                     .get(*node)
                     .and_then(|n| before.node(*n).results.get(*k))
                     .and_then(|v| self.term(before, *v)),
                 Term::Op(op, attrs, operands, ty) => {
                     let operands = operands.iter().map(|o| o.map(|o| values[o])).collect();
-                    Some(self.bank.term(*op, attrs.clone(), operands, ty.clone()))
+                    Some(self.store.term(*op, attrs.clone(), operands, ty.clone()))
                 }
             };
             values.push(value.ok_or("a proof speaks of a value that its region lacks")?);
@@ -217,7 +217,7 @@ impl Recording {
 
     fn term(&mut self, before: &Graph, v: ValueId) -> Option<ValueId> {
         match before.as_const(v) {
-            Some(t) => Some(self.bank.constant(t.clone())),
+            Some(t) => Some(self.store.constant(t.clone())),
             None => self.terms.get(&v).copied(),
         }
     }
@@ -234,14 +234,14 @@ impl Recording {
         rules: &[&Rule],
         tier: Tier,
     ) -> Result<Proof, String> {
-        let new = self.bank.load(after);
+        let new = self.store.load(after);
         // Equalities first: none may rest on what is only near.
-        let is_near = |s: &Step| find(rules, &s.rule).is_some_and(|r| !r.tier.is_equality());
-        self.steps.sort_by_key(is_near);
+        let is_approximate = |s: &Step| find(rules, &s.rule).is_some_and(|r| !r.tier.is_equality());
+        self.steps.sort_by_key(is_approximate);
         let ends =
             |of: &Graph, terms: &HashMap<ValueId, ValueId>| of.outputs().iter().map(|v| terms[v]).collect();
         let ends = (ends(before, &self.terms), ends(after, &new));
-        let proof = Proof::seal(pass, false, self.bank.graph, ends, self.steps);
+        let proof = Proof::seal(pass, false, self.store.graph, ends, self.steps);
         slice(proof, rules, tier)
             .map_err(|f| format!("{f}: the proof of this pass is wrong (a bug of Egret)"))
     }

@@ -2,7 +2,7 @@
 //! rounds and matches, never time, so that every run finds the same.
 
 use super::egraph::{ENode, Egraph, Symbol};
-use super::extract::Alternative;
+use super::extract::Approximation;
 use crate::matching::{Bound, Match, Terms, groups, guards_hold, instantiate, matches};
 use crate::report::RuleCount;
 use crate::rules::{OpPattern, Pattern, Rule, Tier};
@@ -44,7 +44,7 @@ pub struct Application {
     /// The nodes of the region that the match rests on.
     pub sources: BTreeSet<usize>,
     /// Whether the new form is only near the value: an alternative, not an equal.
-    pub alternative: bool,
+    pub approximate: bool,
     /// What it rests on, where that is kept.
     pub(crate) evidence: Option<Box<Evidence>>,
 }
@@ -66,7 +66,7 @@ pub struct Saturation {
     /// Applications in order.
     pub applications: Vec<Application>,
     /// What may be computed in place of a value.
-    pub(crate) alternatives: Vec<Alternative>,
+    pub(crate) approximations: Vec<Approximation>,
     /// For each rule.
     pub counts: Vec<RuleCount>,
     /// Matches whose right-hand side could not be built: rule, nodes of the region, reason.
@@ -100,7 +100,7 @@ pub fn saturate(
         let mut found: Vec<Found> = vec![];
         for (i, rule) in rules.iter().enumerate() {
             // What siblings are joined to is computed by their operation: it is no sibling of theirs.
-            if rule.joined.is_some() && round > 0 {
+            if rule.multi_pattern.is_some() && round > 0 {
                 continue;
             }
             let (mut left, mut all) = (limits.matches, vec![]);
@@ -211,8 +211,8 @@ fn apply(
         Pattern::Node(_) => egraph[new].nodes.first().cloned(),
         _ => None,
     };
-    let alternative = !rule.tier.is_equality();
-    let news = if alternative {
+    let approximate = !rule.tier.is_equality();
+    let news = if approximate {
         egraph.find(f.class) != egraph.find(new)
     } else {
         let errors = egraph.analysis.errors.len();
@@ -223,9 +223,9 @@ fn apply(
         news
     };
     if news {
-        if alternative {
+        if approximate {
             let (application, error) = (done.applications.len(), rule.error.unwrap_or_default());
-            done.alternatives.push(Alternative { class: f.class, form: new, application, error });
+            done.approximations.push(Approximation { class: f.class, form: new, application, error });
         }
         done.counts[f.rule].applications += 1;
         done.counts[f.rule].nodes += egraph.nodes().len() - before;
@@ -235,7 +235,7 @@ fn apply(
             class: f.class,
             node,
             sources: f.sources,
-            alternative,
+            approximate,
             evidence,
         });
     }

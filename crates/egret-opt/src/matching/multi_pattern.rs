@@ -1,4 +1,4 @@
-//! Siblings: values that the same operation computes from the same operands but for one. A rule `lhs joined ?w as ?ws at ?i` speaks of
+//! Siblings: values that the same operation computes from the same operands but for one. A rule `lhs for ?w in ?ws at ?i` speaks of
 //! one of them, with what stands for `?w` in all of them as a list, so that each becomes a part of one value that they share.
 //!
 //! The rule says of each sibling alone that it is that part. A check of such a step therefore needs no siblings: the list is
@@ -6,10 +6,10 @@
 
 use super::matcher::matches_from;
 use super::terms::{Bound, Match, Terms};
-use crate::rules::{Joined, NodePattern, Pattern, Rule};
+use crate::rules::{MultiPattern, NodePattern, Pattern, Rule};
 use egret_ir::Attr;
 
-impl Joined {
+impl MultiPattern {
     /// A match with the list and a place in it.
     pub(crate) fn with<Id: Copy>(self, m: &Match<Id>, list: &[Id], place: usize) -> Match<Id> {
         let mut m = m.clone();
@@ -25,14 +25,16 @@ pub(crate) fn groups<Id: Copy + Eq + Ord>(
     rule: &Rule,
     found: Vec<(Id, Match<Id>)>,
 ) -> Vec<Vec<(Id, Match<Id>)>> {
-    let Some(joined) = rule.joined else { return found.into_iter().map(|one| vec![one]).collect() };
+    let Some(multi_pattern) = rule.multi_pattern else {
+        return found.into_iter().map(|one| vec![one]).collect();
+    };
     let mut groups: Vec<Vec<(Id, Match<Id>)>> = vec![];
     for (id, m) in found {
         let is_sibling = |other: &Match<Id>| {
             let values = || m.values.iter().zip(&other.values).enumerate();
             // What is bound to the whole differs, too.
             let bound = rule.lhs.as_node().and_then(|n| n.bind);
-            values().all(|(v, (a, b))| v == joined.of || Some(v) == bound || a == b)
+            values().all(|(v, (a, b))| v == multi_pattern.of || Some(v) == bound || a == b)
                 && (&m.attrs, &m.spreads, &m.ops) == (&other.attrs, &other.spreads, &other.ops)
         };
         match groups.iter_mut().find(|g| is_sibling(&g[0].1)) {
@@ -47,9 +49,9 @@ pub(crate) fn groups<Id: Copy + Eq + Ord>(
     }
     groups.retain(|g| g.len() > 1);
     for group in &mut groups {
-        let list: Vec<Id> = group.iter().filter_map(|(_, m)| one(m, joined.of)).collect();
+        let list: Vec<Id> = group.iter().filter_map(|(_, m)| one(m, multi_pattern.of)).collect();
         for (i, (_, m)) in group.iter_mut().enumerate() {
-            *m = joined.with(m, &list, i);
+            *m = multi_pattern.with(m, &list, i);
         }
     }
     groups
@@ -71,16 +73,16 @@ pub(crate) fn completed<T: Terms>(
     after: T::Id,
     same: impl Fn(T::Id, T::Id) -> bool,
 ) -> Vec<Match<T::Id>> {
-    let Some(joined) = rule.joined else { return found };
+    let Some(multi_pattern) = rule.multi_pattern else { return found };
     let mut shape = rule.rhs.clone();
     without_attributes(&mut shape);
     let mut out = vec![];
     for m in found {
         for whole in matches_from(&shape, terms, after, m.clone()) {
-            let Some(Some(Bound::List(list))) = whole.values.get(joined.list) else { continue };
-            let Some(value) = one(&m, joined.of) else { continue };
+            let Some(Some(Bound::List(list))) = whole.values.get(multi_pattern.list) else { continue };
+            let Some(value) = one(&m, multi_pattern.of) else { continue };
             let places = (0..list.len()).filter(|&i| same(list[i], value));
-            out.extend(places.map(|i| joined.with(&m, list, i)));
+            out.extend(places.map(|i| multi_pattern.with(&m, list, i)));
         }
     }
     out

@@ -1,7 +1,7 @@
 //! Checking: each step is an instance of its rule, its guards hold, and the steps make the outputs equal.
 
-use super::congruence::Closure;
-use super::{Bank, Proof, Step, find};
+use super::congruence::CongruenceClosure;
+use super::{Proof, Step, TermStore, find};
 use crate::matching::{Match, completed, guards_hold, instantiate, matches};
 use crate::rules::{Rule, Tier};
 use egret_ir::{Graph, ValueId};
@@ -42,16 +42,16 @@ pub fn check(
     ends: Option<(&Graph, &Graph)>,
 ) -> Result<(), Fault> {
     let whole = |message: String| Fault { pass: proof.pass.clone(), step: None, message };
-    let mut bank = Bank::of(proof.terms.clone());
+    let mut store = TermStore::of(proof.terms.clone());
     if let Some((before, after)) = ends {
         for (of, stated, which) in [(before, &proof.before, "before"), (after, &proof.after, "after")] {
-            let terms = bank.load(of);
+            let terms = store.load(of);
             if !of.outputs().iter().map(|v| terms[v]).eq(stated.iter().copied()) {
                 return Err(whole(format!("the proof is not about the graph {which} the pass")));
             }
         }
     }
-    let closure = close(proof, bank, rules, tier, |_, _| Ok(()))?;
+    let closure = close(proof, store, rules, tier, |_, _| Ok(()))?;
     for (i, (&a, &b)) in proof.before.iter().zip(&proof.after).enumerate() {
         if closure.find(a) != closure.find(b) {
             return Err(whole(format!("the steps do not make output {i} the same before and after")));
@@ -74,13 +74,13 @@ pub(super) struct Instance<'a> {
 /// Hold each step against its rule and make its sides equal; `each` sees a step before that.
 pub(super) fn close(
     proof: &Proof,
-    bank: Bank,
+    store: TermStore,
     rules: &[&Rule],
     tier: Tier,
-    mut each: impl FnMut(&Closure, Instance) -> Result<(), String>,
-) -> Result<Closure, Fault> {
+    mut each: impl FnMut(&CongruenceClosure, Instance) -> Result<(), String>,
+) -> Result<CongruenceClosure, Fault> {
     let whole = |message: String| Fault { pass: proof.pass.clone(), step: None, message };
-    let mut closure = Closure::new(bank, proof.deep).map_err(whole)?;
+    let mut closure = CongruenceClosure::new(store, proof.deep).map_err(whole)?;
     for (i, step) in proof.steps.iter().enumerate() {
         let fault = |message: String| Fault {
             pass: proof.pass.clone(),
@@ -91,13 +91,15 @@ pub(super) fn close(
         let is_equality = instance.rule.tier.is_equality();
         each(&closure, instance).map_err(fault)?;
         match is_equality {
-            true if closure.is_near() => Err("an equality stands after an approximation".into()),
+            true if closure.is_approximate() => Err("an equality stands after an approximation".into()),
             true => closure.equal(step.before, step.after, i),
-            false => closure.near(step.before, step.after, i),
+            false => closure.approximate(step.before, step.after, i),
         }
         .map_err(fault)?;
     }
-    let open = |c: &Closure| proof.before.iter().zip(&proof.after).any(|(&a, &b)| c.find(a) != c.find(b));
+    let open = |c: &CongruenceClosure| {
+        proof.before.iter().zip(&proof.after).any(|(&a, &b)| c.find(a) != c.find(b))
+    };
     if open(&closure) {
         closure.evaluate_all().map_err(whole)?;
     }
@@ -106,7 +108,7 @@ pub(super) fn close(
 
 /// The instance of its rule that a step is.
 fn hold<'a>(
-    closure: &mut Closure,
+    closure: &mut CongruenceClosure,
     index: usize,
     step: &Step,
     rules: &[&'a Rule],
@@ -140,7 +142,7 @@ fn hold<'a>(
 /// # Errors
 /// A fault of the proof as it is.
 pub(crate) fn slice(proof: Proof, rules: &[&Rule], tier: Tier) -> Result<Proof, Fault> {
-    let closure = close(&proof, Bank::of(proof.terms.clone()), rules, tier, |_, _| Ok(()))?;
+    let closure = close(&proof, TermStore::of(proof.terms.clone()), rules, tier, |_, _| Ok(()))?;
     let ends = proof.before.iter().zip(&proof.after);
     let used: BTreeSet<usize> = ends.flat_map(|(&a, &b)| closure.explain(a, b)).collect();
     let steps: Vec<Step> =

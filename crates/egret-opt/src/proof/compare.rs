@@ -1,7 +1,7 @@
 //! Comparing two graphs by their terms: which outputs are the same, and where the others part.
 
-use super::Bank;
-use super::congruence::{ABSENT, Closure};
+use super::TermStore;
+use super::congruence::{ABSENT, CongruenceClosure};
 use crate::matching::{Terms, guards_hold, instantiate, matches};
 use crate::rules::{Rule, Tier};
 use egret_ir::{Graph, ValueId};
@@ -32,10 +32,10 @@ pub fn compare_outputs(
     b: &Graph,
     optimised: Option<(&Graph, &Graph, &[&Rule])>,
 ) -> Result<Vec<Compared>, String> {
-    let mut bank = Bank::new(a);
-    let (ta, tb) = (bank.load(a), bank.load(b));
-    let made = optimised.map(|(oa, ob, rules)| (oa, bank.load(oa), ob, bank.load(ob), rules));
-    let mut closure = Closure::new(bank, false)?;
+    let mut store = TermStore::new(a);
+    let (ta, tb) = (store.load(a), store.load(b));
+    let made = optimised.map(|(oa, ob, rules)| (oa, store.load(oa), ob, store.load(ob), rules));
+    let mut closure = CongruenceClosure::new(store, false)?;
     closure.evaluate_all()?;
     if let Some((oa, toa, ob, tob, rules)) = made {
         for (of, terms, passed, become_) in [(a, &ta, oa, &toa), (b, &tb, ob, &tob)] {
@@ -67,8 +67,8 @@ pub fn compare_outputs(
 }
 
 /// The first operands of two nodes of the same kind that are not the same.
-fn below(closure: &Closure, x: ValueId, y: ValueId) -> Option<(ValueId, ValueId)> {
-    let graph = &closure.bank.graph;
+fn below(closure: &CongruenceClosure, x: ValueId, y: ValueId) -> Option<(ValueId, ValueId)> {
+    let graph = &closure.store.graph;
     let (n, m) = (graph.node(graph.producer(x)?), graph.node(graph.producer(y)?));
     if n.op != m.op || n.attrs != m.attrs || n.operands.len() != m.operands.len() {
         return None;
@@ -79,10 +79,10 @@ fn below(closure: &Closure, x: ValueId, y: ValueId) -> Option<(ValueId, ValueId)
 }
 
 /// Apply rules to every term, and to those that arise, for some rounds.
-fn apply(closure: &mut Closure, rules: &[&Rule]) -> Result<(), String> {
+fn apply(closure: &mut CongruenceClosure, rules: &[&Rule]) -> Result<(), String> {
     let mut from = 0;
     for _ in 0..ROUNDS {
-        let to = closure.bank.graph.value_count();
+        let to = closure.store.graph.value_count();
         if to > TERMS {
             return Ok(());
         }

@@ -3,7 +3,7 @@
 //! The classes are a union-find; beside it a forest of proof edges (Nieuwenhuis and Oliveras, "Proof-producing congruence
 //! closure", 2005) remembers why two values became one class.
 
-use super::term_store::Bank;
+use super::term_store::TermStore;
 use crate::analysis::{Facts, attrs_key, foldable, op_facts, scalar};
 use crate::matching::{Sink, TermNode, Terms};
 use egret_ir::{Attrs, DType, Def, NodeId, Op, Tensor, Type, ValueId, infer, interp};
@@ -27,8 +27,8 @@ enum Reason {
 type Signature = (String, usize, Vec<ValueId>);
 
 /// Values in classes.
-pub(crate) struct Closure {
-    pub bank: Bank,
+pub(crate) struct CongruenceClosure {
+    pub store: TermStore,
     deep: bool,
     operands: HashMap<NodeId, Vec<ValueId>>,
     heads: HashMap<NodeId, String>,
@@ -43,17 +43,17 @@ pub(crate) struct Closure {
     edge: Vec<Option<(ValueId, Reason)>>,
     nothing: Facts,
     /// Whether values are in one class that are only near each other: from then on classes learn nothing.
-    is_near: bool,
+    is_approximate: bool,
 }
 
-impl Closure {
-    /// Every value of a bank in a class of its own, congruent and constant ones joined.
+impl CongruenceClosure {
+    /// Every value of a store in a class of its own, congruent and constant ones joined.
     ///
     /// # Errors
     /// A node whose operands do not fit it.
-    pub fn new(bank: Bank, deep: bool) -> Result<Closure, String> {
-        let mut closure = Closure {
-            bank,
+    pub fn new(store: TermStore, deep: bool) -> Result<CongruenceClosure, String> {
+        let mut closure = CongruenceClosure {
+            store,
             deep,
             operands: HashMap::new(),
             heads: HashMap::new(),
@@ -65,7 +65,7 @@ impl Closure {
             signatures: HashMap::new(),
             edge: vec![],
             nothing: Facts::default(),
-            is_near: false,
+            is_approximate: false,
         };
         closure.take_new()?;
         Ok(closure)
@@ -84,16 +84,16 @@ impl Closure {
 
     /// The constant that a value is known to be.
     pub fn constant(&self, v: ValueId) -> Option<&Tensor> {
-        self.bank.graph.as_const(self.constants[self.find(v).0 as usize]?)
+        self.store.graph.as_const(self.constants[self.find(v).0 as usize]?)
     }
 
-    /// Take up what was added to the bank.
+    /// Take up what was added to the store.
     fn take_new(&mut self) -> Result<(), String> {
         let mut joins = VecDeque::new();
         let from = self.parent.len();
-        // Values stand after those that they are computed from, except in a bank that was read: there the graph's order counts.
+        // Values stand after those that they are computed from, except in a store that was read: there the graph's order counts.
         let mut new: Vec<ValueId> =
-            (from..self.bank.graph.value_count()).map(|i| ValueId(i as u32)).collect();
+            (from..self.store.graph.value_count()).map(|i| ValueId(i as u32)).collect();
         for &v in &new {
             self.parent.push(v);
             self.size.push(1);
@@ -103,12 +103,12 @@ impl Closure {
             self.edge.push(None);
         }
         if from == 0 {
-            let ids = self.bank.graph.topological().map_err(|n| format!("{n} depends on itself"))?;
-            let is_leaf = |v: &ValueId| !matches!(self.bank.graph.value(*v).def, Def::Node(..));
+            let ids = self.store.graph.topological().map_err(|n| format!("{n} depends on itself"))?;
+            let is_leaf = |v: &ValueId| !matches!(self.store.graph.value(*v).def, Def::Node(..));
             let leaves: Vec<ValueId> = new.iter().copied().filter(is_leaf).collect();
             new = leaves
                 .into_iter()
-                .chain(ids.iter().flat_map(|&n| self.bank.graph.node(n).results.clone()))
+                .chain(ids.iter().flat_map(|&n| self.store.graph.node(n).results.clone()))
                 .collect();
         }
         for v in new {
@@ -119,15 +119,15 @@ impl Closure {
 
     fn take(&mut self, v: ValueId, joins: &mut VecDeque<(ValueId, ValueId, Reason)>) -> Result<(), String> {
         let i = v.0 as usize;
-        match self.bank.graph.value(v).def.clone() {
-            Def::Input(_) => self.facts[i] = Facts::of(self.bank.graph.ty(v).clone()),
+        match self.store.graph.value(v).def.clone() {
+            Def::Input(_) => self.facts[i] = Facts::of(self.store.graph.ty(v).clone()),
             Def::Const(t) => {
                 self.facts[i] = Facts::constant(&t, self.deep);
                 self.constants[i] = Some(v);
             }
             Def::Node(id, result) => {
                 if result == 0 {
-                    let node = self.bank.graph.node(id);
+                    let node = self.store.graph.node(id);
                     let operands: Vec<ValueId> =
                         node.operands.iter().map(|o| o.unwrap_or(ABSENT)).collect();
                     for o in operands.iter().filter(|o| **o != ABSENT) {
@@ -151,7 +151,7 @@ impl Closure {
     }
 
     fn sign(&mut self, id: NodeId, result: usize, joins: &mut VecDeque<(ValueId, ValueId, Reason)>) {
-        let v = self.bank.graph.node(id).results[result];
+        let v = self.store.graph.node(id).results[result];
         let operands = self.operands[&id].iter().map(|&o| self.find(o)).collect();
         match self.signatures.entry((self.heads[&id].clone(), result, operands)) {
             std::collections::hash_map::Entry::Vacant(e) => {
@@ -167,8 +167,8 @@ impl Closure {
     }
 
     fn node_facts(&self, id: NodeId, result: usize) -> Result<Facts, String> {
-        let node = self.bank.graph.node(id);
-        let ty = self.bank.graph.ty(node.results[result]);
+        let node = self.store.graph.node(id);
+        let ty = self.store.graph.ty(node.results[result]);
         if !foldable(node.op) || node.results.len() != 1 {
             return Ok(Facts::of(ty.clone()));
         }
@@ -194,7 +194,7 @@ impl Closure {
 
     /// A constant's value, in a class from the start.
     pub fn known_constant(&mut self, tensor: Tensor) -> ValueId {
-        let c = self.bank.constant(tensor.clone());
+        let c = self.store.constant(tensor.clone());
         if self.parent.len() <= c.0 as usize {
             self.parent.push(c);
             self.size.push(1);
@@ -208,7 +208,7 @@ impl Closure {
 
     /// A new input.
     pub fn add_input(&mut self, name: &str, ty: Type) -> ValueId {
-        let v = self.bank.graph.add_input(name, ty.clone());
+        let v = self.store.graph.add_input(name, ty.clone());
         self.parent.push(v);
         self.size.push(1);
         self.facts.push(Facts::of(ty));
@@ -220,9 +220,9 @@ impl Closure {
 
     /// Evaluate what is computed from constants only, whatever its size.
     pub fn evaluate_all(&mut self) -> Result<(), String> {
-        let ids = self.bank.graph.topological().map_err(|n| format!("{n} depends on itself"))?;
+        let ids = self.store.graph.topological().map_err(|n| format!("{n} depends on itself"))?;
         for id in ids {
-            let node = self.bank.graph.node(id);
+            let node = self.store.graph.node(id);
             if !foldable(node.op) || node.results.len() != 1 || self.constant(node.results[0]).is_some() {
                 continue;
             }
@@ -254,17 +254,17 @@ impl Closure {
     ///
     /// # Errors
     /// Their types differ.
-    pub fn near(&mut self, a: ValueId, b: ValueId, step: usize) -> Result<(), String> {
+    pub fn approximate(&mut self, a: ValueId, b: ValueId, step: usize) -> Result<(), String> {
         if self.facts(a).types != self.facts(b).types {
             return Err("the sides have different types".into());
         }
-        self.is_near = true;
+        self.is_approximate = true;
         self.join(VecDeque::from([(a, b, Reason::Step(step))]))
     }
 
-    /// Whether [`Closure::near`] was said.
-    pub fn is_near(&self) -> bool {
-        self.is_near
+    /// Whether [`CongruenceClosure::approximate`] was said.
+    pub fn is_approximate(&self) -> bool {
+        self.is_approximate
     }
 
     fn join(&mut self, mut joins: VecDeque<(ValueId, ValueId, Reason)>) -> Result<(), String> {
@@ -281,15 +281,18 @@ impl Closure {
             self.parent[f] = into;
             self.size[i] += self.size[f];
             let theirs = std::mem::take(&mut self.facts[f]);
-            let (learnt, told) =
-                if self.is_near { (false, false) } else { self.facts[i].merge(theirs).map_err(|e| e.0)? };
+            let (learnt, told) = if self.is_approximate {
+                (false, false)
+            } else {
+                self.facts[i].merge(theirs).map_err(|e| e.0)?
+            };
             if self.constants[i].is_none() {
                 self.constants[i] = self.constants[f];
             }
             let moved = std::mem::take(&mut self.users[f]);
             // Those that use the class that went have a new signature; all that use either may know more.
             for &id in &moved {
-                (0..self.bank.graph.node(id).results.len()).for_each(|k| self.sign(id, k, &mut joins));
+                (0..self.store.graph.node(id).results.len()).for_each(|k| self.sign(id, k, &mut joins));
             }
             self.users[i].extend(moved);
             self.evaluate_small(into, &mut joins);
@@ -310,10 +313,10 @@ impl Closure {
         while let Some(class) = work.pop() {
             for id in self.users[class.0 as usize].clone() {
                 let Ok(facts) = self.node_facts(id, 0) else { continue };
-                if self.bank.graph.node(id).results.len() != 1 {
+                if self.store.graph.node(id).results.len() != 1 {
                     continue;
                 }
-                let v = self.bank.graph.node(id).results[0];
+                let v = self.store.graph.node(id).results[0];
                 let of = self.find(v);
                 let (learnt, _) = self.facts[of.0 as usize].merge(facts).map_err(|e| e.0)?;
                 if learnt {
@@ -368,7 +371,7 @@ impl Closure {
     }
 
     fn producer_operands(&self, v: ValueId) -> &[ValueId] {
-        self.bank.graph.producer(v).and_then(|n| self.operands.get(&n)).map_or(&[], Vec::as_slice)
+        self.store.graph.producer(v).and_then(|n| self.operands.get(&n)).map_or(&[], Vec::as_slice)
     }
 
     fn operand_pairs(&self, x: ValueId, y: ValueId) -> Vec<(ValueId, ValueId)> {
@@ -393,7 +396,7 @@ impl Closure {
     }
 }
 
-impl Terms for Closure {
+impl Terms for CongruenceClosure {
     type Id = ValueId;
 
     fn facts(&self, id: ValueId) -> &Facts {
@@ -401,9 +404,9 @@ impl Terms for Closure {
     }
 
     fn nodes(&self, id: ValueId) -> Vec<TermNode<'_, ValueId>> {
-        let producer = (id != ABSENT).then(|| self.bank.graph.producer(id)).flatten();
+        let producer = (id != ABSENT).then(|| self.store.graph.producer(id)).flatten();
         let nodes = producer.into_iter().filter_map(|n| {
-            let node = self.bank.graph.node(n);
+            let node = self.store.graph.node(n);
             let open = foldable(node.op) && node.results.len() == 1 && node.attrs.declared().is_empty();
             open.then(|| TermNode {
                 key: n.0 as usize,
@@ -420,17 +423,17 @@ impl Terms for Closure {
     }
 }
 
-impl Sink for Closure {
+impl Sink for CongruenceClosure {
     fn add_node(&mut self, op: Op, attrs: Attrs, operands: &[Option<ValueId>]) -> Result<ValueId, String> {
         let operands: Vec<Option<ValueId>> = operands.iter().map(|o| o.filter(|&o| o != ABSENT)).collect();
-        if let Some(v) = self.bank.find(op, &attrs, &operands) {
+        if let Some(v) = self.store.find(op, &attrs, &operands) {
             return Ok(v);
         }
         let types: Vec<Option<&Type>> =
             operands.iter().map(|o| o.and_then(|o| self.facts(o).types.first())).collect();
         let ty =
             infer::infer(op, &attrs, &types, &[])?.into_iter().next().ok_or("a node without a result")?;
-        let v = self.bank.term(op, attrs, operands, ty);
+        let v = self.store.term(op, attrs, operands, ty);
         self.take_new()?;
         Ok(v)
     }

@@ -1,7 +1,7 @@
 //! Writing down what a step in code does: rules applied where it says, each held as the checker will hold it.
 
-use super::congruence::Closure;
-use super::{Bank, Proof, Step};
+use super::congruence::CongruenceClosure;
+use super::{Proof, Step, TermStore};
 use crate::matching::{Sink, guards_hold, instantiate, matches};
 use crate::rules::Rule;
 use egret_ir::{Attrs, Graph, Op, ValueId};
@@ -12,7 +12,7 @@ const INSTANCES: usize = 16;
 
 /// Steps from one graph to another.
 pub(crate) struct Guided<'a> {
-    closure: Closure,
+    closure: CongruenceClosure,
     /// The terms of the values of the graph before and after.
     before: HashMap<ValueId, ValueId>,
     after: HashMap<ValueId, ValueId>,
@@ -26,19 +26,19 @@ impl<'a> Guided<'a> {
     /// # Errors
     /// A node whose operands do not fit it.
     pub fn new(before: &Graph, after: &Graph, rules: &'a [&'a Rule]) -> Result<Guided<'a>, String> {
-        let mut bank = Bank::new(before);
+        let mut store = TermStore::new(before);
         let mut load = |of: &Graph| {
-            let mut terms = bank.load(of);
+            let mut terms = store.load(of);
             // Constants that no node reads, such as those of which another has been computed.
             for v in of.value_ids() {
                 if let Some(t) = of.as_const(v) {
-                    terms.entry(v).or_insert_with(|| bank.constant(t.clone()));
+                    terms.entry(v).or_insert_with(|| store.constant(t.clone()));
                 }
             }
             terms
         };
         let (before, after) = (load(before), load(after));
-        Ok(Guided { closure: Closure::new(bank, false)?, before, after, rules, steps: vec![] })
+        Ok(Guided { closure: CongruenceClosure::new(store, false)?, before, after, rules, steps: vec![] })
     }
 
     /// The term of a value of the graph before.
@@ -53,7 +53,7 @@ impl<'a> Guided<'a> {
 
     /// The graph that holds the terms.
     pub fn terms(&self) -> &Graph {
-        &self.closure.bank.graph
+        &self.closure.store.graph
     }
 
     /// A term on others.
@@ -108,7 +108,8 @@ impl<'a> Guided<'a> {
             ends.iter().map(|v| terms[v]).collect::<Vec<_>>()
         };
         let ends = (of(ends.0, &before), of(ends.1, &after));
-        let apart = |c: &Closure| ends.0.iter().zip(&ends.1).position(|(&a, &b)| c.find(a) != c.find(b));
+        let apart =
+            |c: &CongruenceClosure| ends.0.iter().zip(&ends.1).position(|(&a, &b)| c.find(a) != c.find(b));
         if apart(&closure).is_some() {
             closure.evaluate_all()?;
         }
@@ -121,6 +122,6 @@ impl<'a> Guided<'a> {
             ends.0.iter().zip(&ends.1).flat_map(|(&a, &b)| closure.explain(a, b)).collect();
         let steps =
             steps.into_iter().enumerate().filter(|(i, _)| used.contains(i)).map(|(_, s)| s).collect();
-        Ok(Proof::seal(pass, false, closure.bank.graph, ends, steps))
+        Ok(Proof::seal(pass, false, closure.store.graph, ends, steps))
     }
 }

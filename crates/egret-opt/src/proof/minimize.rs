@@ -2,7 +2,7 @@
 
 use super::check::close;
 use super::replay::leaves;
-use super::{Bank, Fault, Proof};
+use super::{Fault, Proof, TermStore};
 use crate::analysis::{SMALL, Summary};
 use crate::rules::{Rule, Tier};
 use egret_ir::{Def, Graph, Tensor, ValueId, text};
@@ -16,10 +16,10 @@ const SEED: usize = 100;
 ///
 /// # Errors
 /// A proof that does not hold up to that step.
-pub fn reduced(proof: &Proof, step: usize, rules: &[&Rule], tier: Tier) -> Result<Option<Graph>, Fault> {
+pub fn minimized(proof: &Proof, step: usize, rules: &[&Rule], tier: Tier) -> Result<Option<Graph>, Fault> {
     let mut out = None;
     let short = Proof { steps: proof.steps.iter().take(step + 1).cloned().collect(), ..proof.clone() };
-    close(&short, Bank::of(proof.terms.clone()), rules, tier, |closure, instance| {
+    close(&short, TermStore::of(proof.terms.clone()), rules, tier, |closure, instance| {
         if instance.index == step {
             let leaves = leaves(&instance.found);
             let mut graph = Graph::new("reduced");
@@ -30,12 +30,12 @@ pub fn reduced(proof: &Proof, step: usize, rules: &[&Rule], tier: Tier) -> Resul
                         graph.add_const(t.clone())
                     }
                     // No rule looks into weights: others of the same type do.
-                    Some(t) => graph.add_const(made_up(t, SEED + i).unwrap_or_else(|| t.clone())),
-                    None => graph.add_input(&format!("x{i}"), closure.bank.graph.ty(leaf).clone()),
+                    Some(t) => graph.add_const(synthetic(t, SEED + i).unwrap_or_else(|| t.clone())),
+                    None => graph.add_input(&format!("x{i}"), closure.store.graph.ty(leaf).clone()),
                 };
                 values.insert(leaf, new);
             }
-            let output = copy(&closure.bank.graph, instance.before, &mut graph, &mut values);
+            let output = copy(&closure.store.graph, instance.before, &mut graph, &mut values);
             graph.add_output("y", output.ok_or("a side reads an input that no variable is")?);
             out = Some(graph);
         }
@@ -45,12 +45,12 @@ pub fn reduced(proof: &Proof, step: usize, rules: &[&Rule], tier: Tier) -> Resul
 }
 
 /// A constant of the same type that text IR can spell: `random(seed)`.
-fn made_up(like: &Tensor, seed: usize) -> Option<Tensor> {
+fn synthetic(like: &Tensor, seed: usize) -> Option<Tensor> {
     text::parse_tensor(&format!("{} random({seed})", like.ty()), &|_| None).ok()
 }
 
 /// A graph's text with made-up constants, and those of one value, spelt as such.
-pub fn spelt(graph: &Graph) -> String {
+pub fn printed(graph: &Graph) -> String {
     let mut out = text::print(graph);
     for (hash, tensor) in text::constants(graph) {
         if let Some(v) = Summary::of(&tensor).uniform {
@@ -59,7 +59,7 @@ pub fn spelt(graph: &Graph) -> String {
         }
         let seeds = SEED..SEED + graph.value_count();
         let made = |seed: &usize| {
-            made_up(&tensor, *seed).is_some_and(|t| t.content_hash() == tensor.content_hash())
+            synthetic(&tensor, *seed).is_some_and(|t| t.content_hash() == tensor.content_hash())
         };
         if let Some(seed) = seeds.into_iter().find(made) {
             out = out.replace(&format!("#{hash}"), &format!("random({seed})"));

@@ -23,9 +23,9 @@ pub use check::{Fault, check};
 pub use compare::{Compared, compare_outputs};
 pub(crate) use guided::Guided;
 pub(crate) use minimize::cone;
-pub use minimize::{reduced, spelt};
+pub use minimize::{minimized, printed};
 pub use replay::{Replay, replay};
-pub(crate) use term_store::Bank;
+pub(crate) use term_store::TermStore;
 
 /// A rule says that two values are equal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl Proof {
     }
 
     /// A term in one line: operations down to a depth, below it names of values.
-    pub fn spell(&self, value: ValueId, depth: usize) -> String {
+    pub fn term(&self, value: ValueId, depth: usize) -> String {
         let data = self.terms.value(value);
         let name = || match data.name.as_str() {
             "" => format!("{}", data.ty),
@@ -101,7 +101,7 @@ impl Proof {
                 let operands: Vec<String> = node
                     .operands
                     .iter()
-                    .map(|o| o.map_or("_".into(), |o| self.spell(o, depth - 1)))
+                    .map(|o| o.map_or("_".into(), |o| self.term(o, depth - 1)))
                     .collect();
                 format!("{}({})", node.op, operands.join(", "))
             }

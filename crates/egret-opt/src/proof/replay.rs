@@ -2,9 +2,9 @@
 //! against rules cannot.
 
 use super::check::{Instance, close};
-use super::congruence::{ABSENT, Closure};
+use super::congruence::{ABSENT, CongruenceClosure};
 use super::values::{compare, evaluate};
-use super::{Bank, Fault, Proof};
+use super::{Fault, Proof, TermStore};
 use crate::matching::{Bound, Match, Terms};
 use crate::rules::{Rule, Tier};
 use egret_ir::{DType, Tensor, TensorType, Value, ValueId, interp};
@@ -34,7 +34,7 @@ pub struct Replay {
 pub fn replay(proof: &Proof, rules: &[&Rule], tier: Tier, seed: u64) -> Result<Replay, Fault> {
     let mut done = Replay { steps: proof.steps.len(), ..Replay::default() };
     let mut seen = BTreeSet::new();
-    close(proof, Bank::of(proof.terms.clone()), rules, tier, |closure, instance| {
+    close(proof, TermStore::of(proof.terms.clone()), rules, tier, |closure, instance| {
         done.error += instance.rule.error.unwrap_or_default();
         let leaves = leaves(&instance.found);
         let depth = instance.rule.lhs.nodes().len().max(instance.rule.rhs.nodes().len());
@@ -59,7 +59,7 @@ enum Outcome {
 
 /// Both sides of a step down to what its variables are.
 struct Sides<'a> {
-    closure: &'a Closure,
+    closure: &'a CongruenceClosure,
     instance: Instance<'a>,
     leaves: BTreeSet<ValueId>,
     /// What is drawn at random: the leaves, or what they are computed from.
@@ -68,7 +68,7 @@ struct Sides<'a> {
 
 /// Leaves that may have any values. One that is computed from another has a value already, which a side may compute as well: in its
 /// place stands what is beside the other on the way to it. A side has `depth` operations below one another at most.
-fn independent(closure: &Closure, leaves: &BTreeSet<ValueId>, depth: usize) -> BTreeSet<ValueId> {
+fn independent(closure: &CongruenceClosure, leaves: &BTreeSet<ValueId>, depth: usize) -> BTreeSet<ValueId> {
     let mut ways = Ways { closure, leaves, known: HashMap::new() };
     let mut out = BTreeSet::new();
     for &leaf in leaves {
@@ -82,14 +82,14 @@ fn independent(closure: &Closure, leaves: &BTreeSet<ValueId>, depth: usize) -> B
     out
 }
 
-fn operands(closure: &Closure, v: ValueId) -> Vec<ValueId> {
-    let graph = &closure.bank.graph;
+fn operands(closure: &CongruenceClosure, v: ValueId) -> Vec<ValueId> {
+    let graph = &closure.store.graph;
     graph.producer(v).map_or(vec![], |node| graph.node(node).operands.iter().flatten().copied().collect())
 }
 
 /// Ways from values down to leaves.
 struct Ways<'a> {
-    closure: &'a Closure,
+    closure: &'a CongruenceClosure,
     leaves: &'a BTreeSet<ValueId>,
     /// By value and depth whether there is one.
     known: HashMap<(ValueId, usize), bool>,
@@ -178,7 +178,7 @@ impl Sides<'_> {
             values.insert(leaf, value.into());
         }
         let mut budget = MOST_ELEMENTS;
-        let graph = &self.closure.bank.graph;
+        let graph = &self.closure.store.graph;
         let before =
             evaluate(graph, self.instance.before, values.clone(), &mut budget).map_err(Outcome::NotRun)?;
         let after = evaluate(graph, self.instance.after, values, &mut budget).map_err(Outcome::NotRun)?;

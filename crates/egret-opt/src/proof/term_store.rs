@@ -9,33 +9,33 @@ type Key = (String, Vec<Option<ValueId>>);
 
 /// Terms.
 #[derive(Clone, Debug)]
-pub(crate) struct Bank {
+pub(crate) struct TermStore {
     /// The terms; it has inputs and no outputs.
     pub graph: Graph,
     nodes: HashMap<Key, NodeId>,
 }
 
-impl Bank {
-    /// An empty bank over the inputs of a graph.
-    pub fn new(of: &Graph) -> Bank {
+impl TermStore {
+    /// An empty store over the inputs of a graph.
+    pub fn new(of: &Graph) -> TermStore {
         let mut graph = Graph::new(&of.name);
         for &i in of.inputs() {
             graph.add_input(&of.value(i).name, of.ty(i).clone());
         }
-        Bank { graph, nodes: HashMap::new() }
+        TermStore { graph, nodes: HashMap::new() }
     }
 
-    /// A bank with the terms of a graph that are already one where they are equal.
-    pub fn of(graph: Graph) -> Bank {
-        let mut bank = Bank { graph, nodes: HashMap::new() };
-        let ids = bank.graph.topological().unwrap_or_default();
+    /// A store with the terms of a graph that are already one where they are equal.
+    pub fn of(graph: Graph) -> TermStore {
+        let mut store = TermStore { graph, nodes: HashMap::new() };
+        let ids = store.graph.topological().unwrap_or_default();
         let mut seen = Occurrences::default();
         for id in ids {
-            let node = bank.graph.node(id);
+            let node = store.graph.node(id);
             let key = (head(node, &mut seen), node.operands.clone());
-            bank.nodes.entry(key).or_insert(id);
+            store.nodes.entry(key).or_insert(id);
         }
-        bank
+        store
     }
 
     /// A constant.
@@ -66,11 +66,11 @@ impl Bank {
             of.inputs().iter().copied().zip(self.graph.inputs().to_vec()).collect();
         let mut seen = Occurrences::default();
         let ids = of.topological().unwrap_or_default();
-        let constant = |bank: &mut Bank, terms: &mut HashMap<ValueId, ValueId>, v: ValueId| {
+        let constant = |store: &mut TermStore, terms: &mut HashMap<ValueId, ValueId>, v: ValueId| {
             if let Def::Const(t) = &of.value(v).def
                 && !terms.contains_key(&v)
             {
-                let c = bank.constant(t.clone());
+                let c = store.constant(t.clone());
                 terms.insert(v, c);
             }
         };

@@ -5,18 +5,18 @@ use egret_ir::Op;
 use std::sync::OnceLock;
 
 /// Pairs of operations that patterns have one above the other, and how many places of patterns that are.
-pub(crate) struct Glue {
+pub(crate) struct Affinity {
     pairs: Vec<i64>,
     ops: usize,
 }
 
-impl Glue {
+impl Affinity {
     /// Of the left-hand sides of rules.
-    pub fn of<'a>(rules: impl Iterator<Item = &'a Rule>) -> Glue {
+    pub fn of<'a>(rules: impl Iterator<Item = &'a Rule>) -> Affinity {
         let ops = all().len();
-        let mut glue = Glue { pairs: vec![0; ops * ops], ops };
-        rules.for_each(|rule| glue.add(&rule.lhs, None));
-        glue
+        let mut affinity = Affinity { pairs: vec![0; ops * ops], ops };
+        rules.for_each(|rule| affinity.add(&rule.lhs, None));
+        affinity
     }
 
     /// How many places of patterns have an operand made by `below` under `above`: so many matches may be hidden by a cut there.
@@ -71,8 +71,14 @@ mod tests {
         let rules =
             parse("a: (neg (transpose perm=?p (unary@f ?x))) => (neg ?x) exact", "mine.rules", "fuse", &[])
                 .unwrap();
-        let glue = Glue::of(rules.iter());
-        assert_eq!((glue.strength(Op::Neg, Op::Transpose), glue.strength(Op::Transpose, Op::Exp)), (1, 1));
-        assert_eq!((glue.strength(Op::Neg, Op::Matmul), glue.strength(Op::Transpose, Op::Matmul)), (0, 0));
+        let affinity = Affinity::of(rules.iter());
+        assert_eq!(
+            (affinity.strength(Op::Neg, Op::Transpose), affinity.strength(Op::Transpose, Op::Exp)),
+            (1, 1)
+        );
+        assert_eq!(
+            (affinity.strength(Op::Neg, Op::Matmul), affinity.strength(Op::Transpose, Op::Matmul)),
+            (0, 0)
+        );
     }
 }

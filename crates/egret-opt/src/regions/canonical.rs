@@ -1,21 +1,21 @@
 //! What an e-graph is asked: a region of a graph as data of its own, free of ids, names and weights. Regions that say the same
-//! are one problem, and have one `Solution`.
+//! are one problem, and have one `OptimizedRegion`.
 
 use super::cut::Region;
-use super::numbering::Kinds;
+use super::numbering::Numbering;
 use crate::analysis::{SMALL, Summary};
 use crate::rules::Rule;
 use egret_ir::{Attrs, Def, Graph, Op, Tensor, TensorType, Type, ValueId};
 
 /// A region, by itself.
 #[derive(Clone, Debug, Default)]
-pub struct Problem {
+pub struct CanonicalRegion {
     /// Types of the values that come from outside.
     pub inputs: Vec<Type>,
     /// The constants, each once.
     pub constants: Vec<Constant>,
     /// The nodes, in topological order.
-    pub nodes: Vec<ProblemNode>,
+    pub nodes: Vec<RegionNode>,
     /// What is wanted of it.
     pub outputs: Vec<Local>,
     /// Whether constants are looked into whatever their size.
@@ -33,7 +33,7 @@ pub enum Constant {
 
 /// A node of a region.
 #[derive(Clone, Debug)]
-pub struct ProblemNode {
+pub struct RegionNode {
     /// What it computes.
     pub op: Op,
     /// Exactly those of the op table.
@@ -69,9 +69,9 @@ pub(crate) struct Binding {
 pub(crate) type Key = Vec<u32>;
 
 /// Reads the regions of a graph.
-pub(crate) struct Reader<'a> {
+pub(crate) struct Canonicalizer<'a> {
     graph: &'a Graph,
-    kinds: &'a mut Kinds,
+    numbering: &'a mut Numbering,
     deep: bool,
     /// The operations of rules that ask whether a constant is away from zero: regions without any are not told apart by it.
     dividing: Vec<Op>,
@@ -84,15 +84,20 @@ pub(crate) struct Reader<'a> {
     binding: Binding,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> Canonicalizer<'a> {
     /// For a graph and what rules look for in it. `deep`: constants are looked into whatever their size.
-    pub fn new(graph: &'a Graph, kinds: &'a mut Kinds, rules: &[&Rule], deep: bool) -> Reader<'a> {
+    pub fn new(
+        graph: &'a Graph,
+        numbering: &'a mut Numbering,
+        rules: &[&Rule],
+        deep: bool,
+    ) -> Canonicalizer<'a> {
         let locals = vec![(0, Local::Input(0)); graph.value_count()];
         let asks = |r: &&&Rule| r.guards.iter().any(|g| g.asks("away_from_zero"));
         let dividing = rules.iter().filter(asks).filter_map(|r| r.lhs.as_node()?.op.one()).collect();
-        Reader {
+        Canonicalizer {
             graph,
-            kinds,
+            numbering,
             deep,
             dividing,
             divides: false,
@@ -110,7 +115,7 @@ impl<'a> Reader<'a> {
         self.key.push(region.nodes.len() as u32);
         for (i, &id) in region.nodes.iter().enumerate() {
             let node = self.graph.node(id);
-            self.key.push(self.kinds.node(id));
+            self.key.push(self.numbering.node(id));
             self.key.push(node.operands.len() as u32);
             for v in &node.operands {
                 match v {
@@ -130,7 +135,7 @@ impl<'a> Reader<'a> {
     fn value(&mut self, v: ValueId) {
         let (region, local) = self.locals[v.0 as usize];
         if region != self.region {
-            let ty = self.kinds.ty(self.graph.ty(v));
+            let ty = self.numbering.ty(self.graph.ty(v));
             let local = match &self.graph.value(v).def {
                 Def::Const(t) => {
                     self.binding.constants.push(v);
@@ -139,7 +144,7 @@ impl<'a> Reader<'a> {
                         self.key.extend([1, v.0]);
                     } else {
                         self.key.extend([2, ty]);
-                        self.summary(t).spell(&mut self.key);
+                        self.summary(t).encode(&mut self.key);
                     }
                     Local::Constant(self.binding.constants.len() - 1)
                 }
@@ -170,17 +175,17 @@ impl<'a> Reader<'a> {
     }
 
     /// The region that was read last as a problem.
-    pub fn problem(&self, region: &Region, binding: &Binding) -> Problem {
+    pub fn canonical(&self, region: &Region, binding: &Binding) -> CanonicalRegion {
         let graph = self.graph;
         let local = |v: ValueId| self.locals[v.0 as usize].1;
         let node = |id: &egret_ir::NodeId| {
             let node = graph.node(*id);
             let operands = node.operands.iter().map(|v| v.map(local)).collect();
             let types = node.results.iter().map(|&v| graph.ty(v).clone()).collect();
-            ProblemNode { op: node.op, attrs: node.attrs.clone(), operands, types }
+            RegionNode { op: node.op, attrs: node.attrs.clone(), operands, types }
         };
         let constants = binding.constants.iter().filter_map(|&v| graph.as_const(v));
-        Problem {
+        CanonicalRegion {
             inputs: binding.inputs.iter().map(|&v| graph.ty(v).clone()).collect(),
             constants: constants
                 .map(|t| {

@@ -1,9 +1,9 @@
 //! Cutting a graph into regions, each the work of one e-graph. A cut is made where no rule could see across it and few values
 //! are alive; blocks that repeat are cut all at the same place, so that each is the same problem.
 
-use super::affinity::Glue;
-use super::numbering::Kinds;
-use super::repeats::{Run, Runs};
+use super::affinity::Affinity;
+use super::numbering::Numbering;
+use super::repeats::{Repeat, Repeats};
 use egret_ir::{Def, Graph, NodeId, ValueId};
 use std::cmp::Reverse;
 
@@ -22,19 +22,24 @@ pub(crate) struct Region {
     pub outputs: Vec<ValueId>,
 }
 
-/// BlockedSum a graph whose nodes stand in this order.
-pub(crate) fn regions(graph: &Graph, order: &[NodeId], kinds: &Kinds, glue: &Glue) -> Vec<Region> {
-    let lives = Lives::of(graph, order, glue);
+/// Cut a graph whose nodes stand in this order.
+pub(crate) fn regions(
+    graph: &Graph,
+    order: &[NodeId],
+    numbering: &Numbering,
+    affinity: &Affinity,
+) -> Vec<Region> {
+    let lives = Lives::of(graph, order, affinity);
     let mut out = vec![];
     let mut cut = |from: usize, to: usize| out.push(lives.region(from, to));
     if order.len() < COPIES * BLOCK {
         lives.plain(0, order.len(), &mut cut);
         return out;
     }
-    let labels = labels(graph, order, kinds);
-    let mut runs = Runs::new(&labels, REGION);
+    let labels = labels(graph, order, numbering);
+    let mut repeats = Repeats::new(&labels, REGION);
     let mut from = 0;
-    while let Some(blocks) = runs.next(from, COPIES, |run| lives.blocks(run)) {
+    while let Some(blocks) = repeats.next(from, COPIES, |repeat| lives.blocks(repeat)) {
         lives.plain(from, blocks.from, &mut cut);
         for i in 0..blocks.count {
             cut(blocks.from + i * blocks.len, blocks.from + (i + 1) * blocks.len);
@@ -46,7 +51,7 @@ pub(crate) fn regions(graph: &Graph, order: &[NodeId], kinds: &Kinds, glue: &Glu
 }
 
 /// What nodes are, and which of their operands are constants. The exact comparison of problems comes later.
-fn labels(graph: &Graph, order: &[NodeId], kinds: &Kinds) -> Vec<u32> {
+fn labels(graph: &Graph, order: &[NodeId], numbering: &Numbering) -> Vec<u32> {
     let label = |&n: &NodeId| {
         let node = graph.node(n);
         let bits =
@@ -54,7 +59,7 @@ fn labels(graph: &Graph, order: &[NodeId], kinds: &Kinds) -> Vec<u32> {
                 Some(Def::Const(_)) => 1 << i,
                 _ => 0,
             });
-        kinds.node(n) << 8 | bits.sum::<u32>()
+        numbering.node(n) << 8 | bits.sum::<u32>()
     };
     order.iter().map(label).collect()
 }
@@ -75,25 +80,25 @@ struct Lives<'a> {
     is_output: Vec<bool>,
     /// For each place how many matches a cut there may hide: operands before it whose user lies behind it, by how many patterns
     /// have them together.
-    glued: Vec<i64>,
+    hidden: Vec<i64>,
     /// For each place how many values made before it are used behind it.
     alive: Vec<i64>,
 }
 
 impl<'a> Lives<'a> {
-    fn of(graph: &'a Graph, order: &'a [NodeId], glue: &Glue) -> Lives<'a> {
+    fn of(graph: &'a Graph, order: &'a [NodeId], affinity: &Affinity) -> Lives<'a> {
         let mut last = vec![0; graph.value_count()];
         let mut made = vec![0; graph.value_count()];
-        let (mut glued, mut alive) = (vec![0i64; order.len() + 2], vec![0i64; order.len() + 2]);
+        let (mut hidden, mut alive) = (vec![0i64; order.len() + 2], vec![0i64; order.len() + 2]);
         for (i, &n) in order.iter().enumerate() {
             let node = graph.node(n);
             node.results.iter().for_each(|v| made[v.0 as usize] = i);
             for v in node.operands.iter().flatten() {
                 last[v.0 as usize] = i;
                 if let Def::Node(from, _) = graph.value(*v).def {
-                    let strength = glue.strength(node.op, graph.node(from).op);
-                    glued[made[v.0 as usize] + 1] += strength;
-                    glued[i + 1] -= strength;
+                    let strength = affinity.strength(node.op, graph.node(from).op);
+                    hidden[made[v.0 as usize] + 1] += strength;
+                    hidden[i + 1] -= strength;
                 }
             }
         }
@@ -110,14 +115,14 @@ impl<'a> Lives<'a> {
                 *d = sum;
             }
         };
-        sum(&mut glued);
+        sum(&mut hidden);
         sum(&mut alive);
         let mut is_output = vec![false; graph.value_count()];
         graph.outputs().iter().for_each(|v| is_output[v.0 as usize] = true);
         // Others may use its symbols and none of its results.
         let declares = order.iter().map(|&n| graph.node(n)).filter(|n| !n.attrs.declared().is_empty());
         declares.filter_map(|n| n.results.first()).for_each(|v| is_output[v.0 as usize] = true);
-        Lives { graph, order, last, is_output, glued, alive }
+        Lives { graph, order, last, is_output, hidden, alive }
     }
 
     fn region(&self, from: usize, to: usize) -> Region {
@@ -128,13 +133,13 @@ impl<'a> Lives<'a> {
         Region { nodes, outputs }
     }
 
-    /// BlockedSum where nothing repeats.
+    /// Cut where nothing repeats.
     fn plain(&self, mut from: usize, end: usize, cut: &mut impl FnMut(usize, usize)) {
         while from < end {
             let to = match end - from {
                 left if left <= REGION => end,
                 _ => (from + REGION / 2..=from + REGION)
-                    .min_by_key(|&i| (self.glued[i], self.alive[i], Reverse(i)))
+                    .min_by_key(|&i| (self.hidden[i], self.alive[i], Reverse(i)))
                     .unwrap_or(end),
             };
             cut(from, to);
@@ -142,15 +147,15 @@ impl<'a> Lives<'a> {
         }
     }
 
-    /// The blocks of a run: cut at the best place of the period, the first of equals.
-    fn blocks(&self, run: Run) -> Option<Blocks> {
-        let Run { from, to, period } = run;
+    /// The blocks of a repeat: cut at the best place of the period, the first of equals.
+    fn blocks(&self, repeat: Repeat) -> Option<Blocks> {
+        let Repeat { from, to, period } = repeat;
         let crossing = self.crossing(from + period, period);
         // The second copy stands for all but the first, which may have neighbours of another kind.
-        let phase = (0..period).min_by_key(|&p| (self.glued[from + period + p], crossing[p], p))?;
-        let best = self.glued[from + period + phase];
+        let phase = (0..period).min_by_key(|&p| (self.hidden[from + period + p], crossing[p], p))?;
+        let best = self.hidden[from + period + phase];
         let mut from = from + phase;
-        if self.glued[from] > best {
+        if self.hidden[from] > best {
             from += period;
         }
         let len = period * BLOCK.div_ceil(period);

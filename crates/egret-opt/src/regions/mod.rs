@@ -6,7 +6,7 @@ mod cut;
 mod numbering;
 mod repeats;
 
-pub(crate) use affinity::Glue;
-pub(crate) use canonical::{Binding, Constant, Key, Local, Problem, ProblemNode, Reader};
+pub(crate) use affinity::Affinity;
+pub(crate) use canonical::{Binding, CanonicalRegion, Canonicalizer, Constant, Key, Local, RegionNode};
 pub(crate) use cut::{Region, regions};
-pub(crate) use numbering::Kinds;
+pub(crate) use numbering::Numbering;

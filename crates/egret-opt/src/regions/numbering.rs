@@ -5,24 +5,24 @@ use egret_ir::{Attr, Attrs, Graph, Node, NodeId, Op, Type};
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 
-/// Numbers of node kinds and of types.
+/// Numbers of node numbering and of types.
 #[derive(Default)]
-pub(crate) struct Kinds {
+pub(crate) struct Numbering {
     /// Spelt out in full: what is equal is equal, whatever it hashes to.
     keys: HashMap<Vec<u8>, u32>,
     nodes: Vec<u32>,
-    spelling: Spelling,
+    encoding: Encoding,
 }
 
-impl Kinds {
-    /// The kinds of these nodes.
-    pub fn of(graph: &Graph, order: &[NodeId]) -> Kinds {
-        let mut kinds = Kinds::default();
-        kinds.nodes.resize(order.iter().map(|n| n.0 as usize + 1).max().unwrap_or(0), 0);
+impl Numbering {
+    /// The numbering of these nodes.
+    pub fn of(graph: &Graph, order: &[NodeId]) -> Numbering {
+        let mut numbering = Numbering::default();
+        numbering.nodes.resize(order.iter().map(|n| n.0 as usize + 1).max().unwrap_or(0), 0);
         for &n in order {
-            kinds.nodes[n.0 as usize] = kinds.number(|s| spell_node(s, graph, graph.node(n)));
+            numbering.nodes[n.0 as usize] = numbering.number(|s| encode_node(s, graph, graph.node(n)));
         }
-        kinds
+        numbering
     }
 
     /// The kind of a node.
@@ -35,23 +35,23 @@ impl Kinds {
         self.number(|s| ty.hash(s))
     }
 
-    fn number(&mut self, spell: impl FnOnce(&mut Spelling)) -> u32 {
-        self.spelling.0.clear();
-        spell(&mut self.spelling);
-        if let Some(&is) = self.keys.get(&self.spelling.0) {
+    fn number(&mut self, encode: impl FnOnce(&mut Encoding)) -> u32 {
+        self.encoding.0.clear();
+        encode(&mut self.encoding);
+        if let Some(&is) = self.keys.get(&self.encoding.0) {
             return is;
         }
         let new = self.keys.len() as u32;
-        self.keys.insert(self.spelling.0.clone(), new);
+        self.keys.insert(self.encoding.0.clone(), new);
         new
     }
 }
 
-/// A "hasher" that keeps all that it is given: the spelling of a value in bytes.
+/// A "hasher" that keeps all that it is given: the encoding of a value in bytes.
 #[derive(Default)]
-struct Spelling(Vec<u8>);
+struct Encoding(Vec<u8>);
 
-impl Hasher for Spelling {
+impl Hasher for Encoding {
     fn write(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
     }
@@ -61,23 +61,23 @@ impl Hasher for Spelling {
     }
 }
 
-fn spell_node(s: &mut Spelling, graph: &Graph, node: &Node) {
-    spell_head(s, node.op, &node.attrs);
+fn encode_node(s: &mut Encoding, graph: &Graph, node: &Node) {
+    encode_head(s, node.op, &node.attrs);
     s.write_usize(node.results.len());
     node.results.iter().for_each(|&v| graph.ty(v).hash(s));
 }
 
 /// Operation and attributes. Types are spelt alone, so that what comes first tells the two apart.
-fn spell_head(s: &mut Spelling, op: Op, attrs: &Attrs) {
+fn encode_head(s: &mut Encoding, op: Op, attrs: &Attrs) {
     s.write_u8(0xff);
     (op as usize).hash(s);
     for (name, attr) in &attrs.0 {
         name.hash(s);
-        spell_attr(s, attr);
+        encode_attr(s, attr);
     }
 }
 
-fn spell_attr(s: &mut Spelling, attr: &Attr) {
+fn encode_attr(s: &mut Encoding, attr: &Attr) {
     match attr {
         Attr::Int(v) => v.hash(s),
         Attr::Float(v) => v.to_bits().hash(s),
@@ -111,8 +111,8 @@ mod tests {
         )
         .unwrap();
         let order = graph.topological().unwrap();
-        let kinds = Kinds::of(&graph, &order);
-        let kind = |i: usize| kinds.node(order[i]);
+        let numbering = Numbering::of(&graph, &order);
+        let kind = |i: usize| numbering.node(order[i]);
         assert_eq!(kind(0), kind(1));
         assert_ne!(kind(1), kind(2));
         assert_ne!(kind(2), kind(3));

@@ -9,7 +9,7 @@ const TRIED: usize = 16;
 
 /// Labels that repeat after a while: `labels[i] == labels[i + period]` for `from <= i < to - period`.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Run {
+pub(crate) struct Repeat {
     /// Where it begins.
     pub from: usize,
     /// Where its last copy ends; that may be in the middle of a period.
@@ -18,8 +18,8 @@ pub(crate) struct Run {
     pub period: usize,
 }
 
-/// Finds runs in one row of labels.
-pub(crate) struct Runs<'a> {
+/// Finds repeats in one row of labels.
+pub(crate) struct Repeats<'a> {
     labels: &'a [u32],
     places: HashMap<&'a [u32], Vec<usize>>,
     /// By period: up to where it is known not to do.
@@ -27,22 +27,22 @@ pub(crate) struct Runs<'a> {
     longest: usize,
 }
 
-impl<'a> Runs<'a> {
+impl<'a> Repeats<'a> {
     /// Over a row; periods are at most `longest`.
-    pub fn new(labels: &'a [u32], longest: usize) -> Runs<'a> {
+    pub fn new(labels: &'a [u32], longest: usize) -> Repeats<'a> {
         let mut places: HashMap<&[u32], Vec<usize>> = HashMap::new();
         for (i, gram) in labels.windows(GRAM).enumerate() {
             places.entry(gram).or_default().push(i);
         }
-        Runs { labels, places, refused: HashMap::new(), longest }
+        Repeats { labels, places, refused: HashMap::new(), longest }
     }
 
-    /// The first run at or after a place with at least `copies` copies that `accept` turns into something.
+    /// The first repeat at or after a place with at least `copies` copies that `accept` turns into something.
     pub fn next<T>(
         &mut self,
         from: usize,
         copies: usize,
-        mut accept: impl FnMut(Run) -> Option<T>,
+        mut accept: impl FnMut(Repeat) -> Option<T>,
     ) -> Option<T> {
         for i in from..self.labels.len().saturating_sub(GRAM - 1) {
             let same = self.places.get(&self.labels[i..i + GRAM])?;
@@ -58,7 +58,7 @@ impl<'a> Runs<'a> {
                 let equal =
                     self.labels[i..].iter().zip(&self.labels[j..]).take_while(|(a, b)| a == b).count();
                 if equal >= (copies - 1) * period
-                    && let Some(found) = accept(Run { from: i, to: j + equal, period })
+                    && let Some(found) = accept(Repeat { from: i, to: j + equal, period })
                 {
                     return Some(found);
                 }
@@ -82,13 +82,13 @@ mod tests {
     #[test]
     fn the_shortest_period_that_fits_is_found() {
         let labels = row(5);
-        let run = Runs::new(&labels, 600).next(0, 3, Some);
-        assert_eq!(run, Some(Run { from: 2, to: 102, period: 20 }));
+        let repeat = Repeats::new(&labels, 600).next(0, 3, Some);
+        assert_eq!(repeat, Some(Repeat { from: 2, to: 102, period: 20 }));
     }
 
     #[test]
     fn too_few_copies_are_none() {
-        assert_eq!(Runs::new(&row(2), 600).next(0, 3, Some), None);
-        assert_eq!(Runs::new(&row(5), 10).next(0, 3, Some), None);
+        assert_eq!(Repeats::new(&row(2), 600).next(0, 3, Some), None);
+        assert_eq!(Repeats::new(&row(5), 10).next(0, 3, Some), None);
     }
 }

@@ -85,7 +85,7 @@ pub struct Rule {
     /// What is looked for; always a node.
     pub lhs: Pattern,
     /// Whether it is about siblings, and which variables speak of them.
-    pub joined: Option<Joined>,
+    pub multi_pattern: Option<MultiPattern>,
     /// What is put beside it.
     pub rhs: Pattern,
     /// All must hold.
@@ -101,7 +101,7 @@ pub struct Rule {
 
 /// The clause of a rule, by indices of variables.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct Joined {
+pub struct MultiPattern {
     /// The value in which siblings differ.
     pub of: usize,
     /// The values of all of them.

@@ -1,7 +1,8 @@
 //! One rule from its line.
 
 use super::ast::{
-    Comparison, Expr, Guard, Joined, NodePattern, OpGroup, OpPattern, Pattern, Place, Rule, Tier, Vars,
+    Comparison, Expr, Guard, MultiPattern, NodePattern, OpGroup, OpPattern, Pattern, Place, Rule, Tier,
+    Vars,
 };
 use super::functions;
 use super::lex::{Token, tokens};
@@ -15,7 +16,7 @@ pub(super) fn rule(text: &str, pass: &str, place: &Place) -> Result<Rule, String
     if lhs.as_node().is_none_or(|n| matches!(n.op, OpPattern::Any(None, _))) {
         return Err("the left-hand side is `(operation ..)`".into());
     }
-    let joined = if p.take_word("joined") { Some(p.joined()?) } else { None };
+    let multi_pattern = if p.take_word("for") { Some(p.multi_pattern()?) } else { None };
     p.expect("=>")?;
     p.right = true;
     let rhs = p.pattern()?;
@@ -40,7 +41,7 @@ pub(super) fn rule(text: &str, pass: &str, place: &Place) -> Result<Rule, String
         place: place.clone(),
         text,
         lhs,
-        joined,
+        multi_pattern,
         rhs,
         guards,
         tier,
@@ -122,8 +123,8 @@ impl Parser<'_> {
         }
     }
 
-    /// `?w as ?ws at ?i`.
-    fn joined(&mut self) -> Result<Joined, String> {
+    /// `?w in ?ws at ?i`.
+    fn multi_pattern(&mut self) -> Result<MultiPattern, String> {
         let var = |p: &mut Self, wanted: &str| match p.next(wanted)? {
             Token::Var(name) => Ok(name),
             other => Err(format!("{wanted} is expected, not {}", show(&other))),
@@ -132,7 +133,7 @@ impl Parser<'_> {
         let of = variable(&mut self.vars.values, &name, true, "value")?;
         let new = |p: &mut Self, word: &str, wanted: &str| {
             if !p.take_word(word) {
-                return Err(format!("`joined ?w as ?ws at ?i` is expected: `{word}` is not there"));
+                return Err(format!("`for ?w in ?ws at ?i` is expected: `{word}` is not there"));
             }
             let name = var(p, wanted)?;
             match p.vars.values.contains(&name) || p.vars.attrs.contains(&name) {
@@ -140,11 +141,11 @@ impl Parser<'_> {
                 false => Ok(name),
             }
         };
-        let list = new(self, "as", "a name for the list")?;
+        let list = new(self, "in", "a name for the list")?;
         let list = variable(&mut self.vars.values, &list, false, "value")?;
         let place = new(self, "at", "a name for the place in the list")?;
         let place = variable(&mut self.vars.attrs, &place, false, "attribute")?;
-        Ok(Joined { of, list, place })
+        Ok(MultiPattern { of, list, place })
     }
 
     /// The bound that follows the tiers of near values.

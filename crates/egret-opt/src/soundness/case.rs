@@ -4,9 +4,9 @@ use super::Counterexample;
 use super::draw::{Draw, guard_numbers};
 use crate::analysis::{Facts, elements, same_value, scalar};
 use crate::matching::{self, Match, Sink, Terms};
-use crate::proof::congruence::{ABSENT, Closure};
+use crate::proof::congruence::{ABSENT, CongruenceClosure};
 use crate::proof::values::evaluate;
-use crate::proof::{Bank, cone};
+use crate::proof::{TermStore, cone};
 use crate::rules::{Expr, NodePattern, OpPattern, Pattern, Rule};
 use egret_ir::{Attr, Attrs, DType, Dim, Graph, Op, Tensor, TensorType, Type, Value, ValueId};
 use std::collections::{BTreeMap, HashMap};
@@ -16,7 +16,7 @@ const ATTEMPTS: usize = 12;
 
 /// A drawn instance.
 pub(super) struct Case {
-    pub terms: Closure,
+    pub terms: CongruenceClosure,
     pub root: ValueId,
     /// Of the inputs.
     pub values: HashMap<ValueId, Value>,
@@ -34,7 +34,7 @@ struct Bound {
 impl Case {
     /// Draw an instance; `None`: what was drawn does not fit together.
     pub fn new(rule: &Rule, draw: &mut Draw) -> Option<Case> {
-        let mut bank = Bank::new(&Graph::new("case"));
+        let mut store = TermStore::new(&Graph::new("case"));
         let (mut bound, mut values) = (Bound::default(), HashMap::new());
         let asked = asked(rule);
         for (v, near) in asked.iter().enumerate() {
@@ -49,19 +49,19 @@ impl Case {
             };
             let id = if constant {
                 let t = draw.constant(near.as_deref().unwrap_or(&[]))?;
-                bank.constant(t)
+                store.constant(t)
             } else {
                 let mut ty = draw.ty();
                 if is_condition(&rule.lhs, v) {
                     ty.dtype = DType::Bool;
                 }
-                let id = bank.graph.add_input(&rule.vars.values[v], Type::Tensor(ty.clone()));
+                let id = store.graph.add_input(&rule.vars.values[v], Type::Tensor(ty.clone()));
                 values.insert(id, draw.tensor(&ty).into());
                 id
             };
             bound.values.insert(v, id);
         }
-        let terms = Closure::new(bank, false).ok()?;
+        let terms = CongruenceClosure::new(store, false).ok()?;
         let mut b = Builder { draw, terms, bound, values };
         let root = b.pattern(&rule.lhs, None)?;
         Some(Case { terms: b.terms, root, values: b.values })
@@ -74,10 +74,10 @@ impl Case {
         found: Vec<Match<ValueId>>,
         draw: &mut Draw,
     ) -> Vec<Match<ValueId>> {
-        let Some(joined) = rule.joined else { return found };
+        let Some(multi_pattern) = rule.multi_pattern else { return found };
         let mut out = vec![];
         for m in found {
-            let Some(Some(matching::Bound::One(value))) = m.values.get(joined.of).cloned() else {
+            let Some(Some(matching::Bound::One(value))) = m.values.get(multi_pattern.of).cloned() else {
                 continue;
             };
             let Some(ty) = self.terms.facts(value).tensor().cloned() else { continue };
@@ -86,7 +86,7 @@ impl Case {
                 (0..=draw.below(3)).map(|_| self.sibling(&ty, constant, draw)).collect();
             let place = draw.below(list.len() + 1);
             list.insert(place, value);
-            out.push(joined.with(&m, &list, place));
+            out.push(multi_pattern.with(&m, &list, place));
         }
         out
     }
@@ -108,7 +108,7 @@ impl Case {
 
     /// What the left-hand side is if every float is an f64, and the largest value on the way to it.
     pub fn in_f64(&self) -> Option<(Tensor, f64)> {
-        let graph = &self.terms.bank.graph;
+        let graph = &self.terms.store.graph;
         let wide = |t: &Tensor| match t.dtype().is_float() {
             true => elements(t, t.len()).map(|v| Tensor::new(t.shape(), v)),
             false => Some(t.clone()),
@@ -133,7 +133,7 @@ impl Case {
 
     /// The case as graphs.
     pub fn counterexample(&self, after: Option<ValueId>, difference: String) -> Counterexample {
-        let graph = &self.terms.bank.graph;
+        let graph = &self.terms.store.graph;
         let before = cone(graph, self.root, "before");
         let after = after.map(|a| cone(graph, a, "after"));
         let named = |name: &str| {
@@ -195,7 +195,7 @@ fn is_condition(p: &Pattern, v: usize) -> bool {
 
 struct Builder<'a> {
     draw: &'a mut Draw,
-    terms: Closure,
+    terms: CongruenceClosure,
     bound: Bound,
     values: HashMap<ValueId, Value>,
 }

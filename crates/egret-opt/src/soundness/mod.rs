@@ -1,4 +1,4 @@
-//! Laws: every rule is held, on generated cases that meet its guards, interpreter against interpreter, within its tier.
+//! Soundness: every rule is tested on generated cases that meet its guards, interpreter against interpreter, within its tier.
 //!
 //! `draw` makes up types, attributes and tensors, `case` builds an instance of a left-hand side from them, and this module
 //! runs both sides. Cases are drawn from a seed, so that every run sees the same ones.
@@ -35,7 +35,7 @@ impl Default for Effort {
 
 /// What was found out about a rule that is right.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Held {
+pub struct Passed {
     /// Cases that met its guards.
     pub cases: usize,
     /// Element types of the results among them.
@@ -46,7 +46,7 @@ pub struct Held {
 
 /// Why a rule is not right.
 #[derive(Clone, Debug)]
-pub enum Broken {
+pub enum Failed {
     /// No case was found that meets its guards: it can never be tested.
     NoCase {
         /// Instances of its left-hand side that were drawn.
@@ -71,24 +71,24 @@ pub struct Counterexample {
     pub difference: String,
 }
 
-impl fmt::Display for Broken {
+impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Broken::NoCase { instances, guard } => {
+            Failed::NoCase { instances, guard } => {
                 write!(
                     f,
                     "no case meets its guards: {instances} instances of its left-hand side were drawn"
                 )?;
                 guard.as_ref().map_or(Ok(()), |g| write!(f, "; mostly `{g}` does not hold"))
             }
-            Broken::Differ(c) => {
+            Failed::Differ(c) => {
                 writeln!(f, "{}", c.difference)?;
                 write!(f, "before:\n{}", text::print(&c.before))?;
                 if let Some(after) = &c.after {
                     write!(f, "after:\n{}", text::print(after))?;
                 }
                 for (&v, value) in c.before.inputs().iter().zip(&c.inputs) {
-                    writeln!(f, "{} = {}", c.before.value(v).name, spelt(value))?;
+                    writeln!(f, "{} = {}", c.before.value(v).name, printed(value))?;
                 }
                 Ok(())
             }
@@ -96,7 +96,7 @@ impl fmt::Display for Broken {
     }
 }
 
-fn spelt(value: &Value) -> String {
+fn printed(value: &Value) -> String {
     let Some(t) = value.as_tensor() else { return "no tensor".into() };
     let list = elements(t, 16).unwrap_or_default();
     let dots = if t.len() > 16 { ", .." } else { "" };
@@ -107,13 +107,13 @@ fn spelt(value: &Value) -> String {
 ///
 /// # Errors
 /// No case could be found, or the smallest found on which its sides differ.
-pub fn hold(rule: &Rule, effort: Effort) -> Result<Held, Broken> {
-    let mut held = Held::default();
+pub fn check(rule: &Rule, effort: Effort) -> Result<Passed, Failed> {
+    let mut passed = Passed::default();
     let (mut instances, mut worst) = (0, None::<Counterexample>);
     let mut failed: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();
     let seed = rule.text.bytes().fold(effort.seed, |h, b| h.wrapping_mul(31).wrapping_add(u64::from(b)));
     for i in 0..effort.draws {
-        if held.cases >= effort.cases {
+        if passed.cases >= effort.cases {
             break;
         }
         let mut draw = Draw::new(seed.wrapping_add((i as u64) << 20), rule);
@@ -135,10 +135,10 @@ pub fn hold(rule: &Rule, effort: Effort) -> Result<Held, Broken> {
         let after = instantiate(rule, &mut case.terms, &m);
         match judge(&case, after.clone(), rule) {
             Verdict::Right => {
-                held.cases += 1;
-                if let Some(t) = case.terms.bank.graph.ty(case.root).as_tensor() {
-                    held.dtypes.insert(t.dtype.to_string());
-                    held.ranks.insert(t.rank());
+                passed.cases += 1;
+                if let Some(t) = case.terms.store.graph.ty(case.root).as_tensor() {
+                    passed.dtypes.insert(t.dtype.to_string());
+                    passed.ranks.insert(t.rank());
                 }
             }
             Verdict::NotRun => {}
@@ -147,7 +147,7 @@ pub fn hold(rule: &Rule, effort: Effort) -> Result<Held, Broken> {
                     c.inputs.iter().filter_map(Value::as_tensor).map(|t| t.len()).sum::<usize>()
                 };
                 let new = case.counterexample(after.ok(), difference);
-                held.cases += 1;
+                passed.cases += 1;
                 if worst.as_ref().is_none_or(|w| size(&new) < size(w)) {
                     worst = Some(new);
                 }
@@ -155,12 +155,12 @@ pub fn hold(rule: &Rule, effort: Effort) -> Result<Held, Broken> {
         }
     }
     match worst {
-        Some(w) => Err(Broken::Differ(Box::new(w))),
-        None if held.cases == 0 => {
+        Some(w) => Err(Failed::Differ(Box::new(w))),
+        None if passed.cases == 0 => {
             let guard = failed.into_iter().max_by_key(|(_, n)| *n).map(|(g, _)| g);
-            Err(Broken::NoCase { instances, guard })
+            Err(Failed::NoCase { instances, guard })
         }
-        None => Ok(held),
+        None => Ok(passed),
     }
 }
 
@@ -204,7 +204,7 @@ enum Verdict {
 }
 
 fn judge(case: &Case, after: Result<egret_ir::ValueId, String>, rule: &Rule) -> Verdict {
-    let graph = &case.terms.bank.graph;
+    let graph = &case.terms.store.graph;
     let after = match after {
         Ok(v) => v,
         // The optimiser leaves such a match alone, and says so.

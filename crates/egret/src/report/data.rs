@@ -86,7 +86,7 @@ impl Recorder {
 
     /// Note the graph as a pass left it.
     pub fn pass(&mut self, report: &PassReport) {
-        if let Some(stages) = &report.stages {
+        if let Some(stages) = &report.snapshots {
             self.stage(report.name, &stages.after);
         }
     }

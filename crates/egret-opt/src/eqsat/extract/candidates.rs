@@ -10,7 +10,7 @@ pub type Cost = (u64, u32);
 
 /// A class that may be computed in place of another.
 #[derive(Clone, Debug)]
-pub struct Alternative {
+pub struct Approximation {
     /// The value.
     pub class: Id,
     /// What is near it.
@@ -27,7 +27,7 @@ pub enum Form<'a> {
     /// One of its nodes.
     Node(&'a ENode),
     /// What the application of this number put near it.
-    Alternative(usize),
+    Approximation(usize),
 }
 
 /// A set of classes by their places.
@@ -52,7 +52,7 @@ fn node_cost(egraph: &Egraph, class: Id, node: &ENode) -> Cost {
 pub(super) fn candidates<'a>(
     egraph: &'a Egraph,
     ids: &[Id],
-    alternatives: &[Alternative],
+    approximations: &[Approximation],
 ) -> Vec<Vec<(Cost, Vec<usize>, Form<'a>)>> {
     let place: BTreeMap<Id, usize> = ids.iter().enumerate().map(|(i, &id)| (id, i)).collect();
     let nodes = |&id: &Id| {
@@ -64,9 +64,9 @@ pub(super) fn candidates<'a>(
         list
     };
     let mut all: Vec<Vec<_>> = ids.iter().map(nodes).collect();
-    for a in alternatives {
+    for a in approximations {
         let (class, form) = (place[&egraph.find(a.class)], place[&egraph.find(a.form)]);
-        all[class].push(((0, 0), vec![form], Form::Alternative(a.application)));
+        all[class].push(((0, 0), vec![form], Form::Approximation(a.application)));
     }
     all
 }

@@ -3,7 +3,7 @@
 //! cheapest choice of all (`branch_and_bound`).
 
 use super::branch_and_bound::exact;
-use super::candidates::{Alternative, Candidates, Cost, Form, candidates, total};
+use super::candidates::{Approximation, Candidates, Cost, Form, candidates, total};
 use super::greedy::{greedy, refine};
 use super::local_search::improve;
 use crate::eqsat::egraph::{ENode, Egraph};
@@ -18,7 +18,7 @@ pub struct Extraction {
     /// Nodes by class.
     pub chosen: BTreeMap<Id, ENode>,
     /// By class where another class is computed in its place.
-    pub taken: BTreeMap<Id, Alternative>,
+    pub taken: BTreeMap<Id, Approximation>,
     /// What they cost: nanoseconds, nodes.
     pub cost: Cost,
     /// Whether nothing is cheaper.
@@ -28,21 +28,21 @@ pub struct Extraction {
     /// The candidate chosen for each of them, needed or not.
     choice: Vec<usize>,
     roots: Vec<usize>,
-    /// The alternatives that could be chosen.
-    open: Vec<Alternative>,
+    /// The approximations that could be chosen.
+    open: Vec<Approximation>,
 }
 
 impl Extraction {
     /// What the whole would cost with other forms of some classes, for each set of them; `None`: it would have a cycle, or a class has
-    /// no such form. `more`: alternatives beside those that could be chosen.
+    /// no such form. `more`: approximations beside those that could be chosen.
     pub fn costs_with(
         &self,
         egraph: &Egraph,
         sets: &[Vec<(Id, Form)>],
-        more: &[Alternative],
+        more: &[Approximation],
     ) -> Vec<Option<Cost>> {
-        let is_new = |a: &&Alternative| self.open.iter().all(|o| o.application != a.application);
-        let all: Vec<Alternative> = self.open.iter().chain(more.iter().filter(is_new)).cloned().collect();
+        let is_new = |a: &&Approximation| self.open.iter().all(|o| o.application != a.application);
+        let all: Vec<Approximation> = self.open.iter().chain(more.iter().filter(is_new)).cloned().collect();
         let candidates = candidates(egraph, &self.ids, &all);
         let place = |&(class, form): &(Id, Form)| {
             let at = self.ids.binary_search(&class).ok()?;
@@ -60,12 +60,12 @@ impl Extraction {
     }
 }
 
-/// Extract what computes `roots`, or by way of alternatives is near it. `None`: some class has no node free of cycles, which a
+/// Extract what computes `roots`, or by way of approximations is near it. `None`: some class has no node free of cycles, which a
 /// graph's own nodes rule out.
-pub fn extract(egraph: &Egraph, roots: &[Id], alternatives: &[Alternative]) -> Option<Extraction> {
+pub fn extract(egraph: &Egraph, roots: &[Id], approximations: &[Approximation]) -> Option<Extraction> {
     let mut ids: Vec<Id> = egraph.classes().map(|c| c.id).collect();
     ids.sort();
-    let candidates = candidates(egraph, &ids, alternatives);
+    let candidates = candidates(egraph, &ids, approximations);
     let roots: Vec<usize> =
         roots.iter().map(|&r| ids.binary_search(&egraph.find(r)).ok()).collect::<Option<_>>()?;
     let (choice, proven) = match candidates.iter().all(|list| list.len() == 1) {
@@ -80,13 +80,13 @@ pub fn extract(egraph: &Egraph, roots: &[Id], alternatives: &[Alternative]) -> O
             Form::Node(node) => {
                 chosen.insert(ids[class], node.clone());
             }
-            Form::Alternative(application) => {
-                let alternative = alternatives.iter().find(|a| a.application == application)?;
-                taken.insert(ids[class], alternative.clone());
+            Form::Approximation(application) => {
+                let approximation = approximations.iter().find(|a| a.application == application)?;
+                taken.insert(ids[class], approximation.clone());
             }
         }
     }
-    Some(Extraction { chosen, taken, cost, proven, ids, choice, roots, open: alternatives.to_vec() })
+    Some(Extraction { chosen, taken, cost, proven, ids, choice, roots, open: approximations.to_vec() })
 }
 
 /// A choice for each class, as cheap as was found, and whether it is known to be the cheapest.

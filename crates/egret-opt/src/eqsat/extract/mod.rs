@@ -8,5 +8,5 @@ mod greedy;
 mod local_search;
 
 pub(crate) use approximations::{cheaper, error};
-pub(crate) use candidates::{Alternative, Form};
+pub(crate) use candidates::{Approximation, Form};
 pub(crate) use cheapest::{Extraction, extract};

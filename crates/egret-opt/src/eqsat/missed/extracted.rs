@@ -8,14 +8,14 @@ use crate::matching::{TermNode, Terms};
 use egg::Id;
 use std::collections::BTreeMap;
 
-pub(crate) struct Chosen<'a> {
+pub(crate) struct Extracted<'a> {
     egraph: &'a Egraph,
     nodes: BTreeMap<Id, &'a ENode>,
 }
 
-impl<'a> Chosen<'a> {
-    pub fn new(egraph: &'a Egraph, extraction: &'a Extraction) -> Chosen<'a> {
-        Chosen { egraph, nodes: extraction.chosen.iter().map(|(&class, node)| (class, node)).collect() }
+impl<'a> Extracted<'a> {
+    pub fn new(egraph: &'a Egraph, extraction: &'a Extraction) -> Extracted<'a> {
+        Extracted { egraph, nodes: extraction.chosen.iter().map(|(&class, node)| (class, node)).collect() }
     }
 
     /// The node of a class, if one was chosen.
@@ -24,7 +24,7 @@ impl<'a> Chosen<'a> {
     }
 }
 
-impl Terms for Chosen<'_> {
+impl Terms for Extracted<'_> {
     type Id = Id;
 
     fn facts(&self, id: Id) -> &Facts {

@@ -10,8 +10,8 @@ use crate::matching::{Match, guards_hold, matches};
 use crate::report::{Missed, Stopped};
 use crate::rules::{Rule, Tier};
 use egg::Id;
-use extracted::Chosen;
-use near_miss::{Near, nearly};
+use extracted::Extracted;
+use near_miss::{NearMiss, near_misses};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Of one rule at one value.
@@ -32,7 +32,7 @@ pub(crate) fn missed(
     extraction: &Extraction,
 ) -> BTreeSet<Missed<usize>> {
     let mut out = BTreeSet::new();
-    let chosen = Chosen::new(egraph, extraction);
+    let chosen = Extracted::new(egraph, extraction);
     let nodes = |m: &Match<Id>| -> Vec<&ENode> {
         m.matched.iter().filter_map(|&(class, ..)| chosen.node(class)).collect()
     };
@@ -40,7 +40,7 @@ pub(crate) fn missed(
         nodes.iter().filter_map(|n| done.sources.get(*n)).flatten().copied().collect()
     };
     for rule in rules.iter().chain(above).filter(|r| r.lhs.nodes().len() > 1) {
-        let near = if rule.lhs.nodes().len() >= NEAR_NODES { nearly(rule) } else { vec![] };
+        let near = if rule.lhs.nodes().len() >= NEAR_NODES { near_misses(rule) } else { vec![] };
         for &class in extraction.chosen.keys() {
             let found = matches(rule, &chosen, class, MISSED_MATCHES);
             for m in &found {
@@ -58,7 +58,7 @@ pub(crate) fn missed(
                     reason,
                 });
             }
-            for Near { variant, place, wanted } in near.iter().filter(|_| found.is_empty()) {
+            for NearMiss { variant, place, wanted } in near.iter().filter(|_| found.is_empty()) {
                 for m in matches(variant, &chosen, class, MISSED_MATCHES) {
                     let nodes = nodes(&m);
                     let Some(op) = egraph.op(nodes[*place]) else { continue };
@@ -103,8 +103,8 @@ type Open<'a> = (usize, &'a Application, Id, Option<ENode>);
 /// What an application would have chosen for its class.
 fn other_form<'a>((i, a, class, node): &'a Open) -> (Id, Form<'a>) {
     match node {
-        Some(node) if !a.alternative => (*class, Form::Node(node)),
-        _ => (*class, Form::Alternative(*i)),
+        Some(node) if !a.approximate => (*class, Form::Node(node)),
+        _ => (*class, Form::Approximation(*i)),
     }
 }
 
@@ -127,23 +127,26 @@ fn dearer(
         let kept = |(n, (c, ..)): (&ENode, &(Id, usize, bool))| {
             extraction.chosen.get(&egraph.find(*c)) == Some(&canonical(n))
         };
-        let is_told =
-            a.alternative || rules[a.rule].joined.is_some() || e.nodes.len() > 1 && a.node.is_some();
-        if is_told && e.nodes.iter().zip(&e.found.matched).all(kept) {
+        let is_reported =
+            a.approximate || rules[a.rule].multi_pattern.is_some() || e.nodes.len() > 1 && a.node.is_some();
+        if is_reported && e.nodes.iter().zip(&e.found.matched).all(kept) {
             open.push((i, a, class, a.node.as_ref().map(canonical)));
         }
     }
     // Siblings are joined all together.
     let list = |a: &Application| {
-        a.evidence.as_ref().and_then(|e| e.found.values[rules[a.rule].joined?.list].clone())
+        a.evidence.as_ref().and_then(|e| e.found.values[rules[a.rule].multi_pattern?.list].clone())
     };
     let together = |a: &Application, b: &Application| {
         std::ptr::eq(a, b) || a.rule == b.rule && list(a).is_some() && list(a) == list(b)
     };
     let set = |a: &Application| open.iter().filter(|o| together(a, o.1)).map(other_form).collect();
     let others: Vec<Vec<(Id, Form)>> = open.iter().map(|o| set(o.1)).collect();
-    let costs =
-        if others.is_empty() { vec![] } else { extraction.costs_with(egraph, &others, &done.alternatives) };
+    let costs = if others.is_empty() {
+        vec![]
+    } else {
+        extraction.costs_with(egraph, &others, &done.approximations)
+    };
     let is = extraction.cost.0;
     let mut out: BTreeMap<(usize, BTreeSet<usize>), Missed<usize>> = BTreeMap::new();
     for ((_, a, ..), cost) in open.iter().zip(costs) {
@@ -157,7 +160,7 @@ fn dearer(
                 us(with - is)
             );
             (Stopped::Cost(with, is), reason)
-        } else if a.alternative && with < is {
+        } else if a.approximate && with < is {
             let error = rules[a.rule].error.unwrap_or_default();
             let reason = format!(
                 "its error of up to {error:e} is over the budget here; it would save {:.1} us",

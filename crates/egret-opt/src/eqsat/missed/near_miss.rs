@@ -3,7 +3,7 @@
 use crate::rules::{NodePattern, OpPattern, Pattern, Rule};
 
 /// A rule that is nearly another.
-pub(crate) struct Near {
+pub(crate) struct NearMiss {
     /// Its left-hand side is that of the rule but for one node, which may be any operation.
     pub variant: Rule,
     /// Which of its nodes, outermost first, that is.
@@ -13,7 +13,7 @@ pub(crate) struct Near {
 }
 
 /// All of a rule's: its outermost node stays.
-pub(crate) fn nearly(rule: &Rule) -> Vec<Near> {
+pub(crate) fn near_misses(rule: &Rule) -> Vec<NearMiss> {
     let nodes = rule.lhs.nodes();
     let mut out = vec![];
     for (place, node) in nodes.into_iter().enumerate().skip(1) {
@@ -35,9 +35,9 @@ pub(crate) fn nearly(rule: &Rule) -> Vec<Near> {
             Rule { lhs, ..rule.clone() }
         };
         let wanted = format!("`{op}` is wanted there");
-        out.push(Near { variant: variant(any(same.args.clone(), same.bind)), place, wanted });
+        out.push(NearMiss { variant: variant(any(same.args.clone(), same.bind)), place, wanted });
         let wanted = format!("it stands before the `{op}` that is wanted");
-        out.push(Near { variant: variant(any(vec![Pattern::Node(same)], None)), place, wanted });
+        out.push(NearMiss { variant: variant(any(vec![Pattern::Node(same)], None)), place, wanted });
     }
     out
 }

@@ -16,14 +16,14 @@ struct Constant {
 }
 
 /// The constant channels of all values that have any.
-pub(super) struct Known {
+pub(super) struct ConstantChannels {
     values: PerValue<Constant>,
 }
 
-impl Known {
+impl ConstantChannels {
     /// Follow constants from the weights onwards.
-    pub(super) fn of(graph: &Graph, channels: &Channels) -> Known {
-        let mut known = Known { values: HashMap::new() };
+    pub(super) fn of(graph: &Graph, channels: &Channels) -> ConstantChannels {
+        let mut known = ConstantChannels { values: HashMap::new() };
         for id in topological(graph) {
             let node = graph.node(id);
             let Some(&result) = node.results.first() else { continue };

@@ -3,21 +3,21 @@
 
 use super::PerValue;
 use super::channels::{Channels, Flow, extent};
-use super::constant_channels::Known;
+use super::constant_channels::ConstantChannels;
 use super::weights::{Tap, Weights};
 use crate::rebuild::topological;
 use egret_ir::{Graph, Node, NodeId, ValueId};
 use std::collections::HashMap;
 
 /// The channels that stay.
-pub(super) struct Keep {
+pub(super) struct LiveChannels {
     /// Of values that lose some.
     kept: PerValue<Vec<usize>>,
 }
 
-impl Keep {
+impl LiveChannels {
     /// Follow needs from the outputs backwards.
-    pub(super) fn of(graph: &Graph, channels: &Channels, known: &Known) -> Keep {
+    pub(super) fn of(graph: &Graph, channels: &Channels, known: &ConstantChannels) -> LiveChannels {
         let mut sets = Sets { first: HashMap::new(), parent: vec![], needed: vec![] };
         let values = channels.values(graph);
         for &(v, n) in &values {
@@ -50,7 +50,7 @@ impl Keep {
             let kept: Vec<usize> = (0..n).filter(|&c| sets.is_needed(v, c)).collect();
             (kept.len() < n).then_some((v, kept))
         });
-        Keep { kept: kept.collect() }
+        LiveChannels { kept: kept.collect() }
     }
 
     /// Whether nothing leaves.
@@ -182,7 +182,7 @@ fn join(sets: &mut Sets, graph: &Graph, channels: &Channels, id: NodeId, node: &
 }
 
 /// What the needed channels of a contraction's result need of its operand; whether that is new.
-fn need(sets: &mut Sets, graph: &Graph, channels: &Channels, known: &Known, id: NodeId) -> bool {
+fn need(sets: &mut Sets, graph: &Graph, channels: &Channels, known: &ConstantChannels, id: NodeId) -> bool {
     let node = graph.node(id);
     let Flow::Dense { weights, .. } = channels.flow(id) else { return false };
     let (x, result) = (node.operand(0), node.results[0]);

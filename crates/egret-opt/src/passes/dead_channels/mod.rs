@@ -16,30 +16,30 @@ mod constant_channels;
 mod live_channels;
 mod weights;
 
-use crate::pass::CodeStep;
+use crate::pass::PassContext;
 use crate::rebuild::{Rebuild, rebuild};
 use crate::report::Rewrite;
 use channels::{Channels, Flow};
-use constant_channels::Known;
+use constant_channels::ConstantChannels;
 use egret_ir::{Attr, Attrs, Dim, Graph, Node, NodeId, Tensor, TypeError, ValueId};
-use live_channels::Keep;
+use live_channels::LiveChannels;
 use std::collections::HashMap;
 
 /// The pass; it tells of every contraction that has fewer channels. `None` where there is nothing to do.
-pub(crate) fn run(graph: &Graph, step: &mut CodeStep) -> Result<Option<Graph>, TypeError> {
+pub(crate) fn run(graph: &Graph, ctx: &mut PassContext) -> Result<Option<Graph>, TypeError> {
     let channels = Channels::of(graph);
-    let known = Known::of(graph, &channels);
+    let known = ConstantChannels::of(graph, &channels);
     if known.is_dense(graph, &channels) {
         return Ok(None);
     }
-    let keep = Keep::of(graph, &channels, &known);
+    let keep = LiveChannels::of(graph, &channels, &known);
     if keep.is_all() {
         return Ok(None);
     }
     rebuild(graph, |r, id, operands| {
         let results = narrow(r, &channels, &keep, id, operands)?;
         if let (Some(results), Flow::Dense { .. } | Flow::Depthwise) = (&results, channels.flow(id)) {
-            tell(r, r.old.node(id), results, &mut step.told);
+            report(r, r.old.node(id), results, &mut ctx.rewrites);
         }
         Ok(results)
     })
@@ -47,14 +47,14 @@ pub(crate) fn run(graph: &Graph, step: &mut CodeStep) -> Result<Option<Graph>, T
 }
 
 /// Say what a contraction has become: its weights before and after.
-fn tell(r: &Rebuild, was: &Node, results: &[ValueId], told: &mut Vec<Rewrite>) {
+fn report(r: &Rebuild, was: &Node, results: &[ValueId], rewrites: &mut Vec<Rewrite>) {
     let new = &r.builder.graph;
     let weights = |g: &Graph, n: &Node| {
         n.operands.get(1).copied().flatten().map(|w| g.ty(w).to_string()).unwrap_or_default()
     };
     if let Some(is) = results.first().and_then(|&v| new.producer(v)).map(|n| new.node(n)) {
         let text = format!("{} by {} => {} by {}", was.op, weights(r.old, was), is.op, weights(new, is));
-        told.push(Rewrite {
+        rewrites.push(Rewrite {
             rule: "dead-channels".into(),
             place: String::new(),
             sources: was.sources.clone(),
@@ -67,7 +67,7 @@ fn tell(r: &Rebuild, was: &Node, results: &[ValueId], told: &mut Vec<Rewrite>) {
 fn narrow(
     r: &mut Rebuild,
     channels: &Channels,
-    keep: &Keep,
+    keep: &LiveChannels,
     id: NodeId,
     operands: &[Option<ValueId>],
 ) -> Result<Option<Vec<ValueId>>, TypeError> {

@@ -10,7 +10,7 @@
 mod prove;
 
 use crate::analysis::permutation::{place, to_first, to_last};
-use crate::pass::CodeStep;
+use crate::pass::PassContext;
 use crate::rebuild::{Rebuild, start, topological};
 use crate::report::Rewrite;
 use crate::rules::Rule;
@@ -19,10 +19,10 @@ use prove::{Event, prove};
 use std::collections::HashMap;
 
 /// The pass; `None` where there is nothing to do: everything begins at a convolution.
-pub(crate) fn run(graph: &Graph, step: &mut CodeStep) -> Result<Option<Graph>, TypeError> {
+pub(crate) fn run(graph: &Graph, ctx: &mut PassContext) -> Result<Option<Graph>, TypeError> {
     let mut l = Layout {
         r: start(graph),
-        rules: &step.rules,
+        rules: &ctx.rules,
         first: HashMap::new(),
         last: HashMap::new(),
         journal: vec![],
@@ -46,7 +46,7 @@ pub(crate) fn run(graph: &Graph, step: &mut CodeStep) -> Result<Option<Graph>, T
             Some(rule) if l.channels_last(node)? => {
                 l.journal.push(Event::Rewritten(id, &rule.name));
                 let (name, place, text) = (rule.name.clone(), rule.place.to_string(), rule.text.clone());
-                step.told.push(Rewrite { rule: name, place, sources: node.sources.clone(), text });
+                ctx.rewrites.push(Rewrite { rule: name, place, sources: node.sources.clone(), text });
             }
             _ => l.copy(node)?,
         }
@@ -65,8 +65,8 @@ pub(crate) fn run(graph: &Graph, step: &mut CodeStep) -> Result<Option<Graph>, T
         let new = l.first(v)?;
         l.r.builder.output(name, new);
     }
-    if step.explain {
-        step.proof = Some(prove(graph, &l, step.pass));
+    if ctx.explain {
+        ctx.proof = Some(prove(graph, &l, ctx.pass));
     }
     let mut graph = l.r.builder.graph;
     graph.remove_dead();

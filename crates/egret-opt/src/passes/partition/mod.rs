@@ -145,7 +145,7 @@ fn by_depth(graph: &Graph) -> Vec<NodeId> {
 }
 
 /// A boundary.
-struct BlockedSum {
+struct Cut {
     /// The nodes before it.
     first: Vec<NodeId>,
     /// Bytes that cross it.
@@ -162,7 +162,7 @@ fn boundary(
     costs: &HashMap<NodeId, u64>,
     stages: usize,
     earlier: &HashMap<NodeId, usize>,
-) -> [BlockedSum; 2] {
+) -> [Cut; 2] {
     let cost = |n: &NodeId| costs.get(n).copied().unwrap_or(0);
     let target = order.iter().map(cost).sum::<u64>() as f64 / stages as f64;
     let (least, most) = (target * (1.0 - TOLERANCE), target * (1.0 + TOLERANCE));
@@ -227,7 +227,7 @@ fn boundary(
     [net.near_source(source), net.far_from_sink(sink)].map(|side| {
         let first: Vec<NodeId> = order.iter().zip(&side).filter(|(_, s)| **s).map(|(&n, _)| n).collect();
         let imbalance = (first.iter().map(cost).sum::<u64>() as f64 - target).abs() as u64;
-        BlockedSum { first, traffic, imbalance }
+        Cut { first, traffic, imbalance }
     })
 }
 

@@ -1,4 +1,4 @@
-//! Approximate and lossy rules: what they make is an alternative to a value and never one with it, and their errors have a budget.
+//! Approximate and lossy rules: what they make may replace a value and never becomes equal to it; their errors have a budget.
 
 use egret_ir::{Graph, Op, text};
 use egret_opt::proof::{check, replay};
@@ -36,7 +36,7 @@ fn applications(report: &PassReport, rule: &str) -> usize {
 }
 
 #[test]
-fn what_is_near_does_not_become_equal() {
+fn approximations_do_not_become_equal() {
     // Were softmax(x) and x one class, the exact rule would find x - x in it.
     let rules = "drop: (softmax axis=?a ?x) => ?x approx 3e-5\nnothing: (sub ?x ?x) => (mul ?x 0.0) exact";
     let (after, report) = run(rules, Tier::Approx, 1e-4);
@@ -61,7 +61,7 @@ fn errors_add_up_to_the_budget_at_most() {
 }
 
 #[test]
-fn the_tier_decides_whether_there_are_alternatives() {
+fn the_tier_decides_whether_there_are_approximations() {
     let (after, report) = run("drop: (softmax axis=?a ?x) => (neg (neg ?x)) lossy", Tier::Approx, 1e-4);
     assert_eq!((softmaxes(&after), report.findings.error), (2, 0.0));
     // A lossy rule without a bound is outside of the budget.
@@ -76,14 +76,14 @@ fn the_tier_decides_whether_there_are_alternatives() {
 }
 
 #[test]
-fn an_alternative_that_costs_more_is_told_of() {
+fn an_approximation_that_costs_more_is_reported() {
     let (after, report) =
         run("slow: (sub ?x ?y) => (softmax axis=1 (add ?x (neg ?y))) approx 1e-6", Tier::Approx, 1e-4);
     assert_eq!(softmaxes(&after), 2);
-    let told = |m: &&egret_opt::Missed| {
+    let reported = |m: &&egret_opt::Missed| {
         m.rule == "slow" && matches!(m.stopped, Stopped::Cost(with, without) if with > without)
     };
-    assert_eq!(report.findings.missed.iter().filter(told).count(), 2, "{:?}", report.findings.missed);
+    assert_eq!(report.findings.missed.iter().filter(reported).count(), 2, "{:?}", report.findings.missed);
     assert!(report.findings.rewrites.is_empty());
 }
 
@@ -92,7 +92,7 @@ fn proofs_state_approximations_last() {
     let rules =
         "drop: (softmax axis=?a ?x) => ?x approx 3e-5\ntwice: (sub ?x ?y) => (add ?x (neg ?y)) exact";
     let (_, report) = run(rules, Tier::Approx, 1e-4);
-    let (p, stages) = (report.findings.proof.unwrap(), report.stages.unwrap());
+    let (p, stages) = (report.findings.proof.unwrap(), report.snapshots.unwrap());
     let own = parse(rules, "mine.rules", "fuse", shipped()).unwrap();
     let rules = rules_of("fuse", &own).unwrap();
     check(&p, &rules, Tier::Approx, Some((&stages.stepped, &stages.after))).unwrap();
@@ -114,7 +114,7 @@ fn proofs_state_approximations_last() {
 }
 
 #[test]
-fn rules_of_near_values_say_how_near() {
+fn approximate_rules_bound_their_error() {
     let fault = |text: &str| parse(text, "mine.rules", "fuse", shipped()).unwrap_err().message;
     assert!(fault("drop: (softmax ?x) => ?x approx").contains("bound of the error"));
     assert!(fault("drop: (softmax ?x) => ?x approx -1.0").contains("-1.0 bounds no error"));
@@ -122,8 +122,8 @@ fn rules_of_near_values_say_how_near() {
 }
 
 #[test]
-fn laws_hold_approximations_to_their_bounds() {
-    use egret_opt::soundness::{Broken, Effort, hold};
+fn approximations_are_tested_against_their_bounds() {
+    use egret_opt::soundness::{self, Effort, Failed};
     let rule = |bound: &str| {
         parse(
             &format!("near: (erf ?x) => (tanh (mul ?x 1.2)) if is_float(?x) approx {bound}"),
@@ -133,6 +133,9 @@ fn laws_hold_approximations_to_their_bounds() {
         )
     };
     // Off by 0.0637 x near 0.
-    assert!(hold(&rule("0.07").unwrap()[0], Effort::default()).is_ok());
-    assert!(matches!(hold(&rule("0.01").unwrap()[0], Effort::default()), Err(Broken::Differ(_))));
+    assert!(soundness::check(&rule("0.07").unwrap()[0], Effort::default()).is_ok());
+    assert!(matches!(
+        soundness::check(&rule("0.01").unwrap()[0], Effort::default()),
+        Err(Failed::Differ(_))
+    ));
 }

@@ -1,13 +1,13 @@
-//! The laws: every shipped rule is right on generated cases; wrong ones, and ones that no case meets, are named.
+//! Soundness: every shipped rule is right on generated cases; wrong ones, and ones that no case meets, are named.
 
 use egret_opt::rules::{parse, shipped};
-use egret_opt::soundness::{Broken, Effort, hold};
+use egret_opt::soundness::{self, Effort, Failed};
 
 #[test]
 fn shipped_rules_hold() {
     let broken: Vec<String> = shipped()
         .iter()
-        .filter_map(|r| match hold(r, Effort::default()) {
+        .filter_map(|r| match soundness::check(r, Effort::default()) {
             Ok(held) => {
                 println!("{}: {} cases, {:?}, ranks {:?}", r.name, held.cases, held.dtypes, held.ranks);
                 None
@@ -19,9 +19,9 @@ fn shipped_rules_hold() {
 }
 
 /// Why a rule is broken.
-fn broken(text: &str) -> Broken {
+fn broken(text: &str) -> Failed {
     let rules = parse(text, "mine.rules", "fuse", shipped()).unwrap();
-    hold(&rules[0], Effort::default()).expect_err(text)
+    soundness::check(&rules[0], Effort::default()).expect_err(text)
 }
 
 #[test]
@@ -35,12 +35,12 @@ fn wrong_rules_are_found() {
         "guard: (matmul (softmax axis=?a ?s:(matmul ?q (transpose perm=?p ?k))) ?v) => (attention scale=1.0 fill=0.0 safe=0 ?q (transpose perm=swapped(?p) ?k) ?v _) if is_float(?q)  reassoc",
     ] {
         let found = broken(text);
-        assert!(matches!(found, Broken::Differ(_)), "{text}\n{found}");
+        assert!(matches!(found, Failed::Differ(_)), "{text}\n{found}");
     }
 }
 
 #[test]
 fn a_rule_that_no_case_meets_is_an_error() {
     let found = broken("never: (add ?x ?c) => ?x if rank(?x) == 9, keeps(?x, ?c)  exact");
-    assert!(matches!(&found, Broken::NoCase { guard: Some(g), .. } if g == "rank(?x) == 9"), "{found}");
+    assert!(matches!(&found, Failed::NoCase { guard: Some(g), .. } if g == "rank(?x) == 9"), "{found}");
 }

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::options::Options;
 use egret_opt::rules::{Rule, shipped};
-use egret_opt::soundness::{Effort, hold};
+use egret_opt::soundness::{self, Effort};
 
 /// Hold the rules of the options, and with `all` those of Egret too, on the cases of a seed; gives a line for each.
 ///
@@ -13,7 +13,7 @@ pub fn check(options: &Options, all: bool, seed: u64) -> Result<Vec<String>> {
     let rules: Vec<&Rule> = shipped().iter().filter(|_| all).chain(&options.rules).collect();
     let (mut lines, mut broken) = (vec![], vec![]);
     for r in rules {
-        match hold(r, Effort { seed, ..Effort::default() }) {
+        match soundness::check(r, Effort { seed, ..Effort::default() }) {
             Ok(h) => {
                 let dtypes: Vec<&str> = h.dtypes.iter().map(String::as_str).collect();
                 lines.push(format!(

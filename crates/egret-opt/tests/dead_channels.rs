@@ -4,7 +4,7 @@ use egret_ir::{Attr, Builder, DType, Graph, Op, Tensor, Type, Value, ValueId, at
 use egret_opt::{Options, optimize};
 
 fn sparse(graph: Graph) -> Graph {
-    let options = Options { passes: Some(vec!["sparsify".into()]), ..Options::default() };
+    let options = Options { passes: Some(vec!["dead-channels".into()]), ..Options::default() };
     optimize(graph, &options).unwrap().0
 }
 
@@ -83,7 +83,7 @@ fn what_leaves_is_told_of() {
   %3 = const f32[3, 1] [1, 1, 0]
   %4 = matmul(%2, %3) from \"MatMul:/b\"
 }";
-    let options = Options { passes: Some(vec!["sparsify".into()]), ..Options::default() };
+    let options = Options { passes: Some(vec!["dead-channels".into()]), ..Options::default() };
     let (_, reports) = optimize(text::parse(body, &|_| None).unwrap(), &options).unwrap();
     let told: Vec<&str> = reports[0].findings.rewrites.iter().map(|r| r.text.as_str()).collect();
     assert_eq!(

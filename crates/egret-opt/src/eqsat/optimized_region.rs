@@ -8,9 +8,9 @@ use crate::report::{Missed, RuleCount};
 use egret_ir::{Attrs, Graph, Op, Tensor, ValueId};
 use std::collections::BTreeSet;
 
-/// The answer to a [`crate::regions::Problem`].
+/// The answer to a [`crate::regions::CanonicalRegion`].
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Solution {
+pub(crate) struct OptimizedRegion {
     /// What to build, operands first.
     pub steps: Vec<Step>,
     /// The step whose first value is the output, for each output that was asked for.
@@ -27,17 +27,17 @@ pub(crate) struct Solution {
     pub cheapest: bool,
     /// What its nodes are estimated to cost, in nanoseconds.
     pub cost: u64,
-    /// The errors of the alternatives in it, added up.
+    /// The errors of the approximations in it, added up.
     pub error: f64,
-    /// Of a solution without alternatives a cheaper one with some.
-    pub near: Option<Box<Solution>>,
+    /// Of a solution without approximations a cheaper one with some.
+    pub approximate: Option<Box<OptimizedRegion>>,
     /// Limits that were hit.
     pub limits: Vec<(&'static str, usize)>,
     /// For each rule what it did.
     pub counts: Vec<RuleCount>,
 }
 
-impl Solution {
+impl OptimizedRegion {
     /// Whether it builds just the nodes that the region has: no rule was applied, and no two nodes were equal.
     pub fn is_old(&self, region: &Region) -> bool {
         let nodes =
@@ -64,7 +64,7 @@ pub struct Step {
 pub enum Make {
     /// An input of the region, or one of its constants.
     Given(Local),
-    /// The constant of [`Solution::constants`] at this place.
+    /// The constant of [`OptimizedRegion::constants`] at this place.
     Constant(usize),
     /// Of its operand's values the one of this number.
     Project(usize),
@@ -91,7 +91,7 @@ pub struct Applied {
 }
 
 /// The constants of a region and those that rules made in it, by number.
-pub(crate) fn constants(graph: &Graph, binding: &Binding, solution: &Solution) -> Vec<Tensor> {
+pub(crate) fn constants(graph: &Graph, binding: &Binding, solution: &OptimizedRegion) -> Vec<Tensor> {
     let given = binding.constants.iter().filter_map(|&v| graph.as_const(v).cloned());
     given.chain(solution.constants.iter().cloned()).collect()
 }
@@ -113,7 +113,7 @@ pub(crate) fn store(
     r: &mut Rebuild,
     region: &Region,
     binding: &Binding,
-    solution: &Solution,
+    solution: &OptimizedRegion,
 ) -> Result<(), String> {
     let mut built: Vec<Vec<ValueId>> = Vec::with_capacity(solution.steps.len());
     for step in &solution.steps {
