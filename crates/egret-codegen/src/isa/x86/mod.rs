@@ -2,6 +2,8 @@
 
 mod asm;
 mod conditions;
+#[cfg(test)]
+mod decode;
 mod epilogue;
 pub(super) mod features;
 mod float;

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use egret_loop::Axis;
 use iced_x86::Register;
-use iced_x86::code_asm::{AsmRegister64, CodeLabel, ptr, r8, r9, r10, rax, rbp, rbx, rdi, rsi, rsp};
+use iced_x86::code_asm::{AsmRegister64, CodeLabel, r8, r9, r10, rax, rbx, rdi, rsi};
 
 use super::super::{Encoding, broken, refused};
 use super::asm::{MaskOp, Mem, Op2, Rm, Vr};
@@ -28,35 +28,6 @@ enum Then {
 }
 
 impl Encoder<'_> {
-    /// Begin the function: where the reduction is cut, room for the totals of a pass, in whole vectors so that none lies across two
-    /// lines of the cache.
-    pub(super) fn enter(&mut self, passes: &[Pass]) -> Encoding<()> {
-        if self.cut.is_none() {
-            return Ok(());
-        }
-        let most = passes.iter().map(|p| p.rows.len() * p.vectors.len()).max().unwrap_or(0) as i32;
-        let vector = self.isa.bytes() as i32;
-        let code = &mut self.asm.code;
-        let results = [
-            code.push(rbp),
-            code.mov(rbp, rsp),
-            code.push(rbx),
-            code.sub(rsp, most * vector),
-            code.and(rsp, -vector),
-        ];
-        results.into_iter().for_each(|r| self.asm.ok(r));
-        Ok(())
-    }
-
-    /// The counterpart of [`Encoder::enter`].
-    pub(super) fn leave(&mut self) {
-        if self.cut.is_some() {
-            let code = &mut self.asm.code;
-            let results = [code.lea(rsp, ptr(rbp - 8)), code.pop(rbx), code.pop(rbp)];
-            results.into_iter().for_each(|r| self.asm.ok(r));
-        }
-    }
-
     /// Sum everything up; the sums are in the first set of accumulators.
     pub(super) fn reduce(&mut self, pass: &Pass, layout: &Layout) -> Encoding<()> {
         for acc in 0..layout.b {

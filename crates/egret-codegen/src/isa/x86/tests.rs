@@ -17,7 +17,7 @@ fn isas() -> Vec<WideIsa> {
 }
 
 /// Deterministic numbers in -1..1 (multiples of 1/64, so that small sums are exact).
-struct Noise(u64);
+pub(super) struct Noise(pub u64);
 
 impl Noise {
     fn next(&mut self) -> u64 {
@@ -174,7 +174,7 @@ fn steps(axes: &[Axis]) -> Vec<(i64, i64)> {
 const OPERAND_LEN: usize = 20_000;
 
 /// Params: a, b, out, an f32 operand, an i32 operand.
-fn params() -> Vec<ParamInfo> {
+pub(super) fn params() -> Vec<ParamInfo> {
     [Elem::F32, Elem::F32, Elem::F32, Elem::F32, Elem::I32]
         .map(|elem| ParamInfo { elem, len: OPERAND_LEN, access: Access::Read })
         .to_vec()
@@ -238,7 +238,7 @@ fn place(param: u32) -> Place {
     Place { param: Param(param), base: V(0) }
 }
 
-fn random_tile(noise: &mut Noise) -> Tile {
+pub(super) fn random_tile(noise: &mut Noise) -> Tile {
     let rows = 1 + noise.below(16) as usize;
     let cols = 1 + noise.below(80) as usize;
     let pitch = cols as i64 + noise.below(9) as i64;
@@ -263,7 +263,7 @@ fn random_tile(noise: &mut Noise) -> Tile {
     }
 }
 
-fn random_epilogue(noise: &mut Noise, tile: &Tile) -> Epilogue {
+pub(super) fn random_epilogue(noise: &mut Noise, tile: &Tile) -> Epilogue {
     let mut b = EpilogueBuilder::new();
     let acc = b.acc();
     let rows = tile.a_rows.len() as i64;

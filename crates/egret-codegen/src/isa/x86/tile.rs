@@ -8,7 +8,7 @@
 use super::super::{Encoded, Encoding, Isa, broken, refused};
 use egret_loop::{Axis, BlockedSum, ParamInfo, Tile};
 use iced_x86::Register;
-use iced_x86::code_asm::{AsmRegister64, CodeLabel, ptr, r8, r9, r10, r11, rax, rcx, rsp};
+use iced_x86::code_asm::{AsmRegister64, CodeLabel, ptr, r8, r9, r10, r11, rax, rbp, rbx, rcx, rsp};
 
 use super::asm::{Asm, Mem, Rm, Vr};
 use super::epilogue::{self, Plan, Src, Step, Table};
@@ -54,8 +54,6 @@ impl WideIsa {
     }
 }
 
-/// Bytes below the stack pointer that a leaf may use freely (System V).
-const RED_ZONE: i64 = 128;
 /// The tail's mask register under AVX-512.
 const TAIL_MASK: Vr = 1;
 /// The tail's mask vector under AVX2.
@@ -63,6 +61,13 @@ const TAIL_VECTOR: Vr = 15;
 
 /// Encode a tile: see [`super::super::EncodeTile`]. The bytes should be placed at a multiple of 64.
 pub(super) fn encode(tile: &Tile, params: &[ParamInfo], isa: WideIsa) -> Encoding {
+    let (asm, data) = assemble(tile, params, isa)?;
+    let bytes = asm.finish()?;
+    Ok(Encoded { code: bytes.len() - data, bytes })
+}
+
+/// The instructions of a tile, and the bytes of the constants behind them.
+pub(super) fn assemble(tile: &Tile, params: &[ParamInfo], isa: WideIsa) -> Encoding<(Asm, usize)> {
     let rows = tile.a_rows.len();
     if rows != tile.out_rows.len() || tile.epilogue.operands.iter().any(|o| o.rows.len() != rows) {
         return Err(broken("a tile whose row lists differ in length"));
@@ -86,7 +91,10 @@ pub(super) fn encode(tile: &Tile, params: &[ParamInfo], isa: WideIsa) -> Encodin
         vectors: tile.cols.div_ceil(lanes),
         whole,
         masked,
+        frame: 0,
     };
+    let passes = e.passes();
+    e.enter(&passes)?;
     let mut constants = e.asm.code.create_label();
     let has_constants = !table.bits.is_empty() || (isa == WideIsa::Avx2 && tail != 0);
     if has_constants {
@@ -100,8 +108,6 @@ pub(super) fn encode(tile: &Tile, params: &[ParamInfo], isa: WideIsa) -> Encodin
         let r = e.asm.code.kmovw(k1, eax);
         e.asm.ok(r);
     }
-    let passes = e.passes();
-    e.enter(&passes)?;
     for pass in &passes {
         e.pass(pass)?;
     }
@@ -111,8 +117,7 @@ pub(super) fn encode(tile: &Tile, params: &[ParamInfo], isa: WideIsa) -> Encodin
     let r = e.asm.code.ret();
     e.asm.ok(r);
     let data = if has_constants { e.data(&mut constants, &table) } else { 0 };
-    let bytes = e.asm.finish()?;
-    Ok(Encoded { code: bytes.len() - data, bytes })
+    Ok((e.asm, data))
 }
 
 /// Rows and vectors of a tile that are summed at once.
@@ -150,6 +155,8 @@ pub(super) struct Encoder<'a> {
     pub vectors: usize,
     pub whole: Plan,
     pub masked: Plan,
+    /// Bytes of the stack that are the function's, beside what it saves.
+    pub frame: i32,
 }
 
 /// `n` split evenly into the fewest ranges of at most `most`.
@@ -233,28 +240,13 @@ impl Encoder<'_> {
         self.epilogue(pass, &layout)
     }
 
-    /// Run the epilogue on every accumulator and store it. Accumulators that are in the way wait below the stack pointer.
+    /// Run the epilogue on every accumulator and store it. Accumulators that are in the way wait on the stack.
     fn epilogue(&mut self, pass: &Pass, layout: &Layout) -> Encoding<()> {
         let accs: Vec<(usize, usize)> =
             (0..layout.rows).flat_map(|r| (0..layout.vectors).map(move |v| (r, v))).collect();
-        let slots = self.whole.slots.max(self.masked.slots);
-        let has_tail = self.tail.is_some() && pass.vectors.end == self.vectors;
-        let registers = if has_tail { self.usable() } else { self.isa.registers() };
-        let mut free: Vec<Vr> = (accs.len()..registers).map(|r| r as Vr).collect();
-        if slots > registers {
-            return Err(refused(format!(
-                "its epilogue holds {slots} vectors at once, and there are {registers} registers"
-            )));
-        }
-        let spilled = (slots - 1).saturating_sub(free.len()).min(accs.len() - 1);
-        let bytes = spilled as i64 * self.isa.bytes();
-        let frame = if bytes > RED_ZONE { bytes } else { 0 };
-        if frame > 0 {
-            let r = self.asm.code.sub(rsp, frame as i32);
-            self.asm.ok(r);
-        }
-        let (vector_bytes, lowest) = (self.isa.bytes(), if frame > 0 { 0 } else { -bytes });
-        let slot_at = |i: usize| Mem::at(Register::RSP, i as i64 * vector_bytes + lowest);
+        let (mut free, spilled) = self.spills(pass)?;
+        let vector_bytes = self.isa.bytes();
+        let slot_at = |i: usize| Mem::at(Register::RSP, i as i64 * vector_bytes);
         let kept = accs.len() - spilled;
         for i in 0..spilled {
             self.asm.store(slot_at(i), (kept + i) as Vr, None);
@@ -273,11 +265,60 @@ impl Encoder<'_> {
             self.one_epilogue(pass.rows.start + r, pass.vectors.start + v, &map, &operands)?;
             free.push(acc);
         }
-        if frame > 0 {
-            let r = self.asm.code.add(rsp, frame as i32);
-            self.asm.ok(r);
-        }
         Ok(())
+    }
+
+    /// The registers that a pass's epilogue has beside its accumulators, and how many of these it must put on the stack, since its
+    /// slots do not fit beside all of them.
+    fn spills(&self, pass: &Pass) -> Encoding<(Vec<Vr>, usize)> {
+        let accs = pass.rows.len() * pass.vectors.len();
+        let slots = self.whole.slots.max(self.masked.slots);
+        let has_tail = self.tail.is_some() && pass.vectors.end == self.vectors;
+        let registers = if has_tail { self.usable() } else { self.isa.registers() };
+        if slots > registers {
+            return Err(refused(format!(
+                "its epilogue holds {slots} vectors at once, and there are {registers} registers"
+            )));
+        }
+        let free: Vec<Vr> = (accs..registers).map(|r| r as Vr).collect();
+        let spilled = (slots - 1).saturating_sub(free.len()).min(accs - 1);
+        Ok((free, spilled))
+    }
+
+    /// Begin the function: a frame pointer, by which profilers find the caller, and room for the totals of a pass where the
+    /// reduction is cut, later for the accumulators that its epilogue has no registers for. Whole vectors, so that none lies across
+    /// two lines of the cache; less than a page, so that it needs no probe.
+    fn enter(&mut self, passes: &[Pass]) -> Encoding<()> {
+        let mut vectors = 0;
+        for pass in passes {
+            let totals = if self.cut.is_some() { pass.rows.len() * pass.vectors.len() } else { 0 };
+            vectors = vectors.max(totals).max(self.spills(pass)?.1);
+        }
+        let vector = self.isa.bytes() as i32;
+        self.frame = vectors as i32 * vector;
+        let code = &mut self.asm.code;
+        let mut results = vec![code.push(rbp), code.mov(rbp, rsp)];
+        if self.cut.is_some() {
+            results.push(code.push(rbx));
+        }
+        if self.frame > 0 {
+            results.extend([code.sub(rsp, self.frame), code.and(rsp, -vector)]);
+        }
+        results.into_iter().for_each(|r| self.asm.ok(r));
+        Ok(())
+    }
+
+    /// The counterpart of [`Encoder::enter`].
+    fn leave(&mut self) {
+        let code = &mut self.asm.code;
+        let mut results = vec![];
+        if self.cut.is_some() {
+            results.extend([code.lea(rsp, ptr(rbp - 8)), code.pop(rbx)]);
+        } else if self.frame > 0 {
+            results.push(code.mov(rsp, rbp));
+        }
+        results.push(code.pop(rbp));
+        results.into_iter().for_each(|r| self.asm.ok(r));
     }
 
     /// Base registers of the epilogue's operands; those without one are fetched where they are used.
