@@ -1,4 +1,5 @@
 //! The `egret` command: argument parsing and printing; everything else is the `egret` crate.
+#![forbid(unsafe_code)]
 
 mod args;
 mod commands;

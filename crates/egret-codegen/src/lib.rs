@@ -12,6 +12,7 @@ mod jit;
 mod module;
 mod object;
 mod options;
+mod output;
 
 pub use error::CodegenError;
 pub use isa::{Arch, Feature, ISAS, Isa, Target};

@@ -1,10 +1,7 @@
 //! A whole program into any Cranelift module: kernels, leaves, data, and the functions of the C ABI.
 
-use cranelift::codegen::Context;
-use cranelift::codegen::ir::Function;
-use cranelift::codegen::isa::{CallConv, OwnedTargetIsa};
 use cranelift::prelude::*;
-use cranelift_module::{DataId, FuncId, Linkage, Module, ModuleReloc};
+use cranelift_module::{DataId, FuncId, Linkage, Module};
 use egret_loop::{Kernel, KernelId, Param, ParamInfo, Place, Program, Tile, V};
 use std::collections::BTreeMap;
 
@@ -14,6 +11,7 @@ use crate::clif::{kernel, tile};
 use crate::error::{CodegenError, Result, broken};
 use crate::isa::{Arch, EncodeTile, Encoded, NotEncoded};
 use crate::options::{Options, WeightsPlace};
+use crate::output::Output;
 
 /// Where embedded weights come from in a module.
 pub(crate) enum WeightsData {
@@ -31,106 +29,9 @@ pub(crate) struct Exports {
     pub info: DataId,
 }
 
-/// Of all functions, whatever the target's own: encoded leaves know the registers of this one. [`Target::parse`] refuses
-/// targets on which the exported functions could not be called.
-///
-/// [`Target::parse`]: crate::Target::parse
-const CALL_CONV: CallConv = CallConv::SystemV;
-
 /// The symbol of embedded weights.
 pub(crate) fn weights_symbol(program: &Program) -> String {
     format!("{}_weights_data", program.name)
-}
-
-/// What is shared by everything that is written into a module.
-pub(crate) struct Output<'m, M: Module> {
-    pub module: &'m mut M,
-    pub program: &'m Program,
-    pub options: &'m Options,
-    /// The target without the optimiser.
-    unoptimized: OwnedTargetIsa,
-    context: Context,
-    functions: FunctionBuilderContext,
-}
-
-impl<M: Module> Output<'_, M> {
-    /// A signature with i64 parameters (pointers too) and, if `returns`, an i32 result.
-    pub fn signature(&self, params: usize, returns: bool) -> Signature {
-        let mut signature = Signature::new(CALL_CONV);
-        signature.params = vec![AbiParam::new(types::I64); params];
-        if returns {
-            signature.returns.push(AbiParam::new(types::I32));
-        }
-        signature
-    }
-
-    /// A symbol of this program.
-    pub fn symbol(&self, name: &str) -> String {
-        format!("{}_{name}", self.program.name)
-    }
-
-    /// Declare and define a function.
-    pub fn function(
-        &mut self,
-        name: &str,
-        linkage: Linkage,
-        signature: Signature,
-        write: impl FnOnce(&mut FunctionBuilder<'_>, &mut M) -> Result<()>,
-    ) -> Result<FuncId> {
-        let id = self.write_function(name, linkage, signature, write)?;
-        let defined = self.module.define_function(id, &mut self.context);
-        defined.map_err(|e| match e {
-            // Cranelift's own text is only "Compilation error"; the function's name says where.
-            cranelift_module::ModuleError::Compilation(e) => broken(format!("{name}: {e:?}")),
-            other => other.into(),
-        })?;
-        Ok(id)
-    }
-
-    /// As [`Output::function`], local, with the instructions in the order in which they are written.
-    pub fn function_as_written(
-        &mut self,
-        name: &str,
-        signature: Signature,
-        write: impl FnOnce(&mut FunctionBuilder<'_>, &mut M) -> Result<()>,
-    ) -> Result<FuncId> {
-        let id = self.write_function(name, Linkage::Local, signature, write)?;
-        let compiled = self.context.compile(&*self.unoptimized, &mut Default::default());
-        let buffer = &compiled.map_err(|e| broken(format!("{name}: {:?}", e.inner)))?.buffer;
-        let (bytes, align) = (buffer.data().to_vec(), u64::from(buffer.alignment).max(64));
-        let relocs: Vec<_> = buffer.relocs().to_vec();
-        let relocs: Vec<_> =
-            relocs.iter().map(|r| ModuleReloc::from_mach_reloc(r, &self.context.func, id)).collect();
-        self.module.define_function_bytes(id, align, &bytes, &relocs)?;
-        Ok(id)
-    }
-
-    /// Declare a function and write it into the context.
-    fn write_function(
-        &mut self,
-        name: &str,
-        linkage: Linkage,
-        signature: Signature,
-        write: impl FnOnce(&mut FunctionBuilder<'_>, &mut M) -> Result<()>,
-    ) -> Result<FuncId> {
-        let id = self.module.declare_function(name, linkage, &signature)?;
-        self.module.clear_context(&mut self.context);
-        self.context.func = Function::with_name_signature(
-            cranelift::codegen::ir::UserFuncName::user(0, id.as_u32()),
-            signature,
-        );
-        let mut builder = FunctionBuilder::new(&mut self.context.func, &mut self.functions);
-        write(&mut builder, self.module)?;
-        builder.finalize(self.module.target_config());
-        Ok(id)
-    }
-
-    /// Declare and define a function from its machine code.
-    pub fn function_bytes(&mut self, name: &str, signature: Signature, bytes: &[u8]) -> Result<FuncId> {
-        let id = self.module.declare_function(name, Linkage::Local, &signature)?;
-        self.module.define_function_bytes(id, 64, bytes, &[])?;
-        Ok(id)
-    }
 }
 
 /// Write a program.
@@ -140,10 +41,7 @@ pub(crate) fn compile<M: Module>(
     options: &Options,
     weights: WeightsData,
 ) -> Result<Exports> {
-    let context = module.make_context();
-    let unoptimized = options.target.clif(module.isa().flags().is_pic(), false)?;
-    let mut out =
-        Output { module, program, options, unoptimized, context, functions: FunctionBuilderContext::new() };
+    let mut out = Output::new(module, program, options)?;
     let kernels = kernels(&mut out)?;
     let weights = embedded_weights(&mut out, weights)?;
     let cpu = match options.target.arch() {

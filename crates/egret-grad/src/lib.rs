@@ -23,6 +23,7 @@
 //! | `pow(a, b)` | 0 for a where b = 0, 0 for b where a = 0 and b >= 0, as PyTorch |
 //! | `scatter` with equal indices | only the update that stays has one (PyTorch: undefined) |
 //! | `cumulative` by `prod` | NaN behind an element that is 0 (PyTorch has a case for it) |
+#![forbid(unsafe_code)]
 
 mod emit;
 mod error;

@@ -84,7 +84,7 @@ impl KernelBuilder {
 
     /// A number in a type: floats are rounded, integers truncated and wrapped, bool is `value != 0`.
     pub fn number(&mut self, ty: Ty, value: f64) -> V {
-        let bits = crate::arith::number_bits(ty.elem, value);
+        let bits = number_bits(ty.elem, value);
         self.const_bits(ty, bits)
     }
 

@@ -107,6 +107,19 @@ impl fmt::Display for Ty {
     }
 }
 
+/// The bits of a number in an element type: floats are rounded, integers truncated and wrapped, bool is `value != 0`.
+pub fn number_bits(elem: Elem, value: f64) -> u64 {
+    match elem {
+        Elem::F32 => (value as f32).to_bits().into(),
+        Elem::F64 => value.to_bits(),
+        Elem::Bool => (value != 0.0).into(),
+        _ => {
+            let mask = if elem.size() == 8 { u64::MAX } else { (1 << (8 * elem.size())) - 1 };
+            (if value < 0.0 { value as i64 as u64 } else { value as u64 }) & mask
+        }
+    }
+}
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*

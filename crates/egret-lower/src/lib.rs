@@ -4,6 +4,7 @@
 //! inside kernels), `plan` (decisions before any code), `program` (the program while it is written),
 //! `loops` (loop skeletons), `kernels` (one file per family). `pipeline` calls them in turn, `remarks` says
 //! why kernels are what they are. The crate knows nothing of machine code.
+#![forbid(unsafe_code)]
 
 mod error;
 mod expr;

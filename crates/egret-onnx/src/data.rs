@@ -2,6 +2,7 @@
 
 use crate::error::ImportError;
 use crate::external::ExternalData;
+use crate::raw::{bits, from_raw};
 use crate::wire::{self, Payload};
 use egret_ir::{DType, Dim, SeqType, Tensor, Type, Value};
 use onnx_protobuf::{Message as _, SparseTensorProto, TensorProto, TypeProto, tensor_proto, type_proto};
@@ -19,48 +20,6 @@ pub fn dtype(code: i32) -> Result<DType, ImportError> {
     }
     let known = u32::try_from(code).ok().and_then(DType::from_abi_code);
     known.ok_or_else(|| ImportError::invalid(format!("{code} is not an ONNX element type")))
-}
-
-/// Bits of an element in ONNX's packed forms.
-fn bits(dtype: DType) -> usize {
-    match dtype {
-        DType::I2 | DType::U2 => 2,
-        DType::I4 | DType::U4 | DType::F4E2M1 => 4,
-        other => other.size() * 8,
-    }
-}
-
-/// Packed 2- or 4-bit elements, the first in the low bits, one per byte; signed ones sign-extended.
-fn unpack(dtype: DType, packed: &[u8], count: usize) -> Vec<u8> {
-    let width = bits(dtype);
-    let per_byte = 8 / width;
-    (0..count)
-        .map(|i| {
-            let raw = packed[i / per_byte] >> (width * (i % per_byte)) & ((1 << width) - 1);
-            if dtype.is_signed_int() && raw >> (width - 1) == 1 { raw | (0xffu8 << width) } else { raw }
-        })
-        .collect()
-}
-
-/// A tensor from ONNX's raw form: little-endian, elements of less than 8 bits packed.
-pub(crate) fn from_raw(
-    dtype: DType,
-    shape: &[usize],
-    count: usize,
-    raw: &[u8],
-) -> Result<Tensor, ImportError> {
-    let expected = count.checked_mul(bits(dtype)).map(|b| b.div_ceil(8));
-    if expected != Some(raw.len()) {
-        return Err(ImportError::invalid(format!(
-            "{dtype} data of shape {shape:?} has {} bytes",
-            raw.len()
-        )));
-    }
-    Ok(match dtype {
-        DType::Bool => Tensor::from_bools(shape, &raw.iter().map(|&b| b != 0).collect::<Vec<_>>()),
-        _ if bits(dtype) < 8 => Tensor::from_bytes(dtype, shape, &unpack(dtype, raw, count)),
-        _ => Tensor::from_bytes(dtype, shape, raw),
-    })
 }
 
 /// Dims as a shape, and the number of elements.

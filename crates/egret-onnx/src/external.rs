@@ -1,7 +1,7 @@
 //! External data: weights in files beside the model, memory-mapped, never outside the model's folder.
 
-use crate::data::from_raw;
 use crate::error::{ImportError, io};
+use crate::raw::from_raw;
 use egret_ir::{DType, Tensor};
 use onnx_protobuf::TensorProto;
 use std::collections::BTreeMap;

@@ -5,7 +5,8 @@ use crate::context::{NodeCtx, OnnxAttr, input_dependencies};
 use crate::data::{decode_sparse, decode_tensor_external};
 use crate::error::{ErrorKind, ImportError};
 use crate::external::ExternalData;
-use crate::model::{ImportOptions, input_types, key, node_name, node_place, normal, opsets};
+use crate::inputs::{ImportOptions, input_types};
+use crate::names::{initialised, key, node_name, node_place, normal, opsets};
 use crate::ops;
 use crate::order::in_order;
 use crate::scope::{Frame, Level, Scopes, Slot};
@@ -481,12 +482,6 @@ impl<'m> Importer<'m> {
         e.inputs_to_bind = names;
         e
     }
-}
-
-/// Names of the initialisers of a graph.
-pub(crate) fn initialised(proto: &GraphProto) -> BTreeSet<&str> {
-    let dense = proto.initializer.iter().map(|t| t.name.as_str());
-    dense.chain(proto.sparse_initializer.iter().map(|t| t.values.get_or_default().name.as_str())).collect()
 }
 
 /// A name as an identifier of text IR and artifacts.

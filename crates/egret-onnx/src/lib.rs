@@ -8,12 +8,17 @@ pub mod data;
 pub mod error;
 mod external;
 mod importer;
+mod inputs;
 mod model;
+mod names;
 pub mod ops;
 mod order;
+mod raw;
 mod region;
 mod scope;
 pub mod wire;
 
 pub use error::{ErrorKind, ImportError};
-pub use model::{ImportOptions, NEWEST_OPSET, import_bytes, import_path, parse_model};
+pub use inputs::ImportOptions;
+pub use model::{import_bytes, import_path, parse_model};
+pub use names::NEWEST_OPSET;

@@ -1,8 +1,7 @@
 //! The order of a graph's nodes. ONNX demands that producers stand before users; some converters do not keep to it.
 
 use crate::error::ImportError;
-use crate::importer::initialised;
-use crate::model::node_place;
+use crate::names::{initialised, node_place};
 use onnx_protobuf::{GraphProto, NodeProto};
 use std::collections::{BTreeSet, HashMap};
 

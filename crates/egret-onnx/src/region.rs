@@ -3,7 +3,8 @@
 use crate::context::OnnxAttr;
 use crate::data::decode_type;
 use crate::error::ImportError;
-use crate::importer::{Importer, identifier, initialised};
+use crate::importer::{Importer, identifier};
+use crate::names::initialised;
 use crate::scope::Level;
 use egret_ir::{Builder, DType, Dim, Graph, TensorType, Type, ValueId};
 use onnx_protobuf::{GraphProto, NodeProto};

@@ -4,6 +4,7 @@
 //! Folders, each of which uses those before it only: `analysis` (what is known of a value), `rules` (the rule language), `matching`
 //! (patterns against terms), `cost`, `regions` (pieces of a graph), `proof` (proofs and their checker, which see no e-graph),
 //! `eqsat` (equality saturation of one region), `passes` (steps in code), `soundness` (every rule against the interpreter).
+#![forbid(unsafe_code)]
 
 pub mod analysis;
 mod cost;

@@ -1,6 +1,7 @@
 //! What the Egret compiler did and why, as typed events; their text, JSON and protobuf views.
 //!
 //! The crate knows nothing of the other crates of Egret.
+#![forbid(unsafe_code)]
 
 mod event;
 mod text;

@@ -11,6 +11,7 @@ mod error;
 pub mod files;
 pub mod frontend;
 pub mod grad;
+mod kernels;
 mod native;
 pub mod npz;
 mod options;

@@ -34,7 +34,7 @@ impl Lowered {
     pub fn to_json(&self) -> serde_json::Value {
         serde_json::json!({
             "nodes": self.graph.node_count(),
-            "kernels": crate::artifact::kernels(&self.program),
+            "kernels": crate::kernels::kernels(&self.program),
             "arena_bytes": self.program.arena_bytes,
             "trace": self.trace.to_json()["events"],
         })

@@ -9,7 +9,7 @@ use std::mem::{offset_of, size_of};
 use crate::abi::float::FloatState;
 use crate::abi::tables::{Tables, arg, call, limit};
 use crate::error::{Result, broken};
-use crate::module::Output;
+use crate::output::Output;
 
 /// Chunks of a kernel per thread, so that a slow thread does not hold up the others.
 const CHUNKS_PER_THREAD: i64 = 4;

@@ -9,7 +9,7 @@ use cranelift::prelude::*;
 use cranelift_module::{FuncId, Linkage, Module};
 
 use crate::error::Result;
-use crate::module::Output;
+use crate::output::Output;
 
 /// Two functions in machine code, since Cranelift has no instructions for this state.
 pub(crate) struct FloatState {

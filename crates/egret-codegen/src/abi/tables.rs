@@ -6,7 +6,7 @@ use egret_runtime::abi;
 use std::mem::{offset_of, size_of};
 
 use crate::error::{CodegenError, Result, broken};
-use crate::module::Output;
+use crate::output::Output;
 
 /// What `run` checks of a memory, beside its [`abi::Port`] if it is a tensor's.
 pub(crate) mod limit {

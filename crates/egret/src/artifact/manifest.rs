@@ -23,19 +23,6 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// Every kernel run of a program, in order, with the ONNX nodes whose work it does, sorted.
-pub fn kernels(program: &Program) -> Vec<Value> {
-    let one = |c: &egret_loop::Call| {
-        let kernel = program.kernels.get(c.kernel.0 as usize);
-        json!({
-            "name": kernel.map_or("", |k| k.name.as_str()),
-            "tasks": kernel.map_or(0, |k| k.tasks),
-            "sources": c.sources,
-        })
-    };
-    program.calls.iter().map(one).collect()
-}
-
 /// The manifest of a compilation.
 pub fn manifest(
     request: &Request,
@@ -69,7 +56,7 @@ pub fn manifest(
             "blake3": hex(facts.weights_hash),
             "file": if embedded { Value::Null } else { json!(format!("{}.weights", program.name)) },
         },
-        "kernels": kernels(program),
+        "kernels": crate::kernels::kernels(program),
         "files": files,
     });
     format!("{manifest:#}\n").into_bytes()

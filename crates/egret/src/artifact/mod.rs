@@ -8,7 +8,6 @@ mod names;
 mod rust;
 mod write;
 
-pub use manifest::kernels;
 pub use write::{Compiled, compile, compile_changed};
 
 use crate::error::{Error, Result};

@@ -4,7 +4,6 @@
 //! `n` is the first result of node `n`, `[n, k]` its result `k`, `-1 - i` is input `i`, `[-1, s]` the constant spelt by string `s`.
 
 use super::Focus;
-use crate::artifact;
 use egret_ir::{Def, Graph, NodeId, Op, Type, ValueId};
 use egret_loop::Program;
 use egret_opt::{CostModel, PassReport};
@@ -113,8 +112,10 @@ impl Recorder {
         let events = self.tables.packed(events);
         let compiled = match program {
             Ok(p) => {
-                let kernels =
-                    artifact::kernels(p).into_iter().map(|k| self.tables.packed(k)).collect::<Vec<_>>();
+                let kernels = crate::kernels::kernels(p)
+                    .into_iter()
+                    .map(|k| self.tables.packed(k))
+                    .collect::<Vec<_>>();
                 json!({ "kernels": kernels, "arena_bytes": p.arena_bytes, "weights_bytes": p.weights.len(), "measured": self.measured })
             }
             Err(reason) => json!({ "refused": reason }),

@@ -3,8 +3,49 @@
 use iced_x86::code_asm::CodeAssembler;
 use iced_x86::{Code, IcedError, Instruction, MemoryOperand, Register};
 
-use super::super::{Encoding, broken};
-use super::tile::WideIsa;
+use super::super::{Encoding, Isa, broken};
+
+/// Which instructions a tile may use.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum WideIsa {
+    /// AVX2 and FMA: 16 registers of 8 lanes.
+    Avx2,
+    /// AVX-512 F: 32 registers of 16 lanes.
+    Avx512,
+}
+
+impl WideIsa {
+    /// The instruction set that it stands for.
+    pub fn row(self) -> &'static Isa {
+        match self {
+            WideIsa::Avx2 => &super::V3,
+            WideIsa::Avx512 => &super::V4,
+        }
+    }
+
+    /// f32 lanes of a vector.
+    pub fn lanes(self) -> usize {
+        self.row().vector_bytes / 4
+    }
+
+    /// Vector registers.
+    pub fn registers(self) -> usize {
+        self.row().registers
+    }
+
+    /// Bytes of a vector.
+    pub fn bytes(self) -> i64 {
+        self.row().vector_bytes as i64
+    }
+
+    /// Bytes of a constant behind the code: AVX2 has no embedded broadcast, so its constants are whole vectors.
+    pub fn constant_bytes(self) -> i64 {
+        match self {
+            WideIsa::Avx2 => 32,
+            WideIsa::Avx512 => 4,
+        }
+    }
+}
 
 /// A vector register by number.
 pub(super) type Vr = u8;

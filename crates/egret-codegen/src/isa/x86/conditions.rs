@@ -4,9 +4,9 @@
 use egret_loop::{Cmp, Elem};
 
 use super::super::{Encoding, refused};
+use super::asm::WideIsa;
 use super::asm::{MaskOp, Op1, Op2};
 use super::epilogue::{Planner, Src, Step, Val, no_form};
-use super::tile::WideIsa;
 
 impl Planner<'_> {
     /// A mask of float lanes that stays until the next instruction asks for one.

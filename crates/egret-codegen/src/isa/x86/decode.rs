@@ -8,9 +8,10 @@ use std::collections::BTreeSet;
 
 use egret_loop::Tile;
 
+use super::asm::WideIsa;
 use super::features::Feature;
 use super::tests::{Noise, params, random_epilogue, random_tile};
-use super::tile::{WideIsa, assemble, encode};
+use super::tile::{assemble, encode};
 use crate::Target;
 
 /// Instructions up to the end of the bytes.

@@ -4,8 +4,8 @@
 use egret_loop::{BinOp, Elem, EpInst, Epilogue, ParamInfo, UnOp};
 
 use super::super::{Encoding, NotEncoded, broken, refused};
+use super::asm::WideIsa;
 use super::asm::{MaskOp, Op1, Op2};
-use super::tile::WideIsa;
 
 /// 4-byte constants that live behind the code.
 #[derive(Debug, Default)]

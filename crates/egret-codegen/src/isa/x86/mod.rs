@@ -13,8 +13,8 @@ mod tests;
 mod tile;
 
 use super::{Arch, Isa};
+use asm::WideIsa;
 use features::Feature::{self, *};
-use tile::WideIsa;
 
 const V2_FEATURES: &[Feature] = &[Sse3, Ssse3, Sse41, Sse42, Popcnt];
 const V3_FEATURES: &[Feature] = &[Sse3, Ssse3, Sse41, Sse42, Popcnt, Avx, Fma, Avx2, Bmi1, Bmi2, Lzcnt];

@@ -7,11 +7,9 @@ use iced_x86::Register;
 use iced_x86::code_asm::{AsmRegister64, CodeLabel, r8, r9, r10, rax, rbx, rdi, rsi};
 
 use super::super::{Encoding, broken, refused};
+use super::asm::WideIsa;
 use super::asm::{MaskOp, Mem, Op2, Rm, Vr};
-use super::tile::{Encoder, Layout, Pass, WideIsa, displacement, split};
-
-/// Steps of the innermost axis in one turn of its loop; shorter axes (up to twice this) have no loop.
-pub(super) const UNROLL: i64 = 4;
+use super::tile::{Encoder, Layout, Pass, UNROLL, displacement, split};
 
 /// The mask register that holds under AVX-512 whether there are totals yet: cheaper than storing zeros.
 const TOTALS: Vr = 2;

@@ -6,7 +6,8 @@ use egret_loop::*;
 
 use super::super::NotEncoded;
 use super::asm::Asm;
-use super::tile::{WideIsa, encode};
+use super::asm::WideIsa;
+use super::tile::encode;
 use crate::Target;
 
 /// The instruction sets that this machine can run.

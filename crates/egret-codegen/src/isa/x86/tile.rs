@@ -5,54 +5,16 @@
 //! epilogue runs on them before the store.
 //! Cranelift stops at 128-bit vectors, which is half to a quarter of what these machines do.
 
-use super::super::{Encoded, Encoding, Isa, broken, refused};
+use super::super::{Encoded, Encoding, broken, refused};
 use egret_loop::{Axis, BlockedSum, ParamInfo, Tile};
 use iced_x86::Register;
 use iced_x86::code_asm::{AsmRegister64, CodeLabel, ptr, r8, r9, r10, r11, rax, rbp, rbx, rcx, rsp};
 
-use super::asm::{Asm, Mem, Rm, Vr};
+use super::asm::{Asm, Mem, Rm, Vr, WideIsa};
 use super::epilogue::{self, Plan, Src, Step, Table};
-use super::reduce::UNROLL;
 
-/// Which instructions a tile may use.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum WideIsa {
-    /// AVX2 and FMA: 16 registers of 8 lanes.
-    Avx2,
-    /// AVX-512 F: 32 registers of 16 lanes.
-    Avx512,
-}
-
-impl WideIsa {
-    /// The instruction set that it stands for.
-    pub fn row(self) -> &'static Isa {
-        match self {
-            WideIsa::Avx2 => &super::V3,
-            WideIsa::Avx512 => &super::V4,
-        }
-    }
-
-    /// f32 lanes of a vector.
-    pub fn lanes(self) -> usize {
-        self.row().vector_bytes / 4
-    }
-
-    fn registers(self) -> usize {
-        self.row().registers
-    }
-
-    pub fn bytes(self) -> i64 {
-        self.row().vector_bytes as i64
-    }
-
-    /// Bytes of a constant behind the code: AVX2 has no embedded broadcast, so its constants are whole vectors.
-    fn constant_bytes(self) -> i64 {
-        match self {
-            WideIsa::Avx2 => 32,
-            WideIsa::Avx512 => 4,
-        }
-    }
-}
+/// Steps of the innermost axis in one turn of its loop; shorter axes (up to twice this) have no loop.
+pub(super) const UNROLL: i64 = 4;
 
 /// The tail's mask register under AVX-512.
 const TAIL_MASK: Vr = 1;
