@@ -35,4 +35,4 @@ pub use egret_trace::Trace;
 pub use engine::{Engine, Executable, Session};
 pub use error::{Error, ErrorKind, Result};
 pub use native::Native;
-pub use options::{Options, all_cores, identifier, is_identifier};
+pub use options::{Options, all_cores, identifier, is_identifier, rule_names};

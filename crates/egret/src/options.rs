@@ -93,6 +93,11 @@ impl Options {
     }
 }
 
+/// The names of all rewrite rules that Egret has, in the order of their files.
+pub fn rule_names() -> Vec<String> {
+    egret_opt::rules::shipped().iter().map(|r| r.name.clone()).collect()
+}
+
 /// The number of cores that this process may use.
 pub fn all_cores() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get())

@@ -136,6 +136,27 @@ impl Model {
         Ok(lines.collect())
     }
 
+    /// The names of the rules that were applied, whether the optimised graph rests on them or not, in order.
+    ///
+    /// # Errors
+    /// As [`Model::after`].
+    pub fn applied(&self) -> Result<Vec<String>> {
+        let mut names: Vec<String> = self
+            .run(None, false)?
+            .1
+            .events
+            .into_iter()
+            .filter_map(|e| match e.kind {
+                Some(Kind::RuleUse(r)) if r.applications > 0 => Some(r.rule),
+                Some(Kind::Rewrite(r)) => Some(r.rule),
+                _ => None,
+            })
+            .collect();
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+
     /// The rules that nearly applied, and what stopped them, one a line.
     ///
     /// # Errors

@@ -1,0 +1,243 @@
+//! File tests: a graph, a stage of the compiler, and what comes of it.
+//!
+//! Every file of `tests/files/*/*.egret` but those of `symbols` (inputs of another test) begins with `// test: STAGE` and holds one
+//! graph, or several with lines `// -----` between them. What is expected stands behind each graph's line `// expect`.
+//!
+//! | stage | what comes of the graph |
+//! |---|---|
+//! | `parse` | the graph as it is printed, or the error of the parser |
+//! | `verify` | the errors of the verifier, or `ok` |
+//! | `opt` | the graph after the passes |
+//! | `kernels` | the kernels that the passes and lowering make of it, with the nodes of each |
+//! | `run` | the outputs for made-up inputs, which all engines agree on |
+//!
+//! Directives are comments before a graph: `// passes: a, b`, `// tier: exact`, `// rule PASS: name: lhs => rhs ..`, and
+//! `// show: missed`, which adds why rules did not apply. `BLESS=1 cargo test --test filetests` writes what is expected anew;
+//! `FILTER=name` runs files of which the name has a part.
+
+use egret::ir::{Value, interp, text, verify};
+use egret::snapshot::Model;
+use egret::{Engine, Executable, Options, compare, source};
+use egret_workspace::root;
+use similar::TextDiff;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+const EXPECT: &str = "// expect\n";
+const BETWEEN: &str = "// -----\n";
+
+/// What a stage makes of a graph.
+type Stage = fn(&str) -> Result<String, String>;
+
+const STAGES: [(&str, Stage); 5] =
+    [("parse", parse), ("verify", verify_graph), ("opt", opt), ("kernels", kernels), ("run", run)];
+
+fn parse(given: &str) -> Result<String, String> {
+    Ok(match text::parse(given, &|_| None) {
+        Ok(graph) => text::print(&graph),
+        Err(e) => format!("// error: {e}\n"),
+    })
+}
+
+fn verify_graph(given: &str) -> Result<String, String> {
+    let graph = text::parse(given, &|_| None).map_err(|e| e.to_string())?;
+    Ok(match verify(&graph) {
+        Ok(()) => "// ok\n".into(),
+        Err(errors) => errors.iter().map(|e| format!("// error: {e}\n")).collect(),
+    })
+}
+
+/// The model of a graph with its directives, and whether `show: missed` is among them.
+fn model(given: &str) -> egret::Result<(Model, bool)> {
+    let mut model = Model::parse(given)?;
+    let mut missed = false;
+    for line in given.lines().filter_map(|l| l.strip_prefix("// ")) {
+        let Some((key, value)) = line.split_once(": ") else { continue };
+        model = match key {
+            "passes" => model.passes(&value.split(", ").collect::<Vec<_>>()),
+            "tier" => model.tier(value)?,
+            "show" => {
+                missed = true;
+                model
+            }
+            _ => match key.strip_prefix("rule ") {
+                Some(pass) => model.rules(&format!("pass {pass}\n{value}"), "test.rules")?,
+                None => model,
+            },
+        };
+    }
+    Ok((model, missed))
+}
+
+fn opt(given: &str) -> Result<String, String> {
+    let make = || {
+        let (model, missed) = model(given)?;
+        let mut out = model.optimized()?;
+        if missed {
+            out.extend(model.missed()?.lines().map(|l| format!("// {l}\n")));
+        }
+        Ok::<_, egret::Error>(out)
+    };
+    make().map_err(|e| e.to_string())
+}
+
+fn kernels(given: &str) -> Result<String, String> {
+    let graph = text::parse(given, &|_| None).map_err(|e| e.to_string())?;
+    let options = Options { target: "x86-64-v4".into(), explain: true, ..Options::default() };
+    let lowered = egret::pipeline::lower(graph, &options, &BTreeMap::new()).map_err(|e| e.to_string())?;
+    let program = &lowered.program;
+    Ok(program
+        .calls
+        .iter()
+        .map(|c| format!("// {} of {}\n", program.kernels[c.kernel.0 as usize].name, c.sources.join(", ")))
+        .collect())
+}
+
+fn run(given: &str) -> Result<String, String> {
+    let graph = text::parse(given, &|_| None).map_err(|e| e.to_string())?;
+    let inputs = source::made_up(&graph, 1).map_err(|e| e.to_string())?;
+    let want = interp::run(&graph, &inputs).map_err(|e| e.to_string())?;
+    for engine in [Engine::Jit, Engine::JitNoOpt] {
+        let options = Options { threads: 1, ..Options::default() };
+        let got = Executable::new(graph.clone(), engine, &options, &BTreeMap::new())
+            .and_then(|e| e.run(&inputs))
+            .map_err(|e| format!("{}: {e}", engine.name()))?;
+        for (w, g) in want.iter().zip(&got) {
+            compare::compare(w, g, compare::Tolerance::default())
+                .map_err(|e| format!("{}: {e}", engine.name()))?;
+        }
+    }
+    Ok(want
+        .iter()
+        .zip(graph.output_names())
+        .map(|(v, name)| match v {
+            Value::Tensor(t) => {
+                format!("// {name}: {} {:?}\n", t.ty(), compare::to_f64(t).unwrap_or_default())
+            }
+            other => format!("// {name}: {other:?}\n"),
+        })
+        .collect())
+}
+
+fn files() -> Vec<PathBuf> {
+    let mut out = vec![];
+    let mut dirs = vec![root().join("tests/files")];
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(&dir).expect("a folder of file tests") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() && path.file_name().is_some_and(|n| n != "symbols") {
+                dirs.push(path);
+            } else if path.extension().is_some_and(|e| e == "egret") {
+                out.push(path);
+            }
+        }
+    }
+    out.sort();
+    out
+}
+
+fn stage(text: &str) -> Result<Stage, String> {
+    let names = || STAGES.map(|s| s.0).join(", ");
+    let name = text.lines().next().and_then(|l| l.strip_prefix("// test: "));
+    let name =
+        name.ok_or_else(|| format!("the first line is no `// test: STAGE`; stages are {}", names()))?;
+    let stage = STAGES.iter().find(|s| s.0 == name.trim());
+    stage.map(|s| s.1).ok_or_else(|| format!("no stage `{name}`; there are {}", names()))
+}
+
+/// What a file is and what it should be; a fault ends it.
+fn anew(text: &str) -> Result<String, String> {
+    let stage = stage(text)?;
+    let parts = text.split(BETWEEN).map(|part| {
+        let (given, _) = part.split_once(EXPECT).unwrap_or((part, ""));
+        let newline = if given.ends_with('\n') { "" } else { "\n" };
+        Ok(format!("{given}{newline}{EXPECT}{}", stage(given)?))
+    });
+    Ok(parts.collect::<Result<Vec<_>, String>>()?.join(BETWEEN))
+}
+
+#[test]
+fn stages_make_of_each_file_what_it_says() {
+    let bless = std::env::var_os("BLESS").is_some();
+    let filter = std::env::var("FILTER").unwrap_or_default();
+    let mut faults = vec![];
+    for path in files().into_iter().filter(|p| p.to_string_lossy().contains(&filter)) {
+        let name = path.strip_prefix(root()).unwrap_or(&path).display().to_string();
+        let text = std::fs::read_to_string(&path).expect("a file that was just listed");
+        match anew(&text) {
+            Err(e) => faults.push(format!("{name}: {e}")),
+            Ok(new) if new == text => {}
+            Ok(new) if bless => std::fs::write(&path, new).expect("a writable file"),
+            Ok(new) => {
+                let diff = TextDiff::from_lines(&text, &new);
+                faults.push(
+                    diff.unified_diff().context_radius(2).header(&name, "what it is now").to_string(),
+                );
+            }
+        }
+    }
+    assert!(
+        faults.is_empty(),
+        "{}\n{} files differ. Where what they are now is right: BLESS=1 cargo test --test filetests",
+        faults.join("\n"),
+        faults.len()
+    );
+}
+
+/// Rules that no file test applies; the list only shrinks.
+#[test]
+fn every_rule_is_applied_in_some_file() {
+    let list = root().join("tests/lists/rules-without-file.txt");
+    let known = std::fs::read_to_string(&list).expect("the list");
+    let known: BTreeSet<&str> = known.lines().filter(|l| !l.starts_with('#')).collect();
+    let mut applied = BTreeSet::new();
+    for path in files() {
+        let text = std::fs::read_to_string(&path).expect("a file that was just listed");
+        if !text.starts_with("// test: opt\n") {
+            continue;
+        }
+        for part in text.split(BETWEEN) {
+            let given = part.split_once(EXPECT).map_or(part, |p| p.0);
+            let rules =
+                model(given).and_then(|(m, _)| m.applied()).expect("a graph that another test runs");
+            applied.extend(rules);
+        }
+    }
+    let all: BTreeSet<String> = egret::rule_names().into_iter().collect();
+    let not_applied: BTreeSet<&str> = all.difference(&applied).map(String::as_str).collect();
+    if std::env::var_os("BLESS").is_some() {
+        let lines: String = not_applied.iter().map(|r| format!("{r}\n")).collect();
+        std::fs::write(
+            &list,
+            format!("# Rules that no file of tests/files/opt applies; this list only shrinks.\n{lines}"),
+        )
+        .expect("a writable list");
+        return;
+    }
+    let new: Vec<_> = not_applied.difference(&known).collect();
+    assert!(new.is_empty(), "no file of tests/files/opt applies {new:?}: add one");
+    let gone: Vec<_> = known.difference(&not_applied).collect();
+    assert!(
+        gone.is_empty(),
+        "{gone:?} are applied, or no rules any more: take them off {}",
+        list.display()
+    );
+}
+
+#[test]
+fn models_are_snapshot_tested_in_three_lines() {
+    let model = Model::open(root().join("fixtures/models/fusion_cnn.onnx")).unwrap();
+    insta::assert_snapshot!("fusion_cnn_counts", model.counts().unwrap());
+    insta::assert_snapshot!("fusion_cnn_rewrites", model.rewrites().unwrap());
+}
+
+#[test]
+fn what_a_model_is_asked_is_checked() {
+    let model =
+        || Model::parse("graph @g(%0 \"x\": f32[2]) -> (%1 \"y\") { %1 = neg(%0) : f32[2] }").unwrap();
+    assert!(model().after("none-such").unwrap_err().to_string().contains("no pass is called `none-such`"));
+    assert!(model().tier("wild").unwrap_err().to_string().contains("`wild` is no tier"));
+    assert!(model().rules("x", "my.rules").unwrap_err().to_string().contains("my.rules:1"));
+    assert!(Model::open(Path::new("none.onnx")).unwrap_err().to_string().contains("none.onnx"));
+    assert!(model().dim("n", -1).unwrap_err().to_string().contains("no size"));
+}
