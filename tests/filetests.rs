@@ -224,6 +224,42 @@ fn every_rule_is_applied_in_some_file() {
     );
 }
 
+/// Writes `tests/files/opt/rules/PASS.egret` with a graph for each rule of the list that a drawn case of the rule shows.
+/// `cargo test --test filetests -- --ignored`, then `BLESS=1 cargo test --test filetests`.
+#[test]
+#[ignore = "writes files"]
+fn write_a_graph_for_each_rule_of_the_list() {
+    let list = root().join("tests/lists/rules-without-file.txt");
+    let known = std::fs::read_to_string(&list).expect("the list");
+    let mut texts: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for rule in known.lines().filter(|l| !l.starts_with('#')) {
+        let mut best: Option<(usize, &str, String)> = None;
+        for graph in egret::soundness::examples(rule, 300) {
+            let printed = text::print(&graph);
+            for pass in egret::pipeline::pass_names() {
+                let given = format!("// {rule}\n// passes: {pass}\n{printed}");
+                let fires =
+                    model(&given).and_then(|(m, _)| m.applied()).is_ok_and(|a| a.iter().any(|r| r == rule));
+                let cost = printed.len() + if printed.contains(": f32") { 0 } else { 10_000 };
+                if fires && best.as_ref().is_none_or(|b| cost < b.0) {
+                    best = Some((cost, pass, given));
+                }
+            }
+        }
+        if let Some((_, pass, given)) = best {
+            texts.entry(pass).or_default().push(given);
+        }
+    }
+    let folder = root().join("tests/files/opt/rules");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    for (pass, graphs) in texts {
+        let path = folder.join(format!("{pass}.egret"));
+        let old = std::fs::read_to_string(&path).map_or("// test: opt\n".into(), |t| t + BETWEEN);
+        let graphs: Vec<String> = graphs.into_iter().map(|g| format!("{g}{EXPECT}")).collect();
+        std::fs::write(&path, old + &graphs.join(BETWEEN)).expect("a writable file");
+    }
+}
+
 #[test]
 fn models_are_snapshot_tested_in_three_lines() {
     let model = Model::open(root().join("fixtures/models/fusion_cnn.onnx")).unwrap();

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::options::Options;
+use egret_ir::Graph;
 use egret_opt::rules::{Rule, shipped};
 use egret_opt::soundness::{self, Effort};
 
@@ -28,4 +29,9 @@ pub fn check(options: &Options, all: bool, seed: u64) -> Result<Vec<String>> {
         }
     }
     if broken.is_empty() { Ok(lines) } else { Err(Error::differs(broken.join("\n"))) }
+}
+
+/// Graphs on which the shipped rule of this name may be applied, up to `most`; none where there is no such rule.
+pub fn examples(name: &str, most: usize) -> Vec<Graph> {
+    shipped().iter().find(|r| r.name == name).map_or(vec![], |r| soundness::examples(r, most))
 }

@@ -164,6 +164,23 @@ pub fn check(rule: &Rule, effort: Effort) -> Result<Passed, Failed> {
     }
 }
 
+/// Graphs on which a rule may be applied: the left-hand sides of cases that meet its guards, up to `most` of them.
+pub fn examples(rule: &Rule, most: usize) -> Vec<Graph> {
+    let mut out = vec![];
+    for i in 0..Effort::default().draws {
+        if out.len() >= most {
+            break;
+        }
+        let mut draw = Draw::new((i as u64) << 20, rule);
+        let Some(case) = Case::new(rule, &mut draw) else { continue };
+        let found = matches(rule, &case.terms, case.root, 64);
+        if found.iter().any(|m| guards_hold(rule, &case.terms, m).is_ok()) {
+            out.push(case.counterexample(None, String::new()).before);
+        }
+    }
+    out
+}
+
 /// Roundings of the largest value on the way that may be left of it where the result is small.
 const ROUNDINGS: f64 = 8.0;
 
