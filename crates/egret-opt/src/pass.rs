@@ -1,8 +1,8 @@
-//! What a pass is.
+//! What a pass is: a row of [`crate::PASSES`].
 
-use crate::proof;
+use crate::proof::Proof;
 use crate::report::Rewrite;
-use crate::rules::{Rule, Tier};
+use crate::rules::{Rule, Tier, shipped};
 use egret_ir::{Graph, TypeError};
 
 /// A pass.
@@ -11,29 +11,86 @@ pub struct Pass {
     pub name: &'static str,
     /// What it does, one sentence.
     pub doc: &'static str,
-    /// The step in code; `None` where there is nothing to do.
-    pub(crate) run: fn(&Graph, &mut PassContext) -> Result<Option<Graph>, TypeError>,
-    /// Folders of `ir-spec/rules` whose rules the step in code applies, and proves by them what it does. They are not saturated.
-    pub(crate) by_code: &'static [&'static str],
-    /// What that step may change.
+    /// What its code may change; rules have their own tiers.
     pub(crate) tier: Tier,
-    /// The folder of `ir-spec/rules` whose rules follow it.
-    pub(crate) rules: &'static str,
-    /// Whether the graph is left alone where no rule's left-hand side is in it: nothing else is wanted of the e-graph, such as
-    /// that equal values become one.
-    pub(crate) lazy: bool,
+    /// How it does that.
+    pub(crate) kind: PassKind,
 }
 
-/// What a step in code may do, and what it did.
+/// The procedural part of a pass; `None`: there is nothing to do.
+pub(crate) type Code = fn(&Graph, &mut PassContext) -> Result<Option<Graph>, TypeError>;
+
+/// Sets of shipped rules: `FOLDER` of `ir-spec/rules`, or of its rules those of one file, `FOLDER/FAMILY`.
+pub(crate) type RuleSets = &'static [&'static str];
+
+/// How a pass changes a graph. Rules of a user that name the pass are saturated at its end, whatever its kind.
+#[derive(Copy, Clone)]
+pub(crate) enum PassKind {
+    /// Rules, saturated. Equal values become one even where no rule applies.
+    Rules(RuleSets),
+    /// Rules, saturated only if the graph has the left-hand side of one of them: building an e-graph takes time.
+    RulesIfMatched(RuleSets),
+    /// Code.
+    Code(Code),
+    /// Code, then rules on what it leaves.
+    CodeThenRules(Code, RuleSets),
+    /// Code that chooses where these rules are applied, and proves by them what it did. They are not saturated.
+    Guided(Code, RuleSets),
+}
+
+impl Pass {
+    /// The procedural part, if it has one.
+    pub(crate) fn code(&self) -> Option<Code> {
+        match self.kind {
+            PassKind::Code(code) | PassKind::CodeThenRules(code, _) | PassKind::Guided(code, _) => {
+                Some(code)
+            }
+            PassKind::Rules(_) | PassKind::RulesIfMatched(_) => None,
+        }
+    }
+
+    /// The shipped rules that its code applies.
+    pub(crate) fn guided_rules(&self) -> Vec<&'static Rule> {
+        match self.kind {
+            PassKind::Guided(_, sets) => in_sets(sets, shipped()),
+            _ => vec![],
+        }
+    }
+
+    /// The rules that are saturated: shipped ones and those of the user.
+    pub(crate) fn saturated_rules<'a>(&self, own: &'a [Rule]) -> Vec<&'a Rule> {
+        let sets = match self.kind {
+            PassKind::Rules(sets) | PassKind::RulesIfMatched(sets) | PassKind::CodeThenRules(_, sets) => {
+                sets
+            }
+            PassKind::Code(_) | PassKind::Guided(..) => &[],
+        };
+        let mut rules = in_sets(sets, shipped());
+        rules.extend(own.iter().filter(|r| r.pass == self.name || sets.contains(&r.pass.as_str())));
+        rules
+    }
+
+    /// Whether nothing is done where no rule's left-hand side is in the graph.
+    pub(crate) fn skips_unless_matched(&self) -> bool {
+        matches!(self.kind, PassKind::RulesIfMatched(_))
+    }
+}
+
+/// The rules of these sets, set by set.
+fn in_sets<'a>(sets: RuleSets, rules: &'a [Rule]) -> Vec<&'a Rule> {
+    sets.iter().flat_map(|set| rules.iter().filter(move |r| r.is_in(set))).collect()
+}
+
+/// What the code of a pass may do, and what it did.
 pub(crate) struct PassContext<'a> {
     /// The pass.
     pub pass: &'static str,
-    /// The rules that it may apply: those of [`Pass::by_code`] that are neither left out nor above the tier.
+    /// The guided rules that are neither left out nor above the tier.
     pub rules: Vec<&'a Rule>,
     /// Whether a proof is wanted.
     pub explain: bool,
     /// What it rewrote.
     pub rewrites: Vec<Rewrite>,
-    /// Why the graph after it equals the one before it, where rules say so and that is asked for.
-    pub proof: Option<Result<proof::Proof, String>>,
+    /// Why the graph after it equals the one before it, if a proof is wanted and guided rules can say so.
+    pub proof: Option<Result<Proof, String>>,
 }

@@ -2,7 +2,7 @@
 
 use crate::cost::CostModel;
 use crate::eqsat;
-use crate::pass::{Pass, PassContext};
+use crate::pass::{Pass, PassContext, PassKind};
 use crate::passes::{dead_channels, fold, layout};
 use crate::report::{PassReport, Snapshots};
 use crate::rules::{self, Rule, RuleError, Tier};
@@ -16,83 +16,56 @@ pub const PASSES: &[Pass] = &[
     Pass {
         name: "canonicalize",
         doc: "Remove nodes that do nothing; join movements of movements.",
-        run: |_, _| Ok(None),
         tier: Tier::Exact,
-        by_code: &[],
-        rules: "canonicalize",
-        lazy: false,
+        kind: PassKind::Rules(&["canonicalize"]),
     },
     Pass {
         name: "quantize",
         doc: "Contract dequantised tensors as the integers that they are, where that is estimated to be faster.",
-        run: |_, _| Ok(None),
         tier: Tier::Exact,
-        by_code: &[],
-        rules: "quantize",
-        lazy: true,
+        kind: PassKind::RulesIfMatched(&["quantize", "canonicalize/casts"]),
     },
     Pass {
         name: "fold",
         doc: "Evaluate nodes whose operands are all constants.",
-        run: |graph, _| fold::run(graph),
         tier: Tier::Exact,
-        by_code: &[],
-        rules: "fold",
-        lazy: false,
+        kind: PassKind::Code(fold::run),
     },
     Pass {
         name: "dead-channels",
         doc: "Remove channels that are dead (no weight reads them) or constantly zero.",
-        run: dead_channels::run,
         tier: Tier::Reassoc,
-        by_code: &[],
-        rules: "dead-channels",
-        lazy: false,
+        kind: PassKind::Code(dead_channels::run),
     },
     Pass {
         name: "layout",
         doc: "Compute convolutions and what lies between them channels-last.",
-        run: layout::run,
         tier: Tier::Exact,
-        by_code: &["layout", "canonicalize"],
-        rules: "layout",
-        lazy: false,
+        kind: PassKind::Guided(layout::run, &["layout", "canonicalize"]),
     },
     Pass {
         name: "fuse",
         doc: "Move constant scales into the weights before them; find normalisations, activations and attentions.",
-        run: |_, _| Ok(None),
         tier: Tier::Exact,
-        by_code: &[],
-        rules: "fuse",
-        lazy: false,
+        kind: PassKind::Rules(&["fuse", "canonicalize/transposes", "canonicalize/reductions"]),
     },
     Pass {
         name: "fuse-horizontal",
         doc: "Horizontal fusion: compute contractions of one value together where that is estimated to be faster.",
-        run: |_, _| Ok(None),
         tier: Tier::Exact,
-        by_code: &[],
-        rules: "fuse-horizontal",
-        lazy: true,
+        kind: PassKind::RulesIfMatched(&["fuse-horizontal"]),
     },
     Pass {
         name: "cleanup",
         doc: "`fold` and `canonicalize` once more, for what the passes before it left.",
-        run: |graph, _| fold::run(graph),
         tier: Tier::Exact,
-        by_code: &[],
-        rules: "canonicalize",
-        lazy: false,
+        kind: PassKind::CodeThenRules(fold::run, &["canonicalize"]),
     },
     Pass {
         name: "partition",
         doc: "The place at which a graph is split into stages, where that is asked for (`partition::split`, `egret opt --stages N`).",
-        run: |_, _| Ok(None),
         tier: Tier::Exact,
-        by_code: &[],
-        rules: "partition",
-        lazy: true,
+        kind: PassKind::Rules(&[]),
     },
 ];
 
@@ -210,15 +183,12 @@ fn verify(graph: &Graph, pass: &'static str) -> Result<(), OptError> {
 /// The rules that a pass's proofs rest on, shipped and of the user; `None`: no pass has this name.
 pub fn rules_of<'a>(pass: &str, own: &'a [Rule]) -> Option<Vec<&'a Rule>> {
     let pass = PASSES.iter().find(|p| p.name == pass)?;
-    let all = rules::shipped().iter().chain(own);
-    Some(all.filter(|r| r.pass == pass.rules || pass.by_code.contains(&r.pass.as_str())).collect())
+    Some(pass.guided_rules().into_iter().chain(pass.saturated_rules(own)).collect())
 }
 
-/// The rules that are saturated after a pass's step in code, shipped and of the user; `None`: no pass has this name.
+/// The rules that a pass saturates, shipped and of the user; `None`: no pass has this name.
 pub fn saturated_rules<'a>(pass: &str, own: &'a [Rule]) -> Option<Vec<&'a Rule>> {
-    let pass = PASSES.iter().find(|p| p.name == pass)?;
-    let shipped = rules::shipped().iter().filter(|r| !pass.by_code.contains(&r.pass.as_str()));
-    Some(shipped.chain(own).filter(|r| r.pass == pass.rules).collect())
+    PASSES.iter().find(|p| p.name == pass).map(|p| p.saturated_rules(own))
 }
 
 /// Run passes on a graph; it is verified before the first and after the last, and after each with [`Options::check`].
@@ -240,68 +210,78 @@ pub fn optimize(graph: Graph, options: &Options) -> Result<(Graph, Vec<PassRepor
     verify(&graph, "import")?;
     let (mut graph, mut reports, mut budget) = (graph, vec![], options.budget);
     graph.remove_dead();
-    // What a pass finds nothing to do in is neither built anew nor verified again.
-    let check = |graph: &Graph, pass: &Pass| if options.check { verify(graph, pass.name) } else { Ok(()) };
     for pass in passes {
-        let nodes_before = graph.node_count();
-        let began = options.clock.then(std::time::Instant::now);
-        let before = options.explain.then(|| graph.clone());
-        let &Options { tier, cost, clock, explain, threads, .. } = options;
-        let applied = rules::shipped().iter().filter(|r| pass.by_code.contains(&r.pass.as_str()));
-        let rules = applied.filter(|r| r.tier <= tier && !options.without.contains(&r.name)).collect();
-        let mut ctx = PassContext { pass: pass.name, rules, explain, rewrites: vec![], proof: None };
-        if pass.tier <= tier
-            && let Some(next) = (pass.run)(&graph, &mut ctx)
-                .map_err(|e| OptError::Broken { pass: pass.name, message: e.to_string() })?
-        {
-            check(&next, pass)?;
-            graph = next;
-        }
-        let step_proof =
-            ctx.proof.transpose().map_err(|message| OptError::Broken { pass: pass.name, message })?;
-        let mut set = saturated_rules(pass.name, &options.rules).unwrap_or_default();
-        set.retain(|r| !options.without.contains(&r.name));
-        if pass.lazy && !eqsat::any(&graph, &set) {
-            set.clear();
-        }
-        let saturation = eqsat::EqsatOptions {
-            pass: pass.name,
-            rules: &set,
-            tier,
-            budget,
-            cost,
-            deep: false,
-            clock,
-            explain,
-            threads,
-        };
-        let stepped = options.explain.then(|| graph.clone());
-        let (next, mut findings) = eqsat::run(&graph, &saturation).map_err(OptError::Rule)?;
-        findings.rewrites.splice(0..0, ctx.rewrites);
-        budget -= findings.error;
-        if let Some(next) = next {
-            check(&next, pass)?;
-            graph = next;
-        }
-        let snapshots = before.zip(stepped).map(|(before, stepped)| Snapshots {
-            before,
-            stepped,
-            after: graph.clone(),
-        });
-        let (nodes_after, nanoseconds) = (graph.node_count(), began.map(|b| b.elapsed().as_nanos() as u64));
-        reports.push(PassReport {
-            name: pass.name,
-            nodes_before,
-            nodes_after,
-            step_proof,
-            findings,
-            nanoseconds,
-            snapshots,
-        });
+        let report = run_pass(pass, &mut graph, options, budget)?;
+        budget -= report.findings.error;
+        reports.push(report);
         if options.after.as_deref() == Some(pass.name) {
             break;
         }
     }
     verify(&graph, "any (`Options::check` tells which)")?;
     Ok((graph, reports))
+}
+
+/// Run one pass. `budget`: what is left of [`Options::budget`]. A pass that finds nothing to do neither builds nor verifies a graph.
+fn run_pass(
+    pass: &Pass,
+    graph: &mut Graph,
+    options: &Options,
+    budget: f64,
+) -> Result<PassReport, OptError> {
+    let &Options { tier, cost, clock, explain, threads, .. } = options;
+    let broken = |message: String| OptError::Broken { pass: pass.name, message };
+    let replace = |graph: &mut Graph, next: Option<Graph>| match next {
+        Some(next) => {
+            *graph = next;
+            if options.check { verify(graph, pass.name) } else { Ok(()) }
+        }
+        None => Ok(()),
+    };
+    let nodes_before = graph.node_count();
+    let began = clock.then(std::time::Instant::now);
+    let before = explain.then(|| graph.clone());
+
+    let guided = pass.guided_rules().into_iter();
+    let rules = guided.filter(|r| r.tier <= tier && !options.without.contains(&r.name)).collect();
+    let mut ctx = PassContext { pass: pass.name, rules, explain, rewrites: vec![], proof: None };
+    if let Some(code) = pass.code().filter(|_| pass.tier <= tier) {
+        let next = code(graph, &mut ctx).map_err(|e| broken(e.to_string()))?;
+        replace(graph, next)?;
+    }
+    let step_proof = ctx.proof.transpose().map_err(broken)?;
+    let stepped = explain.then(|| graph.clone());
+
+    let mut rules = pass.saturated_rules(&options.rules);
+    rules.retain(|r| !options.without.contains(&r.name));
+    if pass.skips_unless_matched() && !eqsat::any(graph, &rules) {
+        rules.clear();
+    }
+    let saturation = eqsat::EqsatOptions {
+        pass: pass.name,
+        rules: &rules,
+        tier,
+        budget,
+        cost,
+        deep: false,
+        clock,
+        explain,
+        threads,
+    };
+    let (next, mut findings) = eqsat::run(graph, &saturation).map_err(OptError::Rule)?;
+    findings.rewrites.splice(0..0, ctx.rewrites);
+    replace(graph, next)?;
+    Ok(PassReport {
+        name: pass.name,
+        nodes_before,
+        nodes_after: graph.node_count(),
+        step_proof,
+        findings,
+        nanoseconds: began.map(|b| b.elapsed().as_nanos() as u64),
+        snapshots: before.zip(stepped).map(|(before, stepped)| Snapshots {
+            before,
+            stepped,
+            after: graph.clone(),
+        }),
+    })
 }

@@ -1,5 +1,6 @@
 //! Constant folding: nodes whose operands are all constants are evaluated, up to a size.
 
+use crate::pass::PassContext;
 use crate::rebuild::rebuild;
 use egret_ir::{Graph, TypeError, Value, interp};
 
@@ -7,7 +8,7 @@ use egret_ir::{Graph, TypeError, Value, interp};
 const MAX_BYTES: usize = 64 << 20;
 
 /// The pass; `None` where there is nothing to do.
-pub(crate) fn run(graph: &Graph) -> Result<Option<Graph>, TypeError> {
+pub(crate) fn run(graph: &Graph, _: &mut PassContext) -> Result<Option<Graph>, TypeError> {
     let constant = |v: &Option<egret_ir::ValueId>| v.is_none_or(|v| graph.as_const(v).is_some());
     if !graph.node_ids().into_iter().any(|id| graph.node(id).operands.iter().all(constant)) {
         return Ok(None);

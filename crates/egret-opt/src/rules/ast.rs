@@ -76,8 +76,10 @@ impl fmt::Display for Place {
 pub struct Rule {
     /// Its name, unique among the rules that are loaded.
     pub name: String,
-    /// The pass that it belongs to.
+    /// The folder of `ir-spec/rules` that it is in; of a user's rule the pass that it belongs to.
     pub pass: String,
+    /// The name of its file in that folder; none of a user's rule.
+    pub family: Option<String>,
     /// Where it stands.
     pub place: Place,
     /// The line itself.
@@ -121,6 +123,16 @@ pub struct Vars {
     pub spreads: Vec<String>,
     /// Operations: `unary@f`.
     pub ops: Vec<String>,
+}
+
+impl Rule {
+    /// Whether it is in a set of rules: `FOLDER`, or `FOLDER/FAMILY`.
+    pub fn is_in(&self, set: &str) -> bool {
+        match set.split_once('/') {
+            Some((folder, family)) => self.pass == folder && self.family.as_deref() == Some(family),
+            None => self.pass == set,
+        }
+    }
 }
 
 /// A term with variables.

@@ -43,7 +43,9 @@ pub fn shipped() -> &'static [Rule] {
         let mut rules = vec![];
         for (pass, family, text) in FILES {
             let file = format!("ir-spec/rules/{pass}/{family}.rules");
-            rules.extend(parse(text, &file, pass, &rules).unwrap_or_else(|e| panic!("{e}")));
+            let mut new = parse(text, &file, pass, &rules).unwrap_or_else(|e| panic!("{e}"));
+            new.iter_mut().for_each(|r| r.family = Some((*family).to_owned()));
+            rules.extend(new);
         }
         rules
     })

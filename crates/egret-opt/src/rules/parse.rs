@@ -38,6 +38,7 @@ pub(super) fn rule(text: &str, pass: &str, place: &Place) -> Result<Rule, String
     Ok(Rule {
         name,
         pass: pass.to_owned(),
+        family: None,
         place: place.clone(),
         text,
         lhs,
