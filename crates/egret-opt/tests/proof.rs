@@ -79,7 +79,8 @@ fn a_step_in_code_is_proven_by_the_rules_that_it_applies() {
     let (r, rules) = (report(&reports, "layout"), rules_of("layout", &[]).unwrap());
     let (p, s) = (r.step_proof.as_ref().unwrap(), r.snapshots.as_ref().unwrap());
     let wanted = [
-        "transposes-undo",
+        "transpose-of-transpose",
+        "transpose-nothing",
         "conv-channels-last",
         "align",
         "elementwise-transposed",
@@ -173,6 +174,6 @@ fn what_a_variable_is_computed_from_is_drawn_in_its_place() {
 }"#;
     let reports = run(body, &[]);
     let p = proof(&reports, "fuse");
-    assert_eq!(names(p), ["attention", "keys-turned-twice"]);
+    assert_eq!(names(p), ["attention", "transpose-of-transpose"]);
     assert_eq!(replay(p, &rules_of("fuse", &[]).unwrap(), Tier::Approx, 1).unwrap().run, 2);
 }

@@ -30,9 +30,9 @@ pub(crate) fn run(graph: &Graph, ctx: &mut PassContext) -> Result<Option<Graph>,
     let begins = |n: &Node| {
         matches!(n.op, Op::Conv | Op::ConvTranspose) && n.attrs.str("layout") == "channels_first"
     };
-    // Without the one all others rest on, no value may have two forms.
-    if l.rule("transposes-undo").is_none() || !graph.node_ids().into_iter().any(|id| begins(graph.node(id)))
-    {
+    // A value has two forms because two transposes undo each other: without the rules that say so there is nothing to choose.
+    let undo = ["transpose-of-transpose", "transpose-nothing"].iter().all(|r| l.rule(r).is_some());
+    if !undo || !graph.node_ids().into_iter().any(|id| begins(graph.node(id))) {
         return Ok(None);
     }
     for &i in graph.inputs() {
@@ -137,22 +137,21 @@ impl<'a> Layout<'a> {
 
     /// A transpose of a transpose is one; one that only moves axes of extent 1 is a reshape; one that moves nothing is gone.
     fn transpose(&mut self, x: ValueId, perm: &[i64]) -> Result<ValueId, TypeError> {
-        let composes = self.rule("transpose-of-transpose").is_some();
         let (x, perm) = match self.r.producer(x, Op::Transpose) {
-            Some(inner) if composes => {
+            Some(inner) => {
                 let first = inner.attrs.ints("perm");
                 (inner.operand(0), perm.iter().map(|&p| first[p as usize]).collect::<Vec<_>>())
             }
-            _ => (x, perm.to_vec()),
+            None => (x, perm.to_vec()),
         };
         let is_identity = perm.iter().enumerate().all(|(i, &p)| i as i64 == p);
-        if is_identity && self.rule("transpose-nothing").is_some() {
+        if is_identity {
             return Ok(x);
         }
         let shape = self.r.builder.tensor_ty(x).shape.clone();
         let moved: Vec<i64> =
             perm.iter().copied().filter(|&p| shape[p as usize].as_const() != Some(1)).collect();
-        if moved.is_sorted() && !is_identity && self.rule("transpose-of-ones").is_some() {
+        if moved.is_sorted() && self.rule("transpose-of-ones").is_some() {
             let shape = perm.iter().map(|&p| shape[p as usize].clone()).collect();
             return self.r.emit(Op::Reshape, attrs! { shape: Attr::Dims(shape) }, &[x]);
         }
@@ -174,7 +173,7 @@ impl<'a> Layout<'a> {
             Op::ConvTranspose => "conv-transpose-channels-last",
             Op::Pool => "pool-channels-last",
             Op::Transpose if self.prefers_last(x) => "transpose-of-transpose",
-            Op::Transpose => "transposes-undo",
+            Op::Transpose => "transpose-nothing",
             Op::Concat => "concat-transposed",
             Op::Softmax => "softmax-transposed",
             Op::Slice => "slice-transposed",

@@ -37,7 +37,7 @@ pub(super) fn prove(old: &Graph, done: &Layout, pass: &str) -> Result<Proof, Str
                 let last = p.last(*v)?;
                 let (there, back) = (p.transposed(*v)?, to_first(done.rank(*v)));
                 let undone = p.g.term(Op::Transpose, attrs! { perm: back.clone() }, &[there])?;
-                p.g.apply("transposes-undo", undone, &p.sources)?;
+                p.undo(undone)?;
                 p.simplified(last, back)?;
             }
             Event::Last(v) => {
@@ -79,7 +79,7 @@ impl Prover<'_> {
             g.terms().producer(v).is_some_and(|n| g.terms().node(n).op == op)
         };
         let mut at = self.g.term(Op::Transpose, attrs! { perm: perm }, &[x])?;
-        if is(&self.g, x, Op::Transpose) && self.g.has("transpose-of-transpose") {
+        if is(&self.g, x, Op::Transpose) {
             at = self.g.apply("transpose-of-transpose", at, &self.sources)?;
         }
         let Some(node) = self.g.terms().producer(at).map(|n| self.g.terms().node(n)) else { return Ok(()) };
@@ -97,6 +97,13 @@ impl Prover<'_> {
         Ok(())
     }
 
+    /// A transpose of a transpose that undoes it is the value itself.
+    fn undo(&mut self, at: ValueId) -> Result<(), String> {
+        let one = self.g.apply("transpose-of-transpose", at, &self.sources)?;
+        self.g.apply("transpose-nothing", one, &self.sources)?;
+        Ok(())
+    }
+
     fn rewritten(&mut self, node: &Node, rule: &str) -> Result<(), String> {
         let (x, y) = (node.operand(0), node.results[0]);
         let rank = self.done.rank(x);
@@ -109,6 +116,10 @@ impl Prover<'_> {
                 let at = self.g.term(Op::Transpose, attrs! { perm: perm.clone() }, &[there])?;
                 self.g.apply(rule, at, &self.sources)?;
                 return self.simplified(last, perm);
+            }
+            "transpose-nothing" => {
+                let there = self.transposed(y)?;
+                return self.undo(there);
             }
             "reduce-of-transposed" | "reduce-of-reordered" => {
                 let mut axes: Vec<i64> = node.attrs.ints("axes").iter().map(|&a| place(a, rank)).collect();
