@@ -49,6 +49,17 @@ impl Pass {
         }
     }
 
+    /// The sets of shipped rules that it saturates or applies by code.
+    pub(crate) fn sets(&self) -> RuleSets {
+        match self.kind {
+            PassKind::Rules(sets)
+            | PassKind::RulesIfMatched(sets)
+            | PassKind::CodeThenRules(_, sets)
+            | PassKind::Guided(_, sets) => sets,
+            PassKind::Code(_) => &[],
+        }
+    }
+
     /// The shipped rules that its code applies.
     pub(crate) fn guided_rules(&self) -> Vec<&'static Rule> {
         match self.kind {
@@ -59,12 +70,7 @@ impl Pass {
 
     /// The rules that are saturated: shipped ones and those of the user.
     pub(crate) fn saturated_rules<'a>(&self, own: &'a [Rule]) -> Vec<&'a Rule> {
-        let sets = match self.kind {
-            PassKind::Rules(sets) | PassKind::RulesIfMatched(sets) | PassKind::CodeThenRules(_, sets) => {
-                sets
-            }
-            PassKind::Code(_) | PassKind::Guided(..) => &[],
-        };
+        let sets = if matches!(self.kind, PassKind::Guided(..)) { &[] } else { self.sets() };
         let mut rules = in_sets(sets, shipped());
         rules.extend(own.iter().filter(|r| r.pass == self.name || sets.contains(&r.pass.as_str())));
         rules
@@ -77,7 +83,7 @@ impl Pass {
 }
 
 /// The rules of these sets, set by set.
-fn in_sets<'a>(sets: RuleSets, rules: &'a [Rule]) -> Vec<&'a Rule> {
+fn in_sets(sets: RuleSets, rules: &[Rule]) -> Vec<&Rule> {
     sets.iter().flat_map(|set| rules.iter().filter(move |r| r.is_in(set))).collect()
 }
 

@@ -285,3 +285,23 @@ fn run_pass(
         }),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_set_has_rules_and_every_shipped_rule_is_in_a_pass() {
+        let mut reached = BTreeSet::new();
+        for pass in PASSES {
+            for set in pass.sets() {
+                assert!(rules::shipped().iter().any(|r| r.is_in(set)), "`{}` names `{set}`", pass.name);
+            }
+            reached.extend(rules_of(pass.name, &[]).unwrap().into_iter().map(|r| r.name.as_str()));
+        }
+        let lost: Vec<&Rule> =
+            rules::shipped().iter().filter(|r| !reached.contains(r.name.as_str())).collect();
+        assert!(lost.is_empty(), "{lost:?}");
+    }
+}

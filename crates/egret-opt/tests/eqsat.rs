@@ -2,7 +2,7 @@
 
 use egret_ir::{Graph, Op, text};
 use egret_opt::rules::{Tier, parse, shipped};
-use egret_opt::{OptError, Options, optimize, parse_rules};
+use egret_opt::{OptError, Options, PASSES, optimize, parse_rules};
 
 fn graph(body: &str) -> Graph {
     text::parse(body, &|_| None).unwrap()
@@ -60,6 +60,19 @@ fn a_rule_of_no_pass_is_refused_where_it_is_read_and_where_it_is_used() {
         panic!("a rule of no pass passed")
     };
     assert_eq!(used, e);
+}
+
+#[test]
+fn a_rule_of_the_user_belongs_to_the_pass_that_it_names() {
+    for pass in PASSES {
+        let text = format!("pass {}\nsin-sin: (sin (sin ?x)) => ?x lossy", pass.name);
+        let rules = parse_rules(&text, "mine.rules", "canonicalize", shipped()).unwrap();
+        let after = Some(pass.name.into());
+        let options = Options { rules, tier: Tier::Lossy, after, ..Options::default() };
+        let (after, reports) = optimize(graph(TWICE), &options).unwrap();
+        assert_eq!(ops(&after), vec![], "{}", pass.name);
+        assert_eq!(reports.last().unwrap().findings.rewrites.len(), 1, "{}", pass.name);
+    }
 }
 
 #[test]
