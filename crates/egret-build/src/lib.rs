@@ -1,0 +1,214 @@
+//! ONNX models as a step of a Cargo build: a model is compiled by `build.rs` and linked into the crate.
+//!
+//! ```no_run
+//! // build.rs
+//! fn main() -> Result<(), egret_build::Error> {
+//!     egret_build::Model::new("models/net.onnx").dim("batch", 1).compile()
+//! }
+//! ```
+//!
+//! ```ignore
+//! // src/main.rs
+//! mod net {
+//!     include!(concat!(env!("OUT_DIR"), "/net.rs"));
+//! }
+//!
+//! let model = net::Model::bind()?;
+//! let mut arena = net::Arena::new();
+//! model.run(&mut arena, &image, &mut logits)?;
+//! ```
+//!
+//! [`Model::compile`] tells Cargo to run the build script again when the model or a file of its external data changes, and to link
+//! what it made. It compiles for Cargo's `TARGET` with the CPU features that `rustc` is told of (`-C target-cpu`,
+//! `-C target-feature`): a plain build runs on every x86-64 CPU. [`Model::target`] asks for more.
+#![forbid(unsafe_code)]
+
+use egret::artifact::{self, Emit, Request, WeightsPlace};
+use egret::{Options, frontend};
+use std::collections::BTreeMap;
+use std::env;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Why a model was not compiled: what, where and what to do, as the `egret` command says it.
+pub struct Error(String);
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// As [`fmt::Display`]: Cargo prints what `main` of a build script returns by `Debug`.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<egret::Error> for Error {
+    fn from(e: egret::Error) -> Error {
+        Error(e.to_string())
+    }
+}
+
+/// A model to compile.
+#[derive(Clone, Debug)]
+pub struct Model {
+    path: PathBuf,
+    name: Option<String>,
+    out_dir: Option<PathBuf>,
+    target: Option<String>,
+    dims: BTreeMap<String, i64>,
+}
+
+impl Model {
+    /// The model in a file, by its path from the crate's `Cargo.toml`.
+    pub fn new(path: impl AsRef<Path>) -> Model {
+        Model {
+            path: path.as_ref().to_owned(),
+            name: None,
+            out_dir: None,
+            target: None,
+            dims: BTreeMap::new(),
+        }
+    }
+
+    /// Call the module and its symbols by this name instead of the file's. An identifier of C.
+    #[must_use]
+    pub fn name(mut self, name: &str) -> Model {
+        self.name = Some(name.to_owned());
+        self
+    }
+
+    /// Give a free dim a value.
+    #[must_use]
+    pub fn dim(mut self, name: &str, value: i64) -> Model {
+        self.dims.insert(name.to_owned(), value);
+        self
+    }
+
+    /// Compile for this target (as `egret doctor` lists them) instead of that of the build.
+    #[must_use]
+    pub fn target(mut self, target: &str) -> Model {
+        self.target = Some(target.to_owned());
+        self
+    }
+
+    /// Write to this folder instead of Cargo's `OUT_DIR`.
+    #[must_use]
+    pub fn out_dir(mut self, dir: impl AsRef<Path>) -> Model {
+        self.out_dir = Some(dir.as_ref().to_owned());
+        self
+    }
+
+    /// Compile the model to `lib<name>.a` and `<name>.rs`, and tell Cargo what it needs to know.
+    ///
+    /// # Errors
+    /// What `egret compile` refuses; a variable of Cargo that is missing, as outside of build scripts.
+    pub fn compile(&self) -> Result<(), Error> {
+        for line in self.write()? {
+            println!("cargo::{line}");
+        }
+        Ok(())
+    }
+
+    /// As [`Model::compile`], but for the printing: gives the instructions for Cargo, without the leading `cargo::`.
+    ///
+    /// # Errors
+    /// As [`Model::compile`].
+    pub fn write(&self) -> Result<Vec<String>, Error> {
+        let out_dir = match &self.out_dir {
+            Some(dir) => dir.clone(),
+            None => PathBuf::from(variable("OUT_DIR")?),
+        };
+        let name = match &self.name {
+            Some(name) => name.clone(),
+            None => {
+                egret::identifier(&self.path.file_stem().map(|s| s.to_string_lossy()).unwrap_or_default())
+            }
+        };
+        let target = match &self.target {
+            Some(target) => target.clone(),
+            None => {
+                target_of(&variable("TARGET")?, &env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default())?
+            }
+        };
+        let threads = env::var("NUM_JOBS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+        // Files are named before they are compiled, so that a broken model is looked at again once it is mended.
+        let mut lines = vec![format!("rerun-if-changed={}", self.path.display())];
+        let files = frontend::files_of(&self.path)?;
+        lines.extend(files.iter().skip(1).map(|f| format!("rerun-if-changed={}", f.display())));
+        let request = Request {
+            model: self.path.clone(),
+            out_dir: out_dir.clone(),
+            options: Options {
+                name: name.clone(),
+                target,
+                dims: self.dims.clone(),
+                threads,
+                ..Options::default()
+            },
+            bind: BTreeMap::new(),
+            emit: vec![Emit::Lib, Emit::Rs],
+            weights: WeightsPlace::Embed,
+            report: None,
+        };
+        artifact::compile(&request)?;
+        includable(&out_dir.join(format!("{name}.rs")))?;
+        lines.push(format!("rustc-link-search=native={}", out_dir.display()));
+        lines.push(format!("rustc-link-lib=static={name}"));
+        Ok(lines)
+    }
+}
+
+fn variable(name: &str) -> Result<String, Error> {
+    env::var(name)
+        .map_err(|_| Error(format!("{name} is not set: egret-build is for build scripts of Cargo")))
+}
+
+/// Egret's name of a target triple with the features that rustc is told of.
+fn target_of(triple: &str, features: &str) -> Result<String, Error> {
+    let has = |wanted: &[&str]| wanted.iter().all(|w| features.split(',').any(|f| f == *w));
+    match triple.split('-').next().unwrap_or_default() {
+        "x86_64" if has(&["avx512f", "avx512bw", "avx512dq", "avx512vl"]) => Ok("x86-64-v4".into()),
+        "x86_64" if has(&["avx2", "fma", "bmi2"]) => Ok("x86-64-v3".into()),
+        "x86_64" => Ok("x86-64-v2".into()),
+        "aarch64" => Ok("aarch64".into()),
+        other => Err(Error(format!(
+            "Egret does not compile for {other} ({triple}); it does for x86_64 and aarch64"
+        ))),
+    }
+}
+
+/// `include!` takes no inner documentation.
+fn includable(module: &Path) -> Result<(), Error> {
+    let at = |e: std::io::Error| Error(format!("{}: {e}", module.display()));
+    let text = fs::read_to_string(module).map_err(at)?;
+    let lines: Vec<String> = text
+        .lines()
+        .map(|l| l.strip_prefix("//!").map_or_else(|| l.to_owned(), |rest| format!("//{rest}")))
+        .collect();
+    fs::write(module, lines.join("\n") + "\n").map_err(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::target_of;
+
+    #[test]
+    fn targets_follow_what_rustc_is_told() {
+        let of = |triple: &str, features: &str| target_of(triple, features).map_err(|e| e.to_string());
+        assert_eq!(of("x86_64-unknown-linux-gnu", "fxsr,sse,sse2").unwrap(), "x86-64-v2");
+        assert_eq!(of("x86_64-unknown-linux-gnu", "avx2,bmi2,fma,sse").unwrap(), "x86-64-v3");
+        assert_eq!(
+            of("x86_64-unknown-linux-gnu", "avx512f,avx512bw,avx512dq,avx512vl").unwrap(),
+            "x86-64-v4"
+        );
+        assert_eq!(of("aarch64-unknown-linux-gnu", "neon").unwrap(), "aarch64");
+        assert!(of("riscv64gc-unknown-linux-gnu", "").unwrap_err().contains("riscv64gc"));
+    }
+}
