@@ -3,14 +3,24 @@
 use egret_ir::{Graph, NodeId, Op};
 use std::fmt;
 
-/// Why the kernel of a group cannot be written; a sentence part that follows the node's name.
+/// Why the kernel of a group cannot be written.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Unsupported(pub String);
+pub struct Unsupported {
+    /// A sentence part that follows the node's name.
+    pub reason: String,
+    /// The kernel contradicts itself: no model is to blame.
+    pub bug: bool,
+}
 
 impl Unsupported {
     /// A reason.
     pub fn new(reason: impl Into<String>) -> Unsupported {
-        Unsupported(reason.into())
+        Unsupported { reason: reason.into(), bug: false }
+    }
+
+    /// A contradiction within a kernel.
+    pub fn bug(reason: impl Into<String>) -> Unsupported {
+        Unsupported { reason: reason.into(), bug: true }
     }
 }
 
@@ -25,6 +35,8 @@ pub struct Refusal {
     pub reason: String,
     /// The ONNX nodes it came from.
     pub sources: Vec<String>,
+    /// The kernel written for it contradicts itself: a bug of Egret, not a limit of it.
+    pub bug: bool,
 }
 
 impl Refusal {
@@ -36,12 +48,18 @@ impl Refusal {
             op: Some(n.op),
             reason: reason.into(),
             sources: n.sources.iter().cloned().collect(),
+            bug: false,
         }
     }
 
     /// A refusal of the graph's interface.
     pub fn of_graph(reason: impl Into<String>) -> Refusal {
-        Refusal { node: None, op: None, reason: reason.into(), sources: vec![] }
+        Refusal { node: None, op: None, reason: reason.into(), sources: vec![], bug: false }
+    }
+
+    /// A refusal of a node for a reason that came up while its kernel was written.
+    pub(crate) fn of_kernel(graph: &Graph, node: NodeId, why: Unsupported) -> Refusal {
+        Refusal { bug: why.bug, ..Refusal::of_node(graph, node, why.reason) }
     }
 }
 
@@ -63,6 +81,13 @@ impl fmt::Display for Refusal {
 pub struct LowerError {
     /// All refusals; never empty.
     pub refusals: Vec<Refusal>,
+}
+
+impl LowerError {
+    /// Whether a kernel contradicts itself: a bug of Egret, not a limit of it.
+    pub fn is_bug(&self) -> bool {
+        self.refusals.iter().any(|r| r.bug)
+    }
 }
 
 impl fmt::Display for LowerError {

@@ -48,14 +48,14 @@ pub fn lower_traced(
         }
         ctx.begin(group);
         if let Err(reason) = kernels::lower(&mut ctx, group) {
-            refusals.push(Refusal::of_node(graph, group.node(), reason.0));
+            refusals.push(Refusal::of_kernel(graph, group.node(), reason));
         }
     }
     if !refusals.is_empty() {
         return Err(LowerError { refusals });
     }
     copy_outputs(&mut ctx)?;
-    let program = ctx.finish();
+    let program = ctx.finish()?;
     if let Some(trace) = trace {
         remarks::neighbours(graph, &groups, options.fuse, trace);
         remarks::kernels(&program, trace);
@@ -73,7 +73,8 @@ fn copy_outputs(ctx: &mut Ctx) -> Result<(), LowerError> {
         });
         if let Err(reason) = copied {
             let name = &ctx.graph.output_names()[i];
-            let refusal = Refusal::of_graph(format!("output `{name}`: {}", reason.0));
+            let refusal = Refusal::of_graph(format!("output `{name}`: {}", reason.reason));
+            let refusal = Refusal { bug: reason.bug, ..refusal };
             return Err(LowerError { refusals: vec![refusal] });
         }
     }

@@ -30,3 +30,33 @@ fn a_slice_from_an_open_index_is_refused() {
     let text = refusal(&b);
     assert!(text.contains("`starts` = N") && text.contains("--dim N="), "{text}");
 }
+
+#[test]
+fn an_empty_tensor_with_huge_axes_is_refused() {
+    let mut b = Builder::new("g");
+    let shape = [0i64, 1 << 31, 1 << 31, 1 << 31].map(Dim::from);
+    let x = b.input("x", Type::tensor(DType::F32, shape));
+    b.output("y", x);
+    assert!(refusal(&b).contains("input `x`: of the shape"), "{}", refusal(&b));
+}
+
+#[test]
+fn an_arena_above_the_limit_is_refused_with_its_size() {
+    // 48 TiB each, and two of them are alive at once.
+    let mut b = Builder::new("g");
+    let x = b.input("x", Type::tensor(DType::F32, [3i64 << 42].map(Dim::from)));
+    let turned = |b: &mut Builder| {
+        b.emit(Op::Cumulative, attrs! { kind: "sum", axis: 0i64, exclusive: 0i64, reverse: 0i64 }, &[x])
+    };
+    let (p, q) = (turned(&mut b).unwrap(), turned(&mut b).unwrap());
+    let s = b
+        .emit(Op::Cumulative, attrs! { kind: "sum", axis: 0i64, exclusive: 0i64, reverse: 0i64 }, &[p])
+        .unwrap();
+    let t = b
+        .emit(Op::Cumulative, attrs! { kind: "sum", axis: 0i64, exclusive: 0i64, reverse: 0i64 }, &[q])
+        .unwrap();
+    let y = b.emit(Op::Add, attrs!(), &[s, t]).unwrap();
+    b.output("y", y);
+    let text = refusal(&b);
+    assert!(text.contains("alive at once take 105553116266496 bytes"), "{text}");
+}

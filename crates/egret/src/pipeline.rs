@@ -214,11 +214,15 @@ pub fn program(
         bound: bound.clone(),
     };
     let program = egret_lower::lower_traced(graph, &lowering, options.explain.then_some(&mut *trace))
-        .map_err(|e| Error::unsupported(e.to_string()))?;
+        .map_err(lower_error)?;
     if options.explain {
         trace_refusals(&program, options, trace)?;
     }
     Ok(program)
+}
+
+fn lower_error(e: egret_lower::LowerError) -> Error {
+    if e.is_bug() { Error::internal(e.to_string()) } else { Error::unsupported(e.to_string()) }
 }
 
 /// The contraction tiles that are compiled in narrower vectors than the target has, as events.

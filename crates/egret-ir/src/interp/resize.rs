@@ -7,6 +7,9 @@ use crate::{Attrs, DType, Tensor, Value};
 /// Source coordinates of one result coordinate with their weights; `None` where it lies outside the source.
 pub type Taps = Option<Vec<(usize, f64)>>;
 
+/// Elements to either side that an antialiased resize may weigh.
+const MOST_REACH: f64 = (1 << 20) as f64;
+
 /// How one axis is resized.
 struct Axis<'a> {
     mode: &'a str,
@@ -98,6 +101,10 @@ impl Axis<'_> {
             "cubic" => 2.0 / stretch,
             other => return fail(format!("resize mode `{other}`")),
         };
+        // Scales that say nothing about the sizes reach far outside.
+        if reach > MOST_REACH {
+            return fail(format!("a resize by {} weighs more than {MOST_REACH} elements", self.scale));
+        }
         let mut taps = vec![];
         let base = x.ceil() - 1.0;
         let mut offset = (-reach).floor() + 1.0;

@@ -2,7 +2,8 @@
 
 use crate::geometry::halo::Halo;
 use crate::geometry::shape::dims;
-use egret_ir::{DType, Graph, NodeId};
+use crate::geometry::size;
+use egret_ir::{DType, Graph, NodeId, Op};
 
 /// A convolution's figures.
 #[derive(Clone, Debug)]
@@ -39,15 +40,22 @@ impl ConvShape {
         let channels_last = node.attrs.str("layout") == "channels_last";
         let spatial = |d: &[i64]| if channels_last { d[1..=rank].to_vec() } else { d[2..].to_vec() };
         let channels = |d: &[i64]| if channels_last { d[rank + 1] } else { d[1] };
+        let (input, output, kernel) = (spatial(&x), spatial(&out), w[2..].to_vec());
+        // A step that is never taken could be larger than what it steps over.
+        let steps = |name: &str, extents: &[i64]| -> Vec<i64> {
+            let own = node.attrs.ints(name).iter().zip(extents);
+            own.map(|(&step, &n)| if n <= 1 { 1 } else { step }).collect()
+        };
+        let stepped = if node.op == Op::ConvTranspose { &input } else { &output };
         ConvShape {
             n: x[0],
             channels: (channels(&x), channels(&out)),
             groups: node.attrs.int("groups"),
-            input: spatial(&x),
-            output: spatial(&out),
-            kernel: w[2..].to_vec(),
-            strides: node.attrs.ints("strides").to_vec(),
-            dilations: node.attrs.ints("dilations").to_vec(),
+            strides: steps("strides", stepped),
+            dilations: steps("dilations", &kernel),
+            input,
+            output,
+            kernel,
             low: node.attrs.ints("pads")[..rank].to_vec(),
             channels_last,
         }
@@ -80,10 +88,18 @@ impl ConvShape {
         halo
     }
 
-    /// Whether the `conv` is one for tiles: f32, and no pad takes anything away.
+    /// Whether the `conv` is one for tiles: f32, no pad takes anything away, and zeros around the input are
+    /// affordable.
     pub fn has_tiles(&self, graph: &Graph, anchor: NodeId) -> bool {
         let f32 = |i: usize| graph.tensor_ty(graph.node(anchor).operand(i)).dtype == DType::F32;
-        f32(0) && f32(1) && self.low.iter().all(|l| *l >= 0) && self.taps() * self.channels.0 > 0
+        let some = self.taps() > 0 && self.channels.0 > 0;
+        f32(0) && f32(1) && self.low.iter().all(|l| *l >= 0) && some && self.pads_well()
+    }
+
+    /// Whether the input with all zeros that windows read around it is not much larger than the input.
+    pub fn pads_well(&self) -> bool {
+        let around = |spatial: &[i64]| [&[self.n], spatial, &[self.channels.0]].concat();
+        size::pays(&around(&self.input), &around(&self.read()))
     }
 
     /// Dims of the result with channels last.

@@ -6,3 +6,4 @@ pub mod conv;
 pub mod dtypes;
 pub mod halo;
 pub mod shape;
+pub mod size;

@@ -21,7 +21,7 @@ pub fn len_of(ty: &TensorType) -> usize {
     ty.const_len().unwrap_or_else(|| unreachable!("lowering a value of type {ty}"))
 }
 
-/// Row-major strides, in elements.
+/// Row-major strides, in elements, of dims that `geometry::size` holds to its limit.
 pub fn strides(dims: &[i64]) -> Vec<i64> {
     let mut out = vec![1; dims.len()];
     for i in (1..dims.len()).rev() {

@@ -48,8 +48,7 @@ pub fn gather(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
             copy_run(k, x, from, y, to, inner);
         });
     }
-    w.finish();
-    Ok(())
+    w.finish()
 }
 
 /// `gather_elements`: one element per index.
@@ -71,8 +70,7 @@ pub fn gather_elements(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsuppo
         let v = k.load(x, from);
         k.store(y, flat_at, v);
     });
-    w.finish();
-    Ok(())
+    w.finish()
 }
 
 /// The element that an index tuple names: `sum(indices[row * n + j] * stride[j])`.
@@ -108,8 +106,7 @@ pub fn gather_nd(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> 
         let to = k.affine(&[(row, run)], 0);
         copy_run(k, x, from, y, to, run);
     });
-    w.finish();
-    Ok(())
+    w.finish()
 }
 
 /// The operation of a `reduction` attribute; `None` to overwrite.
@@ -177,8 +174,7 @@ pub fn scatter_elements(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupp
         }
     });
     result?;
-    w.finish();
-    Ok(())
+    w.finish()
 }
 
 /// `scatter_nd`: slices of updates at index tuples, in order, after a copy of x.
@@ -208,8 +204,7 @@ pub fn scatter_nd(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported>
         });
     });
     result?;
-    w.finish();
-    Ok(())
+    w.finish()
 }
 
 /// `reverse_sequence`.
@@ -238,6 +233,5 @@ pub fn reverse_sequence(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupp
         let v = k.load(x, from);
         k.store(y, to, v);
     });
-    w.finish();
-    Ok(())
+    w.finish()
 }

@@ -16,7 +16,7 @@ pub fn det(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     }
     let n = dims[dims.len() - 1];
     let batch: i64 = dims[..dims.len() - 2].iter().product();
-    let scratch = ctx.scratch(elem, (n * n).max(1) as usize);
+    let scratch = ctx.scratch(elem, &[n.max(1), n.max(1)])?;
     let mut w = Writer::new(ctx, "det", 1);
     let x = w.operand(node, 0)?;
     let y = w.result(node, 0, Access::Write)?;
@@ -99,6 +99,5 @@ pub fn det(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
         let v = k.get(product);
         k.store(y, b, v);
     });
-    w.finish();
-    Ok(())
+    w.finish()
 }

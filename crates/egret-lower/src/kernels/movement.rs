@@ -5,6 +5,7 @@ use crate::expr::{Expr, Operand, Term};
 use crate::geometry::access::StridedAccess;
 use crate::geometry::halo::Halo;
 use crate::geometry::shape::strides;
+use crate::geometry::size;
 use crate::kernels::elementwise;
 use crate::loops::map;
 use crate::plan::fusion::FusionGroup;
@@ -33,10 +34,20 @@ pub fn shape(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     known(ctx, group.result, bytes)
 }
 
+/// Bytes of a result up to which it may be computed at compile time.
+const MOST_CONSTANT: usize = 1 << 28;
+
 /// Operations without operands: they give the same on every run, so the interpreter computes the result
 /// now.
 pub fn constant(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let node = ctx.graph.node(group.node());
+    let len =
+        size::bytes(&ctx.dims(group.result), ctx.dtype(group.result).size()).map_err(Unsupported::new)?;
+    if len > MOST_CONSTANT {
+        return Err(Unsupported::new(format!(
+            "is known at compile time, but its {len} bytes would be part of the compiled model; {MOST_CONSTANT} may be"
+        )));
+    }
     let values =
         interp::eval_op(node.op, &node.attrs, &[], &[]).map_err(|e| Unsupported::new(e.to_string()))?;
     let bytes = values.first().and_then(|v| v.as_tensor()).map(|t| t.bytes().to_vec());
@@ -57,8 +68,10 @@ fn put(
     let out = ctx.place(result)?;
     let out_strides = strides(&ctx.dims(result));
     let offset = start.iter().zip(&out_strides).map(|(s, stride)| s * stride).sum();
+    // A step that is never taken could be larger than what it steps over.
+    let along = |((stride, step), n): ((&i64, &i64), &i64)| if *n <= 1 { 0 } else { stride * step };
     let out_access =
-        StridedAccess { offset, strides: out_strides.iter().zip(steps).map(|(a, b)| a * b).collect() };
+        StridedAccess { offset, strides: out_strides.iter().zip(steps).zip(&dims).map(along).collect() };
     let dtype = ctx.dtype(x);
     let expr = Expr {
         dims,
@@ -117,53 +130,56 @@ struct Run {
     from: Option<(i64, i64)>,
 }
 
-/// The runs of one axis of a pad: `n` elements with `low` before and `high` after them.
-fn runs(n: i64, low: i64, high: i64, mode: &str) -> Vec<Run> {
-    let source = |i: i64| -> Option<i64> {
-        if (0..n).contains(&i) {
-            return Some(i);
-        }
-        match mode {
-            "edge" => Some(i.clamp(0, n - 1)),
-            "wrap" => Some(i.rem_euclid(n)),
-            "reflect" if n == 1 => Some(0),
-            "reflect" => {
-                let i = i.rem_euclid(2 * (n - 1));
-                Some(if i < n { i } else { 2 * (n - 1) - i })
-            }
-            _ => None,
-        }
-    };
-    let mut out: Vec<Run> = vec![];
-    for o in 0..low + n + high {
-        let from = if n > 0 { source(o - low) } else { None };
-        let step = |first: i64, len: i64, f: i64| {
-            if len == 1 { Some(f - first).filter(|s| (-1..=1).contains(s)) } else { None }
-        };
-        if let Some(run) = out.last_mut() {
-            match (run.from, from) {
-                (None, None) => {
-                    run.len += 1;
-                    continue;
-                }
-                (Some((first, by)), Some(f)) => {
-                    let by = if run.len == 1 {
-                        step(first, run.len, f)
-                    } else {
-                        Some(by).filter(|by| first + by * run.len == f)
-                    };
-                    if let Some(by) = by {
-                        run.from = Some((first, by));
-                        run.len += 1;
-                        continue;
-                    }
-                }
-                _ => {}
-            }
-        }
-        out.push(Run { start: o, len: 1, from: from.map(|f| (f, 1)) });
+/// Where index `i` of a pad's axis of `n` elements reads, counted from the first element; `None` outside.
+fn source(i: i64, n: i64, mode: &str) -> Option<i64> {
+    if (0..n).contains(&i) {
+        return Some(i);
     }
-    out
+    match mode {
+        _ if n == 0 => None,
+        "edge" => Some(i.clamp(0, n - 1)),
+        "wrap" => Some(i.rem_euclid(n)),
+        "reflect" if n == 1 => Some(0),
+        "reflect" => {
+            let i = i.rem_euclid(2 * (n - 1));
+            Some(if i < n { i } else { 2 * (n - 1) - i })
+        }
+        _ => None,
+    }
+}
+
+/// More runs of an axis, or more combinations of runs, are refused: each combination is a kernel call.
+const MOST_RUNS: usize = 512;
+const MOST_REGIONS: usize = 1 << 14;
+
+/// The runs of one axis of a pad: `n` elements with `low` before and `high` after them; `None` if too many.
+fn runs(n: i64, low: i64, high: i64, mode: &str) -> Option<Vec<Run>> {
+    let end = low + n + high;
+    let mut out: Vec<Run> = vec![];
+    let mut start = 0;
+    while start < end {
+        if out.len() == MOST_RUNS {
+            return None;
+        }
+        let i = start - low;
+        let from = source(i, n, mode);
+        // The step to the next element, and where it changes: at the ends of the operand and where it turns.
+        let step = from.and_then(|f| Some(source(i + 1, n, mode)? - f)).filter(|s| (-1..=1).contains(s));
+        let len = match (from, step) {
+            (None, _) if i < 0 && n > 0 => -i,
+            (None, _) => end - start,
+            (Some(_), Some(0)) if i < 0 && n > 1 => 1 - i,
+            (Some(_), Some(0)) => end - start,
+            (Some(f), Some(1)) => n - f,
+            (Some(f), Some(_)) => f + 1,
+            (Some(_), None) => 1,
+        };
+        let len = len.min(end - start);
+        let by = if len > 1 { step.unwrap_or(1) } else { 1 };
+        out.push(Run { start, len, from: from.map(|f| (f, by)) });
+        start += len;
+    }
+    Some(out)
 }
 
 /// `pad`.
@@ -190,7 +206,15 @@ pub fn pad(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
         let out = Destination { at, access: halo.access(&dims), halo: Some((halo, dims.clone())) };
         return map::run_to(ctx, &Expr::load(dims, x, DType::F32), &[from], &out);
     }
-    let axes: Vec<Vec<Run>> = (0..dims.len()).map(|i| runs(dims[i], low[i], high[i], mode)).collect();
+    let axes: Option<Vec<Vec<Run>>> =
+        (0..dims.len()).map(|i| runs(dims[i], low[i], high[i], mode)).collect();
+    let kernels = |axes: &Vec<Vec<Run>>| axes.iter().map(Vec::len).try_fold(1, usize::checked_mul);
+    let Some(axes) = axes.filter(|axes| kernels(axes).is_some_and(|n| n <= MOST_REGIONS)) else {
+        return Err(Unsupported::new(format!(
+            "pads {dims:?} by {low:?} and {high:?}, repeating its operand too often ({mode}); run the model with \
+             --engine interp"
+        )));
+    };
     regions(ctx, &axes, &mut vec![], &mut |ctx, runs| {
         let rank = dims.len();
         let start: Vec<i64> = (0..rank).map(|i| runs.get(i).map_or(0, |r| r.start)).collect();
@@ -231,4 +255,34 @@ fn regions(
         chosen.pop();
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_what_elements_say() {
+        for mode in ["constant", "edge", "wrap", "reflect"] {
+            for n in 0..5i64 {
+                for low in -5..12i64 {
+                    for high in -5..12i64 {
+                        if low + n + high < 0 || (n == 0 && mode != "constant") {
+                            continue;
+                        }
+                        let list = runs(n, low, high, mode).expect("few runs");
+                        let of_run = |r: &Run| -> Vec<Option<i64>> {
+                            (0..r.len).map(|i| r.from.map(|(first, by)| first + i * by)).collect()
+                        };
+                        let got: Vec<Option<i64>> = list.iter().flat_map(of_run).collect();
+                        let want: Vec<Option<i64>> =
+                            (0..low + n + high).map(|o| source(o - low, n, mode)).collect();
+                        assert_eq!(got, want, "{mode}: {n} with {low} and {high}");
+                    }
+                }
+            }
+        }
+        assert_eq!(runs(3, 1 << 40, 1 << 40, "edge").expect("three runs").len(), 3);
+        assert!(runs(3, 1 << 40, 0, "reflect").is_none());
+    }
 }

@@ -53,8 +53,7 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let same = single
         && x.operands.iter().all(|o| buffer_elem(o.dtype).is_ok_and(|e| e.size() == out_elem.size()));
     let pairs: &[(usize, usize)] = if same { &[(out_at, 0)] } else { &[] };
-    ctx.call_in_place(kernel, rows.args(), pairs);
-    Ok(())
+    ctx.call_in_place(kernel, rows.args(), pairs)
 }
 
 struct Plan<'a> {

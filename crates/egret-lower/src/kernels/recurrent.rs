@@ -2,6 +2,7 @@
 //! is the state's share (a contraction over the batch) and the cell, elementwise. f32.
 
 use crate::error::Unsupported;
+use crate::geometry::size;
 use crate::loops::writer::Writer;
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
@@ -34,6 +35,9 @@ struct Cell {
     late_reset: bool,
 }
 
+/// Units of all gates up to which kernels are written: their panels are straight code.
+const MOST_GATES: i64 = 1 << 17;
+
 /// Lower a recurrent node.
 pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let node = ctx.graph.node(group.node());
@@ -64,6 +68,13 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
         .map_err(|e| Unsupported::new(e.message))?;
     if cell.hidden == 0 || cell.input == 0 {
         return Err(Unsupported::new("has no inputs or no hidden units"));
+    }
+    if cell.gates * cell.hidden > MOST_GATES {
+        return Err(Unsupported::new(format!(
+            "has {} hidden units, and its kernel is written for {} at most; run the model with --engine interp",
+            cell.hidden,
+            MOST_GATES / cell.gates
+        )));
     }
     for d in 0..directions {
         let acts = &all[(d * per_direction) as usize..((d + 1) * per_direction) as usize];
@@ -99,10 +110,11 @@ fn panels(
         };
         return ctx.packed(v, &format!("recurrent {first} {rows} {width}"), Elem::F32, pack);
     }
-    let out = ctx.scratch(Elem::F32, count * width * PANEL);
+    let dims = [count, width, PANEL].map(|n| n as i64);
+    let out = ctx.scratch(Elem::F32, &dims)?;
     let mut w = Writer::new(ctx, "recurrent_pack", 1);
     let from = w.operand(node, operand)?;
-    let to = w.buffer(out, Elem::F32, count * width * PANEL, Access::ReadWrite);
+    let to = w.buffer(out, Elem::F32, size::elements(&dims)?, Access::ReadWrite);
     for p in 0..count {
         let cols = PANEL.min(rows - p * PANEL);
         w.k.for_n(cols as i64, |k, c| {
@@ -114,7 +126,7 @@ fn panels(
             });
         });
     }
-    w.finish();
+    w.finish()?;
     Ok(out)
 }
 
@@ -278,7 +290,7 @@ fn bias_row(ctx: &mut Ctx, node: &Node, cell: &Cell, d: i64) -> Result<Option<Ar
         return Ok(None);
     }
     let n = cell.gates * cell.hidden;
-    let row = ctx.scratch(Elem::F32, n as usize);
+    let row = ctx.scratch(Elem::F32, &[n])?;
     let mut w = Writer::new(ctx, "recurrent_bias", 1);
     let b = w.operand(node, 3)?;
     let out = w.buffer(row, Elem::F32, n as usize, Access::Write);
@@ -294,7 +306,7 @@ fn bias_row(ctx: &mut Ctx, node: &Node, cell: &Cell, d: i64) -> Result<Option<Ar
         let v = k.select(inside, sum, v);
         k.store(out, i, v);
     });
-    w.finish();
+    w.finish()?;
     Ok(Some(row))
 }
 
@@ -310,19 +322,21 @@ fn direction(
     // The input's share of the gates at all times.
     let weights = panels(ctx, node, 1, d * n, n, cell.input)?;
     let bias = bias_row(ctx, node, cell, d)?;
-    let shares_len = (t * b * n) as usize;
-    let shares = ctx.scratch(Elem::F32, shares_len.max(1));
-    let panel_len = |rows: i64, width: i64| (rows as usize).div_ceil(PANEL) * width as usize * PANEL;
+    let shares_dims = [t.max(1), b.max(1), n];
+    let (shares, shares_len) = (ctx.scratch(Elem::F32, &shares_dims)?, size::elements(&shares_dims)?);
+    let panel_len = |rows: i64, width: i64| {
+        size::elements(&[(rows as u64).div_ceil(PANEL as u64) as i64, width, PANEL as i64])
+    };
     let mut w = Writer::new(ctx, "recurrent_input", 1);
     let x = w.operand(node, 0)?;
-    let p = w.buffer(weights, Elem::F32, panel_len(n, cell.input), Access::Read);
-    let out = w.buffer(shares, Elem::F32, shares_len.max(1), Access::Write);
+    let p = w.buffer(weights, Elem::F32, panel_len(n, cell.input)?, Access::Read);
+    let out = w.buffer(shares, Elem::F32, shares_len, Access::Write);
     let add = bias.map(|arg| w.buffer(arg, Elem::F32, n as usize, Access::Read));
     let k = &mut w.k;
     let zero = k.int(0);
     let rows = |param, stride| Rows { param, base: zero, stride };
     product(k, (t * b, cell.input, n), rows(x, cell.input), p, rows(out, n), add.map(|a| rows(a, 0)));
-    w.finish();
+    w.finish()?;
 
     // The state's weights: an early-reset GRU contracts its candidate by itself.
     let early = cell.op == Op::Gru && !cell.late_reset;
@@ -330,21 +344,19 @@ fn direction(
     let state_weights = panels(ctx, node, 2, d * n, first, h)?;
     let candidate_weights =
         if cell.op == Op::Gru { Some(panels(ctx, node, 2, d * n + first, h, h)?) } else { None };
-    let sums = ctx.scratch(Elem::F32, (b * n).max(1) as usize);
-    let side = if cell.op == Op::Gru || cell.rounded {
-        Some(ctx.scratch(Elem::F32, (b * h).max(1) as usize))
-    } else {
-        None
-    };
+    let (sums_dims, side_dims) = ([b.max(1), n], [b.max(1), h]);
+    let sums = ctx.scratch(Elem::F32, &sums_dims)?;
+    let side =
+        if cell.op == Op::Gru || cell.rounded { Some(ctx.scratch(Elem::F32, &side_dims)?) } else { None };
 
     let mut w = Writer::new(ctx, "recurrent_steps", 1);
-    let bh = (b * h).max(1) as usize;
-    let shares = w.buffer(shares, Elem::F32, shares_len.max(1), Access::Read);
-    let sums = w.buffer(sums, Elem::F32, (b * n).max(1) as usize, Access::ReadWrite);
+    let bh = size::elements(&side_dims)?;
+    let shares = w.buffer(shares, Elem::F32, shares_len, Access::Read);
+    let sums = w.buffer(sums, Elem::F32, size::elements(&sums_dims)?, Access::ReadWrite);
     let side = side.map(|arg| w.buffer(arg, Elem::F32, bh, Access::ReadWrite));
-    let state_weights = w.buffer(state_weights, Elem::F32, panel_len(first, h), Access::Read);
-    let candidate_weights =
-        candidate_weights.map(|arg| w.buffer(arg, Elem::F32, panel_len(h, h), Access::Read));
+    let state_weights = w.buffer(state_weights, Elem::F32, panel_len(first, h)?, Access::Read);
+    let of_panels = panel_len(h, h)?;
+    let candidate_weights = candidate_weights.map(|arg| w.buffer(arg, Elem::F32, of_panels, Access::Read));
     let optional = |w: &mut Writer, i: usize| -> Result<Option<Param>, Unsupported> {
         if node.operands.get(i).copied().flatten().is_some() {
             Ok(Some(w.operand(node, i)?))
@@ -415,8 +427,7 @@ fn direction(
         }
         k.for_n(b, |k, row| cell_row(k, cell, &step, d, time, row, acts));
     });
-    w.finish();
-    Ok(())
+    w.finish()
 }
 
 /// side = h on a grid of 256 over the range of its row, which includes 0 as a point.

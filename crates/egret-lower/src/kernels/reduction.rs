@@ -111,8 +111,7 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
         }
         Ok(())
     })?;
-    ctx.call(kernel, rows.args());
-    Ok(())
+    ctx.call(kernel, rows.args())
 }
 
 /// A reduction of no elements: its start value, through the epilogue.

@@ -2,6 +2,7 @@
 //! time. One pass per axis that changes; the interpreter's own taps make the tables.
 
 use crate::error::Unsupported;
+use crate::geometry::size;
 use crate::kernels::elementwise;
 use crate::loops::writer::{Writer, copy_run};
 use crate::plan::fusion::FusionGroup;
@@ -19,13 +20,30 @@ struct Taps {
     weight: Vec<f64>,
 }
 
+/// The longest axis that is resized, and the most source elements of a result element: the tables of both are
+/// made now, and an element's taps are straight code.
+const MOST_INDICES: i64 = 1 << 22;
+const MOST_TAPS: usize = 1 << 10;
+
 fn taps(node: &Node, roi: &[f64], axis: usize, input: i64, output: i64) -> Result<Taps, Unsupported> {
+    if input > i64::from(i32::MAX) || output > MOST_INDICES {
+        return Err(Unsupported::new(format!(
+            "resizes {input} elements to {output}, and compiled code makes {MOST_INDICES} at most; run the model \
+             with --engine interp"
+        )));
+    }
     let lists = interp::resize_taps(&node.attrs, roi, axis, input as usize, output as usize)
         .map_err(|e| Unsupported::new(e.message))?;
     let lists = lists.into_iter().collect::<Option<Vec<_>>>().ok_or_else(|| {
         Unsupported::new("extrapolates outside its operand; run the model with --engine interp")
     })?;
     let per = lists.iter().map(Vec::len).max().unwrap_or(1).max(1);
+    if per > MOST_TAPS || per * lists.len() > MOST_INDICES as usize {
+        return Err(Unsupported::new(format!(
+            "resizes {input} elements to {output} with {per} weights each, too many for compiled code; run the \
+             model with --engine interp"
+        )));
+    }
     let mut out = Taps { per, index: vec![], weight: vec![] };
     for list in lists {
         let first = list.first().map_or(0, |t| t.0);
@@ -79,10 +97,9 @@ pub fn resize(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
         let inner: i64 = dims[axis + 1..].iter().product();
         let input = dims[axis];
         dims[axis] = target[axis];
-        let len: i64 = dims.iter().product();
-        let dest = if n + 1 == axes.len() { to } else { ctx.scratch(elem, len as usize) };
+        let dest = if n + 1 == axes.len() { to } else { ctx.scratch(elem, &dims)? };
         let pass = Pass { outer, inner, input, output: target[axis], elem, nearest };
-        pass.lower(ctx, &table, from, dest);
+        pass.lower(ctx, &table, from, dest)?;
         from = dest;
     }
     Ok(())
@@ -99,7 +116,7 @@ struct Pass {
 }
 
 impl Pass {
-    fn lower(&self, ctx: &mut Ctx, table: &Taps, from: Arg, to: Arg) {
+    fn lower(&self, ctx: &mut Ctx, table: &Taps, from: Arg, to: Arg) -> Result<(), Unsupported> {
         let bytes: Vec<u8> = table.index.iter().flat_map(|i| i.to_le_bytes()).collect();
         let index_arg = ctx.table("resize index", Elem::I32, bytes);
         let weights: Vec<u8> = match self.elem {
@@ -107,15 +124,17 @@ impl Pass {
             _ => table.weight.iter().flat_map(|&w| (w as f32).to_le_bytes()).collect(),
         };
         let weight_arg = ctx.table("resize weight", self.elem, weights);
-        let rows = self.outer * self.output;
+        let rows = size::product(&[self.outer, self.output])?;
+        let len = |n: i64| size::elements(&[self.outer, n, self.inner]);
+        let (in_len, out_len) = (len(self.input)?, len(self.output)?);
         let per_task = (TASK_ELEMENTS / self.inner.max(1)).clamp(1, rows.max(1));
         let tasks = (rows + per_task - 1) / per_task.max(1);
         let mut w = Writer::new(ctx, "resize", tasks);
-        let x = w.buffer(from, self.elem, (self.outer * self.input * self.inner) as usize, Access::Read);
+        let x = w.buffer(from, self.elem, in_len, Access::Read);
         let index = w.buffer(index_arg, Elem::I32, table.index.len(), Access::Read);
         let weight =
             (!self.nearest).then(|| w.buffer(weight_arg, self.elem, table.weight.len(), Access::Read));
-        let y = w.buffer(to, self.elem, (rows * self.inner) as usize, Access::Write);
+        let y = w.buffer(to, self.elem, out_len, Access::Write);
         let k = &mut w.k;
         let task = k.task();
         let begin = k.affine(&[(task, per_task)], 0);
@@ -134,7 +153,7 @@ impl Pass {
                 Some(weight) => self.weighted(k, (x, index, weight, y), (o, j, to), table.per),
             }
         });
-        w.finish();
+        w.finish()
     }
 
     /// Element where the row of a tap begins.

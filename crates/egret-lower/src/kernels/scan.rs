@@ -50,6 +50,5 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
         });
     });
     result?;
-    ctx.call(k.finish(), &args);
-    Ok(())
+    ctx.call(k.finish(), &args)
 }

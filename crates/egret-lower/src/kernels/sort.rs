@@ -90,6 +90,5 @@ pub fn top_k(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
         });
     }
     result?;
-    w.finish();
-    Ok(())
+    w.finish()
 }

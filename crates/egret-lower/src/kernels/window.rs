@@ -5,6 +5,7 @@ use crate::expr::convert::{decode, encode};
 use crate::geometry::access::StridedAccess;
 use crate::geometry::dtypes::{compute_elem, least};
 use crate::geometry::shape::strides;
+use crate::geometry::size;
 use crate::kernels::elementwise;
 use crate::loops::indices::{flat, nest};
 use crate::loops::operands::touched;
@@ -24,9 +25,9 @@ pub fn pool(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
         let to = ctx.out(result)?;
         return pool_to(ctx, node, &to);
     }
-    let (elem, len) = (ctx.elem(result)?, ctx.len(result));
-    let scratch = ctx.scratch(elem, len);
-    pool_to(ctx, node, &Destination::dense(scratch, &ctx.dims(result)))?;
+    let (elem, dims) = (ctx.elem(result)?, ctx.dims(result));
+    let scratch = ctx.scratch(elem, &dims)?;
+    pool_to(ctx, node, &Destination::dense(scratch, &dims))?;
     elementwise::epilogue(ctx, group, scratch)
 }
 
@@ -219,8 +220,8 @@ fn pool_to(ctx: &mut Ctx, node: &Node, to: &Destination) -> Result<(), Unsupport
     let mut k = KernelBuilder::new(&format!("{kind}_pool"), tasks);
     let px = k.param(elem, in_len, Access::Read);
     let own = StridedAccess { offset: 0, strides: to.access.strides.clone() };
-    let py = k.param(elem, touched(&ctx.dims(node.results[0]), &own), Access::Write);
-    to.clear(&mut k, tasks);
+    let py = k.param(elem, touched(&ctx.dims(node.results[0]), &own)?, Access::Write);
+    to.clear(&mut k, tasks)?;
     let p = Pool { w: &w, kind, dtype, x: px, y: py };
     let task = k.task();
     let (in_plane, out_plane): (i64, i64) = (w.input.iter().product(), w.output.iter().product());
@@ -260,12 +261,10 @@ fn pool_to(ctx: &mut Ctx, node: &Node, to: &Destination) -> Result<(), Unsupport
         });
     }
     result?;
-    let first =
-        usize::try_from(to.access.offset).map_err(|_| Unsupported::new("writes before its result"))?;
+    let first = size::offset(to.access.offset)?;
     let mut args = vec![from, Arg { buffer: to.at.buffer, offset: to.at.offset + first }];
     args.extend(to.halo.as_ref().map(|_| to.at));
-    ctx.call(k.finish(), &args);
-    Ok(())
+    ctx.call(k.finish(), &args)
 }
 
 /// `max_pool_indices`: channels first.
@@ -332,8 +331,7 @@ pub fn max_pool_indices(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupp
         k.store(pi, to, bi);
     });
     result?;
-    ctx.call(k.finish(), &args);
-    Ok(())
+    ctx.call(k.finish(), &args)
 }
 
 /// `col2im`: every block element is added to the pixel it came from. x is [N, C * block, windows].
@@ -393,6 +391,5 @@ pub fn col2im(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
             |_| {},
         );
     });
-    w.finish();
-    Ok(())
+    w.finish()
 }

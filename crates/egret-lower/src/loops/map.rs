@@ -60,8 +60,7 @@ pub fn run_to(ctx: &mut Ctx, expr: &Expr, inputs: &[Arg], out: &Destination) -> 
     let (dims, _) = normalise(&expr.dims, &vec![false; expr.dims.len()], &mut operands, &mut args)?;
     let kernel = kernel(expr, dims, &operands, if copies { Lanes::Copy } else { lanes(expr) }, out)?;
     args.extend(out.halo.as_ref().map(|_| out.at));
-    ctx.call_in_place(kernel, &args, &pairs);
-    Ok(())
+    ctx.call_in_place(kernel, &args, &pairs)
 }
 
 /// Whether the result may be written over operand `i`: both stand in the result's order, and no other
@@ -137,14 +136,11 @@ fn kernel(
         .iter()
         .enumerate()
         .map(|(i, s)| {
-            k.param(
-                s.elem,
-                touched(&dims, &s.access),
-                if i == inputs.len() { Access::Write } else { Access::Read },
-            )
+            let access = if i == inputs.len() { Access::Write } else { Access::Read };
+            Ok(k.param(s.elem, touched(&dims, &s.access)?, access))
         })
-        .collect();
-    to.clear(&mut k, nest.tasks());
+        .collect::<Result<_, Unsupported>>()?;
+    to.clear(&mut k, nest.tasks())?;
     let body = Body {
         expr,
         params: &params,

@@ -2,6 +2,7 @@
 
 use crate::error::Unsupported;
 use crate::geometry::access::StridedAccess;
+use crate::geometry::size;
 use egret_loop::{Arg, Elem};
 
 /// Where the elements of a buffer stand: an argument and the strides from its first element on.
@@ -45,17 +46,17 @@ pub fn normalise(
         }
     }
     for ((s, kept), arg) in operands.iter_mut().zip(strides).zip(args) {
-        let below: i64 = kept.iter().zip(&out).map(|(&stride, d)| (stride * (d - 1)).min(0)).sum();
-        let first = usize::try_from(s.access.offset + below)
-            .map_err(|_| Unsupported::new("reads outside its operand"))?;
-        arg.offset += first;
-        s.access = StridedAccess { offset: -below, strides: kept };
+        // Axes along which the operand is read backwards, the other way round.
+        let back = kept.iter().zip(&out).filter(|(stride, _)| **stride < 0);
+        let back = size::reach(back.map(|(&stride, &d)| (d, stride.saturating_neg())))? as i64 - 1;
+        arg.offset += size::offset(s.access.offset - back)?;
+        s.access = StridedAccess { offset: back, strides: kept };
     }
     Ok((out, out_kinds))
 }
 
 /// Elements from the first to the last that an operand touches.
-pub fn touched(dims: &[i64], access: &StridedAccess) -> usize {
-    let above: i64 = access.strides.iter().zip(dims).map(|(&s, d)| (s * (d - 1)).max(0)).sum();
-    (access.offset + above + 1) as usize
+pub fn touched(dims: &[i64], access: &StridedAccess) -> Result<usize, Unsupported> {
+    let forward = access.strides.iter().zip(dims).filter(|(stride, _)| **stride > 0);
+    Ok(size::offset(access.offset)? + size::reach(forward.map(|(&stride, &d)| (d, stride)))?)
 }

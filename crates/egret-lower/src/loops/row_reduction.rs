@@ -141,8 +141,8 @@ impl RowReduction {
             .operands
             .iter()
             .zip(&self.uses)
-            .map(|(s, &u)| k.param(s.elem, touched(&self.dims, &s.access), u))
-            .collect();
+            .map(|(s, &u)| Ok(k.param(s.elem, touched(&self.dims, &s.access)?, u)))
+            .collect::<Result<_, Unsupported>>()?;
         let offsets: Vec<V> = self.operands.iter().map(|s| k.int(s.access.offset)).collect();
         let accesses: Vec<&StridedAccess> = accesses.iter().collect();
         let mut result = Ok(());

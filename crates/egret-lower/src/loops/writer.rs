@@ -42,9 +42,9 @@ impl<'c, 'g> Writer<'c, 'g> {
     }
 
     /// Add the call to the program.
-    pub fn finish(self) {
+    pub fn finish(self) -> Result<(), Unsupported> {
         let kernel: Kernel = self.k.finish();
-        self.ctx.call(kernel, &self.args);
+        self.ctx.call(kernel, &self.args)
     }
 }
 

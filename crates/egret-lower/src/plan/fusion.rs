@@ -344,10 +344,16 @@ impl ExprBuilder<'_> {
             Op::Slice => {
                 let starts = const_attr(node, "starts");
                 let steps = node.attrs.ints("steps");
-                let one = |(i, a): (usize, &AxisView)| AxisView {
-                    axis: a.axis,
-                    scale: a.scale * steps[i],
-                    offset: starts[i] + steps[i] * a.offset,
+                let sizes = dims(self.graph, node.results[0]);
+                // A step that is never taken could be larger than what it steps over.
+                let one = |(i, a): (usize, &AxisView)| match sizes[i] {
+                    0 => fixed,
+                    1 => AxisView { axis: None, scale: 0, offset: starts[i] },
+                    _ => AxisView {
+                        axis: a.axis,
+                        scale: a.scale * steps[i],
+                        offset: starts[i] + steps[i] * a.offset,
+                    },
                 };
                 view.iter().enumerate().map(one).collect()
             }

@@ -9,6 +9,7 @@ use crate::geometry::aliases::alias;
 use crate::geometry::conv::ConvShape;
 use crate::geometry::halo::Halo;
 use crate::geometry::shape::dims;
+use crate::geometry::size;
 use crate::plan::fusion::FusionGroup;
 use egret_ir::{DType, Graph, Op, ValueId};
 use std::collections::BTreeMap;
@@ -69,7 +70,10 @@ pub fn plan(graph: &Graph, groups: &mut [FusionGroup]) -> BTreeMap<ValueId, Halo
             halos.remove(&root(graph, o.value));
         }
     }
-    halos.retain(|_, halo| !halo.is_none());
+    halos.retain(|&v, halo| {
+        let own = dims(graph, v);
+        !halo.is_none() && size::pays(&own, &halo.outer(&own))
+    });
     for group in groups {
         for o in &mut group.expr.operands {
             if let Some(halo) = halos.get(&o.value) {

@@ -1,13 +1,14 @@
 //! What compiled code cannot hold at all: strings, sequences, sub-graphs, shapes that are not constant,
-//! tensors larger than an address space.
+//! tensors that are too large (`geometry::size`).
 
 use crate::error::Refusal;
+use crate::geometry::size;
 use egret_ir::{Attr, Attrs, DType, Graph, Node, Op, TensorType, Type};
 
-/// Whether a shape or attribute of the graph is not constant, or a tensor is larger than an address space.
+/// Whether a shape or attribute of the graph is not constant, or a tensor is too large.
 /// Where this is `false`, all dims and lengths that lowering asks for are known.
 pub fn has_open_dims(graph: &Graph) -> bool {
-    let open = |v: egret_ir::ValueId| graph.ty(v).as_tensor().is_none_or(|t| bytes(t).is_none());
+    let open = |v: egret_ir::ValueId| graph.ty(v).as_tensor().is_none_or(|t| unholdable(t).is_some());
     graph.inputs().iter().any(|&v| open(v))
         || graph
             .node_ids()
@@ -71,9 +72,17 @@ fn open_attribute(attrs: &Attrs) -> Option<String> {
     })
 }
 
-/// Bytes of a tensor, if its dims are constant and an address space has that many.
-fn bytes(t: &TensorType) -> Option<isize> {
-    isize::try_from(t.const_len()?.checked_mul(t.dtype.size())?).ok()
+/// Why a tensor has no known size: dims that are not constant, or too many bytes.
+fn unholdable(t: &TensorType) -> Option<String> {
+    let Some(dims) = t.const_dims() else {
+        let mut symbols = vec![];
+        t.shape.iter().for_each(|d| d.collect_symbols(&mut symbols));
+        let symbol = symbols.first().map_or("NAME", |s| s);
+        return Some(format!("has the shape {t}; bind its dims with `--dim {symbol}=N`"));
+    };
+    let dims: Option<Vec<i64>> = dims.into_iter().map(|d| i64::try_from(d).ok()).collect();
+    let fits = size::bytes(&dims.unwrap_or(vec![i64::MAX]), t.dtype.size());
+    fits.err().map(|e| format!("of the shape {t} {e}"))
 }
 
 fn holdable(ty: &Type) -> Result<(), String> {
@@ -81,18 +90,5 @@ fn holdable(ty: &Type) -> Result<(), String> {
     if t.dtype == DType::String {
         return Err("is a tensor of strings, which compiled code does not hold".into());
     }
-    if t.const_dims().is_none() {
-        let mut symbols = vec![];
-        t.shape.iter().for_each(|d| d.collect_symbols(&mut symbols));
-        return Err(format!(
-            "has the shape {t}; bind its dims with `--dim {}=N`",
-            symbols.first().map_or("NAME", |s| s)
-        ));
-    }
-    if bytes(t).is_none() {
-        return Err(format!(
-            "has the shape {t}, more bytes than 64-bit addresses reach; make its dims smaller"
-        ));
-    }
-    Ok(())
+    unholdable(t).map_or(Ok(()), Err)
 }

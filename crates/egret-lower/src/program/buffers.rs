@@ -1,6 +1,7 @@
 //! The buffer plan: every buffer that calls make gets a place in one arena, shared by buffers that are
 //! never alive together.
 
+use crate::geometry::size::MAX_BYTES;
 use egret_loop::{BufferId, Program, Storage};
 use std::collections::BTreeMap;
 
@@ -22,7 +23,10 @@ pub struct InPlace {
 type Span = (usize, usize);
 
 /// Places all arena buffers and drops nothing; sets `arena_bytes`.
-pub fn plan(program: &mut Program, in_place: &[InPlace]) {
+///
+/// # Errors
+/// An arena of more than [`MAX_BYTES`].
+pub fn plan(program: &mut Program, in_place: &[InPlace]) -> Result<(), String> {
     let spans = spans(program);
     // A merged set of buffers is named by its first member.
     let mut leader: BTreeMap<BufferId, BufferId> = spans.keys().map(|&b| (b, b)).collect();
@@ -41,6 +45,14 @@ pub fn plan(program: &mut Program, in_place: &[InPlace]) {
     let mut offsets: BTreeMap<BufferId, usize> = BTreeMap::new();
     for (b, size, span) in sets {
         let offset = first_fit(&placed, size, span);
+        // Each buffer is held to the limit, so that the sum does not wrap.
+        let end = offset + size;
+        if end as u64 > MAX_BYTES as u64 {
+            return Err(format!(
+                "the values that are alive at once take {end} bytes, and compiled code holds at most {MAX_BYTES} \
+                 (64 TiB); make the model's dims smaller"
+            ));
+        }
         placed.push((offset, size, span));
         offsets.insert(b, offset);
     }
@@ -52,6 +64,7 @@ pub fn plan(program: &mut Program, in_place: &[InPlace]) {
         };
         program.buffers[b.0 as usize].storage = storage;
     }
+    Ok(())
 }
 
 fn is_arena(program: &Program, b: BufferId) -> bool {

@@ -8,6 +8,7 @@ use crate::geometry::dtypes::buffer_elem;
 use crate::geometry::dtypes::elem_of;
 use crate::geometry::halo::Halo;
 use crate::geometry::shape::{dims, len_of};
+use crate::geometry::size;
 use crate::plan::fusion::FusionGroup;
 use crate::program::buffers::{self, ALIGN};
 use crate::program::destination::Destination;
@@ -132,10 +133,10 @@ impl<'g> Ctx<'g> {
         } else {
             let elem = self.elem(v)?;
             let storage = self.direct.get(&v).map_or(Storage::Arena(0), |&i| Storage::Output(i));
-            let len = self
-                .halos
-                .get(&v)
-                .map_or(self.len(v), |r| r.outer(&self.dims(v)).iter().product::<i64>() as usize);
+            let len = match self.halos.get(&v) {
+                Some(halo) => size::elements(&halo.outer(&self.dims(v)))?,
+                None => self.len(v),
+            };
             Arg { buffer: self.buffer(elem, len, storage), offset: 0 }
         };
         self.places[v.0 as usize] = Some(place);
@@ -188,9 +189,12 @@ impl<'g> Ctx<'g> {
         Arg { buffer, offset: 0 }
     }
 
-    /// A buffer that lives from the first call that names it to the last.
-    pub fn scratch(&mut self, elem: Elem, len: usize) -> Arg {
-        Arg { buffer: self.buffer(elem, len, Storage::Arena(0)), offset: 0 }
+    /// A buffer of these dims that lives from the first call that names it to the last.
+    pub fn scratch(&mut self, elem: Elem, dims: &[i64]) -> Result<Arg, Unsupported> {
+        size::bytes(dims, elem.size())
+            .map_err(|e| Unsupported::new(format!("needs a buffer of {dims:?} {elem}, which {e}")))?;
+        let buffer = self.buffer(elem, size::elements(dims)?, Storage::Arena(0));
+        Ok(Arg { buffer, offset: 0 })
     }
 
     fn buffer(&mut self, elem: Elem, len: usize, storage: Storage) -> BufferId {
@@ -207,15 +211,23 @@ impl<'g> Ctx<'g> {
     }
 
     /// Run a kernel; an equal one that is there already is taken instead.
-    pub fn call(&mut self, kernel: Kernel, args: &[Arg]) {
-        self.call_in_place(kernel, args, &[]);
+    ///
+    /// # Errors
+    /// A parameter that says that the kernel touches more than its argument has.
+    pub fn call(&mut self, kernel: Kernel, args: &[Arg]) -> Result<(), Unsupported> {
+        self.call_in_place(kernel, args, &[])
     }
 
     /// As [`Ctx::call`]. Each pair names an argument that is written and one that is read which may be the
     /// same memory: every task writes an element only after it, and only it, has read the element at the
     /// same byte.
-    pub fn call_in_place(&mut self, kernel: Kernel, args: &[Arg], pairs: &[(usize, usize)]) {
-        debug_assert_eq!(kernel.params.len(), args.len(), "arguments of kernel {}", kernel.name);
+    pub fn call_in_place(
+        &mut self,
+        kernel: Kernel,
+        args: &[Arg],
+        pairs: &[(usize, usize)],
+    ) -> Result<(), Unsupported> {
+        self.check_args(&kernel, args)?;
         let call = self.program.calls.len();
         self.in_place.extend(pairs.iter().map(|&(written, read)| buffers::InPlace {
             call,
@@ -225,6 +237,30 @@ impl<'g> Ctx<'g> {
         let kernel = self.intern(kernel);
         let sources = self.sources.iter().cloned().collect();
         self.program.calls.push(Call { kernel, args: args.to_vec(), sources });
+        Ok(())
+    }
+
+    /// Holds each argument's buffer to have all that its parameter says may be touched.
+    fn check_args(&self, kernel: &Kernel, args: &[Arg]) -> Result<(), Unsupported> {
+        if kernel.params.len() != args.len() {
+            let (params, name) = (kernel.params.len(), &kernel.name);
+            return Err(Unsupported::bug(format!(
+                "calls `{name}` of {params} parameters with {}",
+                args.len()
+            )));
+        }
+        for (i, (param, arg)) in kernel.params.iter().zip(args).enumerate() {
+            let buffer = &self.program.buffers[arg.buffer.0 as usize];
+            let end = arg.offset.checked_add(param.len);
+            if param.elem.size() != buffer.elem.size() || end.is_none_or(|end| end > buffer.len) {
+                return Err(Unsupported::bug(format!(
+                    "calls `{}`, which may touch {} elements of {} of its parameter {i}, with {} from element \
+                     {} on, which has {} elements of {}",
+                    kernel.name, param.len, param.elem, arg.buffer, arg.offset, buffer.len, buffer.elem
+                )));
+            }
+        }
+        Ok(())
     }
 
     fn intern(&mut self, kernel: Kernel) -> KernelId {
@@ -262,8 +298,38 @@ impl<'g> Ctx<'g> {
     }
 
     /// Places the buffers.
-    pub fn finish(mut self) -> Program {
-        buffers::plan(&mut self.program, &self.in_place);
-        self.program
+    pub fn finish(mut self) -> Result<Program, LowerError> {
+        buffers::plan(&mut self.program, &self.in_place)
+            .map_err(|e| LowerError { refusals: vec![Refusal::of_graph(e)] })?;
+        Ok(self.program)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use egret_ir::{Builder, Dim, Type};
+    use egret_loop::{Access, KernelBuilder};
+
+    #[test]
+    fn a_kernel_that_touches_more_than_its_argument_has_is_a_bug() {
+        let mut b = Builder::new("g");
+        b.input("x", Type::tensor(DType::F32, [8i64].map(Dim::from)));
+        let options = LowerOptions::default();
+        let mut ctx = Ctx::new(&b.graph, &options).expect("a program");
+        let x = ctx.place(b.graph.inputs()[0]).expect("a place");
+        let mut call = |elem, len, offset| {
+            let mut k = KernelBuilder::new("reads", 1);
+            k.param(elem, len, Access::Read);
+            ctx.call(k.finish(), &[Arg { buffer: x.buffer, offset }])
+        };
+        assert!(call(Elem::F32, 8, 0).is_ok() && call(Elem::F32, 6, 2).is_ok());
+        for (elem, len, offset) in
+            [(Elem::F32, 9, 0), (Elem::F32, 7, 2), (Elem::F64, 4, 0), (Elem::F32, 1, usize::MAX)]
+        {
+            let e = call(elem, len, offset).unwrap_err();
+            assert!(e.bug && e.reason.contains("calls `reads`"), "{e:?}");
+        }
+        assert!(ctx.call(KernelBuilder::new("none", 1).finish(), &[x]).unwrap_err().bug);
     }
 }

@@ -1,7 +1,9 @@
 //! Where a kernel writes its result.
 
+use crate::error::Unsupported;
 use crate::geometry::access::StridedAccess;
 use crate::geometry::halo::Halo;
+use crate::geometry::size;
 use egret_loop::{Arg, Cmp, Elem, KernelBuilder, Param, Ty, V};
 
 /// Where a kernel's result goes.
@@ -23,12 +25,11 @@ impl Destination {
 
     /// Adds the parameter through which the halo is cleared, to be given [`Destination::at`] as its
     /// argument, and clears it, in equal parts by all tasks.
-    pub fn clear(&self, k: &mut KernelBuilder, tasks: i64) -> bool {
-        let Some((halo, dims)) = &self.halo else { return false };
-        let outer = halo.outer(dims);
-        let param = k.param(Elem::F32, outer.iter().product::<i64>() as usize, egret_loop::Access::Write);
+    pub fn clear(&self, k: &mut KernelBuilder, tasks: i64) -> Result<(), Unsupported> {
+        let Some((halo, dims)) = &self.halo else { return Ok(()) };
+        let param = k.param(Elem::F32, size::elements(&halo.outer(dims))?, egret_loop::Access::Write);
         clear(halo, k, param, dims, tasks);
-        true
+        Ok(())
     }
 }
 

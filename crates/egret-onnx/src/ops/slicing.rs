@@ -21,13 +21,14 @@ pub const TABLE: &[OnnxOp] = &[
     onnx("Unique", 11, unique),
 ];
 
+/// Beyond any size: PyTorch and TensorFlow write "to the end" so.
+const FAR: i64 = i32::MAX as i64;
+
 /// The first element and the number of elements of `start:end:step` along an axis of `size`.
 ///
 /// Constants are clamped as ONNX says. On a symbolic size a bound that counts from the end is taken to lie within the
 /// axis (`x[-1]` of an empty axis is then an error at run time), which keeps the dims of the result readable.
 fn span(size: &Dim, start: &Dim, end: &Dim, step: i64) -> (Dim, Dim) {
-    // Beyond any size: PyTorch and TensorFlow write "to the end" so.
-    const FAR: i64 = i32::MAX as i64;
     let forward = step > 0;
     // `floor` and `ceiling` bound the result: [0, size] forwards, [-1, size - 1] backwards (start: [0, size - 1]).
     let place = |bound: &Dim, floor: i64, below_end: i64| -> Dim {
@@ -108,8 +109,10 @@ fn slice(ctx: &mut NodeCtx) -> OpResult {
         if steps[i] == 0 {
             return Err(ImportError::invalid("a step of Slice is 0"));
         }
-        (first[axis], sizes[axis]) = span(&dims[axis], &starts[i], &ends[i], steps[i]);
-        strides[axis] = steps[i];
+        // A longer step than any axis takes the first element only, as the longest one does.
+        let step = steps[i].clamp(-FAR, FAR);
+        (first[axis], sizes[axis]) = span(&dims[axis], &starts[i], &ends[i], step);
+        strides[axis] = step;
         if sizes[axis].as_const() == Some(0) {
             // Nothing is read, so any start will do.
             (first[axis], strides[axis]) = (dim(0), 1);

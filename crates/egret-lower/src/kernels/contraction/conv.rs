@@ -85,7 +85,7 @@ fn weights(ctx: &mut Ctx, w: ValueId, s: &ConvShape, width: i64) -> Result<Arg, 
         });
     }
     let from = ctx.place(w)?;
-    let to = ctx.scratch(Elem::F32, (s.groups * panels * taps * per_in * width) as usize);
+    let to = ctx.scratch(Elem::F32, &[s.groups, panels, taps, per_in, width])?;
     let (o, i) = (per_in * taps, taps);
     for (first, count, columns) in [(0, per_out / width, width), (per_out / width, 1, per_out % width)] {
         if count * columns > 0 {

@@ -7,6 +7,7 @@ use crate::geometry::access::StridedAccess;
 use crate::geometry::conv::ConvShape;
 use crate::geometry::halo::Halo;
 use crate::geometry::shape::strides;
+use crate::geometry::size;
 use crate::loops::map;
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
@@ -22,15 +23,15 @@ pub struct Padded {
     /// Strides of `[n, spatial.., channels]`.
     pub strides: Vec<i64>,
     /// Elements from the first to the last that windows read.
-    pub len: i64,
+    pub len: usize,
 }
 
 /// The input as windows can read it without looking where they are.
 pub fn padded(ctx: &mut Ctx, x: ValueId, s: &ConvShape) -> Result<Padded, Unsupported> {
     let (at, own, read) = (ctx.origin(x)?, ctx.access(x), s.read());
     let reach = |strides: &[i64]| {
-        let last = [&[s.n], read.as_slice(), &[s.channels.0]].concat();
-        1 + last.iter().zip(strides).map(|(d, stride)| (d - 1) * stride).sum::<i64>()
+        let dims = [&[s.n], read.as_slice(), &[s.channels.0]].concat();
+        size::reach(dims.into_iter().zip(strides.iter().copied()))
     };
     let wants = s.wants();
     let has = ctx.halos.get(&x).cloned().unwrap_or_else(|| Halo::none(s.rank() + 2));
@@ -38,20 +39,21 @@ pub fn padded(ctx: &mut Ctx, x: ValueId, s: &ConvShape) -> Result<Padded, Unsupp
     if s.channels_last && fits(&has.low, &wants.low) && fits(&has.high, &wants.high) {
         let first =
             own.offset - wants.low.iter().zip(&own.strides).map(|(l, stride)| l * stride).sum::<i64>();
-        let len = reach(&own.strides);
+        let len = reach(&own.strides)?;
         return Ok(Padded {
-            at: Arg { buffer: at.buffer, offset: at.offset + first as usize },
+            at: Arg { buffer: at.buffer, offset: at.offset + size::offset(first)? },
             strides: own.strides,
             len,
         });
     }
     // What of the input windows read, and the zeros around it.
     let kept: Vec<i64> = (0..s.rank()).map(|i| s.input[i].min(read[i] - s.low[i])).collect();
-    let strides = strides(&[&[s.n], read.as_slice(), &[s.channels.0]].concat());
-    let len = reach(&strides);
-    let to = ctx.scratch(Elem::F32, len as usize);
+    let outer = [&[s.n], read.as_slice(), &[s.channels.0]].concat();
+    let to = ctx.scratch(Elem::F32, &outer)?;
+    let strides = strides(&outer);
+    let len = reach(&strides)?;
     if kept.iter().any(|k| *k <= 0) {
-        clear(ctx, len, to)?;
+        clear(ctx, len as i64, to)?;
         return Ok(Padded { at: to, strides, len });
     }
     let from = if s.channels_last {
@@ -106,7 +108,7 @@ impl Output {
             return Ok(Output { target, moved: false });
         }
         let dims = s.result_dims();
-        let out = Destination::dense(ctx.scratch(Elem::F32, dims.iter().product::<i64>() as usize), &dims);
+        let out = Destination::dense(ctx.scratch(Elem::F32, &dims)?, &dims);
         Ok(Output {
             target: Target { out, expr: Expr::anchor(dims, DType::F32), separate: true },
             moved: true,

@@ -9,6 +9,7 @@ use crate::geometry::access::StridedAccess;
 use crate::geometry::conv::ConvShape;
 use crate::geometry::dtypes::buffer_elem;
 use crate::geometry::shape::strides;
+use crate::geometry::size;
 use crate::loops::operands::touched;
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
@@ -21,6 +22,8 @@ use std::collections::{BTreeSet, HashMap};
 const PIXELS: i64 = 4;
 /// Vector registers that sums, weights and inputs of one window row may fill.
 const REGISTERS: i64 = 15;
+/// The longest row of a window of several rows: all of it is straight code.
+const MOST_COLUMNS: i64 = 256;
 /// Channels of a vector.
 const LANES: i64 = 4;
 
@@ -32,7 +35,8 @@ pub fn lower(
     s: &ConvShape,
 ) -> Result<bool, Unsupported> {
     let node = ctx.graph.node(anchor);
-    if s.groups != s.channels.0 || s.groups != s.channels.1 || s.groups == 1 {
+    let long = s.rank() > 1 && s.kernel[s.rank() - 1] > MOST_COLUMNS;
+    if s.groups != s.channels.0 || s.groups != s.channels.1 || s.groups == 1 || long {
         return Ok(false);
     }
     let input = padded(ctx, node.operand(0), s)?;
@@ -47,13 +51,18 @@ pub fn lower(
     for (arg, access) in
         args[2..].iter_mut().zip([&out.access].into_iter().chain(expr.operands.iter().map(|o| &o.access)))
     {
-        arg.offset +=
-            usize::try_from(access.offset).map_err(|_| Unsupported::new("reads outside its operand"))?;
+        arg.offset += size::offset(access.offset)?;
     }
-    let kernel = Depthwise { s, expr, out, input: input.strides, lens: (input.len, s.taps() * s.groups) }
-        .kernel()?;
+    let kernel = Depthwise {
+        s,
+        expr,
+        out,
+        input: input.strides,
+        lens: (input.len, size::elements(&[s.taps(), s.groups])?),
+    }
+    .kernel()?;
     args.extend(out.halo.as_ref().map(|_| out.at));
-    ctx.call(kernel, &args);
+    ctx.call(kernel, &args)?;
     output.finish(ctx, group, s)?;
     Ok(true)
 }
@@ -69,7 +78,7 @@ fn weights(ctx: &mut Ctx, w: ValueId, s: &ConvShape) -> Result<Arg, Unsupported>
         return ctx.packed(w, "depthwise", Elem::F32, |t| bytes(&pack(floats(t.bytes()))));
     }
     let from = ctx.place(w)?;
-    let to = ctx.scratch(Elem::F32, (taps * channels) as usize);
+    let to = ctx.scratch(Elem::F32, &[taps, channels])?;
     let dims = vec![taps, channels];
     let out = Destination::dense(to, &dims);
     copy(ctx, dims, w, from, StridedAccess { offset: 0, strides: vec![1, taps] }, &out)?;
@@ -83,7 +92,7 @@ struct Depthwise<'a> {
     /// Strides of the padded input.
     input: Vec<i64>,
     /// Elements of input and weights.
-    lens: (i64, i64),
+    lens: (usize, usize),
 }
 
 /// Where one run of pixels begins: input, result, operands.
@@ -102,19 +111,19 @@ impl Depthwise<'_> {
         let mut k = KernelBuilder::new(&name, around.iter().product());
         let dims = s.result_dims();
         let mut params = vec![
-            k.param(Elem::F32, self.lens.0 as usize, Access::Read),
-            k.param(Elem::F32, self.lens.1 as usize, Access::Read),
+            k.param(Elem::F32, self.lens.0, Access::Read),
+            k.param(Elem::F32, self.lens.1, Access::Read),
             k.param(
                 Elem::F32,
-                touched(&dims, &StridedAccess { offset: 0, strides: self.out.access.strides.clone() }),
+                touched(&dims, &StridedAccess { offset: 0, strides: self.out.access.strides.clone() })?,
                 Access::Write,
             ),
         ];
         for o in &self.expr.operands {
-            let last: i64 = o.access.strides.iter().zip(&dims).map(|(stride, d)| stride * (d - 1)).sum();
-            params.push(k.param(buffer_elem(o.dtype)?, last as usize + 1, Access::Read));
+            let len = size::reach(dims.iter().copied().zip(o.access.strides.iter().copied()))?;
+            params.push(k.param(buffer_elem(o.dtype)?, len, Access::Read));
         }
-        self.out.clear(&mut k, around.iter().product());
+        self.out.clear(&mut k, around.iter().product())?;
         // The task is an index over batch and all spatial axes but the last.
         let mut left = k.task();
         let mut indices = vec![left; around.len()];
@@ -161,7 +170,7 @@ impl Depthwise<'_> {
                 .collect();
             PIXELS + taps + inputs.len() as i64 <= REGISTERS
         };
-        (1..=s.kernel[last]).rev().find(fits).unwrap_or(1)
+        (1..=s.kernel[last].min(REGISTERS)).rev().find(fits).unwrap_or(1)
     }
 
     /// Loops over the window's axes but the last; `body` gets the elements of input and weights at the

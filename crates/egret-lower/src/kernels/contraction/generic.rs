@@ -55,11 +55,14 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<(), U
     };
     let (a, b) = (ctx.place(x)?, ctx.place(w)?);
     let direct = group.expr.is_anchor();
-    let out =
-        if direct { ctx.place(group.result)? } else { ctx.scratch(buffer_elem(dtype)?, ctx.len(result)) };
+    let out = if direct {
+        ctx.place(group.result)?
+    } else {
+        ctx.scratch(buffer_elem(dtype)?, &ctx.dims(result))?
+    };
     let lens = (ctx.len(x), ctx.len(w), ctx.len(result));
     let kernel = sum.kernel(node.op.name(), (ctx.dtype(x), ctx.dtype(w), dtype), lens)?;
-    ctx.call(kernel, &[a, b, out]);
+    ctx.call(kernel, &[a, b, out])?;
     if direct { Ok(()) } else { elementwise::epilogue(ctx, group, out) }
 }
 

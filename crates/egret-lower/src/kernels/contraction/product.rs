@@ -9,6 +9,7 @@ use crate::error::Unsupported;
 use crate::expr::Expr;
 use crate::geometry::access::StridedAccess;
 use crate::geometry::dtypes::buffer_elem;
+use crate::geometry::size;
 use crate::program::context::Ctx;
 use crate::program::destination::Destination;
 use egret_ir::DType;
@@ -156,8 +157,7 @@ fn call(ctx: &mut Ctx, p: &Product, first: i64, width: i64, count: i64) -> Resul
     let columns: Vec<i64> = [0, 1].into_iter().chain(results.iter().map(|a| along(a, last))).collect();
     // An offset goes into the argument, so that equal kernels are one.
     for (arg, offset) in args.iter_mut().zip(offsets) {
-        let at = usize::try_from(offset).map_err(|_| Unsupported::new("reads outside its operand"))?;
-        arg.offset += at;
+        arg.offset += size::offset(offset)?;
     }
     let most = most_rows(ctx.options.tile, width, p);
     let tiling = Tiling::new(&levels, most);
@@ -180,8 +180,7 @@ fn call(ctx: &mut Ctx, p: &Product, first: i64, width: i64, count: i64) -> Resul
     if first == 0 {
         args.extend(p.out.halo.as_ref().map(|_| p.out.at));
     }
-    ctx.call_in_place(kernel, &args, &pairs);
-    Ok(())
+    ctx.call_in_place(kernel, &args, &pairs)
 }
 
 /// Whether one call writes the whole result, so that it may take an operand's memory.
@@ -217,24 +216,18 @@ impl Emitter<'_> {
         let mut k = KernelBuilder::new(self.p.name, blocks * count);
         let params: Vec<Param> = (0..self.elems.len())
             .map(|s| {
-                let reduction: i64 = match s {
-                    A => self.p.axes.iter().map(|x| (x.extent - 1) * x.a_stride).sum(),
-                    B => self.p.axes.iter().map(|x| (x.extent - 1) * x.b_stride).sum(),
-                    _ => 0,
-                };
-                let last = self.tiling.reach(s)
-                    + (count - 1) * panel[s]
-                    + (self.width - 1) * self.columns[s]
-                    + reduction;
-                k.param(
-                    self.elems[s],
-                    last as usize + 1,
-                    if s == OUT { Access::Write } else { Access::Read },
-                )
+                let reduction = self.p.axes.iter().filter_map(|x| match s {
+                    A => Some((x.extent, x.a_stride)),
+                    B => Some((x.extent, x.b_stride)),
+                    _ => None,
+                });
+                let columns = [(count, panel[s]), (self.width, self.columns[s])];
+                let len = size::reach(self.tiling.axes(s).chain(columns).chain(reduction))?;
+                Ok(k.param(self.elems[s], len, if s == OUT { Access::Write } else { Access::Read }))
             })
-            .collect();
+            .collect::<Result<_, Unsupported>>()?;
         if self.clears {
-            self.p.out.clear(&mut k, blocks * count);
+            self.p.out.clear(&mut k, blocks * count)?;
         }
         let task = k.task();
         let (block, column) = if count == 1 {

@@ -28,8 +28,7 @@ impl Target {
         if product::fits(&group.expr) {
             return Ok(Target { out: ctx.out(group.result)?, expr: group.expr.clone(), separate: false });
         }
-        let len = group.expr.dims.iter().product::<i64>() as usize;
-        let out = Destination::dense(ctx.scratch(Elem::F32, len), &group.expr.dims);
+        let out = Destination::dense(ctx.scratch(Elem::F32, &group.expr.dims)?, &group.expr.dims);
         Ok(Target { out, expr: Expr::anchor(group.expr.dims.clone(), DType::F32), separate: true })
     }
 

@@ -68,9 +68,9 @@ impl Tiling {
         self.outer.iter().map(|l| l.extent).product()
     }
 
-    /// The furthest element of a stream that a row stands at.
-    pub fn reach(&self, stream: usize) -> i64 {
-        self.outer.iter().chain([&self.cut, &self.unit]).map(|l| (l.extent - 1) * l.strides[stream]).sum()
+    /// Extents and strides of a stream: all places of rows in it.
+    pub fn axes(&self, stream: usize) -> impl Iterator<Item = (i64, i64)> + '_ {
+        self.outer.iter().chain([&self.cut, &self.unit]).map(move |l| (l.extent, l.strides[stream]))
     }
 
     /// The number of blocks of about `target` rows.

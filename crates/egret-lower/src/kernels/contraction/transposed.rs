@@ -8,6 +8,7 @@ use super::target::{bytes, floats};
 use crate::error::Unsupported;
 use crate::geometry::conv::ConvShape;
 use crate::geometry::shape::strides;
+use crate::geometry::size;
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use egret_ir::{DType, NodeId};
@@ -53,8 +54,10 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool,
     let is_f32 = ctx.dtype(x) == DType::F32 && ctx.dtype(w) == DType::F32;
     if !is_f32
         || ctx.graph.as_const(w).is_none()
+        || size::product(&s.strides).is_err()
         || s.strides.iter().product::<i64>() > MOST_PHASES
-        || s.taps() * s.channels.0 == 0
+        || s.taps() == 0
+        || s.channels.0 == 0
     {
         return Ok(false);
     }
@@ -75,6 +78,9 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool,
         low: low.clone(),
         ..s.clone()
     };
+    if !widened.pads_well() {
+        return Ok(false);
+    }
     let input = padded(ctx, x, &widened)?;
     let output = Output::new(ctx, group, &s)?;
     let at = &input.strides;
@@ -122,7 +128,7 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool,
             .collect();
         reduction.push(Axis { extent: per_in, a_stride: 1, b_stride: width });
         let mut a = input.at;
-        a.offset += (0..rank).map(|i| (low[i] + phase[i].at) * at[i + 1]).sum::<i64>() as usize;
+        a.offset += size::offset((0..rank).map(|i| (low[i] + phase[i].at) * at[i + 1]).sum())?;
         let product = Product {
             name: &name,
             a,
