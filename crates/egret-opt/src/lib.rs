@@ -1,9 +1,9 @@
 //! Graph passes of the Egret compiler: one visible list, [`PASSES`], each pass a function from a graph to a new graph.
 //!
-//! A pass is a step in code (channels-last layout, folding) followed by its rules in `ir-spec/rules`, saturated in an e-graph.
+//! A pass is code (channels-last layout, folding), rules of `ir-spec/rules` saturated in an e-graph, or both: [`Pass`].
 //! Folders, each of which uses those before it only: `analysis` (what is known of a value), `rules` (the rule language), `matching`
 //! (patterns against terms), `cost`, `regions` (pieces of a graph), `proof` (proofs and their checker, which see no e-graph),
-//! `eqsat` (equality saturation of one region), `passes` (steps in code), `soundness` (every rule against the interpreter).
+//! `eqsat` (equality saturation of one region), `passes` (the code of passes), `soundness` (every rule against the interpreter).
 #![forbid(unsafe_code)]
 
 pub mod analysis;

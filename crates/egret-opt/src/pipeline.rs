@@ -1,4 +1,4 @@
-//! The visible list of passes, and running them.
+//! The pipeline: the list of passes, and running them.
 
 use crate::cost::CostModel;
 use crate::eqsat;
@@ -69,7 +69,7 @@ pub const PASSES: &[Pass] = &[
     },
 ];
 
-/// What the errors of approximations may add up to where nothing else is said: as much as float results of compiled code may differ.
+/// The default error budget: as much as float results of compiled code may differ.
 pub const DEFAULT_BUDGET: f64 = 1e-4;
 
 /// What to run.
@@ -79,24 +79,26 @@ pub struct Options {
     pub passes: Option<Vec<String>>,
     /// Stop after this pass.
     pub after: Option<String>,
-    /// What rules may change at most.
+    /// Rules above this tier are not applied, only reported as missed.
     pub tier: Tier,
-    /// What the errors of approximations may add up to: the sum of the bounds that their rules give, each relative to the largest
-    /// element of the value that it is about.
+    /// The error budget: the most that the error bounds of approximations may add up to. Each is relative
+    /// to the largest element of its value.
     pub budget: f64,
     /// What nodes cost on the target.
     pub cost: &'static CostModel,
-    /// Rules of the user, beside those of `ir-spec/rules`; each belongs to a pass.
+    /// The user's rules, in addition to those of `ir-spec/rules`. Each names its pass.
     pub rules: Vec<Rule>,
     /// Names of rules that are left out.
     pub without: BTreeSet<String>,
-    /// Threads to optimize regions on, 0 for one a core; what comes out is the same.
+    /// Threads to optimise regions on; 0: one for each core. The result is the same.
     pub threads: usize,
-    /// Whether to verify the graph after every step, to name the one at fault: by default where debug assertions are on.
+    /// Whether to verify the graph after the code and after the rules of every pass, to name the one at
+    /// fault. On by default if debug assertions are.
     pub check: bool,
-    /// Whether to say how long passes and rules took.
+    /// Whether to time passes and rules.
     pub clock: bool,
-    /// Whether to write proofs, look for rules that nearly applied and keep the graphs on the way.
+    /// Whether to write proofs, look for rules that nearly applied, and keep the graphs before, within and
+    /// after passes.
     pub explain: bool,
 }
 
@@ -172,7 +174,7 @@ fn has_pass(rule: &Rule) -> Result<(), RuleError> {
     }
 }
 
-/// Hold a graph against the verifier, in the name of who made it.
+/// Verifies a graph; a fault is a bug of the pass that made it.
 fn verify(graph: &Graph, pass: &'static str) -> Result<(), OptError> {
     egret_ir::verify(graph).map_err(|errors| {
         let message = errors.iter().take(3).map(ToString::to_string).collect::<Vec<_>>().join("; ");

@@ -1,52 +1,52 @@
-//! How a pass changes a graph: it builds a new one, node by node in topological order, and decides for each node what stands
-//! in its place. The old graph is never touched, so that a pass that fails leaves nothing behind.
+//! Rebuilding a graph: a pass builds a new one node by node, in topological order, and replaces or copies
+//! each node. The old graph is not modified, so that a pass that fails leaves nothing behind.
 
 use egret_ir::{Attrs, Builder, Def, Graph, Node, NodeId, Op, Tensor, TypeError, ValueId};
 use std::collections::HashMap;
 
-/// A graph while it is rebuilt.
+/// A rebuild in progress.
 pub(crate) struct Rebuild<'a> {
-    /// The graph as it was.
+    /// The old graph.
     pub old: &'a Graph,
-    /// The graph so far.
+    /// The new graph so far.
     pub builder: Builder,
     map: HashMap<ValueId, ValueId>,
 }
 
 impl Rebuild<'_> {
-    /// The new value of an old one that is already there.
+    /// The new value of an old one that was rebuilt already.
     pub fn new_value(&self, old: ValueId) -> ValueId {
         self.map[&old]
     }
 
-    /// Say what an old value has become.
+    /// Sets the new value of an old one.
     pub fn set_new_value(&mut self, old: ValueId, new: ValueId) {
         self.map.insert(old, new);
     }
 
-    /// Add a node with one result.
+    /// Adds a node with one result.
     pub fn emit(&mut self, op: Op, attrs: Attrs, operands: &[ValueId]) -> Result<ValueId, TypeError> {
         self.builder.emit(op, attrs, operands)
     }
 
-    /// The node of the new graph that makes a value, if its operation is `op`.
+    /// The producer of a new value, if its operation is `op`.
     pub fn producer(&self, value: ValueId, op: Op) -> Option<&Node> {
         let node = self.builder.graph.node(self.builder.graph.producer(value)?);
         (node.op == op).then_some(node)
     }
 
-    /// The constant behind a new value.
+    /// A new value as a constant.
     pub fn as_const(&self, value: ValueId) -> Option<&Tensor> {
         self.builder.graph.as_const(value)
     }
 
-    /// Add the old node unchanged, on new operands.
+    /// Copies an old node onto new operands.
     pub fn copy(&mut self, node: &Node, operands: &[Option<ValueId>]) -> Result<Vec<ValueId>, TypeError> {
         self.builder.emit_node(node.op, node.attrs.clone(), operands, node.regions.clone())
     }
 }
 
-/// Rebuild a graph. `visit` gives the new results of a node from its new operands, or `None` to copy it.
+/// Rebuilds a graph. `visit` returns the new results of a node from its new operands, or `None` to copy it.
 pub(crate) fn rebuild(
     old: &Graph,
     mut visit: impl FnMut(&mut Rebuild, NodeId, &[Option<ValueId>]) -> Result<Option<Vec<ValueId>>, TypeError>,
@@ -78,10 +78,10 @@ pub(crate) fn rebuild(
     Ok(graph)
 }
 
-/// A new graph with the old inputs.
+/// Starts a rebuild: a new graph with the old inputs.
 pub(crate) fn start(old: &Graph) -> Rebuild<'_> {
     let mut r = Rebuild { old, builder: Builder::new(&old.name), map: HashMap::new() };
-    // Its nodes keep the symbols that they declare, whenever they come.
+    // Reserve the symbols that old nodes declare.
     r.builder.reserve_symbols(old);
     for &i in old.inputs() {
         let data = old.value(i);

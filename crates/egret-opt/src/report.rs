@@ -5,58 +5,60 @@ use egret_ir::Graph;
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-/// What a rewrite did to the graph that came out.
+/// A rewrite that the new graph rests on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rewrite {
     /// The rule's name.
     pub rule: String,
     /// `file:line` of the rule.
     pub place: String,
-    /// The ONNX nodes that it rests on, sorted.
+    /// The ONNX nodes that it matched, sorted.
     pub sources: BTreeSet<String>,
-    /// What it says: the rule's own line.
+    /// The rule's text.
     pub text: String,
 }
 
-/// What a pass found.
+/// What the rules of a pass found.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
     /// Rewrites that the new graph rests on.
     pub rewrites: Vec<Rewrite>,
-    /// Rules that nearly applied, where that is asked for.
+    /// Rules that nearly applied, if asked for.
     pub missed: Vec<Missed>,
-    /// In how many regions rules were looked for, and how many of them differed from the others and had to be saturated.
+    /// The number of regions, and how many of them were distinct and had to be optimised.
     pub regions: (usize, usize),
-    /// For how many of those it is known that no other choice among the forms found is estimated to be cheaper.
+    /// For how many distinct regions it is proven that no other choice among the forms found is estimated
+    /// to be cheaper.
     pub cheapest: usize,
-    /// The bounds of the errors of the approximations that the new graph rests on, added up.
+    /// The sum of the error bounds of the approximations in the new graph.
     pub error: f64,
     /// Limits that were hit.
     pub limits: Vec<(&'static str, usize)>,
     /// What each rule of the pass did, in the order of the rules.
     pub counts: Vec<(String, RuleCount)>,
-    /// Why the graph after the rules equals the one before them, where that is asked for.
+    /// The proof that the graph after the rules equals the one before them, if asked for.
     pub proof: Option<Proof>,
 }
 
-/// What stopped a rule; the order is that of importance.
+/// What stopped a rule, most important first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stopped {
-    /// The graph with its right-hand side costs more: nanoseconds with it and without, by the cost model.
+    /// The graph would cost more: estimated nanoseconds with the rewrite, and without.
     Cost(u64, u64),
-    /// The errors of approximations would exceed what they may add up to.
+    /// The sum of errors would exceed the budget.
     Budget,
     /// Its tier.
     Tier,
     /// A guard.
     Guard,
-    /// One node of its pattern is another, or there is one more.
+    /// One node is another than in its pattern, or there is one more.
     NearMatch,
     /// Its right-hand side cannot be built.
     Failed,
 }
 
-/// A rule that matched, or nearly did, and was not applied. Nodes are named by their ONNX nodes, or by their numbers in a region.
+/// A rule that matched, or nearly did, and was not applied. `N`: names of ONNX nodes, or numbers of nodes
+/// in a region.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Missed<N = String> {
     /// What stopped it.
@@ -86,11 +88,11 @@ impl<N> Missed<N> {
 pub struct RuleCount {
     /// Matches of its left-hand side.
     pub matches: usize,
-    /// Those whose guards held and that said something new.
+    /// Matches that passed the guards and added something new to the e-graph.
     pub applications: usize,
     /// Nodes of the e-graph that they made.
     pub nodes: usize,
-    /// How long matching and applying it took, where that is asked for.
+    /// Time for matching and applying it, if asked for.
     pub nanoseconds: u64,
 }
 
@@ -109,22 +111,23 @@ pub struct PassReport {
     pub nodes_before: usize,
     /// Nodes after it.
     pub nodes_after: usize,
-    /// Why the graph after its step in code equals the one before it, where rules say so and that is asked for.
+    /// The proof that the graph after its code equals the one before it, if asked for and the code is
+    /// guided by rules.
     pub step_proof: Option<Proof>,
     /// What its rules found.
     pub findings: Findings,
     /// How long it took, with [`crate::Options::clock`].
     pub nanoseconds: Option<u64>,
-    /// The graphs on its way, with [`crate::Options::explain`].
+    /// The graphs before, within and after it, with [`crate::Options::explain`].
     pub snapshots: Option<Snapshots>,
 }
 
-/// The graphs on the way of one pass.
+/// The graphs before, within and after a pass.
 #[derive(Clone, Debug)]
 pub struct Snapshots {
     /// Before the pass.
     pub before: Graph,
-    /// After its step in code, before its rules.
+    /// After its code, before its rules.
     pub stepped: Graph,
     /// After the pass.
     pub after: Graph,

@@ -76,7 +76,7 @@ fn a_dead_channel_leaves_with_its_bias_and_activation() {
 }
 
 #[test]
-fn what_leaves_is_told_of() {
+fn removed_channels_are_reported() {
     let body = "graph @g(%0 \"x\": f32[1, 2]) -> (%4 \"y\") {
   %1 = const f32[2, 3] [0, 1, 2, 0, 3, 4]
   %2 = matmul(%0, %1) from \"MatMul:/a\"
@@ -85,9 +85,9 @@ fn what_leaves_is_told_of() {
 }";
     let options = Options { passes: Some(vec!["dead-channels".into()]), ..Options::default() };
     let (_, reports) = optimize(text::parse(body, &|_| None).unwrap(), &options).unwrap();
-    let told: Vec<&str> = reports[0].findings.rewrites.iter().map(|r| r.text.as_str()).collect();
+    let reported: Vec<&str> = reports[0].findings.rewrites.iter().map(|r| r.text.as_str()).collect();
     assert_eq!(
-        told,
+        reported,
         ["matmul by f32[2, 3] => matmul by f32[2, 1]", "matmul by f32[3, 1] => matmul by f32[1, 1]"]
     );
     assert!(reports[0].findings.rewrites[1].sources.contains("MatMul:/b"));

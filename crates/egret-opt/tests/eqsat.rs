@@ -20,7 +20,7 @@ fn ops(g: &Graph) -> Vec<Op> {
 const TWICE: &str = "graph @g(%0 \"x\": f32[2, 3]) -> (%2 \"y\") { %1 = sin(%0) from \"Sin:/a\"\n %2 = sin(%1) from \"Sin:/b\" }";
 
 #[test]
-fn a_rule_of_the_user_applies_and_is_told_of() {
+fn a_rule_of_the_user_applies_and_is_reported() {
     let options = with_rules(
         "sin-sin: (sin (sin ?x)) => (abs (sin (sin ?x))) exact\nabs-sin: (abs (sin (sin ?x))) => ?x exact",
         Tier::Exact,

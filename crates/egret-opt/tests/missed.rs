@@ -61,7 +61,7 @@ fn an_element_type_that_a_rule_does_not_take_is_named() {
 }
 
 #[test]
-fn a_gelu_of_f64_whose_constants_were_rounded_is_told_by_how_much() {
+fn a_gelu_of_f64_with_rounded_constants_is_missed_with_the_difference() {
     let body = r#"graph @g(%0 "x": f64[2, 3]) -> (%8 "y") {
       %1 = const f64[] [0.7071067690849304]
       %2 = mul(%0, %1) : f64[2, 3] from "Mul:/inner"
@@ -116,7 +116,7 @@ fn a_tier_is_named() {
 }
 
 #[test]
-fn a_right_hand_side_that_cannot_be_built_is_told_of() {
+fn a_right_hand_side_that_cannot_be_built_is_reported() {
     let body = "graph @g(%0 \"x\": f32[2, 3]) -> (%1 \"y\") { %1 = neg(%0) : f32[2, 3] from \"Neg:/a\" }";
     let all = missed(body, "odd: (neg ?x) => (softmax axis=rank(?x) ?x)  exact", Tier::Approx);
     assert_eq!(

@@ -99,7 +99,7 @@ fn the_same_comes_out_on_one_thread_and_on_two() {
 }
 
 #[test]
-fn constants_that_are_one_are_told_from_equal_types() {
+fn one_constant_used_twice_differs_from_two_constants() {
     // Blocks of two weights each; in the first of three they are the same one.
     let block = |x: usize, at: usize, a: usize, b: usize| {
         let mut out = String::new();

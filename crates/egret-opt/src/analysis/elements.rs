@@ -1,8 +1,8 @@
-//! Elements of constants as numbers that rules compute with.
+//! Elements of constants as f64, and scalars made of f64.
 
 use egret_ir::{DType, Tensor};
 
-/// The first elements as f64, for the element types that rules compute with.
+/// The first elements as f64; `None` for element types that rules do not compute with.
 pub fn elements(t: &Tensor, at_most: usize) -> Option<Vec<f64>> {
     let n = at_most.min(t.len());
     Some(match t.dtype() {
@@ -29,7 +29,7 @@ pub(super) fn bounds(t: &Tensor) -> Option<(f64, f64)> {
     Some((fold(f64::min, f64::INFINITY), fold(f64::max, f64::NEG_INFINITY)))
 }
 
-/// For each axis the indices whose slice holds nothing but +0 bits.
+/// For each axis the indices whose slice is all +0.
 pub(super) fn zeros(t: &Tensor) -> Vec<Vec<usize>> {
     let (shape, size) = (t.shape(), t.dtype().size());
     let mut used: Vec<Vec<bool>> = shape.iter().map(|&d| vec![false; d]).collect();
@@ -47,7 +47,8 @@ pub(super) fn zeros(t: &Tensor) -> Vec<Vec<usize>> {
     used.into_iter().map(|u| u.iter().enumerate().filter(|(_, u)| !**u).map(|(i, _)| i).collect()).collect()
 }
 
-/// Whether a number in a pattern is the value of a constant of this element type: equal after rounding, and of one sign.
+/// Whether a constant of this element type has the value of a number in a pattern, after rounding that to
+/// the type. The signs of zeros count.
 pub fn same_value(is: f64, wanted: f64, dtype: Option<DType>) -> bool {
     let rounded = match dtype {
         Some(DType::F32) => f64::from(wanted as f32),
@@ -58,10 +59,10 @@ pub fn same_value(is: f64, wanted: f64, dtype: Option<DType>) -> bool {
     is.to_bits() == rounded.to_bits()
 }
 
-/// A scalar constant of an element type that rules may make numbers of.
+/// A scalar constant.
 ///
 /// # Errors
-/// The element type is not one of those.
+/// An element type that rules do not make constants of.
 pub fn scalar(value: f64, dtype: DType) -> Result<Tensor, String> {
     Ok(match dtype {
         DType::F32 => Tensor::scalar(value as f32),

@@ -1,37 +1,37 @@
-//! What is known of a value, whatever term computes it: the data of an e-class, and what guards may ask.
+//! `Facts`: type, constant, range. They are the data of an e-class and what guards may ask for.
 
 use super::elements::{bounds, zeros};
 use super::summary::{SMALL, Summary};
 use egret_ir::{DType, Tensor, TensorType, Type};
 
-/// Facts of one value (or of the results of a node with several).
+/// What is known of one value (or of all results of a node with several), whichever term computes it.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     /// The types: one, or one for each result.
     pub types: Vec<Type>,
-    /// Whether it depends on no graph input (and on nothing random).
+    /// Whether it depends on no graph input and on nothing random.
     pub constant: bool,
-    /// Its elements, where it is a small constant, or the pass looks into weights.
+    /// The elements of a small constant (of any constant in deep passes).
     pub value: Option<Tensor>,
     /// Bounds of its elements; NaN is possible beside them.
     pub range: Option<(f64, f64)>,
-    /// What is known of it where it is a constant of any size.
+    /// For constants of any size.
     pub summary: Summary,
-    /// For each axis the indices at which a constant holds nothing but +0, in passes that look into weights.
+    /// For each axis the indices whose slice of a constant is all +0; known in deep passes only.
     pub zeros: Option<Vec<Vec<usize>>>,
 }
 
-/// Two sets of facts of one value that cannot both be true.
+/// Two sets of facts contradict each other, so they are not about the same value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disagreement(pub String);
 
 impl Facts {
-    /// Of a value of this type.
+    /// Facts of a value of this type of which nothing else is known.
     pub fn of(ty: Type) -> Facts {
         Facts { types: vec![ty], ..Facts::default() }
     }
 
-    /// Of a constant. `deep`: whatever its size.
+    /// Facts of a constant. `deep`: keep the elements whatever the size.
     pub fn constant(tensor: &Tensor, deep: bool) -> Facts {
         let mut facts = Facts::weight(tensor.ty(), Summary::of(tensor));
         if deep || tensor.len() <= SMALL {
@@ -42,7 +42,7 @@ impl Facts {
         facts
     }
 
-    /// Of a constant that is not looked into.
+    /// Facts of a constant whose elements are not kept.
     pub fn weight(ty: TensorType, summary: Summary) -> Facts {
         Facts { constant: true, summary, ..Facts::of(Type::Tensor(ty)) }
     }
@@ -65,10 +65,10 @@ impl Facts {
         self.summary.uniform
     }
 
-    /// Join what two terms of the same value know. Returns whether `self` and `other` learnt something.
+    /// Merges the facts of two equal terms. Returns whether `self` and whether `other` learnt something.
     ///
     /// # Errors
-    /// They say different things: the terms are not the same value.
+    /// They contradict each other: the terms are not equal.
     pub fn merge(&mut self, other: Facts) -> Result<(bool, bool), Disagreement> {
         if self.types != other.types {
             let list = |t: &[Type]| t.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");

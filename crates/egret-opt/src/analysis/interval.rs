@@ -1,9 +1,9 @@
-//! Bounds of values: what guards such as `at_least(?x, 0)` rest on.
+//! Interval analysis: bounds of the elements of values, for guards such as `at_least(?x, 0)`.
 
 use super::facts::Facts;
 use egret_ir::{Attrs, DType, Op};
 
-/// Bounds of an operation's elements from those of its operands; NaN is possible beside them.
+/// Bounds of an operation's result from those of its operands. An element may be NaN nevertheless.
 pub(crate) fn of(op: Op, attrs: &Attrs, operands: &[&Facts]) -> Option<(f64, f64)> {
     let range = |i: usize| operands.get(i).and_then(|f| f.range);
     let all = (f64::NEG_INFINITY, f64::INFINITY);
@@ -35,7 +35,7 @@ pub(crate) fn of(op: Op, attrs: &Attrs, operands: &[&Facts]) -> Option<(f64, f64
     }
 }
 
-/// Bounds of the integers that an operation on integers gives, where it does not wrap.
+/// The same for integers; `None` if the result might wrap.
 fn of_integers(op: Op, attrs: &Attrs, operands: &[&Facts], dtype: DType) -> Option<(f64, f64)> {
     let range = |i: usize| operands.get(i).and_then(|f| known(f));
     let (bounds, to) = match op {
@@ -51,12 +51,12 @@ fn of_integers(op: Op, attrs: &Attrs, operands: &[&Facts], dtype: DType) -> Opti
     (least <= bounds.0 && bounds.1 <= most).then_some(bounds)
 }
 
-/// Bounds of a value's elements: those found, else those of a type of few bits.
+/// Bounds of a value: those in its facts, else the limits of an integer type of at most 16 bits.
 pub(crate) fn known(f: &Facts) -> Option<(f64, f64)> {
     f.range.or_else(|| of_dtype(f.dtype()?).filter(|(_, most)| *most <= f64::from(u16::MAX)))
 }
 
-/// What integers of at most 32 bits there are.
+/// The least and the greatest value of an integer type of at most 32 bits.
 fn of_dtype(dtype: DType) -> Option<(f64, f64)> {
     let (signed, bits) = match dtype {
         DType::I2 => (true, 2),

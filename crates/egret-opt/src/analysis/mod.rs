@@ -1,4 +1,4 @@
-//! What is known of a value, whoever holds it: an e-graph, a proof, a graph.
+//! Analysis: what is known of a value, wherever its terms are held (e-graph, proof or graph).
 
 mod elements;
 mod facts;

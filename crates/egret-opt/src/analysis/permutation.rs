@@ -1,6 +1,6 @@
 //! Permutations of axes between channels-first and channels-last order.
 
-/// Channels-first axes in channels-last order.
+/// The permutation from channels-first to channels-last, e.g. `[0, 2, 3, 1]`.
 pub(crate) fn to_last(rank: usize) -> Vec<i64> {
     let rank = rank as i64;
     (0..rank)
@@ -16,7 +16,7 @@ pub(crate) fn to_last(rank: usize) -> Vec<i64> {
         .collect()
 }
 
-/// Where a channels-first axis stands in channels-last order.
+/// The channels-last position of a channels-first axis: axis 1 becomes the last one.
 pub(crate) fn place(axis: i64, rank: usize) -> i64 {
     match axis {
         0 => 0,
@@ -25,7 +25,7 @@ pub(crate) fn place(axis: i64, rank: usize) -> i64 {
     }
 }
 
-/// The way back from channels-last order.
+/// The permutation from channels-last to channels-first, e.g. `[0, 3, 1, 2]`.
 pub(crate) fn to_first(rank: usize) -> Vec<i64> {
     (0..rank as i64).map(|i| place(i, rank)).collect()
 }

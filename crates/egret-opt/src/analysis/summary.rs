@@ -1,28 +1,30 @@
-//! What is known of constants that are not looked into.
+//! Summaries of weights: constants whose elements rules do not see.
 
 use super::elements::elements;
 use egret_ir::Tensor;
 
-/// Constants of at most this many elements are looked into by guards; larger ones are weights, whose values no rule sees, so
-/// that blocks which differ in their weights only are one. Of those they know the [`Summary`].
+/// Guards see the elements of constants up to this size. Larger ones are weights, of which rules know a
+/// [`Summary`] only, so that blocks that differ in nothing but their weights are optimised once.
 pub const SMALL: usize = 16;
 
-/// What rules know of a constant whatever its size, as far as few constants differ in it.
+/// A summary of a constant of any size. Only properties that few constants differ in, so that blocks with
+/// different weights still have equal keys.
 #[derive(Copy, Clone, Debug, Default, PartialEq)]
 pub struct Summary {
-    /// The value that all elements have, bit for bit. Weights that were trained have none, so that it tells few blocks apart.
+    /// The value of all elements, if they are equal bit for bit. Trained weights never are.
     pub uniform: Option<f64>,
-    /// Whether it is a constant none of whose elements is near zero, see [`away_from_zero`].
+    /// Whether it may be divided by, see [`away_from_zero`].
     pub away_from_zero: bool,
 }
 
 impl Summary {
-    /// Of a constant.
+    /// Summarises a constant.
     pub fn of(tensor: &Tensor) -> Summary {
         Summary { uniform: uniform(tensor), away_from_zero: away_from_zero(tensor) }
     }
 
-    /// Spell it, for keys: different summaries differ, and none begins as another does.
+    /// Appends an encoding to a key: different summaries have different encodings, none a prefix of
+    /// another.
     pub(crate) fn encode(&self, key: &mut Vec<u32>) {
         key.push(u32::from(self.away_from_zero) | u32::from(self.uniform.is_some()) << 1);
         if let Some(bits) = self.uniform.map(f64::to_bits) {
@@ -31,7 +33,7 @@ impl Summary {
     }
 }
 
-/// The value that all elements have, bit for bit, in an element type that rules compute with.
+/// The value of all elements if they are equal bit for bit, for element types that rules compute with.
 fn uniform(t: &Tensor) -> Option<f64> {
     let (size, bytes) = (t.dtype().size(), t.bytes());
     let first = bytes.get(..size).filter(|f| !f.is_empty())?;
@@ -39,8 +41,9 @@ fn uniform(t: &Tensor) -> Option<f64> {
     same.then(|| elements(t, 1)?.first().copied()).flatten()
 }
 
-/// Whether a vector of floats (of any rank) may be divided by: it is of at most 4096 elements, each between 2⁻¹⁰ and 2¹⁰ in size. Said
-/// of weights too: scales of norms have it nearly always, so that blocks which differ in their weights stay one.
+/// Whether a float vector (of any rank, at most 4096 elements) may be divided by: every magnitude is
+/// between 2⁻¹⁰ and 2¹⁰. Nearly all scales of norms are, so that asking it of weights seldom makes equal
+/// blocks differ.
 pub fn away_from_zero(t: &Tensor) -> bool {
     let vector = t.shape().iter().filter(|d| **d != 1).count() <= 1
         && (1..=4096).contains(&t.len())

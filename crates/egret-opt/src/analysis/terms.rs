@@ -1,4 +1,4 @@
-//! What is known of a term from its operation, its attributes and what is known of its operands.
+//! Transfer functions: the facts of a term from its operation, attributes and the facts of its operands.
 
 use super::facts::Facts;
 use super::interval;
@@ -6,7 +6,7 @@ use super::summary::SMALL;
 use egret_ir::{Attr, Attrs, Op, Tensor, Type, infer, interp};
 use std::fmt::Write as _;
 
-/// Operation and attributes as text that tells apart what differs.
+/// Operation and attributes as text; different ones have different keys.
 pub(crate) fn attrs_key(op: Op, attrs: &Attrs) -> String {
     let mut key = op.name().to_owned();
     for (name, attr) in &attrs.0 {
@@ -20,7 +20,7 @@ pub(crate) fn attrs_key(op: Op, attrs: &Attrs) -> String {
     key
 }
 
-/// The type of an operand, `None` for one that is left out.
+/// The type of an operand; `None` for an omitted one.
 fn operand_type(facts: &Facts) -> Option<&Type> {
     facts.types.first()
 }
@@ -37,7 +37,7 @@ pub(crate) fn op_facts(op: Op, attrs: &Attrs, children: &[&Facts], deep: bool) -
     Ok(facts)
 }
 
-/// Whether an operation of constants is a constant.
+/// Whether the operation gives a constant if its operands are constants.
 pub(crate) fn foldable(op: Op) -> bool {
     let row = op.info();
     row.results == 1
@@ -45,7 +45,7 @@ pub(crate) fn foldable(op: Op) -> bool {
         && !["random", "control", "host", "data_dependent"].iter().any(|t| row.has_trait(t))
 }
 
-/// A constant expression's value, where it is small enough to be looked into.
+/// The value of a constant expression that is small enough to keep its elements.
 fn small_value(op: Op, attrs: &Attrs, children: &[&Facts], facts: &Facts, deep: bool) -> Option<Tensor> {
     let len = facts.tensor()?.const_len()?;
     if len > SMALL && !deep {

@@ -1,11 +1,11 @@
-//! What a graph costs, node by node, for people to look at: the estimate that extraction chooses by.
+//! The estimated cost of a graph node by node, for reports. Extraction chooses by the same model.
 
 use super::model::CostModel;
 use crate::analysis::Facts;
 use egret_ir::{Def, Graph, NodeId, ValueId};
 
-/// The estimated time of every node in nanoseconds, in topological order. Nothing is known of values but their types and whether
-/// they are constant, so that the sum may differ from what extraction saw.
+/// The estimated time of every node in nanoseconds, in topological order. It knows types and constants
+/// only, so that the sum may differ from what extraction saw.
 pub fn estimate(graph: &Graph, model: &CostModel) -> Vec<(NodeId, u64)> {
     let order = graph.topological().unwrap_or_else(|_| graph.node_ids());
     let mut constant = vec![false; graph.value_count()];

@@ -1,4 +1,5 @@
-//! What a node costs: an estimate of its time in nanoseconds on one core, in whole numbers so that every host finds the same.
+//! Cost models: the estimated time of a node in nanoseconds on one core, in integers so that every host
+//! finds the same.
 //!
 //! Elementwise nodes mostly end up inside a neighbour's kernel and cost their arithmetic only; constants cost nothing, they
 //! are folded; views cost next to nothing.
@@ -11,12 +12,13 @@ include!(concat!(env!("OUT_DIR"), "/cost_models.rs"));
 /// A symbolic dim counts as this many.
 const NOMINAL_DIM: i64 = 64;
 
-/// What a target's kernels cost: data of `ir-spec/targets/TARGET.toml`, which says how each number was found.
+/// The cost model of a target, read from `ir-spec/targets/TARGET.toml`, which says how each number was
+/// measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CostModel {
-    /// Nanoseconds for a kernel of its own.
+    /// Nanoseconds to start a kernel.
     pub kernel: u64,
-    /// Nanoseconds for a node that only says how elements are arranged.
+    /// Nanoseconds for a view, e.g. a reshape.
     pub view: u64,
     /// Nanoseconds for an elementwise node.
     pub elementwise: u64,
@@ -26,15 +28,15 @@ pub struct CostModel {
     pub macs: u64,
     /// Multiply-adds of integer contractions in a nanosecond.
     pub integer_macs: u64,
-    /// Bytes that a kernel of its own reads and writes in a nanosecond.
+    /// Bytes that a kernel reads and writes in a nanosecond.
     pub bytes: u64,
-    /// The same where a kernel computes much more than it moves, or its rows stay in the cache.
+    /// The same of kernels that are bound by arithmetic or whose rows stay in the cache.
     pub cached_bytes: u64,
-    /// The same of elementwise nodes.
+    /// The same of elementwise nodes, which are fused.
     pub fused_bytes: u64,
-    /// The same of windows, recurrent operations and contractions that are no matmul or convolution.
+    /// The same of windows, recurrent operations, and contractions other than matmul and convolution.
     pub window_bytes: u64,
-    /// How many times as long a convolution takes whose channels are not last.
+    /// The factor by which a channels-first convolution is slower.
     pub channels_first: u64,
 }
 
@@ -44,7 +46,7 @@ impl CostModel {
         MODELS.iter().find(|(name, _)| *name == target).map(|(_, model)| model)
     }
 
-    /// The model of the widest target: what tests and other results that are the same on every machine rest on.
+    /// The model of the widest target: the default, so that results do not depend on the machine.
     pub fn widest() -> &'static CostModel {
         CostModel::of("x86-64-v4").expect("the target is among those of ir-spec/targets")
     }
@@ -73,7 +75,7 @@ impl CostModel {
         };
         let is_int = result.dtype().is_some_and(|d| d.is_int());
         let macs = if is_int { self.integer_macs } else { self.macs };
-        // Integers are contracted by scalar code.
+        // Integer contractions are scalar code.
         let computed =
             |columns: u64| if is_int { columns } else { columns.div_ceil(self.lanes) * self.lanes };
         match op {
@@ -91,7 +93,7 @@ impl CostModel {
                     + rows.saturating_mul(keys).saturating_mul(last(0) + last(2)) / self.macs
                     + cached
             }
-            // One pass over rows that stay in the cache, where its pieces are several.
+            // One pass over rows that stay in the cache; the decomposed form has several.
             Op::LayerNorm | Op::RmsNorm => self.kernel + cached,
             Op::Matmul => {
                 let columns = last(1).max(1);

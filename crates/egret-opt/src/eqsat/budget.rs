@@ -1,9 +1,9 @@
-//! Which regions may be computed approximately, under one budget of errors.
+//! Allots the error budget of a pass to its regions.
 
 use super::optimized_region::OptimizedRegion;
 
-/// Which of several problems are solved with approximations, under one budget, and the errors of all: those first that gain most for
-/// their error. `copies`: how many regions have each problem.
+/// Chooses the regions that take their approximate form, those first that gain most for their error, and
+/// returns the choice with the sum of errors. `copies`: how often each region occurs in the graph.
 pub(crate) fn allot(
     regions: &[Result<OptimizedRegion, String>],
     copies: &[usize],

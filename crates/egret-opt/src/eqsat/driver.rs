@@ -1,5 +1,5 @@
-//! A pass as a rule set: a graph is cut into regions, each becomes a problem, what solves it is stored in a new graph. Regions
-//! that ask the same are solved once; problems are solved on several threads and stored in order.
+//! Runs the rules of a pass: cuts the graph into regions, optimises each distinct region on one of several
+//! threads, and stores the results in a new graph, in order.
 
 use super::budget::allot;
 use super::optimize::{RegionOptions, optimize_region};
@@ -14,32 +14,33 @@ use crate::rules::{Rule, Tier};
 use egret_ir::Graph;
 use std::collections::HashMap;
 
-/// What rules do to a graph.
+/// What to saturate a graph with.
 pub(crate) struct EqsatOptions<'a> {
     /// The pass.
     pub pass: &'a str,
     /// Its rules.
     pub rules: &'a [&'a Rule],
-    /// What they may change at most.
+    /// Rules above this tier are not applied, only reported as missed.
     pub tier: Tier,
-    /// What the errors of approximations may add up to.
+    /// The most that the errors of approximations may add up to.
     pub budget: f64,
     /// What nodes cost.
     pub cost: &'static CostModel,
-    /// Whether constants are looked into whatever their size.
+    /// Whether rules see the elements of constants of any size.
     pub deep: bool,
-    /// Whether it is said how long rules took.
+    /// Whether to time rules.
     pub clock: bool,
-    /// Whether proofs are written, and rules that nearly applied are reported.
+    /// Whether to write proofs and report rules that nearly applied.
     pub explain: bool,
-    /// Threads to optimize regions on, 0 for one a core.
+    /// Threads to optimise regions on; 0: one for each core.
     pub threads: usize,
 }
 
-/// Run the rules of a pass over a graph; no new graph where they do nothing, unless a proof is wanted.
+/// Saturates a graph with the rules of a pass. Returns no new graph if nothing changes, unless a proof is
+/// wanted.
 ///
 /// # Errors
-/// A rule that is wrong (it changes a type, or says that different constants are equal), or one whose result does not fit.
+/// A wrong rule: it changes a type, makes different constants equal, or its result does not fit.
 pub(crate) fn run(graph: &Graph, options: &EqsatOptions) -> Result<(Option<Graph>, Findings), String> {
     let (rules, above): (Vec<&Rule>, Vec<&Rule>) =
         options.rules.iter().partition(|r| r.tier <= options.tier);
@@ -111,9 +112,9 @@ pub(crate) fn run(graph: &Graph, options: &EqsatOptions) -> Result<(Option<Graph
 
 /// A graph in pieces.
 struct Pieces {
-    /// Each region with its values, and which problem it is.
+    /// The regions with their values, and the index of each in `distinct`.
     regions: Vec<(Region, Binding, usize)>,
-    /// The problems, each once, and how many regions have it.
+    /// The distinct regions, and how often each occurs.
     distinct: Vec<(CanonicalRegion, usize)>,
 }
 
@@ -138,7 +139,7 @@ fn read(graph: &Graph, options: &EqsatOptions) -> Pieces {
 }
 
 impl Findings {
-    /// Add what was found in a region.
+    /// Adds what was found in a region.
     fn add(&mut self, graph: &Graph, region: &Region, rules: &[&Rule], solution: &OptimizedRegion) {
         for a in solution.applied.iter().filter(|a| a.rests) {
             let rule = rules[a.rule];

@@ -1,5 +1,5 @@
-//! The e-graph: the language of its nodes and the facts of its classes. Operations, attributes and leaves are interned symbols;
-//! constants stay outside, each a symbol. The modules of `saturate` and `extract` work on it.
+//! The e-graph of a region: egg's, over interned symbols (an operation with attributes, or a leaf), with
+//! `Facts` as the data of its classes. Constants are kept beside it, each with a symbol.
 
 use crate::analysis::{Facts, attrs_key, op_facts, scalar};
 use crate::cost::CostModel;
@@ -9,20 +9,20 @@ use egg::{Analysis, DidMerge, EGraph, Id, Language};
 use egret_ir::{Attrs, DType, Op, Tensor, Type};
 use std::collections::HashMap;
 
-/// What a node of the e-graph (or of a proof) is, its operands aside.
+/// A node without its operands.
 #[derive(Clone, Debug)]
 pub enum Symbol {
     /// An operation with attributes.
     Op {
         /// Which.
         op: Op,
-        /// Exactly those of the op table.
+        /// All attributes of the op table.
         attrs: Attrs,
     },
-    /// A node that rules do not look at: several results, sub-graphs, random, or a type that inference does not find again.
-    /// Nodes of the region count from 0.
+    /// A node that no rule matches: it has several results or sub-graphs, is random, or inference gives
+    /// another type.
     Opaque {
-        /// Which node of the region.
+        /// Its index in the region.
         node: usize,
         /// Its results' types.
         types: Vec<Type>,
@@ -37,12 +37,12 @@ pub enum Symbol {
     Absent,
 }
 
-/// Symbols by number; equal ones are one.
+/// Interned symbols.
 #[derive(Default)]
 pub struct Symbols {
     list: Vec<Symbol>,
     keys: HashMap<String, u32>,
-    /// The constants, those of the region first, at their places.
+    /// The constants; those of the region come first, with the same indices.
     pub constants: Vec<Constant>,
     constant_keys: HashMap<egret_ir::ContentHash, usize>,
 }
@@ -88,7 +88,7 @@ impl Symbols {
         })
     }
 
-    /// The symbol of a constant whose elements are known; equal constants are one.
+    /// The symbol of a constant whose elements are known; equal constants have one symbol.
     pub fn constant(&mut self, tensor: Tensor) -> u32 {
         let next = self.constants.len();
         let at = *self.constant_keys.entry(tensor.content_hash()).or_insert(next);
@@ -128,15 +128,15 @@ impl Language for ENode {
     }
 }
 
-/// Keeps the facts of classes.
+/// The e-graph's analysis: keeps the facts of classes.
 pub struct Knowledge {
-    /// What nodes are.
+    /// The symbols of nodes.
     pub symbols: Symbols,
-    /// Whether constants are looked into whatever their size.
+    /// Whether facts keep the elements of constants of any size.
     pub deep: bool,
     /// What nodes cost.
     pub cost: &'static CostModel,
-    /// What went wrong where e-classes were joined: a rule's fault.
+    /// Contradictions between united classes: the fault of a rule.
     pub errors: Vec<String>,
 }
 
@@ -169,7 +169,7 @@ impl Analysis<ENode> for Knowledge {
     }
 }
 
-/// What is known of a node's value from what is known of its operands.
+/// The facts of a node from those of its operands.
 ///
 /// # Errors
 /// The operands do not fit the operation.
@@ -189,9 +189,9 @@ pub fn facts_of(symbols: &Symbols, symbol: u32, children: &[&Facts], deep: bool)
     }
 }
 
-/// What an e-graph is asked beside egg's own questions.
+/// Queries beside egg's own.
 pub(crate) trait Ask {
-    /// The operation of a node that rules may look at.
+    /// The operation of a node, unless it is a leaf or opaque.
     fn op(&self, node: &ENode) -> Option<Op>;
 }
 

@@ -1,5 +1,5 @@
-//! From a problem to its solution: the region becomes an e-graph, rules saturate it, and what is cheapest is written down.
-//! A pure function of its arguments: problems are solved on any thread, in any order.
+//! Optimises one region: loads it into an e-graph, saturates it, extracts the cheapest form. A pure
+//! function, so that regions can be optimised on any thread in any order.
 
 use super::egraph::{ENode, Egraph, Knowledge, Symbol, Symbols};
 use super::extract::{self, Extraction, extract};
@@ -15,26 +15,26 @@ use egg::Id;
 use egret_ir::{Tensor, Type, infer};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// What a pass looks for.
+/// What to optimise regions with.
 pub(crate) struct RegionOptions<'a> {
     /// Rules to apply.
     pub rules: &'a [&'a Rule],
     /// Rules above the tier.
     pub above: &'a [&'a Rule],
-    /// What rules may change at most.
+    /// The highest tier of `rules`.
     pub tier: Tier,
     /// What nodes cost.
     pub cost: &'static CostModel,
-    /// Whether it is said how long rules took.
+    /// Whether to time rules.
     pub clock: bool,
-    /// Whether rules that nearly applied are looked for.
+    /// Whether to keep proofs and look for rules that nearly applied.
     pub explain: bool,
 }
 
-/// Solve a region. `budget`: what the errors of a solution with approximations may add up to.
+/// Optimises a region. `budget`: the most that the errors of its approximate form may add up to.
 ///
 /// # Errors
-/// A rule that is wrong: it changes a type, or says that different constants are equal.
+/// A wrong rule: it changes a type or makes different constants equal.
 pub(crate) fn optimize_region(
     region: &CanonicalRegion,
     options: &RegionOptions,
@@ -77,21 +77,21 @@ pub(crate) fn optimize_region(
     Ok(OptimizedRegion { approximate, ..saturated.write(&exact, options)? })
 }
 
-/// A problem whose rules have been applied.
+/// A region after saturation.
 struct Saturated {
     egraph: Egraph,
     done: Saturation,
-    /// The classes of the problem's nodes, in their order.
+    /// The classes of the region's nodes, in their order.
     ranks: Vec<Id>,
     roots: Vec<Id>,
-    /// The problem's values that a class is.
+    /// The values of the region in each class.
     is: BTreeMap<Id, Vec<Local>>,
-    /// How many constants the problem has.
+    /// How many constants the region has.
     given: usize,
 }
 
 impl Saturated {
-    /// What was extracted, in the problem's terms.
+    /// Writes down an extraction in the region's numbers.
     fn write(&self, extraction: &Extraction, options: &RegionOptions) -> Result<OptimizedRegion, String> {
         let Saturated { egraph, done, ranks, roots, is, given } = self;
         let mut write = Write {
@@ -103,7 +103,7 @@ impl Saturated {
             built: BTreeMap::new(),
             steps: vec![],
         };
-        // Nodes keep the order that they had: what is alive at once stays so.
+        // Nodes keep their order, and with it the lifetimes of values.
         for class in ranks.iter().map(|&c| egraph.find(c)) {
             if extraction.chosen.contains_key(&class) || extraction.taken.contains_key(&class) {
                 write.emit(class)?;
@@ -115,7 +115,7 @@ impl Saturated {
         let outputs = outputs.collect::<Result<_, String>>()?;
         let applied = applied(egraph, done, extraction);
         let proof = || {
-            // Alternatives that are not taken have no place in a proof of equality.
+            // Approximations that are not taken are not part of the proof.
             let says = |i: usize| !done.applications[i].approximate || applied[i].rests;
             record::local(egraph, options.rules, &done.applications, says)
         };
@@ -151,7 +151,7 @@ fn known(constant: &Constant) -> Option<&Tensor> {
     }
 }
 
-/// The new form rests on an application if its form was chosen, or if it took a node away.
+/// Whether each application contributed: its form was chosen, or it removed a node.
 fn applied(egraph: &Egraph, done: &Saturation, extraction: &Extraction) -> Vec<Applied> {
     let rests = |(i, a): (usize, &Application)| {
         if a.approximate {
@@ -168,7 +168,7 @@ fn applied(egraph: &Egraph, done: &Saturation, extraction: &Extraction) -> Vec<A
     all.map(|(i, a)| Applied { rule: a.rule, nodes: a.sources.clone(), rests: rests((i, a)) }).collect()
 }
 
-/// Filling the e-graph.
+/// Loads a region into an e-graph.
 struct Load<'a> {
     region: &'a CanonicalRegion,
     egraph: Egraph,
@@ -223,9 +223,9 @@ impl Load<'_> {
         (all, enode)
     }
 
-    /// Whether rules may look at a node: its type is what inference finds from what is known of its operands.
+    /// Whether rules may match a node: inference must find its type from the facts of its operands.
     fn is_open(&self, node: &RegionNode, children: &[Id]) -> bool {
-        // Who declares symbols is known by them: it is neither joined with its like nor made anew.
+        // A node that declares symbols has an identity: it is neither united with an equal one nor rebuilt.
         if !foldable(node.op) || node.types.len() != 1 || !node.attrs.declared().is_empty() {
             return false;
         }
@@ -235,7 +235,7 @@ impl Load<'_> {
     }
 }
 
-/// Writing down what was extracted.
+/// Writes down what was extracted.
 struct Write<'a> {
     egraph: &'a Egraph,
     done: &'a Saturation,
@@ -243,13 +243,14 @@ struct Write<'a> {
     /// How many constants the problem has.
     given: usize,
     is: BTreeMap<Id, Vec<Local>>,
-    /// The step of each class; none for what is left out.
+    /// The step of each class; `None` for an omitted operand.
     built: BTreeMap<Id, Option<usize>>,
     steps: Vec<Step>,
 }
 
 impl Write<'_> {
-    /// The step of a class's chosen node; operands first, without recursion: graphs are deep.
+    /// Emits the step of a class's chosen node after those of its operands. Without recursion, as graphs
+    /// are deep.
     fn emit(&mut self, class: Id) -> Result<Option<usize>, String> {
         let mut stack = vec![class];
         while let Some(&top) = stack.last() {
@@ -262,7 +263,7 @@ impl Write<'_> {
                 match self.built.get(&form) {
                     None => stack.push(form),
                     Some(&step) => {
-                        // It has the names of what it stands for.
+                        // It takes over the names of the value that it replaces.
                         let names = self.is.remove(&top).unwrap_or_default();
                         step.into_iter().for_each(|s| self.steps[s].is.extend(&names));
                         self.built.insert(top, step);

@@ -1,5 +1,6 @@
-//! What an e-graph answers: how to build the values that were asked for, and what was found on the way. Plain data in terms of
-//! the problem's own numbers, so that it holds for every region that asks the same.
+//! The result of optimising a region: the steps that build its outputs, and what was found on the way.
+//! Plain data in the numbers of the canonical region, so that it applies to every equal region; `store`
+//! builds it in a graph.
 
 use super::record::LocalProof;
 use crate::rebuild::Rebuild;
@@ -8,37 +9,37 @@ use crate::report::{Missed, RuleCount};
 use egret_ir::{Attrs, Graph, Op, Tensor, ValueId};
 use std::collections::BTreeSet;
 
-/// The answer to a [`crate::regions::CanonicalRegion`].
+/// An optimised [`crate::regions::CanonicalRegion`].
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OptimizedRegion {
     /// What to build, operands first.
     pub steps: Vec<Step>,
-    /// The step whose first value is the output, for each output that was asked for.
+    /// For each output of the region the step that computes it.
     pub outputs: Vec<usize>,
-    /// Constants that rules made; they are numbered after those of the problem.
+    /// Constants that rules made, numbered after those of the region.
     pub constants: Vec<Tensor>,
     /// The applications of rules, in order.
     pub applied: Vec<Applied>,
-    /// What the applications say, where that is kept.
+    /// The proof, if asked for.
     pub proof: Option<LocalProof>,
-    /// Rules that nearly applied, where that is asked for.
+    /// Rules that nearly applied, if asked for.
     pub missed: BTreeSet<Missed<usize>>,
-    /// Whether it is known that no other choice of nodes is cheaper.
+    /// Whether it is proven that no other choice of nodes is cheaper.
     pub cheapest: bool,
     /// What its nodes are estimated to cost, in nanoseconds.
     pub cost: u64,
-    /// The errors of the approximations in it, added up.
+    /// The sum of the errors of its approximations.
     pub error: f64,
-    /// Of a solution without approximations a cheaper one with some.
+    /// A cheaper form that uses approximations, if there is one.
     pub approximate: Option<Box<OptimizedRegion>>,
     /// Limits that were hit.
     pub limits: Vec<(&'static str, usize)>,
-    /// For each rule what it did.
+    /// What each rule did.
     pub counts: Vec<RuleCount>,
 }
 
 impl OptimizedRegion {
-    /// Whether it builds just the nodes that the region has: no rule was applied, and no two nodes were equal.
+    /// Whether it is the region as it was: no rule was applied, and no two nodes were equal.
     pub fn is_old(&self, region: &Region) -> bool {
         let nodes =
             self.steps.iter().filter(|s| matches!(s.make, Make::Copy(_) | Make::Node { .. })).count();
@@ -51,11 +52,11 @@ impl OptimizedRegion {
 pub struct Step {
     /// What is built.
     pub make: Make,
-    /// The steps whose first values are its operands; `None` where an optional one is left out.
+    /// The steps of its operands; `None` for omitted ones.
     pub operands: Vec<Option<usize>>,
     /// The nodes of the region that it comes from.
     pub sources: BTreeSet<usize>,
-    /// The values of the region that it computes, sorted: the first that has a name gives it.
+    /// The values of the region that it computes, sorted. It takes the name of the first that has one.
     pub is: Vec<Local>,
 }
 
@@ -66,7 +67,7 @@ pub enum Make {
     Given(Local),
     /// The constant of [`OptimizedRegion::constants`] at this place.
     Constant(usize),
-    /// Of its operand's values the one of this number.
+    /// The result of its operand with this index.
     Project(usize),
     /// A node of the region, on new operands.
     Copy(usize),
@@ -86,17 +87,17 @@ pub struct Applied {
     pub rule: usize,
     /// The nodes of the region that it rests on.
     pub nodes: BTreeSet<usize>,
-    /// Whether the new form rests on it.
+    /// Whether it contributed to the new form.
     pub rests: bool,
 }
 
-/// The constants of a region and those that rules made in it, by number.
+/// The constants of a region, then those that rules made, by number.
 pub(crate) fn constants(graph: &Graph, binding: &Binding, solution: &OptimizedRegion) -> Vec<Tensor> {
     let given = binding.constants.iter().filter_map(|&v| graph.as_const(v).cloned());
     given.chain(solution.constants.iter().cloned()).collect()
 }
 
-/// The ONNX nodes behind nodes of a region.
+/// The ONNX nodes that nodes of a region come from.
 pub(crate) fn names<'a>(
     graph: &Graph,
     region: &Region,
@@ -105,7 +106,7 @@ pub(crate) fn names<'a>(
     nodes.into_iter().flat_map(|&i| graph.node(region.nodes[i]).sources.iter().cloned()).collect()
 }
 
-/// Build a region's new form in the new graph.
+/// Builds an optimised region in the new graph.
 ///
 /// # Errors
 /// A node that does not fit its operands: a bug in a rule.
@@ -161,7 +162,7 @@ pub(crate) fn store(
     Ok(())
 }
 
-/// The value of the old graph that a value of the problem is.
+/// The value of the old graph behind a local number.
 fn old_value(r: &Rebuild, region: &Region, binding: &Binding, local: Local) -> ValueId {
     match local {
         Local::Input(i) => binding.inputs[i],

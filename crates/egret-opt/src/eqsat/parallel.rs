@@ -1,18 +1,18 @@
-//! Work on several threads whose results come back in order.
+//! A parallel map whose results are in order.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 
-/// Every core.
+/// The number of cores.
 fn cores() -> usize {
     static CORES: OnceLock<usize> = OnceLock::new();
     *CORES.get_or_init(|| thread::available_parallelism().map_or(1, NonZeroUsize::get))
 }
 
-/// What `f` makes of each item, in the order of the items. `threads`: at most so many, 0 for one a core; `f` must not depend on
-/// which thread it runs on.
+/// Applies `f` to each item; results are in the order of the items. `threads`: the most threads, 0 for one
+/// for each core.
 pub(crate) fn map<T: Sync, R: Send>(items: &[T], threads: usize, f: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let wanted = if threads == 0 && items.len() > 1 { cores() } else { threads };
     let threads = wanted.min(items.len());
@@ -26,7 +26,7 @@ pub(crate) fn map<T: Sync, R: Send>(items: &[T], threads: usize, f: impl Fn(&T) 
             && let Some(item) = items.get(i)
         {
             let result = f(item);
-            // A thread that panics takes all down when the scope ends; what the others made is not looked at then.
+            // If a thread panics, the scope panics at its end and the results are dropped.
             done.lock().unwrap_or_else(PoisonError::into_inner).push((i, result));
         }
     };

@@ -1,13 +1,12 @@
-//! Whether any rule's left-hand side is in a graph at all: where none is, no e-graph need be built.
-//!
-//! Only operations and literal attributes are looked at, not guards nor whether a variable stands for one value: what is said to
-//! be there may not match, what is said not to be there cannot. Equal values are one in an e-graph, but joining them makes no new
-//! operations, so that what is not in the graph is not in its e-graph either.
+//! A prefilter: whether any rule can match in a graph at all. If none can, no e-graph is built.
+//! It compares operations and literal attributes only. Conservative: may report a pattern that does not
+//! match, never misses one that does. That holds for the e-graph of the graph, too: merging equal values
+//! adds no operations.
 
 use crate::rules::{Expr, NodePattern, OpPattern, Pattern, Rule};
 use egret_ir::{Graph, NodeId, ValueId};
 
-/// Whether the shape of some rule's left-hand side stands somewhere in a graph.
+/// Whether the left-hand side of some rule may match somewhere in a graph.
 pub(crate) fn any(graph: &Graph, rules: &[&Rule]) -> bool {
     let patterns: Vec<&NodePattern> = rules.iter().filter_map(|r| r.lhs.as_node()).collect();
     graph.node_ids().into_iter().any(|id| patterns.iter().any(|p| node(graph, p, id)))

@@ -1,7 +1,7 @@
-//! Recording: applications of rules in an e-graph as steps between concrete terms.
-//!
-//! Every id that an e-graph has handed out stands for the node it was made for, on older ids: the ids are terms. A match binds
-//! variables to such ids; the nodes that it went through are put on top of them.
+//! Records applications of rules in an e-graph as proof steps between concrete terms.
+//! Every id that egg hands out was made for one node whose operands are older ids, so that an id is a term.
+//! A match binds variables to such ids; the term of the whole left-hand side is rebuilt from them and the
+//! matched nodes.
 
 use super::egraph::{ENode, Egraph, Symbol};
 use super::saturate::Application;
@@ -12,17 +12,17 @@ use egg::{Id, Language};
 use egret_ir::{Attrs, Graph, NodeId, Op, Tensor, Type, ValueId};
 use std::collections::{BTreeSet, HashMap};
 
-/// A term of a region; operands by their places, `None` where left out.
+/// A term of a region; operands by index, `None` for omitted ones.
 #[derive(Clone, Debug)]
 enum Term {
     Input(usize),
     Constant(usize),
-    /// A result of a node of the region that rules do not look into.
+    /// A result of an opaque node of the region.
     Opaque(usize, usize),
     Op(Op, Attrs, Vec<Option<usize>>, Type),
 }
 
-/// Steps between terms of a region, whatever graph the region stands in.
+/// Steps between terms of a canonical region.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LocalProof {
     terms: Vec<Term>,
@@ -30,7 +30,8 @@ pub(crate) struct LocalProof {
     steps: Vec<(usize, usize, usize)>,
 }
 
-/// The steps of a saturation that was told to keep its evidence. `says`: of which applications by number.
+/// The steps of a saturation with [`super::saturate::Limits::evidence`]. `says`: which applications to
+/// include, by index.
 ///
 /// # Errors
 /// Evidence that does not fit its rule: a bug.
@@ -67,14 +68,14 @@ struct Recorder<'a> {
     out: LocalProof,
     places: HashMap<Id, Option<usize>>,
     known: HashMap<(u32, Vec<Option<usize>>), usize>,
-    /// The terms of the bound nodes of the pattern at hand: where such a value stands again, the same term does.
+    /// The terms of the pattern's bound nodes: every occurrence of such a variable is the same term.
     bound: HashMap<usize, usize>,
 }
 
 type Matched<'a> = dyn Iterator<Item = (&'a ENode, bool)> + 'a;
 
 impl Recorder<'_> {
-    /// The term that an id stands for; `None`: left out.
+    /// The term of an id; `None` for an omitted operand.
     fn id(&mut self, id: Id) -> Option<usize> {
         let mut stack = vec![id];
         while let Some(&top) = stack.last() {
@@ -97,7 +98,7 @@ impl Recorder<'_> {
         self.places[&id]
     }
 
-    /// A node on terms; `like`: an id of its class.
+    /// The term of a node on terms; `like`: an id of its class.
     fn term(&mut self, symbol: u32, operands: Vec<Option<usize>>, like: Id) -> Option<usize> {
         let egraph = self.egraph;
         let term = match egraph.analysis.symbols.get(symbol) {
@@ -120,7 +121,7 @@ impl Recorder<'_> {
         }))
     }
 
-    /// The instance of a node pattern: the nodes matched come in the order of the pattern.
+    /// The instance of a node pattern. `matched` yields the matched nodes in the order of the pattern.
     fn pattern(
         &mut self,
         pattern: &NodePattern,
@@ -161,24 +162,24 @@ impl Recorder<'_> {
     }
 }
 
-/// Writing down the proof of a pass, region by region.
+/// Writes the proof of a pass, region by region.
 pub(crate) struct Recording {
     store: TermStore,
-    /// The term of each value of the graph before the pass.
+    /// The terms of the values of the graph before the pass.
     terms: HashMap<ValueId, ValueId>,
     steps: Vec<Step>,
 }
 
 impl Recording {
-    /// For a pass over a graph.
+    /// Starts the proof of a pass over a graph.
     pub fn new(before: &Graph) -> Recording {
         let mut store = TermStore::new(before);
         let terms = store.load(before);
         Recording { store, terms, steps: vec![] }
     }
 
-    /// Add the steps of a region: `nodes`, `inputs` and `constants` of the region by number; `about` says of an application
-    /// its rule and its ONNX nodes.
+    /// Adds the steps of a region. `nodes`, `inputs`, `constants`: the values behind its numbers; `about`:
+    /// the rule and the ONNX nodes of an application.
     ///
     /// # Errors
     /// A number that the region does not have: a bug.
@@ -222,10 +223,10 @@ impl Recording {
         }
     }
 
-    /// The proof, with those steps only that the new graph rests on.
+    /// The proof, reduced to the steps that are needed.
     ///
     /// # Errors
-    /// The steps do not say why the new graph equals the old one: a bug.
+    /// The steps do not prove that the new graph equals the old one: a bug.
     pub fn finish(
         mut self,
         pass: &str,
@@ -235,7 +236,7 @@ impl Recording {
         tier: Tier,
     ) -> Result<Proof, String> {
         let new = self.store.load(after);
-        // Equalities first: none may rest on what is only near.
+        // Equalities first: none may rest on an approximation.
         let is_approximate = |s: &Step| find(rules, &s.rule).is_some_and(|r| !r.tier.is_equality());
         self.steps.sort_by_key(is_approximate);
         let ends =

@@ -1,5 +1,5 @@
-//! Saturation: rules are matched and applied, round after round, until nothing is new or a limit is hit. Limits count nodes,
-//! rounds and matches, never time, so that every run finds the same.
+//! Saturation: match all rules, apply them, and repeat until nothing is new or a limit is hit. Limits count
+//! nodes, rounds and matches, never time, so that every run finds the same.
 
 use super::egraph::{ENode, Egraph, Symbol};
 use super::extract::Approximation;
@@ -16,11 +16,11 @@ use std::time::Instant;
 pub struct Limits {
     /// Rounds.
     pub rounds: usize,
-    /// Nodes of the e-graph for each node that it began with.
+    /// How many times as many nodes as at the start the e-graph may have.
     pub growth: usize,
     /// Matches of one rule in one round.
     pub matches: usize,
-    /// Whether to look at the clock for each rule.
+    /// Whether to time rules.
     pub clock: bool,
     /// Whether applications keep what a proof needs.
     pub evidence: bool,
@@ -37,24 +37,24 @@ impl Default for Limits {
 pub struct Application {
     /// Which of the rules.
     pub rule: usize,
-    /// The value that it gave another form.
+    /// The class that it rewrote.
     pub class: Id,
-    /// The new form's node, unless the right-hand side is a variable.
+    /// The root node of the right-hand side, unless that is a variable.
     pub node: Option<ENode>,
     /// The nodes of the region that the match rests on.
     pub sources: BTreeSet<usize>,
-    /// Whether the new form is only near the value: an alternative, not an equal.
+    /// Whether the right-hand side only approximates the value.
     pub approximate: bool,
-    /// What it rests on, where that is kept.
+    /// What a proof needs, if kept.
     pub(crate) evidence: Option<Box<Evidence>>,
 }
 
-/// What an application rests on.
+/// What a proof needs of an application.
 #[derive(Clone, Debug)]
 pub(crate) struct Evidence {
-    /// What the variables are.
+    /// The match.
     pub found: Match<Id>,
-    /// The nodes matched, as they were then, in the order of the pattern.
+    /// The matched nodes as they were then, in the order of the pattern.
     pub nodes: Vec<ENode>,
     /// The instance of the right-hand side.
     pub new: Id,
@@ -65,7 +65,7 @@ pub(crate) struct Evidence {
 pub struct Saturation {
     /// Applications in order.
     pub applications: Vec<Application>,
-    /// What may be computed in place of a value.
+    /// Approximations of values.
     pub(crate) approximations: Vec<Approximation>,
     /// For each rule.
     pub counts: Vec<RuleCount>,
@@ -77,13 +77,13 @@ pub struct Saturation {
     pub sources: HashMap<ENode, BTreeSet<usize>>,
 }
 
-/// A match that was looked at: rule, value, what its variables and nodes are.
+/// A match that was found before: rule, class, bindings, nodes.
 type Seen = (usize, Id, Vec<Option<Bound<Id>>>, Vec<ENode>);
 
-/// Saturate. `sources`: the nodes of the region behind the nodes of the e-graph so far.
+/// Saturates an e-graph. `sources`: the nodes of the region that its nodes come from.
 ///
 /// # Errors
-/// A rule that changes the type of a value, or makes two values one that are not: named with its place.
+/// A rule that changes the type of a value or unites values that are not equal, named with its place.
 pub fn saturate(
     egraph: &mut Egraph,
     rules: &[&Rule],
@@ -99,14 +99,15 @@ pub fn saturate(
         let by_op = classes_by_op(egraph);
         let mut found: Vec<Found> = vec![];
         for (i, rule) in rules.iter().enumerate() {
-            // What siblings are joined to is computed by their operation: it is no sibling of theirs.
+            // Multi-patterns match in the first round only: the fused node has the siblings' operation and
+            // would match again.
             if rule.multi_pattern.is_some() && round > 0 {
                 continue;
             }
             let (mut left, mut all) = (limits.matches, vec![]);
             let began = limits.clock.then(Instant::now);
             for class in roots(rule, &by_op) {
-                // A sum of constants in another order is another constant. Constants are folded anyway.
+                // Reassociating constants would give another constant. They are folded anyway.
                 if rule.tier > Tier::Exact && egraph[class].data.constant {
                     continue;
                 }
@@ -123,7 +124,7 @@ pub fn saturate(
                 }
             }
             for group in groups(rule, all) {
-                // Nodes are told apart by what they are: their places in a class change.
+                // Matches are identified by their nodes: positions in a class change.
                 let nodes = |m: &Match<Id>| {
                     m.matched.iter().map(|&(c, k, _)| egraph[c].nodes[k].clone()).collect::<Vec<ENode>>()
                 };
@@ -166,18 +167,18 @@ pub fn saturate(
     Ok(done)
 }
 
-/// A match whose guards hold.
+/// A match that passed its guards.
 struct Found {
     rule: usize,
     class: Id,
     m: Match<Id>,
-    /// The nodes matched, in the order of the pattern.
+    /// The matched nodes, in the order of the pattern.
     nodes: Vec<ENode>,
     /// The nodes of the region that they rest on.
     sources: BTreeSet<usize>,
 }
 
-/// Put one right-hand side beside what it equals; whether that is news.
+/// Applies one match. Returns whether the e-graph learnt something.
 fn apply(
     egraph: &mut Egraph,
     rule: &Rule,
@@ -242,7 +243,7 @@ fn apply(
     Ok(news)
 }
 
-/// Sources by nodes whose operands are named by their classes' present ids.
+/// Renames the operands of the keys to the present ids of their classes.
 fn canonical_sources(egraph: &Egraph, sources: &mut HashMap<ENode, BTreeSet<usize>>) {
     for (mut node, from) in std::mem::take(sources) {
         node.children.iter_mut().for_each(|c| *c = egraph.find(*c));
@@ -262,8 +263,8 @@ fn classes_by_op(egraph: &Egraph) -> BTreeMap<Op, BTreeSet<Id>> {
     out
 }
 
-/// Whether a class has a node of the pattern's operation on classes that have nodes of its operands' operations, in whatever order: most
-/// have none, and this is found out without making a match.
+/// A cheap test before matching: whether some node of the class has the pattern's operation and, in any
+/// order, operands whose classes have the operations of the pattern's arguments.
 fn may_match(pattern: &Pattern, egraph: &Egraph, class: Id, by_op: &BTreeMap<Op, BTreeSet<Id>>) -> bool {
     let Some(node) = pattern.as_node() else { return true };
     let wanted = || node.args.iter().filter_map(|a| a.as_node()?.op.one());
@@ -281,7 +282,7 @@ fn may_match(pattern: &Pattern, egraph: &Egraph, class: Id, by_op: &BTreeMap<Op,
     })
 }
 
-/// The classes where a rule can match.
+/// The classes that have a node of the rule's root operation.
 fn roots(rule: &Rule, by_op: &BTreeMap<Op, BTreeSet<Id>>) -> Vec<Id> {
     match rule.lhs.as_node().map(|n| n.op) {
         Some(OpPattern::One(op)) => by_op.get(&op).into_iter().flatten().copied().collect(),

@@ -1,4 +1,4 @@
-//! Conditions on a match, and attributes and numbers that are computed from it.
+//! Guards on a match, and the evaluation of expressions in guards and on right-hand sides.
 
 use super::terms::{Bound, Match, Terms};
 use crate::rules::functions::Val;
@@ -8,7 +8,7 @@ use egret_ir::Attr;
 /// The first guard that does not hold, and why.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FailedGuard {
-    /// The guard as it is spelt.
+    /// The guard as written in the rule file.
     pub guard: String,
     /// What was found instead.
     pub reason: String,
@@ -24,13 +24,13 @@ pub fn guards_hold<T: Terms>(rule: &Rule, terms: &T, m: &Match<T::Id>) -> Result
         match holds(g, terms, m) {
             Ok(None) => Ok(()),
             Ok(Some(reason)) => Err(fail(reason)),
-            // A negated condition that cannot be computed does not hold either: no guard is passed by mistake.
+            // A guard that cannot be computed fails, negated or not.
             Err(reason) => Err(fail(reason)),
         }
     })
 }
 
-/// `None` if the guard holds, else what was found.
+/// `None` if the guard holds, else the values it was computed from.
 fn holds<T: Terms>(guard: &Guard, terms: &T, m: &Match<T::Id>) -> Result<Option<String>, String> {
     let left = eval(&guard.left, terms, m)?;
     let (truth, found) = match &guard.right {
@@ -46,7 +46,7 @@ fn holds<T: Terms>(guard: &Guard, terms: &T, m: &Match<T::Id>) -> Result<Option<
     Ok((truth == guard.negated).then_some(found))
 }
 
-/// What a condition was asked about.
+/// The arguments of a condition, for messages.
 fn arguments<T: Terms>(condition: &Expr, terms: &T, m: &Match<T::Id>) -> String {
     let Expr::Call(_, args) = condition else { return "it does not".into() };
     let found: Vec<String> = args.iter().filter_map(|a| eval(a, terms, m).ok().map(|v| show(&v))).collect();

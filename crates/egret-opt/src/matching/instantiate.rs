@@ -7,7 +7,7 @@ use crate::rules::functions::Val;
 use crate::rules::{NodePattern, OpPattern, Pattern, Rule};
 use egret_ir::{Attr, Attrs, Op};
 
-/// Add the right-hand side of a rule for a match; gives its value.
+/// Adds the right-hand side of a rule for a match and returns its value.
 ///
 /// # Errors
 /// An attribute that cannot be computed, or a node whose operands do not fit.
@@ -29,7 +29,7 @@ fn build<S: Sink>(pattern: &Pattern, sink: &mut S, m: &Match<S::Id>) -> Result<O
         Pattern::Node(node) => {
             let (op, attrs) = built_head(node, sink, m)?;
             let mut operands = built_operands(node, sink, m)?;
-            // Optional operands that the pattern does not go as far as are left out.
+            // Trailing optional operands that the pattern does not mention are omitted.
             let row = op.info();
             if !row.operands.last().is_some_and(|o| o.starts_with('*'))
                 && operands.len() < row.operands.len()
@@ -56,12 +56,12 @@ fn built_head<S: Sink>(node: &NodePattern, sink: &S, m: &Match<S::Id>) -> Result
             .0
             .insert(name, fitted(value, kind).ok_or_else(|| format!("`{name}` of `{op}` is not {kind}"))?);
     }
-    // A spread of another operation's attributes keeps those that this one has.
+    // A spread may come from another operation: drop attributes that this one does not have.
     attrs.0.retain(|name, _| op.info().attrs.iter().any(|(n, _)| n == name));
     Ok((op, attrs))
 }
 
-/// A computed value as the kind of an attribute.
+/// Converts a computed value to the kind that an attribute has.
 fn fitted(value: Attr, kind: &str) -> Option<Attr> {
     Some(match (value, kind) {
         (a, k) if a.kind() == k => a,

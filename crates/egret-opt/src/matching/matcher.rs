@@ -4,14 +4,14 @@ use super::terms::{Bound, Match, TermNode, Terms};
 use crate::analysis::same_value;
 use crate::rules::{Expr, NodePattern, OpPattern, Pattern, Rule};
 
-/// All matches of a rule's left-hand side at a value, at most `limit` of them; guards are not looked at.
+/// All matches of a rule's left-hand side at a value, at most `limit`. Guards are not evaluated.
 pub fn matches<T: Terms>(rule: &Rule, terms: &T, at: T::Id, limit: usize) -> Vec<Match<T::Id>> {
     let mut found = one(terms, &rule.lhs, at, vec![Match::empty(rule)], limit);
     found.truncate(limit);
     found
 }
 
-/// All matches of a pattern at a value that agree with what is bound already.
+/// All matches of a pattern at a value that extend a given match.
 pub(crate) fn matches_from<T: Terms>(
     pattern: &Pattern,
     terms: &T,
@@ -21,7 +21,7 @@ pub(crate) fn matches_from<T: Terms>(
     one(terms, pattern, at, vec![bound], FROM_LIMIT)
 }
 
-/// Matches of [`matches_from`]: operands in either order.
+/// The limit of [`matches_from`]: commutative operands multiply matches.
 const FROM_LIMIT: usize = 64;
 
 fn one<T: Terms>(
@@ -69,7 +69,7 @@ fn bind<Id: Copy + Eq>(mut m: Match<Id>, v: usize, at: Id) -> Option<Match<Id>> 
     }
 }
 
-/// Operation and attributes.
+/// Matches operation, attributes and the node's own variable.
 fn head<Id: Copy + Eq>(
     node: &NodePattern,
     candidate: &TermNode<'_, Id>,
@@ -163,7 +163,7 @@ fn in_order<T: Terms>(
     }
 }
 
-/// `inner..` against all of `rest`: value variables of `inner` become lists.
+/// Matches `inner..` against each of `rest`; the value variables of `inner` become lists.
 fn rest_of<T: Terms>(
     terms: &T,
     inner: &Pattern,
@@ -183,7 +183,7 @@ fn rest_of<T: Terms>(
             let mut next = vec![];
             for (m, lists) in partial {
                 if let (Pattern::Value(_), true) = (inner, terms.is_absent(id)) {
-                    // What is left out stays so.
+                    // An omitted operand stays omitted.
                     next.push((
                         m,
                         lists.into_iter().map(|l| l.into_iter().chain([id]).collect()).collect(),

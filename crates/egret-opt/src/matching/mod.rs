@@ -1,4 +1,4 @@
-//! Matching and instantiating patterns, over anything that has terms: the e-graph, a graph, the term bank of a proof.
+//! Matching and instantiating patterns over anything that has terms: an e-graph, a graph, a proof.
 
 mod guards;
 mod instantiate;

@@ -1,8 +1,8 @@
-//! Siblings: values that the same operation computes from the same operands but for one. A rule `lhs for ?w in ?ws at ?i` speaks of
-//! one of them, with what stands for `?w` in all of them as a list, so that each becomes a part of one value that they share.
-//!
-//! The rule says of each sibling alone that it is that part. A check of such a step therefore needs no siblings: the list is
-//! read off the right-hand side, and every place of the value in it is tried.
+//! Multi-patterns: rules about siblings, i.e. matches that differ in one variable only. `(matmul ?x ?w) for
+//! ?w in ?ws at ?i => (slice .. (matmul ?x (concat ?ws..)))` rewrites each of several products of `?x` to a
+//! slice of one product.
+//! Each sibling's rewrite is a statement by itself. A proof checker therefore needs no other siblings: it
+//! reads the list `?ws` off the right-hand side and tries every index at which `?w` is in it.
 
 use super::matcher::matches_from;
 use super::terms::{Bound, Match, Terms};
@@ -10,7 +10,7 @@ use crate::rules::{MultiPattern, NodePattern, Pattern, Rule};
 use egret_ir::Attr;
 
 impl MultiPattern {
-    /// A match with the list and a place in it.
+    /// Binds the list and an index to a match.
     pub(crate) fn with<Id: Copy>(self, m: &Match<Id>, list: &[Id], place: usize) -> Match<Id> {
         let mut m = m.clone();
         m.values[self.list] = Some(Bound::List(list.to_vec()));
@@ -19,8 +19,8 @@ impl MultiPattern {
     }
 }
 
-/// Matches of one rule, in the order of their values, as groups: of a rule that joins siblings those of each set of siblings, with their
-/// lists; of any other rule each alone.
+/// Groups the matches of a rule, in the order of their values. Siblings of a multi-pattern form a group and
+/// have their list bound; a match of any other rule is a group of its own.
 pub(crate) fn groups<Id: Copy + Eq + Ord>(
     rule: &Rule,
     found: Vec<(Id, Match<Id>)>,
@@ -32,14 +32,14 @@ pub(crate) fn groups<Id: Copy + Eq + Ord>(
     for (id, m) in found {
         let is_sibling = |other: &Match<Id>| {
             let values = || m.values.iter().zip(&other.values).enumerate();
-            // What is bound to the whole differs, too.
+            // The variable of the root node differs between siblings, too.
             let bound = rule.lhs.as_node().and_then(|n| n.bind);
             values().all(|(v, (a, b))| v == multi_pattern.of || Some(v) == bound || a == b)
                 && (&m.attrs, &m.spreads, &m.ops) == (&other.attrs, &other.spreads, &other.ops)
         };
         match groups.iter_mut().find(|g| is_sibling(&g[0].1)) {
             Some(group) => {
-                // A value that is computed in two such ways is no sibling of its own.
+                // A value with two such nodes is not its own sibling.
                 if group.iter().all(|(other, _)| *other != id) {
                     group.push((id, m));
                 }
@@ -64,8 +64,9 @@ fn one<Id: Copy>(m: &Match<Id>, v: usize) -> Option<Id> {
     }
 }
 
-/// Matches of the left-hand side of a step as whole matches: where the rule joins siblings, with the lists that the right-hand side
-/// can be an instance with. `after`: the step's right-hand side; `same`: whether two values are known to be one.
+/// Completes the matches of a proof step's left-hand side: for a multi-pattern binds the list, read off the
+/// step's right-hand side `after`, and each possible index. `same`: whether two values are known to be
+/// equal.
 pub(crate) fn completed<T: Terms>(
     rule: &Rule,
     terms: &T,
@@ -88,7 +89,7 @@ pub(crate) fn completed<T: Terms>(
     out
 }
 
-/// Attributes on a right-hand side are computed, which is checked afterwards.
+/// Drops attributes from a right-hand side: they are computed, and compared later by instantiating it.
 fn without_attributes(pattern: &mut Pattern) {
     match pattern {
         Pattern::Node(NodePattern { attrs, spread, args, .. }) => {

@@ -1,28 +1,28 @@
-//! What patterns are matched against: anything that has terms (an e-graph, a graph, the terms of a proof), and a match in it.
+//! The traits that patterns are matched against (`Terms`) and built in (`Sink`), and matches.
 
 use crate::analysis::Facts;
 use crate::rules::Rule;
 use egret_ir::{Attr, Attrs, DType, Op};
 
-/// Something that has terms to match.
+/// Something that holds terms: an e-graph, a graph, a proof.
 pub trait Terms {
-    /// A value: a class of equal terms, or a term.
+    /// A value: an e-class, or a single term.
     type Id: Copy + Eq + Ord + std::fmt::Debug;
 
     /// What is known of a value.
     fn facts(&self, id: Self::Id) -> &Facts;
 
-    /// The nodes with one result and no sub-graphs that compute a value.
+    /// The nodes that compute a value, of those with one result and no sub-graphs.
     fn nodes(&self, id: Self::Id) -> Vec<TermNode<'_, Self::Id>>;
 
-    /// Whether an operand is one that is left out.
+    /// Whether an operand is omitted.
     fn is_absent(&self, id: Self::Id) -> bool;
 }
 
 /// A node that computes a value.
 #[derive(Clone, Debug)]
 pub struct TermNode<'a, Id> {
-    /// What tells it from the other nodes of the value.
+    /// Distinguishes it from the other nodes of the value.
     pub key: usize,
     /// Its operation.
     pub op: Op,
@@ -32,7 +32,7 @@ pub struct TermNode<'a, Id> {
     pub operands: &'a [Id],
 }
 
-/// Something that terms can be added to.
+/// Something that new terms can be added to.
 pub trait Sink: Terms {
     /// Add a node with one result.
     ///
@@ -44,11 +44,11 @@ pub trait Sink: Terms {
     /// Add a scalar constant.
     ///
     /// # Errors
-    /// Numbers of this element type are not made by rules.
+    /// An element type that rules do not make constants of.
     fn add_scalar(&mut self, value: f64, dtype: DType) -> Result<Self::Id, String>;
 }
 
-/// What a value variable is bound to.
+/// The binding of a value variable.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Bound<Id> {
     /// One value.
@@ -68,8 +68,8 @@ pub struct Match<Id> {
     pub spreads: Vec<Option<Attrs>>,
     /// By index of operation variable.
     pub ops: Vec<Option<Op>>,
-    /// The nodes matched, in the order of the pattern: the value, which of its nodes, and whether its two operands were
-    /// taken in the other order.
+    /// The matched nodes in the order of the pattern: value, key of the node, whether its two operands were
+    /// swapped.
     pub matched: Vec<(Id, usize, bool)>,
 }
 
@@ -85,7 +85,7 @@ impl<Id: Copy + Eq> Match<Id> {
         }
     }
 
-    /// The match with the variables of a list bound to its elements of this number.
+    /// The match with list variables bound to their elements at this index.
     pub(super) fn at_element(&self, vars: &[usize], i: usize) -> Match<Id> {
         let mut one = self.clone();
         for &v in vars {

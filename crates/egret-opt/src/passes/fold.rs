@@ -4,10 +4,10 @@ use crate::pass::PassContext;
 use crate::rebuild::rebuild;
 use egret_ir::{Graph, TypeError, Value, interp};
 
-/// Results larger than this stay computed at run time, unless they are no larger than what they are computed from.
+/// Larger results are not folded, unless they are no larger than their operands.
 const MAX_BYTES: usize = 64 << 20;
 
-/// The pass; `None` where there is nothing to do.
+/// The code of the passes `fold` and `cleanup`.
 pub(crate) fn run(graph: &Graph, _: &mut PassContext) -> Result<Option<Graph>, TypeError> {
     let constant = |v: &Option<egret_ir::ValueId>| v.is_none_or(|v| graph.as_const(v).is_some());
     if !graph.node_ids().into_iter().any(|id| graph.node(id).operands.iter().all(constant)) {
@@ -44,7 +44,7 @@ pub(crate) fn run(graph: &Graph, _: &mut PassContext) -> Result<Option<Graph>, T
         if !node.results.iter().all(|v| size(v).is_some_and(|s| s <= MAX_BYTES.max(given))) {
             return Ok(None);
         }
-        // An error (an index out of range, say) is the model's own and shows when it runs.
+        // An error (e.g. an index out of range) is the model's own and is reported when it runs.
         let Ok(results) = interp::eval_op(node.op, &node.attrs, &values, &[]) else { return Ok(None) };
         let tensors: Option<Vec<_>> = results.into_iter().map(|v| v.as_tensor().cloned()).collect();
         Ok(tensors.map(|ts| ts.into_iter().map(|t| r.builder.constant(t)).collect()))

@@ -1,4 +1,4 @@
-//! The procedural parts of passes.
+//! The procedural parts of passes; `crate::PASSES` lists all passes.
 
 pub(crate) mod dead_channels;
 pub(crate) mod fold;

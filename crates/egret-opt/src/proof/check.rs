@@ -1,4 +1,5 @@
-//! Checking: each step is an instance of its rule, its guards hold, and the steps make the outputs equal.
+//! The checker: each step is an instance of its rule, its guards hold, and the steps make the outputs
+//! equal.
 
 use super::congruence::CongruenceClosure;
 use super::{Proof, Step, TermStore, find};
@@ -8,7 +9,7 @@ use egret_ir::{Graph, ValueId};
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// Instances of a rule's left-hand side at one term: its operands in either order.
+/// The most matches of a rule at one term; commutative operands multiply them.
 const INSTANCES: usize = 256;
 
 /// What is wrong with a proof.
@@ -31,7 +32,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Hold a proof against rules; `ends`: the graphs that it is about.
+/// Checks a proof. `ends`: the graphs that it must be about, before and after.
 ///
 /// # Errors
 /// The first thing that is wrong.
@@ -66,12 +67,12 @@ pub(super) struct Instance<'a> {
     pub index: usize,
     pub rule: &'a Rule,
     pub found: Match<ValueId>,
-    /// Both sides, on the values that the variables are bound to.
+    /// Both sides, as terms on the values of the variables.
     pub before: ValueId,
     pub after: ValueId,
 }
 
-/// Hold each step against its rule and make its sides equal; `each` sees a step before that.
+/// Checks each step against its rule and makes its sides equal. `each` sees a checked step before that.
 pub(super) fn close(
     proof: &Proof,
     store: TermStore,
@@ -87,7 +88,7 @@ pub(super) fn close(
             step: Some((i, step.rule.clone())),
             message,
         };
-        let instance = hold(&mut closure, i, step, rules, tier).map_err(fault)?;
+        let instance = check_step(&mut closure, i, step, rules, tier).map_err(fault)?;
         let is_equality = instance.rule.tier.is_equality();
         each(&closure, instance).map_err(fault)?;
         match is_equality {
@@ -106,8 +107,8 @@ pub(super) fn close(
     Ok(closure)
 }
 
-/// The instance of its rule that a step is.
-fn hold<'a>(
+/// Checks one step; returns how it is an instance of its rule.
+fn check_step<'a>(
     closure: &mut CongruenceClosure,
     index: usize,
     step: &Step,
@@ -137,10 +138,11 @@ fn hold<'a>(
     Err(why)
 }
 
-/// The proof with those steps only that its conclusion rests on, if that can be checked too; else as it is.
+/// Reduces a proof to the steps that its conclusion needs. If that is no proof by itself, returns it as it
+/// was.
 ///
 /// # Errors
-/// A fault of the proof as it is.
+/// A fault of the proof as it was.
 pub(crate) fn slice(proof: Proof, rules: &[&Rule], tier: Tier) -> Result<Proof, Fault> {
     let closure = close(&proof, TermStore::of(proof.terms.clone()), rules, tier, |_, _| Ok(()))?;
     let ends = proof.before.iter().zip(&proof.after);

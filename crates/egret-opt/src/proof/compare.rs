@@ -1,4 +1,4 @@
-//! Comparing two graphs by their terms: which outputs are the same, and where the others part.
+//! Compares two graphs by their terms: which outputs are equal, and where others begin to differ.
 
 use super::TermStore;
 use super::congruence::{ABSENT, CongruenceClosure};
@@ -10,20 +10,20 @@ use std::collections::HashMap;
 /// An output of two graphs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Compared {
-    /// The same term, what is computed from constants evaluated.
+    /// Equal, after evaluating what is computed from constants.
     Same,
-    /// The terms part at these values of the first and the second graph: their operations differ, or their operations' attributes,
-    /// or one of them is an input or a constant.
+    /// The terms begin to differ at these values of the first and the second graph: operations or
+    /// attributes differ, or one is an input or a constant.
     Part(ValueId, ValueId),
 }
 
-/// Rounds of applying rules to all terms.
+/// The most rounds of applying rules to all terms.
 const ROUNDS: usize = 3;
-/// No more rounds once there are so many terms.
+/// With this many terms no further round begins.
 const TERMS: usize = 50_000;
 
-/// Compare the outputs of two graphs with the same inputs, one by one. `optimised`: graphs that passes have made of them, which are
-/// taken to be equal to them, and rules that may make terms equal: none that approximates.
+/// Compares the outputs of two graphs with the same inputs, one by one. `optimised`: what passes have made
+/// of each (assumed to be equal to it), and rules of equality to apply to all terms.
 ///
 /// # Errors
 /// A node whose operands do not fit it, or a rule that is wrong.
@@ -66,7 +66,7 @@ pub fn compare_outputs(
     Ok(a.outputs().iter().zip(b.outputs()).map(one).collect())
 }
 
-/// The first operands of two nodes of the same kind that are not the same.
+/// Follows the first operands that differ from two values down to where operations differ.
 fn below(closure: &CongruenceClosure, x: ValueId, y: ValueId) -> Option<(ValueId, ValueId)> {
     let graph = &closure.store.graph;
     let (n, m) = (graph.node(graph.producer(x)?), graph.node(graph.producer(y)?));
@@ -78,7 +78,7 @@ fn below(closure: &CongruenceClosure, x: ValueId, y: ValueId) -> Option<(ValueId
     (p != ABSENT && q != ABSENT).then_some((p, q))
 }
 
-/// Apply rules to every term, and to those that arise, for some rounds.
+/// Applies rules to every term, new ones included, for some rounds.
 fn apply(closure: &mut CongruenceClosure, rules: &[&Rule]) -> Result<(), String> {
     let mut from = 0;
     for _ in 0..ROUNDS {

@@ -1,4 +1,5 @@
-//! Equalities closed under congruence: what follows from steps, and from which of them.
+//! Congruence closure: what follows from proof steps, and from which of them.
+//!
 //!
 //! The classes are a union-find; beside it a forest of proof edges (Nieuwenhuis and Oliveras, "Proof-producing congruence
 //! closure", 2005) remembers why two values became one class.
@@ -9,7 +10,7 @@ use crate::matching::{Sink, TermNode, Terms};
 use egret_ir::{Attrs, DType, Def, NodeId, Op, Tensor, Type, ValueId, infer, interp};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-/// An operand that is left out.
+/// An omitted operand.
 pub(crate) const ABSENT: ValueId = ValueId(u32::MAX);
 
 /// Why two values are equal.
@@ -17,16 +18,17 @@ pub(crate) const ABSENT: ValueId = ValueId(u32::MAX);
 enum Reason {
     /// A step says so.
     Step(usize),
-    /// They are the same result of nodes of the same kind on equal operands.
+    /// They are the same result of equal operations on equal operands.
     Congruence(ValueId, ValueId),
-    /// One is what the other evaluates to; rests on the operands of the first being equal to constants.
+    /// Constant evaluation: the operands of this value equal constants.
     Evaluation(ValueId),
 }
 
-/// What a value is computed by: operation, attributes, sub-graphs; result; classes of the operands.
+/// Identifies a value up to congruence: operation, attributes and sub-graphs; index of the result; classes
+/// of the operands.
 type Signature = (String, usize, Vec<ValueId>);
 
-/// Values in classes.
+/// Classes of equal values, with facts and reasons.
 pub(crate) struct CongruenceClosure {
     pub store: TermStore,
     deep: bool,
@@ -35,19 +37,20 @@ pub(crate) struct CongruenceClosure {
     parent: Vec<ValueId>,
     size: Vec<u32>,
     facts: Vec<Facts>,
-    /// Nodes that use a class.
+    /// The nodes that use each class.
     users: Vec<Vec<NodeId>>,
     constants: Vec<Option<ValueId>>,
     signatures: HashMap<Signature, ValueId>,
-    /// The proof forest: for each value the next one towards its root, and why.
+    /// The proof forest: for each value its parent, and why the two are equal.
     edge: Vec<Option<(ValueId, Reason)>>,
     nothing: Facts,
-    /// Whether values are in one class that are only near each other: from then on classes learn nothing.
+    /// Whether a class holds an approximation. From then on classes learn no facts.
     is_approximate: bool,
 }
 
 impl CongruenceClosure {
-    /// Every value of a store in a class of its own, congruent and constant ones joined.
+    /// Starts with the terms of a store: equal are only congruent ones and those that evaluate to equal
+    /// constants.
     ///
     /// # Errors
     /// A node whose operands do not fit it.
@@ -87,11 +90,11 @@ impl CongruenceClosure {
         self.store.graph.as_const(self.constants[self.find(v).0 as usize]?)
     }
 
-    /// Take up what was added to the store.
+    /// Adds the store's new terms.
     fn take_new(&mut self) -> Result<(), String> {
         let mut joins = VecDeque::new();
         let from = self.parent.len();
-        // Values stand after those that they are computed from, except in a store that was read: there the graph's order counts.
+        // New values come after their operands, except in a store that was read from text.
         let mut new: Vec<ValueId> =
             (from..self.store.graph.value_count()).map(|i| ValueId(i as u32)).collect();
         for &v in &new {
@@ -175,13 +178,13 @@ impl CongruenceClosure {
         let children: Vec<&Facts> = self.operands[&id].iter().map(|&o| self.facts(o)).collect();
         match op_facts(node.op, &node.attrs, &children, self.deep) {
             Ok(facts) if facts.types.first() == Some(ty) => Ok(facts),
-            // A type that inference does not find again is what the model says.
+            // If inference gives another type, the model's own counts.
             Ok(_) => Ok(Facts::of(ty.clone())),
             Err(e) => Err(e),
         }
     }
 
-    /// A value whose facts hold its elements equals the constant.
+    /// A value whose facts have its elements equals that constant.
     fn evaluate_small(&mut self, v: ValueId, joins: &mut VecDeque<(ValueId, ValueId, Reason)>) {
         let class = self.find(v).0 as usize;
         if self.constants[class].is_none()
@@ -192,7 +195,7 @@ impl CongruenceClosure {
         }
     }
 
-    /// A constant's value, in a class from the start.
+    /// The value of a constant; adds it if it is new.
     pub fn known_constant(&mut self, tensor: Tensor) -> ValueId {
         let c = self.store.constant(tensor.clone());
         if self.parent.len() <= c.0 as usize {
@@ -206,7 +209,7 @@ impl CongruenceClosure {
         c
     }
 
-    /// A new input.
+    /// Adds an input.
     pub fn add_input(&mut self, name: &str, ty: Type) -> ValueId {
         let v = self.store.graph.add_input(name, ty.clone());
         self.parent.push(v);
@@ -218,7 +221,7 @@ impl CongruenceClosure {
         v
     }
 
-    /// Evaluate what is computed from constants only, whatever its size.
+    /// Evaluates all terms of constants, whatever their size.
     pub fn evaluate_all(&mut self) -> Result<(), String> {
         let ids = self.store.graph.topological().map_err(|n| format!("{n} depends on itself"))?;
         for id in ids {
@@ -242,7 +245,7 @@ impl CongruenceClosure {
         Ok(())
     }
 
-    /// A step's two sides are equal.
+    /// Makes the two sides of a step equal.
     ///
     /// # Errors
     /// They cannot be: their types or constants differ.
@@ -250,7 +253,8 @@ impl CongruenceClosure {
         self.join(VecDeque::from([(a, b, Reason::Step(step))]))
     }
 
-    /// A step's two sides are near each other. What follows is so too: equalities that rest on facts have to be there before.
+    /// Puts the two sides of an approximate step into one class. Everything after it may rest on the
+    /// approximation, so that equalities have to come first.
     ///
     /// # Errors
     /// Their types differ.
@@ -262,7 +266,7 @@ impl CongruenceClosure {
         self.join(VecDeque::from([(a, b, Reason::Step(step))]))
     }
 
-    /// Whether [`CongruenceClosure::approximate`] was said.
+    /// Whether [`CongruenceClosure::approximate`] has been called.
     pub fn is_approximate(&self) -> bool {
         self.is_approximate
     }
@@ -281,7 +285,7 @@ impl CongruenceClosure {
             self.parent[f] = into;
             self.size[i] += self.size[f];
             let theirs = std::mem::take(&mut self.facts[f]);
-            let (learnt, told) = if self.is_approximate {
+            let (mine, theirs) = if self.is_approximate {
                 (false, false)
             } else {
                 self.facts[i].merge(theirs).map_err(|e| e.0)?
@@ -290,21 +294,21 @@ impl CongruenceClosure {
                 self.constants[i] = self.constants[f];
             }
             let moved = std::mem::take(&mut self.users[f]);
-            // Those that use the class that went have a new signature; all that use either may know more.
+            // Users of the absorbed class have a new signature; users of both may learn facts.
             for &id in &moved {
                 (0..self.store.graph.node(id).results.len()).for_each(|k| self.sign(id, k, &mut joins));
             }
             self.users[i].extend(moved);
             self.evaluate_small(into, &mut joins);
-            if learnt || told {
-                self.tell_users(into, &mut joins)?;
+            if mine || theirs {
+                self.propagate_facts(into, &mut joins)?;
             }
         }
         Ok(())
     }
 
-    /// Facts flow on to what is computed from a value.
-    fn tell_users(
+    /// Propagates facts to the users of a class.
+    fn propagate_facts(
         &mut self,
         class: ValueId,
         joins: &mut VecDeque<(ValueId, ValueId, Reason)>,
@@ -328,7 +332,8 @@ impl CongruenceClosure {
         Ok(())
     }
 
-    /// Add a proof edge between two trees of the forest: the tree of `a` is turned to have `a` as its root.
+    /// Adds an edge between two trees of the forest: re-roots the tree of `a` at `a`, and hangs it below
+    /// `b`.
     fn connect(&mut self, a: ValueId, b: ValueId, reason: Reason) {
         let (mut at, mut next) = (a, Some((b, reason)));
         while let Some(edge) = next {
@@ -341,7 +346,7 @@ impl CongruenceClosure {
         }
     }
 
-    /// The steps that the equality of two values rests on.
+    /// The steps that prove two values equal.
     pub fn explain(&self, a: ValueId, b: ValueId) -> BTreeSet<usize> {
         let (mut steps, mut done) = (BTreeSet::new(), BTreeSet::new());
         let mut work = vec![(a, b)];
@@ -378,7 +383,7 @@ impl CongruenceClosure {
         self.producer_operands(x).iter().copied().zip(self.producer_operands(y).iter().copied()).collect()
     }
 
-    /// The reasons on the way from one value to another in the forest.
+    /// The reasons on the path between two values in the forest.
     fn path(&self, a: ValueId, b: ValueId) -> Vec<Reason> {
         let up = |mut v: ValueId| {
             let mut way = vec![(v, None)];

@@ -1,4 +1,5 @@
-//! Writing down what a step in code does: rules applied where it says, each held as the checker will hold it.
+//! Guided proofs: the code of a pass names the rules that it applies and where; each application is checked
+//! at once.
 
 use super::congruence::CongruenceClosure;
 use super::{Proof, Step, TermStore};
@@ -7,13 +8,13 @@ use crate::rules::Rule;
 use egret_ir::{Attrs, Graph, Op, ValueId};
 use std::collections::{BTreeSet, HashMap};
 
-/// Matches of a rule at one term.
+/// The most matches of a rule at one term.
 const INSTANCES: usize = 16;
 
-/// Steps from one graph to another.
+/// A proof in the making, from one graph to another.
 pub(crate) struct Guided<'a> {
     closure: CongruenceClosure,
-    /// The terms of the values of the graph before and after.
+    /// The terms of the values of both graphs.
     before: HashMap<ValueId, ValueId>,
     after: HashMap<ValueId, ValueId>,
     rules: &'a [&'a Rule],
@@ -21,7 +22,7 @@ pub(crate) struct Guided<'a> {
 }
 
 impl<'a> Guided<'a> {
-    /// From a graph to another with the same inputs.
+    /// Starts a proof that two graphs with the same inputs are equal.
     ///
     /// # Errors
     /// A node whose operands do not fit it.
@@ -29,7 +30,7 @@ impl<'a> Guided<'a> {
         let mut store = TermStore::new(before);
         let mut load = |of: &Graph| {
             let mut terms = store.load(of);
-            // Constants that no node reads, such as those of which another has been computed.
+            // Also constants without users, e.g. one from which another was folded.
             for v in of.value_ids() {
                 if let Some(t) = of.as_const(v) {
                     terms.entry(v).or_insert_with(|| store.constant(t.clone()));
@@ -56,7 +57,7 @@ impl<'a> Guided<'a> {
         &self.closure.store.graph
     }
 
-    /// A term on others.
+    /// Adds a term.
     ///
     /// # Errors
     /// The operands do not fit.
@@ -65,15 +66,15 @@ impl<'a> Guided<'a> {
         self.closure.add_node(op, attrs, &operands)
     }
 
-    /// Whether a rule may be applied.
+    /// Whether a rule of this name may be applied.
     pub fn has(&self, rule: &str) -> bool {
         super::find(self.rules, rule).is_some()
     }
 
-    /// Apply a rule at a term; gives what the rule says that it equals.
+    /// Applies a rule at a term; returns the instance of its right-hand side.
     ///
     /// # Errors
-    /// The rule does not apply there: a bug of the step in code.
+    /// The rule does not apply there: a bug of the pass.
     pub fn apply(
         &mut self,
         rule: &str,
@@ -97,11 +98,12 @@ impl<'a> Guided<'a> {
         Err(format!("rule `{}` ({}) does not apply where it was applied: {why}", rule.name, rule.place))
     }
 
-    /// The proof, with those steps only that the conclusion rests on; `ends`: the outputs of both graphs. Each step was held when it was
-    /// applied, and guards of rules that steps in code apply ask for types, which no step tells: nothing is held again.
+    /// The proof, reduced to the steps that are needed. `ends`: the outputs of both graphs. Steps are not
+    /// checked again: each was checked when it was applied, and guards of guided rules may need types,
+    /// which a step does not carry.
     ///
     /// # Errors
-    /// The steps do not say why the graphs are equal: a bug of the step in code.
+    /// The steps do not prove that the graphs are equal: a bug of the pass.
     pub fn finish(self, pass: &str, ends: (&[ValueId], &[ValueId])) -> Result<Proof, String> {
         let Guided { mut closure, before, after, steps, .. } = self;
         let of = |ends: &[ValueId], terms: &HashMap<ValueId, ValueId>| {

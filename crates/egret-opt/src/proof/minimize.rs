@@ -1,4 +1,4 @@
-//! Reducing: one step of a proof as a graph of its own, for a test.
+//! Minimal test cases: one step of a proof as a graph of its own.
 
 use super::check::close;
 use super::replay::leaves;
@@ -8,14 +8,15 @@ use crate::rules::{Rule, Tier};
 use egret_ir::{Def, Graph, Tensor, ValueId, text};
 use std::collections::{BTreeSet, HashMap};
 
-/// The first seed of made-up constants: inputs that a user makes up mostly have smaller ones, and would equal them.
+/// The first seed of synthetic constants. Users' synthetic inputs mostly have smaller seeds, and would be
+/// equal to them.
 const SEED: usize = 100;
 
-/// The left-hand side of a step as a graph: what its variables are bound to becomes inputs, small constants and those of one
-/// value stay, others are made up. `None`: the proof has no such step.
+/// The left-hand side of a step as a graph. Its variables become inputs; small and uniform constants stay,
+/// others become synthetic ones. `None`: the proof has no such step.
 ///
 /// # Errors
-/// A proof that does not hold up to that step.
+/// A proof that is wrong before that step.
 pub fn minimized(proof: &Proof, step: usize, rules: &[&Rule], tier: Tier) -> Result<Option<Graph>, Fault> {
     let mut out = None;
     let short = Proof { steps: proof.steps.iter().take(step + 1).cloned().collect(), ..proof.clone() };
@@ -29,7 +30,7 @@ pub fn minimized(proof: &Proof, step: usize, rules: &[&Rule], tier: Tier) -> Res
                     Some(t) if t.len() <= SMALL || Summary::of(t).uniform.is_some() => {
                         graph.add_const(t.clone())
                     }
-                    // No rule looks into weights: others of the same type do.
+                    // No rule sees the elements of weights: synthetic ones of the type will do.
                     Some(t) => graph.add_const(synthetic(t, SEED + i).unwrap_or_else(|| t.clone())),
                     None => graph.add_input(&format!("x{i}"), closure.store.graph.ty(leaf).clone()),
                 };
@@ -44,12 +45,12 @@ pub fn minimized(proof: &Proof, step: usize, rules: &[&Rule], tier: Tier) -> Res
     Ok(out)
 }
 
-/// A constant of the same type that text IR can spell: `random(seed)`.
+/// A constant of the same type that text IR writes as `random(seed)`.
 fn synthetic(like: &Tensor, seed: usize) -> Option<Tensor> {
     text::parse_tensor(&format!("{} random({seed})", like.ty()), &|_| None).ok()
 }
 
-/// A graph's text with made-up constants, and those of one value, spelt as such.
+/// Prints a graph with synthetic constants as `random(seed)` and uniform ones as `splat(value)`.
 pub fn printed(graph: &Graph) -> String {
     let mut out = text::print(graph);
     for (hash, tensor) in text::constants(graph) {
@@ -68,7 +69,7 @@ pub fn printed(graph: &Graph) -> String {
     out
 }
 
-/// What a value is computed from, as a graph of its own.
+/// The cone of a value, i.e. all that it is computed from, as a graph.
 pub(crate) fn cone(from: &Graph, at: ValueId, name: &str) -> Graph {
     let mut graph = Graph::new(name);
     let mut values: HashMap<ValueId, ValueId> = HashMap::new();
@@ -81,7 +82,7 @@ pub(crate) fn cone(from: &Graph, at: ValueId, name: &str) -> Graph {
     graph
 }
 
-/// Copy a term down to the values that are there already.
+/// Copies a term down to values that are in `values` already.
 fn copy(
     from: &Graph,
     at: ValueId,
@@ -91,7 +92,7 @@ fn copy(
     if let Some(&v) = values.get(&at) {
         return Some(v);
     }
-    // Patterns are not deep.
+    // Recursive: patterns are not deep.
     let new = match &from.value(at).def {
         Def::Input(_) => return None,
         Def::Const(t) => into.add_const(t.clone()),

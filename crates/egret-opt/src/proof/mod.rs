@@ -1,8 +1,10 @@
-//! Proofs: why the graph after a pass equals the one before it, in a form that can be checked without the optimiser.
-//!
-//! A proof is a graph that holds the terms of both graphs, equal ones once, and steps: this rule says that these two values
-//! are equal. `eqsat` writes it while rules are applied, `guided` where a step in code applies them, `congruence` closes equalities under congruence and says which steps a
-//! conclusion rests on, `check` holds each step against its rule, `replay` runs both sides on random tensors.
+//! Proofs that the graph after a pass equals the one before it, and their checker. Nothing here uses the
+//! e-graph.
+//! A proof is a graph that holds the terms of both graphs, equal ones once (`term_store`), and steps: this
+//! rule says that these two values are equal. `eqsat::record` writes proofs of saturations, `guided` those
+//! of code that applies rules. `check` compares each step with its rule, on a congruence closure
+//! (`congruence`) that also says which steps a conclusion needs. `replay` runs both sides of steps on
+//! random tensors; `minimize` makes a test of a step; `compare` compares two graphs.
 
 mod check;
 mod compare;
@@ -27,7 +29,7 @@ pub use minimize::{minimized, printed};
 pub use replay::{Replay, replay};
 pub(crate) use term_store::TermStore;
 
-/// A rule says that two values are equal.
+/// A step: a rule says that two values are equal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// The rule's name.
@@ -42,12 +44,12 @@ pub struct Step {
     pub after: ValueId,
 }
 
-/// Why the outputs of two graphs are equal.
+/// A proof that the outputs of two graphs are equal.
 #[derive(Clone, Debug)]
 pub struct Proof {
     /// The pass.
     pub pass: String,
-    /// Whether facts look into weights of any size.
+    /// Whether facts have the elements of constants of any size.
     pub deep: bool,
     /// The terms. Its outputs are those of the graph before the pass, then those of the graph after it, then both sides of
     /// each step.
@@ -56,12 +58,12 @@ pub struct Proof {
     pub before: Vec<ValueId>,
     /// The outputs of the graph after it, in the same order.
     pub after: Vec<ValueId>,
-    /// The steps, in an order in which each one's guards can be held.
+    /// The steps, in an order in which their guards can be checked.
     pub steps: Vec<Step>,
 }
 
 impl Proof {
-    /// Take the outputs and sides of steps from the outputs of `terms`, as [`Proof::from_text`] reads them.
+    /// Makes a proof whose `terms` have the outputs that [`Proof::from_text`] reads.
     pub(crate) fn seal(
         pass: &str,
         deep: bool,
@@ -83,7 +85,7 @@ impl Proof {
         Proof { pass: pass.to_owned(), deep, terms, before, after, steps }
     }
 
-    /// A term in one line: operations down to a depth, below it names of values.
+    /// Prints a term in one line: operations down to a depth, below that names of values.
     pub fn term(&self, value: ValueId, depth: usize) -> String {
         let data = self.terms.value(value);
         let name = || match data.name.as_str() {
@@ -108,15 +110,15 @@ impl Proof {
         }
     }
 
-    /// The terms as text: what a trace holds.
+    /// The terms as text, as a trace holds them.
     pub fn terms_text(&self) -> String {
         text::print(&self.terms)
     }
 
-    /// A proof from what a trace holds of it. `steps`: rule, place and sources of each.
+    /// Reads a proof from a trace. `steps`: rule, place and sources of each.
     ///
     /// # Errors
-    /// Text that is no graph, or whose outputs are not those of a proof with so many steps.
+    /// Text that is no graph, or whose outputs do not fit the number of steps.
     pub fn from_text(
         pass: &str,
         deep: bool,
@@ -148,7 +150,8 @@ impl Proof {
     }
 }
 
-/// Whether two graphs over the same inputs have outputs that are the same terms, what is computed from constants evaluated.
+/// Whether two graphs over the same inputs have equal outputs, after evaluating what is computed from
+/// constants.
 pub fn same_terms(a: &Graph, b: &Graph) -> bool {
     compare_outputs(a, b, None).is_ok_and(|all| all.iter().all(|c| *c == Compared::Same))
 }

@@ -1,4 +1,4 @@
-//! Replaying: both sides of a step on random tensors. It catches rules that say what is not so, which a check of steps
+//! Replay: runs both sides of proof steps on random tensors. It finds wrong rules, which checking steps
 //! against rules cannot.
 
 use super::check::{Instance, close};
@@ -10,7 +10,7 @@ use crate::rules::{Rule, Tier};
 use egret_ir::{DType, Tensor, TensorType, Value, ValueId, interp};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// Steps whose sides have more elements than this, all values of both counted, are not run.
+/// Steps with more elements than this, summed over all values of both sides, are not run.
 const MOST_ELEMENTS: usize = 1 << 26;
 
 /// What a replay did.
@@ -18,16 +18,16 @@ const MOST_ELEMENTS: usize = 1 << 26;
 pub struct Replay {
     /// Steps.
     pub steps: usize,
-    /// The bounds of the errors of those steps that are approximations, added up.
+    /// The sum of the error bounds of approximate steps.
     pub error: f64,
-    /// Steps of different rules, types or attributes: those were run.
+    /// Steps that were run: of those with equal rule, types and attributes one each.
     pub run: usize,
     /// Steps that were not run, by reason.
     pub left_out: BTreeMap<String, usize>,
 }
 
-/// Run both sides of every step (of steps that differ in their variables' names only, one) on random tensors. The proof has
-/// been checked.
+/// Runs both sides of every step of a checked proof on random tensors; of steps that differ only in the
+/// names of variables, one.
 ///
 /// # Errors
 /// A step whose sides differ by more than its rule's tier allows.
@@ -57,17 +57,17 @@ enum Outcome {
     Differ(String),
 }
 
-/// Both sides of a step down to what its variables are.
+/// Both sides of a step, down to its variables.
 struct Sides<'a> {
     closure: &'a CongruenceClosure,
     instance: Instance<'a>,
     leaves: BTreeSet<ValueId>,
-    /// What is drawn at random: the leaves, or what they are computed from.
+    /// What is drawn at random: the leaves, or what dependent leaves are computed from.
     drawn: BTreeSet<ValueId>,
 }
 
-/// Leaves that may have any values. One that is computed from another has a value already, which a side may compute as well: in its
-/// place stands what is beside the other on the way to it. A side has `depth` operations below one another at most.
+/// Replaces dependent leaves by independent ones. If leaf `b` is computed from leaf `a`, say `b = f(a, c)`,
+/// drawing both would contradict; draw `a` and `c` instead. `depth`: the most nested operations of a side.
 fn independent(closure: &CongruenceClosure, leaves: &BTreeSet<ValueId>, depth: usize) -> BTreeSet<ValueId> {
     let mut ways = Ways { closure, leaves, known: HashMap::new() };
     let mut out = BTreeSet::new();
@@ -87,11 +87,11 @@ fn operands(closure: &CongruenceClosure, v: ValueId) -> Vec<ValueId> {
     graph.producer(v).map_or(vec![], |node| graph.node(node).operands.iter().flatten().copied().collect())
 }
 
-/// Ways from values down to leaves.
+/// Paths from values down to leaves.
 struct Ways<'a> {
     closure: &'a CongruenceClosure,
     leaves: &'a BTreeSet<ValueId>,
-    /// By value and depth whether there is one.
+    /// Whether there is a path, by value and depth.
     known: HashMap<(ValueId, usize), bool>,
 }
 
@@ -111,7 +111,7 @@ impl Ways<'_> {
         leads
     }
 
-    /// What is drawn for `v` to be computed: itself where it leads to no leaf.
+    /// What to draw so that `v` can be computed: `v` itself if no path leads to a leaf.
     fn beside(&mut self, v: ValueId, depth: usize, out: &mut BTreeSet<ValueId>) {
         if !self.leads(v, depth) {
             out.insert(v);
@@ -121,7 +121,7 @@ impl Ways<'_> {
     }
 }
 
-/// What the variables of a match are bound to, nodes aside.
+/// The values of a match's variables, except those that name nodes.
 pub(super) fn leaves(m: &Match<ValueId>) -> BTreeSet<ValueId> {
     let nodes: BTreeSet<ValueId> = m.matched.iter().map(|(v, _, _)| *v).collect();
     let all = m.values.iter().flatten().flat_map(|b| match b {
@@ -132,7 +132,7 @@ pub(super) fn leaves(m: &Match<ValueId>) -> BTreeSet<ValueId> {
 }
 
 impl Sides<'_> {
-    /// Tells steps apart that have to be run each.
+    /// A key: steps with equal keys need one run.
     fn key(&self) -> String {
         let m = &self.instance.found;
         let place = |v: &ValueId| self.leaves.iter().position(|l| l == v);
@@ -150,7 +150,7 @@ impl Sides<'_> {
             .iter()
             .map(|&v| match (self.closure.constant(v), self.closure.facts(v).types.first()) {
                 (Some(c), _) if c.len() <= 1 => c.content_hash().to_string(),
-                // One that has its value from others is told apart by what computes it.
+                // A computed leaf is identified by what computes it.
                 (_, Some(t)) if self.drawn.contains(&v) => t.to_string(),
                 _ => format!("{v}"),
             })
@@ -194,7 +194,7 @@ struct Random {
 }
 
 impl Random {
-    /// Of [-2, 2), or inside the range that is known.
+    /// In [-2, 2), or within the known range.
     fn number(&mut self, range: Option<(f64, f64)>) -> f64 {
         let (low, high) = range.unwrap_or((-2.0, 2.0));
         let (low, high) = (low.max(-1e3), high.min(1e3));

@@ -1,16 +1,16 @@
-//! A graph in which equal terms are one value.
+//! The term store: a graph in which equal terms are one value (hash-consing).
 
 use crate::analysis::attrs_key;
 use egret_ir::{Attrs, Def, Graph, Node, NodeId, Op, Tensor, Type, ValueId};
 use std::collections::{BTreeSet, HashMap};
 
-/// What a node is, its operands' values included.
+/// Identifies a node: its operation and attributes, its operands.
 type Key = (String, Vec<Option<ValueId>>);
 
-/// Terms.
+/// Hash-consed terms.
 #[derive(Clone, Debug)]
 pub(crate) struct TermStore {
-    /// The terms; it has inputs and no outputs.
+    /// The terms. It has inputs and no outputs.
     pub graph: Graph,
     nodes: HashMap<Key, NodeId>,
 }
@@ -25,7 +25,7 @@ impl TermStore {
         TermStore { graph, nodes: HashMap::new() }
     }
 
-    /// A store with the terms of a graph that are already one where they are equal.
+    /// A store of the terms of a graph in which equal terms are one value already.
     pub fn of(graph: Graph) -> TermStore {
         let mut store = TermStore { graph, nodes: HashMap::new() };
         let ids = store.graph.topological().unwrap_or_default();
@@ -60,7 +60,7 @@ impl TermStore {
         self.graph.node(*node).results.first().copied()
     }
 
-    /// Add what a graph over the same inputs computes; gives the term of each of its values.
+    /// Adds the values of a graph over the same inputs; returns the term of each.
     pub fn load(&mut self, of: &Graph) -> HashMap<ValueId, ValueId> {
         let mut terms: HashMap<ValueId, ValueId> =
             of.inputs().iter().copied().zip(self.graph.inputs().to_vec()).collect();
@@ -100,10 +100,10 @@ impl TermStore {
     }
 }
 
-/// How often each random node has been seen: equal ones are different draws.
+/// How often each random node has occurred: equal ones are different draws.
 type Occurrences = HashMap<String, usize>;
 
-/// What a node is, its operands aside.
+/// Identifies a node except for its operands.
 fn head(node: &Node, seen: &mut Occurrences) -> String {
     let mut key = attrs_key(node.op, &node.attrs);
     for region in &node.regions {

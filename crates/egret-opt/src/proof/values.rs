@@ -1,11 +1,12 @@
-//! Values of terms, and how far two of them may be apart.
+//! Evaluates terms, and compares results within the tolerance of a rule.
 
 use crate::analysis::elements;
 use crate::rules::{Rule, Tier};
 use egret_ir::{DType, Def, Graph, Tensor, TensorType, Value, ValueId, interp};
 use std::collections::HashMap;
 
-/// A term's value, from values of what is below it. `budget`: how much may be interpreted, in moved elements.
+/// The value of a term, given values of terms below it. `budget`: the most work for the interpreter, in
+/// moved elements.
 ///
 /// # Errors
 /// The budget is spent, or operands do not fit an operation.
@@ -45,7 +46,7 @@ pub(crate) fn evaluate(
     values[&at].as_tensor().cloned().ok_or_else(|| "the result is no tensor".to_owned())
 }
 
-/// An estimate of what interpreting a node takes: multiply-adds of a contraction, else elements.
+/// The estimated work of interpreting a node: multiply-adds of a contraction, else elements.
 fn work(op: egret_ir::Op, operands: &[Option<Value>], out: usize) -> usize {
     let second = operands.get(1).and_then(|v| v.as_ref()?.as_tensor());
     let taps = match (op, second) {
@@ -56,11 +57,11 @@ fn work(op: egret_ir::Op, operands: &[Option<Value>], out: usize) -> usize {
         (egret_ir::Op::Attention, Some(k)) if k.rank() >= 2 => 2 * k.shape()[k.rank() - 2],
         _ => 1,
     };
-    // A multiply-add takes a quarter of what moving an element takes.
+    // A multiply-add takes a quarter of the time of moving an element.
     out.saturating_mul(taps.div_ceil(4))
 }
 
-/// Whether two results are the same as far as a rule says.
+/// Whether two results are equal within the tolerance of a rule.
 ///
 /// # Errors
 /// The first element that differs.
@@ -76,7 +77,7 @@ pub(crate) fn compare(before: &Tensor, after: &Tensor, rule: &Rule) -> Result<()
         return Err("the sides differ".into());
     };
     let scale = a.iter().filter(|v| v.is_finite()).fold(0f64, |m, v| m.max(v.abs()));
-    // The order of sums over any number of elements, and a few roundings beside a bound that a rule gives.
+    // For reassociated sums of any length; with a stated bound, that and a few roundings.
     let (order, roundings) = match before.dtype() {
         DType::F64 => (1e-10, 1e-15),
         DType::F32 => (1e-4, 1e-6),

@@ -1,17 +1,18 @@
-//! Which operations stand together in the patterns of rules: a cut between two such nodes may hide a match.
+//! Pattern affinity: how often two operations are adjacent in patterns of rules. A cut between such nodes
+//! may hide a match.
 
 use crate::rules::{OpGroup, OpPattern, Pattern, Rule};
 use egret_ir::Op;
 use std::sync::OnceLock;
 
-/// Pairs of operations that patterns have one above the other, and how many places of patterns that are.
+/// For each pair of operations the number of places in patterns where one is an operand of the other.
 pub(crate) struct Affinity {
     pairs: Vec<i64>,
     ops: usize,
 }
 
 impl Affinity {
-    /// Of the left-hand sides of rules.
+    /// Counts the pairs in left-hand sides of rules.
     pub fn of<'a>(rules: impl Iterator<Item = &'a Rule>) -> Affinity {
         let ops = all().len();
         let mut affinity = Affinity { pairs: vec![0; ops * ops], ops };
@@ -19,7 +20,7 @@ impl Affinity {
         affinity
     }
 
-    /// How many places of patterns have an operand made by `below` under `above`: so many matches may be hidden by a cut there.
+    /// In how many places of patterns `below` computes an operand of `above`.
     pub fn strength(&self, above: Op, below: Op) -> i64 {
         self.pairs[above as usize * self.ops + below as usize]
     }
@@ -67,7 +68,7 @@ mod tests {
     use crate::rules::parse;
 
     #[test]
-    fn pairs_of_patterns_are_glued_downwards_only() {
+    fn pairs_count_from_user_to_operand_only() {
         let rules =
             parse("a: (neg (transpose perm=?p (unary@f ?x))) => (neg ?x) exact", "mine.rules", "fuse", &[])
                 .unwrap();

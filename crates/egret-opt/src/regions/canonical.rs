@@ -1,5 +1,5 @@
-//! What an e-graph is asked: a region of a graph as data of its own, free of ids, names and weights. Regions that say the same
-//! are one problem, and have one `OptimizedRegion`.
+//! Canonical regions: a region as data without ids, names and weights, and its key. Regions with equal keys
+//! are optimised once.
 
 use super::cut::Region;
 use super::numbering::Numbering;
@@ -7,7 +7,7 @@ use crate::analysis::{SMALL, Summary};
 use crate::rules::Rule;
 use egret_ir::{Attrs, Def, Graph, Op, Tensor, TensorType, Type, ValueId};
 
-/// A region, by itself.
+/// A region in numbers of its own.
 #[derive(Clone, Debug, Default)]
 pub struct CanonicalRegion {
     /// Types of the values that come from outside.
@@ -16,7 +16,7 @@ pub struct CanonicalRegion {
     pub constants: Vec<Constant>,
     /// The nodes, in topological order.
     pub nodes: Vec<RegionNode>,
-    /// What is wanted of it.
+    /// The values that the rest of the graph uses.
     pub outputs: Vec<Local>,
     /// Whether constants are looked into whatever their size.
     pub deep: bool,
@@ -25,9 +25,9 @@ pub struct CanonicalRegion {
 /// A constant of a region.
 #[derive(Clone, Debug)]
 pub enum Constant {
-    /// One that rules may look into.
+    /// One whose elements rules see.
     Known(Tensor),
-    /// One of which rules see the type only, and what it is as a whole.
+    /// A weight: rules see its type and summary.
     Weight(TensorType, Summary),
 }
 
@@ -47,15 +47,15 @@ pub struct RegionNode {
 /// A value of a region.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Local {
-    /// One that comes from outside.
+    /// A value from outside the region.
     Input(usize),
     /// A constant.
     Constant(usize),
-    /// Of a node the result of this number.
+    /// A result of a node: node, index of the result.
     Result(usize, usize),
 }
 
-/// Which values of the graph a problem's values are.
+/// The graph's values behind a canonical region's numbers.
 #[derive(Debug, Default)]
 pub(crate) struct Binding {
     /// By [`Local::Input`].
@@ -64,20 +64,22 @@ pub(crate) struct Binding {
     pub constants: Vec<ValueId>,
 }
 
-/// All that tells one problem of a graph from another. Values are numbered by their first use, so that regions that differ in
-/// ids and weights only have the same key; constants that are one value stay told apart from equal types.
+/// The full encoding of a canonical region, within one graph. Values are numbered by first use, so that
+/// regions that differ only in ids and weights have equal keys. A constant that is used twice and two
+/// constants of one type have different keys.
 pub(crate) type Key = Vec<u32>;
 
-/// Reads the regions of a graph.
+/// Reads the regions of a graph one by one.
 pub(crate) struct Canonicalizer<'a> {
     graph: &'a Graph,
     numbering: &'a mut Numbering,
     deep: bool,
-    /// The operations of rules that ask whether a constant is away from zero: regions without any are not told apart by it.
+    /// The root operations of rules that ask for `away_from_zero`: only regions with one of them have it in
+    /// their keys.
     dividing: Vec<Op>,
-    /// Whether the present region has one of them.
+    /// Whether the region at hand has one of them.
     divides: bool,
-    /// By value: in which region it was numbered last, and how.
+    /// By value: the region that it was numbered in last, and its number there.
     locals: Vec<(u32, Local)>,
     region: u32,
     key: Key,
@@ -85,7 +87,7 @@ pub(crate) struct Canonicalizer<'a> {
 }
 
 impl<'a> Canonicalizer<'a> {
-    /// For a graph and what rules look for in it. `deep`: constants are looked into whatever their size.
+    /// For the regions of a graph. `deep`: rules see the elements of constants of any size.
     pub fn new(
         graph: &'a Graph,
         numbering: &'a mut Numbering,
@@ -108,7 +110,7 @@ impl<'a> Canonicalizer<'a> {
         }
     }
 
-    /// Number the values of a region.
+    /// Numbers the values of a region; returns its key and binding.
     pub fn read(&mut self, region: &Region) -> (Key, Binding) {
         self.region += 1;
         self.divides = region.nodes.iter().any(|&n| self.dividing.contains(&self.graph.node(n).op));
@@ -131,7 +133,7 @@ impl<'a> Canonicalizer<'a> {
         (std::mem::take(&mut self.key), std::mem::take(&mut self.binding))
     }
 
-    /// Spell a value, and what it is where it is new.
+    /// Appends a value to the key, with a description if it is new.
     fn value(&mut self, v: ValueId) {
         let (region, local) = self.locals[v.0 as usize];
         if region != self.region {
@@ -140,7 +142,7 @@ impl<'a> Canonicalizer<'a> {
                 Def::Const(t) => {
                     self.binding.constants.push(v);
                     if self.is_known(t) {
-                        // Equal constants are one value of the graph.
+                        // A graph holds equal constants once, so that the id identifies it.
                         self.key.extend([1, v.0]);
                     } else {
                         self.key.extend([2, ty]);
@@ -164,7 +166,7 @@ impl<'a> Canonicalizer<'a> {
         }
     }
 
-    /// What rules may know of a weight.
+    /// The summary of a weight, reduced to what this region's rules ask for.
     fn summary(&self, t: &Tensor) -> Summary {
         let all = Summary::of(t);
         Summary { away_from_zero: self.divides && all.away_from_zero, ..all }
@@ -174,7 +176,7 @@ impl<'a> Canonicalizer<'a> {
         self.deep || t.len() <= SMALL
     }
 
-    /// The region that was read last as a problem.
+    /// The canonical form of the region that was read last.
     pub fn canonical(&self, region: &Region, binding: &Binding) -> CanonicalRegion {
         let graph = self.graph;
         let local = |v: ValueId| self.locals[v.0 as usize].1;

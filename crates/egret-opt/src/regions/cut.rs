@@ -1,5 +1,5 @@
-//! Cutting a graph into regions, each the work of one e-graph. A cut is made where no rule could see across it and few values
-//! are alive; blocks that repeat are cut all at the same place, so that each is the same problem.
+//! Cutting a graph into regions, one e-graph each. A cut is best where no pattern spans it and few values
+//! are alive. Repeated blocks are all cut at the same place, so that they are equal regions.
 
 use super::affinity::Affinity;
 use super::numbering::Numbering;
@@ -7,11 +7,11 @@ use super::repeats::{Repeat, Repeats};
 use egret_ir::{Def, Graph, NodeId, ValueId};
 use std::cmp::Reverse;
 
-/// Regions have at most so many nodes.
+/// The most nodes of a region.
 const REGION: usize = 600;
-/// Blocks that repeat are joined to at least so many nodes.
+/// Copies of a repeated block with fewer nodes are put into one region until it has this many.
 const BLOCK: usize = 32;
-/// So many copies of a block are worth cutting for: a cut can cost a match.
+/// The fewest copies that are worth cutting apart: a cut can cost a match.
 const COPIES: usize = 3;
 
 /// A piece of a graph, in topological order.
@@ -50,7 +50,8 @@ pub(crate) fn regions(
     out
 }
 
-/// What nodes are, and which of their operands are constants. The exact comparison of problems comes later.
+/// A label for each node: its number, and which operands are constants. Regions are compared exactly later,
+/// by their keys.
 fn labels(graph: &Graph, order: &[NodeId], numbering: &Numbering) -> Vec<u32> {
     let label = |&n: &NodeId| {
         let node = graph.node(n);
@@ -64,24 +65,24 @@ fn labels(graph: &Graph, order: &[NodeId], numbering: &Numbering) -> Vec<u32> {
     order.iter().map(label).collect()
 }
 
-/// Equal blocks, one after the other.
+/// Equal blocks, back to back.
 struct Blocks {
     from: usize,
     len: usize,
     count: usize,
 }
 
-/// How long values live, by place in the order.
+/// Liveness of values, by position in the order.
 struct Lives<'a> {
     graph: &'a Graph,
     order: &'a [NodeId],
-    /// The place of each value's last user; 0 if there is none.
+    /// The position of each value's last user; 0 if there is none.
     last: Vec<usize>,
     is_output: Vec<bool>,
-    /// For each place how many matches a cut there may hide: operands before it whose user lies behind it, by how many patterns
-    /// have them together.
+    /// For each position how many matches a cut there may hide: the sum of the affinities of the edges that
+    /// it crosses.
     hidden: Vec<i64>,
-    /// For each place how many values made before it are used behind it.
+    /// For each position how many values cross it.
     alive: Vec<i64>,
 }
 
@@ -133,7 +134,7 @@ impl<'a> Lives<'a> {
         Region { nodes, outputs }
     }
 
-    /// Cut where nothing repeats.
+    /// Cuts a stretch in which nothing repeats.
     fn plain(&self, mut from: usize, end: usize, cut: &mut impl FnMut(usize, usize)) {
         while from < end {
             let to = match end - from {
@@ -147,11 +148,11 @@ impl<'a> Lives<'a> {
         }
     }
 
-    /// The blocks of a repeat: cut at the best place of the period, the first of equals.
+    /// The blocks of a repeat, cut at the best position of its period (the first of equally good ones).
     fn blocks(&self, repeat: Repeat) -> Option<Blocks> {
         let Repeat { from, to, period } = repeat;
         let crossing = self.crossing(from + period, period);
-        // The second copy stands for all but the first, which may have neighbours of another kind.
+        // Judged on the second copy: the first may have other neighbours.
         let phase = (0..period).min_by_key(|&p| (self.hidden[from + period + p], crossing[p], p))?;
         let best = self.hidden[from + period + phase];
         let mut from = from + phase;
@@ -163,12 +164,13 @@ impl<'a> Lives<'a> {
         (count >= COPIES).then_some(Blocks { from, len, count })
     }
 
-    /// For each place of a period from `at` on how many values made within a period before it are used behind it.
+    /// For each position of the period that starts at `at`: how many values that are made at most a period
+    /// before it cross it.
     fn crossing(&self, at: usize, period: usize) -> Vec<i64> {
         let mut deltas = vec![0i64; period + 1];
         for i in at - period..(at + period).min(self.order.len()) {
             for v in &self.graph.node(self.order[i]).results {
-                // The places that it crosses: behind it, up to its last user, and near.
+                // The positions that it crosses, within one period.
                 let first = (i + 1).max(at);
                 let end = (self.last[v.0 as usize].min(i + period) + 1).min(at + period);
                 if first < end {

@@ -1,21 +1,21 @@
-//! What nodes are, by number: equal numbers mean equal operations, attributes and types. Blocks that repeat are found, and told
-//! to be equal, by these numbers.
+//! Value numbering of node kinds: nodes with equal operation, attributes and result types have equal
+//! numbers. Repeated blocks are found and compared by these numbers.
 
 use egret_ir::{Attr, Attrs, Graph, Node, NodeId, Op, Type};
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 
-/// Numbers of node numbering and of types.
+/// Numbers of node kinds and of types.
 #[derive(Default)]
 pub(crate) struct Numbering {
-    /// Spelt out in full: what is equal is equal, whatever it hashes to.
+    /// The keys are full encodings, so that a hash collision does no harm.
     keys: HashMap<Vec<u8>, u32>,
     nodes: Vec<u32>,
     encoding: Encoding,
 }
 
 impl Numbering {
-    /// The numbering of these nodes.
+    /// Numbers these nodes.
     pub fn of(graph: &Graph, order: &[NodeId]) -> Numbering {
         let mut numbering = Numbering::default();
         numbering.nodes.resize(order.iter().map(|n| n.0 as usize + 1).max().unwrap_or(0), 0);
@@ -25,7 +25,7 @@ impl Numbering {
         numbering
     }
 
-    /// The kind of a node.
+    /// The number of a node.
     pub fn node(&self, n: NodeId) -> u32 {
         self.nodes[n.0 as usize]
     }
@@ -47,7 +47,7 @@ impl Numbering {
     }
 }
 
-/// A "hasher" that keeps all that it is given: the encoding of a value in bytes.
+/// A "hasher" that keeps all bytes it is given: an encoding instead of a hash.
 #[derive(Default)]
 struct Encoding(Vec<u8>);
 
@@ -67,7 +67,8 @@ fn encode_node(s: &mut Encoding, graph: &Graph, node: &Node) {
     node.results.iter().for_each(|&v| graph.ty(v).hash(s));
 }
 
-/// Operation and attributes. Types are spelt alone, so that what comes first tells the two apart.
+/// Encodes operation and attributes. The leading `0xff` distinguishes this from a type, which is encoded
+/// without it.
 fn encode_head(s: &mut Encoding, op: Op, attrs: &Attrs) {
     s.write_u8(0xff);
     (op as usize).hash(s);
@@ -103,7 +104,7 @@ mod tests {
     use egret_ir::text;
 
     #[test]
-    fn kinds_differ_where_attributes_or_types_do() {
+    fn numbers_differ_if_attributes_or_types_do() {
         let graph = text::parse(
             "graph @g(%0: f32[2, 2]) -> (%4) { %1 = transpose(%0) {perm = [1, 0]} %2 = transpose(%1) {perm = [1, 0]} \
              %3 = transpose(%2) {perm = [0, 1]} %4 = neg(%3) }",

@@ -1,34 +1,34 @@
-//! Finding what repeats in a row of labels: the layers of a network, one after the other.
+//! Tandem repeats in a sequence of labels: the layers of a network, one after the other.
 
 use std::collections::HashMap;
 
-/// So many labels in a row are looked up at once.
+/// The length of the n-grams by which candidates are found.
 const GRAM: usize = 8;
-/// So many later places of the same labels are tried.
+/// How many later occurrences of an n-gram are tried.
 const TRIED: usize = 16;
 
-/// Labels that repeat after a while: `labels[i] == labels[i + period]` for `from <= i < to - period`.
+/// A tandem repeat: `labels[i] == labels[i + period]` for `from <= i < to - period`.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Repeat {
     /// Where it begins.
     pub from: usize,
-    /// Where its last copy ends; that may be in the middle of a period.
+    /// Where it ends; the last copy may be incomplete.
     pub to: usize,
-    /// How long one copy is.
+    /// The length of one copy.
     pub period: usize,
 }
 
-/// Finds repeats in one row of labels.
+/// Finds the repeats of one sequence.
 pub(crate) struct Repeats<'a> {
     labels: &'a [u32],
     places: HashMap<&'a [u32], Vec<usize>>,
-    /// By period: up to where it is known not to do.
+    /// For each period: no repeat with this period starts before this index.
     refused: HashMap<usize, usize>,
     longest: usize,
 }
 
 impl<'a> Repeats<'a> {
-    /// Over a row; periods are at most `longest`.
+    /// For a sequence; periods are at most `longest`.
     pub fn new(labels: &'a [u32], longest: usize) -> Repeats<'a> {
         let mut places: HashMap<&[u32], Vec<usize>> = HashMap::new();
         for (i, gram) in labels.windows(GRAM).enumerate() {
@@ -37,7 +37,7 @@ impl<'a> Repeats<'a> {
         Repeats { labels, places, refused: HashMap::new(), longest }
     }
 
-    /// The first repeat at or after a place with at least `copies` copies that `accept` turns into something.
+    /// The first repeat at or after `from` that has at least `copies` copies and that `accept` accepts.
     pub fn next<T>(
         &mut self,
         from: usize,

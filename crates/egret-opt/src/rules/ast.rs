@@ -22,13 +22,13 @@ impl Tier {
     /// All, strictest first.
     pub const ALL: [Tier; 4] = [Tier::Exact, Tier::Reassoc, Tier::Approx, Tier::Lossy];
 
-    /// Whether what rules of this tier put beside a value is that value, up to rounding. What is only near it never becomes one
-    /// with it: congruence would hide the error.
+    /// Whether rules of this tier state equalities, up to rounding. Others approximate: their two sides are
+    /// never united, as congruence would hide the error.
     pub fn is_equality(self) -> bool {
         self <= Tier::Reassoc
     }
 
-    /// The spelling in rule files and options.
+    /// The name in rule files and options.
     pub fn name(self) -> &'static str {
         match self {
             Tier::Exact => "exact",
@@ -56,7 +56,7 @@ impl FromStr for Tier {
     }
 }
 
-/// Where a rule stands.
+/// The position of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// `ir-spec/rules/PASS/FAMILY.rules`, or the user's file as given.
@@ -84,31 +84,31 @@ pub struct Rule {
     pub place: Place,
     /// The line itself.
     pub text: String,
-    /// What is looked for; always a node.
+    /// The pattern; always a node.
     pub lhs: Pattern,
-    /// Whether it is about siblings, and which variables speak of them.
+    /// The `for` clause, if it is a multi-pattern.
     pub multi_pattern: Option<MultiPattern>,
-    /// What is put beside it.
+    /// The replacement.
     pub rhs: Pattern,
-    /// All must hold.
+    /// The conditions; all must hold.
     pub guards: Vec<Guard>,
     /// What it may change.
     pub tier: Tier,
-    /// How far its right-hand side may be from the value, relative to the value's largest element: every `approx` rule says
-    /// it, a `lossy` one may.
+    /// The error bound, relative to the largest element of the value. Every `approx` rule has one, a
+    /// `lossy` rule may.
     pub error: Option<f64>,
     /// Names of the variables; patterns hold indices into these.
     pub vars: Vars,
 }
 
-/// The clause of a rule, by indices of variables.
+/// The clause `for ?w in ?ws at ?i`, as indices of variables.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct MultiPattern {
-    /// The value in which siblings differ.
+    /// The value variable in which siblings differ: `?w`.
     pub of: usize,
-    /// The values of all of them.
+    /// The list of its values in all siblings: `?ws`.
     pub list: usize,
-    /// The attribute variable for its place in the list.
+    /// The attribute variable for the index in the list: `?i`.
     pub place: usize,
 }
 
@@ -140,16 +140,16 @@ impl Rule {
 pub enum Pattern {
     /// `?x`: any value, the same wherever it stands.
     Value(usize),
-    /// `0.5`: a constant each element of which is this, rounded to its element type. On a right-hand side a scalar of the
-    /// element type of the operand beside it.
+    /// `0.5`: on the left a constant whose elements are all this number, rounded to its element type; on
+    /// the right a scalar of the element type of the operand beside it.
     Splat(f64),
-    /// `count(?x, ?a)`, on a right-hand side: a computed number, a scalar as a literal one is.
+    /// `count(?x, ?a)`, on the right: a computed scalar.
     Number(Expr),
     /// `_`: an optional operand that is left out.
     Absent,
     /// `(op attrs args)`.
     Node(NodePattern),
-    /// `pattern..`, last among the arguments: each of the operands that are left; value variables in it stand for lists.
+    /// `pattern..`, last among the arguments: all remaining operands; value variables in it are lists.
     Each(Box<Pattern>),
 }
 
@@ -189,7 +189,7 @@ pub enum OpGroup {
 }
 
 impl OpGroup {
-    /// The spelling in rule files.
+    /// The names in rule files.
     pub const NAMES: [(&'static str, OpGroup); 3] =
         [("unary", OpGroup::Unary), ("binary", OpGroup::Binary), ("elementwise", OpGroup::Elementwise)];
 
@@ -235,9 +235,9 @@ impl PartialEq for Expr {
 /// A condition on a match.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Guard {
-    /// As it is spelt.
+    /// The guard as written.
     pub text: String,
-    /// What is compared; `None`: `left` is a truth of its own.
+    /// The comparison; `None`: `left` is a condition by itself.
     pub right: Option<(Comparison, Expr)>,
     /// The condition, or its left side.
     pub left: Expr,

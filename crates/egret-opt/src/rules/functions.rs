@@ -1,4 +1,4 @@
-//! The functions that guards and attributes of right-hand sides are made of: one row each.
+//! The functions of guards and of computed attributes: one row each.
 
 use crate::analysis::Facts;
 use egret_ir::{Attr, Attrs, DType, Dim};
@@ -16,7 +16,7 @@ pub struct Function {
     pub run: fn(&[Val]) -> Result<Val<'static>, String>,
 }
 
-/// What expressions give.
+/// The result of an expression.
 #[derive(Clone, Debug)]
 pub enum Val<'a> {
     /// A value of an attribute.

@@ -17,7 +17,7 @@ use std::sync::OnceLock;
 
 include!(concat!(env!("OUT_DIR"), "/rule_files.rs"));
 
-/// Where text is no rule, and what was expected there.
+/// A syntax error in a rule file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleError {
     /// Where.

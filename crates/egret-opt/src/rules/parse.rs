@@ -274,7 +274,7 @@ impl Parser<'_> {
         Ok((name, expr))
     }
 
-    /// A right-hand side says everything of a node.
+    /// A right-hand side gives all attributes of a node.
     fn complete(&self, node: &NodePattern) -> Result<(), String> {
         let OpPattern::One(op) = node.op else { return Ok(()) };
         let row = op.info();

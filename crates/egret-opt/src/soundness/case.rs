@@ -11,18 +11,18 @@ use crate::rules::{Expr, NodePattern, OpPattern, Pattern, Rule};
 use egret_ir::{Attr, Attrs, DType, Dim, Graph, Op, Tensor, TensorType, Type, Value, ValueId};
 use std::collections::{BTreeMap, HashMap};
 
-/// Attributes are drawn so often for one node before the whole case is given up.
+/// How often attributes are drawn for a node before the case is given up.
 const ATTEMPTS: usize = 12;
 
-/// A drawn instance.
+/// A generated instance.
 pub(super) struct Case {
     pub terms: CongruenceClosure,
     pub root: ValueId,
-    /// Of the inputs.
+    /// The values of the inputs.
     pub values: HashMap<ValueId, Value>,
 }
 
-/// What is bound while an instance is drawn.
+/// The bindings while an instance is generated.
 #[derive(Default)]
 struct Bound {
     values: BTreeMap<usize, ValueId>,
@@ -32,7 +32,7 @@ struct Bound {
 }
 
 impl Case {
-    /// Draw an instance; `None`: what was drawn does not fit together.
+    /// Generates an instance; `None` if what was drawn does not fit together.
     pub fn new(rule: &Rule, draw: &mut Draw) -> Option<Case> {
         let mut store = TermStore::new(&Graph::new("case"));
         let (mut bound, mut values) = (Bound::default(), HashMap::new());
@@ -42,7 +42,7 @@ impl Case {
             if !free {
                 continue;
             }
-            // What a guard asks about is mostly a constant.
+            // A value that a guard asks about is mostly a constant.
             let constant = match near {
                 Some(_) => draw.below(20) != 0,
                 None => draw.below(12) == 0,
@@ -67,7 +67,8 @@ impl Case {
         Some(Case { terms: b.terms, root, values: b.values })
     }
 
-    /// Matches of a rule that joins siblings with some: of the value in which they differ a few others, one extent of which may differ.
+    /// Adds siblings to the matches of a multi-pattern: a few more values for its variable, which may
+    /// differ in one extent.
     pub fn with_siblings(
         &mut self,
         rule: &Rule,
@@ -106,7 +107,7 @@ impl Case {
         id
     }
 
-    /// What the left-hand side is if every float is an f64, and the largest value on the way to it.
+    /// The left-hand side computed in f64, and the largest intermediate value.
     pub fn in_f64(&self) -> Option<(Tensor, f64)> {
         let graph = &self.terms.store.graph;
         let wide = |t: &Tensor| match t.dtype().is_float() {
@@ -121,7 +122,7 @@ impl Case {
             }
         }
         let mut budget = usize::MAX;
-        // The terms of the right-hand side were added later.
+        // Skip the terms of the right-hand side, which came later.
         let mut all = graph.value_ids().filter(|v| v.0 <= self.root.0);
         let largest = all.try_fold(0f64, |most, v| {
             let t = evaluate(graph, v, values.clone(), &mut budget).ok()?;
@@ -131,7 +132,7 @@ impl Case {
         Some((evaluate(graph, self.root, values, &mut budget).ok()?, largest))
     }
 
-    /// The case as graphs.
+    /// The two sides as graphs.
     pub fn counterexample(&self, after: Option<ValueId>, difference: String) -> Counterexample {
         let graph = &self.terms.store.graph;
         let before = cone(graph, self.root, "before");
@@ -144,7 +145,8 @@ impl Case {
     }
 }
 
-/// For each value variable the numbers in guards that ask about its value; `None`: none does.
+/// For each value variable the numbers that guards compare its value with; `None` if no guard asks for its
+/// value.
 fn asked(rule: &Rule) -> Vec<Option<Vec<f64>>> {
     let mut out = vec![None; rule.vars.values.len()];
     for g in &rule.guards {
@@ -160,7 +162,7 @@ fn asked(rule: &Rule) -> Vec<Option<Vec<f64>>> {
     out
 }
 
-/// The variables whose values, not only types, an expression asks for.
+/// The variables whose values (not only types) an expression needs.
 fn value_questions(e: &Expr, out: &mut Vec<usize>) {
     if let Expr::Call(f, args) = e {
         let about_value = ["value", "is", "is_exactly", "is_number", "constant"].contains(&f.name);
@@ -173,7 +175,7 @@ fn value_questions(e: &Expr, out: &mut Vec<usize>) {
     }
 }
 
-/// Whether a variable stands for a value that the pattern says nothing of; not for a node, and not for a list.
+/// Whether a variable is a plain `?x`: it names no node and no list.
 fn is_free(p: &Pattern, v: usize) -> bool {
     match p {
         Pattern::Value(w) => *w == v,
@@ -182,7 +184,7 @@ fn is_free(p: &Pattern, v: usize) -> bool {
     }
 }
 
-/// Whether a variable stands where only a bool can.
+/// Whether a variable occurs where only a bool is allowed.
 fn is_condition(p: &Pattern, v: usize) -> bool {
     let Pattern::Node(n) = p else { return false };
     let here = match n.op {

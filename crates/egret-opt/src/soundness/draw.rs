@@ -1,11 +1,11 @@
-//! Made-up types, attributes and tensors, leaning to what rules ask for.
+//! Random types, attributes and tensors, biased towards what rules ask for.
 
 use crate::analysis::scalar;
 use crate::rules::{Expr, Guard, OpPattern, Pattern, Rule, Tier};
 use egret_ir::{Attr, DType, Dim, Op, Tensor, TensorType, Type, interp};
 use std::collections::BTreeSet;
 
-/// Element types in the order of how often they are drawn.
+/// Element types by how often they are drawn.
 const DTYPES: [DType; 12] = [
     DType::F32,
     DType::F32,
@@ -21,7 +21,7 @@ const DTYPES: [DType; 12] = [
     DType::F32,
 ];
 
-/// What attributes that are strings may be, by name.
+/// The words of string attributes, by name.
 const WORDS: [(&str, &[&str]); 10] = [
     ("approximate", &["none", "tanh"]),
     ("layout", &["channels_first", "channels_last"]),
@@ -35,7 +35,7 @@ const WORDS: [(&str, &[&str]); 10] = [
     ("direction", &["forward", "reverse", "bidirectional"]),
 ];
 
-/// What one case is drawn from.
+/// The generator of one case.
 pub(super) struct Draw {
     seed: f64,
     drawn: u64,
@@ -45,17 +45,17 @@ pub(super) struct Draw {
     dims: Vec<i64>,
     /// Leading dims of most values.
     batch: Vec<i64>,
-    /// Groups and heads in each, where most values are queries, keys and masks of grouped heads.
+    /// Groups and heads in a group, if most values are queries, keys and masks of grouped attention.
     heads: Option<[i64; 2]>,
-    /// Numbers that stand in the rule.
+    /// The numbers in the rule.
     numbers: Vec<f64>,
     /// Whether values hold infinities, denormals and the like.
     special: bool,
-    /// Whether the rule may change no bit.
+    /// Whether the rule's tier is exact.
     exact: bool,
-    /// Whether values hold NaN here and there.
+    /// Whether values hold some NaN.
     nan: bool,
-    /// What most values are up to.
+    /// The magnitude of most values.
     size: f64,
 }
 
@@ -77,7 +77,7 @@ impl Draw {
             size: 2.0,
         };
         d.dtype = DTYPES[d.below(DTYPES.len())];
-        // Often few different extents, so that shapes that have to fit do.
+        // Few different extents, so that shapes often fit.
         let different = [1, 1, 2, 3][d.below(4)];
         d.dims = (0..different).map(|_| [2, 3, 1, 4, 5, 2, 3, 0][d.below(8)]).collect();
         let rank = d.below(3);
@@ -85,15 +85,15 @@ impl Draw {
         if speaks_of(&rule.rhs, Op::Attention) && d.below(4) != 0 {
             d.heads = Some([d.dim(), d.dim()]);
         }
-        // Infinities and the like only where the same bits are asked for: elsewhere the order of operations may decide.
+        // Infinities only for exact rules: elsewhere the order of operations may decide.
         d.special = rule.tier == Tier::Exact && d.below(2) == 0;
-        // A NaN comes out on both sides, whatever the order.
+        // A NaN propagates on both sides, whatever the order.
         d.nan = !d.special && d.below(8) == 0;
         d.size = [2.0, 2.0, 2.0, 2.0, 0.01, 20.0, 100.0, 1000.0][d.below(8)];
         d
     }
 
-    /// Of 0..n.
+    /// In 0..n.
     pub fn below(&mut self, n: usize) -> usize {
         self.drawn += 1;
         ((interp::draw(self.seed, self.drawn) * n as f64) as usize).min(n.saturating_sub(1))
@@ -139,13 +139,13 @@ impl Draw {
         TensorType { dtype, shape: shape.into_iter().map(Dim::constant).collect() }
     }
 
-    /// A constant for a value of which a guard asks something; `near`: numbers that it may ask for.
+    /// A constant for a value that a guard asks about. `near`: the numbers that it may be compared with.
     pub fn constant(&mut self, near: &[f64]) -> Option<Tensor> {
         let dtype = if self.below(10) == 0 { DTYPES[self.below(DTYPES.len())] } else { self.dtype };
         let all: Vec<f64> =
             if near.is_empty() || self.below(10) == 0 { self.numbers.clone() } else { near.to_vec() };
         let mut v = match self.below(12) {
-            // Sums with a value that no guard asks about cancel, and order decides what is left.
+            // Large values would cancel in sums, and the order decides what is left.
             0 => [0.0, -0.0, 1.0, 2.0, -1.0, 0.5, 1e30, 1e-30]
                 [self.below(if near.is_empty() && !self.exact { 6 } else { 8 })],
             1 => (self.below(9) as f64 - 4.0) * 0.75,
@@ -153,11 +153,11 @@ impl Draw {
             _ => [2.0, 0.5, 3.0, 1.0, 0.25][self.below(5)],
         };
         if self.below(12) == 0 {
-            // A little beside what is asked for.
+            // A little off the number.
             v *= 1.0 + [1e-7, -1e-7, 2e-7, 1e-6, 1e-16, 1e-3][self.below(6)];
         }
         if self.below(3) == 0 {
-            // How many elements something has.
+            // A number of elements.
             let dims: Vec<i64> = self.dims.clone();
             v = dims.iter().take(1 + self.below(dims.len())).product::<i64>() as f64;
         }
@@ -284,9 +284,9 @@ impl Draw {
             "ints" if matches!(name, "high_extra" | "output_padding") => {
                 Attr::Ints(vec![0; rank.saturating_sub(2)])
             }
-            // Of a resize: as many as the sizes say.
+            // Of a resize: the quotients of the sizes.
             "floats" if name == "scales" => Attr::Floats(vec![0.0; rank]),
-            // Of slices: mostly the whole, or a half of the last axis, which may be every other element.
+            // Of slices: mostly all of it, or half of the last axis (contiguous, or every other element).
             "ints" if name == "steps" && self.below(4) != 0 => {
                 let mut steps = vec![1; rank];
                 let last = 1 + i64::from(self.below(3) == 0);
@@ -322,12 +322,12 @@ impl Draw {
 
     fn permutation(&mut self, rank: usize) -> Vec<i64> {
         let mut p: Vec<i64> = (0..rank as i64).collect();
-        // The last two exchanged, more often than by chance.
+        // Often exchange the last two axes.
         if rank >= 2 && self.below(3) == 0 {
             p.swap(rank - 2, rank - 1);
             return p;
         }
-        // Or the channels behind all others.
+        // Or move the channels last.
         if rank >= 3 && self.below(3) == 0 {
             return crate::analysis::permutation::to_last(rank);
         }
@@ -338,13 +338,13 @@ impl Draw {
         p
     }
 
-    /// Another shape of as many elements, or one that broadcasts up.
+    /// Another shape with as many elements, or one that it broadcasts to.
     fn reshaped(&mut self, shape: &[i64]) -> Vec<i64> {
         let count: i64 = shape.iter().product();
         if let (Some([_, each]), [lead @ .., a, b, rows, columns]) = (self.heads, shape)
             && self.below(2) == 0
         {
-            // One head for each of its group, or groups of heads as heads.
+            // Repeat heads within groups, or merge groups and heads.
             let repeated = [lead, &[*a, each, *rows, *columns]].concat();
             return if *b == 1 && self.below(2) == 0 {
                 repeated
@@ -383,7 +383,7 @@ fn numbers(rule: &Rule) -> Vec<f64> {
     out
 }
 
-/// Whether an operation stands in a pattern.
+/// Whether an operation occurs in a pattern.
 fn speaks_of(p: &Pattern, op: Op) -> bool {
     match p {
         Pattern::Node(n) => n.op == OpPattern::One(op) || n.args.iter().any(|a| speaks_of(a, op)),

@@ -1,7 +1,7 @@
-//! Soundness: every rule is tested on generated cases that meet its guards, interpreter against interpreter, within its tier.
-//!
-//! `draw` makes up types, attributes and tensors, `case` builds an instance of a left-hand side from them, and this module
-//! runs both sides. Cases are drawn from a seed, so that every run sees the same ones.
+//! Soundness tests of rules: both sides of a rule are run by the interpreter on generated cases that meet
+//! its guards, and must agree within its tier.
+//! `draw` generates types, attributes and tensors, `case` builds an instance of a left-hand side from them,
+//! and this module runs both sides. Cases depend on a seed only, so that every run sees the same ones.
 
 mod case;
 mod draw;
@@ -16,14 +16,14 @@ use egret_ir::{DType, Graph, Tensor, Value, text};
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// How long to look for cases.
+/// How many cases to try.
 #[derive(Copy, Clone, Debug)]
 pub struct Effort {
     /// Cases that meet the guards.
     pub cases: usize,
-    /// Instances to draw for them.
+    /// The most instances to draw for them.
     pub draws: usize,
-    /// Other seeds draw other cases.
+    /// The seed of the cases.
     pub seed: u64,
 }
 
@@ -33,7 +33,7 @@ impl Default for Effort {
     }
 }
 
-/// What was found out about a rule that is right.
+/// The result for a rule that passed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Passed {
     /// Cases that met its guards.
@@ -44,7 +44,7 @@ pub struct Passed {
     pub ranks: BTreeSet<usize>,
 }
 
-/// Why a rule is not right.
+/// Why a rule failed.
 #[derive(Clone, Debug)]
 pub enum Failed {
     /// No case was found that meets its guards: it can never be tested.
@@ -61,7 +61,7 @@ pub enum Failed {
 /// A case on which a rule is wrong.
 #[derive(Clone, Debug)]
 pub struct Counterexample {
-    /// The left-hand side as a graph; its inputs are to be set to `inputs`.
+    /// The left-hand side as a graph of `inputs`.
     pub before: Graph,
     /// The right-hand side, where it could be built.
     pub after: Option<Graph>,
@@ -103,7 +103,7 @@ fn printed(value: &Value) -> String {
     format!("{} [{}{dots}]", t.ty(), list.iter().map(|v| format!("{v:?}")).collect::<Vec<_>>().join(", "))
 }
 
-/// Hold a rule against the interpreter.
+/// Tests a rule.
 ///
 /// # Errors
 /// No case could be found, or the smallest found on which its sides differ.
@@ -181,10 +181,10 @@ pub fn examples(rule: &Rule, most: usize) -> Vec<Graph> {
     out
 }
 
-/// Roundings of the largest value on the way that may be left of it where the result is small.
+/// The tolerance after cancellation, in roundings of the largest intermediate value.
 const ROUNDINGS: f64 = 8.0;
 
-/// Half the distance from 1 to the next number.
+/// The unit roundoff of an element type: half the distance from 1 to the next number.
 fn epsilon(dtype: DType) -> f64 {
     match dtype {
         DType::F64 => f64::EPSILON / 2.0,
@@ -195,9 +195,9 @@ fn epsilon(dtype: DType) -> f64 {
     }
 }
 
-/// Whether each element that differs does so by the left-hand side's own doing, as the left-hand side in f64 tells: it overflows
-/// there and in f64 does not, which makes no claim on the right-hand side; or it loses digits, as `1 + tanh(x)` does near -1, and
-/// the right-hand side is as near to what it is in f64 as the left-hand side is itself, or but for a few roundings on the way.
+/// Whether every differing element is excused: (a) the left-hand side overflows in its type but not in f64,
+/// or (b) it loses digits, and against the f64 result the right-hand side is about as accurate (e.g. `1 +
+/// tanh(x)` near -1).
 fn as_good(case: &Case, want: &Tensor, got: &Tensor) -> bool {
     let list = |t: &Tensor| elements(t, t.len());
     let Some((truth, largest)) = case.in_f64() else { return false };
@@ -224,7 +224,7 @@ fn judge(case: &Case, after: Result<egret_ir::ValueId, String>, rule: &Rule) -> 
     let graph = &case.terms.store.graph;
     let after = match after {
         Ok(v) => v,
-        // The optimiser leaves such a match alone, and says so.
+        // The optimiser does not apply such a match, and reports it.
         Err(_) => return Verdict::NotRun,
     };
     let (was, is) = (graph.ty(case.root), graph.ty(after));

@@ -1,21 +1,22 @@
-//! Alternatives: what approximate and lossy rules put *near* a value. They are links from a class to another, never unions, so
-//! that congruence and the facts of classes speak of equal values only; extraction may follow a link, under a budget of errors.
-//!
-//! A rule bounds its error relative to the largest element of the value that it is about. What is held against the budget is the
-//! sum of these bounds over all places: simple, the same on every run, and no statement about outputs, which `egret check` measures.
+//! Approximations: what `approx` and `lossy` rules offer in place of a value. They are links from one class
+//! to another, never unions, so that congruence and facts speak of equal values only. Extraction may follow
+//! a link, within an error budget.
+//! A rule bounds its error relative to the largest element of the value. The budget limits the sum of these
+//! bounds over all links that are followed: simple and deterministic, but no bound for the error of an
+//! output, which `egret check` measures.
 
 use super::candidates::Approximation;
 use super::cheapest::{Extraction, extract};
 use crate::eqsat::egraph::Egraph;
 use egg::Id;
 
-/// The errors of what an extraction takes.
+/// The sum of the errors of the approximations in an extraction.
 pub(crate) fn error(extraction: &Extraction) -> f64 {
     extraction.taken.values().map(|a| a.error).sum()
 }
 
-/// A choice with approximations that is cheaper than one without, and whose errors stay within a budget: while they do not, the
-/// alternative that errs most is left out.
+/// An extraction with approximations that is cheaper than the exact one and within the budget. While it
+/// exceeds the budget, the approximation with the largest error is removed.
 pub(crate) fn cheaper(
     egraph: &Egraph,
     roots: &[Id],

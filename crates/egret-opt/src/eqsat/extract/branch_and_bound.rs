@@ -1,24 +1,24 @@
 //! Exact extraction of small regions: branch and bound over the choice of a node for each class.
-//!
-//! A class *entails* what all of its nodes entail: what the outputs entail is needed by every choice. Choices at two such classes that lead
-//! to no other class in common have nothing to do with each other: they are components, searched one by one. Within a
-//! component, what is chosen at a class makes its operands needed; the bound is what is chosen so far, and the cheapest node for every
-//! class that any completion needs.
+//! A class *entails* the classes that every one of its terms needs; what the outputs entail is needed
+//! whatever is chosen. Two choices are independent if no class is reachable from both but not entailed:
+//! such components are searched one by one. Within a component, choosing a node makes its operands needed.
+//! The bound is the cost of the nodes chosen so far plus the cheapest node of every class that any
+//! completion needs.
 
 use super::candidates::{Candidates, Cost, Set, merge, total};
 use std::collections::BTreeMap;
 
-/// Search steps for a component; one that takes more keeps what is the cheapest so far.
+/// The most search steps in a component; after them the best choice so far is kept.
 const STEPS: usize = 1000;
-/// Search steps for all components of a region.
+/// The most search steps in a region.
 const ALL_STEPS: usize = 10_000;
-/// Regions of at most so many classes are searched.
+/// The most classes of a region that is searched.
 const CLASSES: usize = 1024;
 
-/// The nodes of a class that may be chosen, in the order they come in: cost, operands.
+/// The candidates of a class: cost, operands.
 type List = Vec<(Cost, Vec<usize>)>;
 
-/// Replace a choice by the cheapest one. Returns whether it is known to be the cheapest.
+/// Replaces a choice by the cheapest one. Returns whether it is proven to be the cheapest.
 pub(crate) fn exact<N>(
     candidates: &Candidates<N>,
     roots: &[usize],
@@ -45,7 +45,7 @@ pub(crate) fn exact<N>(
     let mut search = Search {
         entails,
         least: lists.iter().map(|list| list.iter().map(|c| c.0).min().unwrap_or_default()).collect(),
-        // Where there is nothing to choose, what it entails says all.
+        // A class with one candidate is chosen from the start.
         chosen: lists.iter().map(|list| (list.len() == 1).then_some(0)).collect(),
         lists,
         open: vec![],
@@ -65,7 +65,7 @@ pub(crate) fn exact<N>(
             for (i, k) in found {
                 choice[order[i]] = k;
             }
-            // Components know nothing of each other, and might make a cycle together.
+            // Components are searched independently, and might form a cycle together.
             match total(candidates, roots, choice) {
                 Some((_, cost)) if cost < best => best = cost,
                 _ => (*choice, proven) = (before, false),
@@ -82,9 +82,9 @@ fn has(set: &Set, class: usize) -> bool {
     set[class / 64] >> (class % 64) & 1 == 1
 }
 
-/// The classes with a choice, those together whose choices have to do with each other.
+/// Partitions the classes with a choice into components of dependent choices.
 fn components(lists: &[List], open: &[usize], always: &Set) -> Vec<Vec<usize>> {
-    // The first class, of those that are always needed, from which a class is reached.
+    // For each class the first always needed class from which it is reached.
     let mut owner: Vec<Option<usize>> = vec![None; lists.len()];
     let mut joined: Vec<usize> = (0..lists.len()).collect();
     fn find(joined: &mut [usize], mut i: usize) -> usize {
@@ -102,7 +102,7 @@ fn components(lists: &[List], open: &[usize], always: &Set) -> Vec<Vec<usize>> {
                 lists[c].iter().flat_map(|(_, children)| children).filter(|&&child| !has(always, child))
             {
                 match owner[child] {
-                    // What it reaches has been seen.
+                    // Visited already, and so is what it reaches.
                     Some(other) => {
                         let (a, b) = (find(&mut joined, other), find(&mut joined, class));
                         joined[a.max(b)] = a.min(b);
@@ -124,7 +124,7 @@ fn components(lists: &[List], open: &[usize], always: &Set) -> Vec<Vec<usize>> {
     of.into_values().collect()
 }
 
-/// The classes that some choice needs, operands first except around cycles.
+/// The classes that are reachable from the roots, operands first except around cycles.
 fn reachable<N>(candidates: &Candidates<N>, roots: &[usize]) -> Vec<usize> {
     let (mut seen, mut order) = (vec![false; candidates.len()], vec![]);
     let mut stack: Vec<(usize, bool)> = roots.iter().rev().map(|&r| (r, false)).collect();
@@ -145,7 +145,7 @@ fn reachable<N>(candidates: &Candidates<N>, roots: &[usize]) -> Vec<usize> {
     order
 }
 
-/// For each class those that every term of it needs, itself among them: the greatest solution of its equations.
+/// The entailed classes of each class, itself included: the greatest fixpoint of its equations.
 fn entailed(lists: &[List], words: usize) -> Vec<Set> {
     let mut sets = vec![vec![u64::MAX; words]; lists.len()];
     loop {
@@ -172,17 +172,17 @@ struct Search {
     /// The cheapest node of each class.
     least: Vec<Cost>,
     chosen: Vec<Option<usize>>,
-    /// The component: classes with a choice.
+    /// The classes of the component.
     open: Vec<usize>,
-    /// The cost of what is chosen and of what that needs, beyond what is always needed.
+    /// The cost of the best choice in the component, without what is always needed.
     best: Cost,
-    /// Class and choice, where something cheaper was found.
+    /// The choice by class, if a cheaper one was found.
     found: Option<Vec<(usize, usize)>>,
     steps: usize,
 }
 
 impl Search {
-    /// Turn to a component, of which a choice is known.
+    /// Starts the search of a component from a known choice.
     fn start(&mut self, component: Vec<usize>, always: &Set, choice: &[usize]) {
         (self.open, self.found, self.steps) = (component, None, 0);
         let mut stack: Vec<usize> = self.open.iter().copied().filter(|&c| has(always, c)).collect();
@@ -200,20 +200,21 @@ impl Search {
         }
     }
 
-    /// The least that the component's always needed classes cost.
+    /// The cheapest nodes of the component's classes that are always needed.
     fn bound(&self, always: &Set) -> Cost {
         let least = self.open.iter().filter(|&&c| has(always, c)).map(|&c| self.least[c]);
         least.fold((0, 0), |sum, c| (sum.0 + c.0, sum.1 + c.1))
     }
 
-    /// Add what these classes entail to what is needed, and the least that it costs to the bound.
+    /// Adds what these classes entail to the needed set, and its least cost to the bound.
     fn need(&self, needed: &mut Set, bound: &mut Cost, classes: &[usize]) {
         for &c in classes {
             for (w, has) in needed.iter_mut().enumerate() {
                 let mut new = self.entails[c][w] & !*has;
                 *has |= new;
                 while new != 0 {
-                    // A class without a term that is free of cycles entails everything, places beyond the last class among it.
+                    // A class whose terms are all cyclic entails everything, including bits beyond the last
+                    // class.
                     let least = self
                         .least
                         .get(w * 64 + new.trailing_zeros() as usize)
@@ -251,7 +252,7 @@ impl Search {
         }
     }
 
-    /// Whether a class is another, or is computed from it by what is chosen.
+    /// Whether a class is `other`, or is computed from it under the present choice.
     fn stands_on(&self, class: usize, other: usize) -> bool {
         let mut seen = vec![0u64; self.chosen.len().div_ceil(64)];
         let mut stack = vec![class];
@@ -275,7 +276,7 @@ mod tests {
     use crate::eqsat::extract::greedy::greedy;
     use proptest::prelude::*;
 
-    /// What every choice costs that has no cycle.
+    /// The least cost over all choices without a cycle.
     fn brute(candidates: &Candidates<()>) -> Option<Cost> {
         let mut choice = vec![0; candidates.len()];
         let mut best = None;

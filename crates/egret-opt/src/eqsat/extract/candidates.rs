@@ -1,39 +1,41 @@
-//! What may be chosen for the classes of an e-graph, and what a choice costs.
+//! Candidates of extraction: the nodes and approximations of each class, and the cost of a choice among
+//! them.
 
 use crate::analysis::Facts;
 use crate::eqsat::egraph::{ENode, Egraph, Symbol};
 use egg::{Id, Language};
 use std::collections::BTreeMap;
 
-/// Time, then number of nodes.
+/// Nanoseconds, then number of nodes as a tie-breaker.
 pub type Cost = (u64, u32);
 
-/// A class that may be computed in place of another.
+/// A class that may be computed in place of another one.
 #[derive(Clone, Debug)]
 pub struct Approximation {
-    /// The value.
+    /// The class that it replaces.
     pub class: Id,
-    /// What is near it.
+    /// The class that is computed instead.
     pub form: Id,
-    /// The application that says so.
+    /// The application of the rule.
     pub application: usize,
-    /// How near, by its rule; 0 for a lossy rule that gives no bound: who allows those allows any error.
+    /// The error bound of its rule; 0 for a lossy rule without a bound, which the user accepts by allowing
+    /// the tier.
     pub error: f64,
 }
 
-/// What may be chosen for a class.
+/// A candidate of a class.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Form<'a> {
     /// One of its nodes.
     Node(&'a ENode),
-    /// What the application of this number put near it.
+    /// The approximation that this application made.
     Approximation(usize),
 }
 
-/// A set of classes by their places.
+/// A bit set of classes by index.
 pub(crate) type Set = Vec<u64>;
 
-/// By class the nodes that may be chosen: cost, the places of their operands, node.
+/// By class its candidates: cost, indices of the operands, form.
 pub(crate) type Candidates<N> = [Vec<(Cost, Vec<usize>, N)>];
 
 fn node_cost(egraph: &Egraph, class: Id, node: &ENode) -> Cost {
@@ -47,8 +49,8 @@ fn node_cost(egraph: &Egraph, class: Id, node: &ENode) -> Cost {
     }
 }
 
-/// Candidates by class: cost, children, form; the cheapest node first, then by spelling, so that no id decides, and at last what is
-/// only near the value, in the order given.
+/// The candidates of each class: nodes by cost and then by their order as nodes, so that ties do not depend
+/// on ids; then approximations in the order given.
 pub(super) fn candidates<'a>(
     egraph: &'a Egraph,
     ids: &[Id],
@@ -71,13 +73,13 @@ pub(super) fn candidates<'a>(
     all
 }
 
-/// Add one set to another.
+/// Adds one set to another; true, so that it can be used in `all`.
 pub(crate) fn merge(into: &mut Set, from: &Set) -> bool {
     into.iter_mut().zip(from).for_each(|(a, b)| *a |= b);
     true
 }
 
-/// The classes that the roots need under a choice, and their cost; `None` if the choice has a cycle.
+/// The classes that the roots need under a choice, and their total cost; `None` if the choice has a cycle.
 pub(crate) fn total<N>(
     candidates: &Candidates<N>,
     roots: &[usize],

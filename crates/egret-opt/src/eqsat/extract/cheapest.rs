@@ -1,6 +1,6 @@
-//! Extraction: one node for every class that the outputs need, so that the whole is cheap. A node that several others use
-//! counts once (`greedy`), then single choices are changed while that helps (`local_search`); small regions are then searched for the
-//! cheapest choice of all (`branch_and_bound`).
+//! Extraction chooses one node for every class that the outputs need, so that their total cost is least; a
+//! node with several users counts once. Three steps: `greedy` over sets of classes, `local_search` by
+//! changing single choices, and an exact search of small regions (`branch_and_bound`).
 
 use super::branch_and_bound::exact;
 use super::candidates::{Approximation, Candidates, Cost, Form, candidates, total};
@@ -10,31 +10,31 @@ use crate::eqsat::egraph::{ENode, Egraph};
 use egg::Id;
 use std::collections::BTreeMap;
 
-/// Rounds of going through all classes again.
+/// The most rounds of local search and exact search.
 const ROUNDS: usize = 8;
 
-/// What is chosen for each class that is needed.
+/// A chosen form for each class that is needed.
 pub struct Extraction {
     /// Nodes by class.
     pub chosen: BTreeMap<Id, ENode>,
-    /// By class where another class is computed in its place.
+    /// Approximations by the class that they replace.
     pub taken: BTreeMap<Id, Approximation>,
-    /// What they cost: nanoseconds, nodes.
+    /// Their total cost.
     pub cost: Cost,
-    /// Whether nothing is cheaper.
+    /// Whether it is proven that no choice is cheaper.
     pub proven: bool,
-    /// All classes, in order.
+    /// All classes, sorted.
     ids: Vec<Id>,
-    /// The candidate chosen for each of them, needed or not.
+    /// The chosen candidate of each class, needed or not.
     choice: Vec<usize>,
     roots: Vec<usize>,
-    /// The approximations that could be chosen.
+    /// The approximations that were candidates.
     open: Vec<Approximation>,
 }
 
 impl Extraction {
-    /// What the whole would cost with other forms of some classes, for each set of them; `None`: it would have a cycle, or a class has
-    /// no such form. `more`: approximations beside those that could be chosen.
+    /// The total cost if the classes of each set had these other forms; `None` if that has a cycle or is no
+    /// candidate. `more`: further approximations that count as candidates.
     pub fn costs_with(
         &self,
         egraph: &Egraph,
@@ -60,8 +60,8 @@ impl Extraction {
     }
 }
 
-/// Extract what computes `roots`, or by way of approximations is near it. `None`: some class has no node free of cycles, which a
-/// graph's own nodes rule out.
+/// Extracts the cheapest graph for `roots`, using approximations if given. `None` if a class has only
+/// cyclic nodes (cannot happen for a graph's own nodes).
 pub fn extract(egraph: &Egraph, roots: &[Id], approximations: &[Approximation]) -> Option<Extraction> {
     let mut ids: Vec<Id> = egraph.classes().map(|c| c.id).collect();
     ids.sort();
@@ -69,7 +69,7 @@ pub fn extract(egraph: &Egraph, roots: &[Id], approximations: &[Approximation]) 
     let roots: Vec<usize> =
         roots.iter().map(|&r| ids.binary_search(&egraph.find(r)).ok()).collect::<Option<_>>()?;
     let (choice, proven) = match candidates.iter().all(|list| list.len() == 1) {
-        // Nothing is equal to anything else.
+        // No class has a choice.
         true => (vec![0; candidates.len()], true),
         false => cheapest(&candidates, &roots)?,
     };
@@ -89,7 +89,7 @@ pub fn extract(egraph: &Egraph, roots: &[Id], approximations: &[Approximation]) 
     Some(Extraction { chosen, taken, cost, proven, ids, choice, roots, open: approximations.to_vec() })
 }
 
-/// A choice for each class, as cheap as was found, and whether it is known to be the cheapest.
+/// The cheapest choice found, and whether it is proven to be the cheapest.
 fn cheapest<N>(candidates: &Candidates<N>, roots: &[usize]) -> Option<(Vec<usize>, bool)> {
     let mut choice = greedy(candidates)?;
     refine(candidates, &mut choice);
@@ -98,7 +98,7 @@ fn cheapest<N>(candidates: &Candidates<N>, roots: &[usize]) -> Option<(Vec<usize
         improve(candidates, roots, &mut choice);
         let (_, before) = total(candidates, roots, &choice)?;
         proven = exact(candidates, roots, before, &mut choice);
-        // A search that was given up may still have left a better place to start from.
+        // A search that gave up may still have found a better start for another round.
         if proven || total(candidates, roots, &choice)?.1 == before {
             break;
         }

@@ -1,8 +1,8 @@
-//! Greedy extraction over sets of classes, to a fixpoint.
+//! Greedy extraction: each class keeps the cheapest set of classes that computes it, up to a fixpoint.
 
 use super::candidates::{Candidates, Cost, Set, merge};
 
-/// Rounds of going through all classes again.
+/// The most rounds of refinement.
 const ROUNDS: usize = 8;
 
 pub(crate) fn greedy<N>(candidates: &Candidates<N>) -> Option<Vec<usize>> {
@@ -35,8 +35,9 @@ pub(crate) fn greedy<N>(candidates: &Candidates<N>) -> Option<Vec<usize>> {
     best.into_iter().map(|b| b.map(|(_, _, k)| k)).collect()
 }
 
-/// The greedy sums can be stale: a class's set is kept while what it holds gets other nodes. Go through the classes again, operands
-/// first, each with the sets of this round; candidates that stand on later classes are left out, so that no cycle arises.
+/// Refines a choice. Greedy sums can be stale: a class keeps its set while members of the set change their
+/// nodes. So recompute the sets, operands first. Candidates that use a later class are skipped, so that no
+/// cycle arises.
 pub(super) fn refine<N>(candidates: &Candidates<N>, choice: &mut [usize]) {
     let words = candidates.len().div_ceil(64);
     for _ in 0..ROUNDS {
@@ -52,7 +53,7 @@ pub(super) fn refine<N>(candidates: &Candidates<N>, choice: &mut [usize]) {
                     continue;
                 }
                 let sum = add_up(*cost, &set, &own);
-                // What is chosen stays where another is no cheaper.
+                // The present choice wins ties.
                 let better = |b: &(Cost, Set, usize)| sum < b.0 || sum == b.0 && k == choice[class];
                 if best.as_ref().is_none_or(better) {
                     best = Some((sum, set, k));
@@ -70,7 +71,7 @@ pub(super) fn refine<N>(candidates: &Candidates<N>, choice: &mut [usize]) {
     }
 }
 
-/// The cost of a set's classes and one node more.
+/// The cost of a set plus one node.
 fn add_up(cost: Cost, set: &Set, own: &[Cost]) -> Cost {
     let mut sum = cost;
     for (w, bits) in set.iter().enumerate() {
@@ -84,7 +85,7 @@ fn add_up(cost: Cost, set: &Set, own: &[Cost]) -> Cost {
     sum
 }
 
-/// All classes, each after those that its chosen node stands on.
+/// All classes, each after the operands of its chosen node.
 fn operands_first<N>(candidates: &Candidates<N>, choice: &[usize]) -> Vec<usize> {
     let mut seen = vec![false; candidates.len()];
     let mut order = vec![];

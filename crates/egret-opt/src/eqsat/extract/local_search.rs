@@ -1,11 +1,11 @@
-//! Improving an extraction by single choices.
+//! Local search: changes one choice at a time.
 
 use super::candidates::{Candidates, total};
 
-/// Local improvement looks at regions of at most so many classes with a choice.
+/// The most classes with a choice; larger regions are left alone.
 const IMPROVABLE: usize = 200;
 
-/// Change one choice at a time while the whole gets cheaper.
+/// Gives each class the candidate with which the total cost is least, all others fixed.
 pub(super) fn improve<N>(candidates: &Candidates<N>, roots: &[usize], choice: &mut [usize]) {
     let Some((needed, mut best)) = total(candidates, roots, choice) else { return };
     let open: Vec<usize> = needed.into_iter().filter(|&c| candidates[c].len() > 1).collect();

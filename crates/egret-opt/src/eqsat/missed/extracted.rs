@@ -1,5 +1,5 @@
-//! What was extracted, as terms: a class is the node that was chosen for it and no other, so that patterns are looked for in the
-//! graph that comes out, not among all its equal forms.
+//! The extracted graph as terms: each class has its chosen node only, so that patterns are matched against
+//! the graph that comes out and not against all equal forms.
 
 use crate::analysis::Facts;
 use crate::eqsat::egraph::{ENode, Egraph, Symbol};
@@ -18,7 +18,7 @@ impl<'a> Extracted<'a> {
         Extracted { egraph, nodes: extraction.chosen.iter().map(|(&class, node)| (class, node)).collect() }
     }
 
-    /// The node of a class, if one was chosen.
+    /// The chosen node of a class.
     pub fn node(&self, class: Id) -> Option<&'a ENode> {
         self.nodes.get(&self.egraph.find(class)).copied()
     }

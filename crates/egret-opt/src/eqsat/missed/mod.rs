@@ -1,4 +1,5 @@
-//! Rules that nearly applied, and what stopped them: a guard, the tier, the cost, or one node of the pattern.
+//! Missed rewrites: rules that nearly applied, and what stopped them (a guard, the tier, the cost, the
+//! error budget, one node of the pattern).
 
 mod extracted;
 mod near_miss;
@@ -14,15 +15,15 @@ use extracted::Extracted;
 use near_miss::{NearMiss, near_misses};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Of one rule at one value.
+/// The most matches of one rule at one value.
 const MISSED_MATCHES: usize = 64;
 
-/// Patterns of fewer nodes are not looked for with one of them other than it should be: they would be everywhere.
+/// The fewest nodes of patterns that are searched for near misses; smaller ones would be everywhere.
 const NEAR_NODES: usize = 3;
 
-/// Rules whose left-hand side is there, or is but for one node, and that did not apply, over the nodes that were chosen. Rules of
-/// a single node are left out: they look at every node of their operation, and say nothing by not applying. `above`: rules over
-/// the tier.
+/// The rules that match the extracted graph, or do except for one node, and were not applied. Rules with a
+/// single node are skipped: they match every node of their operation, so that missing them means nothing.
+/// `above`: rules above the tier.
 pub(crate) fn missed(
     egraph: &Egraph,
     rules: &[&Rule],
@@ -89,7 +90,7 @@ pub(crate) fn missed(
     out
 }
 
-/// The number of the region's node that a node comes from stands in for its ONNX name, which is put there later.
+/// A note for nodes that do not come from exactly one node of the region.
 fn of_sources(done: &Saturation, node: &ENode) -> String {
     match done.sources.get(node) {
         Some(s) if s.len() == 1 => String::new(),
@@ -97,10 +98,10 @@ fn of_sources(done: &Saturation, node: &ENode) -> String {
     }
 }
 
-/// An application by number, the class that it gave another form, and that form's node.
+/// An application: its index, itself, the class that it rewrote, the new form's node.
 type Open<'a> = (usize, &'a Application, Id, Option<ENode>);
 
-/// What an application would have chosen for its class.
+/// The form that an application offers for its class.
 fn other_form<'a>((i, a, class, node): &'a Open) -> (Id, Form<'a>) {
     match node {
         Some(node) if !a.approximate => (*class, Form::Node(node)),
@@ -108,7 +109,8 @@ fn other_form<'a>((i, a, class, node): &'a Open) -> (Id, Form<'a>) {
     }
 }
 
-/// Applications whose left-hand side is still there as the right-hand side costs more, or errs more than is left of the budget.
+/// Applications whose left-hand side was extracted because the right-hand side costs more, or its error
+/// exceeds the budget.
 fn dearer(
     egraph: &Egraph,
     rules: &[&Rule],
@@ -133,7 +135,7 @@ fn dearer(
             open.push((i, a, class, a.node.as_ref().map(canonical)));
         }
     }
-    // Siblings are joined all together.
+    // Siblings are rewritten together or not at all.
     let list = |a: &Application| {
         a.evidence.as_ref().and_then(|e| e.found.values[rules[a.rule].multi_pattern?.list].clone())
     };

@@ -1,18 +1,19 @@
-//! Rules with one node of their pattern other than it should be: another operation in its place, or one more above it.
+//! Near misses: patterns that would match if one node were different or absent, e.g. `softmax(add(scores,
+//! mask))` where the graph has a `cast` in between.
 
 use crate::rules::{NodePattern, OpPattern, Pattern, Rule};
 
-/// A rule that is nearly another.
+/// A rule with a weakened pattern.
 pub(crate) struct NearMiss {
-    /// Its left-hand side is that of the rule but for one node, which may be any operation.
+    /// The rule with one node of its left-hand side replaced by, or put below, a node of any operation.
     pub variant: Rule,
-    /// Which of its nodes, outermost first, that is.
+    /// The index of that node, outermost first.
     pub place: usize,
-    /// What should be there, in words.
+    /// What the rule wants there, in words.
     pub wanted: String,
 }
 
-/// All of a rule's: its outermost node stays.
+/// The near misses of a rule. The outermost node is never weakened.
 pub(crate) fn near_misses(rule: &Rule) -> Vec<NearMiss> {
     let nodes = rule.lhs.nodes();
     let mut out = vec![];
@@ -42,7 +43,7 @@ pub(crate) fn near_misses(rule: &Rule) -> Vec<NearMiss> {
     out
 }
 
-/// Replace the node that `left` counts down to.
+/// Replaces the node that is `left` nodes ahead.
 fn replace(p: &mut Pattern, left: &mut usize, with: &Pattern) -> bool {
     match p {
         Pattern::Node(n) => {

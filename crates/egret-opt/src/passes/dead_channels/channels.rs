@@ -1,4 +1,4 @@
-//! Which axis of a value counts its channels, and how channels pass through a node.
+//! The channel axis of each value, and how channels pass through each node.
 
 use super::PerValue;
 use crate::rebuild::topological;
@@ -8,22 +8,23 @@ use std::collections::HashMap;
 /// How a node treats the channels of its first operand and of its result.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Flow {
-    /// A contraction with constant weights: every channel of the result from every channel of x, if x has channels on that axis.
+    /// A contraction with constant weights: every channel of the result depends on every channel of x.
     Dense {
-        /// The axes of the weights that count the channels of the result, and of x.
+        /// The axes of the weights for the channels of the result and of x.
         weights: (usize, usize),
         /// The axis of x that is summed over.
         axis: usize,
     },
-    /// A convolution with constant weights of each channel by itself.
+    /// A depthwise convolution with constant weights.
     Depthwise,
-    /// Channel by channel, of all operands that are not broadcast there.
+    /// Each channel of the result depends on that channel of all operands that are not broadcast along the
+    /// axis.
     Elementwise,
-    /// The channels of the operands one after another, or side by side.
+    /// A concatenation, along the channels or another axis.
     Concat,
-    /// Channel by channel of the first operand; `Channels::axis` says where.
+    /// Each channel of the result depends on one of the first operand; `Channels::axis` says which.
     Through,
-    /// Channels are lost sight of.
+    /// No relation is known.
     Opaque,
 }
 
@@ -34,13 +35,13 @@ pub(super) struct Channels {
 }
 
 impl Channels {
-    /// Follow the channels from the contractions onwards.
+    /// Follows channels from the contractions forwards.
     pub(super) fn of(graph: &Graph) -> Channels {
         let mut c = Channels { axes: HashMap::new(), flows: HashMap::new() };
         for id in topological(graph) {
             let node = graph.node(id);
             if let Some((flow, axis)) = c.visit(graph, node) {
-                // A single channel cannot leave.
+                // A single channel is never removed.
                 if extent(graph, node.results[0], axis).is_some_and(|n| n > 1) {
                     c.axes.insert(node.results[0], axis);
                 }
@@ -104,7 +105,7 @@ impl Channels {
         }
     }
 
-    /// Where the channels of x stand in the result of a node that leaves them apart.
+    /// The channel axis of the result of a node that maps channels one to one, given that of x.
     fn through(&self, graph: &Graph, node: &Node, x: ValueId, result: ValueId) -> Option<usize> {
         let axis = self.axis(x)?;
         let (shape, attrs) = (&graph.tensor_ty(x).shape, &node.attrs);
@@ -133,7 +134,7 @@ impl Channels {
                     && attrs.str("coordinate") != "tf_crop_and_resize";
                 let (same, scale) =
                     (attrs.dims("sizes")[axis] == shape[axis], attrs.floats("scales")[axis]);
-                // A scale of 0 is the quotient of the sizes: 1.
+                // A scale of 0 stands for the quotient of the sizes: 1.
                 (plain && same && (scale == 0.0 || scale == 1.0)).then_some(axis)
             }
             Op::Transpose => attrs.ints("perm").iter().position(|&p| p == axis as i64),

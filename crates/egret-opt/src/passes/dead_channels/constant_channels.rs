@@ -1,4 +1,4 @@
-//! Which channels are constants, whatever the inputs, and what they hold.
+//! Constant propagation by channel: which channels hold one known number, whatever the inputs.
 
 use super::PerValue;
 use super::channels::{Channels, Flow, extent};
@@ -7,11 +7,12 @@ use crate::rebuild::topological;
 use egret_ir::{DType, Graph, Node, NodeId, Op, Tensor, Value, ValueId, interp};
 use std::collections::HashMap;
 
-/// The constant channels of a value. A zero may be of unknown sign, hence two possible values for each channel.
+/// The constant channels of a value. The sign of a zero may be unknown, hence two possible values for each
+/// channel.
 #[derive(Clone)]
 struct Constant {
     is: Vec<bool>,
-    /// [channels] each; elements of channels that are no constants mean nothing.
+    /// Of shape [channels] each; elements of other channels are meaningless.
     either: [Tensor; 2],
 }
 
@@ -21,7 +22,7 @@ pub(super) struct ConstantChannels {
 }
 
 impl ConstantChannels {
-    /// Follow constants from the weights onwards.
+    /// Propagates constants forwards from the weights.
     pub(super) fn of(graph: &Graph, channels: &Channels) -> ConstantChannels {
         let mut known = ConstantChannels { values: HashMap::new() };
         for id in topological(graph) {
@@ -44,7 +45,8 @@ impl ConstantChannels {
         })
     }
 
-    /// Whether nothing can leave: no channel is a constant, and every input channel is looked at by some weight.
+    /// Whether nothing can be removed: no channel is constant, and every input channel has a weight other
+    /// than zero.
     pub(super) fn is_dense(&self, graph: &Graph, channels: &Channels) -> bool {
         self.values.is_empty()
             && graph.node_ids().into_iter().all(|id| match channels.flow(id) {
@@ -141,7 +143,7 @@ impl ConstantChannels {
                 low[at.clone()].copy_from_slice(seen[0]);
                 high[at].copy_from_slice(seen[seen.len() - 1]);
             } else if zeros[c] {
-                // Zero times a finite number: of either sign.
+                // Zero times a finite number is zero, of either sign.
                 is[c] = true;
                 high[at.end - 1] = sign;
             }
@@ -152,7 +154,7 @@ impl ConstantChannels {
 
     fn concat(&self, graph: &Graph, channels: &Channels, node: &Node) -> Option<Constant> {
         let axis = channels.axis(node.results[0])?;
-        // Side by side along another axis, operands would have to agree: that is left alone.
+        // Along another axis the operands would have to agree: not followed.
         if node.attrs.int("axis") != axis as i64 {
             return None;
         }
@@ -172,7 +174,7 @@ impl ConstantChannels {
     }
 }
 
-/// What a node that leaves channels apart makes of constant ones.
+/// Constant channels through a node that maps channels one to one.
 fn through(graph: &Graph, node: &Node, x: &Constant) -> Option<Constant> {
     let attrs = &node.attrs;
     let all = |name: &str, holds: &dyn Fn(i64) -> bool| attrs.ints(name).iter().all(|&v| holds(v));
@@ -183,7 +185,7 @@ fn through(graph: &Graph, node: &Node, x: &Constant) -> Option<Constant> {
     match node.op {
         Op::Transpose | Op::Reshape | Op::Slice | Op::Broadcast => Some(x.clone()),
         Op::Pool => {
-            // Every window must have an element of x in it.
+            // Every window must contain an element of x.
             let pads =
                 attrs.ints("pads").iter().zip(attrs.ints("kernel").iter().cycle()).all(|(p, k)| p < k);
             let full = pads && all("dilations", &|d| d == 1) && all("high_extra", &|e| e == 0);
@@ -217,7 +219,7 @@ fn through(graph: &Graph, node: &Node, x: &Constant) -> Option<Constant> {
         }
         Op::Resize if attrs.str("mode") == "nearest" => Some(x.clone()),
         Op::Resize => {
-            // Sums of +0 are +0; those of -0 depend on where they start.
+            // A sum of +0 is +0; one of -0 depends on its start.
             let mut out = x.clone();
             for (c, is) in out.is.iter_mut().enumerate() {
                 *is &= x.either.iter().all(|t| element(t, c).is_some_and(|e| e.bits == 0));
@@ -242,14 +244,14 @@ fn unknown(dtype: DType, n: usize) -> Constant {
     Constant { is: vec![false; n], either: [blank(dtype, n), blank(dtype, n)] }
 }
 
-/// These channels of a value are +0, as sums of nothing but zeros are.
+/// Marks channels as +0, as sums of zeros are.
 fn zero(graph: &Graph, v: ValueId, is: Vec<bool>) -> Option<Constant> {
     let dtype = graph.ty(v).as_tensor()?.dtype;
     elements(dtype, &[]).map(drop)?;
     Some(Constant { either: [blank(dtype, is.len()), blank(dtype, is.len())], is })
 }
 
-/// Channels in which some factor is zero.
+/// The channels in which some factor is zero.
 fn zeros_of(factors: &[Constant]) -> Vec<bool> {
     let n = factors.first().map_or(0, |f| f.is.len());
     let zero =
@@ -257,7 +259,8 @@ fn zeros_of(factors: &[Constant]) -> Vec<bool> {
     (0..n).map(|c| factors.iter().any(|f| zero(f, c))).collect()
 }
 
-/// A constant that varies along the channels at most (they stand at `axis`, if it has that axis), as one element for each of `n`.
+/// A constant that varies at most along the channels (axis `axis`, if it has that), as one element for each
+/// of `n` channels.
 fn along(t: &Tensor, axis: Option<usize>, n: usize) -> Option<Tensor> {
     elements(t.dtype(), &[]).map(drop)?;
     let only = t.shape().iter().enumerate().all(|(i, &d)| d == 1 || Some(i) == axis && d == n);

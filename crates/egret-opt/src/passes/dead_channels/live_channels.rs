@@ -1,5 +1,5 @@
-//! Which channels somebody needs. Channels that can only leave together (those of an activation and of what it is applied to, of
-//! both sides of a sum) are one set; a set is needed if any user of it needs one of its channels.
+//! Liveness of channels. Channels that can only be removed together (e.g. those of both sides of a residual
+//! sum, of an activation and its operand) form one set; a set is live if a user needs one of its channels.
 
 use super::PerValue;
 use super::channels::{Channels, Flow, extent};
@@ -9,14 +9,14 @@ use crate::rebuild::topological;
 use egret_ir::{Graph, Node, NodeId, ValueId};
 use std::collections::HashMap;
 
-/// The channels that stay.
+/// The channels that are kept.
 pub(super) struct LiveChannels {
-    /// Of values that lose some.
+    /// Of values that lose channels.
     kept: PerValue<Vec<usize>>,
 }
 
 impl LiveChannels {
-    /// Follow needs from the outputs backwards.
+    /// Propagates liveness backwards from the outputs.
     pub(super) fn of(graph: &Graph, channels: &Channels, known: &ConstantChannels) -> LiveChannels {
         let mut sets = Sets { first: HashMap::new(), parent: vec![], needed: vec![] };
         let values = channels.values(graph);
@@ -32,7 +32,7 @@ impl LiveChannels {
         for &v in graph.outputs() {
             sets.need_all(v);
         }
-        // A value with no channels at all would be a special case for everything after this pass: one channel stays.
+        // Keep one channel: values without channels would be a special case for all that follows.
         loop {
             while order
                 .iter()
@@ -53,23 +53,23 @@ impl LiveChannels {
         LiveChannels { kept: kept.collect() }
     }
 
-    /// Whether nothing leaves.
+    /// Whether nothing is removed.
     pub(super) fn is_all(&self) -> bool {
         self.kept.is_empty()
     }
 
-    /// The channels of a value that stay; `None`: all.
+    /// The channels of a value that are kept; `None`: all.
     pub(super) fn of_value(&self, v: ValueId) -> Option<&[usize]> {
         self.kept.get(&v).map(Vec::as_slice)
     }
 }
 
-/// Sets of channels, by union and find.
+/// A union-find over channels.
 struct Sets {
-    /// A value's first channel among all, and their number.
+    /// By value the index of its first channel, and the number of its channels.
     first: HashMap<ValueId, (usize, usize)>,
     parent: Vec<usize>,
-    /// By the set's root.
+    /// Whether a set is live, by its root.
     needed: Vec<bool>,
 }
 
@@ -106,7 +106,7 @@ impl Sets {
         }
     }
 
-    /// Say that a channel is needed; whether that is new.
+    /// Marks a channel as live; returns whether it was not.
     fn need(&mut self, v: ValueId, channel: usize) -> bool {
         let Some(&(first, _)) = self.first.get(&v) else { return false };
         let root = self.root(first + channel);
@@ -120,7 +120,7 @@ impl Sets {
     }
 }
 
-/// Join what leaves together, and keep what a node wants whole.
+/// Unites channels that can only be removed together, and marks those that a node needs as a whole.
 fn join(sets: &mut Sets, graph: &Graph, channels: &Channels, id: NodeId, node: &Node) {
     let x = node.operands.first().copied().flatten();
     let aligned = |v: ValueId, result: ValueId, axis: usize| {
@@ -181,7 +181,8 @@ fn join(sets: &mut Sets, graph: &Graph, channels: &Channels, id: NodeId, node: &
     }
 }
 
-/// What the needed channels of a contraction's result need of its operand; whether that is new.
+/// Marks the operand's channels that live channels of a contraction's result need; returns whether any is
+/// new.
 fn need(sets: &mut Sets, graph: &Graph, channels: &Channels, known: &ConstantChannels, id: NodeId) -> bool {
     let node = graph.node(id);
     let Flow::Dense { weights, .. } = channels.flow(id) else { return false };

@@ -1,15 +1,13 @@
-//! Channels that carry nothing leave: a channel whose weights are all zero is a constant, and one that is zero, or that no weight
-//! looks at, need not be computed.
-//!
-//! Three steps, each one file: `channels` says which axis of a value counts its channels and how channels pass through a node,
-//! `constant_channels` which channels are constants, `live_channels` which ones somebody needs; here the graph is rebuilt without the others.
-//!
-//! This is an analysis and not rules in an e-graph, because what is needed flows backwards, and jointly: the operands of a
-//! residual sum leave a channel out together or not at all. A rule sees what a value is, not who wants it.
-//!
-//! For finite inputs nothing changes by a bit: a sum that starts at +0 is the same with and without terms of +0 and -0. A product of
-//! zero and an infinity or NaN would be NaN and is taken for zero: that is why the tier is not exact. A channel that is a constant
-//! other than zero (a dead convolution's bias, say) stays where a contraction looks at it, as moving it into a bias would round anew.
+//! Removes dead channels: those that no weight reads, and those that are constantly zero (all weights that
+//! make them are zero).
+//! Three analyses, one file each: `channels` (how channels pass through nodes), `constant_channels`
+//! (forwards), `live_channels` (backwards). Then the graph is rebuilt without the dead ones.
+//! These are analyses and not rules in an e-graph because liveness flows backwards, and jointly: the
+//! operands of a residual sum lose a channel together or not at all. A rule sees what a value is, not who
+//! uses it.
+//! For finite inputs no bit changes: a sum that starts at +0 is the same with and without terms of +0 and
+//! -0. Zero times an infinity or NaN is taken for zero, hence tier `reassoc`. A channel that is a constant
+//! other than zero is kept if a contraction reads it, as moving it into a bias would round anew.
 
 mod channels;
 mod constant_channels;
@@ -25,7 +23,7 @@ use egret_ir::{Attr, Attrs, Dim, Graph, Node, NodeId, Tensor, TypeError, ValueId
 use live_channels::LiveChannels;
 use std::collections::HashMap;
 
-/// The pass; it tells of every contraction that has fewer channels. `None` where there is nothing to do.
+/// The code of the pass. Every contraction that loses channels is a rewrite.
 pub(crate) fn run(graph: &Graph, ctx: &mut PassContext) -> Result<Option<Graph>, TypeError> {
     let channels = Channels::of(graph);
     let known = ConstantChannels::of(graph, &channels);
@@ -46,7 +44,7 @@ pub(crate) fn run(graph: &Graph, ctx: &mut PassContext) -> Result<Option<Graph>,
     .map(Some)
 }
 
-/// Say what a contraction has become: its weights before and after.
+/// Reports the types of a contraction's weights before and after.
 fn report(r: &Rebuild, was: &Node, results: &[ValueId], rewrites: &mut Vec<Rewrite>) {
     let new = &r.builder.graph;
     let weights = |g: &Graph, n: &Node| {
@@ -63,7 +61,7 @@ fn report(r: &Rebuild, was: &Node, results: &[ValueId], rewrites: &mut Vec<Rewri
     }
 }
 
-/// A node on fewer channels; `None`: it stays as it is.
+/// Rebuilds a node with fewer channels; `None`: it is copied.
 fn narrow(
     r: &mut Rebuild,
     channels: &Channels,
@@ -101,7 +99,7 @@ fn narrow(
                 for (operand, &old) in operands.iter_mut().zip(&node.operands) {
                     let Some(old) = old.filter(|&v| r.old.as_const(v).is_some()) else { continue };
                     let t = constant(r, old);
-                    // A constant of lower rank, or of extent 1 there, is the same for every channel.
+                    // A constant without that axis, or of extent 1 there, is the same for every channel.
                     if let Some(at) = (axis + t.rank()).checked_sub(rank)
                         && t.shape()[at] > 1
                     {
@@ -120,12 +118,12 @@ fn narrow(
     r.builder.emit_node(node.op, attrs, &operands, vec![]).map(Some)
 }
 
-/// A constant of the old graph; narrowing asks for those that `channels` has seen.
+/// A constant of the old graph. `channels` has made sure that it is one.
 fn constant(r: &Rebuild, v: ValueId) -> Tensor {
     r.old.as_const(v).expect("channels only follows constant weights").clone()
 }
 
-/// Attributes that spell the extent of the channels.
+/// Changes the extent of the channels in attributes.
 fn resize_attrs(node: &Node, axis: usize, extent: usize, attrs: &mut Attrs) {
     for name in ["shape", "sizes"] {
         if let Some(Attr::Dims(dims)) = node.attrs.get(name) {
@@ -136,7 +134,7 @@ fn resize_attrs(node: &Node, axis: usize, extent: usize, attrs: &mut Attrs) {
     }
 }
 
-/// Some slices of a tensor along an axis.
+/// The slices of a tensor at some indices of an axis.
 fn take(t: &Tensor, axis: usize, indices: &[usize]) -> Tensor {
     let (shape, size) = (t.shape(), t.dtype().size());
     let inner = shape[axis + 1..].iter().product::<usize>() * size;
@@ -153,5 +151,5 @@ fn take(t: &Tensor, axis: usize, indices: &[usize]) -> Tensor {
     Tensor::from_bytes(t.dtype(), &shape, &bytes)
 }
 
-/// Something for each value that has channels.
+/// A map over values with channels.
 type PerValue<T> = HashMap<ValueId, T>;

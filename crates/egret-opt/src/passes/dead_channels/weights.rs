@@ -1,15 +1,15 @@
-//! Looking into constants: which of their elements are zero, and which are finite.
+//! The elements of weights: which are zero, and which are finite.
 
 use egret_ir::{DType, Tensor};
 
-/// What stands between an output channel and an input channel.
+/// The weights between an output channel and an input channel, e.g. a 3x3 filter.
 #[derive(Copy, Clone, PartialEq, Eq)]
 pub(super) enum Tap {
     /// Nothing but zeros.
     Zero,
     /// Finite numbers.
     Finite,
-    /// An infinity or NaN among them, or of a type that is not looked into.
+    /// Some infinity or NaN, or an element type that is not read.
     Odd,
 }
 
@@ -48,7 +48,7 @@ impl<'a> Weights<'a> {
         elements(self.tensor.dtype(), self.bytes(output, input)).is_some_and(|mut e| e.all(is_zero))
     }
 
-    /// What the weights between two channels are.
+    /// Classifies the weights between two channels.
     pub(super) fn tap(&self, output: usize, input: usize) -> Tap {
         match elements(self.tensor.dtype(), self.bytes(output, input)) {
             None => Tap::Odd,
@@ -73,12 +73,12 @@ pub(super) struct Element {
     finite: bool,
 }
 
-/// Of either sign.
+/// Whether an element is zero, of either sign.
 pub(super) fn is_zero(e: Element) -> bool {
     e.magnitude == 0
 }
 
-/// The elements of a constant's bytes; `None`: of a type that is not looked into.
+/// The elements of a constant; `None`: an element type that is not read.
 pub(super) fn elements(dtype: DType, bytes: &[u8]) -> Option<impl Iterator<Item = Element>> {
     // The bits of infinity.
     let infinity: Option<u64> = match dtype {

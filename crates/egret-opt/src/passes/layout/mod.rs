@@ -1,11 +1,10 @@
-//! Channels-last: convolutions and pools compute with the channels innermost; what lies between them follows, so that
-//! transposes remain only at the borders of such regions.
-//!
-//! Every value has up to two forms in the new graph, as it was and channels-last (axes 0, 2, .., rank-1, 1); each is made from
-//! the other by a transpose when somebody asks for it and it is not there.
-//!
-//! Which values lie channels-last is chosen here; that the other form is equal is what the rules of `ir-spec/rules/layout` say: a node
-//! is rewritten only where the rule for it may be applied, and `prove` writes down where which one was.
+//! Channels-last conversion (NHWC): convolutions and pools compute with the channels innermost, and so do
+//! the nodes between them, so that transposes remain only at the borders of such regions.
+//! A value has up to two forms in the new graph: the first (its own layout) and the last (channels-last,
+//! axes 0, 2, .., rank-1, 1). Each is made from the other by a transpose when it is needed.
+//! The code chooses which values are channels-last. That the forms are equal is proven by the rules of
+//! `ir-spec/rules/layout`: a node is rewritten only where the rule for it may be applied, and `prove`
+//! records which one was applied where.
 
 mod prove;
 
@@ -18,7 +17,7 @@ use egret_ir::{Attr, Attrs, Def, Dim, Graph, Node, Op, TypeError, ValueId, attrs
 use prove::{Event, prove};
 use std::collections::HashMap;
 
-/// The pass; `None` where there is nothing to do: everything begins at a convolution.
+/// The code of the pass. Without a convolution there is nothing to do.
 pub(crate) fn run(graph: &Graph, ctx: &mut PassContext) -> Result<Option<Graph>, TypeError> {
     let mut l = Layout {
         r: start(graph),
@@ -75,11 +74,11 @@ pub(crate) fn run(graph: &Graph, ctx: &mut PassContext) -> Result<Option<Graph>,
 
 struct Layout<'a> {
     r: Rebuild<'a>,
-    /// Those that may be applied.
+    /// The rules that may be applied.
     rules: &'a [&'a Rule],
-    /// By value of the old graph: as it was.
+    /// First forms, by value of the old graph.
     first: HashMap<ValueId, ValueId>,
-    /// By value of the old graph: channels-last.
+    /// Channels-last forms, by value of the old graph.
     last: HashMap<ValueId, ValueId>,
     /// What was done, in order.
     journal: Vec<Event<'a>>,
@@ -95,7 +94,7 @@ impl<'a> Layout<'a> {
         self.r.old.ty(old).as_tensor().map_or(0, |t| t.rank())
     }
 
-    /// The value as it was.
+    /// The first form of a value.
     fn first(&mut self, old: ValueId) -> Result<ValueId, TypeError> {
         if let Some(&v) = self.first.get(&old) {
             return Ok(v);
@@ -114,7 +113,7 @@ impl<'a> Layout<'a> {
         Ok(new)
     }
 
-    /// The value with its channels last, aligned to `rank` axes (lower ranks get leading axes of 1).
+    /// The channels-last form of a value, aligned to `rank` axes by leading axes of extent 1.
     fn last(&mut self, old: ValueId, rank: usize) -> Result<ValueId, TypeError> {
         if self.rank(old) == rank
             && let Some(&v) = self.last.get(&old)
@@ -135,7 +134,8 @@ impl<'a> Layout<'a> {
         Ok(new)
     }
 
-    /// A transpose of a transpose is one; one that only moves axes of extent 1 is a reshape; one that moves nothing is gone.
+    /// Emits a simplified transpose: it is merged with one below it, is a reshape if it moves axes of
+    /// extent 1 only, and is omitted if it moves nothing.
     fn transpose(&mut self, x: ValueId, perm: &[i64]) -> Result<ValueId, TypeError> {
         let (x, perm) = match self.r.producer(x, Op::Transpose) {
             Some(inner) => {
@@ -163,7 +163,7 @@ impl<'a> Layout<'a> {
         self.rules.iter().find(|r| r.name == name).copied()
     }
 
-    /// The rule that rewriting a node takes, if there is one that may be applied.
+    /// The rule by which a node is rewritten, if it may be applied.
     fn rule_for(&self, node: &Node) -> Option<&'a Rule> {
         let x = node.operands.first().copied().flatten()?;
         let rank = self.rank(x);
@@ -215,12 +215,12 @@ impl<'a> Layout<'a> {
         Ok(())
     }
 
-    /// Whether the value lies channels-last only: then its users had better follow.
+    /// Whether a value has a channels-last form only; then its users follow.
     fn prefers_last(&self, old: ValueId) -> bool {
         self.last.contains_key(&old) && !self.first.contains_key(&old)
     }
 
-    /// Compute a node channels-last if it wants that or its operands lie so.
+    /// Computes a node channels-last, if it prefers that or its operands are so. Returns whether it did.
     fn channels_last(&mut self, node: &Node) -> Result<bool, TypeError> {
         let Some(Some(x)) = node.operands.first().copied() else { return Ok(false) };
         let rank = self.rank(x);
@@ -241,7 +241,7 @@ impl<'a> Layout<'a> {
                 attrs.0.insert("layout", Attr::from("channels_last"));
                 self.emit_last(result, node.op, attrs, &operands)
             }
-            // Only transposes see the axes of a value by name: theirs compose.
+            // A transpose of a channels-last value: the permutations compose.
             Op::Transpose if self.prefers_last(x) => {
                 let last = self.last[&x];
                 let perm: Vec<i64> = node.attrs.ints("perm").iter().map(|&p| place(p, rank)).collect();
@@ -249,7 +249,7 @@ impl<'a> Layout<'a> {
                 self.first.insert(result, new);
                 Ok(true)
             }
-            // What exporters transpose to channels-first themselves lies channels-last already.
+            // A transpose to channels-first: its operand is the channels-last form.
             Op::Transpose if rank >= 4 && node.attrs.ints("perm") == to_first(rank) => {
                 let last = self.first(x)?;
                 self.last.insert(result, last);
@@ -259,7 +259,7 @@ impl<'a> Layout<'a> {
                 let rank = self.rank(result);
                 let all: Vec<ValueId> = node.operands.iter().flatten().copied().collect();
                 let follows = all.iter().any(|&v| self.rank(v) == rank && self.prefers_last(v));
-                // A full-sized operand of lower rank would be transposed for nothing.
+                // Do not transpose a large operand of lower rank.
                 let cheap = all.iter().all(|&v| {
                     self.rank(v) == rank || self.rank(v) <= 1 || self.r.old.as_const(v).is_some()
                 });
@@ -330,7 +330,7 @@ impl<'a> Layout<'a> {
                 let axes = node.attrs.ints("axes");
                 let keepdims = node.attrs.flag("keepdims");
                 let kept: Vec<i64> = (0..rank as i64).filter(|a| !axes.contains(a)).collect();
-                // Without keepdims the kept axes must still be in their order.
+                // Without keepdims the kept axes must stay in their order.
                 if !keepdims && !kept.iter().map(|&a| place(a, rank)).collect::<Vec<_>>().is_sorted() {
                     return Ok(false);
                 }
@@ -346,7 +346,7 @@ impl<'a> Layout<'a> {
                 };
                 Ok(true)
             }
-            // [N, C, 1, 1] has one order only.
+            // [N, C, 1, 1] is the same in both layouts.
             Op::Reshape if self.r.old.tensor_ty(x).shape[2..].iter().all(|d| d.as_const() == Some(1)) => {
                 let last = self.last(x, rank)?;
                 let new = self.r.emit(Op::Reshape, node.attrs.clone(), &[last])?;

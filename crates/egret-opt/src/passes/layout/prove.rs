@@ -1,7 +1,6 @@
-//! Why the graph after the choice of layouts equals the one before it: at every value the rule that was applied there.
-//!
-//! Two things are made equal for each value `v` of the old graph, where it has the form in the new one: `v` and its first form, and `v`
-//! transposed and its channels-last form. The rest is congruence.
+//! The proof of a layout conversion, from the record of what was done.
+//! For each value `v` of the old graph it makes `v` equal to its first form, and `v` transposed equal to
+//! its channels-last form, for the forms that exist. The rest is congruence.
 
 use super::Layout;
 use crate::analysis::permutation::{place, to_first, to_last};
@@ -9,21 +8,21 @@ use crate::proof::{Guided, Proof};
 use egret_ir::{Attr, Dim, Graph, Node, NodeId, Op, ValueId, attrs};
 use std::collections::BTreeSet;
 
-/// Something that was done.
+/// An entry of the record.
 #[derive(Copy, Clone, Debug)]
 pub(super) enum Event<'a> {
     /// A node was rewritten by the rule of this name.
     Rewritten(NodeId, &'a str),
-    /// The value as it was has been made from its channels-last form.
+    /// The first form of a value was made from its channels-last form.
     First(ValueId),
-    /// The value's channels-last form has been made from the value as it was.
+    /// The channels-last form of a value was made from its first form.
     Last(ValueId),
 }
 
-/// The proof of what was done to a graph.
+/// Proves a conversion.
 ///
 /// # Errors
-/// What was done is no application of the rules: a bug.
+/// Something was done that the rules do not allow: a bug.
 pub(super) fn prove(old: &Graph, done: &Layout, pass: &str) -> Result<Proof, String> {
     let new = &done.r.builder.graph;
     let mut p = Prover { g: Guided::new(old, new, done.rules)?, old, done, sources: BTreeSet::new() };
@@ -73,7 +72,7 @@ impl Prover<'_> {
         self.g.term(Op::Transpose, attrs! { perm: perm }, &[x])
     }
 
-    /// What `Layout::transpose` makes of a transpose of a term of the new graph.
+    /// The counterpart of `Layout::transpose`: proves that a transpose equals its simplified form.
     fn simplified(&mut self, x: ValueId, perm: Vec<i64>) -> Result<(), String> {
         let is = |g: &Guided, v: ValueId, op: Op| {
             g.terms().producer(v).is_some_and(|n| g.terms().node(n).op == op)
@@ -97,7 +96,7 @@ impl Prover<'_> {
         Ok(())
     }
 
-    /// A transpose of a transpose that undoes it is the value itself.
+    /// Proves that two transposes which undo each other do nothing.
     fn undo(&mut self, at: ValueId) -> Result<(), String> {
         let one = self.g.apply("transpose-of-transpose", at, &self.sources)?;
         self.g.apply("transpose-nothing", one, &self.sources)?;
@@ -107,7 +106,8 @@ impl Prover<'_> {
     fn rewritten(&mut self, node: &Node, rule: &str) -> Result<(), String> {
         let (x, y) = (node.operand(0), node.results[0]);
         let rank = self.done.rank(x);
-        // Where the new value is the first form, the rule is applied to the channels-last operand.
+        // If the result is a first form, the rule applies to the transposed operand, else to the transposed
+        // result.
         let at = match rule {
             "transpose-of-transpose" => {
                 let perm: Vec<i64> = node.attrs.ints("perm").iter().map(|&p| place(p, rank)).collect();
@@ -144,7 +144,7 @@ impl Prover<'_> {
         Ok(())
     }
 
-    /// The term of a node, its operands given as many axes as its result has.
+    /// The term of a node with its operands aligned to the rank of its result.
     fn aligned(&mut self, node: &Node) -> Result<ValueId, String> {
         let at = self.g.before(node.results[0])?;
         if !node.op.is_elementwise() || !self.done.has_short(node) {

@@ -1,10 +1,10 @@
-//! The stages of a graph as graphs.
+//! Builds the graphs of stages.
 
 use crate::rebuild::topological;
 use egret_ir::{Def, Graph, NodeId, ValueId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// Make the stages: each has the nodes that were assigned to it.
+/// Builds the stages from the assignment of nodes to them.
 pub(super) fn build(graph: &Graph, stage_of: &HashMap<NodeId, usize>, stages: usize) -> Vec<Graph> {
     let split = Split { graph, stage_of, last: stages - 1, order: topological(graph) };
     let names = split.names();
@@ -19,12 +19,12 @@ struct Split<'a> {
 }
 
 impl Split<'_> {
-    /// Where a value is made; inputs and constants are everywhere.
+    /// The stage that makes a value; inputs and constants are in every stage.
     fn made(&self, v: ValueId) -> Option<usize> {
         self.graph.producer(v).map(|n| self.stage_of[&n])
     }
 
-    /// The values that some stage uses and an earlier one makes, in the order in which they are made, with unique names.
+    /// The values that cross stages, in the order in which they are made, with unique names.
     fn names(&self) -> Vec<(ValueId, String)> {
         let graph = self.graph;
         let mut cut: BTreeSet<ValueId> = BTreeSet::new();
@@ -74,7 +74,7 @@ impl Split<'_> {
         let mut used: BTreeSet<ValueId> =
             nodes.iter().flat_map(|&n| graph.node(n).operands.iter().flatten().copied()).collect();
         used.extend(own.iter().map(|(_, v)| *v));
-        // Inputs that nobody uses stay with the first stage.
+        // Unused inputs belong to the first stage.
         let users = graph.use_lists();
         let idle = |v: ValueId| users.users(v).is_empty() && users.output_uses(v) == 0;
 

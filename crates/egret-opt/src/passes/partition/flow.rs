@@ -1,29 +1,29 @@
-//! Least cuts of networks, by greatest flows (Dinic's way, without recursion: graphs are deep).
+//! Minimum cut by Dinic's max-flow, without recursion, as graphs are deep.
 
 /// More than any sum of capacities.
 pub(super) const UNBOUNDED: u64 = u64::MAX / 4;
 
-/// A network of places joined by edges of a capacity.
+/// A flow network.
 pub(super) struct Network {
-    /// By place the numbers of the edges that leave it; edge `e ^ 1` is `e` backwards.
+    /// The outgoing edges of each vertex; edge `e ^ 1` is the reverse of `e`.
     leaving: Vec<Vec<usize>>,
     to: Vec<usize>,
     left: Vec<u64>,
 }
 
 impl Network {
-    /// A network of so many places, without edges.
+    /// A network with this many vertices and no edges.
     pub(super) fn new(places: usize) -> Network {
         Network { leaving: vec![vec![]; places], to: vec![], left: vec![] }
     }
 
-    /// One more place.
+    /// Adds a vertex.
     pub(super) fn place(&mut self) -> usize {
         self.leaving.push(vec![]);
         self.leaving.len() - 1
     }
 
-    /// An edge.
+    /// Adds an edge.
     pub(super) fn join(&mut self, from: usize, to: usize, capacity: u64) {
         self.leaving[from].push(self.to.len());
         self.to.push(to);
@@ -33,7 +33,7 @@ impl Network {
         self.left.push(0);
     }
 
-    /// Fill the network; gives the greatest flow, which is the least cut.
+    /// Computes the maximum flow, which equals the minimum cut.
     pub(super) fn fill(&mut self, source: usize, sink: usize) -> u64 {
         let mut flow = 0;
         loop {
@@ -53,7 +53,7 @@ impl Network {
         }
     }
 
-    /// How many edges with room each place is away from the source.
+    /// The distance of each vertex from the source in the residual network.
     fn levels(&self, source: usize) -> Vec<usize> {
         let mut level = vec![usize::MAX; self.leaving.len()];
         level[source] = 0;
@@ -69,7 +69,7 @@ impl Network {
         level
     }
 
-    /// A shortest path with room; `next`: which edge of each place to look at next.
+    /// A shortest augmenting path. `next`: the edge of each vertex to try next.
     fn path(&self, source: usize, sink: usize, level: &[usize], next: &mut [usize]) -> Option<Vec<usize>> {
         let mut path: Vec<usize> = vec![];
         let mut at = source;
@@ -81,7 +81,7 @@ impl Network {
                 }
                 Some(_) => next[at] += 1,
                 None => {
-                    // A dead end: back by one, and never here again.
+                    // A dead end: go back, and do not come here again.
                     at = self.to[path.pop()? ^ 1];
                     next[at] += 1;
                 }
@@ -90,12 +90,12 @@ impl Network {
         Some(path)
     }
 
-    /// The places on the source's side of a least cut, after [`Network::fill`]: as few as can be.
+    /// The source side of the minimum cut with the fewest vertices there. Call it after [`Network::fill`].
     pub(super) fn near_source(&self, source: usize) -> Vec<bool> {
         self.levels(source).into_iter().map(|l| l != usize::MAX).collect()
     }
 
-    /// As [`Network::near_source`], as many as can be.
+    /// The same for the minimum cut with the most vertices there.
     pub(super) fn far_from_sink(&self, sink: usize) -> Vec<bool> {
         let mut side = vec![true; self.leaving.len()];
         side[sink] = false;

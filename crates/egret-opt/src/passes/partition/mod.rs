@@ -1,10 +1,10 @@
-//! Splitting a graph into stages that run one after another, on one machine each perhaps: the cut between two stages is one
-//! of least traffic among those that balance their estimated times.
-//!
-//! A boundary is found by the greatest flow through a network in which a value that crosses is an edge of its size, and values never
-//! go back. To balance, the first nodes of an order (whose cost is the least a stage may have) are held on one side, the last ones
-//! on the other; two orders are tried. The cut is the least one among those, not among all balanced cuts, which would be NP-hard.
-//! What is a graph's own input or a constant does not count: every stage gets those from where the graph gets them.
+//! Splits a graph into stages that run one after another, e.g. on several machines: minimum traffic between
+//! stages, among cuts that balance their estimated times.
+//! A boundary is a minimum cut, found by max-flow, of a network in which a value is an edge with its size
+//! as capacity; no edge goes backwards. For balance, the first nodes of a topological order (up to the
+//! least cost of a stage) are fixed on one side and the last ones on the other; two orders are tried. The
+//! cut is the minimum among those, not among all balanced cuts, which would be NP-hard. Inputs of the graph
+//! and constants are free: every stage gets them from where the graph does.
 
 mod build;
 mod flow;
@@ -16,29 +16,29 @@ use flow::{Network, UNBOUNDED};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
-/// A stage may take this share more or less than its part of the time that is left.
+/// How much a stage may deviate from its share of the remaining time.
 const TOLERANCE: f64 = 0.25;
-/// A symbolic dim counts as this many.
+/// The assumed value of a symbolic dim.
 const NOMINAL_DIM: i64 = 64;
 
 /// Why a graph cannot be split.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PartitionError {
-    /// There are fewer nodes than stages, or no stage is asked for.
+    /// More stages than nodes, or none at all.
     Stages {
-        /// What is asked for.
+        /// The stages asked for.
         stages: usize,
-        /// What there is.
+        /// The nodes of the graph.
         nodes: usize,
     },
-    /// A stage needs a dim that none of its inputs tells.
+    /// A stage uses a symbol that none of its inputs binds.
     Dim {
         /// The symbol.
         symbol: String,
         /// The stage.
         stage: usize,
     },
-    /// A stage breaks a rule of graphs: a bug of Egret.
+    /// A stage is an invalid graph: a bug of Egret.
     Broken(String),
 }
 
@@ -62,11 +62,11 @@ impl fmt::Display for PartitionError {
 }
 impl std::error::Error for PartitionError {}
 
-/// Split a graph into stages. What a stage needs of earlier ones is an input of the name that the output there has; the graph's own
-/// inputs and outputs keep their names. What is balanced are times on the target of the cost model.
+/// Splits a graph into stages. A value that crosses is an output of one stage and an input of the same name
+/// of a later one; the graph's own inputs and outputs keep their names. Times are those of the cost model.
 ///
 /// # Errors
-/// More stages than nodes, or a stage that would need a dim that none of its inputs tells.
+/// More stages than nodes, or a stage that uses a symbol that none of its inputs binds.
 pub fn split(graph: &Graph, stages: usize, model: &CostModel) -> Result<Vec<Graph>, PartitionError> {
     let mut graph = graph.clone();
     graph.remove_dead();
@@ -75,7 +75,7 @@ pub fn split(graph: &Graph, stages: usize, model: &CostModel) -> Result<Vec<Grap
         return Err(PartitionError::Stages { stages, nodes });
     }
     let all = build::build(&graph, &assign(&graph, stages, model), stages);
-    dims_are_told(&all)?;
+    symbols_are_bound(&all)?;
     for stage in &all {
         egret_ir::verify(stage).map_err(|errors| {
             PartitionError::Broken(
@@ -94,7 +94,7 @@ pub fn received(stages: &[Graph], stage: usize) -> u64 {
     s.inputs().iter().filter(|&&v| names.contains(s.value(v).name.as_str())).map(|&v| bytes(s.ty(v))).sum()
 }
 
-/// The estimated time of a stage in nanoseconds: what is balanced.
+/// The estimated time of a stage in nanoseconds.
 pub fn cost(stage: &Graph, model: &CostModel) -> u64 {
     estimate(stage, model).into_iter().map(|(_, cost)| cost).sum()
 }
@@ -105,12 +105,12 @@ fn bytes(ty: &Type) -> u64 {
             let dims = t.shape.iter().map(|d| d.as_const().unwrap_or(NOMINAL_DIM).max(0) as u64);
             dims.fold(t.dtype.size().max(1) as u64, u64::saturating_mul).min(1 << 40)
         }
-        // Lists are not what one cuts.
+        // Do not cut sequences.
         _ => 1 << 40,
     }
 }
 
-/// The stage of every node: one boundary after another.
+/// Assigns nodes to stages, one boundary after another.
 fn assign(graph: &Graph, stages: usize, model: &CostModel) -> HashMap<NodeId, usize> {
     let costs: HashMap<NodeId, u64> = estimate(graph, model).into_iter().collect();
     let orders = [topological(graph), by_depth(graph)];
@@ -130,7 +130,7 @@ fn assign(graph: &Graph, stages: usize, model: &CostModel) -> HashMap<NodeId, us
     stage
 }
 
-/// Nodes by the length of the longest way to them: what could run at once stands together.
+/// Nodes by their longest distance from the inputs.
 fn by_depth(graph: &Graph) -> Vec<NodeId> {
     let mut depth: HashMap<NodeId, usize> = HashMap::new();
     let mut order = topological(graph);
@@ -150,12 +150,12 @@ struct Cut {
     first: Vec<NodeId>,
     /// Bytes that cross it.
     traffic: u64,
-    /// How far its cost is from what it should be.
+    /// The deviation of the stage's cost from its share.
     imbalance: u64,
 }
 
-/// The boundaries of least traffic that cut the next stage off from `order`, which `stages` stages are to be made of: the one with the
-/// fewest nodes before it, and the one with the most.
+/// Two minimum cuts that separate the next stage from `order`, of which `stages` stages are to be made:
+/// with the fewest nodes before the cut, and with the most.
 fn boundary(
     graph: &Graph,
     order: &[NodeId],
@@ -166,7 +166,8 @@ fn boundary(
     let cost = |n: &NodeId| costs.get(n).copied().unwrap_or(0);
     let target = order.iter().map(cost).sum::<u64>() as f64 / stages as f64;
     let (least, most) = (target * (1.0 - TOLERANCE), target * (1.0 + TOLERANCE));
-    // Held before the boundary: nodes up to the least cost. Held after it: from the node on that begins above the greatest.
+    // Fixed before the boundary: nodes up to the least cost. Fixed after it: nodes that begin above the
+    // greatest cost.
     let (mut held, mut last, mut sum) = (0, order.len(), 0u64);
     for (i, n) in order.iter().enumerate() {
         if sum as f64 >= most {
@@ -177,7 +178,7 @@ fn boundary(
             held = i + 1;
         }
     }
-    // Every stage has a node at least.
+    // Every stage has at least one node.
     let last = last.clamp(1, order.len() - (stages - 1));
     let held = held.clamp(1, last);
 
@@ -186,7 +187,7 @@ fn boundary(
     let place: HashMap<NodeId, usize> = order.iter().enumerate().map(|(i, &n)| (n, i)).collect();
     (0..held).for_each(|i| net.join(source, i, UNBOUNDED));
     (last..order.len()).for_each(|i| net.join(i, sink, UNBOUNDED));
-    // By value, in order of their ids.
+    // Values in the order of their ids.
     let mut users: BTreeMap<ValueId, BTreeSet<usize>> = BTreeMap::new();
     for (i, &n) in order.iter().enumerate() {
         for &v in graph
@@ -207,11 +208,11 @@ fn boundary(
                 net.join(from, crossing, size);
                 for to in users {
                     net.join(crossing, to, UNBOUNDED);
-                    // Nothing goes back.
+                    // No value goes backwards.
                     net.join(to, from, UNBOUNDED);
                 }
             }
-            // Sent from an earlier stage: once to each side that uses it.
+            // A value of an earlier stage is sent once to each side that uses it.
             None if graph.producer(v).is_some_and(|n| earlier.contains_key(&n)) => {
                 let (here, beyond) = (net.place(), net.place());
                 net.join(here, beyond, size);
@@ -231,10 +232,10 @@ fn boundary(
     })
 }
 
-/// Every symbol that a stage uses is told by one of its inputs, or arises in it.
-fn dims_are_told(stages: &[Graph]) -> Result<(), PartitionError> {
-    let untold = |(stage, s): (usize, &Graph)| Some((stage, s.free_symbols().into_iter().next()?));
-    match stages.iter().enumerate().find_map(untold) {
+/// Checks that every symbol a stage uses is bound by an input or declared by a node of the stage.
+fn symbols_are_bound(stages: &[Graph]) -> Result<(), PartitionError> {
+    let unbound = |(stage, s): (usize, &Graph)| Some((stage, s.free_symbols().into_iter().next()?));
+    match stages.iter().enumerate().find_map(unbound) {
         Some((stage, symbol)) => Err(PartitionError::Dim { symbol, stage }),
         None => Ok(()),
     }
