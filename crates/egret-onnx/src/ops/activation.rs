@@ -1,6 +1,6 @@
 //! Activation functions, as compositions of elementwise primitives.
 
-use super::math::skip_consumed;
+use super::elementwise::skip_consumed;
 use super::{OnnxOp, onnx};
 use crate::context::{NodeCtx, OpResult};
 use crate::error::ImportError;

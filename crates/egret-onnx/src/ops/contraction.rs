@@ -2,8 +2,8 @@
 
 use super::activation::{scaled_swish, wide};
 use super::emit::{const_dim, const_dims, dim};
+use super::geometry::{AutoPad, Window, auto_pad, positive};
 use super::quantization::Requantize;
-use super::window::{AutoPad, Window, auto_pad, positive};
 use super::{OnnxOp, onnx};
 use crate::context::{NodeCtx, OpResult};
 use crate::error::ImportError;

@@ -1,4 +1,7 @@
 //! The ONNX operators: one function each, all its opset versions in it, listed in the table of its file.
+//!
+//! Operators are in the file of the family of primitives that they are like (`ir-spec/ops`); beside those there are files
+//! for what is made of several families: activations, losses, signals, steps of optimisers, ...
 
 mod activation;
 mod attention;
@@ -6,32 +9,34 @@ mod constant;
 mod contraction;
 mod control;
 mod einsum;
+mod elementwise;
 mod emit;
-mod indexing;
+mod gather_scatter;
+mod geometry;
 mod inline;
+mod linalg;
 mod linear_attention;
 mod loss;
-mod math;
 mod microsoft;
 mod ml;
+mod movement;
 mod normalization;
-mod pooling;
 mod quantization;
 mod random;
 mod recurrent;
 mod reduction;
-mod resize;
+mod sampling;
 mod sequence;
 mod shape;
 mod signal;
-mod slicing;
-mod strings;
+mod sort;
+mod text;
 mod training;
 mod window;
 
 use crate::context::{NodeCtx, OpResult};
 
-/// A row: domain (`""` for ai.onnx), operator, the opsets it covers (first, last), its function.
+/// A row: domain, operator, the first opset that it covers, its function.
 #[derive(Copy, Clone)]
 pub struct OnnxOp {
     /// Domain; empty for ai.onnx.
@@ -59,25 +64,27 @@ pub fn tables() -> &'static [&'static [OnnxOp]] {
         contraction::TABLE,
         control::TABLE,
         einsum::TABLE,
-        indexing::TABLE,
+        elementwise::TABLE,
+        gather_scatter::TABLE,
+        linalg::TABLE,
         linear_attention::TABLE,
         loss::TABLE,
-        math::TABLE,
         microsoft::TABLE,
         ml::TABLE,
+        movement::TABLE,
         normalization::TABLE,
-        pooling::TABLE,
         quantization::TABLE,
         random::TABLE,
         recurrent::TABLE,
         reduction::TABLE,
-        resize::TABLE,
+        sampling::TABLE,
         sequence::TABLE,
         shape::TABLE,
         signal::TABLE,
-        slicing::TABLE,
-        strings::TABLE,
+        sort::TABLE,
+        text::TABLE,
         training::TABLE,
+        window::TABLE,
     ]
 }
 

@@ -1,22 +1,29 @@
-//! Normalisations by mean and variance: batch, instance, layer, group, root mean square.
+//! Softmax and its kin; normalisation by mean and variance, by length, over channels.
 
-use super::activation::wide;
+use super::activation::{in_f32, wide};
 use super::contraction::per_channel;
 use super::emit::{dim, product};
-use super::pooling::spatial_axes;
+use super::geometry::Window;
 use super::reduction::mean;
+use super::window::spatial_axes;
 use super::{OnnxOp, onnx};
 use crate::context::{NodeCtx, OpResult};
 use crate::error::ImportError;
-use egret_ir::{Op, ValueId, attrs};
+use egret_ir::{DType, Op, ValueId, attrs};
 
 /// The operators of this file.
 pub const TABLE: &[OnnxOp] = &[
     onnx("BatchNormalization", 1, batch),
     onnx("GroupNormalization", 18, group),
+    onnx("Hardmax", 1, hardmax),
     onnx("InstanceNormalization", 1, instance),
+    onnx("LRN", 1, lrn),
     onnx("LayerNormalization", 1, layer),
+    onnx("LogSoftmax", 1, |c| softmax_like(c, log_softmax)),
+    onnx("LpNormalization", 1, lp_normalization),
+    onnx("MeanVarianceNormalization", 9, mean_variance_normalization),
     onnx("RMSNormalization", 23, rms),
+    onnx("Softmax", 1, |c| softmax_like(c, |c, x, axis| c.softmax(x, axis))),
 ];
 
 type Emitted = Result<ValueId, ImportError>;
@@ -45,7 +52,7 @@ fn affine(ctx: &mut NodeCtx, y: ValueId, scale: ValueId, shift: ValueId) -> Emit
 }
 
 fn batch(ctx: &mut NodeCtx) -> OpResult {
-    super::math::skip_consumed(ctx);
+    super::elementwise::skip_consumed(ctx);
     let epsilon = ctx.float("epsilon", 1e-5)?;
     let momentum = ctx.float("momentum", 0.9)?;
     if ctx.opset < 9 && ctx.int("spatial", 1)? != 1 {
@@ -97,7 +104,7 @@ fn batch(ctx: &mut NodeCtx) -> OpResult {
 }
 
 fn instance(ctx: &mut NodeCtx) -> OpResult {
-    super::math::skip_consumed(ctx);
+    super::elementwise::skip_consumed(ctx);
     let epsilon = ctx.float("epsilon", 1e-5)?;
     let (x, scale, shift) = (ctx.input(0)?, ctx.input(1)?, ctx.input(2)?);
     spatial_axes(ctx, x)?;
@@ -187,4 +194,116 @@ fn group(ctx: &mut NodeCtx) -> OpResult {
         affine(ctx, y, scale, shift)?
     };
     Ok(vec![ctx.cast(y, ty.dtype)?])
+}
+
+/// Softmax, LogSoftmax, Hardmax: along one axis, or, before opset 13, over all axes from `axis` on as one.
+fn softmax_like(ctx: &mut NodeCtx, f: impl Fn(&mut NodeCtx, ValueId, usize) -> Emitted) -> OpResult {
+    let x = ctx.input(0)?;
+    let shape = ctx.shape_of(x)?;
+    let axis = ctx.int("axis", if ctx.opset < 13 { 1 } else { -1 })?;
+    if ctx.opset >= 13 || axis == -1 || axis + 1 == shape.len() as i64 {
+        let axis = ctx.axis(axis, shape.len())?;
+        return Ok(vec![f(ctx, x, axis)?]);
+    }
+    // An axis equal to the rank is allowed here: every row has one element then.
+    let axis = if axis == shape.len() as i64 { shape.len() } else { ctx.axis(axis, shape.len())? };
+    let rows = ctx.reshape(x, vec![product(&shape[..axis]), product(&shape[axis..])])?;
+    let y = f(ctx, rows, 1)?;
+    Ok(vec![ctx.reshape(y, shape)?])
+}
+
+/// x - max - log(sum(exp(x - max)))
+fn log_softmax(ctx: &mut NodeCtx, x: ValueId, axis: usize) -> Emitted {
+    let dtype = ctx.dtype(x)?;
+    let x = ctx.cast(x, wide(dtype))?;
+    let axes = vec![axis as i64];
+    let max = ctx.reduce("max", x, axes.clone(), true)?;
+    let shifted = ctx.binary(Op::Sub, x, max)?;
+    let e = ctx.unary(Op::Exp, shifted)?;
+    let sum = ctx.reduce("sum", e, axes, true)?;
+    let log = ctx.unary(Op::Log, sum)?;
+    let y = ctx.binary(Op::Sub, shifted, log)?;
+    ctx.cast(y, dtype)
+}
+
+fn hardmax(ctx: &mut NodeCtx) -> OpResult {
+    softmax_like(ctx, |ctx, x, axis| {
+        let ty = ctx.tensor(x)?;
+        let at = ctx.emit(
+            Op::ArgReduce,
+            attrs! { kind: "max", axis: axis as i64, keepdims: 1i64, last: 0i64 },
+            &[x],
+        )?;
+        let index = ctx.iota_along(DType::I64, ty.shape[axis].clone(), axis, ty.rank())?;
+        let hit = ctx.binary(Op::Equal, at, index)?;
+        ctx.cast(hit, ty.dtype)
+    })
+}
+
+fn lp_normalization(ctx: &mut NodeCtx) -> OpResult {
+    let (axis, p) = (ctx.int("axis", -1)?, ctx.int("p", 2)?);
+    if p != 1 && p != 2 {
+        return Err(ctx.bad_attr("p", p));
+    }
+    in_f32(ctx, |ctx, x| {
+        let rank = ctx.rank(x)?;
+        let axes = vec![ctx.axis(axis, rank)? as i64];
+        let powers = if p == 1 { ctx.unary(Op::Abs, x)? } else { ctx.binary(Op::Mul, x, x)? };
+        let sum = ctx.reduce("sum", powers, axes, true)?;
+        let norm = if p == 1 { sum } else { ctx.unary(Op::Sqrt, sum)? };
+        let quotient = ctx.binary(Op::Div, x, norm)?;
+        // What has no length stays zero.
+        let dtype = ctx.dtype(x)?;
+        let zero = ctx.scalar(dtype, 0.0)?;
+        let empty = ctx.binary(Op::Equal, norm, zero)?;
+        ctx.select(empty, zero, quotient)
+    })
+}
+
+fn mean_variance_normalization(ctx: &mut NodeCtx) -> OpResult {
+    let axes = ctx.opt_ints("axes")?.unwrap_or_else(|| vec![0, 2, 3]);
+    in_f32(ctx, |ctx, x| {
+        let rank = ctx.rank(x)?;
+        let mut axes: Vec<i64> = ctx.axes(&axes, rank)?.into_iter().map(|a| a as i64).collect();
+        axes.sort();
+        let m = mean(ctx, x, &axes, true)?;
+        let centred = ctx.binary(Op::Sub, x, m)?;
+        let square = ctx.binary(Op::Mul, centred, centred)?;
+        let variance = mean(ctx, square, &axes, true)?;
+        let deviation = ctx.unary(Op::Sqrt, variance)?;
+        let deviation = ctx.with_scalar(Op::Add, deviation, 1e-9)?;
+        ctx.binary(Op::Div, centred, deviation)
+    })
+}
+
+/// x / (bias + alpha / size * sum of squares over neighbouring channels) ^ beta
+fn lrn(ctx: &mut NodeCtx) -> OpResult {
+    let (alpha, beta, bias) =
+        (ctx.float("alpha", 1e-4)?, ctx.float("beta", 0.75)?, ctx.float("bias", 1.0)?);
+    let size = ctx.int("size", 0)?;
+    if !(1..=i64::from(i32::MAX)).contains(&size) {
+        return Err(ctx.bad_attr("size", size));
+    }
+    in_f32(ctx, |ctx, x| {
+        spatial_axes(ctx, x)?;
+        let shape = ctx.shape_of(x)?;
+        let square = ctx.binary(Op::Mul, x, x)?;
+        // Channels become the spatial axis of a pool.
+        let planes =
+            ctx.reshape(square, vec![shape[0].clone(), dim(1), shape[1].clone(), product(&shape[2..])])?;
+        let low = (size - 1) / 2;
+        let window = Window {
+            kernel: vec![size, 1],
+            strides: vec![1, 1],
+            dilations: vec![1, 1],
+            pads: vec![low, 0, size - 1 - low, 0],
+            high_extra: vec![0, 0],
+        };
+        let sum = ctx.emit(Op::Pool, window.pool_attrs_of("sum"), &[planes])?;
+        let sum = ctx.reshape(sum, shape)?;
+        let scaled = ctx.with_scalar(Op::Mul, sum, f64::from(alpha) / size as f64)?;
+        let base = ctx.with_scalar(Op::Add, scaled, bias.into())?;
+        let power = ctx.with_scalar(Op::Pow, base, beta.into())?;
+        ctx.binary(Op::Div, x, power)
+    })
 }

@@ -1,6 +1,6 @@
-//! Reductions, running sums, arg-max, softmax and its kin.
+//! Reductions, arg-max, running sums.
 
-use super::activation::{in_f32, wide};
+use super::activation::wide;
 use super::emit::product;
 use super::{OnnxOp, onnx};
 use crate::context::{NodeCtx, OpResult};
@@ -13,10 +13,6 @@ pub const TABLE: &[OnnxOp] = &[
     onnx("ArgMin", 1, |c| arg(c, "min")),
     onnx("CumProd", 26, |c| cumulative(c, "prod")),
     onnx("CumSum", 11, |c| cumulative(c, "sum")),
-    onnx("Hardmax", 1, hardmax),
-    onnx("LogSoftmax", 1, |c| softmax_like(c, log_softmax)),
-    onnx("LpNormalization", 1, lp_normalization),
-    onnx("MeanVarianceNormalization", 9, mean_variance_normalization),
     onnx("ReduceL1", 1, |c| reduction(c, 18, |c, x, r| r.of(c, "sum", Op::Abs, x))),
     onnx("ReduceL2", 1, |c| {
         reduction(c, 18, |c, x, r| {
@@ -41,7 +37,6 @@ pub const TABLE: &[OnnxOp] = &[
     onnx("ReduceProd", 1, |c| reduction(c, 18, |c, x, r| r.plain(c, "prod", x))),
     onnx("ReduceSum", 1, |c| reduction(c, 13, |c, x, r| r.plain(c, "sum", x))),
     onnx("ReduceSumSquare", 1, |c| reduction(c, 18, |c, x, r| r.of_squares(c, x))),
-    onnx("Softmax", 1, |c| softmax_like(c, |c, x, axis| c.softmax(x, axis))),
 ];
 
 type Emitted = Result<ValueId, ImportError>;
@@ -163,84 +158,4 @@ fn cumulative(ctx: &mut NodeCtx, kind: &str) -> OpResult {
         attrs! { kind: kind, axis: axis, exclusive: exclusive, reverse: reverse },
         &[x],
     )?])
-}
-
-/// Softmax, LogSoftmax, Hardmax: along one axis, or, before opset 13, over all axes from `axis` on as one.
-fn softmax_like(ctx: &mut NodeCtx, f: impl Fn(&mut NodeCtx, ValueId, usize) -> Emitted) -> OpResult {
-    let x = ctx.input(0)?;
-    let shape = ctx.shape_of(x)?;
-    let axis = ctx.int("axis", if ctx.opset < 13 { 1 } else { -1 })?;
-    if ctx.opset >= 13 || axis == -1 || axis + 1 == shape.len() as i64 {
-        let axis = ctx.axis(axis, shape.len())?;
-        return Ok(vec![f(ctx, x, axis)?]);
-    }
-    // An axis equal to the rank is allowed here: every row has one element then.
-    let axis = if axis == shape.len() as i64 { shape.len() } else { ctx.axis(axis, shape.len())? };
-    let rows = ctx.reshape(x, vec![product(&shape[..axis]), product(&shape[axis..])])?;
-    let y = f(ctx, rows, 1)?;
-    Ok(vec![ctx.reshape(y, shape)?])
-}
-
-/// x - max - log(sum(exp(x - max)))
-fn log_softmax(ctx: &mut NodeCtx, x: ValueId, axis: usize) -> Emitted {
-    let dtype = ctx.dtype(x)?;
-    let x = ctx.cast(x, wide(dtype))?;
-    let axes = vec![axis as i64];
-    let max = ctx.reduce("max", x, axes.clone(), true)?;
-    let shifted = ctx.binary(Op::Sub, x, max)?;
-    let e = ctx.unary(Op::Exp, shifted)?;
-    let sum = ctx.reduce("sum", e, axes, true)?;
-    let log = ctx.unary(Op::Log, sum)?;
-    let y = ctx.binary(Op::Sub, shifted, log)?;
-    ctx.cast(y, dtype)
-}
-
-fn hardmax(ctx: &mut NodeCtx) -> OpResult {
-    softmax_like(ctx, |ctx, x, axis| {
-        let ty = ctx.tensor(x)?;
-        let at = ctx.emit(
-            Op::ArgReduce,
-            attrs! { kind: "max", axis: axis as i64, keepdims: 1i64, last: 0i64 },
-            &[x],
-        )?;
-        let index = ctx.iota_along(DType::I64, ty.shape[axis].clone(), axis, ty.rank())?;
-        let hit = ctx.binary(Op::Equal, at, index)?;
-        ctx.cast(hit, ty.dtype)
-    })
-}
-
-fn lp_normalization(ctx: &mut NodeCtx) -> OpResult {
-    let (axis, p) = (ctx.int("axis", -1)?, ctx.int("p", 2)?);
-    if p != 1 && p != 2 {
-        return Err(ctx.bad_attr("p", p));
-    }
-    in_f32(ctx, |ctx, x| {
-        let rank = ctx.rank(x)?;
-        let axes = vec![ctx.axis(axis, rank)? as i64];
-        let powers = if p == 1 { ctx.unary(Op::Abs, x)? } else { ctx.binary(Op::Mul, x, x)? };
-        let sum = ctx.reduce("sum", powers, axes, true)?;
-        let norm = if p == 1 { sum } else { ctx.unary(Op::Sqrt, sum)? };
-        let quotient = ctx.binary(Op::Div, x, norm)?;
-        // What has no length stays zero.
-        let dtype = ctx.dtype(x)?;
-        let zero = ctx.scalar(dtype, 0.0)?;
-        let empty = ctx.binary(Op::Equal, norm, zero)?;
-        ctx.select(empty, zero, quotient)
-    })
-}
-
-fn mean_variance_normalization(ctx: &mut NodeCtx) -> OpResult {
-    let axes = ctx.opt_ints("axes")?.unwrap_or_else(|| vec![0, 2, 3]);
-    in_f32(ctx, |ctx, x| {
-        let rank = ctx.rank(x)?;
-        let mut axes: Vec<i64> = ctx.axes(&axes, rank)?.into_iter().map(|a| a as i64).collect();
-        axes.sort();
-        let m = mean(ctx, x, &axes, true)?;
-        let centred = ctx.binary(Op::Sub, x, m)?;
-        let square = ctx.binary(Op::Mul, centred, centred)?;
-        let variance = mean(ctx, square, &axes, true)?;
-        let deviation = ctx.unary(Op::Sqrt, variance)?;
-        let deviation = ctx.with_scalar(Op::Add, deviation, 1e-9)?;
-        ctx.binary(Op::Div, centred, deviation)
-    })
 }

@@ -1,4 +1,4 @@
-//! Operators that ask for, change or make shapes: Shape, Reshape, Transpose, Expand, Range, Tile, ...
+//! Operators that ask for, change or make shapes: Shape, Reshape, Squeeze, ConstantOfShape, Range, OneHot, ...
 
 use super::emit::{dim, product, zero_tensor};
 use super::{OnnxOp, onnx};
@@ -10,7 +10,6 @@ use std::collections::BTreeSet;
 /// The operators of this file.
 pub const TABLE: &[OnnxOp] = &[
     onnx("ConstantOfShape", 9, constant_of_shape),
-    onnx("Expand", 8, expand),
     onnx("EyeLike", 9, eye_like),
     onnx("Flatten", 1, flatten),
     onnx("OneHot", 9, one_hot),
@@ -19,8 +18,6 @@ pub const TABLE: &[OnnxOp] = &[
     onnx("Shape", 1, shape),
     onnx("Size", 1, size),
     onnx("Squeeze", 1, squeeze),
-    onnx("Tile", 1, tile),
-    onnx("Transpose", 1, transpose),
     onnx("Trilu", 14, trilu),
     onnx("Unsqueeze", 1, unsqueeze),
 ];
@@ -153,41 +150,6 @@ fn unsqueeze(ctx: &mut NodeCtx) -> OpResult {
     let to =
         (0..rank).map(|i| if axes.contains(&i) { dim(1) } else { dims.next().unwrap_or(dim(1)) }).collect();
     Ok(vec![ctx.reshape(x, to)?])
-}
-
-fn transpose(ctx: &mut NodeCtx) -> OpResult {
-    let x = ctx.input(0)?;
-    let rank = ctx.rank(x)?;
-    let perm = match ctx.opt_ints("perm")? {
-        Some(perm) => ctx.axes(&perm, rank)?.into_iter().map(|a| a as i64).collect(),
-        None => (0..rank as i64).rev().collect(),
-    };
-    Ok(vec![ctx.transpose(x, perm)?])
-}
-
-fn expand(ctx: &mut NodeCtx) -> OpResult {
-    let x = ctx.input(0)?;
-    let from = ctx.shape_of(x)?;
-    let target = ctx.need_dims(ctx.input(1)?, "the shape of Expand")?;
-    let rank = from.len().max(target.len());
-    let at =
-        |dims: &[Dim], i: usize| (i + dims.len()).checked_sub(rank).map_or(dim(1), |i| dims[i].clone());
-    let mut to = Vec::with_capacity(rank);
-    for i in 0..rank {
-        let (a, b) = (at(&from, i), at(&target, i));
-        to.push(match (a.as_const(), b.as_const()) {
-            (Some(1), _) => b,
-            (_, Some(1)) => a,
-            (Some(x), Some(y)) if x != y => {
-                return Err(ImportError::invalid(format!("Expand of a dim of {x} to {y}")));
-            }
-            (Some(_), _) => a,
-            (_, Some(_)) => b,
-            _ if a == b => a,
-            _ => a.op(DimOp::Broadcast, &b),
-        });
-    }
-    Ok(vec![ctx.broadcast(x, to)?])
 }
 
 fn constant_of_shape(ctx: &mut NodeCtx) -> OpResult {
@@ -349,44 +311,6 @@ fn counted_range(
     let offsets = ctx.binary(Op::Mul, counted[0], step)?;
     let values = ctx.binary(Op::Add, offsets, start)?;
     ctx.cast(values, dtype)
-}
-
-fn tile(ctx: &mut NodeCtx) -> OpResult {
-    let x = ctx.input(0)?;
-    let dims = ctx.shape_of(x)?;
-    let repeats = if ctx.opset < 6 {
-        // Tile 1: one axis, repeated some number of times.
-        let tiles = ctx.need_dims(ctx.input(1)?, "the tiles of Tile")?;
-        let axis = ctx.axis(ctx.need_int(ctx.input(2)?, "the axis of Tile")?, dims.len())?;
-        let mut repeats = vec![dim(1); dims.len()];
-        repeats[axis] = tiles.first().cloned().unwrap_or(dim(1));
-        repeats
-    } else {
-        ctx.need_dims(ctx.input(1)?, "the repeats of Tile")?
-    };
-    if repeats.len() != dims.len() {
-        return Err(ImportError::invalid(format!(
-            "Tile has {} repeats for a rank of {}",
-            repeats.len(),
-            dims.len()
-        )));
-    }
-    let (mut split, mut spread, mut joined) = (vec![], vec![], vec![]);
-    for (d, r) in dims.into_iter().zip(repeats) {
-        if r.as_const() != Some(1) {
-            split.push(dim(1));
-            spread.push(r.clone());
-        }
-        split.push(d.clone());
-        spread.push(d.clone());
-        joined.push(r * d);
-    }
-    if spread == joined {
-        return Ok(vec![x]);
-    }
-    let x = ctx.reshape(x, split)?;
-    let x = ctx.broadcast(x, spread)?;
-    Ok(vec![ctx.reshape(x, joined)?])
 }
 
 fn one_hot(ctx: &mut NodeCtx) -> OpResult {

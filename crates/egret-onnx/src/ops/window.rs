@@ -1,146 +1,174 @@
-//! The geometry that convolutions and pools share: kernel, strides, dilations, pads, auto_pad, ceil mode.
+//! Windows that slide over images: pools, their inverses, Col2Im, and pools over whole images.
 
-use super::emit::const_dim;
-use crate::context::NodeCtx;
+use super::activation::in_f32;
+use super::emit::{dim, product};
+use super::geometry::Window;
+use super::reduction::mean;
+use super::{OnnxOp, onnx};
+use crate::context::{NodeCtx, OnnxAttr, OpResult};
 use crate::error::ImportError;
-use egret_ir::{Attr, Attrs, Dim, attrs};
+use egret_ir::{Attr, Op, ValueId, attrs};
 
-/// Windows over spatial axes, one entry an axis; `pads` has two: low of every axis, then high.
-pub(super) struct Window {
-    pub(super) kernel: Vec<i64>,
-    pub(super) strides: Vec<i64>,
-    pub(super) dilations: Vec<i64>,
-    pub(super) pads: Vec<i64>,
-    /// Room beyond the high pads that only makes one more window fit: ceil mode.
-    pub(super) high_extra: Vec<i64>,
+/// The operators of this file.
+pub const TABLE: &[OnnxOp] = &[
+    onnx("AveragePool", 1, average_pool),
+    onnx("Col2Im", 18, col2im),
+    onnx("GlobalAveragePool", 1, |c| {
+        in_f32(c, |c, x| spatial_axes(c, x).and_then(|axes| mean(c, x, &axes, true)))
+    }),
+    onnx("GlobalLpPool", 1, global_lp_pool),
+    onnx("GlobalMaxPool", 1, |c| {
+        let x = c.input(0)?;
+        let axes = spatial_axes(c, x)?;
+        Ok(vec![c.reduce("max", x, axes, true)?])
+    }),
+    onnx("LpPool", 1, lp_pool),
+    onnx("MaxPool", 1, max_pool),
+    onnx("MaxUnpool", 9, max_unpool),
+];
+
+type Emitted = Result<ValueId, ImportError>;
+
+/// The axes after batch and channels.
+pub(super) fn spatial_axes(ctx: &NodeCtx, x: ValueId) -> Result<Vec<i64>, ImportError> {
+    let rank = ctx.rank(x)?;
+    if rank < 2 {
+        return Err(ImportError::invalid(format!(
+            "{} needs an image: batch, channels and spatial axes",
+            ctx.op_type
+        )));
+    }
+    Ok((2..rank as i64).collect())
 }
 
-/// How pads are chosen.
-#[derive(Copy, Clone, PartialEq)]
-pub(super) enum AutoPad {
-    NotSet,
-    Valid,
-    SameUpper,
-    SameLower,
+fn read_pool(ctx: &mut NodeCtx, x: ValueId) -> Result<Window, ImportError> {
+    spatial_axes(ctx, x)?;
+    let shape = ctx.shape_of(x)?;
+    Window::read_pool(ctx, &shape[2..])
 }
 
-/// The attribute `auto_pad`.
-pub(super) fn auto_pad(ctx: &mut NodeCtx) -> Result<AutoPad, ImportError> {
-    Ok(match ctx.str("auto_pad", "NOTSET")?.as_str() {
-        "NOTSET" | "" => AutoPad::NotSet,
-        "VALID" => AutoPad::Valid,
-        "SAME_UPPER" => AutoPad::SameUpper,
-        "SAME_LOWER" => AutoPad::SameLower,
-        other => return Err(ctx.bad_attr("auto_pad", format!("{other:?}"))),
+fn max_pool(ctx: &mut NodeCtx) -> OpResult {
+    let x = ctx.input(0)?;
+    let window = read_pool(ctx, x)?;
+    let column_major = ctx.flag("storage_order", false)?;
+    if ctx.wanted.get(1) != Some(&true) {
+        return Ok(vec![ctx.emit(Op::Pool, window.pool_attrs_of("max"), &[x])?]);
+    }
+    let mut attrs = window.pool_attrs();
+    attrs.0.insert("column_major", Attr::from(column_major));
+    ctx.emit_node(Op::MaxPoolIndices, attrs, &[Some(x)], vec![])
+}
+
+fn average_pool(ctx: &mut NodeCtx) -> OpResult {
+    let x = ctx.input(0)?;
+    let mut window = read_pool(ctx, x)?;
+    let include_pads = ctx.flag("count_include_pad", false)?;
+    in_f32(ctx, |ctx, mut x| {
+        if include_pads && window.pads.iter().any(|&p| p != 0) {
+            // Pads that count are elements like any other; the room of ceil mode still is not.
+            let n = window.kernel.len();
+            let sides =
+                |pads: &[i64]| [dim(0), dim(0)].into_iter().chain(pads.iter().map(|&p| dim(p))).collect();
+            let (low, high) = (sides(&window.pads[..n]), sides(&window.pads[n..]));
+            x = ctx.pad(x, low, high, "constant", None)?;
+            window.pads = vec![0; 2 * n];
+        }
+        ctx.emit(Op::Pool, window.pool_attrs_of("mean"), &[x])
     })
 }
 
-impl Window {
-    /// Read the attributes of a convolution or pool over the spatial dims `spatial` with a kernel whose size is known.
-    pub(super) fn read(
-        ctx: &mut NodeCtx,
-        spatial: &[Dim],
-        kernel: Vec<i64>,
-    ) -> Result<Window, ImportError> {
-        let n = spatial.len();
-        let strides = positive(ctx, "strides", n)?;
-        let dilations = positive(ctx, "dilations", n)?;
-        let auto = auto_pad(ctx)?;
-        let given = ctx.ints_or("pads", 2 * n, 0)?;
-        let pads = match auto {
-            AutoPad::NotSet => given,
-            AutoPad::Valid => vec![0; 2 * n],
-            AutoPad::SameUpper | AutoPad::SameLower => {
-                let mut pads = vec![0; 2 * n];
-                for i in 0..n {
-                    let span = (kernel[i] - 1).saturating_mul(dilations[i]).saturating_add(1);
-                    // With a stride of 1 the size of the image plays no part.
-                    let total = if strides[i] == 1 {
-                        span - 1
-                    } else {
-                        let size = const_dim(ctx, &spatial[i])?;
-                        let out = size.saturating_add(strides[i] - 1) / strides[i];
-                        ((out - 1).saturating_mul(strides[i]).saturating_add(span) - size).max(0)
-                    };
-                    let small = total / 2;
-                    (pads[i], pads[n + i]) = if auto == AutoPad::SameUpper {
-                        (small, total - small)
-                    } else {
-                        (total - small, small)
-                    };
-                }
-                pads
-            }
-        };
-        Ok(Window { kernel, strides, dilations, pads, high_extra: vec![0; n] })
+/// |x| to the p.
+fn magnitude_power(ctx: &mut NodeCtx, x: ValueId, p: f64) -> Emitted {
+    if p == 2.0 {
+        return ctx.binary(Op::Mul, x, x);
     }
+    let magnitude = ctx.unary(Op::Abs, x)?;
+    if p == 1.0 { Ok(magnitude) } else { ctx.with_scalar(Op::Pow, magnitude, p) }
+}
 
-    /// As [`Window::read`] for a pool: the kernel is an attribute, and there is ceil mode.
-    pub(super) fn read_pool(ctx: &mut NodeCtx, spatial: &[Dim]) -> Result<Window, ImportError> {
-        let n = spatial.len();
-        let kernel = match ctx.opt_ints("kernel_shape")? {
-            Some(k) if k.len() == n && k.iter().all(|&k| (1..=i64::from(i32::MAX)).contains(&k)) => k,
-            Some(k) => return Err(ctx.bad_attr("kernel_shape", format!("{k:?} for {n} spatial axes"))),
-            None => {
-                return Err(ImportError::invalid(format!(
-                    "{} needs the attribute `kernel_shape`",
-                    ctx.op_type
-                )));
-            }
-        };
-        let ceil = ctx.flag("ceil_mode", false)?;
-        let mut window = Window::read(ctx, spatial, kernel)?;
-        if ceil {
-            for (i, size) in spatial.iter().enumerate() {
-                if window.strides[i] > 1 {
-                    let size = const_dim(ctx, size)?;
-                    window.high_extra[i] = window.ceil_room(i, size);
-                }
-            }
-        }
-        Ok(window)
-    }
-
-    /// Room that the last, partial window along an axis of a size needs; none if it would start beyond the low pad and the image.
-    fn ceil_room(&self, i: usize, size: i64) -> i64 {
-        let n = self.kernel.len();
-        let span = (self.kernel[i] - 1).saturating_mul(self.dilations[i]).saturating_add(1);
-        let padded = size.saturating_add(self.pads[i]).saturating_add(self.pads[n + i]);
-        let stride = self.strides[i];
-        let partial = padded.saturating_sub(span).rem_euclid(stride);
-        if padded < span || partial == 0 {
-            return 0;
-        }
-        let last_start = padded - span - partial + stride;
-        if last_start >= size.saturating_add(self.pads[i]) { 0 } else { stride - partial }
-    }
-
-    /// The attributes of the primitives `pool` and (without `kind` and `layout`) `max_pool_indices`.
-    pub(super) fn pool_attrs(&self) -> Attrs {
-        attrs! {
-            kernel: self.kernel.clone(),
-            strides: self.strides.clone(),
-            dilations: self.dilations.clone(),
-            pads: self.pads.clone(),
-            high_extra: self.high_extra.clone()
-        }
-    }
-
-    /// The attributes of the primitive `pool`, channels first.
-    pub(super) fn pool_attrs_of(&self, kind: &str) -> Attrs {
-        let mut attrs = self.pool_attrs();
-        attrs.0.insert("kind", Attr::from(kind));
-        attrs.0.insert("layout", Attr::from("channels_first"));
-        attrs
+/// The p-th root.
+fn root(ctx: &mut NodeCtx, x: ValueId, p: f64) -> Emitted {
+    match p {
+        1.0 => Ok(x),
+        2.0 => ctx.unary(Op::Sqrt, x),
+        _ => ctx.with_scalar(Op::Pow, x, 1.0 / p),
     }
 }
 
-/// An INTS attribute with a positive entry for each of `n` axes, 1 by default.
-pub(super) fn positive(ctx: &mut NodeCtx, name: &str, n: usize) -> Result<Vec<i64>, ImportError> {
-    let values = ctx.ints_or(name, n, 1)?;
-    if values.iter().all(|v| (1..=i64::from(i32::MAX)).contains(v)) {
-        Ok(values)
-    } else {
-        Err(ctx.bad_attr(name, format!("{values:?}")))
+/// The attribute `p`, a FLOAT in opset 1.
+fn order(ctx: &mut NodeCtx) -> Result<f64, ImportError> {
+    match ctx.take("p") {
+        None => Ok(2.0),
+        Some(OnnxAttr::Int(p)) if p > 0 => Ok(p as f64),
+        Some(OnnxAttr::Float(p)) if p > 0.0 => Ok(p.into()),
+        Some(_) => {
+            Err(ImportError::invalid(format!("attribute `p` of {} must be a positive number", ctx.op_type)))
+        }
     }
+}
+
+fn lp_pool(ctx: &mut NodeCtx) -> OpResult {
+    let p = order(ctx)?;
+    let x = ctx.input(0)?;
+    let window = read_pool(ctx, x)?;
+    in_f32(ctx, |ctx, x| {
+        let powers = magnitude_power(ctx, x, p)?;
+        let sum = ctx.emit(Op::Pool, window.pool_attrs_of("sum"), &[powers])?;
+        root(ctx, sum, p)
+    })
+}
+
+fn global_lp_pool(ctx: &mut NodeCtx) -> OpResult {
+    let p = order(ctx)?;
+    in_f32(ctx, |ctx, x| {
+        let axes = spatial_axes(ctx, x)?;
+        let powers = magnitude_power(ctx, x, p)?;
+        let sum = ctx.reduce("sum", powers, axes, true)?;
+        root(ctx, sum, p)
+    })
+}
+
+fn max_unpool(ctx: &mut NodeCtx) -> OpResult {
+    let (x, indices) = (ctx.input(0)?, ctx.input(1)?);
+    let window = read_pool(ctx, x)?;
+    let n = window.kernel.len();
+    let mut shape = ctx.shape_of(x)?;
+    for i in 0..n {
+        let grown = (shape[2 + i].clone() - dim(1)) * dim(window.strides[i]);
+        shape[2 + i] = grown + dim(window.kernel[i] - window.pads[i] - window.pads[n + i]);
+    }
+    let dtype = ctx.dtype(x)?;
+    let zero = ctx.zero(dtype);
+    let flat = ctx.broadcast(zero, vec![product(&shape)])?;
+    let count = vec![product(&ctx.shape_of(x)?)];
+    let (places, values) = (ctx.reshape(indices, count.clone())?, ctx.reshape(x, count)?);
+    let filled =
+        ctx.emit(Op::ScatterElements, attrs! { axis: 0i64, reduction: "none" }, &[flat, places, values])?;
+    let y = ctx.reshape(filled, shape.clone())?;
+    let Some(wanted) = ctx.opt_input(2) else { return Ok(vec![y]) };
+    // A larger output has the rest as zeros at the high ends.
+    let wanted = ctx.need_dims(wanted, "the output shape of MaxUnpool")?;
+    if wanted.len() != shape.len() {
+        return Err(ImportError::invalid("the output shape of MaxUnpool has another rank than its input"));
+    }
+    let high = wanted.into_iter().zip(shape).map(|(w, s)| w - s).collect();
+    let low = vec![dim(0); n + 2];
+    Ok(vec![ctx.pad(y, low, high, "constant", None)?])
+}
+
+fn col2im(ctx: &mut NodeCtx) -> OpResult {
+    let x = ctx.input(0)?;
+    let image = ctx.need_ints(ctx.input(1)?, "the image shape of Col2Im")?;
+    let block = ctx.need_ints(ctx.input(2)?, "the block shape of Col2Im")?;
+    if image.len() != block.len() {
+        return Err(ImportError::invalid("the image and the block of Col2Im differ in rank"));
+    }
+    let attrs = attrs! {
+        strides: ctx.ints_or("strides", image.len(), 1)?,
+        dilations: ctx.ints_or("dilations", image.len(), 1)?,
+        pads: ctx.ints_or("pads", 2 * image.len(), 0)?,
+        image_shape: image,
+        block_shape: block,
+    };
+    Ok(vec![ctx.emit(Op::Col2im, attrs, &[x])?])
 }

@@ -1,6 +1,6 @@
-//! Operators that sample images: Resize, Upsample, GridSample, AffineGrid, Col2Im.
+//! Operators that read images at real coordinates: Resize, Upsample, GridSample, AffineGrid, RoiAlign, DeformConv.
 
-use super::emit::{const_dims, dim};
+use super::emit::{const_dims, dim, product};
 use super::{OnnxOp, onnx};
 use crate::context::{NodeCtx, OpResult};
 use crate::error::ImportError;
@@ -9,9 +9,10 @@ use egret_ir::{Dim, DimOp, Op, Tensor, ValueId, attrs};
 /// The operators of this file.
 pub const TABLE: &[OnnxOp] = &[
     onnx("AffineGrid", 20, affine_grid),
-    onnx("Col2Im", 18, col2im),
+    onnx("DeformConv", 19, deform_conv),
     onnx("GridSample", 16, grid_sample),
     onnx("Resize", 10, resize),
+    onnx("RoiAlign", 10, roi_align),
     onnx("Upsample", 1, upsample),
 ];
 
@@ -341,19 +342,62 @@ fn affine_grid(ctx: &mut NodeCtx) -> OpResult {
     Ok(vec![ctx.reshape_to(moved, shape)?])
 }
 
-fn col2im(ctx: &mut NodeCtx) -> OpResult {
-    let x = ctx.input(0)?;
-    let image = ctx.need_ints(ctx.input(1)?, "the image shape of Col2Im")?;
-    let block = ctx.need_ints(ctx.input(2)?, "the block shape of Col2Im")?;
-    if image.len() != block.len() {
-        return Err(ImportError::invalid("the image and the block of Col2Im differ in rank"));
+fn roi_align(ctx: &mut NodeCtx) -> OpResult {
+    let operands = [ctx.input(0)?, ctx.input(1)?, ctx.input(2)?];
+    let mode = ctx.str("mode", "avg")?;
+    if !["avg", "max"].contains(&mode.as_str()) {
+        return Err(ctx.bad_attr("mode", mode));
+    }
+    let half_pixel = if ctx.opset < 16 {
+        false
+    } else {
+        match ctx.str("coordinate_transformation_mode", "half_pixel")?.as_str() {
+            "half_pixel" => true,
+            "output_half_pixel" => false,
+            other => return Err(ctx.bad_attr("coordinate_transformation_mode", other)),
+        }
+    };
+    let attrs = attrs! {
+        mode: mode,
+        half_pixel: half_pixel,
+        output_height: ctx.int("output_height", 1)?,
+        output_width: ctx.int("output_width", 1)?,
+        sampling_ratio: ctx.int("sampling_ratio", 0)?,
+        spatial_scale: f64::from(ctx.float("spatial_scale", 1.0)?),
+    };
+    Ok(vec![ctx.emit(Op::RoiAlign, attrs, &operands)?])
+}
+
+fn deform_conv(ctx: &mut NodeCtx) -> OpResult {
+    let [x, w, offset] = [ctx.input(0)?, ctx.input(1)?, ctx.input(2)?];
+    let kernel = ctx.shape_of(w)?;
+    if kernel.len() != 4 {
+        return Err(ImportError::unsupported(format!(
+            "DeformConv over {} spatial axes; only 2 are done",
+            kernel.len().saturating_sub(2)
+        )));
+    }
+    if let Some(stated) = ctx.opt_ints("kernel_shape")?
+        && !(stated.len() == 2
+            && stated.iter().zip(&kernel[2..]).all(|(s, k)| k.as_const().is_none_or(|k| k == *s)))
+    {
+        return Err(ImportError::invalid(format!(
+            "kernel_shape {stated:?} of DeformConv differs from the shape of its weights"
+        )));
     }
     let attrs = attrs! {
-        strides: ctx.ints_or("strides", image.len(), 1)?,
-        dilations: ctx.ints_or("dilations", image.len(), 1)?,
-        pads: ctx.ints_or("pads", 2 * image.len(), 0)?,
-        image_shape: image,
-        block_shape: block,
+        strides: ctx.ints_or("strides", 2, 1)?,
+        dilations: ctx.ints_or("dilations", 2, 1)?,
+        pads: ctx.ints_or("pads", 4, 0)?,
+        groups: ctx.int("group", 1)?,
+        offset_groups: ctx.int("offset_group", 1)?,
     };
-    Ok(vec![ctx.emit(Op::Col2im, attrs, &[x])?])
+    let operands = [Some(x), Some(w), Some(offset), ctx.opt_input(4)];
+    let mut y = ctx.emit_node(Op::DeformConv, attrs, &operands, vec![])?[0];
+    if let Some(bias) = ctx.opt_input(3) {
+        let channels = ctx.shape_of(bias)?;
+        let bias = ctx.reshape(bias, vec![product(&channels), dim(1), dim(1)])?;
+        y = ctx.binary(Op::Add, y, bias)?;
+    }
+    Ok(vec![y])
 }

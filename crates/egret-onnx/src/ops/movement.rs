@@ -1,4 +1,4 @@
-//! Operators that cut, join and pad tensors: Slice, Split, Concat, Pad, DepthToSpace, Compress, ...
+//! The same elements at other places: Slice, Split, Concat, Pad, Transpose, Expand, Tile, DepthToSpace, ...
 
 use super::emit::{dim, is_negative};
 use super::{OnnxOp, onnx};
@@ -9,16 +9,15 @@ use egret_ir::{DType, Dim, DimOp, Op, ValueId, attrs};
 /// The operators of this file.
 pub const TABLE: &[OnnxOp] = &[
     onnx("CenterCropPad", 18, center_crop_pad),
-    onnx("Compress", 9, compress),
     onnx("Concat", 1, concat),
     onnx("DepthToSpace", 1, depth_to_space),
-    onnx("NonZero", 9, non_zero),
+    onnx("Expand", 8, expand),
     onnx("Pad", 1, pad),
-    onnx("ReverseSequence", 10, reverse_sequence),
     onnx("Slice", 1, slice),
     onnx("SpaceToDepth", 1, space_to_depth),
     onnx("Split", 1, split),
-    onnx("Unique", 11, unique),
+    onnx("Tile", 1, tile),
+    onnx("Transpose", 1, transpose),
 ];
 
 /// Beyond any size: PyTorch and TensorFlow write "to the end" so.
@@ -399,43 +398,77 @@ fn space_to_depth(ctx: &mut NodeCtx) -> OpResult {
     Ok(vec![ctx.reshape(x, vec![n, c * b.clone() * b, h, w])?])
 }
 
-fn reverse_sequence(ctx: &mut NodeCtx) -> OpResult {
-    let (x, lengths) = (ctx.input(0)?, ctx.input(1)?);
+fn transpose(ctx: &mut NodeCtx) -> OpResult {
+    let x = ctx.input(0)?;
     let rank = ctx.rank(x)?;
-    let time = ctx.int("time_axis", 0)?;
-    let batch = ctx.int("batch_axis", 1)?;
-    let (time, batch) = (ctx.axis(time, rank)?, ctx.axis(batch, rank)?);
-    let lengths = ctx.cast(lengths, DType::I64)?;
-    let attrs = attrs! { time_axis: time as i64, batch_axis: batch as i64 };
-    Ok(vec![ctx.emit(Op::ReverseSequence, attrs, &[x, lengths])?])
+    let perm = match ctx.opt_ints("perm")? {
+        Some(perm) => ctx.axes(&perm, rank)?.into_iter().map(|a| a as i64).collect(),
+        None => (0..rank as i64).rev().collect(),
+    };
+    Ok(vec![ctx.transpose(x, perm)?])
 }
 
-fn compress(ctx: &mut NodeCtx) -> OpResult {
-    let (mut x, cond) = (ctx.input(0)?, ctx.input(1)?);
+fn expand(ctx: &mut NodeCtx) -> OpResult {
+    let x = ctx.input(0)?;
+    let from = ctx.shape_of(x)?;
+    let target = ctx.need_dims(ctx.input(1)?, "the shape of Expand")?;
+    let rank = from.len().max(target.len());
+    let at =
+        |dims: &[Dim], i: usize| (i + dims.len()).checked_sub(rank).map_or(dim(1), |i| dims[i].clone());
+    let mut to = Vec::with_capacity(rank);
+    for i in 0..rank {
+        let (a, b) = (at(&from, i), at(&target, i));
+        to.push(match (a.as_const(), b.as_const()) {
+            (Some(1), _) => b,
+            (_, Some(1)) => a,
+            (Some(x), Some(y)) if x != y => {
+                return Err(ImportError::invalid(format!("Expand of a dim of {x} to {y}")));
+            }
+            (Some(_), _) => a,
+            (_, Some(_)) => b,
+            _ if a == b => a,
+            _ => a.op(DimOp::Broadcast, &b),
+        });
+    }
+    Ok(vec![ctx.broadcast(x, to)?])
+}
+
+fn tile(ctx: &mut NodeCtx) -> OpResult {
+    let x = ctx.input(0)?;
     let dims = ctx.shape_of(x)?;
-    let axis = match ctx.opt_int("axis")? {
-        Some(axis) => ctx.axis(axis, dims.len())?,
-        None => {
-            x = ctx.reshape(x, vec![super::emit::product(&dims)])?;
-            0
+    let repeats = if ctx.opset < 6 {
+        // Tile 1: one axis, repeated some number of times.
+        let tiles = ctx.need_dims(ctx.input(1)?, "the tiles of Tile")?;
+        let axis = ctx.axis(ctx.need_int(ctx.input(2)?, "the axis of Tile")?, dims.len())?;
+        let mut repeats = vec![dim(1); dims.len()];
+        repeats[axis] = tiles.first().cloned().unwrap_or(dim(1));
+        repeats
+    } else {
+        ctx.need_dims(ctx.input(1)?, "the repeats of Tile")?
+    };
+    if repeats.len() != dims.len() {
+        return Err(ImportError::invalid(format!(
+            "Tile has {} repeats for a rank of {}",
+            repeats.len(),
+            dims.len()
+        )));
+    }
+    let (mut split, mut spread, mut joined) = (vec![], vec![], vec![]);
+    for (d, r) in dims.into_iter().zip(repeats) {
+        if r.as_const() != Some(1) {
+            split.push(dim(1));
+            spread.push(r.clone());
         }
-    };
-    Ok(vec![ctx.emit(Op::Compress, attrs! { axis: axis as i64 }, &[x, cond])?])
-}
-
-fn non_zero(ctx: &mut NodeCtx) -> OpResult {
-    let x = ctx.input(0)?;
-    Ok(vec![ctx.unary(Op::Nonzero, x)?])
-}
-
-fn unique(ctx: &mut NodeCtx) -> OpResult {
-    let x = ctx.input(0)?;
-    let sorted = ctx.flag("sorted", true)?;
-    let (axis, flat) = match ctx.opt_int("axis")? {
-        Some(axis) => (ctx.axis(axis, ctx.rank(x)?)? as i64, false),
-        None => (0, true),
-    };
-    ctx.emit_node(Op::Unique, attrs! { axis: axis, flat: flat, sorted: sorted }, &[Some(x)], vec![])
+        split.push(d.clone());
+        spread.push(d.clone());
+        joined.push(r * d);
+    }
+    if spread == joined {
+        return Ok(vec![x]);
+    }
+    let x = ctx.reshape(x, split)?;
+    let x = ctx.broadcast(x, spread)?;
+    Ok(vec![ctx.reshape(x, joined)?])
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Operators on text: StringConcat, StringSplit, StringNormalizer, RegexFullMatch, TfIdfVectorizer.
+//! Text: StringConcat, StringSplit, StringNormalizer, RegexFullMatch, TfIdfVectorizer.
 
 use super::{OnnxOp, onnx};
 use crate::context::{NodeCtx, OpResult};

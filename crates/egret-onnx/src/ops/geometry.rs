@@ -1,0 +1,146 @@
+//! The geometry that convolutions and pools share: kernel, strides, dilations, pads, auto_pad, ceil mode.
+
+use super::emit::const_dim;
+use crate::context::NodeCtx;
+use crate::error::ImportError;
+use egret_ir::{Attr, Attrs, Dim, attrs};
+
+/// Windows over spatial axes, one entry an axis; `pads` has two: low of every axis, then high.
+pub(super) struct Window {
+    pub(super) kernel: Vec<i64>,
+    pub(super) strides: Vec<i64>,
+    pub(super) dilations: Vec<i64>,
+    pub(super) pads: Vec<i64>,
+    /// Room beyond the high pads that only makes one more window fit: ceil mode.
+    pub(super) high_extra: Vec<i64>,
+}
+
+/// How pads are chosen.
+#[derive(Copy, Clone, PartialEq)]
+pub(super) enum AutoPad {
+    NotSet,
+    Valid,
+    SameUpper,
+    SameLower,
+}
+
+/// The attribute `auto_pad`.
+pub(super) fn auto_pad(ctx: &mut NodeCtx) -> Result<AutoPad, ImportError> {
+    Ok(match ctx.str("auto_pad", "NOTSET")?.as_str() {
+        "NOTSET" | "" => AutoPad::NotSet,
+        "VALID" => AutoPad::Valid,
+        "SAME_UPPER" => AutoPad::SameUpper,
+        "SAME_LOWER" => AutoPad::SameLower,
+        other => return Err(ctx.bad_attr("auto_pad", format!("{other:?}"))),
+    })
+}
+
+impl Window {
+    /// Read the attributes of a convolution or pool over the spatial dims `spatial` with a kernel whose size is known.
+    pub(super) fn read(
+        ctx: &mut NodeCtx,
+        spatial: &[Dim],
+        kernel: Vec<i64>,
+    ) -> Result<Window, ImportError> {
+        let n = spatial.len();
+        let strides = positive(ctx, "strides", n)?;
+        let dilations = positive(ctx, "dilations", n)?;
+        let auto = auto_pad(ctx)?;
+        let given = ctx.ints_or("pads", 2 * n, 0)?;
+        let pads = match auto {
+            AutoPad::NotSet => given,
+            AutoPad::Valid => vec![0; 2 * n],
+            AutoPad::SameUpper | AutoPad::SameLower => {
+                let mut pads = vec![0; 2 * n];
+                for i in 0..n {
+                    let span = (kernel[i] - 1).saturating_mul(dilations[i]).saturating_add(1);
+                    // With a stride of 1 the size of the image plays no part.
+                    let total = if strides[i] == 1 {
+                        span - 1
+                    } else {
+                        let size = const_dim(ctx, &spatial[i])?;
+                        let out = size.saturating_add(strides[i] - 1) / strides[i];
+                        ((out - 1).saturating_mul(strides[i]).saturating_add(span) - size).max(0)
+                    };
+                    let small = total / 2;
+                    (pads[i], pads[n + i]) = if auto == AutoPad::SameUpper {
+                        (small, total - small)
+                    } else {
+                        (total - small, small)
+                    };
+                }
+                pads
+            }
+        };
+        Ok(Window { kernel, strides, dilations, pads, high_extra: vec![0; n] })
+    }
+
+    /// As [`Window::read`] for a pool: the kernel is an attribute, and there is ceil mode.
+    pub(super) fn read_pool(ctx: &mut NodeCtx, spatial: &[Dim]) -> Result<Window, ImportError> {
+        let n = spatial.len();
+        let kernel = match ctx.opt_ints("kernel_shape")? {
+            Some(k) if k.len() == n && k.iter().all(|&k| (1..=i64::from(i32::MAX)).contains(&k)) => k,
+            Some(k) => return Err(ctx.bad_attr("kernel_shape", format!("{k:?} for {n} spatial axes"))),
+            None => {
+                return Err(ImportError::invalid(format!(
+                    "{} needs the attribute `kernel_shape`",
+                    ctx.op_type
+                )));
+            }
+        };
+        let ceil = ctx.flag("ceil_mode", false)?;
+        let mut window = Window::read(ctx, spatial, kernel)?;
+        if ceil {
+            for (i, size) in spatial.iter().enumerate() {
+                if window.strides[i] > 1 {
+                    let size = const_dim(ctx, size)?;
+                    window.high_extra[i] = window.ceil_room(i, size);
+                }
+            }
+        }
+        Ok(window)
+    }
+
+    /// Room that the last, partial window along an axis of a size needs; none if it would start beyond the low pad and the image.
+    fn ceil_room(&self, i: usize, size: i64) -> i64 {
+        let n = self.kernel.len();
+        let span = (self.kernel[i] - 1).saturating_mul(self.dilations[i]).saturating_add(1);
+        let padded = size.saturating_add(self.pads[i]).saturating_add(self.pads[n + i]);
+        let stride = self.strides[i];
+        let partial = padded.saturating_sub(span).rem_euclid(stride);
+        if padded < span || partial == 0 {
+            return 0;
+        }
+        let last_start = padded - span - partial + stride;
+        if last_start >= size.saturating_add(self.pads[i]) { 0 } else { stride - partial }
+    }
+
+    /// The attributes of the primitives `pool` and (without `kind` and `layout`) `max_pool_indices`.
+    pub(super) fn pool_attrs(&self) -> Attrs {
+        attrs! {
+            kernel: self.kernel.clone(),
+            strides: self.strides.clone(),
+            dilations: self.dilations.clone(),
+            pads: self.pads.clone(),
+            high_extra: self.high_extra.clone()
+        }
+    }
+
+    /// The attributes of the primitive `pool`, channels first.
+    pub(super) fn pool_attrs_of(&self, kind: &str) -> Attrs {
+        let mut attrs = self.pool_attrs();
+        attrs.0.insert("kind", Attr::from(kind));
+        attrs.0.insert("layout", Attr::from("channels_first"));
+        attrs
+    }
+}
+
+/// An INTS attribute with a positive entry for each of `n` axes, 1 by default.
+pub(super) fn positive(ctx: &mut NodeCtx, name: &str, n: usize) -> Result<Vec<i64>, ImportError> {
+    let values = ctx.ints_or(name, n, 1)?;
+    if values.iter().all(|v| (1..=i64::from(i32::MAX)).contains(v)) {
+        Ok(values)
+    } else {
+        Err(ctx.bad_attr(name, format!("{values:?}")))
+    }
+}
