@@ -1,5 +1,7 @@
-//! Generates the `Op` enum from the op table in `ir-spec/ops/*.toml`, so that table and code cannot disagree.
+//! Generates the enums `Op` and `Family` and the op table's rows from `ir-spec/ops/FAMILY.toml`, so that table and code
+//! cannot disagree.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::{env, fs, path::Path};
 
@@ -9,68 +11,87 @@ fn main() {
     let mut files: Vec<_> =
         fs::read_dir(&dir).expect("ir-spec/ops").map(|e| e.expect("dir entry").path()).collect();
     files.sort();
-    let (mut variants, mut rows) = (String::new(), String::new());
+    let mut families = String::new();
+    let mut names = vec![];
+    // By name, whichever the family: an operation that changes its family keeps its place.
+    let mut ops: BTreeMap<String, (String, String)> = BTreeMap::new();
     for file in files.iter().filter(|f| f.extension().is_some_and(|e| e == "toml")) {
         println!("cargo::rerun-if-changed={}", file.display());
         let text = fs::read_to_string(file).expect("op table");
-        // Sorted by name within a file: deterministic whatever the TOML reader keeps.
         let table: toml::Table = text.parse().unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        let family = file.file_stem().and_then(|s| s.to_str()).expect("a family's name").to_owned();
+        let head = text.lines().next().and_then(|l| l.strip_prefix("# "));
+        let head = head.unwrap_or_else(|| panic!("{}: the first line says what it is", file.display()));
+        writeln!(families, "    /// {head}\n    {},", camel(&family)).expect("write");
         for (name, row) in &table {
-            let row = row.as_table().expect("a row is a table");
-            let strings = |key: &str| -> Vec<String> {
-                row.get(key)
-                    .map(|v| {
-                        v.as_array()
-                            .expect("array")
-                            .iter()
-                            .map(|s| s.as_str().expect("string").into())
-                            .collect()
-                    })
-                    .unwrap_or_default()
-            };
-            let text_of = |key: &str, default: &str| {
-                row.get(key).map_or(default, |v| v.as_str().expect("string")).to_owned()
-            };
-            let attrs: Vec<(String, String)> = row
-                .get("attrs")
-                .map(|v| {
-                    v.as_table()
-                        .expect("table")
-                        .iter()
-                        .map(|(k, v)| (k.clone(), v.as_str().expect("kind").into()))
-                        .collect()
-                })
-                .unwrap_or_default();
-            let variant: String = name
-                .split('_')
-                .map(|w| {
-                    let mut c = w.chars();
-                    c.next().map(|f| f.to_uppercase().collect::<String>() + c.as_str()).unwrap_or_default()
-                })
-                .collect();
-            let doc = text_of("doc", "");
-            writeln!(
-                variants,
-                "    /// `{name}`: {}\n    {variant},",
-                doc.replace('[', "\\[").replace(']', "\\]")
-            )
-            .expect("write");
-            writeln!(
-                rows,
-                "    OpInfo {{ op: Op::{variant}, name: {name:?}, operands: &{:?}, results: {}, regions: &{:?}, traits: &{:?}, types: {:?}, result: {:?}, attrs: &{attrs:?}, doc: {doc:?} }},",
-                strings("operands"),
-                row.get("results").map_or(1, |v| v.as_integer().expect("integer")),
-                strings("regions"),
-                strings("traits"),
-                text_of("types", "any"),
-                text_of("result", "same"),
-            )
-            .expect("write");
+            let row = row.as_table().unwrap_or_else(|| panic!("{}: `{name}` is no row", file.display()));
+            let before = ops.insert(name.clone(), op(name, &family, row));
+            assert!(before.is_none(), "{}: there is another `{name}`", file.display());
         }
+        names.push(family);
     }
+    let (variants, rows): (String, String) = ops.into_values().unzip();
+    let all: String = names.iter().map(|f| format!("Family::{}, ", camel(f))).collect();
     let code = format!(
-        "/// A primitive operation. Generated from `ir-spec/ops`.\n#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]\npub enum Op {{\n{variants}}}\n\npub(crate) static TABLE: &[OpInfo] = &[\n{rows}];\n"
+        "/// A primitive operation. Generated from `ir-spec/ops`.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Op {{
+{variants}}}
+
+/// Operations of one kind: a file of `ir-spec/ops`, and the files of the same name in inference, interpreter, importer and
+/// lowering.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Family {{
+{families}}}
+
+pub(crate) static TABLE: &[OpInfo] = &[
+{rows}];
+
+static FAMILIES: &[Family] = &[{all}];
+static FAMILY_NAMES: &[&str] = &{names:?};
+"
     );
     fs::write(Path::new(&env::var("OUT_DIR").expect("OUT_DIR")).join("op_table.rs"), code)
         .expect("write op_table.rs");
+}
+
+/// `layer_norm` as `LayerNorm`.
+fn camel(name: &str) -> String {
+    name.split('_')
+        .map(|w| {
+            let mut c = w.chars();
+            c.next().map(|f| f.to_uppercase().collect::<String>() + c.as_str()).unwrap_or_default()
+        })
+        .collect()
+}
+
+/// The member of `Op` and the row of the table.
+fn op(name: &str, family: &str, row: &toml::Table) -> (String, String) {
+    let strings = |key: &str| -> Vec<String> {
+        let text = |s: &toml::Value| s.as_str().expect("string").to_owned();
+        row.get(key).map(|v| v.as_array().expect("array").iter().map(text).collect()).unwrap_or_default()
+    };
+    let text_of =
+        |key: &str, default: &str| row.get(key).map_or(default, |v| v.as_str().expect("string")).to_owned();
+    let attrs: Vec<(String, String)> = row
+        .get("attrs")
+        .map(|v| {
+            let kind = |(k, v): (&String, &toml::Value)| (k.clone(), v.as_str().expect("kind").into());
+            v.as_table().expect("table").iter().map(kind).collect()
+        })
+        .unwrap_or_default();
+    let (variant, doc) = (camel(name), text_of("doc", ""));
+    (
+        format!("    /// `{name}`: {}\n    {variant},\n", doc.replace('[', "\\[").replace(']', "\\]")),
+        format!(
+            "    OpInfo {{ op: Op::{variant}, name: {name:?}, family: Family::{}, operands: &{:?}, results: {}, regions: &{:?}, traits: &{:?}, types: {:?}, result: {:?}, attrs: &{attrs:?}, doc: {doc:?} }},\n",
+            camel(family),
+            strings("operands"),
+            row.get("results").map_or(1, |v| v.as_integer().expect("integer")),
+            strings("regions"),
+            strings("traits"),
+            text_of("types", "any"),
+            text_of("result", "same"),
+        ),
+    )
 }

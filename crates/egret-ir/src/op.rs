@@ -1,4 +1,4 @@
-//! The closed set of primitive operations, loaded from the op table in `ir-spec/ops`.
+//! The closed set of primitive operations, generated from the op table in `ir-spec/ops`.
 
 use std::fmt;
 
@@ -11,6 +11,8 @@ pub struct OpInfo {
     pub op: Op,
     /// Its spelling in text IR.
     pub name: &'static str,
+    /// The file of `ir-spec/ops` that it is in.
+    pub family: Family,
     /// Operand names; `?x` may be left out, and the last one starts with `*` if any number may follow.
     pub operands: &'static [&'static str],
     /// Number of results; -1 if it depends on the node.
@@ -48,19 +50,36 @@ impl Op {
         self.info().name
     }
 
-    /// The operation spelt `name`.
-    pub fn from_name(name: &str) -> Option<Op> {
-        TABLE.iter().find(|r| r.name == name).map(|r| r.op)
+    /// The family: elementwise, movement, reduction, ...
+    pub fn family(self) -> Family {
+        self.info().family
     }
 
-    /// Every operation, in table order.
+    /// The operation spelt `name`.
+    pub fn from_name(name: &str) -> Option<Op> {
+        TABLE.binary_search_by(|r| r.name.cmp(name)).ok().map(|i| TABLE[i].op)
+    }
+
+    /// Every operation, by name.
     pub fn all() -> impl Iterator<Item = Op> {
         TABLE.iter().map(|r| r.op)
     }
 
     /// Whether the result at an index depends only on the operands at that (broadcast) index.
     pub fn is_elementwise(self) -> bool {
-        self.info().has_trait("elementwise")
+        self.family() == Family::Elementwise
+    }
+}
+
+impl Family {
+    /// Every family, by name.
+    pub fn all() -> impl Iterator<Item = Family> {
+        FAMILIES.iter().copied()
+    }
+
+    /// The name: that of its files.
+    pub fn name(self) -> &'static str {
+        FAMILY_NAMES[self as usize]
     }
 }
 
@@ -73,6 +92,16 @@ impl fmt::Display for Op {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn families_stand_at_their_names() {
+        for (i, family) in Family::all().enumerate() {
+            assert_eq!(family as usize, i);
+        }
+        let names: Vec<&str> = Family::all().map(Family::name).collect();
+        assert!(names.is_sorted() && names.contains(&"gather_scatter"), "{names:?}");
+        assert_eq!(Op::Softmax.family().name(), "normalization");
+    }
 
     #[test]
     fn rows_stand_at_their_op() {

@@ -1,6 +1,6 @@
 //! The specification as a test: its examples parse, verify, run and print as stated; its table is the op table.
 
-use egret_ir::{DType, Graph, Op, OpInfo, Tensor, Value, interp, text, verify};
+use egret_ir::{DType, Family, Graph, Op, Tensor, Value, interp, text, verify};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -115,28 +115,12 @@ fn examples_hold() {
     }
 }
 
-const FAMILIES: [(&str, &[&str]); 5] = [
-    ("Elementwise", &["elementwise"]),
-    ("Data movement", &["movement"]),
-    ("Contractions, windows, recurrent cells", &["contraction", "window", "recurrent"]),
-    ("Control flow", &["control"]),
-    ("Host only", &["host"]),
-];
-
-fn family(row: &OpInfo) -> &'static str {
-    FAMILIES
-        .iter()
-        .find(|(_, traits)| traits.iter().any(|t| row.has_trait(t)))
-        .map_or("Others", |(name, _)| name)
-}
-
 /// The table of operations as Markdown.
 fn table() -> String {
     let mut out = String::new();
-    let names = FAMILIES.iter().map(|(name, _)| *name).chain(["Others"]);
-    for name in names {
-        writeln!(out, "\n### {name}\n").expect("write");
-        for op in Op::all().filter(|op| family(op.info()) == name) {
+    for family in Family::all() {
+        writeln!(out, "\n### {}\n", family.name()).expect("write");
+        for op in Op::all().filter(|op| op.family() == family) {
             let row = op.info();
             let attrs: Vec<String> = row.attrs.iter().map(|(n, kind)| format!("{n} = {kind}")).collect();
             let attrs = if attrs.is_empty() { String::new() } else { format!(" {{{}}}", attrs.join(", ")) };
@@ -176,4 +160,16 @@ fn table_is_the_op_table() {
             "ir-spec/spec.md is behind the op table: EGRET_BLESS=1 cargo test -p egret-ir --test spec"
         );
     }
+}
+
+/// What a family is called in the specification, its files are called everywhere.
+#[test]
+fn every_family_has_its_files() {
+    let crates = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    let folders = ["egret-ir/src/infer", "egret-ir/src/interp", "egret-onnx/src/ops"];
+    let missing: Vec<String> = Family::all()
+        .flat_map(|family| folders.map(|folder| format!("{folder}/{}.rs", family.name())))
+        .filter(|file| !crates.join(file).is_file())
+        .collect();
+    assert!(missing.is_empty(), "there is no {}", missing.join(", no "));
 }

@@ -21,23 +21,19 @@ pub(super) fn matmul(call: &Call) -> Result<Vec<Type>, String> {
     one(a.dtype, shape)
 }
 
-pub(super) fn det(call: &Call) -> Result<Vec<Type>, String> {
-    let x = call.bounded(0)?;
-    let [batch @ .., m, n] = x.shape.as_slice() else { return Err(format!("{x} has no matrices")) };
-    if !dims::may_equal(m, n) {
-        return Err(format!("the matrices of {x} are not square"));
-    }
-    one(x.dtype, batch)
-}
-
 /// Strides, dilations and pads, held against the number of spatial axes.
-struct Geometry<'a> {
-    strides: &'a [i64],
-    dilations: &'a [i64],
-    pads: &'a [i64],
+pub(super) struct Geometry<'a> {
+    pub strides: &'a [i64],
+    pub dilations: &'a [i64],
+    pub pads: &'a [i64],
 }
 
-fn geometry<'a>(call: &Call<'a>, spatial: usize, least_pad: i64) -> Result<Geometry<'a>, String> {
+/// Read and check these attributes.
+pub(super) fn geometry<'a>(
+    call: &Call<'a>,
+    spatial: usize,
+    least_pad: i64,
+) -> Result<Geometry<'a>, String> {
     Ok(Geometry {
         strides: call.extents("strides", spatial, 1)?,
         dilations: call.extents("dilations", spatial, 1)?,
@@ -46,7 +42,7 @@ fn geometry<'a>(call: &Call<'a>, spatial: usize, least_pad: i64) -> Result<Geome
 }
 
 /// x and w of one element type and rank (3 at least, or 2: no spatial axis at all).
-fn image_and_filter<'a>(call: &Call<'a>) -> Result<(&'a TensorType, &'a TensorType), String> {
+pub(super) fn image_and_filter<'a>(call: &Call<'a>) -> Result<(&'a TensorType, &'a TensorType), String> {
     let (x, w) = (call.bounded(0)?, call.bounded(1)?);
     if x.dtype != w.dtype || x.rank() != w.rank() || x.rank() < 2 {
         return Err(format!("the image {x} and the filter {w} do not fit together"));
@@ -58,7 +54,7 @@ fn image_and_filter<'a>(call: &Call<'a>) -> Result<(&'a TensorType, &'a TensorTy
 }
 
 /// The attribute `groups`, of which `what` (if constant) is a multiple.
-fn groups(call: &Call, what: &Dim) -> Result<Dim, String> {
+pub(super) fn groups(call: &Call, what: &Dim) -> Result<Dim, String> {
     let groups = call.attrs.int("groups");
     if !(1..=check::MAX_EXTENT).contains(&groups) || what.as_const().is_some_and(|c| c % groups != 0) {
         return Err(format!("`groups` is {groups}, which does not divide the channels, {what}"));
@@ -105,48 +101,4 @@ pub(super) fn conv_transpose(call: &Call) -> Result<Vec<Type>, String> {
         out.push(all + Dim::constant(change));
     }
     one(x.dtype, layout.assemble(x.shape[0].clone(), w.shape[1].clone() * count, out))
-}
-
-pub(super) fn deform_conv(call: &Call) -> Result<Vec<Type>, String> {
-    let (x, w) = image_and_filter(call)?;
-    call.expect_rank(0, x, 4)?;
-    groups(call, &w.shape[0])?;
-    let per_group = w.shape[1].clone() * groups(call, &x.shape[1])?;
-    if !dims::may_equal(&per_group, &x.shape[1]) {
-        return Err(format!("the filter {w} is for {per_group} channels, but {x} has {}", x.shape[1]));
-    }
-    let offset_groups = call.attrs.int("offset_groups");
-    if !(1..=check::MAX_EXTENT).contains(&offset_groups)
-        || x.shape[1].as_const().is_some_and(|c| c % offset_groups != 0)
-    {
-        return Err(format!(
-            "`offset_groups` is {offset_groups}, which does not divide the channels of {x}"
-        ));
-    }
-    let g = geometry(call, 2, 0)?;
-    let mut shape = vec![x.shape[0].clone(), w.shape[0].clone()];
-    for i in 0..2 {
-        shape.push(dims::windows(
-            &x.shape[2 + i],
-            g.pads[i] + g.pads[i + 2],
-            g.dilations[i],
-            &w.shape[2 + i],
-            g.strides[i],
-        )?);
-    }
-    let taps = Dim::constant(offset_groups) * w.shape[2].clone() * w.shape[3].clone();
-    let expect = |i: usize, t: &TensorType, channels: Dim| {
-        call.expect_dtype(i, t, x.dtype)?;
-        let expected = [shape[0].clone(), channels, shape[2].clone(), shape[3].clone()];
-        if dims::shapes_may_equal(&t.shape, &expected) {
-            Ok(())
-        } else {
-            Err(format!("{} is {t}, but its shape must be {expected:?}", call.operand_name(i)))
-        }
-    };
-    expect(2, call.tensor(2)?, taps.clone() * Dim::constant(2))?;
-    if let Some(mask) = call.optional_tensor(3)? {
-        expect(3, mask, taps)?;
-    }
-    one(x.dtype, shape)
 }

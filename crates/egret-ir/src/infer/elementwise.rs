@@ -42,27 +42,6 @@ pub(super) fn cast(call: &Call) -> Result<Vec<Type>, String> {
     one(call.attrs.dtype("to"), call.tensor(0)?.shape.clone())
 }
 
-pub(super) fn bit_cast(call: &Call) -> Result<Vec<Type>, String> {
-    let (x, to) = (call.tensor(0)?, call.attrs.dtype("to"));
-    // Sub-byte types occupy a byte each, but not all of its bits.
-    if x.dtype.size() != to.size()
-        || x.dtype == DType::String
-        || to == DType::String
-        || bits(x.dtype) != bits(to)
-    {
-        return Err(format!("operand `x` is {x}, whose elements do not have the size of {to}"));
-    }
-    one(to, x.shape.clone())
-}
-
-fn bits(dtype: DType) -> usize {
-    match dtype {
-        DType::I2 | DType::U2 => 2,
-        DType::I4 | DType::U4 | DType::F4E2M1 => 4,
-        other => 8 * other.size(),
-    }
-}
-
 pub(super) fn select(call: &Call) -> Result<Vec<Type>, String> {
     let (cond, a, b) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?);
     call.expect_dtype(0, cond, DType::Bool)?;

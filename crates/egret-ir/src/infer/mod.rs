@@ -9,11 +9,18 @@ mod contraction;
 pub(crate) mod control;
 mod dims;
 mod elementwise;
-mod host;
+mod gather_scatter;
+mod linalg;
+mod ml;
+mod movement;
+mod normalization;
+mod random;
 mod recurrent;
 mod reduction;
-mod shape;
-mod shape_index;
+mod sampling;
+mod sequence;
+mod sort;
+mod text;
 mod window;
 
 use crate::attr::DECLARED;
@@ -96,78 +103,85 @@ fn dispatch(call: &Call) -> Result<Vec<Type>, String> {
         }
         Gelu => elementwise::gelu(call),
         Cast => elementwise::cast(call),
-        BitCast => elementwise::bit_cast(call),
         Where => elementwise::select(call),
 
-        Shape => shape::shape(call),
-        Reshape => shape::reshape(call),
-        Broadcast => shape::broadcast(call),
-        Transpose => shape::transpose(call),
-        Slice => shape::slice(call),
-        Pad => shape::pad(call),
-        Dilate => shape::dilate(call),
-        Concat => shape::concat(call),
-        Iota => shape::iota(call),
-        RandomUniform | RandomNormal => shape::random(call),
-        Gather => shape_index::gather(call),
-        GatherElements => shape_index::gather_elements(call),
-        GatherNd => shape_index::gather_nd(call),
-        ScatterElements => shape_index::scatter_elements(call),
-        ScatterNd => shape_index::scatter_nd(call),
-        ReverseSequence => shape_index::reverse_sequence(call),
-        Nonzero => shape_index::nonzero(call),
-        Compress => shape_index::compress(call),
-        Unique => shape_index::unique(call),
+        BitCast => movement::bit_cast(call),
+        Shape => movement::shape(call),
+        Reshape => movement::reshape(call),
+        Broadcast => movement::broadcast(call),
+        Transpose => movement::transpose(call),
+        Slice => movement::slice(call),
+        Pad => movement::pad(call),
+        Dilate => movement::dilate(call),
+        Concat => movement::concat(call),
+        Iota => movement::iota(call),
+
+        Gather => gather_scatter::gather(call),
+        GatherElements => gather_scatter::gather_elements(call),
+        GatherNd => gather_scatter::gather_nd(call),
+        ScatterElements => gather_scatter::scatter_elements(call),
+        ScatterNd => gather_scatter::scatter_nd(call),
+        ReverseSequence => gather_scatter::reverse_sequence(call),
+        Nonzero => gather_scatter::nonzero(call),
+        Compress => gather_scatter::compress(call),
 
         Reduce => reduction::reduce(call),
         ArgReduce => reduction::arg_reduce(call),
-        Cumulative => reduction::along_axis(call, &["sum", "prod"]),
-        Softmax => reduction::along_axis(call, &[]),
-        LayerNorm | RmsNorm => reduction::along_axis(call, &[]),
-        TopK => reduction::top_k(call),
-        Nms => reduction::nms(call),
+        Cumulative => reduction::cumulative(call),
+
+        Softmax | LayerNorm | RmsNorm => normalization::along_axis(call),
+
+        TopK => sort::top_k(call),
+        Nms => sort::nms(call),
+        Unique => sort::unique(call),
 
         Attention => attention::attention(call),
         Rotary => attention::rotary(call),
 
         Matmul => contraction::matmul(call),
-        Det => contraction::det(call),
         Conv => contraction::conv(call),
         ConvTranspose => contraction::conv_transpose(call),
-        DeformConv => contraction::deform_conv(call),
+
+        Det => linalg::det(call),
 
         Pool => window::pool(call),
         MaxPoolIndices => window::max_pool_indices(call),
-        Resize => window::resize(call),
-        GridSample => window::grid_sample(call),
-        RoiAlign => window::roi_align(call),
         Col2im => window::col2im(call),
 
+        Resize => sampling::resize(call),
+        GridSample => sampling::grid_sample(call),
+        RoiAlign => sampling::roi_align(call),
+        DeformConv => sampling::deform_conv(call),
+
         Lstm | Gru | Rnn => recurrent::recurrent(call),
+
+        RandomUniform | RandomNormal => random::random(call),
 
         If => control::branch(call),
         Loop => control::repeat(call),
         Scan => control::scan(call),
         SequenceMap => control::sequence_map(call),
 
-        StringSplit => host::string_split(call),
-        StringNormalize => host::string_normalize(call),
-        RegexFullMatch => host::regex_full_match(call),
-        Tfidf => host::tfidf(call),
-        LabelEncode => host::label_encode(call),
-        TreeEnsemble => host::tree_ensemble(call),
-        SequenceConstruct => host::sequence_construct(call),
-        SequenceEmpty => host::sequence_empty(call),
-        SequenceInsert => host::sequence_insert(call),
-        SequenceErase => host::sequence_erase(call),
-        SequenceAt => host::sequence_at(call),
-        SequenceLength => host::sequence_length(call),
-        SequenceConcat => host::sequence_concat(call),
-        SequenceSplit => host::sequence_split(call),
-        OptionalSome => host::optional_some(call),
-        OptionalNone => host::optional_none(call),
-        OptionalGet => host::optional_get(call),
-        OptionalHas => host::optional_has(call),
+        StringSplit => text::string_split(call),
+        StringNormalize => text::string_normalize(call),
+        RegexFullMatch => text::regex_full_match(call),
+        Tfidf => text::tfidf(call),
+
+        LabelEncode => ml::label_encode(call),
+        TreeEnsemble => ml::tree_ensemble(call),
+
+        SequenceConstruct => sequence::sequence_construct(call),
+        SequenceEmpty => sequence::sequence_empty(call),
+        SequenceInsert => sequence::sequence_insert(call),
+        SequenceErase => sequence::sequence_erase(call),
+        SequenceAt => sequence::sequence_at(call),
+        SequenceLength => sequence::sequence_length(call),
+        SequenceConcat => sequence::sequence_concat(call),
+        SequenceSplit => sequence::sequence_split(call),
+        OptionalSome => sequence::optional_some(call),
+        OptionalNone => sequence::optional_none(call),
+        OptionalGet => sequence::optional_get(call),
+        OptionalHas => sequence::optional_has(call),
     }
 }
 

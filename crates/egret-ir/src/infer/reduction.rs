@@ -1,6 +1,6 @@
-//! Reductions, scans along an axis, sorting and selection by score.
+//! Reductions over axes, and running ones along an axis.
 
-use super::{Call, check, dims, one, unknown};
+use super::{Call, check, one};
 use crate::{DType, Dim, Shape, Type};
 
 fn drop_axes(shape: &[Dim], axes: &[usize], keep: bool) -> Shape {
@@ -41,52 +41,9 @@ pub(super) fn arg_reduce(call: &Call) -> Result<Vec<Type>, String> {
     one(DType::I64, drop_axes(&x.shape, &[axis], call.attrs.flag("keepdims")))
 }
 
-/// Operations that keep the shape of x and work along `axis`; `kinds` are the allowed values of `kind`, if there is one.
-pub(super) fn along_axis(call: &Call, kinds: &[&str]) -> Result<Vec<Type>, String> {
+pub(super) fn cumulative(call: &Call) -> Result<Vec<Type>, String> {
     let x = call.bounded(0)?;
     call.axis("axis", x.rank())?;
-    if !kinds.is_empty() {
-        call.one_of("kind", kinds)?;
-    }
+    call.one_of("kind", &["sum", "prod"])?;
     one(x.dtype, x.shape.clone())
-}
-
-pub(super) fn top_k(call: &Call) -> Result<Vec<Type>, String> {
-    let x = call.bounded(0)?;
-    let axis = call.axis("axis", x.rank())?;
-    let k = call.attrs.dim("k");
-    match (k.as_const(), x.shape[axis].as_const()) {
-        (Some(k), Some(d)) if k > d => {
-            return Err(format!("`k` is {k}, more than there is along axis {axis} of {x}"));
-        }
-        (Some(k), _) if k < 0 => return Err(format!("`k` is {k}, which is negative")),
-        _ => {}
-    }
-    let mut shape = x.shape.clone();
-    shape[axis] = k.clone();
-    Ok(vec![Type::tensor(x.dtype, shape.clone()), Type::tensor(DType::I64, shape)])
-}
-
-pub(super) fn nms(call: &Call) -> Result<Vec<Type>, String> {
-    let (boxes, scores) = (call.tensor(0)?, call.tensor(1)?);
-    for (i, t) in [boxes, scores].into_iter().enumerate() {
-        call.expect_dtype(i, t, DType::F32)?;
-        call.expect_rank(i, t, 3)?;
-    }
-    let same = |a: &Dim, b: &Dim| dims::may_equal(a, b);
-    if !same(&boxes.shape[0], &scores.shape[0])
-        || !same(&boxes.shape[1], &scores.shape[2])
-        || !same(&boxes.shape[2], &Dim::constant(4))
-    {
-        return Err(format!(
-            "boxes {boxes} and scores {scores} are not [batches, n, 4] and [batches, classes, n]"
-        ));
-    }
-    for (i, dtype) in [(2, DType::I64), (3, DType::F32), (4, DType::F32)] {
-        if let Some(t) = call.optional_tensor(i)? {
-            call.expect_dtype(i, t, dtype)?;
-            call.expect_single(i, t)?;
-        }
-    }
-    one(DType::I64, vec![unknown(), Dim::constant(3)])
 }

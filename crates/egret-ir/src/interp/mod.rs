@@ -3,24 +3,25 @@
 //! One file per family of operations. Floats are computed in f64 and rounded once to the element type; integers wrap.
 
 mod attention;
-mod contract;
+mod contraction;
 mod control;
 mod convert;
 mod elementwise;
-mod indexing;
+#[cfg(test)]
+mod fuzz_tests;
+mod gather_scatter;
+mod linalg;
 mod ml;
 mod movement;
-mod nms;
-#[cfg(test)]
-mod odd_inputs;
+mod normalization;
 mod random;
 mod recurrent;
-mod reduce;
+mod reduction;
 mod resize;
 mod run;
-mod sample;
+mod sampling;
 mod sequence;
-mod sets;
+mod sort;
 mod support;
 mod text;
 mod window;
@@ -29,7 +30,7 @@ pub use random::draw;
 pub use recurrent::{Activation, activations};
 pub use resize::{Taps, resize_taps};
 
-use crate::{Attrs, DimEnv, Graph, Op, Value};
+use crate::{Attrs, DimEnv, Family, Graph, Op, Value};
 use std::fmt;
 
 /// Why a graph cannot be run on these inputs.
@@ -84,60 +85,23 @@ fn evaluate(
 ) -> support::Res<Vec<Value>> {
     let one = |t: support::Res<crate::Tensor>| Ok(vec![Value::Tensor(t?)]);
     let many = |t: support::Res<Vec<crate::Tensor>>| Ok(t?.into_iter().map(Value::Tensor).collect());
-    if op.is_elementwise() {
-        return one(elementwise::eval(op, attrs, operands));
-    }
-    match op {
-        Op::BitCast
-        | Op::Shape
-        | Op::Reshape
-        | Op::Broadcast
-        | Op::Transpose
-        | Op::Slice
-        | Op::Pad
-        | Op::Dilate
-        | Op::Concat
-        | Op::Iota => one(movement::eval(op, attrs, operands)),
-        Op::Reduce
-        | Op::ArgReduce
-        | Op::Cumulative
-        | Op::Softmax
-        | Op::LayerNorm
-        | Op::RmsNorm
-        | Op::TopK
-        | Op::Det => many(reduce::eval(op, attrs, operands)),
-        Op::Attention | Op::Rotary => one(attention::eval(op, attrs, operands)),
-        Op::Matmul | Op::Conv | Op::ConvTranspose => one(contract::eval(op, attrs, operands)),
-        Op::Pool | Op::MaxPoolIndices | Op::Col2im => many(window::eval(op, attrs, operands)),
-        Op::Gather
-        | Op::GatherElements
-        | Op::GatherNd
-        | Op::ScatterElements
-        | Op::ScatterNd
-        | Op::ReverseSequence => one(indexing::eval(op, attrs, operands)),
-        Op::Nonzero | Op::Compress | Op::Unique => many(sets::eval(op, attrs, operands)),
-        Op::Resize => one(resize::eval(attrs, operands)),
-        Op::GridSample | Op::RoiAlign | Op::DeformConv => one(sample::eval(op, attrs, operands)),
-        Op::Nms => one(nms::eval(attrs, operands)),
-        Op::Lstm | Op::Gru | Op::Rnn => many(recurrent::eval(op, attrs, operands)),
-        Op::RandomUniform | Op::RandomNormal => one(random::eval(op, attrs)),
-        Op::If | Op::Loop | Op::Scan | Op::SequenceMap => control::eval(op, attrs, operands, regions, env),
-        Op::StringConcat | Op::StringNormalize | Op::StringSplit | Op::RegexFullMatch => {
-            many(text::eval(op, attrs, operands))
-        }
-        Op::Tfidf | Op::LabelEncode | Op::TreeEnsemble => one(ml::eval(op, attrs, operands)),
-        Op::SequenceConstruct
-        | Op::SequenceEmpty
-        | Op::SequenceInsert
-        | Op::SequenceErase
-        | Op::SequenceAt
-        | Op::SequenceLength
-        | Op::SequenceConcat
-        | Op::SequenceSplit
-        | Op::OptionalSome
-        | Op::OptionalNone
-        | Op::OptionalGet
-        | Op::OptionalHas => Ok(vec![sequence::eval(op, attrs, operands)?]),
-        _ => support::fail(format!("no evaluation for {op}")),
+    match op.family() {
+        Family::Elementwise => one(elementwise::eval(op, attrs, operands)),
+        Family::Movement => one(movement::eval(op, attrs, operands)),
+        Family::Reduction => one(reduction::eval(op, attrs, operands)),
+        Family::Normalization => one(normalization::eval(op, attrs, operands)),
+        Family::Contraction => one(contraction::eval(op, attrs, operands)),
+        Family::Attention => one(attention::eval(op, attrs, operands)),
+        Family::Window => many(window::eval(op, attrs, operands)),
+        Family::Sampling => one(sampling::eval(op, attrs, operands)),
+        Family::GatherScatter => one(gather_scatter::eval(op, attrs, operands)),
+        Family::Sort => many(sort::eval(op, attrs, operands)),
+        Family::Linalg => one(linalg::det(support::tensor(operands, 0)?)),
+        Family::Recurrent => many(recurrent::eval(op, attrs, operands)),
+        Family::Random => one(random::eval(op, attrs)),
+        Family::Control => control::eval(op, attrs, operands, regions, env),
+        Family::Sequence => Ok(vec![sequence::eval(op, attrs, operands)?]),
+        Family::Text => many(text::eval(op, attrs, operands)),
+        Family::Ml => one(ml::eval(op, attrs, operands)),
     }
 }

@@ -1,10 +1,15 @@
-//! Operations on strings.
+//! Strings, and counts of their n-grams.
 
+use super::convert::{from_floats, ints};
 use super::support::*;
 use crate::{Attrs, DType, Op, Tensor, Value};
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Evaluate an operation on strings.
+/// Evaluate an operation of this family.
 pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Vec<Tensor>> {
+    if op == Op::Tfidf {
+        return Ok(vec![tfidf(tensor(operands, 0)?, attrs)?]);
+    }
     let x = strings(operands, 0)?;
     match op {
         Op::StringConcat => {
@@ -109,6 +114,108 @@ fn split_whitespace(s: &str, most: usize) -> Vec<&str> {
     out
 }
 
+/// A token: an integer or a string.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Token {
+    Int(i64),
+    Text(String),
+}
+
+fn tfidf(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
+    let length =
+        |name: &str| usize::try_from(attrs.int(name)).map_err(|_| error(format!("`{name}` is negative")));
+    let (least, most, skip) = (length("min_gram")?, length("max_gram")?, length("max_skip")?);
+    let indexes = attrs.ints("indexes");
+    let width = usize::try_from(indexes.iter().copied().max().unwrap_or(-1).saturating_add(1)).unwrap_or(0);
+    if indexes.iter().any(|&i| i < 0) || least == 0 || most < least {
+        return fail(format!("n-grams of {least} to {most} with indexes {indexes:?}"));
+    }
+    let pool: Vec<Token> = if attrs.strings("pool_strings").is_empty() {
+        attrs.ints("pool_ints").iter().map(|&v| Token::Int(v)).collect()
+    } else {
+        attrs.strings("pool_strings").iter().cloned().map(Token::Text).collect()
+    };
+    let (grams, prefixes) = grams(&pool, attrs.ints("counts"), least, most)?;
+    let tokens: Vec<Token> = match x.dtype() {
+        DType::String => x.strings().iter().cloned().map(Token::Text).collect(),
+        _ => ints(x)?.into_iter().map(Token::Int).collect(),
+    };
+    let (rows, columns, shape) = match *x.shape() {
+        [] => (1, 1, vec![width]),
+        [c] => (1, c, vec![width]),
+        [b, c] => (b, c, vec![b, width]),
+        _ => return fail(format!("{}: one or two axes are needed", x.ty())),
+    };
+    let mut found = vec![0f64; count(&shape, 8)?];
+    for row in 0..rows {
+        let line = &tokens[row * columns..(row + 1) * columns];
+        // A skip beyond the row meets nothing more.
+        for step in 1..=skip.min(columns) + 1 {
+            // Single tokens do not depend on the skip: they count once.
+            let from = if step > 1 { least.max(2) } else { least };
+            for start in 0..columns {
+                let mut gram = vec![];
+                for token in line[start..].iter().step_by(step).take(most) {
+                    gram.push(token.clone());
+                    if gram.len() >= from
+                        && let Some(&id) = grams.get(&gram)
+                    {
+                        let at =
+                            *indexes.get(id).ok_or_else(|| error(format!("n-gram {id} has no index")))?;
+                        found[row * width + at as usize] += 1.0;
+                    }
+                    if !prefixes.contains(&gram) {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+    let weights = attrs.floats("weights");
+    let weight = |i: usize| weights.get(i % width).copied().unwrap_or(1.0);
+    for (i, f) in found.iter_mut().enumerate() {
+        *f = match attrs.str("mode") {
+            "TF" => *f,
+            "IDF" => {
+                if *f > 0.0 {
+                    weight(i)
+                } else {
+                    0.0
+                }
+            }
+            "TFIDF" => *f * weight(i),
+            other => return fail(format!("weighting `{other}`")),
+        };
+    }
+    Ok(from_floats(DType::F32, &shape, &found))
+}
+
+type Grams = BTreeMap<Vec<Token>, usize>;
+
+/// The n-grams of the wanted lengths with their numbers, and everything that an n-gram begins with.
+fn grams(pool: &[Token], counts: &[i64], least: usize, most: usize) -> Res<(Grams, BTreeSet<Vec<Token>>)> {
+    let (mut all, mut prefixes) = (Grams::new(), BTreeSet::new());
+    let mut id = 0;
+    for (i, &start) in counts.iter().enumerate() {
+        let size = i + 1;
+        let end = counts.get(i + 1).map_or(pool.len() as i64, |&e| e);
+        let part = usize::try_from(start)
+            .ok()
+            .zip(usize::try_from(end).ok())
+            .and_then(|(s, e)| pool.get(s..e.max(s)));
+        let part =
+            part.ok_or_else(|| error(format!("n-gram counts {counts:?} of a pool of {}", pool.len())))?;
+        for gram in part.chunks_exact(size) {
+            if (least..=most).contains(&size) {
+                all.insert(gram.to_vec(), id);
+                prefixes.extend((1..size).map(|n| gram[..n].to_vec()));
+            }
+            id += 1;
+        }
+    }
+    Ok((all, prefixes))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,5 +250,22 @@ mod tests {
         let m = eval(Op::RegexFullMatch, &attrs! { pattern: "a|ab" }, &[of(&["a", "ab", "abc"])]).unwrap();
         assert_eq!(m[0].bytes(), [1, 1, 0]);
         assert!(eval(Op::RegexFullMatch, &attrs! { pattern: "(" }, &[of(&[])]).is_err());
+    }
+
+    #[test]
+    fn counts_grams() {
+        let a = |least: i64, most: i64, skip: i64| {
+            attrs! {
+                mode: "TF", min_gram: least, max_gram: most, max_skip: skip, counts: vec![0, 4], indexes: vec![0, 1, 2, 3, 4, 5, 6],
+                pool_ints: vec![2, 3, 5, 4, 5, 6, 7, 8, 6, 7], pool_strings: Vec::<String>::new(), weights: Vec::<f64>::new(),
+            }
+        };
+        let x: Value = Tensor::new(&[12], vec![1i32, 1, 3, 3, 3, 7, 8, 6, 7, 5, 6, 8]).into();
+        let t = |least, most, skip| {
+            eval(Op::Tfidf, &a(least, most, skip), &[Some(x.clone())]).unwrap()[0].data::<f32>().to_vec()
+        };
+        assert_eq!(t(2, 2, 0), [0., 0., 0., 0., 1., 1., 1.]);
+        assert_eq!(t(2, 2, 5), [0., 0., 0., 0., 1., 3., 1.]);
+        assert_eq!(t(1, 2, 5), [0., 3., 1., 0., 1., 3., 1.]);
     }
 }

@@ -200,7 +200,7 @@ fn max_pool_indices(x: &Tensor, attrs: &Attrs) -> Res<Vec<Tensor>> {
     let mut shape = x.shape()[..2].to_vec();
     shape.extend(&window.output);
     let total = count(&shape, 8)?;
-    let compare = super::reduce::comparer(x)?;
+    let compare = super::sort::comparer(x)?;
     let column_major = attrs.flag("column_major");
     let (mut pick, mut places) = (vec![0usize; total], vec![0i64; total]);
     let mut taps = vec![];

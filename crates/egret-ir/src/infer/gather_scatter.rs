@@ -1,4 +1,4 @@
-//! Data movement at places that are known at run time only: gather, scatter, selection.
+//! Elements at places that only the data name: gathers, scatters, selection by a condition.
 
 use super::{Call, dims, one, unknown};
 use crate::{DType, Dim, Type};
@@ -125,18 +125,4 @@ pub(super) fn compress(call: &Call) -> Result<Vec<Type>, String> {
     let mut shape = x.shape.clone();
     shape[axis] = unknown();
     one(x.dtype, shape)
-}
-
-pub(super) fn unique(call: &Call) -> Result<Vec<Type>, String> {
-    let x = call.tensor(0)?;
-    let (values, inverse) = if call.attrs.flag("flat") {
-        (vec![unknown()], dims::count(&x.shape).unwrap_or_else(unknown))
-    } else {
-        let axis = call.axis("axis", x.rank())?;
-        let mut shape = x.shape.clone();
-        shape[axis] = unknown();
-        (shape, x.shape[axis].clone())
-    };
-    let vector = |dim| Type::tensor(DType::I64, vec![dim]);
-    Ok(vec![Type::tensor(x.dtype, values), vector(unknown()), vector(inverse), vector(unknown())])
 }

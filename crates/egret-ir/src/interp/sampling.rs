@@ -8,6 +8,7 @@ use crate::{Attrs, Op, Tensor, Value};
 /// Evaluate an operation of this family.
 pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
     match op {
+        Op::Resize => super::resize::eval(attrs, operands),
         Op::GridSample => grid_sample(tensor(operands, 0)?, tensor(operands, 1)?, attrs),
         Op::RoiAlign => roi_align(attrs, operands),
         Op::DeformConv => deform_conv(attrs, operands),

@@ -1,4 +1,4 @@
-//! Data movement at places known from the attributes, and tensors made from nothing.
+//! Data movement at places known from the attributes, and tensors made from a shape.
 
 use super::{Call, check, dims, one};
 use crate::{DType, Dim, DimOp, Type};
@@ -159,14 +159,32 @@ pub(super) fn iota(call: &Call) -> Result<Vec<Type>, String> {
     made(call, shape)
 }
 
-pub(super) fn random(call: &Call) -> Result<Vec<Type>, String> {
-    made(call, call.sizes("shape")?)
-}
-
-fn made(call: &Call, shape: &[Dim]) -> Result<Vec<Type>, String> {
+/// A tensor of these dims and of the element type `to`.
+pub(super) fn made(call: &Call, shape: &[Dim]) -> Result<Vec<Type>, String> {
     let (to, bound) = (call.attrs.dtype("to"), call.op.info().types);
     if !check::within(bound, to) {
         return Err(format!("`to` is {to}, but must be {}", check::bound_text(bound)));
     }
     one(to, shape)
+}
+
+pub(super) fn bit_cast(call: &Call) -> Result<Vec<Type>, String> {
+    let (x, to) = (call.tensor(0)?, call.attrs.dtype("to"));
+    // Sub-byte types occupy a byte each, but not all of its bits.
+    if x.dtype.size() != to.size()
+        || x.dtype == DType::String
+        || to == DType::String
+        || bits(x.dtype) != bits(to)
+    {
+        return Err(format!("operand `x` is {x}, whose elements do not have the size of {to}"));
+    }
+    one(to, x.shape.clone())
+}
+
+fn bits(dtype: DType) -> usize {
+    match dtype {
+        DType::I2 | DType::U2 => 2,
+        DType::I4 | DType::U4 | DType::F4E2M1 => 4,
+        other => 8 * other.size(),
+    }
 }

@@ -1,23 +1,19 @@
-//! Operations along axes: reductions, running sums, softmax, normalisation, sorting, determinants.
+//! Reductions over axes, and running ones along an axis.
 
-use super::convert::{Nums, floats, from_floats, int_range};
+use super::convert::{Nums, floats, int_range};
 use super::elementwise::{max, min};
+use super::sort::comparer;
 use super::support::*;
 use crate::{Attrs, DType, Op, Tensor, Value};
 use std::cmp::Ordering;
 
 /// Evaluate an operation of this family.
-pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Vec<Tensor>> {
+pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
     let x = tensor(operands, 0)?;
     match op {
-        Op::Reduce => Ok(vec![reduce(x, attrs)?]),
-        Op::ArgReduce => Ok(vec![arg_reduce(x, attrs)?]),
-        Op::Cumulative => Ok(vec![cumulative(x, attrs)?]),
-        Op::Softmax => Ok(vec![softmax(x, attrs)?]),
-        Op::LayerNorm => Ok(vec![layer_norm(x, attrs)?]),
-        Op::RmsNorm => Ok(vec![rms_norm(x, attrs)?]),
-        Op::TopK => top_k(x, attrs),
-        Op::Det => Ok(vec![det(x)?]),
+        Op::Reduce => reduce(x, attrs),
+        Op::ArgReduce => arg_reduce(x, attrs),
+        Op::Cumulative => cumulative(x, attrs),
         _ => fail(format!("{op} is no reduction")),
     }
 }
@@ -74,25 +70,6 @@ fn reduce(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
         }
     }
     .tensor(x.dtype(), &shape))
-}
-
-/// Order of two numbers; NaN above all.
-fn order(a: f64, b: f64) -> Ordering {
-    a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
-}
-
-/// The order of the elements at two flat indices.
-pub(super) fn comparer(x: &Tensor) -> Res<Box<dyn Fn(usize, usize) -> Ordering>> {
-    Ok(match x.dtype() {
-        DType::String => {
-            let v = x.strings().to_vec();
-            Box::new(move |i, j| v[i].cmp(&v[j]))
-        }
-        _ => match Nums::of(x)? {
-            Nums::F(v) => Box::new(move |i, j| order(v[i], v[j])),
-            Nums::I(v) => Box::new(move |i, j| v[i].cmp(&v[j])),
-        },
-    })
 }
 
 fn arg_reduce(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
@@ -175,123 +152,11 @@ fn cumulative(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
     Ok(nums.tensor(x.dtype(), x.shape()))
 }
 
-fn softmax(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
-    let axis = axis(attrs, "axis", x.rank())?;
-    let mut v = floats(x)?;
-    let (starts, step, n) = lines(x.shape(), axis);
-    for s in starts {
-        let largest = (0..n).fold(f64::NEG_INFINITY, |a, i| max(a, v[s + i * step]));
-        let mut sum = 0.0;
-        for i in 0..n {
-            let e = (v[s + i * step] - largest).exp();
-            v[s + i * step] = e;
-            sum += e;
-        }
-        (0..n).for_each(|i| v[s + i * step] /= sum);
-    }
-    Ok(from_floats(x.dtype(), x.shape(), &v))
-}
-
-fn layer_norm(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
-    let axis = axis(attrs, "axis", x.rank())?;
-    let epsilon = attrs.float("epsilon");
-    let mut v = floats(x)?;
-    let n: usize = x.shape()[axis..].iter().product();
-    for row in v.chunks_mut(n.max(1)) {
-        let mean = row.iter().sum::<f64>() / n as f64;
-        let variance = row.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / n as f64;
-        let scale = (variance + epsilon).sqrt();
-        row.iter_mut().for_each(|v| *v = (*v - mean) / scale);
-    }
-    Ok(from_floats(x.dtype(), x.shape(), &v))
-}
-
-fn rms_norm(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
-    let axis = axis(attrs, "axis", x.rank())?;
-    let epsilon = attrs.float("epsilon");
-    let mut v = floats(x)?;
-    let n: usize = x.shape()[axis..].iter().product();
-    for row in v.chunks_mut(n.max(1)) {
-        let scale = (row.iter().map(|v| v * v).sum::<f64>() / n as f64 + epsilon).sqrt();
-        row.iter_mut().for_each(|v| *v /= scale);
-    }
-    Ok(from_floats(x.dtype(), x.shape(), &v))
-}
-
-fn top_k(x: &Tensor, attrs: &Attrs) -> Res<Vec<Tensor>> {
-    let axis = axis(attrs, "axis", x.rank())?;
-    let k = attrs
-        .dim("k")
-        .as_const()
-        .ok_or_else(|| error(format!("`k` has an unbound symbol: {}", attrs.dim("k"))))?;
-    let n = x.shape()[axis];
-    let k = usize::try_from(k)
-        .ok()
-        .filter(|&k| k <= n)
-        .ok_or_else(|| error(format!("k = {k} of an axis of {n}")))?;
-    let mut shape = x.shape().to_vec();
-    shape[axis] = k;
-    let (starts, step, _) = lines(x.shape(), axis);
-    let (out_starts, out_step, _) = lines(&shape, axis);
-    let (mut pick, mut places) = (vec![0usize; count(&shape, 8)?], vec![0i64; count(&shape, 8)?]);
-    let compare = comparer(x)?;
-    let largest = attrs.flag("largest");
-    for (&s, &o) in starts.iter().zip(&out_starts) {
-        let mut line: Vec<usize> = (0..n).collect();
-        line.sort_by(|&i, &j| {
-            let found = compare(s + i * step, s + j * step);
-            if largest { found.reverse() } else { found }
-        });
-        for (i, &at) in line[..k].iter().enumerate() {
-            pick[o + i * out_step] = s + at * step;
-            places[o + i * out_step] = at as i64;
-        }
-    }
-    Ok(vec![select(x, None, &shape, &pick)?, Tensor::new(&shape, places)])
-}
-
-fn det(x: &Tensor) -> Res<Tensor> {
-    let Some((&[n, m], batch)) = x.shape().split_last_chunk::<2>().map(|(b, l)| (l, b)) else {
-        return fail(format!("no matrices in {}", x.ty()));
-    };
-    if n != m {
-        return fail(format!("the matrices of {} are not square", x.ty()));
-    }
-    let v = floats(x)?;
-    let out: Vec<f64> = (0..batch.iter().product())
-        .map(|b: usize| determinant(v[b * n * n..(b + 1) * n * n].to_vec(), n))
-        .collect();
-    Ok(from_floats(x.dtype(), batch, &out))
-}
-
-/// By elimination with row pivots.
-fn determinant(mut a: Vec<f64>, n: usize) -> f64 {
-    let mut out = 1.0;
-    for c in 0..n {
-        let pivot = (c..n).max_by(|&i, &j| order(a[i * n + c].abs(), a[j * n + c].abs())).unwrap_or(c);
-        if a[pivot * n + c] == 0.0 {
-            return 0.0;
-        }
-        if pivot != c {
-            (0..n).for_each(|k| a.swap(pivot * n + k, c * n + k));
-            out = -out;
-        }
-        out *= a[c * n + c];
-        for r in c + 1..n {
-            let f = a[r * n + c] / a[c * n + c];
-            for k in c..n {
-                a[r * n + k] -= f * a[c * n + k];
-            }
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::eval_op;
     use super::*;
-    use crate::{Dim, attrs};
+    use crate::attrs;
 
     fn run(op: Op, attrs: Attrs, x: &Tensor) -> Vec<Tensor> {
         let out = eval_op(op, &attrs, &[Some(x.clone().into())], &[]).unwrap();
@@ -331,30 +196,5 @@ mod tests {
         assert_eq!(c(0, 0), [1., 3., 6.]);
         assert_eq!(c(1, 0), [0., 1., 3.]);
         assert_eq!(c(0, 1), [6., 5., 3.]);
-        let t = run(
-            Op::TopK,
-            attrs! { k: Dim::from(2i64), axis: 0, largest: 1 },
-            &Tensor::new(&[4], vec![1i8, 7, 7, -3]),
-        );
-        assert_eq!((t[0].data::<i8>(), t[1].data::<i64>()), (&[7i8, 7][..], &[1i64, 2][..]));
-    }
-
-    #[test]
-    fn normalised() {
-        let x = Tensor::new(&[1, 2], vec![0f64, 3f64.ln()]);
-        let s = run(Op::Softmax, attrs! { axis: 1 }, &x);
-        assert!((s[0].data::<f64>()[1] - 0.75).abs() < 1e-15);
-        let l = run(Op::LayerNorm, attrs! { axis: 0, epsilon: 0.0 }, &Tensor::new(&[2], vec![1f32, 3.0]));
-        assert_eq!(l[0].data::<f32>(), [-1.0, 1.0]);
-        let r = run(
-            Op::RmsNorm,
-            attrs! { axis: 1, epsilon: 0.5 },
-            &Tensor::new(&[2, 2], vec![1f32, 0.0, -1.0, 2.0]),
-        );
-        assert_eq!(r[0].data::<f32>(), [1.0, 0.0, -1.0 / 3f32.sqrt(), 2.0 / 3f32.sqrt()]);
-        assert_eq!(
-            run(Op::Det, attrs! {}, &Tensor::new(&[2, 2], vec![1f32, 2.0, 3.0, 4.0]))[0].data::<f32>(),
-            [-2.0]
-        );
     }
 }

@@ -1,4 +1,4 @@
-//! Gathers and scatters: places named by index tensors.
+//! Elements at places that only the data name: gathers, scatters, selection by a condition.
 
 use super::convert::{Nums, ints};
 use super::elementwise::{max, min};
@@ -7,8 +7,13 @@ use crate::{Attrs, DType, Op, Tensor, Value};
 
 /// Evaluate an operation of this family.
 pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
-    let (x, indices) = (tensor(operands, 0)?, tensor(operands, 1)?);
+    let x = tensor(operands, 0)?;
+    if op == Op::Nonzero {
+        return nonzero(x);
+    }
+    let indices = tensor(operands, 1)?;
     match op {
+        Op::Compress => compress(x, indices, attrs),
         Op::Gather => gather(x, indices, attrs),
         Op::GatherElements => {
             let places = element_places(x, indices, axis(attrs, "axis", x.rank())?)?;
@@ -185,6 +190,46 @@ fn reverse_sequence(x: &Tensor, lengths: &Tensor, attrs: &Attrs) -> Res<Tensor> 
     select(x, None, x.shape(), &pick)
 }
 
+fn nonzero(x: &Tensor) -> Res<Tensor> {
+    let hits: Vec<usize> = match Nums::of(x)? {
+        Nums::F(v) => (0..v.len()).filter(|&i| v[i] != 0.0).collect(),
+        Nums::I(v) => (0..v.len()).filter(|&i| v[i] != 0).collect(),
+    };
+    let mut out = vec![0i64; x.rank() * hits.len()];
+    for (j, &flat) in hits.iter().enumerate() {
+        for (i, c) in coordinates(flat, x.shape()).into_iter().enumerate() {
+            out[i * hits.len() + j] = c as i64;
+        }
+    }
+    Ok(Tensor::new(&[x.rank(), hits.len()], out))
+}
+
+fn compress(x: &Tensor, cond: &Tensor, attrs: &Attrs) -> Res<Tensor> {
+    let axis = axis(attrs, "axis", x.rank())?;
+    if cond.dtype() != DType::Bool || cond.rank() != 1 || cond.len() > x.shape()[axis] {
+        return fail(format!("the condition {} does not fit axis {axis} of {}", cond.ty(), x.ty()));
+    }
+    let keep: Vec<usize> =
+        cond.bytes().iter().enumerate().filter(|(_, b)| **b != 0).map(|(i, _)| i).collect();
+    slices(x, axis, &keep)
+}
+
+/// The slices of x at these places along an axis.
+pub(super) fn slices(x: &Tensor, axis: usize, keep: &[usize]) -> Res<Tensor> {
+    let inner: usize = x.shape()[axis + 1..].iter().product();
+    let outer: usize = x.shape()[..axis].iter().product();
+    let mut shape = x.shape().to_vec();
+    shape[axis] = keep.len();
+    let mut pick = Vec::with_capacity(count(&shape, x.dtype().size())?);
+    for o in 0..outer {
+        for &k in keep {
+            let base = (o * x.shape()[axis] + k) * inner;
+            pick.extend(base..base + inner);
+        }
+    }
+    select(x, None, &shape, &pick)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::eval_op;
@@ -242,5 +287,15 @@ mod tests {
             &[&m, &Tensor::new(&[1, 1], vec![1i64]), &Tensor::new(&[1, 2], vec![7i8, 8])],
         );
         assert_eq!(nd.unwrap().data::<i8>(), [0, 0, 7, 8]);
+    }
+
+    #[test]
+    fn chosen() {
+        let x = Tensor::new(&[2, 2], vec![0f32, 3.0, 4.0, 0.0]);
+        let n = run(Op::Nonzero, attrs! {}, &[&x]).unwrap();
+        assert_eq!((n.shape(), n.data::<i64>()), (&[2, 2][..], &[0i64, 1, 1, 0][..]));
+        let cond = Tensor::from_bools(&[2], &[false, true]);
+        let c = run(Op::Compress, attrs! { axis: 1 }, &[&x, &cond]).unwrap();
+        assert_eq!((c.shape(), c.data::<f32>()), (&[2, 1][..], &[3f32, 0.0][..]));
     }
 }

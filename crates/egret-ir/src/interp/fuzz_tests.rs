@@ -1,4 +1,4 @@
-//! Test: no operation panics, whatever tensors and attribute values it is given.
+//! Fuzz tests: no operation panics, whatever tensors and attribute values it is given.
 
 use super::eval_op;
 use crate::{Attr, Attrs, DType, Dim, Op, Tensor, Type, Value};
