@@ -1,4 +1,11 @@
-//! Shared helpers of the workspace tests: where fixtures are, and the conformance archive unpacked.
+//! Shared helpers of the workspace tests: where fixtures are, the conformance archive unpacked, random graphs,
+//! and compiled models run between unmapped pages.
+
+#[cfg(unix)]
+pub mod faults;
+#[cfg(unix)]
+pub mod guarded;
+pub mod random;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,204 @@
+//! Compiled models run with every buffer directly at an unmapped page.
+//!
+//! A model is run twice: with its buffers ending where a page that cannot be accessed begins, and beginning where
+//! one ends. Outputs and arena hold other garbage each time, so that a result that depends on what was in them,
+//! or on what is beside them, differs.
+
+use egret::ir::{Graph, Tensor, Value};
+use egret::pipeline;
+use egret::{Error, Options, Result};
+use egret_codegen::{Jit, Target, WeightsPlace};
+use egret_runtime::abi;
+use std::collections::BTreeMap;
+use std::ffi::c_void;
+use std::ptr;
+
+/// Where a buffer lies between its unmapped pages.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// It begins where the unmapped page before it ends.
+    Start,
+    /// It ends where the unmapped page after it begins.
+    End,
+}
+
+/// Bytes between two unmapped pages.
+struct Guarded {
+    map: *mut c_void,
+    mapped: usize,
+    data: *mut u8,
+    len: usize,
+}
+
+impl Guarded {
+    fn new(len: usize, side: Side, fill: u8) -> Guarded {
+        // SAFETY: no pointers.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+        let inner = len.next_multiple_of(page);
+        let mapped = inner + 2 * page;
+        // SAFETY: a new mapping, of which only the inner pages are made accessible and written.
+        unsafe {
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            let map = libc::mmap(ptr::null_mut(), mapped, libc::PROT_NONE, flags, -1, 0);
+            assert!(map != libc::MAP_FAILED, "no memory for {mapped} bytes");
+            let first = map.cast::<u8>().add(page);
+            if inner > 0 {
+                let both = libc::PROT_READ | libc::PROT_WRITE;
+                assert_eq!(libc::mprotect(first.cast(), inner, both), 0, "no memory for {inner} bytes");
+                ptr::write_bytes(first, fill, inner);
+            }
+            let data = if side == Side::End { first.add(inner - len) } else { first };
+            Guarded { map, mapped, data, len }
+        }
+    }
+
+    fn of(bytes: &[u8], side: Side) -> Guarded {
+        let out = Guarded::new(bytes.len(), side, 0);
+        // SAFETY: `out` has as many bytes, and they are nobody else's.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), out.data, bytes.len()) };
+        out
+    }
+
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: mapped and initialised by `new`; nobody writes while the slice is borrowed.
+        unsafe { std::slice::from_raw_parts(self.data, self.len) }
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `new`.
+        unsafe { libc::munmap(self.map, self.mapped) };
+    }
+}
+
+/// A model compiled into memory, its weights apart.
+pub struct Compiled {
+    code: Jit,
+    /// A weights file.
+    weights: Vec<u8>,
+}
+
+/// Value that a run returned, and the bytes of its outputs.
+pub type Outcome = (i32, Vec<Vec<u8>>);
+
+impl Compiled {
+    /// Compile a graph; `bound`: inputs whose values were fixed at import.
+    pub fn new(graph: Graph, options: &Options, bound: &BTreeMap<String, Tensor>) -> Result<Compiled> {
+        let program = pipeline::lower(graph, options, bound)?.program;
+        let target = Target::parse(&options.target).map_err(Error::from)?;
+        let codegen = egret_codegen::Options {
+            wide: options.wide,
+            weights: WeightsPlace::External,
+            ..egret_codegen::Options::new(target)
+        };
+        let code = egret_codegen::jit(&program, &codegen).map_err(Error::from)?;
+        let mut weights =
+            abi::weights_header(program.weights.len() as u64, &code.info().weights_hash).to_vec();
+        weights.extend_from_slice(&program.weights);
+        Ok(Compiled { code, weights })
+    }
+
+    /// Bytes of everything that a run touches.
+    pub fn bytes(&self) -> u64 {
+        self.code.info().arena_bytes + self.weights.len() as u64
+    }
+
+    /// Run once with all buffers at one side of their pages; `garbage` fills outputs and arena.
+    pub fn run(&self, inputs: &[Value], side: Side, garbage: u8) -> Outcome {
+        self.run_beside(inputs, side, garbage, 0)
+    }
+
+    /// A run that must fault: outputs lie one element beyond their pages.
+    pub fn run_beside_buffers(&self, inputs: &[Value], side: Side) {
+        self.run_beside(inputs, side, 0, if side == Side::End { 4 } else { -4 });
+    }
+
+    fn run_beside(&self, inputs: &[Value], side: Side, garbage: u8, beside: isize) -> Outcome {
+        let info = self.code.info();
+        let tensors: Vec<&Tensor> = inputs.iter().filter_map(Value::as_tensor).collect();
+        assert_eq!(tensors.len(), info.n_inputs as usize, "inputs of the model");
+        let dims: Vec<Vec<i64>> =
+            tensors.iter().map(|t| t.shape().iter().map(|&d| d as i64).collect()).collect();
+        let held: Vec<Guarded> = tensors.iter().map(|t| Guarded::of(t.bytes(), side)).collect();
+        let ins: Vec<abi::Tensor> = tensors
+            .iter()
+            .zip(&dims)
+            .zip(&held)
+            .map(|((t, dims), held)| abi::Tensor {
+                data: held.data.cast(),
+                dims: dims.as_ptr(),
+                rank: dims.len() as u32,
+                dtype: t.dtype().abi_code(),
+            })
+            .collect();
+        // SAFETY: an info's outputs are `n_outputs` ports with `rank` dims each, alive as long as the code.
+        let ports = unsafe { slice(info.outputs, info.n_outputs as usize) };
+        let sizes = ports.iter().map(|p| {
+            // SAFETY: as above.
+            let dims = unsafe { slice(p.dims, p.rank as usize) };
+            let size = egret::ir::DType::from_abi_code(p.dtype).map_or(0, |d| d.size());
+            dims.iter().map(|&d| d as usize).product::<usize>() * size
+        });
+        let room: Vec<Guarded> = sizes.map(|len| Guarded::new(len, side, garbage)).collect();
+        let mut outs: Vec<abi::Tensor> = ports
+            .iter()
+            .zip(&room)
+            .map(|(p, room)| abi::Tensor {
+                data: room.data.wrapping_offset(beside).cast(),
+                dims: p.dims,
+                rank: p.rank,
+                dtype: p.dtype,
+            })
+            .collect();
+        let arena = Guarded::new(info.arena_bytes as usize, side, garbage);
+        let file = Guarded::of(&self.weights, side);
+        let mut bound = abi::Weights { data: ptr::null(), len: 0, check: 0 };
+        // SAFETY: symbols of a model compiled above; every pointer has the bytes that the model's info asks for, and
+        // what it reaches beyond them is what this looks for.
+        let value = unsafe {
+            let value = (self.code.bind())(&mut bound, file.data.cast(), file.len);
+            assert_eq!(value, 0, "the weights are those of the model");
+            (self.code.run())(
+                &bound,
+                ins.as_ptr(),
+                outs.as_mut_ptr(),
+                arena.data.cast(),
+                arena.len,
+                ptr::null(),
+            )
+        };
+        for (t, held) in tensors.iter().zip(&held) {
+            assert!(t.bytes() == held.bytes(), "a run changes one of its inputs");
+        }
+        assert!(self.weights == file.bytes(), "a run changes its weights");
+        (value, room.iter().map(|r| r.bytes().to_vec()).collect())
+    }
+
+    /// Run at both sides.
+    ///
+    /// # Errors
+    /// Outputs that differ: something was read that nothing had written.
+    pub fn run_both(&self, inputs: &[Value]) -> std::result::Result<Outcome, String> {
+        let first = self.run(inputs, Side::End, 0x5a);
+        let second = self.run(inputs, Side::Start, 0xff);
+        if first.0 != second.0 {
+            return Err(format!("returns {} and {}", first.0, second.0));
+        }
+        if first.0 == 0
+            && let Some(i) = (0..first.1.len()).find(|&i| first.1[i] != second.1[i])
+        {
+            return Err(format!("output {i} depends on what was in memory before"));
+        }
+        Ok(first)
+    }
+}
+
+/// A C array.
+///
+/// # Safety
+/// `start` must point to `len` elements that live as long as `'a`.
+unsafe fn slice<'a, T>(start: *const T, len: usize) -> &'a [T] {
+    // SAFETY: the caller's word.
+    if len == 0 { &[] } else { unsafe { std::slice::from_raw_parts(start, len) } }
+}
