@@ -24,7 +24,7 @@
 #![forbid(unsafe_code)]
 
 use egret::artifact::{self, Emit, Request, WeightsPlace};
-use egret::{Options, frontend};
+use egret::{Options, frontend, source};
 use std::collections::BTreeMap;
 use std::env;
 use std::fmt;
@@ -77,7 +77,8 @@ impl Model {
         }
     }
 
-    /// Call the module and its symbols by this name instead of the file's. An identifier of C.
+    /// Call the module and its symbols by this name instead of the file's (or the folder's, where the file is called
+    /// `model.onnx`). An identifier of C.
     #[must_use]
     pub fn name(mut self, name: &str) -> Model {
         self.name = Some(name.to_owned());
@@ -127,9 +128,7 @@ impl Model {
         };
         let name = match &self.name {
             Some(name) => name.clone(),
-            None => {
-                egret::identifier(&self.path.file_stem().map(|s| s.to_string_lossy()).unwrap_or_default())
-            }
+            None => egret::name_for(&self.path)?.0,
         };
         let target = match &self.target {
             Some(target) => target.clone(),
@@ -143,16 +142,13 @@ impl Model {
         let files = frontend::files_of(&self.path)?;
         lines.extend(files.iter().skip(1).map(|f| format!("rerun-if-changed={}", f.display())));
         let request = Request {
-            model: self.path.clone(),
-            out_dir: out_dir.clone(),
-            options: Options {
-                name: name.clone(),
-                target,
+            source: source::Request {
+                model: self.path.clone(),
                 dims: self.dims.clone(),
-                threads,
-                ..Options::default()
+                ..source::Request::default()
             },
-            bind: BTreeMap::new(),
+            out_dir: out_dir.clone(),
+            options: Options { name: name.clone(), target, threads, ..Options::default() },
             emit: vec![Emit::Lib, Emit::Rs],
             weights: WeightsPlace::Embed,
             report: None,

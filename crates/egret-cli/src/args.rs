@@ -1,7 +1,9 @@
 //! Arguments that several commands share.
 
 use clap::Args;
-use std::path::PathBuf;
+use egret::inputs::{Given, Inputs};
+use egret::source::Request;
+use std::path::{Path, PathBuf};
 
 /// `NAME=VALUE`
 pub fn name_value(s: &str) -> Result<(String, i64), String> {
@@ -11,18 +13,58 @@ pub fn name_value(s: &str) -> Result<(String, i64), String> {
     Ok((name.to_owned(), value))
 }
 
-/// `NAME=FILE`
-pub fn name_file(s: &str) -> Result<(String, PathBuf), String> {
-    let (name, file) = s.split_once('=').ok_or("write NAME=FILE, e.g. image=x.npy")?;
-    Ok((name.to_owned(), file.into()))
+/// A model, and what is decided about it before it is imported.
+#[derive(Args)]
+pub struct ModelArgs {
+    /// The .onnx or .egret file, or a test-case folder (its first inputs are given then)
+    pub model: PathBuf,
+    /// What is decided.
+    #[command(flatten)]
+    pub given: GivenArgs,
+}
+
+impl ModelArgs {
+    /// As the library takes it; nothing is made up.
+    pub fn request(&self) -> Request {
+        self.given.request(&self.model)
+    }
+}
+
+/// What is decided about a model before it is imported: in every command the same way.
+#[derive(Args)]
+pub struct GivenArgs {
+    /// The value of a free dim, e.g. batch=1. May be repeated
+    #[arg(long = "dim", value_name = "NAME=VALUE", value_parser = name_value)]
+    pub dims: Vec<(String, i64)>,
+    /// An input: a .npy, .pb or .npz file, or numbers, e.g. image=x.npy, rate=16000, ids=[[1,2,3]]. Its shape decides
+    /// free dims. May be repeated
+    #[arg(long = "input", value_name = "NAME=VALUE", value_parser = Given::named)]
+    pub input: Vec<(String, Given)>,
+    /// Inputs by name from a .npz file or the folder of a test case; a .npy or .pb file for the only input. May be repeated
+    #[arg(long = "inputs", value_name = "FILE|DIR")]
+    pub inputs: Vec<PathBuf>,
+    /// An input that is fixed to a value, written as for --input: the compiled model takes no other. May be repeated
+    #[arg(long = "bind", value_name = "NAME=VALUE", value_parser = Given::named)]
+    pub bind: Vec<(String, Given)>,
+}
+
+impl GivenArgs {
+    /// What is decided about a model; nothing is made up.
+    pub fn request(&self, model: &Path) -> Request {
+        Request {
+            model: model.to_owned(),
+            dims: self.dims.iter().cloned().collect(),
+            inputs: Inputs { named: self.input.clone(), files: self.inputs.clone(), beside: vec![] },
+            bind: self.bind.clone(),
+            random: None,
+            default_dim: None,
+        }
+    }
 }
 
 /// How a model is compiled; shared by several commands.
 #[derive(Args)]
 pub struct CompileOptions {
-    /// The value of a free dim, e.g. batch=1. May be repeated
-    #[arg(long = "dim", value_name = "NAME=VALUE", value_parser = name_value)]
-    pub dims: Vec<(String, i64)>,
     /// Run only these passes, in this order (comma-separated; empty: none)
     #[arg(long, value_name = "A,B")]
     pub passes: Option<String>,
@@ -34,12 +76,20 @@ pub struct CompileOptions {
     pub rules: RuleOptions,
 }
 
-/// Which rewrite rules apply, and by whose costs they are chosen.
+/// The machine that code is for.
 #[derive(Args)]
-pub struct RuleOptions {
+pub struct TargetArgs {
     /// CPU to generate code for, and whose costs decide among equal forms; `egret doctor` lists them
     #[arg(long, default_value = "native")]
     pub target: String,
+}
+
+/// Which rewrite rules apply, and by whose costs they are chosen.
+#[derive(Args)]
+pub struct RuleOptions {
+    /// For which machine.
+    #[command(flatten)]
+    pub target: TargetArgs,
     /// What rewrite rules may change: nothing (exact), order and rounding of float operations (reassoc), values by a bounded
     /// error (approx), values by more (lossy)
     #[arg(long, value_name = "TIER", default_value = "approx")]
@@ -53,29 +103,4 @@ pub struct RuleOptions {
     /// A file of rewrite rules beside those of Egret (ir-spec/rules/README.md says how they are written). May be repeated
     #[arg(long = "rules", value_name = "FILE")]
     pub rules: Vec<PathBuf>,
-}
-
-/// Inputs of a run.
-#[derive(Args)]
-pub struct InputOptions {
-    /// An input from a .npy file. May be repeated
-    #[arg(long = "input", value_name = "NAME=X.npy", value_parser = name_file)]
-    pub input: Vec<(String, PathBuf)>,
-    /// Inputs from a .npz file, by name
-    #[arg(long, value_name = "X.npz")]
-    pub inputs: Option<PathBuf>,
-    /// Make up the inputs that are not given
-    #[arg(long, value_name = "SEED")]
-    pub random: Option<u64>,
-}
-
-/// What a user decides about a model before it is imported.
-#[derive(Args)]
-pub struct DecidedOptions {
-    /// The value of a free dim, e.g. batch=1. May be repeated
-    #[arg(long = "dim", value_name = "NAME=VALUE", value_parser = name_value)]
-    pub dims: Vec<(String, i64)>,
-    /// The value of an input that must be known at compile time. May be repeated
-    #[arg(long = "bind", value_name = "NAME=X.npy", value_parser = name_file)]
-    pub bind: Vec<(String, PathBuf)>,
 }

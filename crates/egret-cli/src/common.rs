@@ -1,12 +1,9 @@
 //! What the commands share: options, inputs, progress.
 
-use crate::args::{CompileOptions, DecidedOptions, InputOptions, RuleOptions};
-use egret::ir::{Graph, Tensor, Value};
-use egret::source::{self, Prepared, Request, prepare};
-use egret::{Error, ImportOptions, Options, Result, frontend, npz};
+use crate::args::{CompileOptions, RuleOptions};
+use egret::{Error, ErrorKind, Options, Result};
 use indicatif::{ProgressBar, ProgressStyle};
-use std::collections::BTreeMap;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,7 +15,6 @@ pub fn pass_list(list: &str) -> Vec<String> {
 /// The library's options for those of the command line.
 pub fn options(args: &CompileOptions, threads: Option<usize>) -> Result<Options> {
     Ok(Options {
-        dims: args.dims.iter().cloned().collect(),
         passes: args.passes.as_deref().map(pass_list),
         wide: !args.no_wide,
         threads: threads.unwrap_or_else(egret::all_cores),
@@ -33,7 +29,7 @@ pub fn with_rules(args: &RuleOptions) -> Result<Options> {
         return Err(Error::user(format!("--budget {}: an error is 0 or more", args.budget)));
     }
     let mut options =
-        Options { tier, budget: args.budget, target: args.target.clone(), ..Options::default() };
+        Options { tier, budget: args.budget, target: args.target.target.clone(), ..Options::default() };
     add_rules(&mut options, &args.rules)?;
     options.without_rules(&args.without)?;
     Ok(options)
@@ -49,53 +45,46 @@ pub fn add_rules(options: &mut Options, files: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-/// Inputs from files.
-pub fn read_inputs(args: &InputOptions) -> Result<BTreeMap<String, Value>> {
-    let mut out = BTreeMap::new();
-    if let Some(path) = &args.inputs {
-        out.extend(npz::read_npz(path)?.into_iter().map(|(n, t)| (n, t.into())));
+/// Write text to standard output.
+///
+/// # Errors
+/// [`ErrorKind::Closed`] where nobody reads it any more; it cannot be written.
+pub fn write_out(text: std::fmt::Arguments<'_>, end: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_fmt(text).and_then(|()| out.write_all(end.as_bytes())).map_err(|e| output_error(&e))
+}
+
+/// What it means that standard output cannot be written.
+pub fn output_error(e: &std::io::Error) -> Error {
+    match e.kind() {
+        std::io::ErrorKind::BrokenPipe => Error { kind: ErrorKind::Closed, message: String::new() },
+        _ => Error::user(format!("cannot write to standard output: {e}")),
     }
-    out.extend(read_files(&args.input)?.into_iter().map(|(n, t)| (n, t.into())));
-    Ok(out)
 }
 
-/// Tensors from .npy files, by name.
-pub fn read_files(files: &[(String, PathBuf)]) -> Result<BTreeMap<String, Tensor>> {
-    files.iter().map(|(name, path)| Ok((name.clone(), npz::read_npy(path)?))).collect()
+/// Print a line to standard output, or return the error.
+#[macro_export]
+macro_rules! say {
+    ($($text:tt)*) => { $crate::common::write_out(format_args!($($text)*), "\n")? };
 }
 
-/// The model file and its graph.
-pub fn import(model: &Path, decided: &DecidedOptions) -> Result<(PathBuf, Graph)> {
-    import_bound(model, decided).map(|(model, graph, _)| (model, graph))
+/// Print to standard output without ending the line, or return the error.
+#[macro_export]
+macro_rules! say_text {
+    ($($text:tt)*) => { $crate::common::write_out(format_args!($($text)*), "")? };
 }
 
-/// As [`import`], with the values that were fixed at import.
-pub fn import_bound(
-    model: &Path,
-    decided: &DecidedOptions,
-) -> Result<(PathBuf, Graph, BTreeMap<String, Tensor>)> {
-    let dims: BTreeMap<String, i64> = decided.dims.iter().cloned().collect();
-    let bind = read_files(&decided.bind)?;
-    if !model.is_dir() {
-        let options = ImportOptions { dims, bind, ..ImportOptions::default() };
-        let graph = progress("importing", || source::graph(model, &options))?;
-        return Ok((model.to_owned(), graph, options.bind));
+/// Write text to a file, or print it.
+pub fn write_or_print(output: Option<&Path>, bytes: &[u8]) -> Result<()> {
+    match output {
+        Some(path) => egret::files::write(path, bytes),
+        None => std::io::stdout().lock().write_all(bytes).map_err(|e| output_error(&e)),
     }
-    let (model, mut inputs) = source::case(model)?;
-    inputs.extend(bind.into_iter().map(|(name, t)| (name, t.into())));
-    let (graph, options) = progress("importing", || frontend::import_for_inputs(&model, &dims, &inputs))?;
-    Ok((model, graph, options.bind))
 }
 
-/// A model for a run of it; dims are 1 where inputs are made up and nothing else decides.
-pub fn request(
-    model: &Path,
-    options: &Options,
-    inputs: BTreeMap<String, Value>,
-    random: Option<u64>,
-) -> Result<Prepared> {
-    let default_dim = random.map(|_| 1);
-    prepare(model, &Request { dims: options.dims.clone(), inputs, random, default_dim })
+/// Print a line to standard error; that nobody reads it is no reason to stop.
+pub fn note(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Do something that may take long: a spinner on a terminal, nothing in a pipe.

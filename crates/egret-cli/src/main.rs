@@ -1,5 +1,7 @@
 //! The `egret` command: argument parsing and printing; everything else is the `egret` crate.
 #![forbid(unsafe_code)]
+// `println!` and its kin panic where nobody reads any more: `say!` and `note` do not.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod args;
 mod commands;
@@ -8,6 +10,7 @@ mod common;
 use clap::Parser;
 use commands::{Command, EXIT_CODES, dispatch};
 use egret::Error;
+use std::io::Write;
 use std::process::ExitCode;
 
 /// Compiles ONNX models to native code.
@@ -37,11 +40,12 @@ fn main() -> ExitCode {
         Ok(thread) => thread.join().unwrap_or_else(|_| Err(Error::internal("the command's thread died"))),
         Err(e) => Err(Error::user(format!("no memory for a thread: {e}"))),
     };
-    match result {
+    let flushed = std::io::stdout().flush().map_err(|e| common::output_error(&e));
+    match result.and(flushed) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             if !e.message.is_empty() {
-                eprintln!("egret: {}", e.message);
+                common::note(format_args!("egret: {}", e.message));
             }
             ExitCode::from(e.kind.exit_code())
         }

@@ -39,7 +39,7 @@ pub(crate) fn input_types(
     for info in inputs {
         let actual = actual_shape(&info.name, options)?;
         if let Some(shape) = &actual {
-            bind_symbols(info, shape, &mut env).map_err(|e| e.at(place(info)))?;
+            bind_symbols(info, shape, &options.dims, &mut env).map_err(|e| e.at(place(info)))?;
         }
         let ty = decode_type(info.type_.get_or_default(), &mut |name, axis| {
             let name = if name.is_empty() { format!("{}_d{axis}", info.name) } else { name.to_owned() };
@@ -112,7 +112,12 @@ fn actual_shape(name: &str, options: &ImportOptions) -> Result<Option<Vec<i64>>,
 }
 
 /// Bind the symbols of an input's declared type by its actual shape, which must fit the type.
-fn bind_symbols(info: &ValueInfoProto, actual: &[i64], env: &mut DimEnv) -> Result<(), ImportError> {
+fn bind_symbols(
+    info: &ValueInfoProto,
+    actual: &[i64],
+    given: &DimEnv,
+    env: &mut DimEnv,
+) -> Result<(), ImportError> {
     use onnx_protobuf::tensor_shape_proto::dimension::Value;
     let Some(type_proto::Value::TensorType(t)) = &info.type_.get_or_default().value else { return Ok(()) };
     let Some(shape) = t.shape.as_ref() else { return Ok(()) };
@@ -126,6 +131,13 @@ fn bind_symbols(info: &ValueInfoProto, actual: &[i64], env: &mut DimEnv) -> Resu
         return misfit(format!("the model declares {} dims", shape.dim.len()));
     }
     for (axis, (dim, &have)) in shape.dim.iter().zip(actual).enumerate() {
+        let name = match &dim.value {
+            Some(Value::DimParam(name)) if !name.is_empty() => name.clone(),
+            _ => format!("{}_d{axis}", info.name),
+        };
+        if let Some(other) = given.get(&name).filter(|v| **v != have) {
+            return misfit(format!("axis {axis} is {have}, but the dim `{name}` was given as {other}"));
+        }
         match &dim.value {
             // Some exporters write 0 for a dim that they do not know.
             Some(Value::DimValue(v)) if *v > 0 && *v != have => {
@@ -136,7 +148,7 @@ fn bind_symbols(info: &ValueInfoProto, actual: &[i64], env: &mut DimEnv) -> Resu
                 env.entry(name.clone()).or_insert(have);
             }
             _ => {
-                env.insert(format!("{}_d{axis}", info.name), have);
+                env.insert(name, have);
             }
         }
     }

@@ -3,7 +3,7 @@
 use crate::compare::{Tolerance, compare, compare_types};
 use crate::engine::{Engine, Executable};
 use crate::error::{Error, ErrorKind, Result};
-use crate::frontend::{self, Declared, DeclaredInput};
+use crate::frontend::{self, DeclaredInput};
 use crate::options::Options;
 use egret_ir::{Graph, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -104,7 +104,7 @@ impl Case {
                 break;
             }
             out.push(DataSet {
-                inputs: inputs_in(&dir, &declared)?,
+                inputs: inputs_in(&dir, &declared.inputs)?,
                 expected: read_all(&dir, "output", &declared.outputs)?,
             });
         }
@@ -114,9 +114,9 @@ impl Case {
         Ok(out)
     }
 
-    /// The inputs of the first data set; none where there is none.
-    pub fn first_inputs(&self) -> Result<BTreeMap<String, Value>> {
-        inputs_in(&self.dir.join("test_data_set_0"), &frontend::declared(&self.model())?)
+    /// The folder of the first data set, whether it is there or not.
+    pub fn first_set(&self) -> PathBuf {
+        self.dir.join("test_data_set_0")
     }
 
     /// Run the case on an engine.
@@ -131,11 +131,12 @@ impl Case {
     }
 }
 
-fn inputs_in(dir: &Path, declared: &Declared) -> Result<BTreeMap<String, Value>> {
+/// The inputs of a data set, by name; those whose file is missing are left out.
+pub(crate) fn inputs_in(dir: &Path, declared: &[DeclaredInput]) -> Result<BTreeMap<String, Value>> {
     // Files stand for the inputs without a default, in order; where there are more files, for all inputs.
-    let needed: Vec<DeclaredInput> = declared.inputs.iter().filter(|d| !d.has_default).cloned().collect();
+    let needed: Vec<DeclaredInput> = declared.iter().filter(|d| !d.has_default).cloned().collect();
     let more = dir.join(format!("input_{}.pb", needed.len())).is_file();
-    let declared = if more { declared.inputs.clone() } else { needed };
+    let declared = if more { declared.to_vec() } else { needed };
     let inputs = read_all(dir, "input", &declared)?;
     Ok(declared.into_iter().map(|d| d.name).zip(inputs).collect())
 }

@@ -8,6 +8,7 @@ use egret_ir::text::Spelling;
 use egret_ir::{Def, Graph, Value, ValueId, interp};
 use egret_opt::proof::{Compared, compare_outputs};
 use egret_opt::rules::Tier;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Made-up inputs that are tried.
@@ -86,11 +87,16 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Compare two graphs.
+/// Compare two graphs; where they are not proven equal they run on the given inputs, others made up.
 ///
 /// # Errors
 /// Their inputs or outputs are not the same in number, name or type; a graph that cannot be optimised.
-pub fn diff(a: &Graph, b: &Graph, options: &Options) -> Result<Difference> {
+pub fn diff(
+    a: &Graph,
+    b: &Graph,
+    options: &Options,
+    given: &BTreeMap<String, Value>,
+) -> Result<Difference> {
     // What is near a value proves nothing equal.
     let options = &Options { tier: options.tier.min(Tier::Reassoc), ..options.clone() };
     let ports = |g: &Graph| {
@@ -130,8 +136,8 @@ pub fn diff(a: &Graph, b: &Graph, options: &Options) -> Result<Difference> {
         (Compared::Same, _) => Output::Same,
         (_, Compared::Same) => Output::Proven,
         (Compared::Part(x, y), _) => {
-            let runs: &Vec<_> =
-                runs.get_or_insert_with(|| (1..=SEEDS).map(|seed| (seed, both(a, b, seed))).collect());
+            let runs: &Vec<_> = runs
+                .get_or_insert_with(|| (1..=SEEDS).map(|seed| (seed, both(a, b, seed, given))).collect());
             Output::Open { at: (spelt(a, &in_a, *x), spelt(b, &in_b, *y)), seen: seen(runs, i) }
         }
     });
@@ -154,8 +160,8 @@ fn spelt(graph: &Graph, spelling: &Spelling, value: ValueId) -> String {
 
 type Run = std::result::Result<(Vec<Value>, Vec<Value>), String>;
 
-fn both(a: &Graph, b: &Graph, seed: u64) -> Run {
-    let inputs = source::made_up(a, seed).map_err(|e| e.to_string())?;
+fn both(a: &Graph, b: &Graph, seed: u64, given: &BTreeMap<String, Value>) -> Run {
+    let inputs = source::made_up_beside(a, given, seed).map_err(|e| e.to_string())?;
     let run =
         |g: &Graph, which: &str| interp::run(g, &inputs).map_err(|e| format!("{which} does not run: {e}"));
     Ok((run(a, "A")?, run(b, "B")?))

@@ -13,6 +13,8 @@ pub enum ErrorKind {
     Differs,
     /// A bug of Egret: exit code 4.
     Internal,
+    /// Whoever reads the output has gone: nothing is left to do, exit code 0.
+    Closed,
 }
 
 impl ErrorKind {
@@ -23,6 +25,7 @@ impl ErrorKind {
             ErrorKind::Unsupported => 2,
             ErrorKind::Differs => 3,
             ErrorKind::Internal => 4,
+            ErrorKind::Closed => 0,
         }
     }
 }

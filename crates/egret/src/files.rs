@@ -4,11 +4,17 @@ use crate::error::{Error, Result};
 use std::io::Write;
 use std::path::Path;
 
-/// Write a file whole or not at all.
+/// Write a file whole or not at all. What is no file, as `/dev/stdout`, is written to as it is.
 ///
 /// # Errors
 /// The folder cannot be written to.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    if std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir()) {
+        return std::fs::write(path, bytes).map_err(|e| Error::io("write", path, &e));
+    }
+    // A link stays a link: what it leads to is replaced.
+    let real = std::fs::canonicalize(path);
+    let path = real.as_deref().unwrap_or(path);
     let dir = match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),

@@ -17,6 +17,24 @@ pub struct DeclaredInput {
     pub has_default: bool,
     /// Its type; the shape of a tensor is left out (empty), only its kind and dtype count.
     pub ty: Type,
+    /// Its number of axes, where the model declares it.
+    pub rank: Option<usize>,
+}
+
+impl DeclaredInput {
+    /// The shape of one element, as far as the model declares it.
+    pub(crate) fn ones(&self) -> Vec<usize> {
+        vec![1; self.rank.unwrap_or(0)]
+    }
+
+    /// An input of a graph.
+    pub(crate) fn of(name: &str, ty: &Type) -> DeclaredInput {
+        let (ty, rank) = match ty {
+            Type::Tensor(t) => (Type::Tensor(TensorType::new(t.dtype, Shape::new())), Some(t.shape.len())),
+            other => (other.clone(), None),
+        };
+        DeclaredInput { name: name.to_owned(), has_default: false, ty, rank }
+    }
 }
 
 /// The inputs and outputs that a model declares, without importing it.
@@ -41,6 +59,7 @@ pub fn declared(model: &Path) -> Result<Declared> {
             .map(|ty| DeclaredInput {
                 name: v.name.clone(),
                 has_default: initialised.contains(v.name.as_str()),
+                rank: declared_rank(&v.type_),
                 ty,
             })
             .map_err(|e| e.at(format!("`{}`", v.name)))
@@ -54,6 +73,13 @@ pub fn declared(model: &Path) -> Result<Declared> {
             .collect(),
         outputs: proto.graph.output.iter().map(port).collect::<Result<_>>()?,
     })
+}
+
+fn declared_rank(ty: &TypeProto) -> Option<usize> {
+    match &ty.value {
+        Some(type_proto::Value::TensorType(t)) => t.shape.as_ref().map(|s| s.dim.len()),
+        _ => None,
+    }
 }
 
 // Only the kind and the dtype count here, so a tensor of unknown rank may pass for a scalar.
@@ -81,12 +107,22 @@ pub fn import_for_inputs(
     dims: &BTreeMap<String, i64>,
     inputs: &BTreeMap<String, Value>,
 ) -> Result<(Graph, ImportOptions)> {
+    import_binding(model, dims, inputs, BTreeMap::new())
+}
+
+/// As [`import_for_inputs`], with the values of `bind` bound whether they must be known or not.
+pub(crate) fn import_binding(
+    model: &Path,
+    dims: &BTreeMap<String, i64>,
+    inputs: &BTreeMap<String, Value>,
+    bind: BTreeMap<String, Tensor>,
+) -> Result<(Graph, ImportOptions)> {
     let shape = |t: &Tensor| t.shape().iter().map(|&d| d as i64).collect();
     let tensors = inputs.iter().filter_map(|(n, v)| v.as_tensor().map(|t| (n, t)));
     let mut options = ImportOptions {
         dims: dims.clone(),
         input_shapes: tensors.map(|(n, t)| (n.clone(), shape(t))).collect(),
-        bind: BTreeMap::new(),
+        bind,
     };
     loop {
         let error = match egret_onnx::import_path(model, &options) {
@@ -115,6 +151,12 @@ pub fn import(model: &Path, options: &ImportOptions) -> Result<Graph> {
 /// Read a serialised TensorProto, SequenceProto or OptionalProto, as the type says.
 pub fn read_value_pb(path: &Path, ty: &Type) -> Result<Value> {
     Ok(egret_onnx::data::read_value_file(path, ty)?)
+}
+
+/// Bytes of the model file and of its external data.
+pub fn data_bytes(model: &Path) -> Result<u64> {
+    let len = |p: &PathBuf| std::fs::metadata(p).map(|m| m.len()).map_err(|e| Error::io("read", p, &e));
+    files_of(model)?.iter().map(len).sum()
 }
 
 /// The model file and the files of external data that its initialisers name, in order, each once.

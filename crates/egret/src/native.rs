@@ -2,6 +2,8 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::Options;
+use crate::pipeline::Lowered;
+use crate::work::{self, Work};
 use crate::{artifact, pipeline};
 use egret_ir::{DType, Graph, Tensor, Value};
 use egret_loop::Program;
@@ -18,12 +20,14 @@ pub struct Native {
     model: Model,
     pool: Pool,
     arena: Mutex<AlignedBytes>,
+    /// What each kernel run does.
+    work: Vec<Work>,
     // The shared library's folder: deleted when the model is.
     _dir: Option<tempfile::TempDir>,
 }
 
 /// Outputs of a run, and the seconds of every kernel in the order they ran.
-pub type Profiled = (Vec<Value>, Vec<(String, f64)>);
+pub type Profiled = (Vec<Value>, Vec<(Work, f64)>);
 
 impl From<CallError> for Error {
     fn from(e: CallError) -> Error {
@@ -48,12 +52,18 @@ impl From<CallError> for Error {
 impl Native {
     fn new(model: Model, threads: usize, dir: Option<tempfile::TempDir>) -> Result<Native> {
         let arena = Mutex::new(model.new_arena()?);
-        Ok(Native { model, pool: Pool::new(threads), arena, _dir: dir })
+        let work = work::unknown(model.kernels());
+        Ok(Native { model, pool: Pool::new(threads), arena, work, _dir: dir })
     }
 
     /// Compile a graph into memory.
     pub fn jit(graph: Graph, options: &Options, bound: &BTreeMap<String, Tensor>) -> Result<Native> {
-        Native::of_program(&pipeline::lower(graph, options, bound)?.program, options)
+        Native::of_lowered(&pipeline::lower(graph, options, bound)?, options)
+    }
+
+    /// Compile a lowered graph into memory.
+    pub(crate) fn of_lowered(lowered: &Lowered, options: &Options) -> Result<Native> {
+        Ok(Native { work: work::of(lowered), ..Native::of_program(&lowered.program, options)? })
     }
 
     /// Compile a program into memory.
@@ -63,15 +73,15 @@ impl Native {
 
     /// Compile a graph into a shared library in a temporary folder and load it.
     pub fn aot(graph: Graph, options: &Options, bound: &BTreeMap<String, Tensor>) -> Result<Native> {
-        let (dir, library) = Native::library(graph, options, bound)?;
+        let (dir, library, work) = Native::library(graph, options, bound)?;
         // SAFETY: just written by this process.
         let model = unsafe { egret_runtime::load(&library, &options.name, None) }?;
-        Native::new(model, options.threads, Some(dir))
+        Ok(Native { work, ..Native::new(model, options.threads, Some(dir))? })
     }
 
     /// Seconds from an artifact on disk to ready to run.
     pub fn load_time(graph: Graph, options: &Options, bound: &BTreeMap<String, Tensor>) -> Result<f64> {
-        let (dir, library) = Native::library(graph, options, bound)?;
+        let (dir, library, _) = Native::library(graph, options, bound)?;
         let began = Instant::now();
         // SAFETY: just written by this process.
         let model = unsafe { egret_runtime::load(&library, &options.name, None) }?;
@@ -84,7 +94,7 @@ impl Native {
         graph: Graph,
         options: &Options,
         bound: &BTreeMap<String, Tensor>,
-    ) -> Result<(tempfile::TempDir, PathBuf)> {
+    ) -> Result<(tempfile::TempDir, PathBuf, Vec<Work>)> {
         let lowered = pipeline::lower(graph, options, bound)?;
         let dir = tempfile::tempdir().map_err(|e| Error::user(format!("no temporary folder: {e}")))?;
         let object = dir.path().join("model.o");
@@ -92,12 +102,15 @@ impl Native {
         let bytes = pipeline::object(&lowered.program, options, &pipeline::ObjectOptions::default())?;
         std::fs::write(&object, bytes).map_err(|e| Error::io("write", &object, &e))?;
         artifact::link::shared(&object, &library)?;
-        Ok((dir, library))
+        Ok((dir, library, work::of(&lowered)))
     }
 
     /// Load what `egret compile --emit so` wrote into a folder.
     pub fn open(dir: &Path, threads: usize) -> Result<Native> {
         let found = artifact::find(dir)?;
+        if let Some(weights) = &found.weights {
+            artifact::check_weights(weights)?;
+        }
         // SAFETY: the user asks to run this artifact; its manifest says that Egret wrote it.
         let model = unsafe { egret_runtime::load(&found.library, &found.name, found.weights.as_deref()) }?;
         Native::new(model, threads, None)
@@ -158,10 +171,11 @@ impl Native {
         session.env = session.env.with_profile(&tick);
         session.step()?;
         let outputs = session.outputs()?;
-        let name =
-            |k: u32| self.model.kernels().get(k as usize).cloned().unwrap_or_else(|| format!("kernel {k}"));
-        let spans = clock.take().1;
-        Ok((outputs, spans.into_iter().map(|(k, t)| (name(k), t)).collect()))
+        let work = |k: u32| {
+            let known = self.work.get(k as usize).cloned();
+            known.unwrap_or_else(|| work::unknown(&[format!("kernel {k}")]).remove(0))
+        };
+        Ok((outputs, clock.take().1.into_iter().map(|(k, t)| (work(k), t)).collect()))
     }
 }
 

@@ -202,6 +202,40 @@ pub fn tensors(names: &[String], values: &[Value]) -> Result<Vec<(String, Tensor
     names.iter().zip(values).map(one).collect()
 }
 
+/// Hold the name of a file for outputs against what can be written: `.npz` or `.npy`.
+///
+/// # Errors
+/// It ends otherwise.
+pub fn check_name(path: &Path) -> Result<()> {
+    if path.extension().is_some_and(|e| e == "npz" || e == "npy") {
+        return Ok(());
+    }
+    Err(Error::user(format!(
+        "outputs are written to .npz files, or a single one to a .npy file, not to {}",
+        path.display()
+    )))
+}
+
+/// Write arrays to a `.npz` file, or the only one to a `.npy` file.
+///
+/// # Errors
+/// The file cannot be written; several arrays for a `.npy` file.
+pub fn write(path: &Path, arrays: &[(String, Tensor)]) -> Result<()> {
+    check_name(path)?;
+    if path.extension().is_some_and(|e| e == "npz") {
+        return crate::files::write(path, &npz_bytes(arrays)?);
+    }
+    match arrays {
+        [(_, only)] => crate::files::write(path, &npy_bytes(only)),
+        _ => Err(Error::user(format!(
+            "{}: a .npy file holds one output, and there are {}: {}; write a .npz file",
+            path.display(),
+            arrays.len(),
+            arrays.iter().map(|(n, _)| n.as_str()).collect::<Vec<_>>().join(", ")
+        ))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use egret_opt::rules::{Rule, Tier};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 /// Choices of one compilation; the defaults are the fast ones.
 #[derive(Clone, Debug)]
@@ -110,6 +111,29 @@ pub fn identifier(name: &str) -> String {
         out.insert(0, 'm');
     }
     out
+}
+
+/// The name of a model in symbols and file names, from its file's name; and a remark where that is not the file's.
+///
+/// # Errors
+/// The name has letters that symbols cannot have.
+pub fn name_for(model: &Path) -> Result<(String, Option<String>)> {
+    let stem = model.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    let folder = model.canonicalize().ok();
+    let folder = folder.as_deref().and_then(Path::parent).and_then(Path::file_name);
+    // Half of all models are called `model`: what they are is the name of their folder.
+    let (text, remark) = match folder.filter(|_| stem == "model") {
+        Some(folder) => (folder.to_string_lossy().into_owned(), true),
+        None => (stem, false),
+    };
+    if !text.is_ascii() || !text.contains(|c: char| c.is_ascii_alphanumeric()) {
+        return Err(Error::user(format!(
+            "`{text}` cannot be made a name for symbols and files; give one of letters, digits and _ with --name"
+        )));
+    }
+    let name = identifier(&text);
+    let remark = remark.then(|| format!("called `{name}` like its folder; --name NAME calls it otherwise"));
+    Ok((name, remark))
 }
 
 /// Whether a name can be used in symbols as it is.

@@ -315,6 +315,17 @@ pub fn target_name(options: &Options) -> Result<String> {
     Ok(target(options)?.to_string())
 }
 
+/// What code is for, in words: `native` is not what other machines can run.
+pub fn target_words(options: &Options) -> Result<String> {
+    let level = target(options)?.isa(true).name;
+    Ok(match options.target.as_str() {
+        "native" => format!(
+            "this machine's CPU ({level} and what else it has): another may refuse it; --target {level} runs on all of that level"
+        ),
+        _ => level.to_owned(),
+    })
+}
+
 /// What nodes cost on the target of the options.
 pub(crate) fn cost_model(options: &Options) -> Result<&'static CostModel> {
     let name = isa(options)?.cost_model;

@@ -1,12 +1,28 @@
 //! What a command is given: a model or a text IR file, inputs for it, and what is made up where the user gives none.
 
-use crate::cases::Case;
+use crate::cases::{self, Case};
 use crate::error::{Error, Result};
-use crate::{frontend, npz, stages};
+use crate::frontend::{self, DeclaredInput};
+use crate::inputs::{self, Given, Inputs};
+use crate::stages;
 use egret_ir::{DType, Graph, Tensor, TensorType, Type, Value, text, verify};
 use egret_onnx::ImportOptions;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+/// A graph as it was imported, its dims constant where something decides them.
+pub struct Imported {
+    /// The model file.
+    pub model: PathBuf,
+    /// The graph.
+    pub graph: Graph,
+    /// Inputs whose values were fixed at import.
+    pub bound: BTreeMap<String, Tensor>,
+    /// Every value that is given, by name.
+    pub inputs: BTreeMap<String, Value>,
+    /// Free dims that nothing decided and that were set to [`Request::default_dim`].
+    pub defaulted: Vec<String>,
+}
 
 /// A graph with constant dims, and a value for each of its inputs.
 pub struct Prepared {
@@ -16,24 +32,189 @@ pub struct Prepared {
     pub bound: BTreeMap<String, Tensor>,
     /// Values, in the order of the graph's inputs.
     pub inputs: Vec<Value>,
+    /// Free dims that nothing decided and that were set to [`Request::default_dim`].
+    pub defaulted: Vec<String>,
 }
 
-/// How to get from a model to a run of it.
+/// A model and how to get to a run of it.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
+    /// The `.onnx` or `.egret` file, or the folder of a test case (its first inputs are given then).
+    pub model: PathBuf,
     /// Values of free dims.
     pub dims: BTreeMap<String, i64>,
-    /// Values of inputs, by name.
-    pub inputs: BTreeMap<String, Value>,
+    /// Values of inputs; their shapes decide dims, and the values are fixed at import where it needs them.
+    pub inputs: Inputs,
+    /// Values of inputs that are fixed at import.
+    pub bind: Vec<(String, Given)>,
     /// Make up the inputs that are not given, from this seed.
     pub random: Option<u64>,
     /// The value of free dims that nothing else decides.
     pub default_dim: Option<i64>,
 }
 
+impl Imported {
+    /// Values for all inputs; those that are not given are made up from a seed.
+    ///
+    /// # Errors
+    /// An input that cannot be made up.
+    pub fn values(&self, seed: u64) -> Result<Vec<Value>> {
+        made_up_beside(&self.graph, &self.inputs, seed)
+    }
+}
+
+impl Request {
+    /// Import the model.
+    ///
+    /// # Errors
+    /// A file that cannot be read; a model that is wrong or unsupported; inputs that do not fit it.
+    pub fn import(&self) -> Result<Imported> {
+        let (model, case) = locate(&self.model)?;
+        let text = is_text(&model);
+        // Text IR declares its inputs in the graph itself.
+        let parsed = if text { Some(parse_text(&model, &self.dims)?) } else { None };
+        let unused = case.is_none() && self.inputs.is_empty() && self.bind.is_empty();
+        let declared = match &parsed {
+            Some(graph) => declared_of(graph),
+            None if unused => vec![],
+            None => frontend::declared(&model)?.inputs,
+        };
+        let mut inputs = match case {
+            Some(case) => cases::inputs_in(&case.first_set(), &declared)?,
+            None => BTreeMap::new(),
+        };
+        inputs.extend(self.inputs.read(&declared)?);
+        let bind = inputs::named(&self.bind, &declared)?;
+        let mut fixed = BTreeMap::new();
+        for (name, value) in &bind {
+            let tensor = value.as_tensor().ok_or_else(|| {
+                Error::user(format!("the input `{name}` is no tensor: it cannot be bound"))
+            })?;
+            fixed.insert(name.clone(), tensor.clone());
+        }
+        inputs.extend(bind);
+        if let Some(graph) = parsed {
+            return Ok(Imported { model, graph, bound: fixed, inputs, defaulted: vec![] });
+        }
+        let (graph, options) = frontend::import_binding(&model, &self.dims, &inputs, fixed.clone())?;
+        let free = graph.free_dims();
+        match self.default_dim.filter(|_| !free.is_empty()) {
+            None => Ok(Imported { model, graph, bound: options.bind, inputs, defaulted: vec![] }),
+            Some(default) => {
+                let mut dims = self.dims.clone();
+                dims.extend(free.iter().map(|d| (d.clone(), default)));
+                let (graph, options) = frontend::import_binding(&model, &dims, &inputs, fixed)
+                    .map_err(|e| because_of(e, &free, default))?;
+                Ok(Imported { model, graph, bound: options.bind, inputs, defaulted: free })
+            }
+        }
+    }
+
+    /// Import the model and complete its inputs.
+    ///
+    /// # Errors
+    /// As [`Request::import`]; an input without a value.
+    pub fn prepare(&self) -> Result<Prepared> {
+        let Imported { graph, bound, inputs, defaulted, .. } = self.import()?;
+        let ports = graph.inputs().iter().map(|&v| (graph.value(v).name.as_str(), graph.ty(v)));
+        let values = complete(ports, &inputs, self.random)
+            .map_err(|e| self.default_dim.map_or(e.clone(), |d| because_of(e, &defaulted, d)))?;
+        Ok(Prepared { graph, bound, inputs: values, defaulted })
+    }
+}
+
+impl Request {
+    /// The value for the last input of a graph that was made from the model's, which has no such input itself.
+    ///
+    /// # Errors
+    /// It is not given and nothing may be made up.
+    pub fn further(&self, graph: &Graph, name: &str) -> Result<Value> {
+        let port = graph.inputs().iter().rfind(|&&v| graph.value(v).name == name);
+        let v = *port.ok_or_else(|| Error::internal(format!("the graph has no input `{name}`")))?;
+        let ty = graph.ty(v);
+        match (self.inputs.of(&DeclaredInput::of(name, ty))?, self.random) {
+            (Some(value), _) => Ok(value),
+            (None, Some(_)) => Ok(made_up_beside(graph, &BTreeMap::new(), self.random.unwrap_or(0))?
+                .pop()
+                .ok_or_else(|| Error::internal("the graph has no inputs"))?),
+            (None, None) => Err(Error::user(format!(
+                "no value for the {name} ({ty}); give --input {name}=x.npy, or --random SEED"
+            ))),
+        }
+    }
+}
+
+/// An error that dims which nobody gave may have caused.
+pub fn because_of(mut e: Error, defaulted: &[String], value: i64) -> Error {
+    if !defaulted.is_empty() {
+        let list = defaulted.iter().map(|d| format!("--dim {d}=N")).collect::<Vec<_>>().join(" ");
+        e.message +=
+            &format!("\nnote: free dims were set to {value}; give them with {list}, or by --input");
+    }
+    e
+}
+
+/// Values for all inputs: the given ones, the others made up where there is a seed.
+pub(crate) fn complete<'a>(
+    ports: impl Iterator<Item = (&'a str, &'a Type)>,
+    given: &BTreeMap<String, Value>,
+    seed: Option<u64>,
+) -> Result<Vec<Value>> {
+    let mut random = seed.map(Random);
+    ports
+        .map(|(name, ty)| match (given.get(name), &mut random) {
+            (Some(value), _) => Ok(value.clone()),
+            (None, Some(r)) => r.value(name, ty),
+            (None, None) => Err(Error::user(format!(
+                "no value for the input `{name}` ({ty}); give --input {name}=x.npy, or --random SEED to make values up"
+            ))),
+        })
+        .collect()
+}
+
+/// The inputs of a graph, as a model file would declare them.
+pub(crate) fn declared_of(graph: &Graph) -> Vec<DeclaredInput> {
+    graph.inputs().iter().map(|&v| DeclaredInput::of(&graph.value(v).name, graph.ty(v))).collect()
+}
+
+/// The model file of a path, and the test case that it is the folder of.
+///
+/// # Errors
+/// It is a pipe, or a folder without a model.
+pub fn locate(path: &Path) -> Result<(PathBuf, Option<Case>)> {
+    let special = std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir());
+    if special || path == Path::new("-") {
+        return Err(Error::user(format!(
+            "{}: a model is read from a file, more than once, and not from a pipe; write it to a file first",
+            path.display()
+        )));
+    }
+    if !path.is_dir() {
+        return Ok((path.to_owned(), None));
+    }
+    if let Some(case) = Case::open(path) {
+        return Ok((case.model(), Some(case)));
+    }
+    Err(Error::user(match crate::artifact::is_filled(path) {
+        true => format!(
+            "{} holds a compiled model: `run` and `bench` take it, anything else needs the model file",
+            path.display()
+        ),
+        false => format!(
+            "{} is a folder without model.onnx, and holds no compiled model; give the model file",
+            path.display()
+        ),
+    }))
+}
+
+/// Whether a file is text IR.
+pub fn is_text(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "egret")
+}
+
 /// Read a graph: `.egret` text, else an ONNX model.
 pub fn graph(path: &Path, options: &ImportOptions) -> Result<Graph> {
-    if path.extension().is_some_and(|e| e == "egret") {
+    if is_text(path) {
         return parse_text(path, &options.dims);
     }
     frontend::import(path, options)
@@ -55,90 +236,22 @@ fn parse_text(path: &Path, dims: &BTreeMap<String, i64>) -> Result<Graph> {
     Ok(parsed)
 }
 
-/// The model of a test-case folder and the inputs of its first data set.
-pub fn case(dir: &Path) -> Result<(PathBuf, BTreeMap<String, Value>)> {
-    let case = Case::open(dir)
-        .ok_or_else(|| Error::user(format!("{} is no test case: it has no model.onnx", dir.display())))?;
-    let inputs = case.first_inputs()?;
-    Ok((case.model(), inputs))
-}
-
-/// Import a model for a request and complete its inputs.
-pub fn prepare(model: &Path, request: &Request) -> Result<Prepared> {
-    let mut dims = request.dims.clone();
-    let inputs = retyped(model, &request.inputs)?;
-    let mut imported = import(model, &dims, &inputs)?;
-    let free = imported.0.free_dims();
-    if let Some(default) = request.default_dim.filter(|_| !free.is_empty()) {
-        dims.extend(free.into_iter().map(|d| (d, default)));
-        imported = import(model, &dims, &inputs)?;
-    }
-    let (graph, options) = imported;
-    let mut random = request.random.map(Random);
-    let mut values = vec![];
-    for &v in graph.inputs() {
-        let (name, ty) = (&graph.value(v).name, graph.ty(v));
-        values.push(match (inputs.get(name), &mut random) {
-            (Some(value), _) => value.clone(),
-            (None, Some(r)) => r.value(name, ty)?,
-            (None, None) => {
-                return Err(Error::user(format!(
-                    "no value for the input `{name}` ({ty}); give --input {name}=x.npy, or --random SEED to make values up"
-                )));
-            }
-        });
-    }
-    Ok(Prepared { graph, bound: options.bind, inputs: values })
-}
-
-fn import(
-    model: &Path,
-    dims: &BTreeMap<String, i64>,
-    inputs: &BTreeMap<String, Value>,
-) -> Result<(Graph, ImportOptions)> {
-    if model.extension().is_some_and(|e| e == "egret") {
-        return Ok((parse_text(model, dims)?, ImportOptions::default()));
-    }
-    frontend::import_for_inputs(model, dims, inputs)
-}
-
-/// The inputs with the dtypes that the model declares, where NumPy only spells them otherwise; a real misfit is an error.
-fn retyped(model: &Path, inputs: &BTreeMap<String, Value>) -> Result<BTreeMap<String, Value>> {
-    let mut out = inputs.clone();
-    if inputs.is_empty() || model.extension().is_some_and(|e| e == "egret") {
-        return Ok(out);
-    }
-    let declared = frontend::declared(model)?.inputs;
-    for (name, value) in &mut out {
-        let Some(d) = declared.iter().find(|d| d.name == *name) else {
-            let names: Vec<String> = declared.iter().map(|d| format!("`{}`", d.name)).collect();
-            return Err(Error::user(format!(
-                "the model has no input `{name}`; its inputs are {}",
-                names.join(", ")
-            )));
-        };
-        if let (Value::Tensor(t), Type::Tensor(want)) = (&*value, &d.ty) {
-            let t = npz::as_dtype(t, want.dtype);
-            if t.dtype() != want.dtype {
-                return Err(Error::user(format!(
-                    "the input `{name}` is {} but the value given for it is {}",
-                    want.dtype,
-                    t.dtype()
-                )));
-            }
-            *value = t.into();
-        }
-    }
-    Ok(out)
-}
-
 /// Made-up values for every input of a graph whose dims are constant.
 ///
 /// # Errors
 /// An input that is no tensor, too large, or of free dims.
 pub fn made_up(graph: &Graph, seed: u64) -> Result<Vec<Value>> {
-    let mut random = Random(seed);
-    graph.inputs().iter().map(|&v| random.value(&graph.value(v).name, graph.ty(v))).collect()
+    made_up_beside(graph, &BTreeMap::new(), seed)
+}
+
+/// As [`made_up`] for the inputs that are not given.
+pub(crate) fn made_up_beside(
+    graph: &Graph,
+    given: &BTreeMap<String, Value>,
+    seed: u64,
+) -> Result<Vec<Value>> {
+    let ports = graph.inputs().iter().map(|&v| (graph.value(v).name.as_str(), graph.ty(v)));
+    complete(ports, given, Some(seed))
 }
 
 /// Made-up values: SplitMix64, so that a seed means the same everywhere.

@@ -1,6 +1,6 @@
 //! Threads change when a result comes, never what it is.
 
-use egret::source::{Prepared, Request, prepare};
+use egret::source::{Prepared, Request};
 use egret::{Native, Options};
 use egret_ir::Value;
 use egret_runtime::abi::{Env, ParallelBody};
@@ -15,8 +15,8 @@ const MODELS: [&str; 4] = ["attention_model", "fusion_cnn", "parallel_cnn", "sim
 fn compiled(model: &str) -> (Native, Vec<Value>) {
     let path =
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../../fixtures/models/{model}.onnx"));
-    let request = Request { random: Some(1), default_dim: Some(1), ..Request::default() };
-    let Prepared { graph, bound, inputs } = prepare(&path, &request).unwrap();
+    let request = Request { model: path, random: Some(1), default_dim: Some(1), ..Request::default() };
+    let Prepared { graph, bound, inputs, .. } = request.prepare().unwrap();
     let native = Native::jit(graph, &Options { threads: 1, ..Options::default() }, &bound).unwrap();
     (native, inputs)
 }

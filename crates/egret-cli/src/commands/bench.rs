@@ -1,18 +1,21 @@
 //! `egret bench`.
 
-use crate::args::CompileOptions;
-use crate::common::{options, progress};
-use egret::source::{self, Prepared, Request, prepare};
-use egret::{Engine, Executable, Options, Result, bench};
+use crate::args::{CompileOptions, ModelArgs};
+use crate::common::{note, options, progress};
+use crate::say;
+use egret::bench::{Duel, Plan, Times};
+use egret::source::{Prepared, Request};
+use egret::{Engine, Options, Result, bench, ready};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// `egret bench`
 #[derive(clap::Args)]
 pub struct Args {
-    /// The .onnx or .egret file (inputs are made up), or a test-case folder (its inputs are used)
-    pub model: PathBuf,
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
     /// interp, jit, jit-noopt or aot
     #[arg(long, default_value = "jit")]
     pub engine: Engine,
@@ -22,6 +25,15 @@ pub struct Args {
     /// How long to measure
     #[arg(long, value_name = "S", default_value_t = 2.0)]
     pub seconds: f64,
+    /// How long to run before that, unmeasured [default: a tenth of --seconds]
+    #[arg(long, value_name = "S")]
+    pub warm_up: Option<f64>,
+    /// Measure exactly so many runs
+    #[arg(long, value_name = "N")]
+    pub runs: Option<usize>,
+    /// Measure another model, or the folder of a compiled one, in turns with this one
+    #[arg(long, value_name = "OTHER")]
+    pub vs: Option<PathBuf>,
     /// End with one line of JSON
     #[arg(long)]
     pub json: bool,
@@ -33,60 +45,109 @@ pub struct Args {
 /// Measure a model; with `--json` the last line is one object.
 pub fn run(args: &Args) -> Result<()> {
     let options = options(&args.options, args.threads)?;
-    let (model, request) = request(args, &options)?;
+    let request = request(args, &args.model.model);
     let began = Instant::now();
-    let Prepared { graph, bound, inputs } = progress("importing", || prepare(&model, &request))?;
-    let executable = progress("compiling", || Executable::new(graph, args.engine, &options, &bound))?;
+    let model = progress("compiling", || ready(&request, args.engine, &options))?;
     let compile_ms = began.elapsed().as_secs_f64() * 1e3;
-    let times = progress("measuring", || bench::measure(&executable, &inputs, args.seconds))?;
-    let native = executable.native();
+    let plan = Plan { seconds: args.seconds, warm_up: args.warm_up, runs: args.runs };
+    let mut versus = None;
+    let times = match &args.vs {
+        None => progress("measuring", || bench::measure(&model.executable, &model.inputs, &plan))?,
+        Some(other) => {
+            let second =
+                progress("compiling", || ready(&self::request(args, other), args.engine, &options))?;
+            let duel = progress("measuring", || {
+                bench::duel((&model.executable, &model.inputs), (&second.executable, &second.inputs), &plan)
+            })?;
+            versus.insert(duel).a.clone()
+        }
+    };
+    let native = model.executable.native();
+    let threads = native.map_or(1, |n| n.threads());
+    // What was compiled before is no engine's.
+    let compiled = egret::artifact::is_filled(&args.model.model);
+    let engine = if compiled { "compiled" } else { args.engine.name() };
+    let on = format!("on {threads} thread{} ({engine})", if threads == 1 { "" } else { "s" });
+    report(&args.model.model, &times, &on)?;
+    if let (Some(duel), Some(other)) = (&versus, &args.vs) {
+        report(other, &duel.b, &on)?;
+        verdict(duel)?;
+    }
     let (kernels, arena, weights) = native.map_or((0, 0, 0), |n| {
         let m = n.model();
         (m.kernels().len(), m.arena_bytes() as u64, m.weights_bytes())
     });
-    let threads = native.map_or(1, |n| n.threads());
-    println!(
-        "{}: median {:.3} ms, min {:.3} ms, p95 {:.3} ms of {} runs on {threads} thread{} ({})",
+    say!(
+        "ready in {compile_ms:.1} ms; {kernels} kernels, {arena} bytes of arena, {weights} bytes of weights"
+    );
+    for line in &model.notes {
+        note(format_args!("note: {line}"));
+    }
+    if let Some(noise) = times.noise() {
+        note(format_args!("warning: {noise}"));
+    }
+    if args.json {
+        let peak = bench::peak_rss_bytes();
+        let load = progress("loading", || load_ms(args, &options, &request));
+        let mut line = json!({
+            "median_ms": times.median_ms, "min_ms": times.min_ms, "p95_ms": times.p95_ms, "runs": times.runs,
+            "compile_ms": compile_ms, "load_ms": load, "kernels": kernels, "arena_bytes": arena,
+            "weights_bytes": weights, "peak_rss_bytes": peak, "threads": threads,
+            "p25_ms": times.p25_ms, "p75_ms": times.p75_ms, "p99_ms": times.p99_ms, "max_ms": times.max_ms,
+            "warm_up_runs": times.warm_up_runs, "noisy": times.noise().is_some(),
+        });
+        if let Some(duel) = &versus {
+            line["vs"] = json!({
+                "median_ms": duel.b.median_ms, "min_ms": duel.b.min_ms, "ratio": duel.ratio(),
+                "rounds_won": duel.won, "rounds": duel.rounds,
+            });
+        }
+        say!("{line}");
+    }
+    Ok(())
+}
+
+/// A model with the given inputs, others made up.
+fn request(args: &Args, model: &Path) -> Request {
+    Request { random: Some(0), default_dim: Some(1), ..args.model.given.request(model) }
+}
+
+fn report(model: &Path, times: &Times, on: &str) -> Result<()> {
+    say!(
+        "{}: median {:.3} ms, min {:.3} ms, p95 {:.3} ms of {} runs {on}",
         model.display(),
         times.median_ms,
         times.min_ms,
         times.p95_ms,
         times.runs,
-        if threads == 1 { "" } else { "s" },
-        args.engine.name(),
     );
-    println!(
-        "compiled in {compile_ms:.1} ms; {kernels} kernels, {arena} bytes of arena, {weights} bytes of weights"
+    say!(
+        "  half within {:.3} to {:.3} ms ({:.0} % of the median), p99 {:.3} ms, max {:.3} ms; {:.1} runs a second; {} runs to warm up",
+        times.p25_ms,
+        times.p75_ms,
+        times.spread() * 100.0,
+        times.p99_ms,
+        times.max_ms,
+        1e3 / times.median_ms.max(f64::MIN_POSITIVE),
+        times.warm_up_runs
     );
-    if args.json {
-        let peak = bench::peak_rss_bytes();
-        let load = progress("loading", || load_ms(args, &options, &model, &request));
-        let line = json!({
-            "median_ms": times.median_ms, "min_ms": times.min_ms, "p95_ms": times.p95_ms, "runs": times.runs,
-            "compile_ms": compile_ms, "load_ms": load, "kernels": kernels, "arena_bytes": arena, "weights_bytes": weights,
-            "peak_rss_bytes": peak, "threads": threads,
-        });
-        println!("{line}");
-    }
     Ok(())
 }
 
-/// A model with made-up inputs, or a case with its own.
-fn request(args: &Args, options: &Options) -> Result<(PathBuf, Request)> {
-    let mut request =
-        Request { dims: options.dims.clone(), random: Some(0), default_dim: Some(1), ..Request::default() };
-    if !args.model.is_dir() {
-        return Ok((args.model.clone(), request));
-    }
-    let (model, inputs) = source::case(&args.model)?;
-    request.inputs = inputs;
-    Ok((model, request))
+fn verdict(duel: &Duel) -> Result<()> {
+    let (won, rounds) = (duel.won, duel.rounds);
+    let clear = if duel.is_clear() { "" } else { ": too close to call, measure longer" };
+    say!(
+        "the second takes {:.3} times as long; the first was faster in {won} of {rounds} rounds{clear}",
+        duel.ratio()
+    );
+    Ok(())
 }
 
 /// Milliseconds from an artifact on disk to ready to run; null where there is none (no C compiler, the interpreter).
-fn load_ms(args: &Args, options: &Options, model: &std::path::Path, request: &Request) -> Value {
+fn load_ms(args: &Args, options: &Options, request: &Request) -> Value {
     let measured = || -> Result<f64> {
-        let Prepared { graph, bound, .. } = prepare(model, request)?;
+        let Prepared { graph, bound, .. } = request.prepare()?;
         egret::Native::load_time(graph, &options.for_engine(args.engine), &bound)
     };
     match args.engine {

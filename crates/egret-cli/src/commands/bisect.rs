@@ -1,20 +1,22 @@
 //! `egret bisect`.
 
-use crate::args::{CompileOptions, InputOptions};
-use crate::common::{options, progress, read_inputs};
+use crate::args::{CompileOptions, ModelArgs};
+use crate::common::{options, progress};
+use crate::say;
 use egret::bisect::{Blame, bisect, test_file};
-use egret::source::{self, Request};
+use egret::source::Request;
 use egret::{Engine, Error, Result, files};
 use std::path::PathBuf;
 
 /// `egret bisect`
 #[derive(clap::Args)]
 pub struct Args {
-    /// The .onnx or .egret file, or a test-case folder (its first inputs are used)
-    pub model: PathBuf,
-    /// Inputs; made up where none is given.
+    /// The model.
     #[command(flatten)]
-    pub inputs: InputOptions,
+    pub model: ModelArgs,
+    /// Make up the inputs that are not given from another seed
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    pub random: u64,
     /// The engine whose outputs are wrong: interp, jit, jit-noopt or aot
     #[arg(long, default_value = "interp")]
     pub engine: Engine,
@@ -29,20 +31,12 @@ pub struct Args {
 /// `egret bisect`
 pub fn run(args: &Args) -> Result<()> {
     let options = options(&args.options, None)?;
-    let given = read_inputs(&args.inputs)?;
-    let (model, mut inputs) = if args.model.is_dir() {
-        source::case(&args.model)?
-    } else {
-        (args.model.clone(), Default::default())
-    };
-    inputs.extend(given);
-    let random = Some(args.inputs.random.unwrap_or(0));
-    let request = Request { dims: options.dims.clone(), inputs, random, default_dim: Some(1) };
-    let prepared = progress("importing", || source::prepare(&model, &request))?;
+    let request = Request { random: Some(args.random), default_dim: Some(1), ..args.model.request() };
+    let prepared = progress("importing", || request.prepare())?;
     let blame = progress("bisecting", || {
         bisect(&prepared.graph, &prepared.inputs, &prepared.bound, args.engine, &options)
     })?;
-    println!("{blame}");
+    say!("{blame}");
     match &blame {
         Blame::Nothing => return Ok(()),
         Blame::Rule(guilty) => match &guilty.reduced {
@@ -55,9 +49,9 @@ pub fn run(args: &Args) -> Result<()> {
                     &path,
                     test_file(guilty, graph, &path.display().to_string(), &rules).as_bytes(),
                 )?;
-                println!("  reduced to {}", path.display());
+                say!("  reduced to {}", path.display());
             }
-            None => println!(
+            None => say!(
                 "  it does not go wrong on the left-hand side alone with made-up inputs: no reduced test was written"
             ),
         },

@@ -1,21 +1,23 @@
 //! `egret check`.
 
-use crate::args::{CompileOptions, InputOptions};
-use crate::common::{options, progress, read_inputs, request};
+use crate::args::{CompileOptions, ModelArgs};
+use crate::common::{options, progress};
+use crate::say;
 use egret::compare::{self, Tolerance};
 use egret::ir::{DType, Graph, Value};
-use egret::source::Prepared;
+use egret::source::{Prepared, Request, because_of};
 use egret::{Engine, Error, Executable, Options, Result, Tier, npz};
 use std::path::PathBuf;
 
 /// `egret check`
 #[derive(clap::Args)]
 pub struct Args {
-    /// The .onnx or .egret file
-    pub model: PathBuf,
-    /// Inputs; made up where none is given.
+    /// The model.
     #[command(flatten)]
-    pub inputs: InputOptions,
+    pub model: ModelArgs,
+    /// Make up the inputs that are not given from another seed
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    pub random: u64,
     /// Expected outputs, by name, instead of the interpreter's
     #[arg(long, value_name = "Y.npz")]
     pub expected: Option<PathBuf>,
@@ -42,22 +44,23 @@ pub fn run(args: &Args) -> Result<()> {
     if args.strict {
         options.tier = Tier::Exact;
     }
-    let inputs = read_inputs(&args.inputs)?;
-    let random = Some(args.inputs.random.unwrap_or(0));
-    let prepared = progress("importing", || request(&args.model, &options, inputs, random))?;
+    let request = Request { random: Some(args.random), default_dim: Some(1), ..args.model.request() };
+    let prepared = progress("importing", || request.prepare())?;
+    let because = |e| because_of(e, &prepared.defaulted, 1);
     let names = prepared.graph.output_names().to_vec();
     let expected = expected(args, &prepared, &names)?;
     let random = egret::cases::random_outputs(&prepared.graph);
     let executable =
-        progress("compiling", || Executable::new(prepared.graph, args.engine, &options, &prepared.bound))?;
+        progress("compiling", || Executable::new(prepared.graph, args.engine, &options, &prepared.bound))
+            .map_err(because)?;
     let got = progress("running", || executable.run(&prepared.inputs))?;
     let mut differing = vec![];
     for (i, name) in names.iter().enumerate() {
         let Some(want) = &expected[i] else { continue };
         match verdict(want, &got[i], random[i]) {
-            Ok(line) => println!("ok   {name}: {line}"),
+            Ok(line) => say!("ok   {name}: {line}"),
             Err(line) => {
-                println!("DIFF {name}: {line}");
+                say!("DIFF {name}: {line}");
                 differing.push(name.clone());
             }
         }

@@ -1,28 +1,28 @@
 //! `egret compile`.
 
-use crate::args::{CompileOptions, name_file};
-use crate::common::{options, progress, read_files};
-use egret::artifact::{Request, compile};
-use egret::{Options, Result, identifier};
+use crate::args::{CompileOptions, ModelArgs};
+use crate::common::{note, options, progress};
+use crate::say;
+use egret::artifact::{Compiled, Request, compile};
+use egret::{Options, Result, name_for, source};
 use std::path::PathBuf;
 
 /// `egret compile`
 #[derive(clap::Args)]
 pub struct Args {
-    /// The .onnx file
-    pub model: PathBuf,
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
     /// Where the files go; nothing else is written
     #[arg(long, value_name = "DIR")]
     pub out_dir: PathBuf,
-    /// Name of the model in symbols and file names [default: from the file's name]
+    /// Name of the model in symbols and file names [default: from the name of the file, or of its folder where it is
+    /// called model.onnx]
     #[arg(long, value_name = "M")]
     pub name: Option<String>,
     /// Options.
     #[command(flatten)]
     pub options: CompileOptions,
-    /// The value of an input that must be known at compile time. May be repeated
-    #[arg(long = "bind", value_name = "NAME=X.npy", value_parser = name_file)]
-    pub bind: Vec<(String, PathBuf)>,
     /// What to write: lib, header, rs, obj, so, exe
     #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "lib,header,rs")]
     pub emit: Vec<egret::artifact::Emit>,
@@ -39,25 +39,41 @@ pub struct Args {
 
 /// Compile a model into a folder.
 pub fn run(args: &Args) -> Result<()> {
-    let stem = args.model.file_stem().map(|s| identifier(&s.to_string_lossy())).unwrap_or_default();
-    let name = args.name.clone().unwrap_or(stem);
-    let bind = read_files(&args.bind)?;
+    let source = args.model.request();
+    let (name, remark) = match &args.name {
+        Some(name) => (name.clone(), None),
+        None => name_for(&source::locate(&source.model)?.0)?,
+    };
     let request = Request {
-        model: args.model.clone(),
+        source,
         out_dir: args.out_dir.clone(),
         options: Options { name, ..options(&args.options, args.threads)? },
-        bind,
         emit: args.emit.clone(),
         weights: args.weights,
         report: args.report.clone(),
     };
     let done = progress("compiling", || compile(&request))?;
-    for file in &done.files {
-        println!("{}", file.display());
+    print_compiled(&done)?;
+    if let Some(line) = remark {
+        note(format_args!("note: {line}"));
     }
-    println!(
+    Ok(())
+}
+
+/// Say what was compiled: its files, its sizes, what there is to know.
+pub fn print_compiled(done: &Compiled) -> Result<()> {
+    for file in &done.files {
+        say!("{}", file.display());
+    }
+    say!(
         "{} kernels, {} bytes of arena, {} bytes of weights, for {}",
-        done.kernels, done.arena_bytes, done.weights_bytes, done.target
+        done.kernels,
+        done.arena_bytes,
+        done.weights_bytes,
+        done.target
     );
+    for line in &done.notes {
+        note(format_args!("note: {line}"));
+    }
     Ok(())
 }

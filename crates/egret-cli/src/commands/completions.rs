@@ -1,5 +1,6 @@
 //! `egret completions`.
 
+use crate::common::write_or_print;
 use clap::CommandFactory;
 use clap_complete::Shell;
 use egret::Result;
@@ -13,6 +14,8 @@ pub struct Args {
 
 /// `egret completions`
 pub fn run(args: &Args) -> Result<()> {
-    clap_complete::generate(args.shell, &mut crate::Cli::command(), "egret", &mut std::io::stdout());
-    Ok(())
+    // Into memory first: the generator panics where it cannot write.
+    let mut script = vec![];
+    clap_complete::generate(args.shell, &mut crate::Cli::command(), "egret", &mut script);
+    write_or_print(None, &script)
 }

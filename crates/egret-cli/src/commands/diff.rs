@@ -1,9 +1,10 @@
 //! `egret diff`.
 
-use crate::args::{RuleOptions, name_value};
+use crate::args::{GivenArgs, RuleOptions};
 use crate::common::{progress, with_rules};
-use egret::{Error, ImportOptions, Result, diff::diff, source};
-use std::path::PathBuf;
+use crate::say_text;
+use egret::{Error, Result, diff::diff};
+use std::path::{Path, PathBuf};
 
 /// `egret diff`
 #[derive(clap::Args)]
@@ -12,9 +13,9 @@ pub struct Args {
     pub a: PathBuf,
     /// Another one, with the same inputs and outputs
     pub b: PathBuf,
-    /// The value of a free dim, e.g. batch=1. May be repeated
-    #[arg(long = "dim", value_name = "NAME=VALUE", value_parser = name_value)]
-    pub dims: Vec<(String, i64)>,
+    /// What is decided about both.
+    #[command(flatten)]
+    pub given: GivenArgs,
     /// Which rewrite rules may prove outputs equal.
     #[command(flatten)]
     pub rules: RuleOptions,
@@ -22,10 +23,10 @@ pub struct Args {
 
 /// `egret diff`
 pub fn run(args: &Args) -> Result<()> {
-    let import = ImportOptions { dims: args.dims.iter().cloned().collect(), ..ImportOptions::default() };
-    let read = |path| progress("importing", || source::graph(path, &import));
+    let read = |path: &Path| progress("importing", || args.given.request(path).import());
     let (a, b) = (read(&args.a)?, read(&args.b)?);
-    let found = progress("comparing", || diff(&a, &b, &with_rules(&args.rules)?))?;
-    print!("{found}");
+    let options = with_rules(&args.rules)?;
+    let found = progress("comparing", || diff(&a.graph, &b.graph, &options, &a.inputs))?;
+    say_text!("{found}");
     if found.differs() { Err(Error::differs("")) } else { Ok(()) }
 }

@@ -1,6 +1,7 @@
 //! `egret doctor`.
 
 use crate::common::{add_rules, progress};
+use crate::say;
 use egret::{Options, Result, pipeline};
 use std::path::PathBuf;
 
@@ -24,19 +25,19 @@ pub fn run(args: &Args) -> Result<()> {
     if args.laws || !args.rules.is_empty() {
         return laws(args);
     }
-    println!("egret    {} (C ABI version {})", env!("CARGO_PKG_VERSION"), egret::ABI_VERSION);
+    say!("egret    {} (C ABI version {})", env!("CARGO_PKG_VERSION"), egret::ABI_VERSION);
     for (what, value) in pipeline::target_report() {
-        println!("{what:<8} {value}");
+        say!("{what:<8} {value}");
     }
-    println!("cores    {}", egret::all_cores());
+    say!("cores    {}", egret::all_cores());
     let cc = egret::artifact::link::compiler();
     match egret::artifact::link::version() {
-        Some(v) => println!("cc       {cc}: {v}"),
-        None => println!(
+        Some(v) => say!("cc       {cc}: {v}"),
+        None => say!(
             "cc       `{cc}` cannot be run: --emit so,exe and --engine aot need one (install it, or set CC)"
         ),
     }
-    println!("onnx     opsets up to {}", egret::NEWEST_OPSET);
+    say!("onnx     opsets up to {}", egret::NEWEST_OPSET);
     Ok(())
 }
 
@@ -45,7 +46,7 @@ fn laws(args: &Args) -> Result<()> {
     let mut options = Options::default();
     add_rules(&mut options, &args.rules)?;
     for line in progress("holding rules", || egret::soundness::check(&options, args.laws, args.seed))? {
-        println!("{line}");
+        say!("{line}");
     }
     Ok(())
 }

@@ -1,17 +1,20 @@
 //! `egret explain`.
 
-use crate::args::{DecidedOptions, RuleOptions, name_value};
-use crate::common::{import, import_bound, progress, read_files, with_rules};
+use crate::args::{ModelArgs, RuleOptions, name_value};
+use crate::common::{note, progress, with_rules, write_or_print};
+use crate::say;
 use egret::ir::Graph;
-use egret::{Error, Options, Result, pipeline, report, source};
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use egret::source::Request;
+use egret::{Error, Options, Result, pipeline, report};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 /// `egret explain`
 #[derive(clap::Args)]
 pub struct Args {
-    /// The .onnx or .egret file, or a test-case folder (its first inputs decide dims, and values where they must be known)
-    pub model: PathBuf,
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
     /// Only what has to do with ONNX nodes whose name holds this text
     #[arg(long, value_name = "NODE")]
     pub at: Option<String>,
@@ -38,9 +41,6 @@ pub struct Args {
     /// show measured times beside the estimated ones. What is told then differs from run to run
     #[arg(long)]
     pub profile: bool,
-    /// What is decided about it.
-    #[command(flatten)]
-    pub decided: DecidedOptions,
     /// Which rewrite rules apply.
     #[command(flatten)]
     pub rules: RuleOptions,
@@ -59,12 +59,14 @@ pub fn run(args: &Args) -> Result<()> {
             "a trace is the same on every run: --profile goes with --format text, json or html",
         ));
     }
-    let (_, graph) = import(&args.model, &args.decided)?;
+    let graph = progress("importing", || args.model.request().import())?.graph;
+    let names = names(&graph);
+    check_place(args, &names)?;
     let options = Options { explain: true, clock: args.profile, ..with_rules(&args.rules)? };
     let mut trace = egret::Trace::new();
     let graph = progress("optimising", || pipeline::optimize(graph, &options, None, &mut trace))?;
     if args.profile {
-        eprintln!("peak memory {:.0} MB", egret::bench::peak_rss_bytes() as f64 / 1e6);
+        note(format_args!("peak memory {:.0} MB", egret::bench::peak_rss_bytes() as f64 / 1e6));
     }
     trace.events.retain(|e| {
         let missed = matches!(e.kind, Some(egret::trace::Kind::Missed(_)));
@@ -78,38 +80,44 @@ pub fn run(args: &Args) -> Result<()> {
         ("json", _) => format!("{}\n", trace.to_json()).into_bytes(),
         _ => trace.to_string().into_bytes(),
     };
-    match &args.output {
-        Some(path) => egret::files::write(path, &bytes)?,
-        None => print!("{}", String::from_utf8_lossy(&bytes)),
+    // Who asks for counts wants to know them, not the story.
+    if args.output.is_some() || args.expect.is_empty() {
+        write_or_print(args.output.as_deref(), &bytes)?;
     }
     expected(args, &graph)
 }
 
-/// The graph of a model, what was fixed at its import, and inputs to run it with.
-fn with_inputs(model: &Path, decided: &DecidedOptions) -> Result<source::Prepared> {
-    let (model, mut inputs) =
-        if model.is_dir() { source::case(model)? } else { (model.to_owned(), BTreeMap::new()) };
-    inputs.extend(read_files(&decided.bind)?.into_iter().map(|(name, t)| (name, t.into())));
-    let dims = decided.dims.iter().cloned().collect();
-    let request = source::Request { dims, inputs, random: Some(0), default_dim: None };
-    progress("importing", || source::prepare(&model, &request))
+/// The names of the ONNX nodes of a graph.
+fn names(graph: &Graph) -> BTreeSet<String> {
+    graph.node_ids().iter().flat_map(|&n| graph.node(n).sources.iter().cloned()).collect()
+}
+
+/// `--at` must hit something.
+fn check_place(args: &Args, names: &BTreeSet<String>) -> Result<()> {
+    let Some(at) = args.at.as_ref().filter(|at| !names.iter().any(|n| n.contains(at.as_str()))) else {
+        return Ok(());
+    };
+    let near = egret::near(at, names.iter().map(String::as_str)).join(", ");
+    Err(Error::user(match near.is_empty() {
+        true => format!("--at {at}: the model's nodes have no names"),
+        false => format!("--at {at}: no node's name holds this; the nearest are {near}"),
+    }))
 }
 
 /// The page, to a file or printed.
 fn explain_html(args: &Args) -> Result<()> {
-    let title = args.model.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
-    let (graph, bound, measure) = match args.profile {
-        true => with_inputs(&args.model, &args.decided).map(|p| (p.graph, p.bound, Some(p.inputs)))?,
-        false => import_bound(&args.model, &args.decided).map(|(_, graph, bound)| (graph, bound, None))?,
-    };
+    let title =
+        args.model.model.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
+    let request = Request { random: Some(0), ..args.model.request() };
+    let imported = progress("importing", || request.import())?;
+    let measure = if args.profile { Some(imported.values(0)?) } else { None };
+    let (graph, bound) = (imported.graph, imported.bound);
+    check_place(args, &names(&graph))?;
     let focus = report::Focus { query: args.at.clone(), missed: args.missed, measure };
     let options = with_rules(&args.rules)?;
     let (page, graph) =
         progress("explaining", || report::explain(&title, graph, &options, &bound, &focus))?;
-    match &args.output {
-        Some(path) => egret::files::write(path, page.as_bytes())?,
-        None => print!("{page}"),
-    }
+    write_or_print(args.output.as_deref(), page.as_bytes())?;
     expected(args, &graph)
 }
 
@@ -124,11 +132,14 @@ fn expected(args: &Args, graph: &Graph) -> Result<()> {
             wrong.push(format!("{found} {name} instead of {wanted}"));
         }
     }
-    if wrong.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::differs(format!("the optimised graph has {}", wrong.join(", "))))
+    if !wrong.is_empty() {
+        return Err(Error::differs(format!("the optimised graph has {}", wrong.join(", "))));
     }
+    if !args.expect.is_empty() {
+        let list: Vec<String> = args.expect.iter().map(|(name, n)| format!("{n} {name}")).collect();
+        say!("the optimised graph has {}, as expected", list.join(", "));
+    }
+    Ok(())
 }
 
 /// `egret explain --verify`
@@ -144,30 +155,16 @@ fn verify(args: &Args) -> Result<()> {
         }
         None => None,
     };
-    let (_, graph) = import(&args.model, &args.decided)?;
-    let inputs = inputs(&args.model, &args.decided, &graph)?;
+    let imported = progress("importing", || args.model.request().import())?;
+    // While dims are free nothing runs.
+    let free = !imported.graph.free_dims().is_empty();
+    let inputs = if free { None } else { Some(imported.values(1)?) };
+    let graph = imported.graph;
     for pass in
         progress("verifying", || egret::verify::verify(graph, inputs.as_deref(), &options, trace.as_ref()))?
     {
-        println!("{pass}");
+        say!("{pass}");
     }
-    println!("verified");
+    say!("verified");
     Ok(())
-}
-
-/// Inputs for a graph: those of the test case, else made up; none while dims are free.
-fn inputs(model: &Path, decided: &DecidedOptions, graph: &Graph) -> Result<Option<Vec<egret::ir::Value>>> {
-    let (path, mut given) =
-        if model.is_dir() { source::case(model)? } else { (model.to_owned(), BTreeMap::new()) };
-    if !graph.free_dims().is_empty() {
-        return Ok(None);
-    }
-    given.extend(read_files(&decided.bind)?.into_iter().map(|(name, t)| (name, t.into())));
-    let request = source::Request {
-        dims: decided.dims.iter().cloned().collect(),
-        inputs: given,
-        random: Some(1),
-        default_dim: None,
-    };
-    Ok(Some(source::prepare(&path, &request)?.inputs))
 }

@@ -1,17 +1,20 @@
 //! `egret grad`.
 
+use super::compile::print_compiled;
 use super::run::summary;
-use crate::args::{CompileOptions, DecidedOptions, InputOptions, name_file};
-use crate::common::{import_bound, options, progress, read_files, read_inputs, request};
+use crate::args::{CompileOptions, ModelArgs};
+use crate::common::{options, progress};
+use crate::{say, say_text};
 use egret::grad::{Request, gradient};
-use egret::{Engine, Error, Executable, Options, Result, artifact, identifier, npz, source};
-use std::path::PathBuf;
+use egret::{Engine, Executable, Options, Result, artifact, name_for, npz, source};
+use std::path::{Path, PathBuf};
 
 /// `egret grad`
 #[derive(clap::Args)]
 pub struct Args {
-    /// The .onnx or .egret file
-    pub model: PathBuf,
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
     /// What to differentiate: a value's element at an index of its last axes, summed over the others, or the sum of a value
     #[arg(long, value_name = "NAME[I,J]")]
     pub of: String,
@@ -24,9 +27,9 @@ pub struct Args {
     /// Run it on the given inputs
     #[arg(long, conflicts_with = "out_dir")]
     pub run: bool,
-    /// Inputs.
-    #[command(flatten)]
-    pub inputs: InputOptions,
+    /// Make up the inputs that are not given, from this seed
+    #[arg(long, value_name = "SEED")]
+    pub random: Option<u64>,
     /// Write the value and the gradients to a .npz file
     #[arg(long, value_name = "Y.npz", requires = "run")]
     pub output: Option<PathBuf>,
@@ -45,9 +48,6 @@ pub struct Args {
     /// Where the weights go: embed (into the code) or file (M.weights)
     #[arg(long, default_value = "embed")]
     pub weights: artifact::WeightsPlace,
-    /// The value of an input that must be known at compile time. May be repeated
-    #[arg(long = "bind", value_name = "NAME=X.npy", value_parser = name_file)]
-    pub bind: Vec<(String, PathBuf)>,
     /// Threads [default: all cores]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
@@ -55,6 +55,9 @@ pub struct Args {
     #[command(flatten)]
     pub options: CompileOptions,
 }
+
+/// The name of the further input that weighs what is differentiated.
+const SEED: &str = "seed";
 
 /// `egret grad`
 pub fn run(args: &Args) -> Result<()> {
@@ -65,67 +68,64 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(dir) = &args.out_dir {
         return compile(args, &wanted, dir);
     }
-    let decided = DecidedOptions { dims: args.options.dims.clone(), bind: args.bind.clone() };
-    let (_, graph, _) = import_bound(&args.model, &decided)?;
-    print!("{}", egret::ir::text::print(&gradient(&graph, &wanted)?));
+    let graph = progress("importing", || source(args).import())?.graph;
+    say_text!("{}", egret::ir::text::print(&gradient(&graph, &wanted)?));
     Ok(())
 }
 
+/// The model; the seed is no input of it.
+fn source(args: &Args) -> source::Request {
+    let mut request = source::Request {
+        random: args.random,
+        default_dim: args.random.map(|_| 1),
+        ..args.model.request()
+    };
+    if args.seeded {
+        request.inputs.beside.push(SEED.to_owned());
+    }
+    request
+}
+
 fn run_gradient(args: &Args, wanted: &Request) -> Result<()> {
+    if let Some(path) = &args.output {
+        npz::check_name(path)?;
+    }
     let options = options(&args.options, args.threads)?;
-    let mut inputs = read_inputs(&args.inputs)?;
-    inputs.extend(read_files(&args.bind)?.into_iter().map(|(n, t)| (n, t.into())));
-    let seed = if args.seeded { inputs.remove("seed") } else { None };
-    let prepared = progress("importing", || request(&args.model, &options, inputs, args.inputs.random))?;
+    let request = source(args);
+    let prepared = progress("importing", || request.prepare())?;
     let graph = gradient(&prepared.graph, wanted)?;
     let mut values = prepared.inputs;
     if args.seeded {
-        values.push(match (seed, args.inputs.random) {
-            (Some(seed), _) => seed,
-            (None, Some(random)) => {
-                source::made_up(&graph, random)?.pop().expect("the seed is the last input")
-            }
-            (None, None) => {
-                return Err(Error::user(
-                    "no value for the seed; give --input seed=x.npy, or --random SEED",
-                ));
-            }
-        });
+        values.push(request.further(&graph, SEED)?);
     }
     let names = graph.output_names().to_vec();
     let executable =
         progress("compiling", || Executable::new(graph, args.engine, &options, &prepared.bound))?;
     let outputs = progress("running", || executable.run(&values))?;
     for (name, value) in names.iter().zip(&outputs) {
-        println!("{name}: {}", summary(value));
+        say!("{name}: {}", summary(value));
     }
-    if let Some(path) = &args.output {
-        let bytes = npz::npz_bytes(&npz::tensors(&names, &outputs)?)?;
-        std::fs::write(path, bytes).map_err(|e| Error::io("write", path, &e))?;
+    match &args.output {
+        Some(path) => npz::write(path, &npz::tensors(&names, &outputs)?),
+        None => Ok(()),
     }
-    Ok(())
 }
 
-fn compile(args: &Args, wanted: &Request, dir: &std::path::Path) -> Result<()> {
-    let stem = args.model.file_stem().map(|s| identifier(&s.to_string_lossy())).unwrap_or_default();
-    let name = args.name.clone().unwrap_or_else(|| format!("grad_{stem}"));
+fn compile(args: &Args, wanted: &Request, dir: &Path) -> Result<()> {
+    let source = source(args);
+    let name = match &args.name {
+        Some(name) => name.clone(),
+        None => format!("grad_{}", name_for(&source::locate(&source.model)?.0)?.0),
+    };
     let request = artifact::Request {
-        model: args.model.clone(),
+        source,
         out_dir: dir.to_owned(),
         options: Options { name, ..options(&args.options, args.threads)? },
-        bind: read_files(&args.bind)?,
         emit: args.emit.clone(),
         weights: args.weights,
         report: None,
     };
     let done =
         progress("compiling", || artifact::compile_changed(&request, &|graph| gradient(&graph, wanted)))?;
-    for file in &done.files {
-        println!("{}", file.display());
-    }
-    println!(
-        "{} kernels, {} bytes of arena, {} bytes of weights, for {}",
-        done.kernels, done.arena_bytes, done.weights_bytes, done.target
-    );
-    Ok(())
+    print_compiled(&done)
 }

@@ -1,19 +1,17 @@
 //! `egret inspect`.
 
-use crate::args::DecidedOptions;
-use crate::common::{import, progress};
-use egret::{Options, Result, frontend, pipeline};
+use crate::args::ModelArgs;
+use crate::common::progress;
+use crate::say;
+use egret::{Options, Result, frontend, pipeline, source};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 /// `egret inspect`
 #[derive(clap::Args)]
 pub struct Args {
-    /// The .onnx or .egret file, or a test-case folder (its first inputs decide dims, and values where they must be known)
-    pub model: PathBuf,
-    /// What is decided about it.
+    /// The model.
     #[command(flatten)]
-    pub decided: DecidedOptions,
+    pub model: ModelArgs,
     /// Print one JSON object instead: every kernel with its ONNX nodes, and the trace
     #[arg(long)]
     pub json: bool,
@@ -21,27 +19,28 @@ pub struct Args {
 
 /// `egret inspect`
 pub fn run(args: &Args) -> Result<()> {
-    let (model, graph) = import(&args.model, &args.decided)?;
+    let imported = progress("importing", || args.model.request().import())?;
+    let (model, graph) = (imported.model, imported.graph);
     if args.json {
         let lowered = progress("lowering", || {
-            pipeline::lower(graph, &Options { explain: true, ..Options::default() }, &BTreeMap::new())
+            pipeline::lower(graph, &Options { explain: true, ..Options::default() }, &imported.bound)
         })?;
-        println!("{}", lowered.to_json());
+        say!("{}", lowered.to_json());
         return Ok(());
     }
-    println!("model    {}", model.display());
-    if model.extension().is_none_or(|e| e != "egret") {
+    say!("model    {}", model.display());
+    if !source::is_text(&model) {
         let declared = frontend::declared(&model)?;
-        println!("opset    {}", declared.opsets.join(", "));
+        say!("opset    {}", declared.opsets.join(", "));
     }
     for &v in graph.inputs() {
-        println!("input    {}: {}", graph.value(v).name, graph.ty(v));
+        say!("input    {}: {}", graph.value(v).name, graph.ty(v));
     }
     for (name, &v) in graph.output_names().iter().zip(graph.outputs()) {
-        println!("output   {name}: {}", graph.ty(v));
+        say!("output   {name}: {}", graph.ty(v));
     }
     let free = graph.free_dims();
-    println!(
+    say!(
         "dims     {}",
         if free.is_empty() {
             "none free".into()
@@ -50,7 +49,7 @@ pub fn run(args: &Args) -> Result<()> {
         }
     );
     let constants: u64 = egret::ir::text::constants(&graph).values().map(|t| t.bytes().len() as u64).sum();
-    println!("weights  {constants} bytes");
+    say!("weights  {constants} bytes");
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for n in graph.node_ids() {
         *counts.entry(graph.node(n).op.name()).or_default() += 1;
@@ -58,15 +57,15 @@ pub fn run(args: &Args) -> Result<()> {
     let mut counts: Vec<(&str, usize)> = counts.into_iter().collect();
     counts.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
     let list: Vec<String> = counts.iter().map(|(op, n)| format!("{op} {n}")).collect();
-    println!("nodes    {}: {}", graph.node_count(), list.join(", "));
-    match progress("lowering", || pipeline::lower(graph, &Options::default(), &BTreeMap::new())) {
-        Ok(l) => println!(
+    say!("nodes    {}: {}", graph.node_count(), list.join(", "));
+    match progress("lowering", || pipeline::lower(graph, &Options::default(), &imported.bound)) {
+        Ok(l) => say!(
             "compiled {} kernels, arena {} bytes ({} alive at once)",
             l.program.calls.len(),
             l.program.arena_bytes,
             l.peak_live_bytes()
         ),
-        Err(e) => println!("compiled no: {e}"),
+        Err(e) => say!("compiled no: {e}"),
     }
     Ok(())
 }

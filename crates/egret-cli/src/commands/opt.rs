@@ -1,15 +1,17 @@
 //! `egret opt`.
 
-use crate::args::{DecidedOptions, RuleOptions};
-use crate::common::{import, pass_list, with_rules};
+use crate::args::{ModelArgs, RuleOptions};
+use crate::common::{note, pass_list, progress, with_rules};
+use crate::{say, say_text};
 use egret::{Options, Result, pipeline};
 use std::path::PathBuf;
 
 /// `egret opt`
 #[derive(clap::Args)]
 pub struct Args {
-    /// The .onnx or .egret file, or a test-case folder (its first inputs decide dims, and values where they must be known)
-    pub model: PathBuf,
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
     /// Passes to run, in this order [default: all]
     #[arg(long, value_name = "A,B")]
     pub passes: Option<String>,
@@ -19,9 +21,6 @@ pub struct Args {
     /// Where to write the stages: stage0.egret, stage1.egret, .. and their large constants
     #[arg(long, value_name = "DIR", requires = "stages")]
     pub out_dir: Option<PathBuf>,
-    /// What is decided about it.
-    #[command(flatten)]
-    pub decided: DecidedOptions,
     /// Which rewrite rules apply.
     #[command(flatten)]
     pub rules: RuleOptions,
@@ -29,19 +28,19 @@ pub struct Args {
 
 /// `egret opt`
 pub fn run(args: &Args) -> Result<()> {
-    let (_, graph) = import(&args.model, &args.decided)?;
+    let graph = progress("importing", || args.model.request().import())?.graph;
     let passes = args.passes.as_deref().map(pass_list);
     let options = Options { passes, ..with_rules(&args.rules)? };
     let mut trace = egret::Trace::new();
     let graph = pipeline::optimize(graph, &options, None, &mut trace)?;
-    eprint!("{trace}");
+    note(trace.to_string().trim_end());
     let (Some(stages), Some(dir)) = (args.stages, &args.out_dir) else {
-        print!("{}", egret::ir::text::print(&graph));
+        say_text!("{}", egret::ir::text::print(&graph));
         return Ok(());
     };
     for s in egret::stages::write(&graph, stages, dir, &options)? {
         let us = s.cost as f64 / 1e3;
-        println!(
+        say!(
             "{}: {} nodes, estimated {us:.0} us, receives {} bytes",
             s.file.display(),
             s.nodes,

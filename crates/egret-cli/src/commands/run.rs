@@ -1,23 +1,25 @@
 //! `egret run`.
 
-use crate::args::{CompileOptions, InputOptions};
-use crate::common::{options, progress, read_inputs, request};
-use egret::compare;
+use crate::args::{CompileOptions, ModelArgs};
+use crate::common::{note, options, progress};
+use crate::{say, say_text};
 use egret::ir::{DType, Tensor, Value};
-use egret::{Engine, Error, Executable, Native, Result, npz};
-use std::collections::BTreeMap;
+use egret::profile::Profile;
+use egret::source::Request;
+use egret::{Engine, Error, Result, compare, npz, ready};
 use std::path::PathBuf;
 
 /// `egret run`
 #[derive(clap::Args)]
 pub struct Args {
-    /// The .onnx or .egret file, or a folder that `compile --emit so` filled
-    pub model: PathBuf,
-    /// Inputs.
+    /// The model.
     #[command(flatten)]
-    pub inputs: InputOptions,
-    /// Write the outputs to a .npz file
-    #[arg(long, value_name = "Y.npz")]
+    pub model: ModelArgs,
+    /// Make up the inputs that are not given, from this seed
+    #[arg(long, value_name = "SEED")]
+    pub random: Option<u64>,
+    /// Write the outputs to a .npz file, the only one to a .npy file
+    #[arg(long, value_name = "Y.npz|Y.npy")]
     pub output: Option<PathBuf>,
     /// interp, jit, jit-noopt or aot
     #[arg(long, default_value = "jit")]
@@ -25,9 +27,12 @@ pub struct Args {
     /// Threads [default: all cores]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
-    /// Print how long every kernel took
+    /// Print which kernels took longest, what they are for and how fast they were
     #[arg(long)]
     pub profile: bool,
+    /// With --profile: print every kernel
+    #[arg(long, short, requires = "profile")]
+    pub verbose: bool,
     /// Options.
     #[command(flatten)]
     pub options: CompileOptions,
@@ -35,80 +40,36 @@ pub struct Args {
 
 /// `egret run`
 pub fn run(args: &Args) -> Result<()> {
+    if let Some(path) = &args.output {
+        npz::check_name(path)?;
+    }
     let options = options(&args.options, args.threads)?;
-    let inputs = read_inputs(&args.inputs)?;
-    let (executable, names, values);
-    if args.model.is_dir() {
-        if args.inputs.random.is_some() {
-            return Err(Error::user(
-                "--random needs the model itself, not its folder; give --input or --inputs",
-            ));
-        }
-        let native = Native::open(&args.model, options.threads)?;
-        values = ordered(&native, &inputs)?;
-        names = native.model().outputs().iter().map(|p| p.name.clone()).collect();
-        executable = Executable::Native(Box::new(native));
-    } else {
-        let prepared =
-            progress("importing", || request(&args.model, &options, inputs, args.inputs.random))?;
-        names = prepared.graph.output_names().to_vec();
-        executable = progress("compiling", || {
-            Executable::new(prepared.graph, args.engine, &options, &prepared.bound)
-        })?;
-        values = prepared.inputs;
+    let default_dim = args.random.map(|_| 1);
+    let request = Request { random: args.random, default_dim, ..args.model.request() };
+    let ready = progress("compiling", || ready(&request, args.engine, &options))?;
+    let native = ready.executable.native();
+    if let Some(native) = native {
+        note(format_args!("{} thread{}", native.threads(), if native.threads() == 1 { "" } else { "s" }));
     }
-    if let Some(native) = executable.native() {
-        eprintln!("{} thread{}", native.threads(), if native.threads() == 1 { "" } else { "s" });
+    for line in &ready.notes {
+        note(format_args!("note: {line}"));
     }
-    let outputs = match (args.profile, executable.native()) {
+    let outputs = match (args.profile, native) {
         (true, Some(native)) => {
-            let (outputs, spans) = native.profile(&values)?;
-            print_profile(&spans);
+            let (outputs, spans) = native.profile(&ready.inputs)?;
+            say_text!("{}", Profile::new(&spans).text(args.verbose));
             outputs
         }
         (true, None) => return Err(Error::user("--profile measures kernels; --engine interp has none")),
-        (false, _) => progress("running", || executable.run(&values))?,
+        (false, _) => progress("running", || ready.executable.run(&ready.inputs))?,
     };
-    for (name, value) in names.iter().zip(&outputs) {
-        println!("{name}: {}", summary(value));
+    for (name, value) in ready.outputs.iter().zip(&outputs) {
+        say!("{name}: {}", summary(value));
     }
-    if let Some(path) = &args.output {
-        let bytes = npz::npz_bytes(&npz::tensors(&names, &outputs)?)?;
-        std::fs::write(path, bytes).map_err(|e| Error::io("write", path, &e))?;
+    match &args.output {
+        Some(path) => npz::write(path, &npz::tensors(&ready.outputs, &outputs)?),
+        None => Ok(()),
     }
-    Ok(())
-}
-
-/// Inputs in the order of an artifact's.
-fn ordered(native: &Native, inputs: &BTreeMap<String, Value>) -> Result<Vec<Value>> {
-    let ports = native.model().inputs();
-    if let Some(unknown) = inputs.keys().find(|n| !ports.iter().any(|p| p.name == **n)) {
-        let names: Vec<String> = ports.iter().map(|p| format!("`{}`", p.name)).collect();
-        return Err(Error::user(format!(
-            "the model has no input `{unknown}`; its inputs are {}",
-            names.join(", ")
-        )));
-    }
-    let one = |p: &egret::Port| match inputs.get(&p.name) {
-        Some(Value::Tensor(t)) => {
-            Ok(DType::from_abi_code(p.dtype).map_or_else(|| t.clone(), |d| npz::as_dtype(t, d)).into())
-        }
-        Some(_) => Err(Error::user(format!("the input `{}` must be a tensor", p.name))),
-        None => {
-            Err(Error::user(format!("no value for the input `{}`; give --input {}=x.npy", p.name, p.name)))
-        }
-    };
-    ports.iter().map(one).collect()
-}
-
-fn print_profile(spans: &[(String, f64)]) {
-    let total: f64 = spans.iter().map(|(_, t)| t).sum();
-    let mut sorted: Vec<&(String, f64)> = spans.iter().collect();
-    sorted.sort_by(|a, b| b.1.total_cmp(&a.1));
-    for (name, t) in sorted {
-        println!("{:10.1} us {:5.1} %  {name}", t * 1e6, t / total.max(1e-12) * 100.0);
-    }
-    println!("{:10.1} us in {} kernels", total * 1e6, spans.len());
 }
 
 /// A value in one line.
@@ -129,7 +90,15 @@ fn elements(t: &Tensor) -> String {
         return format!(" = {}{dots}", list.join(" "));
     }
     let Ok(values) = compare::to_f64(t) else { return String::new() };
-    let list: Vec<String> = values.iter().take(SHOWN).map(|v| short(*v)).collect();
+    // Integers to the last digit, which a float does not hold.
+    let whole = |b: &[u8]| match (t.dtype(), <[u8; 8]>::try_from(b)) {
+        (DType::I64, Ok(b)) => Some(i64::from_le_bytes(b).to_string()),
+        (DType::U64, Ok(b)) => Some(u64::from_le_bytes(b).to_string()),
+        _ => None,
+    };
+    let bytes = t.bytes().chunks_exact(t.dtype().size().max(1));
+    let both = values.iter().zip(bytes).take(SHOWN);
+    let list: Vec<String> = both.map(|(v, b)| whole(b).unwrap_or_else(|| short(*v))).collect();
     let mut out = format!(" = {}{dots}", list.join(" "));
     if t.len() > SHOWN && !values.iter().any(|v| v.is_nan()) {
         let (lo, hi) =

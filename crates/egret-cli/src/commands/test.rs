@@ -1,10 +1,11 @@
 //! `egret test`.
 
-use crate::args::CompileOptions;
-use crate::common::options;
+use crate::args::{CompileOptions, name_value};
+use crate::common::{options, write_out};
+use crate::say;
 use egret::cases::{Case, Outcome};
 use egret::suite::{self, KnownFailures, Verdict};
-use egret::{Engine, Error, ErrorKind, Result};
+use egret::{Engine, Error, ErrorKind, Options, Result};
 use std::path::PathBuf;
 
 /// `egret test`
@@ -34,6 +35,9 @@ pub struct Args {
     /// Print passed cases too
     #[arg(long, short)]
     pub verbose: bool,
+    /// The value of a free dim, e.g. batch=1. May be repeated
+    #[arg(long = "dim", value_name = "NAME=VALUE", value_parser = name_value)]
+    pub dims: Vec<(String, i64)>,
     /// Options.
     #[command(flatten)]
     pub options: CompileOptions,
@@ -52,9 +56,16 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let jobs = args.jobs.unwrap_or_else(egret::all_cores);
     // The cases share the cores already.
-    let options = options(&args.options, Some(1))?;
+    let options = Options { dims: args.dims.iter().cloned().collect(), ..options(&args.options, Some(1))? };
     let (mut passed, mut failed, mut skipped, mut bugs) = (0, 0, 0, 0);
     let mut known = String::new();
+    // Cases go on where nobody reads what is said of them: the list may still be wanted.
+    let mut printed = Ok(());
+    let mut line = |text: std::fmt::Arguments<'_>| {
+        if printed.is_ok() {
+            printed = write_out(text, "\n");
+        }
+    };
     suite::run_cases(&cases, args.engine, &options, jobs, &mut |case, outcome| {
         if let Outcome::Failed(kind, message) = outcome {
             bugs += usize::from(*kind == ErrorKind::Internal);
@@ -64,23 +75,24 @@ pub fn run(args: &Args) -> Result<()> {
             Verdict::Passed => {
                 passed += 1;
                 if args.verbose {
-                    println!("pass {}", case.name);
+                    line(format_args!("pass {}", case.name));
                 }
             }
             Verdict::Skipped(reason) => {
                 skipped += 1;
-                println!("skip {}: {reason}", case.name);
+                line(format_args!("skip {}: {reason}", case.name));
             }
             Verdict::Failed(message) => {
                 failed += 1;
-                println!("FAIL {}: {message}", case.name);
+                line(format_args!("FAIL {}: {message}", case.name));
             }
         }
     });
     if let Some(path) = &args.write_list {
-        std::fs::write(path, known).map_err(|e| Error::io("write", path, &e))?;
+        egret::files::write(path, known.as_bytes())?;
     }
-    println!("{passed} passed, {failed} failed, {skipped} skipped");
+    printed?;
+    say!("{passed} passed, {failed} failed, {skipped} skipped");
     // The line above says it; no further message.
     match (bugs, failed) {
         (0, 0) => Ok(()),

@@ -1,5 +1,6 @@
 //! `<m>.h`: the C ABI, the model's symbols, and a typed call.
 
+use super::manifest::hex;
 use super::names::{argument, c_type, comment, dims, elements};
 use egret_loop::Program;
 use std::fmt::Write as _;
@@ -8,12 +9,26 @@ use std::fmt::Write as _;
 const ABI: &str = include_str!("../templates/egret_abi.h");
 
 /// The header of a model (C99, also C++).
-pub fn header(program: &Program, embedded: bool) -> String {
+///
+/// The include guard is the model's own: of two models that are called alike the second is refused by the C compiler and not
+/// left out.
+pub fn header(program: &Program, embedded: bool, model_hash: &[u8; 32]) -> String {
+    let m = &program.name;
+    let body = body(program, embedded);
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(model_hash).update(body.as_bytes());
+    let unique = hex(&hasher.finalize().as_bytes()[..8]);
+    let guard = format!("EGRET_MODEL_{m}_{unique}_H");
+    format!(
+        "/* {m}: a model compiled by Egret. */\n#ifndef {guard}\n#define {guard}\n\n{ABI}\n{body}\n#endif\n"
+    )
+}
+
+/// What is between the guards, behind the part that every header has.
+fn body(program: &Program, embedded: bool) -> String {
     let m = &program.name;
     let upper = m.to_uppercase();
-    let mut out = format!(
-        "/* {m}: a model compiled by Egret. */\n#ifndef EGRET_MODEL_{m}_H\n#define EGRET_MODEL_{m}_H\n\n{ABI}\n"
-    );
+    let mut out = String::new();
     out.push_str("#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n");
     for (what, ports) in [("input", &program.inputs), ("output", &program.outputs)] {
         for (i, p) in ports.iter().enumerate() {
@@ -34,11 +49,17 @@ pub fn header(program: &Program, embedded: bool) -> String {
     let weights = if embedded {
         "data = NULL, len = 0: the weights are embedded"
     } else {
-        "data: the whole .weights file, 64-byte aligned"
+        "data: the whole .weights file, 64-byte aligned; its length and the model it belongs to are checked, not each byte: the manifest has its BLAKE3, and `egret run` holds the file against it"
     };
+    let mut elements = String::new();
+    for (what, ports) in [("IN", &program.inputs), ("OUT", &program.outputs)] {
+        for (i, p) in ports.iter().enumerate() {
+            let _ = writeln!(elements, "#define {upper}_{what}{i}_ELEMENTS {}", super::names::elements(p));
+        }
+    }
     let _ = write!(
         out,
-        "\n#define {upper}_N_INPUTS {}\n#define {upper}_N_OUTPUTS {}\n#define {upper}_ARENA_BYTES {}\n\n\
+        "\n#define {upper}_N_INPUTS {}\n#define {upper}_N_OUTPUTS {}\n#define {upper}_ARENA_BYTES {}\n{elements}\n\
          extern const egret_info {m}_info;\n\
          /* Arena bytes and output shapes; every dim is constant, so ndims is 0. */\n\
          int32_t {m}_plan(const int64_t *dims, size_t ndims, egret_plan *out);\n\
@@ -51,7 +72,7 @@ pub fn header(program: &Program, embedded: bool) -> String {
         program.arena_bytes,
     );
     typed_call(&mut out, program, &upper);
-    out.push_str("#ifdef __cplusplus\n}\n#endif\n\n#endif\n");
+    out.push_str("#ifdef __cplusplus\n}\n#endif\n");
     out
 }
 

@@ -5,9 +5,12 @@ use egret_ir::DType;
 use egret_loop::{Port, Program};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Hashes and sizes that the manifest states beside the program.
 pub struct Facts<'a> {
+    /// The model file.
+    pub model: &'a Path,
     /// BLAKE3 of the model file.
     pub model_hash: &'a [u8; 32],
     /// BLAKE3 of the weights payload.
@@ -24,12 +27,7 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// The manifest of a compilation.
-pub fn manifest(
-    request: &Request,
-    dims: &BTreeMap<String, i64>,
-    program: &Program,
-    facts: &Facts<'_>,
-) -> Vec<u8> {
+pub fn manifest(request: &Request, program: &Program, facts: &Facts<'_>) -> Vec<u8> {
     let files: serde_json::Map<String, Value> = facts
         .files
         .iter()
@@ -44,10 +42,10 @@ pub fn manifest(
         "abi_version": egret_runtime::abi::ABI_VERSION,
         "target": facts.target,
         "model": {
-            "file": request.model.file_name().map(|n| n.to_string_lossy()),
+            "file": facts.model.file_name().map(|n| n.to_string_lossy()),
             "blake3": hex(facts.model_hash),
         },
-        "dims": dims,
+        "dims": request.source.dims,
         "inputs": program.inputs.iter().map(port).collect::<Vec<_>>(),
         "outputs": program.outputs.iter().map(port).collect::<Vec<_>>(),
         "arena_bytes": program.arena_bytes,

@@ -12,8 +12,8 @@ pub use write::{Compiled, compile, compile_changed};
 
 use crate::error::{Error, Result};
 use crate::options::Options;
-use egret_ir::Tensor;
-use std::collections::BTreeMap;
+use crate::source;
+use egret_runtime::abi;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -77,14 +77,12 @@ impl FromStr for WeightsPlace {
 /// What to compile, and into what.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The .onnx file.
-    pub model: PathBuf,
+    /// The model, and what is decided about it.
+    pub source: source::Request,
     /// Where the files go.
     pub out_dir: PathBuf,
     /// How; its name is that of the files.
     pub options: Options,
-    /// Values of inputs that are fixed at compile time.
-    pub bind: BTreeMap<String, Tensor>,
     /// Which files, beside those that are always written.
     pub emit: Vec<Emit>,
     /// Where the weights go.
@@ -101,6 +99,32 @@ pub struct Found {
     pub library: PathBuf,
     /// Its weights, unless they are embedded.
     pub weights: Option<PathBuf>,
+}
+
+/// Whether a compilation wrote into this folder.
+pub fn is_filled(dir: &Path) -> bool {
+    let manifest = |e: std::io::Result<std::fs::DirEntry>| {
+        e.is_ok_and(|e| e.file_name().to_string_lossy().ends_with(".manifest.json"))
+    };
+    std::fs::read_dir(dir).is_ok_and(|mut d| d.any(manifest))
+}
+
+/// Hold a weights file against the hash that it states: `<m>_bind` looks at its header only.
+///
+/// # Errors
+/// It cannot be read, or a byte of it was changed.
+pub fn check_weights(path: &Path) -> Result<()> {
+    let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
+    let Some((head, payload)) = bytes.split_at_checked(abi::WEIGHTS_HEADER) else {
+        return Err(Error::user(format!("{} is cut off", path.display())));
+    };
+    if abi::weights_header(payload.len() as u64, blake3::hash(payload).as_bytes()) == head {
+        return Ok(());
+    }
+    Err(Error::user(format!(
+        "{}: the weights are damaged: they do not have the length and the hash that the file states; compile again",
+        path.display()
+    )))
 }
 
 /// The compiled model in a folder.

@@ -39,6 +39,23 @@ pub fn argument(kind: &str, i: usize, port: &Port) -> String {
     format!("{kind}{i}_{}", crate::options::identifier(&port.name))
 }
 
+/// The same name as Rust likes it: no capitals, no two underscores in a row.
+pub fn snake_argument(kind: &str, i: usize, port: &Port) -> String {
+    let mut out = format!("{kind}{i}_");
+    let mut before = '_';
+    for c in crate::options::identifier(&port.name).chars() {
+        let joint = c.is_ascii_uppercase() && (before.is_ascii_lowercase() || before.is_ascii_digit());
+        if joint || (c == '_' && !out.ends_with('_')) {
+            out.push('_');
+        }
+        if c != '_' {
+            out.push(c.to_ascii_lowercase());
+        }
+        before = c;
+    }
+    out.trim_end_matches('_').to_owned()
+}
+
 /// Number of elements.
 pub fn elements(port: &Port) -> i64 {
     port.dims.iter().product()

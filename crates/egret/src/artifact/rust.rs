@@ -1,6 +1,6 @@
 //! `<m>.rs`: the model as a Rust module without dependencies.
 
-use super::names::{argument, comment, dims, elements, rust_type};
+use super::names::{comment, dims, elements, rust_type, snake_argument};
 use egret_loop::Program;
 use std::fmt::Write as _;
 
@@ -47,7 +47,7 @@ pub fn rust_module(program: &Program, embedded: bool) -> String {
     let mut outputs = vec![];
     for (what, reference, ports) in [("in", "&", &program.inputs), ("out", "&mut ", &program.outputs)] {
         for (i, p) in ports.iter().enumerate() {
-            let name = argument(what, i, p);
+            let name = snake_argument(what, i, p);
             let _ =
                 write!(parameters, ", {name}: {reference}[{}; {}]", rust_type(p.onnx_dtype), elements(p));
             let pointer = if what == "in" {

@@ -5,9 +5,9 @@ use super::{Emit, Request, WeightsPlace, exe, header, link, rust};
 use crate::error::{Error, Result};
 use crate::options::{self, Options};
 use crate::pipeline::{self, Lowered, ObjectOptions};
-use crate::{frontend, report};
+use crate::source::{self, Imported};
+use crate::{frontend, notes, report};
 use egret_ir::Graph;
-use egret_onnx::ImportOptions;
 use egret_runtime::abi;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,8 +22,10 @@ pub struct Compiled {
     pub arena_bytes: usize,
     /// Bytes of weights.
     pub weights_bytes: usize,
-    /// Triple and CPU features.
+    /// What it was compiled for, and where else that runs.
     pub target: String,
+    /// What the user should know about the result, a line each.
+    pub notes: Vec<String>,
 }
 
 /// Compile a model into files. On an error no file is left behind.
@@ -34,13 +36,11 @@ pub fn compile(request: &Request) -> Result<Compiled> {
 /// As [`compile`], for the graph that `change` makes of the model's.
 pub fn compile_changed(request: &Request, change: &dyn Fn(Graph) -> Result<Graph>) -> Result<Compiled> {
     check(request)?;
-    let import = ImportOptions {
-        dims: request.options.dims.clone(),
-        bind: request.bind.clone(),
-        input_shapes: BTreeMap::new(),
-    };
-    let model = std::fs::read(&request.model).map_err(|e| Error::io("read", &request.model, &e))?;
-    let graph = change(frontend::import(&request.model, &import)?)?;
+    let Imported { model: file, graph, bound, .. } = request.source.import()?;
+    let model = std::fs::read(&file).map_err(|e| Error::io("read", &file, &e))?;
+    let (file_bytes, mut notes) = (model.len() as u64, vec![]);
+    let graph = change(graph)?;
+    let before = notes::Constants::of(&graph);
     let mut recorder = match &request.report {
         Some(_) => Some(report::Recorder::new(pipeline::cost_model(&request.options)?)),
         None => None,
@@ -54,10 +54,12 @@ pub fn compile_changed(request: &Request, change: &dyn Fn(Graph) -> Result<Graph
         }
     };
     let options = Options { explain: true, ..request.options.clone() };
-    let lowered = pipeline::lower_reported(graph, &options, &request.bind, &mut look)?;
+    let lowered = pipeline::lower_reported(graph, &options, &bound, &mut look)?;
     let program = &lowered.program;
     let target = pipeline::target_name(&request.options)?;
-    let files = files(request, &lowered, blake3::hash(&model).as_bytes(), &target)?;
+    notes.extend(notes::of(&before, &lowered, &options));
+    notes.extend(notes::growth(frontend::data_bytes(&file).unwrap_or(file_bytes), program.weights.len()));
+    let files = files(request, &file, &lowered, blake3::hash(&model).as_bytes(), &target)?;
     let mut files = place(&request.out_dir, &files)?;
     if let (Some(path), Some(recorder)) = (&request.report, recorder) {
         let page = report::page(&recorder.finish(
@@ -77,7 +79,8 @@ pub fn compile_changed(request: &Request, change: &dyn Fn(Graph) -> Result<Graph
         kernels: program.calls.len(),
         arena_bytes: program.arena_bytes,
         weights_bytes: program.weights.len(),
-        target,
+        target: pipeline::target_words(&request.options)?,
+        notes,
     })
 }
 
@@ -88,7 +91,7 @@ fn check(request: &Request) -> Result<()> {
             "--name `{name}` is no identifier of C; use letters, digits and _ only"
         )));
     }
-    if request.model.extension().is_some_and(|e| e == "egret") {
+    if source::is_text(&request.source.model) {
         return Err(Error::unsupported(
             "compile takes .onnx models; text IR can be run, printed and optimised",
         ));
@@ -102,6 +105,7 @@ fn check(request: &Request) -> Result<()> {
 /// The content of every file, by name.
 fn files(
     request: &Request,
+    model: &Path,
     lowered: &Lowered,
     model_hash: &[u8; 32],
     target: &str,
@@ -116,7 +120,7 @@ fn files(
     )?;
     let object_name = format!("{m}.o");
     let archive = pipeline::archive(&[(&object_name, &object)])?;
-    let header = header::header(program, embedded);
+    let header = header::header(program, embedded, model_hash);
     let weights_hash = *blake3::hash(&program.weights).as_bytes();
     let mut out = BTreeMap::new();
     let wants = |e: Emit| request.emit.contains(&e);
@@ -159,19 +163,18 @@ fn files(
         out.insert(format!("{m}.weights"), bytes);
     }
     out.insert(format!("{m}.trace"), lowered.trace.to_bytes());
-    let facts = Facts { model_hash, weights_hash: &weights_hash, target, files: &out };
-    let manifest = manifest(request, &request.options.dims, program, &facts);
+    let facts = Facts { model, model_hash, weights_hash: &weights_hash, target, files: &out };
+    let manifest = manifest(request, program, &facts);
     out.insert(format!("{m}.manifest.json"), manifest);
-    let depfile = depfile(&request.model, &out)?;
+    let depfile = depfile(model, &request.out_dir, &out)?;
     out.insert(format!("{m}.d"), depfile);
     Ok(out)
 }
 
-/// The rule of Make that says what the files depend on. Targets are relative to the folder: its own path would make the file
-/// differ between two folders.
-fn depfile(model: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<Vec<u8>> {
+/// The rule of Make that says what the files depend on. Targets are spelt as the caller spells the folder, as Make knows them.
+fn depfile(model: &Path, dir: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<Vec<u8>> {
     let escape = |s: &str| s.replace('$', "$$").replace(' ', "\\ ").replace('#', "\\#");
-    let targets: Vec<String> = files.keys().map(|f| escape(f)).collect();
+    let targets: Vec<String> = files.keys().map(|f| escape(&dir.join(f).to_string_lossy())).collect();
     let sources: Vec<String> =
         frontend::files_of(model)?.iter().map(|p| escape(&p.to_string_lossy())).collect();
     Ok(format!("{}: {}\n", targets.join(" "), sources.join(" ")).into_bytes())

@@ -87,4 +87,24 @@ enum {
     EGRET_E_OVERLAP = 13     /* an output, or the arena (index: the number of tensors), shares memory with something else */
 };
 
+/* What a value that is not 0 means, in words. */
+static inline const char *egret_error_string(int32_t e) {
+    switch (EGRET_ERROR_CODE(e)) {
+    case 0: return "success";
+    case EGRET_E_NULL: return "a pointer is NULL that must not be";
+    case EGRET_E_DTYPE: return "the dtype of a tensor is not the model's";
+    case EGRET_E_RANK: return "the rank of a tensor is not the model's";
+    case EGRET_E_DIM: return "a dim of a tensor is not the model's";
+    case EGRET_E_ARENA: return "the arena is too small";
+    case EGRET_E_ALIGN: return "the arena, the weights or a tensor is misaligned";
+    case EGRET_E_WEIGHTS: return "the weights are not this model's";
+    case EGRET_E_CPU: return "the CPU lacks an instruction set that the code needs";
+    case EGRET_E_UNBOUND: return "the weights were not bound by this model's bind";
+    case EGRET_E_BOUND_VALUE: return "an input does not have the value it was bound to at compile time";
+    case EGRET_E_DIMS: return "plan was given a wrong number of dims";
+    case EGRET_E_INDEX: return "an index in the data is outside its axis";
+    default: return "an unknown error";
+    }
+}
+
 #endif

@@ -7,6 +7,8 @@
 #include <string.h>
 
 #define MAX_RANK 16
+/* Elements that are printed of an output. */
+#define SHOWN 10
 
 typedef struct {
     unsigned char *data;
@@ -26,10 +28,11 @@ static void *room(size_t n) {
     return p;
 }
 
-/* ---- dtypes: ONNX number, NumPy spelling, size ---- */
-static const struct { uint32_t dtype; const char *descr; size_t size; } dtypes[] = {
-    {1, "<f4", 4}, {2, "|u1", 1}, {3, "|i1", 1}, {4, "<u2", 2}, {5, "<i2", 2}, {6, "<i4", 4}, {7, "<i8", 8},
-    {9, "|b1", 1}, {10, "<f2", 2}, {11, "<f8", 8}, {12, "<u4", 4}, {13, "<u8", 8}};
+/* ---- dtypes: ONNX number, NumPy spelling, size, name ---- */
+static const struct { uint32_t dtype; const char *descr; size_t size; const char *name; } dtypes[] = {
+    {1, "<f4", 4, "float32"}, {2, "|u1", 1, "uint8"},   {3, "|i1", 1, "int8"},     {4, "<u2", 2, "uint16"},
+    {5, "<i2", 2, "int16"},   {6, "<i4", 4, "int32"},   {7, "<i8", 8, "int64"},    {9, "|b1", 1, "bool"},
+    {10, "<f2", 2, "float16"}, {11, "<f8", 8, "float64"}, {12, "<u4", 4, "uint32"}, {13, "<u8", 8, "uint64"}};
 #define N_DTYPES (sizeof dtypes / sizeof dtypes[0])
 
 static size_t dtype_index(uint32_t dtype) {
@@ -47,6 +50,14 @@ static size_t elements(const int64_t *dims, uint32_t rank) {
     return n;
 }
 
+static double half(uint32_t bits) {
+    uint32_t exponent = bits >> 10 & 31, fraction = bits & 1023;
+    double v = exponent == 31 ? (fraction ? (double)NAN : (double)INFINITY)
+               : exponent     ? ldexp(1024.0 + fraction, (int)exponent - 25)
+                              : ldexp((double)fraction, -24);
+    return bits >> 15 ? -v : v;
+}
+
 static double element(uint32_t dtype, const unsigned char *data, size_t i) {
     switch (dtype) {
     case 1: { float v; memcpy(&v, data + 4 * i, 4); return v; }
@@ -56,10 +67,23 @@ static double element(uint32_t dtype, const unsigned char *data, size_t i) {
     case 4: { uint16_t v; memcpy(&v, data + 2 * i, 2); return v; }
     case 6: { int32_t v; memcpy(&v, data + 4 * i, 4); return v; }
     case 7: { int64_t v; memcpy(&v, data + 8 * i, 8); return (double)v; }
+    case 10: { uint16_t v; memcpy(&v, data + 2 * i, 2); return half(v); }
     case 11: { double v; memcpy(&v, data + 8 * i, 8); return v; }
     case 12: { uint32_t v; memcpy(&v, data + 4 * i, 4); return v; }
     case 13: { uint64_t v; memcpy(&v, data + 8 * i, 8); return (double)v; }
     default: return 0;
+    }
+}
+
+/* An element in text; integers to the last digit, which a double does not hold. */
+static void print_element(uint32_t dtype, const unsigned char *data, size_t i) {
+    int64_t s;
+    uint64_t u;
+    memset(&u, 0, sizeof u);
+    switch (dtype) {
+    case 7: memcpy(&s, data + 8 * i, 8); printf("%lld", (long long)s); break;
+    case 13: memcpy(&u, data + 8 * i, 8); printf("%llu", (unsigned long long)u); break;
+    default: printf("%.6g", element(dtype, data, i));
     }
 }
 
@@ -352,17 +376,32 @@ int main(int argc, char **argv) {
     printf("%s: %lu sample%s\n", MODEL_NAME, (unsigned long)samples, samples == 1 ? "" : "s");
     for (i = 0; i < n_out; i++) {
         size_t n = elements(out[i].dims, out[i].rank), k;
-        double low = INFINITY, high = -INFINITY, sum = 0;
+        size_t low = 0, high = 0, nans = 0;
+        double sum = 0;
         for (k = 0; k < n; k++) {
             double v = element(out[i].dtype, out[i].data, k);
-            low = v < low ? v : low;
-            high = v > high ? v : high;
+            low = v < element(out[i].dtype, out[i].data, low) ? k : low;
+            high = v > element(out[i].dtype, out[i].data, high) ? k : high;
+            nans += v != v;
             sum += v;
         }
-        printf("  %s: %s [", MODEL_INFO.outputs[i].name, dtypes[dtype_index(out[i].dtype)].descr + 1);
+        printf("  %s: %s [", MODEL_INFO.outputs[i].name, dtypes[dtype_index(out[i].dtype)].name);
         for (j = 0; j < out[i].rank; j++) printf("%s%lld", j ? ", " : "", (long long)out[i].dims[j]);
-        printf("]");
-        if (n) printf(" min %g mean %g max %g", low, sum / (double)n, high);
+        printf("] =");
+        for (k = 0; k < n && k < SHOWN; k++) {
+            putchar(' ');
+            print_element(out[i].dtype, out[i].data, k);
+        }
+        if (n > SHOWN) printf(" ...");
+        if (nans) {
+            printf("; %lu NaN", (unsigned long)nans);
+        } else if (n > SHOWN) {
+            printf("; min ");
+            print_element(out[i].dtype, out[i].data, low);
+            printf(" max ");
+            print_element(out[i].dtype, out[i].data, high);
+            printf(" mean %g", sum / (double)n);
+        }
         printf("\n");
     }
     if (n_out && out[0].rank) {
