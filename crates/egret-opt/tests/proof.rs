@@ -177,3 +177,31 @@ fn what_a_variable_is_computed_from_is_drawn_in_its_place() {
     assert_eq!(names(p), ["attention", "transpose-of-transpose"]);
     assert_eq!(replay(p, &rules_of("fuse", &[]).unwrap(), Tier::Approx, 1).unwrap().run, 2);
 }
+
+/// Attention over keys that a large finite number masks throughout, one of them added and one chosen, in each float type that holds it.
+/// The sum of a score and the number loses the score, which the attention keeps: no rule is to blame.
+#[test]
+fn digits_that_a_mask_takes_are_no_fault_of_a_rule() {
+    for (dtype, far) in
+        [("f32", "-1e9"), ("f32", "-3.4e38"), ("f64", "-1e20"), ("f16", "-65504.0"), ("bf16", "-1e9")]
+    {
+        for scored in ["add(%4, %5)", "add(%5, %4)"] {
+            let body = format!(
+                r#"graph @g(%0 "q": {dtype}[2, 8], %1 "k": {dtype}[2, 8], %2 "v": {dtype}[2, 8]) -> (%8 "y") {{
+  %3 = transpose(%1) {{perm = [1, 0]}} : {dtype}[8, 2]
+  %4 = matmul(%0, %3) : {dtype}[2, 2]
+  %5 = const {dtype}[2, 2] [{far}, {far}, {far}, {far}]
+  %6 = {scored} : {dtype}[2, 2]
+  %7 = softmax(%6) {{axis = 1}} : {dtype}[2, 2]
+  %8 = matmul(%7, %2) : {dtype}[2, 8]
+}}"#
+            );
+            let reports = run(&body, &[]);
+            let fuse = proof(&reports, "fuse");
+            assert!(names(fuse).contains(&"attention-added"), "{body}");
+            for seed in 1..9 {
+                replay(fuse, &rules_of("fuse", &[]).unwrap(), Tier::Approx, seed).unwrap();
+            }
+        }
+    }
+}

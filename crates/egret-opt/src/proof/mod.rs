@@ -6,6 +6,7 @@
 //! (`congruence`) that also says which steps a conclusion needs. `replay` runs both sides of steps on
 //! random tensors; `minimize` makes a test of a step; `compare` compares two graphs.
 
+pub(crate) mod accuracy;
 mod check;
 mod compare;
 pub(crate) mod congruence;

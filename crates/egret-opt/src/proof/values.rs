@@ -2,7 +2,7 @@
 
 use crate::analysis::elements;
 use crate::rules::{Rule, Tier};
-use egret_ir::{DType, Def, Graph, Tensor, TensorType, Value, ValueId, interp};
+use egret_ir::{DType, Def, Graph, Node, Tensor, TensorType, Value, ValueId, interp};
 use std::collections::HashMap;
 
 /// The value of a term, given values of terms below it. `budget`: the most work for the interpreter, in
@@ -16,6 +16,23 @@ pub(crate) fn evaluate(
     mut values: HashMap<ValueId, Value>,
     budget: &mut usize,
 ) -> Result<Tensor, String> {
+    evaluate_all(graph, at, &mut values, budget, |node, operands| {
+        interp::eval_op(node.op, &node.attrs, operands, &node.regions).map_err(|e| e.message)
+    })?;
+    values[&at].as_tensor().cloned().ok_or_else(|| "the result is no tensor".to_owned())
+}
+
+/// The values of a term and of all below it, into `values`; `run` says what a node gives.
+///
+/// # Errors
+/// The budget is spent, or what `run` says.
+pub(crate) fn evaluate_all(
+    graph: &Graph,
+    at: ValueId,
+    values: &mut HashMap<ValueId, Value>,
+    budget: &mut usize,
+    run: impl Fn(&Node, &[Option<Value>]) -> Result<Vec<Value>, String>,
+) -> Result<(), String> {
     let mut stack = vec![at];
     while let Some(&top) = stack.last() {
         if values.contains_key(&top) {
@@ -39,11 +56,10 @@ pub(crate) fn evaluate(
         let len = graph.ty(top).as_tensor().and_then(TensorType::const_len).unwrap_or(0);
         let left = budget.checked_sub(work(node.op, &operands, len));
         *budget = left.ok_or("it is too large to be interpreted")?;
-        let out = interp::eval_op(node.op, &node.attrs, &operands, &node.regions)
-            .map_err(|e| format!("random operands do not fit: {}", e.message))?;
+        let out = run(node, &operands).map_err(|e| format!("random operands do not fit: {e}"))?;
         values.extend(node.results.iter().copied().zip(out));
     }
-    values[&at].as_tensor().cloned().ok_or_else(|| "the result is no tensor".to_owned())
+    Ok(())
 }
 
 /// The estimated work of interpreting a node: multiply-adds of a contraction, else elements.

@@ -2,13 +2,12 @@
 
 use super::Counterexample;
 use super::draw::{Draw, guard_numbers};
-use crate::analysis::{Facts, elements, same_value, scalar};
+use crate::analysis::{Facts, same_value, scalar};
 use crate::matching::{self, Match, Sink, Terms};
 use crate::proof::congruence::{ABSENT, CongruenceClosure};
-use crate::proof::values::evaluate;
 use crate::proof::{TermStore, cone};
 use crate::rules::{Expr, NodePattern, OpPattern, Pattern, Rule};
-use egret_ir::{Attr, Attrs, DType, Dim, Graph, Op, Tensor, TensorType, Type, Value, ValueId};
+use egret_ir::{Attr, Attrs, DType, Dim, Graph, Op, TensorType, Type, Value, ValueId};
 use std::collections::{BTreeMap, HashMap};
 
 /// How often attributes are drawn for a node before the case is given up.
@@ -105,31 +104,6 @@ impl Case {
         let id = self.terms.add_input(&format!("sibling_{}", self.values.len()), Type::Tensor(ty));
         self.values.insert(id, tensor.into());
         id
-    }
-
-    /// The left-hand side computed in f64, and the largest intermediate value.
-    pub fn in_f64(&self) -> Option<(Tensor, f64)> {
-        let graph = &self.terms.store.graph;
-        let wide = |t: &Tensor| match t.dtype().is_float() {
-            true => elements(t, t.len()).map(|v| Tensor::new(t.shape(), v)),
-            false => Some(t.clone()),
-        };
-        let mut values = HashMap::new();
-        for v in graph.value_ids() {
-            let t = self.values.get(&v).and_then(Value::as_tensor).or_else(|| graph.as_const(v));
-            if let Some(t) = t {
-                values.insert(v, wide(t)?.into());
-            }
-        }
-        let mut budget = usize::MAX;
-        // Skip the terms of the right-hand side, which came later.
-        let mut all = graph.value_ids().filter(|v| v.0 <= self.root.0);
-        let largest = all.try_fold(0f64, |most, v| {
-            let t = evaluate(graph, v, values.clone(), &mut budget).ok()?;
-            let sizes = elements(&t, t.len())?.into_iter().map(f64::abs).filter(|v| v.is_finite());
-            Some(sizes.fold(most, f64::max))
-        })?;
-        Some((evaluate(graph, self.root, values, &mut budget).ok()?, largest))
     }
 
     /// The two sides as graphs.
