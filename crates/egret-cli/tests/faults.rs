@@ -165,3 +165,40 @@ fn nothing_is_blamed_where_nothing_differs() {
     assert_eq!(out.status.code(), Some(1));
     assert!(text.contains("no rule is called `none-such`"), "{text}");
 }
+
+/// A step that its tier allows (0 for -0, a last digit), which what follows makes large: `bisect` names the rule without which it does not.
+#[test]
+fn a_small_difference_that_is_magnified_is_named() {
+    let dir = folder(
+        "pass fuse\nplus: (add ?x ?c) => ?x if value(?c) == 0.0, keeps(?x, ?c)  reassoc\n\
+         last-digit: (mul (mul ?x ?c) ?d) => (mul ?x (mul ?c ?d)) if constant(?c), constant(?d), keeps(?x, ?c), keeps(?x, ?d)  reassoc",
+    );
+    let zero = r#"graph @g(%0 "x": f32[2]) -> (%5 "y") {
+  %1 = const f32[2] [-0.0, 1.0]
+  %2 = const f32[] [0.0]
+  %3 = mul(%0, %1) : f32[2] from "Mul:/zero"
+  %4 = add(%3, %2) : f32[2] from "Add:/plus"
+  %5 = div(%1, %4) : f32[2] from "Div:/by"
+}"#;
+    let digit = r#"graph @g(%0 "x": f32[64]) -> (%7 "y") {
+  %1 = const f32[] [0.1]
+  %2 = const f32[] [0.3]
+  %3 = mul(%0, %1) : f32[64] from "Mul:/a"
+  %4 = mul(%3, %2) : f32[64] from "Mul:/b"
+  %5 = const f32[] [1e10]
+  %6 = mul(%4, %5) : f32[64] from "Mul:/c"
+  %7 = sin(%6) : f32[64] from "Sin:/sin"
+}"#;
+    for (model, rule) in
+        [(zero.replace("div(%1, %4)", "div(%0, %4)"), "plus"), (digit.to_owned(), "last-digit")]
+    {
+        std::fs::write(dir.path().join("small.egret"), model).unwrap();
+        let (out, text) = egret(
+            dir.path(),
+            &["bisect", "small.egret", "--rules", "mine.rules", "--output", "reduced.egret"],
+        );
+        assert_eq!(out.status.code(), Some(3), "{text}");
+        assert!(text.starts_with(&format!("rule `{rule}` (mine.rules:")), "{text}");
+        assert!(text.contains("what follows magnifies it"), "{text}");
+    }
+}

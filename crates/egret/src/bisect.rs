@@ -9,7 +9,7 @@ use crate::pipeline;
 use egret_ir::{Graph, Tensor, Value, interp};
 use egret_opt::proof::{self, Proof, Step};
 use egret_opt::rules::Tier;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// Allowed error of float results, relative to an output's scale.
@@ -159,15 +159,39 @@ fn guilty(
     let rules = egret_opt::rules_of(&proof.pass, &options.rules).unwrap_or_default();
     let values = run(&proof.terms, inputs)?;
     let sides = &values[proof.before.len() + proof.after.len()..];
-    let differing = sides.chunks_exact(2).zip(&proof.steps).enumerate().find_map(|(i, (pair, step))| {
-        let exact = rules.iter().any(|r| r.name == step.rule && r.tier == Tier::Exact);
-        close(&pair[0], &pair[1], exact).err().map(|d| (i, step, d))
-    });
-    let Some((i, step, difference)) = differing else { return Ok(None) };
-    let mut without = options.clone();
-    without.without.insert(step.rule.clone());
-    without.explain = false;
-    let (after, _) = pipeline::reports(graph.clone(), &without, None)?;
+    let right_without = |rule: &str| -> Result<bool> {
+        let mut without = options.clone();
+        without.without.insert(rule.to_owned());
+        without.explain = false;
+        let (after, _) = pipeline::reports(graph.clone(), &without, None)?;
+        Ok(judge(&after, inputs, expected).is_ok())
+    };
+    let (steps, laws) = (&proof.steps, &rules);
+    let apart = |within_tier: bool| {
+        sides.chunks_exact(2).zip(steps).enumerate().filter_map(move |(i, (pair, step))| {
+            let exact = laws.iter().any(|r| r.name == step.rule && r.tier == Tier::Exact);
+            let differ = if exact || within_tier {
+                same_bits(&pair[0], &pair[1])
+            } else {
+                close(&pair[0], &pair[1])
+            };
+            differ.err().map(|d| (i, step, d))
+        })
+    };
+    let mut found =
+        apart(false).next().map(|(i, step, d)| (i, step, format!("on the model's values: {d}")));
+    let mut tried = BTreeSet::new();
+    // What the tier allows, a zero of the other sign or a last digit, may be magnified behind it: the rule without which it is not.
+    for (i, step, d) in apart(true) {
+        if found.is_some() {
+            break;
+        }
+        if tried.insert(step.rule.clone()) && right_without(&step.rule)? {
+            let difference = format!("on the model's values: {d}; what follows magnifies it");
+            found = Some((i, step, difference));
+        }
+    }
+    let Some((i, step, difference)) = found else { return Ok(None) };
     let own = proof::minimized(proof, i, &rules, options.tier).ok().flatten();
     let made = || rules.iter().find(|r| r.name == step.rule).and_then(|r| counterexample(r));
     let fits = |g: &Graph| reproduces(g, proof, options);
@@ -180,8 +204,8 @@ fn guilty(
             proof.term(step.before, pipeline::SPELT_DEPTH),
             proof.term(step.after, pipeline::SPELT_DEPTH),
         ),
-        difference: format!("on the model's values: {difference}"),
-        right_without: judge(&after, inputs, expected).is_ok(),
+        difference,
+        right_without: right_without(&step.rule)?,
         reduced,
     }))
 }
@@ -219,16 +243,31 @@ fn judge(graph: &Graph, inputs: &[Value], expected: &[Value]) -> std::result::Re
 fn same(expected: &[Value], got: &[Value], names: &[String]) -> std::result::Result<(), String> {
     let mut pairs = expected.iter().zip(got).zip(names);
     pairs.try_for_each(|((want, got), name)| {
-        close(want, got, false).map_err(|e| format!("the output `{name}` differs: {e}"))
+        close(want, got).map_err(|e| format!("the output `{name}` differs: {e}"))
     })
 }
 
-/// Whether two values are the same, floats up to a part of their scale unless `exact`.
-fn close(want: &Value, got: &Value, exact: bool) -> std::result::Result<(), String> {
+/// Whether two values are the same to the bit; any NaN is any NaN.
+fn same_bits(want: &Value, got: &Value) -> std::result::Result<(), String> {
+    compare::compare(want, got, Tolerance { rtol: 0.0, atol: 0.0 })?;
+    let (Value::Tensor(a), Value::Tensor(b)) = (want, got) else { return Ok(()) };
+    if a.content_hash() == b.content_hash() || !a.dtype().is_float() {
+        return Ok(());
+    }
+    let (a, b) = (compare::to_f64(a)?, compare::to_f64(b)?);
+    let other = |(x, y): &(&f64, &f64)| x.to_bits() != y.to_bits() && !(x.is_nan() && y.is_nan());
+    match a.iter().zip(&b).enumerate().find(|(_, pair)| other(pair)) {
+        Some((i, (x, y))) => Err(format!("element {i} is {y:?} instead of {x:?}")),
+        None => Ok(()),
+    }
+}
+
+/// Whether two values are the same, floats up to a part of their scale.
+fn close(want: &Value, got: &Value) -> std::result::Result<(), String> {
     let (Value::Tensor(a), Value::Tensor(b)) = (want, got) else {
         return compare::compare(want, got, Tolerance::default());
     };
-    if exact || !a.dtype().is_float() {
+    if !a.dtype().is_float() {
         return compare::compare(want, got, Tolerance { rtol: 0.0, atol: 0.0 });
     }
     let scale = compare::distance(a, b, Tolerance::default())?.scale;
