@@ -29,6 +29,9 @@ fn wrong_rules_are_found() {
     for text in [
         "zero: (add ?x ?c) => ?x if value(?c) == 0.0  exact",
         "zero: (add ?x ?c) => ?x if value(?c) == 0.0, keeps(?x, ?c)  exact",
+        "plus: (add ?x ?c) => ?x if value(?c) == 0.0, is_float(?x), keeps(?x, ?c)  reassoc",
+        "less: (sub ?c ?x) => (neg ?x) if value(?c) == 0.0, is_float(?x), keeps(?x, ?c)  reassoc",
+        "times: (mul ?x ?c) => (abs (mul ?x ?c)) if value(?c) == 0.0, is_float(?x), keeps(?x, ?c)  reassoc",
         "order: (transpose perm=?q (transpose perm=?p ?x)) => (transpose perm=compose(?q, ?p) ?x)  exact",
         "last: (rms_norm axis=?a epsilon=?e (mul ?x ?c)) => (rms_norm axis=?a epsilon=?e ?x) if is_number(?c)  reassoc",
         "exactly: (div ?x ?c) => (mul ?x 0.3333333333333333) if is(?c, 3.0), is_float(?x), keeps(?x, ?c)  exact",

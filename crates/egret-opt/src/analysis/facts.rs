@@ -1,6 +1,7 @@
 //! `Facts`: type, constant, range. They are the data of an e-class and what guards may ask for.
 
 use super::elements::{bounds, zeros};
+use super::signed_zero;
 use super::summary::{SMALL, Summary};
 use egret_ir::{DType, Tensor, TensorType, Type};
 
@@ -15,6 +16,8 @@ pub struct Facts {
     pub value: Option<Tensor>,
     /// Bounds of its elements; NaN is possible beside them.
     pub range: Option<(f64, f64)>,
+    /// Whether it is known that no element is -0.
+    pub never_negative_zero: bool,
     /// For constants of any size.
     pub summary: Summary,
     /// For each axis the indices whose slice of a constant is all +0; known in deep passes only.
@@ -36,6 +39,7 @@ impl Facts {
         let mut facts = Facts::weight(tensor.ty(), Summary::of(tensor));
         if deep || tensor.len() <= SMALL {
             facts.range = bounds(tensor);
+            facts.never_negative_zero = signed_zero::in_no_element(tensor);
             facts.zeros = deep.then(|| zeros(tensor));
             facts.value = Some(tensor.clone());
         }
@@ -105,6 +109,9 @@ impl Facts {
         mine |= range != self.range;
         theirs |= range != other.range;
         self.range = range;
+        mine |= !self.never_negative_zero && other.never_negative_zero;
+        theirs |= self.never_negative_zero && !other.never_negative_zero;
+        self.never_negative_zero |= other.never_negative_zero;
         let (own, given) = (self.summary, other.summary);
         if let (Some(a), Some(b)) = (own.uniform, given.uniform)
             && a.to_bits() != b.to_bits()

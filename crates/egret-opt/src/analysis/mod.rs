@@ -4,6 +4,7 @@ mod elements;
 mod facts;
 pub(crate) mod interval;
 pub(crate) mod permutation;
+mod signed_zero;
 mod summary;
 mod terms;
 

@@ -2,6 +2,7 @@
 
 use super::facts::Facts;
 use super::interval;
+use super::signed_zero;
 use super::summary::SMALL;
 use egret_ir::{Attr, Attrs, Op, Tensor, Type, infer, interp};
 use std::fmt::Write as _;
@@ -34,6 +35,7 @@ pub(crate) fn op_facts(op: Op, attrs: &Attrs, children: &[&Facts], deep: bool) -
         return Ok(Facts::constant(&value, deep));
     }
     facts.range = interval::of(op, attrs, children);
+    facts.never_negative_zero = signed_zero::never(op, attrs, children);
     Ok(facts)
 }
 

@@ -76,6 +76,11 @@ functions! {
     /// Whether x is known to be a constant of zeros. Rules that join what is added leave those alone: a value that equals itself plus zeros
     /// would equal itself plus sums of them without end.
     is_zero(x) = |a| Ok(Val::Bool(facts(a, 0)?.splat() == Some(0.0)));
+    /// Whether it is known that no element of x is -0: x + 0 is x, then.
+    never_negative_zero(x) = |a| {
+        let f = facts(a, 0)?;
+        if f.never_negative_zero { Ok(Val::Bool(true)) } else { Err("it may be -0, which + 0 makes 0".into()) }
+    };
     /// Whether x is a constant of one element, which is finite.
     is_number(x) = |a| {
         let f = facts(a, 0)?;

@@ -5,6 +5,7 @@
 
 mod case;
 mod draw;
+mod signs;
 
 use crate::analysis::elements;
 use crate::matching::{guards_hold, instantiate, matches};
@@ -206,7 +207,10 @@ fn judge(case: &Case, after: Result<egret_ir::ValueId, String>, rule: &Rule) -> 
     match evaluate(graph, after, case.values.clone(), &mut budget) {
         Err(e) => Verdict::Wrong(format!("the right-hand side cannot be run: {e}")),
         Ok(got) => match compare(&want, &got, rule) {
-            Ok(()) => Verdict::Right,
+            Ok(()) => match signs::kept(case, after, &want, &got) {
+                Ok(()) => Verdict::Right,
+                Err(e) => Verdict::Wrong(e),
+            },
             Err(_)
                 if rule.tier > Tier::Exact
                     && as_good(graph, case.root, &case.values, &want, &got, &mut budget) =>
