@@ -84,14 +84,12 @@ impl Window {
         for (i, &at) in at.iter().enumerate() {
             let n = self.input[i];
             let start = (at * self.strides[i]) as i64 - self.low[i];
-            let hits: Vec<(usize, usize)> = (0..self.kernel[i])
-                .filter_map(|k| {
-                    usize::try_from(start + (k * self.dilations[i]) as i64)
-                        .ok()
-                        .filter(|&v| v < n)
-                        .map(|v| (k, v))
-                })
-                .collect();
+            // The kernel may be far larger than the input: only elements that can meet it are looked at.
+            let step = self.dilations[i];
+            let first = usize::try_from(-start).unwrap_or(0).div_ceil(step);
+            let end = usize::try_from(n as i64 - start).unwrap_or(0).div_ceil(step).min(self.kernel[i]);
+            let hits: Vec<(usize, usize)> =
+                (first..end).map(|k| (k, (start + (k * step) as i64) as usize)).collect();
             next.clear();
             for &(k, x) in out.iter() {
                 next.extend(hits.iter().map(|&(hk, hx)| (k * self.kernel[i] + hk, x * n + hx)));
