@@ -36,6 +36,17 @@ impl Engine {
     }
 }
 
+impl Options {
+    /// The same options as an engine needs them.
+    pub fn for_engine(&self, engine: Engine) -> Options {
+        let mut out = self.clone();
+        if engine == Engine::JitNoOpt {
+            out.passes = Some(vec![]);
+        }
+        out
+    }
+}
+
 impl FromStr for Engine {
     type Err = String;
     fn from_str(s: &str) -> std::result::Result<Engine, String> {

@@ -4,7 +4,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::options::Options;
 use crate::pipeline::Lowered;
 use crate::work::{self, Work};
-use crate::{artifact, pipeline};
+use crate::{found, link, pipeline};
 use egret_ir::{DType, Graph, Tensor, Value};
 use egret_loop::Program;
 use egret_runtime::abi::Code;
@@ -101,15 +101,15 @@ impl Native {
         let library = dir.path().join("model.so");
         let bytes = pipeline::object(&lowered.program, options, &pipeline::ObjectOptions::default())?;
         std::fs::write(&object, bytes).map_err(|e| Error::io("write", &object, &e))?;
-        artifact::link::shared(&object, &library)?;
+        link::shared(&object, &library)?;
         Ok((dir, library, work::of(&lowered)))
     }
 
     /// Load what `egret compile --emit so` wrote into a folder.
     pub fn open(dir: &Path, threads: usize) -> Result<Native> {
-        let found = artifact::find(dir)?;
+        let found = found::find(dir)?;
         if let Some(weights) = &found.weights {
-            artifact::check_weights(weights)?;
+            found::check_weights(weights)?;
         }
         // SAFETY: the user asks to run this artifact; its manifest says that Egret wrote it.
         let model = unsafe { egret_runtime::load(&found.library, &found.name, found.weights.as_deref()) }?;

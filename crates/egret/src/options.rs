@@ -1,6 +1,5 @@
 //! What a user may choose about a compilation.
 
-use crate::engine::Engine;
 use crate::error::{Error, Result};
 use egret_opt::rules::{Rule, Tier};
 use std::collections::{BTreeMap, BTreeSet};
@@ -82,15 +81,6 @@ impl Options {
             self.without.insert(name.clone());
         }
         Ok(())
-    }
-
-    /// The same options as an engine needs them.
-    pub fn for_engine(&self, engine: Engine) -> Options {
-        let mut out = self.clone();
-        if engine == Engine::JitNoOpt {
-            out.passes = Some(vec![]);
-        }
-        out
     }
 }
 

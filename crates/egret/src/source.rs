@@ -195,7 +195,7 @@ pub fn locate(path: &Path) -> Result<(PathBuf, Option<Case>)> {
     if let Some(case) = Case::open(path) {
         return Ok((case.model(), Some(case)));
     }
-    Err(Error::user(match crate::artifact::is_filled(path) {
+    Err(Error::user(match crate::found::is_filled(path) {
         true => format!(
             "{} holds a compiled model: `run` and `bench` take it, anything else needs the model file",
             path.display()

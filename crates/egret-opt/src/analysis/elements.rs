@@ -74,3 +74,8 @@ pub fn scalar(value: f64, dtype: DType) -> Result<Tensor, String> {
         other => return Err(format!("rules make no {other} constants")),
     })
 }
+
+/// Whether no element of a constant is -0.
+pub(super) fn without_negative_zero(t: &Tensor) -> bool {
+    elements(t, t.len()).is_some_and(|all| all.iter().all(|v| *v != 0.0 || v.is_sign_positive()))
+}

@@ -1,7 +1,6 @@
 //! `Facts`: type, constant, range. They are the data of an e-class and what guards may ask for.
 
 use super::elements::{bounds, zeros};
-use super::signed_zero;
 use super::summary::{SMALL, Summary};
 use egret_ir::{DType, Tensor, TensorType, Type};
 
@@ -39,7 +38,7 @@ impl Facts {
         let mut facts = Facts::weight(tensor.ty(), Summary::of(tensor));
         if deep || tensor.len() <= SMALL {
             facts.range = bounds(tensor);
-            facts.never_negative_zero = signed_zero::in_no_element(tensor);
+            facts.never_negative_zero = super::elements::without_negative_zero(tensor);
             facts.zeros = deep.then(|| zeros(tensor));
             facts.value = Some(tensor.clone());
         }

@@ -1,8 +1,7 @@
 //! Which values are never -0: where x + 0 is x to the bit.
 
-use super::elements::elements;
 use super::facts::Facts;
-use egret_ir::{Attrs, Op, Tensor};
+use egret_ir::{Attrs, Op};
 
 /// Whether no element of what an operation gives is -0, from what is known of its operands. Products underflow to -0, and so do contractions.
 pub(crate) fn never(op: Op, attrs: &Attrs, operands: &[&Facts]) -> bool {
@@ -22,9 +21,4 @@ pub(crate) fn never(op: Op, attrs: &Attrs, operands: &[&Facts]) -> bool {
         Op::Concat => !operands.is_empty() && operands.iter().all(|f| f.never_negative_zero),
         _ => false,
     }
-}
-
-/// Whether no element of a constant is -0.
-pub(super) fn in_no_element(t: &Tensor) -> bool {
-    elements(t, t.len()).is_some_and(|all| all.iter().all(|v| *v != 0.0 || v.is_sign_positive()))
 }

@@ -1,12 +1,12 @@
 //! One compilation: from a model file to the files in a folder, all of them or none.
 
 use super::manifest::{Facts, manifest};
-use super::{Emit, Request, WeightsPlace, exe, header, link, rust};
+use super::{Emit, Request, WeightsPlace, exe, header, rust};
 use crate::error::{Error, Result};
 use crate::options::{self, Options};
 use crate::pipeline::{self, Lowered, ObjectOptions};
 use crate::source::{self, Imported};
-use crate::{frontend, notes, report};
+use crate::{frontend, link, notes, report};
 use egret_ir::Graph;
 use egret_runtime::abi;
 use std::collections::BTreeMap;
