@@ -20,7 +20,7 @@ mod report;
 pub mod rules;
 pub mod soundness;
 
-pub use cost::{CostModel, estimate};
+pub use cost::{CostModel, estimate, multiply_adds};
 pub use pass::Pass;
 pub use passes::partition;
 pub use pipeline::{

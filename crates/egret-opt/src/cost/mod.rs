@@ -2,6 +2,8 @@
 
 mod estimate;
 mod model;
+mod work;
 
 pub use estimate::estimate;
 pub use model::CostModel;
+pub use work::multiply_adds;

@@ -10,7 +10,7 @@ use egret_ir::{Attrs, Op, TensorType};
 include!(concat!(env!("OUT_DIR"), "/cost_models.rs"));
 
 /// A symbolic dim counts as this many.
-const NOMINAL_DIM: i64 = 64;
+pub(super) const NOMINAL_DIM: i64 = 64;
 
 /// The cost model of a target, read from `ir-spec/targets/TARGET.toml`, which says how each number was
 /// measured.
@@ -57,7 +57,14 @@ impl CostModel {
             return 0;
         }
         let row = op.info();
-        let moved = operands.iter().map(|f| bytes(f)).fold(bytes(result), u64::saturating_add);
+        let moved = match op {
+            // Of what they gather from they read as much as they write.
+            Op::Gather | Op::GatherElements | Op::GatherNd => {
+                let indices = operands.get(1).map_or(0, |f| bytes(f));
+                bytes(result).saturating_mul(2).saturating_add(indices)
+            }
+            _ => operands.iter().map(|f| bytes(f)).fold(bytes(result), u64::saturating_add),
+        };
         let cached = moved / self.cached_bytes;
         let out = result.tensor().map_or(0, len);
         let dim = |f: Option<&&Facts>, axis: usize| {
@@ -121,7 +128,7 @@ impl CostModel {
     }
 }
 
-fn len(t: &TensorType) -> u64 {
+pub(super) fn len(t: &TensorType) -> u64 {
     t.shape
         .iter()
         .map(|d| d.as_const().unwrap_or(NOMINAL_DIM).clamp(0, 1 << 40) as u64)
