@@ -1,6 +1,7 @@
 //! What passes did, as plain data.
 
 use crate::proof::Proof;
+use crate::rules::Rule;
 use egret_ir::Graph;
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -14,8 +15,26 @@ pub struct Rewrite {
     pub place: String,
     /// The ONNX nodes that it matched, sorted.
     pub sources: BTreeSet<String>,
-    /// The rule's text.
-    pub text: String,
+    /// What it looks for, as the rule spells it; empty for a rewrite that is code.
+    pub before: String,
+    /// What it puts there; what it does in words for a rewrite that is code.
+    pub after: String,
+    /// Under which conditions: guards and tier.
+    pub conditions: String,
+}
+
+impl Rewrite {
+    /// An application of a rule to ONNX nodes.
+    pub(crate) fn by(rule: &Rule, sources: BTreeSet<String>) -> Rewrite {
+        Rewrite {
+            rule: rule.name.clone(),
+            place: rule.place.to_string(),
+            sources,
+            before: rule.spelt.lhs.clone(),
+            after: rule.spelt.rhs.clone(),
+            conditions: rule.spelt.conditions.clone(),
+        }
+    }
 }
 
 /// What the rules of a pass found.
@@ -45,8 +64,8 @@ pub struct Findings {
 pub enum Stopped {
     /// The graph would cost more: estimated nanoseconds with the rewrite, and without.
     Cost(u64, u64),
-    /// The sum of errors would exceed the budget.
-    Budget,
+    /// The errors of approximations would exceed what they may add up to: nanoseconds as for `Cost`.
+    Budget(u64, u64),
     /// Its tier.
     Tier,
     /// A guard.

@@ -81,12 +81,15 @@ pub struct Rewrite {
     /// The ONNX nodes it touched, sorted.
     #[prost(string, repeated, tag = "4")]
     pub sources: Vec<String>,
-    /// What was there, for people.
+    /// What is looked for, as the rule spells it.
     #[prost(string, tag = "5")]
     pub before: String,
-    /// What is there now, for people.
+    /// What is put there, as the rule spells it.
     #[prost(string, tag = "6")]
     pub after: String,
+    /// The rule's guards (`if ..`) and tier.
+    #[prost(string, tag = "7")]
+    pub conditions: String,
 }
 
 /// Why a rewrite was not applied.

@@ -66,6 +66,7 @@ mod tests {
             sources: vec!["BatchNormalization:/bn1".into(), "Conv:/conv1".into()],
             before: "mul(conv(x, w), s)".into(),
             after: "conv(x, mul(w, s))".into(),
+            conditions: "if constant(s) exact".into(),
         });
         t.push(Missed {
             pass: "fuse".into(),
@@ -121,7 +122,7 @@ mod tests {
     fn text_and_json_say_the_same() {
         let t = sample();
         let expected = "\
-rewrite fold-batch-norm (canonicalize, rules/conv.rules:3) at BatchNormalization:/bn1, Conv:/conv1: mul(conv(x, w), s) => conv(x, mul(w, s))
+rewrite fold-batch-norm (canonicalize, rules/conv.rules:3) at BatchNormalization:/bn1, Conv:/conv1: mul(conv(x, w), s) => conv(x, mul(w, s)) if constant(s) exact
 missed gelu (fuse) at Erf:/act: guard: the operand has two users
 choice tile of conv_0: 14x32 (14x32 10.5 us, 6x16 21 us)
 limit nodes = 10000 hit in canonicalize

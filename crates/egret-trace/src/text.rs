@@ -48,7 +48,8 @@ impl fmt::Display for Event {
                     at(&r.sources),
                     r.before,
                     r.after
-                )
+                )?;
+                if r.conditions.is_empty() { Ok(()) } else { write!(f, " {}", r.conditions) }
             }
             Some(Kind::Missed(m)) => {
                 let why = match Why::try_from(m.why).unwrap_or(Why::Unknown) {

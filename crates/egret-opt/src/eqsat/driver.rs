@@ -143,13 +143,7 @@ impl Findings {
     fn add(&mut self, graph: &Graph, region: &Region, rules: &[&Rule], solution: &OptimizedRegion) {
         for a in solution.applied.iter().filter(|a| a.rests) {
             let rule = rules[a.rule];
-            let (sources, place) = (names(graph, region, &a.nodes), rule.place.to_string());
-            self.rewrites.push(Rewrite {
-                rule: rule.name.clone(),
-                place,
-                sources,
-                text: rule.text.clone(),
-            });
+            self.rewrites.push(Rewrite::by(rule, names(graph, region, &a.nodes)));
         }
         self.missed.extend(solution.missed.iter().map(|m| m.of(names(graph, region, &m.sources))));
         self.limits.extend(&solution.limits);

@@ -84,6 +84,8 @@ pub struct Rule {
     pub place: Place,
     /// The line itself.
     pub text: String,
+    /// Its parts as they are spelt, for people.
+    pub spelt: Spelt,
     /// The pattern; always a node.
     pub lhs: Pattern,
     /// The `for` clause, if it is a multi-pattern.
@@ -97,8 +99,21 @@ pub struct Rule {
     /// The error bound, relative to the largest element of the value. Every `approx` rule has one, a
     /// `lossy` rule may.
     pub error: Option<f64>,
+    /// Whether its not applying is no news: rules of algebra, and steps towards a pattern. `explain` ranks the others.
+    pub quiet: bool,
     /// Names of the variables; patterns hold indices into these.
     pub vars: Vars,
+}
+
+/// The parts of a rule as they are spelt, blanks joined.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spelt {
+    /// The left-hand side, with the clause of siblings where there is one.
+    pub lhs: String,
+    /// The right-hand side.
+    pub rhs: String,
+    /// `if` and the guards, where there are some, and the tier.
+    pub conditions: String,
 }
 
 /// The clause `for ?w in ?ws at ?i`, as indices of variables.

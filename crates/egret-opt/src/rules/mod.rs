@@ -8,8 +8,8 @@ mod lex;
 mod parse;
 
 pub use ast::{
-    Comparison, Expr, Guard, MultiPattern, NodePattern, OpGroup, OpPattern, Pattern, Place, Rule, Tier,
-    Vars,
+    Comparison, Expr, Guard, MultiPattern, NodePattern, OpGroup, OpPattern, Pattern, Place, Rule, Spelt,
+    Tier, Vars,
 };
 
 use std::fmt;

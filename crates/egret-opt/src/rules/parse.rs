@@ -1,8 +1,8 @@
 //! One rule from its line.
 
 use super::ast::{
-    Comparison, Expr, Guard, MultiPattern, NodePattern, OpGroup, OpPattern, Pattern, Place, Rule, Tier,
-    Vars,
+    Comparison, Expr, Guard, MultiPattern, NodePattern, OpGroup, OpPattern, Pattern, Place, Rule, Spelt,
+    Tier, Vars,
 };
 use super::functions;
 use super::lex::{Token, tokens};
@@ -12,14 +12,18 @@ pub(super) fn rule(text: &str, pass: &str, place: &Place) -> Result<Rule, String
     let mut p = Parser { text, tokens: tokens(text)?, at: 0, vars: Vars::default(), right: false };
     let name = p.word("the rule's name")?;
     p.expect(":")?;
+    let begin = p.end();
     let lhs = p.pattern()?;
     if lhs.as_node().is_none_or(|n| matches!(n.op, OpPattern::Any(None, _))) {
         return Err("the left-hand side is `(operation ..)`".into());
     }
     let multi_pattern = if p.take_word("for") { Some(p.multi_pattern()?) } else { None };
+    let left = begin..p.end();
     p.expect("=>")?;
     p.right = true;
+    let begin = p.end();
     let rhs = p.pattern()?;
+    let right = begin..p.end();
     let mut guards = vec![];
     if p.take_word("if") {
         loop {
@@ -31,22 +35,32 @@ pub(super) fn rule(text: &str, pass: &str, place: &Place) -> Result<Rule, String
     }
     let tier: Tier = p.word("a tier: exact, reassoc, approx or lossy")?.parse()?;
     let error = p.error(tier)?;
+    let conditions = right.end..p.end();
+    let quiet = p.take_word("quiet");
     if let Some((token, _)) = p.tokens.get(p.at) {
-        return Err(format!("nothing follows the tier, but {} does", show(token)));
+        return Err(format!("nothing follows the tier but `quiet`, and {} does", show(token)));
     }
-    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let joined = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let spelt = Spelt {
+        lhs: joined(&text[left]),
+        rhs: joined(&text[right]),
+        conditions: joined(&text[conditions.clone()]),
+    };
+    let text = joined(&text[..conditions.end]);
     Ok(Rule {
         name,
         pass: pass.to_owned(),
         family: None,
         place: place.clone(),
         text,
+        spelt,
         lhs,
         multi_pattern,
         rhs,
         guards,
         tier,
         error,
+        quiet,
         vars: p.vars,
     })
 }
@@ -85,6 +99,11 @@ fn variable(list: &mut Vec<String>, name: &str, right: bool, kind: &str) -> Resu
 }
 
 impl Parser<'_> {
+    /// The byte behind the last token that was taken.
+    fn end(&self) -> usize {
+        self.at.checked_sub(1).map_or(0, |i| self.tokens[i].1)
+    }
+
     fn peek(&self) -> Option<&Token> {
         self.tokens.get(self.at).map(|(t, _)| t)
     }

@@ -24,6 +24,17 @@ fn a_rule_has_its_parts() {
 }
 
 #[test]
+fn a_rule_has_its_spelling() {
+    let r = one("a: (mul ?x\n  1.0) for ?x in ?xs at ?i  =>  (neg ?x) if keeps(?x, ?x) approx 1e-5 quiet").unwrap();
+    assert_eq!(r.spelt.lhs, "(mul ?x 1.0) for ?x in ?xs at ?i");
+    assert_eq!(r.spelt.rhs, "(neg ?x)");
+    assert_eq!(r.spelt.conditions, "if keeps(?x, ?x) approx 1e-5");
+    assert!(r.quiet && r.text.ends_with("approx 1e-5"), "{}", r.text);
+    let r = one("a: (neg ?x) => ?x exact").unwrap();
+    assert_eq!((r.spelt.conditions.as_str(), r.quiet), ("exact", false));
+}
+
+#[test]
 fn what_is_no_rule_is_refused_with_its_place() {
     for (text, wanted) in [
         ("a: (add ?x ?y) => ?z exact", "`z` is not bound"),

@@ -12,7 +12,7 @@ use crate::report::{Missed, Stopped};
 use crate::rules::{Rule, Tier};
 use egg::Id;
 use extracted::Extracted;
-use near_miss::{NearMiss, near_misses};
+use near_miss::{NearMiss, are_alike, near_misses};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The most matches of one rule at one value.
@@ -59,10 +59,14 @@ pub(crate) fn missed(
                     reason,
                 });
             }
-            for NearMiss { variant, place, wanted } in near.iter().filter(|_| found.is_empty()) {
+            for NearMiss { variant, place, wanted, instead_of } in near.iter().filter(|_| found.is_empty())
+            {
                 for m in matches(variant, &chosen, class, MISSED_MATCHES) {
                     let nodes = nodes(&m);
                     let Some(op) = egraph.op(nodes[*place]) else { continue };
+                    if instead_of.is_some_and(|wanted| !are_alike(op, wanted)) {
+                        continue;
+                    }
                     let reason = format!(
                         "its pattern is there but for `{op}`{}: {wanted}",
                         of_sources(done, nodes[*place])
@@ -168,7 +172,7 @@ fn dearer(
                 "its error of up to {error:e} is over the budget here; it would save {:.1} us",
                 us(is - with)
             );
-            (Stopped::Budget, reason)
+            (Stopped::Budget(with, is), reason)
         } else {
             continue;
         };

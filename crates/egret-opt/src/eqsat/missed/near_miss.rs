@@ -2,6 +2,7 @@
 //! mask))` where the graph has a `cast` in between.
 
 use crate::rules::{NodePattern, OpPattern, Pattern, Rule};
+use egret_ir::Op;
 
 /// A rule with a weakened pattern.
 pub(crate) struct NearMiss {
@@ -11,6 +12,8 @@ pub(crate) struct NearMiss {
     pub place: usize,
     /// What the rule wants there, in words.
     pub wanted: String,
+    /// The operation in whose place another stands, if it is that.
+    pub instead_of: Option<Op>,
 }
 
 /// The near misses of a rule. The outermost node is never weakened.
@@ -36,11 +39,28 @@ pub(crate) fn near_misses(rule: &Rule) -> Vec<NearMiss> {
             Rule { lhs, ..rule.clone() }
         };
         let wanted = format!("`{op}` is wanted there");
-        out.push(NearMiss { variant: variant(any(same.args.clone(), same.bind)), place, wanted });
+        out.push(NearMiss {
+            variant: variant(any(same.args.clone(), same.bind)),
+            place,
+            wanted,
+            instead_of: Some(op),
+        });
         let wanted = format!("it stands before the `{op}` that is wanted");
-        out.push(NearMiss { variant: variant(any(vec![Pattern::Node(same)], None)), place, wanted });
+        out.push(NearMiss {
+            variant: variant(any(vec![Pattern::Node(same)], None)),
+            place,
+            wanted,
+            instead_of: None,
+        });
     }
     out
+}
+
+/// Whether one operation in place of another makes a near miss: products around a gelu are a perceptron, not nearly an attention.
+pub(crate) fn are_alike(a: Op, b: Op) -> bool {
+    let moves = |op: Op| op.info().has_trait("movement") || op.info().has_trait("view");
+    let contracts = |op: Op| op.info().has_trait("contraction");
+    a.is_elementwise() && b.is_elementwise() || moves(a) && moves(b) || contracts(a) && contracts(b)
 }
 
 /// Replaces the node that is `left` nodes ahead.

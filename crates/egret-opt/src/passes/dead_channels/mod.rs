@@ -51,12 +51,13 @@ fn report(r: &Rebuild, was: &Node, results: &[ValueId], rewrites: &mut Vec<Rewri
         n.operands.get(1).copied().flatten().map(|w| g.ty(w).to_string()).unwrap_or_default()
     };
     if let Some(is) = results.first().and_then(|&v| new.producer(v)).map(|n| new.node(n)) {
-        let text = format!("{} by {} => {} by {}", was.op, weights(r.old, was), is.op, weights(new, is));
         rewrites.push(Rewrite {
             rule: "dead-channels".into(),
             place: String::new(),
             sources: was.sources.clone(),
-            text,
+            before: format!("{} by {}", was.op, weights(r.old, was)),
+            after: format!("{} by {}", is.op, weights(new, is)),
+            conditions: String::new(),
         });
     }
 }

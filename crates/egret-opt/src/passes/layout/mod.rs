@@ -44,8 +44,7 @@ pub(crate) fn run(graph: &Graph, ctx: &mut PassContext) -> Result<Option<Graph>,
         match l.rule_for(node) {
             Some(rule) if l.channels_last(node)? => {
                 l.journal.push(Event::Rewritten(id, &rule.name));
-                let (name, place, text) = (rule.name.clone(), rule.place.to_string(), rule.text.clone());
-                ctx.rewrites.push(Rewrite { rule: name, place, sources: node.sources.clone(), text });
+                ctx.rewrites.push(Rewrite::by(rule, node.sources.clone()));
             }
             _ => l.copy(node)?,
         }
