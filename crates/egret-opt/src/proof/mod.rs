@@ -12,6 +12,7 @@ mod compare;
 pub(crate) mod congruence;
 mod guided;
 mod minimize;
+mod provenance;
 mod replay;
 mod term_store;
 pub(crate) mod values;
@@ -27,6 +28,7 @@ pub use compare::{Compared, compare_outputs};
 pub(crate) use guided::Guided;
 pub(crate) use minimize::cone;
 pub use minimize::{minimized, printed};
+pub use provenance::{Made, Provenance, provenance};
 pub use replay::{Replay, replay};
 pub(crate) use term_store::TermStore;
 
