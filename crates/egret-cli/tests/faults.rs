@@ -117,6 +117,11 @@ fn errors_have_a_budget() {
     assert!(out.status.code() == Some(3) && text.contains("pass `fuse`"), "{text}");
     let (_, text) = run(&["--missed", "--budget", "1e-6"]);
     assert!(
+        text.contains("near x1  /epsilon") && text.contains("allow larger errors with --budget"),
+        "{text}"
+    );
+    let (_, text) = run(&["--missed", "--budget", "1e-6", "-vv"]);
+    assert!(
         text.contains(
             "missed near (fuse) at Add:/epsilon: budget: its error of up to 1e-5 is over the budget here"
         ),

@@ -58,11 +58,11 @@ fn compile_writes_it_beside_the_code() {
 
 #[test]
 fn times_are_told_where_they_are_asked_for() {
-    let (code, said) = egret(&["explain", &model("simple_cnn"), "--profile"]);
+    let (code, said) = egret(&["explain", &model("simple_cnn"), "--profile", "-vv"]);
     let took = |l: &&str| l.starts_with("pass ") && l.ends_with(" ms");
     let passes = said.lines().filter(|l| l.starts_with("pass ")).count();
     assert!(code == 0 && passes > 0 && said.lines().filter(took).count() == passes, "{said}");
-    let (_, said) = egret(&["explain", &model("simple_cnn")]);
+    let (_, said) = egret(&["explain", &model("simple_cnn"), "-vv"]);
     assert!(said.lines().filter(took).count() == 0, "{said}");
     let (code, said) = egret(&[
         "explain",
@@ -161,7 +161,7 @@ fn a_browser_draws_it() {
         &[("f-elementwise match\"", 3), ("f-elementwise dim\"", 4), ("aria-live=\"polite\">3 nodes", 1)],
     );
     shown("#pass=fuse&depth=1", &[("class=\"item block", 2)]);
-    shown("#tab=rewrites", &[("class=\"card rewrite\"", 1)]);
+    shown("#tab=rewrites", &[("class=\"card rewrite\"", 1), (">gelu ×1</button>", 1)]);
     shown("#tab=rewrites&steps=1", &[("class=\"card step\"", 1), ("class=\"rule-text step\"", 1)]);
     shown("#tab=missed", &[("aria-selected=\"true\">Why not", 1)]);
     shown(

@@ -28,6 +28,7 @@ pub mod snapshot;
 pub mod soundness;
 pub mod source;
 pub mod stages;
+pub mod story;
 pub mod suite;
 pub mod verify;
 pub mod work;

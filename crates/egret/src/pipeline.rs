@@ -93,14 +93,14 @@ pub(crate) fn trace_pass(r: &egret_opt::PassReport, trace: &mut Trace) {
         nanoseconds: r.nanoseconds,
     });
     for w in &r.findings.rewrites {
-        let (before, after) = w.text.split_once(" => ").unwrap_or((&w.text, ""));
         trace.push(egret_trace::Rewrite {
             pass: r.name.to_owned(),
             rule: w.rule.clone(),
             place: w.place.clone(),
             sources: w.sources.iter().cloned().collect(),
-            before: before.to_owned(),
-            after: after.to_owned(),
+            before: w.before.clone(),
+            after: w.after.clone(),
+            conditions: w.conditions.clone(),
         });
     }
     for m in &r.findings.missed {
@@ -112,7 +112,9 @@ pub(crate) fn trace_pass(r: &egret_opt::PassReport, trace: &mut Trace) {
             }
             egret_opt::Stopped::NearMatch => (egret_trace::Why::NearMatch, None),
             egret_opt::Stopped::Failed => (egret_trace::Why::Failed, None),
-            egret_opt::Stopped::Budget => (egret_trace::Why::Budget, None),
+            egret_opt::Stopped::Budget(with, without) => {
+                (egret_trace::Why::Budget, Some((with as f64 / 1e3, without as f64 / 1e3)))
+            }
         };
         trace.push(egret_trace::Missed {
             pass: r.name.to_owned(),
@@ -172,31 +174,26 @@ pub fn pass_names() -> Vec<&'static str> {
 
 /// Optimise a graph and lower it. `bound`: inputs whose values were fixed at import.
 pub fn lower(graph: Graph, options: &Options, bound: &BTreeMap<String, Tensor>) -> Result<Lowered> {
-    lower_reported(graph, options, bound, &mut |_| {})
-}
-
-/// As [`lower`]; `look` sees what each pass did.
-pub(crate) fn lower_reported(
-    graph: Graph,
-    options: &Options,
-    bound: &BTreeMap<String, Tensor>,
-    look: &mut dyn FnMut(&egret_opt::PassReport),
-) -> Result<Lowered> {
-    let free = graph.free_dims();
-    if !free.is_empty() {
-        let list = free.iter().map(|d| format!("--dim {d}=N")).collect::<Vec<_>>().join(" ");
-        return Err(Error::user(format!("the model has free dims; give each a value: {list}")));
-    }
+    no_free_dims(&graph)?;
     let mut trace = Trace::new();
     let (graph, reports) = reports(graph, options, None)?;
     for r in &reports {
         trace_pass(r, &mut trace);
-        look(r);
     }
     // They hold every pass's graphs.
     drop(reports);
     let program = program(&graph, options, bound, &mut trace)?;
     Ok(Lowered { graph, program, trace })
+}
+
+/// What is compiled has the dims of its inputs.
+pub(crate) fn no_free_dims(graph: &Graph) -> Result<()> {
+    let free = graph.free_dims();
+    if free.is_empty() {
+        return Ok(());
+    }
+    let list = free.iter().map(|d| format!("--dim {d}=N")).collect::<Vec<_>>().join(" ");
+    Err(Error::user(format!("the model has free dims; give each a value: {list}")))
 }
 
 /// The kernels of an optimised graph.
@@ -330,6 +327,11 @@ pub fn target_words(options: &Options) -> Result<String> {
 pub(crate) fn cost_model(options: &Options) -> Result<&'static CostModel> {
     let name = isa(options)?.cost_model;
     CostModel::of(name).ok_or_else(|| Error::internal(format!("there is no cost model for {name}")))
+}
+
+/// The name of the machine that costs are estimated for.
+pub(crate) fn cost_model_name(options: &Options) -> Result<&'static str> {
+    Ok(isa(options)?.cost_model)
 }
 
 /// What code can be generated for, in lines of a heading and a text.

@@ -4,8 +4,8 @@ use crate::args::{ModelArgs, RuleOptions, name_value};
 use crate::common::{note, progress, with_rules, write_or_print};
 use crate::say;
 use egret::ir::Graph;
-use egret::source::Request;
-use egret::{Error, Options, Result, pipeline, report};
+use egret::source::{self, Request};
+use egret::{Error, Options, Result, frontend, pipeline, report};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -18,6 +18,9 @@ pub struct Args {
     /// Only what has to do with ONNX nodes whose name holds this text
     #[arg(long, value_name = "NODE")]
     pub at: Option<String>,
+    /// More: the rules that were applied and what is below one percent of the time; twice: every event and every step of proofs
+    #[arg(long, short, action = clap::ArgAction::Count)]
+    pub verbose: u8,
     /// Only what was not done, and why
     #[arg(long)]
     pub missed: bool,
@@ -59,6 +62,10 @@ pub fn run(args: &Args) -> Result<()> {
             "a trace is the same on every run: --profile goes with --format text, json or html",
         ));
     }
+    // Who asks for one place wants to know everything about it.
+    if args.format == "text" && args.verbose < 2 && args.at.is_none() {
+        return story(args);
+    }
     let graph = progress("importing", || args.model.request().import())?.graph;
     let names = names(&graph);
     check_place(args, &names)?;
@@ -85,6 +92,29 @@ pub fn run(args: &Args) -> Result<()> {
         write_or_print(args.output.as_deref(), &bytes)?;
     }
     expected(args, &graph)
+}
+
+/// The story, or what could still be gained.
+fn story(args: &Args) -> Result<()> {
+    let path = &args.model.model;
+    let name = path.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
+    let request = Request { random: Some(0), ..args.model.request() };
+    let imported = progress("importing", || request.import())?;
+    let opsets = match source::is_text(&imported.model) {
+        true => vec![],
+        false => frontend::declared(&imported.model)?.opsets,
+    };
+    let measure = if args.profile { Some(imported.values(0)?) } else { None };
+    let request = egret::story::Request { name, opsets, bound: imported.bound, measure };
+    let (graph, options) = (imported.graph, with_rules(&args.rules)?);
+    let told = progress("explaining", || egret::story::tell(graph, &options, &request, &mut |_| {}))?;
+    let verbose = args.verbose > 0;
+    let text = if args.missed { told.story.missed(verbose) } else { told.story.text(verbose) };
+    // Who asks for counts wants to know them, not the story.
+    if args.output.is_some() || args.expect.is_empty() {
+        write_or_print(args.output.as_deref(), text.as_bytes())?;
+    }
+    expected(args, &told.graph)
 }
 
 /// The names of the ONNX nodes of a graph.

@@ -25,7 +25,8 @@ fn a_rule_has_its_parts() {
 
 #[test]
 fn a_rule_has_its_spelling() {
-    let r = one("a: (mul ?x\n  1.0) for ?x in ?xs at ?i  =>  (neg ?x) if keeps(?x, ?x) approx 1e-5 quiet").unwrap();
+    let r = one("a: (mul ?x\n  1.0) for ?x in ?xs at ?i  =>  (neg ?x) if keeps(?x, ?x) approx 1e-5 quiet")
+        .unwrap();
     assert_eq!(r.spelt.lhs, "(mul ?x 1.0) for ?x in ?xs at ?i");
     assert_eq!(r.spelt.rhs, "(neg ?x)");
     assert_eq!(r.spelt.conditions, "if keeps(?x, ?x) approx 1e-5");

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::options::{self, Options};
 use crate::pipeline::{self, Lowered, ObjectOptions};
 use crate::source::{self, Imported};
-use crate::{frontend, link, notes, report};
+use crate::{frontend, link, notes, report, story};
 use egret_ir::Graph;
 use egret_runtime::abi;
 use std::collections::BTreeMap;
@@ -48,13 +48,15 @@ pub fn compile_changed(request: &Request, change: &dyn Fn(Graph) -> Result<Graph
     if let Some(r) = &mut recorder {
         r.stage(report::IMPORT, &graph);
     }
-    let mut look = |pass: &egret_opt::PassReport| {
-        if let Some(r) = &mut recorder {
-            r.pass(pass);
-        }
-    };
     let options = Options { explain: true, ..request.options.clone() };
-    let lowered = pipeline::lower_reported(graph, &options, &bound, &mut look)?;
+    let (lowered, story) = match &mut recorder {
+        Some(r) => {
+            let about = story::Request { bound: bound.clone(), ..story::Request::default() };
+            let told = story::tell(graph, &options, &about, &mut |pass| r.pass(pass))?;
+            (Lowered { graph: told.graph, program: told.program?, trace: told.trace }, told.story)
+        }
+        None => (pipeline::lower(graph, &options, &bound)?, story::Story::default()),
+    };
     let program = &lowered.program;
     let target = pipeline::target_name(&request.options)?;
     notes.extend(notes::of(&before, &lowered, &options));
@@ -65,6 +67,7 @@ pub fn compile_changed(request: &Request, change: &dyn Fn(Graph) -> Result<Graph
         let page = report::page(&recorder.finish(
             &request.options.name,
             &lowered.trace,
+            &story,
             Ok(program),
             &report::Focus::default(),
         ));

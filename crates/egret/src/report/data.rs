@@ -4,6 +4,7 @@
 //! `n` is the first result of node `n`, `[n, k]` its result `k`, `-1 - i` is input `i`, `[-1, s]` the constant spelt by string `s`.
 
 use super::Focus;
+use crate::story::Story;
 use egret_ir::{Def, Graph, NodeId, Op, Type, ValueId};
 use egret_loop::Program;
 use egret_opt::{CostModel, PassReport};
@@ -95,6 +96,7 @@ impl Recorder {
         mut self,
         title: &str,
         trace: &Trace,
+        story: &Story,
         program: Result<&Program, &str>,
         focus: &Focus,
     ) -> Value {
@@ -140,6 +142,7 @@ impl Recorder {
             "ops": ops,
             "stages": stages,
             "events": events,
+            "story": story.to_json(),
             "compiled": compiled,
         })
     }

@@ -33,18 +33,16 @@ function steps(value) {
   return value.map((v, i) => `${i + 1}. ${v && typeof v === "object" ? Object.entries(v).map(([k, x]) => `${k}: ${typeof x === "object" ? JSON.stringify(x) : x}`).join("   ") : v}`).join("\n");
 }
 
-const REWRITE_FIELDS = new Set(["id", "event", "pass", "rule", "place", "sources", "before", "after"]);
+const REWRITE_FIELDS = new Set(["id", "event", "pass", "rule", "place", "sources", "before", "after", "conditions"]);
 const MISSED_FIELDS = new Set(["id", "event", "pass", "rule", "place", "sources", "why", "reason"]);
 const CHOICE_FIELDS = new Set(["id", "event", "what", "subject", "sources", "chosen", "alternatives"]);
 
-/** The rule's line without its name. */
-const bare = (e) => (e.before.startsWith(`${e.rule}:`) ? e.before.slice(e.rule.length + 1).trim() : e.before);
 function ruleText(e) {
   if (!e.before && !e.after) return null;
-  // `term if guards tier`
-  const [, after, guards, tier] = e.after.match(/^([^]*?)(?:\s+if\s+([^]*?))?(?:\s+(exact|reassoc|approx|lossy))?$/) || [null, e.after];
-  return h("div", { class: "rule-text" }, h("code", {}, term(bare(e))), h("span", { class: "arrow", "aria-label": "becomes" }, "⇒"), h("code", {}, term(after)),
-    tier ? h("span", { class: `chip tier-${tier}` }, tier) : null, guards ? h("div", { class: "guards" }, h("b", {}, "if "), h("code", {}, term(guards))) : null);
+  // `if guards tier`
+  const [, guards, tier] = (e.conditions || "").match(/^(?:if\s+([^]*?))?\s*(exact|reassoc|(?:approx|lossy)\b.*)?$/) || [];
+  return h("div", { class: "rule-text" }, h("code", {}, term(e.before)), h("span", { class: "arrow", "aria-label": "becomes" }, "⇒"), h("code", {}, term(e.after)),
+    tier ? h("span", { class: `chip tier-${tier.split(" ")[0]}` }, tier) : null, guards ? h("div", { class: "guards" }, h("b", {}, "if "), h("code", {}, term(guards))) : null);
 }
 /** A term of the rule language with its operations, variables and attributes told apart. */
 function term(text) {
@@ -123,6 +121,33 @@ function stepsView() {
   return [list.length ? groups(list, (e) => `${e.pass}\n${e.rule}`).map((g) => card(g, "step", row, null)) : empty("No pass has a proof with such steps.")];
 }
 
+/** The story: what was fused into what and what could still be gained, both ranked, repeated blocks folded. */
+const STORY = { patterns: [], gains: [], ...DATA.story };
+const placeOf = new Map(S.map((s, i) => [s, i]));
+const storySources = (x) => x.sources.map((s) => placeOf.get(s)).filter((i) => i !== undefined);
+const inStory = (x, query) => { const q = query.trim().toLowerCase(); return !q || [x.what, x.reason || "", ...x.places, ...Object.keys(x.rules || {})].some((t) => t.toLowerCase().includes(q)); };
+const placesLine = (places) => h("span", { class: "sources" }, places.slice(0, 3).join(", "), places.length > 3 ? `, and ${places.length - 3} more` : "");
+
+function patternsView() {
+  const list = STORY.patterns.filter((p) => inStory(p, state.q));
+  if (!list.length) return null;
+  const saved = (ns) => (ns ? `${ns < 0 ? "−" : ""}${time(Math.abs(ns))}` : "—");
+  return section("What was fused into what", h("div", { class: "wide" }, h("table", { class: "other patterns" },
+    h("thead", {}, h("tr", {}, ["", "saves", "made of", "where", "rules"].map((t) => h("th", {}, t)))),
+    h("tbody", {}, list.map((p) => h("tr", { class: "pattern" }, h("td", {}, h("button", { class: "link strong", onclick: () => goTo({ pass: stages[last].name, sources: storySources(p) }) }, `${p.what} ×${p.count}`)),
+      h("td", { class: "num" }, saved(p.saved)), h("td", {}, p.from || "—"), h("td", {}, placesLine(p.places)), h("td", {}, Object.keys(p.rules).join(", "))))))));
+}
+
+function gainsView() {
+  const list = STORY.gains.filter((g) => inStory(g, state.q));
+  if (!list.length) return null;
+  const row = (g) => h("div", { class: "event gain" }, h("button", { class: "link strong", onclick: () => goTo({ pass: stages[last].name, sources: storySources(g) }) }, `${g.what} ×${g.count}`),
+    h("span", { class: "chip" }, `${g.bound ? "up to " : ""}${time(g.ns)} · ${share(g.ns, stages[last].graph.cost)}`), " ", placesLine(g.places), h("p", {}, g.reason), h("p", { class: "quiet" }, g.advice));
+  const told = list.filter((g) => g.told), small = list.filter((g) => !g.told);
+  return section("What could still be gained", told.length ? told.map(row) : h("p", { class: "quiet" }, "Nothing above one percent of the time."),
+    small.length ? h("details", { class: "more" }, h("summary", {}, many(small.length, "smaller remark")), small.map(row)) : null);
+}
+
 function rewritesView() {
   if (proofSteps.length && state.steps) {
     return h("div", { class: "list" }, scope("steps", proofSteps.filter(inScope).length), stepsView());
@@ -130,7 +155,7 @@ function rewritesView() {
   const m = matcher(state.q);
   const list = rewrites.filter((e) => inScope(e) && (!m || m.event(e)));
   const row = (e) => h("button", { class: "entry", onclick: () => goTo(e) }, h("span", { class: "chip" }, many(e.sources.length, "ONNX node")), sourcesLine(e.sources), extras(e, REWRITE_FIELDS));
-  return h("div", { class: "list" }, scope(list.length === 1 ? "rewrite" : "rewrites", list.length),
+  return h("div", { class: "list" }, patternsView(), scope(list.length === 1 ? "rewrite" : "rewrites", list.length),
     list.length ? groups(list, (e) => `${e.pass}\n${e.rule}`).map((g) => card(g, "rewrite", row, ruleText(g[0])))
       : empty(m ? "No rewrite matches the search." : `No rule changed anything ${state.all ? "" : `in ${stages[state.pass].name}`}. What a pass does in code shows in the graph.`));
 }
@@ -154,7 +179,7 @@ function missedView() {
   const list = missed.filter((e) => inScope(e) && (!m || m.event(e)));
   const row = (e) => h("button", { class: "entry", onclick: () => goTo(e) }, h("span", { class: "reason" }, e.reason), sourcesLine(e.sources), extras(e, MISSED_FIELDS));
   const limitsShown = limits.filter(inScope);
-  return h("div", { class: "list" }, scope("not done", list.length),
+  return h("div", { class: "list" }, gainsView(), scope("not done", list.length),
     limitsShown.length ? h("div", { class: "note warn" }, h("b", {}, "A limit was hit: "), limitsShown.map((l) => `${l.limit} = ${l.value.toLocaleString("en")} in ${l.pass}`).join(", "), ". What follows may be worse than it could be.") : null,
     list.length ? groups(list, (e) => `${e.pass}\n${e.rule}\n${e.why}\n${gist(e.reason)}`).map((g) => card(g, "missed", row, [h("span", { class: `why why-${g[0].why}` }, WHY[g[0].why] || g[0].why), h("p", { class: "gist" }, gist(g[0].reason))]))
       : empty(m ? "Nothing that matches the search was left undone." : "No rule that nearly applied was left out."));

@@ -5,13 +5,11 @@ mod data;
 
 pub use data::Recorder;
 
-use crate::error::{Error, Result};
-use crate::native::Native;
+use crate::error::Result;
 use crate::options::Options;
 use crate::pipeline;
+use crate::story::{self, Request};
 use egret_ir::{Graph, Tensor};
-use egret_loop::Program;
-use egret_trace::Trace;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -78,24 +76,6 @@ fn embed(data: &Value) -> String {
         .replace('\u{2029}', "\\u2029")
 }
 
-/// How often a program runs to be measured.
-const RUNS: usize = 9;
-
-/// Nanoseconds that each kernel takes on one core, the middle of some runs, in the order they run.
-fn measure(program: &Program, options: &Options, inputs: &[egret_ir::Value]) -> Result<Vec<u64>> {
-    let native = Native::of_program(program, &Options { threads: 1, ..options.clone() })?;
-    let mut runs: Vec<Vec<u64>> = vec![vec![]; program.calls.len()];
-    for _ in 0..RUNS {
-        let (_, spans) = native.profile(inputs)?;
-        runs.iter_mut().zip(spans).for_each(|(all, (_, seconds))| all.push((seconds * 1e9) as u64));
-    }
-    let middle = |mut all: Vec<u64>| {
-        all.sort_unstable();
-        all.get(all.len() / 2).copied().unwrap_or(0)
-    };
-    Ok(runs.into_iter().map(middle).collect())
-}
-
 /// Optimise a graph, lower it where that is possible, and write the page about it. Returns the page and the optimised graph.
 ///
 /// # Errors
@@ -109,27 +89,17 @@ pub fn explain(
 ) -> Result<(String, Graph)> {
     let mut recorder = Recorder::new(pipeline::cost_model(options)?);
     recorder.stage(IMPORT, &graph);
-    let mut trace = Trace::new();
-    let options = Options { explain: true, ..options.clone() };
-    let (graph, reports) = pipeline::reports(graph, &options, None)?;
-    for r in &reports {
-        pipeline::trace_pass(r, &mut trace);
-        recorder.pass(r);
-    }
-    drop(reports);
-    let free = graph.free_dims();
-    let program = match free.as_slice() {
-        [] => pipeline::program(&graph, &options, bound, &mut trace),
-        _ => Err(Error::user(format!(
-            "the model has free dims ({}); give each a value with --dim",
-            free.join(", ")
-        ))),
+    let request = Request {
+        name: title.to_owned(),
+        bound: bound.clone(),
+        measure: focus.measure.clone(),
+        ..Request::default()
     };
-    if let (Some(inputs), Ok(program)) = (&focus.measure, &program) {
-        recorder.measured = Some(measure(program, &options, inputs)?);
-    }
-    let data = recorder.finish(title, &trace, program.as_ref().map_err(|e| e.message.as_str()), focus);
-    Ok((page(&data), graph))
+    let told = story::tell(graph, options, &request, &mut |r| recorder.pass(r))?;
+    recorder.measured = told.measured;
+    let program = told.program.as_ref().map_err(|e| e.message.as_str());
+    let data = recorder.finish(title, &told.trace, &told.story, program, focus);
+    Ok((page(&data), told.graph))
 }
 
 #[cfg(test)]

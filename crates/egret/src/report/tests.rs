@@ -107,7 +107,13 @@ fn long_attributes_are_cut() {
     );
     let mut recorder = Recorder::new(egret_opt::CostModel::widest());
     recorder.stage(IMPORT, &text::parse(&source, &|_| None).expect("a graph"));
-    let data = recorder.finish("m", &Trace::new(), Err("not compiled"), &Focus::default());
+    let data = recorder.finish(
+        "m",
+        &egret_trace::Trace::new(),
+        &story::Story::default(),
+        Err("not compiled"),
+        &Focus::default(),
+    );
     let strings = data["strings"].as_array().expect("strings");
     assert!(
         strings
