@@ -10,6 +10,7 @@ use egret_ir::{Graph, NodeId, Op};
 use egret_opt::rules::{self, Rule, Tier};
 use egret_opt::{CostModel, PassReport, Stopped, estimate, multiply_adds};
 use egret_trace::{Kind, Trace};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Something that was not done alike at several places.
@@ -104,8 +105,8 @@ impl Found<'_> {
                     "allow larger errors with --budget, if the results stay good enough".to_owned(),
                 ),
                 Stopped::Tier => {
-                    if !tiers.contains_key(&rule.tier) {
-                        tiers.insert(rule.tier, self.gain_of_tier(rule.tier, options)?);
+                    if let Entry::Vacant(tier) = tiers.entry(rule.tier) {
+                        tier.insert(self.gain_of_tier(rule.tier, options)?);
                     }
                     let advice = format!("--tier {} allows it", rule.tier);
                     (most().min(tiers[&rule.tier]), true, advice)
