@@ -233,7 +233,7 @@ pub fn graph(genes: &[Gene]) -> Graph {
     draw(genes, false)
 }
 
-/// As [`graph`], of which some nodes read or write at indices that are an input: i64[3].
+/// As [`graph`], of which some nodes read or write at indices that are an input: `i64[3]`.
 pub fn indexed_graph(genes: &[Gene]) -> Graph {
     draw(genes, true)
 }

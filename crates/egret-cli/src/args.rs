@@ -36,7 +36,7 @@ pub struct GivenArgs {
     /// The value of a free dim, e.g. batch=1. May be repeated
     #[arg(long = "dim", value_name = "NAME=VALUE", value_parser = name_value)]
     pub dims: Vec<(String, i64)>,
-    /// An input: a .npy, .pb or .npz file, or numbers, e.g. image=x.npy, rate=16000, ids=[[1,2,3]]. Its shape decides
+    /// An input: a .npy, .pb or .npz file, or numbers, e.g. image=x.npy, rate=16000, `ids=[[1,2,3]]`. Its shape decides
     /// free dims. May be repeated
     #[arg(long = "input", value_name = "NAME=VALUE", value_parser = Given::named)]
     pub input: Vec<(String, Given)>,
