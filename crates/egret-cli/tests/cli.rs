@@ -212,6 +212,22 @@ fn without_a_c_compiler_only_linking_fails() {
 }
 
 #[test]
+fn an_architecture_that_is_not_built_is_refused_with_true_advice() {
+    let dir = temp();
+    let out = path(&dir, "out");
+    let args = ["compile", &model("simple_cnn"), "--out-dir", &out, "--target", "aarch64"];
+    if cfg!(feature = "aarch64") || cfg!(target_arch = "aarch64") {
+        works(&args);
+        return;
+    }
+    refused(&args, 2, &["no code for aarch64", "cargo build -p egret-cli --features aarch64"]);
+    let told = works(&["doctor"]);
+    let line = |what: &str| told.lines().find(|l| l.starts_with(what)).unwrap_or_default().to_owned();
+    assert!(!line("targets").contains("aarch64"), "{told}");
+    assert!(line("not built").contains("aarch64"), "{told}");
+}
+
+#[test]
 fn check_and_bench_say_what_they_measured() {
     assert!(works(&["check", &model("attention_model")]).contains("ok   "));
     assert!(works(&["check", &model("attention_model"), "--strict"]).contains("ok   "));

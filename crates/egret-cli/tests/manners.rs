@@ -282,6 +282,29 @@ fn options_say_what_they_did() {
     assert!(said(&["--rules", &rules]).contains("note: rule mine: applied in 0 places"));
 }
 
+/// What the command says about weights of which `zero` says that they are.
+fn said_of_zeros(zero: impl Fn(usize, usize) -> bool) -> String {
+    let dir = temp();
+    let element = |i: usize| if zero(i / 40, i % 40) { "0.0" } else { "0.5" };
+    let list = (0..1600).map(element).collect::<Vec<_>>().join(", ");
+    let text_ir = format!(
+        "graph @g(%0 \"x\": f32[4, 40]) -> (%5 \"y\") {{\n  %1 = const f32[40, 40] [{list}]\n  %2 = matmul(%0, %1)\n  \
+         %3 = tanh(%2)\n  %4 = const f32[40, 8] random(3)\n  %5 = matmul(%3, %4)\n}}\n"
+    );
+    std::fs::write(dir.path().join("m.egret"), text_ir).unwrap();
+    text(&egret(&["bench", &path(&dir, "m.egret"), "--runs", "1"]).stderr)
+}
+
+#[test]
+fn zeros_are_told_of_with_what_is_made_of_them() {
+    let scattered = said_of_zeros(|i, j| (i * 7 + j * 3) % 5 != 0);
+    assert!(scattered.contains("% of the weights are zero: no channel"), "{scattered}");
+    let channels = said_of_zeros(|_, j| j >= 4);
+    assert!(channels.contains("left out in 2 places"), "{channels}");
+    let none = said_of_zeros(|_, _| false);
+    assert!(!none.contains("are zero"), "{none}");
+}
+
 #[test]
 fn a_profile_names_nodes_and_rates() {
     let cnn = model(CNN);

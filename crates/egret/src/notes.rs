@@ -77,7 +77,7 @@ fn zeros(before: &Constants, trace: &Trace) -> Option<String> {
     if share < ZEROS_WORTH_A_WORD || before.elements < 1000 {
         return None;
     }
-    let left_out: u64 = passes(trace).filter(|p| p.name == "sparsify").map(|p| p.rewrites).sum();
+    let left_out: u64 = passes(trace).filter(|p| p.name == "dead-channels").map(|p| p.rewrites).sum();
     let made = match left_out {
         0 => "no channel is zero throughout, and scattered zeros are multiplied like other numbers"
             .to_owned(),

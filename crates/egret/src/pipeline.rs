@@ -312,6 +312,18 @@ pub fn target_name(options: &Options) -> Result<String> {
     Ok(target(options)?.to_string())
 }
 
+/// Refuse a target that this build makes no code for, before anything is optimised for it.
+pub fn check_target(options: &Options) -> Result<()> {
+    let target = target(options)?;
+    if target.is_built() {
+        return Ok(());
+    }
+    // The code generator says why.
+    egret_codegen::object(&Program::default(), &egret_codegen::Options::new(target))
+        .map_err(Error::from)?;
+    Ok(())
+}
+
 /// What code is for, in words: `native` is not what other machines can run.
 pub fn target_words(options: &Options) -> Result<String> {
     let level = target(options)?.isa(true).name;
@@ -336,7 +348,15 @@ pub(crate) fn cost_model_name(options: &Options) -> Result<&'static str> {
 
 /// What code can be generated for, in lines of a heading and a text.
 pub fn target_report() -> Vec<(&'static str, String)> {
-    let mut out = vec![("targets", Target::NAMES.join(", "))];
+    let built = |name: &&str| Target::parse(name).is_ok_and(|t| t.is_built());
+    let missing = |name: &&str| Target::parse(name).is_ok_and(|t| !t.is_built());
+    let list = |wanted: &dyn Fn(&&str) -> bool| {
+        Target::NAMES.iter().copied().filter(|n| wanted(n)).collect::<Vec<_>>().join(", ")
+    };
+    let mut out = vec![("targets", list(&built))];
+    if !list(&missing).is_empty() {
+        out.push(("not built", format!("{0} (cargo build -p egret-cli --features {0})", list(&missing))));
+    }
     match Target::native() {
         Ok(t) => {
             let features: Vec<&str> = t.features().iter().map(|f| f.name()).collect();

@@ -134,6 +134,11 @@ impl Target {
         }
     }
 
+    /// Whether this build makes code for it.
+    pub fn is_built(&self) -> bool {
+        isa::lookup(self.triple()).is_ok()
+    }
+
     /// Cranelift's view of the target. `pic`: for objects. `optimize`: or leave instructions in the order in which they are
     /// written.
     pub(crate) fn clif(&self, pic: bool, optimize: bool) -> Result<OwnedTargetIsa> {
@@ -155,9 +160,10 @@ impl Target {
             flags.set(name, value).map_err(|e| failed(&e))?;
         }
         let mut builder = isa::lookup(self.triple()).map_err(|e| match e {
-            isa::LookupError::SupportDisabled => {
-                failed(&"this build of Egret lacks that architecture; build it with the feature `aarch64`")
-            }
+            isa::LookupError::SupportDisabled => CodegenError::Unsupported(format!(
+                "this build of Egret makes no code for {0}; build it with `cargo build -p egret-cli --features {0}`",
+                self.isa.name
+            )),
             isa::LookupError::Unsupported => failed(&e),
         })?;
         for flag in self.features.iter().filter_map(|f| f.clif()) {

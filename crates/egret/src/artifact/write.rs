@@ -94,6 +94,7 @@ fn check(request: &Request) -> Result<()> {
             "--name `{name}` is no identifier of C; use letters, digits and _ only"
         )));
     }
+    pipeline::check_target(&request.options)?;
     if source::is_text(&request.source.model) {
         return Err(Error::unsupported(
             "compile takes .onnx models; text IR can be run, printed and optimised",
