@@ -264,6 +264,12 @@ impl KernelBuilder {
         self.push(Stmt::If { cond, then, otherwise });
     }
 
+    /// Fail where a number from data is not in `low..high`.
+    pub fn check(&mut self, value: V, low: i64, high: i64) {
+        debug_assert_eq!(self.ty(value), Ty::scalar(Elem::I64), "a check of another type");
+        self.push(Stmt::Check { value, low, high });
+    }
+
     /// The contraction leaf.
     pub fn tile(&mut self, tile: Tile) {
         self.push(Stmt::Tile(Box::new(tile)));

@@ -3,13 +3,21 @@
 use crate::ir::*;
 use std::fmt;
 
-/// Why a program cannot be run: a kernel that breaks a rule of Loop IR (a compiler bug), or inputs of the wrong size.
+/// Why a program cannot be run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InterpError(pub String);
+pub enum InterpError {
+    /// A kernel that breaks a rule of Loop IR (a compiler bug), or inputs of the wrong size.
+    Broken(String),
+    /// A kernel failed: the call, and the number in the data that was not in its range.
+    OutOfRange(usize, OutOfRange),
+}
 
 impl fmt::Display for InterpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match self {
+            InterpError::Broken(message) => f.write_str(message),
+            InterpError::OutOfRange(call, bad) => write!(f, "call {call}: {bad}"),
+        }
     }
 }
 impl std::error::Error for InterpError {}
@@ -30,15 +38,24 @@ pub struct Pointer {
 /// Run a program on the bytes of its inputs; gives the bytes of its outputs.
 ///
 /// # Errors
-/// An input of the wrong size; a kernel that reads or writes outside its buffers or breaks another rule.
+/// An input of the wrong size; a kernel that reads or writes outside its buffers or breaks another rule; a number in the data
+/// that is out of range.
 pub fn run(program: &Program, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>, InterpError> {
     let bytes = |p: &Port| p.dims.iter().product::<i64>() as usize * p.elem_size;
     if inputs.len() != program.inputs.len() {
-        return Err(InterpError(format!("{} inputs given, {} needed", inputs.len(), program.inputs.len())));
+        return Err(InterpError::Broken(format!(
+            "{} inputs given, {} needed",
+            inputs.len(),
+            program.inputs.len()
+        )));
     }
     for (i, (port, given)) in program.inputs.iter().zip(inputs).enumerate() {
         if given.len() != bytes(port) {
-            return Err(InterpError(format!("input {i} has {} bytes, needs {}", given.len(), bytes(port))));
+            return Err(InterpError::Broken(format!(
+                "input {i} has {} bytes, needs {}",
+                given.len(),
+                bytes(port)
+            )));
         }
     }
     // Memories: arena (filled with junk, so that reading what nobody wrote shows), weights, inputs, outputs.
@@ -62,8 +79,10 @@ pub fn run(program: &Program, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>, InterpEr
                 Pointer { memory, offset: base + arg.offset * buffer.elem.size() }
             })
             .collect();
-        run_kernel(kernel, &mut memories, &args)
-            .map_err(|e| InterpError(format!("call {n}, kernel {}: {e}", kernel.name)))?;
+        run_kernel(kernel, &mut memories, &args).map_err(|e| match e {
+            InterpError::Broken(m) => InterpError::Broken(format!("call {n}, kernel {}: {m}", kernel.name)),
+            InterpError::OutOfRange(_, bad) => InterpError::OutOfRange(n, bad),
+        })?;
     }
     Ok(memories.split_off(first_output))
 }
@@ -71,10 +90,10 @@ pub fn run(program: &Program, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>, InterpEr
 /// Run all tasks of one kernel on memories of bytes.
 ///
 /// # Errors
-/// As [`run`].
+/// As [`run`]; a failed kernel is call 0.
 pub fn run_kernel(kernel: &Kernel, memories: &mut [Vec<u8>], args: &[Pointer]) -> Result<(), InterpError> {
     if args.len() != kernel.params.len() {
-        return Err(InterpError(format!(
+        return Err(InterpError::Broken(format!(
             "{} arguments for {} parameters",
             args.len(),
             kernel.params.len()
@@ -82,7 +101,7 @@ pub fn run_kernel(kernel: &Kernel, memories: &mut [Vec<u8>], args: &[Pointer]) -
     }
     for (i, (arg, param)) in args.iter().zip(&kernel.params).enumerate() {
         if arg.offset + param.len * param.elem.size() > memories[arg.memory].len() {
-            return Err(InterpError(format!("argument {i} reaches outside its memory")));
+            return Err(InterpError::Broken(format!("argument {i} reaches outside its memory")));
         }
     }
     let zero = Val([0; 16]);
@@ -152,6 +171,12 @@ impl Machine<'_> {
                     let taken = if self.val(*cond).0[0] != 0 { then } else { otherwise };
                     self.block(taken)?;
                 }
+                Stmt::Check { value, low, high } => {
+                    let (value, low, high) = (self.int(*value), *low, *high);
+                    if !(low..high).contains(&value) {
+                        return Err(InterpError::OutOfRange(0, OutOfRange { value, low, high }));
+                    }
+                }
                 Stmt::Tile(tile) => self.tile(tile)?,
             }
         }
@@ -161,8 +186,9 @@ impl Machine<'_> {
     fn address(&self, p: Param, index: i64) -> Result<(usize, usize, usize), InterpError> {
         let info = &self.kernel.params[p.0 as usize];
         let at = usize::try_from(index).ok().filter(|&i| i < info.len);
-        let at = at
-            .ok_or_else(|| InterpError(format!("index {index} of {p}, which has {} elements", info.len)))?;
+        let at = at.ok_or_else(|| {
+            InterpError::Broken(format!("index {index} of {p}, which has {} elements", info.len))
+        })?;
         let arg = self.args[p.0 as usize];
         Ok((arg.memory, arg.offset + at * info.elem.size(), info.elem.size()))
     }
@@ -176,7 +202,7 @@ impl Machine<'_> {
 
     fn write(&mut self, p: Param, index: i64, bits: u64) -> Result<(), InterpError> {
         if self.kernel.params[p.0 as usize].access == Access::Read {
-            return Err(InterpError(format!("a store to {p}, which is only read")));
+            return Err(InterpError::Broken(format!("a store to {p}, which is only read")));
         }
         let (memory, at, size) = self.address(p, index)?;
         self.memories[memory][at..at + size].copy_from_slice(&bits.to_le_bytes()[..size]);
@@ -287,7 +313,7 @@ impl Machine<'_> {
             };
             values.push(value);
         }
-        values.last().map(|v| v.1).ok_or_else(|| InterpError("an empty epilogue".into()))
+        values.last().map(|v| v.1).ok_or_else(|| InterpError::Broken("an empty epilogue".into()))
     }
 }
 
@@ -331,7 +357,7 @@ fn unary(op: UnOp, elem: Elem, x: u64) -> Result<u64, InterpError> {
                 UnOp::Ceil => v.ceil(),
                 UnOp::Trunc => v.trunc(),
                 UnOp::Nearest => v.round_ties_even(),
-                UnOp::Not => return Err(InterpError("bitwise not of a float".into())),
+                UnOp::Not => return Err(InterpError::Broken("bitwise not of a float".into())),
             };
             Ok($back(r))
         }};
@@ -348,7 +374,7 @@ fn unary(op: UnOp, elem: Elem, x: u64) -> Result<u64, InterpError> {
                     UnOp::Neg => -v,
                     UnOp::Abs => v.abs(),
                     UnOp::Not => !v,
-                    _ => return Err(InterpError(format!("{op:?} of {elem}"))),
+                    _ => return Err(InterpError::Broken(format!("{op:?} of {elem}"))),
                 },
             ))
         }
@@ -394,7 +420,7 @@ fn binary(op: BinOp, elem: Elem, a: u64, b: u64) -> Result<u64, InterpError> {
                         b
                     }
                 }
-                _ => return Err(InterpError(format!("{op:?} of {elem}"))),
+                _ => return Err(InterpError::Broken(format!("{op:?} of {elem}"))),
             };
             Ok($back(r))
         }};
@@ -408,7 +434,7 @@ fn binary(op: BinOp, elem: Elem, a: u64, b: u64) -> Result<u64, InterpError> {
                 u32::try_from(y)
                     .ok()
                     .filter(|&s| (s as usize) < 8 * elem.size())
-                    .ok_or(InterpError(format!("shift by {y} of {elem}")))
+                    .ok_or(InterpError::Broken(format!("shift by {y} of {elem}")))
             };
             Ok(of_int(
                 elem,
@@ -417,7 +443,7 @@ fn binary(op: BinOp, elem: Elem, a: u64, b: u64) -> Result<u64, InterpError> {
                     BinOp::Sub => x - y,
                     BinOp::Mul => x.wrapping_mul(y),
                     BinOp::Div | BinOp::Rem if y == 0 => {
-                        return Err(InterpError("integer division by zero".into()));
+                        return Err(InterpError::Broken("integer division by zero".into()));
                     }
                     BinOp::Div => x / y,
                     BinOp::Rem => x % y,
@@ -438,7 +464,7 @@ fn fma(elem: Elem, a: u64, b: u64, c: u64) -> Result<u64, InterpError> {
     match elem {
         Elem::F32 => Ok(of_f32(f32_of(a).mul_add(f32_of(b), f32_of(c)))),
         Elem::F64 => Ok(f64::from_bits(a).mul_add(f64::from_bits(b), f64::from_bits(c)).to_bits()),
-        _ => Err(InterpError(format!("fma of {elem}"))),
+        _ => Err(InterpError::Broken(format!("fma of {elem}"))),
     }
 }
 

@@ -303,6 +303,16 @@ pub enum Stmt {
         /// Where it does not.
         otherwise: Vec<Stmt>,
     },
+    /// Holds a number from data (i64 scalar): where it is not in `low..high`, the kernel fails. It then does nothing more of its
+    /// range of tasks, no later call of the program runs, and the run reports the number.
+    Check {
+        /// An index or a length, as the data has it.
+        value: V,
+        /// The least that is right.
+        low: i64,
+        /// The end of what is right, exclusive.
+        high: i64,
+    },
     /// The contraction leaf.
     Tile(Box<Tile>),
 }
@@ -479,6 +489,44 @@ pub struct Kernel {
     pub body: Vec<Stmt>,
 }
 
+impl Kernel {
+    /// Whether it may fail: it holds numbers from data to a range.
+    pub fn can_fail(&self) -> bool {
+        fn any(stmts: &[Stmt]) -> bool {
+            stmts.iter().any(|s| match s {
+                Stmt::Check { .. } => true,
+                Stmt::For { body, .. } => any(body),
+                Stmt::While { head, body, .. } => any(head) || any(body),
+                Stmt::If { then, otherwise, .. } => any(then) || any(otherwise),
+                Stmt::Let(..) | Stmt::Set(..) | Stmt::Store { .. } | Stmt::Tile(_) => false,
+            })
+        }
+        any(&self.body)
+    }
+}
+
+/// A number in a program's data that is not in the range `low..high` ([`Stmt::Check`]).
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct OutOfRange {
+    /// The number.
+    pub value: i64,
+    /// The least that is right.
+    pub low: i64,
+    /// The end of what is right, exclusive.
+    pub high: i64,
+}
+
+impl OutOfRange {
+    /// Bytes at the begin of the arena in which a run reports it: value, low and high, as i64.
+    pub const BYTES: usize = 24;
+}
+
+impl fmt::Display for OutOfRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is not in {}..{}", self.value, self.low, self.high)
+    }
+}
+
 /// Where a buffer of a program lives.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Storage {
@@ -553,7 +601,7 @@ pub struct Program {
     pub kernels: Vec<Kernel>,
     /// Kernel runs, in order; each sees what the ones before it wrote.
     pub calls: Vec<Call>,
-    /// Bytes of the arena.
+    /// Bytes of the arena; at least [`OutOfRange::BYTES`] where a kernel may fail.
     pub arena_bytes: usize,
     /// The constants, packed.
     pub weights: Vec<u8>,

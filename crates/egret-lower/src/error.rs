@@ -24,6 +24,17 @@ impl Unsupported {
     }
 }
 
+/// Whose fault a refusal is, the gravest last.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// What lowering cannot do yet.
+    Limit,
+    /// The model is wrong: it would fail on every run.
+    Model,
+    /// The kernel written for it contradicts itself: a bug of Egret.
+    Egret,
+}
+
 /// A node (or the graph itself) that cannot be lowered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Refusal {
@@ -35,8 +46,8 @@ pub struct Refusal {
     pub reason: String,
     /// The ONNX nodes it came from.
     pub sources: Vec<String>,
-    /// The kernel written for it contradicts itself: a bug of Egret, not a limit of it.
-    pub bug: bool,
+    /// Whose fault it is.
+    pub fault: Fault,
 }
 
 impl Refusal {
@@ -48,18 +59,24 @@ impl Refusal {
             op: Some(n.op),
             reason: reason.into(),
             sources: n.sources.iter().cloned().collect(),
-            bug: false,
+            fault: Fault::Limit,
         }
+    }
+
+    /// A refusal of a node that is wrong in itself.
+    pub fn of_wrong_node(graph: &Graph, node: NodeId, reason: impl Into<String>) -> Refusal {
+        Refusal { fault: Fault::Model, ..Refusal::of_node(graph, node, reason) }
     }
 
     /// A refusal of the graph's interface.
     pub fn of_graph(reason: impl Into<String>) -> Refusal {
-        Refusal { node: None, op: None, reason: reason.into(), sources: vec![], bug: false }
+        Refusal { node: None, op: None, reason: reason.into(), sources: vec![], fault: Fault::Limit }
     }
 
     /// A refusal of a node for a reason that came up while its kernel was written.
     pub(crate) fn of_kernel(graph: &Graph, node: NodeId, why: Unsupported) -> Refusal {
-        Refusal { bug: why.bug, ..Refusal::of_node(graph, node, why.reason) }
+        let fault = if why.bug { Fault::Egret } else { Fault::Limit };
+        Refusal { fault, ..Refusal::of_node(graph, node, why.reason) }
     }
 }
 
@@ -84,9 +101,9 @@ pub struct LowerError {
 }
 
 impl LowerError {
-    /// Whether a kernel contradicts itself: a bug of Egret, not a limit of it.
-    pub fn is_bug(&self) -> bool {
-        self.refusals.iter().any(|r| r.bug)
+    /// The gravest fault of its refusals.
+    pub fn fault(&self) -> Fault {
+        self.refusals.iter().map(|r| r.fault).max().unwrap_or(Fault::Limit)
     }
 }
 

@@ -17,7 +17,7 @@ mod plan;
 mod program;
 mod remarks;
 
-pub use error::{LowerError, Refusal};
+pub use error::{Fault, LowerError, Refusal};
 pub use options::LowerOptions;
 pub use pipeline::{lower, lower_traced};
 pub use program::buffers::{ArenaReport, arena_report};

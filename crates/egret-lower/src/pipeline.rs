@@ -1,9 +1,9 @@
 //! The way of a graph through the crate.
 
-use crate::error::{LowerError, Refusal};
+use crate::error::{Fault, LowerError, Refusal};
 use crate::kernels::{self, elementwise};
 use crate::options::LowerOptions;
-use crate::plan::{decompose, fusion, halo, legalize};
+use crate::plan::{constant_indices, decompose, fusion, halo, legalize};
 use crate::program::context::Ctx;
 use crate::remarks;
 use egret_ir::Graph;
@@ -36,6 +36,10 @@ pub fn lower_traced(
     // Dims that are not constant would make every later message a consequence of the first.
     if legalize::has_open_dims(graph) || refusals.iter().any(|r| r.node.is_none()) {
         return Err(LowerError { refusals });
+    }
+    let wrong = constant_indices::refusals(graph);
+    if !wrong.is_empty() {
+        return Err(LowerError { refusals: wrong });
     }
     let mut ctx = Ctx::new(graph, options)?;
     let mut groups = fusion::build(graph, options, kernels::roles);
@@ -74,7 +78,8 @@ fn copy_outputs(ctx: &mut Ctx) -> Result<(), LowerError> {
         if let Err(reason) = copied {
             let name = &ctx.graph.output_names()[i];
             let refusal = Refusal::of_graph(format!("output `{name}`: {}", reason.reason));
-            let refusal = Refusal { bug: reason.bug, ..refusal };
+            let fault = if reason.bug { Fault::Egret } else { Fault::Limit };
+            let refusal = Refusal { fault, ..refusal };
             return Err(LowerError { refusals: vec![refusal] });
         }
     }

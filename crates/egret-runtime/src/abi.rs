@@ -9,9 +9,10 @@
 //! - `m_info`: constant data.
 
 use std::ffi::{c_char, c_void};
+use std::fmt;
 
 /// Version of everything in this file; in [`Info::abi_version`].
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Alignment in bytes of the arena and of a weights payload.
 pub const ALIGN: usize = 64;
@@ -130,10 +131,37 @@ pub struct Info {
     pub weights_hash: [u8; 32],
     /// BLAKE3 of the model file.
     pub model_hash: [u8; 32],
+    /// For each kernel that may fail with [`Code::Index`] the ONNX nodes whose work it does (`Gather:/emb`, separated by
+    /// commas), as far as known; NULL for any other.
+    pub nodes: *const *const c_char,
 }
 
 // SAFETY: constant data of a model, never written after loading.
 unsafe impl Sync for Info {}
+
+/// Why a run failed with [`Code::Index`]: what its arena then begins with.
+#[repr(C)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct BadIndex {
+    /// The number in the data, the first that the kernel met.
+    pub value: i64,
+    /// The least that is right: minus the number of elements for an index, which may count from the end.
+    pub low: i64,
+    /// The end of what is right, exclusive.
+    pub high: i64,
+}
+
+/// For an index in the words of the interpreter.
+impl fmt::Display for BadIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let BadIndex { value, low, high } = *self;
+        if low.checked_neg() == Some(high) {
+            write!(f, "index {value} is out of range for {high} elements")
+        } else {
+            write!(f, "{value} is out of range, {low} to {} is right", high.wrapping_sub(1))
+        }
+    }
+}
 
 /// `m_plan`.
 pub type PlanFn = unsafe extern "C" fn(dims: *const i64, ndims: usize, out: *mut Plan) -> i32;
@@ -172,8 +200,11 @@ pub fn weights_header(len: u64, hash: &[u8; 32]) -> [u8; WEIGHTS_HEADER] {
     header
 }
 
+/// The largest number of a kernel in a return value.
+pub const MAX_INDEX: u32 = 0x7f_ffff;
+
 /// What a negative return value means. The value is `-(code | index << 8 | axis << 20)`: `index` (12 bits) is the tensor
-/// (inputs first, then outputs) or the kernel, `axis` (8 bits) the axis of [`Code::Dim`].
+/// (inputs first, then outputs), `axis` (8 bits) the axis of [`Code::Dim`]. [`Code::Index`] has no axis, and 23 bits for the kernel.
 #[repr(u8)]
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Code {
@@ -199,7 +230,7 @@ pub enum Code {
     BoundValue = 10,
     /// `m_plan` was given a wrong number of dims.
     Dims = 11,
-    /// An index in the data is outside its axis (`index`: the kernel).
+    /// An index in the data is outside its axis, or a length (`index`: the kernel). The arena begins with a [`BadIndex`].
     Index = 12,
     /// An output, or the arena (`index`: the number of tensors), shares memory with something else that the run was given.
     Overlap = 13,
@@ -225,14 +256,21 @@ impl Code {
 
     /// The return value for this code.
     pub const fn value(self, index: u32, axis: u32) -> i32 {
-        -((self as u32 | (index & 0xfff) << 8 | (axis & 0xff) << 20) as i32)
+        match self {
+            Code::Index => -((self as u32 | (index & MAX_INDEX) << 8) as i32),
+            _ => -((self as u32 | (index & 0xfff) << 8 | (axis & 0xff) << 20) as i32),
+        }
     }
 
     /// Code, index and axis of a negative return value.
     pub fn split(value: i32) -> Option<(Code, u32, u32)> {
         let bits = value.unsigned_abs();
         let code = Code::ALL.into_iter().find(|c| *c as u32 == bits & 0xff)?;
-        (value < 0).then_some((code, bits >> 8 & 0xfff, bits >> 20 & 0xff))
+        let (index, axis) = match code {
+            Code::Index => (bits >> 8 & MAX_INDEX, 0),
+            _ => (bits >> 8 & 0xfff, bits >> 20 & 0xff),
+        };
+        (value < 0).then_some((code, index, axis))
     }
 }
 
@@ -243,7 +281,8 @@ mod tests {
     #[test]
     fn codes_split_into_their_parts() {
         for code in Code::ALL {
-            assert_eq!(Code::split(code.value(4095, 255)), Some((code, 4095, 255)));
+            let most = if code == Code::Index { (MAX_INDEX, 0) } else { (4095, 255) };
+            assert_eq!(Code::split(code.value(most.0, most.1)), Some((code, most.0, most.1)));
             assert_eq!(Code::split(code.value(0, 0)), Some((code, 0, 0)));
         }
         assert_eq!(Code::split(0), None);

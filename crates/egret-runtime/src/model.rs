@@ -68,6 +68,8 @@ pub struct Model {
     inputs: Vec<Port>,
     outputs: Vec<Port>,
     kernels: Vec<String>,
+    /// The ONNX nodes of the kernels that may fail; empty for others.
+    nodes: Vec<String>,
     // What the pointers above point into.
     _file: Option<AlignedBytes>,
     _code: Box<dyn Any + Send + Sync>,
@@ -98,9 +100,10 @@ impl Model {
             )));
         }
         // SAFETY: counts and pointers of one info belong together.
-        let (inputs, outputs, kernels) = unsafe {
-            let kernels = slice(info.kernels, info.n_kernels).iter().map(|&p| text(p)).collect();
-            (ports(info.inputs, info.n_inputs), ports(info.outputs, info.n_outputs), kernels)
+        let (inputs, outputs, kernels, nodes) = unsafe {
+            let texts = |start| slice(start, info.n_kernels).iter().map(|&p| text(p)).collect();
+            let (kernels, nodes) = (texts(info.kernels), texts(info.nodes));
+            (ports(info.inputs, info.n_inputs), ports(info.outputs, info.n_outputs), kernels, nodes)
         };
         let mut bound = abi::Weights { data: std::ptr::null(), len: 0, check: 0 };
         let (data, len) =
@@ -108,8 +111,8 @@ impl Model {
         // SAFETY: `data` is `len` readable bytes that live in the model as long as it does.
         let code_value = unsafe { (symbols.bind)(&mut bound, data, len) };
         let model =
-            Model { symbols, weights: bound, inputs, outputs, kernels, _file: weights, _code: code };
-        model.check(code_value)?;
+            Model { symbols, weights: bound, inputs, outputs, kernels, nodes, _file: weights, _code: code };
+        model.check(code_value, &[])?;
         Ok(model)
     }
 
@@ -232,11 +235,11 @@ impl Model {
                 env.as_raw(),
             )
         };
-        self.check(value)
+        self.check(value, arena)
     }
 
-    /// The message of a return value.
-    fn check(&self, value: i32) -> Result<(), CallError> {
+    /// The message of a return value, and of what the run left in its arena.
+    fn check(&self, value: i32, arena: &[u8]) -> Result<(), CallError> {
         if value == 0 {
             return Ok(());
         }
@@ -267,11 +270,22 @@ impl Model {
                 format!("the {tensor} shares memory with an input, an output, the arena or the weights")
             }
             Code::Index => {
-                let kernel = self.kernels.get(i).map_or_else(String::new, |k| format!(" in the kernel {k}"));
-                format!("an index in the data is out of range{kernel}")
+                let kernel = self.kernels.get(i).map_or("", |k| k);
+                let nodes = self.nodes.get(i).filter(|n| !n.is_empty());
+                let nodes = nodes.map_or_else(String::new, |n| format!(" ({n})"));
+                format!("kernel {i} {kernel}{nodes}: {}", bad_index(arena))
             }
         };
         Err(CallError::Model(code, message))
+    }
+}
+
+/// What a run that failed with [`Code::Index`] says at the begin of its arena.
+fn bad_index(arena: &[u8]) -> String {
+    let words = arena.as_chunks::<8>().0.iter().map(|w| i64::from_ne_bytes(*w));
+    match words.take(3).collect::<Vec<_>>()[..] {
+        [value, low, high] => abi::BadIndex { value, low, high }.to_string(),
+        _ => "an index in the data is out of range".into(),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::options::Options;
 use egret_codegen::{CodegenError, Isa, Target};
 use egret_ir::{Graph, Tensor};
 use egret_loop::Program;
-use egret_lower::LowerOptions;
+use egret_lower::{Fault, LowerOptions};
 use egret_opt::CostModel;
 use egret_runtime::{Model, Symbols};
 use egret_trace::Trace;
@@ -219,7 +219,12 @@ pub fn program(
 }
 
 fn lower_error(e: egret_lower::LowerError) -> Error {
-    if e.is_bug() { Error::internal(e.to_string()) } else { Error::unsupported(e.to_string()) }
+    let kind = match e.fault() {
+        Fault::Limit => ErrorKind::Unsupported,
+        Fault::Model => ErrorKind::User,
+        Fault::Egret => ErrorKind::Internal,
+    };
+    Error { kind, message: e.to_string() }
 }
 
 /// The contraction tiles that are compiled in narrower vectors than the target has, as events.

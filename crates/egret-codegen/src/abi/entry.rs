@@ -6,6 +6,7 @@ use cranelift_module::{DataId, FuncId, Linkage, Module};
 use egret_runtime::abi::{self, Code};
 use std::mem::{offset_of, size_of};
 
+use crate::abi::failure;
 use crate::abi::float::FloatState;
 use crate::abi::tables::{Tables, arg, call, limit};
 use crate::error::{Result, broken};
@@ -16,12 +17,13 @@ const CHUNKS_PER_THREAD: i64 = 4;
 /// Chunks where the number of threads is unknown.
 const CHUNKS: i64 = 16;
 
-/// What [`trampoline`] is given: the kernel, its tasks, the number of chunks, and the kernel's arguments.
+/// What [`trampoline`] is given: the kernel, its tasks, the number of chunks, and the kernel's arguments behind their
+/// [`failure`] record.
 mod work {
     pub const KERNEL: i32 = 0;
     pub const TASKS: i32 = 8;
     pub const CHUNKS: i32 = 16;
-    pub const ARGS: i32 = 24;
+    pub const ARGS: i32 = 24 + crate::abi::failure::BYTES;
 }
 
 /// A function under construction, with the few phrases that these need.
@@ -408,6 +410,7 @@ pub(crate) fn run<M: Module>(out: &mut Output<'_, M>, tables: &Tables) -> Result
         (out.signature(3, false), profile_signature(out), out.signature(4, false));
     let signature = out.signature(6, true);
     let (n_in, n_out) = (program.inputs.len(), program.outputs.len());
+    let can_fail = failure::is_possible(program)?;
     let body = out.function(&out.symbol("run_body"), Linkage::Local, signature.clone(), |b, module| {
         let mut w = Writer::new(b);
         let &[weights, inputs, outputs, arena, arena_len, env] = w.params.as_slice() else {
@@ -482,6 +485,9 @@ pub(crate) fn run<M: Module>(out: &mut Output<'_, M>, tables: &Tables) -> Result
         let (kernel, profile, parallel) =
             (w.b.import_signature(kernel), w.b.import_signature(profile), w.b.import_signature(parallel));
         let trampoline = module.declare_func_in_func(trampoline, w.b.func);
+        if can_fail {
+            failure::clear(w.b, args);
+        }
         w.for_n(n_calls, |w, i| {
             let entry = w.entry(calls, i, call::SIZE);
             let report = |w: &mut Writer<'_, '_>, phase: i64| {
@@ -524,6 +530,11 @@ pub(crate) fn run<M: Module>(out: &mut Output<'_, M>, tables: &Tables) -> Result
                 },
             );
             report(w, 1);
+            if can_fail {
+                failure::stop(w.b, args, arena, i, |b| {
+                    b.ins().call_indirect(kernel, function, &[args, zero, tasks]);
+                });
+            }
         });
         w.ret(0);
         w.finish();

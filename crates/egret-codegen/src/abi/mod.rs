@@ -2,5 +2,6 @@
 
 pub(crate) mod cpu;
 pub(crate) mod entry;
+pub(crate) mod failure;
 mod float;
 pub(crate) mod tables;

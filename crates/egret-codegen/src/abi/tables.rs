@@ -204,6 +204,15 @@ impl Tables {
             let name = plain.string(&program.kernels[call.kernel.0 as usize].name);
             tables.pointer(name);
         }
+        let nodes = tables.align();
+        for call in &program.calls {
+            if program.kernels[call.kernel.0 as usize].can_fail() && !call.sources.is_empty() {
+                let sources = plain.string(&call.sources.join(", "));
+                tables.pointer(sources);
+            } else {
+                tables.word(0);
+            }
+        }
         let weights_hash = *blake3::hash(&program.weights).as_bytes();
         let weights_check = abi::weights_check(&weights_hash);
         let (model, target) = (plain.string(&program.name), plain.string(&out.options.target.to_string()));
@@ -219,7 +228,7 @@ impl Tables {
         info.half(program.outputs.len() as u32);
         info.half(program.calls.len() as u32);
         info.pointer(model);
-        let in_tables: Vec<_> = [0, outputs, names]
+        let mut in_tables: Vec<_> = [0, outputs, names]
             .into_iter()
             .map(|at| {
                 let place = info.bytes.len();
@@ -234,6 +243,8 @@ impl Tables {
         info.word(weights_check);
         info.bytes.extend(weights_hash);
         info.bytes.extend(out.options.model_hash);
+        in_tables.push((info.bytes.len(), nodes));
+        info.word(0);
         debug_assert_eq!(info.bytes.len(), size_of::<abi::Info>());
         debug_assert_eq!(in_tables[0].0, offset_of!(abi::Info, inputs));
         let info = out.data("info", Linkage::Export, info, Some(plain), Some((tables, in_tables)))?;

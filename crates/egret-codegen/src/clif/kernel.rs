@@ -1,9 +1,11 @@
-//! A kernel as a function `extern "C" fn(args: *const *mut u8, task_begin: i64, task_end: i64)`.
+//! A kernel as a function `extern "C" fn(args: *const *mut u8, task_begin: i64, task_end: i64)`. A kernel that fails leaves
+//! the reason before its arguments ([`failure`]).
 
 use cranelift::codegen::ir::{FuncRef, StackSlotData, StackSlotKind};
 use cranelift::prelude::*;
 use egret_loop::{Elem, Inst, Kernel, Param, Place, Stmt, Tile, Ty, V};
 
+use crate::abi::failure;
 use crate::clif::inst::{Emit, clif_type};
 use crate::error::{Result, broken};
 use crate::isa::Target;
@@ -29,7 +31,7 @@ pub(crate) fn tiles(kernel: &Kernel) -> Vec<&Tile> {
                 Stmt::If { then, otherwise, .. } => {
                     [then, otherwise].into_iter().for_each(|b| visit(b, found))
                 }
-                Stmt::Let(..) | Stmt::Set(..) | Stmt::Store { .. } => {}
+                Stmt::Let(..) | Stmt::Set(..) | Stmt::Store { .. } | Stmt::Check { .. } => {}
             }
         }
     }
@@ -60,6 +62,7 @@ pub(crate) fn emit(
         kernel.locals.iter().map(|ty| Ok(builder.declare_var(clif_type(*ty)?))).collect::<Result<_>>()?;
     let mut e = KernelEmitter {
         kernel,
+        args,
         params,
         locals,
         values: vec![None; kernel.types.len()],
@@ -77,6 +80,8 @@ pub(crate) fn emit(
 
 struct KernelEmitter<'k, 'f, 'b> {
     kernel: &'k Kernel,
+    /// Where the addresses of the parameters are.
+    args: Value,
     params: Vec<Value>,
     locals: Vec<Variable>,
     values: Vec<Option<Value>>,
@@ -131,6 +136,7 @@ impl<'k> KernelEmitter<'k, '_, '_> {
                 }
                 Stmt::While { head, test, body } => self.while_loop(head, *test, body)?,
                 Stmt::If { cond, then, otherwise } => self.branch(*cond, then, otherwise)?,
+                Stmt::Check { value, low, high } => self.check(*value, *low, *high)?,
                 Stmt::Tile(tile) => self.tile(tile)?,
             }
         }
@@ -195,6 +201,26 @@ impl<'k> KernelEmitter<'k, '_, '_> {
         }
         self.emit.b.seal_block(after);
         self.emit.b.switch_to_block(after);
+        Ok(())
+    }
+
+    /// Go on only where a value is in `low..high`.
+    fn check(&mut self, value: V, low: i64, high: i64) -> Result<()> {
+        let value = self.value(value)?;
+        let b = &mut *self.emit.b;
+        let (bad, after) = (b.create_block(), b.create_block());
+        let length = i64::try_from(i128::from(high) - i128::from(low));
+        let length = length.map_err(|_| broken(format!("the range {low} to {high} is too long")))?;
+        let above = if low == 0 { value } else { b.ins().iadd_imm_s(value, low.wrapping_neg()) };
+        let good = b.ins().icmp_imm_u(IntCC::UnsignedLessThan, above, length.max(0));
+        b.ins().brif(good, after, &[], bad, &[]);
+        b.set_cold_block(bad);
+        b.seal_block(bad);
+        b.seal_block(after);
+        b.switch_to_block(bad);
+        failure::record(b, self.args, value, low, high);
+        b.ins().return_(&[]);
+        b.switch_to_block(after);
         Ok(())
     }
 

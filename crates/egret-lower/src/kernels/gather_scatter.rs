@@ -5,7 +5,7 @@ use crate::expr::convert::{decode, encode};
 use crate::geometry::shape::strides;
 use crate::kernels::elementwise;
 use crate::loops::indices::{flat, nest};
-use crate::loops::writer::{Writer, copy_run, data_index};
+use crate::loops::writer::{Writer, copy_run, data_index, data_length};
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use egret_ir::{DType, Node};
@@ -22,13 +22,10 @@ pub fn gather(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let outer: i64 = dims[..axis].iter().product();
     let inner: i64 = dims[axis + 1..].iter().product();
     let (extent, count): (i64, i64) = (dims[axis], index_dims.iter().product());
-    if extent == 0 && outer * count * inner > 0 {
-        return Err(Unsupported::new("reads from an axis of no elements"));
-    }
     // A task does as many indices as make it worth its start.
     let per_task = (TASK_ELEMENTS / inner.max(1)).clamp(1, count.max(1));
     let chunks = (count + per_task - 1) / per_task.max(1);
-    let mut w = Writer::new(ctx, "gather", outer * chunks.max(1));
+    let mut w = Writer::new(ctx, "gather", outer.max(1) * chunks.max(1));
     let x = w.operand(node, 0)?;
     let indices = w.operand(node, 1)?;
     let y = w.result(node, 0, Access::Write)?;
@@ -40,12 +37,15 @@ pub fn gather(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let end = k.affine(&[(chunk, per_task)], per_task);
     let all = k.int(count);
     let end = k.min(end, all);
-    if count > 0 && inner > 0 {
+    // A result of no elements has nothing to copy, but its indices are right or wrong too.
+    if count > 0 {
         k.for_values(begin, end, 1, |k, j| {
             let i = data_index(k, indices, j, extent);
-            let from = k.affine(&[(o, extent * inner), (i, inner)], 0);
-            let to = k.affine(&[(o, count * inner), (j, inner)], 0);
-            copy_run(k, x, from, y, to, inner);
+            if outer > 0 {
+                let from = k.affine(&[(o, extent * inner), (i, inner)], 0);
+                let to = k.affine(&[(o, count * inner), (j, inner)], 0);
+                copy_run(k, x, from, y, to, inner);
+            }
         });
     }
     w.finish()
@@ -217,12 +217,12 @@ pub fn reverse_sequence(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupp
     let lengths = w.operand(node, 1)?;
     let y = w.result(node, 0, Access::Write)?;
     let s = strides(&dims);
+    w.k.for_n(dims[batch], |k, i| {
+        data_length(k, lengths, i, dims[time]);
+    });
     nest(&mut w.k, &dims, &mut |k, at| {
         let raw = k.load(lengths, at[batch]);
         let len = k.convert(Elem::I64, raw);
-        // Not beyond the axis, whatever the data says.
-        let all = k.int(dims[time]);
-        let len = k.min(len, all);
         let mirrored = k.affine(&[(len, 1), (at[time], -1)], -1);
         let inside = k.compare(Cmp::Lt, at[time], len);
         let t = k.select(inside, mirrored, at[time]);

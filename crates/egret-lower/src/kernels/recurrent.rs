@@ -3,7 +3,7 @@
 
 use crate::error::Unsupported;
 use crate::geometry::size;
-use crate::loops::writer::Writer;
+use crate::loops::writer::{Writer, data_length};
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use egret_ir::interp::{Activation, activations};
@@ -376,6 +376,11 @@ fn direction(
     let step = Step { shares, sums, side, state, cell: c_state, peephole, lengths, y };
 
     let k = &mut w.k;
+    if let Some(p) = lengths {
+        k.for_n(b, |k, row| {
+            data_length(k, p, row, t);
+        });
+    }
     let at = d * b * h;
     for (to, from) in [(Some(state), h0), (c_state, c0)] {
         let Some(to) = to else { continue };

@@ -48,18 +48,23 @@ impl<'c, 'g> Writer<'c, 'g> {
     }
 }
 
-/// An index from data, as i64: negative ones count from the end, and what is out of range is brought into
-/// it, so that bad data cannot reach outside a buffer (the interpreter reports it as an error).
+/// An index from data, as i64: negative ones count from the end, and where it is out of range the kernel fails.
 pub fn data_index(k: &mut KernelBuilder, p: Param, at: V, extent: i64) -> V {
     let raw = k.load(p, at);
     let i = k.convert(Elem::I64, raw);
+    k.check(i, -extent, extent);
     let zero = k.int(0);
     let negative = k.compare(Cmp::Lt, i, zero);
     let wrapped = k.affine(&[(i, 1)], extent);
-    let i = k.select(negative, wrapped, i);
-    let i = k.max(i, zero);
-    let last = k.int(extent - 1);
-    k.min(i, last)
+    k.select(negative, wrapped, i)
+}
+
+/// A length from data, as i64; where it is not one of `0..=extent` the kernel fails.
+pub fn data_length(k: &mut KernelBuilder, p: Param, at: V, extent: i64) -> V {
+    let raw = k.load(p, at);
+    let len = k.convert(Elem::I64, raw);
+    k.check(len, 0, extent.saturating_add(1));
+    len
 }
 
 /// Copies `len` contiguous elements.

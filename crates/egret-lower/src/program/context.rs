@@ -14,7 +14,7 @@ use crate::program::buffers::{self, ALIGN};
 use crate::program::destination::Destination;
 use crate::program::signature;
 use egret_ir::{ContentHash, DType, Def, Graph, Tensor, ValueId};
-use egret_loop::{Arg, Buffer, BufferId, Call, Elem, Kernel, KernelId, Program, Storage};
+use egret_loop::{Arg, Buffer, BufferId, Call, Elem, Kernel, KernelId, OutOfRange, Program, Storage};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -301,6 +301,10 @@ impl<'g> Ctx<'g> {
     pub fn finish(mut self) -> Result<Program, LowerError> {
         buffers::plan(&mut self.program, &self.in_place)
             .map_err(|e| LowerError { refusals: vec![Refusal::of_graph(e)] })?;
+        if self.program.kernels.iter().any(Kernel::can_fail) {
+            self.program.arena_bytes =
+                self.program.arena_bytes.max(OutOfRange::BYTES.next_multiple_of(ALIGN));
+        }
         Ok(self.program)
     }
 }

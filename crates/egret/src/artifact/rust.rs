@@ -71,7 +71,7 @@ pub fn rust_module(program: &Program, embedded: bool) -> String {
         "    /// Run on one thread; every run at a time needs an arena of its own.\n    #[allow(clippy::too_many_arguments)]\n    pub fn run(&self, arena: &mut Arena{parameters}) -> Result<(), Error> {{\n        \
          let input: [RawTensor; {}] = [{}];\n        let mut out: [RawTensor; {}] = [{}];\n        \
          // SAFETY: the array types give every tensor its size; the arena is aligned and as large as the model asks.\n        \
-         check(unsafe {{ {m}_run(&self.0, input.as_ptr(), out.as_mut_ptr(), arena.0.as_mut_ptr().cast(), ARENA_BYTES, core::ptr::null()) }})\n    }}\n}}\n",
+         check(unsafe {{ {m}_run(&self.0, input.as_ptr(), out.as_mut_ptr(), arena.0.as_mut_ptr().cast(), ARENA_BYTES, core::ptr::null()) }}).map_err(|e| arena.explain(e))\n    }}\n}}\n",
         inputs.len(),
         inputs.join(", "),
         outputs.len(),

@@ -1,6 +1,6 @@
-/* The C ABI of models compiled by Egret, version 1. Every model's header carries this part; it is read once. */
-#ifndef EGRET_ABI_1
-#define EGRET_ABI_1
+/* The C ABI of models compiled by Egret, version 2. Every model's header carries this part; it is read once. */
+#ifndef EGRET_ABI_2
+#define EGRET_ABI_2
 
 #include <stddef.h>
 #include <stdint.h>
@@ -59,7 +59,15 @@ typedef struct egret_info {
     uint64_t arena_bytes, weights_bytes, weights_check;
     uint8_t weights_hash[32];
     uint8_t model_hash[32];
+    /* For each kernel that may fail with EGRET_E_INDEX its ONNX nodes ("Gather:/emb", separated by commas), or NULL. */
+    const char *const *nodes;
 } egret_info;
+
+/* What the arena begins with after EGRET_E_INDEX: the first number in the data that the kernel found outside low <= value < high.
+   An index counts from the end where it is negative, so for n elements it is -n <= value < n. */
+typedef struct egret_bad_index {
+    int64_t value, low, high;
+} egret_bad_index;
 
 /* Memory of a run. What <m>_run writes, which is every output and the first <M>_ARENA_BYTES of the arena, must not share a byte
    with anything else that it is given: another output, the arena, an input, the weights. So there is no running in place, and
@@ -67,10 +75,12 @@ typedef struct egret_info {
    arenas of their own; inputs and weights they may share. Overlap within one run is refused with EGRET_E_OVERLAP. */
 #define EGRET_ARENA_ALIGN 64
 
-/* 0 is success. A negative value holds a code, the index of the tensor (inputs first, then outputs) and an axis. */
+/* 0 is success. A negative value holds a code, the index of the tensor (inputs first, then outputs) and an axis; that of
+   EGRET_E_INDEX the number of a kernel instead, by which <m>_info.kernels and <m>_info.nodes name it. */
 #define EGRET_ERROR_CODE(e) ((int)(-(int64_t)(e) & 0xff))
 #define EGRET_ERROR_INDEX(e) ((int)(-(int64_t)(e) >> 8 & 0xfff))
 #define EGRET_ERROR_AXIS(e) ((int)(-(int64_t)(e) >> 20 & 0xff))
+#define EGRET_ERROR_KERNEL(e) ((int)(-(int64_t)(e) >> 8 & 0x7fffff))
 enum {
     EGRET_E_NULL = 1,        /* a pointer is NULL that must not be */
     EGRET_E_DTYPE = 2,       /* the dtype of a tensor is not the model's */
@@ -83,7 +93,7 @@ enum {
     EGRET_E_UNBOUND = 9,     /* the weights were not bound by this model's bind */
     EGRET_E_BOUND_VALUE = 10, /* an input does not have the value it was bound to at compile time */
     EGRET_E_DIMS = 11,       /* plan was given a wrong number of dims */
-    EGRET_E_INDEX = 12,      /* an index in the data is outside its axis */
+    EGRET_E_INDEX = 12,      /* an index in the data is outside its axis; outputs are of no account, see egret_bad_index */
     EGRET_E_OVERLAP = 13     /* an output, or the arena (index: the number of tensors), shares memory with something else */
 };
 

@@ -368,6 +368,14 @@ int main(int argc, char **argv) {
             to[i].dtype = MODEL_INFO.outputs[i].dtype;
         }
         e = MODEL_RUN(&weights, ti, to, arena, (size_t)MODEL_INFO.arena_bytes, NULL);
+        if (e && EGRET_ERROR_CODE(e) == EGRET_E_INDEX) {
+            const egret_bad_index *bad = (const void *)arena;
+            int kernel = EGRET_ERROR_KERNEL(e);
+            const char *nodes = MODEL_INFO.nodes[kernel];
+            fprintf(stderr, MODEL_NAME ": kernel %d %s%s%s%s: %lld is out of range, %lld to %lld is right\n", kernel, MODEL_INFO.kernels[kernel],
+                    nodes ? " (" : "", nodes ? nodes : "", nodes ? ")" : "", (long long)bad->value, (long long)bad->low, (long long)bad->high - 1);
+            return 1;
+        }
         if (e) {
             fprintf(stderr, MODEL_NAME ": run failed with code %d at tensor %d\n", EGRET_ERROR_CODE(e), EGRET_ERROR_INDEX(e));
             return 1;

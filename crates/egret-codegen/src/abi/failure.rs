@@ -1,0 +1,90 @@
+//! How a kernel that fails tells `run`: words before the addresses of its arguments, which every chunk of a kernel shares.
+//!
+//! A kernel that cannot fail has no code for it, and `run` of a program without one that can neither. Chunks that fail on several threads
+//! write the words at once, so that which of them is told would be chance: `run` therefore does the kernel again, in order, for
+//! the first number that is out of range. (A kernel's inputs are not among its outputs unless it says so, and what a failed run
+//! leaves in outputs is of no account.)
+
+use cranelift::prelude::*;
+use egret_loop::{OutOfRange, Program};
+use egret_runtime::abi::{self, Code};
+use std::mem::{offset_of, size_of};
+
+use crate::error::{CodegenError, Result, broken};
+
+/// Bytes of the record before the arguments.
+pub(crate) const BYTES: i32 = 8 + OutOfRange::BYTES as i32;
+/// Not 0 once a kernel failed; from the arguments on, as the others.
+const FAILED: i32 = -BYTES;
+/// The [`abi::BadIndex`].
+const REASON: i32 = FAILED + 8;
+
+fn flags() -> MemFlagsData {
+    MemFlagsData::new().with_notrap()
+}
+
+/// Whether a kernel of a program may fail.
+///
+/// # Errors
+/// A program that may fail, and whose arena has no room for the reason, or whose kernel runs do not fit an error code.
+pub(crate) fn is_possible(program: &Program) -> Result<bool> {
+    if !program.kernels.iter().any(egret_loop::Kernel::can_fail) {
+        return Ok(false);
+    }
+    if program.arena_bytes < size_of::<abi::BadIndex>() {
+        return Err(broken("a program that may fail has no room for the reason"));
+    }
+    if program.calls.len() > abi::MAX_INDEX as usize {
+        return Err(CodegenError::Unsupported(format!(
+            "the model has {} kernels; at most {} are supported where indices come from data",
+            program.calls.len(),
+            abi::MAX_INDEX
+        )));
+    }
+    Ok(true)
+}
+
+/// Write the record (in a kernel).
+pub(crate) fn record(b: &mut FunctionBuilder<'_>, args: Value, value: Value, low: i64, high: i64) {
+    let [low, high, yes] = [low, high, 1].map(|v| b.ins().iconst(types::I64, v));
+    for (word, offset) in [
+        (value, offset_of!(abi::BadIndex, value)),
+        (low, offset_of!(abi::BadIndex, low)),
+        (high, offset_of!(abi::BadIndex, high)),
+    ] {
+        b.ins().store(flags(), word, args, REASON + offset as i32);
+    }
+    b.ins().store(flags(), yes, args, FAILED);
+}
+
+/// Begin with no failure (in `run`).
+pub(crate) fn clear(b: &mut FunctionBuilder<'_>, args: Value) {
+    let no = b.ins().iconst(types::I64, 0);
+    b.ins().store(flags(), no, args, FAILED);
+}
+
+/// Return from `run` if the kernel of call `i` failed. `again` calls it for all of its tasks, in order.
+pub(crate) fn stop(
+    b: &mut FunctionBuilder<'_>,
+    args: Value,
+    arena: Value,
+    i: Value,
+    again: impl FnOnce(&mut FunctionBuilder<'_>),
+) {
+    let failed = b.ins().load(types::I64, flags(), args, FAILED);
+    let (bad, after) = (b.create_block(), b.create_block());
+    b.ins().brif(failed, bad, &[], after, &[]);
+    b.set_cold_block(bad);
+    b.switch_to_block(bad);
+    again(b);
+    for offset in (0..size_of::<abi::BadIndex>() as i32).step_by(8) {
+        let word = b.ins().load(types::I64, flags(), args, REASON + offset);
+        b.ins().store(flags(), word, arena, offset);
+    }
+    let bits = b.ins().ishl_imm_u(i, 8);
+    let bits = b.ins().bor_imm_u(bits, i64::from(Code::Index as u32));
+    let value = b.ins().ineg(bits);
+    let value = b.ins().ireduce(types::I32, value);
+    b.ins().return_(&[value]);
+    b.switch_to_block(after);
+}
