@@ -114,6 +114,18 @@ pub fn bind(code: &Jit) -> abi::Weights {
 }
 
 pub fn run_jit(code: &Jit, program: &Program, inputs: &[&[u8]], env: *const abi::Env) -> Vec<Vec<u8>> {
+    let (status, outputs, _) = run_status(code, program, inputs, env);
+    assert_eq!(status, 0, "{:?}", abi::Code::split(status));
+    outputs
+}
+
+/// What `run` returns, the bytes of the outputs, and the arena.
+pub fn run_status(
+    code: &Jit,
+    program: &Program,
+    inputs: &[&[u8]],
+    env: *const abi::Env,
+) -> (i32, Vec<Vec<u8>>, Vec<Line>) {
     let weights = bind(code);
     let mut arena = lines(program.arena_bytes);
     // Tensors need the alignment of their elements only, but `Vec<u8>` promises none.
@@ -142,16 +154,11 @@ pub fn run_jit(code: &Jit, program: &Program, inputs: &[&[u8]], env: *const abi:
             env,
         )
     };
-    assert_eq!(status, 0, "{:?}", abi::Code::split(status));
-    program
-        .outputs
-        .iter()
-        .zip(&results)
-        .map(|(p, d)| {
-            let flat: Vec<u8> = d.iter().flat_map(|l| l.0).collect();
-            flat[..bytes_of(p)].to_vec()
-        })
-        .collect()
+    let bytes = |(p, d): (&Port, &Vec<Line>)| {
+        let flat: Vec<u8> = d.iter().flat_map(|l| l.0).collect();
+        flat[..bytes_of(p)].to_vec()
+    };
+    (status, program.outputs.iter().zip(&results).map(bytes).collect(), arena)
 }
 
 /// Are two elements the same, any NaN for any other?
