@@ -34,7 +34,7 @@ fn bytes(x: &[i64]) -> Vec<u8> {
 fn assert_same_failure(program: &Program, x: &[i64]) {
     let x = bytes(x);
     let want = interp::run(program, &[&x]);
-    let code = jit(program, &Options::default()).expect("compiled");
+    let code = jit(program, &Options::native().unwrap()).expect("compiled");
     let env = abi::Env {
         ctx: ptr::null_mut(),
         parallel: Some(backwards),
@@ -104,5 +104,5 @@ fn the_kernel_run_is_told_and_later_ones_do_not_run() {
 fn a_program_without_room_for_the_reason_is_refused() {
     let mut program = program_of(0, 10, 1);
     program.arena_bytes = 16;
-    assert!(jit(&program, &Options::default()).is_err());
+    assert!(jit(&program, &Options::native().unwrap()).is_err());
 }

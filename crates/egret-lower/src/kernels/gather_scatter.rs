@@ -223,6 +223,9 @@ pub fn reverse_sequence(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupp
     nest(&mut w.k, &dims, &mut |k, at| {
         let raw = k.load(lengths, at[batch]);
         let len = k.convert(Elem::I64, raw);
+        // Not beyond the axis, even if another thread writes lengths meanwhile.
+        let all = k.int(dims[time]);
+        let len = k.min(len, all);
         let mirrored = k.affine(&[(len, 1), (at[time], -1)], -1);
         let inside = k.compare(Cmp::Lt, at[time], len);
         let t = k.select(inside, mirrored, at[time]);
