@@ -7,6 +7,7 @@
 mod arith;
 mod blocked_sum;
 mod builder;
+mod elem;
 pub mod interp;
 pub mod ir;
 pub mod math;
