@@ -116,9 +116,9 @@ pub enum BinOp {
     Div,
     /// a - b * trunc(a / b) (integer, scalar only); b must not be 0.
     Rem,
-    /// The smaller; NaN if either is.
+    /// The smaller, IEEE 754's `minimum`: -0 is below +0; NaN if either is.
     Min,
-    /// The larger; NaN if either is.
+    /// The larger, IEEE 754's `maximum`: +0 is above -0; NaN if either is.
     Max,
     /// `if a < b {a} else {b}`: for floats what one x86 instruction does; b where either is NaN.
     SelMin,
