@@ -1,6 +1,6 @@
 //! Loop IR of the Egret compiler: loop nests over buffers as pure data.
 //!
-//! Written once per kernel by `egret-lower`, run three ways: by the interpreter here (tests), by Cranelift and by the wide x86
+//! It has a text form ([`text`]). Written once per kernel by `egret-lower`, run three ways: by the interpreter here (tests), by Cranelift and by the wide x86
 //! encoder (both in `egret-codegen`). The crate knows nothing of graphs or of machine code.
 #![forbid(unsafe_code)]
 
@@ -11,6 +11,7 @@ mod elem;
 pub mod interp;
 pub mod ir;
 pub mod math;
+pub mod text;
 
 pub use arith::{Arith, EpilogueBuilder};
 pub use blocked_sum::BlockedSum;

@@ -173,8 +173,17 @@ fn same(elem: Elem, a: &[u8], b: &[u8]) -> bool {
     }
 }
 
+/// The law: what is printed is read back as it was.
+pub fn assert_text(program: &Program, what: &str) {
+    let printed = text::print(program);
+    let weights = |hash: &str| (text::hash(&program.weights) == hash).then(|| program.weights.clone());
+    let read = text::parse(&printed, &weights).unwrap_or_else(|e| panic!("{what}: {e}\n{printed}"));
+    assert!(read == *program && text::print(&read) == printed, "{what}:\n{printed}");
+}
+
 /// The law: compiled = interpreted, bit for bit (NaNs apart).
 pub fn assert_law(program: &Program, inputs: &[&[u8]], options: &Options, what: &str) {
+    assert_text(program, what);
     let want = interp::run(program, inputs).unwrap_or_else(|e| panic!("{what}: interpreter: {e}"));
     let code = jit(program, options).unwrap_or_else(|e| panic!("{what}: {e}"));
     let env = abi::Env {

@@ -1,0 +1,215 @@
+//! The printer.
+
+use super::hash;
+use super::names::{Name, spell_const};
+use crate::ir::*;
+use std::fmt::Write;
+
+/// Append formatted text; writing into a `String` does not fail.
+macro_rules! put {
+    ($out:expr, $($arg:tt)*) => { let _ = write!($out, $($arg)*); };
+}
+
+pub(super) fn program(p: &Program, out: &mut String) {
+    put!(out, "program {} {{\n", p.name);
+    for (what, ports) in [("input", &p.inputs), ("output", &p.outputs)] {
+        for port in ports {
+            put!(out, "  {what} {:?}: onnx {} {:?}", port.name, port.onnx_dtype, port.dims);
+            put!(out, " size {}", port.elem_size);
+            if let Some(bound) = &port.bound {
+                put!(out, " bound {} {:?}", bound.len(), hash(bound));
+            }
+            out.push('\n');
+        }
+    }
+    put!(out, "  arena {}\n", p.arena_bytes);
+    put!(out, "  weights {} {:?}\n", p.weights.len(), hash(&p.weights));
+    for (i, b) in p.buffers.iter().enumerate() {
+        let (place, at) = match b.storage {
+            Storage::Input(i) => ("input", i),
+            Storage::Output(i) => ("output", i),
+            Storage::Arena(at) => ("arena", at),
+            Storage::Weights(at) => ("weights", at),
+        };
+        put!(out, "  buffer b{i}: {}[{}] in {place} {at}\n", b.elem, b.len);
+    }
+    out.push_str("}\n");
+    for (i, k) in p.kernels.iter().enumerate() {
+        out.push('\n');
+        kernel(k, Some(KernelId(i as u32)), out);
+    }
+    if !p.calls.is_empty() {
+        out.push('\n');
+    }
+    for call in &p.calls {
+        let args = list(call.args.iter().map(|a| match a.offset {
+            0 => a.buffer.to_string(),
+            at => format!("{} + {at}", a.buffer),
+        }));
+        put!(out, "call {}({args})", call.kernel);
+        if !call.sources.is_empty() {
+            put!(out, " of {}", list(call.sources.iter().map(|s| format!("{s:?}"))));
+        }
+        out.push('\n');
+    }
+}
+
+pub(super) fn kernel(k: &Kernel, id: Option<KernelId>, out: &mut String) {
+    out.push_str("kernel ");
+    if let Some(id) = id {
+        put!(out, "{id} ");
+    }
+    let param = |(i, p): (usize, &ParamInfo)| format!("p{i}: {}[{}] {}", p.elem, p.len, p.access.name());
+    let params = list(k.params.iter().enumerate().map(param));
+    put!(out, "{}({params}) tasks {} in {} {{\n", k.name, k.task, k.tasks);
+    for (i, ty) in k.locals.iter().enumerate() {
+        put!(out, "  local l{i} : {ty}\n");
+    }
+    Printer { kernel: k, out, depth: 1 }.block(&k.body);
+    out.push_str("}\n");
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    items.collect::<Vec<_>>().join(", ")
+}
+
+/// Offsets of rows: `[0; 6]` where all are alike, `[0, 64, .., 320]` where more than three are evenly apart.
+pub(super) fn rows(rows: &[i64]) -> String {
+    let even = |step: i64| rows.windows(2).all(|w| w[0].checked_add(step) == Some(w[1]));
+    match rows {
+        [first, _, ..] if even(0) => format!("[{first}; {}]", rows.len()),
+        [first, second, _, .., last] if second.checked_sub(*first).is_some_and(even) && rows.len() > 3 => {
+            format!("[{first}, {second}, .., {last}]")
+        }
+        _ => format!("{rows:?}"),
+    }
+}
+
+struct Printer<'a> {
+    kernel: &'a Kernel,
+    out: &'a mut String,
+    depth: usize,
+}
+
+impl Printer<'_> {
+    fn line(&mut self, text: &str) {
+        put!(self.out, "{:1$}{text}\n", "", 2 * self.depth);
+    }
+
+    fn block(&mut self, stmts: &[Stmt]) {
+        for s in stmts {
+            self.stmt(s);
+        }
+    }
+
+    fn inner(&mut self, stmts: &[Stmt]) {
+        self.depth += 1;
+        self.block(stmts);
+        self.depth -= 1;
+    }
+
+    fn stmt(&mut self, stmt: &Stmt) {
+        match stmt {
+            Stmt::Let(v, i) => {
+                let ty = self.kernel.types.get(v.0 as usize);
+                let ty = ty.map_or_else(|| "?".into(), Ty::to_string);
+                self.line(&format!("{v} = {} : {ty}", inst(i)));
+            }
+            Stmt::Set(l, v) => self.line(&format!("set {l}, {v}")),
+            Stmt::Store { param, index, value } => self.line(&format!("store {param}[{index}], {value}")),
+            Stmt::For { var, begin, end, step, body } => {
+                let by = if *step == 1 { String::new() } else { format!(" step {step}") };
+                self.line(&format!("for {var} in {begin} .. {end}{by} {{"));
+                self.inner(body);
+                self.line("}");
+            }
+            Stmt::While { head, test, body } => {
+                self.line("while {");
+                self.inner(head);
+                self.line(&format!("}} {test} {{"));
+                self.inner(body);
+                self.line("}");
+            }
+            Stmt::If { cond, then, otherwise } => {
+                self.line(&format!("if {cond} {{"));
+                self.inner(then);
+                if !otherwise.is_empty() {
+                    self.line("} else {");
+                    self.inner(otherwise);
+                }
+                self.line("}");
+            }
+            Stmt::Check { value, low, high } => self.line(&format!("check {value} in {low} .. {high}")),
+            Stmt::Tile(tile) => {
+                self.line("tile {");
+                self.depth += 1;
+                self.tile(tile);
+                self.depth -= 1;
+                self.line("}");
+            }
+        }
+    }
+
+    fn tile(&mut self, t: &Tile) {
+        self.line(&format!("a {} rows {}", place(&t.a), rows(&t.a_rows)));
+        self.line(&format!("b {} cols {}", place(&t.b), t.cols));
+        for axis in &t.axes {
+            self.line(&format!("axis {} a {} b {}", axis.extent, axis.a_stride, axis.b_stride));
+        }
+        self.line(&format!("block {}", t.block));
+        self.line(&format!("out {} rows {}", place(&t.out), rows(&t.out_rows)));
+        for (i, o) in t.epilogue.operands.iter().enumerate() {
+            let at = place(&o.place);
+            self.line(&format!("x{i} = {at} rows {} cols {}", rows(&o.rows), o.col_stride));
+        }
+        for (i, e) in t.epilogue.insts.iter().enumerate() {
+            self.line(&format!("e{i} = {}", ep_inst(e)));
+        }
+    }
+}
+
+fn place(p: &Place) -> String {
+    format!("{}[{}]", p.param, p.base)
+}
+
+fn inst(i: &Inst) -> String {
+    match i {
+        Inst::Const(ty, bits) => format!("const {}", spell_const(ty.elem, *bits)),
+        Inst::Affine(terms, offset) => {
+            let mut parts: Vec<String> = terms
+                .iter()
+                .map(|(v, c)| if *c == 1 { v.to_string() } else { format!("{c}*{v}") })
+                .collect();
+            if *offset != 0 || parts.is_empty() {
+                parts.push(offset.to_string());
+            }
+            format!("affine {}", parts.join(" + "))
+        }
+        Inst::Unary(op, x) => format!("{} {x}", op.name()),
+        Inst::Binary(op, a, b) => format!("{} {a}, {b}", op.name()),
+        Inst::Fma(a, b, c) => format!("fma {a}, {b}, {c}"),
+        Inst::Compare(op, a, b) => format!("{} {a}, {b}", op.name()),
+        Inst::Select(a, b, c) => format!("select {a}, {b}, {c}"),
+        Inst::Convert(_, x) => format!("convert {x}"),
+        Inst::Bitcast(_, x) => format!("bitcast {x}"),
+        Inst::Load(p, at, _) => format!("load {p}[{at}]"),
+        Inst::Splat(x, _) => format!("splat {x}"),
+        Inst::Extract(x, lane) => format!("extract {x}, {lane}"),
+        Inst::Get(l) => format!("get {l}"),
+    }
+}
+
+fn ep_inst(e: &EpInst) -> String {
+    match *e {
+        EpInst::Acc => "acc".into(),
+        EpInst::Const(elem, bits) => format!("const {} : {elem}", spell_const(elem, bits.into())),
+        EpInst::Load(o) => format!("load x{o}"),
+        EpInst::Unary(op, a) => format!("{} e{a}", op.name()),
+        EpInst::Binary(op, a, b) => format!("{} e{a}, e{b}", op.name()),
+        EpInst::Fma(a, b, c) => format!("fma e{a}, e{b}, e{c}"),
+        EpInst::Compare(op, a, b) => format!("{} e{a}, e{b}", op.name()),
+        EpInst::Select(a, b, c) => format!("select e{a}, e{b}, e{c}"),
+        EpInst::Convert(to, a) => format!("convert e{a} : {to}"),
+        EpInst::Bitcast(to, a) => format!("bitcast e{a} : {to}"),
+    }
+}
