@@ -9,6 +9,8 @@
 //! | `verify` | the errors of the verifier, or `ok` |
 //! | `opt` | the graph after the passes |
 //! | `kernels` | the kernels that the passes and lowering make of it, with the nodes of each |
+//! | `lower` | these kernels and their calls, as Loop IR text |
+//! | `asm` | the machine code of their contraction tiles for AVX2 and AVX-512 |
 //! | `run` | the outputs for made-up inputs, which all engines agree on |
 //!
 //! Directives are comments before a graph: `// passes: a, b`, `// tier: exact`, `// rule PASS: name: lhs => rhs ..`, and
@@ -23,14 +25,24 @@ use similar::TextDiff;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+#[path = "support/disassembly.rs"]
+mod disassembly;
+
 const EXPECT: &str = "// expect\n";
 const BETWEEN: &str = "// -----\n";
 
 /// What a stage makes of a graph.
 type Stage = fn(&str) -> Result<String, String>;
 
-const STAGES: [(&str, Stage); 5] =
-    [("parse", parse), ("verify", verify_graph), ("opt", opt), ("kernels", kernels), ("run", run)];
+const STAGES: [(&str, Stage); 7] = [
+    ("parse", parse),
+    ("verify", verify_graph),
+    ("opt", opt),
+    ("kernels", kernels),
+    ("lower", lower),
+    ("asm", asm),
+    ("run", run),
+];
 
 fn parse(given: &str) -> Result<String, String> {
     Ok(match text::parse(given, &|_| None) {
@@ -91,6 +103,28 @@ fn kernels(given: &str) -> Result<String, String> {
         .iter()
         .map(|c| format!("// {} of {}\n", program.kernels[c.kernel.0 as usize].name, c.sources.join(", ")))
         .collect())
+}
+
+fn lower(given: &str) -> Result<String, String> {
+    model(given).and_then(|(model, _)| model.lowered()).map_err(|e| e.to_string())
+}
+
+fn asm(given: &str) -> Result<String, String> {
+    let graph = text::parse(given, &|_| None).map_err(|e| e.to_string())?;
+    let mut out = String::new();
+    for name in ["x86-64-v3", "x86-64-v4"] {
+        let options = Options { target: name.into(), ..Options::default() };
+        let program = egret::pipeline::lower(graph.clone(), &options, &BTreeMap::new());
+        let program = program.map_err(|e| e.to_string())?.program;
+        let target = egret_codegen::Target::parse(name).map_err(|e| e.to_string())?;
+        let code = egret_codegen::Options::new(target);
+        for leaf in egret_codegen::leaves(&program, &code).map_err(|e| e.to_string())? {
+            let kernel = &program.kernels[leaf.kernel.0 as usize].name;
+            out.push_str(&format!("// {kernel} for {name}\n"));
+            out.push_str(&disassembly::of(&leaf));
+        }
+    }
+    Ok(out)
 }
 
 fn run(given: &str) -> Result<String, String> {

@@ -26,6 +26,8 @@ fn arguments_have_their_exit_codes() {
         works(&["explain", &model("simple_cnn"), "--expect", "conv=2"]),
         "the optimised graph has 2 conv, as expected\n"
     );
+    let kernels = works(&["print", &model("simple_cnn"), "--after", "lower"]);
+    assert!(kernels.starts_with("program ") && kernels.contains("kernel k0 "), "{kernels}");
     assert!(works(&["--help"]).contains("Exit codes: 0 ok"));
     assert!(works(&["compile", "--help"]).contains("Exit codes: 0 ok"));
     assert!(works(&["completions", "bash"]).contains("egret"));

@@ -17,6 +17,6 @@ mod output;
 pub use error::CodegenError;
 pub use isa::{Arch, Feature, ISAS, Isa, Target};
 pub use jit::{Jit, jit};
-pub use module::{Refusal, refusals};
+pub use module::{Leaf, Refusal, leaves, refusals};
 pub use object::{archive, object};
 pub use options::{Options, WeightsPlace};

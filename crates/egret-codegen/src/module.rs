@@ -120,19 +120,61 @@ pub struct Refusal {
 /// # Errors
 /// A bug of the encoder.
 pub fn refusals(program: &Program, options: &Options) -> Result<Vec<Refusal>> {
-    let encoder = options.target.isa(options.wide).encode_tile;
     let mut found: Vec<Refusal> = vec![];
-    for (i, kernel) in program.kernels.iter().enumerate().filter(|_| encoder.is_some()) {
-        for tile in kernel::tiles(kernel) {
-            if let Err(reason) = encode(encoder, tile, &kernel.params).map_err(|e| in_kernel(kernel, e))? {
-                let refusal = Refusal { kernel: KernelId(i as u32), reason };
-                if !found.contains(&refusal) {
-                    found.push(refusal);
-                }
+    for (kernel, encoded) in encodings(program, options)? {
+        if let Err(reason) = encoded {
+            let refusal = Refusal { kernel, reason };
+            if !found.contains(&refusal) {
+                found.push(refusal);
             }
         }
     }
     Ok(found)
+}
+
+/// The machine code of a tile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leaf {
+    /// The kernel.
+    pub kernel: KernelId,
+    /// Instructions, which start at a multiple of 64.
+    pub code: Vec<u8>,
+    /// The constants behind them, which they read.
+    pub constants: Vec<u8>,
+}
+
+/// The tiles of a program that the target's encoder gives code for. Each code is given once for a kernel.
+///
+/// # Errors
+/// A bug of the encoder.
+pub fn leaves(program: &Program, options: &Options) -> Result<Vec<Leaf>> {
+    let mut found: Vec<Leaf> = vec![];
+    for (kernel, encoded) in encodings(program, options)? {
+        if let Ok(Encoded { mut bytes, code }) = encoded {
+            let constants = bytes.split_off(code);
+            let leaf = Leaf { kernel, code: bytes, constants };
+            if !found.contains(&leaf) {
+                found.push(leaf);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// What the target's encoder makes of each tile, or why it gives no code; nothing where the target has no encoder.
+fn encodings(
+    program: &Program,
+    options: &Options,
+) -> Result<Vec<(KernelId, std::result::Result<Encoded, String>)>> {
+    let encoder = options.target.isa(options.wide).encode_tile;
+    let mut all = vec![];
+    for (i, kernel) in program.kernels.iter().enumerate().filter(|_| encoder.is_some()) {
+        for tile in kernel::tiles(kernel) {
+            let encoded = encode(encoder, tile, &kernel.params).map_err(|e| in_kernel(kernel, e))?;
+            all.push((KernelId(i as u32), encoded));
+        }
+    }
+    Ok(all)
 }
 
 /// The leaf functions of a program: tiles that differ only in where their operands are share one.

@@ -30,6 +30,11 @@ impl Lowered {
         egret_lower::arena_report(&self.program).peak_live_bytes
     }
 
+    /// The kernels and their calls as Loop IR text.
+    pub fn text(&self) -> String {
+        egret_loop::text::print(&self.program)
+    }
+
     /// Every kernel with the ONNX nodes whose work it does, and the trace.
     pub fn to_json(&self) -> serde_json::Value {
         serde_json::json!({

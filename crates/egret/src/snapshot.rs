@@ -124,6 +124,14 @@ impl Model {
         Ok(text::print(&self.run(None, false)?.0))
     }
 
+    /// The kernels of the optimised graph and their calls, as Loop IR text.
+    ///
+    /// # Errors
+    /// As [`Model::after`]; a free dim, or an operator that cannot be compiled.
+    pub fn lowered(&self) -> Result<String> {
+        Ok(pipeline::lower(self.graph()?, &self.options, &BTreeMap::new())?.text())
+    }
+
     /// The rewrites that the optimised graph rests on: pass, rule and ONNX nodes, one a line.
     ///
     /// # Errors
@@ -184,14 +192,17 @@ impl Model {
         }))
     }
 
+    fn graph(&self) -> Result<Graph> {
+        match &self.from {
+            From::File(path) => source::graph(path, &self.import),
+            From::Graph(graph) => Ok((**graph).clone()),
+        }
+    }
+
     fn run(&self, after: Option<&str>, explain: bool) -> Result<(Graph, Trace)> {
-        let graph = match &self.from {
-            From::File(path) => source::graph(path, &self.import)?,
-            From::Graph(graph) => (**graph).clone(),
-        };
         let mut trace = Trace::new();
         let options = Options { explain, ..self.options.clone() };
-        let graph = pipeline::optimize(graph, &options, after, &mut trace)?;
+        let graph = pipeline::optimize(self.graph()?, &options, after, &mut trace)?;
         Ok((graph, trace))
     }
 }

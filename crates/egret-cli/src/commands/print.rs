@@ -3,6 +3,7 @@
 use crate::args::{ModelArgs, TargetArgs};
 use crate::common::progress;
 use crate::say_text;
+use egret::source::Imported;
 use egret::{Options, Result, pipeline};
 
 /// `egret print`
@@ -11,7 +12,7 @@ pub struct Args {
     /// The model.
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Run the passes up to this one first
+    /// Run the passes up to this one first; after `lower` the kernels are printed
     #[arg(long, value_name = "PASS")]
     pub after: Option<String>,
     /// By whose costs.
@@ -21,15 +22,16 @@ pub struct Args {
 
 /// `egret print`
 pub fn run(args: &Args) -> Result<()> {
-    let mut graph = progress("importing", || args.model.request().import())?.graph;
-    if args.after.is_some() {
-        let mut trace = egret::Trace::new();
-        graph = pipeline::optimize(
-            graph,
-            &Options { target: args.target.target.clone(), ..Options::default() },
-            args.after.as_deref(),
-            &mut trace,
-        )?;
+    let Imported { mut graph, bound, .. } = progress("importing", || args.model.request().import())?;
+    let options = Options { target: args.target.target.clone(), ..Options::default() };
+    match args.after.as_deref() {
+        None => {}
+        // What follows the last pass.
+        Some("lower") => {
+            say_text!("{}", pipeline::lower(graph, &options, &bound)?.text());
+            return Ok(());
+        }
+        pass => graph = pipeline::optimize(graph, &options, pass, &mut egret::Trace::new())?,
     }
     say_text!("{}", egret::ir::text::print(&graph));
     Ok(())
