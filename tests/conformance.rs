@@ -47,9 +47,11 @@ macro_rules! suites {
 suites! {
     node_interp: "node", Interp, 1100;
     node_jit: "node", Jit, 1000;
+    node_jit_without_passes: "node", JitNoOpt, 1000;
     node_aot: "node", Aot, 1000;
     simple_interp: "simple", Interp, 10;
     simple_jit: "simple", Jit, 5;
+    simple_jit_without_passes: "simple", JitNoOpt, 5;
     pytorch_operator_interp: "pytorch-operator", Interp, 20;
     pytorch_operator_jit: "pytorch-operator", Jit, 20;
     pytorch_converted_interp: "pytorch-converted", Interp, 50;
