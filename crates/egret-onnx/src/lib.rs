@@ -1,5 +1,28 @@
 //! ONNX import for the Egret compiler: protobuf to Graph IR.
 //!
+//! [`import_path`] reads a model and gives its [`Graph`](egret_ir::Graph): every ONNX operator is expressed by primitives, which keep the
+//! names of the nodes that they come from. [`ops`] has a row for each operator, in files by family; `docs/OPERATORS.md` lists them.
+//! [`ImportOptions`] says what is decided beforehand: values of free dims, shapes of inputs, inputs with fixed values. What cannot be
+//! imported is refused with the nodes at fault ([`ImportError`]); no file makes the importer panic ([`wire`] checks the bytes first).
+//!
+//! # Example
+//!
+//! ```
+//! use egret_onnx::{ImportOptions, import_path};
+//!
+//! let model = std::path::Path::new("../../fixtures/models/parallel_cnn.onnx");
+//! let free = import_path(model, &ImportOptions::default())?;
+//! assert_eq!(free.ty(free.inputs()[0]).to_string(), "f32[batch, 1, 28, 28]");
+//!
+//! let options = ImportOptions { dims: [("batch".into(), 8)].into(), ..ImportOptions::default() };
+//! let graph = import_path(model, &options)?;
+//! assert_eq!(graph.ty(graph.outputs()[0]).to_string(), "f32[8, 10]");
+//!
+//! let error = import_path("Cargo.toml".as_ref(), &ImportOptions::default()).unwrap_err();
+//! assert!(error.to_string().contains("Cargo.toml"), "{error}");
+//! # Ok::<(), egret_onnx::ImportError>(())
+//! ```
+//!
 //! The crate knows nothing of e-graphs or of machine code.
 
 mod attribute;

@@ -4,6 +4,29 @@
 //! Folders, each of which uses those before it only: `analysis` (what is known of a value), `rules` (the rule language), `matching`
 //! (patterns against terms), `cost`, `regions` (pieces of a graph), `proof` (proofs and their checker, which see no e-graph),
 //! `eqsat` (equality saturation of one region), `passes` (the code of passes), `soundness` (every rule against the interpreter).
+//!
+//! # Example
+//!
+//! ```
+//! use egret_ir::text;
+//! use egret_opt::{Options, optimize};
+//!
+//! let source = r#"graph @g(%0 "x": f32[4]) -> (%3 "y") {
+//!   %1 = const f32[] [1.0]
+//!   %2 = mul(%0, %1) : f32[4] from "Mul:/scale"
+//!   %3 = abs(%2) : f32[4] from "Abs:/size"
+//! }
+//! "#;
+//! let graph = text::parse(source, &|_| None)?;
+//! let (graph, reports) = optimize(graph, &Options::default())?;
+//! assert_eq!(graph.node_count(), 1);
+//!
+//! // What was done, with the rule and the ONNX nodes.
+//! let rewrites: Vec<_> = reports.iter().flat_map(|r| &r.findings.rewrites).collect();
+//! assert_eq!(rewrites[0].rule, "mul-one");
+//! assert!(rewrites[0].sources.contains("Mul:/scale"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod analysis;

@@ -1,5 +1,25 @@
 //! What the Egret compiler did and why, as typed events; their text, JSON and protobuf views.
 //!
+//! A [`Trace`] is a list of [`Event`]s in the order in which they happened: passes and what their rules did, rewrites, what nearly applied
+//! and why not ([`Missed`], [`Why`]), choices among alternatives, limits that were hit, proofs. The compiler's crates push events;
+//! `egret explain` and the artifact's `M.trace` are views of them. There are no times in it unless they are asked for, so that
+//! the same model gives the same trace.
+//!
+//! # Example
+//!
+//! ```
+//! use egret_trace::{Limit, Pass, Trace};
+//!
+//! let mut trace = Trace::new();
+//! trace.push(Limit { pass: "fuse".into(), limit: "nodes".into(), value: 10_000 });
+//! trace.push(Pass { name: "fold".into(), nodes_before: 10, nodes_after: 8, rewrites: 1, ..Pass::default() });
+//!
+//! assert!(trace.to_string().starts_with("limit nodes = 10000 hit in fuse\npass fold: 10 -> 8 nodes, 1 rewrite"));
+//! assert_eq!(trace.to_json()["events"][1]["nodes_after"], 8);
+//! assert_eq!(Trace::from_bytes(&trace.to_bytes())?, trace);
+//! # Ok::<(), String>(())
+//! ```
+//!
 //! The crate knows nothing of the other crates of Egret.
 #![forbid(unsafe_code)]
 
