@@ -16,7 +16,7 @@ pub struct Args {
     /// The model.
     #[command(flatten)]
     pub model: ModelArgs,
-    /// interp, jit, jit-noopt or aot
+    /// interp, jit, jit-noopt (jit without passes) or aot
     #[arg(long, default_value = "jit")]
     pub engine: Engine,
     /// Threads [default: all cores]

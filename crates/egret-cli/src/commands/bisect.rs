@@ -17,7 +17,7 @@ pub struct Args {
     /// Make up the inputs that are not given from another seed
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     pub random: u64,
-    /// The engine whose outputs are wrong: interp, jit, jit-noopt or aot
+    /// The engine whose outputs are wrong: interp, jit, jit-noopt (jit without passes) or aot
     #[arg(long, default_value = "interp")]
     pub engine: Engine,
     /// Where a reduced test goes [default: RULE.egret]

@@ -21,10 +21,10 @@ pub struct Args {
     /// Expected outputs, by name, instead of the interpreter's
     #[arg(long, value_name = "Y.npz")]
     pub expected: Option<PathBuf>,
-    /// Compile with rewrite rules of the tier exact only, whatever --tier says
-    #[arg(long)]
+    /// Short for --tier exact
+    #[arg(long, conflicts_with = "tier")]
     pub strict: bool,
-    /// interp, jit, jit-noopt or aot
+    /// interp, jit, jit-noopt (jit without passes) or aot
     #[arg(long, default_value = "jit")]
     pub engine: Engine,
     /// Threads [default: all cores]

@@ -15,9 +15,10 @@ pub struct Args {
     /// Hold Egret's own rewrite rules too
     #[arg(long)]
     pub laws: bool,
-    /// Draw other cases for the rules
-    #[arg(long, value_name = "SEED", default_value_t = 0)]
-    pub seed: u64,
+    /// Make up the cases from another seed
+    // Scripts know it as `--seed`.
+    #[arg(long, alias = "seed", value_name = "SEED", default_value_t = 0)]
+    pub random: u64,
 }
 
 /// `egret doctor`
@@ -45,7 +46,7 @@ pub fn run(args: &Args) -> Result<()> {
 fn laws(args: &Args) -> Result<()> {
     let mut options = Options::default();
     add_rules(&mut options, &args.rules)?;
-    for line in progress("holding rules", || egret::soundness::check(&options, args.laws, args.seed))? {
+    for line in progress("holding rules", || egret::soundness::check(&options, args.laws, args.random))? {
         say!("{line}");
     }
     Ok(())

@@ -31,9 +31,9 @@ pub struct Args {
     #[arg(long, value_name = "SEED")]
     pub random: Option<u64>,
     /// Write the value and the gradients to a .npz file
-    #[arg(long, value_name = "Y.npz", requires = "run")]
+    #[arg(long, short, value_name = "Y.npz", requires = "run")]
     pub output: Option<PathBuf>,
-    /// interp, jit, jit-noopt or aot
+    /// interp, jit, jit-noopt (jit without passes) or aot
     #[arg(long, default_value = "jit")]
     pub engine: Engine,
     /// Compile it into this folder

@@ -49,17 +49,21 @@ pub enum Command {
     #[command(after_help = EXIT_CODES)]
     Inspect(inspect::Args),
     /// Show what this machine and this build can do
+    #[command(after_help = EXIT_CODES)]
     Doctor(doctor::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
     /// Say what the optimiser did to a model and why, and what it left
+    #[command(after_help = EXIT_CODES)]
     Explain(explain::Args),
     /// Differentiate a model: print, run or compile the program that computes the gradient
     #[command(after_help = EXIT_CODES)]
     Grad(grad::Args),
     /// Find the application of a rewrite rule that makes a model's outputs wrong
+    #[command(after_help = EXIT_CODES)]
     Bisect(bisect::Args),
     /// Tell whether two models compute the same: outputs that are proven equal, where the others part, and inputs that tell them apart
+    #[command(after_help = EXIT_CODES)]
     Diff(diff::Args),
 }
 

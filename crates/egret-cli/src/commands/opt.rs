@@ -12,7 +12,7 @@ pub struct Args {
     /// The model.
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Passes to run, in this order [default: all]
+    /// Run only these passes, in this order (comma-separated; empty: none)
     #[arg(long, value_name = "A,B")]
     pub passes: Option<String>,
     /// Split the graph into this many stages, which run one after another, where the least crosses

@@ -19,9 +19,9 @@ pub struct Args {
     #[arg(long, value_name = "SEED")]
     pub random: Option<u64>,
     /// Write the outputs to a .npz file, the only one to a .npy file
-    #[arg(long, value_name = "Y.npz|Y.npy")]
+    #[arg(long, short, value_name = "Y.npz|Y.npy")]
     pub output: Option<PathBuf>,
-    /// interp, jit, jit-noopt or aot
+    /// interp, jit, jit-noopt (jit without passes) or aot
     #[arg(long, default_value = "jit")]
     pub engine: Engine,
     /// Threads [default: all cores]
