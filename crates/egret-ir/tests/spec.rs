@@ -152,12 +152,12 @@ fn table_is_the_op_table() {
     let (head, rest) = spec.split_once(begin).expect("begin marker");
     let (_, tail) = rest.split_once(end).expect("end marker");
     let fresh = format!("{head}{begin}{}\n{end}{tail}", table());
-    if std::env::var_os("EGRET_BLESS").is_some() {
+    if std::env::var_os("BLESS").is_some() {
         std::fs::write(spec_path(), fresh).expect("write ir-spec/spec.md");
     } else {
         assert!(
             spec == fresh,
-            "ir-spec/spec.md is behind the op table: EGRET_BLESS=1 cargo test -p egret-ir --test spec"
+            "ir-spec/spec.md is behind the op table: BLESS=1 cargo test -p egret-ir --test spec"
         );
     }
 }

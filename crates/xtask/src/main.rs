@@ -1,4 +1,4 @@
-//! Tasks of Egret's developers: `cargo xtask tidy` holds what no compiler holds.
+//! Tasks of Egret's developers: `cargo xtask tidy` holds what no compiler holds, `cargo xtask pages` writes generated pages.
 #![forbid(unsafe_code)]
 
 mod borders;
@@ -7,15 +7,21 @@ mod modules;
 mod source;
 
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
-const USAGE: &str =
-    "cargo xtask tidy    borders of crates, circles of modules, headers and lengths of files";
+const USAGE: &str = "\
+cargo xtask tidy     borders of crates, circles of modules, headers and lengths of files
+       cargo xtask pages    write what is generated anew: docs/OPERATORS.md, docs/COMMANDS.md, the table in ir-spec/spec.md";
+
+/// The tests that hold generated pages, and write them with `BLESS=1`: what is on a page is known where it is tested.
+const PAGES: &[(&str, &str)] =
+    &[("egret-ir", "spec"), ("egret-cli", "pages"), ("egret-workspace", "operators")];
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["tidy"] => tidy(),
+        ["pages"] => pages(),
         _ => {
             eprintln!("usage: {USAGE}");
             ExitCode::from(1)
@@ -26,6 +32,23 @@ fn main() -> ExitCode {
 /// The repository's root.
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("crates/xtask lies two folders deep")
+}
+
+/// Run the tests that hold pages, so that they write them.
+fn pages() -> ExitCode {
+    for (package, test) in PAGES {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let args = ["test", "--quiet", "--package", package, "--test", test];
+        match Command::new(cargo).args(args).env("BLESS", "1").current_dir(root()).status() {
+            Ok(status) if status.success() => {}
+            Ok(_) => return ExitCode::from(1),
+            Err(e) => {
+                eprintln!("pages: cargo does not start: {e}");
+                return ExitCode::from(1);
+            }
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 fn tidy() -> ExitCode {

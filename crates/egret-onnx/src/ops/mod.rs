@@ -54,42 +54,42 @@ pub(crate) const fn onnx(name: &'static str, since: i64, import: fn(&mut NodeCtx
     OnnxOp { domain: "", name, since, import }
 }
 
-/// The tables of all files.
+/// The tables of all files, each with the name of its file.
 #[rustfmt::skip] // One line per file.
-pub fn tables() -> &'static [&'static [OnnxOp]] {
+pub fn tables() -> &'static [(&'static str, &'static [OnnxOp])] {
     &[
-        activation::TABLE,
-        attention::TABLE,
-        constant::TABLE,
-        contraction::TABLE,
-        control::TABLE,
-        einsum::TABLE,
-        elementwise::TABLE,
-        gather_scatter::TABLE,
-        linalg::TABLE,
-        linear_attention::TABLE,
-        loss::TABLE,
-        microsoft::TABLE,
-        ml::TABLE,
-        movement::TABLE,
-        normalization::TABLE,
-        quantization::TABLE,
-        random::TABLE,
-        recurrent::TABLE,
-        reduction::TABLE,
-        sampling::TABLE,
-        sequence::TABLE,
-        shape::TABLE,
-        signal::TABLE,
-        sort::TABLE,
-        text::TABLE,
-        training::TABLE,
-        window::TABLE,
+        ("activation", activation::TABLE),
+        ("attention", attention::TABLE),
+        ("constant", constant::TABLE),
+        ("contraction", contraction::TABLE),
+        ("control", control::TABLE),
+        ("einsum", einsum::TABLE),
+        ("elementwise", elementwise::TABLE),
+        ("gather_scatter", gather_scatter::TABLE),
+        ("linalg", linalg::TABLE),
+        ("linear_attention", linear_attention::TABLE),
+        ("loss", loss::TABLE),
+        ("microsoft", microsoft::TABLE),
+        ("ml", ml::TABLE),
+        ("movement", movement::TABLE),
+        ("normalization", normalization::TABLE),
+        ("quantization", quantization::TABLE),
+        ("random", random::TABLE),
+        ("recurrent", recurrent::TABLE),
+        ("reduction", reduction::TABLE),
+        ("sampling", sampling::TABLE),
+        ("sequence", sequence::TABLE),
+        ("shape", shape::TABLE),
+        ("signal", signal::TABLE),
+        ("sort", sort::TABLE),
+        ("text", text::TABLE),
+        ("training", training::TABLE),
+        ("window", window::TABLE),
     ]
 }
 
 /// The row of an operator, if there is one.
 pub fn find(domain: &str, name: &str) -> Option<&'static OnnxOp> {
     let domain = if domain == "ai.onnx" { "" } else { domain };
-    tables().iter().copied().flatten().find(|row| row.domain == domain && row.name == name)
+    tables().iter().flat_map(|(_, rows)| *rows).find(|row| row.domain == domain && row.name == name)
 }
