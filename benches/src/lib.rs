@@ -1,5 +1,7 @@
-//! Graphs of any size to measure the compiler with: transformers of L layers and chains of N nodes, the same every time.
+//! What benchmarks share: graphs of any size to measure the compiler with (transformers of L layers and chains of N nodes, the same
+//! every time), the peak of the heap, and the history of measurements.
 
+pub mod history;
 pub mod peak;
 
 use egret_ir::{Builder, DType, Dim, Graph, Op, Tensor, Type, TypeError, ValueId, attrs};
