@@ -41,7 +41,12 @@ fn suite(suite: &str, engine: Engine, floor: usize) {
 }
 
 macro_rules! suites {
-    ($($test:ident: $suite:literal, $engine:ident, $floor:literal;)*) => { $(#[test] fn $test() { suite($suite, Engine::$engine, $floor); })* };
+    ($($test:ident: $suite:literal, $engine:ident, $floor:literal;)*) => {
+        $(#[test] fn $test() { suite($suite, Engine::$engine, $floor); })*
+
+        /// Which suites are run on which engines.
+        const RUN: &[(&str, Engine)] = &[$(($suite, Engine::$engine)),*];
+    };
 }
 
 suites! {
@@ -52,6 +57,7 @@ suites! {
     simple_interp: "simple", Interp, 10;
     simple_jit: "simple", Jit, 5;
     simple_jit_without_passes: "simple", JitNoOpt, 5;
+    simple_aot: "simple", Aot, 5;
     pytorch_operator_interp: "pytorch-operator", Interp, 20;
     pytorch_operator_jit: "pytorch-operator", Jit, 20;
     pytorch_converted_interp: "pytorch-converted", Interp, 50;
@@ -62,4 +68,18 @@ suites! {
     bugs_aot: "bugs", Aot, 6;
     light_jit: "light", Jit, 9;
     light_aot: "light", Aot, 9;
+}
+
+/// A list that no test reads grows old unseen.
+#[test]
+fn every_list_is_of_a_suite_that_is_run() {
+    let run: Vec<String> =
+        RUN.iter().map(|(suite, engine)| format!("{suite}-{}.txt", engine.name())).collect();
+    for entry in std::fs::read_dir(root().join("tests/lists")).expect("tests/lists") {
+        let name = entry.expect("an entry").file_name().to_string_lossy().into_owned();
+        assert!(
+            name == "rules-without-file.txt" || run.contains(&name),
+            "no test reads tests/lists/{name}"
+        );
+    }
 }

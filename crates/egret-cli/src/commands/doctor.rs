@@ -26,19 +26,19 @@ pub fn run(args: &Args) -> Result<()> {
     if args.laws || !args.rules.is_empty() {
         return laws(args);
     }
-    say!("egret    {} (C ABI version {})", env!("CARGO_PKG_VERSION"), egret::ABI_VERSION);
+    say!("egret      {} (C ABI version {})", env!("CARGO_PKG_VERSION"), egret::ABI_VERSION);
     for (what, value) in pipeline::target_report() {
-        say!("{what:<8} {value}");
+        say!("{what:<10} {value}");
     }
-    say!("cores    {}", egret::all_cores());
+    say!("cores      {}", egret::all_cores());
     let cc = egret::artifact::link::compiler();
     match egret::artifact::link::version() {
-        Some(v) => say!("cc       {cc}: {v}"),
+        Some(v) => say!("cc         {cc}: {v}"),
         None => say!(
-            "cc       `{cc}` cannot be run: --emit so,exe and --engine aot need one (install it, or set CC)"
+            "cc         `{cc}` cannot be run: --emit so,exe and --engine aot need one (install it, or set CC)"
         ),
     }
-    say!("onnx     opsets up to {}", egret::NEWEST_OPSET);
+    say!("onnx       opsets up to {}", egret::NEWEST_OPSET);
     Ok(())
 }
 
