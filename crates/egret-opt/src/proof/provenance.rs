@@ -62,12 +62,13 @@ pub fn provenance(proof: &Proof, before: &Graph, after: &Graph) -> Result<Proven
         steps_of.entry(classes.find(s.before)).or_default().push(i);
     }
     let mut out = Provenance::default();
+    // A class is told of once, with the first node that it leads to: the walk takes as long as the proof has terms.
+    let mut claimed = HashSet::new();
     let order = after.topological().unwrap_or_default();
     for &node in order.iter().filter(|n| new_signs.get(n).is_some_and(|s| !known.contains(s))) {
         let Some(term) = first(after, &new, node) else { continue };
         let mut made = Made { node, steps: BTreeSet::new(), replaced: BTreeSet::new(), helpers: vec![] };
-        let mut seen = BTreeSet::from([classes.find(term)]);
-        let mut work: Vec<ValueId> = seen.iter().copied().collect();
+        let mut work = vec![classes.find(term)];
         while let Some(class) = work.pop() {
             made.replaced.extend(left.remove(&class).unwrap_or_default());
             for &i in steps_of.get(&class).map_or(&[][..], Vec::as_slice) {
@@ -78,7 +79,7 @@ pub fn provenance(proof: &Proof, before: &Graph, after: &Graph) -> Result<Proven
                     let operands = proof.terms.producer(t).map(|n| &proof.terms.node(n).operands);
                     for &o in operands.into_iter().flatten().flatten() {
                         let class = classes.find(o);
-                        if !survives.contains(&class) && seen.insert(class) {
+                        if !survives.contains(&class) && claimed.insert(class) {
                             work.push(class);
                             inside.push(o);
                         }
@@ -96,18 +97,17 @@ pub fn provenance(proof: &Proof, before: &Graph, after: &Graph) -> Result<Proven
 
 /// Nodes that replace nothing are there for the new ones that use them.
 fn attach_helpers(graph: &Graph, made: &mut Vec<Made>) {
+    let mut place: HashMap<NodeId, usize> = made.iter().enumerate().map(|(i, m)| (m.node, i)).collect();
     for i in (0..made.len()).rev() {
         if !made[i].replaced.is_empty() {
             continue;
         }
-        let users: BTreeSet<NodeId> =
-            graph.node(made[i].node).results.iter().flat_map(|&v| graph.users(v)).collect();
-        let user = made
-            .iter()
-            .position(|m| users.contains(&m.node) || m.helpers.iter().any(|h| users.contains(h)));
+        let users = graph.node(made[i].node).results.iter().flat_map(|&v| graph.users(v));
+        let user = users.filter_map(|n| place.get(&n).copied()).min();
         if let Some(user) = user.filter(|&u| u != i) {
             let (node, steps) = (made[i].node, std::mem::take(&mut made[i].steps));
             let helpers = std::mem::take(&mut made[i].helpers);
+            place.extend(helpers.iter().chain([&node]).map(|&n| (n, user)));
             made[user].helpers.push(node);
             made[user].helpers.extend(helpers);
             made[user].steps.extend(steps);
