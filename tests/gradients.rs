@@ -3,9 +3,10 @@
 #[path = "../crates/egret-grad/tests/cases/mod.rs"]
 mod cases;
 
+use egret::frontend::ModelFile;
 use egret::grad::{Request, gradient};
 use egret::ir::{DType, Graph, Tensor, Value, interp, text};
-use egret::{Engine, Executable, ImportOptions, Options, compare, frontend, npz};
+use egret::{Engine, Executable, ImportOptions, Options, compare, npz};
 use egret_grad::{Of, grad};
 use egret_workspace::fixture;
 use std::collections::BTreeMap;
@@ -13,7 +14,8 @@ use std::collections::BTreeMap;
 fn model(name: &str, dims: &[(&str, i64)]) -> Graph {
     let dims = dims.iter().map(|(n, v)| ((*n).to_owned(), *v)).collect();
     let options = ImportOptions { dims, ..ImportOptions::default() };
-    frontend::import(&fixture(&format!("models/{name}.onnx")), &options).expect("it imports")
+    let file = ModelFile::open(&fixture(&format!("models/{name}.onnx"))).expect("a model");
+    file.import(&options).expect("it imports")
 }
 
 /// Digit `i` with a little noise, so that no two neighbours are equal: a maximum of equal ones has a kink.

@@ -7,11 +7,13 @@
 #![cfg(unix)]
 
 use egret::cases::{Case, ordered_inputs, random_outputs};
+use egret::frontend::ModelFile;
 use egret::ir::{DType, Tensor, Value, interp};
 use egret::suite::guarded;
-use egret::{Engine, Error, ErrorKind, Options, frontend, source};
+use egret::{Engine, Error, ErrorKind, Options, source};
 use egret_workspace::guarded::Compiled;
 use egret_workspace::{conformance, faults, random, root};
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::Mutex;
 
@@ -83,7 +85,8 @@ fn hold(compiled: &Compiled, inputs: &[Value]) -> Result<[usize; 2], String> {
 fn conformance_case(case: &Case, options: &Options) -> Result<Option<[usize; 2]>, Error> {
     let mut held = [0, 0];
     for set in case.data_sets()? {
-        let Ok((graph, imported)) = frontend::import_for_inputs(&case.model(), &options.dims, &set.inputs)
+        let file = ModelFile::open(&case.model())?;
+        let Ok((graph, imported)) = file.import_for_inputs(&options.dims, &set.inputs, BTreeMap::new())
         else {
             return Ok(None);
         };

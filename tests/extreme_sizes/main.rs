@@ -9,9 +9,10 @@
 mod graphs;
 mod models;
 
+use egret::frontend::ModelFile;
 use egret::ir::{Graph, Tensor, Type, Value, interp, text, verify};
 use egret::suite::{capture_panics, guarded};
-use egret::{Engine, Error, ErrorKind, Options, Result, compare, frontend, source};
+use egret::{Engine, Error, ErrorKind, Options, Result, compare, source};
 use egret_workspace::faults;
 use egret_workspace::guarded::Compiled;
 use std::collections::BTreeMap;
@@ -59,7 +60,11 @@ fn import(source: &Source) -> Result<(Graph, BTreeMap<String, Tensor>)> {
             let dir = tempfile::tempdir().map_err(|e| Error::user(e.to_string()))?;
             let path = dir.path().join("model.onnx");
             std::fs::write(&path, bytes).map_err(|e| Error::user(e.to_string()))?;
-            let (graph, options) = frontend::import_for_inputs(&path, &BTreeMap::new(), &BTreeMap::new())?;
+            let (graph, options) = ModelFile::open(&path)?.import_for_inputs(
+                &BTreeMap::new(),
+                &BTreeMap::new(),
+                BTreeMap::new(),
+            )?;
             verify(&graph).map_err(|errors| Error::internal(errors[0].to_string()))?;
             Ok((graph, options.bind))
         }

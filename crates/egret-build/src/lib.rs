@@ -24,7 +24,8 @@
 #![forbid(unsafe_code)]
 
 use egret::artifact::{self, Emit, Request, WeightsPlace};
-use egret::{Options, frontend, source};
+use egret::frontend::ModelFile;
+use egret::{Options, source};
 use std::collections::BTreeMap;
 use std::env;
 use std::fmt;
@@ -139,7 +140,7 @@ impl Model {
         let threads = env::var("NUM_JOBS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
         // Files are named before they are compiled, so that a broken model is looked at again once it is mended.
         let mut lines = vec![format!("rerun-if-changed={}", self.path.display())];
-        let files = frontend::files_of(&self.path)?;
+        let files = ModelFile::open(&self.path)?.files();
         lines.extend(files.iter().skip(1).map(|f| format!("rerun-if-changed={}", f.display())));
         let request = Request {
             source: source::Request {

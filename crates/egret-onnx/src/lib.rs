@@ -43,5 +43,5 @@ pub mod wire;
 
 pub use error::{ErrorKind, ImportError};
 pub use inputs::ImportOptions;
-pub use model::{import_bytes, import_path, parse_model};
+pub use model::{import_bytes, import_parsed, import_path, parse_model, parse_path};
 pub use names::NEWEST_OPSET;

@@ -16,12 +16,19 @@ use std::path::Path;
 /// # Errors
 /// A file that cannot be read, is damaged, breaks a rule of ONNX, or uses what Egret does not support.
 pub fn import_path(path: &Path, options: &ImportOptions) -> Result<Graph, ImportError> {
-    let bytes = std::fs::read(path).map_err(|e| io(path, &e))?;
-    import(&bytes, ExternalData::new(path.parent(), Some(path)), options).map_err(|mut e| {
-        e.message = format!("{}: {e}", path.display());
-        e.at.clear();
-        e
-    })
+    import_parsed(&parse_path(path)?, path, options)
+}
+
+/// Import a model that [`parse_path`] has read.
+///
+/// # Errors
+/// As [`import_path`].
+pub fn import_parsed(
+    model: &ModelProto,
+    path: &Path,
+    options: &ImportOptions,
+) -> Result<Graph, ImportError> {
+    import(model, ExternalData::new(path.parent(), Some(path)), options).map_err(|e| at(path, e))
 }
 
 /// Import a model from memory. Without a folder, external data is refused.
@@ -33,11 +40,20 @@ pub fn import_bytes(
     folder: Option<&Path>,
     options: &ImportOptions,
 ) -> Result<Graph, ImportError> {
-    import(bytes, ExternalData::new(folder, None), options)
+    import(&parse_model(bytes)?, ExternalData::new(folder, None), options)
 }
 
-fn import(bytes: &[u8], external: ExternalData, options: &ImportOptions) -> Result<Graph, ImportError> {
-    let model = parse_model(bytes)?;
+fn at(path: &Path, mut e: ImportError) -> ImportError {
+    e.message = format!("{}: {e}", path.display());
+    e.at.clear();
+    e
+}
+
+fn import(
+    model: &ModelProto,
+    external: ExternalData,
+    options: &ImportOptions,
+) -> Result<Graph, ImportError> {
     let opsets = opsets(&model.opset_import, "the model")?;
     let mut functions = Functions::default();
     for f in &model.functions {
@@ -50,6 +66,15 @@ fn import(bytes: &[u8], external: ExternalData, options: &ImportOptions) -> Resu
     };
     refuse_unsupported(graph, &opsets, &functions)?;
     Importer::new(external, functions).model(graph, opsets, options)
+}
+
+/// Read, check and parse a model file.
+///
+/// # Errors
+/// A file that cannot be read, or is no model.
+pub fn parse_path(path: &Path) -> Result<ModelProto, ImportError> {
+    let bytes = std::fs::read(path).map_err(|e| io(path, &e))?;
+    parse_model(&bytes).map_err(|e| at(path, e))
 }
 
 /// Check and parse the bytes of a ModelProto.

@@ -3,7 +3,7 @@
 use crate::compare::{Tolerance, compare, compare_types};
 use crate::engine::{Engine, Executable};
 use crate::error::{Error, ErrorKind, Result};
-use crate::frontend::{self, DeclaredInput};
+use crate::frontend::{self, DeclaredInput, ModelFile};
 use crate::options::Options;
 use egret_ir::{Graph, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -96,7 +96,11 @@ impl Case {
 
     /// Every data set, in order.
     pub fn data_sets(&self) -> Result<Vec<DataSet>> {
-        let declared = frontend::declared(&self.model())?;
+        self.sets_of(&ModelFile::open(&self.model())?)
+    }
+
+    fn sets_of(&self, model: &ModelFile) -> Result<Vec<DataSet>> {
+        let declared = model.declared()?;
         let mut out = vec![];
         for n in 0.. {
             let dir = self.dir.join(format!("test_data_set_{n}"));
@@ -122,10 +126,11 @@ impl Case {
     /// Run the case on an engine.
     pub fn run(&self, engine: Engine, options: &Options) -> Result<()> {
         let tolerance = self.tolerance()?;
-        let sets = self.data_sets()?;
+        let model = ModelFile::open(&self.model())?;
+        let sets = self.sets_of(&model)?;
         for (n, set) in sets.iter().enumerate() {
             let place = |e: Error| if sets.len() > 1 { e.at(format!("data set {n}")) } else { e };
-            run_set(&self.model(), engine, options, set, tolerance).map_err(place)?;
+            run_set(&model, engine, options, set, tolerance).map_err(place)?;
         }
         Ok(())
     }
@@ -154,13 +159,13 @@ fn read_all(dir: &Path, what: &str, declared: &[DeclaredInput]) -> Result<Vec<Va
 }
 
 fn run_set(
-    model: &Path,
+    model: &ModelFile,
     engine: Engine,
     options: &Options,
     set: &DataSet,
     tolerance: Tolerance,
 ) -> Result<()> {
-    let (graph, imported) = frontend::import_for_inputs(model, &options.dims, &set.inputs)?;
+    let (graph, imported) = model.import_for_inputs(&options.dims, &set.inputs, BTreeMap::new())?;
     let random = random_outputs(&graph);
     let inputs = ordered_inputs(&graph, &set.inputs)?;
     let names = graph.output_names().to_vec();

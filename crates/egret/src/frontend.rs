@@ -3,8 +3,7 @@
 use crate::error::{Error, Result};
 use egret_ir::{Dim, Graph, Shape, Tensor, TensorType, Type, Value};
 use egret_onnx::ImportOptions;
-use onnx_protobuf::TypeProto;
-use onnx_protobuf::type_proto;
+use onnx_protobuf::{ModelProto, TypeProto, type_proto};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -43,36 +42,111 @@ pub struct Declared {
     pub inputs: Vec<DeclaredInput>,
     /// Outputs.
     pub outputs: Vec<DeclaredInput>,
-    /// Opset versions, as `domain version`.
-    pub opsets: Vec<String>,
 }
 
-/// Read what a model declares.
-pub fn declared(model: &Path) -> Result<Declared> {
-    let bytes = std::fs::read(model).map_err(|e| Error::io("read", model, &e))?;
-    let proto = egret_onnx::parse_model(&bytes).map_err(|e| Error::from(e).at(model.display()))?;
-    let sparse = proto.graph.sparse_initializer.iter().map(|t| t.values.get_or_default().name.as_str());
-    let initialised: BTreeSet<&str> =
-        proto.graph.initializer.iter().map(|t| t.name.as_str()).chain(sparse).collect();
-    let port = |v: &onnx_protobuf::ValueInfoProto| {
-        declared_type(&v.type_)
-            .map(|ty| DeclaredInput {
-                name: v.name.clone(),
-                has_default: initialised.contains(v.name.as_str()),
-                rank: declared_rank(&v.type_),
-                ty,
-            })
-            .map_err(|e| e.at(format!("`{}`", v.name)))
-    };
-    Ok(Declared {
-        inputs: proto.graph.input.iter().map(port).collect::<Result<_>>()?,
-        opsets: proto
-            .opset_import
-            .iter()
-            .map(|o| format!("{} {}", if o.domain.is_empty() { "ai.onnx" } else { &o.domain }, o.version))
-            .collect(),
-        outputs: proto.graph.output.iter().map(port).collect::<Result<_>>()?,
-    })
+/// A model file, read and parsed once: what it declares, which files it consists of, and the graphs that it becomes.
+pub struct ModelFile {
+    path: PathBuf,
+    proto: ModelProto,
+}
+
+impl ModelFile {
+    /// Read a model file; its external data is read when a graph is made.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is no model.
+    pub fn open(path: &Path) -> Result<ModelFile> {
+        Ok(ModelFile { path: path.to_owned(), proto: egret_onnx::parse_path(path)? })
+    }
+
+    /// What the model declares.
+    ///
+    /// # Errors
+    /// A type that Egret does not know.
+    pub fn declared(&self) -> Result<Declared> {
+        let graph = &self.proto.graph;
+        let sparse = graph.sparse_initializer.iter().map(|t| t.values.get_or_default().name.as_str());
+        let initialised: BTreeSet<&str> =
+            graph.initializer.iter().map(|t| t.name.as_str()).chain(sparse).collect();
+        let port = |v: &onnx_protobuf::ValueInfoProto| {
+            declared_type(&v.type_)
+                .map(|ty| DeclaredInput {
+                    name: v.name.clone(),
+                    has_default: initialised.contains(v.name.as_str()),
+                    rank: declared_rank(&v.type_),
+                    ty,
+                })
+                .map_err(|e| e.at(format!("`{}`", v.name)))
+        };
+        Ok(Declared {
+            inputs: graph.input.iter().map(port).collect::<Result<_>>()?,
+            outputs: graph.output.iter().map(port).collect::<Result<_>>()?,
+        })
+    }
+
+    /// Opset versions that the model imports, as `domain version`.
+    pub fn opsets(&self) -> Vec<String> {
+        let name = |domain: &str| if domain.is_empty() { "ai.onnx".into() } else { domain.to_owned() };
+        self.proto.opset_import.iter().map(|o| format!("{} {}", name(&o.domain), o.version)).collect()
+    }
+
+    /// The model file and the files of external data that its initialisers name, in order, each once.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let mut out = vec![self.path.clone()];
+        let entries = self.proto.graph.initializer.iter().flat_map(|t| &t.external_data);
+        for entry in entries.filter(|e| e.key == "location") {
+            let path = self.path.with_file_name(&entry.value);
+            if !out.contains(&path) {
+                out.push(path);
+            }
+        }
+        out
+    }
+
+    /// The graph, with what is decided about it.
+    ///
+    /// # Errors
+    /// A model that is wrong or unsupported; decisions that do not fit it.
+    pub fn import(&self, options: &ImportOptions) -> Result<Graph> {
+        Ok(egret_onnx::import_parsed(&self.proto, &self.path, options)?)
+    }
+
+    /// The graph for given inputs: dims take the inputs' shapes, and inputs whose values the compiler must know are bound to
+    /// them, those of `bind` always. Returns what was decided too.
+    ///
+    /// # Errors
+    /// As [`ModelFile::import`].
+    pub fn import_for_inputs(
+        &self,
+        dims: &BTreeMap<String, i64>,
+        inputs: &BTreeMap<String, Value>,
+        bind: BTreeMap<String, Tensor>,
+    ) -> Result<(Graph, ImportOptions)> {
+        let shape = |t: &Tensor| t.shape().iter().map(|&d| d as i64).collect();
+        let tensors = inputs.iter().filter_map(|(n, v)| v.as_tensor().map(|t| (n, t)));
+        let mut options = ImportOptions {
+            dims: dims.clone(),
+            input_shapes: tensors.map(|(n, t)| (n.clone(), shape(t))).collect(),
+            bind,
+        };
+        loop {
+            let error = match egret_onnx::import_parsed(&self.proto, &self.path, &options) {
+                Ok(graph) => return Ok((graph, options)),
+                Err(e) => e,
+            };
+            let before = options.bind.len();
+            if error.kind == egret_onnx::ErrorKind::NeedsValue {
+                for name in &error.inputs_to_bind {
+                    if let Some(t) = inputs.get(name).and_then(Value::as_tensor) {
+                        options.bind.insert(name.clone(), t.clone());
+                    }
+                }
+            }
+            if options.bind.len() == before {
+                return Err(error.into());
+            }
+        }
+    }
 }
 
 fn declared_rank(ty: &TypeProto) -> Option<usize> {
@@ -100,77 +174,16 @@ fn declared_type(ty: &TypeProto) -> Result<Type> {
     }
 }
 
-/// Import a model for given inputs: dims take the inputs' shapes, and inputs whose values the compiler must know are bound
-/// to them. Returns what was decided too.
-pub fn import_for_inputs(
-    model: &Path,
-    dims: &BTreeMap<String, i64>,
-    inputs: &BTreeMap<String, Value>,
-) -> Result<(Graph, ImportOptions)> {
-    import_binding(model, dims, inputs, BTreeMap::new())
-}
-
-/// As [`import_for_inputs`], with the values of `bind` bound whether they must be known or not.
-pub(crate) fn import_binding(
-    model: &Path,
-    dims: &BTreeMap<String, i64>,
-    inputs: &BTreeMap<String, Value>,
-    bind: BTreeMap<String, Tensor>,
-) -> Result<(Graph, ImportOptions)> {
-    let shape = |t: &Tensor| t.shape().iter().map(|&d| d as i64).collect();
-    let tensors = inputs.iter().filter_map(|(n, v)| v.as_tensor().map(|t| (n, t)));
-    let mut options = ImportOptions {
-        dims: dims.clone(),
-        input_shapes: tensors.map(|(n, t)| (n.clone(), shape(t))).collect(),
-        bind,
-    };
-    loop {
-        let error = match egret_onnx::import_path(model, &options) {
-            Ok(graph) => return Ok((graph, options)),
-            Err(e) => e,
-        };
-        let before = options.bind.len();
-        if error.kind == egret_onnx::ErrorKind::NeedsValue {
-            for name in &error.inputs_to_bind {
-                if let Some(t) = inputs.get(name).and_then(Value::as_tensor) {
-                    options.bind.insert(name.clone(), t.clone());
-                }
-            }
-        }
-        if options.bind.len() == before {
-            return Err(error.into());
-        }
-    }
-}
-
-/// Import a model with what is decided about it.
-pub fn import(model: &Path, options: &ImportOptions) -> Result<Graph> {
-    Ok(egret_onnx::import_path(model, options)?)
-}
-
 /// Read a serialised TensorProto, SequenceProto or OptionalProto, as the type says.
 pub fn read_value_pb(path: &Path, ty: &Type) -> Result<Value> {
     Ok(egret_onnx::data::read_value_file(path, ty)?)
 }
 
-/// Bytes of the model file and of its external data.
-pub fn data_bytes(model: &Path) -> Result<u64> {
+/// Bytes of files.
+///
+/// # Errors
+/// A file that is not there.
+pub fn bytes_of(files: &[PathBuf]) -> Result<u64> {
     let len = |p: &PathBuf| std::fs::metadata(p).map(|m| m.len()).map_err(|e| Error::io("read", p, &e));
-    files_of(model)?.iter().map(len).sum()
-}
-
-/// The model file and the files of external data that its initialisers name, in order, each once.
-pub fn files_of(model: &Path) -> Result<Vec<PathBuf>> {
-    let bytes = std::fs::read(model).map_err(|e| Error::io("read", model, &e))?;
-    let proto = egret_onnx::parse_model(&bytes).map_err(|e| Error::from(e).at(model.display()))?;
-    let mut out = vec![model.to_owned()];
-    for entry in
-        proto.graph.initializer.iter().flat_map(|t| &t.external_data).filter(|e| e.key == "location")
-    {
-        let path = model.with_file_name(&entry.value);
-        if !out.contains(&path) {
-            out.push(path);
-        }
-    }
-    Ok(out)
+    files.iter().map(len).sum()
 }

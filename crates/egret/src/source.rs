@@ -2,7 +2,7 @@
 
 use crate::cases::{self, Case};
 use crate::error::{Error, Result};
-use crate::frontend::{self, DeclaredInput};
+use crate::frontend::{DeclaredInput, ModelFile};
 use crate::inputs::{self, Given, Inputs};
 use crate::stages;
 use egret_ir::{DType, Graph, Tensor, TensorType, Type, Value, text, verify};
@@ -14,6 +14,10 @@ use std::path::{Path, PathBuf};
 pub struct Imported {
     /// The model file.
     pub model: PathBuf,
+    /// The model file and its files of external data.
+    pub files: Vec<PathBuf>,
+    /// Opset versions that the model imports, as `domain version`; none of text IR.
+    pub opsets: Vec<String>,
     /// The graph.
     pub graph: Graph,
     /// Inputs whose values were fixed at import.
@@ -34,6 +38,12 @@ pub struct Prepared {
     pub inputs: Vec<Value>,
     /// Free dims that nothing decided and that were set to [`Request::default_dim`].
     pub defaulted: Vec<String>,
+}
+
+/// A file that was read: the two kinds of model.
+enum Read {
+    Text(Graph),
+    Onnx(ModelFile),
 }
 
 /// A model and how to get to a run of it.
@@ -70,14 +80,16 @@ impl Request {
     /// A file that cannot be read; a model that is wrong or unsupported; inputs that do not fit it.
     pub fn import(&self) -> Result<Imported> {
         let (model, case) = locate(&self.model)?;
-        let text = is_text(&model);
-        // Text IR declares its inputs in the graph itself.
-        let parsed = if text { Some(parse_text(&model, &self.dims)?) } else { None };
+        let read = match is_text(&model) {
+            // Text IR declares its inputs in the graph itself.
+            true => Read::Text(parse_text(&model, &self.dims)?),
+            false => Read::Onnx(ModelFile::open(&model)?),
+        };
         let unused = case.is_none() && self.inputs.is_empty() && self.bind.is_empty();
-        let declared = match &parsed {
-            Some(graph) => declared_of(graph),
-            None if unused => vec![],
-            None => frontend::declared(&model)?.inputs,
+        let declared = match &read {
+            Read::Text(graph) => declared_of(graph),
+            Read::Onnx(_) if unused => vec![],
+            Read::Onnx(file) => file.declared()?.inputs,
         };
         let mut inputs = match case {
             Some(case) => cases::inputs_in(&case.first_set(), &declared)?,
@@ -93,21 +105,29 @@ impl Request {
             fixed.insert(name.clone(), tensor.clone());
         }
         inputs.extend(bind);
-        if let Some(graph) = parsed {
-            return Ok(Imported { model, graph, bound: fixed, inputs, defaulted: vec![] });
-        }
-        let (graph, options) = frontend::import_binding(&model, &self.dims, &inputs, fixed.clone())?;
-        let free = graph.free_dims();
-        match self.default_dim.filter(|_| !free.is_empty()) {
-            None => Ok(Imported { model, graph, bound: options.bind, inputs, defaulted: vec![] }),
-            Some(default) => {
+        let file = match read {
+            Read::Text(graph) => {
+                let (files, opsets) = (vec![model.clone()], vec![]);
+                let (graph, bound, defaulted) = (graph, fixed, vec![]);
+                return Ok(Imported { model, files, opsets, graph, bound, inputs, defaulted });
+            }
+            Read::Onnx(file) => file,
+        };
+        let (mut graph, mut options) = file.import_for_inputs(&self.dims, &inputs, fixed.clone())?;
+        let mut defaulted = vec![];
+        if let Some(default) = self.default_dim {
+            let free = graph.free_dims();
+            if !free.is_empty() {
                 let mut dims = self.dims.clone();
                 dims.extend(free.iter().map(|d| (d.clone(), default)));
-                let (graph, options) = frontend::import_binding(&model, &dims, &inputs, fixed)
+                (graph, options) = file
+                    .import_for_inputs(&dims, &inputs, fixed)
                     .map_err(|e| because_of(e, &free, default))?;
-                Ok(Imported { model, graph, bound: options.bind, inputs, defaulted: free })
+                defaulted = free;
             }
         }
+        let (files, opsets, bound) = (file.files(), file.opsets(), options.bind);
+        Ok(Imported { model, files, opsets, graph, bound, inputs, defaulted })
     }
 
     /// Import the model and complete its inputs.
@@ -217,7 +237,7 @@ pub fn graph(path: &Path, options: &ImportOptions) -> Result<Graph> {
     if is_text(path) {
         return parse_text(path, &options.dims);
     }
-    frontend::import(path, options)
+    ModelFile::open(path)?.import(options)
 }
 
 fn parse_text(path: &Path, dims: &BTreeMap<String, i64>) -> Result<Graph> {

@@ -4,8 +4,8 @@ use crate::args::{ModelArgs, RuleOptions, name_value};
 use crate::common::{note, progress, with_rules, write_or_print};
 use crate::say;
 use egret::ir::Graph;
-use egret::source::{self, Request};
-use egret::{Error, Options, Result, frontend, pipeline, report};
+use egret::source::Request;
+use egret::{Error, Options, Result, pipeline, report};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -100,12 +100,9 @@ fn story(args: &Args) -> Result<()> {
     let name = path.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
     let request = Request { random: Some(0), ..args.model.request() };
     let imported = progress("importing", || request.import())?;
-    let opsets = match source::is_text(&imported.model) {
-        true => vec![],
-        false => frontend::declared(&imported.model)?.opsets,
-    };
     let measure = if args.profile { Some(imported.values(0)?) } else { None };
-    let request = egret::story::Request { name, opsets, bound: imported.bound, measure };
+    let request =
+        egret::story::Request { name, opsets: imported.opsets.clone(), bound: imported.bound, measure };
     let (graph, options) = (imported.graph, with_rules(&args.rules)?);
     let told = progress("explaining", || egret::story::tell(graph, &options, &request, &mut |_| {}))?;
     let verbose = args.verbose > 0;

@@ -3,7 +3,7 @@
 use crate::args::ModelArgs;
 use crate::common::progress;
 use crate::say;
-use egret::{Options, Result, frontend, pipeline, source};
+use egret::{Options, Result, pipeline};
 use std::collections::BTreeMap;
 
 /// `egret inspect`
@@ -29,9 +29,8 @@ pub fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     say!("model    {}", model.display());
-    if !source::is_text(&model) {
-        let declared = frontend::declared(&model)?;
-        say!("opset    {}", declared.opsets.join(", "));
+    if !imported.opsets.is_empty() {
+        say!("opset    {}", imported.opsets.join(", "));
     }
     for &v in graph.inputs() {
         say!("input    {}: {}", graph.value(v).name, graph.ty(v));

@@ -36,9 +36,8 @@ pub fn compile(request: &Request) -> Result<Compiled> {
 /// As [`compile`], for the graph that `change` makes of the model's.
 pub fn compile_changed(request: &Request, change: &dyn Fn(Graph) -> Result<Graph>) -> Result<Compiled> {
     check(request)?;
-    let Imported { model: file, graph, bound, .. } = request.source.import()?;
-    let model = std::fs::read(&file).map_err(|e| Error::io("read", &file, &e))?;
-    let (file_bytes, mut notes) = (model.len() as u64, vec![]);
+    let Imported { files: sources, graph, bound, .. } = request.source.import()?;
+    let mut notes = vec![];
     let graph = change(graph)?;
     let before = notes::Constants::of(&graph);
     let mut recorder = match &request.report {
@@ -60,8 +59,8 @@ pub fn compile_changed(request: &Request, change: &dyn Fn(Graph) -> Result<Graph
     let program = &lowered.program;
     let target = pipeline::target_name(&request.options)?;
     notes.extend(notes::of(&before, &lowered, &options));
-    notes.extend(notes::growth(frontend::data_bytes(&file).unwrap_or(file_bytes), program.weights.len()));
-    let files = files(request, &file, &lowered, blake3::hash(&model).as_bytes(), &target)?;
+    notes.extend(notes::growth(frontend::bytes_of(&sources)?, program.weights.len()));
+    let files = files(request, &sources, &lowered, &hash_of(&sources[0])?, &target)?;
     let mut files = place(&request.out_dir, &files)?;
     if let (Some(path), Some(recorder)) = (&request.report, recorder) {
         let page = report::page(&recorder.finish(
@@ -106,10 +105,17 @@ fn check(request: &Request) -> Result<()> {
     Ok(())
 }
 
-/// The content of every file, by name.
+/// The hash of a file.
+fn hash_of(path: &Path) -> Result<[u8; 32]> {
+    let failed = |e| Error::io("read", path, &e);
+    let file = std::fs::File::open(path).map_err(failed)?;
+    Ok(*blake3::Hasher::new().update_reader(file).map_err(failed)?.finalize().as_bytes())
+}
+
+/// The content of every file, by name; `sources` is the model file and its files of external data.
 fn files(
     request: &Request,
-    model: &Path,
+    sources: &[PathBuf],
     lowered: &Lowered,
     model_hash: &[u8; 32],
     target: &str,
@@ -167,21 +173,20 @@ fn files(
         out.insert(format!("{m}.weights"), bytes);
     }
     out.insert(format!("{m}.trace"), lowered.trace.to_bytes());
-    let facts = Facts { model, model_hash, weights_hash: &weights_hash, target, files: &out };
+    let facts = Facts { model: &sources[0], model_hash, weights_hash: &weights_hash, target, files: &out };
     let manifest = manifest(request, program, &facts);
     out.insert(format!("{m}.manifest.json"), manifest);
-    let depfile = depfile(model, &request.out_dir, &out)?;
+    let depfile = depfile(sources, &request.out_dir, &out);
     out.insert(format!("{m}.d"), depfile);
     Ok(out)
 }
 
 /// The rule of Make that says what the files depend on. Targets are spelt as the caller spells the folder, as Make knows them.
-fn depfile(model: &Path, dir: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<Vec<u8>> {
+fn depfile(sources: &[PathBuf], dir: &Path, files: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
     let escape = |s: &str| s.replace('$', "$$").replace(' ', "\\ ").replace('#', "\\#");
     let targets: Vec<String> = files.keys().map(|f| escape(&dir.join(f).to_string_lossy())).collect();
-    let sources: Vec<String> =
-        frontend::files_of(model)?.iter().map(|p| escape(&p.to_string_lossy())).collect();
-    Ok(format!("{}: {}\n", targets.join(" "), sources.join(" ")).into_bytes())
+    let sources: Vec<String> = sources.iter().map(|p| escape(&p.to_string_lossy())).collect();
+    format!("{}: {}\n", targets.join(" "), sources.join(" ")).into_bytes()
 }
 
 /// Write files into a folder: first all beside it, then into their places.
