@@ -2,12 +2,12 @@
 //!
 //! One line per shape: GFLOP/s of the 128-bit code, compile time, and GFLOP/s of the wide leaf.
 
-use egret_codegen::{Options, jit};
+use egret_codegen::{Options, Target, jit};
 use egret_loop::*;
 use egret_runtime::abi;
 use std::time::Instant;
 
-fn tile(rows: i64, cols: i64, k: i64, repeat: i64) -> Program {
+fn tile(rows: i64, cols: i64, k: i64, repeat: i64, target: &Target) -> Program {
     let mut b = KernelBuilder::new("tile", 1);
     let [a_len, b_len, out_len] = [rows * k, k * cols, rows * cols].map(|n| n as usize);
     let a = b.param(Elem::F32, a_len, Access::Read);
@@ -19,6 +19,7 @@ fn tile(rows: i64, cols: i64, k: i64, repeat: i64) -> Program {
             cols: cols as usize,
             axes: vec![Axis { extent: k, a_stride: 1, b_stride: cols }],
             block: BlockedSum::BLOCK,
+            sets: (target.isa(true).sets)(rows as usize, cols as usize),
             a: Place { param: a, base: zero },
             a_rows: (0..rows).map(|r| r * k).collect(),
             b: Place { param: w, base: zero },
@@ -110,7 +111,7 @@ fn main() {
     ] {
         let work = rows * cols * k;
         let repeat = 40_000_000 / work;
-        let program = tile(rows, cols, k, repeat);
+        let program = tile(rows, cols, k, repeat, &native.target);
         let flops = (2 * work * repeat) as f64;
         let (narrow, ms) = rate(&program, &Options { wide: false, ..native.clone() }, flops);
         let (wide, _) = rate(&program, &native, flops);

@@ -55,6 +55,7 @@ fn sample() -> Program {
         cols: 40,
         axes: vec![Axis { extent: 5, a_stride: 1, b_stride: 40 }],
         block: 5,
+        sets: 1,
         a: Place { param: a, base: a_base },
         a_rows: vec![0, 5],
         b: Place { param: b, base: zero },

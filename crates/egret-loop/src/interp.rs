@@ -22,6 +22,15 @@ impl fmt::Display for InterpError {
 }
 impl std::error::Error for InterpError {}
 
+/// How often `a * b + c` is rounded ([`Inst::Fma`]): the one thing that targets differ in.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum MulAdd {
+    /// Once, where a multiply-add is an instruction.
+    Fused,
+    /// Twice, where it is a product and a sum.
+    Apart,
+}
+
 /// Bits of up to 16 lanes.
 #[derive(Copy, Clone)]
 struct Val([u64; 16]);
@@ -35,12 +44,20 @@ pub struct Pointer {
     pub offset: usize,
 }
 
+/// Run a program on the bytes of its inputs, as targets with a multiply-add do; gives the bytes of its outputs.
+///
+/// # Errors
+/// As [`run_with`].
+pub fn run(program: &Program, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>, InterpError> {
+    run_with(program, inputs, MulAdd::Fused)
+}
+
 /// Run a program on the bytes of its inputs; gives the bytes of its outputs.
 ///
 /// # Errors
 /// An input of the wrong size; a kernel that reads or writes outside its buffers or breaks another rule; a number in the data
 /// that is out of range.
-pub fn run(program: &Program, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>, InterpError> {
+pub fn run_with(program: &Program, inputs: &[&[u8]], mul_add: MulAdd) -> Result<Vec<Vec<u8>>, InterpError> {
     let bytes = |p: &Port| p.dims.iter().product::<i64>() as usize * p.elem_size;
     if inputs.len() != program.inputs.len() {
         return Err(InterpError::Broken(format!(
@@ -79,7 +96,7 @@ pub fn run(program: &Program, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>, InterpEr
                 Pointer { memory, offset: base + arg.offset * buffer.elem.size() }
             })
             .collect();
-        run_kernel(kernel, &mut memories, &args).map_err(|e| match e {
+        run_kernel(kernel, &mut memories, &args, mul_add).map_err(|e| match e {
             InterpError::Broken(m) => InterpError::Broken(format!("call {n}, kernel {}: {m}", kernel.name)),
             InterpError::OutOfRange(_, bad) => InterpError::OutOfRange(n, bad),
         })?;
@@ -91,7 +108,12 @@ pub fn run(program: &Program, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>, InterpEr
 ///
 /// # Errors
 /// As [`run`]; a failed kernel is call 0.
-pub fn run_kernel(kernel: &Kernel, memories: &mut [Vec<u8>], args: &[Pointer]) -> Result<(), InterpError> {
+pub fn run_kernel(
+    kernel: &Kernel,
+    memories: &mut [Vec<u8>],
+    args: &[Pointer],
+    mul_add: MulAdd,
+) -> Result<(), InterpError> {
     if args.len() != kernel.params.len() {
         return Err(InterpError::Broken(format!(
             "{} arguments for {} parameters",
@@ -109,6 +131,7 @@ pub fn run_kernel(kernel: &Kernel, memories: &mut [Vec<u8>], args: &[Pointer]) -
         kernel,
         memories,
         args,
+        mul_add,
         values: vec![zero; kernel.types.len()],
         locals: vec![zero; kernel.locals.len()],
     };
@@ -123,6 +146,7 @@ struct Machine<'a> {
     kernel: &'a Kernel,
     memories: &'a mut [Vec<u8>],
     args: &'a [Pointer],
+    mul_add: MulAdd,
     values: Vec<Val>,
     locals: Vec<Val>,
 }
@@ -235,7 +259,7 @@ impl Machine<'_> {
             }
             Inst::Fma(a, b, c) => {
                 let (ty, a, b, c) = (self.ty(*a), self.val(*a), self.val(*b), self.val(*c));
-                self.lanes(ty, |l| fma(ty.elem, a.0[l], b.0[l], c.0[l]))
+                self.lanes(ty, |l| self.fma(ty.elem, a.0[l], b.0[l], c.0[l]))
             }
             Inst::Compare(op, a, b) => {
                 let (ty, a, b) = (self.ty(*a), self.val(*a), self.val(*b));
@@ -263,9 +287,17 @@ impl Machine<'_> {
         let axes = Axis::joined(&t.axes);
         let cut = t.cut(&axes);
         let steps: i64 = axes.iter().map(|x| x.extent).product();
+        if !Tile::SETS.contains(&t.sets) {
+            return Err(InterpError::Broken(format!("a tile of {} sets", t.sets)));
+        }
+        // Where the innermost axis begins anew: with it, or with a block of it.
+        let innermost = axes.last().map_or(1, |x| x.extent);
+        let turns = cut.filter(|c| c.depth + 1 == axes.len()).map_or(innermost, |c| c.turns);
         for r in 0..t.a_rows.len() {
             for c in 0..t.cols {
-                let (mut acc, mut total) = (0f32, 0f32);
+                // -0 + x is x: the first block's sum is the total.
+                let (mut sums, mut total) = ([0f32; Tile::SETS[2]], -0.0f32);
+                let all = |sums: &[f32]| sums[1..t.sets].iter().fold(sums[0], |all, s| all + s);
                 for step in 0..steps {
                     let (mut rest, mut ia, mut ib) = (step, a0 + t.a_rows[r], b0 + c as i64);
                     for axis in axes.iter().rev() {
@@ -274,15 +306,15 @@ impl Machine<'_> {
                         ia += i * axis.a_stride;
                         ib += i * axis.b_stride;
                     }
-                    let a = f32::from_bits(self.read(t.a.param, ia)? as u32);
-                    let b = f32::from_bits(self.read(t.b.param, ib)? as u32);
-                    acc = a.mul_add(b, acc);
+                    let (a, b) = (self.read(t.a.param, ia)?, self.read(t.b.param, ib)?);
+                    let acc = &mut sums[(step % innermost % turns) as usize % t.sets];
+                    *acc = f32_of(self.fma(Elem::F32, a, b, of_f32(*acc))?);
                     if cut.is_some_and(|c| c.ends(step)) {
-                        total += acc;
-                        acc = 0.0;
+                        total += all(&sums);
+                        sums.fill(0.0);
                     }
                 }
-                let sum = if cut.is_some() { total } else { acc };
+                let sum = if cut.is_some() { total } else { all(&sums) };
                 let value = self.epilogue(&t.epilogue, sum, r, c)?;
                 self.write(t.out.param, out0 + t.out_rows[r] + c as i64, value)?;
             }
@@ -305,7 +337,7 @@ impl Machine<'_> {
                 }
                 EpInst::Unary(op, a) => (el(a), unary(op, el(a), v(a))?),
                 EpInst::Binary(op, a, b) => (el(a), binary(op, el(a), v(a), v(b))?),
-                EpInst::Fma(a, b, c) => (el(a), fma(el(a), v(a), v(b), v(c))?),
+                EpInst::Fma(a, b, c) => (el(a), self.fma(el(a), v(a), v(b), v(c))?),
                 EpInst::Compare(op, a, b) => (Elem::Bool, compare(op, el(a), v(a), v(b)).into()),
                 EpInst::Select(a, b, c) => (el(b), if v(a) != 0 { v(b) } else { v(c) }),
                 EpInst::Convert(to, a) => (to, convert(el(a), to, v(a))),
@@ -314,6 +346,19 @@ impl Machine<'_> {
             values.push(value);
         }
         values.last().map(|v| v.1).ok_or_else(|| InterpError::Broken("an empty epilogue".into()))
+    }
+}
+
+impl Machine<'_> {
+    fn fma(&self, elem: Elem, a: u64, b: u64, c: u64) -> Result<u64, InterpError> {
+        let f64_of = f64::from_bits;
+        match (elem, self.mul_add) {
+            (Elem::F32, MulAdd::Fused) => Ok(of_f32(f32_of(a).mul_add(f32_of(b), f32_of(c)))),
+            (Elem::F32, MulAdd::Apart) => Ok(of_f32(f32_of(a) * f32_of(b) + f32_of(c))),
+            (Elem::F64, MulAdd::Fused) => Ok(f64_of(a).mul_add(f64_of(b), f64_of(c)).to_bits()),
+            (Elem::F64, MulAdd::Apart) => Ok((f64_of(a) * f64_of(b) + f64_of(c)).to_bits()),
+            _ => Err(InterpError::Broken(format!("fma of {elem}"))),
+        }
     }
 }
 
@@ -457,14 +502,6 @@ fn binary(op: BinOp, elem: Elem, a: u64, b: u64) -> Result<u64, InterpError> {
                 },
             ))
         }
-    }
-}
-
-fn fma(elem: Elem, a: u64, b: u64, c: u64) -> Result<u64, InterpError> {
-    match elem {
-        Elem::F32 => Ok(of_f32(f32_of(a).mul_add(f32_of(b), f32_of(c)))),
-        Elem::F64 => Ok(f64::from_bits(a).mul_add(f64::from_bits(b), f64::from_bits(c)).to_bits()),
-        _ => Err(InterpError::Broken(format!("fma of {elem}"))),
     }
 }
 

@@ -288,8 +288,13 @@ impl Axis {
 /// `acc[r][c] = sum over axes of a[a.base + a_rows[r] + sum(i * a_stride)] * b[b.base + c + sum(i * b_stride)]`,
 /// `out[out.base + out_rows[r] + c] = epilogue(acc[r][c])` for all rows and `cols` columns.
 ///
-/// The sum is one of sums: products are added to zero in the order of the axes, up to `block` of them ([`BlockedSum`]), and
-/// what they come to is added to what earlier blocks came to. Rows of `b` are read for `cols` columns only.
+/// The order of the sum is part of the meaning, so that all engines give the same bits. Products are added to +0 in the order of
+/// the axes, up to `block` of them ([`BlockedSum`]); what the first block comes to is the total, and what each later one comes to
+/// is added to it. Within a block there are `sets` partial sums, which do not wait for one another: step `i` of the innermost
+/// axis, counted from where its block or its loop begins, goes to partial sum `i % sets`; at the end of the block the second is
+/// added to the first, then the third, and so on. For example, 6 steps of one block in 2 sets are `(p0 + p2 + p4) + (p1 + p3 + p5)`.
+///
+/// A step is a multiply-add as [`Inst::Fma`]. Rows of `b` are read for `cols` columns only.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tile {
     /// Columns; contiguous in `b` and `out`.
@@ -298,6 +303,8 @@ pub struct Tile {
     pub axes: Vec<Axis>,
     /// The most products that are added one after another; at least 1.
     pub block: i64,
+    /// The partial sums of a block: one of [`Tile::SETS`].
+    pub sets: usize,
     /// Left operand.
     pub a: Place,
     /// Offset of each row in `a`.
@@ -313,6 +320,16 @@ pub struct Tile {
 }
 
 impl Tile {
+    /// What [`sets`](Tile::sets) may be.
+    pub const SETS: [usize; 3] = [1, 2, 4];
+
+    /// The most partial sums, up to `wanted`, that the innermost axis of a reduction fills.
+    pub fn fitting_sets(axes: &[Axis], wanted: usize) -> usize {
+        let steps = Axis::joined(axes).last().map_or(1, |a| a.extent);
+        let fits = |s: &usize| *s <= wanted && *s as i64 <= steps;
+        Tile::SETS.into_iter().rfind(fits).unwrap_or(1)
+    }
+
     /// How the sum is cut; `axes` are the tile's, [joined](Axis::joined).
     pub fn cut(&self, axes: &[Axis]) -> Option<BlockedSum> {
         BlockedSum::new(axes.iter().map(|a| a.extent), self.block)

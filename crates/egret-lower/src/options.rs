@@ -13,6 +13,8 @@ pub struct LowerOptions {
     /// Rows and columns of the register tile that contractions aim at; it suits the emitter of the tile
     /// leaf.
     pub tile: (usize, usize),
+    /// The partial sums per element that suit a tile of so many rows and columns: [`egret_loop::Tile::sets`].
+    pub sets: fn(usize, usize) -> usize,
     /// Inputs (by name) whose value was bound before import.
     pub bound: BTreeMap<String, Tensor>,
 }
@@ -20,6 +22,12 @@ pub struct LowerOptions {
 impl Default for LowerOptions {
     fn default() -> LowerOptions {
         // 6 x 8 keeps 12 of 16 vector registers of 4 lanes for sums.
-        LowerOptions { name: "model".into(), fuse: true, tile: (6, 8), bound: BTreeMap::new() }
+        LowerOptions {
+            name: "model".into(),
+            fuse: true,
+            tile: (6, 8),
+            sets: |_, _| 1,
+            bound: BTreeMap::new(),
+        }
     }
 }

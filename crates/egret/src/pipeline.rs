@@ -213,6 +213,7 @@ pub fn program(
         // Without passes nothing is optimised, so that a failure can be told from one of fusion.
         fuse: options.passes.as_ref().is_none_or(|p| !p.is_empty()),
         tile: isa(options)?.tile,
+        sets: isa(options)?.sets,
         bound: bound.clone(),
     };
     let program = egret_lower::lower_traced(graph, &lowering, options.explain.then_some(&mut *trace))
@@ -414,6 +415,7 @@ mod tests {
             cols: 8,
             axes: vec![Axis { extent: 1, a_stride: 1, b_stride: 8 }],
             block: 1,
+            sets: 1,
             a: place(a),
             a_rows: vec![0],
             b: place(b),

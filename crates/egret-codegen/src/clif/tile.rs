@@ -48,8 +48,10 @@ fn columns(cols: usize) -> Vec<Column> {
 /// blocks of up to eight sums take the same time per step (4x2 runs at 88 % of the peak), while larger ones, which would read a
 /// and b less often, are slower: Cranelift has only the form of multiply-add that overwrites a factor, and the copies it
 /// makes for that overflow 16 registers. One row or one column of ten still fits.
-fn block_shape(rows: usize, columns: usize, registers: usize) -> (usize, usize) {
-    let most = registers / 2;
+///
+/// Every set of sums needs as many registers again.
+fn block_shape(rows: usize, columns: usize, registers: usize, sets: usize) -> (usize, usize) {
+    let most = (registers / 2 / sets).max(1);
     let mut best = (usize::MAX, 0, 1, 1);
     for w in 1..=columns.min(most + 2) {
         for h in 1..=rows.min(most + 2) {
@@ -77,7 +79,7 @@ struct Block<'t> {
     columns: &'t [Column],
     axes: &'t [Axis],
     cut: Option<BlockedSum>,
-    /// Row-major.
+    /// Row-major, one set behind another.
     sums: Vec<Variable>,
     /// What the sums have come to before, one vector each, where the reduction is cut. In memory: the registers are full.
     totals: Option<codegen::ir::StackSlot>,
@@ -88,9 +90,14 @@ impl Block<'_> {
         Ty { elem: Elem::F32, lanes: self.columns[0].lanes }
     }
 
-    /// Every sum with the offset of its total.
+    /// Sums of a set.
+    fn len(&self) -> usize {
+        self.rows.len() * self.columns.len()
+    }
+
+    /// Every sum of the first set with the offset of its total.
     fn places(&self) -> impl Iterator<Item = (Variable, i32)> {
-        self.sums.iter().copied().zip((0..).step_by(VECTOR_BYTES))
+        self.sums[..self.len()].iter().copied().zip((0..).step_by(VECTOR_BYTES))
     }
 }
 
@@ -141,12 +148,15 @@ impl TileEmitter<'_, '_, '_> {
         if n != tile.out_rows.len() || tile.epilogue.operands.iter().any(|o| o.rows.len() != n) {
             return Err(broken("a tile whose row lists differ in length"));
         }
+        if !Tile::SETS.contains(&tile.sets) {
+            return Err(broken(format!("a tile of {} sets", tile.sets)));
+        }
         let axes = Axis::joined(&tile.axes);
         let columns = columns(tile.cols);
         if n == 0 || columns.is_empty() {
             return Ok(());
         }
-        let (h, w) = block_shape(n, columns.len(), self.target.vector_registers());
+        let (h, w) = block_shape(n, columns.len(), self.target.vector_registers(), tile.sets);
         let rows: Vec<usize> = (0..n).collect();
         for columns in pieces(&columns, w) {
             for rows in pieces(&rows, h) {
@@ -170,22 +180,27 @@ impl TileEmitter<'_, '_, '_> {
         let clif = clif_type(block.ty())?;
         let zero = self.emit.constant(block.ty(), 0)?;
         let f = &mut *self.emit.b;
-        for _ in 0..rows.len() * columns.len() {
+        for _ in 0..tile.sets * block.len() {
             let sum = f.declare_var(clif);
             f.def_var(sum, zero);
             block.sums.push(sum);
         }
         if block.cut.is_some() {
-            let bytes = (block.sums.len() * VECTOR_BYTES) as u32;
+            let bytes = (block.len() * VECTOR_BYTES) as u32;
             let align = VECTOR_BYTES.trailing_zeros() as u8;
             let slot =
                 f.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, bytes, align));
-            for (_, offset) in block.places() {
-                f.ins().stack_store(types::I64, zero, slot, offset);
-            }
             block.totals = Some(slot);
+            // -0 + x is x: the first block's sums are the totals.
+            let none = self.emit.constant(block.ty(), (-0.0f32).to_bits().into())?;
+            for (_, offset) in block.places() {
+                self.emit.b.ins().stack_store(types::I64, none, slot, offset);
+            }
         }
         self.reduce(&block, 0, at.a, at.b)?;
+        if block.totals.is_none() {
+            self.join(&block);
+        }
         let f = &mut *self.emit.b;
         let sum = |(sum, offset): (Variable, i32)| match block.totals {
             Some(slot) => f.ins().stack_load(types::I64, clif, slot, offset),
@@ -194,9 +209,23 @@ impl TileEmitter<'_, '_, '_> {
         Ok(block.places().map(sum).collect())
     }
 
+    /// Adds the other sets' sums to those of the first.
+    fn join(&mut self, block: &Block<'_>) {
+        let f = &mut *self.emit.b;
+        let (first, others) = block.sums.split_at(block.len());
+        for set in others.chunks(block.len()) {
+            for (&sum, &other) in first.iter().zip(set) {
+                let (a, b) = (f.use_var(sum), f.use_var(other));
+                let both = f.ins().fadd(a, b);
+                f.def_var(sum, both);
+            }
+        }
+    }
+
     /// Adds the sums to their totals and begins new ones.
     fn fold(&mut self, block: &Block<'_>) -> Result<()> {
         let Some(slot) = block.totals else { return Ok(()) };
+        self.join(block);
         let clif = clif_type(block.ty())?;
         let zero = self.emit.constant(block.ty(), 0)?;
         let f = &mut *self.emit.b;
@@ -204,15 +233,15 @@ impl TileEmitter<'_, '_, '_> {
             let (total, more) = (f.ins().stack_load(types::I64, clif, slot, offset), f.use_var(sum));
             let total = f.ins().fadd(total, more);
             f.ins().stack_store(types::I64, total, slot, offset);
-            f.def_var(sum, zero);
         }
+        block.sums.iter().for_each(|sum| f.def_var(*sum, zero));
         Ok(())
     }
 
     /// The loops from axis `depth` inwards, from addresses `a` and `b` on.
     fn reduce(&mut self, block: &Block<'_>, depth: usize, a: Value, b: Value) -> Result<()> {
         let Some(axis) = block.axes.get(depth) else {
-            return self.step(block, a, b, 0, 0);
+            return self.step(block, 0, (a, b), (0, 0));
         };
         let Some(cut) = block.cut.filter(|c| c.depth == depth) else {
             return self.turns(block, depth, axis.extent, a, b);
@@ -240,7 +269,7 @@ impl TileEmitter<'_, '_, '_> {
         }
         let unroll = UNROLL.min(turns);
         let straight = |e: &mut TileEmitter<'_, '_, '_>, n: i64, a: Value, b: Value| {
-            (0..n).try_for_each(|i| e.step(block, a, b, i * a_step, i * b_step))
+            (0..n).try_for_each(|i| e.step(block, i, (a, b), (i * a_step, i * b_step)))
         };
         let (a, b) =
             self.repeat(turns / unroll, (unroll * a_step, unroll * b_step), a, b, &mut |e, a, b| {
@@ -288,9 +317,17 @@ impl TileEmitter<'_, '_, '_> {
         Ok((a_end, b_end))
     }
 
-    /// One step of the reduction at byte offsets from `a` and `b`.
-    fn step(&mut self, block: &Block<'_>, a: Value, b: Value, a_off: i64, b_off: i64) -> Result<()> {
+    /// A step of the innermost axis, counted from the beginning of a round of its loop, at byte offsets from addresses of a and b.
+    /// Rounds are a multiple of every number of sets.
+    fn step(
+        &mut self,
+        block: &Block<'_>,
+        step: i64,
+        (a, b): (Value, Value),
+        (a_off, b_off): (i64, i64),
+    ) -> Result<()> {
         let ty = block.ty();
+        let set = step as usize % (block.sums.len() / block.len()) * block.len();
         let clif = clif_type(ty)?;
         let mut right = vec![];
         for (r, row) in block.rows.iter().enumerate() {
@@ -301,7 +338,7 @@ impl TileEmitter<'_, '_, '_> {
                 if r == 0 {
                     right.push(self.load_at(clif, b, b_off + column.offset * SIZE));
                 }
-                let sum = block.sums[r * block.columns.len() + c];
+                let sum = block.sums[set + r * block.columns.len() + c];
                 let old = self.emit.b.use_var(sum);
                 let new = self.emit.mul_add(ty, left, right[c], old)?;
                 self.emit.b.def_var(sum, new);

@@ -13,6 +13,7 @@ pub(super) const BASE: Isa = Isa {
     registers: 32,
     fma: true,
     tile: (6, 8),
+    sets: |_, _| 1,
     cost_model: "aarch64",
     encode_tile: None,
     float_state,

@@ -83,6 +83,8 @@ pub struct Isa {
     pub fma: bool,
     /// Rows and columns of the contraction tile that suits it: what the registers hold beside one row of the right operand.
     pub tile: (usize, usize),
+    /// The partial sums per element that a tile of so many rows and columns should have: `egret_loop::Tile::sets`.
+    pub sets: fn(usize, usize) -> usize,
     /// The file of `ir-spec/targets` that says what nodes cost.
     pub cost_model: &'static str,
     /// The encoder of tiles in vectors wider than Cranelift's 16 bytes. Without one tiles are compiled by Cranelift.

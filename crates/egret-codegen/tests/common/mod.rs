@@ -184,7 +184,9 @@ pub fn assert_text(program: &Program, what: &str) {
 /// The law: compiled = interpreted, bit for bit (NaNs apart).
 pub fn assert_law(program: &Program, inputs: &[&[u8]], options: &Options, what: &str) {
     assert_text(program, what);
-    let want = interp::run(program, inputs).unwrap_or_else(|e| panic!("{what}: interpreter: {e}"));
+    let mul_add = if options.target.has_fma() { interp::MulAdd::Fused } else { interp::MulAdd::Apart };
+    let want =
+        interp::run_with(program, inputs, mul_add).unwrap_or_else(|e| panic!("{what}: interpreter: {e}"));
     let code = jit(program, options).unwrap_or_else(|e| panic!("{what}: {e}"));
     let env = abi::Env {
         ctx: ptr::null_mut(),

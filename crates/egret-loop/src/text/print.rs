@@ -156,7 +156,7 @@ impl Printer<'_> {
         for axis in &t.axes {
             self.line(&format!("axis {} a {} b {}", axis.extent, axis.a_stride, axis.b_stride));
         }
-        self.line(&format!("block {}", t.block));
+        self.line(&format!("block {} sets {}", t.block, t.sets));
         self.line(&format!("out {} rows {}", place(&t.out), rows(&t.out_rows)));
         for (i, o) in t.epilogue.operands.iter().enumerate() {
             let at = place(&o.place);

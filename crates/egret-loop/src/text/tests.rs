@@ -59,6 +59,7 @@ fn everything() -> Kernel {
             Axis { extent: 1, a_stride: 0, b_stride: 0 },
         ],
         block: 128,
+        sets: 2,
         a: place(x),
         a_rows: vec![0, 64, 128, 192, 256],
         b: place(x),

@@ -33,6 +33,8 @@ struct Cell {
     rounded: bool,
     /// GRU: the reset gate is applied after the contraction.
     late_reset: bool,
+    /// The sums per element that suit a tile.
+    sets: fn(usize, usize) -> usize,
 }
 
 /// Units of all gates up to which kernels are written: their panels are straight code.
@@ -63,6 +65,7 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
         coupled: node.op == Op::Lstm && node.attrs.flag("input_forget"),
         rounded: node.op == Op::Lstm && node.attrs.flag("rounded_state"),
         late_reset: node.op == Op::Gru && node.attrs.flag("linear_before_reset"),
+        sets: ctx.options.sets,
     };
     let all = activations(&node.attrs, (directions * per_direction) as usize)
         .map_err(|e| Unsupported::new(e.message))?;
@@ -141,6 +144,7 @@ struct Rows {
 /// `out[r][c] = sum_k a[r][k] * panels[c][k] + add[r][c]`.
 fn product(
     k: &mut KernelBuilder,
+    cell: &Cell,
     (rows, width, cols): (i64, i64, i64),
     a: Rows,
     panels: Param,
@@ -160,9 +164,12 @@ fn product(
                     e.operand(Elem::F32, EpilogueOperand { place, rows: offsets(m), col_stride: 1 });
                 value = e.bin(BinOp::Add, value, operand);
             }
+            let axes = vec![Axis { extent: width, a_stride: 1, b_stride: PANEL as i64 }];
+            let panel = PANEL.min((cols - col) as usize);
             let tile = Tile {
-                cols: PANEL.min((cols - col) as usize),
-                axes: vec![Axis { extent: width, a_stride: 1, b_stride: PANEL as i64 }],
+                cols: panel,
+                sets: Tile::fitting_sets(&axes, (cell.sets)(count as usize, panel)),
+                axes,
                 block: BlockedSum::BLOCK,
                 a: Place { param: a.param, base: base(k, a, 0) },
                 a_rows: offsets(a),
@@ -335,7 +342,7 @@ fn direction(
     let k = &mut w.k;
     let zero = k.int(0);
     let rows = |param, stride| Rows { param, base: zero, stride };
-    product(k, (t * b, cell.input, n), rows(x, cell.input), p, rows(out, n), add.map(|a| rows(a, 0)));
+    product(k, cell, (t * b, cell.input, n), rows(x, cell.input), p, rows(out, n), add.map(|a| rows(a, 0)));
     w.finish()?;
 
     // The state's weights: an early-reset GRU contracts its candidate by itself.
@@ -408,7 +415,7 @@ fn direction(
             }
             None => h_rows,
         };
-        product(k, (b, h, first), entering, state_weights, sum_rows, Some(share_rows));
+        product(k, cell, (b, h, first), entering, state_weights, sum_rows, Some(share_rows));
         if let (Some(side), Some(weights)) = (step.side, candidate_weights) {
             let side_rows = Rows { param: side, base: zero, stride: h };
             let last = k.int(2 * h);
@@ -418,6 +425,7 @@ fn direction(
                 let share_last = k.affine(&[(share, 1)], 2 * h);
                 product(
                     k,
+                    cell,
                     (b, h, h),
                     side_rows,
                     weights,
@@ -427,7 +435,7 @@ fn direction(
             } else {
                 let bias =
                     raw_bias.map(|p| Rows { param: p, base: k.int(d * 2 * n + n + 2 * h), stride: 0 });
-                product(k, (b, h, h), h_rows, weights, side_rows, bias);
+                product(k, cell, (b, h, h), h_rows, weights, side_rows, bias);
             }
         }
         k.for_n(b, |k, row| cell_row(k, cell, &step, d, time, row, acts));

@@ -234,6 +234,13 @@ impl Asm {
         self.op2(Op2::Xor, dst, dst, Rm::Reg(dst));
     }
 
+    /// AVX2: dst = -0, as which every float is what it was when added.
+    pub fn minus_zero(&mut self, dst: Vr) {
+        self.compare_ints(false, dst, dst, Rm::Reg(dst));
+        let r = self.vr(dst);
+        self.add(Instruction::with3(Code::VEX_Vpslld_ymm_ymm_imm8, r, r, 31));
+    }
+
     /// Register copy.
     pub fn copy(&mut self, dst: Vr, src: Vr) {
         if dst != src {

@@ -29,6 +29,7 @@ pub(super) const V2: Isa = Isa {
     registers: 16,
     fma: false,
     tile: (6, 8),
+    sets: |_, _| 1,
     cost_model: "x86-64-v2",
     encode_tile: None,
     float_state: float::float_state,
@@ -42,6 +43,7 @@ pub(super) const V3: Isa = Isa {
     vector_bytes: 32,
     fma: true,
     tile: (6, 16),
+    sets: |rows, cols| tile::sets(rows, cols, WideIsa::Avx2),
     cost_model: "x86-64-v3",
     encode_tile: Some(|tile, params| tile::encode(tile, params, WideIsa::Avx2)),
     ..V2
@@ -55,6 +57,7 @@ pub(super) const V4: Isa = Isa {
     vector_bytes: 64,
     registers: 32,
     tile: (7, 64),
+    sets: |rows, cols| tile::sets(rows, cols, WideIsa::Avx512),
     cost_model: "x86-64-v4",
     encode_tile: Some(|tile, params| tile::encode(tile, params, WideIsa::Avx512)),
     ..V3

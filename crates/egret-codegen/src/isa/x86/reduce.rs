@@ -28,15 +28,17 @@ enum Then {
 impl Encoder<'_> {
     /// Sum everything up; the sums are in the first set of accumulators.
     pub(super) fn reduce(&mut self, pass: &Pass, layout: &Layout) -> Encoding<()> {
-        for acc in 0..layout.b {
-            self.asm.zero(acc as Vr);
-        }
-        // There are no totals before the first block.
+        // The first block's sums are the totals: they are added to -0, or to nothing.
         match self.isa {
             _ if self.cut.is_none() => {}
-            WideIsa::Avx2 => (0..layout.rows * layout.vectors)
-                .for_each(|acc| self.asm.store(self.total(acc), acc as Vr, None)),
+            WideIsa::Avx2 => {
+                self.asm.minus_zero(0);
+                (0..layout.rows * layout.vectors).for_each(|acc| self.asm.store(self.total(acc), 0, None));
+            }
             WideIsa::Avx512 => self.asm.mask_op(MaskOp::Xor, TOTALS, TOTALS, TOTALS),
+        }
+        for acc in 0..layout.b {
+            self.asm.zero(acc as Vr);
         }
         let (a, b) = self.axis(pass, layout, 0, Then::End)?;
         self.bump(-a, -b)
@@ -193,6 +195,7 @@ impl Encoder<'_> {
         then: Then,
     ) -> Encoding<()> {
         let axis = self.innermost()?;
+        // Turns of the loop are a multiple of every number of sets.
         let set = k as usize % layout.sets;
         let b_at = |vector: usize| -> Encoding<Mem> {
             Ok(Mem::at(Register::RSI, displacement(k * axis.b_stride, self.isa.bytes() * vector as i64)?))

@@ -17,7 +17,7 @@ fn isas() -> Vec<WideIsa> {
     [WideIsa::Avx2, WideIsa::Avx512].into_iter().filter(runs).collect()
 }
 
-/// Deterministic numbers in -1..1 (multiples of 1/64, so that small sums are exact).
+/// Deterministic numbers.
 pub(super) struct Noise(pub u64);
 
 impl Noise {
@@ -28,8 +28,22 @@ impl Noise {
     fn below(&mut self, n: u64) -> u64 {
         self.next() % n
     }
+    /// A number in -1..1 of all digits, so that the order of a sum shows.
     fn f32(&mut self) -> f32 {
-        (self.below(129) as f32 - 64.0) / 64.0
+        self.next() as f32 / (1u64 << 30) as f32 - 1.0
+    }
+    /// A factor of a product: now and then one that is not finite, not normal or a zero, and often a tiny one: their
+    /// products vanish, and leave a sign.
+    fn factor(&mut self) -> f32 {
+        match self.below(400) {
+            0..40 => self.f32() * 1e-30,
+            40..50 => -0.0,
+            50 => f32::NAN,
+            51 => f32::INFINITY,
+            52 => -1e-40,
+            53 => f32::MAX,
+            _ => self.f32(),
+        }
     }
 }
 
@@ -77,8 +91,10 @@ fn check(tile: &Tile, isa: WideIsa, noise: &mut Noise) {
         tile.a_rows.iter().flat_map(|r| at.iter().map(move |s| r + s.0)).max().unwrap() as usize + 1;
     let b_len = at.iter().map(|s| s.1).max().unwrap() as usize + tile.cols;
     let out_len = *tile.out_rows.iter().max().unwrap() as usize + tile.cols + 40;
-    let a: Vec<f32> = (0..a_len).map(|_| noise.f32()).collect();
-    let b: Vec<f32> = (0..b_len).map(|_| noise.f32()).collect();
+    // Also all tiny: then nothing else hides their signs.
+    let tiny = if noise.below(8) == 0 { 1e-30 } else { 1.0 };
+    let a: Vec<f32> = (0..a_len).map(|_| noise.factor() * tiny).collect();
+    let b: Vec<f32> = (0..b_len).map(|_| noise.factor() * tiny).collect();
     let data: Vec<Vec<u32>> = (0..2)
         .map(|which| {
             (0..OPERAND_LEN)
@@ -105,7 +121,7 @@ fn check(tile: &Tile, isa: WideIsa, noise: &mut Noise) {
     }
 }
 
-/// What Loop IR's interpreter makes of a tile. The sums are exact, so that their order does not show.
+/// What Loop IR's interpreter makes of a tile.
 fn interpreted(tile: &Tile, floats: [&[f32]; 3], operands: &[Vec<u32>]) -> Vec<f32> {
     let words = floats.iter().map(|f| f.iter().map(|x| x.to_bits()).collect());
     let words: Vec<Vec<u32>> = words.chain(operands.iter().cloned()).collect();
@@ -125,7 +141,8 @@ fn interpreted(tile: &Tile, floats: [&[f32]; 3], operands: &[Vec<u32>]) -> Vec<f
     let mut memories: Vec<Vec<u8>> =
         words.iter().map(|w| w.iter().flat_map(|x| x.to_le_bytes()).collect()).collect();
     let args: Vec<_> = (0..words.len()).map(|memory| interp::Pointer { memory, offset: 0 }).collect();
-    interp::run_kernel(&k.finish(), &mut memories, &args).expect("a tile that keeps the rules");
+    interp::run_kernel(&k.finish(), &mut memories, &args, interp::MulAdd::Fused)
+        .expect("a tile that keeps the rules");
     memories[2].chunks_exact(4).map(|c| f32::from_le_bytes(c.try_into().expect("four bytes"))).collect()
 }
 
@@ -149,6 +166,7 @@ pub(super) fn random_tile(noise: &mut Noise) -> Tile {
         cols,
         axes,
         block: noise.below(30) as i64 + 1,
+        sets: Tile::SETS[noise.below(3) as usize],
         a: place(0),
         a_rows: (0..rows as i64).map(|r| r * (a_stride + 7)).collect(),
         b: place(1),
@@ -278,6 +296,7 @@ fn tile_with(epilogue: impl FnOnce(&mut EpilogueBuilder, usize) -> usize) -> Til
         cols: 40,
         axes: vec![Axis { extent: 9, a_stride: 1, b_stride: 40 }],
         block: 9,
+        sets: 2,
         a: place(0),
         a_rows: vec![0, 9],
         b: place(1),
@@ -352,6 +371,8 @@ fn errors_of_the_encoder_are_not_refusals() {
     assert!(matches!(asm.finish(), Err(NotEncoded::Broken(_))));
     let uneven = Tile { out_rows: vec![0], ..tile_with(|_, acc| acc) };
     assert!(matches!(encode(&uneven, &params(), WideIsa::Avx2), Err(NotEncoded::Broken(_))));
+    let sets = Tile { sets: 3, ..tile_with(|_, acc| acc) };
+    assert!(matches!(encode(&sets, &params(), WideIsa::Avx2), Err(NotEncoded::Broken(_))));
     let mut unknown = tile_with(|_, acc| acc);
     unknown.epilogue.insts.push(EpInst::Load(3));
     assert!(matches!(encode(&unknown, &params(), WideIsa::Avx2), Err(NotEncoded::Broken(_))));
@@ -383,6 +404,7 @@ fn rate() {
             cols,
             axes: vec![Axis { extent: k, a_stride: 1, b_stride: cols as i64 }],
             block,
+            sets: super::tile::sets(rows as usize, cols, isa),
             a: place(0),
             a_rows: (0..rows).map(|r| r * (k + 16)).collect(),
             b: place(1),

@@ -34,6 +34,9 @@ pub(super) fn assemble(tile: &Tile, params: &[ParamInfo], isa: WideIsa) -> Encod
     if rows != tile.out_rows.len() || tile.epilogue.operands.iter().any(|o| o.rows.len() != rows) {
         return Err(broken("a tile whose row lists differ in length"));
     }
+    if !Tile::SETS.contains(&tile.sets) {
+        return Err(broken(format!("a tile of {} sets", tile.sets)));
+    }
     if tile.cols == 0 || rows == 0 {
         return Err(refused("it has no rows or no columns"));
     }
@@ -82,6 +85,26 @@ pub(super) fn assemble(tile: &Tile, params: &[ParamInfo], isa: WideIsa) -> Encod
     Ok((e.asm, data))
 }
 
+/// The partial sums per element that a tile should have: few accumulators do not hide the latency of FMA, so that successive
+/// steps then sum into several sets.
+pub(super) fn sets(rows: usize, cols: usize, isa: WideIsa) -> usize {
+    const ENOUGH: usize = 10;
+    let vectors = cols.div_ceil(isa.lanes());
+    let usable = usable(isa, !cols.is_multiple_of(isa.lanes()));
+    let enough = Tile::SETS.into_iter().find(|s| rows * vectors * s >= ENOUGH).unwrap_or(Tile::SETS[2]);
+    Tile::SETS.into_iter().rfind(|s| *s <= enough && registers(rows, vectors, *s) <= usable).unwrap_or(1)
+}
+
+/// Registers for accumulators, b and a.
+fn usable(isa: WideIsa, tail: bool) -> usize {
+    isa.registers() - usize::from(isa == WideIsa::Avx2 && tail)
+}
+
+/// What a pass of several sets takes of them. A single row reads b as FMA's memory operand; only a masked tail needs a register.
+fn registers(rows: usize, vectors: usize, sets: usize) -> usize {
+    rows * vectors * sets + if rows == 1 { 1 } else { vectors } + 1
+}
+
 /// Rows and vectors of a tile that are summed at once.
 #[derive(Debug)]
 pub(super) struct Pass {
@@ -128,15 +151,14 @@ pub(super) fn split(n: usize, most: usize) -> Vec<std::ops::Range<usize>> {
 }
 
 impl Encoder<'_> {
-    /// Registers for accumulators, b and a.
     fn usable(&self) -> usize {
-        self.isa.registers() - usize::from(self.isa == WideIsa::Avx2 && self.tail.is_some())
+        usable(self.isa, self.tail.is_some())
     }
 
     /// The most rows that can be summed with `vectors` at once.
     fn most_rows(&self, vectors: usize) -> usize {
         let broadcast = usize::from(self.isa == WideIsa::Avx2);
-        (self.usable().saturating_sub(vectors + broadcast) / vectors).min(28)
+        (self.usable().saturating_sub(vectors + broadcast) / (vectors * self.tile.sets)).clamp(1, 28)
     }
 
     fn passes(&self) -> Vec<Pass> {
@@ -154,6 +176,11 @@ impl Encoder<'_> {
             (WideIsa::Avx2, 4) if self.tail.is_none() => 3,
             (WideIsa::Avx2, _) => 2,
         };
+        let most = match self.tile.sets {
+            1 => most,
+            sets if registers(rows, self.vectors, sets) <= self.usable() => self.vectors,
+            sets => (most / sets).max(1),
+        };
         let mut passes = vec![];
         for vectors in split(self.vectors, most) {
             for rows in split(rows, if rows == 1 { 1 } else { self.most_rows(vectors.len()) }) {
@@ -163,19 +190,11 @@ impl Encoder<'_> {
         passes
     }
 
-    /// Few accumulators do not hide the latency of FMA: then successive steps sum into several sets.
     fn layout(&self, pass: &Pass) -> Layout {
-        let (rows, vectors) = (pass.rows.len(), pass.vectors.len());
-        let accs = rows * vectors;
+        let (rows, vectors, sets) = (pass.rows.len(), pass.vectors.len(), self.tile.sets);
         // A single row reads b as FMA's memory operand; only a masked tail needs a register.
         let b_regs = if rows == 1 { 1 } else { vectors };
-        let room = self.usable() - b_regs - 1;
-        let steps = self.axes.last().map_or(1, |a| a.extent.min(UNROLL)) as usize;
-        let mut sets = 1;
-        while accs * sets < 10 && accs * (sets + 1) <= room && sets < steps {
-            sets += 1;
-        }
-        let b = accs * sets;
+        let b = rows * vectors * sets;
         let embedded =
             self.isa == WideIsa::Avx512 && rows > 1 && (vectors == 1 || b + b_regs >= self.usable());
         Layout { rows, vectors, sets, b, a: (!embedded).then_some(b + b_regs) }

@@ -63,6 +63,8 @@ impl Parser {
         }
         self.keyword("block")?;
         let block = self.number("a number of products")?;
+        self.keyword("sets")?;
+        let sets = self.number("a number of sums")?;
         self.keyword("out")?;
         let (out, out_rows) = (self.place()?, self.rows()?);
         let mut epilogue = Epilogue { operands: vec![], insts: vec![] };
@@ -79,7 +81,7 @@ impl Parser {
             let inst = self.ep_inst(&epilogue)?;
             epilogue.insts.push(inst);
         }
-        Ok(Tile { cols, axes, block, a, a_rows, b, out, out_rows, epilogue })
+        Ok(Tile { cols, axes, block, sets, a, a_rows, b, out, out_rows, epilogue })
     }
 
     fn ep_inst(&mut self, so_far: &Epilogue) -> Parse<EpInst> {

@@ -164,8 +164,15 @@ fn call(ctx: &mut Ctx, p: &Product, first: i64, width: i64, count: i64) -> Resul
     let total = tiling.rows();
     let target = (total * count / 8).clamp(most, BLOCK_ROWS.max(most));
     let blocks = tiling.blocks(target);
-    let emitter =
-        Emitter { p, tiling: &tiling, width, columns: &columns, elems: &elems, clears: first == 0 };
+    let emitter = Emitter {
+        p,
+        tiling: &tiling,
+        width,
+        columns: &columns,
+        elems: &elems,
+        sets: ctx.options.sets,
+        clears: first == 0,
+    };
     let kernel = emitter.kernel(&panel, count, blocks)?;
     let pairs: Vec<(usize, usize)> = (OPERANDS..args.len())
         .filter(|&i| {
@@ -207,6 +214,8 @@ struct Emitter<'a> {
     /// Each stream's stride along the columns.
     columns: &'a [i64],
     elems: &'a [Elem],
+    /// The sums per element that suit a tile.
+    sets: fn(usize, usize) -> usize,
     /// Whether it clears the halo around the result.
     clears: bool,
 }
@@ -252,10 +261,12 @@ impl Emitter<'_> {
 
     fn tile(&self, params: &[Param], bases: &[V], offsets: &[Vec<i64>]) -> Result<Tile, Unsupported> {
         let place = |s: usize| Place { param: params[s], base: bases[s] };
+        let (rows, cols) = (offsets[A].len(), self.width as usize);
         Ok(Tile {
-            cols: self.width as usize,
+            cols,
             axes: Axis::joined(&self.p.axes),
             block: BlockedSum::BLOCK,
+            sets: Tile::fitting_sets(&self.p.axes, (self.sets)(rows, cols)),
             a: place(A),
             a_rows: offsets[A].clone(),
             b: place(B),
