@@ -13,13 +13,14 @@
 //! | `asm` | the machine code of their contraction tiles for AVX2 and AVX-512 |
 //! | `run` | the outputs for made-up inputs, which all engines agree on |
 //!
-//! Directives are comments before a graph: `// passes: a, b`, `// tier: exact`, `// rule PASS: name: lhs => rhs ..`, and
+//! Directives are comments before a graph: `// passes: a, b` (or `none`), `// tier: exact`, `// rule PASS: name: lhs => rhs ..`, and
 //! `// show: missed`, which adds why rules did not apply. `BLESS=1 cargo test --test filetests` writes what is expected anew;
 //! `FILTER=name` runs files of which the name has a part.
 
 use egret::ir::{Value, interp, text, verify};
 use egret::snapshot::Model;
 use egret::{Engine, Executable, Options, compare, source};
+use egret_loop::interp::{InterpError, MulAdd, run_with};
 use egret_workspace::root;
 use similar::TextDiff;
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,6 +67,7 @@ fn model(given: &str) -> egret::Result<(Model, bool)> {
     for line in given.lines().filter_map(|l| l.strip_prefix("// ")) {
         let Some((key, value)) = line.split_once(": ") else { continue };
         model = match key {
+            "passes" if value == "none" => model.passes(&[]),
             "passes" => model.passes(&value.split(", ").collect::<Vec<_>>()),
             "tier" => model.tier(value)?,
             "show" => {
@@ -170,6 +172,21 @@ fn files() -> Vec<PathBuf> {
     out
 }
 
+/// The graphs of a stage's files, with their directives and the name of the file.
+fn graphs_of(stage: &str) -> Vec<(String, String)> {
+    let mut out = vec![];
+    for path in files() {
+        let text = std::fs::read_to_string(&path).expect("a file that was just listed");
+        if text.starts_with(&format!("// test: {stage}\n")) {
+            let name = path.strip_prefix(root()).unwrap_or(&path).display().to_string();
+            let given =
+                text.split(BETWEEN).map(|part| part.split_once(EXPECT).map_or(part, |p| p.0).to_owned());
+            out.extend(given.map(|g| (name.clone(), g)));
+        }
+    }
+    out
+}
+
 fn stage(text: &str) -> Result<Stage, String> {
     let names = || STAGES.map(|s| s.0).join(", ");
     let name = text.lines().next().and_then(|l| l.strip_prefix("// test: "));
@@ -225,17 +242,9 @@ fn every_rule_is_applied_in_some_file() {
     let known = std::fs::read_to_string(&list).expect("the list");
     let known: BTreeSet<&str> = known.lines().filter(|l| !l.starts_with('#')).collect();
     let mut applied = BTreeSet::new();
-    for path in files() {
-        let text = std::fs::read_to_string(&path).expect("a file that was just listed");
-        if !text.starts_with("// test: opt\n") {
-            continue;
-        }
-        for part in text.split(BETWEEN) {
-            let given = part.split_once(EXPECT).map_or(part, |p| p.0);
-            let rules =
-                model(given).and_then(|(m, _)| m.applied()).expect("a graph that another test runs");
-            applied.extend(rules);
-        }
+    for (_, given) in graphs_of("opt") {
+        let rules = model(&given).and_then(|(m, _)| m.applied()).expect("a graph that another test runs");
+        applied.extend(rules);
     }
     let all: BTreeSet<String> = egret::rule_names().into_iter().collect();
     let not_applied: BTreeSet<&str> = all.difference(&applied).map(String::as_str).collect();
@@ -292,6 +301,64 @@ fn write_a_graph_for_each_rule_of_the_list() {
         let graphs: Vec<String> = graphs.into_iter().map(|g| format!("{g}{EXPECT}")).collect();
         std::fs::write(&path, old + &graphs.join(BETWEEN)).expect("a writable file");
     }
+}
+
+/// Operations whose kernels no file test shows; the list only shrinks.
+#[test]
+fn every_operation_with_a_kernel_is_lowered_in_some_file() {
+    let list = root().join("tests/lists/ops-without-lower-file.txt");
+    let known = std::fs::read_to_string(&list).expect("the list");
+    let known: BTreeSet<&str> = known.lines().filter(|l| !l.starts_with('#')).collect();
+    let mut seen = BTreeSet::new();
+    for (_, given) in graphs_of("lower") {
+        let graph = model(&given).and_then(|(m, _)| m.optimized()).expect("a graph that another test runs");
+        seen.extend(
+            egret::ir::Op::all().map(|op| op.name()).filter(|op| graph.contains(&format!("= {op}("))),
+        );
+    }
+    let all: BTreeSet<&str> =
+        egret::ir::Op::all().filter(|op| egret_lower::has_kernel(*op)).map(|op| op.name()).collect();
+    let missing: BTreeSet<&str> = all.difference(&seen).copied().collect();
+    assert_eq!(missing, known, "left: in no file of tests/files/lower; right: {}", list.display());
+}
+
+/// The law of one oracle: what the kernels of `tests/files/lower` compute is what Loop IR's interpreter computes, bit for bit,
+/// on every instruction set that this machine runs.
+#[test]
+fn lowered_files_run_as_loop_ir_says() {
+    let native = egret_codegen::Target::native().expect("a target");
+    let runs = |isa: &&egret_codegen::Isa| {
+        isa.arch == native.arch() && isa.features.iter().all(|f| native.has(*f))
+    };
+    let (mut run, mut refused) = (0, 0);
+    for isa in egret_codegen::ISAS.iter().filter(runs) {
+        for wide in [false, true] {
+            for (name, given) in graphs_of("lower") {
+                let what = format!("{name} on {}, wide {wide}:\n{given}", isa.name);
+                let graph = text::parse(&given, &|_| None).expect("a graph that another test runs");
+                let inputs = source::made_up(&graph, 1).expect("inputs");
+                let options = Options { target: isa.name.into(), wide, threads: 1, ..Options::default() };
+                let program = egret::pipeline::lower(graph.clone(), &options, &BTreeMap::new());
+                let program = program.unwrap_or_else(|e| panic!("{what}{e}")).program;
+                let tensors = |values: &[Value]| -> Vec<Vec<u8>> {
+                    values.iter().map(|v| v.as_tensor().expect("a tensor").bytes().to_vec()).collect()
+                };
+                let given = tensors(&inputs);
+                let given: Vec<&[u8]> = given.iter().map(Vec::as_slice).collect();
+                let mul_add = if isa.fma { MulAdd::Fused } else { MulAdd::Apart };
+                let code = Executable::new(graph, Engine::Jit, &options, &BTreeMap::new());
+                let got = code.and_then(|c| c.run(&inputs)).map(|got| tensors(&got));
+                match (run_with(&program, &given, mul_add), got) {
+                    (Ok(want), Ok(got)) => assert!(got == want, "{what}{got:?}\nis not {want:?}"),
+                    // An index of the made-up data may be out of range.
+                    (Err(InterpError::OutOfRange(..)), Err(_)) => refused += 1,
+                    (want, got) => panic!("{what}{got:?}\nis not {want:?}"),
+                }
+                run += 1;
+            }
+        }
+    }
+    assert!(refused * 10 < run, "{refused} of {run} graphs are refused");
 }
 
 #[test]

@@ -42,6 +42,7 @@ mod program;
 mod remarks;
 
 pub use error::{Fault, LowerError, Refusal};
+pub use kernels::has_kernel;
 pub use options::LowerOptions;
 pub use pipeline::{lower, lower_traced};
 pub use program::buffers::{ArenaReport, arena_report};

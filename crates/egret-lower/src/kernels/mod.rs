@@ -127,6 +127,11 @@ pub const REFUSED: &[(Ops, &str)] = &[
     ),
 ];
 
+/// Whether an operation has a kernel of its own.
+pub fn has_kernel(op: Op) -> bool {
+    family(op).is_some()
+}
+
 fn family(op: Op) -> Option<&'static KernelFamily> {
     KERNELS.iter().find(|k| k.ops.contains(op))
 }
