@@ -185,3 +185,14 @@ fn errors_say_where_and_what() {
     let error = parse(&weights, &|_| Some(vec![0; 256])).expect_err("other weights").to_string();
     assert!(error.contains("the bytes are not the 256 of hash"), "{error}");
 }
+
+#[test]
+fn the_program_of_the_page_is_a_program() {
+    let page = include_str!("../../../../docs/dev/loop-ir.md");
+    let given = page.split("```text\n").nth(1).and_then(|p| p.split("```").next()).expect("a block");
+    let program = parse(given, &|_| Some(vec![0; 576])).unwrap_or_else(|e| panic!("{e}"));
+    let bare: String =
+        given.lines().map(|l| format!("{}\n", l.split(" //").next().unwrap_or(l).trim_end())).collect();
+    let hash = hash(&program.weights);
+    assert_eq!(print(&program), bare.replace("4d4ba7ae62eb2f58", &hash));
+}
