@@ -50,7 +50,7 @@ fn sample() -> Program {
     let mut e = EpilogueBuilder::new();
     let acc = e.acc();
     let three = e.num(acc, 3.0);
-    let third = e.bin(BinOp::Div, acc, three);
+    let third = e.binary(BinOp::Div, acc, three);
     k.tile(Tile {
         cols: 40,
         axes: vec![Axis { extent: 5, a_stride: 1, b_stride: 40 }],

@@ -23,40 +23,40 @@ fn epilogue(rng: &mut Rng, rows: &[i64], bias: Place, factor: Place, residual: P
                     Elem::F32,
                     EpilogueOperand { place: bias.clone(), rows: vec![0; n], col_stride: 1 },
                 );
-                e.bin(BinOp::Add, x, b)
+                e.binary(BinOp::Add, x, b)
             }
             1 => {
                 let f = e.operand(
                     Elem::F32,
                     EpilogueOperand { place: factor.clone(), rows: (0..n as i64).collect(), col_stride: 0 },
                 );
-                e.bin(BinOp::Mul, x, f)
+                e.binary(BinOp::Mul, x, f)
             }
             2 => {
                 let r = e.operand(
                     Elem::F32,
                     EpilogueOperand { place: residual.clone(), rows: rows.to_vec(), col_stride: 1 },
                 );
-                e.mul_add(r, x, r)
+                e.fma(r, x, r)
             }
             3 => {
                 let zero = e.num(x, 0.0);
-                e.bin(BinOp::SelMax, x, zero)
+                e.binary(BinOp::SelMax, x, zero)
             }
             4 => {
                 let zero = e.num(x, 0.0);
                 let slope = e.num(x, 0.1);
-                let less = e.cmp(Cmp::Lt, x, zero);
-                let scaled = e.bin(BinOp::Mul, x, slope);
-                e.choose(less, scaled, x)
+                let less = e.compare(Cmp::Lt, x, zero);
+                let scaled = e.binary(BinOp::Mul, x, slope);
+                e.select(less, scaled, x)
             }
             _ => {
-                let i = e.to(Elem::I32, x);
+                let i = e.convert(Elem::I32, x);
                 let two = e.num(i, 2.0);
-                let i = e.bin(BinOp::Shl, i, two);
-                let f = e.to(Elem::F32, i);
-                let bits = e.cast_bits(Elem::I32, f);
-                e.cast_bits(Elem::F32, bits)
+                let i = e.binary(BinOp::Shl, i, two);
+                let f = e.convert(Elem::F32, i);
+                let bits = e.bitcast(Elem::I32, f);
+                e.bitcast(Elem::F32, bits)
             }
         };
     }
@@ -163,8 +163,8 @@ fn refused_tiles_are_reported_and_right() {
     let zero = k.int(0);
     let mut e = EpilogueBuilder::new();
     let acc = e.acc();
-    let n = e.to(Elem::U32, acc);
-    let result = e.to(Elem::F32, n);
+    let n = e.convert(Elem::U32, acc);
+    let result = e.convert(Elem::F32, n);
     let place = |param| Place { param, base: zero };
     let tile = |epilogue| Tile {
         cols: 16,

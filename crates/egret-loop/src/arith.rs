@@ -12,19 +12,19 @@ pub trait Arith {
     /// The constant with these bits, of element type `elem`, with as many lanes as `like`.
     fn bits(&mut self, like: Self::V, elem: Elem, bits: u64) -> Self::V;
     /// See [`UnOp`].
-    fn un(&mut self, op: UnOp, x: Self::V) -> Self::V;
+    fn unary(&mut self, op: UnOp, x: Self::V) -> Self::V;
     /// See [`BinOp`].
-    fn bin(&mut self, op: BinOp, a: Self::V, b: Self::V) -> Self::V;
+    fn binary(&mut self, op: BinOp, a: Self::V, b: Self::V) -> Self::V;
     /// a * b + c.
-    fn mul_add(&mut self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    fn fma(&mut self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// See [`Cmp`].
-    fn cmp(&mut self, op: Cmp, a: Self::V, b: Self::V) -> Self::V;
+    fn compare(&mut self, op: Cmp, a: Self::V, b: Self::V) -> Self::V;
     /// b where a holds, else c.
-    fn choose(&mut self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    fn select(&mut self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// See [`Inst::Convert`].
-    fn to(&mut self, elem: Elem, x: Self::V) -> Self::V;
+    fn convert(&mut self, elem: Elem, x: Self::V) -> Self::V;
     /// See [`Inst::Bitcast`].
-    fn cast_bits(&mut self, elem: Elem, x: Self::V) -> Self::V;
+    fn bitcast(&mut self, elem: Elem, x: Self::V) -> Self::V;
 
     /// `usual`, or what `rare` computes where `magnitude`, which is not negative, is above `limit`. Scalar kernels branch, so
     /// that rare cases cost next to nothing. Vectors keep `usual` and note that lanes may be unfit
@@ -54,25 +54,25 @@ impl Arith for KernelBuilder {
         let ty = self.ty(like).with(elem);
         self.const_bits(ty, bits)
     }
-    fn un(&mut self, op: UnOp, x: V) -> V {
+    fn unary(&mut self, op: UnOp, x: V) -> V {
         self.unary(op, x)
     }
-    fn bin(&mut self, op: BinOp, a: V, b: V) -> V {
+    fn binary(&mut self, op: BinOp, a: V, b: V) -> V {
         self.binary(op, a, b)
     }
-    fn mul_add(&mut self, a: V, b: V, c: V) -> V {
+    fn fma(&mut self, a: V, b: V, c: V) -> V {
         self.fma(a, b, c)
     }
-    fn cmp(&mut self, op: Cmp, a: V, b: V) -> V {
+    fn compare(&mut self, op: Cmp, a: V, b: V) -> V {
         self.compare(op, a, b)
     }
-    fn choose(&mut self, a: V, b: V, c: V) -> V {
+    fn select(&mut self, a: V, b: V, c: V) -> V {
         self.select(a, b, c)
     }
-    fn to(&mut self, elem: Elem, x: V) -> V {
+    fn convert(&mut self, elem: Elem, x: V) -> V {
         self.convert(elem, x)
     }
-    fn cast_bits(&mut self, elem: Elem, x: V) -> V {
+    fn bitcast(&mut self, elem: Elem, x: V) -> V {
         self.bitcast(elem, x)
     }
     fn rarely(
@@ -199,25 +199,25 @@ impl Arith for EpilogueBuilder {
     fn bits(&mut self, _like: usize, elem: Elem, bits: u64) -> usize {
         self.push(elem, EpInst::Const(elem, bits as u32))
     }
-    fn un(&mut self, op: UnOp, x: usize) -> usize {
+    fn unary(&mut self, op: UnOp, x: usize) -> usize {
         self.push(self.elems[x], EpInst::Unary(op, x))
     }
-    fn bin(&mut self, op: BinOp, a: usize, b: usize) -> usize {
+    fn binary(&mut self, op: BinOp, a: usize, b: usize) -> usize {
         self.push(self.elems[a], EpInst::Binary(op, a, b))
     }
-    fn mul_add(&mut self, a: usize, b: usize, c: usize) -> usize {
+    fn fma(&mut self, a: usize, b: usize, c: usize) -> usize {
         self.push(self.elems[a], EpInst::Fma(a, b, c))
     }
-    fn cmp(&mut self, op: Cmp, a: usize, b: usize) -> usize {
+    fn compare(&mut self, op: Cmp, a: usize, b: usize) -> usize {
         self.push(Elem::Bool, EpInst::Compare(op, a, b))
     }
-    fn choose(&mut self, a: usize, b: usize, c: usize) -> usize {
+    fn select(&mut self, a: usize, b: usize, c: usize) -> usize {
         self.push(self.elems[b], EpInst::Select(a, b, c))
     }
-    fn to(&mut self, elem: Elem, x: usize) -> usize {
+    fn convert(&mut self, elem: Elem, x: usize) -> usize {
         if self.elems[x] == elem { x } else { self.push(elem, EpInst::Convert(elem, x)) }
     }
-    fn cast_bits(&mut self, elem: Elem, x: usize) -> usize {
+    fn bitcast(&mut self, elem: Elem, x: usize) -> usize {
         if self.elems[x] == elem { x } else { self.push(elem, EpInst::Bitcast(elem, x)) }
     }
     fn rarely(

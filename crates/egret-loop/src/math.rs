@@ -44,52 +44,52 @@ fn poly<A: Arith>(a: &mut A, x: A::V, coefficients: &[f64]) -> A::V {
     let mut sum = a.num(x, *last);
     for &c in rest.iter().rev() {
         let c = a.num(x, c);
-        sum = a.mul_add(sum, x, c);
+        sum = a.fma(sum, x, c);
     }
     sum
 }
 
 fn add<A: Arith>(a: &mut A, x: A::V, y: A::V) -> A::V {
-    a.bin(BinOp::Add, x, y)
+    a.binary(BinOp::Add, x, y)
 }
 fn sub<A: Arith>(a: &mut A, x: A::V, y: A::V) -> A::V {
-    a.bin(BinOp::Sub, x, y)
+    a.binary(BinOp::Sub, x, y)
 }
 fn mul<A: Arith>(a: &mut A, x: A::V, y: A::V) -> A::V {
-    a.bin(BinOp::Mul, x, y)
+    a.binary(BinOp::Mul, x, y)
 }
 fn div<A: Arith>(a: &mut A, x: A::V, y: A::V) -> A::V {
-    a.bin(BinOp::Div, x, y)
+    a.binary(BinOp::Div, x, y)
 }
 fn scale<A: Arith>(a: &mut A, x: A::V, by: f64) -> A::V {
     let c = a.num(x, by);
-    a.bin(BinOp::Mul, x, c)
+    a.binary(BinOp::Mul, x, c)
 }
 fn offset<A: Arith>(a: &mut A, x: A::V, by: f64) -> A::V {
     let c = a.num(x, by);
-    a.bin(BinOp::Add, x, c)
+    a.binary(BinOp::Add, x, c)
 }
 /// Not above `high` (NaN stays NaN).
 fn at_most<A: Arith>(a: &mut A, x: A::V, high: f64) -> A::V {
     let c = a.num(x, high);
-    a.bin(BinOp::SelMin, c, x)
+    a.binary(BinOp::SelMin, c, x)
 }
 /// Not below `low` (NaN stays NaN).
 fn at_least<A: Arith>(a: &mut A, x: A::V, low: f64) -> A::V {
     let c = a.num(x, low);
-    a.bin(BinOp::SelMax, c, x)
+    a.binary(BinOp::SelMax, c, x)
 }
 
 /// The magnitude of `value` with the sign of `sign`; `value` must not be negative.
 pub fn with_sign_of<A: Arith>(a: &mut A, value: A::V, sign: A::V) -> A::V {
     let f = format(a, value);
     let mask = a.bits(value, f.int, 1 << (if f.double { 63 } else { 31 }));
-    let s = a.cast_bits(f.int, sign);
-    let s = a.bin(BinOp::And, s, mask);
-    let v = a.cast_bits(f.int, value);
-    let v = a.bin(BinOp::Or, v, s);
+    let s = a.bitcast(f.int, sign);
+    let s = a.binary(BinOp::And, s, mask);
+    let v = a.bitcast(f.int, value);
+    let v = a.binary(BinOp::Or, v, s);
     let elem = a.elem(value);
-    a.cast_bits(elem, v)
+    a.bitcast(elem, v)
 }
 
 /// x rounded to the nearest integer n with |n| < 2^(mantissa bits - 2): as a float, and as an integer.
@@ -98,9 +98,9 @@ fn round_small<A: Arith>(a: &mut A, x: A::V) -> (A::V, A::V) {
     let magic = a.num(x, f.magic);
     let shifted = add(a, x, magic);
     let float = sub(a, shifted, magic);
-    let bits = a.cast_bits(f.int, shifted);
+    let bits = a.bitcast(f.int, shifted);
     let base = a.bits(x, f.int, float_bits(&f, f.magic));
-    let int = a.bin(BinOp::Sub, bits, base);
+    let int = a.binary(BinOp::Sub, bits, base);
     (float, int)
 }
 
@@ -108,11 +108,11 @@ fn round_small<A: Arith>(a: &mut A, x: A::V) -> (A::V, A::V) {
 fn power_of_two<A: Arith>(a: &mut A, n: A::V, like: A::V) -> A::V {
     let f = format(a, like);
     let bias = a.bits(like, f.int, f.bias as u64);
-    let e = a.bin(BinOp::Add, n, bias);
+    let e = a.binary(BinOp::Add, n, bias);
     let shift = a.bits(like, f.int, f.mantissa_bits.into());
-    let bits = a.bin(BinOp::Shl, e, shift);
+    let bits = a.binary(BinOp::Shl, e, shift);
     let elem = a.elem(like);
-    a.cast_bits(elem, bits)
+    a.bitcast(elem, bits)
 }
 
 /// x = n * ln 2 + r with |r| <= ln(2) / 2: (n as integer, exp(r) - 1).
@@ -132,9 +132,9 @@ fn exp_parts<A: Arith>(a: &mut A, x: A::V) -> (A::V, A::V) {
         std::f64::consts::LN_2 - high
     };
     let c = a.num(x, -high);
-    let r = a.mul_add(nf, c, x);
+    let r = a.fma(nf, c, x);
     let c = a.num(x, -low);
-    let r = a.mul_add(nf, c, r);
+    let r = a.fma(nf, c, r);
     // (exp(r) - 1) / r = 1 + r/2 + r^2/6 + ...
     let terms = if f.double { 13 } else { 7 };
     let mut factorial = 1.0;
@@ -147,7 +147,7 @@ fn exp_parts<A: Arith>(a: &mut A, x: A::V) -> (A::V, A::V) {
     // r + r^2 * q keeps the leading term exact.
     let q = poly(a, r, &coefficients[1..]);
     let r2 = mul(a, r, r);
-    let p = a.mul_add(r2, q, r);
+    let p = a.fma(r2, q, r);
     (n, p)
 }
 
@@ -161,8 +161,8 @@ pub fn exp<A: Arith>(a: &mut A, x: A::V) -> A::V {
     let p = offset(a, p, 1.0);
     // 2^n in two factors: n may lie outside the exponent range (overflow to inf, denormals).
     let one = a.bits(x, f.int, 1);
-    let half = a.bin(BinOp::Shr, n, one);
-    let rest = a.bin(BinOp::Sub, n, half);
+    let half = a.binary(BinOp::Shr, n, one);
+    let rest = a.binary(BinOp::Sub, n, half);
     let s1 = power_of_two(a, half, x);
     let s2 = power_of_two(a, rest, x);
     let p = mul(a, p, s1);
@@ -174,7 +174,7 @@ fn expm1_small<A: Arith>(a: &mut A, x: A::V) -> A::V {
     let (n, p) = exp_parts(a, x);
     let s = power_of_two(a, n, x);
     let rest = offset(a, s, -1.0);
-    a.mul_add(s, p, rest)
+    a.fma(s, p, rest)
 }
 
 /// Natural logarithm.
@@ -185,36 +185,36 @@ pub fn log<A: Arith>(a: &mut A, x: A::V) -> A::V {
     let smallest = if f.double { f64::MIN_POSITIVE } else { f32::MIN_POSITIVE.into() };
     let up = (1u64 << f.mantissa_bits) as f64;
     let limit = a.num(x, smallest);
-    let tiny = a.cmp(Cmp::Lt, x, limit);
+    let tiny = a.compare(Cmp::Lt, x, limit);
     let scaled = scale(a, x, up);
-    let y = a.choose(tiny, scaled, x);
+    let y = a.select(tiny, scaled, x);
     let zero = a.num(x, 0.0);
     let shift = a.num(x, -f64::from(f.mantissa_bits));
-    let shift = a.choose(tiny, shift, zero);
+    let shift = a.select(tiny, shift, zero);
     // y = m * 2^e with m in [1, 2).
-    let bits = a.cast_bits(f.int, y);
+    let bits = a.bitcast(f.int, y);
     let width = a.bits(x, f.int, f.mantissa_bits.into());
-    let exponent = a.bin(BinOp::Shr, bits, width);
+    let exponent = a.binary(BinOp::Shr, bits, width);
     let mask = a.bits(x, f.int, if f.double { 0x7ff } else { 0xff });
-    let exponent = a.bin(BinOp::And, exponent, mask);
+    let exponent = a.binary(BinOp::And, exponent, mask);
     // Integer to float by writing it below the leading bit of 2^mantissa_bits.
     let lead = a.bits(x, f.int, float_bits(&f, up));
-    let e = a.bin(BinOp::Or, exponent, lead);
-    let e = a.cast_bits(elem, e);
+    let e = a.binary(BinOp::Or, exponent, lead);
+    let e = a.bitcast(elem, e);
     let e = offset(a, e, -(up + f.bias as f64));
     let e = add(a, e, shift);
     let mask = a.bits(x, f.int, (1u64 << f.mantissa_bits) - 1);
-    let m = a.bin(BinOp::And, bits, mask);
+    let m = a.binary(BinOp::And, bits, mask);
     let lead = a.bits(x, f.int, float_bits(&f, 1.0));
-    let m = a.bin(BinOp::Or, m, lead);
-    let m = a.cast_bits(elem, m);
+    let m = a.binary(BinOp::Or, m, lead);
+    let m = a.bitcast(elem, m);
     // m into [sqrt(1/2), sqrt(2)).
     let root = a.num(x, std::f64::consts::SQRT_2);
-    let large = a.cmp(Cmp::Gt, m, root);
+    let large = a.compare(Cmp::Gt, m, root);
     let halved = scale(a, m, 0.5);
-    let m = a.choose(large, halved, m);
+    let m = a.select(large, halved, m);
     let e1 = offset(a, e, 1.0);
-    let e = a.choose(large, e1, e);
+    let e = a.select(large, e1, e);
     // log m = 2 atanh(s), s = (m - 1) / (m + 1); written as t - t * (t/2 - ..) would lose nothing: t = m - 1 is exact.
     let t = offset(a, m, -1.0);
     let d = offset(a, m, 1.0);
@@ -238,17 +238,17 @@ pub fn log<A: Arith>(a: &mut A, x: A::V) -> A::V {
     let small = sub(a, small, correction);
     let small = add(a, small, t);
     let c = a.num(x, high);
-    let y = a.mul_add(e, c, small);
+    let y = a.fma(e, c, small);
     // Special values.
     let inf = a.num(x, f64::INFINITY);
-    let is_inf = a.cmp(Cmp::Eq, x, inf);
-    let y = a.choose(is_inf, x, y);
-    let is_zero = a.cmp(Cmp::Eq, x, zero);
+    let is_inf = a.compare(Cmp::Eq, x, inf);
+    let y = a.select(is_inf, x, y);
+    let is_zero = a.compare(Cmp::Eq, x, zero);
     let minus_inf = a.num(x, f64::NEG_INFINITY);
-    let y = a.choose(is_zero, minus_inf, y);
-    let defined = a.cmp(Cmp::Ge, x, zero);
+    let y = a.select(is_zero, minus_inf, y);
+    let defined = a.compare(Cmp::Ge, x, zero);
     let nan = a.num(x, f64::NAN);
-    a.choose(defined, y, nan)
+    a.select(defined, y, nan)
 }
 
 /// log(1 + u) for u >= 0.
@@ -262,39 +262,39 @@ fn log1p<A: Arith>(a: &mut A, u: A::V) -> A::V {
     let y = add(a, l, fix);
     // Infinities have no rounding.
     let big = a.num(u, if format(a, u).double { 1e300 } else { 1e30 });
-    let ok = a.cmp(Cmp::Lt, u, big);
-    a.choose(ok, y, l)
+    let ok = a.compare(Cmp::Lt, u, big);
+    a.select(ok, y, l)
 }
 
 /// Inverse tangent.
 pub fn atan<A: Arith>(a: &mut A, x: A::V) -> A::V {
     let f = format(a, x);
-    let m = a.un(UnOp::Abs, x);
+    let m = a.unary(UnOp::Abs, x);
     // |x| > 1: atan x = pi/2 - atan(1/x); then above tan(pi/8): atan t = pi/4 + atan((t - 1) / (t + 1)).
     let one = a.num(x, 1.0);
     let zero = a.num(x, 0.0);
-    let inverted = a.cmp(Cmp::Gt, m, one);
+    let inverted = a.compare(Cmp::Gt, m, one);
     let inverse = div(a, one, m);
-    let t = a.choose(inverted, inverse, m);
+    let t = a.select(inverted, inverse, m);
     let limit = a.num(x, std::f64::consts::SQRT_2 - 1.0);
-    let upper = a.cmp(Cmp::Gt, t, limit);
+    let upper = a.compare(Cmp::Gt, t, limit);
     let top = offset(a, t, -1.0);
     let bottom = offset(a, t, 1.0);
     let turned = div(a, top, bottom);
-    let t = a.choose(upper, turned, t);
+    let t = a.select(upper, turned, t);
     let t2 = mul(a, t, t);
     let terms = if f.double { 21 } else { 9 };
     let coefficients: Vec<f64> =
         (1..=terms).map(|k| if k % 2 == 1 { -1.0 } else { 1.0 } / f64::from(2 * k + 1)).collect();
     let p = poly(a, t2, &coefficients);
     let p = mul(a, p, t2);
-    let y = a.mul_add(p, t, t);
+    let y = a.fma(p, t, t);
     let quarter = a.num(x, std::f64::consts::FRAC_PI_4);
-    let base = a.choose(upper, quarter, zero);
+    let base = a.select(upper, quarter, zero);
     let y = add(a, y, base);
     let half = a.num(x, std::f64::consts::FRAC_PI_2);
     let mirrored = sub(a, half, y);
-    let y = a.choose(inverted, mirrored, y);
+    let y = a.select(inverted, mirrored, y);
     with_sign_of(a, y, x)
 }
 
@@ -304,7 +304,7 @@ pub fn asin<A: Arith>(a: &mut A, x: A::V) -> A::V {
     let below = sub(a, one, x);
     let above = add(a, one, x);
     let product = mul(a, below, above);
-    let root = a.un(UnOp::Sqrt, product);
+    let root = a.unary(UnOp::Sqrt, product);
     let t = div(a, x, root);
     atan(a, t)
 }
@@ -315,14 +315,14 @@ pub fn acos<A: Arith>(a: &mut A, x: A::V) -> A::V {
     let below = sub(a, one, x);
     let above = add(a, one, x);
     let quotient = div(a, below, above);
-    let root = a.un(UnOp::Sqrt, quotient);
+    let root = a.unary(UnOp::Sqrt, quotient);
     let y = atan(a, root);
     scale(a, y, 2.0)
 }
 
 /// Hyperbolic sine.
 pub fn sinh<A: Arith>(a: &mut A, x: A::V) -> A::V {
-    let m = a.un(UnOp::Abs, x);
+    let m = a.unary(UnOp::Abs, x);
     let small = at_most(a, m, 20.0);
     let t = expm1_small(a, small);
     let d = offset(a, t, 1.0);
@@ -335,14 +335,14 @@ pub fn sinh<A: Arith>(a: &mut A, x: A::V) -> A::V {
     let far = scale(a, e, 0.5);
     let far = mul(a, far, e);
     let limit = a.num(x, 20.0);
-    let is_far = a.cmp(Cmp::Gt, m, limit);
-    let y = a.choose(is_far, far, near);
+    let is_far = a.compare(Cmp::Gt, m, limit);
+    let y = a.select(is_far, far, near);
     with_sign_of(a, y, x)
 }
 
 /// Hyperbolic cosine.
 pub fn cosh<A: Arith>(a: &mut A, x: A::V) -> A::V {
-    let m = a.un(UnOp::Abs, x);
+    let m = a.unary(UnOp::Abs, x);
     let h = scale(a, m, 0.5);
     let e = exp(a, h);
     let big = scale(a, e, 0.5);
@@ -354,7 +354,7 @@ pub fn cosh<A: Arith>(a: &mut A, x: A::V) -> A::V {
 
 /// Hyperbolic tangent.
 pub fn tanh<A: Arith>(a: &mut A, x: A::V) -> A::V {
-    let m = a.un(UnOp::Abs, x);
+    let m = a.unary(UnOp::Abs, x);
     let m = at_most(a, m, 20.0);
     let t = scale(a, m, 2.0);
     let t = expm1_small(a, t);
@@ -365,12 +365,12 @@ pub fn tanh<A: Arith>(a: &mut A, x: A::V) -> A::V {
 
 /// Inverse hyperbolic sine.
 pub fn asinh<A: Arith>(a: &mut A, x: A::V) -> A::V {
-    let m = a.un(UnOp::Abs, x);
+    let m = a.unary(UnOp::Abs, x);
     let limit = if format(a, x).double { 1e150 } else { 1e15 };
     let near = at_most(a, m, limit);
     let sq = mul(a, near, near);
     let r = offset(a, sq, 1.0);
-    let r = a.un(UnOp::Sqrt, r);
+    let r = a.unary(UnOp::Sqrt, r);
     let r = offset(a, r, 1.0);
     let q = div(a, sq, r);
     let u = add(a, near, q);
@@ -378,8 +378,8 @@ pub fn asinh<A: Arith>(a: &mut A, x: A::V) -> A::V {
     let far = log(a, m);
     let far = offset(a, far, std::f64::consts::LN_2);
     let c = a.num(x, limit);
-    let is_far = a.cmp(Cmp::Ge, m, c);
-    let y = a.choose(is_far, far, y);
+    let is_far = a.compare(Cmp::Ge, m, c);
+    let y = a.select(is_far, far, y);
     with_sign_of(a, y, x)
 }
 
@@ -390,38 +390,38 @@ pub fn acosh<A: Arith>(a: &mut A, x: A::V) -> A::V {
     let t = offset(a, near, -1.0);
     let t2 = offset(a, t, 2.0);
     let sq = mul(a, t, t2);
-    let r = a.un(UnOp::Sqrt, sq);
+    let r = a.unary(UnOp::Sqrt, sq);
     let u = add(a, t, r);
     let y = log1p(a, u);
     let far = log(a, x);
     let far = offset(a, far, std::f64::consts::LN_2);
     let c = a.num(x, limit);
-    let is_far = a.cmp(Cmp::Ge, x, c);
-    let y = a.choose(is_far, far, y);
+    let is_far = a.compare(Cmp::Ge, x, c);
+    let y = a.select(is_far, far, y);
     let one = a.num(x, 1.0);
-    let valid = a.cmp(Cmp::Ge, x, one);
+    let valid = a.compare(Cmp::Ge, x, one);
     let nan = a.num(x, f64::NAN);
-    a.choose(valid, y, nan)
+    a.select(valid, y, nan)
 }
 
 /// Inverse hyperbolic tangent; infinite at -1 and 1, NaN beyond.
 pub fn atanh<A: Arith>(a: &mut A, x: A::V) -> A::V {
-    let m = a.un(UnOp::Abs, x);
+    let m = a.unary(UnOp::Abs, x);
     let one = a.num(x, 1.0);
     let d = sub(a, one, m);
     let n = scale(a, m, 2.0);
     let u = div(a, n, d);
     let y = log1p(a, u);
     let y = scale(a, y, 0.5);
-    let valid = a.cmp(Cmp::Le, m, one);
+    let valid = a.compare(Cmp::Le, m, one);
     let nan = a.num(x, f64::NAN);
-    let y = a.choose(valid, y, nan);
+    let y = a.select(valid, y, nan);
     with_sign_of(a, y, x)
 }
 
 /// Logistic function 1 / (1 + e^-x).
 pub fn sigmoid<A: Arith>(a: &mut A, x: A::V) -> A::V {
-    let n = a.un(UnOp::Neg, x);
+    let n = a.unary(UnOp::Neg, x);
     let e = exp(a, n);
     let d = offset(a, e, 1.0);
     let one = a.num(x, 1.0);
@@ -432,7 +432,7 @@ pub fn sigmoid<A: Arith>(a: &mut A, x: A::V) -> A::V {
 /// f64: Kummer's series.
 pub fn erf<A: Arith>(a: &mut A, x: A::V) -> A::V {
     let f = format(a, x);
-    let m = a.un(UnOp::Abs, x);
+    let m = a.unary(UnOp::Abs, x);
     let two_over_sqrt_pi = std::f64::consts::FRAC_2_SQRT_PI;
     if f.double {
         // erf x = 2/sqrt(pi) * exp(-x^2) * x * sum 2^k x^2k / (2k+1)!!: all terms positive. erf 6 = 1 to the last bit.
@@ -448,7 +448,7 @@ pub fn erf<A: Arith>(a: &mut A, x: A::V) -> A::V {
             })
             .collect();
         let p = poly(a, m2, &coefficients);
-        let n = a.un(UnOp::Neg, m2);
+        let n = a.unary(UnOp::Neg, m2);
         let e = exp(a, n);
         let y = mul(a, p, m);
         let y = mul(a, y, e);
@@ -476,52 +476,52 @@ pub fn erf<A: Arith>(a: &mut A, x: A::V) -> A::V {
     let t = div(a, one, d);
     let p = poly(a, t, &[0.254_829_592, -0.284_496_736, 1.421_413_741, -1.453_152_027, 1.061_405_429]);
     let p = mul(a, p, t);
-    let n = a.un(UnOp::Neg, m2);
+    let n = a.unary(UnOp::Neg, m2);
     let e = exp(a, n);
     let rest = mul(a, p, e);
     let far = sub(a, one, rest);
-    let is_near = a.cmp(Cmp::Lt, m, one);
-    let y = a.choose(is_near, near, far);
+    let is_near = a.compare(Cmp::Lt, m, one);
+    let y = a.select(is_near, near, far);
     with_sign_of(a, y, x)
 }
 
 /// x to the power y, at special values as IEEE 754 `pow`. Relative error 4e-7 * max(1, |y log x|) (f32), 4e-15 likewise (f64).
 pub fn pow<A: Arith>(a: &mut A, x: A::V, y: A::V) -> A::V {
     let f = format(a, x);
-    let m = a.un(UnOp::Abs, x);
+    let m = a.unary(UnOp::Abs, x);
     let l = log(a, m);
     let product = mul(a, y, l);
     let p = exp(a, product);
     let zero = a.num(x, 0.0);
     let one = a.num(x, 1.0);
     // |x| = 1: 1 for infinite y, too, where the product is NaN.
-    let unit = a.cmp(Cmp::Eq, m, one);
-    let p = a.choose(unit, one, p);
-    let whole = a.un(UnOp::Floor, y);
-    let is_whole = a.cmp(Cmp::Eq, whole, y);
+    let unit = a.compare(Cmp::Eq, m, one);
+    let p = a.select(unit, one, p);
+    let whole = a.unary(UnOp::Floor, y);
+    let is_whole = a.compare(Cmp::Eq, whole, y);
     let h = scale(a, y, 0.5);
-    let hf = a.un(UnOp::Floor, h);
-    let is_odd = a.cmp(Cmp::Ne, hf, h);
+    let hf = a.unary(UnOp::Floor, h);
+    let is_odd = a.compare(Cmp::Ne, hf, h);
     // A base with a minus sign, be it -0 or -inf: whole odd exponents give the sign to the result. (A NaN passes here, too.)
-    let negated = a.un(UnOp::Neg, p);
-    let bits = a.cast_bits(f.int, x);
+    let negated = a.unary(UnOp::Neg, p);
+    let bits = a.bitcast(f.int, x);
     let mask = a.bits(x, f.int, 1 << (if f.double { 63 } else { 31 }));
-    let sign = a.bin(BinOp::And, bits, mask);
-    let minus = a.cmp(Cmp::Eq, sign, mask);
-    let signed = a.choose(minus, negated, p);
-    let signed = a.choose(is_odd, signed, p);
-    let p = a.choose(is_whole, signed, p);
+    let sign = a.binary(BinOp::And, bits, mask);
+    let minus = a.compare(Cmp::Eq, sign, mask);
+    let signed = a.select(minus, negated, p);
+    let signed = a.select(is_odd, signed, p);
+    let p = a.select(is_whole, signed, p);
     // A negative finite base has no other real powers.
-    let below = a.cmp(Cmp::Lt, x, zero);
+    let below = a.compare(Cmp::Lt, x, zero);
     let inf = a.num(x, f64::INFINITY);
-    let finite = a.cmp(Cmp::Lt, m, inf);
+    let finite = a.compare(Cmp::Lt, m, inf);
     let nan = a.num(x, f64::NAN);
-    let undefined = a.choose(is_whole, p, nan);
-    let undefined = a.choose(finite, undefined, p);
-    let p = a.choose(below, undefined, p);
+    let undefined = a.select(is_whole, p, nan);
+    let undefined = a.select(finite, undefined, p);
+    let p = a.select(below, undefined, p);
     // x^0 and 1^y are 1 whatever the other is.
-    let y_zero = a.cmp(Cmp::Eq, y, zero);
-    let p = a.choose(y_zero, one, p);
-    let x_one = a.cmp(Cmp::Eq, x, one);
-    a.choose(x_one, one, p)
+    let y_zero = a.compare(Cmp::Eq, y, zero);
+    let p = a.select(y_zero, one, p);
+    let x_one = a.compare(Cmp::Eq, x, one);
+    a.select(x_one, one, p)
 }

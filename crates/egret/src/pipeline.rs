@@ -408,8 +408,8 @@ mod tests {
         let zero = k.int(0);
         let mut e = EpilogueBuilder::new();
         let acc = e.acc();
-        let n = e.to(Elem::U32, acc);
-        let result = e.to(Elem::F32, n);
+        let n = e.convert(Elem::U32, acc);
+        let result = e.convert(Elem::F32, n);
         let place = |param| Place { param, base: zero };
         k.tile(Tile {
             cols: 8,

@@ -27,7 +27,7 @@ fn limit(f: &Format) -> f64 {
 fn reduce<A: Arith>(a: &mut A, x: A::V) -> (A::V, A::V) {
     let f = format(a, x);
     let near = reduce_near(a, &f, x);
-    let magnitude = a.un(UnOp::Abs, x);
+    let magnitude = a.unary(UnOp::Abs, x);
     let [r, q] = a.rarely(magnitude, limit(&f), near, |a| reduce_far(a, &f, x));
     (r, q)
 }
@@ -49,7 +49,7 @@ fn reduce_near<A: Arith>(a: &mut A, f: &Format, x: A::V) -> [A::V; 2] {
     let mut r = x;
     for part in parts {
         let c = a.num(x, -part);
-        r = a.mul_add(nf, c, r);
+        r = a.fma(nf, c, r);
     }
     [r, q]
 }
@@ -64,10 +64,10 @@ fn reduce_far<A: Arith>(a: &mut A, f: &Format, x: A::V) -> [A::V; 2] {
     let word = |a: &mut A, bits: u64| a.bits(x, Elem::U64, bits);
     let op = |a: &mut A, op: BinOp, y: A::V, bits: u64| {
         let c = a.bits(x, Elem::U64, bits);
-        a.bin(op, y, c)
+        a.binary(op, y, c)
     };
-    let bits = a.cast_bits(if f.double { Elem::U64 } else { Elem::U32 }, x);
-    let bits = a.to(Elem::U64, bits);
+    let bits = a.bitcast(if f.double { Elem::U64 } else { Elem::U32 }, x);
+    let bits = a.convert(Elem::U64, bits);
     let mantissa = op(a, BinOp::And, bits, (1 << f.mantissa_bits) - 1);
     let mantissa = op(a, BinOp::Or, mantissa, 1 << f.mantissa_bits);
     let exponent = op(a, BinOp::Shr, bits, f.mantissa_bits.into());
@@ -82,7 +82,7 @@ fn reduce_far<A: Arith>(a: &mut A, f: &Format, x: A::V) -> [A::V; 2] {
     let at: Vec<A::V> = (1..=highest)
         .map(|i| {
             let i = word(a, i);
-            a.cmp(Cmp::Eq, first, i)
+            a.compare(Cmp::Eq, first, i)
         })
         .collect();
     // The words of the window, as they lie and then moved up by `shift`.
@@ -93,7 +93,7 @@ fn reduce_far<A: Arith>(a: &mut A, f: &Format, x: A::V) -> [A::V; 2] {
             let mut chosen = word(a, table(j));
             for (i, &here) in at.iter().enumerate() {
                 let other = word(a, table(j + i + 1));
-                chosen = a.choose(here, other, chosen);
+                chosen = a.select(here, other, chosen);
             }
             chosen
         })
@@ -101,8 +101,8 @@ fn reduce_far<A: Arith>(a: &mut A, f: &Format, x: A::V) -> [A::V; 2] {
     let window: Vec<A::V> = (0..words)
         .map(|j| {
             let high = op(a, BinOp::Shl, lying[j], 32);
-            let both = a.bin(BinOp::Or, high, lying[j + 1]);
-            let moved = a.bin(BinOp::Shl, both, shift);
+            let both = a.binary(BinOp::Or, high, lying[j + 1]);
+            let moved = a.binary(BinOp::Shl, both, shift);
             op(a, BinOp::Shr, moved, 32)
         })
         .collect();
@@ -115,9 +115,9 @@ fn reduce_far<A: Arith>(a: &mut A, f: &Format, x: A::V) -> [A::V; 2] {
         let mut sum = carry;
         let mut take = |a: &mut A, factor: A::V, j: usize, upper: bool| {
             if j < words {
-                let p = a.bin(BinOp::Mul, factor, window[j]);
+                let p = a.binary(BinOp::Mul, factor, window[j]);
                 let part = if upper { op(a, BinOp::Shr, p, 32) } else { op(a, BinOp::And, p, 0xffff_ffff) };
-                sum = a.bin(BinOp::Add, sum, part);
+                sum = a.binary(BinOp::Add, sum, part);
             }
         };
         take(a, low, c, false);
@@ -132,7 +132,7 @@ fn reduce_far<A: Arith>(a: &mut A, f: &Format, x: A::V) -> [A::V; 2] {
     product.reverse();
     let join = |a: &mut A, high: A::V, low: A::V| {
         let high = op(a, BinOp::Shl, high, 32);
-        a.bin(BinOp::Or, high, low)
+        a.binary(BinOp::Or, high, low)
     };
     // Two bits before the binary point: the nearest quarter turn, and what is left of it, with its sign.
     let whole = join(a, product[0], product[1]);
@@ -143,30 +143,30 @@ fn reduce_far<A: Arith>(a: &mut A, f: &Format, x: A::V) -> [A::V; 2] {
     let q = op(a, BinOp::Add, whole, 1 << 61);
     let q = op(a, BinOp::Shr, q, 62);
     let nearest = op(a, BinOp::Shl, q, 62);
-    let left = a.bin(BinOp::Sub, whole, nearest);
-    let left = a.cast_bits(Elem::I64, left);
-    let left = a.to(Elem::F64, left);
+    let left = a.binary(BinOp::Sub, whole, nearest);
+    let left = a.bitcast(Elem::I64, left);
+    let left = a.convert(Elem::F64, left);
     let rest = op(a, BinOp::Shr, rest, 1);
-    let rest = a.cast_bits(Elem::I64, rest);
-    let rest = a.to(Elem::F64, rest);
+    let rest = a.bitcast(Elem::I64, rest);
+    let rest = a.convert(Elem::F64, rest);
     let rest = scale(a, rest, 2f64.powi(-63));
     let left = add(a, left, rest);
     let r = scale(a, left, std::f64::consts::FRAC_PI_2 * 2f64.powi(-62));
     // Only x >= 0 was looked at: a negative x has the opposite of both.
     let zero = a.num(x, 0.0);
-    let negative = a.cmp(Cmp::Lt, x, zero);
-    let r = a.to(elem, r);
-    let minus_r = a.un(UnOp::Neg, r);
-    let r = a.choose(negative, minus_r, r);
-    let magnitude = a.un(UnOp::Abs, x);
+    let negative = a.compare(Cmp::Lt, x, zero);
+    let r = a.convert(elem, r);
+    let minus_r = a.unary(UnOp::Neg, r);
+    let r = a.select(negative, minus_r, r);
+    let magnitude = a.unary(UnOp::Abs, x);
     let inf = a.num(x, f64::INFINITY);
-    let finite = a.cmp(Cmp::Lt, magnitude, inf);
+    let finite = a.compare(Cmp::Lt, magnitude, inf);
     let nan = a.num(x, f64::NAN);
-    let r = a.choose(finite, r, nan);
-    let q = a.cast_bits(Elem::I64, q);
-    let q = a.to(f.int, q);
-    let minus_q = a.un(UnOp::Neg, q);
-    [r, a.choose(negative, minus_q, q)]
+    let r = a.select(finite, r, nan);
+    let q = a.bitcast(Elem::I64, q);
+    let q = a.convert(f.int, q);
+    let minus_q = a.unary(UnOp::Neg, q);
+    [r, a.select(negative, minus_q, q)]
 }
 
 /// Sine and cosine of |r| <= pi/4.
@@ -187,10 +187,10 @@ fn sin_cos_reduced<A: Arith>(a: &mut A, r: A::V) -> (A::V, A::V) {
     };
     let p = poly(a, r2, &series(1));
     let p = mul(a, p, r2);
-    let s = a.mul_add(p, r, r);
+    let s = a.fma(p, r, r);
     let p = poly(a, r2, &series(0));
     let one = a.num(r, 1.0);
-    let c = a.mul_add(p, r2, one);
+    let c = a.fma(p, r2, one);
     (s, c)
 }
 
@@ -200,19 +200,19 @@ fn sin_shifted<A: Arith>(a: &mut A, x: A::V, quarter_turns: u64) -> A::V {
     let (r, q) = reduce(a, x);
     let (s, c) = sin_cos_reduced(a, r);
     let turns = a.bits(x, f.int, quarter_turns);
-    let q = a.bin(BinOp::Add, q, turns);
+    let q = a.binary(BinOp::Add, q, turns);
     let one = a.bits(x, f.int, 1);
-    let odd = a.bin(BinOp::And, q, one);
-    let odd = a.cmp(Cmp::Eq, odd, one);
-    let y = a.choose(odd, c, s);
+    let odd = a.binary(BinOp::And, q, one);
+    let odd = a.compare(Cmp::Eq, odd, one);
+    let y = a.select(odd, c, s);
     // Quadrants 2 and 3 are negative: bit 1 of q moves to the sign.
     let two = a.bits(x, f.int, 2);
-    let sign = a.bin(BinOp::And, q, two);
+    let sign = a.binary(BinOp::And, q, two);
     let up = a.bits(x, f.int, if f.double { 62 } else { 30 });
-    let sign = a.bin(BinOp::Shl, sign, up);
-    let y = a.cast_bits(f.int, y);
-    let y = a.bin(BinOp::Xor, y, sign);
-    a.cast_bits(elem, y)
+    let sign = a.binary(BinOp::Shl, sign, up);
+    let y = a.bitcast(f.int, y);
+    let y = a.binary(BinOp::Xor, y, sign);
+    a.bitcast(elem, y)
 }
 
 /// Sine of radians. Absolute error at any x: 2e-7 (f32), 4e-15 (f64). NaN for infinities.
@@ -231,11 +231,11 @@ pub fn tan<A: Arith>(a: &mut A, x: A::V) -> A::V {
     let (r, q) = reduce(a, x);
     let (s, c) = sin_cos_reduced(a, r);
     let one = a.bits(x, f.int, 1);
-    let odd = a.bin(BinOp::And, q, one);
-    let odd = a.cmp(Cmp::Eq, odd, one);
-    let minus_c = a.un(UnOp::Neg, c);
-    let top = a.choose(odd, minus_c, s);
-    let bottom = a.choose(odd, s, c);
+    let odd = a.binary(BinOp::And, q, one);
+    let odd = a.compare(Cmp::Eq, odd, one);
+    let minus_c = a.unary(UnOp::Neg, c);
+    let top = a.select(odd, minus_c, s);
+    let bottom = a.select(odd, s, c);
     div(a, top, bottom)
 }
 

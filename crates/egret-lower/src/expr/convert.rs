@@ -12,7 +12,7 @@ pub fn decode<A: Arith>(a: &mut A, dtype: DType, x: A::V) -> Result<A::V, Unsupp
     if is_direct(dtype) {
         return Ok(x);
     }
-    let code = a.to(Elem::I32, x);
+    let code = a.convert(Elem::I32, x);
     small::unpack(a, dtype, code).ok_or_else(|| Unsupported::new(format!("has no conversion from {dtype}")))
 }
 
@@ -27,7 +27,7 @@ pub fn encode<A: Arith>(a: &mut A, dtype: DType, x: A::V) -> Result<A::V, Unsupp
         small::pack(a, dtype, x, false)
     };
     let code = code.ok_or_else(|| Unsupported::new(format!("has no conversion to {dtype}")))?;
-    Ok(a.to(buffer_elem(dtype)?, code))
+    Ok(a.convert(buffer_elem(dtype)?, code))
 }
 
 /// Rounds a computed value to what its dtype can hold: the smaller floats, the integers of fewer than 8
@@ -36,11 +36,11 @@ pub fn round_to<A: Arith>(a: &mut A, dtype: DType, x: A::V) -> Result<A::V, Unsu
     let narrow = |a: &mut A, bits: u32, signed: bool| {
         if signed {
             let by = a.num(x, f64::from(8 - bits));
-            let up = a.bin(BinOp::Shl, x, by);
-            a.bin(BinOp::Shr, up, by)
+            let up = a.binary(BinOp::Shl, x, by);
+            a.binary(BinOp::Shr, up, by)
         } else {
             let mask = a.num(x, f64::from((1u32 << bits) - 1));
-            a.bin(BinOp::And, x, mask)
+            a.binary(BinOp::And, x, mask)
         }
     };
     Ok(match dtype {
@@ -70,17 +70,17 @@ pub fn cast<A: Arith>(
     let target = compute_elem(to)?;
     if to == DType::Bool {
         let zero = a.num(x, 0.0);
-        return Ok(a.cmp(Cmp::Ne, x, zero));
+        return Ok(a.compare(Cmp::Ne, x, zero));
     }
     if from == DType::Bool {
         let one = a.bits(x, target, egret_loop::number_bits(target, 1.0));
         let zero = a.bits(x, target, 0);
-        return Ok(a.choose(x, one, zero));
+        return Ok(a.select(x, one, zero));
     }
     // To fewer than 8 bits, floats wrap as integers do.
     let narrow = from.is_float() && matches!(to, DType::I4 | DType::U4 | DType::I2 | DType::U2);
-    let x = if narrow { a.to(Elem::I32, x) } else { x };
-    let y = a.to(target, x);
+    let x = if narrow { a.convert(Elem::I32, x) } else { x };
+    let y = a.convert(target, x);
     if to == DType::F8E8M0 {
         let code = small::pack_power(a, y, attrs.str("round"), attrs.flag("saturate"));
         return small::unpack(a, to, code).ok_or_else(|| Unsupported::new("has no conversion to f8e8m0"));

@@ -118,16 +118,16 @@ impl Expr {
                 Some(scalar::extreme_with_constant(a, op, values[constant], zero, values[other]))
             }
             Op::Pow => match self.constant(*y).filter(|&y| is_short_power(y))? {
-                0.5 => Some(a.un(UnOp::Sqrt, values[0])),
+                0.5 => Some(a.unary(UnOp::Sqrt, values[0])),
                 1.0 => Some(values[0]),
-                2.0 => Some(a.bin(BinOp::Mul, values[0], values[0])),
+                2.0 => Some(a.binary(BinOp::Mul, values[0], values[0])),
                 3.0 => {
-                    let square = a.bin(BinOp::Mul, values[0], values[0]);
-                    Some(a.bin(BinOp::Mul, square, values[0]))
+                    let square = a.binary(BinOp::Mul, values[0], values[0]);
+                    Some(a.binary(BinOp::Mul, square, values[0]))
                 }
                 _ => {
                     let one = a.num(values[0], 1.0);
-                    Some(a.bin(BinOp::Div, one, values[0]))
+                    Some(a.binary(BinOp::Div, one, values[0]))
                 }
             },
             _ => None,

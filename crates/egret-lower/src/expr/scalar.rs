@@ -23,14 +23,14 @@ pub fn apply<A: Arith>(
     let is_bool = from == DType::Bool;
     let inexact = |a: &mut A, v: A::V| round_to(a, to, v);
     let v = match op {
-        Op::Neg => a.un(UnOp::Neg, x),
-        Op::Abs if float || from.is_signed_int() => return Ok(a.un(UnOp::Abs, x)),
+        Op::Neg => a.unary(UnOp::Neg, x),
+        Op::Abs if float || from.is_signed_int() => return Ok(a.unary(UnOp::Abs, x)),
         Op::Abs => return Ok(x),
         Op::Sign => return Ok(sign(a, from, x)),
-        Op::Floor => return Ok(a.un(UnOp::Floor, x)),
-        Op::Ceil => return Ok(a.un(UnOp::Ceil, x)),
-        Op::Round => return Ok(a.un(UnOp::Nearest, x)),
-        Op::Sqrt => a.un(UnOp::Sqrt, x),
+        Op::Floor => return Ok(a.unary(UnOp::Floor, x)),
+        Op::Ceil => return Ok(a.unary(UnOp::Ceil, x)),
+        Op::Round => return Ok(a.unary(UnOp::Nearest, x)),
+        Op::Sqrt => a.unary(UnOp::Sqrt, x),
         Op::Exp => math::exp(a, x),
         Op::Log => math::log(a, x),
         Op::Sin => math::sin(a, x),
@@ -51,49 +51,49 @@ pub fn apply<A: Arith>(
         Op::Gelu => activation::gelu(a, x),
         Op::Silu => activation::silu(a, x),
         Op::HardSwish => activation::hard_swish(a, x),
-        Op::Not => return Ok(a.un(UnOp::Not, x)),
-        Op::BitNot => a.un(UnOp::Not, x),
-        Op::IsNan => return Ok(a.cmp(Cmp::Ne, x, x)),
+        Op::Not => return Ok(a.unary(UnOp::Not, x)),
+        Op::BitNot => a.unary(UnOp::Not, x),
+        Op::IsNan => return Ok(a.compare(Cmp::Ne, x, x)),
         Op::IsInf => return Ok(is_inf(a, attrs, x)),
         Op::Cast => return cast(a, attrs, from, to, x),
-        Op::Add => a.bin(BinOp::Add, x, y),
-        Op::Sub => a.bin(BinOp::Sub, x, y),
-        Op::Mul => a.bin(BinOp::Mul, x, y),
-        Op::Div if float => a.bin(BinOp::Div, x, y),
-        Op::Div => guarded(a, y, |a, y| a.bin(BinOp::Div, x, y)),
+        Op::Add => a.binary(BinOp::Add, x, y),
+        Op::Sub => a.binary(BinOp::Sub, x, y),
+        Op::Mul => a.binary(BinOp::Mul, x, y),
+        Op::Div if float => a.binary(BinOp::Div, x, y),
+        Op::Div => guarded(a, y, |a, y| a.binary(BinOp::Div, x, y)),
         Op::Mod if float => float_mod(a, attrs.flag("fmod"), x, y),
         Op::Mod => int_mod(a, from.is_signed_int() && !attrs.flag("fmod"), x, y),
         // f32 powers of integers are expected to be integers: they need more digits than f32 arithmetic
         // leaves.
         Op::Pow if float => {
-            let (x, y) = (a.to(Elem::F64, x), a.to(Elem::F64, y));
+            let (x, y) = (a.convert(Elem::F64, x), a.convert(Elem::F64, y));
             let power = math::pow(a, x, y);
             let power = settle(a, power);
-            a.to(compute_elem(to)?, power)
+            a.convert(compute_elem(to)?, power)
         }
         Op::Pow => int_pow(a, from, x, y),
-        Op::Max => return Ok(a.bin(BinOp::Max, x, y)),
-        Op::Min => return Ok(a.bin(BinOp::Min, x, y)),
-        Op::And | Op::BitAnd => return Ok(a.bin(BinOp::And, x, y)),
-        Op::Or | Op::BitOr => return Ok(a.bin(BinOp::Or, x, y)),
-        Op::Xor | Op::BitXor => return Ok(a.bin(BinOp::Xor, x, y)),
+        Op::Max => return Ok(a.binary(BinOp::Max, x, y)),
+        Op::Min => return Ok(a.binary(BinOp::Min, x, y)),
+        Op::And | Op::BitAnd => return Ok(a.binary(BinOp::And, x, y)),
+        Op::Or | Op::BitOr => return Ok(a.binary(BinOp::Or, x, y)),
+        Op::Xor | Op::BitXor => return Ok(a.binary(BinOp::Xor, x, y)),
         Op::ShiftLeft => shift(a, from, BinOp::Shl, x, y),
         Op::ShiftRight => shift(a, from, BinOp::Shr, x, y),
         Op::Equal if is_bool => {
-            let differ = a.bin(BinOp::Xor, x, y);
-            return Ok(a.un(UnOp::Not, differ));
+            let differ = a.binary(BinOp::Xor, x, y);
+            return Ok(a.unary(UnOp::Not, differ));
         }
-        Op::Equal => return Ok(a.cmp(Cmp::Eq, x, y)),
-        Op::Less => return Ok(a.cmp(Cmp::Lt, x, y)),
-        Op::LessEqual => return Ok(a.cmp(Cmp::Le, x, y)),
+        Op::Equal => return Ok(a.compare(Cmp::Eq, x, y)),
+        Op::Less => return Ok(a.compare(Cmp::Lt, x, y)),
+        Op::LessEqual => return Ok(a.compare(Cmp::Le, x, y)),
         Op::Where => {
             let z = *args.get(2).ok_or_else(|| Unsupported::new("has no third operand"))?;
             if !is_bool {
-                return Ok(a.choose(x, y, z));
+                return Ok(a.select(x, y, z));
             }
-            let no = a.un(UnOp::Not, x);
-            let (y, z) = (a.bin(BinOp::And, x, y), a.bin(BinOp::And, no, z));
-            return Ok(a.bin(BinOp::Or, y, z));
+            let no = a.unary(UnOp::Not, x);
+            let (y, z) = (a.binary(BinOp::And, x, y), a.binary(BinOp::And, no, z));
+            return Ok(a.binary(BinOp::Or, y, z));
         }
         _ => return Err(Unsupported::new(format!("has no elementwise form of {op}"))),
     };
@@ -113,50 +113,50 @@ pub fn extreme_with_constant<A: Arith>(
     match zero.map(f64::is_sign_negative) {
         // A zero in x comes out as it is, but the larger of -0 and 0 is 0: adding 0 changes nothing else.
         Some(false) if op == Op::Max => {
-            let y = a.bin(select, constant, x);
-            a.bin(BinOp::Add, y, constant)
+            let y = a.binary(select, constant, x);
+            a.binary(BinOp::Add, y, constant)
         }
-        Some(true) if op == Op::Min => a.bin(BinOp::Min, constant, x),
-        _ => a.bin(select, constant, x),
+        Some(true) if op == Op::Min => a.binary(BinOp::Min, constant, x),
+        _ => a.binary(select, constant, x),
     }
 }
 
 fn sign<A: Arith>(a: &mut A, dtype: DType, x: A::V) -> A::V {
     let (zero, one) = (a.num(x, 0.0), a.num(x, 1.0));
-    let above = a.cmp(Cmp::Gt, x, zero);
+    let above = a.compare(Cmp::Gt, x, zero);
     // What is neither above nor below zero (zeros, NaN) is its own sign.
     let mut rest = x;
     if dtype.is_float() || dtype.is_signed_int() {
-        let below = a.cmp(Cmp::Lt, x, zero);
+        let below = a.compare(Cmp::Lt, x, zero);
         let minus = a.num(x, -1.0);
-        rest = a.choose(below, minus, x);
+        rest = a.select(below, minus, x);
     }
-    a.choose(above, one, rest)
+    a.select(above, one, rest)
 }
 
 fn is_inf<A: Arith>(a: &mut A, attrs: &Attrs, x: A::V) -> A::V {
     let (up, down) = (a.num(x, f64::INFINITY), a.num(x, f64::NEG_INFINITY));
-    let (positive, negative) = (a.cmp(Cmp::Eq, x, up), a.cmp(Cmp::Eq, x, down));
+    let (positive, negative) = (a.compare(Cmp::Eq, x, up), a.compare(Cmp::Eq, x, down));
     match (attrs.flag("positive"), attrs.flag("negative")) {
-        (true, true) => a.bin(BinOp::Or, positive, negative),
+        (true, true) => a.binary(BinOp::Or, positive, negative),
         (true, false) => positive,
         (false, true) => negative,
-        (false, false) => a.cmp(Cmp::Lt, x, x),
+        (false, false) => a.compare(Cmp::Lt, x, x),
     }
 }
 
 /// `f(y)` where y is not 0, else 0; f is always given a divisor that is not 0.
 fn guarded<A: Arith>(a: &mut A, y: A::V, f: impl FnOnce(&mut A, A::V) -> A::V) -> A::V {
     let (zero, one) = (a.num(y, 0.0), a.num(y, 1.0));
-    let none = a.cmp(Cmp::Eq, y, zero);
-    let safe = a.choose(none, one, y);
+    let none = a.compare(Cmp::Eq, y, zero);
+    let safe = a.select(none, one, y);
     let q = f(a, safe);
-    a.choose(none, zero, q)
+    a.select(none, zero, q)
 }
 
 fn int_mod<A: Arith>(a: &mut A, sign_of_divisor: bool, x: A::V, y: A::V) -> A::V {
     guarded(a, y, |a, y| {
-        let r = a.bin(BinOp::Rem, x, y);
+        let r = a.binary(BinOp::Rem, x, y);
         if sign_of_divisor { follow_divisor(a, r, y) } else { r }
     })
 }
@@ -164,38 +164,38 @@ fn int_mod<A: Arith>(a: &mut A, sign_of_divisor: bool, x: A::V, y: A::V) -> A::V
 /// A remainder with the sign of the dividend, moved to that of the divisor.
 fn follow_divisor<A: Arith>(a: &mut A, r: A::V, y: A::V) -> A::V {
     let zero = a.num(y, 0.0);
-    let some = a.cmp(Cmp::Ne, r, zero);
-    let (r_below, y_below) = (a.cmp(Cmp::Lt, r, zero), a.cmp(Cmp::Lt, y, zero));
-    let differ = a.bin(BinOp::Xor, r_below, y_below);
-    let moved = a.bin(BinOp::Add, r, y);
-    let both = a.bin(BinOp::And, some, differ);
-    a.choose(both, moved, r)
+    let some = a.compare(Cmp::Ne, r, zero);
+    let (r_below, y_below) = (a.compare(Cmp::Lt, r, zero), a.compare(Cmp::Lt, y, zero));
+    let differ = a.binary(BinOp::Xor, r_below, y_below);
+    let moved = a.binary(BinOp::Add, r, y);
+    let both = a.binary(BinOp::And, some, differ);
+    a.select(both, moved, r)
 }
 
 /// The integer that an f64 is within its error of, else itself: 9^3 is often truncated to an integer
 /// afterwards.
 fn settle<A: Arith>(a: &mut A, x: A::V) -> A::V {
-    let near = a.un(UnOp::Nearest, x);
-    let off = a.bin(BinOp::Sub, x, near);
-    let off = a.un(UnOp::Abs, off);
+    let near = a.unary(UnOp::Nearest, x);
+    let off = a.binary(BinOp::Sub, x, near);
+    let off = a.unary(UnOp::Abs, off);
     let error = a.num(x, 1e-14);
-    let size = a.un(UnOp::Abs, x);
-    let bound = a.bin(BinOp::Mul, size, error);
-    let close = a.cmp(Cmp::Le, off, bound);
-    a.choose(close, near, x)
+    let size = a.unary(UnOp::Abs, x);
+    let bound = a.binary(BinOp::Mul, size, error);
+    let close = a.compare(Cmp::Le, off, bound);
+    a.select(close, near, x)
 }
 
 /// Exact: in f32, the remainder by y times ever smaller powers of two, in f64; in f64, as far as 2^50 at a time.
 fn float_mod<A: Arith>(a: &mut A, sign_of_dividend: bool, x: A::V, y: A::V) -> A::V {
-    let (px, py) = (a.un(UnOp::Abs, x), a.un(UnOp::Abs, y));
+    let (px, py) = (a.unary(UnOp::Abs, x), a.unary(UnOp::Abs, y));
     let infinity = a.num(x, f64::INFINITY);
     let near = remainder_step(a, px, py);
-    let quotient = a.bin(BinOp::Div, px, py);
+    let quotient = a.binary(BinOp::Div, px, py);
     let double = a.elem(x) == Elem::F64;
     // A quotient of few digits needs one step.
     let [r, _] = a.rarely(quotient, 1_048_576.0, [near, near], |a| {
-        let mut r = a.to(Elem::F64, px);
-        let y = a.to(Elem::F64, py);
+        let mut r = a.convert(Elem::F64, px);
+        let y = a.convert(Elem::F64, py);
         // Steps of b bits: the parts of f32 quotients are multiplied exactly in f64, those of f64 rely on FMA.
         let (bits, range) = if double { (50, 2100) } else { (24, 300) };
         for step in (0..=range / bits).rev() {
@@ -205,53 +205,53 @@ fn float_mod<A: Arith>(a: &mut A, sign_of_dividend: bool, x: A::V, y: A::V) -> A
             while left > 0 {
                 let by = left.min(1000);
                 let scale = a.num(part, 2f64.powi(by));
-                part = a.bin(BinOp::Mul, part, scale);
+                part = a.binary(BinOp::Mul, part, scale);
                 left -= by;
             }
             let next = remainder_step(a, r, part);
-            let fits = a.cmp(Cmp::Le, part, r);
-            r = a.choose(fits, next, r);
+            let fits = a.compare(Cmp::Le, part, r);
+            r = a.select(fits, next, r);
         }
         let elem = a.elem(px);
-        let r = a.to(elem, r);
+        let r = a.convert(elem, r);
         // Nothing is left of infinities, and nothing divides by zero.
         let zero = a.num(px, 0.0);
         let nan = a.num(px, f64::NAN);
-        let proper = a.cmp(Cmp::Gt, py, zero);
-        let r = a.choose(proper, r, nan);
-        let finite = a.cmp(Cmp::Lt, px, infinity);
-        let r = a.choose(finite, r, nan);
+        let proper = a.compare(Cmp::Gt, py, zero);
+        let r = a.select(proper, r, nan);
+        let finite = a.compare(Cmp::Lt, px, infinity);
+        let r = a.select(finite, r, nan);
         [r, r]
     });
-    let endless = a.cmp(Cmp::Eq, py, infinity);
-    let finite = a.cmp(Cmp::Lt, px, infinity);
-    let whole = a.bin(BinOp::And, endless, finite);
-    let r = a.choose(whole, px, r);
+    let endless = a.compare(Cmp::Eq, py, infinity);
+    let finite = a.compare(Cmp::Lt, px, infinity);
+    let whole = a.binary(BinOp::And, endless, finite);
+    let r = a.select(whole, px, r);
     let r = math::with_sign_of(a, r, x);
     if sign_of_dividend {
         return r;
     }
     let moved = follow_divisor(a, r, y);
     let zero = a.num(x, 0.0);
-    let none = a.cmp(Cmp::Eq, moved, zero);
+    let none = a.compare(Cmp::Eq, moved, zero);
     let signed = math::with_sign_of(a, zero, y);
-    a.choose(none, signed, moved)
+    a.select(none, signed, moved)
 }
 
 /// x - y * trunc(x / y) of numbers that are not negative, where the quotient is exact but for its last digit.
 fn remainder_step<A: Arith>(a: &mut A, x: A::V, y: A::V) -> A::V {
     let zero = a.num(x, 0.0);
-    let q = a.bin(BinOp::Div, x, y);
-    let q = a.un(UnOp::Trunc, q);
-    let q = a.un(UnOp::Neg, q);
-    let r = a.mul_add(q, y, x);
+    let q = a.binary(BinOp::Div, x, y);
+    let q = a.unary(UnOp::Trunc, q);
+    let q = a.unary(UnOp::Neg, q);
+    let r = a.fma(q, y, x);
     // The rounded quotient may be one too large or too small.
-    let low = a.cmp(Cmp::Lt, r, zero);
-    let up = a.bin(BinOp::Add, r, y);
-    let r = a.choose(low, up, r);
-    let high = a.cmp(Cmp::Ge, r, y);
-    let down = a.bin(BinOp::Sub, r, y);
-    a.choose(high, down, r)
+    let low = a.compare(Cmp::Lt, r, zero);
+    let up = a.binary(BinOp::Add, r, y);
+    let r = a.select(low, up, r);
+    let high = a.compare(Cmp::Ge, r, y);
+    let down = a.binary(BinOp::Sub, r, y);
+    a.select(high, down, r)
 }
 
 /// Square and multiply over all bits of the exponent.
@@ -261,13 +261,13 @@ fn int_pow<A: Arith>(a: &mut A, dtype: DType, x: A::V, y: A::V) -> A::V {
     let bits = 8 * dtype.size() - usize::from(signed);
     let (mut power, mut square, mut rest) = (one, x, y);
     for i in 0..bits {
-        let low = a.bin(BinOp::And, rest, one);
-        let odd = a.cmp(Cmp::Ne, low, zero);
-        let times = a.bin(BinOp::Mul, power, square);
-        power = a.choose(odd, times, power);
+        let low = a.binary(BinOp::And, rest, one);
+        let odd = a.compare(Cmp::Ne, low, zero);
+        let times = a.binary(BinOp::Mul, power, square);
+        power = a.select(odd, times, power);
         if i + 1 < bits {
-            square = a.bin(BinOp::Mul, square, square);
-            rest = a.bin(BinOp::Shr, rest, one);
+            square = a.binary(BinOp::Mul, square, square);
+            rest = a.binary(BinOp::Shr, rest, one);
         }
     }
     if !signed {
@@ -275,29 +275,29 @@ fn int_pow<A: Arith>(a: &mut A, dtype: DType, x: A::V, y: A::V) -> A::V {
     }
     // 1 / x^n truncated: x itself is its inverse where it is 1 or -1, and nothing else leaves an integer
     // part.
-    let negative = a.cmp(Cmp::Lt, y, zero);
+    let negative = a.compare(Cmp::Lt, y, zero);
     let minus = a.num(x, -1.0);
-    let low = a.bin(BinOp::And, y, one);
-    let odd = a.cmp(Cmp::Ne, low, zero);
-    let is_one = a.cmp(Cmp::Eq, x, one);
-    let is_minus = a.cmp(Cmp::Eq, x, minus);
-    let of_minus = a.choose(odd, minus, one);
-    let inverse = a.choose(is_minus, of_minus, zero);
-    let inverse = a.choose(is_one, one, inverse);
-    a.choose(negative, inverse, power)
+    let low = a.binary(BinOp::And, y, one);
+    let odd = a.compare(Cmp::Ne, low, zero);
+    let is_one = a.compare(Cmp::Eq, x, one);
+    let is_minus = a.compare(Cmp::Eq, x, minus);
+    let of_minus = a.select(odd, minus, one);
+    let inverse = a.select(is_minus, of_minus, zero);
+    let inverse = a.select(is_one, one, inverse);
+    a.select(negative, inverse, power)
 }
 
 fn shift<A: Arith>(a: &mut A, dtype: DType, op: BinOp, x: A::V, y: A::V) -> A::V {
     let width = 8 * dtype.size();
     let (zero, bound) = (a.num(x, 0.0), a.num(x, width as f64));
-    let mut fits = a.cmp(Cmp::Lt, y, bound);
+    let mut fits = a.compare(Cmp::Lt, y, bound);
     if dtype.is_signed_int() {
-        let positive = a.cmp(Cmp::Ge, y, zero);
-        fits = a.bin(BinOp::And, fits, positive);
+        let positive = a.compare(Cmp::Ge, y, zero);
+        fits = a.binary(BinOp::And, fits, positive);
     }
     let keeps_sign = op == BinOp::Shr && dtype.is_signed_int();
     let beyond = if keeps_sign { a.num(x, (width - 1) as f64) } else { zero };
-    let by = a.choose(fits, y, beyond);
-    let moved = a.bin(op, x, by);
-    if keeps_sign { moved } else { a.choose(fits, moved, zero) }
+    let by = a.select(fits, y, beyond);
+    let moved = a.binary(op, x, by);
+    if keeps_sign { moved } else { a.select(fits, moved, zero) }
 }

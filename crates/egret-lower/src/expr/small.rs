@@ -45,16 +45,16 @@ impl<A: Arith> Int<'_, A> {
     }
     fn with(&mut self, op: BinOp, x: A::V, v: i64) -> A::V {
         let c = self.num(x, v);
-        self.0.bin(op, x, c)
+        self.0.binary(op, x, c)
     }
     fn test(&mut self, op: Cmp, x: A::V, v: i64) -> A::V {
         let c = self.num(x, v);
-        self.0.cmp(op, x, c)
+        self.0.compare(op, x, c)
     }
     /// `v` where `cond` holds, else x.
     fn put(&mut self, cond: A::V, v: i64, x: A::V) -> A::V {
         let c = self.num(x, v);
-        self.0.choose(cond, c, x)
+        self.0.select(cond, c, x)
     }
 }
 
@@ -80,17 +80,17 @@ pub fn unpack<A: Arith>(a: &mut A, dtype: DType, code: A::V) -> Option<A::V> {
     let value = if f.bias == 127 {
         shifted
     } else {
-        let x = i.0.cast_bits(Elem::F32, shifted);
+        let x = i.0.bitcast(Elem::F32, shifted);
         let scale = i.0.bits(code, Elem::F32, power_of_two(127 - f.bias));
-        let x = i.0.bin(BinOp::Mul, x, scale);
-        i.0.cast_bits(Elem::I32, x)
+        let x = i.0.binary(BinOp::Mul, x, scale);
+        i.0.bitcast(Elem::I32, x)
     };
-    let mut value = i.0.bin(BinOp::Or, value, sign);
+    let mut value = i.0.binary(BinOp::Or, value, sign);
     if f.bias != 127 {
         if let Some(infinity) = f.infinity {
             let special = i.test(Cmp::Ge, magnitude, infinity.into());
             let bits = i.with(BinOp::Or, value, 0x7f80_0000);
-            value = i.0.choose(special, bits, value);
+            value = i.0.select(special, bits, value);
         }
         if let Some(nan) = f.nan.filter(|_| f.infinity.is_none()) {
             let which = if i64::from(nan) == sign_bit { code } else { magnitude };
@@ -98,33 +98,33 @@ pub fn unpack<A: Arith>(a: &mut A, dtype: DType, code: A::V) -> Option<A::V> {
             value = i.put(is_nan, 0x7fc0_0000, value);
         }
     }
-    Some(a.cast_bits(Elem::F32, value))
+    Some(a.bitcast(Elem::F32, value))
 }
 
 /// The code (i32) of an f32, rounded to nearest, ties to even. Beyond the largest value: that value if
 /// `saturate`, else infinity or NaN. `None` for other dtypes.
 pub fn pack<A: Arith>(a: &mut A, dtype: DType, x: A::V, saturate: bool) -> Option<A::V> {
     let f = format(dtype)?;
-    let magnitude = a.un(UnOp::Abs, x);
-    let bits = a.cast_bits(Elem::I32, magnitude);
-    let all = a.cast_bits(Elem::I32, x);
+    let magnitude = a.unary(UnOp::Abs, x);
+    let bits = a.bitcast(Elem::I32, magnitude);
+    let all = a.bitcast(Elem::I32, x);
     let drop = i64::from(23 - f.mantissa);
     let mut i = Int(a);
     let odd = i.with(BinOp::Shr, bits, drop);
     let odd = i.with(BinOp::And, odd, 1);
     let half = i.with(BinOp::Add, bits, (1 << (drop - 1)) - 1);
-    let rounded = i.0.bin(BinOp::Add, half, odd);
+    let rounded = i.0.binary(BinOp::Add, half, odd);
     let rounded = i.with(BinOp::Shr, rounded, drop);
     let mut code = i.with(BinOp::Sub, rounded, i64::from(127 - f.bias) << f.mantissa);
     if f.bias != 127 {
         // Below the least normal value, adding a number whose last bit is the least subnormal rounds to it.
         let step = 1 - f.bias - f.mantissa as i32 + 23;
         let magic = i.0.bits(x, Elem::F32, power_of_two(step));
-        let sum = i.0.bin(BinOp::Add, magnitude, magic);
-        let sum = i.0.cast_bits(Elem::I32, sum);
+        let sum = i.0.binary(BinOp::Add, magnitude, magic);
+        let sum = i.0.bitcast(Elem::I32, sum);
         let subnormal = i.with(BinOp::Sub, sum, power_of_two(step) as i64);
         let is_subnormal = i.test(Cmp::Lt, bits, power_of_two(1 - f.bias) as i64);
-        code = i.0.choose(is_subnormal, subnormal, code);
+        code = i.0.select(is_subnormal, subnormal, code);
     }
     let beyond = i.test(Cmp::Gt, code, f.max.into());
     let limit = if saturate { f.max } else { f.infinity.or(f.nan).unwrap_or(f.max) };
@@ -132,7 +132,7 @@ pub fn pack<A: Arith>(a: &mut A, dtype: DType, x: A::V, saturate: bool) -> Optio
     let sign = i.with(BinOp::Shr, all, i64::from(32 - f.bits));
     let sign = i.with(BinOp::And, sign, 1 << (f.bits - 1));
     let unsigned_zero = f.nan == Some(1 << (f.bits - 1));
-    let signed = i.0.bin(BinOp::Or, code, sign);
+    let signed = i.0.binary(BinOp::Or, code, sign);
     let is_nan = i.test(Cmp::Gt, bits, 0x7f80_0000);
     let mut out = signed;
     if unsigned_zero {
@@ -159,12 +159,12 @@ fn unpack_power<A: Arith>(a: &mut A, code: A::V) -> A::V {
     let bits = i.put(is_least, 0x0040_0000, bits);
     let is_nan = i.test(Cmp::Eq, code, 255);
     let bits = i.put(is_nan, 0x7fc0_0000, bits);
-    a.cast_bits(Elem::F32, bits)
+    a.bitcast(Elem::F32, bits)
 }
 
 /// The `f8e8m0` code of an f32's magnitude, rounded `nearest` (ties away from zero), `up` or `down`.
 pub fn pack_power<A: Arith>(a: &mut A, x: A::V, round: &str, saturate: bool) -> A::V {
-    let all = a.cast_bits(Elem::I32, x);
+    let all = a.bitcast(Elem::I32, x);
     let mut i = Int(a);
     let bits = i.with(BinOp::And, all, 0x7fff_ffff);
     let bump = match round {

@@ -137,7 +137,7 @@ impl Plan<'_> {
             let mean = share(k, s, len);
             let epsilon = k.num(mean, epsilon);
             let sum = k.add(mean, epsilon);
-            let root = k.un(egret_loop::UnOp::Sqrt, sum);
+            let root = k.unary(egret_loop::UnOp::Sqrt, sum);
             let one = k.num(root, 1.0);
             Ok(k.div(one, root))
         })

@@ -162,7 +162,7 @@ fn product(
                 let place = Place { param: m.param, base: base(k, m, col) };
                 let operand =
                     e.operand(Elem::F32, EpilogueOperand { place, rows: offsets(m), col_stride: 1 });
-                value = e.bin(BinOp::Add, value, operand);
+                value = e.binary(BinOp::Add, value, operand);
             }
             let axes = vec![Axis { extent: width, a_stride: 1, b_stride: PANEL as i64 }];
             let panel = PANEL.min((cols - col) as usize);

@@ -495,7 +495,7 @@ impl RowValue {
 pub fn combine(k: &mut KernelBuilder, locals: &[Local], p: &Point, op: BinOp, value: V) {
     let l = locals[p.slot];
     let old = k.get(l);
-    let new = k.bin(op, old, value);
+    let new = k.binary(op, old, value);
     k.set(l, new);
 }
 

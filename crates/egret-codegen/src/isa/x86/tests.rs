@@ -195,7 +195,7 @@ pub(super) fn random_epilogue(noise: &mut Noise, tile: &Tile) -> Epilogue {
         }
     }
     floats.push(b.num(acc, 1.5));
-    bools.push(b.cmp(Cmp::Lt, acc, floats[1]));
+    bools.push(b.compare(Cmp::Lt, acc, floats[1]));
     let pick = |v: &Vec<usize>, noise: &mut Noise| v[noise.below(v.len() as u64) as usize];
     let cmps = [Cmp::Eq, Cmp::Ne, Cmp::Lt, Cmp::Le, Cmp::Gt, Cmp::Ge];
     for _ in 0..noise.below(14) {
@@ -207,7 +207,7 @@ pub(super) fn random_epilogue(noise: &mut Noise, tile: &Tile) -> Epilogue {
             0 => {
                 let ops =
                     [UnOp::Neg, UnOp::Abs, UnOp::Sqrt, UnOp::Floor, UnOp::Ceil, UnOp::Trunc, UnOp::Nearest];
-                floats.push(b.un(ops[noise.below(7) as usize], x));
+                floats.push(b.unary(ops[noise.below(7) as usize], x));
             }
             1 | 2 => {
                 let ops = [
@@ -219,12 +219,12 @@ pub(super) fn random_epilogue(noise: &mut Noise, tile: &Tile) -> Epilogue {
                     BinOp::SelMin,
                     BinOp::SelMax,
                 ];
-                floats.push(b.bin(ops[noise.below(7) as usize], x, y));
+                floats.push(b.binary(ops[noise.below(7) as usize], x, y));
             }
-            3 | 4 => floats.push(b.mul_add(x, y, z)),
+            3 | 4 => floats.push(b.fma(x, y, z)),
             5 => {
                 let ops = [UnOp::Neg, UnOp::Abs, UnOp::Not];
-                ints.push(b.un(ops[noise.below(3) as usize], i));
+                ints.push(b.unary(ops[noise.below(3) as usize], i));
             }
             6 => {
                 let ops = [
@@ -237,38 +237,38 @@ pub(super) fn random_epilogue(noise: &mut Noise, tile: &Tile) -> Epilogue {
                     BinOp::Or,
                     BinOp::Xor,
                 ];
-                ints.push(b.bin(ops[noise.below(8) as usize], i, j));
+                ints.push(b.binary(ops[noise.below(8) as usize], i, j));
             }
             7 => {
                 let by = b.bits(i, Elem::I32, 3);
                 let op = if noise.below(2) == 0 { BinOp::Shl } else { BinOp::Shr };
-                ints.push(b.bin(op, i, by));
+                ints.push(b.binary(op, i, by));
             }
-            8 => bools.push(b.cmp(cmp, x, y)),
-            9 => bools.push(b.cmp(cmp, i, j)),
+            8 => bools.push(b.compare(cmp, x, y)),
+            9 => bools.push(b.compare(cmp, i, j)),
             10 => {
                 let ops = [BinOp::And, BinOp::Or, BinOp::Xor];
-                let v = b.bin(ops[noise.below(3) as usize], p, q);
-                bools.push(if noise.below(2) == 0 { b.un(UnOp::Not, v) } else { v });
+                let v = b.binary(ops[noise.below(3) as usize], p, q);
+                bools.push(if noise.below(2) == 0 { b.unary(UnOp::Not, v) } else { v });
             }
-            11 => floats.push(b.choose(p, x, y)),
-            12 => ints.push(b.choose(p, i, j)),
+            11 => floats.push(b.select(p, x, y)),
+            12 => ints.push(b.select(p, i, j)),
             13 => {
-                floats.push(b.to(Elem::F32, i));
-                floats.push(b.to(Elem::F32, p));
+                floats.push(b.convert(Elem::F32, i));
+                floats.push(b.convert(Elem::F32, p));
             }
             _ => {
-                ints.push(b.to(Elem::I32, y));
-                ints.push(b.to(Elem::I32, q));
-                bools.push(b.to(Elem::Bool, x));
-                bools.push(b.to(Elem::Bool, i));
-                let bits = b.cast_bits(Elem::I32, z);
-                floats.push(b.cast_bits(Elem::F32, bits));
+                ints.push(b.convert(Elem::I32, y));
+                ints.push(b.convert(Elem::I32, q));
+                bools.push(b.convert(Elem::Bool, x));
+                bools.push(b.convert(Elem::Bool, i));
+                let bits = b.bitcast(Elem::I32, z);
+                floats.push(b.bitcast(Elem::F32, bits));
             }
         }
     }
     let last = *floats.last().expect("never empty");
-    let sum = b.bin(BinOp::SelMax, acc, last);
+    let sum = b.binary(BinOp::SelMax, acc, last);
     b.finish(sum)
 }
 
@@ -315,24 +315,24 @@ fn all_alive(n: i64, value: impl Fn(&mut EpilogueBuilder, usize, usize) -> usize
                 value(b, acc, c)
             })
             .collect();
-        let all = values[1..].iter().fold(values[0], |x, y| b.bin(join, x, *y));
-        if join == BinOp::And { b.choose(all, acc, acc) } else { all }
+        let all = values[1..].iter().fold(values[0], |x, y| b.binary(join, x, *y));
+        if join == BinOp::And { b.select(all, acc, acc) } else { all }
     })
 }
 
 #[test]
 fn what_cannot_be_encoded_is_refused_with_the_reason() {
     let u32s = tile_with(|b, acc| {
-        let n = b.to(Elem::U32, acc);
-        b.to(Elem::F32, n)
+        let n = b.convert(Elem::U32, acc);
+        b.convert(Elem::F32, n)
     });
     let remainder = tile_with(|b, acc| {
-        let n = b.to(Elem::I32, acc);
-        let q = b.bin(BinOp::Div, n, n);
-        b.to(Elem::F32, q)
+        let n = b.convert(Elem::I32, acc);
+        let q = b.binary(BinOp::Div, n, n);
+        b.convert(Elem::F32, q)
     });
-    let conditions = all_alive(9, |b, acc, c| b.cmp(Cmp::Lt, acc, c), BinOp::And);
-    let values = all_alive(40, |b, acc, c| b.bin(BinOp::Div, acc, c), BinOp::Add);
+    let conditions = all_alive(9, |b, acc, c| b.compare(Cmp::Lt, acc, c), BinOp::And);
+    let values = all_alive(40, |b, acc, c| b.binary(BinOp::Div, acc, c), BinOp::Add);
     let plain = tile_with(|_, acc| acc);
     let far_rows = Tile { out_rows: vec![0, 1 << 30], ..plain.clone() };
     let far_steps =
