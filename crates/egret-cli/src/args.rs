@@ -54,7 +54,7 @@ impl GivenArgs {
         Request {
             model: model.to_owned(),
             dims: self.dims.iter().cloned().collect(),
-            inputs: Inputs { named: self.input.clone(), files: self.inputs.clone(), beside: vec![] },
+            inputs: Inputs { named: self.input.clone(), files: self.inputs.clone(), ..Inputs::default() },
             bind: self.bind.clone(),
             random: None,
             default_dim: None,

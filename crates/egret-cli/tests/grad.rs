@@ -43,6 +43,7 @@ fn wrong_requests_have_one_message() {
     for (args, part) in [
         (&["--of", "logits[10]"][..], "the index 10 is out of range of axis 1 of `logits`"),
         (&["--of", "logits[a]"], "write the index as in logits[3]"),
+        (&["--of", "[0,9]"], "no value ``"),
         (&["--of", "nothing"], "no value `nothing`; its inputs and outputs are `image`, `logits`"),
         (&["--of", "logits", "--wrt", "nothing"], "no value `nothing`"),
         (&["--of", "logits", "--wrt", "fc1.weight"], "`fc1.weight` is not in the graph any more"),

@@ -25,8 +25,12 @@ impl Of {
     }
 }
 
-/// The value that a graph calls `name`: an input, an output, or any other value; `None` if there is none.
+/// The value that a graph calls `name`: an input, an output, or any other value; `None` if there is none. Values without a name
+/// are not found by the empty one.
 pub fn find(graph: &Graph, name: &str) -> Option<ValueId> {
+    if name.is_empty() {
+        return None;
+    }
     let output = graph.output_names().iter().position(|n| n == name).map(|i| graph.outputs()[i]);
     let named = |v: &ValueId| graph.value(*v).name == name;
     let alive = |v: &ValueId| graph.producer(*v).is_none_or(|n| graph.contains(n));

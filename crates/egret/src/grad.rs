@@ -1,8 +1,10 @@
 //! Gradients of a model as a graph that runs, prints and compiles like any other.
 
 use crate::error::{Error, Result};
-use egret_grad::{GradError, Of};
+use egret_grad::GradError;
 use egret_ir::{Graph, Type, ValueId, verify};
+
+pub use egret_grad::{Of, find};
 
 /// What is differentiated, by the model's own names: of inputs, outputs, intermediates and weights.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,7 +38,15 @@ pub fn gradient(graph: &Graph, request: &Request) -> Result<Graph> {
     } else {
         request.wrt.iter().map(|name| named(graph, name)).collect::<Result<_>>()?
     };
-    let gradient = egret_grad::grad(graph, &of, &wrt).map_err(|e| match e {
+    differentiate(graph, &of, &wrt)
+}
+
+/// As [`gradient`], of values that were found already.
+///
+/// # Errors
+/// As [`gradient`].
+pub fn differentiate(graph: &Graph, of: &Of, wrt: &[ValueId]) -> Result<Graph> {
+    let gradient = egret_grad::grad(graph, of, wrt).map_err(|e| match e {
         GradError::NotDifferentiable(_) => Error::unsupported(e.to_string()),
         GradError::Rule(..) => Error::internal(e.to_string()),
         GradError::Request(_) | GradError::NoPath { .. } => Error::user(e.to_string()),
@@ -49,7 +59,10 @@ pub fn gradient(graph: &Graph, request: &Request) -> Result<Graph> {
 }
 
 /// `name[index]`; a value whose name is the whole text goes first.
-fn target(graph: &Graph, spelt: &str) -> Result<(ValueId, Vec<i64>)> {
+///
+/// # Errors
+/// No value has that name; an index that is none.
+pub fn target(graph: &Graph, spelt: &str) -> Result<(ValueId, Vec<i64>)> {
     if let Some(value) = egret_grad::find(graph, spelt) {
         return Ok((value, vec![]));
     }

@@ -69,6 +69,8 @@ pub struct Inputs {
     pub files: Vec<PathBuf>,
     /// Names for which the model itself has no input: they are asked for by [`Inputs::of`].
     pub beside: Vec<String>,
+    /// Which sample along the first axis is taken of inputs that hold several; `None` = all.
+    pub sample: Option<usize>,
 }
 
 impl Inputs {
@@ -94,7 +96,10 @@ impl Inputs {
         }
         let own: Vec<_> = self.named.iter().filter(|(n, _)| !self.beside.contains(n)).cloned().collect();
         out.extend(named(&own, declared)?);
-        Ok(out)
+        match self.sample {
+            Some(k) => sample(out, k),
+            None => Ok(out),
+        }
     }
 
     /// The value that is given for one input, if one is.
@@ -128,6 +133,36 @@ pub fn named(list: &[(String, Given)], declared: &[DeclaredInput]) -> Result<BTr
         }
     }
     Ok(out)
+}
+
+/// Sample `k` of inputs that hold several along their first axis; the others serve every sample.
+fn sample(all: BTreeMap<String, Value>, k: usize) -> Result<BTreeMap<String, Value>> {
+    let samples = |v: &Value| v.as_tensor().and_then(|t| t.shape().first().copied()).unwrap_or(1);
+    let most = all.values().map(samples).max().unwrap_or(1);
+    if k >= most {
+        return Err(Error::user(format!("no sample {k}: the given inputs hold {most}, counted from 0")));
+    }
+    let one = |(name, value): (String, Value)| {
+        let n = samples(&value);
+        match value.as_tensor() {
+            Some(t) if n > 1 && k < n => Ok((name, nth(t, k).into())),
+            Some(_) if n > 1 => Err(Error::user(format!("no sample {k}: the input `{name}` holds {n}"))),
+            _ => Ok((name, value)),
+        }
+    };
+    all.into_iter().map(one).collect()
+}
+
+/// Element `k` of the first axis, which stays as an axis of 1.
+fn nth(t: &Tensor, k: usize) -> Tensor {
+    let mut shape = t.shape().to_vec();
+    let samples = std::mem::replace(&mut shape[0], 1);
+    if t.dtype() == DType::String {
+        let each = t.strings().len() / samples;
+        return Tensor::from_strings(&shape, t.strings()[k * each..(k + 1) * each].to_vec());
+    }
+    let each = t.bytes().len() / samples;
+    Tensor::from_bytes(t.dtype(), &shape, &t.bytes()[k * each..(k + 1) * each])
 }
 
 fn find<'a>(declared: &'a [DeclaredInput], name: &str) -> Result<&'a DeclaredInput> {
@@ -376,6 +411,25 @@ mod tests {
             Tensor::from_strings(&[2], vec!["a".into(), "b".into()]),
         );
         ok("x=18446744073709551615", DType::U64, Some(0), Tensor::scalar(u64::MAX));
+    }
+
+    #[test]
+    fn a_sample_is_one_of_the_first_axis() {
+        let all = || -> BTreeMap<String, Value> {
+            let x = Tensor::new(&[3, 2], vec![1f32, 2.0, 3.0, 4.0, 5.0, 6.0]);
+            let names = Tensor::from_strings(&[3], vec!["a".into(), "b".into(), "c".into()]);
+            let rate = Tensor::new(&[1], vec![16000i64]);
+            [("x", x), ("names", names), ("rate", rate)].map(|(n, t)| (n.to_owned(), t.into())).into()
+        };
+        let one = sample(all(), 2).unwrap();
+        assert_eq!(one["x"], Tensor::new(&[1, 2], vec![5f32, 6.0]).into());
+        assert_eq!(one["names"], Tensor::from_strings(&[1], vec!["c".into()]).into());
+        assert_eq!(one["rate"], Tensor::new(&[1], vec![16000i64]).into());
+        let e = sample(all(), 3).unwrap_err();
+        assert_eq!(e.to_string(), "no sample 3: the given inputs hold 3, counted from 0");
+        let mut uneven = all();
+        uneven.insert("z".into(), Tensor::new(&[2], vec![0i64, 1]).into());
+        assert!(sample(uneven, 2).unwrap_err().to_string().contains("`z` holds 2"));
     }
 
     #[test]
