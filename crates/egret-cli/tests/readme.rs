@@ -1,4 +1,4 @@
-//! The commands of `README.md`: each ```` ```sh ```` block behind a line `<!-- run -->` is run, and prints what the ```` ```text ```` block
+//! The commands of `README.md` and `docs/INTERPRET.md`: each ```` ```sh ```` block behind a line `<!-- run -->` is run, and prints what the ```` ```text ```` block
 //! behind it shows, where there is one. `...` in what is shown stands for anything, as a line of its own for any lines.
 
 mod kit;
@@ -86,16 +86,13 @@ fn reader(dir: &Path) {
     std::os::unix::fs::symlink(root.join("fixtures"), dir.join("fixtures")).expect("a link");
 }
 
-#[test]
+/// Run the blocks of a page, of which at least so many are run and so many show what is printed.
 #[cfg(unix)]
-fn commands_do_what_the_readme_shows() {
-    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md"));
-    let blocks = blocks(&page.expect("README.md"));
-    assert!(
-        blocks.len() >= 4 && blocks.iter().filter(|b| b.shown.is_some()).count() >= 3,
-        "{}",
-        blocks.len()
-    );
+fn does_what_it_shows(name: &str, run: usize, shown: usize) {
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(name));
+    let blocks = blocks(&page.expect(name));
+    let showing = blocks.iter().filter(|b| b.shown.is_some()).count();
+    assert!(blocks.len() >= run && showing >= shown, "{name}: {} blocks, {showing} shown", blocks.len());
     let dir = kit::temp();
     reader(dir.path());
     let egret = Path::new(env!("CARGO_BIN_EXE_egret"));
@@ -114,16 +111,28 @@ fn commands_do_what_the_readme_shows() {
             .output()
             .expect("sh starts");
         let (said, told) = (kit::text(&out.stdout), kit::text(&out.stderr));
-        assert!(out.status.success(), "README.md:{}: {}\n{said}{told}", block.line, block.commands);
+        assert!(out.status.success(), "{name}:{}: {}\n{said}{told}", block.line, block.commands);
         if let Some(shown) = &block.shown {
             let (shown, lines): (Vec<&str>, Vec<&str>) = (shown.lines().collect(), said.lines().collect());
             assert!(
                 lines_are(&shown, &lines),
-                "README.md:{}: what is shown is not what is printed:\n{said}",
+                "{name}:{}: what is shown is not what is printed:\n{said}",
                 block.line
             );
         }
     }
+}
+
+#[test]
+#[cfg(unix)]
+fn commands_do_what_the_readme_shows() {
+    does_what_it_shows("README.md", 4, 3);
+}
+
+#[test]
+#[cfg(unix)]
+fn commands_do_what_the_page_of_attributions_shows() {
+    does_what_it_shows("docs/INTERPRET.md", 2, 2);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// (crate, the crates of ours that it may know). docs/ARCHITECTURE.md has the reasons.
-const KNOWS: [(&str, &[&str]); 13] = [
+const KNOWS: [(&str, &[&str]); 14] = [
     ("egret-ir", &[]),
     ("egret-trace", &[]),
     ("egret-loop", &[]),
@@ -29,7 +29,8 @@ const KNOWS: [(&str, &[&str]); 13] = [
             "egret-runtime",
         ],
     ),
-    ("egret-cli", &["egret"]),
+    ("egret-attribute", &["egret"]),
+    ("egret-cli", &["egret", "egret-attribute"]),
     ("egret-build", &["egret"]),
     ("xtask", &[]),
 ];

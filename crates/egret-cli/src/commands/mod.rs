@@ -1,5 +1,6 @@
 //! The commands, one file each: its arguments and what it does. A new one is a file here and three lines below.
 
+mod attribute;
 mod bench;
 mod bisect;
 mod check;
@@ -59,6 +60,9 @@ pub enum Command {
     /// Differentiate a model: print, run or compile the program that computes the gradient
     #[command(after_help = EXIT_CODES)]
     Grad(grad::Args),
+    /// Say which features of the inputs a model's decision rests on: numbers, and heat maps over images
+    #[command(after_help = EXIT_CODES)]
+    Attribute(attribute::Args),
     /// Find the application of a rewrite rule that makes a model's outputs wrong
     #[command(after_help = EXIT_CODES)]
     Bisect(bisect::Args),
@@ -82,6 +86,7 @@ pub fn dispatch(command: &Command) -> Result<()> {
         Command::Completions(a) => completions::run(a),
         Command::Explain(a) => explain::run(a),
         Command::Grad(a) => grad::run(a),
+        Command::Attribute(a) => attribute::run(a),
         Command::Bisect(a) => bisect::run(a),
         Command::Diff(a) => diff::run(a),
     }

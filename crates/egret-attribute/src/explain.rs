@@ -1,0 +1,39 @@
+//! From a model and a request to an explanation.
+
+use crate::explanation::Explanation;
+use crate::features::features;
+use crate::method::Method;
+use crate::numbers::{spelt, unravel};
+use crate::program::Model;
+use crate::request::Request;
+use crate::target::wanted;
+use crate::{gradcam, gradients, occlusion};
+use egret::{Error, Result, source};
+
+/// Explain a score.
+///
+/// # Errors
+/// What cannot be read, imported or compiled; a target, class, input, layer or window that the model has not;
+/// unsupported: nodes that have no derivative.
+pub fn explain(source: &source::Request, request: &Request) -> Result<Explanation> {
+    let model = Model::new(source, request)?;
+    let target = wanted(&model.graph, request.target.as_deref())?;
+    let features = features(&model, target.value, &request.wrt, &request.method, &request.baseline)?;
+    let out = match &request.method {
+        Method::Occlusion { window, stride } => {
+            occlusion::attribute(&model, &target, &features, window.as_deref(), stride.as_deref())?
+        }
+        Method::GradCam { layer } => gradcam::attribute(&model, &target, &features, layer.as_deref())?,
+        _ => gradients::attribute(&model, &target, &features)?,
+    };
+    for map in &out.maps {
+        if let Some(i) = map.values.iter().position(|v| !v.is_finite()) {
+            return Err(Error::user(format!(
+                "the attribution of {} is {}: the model overflows there, or its gradient does",
+                spelt(&map.name, &unravel(i, &map.shape)),
+                map.values[i]
+            )));
+        }
+    }
+    Ok(out)
+}

@@ -1,0 +1,69 @@
+//! Attributions: how much each feature of the inputs had to do with a score of a model.
+//!
+//! [`explain`] takes a model with its inputs and a [`Request`]: a target (one element of an output, the largest if none is named)
+//! and a method. It gives a [`Map`] per input, with a number for every element.
+//!
+//! | method | attribution of a feature x | costs |
+//! |---|---|---|
+//! | `saliency` | the size of the gradient | one gradient |
+//! | `input-x-gradient` | x times the gradient | one gradient |
+//! | `integrated-gradients` | (x - baseline) times the mean gradient on the straight way from the baseline (Sundararajan 2017) | `steps` gradients |
+//! | `smoothgrad` | the mean gradient of noisy copies (Smilkov 2017) | `samples` gradients |
+//! | `grad-cam` | feature maps of a layer, weighed by their mean gradients, where positive (Selvaraju 2017) | one gradient |
+//! | `occlusion` | what the score loses when a window is set to the baseline, averaged over the windows that cover x (Zeiler 2014) | a run per window |
+//!
+//! Gradients are programs of `egret-grad` with a seed: one program gives every element of the output, so that it is compiled once.
+//!
+//! # Example
+//!
+//! ```
+//! use egret::{Engine, Options, inputs::{Given, Inputs}, source};
+//! use egret_attribute::{Baseline, Choices, Method, Request, explain, top};
+//!
+//! let digits = Given::named("image=../../fixtures/digits/images.npy")?;
+//! let model = source::Request {
+//!     model: "../../fixtures/models/simple_cnn.onnx".into(),
+//!     inputs: Inputs { named: vec![digits], sample: Some(292), ..Inputs::default() },
+//!     ..source::Request::default()
+//! };
+//! let found = explain(&model, &Request {
+//!     target: None,
+//!     method: Method::new("integrated-gradients", &Choices::default())?,
+//!     wrt: vec![],
+//!     baseline: Baseline::default(),
+//!     engine: Engine::Jit,
+//!     options: Options::default(),
+//! })?;
+//! assert_eq!(found.target.spelt(), "logits[0,4]");
+//! assert!(found.completeness.unwrap().error() < 0.01);
+//! assert_eq!(top(&found.maps, 1)[0].feature, "image[0,0,6,13]");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod batch;
+mod explain;
+mod explanation;
+mod feature;
+mod features;
+mod gradcam;
+mod gradients;
+mod layer;
+mod map;
+mod method;
+mod numbers;
+mod occlusion;
+mod picture;
+mod program;
+mod quadrature;
+mod request;
+mod target;
+
+pub use explain::explain;
+pub use explanation::{Completeness, Explanation};
+pub use feature::Baseline;
+pub use map::{Map, Top, top};
+pub use method::{Choices, Method};
+pub use picture::picture;
+pub use request::Request;
+pub use target::Target;

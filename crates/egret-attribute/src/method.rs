@@ -1,0 +1,158 @@
+//! The methods and their settings.
+
+use egret::{Error, Result};
+use std::fmt;
+
+/// A method with its settings.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Method {
+    /// The size of the gradient.
+    Saliency,
+    /// The input times the gradient.
+    InputXGradient,
+    /// The mean gradient on the way from the baseline, times the way.
+    IntegratedGradients {
+        /// Points on the way: those of Gauss and Legendre.
+        steps: usize,
+    },
+    /// The mean gradient of noisy copies.
+    SmoothGrad {
+        /// How many copies.
+        samples: usize,
+        /// Standard deviation of the noise, relative to the input's range.
+        noise: f64,
+        /// Equal seeds give equal noise.
+        seed: u64,
+    },
+    /// Feature maps of a layer weighed by their mean gradients.
+    GradCam {
+        /// A value or an ONNX node; the last convolution if there is none.
+        layer: Option<String>,
+    },
+    /// What the score loses without a window of the input.
+    Occlusion {
+        /// The window's size over the input's last axes; it covers the others whole.
+        window: Option<Vec<usize>>,
+        /// How far one window is from the next.
+        stride: Option<Vec<usize>>,
+    },
+}
+
+/// Settings that the user gave, whatever the method.
+#[derive(Clone, Debug, Default)]
+pub struct Choices {
+    /// For integrated gradients.
+    pub steps: Option<usize>,
+    /// For SmoothGrad.
+    pub samples: Option<usize>,
+    /// For SmoothGrad.
+    pub noise: Option<f64>,
+    /// For SmoothGrad.
+    pub noise_seed: Option<u64>,
+    /// For Grad-CAM.
+    pub layer: Option<String>,
+    /// For occlusion.
+    pub window: Option<Vec<usize>>,
+    /// For occlusion.
+    pub stride: Option<Vec<usize>>,
+    /// Whether a baseline was given: for integrated gradients and occlusion.
+    pub baseline: bool,
+}
+
+/// Points of integrated gradients unless others are asked for.
+const STEPS: usize = 64;
+/// More of them cost time and gain nothing; finding them takes time with their square.
+const MOST_STEPS: usize = 10_000;
+/// Copies of SmoothGrad unless others are asked for.
+const SAMPLES: usize = 50;
+/// Noise of SmoothGrad: within the 10 % to 20 % that its authors advise.
+const NOISE: f64 = 0.15;
+
+/// Names, and the settings that each takes.
+const METHODS: [(&str, &[&str]); 6] = [
+    ("saliency", &[]),
+    ("input-x-gradient", &[]),
+    ("integrated-gradients", &["--steps", "--baseline"]),
+    ("smoothgrad", &["--samples", "--noise", "--noise-seed"]),
+    ("grad-cam", &["--layer"]),
+    ("occlusion", &["--window", "--stride", "--baseline"]),
+];
+
+impl Method {
+    /// The method of a name, its settings chosen or usual.
+    ///
+    /// # Errors
+    /// An unknown name; a setting that the method has not, or out of range.
+    pub fn new(name: &str, choices: &Choices) -> Result<Method> {
+        let names = || METHODS.map(|(n, _)| n).join(", ");
+        let (_, takes) = METHODS
+            .iter()
+            .find(|(n, _)| *n == name)
+            .ok_or_else(|| Error::user(format!("no method `{name}`; there are {}", names())))?;
+        let given = [
+            ("--steps", choices.steps.is_some()),
+            ("--samples", choices.samples.is_some()),
+            ("--noise", choices.noise.is_some()),
+            ("--noise-seed", choices.noise_seed.is_some()),
+            ("--layer", choices.layer.is_some()),
+            ("--window", choices.window.is_some()),
+            ("--stride", choices.stride.is_some()),
+            ("--baseline", choices.baseline),
+        ];
+        if let Some((option, _)) = given.iter().find(|(option, given)| *given && !takes.contains(option)) {
+            let of: Vec<&str> =
+                METHODS.iter().filter(|(_, t)| t.contains(option)).map(|(n, _)| *n).collect();
+            return Err(Error::user(format!("{option} belongs to {}, not to {name}", of.join(" and "))));
+        }
+        let positive = |option: &str, n: usize| match n {
+            0 => Err(Error::user(format!("{option} 0: at least 1 is needed"))),
+            n => Ok(n),
+        };
+        Ok(match name {
+            "saliency" => Method::Saliency,
+            "input-x-gradient" => Method::InputXGradient,
+            "integrated-gradients" => {
+                let steps = positive("--steps", choices.steps.unwrap_or(STEPS))?;
+                if steps > MOST_STEPS {
+                    return Err(Error::user(format!("--steps {steps}: at most {MOST_STEPS}")));
+                }
+                Method::IntegratedGradients { steps }
+            }
+            "smoothgrad" => {
+                let noise = choices.noise.unwrap_or(NOISE);
+                if !(noise.is_finite() && noise >= 0.0) {
+                    return Err(Error::user(format!("--noise {noise}: 0 or more of the input's range")));
+                }
+                let samples = positive("--samples", choices.samples.unwrap_or(SAMPLES))?;
+                Method::SmoothGrad { samples, noise, seed: choices.noise_seed.unwrap_or(0) }
+            }
+            "grad-cam" => Method::GradCam { layer: choices.layer.clone() },
+            _ => {
+                for (option, list) in [("--window", &choices.window), ("--stride", &choices.stride)] {
+                    list.iter().flatten().try_for_each(|&n| positive(option, n).map(drop))?;
+                }
+                Method::Occlusion { window: choices.window.clone(), stride: choices.stride.clone() }
+            }
+        })
+    }
+
+    /// Whether it needs derivatives.
+    pub(crate) fn has_gradients(&self) -> bool {
+        !matches!(self, Method::Occlusion { .. })
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Method::Saliency => f.write_str("saliency"),
+            Method::InputXGradient => f.write_str("input x gradient"),
+            Method::IntegratedGradients { steps } => write!(f, "integrated gradients, {steps} steps"),
+            Method::SmoothGrad { samples, noise, seed } => {
+                write!(f, "SmoothGrad, {samples} copies with noise of {noise} of the range, seed {seed}")
+            }
+            Method::GradCam { .. } => f.write_str("Grad-CAM"),
+            Method::Occlusion { .. } => f.write_str("occlusion"),
+        }
+    }
+}

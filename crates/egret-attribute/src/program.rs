@@ -1,0 +1,112 @@
+//! Programs of a model that run on an engine: its value alone, and with gradients.
+
+use crate::feature::Feature;
+use crate::numbers::{from_f64, to_f64};
+use crate::request::Request;
+use egret::grad::{Of, differentiate};
+use egret::ir::{DType, Graph, Tensor, Value, ValueId};
+use egret::source::{self, Prepared};
+use egret::{Error, Executable, Result};
+use std::collections::BTreeMap;
+
+/// A model with a value for each of its inputs.
+pub(crate) struct Model<'a> {
+    pub source: &'a source::Request,
+    pub request: &'a Request,
+    pub graph: Graph,
+    pub bound: BTreeMap<String, Tensor>,
+    pub inputs: Vec<Value>,
+}
+
+impl<'a> Model<'a> {
+    pub(crate) fn new(source: &'a source::Request, request: &'a Request) -> Result<Model<'a>> {
+        let Prepared { graph, bound, inputs, .. } = source.prepare()?;
+        Ok(Model { source, request, graph, bound, inputs })
+    }
+
+    /// Where an input stands.
+    pub(crate) fn position(&self, name: &str) -> Option<usize> {
+        self.graph.inputs().iter().position(|&v| self.graph.value(v).name == name)
+    }
+
+    /// The inputs with other features.
+    pub(crate) fn inputs_with(&self, features: &[Feature], data: Vec<Vec<f64>>) -> Result<Vec<Value>> {
+        let mut out = self.inputs.clone();
+        for (f, data) in features.iter().zip(data) {
+            out[f.position] = from_f64(f.dtype, &f.shape, data)?.into();
+        }
+        Ok(out)
+    }
+
+    /// Make a graph ready to run.
+    pub(crate) fn ready(&self, graph: Graph, bound: &BTreeMap<String, Tensor>) -> Result<Executable> {
+        Executable::new(graph, self.request.engine, &self.request.options, bound)
+    }
+}
+
+/// The graph of one value.
+pub(crate) fn only(graph: &Graph, value: ValueId) -> Graph {
+    let mut out = graph.clone();
+    out.clear_outputs();
+    out.add_output("target", value);
+    out.remove_dead();
+    out
+}
+
+/// A value and its gradients for any weights of its elements.
+pub(crate) struct Gradients {
+    executable: Executable,
+    dtype: DType,
+    /// The shape of the value.
+    pub shape: Vec<usize>,
+    wrt: usize,
+}
+
+/// What a gradient program gives at one point.
+pub(crate) struct Point {
+    /// The value's elements.
+    pub output: Vec<f64>,
+    /// By what it is differentiated by.
+    pub gradients: Vec<Vec<f64>>,
+    /// Further values.
+    pub further: Vec<Value>,
+}
+
+impl Gradients {
+    pub(crate) fn new(
+        model: &Model,
+        of: ValueId,
+        wrt: &[ValueId],
+        further: &[ValueId],
+    ) -> Result<Gradients> {
+        let ty = model.graph.tensor_ty(of);
+        let shape = ty.const_dims().ok_or_else(|| {
+            Error::user(format!(
+                "the target is {ty}: its size must be known; fix its dims by --dim or inputs"
+            ))
+        })?;
+        let mut graph = differentiate(&model.graph, &Of::Seeded(of), wrt)?;
+        // Values keep their ids, and what is differentiated by lies on the way to the target.
+        further.iter().enumerate().for_each(|(i, &v)| graph.add_output(&format!("further.{i}"), v));
+        let executable = model.ready(graph, &model.bound)?;
+        Ok(Gradients { executable, dtype: ty.dtype, shape, wrt: wrt.len() })
+    }
+
+    /// Run it: `at` are the elements whose sum is differentiated.
+    pub(crate) fn run(&self, mut inputs: Vec<Value>, at: &[usize]) -> Result<Point> {
+        let mut seed = vec![0.0; self.shape.iter().product()];
+        at.iter().for_each(|&i| seed[i] = 1.0);
+        inputs.push(from_f64(self.dtype, &self.shape, seed)?.into());
+        let mut values = self.executable.run(&inputs)?.into_iter();
+        let mut next =
+            || values.next().ok_or_else(|| Error::internal("a gradient program lacks an output"));
+        let output = to_f64(&next()?)?;
+        let gradients = (0..self.wrt).map(|_| to_f64(&next()?)).collect::<Result<_>>()?;
+        Ok(Point { output, gradients, further: values.collect() })
+    }
+}
+
+/// The sum of some elements.
+pub(crate) fn score(output: &[f64], at: &[usize]) -> f64 {
+    at.iter().map(|&i| output[i]).sum()
+}

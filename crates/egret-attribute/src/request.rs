@@ -1,0 +1,22 @@
+//! What is asked for.
+
+use crate::feature::Baseline;
+use crate::method::Method;
+use egret::{Engine, Options};
+
+/// What is to be explained, and how.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// `class` of the first float output, `name[index]`, or `name`: its largest element; `None`: that of the first float output.
+    pub target: Option<String>,
+    /// How.
+    pub method: Method,
+    /// The inputs whose features count; if there are none, every float input that the target depends on.
+    pub wrt: Vec<String>,
+    /// What an absent feature is.
+    pub baseline: Baseline,
+    /// What runs it.
+    pub engine: Engine,
+    /// How it is compiled.
+    pub options: Options,
+}

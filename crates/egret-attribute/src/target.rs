@@ -1,0 +1,130 @@
+//! What is explained: an element of a value, its score.
+
+use crate::numbers::{spelt, unravel};
+use egret::ir::{DType, Graph, Type, ValueId};
+use egret::{Error, Result, grad};
+
+/// The explained score.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// The value's name.
+    pub value: String,
+    /// Where in the value's last axes; the score is the sum over the other axes.
+    pub index: Vec<usize>,
+    /// The score.
+    pub score: f64,
+    /// Where it is the largest element because none was named: how many there are, and the second largest as `name[index]`.
+    pub largest_of: Option<(usize, Option<(String, f64)>)>,
+}
+
+impl Target {
+    /// As it is written: `logits[0,3]`.
+    pub fn spelt(&self) -> String {
+        spelt(&self.value, &self.index)
+    }
+}
+
+/// A target as it was asked for: an index is held against the value's shape when that is known.
+pub(crate) struct Wanted {
+    pub value: ValueId,
+    pub name: String,
+    index: Option<Vec<i64>>,
+}
+
+/// The elements whose sum is the score.
+pub(crate) struct Elements {
+    pub target: Target,
+    /// Their flat positions.
+    pub at: Vec<usize>,
+}
+
+/// The target of a graph: `class` of the first float output, `name[index]`, or `name` and nothing: the largest element.
+pub(crate) fn wanted(graph: &Graph, spelt: Option<&str>) -> Result<Wanted> {
+    let is_float = |v: ValueId| matches!(graph.ty(v), Type::Tensor(t) if real(t.dtype));
+    let first = || {
+        let at = graph.outputs().iter().position(|&v| is_float(v));
+        at.map(|i| (graph.outputs()[i], graph.output_names()[i].clone())).ok_or_else(|| {
+            Error::user(
+                "no output of the model is a float tensor; name a value that is a score by --target",
+            )
+        })
+    };
+    let Some(text) = spelt else {
+        let (value, name) = first()?;
+        return Ok(Wanted { value, name, index: None });
+    };
+    if let (None, Ok(class)) = (grad::find(graph, text), text.parse::<i64>()) {
+        let (value, name) = first()?;
+        return Ok(Wanted { value, name, index: Some(vec![class]) });
+    }
+    let (value, index) = grad::target(graph, text)?;
+    if !is_float(value) {
+        return Err(Error::user(format!("`{text}` is {}: a score is a float", graph.ty(value))));
+    }
+    let name = if index.is_empty() { text } else { text.rsplit_once('[').map_or(text, |(name, _)| name) };
+    Ok(Wanted { value, name: name.to_owned(), index: (!index.is_empty()).then_some(index) })
+}
+
+/// Whether gradients exist in an element type.
+pub(crate) fn real(dtype: DType) -> bool {
+    matches!(dtype, DType::F16 | DType::BF16 | DType::F32 | DType::F64)
+}
+
+impl Wanted {
+    /// The target in the value that the model computed.
+    pub(crate) fn elements(&self, shape: &[usize], data: &[f64]) -> Result<Elements> {
+        let name = &self.name;
+        let (index, largest_of) = match &self.index {
+            Some(index) => (self.held_against(index, shape)?, None),
+            None => {
+                if let Some(i) = data.iter().position(|v| v.is_nan()) {
+                    return Err(Error::user(format!(
+                        "{} is NaN, so that no element is the largest; name one by --target",
+                        spelt(name, &unravel(i, shape))
+                    )));
+                }
+                let ranked = |but: Option<usize>| {
+                    let rest = data.iter().enumerate().filter(|(i, _)| Some(*i) != but);
+                    rest.fold(None, |best: Option<(usize, f64)>, (i, &v)| match best {
+                        Some((_, b)) if b >= v => best,
+                        _ => Some((i, v)),
+                    })
+                };
+                let (i, _) = ranked(None).ok_or_else(|| {
+                    Error::user(format!("`{name}` has no elements: nothing is to explain"))
+                })?;
+                let next = ranked(Some(i)).map(|(j, v)| (spelt(name, &unravel(j, shape)), v));
+                (unravel(i, shape), Some((data.len(), next)))
+            }
+        };
+        let free = shape.len() - index.len();
+        let at: Vec<usize> = (0..data.len()).filter(|&i| unravel(i, shape)[free..] == index).collect();
+        let score = at.iter().map(|&i| data[i]).sum::<f64>();
+        let target = Target { value: name.clone(), index, score, largest_of };
+        if !score.is_finite() {
+            return Err(Error::user(format!("{} is {score}: no such score is explained", target.spelt())));
+        }
+        Ok(Elements { target, at })
+    }
+
+    fn held_against(&self, index: &[i64], shape: &[usize]) -> Result<Vec<usize>> {
+        let name = &self.name;
+        let Some(free) = shape.len().checked_sub(index.len()) else {
+            return Err(Error::user(format!(
+                "the target's index {index:?} has more axes than `{name}`, {shape:?}"
+            )));
+        };
+        let one = |(i, &at): (usize, &i64)| {
+            let dim = shape[free + i] as i64;
+            let from_start = if at < 0 { at + dim } else { at };
+            if (0..dim).contains(&from_start) {
+                return Ok(from_start as usize);
+            }
+            Err(Error::user(format!(
+                "no class {at}: axis {} of `{name}`, {shape:?}, has {dim}, counted from 0",
+                free + i
+            )))
+        };
+        index.iter().enumerate().map(one).collect()
+    }
+}

@@ -1,0 +1,286 @@
+//! Laws of the methods, on models small enough for a hand or against the reference interpreter.
+
+use egret::inputs::{Given, Inputs};
+use egret::ir::{Tensor, Value, interp};
+use egret::{Engine, Error, Options, compare, npz, source};
+use egret_attribute::{Baseline, Choices, Explanation, Method, Request, explain};
+use std::path::{Path, PathBuf};
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(name)
+}
+
+/// A digit for the input `image`.
+fn digit(model: &str, k: usize) -> source::Request {
+    let images = fixture("digits/images.npy").display().to_string();
+    source::Request {
+        model: fixture(&format!("models/{model}.onnx")),
+        inputs: Inputs {
+            named: vec![Given::named(&format!("image={images}")).expect("a file")],
+            sample: Some(k),
+            ..Inputs::default()
+        },
+        ..source::Request::default()
+    }
+}
+
+fn request(method: &str, choices: &Choices) -> Request {
+    Request {
+        target: None,
+        method: Method::new(method, choices).expect("a method"),
+        wrt: vec![],
+        baseline: Baseline::default(),
+        engine: Engine::Interp,
+        options: Options::default(),
+    }
+}
+
+/// Explain a model in text IR; inputs as on the command line.
+fn text(model: &str, inputs: &[&str], request: &Request) -> Result<Explanation, Error> {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("model.egret");
+    std::fs::write(&file, model).expect("a file");
+    let named = inputs.iter().map(|t| Given::named(t).expect("an input")).collect();
+    let inputs = Inputs { named, ..Inputs::default() };
+    explain(&source::Request { model: file, inputs, ..source::Request::default() }, request)
+}
+
+const LINEAR: &str = "graph @linear(%0 \"x\": f64[1, 3]) -> (%2 \"y\") {
+  %1 = const f64[3, 2] [1.0, -2.0, 0.5, 4.0, 8.0, 0.25]
+  %2 = matmul(%0, %1) : f64[1, 2]
+}";
+
+#[test]
+fn a_linear_model_is_its_weights() {
+    let plain = Choices::default();
+    for engine in [Engine::Interp, Engine::Jit] {
+        for (method, want) in [
+            // y = [18.5, 12.75]: the first is the largest.
+            ("saliency", [1.0, 0.5, 8.0]),
+            ("input-x-gradient", [1.0, 1.5, 16.0]),
+            ("integrated-gradients", [1.0, 1.5, 16.0]),
+            ("smoothgrad", [1.0, 0.5, 8.0]),
+            ("occlusion", [1.0, 1.5, 16.0]),
+        ] {
+            let found = text(LINEAR, &["x=[[1,3,2]]"], &Request { engine, ..request(method, &plain) });
+            let found = found.expect("an explanation");
+            assert_eq!((found.target.spelt().as_str(), found.target.score), ("y[0,0]", 18.5));
+            assert_eq!(found.target.largest_of, Some((2, Some(("y[0,1]".into(), 10.5)))));
+            for (got, want) in found.maps[0].values.iter().zip(want) {
+                assert!((got - want).abs() < 1e-13, "{method}: {:?}", found.maps[0].values);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_named_target_goes_before_the_largest() {
+    for target in ["1", "-1", "y[1]", "y[0,1]", "y[-1]"] {
+        let request = Request { target: Some(target.into()), ..request("saliency", &Choices::default()) };
+        let found = text(LINEAR, &["x=[[1,3,2]]"], &request).expect("an explanation");
+        assert_eq!((found.target.score, &found.target.largest_of), (10.5, &None), "{target}");
+        assert_eq!(found.maps[0].values, [2.0, 4.0, 0.25], "{target}");
+    }
+}
+
+/// f = sum x^3 has the gradient 3 x^2, whose mean on the way from b to x is x^2 + x b + b^2.
+const CUBES: &str = "graph @cubes(%0 \"x\": f64[3]) -> (%3 \"y\") {
+  %1 = mul(%0, %0)
+  %2 = mul(%1, %0)
+  %3 = reduce(%2) {axes = [0], keepdims = 0, kind = \"sum\"}
+}";
+
+#[test]
+fn integrated_gradients_are_exact_where_quadrature_is() {
+    let two = Choices { steps: Some(2), baseline: true, ..Choices::default() };
+    for (all, want) in [(0.0, [1.0, 8.0, -27.0]), (1.0, [0.0, 7.0, -28.0])] {
+        let baseline = Baseline { all, ..Baseline::default() };
+        let request = Request { baseline, ..request("integrated-gradients", &two) };
+        let found = text(CUBES, &["x=[1,2,-3]"], &request).expect("an explanation");
+        let complete = found.completeness.expect("a completeness error");
+        assert!(complete.error() < 1e-12, "{complete:?}");
+        assert_eq!(complete.baseline, 3.0 * all);
+        for (got, want) in found.maps[0].values.iter().zip(want) {
+            assert!((got - want).abs() < 1e-12, "{:?}", found.maps[0].values);
+        }
+    }
+    // One step is the midpoint: 3 (x/2)^2 x = 3/4 x^3, which is told as an error.
+    let one = Choices { steps: Some(1), ..Choices::default() };
+    let found = text(CUBES, &["x=[1,2,-3]"], &request("integrated-gradients", &one)).expect("one");
+    assert!((found.completeness.expect("an error").error() - 4.5).abs() < 1e-12);
+}
+
+#[test]
+fn integrated_gradients_of_digits_are_complete() {
+    // ReLU makes gradients jump on the way, so that the error falls no faster than by the number of steps, and not evenly.
+    let choices = Choices { steps: Some(10_000), ..Choices::default() };
+    let request = Request { engine: Engine::Jit, ..request("integrated-gradients", &choices) };
+    for (model, k) in [
+        ("simple_cnn", 1),
+        ("simple_cnn", 292),
+        ("parallel_cnn", 4),
+        ("attention_model", 292),
+        ("fusion_cnn", 3),
+    ] {
+        let mut source = digit(model, k);
+        if model == "fusion_cnn" {
+            // On digits its hidden units are all at rest: noise of either sign.
+            source.inputs = Inputs::default();
+            source.random = Some(k as u64);
+        }
+        let found = explain(&source, &request).expect("an explanation");
+        let c = found.completeness.expect("a completeness error");
+        assert!(c.difference.abs() > 0.1, "{model}, {k}: {c:?} holds nothing");
+        assert!(c.error() < 1e-4 * c.difference.abs(), "{model}, digit {k}: {c:?}");
+    }
+}
+
+#[test]
+fn smoothgrad_draws_by_its_seed() {
+    let choices = |noise, seed| Choices {
+        samples: Some(400),
+        noise: Some(noise),
+        noise_seed: Some(seed),
+        ..Choices::default()
+    };
+    let draw = |noise, seed| {
+        let request = request("smoothgrad", &choices(noise, seed));
+        text(CUBES, &["x=[1,2,-3]"], &request).expect("an explanation").maps[0].values.clone()
+    };
+    assert_eq!(draw(0.1, 7), draw(0.1, 7));
+    assert_ne!(draw(0.1, 7), draw(0.1, 8));
+    for (got, x) in draw(0.0, 7).iter().zip([1.0, 2.0, -3.0]) {
+        assert!((got - 3.0 * x * x).abs() < 1e-10, "{got}");
+    }
+    // The range is 5, the noise s = 0.5: the mean of 3 (x + n)^2 is 3 (x^2 + s^2).
+    for (got, x) in draw(0.1, 7).iter().zip([1.0f64, 2.0, -3.0]) {
+        let (want, spread) = (3.0 * (x * x + 0.25), 3.0 * (2.0 * x.abs() * 0.5 + 0.25) / 20.0);
+        assert!((got - want).abs() < 4.0 * spread, "{got}, not {want}");
+    }
+}
+
+/// Two 1x1 channels, x and -x, summed with weights 1 and 3 over the places: the gradients are 1 and 3 a place.
+const TWO_CHANNELS: &str = "graph @two(%0 \"image\": f64[1, 1, 2, 2]) -> (%6 \"y\") {
+  %1 = const f64[2, 1, 1, 1] [1.0, -1.0]
+  %2 = conv(%0, %1) {dilations = [1, 1], groups = 1, layout = \"channels_first\", pads = [0, 0, 0, 0], strides = [1, 1]} from \"Conv:/c\"
+  %3 = const f64[2, 1, 1] [2.0, 0.0]
+  %4 \"features\" = add(%2, %3) from \"Conv:/c\"
+  %7 = const f64[2, 1, 1] [1.0, 3.0]
+  %5 = mul(%4, %7)
+  %6 = reduce(%5) {axes = [1, 2, 3], keepdims = 0, kind = \"sum\"}
+}";
+
+#[test]
+fn grad_cam_of_two_channels_by_hand() {
+    // At x the map is (x + 2) + 3 (-x) = 2 - 2 x, where positive.
+    for (layer, name) in [(None, "features"), (Some("/c"), "/c"), (Some("Conv:/c"), "Conv:/c")] {
+        let choices = Choices { layer: layer.map(str::to_owned), ..Choices::default() };
+        let found = text(TWO_CHANNELS, &["image=[[[[0,1],[-1,3]]]]"], &request("grad-cam", &choices));
+        let found = found.expect("an explanation");
+        assert_eq!(found.maps[0].values, [2.0, 0.0, 4.0, 0.0]);
+        assert_eq!(found.maps[0].shape, [1, 1, 2, 2]);
+        assert_eq!(found.notes[0], format!("layer `{name}`, f64[1, 2, 2, 2]"));
+    }
+}
+
+#[test]
+fn occlusion_is_the_difference_of_interpreted_scores() {
+    let choices = Choices {
+        window: Some(vec![9, 10]),
+        stride: Some(vec![9, 10]),
+        baseline: true,
+        ..Choices::default()
+    };
+    let baseline = Baseline { all: 0.25, ..Baseline::default() };
+    let request = Request { engine: Engine::Jit, baseline, ..request("occlusion", &choices) };
+    let found = explain(&digit("simple_cnn", 292), &request).expect("an explanation");
+    let graph = digit("simple_cnn", 292).import().expect("a model").graph;
+    let images = compare::to_f64(&npz::read_npy(&fixture("digits/images.npy")).expect("digits"));
+    let image: Vec<f32> =
+        images.expect("numbers")[292 * 784..293 * 784].iter().map(|&v| v as f32).collect();
+    let score = |image: Vec<f32>| {
+        let x = Value::from(Tensor::new(&[1, 1, 28, 28], image));
+        let out = interp::run(&graph, &[x]).expect("it runs");
+        f64::from(out[0].as_tensor().expect("logits").data::<f32>()[4])
+    };
+    let whole = score(image.clone());
+    for (top, left) in [(0, 0), (9, 10), (18, 20), (27, 20)] {
+        let mut without = image.clone();
+        for y in top..(top + 9).min(28) {
+            for x in left..(left + 10).min(28) {
+                without[y * 28 + x] = 0.25;
+            }
+        }
+        let (got, want) = (found.maps[0].values[top * 28 + left], whole - score(without));
+        assert!((got - want).abs() < 1e-4, "window at {top}, {left}: {got}, not {want}");
+    }
+}
+
+#[test]
+fn batches_give_what_single_runs_give() {
+    // The same weights, once with a free batch.
+    for engine in [Engine::Jit, Engine::Interp] {
+        let choices = Choices { window: Some(vec![7, 7]), stride: Some(vec![3]), ..Choices::default() };
+        let request = Request { engine, ..request("occlusion", &choices) };
+        let [alone, batched] = ["simple_cnn", "parallel_cnn"]
+            .map(|model| explain(&digit(model, 3), &request).expect("an explanation"));
+        assert_eq!(alone.notes[1], "run one by one: the model's batch is fixed");
+        assert_eq!(batched.notes[1], "run in 1 batch");
+        assert_eq!(alone.target.spelt(), batched.target.spelt());
+        for (a, b) in alone.maps[0].values.iter().zip(&batched.maps[0].values) {
+            assert!((a - b).abs() < 1e-4, "{a} and {b}");
+        }
+    }
+}
+
+#[test]
+fn gradients_of_a_digit_agree_with_central_differences() {
+    let tanh = "graph @net(%0 \"x\": f64[1, 4]) -> (%4 \"y\") {
+      %1 = const f64[4, 3] [0.1, -0.4, 0.7, 0.9, 0.2, -0.3, -0.8, 0.5, 0.6, 0.3, -0.1, 0.4]
+      %2 = matmul(%0, %1)
+      %3 = tanh(%2)
+      %5 = mul(%3, %3)
+      %4 = add(%5, %2)
+    }";
+    let x = [0.3, -0.7, 0.2, 0.9];
+    let run = |method: &str, x: &[f64]| {
+        let request = Request { target: Some("1".into()), ..request(method, &Choices::default()) };
+        text(tanh, &[&format!("x=[{x:?}]")], &request).expect("an explanation")
+    };
+    let (saliency, product) = (run("saliency", &x), run("input-x-gradient", &x));
+    for i in 0..4 {
+        let at = |by: f64| {
+            let mut x = x;
+            x[i] += by;
+            run("saliency", &x).target.score
+        };
+        let slope = (at(1e-5) - at(-1e-5)) / 2e-5;
+        assert!((saliency.maps[0].values[i] - slope.abs()).abs() < 1e-8, "{slope}");
+        assert!((product.maps[0].values[i] - slope * x[i]).abs() < 1e-8, "{slope}");
+    }
+}
+
+#[test]
+fn integer_inputs_are_occluded_and_have_no_gradients() {
+    // y[c] = the sum of rows ids of a table.
+    let lookup = "graph @ids(%0 \"ids\": i64[3]) -> (%3 \"y\") {
+      %1 = const f64[4, 2] [0.0, 0.0, 1.0, 5.0, 2.0, 6.0, 3.0, 7.0]
+      %2 = gather(%1, %0) {axis = 0}
+      %3 = reduce(%2) {axes = [0], keepdims = 0, kind = \"sum\"}
+    }";
+    let found = text(lookup, &["ids=[3,0,1]"], &request("occlusion", &Choices::default()));
+    assert_eq!(found.expect("an explanation").maps[0].values, [7.0, 0.0, 5.0]);
+    let e =
+        text(lookup, &["ids=[3,0,1]"], &request("saliency", &Choices::default())).expect_err("no floats");
+    assert!(
+        e.message.contains("no float input") && e.message.contains("--method occlusion takes `ids`"),
+        "{e}"
+    );
+    let named = Request { wrt: vec!["ids".into()], ..request("saliency", &Choices::default()) };
+    let e = text(lookup, &["ids=[3,0,1]"], &named).expect_err("no floats");
+    assert!(e.message.contains("the input `ids` is i64[3]: only floats have gradients"), "{e}");
+    let baseline = Baseline { all: 0.5, ..Baseline::default() };
+    let half = Request { baseline, ..request("occlusion", &Choices::default()) };
+    let e = text(lookup, &["ids=[3,0,1]"], &half).expect_err("no integer");
+    assert!(e.message.contains("the baseline 0.5 is no value of the input `ids`"), "{e}");
+}

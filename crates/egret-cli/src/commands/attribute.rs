@@ -1,0 +1,227 @@
+//! `egret attribute`.
+
+use crate::args::ModelArgs;
+use crate::common::progress;
+use crate::{say, say_text};
+use egret::inputs::{Given, Inputs};
+use egret::ir::Type;
+use egret::{Engine, Error, Options, Result, files, frontend::DeclaredInput, npz, source};
+use egret_attribute::{Baseline, Choices, Explanation, Method, Request, explain, picture, top};
+use std::path::{Path, PathBuf};
+
+/// `egret attribute`
+#[derive(clap::Args)]
+pub struct Args {
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// saliency, input-x-gradient, integrated-gradients, smoothgrad, grad-cam or occlusion
+    #[arg(long)]
+    pub method: String,
+    /// What is explained: a class of the first float output, an element of a value, or a value's largest element [default: the
+    /// largest element of the first float output]
+    #[arg(long, value_name = "CLASS|NAME[I,J]|NAME", allow_hyphen_values = true)]
+    pub target: Option<String>,
+    /// An input whose features count. May be repeated [default: every float input that the target depends on]
+    #[arg(long, value_name = "NAME")]
+    pub wrt: Vec<String>,
+    /// Take one sample, counted from 0, of inputs that hold several along their first axis
+    #[arg(long, value_name = "K")]
+    pub sample: Option<usize>,
+    /// What an absent feature is (integrated-gradients, occlusion): a number, or by input as for --input. May be repeated [default: 0]
+    #[arg(long, value_name = "V|NAME=VALUE", allow_hyphen_values = true)]
+    pub baseline: Vec<String>,
+    /// Gradients on the way from the baseline (integrated-gradients) [default: 64]
+    #[arg(long, value_name = "N")]
+    pub steps: Option<usize>,
+    /// Noisy copies (smoothgrad) [default: 50]
+    #[arg(long, value_name = "N")]
+    pub samples: Option<usize>,
+    /// Standard deviation of the noise, relative to an input's range (smoothgrad) [default: 0.15]
+    #[arg(long, value_name = "S", allow_hyphen_values = true)]
+    pub noise: Option<f64>,
+    /// Seed of the noise (smoothgrad) [default: 0]
+    #[arg(long, value_name = "SEED")]
+    pub noise_seed: Option<u64>,
+    /// A value of feature maps, or the ONNX node that makes it (grad-cam) [default: the last convolution]
+    #[arg(long, value_name = "NAME")]
+    pub layer: Option<String>,
+    /// Size of a window over the last axes, e.g. 4x4 (occlusion) [default: an eighth of an image's sides, else 1]
+    #[arg(long, value_name = "AxB")]
+    pub window: Option<String>,
+    /// From one window to the next (occlusion) [default: 1 for a window that is given, else half of it]
+    #[arg(long, value_name = "AxB")]
+    pub stride: Option<String>,
+    /// Write the attributions to a .npz or .npy file, or as a heat map over image inputs to a .png file. May be repeated
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Vec<PathBuf>,
+    /// Make up the inputs that are not given, from this seed
+    #[arg(long, value_name = "SEED")]
+    pub random: Option<u64>,
+    /// interp, jit, jit-noopt (jit without passes) or aot
+    #[arg(long, default_value = "jit")]
+    pub engine: Engine,
+    /// Threads [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+/// Features that are shown.
+const SHOWN: usize = 10;
+
+/// `egret attribute`
+pub fn run(args: &Args) -> Result<()> {
+    args.output.iter().try_for_each(|path| if is_picture(path) { Ok(()) } else { check_name(path) })?;
+    let base = args.model.request();
+    let source = source::Request {
+        inputs: Inputs { sample: args.sample, ..base.inputs.clone() },
+        random: args.random,
+        default_dim: args.random.map(|_| 1),
+        ..base
+    };
+    let choices = Choices {
+        steps: args.steps,
+        samples: args.samples,
+        noise: args.noise,
+        noise_seed: args.noise_seed,
+        layer: args.layer.clone(),
+        window: sizes("--window", args.window.as_deref())?,
+        stride: sizes("--stride", args.stride.as_deref())?,
+        baseline: !args.baseline.is_empty(),
+    };
+    let request = Request {
+        method: Method::new(&args.method, &choices)?,
+        target: args.target.clone(),
+        wrt: args.wrt.clone(),
+        baseline: baseline(&args.baseline, &source)?,
+        engine: args.engine,
+        options: Options { threads: args.threads.unwrap_or_else(egret::all_cores), ..Options::default() },
+    };
+    let found = progress("explaining", || explain(&source, &request))?;
+    for path in &args.output {
+        write(path, &found)?;
+    }
+    show(&request, &found)
+}
+
+fn is_picture(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "png")
+}
+
+fn check_name(path: &Path) -> Result<()> {
+    npz::check_name(path).map_err(|_| {
+        Error::user(format!(
+            "attributions are written to .npz, .npy and .png files, not to {}",
+            path.display()
+        ))
+    })
+}
+
+/// `4x4`
+fn sizes(option: &str, spelt: Option<&str>) -> Result<Option<Vec<usize>>> {
+    let Some(text) = spelt else { return Ok(None) };
+    let list: Option<Vec<usize>> = text.split('x').map(|n| n.parse().ok()).collect();
+    list.map(Some).ok_or_else(|| Error::user(format!("{option} {text}: write sizes as in 4x4")))
+}
+
+/// A number for all inputs, and values by name.
+fn baseline(given: &[String], source: &source::Request) -> Result<Baseline> {
+    let mut out = Baseline::default();
+    let mut named = vec![];
+    for text in given {
+        match text.parse::<f64>() {
+            Ok(v) => out.all = v,
+            Err(_) => {
+                named.push(Given::named(text).map_err(|e| Error::user(format!("--baseline {text}: {e}")))?)
+            }
+        }
+    }
+    if named.is_empty() {
+        return Ok(out);
+    }
+    let graph = source.import()?.graph;
+    let declared: Vec<DeclaredInput> = graph
+        .inputs()
+        .iter()
+        .filter_map(|&v| match graph.ty(v) {
+            Type::Tensor(t) => Some(DeclaredInput {
+                name: graph.value(v).name.clone(),
+                has_default: false,
+                rank: Some(t.rank()),
+                ty: graph.ty(v).clone(),
+            }),
+            _ => None,
+        })
+        .collect();
+    for (name, value) in egret::inputs::named(&named, &declared)? {
+        let tensor =
+            value.as_tensor().ok_or_else(|| Error::user(format!("--baseline {name}: no tensor")))?;
+        out.named.insert(name, tensor.clone());
+    }
+    Ok(out)
+}
+
+fn write(path: &Path, found: &Explanation) -> Result<()> {
+    if is_picture(path) {
+        return files::write(path, &picture(&found.maps)?);
+    }
+    let arrays = found.maps.iter().map(|m| Ok((m.name.clone(), m.tensor()?)));
+    npz::write(path, &arrays.collect::<Result<Vec<_>>>()?)
+}
+
+fn show(request: &Request, found: &Explanation) -> Result<()> {
+    let target = &found.target;
+    say_text!("target        {} = {}", target.spelt(), short(target.score));
+    match &target.largest_of {
+        Some((count, Some((next, score)))) => {
+            say!(", the largest of {count}; next {next} = {}", short(*score))
+        }
+        _ => say!(""),
+    }
+    say!("method        {}", request.method);
+    for note in &found.notes {
+        say!("              {note}");
+    }
+    if let Some(c) = &found.completeness {
+        let error = c.error();
+        let part = match c.difference.abs() {
+            d if d > 0.0 => format!(", {:.2} % of it", 100.0 * error / d),
+            _ => String::new(),
+        };
+        say!(
+            "completeness  error {error:.1e}: {} in all, the score is {} above the baseline's{part}",
+            short(c.sum),
+            short(c.difference)
+        );
+    }
+    let total: f64 = found.maps.iter().flat_map(|m| &m.values).map(|v| v.abs()).sum();
+    for map in &found.maps {
+        let size: f64 = map.values.iter().map(|v| v.abs()).sum();
+        let share = if total > 0.0 { 100.0 * size / total } else { 0.0 };
+        say!("input         {} {:?}: sum {}, {share:.1} % of all", map.name, map.shape, short(map.sum()));
+    }
+    let list = top(&found.maps, SHOWN);
+    if list.is_empty() {
+        say!("no feature has an attribution other than 0");
+        return Ok(());
+    }
+    let width = list.iter().map(|t| t.feature.len()).max().unwrap_or(0).max("feature".len());
+    say!("{:width$}  attribution      value", "feature");
+    for t in &list {
+        let value = t.value.map_or_else(|| "-".into(), short);
+        say!("{:width$}  {:>11}  {value:>9}", t.feature, short(t.attribution));
+    }
+    Ok(())
+}
+
+/// A number in five digits.
+fn short(v: f64) -> String {
+    match v.abs() {
+        0.0 => "0".into(),
+        a if (1e-3..1e5).contains(&a) => {
+            let digits = (4 - a.log10().floor() as i32).clamp(0, 7) as usize;
+            format!("{v:.digits$}")
+        }
+        _ => format!("{v:.4e}"),
+    }
+}

@@ -1,0 +1,150 @@
+//! `egret attribute` from outside.
+
+mod kit;
+
+use egret::npz;
+use kit::{Dim, egret, model, onnx, path, refused, temp, text, works};
+use std::path::Path;
+
+fn digits() -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/digits/images.npy").display().to_string()
+}
+
+/// The command on a nine that is read as a four.
+fn on_digit<'a>(model: &'a str, digits: &'a str, args: &[&'a str]) -> Vec<&'a str> {
+    [&["attribute", model, "--inputs", digits, "--sample", "292"][..], args].concat()
+}
+
+#[test]
+fn every_method_shows_one_screen_and_writes_files() {
+    let (model, digits, dir) = (model("simple_cnn"), digits(), temp());
+    for method in
+        ["saliency", "input-x-gradient", "integrated-gradients", "smoothgrad", "grad-cam", "occlusion"]
+    {
+        let [npy, png] = ["npy", "png"].map(|e| path(&dir, &format!("{method}.{e}")));
+        let said = works(&on_digit(&model, &digits, &["--method", method, "-o", &npy, "--output", &png]));
+        assert!(said.starts_with("target        logits[0,4] = 6.2"), "{said}");
+        assert!(said.contains("the largest of 10; next logits[0,9]"), "{said}");
+        assert!(said.lines().count() <= 24 && said.contains("\nimage[0,0,"), "{said}");
+        assert_eq!(said.contains("completeness  error"), method == "integrated-gradients", "{said}");
+        let map = npz::read_npy(Path::new(&npy)).expect("the map");
+        assert_eq!(map.shape(), [1, 1, 28, 28]);
+        assert!(map.data::<f32>().iter().any(|v| *v != 0.0), "{method}");
+        let picture = std::fs::read(&png).expect("the picture");
+        assert!(picture.starts_with(b"\x89PNG"), "{method}");
+        // The same again gives the same bytes.
+        works(&on_digit(&model, &digits, &["--method", method, "-o", &npy, "--output", &png]));
+        assert!(std::fs::read(&png).expect("the picture") == picture, "{method}");
+    }
+}
+
+#[test]
+fn two_inputs_have_a_map_and_a_share_each() {
+    let (fusion, dir) = (model("fusion_cnn"), temp());
+    let file = path(&dir, "both.npz");
+    let args = ["attribute", &fusion, "--random", "3", "--method", "input-x-gradient", "-o", &file];
+    let said = works(&args);
+    assert!(said.contains("input         text [1, 1, 28, 28]: sum "), "{said}");
+    let maps = npz::read_npz(Path::new(&file)).expect("the maps");
+    assert_eq!(maps.keys().collect::<Vec<_>>(), ["image", "text"]);
+    let said = works(&[&args[..6], &["--wrt", "image"]].concat());
+    assert!(said.contains("input         image") && !said.contains("input         text"), "{said}");
+}
+
+#[test]
+fn samples_that_are_not_independent_run_one_by_one() {
+    let dir = temp();
+    let file = path(&dir, "norm.onnx");
+    let dims = [Dim::Free("n"), Dim::Is(1), Dim::Is(2), Dim::Is(2)];
+    let norm = onnx("MeanVarianceNormalization", &[("axes", &[0, 2, 3])], 1, ("x", &dims), ("y", &dims));
+    std::fs::write(&file, norm).expect("the model");
+    let said = works(&["attribute", &file, "--method", "occlusion", "--input", "x=[[[[1,2],[3,5]]]]"]);
+    assert!(said.contains("run one by one: the samples of a batch are not independent"), "{said}");
+}
+
+#[test]
+fn wrong_requests_have_one_message() {
+    let (model, digits) = (model("simple_cnn"), digits());
+    for (args, part) in [
+        (&["--method", "magic"][..], "no method `magic`; there are saliency, "),
+        (
+            &["--method", "saliency", "--target", "nosuch"],
+            "no value `nosuch`; its inputs and outputs are `image`",
+        ),
+        (&["--method", "saliency", "--target", "10"], "no class 10: axis 1 of `logits`, [1, 10], has 10"),
+        (&["--method", "occlusion", "--target", "logits[0,-11]"], "no class -11"),
+        (&["--method", "saliency", "--target", "logits[0,0,1]"], "has more axes than `logits`"),
+        (&["--method", "saliency", "--target", "[0,9]"], "no value ``"),
+        (&["--method", "saliency", "--wrt", "picture"], "no input `picture`; its inputs are `image`"),
+        (&["--method", "saliency", "--wrt", "logits"], "`logits` is no input"),
+        (&["--method", "saliency", "--input", "picture=1"], "no input `picture`; its inputs are `image`"),
+        (
+            &["--method", "occlusion", "--window", "29x4"],
+            "the window 29x4 is larger than the input `image`",
+        ),
+        (&["--method", "occlusion", "--window", "1x1x1x1x1"], "has more axes than the input"),
+        (&["--method", "occlusion", "--window", "0x4"], "--window 0: at least 1"),
+        (&["--method", "occlusion", "--window", "4by4"], "write sizes as in 4x4"),
+        (&["--method", "occlusion", "--window", "4x4", "--stride", "5"], "is larger than the window"),
+        (&["--method", "occlusion", "--window", "4x4", "--stride", "1x1x1"], "has other axes"),
+        (&["--method", "integrated-gradients", "--steps", "0"], "--steps 0: at least 1"),
+        (&["--method", "integrated-gradients", "--steps", "10001"], "at most 10000"),
+        (
+            &["--method", "integrated-gradients", "--baseline", "image=[1,2]"],
+            "the baseline of `image` is f32[2]",
+        ),
+        (&["--method", "integrated-gradients", "--baseline", "nan"], "the baseline NaN is no value"),
+        (&["--method", "integrated-gradients", "--baseline", "gray"], "--baseline gray: write NAME=VALUE"),
+        (&["--method", "smoothgrad", "--noise", "-1"], "--noise -1: 0 or more"),
+        (
+            &["--method", "saliency", "--steps", "3"],
+            "--steps belongs to integrated-gradients, not to saliency",
+        ),
+        (
+            &["--method", "grad-cam", "--layer", "conv9"],
+            "no value or node `conv9`; its convolutions are `Conv:/conv1/Conv`",
+        ),
+        (
+            &["--method", "grad-cam", "--layer", "/Flatten_output_0"],
+            "the layer `/Flatten_output_0` is f32[1, 320]",
+        ),
+        (&["--method", "saliency", "-o", "x.jpg"], "written to .npz, .npy and .png files, not to x.jpg"),
+    ] {
+        refused(&on_digit(&model, &digits, args), 1, &[part]);
+    }
+    refused(&["attribute", &model, "--method", "saliency"], 1, &["no value for the input `image`"]);
+    let far = ["attribute", &model, "--inputs", &digits, "--sample", "1000", "--method", "saliency"];
+    refused(&far, 1, &["no sample 1000: the given inputs hold 1000"]);
+}
+
+#[test]
+fn what_has_no_derivative_is_named_and_can_be_occluded() {
+    let dir = temp();
+    let write = |name: &str, model: &str| {
+        let file = path(&dir, name);
+        std::fs::write(&file, model).expect("a model");
+        file
+    };
+    let det =
+        write("det.egret", "graph @g(%0 \"x\": f64[2, 2]) -> (%1 \"y\") { %1 = det(%0) from \"Det:/a\" }");
+    let input = ["--input", "x=[[1,2],[3,4]]"];
+    let args = |file, method| [&["attribute", file, "--method", method][..], &input].concat();
+    refused(&args(&det, "saliency"), 2, &["no derivative through", "det (Det:/a)"]);
+    let said = works(&args(&det, "occlusion"));
+    // Without its first column or its second the determinant is 0, not -2.
+    let row = |name: &str| {
+        said.lines().find(|l| l.starts_with(name)).map(|l| l.split_whitespace().skip(1).collect())
+    };
+    assert!(said.contains("y = -2.0000"), "{said}");
+    assert_eq!(row("x[0,0]"), Some(vec!["-2.0000", "1.0000"]), "{said}");
+    assert_eq!(row("x[1,1]"), Some(vec!["-2.0000", "4.0000"]), "{said}");
+    let steps = write(
+        "steps.egret",
+        "graph @g(%0 \"x\": f64[2, 2]) -> (%2 \"y\") { %1 = round(%0) from \"Round:/r\" %2 = exp(%1) }",
+    );
+    refused(&args(&steps, "saliency"), 1, &["is zero, as it ends at", "round (Round:/r)"]);
+    // A table is no picture.
+    let out = egret(&[&args(&steps, "occlusion")[..], &["-o", &path(&dir, "x.png")]].concat());
+    assert_eq!(out.status.code(), Some(1));
+    assert!(text(&out.stderr).contains("a picture is of images"), "{}", text(&out.stderr));
+}
