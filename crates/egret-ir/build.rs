@@ -5,6 +5,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::{env, fs, path::Path};
 
+/// A table of columns for all rows of its file that do not have them.
+const DEFAULTS: &str = "defaults";
+
+/// What a row may have. An unknown column is an error, so that none is misspelt.
+const COLUMNS: &[&str] =
+    &["operands", "results", "regions", "traits", "types", "result", "cost", "attrs", "doc"];
+
 fn main() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ir-spec/ops");
     println!("cargo::rerun-if-changed={}", dir.display());
@@ -23,9 +30,15 @@ fn main() {
         let head = text.lines().next().and_then(|l| l.strip_prefix("# "));
         let head = head.unwrap_or_else(|| panic!("{}: the first line says what it is", file.display()));
         writeln!(families, "    /// {head}\n    {},", camel(&family)).expect("write");
-        for (name, row) in &table {
-            let row = row.as_table().unwrap_or_else(|| panic!("{}: `{name}` is no row", file.display()));
-            let before = ops.insert(name.clone(), op(name, &family, row));
+        let nothing = toml::Table::new();
+        let defaults = table.get(DEFAULTS).map_or(&nothing, |d| d.as_table().expect("a table of defaults"));
+        for name in table.keys().filter(|name| *name != DEFAULTS) {
+            let mut row = defaults.clone();
+            row.extend(table[name].as_table().expect("a row is a table").clone());
+            if let Some(column) = row.keys().find(|k| !COLUMNS.contains(&k.as_str())) {
+                panic!("{}: `{name}` has the unknown column `{column}`", file.display());
+            }
+            let before = ops.insert(name.clone(), op(name, &family, &row));
             assert!(before.is_none(), "{}: there is another `{name}`", file.display());
         }
         names.push(family);
@@ -73,25 +86,38 @@ fn op(name: &str, family: &str, row: &toml::Table) -> (String, String) {
     };
     let text_of =
         |key: &str, default: &str| row.get(key).map_or(default, |v| v.as_str().expect("string")).to_owned();
-    let attrs: Vec<(String, String)> = row
+    let attrs: String = row
         .get("attrs")
-        .map(|v| {
-            let kind = |(k, v): (&String, &toml::Value)| (k.clone(), v.as_str().expect("kind").into());
-            v.as_table().expect("table").iter().map(kind).collect()
-        })
+        .map(|v| v.as_table().expect("a table of attributes").iter().map(attr).collect())
         .unwrap_or_default();
+    let traits: String = strings("traits").iter().map(|t| format!("Trait::{}, ", camel(t))).collect();
+    let cost = row.get("cost").and_then(|c| c.as_str()).unwrap_or_else(|| panic!("`{name}` has no cost"));
     let (variant, doc) = (camel(name), text_of("doc", ""));
     (
         format!("    /// `{name}`: {}\n    {variant},\n", doc.replace('[', "\\[").replace(']', "\\]")),
         format!(
-            "    OpInfo {{ op: Op::{variant}, name: {name:?}, family: Family::{}, operands: &{:?}, results: {}, regions: &{:?}, traits: &{:?}, types: {:?}, result: {:?}, attrs: &{attrs:?}, doc: {doc:?} }},\n",
+            "    OpInfo {{ op: Op::{variant}, name: {name:?}, family: Family::{}, operands: &{:?}, results: {}, regions: &{:?}, traits: &[{traits}], types: {:?}, result: {:?}, cost: CostClass::{}, attrs: &[{attrs}], doc: {doc:?} }},\n",
             camel(family),
             strings("operands"),
             row.get("results").map_or(1, |v| v.as_integer().expect("integer")),
             strings("regions"),
-            strings("traits"),
             text_of("types", "any"),
             text_of("result", "same"),
+            camel(cost),
         ),
     )
+}
+
+/// The row of an attribute: its kind, or the words that it may be.
+fn attr((name, kind): (&String, &toml::Value)) -> String {
+    let kind = match kind {
+        toml::Value::String(kind) if kind == "dtype" => "DType".into(),
+        toml::Value::String(kind) => camel(kind),
+        toml::Value::Array(words) => {
+            let words: Vec<&str> = words.iter().map(|w| w.as_str().expect("a word")).collect();
+            format!("Word(&{words:?})")
+        }
+        other => panic!("`{name}` is neither a kind nor a list of words: {other}"),
+    };
+    format!("AttrInfo {{ name: {name:?}, kind: AttrKind::{kind} }}, ")
 }

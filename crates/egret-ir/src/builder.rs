@@ -191,8 +191,7 @@ impl Builder {
         operands: &[Option<ValueId>],
         types: &[Type],
     ) -> Option<Vec<Tensor>> {
-        let row = op.info();
-        if row.has_trait("random") || row.has_trait("control") || !row.regions.is_empty() {
+        if op.is_random() || op.has_regions() {
             return None;
         }
         let values: Vec<Option<crate::Value>> = operands
@@ -211,7 +210,7 @@ impl Builder {
             return None;
         }
         // A data-dependent result of small operands is small too.
-        let dependent = row.has_trait("data_dependent");
+        let dependent = op.is_data_dependent();
         for ty in types {
             let t = ty.as_tensor()?;
             if !dependent && !small(t.const_len()?.checked_mul(t.dtype.size().max(1))?) {

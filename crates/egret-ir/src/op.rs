@@ -1,5 +1,6 @@
 //! The closed set of primitive operations, generated from the op table in `ir-spec/ops`.
 
+use crate::Attr;
 use std::fmt;
 
 include!(concat!(env!("OUT_DIR"), "/op_table.rs"));
@@ -19,23 +20,159 @@ pub struct OpInfo {
     pub results: i64,
     /// Names of the sub-graphs.
     pub regions: &'static [&'static str],
-    /// Properties: `elementwise`, `commutative`, `movement`, `view`, `contraction`, `window`, `irregular`,
-    /// `data_dependent`, `recurrent`, `random`, `control`, `host`.
-    pub traits: &'static [&'static str],
+    /// Further properties.
+    pub traits: &'static [Trait],
     /// Bound of the operands' element type: `any`, `number`, `float`, `int`, `bool`, `string`.
     pub types: &'static str,
     /// Element type of the result: `same`, a dtype's name, or `attr NAME`.
     pub result: &'static str,
-    /// Attribute names and kinds (`int`, `float`, `string`, `dtype`, `dim`, `dims`, `ints`, `floats`, `strings`, `tensor`, `type`).
-    pub attrs: &'static [(&'static str, &'static str)],
+    /// What a node of it takes its time for.
+    pub cost: CostClass,
+    /// The attributes, each of which every node has.
+    pub attrs: &'static [AttrInfo],
     /// What it does.
     pub doc: &'static str,
 }
 
+/// An attribute of an operation.
+#[derive(Copy, Clone, Debug)]
+pub struct AttrInfo {
+    /// Its name.
+    pub name: &'static str,
+    /// What it may be.
+    pub kind: AttrKind,
+}
+
+/// What an attribute may be.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum AttrKind {
+    /// An integer.
+    Int,
+    /// The integer 0 or 1.
+    Flag,
+    /// A number.
+    Float,
+    /// Any text.
+    String,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// An element type.
+    DType,
+    /// A dim, symbolic or not.
+    Dim,
+    /// Dims.
+    Dims,
+    /// Integers.
+    Ints,
+    /// Numbers.
+    Floats,
+    /// Texts.
+    Strings,
+    /// A constant.
+    Tensor,
+    /// A type.
+    Type,
+    /// Names of dims that the node declares; no operation has it in the op table.
+    Symbols,
+}
+
+impl AttrKind {
+    /// The kind of the attribute's value, as [`Attr::kind`](crate::Attr::kind) names it: a flag is an `int`, a word a
+    /// `string`.
+    pub fn value(self) -> &'static str {
+        match self {
+            AttrKind::Int | AttrKind::Flag => "int",
+            AttrKind::Float => "float",
+            AttrKind::String | AttrKind::Word(_) => "string",
+            AttrKind::DType => "dtype",
+            AttrKind::Dim => "dim",
+            AttrKind::Dims => "dims",
+            AttrKind::Ints => "ints",
+            AttrKind::Floats => "floats",
+            AttrKind::Strings => "strings",
+            AttrKind::Tensor => "tensor",
+            AttrKind::Type => "type",
+            AttrKind::Symbols => "symbols",
+        }
+    }
+
+    /// Hold a value against the kind.
+    ///
+    /// # Errors
+    /// What it is, and what it may be.
+    pub fn check(self, value: &Attr) -> Result<(), String> {
+        match (self, value) {
+            (AttrKind::Flag, Attr::Int(v)) if !(0..=1).contains(v) => {
+                Err(format!("is {v}, but must be 0 or 1"))
+            }
+            (AttrKind::Word(words), Attr::String(v)) if !words.contains(&v.as_str()) => {
+                Err(format!("is {v:?}, not one of {words:?}"))
+            }
+            (kind, value) if kind.value() != value.kind() => {
+                Err(format!("is of kind {}, not {}", value.kind(), kind.value()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// As in the specification: `flag`, `"none" | "tanh"`, `ints`.
+impl fmt::Display for AttrKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AttrKind::Flag => f.write_str("flag"),
+            AttrKind::Word(words) => {
+                let words: Vec<String> = words.iter().map(|w| format!("{w:?}")).collect();
+                f.write_str(&words.join(" | "))
+            }
+            other => f.write_str(other.value()),
+        }
+    }
+}
+
+/// Properties of operations that cross families.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Trait {
+    /// The two operands may change places.
+    Commutative,
+    /// The dims of a result depend on the values of operands.
+    DataDependent,
+    /// Its values are none that compiled code holds: strings, sequences, optionals.
+    Host,
+}
+
+/// What a node takes its time for. The optimiser's cost model has a formula for each, and each target its numbers.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum CostClass {
+    /// Nothing: the result is the operand's memory.
+    View,
+    /// Its arithmetic only, as it mostly ends up in a neighbour's kernel.
+    Elementwise,
+    /// A copy of every operand, each by a kernel of its own.
+    Copies,
+    /// The multiply-adds of a matrix product.
+    Matmul,
+    /// The multiply-adds of a convolution.
+    Conv,
+    /// Two matrix products whose scores stay in the cache.
+    Attention,
+    /// One pass over rows that stay in the cache.
+    Rows,
+    /// Windows, cells and other contractions: more work than memory.
+    Windows,
+    /// The memory read and written.
+    Memory,
+}
+
 impl OpInfo {
-    /// Whether the row names the trait `name`.
-    pub fn has_trait(&self, name: &str) -> bool {
-        self.traits.contains(&name)
+    /// Whether the row names a trait.
+    pub fn has(&self, property: Trait) -> bool {
+        self.traits.contains(&property)
+    }
+
+    /// The attribute of this name.
+    pub fn attr(&self, name: &str) -> Option<AttrInfo> {
+        self.attrs.iter().find(|a| a.name == name).copied()
     }
 }
 
@@ -63,6 +200,36 @@ impl Op {
     /// Every operation, by name.
     pub fn all() -> impl Iterator<Item = Op> {
         TABLE.iter().map(|r| r.op)
+    }
+
+    /// What a node of it takes its time for.
+    pub fn cost_class(self) -> CostClass {
+        self.info().cost
+    }
+
+    /// Whether its two operands may change places.
+    pub fn is_commutative(self) -> bool {
+        self.info().has(Trait::Commutative)
+    }
+
+    /// Whether dims of its results depend on the values of its operands.
+    pub fn is_data_dependent(self) -> bool {
+        self.info().has(Trait::DataDependent)
+    }
+
+    /// Whether it works on values that only the host holds: strings, sequences, optionals.
+    pub fn is_host_only(self) -> bool {
+        self.info().has(Trait::Host)
+    }
+
+    /// Whether its results come from a random generator.
+    pub fn is_random(self) -> bool {
+        self.family() == Family::Random
+    }
+
+    /// Whether it has sub-graphs.
+    pub fn has_regions(self) -> bool {
+        !self.info().regions.is_empty()
     }
 
     /// Whether the result at an index depends only on the operands at that (broadcast) index.

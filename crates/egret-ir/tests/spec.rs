@@ -122,7 +122,7 @@ fn table() -> String {
         writeln!(out, "\n### {}\n", family.name()).expect("write");
         for op in Op::all().filter(|op| op.family() == family) {
             let row = op.info();
-            let attrs: Vec<String> = row.attrs.iter().map(|(n, kind)| format!("{n} = {kind}")).collect();
+            let attrs: Vec<String> = row.attrs.iter().map(|a| format!("{} = {}", a.name, a.kind)).collect();
             let attrs = if attrs.is_empty() { String::new() } else { format!(" {{{}}}", attrs.join(", ")) };
             let result = match (row.results, row.result) {
                 (1, "same") => String::new(),

@@ -8,7 +8,7 @@ use crate::geometry::aliases::alias;
 use crate::geometry::shape::dims;
 use crate::kernels::roles;
 use crate::plan::fusion::{FusionGroup, MAX_NODES};
-use egret_ir::{Graph, NodeId, Op, UseLists, ValueId};
+use egret_ir::{Family, Graph, NodeId, Op, UseLists, ValueId};
 use egret_loop::Program;
 use egret_trace::{Choice, Missed, Trace, Why};
 use std::collections::{BTreeMap, BTreeSet};
@@ -119,7 +119,7 @@ impl Around<'_> {
         match side {
             // What stands before a contraction or movement has never been part of it.
             Side::Anchor if user_op.is_none_or(|op| !roles(op).prologue) => {
-                let windows = user_op.is_some_and(|op| op.info().has_trait("contraction")) && is_map;
+                let windows = user_op.is_some_and(|op| op.family() == Family::Contraction) && is_map;
                 return windows.then(|| match roles(root).strided {
                     true => {
                         format!("{user} reads rows that lie together: {from} moves them there once, before")

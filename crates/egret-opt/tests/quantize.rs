@@ -1,6 +1,6 @@
 //! Contractions of dequantised tensors become contractions of integers, where that is cheaper.
 
-use egret_ir::{DType, Graph, Tensor, Value, interp, text};
+use egret_ir::{DType, Family, Graph, Tensor, Value, interp, text};
 use egret_opt::rules::Tier;
 use egret_opt::{CostModel, Options, PASSES, PassReport, optimize};
 
@@ -36,7 +36,7 @@ fn quantized_for(cost: &'static CostModel, graph: &Graph, tier: Tier) -> (Graph,
 
 /// The element types that are contracted.
 fn contracted(g: &Graph) -> Vec<DType> {
-    let nodes = g.node_ids().into_iter().filter(|&n| g.node(n).op.info().has_trait("contraction"));
+    let nodes = g.node_ids().into_iter().filter(|&n| g.node(n).op.family() == Family::Contraction);
     nodes.map(|n| g.tensor_ty(g.node(n).results[0]).dtype).collect()
 }
 

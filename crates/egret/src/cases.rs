@@ -198,7 +198,7 @@ pub fn random_outputs(graph: &Graph) -> Vec<bool> {
         let mut out = BTreeSet::new();
         for n in graph.topological().unwrap_or_default() {
             let node = graph.node(n);
-            if node.op.info().has_trait("random")
+            if node.op.is_random()
                 || node.operands.iter().flatten().any(|v| out.contains(v))
                 || node.regions.iter().any(|r| !random(r).is_empty())
             {

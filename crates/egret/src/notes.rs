@@ -2,7 +2,7 @@
 
 use crate::options::Options;
 use crate::pipeline::Lowered;
-use egret_ir::{DType, Graph, text};
+use egret_ir::{DType, Family, Graph, text};
 use egret_opt::rules::{Rule, Tier, shipped};
 use egret_trace::{Kind, Trace, Why};
 use std::collections::BTreeMap;
@@ -58,7 +58,7 @@ pub fn integers(graph: &Graph) -> Vec<String> {
     for n in graph.node_ids() {
         let node = graph.node(n);
         let first = node.operands.first().copied().flatten().and_then(|v| graph.ty(v).as_tensor());
-        if node.op.info().has_trait("contraction") && first.is_some_and(|t| !t.dtype.is_float()) {
+        if node.op.family() == Family::Contraction && first.is_some_and(|t| !t.dtype.is_float()) {
             *counts.entry(node.op.name()).or_default() += 1;
         }
     }

@@ -4,7 +4,7 @@
 //! block is a smaller one.
 
 use crate::pipeline::Lowered;
-use egret_ir::{Graph, NodeId};
+use egret_ir::{Family, Graph, NodeId};
 use egret_loop::{Access, BinOp, Cmp, Elem, EpInst, Inst, Kernel, Stmt, Tile, UnOp, V};
 
 /// What one kernel run does.
@@ -58,7 +58,7 @@ fn main_node(graph: &Graph, order: &[NodeId], sources: &[String]) -> Option<Node
         let of = &graph.node(**n).sources;
         !of.is_empty() && of.iter().all(|s| sources.contains(s))
     };
-    let contraction = |n: &&NodeId| graph.node(**n).op.info().has_trait("contraction");
+    let contraction = |n: &&NodeId| graph.node(**n).op.family() == Family::Contraction;
     order.iter().filter(inside).find(contraction).or_else(|| order.iter().rfind(inside)).copied()
 }
 

@@ -1,41 +1,10 @@
 //! What every node has to satisfy before its attributes may be read: the op table.
 
 use crate::attr::DECLARED;
-use crate::{Attr, Attrs, DType, Dim, Op, TensorType, Type};
+use crate::{Attr, AttrInfo, Attrs, DType, Dim, Op, TensorType, Type};
 
 /// The largest stride, pad, kernel or count that an attribute may give; leaves room for arithmetic in `i64`.
 pub(super) const MAX_EXTENT: i64 = i32::MAX as i64;
-
-/// Attributes of kind `int` that are 0 or 1.
-const FLAGS: &[&str] = &[
-    "keepdims",
-    "last",
-    "exclusive",
-    "reverse",
-    "exclude_outside",
-    "antialias",
-    "align_corners",
-    "half_pixel",
-    "column_major",
-    "largest",
-    "center_point_box",
-    "input_forget",
-    "rounded_state",
-    "linear_before_reset",
-    "has_trip_count",
-    "has_cond",
-    "fmod",
-    "saturate",
-    "positive",
-    "negative",
-    "flat",
-    "sorted",
-    "whitespace",
-    "case_sensitive",
-    "new_axis",
-    "has_split",
-    "interleaved",
-];
 
 /// Hold a node against the op table: which attributes there are and of which kind, how many operands, how many regions.
 ///
@@ -43,13 +12,11 @@ const FLAGS: &[&str] = &[
 /// The rule broken.
 pub fn check_node(op: Op, attrs: &Attrs, operands: &[Option<&Type>], regions: usize) -> Result<(), String> {
     let row = op.info();
-    for (name, kind) in row.attrs {
+    for AttrInfo { name, kind } in row.attrs {
         let Some(attr) = attrs.get(name) else {
             return Err(format!("attribute `{name}` ({kind}) is missing"));
         };
-        if attr.kind() != *kind {
-            return Err(format!("attribute `{name}` is of kind {}, not {kind}", attr.kind()));
-        }
+        kind.check(attr).map_err(|e| format!("attribute `{name}` {e}"))?;
         let unnamed = match attr {
             Attr::Dim(d) => d.has_unnamed(),
             Attr::Dims(ds) => ds.iter().any(Dim::has_unnamed),
@@ -58,16 +25,10 @@ pub fn check_node(op: Op, attrs: &Attrs, operands: &[Option<&Type>], regions: us
         if unnamed {
             return Err(format!("attribute `{name}` has a dim without a name"));
         }
-        if let Attr::Int(v) = attr
-            && FLAGS.contains(name)
-            && !(0..=1).contains(v)
-        {
-            return Err(format!("attribute `{name}` is {v}, but must be 0 or 1"));
-        }
     }
     let extra = attrs.0.iter().find(|(k, v)| {
         let declaration = **k == DECLARED && matches!(v, Attr::Symbols(_));
-        !declaration && !row.attrs.iter().any(|(n, _)| n == *k)
+        !declaration && !row.attrs.iter().any(|a| a.name == **k)
     });
     if let Some((name, _)) = extra {
         return Err(format!("there is no attribute `{name}`"));

@@ -64,7 +64,7 @@ pub(super) fn groups(call: &Call, what: &Dim) -> Result<Dim, String> {
 
 pub(super) fn conv(call: &Call) -> Result<Vec<Type>, String> {
     let (x, w) = image_and_filter(call)?;
-    let layout = Layout::named(call.one_of("layout", &["channels_first", "channels_last"])?);
+    let layout = Layout::named(call.attrs.str("layout"));
     let channels = &x.shape[layout.channel_axis(x.rank())];
     groups(call, &w.shape[0])?;
     let per_group = w.shape[1].clone() * groups(call, channels)?;
@@ -83,7 +83,7 @@ pub(super) fn conv(call: &Call) -> Result<Vec<Type>, String> {
 
 pub(super) fn conv_transpose(call: &Call) -> Result<Vec<Type>, String> {
     let (x, w) = image_and_filter(call)?;
-    let layout = Layout::named(call.one_of("layout", &["channels_first", "channels_last"])?);
+    let layout = Layout::named(call.attrs.str("layout"));
     let channels = &x.shape[layout.channel_axis(x.rank())];
     let count = groups(call, channels)?;
     if !dims::may_equal(&w.shape[0], channels) {

@@ -96,12 +96,11 @@ fn dispatch(call: &Call) -> Result<Vec<Type>, String> {
     use Op::*;
     match call.op {
         Neg | Abs | Sign | Floor | Ceil | Round | Sqrt | Exp | Log | Sin | Cos | Tan | Asin | Acos
-        | Atan | Sinh | Cosh | Tanh | Asinh | Acosh | Atanh | Erf | Sigmoid | Silu | HardSwish | Not
-        | BitNot | IsNan | IsInf | Add | Sub | Mul | Div | Mod | Pow | Max | Min | And | Or | Xor
+        | Atan | Sinh | Cosh | Tanh | Asinh | Acosh | Atanh | Erf | Sigmoid | Gelu | Silu | HardSwish
+        | Not | BitNot | IsNan | IsInf | Add | Sub | Mul | Div | Mod | Pow | Max | Min | And | Or | Xor
         | BitAnd | BitOr | BitXor | ShiftLeft | ShiftRight | Equal | Less | LessEqual | StringConcat => {
             elementwise::broadcasting(call)
         }
-        Gelu => elementwise::gelu(call),
         Cast => elementwise::cast(call),
         Where => elementwise::select(call),
 
@@ -322,12 +321,6 @@ impl<'a> Call<'a> {
             .ok()
             .filter(|v| *v <= check::MAX_EXTENT as usize)
             .ok_or_else(|| format!("`{name}` is {v}, out of range"))
-    }
-
-    /// The attribute `name`, one of `allowed`.
-    fn one_of(&self, name: &str, allowed: &[&str]) -> Result<&'a str, String> {
-        let v = self.attrs.str(name);
-        if allowed.contains(&v) { Ok(v) } else { Err(format!("`{name}` is {v:?}, not one of {allowed:?}")) }
     }
 
     /// The attribute `name`, a list of `len` numbers from `min` to what a dim can be.

@@ -75,7 +75,7 @@ pub(super) fn slice(call: &Call) -> Result<Vec<Type>, String> {
 
 pub(super) fn pad(call: &Call) -> Result<Vec<Type>, String> {
     let x = call.tensor(0)?;
-    let mode = call.one_of("mode", &["constant", "reflect", "edge", "wrap"])?;
+    let mode = call.attrs.str("mode");
     let (low, high) = (call.dims("low", x.rank())?, call.dims("high", x.rank())?);
     match call.optional_tensor(1)? {
         Some(value) => {

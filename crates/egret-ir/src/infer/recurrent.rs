@@ -29,7 +29,7 @@ pub(super) fn recurrent(call: &Call) -> Result<Vec<Type>, String> {
     if !check::within("float", x.dtype) {
         return Err(format!("operand `x` is {x}, but its element type must be a float"));
     }
-    let direction = call.one_of("direction", &["forward", "reverse", "bidirectional"])?;
+    let direction = call.attrs.str("direction");
     let directions: i64 = if direction == "bidirectional" { 2 } else { 1 };
     let hidden = call.attrs.int("hidden");
     if !(1..=check::MAX_EXTENT).contains(&hidden) {

@@ -13,22 +13,8 @@ pub(super) fn resize(call: &Call) -> Result<Vec<Type>, String> {
     if scales.len() != x.rank() || scales.iter().any(|s| !s.is_finite() || *s < 0.0) {
         return Err(format!("`scales` {scales:?} are not one positive number for each axis of {x}"));
     }
-    let mode = call.one_of("mode", &["nearest", "linear", "cubic"])?;
-    let coordinate = call.one_of(
-        "coordinate",
-        &[
-            "half_pixel",
-            "half_pixel_symmetric",
-            "pytorch_half_pixel",
-            "align_corners",
-            "asymmetric",
-            "tf_half_pixel_for_nn",
-            "tf_crop_and_resize",
-        ],
-    )?;
-    if mode == "nearest" {
-        call.one_of("nearest", &["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"])?;
-    }
+    let mode = call.attrs.str("mode");
+    let coordinate = call.attrs.str("coordinate");
     if mode != "nearest" && !check::within("number", x.dtype) {
         return Err(format!("operand `x` is {x}, between whose elements there is nothing to interpolate"));
     }
@@ -57,8 +43,7 @@ pub(super) fn resize(call: &Call) -> Result<Vec<Type>, String> {
 
 pub(super) fn grid_sample(call: &Call) -> Result<Vec<Type>, String> {
     let (x, grid) = (image(call)?, call.tensor(1)?);
-    let mode = call.one_of("mode", &["nearest", "linear", "cubic"])?;
-    call.one_of("padding", &["zeros", "border", "reflection"])?;
+    let mode = call.attrs.str("mode");
     let spatial = x.rank() - 2;
     let fits = grid.rank() == x.rank()
         && grid.dtype.is_float()
@@ -77,7 +62,6 @@ pub(super) fn grid_sample(call: &Call) -> Result<Vec<Type>, String> {
 
 pub(super) fn roi_align(call: &Call) -> Result<Vec<Type>, String> {
     let (x, rois, batches) = (call.bounded(0)?, call.tensor(1)?, call.integers(2)?);
-    call.one_of("mode", &["avg", "max"])?;
     call.expect_rank(0, x, 4)?;
     call.expect_rank(1, rois, 2)?;
     call.expect_rank(2, batches, 1)?;

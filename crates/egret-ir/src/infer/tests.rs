@@ -1,7 +1,7 @@
 //! Tests of inference: rules with symbols, and hostile nodes.
 
 use super::*;
-use crate::{Attr, attrs};
+use crate::{Attr, AttrInfo, AttrKind, attrs};
 
 fn ty(dtype: DType, dims: &[&str]) -> Type {
     Type::tensor(
@@ -116,24 +116,25 @@ fn attention_and_rotary_broadcast() {
 /// Every operation with every attribute at odd values, over odd operands: an answer, never a panic.
 #[test]
 fn nothing_panics() {
-    let odd = |kind: &str, seed: usize| -> Attr {
+    let odd = |kind: AttrKind, seed: usize| -> Attr {
         let ints = [0i64, 1, -1, 2, i64::MAX, i64::MIN];
         let n = ints[seed % ints.len()];
         match kind {
-            "int" => Attr::Int(n),
-            "float" => Attr::Float([0.0, f64::NAN, -1.0][seed % 3]),
-            "string" => Attr::String(
-                ["", "max", "sum", "forward", "channels_first", "constant", "none", "linear"][seed % 8]
-                    .into(),
-            ),
-            "dtype" => Attr::DType(DType::ALL[seed % 24]),
-            "dim" => Attr::Dim(Dim::constant(n)),
-            "dims" => Attr::Dims(vec![Dim::constant(n); seed % 4]),
-            "ints" => Attr::Ints(vec![n; seed % 5]),
-            "floats" => Attr::Floats(vec![1.0; seed % 4]),
-            "strings" => Attr::Strings(vec!["Relu".into(); seed % 4]),
-            "tensor" => Attr::Tensor(crate::Tensor::new(&[2], vec![1i64, 2])),
-            _ => Attr::Type(Type::tensor(DType::F32, vec![])),
+            AttrKind::Int | AttrKind::Flag => Attr::Int(n),
+            AttrKind::Float => Attr::Float([0.0, f64::NAN, -1.0][seed % 3]),
+            AttrKind::String => Attr::String(["", "a b"][seed % 2].into()),
+            AttrKind::Word(words) => {
+                Attr::String(words.get(seed % (words.len() + 1)).copied().unwrap_or("").into())
+            }
+            AttrKind::DType => Attr::DType(DType::ALL[seed % 24]),
+            AttrKind::Dim => Attr::Dim(Dim::constant(n)),
+            AttrKind::Dims => Attr::Dims(vec![Dim::constant(n); seed % 4]),
+            AttrKind::Ints => Attr::Ints(vec![n; seed % 5]),
+            AttrKind::Floats => Attr::Floats(vec![1.0; seed % 4]),
+            AttrKind::Strings => Attr::Strings(vec!["Relu".into(); seed % 4]),
+            AttrKind::Tensor => Attr::Tensor(crate::Tensor::new(&[2], vec![1i64, 2])),
+            AttrKind::Symbols => Attr::Symbols(vec![]),
+            AttrKind::Type => Attr::Type(Type::tensor(DType::F32, vec![])),
         }
     };
     let sequence = Type::Sequence(Box::new(crate::SeqType { dtype: DType::F32, shape: None }));
@@ -143,8 +144,8 @@ fn nothing_panics() {
         let row = op.info();
         for seed in 0..600usize {
             let mut a = Attrs::default();
-            for (i, (name, kind)) in row.attrs.iter().enumerate() {
-                a.0.insert(name, odd(kind, seed * (i + 1) + i));
+            for (i, AttrInfo { name, kind }) in row.attrs.iter().enumerate() {
+                a.0.insert(name, odd(*kind, seed * (i + 1) + i));
             }
             let types: Vec<Type> = (0..row.operands.len())
                 .map(|i| match (seed + i) % 7 {

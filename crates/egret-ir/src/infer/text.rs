@@ -12,7 +12,6 @@ pub(super) fn string_split(call: &Call) -> Result<Vec<Type>, String> {
 
 pub(super) fn string_normalize(call: &Call) -> Result<Vec<Type>, String> {
     let x = call.bounded(0)?;
-    call.one_of("case", &["lower", "upper", "none"])?;
     let mut shape = x.shape.clone();
     match shape.last_mut() {
         Some(last) if x.rank() <= 2 => *last = unknown(),
@@ -27,7 +26,6 @@ pub(super) fn regex_full_match(call: &Call) -> Result<Vec<Type>, String> {
 
 pub(super) fn tfidf(call: &Call) -> Result<Vec<Type>, String> {
     let x = call.tensor(0)?;
-    call.one_of("mode", &["TF", "IDF", "TFIDF"])?;
     if x.rank() > 2 || !(x.dtype == DType::String || x.dtype.is_int()) {
         return Err(format!("operand `x` is {x}, but must be integers or strings of rank 2 at most"));
     }

@@ -28,8 +28,7 @@ pub(super) fn image<'a>(call: &Call<'a>) -> Result<&'a TensorType, String> {
 
 pub(super) fn pool(call: &Call) -> Result<Vec<Type>, String> {
     let x = image(call)?;
-    call.one_of("kind", &["max", "sum", "mean"])?;
-    let layout = Layout::named(call.one_of("layout", &["channels_first", "channels_last"])?);
+    let layout = Layout::named(call.attrs.str("layout"));
     let spatial = pooled(call, layout.spatial(x))?;
     let channels = x.shape[layout.channel_axis(x.rank())].clone();
     one(x.dtype, layout.assemble(x.shape[0].clone(), channels, spatial))

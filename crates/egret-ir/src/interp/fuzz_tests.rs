@@ -1,7 +1,7 @@
 //! Fuzz tests: no operation panics, whatever tensors and attribute values it is given.
 
 use super::eval_op;
-use crate::{Attr, Attrs, DType, Dim, Op, Tensor, Type, Value};
+use crate::{Attr, AttrInfo, AttrKind, Attrs, DType, Dim, Op, Tensor, Type, Value};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A small generator of its own: the same inputs on every run.
@@ -48,19 +48,26 @@ impl Dice {
         super::convert::cast(&Tensor::new(&shape, bytes), dtype, true, "up").expect("a cast from f64")
     }
 
-    fn attr(&mut self, name: &str, kind: &str, rank: u64) -> Attr {
+    fn attr(&mut self, info: AttrInfo, rank: u64) -> Attr {
         let many = if self.roll(8) == 0 { self.roll(5) } else { rank };
-        match kind {
-            "int" => Attr::Int(if self.roll(3) == 0 { self.int() } else { self.roll(3) as i64 }),
-            "float" => Attr::Float(self.float()),
-            "string" => Attr::String(self.word(name).to_owned()),
-            "dtype" => Attr::DType(self.pick(&DType::ALL)),
-            "dim" => Attr::Dim(self.dim()),
-            "dims" => Attr::Dims((0..many).map(|_| self.dim()).collect()),
-            "ints" if name == "pads" => {
+        let name = info.name;
+        match info.kind {
+            AttrKind::Int | AttrKind::Flag => {
+                Attr::Int(if self.roll(3) == 0 { self.int() } else { self.roll(3) as i64 })
+            }
+            AttrKind::Float => Attr::Float(self.float()),
+            AttrKind::String => Attr::String(self.pick(&["a", "", "("]).to_owned()),
+            // One in thirty is a word that no operation knows.
+            AttrKind::Word(words) => {
+                Attr::String(if self.roll(30) == 0 { "?" } else { self.pick(words) }.to_owned())
+            }
+            AttrKind::DType => Attr::DType(self.pick(&DType::ALL)),
+            AttrKind::Dim => Attr::Dim(self.dim()),
+            AttrKind::Dims => Attr::Dims((0..many).map(|_| self.dim()).collect()),
+            AttrKind::Ints if name == "pads" => {
                 Attr::Ints((0..2 * many.saturating_sub(2)).map(|_| self.int()).collect())
             }
-            "ints"
+            AttrKind::Ints
                 if ["strides", "dilations", "kernel", "high_extra", "output_padding"].contains(&name) =>
             {
                 Attr::Ints(
@@ -69,57 +76,29 @@ impl Dice {
                         .collect(),
                 )
             }
-            "ints" => Attr::Ints((0..many).map(|_| self.int()).collect()),
-            "floats" => Attr::Floats((0..many).map(|_| self.float()).collect()),
-            "strings" => {
+            AttrKind::Ints => Attr::Ints((0..many).map(|_| self.int()).collect()),
+            AttrKind::Floats => Attr::Floats((0..many).map(|_| self.float()).collect()),
+            AttrKind::Strings => {
                 Attr::Strings((0..many).map(|_| self.pick(&["Tanh", "a", "Sigmoid"]).to_owned()).collect())
             }
-            "tensor" => {
+            AttrKind::Tensor => {
                 let (dtype, rank) = (self.pick(&DType::ALL), self.roll(2));
                 Attr::Tensor(self.tensor(dtype, rank))
             }
-            _ => Attr::Type(Type::tensor(DType::F32, vec![])),
+            AttrKind::Symbols => Attr::Symbols(vec![]),
+            AttrKind::Type => Attr::Type(Type::tensor(DType::F32, vec![])),
         }
     }
 
     fn dim(&mut self) -> Dim {
         if self.roll(20) == 0 { Dim::symbol("s") } else { Dim::from(self.int()) }
     }
-
-    /// Words that attributes of this name know, and one that none does.
-    fn word(&mut self, name: &str) -> &'static str {
-        let known: &[&str] = match name {
-            "kind" => &["sum", "prod", "max", "min", "and", "or", "mean"],
-            "layout" => &["channels_first", "channels_last"],
-            "mode" => &[
-                "constant", "reflect", "edge", "wrap", "nearest", "linear", "cubic", "avg", "max", "TF",
-                "IDF",
-            ],
-            "coordinate" => &[
-                "half_pixel",
-                "align_corners",
-                "asymmetric",
-                "tf_crop_and_resize",
-                "pytorch_half_pixel",
-                "half_pixel_symmetric",
-            ],
-            "nearest" => &["floor", "ceil", "round_prefer_floor", "round_prefer_ceil"],
-            "padding" => &["zeros", "border", "reflection"],
-            "reduction" => &["none", "add", "mul", "max", "min"],
-            "direction" => &["forward", "reverse", "bidirectional"],
-            "round" => &["up", "down", "nearest"],
-            "approximate" => &["none", "tanh"],
-            "case" => &["lower", "upper", "none"],
-            _ => &["a", "", "("],
-        };
-        if self.roll(30) == 0 { "?" } else { self.pick(known) }
-    }
 }
 
 fn attempt(op: Op, dice: &mut Dice) -> Option<String> {
     let row = op.info();
     let rank = dice.roll(5);
-    let attrs = Attrs(row.attrs.iter().map(|(name, kind)| (*name, dice.attr(name, kind, rank))).collect());
+    let attrs = Attrs(row.attrs.iter().map(|&a| (a.name, dice.attr(a, rank))).collect());
     let dtype = match row.types {
         "string" => DType::String,
         "bool" => DType::Bool,

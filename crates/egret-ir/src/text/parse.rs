@@ -4,7 +4,7 @@ use super::lex::{self, Token};
 use super::syntax::{Cursor, Parsed};
 use super::{ParseError, Resolver};
 use crate::attr::DECLARED;
-use crate::{Attr, Attrs, Dim, Graph, Op, Tensor, Type, ValueId, infer};
+use crate::{Attr, AttrInfo, AttrKind, Attrs, Dim, Graph, Op, Tensor, Type, ValueId, infer};
 use std::collections::{BTreeSet, HashMap};
 
 /// A whole text: one graph.
@@ -197,9 +197,9 @@ impl Cursor<'_> {
         self.list("{", "}", |c| {
             let at = c.at;
             let name = c.word("the name of an attribute")?;
-            let declared = (DECLARED, "symbols");
+            let declared = AttrInfo { name: DECLARED, kind: AttrKind::Symbols };
             let row = op.info().attrs.iter().copied();
-            let Some((name, kind)) = row.chain([declared]).find(|(n, _)| *n == name) else {
+            let Some(AttrInfo { name, kind }) = row.chain([declared]).find(|a| a.name == name) else {
                 return c.fail_at(at, format!("`{op}` has no attribute `{name}`"));
             };
             c.expect("=")?;

@@ -2,7 +2,7 @@
 
 use super::lex::{Placed, Token};
 use super::{ParseError, Resolver, literal};
-use crate::{Attr, DType, Dim, DimOp, SeqType, Tensor, TensorType, Type};
+use crate::{Attr, AttrKind, DType, Dim, DimOp, SeqType, Tensor, TensorType, Type};
 
 /// How deep types, dims and regions may nest.
 pub(super) const MAX_DEPTH: usize = 64;
@@ -351,21 +351,20 @@ impl Cursor<'_> {
     }
 
     /// An attribute's value of the kind that the op table gives.
-    pub(super) fn attr(&mut self, kind: &str) -> Parsed<Attr> {
+    pub(super) fn attr(&mut self, kind: AttrKind) -> Parsed<Attr> {
         Ok(match kind {
-            "int" => Attr::Int(self.int()?),
-            "float" => Attr::Float(self.float()?),
-            "string" => Attr::String(self.string()?),
-            "dtype" => Attr::DType(self.dtype()?),
-            "dim" => Attr::Dim(self.dim()?),
-            "dims" => Attr::Dims(self.dims()?),
-            "ints" => Attr::Ints(self.list("[", "]", Self::int)?),
-            "floats" => Attr::Floats(self.list("[", "]", Self::float)?),
-            "strings" => Attr::Strings(self.list("[", "]", Self::string)?),
-            "tensor" => Attr::Tensor(self.tensor()?),
-            "type" => Attr::Type(self.ty()?),
-            "symbols" => Attr::Symbols(self.list("[", "]", Self::declared)?),
-            other => return self.fail_at(self.at, format!("the op table has the unknown kind {other}")),
+            AttrKind::Int | AttrKind::Flag => Attr::Int(self.int()?),
+            AttrKind::Float => Attr::Float(self.float()?),
+            AttrKind::String | AttrKind::Word(_) => Attr::String(self.string()?),
+            AttrKind::DType => Attr::DType(self.dtype()?),
+            AttrKind::Dim => Attr::Dim(self.dim()?),
+            AttrKind::Dims => Attr::Dims(self.dims()?),
+            AttrKind::Ints => Attr::Ints(self.list("[", "]", Self::int)?),
+            AttrKind::Floats => Attr::Floats(self.list("[", "]", Self::float)?),
+            AttrKind::Strings => Attr::Strings(self.list("[", "]", Self::string)?),
+            AttrKind::Tensor => Attr::Tensor(self.tensor()?),
+            AttrKind::Type => Attr::Type(self.ty()?),
+            AttrKind::Symbols => Attr::Symbols(self.list("[", "]", Self::declared)?),
         })
     }
 }

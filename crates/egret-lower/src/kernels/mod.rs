@@ -20,7 +20,7 @@ mod window;
 use crate::error::Unsupported;
 use crate::plan::fusion::{FusionGroup, FusionRoles};
 use crate::program::context::Ctx;
-use egret_ir::Op;
+use egret_ir::{Family, Op, Trait};
 
 /// Operations with one kernel function.
 #[derive(Copy, Clone)]
@@ -41,8 +41,10 @@ pub type Lower = fn(&mut Ctx, &FusionGroup) -> Result<(), Unsupported>;
 pub enum Ops {
     /// These.
     These(&'static [Op]),
-    /// All whose row in the op table names a trait.
-    Trait(&'static str),
+    /// A family.
+    Family(Family),
+    /// All that the op table gives a trait.
+    Trait(Trait),
 }
 
 impl Ops {
@@ -50,7 +52,8 @@ impl Ops {
     pub fn contains(self, op: Op) -> bool {
         match self {
             Ops::These(ops) => ops.contains(&op),
-            Ops::Trait(name) => op.info().has_trait(name),
+            Ops::Family(family) => op.family() == family,
+            Ops::Trait(property) => op.info().has(property),
         }
     }
 }
@@ -70,7 +73,7 @@ const fn these(ops: &'static [Op]) -> Ops {
 
 /// Everything that has a kernel.
 pub const KERNELS: &[KernelFamily] = &[
-    row(Ops::Trait("elementwise"), elementwise::lower, NONE),
+    row(Ops::Family(Family::Elementwise), elementwise::lower, NONE),
     row(these(&[Op::Broadcast, Op::Slice, Op::Transpose]), elementwise::lower, STRIDED),
     row(these(&[Op::Pad]), movement::pad, NONE),
     row(these(&[Op::Dilate]), movement::dilate, NONE),
@@ -110,15 +113,15 @@ pub const WITHOUT_KERNEL: &[(Op, &str)] = &[
 /// Operations that are not compiled, and why: the first row that has an operation counts.
 pub const REFUSED: &[(Ops, &str)] = &[
     (
-        Ops::Trait("host"),
+        Ops::Trait(Trait::Host),
         "works on strings or sequences, which compiled code does not hold; run the model in the interpreter",
     ),
     (
-        Ops::Trait("control"),
+        Ops::Family(Family::Control),
         "control flow with sub-graphs is not compiled; run the model in the interpreter",
     ),
     (
-        Ops::Trait("data_dependent"),
+        Ops::Trait(Trait::DataDependent),
         "the shape of its result depends on its input's values, and compiled code has constant shapes",
     ),
     (

@@ -13,7 +13,7 @@ use crate::geometry::access::StridedAccess;
 use crate::geometry::aliases::alias;
 use crate::geometry::dtypes::is_direct;
 use crate::geometry::shape::{dims, strides};
-use egret_ir::{Def, Graph, Node, NodeId, Op, UseLists, ValueId};
+use egret_ir::{Def, Family, Graph, Node, NodeId, Op, UseLists, ValueId};
 use std::collections::{BTreeSet, HashMap};
 
 /// More nodes than this in one kernel only press on its registers.
@@ -211,7 +211,7 @@ impl GroupBuilder<'_> {
             }
         }
         // The most work per element first; of equal ones the latest, whose result would be read soonest.
-        let rank = |n: &NodeId| (graph.node(*n).op.info().has_trait("contraction"), *n);
+        let rank = |n: &NodeId| (graph.node(*n).op.family() == Family::Contraction, *n);
         let anchor = candidates.into_iter().max_by_key(rank)?;
         nodes.insert(anchor);
         Some(anchor)

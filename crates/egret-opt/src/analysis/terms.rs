@@ -41,10 +41,11 @@ pub(crate) fn op_facts(op: Op, attrs: &Attrs, children: &[&Facts], deep: bool) -
 
 /// Whether the operation gives a constant if its operands are constants.
 pub(crate) fn foldable(op: Op) -> bool {
-    let row = op.info();
-    row.results == 1
-        && row.regions.is_empty()
-        && !["random", "control", "host", "data_dependent"].iter().any(|t| row.has_trait(t))
+    op.info().results == 1
+        && !op.has_regions()
+        && !op.is_random()
+        && !op.is_host_only()
+        && !op.is_data_dependent()
 }
 
 /// The value of a constant expression that is small enough to keep its elements.

@@ -15,8 +15,7 @@ pub fn estimate(graph: &Graph, model: &CostModel) -> Vec<(NodeId, u64)> {
     let mut out = Vec::with_capacity(order.len());
     for id in order {
         let node = graph.node(id);
-        let fixed = !node.op.info().has_trait("random")
-            && node.operands.iter().flatten().all(|v| constant[v.0 as usize]);
+        let fixed = !node.op.is_random() && node.operands.iter().flatten().all(|v| constant[v.0 as usize]);
         for v in &node.results {
             constant[v.0 as usize] = fixed;
         }

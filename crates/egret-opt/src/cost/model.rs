@@ -5,7 +5,7 @@
 //! are folded; views cost next to nothing.
 
 use crate::analysis::Facts;
-use egret_ir::{Attrs, Op, TensorType};
+use egret_ir::{Attrs, CostClass, Op, TensorType};
 
 include!(concat!(env!("OUT_DIR"), "/cost_models.rs"));
 
@@ -56,7 +56,6 @@ impl CostModel {
         if result.constant {
             return 0;
         }
-        let row = op.info();
         let moved = match op {
             // Of what they gather from they read as much as they write.
             Op::Gather | Op::GatherElements | Op::GatherNd => {
@@ -85,12 +84,12 @@ impl CostModel {
         // Integer contractions are scalar code.
         let computed =
             |columns: u64| if is_int { columns } else { columns.div_ceil(self.lanes) * self.lanes };
-        match op {
-            Op::Reshape => self.view,
+        match op.cost_class() {
+            CostClass::View => self.view,
             // Each operand is copied by a kernel of its own.
-            Op::Concat => self.kernel.saturating_mul(operands.len() as u64) + moved / self.bytes,
+            CostClass::Copies => self.kernel.saturating_mul(operands.len() as u64) + moved / self.bytes,
             // The scores are neither written nor read again.
-            Op::Attention => {
+            CostClass::Attention => {
                 let keys = operands
                     .get(1)
                     .and_then(|f| f.tensor())
@@ -101,14 +100,14 @@ impl CostModel {
                     + cached
             }
             // One pass over rows that stay in the cache; the decomposed form has several.
-            Op::LayerNorm | Op::RmsNorm => self.kernel + cached,
-            Op::Matmul => {
+            CostClass::Rows => self.kernel + cached,
+            CostClass::Matmul => {
                 let columns = last(1).max(1);
                 self.kernel
                     + (out / columns).saturating_mul(computed(columns)).saturating_mul(last(0)) / macs
                     + cached
             }
-            Op::Conv => {
+            CostClass::Conv => {
                 let channels = dim(operands.get(1), 0);
                 let out = out / channels.max(1)
                     * if attrs.int("groups") == 1 { computed(channels) } else { channels };
@@ -119,11 +118,9 @@ impl CostModel {
                 let strided = if attrs.str("layout") == "channels_first" { self.channels_first } else { 1 };
                 self.kernel + out.saturating_mul(taps) / macs * strided + cached
             }
-            _ if row.has_trait("elementwise") => self.elementwise + moved / self.fused_bytes,
-            _ if row.has_trait("contraction") || row.has_trait("window") || row.has_trait("recurrent") => {
-                self.kernel + moved / self.window_bytes
-            }
-            _ => self.kernel + moved / self.bytes,
+            CostClass::Elementwise => self.elementwise + moved / self.fused_bytes,
+            CostClass::Windows => self.kernel + moved / self.window_bytes,
+            CostClass::Memory => self.kernel + moved / self.bytes,
         }
     }
 }

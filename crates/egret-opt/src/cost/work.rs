@@ -1,7 +1,7 @@
 //! How much a node computes, whatever the target: its multiply-adds.
 
 use super::model::{NOMINAL_DIM, len};
-use egret_ir::{Graph, NodeId, Op};
+use egret_ir::{Family, Graph, NodeId, Op};
 
 /// The multiply-adds of a node: those of products, convolutions, attention and recurrent operations; 0 for all others, sub-graphs
 /// among them. A symbolic dim counts as 64.
@@ -23,7 +23,7 @@ pub fn multiply_adds(graph: &Graph, id: NodeId) -> u64 {
         Op::Attention => {
             (out / dim(2, 1).max(1)).saturating_mul(dim(1, 2)).saturating_mul(dim(0, 1) + dim(2, 1))
         }
-        op if op.info().has_trait("recurrent") => {
+        op if op.family() == Family::Recurrent => {
             let steps = size(0) / dim(0, 1).max(1);
             steps.saturating_mul(size(1).saturating_add(size(2)))
         }

@@ -26,8 +26,7 @@ fn node(graph: &Graph, pattern: &NodePattern, id: NodeId) -> bool {
         |order: &[Option<ValueId>]| pattern.args.iter().zip(order).all(|(p, v)| value(graph, p, *v));
     op && pattern.attrs.iter().all(attrs)
         && (operands(&n.operands)
-            || n.op.info().has_trait("commutative")
-                && operands(&n.operands.iter().rev().copied().collect::<Vec<_>>()))
+            || n.op.is_commutative() && operands(&n.operands.iter().rev().copied().collect::<Vec<_>>()))
 }
 
 fn value(graph: &Graph, pattern: &Pattern, v: Option<ValueId>) -> bool {

@@ -48,7 +48,7 @@ fn built_head<S: Sink>(node: &NodePattern, sink: &S, m: &Match<S::Id>) -> Result
     };
     let mut attrs = node.spread.and_then(|v| m.spreads[v].clone()).unwrap_or_default();
     for (name, expr) in &node.attrs {
-        let kind = op.info().attrs.iter().find(|(n, _)| n == name).map_or("", |(_, k)| *k);
+        let kind = op.info().attr(name).map_or("", |a| a.kind.value());
         let Val::Attr(value) = eval(expr, sink, m)? else {
             return Err(format!("`{name}` of `{op}` is no attribute"));
         };
@@ -57,7 +57,7 @@ fn built_head<S: Sink>(node: &NodePattern, sink: &S, m: &Match<S::Id>) -> Result
             .insert(name, fitted(value, kind).ok_or_else(|| format!("`{name}` of `{op}` is not {kind}"))?);
     }
     // A spread may come from another operation: drop attributes that this one does not have.
-    attrs.0.retain(|name, _| op.info().attrs.iter().any(|(n, _)| n == name));
+    attrs.0.retain(|name, _| op.info().attr(name).is_some());
     Ok((op, attrs))
 }
 

@@ -125,7 +125,7 @@ fn operands<T: Terms>(
 ) -> Vec<Match<T::Id>> {
     let place = m.matched.len() - 1;
     let given = candidate.operands;
-    let commutes = node.args.len() == 2 && given.len() == 2 && candidate.op.info().has_trait("commutative");
+    let commutes = node.args.len() == 2 && given.len() == 2 && candidate.op.is_commutative();
     let mut out = in_order(terms, &node.args, given, vec![m.clone()], limit);
     if commutes && node.args[0] != node.args[1] && given[0] != given[1] {
         let mut m = m;

@@ -15,11 +15,10 @@ pub(crate) fn run(graph: &Graph, _: &mut PassContext) -> Result<Option<Graph>, T
     }
     let new = rebuild(graph, |r, id, operands| {
         let node = r.old.node(id);
-        let row = node.op.info();
         if operands.is_empty() && node.op != egret_ir::Op::Iota
-            || row.has_trait("random")
-            || row.has_trait("control")
-            || row.has_trait("host")
+            || node.op.is_random()
+            || node.op.has_regions()
+            || node.op.is_host_only()
         {
             return Ok(None);
         }

@@ -139,7 +139,7 @@ impl CongruenceClosure {
                     }
                     let mut head = attrs_key(node.op, &node.attrs);
                     node.regions.iter().for_each(|r| head.push_str(&r.to_string()));
-                    if node.op.info().has_trait("random") {
+                    if node.op.is_random() {
                         head.push_str(&format!(" {id}"));
                     }
                     self.operands.insert(id, operands);

@@ -152,7 +152,7 @@ impl Classes<'_> {
             let node = terms.node(id);
             let mut head = attrs_key(node.op, &node.attrs);
             node.regions.iter().for_each(|r| head.push_str(&r.to_string()));
-            if node.op.info().has_trait("random") {
+            if node.op.is_random() {
                 head.push_str(&format!(" {id}"));
             }
             (id, head)

@@ -110,7 +110,7 @@ fn head(node: &Node, seen: &mut Occurrences) -> String {
         key.push('\n');
         key.push_str(&region.to_string());
     }
-    if node.op.info().has_trait("random") {
+    if node.op.is_random() {
         let n = seen.entry(key.clone()).or_default();
         *n += 1;
         key.push_str(&format!(" draw {n}"));

@@ -6,7 +6,7 @@ use super::ast::{
 };
 use super::functions;
 use super::lex::{Token, tokens};
-use egret_ir::{Attr, DType, Dim, Op};
+use egret_ir::{Attr, AttrInfo, AttrKind, DType, Dim, Op};
 
 pub(super) fn rule(text: &str, pass: &str, place: &Place) -> Result<Rule, String> {
     let mut p = Parser { text, tokens: tokens(text)?, at: 0, vars: Vars::default(), right: false };
@@ -276,8 +276,8 @@ impl Parser<'_> {
         let OpPattern::One(op) = op else {
             return Err("a group of operations has no attributes but `..?k`".into());
         };
-        let Some((name, kind)) = op.info().attrs.iter().find(|(n, _)| *n == name) else {
-            let names: Vec<&str> = op.info().attrs.iter().map(|(n, _)| *n).collect();
+        let Some(AttrInfo { name, kind }) = op.info().attr(name) else {
+            let names: Vec<&str> = op.info().attrs.iter().map(|a| a.name).collect();
             return Err(format!("`{op}` has no attribute `{name}`; it has {}", names.join(", ")));
         };
         let expr = self.expr()?;
@@ -307,7 +307,7 @@ impl Parser<'_> {
             return Err(format!("`{op}` has several results or sub-graphs: rules do not reach it"));
         }
         if self.right && node.spread.is_none() {
-            for (name, _) in row.attrs {
+            for AttrInfo { name, .. } in row.attrs {
                 if !node.attrs.iter().any(|(n, _)| n == name) {
                     return Err(format!(
                         "`{op}` on the right needs `{name}=`, or `..?k` of a matched node"
@@ -407,8 +407,9 @@ impl Parser<'_> {
 }
 
 /// A literal as the kind of an attribute.
-fn as_kind(literal: Attr, kind: &str) -> Result<Attr, String> {
-    Ok(match (literal, kind) {
+fn as_kind(literal: Attr, kind: AttrKind) -> Result<Attr, String> {
+    kind.check(&literal).or_else(|e| if literal.kind() == kind.value() { Err(e) } else { Ok(()) })?;
+    Ok(match (literal, kind.value()) {
         (a, k) if a.kind() == k => a,
         (Attr::Int(v), "float") => Attr::Float(v as f64),
         (Attr::Int(v), "dim") => Attr::Dim(Dim::constant(v)),

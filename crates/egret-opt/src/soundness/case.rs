@@ -7,7 +7,7 @@ use crate::matching::{self, Match, Sink, Terms};
 use crate::proof::congruence::{ABSENT, CongruenceClosure};
 use crate::proof::{TermStore, cone};
 use crate::rules::{Expr, NodePattern, OpPattern, Pattern, Rule};
-use egret_ir::{Attr, Attrs, DType, Dim, Graph, Op, TensorType, Type, Value, ValueId};
+use egret_ir::{Attr, AttrInfo, Attrs, DType, Dim, Graph, Op, TensorType, Type, Value, ValueId};
 use std::collections::{BTreeMap, HashMap};
 
 /// How often attributes are drawn for a node before the case is given up.
@@ -275,7 +275,7 @@ impl Builder<'_> {
             return Some(attrs.clone());
         }
         let mut out = Attrs::default();
-        for &(name, kind) in op.info().attrs {
+        for &AttrInfo { name, kind } in op.info().attrs {
             let given = n.attrs.iter().find(|(a, _)| *a == name).map(|(_, e)| e);
             let value = match given {
                 Some(Expr::Literal(a)) => a.clone(),

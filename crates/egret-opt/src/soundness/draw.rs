@@ -2,7 +2,7 @@
 
 use crate::analysis::scalar;
 use crate::rules::{Expr, Guard, OpPattern, Pattern, Rule, Tier};
-use egret_ir::{Attr, DType, Dim, Op, Tensor, TensorType, Type, interp};
+use egret_ir::{Attr, AttrKind, DType, Dim, Op, Tensor, TensorType, Type, interp};
 use std::collections::BTreeSet;
 
 /// Element types by how often they are drawn.
@@ -19,20 +19,6 @@ const DTYPES: [DType; 12] = [
     DType::I8,
     DType::Bool,
     DType::F32,
-];
-
-/// The words of string attributes, by name.
-const WORDS: [(&str, &[&str]); 10] = [
-    ("approximate", &["none", "tanh"]),
-    ("layout", &["channels_first", "channels_last"]),
-    ("kind", &["sum", "max", "min", "prod", "mean", "and", "or"]),
-    ("mode", &["nearest", "linear", "cubic", "constant", "edge", "reflect", "wrap", "avg", "max"]),
-    ("padding", &["zeros", "border", "reflection"]),
-    ("coordinate", &["half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel"]),
-    ("nearest", &["floor", "ceil", "round_prefer_floor", "round_prefer_ceil"]),
-    ("round", &["nearest", "up", "down"]),
-    ("reduction", &["none", "add", "mul", "max", "min"]),
-    ("direction", &["forward", "reverse", "bidirectional"]),
 ];
 
 /// The generator of one case.
@@ -240,31 +226,28 @@ impl Draw {
     }
 
     /// An attribute for a node on these operands.
-    pub fn attr(&mut self, name: &str, kind: &str, operands: &[Option<&Type>]) -> Option<Attr> {
+    pub fn attr(&mut self, name: &str, kind: AttrKind, operands: &[Option<&Type>]) -> Option<Attr> {
         let of = |i: usize| operands.get(i).and_then(|t| t.and_then(Type::as_tensor));
         let shape: Vec<i64> =
             of(0).and_then(|t| t.shape.iter().map(Dim::as_const).collect()).unwrap_or_default();
         let rank = shape.len();
         Some(match kind {
-            "int" if name.contains("axis") => {
+            AttrKind::Int if name.contains("axis") => {
                 Attr::Int(if self.below(2) == 0 { rank as i64 - 1 } else { self.below(rank.max(1)) as i64 })
             }
-            "int" if name == "groups" => {
+            AttrKind::Int if name == "groups" => {
                 Attr::Int(if self.below(2) == 0 { 1 } else { shape.get(1).copied().unwrap_or(1) })
             }
-            "int" => Attr::Int(self.below(2) as i64),
-            "float" => {
+            AttrKind::Int | AttrKind::Flag => Attr::Int(self.below(2) as i64),
+            AttrKind::Float => {
                 let list: Vec<f64> =
                     self.numbers.iter().copied().chain([1.0, 0.5, 1e-5, 1e-12, 0.0]).collect();
                 Attr::Float(list[self.below(list.len())])
             }
-            "string" => {
-                let words = WORDS.iter().find(|(n, _)| *n == name)?.1;
-                Attr::String(words[self.below(words.len())].to_owned())
-            }
-            "dtype" => Attr::DType(DTYPES[self.below(DTYPES.len())]),
-            "ints" if name == "perm" => Attr::Ints(self.permutation(rank)),
-            "ints" if name == "axes" => {
+            AttrKind::Word(words) => Attr::String(words[self.below(words.len())].to_owned()),
+            AttrKind::DType => Attr::DType(DTYPES[self.below(DTYPES.len())]),
+            AttrKind::Ints if name == "perm" => Attr::Ints(self.permutation(rank)),
+            AttrKind::Ints if name == "axes" => {
                 let from = self.below(rank.max(1));
                 let suffix = self.below(2) == 0;
                 let axes: BTreeSet<i64> = (0..rank as i64)
@@ -272,28 +255,28 @@ impl Draw {
                     .collect();
                 Attr::Ints(axes.into_iter().collect())
             }
-            "ints" if name == "pads" => {
+            AttrKind::Ints if name == "pads" => {
                 Attr::Ints((0..2 * rank.saturating_sub(2)).map(|_| self.below(2) as i64).collect())
             }
-            "ints" if name == "kernel" => {
+            AttrKind::Ints if name == "kernel" => {
                 Attr::Ints((0..rank.saturating_sub(2)).map(|_| 1 + self.below(2) as i64).collect())
             }
-            "ints" if matches!(name, "strides" | "dilations") => {
+            AttrKind::Ints if matches!(name, "strides" | "dilations") => {
                 Attr::Ints((0..rank.saturating_sub(2)).map(|_| 1 + self.below(2) as i64).collect())
             }
-            "ints" if matches!(name, "high_extra" | "output_padding") => {
+            AttrKind::Ints if matches!(name, "high_extra" | "output_padding") => {
                 Attr::Ints(vec![0; rank.saturating_sub(2)])
             }
             // Of a resize: the quotients of the sizes.
-            "floats" if name == "scales" => Attr::Floats(vec![0.0; rank]),
+            AttrKind::Floats if name == "scales" => Attr::Floats(vec![0.0; rank]),
             // Of slices: mostly all of it, or half of the last axis (contiguous, or every other element).
-            "ints" if name == "steps" && self.below(4) != 0 => {
+            AttrKind::Ints if name == "steps" && self.below(4) != 0 => {
                 let mut steps = vec![1; rank];
                 let last = 1 + i64::from(self.below(3) == 0);
                 steps.iter_mut().rev().take(1).for_each(|s| *s = last);
                 Attr::Ints(steps)
             }
-            "dims" if name == "starts" && self.below(3) != 0 => {
+            AttrKind::Dims if name == "starts" && self.below(3) != 0 => {
                 let last = shape.last().map_or(0, |d| d / 2);
                 let half = [0, last, last.min(1)][self.below(3)];
                 let zeros = shape.iter().skip(1).map(|_| 0);
@@ -303,20 +286,25 @@ impl Draw {
                     zeros.chain([half]).map(Dim::constant).collect()
                 })
             }
-            "dims" if name == "sizes" && self.below(3) != 0 => {
+            AttrKind::Dims if name == "sizes" && self.below(3) != 0 => {
                 let mut sizes = shape.clone();
                 sizes.iter_mut().rev().take(1).for_each(|d| *d /= 2);
                 Attr::Dims(sizes.into_iter().map(Dim::constant).collect())
             }
-            "ints" => Attr::Ints((0..rank).map(|_| [1, 1, 2, -1][self.below(4)]).collect()),
-            "dims" if name == "shape" => {
+            AttrKind::Ints => Attr::Ints((0..rank).map(|_| [1, 1, 2, -1][self.below(4)]).collect()),
+            AttrKind::Dims if name == "shape" => {
                 Attr::Dims(self.reshaped(&shape).into_iter().map(Dim::constant).collect())
             }
-            "dims" => Attr::Dims(
+            AttrKind::Dims => Attr::Dims(
                 shape.iter().map(|&d| Dim::constant(self.below(d.max(1) as usize + 1) as i64)).collect(),
             ),
-            "dim" => Attr::Dim(Dim::constant(self.dim())),
-            _ => return None,
+            AttrKind::Dim => Attr::Dim(Dim::constant(self.dim())),
+            AttrKind::String
+            | AttrKind::Floats
+            | AttrKind::Strings
+            | AttrKind::Tensor
+            | AttrKind::Type
+            | AttrKind::Symbols => return None,
         })
     }
 

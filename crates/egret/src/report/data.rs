@@ -5,7 +5,7 @@
 
 use super::Focus;
 use crate::story::Story;
-use egret_ir::{Def, Graph, NodeId, Op, Type, ValueId};
+use egret_ir::{Def, Family, Graph, NodeId, Op, Type, ValueId};
 use egret_loop::Program;
 use egret_opt::{CostModel, PassReport};
 use egret_trace::Trace;
@@ -133,7 +133,7 @@ impl Recorder {
             });
         }
         let ops: Vec<Value> =
-            self.tables.ops.iter().map(|&op| json!([op.name(), family(op), op.info().doc])).collect();
+            self.tables.ops.iter().map(|&op| json!([op.name(), colour(op), op.info().doc])).collect();
         json!({
             "title": title,
             "focus": { "q": focus.query, "tab": if focus.missed { "missed" } else { "graph" } },
@@ -149,18 +149,20 @@ impl Recorder {
 }
 
 /// What an operation is to the eye: its colour.
-fn family(op: Op) -> &'static str {
-    let row = op.info();
-    match op {
-        Op::Attention => "contraction",
-        Op::LayerNorm | Op::RmsNorm | Op::Softmax | Op::Reduce | Op::ArgReduce | Op::Cumulative => {
-            "reduction"
-        }
-        _ if row.has_trait("contraction") || row.has_trait("recurrent") => "contraction",
-        _ if row.has_trait("elementwise") => "elementwise",
-        _ if row.has_trait("movement") || row.has_trait("view") => "movement",
-        _ if row.has_trait("window") => "reduction",
-        _ => "other",
+fn colour(op: Op) -> &'static str {
+    match op.family() {
+        Family::Contraction | Family::Attention | Family::Recurrent => "contraction",
+        Family::Reduction | Family::Normalization | Family::Window | Family::Sampling => "reduction",
+        Family::Elementwise => "elementwise",
+        Family::Movement => "movement",
+        Family::GatherScatter
+        | Family::Sort
+        | Family::Linalg
+        | Family::Random
+        | Family::Control
+        | Family::Sequence
+        | Family::Text
+        | Family::Ml => "other",
     }
 }
 

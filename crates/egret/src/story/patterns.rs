@@ -3,7 +3,7 @@
 
 use super::places;
 use crate::error::{Error, Result};
-use egret_ir::{Graph, NodeId, Op};
+use egret_ir::{Family, Graph, NodeId, Op};
 use egret_opt::proof::{Made, Proof, provenance};
 use egret_opt::{CostModel, PassReport, estimate};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -113,10 +113,7 @@ fn by_proof(
 
 /// The node that a pattern has its name of: a new one that computes, before one that only arranges its result.
 fn named(made: &Made, after: &Graph, costs: &HashMap<NodeId, i64>) -> NodeId {
-    let arranges = |n: NodeId| {
-        let row = after.node(n).op.info();
-        row.has_trait("movement") || row.has_trait("view")
-    };
+    let arranges = |n: NodeId| after.node(n).op.family() == Family::Movement;
     let computing = made.helpers.iter().copied().filter(|&n| !arranges(n));
     let best = computing.max_by_key(|n| (costs.get(n).copied(), std::cmp::Reverse(*n)));
     best.filter(|_| arranges(made.node)).unwrap_or(made.node)

@@ -2,7 +2,7 @@
 
 use super::patterns::Pattern;
 use super::places;
-use egret_ir::{Graph, NodeId, Type};
+use egret_ir::{CostClass, Graph, NodeId, Type};
 use egret_loop::Program;
 use egret_opt::{CostModel, estimate, multiply_adds};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -138,7 +138,7 @@ fn work(graph: &Graph, k: &Kernel) -> String {
     let mut ops = vec![];
     for &n in &k.nodes {
         let op = graph.node(n).op;
-        if (n == main || !op.info().has_trait("view")) && !ops.contains(&op.name()) {
+        if (n == main || op.cost_class() != CostClass::View) && !ops.contains(&op.name()) {
             ops.push(op.name());
         }
     }

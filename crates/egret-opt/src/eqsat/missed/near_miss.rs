@@ -2,7 +2,7 @@
 //! mask))` where the graph has a `cast` in between.
 
 use crate::rules::{NodePattern, OpPattern, Pattern, Rule};
-use egret_ir::Op;
+use egret_ir::{Family, Op};
 
 /// A rule with a weakened pattern.
 pub(crate) struct NearMiss {
@@ -58,9 +58,8 @@ pub(crate) fn near_misses(rule: &Rule) -> Vec<NearMiss> {
 
 /// Whether one operation in place of another makes a near miss: products around a gelu are a perceptron, not nearly an attention.
 pub(crate) fn are_alike(a: Op, b: Op) -> bool {
-    let moves = |op: Op| op.info().has_trait("movement") || op.info().has_trait("view");
-    let contracts = |op: Op| op.info().has_trait("contraction");
-    a.is_elementwise() && b.is_elementwise() || moves(a) && moves(b) || contracts(a) && contracts(b)
+    let exchangeable = [Family::Elementwise, Family::Movement, Family::Contraction];
+    a.family() == b.family() && exchangeable.contains(&a.family())
 }
 
 /// Replaces the node that is `left` nodes ahead.
