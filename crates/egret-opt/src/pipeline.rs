@@ -41,7 +41,10 @@ pub const PASSES: &[Pass] = &[
         name: "layout",
         doc: "Compute convolutions and what lies between them channels-last.",
         tier: Tier::Exact,
-        kind: PassKind::Guided(layout::run, &["layout", "canonicalize"]),
+        kind: PassKind::Guided(
+            layout::run,
+            &["layout", "canonicalize/transposes", "canonicalize/movement"],
+        ),
     },
     Pass {
         name: "fuse",

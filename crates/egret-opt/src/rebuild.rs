@@ -1,7 +1,7 @@
 //! Rebuilding a graph: a pass builds a new one node by node, in topological order, and replaces or copies
 //! each node. The old graph is not modified, so that a pass that fails leaves nothing behind.
 
-use egret_ir::{Attrs, Builder, Def, Graph, Node, NodeId, Op, Tensor, TypeError, ValueId};
+use egret_ir::{Builder, Def, Graph, Node, NodeId, Tensor, TypeError, ValueId};
 use std::collections::HashMap;
 
 /// A rebuild in progress.
@@ -22,17 +22,6 @@ impl Rebuild<'_> {
     /// Sets the new value of an old one.
     pub fn set_new_value(&mut self, old: ValueId, new: ValueId) {
         self.map.insert(old, new);
-    }
-
-    /// Adds a node with one result.
-    pub fn emit(&mut self, op: Op, attrs: Attrs, operands: &[ValueId]) -> Result<ValueId, TypeError> {
-        self.builder.emit(op, attrs, operands)
-    }
-
-    /// The producer of a new value, if its operation is `op`.
-    pub fn producer(&self, value: ValueId, op: Op) -> Option<&Node> {
-        let node = self.builder.graph.node(self.builder.graph.producer(value)?);
-        (node.op == op).then_some(node)
     }
 
     /// A new value as a constant.

@@ -126,9 +126,10 @@ fn operands<T: Terms>(
     let place = m.matched.len() - 1;
     let given = candidate.operands;
     let commutes = node.args.len() == 2 && given.len() == 2 && candidate.op.is_commutative();
-    let mut out = in_order(terms, &node.args, given, vec![m.clone()], limit);
-    if commutes && node.args[0] != node.args[1] && given[0] != given[1] {
-        let mut m = m;
+    let exchanges = commutes && node.args[0] != node.args[1] && given[0] != given[1];
+    let exchanged = exchanges.then(|| m.clone());
+    let mut out = in_order(terms, &node.args, given, vec![m], limit);
+    if let Some(mut m) = exchanged {
         m.matched[place].2 = true;
         out.extend(in_order(terms, &node.args, &[given[1], given[0]], vec![m], limit));
     }

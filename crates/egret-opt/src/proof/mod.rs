@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) use check::slice;
 pub use check::{Fault, check};
 pub use compare::{Compared, compare_outputs};
-pub(crate) use guided::Guided;
+pub(crate) use guided::{Guided, TermId};
 pub(crate) use minimize::cone;
 pub use minimize::{minimized, printed};
 pub use provenance::{Made, Provenance, provenance};

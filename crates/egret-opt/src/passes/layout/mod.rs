@@ -2,90 +2,122 @@
 //! the nodes between them, so that transposes remain only at the borders of such regions.
 //! A value has up to two forms in the new graph: the first (its own layout) and the last (channels-last,
 //! axes 0, 2, .., rank-1, 1). Each is made from the other by a transpose when it is needed.
-//! The code chooses which values are channels-last. That the forms are equal is proven by the rules of
-//! `ir-spec/rules/layout`: a node is rewritten only where the rule for it may be applied, and `prove`
-//! records which one was applied where.
+//!
+//! The code chooses which values lie channels-last. What computes them there is made by the rules of
+//! `ir-spec/rules/layout`: they are applied to the transposed result of a node, or to a node of transposed
+//! operands. An operation without such a rule is computed in its own layout.
 
-mod prove;
-
-use crate::analysis::permutation::{place, to_first, to_last};
+use crate::analysis::permutation::{to_first, to_last};
+use crate::matching::Sink;
 use crate::pass::PassContext;
+use crate::proof::{Guided, TermId};
 use crate::rebuild::{Rebuild, start, topological};
 use crate::report::Rewrite;
-use crate::rules::Rule;
-use egret_ir::{Attr, Attrs, Def, Dim, Graph, Node, Op, TypeError, ValueId, attrs};
-use prove::{Event, prove};
+use crate::rules::{OpPattern, Pattern, Rule};
+use egret_ir::{Attrs, Def, Graph, Node, Op, TypeError, ValueId, attrs};
 use std::collections::HashMap;
+
+/// Transposes with fewer axes are those of matrices: they begin no region.
+const TRANSPOSED_IMAGE: usize = 4;
 
 /// The code of the pass. Without a convolution there is nothing to do.
 pub(crate) fn run(graph: &Graph, ctx: &mut PassContext) -> Result<Option<Graph>, TypeError> {
-    let mut l = Layout {
-        r: start(graph),
-        rules: &ctx.rules,
-        first: HashMap::new(),
-        last: HashMap::new(),
-        journal: vec![],
+    let nodes = topological(graph);
+    let Some(&convolution) = nodes.iter().find(|&&id| prefers_channels_last(graph.node(id))) else {
+        return Ok(None);
     };
-    let begins = |n: &Node| {
-        matches!(n.op, Op::Conv | Op::ConvTranspose) && n.attrs.str("layout") == "channels_first"
-    };
-    // A value has two forms because two transposes undo each other: without the rules that say so there is nothing to choose.
-    let undo = ["transpose-of-transpose", "transpose-nothing"].iter().all(|r| l.rule(r).is_some());
-    if !undo || !graph.node_ids().into_iter().any(|id| begins(graph.node(id))) {
+    let (rules, mut movements): (Vec<&Rule>, Vec<&Rule>) =
+        ctx.rules.iter().copied().partition(|r| r.is_in("layout"));
+    movements.retain(|r| is_of_movements(&r.lhs));
+    // Rules that only take away come first, so that a movement that does nothing is found to do so.
+    movements.sort_by_key(|r| !matches!(r.rhs, Pattern::Value(_)));
+    let r = start(graph);
+    let (first, last) = (HashMap::new(), HashMap::new());
+    let mut l = Layout { r, g: Guided::default(), rules, movements, explain: ctx.explain, first, last };
+    // Without rules that say so, a value transposed and back is not itself, and has one form only.
+    if !l.there_and_back(graph.node(convolution).operand(0))? {
         return Ok(None);
     }
     for &i in graph.inputs() {
         let new = l.r.new_value(i);
-        l.first.insert(i, new);
+        let term = l.g.leaf_after(&l.r.builder.graph, new);
+        l.first.insert(i, term);
     }
-    for id in topological(graph) {
+    for id in nodes {
         let node = graph.node(id);
         l.r.builder.set_sources(node.sources.clone());
-        match l.rule_for(node) {
-            Some(rule) if l.channels_last(node)? => {
-                l.journal.push(Event::Rewritten(id, &rule.name));
-                ctx.rewrites.push(Rewrite::by(rule, node.sources.clone()));
+        l.g.begin(graph, id);
+        match l.converted(node)? {
+            Some(by) => {
+                ctx.rewrites.extend(by.into_iter().map(|r| Rewrite::by(r, node.sources.clone())));
             }
-            _ => l.copy(node)?,
+            None => l.copy(node)?,
         }
         for &result in &node.results {
-            let name = &graph.value(result).name;
             for form in [&l.first, &l.last] {
-                if let Some(&v) = form.get(&result)
+                if let Some(v) = form.get(&result).and_then(|&t| l.g.value_after(t))
                     && l.r.builder.graph.value(v).name.is_empty()
                 {
-                    l.r.builder.graph.set_value_name(v, name);
+                    l.r.builder.graph.set_value_name(v, &graph.value(result).name);
                 }
             }
         }
     }
     for (name, &v) in graph.output_names().iter().zip(graph.outputs()) {
         let new = l.first(v)?;
+        let new = l.value(new);
         l.r.builder.output(name, new);
     }
+    let mut new = l.r.builder.graph;
     if ctx.explain {
-        ctx.proof = Some(prove(graph, &l, ctx.pass));
+        ctx.proof = Some(l.g.proof(ctx.pass, graph, &new));
     }
-    let mut graph = l.r.builder.graph;
-    graph.remove_dead();
-    Ok(Some(graph))
+    new.remove_dead();
+    Ok(Some(new))
 }
+
+/// Whether a node is worth transposing its operand for; others follow their operands.
+fn prefers_channels_last(node: &Node) -> bool {
+    matches!(node.op, Op::Conv | Op::ConvTranspose) && node.attrs.str("layout") == "channels_first"
+}
+
+/// Whether an operation moves elements only; those that the conversion adds are simplified.
+fn is_movement(op: Op) -> bool {
+    matches!(op, Op::Transpose | Op::Reshape)
+}
+
+/// Whether a pattern is of movements only.
+fn is_of_movements(pattern: &Pattern) -> bool {
+    match pattern {
+        Pattern::Value(_) => true,
+        Pattern::Node(n) => {
+            matches!(n.op, OpPattern::One(op) if is_movement(op)) && n.args.iter().all(is_of_movements)
+        }
+        _ => false,
+    }
+}
+
+/// A term that has to fit its operation: it is part of what a rule made, or a transpose.
+fn fits<T>(op: Op, made: Result<T, String>) -> Result<T, TypeError> {
+    made.map_err(|message| TypeError { op, message })
+}
+
+/// The rules that computed a node channels-last.
+type By<'a> = Option<Vec<&'a Rule>>;
 
 struct Layout<'a> {
     r: Rebuild<'a>,
-    /// The rules that may be applied.
-    rules: &'a [&'a Rule],
+    g: Guided<'a>,
+    /// What brings a transpose past a node.
+    rules: Vec<&'a Rule>,
+    /// What joins and removes movements.
+    movements: Vec<&'a Rule>,
+    /// Whether a proof is wanted.
+    explain: bool,
     /// First forms, by value of the old graph.
-    first: HashMap<ValueId, ValueId>,
+    first: HashMap<ValueId, TermId>,
     /// Channels-last forms, by value of the old graph.
-    last: HashMap<ValueId, ValueId>,
-    /// What was done, in order.
-    journal: Vec<Event<'a>>,
-}
-
-/// Entries per axis in channels-last order.
-fn permute<T: Clone>(entries: &[T]) -> Vec<T> {
-    to_last(entries.len()).iter().map(|&i| entries[i as usize].clone()).collect()
+    last: HashMap<ValueId, TermId>,
 }
 
 impl<'a> Layout<'a> {
@@ -93,112 +125,122 @@ impl<'a> Layout<'a> {
         self.r.old.ty(old).as_tensor().map_or(0, |t| t.rank())
     }
 
+    /// The value of the new graph that a form is.
+    fn value(&self, form: TermId) -> ValueId {
+        self.g.value_after(form).expect("a form is in the new graph")
+    }
+
+    /// A transpose of a term; nothing is built.
+    fn transposed(&mut self, x: TermId, perm: Vec<i64>) -> Result<TermId, TypeError> {
+        fits(Op::Transpose, self.g.add_node(Op::Transpose, attrs! { perm: perm }, &[Some(x)]))
+    }
+
+    /// The value of the old graph that a term of movements is after all.
+    fn found_before(&mut self, t: TermId) -> Option<TermId> {
+        let mark = self.g.mark();
+        let found = self.g.simplified(t, &self.movements);
+        if self.g.value_before(found).is_none() {
+            self.g.forget_since(mark);
+            return None;
+        }
+        Some(found)
+    }
+
+    /// Applies the rules by which a value transposed to channels-last and back is itself. Returns whether there are such.
+    fn there_and_back(&mut self, old: ValueId) -> Result<bool, TypeError> {
+        let (x, rank) = (self.g.of_before(self.r.old, old), self.rank(old));
+        let there = self.transposed(x, to_last(rank))?;
+        let back = self.transposed(there, to_first(rank))?;
+        Ok(self.found_before(back) == Some(x))
+    }
+
     /// The first form of a value.
-    fn first(&mut self, old: ValueId) -> Result<ValueId, TypeError> {
-        if let Some(&v) = self.first.get(&old) {
-            return Ok(v);
+    fn first(&mut self, old: ValueId) -> Result<TermId, TypeError> {
+        if let Some(&t) = self.first.get(&old) {
+            return Ok(t);
         }
         let new = match &self.r.old.value(old).def {
-            Def::Const(t) => self.r.builder.constant(t.clone()),
+            Def::Const(t) => {
+                let v = self.r.builder.constant(t.clone());
+                self.g.leaf_after(&self.r.builder.graph, v)
+            }
             _ => {
-                let last = self.last[&old];
-                let rank = self.rank(old);
-                let new = self.transpose(last, &to_first(rank))?;
-                self.journal.push(Event::First(old));
-                new
+                if self.explain {
+                    self.there_and_back(old)?;
+                }
+                let (last, perm) = (self.last[&old], to_first(self.rank(old)));
+                self.movement(Op::Transpose, attrs! { perm: perm }, last)?
             }
         };
         self.first.insert(old, new);
         Ok(new)
     }
 
-    /// The channels-last form of a value, aligned to `rank` axes by leading axes of extent 1.
-    fn last(&mut self, old: ValueId, rank: usize) -> Result<ValueId, TypeError> {
-        if self.rank(old) == rank
-            && let Some(&v) = self.last.get(&old)
-        {
-            return Ok(v);
+    /// The channels-last form of a value.
+    fn last(&mut self, old: ValueId) -> Result<TermId, TypeError> {
+        if let Some(&t) = self.last.get(&old) {
+            return Ok(t);
         }
-        let mut first = self.first(old)?;
-        if self.rank(old) < rank {
-            let ty = self.r.builder.tensor_ty(first);
-            let mut shape = vec![Dim::constant(1); rank - ty.rank()];
-            shape.extend(ty.shape.iter().cloned());
-            first = self.r.emit(Op::Reshape, attrs! { shape: Attr::Dims(shape) }, &[first])?;
-            return self.transpose(first, &to_last(rank));
-        }
-        let new = self.transpose(first, &to_last(rank))?;
+        let (first, perm) = (self.first(old)?, to_last(self.rank(old)));
+        let new = self.movement(Op::Transpose, attrs! { perm: perm }, first)?;
         self.last.insert(old, new);
-        self.journal.push(Event::Last(old));
         Ok(new)
     }
 
-    /// Emits a simplified transpose: it is merged with one below it, is a reshape if it moves axes of
-    /// extent 1 only, and is omitted if it moves nothing.
-    fn transpose(&mut self, x: ValueId, perm: &[i64]) -> Result<ValueId, TypeError> {
-        let (x, perm) = match self.r.producer(x, Op::Transpose) {
-            Some(inner) => {
-                let first = inner.attrs.ints("perm");
-                (inner.operand(0), perm.iter().map(|&p| first[p as usize]).collect::<Vec<_>>())
-            }
-            None => (x, perm.to_vec()),
-        };
-        let is_identity = perm.iter().enumerate().all(|(i, &p)| i as i64 == p);
-        if is_identity {
-            return Ok(x);
+    /// Builds a movement of a form, joined with those below it.
+    fn movement(&mut self, op: Op, attrs: Attrs, x: TermId) -> Result<TermId, TypeError> {
+        let t = fits(op, self.g.add_node(op, attrs, &[Some(x)]))?;
+        let t = self.g.simplified(t, &self.movements);
+        self.build(t)
+    }
+
+    /// Builds a term in the new graph, of the forms of the values that it is about: of a transposed value the
+    /// channels-last form, of others the first one.
+    fn build(&mut self, t: TermId) -> Result<TermId, TypeError> {
+        if self.g.value_after(t).is_some() {
+            return Ok(t);
         }
-        let shape = self.r.builder.tensor_ty(x).shape.clone();
-        let moved: Vec<i64> =
-            perm.iter().copied().filter(|&p| shape[p as usize].as_const() != Some(1)).collect();
-        if moved.is_sorted() && self.rule("transpose-of-ones").is_some() {
-            let shape = perm.iter().map(|&p| shape[p as usize].clone()).collect();
-            return self.r.emit(Op::Reshape, attrs! { shape: Attr::Dims(shape) }, &[x]);
+        if let Some(old) = self.g.value_before(t) {
+            return self.first(old);
         }
-        self.r.emit(Op::Transpose, attrs! { perm: perm }, &[x])
-    }
-
-    /// The rule of this name, if it may be applied.
-    fn rule(&self, name: &str) -> Option<&'a Rule> {
-        self.rules.iter().find(|r| r.name == name).copied()
-    }
-
-    /// The rule by which a node is rewritten, if it may be applied.
-    fn rule_for(&self, node: &Node) -> Option<&'a Rule> {
-        let x = node.operands.first().copied().flatten()?;
-        let rank = self.rank(x);
-        let in_order = |axes: &[i64]| axes.iter().map(|&a| place(a, rank)).is_sorted();
-        let name = match node.op {
-            Op::Conv => "conv-channels-last",
-            Op::ConvTranspose => "conv-transpose-channels-last",
-            Op::Pool => "pool-channels-last",
-            Op::Transpose if self.prefers_last(x) => "transpose-of-transpose",
-            Op::Transpose => "transpose-nothing",
-            Op::Concat => "concat-transposed",
-            Op::Softmax => "softmax-transposed",
-            Op::Slice => "slice-transposed",
-            Op::Pad => "pad-transposed",
-            Op::Resize if node.operands.get(1).copied().flatten().is_none() => "resize-transposed",
-            Op::Resize => "resize-with-empty-region-transposed",
-            Op::Reduce => match (node.attrs.flag("keepdims"), in_order(node.attrs.ints("axes"))) {
-                (true, true) => "reduce-transposed",
-                (true, false) => "reduce-reordered",
-                (false, true) => "reduce-of-transposed",
-                (false, false) => "reduce-of-reordered",
-            },
-            Op::Reshape => "reshape-of-transposed",
-            op if op.is_elementwise() => {
-                let aligns = ["align", "reshape-nothing"].iter().all(|r| self.rule(r).is_some());
-                return self.rule("elementwise-transposed").filter(|_| aligns || !self.has_short(node));
+        if let Some(c) = self.g.made_constant(t) {
+            let v = self.r.builder.constant(c.clone());
+            self.g.set_built(t, v);
+            return Ok(t);
+        }
+        let made = self.g.application(t).expect("a made term has an operation").clone();
+        let (op, operands) = (made.op, made.operands());
+        if op == Op::Transpose
+            && let [Some(x)] = operands[..]
+        {
+            let x = self.found_before(x).unwrap_or(x);
+            if let Some(old) = self.g.value_before(x)
+                && made.attrs.ints("perm") == to_last(self.rank(old))
+            {
+                return self.last(old);
             }
-            _ => return None,
+        }
+        let mut forms = vec![];
+        for &o in &operands {
+            forms.push(match o {
+                Some(o) => Some(self.build(o)?),
+                None => None,
+            });
+        }
+        if is_movement(op)
+            && let [Some(x)] = forms[..]
+            && forms != operands
+        {
+            return self.movement(op, made.attrs, x);
+        }
+        let new = match forms == operands {
+            true => t,
+            false => fits(op, self.g.add_node(op, made.attrs.clone(), &forms))?,
         };
-        self.rule(name)
-    }
-
-    /// Whether an elementwise node has operands of fewer axes than its result.
-    fn has_short(&self, node: &Node) -> bool {
-        let rank = node.results.first().map_or(0, |&v| self.rank(v));
-        node.operands.iter().flatten().any(|&v| self.rank(v) < rank)
+        let values: Vec<_> = forms.iter().map(|f| f.map(|f| self.value(f))).collect();
+        let built = self.r.builder.emit_node(op, made.attrs, &values, vec![])?;
+        self.g.set_built(new, built[0]);
+        Ok(new)
     }
 
     fn copy(&mut self, node: &Node) -> Result<(), TypeError> {
@@ -209,162 +251,100 @@ impl<'a> Layout<'a> {
                 None => None,
             });
         }
-        let results = self.r.copy(node, &operands)?;
-        self.first.extend(node.results.iter().copied().zip(results));
+        let values: Vec<_> = operands.iter().map(|o| o.map(|o| self.value(o))).collect();
+        let results = self.r.copy(node, &values)?;
+        let terms = self.g.results_after(&self.r.builder.graph, node, &operands, &results);
+        self.first.extend(node.results.iter().copied().zip(terms));
         Ok(())
     }
 
     /// Whether a value has a channels-last form only; then its users follow.
-    fn prefers_last(&self, old: ValueId) -> bool {
+    fn lies_last(&self, old: ValueId) -> bool {
         self.last.contains_key(&old) && !self.first.contains_key(&old)
     }
 
-    /// Computes a node channels-last, if it prefers that or its operands are so. Returns whether it did.
-    fn channels_last(&mut self, node: &Node) -> Result<bool, TypeError> {
-        let Some(Some(x)) = node.operands.first().copied() else { return Ok(false) };
-        let rank = self.rank(x);
-        let result = node.results[0];
-        let spatial = |node: &Node| {
-            node.attrs.get("layout").is_some() && node.attrs.str("layout") == "channels_first"
-        };
-        match node.op {
-            Op::Conv | Op::ConvTranspose | Op::Pool if spatial(node) && rank >= 3 => {
-                if node.op == Op::Pool && !self.prefers_last(x) {
-                    return Ok(false);
-                }
-                let mut operands = vec![self.last(x, rank)?];
-                for &w in node.operands[1..].iter().flatten() {
-                    operands.push(self.first(w)?);
-                }
-                let mut attrs = node.attrs.clone();
-                attrs.0.insert("layout", Attr::from("channels_last"));
-                self.emit_last(result, node.op, attrs, &operands)
+    /// Computes a node channels-last, or from operands that lie so, where rules allow it. Returns the rules.
+    fn converted(&mut self, node: &Node) -> Result<By<'a>, TypeError> {
+        let [y] = node.results[..] else { return Ok(None) };
+        let rank = self.rank(y);
+        let lie_last: Vec<ValueId> =
+            node.operands.iter().flatten().copied().filter(|&v| self.lies_last(v)).collect();
+        if lie_last.is_empty() {
+            if node.op == Op::Transpose && rank >= TRANSPOSED_IMAGE {
+                return self.begun_by_transpose(y);
             }
-            // A transpose of a channels-last value: the permutations compose.
-            Op::Transpose if self.prefers_last(x) => {
-                let last = self.last[&x];
-                let perm: Vec<i64> = node.attrs.ints("perm").iter().map(|&p| place(p, rank)).collect();
-                let new = self.transpose(last, &perm)?;
-                self.first.insert(result, new);
-                Ok(true)
-            }
-            // A transpose to channels-first: its operand is the channels-last form.
-            Op::Transpose if rank >= 4 && node.attrs.ints("perm") == to_first(rank) => {
-                let last = self.first(x)?;
-                self.last.insert(result, last);
-                Ok(true)
-            }
-            op if op.is_elementwise() && node.results.len() == 1 => {
-                let rank = self.rank(result);
-                let all: Vec<ValueId> = node.operands.iter().flatten().copied().collect();
-                let follows = all.iter().any(|&v| self.rank(v) == rank && self.prefers_last(v));
-                // Do not transpose a large operand of lower rank.
-                let cheap = all.iter().all(|&v| {
-                    self.rank(v) == rank || self.rank(v) <= 1 || self.r.old.as_const(v).is_some()
-                });
-                if rank < 3 || !follows || !cheap {
-                    return Ok(false);
-                }
-                let mut operands = vec![];
-                for v in all {
-                    operands.push(self.last(v, rank)?);
-                }
-                self.emit_last(result, op, node.attrs.clone(), &operands)
-            }
-            _ if rank < 3 || !self.prefers_last(x) => Ok(false),
-            Op::Concat => {
-                let mut operands = vec![];
-                for &v in node.operands.iter().flatten() {
-                    operands.push(self.last(v, rank)?);
-                }
-                let axis = place(node.attrs.int("axis"), rank);
-                self.emit_last(result, Op::Concat, attrs! { axis: axis }, &operands)
-            }
-            Op::Softmax => {
-                let last = self.last(x, rank)?;
-                let axis = place(node.attrs.int("axis"), rank);
-                self.emit_last(result, Op::Softmax, attrs! { axis: axis }, &[last])
-            }
-            Op::Slice => {
-                let last = self.last(x, rank)?;
-                let a = &node.attrs;
-                let attrs = attrs! { starts: permute(a.dims("starts")), sizes: permute(a.dims("sizes")), steps: permute(a.ints("steps")) };
-                self.emit_last(result, Op::Slice, attrs, &[last])
-            }
-            Op::Pad => {
-                let last = self.last(x, rank)?;
-                let value = match node.operands.get(1).copied().flatten() {
-                    Some(v) => Some(self.first(v)?),
-                    None => None,
-                };
-                let a = &node.attrs;
-                let attrs = attrs! { low: permute(a.dims("low")), high: permute(a.dims("high")), mode: a.str("mode") };
-                let results = self.r.builder.emit_node(Op::Pad, attrs, &[Some(last), value], vec![])?;
-                self.last.insert(result, results[0]);
-                Ok(true)
-            }
-            Op::Resize
-                if node
-                    .operands
-                    .get(1)
-                    .copied()
-                    .flatten()
-                    .is_none_or(|roi| self.r.old.tensor_ty(roi).const_len() == Some(0)) =>
-            {
-                let mut operands = vec![Some(self.last(x, rank)?)];
-                for v in &node.operands[1..] {
-                    operands.push(match v {
-                        Some(v) => Some(self.first(*v)?),
-                        None => None,
-                    });
-                }
-                let mut attrs = node.attrs.clone();
-                attrs.0.insert("sizes", Attr::Dims(permute(node.attrs.dims("sizes"))));
-                attrs.0.insert("scales", Attr::Floats(permute(node.attrs.floats("scales"))));
-                let results = self.r.builder.emit_node(Op::Resize, attrs, &operands, vec![])?;
-                self.last.insert(result, results[0]);
-                Ok(true)
-            }
-            Op::Reduce => {
-                let axes = node.attrs.ints("axes");
-                let keepdims = node.attrs.flag("keepdims");
-                let kept: Vec<i64> = (0..rank as i64).filter(|a| !axes.contains(a)).collect();
-                // Without keepdims the kept axes must stay in their order.
-                if !keepdims && !kept.iter().map(|&a| place(a, rank)).collect::<Vec<_>>().is_sorted() {
-                    return Ok(false);
-                }
-                let last = self.last(x, rank)?;
-                let mut axes: Vec<i64> = axes.iter().map(|&a| place(a, rank)).collect();
-                axes.sort();
-                let attrs = attrs! { kind: node.attrs.str("kind"), axes: axes, keepdims: keepdims };
-                let new = self.r.emit(Op::Reduce, attrs, &[last])?;
-                if keepdims {
-                    self.last.insert(result, new)
-                } else {
-                    self.first.insert(result, new)
-                };
-                Ok(true)
-            }
-            // [N, C, 1, 1] is the same in both layouts.
-            Op::Reshape if self.r.old.tensor_ty(x).shape[2..].iter().all(|d| d.as_const() == Some(1)) => {
-                let last = self.last(x, rank)?;
-                let new = self.r.emit(Op::Reshape, node.attrs.clone(), &[last])?;
-                self.first.insert(result, new);
-                Ok(true)
-            }
-            _ => Ok(false),
+        } else if let Some(by) = self.of_last(node, y, &lie_last)? {
+            return Ok(Some(by));
         }
+        let follows = || lie_last.iter().any(|&v| self.rank(v) == rank);
+        if rank >= 3 && (prefers_channels_last(node) || follows()) {
+            return self.brought_last(node, y);
+        }
+        Ok(None)
     }
 
-    fn emit_last(
-        &mut self,
-        result: ValueId,
-        op: Op,
-        attrs: Attrs,
-        operands: &[ValueId],
-    ) -> Result<bool, TypeError> {
-        let new = self.r.emit(op, attrs, operands)?;
-        self.last.insert(result, new);
-        Ok(true)
+    /// A value that a transpose made channels-first: what was transposed is its channels-last form.
+    fn begun_by_transpose(&mut self, y: ValueId) -> Result<By<'a>, TypeError> {
+        let at = self.g.of_before(self.r.old, y);
+        let at = self.transposed(at, to_last(self.rank(y)))?;
+        let Some(x) = self.found_before(at) else { return Ok(None) };
+        let x = self.build(x)?;
+        self.last.insert(y, x);
+        Ok(Some(self.g.last_rule().into_iter().collect()))
+    }
+
+    /// Computes a node in its own layout from the channels-last forms of operands, where a rule takes the transposes away.
+    fn of_last(&mut self, node: &Node, y: ValueId, lie_last: &[ValueId]) -> Result<By<'a>, TypeError> {
+        let at = self.g.of_before(self.r.old, y);
+        let Some(made) = self.g.application(at).cloned() else { return Ok(None) };
+        let mut operands = made.operands();
+        for (o, v) in operands.iter_mut().zip(&node.operands) {
+            if let Some(v) = v.filter(|v| lie_last.contains(v)) {
+                *o = Some(self.transposed(self.last[&v], to_first(self.rank(v)))?);
+            }
+        }
+        let at = fits(made.op, self.g.add_node(made.op, made.attrs, &operands))?;
+        let all = [&self.rules[..], &self.movements[..]].concat();
+        let Some((rule, after)) = self.g.apply(&all, at, 2) else { return Ok(None) };
+        if self.explain {
+            lie_last.iter().try_for_each(|&v| self.there_and_back(v).map(drop))?;
+        }
+        let after = if is_movement(node.op) { self.g.simplified(after, &self.movements) } else { after };
+        let new = self.build(after)?;
+        self.first.insert(y, new);
+        Ok(Some(vec![rule]))
+    }
+
+    /// Computes the channels-last form of a value, where a rule brings the transpose to the operands.
+    fn brought_last(&mut self, node: &Node, y: ValueId) -> Result<By<'a>, TypeError> {
+        let mark = self.g.mark();
+        let of_node = self.g.of_before(self.r.old, y);
+        let at = self.transposed(of_node, to_last(self.rank(y)))?;
+        let mut by = vec![];
+        let mut found = self.g.apply(&self.rules, at, 2);
+        // A rule may first have to give the node another form.
+        if found.is_none()
+            && self.is_cheap(node, y)
+            && let Some((rule, other)) = self.g.apply(&self.rules, of_node, 1)
+        {
+            by.push(rule);
+            let at = self.transposed(other, to_last(self.rank(y)))?;
+            found = self.g.apply(&self.rules, at, 2);
+        }
+        let Some((rule, after)) = found else {
+            self.g.forget_since(mark);
+            return Ok(None);
+        };
+        by.push(rule);
+        let new = self.build(after)?;
+        self.last.insert(y, new);
+        Ok(Some(by))
+    }
+
+    /// Whether no large operand of fewer axes would have to be transposed.
+    fn is_cheap(&self, node: &Node, y: ValueId) -> bool {
+        let rank = self.rank(y);
+        let mut operands = node.operands.iter().flatten();
+        operands.all(|&v| self.rank(v) == rank || self.rank(v) <= 1 || self.r.old.as_const(v).is_some())
     }
 }
