@@ -144,20 +144,18 @@ impl Model {
         Ok(lines.collect())
     }
 
-    /// The names of the rules that were applied, whether the optimised graph rests on them or not, in order.
+    /// The names of the rules that the proof of the optimised graph has steps of, in order: also of those whose results other
+    /// rules took on.
     ///
     /// # Errors
     /// As [`Model::after`].
     pub fn applied(&self) -> Result<Vec<String>> {
-        let mut names: Vec<String> = self
-            .run(None, false)?
-            .1
-            .events
-            .into_iter()
-            .filter_map(|e| match e.kind {
-                Some(Kind::RuleUse(r)) if r.applications > 0 => Some(r.rule),
-                Some(Kind::Rewrite(r)) => Some(r.rule),
-                _ => None,
+        let events = self.run(None, true)?.1.events.into_iter();
+        let mut names: Vec<String> = events
+            .flat_map(|e| match e.kind {
+                Some(Kind::Proof(p)) => p.steps.into_iter().map(|s| s.rule).collect(),
+                Some(Kind::Rewrite(r)) => vec![r.rule],
+                _ => vec![],
             })
             .collect();
         names.sort();
