@@ -9,8 +9,10 @@ use std::{env, fs, path::Path};
 const DEFAULTS: &str = "defaults";
 
 /// What a row may have. An unknown column is an error, so that none is misspelt.
-const COLUMNS: &[&str] =
-    &["operands", "results", "regions", "traits", "types", "result", "cost", "attrs", "doc"];
+const COLUMNS: &[&str] = &[
+    "operands", "results", "regions", "traits", "types", "result", "cost", "fusion", "aliases", "range",
+    "attrs", "doc",
+];
 
 fn main() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ir-spec/ops");
@@ -18,7 +20,8 @@ fn main() {
     let mut files: Vec<_> =
         fs::read_dir(&dir).expect("ir-spec/ops").map(|e| e.expect("dir entry").path()).collect();
     files.sort();
-    let mut families = String::new();
+    let (mut families, mut members) = (String::new(), String::new());
+    let (mut kinds, mut arms) = (String::new(), String::new());
     let mut names = vec![];
     // By name, whichever the family: an operation that changes its family keeps its place.
     let mut ops: BTreeMap<String, (String, String)> = BTreeMap::new();
@@ -29,7 +32,10 @@ fn main() {
         let family = file.file_stem().and_then(|s| s.to_str()).expect("a family's name").to_owned();
         let head = text.lines().next().and_then(|l| l.strip_prefix("# "));
         let head = head.unwrap_or_else(|| panic!("{}: the first line says what it is", file.display()));
-        writeln!(families, "    /// {head}\n    {},", camel(&family)).expect("write");
+        let kind = camel(&family);
+        writeln!(families, "    /// {head}\n    {kind},").expect("write");
+        writeln!(kinds, "    /// {head}\n    {kind}(families::{kind}),").expect("write");
+        let (mut variants, mut ops_of) = (String::new(), String::new());
         let nothing = toml::Table::new();
         let defaults = table.get(DEFAULTS).map_or(&nothing, |d| d.as_table().expect("a table of defaults"));
         for name in table.keys().filter(|name| *name != DEFAULTS) {
@@ -40,7 +46,29 @@ fn main() {
             }
             let before = ops.insert(name.clone(), op(name, &family, &row));
             assert!(before.is_none(), "{}: there is another `{name}`", file.display());
+            let op = camel(name);
+            write!(variants, "        /// [`Op::{op}`].\n        {op},\n").expect("write");
+            writeln!(ops_of, "                {kind}::{op} => Op::{op},").expect("write");
+            writeln!(arms, "            Op::{op} => Member::{kind}(families::{kind}::{op}),")
+                .expect("write");
         }
+        write!(
+            members,
+            "    /// {head}
+    #[derive(Copy, Clone, Debug, PartialEq, Eq)]
+    pub enum {kind} {{
+{variants}    }}
+
+    impl From<{kind}> for Op {{
+        fn from(op: {kind}) -> Op {{
+            match op {{
+{ops_of}            }}
+        }}
+    }}
+
+"
+        )
+        .expect("write");
         names.push(family);
     }
     let (variants, rows): (String, String) = ops.into_values().unzip();
@@ -56,6 +84,26 @@ pub enum Op {{
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Family {{
 {families}}}
+
+/// The operations of each family, so that a match over one family names all of its operations.
+pub mod families {{
+    use super::Op;
+
+{members}}}
+
+/// An operation as a member of its family.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Member {{
+{kinds}}}
+
+impl Op {{
+    /// The operation as a member of its family: a match over it is held by the compiler to name every operation of
+    /// the families that it looks into.
+    pub fn member(self) -> Member {{
+        match self {{
+{arms}        }}
+    }}
+}}
 
 pub(crate) static TABLE: &[OpInfo] = &[
 {rows}];
@@ -92,11 +140,26 @@ fn op(name: &str, family: &str, row: &toml::Table) -> (String, String) {
         .unwrap_or_default();
     let traits: String = strings("traits").iter().map(|t| format!("Trait::{}, ", camel(t))).collect();
     let cost = row.get("cost").and_then(|c| c.as_str()).unwrap_or_else(|| panic!("`{name}` has no cost"));
+    let fusion = strings("fusion");
+    let known = ["epilogue", "prologue", "strided"];
+    assert!(
+        fusion.iter().all(|f| known.contains(&f.as_str())),
+        "`{name}`: `fusion` has more than {known:?}"
+    );
+    let [epilogue, prologue, strided] = known.map(|role| fusion.iter().any(|f| f == role));
+    let aliases = camel(&text_of("aliases", "never"));
+    let range = row.get("range").map(|r| {
+        let bound = |i: usize| {
+            r.get(i).and_then(|v| v.as_float()).unwrap_or_else(|| panic!("`{name}`: two floats"))
+        };
+        [bound(0), bound(1)].map(literal)
+    });
+    let range = range.map_or("None".into(), |[low, high]| format!("Some(({low}, {high}))"));
     let (variant, doc) = (camel(name), text_of("doc", ""));
     (
         format!("    /// `{name}`: {}\n    {variant},\n", doc.replace('[', "\\[").replace(']', "\\]")),
         format!(
-            "    OpInfo {{ op: Op::{variant}, name: {name:?}, family: Family::{}, operands: &{:?}, results: {}, regions: &{:?}, traits: &[{traits}], types: {:?}, result: {:?}, cost: CostClass::{}, attrs: &[{attrs}], doc: {doc:?} }},\n",
+            "    OpInfo {{ op: Op::{variant}, name: {name:?}, family: Family::{}, operands: &{:?}, results: {}, regions: &{:?}, traits: &[{traits}], types: {:?}, result: {:?}, cost: CostClass::{}, fusion: FusionRoles {{ epilogue: {epilogue}, prologue: {prologue}, strided: {strided} }}, aliases: Aliases::{aliases}, range: {range}, attrs: &[{attrs}], doc: {doc:?} }},\n",
             camel(family),
             strings("operands"),
             row.get("results").map_or(1, |v| v.as_integer().expect("integer")),
@@ -106,6 +169,15 @@ fn op(name: &str, family: &str, row: &toml::Table) -> (String, String) {
             camel(cost),
         ),
     )
+}
+
+/// A float in Rust.
+fn literal(v: f64) -> String {
+    match v {
+        f64::INFINITY => "f64::INFINITY".into(),
+        f64::NEG_INFINITY => "f64::NEG_INFINITY".into(),
+        v => format!("{v:?}"),
+    }
 }
 
 /// The row of an attribute: its kind, or the words that it may be.

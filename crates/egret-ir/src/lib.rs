@@ -50,7 +50,9 @@ pub use builder::{Builder, TypeError};
 pub use dim::{Dim, DimEnv, DimOp};
 pub use dtype::DType;
 pub use graph::{Def, Graph, Node, NodeId, UseLists, ValueData, ValueId};
-pub use op::{AttrInfo, AttrKind, CostClass, Family, Op, OpInfo, Trait};
+pub use op::{
+    Aliases, AttrInfo, AttrKind, CostClass, Family, FusionRoles, Member, Op, OpInfo, Trait, families,
+};
 pub use tensor::{ContentHash, Element, Tensor, Value};
 pub use types::{SeqType, Shape, TensorType, Type};
 pub use verify::{Rule, VerifyError, verify};

@@ -28,6 +28,12 @@ pub struct OpInfo {
     pub result: &'static str,
     /// What a node of it takes its time for.
     pub cost: CostClass,
+    /// What fusion may do with its nodes.
+    pub fusion: FusionRoles,
+    /// Whether its result may lie in its first operand's memory.
+    pub aliases: Aliases,
+    /// Bounds of the elements of a float result, whatever its operands are. An element may be NaN nevertheless.
+    pub range: Option<(f64, f64)>,
     /// The attributes, each of which every node has.
     pub attrs: &'static [AttrInfo],
     /// What it does.
@@ -164,6 +170,28 @@ pub enum CostClass {
     Memory,
 }
 
+/// What fusion may do with nodes of an operation that is not elementwise. Its kernel has to be able to.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct FusionRoles {
+    /// Elementwise operations on the result become part of its kernel.
+    pub epilogue: bool,
+    /// Elementwise operations on the operand become part of its kernel.
+    pub prologue: bool,
+    /// It only moves elements: loads of another kernel with other strides.
+    pub strided: bool,
+}
+
+/// Whether the result of an operation may be its first operand's memory, or a part of it, instead of a copy.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Aliases {
+    /// It has memory of its own.
+    Never,
+    /// Where the elements of the result lie together there in their order: a slice of the first rows.
+    Contiguous,
+    /// Always.
+    Always,
+}
+
 impl OpInfo {
     /// Whether the row names a trait.
     pub fn has(&self, property: Trait) -> bool {
@@ -205,6 +233,11 @@ impl Op {
     /// What a node of it takes its time for.
     pub fn cost_class(self) -> CostClass {
         self.info().cost
+    }
+
+    /// What fusion may do with nodes of it.
+    pub fn fusion(self) -> FusionRoles {
+        self.info().fusion
     }
 
     /// Whether its two operands may change places.

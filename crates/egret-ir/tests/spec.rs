@@ -130,10 +130,12 @@ fn table() -> String {
                 (-1, _) => "; results as its regions say".into(),
                 (n, _) => format!("; {n} results"),
             };
+            let range =
+                row.range.map(|(low, high)| format!("; within [{low}, {high}]")).unwrap_or_default();
             let bound = if row.types == "any" { String::new() } else { format!("; T: {}", row.types) };
             writeln!(
                 out,
-                "- `{}({}){attrs}`{bound}{result}. {}",
+                "- `{}({}){attrs}`{bound}{result}{range}. {}",
                 row.name,
                 row.operands.join(", "),
                 row.doc

@@ -42,7 +42,7 @@ pub fn lower_traced(
         return Err(LowerError { refusals: wrong });
     }
     let mut ctx = Ctx::new(graph, options)?;
-    let mut groups = fusion::build(graph, options, kernels::roles);
+    let mut groups = fusion::build(graph, options);
     if options.fuse {
         ctx.halos = halo::plan(graph, &mut groups);
     }

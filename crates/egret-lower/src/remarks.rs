@@ -6,7 +6,6 @@
 
 use crate::geometry::aliases::alias;
 use crate::geometry::shape::dims;
-use crate::kernels::roles;
 use crate::plan::fusion::{FusionGroup, MAX_NODES};
 use egret_ir::{Family, Graph, NodeId, Op, UseLists, ValueId};
 use egret_loop::Program;
@@ -118,9 +117,9 @@ impl Around<'_> {
         let user_op = group.anchor.map(|a| graph.node(a).op);
         match side {
             // What stands before a contraction or movement has never been part of it.
-            Side::Anchor if user_op.is_none_or(|op| !roles(op).prologue) => {
+            Side::Anchor if user_op.is_none_or(|op| !op.fusion().prologue) => {
                 let windows = user_op.is_some_and(|op| op.family() == Family::Contraction) && is_map;
-                return windows.then(|| match roles(root).strided {
+                return windows.then(|| match root.fusion().strided {
                     true => {
                         format!("{user} reads rows that lie together: {from} moves them there once, before")
                     }
@@ -140,7 +139,7 @@ impl Around<'_> {
         }
         // A group without an anchor and with a movement at its end is that movement.
         if group.anchor.is_none()
-            && roles(graph.node(group.root).op).strided
+            && graph.node(group.root).op.fusion().strided
             && graph.node(group.root).op != Op::Broadcast
         {
             return Some(format!("{user} reads {from} in another order than it is made in"));
@@ -148,7 +147,7 @@ impl Around<'_> {
         if let Some(op) = moved {
             return Some(format!("a {op} stands between {from} and {user}"));
         }
-        if !root.is_elementwise() && !roles(root).epilogue {
+        if !root.is_elementwise() && !root.fusion().epilogue {
             return Some(format!("a {root} runs nothing on its result: {from} stays a kernel of its own"));
         }
         let users = self.uses.users(v);

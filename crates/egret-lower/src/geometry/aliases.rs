@@ -1,17 +1,21 @@
 //! Which values alias another value's buffer: reshapes and contiguous slices are free.
 
 use crate::geometry::shape::{dims, strides};
-use egret_ir::{Graph, NodeId, Op, ValueId};
+use egret_ir::{Aliases, Graph, NodeId, Op, ValueId};
 
 /// If the node's result is a contiguous part of an operand: that operand and the index of its first element
 /// there.
 pub fn alias(graph: &Graph, node: NodeId) -> Option<(ValueId, usize)> {
     let n = graph.node(node);
     let x = *n.operands.first()?.as_ref()?;
+    match n.op.info().aliases {
+        Aliases::Never => return None,
+        Aliases::Always => return Some((x, 0)),
+        Aliases::Contiguous => {}
+    }
     let (from, to) = (dims(graph, x), dims(graph, n.results[0]));
     let same_len = from.iter().product::<i64>() == to.iter().product::<i64>();
     match n.op {
-        Op::Reshape => Some((x, 0)),
         Op::Broadcast => same_len.then_some((x, 0)),
         Op::Concat => (n.operands.len() == 1).then_some((x, 0)),
         Op::Pad | Op::Dilate => (from == to && (n.op == Op::Dilate || is_zero_pad(n))).then_some((x, 0)),
@@ -32,6 +36,7 @@ pub fn alias(graph: &Graph, node: NodeId) -> Option<(ValueId, usize)> {
             let offset = starts.iter().zip(strides(&from)).map(|(s, stride)| s * stride).sum::<i64>();
             usize::try_from(offset).ok().map(|offset| (x, offset))
         }
+        // Always a copy, which is right of every operation.
         _ => None,
     }
 }

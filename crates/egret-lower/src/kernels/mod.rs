@@ -1,6 +1,7 @@
 //! Kernel families, one file each, and the table of them.
 //!
-//! A new kernel is a function in the file of its family and a row of [`KERNELS`].
+//! A new kernel is a function in the file of its family and a row of [`KERNELS`]. What fusion may ask of it, an epilogue
+//! or a prologue, says the op table (`fusion`).
 
 mod arg_reduce;
 mod contraction;
@@ -18,7 +19,7 @@ mod sort;
 mod window;
 
 use crate::error::Unsupported;
-use crate::plan::fusion::{FusionGroup, FusionRoles};
+use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use egret_ir::{Family, Op, Trait};
 
@@ -29,8 +30,6 @@ pub struct KernelFamily {
     pub ops: Ops,
     /// Writes the kernels of a group whose [`FusionGroup::node`] is one of them.
     pub lower: Lower,
-    /// What fusion may do with them.
-    pub roles: FusionRoles,
 }
 
 /// Writes the kernels of a group into a program.
@@ -58,13 +57,8 @@ impl Ops {
     }
 }
 
-const NONE: FusionRoles = FusionRoles { epilogue: false, prologue: false, strided: false };
-const STRIDED: FusionRoles = FusionRoles { strided: true, ..NONE };
-const EPILOGUE: FusionRoles = FusionRoles { epilogue: true, ..NONE };
-const BOTH_ENDS: FusionRoles = FusionRoles { epilogue: true, prologue: true, ..NONE };
-
-const fn row(ops: Ops, lower: Lower, roles: FusionRoles) -> KernelFamily {
-    KernelFamily { ops, lower, roles }
+const fn row(ops: Ops, lower: Lower) -> KernelFamily {
+    KernelFamily { ops, lower }
 }
 
 const fn these(ops: &'static [Op]) -> Ops {
@@ -73,35 +67,35 @@ const fn these(ops: &'static [Op]) -> Ops {
 
 /// Everything that has a kernel.
 pub const KERNELS: &[KernelFamily] = &[
-    row(Ops::Family(Family::Elementwise), elementwise::lower, NONE),
-    row(these(&[Op::Broadcast, Op::Slice, Op::Transpose]), elementwise::lower, STRIDED),
-    row(these(&[Op::Pad]), movement::pad, NONE),
-    row(these(&[Op::Dilate]), movement::dilate, NONE),
-    row(these(&[Op::Concat]), movement::concat, NONE),
-    row(these(&[Op::BitCast]), movement::bit_cast, NONE),
-    row(these(&[Op::Shape]), movement::shape, NONE),
-    row(these(&[Op::Iota, Op::RandomUniform, Op::RandomNormal]), movement::constant, NONE),
-    row(these(&[Op::Reduce]), reduction::lower, BOTH_ENDS),
-    row(these(&[Op::Softmax, Op::LayerNorm, Op::RmsNorm]), normalization::lower, BOTH_ENDS),
-    row(these(&[Op::ArgReduce]), arg_reduce::lower, NONE),
-    row(these(&[Op::Cumulative]), scan::lower, NONE),
-    row(these(&[Op::Rotary]), rotary::lower, NONE),
-    row(these(&[Op::Matmul]), contraction::matmul, EPILOGUE),
-    row(these(&[Op::Conv]), contraction::conv, EPILOGUE),
-    row(these(&[Op::ConvTranspose]), contraction::conv_transpose, EPILOGUE),
-    row(these(&[Op::Pool]), window::pool, EPILOGUE),
-    row(these(&[Op::MaxPoolIndices]), window::max_pool_indices, NONE),
-    row(these(&[Op::Col2im]), window::col2im, NONE),
-    row(these(&[Op::Resize]), sampling::resize, NONE),
-    row(these(&[Op::Gather]), gather_scatter::gather, NONE),
-    row(these(&[Op::GatherElements]), gather_scatter::gather_elements, NONE),
-    row(these(&[Op::GatherNd]), gather_scatter::gather_nd, NONE),
-    row(these(&[Op::ScatterElements]), gather_scatter::scatter_elements, NONE),
-    row(these(&[Op::ScatterNd]), gather_scatter::scatter_nd, NONE),
-    row(these(&[Op::ReverseSequence]), gather_scatter::reverse_sequence, NONE),
-    row(these(&[Op::TopK]), sort::top_k, NONE),
-    row(these(&[Op::Det]), linalg::det, NONE),
-    row(these(&[Op::Lstm, Op::Gru, Op::Rnn]), recurrent::lower, NONE),
+    row(Ops::Family(Family::Elementwise), elementwise::lower),
+    row(these(&[Op::Broadcast, Op::Slice, Op::Transpose]), elementwise::lower),
+    row(these(&[Op::Pad]), movement::pad),
+    row(these(&[Op::Dilate]), movement::dilate),
+    row(these(&[Op::Concat]), movement::concat),
+    row(these(&[Op::BitCast]), movement::bit_cast),
+    row(these(&[Op::Shape]), movement::shape),
+    row(these(&[Op::Iota, Op::RandomUniform, Op::RandomNormal]), movement::constant),
+    row(these(&[Op::Reduce]), reduction::lower),
+    row(these(&[Op::Softmax, Op::LayerNorm, Op::RmsNorm]), normalization::lower),
+    row(these(&[Op::ArgReduce]), arg_reduce::lower),
+    row(these(&[Op::Cumulative]), scan::lower),
+    row(these(&[Op::Rotary]), rotary::lower),
+    row(these(&[Op::Matmul]), contraction::matmul),
+    row(these(&[Op::Conv]), contraction::conv),
+    row(these(&[Op::ConvTranspose]), contraction::conv_transpose),
+    row(these(&[Op::Pool]), window::pool),
+    row(these(&[Op::MaxPoolIndices]), window::max_pool_indices),
+    row(these(&[Op::Col2im]), window::col2im),
+    row(these(&[Op::Resize]), sampling::resize),
+    row(these(&[Op::Gather]), gather_scatter::gather),
+    row(these(&[Op::GatherElements]), gather_scatter::gather_elements),
+    row(these(&[Op::GatherNd]), gather_scatter::gather_nd),
+    row(these(&[Op::ScatterElements]), gather_scatter::scatter_elements),
+    row(these(&[Op::ScatterNd]), gather_scatter::scatter_nd),
+    row(these(&[Op::ReverseSequence]), gather_scatter::reverse_sequence),
+    row(these(&[Op::TopK]), sort::top_k),
+    row(these(&[Op::Det]), linalg::det),
+    row(these(&[Op::Lstm, Op::Gru, Op::Rnn]), recurrent::lower),
 ];
 
 /// Operations that need no kernel, and why.
@@ -137,11 +131,6 @@ pub fn has_kernel(op: Op) -> bool {
 
 fn family(op: Op) -> Option<&'static KernelFamily> {
     KERNELS.iter().find(|k| k.ops.contains(op))
-}
-
-/// What fusion may do with nodes of an operation.
-pub fn roles(op: Op) -> FusionRoles {
-    family(op).map_or(NONE, |k| k.roles)
 }
 
 /// Why an operation is not compiled, if it is not.

@@ -13,25 +13,11 @@ use crate::geometry::access::StridedAccess;
 use crate::geometry::aliases::alias;
 use crate::geometry::dtypes::is_direct;
 use crate::geometry::shape::{dims, strides};
-use egret_ir::{Def, Family, Graph, Node, NodeId, Op, UseLists, ValueId};
+use egret_ir::{Def, Family, FusionRoles, Graph, Node, NodeId, Op, UseLists, ValueId};
 use std::collections::{BTreeSet, HashMap};
 
 /// More nodes than this in one kernel only press on its registers.
 pub const MAX_NODES: usize = 48;
-
-/// What nodes of an operation can be in a group.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct FusionRoles {
-    /// An anchor with an epilogue: elementwise users of its result may run on it before it is stored.
-    pub epilogue: bool,
-    /// An anchor with a prologue: elementwise producers of its first operand may run inside it.
-    pub prologue: bool,
-    /// A movement that only says where its operand's elements stand.
-    pub strided: bool,
-}
-
-/// The roles of every operation (the table of kernel families has them).
-pub type RolesOf = fn(Op) -> FusionRoles;
 
 /// Nodes that share a kernel.
 #[derive(Clone, Debug)]
@@ -59,10 +45,10 @@ impl FusionGroup {
 
 /// The groups of a graph, producers before users. Nodes whose results nobody needs, or only as views, are
 /// in none.
-pub fn build(graph: &Graph, options: &LowerOptions, roles: RolesOf) -> Vec<FusionGroup> {
+pub fn build(graph: &Graph, options: &LowerOptions) -> Vec<FusionGroup> {
     let order = graph.topological().unwrap_or_default();
     let mut builder =
-        GroupBuilder { graph, uses: graph.use_lists(), fuse: options.fuse, roles, needed: BTreeSet::new() };
+        GroupBuilder { graph, uses: graph.use_lists(), fuse: options.fuse, needed: BTreeSet::new() };
     for &v in graph.outputs() {
         builder.need(v);
     }
@@ -94,14 +80,13 @@ struct GroupBuilder<'g> {
     graph: &'g Graph,
     uses: UseLists,
     fuse: bool,
-    roles: RolesOf,
     /// Nodes whose results must stand in a buffer.
     needed: BTreeSet<NodeId>,
 }
 
 impl GroupBuilder<'_> {
     fn roles(&self, n: NodeId) -> FusionRoles {
-        (self.roles)(self.graph.node(n).op)
+        self.graph.node(n).op.fusion()
     }
 
     /// A value must stand in a buffer; a view's operand does so for it.
@@ -129,14 +114,8 @@ impl GroupBuilder<'_> {
         if is_map && self.fuse {
             anchor = self.grow(&mut nodes, &out_dims);
         }
-        let mut expr = ExprBuilder {
-            graph,
-            roles: self.roles,
-            members: &nodes,
-            anchor,
-            expr: empty(out_dims),
-            memo: HashMap::new(),
-        };
+        let mut expr =
+            ExprBuilder { graph, members: &nodes, anchor, expr: empty(out_dims), memo: HashMap::new() };
         expr.term(result, identity(expr.expr.dims.len()));
         let expr = expr.expr;
         let mut prologue = None;
@@ -149,7 +128,6 @@ impl GroupBuilder<'_> {
                     let x_dims = dims(graph, x);
                     let mut e = ExprBuilder {
                         graph,
-                        roles: self.roles,
                         members: &inner,
                         anchor: None,
                         expr: empty(x_dims),
@@ -280,7 +258,6 @@ fn empty(dims: Vec<i64>) -> Expr {
 /// Writes a group's members down as an expression.
 struct ExprBuilder<'a> {
     graph: &'a Graph,
-    roles: RolesOf,
     members: &'a BTreeSet<NodeId>,
     anchor: Option<NodeId>,
     expr: Expr,
@@ -298,7 +275,7 @@ impl ExprBuilder<'_> {
             Def::Node(n, _) if Some(*n) == self.anchor => Term::Anchor,
             Def::Node(n, _) if self.members.contains(n) => {
                 let node = self.graph.node(*n);
-                if (self.roles)(node.op).strided {
+                if node.op.fusion().strided {
                     let i = self.term(node.operand(0), self.operand_view(*n, 0, &view));
                     self.memo.insert((v, view), i);
                     return i;

@@ -11,11 +11,10 @@ pub(crate) fn of(op: Op, attrs: &Attrs, operands: &[&Facts]) -> Option<(f64, f64
     if !dtype.is_float() {
         return of_integers(op, attrs, operands, dtype);
     }
+    if let Some(range) = op.info().range {
+        return Some(range);
+    }
     match op {
-        Op::Sigmoid | Op::Softmax => Some((0.0, 1.0)),
-        Op::Tanh | Op::Erf | Op::Sin | Op::Cos => Some((-1.0, 1.0)),
-        Op::Exp => Some((0.0, f64::INFINITY)),
-        Op::Sqrt => Some((-0.0, f64::INFINITY)),
         Op::Abs => Some((0.0, range(0).map_or(f64::INFINITY, |(l, h)| l.abs().max(h.abs())))),
         Op::Neg => range(0).map(|(l, h)| (-h, -l)),
         Op::Max => {
