@@ -1,7 +1,16 @@
 //! What transformers are made of: attention and rotary embedding.
 
 use super::{Call, dims, one};
+use crate::families::Attention;
 use crate::{DType, Dim, Type};
+
+/// The types of the results of an operation of this family.
+pub(super) fn infer(op: Attention, call: &Call) -> Result<Vec<Type>, String> {
+    match op {
+        Attention::Attention => attention(call),
+        Attention::Rotary => rotary(call),
+    }
+}
 
 /// Refuse operand `i` unless it broadcasts to `shape` without making it larger.
 fn expect_broadcasts_to(call: &Call, i: usize, shape: &[Dim]) -> Result<(), String> {
@@ -14,7 +23,7 @@ fn expect_broadcasts_to(call: &Call, i: usize, shape: &[Dim]) -> Result<(), Stri
     }
 }
 
-pub(super) fn attention(call: &Call) -> Result<Vec<Type>, String> {
+fn attention(call: &Call) -> Result<Vec<Type>, String> {
     let (q, k, v) = (call.bounded(0)?, call.bounded(1)?, call.bounded(2)?);
     let misfit = || format!("q {q}, k {k} and v {v} do not fit together");
     let ([lead_q @ .., rows, width], [lead_k @ .., keys, width_k], [lead_v @ .., keys_v, out]) =
@@ -42,7 +51,7 @@ pub(super) fn attention(call: &Call) -> Result<Vec<Type>, String> {
     one(q.dtype, of([rows, out]))
 }
 
-pub(super) fn rotary(call: &Call) -> Result<Vec<Type>, String> {
+fn rotary(call: &Call) -> Result<Vec<Type>, String> {
     let x = call.bounded(0)?;
     let Some(last) = x.shape.last() else {
         return Err(format!("operand `x` is {x}, which has no axis to rotate along"));

@@ -1,10 +1,20 @@
 //! Matrix products and convolutions.
 
 use super::{Call, check, dims, one};
+use crate::families::Contraction;
 use crate::{Dim, TensorType, Type};
 use dims::Layout;
 
-pub(super) fn matmul(call: &Call) -> Result<Vec<Type>, String> {
+/// The types of the results of an operation of this family.
+pub(super) fn infer(op: Contraction, call: &Call) -> Result<Vec<Type>, String> {
+    match op {
+        Contraction::Matmul => matmul(call),
+        Contraction::Conv => conv(call),
+        Contraction::ConvTranspose => conv_transpose(call),
+    }
+}
+
+fn matmul(call: &Call) -> Result<Vec<Type>, String> {
     let (a, b) = (call.bounded(0)?, call.bounded(1)?);
     let misfit = || format!("{a} and {b} do not multiply");
     if a.dtype != b.dtype || a.rank() < 2 || b.rank() < 2 {
@@ -62,7 +72,7 @@ pub(super) fn groups(call: &Call, what: &Dim) -> Result<Dim, String> {
     Ok(Dim::constant(groups))
 }
 
-pub(super) fn conv(call: &Call) -> Result<Vec<Type>, String> {
+fn conv(call: &Call) -> Result<Vec<Type>, String> {
     let (x, w) = image_and_filter(call)?;
     let layout = Layout::named(call.attrs.str("layout"));
     let channels = &x.shape[layout.channel_axis(x.rank())];
@@ -81,7 +91,7 @@ pub(super) fn conv(call: &Call) -> Result<Vec<Type>, String> {
     one(x.dtype, layout.assemble(x.shape[0].clone(), w.shape[0].clone(), out))
 }
 
-pub(super) fn conv_transpose(call: &Call) -> Result<Vec<Type>, String> {
+fn conv_transpose(call: &Call) -> Result<Vec<Type>, String> {
     let (x, w) = image_and_filter(call)?;
     let layout = Layout::named(call.attrs.str("layout"));
     let channels = &x.shape[layout.channel_axis(x.rank())];

@@ -4,8 +4,19 @@
 //! be said in terms of the operands' dims, and is unknown otherwise.
 
 use super::{Call, dims, unknown};
+use crate::families::Control;
 use crate::{DType, Dim, Graph, SeqType, Shape, TensorType, Type};
 use std::collections::BTreeMap;
+
+/// The types of the results of an operation of this family.
+pub(super) fn infer(op: Control, call: &Call) -> Result<Vec<Type>, String> {
+    match op {
+        Control::If => branch(call),
+        Control::Loop => repeat(call),
+        Control::Scan => scan(call),
+        Control::SequenceMap => sequence_map(call),
+    }
+}
 
 /// What the symbols of a region's inputs stand for outside.
 #[derive(Default)]
@@ -150,7 +161,7 @@ fn expect_scalar(what: &str, ty: &Type, dtype: DType) -> Result<(), String> {
     }
 }
 
-pub(super) fn branch(call: &Call) -> Result<Vec<Type>, String> {
+fn branch(call: &Call) -> Result<Vec<Type>, String> {
     expect_scalar("operand `cond`", call.any(0)?, DType::Bool)?;
     let mut outcomes = vec![];
     for region in 0..2 {
@@ -201,7 +212,7 @@ fn carried(bindings: &mut Bindings, inputs: &[&Type], outputs: &[&Type]) -> Resu
         .collect())
 }
 
-pub(super) fn repeat(call: &Call) -> Result<Vec<Type>, String> {
+fn repeat(call: &Call) -> Result<Vec<Type>, String> {
     if let Some(trips) = call.optional(0) {
         expect_scalar("operand `trip_count`", trips, DType::I64)?;
     } else if call.attrs.flag("has_trip_count") {
@@ -254,7 +265,7 @@ fn flags(call: &Call, name: &str, len: usize) -> Result<(), String> {
     }
 }
 
-pub(super) fn scan(call: &Call) -> Result<Vec<Type>, String> {
+fn scan(call: &Call) -> Result<Vec<Type>, String> {
     let (inputs, outputs) = signature(&call.regions[0]);
     let (count, scans) = (call.count("carried")?, call.count("scans")?);
     if inputs.len() != call.operands.len() || call.operands.len() < count + scans || outputs.len() < count {
@@ -303,7 +314,7 @@ pub(super) fn scan(call: &Call) -> Result<Vec<Type>, String> {
     Ok(types)
 }
 
-pub(super) fn sequence_map(call: &Call) -> Result<Vec<Type>, String> {
+fn sequence_map(call: &Call) -> Result<Vec<Type>, String> {
     let (inputs, outputs) = signature(&call.regions[0]);
     let count = call.count("inputs")?;
     if inputs.len() != call.operands.len() || call.operands.len() < count || count == 0 {

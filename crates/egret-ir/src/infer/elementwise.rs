@@ -1,7 +1,17 @@
 //! Elementwise operations: operands of one element type broadcast against each other.
 
 use super::{Call, dims, one};
+use crate::families::Elementwise;
 use crate::{DType, Shape, Type};
+
+/// The types of the results of an operation of this family: the op table says all, but of the two whose operands differ.
+pub(super) fn infer(op: Elementwise, call: &Call) -> Result<Vec<Type>, String> {
+    match op {
+        Elementwise::Cast => cast(call),
+        Elementwise::Where => select(call),
+        _ => broadcasting(call),
+    }
+}
 
 /// Any operation whose operands share one element type; the op table names the result's.
 pub(super) fn broadcasting(call: &Call) -> Result<Vec<Type>, String> {
@@ -32,11 +42,11 @@ fn joint_shape(call: &Call, start: usize) -> Result<Shape, String> {
     Ok(shape)
 }
 
-pub(super) fn cast(call: &Call) -> Result<Vec<Type>, String> {
+fn cast(call: &Call) -> Result<Vec<Type>, String> {
     one(call.attrs.dtype("to"), call.tensor(0)?.shape.clone())
 }
 
-pub(super) fn select(call: &Call) -> Result<Vec<Type>, String> {
+fn select(call: &Call) -> Result<Vec<Type>, String> {
     let (cond, a, b) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?);
     call.expect_dtype(0, cond, DType::Bool)?;
     if a.dtype != b.dtype {

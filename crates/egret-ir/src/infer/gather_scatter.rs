@@ -1,9 +1,24 @@
 //! Elements at places that only the data name: gathers, scatters, selection by a condition.
 
 use super::{Call, dims, one, unknown};
+use crate::families::GatherScatter;
 use crate::{DType, Dim, Type};
 
-pub(super) fn gather(call: &Call) -> Result<Vec<Type>, String> {
+/// The types of the results of an operation of this family.
+pub(super) fn infer(op: GatherScatter, call: &Call) -> Result<Vec<Type>, String> {
+    match op {
+        GatherScatter::Gather => gather(call),
+        GatherScatter::GatherElements => gather_elements(call),
+        GatherScatter::GatherNd => gather_nd(call),
+        GatherScatter::ScatterElements => scatter_elements(call),
+        GatherScatter::ScatterNd => scatter_nd(call),
+        GatherScatter::ReverseSequence => reverse_sequence(call),
+        GatherScatter::Nonzero => nonzero(call),
+        GatherScatter::Compress => compress(call),
+    }
+}
+
+fn gather(call: &Call) -> Result<Vec<Type>, String> {
     let (x, indices) = (call.tensor(0)?, call.integers(1)?);
     let axis = call.axis("axis", x.rank())?;
     let mut shape = x.shape[..axis].to_vec();
@@ -12,7 +27,7 @@ pub(super) fn gather(call: &Call) -> Result<Vec<Type>, String> {
     one(x.dtype, shape)
 }
 
-pub(super) fn gather_elements(call: &Call) -> Result<Vec<Type>, String> {
+fn gather_elements(call: &Call) -> Result<Vec<Type>, String> {
     let (x, indices) = (call.tensor(0)?, call.integers(1)?);
     let axis = call.axis("axis", x.rank())?;
     within_except(call, axis)?;
@@ -40,7 +55,7 @@ fn tuple_len(call: &Call) -> Result<usize, String> {
         .ok_or_else(|| format!("the last dim of the indices {indices} is not constant"))
 }
 
-pub(super) fn gather_nd(call: &Call) -> Result<Vec<Type>, String> {
+fn gather_nd(call: &Call) -> Result<Vec<Type>, String> {
     let (x, indices) = (call.tensor(0)?, call.integers(1)?);
     let (tuple, batch) = (tuple_len(call)?, call.count("batch_dims")?);
     let misfit = || format!("the indices {indices} with {batch} batch axes do not fit {x}");
@@ -64,7 +79,7 @@ fn check_reduction(call: &Call, dtype: DType) -> Result<(), String> {
     Ok(())
 }
 
-pub(super) fn scatter_elements(call: &Call) -> Result<Vec<Type>, String> {
+fn scatter_elements(call: &Call) -> Result<Vec<Type>, String> {
     let (x, indices, updates) = (call.tensor(0)?, call.integers(1)?, call.tensor(2)?);
     call.expect_dtype(2, updates, x.dtype)?;
     check_reduction(call, x.dtype)?;
@@ -75,7 +90,7 @@ pub(super) fn scatter_elements(call: &Call) -> Result<Vec<Type>, String> {
     one(x.dtype, x.shape.clone())
 }
 
-pub(super) fn scatter_nd(call: &Call) -> Result<Vec<Type>, String> {
+fn scatter_nd(call: &Call) -> Result<Vec<Type>, String> {
     let (x, indices, updates) = (call.tensor(0)?, call.integers(1)?, call.tensor(2)?);
     call.expect_dtype(2, updates, x.dtype)?;
     check_reduction(call, x.dtype)?;
@@ -93,7 +108,7 @@ pub(super) fn scatter_nd(call: &Call) -> Result<Vec<Type>, String> {
     one(x.dtype, x.shape.clone())
 }
 
-pub(super) fn reverse_sequence(call: &Call) -> Result<Vec<Type>, String> {
+fn reverse_sequence(call: &Call) -> Result<Vec<Type>, String> {
     let (x, lengths) = (call.tensor(0)?, call.integers(1)?);
     let (time, batch) = (call.axis("time_axis", x.rank())?, call.axis("batch_axis", x.rank())?);
     if time == batch {
@@ -106,11 +121,11 @@ pub(super) fn reverse_sequence(call: &Call) -> Result<Vec<Type>, String> {
     one(x.dtype, x.shape.clone())
 }
 
-pub(super) fn nonzero(call: &Call) -> Result<Vec<Type>, String> {
+fn nonzero(call: &Call) -> Result<Vec<Type>, String> {
     one(DType::I64, vec![Dim::from(call.tensor(0)?.rank()), unknown()])
 }
 
-pub(super) fn compress(call: &Call) -> Result<Vec<Type>, String> {
+fn compress(call: &Call) -> Result<Vec<Type>, String> {
     let (x, cond) = (call.tensor(0)?, call.tensor(1)?);
     call.expect_dtype(1, cond, DType::Bool)?;
     call.expect_rank(1, cond, 1)?;

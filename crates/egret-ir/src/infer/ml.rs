@@ -1,9 +1,18 @@
 //! The models of classical machine learning (`ai.onnx.ml`).
 
 use super::{Call, one};
+use crate::families::Ml;
 use crate::{Dim, Tensor, Type};
 
-pub(super) fn label_encode(call: &Call) -> Result<Vec<Type>, String> {
+/// The types of the results of an operation of this family.
+pub(super) fn infer(op: Ml, call: &Call) -> Result<Vec<Type>, String> {
+    match op {
+        Ml::LabelEncode => label_encode(call),
+        Ml::TreeEnsemble => tree_ensemble(call),
+    }
+}
+
+fn label_encode(call: &Call) -> Result<Vec<Type>, String> {
     let x = call.tensor(0)?;
     let (to, keys, values, default) = (
         call.attrs.dtype("to"),
@@ -25,7 +34,7 @@ pub(super) fn label_encode(call: &Call) -> Result<Vec<Type>, String> {
     one(to, x.shape.clone())
 }
 
-pub(super) fn tree_ensemble(call: &Call) -> Result<Vec<Type>, String> {
+fn tree_ensemble(call: &Call) -> Result<Vec<Type>, String> {
     let x = call.bounded(0)?;
     call.expect_rank(0, x, 2)?;
     let attrs = call.attrs;

@@ -24,7 +24,7 @@ mod text;
 mod window;
 
 use crate::attr::DECLARED;
-use crate::{Attrs, DType, Dim, Graph, Op, Shape, TensorType, Type};
+use crate::{Attrs, DType, Dim, Graph, Member, Op, Shape, TensorType, Type};
 
 pub use check::check_node;
 
@@ -92,95 +92,26 @@ pub fn infer_open(
     Ok(types)
 }
 
+/// The families' inference: each names all of its operations, so that the compiler asks for that of a new one.
 fn dispatch(call: &Call) -> Result<Vec<Type>, String> {
-    use Op::*;
-    match call.op {
-        Neg | Abs | Sign | Floor | Ceil | Round | Sqrt | Exp | Log | Sin | Cos | Tan | Asin | Acos
-        | Atan | Sinh | Cosh | Tanh | Asinh | Acosh | Atanh | Erf | Sigmoid | Gelu | Silu | HardSwish
-        | Not | BitNot | IsNan | IsInf | Add | Sub | Mul | Div | Mod | Pow | Max | Min | And | Or | Xor
-        | BitAnd | BitOr | BitXor | ShiftLeft | ShiftRight | Equal | Less | LessEqual | StringConcat => {
-            elementwise::broadcasting(call)
-        }
-        Cast => elementwise::cast(call),
-        Where => elementwise::select(call),
-
-        BitCast => movement::bit_cast(call),
-        Shape => movement::shape(call),
-        Reshape => movement::reshape(call),
-        Broadcast => movement::broadcast(call),
-        Transpose => movement::transpose(call),
-        Slice => movement::slice(call),
-        Pad => movement::pad(call),
-        Dilate => movement::dilate(call),
-        Concat => movement::concat(call),
-        Iota => movement::iota(call),
-
-        Gather => gather_scatter::gather(call),
-        GatherElements => gather_scatter::gather_elements(call),
-        GatherNd => gather_scatter::gather_nd(call),
-        ScatterElements => gather_scatter::scatter_elements(call),
-        ScatterNd => gather_scatter::scatter_nd(call),
-        ReverseSequence => gather_scatter::reverse_sequence(call),
-        Nonzero => gather_scatter::nonzero(call),
-        Compress => gather_scatter::compress(call),
-
-        Reduce => reduction::reduce(call),
-        ArgReduce => reduction::arg_reduce(call),
-        Cumulative => reduction::cumulative(call),
-
-        Softmax | LayerNorm | RmsNorm => normalization::along_axis(call),
-
-        TopK => sort::top_k(call),
-        Nms => sort::nms(call),
-        Unique => sort::unique(call),
-
-        Attention => attention::attention(call),
-        Rotary => attention::rotary(call),
-
-        Matmul => contraction::matmul(call),
-        Conv => contraction::conv(call),
-        ConvTranspose => contraction::conv_transpose(call),
-
-        Det => linalg::det(call),
-
-        Pool => window::pool(call),
-        MaxPoolIndices => window::max_pool_indices(call),
-        Col2im => window::col2im(call),
-
-        Resize => sampling::resize(call),
-        GridSample => sampling::grid_sample(call),
-        RoiAlign => sampling::roi_align(call),
-        DeformConv => sampling::deform_conv(call),
-
-        Lstm | Gru | Rnn => recurrent::recurrent(call),
-
-        RandomUniform | RandomNormal => random::random(call),
-
-        If => control::branch(call),
-        Loop => control::repeat(call),
-        Scan => control::scan(call),
-        SequenceMap => control::sequence_map(call),
-
-        StringSplit => text::string_split(call),
-        StringNormalize => text::string_normalize(call),
-        RegexFullMatch => text::regex_full_match(call),
-        Tfidf => text::tfidf(call),
-
-        LabelEncode => ml::label_encode(call),
-        TreeEnsemble => ml::tree_ensemble(call),
-
-        SequenceConstruct => sequence::sequence_construct(call),
-        SequenceEmpty => sequence::sequence_empty(call),
-        SequenceInsert => sequence::sequence_insert(call),
-        SequenceErase => sequence::sequence_erase(call),
-        SequenceAt => sequence::sequence_at(call),
-        SequenceLength => sequence::sequence_length(call),
-        SequenceConcat => sequence::sequence_concat(call),
-        SequenceSplit => sequence::sequence_split(call),
-        OptionalSome => sequence::optional_some(call),
-        OptionalNone => sequence::optional_none(call),
-        OptionalGet => sequence::optional_get(call),
-        OptionalHas => sequence::optional_has(call),
+    match call.op.member() {
+        Member::Attention(op) => attention::infer(op, call),
+        Member::Contraction(op) => contraction::infer(op, call),
+        Member::Control(op) => control::infer(op, call),
+        Member::Elementwise(op) => elementwise::infer(op, call),
+        Member::GatherScatter(op) => gather_scatter::infer(op, call),
+        Member::Linalg(op) => linalg::infer(op, call),
+        Member::Ml(op) => ml::infer(op, call),
+        Member::Movement(op) => movement::infer(op, call),
+        Member::Normalization(op) => normalization::infer(op, call),
+        Member::Random(op) => random::infer(op, call),
+        Member::Recurrent(op) => recurrent::infer(op, call),
+        Member::Reduction(op) => reduction::infer(op, call),
+        Member::Sampling(op) => sampling::infer(op, call),
+        Member::Sequence(op) => sequence::infer(op, call),
+        Member::Sort(op) => sort::infer(op, call),
+        Member::Text(op) => text::infer(op, call),
+        Member::Window(op) => window::infer(op, call),
     }
 }
 

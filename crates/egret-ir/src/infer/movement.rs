@@ -1,13 +1,30 @@
 //! Data movement at places known from the attributes, and tensors made from a shape.
 
 use super::{Call, check, dims, one};
+use crate::families::Movement;
 use crate::{DType, Dim, DimOp, Type};
 
-pub(super) fn shape(call: &Call) -> Result<Vec<Type>, String> {
+/// The types of the results of an operation of this family.
+pub(super) fn infer(op: Movement, call: &Call) -> Result<Vec<Type>, String> {
+    match op {
+        Movement::BitCast => bit_cast(call),
+        Movement::Shape => shape(call),
+        Movement::Reshape => reshape(call),
+        Movement::Broadcast => broadcast(call),
+        Movement::Transpose => transpose(call),
+        Movement::Slice => slice(call),
+        Movement::Pad => pad(call),
+        Movement::Dilate => dilate(call),
+        Movement::Concat => concat(call),
+        Movement::Iota => iota(call),
+    }
+}
+
+fn shape(call: &Call) -> Result<Vec<Type>, String> {
     one(DType::I64, vec![Dim::from(call.tensor(0)?.rank())])
 }
 
-pub(super) fn reshape(call: &Call) -> Result<Vec<Type>, String> {
+fn reshape(call: &Call) -> Result<Vec<Type>, String> {
     let (x, shape) = (call.tensor(0)?, call.sizes("shape")?);
     if let (Some(before), Some(after)) = (dims::count(&x.shape), dims::count(shape))
         && !dims::may_equal(&before, &after)
@@ -17,7 +34,7 @@ pub(super) fn reshape(call: &Call) -> Result<Vec<Type>, String> {
     one(x.dtype, shape)
 }
 
-pub(super) fn broadcast(call: &Call) -> Result<Vec<Type>, String> {
+fn broadcast(call: &Call) -> Result<Vec<Type>, String> {
     let (x, shape) = (call.tensor(0)?, call.sizes("shape")?);
     let Some(new) = shape.len().checked_sub(x.rank()) else {
         return Err(format!("{x} has more axes than the shape {shape:?}"));
@@ -33,7 +50,7 @@ pub(super) fn broadcast(call: &Call) -> Result<Vec<Type>, String> {
     one(x.dtype, shape)
 }
 
-pub(super) fn transpose(call: &Call) -> Result<Vec<Type>, String> {
+fn transpose(call: &Call) -> Result<Vec<Type>, String> {
     let x = call.tensor(0)?;
     let perm = call.attrs.ints("perm");
     let mut seen = vec![false; x.rank()];
@@ -49,7 +66,7 @@ pub(super) fn transpose(call: &Call) -> Result<Vec<Type>, String> {
     one(x.dtype, perm.iter().map(|&p| x.shape[p as usize].clone()).collect::<Vec<_>>())
 }
 
-pub(super) fn slice(call: &Call) -> Result<Vec<Type>, String> {
+fn slice(call: &Call) -> Result<Vec<Type>, String> {
     let x = call.tensor(0)?;
     let (starts, sizes) = (call.dims("starts", x.rank())?, call.dims("sizes", x.rank())?);
     let steps = call.extents("steps", x.rank(), -check::MAX_EXTENT)?;
@@ -73,7 +90,7 @@ pub(super) fn slice(call: &Call) -> Result<Vec<Type>, String> {
     one(x.dtype, sizes)
 }
 
-pub(super) fn pad(call: &Call) -> Result<Vec<Type>, String> {
+fn pad(call: &Call) -> Result<Vec<Type>, String> {
     let x = call.tensor(0)?;
     let mode = call.attrs.str("mode");
     let (low, high) = (call.dims("low", x.rank())?, call.dims("high", x.rank())?);
@@ -107,7 +124,7 @@ pub(super) fn pad(call: &Call) -> Result<Vec<Type>, String> {
     one(x.dtype, shape)
 }
 
-pub(super) fn dilate(call: &Call) -> Result<Vec<Type>, String> {
+fn dilate(call: &Call) -> Result<Vec<Type>, String> {
     let (x, value) = (call.tensor(0)?, call.tensor(1)?);
     call.expect_dtype(1, value, x.dtype)?;
     call.expect_single(1, value)?;
@@ -129,7 +146,7 @@ pub(super) fn dilate(call: &Call) -> Result<Vec<Type>, String> {
     one(x.dtype, shape)
 }
 
-pub(super) fn concat(call: &Call) -> Result<Vec<Type>, String> {
+fn concat(call: &Call) -> Result<Vec<Type>, String> {
     if call.operands.is_empty() {
         return Err("there is no operand".into());
     }
@@ -153,7 +170,7 @@ pub(super) fn concat(call: &Call) -> Result<Vec<Type>, String> {
     one(first.dtype, shape)
 }
 
-pub(super) fn iota(call: &Call) -> Result<Vec<Type>, String> {
+fn iota(call: &Call) -> Result<Vec<Type>, String> {
     let shape = call.sizes("shape")?;
     call.axis("axis", shape.len())?;
     made(call, shape)
@@ -168,7 +185,7 @@ pub(super) fn made(call: &Call, shape: &[Dim]) -> Result<Vec<Type>, String> {
     one(to, shape)
 }
 
-pub(super) fn bit_cast(call: &Call) -> Result<Vec<Type>, String> {
+fn bit_cast(call: &Call) -> Result<Vec<Type>, String> {
     let (x, to) = (call.tensor(0)?, call.attrs.dtype("to"));
     // Sub-byte types occupy a byte each, but not all of its bits.
     if x.dtype.size() != to.size()

@@ -1,7 +1,15 @@
 //! Recurrent cells.
 
 use super::{Call, check, dims};
+use crate::families::Recurrent;
 use crate::{Dim, Op, TensorType, Type};
+
+/// The types of the results of an operation of this family.
+pub(super) fn infer(op: Recurrent, call: &Call) -> Result<Vec<Type>, String> {
+    match op {
+        Recurrent::Lstm | Recurrent::Gru | Recurrent::Rnn => recurrent(call),
+    }
+}
 
 /// The activations of ONNX's recurrent operators.
 const ACTIVATIONS: [&str; 11] = [
@@ -18,7 +26,7 @@ const ACTIVATIONS: [&str; 11] = [
     "Softplus",
 ];
 
-pub(super) fn recurrent(call: &Call) -> Result<Vec<Type>, String> {
+fn recurrent(call: &Call) -> Result<Vec<Type>, String> {
     let (gates, functions) = match call.op {
         Op::Lstm => (4, 3),
         Op::Gru => (3, 2),

@@ -1,7 +1,17 @@
 //! Reductions over axes, and running ones along an axis.
 
 use super::{Call, check, one};
+use crate::families::Reduction;
 use crate::{DType, Dim, Shape, Type};
+
+/// The types of the results of an operation of this family.
+pub(super) fn infer(op: Reduction, call: &Call) -> Result<Vec<Type>, String> {
+    match op {
+        Reduction::Reduce => reduce(call),
+        Reduction::ArgReduce => arg_reduce(call),
+        Reduction::Cumulative => cumulative(call),
+    }
+}
 
 fn drop_axes(shape: &[Dim], axes: &[usize], keep: bool) -> Shape {
     let mut out = vec![];
@@ -15,7 +25,7 @@ fn drop_axes(shape: &[Dim], axes: &[usize], keep: bool) -> Shape {
     out
 }
 
-pub(super) fn reduce(call: &Call) -> Result<Vec<Type>, String> {
+fn reduce(call: &Call) -> Result<Vec<Type>, String> {
     let x = call.tensor(0)?;
     let kind = call.attrs.str("kind");
     let bound = if matches!(kind, "and" | "or") { "bool" } else { "number" };
@@ -31,7 +41,7 @@ pub(super) fn reduce(call: &Call) -> Result<Vec<Type>, String> {
     one(x.dtype, drop_axes(&x.shape, &axes, call.attrs.flag("keepdims")))
 }
 
-pub(super) fn arg_reduce(call: &Call) -> Result<Vec<Type>, String> {
+fn arg_reduce(call: &Call) -> Result<Vec<Type>, String> {
     let x = call.bounded(0)?;
     let axis = call.axis("axis", x.rank())?;
     if x.shape[axis].as_const() == Some(0) {
@@ -40,7 +50,7 @@ pub(super) fn arg_reduce(call: &Call) -> Result<Vec<Type>, String> {
     one(DType::I64, drop_axes(&x.shape, &[axis], call.attrs.flag("keepdims")))
 }
 
-pub(super) fn cumulative(call: &Call) -> Result<Vec<Type>, String> {
+fn cumulative(call: &Call) -> Result<Vec<Type>, String> {
     let x = call.bounded(0)?;
     call.axis("axis", x.rank())?;
     one(x.dtype, x.shape.clone())

@@ -3,9 +3,20 @@
 use super::contraction::{geometry, groups, image_and_filter};
 use super::window::image;
 use super::{Call, check, dims, one};
+use crate::families::Sampling;
 use crate::{Dim, TensorType, Type};
 
-pub(super) fn resize(call: &Call) -> Result<Vec<Type>, String> {
+/// The types of the results of an operation of this family.
+pub(super) fn infer(op: Sampling, call: &Call) -> Result<Vec<Type>, String> {
+    match op {
+        Sampling::Resize => resize(call),
+        Sampling::GridSample => grid_sample(call),
+        Sampling::RoiAlign => roi_align(call),
+        Sampling::DeformConv => deform_conv(call),
+    }
+}
+
+fn resize(call: &Call) -> Result<Vec<Type>, String> {
     let x = call.tensor(0)?;
     let sizes = call.dims("sizes", x.rank())?;
     call.sizes("sizes")?;
@@ -41,7 +52,7 @@ pub(super) fn resize(call: &Call) -> Result<Vec<Type>, String> {
     one(x.dtype, sizes)
 }
 
-pub(super) fn grid_sample(call: &Call) -> Result<Vec<Type>, String> {
+fn grid_sample(call: &Call) -> Result<Vec<Type>, String> {
     let (x, grid) = (image(call)?, call.tensor(1)?);
     let mode = call.attrs.str("mode");
     let spatial = x.rank() - 2;
@@ -60,7 +71,7 @@ pub(super) fn grid_sample(call: &Call) -> Result<Vec<Type>, String> {
     one(x.dtype, shape)
 }
 
-pub(super) fn roi_align(call: &Call) -> Result<Vec<Type>, String> {
+fn roi_align(call: &Call) -> Result<Vec<Type>, String> {
     let (x, rois, batches) = (call.bounded(0)?, call.tensor(1)?, call.integers(2)?);
     call.expect_rank(0, x, 4)?;
     call.expect_rank(1, rois, 2)?;
@@ -78,7 +89,7 @@ pub(super) fn roi_align(call: &Call) -> Result<Vec<Type>, String> {
     one(x.dtype, vec![rois.shape[0].clone(), x.shape[1].clone(), height.into(), width.into()])
 }
 
-pub(super) fn deform_conv(call: &Call) -> Result<Vec<Type>, String> {
+fn deform_conv(call: &Call) -> Result<Vec<Type>, String> {
     let (x, w) = image_and_filter(call)?;
     call.expect_rank(0, x, 4)?;
     groups(call, &w.shape[0])?;

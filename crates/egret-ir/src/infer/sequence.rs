@@ -1,7 +1,26 @@
 //! Sequences and optionals.
 
 use super::{Call, one, unknown};
+use crate::families::Sequence;
 use crate::{DType, Dim, SeqType, Shape, Type};
+
+/// The types of the results of an operation of this family.
+pub(super) fn infer(op: Sequence, call: &Call) -> Result<Vec<Type>, String> {
+    match op {
+        Sequence::SequenceConstruct => sequence_construct(call),
+        Sequence::SequenceEmpty => sequence_empty(call),
+        Sequence::SequenceInsert => sequence_insert(call),
+        Sequence::SequenceErase => sequence_erase(call),
+        Sequence::SequenceAt => sequence_at(call),
+        Sequence::SequenceLength => sequence_length(call),
+        Sequence::SequenceConcat => sequence_concat(call),
+        Sequence::SequenceSplit => sequence_split(call),
+        Sequence::OptionalSome => optional_some(call),
+        Sequence::OptionalNone => optional_none(call),
+        Sequence::OptionalGet => optional_get(call),
+        Sequence::OptionalHas => optional_has(call),
+    }
+}
 
 fn sequence<'a>(call: &Call<'a>, i: usize) -> Result<&'a SeqType, String> {
     match call.any(i)? {
@@ -33,7 +52,7 @@ fn position(call: &Call, i: usize) -> Result<(), String> {
     call.expect_single(i, at)
 }
 
-pub(super) fn sequence_construct(call: &Call) -> Result<Vec<Type>, String> {
+fn sequence_construct(call: &Call) -> Result<Vec<Type>, String> {
     if call.operands.is_empty() {
         return Err("there is no operand".into());
     }
@@ -49,35 +68,35 @@ pub(super) fn sequence_construct(call: &Call) -> Result<Vec<Type>, String> {
     sequence_of(first.dtype, shape)
 }
 
-pub(super) fn sequence_empty(call: &Call) -> Result<Vec<Type>, String> {
+fn sequence_empty(call: &Call) -> Result<Vec<Type>, String> {
     sequence_of(call.attrs.dtype("to"), None)
 }
 
-pub(super) fn sequence_insert(call: &Call) -> Result<Vec<Type>, String> {
+fn sequence_insert(call: &Call) -> Result<Vec<Type>, String> {
     let (s, x) = (sequence(call, 0)?, call.tensor(1)?);
     position(call, 2)?;
     call.expect_dtype(1, x, s.dtype)?;
     sequence_of(s.dtype, s.shape.as_ref().and_then(|shape| common(shape, &x.shape)))
 }
 
-pub(super) fn sequence_erase(call: &Call) -> Result<Vec<Type>, String> {
+fn sequence_erase(call: &Call) -> Result<Vec<Type>, String> {
     position(call, 1)?;
     let s = sequence(call, 0)?;
     sequence_of(s.dtype, s.shape.clone())
 }
 
-pub(super) fn sequence_at(call: &Call) -> Result<Vec<Type>, String> {
+fn sequence_at(call: &Call) -> Result<Vec<Type>, String> {
     position(call, 1)?;
     let s = sequence(call, 0)?;
     one(s.dtype, element(s)?)
 }
 
-pub(super) fn sequence_length(call: &Call) -> Result<Vec<Type>, String> {
+fn sequence_length(call: &Call) -> Result<Vec<Type>, String> {
     sequence(call, 0)?;
     one(DType::I64, vec![])
 }
 
-pub(super) fn sequence_concat(call: &Call) -> Result<Vec<Type>, String> {
+fn sequence_concat(call: &Call) -> Result<Vec<Type>, String> {
     let s = sequence(call, 0)?;
     let mut shape = element(s)?;
     if call.attrs.flag("new_axis") {
@@ -89,7 +108,7 @@ pub(super) fn sequence_concat(call: &Call) -> Result<Vec<Type>, String> {
     one(s.dtype, shape)
 }
 
-pub(super) fn sequence_split(call: &Call) -> Result<Vec<Type>, String> {
+fn sequence_split(call: &Call) -> Result<Vec<Type>, String> {
     let x = call.tensor(0)?;
     let axis = call.axis("axis", x.rank())?;
     let mut shape = x.shape.clone();
@@ -106,25 +125,25 @@ pub(super) fn sequence_split(call: &Call) -> Result<Vec<Type>, String> {
     sequence_of(x.dtype, Some(shape))
 }
 
-pub(super) fn optional_some(call: &Call) -> Result<Vec<Type>, String> {
+fn optional_some(call: &Call) -> Result<Vec<Type>, String> {
     Ok(vec![Type::Optional(Box::new(call.any(0)?.clone()))])
 }
 
-pub(super) fn optional_none(call: &Call) -> Result<Vec<Type>, String> {
+fn optional_none(call: &Call) -> Result<Vec<Type>, String> {
     match call.attrs.get("of") {
         Some(crate::Attr::Type(of)) => Ok(vec![Type::Optional(Box::new(of.clone()))]),
         _ => Err("attribute `of` is no type".into()),
     }
 }
 
-pub(super) fn optional_get(call: &Call) -> Result<Vec<Type>, String> {
+fn optional_get(call: &Call) -> Result<Vec<Type>, String> {
     Ok(vec![match call.any(0)? {
         Type::Optional(inner) => inner.as_ref().clone(),
         other => other.clone(),
     }])
 }
 
-pub(super) fn optional_has(call: &Call) -> Result<Vec<Type>, String> {
+fn optional_has(call: &Call) -> Result<Vec<Type>, String> {
     call.any(0)?;
     one(DType::Bool, vec![])
 }

@@ -1,9 +1,19 @@
 //! Order among elements: sorting, distinct elements, selection by score.
 
 use super::{Call, dims, one, unknown};
+use crate::families::Sort;
 use crate::{DType, Dim, Type};
 
-pub(super) fn top_k(call: &Call) -> Result<Vec<Type>, String> {
+/// The types of the results of an operation of this family.
+pub(super) fn infer(op: Sort, call: &Call) -> Result<Vec<Type>, String> {
+    match op {
+        Sort::TopK => top_k(call),
+        Sort::Nms => nms(call),
+        Sort::Unique => unique(call),
+    }
+}
+
+fn top_k(call: &Call) -> Result<Vec<Type>, String> {
     let x = call.bounded(0)?;
     let axis = call.axis("axis", x.rank())?;
     let k = call.attrs.dim("k");
@@ -19,7 +29,7 @@ pub(super) fn top_k(call: &Call) -> Result<Vec<Type>, String> {
     Ok(vec![Type::tensor(x.dtype, shape.clone()), Type::tensor(DType::I64, shape)])
 }
 
-pub(super) fn nms(call: &Call) -> Result<Vec<Type>, String> {
+fn nms(call: &Call) -> Result<Vec<Type>, String> {
     let (boxes, scores) = (call.tensor(0)?, call.tensor(1)?);
     for (i, t) in [boxes, scores].into_iter().enumerate() {
         call.expect_dtype(i, t, DType::F32)?;
@@ -43,7 +53,7 @@ pub(super) fn nms(call: &Call) -> Result<Vec<Type>, String> {
     one(DType::I64, vec![unknown(), Dim::constant(3)])
 }
 
-pub(super) fn unique(call: &Call) -> Result<Vec<Type>, String> {
+fn unique(call: &Call) -> Result<Vec<Type>, String> {
     let x = call.tensor(0)?;
     let (values, inverse) = if call.attrs.flag("flat") {
         (vec![unknown()], dims::count(&x.shape).unwrap_or_else(unknown))

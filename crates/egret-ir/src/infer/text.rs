@@ -1,16 +1,28 @@
 //! Strings, and counts of their n-grams.
 
 use super::{Call, check, one, unknown};
+use crate::families::Text;
 use crate::{DType, Dim, Shape, Type};
 
-pub(super) fn string_split(call: &Call) -> Result<Vec<Type>, String> {
+/// The types of the results of an operation of this family.
+pub(super) fn infer(op: Text, call: &Call) -> Result<Vec<Type>, String> {
+    match op {
+        Text::StringConcat => super::elementwise::broadcasting(call),
+        Text::StringSplit => string_split(call),
+        Text::StringNormalize => string_normalize(call),
+        Text::RegexFullMatch => regex_full_match(call),
+        Text::Tfidf => tfidf(call),
+    }
+}
+
+fn string_split(call: &Call) -> Result<Vec<Type>, String> {
     let x = call.bounded(0)?;
     let mut parts = x.shape.clone();
     parts.push(unknown());
     Ok(vec![Type::tensor(DType::String, parts), Type::tensor(DType::I64, x.shape.clone())])
 }
 
-pub(super) fn string_normalize(call: &Call) -> Result<Vec<Type>, String> {
+fn string_normalize(call: &Call) -> Result<Vec<Type>, String> {
     let x = call.bounded(0)?;
     let mut shape = x.shape.clone();
     match shape.last_mut() {
@@ -20,11 +32,11 @@ pub(super) fn string_normalize(call: &Call) -> Result<Vec<Type>, String> {
     one(DType::String, shape)
 }
 
-pub(super) fn regex_full_match(call: &Call) -> Result<Vec<Type>, String> {
+fn regex_full_match(call: &Call) -> Result<Vec<Type>, String> {
     one(DType::Bool, call.bounded(0)?.shape.clone())
 }
 
-pub(super) fn tfidf(call: &Call) -> Result<Vec<Type>, String> {
+fn tfidf(call: &Call) -> Result<Vec<Type>, String> {
     let x = call.tensor(0)?;
     if x.rank() > 2 || !(x.dtype == DType::String || x.dtype.is_int()) {
         return Err(format!("operand `x` is {x}, but must be integers or strings of rank 2 at most"));

@@ -1,8 +1,18 @@
 //! Windows over images: pooling, and blocks added into an image.
 
 use super::{Call, check, dims, one};
+use crate::families::Window;
 use crate::{DType, Dim, TensorType, Type};
 use dims::Layout;
+
+/// The types of the results of an operation of this family.
+pub(super) fn infer(op: Window, call: &Call) -> Result<Vec<Type>, String> {
+    match op {
+        Window::Pool => pool(call),
+        Window::MaxPoolIndices => max_pool_indices(call),
+        Window::Col2im => col2im(call),
+    }
+}
 
 /// The spatial result dims of a pool over `spatial`.
 fn pooled(call: &Call, spatial: &[Dim]) -> Result<Vec<Dim>, String> {
@@ -26,7 +36,7 @@ pub(super) fn image<'a>(call: &Call<'a>) -> Result<&'a TensorType, String> {
     if x.rank() < 2 { Err(format!("{x} has no batch and channel axes")) } else { Ok(x) }
 }
 
-pub(super) fn pool(call: &Call) -> Result<Vec<Type>, String> {
+fn pool(call: &Call) -> Result<Vec<Type>, String> {
     let x = image(call)?;
     let layout = Layout::named(call.attrs.str("layout"));
     let spatial = pooled(call, layout.spatial(x))?;
@@ -34,14 +44,14 @@ pub(super) fn pool(call: &Call) -> Result<Vec<Type>, String> {
     one(x.dtype, layout.assemble(x.shape[0].clone(), channels, spatial))
 }
 
-pub(super) fn max_pool_indices(call: &Call) -> Result<Vec<Type>, String> {
+fn max_pool_indices(call: &Call) -> Result<Vec<Type>, String> {
     let x = image(call)?;
     let mut shape = x.shape[..2].to_vec();
     shape.extend(pooled(call, &x.shape[2..])?);
     Ok(vec![Type::tensor(x.dtype, shape.clone()), Type::tensor(DType::I64, shape)])
 }
 
-pub(super) fn col2im(call: &Call) -> Result<Vec<Type>, String> {
+fn col2im(call: &Call) -> Result<Vec<Type>, String> {
     let x = call.tensor(0)?;
     call.expect_rank(0, x, 3)?;
     if !check::within("number", x.dtype) {

@@ -3,14 +3,14 @@
 use super::convert::{floats, from_floats};
 use super::elementwise::max;
 use super::support::*;
-use crate::{Attrs, DType, Op, Tensor, Value};
+use crate::families::Attention;
+use crate::{Attrs, DType, Tensor, Value};
 
 /// Evaluate an operation of this family.
-pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
+pub(super) fn eval(op: Attention, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
     match op {
-        Op::Attention => attention(attrs, operands),
-        Op::Rotary => rotary(attrs, operands),
-        _ => fail(format!("{op} is no part of a transformer")),
+        Attention::Attention => attention(attrs, operands),
+        Attention::Rotary => rotary(attrs, operands),
     }
 }
 
@@ -117,7 +117,7 @@ fn rotary(attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
 mod tests {
     use super::super::eval_op;
     use super::*;
-    use crate::attrs;
+    use crate::{Op, attrs};
 
     fn run(op: Op, attrs: Attrs, operands: &[&Tensor]) -> Tensor {
         let operands: Vec<_> = operands.iter().map(|&t| Some(t.clone().into())).collect();

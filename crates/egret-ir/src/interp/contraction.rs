@@ -4,6 +4,7 @@ use super::convert::{floats, from_floats, ints};
 use super::movement::permuted;
 use super::support::*;
 use super::window::{Window, channels_first};
+use crate::families::Contraction;
 use crate::{Attrs, DType, Op, Tensor, Value};
 
 /// What products are summed in.
@@ -51,20 +52,19 @@ impl Sum for i64 {
 }
 
 /// Evaluate a contraction.
-pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
+pub(super) fn eval(op: Contraction, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
     let (a, b) = (tensor(operands, 0)?, tensor(operands, 1)?);
     if a.dtype() != b.dtype() {
-        return fail(format!("{op} of {} and {}", a.dtype(), b.dtype()));
+        return fail(format!("{} of {} and {}", Op::from(op), a.dtype(), b.dtype()));
     }
     let float = a.dtype().is_float();
     match op {
-        Op::Matmul if float => matmul::<f64>(a, b),
-        Op::Matmul => matmul::<i64>(a, b),
-        Op::Conv if float => conv::<f64>(a, b, attrs),
-        Op::Conv => conv::<i64>(a, b, attrs),
-        Op::ConvTranspose if float => conv_transpose::<f64>(a, b, attrs),
-        Op::ConvTranspose => conv_transpose::<i64>(a, b, attrs),
-        _ => fail(format!("{op} is no contraction")),
+        Contraction::Matmul if float => matmul::<f64>(a, b),
+        Contraction::Matmul => matmul::<i64>(a, b),
+        Contraction::Conv if float => conv::<f64>(a, b, attrs),
+        Contraction::Conv => conv::<i64>(a, b, attrs),
+        Contraction::ConvTranspose if float => conv_transpose::<f64>(a, b, attrs),
+        Contraction::ConvTranspose => conv_transpose::<i64>(a, b, attrs),
     }
 }
 

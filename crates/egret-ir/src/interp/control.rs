@@ -3,26 +3,27 @@
 use super::movement::{join, permuted};
 use super::run::run;
 use super::support::*;
+use crate::families::Control;
 use crate::{Attrs, DType, DimEnv, Graph, Op, Tensor, Type, Value};
 
 /// Evaluate a control operation; the symbols of `env` are visible in the regions.
 pub(super) fn eval(
-    op: Op,
+    op: Control,
     attrs: &Attrs,
     operands: &[Option<Value>],
     regions: &[Graph],
     env: &DimEnv,
 ) -> Res<Vec<Value>> {
-    let region = |i: usize| regions.get(i).ok_or_else(|| error(format!("{op} has no region {i}")));
+    let region =
+        |i: usize| regions.get(i).ok_or_else(|| error(format!("{} has no region {i}", Op::from(op))));
     match op {
-        Op::If => {
+        Control::If => {
             let branch = region(usize::from(!truth(value(operands, 0)?)?))?;
             run(branch, &present(operands, 1)?, env)
         }
-        Op::Loop => loop_(attrs, operands, region(0)?, env),
-        Op::Scan => scan(attrs, operands, region(0)?, env),
-        Op::SequenceMap => sequence_map(attrs, operands, region(0)?, env),
-        _ => fail(format!("{op} controls nothing")),
+        Control::Loop => loop_(attrs, operands, region(0)?, env),
+        Control::Scan => scan(attrs, operands, region(0)?, env),
+        Control::SequenceMap => sequence_map(attrs, operands, region(0)?, env),
     }
 }
 

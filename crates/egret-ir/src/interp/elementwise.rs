@@ -4,88 +4,192 @@ use super::convert::{Nums, bits, cast, from_ints};
 use super::support::{
     FILL, Res, broadcast_indices, broadcast_shape, count, error, fail, joined, select, tensor,
 };
+use crate::families::Elementwise as E;
 use crate::{Attrs, DType, Op, Tensor, Value};
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
-/// Evaluate an elementwise operation.
-pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
-    let a = tensor(operands, 0)?;
-    match op {
-        Op::Cast => return cast(a, attrs.dtype("to"), attrs.flag("saturate"), attrs.str("round")),
-        Op::Where => return where_(a, tensor(operands, 1)?, tensor(operands, 2)?),
-        Op::IsNan | Op::IsInf => return classify(op, attrs, a),
-        Op::Equal if a.dtype() == DType::String => return equal_strings(a, tensor(operands, 1)?),
-        _ => {}
-    }
-    if op.info().operands.len() == 1 {
-        unary(op, attrs, a)
-    } else {
-        binary(op, attrs, a, tensor(operands, 1)?)
-    }
+/// What an operation does to elements. Functions of integers take what the dtype holds, and their results are wrapped to
+/// it afterwards; those of two take its width as well. Bools are the integers 0 and 1.
+enum Meaning {
+    Unary {
+        float: Option<fn(f64) -> f64>,
+        int: Option<fn(i128) -> i128>,
+    },
+    Binary {
+        float: Option<fn(f64, f64) -> f64>,
+        int: Option<fn(i128, i128, i128) -> i128>,
+    },
+    Compare {
+        float: fn(f64, f64) -> bool,
+        int: fn(i128, i128) -> bool,
+    },
+    /// A float is looked at: whether it is NaN, `inf` or `-inf`.
+    Classify {
+        nan: bool,
+        positive: bool,
+        negative: bool,
+    },
+    Cast,
+    Where,
 }
 
-fn unary(op: Op, attrs: &Attrs, x: &Tensor) -> Res<Tensor> {
-    let dtype = x.dtype();
-    let nums = match Nums::of(x)? {
-        Nums::F(mut v) => {
-            let f = float_unary(op, attrs).ok_or_else(|| unsupported(op, dtype))?;
-            v.iter_mut().for_each(|v| *v = f(*v));
-            Nums::F(v)
-        }
-        Nums::I(v) => {
-            let f: fn(i128) -> i128 = match op {
-                Op::Neg => |v| -v,
-                Op::Abs => i128::abs,
-                Op::Sign => i128::signum,
-                Op::Not => |v| i128::from(v == 0),
-                Op::BitNot => |v| !v,
-                _ => return Err(unsupported(op, dtype)),
-            };
-            Nums::I(v.into_iter().map(f).collect())
-        }
-    };
-    Ok(nums.tensor(dtype, x.shape()))
+/// Of a float.
+fn float(float: fn(f64) -> f64) -> Meaning {
+    Meaning::Unary { float: Some(float), int: None }
 }
 
-fn unsupported(op: Op, dtype: DType) -> super::EvalError {
-    error(format!("{op} is not defined on {dtype}"))
+/// Of an integer.
+fn int(int: fn(i128) -> i128) -> Meaning {
+    Meaning::Unary { float: None, int: Some(int) }
 }
 
-fn float_unary(op: Op, attrs: &Attrs) -> Option<fn(f64) -> f64> {
-    Some(match op {
-        Op::Neg => |v| -v,
-        Op::Abs => f64::abs,
-        Op::Sign => |v| if v.is_nan() || v == 0.0 { v } else { v.signum() },
-        Op::Floor => f64::floor,
-        Op::Ceil => f64::ceil,
-        Op::Round => f64::round_ties_even,
-        Op::Sqrt => f64::sqrt,
-        Op::Exp => f64::exp,
-        Op::Log => f64::ln,
-        Op::Sin => f64::sin,
-        Op::Cos => f64::cos,
-        Op::Tan => f64::tan,
-        Op::Asin => f64::asin,
-        Op::Acos => f64::acos,
-        Op::Atan => f64::atan,
-        Op::Sinh => f64::sinh,
-        Op::Cosh => f64::cosh,
-        Op::Tanh => f64::tanh,
-        Op::Asinh => f64::asinh,
-        Op::Acosh => f64::acosh,
-        Op::Atanh => f64::atanh,
-        Op::Erf => erf,
-        Op::Sigmoid => sigmoid,
-        Op::Gelu => match attrs.str("approximate") {
-            "none" => |x| 0.5 * x * (1.0 + erf(x * FRAC_1_SQRT_2)),
-            "tanh" => |x| 0.5 * x * (1.0 + ((2.0 / PI).sqrt() * (x + 0.044715 * x * x * x)).tanh()),
-            _ => return None,
+/// Of a number.
+fn number(float: fn(f64) -> f64, int: fn(i128) -> i128) -> Meaning {
+    Meaning::Unary { float: Some(float), int: Some(int) }
+}
+
+/// Of two integers.
+fn ints(int: fn(i128, i128, i128) -> i128) -> Meaning {
+    Meaning::Binary { float: None, int: Some(int) }
+}
+
+/// Of two numbers.
+fn numbers(float: fn(f64, f64) -> f64, int: fn(i128, i128, i128) -> i128) -> Meaning {
+    Meaning::Binary { float: Some(float), int: Some(int) }
+}
+
+/// What each operation means.
+fn meaning(op: E, attrs: &Attrs) -> Res<Meaning> {
+    Ok(match op {
+        E::Neg => number(|v| -v, |v| -v),
+        E::Abs => number(f64::abs, i128::abs),
+        E::Sign => number(|v| if v.is_nan() || v == 0.0 { v } else { v.signum() }, i128::signum),
+        E::Floor => float(f64::floor),
+        E::Ceil => float(f64::ceil),
+        E::Round => float(f64::round_ties_even),
+        E::Sqrt => float(f64::sqrt),
+        E::Exp => float(f64::exp),
+        E::Log => float(f64::ln),
+        E::Sin => float(f64::sin),
+        E::Cos => float(f64::cos),
+        E::Tan => float(f64::tan),
+        E::Asin => float(f64::asin),
+        E::Acos => float(f64::acos),
+        E::Atan => float(f64::atan),
+        E::Sinh => float(f64::sinh),
+        E::Cosh => float(f64::cosh),
+        E::Tanh => float(f64::tanh),
+        E::Asinh => float(f64::asinh),
+        E::Acosh => float(f64::acosh),
+        E::Atanh => float(f64::atanh),
+        E::Erf => float(erf),
+        E::Sigmoid => float(sigmoid),
+        E::Gelu => match attrs.str("approximate") {
+            "none" => float(|x| 0.5 * x * (1.0 + erf(x * FRAC_1_SQRT_2))),
+            "tanh" => float(|x| 0.5 * x * (1.0 + ((2.0 / PI).sqrt() * (x + 0.044715 * x * x * x)).tanh())),
+            other => return fail(format!("`approximate` is {other:?}")),
         },
-        Op::Silu => |x| x / (1.0 + (-x).exp()),
+        E::Silu => float(|x| x / (1.0 + (-x).exp())),
         // `clamp` keeps NaN, as `max` and `min` of the IR do.
-        Op::HardSwish => |x| x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
-        _ => return None,
+        E::HardSwish => float(|x| x * (x / 6.0 + 0.5).clamp(0.0, 1.0)),
+        E::Not => int(|v| i128::from(v == 0)),
+        E::BitNot => int(|v| !v),
+        E::IsNan => Meaning::Classify { nan: true, positive: false, negative: false },
+        E::IsInf => Meaning::Classify {
+            nan: false,
+            positive: attrs.flag("positive"),
+            negative: attrs.flag("negative"),
+        },
+        E::Cast => Meaning::Cast,
+        E::Add => numbers(|a, b| a + b, |a, b, _| a + b),
+        E::Sub => numbers(|a, b| a - b, |a, b, _| a - b),
+        E::Mul => numbers(|a, b| a * b, |a, b, _| a.wrapping_mul(b)),
+        E::Div => numbers(|a, b| a / b, |a, b, _| if b == 0 { 0 } else { a / b }),
+        E::Mod if attrs.flag("fmod") => numbers(|a, b| a % b, |a, b, _| if b == 0 { 0 } else { a % b }),
+        E::Mod => numbers(float_mod, |a, b, _| int_mod(a, b)),
+        E::Pow => numbers(f64::powf, |a, b, _| int_pow(a, b)),
+        E::Max => numbers(max, |a, b, _| a.max(b)),
+        E::Min => numbers(min, |a, b, _| a.min(b)),
+        E::And | E::BitAnd => ints(|a, b, _| a & b),
+        E::Or | E::BitOr => ints(|a, b, _| a | b),
+        E::Xor | E::BitXor => ints(|a, b, _| a ^ b),
+        E::ShiftLeft => {
+            ints(|a, b, width| if (0..width).contains(&b) { a.wrapping_shl(b as u32) } else { 0 })
+        }
+        // Values are sign-extended exactly where their dtype is signed.
+        E::ShiftRight => ints(|a, b, width| if (0..width).contains(&b) { a >> b } else { a >> 127 }),
+        E::Equal => Meaning::Compare { float: |a, b| a == b, int: |a, b| a == b },
+        E::Less => Meaning::Compare { float: |a, b| a < b, int: |a, b| a < b },
+        E::LessEqual => Meaning::Compare { float: |a, b| a <= b, int: |a, b| a <= b },
+        E::Where => Meaning::Where,
     })
+}
+
+/// Evaluate an elementwise operation.
+pub(super) fn eval(op: E, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
+    let a = tensor(operands, 0)?;
+    let second = || tensor(operands, 1);
+    if op == E::Equal && a.dtype() == DType::String {
+        return equal_strings(a, second()?);
+    }
+    match meaning(op, attrs)? {
+        Meaning::Cast => cast(a, attrs.dtype("to"), attrs.flag("saturate"), attrs.str("round")),
+        Meaning::Where => where_(a, second()?, tensor(operands, 2)?),
+        Meaning::Classify { nan, positive, negative } => {
+            let Nums::F(v) = Nums::of(a)? else { return Err(unsupported(op, a.dtype())) };
+            let is = |v: f64| {
+                nan && v.is_nan() || positive && v == f64::INFINITY || negative && v == f64::NEG_INFINITY
+            };
+            Ok(Tensor::from_bools(a.shape(), &v.into_iter().map(is).collect::<Vec<_>>()))
+        }
+        Meaning::Unary { float, int } => {
+            let nums = match (Nums::of(a)?, float, int) {
+                (Nums::F(v), Some(f), _) => Nums::F(v.into_iter().map(f).collect()),
+                (Nums::I(v), _, Some(f)) => Nums::I(v.into_iter().map(f).collect()),
+                _ => return Err(unsupported(op, a.dtype())),
+            };
+            Ok(nums.tensor(a.dtype(), a.shape()))
+        }
+        Meaning::Binary { float, int } => {
+            let (b, dtype) = (second()?, a.dtype());
+            let shape = joint_shape(op, a, b)?;
+            match (Nums::of(a)?, Nums::of(b)?, float, int) {
+                (Nums::F(x), Nums::F(y), Some(f), _) => {
+                    Ok(Nums::F(zip(&shape, &x, a.shape(), &y, b.shape(), f)).tensor(dtype, &shape))
+                }
+                (Nums::I(x), Nums::I(y), _, Some(f)) => {
+                    let width = i128::from(bits(dtype));
+                    let out = zip(&shape, &x, a.shape(), &y, b.shape(), |a, b| f(a, b, width));
+                    Ok(from_ints(dtype, &shape, &out))
+                }
+                _ => Err(unsupported(op, dtype)),
+            }
+        }
+        Meaning::Compare { float, int } => {
+            let b = second()?;
+            let shape = joint_shape(op, a, b)?;
+            let out = match (Nums::of(a)?, Nums::of(b)?) {
+                (Nums::F(x), Nums::F(y)) => zip(&shape, &x, a.shape(), &y, b.shape(), float),
+                (Nums::I(x), Nums::I(y)) => zip(&shape, &x, a.shape(), &y, b.shape(), int),
+                _ => return Err(unsupported(op, a.dtype())),
+            };
+            Ok(Tensor::from_bools(&shape, &out))
+        }
+    }
+}
+
+fn unsupported(op: E, dtype: DType) -> super::EvalError {
+    error(format!("{} is not defined on {dtype}", Op::from(op)))
+}
+
+/// The shape that two operands of one element type broadcast to.
+fn joint_shape(op: E, a: &Tensor, b: &Tensor) -> Res<Vec<usize>> {
+    if b.dtype() != a.dtype() {
+        return fail(format!("{} of {} and {}", Op::from(op), a.dtype(), b.dtype()));
+    }
+    let shape = broadcast_shape(&[a.shape(), b.shape()])?;
+    count(&shape, a.dtype().size())?;
+    Ok(shape)
 }
 
 /// 1 / (1 + exp(-x)).
@@ -108,19 +212,6 @@ fn erf(x: f64) -> f64 {
         sum += term;
     }
     std::f64::consts::FRAC_2_SQRT_PI * (-x * x).exp() * sum
-}
-
-fn classify(op: Op, attrs: &Attrs, x: &Tensor) -> Res<Tensor> {
-    let Nums::F(v) = Nums::of(x)? else { return Err(unsupported(op, x.dtype())) };
-    let out: Vec<bool> = if op == Op::IsNan {
-        v.iter().map(|v| v.is_nan()).collect()
-    } else {
-        let (positive, negative) = (attrs.flag("positive"), attrs.flag("negative"));
-        v.iter()
-            .map(|&v| (positive && v == f64::INFINITY) || (negative && v == f64::NEG_INFINITY))
-            .collect()
-    };
-    Ok(Tensor::from_bools(x.shape(), &out))
 }
 
 /// Apply `f` to the broadcast pairs.
@@ -148,43 +239,6 @@ pub(super) fn zip<T: Copy, R>(
     }
 }
 
-fn binary(op: Op, attrs: &Attrs, a: &Tensor, b: &Tensor) -> Res<Tensor> {
-    let dtype = a.dtype();
-    if b.dtype() != dtype {
-        return fail(format!("{op} of {dtype} and {}", b.dtype()));
-    }
-    let shape = broadcast_shape(&[a.shape(), b.shape()])?;
-    count(&shape, dtype.size())?;
-    let fmod = op == Op::Mod && attrs.flag("fmod");
-    Ok(match (Nums::of(a)?, Nums::of(b)?) {
-        (Nums::F(x), Nums::F(y)) => {
-            if let Some(f) = compare(op) {
-                return Ok(Tensor::from_bools(&shape, &zip(&shape, &x, a.shape(), &y, b.shape(), f)));
-            }
-            let f = float_binary(op, fmod).ok_or_else(|| unsupported(op, dtype))?;
-            Nums::F(zip(&shape, &x, a.shape(), &y, b.shape(), f)).tensor(dtype, &shape)
-        }
-        (Nums::I(x), Nums::I(y)) => {
-            if let Some(f) = compare(op) {
-                return Ok(Tensor::from_bools(&shape, &zip(&shape, &x, a.shape(), &y, b.shape(), f)));
-            }
-            let f = int_binary(op, fmod).ok_or_else(|| unsupported(op, dtype))?;
-            let width = i128::from(bits(dtype));
-            from_ints(dtype, &shape, &zip(&shape, &x, a.shape(), &y, b.shape(), |a, b| f(a, b, width)))
-        }
-        _ => return Err(unsupported(op, dtype)),
-    })
-}
-
-fn compare<T: PartialOrd>(op: Op) -> Option<fn(T, T) -> bool> {
-    Some(match op {
-        Op::Equal => |a, b| a == b,
-        Op::Less => |a, b| a < b,
-        Op::LessEqual => |a, b| a <= b,
-        _ => return None,
-    })
-}
-
 /// The larger (IEEE 754 `maximum`): NaN if either is, and +0 is larger than -0, so that the order of operands never shows.
 pub(super) fn max(a: f64, b: f64) -> f64 {
     if a.is_nan() || a > b || a == b && a.is_sign_positive() { a } else { b }
@@ -195,53 +249,22 @@ pub(super) fn min(a: f64, b: f64) -> f64 {
     if a.is_nan() || a < b || a == b && a.is_sign_negative() { a } else { b }
 }
 
-fn float_binary(op: Op, fmod: bool) -> Option<fn(f64, f64) -> f64> {
-    Some(match op {
-        Op::Add => |a, b| a + b,
-        Op::Sub => |a, b| a - b,
-        Op::Mul => |a, b| a * b,
-        Op::Div => |a, b| a / b,
-        Op::Mod if fmod => |a, b| a % b,
-        Op::Mod => |a, b| {
-            let r = a % b;
-            if r == 0.0 {
-                return r.copysign(b);
-            }
-            if (r < 0.0) != (b < 0.0) { r + b } else { r }
-        },
-        Op::Pow => f64::powf,
-        Op::Max => max,
-        Op::Min => min,
-        _ => return None,
-    })
+/// The remainder with the sign of the divisor, also where it is 0.
+fn float_mod(a: f64, b: f64) -> f64 {
+    let r = a % b;
+    if r == 0.0 {
+        return r.copysign(b);
+    }
+    if (r < 0.0) != (b < 0.0) { r + b } else { r }
 }
 
-/// Results are wrapped to `width` bits afterwards.
-fn int_binary(op: Op, fmod: bool) -> Option<fn(i128, i128, i128) -> i128> {
-    Some(match op {
-        Op::Add => |a, b, _| a + b,
-        Op::Sub => |a, b, _| a - b,
-        Op::Mul => |a, b, _| a.wrapping_mul(b),
-        Op::Div => |a, b, _| if b == 0 { 0 } else { a / b },
-        Op::Mod if fmod => |a, b, _| if b == 0 { 0 } else { a % b },
-        Op::Mod => |a, b, _| {
-            if b == 0 {
-                return 0;
-            }
-            let r = a % b;
-            if r != 0 && (r < 0) != (b < 0) { r + b } else { r }
-        },
-        Op::Pow => |a, b, _| int_pow(a, b),
-        Op::Max => |a, b, _| a.max(b),
-        Op::Min => |a, b, _| a.min(b),
-        Op::And | Op::BitAnd => |a, b, _| a & b,
-        Op::Or | Op::BitOr => |a, b, _| a | b,
-        Op::Xor | Op::BitXor => |a, b, _| a ^ b,
-        Op::ShiftLeft => |a, b, width| if (0..width).contains(&b) { a.wrapping_shl(b as u32) } else { 0 },
-        // Values are sign-extended exactly where their dtype is signed.
-        Op::ShiftRight => |a, b, width| if (0..width).contains(&b) { a >> b } else { a >> 127 },
-        _ => return None,
-    })
+/// The remainder with the sign of the divisor; 0 by 0.
+fn int_mod(a: i128, b: i128) -> i128 {
+    if b == 0 {
+        return 0;
+    }
+    let r = a % b;
+    if r != 0 && (r < 0) != (b < 0) { r + b } else { r }
 }
 
 fn int_pow(a: i128, b: i128) -> i128 {

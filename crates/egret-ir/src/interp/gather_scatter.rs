@@ -3,33 +3,33 @@
 use super::convert::{Nums, ints};
 use super::elementwise::{max, min};
 use super::support::*;
-use crate::{Attrs, DType, Op, Tensor, Value};
+use crate::families::GatherScatter;
+use crate::{Attrs, DType, Tensor, Value};
 
 /// Evaluate an operation of this family.
-pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
+pub(super) fn eval(op: GatherScatter, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
     let x = tensor(operands, 0)?;
-    if op == Op::Nonzero {
-        return nonzero(x);
-    }
-    let indices = tensor(operands, 1)?;
+    let indices = || tensor(operands, 1);
     match op {
-        Op::Compress => compress(x, indices, attrs),
-        Op::Gather => gather(x, indices, attrs),
-        Op::GatherElements => {
+        GatherScatter::Nonzero => nonzero(x),
+        GatherScatter::Compress => compress(x, indices()?, attrs),
+        GatherScatter::Gather => gather(x, indices()?, attrs),
+        GatherScatter::GatherElements => {
+            let indices = indices()?;
             let places = element_places(x, indices, axis(attrs, "axis", x.rank())?)?;
             select(x, None, indices.shape(), &places)
         }
-        Op::GatherNd => gather_nd(x, indices, attrs),
-        Op::ScatterElements => {
-            let updates = tensor(operands, 2)?;
+        GatherScatter::GatherNd => gather_nd(x, indices()?, attrs),
+        GatherScatter::ScatterElements => {
+            let (indices, updates) = (indices()?, tensor(operands, 2)?);
             if updates.shape() != indices.shape() {
                 return fail(format!("updates {} for indices {}", updates.ty(), indices.ty()));
             }
             let places = element_places(x, indices, axis(attrs, "axis", x.rank())?)?;
             scatter(x, &places, updates, attrs.str("reduction"))
         }
-        Op::ScatterNd => {
-            let updates = tensor(operands, 2)?;
+        GatherScatter::ScatterNd => {
+            let (indices, updates) = (indices()?, tensor(operands, 2)?);
             let (places, slice) = tuple_places(x, indices, 0)?;
             let mut shape = indices.shape()[..indices.rank() - 1].to_vec();
             shape.extend(&slice);
@@ -38,8 +38,7 @@ pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Ten
             }
             scatter(x, &spread(&places, &slice), updates, attrs.str("reduction"))
         }
-        Op::ReverseSequence => reverse_sequence(x, indices, attrs),
-        _ => fail(format!("{op} takes no indices")),
+        GatherScatter::ReverseSequence => reverse_sequence(x, indices()?, attrs),
     }
 }
 
@@ -234,7 +233,7 @@ pub(super) fn slices(x: &Tensor, axis: usize, keep: &[usize]) -> Res<Tensor> {
 mod tests {
     use super::super::eval_op;
     use super::*;
-    use crate::attrs;
+    use crate::{Op, attrs};
 
     fn run(op: Op, attrs: Attrs, xs: &[&Tensor]) -> Res<Tensor> {
         let operands: Vec<_> = xs.iter().map(|&t| Some(t.clone().into())).collect();

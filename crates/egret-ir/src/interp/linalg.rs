@@ -3,10 +3,18 @@
 use super::convert::{floats, from_floats};
 use super::sort::order;
 use super::support::*;
-use crate::Tensor;
+use crate::families::Linalg;
+use crate::{Tensor, Value};
+
+/// Evaluate an operation of this family.
+pub(super) fn eval(op: Linalg, operands: &[Option<Value>]) -> Res<Tensor> {
+    match op {
+        Linalg::Det => det(tensor(operands, 0)?),
+    }
+}
 
 /// Determinants of the matrices in the last two axes.
-pub(super) fn det(x: &Tensor) -> Res<Tensor> {
+fn det(x: &Tensor) -> Res<Tensor> {
     let Some((&[n, m], batch)) = x.shape().split_last_chunk::<2>().map(|(b, l)| (l, b)) else {
         return fail(format!("no matrices in {}", x.ty()));
     };

@@ -2,15 +2,15 @@
 
 use super::convert::{Nums, floats, from_floats, ints};
 use super::support::*;
-use crate::{Attrs, DType, Op, Tensor, Value};
+use crate::families::Ml;
+use crate::{Attrs, DType, Tensor, Value};
 
 /// Evaluate an operation of this family.
-pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
+pub(super) fn eval(op: Ml, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
     let x = tensor(operands, 0)?;
     match op {
-        Op::LabelEncode => label_encode(x, attrs),
-        Op::TreeEnsemble => tree_ensemble(x, attrs),
-        _ => fail(format!("{op} is not of this family")),
+        Ml::LabelEncode => label_encode(x, attrs),
+        Ml::TreeEnsemble => tree_ensemble(x, attrs),
     }
 }
 
@@ -190,7 +190,7 @@ mod tests {
             to: DType::I64, keys: Tensor::new(&[2], vec![1.5f32, f32::NAN]), values: Tensor::new(&[2], vec![7i64, 8]), default: Tensor::new(&[1], vec![-1i64]),
         };
         let x = Tensor::new(&[3], vec![f32::NAN, 1.5, 0.0]);
-        assert_eq!(eval(Op::LabelEncode, &a, &[Some(x.into())]).unwrap().data::<i64>(), [8, 7, -1]);
+        assert_eq!(eval(Ml::LabelEncode, &a, &[Some(x.into())]).unwrap().data::<i64>(), [8, 7, -1]);
     }
 
     #[test]
@@ -203,7 +203,7 @@ mod tests {
         };
         let x = Tensor::new(&[2, 1], vec![0f32, 1.0]);
         assert_eq!(
-            eval(Op::TreeEnsemble, &a, &[Some(x.into())]).unwrap().data::<f32>(),
+            eval(Ml::TreeEnsemble, &a, &[Some(x.into())]).unwrap().data::<f32>(),
             [6.0, 0.0, 0.0, 8.0]
         );
     }

@@ -1,6 +1,7 @@
 //! The reference interpreter: what every operation means, slow and obvious.
 //!
-//! One file per family of operations. Floats are computed in f64 and rounded once to the element type; integers wrap.
+//! One file per family of operations; its `eval` names them all, so that the compiler asks for the meaning of a new one.
+//! Floats are computed in f64 and rounded once to the element type; integers wrap.
 
 mod attention;
 mod contraction;
@@ -30,7 +31,7 @@ pub use random::draw;
 pub use recurrent::{Activation, activations};
 pub use resize::{Taps, resize_taps};
 
-use crate::{Attrs, DimEnv, Family, Graph, Op, Value};
+use crate::{Attrs, DimEnv, Graph, Member, Op, Value};
 use std::fmt;
 
 /// Why a graph cannot be run on these inputs.
@@ -85,23 +86,23 @@ fn evaluate(
 ) -> support::Res<Vec<Value>> {
     let one = |t: support::Res<crate::Tensor>| Ok(vec![Value::Tensor(t?)]);
     let many = |t: support::Res<Vec<crate::Tensor>>| Ok(t?.into_iter().map(Value::Tensor).collect());
-    match op.family() {
-        Family::Elementwise => one(elementwise::eval(op, attrs, operands)),
-        Family::Movement => one(movement::eval(op, attrs, operands)),
-        Family::Reduction => one(reduction::eval(op, attrs, operands)),
-        Family::Normalization => one(normalization::eval(op, attrs, operands)),
-        Family::Contraction => one(contraction::eval(op, attrs, operands)),
-        Family::Attention => one(attention::eval(op, attrs, operands)),
-        Family::Window => many(window::eval(op, attrs, operands)),
-        Family::Sampling => one(sampling::eval(op, attrs, operands)),
-        Family::GatherScatter => one(gather_scatter::eval(op, attrs, operands)),
-        Family::Sort => many(sort::eval(op, attrs, operands)),
-        Family::Linalg => one(linalg::det(support::tensor(operands, 0)?)),
-        Family::Recurrent => many(recurrent::eval(op, attrs, operands)),
-        Family::Random => one(random::eval(op, attrs)),
-        Family::Control => control::eval(op, attrs, operands, regions, env),
-        Family::Sequence => Ok(vec![sequence::eval(op, attrs, operands)?]),
-        Family::Text => many(text::eval(op, attrs, operands)),
-        Family::Ml => one(ml::eval(op, attrs, operands)),
+    match op.member() {
+        Member::Elementwise(op) => one(elementwise::eval(op, attrs, operands)),
+        Member::Movement(op) => one(movement::eval(op, attrs, operands)),
+        Member::Reduction(op) => one(reduction::eval(op, attrs, operands)),
+        Member::Normalization(op) => one(normalization::eval(op, attrs, operands)),
+        Member::Contraction(op) => one(contraction::eval(op, attrs, operands)),
+        Member::Attention(op) => one(attention::eval(op, attrs, operands)),
+        Member::Window(op) => many(window::eval(op, attrs, operands)),
+        Member::Sampling(op) => one(sampling::eval(op, attrs, operands)),
+        Member::GatherScatter(op) => one(gather_scatter::eval(op, attrs, operands)),
+        Member::Sort(op) => many(sort::eval(op, attrs, operands)),
+        Member::Linalg(op) => one(linalg::eval(op, operands)),
+        Member::Recurrent(op) => many(recurrent::eval(op, attrs, operands)),
+        Member::Random(op) => one(random::eval(op, attrs)),
+        Member::Control(op) => control::eval(op, attrs, operands, regions, env),
+        Member::Sequence(op) => Ok(vec![sequence::eval(op, attrs, operands)?]),
+        Member::Text(op) => many(text::eval(op, attrs, operands)),
+        Member::Ml(op) => one(ml::eval(op, attrs, operands)),
     }
 }

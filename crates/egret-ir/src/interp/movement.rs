@@ -2,26 +2,26 @@
 
 use super::convert::{bit_cast, from_floats, from_ints};
 use super::support::*;
-use crate::{Attrs, Op, Tensor, Value};
+use crate::families::Movement;
+use crate::{Attrs, Tensor, Value};
 
 /// Evaluate a movement operation.
-pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
+pub(super) fn eval(op: Movement, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
+    let x = || tensor(operands, 0);
     match op {
-        Op::Iota => return iota(attrs),
-        Op::Concat => return concat(attrs, operands),
-        _ => {}
-    }
-    let x = tensor(operands, 0)?;
-    match op {
-        Op::BitCast => bit_cast(x, attrs.dtype("to")),
-        Op::Shape => Ok(Tensor::new(&[x.rank()], x.shape().iter().map(|&d| d as i64).collect())),
-        Op::Reshape => reshaped(x, &shape_attr(attrs, "shape")?),
-        Op::Broadcast => broadcast(x, &shape_attr(attrs, "shape")?),
-        Op::Transpose => transpose(x, attrs),
-        Op::Slice => slice(x, attrs),
-        Op::Pad => pad(x, optional(operands, 1)?, attrs),
-        Op::Dilate => dilate(x, tensor(operands, 1)?, attrs),
-        _ => fail(format!("{op} is no movement")),
+        Movement::Iota => iota(attrs),
+        Movement::Concat => concat(attrs, operands),
+        Movement::BitCast => bit_cast(x()?, attrs.dtype("to")),
+        Movement::Shape => {
+            let x = x()?;
+            Ok(Tensor::new(&[x.rank()], x.shape().iter().map(|&d| d as i64).collect()))
+        }
+        Movement::Reshape => reshaped(x()?, &shape_attr(attrs, "shape")?),
+        Movement::Broadcast => broadcast(x()?, &shape_attr(attrs, "shape")?),
+        Movement::Transpose => transpose(x()?, attrs),
+        Movement::Slice => slice(x()?, attrs),
+        Movement::Pad => pad(x()?, optional(operands, 1)?, attrs),
+        Movement::Dilate => dilate(x()?, tensor(operands, 1)?, attrs),
     }
 }
 
@@ -222,7 +222,7 @@ pub(super) fn join(parts: &[&Tensor], axis: usize) -> Res<Tensor> {
 mod tests {
     use super::super::eval_op;
     use super::*;
-    use crate::{DType, Dim, attrs};
+    use crate::{DType, Dim, Op, attrs};
 
     fn dims(v: &[i64]) -> Vec<Dim> {
         v.iter().map(|&v| Dim::from(v)).collect()

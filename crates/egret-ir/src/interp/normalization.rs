@@ -3,16 +3,16 @@
 use super::convert::{floats, from_floats};
 use super::elementwise::max;
 use super::support::*;
-use crate::{Attrs, Op, Tensor, Value};
+use crate::families::Normalization;
+use crate::{Attrs, Tensor, Value};
 
 /// Evaluate an operation of this family.
-pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
+pub(super) fn eval(op: Normalization, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
     let x = tensor(operands, 0)?;
     match op {
-        Op::Softmax => softmax(x, attrs),
-        Op::LayerNorm => layer_norm(x, attrs),
-        Op::RmsNorm => rms_norm(x, attrs),
-        _ => fail(format!("{op} is no normalisation")),
+        Normalization::Softmax => softmax(x, attrs),
+        Normalization::LayerNorm => layer_norm(x, attrs),
+        Normalization::RmsNorm => rms_norm(x, attrs),
     }
 }
 
@@ -63,7 +63,7 @@ fn rms_norm(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
 mod tests {
     use super::super::eval_op;
     use super::*;
-    use crate::attrs;
+    use crate::{Op, attrs};
 
     fn run(op: Op, attrs: Attrs, x: &Tensor) -> Vec<Tensor> {
         let out = eval_op(op, &attrs, &[Some(x.clone().into())], &[]).unwrap();

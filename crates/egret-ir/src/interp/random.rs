@@ -2,7 +2,8 @@
 
 use super::convert::from_floats;
 use super::support::{Res, count, fail, shape_attr};
-use crate::{Attrs, Op, Tensor};
+use crate::families::Random;
+use crate::{Attrs, Tensor};
 
 /// Draw `index` of the generator keyed by `seed`: a number in [0, 1), a multiple of 2^-24.
 ///
@@ -22,18 +23,18 @@ pub fn draw(seed: f64, index: u64) -> f64 {
 }
 
 /// Evaluate a random operation.
-pub(super) fn eval(op: Op, attrs: &Attrs) -> Res<Tensor> {
+pub(super) fn eval(op: Random, attrs: &Attrs) -> Res<Tensor> {
     let (to, shape, seed) = (attrs.dtype("to"), shape_attr(attrs, "shape")?, attrs.float("seed"));
     if !to.is_float() {
         return fail(format!("random numbers of {to}"));
     }
     let n = count(&shape, 8)? as u64;
     let out: Vec<f64> = match op {
-        Op::RandomUniform => {
+        Random::RandomUniform => {
             let (low, high) = (attrs.float("low"), attrs.float("high"));
             (0..n).map(|i| low + (high - low) * draw(seed, i)).collect()
         }
-        _ => {
+        Random::RandomNormal => {
             let (mean, scale) = (attrs.float("mean"), attrs.float("scale"));
             (0..n)
                 .map(|i| {
@@ -55,14 +56,14 @@ mod tests {
     fn moments() {
         let shape = vec![Dim::from(10_000i64)];
         let u = eval(
-            Op::RandomUniform,
+            Random::RandomUniform,
             &attrs! { to: DType::F32, shape: shape.clone(), low: 2.0, high: 4.0, seed: 7.0 },
         )
         .unwrap();
         let mean = |t: &Tensor| t.data::<f32>().iter().map(|&v| f64::from(v)).sum::<f64>() / 1e4;
         assert!((mean(&u) - 3.0).abs() < 0.02 && u.data::<f32>().iter().all(|v| (2.0..4.0).contains(v)));
         let n = eval(
-            Op::RandomNormal,
+            Random::RandomNormal,
             &attrs! { to: DType::F32, shape: shape, mean: 1.0, scale: 2.0, seed: 7.0 },
         )
         .unwrap();

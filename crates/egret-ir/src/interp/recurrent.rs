@@ -3,7 +3,8 @@
 use super::convert::{floats, from_floats, ints};
 use super::elementwise::sigmoid;
 use super::support::*;
-use crate::{Attrs, Op, Tensor, Value};
+use crate::families::Recurrent;
+use crate::{Attrs, Tensor, Value};
 
 /// An activation function of a recurrent cell with its parameters.
 #[derive(Clone, Debug)]
@@ -118,7 +119,7 @@ fn sized(t: Option<&Tensor>, shape: &[usize], what: &str) -> Res<Vec<f64>> {
 }
 
 impl Cell {
-    fn read(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Cell> {
+    fn read(op: Recurrent, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Cell> {
         let x = tensor(operands, 0)?;
         let &[steps, batch, input] = x.shape() else {
             return fail(format!("x is {}, three axes are needed", x.ty()));
@@ -130,9 +131,9 @@ impl Cell {
             other => return fail(format!("direction `{other}`")),
         };
         let (gates, per_direction) = match op {
-            Op::Lstm => (4, 3),
-            Op::Gru => (3, 2),
-            _ => (1, 1),
+            Recurrent::Lstm => (4, 3),
+            Recurrent::Gru => (3, 2),
+            Recurrent::Rnn => (1, 1),
         };
         let rows = hidden.checked_mul(gates).ok_or_else(|| error("`hidden` is too large"))?;
         let lengths = match optional(operands, 4)? {
@@ -192,7 +193,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 }
 
 /// Evaluate a recurrent operation.
-pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Vec<Tensor>> {
+pub(super) fn eval(op: Recurrent, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Vec<Tensor>> {
     let cell = Cell::read(op, attrs, operands)?;
     let (n, dtype) = (cell.hidden, tensor(operands, 0)?.dtype());
     let state_shape = [cell.directions, cell.batch, n];
@@ -200,8 +201,8 @@ pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Vec
     let mut y = vec![0.0; count(&y_shape, 8)?];
     let mut h_end = cell.h0.clone();
     let mut c_end =
-        if op == Op::Lstm { sized(optional(operands, 6)?, &state_shape, "c0")? } else { vec![] };
-    let peep = if op == Op::Lstm {
+        if op == Recurrent::Lstm { sized(optional(operands, 6)?, &state_shape, "c0")? } else { vec![] };
+    let peep = if op == Recurrent::Lstm {
         sized(optional(operands, 7)?, &[cell.directions, 3 * n], "p")?
     } else {
         vec![]
@@ -214,7 +215,7 @@ pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Vec
             for step in 0..cell.lengths[b] {
                 let t = if backward { cell.lengths[b] - 1 - step } else { step };
                 h = match op {
-                    Op::Lstm => lstm(
+                    Recurrent::Lstm => lstm(
                         &cell,
                         attrs,
                         d,
@@ -224,8 +225,8 @@ pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Vec
                         &mut c_end[at..at + n],
                         &peep[d * 3 * n..(d + 1) * 3 * n],
                     ),
-                    Op::Gru => gru(&cell, attrs, d, t, b, &h),
-                    _ => {
+                    Recurrent::Gru => gru(&cell, attrs, d, t, b, &h),
+                    Recurrent::Rnn => {
                         let f = &cell.activations[d];
                         let (x, r) = (cell.input_part(d, t, b), cell.state_part(d, &h, 0..1));
                         (0..n).map(|i| f.apply(cell.clipped(x[i] + r[i]))).collect()
@@ -237,7 +238,7 @@ pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Vec
         }
     }
     let mut out = vec![from_floats(dtype, &y_shape, &y), from_floats(dtype, &state_shape, &h_end)];
-    if op == Op::Lstm {
+    if op == Recurrent::Lstm {
         out.push(from_floats(dtype, &state_shape, &c_end));
     }
     Ok(out)
@@ -328,8 +329,9 @@ mod tests {
         let x = of(&[2, 1, 1], &[1.0, 2.0]);
         let w = of(&[2, 1, 1], &[1.0, 10.0]);
         let r = of(&[2, 1, 1], &[1.0, 1.0]);
-        let out = eval(Op::Rnn, &common("bidirectional", &["Relu", "Relu"]), &[x, w, r, None, None, None])
-            .unwrap();
+        let out =
+            eval(Recurrent::Rnn, &common("bidirectional", &["Relu", "Relu"]), &[x, w, r, None, None, None])
+                .unwrap();
         assert_eq!(out[0].data::<f64>(), [1.0, 30.0, 3.0, 20.0]);
         assert_eq!(out[1].data::<f64>(), [3.0, 30.0]);
     }
@@ -342,7 +344,8 @@ mod tests {
         a.0.insert("rounded_state", 0i64.into());
         let (w, r) = (of(&[1, 4, 1], &[0.0, 0.0, 0.0, 1.0]), of(&[1, 4, 1], &[0.0; 4]));
         let out =
-            eval(Op::Lstm, &a, &[x.clone(), w, r, None, None, None, of(&[1, 1, 1], &[2.0]), None]).unwrap();
+            eval(Recurrent::Lstm, &a, &[x.clone(), w, r, None, None, None, of(&[1, 1, 1], &[2.0]), None])
+                .unwrap();
         let c = 0.5 * 2.0 + 0.5 * 1f64.tanh();
         assert_eq!(out[2].data::<f64>(), [c]);
         assert_eq!(out[1].data::<f64>(), [0.5 * c.tanh()]);
@@ -355,7 +358,7 @@ mod tests {
         let mut a = common("forward", &["Sigmoid", "Tanh"]);
         a.0.insert("linear_before_reset", 1i64.into());
         let (w, r) = (of(&[1, 3, 1], &[0.0, 0.0, 1.0]), of(&[1, 3, 1], &[0.0, 0.0, 1.0]));
-        let out = eval(Op::Gru, &a, &[x, w, r, None, None, of(&[1, 1, 1], &[2.0])]).unwrap();
+        let out = eval(Recurrent::Gru, &a, &[x, w, r, None, None, of(&[1, 1, 1], &[2.0])]).unwrap();
         assert_eq!(out[1].data::<f64>(), [0.5 * 2f64.tanh() + 0.5 * 2.0]);
     }
 }

@@ -4,17 +4,17 @@ use super::convert::{Nums, floats, int_range};
 use super::elementwise::{max, min};
 use super::sort::comparer;
 use super::support::*;
-use crate::{Attrs, DType, Op, Tensor, Value};
+use crate::families::Reduction;
+use crate::{Attrs, DType, Tensor, Value};
 use std::cmp::Ordering;
 
 /// Evaluate an operation of this family.
-pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
+pub(super) fn eval(op: Reduction, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
     let x = tensor(operands, 0)?;
     match op {
-        Op::Reduce => reduce(x, attrs),
-        Op::ArgReduce => arg_reduce(x, attrs),
-        Op::Cumulative => cumulative(x, attrs),
-        _ => fail(format!("{op} is no reduction")),
+        Reduction::Reduce => reduce(x, attrs),
+        Reduction::ArgReduce => arg_reduce(x, attrs),
+        Reduction::Cumulative => cumulative(x, attrs),
     }
 }
 
@@ -156,7 +156,7 @@ fn cumulative(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
 mod tests {
     use super::super::eval_op;
     use super::*;
-    use crate::attrs;
+    use crate::{Op, attrs};
 
     fn run(op: Op, attrs: Attrs, x: &Tensor) -> Vec<Tensor> {
         let out = eval_op(op, &attrs, &[Some(x.clone().into())], &[]).unwrap();

@@ -3,16 +3,16 @@
 use super::convert::{floats, from_floats, ints};
 use super::elementwise::max;
 use super::support::*;
-use crate::{Attrs, Op, Tensor, Value};
+use crate::families::Sampling;
+use crate::{Attrs, Tensor, Value};
 
 /// Evaluate an operation of this family.
-pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
+pub(super) fn eval(op: Sampling, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
     match op {
-        Op::Resize => super::resize::eval(attrs, operands),
-        Op::GridSample => grid_sample(tensor(operands, 0)?, tensor(operands, 1)?, attrs),
-        Op::RoiAlign => roi_align(attrs, operands),
-        Op::DeformConv => deform_conv(attrs, operands),
-        _ => fail(format!("{op} samples nothing")),
+        Sampling::Resize => super::resize::eval(attrs, operands),
+        Sampling::GridSample => grid_sample(tensor(operands, 0)?, tensor(operands, 1)?, attrs),
+        Sampling::RoiAlign => roi_align(attrs, operands),
+        Sampling::DeformConv => deform_conv(attrs, operands),
     }
 }
 
@@ -309,7 +309,7 @@ mod tests {
         let g = |mode: &str, padding: &str, y: f32, x_: f32| {
             let grid = Tensor::new(&[1, 1, 1, 2], vec![x_, y]).into();
             eval(
-                Op::GridSample,
+                Sampling::GridSample,
                 &attrs! { mode: mode, padding: padding, align_corners: 1 },
                 &[Some(x.clone()), Some(grid)],
             )
@@ -329,8 +329,12 @@ mod tests {
         let x: Value = Tensor::new(&[1, 1, 2, 2], vec![1f32, 2.0, 3.0, 4.0]).into();
         let a = attrs! { mode: "avg", output_height: 1, output_width: 1, sampling_ratio: 1, spatial_scale: 1.0, half_pixel: 1 };
         let rois = Tensor::new(&[1, 4], vec![0f32, 0.0, 2.0, 2.0]).into();
-        let y = eval(Op::RoiAlign, &a, &[Some(x), Some(rois), Some(Tensor::new(&[1], vec![0i64]).into())])
-            .unwrap();
+        let y = eval(
+            Sampling::RoiAlign,
+            &a,
+            &[Some(x), Some(rois), Some(Tensor::new(&[1], vec![0i64]).into())],
+        )
+        .unwrap();
         assert_eq!(y.data::<f32>(), [2.5]);
     }
 
@@ -340,7 +344,7 @@ mod tests {
         let w = Tensor::new(&[1, 1, 1, 1], vec![2f32]).into();
         let offset = Tensor::new(&[1, 2, 2, 2], vec![0f32, 0.0, 0.0, 0.0, 0.5, 0.5, 0.0, 0.0]).into();
         let a = attrs! { strides: vec![1, 1], dilations: vec![1, 1], pads: vec![0, 0, 0, 0], groups: 1, offset_groups: 1 };
-        let y = eval(Op::DeformConv, &a, &[Some(x), Some(w), Some(offset), None]).unwrap();
+        let y = eval(Sampling::DeformConv, &a, &[Some(x), Some(w), Some(offset), None]).unwrap();
         assert_eq!(y.data::<f32>(), [3.0, 2.0, 6.0, 8.0]);
     }
 }

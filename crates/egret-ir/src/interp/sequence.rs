@@ -3,16 +3,17 @@
 use super::convert::ints;
 use super::movement::join;
 use super::support::*;
-use crate::{Attrs, Op, Tensor, Value};
+use crate::families::Sequence;
+use crate::{Attrs, Tensor, Value};
 
 /// Evaluate an operation on sequences or optionals.
-pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Value> {
+pub(super) fn eval(op: Sequence, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Value> {
     Ok(match op {
-        Op::SequenceEmpty => Value::Sequence(vec![]),
-        Op::SequenceConstruct => {
+        Sequence::SequenceEmpty => Value::Sequence(vec![]),
+        Sequence::SequenceConstruct => {
             Value::Sequence((0..operands.len()).map(|i| value(operands, i).cloned()).collect::<Res<_>>()?)
         }
-        Op::SequenceInsert => {
+        Sequence::SequenceInsert => {
             let mut items = items(operands)?.to_vec();
             let n = items.len();
             // One place more than there are elements: the end.
@@ -22,30 +23,29 @@ pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Val
             items.insert(at, value(operands, 1)?.clone());
             Value::Sequence(items)
         }
-        Op::SequenceErase => {
+        Sequence::SequenceErase => {
             let mut items = items(operands)?.to_vec();
             items.remove(wrap_index(position(operands, 1)?.unwrap_or(-1), items.len())?);
             Value::Sequence(items)
         }
-        Op::SequenceAt => {
+        Sequence::SequenceAt => {
             let items = items(operands)?;
             items[wrap_index(position(operands, 1)?.unwrap_or(-1), items.len())?].clone()
         }
-        Op::SequenceLength => Tensor::scalar(items(operands)?.len() as i64).into(),
-        Op::SequenceConcat => concat(items(operands)?, attrs)?.into(),
-        Op::SequenceSplit => split(tensor(operands, 0)?, optional(operands, 1)?, attrs)?,
-        Op::OptionalSome => Value::Optional(Some(Box::new(value(operands, 0)?.clone()))),
-        Op::OptionalNone => Value::Optional(None),
-        Op::OptionalGet => match value(operands, 0)? {
+        Sequence::SequenceLength => Tensor::scalar(items(operands)?.len() as i64).into(),
+        Sequence::SequenceConcat => concat(items(operands)?, attrs)?.into(),
+        Sequence::SequenceSplit => split(tensor(operands, 0)?, optional(operands, 1)?, attrs)?,
+        Sequence::OptionalSome => Value::Optional(Some(Box::new(value(operands, 0)?.clone()))),
+        Sequence::OptionalNone => Value::Optional(None),
+        Sequence::OptionalGet => match value(operands, 0)? {
             Value::Optional(Some(v)) => v.as_ref().clone(),
             Value::Optional(None) => return fail("the optional is empty"),
             other => other.clone(),
         },
-        Op::OptionalHas => {
+        Sequence::OptionalHas => {
             let has = !matches!(operands.first(), None | Some(None | Some(Value::Optional(None))));
             Tensor::from_bools(&[], &[has]).into()
         }
-        _ => return fail(format!("{op} is no operation on sequences")),
     })
 }
 
@@ -132,19 +132,23 @@ mod tests {
 
     #[test]
     fn sequences() {
-        let seq = eval(Op::SequenceConstruct, &attrs! {}, &[Some(one(1)), Some(one(2))]).unwrap();
+        let seq = eval(Sequence::SequenceConstruct, &attrs! {}, &[Some(one(1)), Some(one(2))]).unwrap();
         let put = |at: i64| {
-            eval(Op::SequenceInsert, &attrs! {}, &[Some(seq.clone()), Some(one(9)), Some(one(at))])
+            eval(Sequence::SequenceInsert, &attrs! {}, &[Some(seq.clone()), Some(one(9)), Some(one(at))])
         };
         assert_eq!(put(-1).unwrap(), Value::Sequence(vec![one(1), one(9), one(2)]));
         assert_eq!(put(2).unwrap(), Value::Sequence(vec![one(1), one(2), one(9)]));
         assert!(put(3).is_err());
-        assert_eq!(eval(Op::SequenceAt, &attrs! {}, &[Some(seq.clone()), Some(one(-2))]).unwrap(), one(1));
         assert_eq!(
-            eval(Op::SequenceErase, &attrs! {}, &[Some(seq.clone()), None]).unwrap(),
+            eval(Sequence::SequenceAt, &attrs! {}, &[Some(seq.clone()), Some(one(-2))]).unwrap(),
+            one(1)
+        );
+        assert_eq!(
+            eval(Sequence::SequenceErase, &attrs! {}, &[Some(seq.clone()), None]).unwrap(),
             Value::Sequence(vec![one(1)])
         );
-        let joined = eval(Op::SequenceConcat, &attrs! { axis: 0, new_axis: 1 }, &[Some(seq)]).unwrap();
+        let joined =
+            eval(Sequence::SequenceConcat, &attrs! { axis: 0, new_axis: 1 }, &[Some(seq)]).unwrap();
         assert_eq!(joined, Tensor::new(&[2], vec![1i64, 2]).into());
     }
 
@@ -152,7 +156,7 @@ mod tests {
     fn splitting() {
         let x = Tensor::new(&[3], vec![1i32, 2, 3]);
         let a = attrs! { axis: 0, keepdims: 0, has_split: 1 };
-        let parts = eval(Op::SequenceSplit, &a, &[Some(x.clone().into()), Some(one(2))]).unwrap();
+        let parts = eval(Sequence::SequenceSplit, &a, &[Some(x.clone().into()), Some(one(2))]).unwrap();
         assert_eq!(
             parts,
             Value::Sequence(vec![
@@ -161,7 +165,8 @@ mod tests {
             ])
         );
         let a = attrs! { axis: 0, keepdims: 0, has_split: 0 };
-        let Value::Sequence(parts) = eval(Op::SequenceSplit, &a, &[Some(x.into()), None]).unwrap() else {
+        let Value::Sequence(parts) = eval(Sequence::SequenceSplit, &a, &[Some(x.into()), None]).unwrap()
+        else {
             panic!("no sequence")
         };
         assert_eq!(parts[2], Tensor::scalar(3i32).into());
@@ -169,10 +174,10 @@ mod tests {
 
     #[test]
     fn optionals() {
-        let some = eval(Op::OptionalSome, &attrs! {}, &[Some(one(3))]).unwrap();
-        assert_eq!(eval(Op::OptionalGet, &attrs! {}, &[Some(some.clone())]).unwrap(), one(3));
-        assert!(eval(Op::OptionalGet, &attrs! {}, &[Some(Value::Optional(None))]).is_err());
-        let has = |v| eval(Op::OptionalHas, &attrs! {}, &[v]).unwrap();
+        let some = eval(Sequence::OptionalSome, &attrs! {}, &[Some(one(3))]).unwrap();
+        assert_eq!(eval(Sequence::OptionalGet, &attrs! {}, &[Some(some.clone())]).unwrap(), one(3));
+        assert!(eval(Sequence::OptionalGet, &attrs! {}, &[Some(Value::Optional(None))]).is_err());
+        let has = |v| eval(Sequence::OptionalHas, &attrs! {}, &[v]).unwrap();
         assert_eq!(has(Some(some)), Tensor::from_bools(&[], &[true]).into());
         assert_eq!(has(Some(Value::Optional(None))), Tensor::from_bools(&[], &[false]).into());
     }

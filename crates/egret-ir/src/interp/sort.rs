@@ -3,17 +3,17 @@
 use super::convert::{Nums, floats, ints};
 use super::gather_scatter::slices;
 use super::support::*;
-use crate::{Attrs, DType, Op, Tensor, Value};
+use crate::families::Sort;
+use crate::{Attrs, DType, Tensor, Value};
 use std::cmp::Ordering;
 
 /// Evaluate an operation of this family.
-pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Vec<Tensor>> {
+pub(super) fn eval(op: Sort, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Vec<Tensor>> {
     let x = tensor(operands, 0)?;
     match op {
-        Op::TopK => top_k(x, attrs),
-        Op::Unique => unique(x, attrs),
-        Op::Nms => Ok(vec![nms(attrs, operands)?]),
-        _ => fail(format!("{op} puts nothing in order")),
+        Sort::TopK => top_k(x, attrs),
+        Sort::Unique => unique(x, attrs),
+        Sort::Nms => Ok(vec![nms(attrs, operands)?]),
     }
 }
 
@@ -187,22 +187,22 @@ mod tests {
     #[test]
     fn distinct() {
         let x: Value = Tensor::new(&[5], vec![2i32, 1, 1, 3, 2]).into();
-        let u = eval(Op::Unique, &attrs! { axis: 0, flat: 1, sorted: 0 }, &[Some(x.clone())]).unwrap();
+        let u = eval(Sort::Unique, &attrs! { axis: 0, flat: 1, sorted: 0 }, &[Some(x.clone())]).unwrap();
         assert_eq!(u[0].data::<i32>(), [2, 1, 3]);
-        let u = eval(Op::Unique, &attrs! { axis: 0, flat: 1, sorted: 1 }, &[Some(x)]).unwrap();
+        let u = eval(Sort::Unique, &attrs! { axis: 0, flat: 1, sorted: 1 }, &[Some(x)]).unwrap();
         assert_eq!(u[0].data::<i32>(), [1, 2, 3]);
         assert_eq!(u[1].data::<i64>(), [1, 0, 3]);
         assert_eq!(u[2].data::<i64>(), [1, 0, 0, 2, 1]);
         assert_eq!(u[3].data::<i64>(), [2, 2, 1]);
         let m: Value = Tensor::new(&[3, 2], vec![1i8, 0, 1, 0, 0, 9]).into();
-        let u = eval(Op::Unique, &attrs! { axis: 0, flat: 0, sorted: 1 }, &[Some(m)]).unwrap();
+        let u = eval(Sort::Unique, &attrs! { axis: 0, flat: 0, sorted: 1 }, &[Some(m)]).unwrap();
         assert_eq!((u[0].shape(), u[0].data::<i8>()), (&[2, 2][..], &[0i8, 9, 1, 0][..]));
     }
 
     #[test]
     fn largest() {
         let x: Value = Tensor::new(&[4], vec![1i8, 7, 7, -3]).into();
-        let t = eval(Op::TopK, &attrs! { k: Dim::from(2i64), axis: 0, largest: 1 }, &[Some(x)]).unwrap();
+        let t = eval(Sort::TopK, &attrs! { k: Dim::from(2i64), axis: 0, largest: 1 }, &[Some(x)]).unwrap();
         assert_eq!((t[0].data::<i8>(), t[1].data::<i64>()), (&[7i8, 7][..], &[1i64, 2][..]));
     }
 
@@ -219,7 +219,7 @@ mod tests {
             None,
         ];
         assert_eq!(
-            eval(Op::Nms, &attrs! { center_point_box: 0 }, &operands).unwrap()[0].data::<i64>(),
+            eval(Sort::Nms, &attrs! { center_point_box: 0 }, &operands).unwrap()[0].data::<i64>(),
             [0, 0, 1, 0, 0, 2]
         );
     }

@@ -2,18 +2,17 @@
 
 use super::convert::{from_floats, ints};
 use super::support::*;
-use crate::{Attrs, DType, Op, Tensor, Value};
+use crate::families::Text;
+use crate::{Attrs, DType, Tensor, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Evaluate an operation of this family.
-pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Vec<Tensor>> {
-    if op == Op::Tfidf {
-        return Ok(vec![tfidf(tensor(operands, 0)?, attrs)?]);
-    }
-    let x = strings(operands, 0)?;
+pub(super) fn eval(op: Text, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Vec<Tensor>> {
+    let x = || strings(operands, 0);
     match op {
-        Op::StringConcat => {
-            let b = strings(operands, 1)?;
+        Text::Tfidf => Ok(vec![tfidf(tensor(operands, 0)?, attrs)?]),
+        Text::StringConcat => {
+            let (x, b) = (x()?, strings(operands, 1)?);
             let shape = broadcast_shape(&[x.shape(), b.shape()])?;
             count(&shape, 8)?;
             let (i, j) = (broadcast_indices(x.shape(), &shape), broadcast_indices(b.shape(), &shape));
@@ -21,9 +20,10 @@ pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Vec
                 i.iter().zip(&j).map(|(&i, &j)| format!("{}{}", x.strings()[i], b.strings()[j])).collect();
             Ok(vec![Tensor::from_strings(&shape, joined)])
         }
-        Op::StringNormalize => Ok(vec![normalize(x, attrs)?]),
-        Op::StringSplit => split(x, attrs),
-        Op::RegexFullMatch => {
+        Text::StringNormalize => Ok(vec![normalize(x()?, attrs)?]),
+        Text::StringSplit => split(x()?, attrs),
+        Text::RegexFullMatch => {
+            let x = x()?;
             let pattern = attrs.str("pattern");
             // The engine has the syntax and the leftmost, linear-time matching of RE2.
             let regex = regex::Regex::new(&format!(r"\A(?:{pattern})\z"))
@@ -33,7 +33,6 @@ pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Vec
                 &x.strings().iter().map(|s| regex.is_match(s)).collect::<Vec<_>>(),
             )])
         }
-        _ => fail(format!("{op} is no operation on strings")),
     }
 }
 
@@ -228,28 +227,29 @@ mod tests {
     #[test]
     fn words() {
         let a = attrs! { delimiter: "", maxsplit: 1, whitespace: 1 };
-        let s = eval(Op::StringSplit, &a, &[of(&[" a b  c", "", "d"])]).unwrap();
+        let s = eval(Text::StringSplit, &a, &[of(&[" a b  c", "", "d"])]).unwrap();
         assert_eq!(
             (s[0].shape(), s[0].strings()),
             (&[3, 2][..], &["a", "b  c", "", "", "d", ""].map(String::from)[..])
         );
         assert_eq!(s[1].data::<i64>(), [2, 0, 1]);
         let a = attrs! { delimiter: ",", maxsplit: -1, whitespace: 0 };
-        assert_eq!(eval(Op::StringSplit, &a, &[of(&["a,,b"])]).unwrap()[0].strings(), ["a", "", "b"]);
+        assert_eq!(eval(Text::StringSplit, &a, &[of(&["a,,b"])]).unwrap()[0].strings(), ["a", "", "b"]);
         let a = attrs! { case: "upper", case_sensitive: 0, stopwords: vec!["The".to_string()] };
-        assert_eq!(eval(Op::StringNormalize, &a, &[of(&["the", "end"])]).unwrap()[0].strings(), ["END"]);
-        assert_eq!(eval(Op::StringNormalize, &a, &[of(&["the"])]).unwrap()[0].strings(), [""]);
+        assert_eq!(eval(Text::StringNormalize, &a, &[of(&["the", "end"])]).unwrap()[0].strings(), ["END"]);
+        assert_eq!(eval(Text::StringNormalize, &a, &[of(&["the"])]).unwrap()[0].strings(), [""]);
         assert_eq!(
-            eval(Op::StringConcat, &attrs! {}, &[of(&["a", "b"]), of(&["c"])]).unwrap()[0].strings(),
+            eval(Text::StringConcat, &attrs! {}, &[of(&["a", "b"]), of(&["c"])]).unwrap()[0].strings(),
             ["ac", "bc"]
         );
     }
 
     #[test]
     fn patterns() {
-        let m = eval(Op::RegexFullMatch, &attrs! { pattern: "a|ab" }, &[of(&["a", "ab", "abc"])]).unwrap();
+        let m =
+            eval(Text::RegexFullMatch, &attrs! { pattern: "a|ab" }, &[of(&["a", "ab", "abc"])]).unwrap();
         assert_eq!(m[0].bytes(), [1, 1, 0]);
-        assert!(eval(Op::RegexFullMatch, &attrs! { pattern: "(" }, &[of(&[])]).is_err());
+        assert!(eval(Text::RegexFullMatch, &attrs! { pattern: "(" }, &[of(&[])]).is_err());
     }
 
     #[test]
@@ -262,7 +262,7 @@ mod tests {
         };
         let x: Value = Tensor::new(&[12], vec![1i32, 1, 3, 3, 3, 7, 8, 6, 7, 5, 6, 8]).into();
         let t = |least, most, skip| {
-            eval(Op::Tfidf, &a(least, most, skip), &[Some(x.clone())]).unwrap()[0].data::<f32>().to_vec()
+            eval(Text::Tfidf, &a(least, most, skip), &[Some(x.clone())]).unwrap()[0].data::<f32>().to_vec()
         };
         assert_eq!(t(2, 2, 0), [0., 0., 0., 0., 1., 1., 1.]);
         assert_eq!(t(2, 2, 5), [0., 0., 0., 0., 1., 3., 1.]);

@@ -4,7 +4,8 @@ use super::convert::{Nums, floats};
 use super::elementwise::max;
 use super::movement::permuted;
 use super::support::*;
-use crate::{Attrs, DType, Op, Tensor, Value};
+use crate::families;
+use crate::{Attrs, DType, Tensor, Value};
 
 /// How a kernel walks over the spatial axes of an input.
 pub(super) struct Window {
@@ -117,13 +118,12 @@ pub(super) fn channels_first(x: &Tensor, attrs: &Attrs) -> Res<(Tensor, Option<V
 }
 
 /// Evaluate an operation of this family.
-pub(super) fn eval(op: Op, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Vec<Tensor>> {
+pub(super) fn eval(op: families::Window, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Vec<Tensor>> {
     let x = tensor(operands, 0)?;
     match op {
-        Op::Pool => Ok(vec![pool(x, attrs)?]),
-        Op::MaxPoolIndices => max_pool_indices(x, attrs),
-        Op::Col2im => Ok(vec![col2im(x, attrs)?]),
-        _ => fail(format!("{op} has no window")),
+        families::Window::Pool => Ok(vec![pool(x, attrs)?]),
+        families::Window::MaxPoolIndices => max_pool_indices(x, attrs),
+        families::Window::Col2im => Ok(vec![col2im(x, attrs)?]),
     }
 }
 
@@ -263,7 +263,7 @@ fn col2im(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
 mod tests {
     use super::super::eval_op;
     use super::*;
-    use crate::attrs;
+    use crate::{Op, attrs};
 
     fn run(op: Op, attrs: Attrs, x: &Tensor) -> Vec<Tensor> {
         let out = eval_op(op, &attrs, &[Some(x.clone().into())], &[]).unwrap();

@@ -4,7 +4,8 @@ use super::activation;
 use super::convert::{cast, round_to};
 use crate::error::Unsupported;
 use crate::geometry::dtypes::compute_elem;
-use egret_ir::{Attrs, DType, Op};
+use egret_ir::families::Elementwise as E;
+use egret_ir::{Attrs, DType, Member, Op};
 use egret_loop::{Arith, BinOp, Cmp, Elem, UnOp, math};
 
 /// Emits one operation on computed values. `from` is the dtype of its operands (of the branches for
@@ -22,71 +23,74 @@ pub fn apply<A: Arith>(
     let float = from.is_float();
     let is_bool = from == DType::Bool;
     let inexact = |a: &mut A, v: A::V| round_to(a, to, v);
+    let Member::Elementwise(op) = op.member() else {
+        return Err(Unsupported::new(format!("`{op}` is not elementwise")));
+    };
     let v = match op {
-        Op::Neg => a.unary(UnOp::Neg, x),
-        Op::Abs if float || from.is_signed_int() => return Ok(a.unary(UnOp::Abs, x)),
-        Op::Abs => return Ok(x),
-        Op::Sign => return Ok(sign(a, from, x)),
-        Op::Floor => return Ok(a.unary(UnOp::Floor, x)),
-        Op::Ceil => return Ok(a.unary(UnOp::Ceil, x)),
-        Op::Round => return Ok(a.unary(UnOp::Nearest, x)),
-        Op::Sqrt => a.unary(UnOp::Sqrt, x),
-        Op::Exp => math::exp(a, x),
-        Op::Log => math::log(a, x),
-        Op::Sin => math::sin(a, x),
-        Op::Cos => math::cos(a, x),
-        Op::Tan => math::tan(a, x),
-        Op::Asin => math::asin(a, x),
-        Op::Acos => math::acos(a, x),
-        Op::Atan => math::atan(a, x),
-        Op::Sinh => math::sinh(a, x),
-        Op::Cosh => math::cosh(a, x),
-        Op::Tanh => math::tanh(a, x),
-        Op::Asinh => math::asinh(a, x),
-        Op::Acosh => math::acosh(a, x),
-        Op::Atanh => math::atanh(a, x),
-        Op::Erf => math::erf(a, x),
-        Op::Sigmoid => math::sigmoid(a, x),
-        Op::Gelu if attrs.str("approximate") == "tanh" => activation::gelu_tanh(a, x),
-        Op::Gelu => activation::gelu(a, x),
-        Op::Silu => activation::silu(a, x),
-        Op::HardSwish => activation::hard_swish(a, x),
-        Op::Not => return Ok(a.unary(UnOp::Not, x)),
-        Op::BitNot => a.unary(UnOp::Not, x),
-        Op::IsNan => return Ok(a.compare(Cmp::Ne, x, x)),
-        Op::IsInf => return Ok(is_inf(a, attrs, x)),
-        Op::Cast => return cast(a, attrs, from, to, x),
-        Op::Add => a.binary(BinOp::Add, x, y),
-        Op::Sub => a.binary(BinOp::Sub, x, y),
-        Op::Mul => a.binary(BinOp::Mul, x, y),
-        Op::Div if float => a.binary(BinOp::Div, x, y),
-        Op::Div => guarded(a, y, |a, y| a.binary(BinOp::Div, x, y)),
-        Op::Mod if float => float_mod(a, attrs.flag("fmod"), x, y),
-        Op::Mod => int_mod(a, from.is_signed_int() && !attrs.flag("fmod"), x, y),
+        E::Neg => a.unary(UnOp::Neg, x),
+        E::Abs if float || from.is_signed_int() => return Ok(a.unary(UnOp::Abs, x)),
+        E::Abs => return Ok(x),
+        E::Sign => return Ok(sign(a, from, x)),
+        E::Floor => return Ok(a.unary(UnOp::Floor, x)),
+        E::Ceil => return Ok(a.unary(UnOp::Ceil, x)),
+        E::Round => return Ok(a.unary(UnOp::Nearest, x)),
+        E::Sqrt => a.unary(UnOp::Sqrt, x),
+        E::Exp => math::exp(a, x),
+        E::Log => math::log(a, x),
+        E::Sin => math::sin(a, x),
+        E::Cos => math::cos(a, x),
+        E::Tan => math::tan(a, x),
+        E::Asin => math::asin(a, x),
+        E::Acos => math::acos(a, x),
+        E::Atan => math::atan(a, x),
+        E::Sinh => math::sinh(a, x),
+        E::Cosh => math::cosh(a, x),
+        E::Tanh => math::tanh(a, x),
+        E::Asinh => math::asinh(a, x),
+        E::Acosh => math::acosh(a, x),
+        E::Atanh => math::atanh(a, x),
+        E::Erf => math::erf(a, x),
+        E::Sigmoid => math::sigmoid(a, x),
+        E::Gelu if attrs.str("approximate") == "tanh" => activation::gelu_tanh(a, x),
+        E::Gelu => activation::gelu(a, x),
+        E::Silu => activation::silu(a, x),
+        E::HardSwish => activation::hard_swish(a, x),
+        E::Not => return Ok(a.unary(UnOp::Not, x)),
+        E::BitNot => a.unary(UnOp::Not, x),
+        E::IsNan => return Ok(a.compare(Cmp::Ne, x, x)),
+        E::IsInf => return Ok(is_inf(a, attrs, x)),
+        E::Cast => return cast(a, attrs, from, to, x),
+        E::Add => a.binary(BinOp::Add, x, y),
+        E::Sub => a.binary(BinOp::Sub, x, y),
+        E::Mul => a.binary(BinOp::Mul, x, y),
+        E::Div if float => a.binary(BinOp::Div, x, y),
+        E::Div => guarded(a, y, |a, y| a.binary(BinOp::Div, x, y)),
+        E::Mod if float => float_mod(a, attrs.flag("fmod"), x, y),
+        E::Mod => int_mod(a, from.is_signed_int() && !attrs.flag("fmod"), x, y),
         // f32 powers of integers are expected to be integers: they need more digits than f32 arithmetic
         // leaves.
-        Op::Pow if float => {
+        E::Pow if float => {
             let (x, y) = (a.convert(Elem::F64, x), a.convert(Elem::F64, y));
             let power = math::pow(a, x, y);
             let power = settle(a, power);
             a.convert(compute_elem(to)?, power)
         }
-        Op::Pow => int_pow(a, from, x, y),
-        Op::Max => return Ok(a.binary(BinOp::Max, x, y)),
-        Op::Min => return Ok(a.binary(BinOp::Min, x, y)),
-        Op::And | Op::BitAnd => return Ok(a.binary(BinOp::And, x, y)),
-        Op::Or | Op::BitOr => return Ok(a.binary(BinOp::Or, x, y)),
-        Op::Xor | Op::BitXor => return Ok(a.binary(BinOp::Xor, x, y)),
-        Op::ShiftLeft => shift(a, from, BinOp::Shl, x, y),
-        Op::ShiftRight => shift(a, from, BinOp::Shr, x, y),
-        Op::Equal if is_bool => {
+        E::Pow => int_pow(a, from, x, y),
+        E::Max => return Ok(a.binary(BinOp::Max, x, y)),
+        E::Min => return Ok(a.binary(BinOp::Min, x, y)),
+        E::And | E::BitAnd => return Ok(a.binary(BinOp::And, x, y)),
+        E::Or | E::BitOr => return Ok(a.binary(BinOp::Or, x, y)),
+        E::Xor | E::BitXor => return Ok(a.binary(BinOp::Xor, x, y)),
+        E::ShiftLeft => shift(a, from, BinOp::Shl, x, y),
+        E::ShiftRight => shift(a, from, BinOp::Shr, x, y),
+        E::Equal if is_bool => {
             let differ = a.binary(BinOp::Xor, x, y);
             return Ok(a.unary(UnOp::Not, differ));
         }
-        Op::Equal => return Ok(a.compare(Cmp::Eq, x, y)),
-        Op::Less => return Ok(a.compare(Cmp::Lt, x, y)),
-        Op::LessEqual => return Ok(a.compare(Cmp::Le, x, y)),
-        Op::Where => {
+        E::Equal => return Ok(a.compare(Cmp::Eq, x, y)),
+        E::Less => return Ok(a.compare(Cmp::Lt, x, y)),
+        E::LessEqual => return Ok(a.compare(Cmp::Le, x, y)),
+        E::Where => {
             let z = *args.get(2).ok_or_else(|| Unsupported::new("has no third operand"))?;
             if !is_bool {
                 return Ok(a.select(x, y, z));
@@ -95,7 +99,6 @@ pub fn apply<A: Arith>(
             let (y, z) = (a.binary(BinOp::And, x, y), a.binary(BinOp::And, no, z));
             return Ok(a.binary(BinOp::Or, y, z));
         }
-        _ => return Err(Unsupported::new(format!("has no elementwise form of {op}"))),
     };
     inexact(a, v)
 }

@@ -8,7 +8,8 @@ use crate::geometry::shape::strides;
 use crate::kernels::elementwise;
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
-use egret_ir::{DType, NodeId, Op};
+use egret_ir::families::Contraction;
+use egret_ir::{DType, Member, NodeId};
 use egret_loop::{Access, Cmp, Elem, KernelBuilder, Local, Param, Ty, V};
 
 /// The index along an axis of `a`: `(sum(index * factor) + offset) / step`; where that is outside or no
@@ -47,11 +48,13 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<(), U
     let node = ctx.graph.node(anchor);
     let (x, w, result) = (node.operand(0), node.operand(1), node.results[0]);
     let dtype = ctx.dtype(result);
-    let sum = match node.op {
-        Op::Matmul => matmul(&ctx.dims(x), &ctx.dims(w), &ctx.dims(result)),
-        Op::Conv => conv(&ConvShape::new(ctx.graph, anchor), &ctx.dims(result), false),
-        Op::ConvTranspose => conv(&ConvShape::new(ctx.graph, anchor), &ctx.dims(result), true),
-        _ => return Err(Unsupported::new("is no contraction")),
+    let Member::Contraction(op) = node.op.member() else {
+        return Err(Unsupported::new(format!("`{}` is no contraction", node.op)));
+    };
+    let sum = match op {
+        Contraction::Matmul => matmul(&ctx.dims(x), &ctx.dims(w), &ctx.dims(result)),
+        Contraction::Conv => conv(&ConvShape::new(ctx.graph, anchor), &ctx.dims(result), false),
+        Contraction::ConvTranspose => conv(&ConvShape::new(ctx.graph, anchor), &ctx.dims(result), true),
     };
     let (a, b) = (ctx.place(x)?, ctx.place(w)?);
     let direct = group.expr.is_anchor();
