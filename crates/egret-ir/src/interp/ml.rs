@@ -46,18 +46,23 @@ fn label_encode(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
     select(&joined(&[values, default])?, None, x.shape(), &pick)
 }
 
-/// One inner node.
-struct Branch {
-    feature: usize,
-    mode: u8,
-    split: f64,
-    members: Vec<f64>,
-    missing: bool,
-    /// Where to go if the test holds, and if not; whether that is a leaf.
-    next: [(usize, bool); 2],
+/// An inner node of a decision tree.
+pub struct TreeNode {
+    /// The feature that is tested.
+    pub feature: usize,
+    /// The test of the feature: 0 to 5 are `<=`, `<`, `>=`, `>`, `==`, `!=` against `split`; 6 is membership in `members`.
+    pub mode: u8,
+    /// What it is compared with.
+    pub split: f64,
+    /// The set that it is looked for in.
+    pub members: Vec<f64>,
+    /// Whether NaN passes the test.
+    pub missing: bool,
+    /// Where to go if the test holds, and if not: the number of a node or of a leaf, and whether it is a leaf.
+    pub next: [(usize, bool); 2],
 }
 
-impl Branch {
+impl TreeNode {
     fn holds(&self, v: f64) -> bool {
         let test = match self.mode {
             0 => v <= self.split,
@@ -72,7 +77,11 @@ impl Branch {
     }
 }
 
-fn branches(attrs: &Attrs) -> Res<Vec<Branch>> {
+/// The inner nodes of a `tree_ensemble`.
+///
+/// # Errors
+/// Attributes of different lengths, negative numbers, an unknown test.
+pub fn tree_nodes(attrs: &Attrs) -> Res<Vec<TreeNode>> {
     let features = attrs.ints("nodes_featureids");
     let (modes, splits) = (ints(attrs.tensor("nodes_modes"))?, floats(attrs.tensor("nodes_splits"))?);
     let members = floats(attrs.tensor("membership_values"))?;
@@ -94,7 +103,7 @@ fn branches(attrs: &Attrs) -> Res<Vec<Branch>> {
                 .ok()
                 .filter(|&m| m <= 6)
                 .ok_or_else(|| error(format!("node {i} has the mode {mode}")))?;
-            Ok(Branch {
+            Ok(TreeNode {
                 feature: index("nodes_featureids", i)?,
                 mode,
                 split,
@@ -109,10 +118,23 @@ fn branches(attrs: &Attrs) -> Res<Vec<Branch>> {
         .collect()
 }
 
+/// Target and weight of each leaf of a `tree_ensemble`.
+///
+/// # Errors
+/// A target out of range, or another number of targets than of weights.
+pub fn tree_leaves(attrs: &Attrs) -> Res<Vec<(usize, f64)>> {
+    let (targets, weights) = (attrs.ints("leaf_targetids"), floats(attrs.tensor("leaf_weights"))?);
+    let width = usize::try_from(attrs.int("n_targets")).map_err(|_| error("`n_targets` is negative"))?;
+    if targets.len() != weights.len() {
+        return fail(format!("{} leaves with {} weights", targets.len(), weights.len()));
+    }
+    targets.iter().zip(weights).map(|(&target, weight)| Ok((wrap_index(target, width)?, weight))).collect()
+}
+
 fn tree_ensemble(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
     let &[n, features] = x.shape() else { return fail(format!("{}: two axes are needed", x.ty())) };
-    let nodes = branches(attrs)?;
-    let (targets, weights) = (attrs.ints("leaf_targetids"), floats(attrs.tensor("leaf_weights"))?);
+    let nodes = tree_nodes(attrs)?;
+    let leaves = tree_leaves(attrs)?;
     let width = usize::try_from(attrs.int("n_targets")).map_err(|_| error("`n_targets` is negative"))?;
     let roots = attrs.ints("tree_roots");
     let start = match attrs.int("aggregate") {
@@ -140,11 +162,9 @@ fn tree_ensemble(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
                 };
                 at = node.next[usize::from(!node.holds(value))];
             }
-            let leaf = at.0;
-            let (true, Some(&weight), Some(&target)) = (at.1, weights.get(leaf), targets.get(leaf)) else {
+            let (true, Some(&(target, weight))) = (at.1, leaves.get(at.0)) else {
                 return fail(format!("the tree from node {root} leads to no leaf"));
             };
-            let target = wrap_index(target, width)?;
             let slot = &mut out[row * width + target];
             *slot = match attrs.int("aggregate") {
                 0 => *slot + weight / roots.len() as f64,

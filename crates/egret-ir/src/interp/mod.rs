@@ -27,6 +27,7 @@ mod support;
 mod text;
 mod window;
 
+pub use ml::{TreeNode, tree_leaves, tree_nodes};
 pub use random::draw;
 pub use recurrent::{Activation, activations};
 pub use resize::{Taps, resize_taps};

@@ -16,6 +16,7 @@ mod rotary;
 mod sampling;
 mod scan;
 mod sort;
+mod trees;
 mod window;
 
 use crate::error::Unsupported;
@@ -95,6 +96,7 @@ pub const KERNELS: &[KernelFamily] = &[
     row(these(&[Op::ReverseSequence]), gather_scatter::reverse_sequence),
     row(these(&[Op::TopK]), sort::top_k),
     row(these(&[Op::Det]), linalg::det),
+    row(these(&[Op::TreeEnsemble]), trees::lower),
     row(these(&[Op::Lstm, Op::Gru, Op::Rnn]), recurrent::lower),
 ];
 
@@ -119,7 +121,7 @@ pub const REFUSED: &[(Ops, &str)] = &[
         "the shape of its result depends on its input's values, and compiled code has constant shapes",
     ),
     (
-        these(&[Op::GridSample, Op::RoiAlign, Op::DeformConv, Op::Tfidf, Op::TreeEnsemble]),
+        these(&[Op::GridSample, Op::RoiAlign, Op::DeformConv, Op::Tfidf]),
         "has no kernel yet; run the model with --engine interp",
     ),
 ];

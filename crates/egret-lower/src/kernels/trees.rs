@@ -1,0 +1,438 @@
+//! Decision trees: every row of features walks every tree, node by node, through tables made at compile time.
+//!
+//! Leaves are nodes that lead to themselves, so that a tree takes the same number of steps for every row: the loop's end is no
+//! branch that data decides, and the walks of neighbouring trees overlap.
+
+use crate::error::Unsupported;
+use crate::expr::{decode, encode};
+use crate::loops::writer::Writer;
+use crate::plan::fusion::FusionGroup;
+use crate::program::context::Ctx;
+use egret_ir::interp::{self, TreeNode};
+use egret_ir::{Attrs, DType};
+use egret_loop::{Access, Cmp, Elem, KernelBuilder, Param, Ty, V, math};
+
+/// Steps through trees that one task takes, at least.
+const TASK_STEPS: i64 = 1 << 14;
+
+/// What a leaf does to its target, `aggregate` of the op.
+#[derive(Copy, Clone)]
+enum Aggregate {
+    Sum,
+    Min,
+    Max,
+}
+
+/// Lower a `tree_ensemble`.
+pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
+    let node = ctx.graph.node(group.node());
+    let x = node.operand(0);
+    let &[rows, features] = ctx.dims(x).as_slice() else {
+        return Err(Unsupported::new("needs rows of features"));
+    };
+    let dtype = ctx.dtype(x);
+    let trees = Trees::new(&node.attrs, features)?;
+    if rows == 0 || trees.width == 0 {
+        return Ok(());
+    }
+    let steps = trees.roots.iter().map(|r| r.depth).sum::<i64>().max(1);
+    let per_task = (TASK_STEPS / steps).clamp(1, rows);
+    let sums = ctx.scratch(Elem::F64, &[rows, trees.width])?;
+    let tables = trees.tables(ctx);
+    let mut w = Writer::new(ctx, "tree_ensemble", (rows + per_task - 1) / per_task);
+    let walk = Walk {
+        trees: &trees,
+        dtype,
+        features,
+        x: w.operand(node, 0)?,
+        y: w.result(node, 0, Access::Write)?,
+        sums: w.buffer(sums, Elem::F64, (rows * trees.width) as usize, Access::ReadWrite),
+        tables: tables.map(|t| t.map(|(arg, elem, len)| w.buffer(arg, elem, len, Access::Read))),
+    };
+    let k = &mut w.k;
+    let task = k.task();
+    let (begin, end) = (k.affine(&[(task, per_task)], 0), k.affine(&[(task, per_task)], per_task));
+    let all = k.int(rows);
+    let end = k.min(end, all);
+    let mut result = Ok(());
+    k.for_values(begin, end, 1, |k, row| result = walk.row(k, row));
+    result?;
+    w.finish()
+}
+
+/// Where a tree begins, and the steps to its farthest leaf.
+struct Root {
+    node: usize,
+    depth: i64,
+}
+
+/// An ensemble whose trees all end.
+struct Trees {
+    nodes: Vec<TreeNode>,
+    /// Target and weight of each leaf.
+    leaves: Vec<(usize, f64)>,
+    roots: Vec<Root>,
+    width: i64,
+    aggregate: Aggregate,
+    post_transform: i64,
+}
+
+/// The tables of a walk. The first four always are there.
+const FEATURE: usize = 0;
+const SPLIT: usize = 1;
+/// Where to go, two entries a node: if the test fails, and if it holds.
+const NEXT: usize = 2;
+/// Root and depth of each tree.
+const ROOTS: usize = 3;
+/// Target of each leaf, where there is more than one.
+const TARGET: usize = 4;
+const WEIGHT: usize = 5;
+/// The test of each node, where they differ.
+const MODE: usize = 6;
+/// Whether NaN passes the test, where it does at some node.
+const MISSING: usize = 7;
+/// Where the members of each node's set begin, and end where the next one's begin.
+const MEMBERS: usize = 8;
+const MEMBER: usize = 9;
+const TABLES: usize = 10;
+
+impl Trees {
+    fn new(attrs: &Attrs, features: i64) -> Result<Trees, Unsupported> {
+        let wrong = |what: String| Unsupported::new(format!("is no set of trees: {what}"));
+        let nodes = interp::tree_nodes(attrs).map_err(|e| wrong(e.message))?;
+        let width = attrs.int("n_targets");
+        let count = attrs.ints("tree_roots").len();
+        let (aggregate, share) = match attrs.int("aggregate") {
+            0 => (Aggregate::Sum, count as f64),
+            1 => (Aggregate::Sum, 1.0),
+            2 => (Aggregate::Min, 1.0),
+            3 => (Aggregate::Max, 1.0),
+            other => return Err(wrong(format!("aggregate {other}"))),
+        };
+        let leaves = interp::tree_leaves(attrs).map_err(|e| wrong(e.message))?;
+        let leaves = leaves.into_iter().map(|(target, weight)| (target, weight / share)).collect();
+        if let Some(n) = nodes.iter().find(|n| n.feature as i64 >= features) {
+            return Err(wrong(format!("feature {} of {features}", n.feature)));
+        }
+        let mut trees = Trees {
+            nodes,
+            leaves,
+            roots: vec![],
+            width,
+            aggregate,
+            post_transform: attrs.int("post_transform"),
+        };
+        if !(0..=3).contains(&trees.post_transform) {
+            return Err(wrong(format!("post transform {}", trees.post_transform)));
+        }
+        let mut depths = vec![Depth::Unknown; trees.nodes.len()];
+        for &root in attrs.ints("tree_roots") {
+            let node = usize::try_from(root).ok().filter(|&r| r < trees.nodes.len());
+            let node = node.ok_or_else(|| wrong(format!("no tree node {root}")))?;
+            let depth = trees.depth(node, &mut depths).map_err(wrong)?;
+            trees.roots.push(Root { node, depth });
+        }
+        Ok(trees)
+    }
+
+    /// The steps from a node to its farthest leaf.
+    fn depth(&self, root: usize, depths: &mut [Depth]) -> Result<i64, String> {
+        let mut work = vec![root];
+        while let Some(&at) = work.last() {
+            let mut below = 0;
+            let mut open = vec![];
+            for &(to, leaf) in &self.nodes[at].next {
+                match depths.get(to) {
+                    _ if leaf && to < self.leaves.len() => {}
+                    _ if leaf => return Err(format!("no leaf {to}")),
+                    None => return Err(format!("no tree node {to}")),
+                    Some(Depth::Known(d)) => below = below.max(*d),
+                    Some(Depth::Open) => return Err(format!("node {to} leads to itself")),
+                    Some(Depth::Unknown) => open.push(to),
+                }
+            }
+            match open.pop() {
+                None => {
+                    depths[at] = Depth::Known(below + 1);
+                    work.pop();
+                }
+                Some(next) => {
+                    depths[at] = Depth::Open;
+                    work.push(next);
+                }
+            }
+        }
+        match depths[root] {
+            Depth::Known(d) => Ok(d),
+            _ => Err(format!("the tree from node {root} has no end")),
+        }
+    }
+
+    /// The number of a node or leaf in the tables.
+    fn place(&self, (to, leaf): (usize, bool)) -> i32 {
+        (if leaf { self.nodes.len() + to } else { to }) as i32
+    }
+
+    /// The test of all nodes, if they have the same.
+    fn mode(&self) -> Option<u8> {
+        let first = self.nodes.first()?.mode;
+        self.nodes.iter().all(|n| n.mode == first).then_some(first)
+    }
+
+    fn tables(&self, ctx: &mut Ctx) -> [Option<(egret_loop::Arg, Elem, usize)>; TABLES] {
+        let leaves = self.leaves.len();
+        let mut table = |name: &str, elem: Elem, bytes: Vec<u8>| {
+            let len = bytes.len() / elem.size();
+            Some((ctx.table(&format!("trees {name}"), elem, bytes), elem, len))
+        };
+        let ints = |v: &mut dyn Iterator<Item = i32>| v.flat_map(i32::to_le_bytes).collect::<Vec<u8>>();
+        let floats = |v: &mut dyn Iterator<Item = f64>| v.flat_map(f64::to_le_bytes).collect::<Vec<u8>>();
+        let zeros = || std::iter::repeat_n(0, leaves);
+        let nodes = &self.nodes;
+        let mut out = [const { None }; TABLES];
+        out[FEATURE] =
+            table("feature", Elem::I32, ints(&mut nodes.iter().map(|n| n.feature as i32).chain(zeros())));
+        let splits = nodes.iter().map(|n| n.split).chain(std::iter::repeat_n(0.0, leaves));
+        out[SPLIT] = table("split", Elem::F64, floats(&mut { splits }));
+        let inner = nodes.iter().flat_map(|n| [self.place(n.next[1]), self.place(n.next[0])]);
+        let own = (0..leaves).flat_map(|l| [self.place((l, true)); 2]);
+        out[NEXT] = table("next", Elem::I32, ints(&mut inner.chain(own)));
+        let roots = self.roots.iter().flat_map(|r| [r.node as i32, r.depth as i32]);
+        out[ROOTS] = table("roots", Elem::I32, ints(&mut { roots }));
+        if self.width > 1 {
+            out[TARGET] = table("target", Elem::I32, ints(&mut self.leaves.iter().map(|l| l.0 as i32)));
+        }
+        out[WEIGHT] = table("weight", Elem::F64, floats(&mut self.leaves.iter().map(|l| l.1)));
+        if self.mode().is_none() {
+            out[MODE] =
+                table("mode", Elem::I32, ints(&mut nodes.iter().map(|n| n.mode.into()).chain(zeros())));
+        }
+        if nodes.iter().any(|n| n.missing) {
+            let missing = nodes.iter().map(|n| n.missing.into()).chain(zeros());
+            out[MISSING] = table("missing", Elem::I32, ints(&mut { missing }));
+        }
+        if nodes.iter().any(|n| n.mode == 6) {
+            let mut ends = vec![0];
+            let counts = nodes.iter().map(|n| n.members.len() as i32).chain(zeros());
+            counts.for_each(|n| ends.push(ends[ends.len() - 1] + n));
+            out[MEMBERS] = table("members", Elem::I32, ints(&mut ends.into_iter()));
+            out[MEMBER] = table(
+                "member",
+                Elem::F64,
+                floats(&mut nodes.iter().flat_map(|n| n.members.iter().copied())),
+            );
+        }
+        out
+    }
+}
+
+/// What is known of a node's depth.
+#[derive(Copy, Clone)]
+enum Depth {
+    Unknown,
+    /// It is being looked at: to come back to it would be a cycle.
+    Open,
+    Known(i64),
+}
+
+/// The kernel under construction.
+struct Walk<'t> {
+    trees: &'t Trees,
+    dtype: DType,
+    features: i64,
+    x: Param,
+    y: Param,
+    sums: Param,
+    tables: [Option<Param>; TABLES],
+}
+
+impl Walk<'_> {
+    /// An entry of an i32 table, as i64.
+    fn entry(&self, k: &mut KernelBuilder, table: usize, at: V) -> V {
+        let param = self.tables[table].expect("a table of this ensemble");
+        let v = k.load(param, at);
+        k.convert(Elem::I64, v)
+    }
+
+    fn float(&self, k: &mut KernelBuilder, table: usize, at: V) -> V {
+        k.load(self.tables[table].expect("a table of this ensemble"), at)
+    }
+
+    fn row(&self, k: &mut KernelBuilder, row: V) -> Result<(), Unsupported> {
+        let width = self.trees.width;
+        let start = match self.trees.aggregate {
+            Aggregate::Sum => 0.0,
+            Aggregate::Min => f64::INFINITY,
+            Aggregate::Max => f64::NEG_INFINITY,
+        };
+        let start = k.number(Ty::scalar(Elem::F64), start);
+        let slot = |k: &mut KernelBuilder, target: V| k.affine(&[(row, width), (target, 1)], 0);
+        k.for_n(width, |k, target| {
+            let at = slot(k, target);
+            k.store(self.sums, at, start);
+        });
+        let mut result = Ok(());
+        k.for_n(self.trees.roots.len() as i64, |k, tree| {
+            let (root, depth) = (k.affine(&[(tree, 2)], 0), k.affine(&[(tree, 2)], 1));
+            let (root, depth) = (self.entry(k, ROOTS, root), self.entry(k, ROOTS, depth));
+            let at = k.local(root);
+            let zero = k.int(0);
+            k.for_values(zero, depth, 1, |k, _| {
+                let node = k.get(at);
+                match self.holds(k, row, node) {
+                    Ok(holds) => {
+                        let holds = k.convert(Elem::I64, holds);
+                        let next = k.affine(&[(node, 2), (holds, 1)], 0);
+                        let next = self.entry(k, NEXT, next);
+                        k.set(at, next);
+                    }
+                    Err(e) => result = Err(e),
+                }
+            });
+            let leaf = k.get(at);
+            let leaf = k.affine(&[(leaf, 1)], -(self.trees.nodes.len() as i64));
+            let target = if width > 1 { self.entry(k, TARGET, leaf) } else { k.int(0) };
+            let (weight, to) = (self.float(k, WEIGHT, leaf), slot(k, target));
+            let old = k.load(self.sums, to);
+            let new = match self.trees.aggregate {
+                Aggregate::Sum => k.add(old, weight),
+                Aggregate::Min => {
+                    let less = k.compare(Cmp::Lt, weight, old);
+                    k.select(less, weight, old)
+                }
+                Aggregate::Max => {
+                    let more = k.compare(Cmp::Gt, weight, old);
+                    k.select(more, weight, old)
+                }
+            };
+            k.store(self.sums, to, new);
+        });
+        result?;
+        self.finish(k, row)
+    }
+
+    /// Whether the test of a node holds.
+    fn holds(&self, k: &mut KernelBuilder, row: V, node: V) -> Result<V, Unsupported> {
+        let feature = self.entry(k, FEATURE, node);
+        let at = k.affine(&[(row, self.features), (feature, 1)], 0);
+        let raw = k.load(self.x, at);
+        let v = decode(k, self.dtype, raw)?;
+        let v = k.convert(Elem::F64, v);
+        let split = self.float(k, SPLIT, node);
+        let mut holds = match self.trees.mode() {
+            Some(mode) => self.test(k, mode, v, split, node),
+            None => {
+                let mode = self.entry(k, MODE, node);
+                let mut present: Vec<u8> = self.trees.nodes.iter().map(|n| n.mode).collect();
+                present.sort_unstable();
+                present.dedup();
+                let mut any = None;
+                for m in present {
+                    let test = self.test(k, m, v, split, node);
+                    let own = k.int(m.into());
+                    let own = k.compare(Cmp::Eq, mode, own);
+                    let test = k.and(own, test);
+                    any = Some(any.map_or(test, |any| k.or(any, test)));
+                }
+                any.ok_or_else(|| Unsupported::new("has trees without nodes"))?
+            }
+        };
+        if self.tables[MISSING].is_some() {
+            let missing = self.entry(k, MISSING, node);
+            let zero = k.int(0);
+            let missing = k.compare(Cmp::Ne, missing, zero);
+            let nan = k.compare(Cmp::Ne, v, v);
+            let passes = k.and(missing, nan);
+            holds = k.or(holds, passes);
+        }
+        Ok(holds)
+    }
+
+    fn test(&self, k: &mut KernelBuilder, mode: u8, v: V, split: V, node: V) -> V {
+        let op = match mode {
+            0 => Cmp::Le,
+            1 => Cmp::Lt,
+            2 => Cmp::Ge,
+            3 => Cmp::Gt,
+            4 => Cmp::Eq,
+            5 => Cmp::Ne,
+            _ => {
+                let after = k.affine(&[(node, 1)], 1);
+                let (begin, end) = (self.entry(k, MEMBERS, node), self.entry(k, MEMBERS, after));
+                let no = k.number(Ty::scalar(Elem::Bool), 0.0);
+                let found = k.local(no);
+                k.for_values(begin, end, 1, |k, i| {
+                    let member = self.float(k, MEMBER, i);
+                    let (same, old) = (k.compare(Cmp::Eq, v, member), k.get(found));
+                    let new = k.or(old, same);
+                    k.set(found, new);
+                });
+                return k.get(found);
+            }
+        };
+        k.compare(op, v, split)
+    }
+
+    /// The results of a row, from what its trees said.
+    fn finish(&self, k: &mut KernelBuilder, row: V) -> Result<(), Unsupported> {
+        let width = self.trees.width;
+        let f64 = Ty::scalar(Elem::F64);
+        let kind = self.trees.post_transform;
+        let said = |k: &mut KernelBuilder, i: V| {
+            let at = k.affine(&[(row, width), (i, 1)], 0);
+            (at, k.load(self.sums, at))
+        };
+        let zero = k.number(f64, 0.0);
+        // SOFTMAX_ZERO leaves zeros out.
+        let counts = |k: &mut KernelBuilder, v: V| (kind == 3).then(|| k.compare(Cmp::Ne, v, zero));
+        let mut total = None;
+        if kind == 1 || kind == 3 {
+            let least = k.number(f64, f64::NEG_INFINITY);
+            let top = k.local(least);
+            k.for_n(width, |k, i| {
+                let (_, v) = said(k, i);
+                let old = k.get(top);
+                let larger = k.compare(Cmp::Gt, v, old);
+                let larger = counts(k, v).map_or(larger, |c| k.and(larger, c));
+                let new = k.select(larger, v, old);
+                k.set(top, new);
+            });
+            let sum = k.local(zero);
+            k.for_n(width, |k, i| {
+                let (at, v) = said(k, i);
+                let top = k.get(top);
+                let difference = k.sub(v, top);
+                let power = math::exp(k, difference);
+                let power = counts(k, v).map_or(power, |c| k.select(c, power, zero));
+                k.store(self.sums, at, power);
+                let old = k.get(sum);
+                let new = k.add(old, power);
+                k.set(sum, new);
+            });
+            let sum = k.get(sum);
+            let one = k.number(f64, 1.0);
+            let positive = k.compare(Cmp::Gt, sum, zero);
+            total = Some(k.select(positive, sum, one));
+        }
+        let mut result = Ok(());
+        k.for_n(width, |k, i| {
+            let (at, v) = said(k, i);
+            let v = match total {
+                Some(total) => k.div(v, total),
+                None if kind == 2 => math::sigmoid(k, v),
+                None => v,
+            };
+            let mut store = || -> Result<(), Unsupported> {
+                let compute = crate::geometry::dtypes::compute_elem(self.dtype)?;
+                let v = k.convert(compute, v);
+                let v = encode(k, self.dtype, v)?;
+                k.store(self.y, at, v);
+                Ok(())
+            };
+            if let Err(e) = store() {
+                result = Err(e);
+            }
+        });
+        result
+    }
+}

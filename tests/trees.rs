@@ -1,0 +1,154 @@
+//! Random ensembles of decision trees, compiled, against the interpreter: every test, aggregate and post transform, with special
+//! values among the features.
+
+use egret::ir::{Attrs, Builder, DType, Graph, Op, Tensor, Type, Value, attrs, interp};
+use egret::{Engine, Executable, Options, compare};
+use std::collections::BTreeMap;
+
+/// SplitMix64.
+struct Rng(u64);
+
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+
+    /// One of few numbers, so that equality and membership hold now and then.
+    fn number(&mut self) -> f64 {
+        [0.0, -0.0, 0.5, 1.0, -1.0, 2.0, -3.5, 7.0][self.below(8)]
+    }
+}
+
+/// Tree nodes so far.
+#[derive(Default)]
+struct Ensemble {
+    feature: Vec<i64>,
+    mode: Vec<u8>,
+    split: Vec<f64>,
+    missing: Vec<i64>,
+    next: Vec<[(usize, bool); 2]>,
+    target: Vec<i64>,
+    weight: Vec<f64>,
+    members: Vec<f64>,
+}
+
+impl Ensemble {
+    /// A tree of at most `depth` nodes from root to leaf; its place and whether it is a leaf.
+    fn grow(
+        &mut self,
+        rng: &mut Rng,
+        depth: usize,
+        modes: &[u8],
+        features: usize,
+        targets: usize,
+    ) -> (usize, bool) {
+        if depth == 0 || (depth < 3 && rng.below(4) == 0) {
+            self.target.push(rng.below(targets) as i64);
+            self.weight.push(rng.number() + rng.below(5) as f64);
+            return (self.target.len() - 1, true);
+        }
+        let at = self.feature.len();
+        self.feature.push(rng.below(features) as i64);
+        self.mode.push(modes[rng.below(modes.len())]);
+        self.split.push(rng.number());
+        self.missing.push(rng.below(2) as i64);
+        self.next.push([(0, false); 2]);
+        if self.mode[at] == 6 {
+            // Sets stand in the order of the nodes, which is the order of this walk.
+            let n = rng.below(4);
+            self.members.extend((0..n).map(|_| rng.number()));
+            self.members.push(f64::NAN);
+        }
+        for side in 0..2 {
+            let to = self.grow(rng, depth - 1, modes, features, targets);
+            self.next[at][side] = to;
+        }
+        (at, false)
+    }
+
+    fn attrs(&self, dtype: DType, roots: Vec<i64>, targets: usize, aggregate: i64, post: i64) -> Attrs {
+        let tensor = |v: &[f64]| {
+            let t = Tensor::new(&[v.len()], v.to_vec());
+            interp::eval_op(
+                Op::Cast,
+                &attrs! { to: dtype, saturate: 1, round: "nearest" },
+                &[Some(t.into())],
+                &[],
+            )
+            .expect("numbers")[0]
+                .as_tensor()
+                .expect("a tensor")
+                .clone()
+        };
+        let side = |i: usize| -> Vec<i64> { self.next.iter().map(|n| n[i].0 as i64).collect() };
+        let leaf = |i: usize| -> Vec<i64> { self.next.iter().map(|n| i64::from(n[i].1)).collect() };
+        attrs! {
+            aggregate: aggregate, post_transform: post, n_targets: targets as i64,
+            nodes_featureids: self.feature.clone(), nodes_splits: tensor(&self.split),
+            nodes_modes: Tensor::new(&[self.mode.len()], self.mode.clone()),
+            nodes_truenodeids: side(0), nodes_trueleafs: leaf(0),
+            nodes_falsenodeids: side(1), nodes_falseleafs: leaf(1),
+            nodes_missing: self.missing.clone(), leaf_targetids: self.target.clone(),
+            leaf_weights: tensor(&self.weight), membership_values: tensor(&self.members), tree_roots: roots,
+        }
+    }
+}
+
+fn case(seed: u64) -> (Graph, Tensor, bool) {
+    let mut rng = Rng(seed);
+    let dtype = [DType::F32, DType::F64, DType::F16][rng.below(3)];
+    let (rows, features, targets) = (rng.below(6) + 1, rng.below(4) + 1, rng.below(3) + 1);
+    let all: [&[u8]; 4] = [&[0], &[rng.below(7) as u8], &[0, 3, 5], &[0, 1, 2, 3, 4, 5, 6]];
+    let modes = all[rng.below(4)];
+    let mut e = Ensemble::default();
+    let count = rng.below(5) + 1;
+    let mut roots = vec![];
+    while roots.len() < count {
+        if let (root, false) = e.grow(&mut rng, 4, modes, features, targets) {
+            roots.push(root as i64);
+        }
+    }
+    let (aggregate, post) = (rng.below(4) as i64, rng.below(4) as i64);
+    let attrs = e.attrs(dtype, roots, targets, aggregate, post);
+    let special = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 5e-324, -0.0];
+    let values: Vec<f64> = (0..rows * features)
+        .map(|_| if rng.below(5) == 0 { special[rng.below(5)] } else { rng.number() })
+        .collect();
+    let x = Tensor::new(&[rows, features], values);
+    let to = attrs! { to: dtype, saturate: 1, round: "nearest" };
+    let x = interp::eval_op(Op::Cast, &to, &[Some(x.into())], &[]).expect("numbers")[0].clone();
+    let x = x.as_tensor().expect("a tensor").clone();
+    let mut b = Builder::new("trees");
+    let input = b.input("x", Type::Tensor(x.ty()));
+    let y = b.emit(Op::TreeEnsemble, attrs, &[input]).expect("an ensemble");
+    b.output("y", y);
+    (b.graph, x, post == 0)
+}
+
+#[test]
+fn compiled_trees_say_what_the_interpreter_says() {
+    for seed in 0..300 {
+        let (graph, x, exact) = case(seed);
+        let inputs = [Value::from(x)];
+        let expected = interp::run(&graph, &inputs).expect("the interpreter's results");
+        let program = Executable::new(graph.clone(), Engine::Jit, &Options::default(), &BTreeMap::new());
+        let got =
+            program.and_then(|p| p.run(&inputs)).unwrap_or_else(|e| panic!("seed {seed}: {e}\n{graph}"));
+        let (a, b) = (expected[0].as_tensor().expect("y"), got[0].as_tensor().expect("y"));
+        if exact {
+            assert_eq!(a, b, "seed {seed}\n{graph}");
+        } else {
+            let tolerance = compare::Tolerance { rtol: 1e-6, atol: 1e-7 };
+            compare::compare(&expected[0], &got[0], tolerance)
+                .unwrap_or_else(|e| panic!("seed {seed}: {e}\n{graph}"));
+        }
+    }
+}
