@@ -10,8 +10,19 @@ const DEFAULTS: &str = "defaults";
 
 /// What a row may have. An unknown column is an error, so that none is misspelt.
 const COLUMNS: &[&str] = &[
-    "operands", "results", "regions", "traits", "types", "result", "cost", "fusion", "aliases", "range",
-    "attrs", "doc",
+    "operands",
+    "results",
+    "regions",
+    "traits",
+    "types",
+    "result",
+    "cost",
+    "fusion",
+    "aliases",
+    "range",
+    "derivative",
+    "attrs",
+    "doc",
 ];
 
 fn main() {
@@ -155,11 +166,12 @@ fn op(name: &str, family: &str, row: &toml::Table) -> (String, String) {
         [bound(0), bound(1)].map(literal)
     });
     let range = range.map_or("None".into(), |[low, high]| format!("Some(({low}, {high}))"));
+    let derivative = derivative(name, row.get("derivative"));
     let (variant, doc) = (camel(name), text_of("doc", ""));
     (
         format!("    /// `{name}`: {}\n    {variant},\n", doc.replace('[', "\\[").replace(']', "\\]")),
         format!(
-            "    OpInfo {{ op: Op::{variant}, name: {name:?}, family: Family::{}, operands: &{:?}, results: {}, regions: &{:?}, traits: &[{traits}], types: {:?}, result: {:?}, cost: CostClass::{}, fusion: FusionRoles {{ epilogue: {epilogue}, prologue: {prologue}, strided: {strided} }}, aliases: Aliases::{aliases}, range: {range}, attrs: &[{attrs}], doc: {doc:?} }},\n",
+            "    OpInfo {{ op: Op::{variant}, name: {name:?}, family: Family::{}, operands: &{:?}, results: {}, regions: &{:?}, traits: &[{traits}], types: {:?}, result: {:?}, cost: CostClass::{}, fusion: FusionRoles {{ epilogue: {epilogue}, prologue: {prologue}, strided: {strided} }}, aliases: Aliases::{aliases}, range: {range}, derivative: {derivative}, attrs: &[{attrs}], doc: {doc:?} }},\n",
             camel(family),
             strings("operands"),
             row.get("results").map_or(1, |v| v.as_integer().expect("integer")),
@@ -168,6 +180,26 @@ fn op(name: &str, family: &str, row: &toml::Table) -> (String, String) {
             text_of("result", "same"),
             camel(cost),
         ),
+    )
+}
+
+/// What the derivative is: `"rule"`, or a table of one of `slope`, `zero` and `none`.
+fn derivative(name: &str, column: Option<&toml::Value>) -> String {
+    match column {
+        Some(toml::Value::String(rule)) if rule == "rule" => return "Derivative::Rule".into(),
+        Some(toml::Value::Table(one)) if one.len() == 1 => {
+            let (key, text) = one.iter().next().expect("an entry");
+            let text = text.as_str().unwrap_or_else(|| panic!("`{name}`: `{key}` is no string"));
+            match key.as_str() {
+                "slope" => return format!("Derivative::Slope(Op::{})", camel(text)),
+                "zero" | "none" => return format!("Derivative::{}({text:?})", camel(key)),
+                _ => {}
+            }
+        }
+        _ => {}
+    }
+    panic!(
+        "`{name}`: `derivative` is \"rule\", {{ slope = operation }}, {{ zero = reason }} or {{ none = reason }}"
     )
 }
 

@@ -51,7 +51,8 @@ pub use dim::{Dim, DimEnv, DimOp};
 pub use dtype::DType;
 pub use graph::{Def, Graph, Node, NodeId, UseLists, ValueData, ValueId};
 pub use op::{
-    Aliases, AttrInfo, AttrKind, CostClass, Family, FusionRoles, Member, Op, OpInfo, Trait, families,
+    Aliases, AttrInfo, AttrKind, CostClass, Derivative, Family, FusionRoles, Member, Op, OpInfo, Trait,
+    families,
 };
 pub use tensor::{ContentHash, Element, Tensor, Value};
 pub use types::{SeqType, Shape, TensorType, Type};

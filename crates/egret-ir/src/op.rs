@@ -34,6 +34,8 @@ pub struct OpInfo {
     pub aliases: Aliases,
     /// Bounds of the elements of a float result, whatever its operands are. An element may be NaN nevertheless.
     pub range: Option<(f64, f64)>,
+    /// What its derivative is.
+    pub derivative: Derivative,
     /// The attributes, each of which every node has.
     pub attrs: &'static [AttrInfo],
     /// What it does.
@@ -190,6 +192,19 @@ pub enum Aliases {
     Contiguous,
     /// Always.
     Always,
+}
+
+/// What the derivative of an operation is. `egret-grad` has the rules.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Derivative {
+    /// There is a rule.
+    Rule,
+    /// That of one operand is another operation on the operand: `sin` has the slope `cos`.
+    Slope(Op),
+    /// It is zero wherever it exists: the reason.
+    Zero(&'static str),
+    /// There is none, or no rule for it: the reason.
+    None(&'static str),
 }
 
 impl OpInfo {

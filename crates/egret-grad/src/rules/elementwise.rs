@@ -5,7 +5,18 @@ use crate::emit::{Emit, Made, Refusal};
 use egret_ir::{Op, ValueId};
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, PI};
 
-/// Operations of one operand.
+/// Operations of one operand whose derivative is another operation on it.
+pub(super) fn slope(call: &mut Call) -> Result<(), Refusal> {
+    let egret_ir::Derivative::Slope(slope) = call.op.info().derivative else {
+        return Err(Refusal::Reason(format!("{} has no slope", call.op)));
+    };
+    let (x, g) = (call.x(0), call.g()?);
+    let slope = call.e.unary(slope, x)?;
+    let dx = call.e.mul(g, slope)?;
+    call.give(0, dx)
+}
+
+/// Other operations of one operand.
 pub(super) fn unary(call: &mut Call) -> Result<(), Refusal> {
     let (x, y, g) = (call.x(0), call.y(), call.g()?);
     let (op, attrs) = (call.op, call.attrs);
@@ -22,10 +33,6 @@ pub(super) fn unary(call: &mut Call) -> Result<(), Refusal> {
         }
         Op::Exp => e.mul(g, y)?,
         Op::Log => e.div(g, x)?,
-        Op::Sin => {
-            let cos = e.unary(Op::Cos, x)?;
-            e.mul(g, cos)?
-        }
         Op::Cos => {
             let sin = e.unary(Op::Sin, x)?;
             let down = e.neg(g)?;
@@ -47,14 +54,6 @@ pub(super) fn unary(call: &mut Call) -> Result<(), Refusal> {
             let square = e.square(x)?;
             let sum = e.with(Op::Add, square, 1.0)?;
             e.div(g, sum)?
-        }
-        Op::Sinh => {
-            let cosh = e.unary(Op::Cosh, x)?;
-            e.mul(g, cosh)?
-        }
-        Op::Cosh => {
-            let sinh = e.unary(Op::Sinh, x)?;
-            e.mul(g, sinh)?
         }
         Op::Tanh => {
             let square = e.square(y)?;

@@ -1,4 +1,4 @@
-//! The table of derivatives: what each primitive has, and the rules.
+//! Derivatives: what the op table says that each primitive has, and the rules.
 
 mod attention;
 mod contraction;
@@ -48,72 +48,56 @@ pub(crate) fn rule(op: Op) -> Option<Rule> {
     }
 }
 
-/// The table. There is no catch-all: a new primitive asks for its row.
+/// What the op table says, with the rule where it says that there is one.
 fn row(op: Op) -> Row {
-    use Op::*;
-    const STEPS: &str = "it is constant between its steps";
-    const DISCRETE: &str = "its results are no real numbers";
-    const CONSTANT: &str = "its results do not depend on the elements of its operands";
-    const NO_RULE: &str = "there is no rule for it yet";
-    const HOST: &str = "it works on values that live on the host only";
-    match op {
-        Neg | Abs | Sqrt | Exp | Log | Sin | Cos | Tan | Asin | Acos | Atan | Sinh | Cosh | Tanh
-        | Asinh | Acosh | Atanh | Erf | Sigmoid | Gelu | Silu | HardSwish => Row::Rule(elementwise::unary),
-        Add | Sub | Mul | Div | Mod | Pow | Max | Min => Row::Rule(elementwise::binary),
-        Where => Row::Rule(elementwise::select),
-        Cast => Row::Rule(elementwise::cast),
-        Sign | Floor | Ceil | Round => Row::Zero(STEPS),
-        Not | BitNot | IsNan | IsInf | And | Or | Xor | BitAnd | BitOr | BitXor | ShiftLeft
-        | ShiftRight | Equal | Less | LessEqual => Row::Zero(DISCRETE),
-        BitCast => Row::None("it reads the bits of numbers as others"),
-
-        Reshape => Row::Rule(movement::reshape),
-        Broadcast => Row::Rule(movement::broadcast),
-        Transpose => Row::Rule(movement::transpose),
-        Slice => Row::Rule(movement::slice),
-        Pad => Row::Rule(movement::pad),
-        Dilate => Row::Rule(movement::dilate),
-        Concat => Row::Rule(movement::concat),
-        Shape | Iota | RandomUniform | RandomNormal => Row::Zero(CONSTANT),
-
-        Gather => Row::Rule(indexing::gather),
-        GatherElements => Row::Rule(indexing::gather_elements),
-        GatherNd => Row::Rule(indexing::gather_nd),
-        ScatterElements => Row::Rule(indexing::scatter_elements),
-        ScatterNd => Row::Rule(indexing::scatter_nd_rule),
-        ReverseSequence => Row::Rule(indexing::reverse_sequence),
-        Compress => Row::Rule(indexing::compress),
-        TopK => Row::Rule(indexing::top_k),
-        Nonzero | ArgReduce | Nms => Row::Zero(DISCRETE),
-        Unique => Row::None("equal elements become one"),
-
-        Reduce => Row::Rule(reduction::reduce),
-        Cumulative => Row::Rule(reduction::cumulative),
-        Softmax => Row::Rule(reduction::softmax),
-        LayerNorm => Row::Rule(reduction::layer_norm),
-        RmsNorm => Row::Rule(reduction::rms_norm),
-        Attention => Row::Rule(attention::attention),
-        Rotary => Row::Rule(attention::rotary),
-
-        Matmul => Row::Rule(contraction::matmul),
-        Conv => Row::Rule(contraction::conv),
-        ConvTranspose => Row::Rule(contraction::conv_transpose),
-        Pool => Row::Rule(window::pool),
-        MaxPoolIndices => Row::Rule(window::max_pool_indices),
-        Resize => Row::Rule(window::resize),
-        Det | GridSample | RoiAlign | DeformConv | Col2im => Row::None(NO_RULE),
-
-        Lstm | Gru | Rnn => Row::None(NO_RULE),
-        If | Loop | Scan => Row::None(NO_RULE),
-
-        TreeEnsemble => Row::Zero("trees are constant between their thresholds"),
-        Tfidf | LabelEncode | StringConcat | StringNormalize | StringSplit | RegexFullMatch => {
-            Row::Zero(DISCRETE)
-        }
-        SequenceLength | OptionalHas | SequenceEmpty | OptionalNone => Row::Zero(CONSTANT),
-        SequenceConstruct | SequenceInsert | SequenceErase | SequenceAt | SequenceConcat
-        | SequenceSplit | SequenceMap | OptionalSome | OptionalGet => Row::None(HOST),
+    use egret_ir::Derivative as D;
+    match op.info().derivative {
+        D::Rule => written(op).map_or(Row::None("its rule is not written"), Row::Rule),
+        D::Slope(_) => Row::Rule(elementwise::slope),
+        D::Zero(reason) => Row::Zero(reason),
+        D::None(reason) => Row::None(reason),
     }
+}
+
+/// The rules: one for every operation that has one in the op table (a test holds it).
+fn written(op: Op) -> Option<Rule> {
+    use Op::*;
+    Some(match op {
+        Neg | Abs | Sqrt | Exp | Log | Cos | Tan | Asin | Acos | Atan | Tanh | Asinh | Acosh | Atanh
+        | Erf | Sigmoid | Gelu | Silu | HardSwish => elementwise::unary,
+        Add | Sub | Mul | Div | Mod | Pow | Max | Min => elementwise::binary,
+        Where => elementwise::select,
+        Cast => elementwise::cast,
+        Reshape => movement::reshape,
+        Broadcast => movement::broadcast,
+        Transpose => movement::transpose,
+        Slice => movement::slice,
+        Pad => movement::pad,
+        Dilate => movement::dilate,
+        Concat => movement::concat,
+        Gather => indexing::gather,
+        GatherElements => indexing::gather_elements,
+        GatherNd => indexing::gather_nd,
+        ScatterElements => indexing::scatter_elements,
+        ScatterNd => indexing::scatter_nd_rule,
+        ReverseSequence => indexing::reverse_sequence,
+        Compress => indexing::compress,
+        TopK => indexing::top_k,
+        Reduce => reduction::reduce,
+        Cumulative => reduction::cumulative,
+        Softmax => reduction::softmax,
+        LayerNorm => reduction::layer_norm,
+        RmsNorm => reduction::rms_norm,
+        Attention => attention::attention,
+        Rotary => attention::rotary,
+        Matmul => contraction::matmul,
+        Conv => contraction::conv,
+        ConvTranspose => contraction::conv_transpose,
+        Pool => window::pool,
+        MaxPoolIndices => window::max_pool_indices,
+        Resize => window::resize,
+        _ => return None,
+    })
 }
 
 /// A node whose rule is at work.
@@ -202,5 +186,22 @@ impl<'a> Call<'a> {
     /// What the operands were given.
     pub fn given(self) -> Vec<Option<ValueId>> {
         self.given
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rule_of_the_op_table_is_written_and_no_other() {
+        for op in Op::all() {
+            let has = op.info().derivative == egret_ir::Derivative::Rule;
+            assert_eq!(
+                written(op).is_some(),
+                has,
+                "`{op}`: its `derivative` in ir-spec/ops, and its rule here"
+            );
+        }
     }
 }
