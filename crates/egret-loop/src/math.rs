@@ -428,6 +428,16 @@ pub fn sigmoid<A: Arith>(a: &mut A, x: A::V) -> A::V {
     div(a, one, d)
 }
 
+/// log(1 + e^x), as max(x, 0) + log(1 + e^-|x|): nothing overflows, and below zero no digit is lost.
+pub fn softplus<A: Arith>(a: &mut A, x: A::V) -> A::V {
+    let m = a.unary(UnOp::Abs, x);
+    let n = a.unary(UnOp::Neg, m);
+    let e = exp(a, n);
+    let l = log1p(a, e);
+    let p = at_least(a, x, 0.0);
+    add(a, p, l)
+}
+
 /// Gauss error function. f32: within 4e-7 absolutely (Abramowitz & Stegun 7.1.26 for |x| >= 1, the Maclaurin series below);
 /// f64: Kummer's series.
 pub fn erf<A: Arith>(a: &mut A, x: A::V) -> A::V {
