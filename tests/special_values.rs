@@ -114,6 +114,7 @@ fn is_exact(op: Op) -> bool {
             | Op::Erf
             | Op::Sigmoid
             | Op::Gelu
+            | Op::Softplus
             | Op::Silu
             | Op::HardSwish
             | Op::Pow

@@ -5,9 +5,9 @@ mod common;
 use common::{check, check_on, of, op};
 use egret_ir::{Attrs, DType, Op, attrs};
 
-fn activations() -> [(Op, Attrs); 4] {
+fn activations() -> [(Op, Attrs); 5] {
     let gelu = |approximate: &str| (Op::Gelu, attrs! { approximate: approximate });
-    [gelu("none"), gelu("tanh"), (Op::Silu, attrs!()), (Op::HardSwish, attrs!())]
+    [gelu("none"), gelu("tanh"), (Op::Silu, attrs!()), (Op::HardSwish, attrs!()), (Op::Softplus, attrs!())]
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub fn all() -> Vec<Case> {
 }
 
 fn elementwise() -> Vec<Case> {
-    let unary: [(&str, (f64, f64)); 22] = [
+    let unary: [(&str, (f64, f64)); 23] = [
         ("neg", (-2.0, 2.0)),
         ("abs", (-2.0, 2.0)),
         ("sqrt", (0.2, 3.0)),
@@ -55,6 +55,7 @@ fn elementwise() -> Vec<Case> {
         ("atanh", (-0.9, 0.9)),
         ("erf", (-2.0, 2.0)),
         ("sigmoid", (-3.0, 3.0)),
+        ("softplus", (-3.0, 3.0)),
         ("silu", (-3.0, 3.0)),
         ("hard_swish", (-5.0, 5.0)),
         ("cast(%0) {round = \"nearest\", saturate = 1, to = f64}", (-2.0, 2.0)),

@@ -84,6 +84,7 @@ fn meaning(op: E, attrs: &Attrs) -> Res<Meaning> {
         E::Atanh => float(f64::atanh),
         E::Erf => float(erf),
         E::Sigmoid => float(sigmoid),
+        E::Softplus => float(|x| x.max(0.0) + (-x.abs()).exp().ln_1p()),
         E::Gelu => match attrs.str("approximate") {
             "none" => float(|x| 0.5 * x * (1.0 + erf(x * FRAC_1_SQRT_2))),
             "tanh" => float(|x| 0.5 * x * (1.0 + ((2.0 / PI).sqrt() * (x + 0.044715 * x * x * x)).tanh())),
@@ -381,6 +382,12 @@ mod tests {
                 3.0 * sigmoid(3.0),
                 inf,
             ],
+        );
+        let twenty = (-20f64).exp();
+        let softplus = run(Op::Softplus, attrs! {}, &[Tensor::new(&[3], vec![-20.0, 0.0, 1000.0])]);
+        let want = [twenty - twenty * twenty / 2.0, 2f64.ln(), 1000.0];
+        assert!(
+            softplus.data::<f64>().iter().zip(want).all(|(got, want)| (got / want - 1.0).abs() < 1e-15)
         );
         compare(Op::HardSwish, attrs! {}, [0.0, -1.0 / 3.0, 0.0, 7.0 / 24.0, 3.0, inf]);
     }

@@ -51,6 +51,7 @@ pub fn apply<A: Arith>(
         E::Atanh => math::atanh(a, x),
         E::Erf => math::erf(a, x),
         E::Sigmoid => math::sigmoid(a, x),
+        E::Softplus => math::softplus(a, x),
         E::Gelu if attrs.str("approximate") == "tanh" => activation::gelu_tanh(a, x),
         E::Gelu => activation::gelu(a, x),
         E::Silu => activation::silu(a, x),
