@@ -1,6 +1,6 @@
 //! Activation functions, as compositions of elementwise primitives.
 
-use super::elementwise::skip_consumed;
+use super::elementwise::{skip_consumed, unary};
 use super::{OnnxOp, onnx};
 use crate::context::{NodeCtx, OpResult};
 use crate::error::ImportError;
@@ -17,14 +17,16 @@ pub const TABLE: &[OnnxOp] = &[
     onnx("LeakyRelu", 1, leaky_relu),
     onnx("Mish", 18, |c| {
         in_f32(c, |c, x| {
-            softplus(c, x).and_then(|s| c.unary(Op::Tanh, s)).and_then(|t| c.binary(Op::Mul, x, t))
+            let s = c.unary(Op::Softplus, x)?;
+            let t = c.unary(Op::Tanh, s)?;
+            c.binary(Op::Mul, x, t)
         })
     }),
     onnx("PRelu", 1, prelu),
     onnx("Relu", 1, relu),
     onnx("Selu", 1, selu),
     onnx("Shrink", 9, shrink),
-    onnx("Softplus", 1, |c| in_f32(c, softplus)),
+    onnx("Softplus", 1, |c| unary(c, Op::Softplus)),
     onnx("Softsign", 1, |c| in_f32(c, softsign)),
     onnx("SwiGLU", 1, swiglu),
     onnx("Swish", 24, swish),
@@ -204,17 +206,6 @@ fn swiglu(ctx: &mut NodeCtx) -> OpResult {
         let gate = scaled_swish(ctx, x, alpha)?;
         ctx.binary(Op::Mul, gate, other)
     })
-}
-
-/// log(1 + exp(x)), as max(x, 0) + log(1 + exp(-|x|)) so that nothing overflows.
-fn softplus(ctx: &mut NodeCtx, x: ValueId) -> Emitted {
-    let magnitude = ctx.unary(Op::Abs, x)?;
-    let negative = ctx.unary(Op::Neg, magnitude)?;
-    let e = ctx.unary(Op::Exp, negative)?;
-    let sum = ctx.with_scalar(Op::Add, e, 1.0)?;
-    let log = ctx.unary(Op::Log, sum)?;
-    let high = ctx.with_scalar(Op::Max, x, 0.0)?;
-    ctx.binary(Op::Add, high, log)
 }
 
 fn softsign(ctx: &mut NodeCtx, x: ValueId) -> Emitted {

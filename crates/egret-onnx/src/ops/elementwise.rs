@@ -72,7 +72,8 @@ pub(super) fn skip_consumed(ctx: &mut NodeCtx) {
     }
 }
 
-fn unary(ctx: &mut NodeCtx, op: Op) -> OpResult {
+/// One primitive on the first input.
+pub(super) fn unary(ctx: &mut NodeCtx, op: Op) -> OpResult {
     skip_consumed(ctx);
     let x = ctx.input(0)?;
     Ok(vec![ctx.unary(op, x)?])
