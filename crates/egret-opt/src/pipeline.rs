@@ -105,6 +105,13 @@ pub struct Options {
     pub explain: bool,
 }
 
+impl Options {
+    /// Whether a rule is left out, by its own name or by that of its line.
+    fn leaves_out(&self, rule: &Rule) -> bool {
+        self.without.contains(&rule.name) || self.without.contains(rule.line_name())
+    }
+}
+
 impl Default for Options {
     fn default() -> Options {
         Options {
@@ -248,7 +255,7 @@ fn run_pass(
     let before = explain.then(|| graph.clone());
 
     let guided = pass.guided_rules().into_iter();
-    let rules = guided.filter(|r| r.tier <= tier && !options.without.contains(&r.name)).collect();
+    let rules = guided.filter(|r| r.tier <= tier && !options.leaves_out(r)).collect();
     let mut ctx = PassContext { pass: pass.name, rules, explain, rewrites: vec![], proof: None };
     if let Some(code) = pass.code().filter(|_| pass.tier <= tier) {
         let next = code(graph, &mut ctx).map_err(|e| broken(e.to_string()))?;
@@ -258,7 +265,7 @@ fn run_pass(
     let stepped = explain.then(|| graph.clone());
 
     let mut rules = pass.saturated_rules(&options.rules);
-    rules.retain(|r| !options.without.contains(&r.name));
+    rules.retain(|r| !options.leaves_out(r));
     if pass.skips_unless_matched() && !eqsat::any(graph, &rules) {
         rules.clear();
     }

@@ -73,7 +73,11 @@ impl Options {
     /// A name that no rule has.
     pub fn without_rules(&mut self, names: &[String]) -> Result<()> {
         for name in names {
-            if !egret_opt::rules::shipped().iter().chain(&self.rules).any(|r| r.name == *name) {
+            if !egret_opt::rules::shipped()
+                .iter()
+                .chain(&self.rules)
+                .any(|r| r.name == *name || r.line_name() == name)
+            {
                 return Err(Error::user(format!(
                     "no rule is called `{name}`; `egret explain MODEL` names those that apply"
                 )));

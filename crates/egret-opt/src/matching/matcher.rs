@@ -1,7 +1,6 @@
 //! Finding the matches of a pattern.
 
 use super::terms::{Bound, Match, TermNode, Terms};
-use crate::analysis::same_value;
 use crate::rules::{Expr, NodePattern, OpPattern, Pattern, Rule};
 
 /// All matches of a rule's left-hand side at a value, at most `limit`. Guards are not evaluated.
@@ -34,13 +33,9 @@ fn one<T: Terms>(
     match pattern {
         Pattern::Value(_) if terms.is_absent(at) => vec![],
         Pattern::Value(v) => so_far.into_iter().filter_map(|m| bind(m, *v, at)).collect(),
-        Pattern::Splat(wanted) => match terms.facts(at).splat() {
-            Some(is) if same_value(is, *wanted, terms.facts(at).dtype()) => so_far,
-            _ => vec![],
-        },
         Pattern::Absent if terms.is_absent(at) => so_far,
-        // Numbers are computed on right-hand sides.
-        Pattern::Absent | Pattern::Each(_) | Pattern::Number(_) => vec![],
+        // Numbers are of right-hand sides: on the left they are variables with guards.
+        Pattern::Absent | Pattern::Each(_) | Pattern::Splat(_) | Pattern::Number(_) => vec![],
         Pattern::Node(node) => {
             let mut out = vec![];
             for candidate in terms.nodes(at) {

@@ -74,7 +74,7 @@ impl fmt::Display for Place {
 /// `name: lhs => rhs if guards tier`.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// Its name, unique among the rules that are loaded.
+    /// Its name, unique among the rules that are loaded: `name`, or `name/2` of the second alternative of a line.
     pub name: String,
     /// The folder of `ir-spec/rules` that it is in; of a user's rule the pass that it belongs to.
     pub pass: String,
@@ -141,6 +141,11 @@ pub struct Vars {
 }
 
 impl Rule {
+    /// The name in the rule file: without the number of the alternative.
+    pub fn line_name(&self) -> &str {
+        self.name.split('/').next().unwrap_or(&self.name)
+    }
+
     /// Whether it is in a set of rules: `FOLDER`, or `FOLDER/FAMILY`.
     pub fn is_in(&self, set: &str) -> bool {
         match set.split_once('/') {
@@ -155,8 +160,8 @@ impl Rule {
 pub enum Pattern {
     /// `?x`: any value, the same wherever it stands.
     Value(usize),
-    /// `0.5`: on the left a constant whose elements are all this number, rounded to its element type; on
-    /// the right a scalar of the element type of the operand beside it.
+    /// `0.5`, on the right: a scalar of the element type of the operand beside it. On the left a number is a
+    /// variable with guards.
     Splat(f64),
     /// `count(?x, ?a)`, on the right: a computed scalar.
     Number(Expr),

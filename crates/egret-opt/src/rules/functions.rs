@@ -70,7 +70,8 @@ functions! {
     is(x, number) = |a| {
         let (f, wanted) = (facts(a, 0)?, float(a, 1)?);
         let is = f.splat().ok_or("not a constant of one value")?;
-        let near = wanted.is_finite() && f.dtype() != Some(DType::F64) && (is - wanted).abs() <= 2e-7 * wanted.abs();
+        // Nothing but itself is near to a zero, of which the sign counts.
+        let near = wanted.is_finite() && wanted != 0.0 && f.dtype() != Some(DType::F64) && (is - wanted).abs() <= 2e-7 * wanted.abs();
         if near || crate::analysis::same_value(is, wanted, f.dtype()) { Ok(Val::Bool(true)) } else { Err(format!("{is} is not {wanted}")) }
     };
     /// Whether x is known to be a constant of zeros. Rules that join what is added leave those alone: a value that equals itself plus zeros

@@ -19,8 +19,8 @@ pub(super) enum Token {
     Sign(&'static str),
 }
 
-const SIGNS: [&str; 16] =
-    ["=>", "==", "!=", "<=", "..", "<", "(", ")", "[", "]", "{", "}", ",", "=", ":", "_"];
+const SIGNS: [&str; 18] =
+    ["=>", "==", "!=", "<=", "..", "<", "(", ")", "[", "]", "{", "}", ",", "=", ":", "_", "~", "|"];
 
 /// A line up to its comment: `#` outside a string.
 pub(super) fn without_comment(line: &str) -> &str {

@@ -1,10 +1,12 @@
 //! The rule language: `name: lhs => rhs if guards tier`, one rule a line, in `ir-spec/rules/PASS/FAMILY.rules` and in files of
 //! users. `ir-spec/rules/README.md` describes it.
 
+mod alternatives;
 mod ast;
 mod casts;
 pub mod functions;
 mod lex;
+mod numbers;
 mod parse;
 
 pub use ast::{
@@ -66,11 +68,18 @@ pub fn parse(text: &str, file: &str, pass: &str, known: &[Rule]) -> Result<Vec<R
             pass = name.trim().to_owned();
             continue;
         }
-        let rule = parse::rule(&text, &pass, &place).map_err(fail)?;
-        if let Some(other) = known.iter().chain(&rules).find(|r| r.name == rule.name) {
-            return Err(fail(format!("a rule called `{}` stands at {} already", rule.name, other.place)));
+        let lines = alternatives::expand(&text).map_err(fail)?;
+        let mut new: Vec<Rule> = vec![];
+        for line in &lines {
+            new.push(parse::rule(line, &pass, &place).map_err(fail)?);
         }
-        rules.push(rule);
+        if let Some(other) = known.iter().chain(&rules).find(|r| r.line_name() == new[0].name) {
+            return Err(fail(format!("a rule called `{}` stands at {} already", new[0].name, other.place)));
+        }
+        if new.len() > 1 {
+            new.iter_mut().enumerate().for_each(|(i, r)| r.name = format!("{}/{}", r.name, i + 1));
+        }
+        rules.extend(new);
     }
     Ok(rules)
 }

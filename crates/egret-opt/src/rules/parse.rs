@@ -6,10 +6,12 @@ use super::ast::{
 };
 use super::functions;
 use super::lex::{Token, tokens};
+use super::numbers::Numbers;
 use egret_ir::{Attr, AttrInfo, AttrKind, DType, Dim, Op};
 
 pub(super) fn rule(text: &str, pass: &str, place: &Place) -> Result<Rule, String> {
-    let mut p = Parser { text, tokens: tokens(text)?, at: 0, vars: Vars::default(), right: false };
+    let (vars, numbers) = (Vars::default(), Numbers::default());
+    let mut p = Parser { text, tokens: tokens(text)?, at: 0, vars, numbers, right: false };
     let name = p.word("the rule's name")?;
     p.expect(":")?;
     let begin = p.end();
@@ -57,7 +59,7 @@ pub(super) fn rule(text: &str, pass: &str, place: &Place) -> Result<Rule, String
         lhs,
         multi_pattern,
         rhs,
-        guards,
+        guards: p.numbers.around(guards),
         tier,
         error,
         quiet,
@@ -70,6 +72,8 @@ struct Parser<'a> {
     tokens: Vec<(Token, usize)>,
     at: usize,
     vars: Vars,
+    /// Constants in the pattern and what they ask for.
+    numbers: Numbers,
     /// After `=>`: a variable must be known.
     right: bool,
 }
@@ -196,8 +200,13 @@ impl Parser<'_> {
                     Pattern::Value(i)
                 }
             }
-            Token::Int(v) => Pattern::Splat(v as f64),
-            Token::Float(v) => Pattern::Splat(v),
+            Token::Int(v) => self.number(v as f64, false),
+            Token::Float(v) => self.number(v, false),
+            Token::Sign("~") if !self.right => match self.next("a number")? {
+                Token::Int(v) => self.number(v as f64, true),
+                Token::Float(v) => self.number(v, true),
+                other => return Err(format!("a number is expected after `~`, not {}", show(&other))),
+            },
             Token::Word(word) if self.right && self.peek() == Some(&Token::Sign("(")) => {
                 Pattern::Number(self.call(&word)?)
             }
@@ -210,7 +219,18 @@ impl Parser<'_> {
                 ));
             }
         };
-        Ok(if self.take("..") { Pattern::Each(Box::new(pattern)) } else { pattern })
+        if !self.take("..") {
+            return Ok(pattern);
+        }
+        match self.numbers.hold(&pattern) {
+            true => Err("a number is one operand".into()),
+            false => Ok(Pattern::Each(Box::new(pattern))),
+        }
+    }
+
+    /// A number: on the right a scalar, on the left a constant of its own.
+    fn number(&mut self, value: f64, near: bool) -> Pattern {
+        if self.right { Pattern::Splat(value) } else { self.numbers.constant(&mut self.vars, value, near) }
     }
 
     fn op(&mut self) -> Result<OpPattern, String> {
@@ -269,6 +289,9 @@ impl Parser<'_> {
             node.args.push(self.pattern()?);
         }
         self.complete(&node)?;
+        if !self.right {
+            self.numbers.keep_shapes(&mut self.vars, &mut node)?;
+        }
         Ok(node)
     }
 

@@ -2,7 +2,6 @@
 
 use super::Counterexample;
 use super::draw::{Draw, guard_numbers};
-use crate::analysis::{Facts, same_value, scalar};
 use crate::matching::{self, Match, Sink, Terms};
 use crate::proof::congruence::{ABSENT, CongruenceClosure};
 use crate::proof::{TermStore, cone};
@@ -62,7 +61,7 @@ impl Case {
         }
         let terms = CongruenceClosure::new(store, false).ok()?;
         let mut b = Builder { draw, terms, bound, values };
-        let root = b.pattern(&rule.lhs, None)?;
+        let root = b.pattern(&rule.lhs)?;
         Some(Case { terms: b.terms, root, values: b.values })
     }
 
@@ -177,8 +176,7 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// `beside`: the operand before this one.
-    fn pattern(&mut self, p: &Pattern, beside: Option<ValueId>) -> Option<ValueId> {
+    fn pattern(&mut self, p: &Pattern) -> Option<ValueId> {
         match p {
             Pattern::Value(v) => match self.bound.values.get(v) {
                 Some(&id) => Some(id),
@@ -188,15 +186,8 @@ impl Builder<'_> {
                     Some(id)
                 }
             },
-            Pattern::Splat(number) => {
-                let dtype = beside.and_then(|b| self.terms.facts(b).dtype()).unwrap_or(DType::F32);
-                let t = scalar(*number, dtype).ok()?;
-                let exact =
-                    Facts::constant(&t, false).splat().is_some_and(|v| same_value(v, *number, Some(dtype)));
-                exact.then(|| self.terms.known_constant(t))
-            }
             Pattern::Absent => Some(ABSENT),
-            Pattern::Each(_) | Pattern::Number(_) => None,
+            Pattern::Each(_) | Pattern::Splat(_) | Pattern::Number(_) => None,
             Pattern::Node(n) => self.node(n),
         }
     }
@@ -234,7 +225,7 @@ impl Builder<'_> {
                     operands.push(Some(id));
                 }
             } else {
-                let id = self.pattern(a, operands.last().copied().flatten())?;
+                let id = self.pattern(a)?;
                 operands.push((id != ABSENT).then_some(id));
             }
         }
