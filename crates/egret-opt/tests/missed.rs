@@ -75,7 +75,7 @@ fn a_gelu_of_f64_with_rounded_constants_is_missed_with_the_difference() {
     let all = missed(body, "", Tier::Approx);
     let found = of(&all, "gelu-half-last");
     assert_eq!(found.len(), 1, "{all:?}");
-    let reason = "`is(?a, 0.7071067811865476)` does not hold: 0.7071067690849304 is not 0.7071067811865476";
+    let reason = "`~0.7071067811865476` does not hold: 0.7071067690849304 is not 0.7071067811865476";
     assert_eq!((&found[0].stopped, found[0].reason.as_str()), (&Stopped::Guard, reason));
 }
 
