@@ -1,10 +1,10 @@
-//! Activation functions, as compositions of elementwise primitives.
+//! Activation functions: the primitive that computes one, or a composition of elementwise primitives where there is none.
 
 use super::elementwise::{skip_consumed, unary};
 use super::{OnnxOp, onnx};
 use crate::context::{NodeCtx, OpResult};
 use crate::error::ImportError;
-use egret_ir::{DType, Dim, Op, ValueId};
+use egret_ir::{DType, Dim, Op, ValueId, attrs};
 
 /// The operators of this file.
 pub const TABLE: &[OnnxOp] = &[
@@ -13,7 +13,10 @@ pub const TABLE: &[OnnxOp] = &[
     onnx("Elu", 1, elu),
     onnx("Gelu", 20, gelu),
     onnx("HardSigmoid", 1, hard_sigmoid),
-    onnx("HardSwish", 14, hard_swish),
+    onnx("HardSwish", 14, |c| {
+        let x = c.input(0)?;
+        Ok(vec![c.unary(Op::HardSwish, x)?])
+    }),
     onnx("LeakyRelu", 1, leaky_relu),
     onnx("Mish", 18, |c| {
         in_f32(c, |c, x| {
@@ -133,67 +136,41 @@ fn celu(ctx: &mut NodeCtx) -> OpResult {
 }
 
 fn gelu(ctx: &mut NodeCtx) -> OpResult {
-    let tanh = match ctx.str("approximate", "none")?.as_str() {
-        "none" => false,
-        "tanh" => true,
-        other => return Err(ctx.bad_attr("approximate", format!("{other:?}"))),
-    };
-    in_f32(ctx, |ctx, x| if tanh { gelu_tanh(ctx, x) } else { gelu_erf(ctx, x) })
-}
-
-fn gelu_erf(ctx: &mut NodeCtx, x: ValueId) -> Emitted {
-    let scaled = ctx.with_scalar(Op::Mul, x, std::f64::consts::FRAC_1_SQRT_2)?;
-    let erf = ctx.unary(Op::Erf, scaled)?;
-    half_of_one_plus(ctx, x, erf)
-}
-
-/// 0.5 * x * (1 + tanh(sqrt(2/pi) * (x + 0.044715 * x^3)))
-pub(super) fn gelu_tanh(ctx: &mut NodeCtx, x: ValueId) -> Emitted {
-    let square = ctx.binary(Op::Mul, x, x)?;
-    let cube = ctx.binary(Op::Mul, square, x)?;
-    let cube = ctx.with_scalar(Op::Mul, cube, 0.044715)?;
-    let sum = ctx.binary(Op::Add, x, cube)?;
-    let scaled = ctx.with_scalar(Op::Mul, sum, (2.0 / std::f64::consts::PI).sqrt())?;
-    let tanh = ctx.unary(Op::Tanh, scaled)?;
-    half_of_one_plus(ctx, x, tanh)
-}
-
-/// 0.5 * x * (1 + y)
-fn half_of_one_plus(ctx: &mut NodeCtx, x: ValueId, y: ValueId) -> Emitted {
-    let one_plus = ctx.with_scalar(Op::Add, y, 1.0)?;
-    let product = ctx.binary(Op::Mul, x, one_plus)?;
-    ctx.with_scalar(Op::Mul, product, 0.5)
+    let form = ctx.str("approximate", "none")?;
+    if form != "none" && form != "tanh" {
+        return Err(ctx.bad_attr("approximate", format!("{form:?}")));
+    }
+    let x = ctx.input(0)?;
+    Ok(vec![ctx.emit(Op::Gelu, attrs! { approximate: form.as_str() }, &[x])?])
 }
 
 /// max(0, min(1, alpha * x + beta))
-fn clamped_line(ctx: &mut NodeCtx, x: ValueId, alpha: f64, beta: f64) -> Emitted {
-    let scaled = ctx.with_scalar(Op::Mul, x, alpha)?;
-    let line = ctx.with_scalar(Op::Add, scaled, beta)?;
-    let low = ctx.with_scalar(Op::Min, line, 1.0)?;
-    ctx.with_scalar(Op::Max, low, 0.0)
-}
-
 fn hard_sigmoid(ctx: &mut NodeCtx) -> OpResult {
     let (alpha, beta) = (ctx.float("alpha", 0.2)?, ctx.float("beta", 0.5)?);
-    in_f32(ctx, |ctx, x| clamped_line(ctx, x, alpha.into(), beta.into()))
-}
-
-fn hard_swish(ctx: &mut NodeCtx) -> OpResult {
     in_f32(ctx, |ctx, x| {
-        let gate = clamped_line(ctx, x, 1.0 / 6.0, 0.5)?;
-        ctx.binary(Op::Mul, x, gate)
+        let scaled = ctx.with_scalar(Op::Mul, x, alpha.into())?;
+        let line = ctx.with_scalar(Op::Add, scaled, beta.into())?;
+        let low = ctx.with_scalar(Op::Min, line, 1.0)?;
+        ctx.with_scalar(Op::Max, low, 0.0)
     })
 }
 
-/// x * sigmoid(alpha * x)
-pub(super) fn scaled_swish(ctx: &mut NodeCtx, x: ValueId, alpha: f64) -> Emitted {
-    let scaled = if alpha == 1.0 { x } else { ctx.with_scalar(Op::Mul, x, alpha)? };
+/// x * sigmoid(alpha * x): `silu` where alpha is 1, the only one that the primitive knows.
+fn scaled_swish(ctx: &mut NodeCtx, x: ValueId, alpha: f64) -> Emitted {
+    if alpha == 1.0 {
+        return ctx.unary(Op::Silu, x);
+    }
+    let scaled = ctx.with_scalar(Op::Mul, x, alpha)?;
     let gate = ctx.unary(Op::Sigmoid, scaled)?;
     ctx.binary(Op::Mul, x, gate)
 }
 
 fn swish(ctx: &mut NodeCtx) -> OpResult {
     let alpha = f64::from(ctx.float("alpha", 1.0)?);
+    if alpha == 1.0 {
+        let x = ctx.input(0)?;
+        return Ok(vec![ctx.unary(Op::Silu, x)?]);
+    }
     in_f32(ctx, |ctx, x| scaled_swish(ctx, x, alpha))
 }
 

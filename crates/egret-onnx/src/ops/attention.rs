@@ -146,7 +146,26 @@ fn attention(ctx: &mut NodeCtx) -> OpResult {
         v = ctx.concat(&[past, v], 2)?;
     }
     let (present_k, present_v) = (k, v);
-    let mask = mask(ctx, q, k, past)?;
+    let mut mask = mask(ctx, q, k, past)?;
+    // What the primitive does not do: capped scores, scores as an output, a mask added beside one that chooses, more than one
+    // element type, a softmax in a wider type than the products.
+    let is_whole = softcap <= 0.0
+        && !ctx.wanted.get(3).is_some_and(|&w| w)
+        && (mask.allowed.is_none() || mask.bias.is_none())
+        && ctx.dtype(v)? == dtype
+        && fits_primitive(precision, dtype);
+    if is_whole {
+        let live = if mask.may_be_empty { Some(filled(ctx, &mut mask, dtype)?) } else { None };
+        let mut y = fused(ctx, [q, k, v], scale, mask.allowed.or(mask.bias))?;
+        if let Some(live) = live {
+            let zero = ctx.zero(dtype);
+            y = ctx.select(live, y, zero)?;
+        }
+        if packed {
+            y = join_heads(ctx, y)?;
+        }
+        return Ok(vec![y, present_k, present_v]);
+    }
     let times = group(ctx, q, k)?;
     k = repeat_heads(ctx, k, &times)?;
     v = repeat_heads(ctx, v, &times)?;
@@ -171,18 +190,7 @@ fn attention(ctx: &mut NodeCtx) -> OpResult {
     let mut weights = ctx.softmax(wide, 3)?;
     if mask.may_be_empty {
         // The softmax of a row without any key is 0 / 0; ONNX wants a row of zeros.
-        let live = match mask.bias {
-            Some(bias) => {
-                let live = ctx.binary(Op::Less, least, bias)?;
-                match mask.allowed {
-                    Some(allowed) => ctx.binary(Op::And, live, allowed)?,
-                    None => live,
-                }
-            }
-            None => mask.allowed.ok_or_else(|| ImportError::invalid("Attention has an empty mask"))?,
-        };
-        let last = ctx.rank(live)? as i64 - 1;
-        let any = ctx.reduce("or", live, vec![last], true)?;
+        let any = live_rows(ctx, &mask, least)?;
         let zero = ctx.zero(precision.unwrap_or(dtype));
         weights = ctx.select(any, weights, zero)?;
     }
@@ -195,6 +203,105 @@ fn attention(ctx: &mut NodeCtx) -> OpResult {
     }
     let qk = [raw, capped, masked, weights][output_mode as usize];
     Ok(vec![ctx.cast(y, dtype)?, present_k, present_v, qk])
+}
+
+/// Whether `attention`, which computes in f32 at least, is as precise as a softmax in the type that is asked for.
+fn fits_primitive(softmax: Option<DType>, operands: DType) -> bool {
+    softmax != Some(DType::F64) || operands == DType::F64
+}
+
+/// The queries that see any key, as [.., 1]; `least` is -inf.
+fn live_rows(ctx: &mut NodeCtx, mask: &Mask, least: ValueId) -> Result<ValueId, ImportError> {
+    let live = match (mask.bias, mask.allowed) {
+        (Some(bias), None) => ctx.binary(Op::Less, least, bias)?,
+        (None, Some(allowed)) => allowed,
+        (Some(bias), Some(allowed)) => {
+            let live = ctx.binary(Op::Less, least, bias)?;
+            ctx.binary(Op::And, live, allowed)?
+        }
+        (None, None) => return Err(ImportError::invalid("Attention has an empty mask")),
+    };
+    let last = ctx.rank(live)? as i64 - 1;
+    ctx.reduce("or", live, vec![last], true)
+}
+
+/// The queries that see any key; the others see all keys from now on, so that nothing becomes NaN (neither forwards nor in a
+/// gradient) before their results are made 0. The flag `safe` of `attention` would hide the NaN of a query that sees one, too.
+fn filled(ctx: &mut NodeCtx, mask: &mut Mask, dtype: DType) -> Result<ValueId, ImportError> {
+    let least = ctx.scalar(dtype, f64::NEG_INFINITY)?;
+    let live = live_rows(ctx, mask, least)?;
+    if let Some(bias) = mask.bias {
+        let zero = ctx.zero(dtype);
+        mask.bias = Some(ctx.select(live, bias, zero)?);
+    }
+    if let Some(allowed) = mask.allowed {
+        let none = ctx.unary(Op::Not, live)?;
+        mask.allowed = Some(ctx.binary(Op::Or, allowed, none)?);
+    }
+    Ok(live)
+}
+
+/// One `attention` of q [B, H, L, D] over k and v, which may have fewer heads.
+fn fused(
+    ctx: &mut NodeCtx,
+    [mut q, mut k, mut v]: [ValueId; 3],
+    scale: Option<f32>,
+    mut mask: Option<ValueId>,
+) -> Result<ValueId, ImportError> {
+    let dtype = ctx.dtype(q)?;
+    let (shape, times) = (ctx.shape_of(q)?, group(ctx, q, k)?);
+    let scale = match (scale, shape[3].as_const()) {
+        (Some(scale), _) => f64::from(scale),
+        (None, Some(size)) => 1.0 / (size as f64).sqrt(),
+        (None, None) => {
+            let sizes = ctx.dims_value(q)?;
+            let size = ctx.pick(sizes, 0, 3)?;
+            let size = ctx.cast(size, DType::F64)?;
+            let factor = ctx.with_scalar(Op::Pow, size, -0.5)?;
+            let factor = ctx.cast(factor, dtype)?;
+            q = ctx.binary(Op::Mul, q, factor)?;
+            1.0
+        }
+    };
+    let heads = ctx.shape_of(k)?[1].clone();
+    let grouped = grouped_mask(ctx, mask, &heads, &times)?;
+    let is_grouped = times.as_const() != Some(1) && grouped.is_some();
+    if let (true, Some(grouped)) = (is_grouped, grouped) {
+        // Query heads that share a head of the keys are an axis of their own, along which keys and values broadcast.
+        let by_group = [&[shape[0].clone(), heads, times], &shape[2..]].concat();
+        q = ctx.reshape(q, by_group)?;
+        (k, v) = (ctx.unsqueeze(k, 2)?, ctx.unsqueeze(v, 2)?);
+        mask = grouped;
+    } else {
+        (k, v) = (repeat_heads(ctx, k, &times)?, repeat_heads(ctx, v, &times)?);
+    }
+    let attrs = attrs! { scale: scale, fill: f64::NEG_INFINITY, safe: 0i64 };
+    let y = ctx.emit_node(Op::Attention, attrs, &[Some(q), Some(k), Some(v), mask], vec![])?[0];
+    if !is_grouped {
+        return Ok(y);
+    }
+    let width = ctx.shape_of(y)?[4].clone();
+    ctx.reshape(y, [&shape[..3], &[width]].concat())
+}
+
+/// A mask over heads as one over `heads` groups of `times`; `None` where it cannot be told whether it differs by head.
+fn grouped_mask(
+    ctx: &mut NodeCtx,
+    mask: Option<ValueId>,
+    heads: &Dim,
+    times: &Dim,
+) -> Result<Option<Option<ValueId>>, ImportError> {
+    let Some(mask) = mask else { return Ok(Some(None)) };
+    let mut shape = ctx.shape_of(mask)?;
+    let Some(at) = shape.len().checked_sub(3) else { return Ok(Some(Some(mask))) };
+    if shape[at].as_const() == Some(1) {
+        shape.insert(at, dim(1));
+    } else if shape[at].as_const().is_some() && heads.as_const().is_some() && times.as_const().is_some() {
+        shape.splice(at..=at, [heads.clone(), times.clone()]);
+    } else {
+        return Ok(None);
+    }
+    Ok(Some(Some(ctx.reshape(mask, shape)?)))
 }
 
 /// The mask that the inputs and attributes of Attention make together.
@@ -310,30 +417,10 @@ fn rotary_embedding(ctx: &mut NodeCtx) -> OpResult {
     // [B, 1, L, half]: the same for all heads.
     let (cos, sin) = (ctx.unsqueeze(cos, 1)?, ctx.unsqueeze(sin, 1)?);
     let width = if rotated == 0 { size.clone() } else { dim(rotated) };
-    let half = width.op(DimOp::FloorDiv, &dim(2));
     let turning = ctx.narrow(heads_first, 3, dim(0), width.clone())?;
-    let (a, b) = if interleaved {
-        let mut pairs = ctx.shape_of(turning)?;
-        pairs[3] = half.clone();
-        pairs.push(dim(2));
-        let pairs = ctx.reshape(turning, pairs)?;
-        (ctx.pick(pairs, 4, 0)?, ctx.pick(pairs, 4, 1)?)
-    } else {
-        (ctx.narrow(turning, 3, dim(0), half.clone())?, ctx.narrow(turning, 3, half.clone(), half)?)
-    };
-    let mut product = |x, y| ctx.binary(Op::Mul, x, y);
-    let (ca, sb, sa, cb) = (product(cos, a)?, product(sin, b)?, product(sin, a)?, product(cos, b)?);
-    let real = ctx.binary(Op::Sub, ca, sb)?;
-    let imaginary = ctx.binary(Op::Add, sa, cb)?;
-    let turned = if interleaved {
-        let (real, imaginary) = (ctx.unsqueeze(real, 4)?, ctx.unsqueeze(imaginary, 4)?);
-        let pairs = ctx.concat(&[real, imaginary], 4)?;
-        let mut to = shape.clone();
-        to[3] = width.clone();
-        ctx.reshape(pairs, to)?
-    } else {
-        ctx.concat(&[real, imaginary], 3)?
-    };
+    let (cos, sin) = (both_of_a_pair(ctx, cos, interleaved)?, both_of_a_pair(ctx, sin, interleaved)?);
+    let turned =
+        ctx.emit(Op::Rotary, attrs! { interleaved: i64::from(interleaved) }, &[turning, cos, sin])?;
     let rest = size.clone() - width.clone();
     let mut y = turned;
     if rest.as_const() != Some(0) {
@@ -341,6 +428,19 @@ fn rotary_embedding(ctx: &mut NodeCtx) -> OpResult {
         y = ctx.concat(&[turned, still], 3)?;
     }
     Ok(vec![if packed { join_heads(ctx, y)? } else { y }])
+}
+
+/// One factor a pair of elements as one an element: [.., half] as [.., 2 * half].
+fn both_of_a_pair(ctx: &mut NodeCtx, x: ValueId, interleaved: bool) -> Result<ValueId, ImportError> {
+    let mut shape = ctx.shape_of(x)?;
+    let last = shape.len() - 1;
+    if !interleaved {
+        return ctx.concat(&[x, x], last);
+    }
+    let pairs = ctx.unsqueeze(x, last + 1)?;
+    let pairs = ctx.concat(&[pairs, pairs], last + 1)?;
+    shape[last] = shape[last].clone() * dim(2);
+    ctx.reshape(pairs, shape)
 }
 
 /// Attention whose scores and probabilities pass through sub-graphs, which become part of the graph.
@@ -354,6 +454,11 @@ fn flex_attention(ctx: &mut NodeCtx) -> OpResult {
         None if matches!(dtype, DType::F16 | DType::BF16) => DType::F32,
         None => dtype,
     };
+    let out = ctx.dtype(v)?;
+    let is_modified = ctx.attrs.contains_key("score_mod") || ctx.attrs.contains_key("prob_mod");
+    if !is_modified && out == dtype && fits_primitive(Some(compute), dtype) {
+        return Ok(vec![fused(ctx, [q, k, v], scale, None)?]);
+    }
     let times = group(ctx, q, k)?;
     k = repeat_heads(ctx, k, &times)?;
     v = repeat_heads(ctx, v, &times)?;
@@ -362,7 +467,6 @@ fn flex_attention(ctx: &mut NodeCtx) -> OpResult {
     let x = modified(ctx, "score_mod", x)?;
     let x = ctx.softmax(x, 3)?;
     let x = modified(ctx, "prob_mod", x)?;
-    let out = ctx.dtype(v)?;
     let v = ctx.cast(v, compute)?;
     let y = ctx.binary(Op::Matmul, x, v)?;
     Ok(vec![ctx.cast(y, out)?])

@@ -1,6 +1,5 @@
 //! Matrix products and convolutions.
 
-use super::activation::{scaled_swish, wide};
 use super::emit::{const_dim, const_dims, dim};
 use super::geometry::{AutoPad, Window, auto_pad, positive};
 use super::quantization::Requantize;
@@ -308,11 +307,7 @@ fn causal_conv(ctx: &mut NodeCtx) -> OpResult {
     y = add_bias(ctx, y, bias)?;
     match activation.as_str() {
         "none" => {}
-        "silu" | "swish" => {
-            let high = ctx.cast(y, wide(x_ty.dtype))?;
-            let gated = scaled_swish(ctx, high, 1.0)?;
-            y = ctx.cast(gated, x_ty.dtype)?;
-        }
+        "silu" | "swish" => y = ctx.unary(Op::Silu, y)?,
         other => return Err(ctx.bad_attr("activation", format!("{other:?}"))),
     }
     let length: Dim = ctx.shape_of(padded)?[2].clone();

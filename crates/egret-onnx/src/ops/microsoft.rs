@@ -1,6 +1,6 @@
 //! Operators of the domain com.microsoft that optimised and quantised models come with.
 
-use super::activation::{gelu_tanh, wide};
+use super::activation::wide;
 use super::contraction::numpy_matmul;
 use super::emit::dim;
 use super::quantization::{dynamic_u8, quantize};
@@ -30,13 +30,10 @@ type Emitted = Result<ValueId, ImportError>;
 
 fn fast_gelu(ctx: &mut NodeCtx) -> OpResult {
     let (mut x, bias) = (ctx.input(0)?, ctx.opt_input(1));
-    let dtype = ctx.dtype(x)?;
     if let Some(bias) = bias {
         x = ctx.binary(Op::Add, x, bias)?;
     }
-    let x = ctx.cast(x, wide(dtype))?;
-    let y = gelu_tanh(ctx, x)?;
-    Ok(vec![ctx.cast(y, dtype)?])
+    Ok(vec![ctx.emit(Op::Gelu, attrs! { approximate: "tanh" }, &[x])?])
 }
 
 fn fused_matmul(ctx: &mut NodeCtx) -> OpResult {

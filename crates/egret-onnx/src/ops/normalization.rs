@@ -128,6 +128,7 @@ fn layer(ctx: &mut NodeCtx) -> OpResult {
     let (x, scale, shift) = (ctx.input(0)?, ctx.input(1)?, ctx.opt_input(2));
     let (dtype, rank) = (ctx.dtype(x)?, ctx.rank(x)?);
     let axis = ctx.axis(axis, rank)?;
+    // The primitive alone would round smaller floats before scale and shift, too.
     let work = wide(dtype);
     let x = ctx.cast(x, work)?;
     let y = ctx.emit(Op::LayerNorm, attrs! { axis: axis as i64, epsilon: f64::from(epsilon) }, &[x])?;
@@ -153,13 +154,11 @@ fn rms(ctx: &mut NodeCtx) -> OpResult {
     ctx.opt_dtype("stash_type")?;
     let (x, scale) = (ctx.input(0)?, ctx.input(1)?);
     let (dtype, rank) = (ctx.dtype(x)?, ctx.rank(x)?);
-    let axes: Vec<i64> = (ctx.axis(axis, rank)? as i64..rank as i64).collect();
+    let axis = ctx.axis(axis, rank)?;
+    // The primitive alone would round smaller floats before the scale, too.
     let work = wide(dtype);
     let x = ctx.cast(x, work)?;
-    let square = ctx.binary(Op::Mul, x, x)?;
-    let m = mean(ctx, square, &axes, true)?;
-    let inverse = inverse_root(ctx, m, epsilon)?;
-    let y = ctx.binary(Op::Mul, x, inverse)?;
+    let y = ctx.emit(Op::RmsNorm, attrs! { axis: axis as i64, epsilon: f64::from(epsilon) }, &[x])?;
     let to = ctx.dtype(scale)?;
     let scale = ctx.cast(scale, work)?;
     let y = ctx.binary(Op::Mul, y, scale)?;

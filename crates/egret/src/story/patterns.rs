@@ -9,7 +9,8 @@ use egret_opt::{CostModel, PassReport, estimate};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Operations that stand for a pattern of smaller ones: that a model has them is worth a line even where nothing made them.
-pub(super) const COMPOSED: [Op; 5] = [Op::Attention, Op::LayerNorm, Op::RmsNorm, Op::Gelu, Op::Softmax];
+pub(super) const COMPOSED: [Op; 8] =
+    [Op::Attention, Op::Rotary, Op::LayerNorm, Op::RmsNorm, Op::Gelu, Op::Silu, Op::HardSwish, Op::Softmax];
 
 /// What results where nodes only go.
 pub(super) const REMOVED: &str = "removed";
