@@ -135,7 +135,7 @@ impl Saturated {
             applied,
             steps: write.steps,
             cheapest: extraction.proven,
-            cost: extraction.cost.0,
+            cost: extraction.cost.nanos,
             error: extract::error(extraction),
             approximate: None,
             limits: done.limits.clone(),

@@ -5,7 +5,8 @@
 //! The bound is the cost of the nodes chosen so far plus the cheapest node of every class that any
 //! completion needs.
 
-use super::candidates::{Candidates, Cost, Set, merge, total};
+use super::candidates::{Candidate, Candidates, Cost, total};
+use fixedbitset::FixedBitSet;
 use std::collections::BTreeMap;
 
 /// The most search steps in a component; after them the best choice so far is kept.
@@ -15,8 +16,8 @@ const ALL_STEPS: usize = 10_000;
 /// The most classes of a region that is searched.
 const CLASSES: usize = 1024;
 
-/// The candidates of a class: cost, operands.
-type List = Vec<(Cost, Vec<usize>)>;
+/// The candidates of a class.
+type List = Vec<Candidate<()>>;
 
 /// Replaces a choice by the cheapest one. Returns whether it is proven to be the cheapest.
 pub(crate) fn exact<N>(
@@ -32,24 +33,26 @@ pub(crate) fn exact<N>(
     }
     let mut place = vec![0; candidates.len()];
     order.iter().enumerate().for_each(|(i, &class)| place[class] = i);
-    let local =
-        |(cost, children, _): &(Cost, Vec<usize>, N)| (*cost, children.iter().map(|&c| place[c]).collect());
+    let local = |c: &Candidate<N>| Candidate {
+        cost: c.cost,
+        operands: c.operands.iter().map(|&o| place[o]).collect(),
+        form: (),
+    };
     let lists: Vec<List> =
         order.iter().map(|&class| candidates[class].iter().map(local).collect()).collect();
-    let words = lists.len().div_ceil(64);
-    let entails = entailed(&lists, words);
-    let mut always = vec![0; words];
+    let entails = entailed(&lists);
+    let mut always = FixedBitSet::with_capacity(lists.len() + 1);
     for &root in roots {
-        merge(&mut always, &entails[place[root]]);
+        always.union_with(&entails[place[root]]);
     }
     let mut search = Search {
         entails,
-        least: lists.iter().map(|list| list.iter().map(|c| c.0).min().unwrap_or_default()).collect(),
+        least: lists.iter().map(|list| list.iter().map(|c| c.cost).min().unwrap_or_default()).collect(),
         // A class with one candidate is chosen from the start.
         chosen: lists.iter().map(|list| (list.len() == 1).then_some(0)).collect(),
         lists,
         open: vec![],
-        best: (0, 0),
+        best: Cost::default(),
         found: None,
         steps: 0,
     };
@@ -78,12 +81,8 @@ pub(crate) fn exact<N>(
     proven
 }
 
-fn has(set: &Set, class: usize) -> bool {
-    set[class / 64] >> (class % 64) & 1 == 1
-}
-
 /// Partitions the classes with a choice into components of dependent choices.
-fn components(lists: &[List], open: &[usize], always: &Set) -> Vec<Vec<usize>> {
+fn components(lists: &[List], open: &[usize], always: &FixedBitSet) -> Vec<Vec<usize>> {
     // For each class the first always needed class from which it is reached.
     let mut owner: Vec<Option<usize>> = vec![None; lists.len()];
     let mut joined: Vec<usize> = (0..lists.len()).collect();
@@ -94,13 +93,12 @@ fn components(lists: &[List], open: &[usize], always: &Set) -> Vec<Vec<usize>> {
         }
         i
     }
-    for &class in open.iter().filter(|&&c| has(always, c)) {
+    for &class in open.iter().filter(|&&c| always.contains(c)) {
         owner[class] = Some(class);
         let mut stack = vec![class];
         while let Some(c) = stack.pop() {
-            for &child in
-                lists[c].iter().flat_map(|(_, children)| children).filter(|&&child| !has(always, child))
-            {
+            let children = lists[c].iter().flat_map(|candidate| &candidate.operands);
+            for &child in children.filter(|&&child| !always.contains(child)) {
                 match owner[child] {
                     // Visited already, and so is what it reaches.
                     Some(other) => {
@@ -136,7 +134,7 @@ fn reachable<N>(candidates: &Candidates<N>, roots: &[usize]) -> Vec<usize> {
             stack.extend(
                 candidates[class]
                     .iter()
-                    .flat_map(|(_, children, _)| children)
+                    .flat_map(|candidate| &candidate.operands)
                     .filter(|&&c| !seen[c])
                     .map(|&c| (c, false)),
             );
@@ -145,18 +143,24 @@ fn reachable<N>(candidates: &Candidates<N>, roots: &[usize]) -> Vec<usize> {
     order
 }
 
-/// The entailed classes of each class, itself included: the greatest fixpoint of its equations.
-fn entailed(lists: &[List], words: usize) -> Vec<Set> {
-    let mut sets = vec![vec![u64::MAX; words]; lists.len()];
+/// The entailed classes of each class, itself included: the greatest fixpoint of its equations. A class
+/// whose terms are all cyclic entails everything, and with it the bit after the last class, which no other
+/// class has: it cannot be computed.
+fn entailed(lists: &[List]) -> Vec<FixedBitSet> {
+    let mut full = FixedBitSet::with_capacity(lists.len() + 1);
+    full.insert_range(..);
+    let mut any = full.clone();
+    let mut sets = vec![full.clone(); lists.len()];
     loop {
         let mut changed = false;
         for (class, list) in lists.iter().enumerate() {
-            let mut all = vec![u64::MAX; words];
-            for (_, children) in list {
-                let any = |w: usize| children.iter().fold(0, |bits, &c| bits | sets[c][w]);
-                all.iter_mut().enumerate().for_each(|(w, bits)| *bits &= any(w));
+            let mut all = full.clone();
+            for candidate in list {
+                any.clear();
+                candidate.operands.iter().for_each(|&c| any.union_with(&sets[c]));
+                all.intersect_with(&any);
             }
-            all[class / 64] |= 1 << (class % 64);
+            all.insert(class);
             changed |= all != sets[class];
             sets[class] = all;
         }
@@ -168,7 +172,7 @@ fn entailed(lists: &[List], words: usize) -> Vec<Set> {
 
 struct Search {
     lists: Vec<List>,
-    entails: Vec<Set>,
+    entails: Vec<FixedBitSet>,
     /// The cheapest node of each class.
     least: Vec<Cost>,
     chosen: Vec<Option<usize>>,
@@ -183,17 +187,17 @@ struct Search {
 
 impl Search {
     /// Starts the search of a component from a known choice.
-    fn start(&mut self, component: Vec<usize>, always: &Set, choice: &[usize]) {
+    fn start(&mut self, component: Vec<usize>, always: &FixedBitSet, choice: &[usize]) {
         (self.open, self.found, self.steps) = (component, None, 0);
-        let mut stack: Vec<usize> = self.open.iter().copied().filter(|&c| has(always, c)).collect();
+        let mut stack: Vec<usize> = self.open.iter().copied().filter(|&c| always.contains(c)).collect();
         let mut seen = always.clone();
-        self.best = (0, 0);
+        self.best = Cost::default();
         while let Some(class) = stack.pop() {
-            let (cost, children) = &self.lists[class][choice[class]];
-            self.best = (self.best.0 + cost.0, self.best.1 + cost.1);
-            for &c in children.iter().filter(|&&c| !has(always, c)) {
-                if !has(&seen, c) {
-                    seen[c / 64] |= 1 << (c % 64);
+            let chosen = &self.lists[class][choice[class]];
+            self.best += chosen.cost;
+            // What is always needed has been seen.
+            for &c in &chosen.operands {
+                if !seen.put(c) {
                     stack.push(c);
                 }
             }
@@ -201,51 +205,45 @@ impl Search {
     }
 
     /// The cheapest nodes of the component's classes that are always needed.
-    fn bound(&self, always: &Set) -> Cost {
-        let least = self.open.iter().filter(|&&c| has(always, c)).map(|&c| self.least[c]);
-        least.fold((0, 0), |sum, c| (sum.0 + c.0, sum.1 + c.1))
+    fn bound(&self, always: &FixedBitSet) -> Cost {
+        self.open.iter().filter(|&&c| always.contains(c)).map(|&c| self.least[c]).sum()
     }
 
     /// Adds what these classes entail to the needed set, and its least cost to the bound.
-    fn need(&self, needed: &mut Set, bound: &mut Cost, classes: &[usize]) {
+    fn need(&self, needed: &mut FixedBitSet, bound: &mut Cost, classes: &[usize]) {
+        // The bit after the last class: what cannot be computed.
+        let never = Cost { nanos: u64::MAX / 2, nodes: 0 };
         for &c in classes {
-            for (w, has) in needed.iter_mut().enumerate() {
-                let mut new = self.entails[c][w] & !*has;
-                *has |= new;
-                while new != 0 {
-                    // A class whose terms are all cyclic entails everything, including bits beyond the last
-                    // class.
-                    let least = self
-                        .least
-                        .get(w * 64 + new.trailing_zeros() as usize)
-                        .copied()
-                        .unwrap_or((u64::MAX / 2, 0));
-                    *bound = (bound.0.saturating_add(least.0), bound.1 + least.1);
-                    new &= new - 1;
-                }
+            for new in self.entails[c].difference(needed) {
+                let least = self.least.get(new).copied().unwrap_or(never);
+                bound.nanos = bound.nanos.saturating_add(least.nanos);
+                bound.nodes += least.nodes;
             }
+            needed.union_with(&self.entails[c]);
         }
     }
 
-    fn branch(&mut self, needed: &Set, bound: Cost) {
+    fn branch(&mut self, needed: &FixedBitSet, bound: Cost) {
         self.steps += 1;
         if self.steps > STEPS || bound >= self.best {
             return;
         }
-        let undecided = |class: &usize| self.chosen[*class].is_none() && has(needed, *class);
+        let undecided = |class: &usize| self.chosen[*class].is_none() && needed.contains(*class);
         let Some(class) = self.open.iter().copied().find(undecided) else {
             self.best = bound;
             self.found = Some(self.open.iter().filter_map(|&c| Some((c, self.chosen[c]?))).collect());
             return;
         };
         for k in 0..self.lists[class].len() {
-            let (cost, children) = self.lists[class][k].clone();
-            if children.iter().any(|&c| self.stands_on(c, class)) {
+            let Candidate { cost, operands, .. } = self.lists[class][k].clone();
+            if operands.iter().any(|&c| self.stands_on(c, class)) {
                 continue;
             }
             let (mut needed, mut bound) = (needed.clone(), bound);
-            bound = (bound.0 - self.least[class].0 + cost.0, bound.1 + cost.1 - self.least[class].1);
-            self.need(&mut needed, &mut bound, &children);
+            let least = self.least[class];
+            bound.nanos = bound.nanos - least.nanos + cost.nanos;
+            bound.nodes = bound.nodes + cost.nodes - least.nodes;
+            self.need(&mut needed, &mut bound, &operands);
             self.chosen[class] = Some(k);
             self.branch(&needed, bound);
             self.chosen[class] = None;
@@ -254,16 +252,14 @@ impl Search {
 
     /// Whether a class is `other`, or is computed from it under the present choice.
     fn stands_on(&self, class: usize, other: usize) -> bool {
-        let mut seen = vec![0u64; self.chosen.len().div_ceil(64)];
+        let mut seen = FixedBitSet::with_capacity(self.chosen.len());
         let mut stack = vec![class];
         while let Some(c) = stack.pop() {
             if c == other {
                 return true;
             }
-            let bit = 1 << (c % 64);
-            if seen[c / 64] & bit == 0 {
-                seen[c / 64] |= bit;
-                stack.extend(self.chosen[c].iter().flat_map(|&k| &self.lists[c][k].1));
+            if !seen.put(c) {
+                stack.extend(self.chosen[c].iter().flat_map(|&k| &self.lists[c][k].operands));
             }
         }
         false
@@ -275,6 +271,14 @@ mod tests {
     use super::*;
     use crate::eqsat::extract::greedy::greedy;
     use proptest::prelude::*;
+
+    fn cost(nanos: u64, nodes: u32) -> Cost {
+        Cost { nanos, nodes }
+    }
+
+    fn node(nanos: u64, operands: &[usize]) -> Candidate<()> {
+        Candidate { cost: cost(nanos, 1), operands: operands.to_vec(), form: () }
+    }
 
     /// The least cost over all choices without a cycle.
     fn brute(candidates: &Candidates<()>) -> Option<Cost> {
@@ -302,32 +306,29 @@ mod tests {
     #[test]
     fn two_choices_change_at_once() {
         // Either of 1 and 2 alone is cheaper without 3, both are cheaper with it.
-        let node = |cost, children: &[usize]| ((cost, 1), children.to_vec(), ());
         let either = vec![node(3, &[]), node(0, &[3])];
         let candidates = vec![vec![node(0, &[1, 2])], either.clone(), either, vec![node(5, &[])]];
         let mut choice = greedy(&candidates).unwrap();
-        assert_eq!(total(&candidates, &[0], &choice).unwrap().1, (6, 3));
-        assert!(exact(&candidates, &[0], (6, 3), &mut choice));
-        assert_eq!(total(&candidates, &[0], &choice).unwrap().1, (5, 4));
+        assert_eq!(total(&candidates, &[0], &choice).unwrap().1, cost(6, 3));
+        assert!(exact(&candidates, &[0], cost(6, 3), &mut choice));
+        assert_eq!(total(&candidates, &[0], &choice).unwrap().1, cost(5, 4));
     }
 
     #[test]
     fn what_is_apart_is_searched_apart() {
         // Thirty copies of the trap, beside each other: 2^60 choices.
-        let node = |cost, children: &[usize]| ((cost, 1), children.to_vec(), ());
         let mut candidates =
             vec![vec![node(0, &(0..30).flat_map(|i| [3 * i + 1, 3 * i + 2]).collect::<Vec<_>>())]];
         for i in 0..30 {
             let either = vec![node(3, &[]), node(0, &[3 * i + 3])];
             candidates.extend([either.clone(), either, vec![node(5, &[])]]);
         }
-        assert_eq!(solved(&candidates), Some((150, 91)));
+        assert_eq!(solved(&candidates), Some(cost(150, 91)));
     }
 
     #[test]
     fn components_make_no_cycle_together() {
         // 1 and 2 are cheap from each other, but one of them has to come from 3.
-        let node = |cost, children: &[usize]| ((cost, 1), children.to_vec(), ());
         let candidates = vec![
             vec![node(0, &[1, 2])],
             vec![node(1, &[2]), node(9, &[3])],
@@ -335,17 +336,17 @@ mod tests {
             vec![node(0, &[])],
         ];
         let mut choice = vec![0, 1, 1, 0];
-        exact(&candidates, &[0], (17, 4), &mut choice);
-        assert!(total(&candidates, &[0], &choice).is_some_and(|(_, cost)| cost <= (17, 4)));
+        exact(&candidates, &[0], cost(17, 4), &mut choice);
+        assert!(total(&candidates, &[0], &choice).is_some_and(|(_, is)| is <= cost(17, 4)));
     }
 
     proptest! {
         #[test]
         fn nothing_is_cheaper(lists in prop::collection::vec(prop::collection::vec((0u64..20, prop::collection::vec(0usize..7, 0..3)), 1..4), 7)) {
-            let list = |l: Vec<(u64, Vec<usize>)>| l.into_iter().map(|(cost, children)| ((cost, 1), children, ())).collect::<Vec<_>>();
-            let mut candidates: Vec<Vec<(Cost, Vec<usize>, ())>> = lists.into_iter().map(list).collect();
+            let list = |l: Vec<(u64, Vec<usize>)>| l.into_iter().map(|(nanos, operands)| node(nanos, &operands)).collect::<Vec<_>>();
+            let mut candidates: Vec<List> = lists.into_iter().map(list).collect();
             // The last class is a leaf, so that most cases have a solution.
-            candidates[6].push(((9, 1), vec![], ()));
+            candidates[6].push(node(9, &[]));
             candidates.iter_mut().for_each(|l| l.sort());
             if let Some(cost) = solved(&candidates) {
                 prop_assert_eq!(Some(cost), brute(&candidates));

@@ -5,9 +5,37 @@ use crate::analysis::Facts;
 use crate::eqsat::egraph::{ENode, Egraph, Symbol};
 use egg::{Id, Language};
 use std::collections::BTreeMap;
+use std::iter::Sum;
+use std::ops::{Add, AddAssign};
 
-/// Nanoseconds, then number of nodes as a tie-breaker.
-pub type Cost = (u64, u32);
+/// The cost of a node, or of several. Time decides; the number of nodes breaks ties.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cost {
+    /// Estimated nanoseconds.
+    pub nanos: u64,
+    /// Nodes of the graph.
+    pub nodes: u32,
+}
+
+impl Add for Cost {
+    type Output = Cost;
+
+    fn add(self, other: Cost) -> Cost {
+        Cost { nanos: self.nanos + other.nanos, nodes: self.nodes + other.nodes }
+    }
+}
+
+impl AddAssign for Cost {
+    fn add_assign(&mut self, other: Cost) {
+        *self = *self + other;
+    }
+}
+
+impl Sum for Cost {
+    fn sum<I: Iterator<Item = Cost>>(costs: I) -> Cost {
+        costs.fold(Cost::default(), Cost::add)
+    }
+}
 
 /// A class that may be computed in place of another one.
 #[derive(Clone, Debug)]
@@ -23,7 +51,7 @@ pub struct Approximation {
     pub error: f64,
 }
 
-/// A candidate of a class.
+/// What a candidate stands for.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Form<'a> {
     /// One of its nodes.
@@ -32,20 +60,29 @@ pub enum Form<'a> {
     Approximation(usize),
 }
 
-/// A bit set of classes by index.
-pub(crate) type Set = Vec<u64>;
+/// One way to compute a class. Ordered by cost first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Candidate<N> {
+    /// Its own cost, without its operands.
+    pub cost: Cost,
+    /// The classes that it needs, by index.
+    pub operands: Vec<usize>,
+    /// What it stands for.
+    pub form: N,
+}
 
-/// By class its candidates: cost, indices of the operands, form.
-pub(crate) type Candidates<N> = [Vec<(Cost, Vec<usize>, N)>];
+/// The candidates of each class.
+pub(crate) type Candidates<N> = [Vec<Candidate<N>>];
 
 fn node_cost(egraph: &Egraph, class: Id, node: &ENode) -> Cost {
     let children: Vec<&Facts> = node.children.iter().map(|&c| &egraph[c].data).collect();
     match egraph.analysis.symbols.get(node.symbol) {
         Symbol::Op { op, attrs } => {
-            (egraph.analysis.cost.node(*op, attrs, &children, &egraph[class].data), 1)
+            let nanos = egraph.analysis.cost.node(*op, attrs, &children, &egraph[class].data);
+            Cost { nanos, nodes: 1 }
         }
-        Symbol::Opaque { .. } => (1000, 1),
-        _ => (0, 0),
+        Symbol::Opaque { .. } => Cost { nanos: 1000, nodes: 1 },
+        _ => Cost::default(),
     }
 }
 
@@ -55,28 +92,25 @@ pub(super) fn candidates<'a>(
     egraph: &'a Egraph,
     ids: &[Id],
     approximations: &[Approximation],
-) -> Vec<Vec<(Cost, Vec<usize>, Form<'a>)>> {
+) -> Vec<Vec<Candidate<Form<'a>>>> {
     let place: BTreeMap<Id, usize> = ids.iter().enumerate().map(|(i, &id)| (id, i)).collect();
     let nodes = |&id: &Id| {
-        let children = |n: &ENode| n.children().iter().map(|c| place[&egraph.find(*c)]).collect();
-        let nodes = egraph[id].nodes.iter();
-        let mut list: Vec<_> =
-            nodes.map(|n| (node_cost(egraph, id, n), children(n), Form::Node(n))).collect();
+        let candidate = |node: &'a ENode| Candidate {
+            cost: node_cost(egraph, id, node),
+            operands: node.children().iter().map(|c| place[&egraph.find(*c)]).collect(),
+            form: Form::Node(node),
+        };
+        let mut list: Vec<_> = egraph[id].nodes.iter().map(candidate).collect();
         list.sort();
         list
     };
     let mut all: Vec<Vec<_>> = ids.iter().map(nodes).collect();
     for a in approximations {
         let (class, form) = (place[&egraph.find(a.class)], place[&egraph.find(a.form)]);
-        all[class].push(((0, 0), vec![form], Form::Approximation(a.application)));
+        let (cost, operands) = (Cost::default(), vec![form]);
+        all[class].push(Candidate { cost, operands, form: Form::Approximation(a.application) });
     }
     all
-}
-
-/// Adds one set to another; true, so that it can be used in `all`.
-pub(crate) fn merge(into: &mut Set, from: &Set) -> bool {
-    into.iter_mut().zip(from).for_each(|(a, b)| *a |= b);
-    true
 }
 
 /// The classes that the roots need under a choice, and their total cost; `None` if the choice has a cycle.
@@ -87,7 +121,7 @@ pub(crate) fn total<N>(
 ) -> Option<(Vec<usize>, Cost)> {
     // 0 unseen, 1 open, 2 done
     let mut state = vec![0u8; candidates.len()];
-    let (mut needed, mut sum) = (vec![], (0, 0));
+    let (mut needed, mut sum) = (vec![], Cost::default());
     for &root in roots {
         let mut stack = vec![(root, false)];
         while let Some((class, left)) = stack.pop() {
@@ -100,11 +134,11 @@ pub(crate) fn total<N>(
                 1 => return None,
                 _ => state[class] = 1,
             }
-            let (cost, children, _) = &candidates[class][choice[class]];
-            sum = (sum.0 + cost.0, sum.1 + cost.1);
+            let chosen = &candidates[class][choice[class]];
+            sum += chosen.cost;
             needed.push(class);
             stack.push((class, true));
-            for &c in children {
+            for &c in &chosen.operands {
                 match state[c] {
                     0 => stack.push((c, false)),
                     1 => return None,

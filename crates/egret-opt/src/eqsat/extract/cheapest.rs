@@ -46,7 +46,7 @@ impl Extraction {
         let candidates = candidates(egraph, &self.ids, &all);
         let place = |&(class, form): &(Id, Form)| {
             let at = self.ids.binary_search(&class).ok()?;
-            Some((at, candidates[at].iter().position(|(_, _, f)| *f == form)?))
+            Some((at, candidates[at].iter().position(|c| c.form == form)?))
         };
         let one = |set: &Vec<(Id, Form)>| {
             let mut choice = self.choice.clone();
@@ -76,7 +76,7 @@ pub fn extract(egraph: &Egraph, roots: &[Id], approximations: &[Approximation]) 
     let (needed, cost) = total(&candidates, &roots, &choice)?;
     let (mut chosen, mut taken) = (BTreeMap::new(), BTreeMap::new());
     for class in needed {
-        match candidates[class][choice[class]].2 {
+        match candidates[class][choice[class]].form {
             Form::Node(node) => {
                 chosen.insert(ids[class], node.clone());
             }

@@ -1,29 +1,39 @@
 //! Greedy extraction: each class keeps the cheapest set of classes that computes it, up to a fixpoint.
 
-use super::candidates::{Candidates, Cost, Set, merge};
+use super::candidates::{Candidates, Cost};
+use fixedbitset::FixedBitSet;
 
 /// The most rounds of refinement.
 const ROUNDS: usize = 8;
 
+/// The best way found to compute a class.
+#[derive(Clone)]
+struct Best {
+    cost: Cost,
+    /// The classes that are computed.
+    set: FixedBitSet,
+    /// The candidate.
+    choice: usize,
+}
+
 pub(crate) fn greedy<N>(candidates: &Candidates<N>) -> Option<Vec<usize>> {
     let n = candidates.len();
-    let words = n.div_ceil(64);
-    let mut best: Vec<Option<(Cost, Set, usize)>> = vec![None; n];
-    let mut own: Vec<Cost> = vec![(0, 0); n];
+    let mut best: Vec<Option<Best>> = vec![None; n];
+    let mut own = vec![Cost::default(); n];
     loop {
         let mut changed = false;
         for class in 0..n {
-            for (k, (cost, children, _)) in candidates[class].iter().enumerate() {
-                let Some(set) = union(&best, children, words) else { continue };
-                if set[class / 64] >> (class % 64) & 1 == 1 {
+            for (choice, candidate) in candidates[class].iter().enumerate() {
+                let set = |c: usize| best[c].as_ref().map(|b| &b.set);
+                let Some(mut set) = union(n, &candidate.operands, set) else { continue };
+                if set.contains(class) {
                     continue;
                 }
-                let sum = add_up(*cost, &set, &own);
-                if best[class].as_ref().is_none_or(|(is, _, _)| sum < *is) {
-                    let mut set = set;
-                    set[class / 64] |= 1 << (class % 64);
-                    best[class] = Some((sum, set, k));
-                    own[class] = *cost;
+                let cost = add_up(candidate.cost, &set, &own);
+                if best[class].as_ref().is_none_or(|is| cost < is.cost) {
+                    set.insert(class);
+                    best[class] = Some(Best { cost, set, choice });
+                    own[class] = candidate.cost;
                     changed = true;
                 }
             }
@@ -32,36 +42,33 @@ pub(crate) fn greedy<N>(candidates: &Candidates<N>) -> Option<Vec<usize>> {
             break;
         }
     }
-    best.into_iter().map(|b| b.map(|(_, _, k)| k)).collect()
+    best.into_iter().map(|b| b.map(|b| b.choice)).collect()
 }
 
 /// Refines a choice. Greedy sums can be stale: a class keeps its set while members of the set change their
 /// nodes. So recompute the sets, operands first. Candidates that use a later class are skipped, so that no
 /// cycle arises.
 pub(super) fn refine<N>(candidates: &Candidates<N>, choice: &mut [usize]) {
-    let words = candidates.len().div_ceil(64);
+    let n = candidates.len();
     for _ in 0..ROUNDS {
         let order = operands_first(candidates, choice);
-        let mut sets: Vec<Option<Set>> = vec![None; candidates.len()];
-        let mut own: Vec<Cost> = vec![(0, 0); candidates.len()];
+        let mut sets: Vec<Option<FixedBitSet>> = vec![None; n];
+        let mut own = vec![Cost::default(); n];
         let mut changed = false;
         for class in order {
-            let mut best: Option<(Cost, Set, usize)> = None;
-            for (k, (cost, children, _)) in candidates[class].iter().enumerate() {
-                let mut set = vec![0u64; words];
-                if !children.iter().all(|&c| sets[c].as_ref().is_some_and(|s| merge(&mut set, s))) {
-                    continue;
-                }
-                let sum = add_up(*cost, &set, &own);
+            let mut best: Option<Best> = None;
+            for (k, candidate) in candidates[class].iter().enumerate() {
+                let Some(set) = union(n, &candidate.operands, |c| sets[c].as_ref()) else { continue };
+                let cost = add_up(candidate.cost, &set, &own);
                 // The present choice wins ties.
-                let better = |b: &(Cost, Set, usize)| sum < b.0 || sum == b.0 && k == choice[class];
+                let better = |is: &Best| cost < is.cost || cost == is.cost && k == choice[class];
                 if best.as_ref().is_none_or(better) {
-                    best = Some((sum, set, k));
+                    best = Some(Best { cost, set, choice: k });
                 }
             }
-            let Some((_, mut set, k)) = best else { return };
-            set[class / 64] |= 1 << (class % 64);
-            (sets[class], own[class]) = (Some(set), candidates[class][k].0);
+            let Some(Best { mut set, choice: k, .. }) = best else { return };
+            set.insert(class);
+            (sets[class], own[class]) = (Some(set), candidates[class][k].cost);
             changed |= choice[class] != k;
             choice[class] = k;
         }
@@ -72,17 +79,8 @@ pub(super) fn refine<N>(candidates: &Candidates<N>, choice: &mut [usize]) {
 }
 
 /// The cost of a set plus one node.
-fn add_up(cost: Cost, set: &Set, own: &[Cost]) -> Cost {
-    let mut sum = cost;
-    for (w, bits) in set.iter().enumerate() {
-        let mut bits = *bits;
-        while bits != 0 {
-            let c = own[w * 64 + bits.trailing_zeros() as usize];
-            sum = (sum.0 + c.0, sum.1 + c.1);
-            bits &= bits - 1;
-        }
-    }
-    sum
+fn add_up(cost: Cost, set: &FixedBitSet, own: &[Cost]) -> Cost {
+    cost + set.ones().map(|c| own[c]).sum()
 }
 
 /// All classes, each after the operands of its chosen node.
@@ -96,20 +94,23 @@ fn operands_first<N>(candidates: &Candidates<N>, choice: &[usize]) -> Vec<usize>
                 order.push(c);
             } else if !std::mem::replace(&mut seen[c], true) {
                 stack.push((c, true));
-                stack.extend(
-                    candidates[c][choice[c]].1.iter().rev().filter(|&&o| !seen[o]).map(|&o| (o, false)),
-                );
+                let operands = &candidates[c][choice[c]].operands;
+                stack.extend(operands.iter().rev().filter(|&&o| !seen[o]).map(|&o| (o, false)));
             }
         }
     }
     order
 }
 
-fn union(best: &[Option<(Cost, Set, usize)>], children: &[usize], words: usize) -> Option<Set> {
-    let mut set = vec![0u64; words];
-    for &c in children {
-        let (_, s, _) = best[c].as_ref()?;
-        set.iter_mut().zip(s).for_each(|(a, b)| *a |= b);
+/// The classes, of `n`, that are computed for these operands; `None` if one of them has no set yet.
+fn union<'a>(
+    n: usize,
+    operands: &[usize],
+    set: impl Fn(usize) -> Option<&'a FixedBitSet>,
+) -> Option<FixedBitSet> {
+    let mut all = FixedBitSet::with_capacity(n);
+    for &c in operands {
+        all.union_with(set(c)?);
     }
-    Some(set)
+    Some(all)
 }

@@ -153,10 +153,10 @@ fn dearer(
     } else {
         extraction.costs_with(egraph, &others, &done.approximations)
     };
-    let is = extraction.cost.0;
+    let is = extraction.cost.nanos;
     let mut out: BTreeMap<(usize, BTreeSet<usize>), Missed<usize>> = BTreeMap::new();
     for ((_, a, ..), cost) in open.iter().zip(costs) {
-        let Some((with, _)) = cost else { continue };
+        let Some(with) = cost.map(|c| c.nanos) else { continue };
         let us = |ns: u64| ns as f64 / 1000.0;
         let (stopped, reason) = if with > is {
             let reason = format!(
