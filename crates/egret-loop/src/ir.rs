@@ -149,7 +149,7 @@ pub enum Cmp {
 }
 
 /// An instruction: how a value is made.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Inst {
     /// The bits of a constant, in the low bytes; in every lane of a vector.
     Const(Ty, u64),
@@ -181,7 +181,7 @@ pub enum Inst {
 }
 
 /// A statement.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Stmt {
     /// Defines a value.
     Let(V, Inst),
@@ -242,7 +242,7 @@ pub enum Stmt {
 }
 
 /// A place in a buffer: `param[base + ...]`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     /// The buffer.
     pub param: Param,
@@ -251,7 +251,7 @@ pub struct Place {
 }
 
 /// A reduction axis of a [`Tile`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Axis {
     /// Number of steps; at least 1.
     pub extent: i64,
@@ -295,7 +295,7 @@ impl Axis {
 /// added to the first, then the third, and so on. For example, 6 steps of one block in 2 sets are `(p0 + p2 + p4) + (p1 + p3 + p5)`.
 ///
 /// A step is a multiply-add as [`Inst::Fma`]. Rows of `b` are read for `cols` columns only.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tile {
     /// Columns; contiguous in `b` and `out`.
     pub cols: usize,
@@ -337,7 +337,7 @@ impl Tile {
 }
 
 /// A straight-line program on every element of a tile; instruction `i` defines `e<i>`, the last one is stored.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Epilogue {
     /// Buffers read beside the accumulators.
     pub operands: Vec<EpilogueOperand>,
@@ -353,7 +353,7 @@ impl Epilogue {
 }
 
 /// A buffer of an epilogue: element `[r][c]` is `param[base + rows[r] + c * col_stride]`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EpilogueOperand {
     /// The place of row 0, column 0.
     pub place: Place,
@@ -364,7 +364,7 @@ pub struct EpilogueOperand {
 }
 
 /// An instruction of an epilogue; operands are indices of earlier ones. All elements are 4 bytes wide (f32, i32, bool masks).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum EpInst {
     /// The sum.
     Acc,
@@ -400,7 +400,7 @@ pub enum Access {
 }
 
 /// A buffer parameter.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ParamInfo {
     /// Element type.
     pub elem: Elem,
@@ -412,7 +412,7 @@ pub struct ParamInfo {
 
 /// A kernel: one function of compiled code. It runs its body once for every task in a given range; tasks are independent of
 /// one another and may run at the same time.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Kernel {
     /// What it is, for profiles and symbols: `conv3x3_relu`. An identifier.
     pub name: String,

@@ -265,13 +265,9 @@ impl<'g> Ctx<'g> {
 
     fn intern(&mut self, kernel: Kernel) -> KernelId {
         let mut hasher = DefaultHasher::new();
-        format!("{:?}{:?}{:?}", kernel.params, kernel.types, kernel.body).hash(&mut hasher);
+        meaning(&kernel).hash(&mut hasher);
         let bucket = self.by_hash.entry(hasher.finish()).or_default();
-        let same = |k: &Kernel| {
-            // The name is for people.
-            (k.tasks, k.task, &k.params, &k.types, &k.locals, &k.body)
-                == (kernel.tasks, kernel.task, &kernel.params, &kernel.types, &kernel.locals, &kernel.body)
-        };
+        let same = |k: &Kernel| meaning(k) == meaning(&kernel);
         if let Some(&id) = bucket.iter().find(|id| same(&self.program.kernels[id.0 as usize])) {
             return id;
         }
@@ -307,6 +303,11 @@ impl<'g> Ctx<'g> {
         }
         Ok(self.program)
     }
+}
+
+/// All of a kernel but its name, which is for people.
+fn meaning(kernel: &Kernel) -> impl Hash + Eq {
+    (kernel.tasks, kernel.task, &kernel.params, &kernel.types, &kernel.locals, &kernel.body)
 }
 
 #[cfg(test)]
