@@ -63,9 +63,9 @@ suites! {
     pytorch_converted_interp: "pytorch-converted", Interp, 50;
     pytorch_converted_jit: "pytorch-converted", Jit, 50;
     bugs_interp: "bugs", Interp, 8;
-    bugs_jit: "bugs", Jit, 6;
+    bugs_jit: "bugs", Jit, 8;
     bugs_jit_without_passes: "bugs", JitNoOpt, 8;
-    bugs_aot: "bugs", Aot, 6;
+    bugs_aot: "bugs", Aot, 8;
     light_jit: "light", Jit, 9;
     light_aot: "light", Aot, 9;
 }

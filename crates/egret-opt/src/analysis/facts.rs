@@ -123,6 +123,13 @@ impl Facts {
             || (!own.away_from_zero && given.away_from_zero);
         theirs |= (given.uniform.is_none() && own.uniform.is_some())
             || (!given.away_from_zero && own.away_from_zero);
+        let magnitude = match (own.magnitude, given.magnitude) {
+            (Some(a), Some(b)) => Some(a.and(b)),
+            (a, b) => a.or(b),
+        };
+        mine |= magnitude != own.magnitude;
+        theirs |= magnitude != given.magnitude;
+        self.summary.magnitude = magnitude;
         if self.zeros.is_none() && other.zeros.is_some() {
             self.zeros = other.zeros;
             mine = true;

@@ -3,6 +3,7 @@
 mod elements;
 mod facts;
 pub(crate) mod interval;
+pub(crate) mod magnitude;
 pub(crate) mod permutation;
 mod signed_zero;
 mod summary;

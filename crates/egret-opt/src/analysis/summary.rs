@@ -1,6 +1,7 @@
 //! Summaries of weights: constants whose elements rules do not see.
 
 use super::elements::elements;
+use super::magnitude::Magnitude;
 use egret_ir::Tensor;
 
 /// Guards see the elements of constants up to this size. Larger ones are weights, of which rules know a
@@ -15,18 +16,29 @@ pub struct Summary {
     pub uniform: Option<f64>,
     /// Whether it may be divided by, see [`away_from_zero`].
     pub away_from_zero: bool,
+    /// How large its elements are, where that is known.
+    pub magnitude: Option<Magnitude>,
 }
 
 impl Summary {
     /// Summarises a constant.
     pub fn of(tensor: &Tensor) -> Summary {
-        Summary { uniform: uniform(tensor), away_from_zero: away_from_zero(tensor) }
+        Summary {
+            uniform: uniform(tensor),
+            away_from_zero: away_from_zero(tensor),
+            magnitude: Magnitude::of(tensor),
+        }
     }
 
     /// Appends an encoding to a key: different summaries have different encodings, none a prefix of
     /// another.
     pub(crate) fn encode(&self, key: &mut Vec<u32>) {
-        key.push(u32::from(self.away_from_zero) | u32::from(self.uniform.is_some()) << 1);
+        key.push(
+            u32::from(self.away_from_zero)
+                | u32::from(self.uniform.is_some()) << 1
+                | u32::from(self.magnitude.is_some()) << 2,
+        );
+        key.extend(self.magnitude.into_iter().flat_map(Magnitude::encode));
         if let Some(bits) = self.uniform.map(f64::to_bits) {
             key.extend([bits as u32, (bits >> 32) as u32]);
         }

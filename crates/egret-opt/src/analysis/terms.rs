@@ -2,6 +2,7 @@
 
 use super::facts::Facts;
 use super::interval;
+use super::magnitude;
 use super::signed_zero;
 use super::summary::SMALL;
 use egret_ir::{Attr, Attrs, Op, Tensor, Type, infer, interp};
@@ -33,6 +34,10 @@ pub(crate) fn op_facts(op: Op, attrs: &Attrs, children: &[&Facts], deep: bool) -
     let mut facts = Facts { types, constant, ..Facts::default() };
     if constant && let Some(value) = small_value(op, attrs, children, &facts, deep) {
         return Ok(Facts::constant(&value, deep));
+    }
+    if constant {
+        let known: Vec<_> = children.iter().map(|c| c.summary.magnitude).collect();
+        facts.summary.magnitude = magnitude::result(op, &known);
     }
     facts.range = interval::of(op, attrs, children);
     facts.never_negative_zero = signed_zero::never(op, attrs, children);

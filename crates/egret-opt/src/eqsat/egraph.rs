@@ -1,6 +1,7 @@
 //! The e-graph of a region: egg's, over interned symbols (an operation with attributes, or a leaf), with
 //! `Facts` as the data of its classes. Constants are kept beside it, each with a symbol.
 
+use crate::analysis::magnitude;
 use crate::analysis::{Facts, attrs_key, op_facts, scalar};
 use crate::cost::CostModel;
 use crate::matching::{Sink, TermNode, Terms};
@@ -227,6 +228,17 @@ impl Terms for Egraph {
 }
 
 impl Sink for Egraph {
+    fn fits(&self, op: Op, operands: &[Option<Id>]) -> Result<(), String> {
+        let known: Vec<&Facts> = operands.iter().flatten().map(|&id| &self[id].data).collect();
+        let Some(dtype) =
+            known.first().and_then(|f| f.dtype()).filter(|_| known.iter().all(|f| f.constant))
+        else {
+            return Ok(());
+        };
+        let known: Vec<_> = known.iter().map(|f| f.summary.magnitude).collect();
+        magnitude::fits(op, dtype, &known)
+    }
+
     fn add_node(&mut self, op: Op, attrs: Attrs, operands: &[Option<Id>]) -> Result<Id, String> {
         let children: Box<[Id]> = operands
             .iter()

@@ -36,6 +36,7 @@ fn build<S: Sink>(pattern: &Pattern, sink: &mut S, m: &Match<S::Id>) -> Result<O
             {
                 operands.resize(row.operands.len(), None);
             }
+            sink.fits(op, &operands)?;
             sink.add_node(op, attrs, &operands).map(Some)
         }
     }

@@ -41,6 +41,14 @@ pub trait Sink: Terms {
     fn add_node(&mut self, op: Op, attrs: Attrs, operands: &[Option<Self::Id>])
     -> Result<Self::Id, String>;
 
+    /// Whether the element type of constants holds what a rule would make of them. Whoever only follows an application need not ask.
+    ///
+    /// # Errors
+    /// It does not: why.
+    fn fits(&self, _op: Op, _operands: &[Option<Self::Id>]) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Add a scalar constant.
     ///
     /// # Errors
