@@ -59,6 +59,11 @@ impl ModelFile {
         Ok(ModelFile { path: path.to_owned(), proto: egret_onnx::parse_path(path)? })
     }
 
+    /// The model as it was read.
+    pub fn proto(&self) -> &ModelProto {
+        &self.proto
+    }
+
     /// What the model declares.
     ///
     /// # Errors

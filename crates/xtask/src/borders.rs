@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// (crate, the crates of ours that it may know). docs/ARCHITECTURE.md has the reasons.
-const KNOWS: [(&str, &[&str]); 14] = [
+const KNOWS: [(&str, &[&str]); 15] = [
     ("egret-ir", &[]),
     ("egret-trace", &[]),
     ("egret-loop", &[]),
@@ -30,7 +30,8 @@ const KNOWS: [(&str, &[&str]); 14] = [
         ],
     ),
     ("egret-attribute", &["egret"]),
-    ("egret-cli", &["egret", "egret-attribute"]),
+    ("egret-compress", &["egret"]),
+    ("egret-cli", &["egret", "egret-attribute", "egret-compress"]),
     ("egret-build", &["egret"]),
     ("xtask", &[]),
 ];
@@ -42,7 +43,7 @@ const ONLY_IN: [(&str, &[&str]); 6] = [
     ("cranelift", &["egret-codegen"]),
     ("iced-x86", &["egret-codegen"]),
     ("clap", &["egret-cli"]),
-    ("onnx-protobuf", &["egret-onnx", "egret"]),
+    ("onnx-protobuf", &["egret-onnx", "egret", "egret-compress"]),
 ];
 
 /// One line per fault.

@@ -13,6 +13,7 @@ mod grad;
 mod inspect;
 mod opt;
 mod print;
+mod prune;
 mod run;
 mod test;
 
@@ -63,6 +64,9 @@ pub enum Command {
     /// Say which features of the inputs a model's decision rests on: numbers, and heat maps over images
     #[command(after_help = EXIT_CODES)]
     Attribute(attribute::Args),
+    /// Set the weights of a model that matter least to zero, with a verdict for every layer
+    #[command(after_help = EXIT_CODES)]
+    Prune(prune::Args),
     /// Find the application of a rewrite rule that makes a model's outputs wrong
     #[command(after_help = EXIT_CODES)]
     Bisect(bisect::Args),
@@ -87,6 +91,7 @@ pub fn dispatch(command: &Command) -> Result<()> {
         Command::Explain(a) => explain::run(a),
         Command::Grad(a) => grad::run(a),
         Command::Attribute(a) => attribute::run(a),
+        Command::Prune(a) => prune::run(a),
         Command::Bisect(a) => bisect::run(a),
         Command::Diff(a) => diff::run(a),
     }

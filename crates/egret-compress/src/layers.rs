@@ -1,0 +1,93 @@
+//! Layers: every contraction of a model, with the weight that can be pruned or the reason why none can.
+
+use crate::constants::{Constants, Place, Refusal};
+use crate::contractions::{Kind, in_functions, kind, name, nested};
+use crate::layout::{Layout, Side};
+use crate::numbers;
+use crate::report::Reason;
+use onnx_protobuf::{GraphProto, ModelProto, NodeProto};
+
+/// A contraction whose weight can be pruned.
+pub struct Layer {
+    /// The node's index.
+    pub node: usize,
+    /// The weight's name in the file.
+    pub weight: String,
+    /// Where it stands.
+    pub place: Place,
+    /// How the node reads it.
+    pub layout: Layout,
+    /// A convolution of each channel by itself.
+    pub depthwise: bool,
+}
+
+/// A contraction.
+pub struct Contraction {
+    /// The node's name.
+    pub name: String,
+    /// Its operator.
+    pub op: String,
+    /// Its weight, or why it has none to prune.
+    pub layer: Result<Layer, Refusal>,
+}
+
+/// Every contraction: those of the graph in order, then those inside its nodes, then those of functions.
+pub fn contractions(model: &ModelProto) -> Vec<Contraction> {
+    let Some(graph) = model.graph.as_ref() else { return vec![] };
+    let constants = Constants::new(graph);
+    let mut out = vec![];
+    let mut add = |node: &NodeProto, layer| {
+        out.push(Contraction { name: name(node), op: node.op_type.clone(), layer })
+    };
+    for (i, node) in graph.node.iter().enumerate() {
+        match kind(node) {
+            None => {}
+            Some(Kind::Integer) => add(node, Err((Reason::Integer, "it works on integers".to_owned()))),
+            Some(Kind::Other) => {
+                let text = format!("weights of {} are not pruned yet", node.op_type);
+                add(node, Err((Reason::NotDone, text)));
+            }
+            Some(Kind::Known) => add(node, layer(graph, &constants, i, node)),
+        }
+    }
+    let mut inner = vec![];
+    nested(&graph.node, &mut inner);
+    for (list, place) in
+        [(inner, "a branch or body of If, Loop or Scan"), (in_functions(model), "a function")]
+    {
+        for node in list {
+            add(node, Err((Reason::NotDone, format!("it is inside {place}: not pruned yet"))));
+        }
+    }
+    out
+}
+
+fn layer(
+    graph: &GraphProto,
+    constants: &Constants<'_>,
+    at: usize,
+    node: &NodeProto,
+) -> Result<Layer, Refusal> {
+    let operand = |i: usize| node.input.get(i).map_or("", String::as_str);
+    let [left, right] = [0, 1].map(|i| constants.is_constant(operand(i)));
+    let is_product = matches!(node.op_type.as_str(), "Gemm" | "MatMul");
+    let side = match (left, right) {
+        (true, true) => return Err((Reason::NoConstant, "both operands are constants".into())),
+        (true, false) if is_product => Side::Left,
+        _ => Side::Right,
+    };
+    let found = constants.find(operand(if side == Side::Left { 0 } else { 1 }))?;
+    let tensor = found.place.of(graph).and_then(numbers::read);
+    let layout = Layout::of(node, side, &found.dims);
+    let (Some(values), Some(layout)) = (tensor, layout) else {
+        return Err((
+            Reason::NotDone,
+            format!("`{}` does not have the shape that {} needs", found.name, node.op_type),
+        ));
+    };
+    if values.len() != layout.len() {
+        return Err((Reason::NotDone, format!("`{}` does not have the elements of its shape", found.name)));
+    }
+    let depthwise = node.op_type == "Conv" && layout.group_count() > 1 && layout.channel_count() == 1;
+    Ok(Layer { node: at, weight: found.name, place: found.place, layout, depthwise })
+}

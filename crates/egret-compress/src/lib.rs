@@ -1,0 +1,44 @@
+//! Compression: copies of ONNX models with fewer numbers in them.
+//!
+//! [`prune`] works on the model file itself, so that names, metadata and all that it does not prune stay as they are. Every contraction
+//! gets a [`Verdict`]: what was pruned, or why not.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `contractions` | which nodes contract, in the graph, in subgraphs and in functions |
+//! | `constants` | which constant a weight is, through transpositions |
+//! | `layout` | rows and reduction axes of a weight |
+//! | `ends` | which contractions come first and last |
+//! | `pattern`, `mask` | which weights become zero |
+//! | `wire` | where a weight's bytes stand in the file |
+//!
+//! # Example
+//!
+//! ```
+//! use egret_compress::{Request, prune};
+//!
+//! let request = Request { all: true, ..Request::new("sparse:0.5".parse()?) };
+//! let pruned = prune("../../fixtures/models/simple_cnn.onnx".as_ref(), &request)?;
+//! assert_eq!((pruned.report.zeros(), pruned.report.weights()), (10_875, 21_750));
+//! # Ok::<(), egret::Error>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod constants;
+mod contractions;
+mod ends;
+mod layers;
+mod layout;
+mod mask;
+mod numbers;
+mod pattern;
+mod plan;
+mod prune;
+mod report;
+mod request;
+mod wire;
+
+pub use pattern::Pattern;
+pub use prune::{Pruned, prune};
+pub use report::{Entry, Reason, Report, Verdict};
+pub use request::{Request, Scope};

@@ -1,0 +1,142 @@
+//! The plan: which layers are pruned by which pattern, before any score is known.
+
+use crate::ends::ends;
+use crate::layers::{Contraction, Layer};
+use crate::pattern::Pattern;
+use crate::report::Reason;
+use crate::request::{Request, Scope};
+use egret::{Error, Result, near};
+use onnx_protobuf::GraphProto;
+
+/// Fewer weights than this are not worth their loss.
+const SMALL: usize = 64;
+
+/// What is to be done with a contraction.
+pub enum Step {
+    /// Prune it; `own` where its pattern was asked for by name.
+    Prune {
+        /// The pattern.
+        pattern: Pattern,
+        /// Whether the pattern is its own.
+        own: bool,
+    },
+    /// Leave it.
+    Leave(Reason, String),
+}
+
+/// The scope that a request means.
+///
+/// # Errors
+/// One that does not go with its pattern.
+pub fn scope(request: &Request) -> Result<Scope> {
+    match (request.scope, request.pattern) {
+        (None, _) => Ok(Scope::Layer),
+        (Some(scope), Pattern::Unstructured(_)) => Ok(scope),
+        (Some(_), pattern) => {
+            Err(Error::user(format!("--scope goes with sparse:P; {pattern} has its own groups")))
+        }
+    }
+}
+
+/// What is to be done with every contraction.
+///
+/// # Errors
+/// A layer that is not there or cannot be pruned is named; nothing is left to prune.
+pub fn plan(graph: &GraphProto, found: &[Contraction], request: &Request) -> Result<Vec<Step>> {
+    for (name, option) in
+        request.layers.iter().map(|l| (&l.0, "--layer")).chain(request.skip.iter().map(|s| (s, "--skip")))
+    {
+        named(found, name, option)?;
+    }
+    let (first, last) = ends(graph);
+    let steps: Vec<Step> = found
+        .iter()
+        .map(|c| match &c.layer {
+            Err((reason, text)) => Step::Leave(*reason, text.clone()),
+            Ok(layer) => {
+                let end = match (first.contains(&layer.node), last.contains(&layer.node)) {
+                    (true, true) => Some("it is the only contraction on its way"),
+                    (true, false) => Some("it is the first"),
+                    (false, true) => Some("it is the last"),
+                    (false, false) => None,
+                };
+                step(c, layer, end, request)
+            }
+        })
+        .collect();
+    if steps.iter().any(|s| matches!(s, Step::Prune { .. })) {
+        return Ok(steps);
+    }
+    if found.is_empty() {
+        return Err(Error::user("no prunable layer: the model contracts nothing"));
+    }
+    let reasons: Vec<String> = found
+        .iter()
+        .zip(&steps)
+        .filter_map(|(c, s)| match s {
+            Step::Leave(reason, text) => Some(format!("{} ({}: {text})", c.name, reason.name())),
+            Step::Prune { .. } => None,
+        })
+        .take(3)
+        .collect();
+    let more = if found.len() > 3 { format!(", and {} more", found.len() - 3) } else { String::new() };
+    let forced = found.iter().any(|c| c.layer.is_ok());
+    let remedy = if forced && !request.all {
+        "; --all prunes first, last, depthwise and small ones too"
+    } else {
+        ""
+    };
+    Err(Error::user(format!("no prunable layer: {}{more}{remedy}", reasons.join(", "))))
+}
+
+fn is(c: &Contraction, name: &str) -> bool {
+    c.name == name || c.layer.as_ref().is_ok_and(|l| l.weight == name)
+}
+
+/// A name that an option gives must be a layer's; `--layer` needs one that can be pruned.
+fn named(found: &[Contraction], name: &str, option: &str) -> Result<()> {
+    let mut those = found.iter().filter(|c| is(c, name)).peekable();
+    if those.peek().is_none() {
+        let near = near(name, found.iter().map(|c| c.name.as_str()));
+        let hint = if near.is_empty() { String::new() } else { format!("; near it: {}", near.join(", ")) };
+        return Err(Error::user(format!("{option} {name}: no contraction is called so{hint}")));
+    }
+    match those.find_map(|c| c.layer.as_ref().err()) {
+        Some((_, text)) if option == "--layer" => {
+            Err(Error::user(format!("--layer {name} cannot be pruned: {text}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn step(c: &Contraction, layer: &Layer, end: Option<&str>, request: &Request) -> Step {
+    if request.skip.iter().any(|s| is(c, s)) {
+        return Step::Leave(Reason::Skipped, "--skip names it".into());
+    }
+    let own = request.layers.iter().rev().find(|(name, _)| is(c, name)).map(|l| l.1);
+    let pattern = own.unwrap_or(request.pattern);
+    let channels = layer.layout.channel_count();
+    if let Pattern::Groups { of, .. } = pattern
+        && channels < of
+    {
+        return Step::Leave(
+            Reason::TooSmall,
+            format!("{channels} along its reduction axis, groups need {of}"),
+        );
+    }
+    if own.is_none() && !request.all {
+        if let Some(text) = end {
+            return Step::Leave(Reason::End, format!("{text}; --all prunes it"));
+        }
+        if layer.depthwise {
+            return Step::Leave(Reason::Depthwise, "few weights that matter much; --all prunes it".into());
+        }
+        if layer.layout.len() < SMALL {
+            return Step::Leave(
+                Reason::TooSmall,
+                format!("{} weights; --all prunes it", layer.layout.len()),
+            );
+        }
+    }
+    Step::Prune { pattern, own: own.is_some() }
+}

@@ -1,0 +1,146 @@
+//! What a pruning did: a verdict for every contraction.
+
+use crate::pattern::Pattern;
+use serde_json::{Value as Json, json};
+use std::collections::BTreeMap;
+
+/// Why a contraction was left alone.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// Named by `--skip`.
+    Skipped,
+    /// The first or the last of the model.
+    End,
+    /// A convolution of each channel by itself.
+    Depthwise,
+    /// Too few weights, or an axis shorter than a group.
+    TooSmall,
+    /// Its weight is read more than once.
+    Shared,
+    /// It has no constant operand.
+    NoConstant,
+    /// It works on integers.
+    Integer,
+    /// Egret does not prune it yet.
+    NotDone,
+}
+
+impl Reason {
+    /// A word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::Skipped => "skipped",
+            Reason::End => "first or last",
+            Reason::Depthwise => "depthwise",
+            Reason::TooSmall => "too small",
+            Reason::Shared => "shared",
+            Reason::NoConstant => "no constant",
+            Reason::Integer => "integer",
+            Reason::NotDone => "not done yet",
+        }
+    }
+}
+
+/// What became of a contraction.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// Its weight was pruned.
+    Pruned {
+        /// By which pattern.
+        pattern: Pattern,
+        /// Nonzero weights before.
+        before: usize,
+        /// Nonzero weights now.
+        after: usize,
+        /// Norm of what was taken away, relative to the norm of the weight.
+        error: f64,
+    },
+    /// It stayed as it was.
+    Left {
+        /// Why.
+        reason: Reason,
+        /// In words.
+        text: String,
+    },
+}
+
+/// A contraction and its verdict.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// The node's name.
+    pub name: String,
+    /// Its operator.
+    pub op: String,
+    /// The weight, its elements and those that are zero now, if it has one.
+    pub weight: Option<(String, usize, usize)>,
+    /// What became of it.
+    pub verdict: Verdict,
+}
+
+/// What a pruning did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// Pattern and scope in words.
+    pub what: String,
+    /// Every contraction.
+    pub entries: Vec<Entry>,
+    /// Bytes of the model file, before as now.
+    pub bytes: usize,
+}
+
+impl Report {
+    /// Weights of all contractions that have any to prune.
+    pub fn weights(&self) -> usize {
+        self.entries.iter().filter_map(|e| e.weight.as_ref()).map(|w| w.1).sum()
+    }
+
+    /// Those that are zero.
+    pub fn zeros(&self) -> usize {
+        self.entries.iter().filter_map(|e| e.weight.as_ref()).map(|w| w.2).sum()
+    }
+
+    /// Pruned contractions.
+    pub fn pruned(&self) -> usize {
+        self.entries.iter().filter(|e| matches!(e.verdict, Verdict::Pruned { .. })).count()
+    }
+
+    /// How many contractions were left alone, by reason.
+    pub fn left(&self) -> BTreeMap<Reason, usize> {
+        let mut out = BTreeMap::new();
+        for entry in &self.entries {
+            if let Verdict::Left { reason, .. } = entry.verdict {
+                *out.entry(reason).or_default() += 1;
+            }
+        }
+        out
+    }
+
+    /// Everything as JSON.
+    pub fn to_json(&self) -> Json {
+        let entry = |e: &Entry| {
+            let mut out = json!({ "name": e.name, "op": e.op });
+            if let Some((name, count, zeros)) = &e.weight {
+                out["weight"] = json!({ "name": name, "elements": count, "zeros": zeros });
+            }
+            match &e.verdict {
+                Verdict::Pruned { pattern, before, after, error } => {
+                    out["pruned"] = json!({
+                        "pattern": pattern.to_string(), "nonzeros_before": before, "nonzeros_after": after,
+                        "weight_error": error,
+                    });
+                }
+                Verdict::Left { reason, text } => {
+                    out["left"] = json!({ "reason": reason.name(), "text": text })
+                }
+            }
+            out
+        };
+        json!({
+            "what": self.what,
+            "bytes": self.bytes,
+            "weights": self.weights(),
+            "zeros": self.zeros(),
+            "contractions": self.entries.iter().map(entry).collect::<Vec<_>>(),
+        })
+    }
+}
