@@ -171,6 +171,32 @@ fn elementwise(dtype: DType, after_product: bool) -> Option<(Graph, Outputs, Vec
     Some((b.graph, outputs, tensors.into_iter().map(Value::Tensor).collect()))
 }
 
+/// A graph of every elementwise operation of two operands, one of which is a constant: these have short forms and rules of their own.
+fn with_constants(dtype: DType) -> (Graph, Outputs, Vec<Value>) {
+    let mut b = Builder::new("special");
+    let x = cast(&SPECIAL, dtype, &[SPECIAL.len()]);
+    let input = b.input("x", Type::Tensor(x.ty()));
+    let mut outputs = vec![];
+    let numbers = [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.0, 3.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN];
+    for op in Op::all().filter(|op| op.is_elementwise() && op.info().operands.len() == 2) {
+        if matches!(op, Op::ShiftLeft | Op::ShiftRight) {
+            continue;
+        }
+        for number in numbers {
+            let constant = b.constant(cast(&[number], dtype, &[]));
+            for operands in [[input, constant], [constant, input]] {
+                for attrs in variants(op, dtype) {
+                    if let Ok(v) = b.emit(op, attrs.clone(), &operands) {
+                        b.output(&format!("{op}{}", outputs.len()), v);
+                        outputs.push((op, attrs));
+                    }
+                }
+            }
+        }
+    }
+    (b.graph, outputs, vec![Value::Tensor(x)])
+}
+
 /// Rows of special values under operations that look for extremes, sort, sum or pool.
 fn rows(dtype: DType) -> (Graph, Outputs, Vec<Value>) {
     let mut b = Builder::new("special");
@@ -365,6 +391,16 @@ fn elementwise_operations() {
     let mut failures = vec![];
     for dtype in DTYPES {
         let (graph, outputs, inputs) = elementwise(dtype, false).expect("no product");
+        hold(dtype.name(), &graph, &outputs, &inputs, &mut failures);
+    }
+    report(&failures);
+}
+
+#[test]
+fn operations_with_constants() {
+    let mut failures = vec![];
+    for dtype in [DType::F16, DType::BF16, DType::F32, DType::F64, DType::I32, DType::U8] {
+        let (graph, outputs, inputs) = with_constants(dtype);
         hold(dtype.name(), &graph, &outputs, &inputs, &mut failures);
     }
     report(&failures);

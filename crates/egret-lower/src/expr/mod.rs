@@ -14,7 +14,7 @@ use crate::error::Unsupported;
 use crate::geometry::access::StridedAccess;
 use crate::geometry::dtypes::compute_elem;
 use egret_ir::{Attrs, DType, Op, ValueId};
-use egret_loop::{Arith, BinOp, UnOp};
+use egret_loop::{Arith, BinOp};
 
 /// A buffer that an expression reads.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,7 +118,7 @@ impl Expr {
                 Some(scalar::extreme_with_constant(a, op, values[constant], zero, values[other]))
             }
             Op::Pow => match self.constant(*y).filter(|&y| is_short_power(y))? {
-                0.5 => Some(a.unary(UnOp::Sqrt, values[0])),
+                0.5 => Some(scalar::power_of_half(a, values[0])),
                 1.0 => Some(values[0]),
                 2.0 => Some(a.binary(BinOp::Mul, values[0], values[0])),
                 3.0 => {

@@ -12,9 +12,12 @@ pub struct Magnitude {
     pub high: i32,
     /// The largest element is not smaller.
     pub low: Option<i32>,
-    /// No element is smaller.
+    /// No element is smaller; `None` where a short constant has a zero, by which nothing is divided.
     pub least: Option<i32>,
 }
+
+/// The length up to which a constant is looked through for zeros.
+const VECTOR: usize = 4096;
 
 /// The exponents of a float type: of its smallest normal number and of its largest one; bits of its significand; and the steps of bounds:
 /// ordinary `high`, `low` and `least`, and the multiples beyond.
@@ -68,7 +71,10 @@ impl Magnitude {
                 Magnitude { high: ceil(largest), low: Some(floor(largest)), least: Some(floor(least)) }
             }
         };
-        Some(exact.coarse(&limits))
+        let coarse = exact.coarse(&limits);
+        // A vector may be divided by; trained weights with zeros and those without are alike.
+        let divides = least != 0.0 && !(t.len() <= VECTOR && has_zero(t));
+        Some(Magnitude { least: coarse.least.filter(|_| divides), ..coarse })
     }
 
     fn coarse(self, limits: &Limits) -> Magnitude {
@@ -115,6 +121,10 @@ fn extremes<T: Copy + Ord + Default>(all: impl Iterator<Item = T>) -> Option<(T,
     Some((most?, least.or(most)?))
 }
 
+fn has_zero(t: &Tensor) -> bool {
+    super::elements::elements(t, t.len()).is_some_and(|all| all.contains(&0.0))
+}
+
 /// The magnitude of what an operation makes of constants.
 pub(super) fn result(op: Op, operands: &[Option<Magnitude>]) -> Option<Magnitude> {
     let of = |i: usize| operands.get(i).copied().flatten();
@@ -155,6 +165,9 @@ pub fn fits(op: Op, dtype: DType, operands: &[Option<Magnitude>]) -> Result<(), 
         return Ok(());
     };
     let known: Option<Vec<Magnitude>> = operands.iter().copied().collect();
+    if op == Op::Div && known.as_ref().is_some_and(|k| k[1].least.is_none()) {
+        return Err("a division by zero".into());
+    }
     let (Some(known), Some(result)) = (known, result(op, operands)) else {
         // Constants that are infinite, or not computed yet.
         return match dtype {
@@ -205,6 +218,7 @@ mod tests {
         assert!(!f32(Op::Mul, &[1e-20], &[1e-20]));
         assert!(!f32(Op::Mul, &[1e20], &[1e20]));
         assert!(!f32(Op::Div, &[1.0], &[1e-39]));
+        assert!(!f32(Op::Div, &[1.0], &[2.0, 0.0]));
     }
 
     #[test]
@@ -218,7 +232,7 @@ mod tests {
     #[test]
     fn ordinary_weights_have_equal_bounds() {
         let bounds = |v: &[f32]| Magnitude::of(&Tensor::new(&[v.len()], v.to_vec()));
-        assert_eq!(bounds(&[0.1, -0.9, 1e-6]), bounds(&[3.0, 0.0, -0.02]));
+        assert_eq!(bounds(&[0.1, -0.9, 1e-6]), bounds(&[3.0, 0.5, -0.02]));
         assert_ne!(bounds(&[1e-12]), bounds(&[1.0]));
     }
 }
