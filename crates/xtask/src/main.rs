@@ -4,6 +4,7 @@
 mod borders;
 mod files;
 mod modules;
+mod paths;
 mod source;
 
 use std::path::Path;

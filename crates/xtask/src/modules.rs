@@ -1,23 +1,44 @@
 //! Modules of a crate form no circle: in every folder, the files and folders in it can be put in an order in which each uses only
 //! earlier ones. A folder's own `mod.rs` (and a crate's `lib.rs`) stands above what is in it and does not count.
 
+use crate::paths::{Import, imports, references, tokens_without_tests};
 use crate::source::Source;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Modules that must not be used by others: (crate, user, used, why).
-const FORBIDDEN: [(&str, &str, &str, &str); 1] = [(
-    "egret-opt",
-    "proof",
-    "eqsat",
-    "the proof checker shares nothing with the e-graph whose work it checks",
-)];
+/// What a module must not use, nor what it uses: the crate, the user, the modules and the foreign crates, and why.
+struct Forbidden {
+    krate: &'static str,
+    user: &'static str,
+    modules: &'static [&'static str],
+    foreign: &'static [&'static str],
+    why: &'static str,
+}
 
-/// A use of one module by another: the path of the file, and where it points, from the crate's root.
-struct Use {
-    file: String,
+const FORBIDDEN: [Forbidden; 1] = [Forbidden {
+    krate: "egret-opt",
+    user: "proof",
+    modules: &["eqsat"],
+    foreign: &["egg"],
+    why: "the proof checker shares nothing with the e-graph whose work it checks",
+}];
+
+/// A file of a crate: its module's path, and its tokens without those of tests.
+struct File<'a> {
+    path: &'a str,
+    module: Vec<String>,
+    tokens: Vec<String>,
+}
+
+/// A use of one module by another: the path of the file, and where it points, from the crate's root. The root itself, `lib.rs`,
+/// is the empty path.
+struct Use<'a> {
+    file: &'a str,
     from: Vec<String>,
     to: Vec<String>,
 }
+
+/// Module -> modules that it uses, each with a file that does.
+type Edges<'a> = BTreeMap<String, BTreeMap<String, &'a str>>;
 
 /// One line per fault.
 pub fn check(sources: &[Source]) -> Vec<String> {
@@ -28,16 +49,12 @@ pub fn check(sources: &[Source]) -> Vec<String> {
         }
     }
     let mut out = vec![];
-    for (name, files) in crates {
+    for (name, sources) in crates {
+        let files = files(&sources);
         let uses = uses(&files);
         out.extend(circles(name, &uses));
-        for (krate, user, used, why) in FORBIDDEN {
-            let guilty = uses.iter().filter(|u| {
-                name == krate
-                    && u.from.first().is_some_and(|m| m == user)
-                    && u.to.first().is_some_and(|m| m == used)
-            });
-            out.extend(guilty.map(|u| format!("{}: `{user}` uses `{used}`: {why}", u.file)));
+        for rule in FORBIDDEN.iter().filter(|r| r.krate == name) {
+            out.extend(forbidden(rule, &files, &uses));
         }
     }
     out.sort();
@@ -55,152 +72,146 @@ fn module(path: &str) -> Vec<String> {
     parts
 }
 
-/// References by `crate::` and `super::`, in `use` and in paths. Code of unit tests (`mod tests` at the end of a file) does not
-/// count, nor do macros.
-fn uses(files: &[&Source]) -> Vec<Use> {
-    let known: BTreeSet<Vec<String>> =
-        files.iter().filter_map(|f| f.in_crate()).map(|(_, p)| module(p)).collect();
+/// The files of a crate, without those of tests.
+fn files<'a>(sources: &[&'a Source]) -> Vec<File<'a>> {
+    let (mut out, mut tests) = (vec![], vec![]);
+    for source in sources {
+        let Some((_, path)) = source.in_crate() else { continue };
+        let module = module(path);
+        let (tokens, of_tests) = tokens_without_tests(&source.code());
+        tests.extend(of_tests.into_iter().map(|name| [&module[..], &[name]].concat()));
+        out.push(File { path: &source.path, module, tokens });
+    }
+    out.retain(|f| !tests.iter().any(|t| f.module.starts_with(t)));
+    out
+}
+
+/// References by paths of the crate, in `use` and elsewhere; not those of macros.
+fn uses<'a>(files: &[File<'a>]) -> Vec<Use<'a>> {
+    let names = Names::new(files);
     let mut out = vec![];
     for f in files {
-        let Some((_, path)) = f.in_crate() else { continue };
-        let from = module(path);
-        let code = f.code();
-        // A file of unit tests.
-        if code.contains("#[test]") && !code.contains("#[cfg(test)]") {
-            continue;
-        }
-        let code = code.split("#[cfg(test)]").next().unwrap_or_default();
-        for target in references(code, &from) {
-            // The longest prefix that is a module; what follows is an item of it.
-            let to = (0..=target.len()).rev().map(|n| target[..n].to_vec()).find(|t| known.contains(t));
-            if let Some(to) = to.filter(|t| !t.is_empty() && *t != from) {
-                out.push(Use { file: f.path.clone(), from: from.clone(), to });
-            }
+        for target in references(&f.tokens, &f.module, &|path| names.modules.contains(path)) {
+            let mut found = BTreeSet::new();
+            names.resolve(&target, &mut BTreeSet::new(), &mut found);
+            let found = found.into_iter().filter(|to| *to != f.module);
+            out.extend(found.map(|to| Use { file: f.path, from: f.module.clone(), to }));
         }
     }
     out
 }
 
-/// Paths from the crate's root that code refers to; braces are opened.
-fn references(code: &str, from: &[String]) -> Vec<Vec<String>> {
-    let tokens = tokens(code);
-    let mut out = vec![];
-    let mut i = 0;
-    while i < tokens.len() {
-        let begins_path = i == 0 || tokens[i - 1] != "::";
-        let base = match tokens[i].as_str() {
-            "crate" if begins_path => Some(vec![]),
-            "super" if begins_path => Some(from[..from.len().saturating_sub(1)].to_vec()),
-            "self" if begins_path => Some(from.to_vec()),
-            _ => None,
+/// The modules of a crate, and what each imports: a module below may name it as if it were defined there.
+struct Names {
+    modules: BTreeSet<Vec<String>>,
+    imports: BTreeMap<Vec<String>, Vec<Import>>,
+}
+
+impl Names {
+    fn new(files: &[File]) -> Names {
+        let modules: BTreeSet<Vec<String>> = files.iter().map(|f| f.module.clone()).collect();
+        let mut all: BTreeMap<Vec<String>, Vec<Import>> = BTreeMap::new();
+        for f in files {
+            let found = imports(&f.tokens, &f.module, &|path| modules.contains(path));
+            all.entry(f.module.clone()).or_default().extend(found);
+        }
+        Names { modules, imports: all }
+    }
+
+    /// The modules behind a path: the longest prefix that is a module, and if that has what follows by `use`, the module where it
+    /// comes from. `crate::X` with `pub use a::X` in `lib.rs` is `a`'s; with `pub use a::*` it may be.
+    fn resolve(
+        &self,
+        target: &[String],
+        seen: &mut BTreeSet<Vec<String>>,
+        out: &mut BTreeSet<Vec<String>>,
+    ) {
+        if !seen.insert(target.to_vec()) {
+            return;
+        }
+        let module = (0..=target.len()).rev().map(|n| &target[..n]).find(|t| self.modules.contains(*t));
+        let Some(module) = module else { return };
+        let Some(name) = target.get(module.len()) else {
+            out.insert(module.to_vec());
+            return;
         };
-        i += 1;
-        if let Some(base) = base.filter(|_| tokens.get(i).is_some_and(|t| t == "::")) {
-            i = tree(&tokens, i, base, &mut out);
+        let imports = self.imports.get(module).map_or(&[][..], Vec::as_slice);
+        let named: Vec<&Import> = imports.iter().filter(|i| i.name == *name).collect();
+        let rest = &target[module.len()..];
+        for import in &named {
+            self.resolve(&[&import.path, &rest[1..]].concat(), seen, out);
+        }
+        let mut by_glob = false;
+        for import in imports.iter().filter(|i| named.is_empty() && i.name == "*") {
+            by_glob = true;
+            self.resolve(&[&import.path, rest].concat(), seen, out);
+        }
+        // The root only hands on what it imports; every other module on the way is used itself.
+        if !module.is_empty() || (named.is_empty() && !by_glob) {
+            out.insert(module.to_vec());
         }
     }
-    out
 }
 
-/// Read `::a::{b, c::d}` behind `base`; gives where it ends.
-fn tree(tokens: &[String], mut i: usize, mut base: Vec<String>, out: &mut Vec<Vec<String>>) -> usize {
-    while tokens.get(i).is_some_and(|t| t == "::") {
-        match tokens.get(i + 1).map(String::as_str) {
-            Some("{") => {
-                i += 2;
-                while tokens.get(i).is_some_and(|t| t != "}") {
-                    let mut inner = base.clone();
-                    if tokens[i].starts_with(|c: char| c.is_alphabetic() || c == '_') && tokens[i] != "self"
-                    {
-                        inner.push(tokens[i].clone());
-                    }
-                    i = tree(tokens, i + 1, inner, out);
-                    while tokens.get(i).is_some_and(|t| t != "," && t != "}") {
-                        i += 1;
-                    }
-                    if tokens.get(i).is_some_and(|t| t == ",") {
-                        i += 1;
-                    }
-                }
-                return i + 1;
-            }
-            Some("super") => {
-                base.pop();
-                i += 2;
-            }
-            Some(name) if name.starts_with(|c: char| c.is_alphabetic() || c == '_') => {
-                base.push(name.to_owned());
-                i += 2;
-            }
-            _ => break,
+/// Ways from a module to what it must not use. Who uses an item of `lib.rs` itself uses all that `lib.rs` does.
+fn forbidden(rule: &Forbidden, files: &[File], uses: &[Use]) -> Vec<String> {
+    let top = |path: &[String]| path.first().cloned().unwrap_or_else(|| "lib.rs".into());
+    let mut edges = Edges::new();
+    for u in uses {
+        edges.entry(top(&u.from)).or_default().entry(top(&u.to)).or_insert(u.file);
+    }
+    for f in files {
+        for foreign in rule.foreign.iter().filter(|c| f.tokens.iter().any(|t| t == *c)) {
+            edges.entry(top(&f.module)).or_default().entry(format!("crate {foreign}")).or_insert(f.path);
         }
     }
-    out.push(base);
-    i
-}
-
-fn tokens(code: &str) -> Vec<String> {
-    let mut out: Vec<String> = vec![];
-    let mut chars = code.chars().peekable();
-    while let Some(c) = chars.next() {
-        if c.is_alphanumeric() || c == '_' {
-            let mut word = c.to_string();
-            while let Some(&n) = chars.peek().filter(|n| n.is_alphanumeric() || **n == '_') {
-                word.push(n);
-                chars.next();
-            }
-            out.push(word);
-        } else if c == ':' && chars.peek() == Some(&':') {
-            chars.next();
-            out.push("::".into());
-        } else if !c.is_whitespace() {
-            out.push(c.to_string());
-        }
-    }
-    out
+    let modules = rule.modules.iter().map(|m| (*m).to_owned());
+    let targets = modules.chain(rule.foreign.iter().map(|c| format!("crate {c}")));
+    targets
+        .filter_map(|to| {
+            let way = way(rule.user, &to, &edges)?;
+            let file = edges.get(rule.user)?.get(way.get(1)?)?;
+            Some(format!("{file}: `{}` uses `{to}` ({}): {}", rule.user, way.join(" -> "), rule.why))
+        })
+        .collect()
 }
 
 /// Circles among the members of every folder of a crate.
 fn circles(name: &str, uses: &[Use]) -> Vec<String> {
-    // Folder -> member -> members that it uses, each with a file that does.
-    let mut folders: BTreeMap<Vec<String>, BTreeMap<String, BTreeMap<String, &str>>> = BTreeMap::new();
+    let mut folders: BTreeMap<Vec<String>, Edges> = BTreeMap::new();
     for u in uses {
         let shared = u.from.iter().zip(&u.to).take_while(|(a, b)| a == b).count();
         if let (Some(a), Some(b)) = (u.from.get(shared), u.to.get(shared)) {
             let members = folders.entry(u.from[..shared].to_vec()).or_default();
-            members.entry(a.clone()).or_default().entry(b.clone()).or_insert(&u.file);
+            members.entry(a.clone()).or_default().entry(b.clone()).or_insert(u.file);
         }
     }
     let mut out = vec![];
     for (folder, edges) in folders {
-        for start in edges.keys() {
-            if let Some(circle) = circle_through(start, &edges) {
-                let place: String = folder.iter().map(|f| format!("{f}/")).collect();
-                out.push(format!(
-                    "crates/{name}/src/{place}: a circle of modules: {}",
-                    circle.join(" -> ")
-                ));
-                break;
-            }
+        let circle = edges.keys().find_map(|start| way(start, start, &edges));
+        if let Some(circle) = circle {
+            let place: String = folder.iter().map(|f| format!("{f}/")).collect();
+            let closed = circle.iter().rev().nth(1).and_then(|last| edges.get(last)?.get(&circle[0]));
+            out.push(format!(
+                "crates/{name}/src/{place}: a circle of modules: {} (closed in {})",
+                circle.join(" -> "),
+                closed.copied().unwrap_or_default()
+            ));
         }
     }
     out
 }
 
-/// The shortest way from a module back to it.
-fn circle_through(start: &str, edges: &BTreeMap<String, BTreeMap<String, &str>>) -> Option<Vec<String>> {
-    let mut paths = vec![vec![start.to_owned()]];
+/// The shortest way from a module to another, or back to it.
+fn way(start: &str, goal: &str, edges: &Edges) -> Option<Vec<String>> {
+    let mut ways = vec![vec![start.to_owned()]];
     let mut seen = BTreeSet::new();
-    while !paths.is_empty() {
+    while !ways.is_empty() {
         let mut next = vec![];
-        for path in paths {
-            let at = path.last()?.clone();
-            for to in edges.get(&at).into_iter().flat_map(|m| m.keys()) {
-                let mut longer = path.clone();
-                longer.push(to.clone());
-                if to == start {
-                    let first = edges.get(&at)?.get(to)?;
-                    longer.push(format!("(closed in {first})"));
+        for way in ways {
+            for to in edges.get(way.last()?).into_iter().flat_map(|m| m.keys()) {
+                let longer = [&way[..], std::slice::from_ref(to)].concat();
+                if to == goal {
                     return Some(longer);
                 }
                 if seen.insert(to.clone()) {
@@ -208,7 +219,7 @@ fn circle_through(start: &str, edges: &BTreeMap<String, BTreeMap<String, &str>>)
                 }
             }
         }
-        paths = next;
+        ways = next;
     }
     None
 }
@@ -249,5 +260,77 @@ mod tests {
     fn the_checker_must_not_see_the_e_graph() {
         let found = faults(&[("proof/check.rs", "use crate::eqsat::EGraph;"), ("eqsat/mod.rs", "")]);
         assert!(found[0].contains("`proof` uses `eqsat`"), "{found:?}");
+    }
+
+    #[test]
+    fn the_checker_must_not_see_the_crate_of_the_e_graph() {
+        let found = faults(&[("proof/check.rs", "use egg::EGraph;"), ("proof/mod.rs", "mod check;")]);
+        assert!(found[0].contains("proof/check.rs: `proof` uses `crate egg`"), "{found:?}");
+        let other =
+            [("eqsat/mod.rs", "use egg::EGraph;"), ("proof/mod.rs", "// egg\nconst A: &str = \"egg\";")];
+        assert!(faults(&other).is_empty(), "{:?}", faults(&other));
+    }
+
+    #[test]
+    fn what_the_root_exports_again_belongs_to_its_module() {
+        let uses = |lib: &str, check: &str| {
+            faults(&[
+                ("lib.rs", lib),
+                ("eqsat/mod.rs", "mod deep;"),
+                ("eqsat/deep.rs", ""),
+                ("rules.rs", ""),
+                ("proof/mod.rs", "mod check;"),
+                ("proof/check.rs", check),
+            ])
+        };
+        for (lib, check) in [
+            ("pub use eqsat::X;", "use crate::X;"),
+            ("pub use eqsat::{Y, deep::X};", "use crate::{rules::R, X};"),
+            ("pub(crate) use self::eqsat::Y as X;", "fn f() { crate::X::new() }"),
+            ("use crate::eqsat as graphs;", "use super::super::graphs::X;"),
+            ("pub use eqsat::*;", "use crate::X;"),
+            // An item of the root, and all of them.
+            ("pub type X = eqsat::X;", "use crate::X;"),
+            ("pub use eqsat::X;", "use crate::*;"),
+        ] {
+            let found = uses(lib, check);
+            assert!(found.iter().any(|f| f.contains("`proof` uses `eqsat`")), "{lib} {check}: {found:?}");
+        }
+        let fine = uses("pub use eqsat::X; pub use rules::R;", "use crate::R;");
+        assert!(fine.is_empty(), "{fine:?}");
+        // It closes circles, too.
+        let circle =
+            faults(&[("lib.rs", "pub use a::A;"), ("a.rs", "use crate::b::B;"), ("b.rs", "use crate::A;")]);
+        assert!(circle[0].contains("a -> b -> a"), "{circle:?}");
+    }
+
+    #[test]
+    fn the_checker_must_not_reach_the_e_graph_by_others() {
+        let found = faults(&[
+            ("proof/check.rs", "use crate::matching::M;"),
+            ("matching.rs", "use crate::regions::R;"),
+            ("regions.rs", "use crate::eqsat::E;"),
+            ("eqsat/mod.rs", ""),
+        ]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("(proof -> matching -> regions -> eqsat)"), "{found:?}");
+    }
+
+    #[test]
+    fn code_behind_the_declaration_of_tests_counts() {
+        let pool = "mod fork;\n#[cfg(test)]\nmod tests;\nuse crate::model::Model;";
+        let files = [
+            ("lib.rs", "mod model; mod pool;"),
+            ("model.rs", "use crate::pool::Pool;"),
+            ("pool/mod.rs", pool),
+            ("pool/fork.rs", ""),
+            // Code of tests by its declaration.
+            ("pool/tests.rs", "use crate::model::Input;"),
+        ];
+        let found = faults(&files);
+        assert!(found[0].contains("model -> pool -> model"), "{found:?}");
+        let without = pool.replace("use crate::model::Model;", "");
+        let fine = files.map(|(p, t)| if p == "pool/mod.rs" { (p, without.as_str()) } else { (p, t) });
+        assert!(faults(&fine).is_empty(), "{:?}", faults(&fine));
     }
 }

@@ -19,7 +19,7 @@ impl Source {
         Some((name, rest.strip_prefix("src/")?))
     }
 
-    /// The text without comments and string literals: what it refers to.
+    /// The text without comments, string and character literals: what it refers to.
     pub fn code(&self) -> String {
         without_comments(&self.text)
     }
@@ -60,10 +60,11 @@ fn without_comments(text: &str) -> String {
             i += rest.find('\n').unwrap_or(rest.len());
         } else if rest.starts_with("/*") {
             i += rest.find("*/").map_or(rest.len(), |n| n + 2);
-        } else if let Some(raw) = rest.strip_prefix("r#\"") {
-            i += raw.find("\"#").map_or(rest.len(), |n| n + 5);
-        } else if rest.starts_with("'\"'") || rest.starts_with("'\\\"'") {
-            i += rest[1..].find('\'').map_or(rest.len(), |n| n + 2);
+        } else if let Some((hashes, raw)) = raw_string(rest) {
+            let end = format!("\"{}", "#".repeat(hashes));
+            i += raw.find(&end).map_or(rest.len(), |n| rest.len() - raw.len() + n + end.len());
+        } else if let Some(n) = char_literal(rest) {
+            i += n;
         } else if bytes[i] == b'"' {
             i += 1;
             while i < bytes.len() && bytes[i] != b'"' {
@@ -82,6 +83,24 @@ fn without_comments(text: &str) -> String {
     out
 }
 
+/// How many `#` a raw string has, and what follows its opening quote.
+fn raw_string(text: &str) -> Option<(usize, &str)> {
+    let rest = text.strip_prefix('r')?;
+    let raw = rest.trim_start_matches('#');
+    Some((rest.len() - raw.len(), raw.strip_prefix('"')?))
+}
+
+/// The length of a character literal; a lifetime is none.
+fn char_literal(text: &str) -> Option<usize> {
+    let rest = text.strip_prefix('\'')?;
+    if let Some(escape) = rest.strip_prefix('\\') {
+        let first = escape.chars().next()?.len_utf8();
+        return Some(escape[first..].find('\'')? + first + 3);
+    }
+    let c = rest.chars().next()?;
+    rest[c.len_utf8()..].starts_with('\'').then_some(c.len_utf8() + 2)
+}
+
 #[cfg(test)]
 mod tests {
     use super::without_comments;
@@ -90,5 +109,7 @@ mod tests {
     fn comments_and_strings_are_no_code() {
         let text = "use a; // use b;\nlet s = \"use \\\" c\"; /* d */ let q = '\"'; e(r#\"f \" g\"#)";
         assert_eq!(without_comments(text), "use a; \nlet s = ;  let q = ; e()");
+        let text = "f<'a>('{', '\\'', '\\\\', '\\u{7d}', b'}', 'é', r\"\\\", r##\"a\"# {\"##) }";
+        assert_eq!(without_comments(text), "f<'a>(, , , , b, , , ) }");
     }
 }
