@@ -35,6 +35,7 @@ mod attr;
 mod builder;
 mod dim;
 mod dtype;
+pub mod geometry;
 mod graph;
 pub mod infer;
 pub mod interp;

@@ -31,26 +31,6 @@ fn matmul(call: &Call) -> Result<Vec<Type>, String> {
     one(a.dtype, shape)
 }
 
-/// Strides, dilations and pads, held against the number of spatial axes.
-pub(super) struct Geometry<'a> {
-    pub strides: &'a [i64],
-    pub dilations: &'a [i64],
-    pub pads: &'a [i64],
-}
-
-/// Read and check these attributes.
-pub(super) fn geometry<'a>(
-    call: &Call<'a>,
-    spatial: usize,
-    least_pad: i64,
-) -> Result<Geometry<'a>, String> {
-    Ok(Geometry {
-        strides: call.extents("strides", spatial, 1)?,
-        dilations: call.extents("dilations", spatial, 1)?,
-        pads: call.extents("pads", 2 * spatial, least_pad)?,
-    })
-}
-
 /// x and w of one element type and rank (3 at least, or 2: no spatial axis at all).
 pub(super) fn image_and_filter<'a>(call: &Call<'a>) -> Result<(&'a TensorType, &'a TensorType), String> {
     let (x, w) = (call.bounded(0)?, call.bounded(1)?);
@@ -82,12 +62,9 @@ fn conv(call: &Call) -> Result<Vec<Type>, String> {
         return Err(format!("the filter {w} is for {per_group} channels, but {x} has {channels}"));
     }
     let spatial = layout.spatial(x);
-    let g = geometry(call, spatial.len(), 0)?;
-    let mut out = vec![];
-    for (i, size) in spatial.iter().enumerate() {
-        let padding = g.pads[i] + g.pads[i + spatial.len()];
-        out.push(dims::windows(size, padding, g.dilations[i], &w.shape[2 + i], g.strides[i])?);
-    }
+    let axes = dims::axes(call, &w.shape[2..], 0)?;
+    let out =
+        axes.iter().zip(spatial).map(|(a, size)| dims::positions(a, size)).collect::<Result<_, _>>()?;
     one(x.dtype, layout.assemble(x.shape[0].clone(), w.shape[0].clone(), out))
 }
 
@@ -100,15 +77,13 @@ fn conv_transpose(call: &Call) -> Result<Vec<Type>, String> {
         return Err(format!("the filter {w} is for {} channels, but {x} has {channels}", w.shape[0]));
     }
     let spatial = layout.spatial(x);
-    let g = geometry(call, spatial.len(), -check::MAX_EXTENT)?;
+    let mut axes = dims::axes(call, &w.shape[2..], -check::MAX_EXTENT)?;
     let extra = call.extents("output_padding", spatial.len(), 0)?;
-    let one_dim = || Dim::constant(1);
     let mut out = vec![];
-    for (i, size) in spatial.iter().enumerate() {
-        let span = Dim::constant(g.dilations[i]) * (w.shape[2 + i].clone() - one_dim()) + one_dim();
-        let all = (size.clone() - one_dim()) * Dim::constant(g.strides[i]) + span;
-        let change = extra[i] - g.pads[i] - g.pads[i + spatial.len()];
-        out.push(all + Dim::constant(change));
+    for ((axis, size), extra) in axes.iter_mut().zip(spatial).zip(extra) {
+        axis.high -= extra;
+        let image = axis.image(size);
+        out.push(image.ok_or_else(|| format!("the result of {x} is larger than a tensor can be"))?);
     }
     one(x.dtype, layout.assemble(x.shape[0].clone(), w.shape[1].clone() * count, out))
 }

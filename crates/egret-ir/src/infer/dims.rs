@@ -1,5 +1,7 @@
 //! Rules over symbolic dims that the families share.
 
+use super::Call;
+use crate::geometry::{self, Axis, Misfit};
 use crate::{Dim, DimOp, Shape, TensorType};
 
 /// The dim that `a` and `b` broadcast to; `None` if they contradict each other.
@@ -65,23 +67,24 @@ pub(super) fn count(shape: &[Dim]) -> Option<Dim> {
     Some(product)
 }
 
-/// The number of windows of `kernel` taps along an axis of `size` with `padding` added in all.
-pub(super) fn windows(
-    size: &Dim,
-    padding: i64,
-    dilation: i64,
-    kernel: &Dim,
-    stride: i64,
-) -> Result<Dim, String> {
-    let one = Dim::constant(1);
-    let span = Dim::constant(dilation) * (kernel.clone() - one.clone()) + one.clone();
-    let room = size.clone() + Dim::constant(padding) - span.clone();
-    if room.as_const().is_some_and(|r| r < 0) {
-        return Err(format!(
-            "a window of {span} elements does not fit into {size} elements with {padding} of padding"
-        ));
-    }
-    Ok(room.op(DimOp::FloorDiv, &Dim::constant(stride)) + one)
+/// How windows of `kernel` taps walk along the spatial axes: `strides`, `dilations` and `pads` in their ranges.
+pub(super) fn axes(call: &Call, kernel: &[Dim], least_pad: i64) -> Result<Vec<Axis<Dim>>, String> {
+    call.extents("strides", kernel.len(), 1)?;
+    call.extents("dilations", kernel.len(), 1)?;
+    call.extents("pads", 2 * kernel.len(), least_pad)?;
+    geometry::axes(call.attrs, kernel).ok_or_else(|| "the window does not fit the spatial axes".into())
+}
+
+/// How many windows there are along an axis of `size`.
+pub(super) fn positions(axis: &Axis<Dim>, size: &Dim) -> Result<Dim, String> {
+    axis.positions(size).map_err(|e| match e {
+        Misfit::Span(span, padding) => {
+            format!(
+                "a window of {span} elements does not fit into {size} elements with {padding} of padding"
+            )
+        }
+        Misfit::Overflow => format!("a window over {size} elements is larger than a tensor can be"),
+    })
 }
 
 /// Where batch, channels and spatial axes are.

@@ -1,6 +1,6 @@
 //! Images read at real coordinates: resizing, grids, regions of interest, deformed kernels.
 
-use super::contraction::{geometry, groups, image_and_filter};
+use super::contraction::{groups, image_and_filter};
 use super::window::image;
 use super::{Call, check, dims, one};
 use crate::families::Sampling;
@@ -105,16 +105,9 @@ fn deform_conv(call: &Call) -> Result<Vec<Type>, String> {
             "`offset_groups` is {offset_groups}, which does not divide the channels of {x}"
         ));
     }
-    let g = geometry(call, 2, 0)?;
     let mut shape = vec![x.shape[0].clone(), w.shape[0].clone()];
-    for i in 0..2 {
-        shape.push(dims::windows(
-            &x.shape[2 + i],
-            g.pads[i] + g.pads[i + 2],
-            g.dilations[i],
-            &w.shape[2 + i],
-            g.strides[i],
-        )?);
+    for (axis, size) in dims::axes(call, &w.shape[2..], 0)?.iter().zip(&x.shape[2..]) {
+        shape.push(dims::positions(axis, size)?);
     }
     let taps = Dim::constant(offset_groups) * w.shape[2].clone() * w.shape[3].clone();
     let expect = |i: usize, t: &TensorType, channels: Dim| {

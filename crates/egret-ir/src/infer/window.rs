@@ -17,17 +17,12 @@ pub(super) fn infer(op: Window, call: &Call) -> Result<Vec<Type>, String> {
 /// The spatial result dims of a pool over `spatial`.
 fn pooled(call: &Call, spatial: &[Dim]) -> Result<Vec<Dim>, String> {
     let n = spatial.len();
-    let kernel = call.extents("kernel", n, 1)?;
-    let strides = call.extents("strides", n, 1)?;
-    let dilations = call.extents("dilations", n, 1)?;
-    let pads = call.extents("pads", 2 * n, 0)?;
-    let extra = call.extents("high_extra", n, 0)?;
-    (0..n)
-        .map(|i| {
-            let padding = pads[i] + pads[i + n] + extra[i];
-            dims::windows(&spatial[i], padding, dilations[i], &Dim::constant(kernel[i]), strides[i])
-        })
-        .collect()
+    let kernel: Vec<Dim> = call.extents("kernel", n, 1)?.iter().map(|&k| Dim::constant(k)).collect();
+    let mut axes = dims::axes(call, &kernel, 0)?;
+    for (axis, extra) in axes.iter_mut().zip(call.extents("high_extra", n, 0)?) {
+        axis.high += extra;
+    }
+    axes.iter().zip(spatial).map(|(axis, size)| dims::positions(axis, size)).collect()
 }
 
 /// Operand 0, which has a batch and a channel axis.
@@ -60,20 +55,10 @@ fn col2im(call: &Call) -> Result<Vec<Type>, String> {
     let n = call.attrs.ints("image_shape").len();
     let image = call.extents("image_shape", n, 0)?;
     let block = call.extents("block_shape", n, 1)?;
-    let strides = call.extents("strides", n, 1)?;
-    let dilations = call.extents("dilations", n, 1)?;
-    let pads = call.extents("pads", 2 * n, 0)?;
+    let taps: Vec<Dim> = block.iter().map(|&b| Dim::constant(b)).collect();
     let mut blocks = Dim::constant(1);
-    for i in 0..n {
-        let size = Dim::constant(image[i]);
-        blocks = blocks
-            * dims::windows(
-                &size,
-                pads[i] + pads[i + n],
-                dilations[i],
-                &Dim::constant(block[i]),
-                strides[i],
-            )?;
+    for (axis, &size) in dims::axes(call, &taps, 0)?.iter().zip(image) {
+        blocks = blocks * dims::positions(axis, &Dim::constant(size))?;
     }
     let area = block.iter().fold(Dim::constant(1), |a, &b| a * Dim::constant(b));
     if !dims::may_equal(&x.shape[2], &blocks)

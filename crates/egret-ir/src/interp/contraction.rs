@@ -3,7 +3,7 @@
 use super::convert::{floats, from_floats, ints};
 use super::movement::permuted;
 use super::support::*;
-use super::window::{Window, channels_first};
+use super::window::{Window, axes, channels_first};
 use crate::families::Contraction;
 use crate::{Attrs, DType, Op, Tensor, Value};
 
@@ -224,22 +224,13 @@ fn conv_transpose<T: Sum>(x: &Tensor, w: &Tensor, attrs: &Attrs) -> Res<Tensor> 
     let ch = channels(&x, w, attrs, true)?;
     let (spatial, kernel) = (&x.shape()[2..], &w.shape()[2..]);
     let n = spatial.len();
-    let (strides, dilations) = (sizes(attrs, "strides", n, 1)?, sizes(attrs, "dilations", n, 1)?);
-    let (pads, extra) = (attrs.ints("pads"), attrs.ints("output_padding"));
-    let absurd = |&p: &i64| p.unsigned_abs() > 1 << 40;
-    if pads.len() != 2 * n || extra.len() != n || pads.iter().chain(extra).any(absurd) {
-        return fail(format!("pads {pads:?} and output_padding {extra:?} do not fit {n} spatial axes"));
-    }
+    let extra = sizes(attrs, "output_padding", n, 0)?;
     let mut image = vec![];
-    for i in 0..n {
-        let size = || {
-            let reach =
-                (kernel[i] as i64).checked_sub(1)?.checked_mul(dilations[i] as i64)?.checked_add(1)?;
-            let walked =
-                (spatial[i] as i64).checked_sub(1)?.checked_mul(strides[i] as i64)?.checked_add(reach)?;
-            walked.checked_sub(pads[i])?.checked_sub(pads[n + i])?.checked_add(extra[i])
-        };
-        let size = size().and_then(|s| usize::try_from(s).ok());
+    let mut axes = axes(attrs, kernel)?;
+    for ((axis, &size), &extra) in axes.iter_mut().zip(spatial).zip(&extra) {
+        axis.high = axis.high.saturating_sub_unsigned(extra as u64);
+        let size = axis.image(&(size as i64)).and_then(|s| usize::try_from(s).ok());
+        let pads = attrs.ints("pads");
         image.push(
             size.ok_or_else(|| error(format!("the output of {} with pads {pads:?} has no size", x.ty())))?,
         );
@@ -249,7 +240,7 @@ fn conv_transpose<T: Sum>(x: &Tensor, w: &Tensor, attrs: &Attrs) -> Res<Tensor> 
     let mut out = vec![T::ZERO; count(&shape, 8)?];
     // The adjoint: where `conv` from the result's image would read, this adds. An output padding of a stride or more
     // would let that convolution fit further windows; they meet no element of x.
-    let window = Window::adjoint(&image, kernel, spatial, strides, dilations, pads[..n].to_vec());
+    let window = Window { input: image.clone(), kernel: kernel.to_vec(), output: spatial.to_vec(), axes };
     let (plane, positions): (usize, usize) = (image.iter().product(), spatial.iter().product());
     let area: usize = kernel.iter().product();
     let rows = ch.output * area;

@@ -244,7 +244,6 @@ fn deform_conv(attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
     if !fits {
         return fail(format!("deform_conv of {} by {} with offsets {}", x.ty(), w.ty(), offset.ty()));
     }
-    let (strides, dilations, pads) = (attrs.ints("strides"), attrs.ints("dilations"), attrs.ints("pads"));
     let shape = [n, outputs, out_h, out_w];
     let mut out = vec![0.0; count(&shape, 8)?];
     let (v, w, offset) = (floats(x)?, floats(w)?, floats(offset)?);
@@ -253,11 +252,13 @@ fn deform_conv(attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
     let mut columns = vec![0.0; channels * taps];
     for b in 0..n {
         for p in 0..plane {
-            let start =
-                [(p / out_w) as i64 * strides[0] - pads[0], (p % out_w) as i64 * strides[1] - pads[1]];
+            let start = [0, 1].map(|axis| {
+                window.axes[axis].start([p / out_w, p % out_w][axis] as i64).unwrap_or(i64::MAX)
+            });
             for group in 0..offset_groups {
                 for tap in 0..taps {
-                    let step = [(tap / kw) as i64 * dilations[0], (tap % kw) as i64 * dilations[1]];
+                    let step =
+                        [0, 1].map(|axis| [tap / kw, tap % kw][axis] as i64 * window.axes[axis].dilation);
                     let at = |axis: usize| {
                         let moved =
                             offset[(((b * offset_groups + group) * taps + tap) * 2 + axis) * plane + p];

@@ -5,6 +5,7 @@ use super::elementwise::max;
 use super::movement::permuted;
 use super::support::*;
 use crate::families;
+use crate::geometry::{self, Axis};
 use crate::{Attrs, DType, Tensor, Value};
 
 /// How a kernel walks over the spatial axes of an input.
@@ -12,68 +13,42 @@ pub(super) struct Window {
     pub(super) input: Vec<usize>,
     pub(super) kernel: Vec<usize>,
     pub(super) output: Vec<usize>,
-    strides: Vec<usize>,
-    dilations: Vec<usize>,
-    /// Low pads.
-    low: Vec<i64>,
+    pub(super) axes: Vec<Axis>,
+}
+
+/// How windows of `kernel` taps walk along the spatial axes: `strides`, `dilations` and `pads`, checked.
+pub(super) fn axes(attrs: &Attrs, kernel: &[usize]) -> Res<Vec<Axis>> {
+    let n = kernel.len();
+    sizes(attrs, "strides", n, 1)?;
+    sizes(attrs, "dilations", n, 1)?;
+    let pads = attrs.ints("pads");
+    let absurd = |&p: &i64| p.unsigned_abs() > 1 << 40;
+    let taps = kernel.iter().map(|&k| i64::try_from(k).ok()).collect::<Option<Vec<i64>>>();
+    taps.filter(|_| !pads.iter().any(absurd))
+        .and_then(|taps| geometry::axes(attrs, &taps))
+        .ok_or_else(|| error(format!("pads {pads:?} and kernel {kernel:?} do not fit {n} spatial axes")))
 }
 
 impl Window {
     /// Read `strides`, `dilations` and `pads`; the output size follows.
     pub(super) fn new(attrs: &Attrs, input: &[usize], kernel: &[usize], extra: &[i64]) -> Res<Window> {
         let n = input.len();
-        let (strides, dilations) = (sizes(attrs, "strides", n, 1)?, sizes(attrs, "dilations", n, 1)?);
-        let pads = attrs.ints("pads");
-        let absurd = |&p: &i64| p.unsigned_abs() > 1 << 40;
-        if pads.len() != 2 * n || pads.iter().any(absurd) || kernel.len() != n || kernel.contains(&0) {
-            return fail(format!("pads {pads:?} and kernel {kernel:?} do not fit {n} spatial axes"));
+        if kernel.len() != n || kernel.contains(&0) {
+            return fail(format!("kernel {kernel:?} does not fit {n} spatial axes"));
         }
+        let mut axes = axes(attrs, kernel)?;
         let mut output = vec![];
-        for i in 0..n {
-            let size = || {
-                let reach =
-                    i64::try_from(kernel[i] - 1).ok()?.checked_mul(dilations[i] as i64)?.checked_add(1)?;
-                let room = (input[i] as i64).checked_add(pads[i])?.checked_add(pads[n + i])?;
-                room.checked_add(extra.get(i).copied().unwrap_or(0))?.checked_sub(reach)
-            };
-            match size() {
-                Some(room) if room >= 0 => output.push(room as usize / strides[i] + 1),
-                _ => {
-                    return fail(format!(
-                        "a window of {kernel:?} does not fit {input:?} with pads {pads:?}"
-                    ));
-                }
-            }
+        for (i, axis) in axes.iter_mut().enumerate() {
+            axis.high = axis.high.saturating_add(extra.get(i).copied().unwrap_or(0));
+            let count = axis.positions(&(input[i] as i64)).ok().and_then(|n| usize::try_from(n).ok());
+            output.push(count.ok_or_else(|| {
+                let pads = attrs.ints("pads");
+                error(format!("a window of {kernel:?} does not fit {input:?} with pads {pads:?}"))
+            })?);
         }
         count(&output, 1)?;
         count(kernel, 1)?;
-        Ok(Window {
-            input: input.to_vec(),
-            kernel: kernel.to_vec(),
-            output,
-            strides,
-            dilations,
-            low: pads[..n].to_vec(),
-        })
-    }
-
-    /// The window of which a transposed convolution is the adjoint: over the result's `image`, its output being the operand.
-    pub(super) fn adjoint(
-        image: &[usize],
-        kernel: &[usize],
-        output: &[usize],
-        strides: Vec<usize>,
-        dilations: Vec<usize>,
-        low: Vec<i64>,
-    ) -> Window {
-        Window {
-            input: image.to_vec(),
-            kernel: kernel.to_vec(),
-            output: output.to_vec(),
-            strides,
-            dilations,
-            low,
-        }
+        Ok(Window { input: input.to_vec(), kernel: kernel.to_vec(), output, axes })
     }
 
     /// Of one output position (flat): which kernel elements (flat) meet which input elements (flat).
@@ -84,13 +59,12 @@ impl Window {
         let mut next = vec![];
         for (i, &at) in at.iter().enumerate() {
             let n = self.input[i];
-            let start = (at * self.strides[i]) as i64 - self.low[i];
             // The kernel may be far larger than the input: only elements that can meet it are looked at.
-            let step = self.dilations[i];
-            let first = usize::try_from(-start).unwrap_or(0).div_ceil(step);
-            let end = usize::try_from(n as i64 - start).unwrap_or(0).div_ceil(step).min(self.kernel[i]);
-            let hits: Vec<(usize, usize)> =
-                (first..end).map(|k| (k, (start + (k * step) as i64) as usize)).collect();
+            let (axis, at) = (&self.axes[i], at as i64);
+            let start = axis.start(at).unwrap_or(i64::MAX);
+            let hits: Vec<(usize, usize)> = (axis.taps(n as i64, at).unwrap_or_default())
+                .map(|k| (k as usize, (start + k * axis.dilation) as usize))
+                .collect();
             next.clear();
             for &(k, x) in out.iter() {
                 next.extend(hits.iter().map(|&(hk, hx)| (k * self.kernel[i] + hk, x * n + hx)));

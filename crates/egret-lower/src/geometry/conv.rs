@@ -3,6 +3,7 @@
 use crate::geometry::halo::Halo;
 use crate::geometry::shape::dims;
 use crate::geometry::size;
+use egret_ir::geometry::Axis;
 use egret_ir::{DType, Graph, NodeId, Op};
 
 /// A convolution's figures.
@@ -73,9 +74,14 @@ impl ConvShape {
 
     /// The input's extents that windows read, with the halo at the low end.
     pub fn read(&self) -> Vec<i64> {
-        (0..self.rank())
-            .map(|i| (self.output[i] - 1) * self.strides[i] + (self.kernel[i] - 1) * self.dilations[i] + 1)
-            .collect()
+        // What is above 2^63 does not pay as a buffer, as i64::MAX does not.
+        (0..self.rank()).map(|i| self.axis(i).reach(&self.output[i]).unwrap_or(i64::MAX)).collect()
+    }
+
+    /// How windows walk along a spatial axis, with no pads at the high end: the halo has them.
+    fn axis(&self, i: usize) -> Axis {
+        let (stride, dilation) = (self.strides[i], self.dilations[i]);
+        Axis { kernel: self.kernel[i], stride, dilation, low: self.low[i], high: 0 }
     }
 
     /// The halo, over the axes of an input with channels last, that windows read around it.

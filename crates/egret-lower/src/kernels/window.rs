@@ -14,6 +14,7 @@ use crate::loops::writer::Writer;
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use crate::program::destination::Destination;
+use egret_ir::geometry::{self, Axis};
 use egret_ir::{DType, Node};
 use egret_loop::{Access, Arg, BinOp, Cmp, Elem, KernelBuilder, Local, Param, Ty, UnOp, V};
 
@@ -31,6 +32,10 @@ pub fn pool(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     elementwise::epilogue(ctx, group, scratch)
 }
 
+fn misfit() -> Unsupported {
+    Unsupported::new("has windows that do not fit its spatial axes")
+}
+
 /// Shapes of a window operation.
 struct Windows {
     /// Batch, channels.
@@ -39,37 +44,33 @@ struct Windows {
     /// Spatial dims of operand and result.
     input: Vec<i64>,
     output: Vec<i64>,
-    kernel: Vec<i64>,
-    steps: Vec<i64>,
-    dilations: Vec<i64>,
-    low: Vec<i64>,
+    axes: Vec<Axis>,
     last: bool,
 }
 
 impl Windows {
-    fn of(ctx: &Ctx, node: &Node) -> Windows {
+    fn of(ctx: &Ctx, node: &Node) -> Result<Windows, Unsupported> {
         let (x, y) = (ctx.dims(node.operand(0)), ctx.dims(node.results[0]));
         let rank = x.len();
         let last = node.attrs.get("layout").is_some() && node.attrs.str("layout") == "channels_last";
         let spatial = |d: &[i64]| if last { d[1..rank - 1].to_vec() } else { d[2..].to_vec() };
-        Windows {
+        let axes = geometry::axes(&node.attrs, node.attrs.ints("kernel"));
+        Ok(Windows {
             n: x[0],
             c: if last { x[rank - 1] } else { x[1] },
             input: spatial(&x),
             output: spatial(&y),
-            kernel: node.attrs.ints("kernel").to_vec(),
-            steps: node.attrs.ints("strides").to_vec(),
-            dilations: node.attrs.ints("dilations").to_vec(),
-            low: node.attrs.ints("pads")[..rank - 2].to_vec(),
+            axes: axes.ok_or_else(misfit)?,
             last,
-        }
+        })
     }
 
     /// First and last (exclusive) tap of a window along an axis that lie inside the operand, and where tap
     /// 0 is.
     fn taps(&self, k: &mut KernelBuilder, axis: usize, o: V) -> (V, V, V) {
-        let (d, input, kernel) = (self.dilations[axis], self.input[axis], self.kernel[axis]);
-        let start = k.affine(&[(o, self.steps[axis])], -self.low[axis]);
+        let (walk, input) = (&self.axes[axis], self.input[axis]);
+        let (d, kernel) = (walk.dilation, walk.kernel);
+        let start = k.affine(&[(o, walk.stride)], -walk.low);
         let zero = k.int(0);
         let by = k.int(d);
         // Rounded up: both are clamped to be non-negative before the division.
@@ -100,7 +101,7 @@ impl Windows {
             }
             let (first, end, start) = w.taps(k, axis, o[axis]);
             k.for_values(first, end, 1, |k, t| {
-                let i = k.affine(&[(start, 1), (t, w.dilations[axis])], 0);
+                let i = k.affine(&[(start, 1), (t, w.axes[axis].dilation)], 0);
                 at.push(i);
                 inner(w, k, o, at, body);
                 at.pop();
@@ -205,7 +206,7 @@ fn smaller(k: &mut KernelBuilder, x: V, y: V) -> V {
 /// A pool without epilogue.
 fn pool_to(ctx: &mut Ctx, node: &Node, to: &Destination) -> Result<(), Unsupported> {
     let x = node.operand(0);
-    let (w, dtype, kind) = (Windows::of(ctx, node), ctx.dtype(x), node.attrs.str("kind"));
+    let (w, dtype, kind) = (Windows::of(ctx, node)?, ctx.dtype(x), node.attrs.str("kind"));
     let (elem, compute) = (ctx.elem(x)?, compute_elem(dtype)?);
     if kind == "mean" && !compute.is_float() {
         return Err(Unsupported::new(format!("takes the mean of {dtype} in the interpreter only")));
@@ -271,7 +272,7 @@ fn pool_to(ctx: &mut Ctx, node: &Node, to: &Destination) -> Result<(), Unsupport
 pub fn max_pool_indices(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let node = ctx.graph.node(group.node());
     let x = node.operand(0);
-    let (w, dtype) = (Windows::of(ctx, node), ctx.dtype(x));
+    let (w, dtype) = (Windows::of(ctx, node)?, ctx.dtype(x));
     let (elem, compute) = (ctx.elem(x)?, compute_elem(dtype)?);
     let args = [ctx.place(x)?, ctx.place(node.results[0])?, ctx.place(node.results[1])?];
     let (in_len, out_len) = (ctx.len(x), ctx.len(node.results[0]));
@@ -338,13 +339,10 @@ pub fn max_pool_indices(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupp
 pub fn col2im(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let node = ctx.graph.node(group.node());
     let a = &node.attrs;
-    let (image, block, steps, dilations) =
-        (a.ints("image_shape"), a.ints("block_shape"), a.ints("strides"), a.ints("dilations"));
-    let low = &a.ints("pads")[..image.len()];
-    let high = &a.ints("pads")[image.len()..];
-    let windows: Vec<i64> = (0..image.len())
-        .map(|i| (image[i] + low[i] + high[i] - dilations[i] * (block[i] - 1) - 1) / steps[i] + 1)
-        .collect();
+    let (image, block) = (a.ints("image_shape"), a.ints("block_shape"));
+    let axes = geometry::axes(a, block).ok_or_else(misfit)?;
+    let positions = axes.iter().zip(image).map(|(axis, size)| axis.positions(size).ok());
+    let windows = positions.collect::<Option<Vec<i64>>>().ok_or_else(misfit)?;
     let dims = ctx.dims(node.results[0]);
     let (planes, elem) = (dims[0] * dims[1], ctx.elem(node.operand(0))?);
     if !elem.is_float() {
@@ -372,7 +370,7 @@ pub fn col2im(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
         let mut inside = k.number(Ty::scalar(Elem::Bool), 1.0);
         let mut pixel = vec![];
         for i in 0..rank {
-            let q = k.affine(&[(win[i], steps[i]), (b[i], dilations[i])], -low[i]);
+            let q = k.affine(&[(win[i], axes[i].stride), (b[i], axes[i].dilation)], -axes[i].low);
             let (zero, end) = (k.int(0), k.int(image[i]));
             let (above, below) = (k.compare(Cmp::Ge, q, zero), k.compare(Cmp::Lt, q, end));
             inside = k.and(inside, above);

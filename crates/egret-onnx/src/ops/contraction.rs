@@ -1,11 +1,12 @@
 //! Matrix products and convolutions.
 
 use super::emit::{const_dim, const_dims, dim};
-use super::geometry::{AutoPad, Window, auto_pad, positive};
+use super::geometry::{AutoPad, Window, auto_pad, positive, too_large};
 use super::quantization::Requantize;
 use super::{OnnxOp, onnx};
 use crate::context::{NodeCtx, OpResult};
 use crate::error::ImportError;
+use egret_ir::geometry::Axis;
 use egret_ir::{DType, Dim, Op, ValueId, attrs};
 
 /// The operators of this file.
@@ -161,19 +162,18 @@ fn conv_transpose(ctx: &mut NodeCtx) -> OpResult {
     let same = matches!(auto, AutoPad::SameUpper | AutoPad::SameLower);
     if output.is_some() || same {
         for i in 0..n {
-            let span = (kernel[i] - 1).saturating_mul(dilations[i]).saturating_add(1);
+            let (stride, dilation) = (strides[i], dilations[i]);
+            let axis =
+                Axis { kernel: kernel[i], stride, dilation, low: 0, high: extra[i].saturating_neg() };
             let total = match &output {
                 Some(out) => {
                     let size = const_dim(ctx, &shape[2 + i])?;
-                    (size - 1)
-                        .saturating_mul(strides[i])
-                        .saturating_add(extra[i])
-                        .saturating_add(span)
-                        .saturating_sub(out[i])
+                    axis.image(&size).and_then(|size| size.checked_sub(out[i]))
                 }
                 // n * stride wanted, (n - 1) * stride + span there.
-                None => extra[i].saturating_add(span).saturating_sub(strides[i]),
+                None => axis.image(&1).and_then(|span| span.checked_sub(stride)),
             };
+            let total = total.ok_or_else(|| too_large(ctx))?;
             let half = total.div_euclid(2);
             (pads[i], pads[n + i]) =
                 if auto == AutoPad::SameUpper { (half, total - half) } else { (total - half, half) };

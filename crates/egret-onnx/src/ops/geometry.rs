@@ -3,6 +3,7 @@
 use super::emit::const_dim;
 use crate::context::NodeCtx;
 use crate::error::ImportError;
+use egret_ir::geometry::{Axis, Size};
 use egret_ir::{Attr, Attrs, Dim, attrs};
 
 /// Windows over spatial axes, one entry an axis; `pads` has two: low of every axis, then high.
@@ -35,6 +36,11 @@ pub(super) fn auto_pad(ctx: &mut NodeCtx) -> Result<AutoPad, ImportError> {
     })
 }
 
+/// A refusal of windows whose figures are above 2^63.
+pub(super) fn too_large(ctx: &NodeCtx) -> ImportError {
+    ImportError::invalid(format!("the windows of {} are larger than a tensor can be", ctx.op_type))
+}
+
 impl Window {
     /// Read the attributes of a convolution or pool over the spatial dims `spatial` with a kernel whose size is known.
     pub(super) fn read(
@@ -53,15 +59,11 @@ impl Window {
             AutoPad::SameUpper | AutoPad::SameLower => {
                 let mut pads = vec![0; 2 * n];
                 for i in 0..n {
-                    let span = (kernel[i] - 1).saturating_mul(dilations[i]).saturating_add(1);
-                    // With a stride of 1 the size of the image plays no part.
-                    let total = if strides[i] == 1 {
-                        span - 1
-                    } else {
-                        let size = const_dim(ctx, &spatial[i])?;
-                        let out = size.saturating_add(strides[i] - 1) / strides[i];
-                        ((out - 1).saturating_mul(strides[i]).saturating_add(span) - size).max(0)
-                    };
+                    let (stride, dilation) = (strides[i], dilations[i]);
+                    let axis = Axis { kernel: kernel[i], stride, dilation, low: 0, high: 0 };
+                    // With a stride of 1 the size of the image plays no part, and may be symbolic.
+                    let size = if stride == 1 { 0 } else { const_dim(ctx, &spatial[i])? };
+                    let total = axis.same_padding(size).ok_or_else(|| too_large(ctx))?;
                     let small = total / 2;
                     (pads[i], pads[n + i]) = if auto == AutoPad::SameUpper {
                         (small, total - small)
@@ -94,25 +96,19 @@ impl Window {
             for (i, size) in spatial.iter().enumerate() {
                 if window.strides[i] > 1 {
                     let size = const_dim(ctx, size)?;
-                    window.high_extra[i] = window.ceil_room(i, size);
+                    let room = window.axis::<i64>(i).ceil_room(size);
+                    window.high_extra[i] = room.ok_or_else(|| too_large(ctx))?;
                 }
             }
         }
         Ok(window)
     }
 
-    /// Room that the last, partial window along an axis of a size needs; none if it would start beyond the low pad and the image.
-    fn ceil_room(&self, i: usize, size: i64) -> i64 {
-        let n = self.kernel.len();
-        let span = (self.kernel[i] - 1).saturating_mul(self.dilations[i]).saturating_add(1);
-        let padded = size.saturating_add(self.pads[i]).saturating_add(self.pads[n + i]);
-        let stride = self.strides[i];
-        let partial = padded.saturating_sub(span).rem_euclid(stride);
-        if padded < span || partial == 0 {
-            return 0;
-        }
-        let last_start = padded - span - partial + stride;
-        if last_start >= size.saturating_add(self.pads[i]) { 0 } else { stride - partial }
+    /// How windows walk along a spatial axis.
+    pub(super) fn axis<S: Size>(&self, i: usize) -> Axis<S> {
+        let (low, high) = (self.pads[i], self.pads[self.kernel.len() + i]);
+        let (stride, dilation) = (self.strides[i], self.dilations[i]);
+        Axis { kernel: S::constant(self.kernel[i]), stride, dilation, low, high }
     }
 
     /// The attributes of the primitives `pool` and (without `kind` and `layout`) `max_pool_indices`.

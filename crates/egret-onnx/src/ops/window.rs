@@ -2,7 +2,7 @@
 
 use super::activation::in_f32;
 use super::emit::{dim, product};
-use super::geometry::Window;
+use super::geometry::{Window, too_large};
 use super::reduction::mean;
 use super::{OnnxOp, onnx};
 use crate::context::{NodeCtx, OnnxAttr, OpResult};
@@ -134,8 +134,7 @@ fn max_unpool(ctx: &mut NodeCtx) -> OpResult {
     let n = window.kernel.len();
     let mut shape = ctx.shape_of(x)?;
     for i in 0..n {
-        let grown = (shape[2 + i].clone() - dim(1)) * dim(window.strides[i]);
-        shape[2 + i] = grown + dim(window.kernel[i] - window.pads[i] - window.pads[n + i]);
+        shape[2 + i] = window.axis(i).image(&shape[2 + i]).ok_or_else(|| too_large(ctx))?;
     }
     let dtype = ctx.dtype(x)?;
     let zero = ctx.zero(dtype);
