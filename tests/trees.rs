@@ -1,30 +1,14 @@
 //! Random ensembles of decision trees, compiled, against the interpreter: every test, aggregate and post transform, with special
 //! values among the features.
 
+use egret::ir::rng::Rng;
 use egret::ir::{Attrs, Builder, DType, Graph, Op, Tensor, Type, Value, attrs, interp};
 use egret::{Engine, Executable, Options, compare};
 use std::collections::BTreeMap;
 
-/// SplitMix64.
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-
-    /// One of few numbers, so that equality and membership hold now and then.
-    fn number(&mut self) -> f64 {
-        [0.0, -0.0, 0.5, 1.0, -1.0, 2.0, -3.5, 7.0][self.below(8)]
-    }
+/// One of few numbers, so that equality and membership hold now and then.
+fn number(rng: &mut Rng) -> f64 {
+    rng.pick(&[0.0, -0.0, 0.5, 1.0, -1.0, 2.0, -3.5, 7.0])
 }
 
 /// Tree nodes so far.
@@ -52,19 +36,19 @@ impl Ensemble {
     ) -> (usize, bool) {
         if depth == 0 || (depth < 3 && rng.below(4) == 0) {
             self.target.push(rng.below(targets) as i64);
-            self.weight.push(rng.number() + rng.below(5) as f64);
+            self.weight.push(number(rng) + rng.below(5) as f64);
             return (self.target.len() - 1, true);
         }
         let at = self.feature.len();
         self.feature.push(rng.below(features) as i64);
         self.mode.push(modes[rng.below(modes.len())]);
-        self.split.push(rng.number());
+        self.split.push(number(rng));
         self.missing.push(rng.below(2) as i64);
         self.next.push([(0, false); 2]);
         if self.mode[at] == 6 {
             // Sets stand in the order of the nodes, which is the order of this walk.
             let n = rng.below(4);
-            self.members.extend((0..n).map(|_| rng.number()));
+            self.members.extend((0..n).map(|_| number(rng)));
             self.members.push(f64::NAN);
         }
         for side in 0..2 {
@@ -103,7 +87,7 @@ impl Ensemble {
 }
 
 fn case(seed: u64) -> (Graph, Tensor, bool) {
-    let mut rng = Rng(seed);
+    let mut rng = Rng::new(seed);
     let dtype = [DType::F32, DType::F64, DType::F16][rng.below(3)];
     let (rows, features, targets) = (rng.below(6) + 1, rng.below(4) + 1, rng.below(3) + 1);
     let all: [&[u8]; 4] = [&[0], &[rng.below(7) as u8], &[0, 3, 5], &[0, 1, 2, 3, 4, 5, 6]];
@@ -120,7 +104,7 @@ fn case(seed: u64) -> (Graph, Tensor, bool) {
     let attrs = e.attrs(dtype, roots, targets, aggregate, post);
     let special = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 5e-324, -0.0];
     let values: Vec<f64> = (0..rows * features)
-        .map(|_| if rng.below(5) == 0 { special[rng.below(5)] } else { rng.number() })
+        .map(|_| if rng.below(5) == 0 { special[rng.below(5)] } else { number(&mut rng) })
         .collect();
     let x = Tensor::new(&[rows, features], values);
     let to = attrs! { to: dtype, saturate: 1, round: "nearest" };

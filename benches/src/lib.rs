@@ -4,6 +4,7 @@
 pub mod history;
 pub mod peak;
 
+use egret_ir::rng::Rng;
 use egret_ir::{Builder, DType, Dim, Graph, Op, Tensor, Type, TypeError, ValueId, attrs};
 
 /// Rows of activations, channels, heads and channels of the inner layer of [`transformer`].
@@ -12,43 +13,23 @@ const WIDTH: usize = 32;
 const HEADS: usize = 4;
 const INNER: usize = 64;
 
-/// SplitMix64: weights that differ, and the same in every run.
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Below `end`.
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-
-    /// A tensor of numbers in -0.5..0.5.
-    fn tensor(&mut self, shape: &[usize]) -> Tensor {
-        let len = shape.iter().product();
-        Tensor::new(
-            shape,
-            (0..len).map(|_| (self.next() >> 40) as f32 / (1u32 << 24) as f32 - 0.5).collect(),
-        )
-    }
+/// A tensor of numbers in -0.5..0.5.
+fn weights(rng: &mut Rng, shape: &[usize]) -> Tensor {
+    let len = shape.iter().product();
+    Tensor::new(shape, (0..len).map(|_| rng.unit() - 0.5).collect())
 }
 
 /// A graph while it is written.
 struct Writer {
     b: Builder,
-    numbers: Numbers,
+    numbers: Rng,
 }
 
 type Written = Result<ValueId, TypeError>;
 
 impl Writer {
     fn new(name: &str) -> Writer {
-        Writer { b: Builder::new(name), numbers: Numbers(1) }
+        Writer { b: Builder::new(name), numbers: Rng::new(1) }
     }
 
     fn input(&mut self, shape: &[usize]) -> ValueId {
@@ -56,7 +37,7 @@ impl Writer {
     }
 
     fn weight(&mut self, shape: &[usize]) -> ValueId {
-        let t = self.numbers.tensor(shape);
+        let t = weights(&mut self.numbers, shape);
         self.b.constant(t)
     }
 

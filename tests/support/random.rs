@@ -1,5 +1,6 @@
 //! Random graphs: drawn node by node from genes, so that a failing one can be shrunk.
 
+use egret::ir::rng::Rng;
 use egret::ir::{
     Attr, Attrs, Builder, DType, Dim, Graph, Op, Tensor, TensorType, Type, ValueId, attrs, text,
 };
@@ -240,17 +241,9 @@ pub fn indexed_graph(genes: &[Gene]) -> Graph {
 
 /// The genes of the `n`th graph of a list that is the same everywhere: 1 to 25 of them.
 pub fn genes(n: u64) -> Vec<Gene> {
-    let mut state = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let mut next = || {
-        // SplitMix64.
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    };
-    let count = 1 + next() % 25;
-    (0..count).map(|_| next().to_le_bytes()).map(|b| (b[0], b[1], b[2], b[3])).collect()
+    let mut rng = Rng::new(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let count = 1 + rng.below(25);
+    (0..count).map(|_| rng.bits().to_le_bytes()).map(|b| (b[0], b[1], b[2], b[3])).collect()
 }
 
 fn draw(genes: &[Gene], indexed: bool) -> Graph {

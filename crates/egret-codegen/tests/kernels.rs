@@ -5,6 +5,7 @@ mod common;
 use common::*;
 use egret_codegen::{Options, Target};
 use egret_loop::*;
+use egret_testkit::Rng;
 
 const ELEMS: [Elem; 11] = [
     Elem::Bool,
@@ -43,9 +44,9 @@ fn interesting(rng: &mut Rng, elem: Elem) -> u64 {
     match elem {
         Elem::Bool => (rng.bits() >> 40) & 1,
         Elem::F32 if rng.chance(50) => (rng.pick(&float) as f32).to_bits().into(),
-        Elem::F32 => (rng.unit() * 300.0).to_bits().into(),
+        Elem::F32 => (rng.signed() * 300.0).to_bits().into(),
         Elem::F64 if rng.chance(50) => rng.pick(&float).to_bits(),
-        Elem::F64 => f64::from(rng.unit() * 300.0).to_bits(),
+        Elem::F64 => f64::from(rng.signed() * 300.0).to_bits(),
         _ => {
             let bits = 8 * elem.size() as u32;
             let (any, small) = (rng.bits(), rng.bits() & 0xff);

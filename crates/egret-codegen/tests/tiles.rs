@@ -5,6 +5,7 @@ mod common;
 use common::*;
 use egret_codegen::{ISAS, Options, Refusal, Target, refusals};
 use egret_loop::*;
+use egret_testkit::Rng;
 
 struct Case {
     program: Program,
@@ -66,7 +67,7 @@ fn epilogue(rng: &mut Rng, rows: &[i64], bias: Place, factor: Place, residual: P
 /// A random tile; with `special`, among operands that are not finite, not normal, at the extremes or zeros of either sign.
 fn case(seed: u64, special: bool) -> Case {
     let mut rng = Rng::new(seed);
-    let tasks = rng.range(1, 3) as i64;
+    let tasks = rng.range(1, 3);
     let rows = rng.pick(&[1, 2, 3, 4, 6, 7, 8, 14]);
     let cols = rng.pick(&[1, 2, 3, 4, 5, 7, 8, 12, 15, 16, 24, 31, 32, 48]);
     let n_axes = rng.range(1, 3);
@@ -108,16 +109,16 @@ fn case(seed: u64, special: bool) -> Case {
     );
     let (a, b, out) = (place(params[0], a_base), place(params[1], zero), place(out, out_base));
     // What a tile does not write between its rows must stay; the interpreter's junk is the harness's junk.
-    let block = rng.range(1, 40) as i64;
+    let block = rng.range(1, 40);
     let sets = rng.pick(&Tile::SETS);
     k.tile(Tile { cols, axes, block, sets, a, a_rows, b, out, out_rows, epilogue });
     let storages: Vec<Storage> = (0..5).map(Storage::Input).chain([Storage::Output(0)]).collect();
     // Tiny numbers are frequent: their products vanish, and leave a sign.
     let mut number = || match rng.below(if special { 24 } else { 1 }) {
-        0 | 6.. => rng.unit(),
+        0 | 6.. => rng.signed(),
         1 => 0.0,
         2 => -0.0,
-        3 | 4 => rng.unit() * 1e-30,
+        3 | 4 => rng.signed() * 1e-30,
         _ => rng.pick(&[f32::NAN, f32::INFINITY, -f32::INFINITY, f32::MAX, f32::MIN, 1e-45, -1e-40]),
     };
     // Or all are tiny, so that nothing hides their signs.

@@ -40,6 +40,7 @@ mod graph;
 pub mod infer;
 pub mod interp;
 mod op;
+pub mod rng;
 mod symbolic;
 mod tensor;
 pub mod text;

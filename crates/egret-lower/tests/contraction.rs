@@ -2,32 +2,13 @@
 
 use egret_ir::{Attrs, Builder, DType, Graph, Op, Tensor, Type, Value, ValueId, attrs, interp};
 use egret_lower::{LowerOptions, lower};
+use egret_testkit::compare::{self, Tolerance};
+use egret_testkit::{Rng, tensors};
 
-struct Noise(u64);
-
-impl Noise {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        self.0 >> 33
-    }
-    fn from(&mut self, low: i64, high: i64) -> i64 {
-        low + (self.next() % (high - low + 1) as u64) as i64
-    }
-    fn tensor(&mut self, dtype: DType, dims: &[i64]) -> Tensor {
-        let shape: Vec<usize> = dims.iter().map(|d| *d as usize).collect();
-        let n = shape.iter().product();
-        let mut ints = || (0..n).map(|_| self.from(-8, 8)).collect::<Vec<i64>>();
-        match dtype {
-            DType::F32 => {
-                Tensor::new(&shape, ints().into_iter().map(|x| x as f32 / 8.0).collect::<Vec<f32>>())
-            }
-            DType::F64 => {
-                Tensor::new(&shape, ints().into_iter().map(|x| x as f64 / 8.0).collect::<Vec<f64>>())
-            }
-            DType::I32 => Tensor::new(&shape, ints().into_iter().map(|x| x as i32).collect::<Vec<i32>>()),
-            _ => Tensor::new(&shape, ints()),
-        }
-    }
+/// Numbers from -8 to 8; floats are eighths of them.
+fn tensor(rng: &mut Rng, dtype: DType, dims: &[i64]) -> Tensor {
+    let shape: Vec<usize> = dims.iter().map(|d| *d as usize).collect();
+    tensors::grid(rng, dtype, &shape, 8, 0.125)
 }
 
 fn ty(dtype: DType, dims: &[i64]) -> Type {
@@ -38,21 +19,21 @@ fn ty(dtype: DType, dims: &[i64]) -> Type {
 struct Case {
     b: Builder,
     inputs: Vec<Tensor>,
-    noise: Noise,
+    noise: Rng,
 }
 
 impl Case {
     fn new(seed: u64) -> Case {
-        Case { b: Builder::new("case"), inputs: vec![], noise: Noise(seed) }
+        Case { b: Builder::new("case"), inputs: vec![], noise: Rng::new(seed) }
     }
 
     fn input(&mut self, dtype: DType, dims: &[i64]) -> ValueId {
-        self.inputs.push(self.noise.tensor(dtype, dims));
+        self.inputs.push(tensor(&mut self.noise, dtype, dims));
         self.b.input(&format!("x{}", self.inputs.len()), ty(dtype, dims))
     }
 
     fn constant(&mut self, dtype: DType, dims: &[i64]) -> ValueId {
-        let t = self.noise.tensor(dtype, dims);
+        let t = tensor(&mut self.noise, dtype, dims);
         self.b.constant(t)
     }
 
@@ -99,19 +80,8 @@ impl Case {
         for (expected, got) in expected.iter().zip(got) {
             let expected = expected.as_tensor().unwrap();
             let got = Tensor::from_bytes(expected.dtype(), expected.shape(), &got);
-            assert_eq!(numbers(expected).len(), numbers(&got).len());
-            for (i, (x, y)) in numbers(expected).iter().zip(numbers(&got)).enumerate() {
-                assert!((x - y).abs() <= 1e-4 * x.abs().max(1.0), "{what}: element {i} is {y}, not {x}");
-            }
+            compare::assert_near(expected, &got, Tolerance { relative: 1e-4, least: 1.0 }, what);
         }
-    }
-}
-
-fn numbers(t: &Tensor) -> Vec<f64> {
-    match t.dtype() {
-        DType::F32 => t.data::<f32>().iter().map(|x| (*x).into()).collect(),
-        DType::F64 => t.data::<f64>().to_vec(),
-        _ => t.to_i64s().unwrap().into_iter().map(|x| x as f64).collect(),
     }
 }
 
@@ -125,16 +95,16 @@ fn matrix_products() {
     for seed in 0..60 {
         let mut c = Case::new(seed);
         let n = &mut c.noise;
-        let (m, k, cols) = (n.from(1, 40), n.from(1, 20), n.from(1, 140));
+        let (m, k, cols) = (n.range(1, 40), n.range(1, 20), n.range(1, 140));
         let dtype = [DType::F32, DType::F32, DType::F32, DType::F64, DType::I32][seed as usize % 5];
-        let (batch_a, batch_b) = match n.from(0, 4) {
+        let (batch_a, batch_b) = match n.range(0, 4) {
             0 => (vec![2, 3], vec![2, 3]),
             1 => (vec![3], vec![]),
             2 => (vec![2, 1], vec![3]),
             3 => (vec![], vec![2]),
             _ => (vec![], vec![]),
         };
-        let (packed, kind) = (n.from(0, 1), n.from(0, 4));
+        let (packed, kind) = (n.range(0, 1), n.range(0, 4));
         let a = c.input(dtype, &[batch_a, vec![m, k]].concat());
         let b_dims = [batch_b, vec![k, cols]].concat();
         let b = if packed == 1 { c.constant(dtype, &b_dims) } else { c.input(dtype, &b_dims) };
@@ -147,17 +117,17 @@ fn matrix_products() {
 fn convolution(seed: u64, transposed: bool) {
     let mut c = Case::new(seed);
     let n = &mut c.noise;
-    let rank = n.from(1, if seed.is_multiple_of(7) { 3 } else { 2 });
-    let mut axis = |low, high| (0..rank).map(|_| n.from(low, high)).collect::<Vec<i64>>();
+    let rank = n.range(1, if seed.is_multiple_of(7) { 3 } else { 2 });
+    let mut axis = |low, high| (0..rank).map(|_| n.range(low, high)).collect::<Vec<i64>>();
     let (kernel, strides, dilations) = (axis(1, 3), axis(1, 2), axis(1, 2));
     let (input, low, high) = (axis(5, 9), axis(0, 2), axis(0, 2));
-    let (groups, i, o) = match n.from(0, 3) {
-        0 => (2, n.from(1, 4), n.from(1, 20)),
-        1 => (n.from(2, 21), 1, 1),
-        _ => (1, n.from(1, 9), n.from(1, 80)),
+    let (groups, i, o) = match n.range(0, 3) {
+        0 => (2, n.range(1, 4), n.range(1, 20)),
+        1 => (n.range(2, 21), 1, 1),
+        _ => (1, n.range(1, 9), n.range(1, 80)),
     };
-    let layout = ["channels_last", "channels_first"][n.from(0, 1) as usize];
-    let (batch, packed, kind) = (n.from(1, 2), n.from(0, 2), n.from(0, 4));
+    let layout = ["channels_last", "channels_first"][n.range(0, 1) as usize];
+    let (batch, packed, kind) = (n.range(1, 2), n.range(0, 2), n.range(0, 4));
     let x_dims = if layout == "channels_last" {
         [vec![batch], input, vec![groups * i]].concat()
     } else {
@@ -198,15 +168,15 @@ fn rooms_around_results() {
     for seed in 0..60 {
         let mut c = Case::new(seed);
         let rank = 1 + seed as i64 % 3;
-        let channels = c.noise.from(1, 20);
+        let channels = c.noise.range(1, 20);
         let dims =
-            [vec![c.noise.from(1, 2)], (0..rank).map(|_| c.noise.from(2, 7)).collect(), vec![channels]]
+            [vec![c.noise.range(1, 2)], (0..rank).map(|_| c.noise.range(2, 7)).collect(), vec![channels]]
                 .concat();
         let mut y = c.input(DType::F32, &dims);
         let mut earlier = c.emit(Op::Neg, attrs!(), &[y]);
         for _ in 0..4 {
-            let half = c.noise.from(0, 2);
-            let groups = if c.noise.from(0, 2) == 0 { channels } else { 1 };
+            let half = c.noise.range(0, 2);
+            let groups = if c.noise.range(0, 2) == 0 { channels } else { 1 };
             let w = c.constant(
                 DType::F32,
                 &[vec![channels, channels / groups], vec![2 * half + 1; rank as usize]].concat(),
@@ -220,7 +190,7 @@ fn rooms_around_results() {
             let (ones, pads) = (vec![1i64; rank as usize], vec![half; 2 * rank as usize]);
             let attrs = attrs! { strides: ones.clone(), dilations: ones, pads: pads, groups: groups, layout: "channels_last" };
             let mut next = c.emit(Op::Conv, attrs, &[y, w]);
-            if c.noise.from(0, 1) == 1 {
+            if c.noise.range(0, 1) == 1 {
                 next = c.emit(Op::Add, attrs!(), &[next, earlier]);
             }
             // Whole numbers up to 8, so that all sums are exact.
@@ -228,13 +198,13 @@ fn rooms_around_results() {
             next = c.emit(Op::Floor, attrs!(), &[next]);
             next = c.emit(Op::Min, attrs!(), &[next, most]);
             next = c.emit(Op::Max, attrs!(), &[next, least]);
-            if c.noise.from(0, 3) == 0 {
+            if c.noise.range(0, 3) == 0 {
                 // A second user that must not see the zeros.
                 let last =
                     c.emit(Op::Reduce, attrs! { kind: "max", axes: vec![1i64], keepdims: true }, &[y]);
                 next = c.emit(Op::Max, attrs!(), &[next, last]);
             }
-            if c.noise.from(0, 2) == 0 {
+            if c.noise.range(0, 2) == 0 {
                 // The same dims, through a pool.
                 let (ones, kernel, pads) =
                     (vec![1i64; rank as usize], vec![3i64; rank as usize], vec![1i64; 2 * rank as usize]);
@@ -277,9 +247,10 @@ fn a_padded_convolution_is_one_kernel() {
 fn pads_of_zeros() {
     for seed in 0..40 {
         let mut c = Case::new(seed);
-        let rank = c.noise.from(1, 4);
-        let dims: Vec<i64> = (0..rank).map(|_| c.noise.from(1, 6)).collect();
-        let mut pads = || (0..rank).map(|_| c.noise.from(0, 2) * c.noise.from(0, 1)).collect::<Vec<i64>>();
+        let rank = c.noise.range(1, 4);
+        let dims: Vec<i64> = (0..rank).map(|_| c.noise.range(1, 6)).collect();
+        let mut pads =
+            || (0..rank).map(|_| c.noise.range(0, 2) * c.noise.range(0, 1)).collect::<Vec<i64>>();
         let (low, mut high) = (pads(), pads());
         high[0] += 1;
         let x = c.input(DType::F32, &dims);

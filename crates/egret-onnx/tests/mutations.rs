@@ -4,22 +4,11 @@ mod build;
 
 use egret_ir::verify;
 use egret_onnx::{ImportOptions, import_bytes};
+use egret_testkit::Rng;
 use onnx_protobuf::Message;
 
-/// A small generator of our own, so that a failing seed stays one.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % n.max(1) as u64) as usize
-    }
-}
-
 fn mutate(original: &[u8], seed: u64) -> Vec<u8> {
-    let mut r = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut r = Rng::new(seed);
     let mut bytes = original.to_vec();
     for _ in 0..=r.below(2) {
         let at = r.below(bytes.len());

@@ -2,25 +2,16 @@
 
 use egret_ir::{Attr, Builder, DType, Graph, Op, Tensor, Type, Value, ValueId, attrs, interp, text};
 use egret_opt::{Options, optimize};
+use egret_testkit::{Rng, compare, tensors};
 
 fn sparse(graph: Graph) -> Graph {
     let options = Options { passes: Some(vec!["dead-channels".into()]), ..Options::default() };
     optimize(graph, &options).unwrap().0
 }
 
-/// Pseudo-random floats in [-1, 1).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        self.0 >> 33
-    }
-
-    fn floats(&mut self, shape: &[usize]) -> Tensor {
-        let n = shape.iter().product::<usize>();
-        Tensor::new(shape, (0..n).map(|_| (self.next() % 2000) as f32 / 1000.0 - 1.0).collect::<Vec<f32>>())
-    }
+/// Floats from -1 to 1.
+fn floats(rng: &mut Rng, shape: &[usize]) -> Tensor {
+    tensors::grid(rng, DType::F32, shape, 1000, 0.001)
 }
 
 fn same(before: &Graph, after: &Graph, inputs: &[Tensor]) {
@@ -28,20 +19,14 @@ fn same(before: &Graph, after: &Graph, inputs: &[Tensor]) {
     let (a, b) = (interp::run(before, &inputs).unwrap(), interp::run(after, &inputs).unwrap());
     for (a, b) in a.iter().zip(&b) {
         let (a, b) = (a.as_tensor().unwrap(), b.as_tensor().unwrap());
-        assert_eq!(
-            (a.shape(), a.bytes()),
-            (b.shape(), b.bytes()),
-            "{}\n{}",
-            text::print(before),
-            text::print(after)
-        );
+        compare::assert_same(a, b, format_args!("{}\n{}", text::print(before), text::print(after)));
     }
 }
 
 fn shrinks(body: &str, input: &[usize], wanted: &str) {
     let before = text::parse(body, &|_| None).unwrap();
     let after = sparse(before.clone());
-    same(&before, &after, &[Random(1).floats(input)]);
+    same(&before, &after, &[floats(&mut Rng::new(1), input)]);
     let types: Vec<String> = after
         .node_ids()
         .iter()
@@ -172,16 +157,16 @@ fn outputs_keep_their_channels_and_dense_graphs_their_nodes() {
 }
 
 /// A network of random pieces with random dead channels.
-fn network(random: &mut Random) -> Graph {
+fn network(random: &mut Rng) -> Graph {
     let mut b = Builder::new("network");
     let dims: Vec<_> = [2i64, 3, 5, 5].into_iter().map(Into::into).collect();
     let x = b.input("x", Type::tensor(DType::F32, dims));
     let c = 4usize;
     let mut values: Vec<ValueId> = vec![conv(&mut b, random, x, c, 3, false)];
     for _ in 0..8 {
-        let pick = |random: &mut Random, values: &[ValueId]| values[random.next() as usize % values.len()];
+        let pick = |random: &mut Rng, values: &[ValueId]| random.pick(values);
         let v = pick(random, &values);
-        let new = match random.next() % 8 {
+        let new = match random.below(8) {
             0 | 1 => conv(&mut b, random, v, c, c, false),
             2 => conv(&mut b, random, v, c, 1, true),
             3 => {
@@ -228,19 +213,19 @@ fn network(random: &mut Random) -> Graph {
 }
 
 /// Random weights in which slices of `run` elements are zero every now and then.
-fn dead(random: &mut Random, shape: &[usize], run: usize) -> Tensor {
-    let t = random.floats(shape);
+fn dead(random: &mut Rng, shape: &[usize], run: usize) -> Tensor {
+    let t = floats(random, shape);
     let mut data = t.data::<f32>().to_vec();
     for chunk in data.chunks_mut(run) {
-        if random.next().is_multiple_of(3) {
-            chunk.fill(if random.next().is_multiple_of(2) { 0.0 } else { -0.0 });
+        if random.bits().is_multiple_of(3) {
+            chunk.fill(if random.bits().is_multiple_of(2) { 0.0 } else { -0.0 });
         }
     }
     Tensor::new(shape, data)
 }
 
-fn conv(b: &mut Builder, random: &mut Random, x: ValueId, o: usize, c: usize, depthwise: bool) -> ValueId {
-    let run = if random.next().is_multiple_of(2) { c * 9 } else { 9 };
+fn conv(b: &mut Builder, random: &mut Rng, x: ValueId, o: usize, c: usize, depthwise: bool) -> ValueId {
+    let run = if random.bits().is_multiple_of(2) { c * 9 } else { 9 };
     let w = dead(random, &[o, c, 3, 3], run);
     let w = b.constant(w);
     let groups = if depthwise { o as i64 } else { 1 };
@@ -252,10 +237,10 @@ fn conv(b: &mut Builder, random: &mut Random, x: ValueId, o: usize, c: usize, de
 fn random_networks_stay_the_same_to_the_bit() {
     let mut smaller = 0;
     for seed in 0..60 {
-        let mut random = Random(seed);
+        let mut random = Rng::new(seed);
         let before = network(&mut random);
         let after = sparse(before.clone());
-        same(&before, &after, &[random.floats(&[2, 3, 5, 5])]);
+        same(&before, &after, &[floats(&mut random, &[2, 3, 5, 5])]);
         let size = |g: &Graph| {
             g.node_ids()
                 .iter()

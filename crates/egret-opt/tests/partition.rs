@@ -3,6 +3,7 @@
 use egret_ir::{Graph, Tensor, Value, interp, text};
 use egret_opt::CostModel;
 use egret_opt::partition::{PartitionError, cost, received, split};
+use egret_testkit::compare;
 use std::collections::BTreeMap;
 
 fn graph(body: &str) -> Graph {
@@ -29,7 +30,7 @@ fn same(whole: &Graph, stages: usize, inputs: &[Tensor]) -> Vec<Graph> {
     let found = run(&parts, &named);
     for (name, wanted) in whole.output_names().iter().zip(&wanted) {
         let (a, b) = (wanted.as_tensor().unwrap(), found[name].as_tensor().unwrap());
-        assert_eq!((a.shape(), a.bytes()), (b.shape(), b.bytes()), "{name}");
+        compare::assert_same(a, b, name);
     }
     let nodes: usize = parts.iter().map(Graph::node_count).sum();
     assert_eq!(nodes, whole.node_count());

@@ -2,6 +2,7 @@
 
 use egret_ir::{Attr, Builder, DType, Graph, Op, Tensor, Type, Value, ValueId, attrs, interp};
 use egret_opt::{Options, PASSES, optimize};
+use egret_testkit::compare::{self, Tolerance};
 
 fn ramp(shape: &[usize], scale: f32) -> Tensor {
     let n: usize = shape.iter().product();
@@ -43,10 +44,7 @@ fn check_same(before: &Graph, after: &Graph) {
     let a = interp::run(before, std::slice::from_ref(&input)).unwrap();
     let b = interp::run(after, &[input]).unwrap();
     let (a, b) = (a[0].as_tensor().unwrap(), b[0].as_tensor().unwrap());
-    assert_eq!(a.shape(), b.shape());
-    for (x, y) in a.data::<f32>().iter().zip(b.data::<f32>()) {
-        assert!((x - y).abs() <= 1e-4 * x.abs().max(1.0), "{x} {y}");
-    }
+    compare::assert_near(a, b, Tolerance { relative: 1e-4, least: 1.0 }, "after");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use egret_ir::{DType, Family, Graph, Tensor, Value, interp, text};
 use egret_opt::rules::Tier;
 use egret_opt::{CostModel, Options, PASSES, PassReport, optimize};
+use egret_testkit::compare::{self, Tolerance};
 
 /// x, quantised, and weights, each cast(q - zero) * scale, contracted.
 fn dequantised(x: &str, zero: &str, weights: &str, scale: &str, contraction: &str) -> Graph {
@@ -48,9 +49,7 @@ fn same(before: &Graph, after: &Graph, shape: &[usize]) {
     let (is, got) = (run(before), run(after));
     // Sums round by the size of what is summed.
     let peak = is.data::<f32>().iter().fold(1f32, |peak, v| peak.max(v.abs()));
-    for (a, b) in is.data::<f32>().iter().zip(got.data::<f32>()) {
-        assert!((a - b).abs() <= 1e-6 * peak, "{a} {b}");
-    }
+    compare::assert_near(&is, &got, Tolerance { relative: 1e-6, least: peak.into() }, "after");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::frontend::{DeclaredInput, ModelFile};
 use crate::inputs::{self, Given, Inputs};
 use crate::stages;
+use egret_ir::rng::Rng;
 use egret_ir::{DType, Graph, Tensor, TensorType, Type, Value, text, verify};
 use egret_onnx::ImportOptions;
 use std::collections::BTreeMap;
@@ -180,7 +181,7 @@ pub(crate) fn complete<'a>(
     given: &BTreeMap<String, Value>,
     seed: Option<u64>,
 ) -> Result<Vec<Value>> {
-    let mut random = seed.map(Random);
+    let mut random = seed.map(|s| Random(Rng::new(s)));
     ports
         .map(|(name, ty)| match (given.get(name), &mut random) {
             (Some(value), _) => Ok(value.clone()),
@@ -274,23 +275,10 @@ pub(crate) fn made_up_beside(
     complete(ports, given, Some(seed))
 }
 
-/// Made-up values: SplitMix64, so that a seed means the same everywhere.
-struct Random(u64);
+/// Made-up values; floats in [-1, 1).
+struct Random(Rng);
 
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Uniform in -1..1.
-    fn float(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 52) as f64 - 1.0
-    }
-
     fn value(&mut self, name: &str, ty: &Type) -> Result<Value> {
         match ty {
             Type::Tensor(t) => Ok(self.tensor(name, t)?.into()),
@@ -309,19 +297,19 @@ impl Random {
         let len =
             len.ok_or_else(|| Error::user(format!("the input `{name}` ({ty}) is too large to make up")))?;
         Ok(match ty.dtype {
-            DType::F32 => Tensor::new(&shape, (0..len).map(|_| self.float() as f32).collect()),
-            DType::F64 => Tensor::new(&shape, (0..len).map(|_| self.float()).collect()),
+            DType::F32 => Tensor::new(&shape, (0..len).map(|_| self.0.signed_f64() as f32).collect()),
+            DType::F64 => Tensor::new(&shape, (0..len).map(|_| self.0.signed_f64()).collect()),
             DType::F16 => {
-                Tensor::new(&shape, (0..len).map(|_| half::f16::from_f64(self.float())).collect())
+                Tensor::new(&shape, (0..len).map(|_| half::f16::from_f64(self.0.signed_f64())).collect())
             }
             DType::BF16 => {
-                Tensor::new(&shape, (0..len).map(|_| half::bf16::from_f64(self.float())).collect())
+                Tensor::new(&shape, (0..len).map(|_| half::bf16::from_f64(self.0.signed_f64())).collect())
             }
             DType::String => Tensor::from_strings(&shape, vec![String::new(); len]),
             // 0 and 1 are valid as indices, masks and lengths alike.
             other => {
                 let mut bytes = vec![0; len * other.size()];
-                bytes.chunks_exact_mut(other.size()).for_each(|b| b[0] = (self.next() >> 63) as u8);
+                bytes.chunks_exact_mut(other.size()).for_each(|b| b[0] = (self.0.bits() >> 63) as u8);
                 Tensor::from_bytes(other, &shape, &bytes)
             }
         })

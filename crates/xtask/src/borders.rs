@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// (crate, the crates of ours that it may know). docs/ARCHITECTURE.md has the reasons.
-const KNOWS: [(&str, &[&str]); 15] = [
+const KNOWS: [(&str, &[&str]); 16] = [
     ("egret-ir", &[]),
     ("egret-trace", &[]),
     ("egret-loop", &[]),
@@ -33,6 +33,7 @@ const KNOWS: [(&str, &[&str]); 15] = [
     ("egret-compress", &["egret"]),
     ("egret-cli", &["egret", "egret-attribute", "egret-compress"]),
     ("egret-build", &["egret"]),
+    ("egret-testkit", &["egret-ir"]),
     ("xtask", &[]),
 ];
 

@@ -7,37 +7,6 @@ use egret_runtime::abi;
 use std::ffi::c_void;
 use std::ptr;
 
-/// A small deterministic generator of random numbers (xorshift64*).
-pub struct Rng(u64);
-
-impl Rng {
-    pub fn new(seed: u64) -> Rng {
-        Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-    pub fn bits(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-    pub fn below(&mut self, n: usize) -> usize {
-        ((self.bits() >> 33) % n as u64) as usize
-    }
-    pub fn range(&mut self, from: usize, to: usize) -> usize {
-        from + self.below(to - from + 1)
-    }
-    pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())]
-    }
-    pub fn chance(&mut self, percent: usize) -> bool {
-        self.below(100) < percent
-    }
-    /// Between -1 and 1.
-    pub fn unit(&mut self) -> f32 {
-        (self.bits() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    }
-}
-
 /// A port of one axis; its dtype number is a stand-in.
 pub fn port(name: &str, elem: Elem, len: usize) -> Port {
     Port {

@@ -1,6 +1,6 @@
 //! Graphs that exercise every rule, in text IR over f64: written out, or generated where a rule has geometry.
 
-use egret_ir::interp;
+use egret_testkit::Rng;
 
 /// A graph, and the ranges from which its inputs are drawn (the last one for all further inputs).
 pub struct Case {
@@ -213,18 +213,9 @@ fn transformers() -> Vec<Case> {
     all
 }
 
-/// Numbers below bounds, from a seed.
-struct Dice(f64, u64);
-
-impl Dice {
-    fn below(&mut self, n: u64) -> i64 {
-        self.1 += 1;
-        (interp::draw(self.0, self.1) * n as f64) as i64
-    }
-
-    fn list(&mut self, len: usize, least: i64, n: u64) -> Vec<i64> {
-        (0..len).map(|_| least + self.below(n)).collect()
-    }
+/// Numbers from `least` on, `n` different ones.
+fn list(rng: &mut Rng, len: usize, least: i64, n: i64) -> Vec<i64> {
+    (0..len).map(|_| rng.range(least, least + n - 1)).collect()
 }
 
 fn contractions() -> Vec<Case> {
@@ -239,28 +230,29 @@ fn contractions() -> Vec<Case> {
     }
     all.push(case(node("%0: f64[3, 3]", "matmul(%0, %0)")));
     for seed in 0..60 {
-        let mut d = Dice(f64::from(seed), 0);
-        let axes = 1 + d.below(2) as usize;
-        let (groups, each, outs) = (1 + d.below(3), 1 + d.below(2), 1 + d.below(2));
+        let mut d = Rng::new(seed);
+        let axes = 1 + d.below(2);
+        let (groups, each, outs) = (d.range(1, 3), d.range(1, 2), d.range(1, 2));
         let last = d.below(3) == 0;
         let layout = if last { "channels_last" } else { "channels_first" };
-        let (kernel, strides, dilations) = (d.list(axes, 1, 3), d.list(axes, 1, 3), d.list(axes, 1, 2));
+        let (kernel, strides, dilations) =
+            (list(&mut d, axes, 1, 3), list(&mut d, axes, 1, 3), list(&mut d, axes, 1, 2));
         let transposed = seed % 2 == 1;
-        let pads = d.list(2 * axes, if transposed { -1 } else { 0 }, 3);
+        let pads = list(&mut d, 2 * axes, if transposed { -1 } else { 0 }, 3);
         // Room for the padded image to hold the filter, or the cropped result to hold something.
         let room: Vec<i64> = (0..axes)
             .map(|i| {
                 let reach = (kernel[i] - 1) * dilations[i] + 1;
                 if transposed {
-                    3 + d.below(3)
+                    d.range(3, 5)
                 } else {
-                    (reach - pads[i] - pads[i + axes]).max(1) + d.below(5)
+                    (reach - pads[i] - pads[i + axes]).max(1) + d.range(0, 4)
                 }
             })
             .collect();
         // A batch and sizes that only the input decides, where layouts and pads allow for it.
         let symbolic = d.below(3) == 0;
-        let batch = if symbolic { "n".to_owned() } else { (1 + d.below(2)).to_string() };
+        let batch = if symbolic { "n".to_owned() } else { d.range(1, 2).to_string() };
         let mut spatial: Vec<String> = room.iter().map(ToString::to_string).collect();
         if symbolic && room[0] == 5 {
             spatial[0] = "m".into();
@@ -275,7 +267,7 @@ fn contractions() -> Vec<Case> {
         };
         let taps: Vec<String> = kernel.iter().map(ToString::to_string).collect();
         let (filter, op, extra) = if transposed {
-            let extra = format!("output_padding = {:?}, ", d.list(axes, 0, 3));
+            let extra = format!("output_padding = {:?}, ", list(&mut d, axes, 0, 3));
             (format!("[{}, {outs}, {}]", groups * each, taps.join(", ")), "conv_transpose", extra)
         } else {
             (format!("[{}, {each}, {}]", groups * outs, taps.join(", ")), "conv", String::new())
@@ -293,20 +285,21 @@ fn contractions() -> Vec<Case> {
 fn pools() -> Vec<Case> {
     let mut all = vec![];
     for seed in 100..140 {
-        let mut d = Dice(f64::from(seed), 0);
-        let axes = 1 + d.below(2) as usize;
-        let (kernel, strides, dilations) = (d.list(axes, 1, 3), d.list(axes, 1, 3), d.list(axes, 1, 2));
+        let mut d = Rng::new(seed);
+        let axes = 1 + d.below(2);
+        let (kernel, strides, dilations) =
+            (list(&mut d, axes, 1, 3), list(&mut d, axes, 1, 3), list(&mut d, axes, 1, 2));
         // Every window meets an element: pads are less than what a window reaches.
-        let pads: Vec<i64> = (0..2 * axes).map(|i| d.below(kernel[i % axes] as u64)).collect();
+        let pads: Vec<i64> = (0..2 * axes).map(|i| d.range(0, kernel[i % axes] - 1)).collect();
         let pads: Vec<i64> =
             pads.iter().enumerate().map(|(i, p)| if dilations[i % axes] == 1 { *p } else { 0 }).collect();
-        let extra = d.list(axes, 0, 2);
+        let extra = list(&mut d, axes, 0, 2);
         let extra: Vec<i64> = (0..axes)
             .map(|i| extra[i].min(strides[i] - 1).min(kernel[i] - 1 - pads[axes + i]).max(0))
             .collect();
         let room: Vec<String> =
-            (0..axes).map(|i| ((kernel[i] - 1) * dilations[i] + 1 + d.below(5)).to_string()).collect();
-        let (kind, last) = (["max", "sum", "mean"][d.below(3) as usize], d.below(3) == 0);
+            (0..axes).map(|i| ((kernel[i] - 1) * dilations[i] + d.range(1, 5)).to_string()).collect();
+        let (kind, last) = (["max", "sum", "mean"][d.below(3)], d.below(3) == 0);
         let layout = if last { "channels_last" } else { "channels_first" };
         let spatial = room.join(", ");
         let shape = if last { format!("[n, {spatial}, 2]") } else { format!("[n, 2, {spatial}]") };

@@ -3,7 +3,7 @@
 use super::convert::from_floats;
 use super::support::{Res, count, fail, shape_attr};
 use crate::families::Random;
-use crate::{Attrs, Tensor};
+use crate::{Attrs, Tensor, rng};
 
 /// Draw `index` of the generator keyed by `seed`: a number in [0, 1), a multiple of 2^-24.
 ///
@@ -15,11 +15,7 @@ use crate::{Attrs, Tensor};
 /// - `random_normal`: with u = `draw(seed, 2 * i)` and v = `draw(seed, 2 * i + 1)`, element i is
 ///   `mean + scale * sqrt(-2 * ln(1 - u)) * cos(2 * pi * v)`, likewise.
 pub fn draw(seed: f64, index: u64) -> f64 {
-    let mut z = seed.to_bits().wrapping_add(index.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^= z >> 31;
-    (z >> 40) as f64 / f64::from(1u32 << 24)
+    f64::from(rng::unit(rng::nth(seed.to_bits(), index)))
 }
 
 /// Evaluate a random operation.

@@ -1,5 +1,6 @@
 //! Elements of constants as text, exact to the bit, and constants made by rule.
 
+use crate::rng::{self, Rng};
 use crate::{DType, Tensor};
 use half::{bf16, f16};
 
@@ -103,16 +104,11 @@ pub(super) fn read_element(dtype: DType, text: &str) -> Option<Vec<u8>> {
 
 /// Bytes of `len` elements from a fixed generator: floats in [-1, 1), integers in 0..8, bools. `None` for other types.
 pub(super) fn random(dtype: DType, len: usize, seed: u64) -> Option<Vec<u8>> {
-    let mut state = seed;
+    let mut rng = Rng::new(seed);
     let mut out = Vec::with_capacity(len.checked_mul(dtype.size())?);
     for _ in 0..len {
-        // SplitMix64.
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
-        let unit = (z >> 40) as f32 / (1u64 << 23) as f32 - 1.0;
+        let z = rng.bits();
+        let unit = 2.0 * rng::unit(z) - 1.0;
         match dtype {
             DType::F32 => out.extend(unit.to_le_bytes()),
             DType::F64 => out.extend(f64::from(unit).to_le_bytes()),

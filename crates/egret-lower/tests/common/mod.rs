@@ -2,56 +2,30 @@
 
 use egret_ir::{Attrs, Builder, DType, Op, Tensor, Type, Value, ValueId, interp};
 use egret_lower::{LowerOptions, arena_report, lower};
+use egret_testkit::compare::{self, Tolerance};
+use egret_testkit::{Rng, tensors};
 
-/// Numbers between -2 and 2.
-fn data(n: usize, seed: u64) -> Vec<f64> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        ((state >> 40) % 4096) as f64 / 1024.0 - 2.0
-    };
-    (0..n).map(|_| next()).collect()
-}
-
-/// A tensor of numbers between -2 and 2 (-16 and 16 for integers).
+/// A tensor of numbers from -2 to 2 (-16 to 16 for integers).
 pub fn tensor(dtype: DType, dims: &[usize], seed: u64) -> Tensor {
-    of(dtype, dims, &data(dims.iter().product(), seed))
+    let (most, step) = if dtype.is_float() { (2048, 1.0 / 1024.0) } else { (16, 1.0) };
+    tensors::grid(&mut Rng::new(seed), dtype, dims, most, step)
 }
 
 /// A tensor of these numbers, rounded to a float type or multiplied by 8 for an integer one.
+#[allow(dead_code, reason = "not every test file writes its numbers down")]
 pub fn of(dtype: DType, dims: &[usize], values: &[f64]) -> Tensor {
-    match dtype {
-        DType::F16 => Tensor::new(dims, values.iter().map(|&v| half::f16::from_f64(v)).collect()),
-        DType::BF16 => Tensor::new(dims, values.iter().map(|&v| half::bf16::from_f64(v)).collect()),
-        DType::F32 => Tensor::new(dims, values.iter().map(|&v| v as f32).collect()),
-        DType::F64 => Tensor::new(dims, values.to_vec()),
-        DType::I32 => Tensor::new(dims, values.iter().map(|&v| (v * 8.0) as i32).collect()),
-        _ => Tensor::new(dims, values.iter().map(|&v| (v * 8.0) as i64).collect()),
-    }
+    let factor = if dtype.is_float() { 1.0 } else { 8.0 };
+    tensors::of(dtype, dims, values.iter().map(|v| v * factor).collect())
 }
 
-fn numbers(dtype: DType, bytes: &[u8]) -> Vec<f64> {
-    match dtype {
-        DType::F16 => {
-            bytes.chunks(2).map(|b| half::f16::from_le_bytes(b.try_into().unwrap()).into()).collect()
-        }
-        DType::BF16 => {
-            bytes.chunks(2).map(|b| half::bf16::from_le_bytes(b.try_into().unwrap()).into()).collect()
-        }
-        DType::F32 => bytes.chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()).into()).collect(),
-        DType::F64 => bytes.chunks(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect(),
-        DType::I32 => bytes.chunks(4).map(|b| i32::from_le_bytes(b.try_into().unwrap()).into()).collect(),
-        _ => bytes.chunks(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64).collect(),
-    }
-}
-
-/// How far a result may be off, relative to 1 + its size: a rounding of the type, or what f32 sums lose.
-fn tolerance(dtype: DType) -> f64 {
-    match dtype {
+/// How far a result may be off, relative to its size, or to 1 if it is smaller: a rounding of the type, or what f32 sums lose.
+fn tolerance(dtype: DType) -> Tolerance {
+    let relative = match dtype {
         DType::BF16 => 8e-3,
         DType::F16 => 1e-3,
         _ => 1e-4,
-    }
+    };
+    Tolerance { relative, least: 1.0 }
 }
 
 /// Emits a node.
@@ -72,10 +46,9 @@ pub fn check_on(what: &str, inputs: &[Tensor], y: impl Fn(&mut Builder, &[ValueI
         inputs.iter().enumerate().map(|(i, t)| b.input(&format!("x{i}"), Type::Tensor(t.ty()))).collect();
     let y = y(&mut b, &values);
     b.output("y", y);
-    let dtype = b.tensor_ty(y).dtype;
     let expected =
         interp::run(&b.graph, &inputs.iter().cloned().map(Value::Tensor).collect::<Vec<_>>()).unwrap();
-    let expected = numbers(dtype, expected[0].as_tensor().unwrap().bytes());
+    let expected = expected[0].as_tensor().unwrap();
     let bytes: Vec<&[u8]> = inputs.iter().map(Tensor::bytes).collect();
     let dims: Vec<&[usize]> = inputs.iter().map(Tensor::shape).collect();
     for fuse in [true, false] {
@@ -84,12 +57,8 @@ pub fn check_on(what: &str, inputs: &[Tensor], y: impl Fn(&mut Builder, &[ValueI
         assert!(report.arena_bytes <= 2 * report.peak_live_bytes, "{what}: {report:?}");
         let got =
             egret_loop::interp::run(&program, &bytes).unwrap_or_else(|e| panic!("{what} {dims:?}: {e}"));
-        let got = numbers(dtype, &got[0]);
-        for (i, (g, e)) in got.iter().zip(&expected).enumerate() {
-            let close =
-                (g - e).abs() <= tolerance(dtype) * (1.0 + e.abs()) || g == e || (g.is_nan() && e.is_nan());
-            assert!(close, "{what} {dims:?} fuse {fuse}, element {i}: {g} instead of {e}");
-        }
-        assert_eq!(got.len(), expected.len(), "{what}");
+        let got = Tensor::from_bytes(expected.dtype(), expected.shape(), &got[0]);
+        let tolerance = tolerance(expected.dtype());
+        compare::assert_near(expected, &got, tolerance, format_args!("{what} {dims:?} fuse {fuse}"));
     }
 }

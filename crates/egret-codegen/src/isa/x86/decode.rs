@@ -206,7 +206,7 @@ fn check(tile: &Tile, isa: WideIsa) {
 
 #[test]
 fn tiles_are_what_was_assembled_and_touch_only_what_is_theirs() {
-    let mut noise = Noise(7);
+    let mut noise = Noise::new(7);
     for _ in 0..300 {
         let mut tile = random_tile(&mut noise);
         for epilogue in [false, true] {

@@ -3,6 +3,7 @@
 use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{Linkage, Module};
 use egret_loop::*;
+use egret_testkit::Rng;
 
 use super::super::NotEncoded;
 use super::asm::Asm;
@@ -17,20 +18,19 @@ fn isas() -> Vec<WideIsa> {
     [WideIsa::Avx2, WideIsa::Avx512].into_iter().filter(runs).collect()
 }
 
-/// Deterministic numbers.
-pub(super) struct Noise(pub u64);
+/// Numbers of tiles, with those that are special.
+pub(super) struct Noise(Rng);
 
 impl Noise {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        self.0 >> 33
+    pub(super) fn new(seed: u64) -> Noise {
+        Noise(Rng::new(seed))
     }
     fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
+        self.0.below(n as usize) as u64
     }
     /// A number in -1..1 of all digits, so that the order of a sum shows.
     fn f32(&mut self) -> f32 {
-        self.next() as f32 / (1u64 << 30) as f32 - 1.0
+        self.0.signed()
     }
     /// A factor of a product: now and then one that is not finite, not normal or a zero, and often a tiny one: their
     /// products vanish, and leave a sign.
@@ -274,7 +274,7 @@ pub(super) fn random_epilogue(noise: &mut Noise, tile: &Tile) -> Epilogue {
 
 #[test]
 fn random_tiles_with_random_epilogues() {
-    let mut noise = Noise(1);
+    let mut noise = Noise::new(1);
     for _ in 0..400 {
         let mut tile = random_tile(&mut noise);
         for isa in isas() {
