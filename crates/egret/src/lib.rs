@@ -1,6 +1,6 @@
 //! The Egret ONNX compiler as a library: options in, something to run or files to link out.
 //!
-//! [`frontend::import`] reads a model, [`Executable`] runs it on an [`Engine`] (the interpreter, code in memory, a library on disk), and
+//! [`source::graph`] reads a model, [`Executable`] runs it on an [`Engine`] (the interpreter, code in memory, a library on disk), and
 //! [`artifact::compile`] writes what a program links. [`Options`] says how it is compiled. Between them, [`pipeline`] calls the crates
 //! in turn: importer, passes, lowering, code generation. The other modules are what the `egret` command does: [`source`] and [`inputs`]
 //! (a model, and what is given for it), [`mod@bench`], [`bisect`], [`diff`], [`grad`], [`report`] and [`story`] (`explain`), [`snapshot`]
@@ -12,7 +12,7 @@
 //! use egret::ir::{Tensor, Value};
 //! use egret::{Engine, Executable, Options};
 //!
-//! let graph = egret::frontend::import("../../fixtures/models/simple_cnn.onnx".as_ref(), &Default::default())?;
+//! let graph = egret::source::graph("../../fixtures/models/simple_cnn.onnx".as_ref(), &Default::default())?;
 //! let image = Value::from(Tensor::new(&[1, 1, 28, 28], vec![0.5f32; 28 * 28]));
 //!
 //! let model = Executable::new(graph, Engine::Jit, &Options::default(), &Default::default())?;
