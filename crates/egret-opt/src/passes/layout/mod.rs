@@ -15,7 +15,7 @@ use crate::rebuild::{Rebuild, start, topological};
 use crate::report::Rewrite;
 use crate::rules::{OpPattern, Pattern, Rule};
 use egret_ir::{Attrs, Def, Graph, Node, Op, TypeError, ValueId, attrs};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// Transposes with fewer axes are those of matrices: they begin no region.
 const TRANSPOSED_IMAGE: usize = 4;
@@ -64,6 +64,9 @@ pub(crate) fn run(graph: &Graph, ctx: &mut PassContext) -> Result<Option<Graph>,
         }
     }
     for (name, &v) in graph.output_names().iter().zip(graph.outputs()) {
+        // A transpose that only the output needs comes from the node that computes it.
+        let sources = graph.producer(v).map_or_else(BTreeSet::new, |n| graph.node(n).sources.clone());
+        l.r.builder.set_sources(sources);
         let new = l.first(v)?;
         let new = l.value(new);
         l.r.builder.output(name, new);
