@@ -59,19 +59,7 @@ impl Ensemble {
     }
 
     fn attrs(&self, dtype: DType, roots: Vec<i64>, targets: usize, aggregate: i64, post: i64) -> Attrs {
-        let tensor = |v: &[f64]| {
-            let t = Tensor::new(&[v.len()], v.to_vec());
-            interp::eval_op(
-                Op::Cast,
-                &attrs! { to: dtype, saturate: 1, round: "nearest" },
-                &[Some(t.into())],
-                &[],
-            )
-            .expect("numbers")[0]
-                .as_tensor()
-                .expect("a tensor")
-                .clone()
-        };
+        let tensor = |v: &[f64]| Tensor::from_f64s(dtype, &[v.len()], v.to_vec());
         let side = |i: usize| -> Vec<i64> { self.next.iter().map(|n| n[i].0 as i64).collect() };
         let leaf = |i: usize| -> Vec<i64> { self.next.iter().map(|n| i64::from(n[i].1)).collect() };
         attrs! {
@@ -106,10 +94,7 @@ fn case(seed: u64) -> (Graph, Tensor, bool) {
     let values: Vec<f64> = (0..rows * features)
         .map(|_| if rng.below(5) == 0 { special[rng.below(5)] } else { number(&mut rng) })
         .collect();
-    let x = Tensor::new(&[rows, features], values);
-    let to = attrs! { to: dtype, saturate: 1, round: "nearest" };
-    let x = interp::eval_op(Op::Cast, &to, &[Some(x.into())], &[]).expect("numbers")[0].clone();
-    let x = x.as_tensor().expect("a tensor").clone();
+    let x = Tensor::from_f64s(dtype, &[rows, features], values);
     let mut b = Builder::new("trees");
     let input = b.input("x", Type::Tensor(x.ty()));
     let y = b.emit(Op::TreeEnsemble, attrs, &[input]).expect("an ensemble");

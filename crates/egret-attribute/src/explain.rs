@@ -3,11 +3,12 @@
 use crate::explanation::Explanation;
 use crate::features::features;
 use crate::method::Method;
-use crate::numbers::{spelt, unravel};
+use crate::numbers::spelt;
 use crate::program::Model;
 use crate::request::Request;
 use crate::target::wanted;
 use crate::{gradcam, gradients, occlusion};
+use egret::compare::unravel;
 use egret::{Error, Result, source};
 
 /// Explain a score.

@@ -1,7 +1,7 @@
 //! The result: a number for every element of an input.
 
-use crate::numbers::{from_f64, spelt, unravel};
-use egret::Result;
+use crate::numbers::spelt;
+use egret::compare::unravel;
 use egret::ir::{DType, Tensor};
 
 /// Attributions to an input, or to a layer that fits none.
@@ -24,12 +24,9 @@ impl Map {
     }
 
     /// The attributions as a tensor: f64 for an input of f64, else f32.
-    ///
-    /// # Errors
-    /// None that a user can cause.
-    pub fn tensor(&self) -> Result<Tensor> {
+    pub fn tensor(&self) -> Tensor {
         let wide = matches!(self.input, Some((DType::F64, ..)));
-        from_f64(if wide { DType::F64 } else { DType::F32 }, &self.shape, self.values.clone())
+        Tensor::from_f64s(if wide { DType::F64 } else { DType::F32 }, &self.shape, self.values.clone())
     }
 }
 

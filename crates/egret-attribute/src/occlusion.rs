@@ -3,7 +3,7 @@
 use crate::batch::{Batched, batched};
 use crate::explanation::Explanation;
 use crate::feature::Feature;
-use crate::numbers::{from_f64, to_f64};
+use crate::numbers::to_f64;
 use crate::picture::places;
 use crate::program::{Model, only, score};
 use crate::target::{Elements, Wanted};
@@ -169,7 +169,7 @@ fn one_by_one(
     let one = |w: &Window| {
         let f = &features[w.feature];
         let mut inputs = model.inputs.clone();
-        inputs[f.position] = from_f64(f.dtype, &f.shape, without(f, w))?.into();
+        inputs[f.position] = Tensor::from_f64s(f.dtype, &f.shape, without(f, w)).into();
         let out = to_f64(&executable.run(&inputs)?[0])?;
         match elements.at.iter().all(|&i| i < out.len()) {
             true => Ok(score(&out, &elements.at)),
@@ -213,7 +213,7 @@ fn in_batches(
             }
             let mut shape = f.shape.clone();
             shape[0] *= copies;
-            inputs[f.position] = from_f64(f.dtype, &shape, data)?.into();
+            inputs[f.position] = Tensor::from_f64s(f.dtype, &shape, data).into();
         }
         let out = to_f64(&batch.executable.run(&inputs)?[0])?;
         scores.extend((0..chunk.len()).map(|k| score(&out[k * each..(k + 1) * each], &elements.at)));

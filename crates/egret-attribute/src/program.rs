@@ -1,7 +1,7 @@
 //! Programs of a model that run on an engine: its value alone, and with gradients.
 
 use crate::feature::Feature;
-use crate::numbers::{from_f64, to_f64};
+use crate::numbers::to_f64;
 use crate::request::Request;
 use egret::grad::{Of, differentiate};
 use egret::ir::{DType, Graph, Tensor, Value, ValueId};
@@ -33,7 +33,7 @@ impl<'a> Model<'a> {
     pub(crate) fn inputs_with(&self, features: &[Feature], data: Vec<Vec<f64>>) -> Result<Vec<Value>> {
         let mut out = self.inputs.clone();
         for (f, data) in features.iter().zip(data) {
-            out[f.position] = from_f64(f.dtype, &f.shape, data)?.into();
+            out[f.position] = Tensor::from_f64s(f.dtype, &f.shape, data).into();
         }
         Ok(out)
     }
@@ -96,7 +96,7 @@ impl Gradients {
     pub(crate) fn run(&self, mut inputs: Vec<Value>, at: &[usize]) -> Result<Point> {
         let mut seed = vec![0.0; self.shape.iter().product()];
         at.iter().for_each(|&i| seed[i] = 1.0);
-        inputs.push(from_f64(self.dtype, &self.shape, seed)?.into());
+        inputs.push(Tensor::from_f64s(self.dtype, &self.shape, seed).into());
         let mut values = self.executable.run(&inputs)?.into_iter();
         let mut next =
             || values.next().ok_or_else(|| Error::internal("a gradient program lacks an output"));

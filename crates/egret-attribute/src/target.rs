@@ -1,6 +1,7 @@
 //! What is explained: an element of a value, its score.
 
-use crate::numbers::{spelt, unravel};
+use crate::numbers::spelt;
+use egret::compare::unravel;
 use egret::ir::{DType, Graph, Type, ValueId};
 use egret::{Error, Result, grad};
 

@@ -56,6 +56,6 @@ pub use op::{
     Aliases, AttrInfo, AttrKind, CostClass, Derivative, Family, FusionRoles, Member, Op, OpInfo, Trait,
     families,
 };
-pub use tensor::{ContentHash, Element, Tensor, Value};
+pub use tensor::{ContentHash, Element, Magnitudes, Tensor, Value};
 pub use types::{SeqType, Shape, TensorType, Type};
 pub use verify::{Rule, VerifyError, verify};

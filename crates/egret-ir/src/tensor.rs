@@ -22,6 +22,18 @@ struct Inner {
     shape: Vec<usize>,
     storage: Storage,
     hash: OnceLock<ContentHash>,
+    magnitudes: OnceLock<Option<Magnitudes>>,
+}
+
+/// The sizes of the elements of a float tensor.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub struct Magnitudes {
+    /// The largest one; infinite or NaN if an element is.
+    pub largest: f64,
+    /// The smallest one but zero; 0 if all are zero.
+    pub least: f64,
+    /// Whether an element is zero.
+    pub zero: bool,
 }
 
 /// Hash of dtype, shape and bytes; its first 16 hex digits are a constant's spelling in text IR.
@@ -51,7 +63,13 @@ element!(i8 => I8, i16 => I16, i32 => I32, i64 => I64, u8 => U8, u16 => U16, u32
 
 impl Tensor {
     fn build(dtype: DType, shape: Vec<usize>, storage: Storage) -> Tensor {
-        Tensor(Arc::new(Inner { dtype, shape, storage, hash: OnceLock::new() }))
+        Tensor(Arc::new(Inner {
+            dtype,
+            shape,
+            storage,
+            hash: OnceLock::new(),
+            magnitudes: OnceLock::new(),
+        }))
     }
 
     /// From little-endian bytes, one element after another. Panics if the length does not fit the shape.
@@ -196,6 +214,33 @@ impl Tensor {
             }
             Storage::Owned(..) => Tensor::from_bytes(self.0.dtype, shape, self.bytes()),
         }
+    }
+
+    /// How large the elements are, computed once; `None` of no elements and of types that are no f16, bf16, f32 or f64.
+    pub fn magnitudes(&self) -> Option<Magnitudes> {
+        *self.0.magnitudes.get_or_init(|| {
+            // Without their sign, the bits of floats are in the order of their sizes; zero less one is the largest of all.
+            macro_rules! of_bits {
+                ($float:ty, $bits:ty) => {{
+                    let sizes = || self.data::<$float>().iter().map(|v| v.to_bits() & (<$bits>::MAX >> 1));
+                    let (most, less) = (sizes().max()?, sizes().map(|b| b.wrapping_sub(1)).min()?);
+                    let least = less.wrapping_add(1);
+                    let number = |bits| f64::from(<$float>::from_bits(bits));
+                    Magnitudes {
+                        largest: number(most),
+                        least: number(least),
+                        zero: sizes().any(|b| b == 0),
+                    }
+                }};
+            }
+            Some(match self.0.dtype {
+                DType::F16 => of_bits!(half::f16, u16),
+                DType::BF16 => of_bits!(half::bf16, u16),
+                DType::F32 => of_bits!(f32, u32),
+                DType::F64 => of_bits!(f64, u64),
+                _ => return None,
+            })
+        })
     }
 
     /// Hash of dtype, shape and content; computed once.

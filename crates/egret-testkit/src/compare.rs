@@ -33,19 +33,6 @@ pub fn same(want: &Tensor, got: &Tensor) -> Result<(), String> {
     first(want, got, |i| bits(want, i) == bits(got, i))
 }
 
-/// As [`same`], but any NaN is any NaN.
-///
-/// # Errors
-/// What differs.
-pub fn same_but_nan(want: &Tensor, got: &Tensor) -> Result<(), String> {
-    if same(want, got).is_ok() || !want.dtype().is_float() {
-        return same(want, got);
-    }
-    same_type(want, got)?;
-    let (w, g) = (to_f64(want), to_f64(got));
-    first(want, got, |i| bits(want, i) == bits(got, i) || w[i].is_nan() && g[i].is_nan())
-}
-
 /// Whether two tensors are of one type and the numbers of one are near those of the other. Integers are
 /// held to the same tolerance.
 ///
@@ -107,15 +94,6 @@ mod tests {
         assert_eq!(same(&t(&[]), &t(&[1.0])).unwrap_err(), "f32[1] instead of f32[0]");
         let texts = |s: &str| Tensor::from_strings(&[1], vec![s.to_owned()]);
         assert!(same(&texts("a"), &texts("a")).is_ok() && same(&texts("a"), &texts("b")).is_err());
-    }
-
-    #[test]
-    fn any_nan_is_any_nan_where_asked_for() {
-        let (one, other) = (t(&[f32::NAN]), t(&[-f32::NAN]));
-        assert!(same(&one, &other).is_err());
-        assert!(same_but_nan(&one, &other).is_ok());
-        assert!(same_but_nan(&t(&[0.0]), &t(&[-0.0])).is_err());
-        assert!(same_but_nan(&one, &t(&[1.0])).is_err());
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! Random tensors of every element type.
 
 use egret_ir::rng::Rng;
-use egret_ir::{DType, Op, Tensor, Value, attrs, interp};
+use egret_ir::{DType, Tensor};
 
 /// A tensor of these numbers, rounded to the element type.
 ///
 /// # Panics
 /// If there are more or fewer numbers than the shape has, or the type holds no numbers.
 pub fn of(dtype: DType, shape: &[usize], numbers: Vec<f64>) -> Tensor {
-    cast(&Tensor::new(shape, numbers), dtype)
+    Tensor::from_f64s(dtype, shape, numbers)
 }
 
 /// Whole numbers from `-most` to `most`, for float types multiplied by `step`. With a power of two as the
@@ -24,15 +24,5 @@ pub fn grid(rng: &mut Rng, dtype: DType, shape: &[usize], most: i64, step: f64) 
 /// # Panics
 /// If the tensor holds strings.
 pub fn to_f64(t: &Tensor) -> Vec<f64> {
-    cast(t, DType::F64).data::<f64>().to_vec()
-}
-
-fn cast(t: &Tensor, to: DType) -> Tensor {
-    if t.dtype() == to {
-        return t.clone();
-    }
-    let attrs = attrs! { to: to, saturate: 1i64, round: "nearest" };
-    let out = interp::eval_op(Op::Cast, &attrs, &[Some(Value::Tensor(t.clone()))], &[]);
-    let out = out.unwrap_or_else(|e| panic!("{} to {to}: {e}", t.ty()));
-    out[0].as_tensor().expect("a cast gives a tensor").clone()
+    t.to_f64s().expect("numbers")
 }

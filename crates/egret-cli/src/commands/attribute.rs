@@ -165,8 +165,8 @@ fn write(path: &Path, found: &Explanation) -> Result<()> {
     if is_picture(path) {
         return files::write(path, &picture(&found.maps)?);
     }
-    let arrays = found.maps.iter().map(|m| Ok((m.name.clone(), m.tensor()?)));
-    npz::write(path, &arrays.collect::<Result<Vec<_>>>()?)
+    let arrays: Vec<_> = found.maps.iter().map(|m| (m.name.clone(), m.tensor())).collect();
+    npz::write(path, &arrays)
 }
 
 fn show(request: &Request, found: &Explanation) -> Result<()> {

@@ -223,6 +223,21 @@ pub(super) fn floats(t: &Tensor) -> Res<Vec<f64>> {
     })
 }
 
+impl Tensor {
+    /// The elements as f64 (integers beyond 2^53 are rounded); `None` of strings.
+    pub fn to_f64s(&self) -> Option<Vec<f64>> {
+        floats(self).ok()
+    }
+
+    /// A tensor of these numbers, as `cast` makes them of f64: rounded, and truncated to integers.
+    ///
+    /// # Panics
+    /// If there are more or fewer numbers than the shape has.
+    pub fn from_f64s(dtype: DType, shape: &[usize], numbers: Vec<f64>) -> Tensor {
+        cast(&Tensor::new(shape, numbers), dtype, true, "nearest").expect("every type has a cast from f64")
+    }
+}
+
 /// The integers of an integer or bool tensor.
 pub(super) fn ints(t: &Tensor) -> Res<Vec<i64>> {
     match t.to_i64s() {

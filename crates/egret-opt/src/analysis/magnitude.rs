@@ -3,7 +3,7 @@
 //! Weights of 0.05 times a scale of 1e-4 are denormal in f16: `x * w * c` has three digits, `x * (w * c)` one. Bounds are powers of two, and
 //! coarse, so that blocks with different weights still have equal keys.
 
-use egret_ir::{DType, Op, Tensor};
+use egret_ir::{DType, Magnitudes, Op, Tensor};
 
 /// Bounds of the binary logarithms of a constant's elements; zeros do not count.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -16,8 +16,8 @@ pub struct Magnitude {
     pub least: Option<i32>,
 }
 
-/// The length up to which a constant is looked through for zeros.
-const VECTOR: usize = 4096;
+/// The length up to which a constant counts as a vector, by which may be divided.
+pub(super) const VECTOR: usize = 4096;
 
 /// The exponents of a float type: of its smallest normal number and of its largest one; bits of its significand; and the steps of bounds:
 /// ordinary `high`, `low` and `least`, and the multiples beyond.
@@ -45,22 +45,7 @@ impl Magnitude {
     /// Of the elements of a float tensor; `None` for other types and where an element is infinite or no number.
     pub fn of(t: &Tensor) -> Option<Magnitude> {
         let limits = limits(t.dtype())?;
-        // The bits of magnitudes are in the order of the magnitudes.
-        let (largest, least) = match t.dtype() {
-            DType::F32 => {
-                let (most, least) = extremes(
-                    t.bytes()
-                        .chunks_exact(4)
-                        .map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]]) & 0x7fff_ffff),
-                )?;
-                (f64::from(f32::from_bits(most)), f64::from(f32::from_bits(least)))
-            }
-            _ => {
-                let all = super::elements::elements(t, t.len())?;
-                let (most, least) = extremes(all.iter().map(|v| v.abs().to_bits()))?;
-                (f64::from_bits(most), f64::from_bits(least))
-            }
-        };
+        let Magnitudes { largest, least, zero } = t.magnitudes()?;
         if !largest.is_finite() {
             return None;
         }
@@ -73,7 +58,7 @@ impl Magnitude {
         };
         let coarse = exact.coarse(&limits);
         // A vector may be divided by; trained weights with zeros and those without are alike.
-        let divides = least != 0.0 && !(t.len() <= VECTOR && has_zero(t));
+        let divides = !(zero && t.len() <= VECTOR);
         Some(Magnitude { least: coarse.least.filter(|_| divides), ..coarse })
     }
 
@@ -106,23 +91,6 @@ impl Magnitude {
     pub(crate) fn encode(self) -> [u32; 3] {
         [self.high, self.low.unwrap_or(i32::MIN), self.least.unwrap_or(i32::MIN)].map(|v| v as u32)
     }
-}
-
-/// The largest one and the smallest but zero (the largest if all are zero); `None` of nothing.
-fn extremes<T: Copy + Ord + Default>(all: impl Iterator<Item = T>) -> Option<(T, T)> {
-    let mut most = None;
-    let mut least = None;
-    for v in all {
-        most = most.max(Some(v));
-        if v != T::default() && least.is_none_or(|l| v < l) {
-            least = Some(v);
-        }
-    }
-    Some((most?, least.or(most)?))
-}
-
-fn has_zero(t: &Tensor) -> bool {
-    super::elements::elements(t, t.len()).is_some_and(|all| all.contains(&0.0))
 }
 
 /// The magnitude of what an operation makes of constants.

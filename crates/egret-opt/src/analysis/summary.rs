@@ -1,7 +1,7 @@
 //! Summaries of weights: constants whose elements rules do not see.
 
 use super::elements::elements;
-use super::magnitude::Magnitude;
+use super::magnitude::{Magnitude, VECTOR};
 use egret_ir::Tensor;
 
 /// Guards see the elements of constants up to this size. Larger ones are weights, of which rules know a
@@ -57,10 +57,6 @@ fn uniform(t: &Tensor) -> Option<f64> {
 /// between 2⁻¹⁰ and 2¹⁰. Nearly all scales of norms are, so that asking it of weights seldom makes equal
 /// blocks differ.
 pub fn away_from_zero(t: &Tensor) -> bool {
-    let vector = t.shape().iter().filter(|d| **d != 1).count() <= 1
-        && (1..=4096).contains(&t.len())
-        && t.dtype().is_float();
-    vector
-        && elements(t, t.len())
-            .is_some_and(|all| all.iter().all(|v| (1.0 / 1024.0..=1024.0).contains(&v.abs())))
+    let vector = t.shape().iter().filter(|d| **d != 1).count() <= 1 && t.len() <= VECTOR;
+    vector && t.magnitudes().is_some_and(|m| !m.zero && m.least >= 1.0 / 1024.0 && m.largest <= 1024.0)
 }
