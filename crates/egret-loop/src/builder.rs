@@ -7,12 +7,14 @@ use crate::ir::*;
 pub struct KernelBuilder {
     kernel: Kernel,
     blocks: Vec<Vec<Stmt>>,
+    /// Bytes of its vectors.
+    vector_bytes: usize,
     /// (magnitudes of a vector's lanes, limit above which a lane is unfit): see [`KernelBuilder::take_unfit`].
     unfit: Vec<(V, V)>,
 }
 
 impl KernelBuilder {
-    /// Start a kernel of `tasks` independent tasks.
+    /// Start a kernel of `tasks` independent tasks, whose vectors are those that every target has.
     pub fn new(name: &str, tasks: i64) -> KernelBuilder {
         let kernel = Kernel {
             name: name.to_owned(),
@@ -23,7 +25,24 @@ impl KernelBuilder {
             task: V(0),
             body: vec![],
         };
-        KernelBuilder { kernel, blocks: vec![vec![]], unfit: vec![] }
+        KernelBuilder { kernel, blocks: vec![vec![]], vector_bytes: BASE_VECTOR_BYTES, unfit: vec![] }
+    }
+
+    /// The same with vectors of 16, 32 or 64 bytes ([`Ty::vector_of`]).
+    #[must_use]
+    pub fn with_vector_bytes(mut self, bytes: usize) -> KernelBuilder {
+        self.vector_bytes = bytes;
+        self
+    }
+
+    /// Bytes of its vectors.
+    pub fn vector_bytes(&self) -> usize {
+        self.vector_bytes
+    }
+
+    /// Its vector of an element type.
+    pub fn vector(&self, elem: Elem) -> Ty {
+        Ty::vector_of(elem, self.vector_bytes)
     }
 
     /// The task index.
@@ -150,7 +169,13 @@ impl KernelBuilder {
 
     /// The full vector from an index on.
     pub fn load_vector(&mut self, p: Param, index: V) -> V {
-        let ty = Ty::vector(self.param_elem(p));
+        self.load_lanes(p, index, self.vector(self.param_elem(p)).lanes)
+    }
+
+    /// So many elements from an index on; a scalar for one.
+    pub fn load_lanes(&mut self, p: Param, index: V, lanes: u8) -> V {
+        let ty = Ty { elem: self.param_elem(p), lanes };
+        debug_assert!(Ty::new(ty.elem, lanes).is_some(), "there is no {ty}");
         self.define(ty, Inst::Load(p, index, ty))
     }
 
@@ -168,6 +193,26 @@ impl KernelBuilder {
         self.define(Ty::scalar(self.ty(x).elem), Inst::Extract(x, lane))
     }
 
+    /// One scalar of all lanes by an operation that [folds](BinOp::folds); the scalar itself where it is one.
+    pub fn fold(&mut self, op: BinOp, x: V) -> V {
+        debug_assert!(op.folds(), "{op:?} does not fold");
+        let ty = self.ty(x);
+        if ty.lanes == 1 {
+            return x;
+        }
+        self.define(Ty::scalar(ty.elem), Inst::Fold(op, x))
+    }
+
+    /// Whether some lane of a `Bool` holds; the scalar itself where it is one.
+    pub fn any(&mut self, x: V) -> V {
+        let ty = self.ty(x);
+        debug_assert_eq!(ty.elem, Elem::Bool, "any of another type");
+        if ty.lanes == 1 {
+            return x;
+        }
+        self.define(Ty::scalar(Elem::Bool), Inst::Any(x))
+    }
+
     /// Write a scalar or a vector.
     pub fn store(&mut self, param: Param, index: V, value: V) {
         debug_assert_eq!(self.param_elem(param), self.ty(value).elem, "store of another element type");
@@ -183,16 +228,17 @@ impl KernelBuilder {
     /// Elements of such vectors are to be computed anew, as scalars.
     pub fn take_unfit(&mut self) -> Option<V> {
         let notes = std::mem::take(&mut self.unfit);
-        let mut any = None;
+        let mut masks: Vec<(Ty, V)> = vec![];
         for (magnitude, limit) in notes {
-            let limit = self.extract(limit, 0);
-            for lane in 0..self.ty(magnitude).lanes {
-                let lane = self.extract(magnitude, lane);
-                let above = self.compare(Cmp::Gt, lane, limit);
-                any = Some(any.map_or(above, |any| self.or(any, above)));
+            let ty = self.ty(magnitude);
+            let above = self.compare(Cmp::Gt, magnitude, limit);
+            match masks.iter_mut().find(|m| m.0 == ty) {
+                Some(mask) => mask.1 = self.or(mask.1, above),
+                None => masks.push((ty, above)),
             }
         }
-        any
+        let any: Vec<V> = masks.into_iter().map(|(_, mask)| self.any(mask)).collect();
+        any.into_iter().reduce(|a, b| self.or(a, b))
     }
 
     // ---- locals ----

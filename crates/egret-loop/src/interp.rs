@@ -31,9 +31,9 @@ pub enum MulAdd {
     Apart,
 }
 
-/// Bits of up to 16 lanes.
+/// Bits of the lanes.
 #[derive(Copy, Clone)]
-struct Val([u64; 16]);
+struct Val([u64; MAX_LANES]);
 
 /// Where an argument points: which memory, and the byte offset.
 #[derive(Copy, Clone, Debug)]
@@ -126,7 +126,7 @@ pub fn run_kernel(
             return Err(InterpError::Broken(format!("argument {i} reaches outside its memory")));
         }
     }
-    let zero = Val([0; 16]);
+    let zero = Val([0; MAX_LANES]);
     let mut m = Machine {
         kernel,
         memories,
@@ -234,7 +234,7 @@ impl Machine<'_> {
     }
 
     fn lanes(&self, ty: Ty, f: impl Fn(usize) -> Result<u64, InterpError>) -> Result<Val, InterpError> {
-        let mut out = Val([0; 16]);
+        let mut out = Val([0; MAX_LANES]);
         for lane in 0..ty.lanes as usize {
             out.0[lane] = f(lane)?;
         }
@@ -247,7 +247,7 @@ impl Machine<'_> {
             Inst::Affine(terms, offset) => {
                 let sum =
                     terms.iter().fold(*offset, |s, (v, c)| s.wrapping_add(self.int(*v).wrapping_mul(*c)));
-                Ok(Val([sum as u64; 16]))
+                Ok(Val([sum as u64; MAX_LANES]))
             }
             Inst::Unary(op, x) => {
                 let (ty, x) = (self.ty(*x), self.val(*x));
@@ -275,10 +275,29 @@ impl Machine<'_> {
             }
             Inst::Bitcast(_, x) => Ok(self.val(*x)),
             Inst::Load(p, index, ty) => self.lanes(*ty, |l| self.read(*p, self.int(*index) + l as i64)),
-            Inst::Splat(x, _) => Ok(Val([self.val(*x).0[0]; 16])),
-            Inst::Extract(x, lane) => Ok(Val([self.val(*x).0[*lane as usize]; 16])),
+            Inst::Splat(x, _) => Ok(Val([self.val(*x).0[0]; MAX_LANES])),
+            Inst::Extract(x, lane) => Ok(Val([self.val(*x).0[*lane as usize]; MAX_LANES])),
+            Inst::Fold(op, x) => self.fold(*op, self.ty(*x), self.val(*x)),
+            Inst::Any(x) => {
+                let lanes = usize::from(self.ty(*x).lanes);
+                Ok(Val([self.val(*x).0[..lanes].iter().any(|&lane| lane != 0).into(); MAX_LANES]))
+            }
             Inst::Get(l) => Ok(self.locals[l.0 as usize]),
         }
+    }
+
+    fn fold(&self, op: BinOp, ty: Ty, x: Val) -> Result<Val, InterpError> {
+        if !op.folds() {
+            return Err(InterpError::Broken(format!("a fold by {op:?}")));
+        }
+        let (mut left, mut half) = (x, usize::from(ty.lanes) / 2);
+        while half > 0 {
+            for lane in 0..half {
+                left.0[lane] = binary(op, ty.elem, left.0[lane], left.0[lane + half])?;
+            }
+            half /= 2;
+        }
+        Ok(left)
     }
 
     fn tile(&mut self, t: &Tile) -> Result<(), InterpError> {

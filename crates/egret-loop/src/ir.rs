@@ -1,48 +1,13 @@
 //! The data of Loop IR: programs, buffers, kernels, statements.
 //!
-//! A kernel is a loop nest over flat buffers. Values are SSA (`v3`), scalar or 128-bit vectors; what changes over time lives
+//! A kernel is a loop nest over flat buffers. Values are SSA (`v3`), scalars or vectors ([`Ty`]); what changes over time lives
 //! in locals (`l0`) or in buffers. Indices count elements. The contraction leaf, [`Tile`], stays whole, so that an emitter
 //! can encode it as it likes; everything else is one instruction at a time.
 
 use crate::blocked_sum::BlockedSum;
 pub use crate::elem::{Elem, number_bits};
+pub use crate::ty::{BASE_VECTOR_BYTES, MAX_LANES, MAX_VECTOR_BYTES, Ty};
 use std::fmt;
-
-/// Bytes of a vector.
-pub const VECTOR_BYTES: usize = 16;
-
-/// Type of a value: an element type and 1 lane, or a vector of 16 bytes. A vector of `Bool` has the lane count of the
-/// vectors compared.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Ty {
-    /// Element type.
-    pub elem: Elem,
-    /// 1, or `VECTOR_BYTES / size` (2 to 16).
-    pub lanes: u8,
-}
-
-impl Ty {
-    /// A scalar.
-    pub fn scalar(elem: Elem) -> Ty {
-        Ty { elem, lanes: 1 }
-    }
-
-    /// The full vector of an element type.
-    pub fn vector(elem: Elem) -> Ty {
-        Ty { elem, lanes: (VECTOR_BYTES / elem.size()) as u8 }
-    }
-
-    /// The same lanes with another element type.
-    pub fn with(self, elem: Elem) -> Ty {
-        Ty { elem, lanes: self.lanes }
-    }
-}
-
-impl fmt::Display for Ty {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.lanes == 1 { write!(f, "{}", self.elem) } else { write!(f, "{}x{}", self.elem, self.lanes) }
-    }
-}
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
@@ -136,6 +101,17 @@ pub enum BinOp {
     Shr,
 }
 
+impl BinOp {
+    /// Whether it may join the lanes of a vector ([`Inst::Fold`]).
+    pub fn folds(self) -> bool {
+        use BinOp::*;
+        match self {
+            Add | Mul | Min | Max | SelMin | SelMax | And | Or | Xor => true,
+            Sub | Div | Rem | Shl | Shr => false,
+        }
+    }
+}
+
 /// Comparisons; ordered for floats (false where either is NaN) except `Ne` (true).
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the names say it all")]
@@ -176,6 +152,11 @@ pub enum Inst {
     Splat(V, u8),
     /// One lane of a vector.
     Extract(V, u8),
+    /// One scalar of all lanes of a vector, by an operation that [folds](BinOp::folds): the lower half of the lanes with the upper
+    /// half, lane by lane, and again, until one is left. Of `[a, b, c, d]`: `(a op c) op (b op d)`.
+    Fold(BinOp, V),
+    /// Whether some lane of a `Bool` vector holds; a `Bool` scalar.
+    Any(V),
     /// The current value of a local.
     Get(Local),
 }
@@ -431,6 +412,12 @@ pub struct Kernel {
 }
 
 impl Kernel {
+    /// Bytes of its widest vector; 0 where it has none. Masks are as wide as what they mask.
+    pub fn vector_bytes(&self) -> usize {
+        let vectors = self.types.iter().chain(&self.locals).filter(|t| t.lanes > 1 && t.elem != Elem::Bool);
+        vectors.map(|t| t.bytes()).max().unwrap_or(0)
+    }
+
     /// Whether it may fail: it holds numbers from data to a range.
     pub fn can_fail(&self) -> bool {
         fn any(stmts: &[Stmt]) -> bool {

@@ -51,6 +51,7 @@ pub mod interp;
 pub mod ir;
 pub mod math;
 pub mod text;
+mod ty;
 
 pub use arith::{Arith, EpilogueBuilder};
 pub use blocked_sum::BlockedSum;

@@ -150,6 +150,9 @@ impl Count<'_> {
             _ if matches!(ty.elem, Elem::I64 | Elem::Bool) => 0.0,
             Inst::Fma(..) => 2.0 * lanes,
             Inst::Binary(..) => lanes,
+            Inst::Fold(_, x) => {
+                self.kernel.types.get(x.0 as usize).map_or(0.0, |x| f64::from(x.lanes) - 1.0)
+            }
             Inst::Unary(UnOp::Sqrt | UnOp::Floor | UnOp::Ceil | UnOp::Trunc | UnOp::Nearest, _) => lanes,
             _ => 0.0,
         }

@@ -3,7 +3,7 @@
 //! A scalar `Bool` is an i8 of 0 or 1; a vector of `Bool` is an integer vector whose lanes are all ones or all zeros.
 
 use cranelift::prelude::*;
-use egret_loop::{BinOp, Cmp, Elem, Ty, UnOp};
+use egret_loop::{BASE_VECTOR_BYTES, BinOp, Cmp, Elem, Ty, UnOp};
 
 use crate::error::{Result, broken};
 
@@ -112,6 +112,31 @@ impl Emit<'_, '_> {
             self.b.ins().ireduce(types::I8, value)
         };
         self.b.ins().band_imm_u(narrow, 1)
+    }
+
+    /// One scalar of all lanes, by halves ([`egret_loop::Inst::Fold`]): each time the upper half is moved down.
+    pub fn fold(&mut self, op: BinOp, ty: Ty, x: Value) -> Result<Value> {
+        if !op.folds() {
+            return Err(broken(format!("a fold by {op:?}")));
+        }
+        let clif = clif_type(ty)?;
+        let (mut left, mut half) = (x, BASE_VECTOR_BYTES / 2);
+        let lane = BASE_VECTOR_BYTES / usize::from(ty.lanes);
+        while half >= lane {
+            let moved: Vec<u8> = (0..BASE_VECTOR_BYTES).map(|i| (half + i) as u8).collect();
+            let moved = self.b.func.dfg.immediates.push(moved.into());
+            let bytes = self.bits_as(types::I8X16, left);
+            let upper = self.b.ins().shuffle(bytes, bytes, moved);
+            let upper = self.bits_as(clif, upper);
+            left = self.binary(op, ty, left, upper, None)?;
+            half /= 2;
+        }
+        Ok(if ty.lanes == 1 { left } else { self.extract(ty, left, 0) })
+    }
+
+    /// The same bits as another vector type.
+    fn bits_as(&mut self, to: Type, x: Value) -> Value {
+        if self.b.func.dfg.value_type(x) == to { x } else { self.b.ins().bitcast(to, lane_order(), x) }
     }
 
     /// See [`UnOp`].

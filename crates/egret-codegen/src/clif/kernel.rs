@@ -274,6 +274,14 @@ impl<'k> KernelEmitter<'k, '_, '_> {
                 let (ty, x) = (self.ty(*x)?, e(self, x)?);
                 Ok(self.emit.extract(ty, x, *lane))
             }
+            Inst::Fold(op, x) => {
+                let (ty, x) = (self.ty(*x)?, e(self, x)?);
+                self.emit.fold(*op, ty, x)
+            }
+            Inst::Any(x) => {
+                let (ty, x) = (self.ty(*x)?, e(self, x)?);
+                if ty.lanes == 1 { Ok(x) } else { Ok(self.emit.b.ins().vany_true(x)) }
+            }
             Inst::Get(l) => {
                 let var =
                     *self.locals.get(l.0 as usize).ok_or_else(|| broken(format!("there is no {l}")))?;

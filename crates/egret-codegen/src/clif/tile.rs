@@ -5,7 +5,7 @@
 //! should run: Cranelift's optimiser would move every multiply-add to the end of its loop, beyond what the registers hold.
 
 use cranelift::prelude::*;
-use egret_loop::{Axis, BlockedSum, Elem, EpInst, ParamInfo, Tile, Ty, VECTOR_BYTES};
+use egret_loop::{Axis, BASE_VECTOR_BYTES, BlockedSum, Elem, EpInst, ParamInfo, Tile, Ty};
 use std::collections::BTreeMap;
 
 use crate::clif::inst::{Emit, clif_type};
@@ -97,7 +97,7 @@ impl Block<'_> {
 
     /// Every sum of the first set with the offset of its total.
     fn places(&self) -> impl Iterator<Item = (Variable, i32)> {
-        self.sums[..self.len()].iter().copied().zip((0..).step_by(VECTOR_BYTES))
+        self.sums[..self.len()].iter().copied().zip((0..).step_by(BASE_VECTOR_BYTES))
     }
 }
 
@@ -186,8 +186,8 @@ impl TileEmitter<'_, '_, '_> {
             block.sums.push(sum);
         }
         if block.cut.is_some() {
-            let bytes = (block.len() * VECTOR_BYTES) as u32;
-            let align = VECTOR_BYTES.trailing_zeros() as u8;
+            let bytes = (block.len() * BASE_VECTOR_BYTES) as u32;
+            let align = BASE_VECTOR_BYTES.trailing_zeros() as u8;
             let slot =
                 f.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, bytes, align));
             block.totals = Some(slot);

@@ -1,6 +1,8 @@
 //! Running a program through the C ABI and through the interpreter, and comparing.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub mod random;
+
 use egret_codegen::{Jit, Options, jit};
 use egret_loop::*;
 use egret_runtime::abi;

@@ -43,10 +43,10 @@ names! {
 /// A type of values: `f32`, `f32x4`.
 pub(super) fn ty(name: &str) -> Option<Ty> {
     let (elem, lanes) = match name.split_once('x') {
-        Some((elem, lanes)) => (elem, lanes.parse().ok().filter(|n| matches!(n, 2 | 4 | 8 | 16))?),
+        Some((elem, lanes)) => (elem, lanes.parse().ok().filter(|n| *n > 1)?),
         None => (name, 1),
     };
-    Some(Ty { elem: Elem::of(elem)?, lanes })
+    Ty::new(Elem::of(elem)?, lanes)
 }
 
 /// A number of a type, or the bits in hexadecimal.

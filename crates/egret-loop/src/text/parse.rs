@@ -435,6 +435,11 @@ impl Parser {
                 self.mark(",")?;
                 Inst::Extract(x, self.number("a lane")?)
             }
+            "fold" => {
+                let op = self.some("an operation that folds", |w| BinOp::of(w).filter(|op| op.folds()))?;
+                Inst::Fold(op, self.v()?)
+            }
+            "any" => Inst::Any(self.v()?),
             "get" => Inst::Get(self.local()?),
             _ => match (UnOp::of(&op), BinOp::of(&op), Cmp::of(&op)) {
                 (Some(op), ..) => Inst::Unary(op, self.v()?),

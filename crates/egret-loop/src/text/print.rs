@@ -195,6 +195,8 @@ fn inst(i: &Inst) -> String {
         Inst::Load(p, at, _) => format!("load {p}[{at}]"),
         Inst::Splat(x, _) => format!("splat {x}"),
         Inst::Extract(x, lane) => format!("extract {x}, {lane}"),
+        Inst::Fold(op, x) => format!("fold {} {x}", op.name()),
+        Inst::Any(x) => format!("any {x}"),
         Inst::Get(l) => format!("get {l}"),
     }
 }

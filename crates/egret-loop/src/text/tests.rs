@@ -20,6 +20,12 @@ fn everything() -> Kernel {
     let root = k.unary(UnOp::Sqrt, bits);
     let sum = k.fma(root, v, bits);
     let lane = k.extract(sum, 3);
+    let wide = k.load_lanes(x, at, 16);
+    let low = k.fold(BinOp::SelMin, wide);
+    let is_low = k.compare(Cmp::Le, wide, wide);
+    let some = k.any(is_low);
+    let low = k.select(some, low, lane);
+    k.store(y, at, low);
     let all = k.splat(lane, 4);
     let local = k.local(all);
     k.for_range(0, 12, 4, |k, i| {
@@ -169,6 +175,8 @@ fn errors_say_where_and_what() {
         ("v1 = negate v0 : i64", "2:6: there is no instruction `negate`"),
         ("v1 = const 300 : u8", "2:12: `300` is no u8"),
         ("v1 = const 1 : f32x3", "2:16: expected a type, found `f32x3`"),
+        ("v1 = const 1 : f64x16", "2:16: expected a type, found `f64x16`"),
+        ("v1 = fold sub v0 : i64", "2:11: expected an operation that folds, found `sub`"),
         ("set l0, v0", "2:5: there is no l0"),
         ("for v1 in v0 .. v0 step 0 {}", "2:25: a step is positive"),
         ("tile { a p0[v0] rows [0, 3, .., 7] }", "2:29: these offsets are not evenly apart"),

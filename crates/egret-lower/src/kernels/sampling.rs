@@ -8,7 +8,7 @@ use crate::loops::writer::{Writer, copy_run};
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use egret_ir::{DType, Node, interp};
-use egret_loop::{Access, Arg, Elem, KernelBuilder, Param, Ty, V, VECTOR_BYTES};
+use egret_loop::{Access, Arg, BASE_VECTOR_BYTES, Elem, KernelBuilder, Param, Ty, V};
 
 /// Result rows that one task computes, at least this many elements.
 const TASK_ELEMENTS: i64 = 1 << 14;
@@ -178,7 +178,7 @@ impl Pass {
                 (from, k.load(weight, at))
             })
             .collect();
-        let lanes = (VECTOR_BYTES / self.elem.size()) as i64;
+        let lanes = (BASE_VECTOR_BYTES / self.elem.size()) as i64;
         let whole = self.inner - self.inner % lanes;
         let run = |k: &mut KernelBuilder, begin: i64, end: i64, lanes: i64| {
             let ty = if lanes == 1 { Ty::scalar(self.elem) } else { Ty::vector(self.elem) };

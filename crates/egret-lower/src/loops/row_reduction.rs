@@ -221,15 +221,9 @@ impl Row<'_> {
                 .map(|pair| if let [a, b] = *pair { k.binary(op, a, b) } else { pair[0] })
                 .collect();
         }
-        let mut lanes: Vec<V> = (0..self.width).map(|lane| k.extract(wide[0], lane)).collect();
-        lanes.extend(tail);
-        while lanes.len() > 1 {
-            lanes = lanes
-                .chunks(2)
-                .map(|pair| if let [a, b] = *pair { k.binary(op, a, b) } else { pair[0] })
-                .collect();
-        }
-        self.value(k, lanes)
+        let folded = k.fold(op, wide[0]);
+        let all = tail.map_or(folded, |tail| k.binary(op, folded, tail));
+        self.value(k, vec![all])
     }
 
     /// A value of the row from one per slot (where lanes are rows) or from one scalar.

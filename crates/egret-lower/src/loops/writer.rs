@@ -71,7 +71,7 @@ pub fn data_length(k: &mut KernelBuilder, p: Param, at: V, extent: i64) -> V {
 pub fn copy_run(k: &mut KernelBuilder, from: Param, at: V, to: Param, to_at: V, len: i64) {
     let size = k.param_elem(from).size();
     // Only wide elements have vectors everywhere.
-    let lanes = if size >= 4 { (egret_loop::VECTOR_BYTES / size) as i64 } else { 1 };
+    let lanes = if size >= 4 { (egret_loop::BASE_VECTOR_BYTES / size) as i64 } else { 1 };
     let whole = len - len % lanes;
     if lanes > 1 {
         k.for_range(0, whole, lanes, |k, i| {

@@ -1,0 +1,271 @@
+//! Random kernels of all element types and vector widths.
+
+use super::program;
+use egret_loop::*;
+use egret_testkit::Rng;
+
+/// All element types.
+pub const ELEMS: [Elem; 11] = [
+    Elem::Bool,
+    Elem::I8,
+    Elem::I16,
+    Elem::I32,
+    Elem::I64,
+    Elem::U8,
+    Elem::U16,
+    Elem::U32,
+    Elem::U64,
+    Elem::F32,
+    Elem::F64,
+];
+/// Elements of every buffer.
+const LEN: usize = 96;
+
+fn interesting(rng: &mut Rng, elem: Elem) -> u64 {
+    let float = [
+        0.0,
+        -0.0,
+        1.0,
+        -1.0,
+        0.5,
+        -1.5,
+        2.5,
+        1e-40,
+        3e38,
+        -3e38,
+        1e10,
+        -1e10,
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+        f64::NAN,
+    ];
+    match elem {
+        Elem::Bool => (rng.bits() >> 40) & 1,
+        Elem::F32 if rng.chance(50) => (rng.pick(&float) as f32).to_bits().into(),
+        Elem::F32 => (rng.signed() * 300.0).to_bits().into(),
+        Elem::F64 if rng.chance(50) => rng.pick(&float).to_bits(),
+        Elem::F64 => f64::from(rng.signed() * 300.0).to_bits(),
+        _ => {
+            let bits = 8 * elem.size() as u32;
+            let (any, small) = (rng.bits(), rng.bits() & 0xff);
+            let v = rng.pick(&[0, 1, u64::MAX, 1 << (bits - 1), (1u64 << (bits - 1)) - 1, any, small]);
+            if bits == 64 { v } else { v & ((1 << bits) - 1) }
+        }
+    }
+}
+
+/// Values that instructions may use.
+#[derive(Clone)]
+struct Pool {
+    /// Each with the bytes of a lane; of a mask, those of the lanes that it masks.
+    values: Vec<(V, usize)>,
+    /// Lanes of the vectors.
+    lanes: u8,
+    /// Bytes that a lane of a vector may have.
+    sizes: Vec<usize>,
+}
+
+impl Pool {
+    fn of(&self, rng: &mut Rng, want: impl Fn(V, usize) -> bool) -> Option<(V, usize)> {
+        let fit: Vec<(V, usize)> = self.values.iter().copied().filter(|&(v, size)| want(v, size)).collect();
+        (!fit.is_empty()).then(|| rng.pick(&fit))
+    }
+}
+
+/// One random instruction on the pool's values.
+fn grow(k: &mut KernelBuilder, rng: &mut Rng, pool: &mut Pool) {
+    let Some((x, size)) = pool.of(rng, |_, _| true) else { return };
+    let ty = k.ty(x);
+    let Some((y, _)) = pool.of(rng, |y, s| k.ty(y) == ty && s == size) else { return };
+    let (float, vector, bool) = (ty.elem.is_float(), ty.lanes > 1, ty.elem == Elem::Bool);
+    let value = match rng.below(10) {
+        0 if float => {
+            let op = rng.pick(&[
+                UnOp::Neg,
+                UnOp::Abs,
+                UnOp::Sqrt,
+                UnOp::Floor,
+                UnOp::Ceil,
+                UnOp::Trunc,
+                UnOp::Nearest,
+            ]);
+            k.unary(op, x)
+        }
+        0 if bool => k.unary(UnOp::Not, x),
+        0 => {
+            let op = rng.pick(&[UnOp::Neg, UnOp::Abs, UnOp::Not]);
+            k.unary(op, x)
+        }
+        1 | 2 if float => {
+            let op = rng.pick(&[
+                BinOp::Add,
+                BinOp::Sub,
+                BinOp::Mul,
+                BinOp::Div,
+                BinOp::Min,
+                BinOp::Max,
+                BinOp::SelMin,
+                BinOp::SelMax,
+            ]);
+            k.binary(op, x, y)
+        }
+        1 | 2 if bool => {
+            let op = rng.pick(&[BinOp::And, BinOp::Or, BinOp::Xor]);
+            k.binary(op, x, y)
+        }
+        1 => {
+            let op = rng.pick(&[
+                BinOp::Add,
+                BinOp::Sub,
+                BinOp::Mul,
+                BinOp::Min,
+                BinOp::Max,
+                BinOp::SelMin,
+                BinOp::SelMax,
+                BinOp::And,
+                BinOp::Or,
+                BinOp::Xor,
+            ]);
+            k.binary(op, x, y)
+        }
+        2 if !vector => {
+            let one = k.const_bits(ty, 1);
+            let y = k.or(y, one);
+            let op = rng.pick(&[BinOp::Div, BinOp::Rem]);
+            k.binary(op, x, y)
+        }
+        3 if !float && !bool => {
+            let by = rng.below(8 * ty.elem.size()) as u64;
+            let amount = k.const_bits(if rng.chance(50) { ty } else { Ty::scalar(ty.elem) }, by);
+            let amount = if k.ty(amount) == ty { amount } else { k.splat(amount, ty.lanes) };
+            let op = rng.pick(&[BinOp::Shl, BinOp::Shr]);
+            k.binary(op, x, amount)
+        }
+        4 if float => {
+            let Some((z, _)) = pool.of(rng, |z, _| k.ty(z) == ty) else { return };
+            k.fma(x, y, z)
+        }
+        5 if !bool => {
+            let op = rng.pick(&[Cmp::Eq, Cmp::Ne, Cmp::Lt, Cmp::Le, Cmp::Gt, Cmp::Ge]);
+            k.compare(op, x, y)
+        }
+        6 => {
+            let mask = ty.with(Elem::Bool);
+            let Some((c, _)) = pool.of(rng, |c, s| k.ty(c) == mask && (s == size || !vector)) else {
+                return;
+            };
+            k.select(c, x, y)
+        }
+        7 => {
+            let same_size: Vec<Elem> =
+                ELEMS.into_iter().filter(|e| !vector || *e == Elem::Bool || e.size() == size).collect();
+            let to = rng.pick(&same_size);
+            k.convert(to, x)
+        }
+        8 if !bool => {
+            let same: Vec<Elem> =
+                ELEMS.into_iter().filter(|e| *e != Elem::Bool && e.size() == ty.elem.size()).collect();
+            let to = rng.pick(&same);
+            k.bitcast(to, x)
+        }
+        9 if bool && vector => match rng.below(3) {
+            0 => k.any(x),
+            1 => k.fold(rng.pick(&[BinOp::And, BinOp::Or, BinOp::Xor]), x),
+            _ => k.extract(x, rng.below(ty.lanes.into()) as u8),
+        },
+        9 if vector => {
+            let floats = [BinOp::Add, BinOp::Mul, BinOp::Min, BinOp::Max, BinOp::SelMin, BinOp::SelMax];
+            let more = [BinOp::And, BinOp::Or, BinOp::Xor];
+            let ops = [&floats[..], if float { &[] } else { &more[..] }].concat();
+            if rng.chance(70) {
+                k.fold(rng.pick(&ops), x)
+            } else {
+                k.extract(x, rng.below(ty.lanes.into()) as u8)
+            }
+        }
+        9 if pool.lanes > 1 && (bool || pool.sizes.contains(&ty.elem.size())) => k.splat(x, pool.lanes),
+        _ => {
+            let bits = interesting(rng, ty.elem);
+            k.const_bits(ty, bits)
+        }
+    };
+    let made = k.ty(value);
+    let size = match made.elem {
+        Elem::Bool if made.lanes > 1 => {
+            if vector {
+                size
+            } else {
+                rng.pick(&pool.sizes)
+            }
+        }
+        elem => elem.size(),
+    };
+    pool.values.push((value, size));
+}
+
+/// A loop around random instructions, which leave their results in locals.
+fn grow_loop(k: &mut KernelBuilder, rng: &mut Rng, pool: &mut Pool) {
+    let kept: Vec<(V, usize)> = (0..3).filter_map(|_| pool.of(rng, |_, _| true)).collect();
+    let locals: Vec<(Local, usize)> = kept.iter().map(|&(v, size)| (k.local(v), size)).collect();
+    let before = pool.clone();
+    k.for_n(3, |k, _| {
+        pool.values.extend(locals.iter().map(|&(l, size)| (k.get(l), size)));
+        for _ in 0..8 {
+            grow(k, rng, pool);
+        }
+        for (&(old, size), &(l, _)) in kept.iter().zip(&locals) {
+            let ty = k.ty(old);
+            let newest = pool.values.iter().rev().find(|&&(v, s)| k.ty(v) == ty && s == size);
+            let v = newest.map_or(old, |n| n.0);
+            k.set(l, v);
+        }
+    });
+    *pool = before;
+    pool.values.extend(locals.iter().map(|&(l, size)| (k.get(l), size)));
+}
+
+/// A program of one kernel on random vectors of at most so many bytes, and its inputs.
+pub fn random_program(seed: u64, vector_bytes: usize) -> (Program, Vec<Vec<u8>>) {
+    let mut rng = Rng::new(seed);
+    let tasks = rng.pick(&[1, 2, 3]);
+    let mut k = KernelBuilder::new("random", tasks).with_vector_bytes(vector_bytes);
+    let inputs = ELEMS.map(|e| k.param(e, LEN, Access::Read));
+    let outputs = ELEMS.map(|e| k.param(e, LEN, Access::Write));
+    let lanes = rng.pick(&[1, 1, 2, 4, 8, 16u8]);
+    let fits = |size: &usize| (BASE_VECTOR_BYTES..=vector_bytes).contains(&(size * usize::from(lanes)));
+    let sizes: Vec<usize> = [1, 2, 4, 8].into_iter().filter(fits).collect();
+    let per_task = LEN as i64 / tasks;
+    let task = k.task();
+    k.for_range(0, per_task, i64::from(lanes), |k, i| {
+        let at = k.affine(&[(task, per_task), (i, 1)], 0);
+        let mut pool = Pool { values: vec![], lanes, sizes };
+        for (e, p) in ELEMS.into_iter().zip(inputs) {
+            if lanes == 1 {
+                pool.values.push((k.load(p, at), e.size()));
+            } else if e == Elem::Bool {
+                let size = rng.pick(&pool.sizes);
+                pool.values.push((k.load_lanes(p, at, lanes), size));
+            } else if pool.sizes.contains(&e.size()) {
+                pool.values.push((k.load_lanes(p, at, lanes), e.size()));
+            }
+        }
+        for _ in 0..12 {
+            grow(k, &mut rng, &mut pool);
+        }
+        grow_loop(k, &mut rng, &mut pool);
+        for _ in 0..12 {
+            grow(k, &mut rng, &mut pool);
+        }
+        for (e, p) in ELEMS.into_iter().zip(outputs) {
+            // What was computed last.
+            if let Some(&(v, _)) = pool.values.iter().rev().find(|x| k.ty(x.0).elem == e) {
+                k.store(p, at, v);
+            }
+        }
+    });
+    let storages: Vec<Storage> = (0..11).map(Storage::Input).chain((0..11).map(Storage::Output)).collect();
+    let data = ELEMS.map(|e| {
+        (0..LEN).flat_map(|_| interesting(&mut rng, e).to_le_bytes().into_iter().take(e.size())).collect()
+    });
+    (program(k.finish(), &storages, 0, vec![]), data.into())
+}
