@@ -44,5 +44,5 @@ mod remarks;
 pub use error::{Fault, LowerError, Refusal};
 pub use kernels::has_kernel;
 pub use options::LowerOptions;
-pub use pipeline::{lower, lower_traced};
+pub use pipeline::{Lowered, lower, lower_traced};
 pub use program::buffers::{ArenaReport, arena_report};

@@ -6,16 +6,26 @@ use crate::options::LowerOptions;
 use crate::plan::{constant_indices, decompose, fusion, halo, legalize};
 use crate::program::context::Ctx;
 use crate::remarks;
-use egret_ir::Graph;
+use egret_ir::{Graph, NodeId};
 use egret_loop::Program;
 use egret_trace::Trace;
+
+/// A program, and whose work it does.
+#[derive(Clone, Debug, Default)]
+pub struct Lowered {
+    /// The program.
+    pub program: Program,
+    /// For each of its calls the nodes of the graph whose work it does, in order. A node whose work several calls do
+    /// stands at each of them.
+    pub nodes: Vec<Vec<NodeId>>,
+}
 
 /// Lower a graph of constant shapes to a program.
 ///
 /// # Errors
 /// Every node that cannot be lowered, with the reason.
 pub fn lower(graph: &Graph, options: &LowerOptions) -> Result<Program, LowerError> {
-    lower_traced(graph, options, None)
+    Ok(lower_traced(graph, options, None)?.program)
 }
 
 /// As [`lower`]; a trace gets a `choice kernel` for every kernel run and a `missed share-kernel` for every
@@ -27,8 +37,8 @@ pub fn lower_traced(
     graph: &Graph,
     options: &LowerOptions,
     trace: Option<&mut Trace>,
-) -> Result<Program, LowerError> {
-    let expanded = decompose::decompose(graph)
+) -> Result<Lowered, LowerError> {
+    let (expanded, origins) = decompose::decompose(graph)
         .map_err(|e| LowerError { refusals: vec![Refusal::of_graph(e.to_string())] })?;
     let graph = expanded.as_ref();
     let mut refusals = legalize::graph(graph, kernels::refusal);
@@ -59,12 +69,17 @@ pub fn lower_traced(
         return Err(LowerError { refusals });
     }
     copy_outputs(&mut ctx)?;
-    let program = ctx.finish()?;
+    let (program, mut nodes) = ctx.finish()?;
+    for of in &mut nodes {
+        of.iter_mut().for_each(|n| *n = *origins.get(n).unwrap_or(n));
+        of.sort_unstable();
+        of.dedup();
+    }
     if let Some(trace) = trace {
         remarks::neighbours(graph, &groups, options.fuse, trace);
         remarks::kernels(&program, trace);
     }
-    Ok(program)
+    Ok(Lowered { program, nodes })
 }
 
 /// Copies outputs that are not computed straight into the caller's buffers: inputs, constants, parts of

@@ -28,7 +28,7 @@ fn a_result_used_twice_keeps_its_kernel_and_the_trace_says_so() {
     b.output("out", sum);
     let options = LowerOptions::default();
     let mut trace = Trace::new();
-    let program = lower_traced(&b.graph, &options, Some(&mut trace)).unwrap();
+    let program = lower_traced(&b.graph, &options, Some(&mut trace)).unwrap().program;
     assert_eq!(program, lower(&b.graph, &options).unwrap(), "a trace changes nothing");
     let kernels: Vec<(String, Vec<String>)> = trace
         .events

@@ -4,7 +4,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::Options;
 use egret_codegen::{CodegenError, Isa, Target};
-use egret_ir::{Graph, Tensor};
+use egret_ir::{Graph, NodeId, Tensor};
 use egret_loop::Program;
 use egret_lower::{Fault, LowerOptions};
 use egret_opt::CostModel;
@@ -20,6 +20,8 @@ pub struct Lowered {
     pub graph: Graph,
     /// Its kernels.
     pub program: Program,
+    /// For each of the program's calls the nodes of the graph whose work it does.
+    pub nodes: Vec<Vec<NodeId>>,
     /// What happened.
     pub trace: Trace,
 }
@@ -187,8 +189,8 @@ pub fn lower(graph: Graph, options: &Options, bound: &BTreeMap<String, Tensor>) 
     }
     // They hold every pass's graphs.
     drop(reports);
-    let program = program(&graph, options, bound, &mut trace)?;
-    Ok(Lowered { graph, program, trace })
+    let egret_lower::Lowered { program, nodes } = program(&graph, options, bound, &mut trace)?;
+    Ok(Lowered { graph, program, nodes, trace })
 }
 
 /// What is compiled has the dims of its inputs.
@@ -201,13 +203,13 @@ pub(crate) fn no_free_dims(graph: &Graph) -> Result<()> {
     Err(Error::user(format!("the model has free dims; give each a value: {list}")))
 }
 
-/// The kernels of an optimised graph.
+/// The kernels of an optimised graph, and the nodes whose work they do.
 pub fn program(
     graph: &Graph,
     options: &Options,
     bound: &BTreeMap<String, Tensor>,
     trace: &mut Trace,
-) -> Result<Program> {
+) -> Result<egret_lower::Lowered> {
     let lowering = LowerOptions {
         name: options.name.clone(),
         // Without passes nothing is optimised, so that a failure can be told from one of fusion.
@@ -216,12 +218,12 @@ pub fn program(
         sets: isa(options)?.sets,
         bound: bound.clone(),
     };
-    let program = egret_lower::lower_traced(graph, &lowering, options.explain.then_some(&mut *trace))
+    let lowered = egret_lower::lower_traced(graph, &lowering, options.explain.then_some(&mut *trace))
         .map_err(lower_error)?;
     if options.explain {
-        trace_refusals(&program, options, trace)?;
+        trace_refusals(&lowered.program, options, trace)?;
     }
-    Ok(program)
+    Ok(lowered)
 }
 
 fn lower_error(e: egret_lower::LowerError) -> Error {

@@ -27,17 +27,17 @@ pub fn of(lowered: &Lowered) -> Vec<Work> {
     let (program, graph) = (&lowered.program, &lowered.graph);
     let operations: Vec<Option<u64>> = program.kernels.iter().map(operations).collect();
     let order = graph.topological().unwrap_or_default();
-    let one = |call: &egret_loop::Call| {
+    let one = |(call, nodes): (&egret_loop::Call, &Vec<NodeId>)| {
         let id = call.kernel.0 as usize;
         Work {
             kernel: program.kernels.get(id).map(|k| k.name.clone()).unwrap_or_default(),
             sources: call.sources.clone(),
-            shapes: main_node(graph, &order, &call.sources).map(|n| shapes(graph, n)).unwrap_or_default(),
+            shapes: main_node(graph, &order, nodes).map(|n| shapes(graph, n)).unwrap_or_default(),
             operations: operations.get(id).copied().flatten(),
             bytes: program.kernels.get(id).map_or(0, bytes),
         }
     };
-    program.calls.iter().map(one).collect()
+    program.calls.iter().zip(&lowered.nodes).map(one).collect()
 }
 
 /// Names only: what is known of a compiled model.
@@ -53,11 +53,8 @@ pub(crate) fn unknown(kernels: &[String]) -> Vec<Work> {
 }
 
 /// The contraction among the nodes that a kernel run is for, else the last of them.
-fn main_node(graph: &Graph, order: &[NodeId], sources: &[String]) -> Option<NodeId> {
-    let inside = |n: &&NodeId| {
-        let of = &graph.node(**n).sources;
-        !of.is_empty() && of.iter().all(|s| sources.contains(s))
-    };
+fn main_node(graph: &Graph, order: &[NodeId], nodes: &[NodeId]) -> Option<NodeId> {
+    let inside = |n: &&NodeId| nodes.contains(n);
     let contraction = |n: &&NodeId| graph.node(**n).op.family() == Family::Contraction;
     order.iter().filter(inside).find(contraction).or_else(|| order.iter().rfind(inside)).copied()
 }

@@ -5,29 +5,37 @@
 //! or inside the softmax, like any elementwise neighbours. Smaller floats are computed in f32 throughout
 //! and rounded once.
 
-use egret_ir::{Builder, DType, Graph, Node, Op, Tensor, TypeError, ValueId, attrs};
+use egret_ir::{Builder, DType, Graph, Node, NodeId, Op, Tensor, TypeError, ValueId, attrs};
 use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// The graph with such nodes replaced; itself where there are none.
+/// For each node that stands for a part of another one: that one, by its number in the graph before.
+pub type Origins = BTreeMap<NodeId, NodeId>;
+
+/// The graph with such nodes replaced, and what they were; itself where there are none.
 ///
 /// # Errors
 /// A rule of types that the replacement breaks, which an unverified graph may cause.
-pub fn decompose(graph: &Graph) -> Result<Cow<'_, Graph>, TypeError> {
+pub fn decompose(graph: &Graph) -> Result<(Cow<'_, Graph>, Origins), TypeError> {
     let nodes: Vec<_> =
         graph.node_ids().into_iter().filter(|&n| graph.node(n).op == Op::Attention).collect();
     if nodes.is_empty() {
-        return Ok(Cow::Borrowed(graph));
+        return Ok((Cow::Borrowed(graph), Origins::new()));
     }
+    let mut origins = Origins::new();
     let mut b = Builder::from_graph(graph.clone());
     for id in nodes {
         // Read anew: operands may be results of a node that has been replaced.
         let node = b.graph.node(id).clone();
         b.set_sources(node.sources.clone());
+        let before: BTreeSet<NodeId> = b.graph.node_ids().into_iter().collect();
         let result = attention(&mut b, &node)?;
+        // A number that is free again is given out again: the last word counts.
+        origins.extend(b.graph.node_ids().into_iter().filter(|n| !before.contains(n)).map(|n| (n, id)));
         b.graph.replace_uses(node.results[0], result);
         b.graph.remove_node(id);
     }
-    Ok(Cow::Owned(b.graph))
+    Ok((Cow::Owned(b.graph), origins))
 }
 
 fn attention(b: &mut Builder, node: &Node) -> Result<ValueId, TypeError> {

@@ -13,7 +13,7 @@ use crate::plan::fusion::FusionGroup;
 use crate::program::buffers::{self, ALIGN};
 use crate::program::destination::Destination;
 use crate::program::signature;
-use egret_ir::{ContentHash, DType, Def, Graph, Tensor, ValueId};
+use egret_ir::{ContentHash, DType, Def, Graph, NodeId, Tensor, ValueId};
 use egret_loop::{Arg, Buffer, BufferId, Call, Elem, Kernel, KernelId, OutOfRange, Program, Storage};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -33,7 +33,11 @@ pub struct Ctx<'g> {
     by_hash: HashMap<u64, Vec<KernelId>>,
     constants: HashMap<(ContentHash, String), BufferId>,
     in_place: Vec<buffers::InPlace>,
+    /// The nodes whose work the calls from now on do, and their ONNX nodes.
+    nodes: Vec<NodeId>,
     sources: BTreeSet<String>,
+    /// The nodes of each call.
+    worked: Vec<Vec<NodeId>>,
 }
 
 impl<'g> Ctx<'g> {
@@ -49,7 +53,9 @@ impl<'g> Ctx<'g> {
             by_hash: HashMap::new(),
             constants: HashMap::new(),
             in_place: vec![],
+            nodes: vec![],
             sources: BTreeSet::new(),
+            worked: vec![],
         };
         for (i, &v) in graph.inputs().iter().enumerate() {
             let name = &graph.value(v).name;
@@ -206,6 +212,7 @@ impl<'g> Ctx<'g> {
 
     /// The calls from now on do the work of this group.
     pub fn begin(&mut self, group: &FusionGroup) {
+        self.nodes = group.nodes.iter().copied().collect();
         self.sources =
             group.nodes.iter().flat_map(|&n| self.graph.node(n).sources.iter().cloned()).collect();
     }
@@ -237,6 +244,7 @@ impl<'g> Ctx<'g> {
         let kernel = self.intern(kernel);
         let sources = self.sources.iter().cloned().collect();
         self.program.calls.push(Call { kernel, args: args.to_vec(), sources });
+        self.worked.push(self.nodes.clone());
         Ok(())
     }
 
@@ -288,20 +296,21 @@ impl<'g> Ctx<'g> {
     /// The calls from now on copy an output: its buffer.
     pub fn begin_output(&mut self, i: usize, v: ValueId) -> Result<Arg, Unsupported> {
         let producer = self.graph.producer(v);
+        self.nodes = producer.into_iter().collect();
         self.sources = producer.map(|n| self.graph.node(n).sources.clone()).unwrap_or_default();
         let (elem, len) = (self.elem(v)?, self.len(v));
         Ok(Arg { buffer: self.buffer(elem, len, Storage::Output(i)), offset: 0 })
     }
 
-    /// Places the buffers.
-    pub fn finish(mut self) -> Result<Program, LowerError> {
+    /// Places the buffers; the program, and the nodes of each of its calls.
+    pub fn finish(mut self) -> Result<(Program, Vec<Vec<NodeId>>), LowerError> {
         buffers::plan(&mut self.program, &self.in_place)
             .map_err(|e| LowerError { refusals: vec![Refusal::of_graph(e)] })?;
         if self.program.kernels.iter().any(Kernel::can_fail) {
             self.program.arena_bytes =
                 self.program.arena_bytes.max(OutOfRange::BYTES.next_multiple_of(ALIGN));
         }
-        Ok(self.program)
+        Ok((self.program, self.worked))
     }
 }
 

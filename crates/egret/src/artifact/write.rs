@@ -52,7 +52,9 @@ pub fn compile_changed(request: &Request, change: &dyn Fn(Graph) -> Result<Graph
         Some(r) => {
             let about = story::Request { bound: bound.clone(), ..story::Request::default() };
             let told = story::tell(graph, &options, &about, &mut |pass| r.pass(pass))?;
-            (Lowered { graph: told.graph, program: told.program?, trace: told.trace }, told.story)
+            let lowered =
+                Lowered { graph: told.graph, program: told.program?, nodes: told.nodes, trace: told.trace };
+            (lowered, told.story)
         }
         None => (pipeline::lower(graph, &options, &bound)?, story::Story::default()),
     };

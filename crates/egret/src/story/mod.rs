@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::native::Native;
 use crate::options::Options;
 use crate::pipeline;
-use egret_ir::{Graph, Tensor, Value};
+use egret_ir::{Graph, NodeId, Tensor, Value};
 use egret_loop::Program;
 use egret_opt::PassReport;
 use egret_trace::Trace;
@@ -98,6 +98,8 @@ pub struct Told {
     pub graph: Graph,
     /// Its kernels, or why there are none.
     pub program: Result<Program>,
+    /// For each call of the program the nodes of the graph whose work it does.
+    pub nodes: Vec<Vec<NodeId>>,
     /// Nanoseconds of each kernel, where they were measured.
     pub measured: Option<Vec<u64>>,
 }
@@ -125,14 +127,23 @@ pub fn tell(
         pipeline::trace_pass(r, &mut trace);
         look(r);
     }
-    let program = pipeline::no_free_dims(&graph)
+    let lowered = pipeline::no_free_dims(&graph)
         .and_then(|()| pipeline::program(&graph, &options, &request.bound, &mut trace));
+    let (program, nodes) = match lowered {
+        Ok(lowered) => (Ok(lowered.program), lowered.nodes),
+        Err(e) => (Err(e), vec![]),
+    };
     let measured = match (&request.measure, &program) {
         (Some(inputs), Ok(program)) => Some(measure(program, &options, inputs)?),
         _ => None,
     };
     let estimate = total(&graph);
-    let kernels = times::kernels(&graph, program.as_ref().ok(), model, measured.as_deref());
+    let runs = program.as_ref().ok().map(|program| times::Runs {
+        program,
+        nodes: &nodes,
+        measured: measured.as_deref(),
+    });
+    let kernels = times::kernels(&graph, runs.as_ref(), model);
     let mut patterns = patterns::fused(&reports, &graph, model)?;
     patterns.extend(patterns::in_the_model(&graph, &patterns));
     patterns.extend(times::fused(&graph, &kernels, model));
@@ -157,7 +168,7 @@ pub fn tell(
         measured: measured.as_ref().map(|all| all.iter().sum()),
         gains: found.ranked(&options)?,
     };
-    Ok(Told { story, trace, graph, program, measured })
+    Ok(Told { story, trace, graph, program, nodes, measured })
 }
 
 /// The rules of the steps that a pass's proof holds.

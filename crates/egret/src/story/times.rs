@@ -45,15 +45,20 @@ impl Row {
     }
 }
 
+/// What is known of the runs of a program's kernels.
+pub struct Runs<'a> {
+    /// The program.
+    pub program: &'a Program,
+    /// For each call the nodes of the graph whose work it does.
+    pub nodes: &'a [Vec<NodeId>],
+    /// Nanoseconds of each call, where they were measured.
+    pub measured: Option<&'a [u64]>,
+}
+
 /// The kernels of a program, in the order they run; without a program every node that costs something is one.
-pub fn kernels(
-    graph: &Graph,
-    program: Option<&Program>,
-    model: &CostModel,
-    measured: Option<&[u64]>,
-) -> Vec<Kernel> {
+pub fn kernels(graph: &Graph, runs: Option<&Runs<'_>>, model: &CostModel) -> Vec<Kernel> {
     let costs = estimate(graph, model);
-    let Some(program) = program else {
+    let Some(Runs { program, nodes, measured }) = runs else {
         let all = costs.iter().filter(|(_, ns)| *ns > 0);
         return all
             .map(|&(n, ns)| Kernel {
@@ -65,9 +70,9 @@ pub fn kernels(
             })
             .collect();
     };
-    let mut by_source: HashMap<&str, Vec<usize>> = HashMap::new();
-    for (i, call) in program.calls.iter().enumerate() {
-        call.sources.iter().for_each(|s| by_source.entry(s).or_default().push(i));
+    let mut by_node: HashMap<NodeId, Vec<usize>> = HashMap::new();
+    for (i, of) in nodes.iter().enumerate() {
+        of.iter().for_each(|&n| by_node.entry(n).or_default().push(i));
     }
     let name = |c: &egret_loop::Call| {
         program.kernels.get(c.kernel.0 as usize).map_or_else(String::new, |k| k.name.clone())
@@ -86,18 +91,9 @@ pub fn kernels(
         .collect();
     let mut top = vec![0; out.len()];
     for &(n, ns) in &costs {
-        // Those that share most of its sources do its work, in equal parts: the parts are not estimated.
-        let mut shared: BTreeMap<usize, usize> = BTreeMap::new();
-        for s in &graph.node(n).sources {
-            by_source
-                .get(s.as_str())
-                .into_iter()
-                .flatten()
-                .for_each(|&i| *shared.entry(i).or_default() += 1);
-        }
-        let most = shared.values().copied().max().unwrap_or(0);
-        let calls: Vec<usize> = shared.into_iter().filter(|(_, k)| *k == most).map(|(i, _)| i).collect();
-        for &i in &calls {
+        // Several calls do its work in equal parts: the parts are not estimated.
+        let calls = by_node.get(&n).map_or(&[][..], Vec::as_slice);
+        for &i in calls {
             out[i].estimate += ns / calls.len() as u64;
             out[i].nodes.push(n);
             if out[i].main.is_none() || ns > top[i] {
