@@ -167,7 +167,8 @@ impl<'m> Importer<'m> {
             let value = self.scopes.builder().constant(tensor);
             self.define(name, Slot::Value(value))?;
         }
-        self.run(&proto.node)
+        self.run(&proto.node)?;
+        self.declared_types(proto)
     }
 
     /// Import nodes into the innermost frame.

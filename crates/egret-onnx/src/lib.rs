@@ -28,6 +28,7 @@
 mod attribute;
 pub mod context;
 pub mod data;
+mod declared;
 pub mod error;
 mod external;
 mod importer;
@@ -41,6 +42,7 @@ mod region;
 mod scope;
 pub mod wire;
 
+pub use declared::{NEWEST_IR_VERSION, shape_contradictions};
 pub use error::{ErrorKind, ImportError};
 pub use inputs::ImportOptions;
 pub use model::{import_bytes, import_parsed, import_path, parse_model, parse_path};

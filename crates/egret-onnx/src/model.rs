@@ -1,5 +1,6 @@
 //! From bytes to a graph, and the report of unsupported operators.
 
+use crate::declared::versions;
 use crate::error::{ImportError, io};
 use crate::external::ExternalData;
 use crate::importer::{Functions, Importer};
@@ -54,6 +55,10 @@ fn import(
     external: ExternalData,
     options: &ImportOptions,
 ) -> Result<Graph, ImportError> {
+    let Some(graph) = model.graph.as_ref() else {
+        return Err(ImportError::invalid("the model has no graph: not an ONNX file?"));
+    };
+    versions(model)?;
     let opsets = opsets(&model.opset_import, "the model")?;
     let mut functions = Functions::default();
     for f in &model.functions {
@@ -61,9 +66,6 @@ fn import(
             return Err(ImportError::invalid(format!("the model defines the function `{}` twice", f.name)));
         }
     }
-    let Some(graph) = model.graph.as_ref() else {
-        return Err(ImportError::invalid("the model has no graph: not an ONNX file?"));
-    };
     refuse_unsupported(graph, &opsets, &functions)?;
     Importer::new(external, functions).model(graph, opsets, options)
 }

@@ -1,4 +1,4 @@
-//! Writing one file: beside its place first, so that what was there stays if writing fails.
+//! Writing one file: beside its place first, so that what was there stays if writing fails. Reading text.
 
 use crate::error::{Error, Result};
 use std::io::Write;
@@ -30,4 +30,14 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     }
     file.persist(path).map_err(|e| fail(&e.error))?;
     Ok(())
+}
+
+/// Read a file of text; `what` it should be is told of one that is none.
+///
+/// # Errors
+/// It cannot be read, or is no text.
+pub fn read_text(path: &Path, what: &str) -> Result<String> {
+    let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
+    String::from_utf8(bytes)
+        .map_err(|_| Error::user(format!("{} is no text (UTF-8); give {what}", path.display())))
 }

@@ -31,15 +31,14 @@ pub fn ready(request: &Request, engine: Engine, options: &Options) -> Result<Rea
     if request.model.is_dir() && artifact::is_filled(&request.model) {
         return compiled(request, engine, options);
     }
-    let Prepared { graph, bound, inputs, defaulted } = request.prepare()?;
+    let Prepared { graph, bound, inputs, defaulted, notes: mut told } = request.prepare()?;
     let outputs = graph.output_names().to_vec();
     let because = |e| source::because_of(e, &defaulted, request.default_dim.unwrap_or(1));
-    let mut told = vec![];
     let executable = match engine {
         Engine::Jit => {
             let before = notes::Constants::of(&graph);
             let lowered = pipeline::lower(graph, options, &bound).map_err(because)?;
-            told = notes::of(&before, &lowered, options);
+            told.extend(notes::of(&before, &lowered, options));
             Executable::Native(Box::new(Native::of_lowered(&lowered, options)?))
         }
         _ => Executable::new(graph, engine, options, &bound).map_err(because)?,

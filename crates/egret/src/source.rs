@@ -2,6 +2,7 @@
 
 use crate::cases::{self, Case};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::frontend::{DeclaredInput, ModelFile};
 use crate::inputs::{self, Given, Inputs};
 use crate::stages;
@@ -27,6 +28,8 @@ pub struct Imported {
     pub inputs: BTreeMap<String, Value>,
     /// Free dims that nothing decided and that were set to [`Request::default_dim`].
     pub defaulted: Vec<String>,
+    /// What the user should know about the model, a line each.
+    pub notes: Vec<String>,
 }
 
 /// A graph with constant dims, and a value for each of its inputs.
@@ -39,6 +42,8 @@ pub struct Prepared {
     pub inputs: Vec<Value>,
     /// Free dims that nothing decided and that were set to [`Request::default_dim`].
     pub defaulted: Vec<String>,
+    /// What the user should know about the model, a line each.
+    pub notes: Vec<String>,
 }
 
 /// A file that was read: the two kinds of model.
@@ -109,8 +114,8 @@ impl Request {
         let file = match read {
             Read::Text(graph) => {
                 let (files, opsets) = (vec![model.clone()], vec![]);
-                let (graph, bound, defaulted) = (graph, fixed, vec![]);
-                return Ok(Imported { model, files, opsets, graph, bound, inputs, defaulted });
+                let (graph, bound, defaulted, notes) = (graph, fixed, vec![], vec![]);
+                return Ok(Imported { model, files, opsets, graph, bound, inputs, defaulted, notes });
             }
             Read::Onnx(file) => file,
         };
@@ -128,7 +133,8 @@ impl Request {
             }
         }
         let (files, opsets, bound) = (file.files(), file.opsets(), options.bind);
-        Ok(Imported { model, files, opsets, graph, bound, inputs, defaulted })
+        let notes = egret_onnx::shape_contradictions(file.proto(), &graph);
+        Ok(Imported { model, files, opsets, graph, bound, inputs, defaulted, notes })
     }
 
     /// Import the model and complete its inputs.
@@ -136,11 +142,11 @@ impl Request {
     /// # Errors
     /// As [`Request::import`]; an input without a value.
     pub fn prepare(&self) -> Result<Prepared> {
-        let Imported { graph, bound, inputs, defaulted, .. } = self.import()?;
+        let Imported { graph, bound, inputs, defaulted, notes, .. } = self.import()?;
         let ports = graph.inputs().iter().map(|&v| (graph.value(v).name.as_str(), graph.ty(v)));
         let values = complete(ports, &inputs, self.random)
             .map_err(|e| self.default_dim.map_or(e.clone(), |d| because_of(e, &defaulted, d)))?;
-        Ok(Prepared { graph, bound, inputs: values, defaulted })
+        Ok(Prepared { graph, bound, inputs: values, defaulted, notes })
     }
 }
 
@@ -242,7 +248,7 @@ pub fn graph(path: &Path, options: &ImportOptions) -> Result<Graph> {
 }
 
 fn parse_text(path: &Path, dims: &BTreeMap<String, i64>) -> Result<Graph> {
-    let source = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, &e))?;
+    let source = files::read_text(path, "text IR")?;
     let parsed = text::parse(&source, &|hash| stages::constant(path, hash))
         .map_err(|e| Error::user(format!("{}:{e}", path.display())))?;
     if let Err(errors) = verify(&parsed) {

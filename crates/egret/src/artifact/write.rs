@@ -36,8 +36,7 @@ pub fn compile(request: &Request) -> Result<Compiled> {
 /// As [`compile`], for the graph that `change` makes of the model's.
 pub fn compile_changed(request: &Request, change: &dyn Fn(Graph) -> Result<Graph>) -> Result<Compiled> {
     check(request)?;
-    let Imported { files: sources, graph, bound, .. } = request.source.import()?;
-    let mut notes = vec![];
+    let Imported { files: sources, graph, bound, mut notes, .. } = request.source.import()?;
     let graph = change(graph)?;
     let before = notes::Constants::of(&graph);
     let mut recorder = match &request.report {
