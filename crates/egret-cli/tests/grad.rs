@@ -41,13 +41,31 @@ fn prints_runs_and_compiles() {
 #[test]
 fn wrong_requests_have_one_message() {
     for (args, part) in [
-        (&["--of", "logits[10]"][..], "the index 10 is out of range of axis 1 of `logits`"),
+        (
+            &["--of", "logits[10]"][..],
+            "the index 10 is out of range of axis 1 of `logits`, f32[1, 10]: 0 to 9 are right, or -10 to -1 from the end",
+        ),
         (&["--of", "logits[a]"], "write the index as in logits[3]"),
+        (
+            &["--of", "logits[0,0,0]"],
+            "has more axes than `logits`, f32[1, 10]; give one number for each of its last axes",
+        ),
+        (
+            &["--of", "logit"],
+            "no value `logit`; its inputs and outputs are `image`, `logits`; the nearest names are logits",
+        ),
+        (&["--of", "logits", "--wrt", "conv1.weigh"], "the nearest names are conv1.weight"),
         (&["--of", "[0,9]"], "no value ``"),
         (&["--of", "nothing"], "no value `nothing`; its inputs and outputs are `image`, `logits`"),
         (&["--of", "logits", "--wrt", "nothing"], "no value `nothing`"),
-        (&["--of", "logits", "--wrt", "fc1.weight"], "`fc1.weight` is not in the graph any more"),
-        (&["--of", "image[0]", "--wrt", "logits"], "`image` does not depend on `logits`"),
+        (
+            &["--of", "logits", "--wrt", "fc1.weight"],
+            "folded into another constant; differentiate by another weight",
+        ),
+        (
+            &["--of", "image[0]", "--wrt", "logits"],
+            "`image` does not depend on `logits`; differentiate by a value that it is computed from",
+        ),
         (&["--of", "logits[1]", "--seeded"], "a seed weighs all elements"),
         (&["--of", "logits", "--run"], "no value for the input `image`"),
     ] {
@@ -55,4 +73,23 @@ fn wrong_requests_have_one_message() {
         assert_eq!(out.status.code(), Some(1), "{args:?}: {}", said(&out.stderr));
         assert!(said(&out.stderr).contains(part), "{args:?}: {}", said(&out.stderr));
     }
+}
+
+#[test]
+fn where_there_is_no_derivative_the_nodes_and_the_way_round_are_named() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let file = dir.path().join("m.egret");
+    let text = "graph @g(%0 \"x\": f32[4], %1 \"i\": i64[2]) -> (%3 \"y\") {\n  %2 = floor(%0) : f32[4] from \"Floor:/round\"\n  \
+                %3 = tanh(%2)\n}\n";
+    std::fs::write(&file, text).expect("a file");
+    let refused = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_egret"));
+        let out = command.arg("grad").arg(&file).args(args).output().expect("egret starts");
+        assert_eq!(out.status.code(), Some(1), "{}", said(&out.stderr));
+        said(&out.stderr)
+    };
+    let end = refused(&["--of", "y"]);
+    assert!(end.contains("(Floor:/round)") && end.contains("or by a value behind them"), "{end}");
+    let kind = refused(&["--of", "y", "--wrt", "i"]);
+    assert!(kind.contains("`i` is i64[2]") && kind.contains("choose a value"), "{kind}");
 }

@@ -72,14 +72,19 @@ impl fmt::Display for GradError {
             GradError::Request(message) => f.write_str(message),
             GradError::NotDifferentiable(places) => {
                 f.write_str("there is no derivative through ")?;
-                list(f, places)
+                list(f, places)?;
+                f.write_str("; differentiate a value before these nodes, or by a value behind them")
             }
             GradError::NoPath { of, wrt, ends } if ends.is_empty() => {
-                write!(f, "`{of}` does not depend on `{wrt}`")
+                write!(
+                    f,
+                    "`{of}` does not depend on `{wrt}`; differentiate by a value that it is computed from"
+                )
             }
             GradError::NoPath { of, wrt, ends } => {
                 write!(f, "the gradient of `{of}` by `{wrt}` is zero, as it ends at ")?;
-                list(f, ends)
+                list(f, ends)?;
+                f.write_str("; differentiate a value before these nodes, or by a value behind them")
             }
             GradError::Rule(place, e) => write!(f, "the gradient of {place}: {e}; this is a defect"),
         }

@@ -68,7 +68,7 @@ pub(crate) fn grad_with(
         if !is_real_tensor(graph.ty(v)) {
             let (name, ty) = (name_of(graph, v), graph.ty(v));
             return Err(GradError::Request(format!(
-                "`{name}` is {ty}, but only f16, bf16, f32 and f64 tensors have gradients"
+                "`{name}` is {ty}, but only f16, bf16, f32 and f64 tensors have gradients; choose a value that it is computed from"
             )));
         }
     }
@@ -176,7 +176,8 @@ fn no_path(graph: &Graph, order: &[NodeId], target: ValueId, wrt: ValueId) -> Gr
     }
     if graph.as_const(wrt).is_some() && graph.users(wrt).is_empty() {
         return GradError::Request(format!(
-            "`{}` is not in the graph any more: a node that only changed its form was folded into another constant",
+            "`{}` is not in the graph any more: a node that only changed its form was folded into another constant; differentiate by \
+             another weight, or by the result of the node that uses it",
             name_of(graph, wrt)
         ));
     }
@@ -189,18 +190,23 @@ fn index_pads(graph: &Graph, v: ValueId, index: &[i64]) -> Result<(Vec<Dim>, Vec
     let shape = &graph.tensor_ty(v).shape;
     let Some(free) = shape.len().checked_sub(index.len()) else {
         return Err(GradError::Request(format!(
-            "the index {index:?} has more axes than `{}`, {}",
+            "the index {index:?} has more axes than `{}`, {}; give one number for each of its last axes, at most {} in all",
             name_of(graph, v),
-            graph.ty(v)
+            graph.ty(v),
+            shape.len()
         )));
     };
     let zero = Dim::constant(0);
     let (mut low, mut high) = (vec![zero.clone(); shape.len()], vec![zero; shape.len()]);
     for (i, &at) in index.iter().enumerate() {
         let dim = &shape[free + i];
-        if dim.as_const().is_some_and(|d| !(-d..d).contains(&at)) {
+        if let Some(d) = dim.as_const().filter(|d| !(-d..*d).contains(&at)) {
+            let right = match d {
+                0 => "it has no elements".to_owned(),
+                _ => format!("0 to {} are right, or -{d} to -1 from the end", d - 1),
+            };
             return Err(GradError::Request(format!(
-                "the index {at} is out of range of axis {} of `{}`, {}",
+                "the index {at} is out of range of axis {} of `{}`, {}: {right}",
                 free + i,
                 name_of(graph, v),
                 graph.ty(v)

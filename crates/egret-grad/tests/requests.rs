@@ -78,7 +78,7 @@ fn refusal(text: &str, index: Vec<i64>) -> GradError {
 fn refusals_name_what_stands_in_the_way() {
     assert_eq!(
         refusal(NET, vec![3]).to_string(),
-        "the index 3 is out of range of axis 1 of `logits`, f64[batch, 3]"
+        "the index 3 is out of range of axis 1 of `logits`, f64[batch, 3]: 0 to 2 are right, or -3 to -1 from the end"
     );
     assert!(refusal(NET, vec![0, 0, 0]).to_string().contains("more axes than `logits`"));
     let two = "graph @g(%0 \"x\": f64[3, 3]) -> (%3 \"y\") { %1 = det(%0) from \"Det:/a\" %2 = neg(%1) \
@@ -98,7 +98,7 @@ fn refusals_name_what_stands_in_the_way() {
         "{message}"
     );
     let apart = "graph @g(%0 \"x\": f64[3], %1 \"z\": f64[3]) -> (%2 \"y\") { %2 = exp(%1) }";
-    assert_eq!(refusal(apart, vec![]).to_string(), "`y` does not depend on `x`");
+    assert!(refusal(apart, vec![]).to_string().starts_with("`y` does not depend on `x`; differentiate by"));
     let integers = "graph @g(%0 \"x\": i64[3]) -> (%1 \"y\") { %1 = cast(%0) {round = \"nearest\", saturate = 1, to = f64} }";
     assert!(refusal(integers, vec![]).to_string().contains("`x` is i64[3], but only"));
     let data = "graph @g(%0 \"x\": f64[4], %1: bool[4]) -> (%2 \"y\") { %2 = compress(%0, %1) {axis = 0} : f64[kept] }";

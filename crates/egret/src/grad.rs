@@ -80,8 +80,11 @@ fn named(graph: &Graph, name: &str) -> Result<ValueId> {
         let inputs = graph.inputs().iter().map(|&v| graph.value(v).name.clone());
         let all: Vec<String> =
             inputs.chain(graph.output_names().iter().cloned()).map(|n| format!("`{n}`")).collect();
+        let named: Vec<&str> =
+            graph.value_ids().map(|v| graph.value(v).name.as_str()).filter(|n| !n.is_empty()).collect();
+        let near = crate::near(name, named).join(", ");
         Error::user(format!(
-            "the model has no value `{name}`; its inputs and outputs are {}, `egret print` shows the names of others",
+            "the model has no value `{name}`; its inputs and outputs are {}; the nearest names are {near}; `egret print MODEL` shows all",
             all.join(", ")
         ))
     })
