@@ -18,7 +18,7 @@ use crate::source;
 use egret_ir::{Graph, text};
 use egret_onnx::ImportOptions;
 use egret_trace::{Kind, Trace};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -163,14 +163,25 @@ impl Model {
         Ok(names)
     }
 
-    /// The rules that nearly applied, and what stopped them, one a line.
+    /// The rules that nearly applied and what stopped them: pass, rule, ONNX nodes and reason, one a line. Rules of which missing
+    /// them is no news (`quiet`) are left out.
     ///
     /// # Errors
     /// As [`Model::after`].
     pub fn missed(&self) -> Result<String> {
-        let lines =
-            self.run(None, true)?.1.events.into_iter().filter(|e| matches!(e.kind, Some(Kind::Missed(_))));
-        Ok(lines.map(|e| format!("{e}\n")).collect())
+        let quiet: BTreeSet<&str> = egret_opt::rules::shipped()
+            .iter()
+            .chain(&self.options.rules)
+            .filter(|r| r.quiet)
+            .map(|r| r.name.as_str())
+            .collect();
+        let lines = self.run(None, true)?.1.events.into_iter().filter_map(|e| match e.kind {
+            Some(Kind::Missed(m)) if !quiet.contains(m.rule.as_str()) => {
+                Some(format!("{}: {}\n", line(&m.pass, &m.rule, &m.sources).trim_end(), m.reason))
+            }
+            _ => None,
+        });
+        Ok(lines.collect())
     }
 
     /// How many nodes of each operation the optimised graph has, one operation a line, in the order of their names.
@@ -206,5 +217,6 @@ impl Model {
 }
 
 fn line(pass: &str, rule: &str, sources: &[String]) -> String {
-    format!("{pass}: {rule} at {}\n", sources.join(", "))
+    let at = if sources.is_empty() { String::new() } else { format!(" at {}", sources.join(", ")) };
+    format!("{pass}: {rule}{at}\n")
 }
