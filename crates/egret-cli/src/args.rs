@@ -13,6 +13,27 @@ pub fn name_value(s: &str) -> Result<(String, i64), String> {
     Ok((name.to_owned(), value))
 }
 
+/// A count: at least 1.
+pub fn count(s: &str) -> Result<usize, String> {
+    s.parse::<usize>().ok().filter(|n| *n > 0).ok_or_else(|| "give a whole number of at least 1".to_owned())
+}
+
+/// A whole number that may be 0.
+pub fn whole(s: &str) -> Result<usize, String> {
+    s.parse().map_err(|_| "give a whole number, 0 or more".to_owned())
+}
+
+/// What random numbers are made from.
+pub fn seed(s: &str) -> Result<u64, String> {
+    s.parse().map_err(|_| "a seed is a whole number, 0 or more".to_owned())
+}
+
+/// Seconds, 0 or more and less than a day.
+pub fn seconds(s: &str) -> Result<f64, String> {
+    let s = s.parse::<f64>().ok().filter(|s| (0.0..86_400.0).contains(s));
+    s.ok_or_else(|| "give seconds, 0 or more and less than a day".to_owned())
+}
+
 /// A model, and what is decided about it before it is imported.
 #[derive(Args)]
 pub struct ModelArgs {
@@ -95,7 +116,7 @@ pub struct RuleOptions {
     #[arg(long, value_name = "TIER", default_value = "approx")]
     pub tier: String,
     /// What the errors of approximations may add up to, each relative to the largest element of the value that it is about
-    #[arg(long, value_name = "E", default_value_t = egret::DEFAULT_BUDGET)]
+    #[arg(long, value_name = "E", default_value_t = egret::DEFAULT_BUDGET, allow_negative_numbers = true)]
     pub budget: f64,
     /// Leave out the rewrite rule of this name. May be repeated
     #[arg(long, value_name = "RULE")]

@@ -1,6 +1,7 @@
 //! What the commands share: options, inputs, progress.
 
 use crate::args::{CompileOptions, RuleOptions};
+use egret::source::{Imported, Prepared, Request};
 use egret::{Error, ErrorKind, Options, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write};
@@ -38,9 +39,15 @@ pub fn with_rules(args: &RuleOptions) -> Result<Options> {
 /// Add rules from files.
 pub fn add_rules(options: &mut Options, files: &[PathBuf]) -> Result<()> {
     for path in files {
-        let text =
-            std::fs::read_to_string(path).map_err(|e| Error::user(format!("{}: {e}", path.display())))?;
+        let text = egret::files::read_text(path, "a file of rewrite rules")?;
+        let before = options.rules.len();
         options.add_rules(&text, &path.display().to_string())?;
+        if options.rules.len() == before {
+            return Err(Error::user(format!(
+                "{} holds no rewrite rule; a line is `NAME: PATTERN => RESULT TIER`",
+                path.display()
+            )));
+        }
     }
     Ok(())
 }
@@ -85,6 +92,26 @@ pub fn write_or_print(output: Option<&Path>, bytes: &[u8]) -> Result<()> {
 /// Print a line to standard error; that nobody reads it is no reason to stop.
 pub fn note(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Import a model, and say what is to be known about it.
+///
+/// # Errors
+/// As [`Request::import`].
+pub fn import(request: &Request) -> Result<Imported> {
+    let imported = progress("importing", || request.import())?;
+    imported.notes.iter().for_each(|line| note(format_args!("note: {line}")));
+    Ok(imported)
+}
+
+/// As [`import`], with a value for each input.
+///
+/// # Errors
+/// As [`Request::prepare`].
+pub fn prepare(request: &Request) -> Result<Prepared> {
+    let prepared = progress("importing", || request.prepare())?;
+    prepared.notes.iter().for_each(|line| note(format_args!("note: {line}")));
+    Ok(prepared)
 }
 
 /// Do something that may take long: a spinner on a terminal, nothing in a pipe.

@@ -30,9 +30,9 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
-            let _ = e.print();
+            let printed = e.print().map_err(|e| common::output_error(&e));
             // clap's own code for a wrong argument is 2, which here means "not supported".
-            return ExitCode::from(if e.use_stderr() { 1 } else { 0 });
+            return if e.use_stderr() { ExitCode::from(1) } else { ended(printed) };
         }
     };
     let work = move || egret::suite::guarded(|| dispatch(&cli.command));
@@ -41,7 +41,12 @@ fn main() -> ExitCode {
         Err(e) => Err(Error::user(format!("no memory for a thread: {e}"))),
     };
     let flushed = std::io::stdout().flush().map_err(|e| common::output_error(&e));
-    match result.and(flushed) {
+    ended(result.and(flushed))
+}
+
+/// What the process ends with, and the message of an error.
+fn ended(result: egret::Result<()>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             if !e.message.is_empty() {

@@ -87,7 +87,7 @@ fn wrong_requests_have_one_message() {
         (&["--method", "occlusion", "--window", "4by4"], "write sizes as in 4x4"),
         (&["--method", "occlusion", "--window", "4x4", "--stride", "5"], "is larger than the window"),
         (&["--method", "occlusion", "--window", "4x4", "--stride", "1x1x1"], "has other axes"),
-        (&["--method", "integrated-gradients", "--steps", "0"], "--steps 0: at least 1"),
+        (&["--method", "integrated-gradients", "--steps", "0"], "give a whole number of at least 1"),
         (&["--method", "integrated-gradients", "--steps", "10001"], "at most 10000"),
         (
             &["--method", "integrated-gradients", "--baseline", "image=[1,2]"],

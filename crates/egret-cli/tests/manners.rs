@@ -326,6 +326,6 @@ fn two_models_are_measured_in_turns() {
     let exact = works(&["bench", &cnn, "--runs", "7", "--warm-up", "0", "--json"]);
     let line: serde_json::Value = serde_json::from_str(exact.lines().last().unwrap()).unwrap();
     assert_eq!((line["runs"].as_u64(), line["warm_up_runs"].as_u64()), (Some(7), Some(1)));
-    refused(&["bench", &cnn, "--runs", "0"], 1, &["--runs 0"]);
+    refused(&["bench", &cnn, "--runs", "0"], 1, &["--runs", "at least 1"]);
     refused(&["bench", &cnn, "--warm-up=-1"], 1, &["--warm-up"]);
 }

@@ -83,8 +83,10 @@ impl Times {
             return None;
         }
         Some(format!(
-            "the times are noisy: half of the runs took {:.3} to {:.3} ms, the shortest {:.3} ms; the machine was busy, or its clock changed: measure again, or go by the shortest",
-            self.p25_ms, self.p75_ms, self.min_ms
+            "the times are noisy: half of the runs took {} to {}, the shortest {}; the machine was busy, or its clock changed: measure again, or go by the shortest",
+            duration(self.p25_ms),
+            duration(self.p75_ms),
+            duration(self.min_ms)
         ))
     }
 }
@@ -189,6 +191,22 @@ pub fn duel(a: (&Executable, &[Value]), b: (&Executable, &[Value]), plan: &Plan)
     Ok(Duel { a: Times::of(a, warm[0]), b: Times::of(b, warm[1]), won, rounds: ROUNDS })
 }
 
+/// Milliseconds in the unit that suits them, in four digits: `850.0 ns`, `12.40 us`, `3.217 ms`, `2.105 s`.
+pub fn duration(ms: f64) -> String {
+    let (value, unit) = match ms {
+        ms if ms < 1e-3 => (ms * 1e6, "ns"),
+        ms if ms < 1.0 => (ms * 1e3, "us"),
+        ms if ms < 1e3 => (ms, "ms"),
+        ms => (ms / 1e3, "s"),
+    };
+    let decimals = match value {
+        v if v < 10.0 => 3,
+        v if v < 100.0 => 2,
+        _ => 1,
+    };
+    format!("{value:.decimals$} {unit}")
+}
+
 /// The most memory that this process has used so far, in bytes; 0 where the system does not say.
 pub fn peak_rss_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -215,6 +233,21 @@ mod tests {
         let mut clock = vec![14.7; 99];
         clock.push(0.95);
         assert!(Times::of(clock, 0).noise().is_some());
+    }
+
+    #[test]
+    fn times_are_told_in_the_unit_that_suits_them() {
+        for (ms, told) in [
+            (0.000_043, "43.00 ns"),
+            (0.000_85, "850.0 ns"),
+            (0.0124, "12.40 us"),
+            (3.2171, "3.217 ms"),
+            (169.0, "169.0 ms"),
+            (2105.0, "2.105 s"),
+            (0.0, "0.000 ns"),
+        ] {
+            assert_eq!(duration(ms), told);
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::compare::{Tolerance, compare, compare_types};
 use crate::engine::{Engine, Executable};
 use crate::error::{Error, ErrorKind, Result};
+use crate::files;
 use crate::frontend::{self, DeclaredInput, ModelFile};
 use crate::options::Options;
 use egret_ir::{Graph, Value};
@@ -81,7 +82,7 @@ impl Case {
         if !path.is_file() {
             return Ok(out);
         }
-        let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, &e))?;
+        let text = files::read_text(&path, "JSON, e.g. {\"rtol\": 1e-3}")?;
         let json: serde_json::Value =
             serde_json::from_str(&text).map_err(|e| Error::user(format!("{}: {e}", path.display())))?;
         for (key, slot) in [("rtol", &mut out.rtol), ("atol", &mut out.atol)] {
@@ -107,10 +108,14 @@ impl Case {
             if !dir.is_dir() {
                 break;
             }
-            out.push(DataSet {
-                inputs: inputs_in(&dir, &declared.inputs)?,
-                expected: read_all(&dir, "output", &declared.outputs)?,
-            });
+            let expected = read_all(&dir, "output", &declared.outputs)?;
+            if expected.is_empty() {
+                return Err(Error::user(format!(
+                    "{} has no output_0.pb: there is nothing to compare with",
+                    dir.display()
+                )));
+            }
+            out.push(DataSet { inputs: inputs_in(&dir, &declared.inputs)?, expected });
         }
         if out.is_empty() {
             return Err(Error::user(format!("{} has no test_data_set_0", self.dir.display())));

@@ -3,6 +3,7 @@
 use crate::cases::{Case, Outcome};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
+use crate::files;
 use crate::options::Options;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -19,7 +20,7 @@ pub type KnownFailures = BTreeMap<String, String>;
 
 /// Read a list of known failures.
 pub fn read_list(path: &Path) -> Result<KnownFailures> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, &e))?;
+    let text = files::read_text(path, "a list of `case-name<TAB>reason` lines")?;
     let mut out = KnownFailures::new();
     for (i, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty() && !l.starts_with('#')) {
         let place = || format!("{}:{}", path.display(), i + 1);

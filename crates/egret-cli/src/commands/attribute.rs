@@ -1,6 +1,6 @@
 //! `egret attribute`.
 
-use crate::args::ModelArgs;
+use crate::args::{ModelArgs, count, seed, whole};
 use crate::common::progress;
 use crate::{say, say_text};
 use egret::inputs::{Given, Inputs};
@@ -26,22 +26,22 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     pub wrt: Vec<String>,
     /// Take one sample, counted from 0, of inputs that hold several along their first axis
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", value_parser = whole, allow_negative_numbers = true)]
     pub sample: Option<usize>,
     /// What an absent feature is (integrated-gradients, occlusion): a number, or by input as for --input. May be repeated [default: 0]
     #[arg(long, value_name = "V|NAME=VALUE", allow_hyphen_values = true)]
     pub baseline: Vec<String>,
     /// Gradients on the way from the baseline (integrated-gradients) [default: 64]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub steps: Option<usize>,
     /// Noisy copies (smoothgrad) [default: 50]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub samples: Option<usize>,
     /// Standard deviation of the noise, relative to an input's range (smoothgrad) [default: 0.15]
     #[arg(long, value_name = "S", allow_hyphen_values = true)]
     pub noise: Option<f64>,
     /// Seed of the noise (smoothgrad) [default: 0]
-    #[arg(long, value_name = "SEED")]
+    #[arg(long, value_name = "SEED", value_parser = seed, allow_negative_numbers = true)]
     pub noise_seed: Option<u64>,
     /// A value of feature maps, or the ONNX node that makes it (grad-cam) [default: the last convolution]
     #[arg(long, value_name = "NAME")]
@@ -56,13 +56,13 @@ pub struct Args {
     #[arg(long, short, value_name = "FILE")]
     pub output: Vec<PathBuf>,
     /// Make up the inputs that are not given, from this seed
-    #[arg(long, value_name = "SEED")]
+    #[arg(long, value_name = "SEED", value_parser = seed, allow_negative_numbers = true)]
     pub random: Option<u64>,
     /// interp, jit, jit-noopt (jit without passes) or aot
     #[arg(long, default_value = "jit")]
     pub engine: Engine,
     /// Threads [default: all cores]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub threads: Option<usize>,
 }
 

@@ -1,9 +1,9 @@
 //! `egret bench`.
 
-use crate::args::{CompileOptions, ModelArgs};
+use crate::args::{CompileOptions, ModelArgs, count, seconds};
 use crate::common::{note, options, progress};
 use crate::say;
-use egret::bench::{Duel, Plan, Times};
+use egret::bench::{Duel, Plan, Times, duration};
 use egret::source::{Prepared, Request};
 use egret::{Engine, Options, Result, bench, ready};
 use serde_json::{Value, json};
@@ -20,16 +20,16 @@ pub struct Args {
     #[arg(long, default_value = "jit")]
     pub engine: Engine,
     /// Threads [default: all cores]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub threads: Option<usize>,
     /// How long to measure
-    #[arg(long, value_name = "S", default_value_t = 2.0)]
+    #[arg(long, value_name = "S", value_parser = seconds, allow_negative_numbers = true, default_value_t = 2.0)]
     pub seconds: f64,
     /// How long to run before that, unmeasured [default: a tenth of --seconds]
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", value_parser = seconds, allow_negative_numbers = true)]
     pub warm_up: Option<f64>,
     /// Measure exactly so many runs
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub runs: Option<usize>,
     /// Measure another model, or the folder of a compiled one, in turns with this one
     #[arg(long, value_name = "OTHER")]
@@ -78,7 +78,8 @@ pub fn run(args: &Args) -> Result<()> {
         (m.kernels().len(), m.arena_bytes() as u64, m.weights_bytes())
     });
     say!(
-        "ready in {compile_ms:.1} ms; {kernels} kernels, {arena} bytes of arena, {weights} bytes of weights"
+        "ready in {}; {kernels} kernels, {arena} bytes of arena, {weights} bytes of weights",
+        duration(compile_ms)
     );
     for line in &model.notes {
         note(format_args!("note: {line}"));
@@ -114,20 +115,20 @@ fn request(args: &Args, model: &Path) -> Request {
 
 fn report(model: &Path, times: &Times, on: &str) -> Result<()> {
     say!(
-        "{}: median {:.3} ms, min {:.3} ms, p95 {:.3} ms of {} runs {on}",
+        "{}: median {}, min {}, p95 {} of {} runs {on}",
         model.display(),
-        times.median_ms,
-        times.min_ms,
-        times.p95_ms,
+        duration(times.median_ms),
+        duration(times.min_ms),
+        duration(times.p95_ms),
         times.runs,
     );
     say!(
-        "  half within {:.3} to {:.3} ms ({:.0} % of the median), p99 {:.3} ms, max {:.3} ms; {:.1} runs a second; {} runs to warm up",
-        times.p25_ms,
-        times.p75_ms,
+        "  half within {} to {} ({:.0} % of the median), p99 {}, max {}; {:.1} runs a second; {} runs to warm up",
+        duration(times.p25_ms),
+        duration(times.p75_ms),
         times.spread() * 100.0,
-        times.p99_ms,
-        times.max_ms,
+        duration(times.p99_ms),
+        duration(times.max_ms),
         1e3 / times.median_ms.max(f64::MIN_POSITIVE),
         times.warm_up_runs
     );

@@ -1,7 +1,7 @@
 //! `egret bisect`.
 
-use crate::args::{CompileOptions, ModelArgs};
-use crate::common::{options, progress};
+use crate::args::{CompileOptions, ModelArgs, seed};
+use crate::common::{options, prepare, progress};
 use crate::say;
 use egret::bisect::{Blame, bisect, test_file};
 use egret::source::Request;
@@ -15,7 +15,7 @@ pub struct Args {
     #[command(flatten)]
     pub model: ModelArgs,
     /// Make up the inputs that are not given from another seed
-    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    #[arg(long, value_name = "SEED", value_parser = seed, allow_negative_numbers = true, default_value_t = 0)]
     pub random: u64,
     /// The engine whose outputs are wrong: interp, jit, jit-noopt (jit without passes) or aot
     #[arg(long, default_value = "interp")]
@@ -32,7 +32,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let options = options(&args.options, None)?;
     let request = Request { random: Some(args.random), default_dim: Some(1), ..args.model.request() };
-    let prepared = progress("importing", || request.prepare())?;
+    let prepared = prepare(&request)?;
     let blame = progress("bisecting", || {
         bisect(&prepared.graph, &prepared.inputs, &prepared.bound, args.engine, &options)
     })?;

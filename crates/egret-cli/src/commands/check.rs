@@ -1,7 +1,7 @@
 //! `egret check`.
 
-use crate::args::{CompileOptions, ModelArgs};
-use crate::common::{options, progress};
+use crate::args::{CompileOptions, ModelArgs, count, seed};
+use crate::common::{options, prepare, progress};
 use crate::say;
 use egret::compare::{self, Tolerance};
 use egret::ir::{DType, Graph, Value};
@@ -16,7 +16,7 @@ pub struct Args {
     #[command(flatten)]
     pub model: ModelArgs,
     /// Make up the inputs that are not given from another seed
-    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    #[arg(long, value_name = "SEED", value_parser = seed, allow_negative_numbers = true, default_value_t = 0)]
     pub random: u64,
     /// Expected outputs, by name, instead of the interpreter's
     #[arg(long, value_name = "Y.npz")]
@@ -28,7 +28,7 @@ pub struct Args {
     #[arg(long, default_value = "jit")]
     pub engine: Engine,
     /// Threads [default: all cores]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub threads: Option<usize>,
     /// Options.
     #[command(flatten)]
@@ -45,7 +45,7 @@ pub fn run(args: &Args) -> Result<()> {
         options.tier = Tier::Exact;
     }
     let request = Request { random: Some(args.random), default_dim: Some(1), ..args.model.request() };
-    let prepared = progress("importing", || request.prepare())?;
+    let prepared = prepare(&request)?;
     let because = |e| because_of(e, &prepared.defaulted, 1);
     let names = prepared.graph.output_names().to_vec();
     let expected = expected(args, &prepared, &names)?;
@@ -79,6 +79,12 @@ fn expected(args: &Args, prepared: &Prepared, names: &[String]) -> Result<Vec<Op
         return Ok(reference.into_iter().map(Some).collect());
     };
     let given = npz::read_npz(path)?;
+    if given.is_empty() {
+        return Err(Error::user(format!(
+            "{} holds no output: there is nothing to compare with",
+            path.display()
+        )));
+    }
     if let Some(unknown) = given.keys().find(|n| !names.contains(n)) {
         return Err(Error::user(format!("{}: the model has no output `{unknown}`", path.display())));
     }

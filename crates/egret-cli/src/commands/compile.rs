@@ -1,6 +1,6 @@
 //! `egret compile`.
 
-use crate::args::{CompileOptions, ModelArgs};
+use crate::args::{CompileOptions, ModelArgs, count};
 use crate::common::{note, options, progress};
 use crate::say;
 use egret::artifact::{Compiled, Request, compile};
@@ -33,7 +33,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE.html")]
     pub report: Option<PathBuf>,
     /// Threads to optimise on; what is written is the same [default: all cores]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub threads: Option<usize>,
 }
 

@@ -1,7 +1,7 @@
 //! `egret diff`.
 
 use crate::args::{GivenArgs, RuleOptions};
-use crate::common::{progress, with_rules};
+use crate::common::{import, progress, with_rules};
 use crate::say_text;
 use egret::{Error, Result, diff::diff};
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ pub struct Args {
 
 /// `egret diff`
 pub fn run(args: &Args) -> Result<()> {
-    let read = |path: &Path| progress("importing", || args.given.request(path).import());
+    let read = |path: &Path| import(&args.given.request(path));
     let (a, b) = (read(&args.a)?, read(&args.b)?);
     let options = with_rules(&args.rules)?;
     let found = progress("comparing", || diff(&a.graph, &b.graph, &options, &a.inputs))?;

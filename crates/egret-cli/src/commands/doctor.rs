@@ -1,5 +1,6 @@
 //! `egret doctor`.
 
+use crate::args::seed;
 use crate::common::{add_rules, progress};
 use crate::say;
 use egret::{Options, Result, pipeline};
@@ -17,7 +18,7 @@ pub struct Args {
     pub laws: bool,
     /// Make up the cases from another seed
     // Scripts know it as `--seed`.
-    #[arg(long, alias = "seed", value_name = "SEED", default_value_t = 0)]
+    #[arg(long, alias = "seed", value_name = "SEED", value_parser = seed, allow_negative_numbers = true, default_value_t = 0)]
     pub random: u64,
 }
 

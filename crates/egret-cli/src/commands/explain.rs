@@ -1,7 +1,7 @@
 //! `egret explain`.
 
 use crate::args::{ModelArgs, RuleOptions, name_value};
-use crate::common::{note, progress, with_rules, write_or_print};
+use crate::common::{import, note, progress, with_rules, write_or_print};
 use crate::say;
 use egret::ir::Graph;
 use egret::source::Request;
@@ -66,7 +66,7 @@ pub fn run(args: &Args) -> Result<()> {
     if args.format == "text" && args.verbose < 2 && args.at.is_none() {
         return story(args);
     }
-    let graph = progress("importing", || args.model.request().import())?.graph;
+    let graph = import(&args.model.request())?.graph;
     let names = names(&graph);
     check_place(args, &names)?;
     let options = Options { explain: true, clock: args.profile, ..with_rules(&args.rules)? };
@@ -85,6 +85,8 @@ pub fn run(args: &Args) -> Result<()> {
         ("trace", None) => return Err(Error::user("--format trace is binary; give --output FILE.trace")),
         ("trace", _) => trace.to_bytes(),
         ("json", _) => format!("{}\n", trace.to_json()).into_bytes(),
+        // Who asks for one place is told that there is nothing.
+        _ if trace.events.is_empty() => b"nothing to tell\n".to_vec(),
         _ => trace.to_string().into_bytes(),
     };
     // Who asks for counts wants to know them, not the story.
@@ -99,7 +101,7 @@ fn story(args: &Args) -> Result<()> {
     let path = &args.model.model;
     let name = path.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
     let request = Request { random: Some(0), ..args.model.request() };
-    let imported = progress("importing", || request.import())?;
+    let imported = import(&request)?;
     let measure = if args.profile { Some(imported.values(0)?) } else { None };
     let request =
         egret::story::Request { name, opsets: imported.opsets.clone(), bound: imported.bound, measure };
@@ -136,7 +138,7 @@ fn explain_html(args: &Args) -> Result<()> {
     let title =
         args.model.model.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
     let request = Request { random: Some(0), ..args.model.request() };
-    let imported = progress("importing", || request.import())?;
+    let imported = import(&request)?;
     let measure = if args.profile { Some(imported.values(0)?) } else { None };
     let (graph, bound) = (imported.graph, imported.bound);
     check_place(args, &names(&graph))?;
@@ -175,14 +177,16 @@ fn verify(args: &Args) -> Result<()> {
     let trace = match &args.trace {
         Some(path) => {
             let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
-            Some(
-                egret::Trace::from_bytes(&bytes)
-                    .map_err(|e| Error::differs(format!("{}: {e}", path.display())))?,
-            )
+            Some(egret::Trace::from_bytes(&bytes).map_err(|e| {
+                Error::user(format!(
+                    "{}: {e}; write one with `egret explain MODEL --format trace --output FILE.trace`",
+                    path.display()
+                ))
+            })?)
         }
         None => None,
     };
-    let imported = progress("importing", || args.model.request().import())?;
+    let imported = import(&args.model.request())?;
     // While dims are free nothing runs.
     let free = !imported.graph.free_dims().is_empty();
     let inputs = if free { None } else { Some(imported.values(1)?) };

@@ -2,8 +2,8 @@
 
 use super::compile::print_compiled;
 use super::run::summary;
-use crate::args::{CompileOptions, ModelArgs};
-use crate::common::{options, progress};
+use crate::args::{CompileOptions, ModelArgs, count, seed};
+use crate::common::{import, options, prepare, progress};
 use crate::{say, say_text};
 use egret::grad::{Request, gradient};
 use egret::{Engine, Executable, Options, Result, artifact, name_for, npz, source};
@@ -28,7 +28,7 @@ pub struct Args {
     #[arg(long, conflicts_with = "out_dir")]
     pub run: bool,
     /// Make up the inputs that are not given, from this seed
-    #[arg(long, value_name = "SEED")]
+    #[arg(long, value_name = "SEED", value_parser = seed, allow_negative_numbers = true)]
     pub random: Option<u64>,
     /// Write the value and the gradients to a .npz file
     #[arg(long, short, value_name = "Y.npz", requires = "run")]
@@ -49,7 +49,7 @@ pub struct Args {
     #[arg(long, default_value = "embed")]
     pub weights: artifact::WeightsPlace,
     /// Threads [default: all cores]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub threads: Option<usize>,
     /// Options.
     #[command(flatten)]
@@ -68,7 +68,7 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(dir) = &args.out_dir {
         return compile(args, &wanted, dir);
     }
-    let graph = progress("importing", || source(args).import())?.graph;
+    let graph = import(&source(args))?.graph;
     say_text!("{}", egret::ir::text::print(&gradient(&graph, &wanted)?));
     Ok(())
 }
@@ -92,7 +92,7 @@ fn run_gradient(args: &Args, wanted: &Request) -> Result<()> {
     }
     let options = options(&args.options, args.threads)?;
     let request = source(args);
-    let prepared = progress("importing", || request.prepare())?;
+    let prepared = prepare(&request)?;
     let graph = gradient(&prepared.graph, wanted)?;
     let mut values = prepared.inputs;
     if args.seeded {

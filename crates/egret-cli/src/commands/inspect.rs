@@ -1,7 +1,7 @@
 //! `egret inspect`.
 
 use crate::args::ModelArgs;
-use crate::common::progress;
+use crate::common::{import, progress};
 use crate::say;
 use egret::{Options, Result, pipeline};
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ pub struct Args {
 
 /// `egret inspect`
 pub fn run(args: &Args) -> Result<()> {
-    let imported = progress("importing", || args.model.request().import())?;
+    let imported = import(&args.model.request())?;
     let (model, graph) = (imported.model, imported.graph);
     if args.json {
         let lowered = progress("lowering", || {

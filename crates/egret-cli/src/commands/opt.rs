@@ -1,7 +1,7 @@
 //! `egret opt`.
 
-use crate::args::{ModelArgs, RuleOptions};
-use crate::common::{note, pass_list, progress, with_rules};
+use crate::args::{ModelArgs, RuleOptions, count};
+use crate::common::{import, note, pass_list, with_rules};
 use crate::{say, say_text};
 use egret::{Options, Result, pipeline};
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ pub struct Args {
     #[arg(long, value_name = "A,B")]
     pub passes: Option<String>,
     /// Split the graph into this many stages, which run one after another, where the least crosses
-    #[arg(long, value_name = "N", requires = "out_dir")]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true, requires = "out_dir")]
     pub stages: Option<usize>,
     /// Where to write the stages: stage0.egret, stage1.egret, .. and their large constants
     #[arg(long, value_name = "DIR", requires = "stages")]
@@ -28,7 +28,7 @@ pub struct Args {
 
 /// `egret opt`
 pub fn run(args: &Args) -> Result<()> {
-    let graph = progress("importing", || args.model.request().import())?.graph;
+    let graph = import(&args.model.request())?.graph;
     let passes = args.passes.as_deref().map(pass_list);
     let options = Options { passes, ..with_rules(&args.rules)? };
     let mut trace = egret::Trace::new();

@@ -1,7 +1,7 @@
 //! `egret print`.
 
 use crate::args::{ModelArgs, TargetArgs};
-use crate::common::progress;
+use crate::common::import;
 use crate::say_text;
 use egret::source::Imported;
 use egret::{Options, Result, pipeline};
@@ -22,7 +22,7 @@ pub struct Args {
 
 /// `egret print`
 pub fn run(args: &Args) -> Result<()> {
-    let Imported { mut graph, bound, .. } = progress("importing", || args.model.request().import())?;
+    let Imported { mut graph, bound, .. } = import(&args.model.request())?;
     let options = Options { target: args.target.target.clone(), ..Options::default() };
     match args.after.as_deref() {
         None => {}

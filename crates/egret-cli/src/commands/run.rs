@@ -1,6 +1,6 @@
 //! `egret run`.
 
-use crate::args::{CompileOptions, ModelArgs};
+use crate::args::{CompileOptions, ModelArgs, count, seed};
 use crate::common::{note, options, progress};
 use crate::{say, say_text};
 use egret::ir::{DType, Tensor, Value};
@@ -16,7 +16,7 @@ pub struct Args {
     #[command(flatten)]
     pub model: ModelArgs,
     /// Make up the inputs that are not given, from this seed
-    #[arg(long, value_name = "SEED")]
+    #[arg(long, value_name = "SEED", value_parser = seed, allow_negative_numbers = true)]
     pub random: Option<u64>,
     /// Write the outputs to a .npz file, the only one to a .npy file
     #[arg(long, short, value_name = "Y.npz|Y.npy")]
@@ -25,7 +25,7 @@ pub struct Args {
     #[arg(long, default_value = "jit")]
     pub engine: Engine,
     /// Threads [default: all cores]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub threads: Option<usize>,
     /// Print which kernels took longest, what they are for and how fast they were
     #[arg(long)]

@@ -1,6 +1,6 @@
 //! `egret test`.
 
-use crate::args::{CompileOptions, name_value};
+use crate::args::{CompileOptions, count, name_value};
 use crate::common::{options, write_out};
 use crate::say;
 use egret::cases::{Case, Outcome};
@@ -31,7 +31,7 @@ pub struct Args {
     #[arg(long, alias = "strict")]
     pub no_skips: bool,
     /// Threads to run cases on [default: all cores]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub jobs: Option<usize>,
     /// Print passed cases too
     #[arg(long, short)]
@@ -50,7 +50,17 @@ pub fn run(args: &Args) -> Result<()> {
     for dir in &args.dirs {
         cases.extend(Case::find(dir)?);
     }
-    cases.retain(|c| args.filter.as_ref().is_none_or(|f| c.name.contains(f.as_str())));
+    if let Some(wanted) = &args.filter {
+        let names: Vec<String> = cases.iter().map(|c| c.name.clone()).collect();
+        cases.retain(|c| c.name.contains(wanted.as_str()));
+        if cases.is_empty() {
+            return Err(Error::user(format!(
+                "--filter {wanted}: nothing matched among {} cases; the nearest are {}",
+                names.len(),
+                egret::near(wanted, names.iter().map(String::as_str)).join(", ")
+            )));
+        }
+    }
     let mut list = (!args.list.is_empty()).then(KnownFailures::new);
     for file in &args.list {
         list.get_or_insert_default().extend(suite::read_list(file)?);

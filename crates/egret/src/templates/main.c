@@ -262,6 +262,12 @@ static void draw(const array *a, size_t sample, size_t samples) {
     }
 }
 
+/* What the program ends with: results that could not be written are no success. */
+static int ended(void) {
+    if (fflush(stdout) || ferror(stdout)) fail("standard output", "cannot be written");
+    return 0;
+}
+
 static const char usage[] =
     "usage: " MODEL_NAME " [NAME=]FILE.npy ... | FILE.npz  [--labels FILE.npy] [--show N] [--output FILE.npz]\n"
     "Runs the model on the inputs; a first axis that is a multiple of the model's holds several samples.\n"
@@ -283,14 +289,17 @@ int main(int argc, char **argv) {
         unsigned char *file;
         if (!strcmp(path, "--help") || !strcmp(path, "-h")) {
             fputs(usage, stdout);
-            return 0;
+            return ended();
         }
         if (!strncmp(path, "--", 2)) {
             if (a + 1 == argc) fail(path, "needs a value");
             if (!strcmp(path, "--output")) {
                 output = argv[++a];
             } else if (!strcmp(path, "--show")) {
-                show = (size_t)strtoul(argv[++a], NULL, 10);
+                char *end;
+                const char *n = argv[++a];
+                show = (size_t)strtoul(n, &end, 10);
+                if (*n < '0' || *n > '9' || *end) fail("--show", "takes a whole number, 0 or more");
             } else if (!strcmp(path, "--labels")) {
                 file = read_file(argv[++a], &file_len);
                 labels = read_npy(argv[a], file, file_len);
@@ -436,5 +445,5 @@ int main(int argc, char **argv) {
     free(ti);
     free(to);
     free(given);
-    return 0;
+    return ended();
 }

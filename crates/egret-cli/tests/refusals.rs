@@ -1,0 +1,214 @@
+//! What the command says no to: filters that match nothing, files of the wrong kind, numbers that are no counts, models that
+//! contradict themselves, results that cannot be written.
+
+mod kit;
+
+use kit::{Dim, egret, model, onnx, path, refused, temp, tensor_pb, text, works};
+use std::process::Command;
+
+const CNN: &str = "simple_cnn";
+
+#[test]
+fn nothing_that_matches_is_an_error() {
+    let dir = temp();
+    let at = |name: &str| path(&dir, name);
+    let set = dir.path().join("case/test_data_set_0");
+    std::fs::create_dir_all(&set).unwrap();
+    std::fs::create_dir(at("empty")).unwrap();
+    std::fs::copy(model(CNN), at("case/model.onnx")).unwrap();
+    std::fs::write(set.join("input_0.pb"), tensor_pb(&[1, 1, 28, 28], &[0.5; 784])).unwrap();
+    std::fs::write(at("none.rules"), "# a comment\n").unwrap();
+    let folder = dir.path().display().to_string();
+    refused(&["test", &at("empty")], 1, &["no test case"]);
+    refused(&["test", &folder, "--filter", "cnn9"], 1, &["--filter cnn9", "nothing matched", "case"]);
+    let out = egret(&["test", &folder]);
+    assert_eq!(out.status.code(), Some(3));
+    assert!(text(&out.stdout).contains("nothing to compare with"), "{}", text(&out.stdout));
+    refused(&["doctor", "--rules", &at("none.rules")], 1, &["holds no rewrite rule"]);
+    refused(&["explain", &model(CNN), "--rules", &at("none.rules")], 1, &["holds no rewrite rule"]);
+    std::fs::write(at("none.npz"), egret::npz::npz_bytes(&[]).unwrap()).unwrap();
+    refused(&["check", &model(CNN), "--expected", &at("none.npz")], 1, &["nothing to compare with"]);
+    let said = works(&["explain", &model(CNN), "--missed", "--at", "conv1"]);
+    assert_eq!(said, "nothing to tell\n");
+}
+
+#[test]
+fn files_of_another_kind_are_refused_with_what_is_wanted() {
+    let dir = temp();
+    let cnn = model(CNN);
+    let tensor = egret::ir::Tensor::new(&[2], vec![1f32, 2.0]);
+    let [npy, bytes, ir] = ["x.npy", "bytes", "m.egret"].map(|n| path(&dir, n));
+    std::fs::write(&npy, egret::npz::npy_bytes(&tensor)).unwrap();
+    for file in [&bytes, &ir] {
+        std::fs::write(file, [0xff, 0xfe, 0, 1, 0x80]).unwrap();
+    }
+    for file in [&npy, &bytes] {
+        refused(&["explain", &cnn, "--verify", "--trace", file], 1, &["no Egret trace", "--format trace"]);
+        refused(&["doctor", "--rules", file], 1, &["is no text", "rewrite rules"]);
+        refused(&["run", &cnn, "--random", "1", "--rules", file], 1, &["is no text"]);
+        refused(&["run", file, "--random", "1"], 1, &["not an ONNX file"]);
+    }
+    refused(&["print", &ir], 1, &["is no text", "text IR"]);
+    let folder = dir.path().display().to_string();
+    std::fs::copy(&cnn, dir.path().join("model.onnx")).unwrap();
+    refused(&["test", &folder, "--list", &bytes], 1, &["is no text", "case-name"]);
+}
+
+#[test]
+fn counts_are_counts() {
+    let cnn = model(CNN);
+    let out = path(&temp(), "out");
+    for value in ["0", "-1", "x", "1.5"] {
+        for args in [
+            &["bench", &cnn, "--threads", value][..],
+            &["bench", &cnn, "--runs", value],
+            &["run", &cnn, "--random", "1", "--threads", value],
+            &["check", &cnn, "--threads", value],
+            &["compile", &cnn, "--out-dir", &out, "--threads", value],
+            &["test", "nowhere", "--jobs", value],
+            &["opt", &cnn, "--out-dir", &out, "--stages", value],
+            &["attribute", &cnn, "--method", "integrated-gradients", "--random", "1", "--steps", value],
+        ] {
+            refused(args, 1, &[&format!("invalid value '{value}'"), "at least 1"]);
+        }
+    }
+    refused(&["run", &cnn, "--random", "-1"], 1, &["a seed is a whole number"]);
+    refused(&["bench", &cnn, "--seconds", "-1"], 1, &["--seconds", "0 or more"]);
+    refused(&["run", &cnn, "--random", "1", "--budget", "-1"], 1, &["--budget -1"]);
+}
+
+#[test]
+fn models_that_contradict_themselves() {
+    let dir = temp();
+    let file = path(&dir, "m.onnx");
+    let [two, wide, flat] = [&[Dim::Is(2), Dim::Is(3)][..], &[Dim::Is(2), Dim::Is(4)], &[Dim::Is(6)]];
+    let write = |to: &[Dim]| std::fs::write(&file, onnx("Add", &[], 1, ("x", two), ("y", to))).unwrap();
+    let commands: [&[&str]; 6] = [
+        &["run", "--random", "1"],
+        &["check"],
+        &["print"],
+        &["inspect"],
+        &["explain"],
+        &["compile", "--emit", "header", "--out-dir", &path(&dir, "out")],
+    ];
+    for (declared, told) in [(two, None), (wide, Some("[2, 4]")), (flat, Some("[6]"))] {
+        write(declared);
+        for args in commands {
+            let out = egret(&[&[args[0], file.as_str()], &args[1..]].concat());
+            let said = text(&out.stderr);
+            assert_eq!(out.status.code(), Some(0), "{args:?}: {said}");
+            assert_eq!(said.contains("declares the shape"), told.is_some(), "{args:?}: {said}");
+            assert!(told.is_none_or(|t| said.contains(t) && said.contains("[2, 3]")), "{args:?}: {said}");
+        }
+    }
+    write(two);
+    let bytes = std::fs::read(&file).unwrap();
+    // The output's element type: 1 is f32, 7 is i64.
+    let at = bytes.windows(4).rposition(|w| w[..2] == [0x08, 1] && w[2] == 0x12).expect("an element type");
+    let mut other = bytes.clone();
+    other[at + 1] = 7;
+    std::fs::write(&file, other).unwrap();
+    refused(
+        &["run", &file, "--random", "1"],
+        1,
+        &["Add \"the_node\"", "`y` is declared as i64, but is f32"],
+    );
+    // The version of the format comes first, the opset last.
+    assert_eq!(bytes[..2], [0x08, 8]);
+    let mut newer = bytes.clone();
+    newer[1] = 99;
+    std::fs::write(&file, newer).unwrap();
+    refused(&["run", &file, "--random", "1"], 2, &["IR version 99", "ir_version"]);
+    let without = &bytes[..bytes.len() - 4];
+    assert_eq!(bytes[without.len()..], [0x42, 2, 0x10, 17]);
+    std::fs::write(&file, without).unwrap();
+    refused(&["run", &file, "--random", "1"], 1, &["imports no opset", "opset_import.append"]);
+    let mut old = without.to_vec();
+    old[1] = 2;
+    std::fs::write(&file, old).unwrap();
+    // Models of that time have opset 1, whose Add is another one.
+    assert!(!text(&egret(&["run", &file, "--random", "1"]).stderr).contains("imports no opset"));
+}
+
+#[test]
+fn kernels_are_told_from_nodes_without_onnx_names() {
+    let dir = temp();
+    let file = path(&dir, "m.egret");
+    let ir = "graph @g(%0 \"x\": f32[64, 256]) -> (%3 \"y\") {\n  %1 = const f32[256, 512] random(3)\n  %2 = matmul(%0, %1)\n  \
+              %3 = softmax(%2) {axis = 1}\n}\n";
+    std::fs::write(&file, ir).unwrap();
+    let said = works(&["explain", &file]);
+    let times = said.split("where the time goes").nth(1).expect("a table of times");
+    assert!(times.contains("matmul x1") && times.contains("softmax x1"), "{said}");
+    assert!(times.contains("[64,256] x [256,512]") && !times.contains(" 0 ns"), "{said}");
+    let profile = works(&["run", &file, "--random", "1", "--profile"]);
+    assert!(profile.contains("matmul f32[64, 256] f32[256, 512] -> f32[64, 512]"), "{profile}");
+}
+
+#[test]
+fn tiny_models_have_times() {
+    let dir = temp();
+    let file = path(&dir, "m.egret");
+    std::fs::write(&file, "graph @g(%0 \"x\": f32[2]) -> (%1 \"y\") {\n  %1 = neg(%0)\n}\n").unwrap();
+    let said = works(&["bench", &file, "--runs", "9", "--threads", "1"]);
+    let unit = [" ns", " us"].iter().any(|u| said.lines().next().is_some_and(|l| l.contains(u)));
+    assert!(unit && !said.contains("0.000"), "{said}");
+}
+
+#[test]
+fn results_that_cannot_be_written_are_no_success() {
+    let dir = temp();
+    let (cnn, out) = (model(CNN), path(&dir, "out"));
+    works(&["compile", &cnn, "--out-dir", &out, "--emit", "exe,header"]);
+    std::fs::write(path(&dir, "x.npy"), egret::npz::npy_bytes(&image())).unwrap();
+    // No file may grow. The signal that tells of it is ignored: writing fails as on a full disk.
+    let limited = |command: &str| {
+        let script = format!("trap '' XFSZ; ulimit -f 0; exec {command} > full");
+        Command::new("sh").args(["-c", &script]).current_dir(dir.path()).output().unwrap()
+    };
+    let egret = env!("CARGO_BIN_EXE_egret");
+    for args in [
+        "--help".to_owned(),
+        "--version".to_owned(),
+        "help run".to_owned(),
+        "doctor".to_owned(),
+        "completions bash".to_owned(),
+        format!("run '{cnn}' --random 1"),
+        format!("run '{cnn}' --random 1 --profile"),
+        format!("print '{cnn}'"),
+        format!("inspect '{cnn}'"),
+        format!("explain '{cnn}'"),
+        format!("explain '{cnn}' --verify"),
+        format!("opt '{cnn}'"),
+        format!("bench '{cnn}' --runs 1"),
+        format!("check '{cnn}'"),
+        format!("diff '{cnn}' '{cnn}'"),
+        format!("bisect '{cnn}'"),
+        format!("grad '{cnn}' --of 'logits[3]'"),
+        format!("attribute '{cnn}' --method saliency --random 1"),
+    ] {
+        let done = limited(&format!("'{egret}' {args}"));
+        let said = text(&done.stderr);
+        assert_eq!(done.status.code(), Some(1), "{args}: {said}");
+        assert!(said.contains("cannot write to standard output"), "{args}: {said}");
+    }
+    for args in ["x.npy", "--help"] {
+        let done = limited(&format!("out/simple_cnn {args}"));
+        let said = text(&done.stderr);
+        assert_eq!(done.status.code(), Some(1), "{args}: {said}");
+        assert!(said.contains("standard output: cannot be written"), "{args}: {said}");
+    }
+    for n in ["-1", "", "x", "1x"] {
+        let done = Command::new(path(&dir, "out/simple_cnn"))
+            .args(["x.npy", "--show", n])
+            .current_dir(dir.path())
+            .output()
+            .unwrap();
+        let said = text(&done.stderr);
+        assert!(done.status.code() == Some(1) && said.contains("--show: takes a whole number"), "{said}");
+    }
+}
+
+fn image() -> egret::ir::Tensor {
+    egret::ir::Tensor::new(&[1, 1, 28, 28], (0..784).map(|i| i as f32 / 784.0).collect())
+}
