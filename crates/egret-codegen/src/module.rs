@@ -2,7 +2,7 @@
 
 use cranelift::prelude::*;
 use cranelift_module::{DataId, FuncId, Linkage, Module};
-use egret_loop::{Kernel, KernelId, Param, ParamInfo, Place, Program, Tile, V};
+use egret_loop::{BASE_VECTOR_BYTES, Kernel, KernelId, Param, ParamInfo, Place, Program, Tile, V, narrow};
 use std::collections::BTreeMap;
 
 use crate::abi::tables::Tables;
@@ -82,6 +82,9 @@ fn kernels<M: Module>(out: &mut Output<'_, M>) -> Result<Vec<FuncId>> {
             kernel::tiles(kernel).into_iter().map(|tile| leaves.function(out, tile, &kernel.params));
         let leaves: Vec<FuncId> = leaves.collect::<Result<_>>().map_err(in_kernel)?;
         let target = &out.options.target;
+        // Cranelift has vectors of 16 bytes.
+        let kernel =
+            &narrow::narrow(kernel, BASE_VECTOR_BYTES).map_err(|e| in_kernel(broken(e.to_string())))?;
         let write = |builder: &mut FunctionBuilder<'_>, module: &mut M| {
             let leaves = leaves.iter().map(|id| module.declare_func_in_func(*id, builder.func)).collect();
             kernel::emit(kernel, target, builder, leaves).map_err(in_kernel)

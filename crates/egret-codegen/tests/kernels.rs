@@ -10,11 +10,45 @@ use egret_loop::*;
 #[test]
 fn random_kernels() {
     let targets = ["native", "v3", "v2"].map(|name| Options::new(Target::parse(name).unwrap()));
-    for seed in 0..150 {
-        let (program, inputs) = random_program(seed, 16);
-        let inputs: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();
-        assert_law(&program, &inputs, &targets[(seed % 3) as usize], &format!("seed {seed}"));
+    for bytes in [16, 32, 64] {
+        for seed in 0..150 {
+            let (program, inputs) = random_program(seed, bytes);
+            let inputs: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();
+            assert_law(
+                &program,
+                &inputs,
+                &targets[(seed % 3) as usize],
+                &format!("{bytes} bytes, seed {seed}"),
+            );
+        }
     }
+}
+
+/// The law: a kernel in narrower vectors computes what it did, bit for bit, in any rounding of multiply-adds.
+#[test]
+fn random_kernels_in_narrower_vectors() {
+    let mut split = 0;
+    for bytes in [32, 64] {
+        for seed in 0..150 {
+            let (program, inputs) = random_program(seed, bytes);
+            let inputs: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();
+            for to in [16, 32] {
+                let what = format!("{bytes} bytes in {to}, seed {seed}");
+                let kernel =
+                    narrow::narrow(&program.kernels[0], to).unwrap_or_else(|e| panic!("{what}: {e}"));
+                assert!(kernel.vector_bytes() <= to, "{what}: {} bytes", kernel.vector_bytes());
+                split += usize::from(kernel != program.kernels[0]);
+                let narrow = Program { kernels: vec![kernel], ..program.clone() };
+                assert_text(&narrow, &what);
+                for mul_add in [interp::MulAdd::Fused, interp::MulAdd::Apart] {
+                    let run =
+                        |p| interp::run_with(p, &inputs, mul_add).unwrap_or_else(|e| panic!("{what}: {e}"));
+                    assert_eq!(run(&narrow), run(&program), "{what}");
+                }
+            }
+        }
+    }
+    assert!(split > 150, "{split} kernels with wide vectors");
 }
 
 #[test]
@@ -70,7 +104,7 @@ fn loops_locals_and_branches() {
 fn random_kernels_compile_for_arm() {
     let options = Options::new(Target::parse("aarch64").unwrap());
     for seed in 0..150 {
-        let (program, _) = random_program(seed, 16);
+        let (program, _) = random_program(seed, [16, 32, 64][seed as usize % 3]);
         let bytes =
             egret_codegen::object(&program, &options).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         assert_eq!(bytes, egret_codegen::object(&program, &options).unwrap());

@@ -433,6 +433,17 @@ impl Kernel {
     }
 }
 
+/// A rule of Loop IR that a kernel breaks: a bug of whoever wrote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokenRule(pub String);
+
+impl fmt::Display for BrokenRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+impl std::error::Error for BrokenRule {}
+
 /// A number in a program's data that is not in the range `low..high` ([`Stmt::Check`]).
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct OutOfRange {

@@ -49,7 +49,9 @@ mod builder;
 mod elem;
 pub mod interp;
 pub mod ir;
+pub mod masks;
 pub mod math;
+pub mod narrow;
 pub mod text;
 mod ty;
 

@@ -1,0 +1,314 @@
+//! Wide vectors as several narrower ones: for targets that have no wider ones, and as the check of those that have.
+
+use crate::ir::*;
+use crate::masks::LaneBytes;
+
+/// The same kernel in vectors of at most `bytes` (16 or more). A wider one becomes several, of neighbouring lanes each; masks are
+/// split as what they mask. For example, in 16 bytes `v2 = load p0[v1] : f32x8` is `v2 = load p0[v1] : f32x4` and
+/// `v4 = load p0[v3] : f32x4` with `v3 = affine v1 + 4`. A kernel without wider ones is as it was.
+///
+/// # Errors
+/// The kernel breaks a rule: a mask has lanes of two sizes ([`LaneBytes::of`]), or operands have unlike lanes.
+pub fn narrow(kernel: &Kernel, bytes: usize) -> Result<Kernel, BrokenRule> {
+    if kernel.vector_bytes() <= bytes {
+        return Ok(kernel.clone());
+    }
+    let lane_bytes = LaneBytes::of(kernel)?;
+    let mut locals = vec![];
+    let mut places = vec![];
+    for (l, &ty) in (0..).map(Local).zip(&kernel.locals) {
+        let (part, n) = split(ty, lane_bytes.local(l), bytes);
+        let first = locals.len();
+        locals.resize(first + n, part);
+        places.push((first..locals.len()).map(|at| Local(at as u32)).collect());
+    }
+    let n = kernel.types.len();
+    let mut narrower = Narrower {
+        kernel,
+        bytes,
+        lane_bytes,
+        types: vec![],
+        values: vec![vec![]; n],
+        locals: places,
+        defs: vec![None; n],
+    };
+    let task = narrower.define(kernel.task)[0];
+    let body = narrower.block(&kernel.body)?;
+    let (name, params, tasks) = (kernel.name.clone(), kernel.params.clone(), kernel.tasks);
+    Ok(Kernel { name, params, types: narrower.types, locals, tasks, task, body })
+}
+
+/// The type of the parts of a value, and how many there are.
+fn split(ty: Ty, lane_bytes: usize, bytes: usize) -> (Ty, usize) {
+    let lanes = usize::from(ty.lanes).min(bytes / lane_bytes).max(1);
+    (Ty { elem: ty.elem, lanes: lanes as u8 }, usize::from(ty.lanes) / lanes)
+}
+
+struct Narrower<'k> {
+    kernel: &'k Kernel,
+    /// The most bytes of a vector.
+    bytes: usize,
+    lane_bytes: LaneBytes,
+    /// Types of the new values.
+    types: Vec<Ty>,
+    /// The parts of each value met so far, low lanes first.
+    values: Vec<Vec<V>>,
+    locals: Vec<Vec<Local>>,
+    /// How the values met so far are made: indices look through them.
+    defs: Vec<Option<&'k Inst>>,
+}
+
+type Narrow<T> = Result<T, BrokenRule>;
+
+impl<'k> Narrower<'k> {
+    fn ty(&self, v: V) -> Ty {
+        self.types[v.0 as usize]
+    }
+
+    fn value(&mut self, ty: Ty) -> V {
+        self.types.push(ty);
+        V(self.types.len() as u32 - 1)
+    }
+
+    fn split(&self, v: V) -> (Ty, usize) {
+        split(self.kernel.types[v.0 as usize], self.lane_bytes.value(v), self.bytes)
+    }
+
+    /// New values for the parts of a value.
+    fn define(&mut self, v: V) -> Vec<V> {
+        let (ty, n) = self.split(v);
+        let parts: Vec<V> = (0..n).map(|_| self.value(ty)).collect();
+        self.values[v.0 as usize].clone_from(&parts);
+        parts
+    }
+
+    fn parts(&self, v: V) -> Narrow<&[V]> {
+        match self.values[v.0 as usize].as_slice() {
+            [] => Err(BrokenRule(format!("{v} is used before it is defined"))),
+            parts => Ok(parts),
+        }
+    }
+
+    fn scalar(&self, v: V) -> Narrow<V> {
+        match self.parts(v)? {
+            [one] => Ok(*one),
+            _ => Err(BrokenRule(format!("{v}, which is a vector, is used as a scalar"))),
+        }
+    }
+
+    /// Part `i` of an operand of something in `n` parts.
+    fn part(&self, v: V, i: usize, n: usize) -> Narrow<V> {
+        let parts = self.parts(v)?;
+        if parts.len() != n {
+            return Err(BrokenRule(format!("{v} has not the lanes of what it is used with")));
+        }
+        Ok(parts[i])
+    }
+
+    fn block(&mut self, stmts: &'k [Stmt]) -> Narrow<Vec<Stmt>> {
+        let mut out = vec![];
+        for stmt in stmts {
+            self.stmt(stmt, &mut out)?;
+        }
+        Ok(out)
+    }
+
+    fn stmt(&mut self, stmt: &'k Stmt, out: &mut Vec<Stmt>) -> Narrow<()> {
+        match stmt {
+            Stmt::Let(v, inst) => {
+                self.inst(*v, inst, out)?;
+                self.defs[v.0 as usize] = Some(inst);
+            }
+            Stmt::Set(l, v) => {
+                let places = self.locals[l.0 as usize].clone();
+                for (i, &place) in places.iter().enumerate() {
+                    out.push(Stmt::Set(place, self.part(*v, i, places.len())?));
+                }
+            }
+            Stmt::Store { param, index, value } => {
+                let parts = self.parts(*value)?.to_vec();
+                let indices = self.indices(*index, &parts, out)?;
+                let stores = indices.into_iter().zip(parts);
+                out.extend(stores.map(|(index, value)| Stmt::Store { param: *param, index, value }));
+            }
+            Stmt::For { var, begin, end, step, body } => {
+                let (begin, end) = (self.scalar(*begin)?, self.scalar(*end)?);
+                let var = self.define(*var)[0];
+                out.push(Stmt::For { var, begin, end, step: *step, body: self.block(body)? });
+            }
+            Stmt::While { head, test, body } => {
+                let head = self.block(head)?;
+                out.push(Stmt::While { head, test: self.scalar(*test)?, body: self.block(body)? });
+            }
+            Stmt::If { cond, then, otherwise } => out.push(Stmt::If {
+                cond: self.scalar(*cond)?,
+                then: self.block(then)?,
+                otherwise: self.block(otherwise)?,
+            }),
+            Stmt::Check { value, low, high } => {
+                out.push(Stmt::Check { value: self.scalar(*value)?, low: *low, high: *high });
+            }
+            Stmt::Tile(tile) => {
+                let mut tile = tile.clone();
+                let operands = tile.epilogue.operands.iter_mut().map(|o| &mut o.place);
+                for place in [&mut tile.a, &mut tile.b, &mut tile.out].into_iter().chain(operands) {
+                    place.base = self.scalar(place.base)?;
+                }
+                out.push(Stmt::Tile(tile));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the parts of a vector are that begins at an index. Constant distances stay apart from what varies, so that code for the
+    /// parts shares its addresses.
+    fn indices(&mut self, index: V, parts: &[V], out: &mut Vec<Stmt>) -> Narrow<Vec<V>> {
+        let first = self.scalar(index)?;
+        let mut indices = vec![first];
+        let mut past = 0;
+        for pair in parts.windows(2) {
+            past += i64::from(self.ty(pair[0]).lanes);
+            let inst = match self.defs[index.0 as usize] {
+                Some(Inst::Const(ty, bits)) => Inst::Const(*ty, bits.wrapping_add(past as u64)),
+                Some(Inst::Affine(terms, offset)) => {
+                    let terms = terms.iter().map(|(v, c)| Ok((self.scalar(*v)?, *c)));
+                    Inst::Affine(terms.collect::<Narrow<_>>()?, offset.wrapping_add(past))
+                }
+                _ => Inst::Affine(vec![(first, 1)], past),
+            };
+            let v = self.value(Ty::scalar(Elem::I64));
+            out.push(Stmt::Let(v, inst));
+            indices.push(v);
+        }
+        Ok(indices)
+    }
+
+    fn inst(&mut self, v: V, inst: &'k Inst, out: &mut Vec<Stmt>) -> Narrow<()> {
+        let (ty, n) = self.split(v);
+        // What is one value from many lanes, or the same in all parts.
+        let one = match inst {
+            Inst::Const(_, bits) => Some(Inst::Const(ty, *bits)),
+            Inst::Splat(x, _) => Some(Inst::Splat(self.scalar(*x)?, ty.lanes)),
+            Inst::Extract(x, lane) => {
+                let of = self.parts(*x)?;
+                let lanes = self.ty(of[0]).lanes;
+                let part = of.get(usize::from(lane / lanes));
+                let part = part.ok_or_else(|| BrokenRule(format!("{x} has no lane {lane}")))?;
+                Some(Inst::Extract(*part, lane % lanes))
+            }
+            Inst::Fold(op, x) => Some(Inst::Fold(*op, self.joined(*op, *x, out)?)),
+            Inst::Any(x) => Some(Inst::Any(self.joined(BinOp::Or, *x, out)?)),
+            Inst::Affine(terms, offset) => {
+                let terms = terms.iter().map(|(v, c)| Ok((self.scalar(*v)?, *c)));
+                Some(Inst::Affine(terms.collect::<Narrow<_>>()?, *offset))
+            }
+            _ => None,
+        };
+        if let Some(inst) = one {
+            let one = self.value(ty);
+            out.push(Stmt::Let(one, inst));
+            self.values[v.0 as usize] = vec![one; n];
+            return Ok(());
+        }
+        if let Inst::Load(p, index, _) = inst {
+            let parts = self.define(v);
+            let indices = self.indices(*index, &parts, out)?;
+            for (part, index) in parts.iter().zip(indices) {
+                out.push(Stmt::Let(*part, Inst::Load(*p, index, self.ty(*part))));
+            }
+            return Ok(());
+        }
+        for (i, part) in self.define(v).into_iter().enumerate() {
+            let of = |x: V| self.part(x, i, n);
+            let inst = match *inst {
+                Inst::Unary(op, x) => Inst::Unary(op, of(x)?),
+                Inst::Binary(op, a, b) => Inst::Binary(op, of(a)?, of(b)?),
+                Inst::Fma(a, b, c) => Inst::Fma(of(a)?, of(b)?, of(c)?),
+                Inst::Compare(op, a, b) => Inst::Compare(op, of(a)?, of(b)?),
+                Inst::Select(c, a, b) => Inst::Select(of(c)?, of(a)?, of(b)?),
+                Inst::Convert(to, x) => Inst::Convert(to, of(x)?),
+                Inst::Bitcast(to, x) => Inst::Bitcast(to, of(x)?),
+                Inst::Get(l) => match self.locals[l.0 as usize].get(i) {
+                    Some(place) if self.locals[l.0 as usize].len() == n => Inst::Get(*place),
+                    _ => return Err(BrokenRule(format!("{v} has not the lanes of {l}"))),
+                },
+                _ => unreachable!("made above"),
+            };
+            out.push(Stmt::Let(part, inst));
+        }
+        Ok(())
+    }
+
+    /// The parts of a vector joined lane by lane: halves, and halves of them, as [`Inst::Fold`] says.
+    fn joined(&mut self, op: BinOp, x: V, out: &mut Vec<Stmt>) -> Narrow<V> {
+        let mut parts = self.parts(x)?.to_vec();
+        while parts.len() > 1 {
+            let upper = parts.split_off(parts.len() / 2);
+            for (low, high) in parts.iter_mut().zip(upper) {
+                let both = self.value(self.ty(*low));
+                out.push(Stmt::Let(both, Inst::Binary(op, *low, high)));
+                *low = both;
+            }
+        }
+        Ok(parts[0])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::{parse_kernel, print};
+
+    fn kernel(body: &str) -> Kernel {
+        let params = "p0: f32[64] read, p1: bool[64] read, p2: f32[64] write, p3: u16[64] read";
+        parse_kernel(&format!("kernel k({params}) tasks v0 in 1 {{\n{body}\n}}\n")).unwrap()
+    }
+
+    #[test]
+    fn vectors_masks_and_folds_are_split_alike() {
+        let wide = kernel(
+            "local l0 : f32x8 v1 = affine 8*v0 : i64 v2 = load p0[v1] : f32x8 v3 = const 1.0 : f32x8
+             v4 = load p1[v0] : boolx8 v5 = select v4, v2, v3 : f32x8 set l0, v5 v6 = extract v5, 6 : f32
+             v7 = fold add v5 : f32 v8 = any v4 : bool store p2[v1], v5",
+        );
+        let narrow16 = narrow(&wide, 16).unwrap();
+        let want = kernel(
+            "local l0 : f32x4 local l1 : f32x4
+             v1 = affine 8*v0 : i64 v4 = affine 8*v0 + 4 : i64 v2 = load p0[v1] : f32x4 v3 = load p0[v4] : f32x4
+             v5 = const 1.0 : f32x4
+             v8 = affine v0 + 4 : i64 v6 = load p1[v0] : boolx4 v7 = load p1[v8] : boolx4
+             v9 = select v6, v2, v5 : f32x4 v10 = select v7, v3, v5 : f32x4 set l0, v9 set l1, v10
+             v11 = extract v10, 2 : f32
+             v12 = add v9, v10 : f32x4 v13 = fold add v12 : f32
+             v14 = or v6, v7 : boolx4 v15 = any v14 : bool
+             v16 = affine 8*v0 + 4 : i64 store p2[v1], v9 store p2[v16], v10",
+        );
+        assert_eq!(print(&narrow16), print(&want));
+        assert_eq!(narrow(&wide, 32).unwrap(), wide);
+    }
+
+    #[test]
+    fn kernels_without_wide_vectors_are_as_they_were() {
+        let base = kernel("v1 = load p3[v0] : u16x8 v2 = eq v1, v1 : boolx8 v3 = load p1[v0] : boolx16");
+        assert_eq!(narrow(&base, 16).unwrap(), base);
+    }
+
+    #[test]
+    fn broken_rules_are_errors() {
+        for (body, message) in [
+            (
+                "v1 = load p0[v0] : f32x8 v2 = add v1, v0 : f32x8",
+                "v0 has not the lanes of what it is used with",
+            ),
+            ("v2 = neg v1 : f32x8 v1 = load p0[v0] : f32x8", "v1 is used before it is defined"),
+            ("v1 = load p0[v0] : f32x8 store p2[v1], v0", "v1, which is a vector, is used as a scalar"),
+            ("v1 = load p0[v0] : f32x8 v2 = extract v1, 9 : f32", "v1 has no lane 9"),
+            (
+                "v1 = load p0[v0] : f32x8 v2 = eq v1, v1 : boolx8 v3 = load p3[v0] : u16x8 v4 = select v2, v3, v3 : u16x8",
+                "the mask v2 is used with lanes of 4 and of 2 bytes",
+            ),
+        ] {
+            assert_eq!(narrow(&kernel(body), 16).unwrap_err().to_string(), message, "{body}");
+        }
+    }
+}
