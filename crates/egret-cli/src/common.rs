@@ -1,11 +1,14 @@
 //! What the commands share: options, inputs, progress.
 
 use crate::args::{CompileOptions, RuleOptions};
+use egret::ir::interp::Progress;
 use egret::source::{Imported, Prepared, Request};
 use egret::{Error, ErrorKind, Options, Result};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Names of passes in a comma-separated list.
@@ -115,13 +118,39 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
 }
 
 /// Do something that may take long: a spinner on a terminal, nothing in a pipe.
-pub fn progress<T>(what: &str, work: impl FnOnce() -> T) -> T {
+pub fn progress<T>(what: &'static str, work: impl FnOnce() -> T) -> T {
+    crate::memory::doing(what);
+    shown(what, String::new, work)
+}
+
+/// As [`progress`], with how far the interpreter is: of a model that it takes long for, which node, and that a loop goes on.
+pub fn interpreting<T>(what: &'static str, work: impl FnOnce(Arc<Progress>) -> T) -> T {
+    crate::memory::doing(what);
+    let progress = Arc::new(Progress::default());
+    let seen = progress.clone();
+    let state = move || {
+        let read = |n: &AtomicUsize| n.load(Ordering::Relaxed);
+        let (done, nodes, trips) =
+            (read(&seen.done), read(&seen.nodes), seen.trips.load(Ordering::Relaxed));
+        let rounds = if trips > 0 { format!(", loop iteration {trips}") } else { String::new() };
+        format!("node {done} of {nodes}{rounds} ")
+    };
+    shown(what, state, || work(progress))
+}
+
+fn shown<T>(
+    what: &'static str,
+    state: impl Fn() -> String + Clone + Send + Sync + 'static,
+    work: impl FnOnce() -> T,
+) -> T {
     if !std::io::stderr().is_terminal() {
         return work();
     }
-    let bar = ProgressBar::new_spinner().with_message(what.to_owned());
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
-        bar.set_style(style);
+    let bar = ProgressBar::new_spinner().with_message(what);
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {state}{elapsed}") {
+        bar.set_style(style.with_key("state", move |_: &ProgressState, w: &mut dyn std::fmt::Write| {
+            let _ = w.write_str(&state());
+        }));
     }
     bar.enable_steady_tick(Duration::from_millis(150));
     let out = work();

@@ -6,10 +6,12 @@
 mod args;
 mod commands;
 mod common;
+mod memory;
 
 use clap::Parser;
 use commands::{Command, EXIT_CODES, dispatch};
 use egret::Error;
+use egret::ir::interp::size_text;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -26,6 +28,7 @@ struct Cli {
 const STACK_BYTES: usize = 256 << 20;
 
 fn main() -> ExitCode {
+    memory::watch();
     egret::suite::capture_panics();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -38,7 +41,10 @@ fn main() -> ExitCode {
     let work = move || egret::suite::guarded(|| dispatch(&cli.command));
     let result = match std::thread::Builder::new().stack_size(STACK_BYTES).spawn(work) {
         Ok(thread) => thread.join().unwrap_or_else(|_| Err(Error::internal("the command's thread died"))),
-        Err(e) => Err(Error::user(format!("no memory for a thread: {e}"))),
+        Err(e) => Err(Error::memory(format!(
+            "the command's thread, whose stack is {}, cannot be started: {e}",
+            size_text(STACK_BYTES as u64)
+        ))),
     };
     let flushed = std::io::stdout().flush().map_err(|e| common::output_error(&e));
     ended(result.and(flushed))

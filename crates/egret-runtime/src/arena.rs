@@ -24,8 +24,9 @@ impl AlignedBytes {
 
     /// `len` zero bytes, or `None` if there is no room for them.
     pub fn zeroed(len: usize) -> Option<AlignedBytes> {
+        let layout = AlignedBytes::layout(len)?;
         // SAFETY: the layout is not empty.
-        let start = NonNull::new(unsafe { alloc_zeroed(AlignedBytes::layout(len)?) })?;
+        let start = NonNull::new(crate::memory::fallible(|| unsafe { alloc_zeroed(layout) }))?;
         Some(AlignedBytes { start, len })
     }
 

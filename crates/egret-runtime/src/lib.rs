@@ -26,6 +26,7 @@
 pub mod abi;
 mod arena;
 mod env;
+pub mod memory;
 mod model;
 mod pad;
 mod pool;

@@ -13,14 +13,18 @@ use std::path::Path;
 pub enum CallError {
     /// The model returned an error; the message names the tensor.
     Model(Code, String),
-    /// Not loadable, or the system has no memory.
+    /// Not loadable.
     Load(String),
+    /// The system has no memory.
+    Memory(String),
 }
 
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            CallError::Model(_, message) | CallError::Load(message) => f.write_str(message),
+            CallError::Model(_, message) | CallError::Load(message) | CallError::Memory(message) => {
+                f.write_str(message)
+            }
         }
     }
 }
@@ -146,8 +150,11 @@ impl Model {
     /// An arena for one run at a time.
     pub fn new_arena(&self) -> Result<AlignedBytes, CallError> {
         let len = self.arena_bytes();
-        AlignedBytes::zeroed(len)
-            .ok_or_else(|| CallError::Load(format!("no memory for an arena of {len} bytes")))
+        AlignedBytes::zeroed(len).ok_or_else(|| {
+            CallError::Memory(format!(
+                "not enough memory: the values between inputs and outputs need {len} bytes; give smaller inputs or dims"
+            ))
+        })
     }
 
     /// Run the model. `outputs[i]` takes the bytes of output `i` and must have its exact size.
@@ -344,10 +351,9 @@ pub unsafe fn load(library: &Path, name: &str, weights: Option<&Path>) -> Result
         Some(path) => {
             let bytes = std::fs::read(path)
                 .map_err(|e| CallError::Load(format!("cannot read {}: {e}", path.display())))?;
-            Some(
-                AlignedBytes::copy_of(&bytes)
-                    .ok_or_else(|| CallError::Load("no memory for the weights".into()))?,
-            )
+            Some(AlignedBytes::copy_of(&bytes).ok_or_else(|| {
+                CallError::Memory(format!("not enough memory: the weights need {} bytes", bytes.len()))
+            })?)
         }
     };
     // SAFETY: the caller's word; the library moves into the model and outlives the symbols.

@@ -3,7 +3,9 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::native::{Native, NativeSession};
 use crate::options::Options;
+use egret_ir::interp::{Bounds, Fault};
 use egret_ir::{Graph, Tensor, Value, interp};
+use egret_runtime::memory;
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
@@ -95,8 +97,7 @@ impl Executable {
     /// Run it: inputs in the order of the graph's inputs, results in the order of its outputs.
     pub fn run(&self, inputs: &[Value]) -> Result<Vec<Value>> {
         match self {
-            Executable::Interp(graph) => interp::run(graph, inputs)
-                .map_err(|e| Error { kind: ErrorKind::User, message: e.to_string() }),
+            Executable::Interp(graph) => interpret(graph, inputs, Bounds::default()),
             Executable::Native(native) => native.run(inputs),
         }
     }
@@ -108,6 +109,22 @@ impl Executable {
             Executable::Native(native) => Session::Native(Box::new(native.session(inputs)?)),
         })
     }
+}
+
+/// Run a graph in the reference interpreter; a value that is larger than memory is refused.
+///
+/// # Errors
+/// Inputs that do not fit; a value or a number of rounds beyond the bounds.
+pub fn interpret(graph: &Graph, inputs: &[Value], bounds: Bounds) -> Result<Vec<Value>> {
+    let bytes = bounds.bytes.or_else(memory::available);
+    interp::run_within(graph, inputs, &Bounds { bytes, ..bounds }).map_err(|e| {
+        let kind = match e.fault {
+            Fault::Memory => ErrorKind::Memory,
+            Fault::Trips => ErrorKind::Bound,
+            Fault::Model => ErrorKind::User,
+        };
+        Error { kind, message: e.to_string() }
+    })
 }
 
 /// Runs of a model on the same inputs.

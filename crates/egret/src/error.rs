@@ -13,6 +13,10 @@ pub enum ErrorKind {
     Differs,
     /// A bug of Egret: exit code 4.
     Internal,
+    /// A run goes on beyond a bound that the user may raise: exit code 1.
+    Bound,
+    /// Not enough memory: exit code 5.
+    Memory,
     /// Whoever reads the output has gone: nothing is left to do, exit code 0.
     Closed,
 }
@@ -21,10 +25,11 @@ impl ErrorKind {
     /// The exit code of the command.
     pub fn exit_code(self) -> u8 {
         match self {
-            ErrorKind::User => 1,
+            ErrorKind::User | ErrorKind::Bound => 1,
             ErrorKind::Unsupported => 2,
             ErrorKind::Differs => 3,
             ErrorKind::Internal => 4,
+            ErrorKind::Memory => 5,
             ErrorKind::Closed => 0,
         }
     }
@@ -56,6 +61,11 @@ impl Error {
     /// A difference from what was expected.
     pub fn differs(message: impl Into<String>) -> Error {
         Error { kind: ErrorKind::Differs, message: message.into() }
+    }
+
+    /// Not enough memory.
+    pub fn memory(message: impl Into<String>) -> Error {
+        Error { kind: ErrorKind::Memory, message: format!("not enough memory: {}", message.into()) }
     }
 
     /// Our bug.

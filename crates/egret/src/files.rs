@@ -2,7 +2,72 @@
 
 use crate::error::{Error, Result};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// What is written to now and is not yet in its place.
+static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(vec![]);
+
+/// A path that is removed by [`discard_unfinished`] as long as this lives.
+struct Unfinished(PathBuf);
+
+impl Unfinished {
+    fn new(path: &Path) -> Unfinished {
+        UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_owned());
+        Unfinished(path.to_owned())
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner).retain(|p| *p != self.0);
+    }
+}
+
+/// Remove the temporary files and folders of this process: for a process that ends without running destructors.
+pub fn discard_unfinished() {
+    let Ok(paths) = UNFINISHED.try_lock() else { return };
+    for path in paths.iter() {
+        let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+    }
+}
+
+/// A temporary folder, removed when this is dropped.
+pub struct Scratch {
+    dir: tempfile::TempDir,
+    _listed: Unfinished,
+}
+
+impl Scratch {
+    /// One where the system has its temporary files.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn new() -> Result<Scratch> {
+        let dir = tempfile::tempdir().map_err(|e| {
+            Error::user(format!("no temporary folder in {}: {e}", std::env::temp_dir().display()))
+        })?;
+        Ok(Scratch::of(dir))
+    }
+
+    /// One inside a folder.
+    ///
+    /// # Errors
+    /// The folder cannot be written to.
+    pub fn inside(folder: &Path) -> Result<Scratch> {
+        let dir = tempfile::Builder::new().prefix(".egret-").tempdir_in(folder);
+        Ok(Scratch::of(dir.map_err(|e| Error::io("write into", folder, &e))?))
+    }
+
+    fn of(dir: tempfile::TempDir) -> Scratch {
+        Scratch { _listed: Unfinished::new(dir.path()), dir }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+}
 
 /// Write a file whole or not at all. What is no file, as `/dev/stdout`, is written to as it is.
 ///
@@ -21,6 +86,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     };
     let fail = |e: &std::io::Error| Error::io("write", path, e);
     let mut file = tempfile::Builder::new().prefix(".egret-").tempfile_in(dir).map_err(|e| fail(&e))?;
+    let _listed = Unfinished::new(file.path());
     file.write_all(bytes).map_err(|e| fail(&e))?;
     #[cfg(unix)]
     {

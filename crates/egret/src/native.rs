@@ -1,6 +1,7 @@
 //! Running machine code: tensors in and out of a compiled model, the pool and the arena it runs with.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::Scratch;
 use crate::options::Options;
 use crate::pipeline::Lowered;
 use crate::work::{self, Work};
@@ -23,7 +24,7 @@ pub struct Native {
     /// What each kernel run does.
     work: Vec<Work>,
     // The shared library's folder: deleted when the model is.
-    _dir: Option<tempfile::TempDir>,
+    _dir: Option<Scratch>,
 }
 
 /// Outputs of a run, and the seconds of every kernel in the order they ran.
@@ -43,6 +44,7 @@ impl From<CallError> for Error {
                 _,
             ) => ErrorKind::User,
             CallError::Load(_) => ErrorKind::User,
+            CallError::Memory(_) => ErrorKind::Memory,
             CallError::Model(..) => ErrorKind::Internal,
         };
         Error { kind, message: e.to_string() }
@@ -50,7 +52,7 @@ impl From<CallError> for Error {
 }
 
 impl Native {
-    fn new(model: Model, threads: usize, dir: Option<tempfile::TempDir>) -> Result<Native> {
+    fn new(model: Model, threads: usize, dir: Option<Scratch>) -> Result<Native> {
         let arena = Mutex::new(model.new_arena()?);
         let work = work::unknown(model.kernels());
         Ok(Native { model, pool: Pool::new(threads), arena, work, _dir: dir })
@@ -94,9 +96,9 @@ impl Native {
         graph: Graph,
         options: &Options,
         bound: &BTreeMap<String, Tensor>,
-    ) -> Result<(tempfile::TempDir, PathBuf, Vec<Work>)> {
+    ) -> Result<(Scratch, PathBuf, Vec<Work>)> {
         let lowered = pipeline::lower(graph, options, bound)?;
-        let dir = tempfile::tempdir().map_err(|e| Error::user(format!("no temporary folder: {e}")))?;
+        let dir = Scratch::new()?;
         let object = dir.path().join("model.o");
         let library = dir.path().join("model.so");
         let bytes = pipeline::object(&lowered.program, options, &pipeline::ObjectOptions::default())?;
@@ -146,9 +148,15 @@ impl Native {
                 .ok_or_else(|| Error::user(format!("the input `{}` must be a tensor", port.name)))?;
             tensors.push((t.clone(), t.shape().iter().map(|&d| d as i64).collect()));
         }
-        let room = |p: &egret_runtime::Port| p.bytes().and_then(AlignedBytes::zeroed);
-        let outputs: Option<Vec<AlignedBytes>> = self.model.outputs().iter().map(room).collect();
-        let outputs = outputs.ok_or_else(|| Error::user("no memory for the outputs"))?;
+        let room = |p: &egret_runtime::Port| {
+            p.bytes().and_then(AlignedBytes::zeroed).ok_or_else(|| {
+                Error::memory(format!(
+                    "the output `{}` {:?} does not fit; give smaller inputs or dims",
+                    p.name, p.dims
+                ))
+            })
+        };
+        let outputs = self.model.outputs().iter().map(room).collect::<Result<Vec<AlignedBytes>>>()?;
         Ok(NativeSession { native: self, inputs: tensors, outputs, env: self.pool.env() })
     }
 

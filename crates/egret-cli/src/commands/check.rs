@@ -1,12 +1,13 @@
 //! `egret check`.
 
 use crate::args::{CompileOptions, ModelArgs, count, seed};
-use crate::common::{options, prepare, progress};
+use crate::common::{interpreting, options, prepare, progress};
 use crate::say;
 use egret::compare::{self, Tolerance};
-use egret::ir::{DType, Graph, Value};
+use egret::ir::interp::Bounds;
+use egret::ir::{DType, Value};
 use egret::source::{Prepared, Request, because_of};
-use egret::{Engine, Error, Executable, Options, Result, Tier, npz};
+use egret::{Engine, Error, ErrorKind, Executable, Result, Tier, interpret, npz};
 use std::path::PathBuf;
 
 /// `egret check`
@@ -30,6 +31,9 @@ pub struct Args {
     /// Threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub threads: Option<usize>,
+    /// How many iterations the reference runs of all loops together, before it gives up
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    pub max_trips: u64,
     /// Options.
     #[command(flatten)]
     pub options: CompileOptions,
@@ -48,11 +52,11 @@ pub fn run(args: &Args) -> Result<()> {
     let prepared = prepare(&request)?;
     let because = |e| because_of(e, &prepared.defaulted, 1);
     let names = prepared.graph.output_names().to_vec();
-    let expected = expected(args, &prepared, &names)?;
     let random = egret::cases::random_outputs(&prepared.graph);
-    let executable =
-        progress("compiling", || Executable::new(prepared.graph, args.engine, &options, &prepared.bound))
-            .map_err(because)?;
+    // First: what cannot be compiled is known long before the reference has run.
+    let compile = || Executable::new(prepared.graph.clone(), args.engine, &options, &prepared.bound);
+    let executable = progress("compiling", compile).map_err(because)?;
+    let expected = expected(args, &prepared, &names)?;
     let got = progress("running", || executable.run(&prepared.inputs))?;
     let mut differing = vec![];
     for (i, name) in names.iter().enumerate() {
@@ -75,7 +79,7 @@ pub fn run(args: &Args) -> Result<()> {
 /// What every output should be; `None` where `--expected` does not say.
 fn expected(args: &Args, prepared: &Prepared, names: &[String]) -> Result<Vec<Option<Value>>> {
     let Some(path) = &args.expected else {
-        let reference = reference(prepared.graph.clone(), prepared)?;
+        let reference = reference(args, prepared)?;
         return Ok(reference.into_iter().map(Some).collect());
     };
     let given = npz::read_npz(path)?;
@@ -91,9 +95,20 @@ fn expected(args: &Args, prepared: &Prepared, names: &[String]) -> Result<Vec<Op
     Ok(names.iter().map(|n| given.get(n).cloned().map(Value::from)).collect())
 }
 
-fn reference(graph: Graph, prepared: &Prepared) -> Result<Vec<Value>> {
-    let interp = Executable::new(graph, Engine::Interp, &Options::default(), &prepared.bound)?;
-    progress("running the reference", || interp.run(&prepared.inputs))
+fn reference(args: &Args, prepared: &Prepared) -> Result<Vec<Value>> {
+    let bounds =
+        |progress| Bounds { trips: Some(args.max_trips), progress: Some(progress), ..Bounds::default() };
+    interpreting("running the reference", |p| interpret(&prepared.graph, &prepared.inputs, bounds(p)))
+        .map_err(|e| match e.kind {
+            ErrorKind::Bound => Error {
+                message: format!(
+                    "{}; raise the bound with --max-trips N, or give inputs with which it ends by --input or --inputs",
+                    e.message
+                ),
+                ..e
+            },
+            _ => e,
+        })
 }
 
 fn verdict(want: &Value, got: &Value, random: bool) -> std::result::Result<String, String> {

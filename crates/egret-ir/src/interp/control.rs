@@ -1,29 +1,30 @@
 //! Control flow: operations whose regions run as graphs of their own.
 
+use super::bounds::Around;
 use super::movement::{join, permuted};
 use super::run::run;
 use super::support::*;
 use crate::families::Control;
 use crate::{Attrs, DType, DimEnv, Graph, Op, Tensor, Type, Value};
 
-/// Evaluate a control operation; the symbols of `env` are visible in the regions.
+/// Evaluate a control operation; the symbols around it are visible in the regions.
 pub(super) fn eval(
     op: Control,
     attrs: &Attrs,
     operands: &[Option<Value>],
     regions: &[Graph],
-    env: &DimEnv,
+    around: Around<'_>,
 ) -> Res<Vec<Value>> {
     let region =
         |i: usize| regions.get(i).ok_or_else(|| error(format!("{} has no region {i}", Op::from(op))));
     match op {
         Control::If => {
             let branch = region(usize::from(!truth(value(operands, 0)?)?))?;
-            run(branch, &present(operands, 1)?, env)
+            run(branch, &present(operands, 1)?, around)
         }
-        Control::Loop => loop_(attrs, operands, region(0)?, env),
-        Control::Scan => scan(attrs, operands, region(0)?, env),
-        Control::SequenceMap => sequence_map(attrs, operands, region(0)?, env),
+        Control::Loop => loop_(attrs, operands, region(0)?, around),
+        Control::Scan => scan(attrs, operands, region(0)?, around),
+        Control::SequenceMap => sequence_map(attrs, operands, region(0)?, around),
     }
 }
 
@@ -55,7 +56,7 @@ fn scalar_input(body: &Graph, i: usize, scalar: Tensor) -> Value {
     Value::Tensor(if rank == 1 { scalar.reshaped(&[1]) } else { scalar })
 }
 
-fn loop_(attrs: &Attrs, operands: &[Option<Value>], body: &Graph, env: &DimEnv) -> Res<Vec<Value>> {
+fn loop_(attrs: &Attrs, operands: &[Option<Value>], body: &Graph, around: Around<'_>) -> Res<Vec<Value>> {
     let carried = count_attr(attrs, "carried", operands.len().saturating_sub(2))?;
     let trips = match attrs.flag("has_trip_count") {
         true => super::convert::ints(tensor(operands, 0)?)?.first().copied(),
@@ -76,13 +77,14 @@ fn loop_(attrs: &Attrs, operands: &[Option<Value>], body: &Graph, env: &DimEnv) 
     let mut rows: Vec<Vec<Value>> = vec![vec![]; scanned];
     let mut i = 0;
     while go && trips.is_none_or(|t| i < t) {
+        around.trip()?;
         let mut inputs = vec![
             scalar_input(body, 0, Tensor::scalar(i)),
             scalar_input(body, 1, Tensor::from_bools(&[], &[true])),
         ];
         inputs.append(&mut state);
         inputs.extend_from_slice(captures);
-        let mut results = run(body, &inputs, env)?.into_iter();
+        let mut results = run(body, &inputs, around)?.into_iter();
         if let Some(next) = results.next()
             && conditional
         {
@@ -93,7 +95,7 @@ fn loop_(attrs: &Attrs, operands: &[Option<Value>], body: &Graph, env: &DimEnv) 
         i += 1;
     }
     for (k, row) in rows.into_iter().enumerate() {
-        state.push(stack(&row, 0, false, body.ty(body.outputs()[1 + carried + k]), env)?);
+        state.push(stack(&row, 0, false, body.ty(body.outputs()[1 + carried + k]), around.env)?);
     }
     Ok(state)
 }
@@ -136,7 +138,7 @@ fn stack(rows: &[Value], axis: i64, reverse: bool, ty: &Type, env: &DimEnv) -> R
     Ok(Value::Tensor(join(&grown.iter().collect::<Vec<_>>(), axis)?))
 }
 
-fn scan(attrs: &Attrs, operands: &[Option<Value>], body: &Graph, env: &DimEnv) -> Res<Vec<Value>> {
+fn scan(attrs: &Attrs, operands: &[Option<Value>], body: &Graph, around: Around<'_>) -> Res<Vec<Value>> {
     let carried = count_attr(attrs, "carried", operands.len())?;
     let scans = count_attr(attrs, "scans", operands.len() - carried)?;
     let all = present(operands, 0)?;
@@ -173,18 +175,23 @@ fn scan(attrs: &Attrs, operands: &[Option<Value>], body: &Graph, env: &DimEnv) -
             )?));
         }
         inputs.extend_from_slice(captures);
-        let mut results = run(body, &inputs, env)?.into_iter();
+        let mut results = run(body, &inputs, around)?.into_iter();
         state = results.by_ref().take(carried).collect();
         rows.iter_mut().zip(results).for_each(|(row, v)| row.push(v));
     }
     for (k, row) in rows.into_iter().enumerate() {
         let ty = body.ty(body.outputs()[carried + k]);
-        state.push(stack(&row, entry("output_axes", k), entry("output_reverse", k) != 0, ty, env)?);
+        state.push(stack(&row, entry("output_axes", k), entry("output_reverse", k) != 0, ty, around.env)?);
     }
     Ok(state)
 }
 
-fn sequence_map(attrs: &Attrs, operands: &[Option<Value>], body: &Graph, env: &DimEnv) -> Res<Vec<Value>> {
+fn sequence_map(
+    attrs: &Attrs,
+    operands: &[Option<Value>],
+    body: &Graph,
+    around: Around<'_>,
+) -> Res<Vec<Value>> {
     let inputs = count_attr(attrs, "inputs", operands.len())?;
     let all = present(operands, 0)?;
     let sequence = |i: usize| attrs.ints("is_sequence").get(i).is_some_and(|&v| v != 0);
@@ -205,7 +212,7 @@ fn sequence_map(attrs: &Attrs, operands: &[Option<Value>], body: &Graph, env: &D
                 other => other.clone(),
             })
             .collect();
-        out.iter_mut().zip(run(body, &given, env)?).for_each(|(o, v)| o.push(v));
+        out.iter_mut().zip(run(body, &given, around)?).for_each(|(o, v)| o.push(v));
     }
     Ok(out.into_iter().map(Value::Sequence).collect())
 }

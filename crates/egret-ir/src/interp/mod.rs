@@ -4,6 +4,7 @@
 //! Floats are computed in f64 and rounded once to the element type; integers wrap.
 
 mod attention;
+mod bounds;
 mod contraction;
 mod control;
 mod convert;
@@ -27,10 +28,13 @@ mod support;
 mod text;
 mod window;
 
+pub use bounds::{Bounds, Progress, size_text};
 pub use ml::{TreeNode, tree_leaves, tree_nodes};
 pub use random::draw;
 pub use recurrent::{Activation, activations};
 pub use resize::{Taps, resize_taps};
+
+use bounds::{Around, Meter};
 
 use crate::{Attrs, DimEnv, Graph, Member, Op, Value};
 use std::fmt;
@@ -42,6 +46,20 @@ pub struct EvalError {
     pub at: String,
     /// What is wrong.
     pub message: String,
+    /// What kind of thing is wrong.
+    pub fault: Fault,
+}
+
+/// What kind of thing keeps a graph from being run.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum Fault {
+    /// The graph or its inputs.
+    #[default]
+    Model,
+    /// A value is larger than memory, or than [`Bounds::bytes`].
+    Memory,
+    /// Loops ran more often than [`Bounds::trips`] allows.
+    Trips,
 }
 
 impl fmt::Display for EvalError {
@@ -60,7 +78,15 @@ impl std::error::Error for EvalError {}
 /// # Errors
 /// An input whose dtype, rank or dims do not fit its type, an index out of range, an unsupported dtype.
 pub fn run(graph: &Graph, inputs: &[Value]) -> Result<Vec<Value>, EvalError> {
-    run::run(graph, inputs, &DimEnv::new())
+    run_within(graph, inputs, &Bounds::default())
+}
+
+/// As [`run`], within bounds.
+///
+/// # Errors
+/// As [`run`]; a bound that is reached.
+pub fn run_within(graph: &Graph, inputs: &[Value], bounds: &Bounds) -> Result<Vec<Value>, EvalError> {
+    run::run(graph, inputs, Around { env: &DimEnv::new(), meter: &Meter::new(bounds), inner: false })
 }
 
 /// Evaluate one operation. `operands[i]` is `None` where left out; symbols in `attrs` must be bound (see
@@ -74,16 +100,18 @@ pub fn eval_op(
     operands: &[Option<Value>],
     regions: &[Graph],
 ) -> Result<Vec<Value>, EvalError> {
-    evaluate(op, attrs, operands, regions, &DimEnv::new())
+    let (env, bounds) = (DimEnv::new(), Bounds::default());
+    let around = Around { env: &env, meter: &Meter::new(&bounds), inner: true };
+    evaluate(op, attrs, operands, regions, around)
 }
 
-/// As [`eval_op`], with the symbols that are visible inside `regions`.
+/// As [`eval_op`], with what is around it.
 fn evaluate(
     op: Op,
     attrs: &Attrs,
     operands: &[Option<Value>],
     regions: &[Graph],
-    env: &DimEnv,
+    around: Around<'_>,
 ) -> support::Res<Vec<Value>> {
     let one = |t: support::Res<crate::Tensor>| Ok(vec![Value::Tensor(t?)]);
     let many = |t: support::Res<Vec<crate::Tensor>>| Ok(t?.into_iter().map(Value::Tensor).collect());
@@ -101,7 +129,7 @@ fn evaluate(
         Member::Linalg(op) => one(linalg::eval(op, operands)),
         Member::Recurrent(op) => many(recurrent::eval(op, attrs, operands)),
         Member::Random(op) => one(random::eval(op, attrs)),
-        Member::Control(op) => control::eval(op, attrs, operands, regions, env),
+        Member::Control(op) => control::eval(op, attrs, operands, regions, around),
         Member::Sequence(op) => Ok(vec![sequence::eval(op, attrs, operands)?]),
         Member::Text(op) => many(text::eval(op, attrs, operands)),
         Member::Ml(op) => one(ml::eval(op, attrs, operands)),

@@ -1,7 +1,8 @@
 //! Running a graph: binding free dims, evaluating nodes in order, dropping values after their last use.
 
+use super::bounds::Around;
 use super::support::{Res, error, fail};
-use super::{EvalError, evaluate};
+use super::{EvalError, Fault, evaluate};
 use crate::{Def, Dim, DimEnv, Graph, NodeId, Tensor, TensorType, Type, Value};
 use std::collections::BTreeSet;
 
@@ -100,17 +101,17 @@ fn class_fits(ty: &Type, value: &Value) -> bool {
     }
 }
 
-/// Run a graph in which the symbols of `outer` are visible.
-pub(super) fn run(graph: &Graph, inputs: &[Value], outer: &DimEnv) -> Res<Vec<Value>> {
+/// Run a graph in which the symbols around it are visible.
+pub(super) fn run(graph: &Graph, inputs: &[Value], outer: Around<'_>) -> Res<Vec<Value>> {
     if inputs.len() != graph.inputs().len() {
         return fail(format!("{} inputs given, the graph takes {}", inputs.len(), graph.inputs().len()));
     }
-    let mut scope = Scope { env: outer.clone(), own: BTreeSet::new() };
+    let mut scope = Scope { env: outer.env.clone(), own: BTreeSet::new() };
     let at_input = |i: usize, message: String| {
         let id = graph.inputs()[i];
         let name = &graph.value(id).name;
         let at = if name.is_empty() { format!("input {id}") } else { format!("input `{name}`") };
-        EvalError { at, message }
+        EvalError { at, message, fault: Fault::Model }
     };
     for (i, (&id, value)) in graph.inputs().iter().zip(inputs).enumerate() {
         let ty = graph.ty(id);
@@ -142,7 +143,8 @@ pub(super) fn run(graph: &Graph, inputs: &[Value], outer: &DimEnv) -> Res<Vec<Va
         Def::Const(t) => Some(Value::Tensor(t.clone())),
         _ => values[id.0 as usize].clone(),
     };
-    for n in order {
+    for (done, &n) in order.iter().enumerate() {
+        outer.at_node(done, order.len());
         let node = graph.node(n);
         let mut operands = Vec::with_capacity(node.operands.len());
         for v in &node.operands {
@@ -160,8 +162,14 @@ pub(super) fn run(graph: &Graph, inputs: &[Value], outer: &DimEnv) -> Res<Vec<Va
             }
         }
         let attrs = node.attrs.substitute(&scope.env);
-        let results = evaluate(node.op, &attrs, &operands, &node.regions, &scope.env)
-            .map_err(|e| place(graph, n, e))?;
+        let around = Around { env: &scope.env, inner: true, ..outer };
+        for &v in &node.results {
+            let output = graph.outputs().iter().position(|&o| o == v).map(|i| &graph.output_names()[i]);
+            let name = output.unwrap_or(&graph.value(v).name);
+            around.room_for(name, v, graph.ty(v)).map_err(|e| place(graph, n, e))?;
+        }
+        let results =
+            evaluate(node.op, &attrs, &operands, &node.regions, around).map_err(|e| place(graph, n, e))?;
         if results.len() != node.results.len() {
             return Err(place(
                 graph,
@@ -217,7 +225,7 @@ fn place(graph: &Graph, id: NodeId, e: EvalError) -> EvalError {
     if !e.at.is_empty() {
         at = format!("{at}, {}", e.at);
     }
-    EvalError { at, message: e.message }
+    EvalError { at, ..e }
 }
 
 #[cfg(test)]

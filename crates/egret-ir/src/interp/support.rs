@@ -1,15 +1,15 @@
 //! What the families share: errors, checked shapes, strided walks, reading operands and attributes.
 
-use super::EvalError;
+use super::{EvalError, Fault};
 use crate::{Attrs, Tensor, Value};
 
 pub(super) type Res<T> = Result<T, EvalError>;
 
 /// Results above this many bytes are refused: no machine that this runs on would hold them.
-const MAX_BYTES: usize = 1 << 33;
+pub(super) const MAX_BYTES: usize = 1 << 33;
 
 pub(super) fn error(message: impl Into<String>) -> EvalError {
-    EvalError { at: String::new(), message: message.into() }
+    EvalError { at: String::new(), message: message.into(), fault: Fault::Model }
 }
 
 pub(super) fn fail<T>(message: impl Into<String>) -> Res<T> {

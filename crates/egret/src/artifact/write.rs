@@ -3,6 +3,7 @@
 use super::manifest::{Facts, manifest};
 use super::{Emit, Request, WeightsPlace, exe, header, rust};
 use crate::error::{Error, Result};
+use crate::files::Scratch;
 use crate::options::{self, Options};
 use crate::pipeline::{self, Lowered, ObjectOptions};
 use crate::source::{self, Imported};
@@ -137,7 +138,7 @@ fn files(
     let wants = |e: Emit| request.emit.contains(&e);
     if wants(Emit::So) || wants(Emit::Exe) {
         // The linker works on files, in a folder of their own and by relative names, so that no path gets into the result.
-        let dir = tempfile::tempdir().map_err(|e| Error::user(format!("no temporary folder: {e}")))?;
+        let dir = Scratch::new()?;
         let at = |name: &str| dir.path().join(name);
         let write = |name: &str, bytes: &[u8]| {
             std::fs::write(at(name), bytes).map_err(|e| Error::io("write", &at(name), &e))
@@ -203,18 +204,16 @@ fn place(dir: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<Vec<PathBuf>> 
 }
 
 fn fill(dir: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<Vec<PathBuf>> {
-    let staging = tempfile::Builder::new()
-        .prefix(".egret-")
-        .tempdir_in(dir)
-        .map_err(|e| Error::io("write into", dir, &e))?;
+    let staging = Scratch::inside(dir)?;
     for (name, bytes) in files {
         let path = staging.path().join(name);
-        std::fs::write(&path, bytes).map_err(|e| Error::io("write", &path, &e))?;
+        // The place that it is meant for is the user's.
+        let fail = |e| Error::io("write", &dir.join(name), &e);
+        std::fs::write(&path, bytes).map_err(fail)?;
         #[cfg(unix)]
         if bytes.starts_with(b"\x7fELF") && !name.ends_with(".o") {
             use std::os::unix::fs::PermissionsExt;
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))
-                .map_err(|e| Error::io("write", &path, &e))?;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).map_err(fail)?;
         }
     }
     let mut done: Vec<PathBuf> = vec![];
