@@ -157,3 +157,23 @@ fn shown<T>(
     bar.finish_and_clear();
     out
 }
+
+/// As [`progress`], for work that tells how far it is: a bar on a terminal.
+pub fn watched<T>(what: &str, work: impl FnOnce(&mut egret_compress::Watch<'_>) -> T) -> T {
+    if !std::io::stderr().is_terminal() {
+        return work(&mut |_, _, _| {});
+    }
+    let bar = ProgressBar::new(0);
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {pos}/{len} {msg} {elapsed}") {
+        bar.set_style(style);
+    }
+    bar.set_prefix(what.to_owned());
+    bar.enable_steady_tick(Duration::from_millis(150));
+    let out = work(&mut |done, all, layer| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+        bar.set_message(layer.to_owned());
+    });
+    bar.finish_and_clear();
+    out
+}

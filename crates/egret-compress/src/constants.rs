@@ -17,6 +17,14 @@ pub enum Place {
 }
 
 impl Place {
+    /// The tensor, to be changed.
+    pub fn of_mut(self, graph: &mut GraphProto) -> Option<&mut TensorProto> {
+        match self {
+            Place::Initializer(i) => graph.initializer.get_mut(i),
+            Place::Attribute(node, at) => graph.node.get_mut(node)?.attribute.get_mut(at)?.t.as_mut(),
+        }
+    }
+
     /// The tensor.
     pub fn of(self, graph: &GraphProto) -> Option<&TensorProto> {
         match self {
@@ -118,6 +126,11 @@ impl<'a> Constants<'a> {
             dims = turned(&dims, node).ok_or((Reason::NotDone, format!("`{at}` is transposed wrongly")))?;
         }
         Ok(Constant { name: at.to_owned(), place, dims })
+    }
+
+    /// Whether one node reads a value, and nothing else.
+    pub fn is_read_once(&self, name: &str) -> bool {
+        self.reads.get(name) == Some(&1)
     }
 
     /// A value that is read once.

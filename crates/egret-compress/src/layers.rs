@@ -17,8 +17,17 @@ pub struct Layer {
     pub place: Place,
     /// How the node reads it.
     pub layout: Layout,
+    /// Which operand it is.
+    pub side: Side,
     /// A convolution of each channel by itself.
     pub depthwise: bool,
+}
+
+impl Layer {
+    /// Which of the node's inputs the weight works on.
+    pub fn input(&self) -> usize {
+        if self.side == Side::Left { 1 } else { 0 }
+    }
 }
 
 /// A contraction.
@@ -89,5 +98,5 @@ fn layer(
         return Err((Reason::NotDone, format!("`{}` does not have the elements of its shape", found.name)));
     }
     let depthwise = node.op_type == "Conv" && layout.group_count() > 1 && layout.channel_count() == 1;
-    Ok(Layer { node: at, weight: found.name, place: found.place, layout, depthwise })
+    Ok(Layer { node: at, weight: found.name, place: found.place, layout, side, depthwise })
 }

@@ -11,6 +11,8 @@
 //! | `ends` | which contractions come first and last |
 //! | `pattern`, `mask` | which weights become zero |
 //! | `wire` | where a weight's bytes stand in the file |
+//! | `methods` | how zeros are chosen and what the other weights become, a file each |
+//! | `data` | values inside a model on samples, their moments, and layers made anew from them in order |
 //!
 //! # Example
 //!
@@ -26,10 +28,12 @@
 
 mod constants;
 mod contractions;
+mod data;
 mod ends;
 mod layers;
 mod layout;
 mod mask;
+mod methods;
 mod numbers;
 mod pattern;
 mod plan;
@@ -38,7 +42,9 @@ mod report;
 mod request;
 mod wire;
 
+pub use data::restore::Quality;
+pub use methods::Method;
 pub use pattern::Pattern;
-pub use prune::{Pruned, prune};
+pub use prune::{Pruned, Watch, prune, prune_watched};
 pub use report::{Entry, Reason, Report, Verdict};
 pub use request::{Request, Scope};

@@ -1,4 +1,4 @@
-//! The numbers of a weight, as f64.
+//! The numbers of a weight, as f64: read, and written.
 
 use half::{bf16, f16};
 use onnx_protobuf::TensorProto;
@@ -32,4 +32,17 @@ pub fn read(tensor: &TensorProto) -> Option<Vec<f64>> {
         _ => return None,
     };
     (out.len() == count).then_some(out)
+}
+
+/// Make these the elements of a float tensor, rounded to its type.
+pub fn write(tensor: &mut TensorProto, values: &[f64]) {
+    tensor.raw_data = match tensor.data_type {
+        DOUBLE => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        FLOAT16 => values.iter().flat_map(|&v| f16::from_f64(v).to_le_bytes()).collect(),
+        BFLOAT16 => values.iter().flat_map(|&v| bf16::from_f64(v).to_le_bytes()).collect(),
+        _ => values.iter().flat_map(|&v| (v as f32).to_le_bytes()).collect(),
+    };
+    tensor.float_data.clear();
+    tensor.double_data.clear();
+    tensor.int32_data.clear();
 }

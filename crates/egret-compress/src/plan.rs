@@ -30,7 +30,7 @@ pub enum Step {
 /// One that does not go with its pattern.
 pub fn scope(request: &Request) -> Result<Scope> {
     match (request.scope, request.pattern) {
-        (None, _) => Ok(Scope::Layer),
+        (None, _) => Ok(request.method.scope()),
         (Some(scope), Pattern::Unstructured(_)) => Ok(scope),
         (Some(_), pattern) => {
             Err(Error::user(format!("--scope goes with sparse:P; {pattern} has its own groups")))
@@ -64,15 +64,24 @@ pub fn plan(graph: &GraphProto, found: &[Contraction], request: &Request) -> Res
             }
         })
         .collect();
+    some(found, &steps, request)?;
+    Ok(steps)
+}
+
+/// That something is pruned.
+///
+/// # Errors
+/// Nothing is, with the reasons.
+pub fn some(found: &[Contraction], steps: &[Step], request: &Request) -> Result<()> {
     if steps.iter().any(|s| matches!(s, Step::Prune { .. })) {
-        return Ok(steps);
+        return Ok(());
     }
     if found.is_empty() {
         return Err(Error::user("no prunable layer: the model contracts nothing"));
     }
     let reasons: Vec<String> = found
         .iter()
-        .zip(&steps)
+        .zip(steps)
         .filter_map(|(c, s)| match s {
             Step::Leave(reason, text) => Some(format!("{} ({}: {text})", c.name, reason.name())),
             Step::Prune { .. } => None,

@@ -1,5 +1,7 @@
 //! Pruning a model: plan, scores, masks, and the file with the zeros in it.
 
+use crate::data::reconstruct::{self, Original};
+use crate::data::restore::Quality;
 use crate::layers::{Contraction, Layer, contractions};
 use crate::mask::{self, Scored};
 use crate::pattern::Pattern;
@@ -8,8 +10,9 @@ use crate::report::{Entry, Report, Verdict};
 use crate::request::{Request, Scope};
 use crate::{numbers, wire};
 use egret::frontend::ModelFile;
+use egret::samples::Samples;
 use egret::{Error, Result, source};
-use onnx_protobuf::GraphProto;
+use onnx_protobuf::{GraphProto, Message, ModelProto};
 use std::path::Path;
 
 /// A pruned model.
@@ -20,11 +23,22 @@ pub struct Pruned {
     pub report: Report,
 }
 
+/// Told before each step of a long pruning: layers done, layers in all, and the next one's name.
+pub type Watch<'a> = dyn FnMut(usize, usize, &str) + 'a;
+
 /// Prune a model: an `.onnx` file, or the folder of a test case.
 ///
 /// # Errors
-/// A model that cannot be read or keeps weights in other files; a request that does not fit it.
+/// A model that cannot be read or keeps weights in other files; a request that does not fit it; data that do not.
 pub fn prune(path: &Path, request: &Request) -> Result<Pruned> {
+    prune_watched(path, request, &mut |_, _, _| {})
+}
+
+/// As [`prune`], telling how far it is.
+///
+/// # Errors
+/// As of [`prune`].
+pub fn prune_watched(path: &Path, request: &Request, watch: &mut Watch<'_>) -> Result<Pruned> {
     let (path, _) = source::locate(path)?;
     if source::is_text(&path) {
         return Err(Error::user(format!("{}: `egret prune` works on .onnx files", path.display())));
@@ -38,18 +52,92 @@ pub fn prune(path: &Path, request: &Request) -> Result<Pruned> {
         )));
     }
     let scope = plan::scope(request)?;
-    let mut model = std::fs::read(&path).map_err(|e| Error::io("read", &path, &e))?;
+    let method = request.method.name();
+    if request.method.needs_data() && request.data.is_empty() {
+        return Err(Error::user(format!("--method {method} needs samples of the inputs: --data FILE.npz")));
+    }
     let found = contractions(file.proto());
     let graph = file.proto().graph.as_ref().ok_or_else(|| Error::user("the model has no graph"))?;
-    let steps = plan::plan(graph, &found, request)?;
+    let mut steps = plan::plan(graph, &found, request)?;
+    let what = format!("{} by {method}, over {}", request.pattern, scope.words());
+    if !request.data.is_empty() {
+        let samples = Samples::open(&request.data, &file.declared()?.inputs)?;
+        reconstruct::check(graph, &found, &mut steps)?;
+        plan::some(&found, &steps, request)?;
+        let what = format!("{what}, with {} samples", samples.len());
+        let mut original = Original::new(file.proto(), &path, &found, &steps)?;
+        let made = reconstruct::reconstruct(&mut original, found.len(), &samples, request, scope, watch)?;
+        return with_data(&path, file.proto(), &found, &steps, &original, &made, what);
+    }
+    let mut model = std::fs::read(&path).map_err(|e| Error::io("read", &path, &e))?;
     let masks = masks(graph, &found, &steps, request, scope)?;
     let mut entries = vec![];
     for ((c, step), mask) in found.iter().zip(&steps).zip(&masks) {
         entries.push(entry(&mut model, graph, c, step, mask)?);
     }
-    let what = format!("{} by l1, over {}", request.pattern, scope.words());
-    let report = Report { what, entries, bytes: model.len() };
+    let report = Report { what, entries, bytes: model.len(), bytes_before: model.len() };
     Ok(Pruned { model, report })
+}
+
+/// The file of a reconstructed model, and what was done to it.
+fn with_data(
+    path: &Path,
+    before: &ModelProto,
+    found: &[Contraction],
+    steps: &[Step],
+    original: &Original<'_>,
+    made: &reconstruct::Reconstructed,
+    what: String,
+) -> Result<Pruned> {
+    let bytes_before =
+        usize::try_from(std::fs::metadata(path).map_err(|e| Error::io("read", path, &e))?.len())
+            .unwrap_or(0);
+    let model = made
+        .model
+        .write_to_bytes()
+        .map_err(|e| Error::unsupported(format!("the pruned model cannot be written: {e}")))?;
+    let (old, new) = (before.graph.get_or_default(), made.model.graph.get_or_default());
+    let mut entries = vec![];
+    for (index, (c, step)) in found.iter().zip(steps).enumerate() {
+        let mut out =
+            Entry { name: c.name.clone(), op: c.op.clone(), weight: None, verdict: verdict(step) };
+        let target = original.targets.iter().find(|t| t.index == index);
+        if let (Verdict::Pruned { pattern, .. }, Some(target)) = (&mut out.verdict, target) {
+            *pattern = target.pattern;
+        }
+        if let Ok(layer) = &c.layer {
+            let was = weights(old, layer)?;
+            let is = match target {
+                Some(t) => weights(new, &t.layer)?,
+                None => was.clone(),
+            };
+            describe(&mut out, layer, &was, &is, made.qualities[index]);
+        }
+        entries.push(out);
+    }
+    let report = Report { what, entries, bytes: model.len(), bytes_before };
+    Ok(Pruned { model, report })
+}
+
+fn verdict(step: &Step) -> Verdict {
+    match step {
+        Step::Leave(reason, text) => Verdict::Left { reason: *reason, text: text.clone() },
+        Step::Prune { pattern, .. } => {
+            Verdict::Pruned { pattern: *pattern, before: 0, after: 0, error: 0.0, output: None }
+        }
+    }
+}
+
+/// What became of a layer's weights.
+fn describe(entry: &mut Entry, layer: &Layer, was: &[f64], is: &[f64], quality: Option<Quality>) {
+    let nonzeros = |list: &[f64]| list.iter().filter(|v| **v != 0.0).count();
+    if let Verdict::Pruned { before, after, error, output, .. } = &mut entry.verdict {
+        let lost: f64 = was.iter().zip(is).map(|(a, b)| (a - b) * (a - b)).sum();
+        let whole: f64 = was.iter().map(|v| v * v).sum();
+        (*before, *after, *output) = (nonzeros(was), nonzeros(is), quality);
+        *error = if lost > 0.0 { (lost / whole).sqrt() } else { 0.0 };
+    }
+    entry.weight = Some((layer.weight.clone(), is.len(), is.len() - nonzeros(is)));
 }
 
 /// A layer's weights, in the order of its layout.
@@ -99,36 +187,20 @@ fn entry(
     step: &Step,
     mask: &[bool],
 ) -> Result<Entry> {
-    let mut out = Entry {
-        name: c.name.clone(),
-        op: c.op.clone(),
-        weight: None,
-        verdict: match step {
-            Step::Leave(reason, text) => Verdict::Left { reason: *reason, text: text.clone() },
-            Step::Prune { pattern, .. } => {
-                Verdict::Pruned { pattern: *pattern, before: 0, after: 0, error: 0.0 }
-            }
-        },
-    };
+    let mut out = Entry { name: c.name.clone(), op: c.op.clone(), weight: None, verdict: verdict(step) };
     let Ok(layer) = &c.layer else { return Ok(out) };
-    let values = weights(graph, layer)?;
-    let nonzeros = values.iter().filter(|v| **v != 0.0).count();
-    let mut zeros = values.len() - nonzeros;
-    if let Verdict::Pruned { before, after, error, .. } = &mut out.verdict {
-        let gone: Vec<usize> = (0..values.len()).filter(|&i| mask[i] && values[i] != 0.0).collect();
-        let square = |v: f64| v * v;
-        let lost: f64 = gone.iter().map(|&i| square(values[i])).sum();
-        let whole: f64 = values.iter().map(|&v| square(v)).sum();
-        (*before, *after) = (nonzeros, nonzeros - gone.len());
-        *error = if lost > 0.0 { (lost / whole).sqrt() } else { 0.0 };
-        zeros += gone.len();
+    let was = weights(graph, layer)?;
+    let mut is = was.clone();
+    is.iter_mut().zip(mask).filter(|(_, gone)| **gone).for_each(|(v, _)| *v = 0.0);
+    describe(&mut out, layer, &was, &is, None);
+    if let Step::Prune { .. } = step {
         let offsets = layer.layout.offsets();
-        let at: Vec<usize> = gone.into_iter().map(|i| offsets[i]).collect();
+        let gone = (0..was.len()).filter(|&i| mask[i] && was[i] != 0.0);
+        let at: Vec<usize> = gone.map(|i| offsets[i]).collect();
         let data_type = layer.place.of(graph).map_or(0, |t| t.data_type);
         wire::zero(file, layer.place, data_type, &at).ok_or_else(|| {
             Error::user(format!("the file changed while it was read: `{}`", layer.weight))
         })?;
     }
-    out.weight = Some((layer.weight.clone(), values.len(), zeros));
     Ok(out)
 }

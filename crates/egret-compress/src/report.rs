@@ -1,5 +1,6 @@
 //! What a pruning did: a verdict for every contraction.
 
+use crate::data::restore::Quality;
 use crate::pattern::Pattern;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
@@ -54,6 +55,8 @@ pub enum Verdict {
         after: usize,
         /// Norm of what was taken away, relative to the norm of the weight.
         error: f64,
+        /// How good its outputs are, where data say.
+        output: Option<Quality>,
     },
     /// It stayed as it was.
     Left {
@@ -84,8 +87,10 @@ pub struct Report {
     pub what: String,
     /// Every contraction.
     pub entries: Vec<Entry>,
-    /// Bytes of the model file, before as now.
+    /// Bytes of the model file now.
     pub bytes: usize,
+    /// Bytes before.
+    pub bytes_before: usize,
 }
 
 impl Report {
@@ -123,11 +128,15 @@ impl Report {
                 out["weight"] = json!({ "name": name, "elements": count, "zeros": zeros });
             }
             match &e.verdict {
-                Verdict::Pruned { pattern, before, after, error } => {
+                Verdict::Pruned { pattern, before, after, error, output } => {
                     out["pruned"] = json!({
                         "pattern": pattern.to_string(), "nonzeros_before": before, "nonzeros_after": after,
                         "weight_error": error,
                     });
+                    if let Some(q) = output {
+                        out["pruned"]["output_error"] = json!(q.error);
+                        out["pruned"]["output_deviation"] = json!(q.deviation);
+                    }
                 }
                 Verdict::Left { reason, text } => {
                     out["left"] = json!({ "reason": reason.name(), "text": text })
@@ -138,6 +147,7 @@ impl Report {
         json!({
             "what": self.what,
             "bytes": self.bytes,
+            "bytes_before": self.bytes_before,
             "weights": self.weights(),
             "zeros": self.zeros(),
             "contractions": self.entries.iter().map(entry).collect::<Vec<_>>(),

@@ -1,7 +1,9 @@
 //! What is asked of a pruning.
 
+use crate::methods::Method;
 use crate::pattern::Pattern;
 use egret::Error;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 /// Among which weights the lowest are chosen.
@@ -20,7 +22,11 @@ pub enum Scope {
 pub struct Request {
     /// The pattern of every layer.
     pub pattern: Pattern,
-    /// Among which weights; `None` = a layer's.
+    /// How the zeros are chosen.
+    pub method: Method,
+    /// Files and folders of samples, see [`egret::samples`]; empty = without data.
+    pub data: Vec<PathBuf>,
+    /// Among which weights; `None` = the method's.
     pub scope: Option<Scope>,
     /// Whether first and last, depthwise and small layers are pruned too.
     pub all: bool,
@@ -33,7 +39,15 @@ pub struct Request {
 impl Request {
     /// A pattern by size, with all else as it is by default.
     pub fn new(pattern: Pattern) -> Request {
-        Request { pattern, scope: None, all: false, layers: vec![], skip: vec![] }
+        Request {
+            pattern,
+            method: Method::L1,
+            data: vec![],
+            scope: None,
+            all: false,
+            layers: vec![],
+            skip: vec![],
+        }
     }
 }
 

@@ -59,6 +59,11 @@ impl ModelFile {
         Ok(ModelFile { path: path.to_owned(), proto: egret_onnx::parse_path(path)? })
     }
 
+    /// A model in memory, as if it had been read from a file there.
+    pub fn of(path: &Path, proto: ModelProto) -> ModelFile {
+        ModelFile { path: path.to_owned(), proto }
+    }
+
     /// The model as it was read.
     pub fn proto(&self) -> &ModelProto {
         &self.proto

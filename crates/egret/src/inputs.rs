@@ -165,7 +165,7 @@ fn nth(t: &Tensor, k: usize) -> Tensor {
     Tensor::from_bytes(t.dtype(), &shape, &t.bytes()[k * each..(k + 1) * each])
 }
 
-fn find<'a>(declared: &'a [DeclaredInput], name: &str) -> Result<&'a DeclaredInput> {
+pub(crate) fn find<'a>(declared: &'a [DeclaredInput], name: &str) -> Result<&'a DeclaredInput> {
     declared.iter().find(|d| d.name == name).ok_or_else(|| {
         let names: Vec<String> = declared.iter().map(|d| format!("`{}`", d.name)).collect();
         Error::user(match names.is_empty() {
@@ -176,7 +176,7 @@ fn find<'a>(declared: &'a [DeclaredInput], name: &str) -> Result<&'a DeclaredInp
 }
 
 /// A value with the element type of its input, where NumPy only spells it otherwise.
-fn typed(value: Value, declared: &DeclaredInput) -> Result<Value> {
+pub(crate) fn typed(value: Value, declared: &DeclaredInput) -> Result<Value> {
     let (Value::Tensor(t), Type::Tensor(want)) = (&value, &declared.ty) else { return Ok(value) };
     let t = npz::as_dtype(t, want.dtype);
     if t.dtype() == want.dtype {
@@ -190,7 +190,7 @@ fn typed(value: Value, declared: &DeclaredInput) -> Result<Value> {
     )))
 }
 
-fn extension(path: &Path) -> String {
+pub(crate) fn extension(path: &Path) -> String {
     path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase()).unwrap_or_default()
 }
 

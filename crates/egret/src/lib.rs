@@ -3,7 +3,7 @@
 //! [`source::graph`] reads a model, [`Executable`] runs it on an [`Engine`] (the interpreter, code in memory, a library on disk), and
 //! [`artifact::compile`] writes what a program links. [`Options`] says how it is compiled. Between them, [`pipeline`] calls the crates
 //! in turn: importer, passes, lowering, code generation. The other modules are what the `egret` command does: [`source`] and [`inputs`]
-//! (a model, and what is given for it), [`mod@bench`], [`bisect`], [`diff`], [`grad`], [`report`] and [`story`] (`explain`), [`snapshot`]
+//! (a model, and what is given for it), [`samples`] (data, one sample at a time), [`mod@bench`], [`bisect`], [`diff`], [`grad`], [`report`] and [`story`] (`explain`), [`snapshot`]
 //! (tests of passes on one's own models).
 //!
 //! # Example
@@ -47,6 +47,7 @@ pub mod pipeline;
 pub mod profile;
 mod ready;
 pub mod report;
+pub mod samples;
 pub mod snapshot;
 pub mod soundness;
 pub mod source;

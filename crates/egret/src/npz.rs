@@ -27,26 +27,54 @@ pub fn read_npz(path: &Path) -> Result<BTreeMap<String, Tensor>> {
     Ok(out)
 }
 
-fn read_array(mut from: impl Read) -> std::result::Result<Tensor, String> {
-    let header = npyz::NpyHeader::from_reader(&mut from).map_err(|e| format!("no .npy file: {e}"))?;
-    let npyz::DType::Plain(spelling) = header.dtype() else { return Err("an array of records".into()) };
-    let spelling = spelling.to_string();
-    let shape: Vec<usize> = header.shape().iter().map(|&d| d as usize).collect();
+/// What the elements of an array are.
+#[derive(Copy, Clone, Debug)]
+enum Kind {
+    Plain(DType),
+    /// Texts of at most so many characters.
+    Text(usize),
+}
+
+/// What the header of an array says.
+struct Head {
+    shape: Vec<usize>,
+    kind: Kind,
+    fortran: bool,
+}
+
+impl Head {
+    fn read(from: impl Read) -> std::result::Result<Head, String> {
+        let header = npyz::NpyHeader::from_reader(from).map_err(|e| format!("no .npy file: {e}"))?;
+        let npyz::DType::Plain(spelling) = header.dtype() else { return Err("an array of records".into()) };
+        let spelling = spelling.to_string();
+        let kind = match spelling.strip_prefix("<U").and_then(|n| n.parse::<usize>().ok()) {
+            Some(chars) => Kind::Text(chars),
+            None => Kind::Plain(npy_dtype(&spelling).ok_or_else(|| {
+                format!("its dtype {spelling} is not one of bool, int8..64, uint8..64, float16..64 in little-endian order, or str")
+            })?),
+        };
+        let shape = header.shape().iter().map(|&d| d as usize).collect();
+        Ok(Head { shape, kind, fortran: header.order() == npyz::Order::Fortran })
+    }
+}
+
+/// The next elements of an array, as many as a shape has.
+fn elements(from: impl Read, shape: &[usize], kind: Kind) -> std::result::Result<Tensor, String> {
     let count = shape.iter().try_fold(1usize, |a, &d| a.checked_mul(d)).ok_or("its shape overflows")?;
-    let fortran = header.order() == npyz::Order::Fortran;
+    Ok(match kind {
+        Kind::Text(chars) => {
+            let bytes = read_exactly(from, count, chars.saturating_mul(4))?;
+            Tensor::from_strings(shape, strings(&bytes, count, chars * 4)?)
+        }
+        Kind::Plain(dtype) => Tensor::from_bytes(dtype, shape, &read_exactly(from, count, dtype.size())?),
+    })
+}
+
+fn read_array(mut from: impl Read) -> std::result::Result<Tensor, String> {
+    let Head { shape, kind, fortran } = Head::read(&mut from)?;
     // Fortran order is row-major order of the reversed axes.
     let stored: Vec<usize> = if fortran { shape.iter().rev().copied().collect() } else { shape.clone() };
-    let tensor = if let Some(chars) = spelling.strip_prefix("<U").and_then(|n| n.parse::<usize>().ok()) {
-        Tensor::from_strings(
-            &stored,
-            strings(&read_exactly(from, count, chars.saturating_mul(4))?, count, chars * 4)?,
-        )
-    } else {
-        let dtype = npy_dtype(&spelling).ok_or_else(|| {
-            format!("its dtype {spelling} is not one of bool, int8..64, uint8..64, float16..64 in little-endian order, or str")
-        })?;
-        Tensor::from_bytes(dtype, &stored, &read_exactly(from, count, dtype.size())?)
-    };
+    let tensor = elements(from, &stored, kind)?;
     if !fortran || shape.len() < 2 {
         return Ok(tensor);
     }
@@ -57,6 +85,64 @@ fn read_array(mut from: impl Read) -> std::result::Result<Tensor, String> {
         .next()
         .and_then(|v| v.as_tensor().cloned())
         .ok_or_else(|| "it cannot be transposed".into())
+}
+
+/// An array that is read one element of its first axis at a time, so that no more than one is in memory.
+pub(crate) struct Rows<R> {
+    from: R,
+    head: Head,
+}
+
+impl<R: Read> Rows<R> {
+    /// The array of a `.npy` file or of an entry of a `.npz` file.
+    pub(crate) fn new(mut from: R) -> std::result::Result<Rows<R>, String> {
+        let head = Head::read(&mut from)?;
+        if head.fortran && head.shape.len() > 1 {
+            return Err("it is stored in Fortran order, sample behind sample is not together; save np.ascontiguousarray(x)".into());
+        }
+        Ok(Rows { from, head })
+    }
+
+    /// The shape of the whole array.
+    pub(crate) fn shape(&self) -> &[usize] {
+        &self.head.shape
+    }
+
+    /// The next elements, of this shape.
+    pub(crate) fn take(&mut self, shape: &[usize]) -> std::result::Result<Tensor, String> {
+        elements(&mut self.from, shape, self.head.kind)
+    }
+}
+
+/// The names of the arrays of a `.npz` file, sorted.
+pub(crate) fn names(archive: &mut Archive) -> Vec<String> {
+    let mut out: Vec<String> = archive
+        .zip_archive()
+        .file_names()
+        .filter_map(|f| f.strip_suffix(".npy").map(str::to_owned))
+        .collect();
+    out.sort();
+    out
+}
+
+/// An open `.npz` file.
+pub(crate) type Archive = npyz::npz::NpzArchive<std::io::BufReader<File>>;
+
+/// Open a `.npz` file.
+pub(crate) fn archive(path: &Path) -> Result<Archive> {
+    npyz::npz::NpzArchive::open(path)
+        .map_err(|e| Error::user(format!("{}: no .npz file: {e}", path.display())))
+}
+
+/// An array of an open `.npz` file, to be read row by row.
+pub(crate) fn rows<'a>(
+    archive: &'a mut Archive,
+    path: &Path,
+    name: &str,
+) -> Result<Rows<Box<dyn Read + 'a>>> {
+    let bad = |e: String| Error::user(format!("{}: `{name}`: {e}", path.display()));
+    let entry = archive.zip_archive().by_name(&format!("{name}.npy")).map_err(|e| bad(e.to_string()))?;
+    Rows::new(Box::new(entry) as Box<dyn Read>).map_err(bad)
 }
 
 /// Exactly the bytes that the header announces. Grows as it reads: a header may announce anything.

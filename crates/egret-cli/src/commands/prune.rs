@@ -1,9 +1,9 @@
 //! `egret prune`.
 
-use crate::common::progress;
+use crate::common::watched;
 use crate::say;
 use egret::{Error, Result, files};
-use egret_compress::{Entry, Pattern, Report, Request, Scope, Verdict, prune};
+use egret_compress::{Entry, Method, Pattern, Report, Request, Scope, Verdict, prune_watched};
 use std::path::PathBuf;
 
 /// `egret prune`
@@ -15,10 +15,18 @@ pub struct Args {
     /// (that part of the blocks of outputs x reduction)
     #[arg(long, value_name = "PATTERN")]
     pub to: Pattern,
+    /// How the zeros are chosen: l1 (the smallest weights), wanda (weight times norm of its input), obc (what costs least when the
+    /// other weights make up for it; they do). The last two need --data
+    #[arg(long, value_name = "METHOD", default_value = "l1")]
+    pub method: Method,
+    /// Samples of the inputs, along the first axis: a .npz file with the names of the inputs, a .npy file for the only one, a folder
+    /// of these, or the folder of a test case. With data, means and variances of the pruned layers are restored. May be repeated
+    #[arg(long, value_name = "PATH")]
+    pub data: Vec<PathBuf>,
     /// The pruned model
     #[arg(long, short, value_name = "FILE")]
     pub output: PathBuf,
-    /// Among which weights the lowest are chosen, for sparse:P: row (an output's), layer, global [default: layer]
+    /// Among which weights the lowest are chosen, for sparse:P: row (an output's), layer, global [default: layer; wanda: row]
     #[arg(long, value_name = "SCOPE")]
     pub scope: Option<Scope>,
     /// Prune first and last, depthwise and small layers too
@@ -43,13 +51,15 @@ const SHOWN: usize = 14;
 pub fn run(args: &Args) -> Result<()> {
     let layers = args.layers.iter().map(|text| layer(text, args.to)).collect::<Result<_>>()?;
     let request = Request {
+        method: args.method,
+        data: args.data.clone(),
         scope: args.scope,
         all: args.all,
         layers,
         skip: args.skip.clone(),
         ..Request::new(args.to)
     };
-    let pruned = progress("pruning", || prune(&args.model, &request))?;
+    let pruned = watched("pruning", |watch| prune_watched(&args.model, &request, watch))?;
     files::write(&args.output, &pruned.model)?;
     match args.format.as_str() {
         "json" => say!("{:#}", pruned.report.to_json()),
@@ -69,21 +79,26 @@ fn layer(text: &str, pattern: Pattern) -> Result<(String, Pattern)> {
 fn show(report: &Report) -> Result<()> {
     let part = |n: usize, of: usize| if of > 0 { 100.0 * n as f64 / of as f64 } else { 0.0 };
     let (zeros, weights) = (report.zeros(), report.weights());
-    say!("size          {} bytes, as before: a zero is stored like any number", report.bytes);
+    let before = match report.bytes_before {
+        b if b == report.bytes => "as before".to_owned(),
+        b => format!("before {b}"),
+    };
+    say!("size          {} bytes, {before}: a zero is stored like any number", report.bytes);
     say!("pruned        {}", report.what);
     say!("zeros         {zeros} of {weights} weights, {:.1} %", part(zeros, weights));
     let left: Vec<String> = report.left().iter().map(|(r, n)| format!("{n} {}", r.name())).collect();
     let left = if left.is_empty() { "none".to_owned() } else { left.join(", ") };
     say!("contractions  {} pruned; left: {left}", report.pruned());
+    let error = |e: &Entry| match e.verdict {
+        Verdict::Pruned { output: Some(q), .. } => q.error,
+        Verdict::Pruned { error, .. } => error,
+        Verdict::Left { .. } => 0.0,
+    };
     let mut pruned: Vec<&Entry> =
         report.entries.iter().filter(|e| matches!(e.verdict, Verdict::Pruned { .. })).collect();
     let mut shown = String::new();
     if pruned.len() > SHOWN {
         // The worst, in the order of the model.
-        let error = |e: &Entry| match e.verdict {
-            Verdict::Pruned { error, .. } => error,
-            Verdict::Left { .. } => 0.0,
-        };
         let mut errors: Vec<f64> = pruned.iter().map(|e| error(e)).collect();
         errors.sort_by(|a, b| b.total_cmp(a));
         let least = errors[SHOWN - 1];
@@ -93,9 +108,12 @@ fn show(report: &Report) -> Result<()> {
         shown = format!("the {} of {all} with the largest errors; --format json has all", pruned.len());
     }
     let width = pruned.iter().map(|e| e.name.len()).max().unwrap_or(0).max("layer".len());
-    say!("{:width$}  op             nonzeros          now  weight error", "layer");
+    let with_data = pruned.iter().any(|e| matches!(e.verdict, Verdict::Pruned { output: Some(_), .. }));
+    let kind = if with_data { "output error" } else { "weight error" };
+    say!("{:width$}  op             nonzeros          now  {kind}", "layer");
     for entry in pruned {
-        let Verdict::Pruned { before, after, error, .. } = entry.verdict else { continue };
+        let Verdict::Pruned { before, after, .. } = entry.verdict else { continue };
+        let error = error(entry);
         say!("{:width$}  {:13}  {before:>8}  {after:>11}  {error:>12.4}", entry.name, entry.op);
     }
     if !shown.is_empty() {

@@ -1,0 +1,105 @@
+//! Budgets: how many zeros each layer takes, so that all layers together have as many as asked, where they cost least.
+//!
+//! The cost of a weight is its score relative to the variance of its layer's outputs, from one pass of the original model.
+
+use crate::data::moments::Moments;
+use crate::data::reconstruct::{Original, Target};
+use crate::mask;
+use crate::methods::Problem;
+use crate::pattern::Pattern;
+use crate::prune::Watch;
+use crate::request::{Request, Scope};
+use egret::samples::Samples;
+use egret::{Error, Result};
+
+/// Numbers of second moments that are in memory at once.
+const ROOM: usize = 1 << 25;
+
+/// Give every layer without a pattern of its own the amount that it takes of the whole.
+///
+/// # Errors
+/// As of [`Original::moments`].
+pub fn share(
+    original: &mut Original<'_>,
+    samples: &Samples,
+    request: &Request,
+    watch: &mut Watch<'_>,
+) -> Result<()> {
+    let Pattern::Unstructured(part) = request.pattern else { return Ok(()) };
+    let targets: Vec<&Target> = original.targets.iter().filter(|t| !t.own).collect();
+    let mut scores: Vec<Vec<f64>> = vec![];
+    let mut next = 0;
+    while next < targets.len() {
+        let mut room = 0;
+        let from = next;
+        while next < targets.len() && (next == from || room + size(targets[next]) <= ROOM) {
+            room += size(targets[next]);
+            next += 1;
+        }
+        watch(0, targets.len(), &format!("scores of {}", targets[from].name));
+        let moments = original.moments(&original.model, &targets[from..next], samples)?;
+        for (target, moments) in targets[from..next].iter().zip(&moments) {
+            scores.push(relative(original, target, moments, request)?);
+        }
+    }
+    // Scores add up while zeros are few; so that they stay few, a layer keeps at least half of what it would keep by itself.
+    let most = (1.0 + part) / 2.0;
+    let amounts = amounts(&scores, part, most);
+    let indices: Vec<usize> = targets.iter().map(|t| t.index).collect();
+    for target in &mut original.targets {
+        if let Some(at) = indices.iter().position(|i| *i == target.index) {
+            target.pattern = Pattern::Unstructured(amounts[at]);
+        }
+    }
+    Ok(())
+}
+
+fn size(target: &Target) -> usize {
+    let l = &target.layer.layout;
+    let columns = l.position_count() * l.channel_count();
+    l.group_count() * columns * (columns + l.row_count())
+}
+
+fn relative(
+    original: &Original<'_>,
+    target: &Target,
+    moments: &[Moments],
+    request: &Request,
+) -> Result<Vec<f64>> {
+    let weights = original.weights(target)?;
+    let layout = &target.layer.layout;
+    let problem =
+        Problem { layout, weights: &weights, moments, pattern: target.pattern, scope: Scope::Layer };
+    request.method.costs(&problem).ok_or_else(|| {
+        Error::user(format!("`{}`: its data make no system that can be solved", target.name))
+    })
+}
+
+/// What part of each layer goes, if the lowest of all go and no layer loses more than `most`.
+fn amounts(scores: &[Vec<f64>], part: f64, most: f64) -> Vec<f64> {
+    let total: usize = scores.iter().map(Vec::len).sum();
+    let mut keys = vec![];
+    for (layer, list) in scores.iter().enumerate() {
+        let mut order: Vec<(f64, usize)> = list.iter().copied().zip(0..).collect();
+        order.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        order.truncate(mask::count(most, list.len()));
+        keys.extend(order.into_iter().map(|(s, _)| (s, layer)));
+    }
+    keys.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    let mut gone = vec![0usize; scores.len()];
+    keys.iter().take(mask::count(part, total)).for_each(|k| gone[k.1] += 1);
+    gone.iter().zip(scores).map(|(g, list)| *g as f64 / list.len().max(1) as f64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::amounts;
+
+    #[test]
+    fn the_cheapest_of_all_go_but_no_layer_goes_whole() {
+        let scores = [vec![1.0, 2.0, 3.0, 4.0], vec![0.1, 0.2, 0.3, 9.0]];
+        assert_eq!(amounts(&scores, 0.5, 1.0), [0.25, 0.75]);
+        assert_eq!(amounts(&scores, 0.5, 0.5), [0.5, 0.5]);
+        assert_eq!(amounts(&scores, 0.0, 0.5), [0.0, 0.0]);
+    }
+}

@@ -1,0 +1,60 @@
+//! Means and variances of a pruned layer's outputs are those of the original again.
+
+use crate::data::linalg::{dot, times};
+use crate::data::moments::Moments;
+
+/// A row is scaled by no more than this, nor by less than one over it.
+const MOST: f64 = 2.0;
+
+/// How a layer's outputs are to those of the original.
+#[derive(Copy, Clone, Debug, Default, PartialEq)]
+pub struct Quality {
+    /// Mean square of the difference, relative to the variance of the original.
+    pub error: f64,
+    /// Standard deviation relative to the original's.
+    pub deviation: f64,
+}
+
+/// Sums over rows, of which a [`Quality`] is made.
+#[derive(Default)]
+pub struct Tally {
+    error: f64,
+    variance: f64,
+    wanted: f64,
+}
+
+impl Tally {
+    /// The quality of all rows.
+    pub fn quality(&self) -> Quality {
+        if self.wanted <= 0.0 {
+            return Quality { error: 0.0, deviation: 1.0 };
+        }
+        let root = |v: f64| v.max(0.0).sqrt();
+        Quality { error: (self.error / self.wanted).max(0.0), deviation: root(self.variance / self.wanted) }
+    }
+}
+
+/// Scale the rows of a group, and give what is to be added to each output.
+pub fn restore(weights: &mut [f64], moments: &Moments, tally: &mut Tally) -> Vec<f64> {
+    let n = moments.x_mean.len();
+    let mut image = vec![0.0; n];
+    let mut out = vec![];
+    for (r, row) in weights.chunks_exact_mut(n.max(1)).enumerate() {
+        times(row, &moments.xx, &mut image);
+        let variance = dot(row, &image);
+        let wanted = moments.yy[r];
+        let factor = if variance > 1e-12 * wanted && wanted > 0.0 {
+            (wanted / variance).sqrt().clamp(1.0 / MOST, MOST)
+        } else {
+            1.0
+        };
+        row.iter_mut().for_each(|w| *w *= factor);
+        let variance = variance * factor * factor;
+        let common = dot(row, &moments.yx[r * n..(r + 1) * n]);
+        tally.error += wanted - 2.0 * common + variance;
+        tally.variance += variance;
+        tally.wanted += wanted;
+        out.push(moments.y_mean[r] - dot(row, &moments.x_mean));
+    }
+    out
+}

@@ -1,0 +1,372 @@
+//! Samples: values for the inputs of a model, read one sample after the other, so that memory does not grow with their number.
+//!
+//! An array holds its samples along the first axis; the others of its file either hold as many, or one that serves them all. What is
+//! read, by [`Samples::open`]:
+//!
+//! | path | samples |
+//! |---|---|
+//! | `.npz` | arrays with the names of the inputs |
+//! | `.npy` | an array for the only input |
+//! | a folder of these | those of each file, in the order of names; files that are called like inputs belong together |
+//! | a test case, or one of its data sets | one of each `test_data_set_*` |
+
+use crate::cases::inputs_in;
+use crate::error::{Error, Result};
+use crate::frontend::DeclaredInput;
+use crate::inputs::{extension, find, typed};
+use crate::npz::{self, Archive, Rows};
+use egret_ir::{Tensor, Value};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+
+/// Values for the inputs of a model, by name.
+pub type Sample = BTreeMap<String, Value>;
+
+/// Samples on disk.
+pub struct Samples {
+    declared: Vec<DeclaredInput>,
+    sets: Vec<Set>,
+}
+
+/// Samples that are read together.
+enum Set {
+    /// Arrays, and how many samples they hold.
+    Arrays(Vec<Array>, usize),
+    /// A data set of a test case.
+    Folder(PathBuf),
+}
+
+/// An array for an input.
+struct Array {
+    file: PathBuf,
+    /// Its name in a `.npz` file.
+    entry: Option<String>,
+    input: String,
+    /// The shape of a sample.
+    shape: Vec<usize>,
+    samples: usize,
+}
+
+impl Samples {
+    /// The samples in files and folders. Only headers are read.
+    ///
+    /// # Errors
+    /// There is none; a file that cannot be read; an array that no input has, or with another number of axes; an input without values.
+    pub fn open(paths: &[PathBuf], declared: &[DeclaredInput]) -> Result<Samples> {
+        let mut out = Samples { declared: declared.to_vec(), sets: vec![] };
+        for path in paths {
+            let before = out.sets.len();
+            out.add(path)?;
+            if out.sets.len() == before {
+                return Err(Error::user(format!(
+                    "{}: no samples in it; data are .npz and .npy files, folders of them, and test cases",
+                    path.display()
+                )));
+            }
+        }
+        if out.is_empty() {
+            return Err(Error::user("no sample is given"));
+        }
+        Ok(out)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.sets.iter().map(|s| if let Set::Arrays(_, n) = s { *n } else { 1 }).sum()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn add(&mut self, path: &Path) -> Result<()> {
+        if path.is_dir() {
+            return self.add_folder(path);
+        }
+        if !path.exists() {
+            return Err(Error::user(format!("{} does not exist", path.display())));
+        }
+        let set = match extension(path).as_str() {
+            "npz" => {
+                let mut archive = npz::archive(path)?;
+                npz::names(&mut archive)
+                    .into_iter()
+                    .map(|entry| self.array(path, Some(entry.clone()), &entry))
+                    .collect::<Result<Vec<_>>>()?
+            }
+            "npy" => vec![self.array(path, None, &self.only(path)?)?],
+            _ => {
+                return Err(Error::user(format!(
+                    "{}: data are .npz and .npy files, folders of them, and test cases",
+                    path.display()
+                )));
+            }
+        };
+        self.add_arrays(path, set)
+    }
+
+    /// The name of the only input that must be given.
+    fn only(&self, path: &Path) -> Result<String> {
+        let mut needed = self.declared.iter().filter(|d| !d.has_default);
+        match (needed.next(), needed.next()) {
+            (Some(only), None) => Ok(only.name.clone()),
+            _ => Err(Error::user(format!(
+                "{} holds one array, but the model has {} inputs; save a .npz file with their names",
+                path.display(),
+                self.declared.len()
+            ))),
+        }
+    }
+
+    fn add_folder(&mut self, dir: &Path) -> Result<()> {
+        let mut entries: Vec<PathBuf> = vec![];
+        for entry in std::fs::read_dir(dir).map_err(|e| Error::io("list", dir, &e))? {
+            entries.push(entry.map_err(|e| Error::io("list", dir, &e))?.path());
+        }
+        entries.sort();
+        if dir.join("input_0.pb").is_file() {
+            self.sets.push(Set::Folder(dir.to_owned()));
+            return Ok(());
+        }
+        let stem =
+            |p: &PathBuf| p.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+        let arrays: Vec<&PathBuf> = entries.iter().filter(|p| extension(p) == "npy").collect();
+        let named = |p: &PathBuf| self.declared.iter().any(|d| d.name == stem(p));
+        if !arrays.is_empty() && arrays.iter().all(|p| named(p)) {
+            let set = arrays.iter().map(|p| self.array(p, None, &stem(p))).collect::<Result<_>>()?;
+            return self.add_arrays(dir, set);
+        }
+        let mut sets: Vec<(usize, &PathBuf)> = vec![];
+        for path in &entries {
+            let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            if let Some(n) = name.strip_prefix("test_data_set_").and_then(|n| n.parse().ok()) {
+                sets.push((n, path));
+            } else if path.is_dir() || matches!(extension(path).as_str(), "npy" | "npz") {
+                self.add(path)?;
+            }
+        }
+        sets.sort();
+        self.sets.extend(sets.into_iter().map(|(_, path)| Set::Folder(path.clone())));
+        Ok(())
+    }
+
+    fn add_arrays(&mut self, path: &Path, set: Vec<Array>) -> Result<()> {
+        let most = set.iter().map(|a| a.samples).max().unwrap_or(0);
+        if let Some(uneven) = set.iter().find(|a| a.samples != most && a.samples != 1) {
+            return Err(Error::user(format!(
+                "{}: `{}` holds {} samples along its first axis, another array {most}",
+                path.display(),
+                uneven.input,
+                uneven.samples
+            )));
+        }
+        if most == 0 {
+            return Err(Error::user(format!("{} holds no samples: its first axis is 0", path.display())));
+        }
+        let missing = |d: &&DeclaredInput| !d.has_default && !set.iter().any(|a| a.input == d.name);
+        if let Some(d) = self.declared.iter().find(missing) {
+            return Err(Error::user(format!("{}: no array for the input `{}`", path.display(), d.name)));
+        }
+        self.sets.push(Set::Arrays(set, most));
+        Ok(())
+    }
+
+    /// An array, its header read.
+    fn array(&self, file: &Path, entry: Option<String>, input: &str) -> Result<Array> {
+        let declared = find(&self.declared, input).map_err(|e| e.at(file.display()))?;
+        let whole = with_rows(file, entry.as_deref(), |rows| Ok(rows.shape().to_vec()))?;
+        let rank = declared.rank.unwrap_or(whole.len());
+        let (samples, shape) = match whole.len() {
+            n if n == rank && n > 0 => (whole[0], [&[1], &whole[1..]].concat()),
+            n if n == rank => (1, vec![]),
+            n if n == rank + 1 => (whole[0], whole[1..].to_vec()),
+            n if n + 1 == rank => (1, [&[1], &whole[..]].concat()),
+            _ => {
+                return Err(Error::user(format!(
+                    "{}: the array for the input `{input}` has the shape {whole:?}, but the input has {rank} axes, the first for samples",
+                    file.display()
+                )));
+            }
+        };
+        Ok(Array { file: file.to_owned(), entry, input: input.to_owned(), shape, samples })
+    }
+
+    /// Give every sample to `work`, with its number.
+    ///
+    /// # Errors
+    /// A file that is not as its header says; what `work` says.
+    pub fn each(&self, work: &mut dyn FnMut(usize, &Sample) -> Result<()>) -> Result<()> {
+        let mut number = 0;
+        for set in &self.sets {
+            match set {
+                Set::Folder(dir) => {
+                    let sample = inputs_in(dir, &self.declared)?;
+                    self.complete(dir, &sample)?;
+                    work(number, &sample)?;
+                    number += 1;
+                }
+                Set::Arrays(arrays, count) => {
+                    let mut archives: Vec<Option<Archive>> = vec![];
+                    for a in arrays {
+                        archives.push(a.entry.as_ref().map(|_| npz::archive(&a.file)).transpose()?);
+                    }
+                    let mut rows = vec![];
+                    for (a, archive) in arrays.iter().zip(&mut archives) {
+                        rows.push(match (archive, &a.entry) {
+                            (Some(archive), Some(entry)) => npz::rows(archive, &a.file, entry)?,
+                            _ => of_file(&a.file)?,
+                        });
+                    }
+                    let mut sample = Sample::new();
+                    for k in 0..*count {
+                        for (a, rows) in arrays.iter().zip(&mut rows) {
+                            if k == 0 || a.samples > 1 {
+                                let value = rows.take(&a.shape).map_err(|e| bad(&a.file, &a.input, e))?;
+                                sample.insert(a.input.clone(), self.value(a, value)?);
+                            }
+                        }
+                        work(number, &sample)?;
+                        number += 1;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn value(&self, a: &Array, value: Tensor) -> Result<Value> {
+        typed(value.into(), find(&self.declared, &a.input)?).map_err(|e| e.at(a.file.display()))
+    }
+
+    /// A data set must have every input.
+    fn complete(&self, dir: &Path, sample: &Sample) -> Result<()> {
+        match self.declared.iter().find(|d| !d.has_default && !sample.contains_key(&d.name)) {
+            None => Ok(()),
+            Some(d) => Err(Error::user(format!("{}: no value for the input `{}`", dir.display(), d.name))),
+        }
+    }
+}
+
+fn bad(file: &Path, input: &str, e: String) -> Error {
+    Error::user(format!("{}: `{input}`: {e}", file.display()))
+}
+
+fn of_file(file: &Path) -> Result<Rows<Box<dyn Read + 'static>>> {
+    let open = File::open(file).map_err(|e| Error::io("read", file, &e))?;
+    Rows::new(Box::new(BufReader::new(open)) as Box<dyn Read>)
+        .map_err(|e| Error::user(format!("{}: {e}", file.display())))
+}
+
+fn with_rows<T>(
+    file: &Path,
+    entry: Option<&str>,
+    work: impl FnOnce(&Rows<Box<dyn Read + '_>>) -> Result<T>,
+) -> Result<T> {
+    match entry {
+        None => work(&of_file(file)?),
+        Some(name) => {
+            let mut archive = npz::archive(file)?;
+            let rows = npz::rows(&mut archive, file, name)?;
+            work(&rows)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use egret_ir::{DType, Shape, TensorType, Type};
+
+    fn input(name: &str, rank: usize) -> DeclaredInput {
+        let ty = Type::Tensor(TensorType::new(DType::F32, Shape::new()));
+        DeclaredInput { name: name.into(), has_default: false, ty, rank: Some(rank) }
+    }
+
+    fn array(shape: &[usize], from: f32) -> Tensor {
+        let count: usize = shape.iter().product();
+        Tensor::new(shape, (0..count).map(|i| from + i as f32).collect())
+    }
+
+    fn save(path: &Path, arrays: &[(&str, Tensor)]) -> PathBuf {
+        let arrays: Vec<(String, Tensor)> = arrays.iter().map(|(n, t)| ((*n).into(), t.clone())).collect();
+        npz::write(path, &arrays).unwrap();
+        path.to_owned()
+    }
+
+    fn all(paths: &[PathBuf], declared: &[DeclaredInput]) -> Vec<Sample> {
+        let samples = Samples::open(paths, declared).unwrap();
+        let mut out = vec![];
+        samples
+            .each(&mut |k, sample| {
+                assert_eq!(k, out.len());
+                out.push(sample.clone());
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(out.len(), samples.len());
+        out
+    }
+
+    #[test]
+    fn samples_stand_along_the_first_axis() {
+        let dir = tempfile::tempdir().unwrap();
+        let one = |k: f32| Value::from(Tensor::new(&[1, 2], vec![2.0 * k, 2.0 * k + 1.0]));
+        let x = [input("x", 2)];
+        let file = save(&dir.path().join("a.npy"), &[("x", array(&[3, 2], 0.0))]);
+        let got = all(std::slice::from_ref(&file), &x);
+        assert_eq!(got.iter().map(|s| s["x"].clone()).collect::<Vec<_>>(), [one(0.0), one(1.0), one(2.0)]);
+        // A folder: all its files, and one sample without the axis.
+        save(&dir.path().join("b.npy"), &[("x", array(&[2], 6.0))]);
+        let got = all(&[dir.path().to_owned()], &x);
+        assert_eq!((got.len(), got[3]["x"].clone()), (4, one(3.0)));
+        // Where the input has no axis for samples, they lose it.
+        let got = all(&[file], &[input("x", 1)]);
+        assert_eq!(got[2]["x"], Tensor::new(&[2], vec![4f32, 5.0]).into());
+    }
+
+    #[test]
+    fn inputs_of_one_sample_serve_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let arrays = [("rate", array(&[1], 9.0)), ("x", array(&[2, 1], 0.0))];
+        let declared = [input("x", 2), input("rate", 1)];
+        let npz = save(&dir.path().join("a.npz"), &arrays);
+        let got = all(&[npz], &declared);
+        assert_eq!((got.len(), &got[1]["rate"]), (2, &Tensor::new(&[1], vec![9f32]).into()));
+        assert_eq!(got[1]["x"], Tensor::new(&[1, 1], vec![1f32]).into());
+        // Files with the names of inputs belong together.
+        let folder = dir.path().join("f");
+        std::fs::create_dir(&folder).unwrap();
+        for (name, tensor) in &arrays {
+            save(&folder.join(format!("{name}.npy")), &[(name, tensor.clone())]);
+        }
+        assert_eq!(all(&[folder], &declared), got);
+    }
+
+    #[test]
+    fn what_is_no_data_of_the_model_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let refused = |path: &Path, declared: &[DeclaredInput], parts: &[&str]| {
+            let e = Samples::open(&[path.to_owned()], declared).map(|_| ()).unwrap_err().to_string();
+            assert!(parts.iter().all(|p| e.contains(p)), "{e}");
+        };
+        let at = |name: &str| dir.path().join(name);
+        let x = [input("x", 2)];
+        let two = [input("x", 2), input("y", 2)];
+        refused(&at("none.npz"), &x, &["does not exist"]);
+        refused(&save(&at("a.npz"), &[("z", array(&[3, 2], 0.0))]), &x, &["no input `z`", "`x`"]);
+        refused(&save(&at("b.npz"), &[("x", array(&[0, 2], 0.0))]), &x, &["no samples"]);
+        refused(&save(&at("c.npz"), &[("x", array(&[2, 2, 2, 2], 0.0))]), &x, &["[2, 2, 2, 2]", "2 axes"]);
+        refused(&save(&at("d.npz"), &[("x", array(&[3, 2], 0.0))]), &two, &["no array for the input `y`"]);
+        let uneven = [("x", array(&[3, 2], 0.0)), ("y", array(&[2, 2], 0.0))];
+        refused(&save(&at("e.npz"), &uneven), &two, &["2 samples", "3"]);
+        refused(&save(&at("f.npy"), &[("x", array(&[3, 2], 0.0))]), &two, &["2 inputs"]);
+        std::fs::create_dir(at("empty")).unwrap();
+        refused(&at("empty"), &x, &["no samples in it"]);
+        std::fs::write(at("g.txt"), "x").unwrap();
+        refused(&at("g.txt"), &x, &["data are .npz"]);
+        assert!(Samples::open(&[], &x).is_err());
+    }
+}
