@@ -1,6 +1,7 @@
 //! Compression: copies of ONNX models with fewer numbers in them.
 //!
-//! [`prune`] works on the model file itself, so that names, metadata and all that it does not prune stay as they are. Every contraction
+//! [`prune`] works on the model file itself, so that names, metadata and all that it does not prune stay as they are; with data, biases
+//! are added where a layer has none. Every contraction
 //! gets a [`Verdict`]: what was pruned, or why not.
 //!
 //! | module | what it does |
@@ -9,10 +10,11 @@
 //! | `constants` | which constant a weight is, through transpositions |
 //! | `layout` | rows and reduction axes of a weight |
 //! | `ends` | which contractions come first and last |
-//! | `pattern`, `mask` | which weights become zero |
+//! | `pattern`, `scope`, `mask` | which weights become zero |
 //! | `wire` | where a weight's bytes stand in the file |
 //! | `methods` | how zeros are chosen and what the other weights become, a file each |
-//! | `data` | values inside a model on samples, their moments, and layers made anew from them in order |
+//! | `moments`, `linalg` | means and covariances of a layer's inputs and outputs, and least squares with them |
+//! | `data` | values inside a model on samples, and layers made anew from their moments, in order |
 //!
 //! # Example
 //!
@@ -32,19 +34,22 @@ mod data;
 mod ends;
 mod layers;
 mod layout;
+mod linalg;
 mod mask;
 mod methods;
+mod moments;
 mod numbers;
 mod pattern;
 mod plan;
 mod prune;
 mod report;
 mod request;
+mod scope;
 mod wire;
 
-pub use data::restore::Quality;
 pub use methods::Method;
 pub use pattern::Pattern;
-pub use prune::{Pruned, Watch, prune, prune_watched};
-pub use report::{Entry, Reason, Report, Verdict};
-pub use request::{Request, Scope};
+pub use prune::{Pruned, prune, prune_watched};
+pub use report::{Entry, Quality, Reason, Report, Verdict};
+pub use request::{Request, Watch};
+pub use scope::Scope;

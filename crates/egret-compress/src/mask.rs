@@ -2,7 +2,7 @@
 
 use crate::layout::Layout;
 use crate::pattern::Pattern;
-use crate::request::Scope;
+use crate::scope::Scope;
 use std::cmp::Ordering;
 
 /// Scores of a layer's weights, in the order of [`Layout::offsets`].

@@ -4,7 +4,8 @@ use crate::ends::ends;
 use crate::layers::{Contraction, Layer};
 use crate::pattern::Pattern;
 use crate::report::Reason;
-use crate::request::{Request, Scope};
+use crate::request::Request;
+use crate::scope::Scope;
 use egret::{Error, Result, near};
 use onnx_protobuf::GraphProto;
 

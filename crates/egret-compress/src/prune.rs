@@ -1,13 +1,14 @@
 //! Pruning a model: plan, scores, masks, and the file with the zeros in it.
 
-use crate::data::reconstruct::{self, Original};
-use crate::data::restore::Quality;
+use crate::data::original::{self, Original};
+use crate::data::reconstruct::{Reconstructed, reconstruct};
 use crate::layers::{Contraction, Layer, contractions};
 use crate::mask::{self, Scored};
 use crate::pattern::Pattern;
 use crate::plan::{self, Step};
-use crate::report::{Entry, Report, Verdict};
-use crate::request::{Request, Scope};
+use crate::report::{Entry, Quality, Report, Verdict};
+use crate::request::{Request, Watch};
+use crate::scope::Scope;
 use crate::{numbers, wire};
 use egret::frontend::ModelFile;
 use egret::samples::Samples;
@@ -22,9 +23,6 @@ pub struct Pruned {
     /// What was done.
     pub report: Report,
 }
-
-/// Told before each step of a long pruning: layers done, layers in all, and the next one's name.
-pub type Watch<'a> = dyn FnMut(usize, usize, &str) + 'a;
 
 /// Prune a model: an `.onnx` file, or the folder of a test case.
 ///
@@ -62,11 +60,11 @@ pub fn prune_watched(path: &Path, request: &Request, watch: &mut Watch<'_>) -> R
     let what = format!("{} by {method}, over {}", request.pattern, scope.words());
     if !request.data.is_empty() {
         let samples = Samples::open(&request.data, &file.declared()?.inputs)?;
-        reconstruct::check(graph, &found, &mut steps)?;
+        original::check(graph, &found, &mut steps)?;
         plan::some(&found, &steps, request)?;
         let what = format!("{what}, with {} samples", samples.len());
         let mut original = Original::new(file.proto(), &path, &found, &steps)?;
-        let made = reconstruct::reconstruct(&mut original, found.len(), &samples, request, scope, watch)?;
+        let made = reconstruct(&mut original, found.len(), &samples, request, scope, watch)?;
         return with_data(&path, file.proto(), &found, &steps, &original, &made, what);
     }
     let mut model = std::fs::read(&path).map_err(|e| Error::io("read", &path, &e))?;
@@ -86,7 +84,7 @@ fn with_data(
     found: &[Contraction],
     steps: &[Step],
     original: &Original<'_>,
-    made: &reconstruct::Reconstructed,
+    made: &Reconstructed,
     what: String,
 ) -> Result<Pruned> {
     let bytes_before =

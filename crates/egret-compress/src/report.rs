@@ -1,6 +1,5 @@
 //! What a pruning did: a verdict for every contraction.
 
-use crate::data::restore::Quality;
 use crate::pattern::Pattern;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
@@ -40,6 +39,15 @@ impl Reason {
             Reason::NotDone => "not done yet",
         }
     }
+}
+
+/// How a layer's outputs are to those of the original.
+#[derive(Copy, Clone, Debug, Default, PartialEq)]
+pub struct Quality {
+    /// Mean square of the difference, relative to the variance of the original.
+    pub error: f64,
+    /// Standard deviation relative to the original's.
+    pub deviation: f64,
 }
 
 /// What became of a contraction.

@@ -2,20 +2,8 @@
 
 use crate::methods::Method;
 use crate::pattern::Pattern;
-use egret::Error;
+use crate::scope::Scope;
 use std::path::PathBuf;
-use std::str::FromStr;
-
-/// Among which weights the lowest are chosen.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// Those of one output.
-    Row,
-    /// Those of a layer.
-    Layer,
-    /// Those of all layers.
-    Global,
-}
 
 /// What is asked of a pruning.
 #[derive(Clone, Debug)]
@@ -36,6 +24,9 @@ pub struct Request {
     pub skip: Vec<String>,
 }
 
+/// Told before each step of a long pruning: layers done, layers in all, and the next one's name.
+pub type Watch<'a> = dyn FnMut(usize, usize, &str) + 'a;
+
 impl Request {
     /// A pattern by size, with all else as it is by default.
     pub fn new(pattern: Pattern) -> Request {
@@ -48,35 +39,5 @@ impl Request {
             layers: vec![],
             skip: vec![],
         }
-    }
-}
-
-impl Scope {
-    /// The word on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Scope::Row => "row",
-            Scope::Layer => "layer",
-            Scope::Global => "global",
-        }
-    }
-
-    /// What it is, in words.
-    pub fn words(self) -> &'static str {
-        match self {
-            Scope::Row => "each output",
-            Scope::Layer => "each layer",
-            Scope::Global => "all layers",
-        }
-    }
-}
-
-impl FromStr for Scope {
-    type Err = Error;
-    fn from_str(s: &str) -> egret::Result<Scope> {
-        let all = [Scope::Row, Scope::Layer, Scope::Global];
-        all.into_iter()
-            .find(|k| k.name() == s)
-            .ok_or_else(|| Error::user(format!("no scope `{s}`; there are row, layer and global")))
     }
 }

@@ -57,8 +57,11 @@ fn word(name: &str, s: &str) -> AttributeProto {
     }
 }
 
-/// Nodes, weights and the shape of the input: a contraction as each operator and attribute writes it.
-fn contractions() -> Vec<(&'static str, Vec<NodeProto>, Vec<TensorProto>, Vec<i64>)> {
+/// What it is, nodes, weights, and the shape of the input.
+type Case = (&'static str, Vec<NodeProto>, Vec<TensorProto>, Vec<i64>);
+
+/// A contraction as each operator and attribute writes it.
+fn contractions() -> Vec<Case> {
     let w = |dims: &[i64]| tensor("w", dims, Stored::Raw);
     let b = |dims: &[i64]| tensor("b", dims, Stored::Raw);
     let one = |op: &str, inputs: &[&str], attributes: Vec<AttributeProto>| {

@@ -2,13 +2,13 @@
 //!
 //! The cost of a weight is its score relative to the variance of its layer's outputs, from one pass of the original model.
 
-use crate::data::moments::Moments;
-use crate::data::reconstruct::{Original, Target};
+use crate::data::original::{Original, Target};
 use crate::mask;
 use crate::methods::Problem;
+use crate::moments::Moments;
 use crate::pattern::Pattern;
-use crate::prune::Watch;
-use crate::request::{Request, Scope};
+use crate::request::{Request, Watch};
+use crate::scope::Scope;
 use egret::samples::Samples;
 use egret::{Error, Result};
 

@@ -1,9 +1,8 @@
-//! What calibration data tell of a model: values inside it, their moments, and layers made anew from them.
+//! What calibration data tell of a model: values inside it, and layers made anew from their moments.
 
 pub mod bias;
 pub mod budget;
-pub mod linalg;
-pub mod moments;
+pub mod original;
 pub mod reconstruct;
 pub mod restore;
 pub mod rounds;

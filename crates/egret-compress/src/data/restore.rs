@@ -1,19 +1,11 @@
 //! Means and variances of a pruned layer's outputs are those of the original again.
 
-use crate::data::linalg::{dot, times};
-use crate::data::moments::Moments;
+use crate::linalg::{dot, times};
+use crate::moments::Moments;
+use crate::report::Quality;
 
 /// A row is scaled by no more than this, nor by less than one over it.
 const MOST: f64 = 2.0;
-
-/// How a layer's outputs are to those of the original.
-#[derive(Copy, Clone, Debug, Default, PartialEq)]
-pub struct Quality {
-    /// Mean square of the difference, relative to the variance of the original.
-    pub error: f64,
-    /// Standard deviation relative to the original's.
-    pub deviation: f64,
-}
 
 /// Sums over rows, of which a [`Quality`] is made.
 #[derive(Default)]

@@ -4,10 +4,10 @@
 //! what it gives. Of a large output only some positions are taken, spread over it, borders included.
 
 use crate::constants::Refusal;
-use crate::data::moments::Sums;
 use crate::data::taps::floats;
 use crate::layers::Layer;
 use crate::layout::{Side, integer};
+use crate::moments::Sums;
 use crate::report::Reason;
 use egret::ir::Tensor;
 use egret::ir::rng::Rng;

@@ -4,11 +4,11 @@ mod l1;
 mod obc;
 mod wanda;
 
-use crate::data::moments::Moments;
 use crate::layout::Layout;
 use crate::mask::{self, Scored};
+use crate::moments::Moments;
 use crate::pattern::Pattern;
-use crate::request::Scope;
+use crate::scope::Scope;
 use egret::Error;
 use std::str::FromStr;
 
