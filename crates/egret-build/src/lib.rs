@@ -151,6 +151,7 @@ impl Model {
             out_dir: out_dir.clone(),
             options: Options { name: name.clone(), target, threads, ..Options::default() },
             emit: vec![Emit::Lib, Emit::Rs],
+            read: vec![],
             weights: WeightsPlace::Embed,
             report: None,
         };

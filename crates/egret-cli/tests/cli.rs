@@ -140,12 +140,24 @@ fn two_compilations_are_equal_and_run_from_their_folder() {
             "--out-dir",
             &out,
             "--emit",
-            "lib,header,rs,obj,so,exe",
+            "lib,header,hpp,rs,obj,so,exe,pc",
             "--name",
             "m",
         ]);
     }
-    let files = ["libm.a", "libm.so", "m", "m.d", "m.h", "m.manifest.json", "m.o", "m.rs", "m.trace"];
+    let files = [
+        "libm.a",
+        "libm.so",
+        "m",
+        "m.d",
+        "m.h",
+        "m.hpp",
+        "m.manifest.json",
+        "m.o",
+        "m.pc",
+        "m.rs",
+        "m.trace",
+    ];
     assert_eq!(names(&a), files);
     for file in files {
         let read = |dir: &Path| std::fs::read(dir.join(file)).expect(file);

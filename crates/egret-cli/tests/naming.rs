@@ -77,6 +77,9 @@ fn letters_that_symbols_lack_want_a_name() {
             }
         }
     }
+    // `egret_info` is a type of every header.
+    let out = path(&dir, "gen");
+    refused(&["compile", &model("simple_cnn"), "--out-dir", &out, "--name", "egret"], 1, &["another name"]);
 }
 
 #[test]

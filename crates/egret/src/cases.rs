@@ -128,6 +128,12 @@ impl Case {
         self.dir.join("test_data_set_0")
     }
 
+    /// Files of its first inputs.
+    pub fn input_files(&self) -> Vec<PathBuf> {
+        let file = |i| self.first_set().join(format!("input_{i}.pb"));
+        (0usize..).map(file).take_while(|f| f.is_file()).collect()
+    }
+
     /// Run the case on an engine.
     pub fn run(&self, engine: Engine, options: &Options) -> Result<()> {
         let tolerance = self.tolerance()?;

@@ -5,6 +5,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+/// How the names of temporary files and folders begin that stand beside what they become.
+pub const SCRATCH: &str = ".egret-";
+
 /// What is written to now and is not yet in its place.
 static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(vec![]);
 
@@ -55,7 +58,7 @@ impl Scratch {
     /// # Errors
     /// The folder cannot be written to.
     pub fn inside(folder: &Path) -> Result<Scratch> {
-        let dir = tempfile::Builder::new().prefix(".egret-").tempdir_in(folder);
+        let dir = tempfile::Builder::new().prefix(SCRATCH).tempdir_in(folder);
         Ok(Scratch::of(dir.map_err(|e| Error::io("write into", folder, &e))?))
     }
 
@@ -85,7 +88,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
         _ => Path::new("."),
     };
     let fail = |e: &std::io::Error| Error::io("write", path, e);
-    let mut file = tempfile::Builder::new().prefix(".egret-").tempfile_in(dir).map_err(|e| fail(&e))?;
+    let mut file = tempfile::Builder::new().prefix(SCRATCH).tempfile_in(dir).map_err(|e| fail(&e))?;
     let _listed = Unfinished::new(file.path());
     file.write_all(bytes).map_err(|e| fail(&e))?;
     #[cfg(unix)]

@@ -80,6 +80,20 @@ impl Imported {
 }
 
 impl Request {
+    /// Files that values for inputs are read from.
+    pub fn given_files(&self) -> Vec<PathBuf> {
+        let named = self.inputs.named.iter().chain(&self.bind).filter_map(|(_, given)| match given {
+            Given::File(path) => Some(path.clone()),
+            _ => None,
+        });
+        let folders = std::iter::once(&self.model).filter(|m| m.is_dir()).chain(&self.inputs.files);
+        let several = folders.flat_map(|path| match Case::open(path) {
+            Some(case) => case.input_files(),
+            None => vec![path.clone()],
+        });
+        named.chain(several).collect()
+    }
+
     /// Import the model.
     ///
     /// # Errors

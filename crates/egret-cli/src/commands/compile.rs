@@ -23,8 +23,8 @@ pub struct Args {
     /// Options.
     #[command(flatten)]
     pub options: CompileOptions,
-    /// What to write: lib, header, rs, obj, so, exe
-    #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "lib,header,rs")]
+    /// What to write: lib, header, hpp, rs, obj, so, exe, pc
+    #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "lib,header,hpp,rs")]
     pub emit: Vec<egret::artifact::Emit>,
     /// Where the weights go: embed (into the code) or file (M.weights)
     #[arg(long, default_value = "embed")]
@@ -49,6 +49,7 @@ pub fn run(args: &Args) -> Result<()> {
         out_dir: args.out_dir.clone(),
         options: Options { name, ..options(&args.options, args.threads)? },
         emit: args.emit.clone(),
+        read: args.options.rules.rules.clone(),
         weights: args.weights,
         report: args.report.clone(),
     };

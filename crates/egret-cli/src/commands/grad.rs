@@ -42,8 +42,8 @@ pub struct Args {
     /// Name in symbols and file names [default: grad_ and that of the model's file]
     #[arg(long, value_name = "M")]
     pub name: Option<String>,
-    /// What to write into the folder: lib, header, rs, obj, so, exe
-    #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "lib,header,rs")]
+    /// What to write into the folder: lib, header, hpp, rs, obj, so, exe, pc
+    #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "lib,header,hpp,rs")]
     pub emit: Vec<artifact::Emit>,
     /// Where the weights go: embed (into the code) or file (M.weights)
     #[arg(long, default_value = "embed")]
@@ -122,6 +122,7 @@ fn compile(args: &Args, wanted: &Request, dir: &Path) -> Result<()> {
         out_dir: dir.to_owned(),
         options: Options { name, ..options(&args.options, args.threads)? },
         emit: args.emit.clone(),
+        read: args.options.rules.rules.clone(),
         weights: args.weights,
         report: None,
     };

@@ -1,9 +1,13 @@
 //! The files that a compilation writes.
 
+mod depfile;
 mod exe;
 mod header;
+mod hpp;
 mod manifest;
 mod names;
+mod pc;
+mod place;
 mod rust;
 mod write;
 
@@ -23,6 +27,8 @@ pub enum Emit {
     Lib,
     /// `<m>.h`
     Header,
+    /// `<m>.hpp`, and `<m>.h` that it includes.
+    Hpp,
     /// `<m>.rs`
     Rs,
     /// `<m>.o`
@@ -31,6 +37,8 @@ pub enum Emit {
     So,
     /// `<m>`; needs a C compiler.
     Exe,
+    /// `<m>.pc`: a package for pkg-config.
+    Pc,
 }
 
 impl FromStr for Emit {
@@ -39,13 +47,15 @@ impl FromStr for Emit {
         Ok(match s {
             "lib" => Emit::Lib,
             "header" => Emit::Header,
+            "hpp" => Emit::Hpp,
             "rs" => Emit::Rs,
             "obj" => Emit::Obj,
             "so" => Emit::So,
             "exe" => Emit::Exe,
+            "pc" => Emit::Pc,
             _ => {
                 return Err(format!(
-                    "nothing called `{s}` can be written; there are lib, header, rs, obj, so, exe"
+                    "nothing called `{s}` can be written; there are lib, header, hpp, rs, obj, so, exe, pc"
                 ));
             }
         })
@@ -84,6 +94,8 @@ pub struct Request {
     pub options: Options,
     /// Which files, beside those that are always written.
     pub emit: Vec<Emit>,
+    /// Files that were read to make the options, as those of rewrite rules: the depfile names them.
+    pub read: Vec<PathBuf>,
     /// Where the weights go.
     pub weights: WeightsPlace,
     /// Where the page about the compilation goes, if one is wanted.

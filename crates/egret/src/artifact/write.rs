@@ -1,7 +1,7 @@
 //! One compilation: from a model file to the files in a folder, all of them or none.
 
 use super::manifest::{Facts, manifest};
-use super::{Emit, Request, WeightsPlace, exe, header, rust};
+use super::{Emit, Request, WeightsPlace, depfile, exe, header, hpp, pc, place, rust};
 use crate::error::{Error, Result};
 use crate::files::Scratch;
 use crate::options::{self, Options};
@@ -63,7 +63,7 @@ pub fn compile_changed(request: &Request, change: &dyn Fn(Graph) -> Result<Graph
     notes.extend(notes::of(&before, &lowered, &options));
     notes.extend(notes::growth(frontend::bytes_of(&sources)?, program.weights.len()));
     let files = files(request, &sources, &lowered, &hash_of(&sources[0])?, &target)?;
-    let mut files = place(&request.out_dir, &files)?;
+    let mut files = place::files(&request.out_dir, &files)?;
     if let (Some(path), Some(recorder)) = (&request.report, recorder) {
         let page = report::page(&recorder.finish(
             &request.options.name,
@@ -94,6 +94,9 @@ fn check(request: &Request) -> Result<()> {
         return Err(Error::user(format!(
             "--name `{name}` is no identifier of C; use letters, digits and _ only"
         )));
+    }
+    if name == "egret" {
+        return Err(Error::user("--name `egret`: the C ABI has types that begin so; use another name"));
     }
     pipeline::check_target(&request.options)?;
     if source::is_text(&request.source.model) {
@@ -163,8 +166,14 @@ fn files(
     if wants(Emit::Lib) {
         out.insert(format!("lib{m}.a"), archive);
     }
-    if wants(Emit::Header) {
+    if wants(Emit::Header) || wants(Emit::Hpp) {
         out.insert(format!("{m}.h"), header.into_bytes());
+    }
+    if wants(Emit::Hpp) {
+        out.insert(format!("{m}.hpp"), hpp::header(program, embedded, model_hash).into_bytes());
+    }
+    if wants(Emit::Pc) {
+        out.insert(format!("{m}.pc"), pc::package(program).into_bytes());
     }
     if wants(Emit::Rs) {
         out.insert(format!("{m}.rs"), rust::rust_module(program, embedded).into_bytes());
@@ -178,54 +187,9 @@ fn files(
     let facts = Facts { model: &sources[0], model_hash, weights_hash: &weights_hash, target, files: &out };
     let manifest = manifest(request, program, &facts);
     out.insert(format!("{m}.manifest.json"), manifest);
-    let depfile = depfile(sources, &request.out_dir, &out);
+    let given = request.source.given_files();
+    let sources: Vec<&PathBuf> = sources.iter().chain(&given).chain(&request.read).collect();
+    let depfile = depfile::rule(&sources, &request.out_dir, out.keys());
     out.insert(format!("{m}.d"), depfile);
     Ok(out)
-}
-
-/// The rule of Make that says what the files depend on. Targets are spelt as the caller spells the folder, as Make knows them.
-fn depfile(sources: &[PathBuf], dir: &Path, files: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
-    let escape = |s: &str| s.replace('$', "$$").replace(' ', "\\ ").replace('#', "\\#");
-    let targets: Vec<String> = files.keys().map(|f| escape(&dir.join(f).to_string_lossy())).collect();
-    let sources: Vec<String> = sources.iter().map(|p| escape(&p.to_string_lossy())).collect();
-    format!("{}: {}\n", targets.join(" "), sources.join(" ")).into_bytes()
-}
-
-/// Write files into a folder: first all beside it, then into their places.
-fn place(dir: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<Vec<PathBuf>> {
-    let existed = dir.is_dir();
-    std::fs::create_dir_all(dir).map_err(|e| Error::io("make the folder", dir, &e))?;
-    let result = fill(dir, files);
-    if result.is_err() && !existed {
-        // Only if it is empty, as it was made here.
-        let _ = std::fs::remove_dir(dir);
-    }
-    result
-}
-
-fn fill(dir: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<Vec<PathBuf>> {
-    let staging = Scratch::inside(dir)?;
-    for (name, bytes) in files {
-        let path = staging.path().join(name);
-        // The place that it is meant for is the user's.
-        let fail = |e| Error::io("write", &dir.join(name), &e);
-        std::fs::write(&path, bytes).map_err(fail)?;
-        #[cfg(unix)]
-        if bytes.starts_with(b"\x7fELF") && !name.ends_with(".o") {
-            use std::os::unix::fs::PermissionsExt;
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).map_err(fail)?;
-        }
-    }
-    let mut done: Vec<PathBuf> = vec![];
-    for name in files.keys() {
-        let path = dir.join(name);
-        if let Err(e) = std::fs::rename(staging.path().join(name), &path) {
-            for path in &done {
-                let _ = std::fs::remove_file(path);
-            }
-            return Err(Error::io("write", &path, &e));
-        }
-        done.push(path);
-    }
-    Ok(done)
 }

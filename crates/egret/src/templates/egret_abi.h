@@ -113,6 +113,7 @@ static inline const char *egret_error_string(int32_t e) {
     case EGRET_E_BOUND_VALUE: return "an input does not have the value it was bound to at compile time";
     case EGRET_E_DIMS: return "plan was given a wrong number of dims";
     case EGRET_E_INDEX: return "an index in the data is outside its axis";
+    case EGRET_E_OVERLAP: return "an output or the arena shares memory with something else";
     default: return "an unknown error";
     }
 }
