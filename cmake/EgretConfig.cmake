@@ -1,0 +1,110 @@
+# Egret in CMake: ONNX models as static libraries.
+#
+#   find_package(Egret REQUIRED)                       # CMAKE_PREFIX_PATH or Egret_DIR leads here
+#   egret_add_model(digits MODEL net.onnx DIM batch=1)
+#   target_link_libraries(app PRIVATE digits)          # and #include <digits.h> or <digits.hpp>
+#
+# The command is `egret` beside this file's prefix, in the checkout's target folder, or on the PATH; -DEgret_EXECUTABLE=... names another.
+
+if(CMAKE_VERSION VERSION_LESS 3.20)
+  set(Egret_FOUND FALSE)
+  set(Egret_NOT_FOUND_MESSAGE "Egret needs CMake 3.20 or newer")
+  return()
+endif()
+# Also of the function below: depfiles are brought to the generator's form (CMP0116).
+cmake_policy(VERSION 3.20)
+
+find_program(Egret_EXECUTABLE egret
+  HINTS "${CMAKE_CURRENT_LIST_DIR}/../../../bin" "${CMAKE_CURRENT_LIST_DIR}/../target/release" "${CMAKE_CURRENT_LIST_DIR}/../target/debug"
+  PATHS "$ENV{HOME}/.cargo/bin"
+  NO_CMAKE_FIND_ROOT_PATH
+  DOC "The egret command")
+if(NOT Egret_EXECUTABLE)
+  set(Egret_FOUND FALSE)
+  set(Egret_NOT_FOUND_MESSAGE "the command `egret` was not found; install it or give -DEgret_EXECUTABLE=PATH")
+  return()
+endif()
+set(EGRET_TARGET "" CACHE STRING "CPU that models are compiled for where egret_add_model does not say; empty: any of the build's architecture")
+
+# egret_add_model(<target> MODEL <file> [NAME <name>] [TARGET <cpu>] [WEIGHTS embed|file] [DIM <name>=<size>...]
+#                 [RULES <file>...] [ARGS <argument>...])
+#
+# A static library of a model, with its headers <name>.h and <name>.hpp to include; <name> is that of the target where none is
+# given. ARGS are further arguments of `egret compile`; a file among them is named by its full path. With WEIGHTS file the
+# target's property EGRET_WEIGHTS is the path of the weights.
+function(egret_add_model target)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "MODEL;NAME;TARGET;WEIGHTS" "DIM;RULES;ARGS")
+  if(arg_UNPARSED_ARGUMENTS)
+    message(FATAL_ERROR "egret_add_model(${target}): unknown arguments: ${arg_UNPARSED_ARGUMENTS}")
+  endif()
+  if(NOT arg_MODEL)
+    message(FATAL_ERROR "egret_add_model(${target}): MODEL is missing")
+  endif()
+  get_filename_component(model "${arg_MODEL}" ABSOLUTE)
+  if(NOT arg_NAME)
+    string(MAKE_C_IDENTIFIER "${target}" arg_NAME)
+  endif()
+  if(NOT arg_TARGET)
+    set(arg_TARGET "${EGRET_TARGET}")
+  endif()
+  if(NOT arg_TARGET)
+    if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+      set(arg_TARGET x86-64-v2)
+    elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
+      set(arg_TARGET aarch64)
+    else()
+      message(FATAL_ERROR "egret_add_model(${target}): Egret does not compile for ${CMAKE_SYSTEM_PROCESSOR}; give TARGET")
+    endif()
+  endif()
+
+  set(dir "${CMAKE_CURRENT_BINARY_DIR}/egret/${target}")
+  set(base "${dir}/${arg_NAME}")
+  set(command "${Egret_EXECUTABLE}" compile "${model}" --out-dir "${dir}" --name "${arg_NAME}" --emit obj,header,hpp --target "${arg_TARGET}")
+  foreach(dim IN LISTS arg_DIM)
+    list(APPEND command --dim "${dim}")
+  endforeach()
+  foreach(rules IN LISTS arg_RULES)
+    get_filename_component(rules "${rules}" ABSOLUTE)
+    list(APPEND command --rules "${rules}")
+  endforeach()
+  # Ninja wants to know every target of the depfile, and the first as the first.
+  set(outputs "${base}.h" "${base}.hpp" "${base}.manifest.json" "${base}.o" "${base}.trace")
+  if(arg_WEIGHTS)
+    list(APPEND command --weights "${arg_WEIGHTS}")
+    if(arg_WEIGHTS STREQUAL "file")
+      list(APPEND outputs "${base}.weights")
+    endif()
+  endif()
+  list(APPEND command ${arg_ARGS})
+
+  # Makefiles do not notice another command by themselves: it is a file that the outputs depend on.
+  set(options "${dir}/options.txt")
+  set(before "")
+  if(EXISTS "${options}")
+    file(READ "${options}" before)
+  endif()
+  if(NOT before STREQUAL "${command}")
+    file(WRITE "${options}" "${command}")
+  endif()
+
+  add_custom_command(
+    OUTPUT ${outputs}
+    COMMAND ${command}
+    DEPENDS "${model}" "${options}" "${Egret_EXECUTABLE}"
+    DEPFILE "${base}.d"
+    COMMENT "Compiling the model ${target}"
+    VERBATIM)
+  add_library(${target} STATIC ${outputs})
+  set_source_files_properties("${base}.o" PROPERTIES EXTERNAL_OBJECT TRUE GENERATED TRUE)
+  get_property(languages GLOBAL PROPERTY ENABLED_LANGUAGES)
+  if("C" IN_LIST languages)
+    set(language C)
+  else()
+    set(language CXX)
+  endif()
+  set_target_properties(${target} PROPERTIES
+    LINKER_LANGUAGE ${language}
+    PUBLIC_HEADER "${base}.h;${base}.hpp"
+    EGRET_WEIGHTS "${base}.weights")
+  target_include_directories(${target} INTERFACE "$<BUILD_INTERFACE:${dir}>")
+endfunction()

@@ -1,0 +1,12 @@
+# The version of Egret, as in Cargo.toml; before 1.0 another minor version may differ in anything.
+set(PACKAGE_VERSION "0.1.0")
+if(PACKAGE_FIND_VERSION VERSION_EQUAL PACKAGE_VERSION)
+  set(PACKAGE_VERSION_EXACT TRUE)
+endif()
+if(NOT PACKAGE_FIND_VERSION VERSION_GREATER PACKAGE_VERSION)
+  string(REGEX MATCH "^[0-9]+\\.[0-9]+" egret_series "${PACKAGE_VERSION}")
+  if(NOT PACKAGE_FIND_VERSION OR "${PACKAGE_FIND_VERSION}." MATCHES "^${egret_series}\\.")
+    set(PACKAGE_VERSION_COMPATIBLE TRUE)
+  endif()
+  unset(egret_series)
+endif()

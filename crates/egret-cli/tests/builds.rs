@@ -1,0 +1,279 @@
+//! Models in builds of C and C++: the examples and small projects, with every build tool that is there. They build from clean, a
+//! second time nothing, and after a change of model, external data or option that model and no other; in folders whose names
+//! have spaces and letters beyond ASCII.
+
+#![cfg(unix)]
+
+mod kit;
+
+use kit::{model, onnx_beside, temp, text};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// Whether tools are there; a line about those that are not.
+fn there(tools: &[&str]) -> bool {
+    let missing =
+        |t: &&&str| !Command::new(**t).arg("--version").output().is_ok_and(|o| o.status.success());
+    match tools.iter().find(missing) {
+        Some(tool) => eprintln!("left out: {tools:?} ({tool} is not there)"),
+        None => return true,
+    }
+    false
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the checkout")
+}
+
+/// A command in a folder, with `egret` on its path.
+fn tool(dir: &Path, program: &str, args: &[&str]) -> Command {
+    let egret = Path::new(env!("CARGO_BIN_EXE_egret")).parent().expect("a folder").display().to_string();
+    let mut c = Command::new(program);
+    let path = format!("{egret}:{}", std::env::var("PATH").unwrap_or_default());
+    c.current_dir(dir).args(args).env("PATH", path).env_remove("MAKEFLAGS").env_remove("CFLAGS");
+    c
+}
+
+/// What a command prints that must succeed.
+#[track_caller]
+fn says(dir: &Path, program: &str, args: &[&str]) -> String {
+    let out = tool(dir, program, args).output().expect("it starts");
+    let said = format!("{}{}", text(&out.stdout), text(&out.stderr));
+    assert!(out.status.success(), "{program} {args:?}: {said}");
+    said
+}
+
+/// The models that a build compiled, by the sizes of arenas and weights that `egret compile` ends with.
+fn compiled(log: &str) -> usize {
+    log.lines().filter(|l| l.contains(" bytes of arena, ")).count()
+}
+
+/// Make a file newer than what was made of it.
+fn touch(path: &Path) {
+    let now = std::time::SystemTime::now();
+    std::fs::File::options().append(true).open(path).expect("a file").set_modified(now).expect("touched");
+}
+
+/// An awkward name of a folder, and one with a sign that CMake does not escape where it tells Ninja of depfiles.
+const AWKWARD: &str = "zwei Wörter";
+const DOLLAR: &str = "zwei Wörter $x";
+
+/// A checkout in small: examples, rules, fixtures, in a folder with an awkward name.
+fn checkout(dir: &Path, name: &str) -> PathBuf {
+    let top = dir.join(name);
+    std::fs::create_dir_all(top.join("fixtures/models")).expect("a folder");
+    for folder in ["examples", "cmake", "make"] {
+        says(&root(), "cp", &["-R", folder, &top.display().to_string()]);
+    }
+    symlink(root().join("fixtures/digits"), top.join("fixtures/digits")).expect("a link");
+    std::fs::copy(model("simple_cnn"), top.join("fixtures/models/simple_cnn.onnx")).expect("a copy");
+    top
+}
+
+/// From clean, again, with a new model, with another option; `build(option)` gives the log of a build.
+#[track_caller]
+fn cycle(top: &Path, build: impl Fn(bool) -> String, program: &str) {
+    let digits =
+        ["images", "labels"].map(|f| root().join(format!("fixtures/digits/{f}.npy")).display().to_string());
+    let counts = |said: &str| {
+        let right = says(top, program, &[&digits[0], &digits[1]]);
+        assert_eq!(right, "980 of 1000 right\n", "{said}");
+    };
+    let first = build(false);
+    assert_eq!(compiled(&first), 1, "{first}");
+    counts(&first);
+    let second = build(false);
+    assert!(compiled(&second) == 0 && !second.to_lowercase().contains("linking"), "{second}");
+    touch(&top.join("fixtures/models/simple_cnn.onnx"));
+    assert_eq!(compiled(&build(false)), 1);
+    assert_eq!(compiled(&build(false)), 0);
+    let other = build(true);
+    assert_eq!(compiled(&other), 1, "{other}");
+    assert_eq!(compiled(&build(true)), 0);
+    counts(&other);
+}
+
+const GENERATORS: [(&str, &str); 2] = [("Ninja", "ninja"), ("Unix Makefiles", "make")];
+
+#[test]
+fn the_example_of_cmake() {
+    for (generator, builder) in GENERATORS {
+        if !there(&["cmake", builder, "c++"]) {
+            continue;
+        }
+        let dir = temp();
+        let top = checkout(dir.path(), AWKWARD);
+        let at = top.join("examples/cpp-cmake");
+        let build = |other: bool| {
+            let target = if other { "-DEGRET_TARGET=native" } else { "-DEGRET_TARGET=" };
+            let egret = format!("-DEgret_EXECUTABLE={}", env!("CARGO_BIN_EXE_egret"));
+            let prefix = format!("-DCMAKE_PREFIX_PATH={}", top.display());
+            says(&at, "cmake", &["-B", "build", "-G", generator, &prefix, &egret, target]);
+            says(&at, "cmake", &["--build", "build"])
+        };
+        cycle(&top, build, &at.join("build/digits-app").display().to_string());
+    }
+}
+
+#[test]
+fn the_example_of_make() {
+    if !there(&["make", "cc"]) {
+        return;
+    }
+    let dir = temp();
+    let top = checkout(dir.path(), DOLLAR);
+    let at = top.join("examples/c-make");
+    let build = |other: bool| match other {
+        true => says(&at, "make", &["-j4", "EGRET_FLAGS=--target native --tier exact"]),
+        false => says(&at, "make", &["-j4"]),
+    };
+    cycle(&top, build, &at.join("build/digits").display().to_string());
+    assert!(says(&at, "make", &["EGRET_FLAGS=--target native --tier exact"]).contains("up to date"));
+}
+
+#[test]
+fn the_example_of_meson() {
+    if !there(&["meson", "ninja", "cc"]) {
+        return;
+    }
+    let dir = temp();
+    let top = checkout(dir.path(), DOLLAR);
+    let at = top.join("examples/c-meson");
+    says(&at, "meson", &["setup", "build"]);
+    let build = |other: bool| {
+        let target = if other { "native" } else { "x86-64-v2" };
+        says(&at, "meson", &["configure", "build", &format!("-Degret_target={target}")]);
+        says(&at, "ninja", &["-C", "build"])
+    };
+    cycle(&top, build, &at.join("build/digits").display().to_string());
+}
+
+/// Two models, of which one has its weights in a file of its own, the other comes through a link.
+const MAIN: &str = r#"
+#include "beside.h"
+#include "linked.h"
+#include <stdio.h>
+static union { char bytes[BESIDE_ARENA_BYTES + 64]; int64_t align; } memory;
+int main(void) {
+    egret_weights w, other;
+    float x[4] = {1, 2, 3, 4}, y[4];
+    void *arena = memory.bytes + (64 - (uintptr_t)memory.bytes % 64) % 64;
+    if (beside_bind(&w, NULL, 0) || linked_bind(&other, NULL, 0)) return 1;
+    if (beside_call(&w, x, y, arena, NULL)) return 2;
+    printf("%g\n", y[3]);
+    return 0;
+}
+"#;
+
+const LISTS: &str = "cmake_minimum_required(VERSION 3.20)\nproject(two LANGUAGES C)\nfind_package(Egret 0.1 REQUIRED)\n\
+    egret_add_model(beside MODEL models/beside.onnx)\negret_add_model(linked MODEL models/linked.onnx TARGET native ARGS --tier exact)\n\
+    add_executable(two main.c)\ntarget_link_libraries(two PRIVATE beside linked)\n\
+    install(TARGETS beside linked two EXPORT two PUBLIC_HEADER DESTINATION include)\ninstall(EXPORT two DESTINATION lib/cmake/two)\n";
+
+const MAKEFILE: &str = "EGRET_FROM := models\nEGRET_OUT := build\nEGRET_NAMES := beside linked\nEGRET_FLAGS_linked := --tier exact\n\
+    build/two: build/main.o build/libbeside.a build/liblinked.a\n\t$(CC) -o $@ $^\n\
+    build/main.o: main.c build/beside.h build/linked.h\n\t$(CC) -Ibuild -c -o $@ $<\n\
+    include ../make/egret.mk\n";
+
+fn weights(values: [f32; 4]) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+/// A project of two models; its folder.
+fn two(top: &Path) -> PathBuf {
+    let at = top.join("two models");
+    std::fs::create_dir_all(at.join("models")).expect("a folder");
+    let write = |name: &str, bytes: &[u8]| std::fs::write(at.join(name), bytes).expect(name);
+    write("main.c", MAIN.as_bytes());
+    write("CMakeLists.txt", LISTS.as_bytes());
+    write("Makefile", MAKEFILE.as_bytes());
+    write("models/beside.onnx", &onnx_beside("größe 1.bin", 4));
+    write("models/größe 1.bin", &weights([1.0; 4]));
+    symlink("../../fixtures/models/simple_cnn.onnx", at.join("models/linked.onnx")).expect("a link");
+    at
+}
+
+/// What is built again after each change. A build that does not forget what a model needed once (Makefiles of CMake 3.25) goes
+/// on asking for it.
+#[track_caller]
+fn changes(top: &Path, at: &Path, forgets: bool, build: impl Fn() -> String) {
+    let answer = || says(at, &at.join("build/two").display().to_string(), &[]);
+    let data = at.join("models/größe 1.bin");
+    let first = build();
+    assert_eq!((compiled(&first), answer().as_str()), (2, "5\n"), "{first}");
+    assert_eq!(compiled(&build()), 0);
+    std::fs::write(&data, weights([0.0, 0.0, 0.0, 20.0])).expect("written");
+    let log = build();
+    assert_eq!((compiled(&log), answer().as_str()), (1, "24\n"), "{log}");
+    // What a link leads to.
+    touch(&top.join("fixtures/models/simple_cnn.onnx"));
+    let log = build();
+    assert!(compiled(&log) == 1 && !log.contains("the model beside"), "{log}");
+    // The data moves to another file, and the old one goes.
+    if forgets {
+        std::fs::remove_file(&data).expect("removed");
+    }
+    std::fs::write(at.join("models/new.bin"), weights([7.0; 4])).expect("written");
+    std::fs::write(at.join("models/beside.onnx"), onnx_beside("new.bin", 4)).expect("written");
+    let log = build();
+    assert!(compiled(&log) == 1 && !log.contains("the model linked"), "{log}");
+    assert_eq!((compiled(&build()), answer().as_str()), (0, "11\n"));
+    // A model that cannot be compiled fails the build, and is compiled again once it is mended.
+    std::fs::write(at.join("models/new.bin"), [0; 3]).expect("written");
+    let out =
+        tool(at, "sh", &["-c", "test -f build/CMakeCache.txt && exec cmake --build build || exec make"])
+            .output();
+    let Output { status, stderr, stdout } = out.expect("it starts");
+    assert!(!status.success(), "{}{}", text(&stdout), text(&stderr));
+    std::fs::write(at.join("models/new.bin"), weights([8.0; 4])).expect("written");
+    assert_eq!((compiled(&build()), answer().as_str()), (1, "12\n"));
+}
+
+#[test]
+fn cmake_builds_what_changed() {
+    for (generator, builder) in GENERATORS {
+        if !there(&["cmake", builder, "cc"]) {
+            continue;
+        }
+        let dir = temp();
+        let top = checkout(dir.path(), AWKWARD);
+        let at = two(&top);
+        let egret = format!("-DEgret_EXECUTABLE={}", env!("CARGO_BIN_EXE_egret"));
+        let package = format!("-DEgret_DIR={}", top.join("cmake").display());
+        says(&at, "cmake", &["-B", "build", "-G", generator, &egret, &package]);
+        changes(&top, &at, builder == "ninja", || {
+            says(&at, "cmake", &["--build", "build", "--parallel", "4"])
+        });
+        says(&at, "cmake", &["--install", "build", "--prefix", "in stalled"]);
+        let installed = [
+            "include/beside.h",
+            "include/beside.hpp",
+            "lib/libbeside.a",
+            "lib/cmake/two/two.cmake",
+            "bin/two",
+        ];
+        assert!(installed.iter().all(|f| at.join("in stalled").join(f).is_file()));
+        let wrong = LISTS.replace("TARGET native", "TRAGET native");
+        std::fs::write(at.join("CMakeLists.txt"), wrong).expect("written");
+        let out = tool(&at, "cmake", &["-B", "build"]).output().expect("it starts");
+        assert!(!out.status.success() && text(&out.stderr).contains("TRAGET"), "{}", text(&out.stderr));
+    }
+}
+
+#[test]
+fn make_builds_what_changed() {
+    if !there(&["make", "cc"]) {
+        return;
+    }
+    let dir = temp();
+    let top = checkout(dir.path(), DOLLAR);
+    let at = two(&top);
+    changes(&top, &at, true, || says(&at, "make", &["-j4"]));
+}
+
+#[test]
+fn the_package_has_the_version_of_the_command() {
+    let file = std::fs::read_to_string(root().join("cmake/EgretConfigVersion.cmake")).expect("a file");
+    assert!(file.contains(&format!("set(PACKAGE_VERSION \"{}\")", env!("CARGO_PKG_VERSION"))));
+}
