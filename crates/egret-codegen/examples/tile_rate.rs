@@ -1,4 +1,5 @@
-//! How fast contraction tiles run, by shape: `cargo run --release -p egret-codegen --example tile_rate`.
+//! How fast contraction tiles run, by shape: `cargo run --release -p egret-codegen --example tile_rate`; with arguments
+//! `14x32 9x48` only those, wide, at reductions of 64, 256 and 512.
 //!
 //! One line per shape: GFLOP/s of the 128-bit code, compile time, and GFLOP/s of the wide leaf.
 
@@ -90,8 +91,28 @@ fn rate(program: &Program, options: &Options, flops: f64) -> (f64, f64) {
     (flops / best / 1e9, compile_ms)
 }
 
+/// GFLOP/s of the wide leaf of one shape, `14x32`, at three lengths of the reduction: the median of a few runs.
+fn wide_rates(shape: &str, native: &Options) -> String {
+    let (rows, cols) = shape.split_once('x').expect("ROWSxCOLS");
+    let [rows, cols] = [rows, cols].map(|n| n.parse::<i64>().expect("a number"));
+    let rates = [64, 256, 512].map(|k| {
+        let repeat = 100_000_000 / (rows * cols * k);
+        let program = tile(rows, cols, k, repeat, &native.target);
+        let mut all: Vec<f64> =
+            (0..5).map(|_| rate(&program, native, (2 * rows * cols * k * repeat) as f64).0).collect();
+        all.sort_by(f64::total_cmp);
+        format!("{:.1}", all[2])
+    });
+    rates.join(" / ")
+}
+
 fn main() {
     let native = Options::native().expect("this machine");
+    let shapes: Vec<String> = std::env::args().skip(1).collect();
+    if !shapes.is_empty() {
+        shapes.iter().for_each(|shape| println!("{shape:>6}  {}", wide_rates(shape, &native)));
+        return;
+    }
     println!("{:>5} {:>5} {:>5}  {:>8} {:>10} {:>8}", "rows", "cols", "k", "128-bit", "compile ms", "wide");
     for (rows, cols, k) in [
         (6, 8, 256),

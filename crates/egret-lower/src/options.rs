@@ -10,9 +10,9 @@ pub struct LowerOptions {
     pub name: String,
     /// Whether nodes share kernels.
     pub fuse: bool,
-    /// Rows and columns of the register tile that contractions aim at; it suits the emitter of the tile
-    /// leaf.
-    pub tile: (usize, usize),
+    /// Rows and columns of the register tiles that contractions are cut into: those that the emitter of the tile leaf runs at its
+    /// best rate, one for each number of vectors. The narrowest is one vector wide; of equally good ones the first is taken.
+    pub tiles: &'static [(usize, usize)],
     /// The partial sums per element that suit a tile of so many rows and columns: [`egret_loop::Tile::sets`].
     pub sets: fn(usize, usize) -> usize,
     /// Inputs (by name) whose value was bound before import.
@@ -21,11 +21,11 @@ pub struct LowerOptions {
 
 impl Default for LowerOptions {
     fn default() -> LowerOptions {
-        // 6 x 8 keeps 12 of 16 vector registers of 4 lanes for sums.
+        // They keep 12 of 16 vector registers of 4 lanes for sums.
         LowerOptions {
             name: "model".into(),
             fuse: true,
-            tile: (6, 8),
+            tiles: &[(6, 8), (12, 4), (3, 16), (1, 32)],
             sets: |_, _| 1,
             bound: BTreeMap::new(),
         }

@@ -87,7 +87,12 @@ impl Case {
 
 /// The tiles of AVX-512, AVX2 and 128-bit vectors.
 fn options(i: u64) -> LowerOptions {
-    LowerOptions { tile: [(7, 64), (6, 16), (6, 8)][i as usize % 3], ..LowerOptions::default() }
+    const TILES: [&[(usize, usize)]; 3] = [
+        &[(14, 32), (9, 48), (6, 64), (28, 16)],
+        &[(6, 16), (4, 24), (12, 8), (2, 32), (1, 64)],
+        &[(6, 8), (12, 4), (3, 16), (1, 32)],
+    ];
+    LowerOptions { tiles: TILES[i as usize % 3], ..LowerOptions::default() }
 }
 
 #[test]
@@ -111,6 +116,33 @@ fn matrix_products() {
         let y = c.emit(Op::Matmul, attrs!(), &[a, b]);
         let y = c.epilogue(y, dtype, kind);
         c.check(y, &options(seed), &format!("matmul {seed}"));
+    }
+}
+
+/// Where a column stands does not change its sums: what is equal by the weights stays equal to the bit.
+#[test]
+fn columns_of_equal_weights_are_equal() {
+    for seed in 0..90 {
+        let mut rng = Rng::new(seed);
+        let (m, k, cols) = (rng.range(1, 40), rng.range(1, 150), rng.range(1, 140));
+        let column: Vec<f32> = (0..k).map(|_| rng.signed()).collect();
+        let weights: Vec<f32> = column.iter().flat_map(|w| vec![*w; cols as usize]).collect();
+        let x: Vec<u8> = (0..m * k).flat_map(|_| rng.signed().to_le_bytes()).collect();
+        let mut b = Builder::new("case");
+        let a = b.input("x", ty(DType::F32, &[m, k]));
+        let w = b.constant(Tensor::new(&[k as usize, cols as usize], weights));
+        let y = b.emit(Op::Matmul, attrs!(), &[a, w]).unwrap();
+        b.output("y", y);
+        // Few sums of an element are not enough for a tile of few elements.
+        let options =
+            LowerOptions { sets: |rows, cols| if rows * cols > 120 { 1 } else { 2 }, ..options(seed) };
+        let program = lower(&b.graph, &options).unwrap();
+        let got = egret_loop::interp::run(&program, &[&x]).unwrap();
+        for row in got[0].chunks(4 * cols as usize) {
+            let mut columns = row.chunks(4);
+            let first = columns.next().unwrap();
+            assert!(columns.all(|c| c == first), "seed {seed}: {m} x {k} x {cols}");
+        }
     }
 }
 

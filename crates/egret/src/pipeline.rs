@@ -214,7 +214,7 @@ pub fn program(
         name: options.name.clone(),
         // Without passes nothing is optimised, so that a failure can be told from one of fusion.
         fuse: options.passes.as_ref().is_none_or(|p| !p.is_empty()),
-        tile: isa(options)?.tile,
+        tiles: isa(options)?.tiles,
         sets: isa(options)?.sets,
         bound: bound.clone(),
     };
@@ -374,11 +374,11 @@ pub fn target_report() -> Vec<(&'static str, String)> {
         Ok(t) => {
             let features: Vec<&str> = t.features().iter().map(|f| f.name()).collect();
             let isa = t.isa(true);
-            let (rows, cols) = isa.tile;
+            let tiles = isa.tiles.iter().map(|(rows, cols)| format!("{rows}x{cols}")).collect::<Vec<_>>();
             out.push(("native", t.to_string()));
             out.push(("features", features.join(" ")));
             out.push(("cost model", format!("ir-spec/targets/{}.toml", isa.cost_model)));
-            out.push(("tile", format!("{rows}x{cols} f32 contractions")));
+            out.push(("tiles", format!("{} f32 contractions", tiles.join(", "))));
         }
         Err(e) => out.push(("native", format!("none: {e}"))),
     }

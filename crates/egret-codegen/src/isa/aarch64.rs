@@ -12,7 +12,7 @@ pub(super) const BASE: Isa = Isa {
     vector_bytes: 16,
     registers: 32,
     fma: true,
-    tile: (6, 8),
+    tiles: &[(6, 8), (12, 4), (3, 16), (1, 32)],
     sets: |_, _| 1,
     cost_model: "aarch64",
     encode_tile: None,

@@ -81,8 +81,9 @@ pub struct Isa {
     pub registers: usize,
     /// Is a multiply-add one instruction?
     pub fma: bool,
-    /// Rows and columns of the contraction tile that suits it: what the registers hold beside one row of the right operand.
-    pub tile: (usize, usize),
+    /// Rows and columns of the contraction tiles that run at its best rate, the preferred one first: as many sums as the registers
+    /// hold beside a row of the right operand and one broadcast element. One for each number of vectors, at least for one.
+    pub tiles: &'static [(usize, usize)],
     /// The partial sums per element that a tile of so many rows and columns should have: `egret_loop::Tile::sets`.
     pub sets: fn(usize, usize) -> usize,
     /// The file of `ir-spec/targets` that says what nodes cost.

@@ -8,7 +8,7 @@ use egret_testkit::Rng;
 use super::super::NotEncoded;
 use super::asm::Asm;
 use super::asm::WideIsa;
-use super::tile::encode;
+use super::tile::{encode, registers};
 use crate::Target;
 
 /// The instruction sets that this machine can run.
@@ -151,7 +151,7 @@ fn place(param: u32) -> Place {
 }
 
 pub(super) fn random_tile(noise: &mut Noise) -> Tile {
-    let rows = 1 + noise.below(16) as usize;
+    let rows = 1 + noise.below(30) as usize;
     let cols = 1 + noise.below(80) as usize;
     let pitch = cols as i64 + noise.below(9) as i64;
     let mut axes = vec![];
@@ -287,6 +287,20 @@ fn random_tiles_with_random_epilogues() {
     }
 }
 
+/// The tiles that lowering takes: one pass over the reduction, with a register for the broadcast.
+#[test]
+fn tiles_of_an_instruction_set_fill_its_registers() {
+    for isa in [WideIsa::Avx2, WideIsa::Avx512] {
+        for (i, &(rows, cols)) in isa.row().tiles.iter().enumerate() {
+            let vectors = cols / isa.lanes();
+            let taken = registers(rows, vectors, 1);
+            assert!(cols % isa.lanes() == 0 && taken <= isa.registers(), "{isa:?}: {rows}x{cols}");
+            assert!(i > 0 || taken + 1 >= isa.registers(), "{isa:?}: {rows}x{cols} leaves registers");
+        }
+        assert!(isa.row().tiles.iter().any(|t| t.1 == isa.lanes()), "{isa:?}");
+    }
+}
+
 /// A tile of two rows and 40 columns over 9 steps, with an epilogue.
 fn tile_with(epilogue: impl FnOnce(&mut EpilogueBuilder, usize) -> usize) -> Tile {
     let mut b = EpilogueBuilder::new();
@@ -392,6 +406,7 @@ fn rate() {
         (WideIsa::Avx512, 8, 40),
         (WideIsa::Avx512, 8, 48),
         (WideIsa::Avx512, 9, 40),
+        (WideIsa::Avx512, 9, 48),
         (WideIsa::Avx512, 6, 17),
         (WideIsa::Avx2, 6, 16),
         (WideIsa::Avx2, 4, 24),

@@ -101,7 +101,7 @@ fn usable(isa: WideIsa, tail: bool) -> usize {
 }
 
 /// What a pass of several sets takes of them. A single row reads b as FMA's memory operand; only a masked tail needs a register.
-fn registers(rows: usize, vectors: usize, sets: usize) -> usize {
+pub(super) fn registers(rows: usize, vectors: usize, sets: usize) -> usize {
     rows * vectors * sets + if rows == 1 { 1 } else { vectors } + 1
 }
 

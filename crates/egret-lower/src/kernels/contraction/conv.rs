@@ -3,7 +3,8 @@
 
 use super::conv_buffers::{Output, conv_name, padded};
 use super::depthwise;
-use super::product::{self, Panels, Product, RowAxis};
+use super::product::{self, Product};
+use super::shape::{Panels, RowAxis, Rows};
 use super::target::{bytes, copy, floats};
 use crate::error::Unsupported;
 use crate::geometry::access::StridedAccess;
@@ -29,15 +30,11 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool,
     let input = padded(ctx, x, &s)?;
     let output = Output::new(ctx, group, &s)?;
     let (per_in, per_out) = (s.channels.0 / s.groups, s.channels.1 / s.groups);
-    let pixels = s.n * s.output.iter().product::<i64>();
-    let width = product::panel_width(ctx.options.tile, per_out, pixels);
-    let panel = s.taps() * per_in * width;
-    let weights = weights(ctx, w, &s, width)?;
     let at = &input.strides;
     let rank = s.rank();
-    let group_b = (per_out + width - 1) / width * panel;
     let mut rows = vec![
-        RowAxis { extent: s.groups, a: per_in, b: group_b, axis: rank + 1, scale: per_out },
+        // Every group has weights of its own; how far apart they are depends on the panels.
+        RowAxis { extent: s.groups, a: per_in, b: 1, axis: rank + 1, scale: per_out },
         RowAxis { extent: s.n, a: at[0], b: 0, axis: 0, scale: 1 },
     ];
     rows.extend((0..rank).map(|i| RowAxis {
@@ -47,6 +44,12 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool,
         axis: i + 1,
         scale: 1,
     }));
+    let target = &output.target;
+    let width =
+        Rows { axes: &rows, out: &target.out, expr: &target.expr }.panel_width(ctx.options.tiles, per_out);
+    let panel = s.taps() * per_in * width;
+    rows[0].b = (per_out + width - 1) / width * panel;
+    let weights = weights(ctx, w, &s, width)?;
     let inner: Vec<i64> = strides(&s.kernel).iter().map(|t| t * per_in * width).collect();
     let mut axes: Vec<Axis> = (0..rank)
         .map(|i| Axis { extent: s.kernel[i], a_stride: at[i + 1] * s.dilations[i], b_stride: inner[i] })
@@ -62,8 +65,8 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool,
         cols: per_out,
         panels: Panels { width, stride: panel },
         origin: vec![0; rank + 2],
-        out: &output.target.out,
-        expr: &output.target.expr,
+        out: &target.out,
+        expr: &target.expr,
     };
     product::run(ctx, &product)?;
     output.finish(ctx, group, &s)?;

@@ -1,6 +1,7 @@
 //! f32 matrix products.
 
-use super::product::{self, Panels, Product, RowAxis};
+use super::product::{self, Product};
+use super::shape::{Panels, RowAxis, Rows};
 use super::target::{Target, bytes, floats};
 use crate::error::Unsupported;
 use crate::geometry::shape::strides;
@@ -25,25 +26,24 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool,
         let skip = batch + 2 - dims.len();
         (0..batch).map(|i| if i < skip || dims[i - skip] == 1 { 0 } else { own[i - skip] }).collect()
     };
-    let (a_batch, mut b_batch) = (along(&a), along(&b));
+    let (a_batch, b_batch) = (along(&a), along(&b));
     let shared = b_batch.iter().all(|s| *s == 0);
-    let rows_at_once = if shared { out[..batch].iter().product::<i64>() * m } else { m };
-    let width = product::panel_width(ctx.options.tile, n, rows_at_once);
-    let packs = shared && ctx.graph.as_const(w).is_some();
-    let (right, panels, b_stride) = if packs {
-        let right = ctx.packed(w, &format!("panels {width}"), Elem::F32, |t| {
-            bytes(&pack(&floats(t.bytes()), k, n, width))
-        })?;
-        b_batch.fill(0);
-        (right, Panels { width, stride: k * width }, width)
-    } else {
-        (ctx.place(w)?, Panels { width, stride: width }, n)
-    };
     let mut rows: Vec<RowAxis> = (0..batch)
         .map(|i| RowAxis { extent: out[i], a: a_batch[i], b: b_batch[i], axis: i, scale: 1 })
         .collect();
     rows.push(RowAxis { extent: m, a: k, b: 0, axis: batch, scale: 1 });
     let target = Target::new(ctx, group)?;
+    let width =
+        Rows { axes: &rows, out: &target.out, expr: &target.expr }.panel_width(ctx.options.tiles, n);
+    let packs = shared && ctx.graph.as_const(w).is_some();
+    let (right, panels, b_stride) = if packs {
+        let right = ctx.packed(w, &format!("panels {width}"), Elem::F32, |t| {
+            bytes(&pack(&floats(t.bytes()), k, n, width))
+        })?;
+        (right, Panels { width, stride: k * width }, width)
+    } else {
+        (ctx.place(w)?, Panels { width, stride: width }, n)
+    };
     let product = Product {
         name: "matmul",
         a: ctx.place(x)?,

@@ -9,6 +9,7 @@ mod depthwise;
 mod generic;
 mod matmul;
 mod product;
+mod shape;
 mod target;
 mod tiling;
 mod transposed;

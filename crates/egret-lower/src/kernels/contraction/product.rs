@@ -4,7 +4,8 @@
 //! A caller says where rows, reduction steps and columns stand; matrix products and channels-last
 //! convolutions of all kinds differ in nothing else.
 
-use super::tiling::{Level, Tiling};
+use super::shape::{Panels, RowAxis, Rows};
+use super::tiling::Tiling;
 use crate::error::Unsupported;
 use crate::expr::Expr;
 use crate::geometry::access::StridedAccess;
@@ -21,21 +22,6 @@ use egret_loop::{
 /// Rows that a task works through before the next panel: their part of `a` stays in the second-level
 /// cache.
 const BLOCK_ROWS: i64 = 224;
-
-/// Repeated rows: a batch, a group or a spatial axis of the result.
-#[derive(Clone, Debug)]
-pub struct RowAxis {
-    /// How many.
-    pub extent: i64,
-    /// Elements of `a` from one to the next.
-    pub a: i64,
-    /// Elements of `b` from one to the next.
-    pub b: i64,
-    /// The result's axis that it walks along.
-    pub axis: usize,
-    /// Indices along that axis from one to the next.
-    pub scale: i64,
-}
 
 /// A product: the result's last axis are columns, contiguous in `b` and in the result.
 #[derive(Clone, Debug)]
@@ -62,36 +48,6 @@ pub struct Product<'a> {
     pub expr: &'a Expr,
 }
 
-/// How columns are cut into panels.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct Panels {
-    /// Columns of a panel; the last one may have fewer.
-    pub width: i64,
-    /// Elements of `b` from one panel to the next.
-    pub stride: i64,
-}
-
-/// Columns of a panel for a product of so many columns and rows, in a target that sums a tile of `tile`.
-pub fn panel_width(tile: (usize, usize), cols: i64, rows: i64) -> i64 {
-    let (most, area) = (tile.1 as i64, (tile.0 * tile.1) as i64);
-    // Few rows leave registers for more columns.
-    let widest = if rows * most >= area { most } else { (area / rows.max(1)).clamp(most, 64) };
-    let least = (most / 2).max(4);
-    let powers = std::iter::successors(Some(64i64), |w| (*w > least).then_some(w / 2));
-    let fitting: Vec<i64> = powers.filter(|w| *w <= widest).collect();
-    // Panels without a tail are worth narrower ones only where there are few.
-    match fitting.iter().find(|w| cols % **w == 0 && (**w == fitting[0] || cols < 4 * fitting[0])) {
-        Some(exact) => *exact,
-        // A narrower last panel would sum in another order: columns of equal weights would not be
-        // bit-equal, and what ties them (a softmax of large sums) would tell them apart. So equal panels
-        // wherever whole half-vectors allow it.
-        None => {
-            let equal = (least..=fitting[0]).rev().find(|w| w % 8 == 0 && cols % w == 0);
-            equal.unwrap_or_else(|| cols.min(fitting[0]))
-        }
-    }
-}
-
 /// Whether the tile can run an expression on its sums.
 pub fn fits(expr: &Expr) -> bool {
     let unit = |a: &StridedAccess| {
@@ -109,13 +65,10 @@ const OPERANDS: usize = 3;
 
 /// Emits the calls of a product.
 pub fn run(ctx: &mut Ctx, p: &Product) -> Result<(), Unsupported> {
-    let whole = p.cols / p.panels.width;
-    let rest = p.cols % p.panels.width;
-    if whole > 0 {
-        call(ctx, p, 0, p.panels.width, whole)?;
-    }
-    if rest > 0 {
-        call(ctx, p, whole, rest, 1)?;
+    let mut first = 0;
+    for (width, count) in p.panels.parts(p.cols) {
+        call(ctx, p, first, width, count)?;
+        first += count;
     }
     Ok(())
 }
@@ -127,23 +80,13 @@ fn call(ctx: &mut Ctx, p: &Product, first: i64, width: i64, count: i64) -> Resul
     };
     let mut args = vec![p.a, p.b, p.out.at];
     let mut elems = vec![Elem::F32; OPERANDS];
-    let mut results = vec![&p.out.access];
     for o in &p.expr.operands {
         args.push(ctx.origin(o.value)?);
         elems.push(buffer_elem(o.dtype)?);
-        results.push(&o.access);
     }
-    // A stream's stride along an axis of the result.
-    let along =
-        |access: &StridedAccess, axis: usize| if p.expr.dims[axis] == 1 { 0 } else { access.strides[axis] };
-    let levels: Vec<Level> = p
-        .rows
-        .iter()
-        .map(|r| {
-            let of_result = results.iter().map(|a| along(a, r.axis) * r.scale);
-            Level { extent: r.extent, strides: [r.a, r.b].into_iter().chain(of_result).collect() }
-        })
-        .collect();
+    let rows = Rows { axes: &p.rows, out: p.out, expr: p.expr };
+    let results: Vec<&StridedAccess> = rows.accesses().collect();
+    let along = |access: &StridedAccess, axis: usize| rows.along(access, axis);
     let column = |access: &StridedAccess, columns: i64| along(access, last) * columns;
     let panel: Vec<i64> = [0, p.panels.stride]
         .into_iter()
@@ -159,8 +102,10 @@ fn call(ctx: &mut Ctx, p: &Product, first: i64, width: i64, count: i64) -> Resul
     for (arg, offset) in args.iter_mut().zip(offsets) {
         arg.offset += size::offset(offset)?;
     }
-    let most = most_rows(ctx.options.tile, width, p);
-    let tiling = Tiling::new(&levels, most);
+    // The last panel is summed in the tiles and the order of the others: columns of equal weights are
+    // bit-equal wherever they stand, and what ties them (a softmax of large sums) does not tell them apart.
+    let most = rows.most(ctx.options.tiles, p.panels.width);
+    let tiling = rows.tiling(ctx.options.tiles, p.panels.width);
     let total = tiling.rows();
     let target = (total * count / 8).clamp(most, BLOCK_ROWS.max(most));
     let blocks = tiling.blocks(target);
@@ -194,16 +139,6 @@ fn call(ctx: &mut Ctx, p: &Product, first: i64, width: i64, count: i64) -> Resul
 fn whole_result(p: &Product) -> bool {
     let written = p.rows.iter().map(|r| r.extent).product::<i64>() * p.cols;
     p.cols % p.panels.width == 0 && written == p.expr.dims.iter().product::<i64>()
-}
-
-/// Rows of a tile so many columns wide.
-fn most_rows(tile: (usize, usize), width: i64, p: &Product) -> i64 {
-    let lanes = (tile.1 as i64 / 4).max(4);
-    let area = (tile.0 * tile.1) as i64;
-    let rows = (area / (width.max(1) + lanes - 1).div_euclid(lanes).max(1) / lanes).clamp(1, 28);
-    // Rows a multiple of 2 KiB apart share few sets of the first-level cache.
-    let aliased = p.rows.last().is_some_and(|r| r.a != 0 && r.a % 512 == 0);
-    if aliased { rows.min(8) } else { rows }
 }
 
 /// Writes the kernel of one call.
@@ -266,7 +201,7 @@ impl Emitter<'_> {
             cols,
             axes: Axis::joined(&self.p.axes),
             block: BlockedSum::BLOCK,
-            sets: Tile::fitting_sets(&self.p.axes, (self.sets)(rows, cols)),
+            sets: Tile::fitting_sets(&self.p.axes, (self.sets)(rows, self.p.panels.width as usize)),
             a: place(A),
             a_rows: offsets[A].clone(),
             b: place(B),

@@ -64,6 +64,11 @@ impl Tiling {
         self.around() * self.cut.extent * self.unit.extent
     }
 
+    /// How many tiles.
+    pub fn tiles(&self) -> i64 {
+        self.around() * self.tiles
+    }
+
     fn around(&self) -> i64 {
         self.outer.iter().map(|l| l.extent).product()
     }

@@ -3,7 +3,8 @@
 
 use super::conv::pack;
 use super::conv_buffers::{Output, conv_name, padded};
-use super::product::{self, Panels, Product, RowAxis};
+use super::product::{self, Product};
+use super::shape::{Panels, RowAxis, Rows};
 use super::target::{bytes, floats};
 use crate::error::Unsupported;
 use crate::geometry::conv::ConvShape;
@@ -95,24 +96,9 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool,
             rest /= axis.len();
         }
         let taps: Vec<i64> = phase.iter().map(|p| p.taps.len().max(1) as i64).collect();
-        let pixels = s.n * phase.iter().map(|p| p.count).product::<i64>();
-        let width = product::panel_width(ctx.options.tile, per_out, pixels);
-        let panel = taps.iter().product::<i64>() * per_in * width;
-        let key = format!(
-            "transposed panels {width} of {} groups, phase {number} of {:?} {:?} {:?}",
-            s.groups, s.strides, s.dilations, s.low
-        );
-        let weights = ctx.packed(w, &key, Elem::F32, |t| {
-            bytes(&pack_phase(&floats(t.bytes()), &s, &phase, width as usize))
-        })?;
         let mut rows = vec![
-            RowAxis {
-                extent: s.groups,
-                a: per_in,
-                b: (per_out + width - 1) / width * panel,
-                axis: rank + 1,
-                scale: per_out,
-            },
+            // Every group has weights of its own; how far apart they are depends on the panels.
+            RowAxis { extent: s.groups, a: per_in, b: 1, axis: rank + 1, scale: per_out },
             RowAxis { extent: s.n, a: at[0], b: 0, axis: 0, scale: 1 },
         ];
         rows.extend((0..rank).map(|i| RowAxis {
@@ -122,6 +108,18 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool,
             axis: i + 1,
             scale: s.strides[i],
         }));
+        let target = &output.target;
+        let width = Rows { axes: &rows, out: &target.out, expr: &target.expr }
+            .panel_width(ctx.options.tiles, per_out);
+        let panel = taps.iter().product::<i64>() * per_in * width;
+        rows[0].b = (per_out + width - 1) / width * panel;
+        let key = format!(
+            "transposed panels {width} of {} groups, phase {number} of {:?} {:?} {:?}",
+            s.groups, s.strides, s.dilations, s.low
+        );
+        let weights = ctx.packed(w, &key, Elem::F32, |t| {
+            bytes(&pack_phase(&floats(t.bytes()), &s, &phase, width as usize))
+        })?;
         let inner: Vec<i64> = strides(&taps).iter().map(|t| t * per_in * width).collect();
         let mut reduction: Vec<Axis> = (0..rank)
             .map(|i| Axis { extent: taps[i], a_stride: phase[i].step * at[i + 1], b_stride: inner[i] })
@@ -138,8 +136,8 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool,
             cols: per_out,
             panels: Panels { width, stride: panel },
             origin: [&[0], phase.iter().map(|p| p.first).collect::<Vec<i64>>().as_slice(), &[0]].concat(),
-            out: &output.target.out,
-            expr: &output.target.expr,
+            out: &target.out,
+            expr: &target.expr,
         };
         product::run(ctx, &product)?;
     }

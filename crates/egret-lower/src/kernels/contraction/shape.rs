@@ -1,0 +1,201 @@
+//! Which of a machine's tile shapes a product is cut into, and how wide its panels of columns are.
+
+use super::tiling::{Level, Tiling};
+use crate::expr::Expr;
+use crate::geometry::access::StridedAccess;
+use crate::program::destination::Destination;
+
+/// A row of the right operand is loaded in whole vectors, which often come from the second-level cache; an
+/// element of the left one is a broadcast from the first. So many broadcasts cost what one such load does.
+const VECTOR_LOAD: i64 = 3;
+
+/// So many loads cost what one multiply-add of a vector does: most run beside it.
+const LOADS_PER_FMA: i64 = 4;
+
+/// The part of a product's cost that a second kernel, for a narrower last panel, adds: one in so many.
+const SECOND_KERNEL: i64 = 32;
+
+/// Rows of a tile whose rows are a multiple of 2 KiB apart: these share few sets of the first-level cache.
+const ALIASED_ROWS: i64 = 8;
+
+/// The tile shapes of a machine, rows and columns each: see [`crate::LowerOptions::tiles`].
+pub type Shapes = [(usize, usize)];
+
+/// Repeated rows: a batch, a group or a spatial axis of the result.
+#[derive(Clone, Debug)]
+pub struct RowAxis {
+    /// How many.
+    pub extent: i64,
+    /// Elements of `a` from one to the next.
+    pub a: i64,
+    /// Elements of `b` from one to the next.
+    pub b: i64,
+    /// The result's axis that it walks along.
+    pub axis: usize,
+    /// Indices along that axis from one to the next.
+    pub scale: i64,
+}
+
+/// How columns are cut into panels.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Panels {
+    /// Columns of a panel; the last one may have fewer.
+    pub width: i64,
+    /// Elements of `b` from one panel to the next.
+    pub stride: i64,
+}
+
+impl Panels {
+    /// Columns of a panel and how many there are of it: the whole ones, and a narrower last one.
+    pub fn parts(self, cols: i64) -> impl Iterator<Item = (i64, i64)> {
+        let parts = [(self.width, cols / self.width), (cols % self.width, 1)];
+        parts.into_iter().filter(|(width, count)| width * count > 0)
+    }
+}
+
+/// The rows of a product as its tiles see them.
+#[derive(Copy, Clone, Debug)]
+pub struct Rows<'a> {
+    /// Outermost first.
+    pub axes: &'a [RowAxis],
+    /// Where the result is.
+    pub out: &'a Destination,
+    /// What happens to the sums.
+    pub expr: &'a Expr,
+}
+
+impl Rows<'_> {
+    /// What tiles access by the result's indices: the result, and the operands of the expression.
+    pub fn accesses(&self) -> impl Iterator<Item = &StridedAccess> {
+        std::iter::once(&self.out.access).chain(self.expr.operands.iter().map(|o| &o.access))
+    }
+
+    /// A stream's stride along an axis of the result.
+    pub fn along(&self, access: &StridedAccess, axis: usize) -> i64 {
+        if self.expr.dims[axis] == 1 { 0 } else { access.strides[axis] }
+    }
+
+    /// The repetitions of rows with the strides of all streams: both operands, then [`Rows::accesses`].
+    pub fn levels(&self) -> Vec<Level> {
+        let level = |r: &RowAxis| {
+            let of_result = self.accesses().map(|a| self.along(a, r.axis) * r.scale);
+            Level { extent: r.extent, strides: [r.a, r.b].into_iter().chain(of_result).collect() }
+        };
+        self.axes.iter().map(level).collect()
+    }
+
+    /// Tiles for panels of `width` columns.
+    pub fn tiling(&self, shapes: &Shapes, width: i64) -> Tiling {
+        Tiling::new(&self.levels(), self.most(shapes, width))
+    }
+
+    /// Rows of a tile of so many columns.
+    pub fn most(&self, shapes: &Shapes, width: i64) -> i64 {
+        let aliased = self.axes.last().is_some_and(|r| r.a != 0 && r.a % 512 == 0);
+        let rows = most_rows(shapes, width);
+        if aliased { rows.min(ALIASED_ROWS) } else { rows }
+    }
+
+    /// Columns of a panel for a product of so many columns: of the machine's shapes the one with the least
+    /// multiply-adds, padding included, and loads. All panels are equally wide but for the last one.
+    pub fn panel_width(&self, shapes: &Shapes, cols: i64) -> i64 {
+        let widths = shapes.iter().map(|s| (s.1 as i64).min(cols).max(1));
+        widths.min_by_key(|w| self.cost(shapes, cols, *w)).unwrap_or(1)
+    }
+
+    /// What a step of the reduction costs, in loads.
+    fn cost(&self, shapes: &Shapes, cols: i64, width: i64) -> i64 {
+        let lanes = shapes.iter().map(|s| s.1 as i64).min().unwrap_or(1);
+        let tiling = self.tiling(shapes, width);
+        let (rows, tiles) = (tiling.rows(), tiling.tiles());
+        let (mut cost, mut kernels) = (0, 0);
+        for (width, count) in (Panels { width, stride: 0 }).parts(cols) {
+            let vectors = (width + lanes - 1) / lanes;
+            let loads = tiles * vectors * VECTOR_LOAD + rows;
+            cost += count * (rows * vectors * LOADS_PER_FMA + loads);
+            kernels += 1;
+        }
+        cost + (kernels - 1) * cost / SECOND_KERNEL
+    }
+}
+
+/// Rows of the tallest shape that has so many columns.
+fn most_rows(shapes: &Shapes, width: i64) -> i64 {
+    let wide = shapes.iter().filter(|s| s.1 as i64 >= width).map(|s| s.0 as i64).max();
+    wide.unwrap_or(1).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use egret_ir::DType;
+    use egret_loop::{Arg, BufferId};
+
+    const AVX512: &Shapes = &[(14, 32), (9, 48), (6, 64), (28, 16)];
+    const SSE: &Shapes = &[(6, 8), (12, 4), (3, 16), (1, 32)];
+
+    /// The width of panels, the rows of the first and of the last tile, for `rows` of `k` elements each.
+    fn chosen(shapes: &Shapes, rows: &[i64], k: i64, cols: i64) -> (i64, i64) {
+        let dims: Vec<i64> = rows.iter().copied().chain([cols]).collect();
+        let out = Destination::dense(Arg { buffer: BufferId(0), offset: 0 }, &dims);
+        let expr = Expr::anchor(dims, DType::F32);
+        // Between two outer rows there is a halo of two inner ones.
+        let inner = rows.last().copied().unwrap_or(1);
+        let axes: Vec<RowAxis> = rows
+            .iter()
+            .enumerate()
+            .map(|(axis, &extent)| {
+                let a = if axis + 1 == rows.len() { k } else { (inner + 2) * k };
+                RowAxis { extent, a, b: 0, axis, scale: 1 }
+            })
+            .collect();
+        let rows = Rows { axes: &axes, out: &out, expr: &expr };
+        let width = rows.panel_width(shapes, cols);
+        let tiling = rows.tiling(shapes, width);
+        (width, (tiling.rows() + tiling.tiles() - 1) / tiling.tiles())
+    }
+
+    #[test]
+    fn columns_are_cut_without_a_rest_where_a_shape_divides_them() {
+        for (cols, width) in
+            [(32, 32), (48, 48), (64, 32), (96, 48), (128, 32), (256, 32), (384, 48), (1536, 48)]
+        {
+            assert_eq!(chosen(AVX512, &[196], 100, cols).0, width, "{cols} columns");
+        }
+        assert_eq!(chosen(SSE, &[196], 100, 64), (8, 6));
+    }
+
+    #[test]
+    fn no_vector_is_padded_that_need_not_be() {
+        for cols in 1..200 {
+            for rows in [1, 3, 7, 50] {
+                let (width, _) = chosen(AVX512, &[rows], 100, cols);
+                let vectors: i64 =
+                    (Panels { width, stride: 0 }).parts(cols).map(|(w, n)| (w + 15) / 16 * n).sum();
+                assert_eq!(vectors, (cols + 15) / 16, "{rows} rows, {cols} columns in panels of {width}");
+            }
+        }
+    }
+
+    #[test]
+    fn few_rows_take_wide_panels() {
+        for (rows, width) in [(1, 64), (4, 64), (6, 64), (9, 48)] {
+            assert_eq!(chosen(AVX512, &[rows], 100, 192), (width, rows));
+        }
+        assert_eq!(chosen(SSE, &[1], 100, 64), (32, 1));
+    }
+
+    /// Rows of 7 pixels fill a tile of 14, and not one of 9.
+    #[test]
+    fn spatial_rows_decide_too() {
+        assert_eq!(chosen(AVX512, &[8, 7], 100, 192), (32, 14));
+    }
+
+    #[test]
+    fn rows_that_share_cache_sets_are_few() {
+        for cols in [16, 32, 48] {
+            assert!(chosen(AVX512, &[196], 512, cols).1 <= 8, "{cols} columns");
+            assert!(chosen(AVX512, &[196], 528, cols).1 > 8, "{cols} columns");
+        }
+    }
+}
