@@ -69,8 +69,7 @@ fn attention(attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
         for row in 0..rows {
             let at = batch * rows + row;
             for (j, score) in scores.iter_mut().enumerate() {
-                let product: f64 =
-                    (0..width).map(|d| qs[q0 + row * width + d] * ks[k0 + j * width + d]).sum();
+                let product = sum((0..width).map(|d| qs[q0 + row * width + d] * ks[k0 + j * width + d]));
                 *score = match &mask {
                     Mask::None => scale * product,
                     Mask::Added(values, places) => scale * product + values[places[at * keys + j]],
@@ -82,7 +81,7 @@ fn attention(attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
             }
             let largest = scores.iter().fold(f64::NEG_INFINITY, |a, &s| max(a, s));
             scores.iter_mut().for_each(|s| *s = (*s - largest).exp());
-            let sum: f64 = scores.iter().sum();
+            let sum = sum(scores.iter().copied());
             for (j, &score) in scores.iter().enumerate() {
                 let share = score / sum;
                 let share = if safe && share.is_nan() { 0.0 } else { share };

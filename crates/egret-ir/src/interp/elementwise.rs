@@ -84,7 +84,7 @@ fn meaning(op: E, attrs: &Attrs) -> Res<Meaning> {
         E::Atanh => float(f64::atanh),
         E::Erf => float(erf),
         E::Sigmoid => float(sigmoid),
-        E::Softplus => float(|x| x.max(0.0) + (-x.abs()).exp().ln_1p()),
+        E::Softplus => float(|x| max(x, 0.0) + (-x.abs()).exp().ln_1p()),
         E::Gelu => match attrs.str("approximate") {
             "none" => float(|x| 0.5 * x * (1.0 + erf(x * FRAC_1_SQRT_2))),
             "tanh" => float(|x| 0.5 * x * (1.0 + ((2.0 / PI).sqrt() * (x + 0.044715 * x * x * x)).tanh())),

@@ -1,6 +1,7 @@
 //! The models of classical machine learning: label look-up, decision trees.
 
 use super::convert::{Nums, floats, from_floats, ints};
+use super::elementwise::{max, min, sigmoid};
 use super::support::*;
 use crate::families::Ml;
 use crate::{Attrs, DType, Tensor, Value};
@@ -169,8 +170,8 @@ fn tree_ensemble(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
             *slot = match attrs.int("aggregate") {
                 0 => *slot + weight / roots.len() as f64,
                 1 => *slot + weight,
-                2 => slot.min(weight),
-                _ => slot.max(weight),
+                2 => min(*slot, weight),
+                _ => max(*slot, weight),
             };
         }
     }
@@ -186,14 +187,14 @@ fn post_transform(row: &mut [f64], kind: i64) -> Res<()> {
         1 | 3 => {
             // SOFTMAX_ZERO leaves zeros out.
             let counts = |v: f64| kind == 1 || v != 0.0;
-            let top = row.iter().copied().filter(|&v| counts(v)).fold(f64::NEG_INFINITY, f64::max);
+            let top = row.iter().copied().filter(|&v| counts(v)).fold(f64::NEG_INFINITY, max);
             row.iter_mut().for_each(|v| *v = if counts(*v) { (*v - top).exp() } else { 0.0 });
-            let sum: f64 = row.iter().sum();
+            let sum = sum(row.iter().copied());
             if sum > 0.0 {
                 row.iter_mut().for_each(|v| *v /= sum);
             }
         }
-        2 => row.iter_mut().for_each(|v| *v = super::elementwise::sigmoid(*v)),
+        2 => row.iter_mut().for_each(|v| *v = sigmoid(*v)),
         other => return fail(format!("post transform {other} (probit) is not defined here")),
     }
     Ok(())

@@ -39,8 +39,8 @@ fn layer_norm(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
     let mut v = floats(x)?;
     let n: usize = x.shape()[axis..].iter().product();
     for row in v.chunks_mut(n.max(1)) {
-        let mean = row.iter().sum::<f64>() / n as f64;
-        let variance = row.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / n as f64;
+        let mean = sum(row.iter().copied()) / n as f64;
+        let variance = sum(row.iter().map(|v| (v - mean) * (v - mean))) / n as f64;
         let scale = (variance + epsilon).sqrt();
         row.iter_mut().for_each(|v| *v = (*v - mean) / scale);
     }
@@ -53,7 +53,7 @@ fn rms_norm(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
     let mut v = floats(x)?;
     let n: usize = x.shape()[axis..].iter().product();
     for row in v.chunks_mut(n.max(1)) {
-        let scale = (row.iter().map(|v| v * v).sum::<f64>() / n as f64 + epsilon).sqrt();
+        let scale = (sum(row.iter().map(|v| v * v)) / n as f64 + epsilon).sqrt();
         row.iter_mut().for_each(|v| *v /= scale);
     }
     Ok(from_floats(x.dtype(), x.shape(), &v))

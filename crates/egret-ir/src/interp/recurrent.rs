@@ -1,7 +1,7 @@
 //! Recurrent cells over time.
 
 use super::convert::{floats, from_floats, ints};
-use super::elementwise::sigmoid;
+use super::elementwise::{max, min, sigmoid};
 use super::support::*;
 use crate::families::Recurrent;
 use crate::{Attrs, Tensor, Value};
@@ -23,7 +23,7 @@ impl Activation {
         match self.name.as_str() {
             "sigmoid" => sigmoid(x),
             "tanh" => x.tanh(),
-            "relu" => x.max(0.0),
+            "relu" => max(x, 0.0),
             "affine" => a * x + b,
             "leakyrelu" => {
                 if x >= 0.0 {
@@ -189,7 +189,7 @@ impl Cell {
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
+    sum(a.iter().zip(b).map(|(a, b)| a * b))
 }
 
 /// Evaluate a recurrent operation.
@@ -280,9 +280,9 @@ fn lstm(
 /// operator of f32, and which of two points a value goes to hangs on f32's rounding: saturated states lie on both sides of 0
 /// alike, so that the zero point is halfway between two integers.
 fn rounded(h: &[f64]) -> Vec<f64> {
+    let low = h.iter().fold(0.0, |a, &v| min(a, v)) as f32;
+    let high = h.iter().fold(0.0, |a, &v| max(a, v)) as f32;
     let h: Vec<f32> = h.iter().map(|&v| v as f32).collect();
-    let low = h.iter().fold(0.0, |a: f32, &v| a.min(v));
-    let high = h.iter().fold(0.0, |a: f32, &v| a.max(v));
     if low == high {
         return h.into_iter().map(f64::from).collect();
     }

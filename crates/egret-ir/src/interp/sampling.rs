@@ -136,7 +136,7 @@ fn grid_sample(x: &Tensor, grid: &Tensor, attrs: &Attrs) -> Res<Tensor> {
             }
             for c in 0..channels {
                 let plane = &v[(b * channels + c) * plane..][..plane];
-                out[(b * channels + c) * places + p] = taps.iter().map(|&(i, w)| plane[i] * w).sum();
+                out[(b * channels + c) * places + p] = sum(taps.iter().map(|&(i, w)| plane[i] * w));
             }
         }
     }
@@ -146,9 +146,10 @@ fn grid_sample(x: &Tensor, grid: &Tensor, attrs: &Attrs) -> Res<Tensor> {
 /// The four neighbours of a point and their weights; the nearest ones beyond the image.
 fn bilinear(y: f64, x: f64, height: usize, width: usize) -> [(usize, f64); 4] {
     let clamp = |v: f64, n: usize| {
-        let low = (v.max(0.0) as usize).min(n - 1);
+        let v = max(v, 0.0);
+        let low = (v as usize).min(n - 1);
         let high = (low + 1).min(n - 1);
-        let fraction = if low == n - 1 { 0.0 } else { v.max(0.0) - low as f64 };
+        let fraction = if low == n - 1 { 0.0 } else { v - low as f64 };
         (low, high, fraction)
     };
     let ((y0, y1, fy), (x0, x1, fx)) = (clamp(y, height), clamp(x, width));
@@ -184,7 +185,7 @@ fn roi_align(attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
         let extent = |from: usize| {
             let e = edge(from + 2) - edge(from);
             // Malformed regions count as one element.
-            if half { e } else { e.max(1.0) }
+            if half { e } else { max(e, 1.0) }
         };
         let (bin_h, bin_w) = (extent(1) / out_h as f64, extent(0) / out_w as f64);
         let samples = |bin: f64| if ratio > 0 { ratio as usize } else { bin.ceil().max(0.0) as usize };
@@ -211,7 +212,7 @@ fn roi_align(attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
                             .map(|t| t.into_iter().fold(f64::NEG_INFINITY, max))
                             .fold(f64::NEG_INFINITY, max)
                     } else {
-                        terms.map(|t| t.iter().sum::<f64>()).sum::<f64>() / points.len() as f64
+                        sum(terms.map(sum)) / points.len() as f64
                     };
                 }
             }
@@ -270,8 +271,7 @@ fn deform_conv(attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
                     let near = zero_bilinear(at(0), at(1), height, width);
                     for c in group * channels / offset_groups..(group + 1) * channels / offset_groups {
                         let image = &v[(b * channels + c) * height * width..][..height * width];
-                        columns[c * taps + tap] =
-                            factor * near.iter().map(|&(i, w)| image[i] * w).sum::<f64>();
+                        columns[c * taps + tap] = factor * sum(near.iter().map(|&(i, w)| image[i] * w));
                     }
                 }
             }
@@ -279,7 +279,7 @@ fn deform_conv(attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
                 let first = o / (outputs / groups) * per_group;
                 let met = &columns[first * taps..(first + per_group) * taps];
                 let weights = &w[o * per_group * taps..][..per_group * taps];
-                out[(b * outputs + o) * plane + p] = met.iter().zip(weights).map(|(a, b)| a * b).sum();
+                out[(b * outputs + o) * plane + p] = sum(met.iter().zip(weights).map(|(a, b)| a * b));
             }
         }
     }

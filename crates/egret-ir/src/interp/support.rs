@@ -234,3 +234,8 @@ pub(super) fn reshaped(x: &Tensor, shape: &[usize]) -> Res<Tensor> {
     }
     Ok(x.reshaped(shape))
 }
+
+/// A sum of floats that starts at +0, so that no terms, and -0 alone, give +0. (`Iterator::sum` starts at -0.)
+pub(super) fn sum(terms: impl IntoIterator<Item = f64>) -> f64 {
+    terms.into_iter().fold(0.0, |a, b| a + b)
+}

@@ -125,8 +125,8 @@ fn pool(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
                     let plane = &v[c * plane..(c + 1) * plane];
                     out[c * positions + p] = match kind {
                         "max" => taps.iter().fold(f64::NEG_INFINITY, |a, &(_, i)| max(a, plane[i])),
-                        "sum" => taps.iter().map(|&(_, i)| plane[i]).sum(),
-                        _ => taps.iter().map(|&(_, i)| plane[i]).sum::<f64>() / taps.len() as f64,
+                        "sum" => sum(taps.iter().map(|&(_, i)| plane[i])),
+                        _ => sum(taps.iter().map(|&(_, i)| plane[i])) / taps.len() as f64,
                     };
                 }
             }

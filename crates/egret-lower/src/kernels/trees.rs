@@ -10,7 +10,7 @@ use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use egret_ir::interp::{self, TreeNode};
 use egret_ir::{Attrs, DType};
-use egret_loop::{Access, Cmp, Elem, KernelBuilder, Param, Ty, V, math};
+use egret_loop::{Access, BinOp, Cmp, Elem, KernelBuilder, Param, Ty, V, math};
 
 /// Steps through trees that one task takes, at least.
 const TASK_STEPS: i64 = 1 << 14;
@@ -296,14 +296,8 @@ impl Walk<'_> {
             let old = k.load(self.sums, to);
             let new = match self.trees.aggregate {
                 Aggregate::Sum => k.add(old, weight),
-                Aggregate::Min => {
-                    let less = k.compare(Cmp::Lt, weight, old);
-                    k.select(less, weight, old)
-                }
-                Aggregate::Max => {
-                    let more = k.compare(Cmp::Gt, weight, old);
-                    k.select(more, weight, old)
-                }
+                Aggregate::Min => k.binary(BinOp::Min, old, weight),
+                Aggregate::Max => k.binary(BinOp::Max, old, weight),
             };
             k.store(self.sums, to, new);
         });
@@ -391,10 +385,9 @@ impl Walk<'_> {
             let top = k.local(least);
             k.for_n(width, |k, i| {
                 let (_, v) = said(k, i);
+                let v = counts(k, v).map_or(v, |c| k.select(c, v, least));
                 let old = k.get(top);
-                let larger = k.compare(Cmp::Gt, v, old);
-                let larger = counts(k, v).map_or(larger, |c| k.and(larger, c));
-                let new = k.select(larger, v, old);
+                let new = k.binary(BinOp::Max, old, v);
                 k.set(top, new);
             });
             let sum = k.local(zero);
