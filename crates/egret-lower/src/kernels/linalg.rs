@@ -42,14 +42,16 @@ pub fn det(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
                 let v = k.load(m, at);
                 let v = k.unary(UnOp::Abs, v);
                 let l = k.get(largest);
-                let more = k.compare(Cmp::Gt, v, l);
+                // NaN is the largest, so that it does not hide behind a pivot of 0.
+                let (less, nan) = (k.compare(Cmp::Le, v, l), k.compare(Cmp::Ne, l, l));
+                let less = k.or(less, nan);
                 k.if_(
-                    more,
+                    less,
+                    |_| {},
                     |k| {
                         k.set(largest, v);
                         k.set(pivot, r);
                     },
-                    |_| {},
                 );
             });
             let p = k.get(pivot);
