@@ -104,17 +104,12 @@ pub(super) fn resize(call: &mut Call) -> Result<(), Refusal> {
         }
         _ => vec![],
     };
-    let mut attrs = call.attrs.clone();
-    let scales = call.attrs.floats("scales").iter().enumerate();
-    let scales: Vec<f64> =
-        scales.map(|(i, &s)| if s == 0.0 { output[i] as f64 / input[i] as f64 } else { s }).collect();
-    attrs.0.insert("scales", scales.into());
     let mut g = call.g()?;
     let dtype = call.e.dtype(g);
     for axis in 0..input.len() {
         let (n, m) = (input[axis], output[axis]);
-        let taps =
-            interp::resize_taps(&attrs, &roi, axis, n, m).map_err(|e| Refusal::Reason(e.to_string()))?;
+        let taps = interp::resize_taps(&call.attrs, &roi, axis, n, m)
+            .map_err(|e| Refusal::Reason(e.to_string()))?;
         let mut weights = vec![0.0; m * n];
         for (i, taps) in taps.iter().enumerate() {
             taps.iter().flatten().for_each(|&(j, w)| weights[i * n + j] += w);

@@ -32,7 +32,7 @@ pub use bounds::{Bounds, Progress, size_text};
 pub use ml::{TreeNode, tree_leaves, tree_nodes};
 pub use random::draw;
 pub use recurrent::{Activation, activations};
-pub use resize::{Taps, resize_taps};
+pub use resize::{Taps, resize_scale, resize_taps};
 
 use bounds::{Around, Meter};
 

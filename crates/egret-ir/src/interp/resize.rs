@@ -116,7 +116,7 @@ impl Axis<'_> {
             taps.push((self.clamped(i), weight));
             offset += 1.0;
         }
-        let sum: f64 = taps.iter().map(|t| t.1).sum();
+        let sum = sum(taps.iter().map(|t| t.1));
         if (self.antialias || self.exclude_outside) && sum != 0.0 {
             taps.iter_mut().for_each(|t| t.1 /= sum);
         }
@@ -124,9 +124,18 @@ impl Axis<'_> {
     }
 }
 
+/// The scale of axis `i` of a `resize`: 0 stands for the quotient of its sizes.
+pub fn resize_scale(attrs: &Attrs, i: usize, input: usize, output: usize) -> f64 {
+    match attrs.floats("scales")[i] {
+        // Of an empty axis there is nothing to scale.
+        0.0 if input == 0 => 1.0,
+        0.0 => output as f64 / input as f64,
+        scale => scale,
+    }
+}
+
 /// One axis as the attributes say; `roi` is empty unless cropping.
 fn axis<'a>(attrs: &'a Attrs, roi: &[f64], i: usize, input: usize, output: usize) -> Axis<'a> {
-    let scales = attrs.floats("scales");
     Axis {
         mode: attrs.str("mode"),
         coordinate: attrs.str("coordinate"),
@@ -136,9 +145,9 @@ fn axis<'a>(attrs: &'a Attrs, roi: &[f64], i: usize, input: usize, output: usize
         antialias: attrs.flag("antialias"),
         input,
         output,
-        scale: scales[i],
+        scale: resize_scale(attrs, i, input, output),
         roi: if attrs.str("coordinate") == "tf_crop_and_resize" {
-            (roi[i], roi[scales.len() + i])
+            (roi[i], roi[roi.len() / 2 + i])
         } else {
             (0.0, 1.0)
         },
@@ -192,7 +201,7 @@ pub(super) fn eval(attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
             let taps = axis.source(at)?.map(|x| axis.weighted(x)).transpose()?;
             for (&f, &t) in from.iter().zip(&to) {
                 out[t + at * to_step] = match &taps {
-                    Some(taps) => taps.iter().map(|&(k, w)| v[f + k * from_step] * w).sum(),
+                    Some(taps) => sum(taps.iter().map(|&(k, w)| v[f + k * from_step] * w)),
                     None => attrs.float("extrapolation"),
                 };
             }
@@ -255,6 +264,7 @@ mod tests {
     fn modes() {
         assert_eq!(run(&[1.0, 2.0], 4, 2.0, "nearest", "asymmetric", 0), [1.0, 1.0, 2.0, 2.0]);
         assert_eq!(run(&[1.0, 2.0], 4, 2.0, "linear", "half_pixel", 0), [1.0, 1.25, 1.75, 2.0]);
+        assert_eq!(run(&[1.0, 2.0], 4, 0.0, "linear", "half_pixel", 0), [1.0, 1.25, 1.75, 2.0]);
         assert_eq!(
             run(&[1.0, 2.0, 3.0], 5, 5.0 / 3.0, "linear", "align_corners", 0),
             [1.0, 1.5, 2.0, 2.5, 3.0]

@@ -82,9 +82,9 @@ pub fn resize(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
         _ => vec![],
     };
     let elem = ctx.elem(x)?;
-    let scales = node.attrs.floats("scales").to_vec();
+    let scale = |i: usize| interp::resize_scale(&node.attrs, i, dims[i] as usize, target[i] as usize);
     let axes: Vec<usize> =
-        (0..dims.len()).filter(|&i| dims[i] != target[i] || scales[i] != 1.0 || cropping).collect();
+        (0..dims.len()).filter(|&i| dims[i] != target[i] || scale(i) != 1.0 || cropping).collect();
     let mut from = ctx.place(x)?;
     let to = ctx.place(node.results[0])?;
     if axes.is_empty() {
