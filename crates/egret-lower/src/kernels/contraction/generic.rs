@@ -24,8 +24,8 @@ struct Bound {
     stride: i64,
 }
 
-/// Adds one summand, given the elements of both operands.
-type Summand<'a> = &'a mut dyn FnMut(&mut KernelBuilder, (V, V)) -> Result<(), Unsupported>;
+/// Does something with the place of an element of `a`.
+type AtPlace<'a> = &'a mut dyn FnMut(&mut KernelBuilder, V) -> Result<(), Unsupported>;
 
 /// A sum of products over plain loops. Indices are numbered: first the result's axes, then the reduction's.
 struct Sum {
@@ -38,6 +38,8 @@ struct Sum {
     b: Vec<(usize, i64)>,
     /// Further parts of `a`'s element that have bounds.
     bounds: Vec<Bound>,
+    /// Whether `a` is 0 outside of its bounds rather than nothing: 0 times a weight that is not finite is NaN.
+    zeros: bool,
     /// Index of the group along the result's channel axis, where there are several: axis, channels of a
     /// group, strides in a and b of a group.
     group: Option<(usize, i64, i64, i64)>,
@@ -81,7 +83,15 @@ fn matmul(a: &[i64], b: &[i64], out: &[i64]) -> Sum {
     left.extend([(batch, k), (batch + 2, 1)]);
     let mut right = along(b);
     right.extend([(batch + 1, 1), (batch + 2, n)]);
-    Sum { dims: out.to_vec(), reduction: vec![k], a: left, b: right, bounds: vec![], group: None }
+    Sum {
+        dims: out.to_vec(),
+        reduction: vec![k],
+        a: left,
+        b: right,
+        bounds: vec![],
+        zeros: false,
+        group: None,
+    }
 }
 
 fn conv(s: &ConvShape, out: &[i64], transposed: bool) -> Sum {
@@ -133,7 +143,7 @@ fn conv(s: &ConvShape, out: &[i64], transposed: bool) -> Sum {
     // channels.
     let of_b = if transposed { per_in * per_out * taps - per_out * taps } else { 0 };
     let group = (s.groups > 1).then_some((channel, per_out, per_in * x[channel], of_b));
-    Sum { dims: out.to_vec(), reduction, a, b, bounds, group }
+    Sum { dims: out.to_vec(), reduction, a, b, bounds, zeros: !transposed, group }
 }
 
 impl Sum {
@@ -168,9 +178,8 @@ impl Sum {
             indices.push(i);
             let zero = k.number(Ty::scalar(elem), 0.0);
             let acc = k.local(zero);
-            result = self.reduce(k, &mut indices, &mut |k, at| {
-                accumulate(k, acc, (a, dtypes.0), (b, dtypes.1), elem, at)
-            });
+            let product = Product { a: (a, dtypes.0), b: (b, dtypes.1), elem, acc };
+            result = self.reduce(k, &mut indices, &product);
             let sum = k.get(acc);
             match encode(k, dtypes.2, sum) {
                 Ok(v) => {
@@ -184,19 +193,19 @@ impl Sum {
         Ok(k.finish())
     }
 
-    /// The loops over the reduction; `body` gets the elements of both operands.
+    /// The loops over the reduction.
     fn reduce(
         &self,
         k: &mut KernelBuilder,
         indices: &mut Vec<V>,
-        body: Summand,
+        product: &Product,
     ) -> Result<(), Unsupported> {
         let depth = indices.len() - self.dims.len();
         if let Some(&extent) = self.reduction.get(depth) {
             let mut result = Ok(());
             k.for_n(extent, |k, i| {
                 indices.push(i);
-                result = self.reduce(k, indices, body);
+                result = self.reduce(k, indices, product);
                 indices.pop();
             });
             return result;
@@ -209,20 +218,35 @@ impl Sum {
             a.push((group, of_a));
             b.push((group, of_b));
         }
-        self.bounded(k, indices, 0, a, &b, body)
+        let b = k.affine(&b, 0);
+        if !self.zeros || !product.elem.is_float() {
+            return self.bounded(k, indices, 0, a, &mut |k, a| {
+                let x = product.load(k, product.a, a)?;
+                product.add(k, x, b)
+            });
+        }
+        let zero = k.number(Ty::scalar(product.elem), 0.0);
+        let x = k.local(zero);
+        self.bounded(k, indices, 0, a, &mut |k, a| {
+            let v = product.load(k, product.a, a)?;
+            k.set(x, v);
+            Ok(())
+        })?;
+        let x = k.get(x);
+        product.add(k, x, b)
     }
 
+    /// `body` where the indices from axis `i` on are within their bounds.
     fn bounded(
         &self,
         k: &mut KernelBuilder,
         indices: &[V],
         i: usize,
         a: Vec<(V, i64)>,
-        b: &[(V, i64)],
-        body: Summand,
+        body: AtPlace,
     ) -> Result<(), Unsupported> {
         let Some(Bound { terms, offset, step, extent, stride }) = self.bounds.get(i) else {
-            let at = (k.affine(&a, 0), k.affine(b, 0));
+            let at = k.affine(&a, 0);
             return body(k, at);
         };
         let terms: Vec<(V, i64)> = terms.iter().map(|&(i, c)| (indices[i], c)).collect();
@@ -246,7 +270,7 @@ impl Sum {
             |k| {
                 let mut a = a.clone();
                 a.push((index, *stride));
-                result = self.bounded(k, indices, i + 1, a, b, body);
+                result = self.bounded(k, indices, i + 1, a, body);
             },
             |_| {},
         );
@@ -254,26 +278,32 @@ impl Sum {
     }
 }
 
-fn accumulate(
-    k: &mut KernelBuilder,
-    acc: Local,
+/// The operands of a sum of products, and where it is gathered.
+struct Product {
     a: (Param, DType),
     b: (Param, DType),
     elem: Elem,
-    at: (V, V),
-) -> Result<(), Unsupported> {
-    let x = k.load(a.0, at.0);
-    let x = decode(k, a.1, x)?;
-    let y = k.load(b.0, at.1);
-    let y = decode(k, b.1, y)?;
-    let (x, y) = (k.convert(elem, x), k.convert(elem, y));
-    let old = k.get(acc);
-    let new = if elem.is_float() {
-        k.fma(x, y, old)
-    } else {
-        let product = k.mul(x, y);
-        k.add(product, old)
-    };
-    k.set(acc, new);
-    Ok(())
+    acc: Local,
+}
+
+impl Product {
+    fn load(&self, k: &mut KernelBuilder, from: (Param, DType), at: V) -> Result<V, Unsupported> {
+        let v = k.load(from.0, at);
+        let v = decode(k, from.1, v)?;
+        Ok(k.convert(self.elem, v))
+    }
+
+    /// Adds an element of `a` times the one of `b` at a place.
+    fn add(&self, k: &mut KernelBuilder, x: V, b: V) -> Result<(), Unsupported> {
+        let y = self.load(k, self.b, b)?;
+        let old = k.get(self.acc);
+        let new = if self.elem.is_float() {
+            k.fma(x, y, old)
+        } else {
+            let product = k.mul(x, y);
+            k.add(product, old)
+        };
+        k.set(self.acc, new);
+        Ok(())
+    }
 }
