@@ -3,6 +3,8 @@
 //! The reference interpreter says what is right. Where the result is defined exactly (arithmetic, comparisons, selections,
 //! conversions, maxima) engines agree bit for bit, but for which NaN it is; functions such as `exp` have a tolerance.
 
+mod rows;
+
 use egret::ir::{Attrs, Builder, DType, Dim, Graph, Op, Tensor, Type, Value, ValueId, attrs, interp};
 use egret::{Engine, Executable, Options};
 use std::collections::BTreeMap;
@@ -122,8 +124,22 @@ fn is_exact(op: Op) -> bool {
     )
 }
 
-/// Output names and what they were made by: (operation, attributes).
-type Outputs = Vec<(Op, Attrs)>;
+/// An output of a graph.
+struct Output {
+    op: Op,
+    /// What made it, in words.
+    what: String,
+    /// Whether it is defined to the bit.
+    exact: bool,
+}
+
+impl Output {
+    fn new(op: Op, attrs: &Attrs) -> Output {
+        Output { op, what: format!("{op} {attrs:?}"), exact: is_exact(op) }
+    }
+}
+
+type Outputs = Vec<Output>;
 
 /// A graph of every elementwise operation that takes a dtype, on `x` and `y` (and a condition `c`).
 fn elementwise(dtype: DType, after_product: bool) -> Option<(Graph, Outputs, Vec<Value>)> {
@@ -154,14 +170,10 @@ fn elementwise(dtype: DType, after_product: bool) -> Option<(Graph, Outputs, Vec
             (_, 2) => &inputs[..2],
             _ => continue,
         };
-        // What a shift by more than the width gives is not defined.
-        if matches!(op, Op::ShiftLeft | Op::ShiftRight) {
-            continue;
-        }
         for attrs in variants(op, dtype) {
             if let Ok(v) = b.emit(op, attrs.clone(), operands) {
                 b.output(&format!("{op}{}", outputs.len()), v);
-                outputs.push((op, attrs));
+                outputs.push(Output::new(op, &attrs));
             }
         }
     }
@@ -176,16 +188,13 @@ fn with_constants(dtype: DType) -> (Graph, Outputs, Vec<Value>) {
     let mut outputs = vec![];
     let numbers = [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.0, 3.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN];
     for op in Op::all().filter(|op| op.is_elementwise() && op.info().operands.len() == 2) {
-        if matches!(op, Op::ShiftLeft | Op::ShiftRight) {
-            continue;
-        }
         for number in numbers {
             let constant = b.constant(cast(&[number], dtype, &[]));
             for operands in [[input, constant], [constant, input]] {
                 for attrs in variants(op, dtype) {
                     if let Ok(v) = b.emit(op, attrs.clone(), &operands) {
                         b.output(&format!("{op}{}", outputs.len()), v);
-                        outputs.push((op, attrs));
+                        outputs.push(Output::new(op, &attrs));
                     }
                 }
             }
@@ -195,7 +204,7 @@ fn with_constants(dtype: DType) -> (Graph, Outputs, Vec<Value>) {
 }
 
 /// Rows of special values under operations that look for extremes, sort, sum or pool.
-fn rows(dtype: DType) -> (Graph, Outputs, Vec<Value>) {
+fn extremes(dtype: DType) -> (Graph, Outputs, Vec<Value>) {
     let mut b = Builder::new("special");
     // Every rotation of the values, so that each stands in every place; and rows of few values, so that there are ties.
     let n = SPECIAL.len();
@@ -212,7 +221,7 @@ fn rows(dtype: DType) -> (Graph, Outputs, Vec<Value>) {
         if let Ok(v) = b.emit_node(op, attrs.clone(), &[Some(x)], vec![]) {
             for v in v {
                 b.output(&format!("{op}{}", outputs.len()), v);
-                outputs.push((op, attrs.clone()));
+                outputs.push(Output::new(op, &attrs));
             }
         }
     };
@@ -256,10 +265,11 @@ fn rows(dtype: DType) -> (Graph, Outputs, Vec<Value>) {
 }
 
 /// Differences of an output, in words; at most three.
-fn differences(op: Op, attrs: &Attrs, want: &Tensor, got: &Tensor, inputs: &[Value]) -> Vec<String> {
+fn differences(output: &Output, want: &Tensor, got: &Tensor, inputs: &[Value]) -> Vec<String> {
+    let Output { op, what, exact } = output;
     let (e, g) = match (egret::compare::to_f64(want), egret::compare::to_f64(got)) {
         (Ok(e), Ok(g)) => (e, g),
-        _ => return vec![format!("{op}: cannot be compared")],
+        _ => return vec![format!("{what}: cannot be compared")],
     };
     let size = want.dtype().size();
     let tolerance = match want.dtype() {
@@ -273,9 +283,9 @@ fn differences(op: Op, attrs: &Attrs, want: &Tensor, got: &Tensor, inputs: &[Val
         if bits(want, i) == bits(got, i) || e[i].is_nan() && g[i].is_nan() {
             return true;
         }
-        !is_exact(op)
+        !exact
             && want.dtype().is_float()
-            && (e[i] - g[i]).abs() <= tolerance * e[i].abs().max(smallest_scale(op))
+            && (e[i] - g[i]).abs() <= tolerance * e[i].abs().max(smallest_scale(*op))
     };
     let operand = |k: usize, i: usize| {
         let t = inputs.get(k).and_then(Value::as_tensor)?;
@@ -287,7 +297,7 @@ fn differences(op: Op, attrs: &Attrs, want: &Tensor, got: &Tensor, inputs: &[Val
         .take(3)
         .map(|i| {
             format!(
-                "{op} {attrs:?} at {i} of {:?} {:?}: {:?} instead of {:?}",
+                "{what} at {i} of {:?} {:?}: {:?} instead of {:?}",
                 operand(0, i),
                 operand(1, i),
                 g[i],
@@ -315,7 +325,8 @@ fn hold(what: &str, graph: &Graph, outputs: &Outputs, inputs: &[Value], failures
         ("jit-noopt", Engine::JitNoOpt, base.clone()),
         ("no-wide", Engine::Jit, Options { wide: false, ..base.clone() }),
         ("x86-64-v3", Engine::Jit, Options { target: "x86-64-v3".into(), ..base.clone() }),
-        ("exact", Engine::Jit, Options { tier: egret::Tier::Exact, ..base }),
+        ("exact", Engine::Jit, Options { tier: egret::Tier::Exact, ..base.clone() }),
+        ("aot", Engine::Aot, base),
     ] {
         if name == "x86-64-v3" && !cfg!(target_arch = "x86_64") {
             continue;
@@ -329,10 +340,10 @@ fn hold(what: &str, graph: &Graph, outputs: &Outputs, inputs: &[Value], failures
                 continue;
             }
         };
-        for (i, (op, attrs)) in outputs.iter().enumerate() {
+        for (i, output) in outputs.iter().enumerate() {
             let (w, g) = (want[i].as_tensor().expect("a tensor"), got[i].as_tensor().expect("a tensor"));
             failures.extend(
-                differences(*op, attrs, w, g, inputs).into_iter().map(|d| format!("{what} {name}: {d}")),
+                differences(output, w, g, inputs).into_iter().map(|d| format!("{what} {name}: {d}")),
             );
         }
     }
@@ -360,7 +371,7 @@ fn sums(dtype: DType) -> (Graph, Outputs, Vec<Value>) {
     let mut hold = |b: &mut Builder, op: Op, attrs: Attrs| {
         if let Ok(v) = b.emit(op, attrs.clone(), &[x]) {
             b.output(&format!("{op}{}", outputs.len()), v);
-            outputs.push((op, attrs));
+            outputs.push(Output::new(op, &attrs));
         }
     };
     for axis in [0i64, 1] {
@@ -418,7 +429,7 @@ fn epilogues_of_products() {
 fn extremes_sorts_sums_and_pools() {
     let mut failures = vec![];
     for dtype in DTYPES {
-        let (graph, outputs, inputs) = rows(dtype);
+        let (graph, outputs, inputs) = extremes(dtype);
         hold(dtype.name(), &graph, &outputs, &inputs, &mut failures);
     }
     report(&failures);
@@ -432,4 +443,67 @@ fn sums_products_and_norms() {
         hold(dtype.name(), &graph, &outputs, &inputs, &mut failures);
     }
     report(&failures);
+}
+
+#[test]
+fn exact_operations_of_the_table() {
+    let mut failures = vec![];
+    for dtype in DTYPES {
+        let (graph, outputs, inputs) = rows::graph(&rows::compiled(rows::EXACT, dtype), dtype, true);
+        hold(dtype.name(), &graph, &outputs, &inputs, &mut failures);
+    }
+    report(&failures);
+}
+
+#[test]
+fn other_operations_of_the_table() {
+    let mut failures = vec![];
+    for dtype in DTYPES.into_iter().filter(|d| d.is_float()) {
+        let (graph, outputs, inputs) = rows::graph(&rows::compiled(rows::NEAR, dtype), dtype, false);
+        hold(dtype.name(), &graph, &outputs, &inputs, &mut failures);
+    }
+    report(&failures);
+}
+
+/// What the rows leave out is refused by compiled code, in words that name the operation; the interpreter runs it.
+#[test]
+fn other_element_types_are_refused() {
+    let mut used = vec![false; rows::ONLY.len()];
+    for &row in rows::EXACT.iter().chain(rows::NEAR) {
+        for dtype in DTYPES {
+            let refusals = rows::refusals(row, dtype);
+            let (graph, outputs, inputs) = rows::graph(&[row], dtype, true);
+            if refusals.is_empty() || outputs.is_empty() {
+                continue;
+            }
+            interp::run(&graph, &inputs).expect("the interpreter runs it");
+            let op = format!("({})", outputs[0].op);
+            match Executable::new(graph, Engine::Jit, &Options::default(), &BTreeMap::new()) {
+                Ok(_) => panic!("{row} is compiled for {dtype}: mend rows::ONLY"),
+                Err(e) => assert!(e.to_string().contains(&op), "{row} of {dtype}: {e}"),
+            }
+            refusals.iter().for_each(|&i| used[i] = true);
+        }
+    }
+    let idle: Vec<_> = rows::ONLY.iter().zip(used).filter(|(_, used)| !used).map(|(row, _)| row).collect();
+    assert!(idle.is_empty(), "{idle:?} of rows::ONLY refuse no row");
+}
+
+/// A new operation is held, too, or is one that is not compiled.
+#[test]
+fn no_operation_is_forgotten() {
+    let mut held = rows::operations(rows::EXACT);
+    held.extend(rows::operations(rows::NEAR));
+    for dtype in DTYPES {
+        let (_, outputs, _) = elementwise(dtype, false).expect("no product");
+        held.extend(outputs.iter().chain(&extremes(dtype).1).map(|o| o.op));
+    }
+    let forgotten: Vec<Op> =
+        Op::all().filter(|op| egret_lower::refusal(*op).is_none() && !held.contains(op)).collect();
+    assert!(
+        forgotten.is_empty(),
+        "neither a row of tests/special_values/rows.rs nor another test here has {forgotten:?}"
+    );
+    let both: Vec<Op> = held.into_iter().filter(|op| egret_lower::refusal(*op).is_some()).collect();
+    assert!(both.is_empty(), "{both:?} are not compiled, by egret_lower::REFUSED, and yet held");
 }

@@ -42,7 +42,7 @@ mod program;
 mod remarks;
 
 pub use error::{Fault, LowerError, Refusal};
-pub use kernels::has_kernel;
+pub use kernels::{has_kernel, refusal};
 pub use options::LowerOptions;
 pub use pipeline::{Lowered, lower, lower_traced};
 pub use program::buffers::{ArenaReport, arena_report};
