@@ -155,10 +155,10 @@ fn a_corrupted_trace_is_found() {
     assert!(verify("gelu-half-last", "gelu-half-lost").contains("there is no such rule"));
     assert!(verify("gelu-half-last", "silu-of-sigmoi").contains("step 1, rule `silu-of-sigmoi`"));
     assert!(verify("approximate = \"none\"", "approximate = \"tanh\"").contains("pass `fuse`"));
-    let cut = &good[..good.len() / 2];
-    std::fs::write(dir.path().join("bad.trace"), cut).unwrap();
+    // Cut in the middle of an event it is no trace any more: a wrong file, of which nothing was verified.
+    std::fs::write(dir.path().join("bad.trace"), &good[..good.len() / 2]).unwrap();
     let (out, text) = run(&["explain", "model.egret", "--verify", "--trace", "bad.trace"]);
-    assert_eq!(out.status.code(), Some(3), "{text}");
+    assert!(out.status.code() == Some(1) && text.contains("bad.trace: no Egret trace"), "{text}");
 }
 
 #[test]
