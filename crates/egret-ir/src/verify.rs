@@ -41,17 +41,6 @@ impl Rule {
             Rule::Depth => "regions do not nest too deep",
         }
     }
-
-    /// Who has to change for the rule to hold.
-    pub fn fault(self) -> &'static str {
-        match self {
-            Rule::Definitions | Rule::Acyclic | Rule::RecordedTypes | Rule::Symbols => {
-                "the pass that ran last (a bug in Egret)"
-            }
-            Rule::Typing => "whoever made the node: the importer or a pass",
-            Rule::Sizes | Rule::Depth => "the model",
-        }
-    }
 }
 
 /// A broken rule.
@@ -67,14 +56,7 @@ pub struct VerifyError {
 
 impl fmt::Display for VerifyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}: {} (the rule: {}; at fault: {})",
-            self.at,
-            self.message,
-            self.rule.text(),
-            self.rule.fault()
-        )
+        write!(f, "{}: {} (the rule: {})", self.at, self.message, self.rule.text())
     }
 }
 impl std::error::Error for VerifyError {}
