@@ -4,7 +4,7 @@ use crate::feature::Feature;
 use crate::numbers::to_f64;
 use crate::request::Request;
 use egret::grad::{Of, differentiate};
-use egret::ir::{DType, Graph, Tensor, Value, ValueId};
+use egret::ir::{DType, Graph, Tensor, Value, ValueId, advice};
 use egret::source::{self, Prepared};
 use egret::{Error, Executable, Result};
 use std::collections::BTreeMap;
@@ -82,7 +82,8 @@ impl Gradients {
         let ty = model.graph.tensor_ty(of);
         let shape = ty.const_dims().ok_or_else(|| {
             Error::user(format!(
-                "the target is {ty}: its size must be known; fix its dims by --dim or inputs"
+                "the target is {ty}: its size must be known: {}",
+                advice::to_be_constant(&ty.shape[..], &model.graph.free_dims())
             ))
         })?;
         let mut graph = differentiate(&model.graph, &Of::Seeded(of), wrt)?;

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// `NAME=VALUE`
 pub fn name_value(s: &str) -> Result<(String, i64), String> {
-    let (name, value) = s.split_once('=').ok_or("write NAME=VALUE, e.g. batch=1")?;
+    // The value is a number: a name may have a `=`.
+    let (name, value) = s.rsplit_once('=').ok_or("write NAME=VALUE, e.g. batch=1")?;
     let value =
         value.parse::<i64>().ok().filter(|v| *v >= 0).ok_or_else(|| format!("`{value}` is no size"))?;
     Ok((name.to_owned(), value))

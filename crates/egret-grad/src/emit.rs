@@ -1,6 +1,6 @@
 //! Short spellings for the nodes that rules are made of.
 
-use egret_ir::{Attrs, Builder, DType, Dim, Op, Tensor, TensorType, TypeError, ValueId, attrs};
+use egret_ir::{Attrs, Builder, DType, Dim, Op, Tensor, TensorType, TypeError, ValueId, advice, attrs};
 
 /// Why a rule gives no gradient for a node.
 #[derive(Debug)]
@@ -255,7 +255,8 @@ impl Emit {
                 axes.push(new + i);
             } else if from != to && to.as_const().is_none() {
                 return Err(Refusal::Reason(format!(
-                    "whether it broadcasts {to} to {from} depends on the input: fix the dims by --dim"
+                    "whether it broadcasts {to} to {from} depends on the input: {}",
+                    advice::to_be_constant([from, to], &self.b.graph.free_dims())
                 )));
             }
         }

@@ -1,6 +1,6 @@
 //! The graph: nodes in SSA form over typed values. The only module that names petgraph.
 
-use crate::{Attrs, ContentHash, Dim, Op, Tensor, Type};
+use crate::{Attrs, ContentHash, Dim, DimEnv, Op, Tensor, Type};
 use petgraph::Direction;
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use petgraph::visit::EdgeRef;
@@ -510,6 +510,19 @@ impl Graph {
             let node = self.node_mut(id);
             node.attrs = node.attrs.map_dims(&dim);
             node.regions.iter_mut().for_each(|r| r.map_free_symbols(&outer));
+        }
+    }
+
+    /// Give free dims ([`Graph::free_dims`]) their values.
+    pub fn bind_dims(&mut self, env: &DimEnv) {
+        for value in &mut self.values {
+            value.ty = value.ty.substitute(env);
+        }
+        let inner = |name: &str| env.get(name).map(|&v| Dim::constant(v));
+        for id in self.node_ids() {
+            let node = self.node_mut(id);
+            node.attrs = node.attrs.substitute(env);
+            node.regions.iter_mut().for_each(|r| r.map_free_symbols(&inner));
         }
     }
 

@@ -31,6 +31,7 @@
 //!
 //! The crate knows nothing of ONNX, of e-graphs or of machine code.
 
+pub mod advice;
 mod attr;
 mod builder;
 mod dim;

@@ -22,13 +22,25 @@ fn an_input_larger_than_memory_is_refused() {
 #[test]
 fn a_slice_from_an_open_index_is_refused() {
     let mut b = Builder::new("g");
-    let x = b.input("x", Type::tensor(DType::F32, [8i64].map(Dim::from)));
-    let slice = attrs! { starts: vec![Dim::symbol("N")], sizes: vec![Dim::from(2i64)], steps: vec![1i64] };
+    let x = b.input("x", Type::tensor(DType::F32, [Dim::symbol("from here")]));
+    let slice =
+        attrs! { starts: vec![Dim::symbol("from here")], sizes: vec![Dim::from(2i64)], steps: vec![1i64] };
     let s = b.emit(Op::Slice, slice, &[x]).unwrap();
     let y = b.emit(Op::Neg, attrs!(), &[s]).unwrap();
     b.output("y", y);
     let text = refusal(&b);
-    assert!(text.contains("`starts` = N") && text.contains("--dim N="), "{text}");
+    assert!(text.contains("`starts` = from here") && text.contains("give --dim 'from here=N'"), "{text}");
+}
+
+#[test]
+fn what_is_known_only_while_the_model_runs_is_said_so() {
+    let graph = r#"graph @g(%0 "x": f32[8]) -> (%2 "y") {
+  %1 = nonzero(%0) {dims = [_, k]} : i64[1, k]
+  %2 = iota() {axis = 0, shape = [k], to = i64} : i64[k]
+}"#;
+    let graph = egret_ir::text::parse(graph, &|_| None).unwrap();
+    let text = lower(&graph, &LowerOptions::default()).unwrap_err().to_string();
+    assert!(text.contains("`k` is known only while the model runs") && !text.contains("--dim"), "{text}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Why a model cannot be imported.
 
+use egret_ir::{Dim, advice};
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -27,12 +28,15 @@ pub struct ImportError {
     pub message: String,
     /// Graph inputs whose values must be bound (`--bind NAME=x.npy`), for [`ErrorKind::NeedsValue`].
     pub inputs_to_bind: BTreeSet<String>,
+    /// Dims that must be constant. The importer, which knows those of the model's inputs, ends the message with the remedy.
+    pub(crate) open: Vec<Dim>,
 }
 
 impl ImportError {
     /// An error of a kind; `at` is filled in by whoever knows the place.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> ImportError {
-        ImportError { kind, at: String::new(), message: message.into(), inputs_to_bind: BTreeSet::new() }
+        let (at, inputs_to_bind, open) = (String::new(), BTreeSet::new(), vec![]);
+        ImportError { kind, at, message: message.into(), inputs_to_bind, open }
     }
 
     /// The model breaks a rule.
@@ -43,6 +47,20 @@ impl ImportError {
     /// Egret does not do it yet.
     pub fn unsupported(message: impl Into<String>) -> ImportError {
         ImportError::new(ErrorKind::Unsupported, message)
+    }
+
+    /// Egret does it only where a dim is constant.
+    pub(crate) fn open(message: impl Into<String>, dim: &Dim) -> ImportError {
+        ImportError { open: vec![dim.clone()], ..ImportError::unsupported(message) }
+    }
+
+    /// The same error with its remedy. `free`: the free dims of the model.
+    pub(crate) fn with_remedy(mut self, free: &[String]) -> ImportError {
+        if !self.open.is_empty() {
+            let open = std::mem::take(&mut self.open);
+            self.message += &format!(": {}", advice::to_be_constant(&open, free));
+        }
+        self
     }
 
     /// The same error with its place, unless it has one.

@@ -10,7 +10,7 @@ use crate::names::{initialised, key, node_name, node_place, normal, opsets};
 use crate::ops;
 use crate::order::in_order;
 use crate::scope::{Frame, Level, Scopes, Slot};
-use egret_ir::{Builder, Graph, ValueId};
+use egret_ir::{Builder, Graph, ValueId, advice};
 use onnx_protobuf::{AttributeProto, FunctionProto, GraphProto, NodeProto};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
@@ -119,7 +119,7 @@ impl<'m> Importer<'m> {
             lines.push(format!("and {} more", self.needs.len() - 5));
         }
         let names: Vec<String> = inputs.iter().map(|n| format!("`{n}`")).collect();
-        let example = inputs.first().map_or("NAME", String::as_str);
+        let example = advice::word(inputs.first().map_or("NAME", String::as_str));
         let mut e = ImportError::new(
             ErrorKind::NeedsValue,
             format!(
@@ -178,14 +178,14 @@ impl<'m> Importer<'m> {
             let slots = match self.node(node) {
                 Ok(slots) => slots,
                 Err(e) if e.kind == ErrorKind::NeedsValue => {
-                    let e = self.at_model_inputs(e).at(place.clone());
+                    let e = self.at_model_inputs(e).with_remedy(&self.free_dims()).at(place.clone());
                     if e.kind != ErrorKind::NeedsValue {
                         return Err(e);
                     }
                     self.needs.push(e);
                     None
                 }
-                Err(e) => return Err(e.at(place)),
+                Err(e) => return Err(e.with_remedy(&self.free_dims()).at(place)),
             };
             for (i, name) in node.output.iter().enumerate().filter(|(_, n)| !n.is_empty()) {
                 let slot = slots.as_ref().map_or(Slot::Unknown, |s| s[i]);
@@ -395,7 +395,7 @@ impl<'m> Importer<'m> {
     fn needs_condition(&mut self, cond: Option<ValueId>, e: ImportError) -> ImportError {
         let inputs = cond.map(|c| input_dependencies(self.scopes.graph(), c)).unwrap_or_default();
         if inputs.is_empty() {
-            return e;
+            return self.needs_dims(cond, e);
         }
         let mut needs = ImportError::new(
             ErrorKind::NeedsValue,
@@ -403,6 +403,21 @@ impl<'m> Importer<'m> {
         );
         needs.inputs_to_bind = inputs;
         needs
+    }
+
+    /// For an error in a branch of an If whose condition depends on no input's value: dims may decide it.
+    fn needs_dims(&mut self, cond: Option<ValueId>, mut e: ImportError) -> ImportError {
+        let free = self.free_dims();
+        let known = cond.is_none_or(|c| self.scopes.graph().as_const(c).is_some());
+        if !free.is_empty() && !known && e.open.is_empty() {
+            e.message += &format!("; where dims decide the condition, give {}", advice::dims(&free));
+        }
+        e
+    }
+
+    /// The free dims of the model's inputs.
+    fn free_dims(&self) -> Vec<String> {
+        self.scopes.levels.first().map_or(vec![], |l| l.builder.graph.free_dims())
     }
 
     /// The branch that an `If` takes whose condition is a constant.
@@ -475,7 +490,12 @@ impl<'m> Importer<'m> {
         }
         if names.is_empty() {
             e.kind = ErrorKind::Unsupported;
-            e.message += ", but depends on free dims (bind them with --dim NAME=N) or on what is only known while the model runs";
+            e.message += ", but depends on ";
+            let free = self.free_dims();
+            if !free.is_empty() {
+                e.message += &format!("free dims (give {}) or on ", advice::dims(&free));
+            }
+            e.message += "what is only known while the model runs";
         } else {
             let list: Vec<String> = names.iter().map(|n| format!("`{n}`")).collect();
             e.message += &format!(" but depends on the value of {}", list.join(", "));

@@ -2,7 +2,7 @@
 
 use crate::data::{decode_type, dtype};
 use crate::error::{ErrorKind, ImportError};
-use egret_ir::{Dim, DimEnv, Tensor, TensorType, Type};
+use egret_ir::{Dim, DimEnv, Tensor, TensorType, Type, advice};
 use onnx_protobuf::{ValueInfoProto, type_proto};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,7 +42,7 @@ pub(crate) fn input_types(
             bind_symbols(info, shape, &options.dims, &mut env).map_err(|e| e.at(place(info)))?;
         }
         let ty = decode_type(info.type_.get_or_default(), &mut |name, axis| {
-            let name = if name.is_empty() { format!("{}_d{axis}", info.name) } else { name.to_owned() };
+            let name = dim_name(name).map_or_else(|| format!("{}_d{axis}", info.name), str::to_owned);
             symbols.insert(name.clone());
             Dim::symbol(&name)
         })
@@ -81,8 +81,11 @@ pub(crate) fn input_types(
             }
             (Some(ty), _) => ty.substitute(&env),
             (None, None) => {
-                return Err(ImportError::unsupported("its number of dims is not declared; give its shape")
-                    .at(place(info)));
+                return Err(ImportError::unsupported(format!(
+                    "its number of dims is not declared; give its value: --input {}=x.npy",
+                    advice::word(&info.name)
+                ))
+                .at(place(info)));
             }
         };
         if let (Some(bound), Some(t)) = (options.bind.get(&info.name), ty.as_tensor())
@@ -98,6 +101,12 @@ pub(crate) fn input_types(
         Ok(ty)
     };
     inputs.iter().zip(declared).map(resolve).collect()
+}
+
+/// The name of a dim. Exporters write `?` for a dim that they do not know: dims without a letter in their names are called as
+/// those without a name, by the input and the axis, and are not the same dim.
+fn dim_name(name: &str) -> Option<&str> {
+    Some(name).filter(|n| n.chars().any(char::is_alphabetic))
 }
 
 fn actual_shape(name: &str, options: &ImportOptions) -> Result<Option<Vec<i64>>, ImportError> {
@@ -132,7 +141,7 @@ fn bind_symbols(
     }
     for (axis, (dim, &have)) in shape.dim.iter().zip(actual).enumerate() {
         let name = match &dim.value {
-            Some(Value::DimParam(name)) if !name.is_empty() => name.clone(),
+            Some(Value::DimParam(name)) if dim_name(name).is_some() => name.clone(),
             _ => format!("{}_d{axis}", info.name),
         };
         if let Some(other) = given.get(&name).filter(|v| **v != have) {
@@ -144,7 +153,7 @@ fn bind_symbols(
                 return misfit(format!("the model declares {v} at axis {axis}"));
             }
             Some(Value::DimValue(v)) if *v > 0 => {}
-            Some(Value::DimParam(name)) if !name.is_empty() => {
+            Some(Value::DimParam(name)) if dim_name(name).is_some() => {
                 env.entry(name.clone()).or_insert(have);
             }
             _ => {

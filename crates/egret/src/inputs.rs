@@ -5,7 +5,7 @@ use crate::cases::Case;
 use crate::error::{Error, Result};
 use crate::frontend::{self, DeclaredInput};
 use crate::npz;
-use egret_ir::{DType, Tensor, Type, Value};
+use egret_ir::{DType, Tensor, Type, Value, advice};
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -237,7 +237,7 @@ fn read_several(path: &Path, declared: &[DeclaredInput]) -> Result<Vec<(String, 
             "{} holds one value, but the model has {} inputs; say which: --input NAME={}",
             path.display(),
             declared.len(),
-            path.display()
+            advice::word(&path.display().to_string())
         ))),
         _ if !path.exists() => Err(Error::user(format!("{} does not exist", path.display()))),
         _ => Err(Error::user(format!(

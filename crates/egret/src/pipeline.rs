@@ -4,7 +4,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::Options;
 use egret_codegen::{CodegenError, Isa, Target};
-use egret_ir::{Graph, NodeId, Tensor};
+use egret_ir::{Graph, NodeId, Tensor, advice};
 use egret_loop::Program;
 use egret_lower::{Fault, LowerOptions};
 use egret_opt::CostModel;
@@ -199,8 +199,7 @@ pub(crate) fn no_free_dims(graph: &Graph) -> Result<()> {
     if free.is_empty() {
         return Ok(());
     }
-    let list = free.iter().map(|d| format!("--dim {d}=N")).collect::<Vec<_>>().join(" ");
-    Err(Error::user(format!("the model has free dims; give each a value: {list}")))
+    Err(Error::user(format!("the model has free dims; give each a value: {}", advice::dims(&free))))
 }
 
 /// The kernels of an optimised graph, and the nodes whose work they do.

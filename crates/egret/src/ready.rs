@@ -43,10 +43,6 @@ pub fn ready(request: &Request, engine: Engine, options: &Options) -> Result<Rea
         }
         _ => Executable::new(graph, engine, options, &bound).map_err(because)?,
     };
-    if !defaulted.is_empty() {
-        let default = request.default_dim.unwrap_or(1);
-        told.push(format!("free dims were set to {default}: {} (--dim NAME=VALUE)", defaulted.join(", ")));
-    }
     Ok(Ready { executable, inputs, outputs, notes: told })
 }
 

@@ -7,7 +7,7 @@ use crate::frontend::{DeclaredInput, ModelFile};
 use crate::inputs::{self, Given, Inputs};
 use crate::stages;
 use egret_ir::rng::Rng;
-use egret_ir::{DType, Graph, Tensor, TensorType, Type, Value, text, verify};
+use egret_ir::{DType, DimEnv, Graph, Tensor, TensorType, Type, Value, advice, text, verify};
 use egret_onnx::ImportOptions;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -102,7 +102,7 @@ impl Request {
         let (model, case) = locate(&self.model)?;
         let read = match is_text(&model) {
             // Text IR declares its inputs in the graph itself.
-            true => Read::Text(parse_text(&model, &self.dims)?),
+            true => Read::Text(parse_text(&model)?),
             false => Read::Onnx(ModelFile::open(&model)?),
         };
         let unused = case.is_none() && self.inputs.is_empty() && self.bind.is_empty();
@@ -126,9 +126,22 @@ impl Request {
         }
         inputs.extend(bind);
         let file = match read {
-            Read::Text(graph) => {
+            Read::Text(mut graph) => {
                 let (files, opsets) = (vec![model.clone()], vec![]);
-                let (graph, bound, defaulted, notes) = (graph, fixed, vec![], vec![]);
+                let mut dims = dims_of_inputs(&graph, &inputs, &self.dims)?;
+                dims.extend(self.dims.clone());
+                bind_dims(&mut graph, &model, &dims, &self.dims)?;
+                let (mut defaulted, mut notes) = (vec![], vec![]);
+                if let (Some(default), free) = (self.default_dim, graph.free_dims())
+                    && !free.is_empty()
+                {
+                    let dims = free.iter().map(|d| (d.clone(), default)).collect();
+                    bind_dims(&mut graph, &model, &dims, &dims)
+                        .map_err(|e| because_of(e, &free, default))?;
+                    notes.push(set_by_default(&free, default));
+                    defaulted = free;
+                }
+                let bound = fixed;
                 return Ok(Imported { model, files, opsets, graph, bound, inputs, defaulted, notes });
             }
             Read::Onnx(file) => file,
@@ -147,8 +160,16 @@ impl Request {
             }
         }
         let (files, opsets, bound) = (file.files(), file.opsets(), options.bind);
-        let notes = egret_onnx::shape_contradictions(file.proto(), &graph);
+        let mut notes = egret_onnx::shape_contradictions(file.proto(), &graph);
+        if let (Some(default), false) = (self.default_dim, defaulted.is_empty()) {
+            notes.push(set_by_default(&defaulted, default));
+        }
         Ok(Imported { model, files, opsets, graph, bound, inputs, defaulted, notes })
+    }
+
+    /// Whether some inputs are given, by name or by a test case.
+    pub fn gives_inputs(&self) -> bool {
+        self.model.is_dir() || !self.inputs.is_empty() || !self.bind.is_empty()
     }
 
     /// Import the model and complete its inputs.
@@ -179,7 +200,8 @@ impl Request {
                 .pop()
                 .ok_or_else(|| Error::internal("the graph has no inputs"))?),
             (None, None) => Err(Error::user(format!(
-                "no value for the {name} ({ty}); give --input {name}=x.npy, or --random SEED"
+                "no value for the {name} ({ty}); give --input {}=x.npy, or --random SEED",
+                advice::word(name)
             ))),
         }
     }
@@ -188,11 +210,15 @@ impl Request {
 /// An error that dims which nobody gave may have caused.
 pub fn because_of(mut e: Error, defaulted: &[String], value: i64) -> Error {
     if !defaulted.is_empty() {
-        let list = defaulted.iter().map(|d| format!("--dim {d}=N")).collect::<Vec<_>>().join(" ");
-        e.message +=
-            &format!("\nnote: free dims were set to {value}; give them with {list}, or by --input");
+        e.message += &format!("\nnote: {}", set_by_default(defaulted, value));
     }
     e
+}
+
+/// That dims which nobody gave were set, and how to give them.
+fn set_by_default(dims: &[String], value: i64) -> String {
+    let (names, options) = (dims.join(", "), advice::dims(dims));
+    format!("free dims were set to {value}: {names}; give them with {options}, or by --input NAME=x.npy")
 }
 
 /// Values for all inputs: the given ones, the others made up where there is a seed.
@@ -207,7 +233,8 @@ pub(crate) fn complete<'a>(
             (Some(value), _) => Ok(value.clone()),
             (None, Some(r)) => r.value(name, ty),
             (None, None) => Err(Error::user(format!(
-                "no value for the input `{name}` ({ty}); give --input {name}=x.npy, or --random SEED to make values up"
+                "no value for the input `{name}` ({ty}); give --input {}=x.npy, or --random SEED to make values up",
+                advice::word(name)
             ))),
         })
         .collect()
@@ -256,25 +283,66 @@ pub fn is_text(path: &Path) -> bool {
 /// Read a graph: `.egret` text, else an ONNX model.
 pub fn graph(path: &Path, options: &ImportOptions) -> Result<Graph> {
     if is_text(path) {
-        return parse_text(path, &options.dims);
+        let mut graph = parse_text(path)?;
+        bind_dims(&mut graph, path, &options.dims, &options.dims)?;
+        return Ok(graph);
     }
     ModelFile::open(path)?.import(options)
 }
 
-fn parse_text(path: &Path, dims: &BTreeMap<String, i64>) -> Result<Graph> {
+fn parse_text(path: &Path) -> Result<Graph> {
     let source = files::read_text(path, "text IR")?;
     let parsed = text::parse(&source, &|hash| stages::constant(path, hash))
         .map_err(|e| Error::user(format!("{}:{e}", path.display())))?;
-    if let Err(errors) = verify(&parsed) {
-        let list: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        return Err(Error::user(format!("{}: {}", path.display(), list.join("\n"))));
-    }
-    if !dims.is_empty() {
-        return Err(Error::user(
-            "--dim applies to ONNX models; in a .egret file write the dims themselves",
-        ));
-    }
+    sound(&parsed, path)?;
     Ok(parsed)
+}
+
+fn sound(graph: &Graph, path: &Path) -> Result<()> {
+    verify(graph).map_err(|errors| {
+        let list: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        Error::user(format!("{}: {}", path.display(), list.join("\n")))
+    })
+}
+
+/// Give the dims of a text IR file their values. `asked`: those that the user gave by name.
+fn bind_dims(graph: &mut Graph, path: &Path, dims: &DimEnv, asked: &DimEnv) -> Result<()> {
+    let free = graph.free_dims();
+    if let Some(unknown) = asked.keys().find(|d| !free.contains(d)) {
+        let known = match free.is_empty() {
+            true => "all its dims are fixed".to_owned(),
+            false => format!("its free dims are {}", free.join(", ")),
+        };
+        return Err(Error::user(format!(
+            "{}: the graph has no free dim `{unknown}`; {known}",
+            path.display()
+        )));
+    }
+    if dims.is_empty() {
+        return Ok(());
+    }
+    graph.bind_dims(dims);
+    sound(graph, path)
+}
+
+/// The free dims of a graph that the shapes of given inputs tell, which those asked for must not contradict.
+fn dims_of_inputs(graph: &Graph, inputs: &BTreeMap<String, Value>, asked: &DimEnv) -> Result<DimEnv> {
+    let mut out = DimEnv::new();
+    for &v in graph.inputs() {
+        let given = inputs.get(&graph.value(v).name).and_then(Value::as_tensor);
+        let (Some(given), Some(ty)) = (given, graph.ty(v).as_tensor()) else { continue };
+        for (axis, (dim, &size)) in ty.shape.iter().zip(given.shape()).enumerate() {
+            let (Some(symbol), Ok(size)) = (dim.as_symbol(), i64::try_from(size)) else { continue };
+            if let Some(other) = asked.get(symbol).filter(|&&v| v != size) {
+                return Err(Error::user(format!(
+                    "input `{}`: axis {axis} is {size}, but the dim `{symbol}` was given as {other}",
+                    graph.value(v).name
+                )));
+            }
+            out.entry(symbol.to_owned()).or_insert(size);
+        }
+    }
+    Ok(out)
 }
 
 /// Made-up values for every input of a graph whose dims are constant.
@@ -308,8 +376,11 @@ impl Random {
 
     fn tensor(&mut self, name: &str, ty: &TensorType) -> Result<Tensor> {
         let open = || {
+            let mut free = vec![];
+            ty.shape.iter().for_each(|d| d.collect_symbols(&mut free));
             Error::user(format!(
-                "the input `{name}` has free dims ({ty}); give each a value with --dim NAME=VALUE"
+                "the input `{name}` has free dims ({ty}): {}",
+                advice::to_be_constant(&ty.shape[..], &free)
             ))
         };
         let shape = ty.const_dims().ok_or_else(open)?;

@@ -93,7 +93,11 @@ pub(super) fn resize(call: &mut Call) -> Result<(), Refusal> {
     if call.wants(1) {
         return Err(Refusal::Reason("there is no rule for its region of interest".into()));
     }
-    let needs = |what: &str| Refusal::Reason(format!("its {what} must be known: fix the dims by --dim"));
+    let needs = |what: &str| {
+        Refusal::Reason(format!(
+            "its {what} must be known: fix the dims of the model's inputs by --dim NAME=N"
+        ))
+    };
     let input = call.ty(0).const_dims().ok_or_else(|| needs("input size"))?;
     let output = call.e.ty(call.y()).const_dims().ok_or_else(|| needs("output size"))?;
     let roi = match call.optional(1) {

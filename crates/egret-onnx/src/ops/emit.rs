@@ -46,12 +46,8 @@ pub(crate) fn const_dims(ctx: &NodeCtx, ty: &TensorType) -> Result<Vec<i64>, Imp
 
 /// A dim that must be constant.
 pub(crate) fn const_dim(ctx: &NodeCtx, d: &Dim) -> Result<i64, ImportError> {
-    d.as_const().ok_or_else(|| {
-        ImportError::unsupported(format!(
-            "{} needs the dim {d} as a constant: bind its symbols, e.g. --dim NAME=8",
-            ctx.op_type
-        ))
-    })
+    d.as_const()
+        .ok_or_else(|| ImportError::open(format!("{} needs the dim {d} as a constant", ctx.op_type), d))
 }
 
 impl NodeCtx<'_> {

@@ -95,9 +95,7 @@ fn linear_attention(ctx: &mut NodeCtx) -> OpResult {
     let scale = match (scale, size.as_const()) {
         (0.0, Some(d)) => 1.0 / (d as f64).sqrt(),
         (0.0, None) => {
-            return Err(ImportError::unsupported(format!(
-                "LinearAttention with heads of {size}: bind the dim with --dim NAME=N"
-            )));
+            return Err(ImportError::open(format!("LinearAttention with heads of {size}"), &size));
         }
         (given, _) => given.into(),
     };

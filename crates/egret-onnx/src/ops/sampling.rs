@@ -83,9 +83,7 @@ fn scaled(size: &Dim, scale: f64) -> Result<Dim, ImportError> {
             size.divide_exactly(&dim(q as i64)).filter(|_| next)
         })
         .ok_or_else(|| {
-            ImportError::unsupported(format!(
-                "the scale {scale} of the dim {size}: bind its symbols, e.g. --dim NAME=8"
-            ))
+            ImportError::open(format!("the scale {scale} of the dim {size}, which is not constant"), size)
         })
 }
 
@@ -314,10 +312,8 @@ fn affine_grid(ctx: &mut NodeCtx) -> OpResult {
     let mut rows = vec![];
     for axis in (0..rank).rev() {
         let n = spatial[axis].as_const().ok_or_else(|| {
-            ImportError::unsupported(format!(
-                "AffineGrid needs the dim {} as a constant: bind its symbols, e.g. --dim NAME=8",
-                spatial[axis]
-            ))
+            let open = &spatial[axis];
+            ImportError::open(format!("AffineGrid needs the dim {open} as a constant"), open)
         })?;
         let (start, step) = match (align, n) {
             (true, ..=1) => (0.0, 0.0),

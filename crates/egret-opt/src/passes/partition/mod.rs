@@ -11,7 +11,7 @@ mod flow;
 
 use crate::cost::{CostModel, estimate};
 use crate::rebuild::topological;
-use egret_ir::{Def, Graph, NodeId, Type, ValueId};
+use egret_ir::{Def, Graph, NodeId, Type, ValueId, advice};
 use flow::{Network, UNBOUNDED};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -35,6 +35,8 @@ pub enum PartitionError {
     Dim {
         /// The symbol.
         symbol: String,
+        /// Whether it is a dim of one of the graph's inputs.
+        free: bool,
         /// The stage.
         stage: usize,
     },
@@ -48,11 +50,12 @@ impl fmt::Display for PartitionError {
             PartitionError::Stages { stages, nodes } => {
                 write!(f, "a graph of {nodes} nodes has no {stages} stages; ask for 1 to {nodes}")
             }
-            PartitionError::Dim { symbol, stage } => {
-                write!(
-                    f,
-                    "stage {stage} needs the dim `{symbol}`, which none of its inputs has; give its value (--dim {symbol}=N)"
-                )
+            PartitionError::Dim { symbol, free, stage } => {
+                write!(f, "stage {stage} needs the dim `{symbol}`, which none of its inputs has; ")?;
+                match free {
+                    true => write!(f, "give its value: {}", advice::dims([symbol])),
+                    false => write!(f, "it is known only while the model runs: ask for fewer stages"),
+                }
             }
             PartitionError::Broken(message) => {
                 write!(f, "partition made an invalid stage (a bug of Egret): {message}")
@@ -75,7 +78,7 @@ pub fn split(graph: &Graph, stages: usize, model: &CostModel) -> Result<Vec<Grap
         return Err(PartitionError::Stages { stages, nodes });
     }
     let all = build::build(&graph, &assign(&graph, stages, model), stages);
-    symbols_are_bound(&all)?;
+    symbols_are_bound(&graph, &all)?;
     for stage in &all {
         egret_ir::verify(stage).map_err(|errors| {
             PartitionError::Broken(
@@ -233,10 +236,13 @@ fn boundary(
 }
 
 /// Checks that every symbol a stage uses is bound by an input or declared by a node of the stage.
-fn symbols_are_bound(stages: &[Graph]) -> Result<(), PartitionError> {
+fn symbols_are_bound(whole: &Graph, stages: &[Graph]) -> Result<(), PartitionError> {
     let unbound = |(stage, s): (usize, &Graph)| Some((stage, s.free_symbols().into_iter().next()?));
     match stages.iter().enumerate().find_map(unbound) {
-        Some((stage, symbol)) => Err(PartitionError::Dim { symbol, stage }),
+        Some((stage, symbol)) => {
+            let free = whole.free_dims().contains(&symbol);
+            Err(PartitionError::Dim { symbol, free, stage })
+        }
         None => Ok(()),
     }
 }

@@ -1,0 +1,56 @@
+//! Options of the command line as messages advise them: each works when it is pasted into a shell.
+
+use crate::Dim;
+
+/// A word as a POSIX shell reads it: quoted where it has a character that a shell would read otherwise, e.g. `'batch size'`.
+pub fn word(text: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "_-./:,=+@%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// The options that give dims their values, e.g. `--dim batch=N --dim 'past + 1=N'`.
+pub fn dims<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> String {
+    let one = |name: S| match name.as_ref() {
+        // What begins with a hyphen would be the next option.
+        name if name.starts_with('-') => format!("--dim={}", word(&format!("{name}=N"))),
+        name => format!("--dim {}", word(&format!("{name}=N"))),
+    };
+    names.into_iter().map(one).collect::<Vec<_>>().join(" ")
+}
+
+/// What makes dims constant: options for those of their symbols that are `free`, the dims of the model's inputs; the others are
+/// known only while the model runs, and there is no option for them.
+pub fn to_be_constant<'a>(of: impl IntoIterator<Item = &'a Dim>, free: &[String]) -> String {
+    let mut symbols = vec![];
+    of.into_iter().for_each(|d| d.collect_symbols(&mut symbols));
+    match symbols.iter().find(|s| !free.contains(s)) {
+        Some(s) => format!("`{s}` is known only while the model runs, and is no dim of an input"),
+        None => format!("give {}", dims(&symbols)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_where_a_shell_would_read_them_otherwise() {
+        assert_eq!(word("batch_1"), "batch_1");
+        assert_eq!(word("batch size"), "'batch size'");
+        assert_eq!(word("it's"), r"'it'\''s'");
+        assert_eq!(word(""), "''");
+        assert_eq!(dims(["n", "?", "-n"]), "--dim n=N --dim '?=N' --dim=-n=N");
+    }
+
+    #[test]
+    fn what_is_no_dim_of_an_input_has_no_option() {
+        let free = ["n".to_owned()];
+        let dim = Dim::symbol("n") * Dim::constant(2);
+        assert_eq!(to_be_constant([&dim], &free), "give --dim n=N");
+        let both = dim * Dim::symbol("u0");
+        assert!(to_be_constant([&both], &free).contains("`u0` is known only while the model runs"));
+    }
+}
