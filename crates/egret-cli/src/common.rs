@@ -1,7 +1,8 @@
 //! What the commands share: options, inputs, progress.
 
 use crate::args::{CompileOptions, RuleOptions};
-use egret::ir::interp::Progress;
+use egret::ir::interp::{Bounds, Progress};
+use egret::ir::{Graph, Value};
 use egret::source::{Imported, Prepared, Request};
 use egret::{Error, ErrorKind, Options, Result};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
@@ -117,6 +118,30 @@ pub fn prepare(request: &Request) -> Result<Prepared> {
     Ok(prepared)
 }
 
+/// Run the reference interpreter, which gives up after `max_trips` iterations of all loops together.
+///
+/// # Errors
+/// As [`egret::interpret`].
+pub fn interpret(
+    what: &'static str,
+    graph: &Graph,
+    inputs: &[Value],
+    max_trips: u64,
+) -> Result<Vec<Value>> {
+    let bounds =
+        |progress| Bounds { trips: Some(max_trips), progress: Some(progress), ..Bounds::default() };
+    interpreting(what, |p| egret::interpret(graph, inputs, bounds(p))).map_err(|e| match e.kind {
+        ErrorKind::Bound => Error {
+            message: format!(
+                "{}; raise the bound with --max-trips N, or give inputs with which it ends by --input or --inputs",
+                e.message
+            ),
+            ..e
+        },
+        _ => e,
+    })
+}
+
 /// Do something that may take long: a spinner on a terminal, nothing in a pipe.
 pub fn progress<T>(what: &'static str, work: impl FnOnce() -> T) -> T {
     crate::memory::doing(what);
@@ -124,7 +149,7 @@ pub fn progress<T>(what: &'static str, work: impl FnOnce() -> T) -> T {
 }
 
 /// As [`progress`], with how far the interpreter is: of a model that it takes long for, which node, and that a loop goes on.
-pub fn interpreting<T>(what: &'static str, work: impl FnOnce(Arc<Progress>) -> T) -> T {
+fn interpreting<T>(what: &'static str, work: impl FnOnce(Arc<Progress>) -> T) -> T {
     crate::memory::doing(what);
     let progress = Arc::new(Progress::default());
     let seen = progress.clone();

@@ -51,6 +51,7 @@ pub mod samples;
 pub mod snapshot;
 pub mod soundness;
 pub mod source;
+pub mod stability;
 pub mod stages;
 pub mod story;
 pub mod suite;

@@ -1,12 +1,12 @@
 //! `egret run`.
 
 use crate::args::{CompileOptions, ModelArgs, count, seed};
-use crate::common::{note, options, progress};
+use crate::common::{interpret, note, options, progress};
 use crate::{say, say_text};
 use egret::ir::{DType, Tensor, Value};
 use egret::profile::Profile;
 use egret::source::Request;
-use egret::{Engine, Error, Result, compare, npz, ready};
+use egret::{Engine, Error, Executable, Result, compare, npz, ready};
 use std::path::PathBuf;
 
 /// `egret run`
@@ -27,6 +27,9 @@ pub struct Args {
     /// Threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub threads: Option<usize>,
+    /// With --engine interp: how many iterations it runs of all loops together, before it gives up
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    pub max_trips: u64,
     /// Print which kernels took longest, what they are for and how fast they were
     #[arg(long)]
     pub profile: bool,
@@ -61,7 +64,10 @@ pub fn run(args: &Args) -> Result<()> {
             outputs
         }
         (true, None) => return Err(Error::user("--profile measures kernels; --engine interp has none")),
-        (false, _) => progress("running", || ready.executable.run(&ready.inputs))?,
+        (false, _) => match &ready.executable {
+            Executable::Interp(graph) => interpret("running", graph, &ready.inputs, args.max_trips)?,
+            Executable::Native(native) => progress("running", || native.run(&ready.inputs))?,
+        },
     };
     for (name, value) in ready.outputs.iter().zip(&outputs) {
         say!("{name}: {}", summary(value));

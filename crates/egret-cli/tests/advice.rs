@@ -1,0 +1,96 @@
+//! What messages advise works when it is pasted; what was made up is said, and what it says nothing about.
+
+mod kit;
+
+use kit::{Dim, egret, onnx, path, refused, temp, text, works};
+use std::process::Command;
+
+/// The options that the command's error advises behind `after`, with 4 for each N, pasted into a shell behind the command.
+fn pasted(args: &[&str], after: &str) {
+    let out = egret(args);
+    let said = text(&out.stderr);
+    let (_, advice) = said.split_once(after).unwrap_or_else(|| panic!("{args:?}: {said}"));
+    let advice = advice.lines().next().unwrap().replace("=N", "=4");
+    let line = format!("\"$0\" \"$@\" {advice}");
+    let shell =
+        Command::new("sh").args(["-c", &line, env!("CARGO_BIN_EXE_egret")]).args(args).output().unwrap();
+    assert!(shell.status.success(), "{args:?} {advice}: {}", text(&shell.stderr));
+}
+
+#[test]
+fn options_for_dims_can_be_pasted() {
+    let dir = temp();
+    let (out, file) = (path(&dir, "out"), path(&dir, "model.onnx"));
+    for name in ["n", "batch size", "past + 1", "a=b", "it's", "$n", "?", "-n", "*"] {
+        let dims = [Dim::Free(name), Dim::Is(2)];
+        std::fs::write(&file, onnx("Add", &[], 1, ("x", &dims), ("y", &dims))).unwrap();
+        pasted(&["compile", &file, "--out-dir", &out], "give each a value: ");
+    }
+    // What has no name that says anything is called by its place.
+    refused(&["compile", &file, "--out-dir", &out], 1, &["--dim x_d0=N"]);
+}
+
+#[test]
+fn text_ir_has_dims_as_onnx_models_have() {
+    let dir = temp();
+    let ir = path(&dir, "model.egret");
+    let body =
+        "graph @g(%0 \"x\": f32[n, 2]) -> (%2 \"y\") { %1 = reshape(%0) {shape = [2*n]} %2 = neg(%1) }";
+    std::fs::write(&ir, body).unwrap();
+    assert!(works(&["run", &ir, "--random", "1", "--dim", "n=3"]).contains("y: f32[6]"));
+    assert!(works(&["run", &ir, "--input", "x=[[1,2],[3,4]]"]).contains("y: f32[4] = -1 -2 -3 -4"));
+    refused(&["run", &ir, "--random", "1", "--dim", "k=3"], 1, &["no free dim `k`; its free dims are n"]);
+    refused(
+        &["run", &ir, "--input", "x=[[1,2],[3,4]]", "--dim", "n=3"],
+        1,
+        &["axis 0 is 2, but the dim `n` was given as 3"],
+    );
+    let said = text(&egret(&["check", &ir]).stderr);
+    assert!(said.contains("free dims were set to 1: n; give them with --dim n=N, or by --input"), "{said}");
+}
+
+#[test]
+fn nobody_is_blamed_for_a_graph_that_the_user_wrote() {
+    let dir = temp();
+    let ir = path(&dir, "model.egret");
+    std::fs::write(&ir, "graph @g(%0 \"x\": f32[2]) -> (%1 \"y\") {\n  %1 = neg(%0) : f32[3]\n}").unwrap();
+    refused(&["run", &ir, "--random", "1"], 1, &["model.egret: %1 = neg(%0)", "inference finds f32[2]"]);
+    let said = text(&egret(&["run", &ir, "--random", "1"]).stderr);
+    assert!(!said.contains("fault") && !said.contains("bug"), "{said}");
+}
+
+/// The variance of numbers that are almost alike, as a difference of means: rounding decides it.
+const VARIANCE: &str = r#"graph @g(%0 "x": f32[1000]) -> (%9 "y") {
+  %1 = const f32[] [0.001]
+  %2 = const f32[] [1000.3]
+  %3 = mul(%0, %1)
+  %4 = add(%3, %2)
+  %5 = reduce(%4) {axes = [0], keepdims = 0, kind = "sum"}
+  %6 = mul(%5, %1)
+  %7 = mul(%4, %4)
+  %8 = reduce(%7) {axes = [0], keepdims = 0, kind = "sum"}
+  %10 = mul(%8, %1)
+  %11 = mul(%6, %6)
+  %9 = sub(%10, %11)
+}"#;
+
+#[test]
+fn made_up_inputs_condemn_no_unstable_model() {
+    let dir = temp();
+    let (ir, x) = (path(&dir, "model.egret"), path(&dir, "x.npy"));
+    std::fs::write(&ir, VARIANCE).unwrap();
+    let said = works(&["check", &ir]);
+    assert!(
+        said.contains("ok   y: unstable at these made-up inputs") && said.contains("--inputs"),
+        "{said}"
+    );
+    // Of inputs that the user gave a difference counts.
+    let values = (0..1000).map(|i| (i * 37 % 101) as f32 * 0.01).collect();
+    std::fs::write(&x, egret::npz::npy_bytes(&egret::ir::Tensor::new(&[1000], values))).unwrap();
+    let out = egret(&["check", &ir, "--input", &format!("x={x}")]);
+    let said = text(&out.stdout);
+    assert!(
+        out.status.code() == Some(3) && said.contains("DIFF y") && said.contains("unstable at"),
+        "{said}"
+    );
+}
