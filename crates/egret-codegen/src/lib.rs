@@ -60,6 +60,7 @@ mod module;
 mod object;
 mod options;
 mod output;
+mod record;
 
 pub use error::CodegenError;
 pub use isa::{Arch, Feature, ISAS, Isa, Target};

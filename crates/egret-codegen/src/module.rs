@@ -81,6 +81,10 @@ fn kernels<M: Module>(out: &mut Output<'_, M>) -> Result<Vec<FuncId>> {
         let leaves =
             kernel::tiles(kernel).into_iter().map(|tile| leaves.function(out, tile, &kernel.params));
         let leaves: Vec<FuncId> = leaves.collect::<Result<_>>().map_err(in_kernel)?;
+        if let Some(Ok(encoded)) = encode_kernel(out.options, kernel).map_err(in_kernel)? {
+            ids.push(out.function_encoded(&name, signature.clone(), &encoded, &leaves)?);
+            continue;
+        }
         let target = &out.options.target;
         // Cranelift has vectors of 16 bytes.
         let kernel =
@@ -92,6 +96,25 @@ fn kernels<M: Module>(out: &mut Output<'_, M>) -> Result<Vec<FuncId>> {
         ids.push(out.function(&name, Linkage::Local, signature.clone(), write)?);
     }
     Ok(ids)
+}
+
+/// A kernel with vectors wider than Cranelift's through an encoder; nothing where it has none or the target has no encoder, and the
+/// reason where there is no form for it.
+fn encode_kernel(
+    options: &Options,
+    kernel: &Kernel,
+) -> Result<Option<std::result::Result<Encoded, String>>> {
+    let wide = kernel.vector_bytes() > BASE_VECTOR_BYTES;
+    let Some(encoder) =
+        options.target.isa(options.wide).encode_kernel.filter(|_| wide || options.encode_all)
+    else {
+        return Ok(None);
+    };
+    match encoder(kernel) {
+        Ok(encoded) => Ok(Some(Ok(encoded))),
+        Err(NotEncoded::Refused(reason)) => Ok(Some(Err(reason))),
+        Err(NotEncoded::Broken(m)) => Err(broken(format!("the encoder of kernels: {m}"))),
+    }
 }
 
 /// A tile through an encoder; where there is none, or it has no form for the tile, the inner result says why.
@@ -108,34 +131,38 @@ fn encode(
     }
 }
 
-/// A tile that is compiled in 128-bit vectors although its target has wider ones.
+/// A tile or a kernel that is compiled in 128-bit vectors although its target has wider ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The kernel.
     pub kernel: KernelId,
-    /// A clause about the tile, such as "its epilogue computes with u32".
+    /// A clause about it, such as "its epilogue computes with u32".
     pub reason: String,
 }
 
-/// The tiles of a program that the target's encoder has no form for: they run at a half to a quarter of the speed. Each reason
-/// is given once for a kernel.
+/// The tiles and the kernels of a program that the target's encoders have no form for: they run at a half to a quarter of the
+/// speed. Each reason is given once for a kernel.
 ///
 /// # Errors
 /// A bug of the encoder.
 pub fn refusals(program: &Program, options: &Options) -> Result<Vec<Refusal>> {
     let mut found: Vec<Refusal> = vec![];
-    for (kernel, encoded) in encodings(program, options)? {
-        if let Err(reason) = encoded {
-            let refusal = Refusal { kernel, reason };
-            if !found.contains(&refusal) {
-                found.push(refusal);
-            }
+    let tiles = encodings(program, options)?.into_iter().filter_map(|(k, tile)| Some((k, tile.err()?)));
+    let kernels = program.kernels.iter().enumerate().map(|(i, kernel)| {
+        let encoded = encode_kernel(options, kernel).map_err(|e| in_kernel(kernel, e))?;
+        Ok(encoded.and_then(Result::err).map(|reason| (KernelId(i as u32), reason)))
+    });
+    let kernels: Vec<_> = kernels.collect::<Result<_>>()?;
+    for (kernel, reason) in tiles.chain(kernels.into_iter().flatten()) {
+        let refusal = Refusal { kernel, reason };
+        if !found.contains(&refusal) {
+            found.push(refusal);
         }
     }
     Ok(found)
 }
 
-/// The machine code of a tile.
+/// The machine code of a tile, or of a kernel as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leaf {
     /// The kernel.
@@ -146,14 +173,19 @@ pub struct Leaf {
     pub constants: Vec<u8>,
 }
 
-/// The tiles of a program that the target's encoder gives code for. Each code is given once for a kernel.
+/// The tiles and the kernels of a program that the target's encoders give code for. Each code is given once for a kernel.
 ///
 /// # Errors
 /// A bug of the encoder.
 pub fn leaves(program: &Program, options: &Options) -> Result<Vec<Leaf>> {
     let mut found: Vec<Leaf> = vec![];
-    for (kernel, encoded) in encodings(program, options)? {
-        if let Ok(Encoded { mut bytes, code }) = encoded {
+    let mut all = encodings(program, options)?;
+    for (i, kernel) in program.kernels.iter().enumerate() {
+        let encoded = encode_kernel(options, kernel).map_err(|e| in_kernel(kernel, e))?;
+        all.extend(encoded.map(|e| (KernelId(i as u32), e)));
+    }
+    for (kernel, encoded) in all {
+        if let Ok(Encoded { mut bytes, code, .. }) = encoded {
             let constants = bytes.split_off(code);
             let leaf = Leaf { kernel, code: bytes, constants };
             if !found.contains(&leaf) {

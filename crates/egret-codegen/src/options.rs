@@ -19,6 +19,9 @@ pub struct Options {
     pub target: Target,
     /// Use wide vectors for contractions where the target has them.
     pub wide: bool,
+    /// Encode kernels without wide vectors too, where the target has an encoder of kernels (it is for tests: Cranelift compiles these as
+    /// well).
+    pub encode_all: bool,
     /// Where the weights are.
     pub weights: WeightsPlace,
     /// BLAKE3 of the model file, for the artifact's description of itself.
@@ -41,6 +44,7 @@ impl Options {
         Options {
             target,
             wide: true,
+            encode_all: false,
             weights: WeightsPlace::Embedded,
             model_hash: [0; 32],
             producer: concat!("egret ", env!("CARGO_PKG_VERSION")).into(),

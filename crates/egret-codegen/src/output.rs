@@ -1,6 +1,7 @@
 //! Functions and symbols of a program on their way into a Cranelift module.
 
 use cranelift::codegen::Context;
+use cranelift::codegen::binemit::Reloc;
 use cranelift::codegen::ir::Function;
 use cranelift::codegen::isa::{CallConv, OwnedTargetIsa};
 use cranelift::prelude::*;
@@ -8,6 +9,7 @@ use cranelift_module::{FuncId, Linkage, Module, ModuleReloc};
 use egret_loop::Program;
 
 use crate::error::{Result, broken};
+use crate::isa::Encoded;
 use crate::options::Options;
 
 /// Of all functions, whatever the target's own: encoded leaves know the registers of this one. [`Target::parse`] refuses
@@ -110,6 +112,25 @@ impl<'m, M: Module> Output<'m, M> {
         let mut builder = FunctionBuilder::new(&mut self.context.func, &mut self.functions);
         write(&mut builder, self.module)?;
         builder.finalize(self.module.target_config());
+        Ok(id)
+    }
+
+    /// Declare and define a function from its machine code, which calls leaves.
+    pub fn function_encoded(
+        &mut self,
+        name: &str,
+        signature: Signature,
+        encoded: &Encoded,
+        leaves: &[FuncId],
+    ) -> Result<FuncId> {
+        let id = self.module.declare_function(name, Linkage::Local, &signature)?;
+        let relocs = encoded.calls.iter().map(|&(offset, leaf)| {
+            let leaf = *leaves.get(leaf).ok_or_else(|| broken(format!("{name} calls what is no leaf")))?;
+            let (kind, addend) = (Reloc::X86CallPCRel4, -4);
+            Ok(ModuleReloc { offset: offset as u32, kind, name: leaf.into(), addend })
+        });
+        let relocs: Vec<ModuleReloc> = relocs.collect::<Result<_>>()?;
+        self.module.define_function_bytes(id, 64, &encoded.bytes, &relocs)?;
         Ok(id)
     }
 

@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use egret_codegen::{Options, jit};
+use egret_codegen::{Jit, Options, jit};
 use egret_loop::*;
 use egret_runtime::abi::{self, Code};
 use std::ptr;
@@ -34,7 +34,14 @@ fn bytes(x: &[i64]) -> Vec<u8> {
 fn assert_same_failure(program: &Program, x: &[i64]) {
     let x = bytes(x);
     let want = interp::run(program, &[&x]);
-    let code = jit(program, &Options::native().unwrap()).expect("compiled");
+    for encode_all in [false, true] {
+        let options = Options { encode_all, ..Options::native().unwrap() };
+        let code = jit(program, &options).expect("compiled");
+        assert_told(program, &x, &code, &want);
+    }
+}
+
+fn assert_told(program: &Program, x: &[u8], code: &Jit, want: &Result<Vec<Vec<u8>>, interp::InterpError>) {
     let env = abi::Env {
         ctx: ptr::null_mut(),
         parallel: Some(backwards),
@@ -44,8 +51,8 @@ fn assert_same_failure(program: &Program, x: &[i64]) {
         reserved: 0,
     };
     for env in [ptr::null(), &raw const env] {
-        let (status, outputs, arena) = run_status(&code, program, &[&x], env);
-        match &want {
+        let (status, outputs, arena) = run_status(code, program, &[x], env);
+        match want {
             Ok(want) => assert_eq!((status, &outputs), (0, want)),
             Err(interp::InterpError::OutOfRange(call, bad)) => {
                 assert_eq!(Code::split(status), Some((Code::Index, *call as u32, 0)));

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::random::random_program;
+use common::random::{ELEMS, random_program};
 use common::*;
 use egret_codegen::{Options, Target};
 use egret_loop::*;
@@ -12,7 +12,7 @@ fn random_kernels() {
     let targets = ["native", "v3", "v2"].map(|name| Options::new(Target::parse(name).unwrap()));
     for bytes in [16, 32, 64] {
         for seed in 0..150 {
-            let (program, inputs) = random_program(seed, bytes);
+            let (program, inputs) = random_program(seed, bytes, &ELEMS);
             let inputs: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();
             assert_law(
                 &program,
@@ -30,7 +30,7 @@ fn random_kernels_in_narrower_vectors() {
     let mut split = 0;
     for bytes in [32, 64] {
         for seed in 0..150 {
-            let (program, inputs) = random_program(seed, bytes);
+            let (program, inputs) = random_program(seed, bytes, &ELEMS);
             let inputs: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();
             for to in [16, 32] {
                 let what = format!("{bytes} bytes in {to}, seed {seed}");
@@ -49,6 +49,27 @@ fn random_kernels_in_narrower_vectors() {
         }
     }
     assert!(split > 150, "{split} kernels with wide vectors");
+}
+
+/// What the encoder of kernels has forms for comes up often enough to hold it to the law.
+#[test]
+fn random_kernels_of_words() {
+    const WORDS: [Elem; 7] = [Elem::Bool, Elem::F32, Elem::F64, Elem::I32, Elem::I64, Elem::U32, Elem::U64];
+    let options = Options::new(Target::parse("v4").unwrap());
+    let mut encoded = 0;
+    for seed in 0..500 {
+        let (program, inputs) = random_program(seed, 64, &WORDS);
+        let wide = program.kernels[0].vector_bytes() > BASE_VECTOR_BYTES;
+        if !wide || !egret_codegen::refusals(&program, &options).unwrap().is_empty() {
+            continue;
+        }
+        encoded += 1;
+        if Options::native().unwrap().target.isa(true) == options.target.isa(true) {
+            let inputs: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();
+            assert_law(&program, &inputs, &options, &format!("seed {seed}"));
+        }
+    }
+    assert!(encoded > 150, "{encoded} kernels of 500 were encoded");
 }
 
 #[test]
@@ -104,7 +125,7 @@ fn loops_locals_and_branches() {
 fn random_kernels_compile_for_arm() {
     let options = Options::new(Target::parse("aarch64").unwrap());
     for seed in 0..150 {
-        let (program, _) = random_program(seed, [16, 32, 64][seed as usize % 3]);
+        let (program, _) = random_program(seed, [16, 32, 64][seed as usize % 3], &ELEMS);
         let bytes =
             egret_codegen::object(&program, &options).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         assert_eq!(bytes, egret_codegen::object(&program, &options).unwrap());

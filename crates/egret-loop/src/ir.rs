@@ -311,6 +311,11 @@ impl Tile {
         Tile::SETS.into_iter().rfind(fits).unwrap_or(1)
     }
 
+    /// The places that it reads and writes.
+    pub fn places(&self) -> impl Iterator<Item = &Place> {
+        [&self.a, &self.b, &self.out].into_iter().chain(self.epilogue.operands.iter().map(|o| &o.place))
+    }
+
     /// How the sum is cut; `axes` are the tile's, [joined](Axis::joined).
     pub fn cut(&self, axes: &[Axis]) -> Option<BlockedSum> {
         BlockedSum::new(axes.iter().map(|a| a.extent), self.block)

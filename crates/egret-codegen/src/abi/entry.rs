@@ -23,7 +23,7 @@ mod work {
     pub const KERNEL: i32 = 0;
     pub const TASKS: i32 = 8;
     pub const CHUNKS: i32 = 16;
-    pub const ARGS: i32 = 24 + crate::abi::failure::BYTES;
+    pub const ARGS: i32 = 24 + crate::record::BYTES;
 }
 
 /// A function under construction, with the few phrases that these need.

@@ -6,18 +6,12 @@
 //! leaves in outputs is of no account.)
 
 use cranelift::prelude::*;
-use egret_loop::{OutOfRange, Program};
+use egret_loop::Program;
 use egret_runtime::abi::{self, Code};
-use std::mem::{offset_of, size_of};
+use std::mem::size_of;
 
 use crate::error::{CodegenError, Result, broken};
-
-/// Bytes of the record before the arguments.
-pub(crate) const BYTES: i32 = 8 + OutOfRange::BYTES as i32;
-/// Not 0 once a kernel failed; from the arguments on, as the others.
-const FAILED: i32 = -BYTES;
-/// The [`abi::BadIndex`].
-const REASON: i32 = FAILED + 8;
+use crate::record::{FAILED, REASON, WORDS};
 
 fn flags() -> MemFlagsData {
     MemFlagsData::new().with_notrap()
@@ -47,14 +41,9 @@ pub(crate) fn is_possible(program: &Program) -> Result<bool> {
 /// Write the record (in a kernel).
 pub(crate) fn record(b: &mut FunctionBuilder<'_>, args: Value, value: Value, low: i64, high: i64) {
     let [low, high, yes] = [low, high, 1].map(|v| b.ins().iconst(types::I64, v));
-    for (word, offset) in [
-        (value, offset_of!(abi::BadIndex, value)),
-        (low, offset_of!(abi::BadIndex, low)),
-        (high, offset_of!(abi::BadIndex, high)),
-    ] {
-        b.ins().store(flags(), word, args, REASON + offset as i32);
+    for (word, offset) in [value, low, high, yes].into_iter().zip(WORDS) {
+        b.ins().store(flags(), word, args, offset);
     }
-    b.ins().store(flags(), yes, args, FAILED);
 }
 
 /// Begin with no failure (in `run`).

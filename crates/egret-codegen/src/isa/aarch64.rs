@@ -16,6 +16,7 @@ pub(super) const BASE: Isa = Isa {
     sets: |_, _| 1,
     cost_model: "aarch64",
     encode_tile: None,
+    encode_kernel: None,
     float_state,
 };
 

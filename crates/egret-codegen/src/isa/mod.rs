@@ -4,7 +4,7 @@ mod aarch64;
 mod target;
 mod x86;
 
-use egret_loop::{ParamInfo, Tile};
+use egret_loop::{Kernel, ParamInfo, Tile};
 
 use crate::error::Result;
 
@@ -25,13 +25,19 @@ pub enum Arch {
 /// u8)`; the pointers are those of the tile's places with their bases added.
 pub(crate) type EncodeTile = fn(&Tile, &[ParamInfo]) -> Encoding;
 
-/// A tile's machine code.
+/// Machine code of a kernel in vectors wider than Cranelift's: a function `fn(args: *const *mut u8, task_begin: i64, task_end:
+/// i64)`.
+pub(crate) type EncodeKernel = fn(&Kernel) -> Encoding;
+
+/// Machine code of a tile or of a kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Encoded {
     /// Instructions, then the constants that they read.
     pub bytes: Vec<u8>,
     /// How many of the bytes are instructions.
     pub code: usize,
+    /// Calls of a kernel: where the four bytes are that hold the distance from behind them, and the number of its tile.
+    pub calls: Vec<(usize, usize)>,
 }
 
 /// Machine code of two functions with one argument, the address of 8 bytes.
@@ -90,8 +96,17 @@ pub struct Isa {
     pub cost_model: &'static str,
     /// The encoder of tiles in vectors wider than Cranelift's 16 bytes. Without one tiles are compiled by Cranelift.
     pub(crate) encode_tile: Option<EncodeTile>,
+    /// The encoder of kernels in vectors wider than Cranelift's 16 bytes. Without one such kernels are narrowed.
+    pub(crate) encode_kernel: Option<EncodeKernel>,
     /// The code that gives a thread the default floating-point state.
     pub(crate) float_state: fn() -> Result<FloatState>,
+}
+
+impl Isa {
+    /// Bytes of the widest vectors that kernels should be written in.
+    pub fn kernel_bytes(&self) -> usize {
+        if self.encode_kernel.is_some() { self.vector_bytes } else { egret_loop::BASE_VECTOR_BYTES }
+    }
 }
 
 /// Equal names are the same record.

@@ -158,6 +158,13 @@ pub fn assert_law(program: &Program, inputs: &[&[u8]], options: &Options, what: 
     let mul_add = if options.target.has_fma() { interp::MulAdd::Fused } else { interp::MulAdd::Apart };
     let want =
         interp::run_with(program, inputs, mul_add).unwrap_or_else(|e| panic!("{what}: interpreter: {e}"));
+    for encode_all in [false, true] {
+        let options = Options { encode_all, ..options.clone() };
+        assert_runs_to(program, inputs, &options, &want, &format!("{what}, encode_all {encode_all}"));
+    }
+}
+
+fn assert_runs_to(program: &Program, inputs: &[&[u8]], options: &Options, want: &[Vec<u8>], what: &str) {
     let code = jit(program, options).unwrap_or_else(|e| panic!("{what}: {e}"));
     let env = abi::Env {
         ctx: ptr::null_mut(),

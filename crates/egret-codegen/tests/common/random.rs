@@ -59,6 +59,8 @@ fn interesting(rng: &mut Rng, elem: Elem) -> u64 {
 struct Pool {
     /// Each with the bytes of a lane; of a mask, those of the lanes that it masks.
     values: Vec<(V, usize)>,
+    /// How many of them, the first, come from buffers.
+    read: usize,
     /// Lanes of the vectors.
     lanes: u8,
     /// Bytes that a lane of a vector may have.
@@ -163,8 +165,13 @@ fn grow(k: &mut KernelBuilder, rng: &mut Rng, pool: &mut Pool) {
             k.convert(to, x)
         }
         8 if !bool => {
-            let same: Vec<Elem> =
-                ELEMS.into_iter().filter(|e| *e != Elem::Bool && e.size() == ty.elem.size()).collect();
+            // Which NaN an operation gives is not specified: only floats from buffers are looked at as integers.
+            let read = pool.values[..pool.read].iter().any(|&(v, _)| v == x);
+            let same: Vec<Elem> = ELEMS
+                .into_iter()
+                .filter(|e| *e != Elem::Bool && e.size() == ty.elem.size())
+                .filter(|e| read || !float || e.is_float())
+                .collect();
             let to = rng.pick(&same);
             k.bitcast(to, x)
         }
@@ -224,8 +231,8 @@ fn grow_loop(k: &mut KernelBuilder, rng: &mut Rng, pool: &mut Pool) {
     pool.values.extend(locals.iter().map(|&(l, size)| (k.get(l), size)));
 }
 
-/// A program of one kernel on random vectors of at most so many bytes, and its inputs.
-pub fn random_program(seed: u64, vector_bytes: usize) -> (Program, Vec<Vec<u8>>) {
+/// A program of one kernel on random vectors of at most so many bytes, which reads these element types, and its inputs.
+pub fn random_program(seed: u64, vector_bytes: usize, elems: &[Elem]) -> (Program, Vec<Vec<u8>>) {
     let mut rng = Rng::new(seed);
     let tasks = rng.pick(&[1, 2, 3]);
     let mut k = KernelBuilder::new("random", tasks).with_vector_bytes(vector_bytes);
@@ -238,8 +245,11 @@ pub fn random_program(seed: u64, vector_bytes: usize) -> (Program, Vec<Vec<u8>>)
     let task = k.task();
     k.for_range(0, per_task, i64::from(lanes), |k, i| {
         let at = k.affine(&[(task, per_task), (i, 1)], 0);
-        let mut pool = Pool { values: vec![], lanes, sizes };
+        let mut pool = Pool { values: vec![], read: 0, lanes, sizes };
         for (e, p) in ELEMS.into_iter().zip(inputs) {
+            if !elems.contains(&e) {
+                continue;
+            }
             if lanes == 1 {
                 pool.values.push((k.load(p, at), e.size()));
             } else if e == Elem::Bool {
@@ -249,6 +259,7 @@ pub fn random_program(seed: u64, vector_bytes: usize) -> (Program, Vec<Vec<u8>>)
                 pool.values.push((k.load_lanes(p, at, lanes), e.size()));
             }
         }
+        pool.read = pool.values.len();
         for _ in 0..12 {
             grow(k, &mut rng, &mut pool);
         }

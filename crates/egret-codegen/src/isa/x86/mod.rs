@@ -7,6 +7,7 @@ mod decode;
 mod epilogue;
 pub(super) mod features;
 mod float;
+mod kernel;
 mod reduce;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ pub(super) const V2: Isa = Isa {
     sets: |_, _| 1,
     cost_model: "x86-64-v2",
     encode_tile: None,
+    encode_kernel: None,
     float_state: float::float_state,
 };
 
@@ -62,5 +64,6 @@ pub(super) const V4: Isa = Isa {
     sets: |rows, cols| tile::sets(rows, cols, WideIsa::Avx512),
     cost_model: "x86-64-v4",
     encode_tile: Some(|tile, params| tile::encode(tile, params, WideIsa::Avx512)),
+    encode_kernel: Some(kernel::encode),
     ..V3
 };

@@ -25,7 +25,7 @@ const TAIL_VECTOR: Vr = 15;
 pub(super) fn encode(tile: &Tile, params: &[ParamInfo], isa: WideIsa) -> Encoding {
     let (asm, data) = assemble(tile, params, isa)?;
     let bytes = asm.finish()?;
-    Ok(Encoded { code: bytes.len() - data, bytes })
+    Ok(Encoded { code: bytes.len() - data, bytes, calls: vec![] })
 }
 
 /// The instructions of a tile, and the bytes of the constants behind them.

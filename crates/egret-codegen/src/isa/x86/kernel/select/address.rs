@@ -1,0 +1,262 @@
+//! Sums of indices, and the memory operands that are made of them.
+
+use egret_loop::{Elem, Param, Ty, V};
+use iced_x86::{Code, OpKind};
+use regalloc2::VReg;
+
+use super::{Select, Value, class};
+use crate::isa::x86::kernel::mir::{Arg, Base, INT, Inst, MASK, Mem, VECTOR, View};
+use crate::isa::{Encoding, broken, refused};
+
+/// `sum(register * number) + offset`, 64 bits that wrap; no register twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Linear {
+    pub terms: Vec<(VReg, i64)>,
+    pub offset: i64,
+}
+
+impl Linear {
+    pub fn number(offset: i64) -> Linear {
+        Linear { terms: vec![], offset }
+    }
+
+    pub fn of(v: VReg) -> Linear {
+        Linear { terms: vec![(v, 1)], offset: 0 }
+    }
+
+    /// The number, where it is one.
+    pub fn as_number(&self) -> Option<i64> {
+        self.terms.is_empty().then_some(self.offset)
+    }
+
+    /// self + other * scale.
+    pub fn plus(mut self, other: &Linear, scale: i64) -> Linear {
+        for (v, c) in &other.terms {
+            let c = c.wrapping_mul(scale);
+            match self.terms.iter_mut().find(|t| t.0 == *v) {
+                Some(term) => term.1 = term.1.wrapping_add(c),
+                None => self.terms.push((*v, c)),
+            }
+        }
+        self.terms.retain(|t| t.1 != 0);
+        self.offset = self.offset.wrapping_add(other.offset.wrapping_mul(scale));
+        self
+    }
+}
+
+/// The immediate, where 32 bits hold it.
+pub(super) fn imm32(value: i64) -> Option<Arg> {
+    i32::try_from(value).ok().map(|_| Arg::Imm(value, OpKind::Immediate32to64))
+}
+
+pub(super) const WORD: (regalloc2::RegClass, View) = (INT, View::B64);
+
+impl Select<'_> {
+    /// An i64 scalar as a sum.
+    pub(super) fn linear(&mut self, v: V) -> Encoding<Linear> {
+        match self.value(v)? {
+            Value::Linear(sum) => Ok(sum.clone()),
+            _ => Err(broken(format!("{v} is no i64"))),
+        }
+    }
+
+    /// An i64 scalar in a register.
+    pub(super) fn sum(&mut self, sum: &Linear) -> VReg {
+        let Some((v, index)) = self.parts(&sum.terms, None) else { return self.int(sum.offset) };
+        match (index, i32::try_from(sum.offset)) {
+            (None, Ok(0)) => v,
+            (index, Ok(disp)) => self.lea(v, index, disp),
+            (index, Err(_)) => {
+                let far = self.int(sum.offset);
+                let v = if index.is_some() { self.lea(v, index, 0) } else { v };
+                self.lea(v, Some((far, 1)), 0)
+            }
+        }
+    }
+
+    /// A number in a register.
+    pub(super) fn int(&mut self, value: i64) -> VReg {
+        let (code, kind) = match (u32::try_from(value), i32::try_from(value)) {
+            (Ok(_), _) => (Code::Mov_r32_imm32, OpKind::Immediate32),
+            (_, Ok(_)) => (Code::Mov_rm64_imm32, OpKind::Immediate32to64),
+            _ => (Code::Mov_r64_imm64, OpKind::Immediate64),
+        };
+        let view = if code == Code::Mov_r32_imm32 { View::B32 } else { View::B64 };
+        self.define(code, INT, view, vec![Arg::Imm(value, kind)])
+    }
+
+    fn lea(&mut self, base: VReg, index: Option<(VReg, u32)>, disp: i32) -> VReg {
+        let place = Mem { base: Base::Reg(base), index, disp, broadcast: false };
+        self.pure(Code::Lea_r64_m, WORD, None, vec![Arg::Mem(place)], None)
+    }
+
+    /// The sum of a register and terms as a base and, where the last addition is one that a memory operand does, an index with its
+    /// scale. What changes least is added first, so that it is done outside of loops.
+    fn parts(&mut self, terms: &[(VReg, i64)], base: Option<VReg>) -> Option<(VReg, Option<(VReg, u32)>)> {
+        let mut terms = terms.to_vec();
+        terms.sort_by_key(|(v, _)| (self.homes[v.vreg()], v.vreg()));
+        let mut sum = base;
+        let mut index = None;
+        for (v, c) in terms {
+            if let (Some(base), Some(_)) = (sum, index) {
+                sum = Some(self.lea(base, index, 0));
+                index = None;
+            }
+            match (sum, c) {
+                (Some(_), 1 | 2 | 4 | 8) => index = Some((v, c as u32)),
+                (Some(_), _) => index = Some((self.times(v, c), 1)),
+                (None, _) => sum = Some(self.times(v, c)),
+            }
+        }
+        sum.map(|base| (base, index))
+    }
+
+    /// A register times a number.
+    pub(super) fn times(&mut self, v: VReg, by: i64) -> VReg {
+        if by == 1 {
+            return v;
+        }
+        if by > 0 && (by as u64).is_power_of_two() {
+            let amount = Arg::Imm(by.trailing_zeros().into(), OpKind::Immediate8);
+            return self.pure(Code::Shl_rm64_imm8, WORD, Some(v), vec![amount], None);
+        }
+        match imm32(by) {
+            Some(imm) => {
+                self.pure(Code::Imul_r64_rm64_imm32, WORD, None, vec![Arg::Use(v, View::B64), imm], None)
+            }
+            None => {
+                let by = self.int(by);
+                self.pure(Code::Imul_r64_rm64, WORD, Some(v), vec![Arg::Use(by, View::B64)], None)
+            }
+        }
+    }
+
+    fn param_elem(&self, p: Param) -> Encoding<Elem> {
+        let param = self.kernel.params.get(p.0 as usize);
+        Ok(param.ok_or_else(|| broken(format!("there is no {p}")))?.elem)
+    }
+
+    /// The memory operand of an element.
+    pub(super) fn place(&mut self, p: Param, index: V) -> Encoding<Mem> {
+        let size = self.param_elem(p)?.size() as i64;
+        let bytes = Linear::number(0).plus(&self.linear(index)?, size);
+        let base = *self.params.get(p.0 as usize).ok_or_else(|| broken(format!("there is no {p}")))?;
+        let (base, index) =
+            self.parts(&bytes.terms, Some(base)).ok_or_else(|| broken("an address without a base"))?;
+        match i32::try_from(bytes.offset) {
+            Ok(disp) => Ok(Mem { base: Base::Reg(base), index, disp, broadcast: false }),
+            Err(_) => {
+                let base = if index.is_some() { self.lea(base, index, 0) } else { base };
+                let far = self.int(bytes.offset);
+                Ok(Mem { base: Base::Reg(base), index: Some((far, 1)), disp: 0, broadcast: false })
+            }
+        }
+    }
+
+    pub(super) fn load(&mut self, p: Param, index: V, ty: Ty) -> Encoding<VReg> {
+        let place = self.place(p, index)?;
+        if ty.elem == Elem::Bool && ty.lanes > 1 {
+            return self.load_mask(place, ty.lanes);
+        }
+        let (code, view) = load_code(ty)?;
+        Ok(self.define(code, class(ty), view, vec![Arg::Mem(place)]))
+    }
+
+    pub(super) fn store(&mut self, p: Param, index: V, value: V) -> Encoding<()> {
+        let ty = self.ty(value)?;
+        let (value, place) = (self.reg(value)?, self.place(p, index)?);
+        if ty.elem == Elem::Bool && ty.lanes > 1 {
+            return self.store_mask(place, value, ty.lanes);
+        }
+        let (code, view) = store_code(ty)?;
+        self.push(Inst::new(code, vec![Arg::Mem(place), Arg::Use(value, view)]));
+        Ok(())
+    }
+
+    /// Bytes of 0 or 1 as a mask.
+    fn load_mask(&mut self, place: Mem, lanes: u8) -> Encoding<VReg> {
+        let x = View::X;
+        let bytes = match lanes {
+            2 => {
+                let two = self.define(Code::Movzx_r32_rm16, INT, View::B32, vec![Arg::Mem(place)]);
+                let args = vec![Arg::Use(two, View::B32)];
+                self.pure(Code::EVEX_Vmovd_xmm_rm32, (VECTOR, x), None, args, None)
+            }
+            4 => self.define(Code::EVEX_Vmovd_xmm_rm32, VECTOR, x, vec![Arg::Mem(place)]),
+            8 => self.define(Code::EVEX_Vmovq_xmm_rm64, VECTOR, x, vec![Arg::Mem(place)]),
+            _ => self.define(Code::EVEX_Vmovups_xmm_k1z_xmmm128, VECTOR, x, vec![Arg::Mem(place)]),
+        };
+        let args = vec![Arg::Use(bytes, x), Arg::Use(bytes, x)];
+        Ok(self.pure(Code::EVEX_Vptestmb_kr_k1_xmm_xmmm128, (MASK, View::K), None, args, None))
+    }
+
+    /// A mask as bytes of 0 or 1.
+    fn store_mask(&mut self, place: Mem, mask: VReg, lanes: u8) -> Encoding<()> {
+        let x = View::X;
+        let all = vec![Arg::Use(mask, View::K)];
+        let all = self.pure(Code::EVEX_Vpmovm2b_xmm_kr, (VECTOR, x), None, all, None);
+        // Bytes of -1 are 1 without their sign.
+        let args = vec![Arg::Use(all, x)];
+        let bytes = self.pure(Code::EVEX_Vpabsb_xmm_k1z_xmmm128, (VECTOR, x), None, args, None);
+        let code = match lanes {
+            2 => {
+                let args = vec![Arg::Use(bytes, x)];
+                let two = self.pure(Code::EVEX_Vmovd_rm32_xmm, (INT, View::B32), None, args, None);
+                self.push(Inst::new(Code::Mov_rm16_r16, vec![Arg::Mem(place), Arg::Use(two, View::B16)]));
+                return Ok(());
+            }
+            4 => Code::EVEX_Vmovd_rm32_xmm,
+            8 => Code::EVEX_Vmovq_rm64_xmm,
+            _ => Code::EVEX_Vmovups_xmmm128_k1z_xmm,
+        };
+        self.push(Inst::new(code, vec![Arg::Mem(place), Arg::Use(bytes, x)]));
+        Ok(())
+    }
+}
+
+/// The view of a vector of so many bytes.
+pub(super) fn vector_view(ty: Ty) -> Encoding<View> {
+    match ty.elem.size() * ty.lanes as usize {
+        64 => Ok(View::Z),
+        32 => Ok(View::Y),
+        16 => Ok(View::X),
+        _ if ty.lanes == 1 && ty.elem.is_float() => Ok(View::X),
+        n => Err(refused(format!("it has vectors of {n} bytes"))),
+    }
+}
+
+fn load_code(ty: Ty) -> Encoding<(Code, View)> {
+    let code = match (ty.elem, ty.lanes) {
+        (Elem::F32, 1) => (Code::EVEX_Vmovss_xmm_k1z_m32, View::X),
+        (Elem::F64, 1) => (Code::EVEX_Vmovsd_xmm_k1z_m64, View::X),
+        (Elem::I64 | Elem::U64, 1) => (Code::Mov_r64_rm64, View::B64),
+        (Elem::I32 | Elem::U32, 1) => (Code::Mov_r32_rm32, View::B32),
+        (Elem::I16, 1) => (Code::Movsx_r32_rm16, View::B32),
+        (Elem::U16, 1) => (Code::Movzx_r32_rm16, View::B32),
+        (Elem::I8, 1) => (Code::Movsx_r32_rm8, View::B32),
+        (Elem::U8 | Elem::Bool, 1) => (Code::Movzx_r32_rm8, View::B32),
+        _ => match vector_view(ty)? {
+            View::X => (Code::EVEX_Vmovups_xmm_k1z_xmmm128, View::X),
+            View::Y => (Code::EVEX_Vmovups_ymm_k1z_ymmm256, View::Y),
+            _ => (Code::EVEX_Vmovups_zmm_k1z_zmmm512, View::Z),
+        },
+    };
+    Ok(code)
+}
+
+fn store_code(ty: Ty) -> Encoding<(Code, View)> {
+    let code = match (ty.elem, ty.lanes) {
+        (Elem::F32, 1) => (Code::EVEX_Vmovss_m32_k1_xmm, View::X),
+        (Elem::F64, 1) => (Code::EVEX_Vmovsd_m64_k1_xmm, View::X),
+        (Elem::I64 | Elem::U64, 1) => (Code::Mov_rm64_r64, View::B64),
+        (Elem::I32 | Elem::U32, 1) => (Code::Mov_rm32_r32, View::B32),
+        (Elem::I16 | Elem::U16, 1) => (Code::Mov_rm16_r16, View::B16),
+        (Elem::I8 | Elem::U8 | Elem::Bool, 1) => (Code::Mov_rm8_r8, View::B8),
+        _ => match vector_view(ty)? {
+            View::X => (Code::EVEX_Vmovups_xmmm128_k1z_xmm, View::X),
+            View::Y => (Code::EVEX_Vmovups_ymmm256_k1z_ymm, View::Y),
+            _ => (Code::EVEX_Vmovups_zmmm512_k1z_zmm, View::Z),
+        },
+    };
+    Ok(code)
+}

@@ -1,0 +1,263 @@
+//! Arithmetic on vectors, and on floats as vectors of which lane 0 counts.
+
+use egret_loop::{BinOp, Elem, Ty, UnOp, V};
+use iced_x86::OpKind;
+use regalloc2::VReg;
+
+use super::address::vector_view;
+use super::bools::UNORDERED;
+use super::{Select, Value};
+use crate::isa::x86::kernel::mir::{Arg, Base, Mem, VECTOR, View};
+use crate::isa::x86::kernel::op::VectorOp;
+use crate::isa::{Encoding, broken, refused};
+
+impl Select<'_> {
+    /// The code of a vector instruction.
+    pub(super) fn code(&self, op: VectorOp, view: View) -> Encoding<iced_x86::Code> {
+        op.code(view, true).ok_or_else(|| refused(format!("there is no {op:?} of {view:?}")))
+    }
+
+    /// A constant of 4 or 8 bytes as memory, in every lane.
+    pub(super) fn pool(&mut self, size: usize, bits: u64) -> Arg {
+        let at = self.function.constant(bits.to_le_bytes()[..size].to_vec());
+        Arg::Mem(Mem { base: Base::Pool(at), index: None, disp: 0, broadcast: true })
+    }
+
+    /// A constant in a register.
+    pub(super) fn constant(&mut self, ty: Ty, bits: u64) -> Encoding<VReg> {
+        use iced_x86::Code;
+        if ty.elem == Elem::Bool && ty.lanes > 1 {
+            return Ok(self.mask_constant(bits != 0));
+        }
+        if ty.lanes == 1 && !ty.elem.is_float() {
+            let shift = 64 - 8 * ty.elem.size() as u32;
+            let number = match ty.elem.is_signed() && ty.elem.size() < 4 {
+                true => ((bits << shift) as i64 >> shift) & 0xffff_ffff,
+                false => ((bits << shift) >> shift) as i64,
+            };
+            return Ok(self.int(number));
+        }
+        let view = vector_view(ty)?;
+        if bits == 0 {
+            let code = self.code(VectorOp::PxorD, view)?;
+            let again = Arg::Again(0, view);
+            return Ok(self.pure(code, (VECTOR, view), None, vec![again, again], None));
+        }
+        let size = ty.elem.size();
+        let code = match (size, view) {
+            (4, View::X) => Code::EVEX_Vpbroadcastd_xmm_k1z_xmmm32,
+            (4, View::Y) => Code::EVEX_Vpbroadcastd_ymm_k1z_xmmm32,
+            (4, View::Z) => Code::EVEX_Vpbroadcastd_zmm_k1z_xmmm32,
+            (8, View::X) => Code::EVEX_Vpbroadcastq_xmm_k1z_xmmm64,
+            (8, View::Y) => Code::EVEX_Vpbroadcastq_ymm_k1z_xmmm64,
+            (8, View::Z) => Code::EVEX_Vpbroadcastq_zmm_k1z_xmmm64,
+            _ => return Err(refused(format!("it has constants of {ty}"))),
+        };
+        let Arg::Mem(place) = self.pool(size, bits) else { return Err(broken("a constant out of memory")) };
+        let place = Arg::Mem(Mem { broadcast: false, ..place });
+        Ok(self.pure(code, (VECTOR, view), None, vec![place], None))
+    }
+
+    /// The last source of a vector instruction: constants are read from memory.
+    pub(super) fn operand(&mut self, v: V) -> Encoding<Arg> {
+        let ty = self.ty(v)?;
+        match (self.value(v)?, ty.elem.size()) {
+            (Value::Const(bits), size @ (4 | 8)) => {
+                let bits = *bits;
+                Ok(self.pool(size, bits))
+            }
+            _ => Ok(Arg::Use(self.reg(v)?, vector_view(ty)?)),
+        }
+    }
+
+    fn is_constant(&self, v: V) -> bool {
+        matches!(self.values[v.0 as usize], Value::Const(_))
+    }
+
+    /// One instruction on two sources.
+    pub(super) fn two(&mut self, op: VectorOp, view: View, a: VReg, b: Arg) -> Encoding<VReg> {
+        let code = self.code(op, view)?;
+        Ok(self.pure(code, (VECTOR, view), None, vec![Arg::Use(a, view), b], None))
+    }
+
+    fn one(&mut self, op: VectorOp, view: View, a: Arg, imm: Option<i64>) -> Encoding<VReg> {
+        let code = self.code(op, view)?;
+        let mut args = vec![a];
+        args.extend(imm.map(|i| Arg::Imm(i, OpKind::Immediate8)));
+        Ok(self.pure(code, (VECTOR, view), None, args, None))
+    }
+
+    pub(super) fn unary(&mut self, op: UnOp, ty: Ty, x: V) -> Encoding<Value> {
+        if ty.elem == Elem::Bool {
+            return if op == UnOp::Not {
+                self.not(ty, x)
+            } else {
+                Err(refused(format!("it has {op:?} of {ty}")))
+            };
+        }
+        if ty.lanes == 1 && !ty.elem.is_float() {
+            return self.unary_number(op, ty, x);
+        }
+        let (view, size) = (vector_view(ty)?, ty.elem.size());
+        let by_size = |d: VectorOp, q: VectorOp| if size == 8 { q } else { d };
+        if !matches!(size, 4 | 8) {
+            return Err(refused(format!("it has {op:?} of {ty}")));
+        }
+        let sign = if size == 8 { 1 << 63 } else { 1 << 31 };
+        let rounding = |mode: i64| Some(8 | mode);
+        let v = match (op, ty.elem.is_float()) {
+            (UnOp::Neg | UnOp::Abs, true) => {
+                let (op, bits) = match op {
+                    UnOp::Neg => (by_size(VectorOp::PxorD, VectorOp::PxorQ), sign),
+                    _ => (by_size(VectorOp::PandD, VectorOp::PandQ), sign - 1),
+                };
+                let (x, bits) = (self.reg(x)?, self.pool(size, bits));
+                self.two(op, view, x, bits)?
+            }
+            (UnOp::Not, false) => {
+                let (x, ones) = (self.reg(x)?, self.pool(size, u64::MAX));
+                self.two(by_size(VectorOp::PxorD, VectorOp::PxorQ), view, x, ones)?
+            }
+            (UnOp::Neg, false) => {
+                let (zero, x) = (self.constant(ty, 0)?, self.operand(x)?);
+                self.two(by_size(VectorOp::PsubD, VectorOp::PsubQ), view, zero, x)?
+            }
+            (UnOp::Abs, false) if !ty.elem.is_signed() => self.reg(x)?,
+            _ => {
+                let (op, imm) = match (op, ty.elem.is_float()) {
+                    (UnOp::Abs, false) => (by_size(VectorOp::PabsD, VectorOp::PabsQ), None),
+                    (UnOp::Sqrt, true) => (by_size(VectorOp::SqrtPs, VectorOp::SqrtPd), None),
+                    (UnOp::Nearest, true) => (by_size(VectorOp::RoundPs, VectorOp::RoundPd), rounding(0)),
+                    (UnOp::Floor, true) => (by_size(VectorOp::RoundPs, VectorOp::RoundPd), rounding(1)),
+                    (UnOp::Ceil, true) => (by_size(VectorOp::RoundPs, VectorOp::RoundPd), rounding(2)),
+                    (UnOp::Trunc, true) => (by_size(VectorOp::RoundPs, VectorOp::RoundPd), rounding(3)),
+                    _ => return Err(broken(format!("{op:?} of {ty}"))),
+                };
+                let x = self.operand(x)?;
+                self.one(op, view, x, imm)?
+            }
+        };
+        Ok(Value::Reg(v))
+    }
+
+    pub(super) fn binary(&mut self, op: BinOp, ty: Ty, a: V, b: V) -> Encoding<Value> {
+        if ty.elem == Elem::Bool {
+            return self.bool_binary(op, ty, a, b);
+        }
+        if ty.lanes == 1 && !ty.elem.is_float() {
+            return self.binary_number(op, ty, a, b);
+        }
+        let commutes = matches!(
+            op,
+            BinOp::Add | BinOp::Mul | BinOp::And | BinOp::Or | BinOp::Xor | BinOp::Min | BinOp::Max
+        );
+        let (a, b) = if commutes && self.is_constant(a) { (b, a) } else { (a, b) };
+        let (x, y) = (self.reg(a)?, self.operand(b)?);
+        Ok(Value::Reg(self.apply(op, ty.elem, vector_view(ty)?, x, y)?))
+    }
+
+    /// An operation on registers of a size.
+    pub(super) fn apply(&mut self, op: BinOp, elem: Elem, view: View, a: VReg, b: Arg) -> Encoding<VReg> {
+        let none = || refused(format!("it has {op:?} of vectors of {elem}"));
+        let signed = elem.is_signed();
+        let pick = |d: VectorOp, q: VectorOp| match elem.size() {
+            4 => Ok(d),
+            8 => Ok(q),
+            _ => Err(none()),
+        };
+        if elem.is_float() {
+            let op = match op {
+                BinOp::Min | BinOp::Max => return self.min_max(op == BinOp::Min, elem, view, a, b),
+                BinOp::Add => pick(VectorOp::AddPs, VectorOp::AddPd)?,
+                BinOp::Sub => pick(VectorOp::SubPs, VectorOp::SubPd)?,
+                BinOp::Mul => pick(VectorOp::MulPs, VectorOp::MulPd)?,
+                BinOp::Div => pick(VectorOp::DivPs, VectorOp::DivPd)?,
+                BinOp::SelMin => pick(VectorOp::MinPs, VectorOp::MinPd)?,
+                BinOp::SelMax => pick(VectorOp::MaxPs, VectorOp::MaxPd)?,
+                _ => return Err(broken(format!("{op:?} of {elem}"))),
+            };
+            return self.two(op, view, a, b);
+        }
+        let op = match op {
+            BinOp::Add => pick(VectorOp::PaddD, VectorOp::PaddQ)?,
+            BinOp::Sub => pick(VectorOp::PsubD, VectorOp::PsubQ)?,
+            BinOp::Mul => pick(VectorOp::PmullD, VectorOp::PmullQ)?,
+            BinOp::Min | BinOp::SelMin if signed => pick(VectorOp::PminsD, VectorOp::PminsQ)?,
+            BinOp::Min | BinOp::SelMin => pick(VectorOp::PminuD, VectorOp::PminuQ)?,
+            BinOp::Max | BinOp::SelMax if signed => pick(VectorOp::PmaxsD, VectorOp::PmaxsQ)?,
+            BinOp::Max | BinOp::SelMax => pick(VectorOp::PmaxuD, VectorOp::PmaxuQ)?,
+            BinOp::And => pick(VectorOp::PandD, VectorOp::PandQ)?,
+            BinOp::Or => pick(VectorOp::PorD, VectorOp::PorQ)?,
+            BinOp::Xor => pick(VectorOp::PxorD, VectorOp::PxorQ)?,
+            BinOp::Shl => pick(VectorOp::PsllvD, VectorOp::PsllvQ)?,
+            BinOp::Shr if signed => pick(VectorOp::PsravD, VectorOp::PsravQ)?,
+            BinOp::Shr => pick(VectorOp::PsrlvD, VectorOp::PsrlvQ)?,
+            BinOp::Div | BinOp::Rem => return Err(none()),
+        };
+        self.two(op, view, a, b)
+    }
+
+    /// x86's minimum gives the second source where one is NaN or both are zeros. Taken both ways and joined by `or`, zeros get the
+    /// smaller sign, and NaN stays. The maximum is joined by `and`, to which NaN must be added.
+    fn min_max(&mut self, min: bool, elem: Elem, view: View, a: VReg, b: Arg) -> Encoding<VReg> {
+        let pick = |s: VectorOp, d: VectorOp| if elem.size() == 8 { d } else { s };
+        let b = match b {
+            Arg::Use(v, _) => v,
+            constant => {
+                // Both orders need it as the first source too.
+                let code = self.code(pick(VectorOp::PorD, VectorOp::PorQ), view)?;
+                let zero = self.constant(Ty { elem, lanes: view_lanes(view, elem) }, 0)?;
+                self.pure(code, (VECTOR, view), None, vec![Arg::Use(zero, view), constant], None)
+            }
+        };
+        let op = if min {
+            pick(VectorOp::MinPs, VectorOp::MinPd)
+        } else {
+            pick(VectorOp::MaxPs, VectorOp::MaxPd)
+        };
+        let one = self.two(op, view, a, Arg::Use(b, view))?;
+        let other = self.two(op, view, b, Arg::Use(a, view))?;
+        if min {
+            return self.two(pick(VectorOp::PorD, VectorOp::PorQ), view, one, Arg::Use(other, view));
+        }
+        let both = self.two(pick(VectorOp::PandD, VectorOp::PandQ), view, one, Arg::Use(other, view))?;
+        let compare = pick(VectorOp::CmpPs, VectorOp::CmpPd);
+        let unordered = self.compare_lanes(compare, view, a, Arg::Use(b, view), UNORDERED)?;
+        let add = self.code(pick(VectorOp::AddPs, VectorOp::AddPd), view)?;
+        let args = vec![Arg::Use(a, view), Arg::Use(b, view)];
+        Ok(self.pure(add, (VECTOR, view), Some(both), args, Some((unordered, false))))
+    }
+
+    /// a * b + c, written over the operand that is read here last.
+    pub(super) fn mul_add(&mut self, ty: Ty, a: V, b: V, c: V) -> Encoding<VReg> {
+        if !ty.elem.is_float() {
+            return Err(broken(format!("fma of {ty}")));
+        }
+        let view = vector_view(ty)?;
+        let pick = |s: VectorOp, d: VectorOp| if ty.elem.size() == 8 { d } else { s };
+        // 213: a * b + c over a; 231: over c.
+        let (a, b) = if self.is_constant(a) { (b, a) } else { (a, b) };
+        let over_c = !self.is_constant(c)
+            && (self.is_constant(b) || self.dies(c) || !(self.dies(a) || self.dies(b)));
+        let (op, tied, first, last) = if over_c {
+            (pick(VectorOp::Fmadd231Ps, VectorOp::Fmadd231Pd), c, a, b)
+        } else if self.dies(a) || self.is_constant(b) {
+            (pick(VectorOp::Fmadd213Ps, VectorOp::Fmadd213Pd), a, b, c)
+        } else {
+            (pick(VectorOp::Fmadd213Ps, VectorOp::Fmadd213Pd), b, a, c)
+        };
+        let (tied, first, last) = (self.reg(tied)?, self.reg(first)?, self.operand(last)?);
+        let code = self.code(op, view)?;
+        Ok(self.pure(code, (VECTOR, view), Some(tied), vec![Arg::Use(first, view), last], None))
+    }
+}
+
+/// Lanes of a register of a size.
+pub(super) fn view_lanes(view: View, elem: Elem) -> u8 {
+    let bytes = match view {
+        View::Z => 64,
+        View::Y => 32,
+        _ => 16,
+    };
+    (bytes / elem.size()) as u8
+}

@@ -1,0 +1,253 @@
+//! Conversions between element types.
+
+use egret_loop::{Elem, Ty, V};
+use iced_x86::Code;
+use regalloc2::VReg;
+
+use super::address::{WORD, vector_view};
+use super::arith::view_lanes;
+use super::bools::Test;
+use super::{Select, Value};
+use crate::isa::x86::kernel::mir::{Arg, Condition, INT, Inst, VECTOR, View};
+use crate::isa::x86::kernel::op::VectorOp;
+use crate::isa::{Encoding, refused};
+
+/// 32 bits of a general register.
+const HALF: (regalloc2::RegClass, View) = (INT, View::B32);
+
+impl Select<'_> {
+    pub(super) fn convert(&mut self, to: Elem, x: V) -> Encoding<Value> {
+        let from = self.ty(x)?;
+        if from.elem == to {
+            return Ok(self.value(x)?.clone());
+        }
+        if from.lanes > 1 {
+            return Ok(Value::Reg(self.convert_lanes(from, to, x)?));
+        }
+        let target = from.with(to);
+        let one = |s: &mut Self, code: Code, view: View, by: View, x: VReg| {
+            s.pure(code, (INT, view), None, vec![Arg::Use(x, by)], None)
+        };
+        let v = match (from.elem, to) {
+            (e, Elem::Bool) if e.is_float() => {
+                let (op, view) = (if e == Elem::F64 { VectorOp::CmpPd } else { VectorOp::CmpPs }, View::X);
+                let (x, zero) = (self.reg(x)?, self.constant(from, 0)?);
+                return Ok(Value::Lane0(self.compare_lanes(op, view, x, Arg::Use(zero, view), 4)?));
+            }
+            (_, Elem::Bool) => {
+                let x = self.reg(x)?;
+                let (code, view) = match from.elem.size() {
+                    8 => (Code::Test_rm64_r64, View::B64),
+                    _ => (Code::Test_rm32_r32, View::B32),
+                };
+                let inst = Inst::new(code, vec![Arg::Use(x, view), Arg::Use(x, view)]);
+                return Ok(Value::Test(Test { inst, holds: Condition::NotEqual }));
+            }
+            (Elem::F32, Elem::F64) | (Elem::F64, Elem::F32) => {
+                let code = match to {
+                    Elem::F64 => Code::EVEX_Vcvtss2sd_xmm_k1z_xmm_xmmm32_sae,
+                    _ => Code::EVEX_Vcvtsd2ss_xmm_k1z_xmm_xmmm64_er,
+                };
+                let x = self.reg(x)?;
+                let args = vec![Arg::Use(x, View::X), Arg::Use(x, View::X)];
+                self.pure(code, (VECTOR, View::X), None, args, None)
+            }
+            (e, t) if e.is_float() => {
+                let mut x = self.reg(x)?;
+                // What is as wide as the number, as lane 0 of a vector; what is narrower by way of 32 bits, what is wider of f64.
+                let (via, code, out) = match (e, t.size()) {
+                    (Elem::F32, 4) => (t, Code::EVEX_Vmovd_rm32_xmm, HALF),
+                    (Elem::F32, 1 | 2) => (Elem::I32, Code::EVEX_Vmovd_rm32_xmm, HALF),
+                    (_, 8) => (t, Code::EVEX_Vmovq_rm64_xmm, WORD),
+                    _ => (Elem::I64, Code::EVEX_Vmovq_rm64_xmm, WORD),
+                };
+                if e == Elem::F32 && t.size() == 8 {
+                    let args = vec![Arg::Use(x, View::X), Arg::Use(x, View::X)];
+                    let code = Code::EVEX_Vcvtss2sd_xmm_k1z_xmm_xmmm32_sae;
+                    x = self.pure(code, (VECTOR, View::X), None, args, None);
+                }
+                if t.size() < via.size() {
+                    x = self.clamp(via.size(), t, x)?;
+                }
+                let v = self.saturate(via, View::X, x)?;
+                let v = self.pure(code, out, None, vec![Arg::Use(v, View::X)], None);
+                if t.size() < 8 && out == WORD {
+                    one(self, Code::Mov_r32_rm32, View::B32, View::B32, v)
+                } else {
+                    v
+                }
+            }
+            (e, t) if t.is_float() => {
+                let number = self.reg(x)?;
+                let number = if e == Elem::U32 {
+                    self.pure(Code::Mov_r32_rm32, HALF, None, vec![Arg::Use(number, View::B32)], None)
+                } else {
+                    number
+                };
+                let (code, view) = match (e, t) {
+                    (Elem::U64, Elem::F32) => (Code::EVEX_Vcvtusi2ss_xmm_xmm_rm64_er, View::B64),
+                    (Elem::U64, _) => (Code::EVEX_Vcvtusi2sd_xmm_xmm_rm64_er, View::B64),
+                    (Elem::I64 | Elem::U32, Elem::F32) => (Code::EVEX_Vcvtsi2ss_xmm_xmm_rm64_er, View::B64),
+                    (Elem::I64 | Elem::U32, _) => (Code::EVEX_Vcvtsi2sd_xmm_xmm_rm64_er, View::B64),
+                    (_, Elem::F32) => (Code::EVEX_Vcvtsi2ss_xmm_xmm_rm32_er, View::B32),
+                    (..) => (Code::EVEX_Vcvtsi2sd_xmm_xmm_rm32_er, View::B32),
+                };
+                // The upper lanes come from the register that is written before.
+                let zero = self.constant(Ty::scalar(Elem::F32), 0)?;
+                let args = vec![Arg::Use(zero, View::X), Arg::Use(number, view)];
+                self.pure(code, (VECTOR, View::X), None, args, None)
+            }
+            (e, t) if t.size() == 8 && e.size() < 8 => {
+                let x = self.reg(x)?;
+                if e.is_signed() {
+                    self.pure(Code::Movsxd_r64_rm32, WORD, None, vec![Arg::Use(x, View::B32)], None)
+                } else {
+                    one(self, Code::Mov_r32_rm32, View::B32, View::B32, x)
+                }
+            }
+            (e, t) if t.size() == 8 && e.size() == 8 => self.reg(x)?,
+            (_, t) => {
+                let x = self.reg(x)?;
+                let (code, by) = match t {
+                    Elem::I8 => (Code::Movsx_r32_rm8, View::B8),
+                    Elem::U8 => (Code::Movzx_r32_rm8, View::B8),
+                    Elem::I16 => (Code::Movsx_r32_rm16, View::B16),
+                    Elem::U16 => (Code::Movzx_r32_rm16, View::B16),
+                    _ => (Code::Mov_r32_rm32, View::B32),
+                };
+                one(self, code, View::B32, by, x)
+            }
+        };
+        Ok(self.value_in(target, v))
+    }
+
+    fn convert_lanes(&mut self, from: Ty, to: Elem, x: V) -> Encoding<VReg> {
+        let none = || refused(format!("it converts {from} to {to}"));
+        if from.elem == Elem::Bool {
+            let ty = from.with(to);
+            let view = vector_view(ty)?;
+            let one = self.constant(ty, egret_loop::number_bits(to, 1.0))?;
+            let op = match to.size() {
+                4 => VectorOp::PandD,
+                8 => VectorOp::PandQ,
+                _ => return Err(none()),
+            };
+            let (mask, code) = (self.reg(x)?, self.code(op, view)?);
+            let args = vec![Arg::Use(one, view), Arg::Use(one, view)];
+            return Ok(self.pure(code, (VECTOR, view), None, args, Some((mask, true))));
+        }
+        let view = vector_view(from)?;
+        match (from.elem, to) {
+            (e, Elem::Bool) => {
+                let op = match (e.size(), e.is_float()) {
+                    (4, true) => VectorOp::CmpPs,
+                    (8, true) => VectorOp::CmpPd,
+                    (4, false) => VectorOp::PcmpD,
+                    (8, false) => VectorOp::PcmpQ,
+                    _ => return Err(none()),
+                };
+                let (x, zero) = (self.reg(x)?, self.constant(from, 0)?);
+                self.compare_lanes(op, view, x, Arg::Use(zero, view), 4)
+            }
+            (Elem::F32, Elem::I32 | Elem::U32) | (Elem::F64, Elem::I64 | Elem::U64) => {
+                let x = self.reg(x)?;
+                self.saturate(to, view, x)
+            }
+            (Elem::I32 | Elem::U32, Elem::F32) | (Elem::I64 | Elem::U64, Elem::F64) => {
+                let op = match from.elem {
+                    Elem::I32 => VectorOp::Cvtdq2Ps,
+                    Elem::U32 => VectorOp::Cvtudq2Ps,
+                    Elem::I64 => VectorOp::Cvtqq2Pd,
+                    _ => VectorOp::Cvtuqq2Pd,
+                };
+                let (x, code) = (self.operand(x)?, self.code(op, view)?);
+                Ok(self.pure(code, (VECTOR, view), None, vec![x], None))
+            }
+            (e, t) if !e.is_float() && !t.is_float() && e.size() == t.size() => self.reg(x),
+            _ => Err(none()),
+        }
+    }
+
+    /// A float of so many bytes, no NaN made a number, within what an integer type can hold.
+    fn clamp(&mut self, size: usize, to: Elem, x: VReg) -> Encoding<VReg> {
+        let bits = 8 * to.size() as i32;
+        let (low, high) = match to.is_signed() {
+            true => (-(2f64.powi(bits - 1)), 2f64.powi(bits - 1) - 1.0),
+            false => (0.0, 2f64.powi(bits) - 1.0),
+        };
+        let (elem, min, max) = match size {
+            4 => (Elem::F32, VectorOp::MinPs, VectorOp::MaxPs),
+            _ => (Elem::F64, VectorOp::MinPd, VectorOp::MaxPd),
+        };
+        let [low, high] =
+            [low, high].map(|v| self.constant(Ty::scalar(elem), egret_loop::number_bits(elem, v)));
+        // The second source is the result where one is NaN: x stays what it is.
+        let x = self.two(min, View::X, high?, Arg::Use(x, View::X))?;
+        self.two(max, View::X, low?, Arg::Use(x, View::X))
+    }
+
+    /// Floats to integers of their size. Hardware gives the number of which only the first bit is set (of all bits, for unsigned ones) for
+    /// what does not fit: too large becomes the largest, NaN becomes 0.
+    fn saturate(&mut self, to: Elem, view: View, x: VReg) -> Encoding<VReg> {
+        const GREATER_OR_EQUAL: i64 = 0x1d;
+        const ORDERED: i64 = 7;
+        let size = to.size();
+        let elem = if size == 8 { Elem::F64 } else { Elem::F32 };
+        let (op, compare, max) = match (to, size) {
+            (Elem::I32, _) => (VectorOp::Cvttps2Dq, VectorOp::CmpPs, VectorOp::MaxPs),
+            (Elem::U32, _) => (VectorOp::Cvttps2Udq, VectorOp::CmpPs, VectorOp::MaxPs),
+            (Elem::I64, _) => (VectorOp::Cvttpd2Qq, VectorOp::CmpPd, VectorOp::MaxPd),
+            (Elem::U64, _) => (VectorOp::Cvttpd2Uqq, VectorOp::CmpPd, VectorOp::MaxPd),
+            _ => return Err(refused(format!("it converts {elem} to {to}"))),
+        };
+        let code = self.code(op, view)?;
+        if !to.is_signed() {
+            // The second source is the result where the first is NaN.
+            let zero = self.constant(Ty { elem, lanes: view_lanes(view, elem) }, 0)?;
+            let x = self.two(max, view, x, Arg::Use(zero, view))?;
+            return Ok(self.pure(code, (VECTOR, view), None, vec![Arg::Use(x, view)], None));
+        }
+        let ordered = self.compare_lanes(compare, view, x, Arg::Use(x, view), ORDERED)?;
+        let cut = self.pure(code, (VECTOR, view), None, vec![Arg::Use(x, view)], Some((ordered, true)));
+        let limit = 2f64.powi(8 * size as i32 - 1);
+        let limit = self.pool(size, egret_loop::number_bits(elem, limit));
+        let large = self.compare_lanes(compare, view, x, limit, GREATER_OR_EQUAL)?;
+        let largest = self.pool(size, u64::MAX >> (65 - 8 * size));
+        self.blend(size, view, large, largest, cut)
+    }
+
+    pub(super) fn bitcast(&mut self, to: Elem, x: V) -> Encoding<Value> {
+        let from = self.ty(x)?;
+        let target = from.with(to);
+        if let (Value::Const(bits), true) = (self.value(x)?, target != Ty::scalar(Elem::I64)) {
+            return Ok(Value::Const(*bits));
+        }
+        let v = self.reg(x)?;
+        if from.lanes > 1 || from.elem.is_float() == to.is_float() {
+            return Ok(self.value_in(target, v));
+        }
+        let v = match (to.is_float(), to.size()) {
+            (true, 4) => self.pure(
+                Code::EVEX_Vmovd_xmm_rm32,
+                (VECTOR, View::X),
+                None,
+                vec![Arg::Use(v, View::B32)],
+                None,
+            ),
+            (true, _) => self.pure(
+                Code::EVEX_Vmovq_xmm_rm64,
+                (VECTOR, View::X),
+                None,
+                vec![Arg::Use(v, View::B64)],
+                None,
+            ),
+            (false, 4) => {
+                self.pure(Code::EVEX_Vmovd_rm32_xmm, HALF, None, vec![Arg::Use(v, View::X)], None)
+            }
+            (false, _) => {
+                self.pure(Code::EVEX_Vmovq_rm64_xmm, WORD, None, vec![Arg::Use(v, View::X)], None)
+            }
+        };
+        Ok(self.value_in(target, v))
+    }
+}
