@@ -188,7 +188,8 @@ fn tensor(spelling: &str, dtype: DType) -> Tensor {
 
 /// Numbers of one kind by their place, of which no sum of products with small integers depends on the order.
 fn kinds_of_sums(dtype: DType) -> [fn(usize) -> f64; 11] {
-    let (tiny, huge): (fn(usize) -> f64, fn(usize) -> f64) = match dtype {
+    type Power = fn(usize) -> f64;
+    let (tiny, huge): (Power, Power) = match dtype {
         DType::F16 => (|i| [6e-8, 0.0, 1.2e-7, -6e-8, 0.0][i % 5], |i| if i == 0 { 65504.0 } else { 0.0 }),
         DType::F64 => {
             (|i| [5e-324, 0.0, 1e-323, -5e-324, 0.0][i % 5], |i| if i == 0 { f64::MAX } else { 0.0 })

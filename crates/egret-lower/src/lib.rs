@@ -34,6 +34,7 @@ mod error;
 mod expr;
 mod geometry;
 mod kernels;
+mod lanes;
 mod loops;
 mod options;
 mod pipeline;

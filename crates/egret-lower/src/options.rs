@@ -15,6 +15,8 @@ pub struct LowerOptions {
     pub tiles: &'static [(usize, usize)],
     /// The partial sums per element that suit a tile of so many rows and columns: [`egret_loop::Tile::sets`].
     pub sets: fn(usize, usize) -> usize,
+    /// Bytes of the widest vectors that kernels are written in: 16, or what the emitter of kernels takes.
+    pub vector_bytes: usize,
     /// Inputs (by name) whose value was bound before import.
     pub bound: BTreeMap<String, Tensor>,
 }
@@ -27,6 +29,7 @@ impl Default for LowerOptions {
             fuse: true,
             tiles: &[(6, 8), (12, 4), (3, 16), (1, 32)],
             sets: |_, _| 1,
+            vector_bytes: egret_loop::BASE_VECTOR_BYTES,
             bound: BTreeMap::new(),
         }
     }

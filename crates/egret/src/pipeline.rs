@@ -215,6 +215,7 @@ pub fn program(
         fuse: options.passes.as_ref().is_none_or(|p| !p.is_empty()),
         tiles: isa(options)?.tiles,
         sets: isa(options)?.sets,
+        vector_bytes: isa(options)?.kernel_bytes(),
         bound: bound.clone(),
     };
     let lowered = egret_lower::lower_traced(graph, &lowering, options.explain.then_some(&mut *trace))
@@ -234,7 +235,7 @@ fn lower_error(e: egret_lower::LowerError) -> Error {
     Error { kind, message: e.to_string() }
 }
 
-/// The contraction tiles that are compiled in narrower vectors than the target has, as events.
+/// The tiles and kernels that are compiled in narrower vectors than the target has, as events.
 fn trace_refusals(program: &Program, options: &Options, trace: &mut Trace) -> Result<()> {
     let codegen = codegen_options(options, &ObjectOptions::default())?;
     for refusal in egret_codegen::refusals(program, &codegen)? {
@@ -242,10 +243,10 @@ fn trace_refusals(program: &Program, options: &Options, trace: &mut Trace) -> Re
         let sources: BTreeSet<&String> = calls.flat_map(|c| &c.sources).collect();
         trace.push(egret_trace::Missed {
             pass: "codegen".into(),
-            rule: "wide-tile".into(),
+            rule: "wide-vectors".into(),
             sources: sources.into_iter().cloned().collect(),
             why: egret_trace::Why::Failed as i32,
-            reason: format!("the contraction is 128-bit code: {}", refusal.reason),
+            reason: format!("it is compiled in 128-bit vectors: {}", refusal.reason),
             ..egret_trace::Missed::default()
         });
     }
@@ -256,7 +257,7 @@ fn target(options: &Options) -> Result<Target> {
     Ok(Target::parse(&options.target)?)
 }
 
-/// The instruction set of the options; without the wide encoder contractions are 128-bit code on every x86-64.
+/// The instruction set of the options; without the wide encoders all code is 128-bit on every x86-64.
 fn isa(options: &Options) -> Result<&'static Isa> {
     Ok(target(options)?.isa(options.wide))
 }

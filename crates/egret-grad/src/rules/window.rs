@@ -112,7 +112,7 @@ pub(super) fn resize(call: &mut Call) -> Result<(), Refusal> {
     let dtype = call.e.dtype(g);
     for axis in 0..input.len() {
         let (n, m) = (input[axis], output[axis]);
-        let taps = interp::resize_taps(&call.attrs, &roi, axis, n, m)
+        let taps = interp::resize_taps(call.attrs, &roi, axis, n, m)
             .map_err(|e| Refusal::Reason(e.to_string()))?;
         let mut weights = vec![0.0; m * n];
         for (i, taps) in taps.iter().enumerate() {

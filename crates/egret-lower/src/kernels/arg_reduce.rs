@@ -5,7 +5,7 @@ use crate::expr::convert::decode;
 use crate::geometry::shape::split_at_axis;
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
-use egret_loop::{Access, Cmp, Elem, KernelBuilder};
+use egret_loop::{Access, Cmp, Elem};
 
 /// Lower an `arg_reduce`.
 pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
@@ -24,7 +24,7 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
         (false, true) => Cmp::Le,
     };
     let args = [ctx.place(x)?, ctx.place(node.results[0])?];
-    let mut k = KernelBuilder::new("arg_reduce", outer);
+    let mut k = ctx.kernel("arg_reduce", outer);
     let px = k.param(elem, (outer * n * inner) as usize, Access::Read);
     let py = k.param(Elem::I64, (outer * inner) as usize, Access::Write);
     let o = k.task();

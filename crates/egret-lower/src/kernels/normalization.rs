@@ -41,7 +41,7 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
         out,
         if keeps { Access::ReadWrite } else { Access::Write },
     ));
-    let rows = RowReduction::new(&x.dims, &reduced, operands, vectors(&[&x, &group.expr]))?;
+    let rows = RowReduction::new(&x.dims, &reduced, operands, vectors(ctx, &[&x, &group.expr]))?;
     let plan = Plan { x: &x, out: &group.expr, epilogue_at, out_at, keeps, elem };
     let name = node.op.name();
     let kernel = rows.kernel(name, |k, row| match node.op {

@@ -3,6 +3,7 @@
 
 use crate::error::Unsupported;
 use crate::geometry::size;
+use crate::lanes;
 use crate::loops::writer::{Writer, data_length};
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
@@ -194,15 +195,12 @@ fn product(
 
 /// Loops over `count` elements in vectors, then one by one; the body gets the index and the type to compute
 /// in.
-fn elements(k: &mut KernelBuilder, count: i64, mut body: impl FnMut(&mut KernelBuilder, V, Ty)) {
-    let vector = Ty::vector(Elem::F32);
-    let whole = count - count % i64::from(vector.lanes);
-    k.for_range(0, whole, vector.lanes.into(), |k, i| body(k, i, vector));
-    k.for_range(whole, count, 1, |k, i| body(k, i, F32));
+fn elements(k: &mut KernelBuilder, count: i64, body: impl FnMut(&mut KernelBuilder, V, Ty)) {
+    lanes::each(k, count, Elem::F32, body);
 }
 
 fn load(k: &mut KernelBuilder, ty: Ty, p: Param, at: V) -> V {
-    if ty.lanes == 1 { k.load(p, at) } else { k.load_vector(p, at) }
+    lanes::load(k, p, at, ty)
 }
 
 fn activate(k: &mut KernelBuilder, f: &Activation, x: V) -> V {

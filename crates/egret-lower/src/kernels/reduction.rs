@@ -88,7 +88,7 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let dtype = x.dtype();
     let elem = compute_elem(dtype)?;
     let (op, init) = operation(node.attrs.str("kind"), dtype, elem)?;
-    let rows = RowReduction::new(&x.dims, &reduced, operands, vectors(&[&x, &group.expr]))?;
+    let rows = RowReduction::new(&x.dims, &reduced, operands, vectors(ctx, &[&x, &group.expr]))?;
     let kernel = rows.kernel(&format!("reduce_{}", node.attrs.str("kind")), |k, row| {
         let total = if op == BinOp::Add {
             row.sum(k, elem, |k, p, sum| {

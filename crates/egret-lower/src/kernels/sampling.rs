@@ -4,11 +4,12 @@
 use crate::error::Unsupported;
 use crate::geometry::size;
 use crate::kernels::elementwise;
+use crate::lanes;
 use crate::loops::writer::{Writer, copy_run};
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use egret_ir::{DType, Node, interp};
-use egret_loop::{Access, Arg, BASE_VECTOR_BYTES, Elem, KernelBuilder, Param, Ty, V};
+use egret_loop::{Access, Arg, Elem, KernelBuilder, Param, V};
 
 /// Result rows that one task computes, at least this many elements.
 const TASK_ELEMENTS: i64 = 1 << 14;
@@ -178,23 +179,16 @@ impl Pass {
                 (from, k.load(weight, at))
             })
             .collect();
-        let lanes = (BASE_VECTOR_BYTES / self.elem.size()) as i64;
-        let whole = self.inner - self.inner % lanes;
-        let run = |k: &mut KernelBuilder, begin: i64, end: i64, lanes: i64| {
-            let ty = if lanes == 1 { Ty::scalar(self.elem) } else { Ty::vector(self.elem) };
-            let splats: Vec<V> = taps.iter().map(|&(_, w)| k.splat(w, ty.lanes)).collect();
-            k.for_range(begin, end, lanes, |k, i| {
-                let mut sum = k.number(ty, 0.0);
-                for (&(from, _), &w) in taps.iter().zip(&splats) {
-                    let at = k.affine(&[(from, 1), (i, 1)], 0);
-                    let v = if lanes == 1 { k.load(x, at) } else { k.load_vector(x, at) };
-                    sum = k.fma(v, w, sum);
-                }
-                let at = k.affine(&[(to, 1), (i, 1)], 0);
-                k.store(y, at, sum);
-            });
-        };
-        run(k, 0, whole, lanes);
-        run(k, whole, self.inner, 1);
+        lanes::each(k, self.inner, self.elem, |k, i, ty| {
+            let mut sum = k.number(ty, 0.0);
+            for &(from, w) in &taps {
+                let at = k.affine(&[(from, 1), (i, 1)], 0);
+                let v = lanes::load(k, x, at, ty);
+                let w = k.splat(w, ty.lanes);
+                sum = k.fma(v, w, sum);
+            }
+            let at = k.affine(&[(to, 1), (i, 1)], 0);
+            k.store(y, at, sum);
+        });
     }
 }

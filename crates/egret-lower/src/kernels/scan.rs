@@ -6,7 +6,7 @@ use crate::geometry::dtypes::compute_elem;
 use crate::geometry::shape::split_at_axis;
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
-use egret_loop::{Access, BinOp, KernelBuilder, Ty};
+use egret_loop::{Access, BinOp, Ty};
 
 /// Lower a `cumulative`.
 pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
@@ -22,7 +22,7 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let (exclusive, reverse) = (node.attrs.flag("exclusive"), node.attrs.flag("reverse"));
     let compute = compute_elem(dtype)?;
     let args = [ctx.place(x)?, ctx.place(node.results[0])?];
-    let mut k = KernelBuilder::new("cumulative", outer);
+    let mut k = ctx.kernel("cumulative", outer);
     let px = k.param(elem, len, Access::Read);
     let py = k.param(elem, len, Access::Write);
     let o = k.task();

@@ -7,6 +7,7 @@ use crate::geometry::dtypes::{compute_elem, least};
 use crate::geometry::shape::strides;
 use crate::geometry::size;
 use crate::kernels::elementwise;
+use crate::lanes;
 use crate::loops::indices::{flat, nest};
 use crate::loops::operands::touched;
 use crate::loops::order::comes_before;
@@ -158,7 +159,7 @@ impl Pool<'_> {
         self.w.each_tap(k, o, &mut |k, i| {
             let offset = flat(k, i, &s, 0);
             let at = k.affine(&[(base, 1), (offset, 1)], 0);
-            let raw = if ty.lanes == 1 { k.load(self.x, at) } else { k.load_vector(self.x, at) };
+            let raw = lanes::load(k, self.x, at, Ty { elem: k.param_elem(self.x), ..ty });
             match decode(k, self.dtype, raw) {
                 Ok(v) => {
                     let old = k.get(sum);
@@ -218,7 +219,7 @@ fn pool_to(ctx: &mut Ctx, node: &Node, to: &Destination) -> Result<(), Unsupport
     }
     // A task is a row of the first spatial axis, or a plane.
     let tasks = if w.last { w.n * w.output[0] } else { w.n * w.c };
-    let mut k = KernelBuilder::new(&format!("{kind}_pool"), tasks);
+    let mut k = ctx.kernel(&format!("{kind}_pool"), tasks);
     let px = k.param(elem, in_len, Access::Read);
     let own = StridedAccess { offset: 0, strides: to.access.strides.clone() };
     let py = k.param(elem, touched(&ctx.dims(node.results[0]), &own)?, Access::Write);
@@ -230,25 +231,19 @@ fn pool_to(ctx: &mut Ctx, node: &Node, to: &Destination) -> Result<(), Unsupport
     if w.last {
         let rows = k.int(w.output[0]);
         let (n, first) = (k.div(task, rows), k.rem(task, rows));
-        let lanes = if dtype == DType::F32 { 4 } else { 1 };
-        let whole = w.c - w.c % lanes;
+        let widest = if dtype == DType::F32 { k.vector(compute) } else { Ty::scalar(compute) };
         let os = &own.strides[1..own.strides.len() - 1];
         nest(&mut k, &w.output[1..], &mut |k, rest| {
             let mut o = vec![first];
             o.extend(rest);
             let place = flat(k, &o, os, 0);
-            for (begin, end, step) in
-                [(0, if lanes > 1 { whole } else { 0 }, lanes), (if lanes > 1 { whole } else { 0 }, w.c, 1)]
-            {
-                k.for_range(begin, end, step, |k, c| {
-                    let base = k.affine(&[(n, in_plane * w.c), (c, 1)], 0);
-                    let to = k.affine(&[(n, own.strides[0]), (place, 1), (c, 1)], 0);
-                    let ty = if step == 1 { Ty::scalar(compute) } else { Ty::vector(compute) };
-                    if let Err(e) = p.element(k, &o, base, w.c, to, ty) {
-                        result = Err(e);
-                    }
-                });
-            }
+            lanes::each_of(k, w.c, widest, |k, c, ty| {
+                let base = k.affine(&[(n, in_plane * w.c), (c, 1)], 0);
+                let to = k.affine(&[(n, own.strides[0]), (place, 1), (c, 1)], 0);
+                if let Err(e) = p.element(k, &o, base, w.c, to, ty) {
+                    result = Err(e);
+                }
+            });
         });
     } else {
         let os = strides(&w.output);
@@ -279,7 +274,7 @@ pub fn max_pool_indices(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupp
     if out_len == 0 {
         return Ok(());
     }
-    let mut k = KernelBuilder::new("max_pool_indices", w.n * w.c);
+    let mut k = ctx.kernel("max_pool_indices", w.n * w.c);
     let px = k.param(elem, in_len, Access::Read);
     let py = k.param(elem, out_len, Access::Write);
     let pi = k.param(Elem::I64, out_len, Access::Write);

@@ -5,6 +5,7 @@ use crate::error::Unsupported;
 use crate::expr::Expr;
 use crate::geometry::access::StridedAccess;
 use crate::geometry::dtypes::buffer_elem;
+use crate::lanes;
 use crate::loops::nest::{self, Level, Nest};
 use crate::loops::operands::{StridedOperand, normalise, touched};
 use crate::program::context::Ctx;
@@ -58,7 +59,14 @@ pub fn run_to(ctx: &mut Ctx, expr: &Expr, inputs: &[Arg], out: &Destination) -> 
     let pairs: Vec<(usize, usize)> =
         (0..written).filter(|&i| shares(expr, &operands, &args, i)).map(|i| (written, i)).collect();
     let (dims, _) = normalise(&expr.dims, &vec![false; expr.dims.len()], &mut operands, &mut args)?;
-    let kernel = kernel(expr, dims, &operands, if copies { Lanes::Copy } else { lanes(expr) }, out)?;
+    let kernel = kernel(
+        expr,
+        dims,
+        &operands,
+        if copies { Lanes::Copy } else { lanes(expr) },
+        out,
+        ctx.options.vector_bytes,
+    )?;
     args.extend(out.halo.as_ref().map(|_| out.at));
     ctx.call_in_place(kernel, &args, &pairs)
 }
@@ -87,9 +95,9 @@ fn copy_elem(elem: Elem) -> Elem {
 #[derive(Copy, Clone, PartialEq)]
 enum Lanes {
     Scalar,
-    /// Vectors of 16 bytes of every operand's and the result's type, all of this many lanes.
-    Of(u8),
-    /// Whatever fills 16 bytes.
+    /// Vectors of elements of so many bytes, as every operand's and the result's are.
+    Of(usize),
+    /// Whatever fills a vector.
     Copy,
 }
 
@@ -109,7 +117,7 @@ fn lanes(expr: &Expr) -> Lanes {
             .terms
             .iter()
             .all(|(t, d)| double(*d) && !matches!(t, crate::expr::Term::Apply(op, ..) if !plain(*op)));
-    if all { Lanes::Of(2) } else { Lanes::Scalar }
+    if all { Lanes::Of(8) } else { Lanes::Scalar }
 }
 
 fn kernel(
@@ -118,20 +126,30 @@ fn kernel(
     operands: &[StridedOperand],
     lanes: Lanes,
     to: &Destination,
+    vector_bytes: usize,
 ) -> Result<Kernel, Unsupported> {
     let inner = dims.len().checked_sub(1);
     let stride = |s: &StridedOperand| inner.map_or(0, |i| s.access.strides[i]);
     let (out, inputs) = operands.split_last().ok_or_else(|| Unsupported::new("has no result"))?;
     let contiguous = stride(out) == 1 && inputs.iter().all(|s| matches!(stride(s), 0 | 1));
     let width = match lanes {
-        Lanes::Of(n) if contiguous => n,
-        Lanes::Copy if contiguous && inputs.iter().all(|s| stride(s) == 1) => Ty::vector(out.elem).lanes,
+        Lanes::Of(size) if contiguous => (vector_bytes / size) as u8,
+        Lanes::Copy if contiguous && inputs.iter().all(|s| stride(s) == 1) => {
+            Ty::vector_of(out.elem, vector_bytes).lanes
+        }
         _ => 1,
     };
-    let width = if inner.is_some_and(|i| dims[i] >= i64::from(width)) { width } else { 1 };
+    // Vectors that an axis fills, if it fills any of those that every target has.
+    let least = Ty::vector(out.elem).lanes;
+    let width = match inner.map(|i| dims[i]) {
+        Some(n) if width > 1 && n >= i64::from(least) => {
+            std::iter::successors(Some(width), |w| Some(w / 2)).find(|w| n >= i64::from(*w)).unwrap_or(1)
+        }
+        _ => 1,
+    };
     let levels = levels(&dims, inputs, width);
     let nest = Nest::split(&dims, levels, GRAIN / weight(expr));
-    let mut k = KernelBuilder::new(&name(expr), nest.tasks());
+    let mut k = KernelBuilder::new(&name(expr), nest.tasks()).with_vector_bytes(vector_bytes);
     let params: Vec<Param> = operands
         .iter()
         .enumerate()
@@ -240,21 +258,23 @@ impl Body<'_> {
             }
         };
         let mut rest = begin;
+        let least = Ty::vector(self.operands[n].elem).lanes;
+        let mut rounds = vec![];
         if self.width > 1 {
-            let wide: Vec<Option<V>> = fixed.iter().map(|f| f.map(|v| k.splat(v, self.width))).collect();
-            let w = i64::from(self.width);
-            for unroll in [self.unroll, 1] {
-                if unroll == 1 && rest != begin && self.unroll == 1 {
-                    continue;
+            rounds.extend((self.unroll > 1).then_some((self.width, self.unroll)));
+            rounds.push((self.width, 1));
+            rounds.extend((least < self.width).then_some((least, 1)));
+        }
+        for (width, unroll) in rounds {
+            let wide: Vec<Option<V>> = fixed.iter().map(|f| f.map(|v| k.splat(v, width))).collect();
+            let w = i64::from(width);
+            let stop = end.rounded_down(k, rest, w * unroll);
+            nest::range(k, rest, stop, w * unroll, &mut |k, i| {
+                for u in 0..unroll {
+                    keep(self.element(k, bases, &wide, &fixed, i, u * w, width));
                 }
-                let stop = end.rounded_down(k, rest, w * unroll);
-                nest::range(k, rest, stop, w * unroll, &mut |k, i| {
-                    for u in 0..unroll {
-                        keep(self.element(k, bases, &wide, &fixed, i, u * w, self.width));
-                    }
-                });
-                rest = stop;
-            }
+            });
+            rest = stop;
         }
         nest::range(k, rest, end, 1, &mut |k, i| keep(self.element(k, bases, &fixed, &fixed, i, 0, 1)));
         result
@@ -281,7 +301,7 @@ impl Body<'_> {
                 None => {
                     let stride = self.stride(p);
                     let at = k.affine(&[(bases[p], 1), (i, stride)], more * stride);
-                    if width > 1 { k.load_vector(self.params[p], at) } else { k.load(self.params[p], at) }
+                    lanes::load(k, self.params[p], at, Ty { elem: self.operands[p].elem, lanes: width })
                 }
             });
         }

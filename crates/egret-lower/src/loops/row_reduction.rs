@@ -9,6 +9,7 @@ use crate::error::Unsupported;
 use crate::expr::Expr;
 use crate::geometry::access::StridedAccess;
 use crate::geometry::dtypes::buffer_elem;
+use crate::lanes;
 use crate::loops::map::GRAIN;
 use crate::loops::nest::{Bound, Level, Nest, range};
 use crate::loops::operands::{StridedOperand, normalise, touched};
@@ -23,10 +24,13 @@ pub fn source(ctx: &Ctx, group: &FusionGroup, node: &Node) -> Expr {
     group.prologue.clone().unwrap_or_else(|| Expr::load(ctx.dims(x), x, ctx.dtype(x)))
 }
 
-/// Vectors that fit everything a kernel computes, if any do.
-pub fn vectors(parts: &[&Expr]) -> Option<u8> {
-    parts.iter().all(|e| e.is_word_sized()).then_some(4)
+/// Lanes of the vectors that fit everything a kernel computes, if any do.
+pub fn vectors(ctx: &Ctx, parts: &[&Expr]) -> Option<u8> {
+    parts.iter().all(|e| e.is_word_sized()).then_some((ctx.options.vector_bytes / 4) as u8)
 }
+
+/// Lanes of the narrowest vectors.
+const LEAST: u8 = 4;
 
 /// Partial results of one row, or strips of columns, that are worked on at once.
 const SLOTS: usize = 4;
@@ -53,6 +57,8 @@ pub struct Row<'a> {
     column: Option<V>,
     /// Lanes of its vectors.
     pub width: u8,
+    /// Lanes of what is left over behind the last vector, each less than those before; partial results of their own.
+    tails: Vec<u8>,
     slots: usize,
 }
 
@@ -72,11 +78,12 @@ pub struct Point<'a> {
 pub struct RowValue {
     scalar: Option<V>,
     wide: Vec<V>,
+    tails: Vec<V>,
 }
 
 impl RowReduction {
-    /// Buffers over `dims`, of which some are reduced. `vectors`: 4 or 2 lanes, where the kernel can use
-    /// them.
+    /// Buffers over `dims`, of which some are reduced. `vectors`: lanes, where the kernel can use
+    /// vectors.
     pub fn new(
         dims: &[i64],
         reduced: &[bool],
@@ -90,7 +97,9 @@ impl RowReduction {
         let mut rows = RowReduction { dims, reduced, operands, args, uses, width: 1 };
         if let (Some(width), Some(&last)) = (vectors, rows.dims.last()) {
             let axis = rows.dims.len() - 1;
-            if last >= i64::from(width)
+            let width = std::iter::successors(Some(width), |w| Some(w / 2)).find(|w| last >= i64::from(*w));
+            let width = width.filter(|w| *w >= LEAST);
+            if let Some(width) = width
                 && rows.operands.iter().all(|s| matches!(s.access.strides[axis], 0 | 1))
             {
                 rows.width = width;
@@ -136,7 +145,10 @@ impl RowReduction {
             .collect();
         let levels = (0..kept.len()).map(Level::Full).collect();
         let nest = Nest::split(&kept_dims, levels, (GRAIN / self.row_len().max(1)).max(1));
-        let mut k = KernelBuilder::new(name, nest.tasks());
+        let mut k = KernelBuilder::new(name, nest.tasks()).with_vector_bytes(
+            (4 * usize::from(self.width))
+                .clamp(egret_loop::BASE_VECTOR_BYTES, egret_loop::MAX_VECTOR_BYTES),
+        );
         let params: Vec<Param> = self
             .operands
             .iter()
@@ -163,7 +175,10 @@ impl RowReduction {
                 });
             }
             let mut rest = begin;
-            for (slots, width) in [(SLOTS, self.width), (1, self.width), (1, 1)] {
+            let mut rounds = vec![(SLOTS, self.width), (1, self.width)];
+            rounds.extend((self.width > LEAST).then_some((1, LEAST)));
+            rounds.push((1, 1));
+            for (slots, width) in rounds {
                 let step = slots as i64 * i64::from(width);
                 let stop: Bound = end.rounded_down(k, rest, step);
                 range(k, rest, stop, step, &mut |k, i| {
@@ -178,7 +193,20 @@ impl RowReduction {
     }
 
     fn row<'a>(&'a self, params: &'a [Param], bases: Vec<V>, column: Option<V>, width: u8) -> Row<'a> {
-        Row { rows: self, params, bases, column, width, slots: if width > 1 { SLOTS } else { 1 } }
+        let mut tails = vec![];
+        if let (None, Some(&n)) = (column, self.dims.last()) {
+            let some = n - n % i64::from(width);
+            tails = lanes::runs(n - some, Ty { elem: Elem::F32, lanes: width });
+        }
+        let tails = if width > 1 { tails.into_iter().map(|(lanes, _)| lanes).collect() } else { vec![] };
+        // A short row has fewer vectors.
+        let vectors = if column.is_none() {
+            self.dims.last().map(|n| (*n / i64::from(width)) as usize)
+        } else {
+            None
+        };
+        let slots = if width > 1 { vectors.unwrap_or(SLOTS).clamp(1, SLOTS) } else { 1 };
+        Row { rows: self, params, bases, column, width, tails, slots }
     }
 
     fn advance(&self, k: &mut KernelBuilder, bases: &[V], axis: usize, index: V) -> Vec<V> {
@@ -194,10 +222,7 @@ impl Row<'_> {
     /// A local for every partial result.
     pub fn locals(&self, k: &mut KernelBuilder, elem: Elem, bits: u64) -> Vec<Local> {
         let mut widths = vec![self.width; self.slots];
-        if self.column.is_none() && self.width > 1 {
-            // The tail of the row.
-            widths.push(1);
-        }
+        widths.extend(&self.tails);
         widths
             .into_iter()
             .map(|lanes| {
@@ -213,7 +238,7 @@ impl Row<'_> {
         if self.column.is_some() || self.width == 1 {
             return self.value(k, values);
         }
-        let (tail, wide) = values.split_last().map_or((None, &[][..]), |(t, w)| (Some(*t), w));
+        let (wide, tails) = values.split_at(self.slots);
         let mut wide = wide.to_vec();
         while wide.len() > 1 {
             wide = wide
@@ -221,18 +246,22 @@ impl Row<'_> {
                 .map(|pair| if let [a, b] = *pair { k.binary(op, a, b) } else { pair[0] })
                 .collect();
         }
-        let folded = k.fold(op, wide[0]);
-        let all = tail.map_or(folded, |tail| k.binary(op, folded, tail));
+        let mut all = k.fold(op, wide[0]);
+        for &tail in tails {
+            let tail = if k.ty(tail).lanes > 1 { k.fold(op, tail) } else { tail };
+            all = k.binary(op, all, tail);
+        }
         self.value(k, vec![all])
     }
 
     /// A value of the row from one per slot (where lanes are rows) or from one scalar.
     fn value(&self, k: &mut KernelBuilder, values: Vec<V>) -> RowValue {
         if self.column.is_some() || self.width == 1 {
-            return RowValue { scalar: None, wide: values };
+            return RowValue { scalar: None, wide: values, tails: vec![] };
         }
         let wide = k.splat(values[0], self.width);
-        RowValue { scalar: Some(values[0]), wide: vec![wide; self.slots] }
+        let tails = self.tails.iter().map(|&lanes| k.splat(values[0], lanes)).collect();
+        RowValue { scalar: Some(values[0]), wide: vec![wide; self.slots], tails }
     }
 
     /// A value of the row computed from another.
@@ -354,7 +383,7 @@ impl Row<'_> {
         let at = self.index(k, p, operand);
         let varies = self.axis().is_some_and(|a| self.rows.operands[operand].access.strides[a] != 0);
         if p.width > 1 && varies {
-            return k.load_vector(self.params[operand], at);
+            return k.load_lanes(self.params[operand], at, p.width);
         }
         let x = k.load(self.params[operand], at);
         k.splat(x, p.width)
@@ -464,9 +493,14 @@ impl Visit<'_, '_> {
         k.for_range(many, some, w, |k, index| {
             (self.f)(k, &Point { bases, index, more: 0, width: row.width, slot: 0 })
         });
-        k.for_range(some, n, 1, |k, index| {
-            (self.f)(k, &Point { bases, index, more: 0, width: 1, slot: row.slots })
-        });
+        let mut begin = some;
+        for (i, &width) in row.tails.iter().enumerate() {
+            let end = if width == 1 { n } else { begin + i64::from(width) };
+            k.for_range(begin, end, width.into(), |k, index| {
+                (self.f)(k, &Point { bases, index, more: 0, width, slot: row.slots + i })
+            });
+            begin = end;
+        }
     }
 }
 
@@ -480,6 +514,7 @@ impl RowValue {
     pub fn at(&self, p: &Point) -> V {
         match self.scalar {
             Some(v) if p.width == 1 => v,
+            Some(_) if p.slot >= self.wide.len() => self.tails[p.slot - self.wide.len()],
             _ => self.wide[p.slot.min(self.wide.len() - 1)],
         }
     }

@@ -1,9 +1,10 @@
 //! A kernel under construction together with the arguments of its call, and pieces that such kernels share.
 
 use crate::error::Unsupported;
+use crate::lanes;
 use crate::program::context::Ctx;
 use egret_ir::Node;
-use egret_loop::{Access, Arg, Cmp, Elem, Kernel, KernelBuilder, Param, V};
+use egret_loop::{Access, Arg, Cmp, Elem, Kernel, KernelBuilder, Param, Ty, V};
 
 /// The kernel under construction and its arguments, side by side.
 pub struct Writer<'c, 'g> {
@@ -16,7 +17,8 @@ pub struct Writer<'c, 'g> {
 impl<'c, 'g> Writer<'c, 'g> {
     /// A kernel of a name and a number of tasks, without arguments yet.
     pub fn new(ctx: &'c mut Ctx<'g>, name: &str, tasks: i64) -> Writer<'c, 'g> {
-        Writer { ctx, k: KernelBuilder::new(name, tasks), args: vec![] }
+        let k = ctx.kernel(name, tasks);
+        Writer { ctx, k, args: vec![] }
     }
 
     /// The operand at an index, read.
@@ -69,20 +71,16 @@ pub fn data_length(k: &mut KernelBuilder, p: Param, at: V, extent: i64) -> V {
 
 /// Copies `len` contiguous elements.
 pub fn copy_run(k: &mut KernelBuilder, from: Param, at: V, to: Param, to_at: V, len: i64) {
-    let size = k.param_elem(from).size();
-    // Only wide elements have vectors everywhere.
-    let lanes = if size >= 4 { (egret_loop::BASE_VECTOR_BYTES / size) as i64 } else { 1 };
-    let whole = len - len % lanes;
-    if lanes > 1 {
-        k.for_range(0, whole, lanes, |k, i| {
-            let (a, b) = (k.affine(&[(at, 1), (i, 1)], 0), k.affine(&[(to_at, 1), (i, 1)], 0));
-            let v = k.load_vector(from, a);
-            k.store(to, b, v);
-        });
-    }
-    k.for_range(if lanes > 1 { whole } else { 0 }, len, 1, |k, i| {
+    let elem = k.param_elem(from);
+    let copy = |k: &mut KernelBuilder, i: V, ty: Ty| {
         let (a, b) = (k.affine(&[(at, 1), (i, 1)], 0), k.affine(&[(to_at, 1), (i, 1)], 0));
-        let v = k.load(from, a);
+        let v = lanes::load(k, from, a, ty);
         k.store(to, b, v);
-    });
+    };
+    // Only wide elements have vectors everywhere.
+    if elem.size() >= 4 {
+        lanes::each(k, len, elem, copy);
+    } else {
+        k.for_range(0, len, 1, |k, i| copy(k, i, Ty::scalar(elem)));
+    }
 }

@@ -14,7 +14,9 @@ use crate::program::buffers::{self, ALIGN};
 use crate::program::destination::Destination;
 use crate::program::signature;
 use egret_ir::{ContentHash, DType, Def, Graph, NodeId, Tensor, ValueId};
-use egret_loop::{Arg, Buffer, BufferId, Call, Elem, Kernel, KernelId, OutOfRange, Program, Storage};
+use egret_loop::{
+    Arg, Buffer, BufferId, Call, Elem, Kernel, KernelBuilder, KernelId, OutOfRange, Program, Storage,
+};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -80,6 +82,11 @@ impl<'g> Ctx<'g> {
             }
         }
         Ok(ctx)
+    }
+
+    /// A kernel under construction, in the machine's vectors.
+    pub fn kernel(&self, name: &str, tasks: i64) -> KernelBuilder {
+        KernelBuilder::new(name, tasks).with_vector_bytes(self.options.vector_bytes)
     }
 
     // ---- values ----

@@ -4,7 +4,8 @@ use crate::error::Unsupported;
 use crate::geometry::access::StridedAccess;
 use crate::geometry::halo::Halo;
 use crate::geometry::size;
-use egret_loop::{Arg, Cmp, Elem, KernelBuilder, Param, Ty, V};
+use crate::lanes;
+use egret_loop::{Arg, Cmp, Elem, KernelBuilder, Param, V};
 
 /// Where a kernel's result goes.
 #[derive(Clone, Debug)]
@@ -88,12 +89,9 @@ fn clear(halo: &Halo, k: &mut KernelBuilder, param: Param, dims: &[i64], tasks: 
 
 /// Sets `count` f32 elements from `at` on to 0.
 fn zeros(k: &mut KernelBuilder, param: Param, at: V, count: i64) {
-    let whole = count / 4 * 4;
-    for (begin, end, ty) in [(0, whole, Ty::vector(Elem::F32)), (whole, count, Ty::scalar(Elem::F32))] {
-        k.for_range(begin, end, i64::from(ty.lanes), |k, i| {
-            let zero = k.number(ty, 0.0);
-            let to = k.affine(&[(at, 1), (i, 1)], 0);
-            k.store(param, to, zero);
-        });
-    }
+    lanes::each(k, count, Elem::F32, |k, i, ty| {
+        let zero = k.number(ty, 0.0);
+        let to = k.affine(&[(at, 1), (i, 1)], 0);
+        k.store(param, to, zero);
+    });
 }

@@ -10,6 +10,7 @@ use crate::geometry::conv::ConvShape;
 use crate::geometry::dtypes::buffer_elem;
 use crate::geometry::shape::strides;
 use crate::geometry::size;
+use crate::lanes;
 use crate::loops::operands::touched;
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
@@ -24,8 +25,6 @@ const PIXELS: i64 = 4;
 const REGISTERS: i64 = 15;
 /// The longest row of a window of several rows: all of it is straight code.
 const MOST_COLUMNS: i64 = 256;
-/// Channels of a vector.
-const LANES: i64 = 4;
 
 /// Lower a `conv` with one input and one output channel per group; `false` if it is not one.
 pub fn lower(
@@ -59,6 +58,7 @@ pub fn lower(
         out,
         input: input.strides,
         lens: (input.len, size::elements(&[s.taps(), s.groups])?),
+        vector_bytes: ctx.options.vector_bytes,
     }
     .kernel()?;
     args.extend(out.halo.as_ref().map(|_| out.at));
@@ -93,6 +93,7 @@ struct Depthwise<'a> {
     input: Vec<i64>,
     /// Elements of input and weights.
     lens: (usize, usize),
+    vector_bytes: usize,
 }
 
 /// Where one run of pixels begins: input, result, operands.
@@ -108,7 +109,7 @@ impl Depthwise<'_> {
         let rank = s.rank();
         let around: Vec<i64> = [&[s.n], &s.output[..rank - 1]].concat();
         let name = conv_name("depthwise", &s.kernel);
-        let mut k = KernelBuilder::new(&name, around.iter().product());
+        let mut k = KernelBuilder::new(&name, around.iter().product()).with_vector_bytes(self.vector_bytes);
         let dims = s.result_dims();
         let mut params = vec![
             k.param(Elem::F32, self.lens.0, Access::Read),
@@ -203,14 +204,12 @@ impl Depthwise<'_> {
         first: V,
         pixels: i64,
     ) -> Result<(), Unsupported> {
-        let channels = self.s.groups;
-        let whole = channels / LANES * LANES;
         let mut result = Ok(());
-        k.for_range(0, whole, LANES, |k, c| {
-            result = self.block(k, params, bases, first, pixels, c, LANES as u8)
+        lanes::each(k, self.s.groups, Elem::F32, |k, c, ty| {
+            if let Err(e) = self.block(k, params, bases, first, pixels, c, ty.lanes) {
+                result = Err(e);
+            }
         });
-        result.clone()?;
-        k.for_range(whole, channels, 1, |k, c| result = self.block(k, params, bases, first, pixels, c, 1));
         result
     }
 
@@ -229,7 +228,7 @@ impl Depthwise<'_> {
         let s = self.s;
         let last = s.rank() - 1;
         let load = |k: &mut KernelBuilder, p: Param, at: V| {
-            if lanes == 1 { k.load(p, at) } else { k.load_vector(p, at) }
+            lanes::load(k, p, at, Ty { elem: k.param_elem(p), lanes })
         };
         let x = k.affine(&[(bases.x, 1), (first, self.input[last + 1] * s.strides[last]), (c, 1)], 0);
         let zero = k.number(Ty { elem: Elem::F32, lanes }, 0.0);

@@ -1,0 +1,65 @@
+//! Loops over contiguous elements in vectors: the widest that the machine has, narrower ones for what is left over, and at last single
+//! elements.
+
+use egret_loop::{Elem, KernelBuilder, Ty, V};
+
+/// Lanes of the vectors for what `count` elements are done in, and for how many elements each: the widest that fits, then halves of it
+/// down to those of 16 bytes, then 1. Those for no element are left out.
+pub fn runs(count: i64, widest: Ty) -> Vec<(u8, i64)> {
+    let narrowest = Ty::vector(widest.elem).lanes;
+    let mut lanes = widest.lanes.max(narrowest);
+    let mut found = vec![];
+    let mut rest = count.max(0);
+    while lanes >= narrowest && lanes > 1 {
+        let whole = rest - rest % i64::from(lanes);
+        if whole > 0 {
+            found.push((lanes, whole));
+        }
+        rest -= whole;
+        lanes /= 2;
+    }
+    if rest > 0 {
+        found.push((1, rest));
+    }
+    found
+}
+
+/// Loops over `count` elements of a type; the body gets the index of the first of some, and the type to compute in.
+pub fn each(k: &mut KernelBuilder, count: i64, elem: Elem, body: impl FnMut(&mut KernelBuilder, V, Ty)) {
+    each_of(k, count, k.vector(elem), body);
+}
+
+/// As [`each`], in vectors of this type at most; single elements only, if it is one.
+pub fn each_of(
+    k: &mut KernelBuilder,
+    count: i64,
+    widest: Ty,
+    mut body: impl FnMut(&mut KernelBuilder, V, Ty),
+) {
+    let mut begin = 0;
+    for (lanes, some) in if widest.lanes == 1 { vec![(1, count)] } else { runs(count, widest) } {
+        k.for_range(begin, begin + some, lanes.into(), |k, i| body(k, i, Ty { lanes, ..widest }));
+        begin += some;
+    }
+}
+
+/// An element, or a vector of them.
+pub fn load(k: &mut KernelBuilder, p: egret_loop::Param, at: V, ty: Ty) -> V {
+    if ty.lanes == 1 { k.load(p, at) } else { k.load_lanes(p, at, ty.lanes) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_elements_are_in_a_run() {
+        let of = |count, bytes| runs(count, Ty::vector_of(Elem::F32, bytes));
+        assert_eq!(of(197, 64), [(16, 192), (4, 4), (1, 1)]);
+        assert_eq!(of(24, 64), [(16, 16), (8, 8)]);
+        assert_eq!(of(24, 16), [(4, 24)]);
+        assert_eq!(of(3, 64), [(1, 3)]);
+        assert_eq!(of(0, 64), []);
+        assert_eq!(runs(5, Ty::vector(Elem::F64)), [(2, 4), (1, 1)]);
+    }
+}
