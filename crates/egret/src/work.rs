@@ -1,7 +1,7 @@
 //! How much work the kernel runs of a program are: operations and bytes, read off the Loop IR.
 //!
 //! Loops whose bounds depend on outer ones are counted at their first and last values, which is exact where only the last
-//! block is a smaller one.
+//! block is a smaller one. A few tasks are counted one by one: blocks of tiles differ from the middle on.
 
 use crate::pipeline::Lowered;
 use egret_ir::{Family, Graph, NodeId};
@@ -75,11 +75,20 @@ fn bytes(kernel: &Kernel) -> u64 {
     kernel.params.iter().map(of).fold(0, u64::saturating_add)
 }
 
+/// Up to so many tasks are counted one by one.
+const FEW_TASKS: i64 = 64;
+
 /// Operations of all tasks of a kernel.
 fn operations(kernel: &Kernel) -> Option<u64> {
     let mut count = Count { kernel, known: vec![None; kernel.types.len()] };
-    let total = count.repeated(kernel.task, 0, 1, kernel.tasks, &kernel.body)?;
-    Some(total as u64)
+    let total = if kernel.tasks <= FEW_TASKS {
+        (0..kernel.tasks)
+            .map(|task| count.repeated(kernel.task, task, 1, 1, &kernel.body))
+            .sum::<Option<f64>>()
+    } else {
+        count.repeated(kernel.task, 0, 1, kernel.tasks, &kernel.body)
+    };
+    Some(total? as u64)
 }
 
 struct Count<'a> {
