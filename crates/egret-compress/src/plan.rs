@@ -134,6 +134,16 @@ fn step(c: &Contraction, layer: &Layer, end: Option<&str>, request: &Request) ->
             format!("{channels} along its reduction axis, groups need {of}"),
         );
     }
+    let lines = layer.layout.row_count();
+    if let Pattern::Blocks { rows, columns, .. } = pattern
+        && (lines < rows || channels < columns)
+    {
+        // Half of one block would be all of it.
+        return Step::Leave(
+            Reason::TooSmall,
+            format!("{lines} x {channels} weights, blocks need {rows}x{columns}"),
+        );
+    }
     if own.is_none() && !request.all {
         if let Some(text) = end {
             return Step::Leave(Reason::End, format!("{text}; --all prunes it"));

@@ -106,6 +106,19 @@ fn groups_of_a_convolution_run_along_its_channels() {
     }
 }
 
+/// Half of a layer that is less than one block would be all of it.
+#[test]
+fn blocks_larger_than_a_layer_leave_it_alone() {
+    for pattern in ["block:100x1:0.5", "block:1x100:0.5"] {
+        let pruned = dense(Stored::Raw, &[12, 8]).prune(&all(pattern));
+        let text = match pruned {
+            Ok(pruned) => format!("{:?}", pruned.report),
+            Err(e) => e.to_string(),
+        };
+        assert!(text.contains("blocks need"), "{text}");
+    }
+}
+
 #[test]
 fn blocks_are_zero_as_a_whole() {
     // Outputs of a MatMul are its last axis: blocks of 4 outputs.
