@@ -5,7 +5,7 @@
 //! leaves over (Payne and Hanek, "Radian reduction for trigonometric functions", 1983). Large arguments are rare, so this
 //! happens in a branch of its own ([`Arith::rarely`]).
 
-use super::{Format, add, div, format, mul, poly, round_small, scale};
+use super::{Format, add, div, format, mul, poly, round_small, scale, with_sign_of};
 use crate::arith::Arith;
 use crate::ir::{BinOp, Cmp, Elem, UnOp};
 
@@ -188,6 +188,8 @@ fn sin_cos_reduced<A: Arith>(a: &mut A, r: A::V) -> (A::V, A::V) {
     let p = poly(a, r2, &series(1));
     let p = mul(a, p, r2);
     let s = a.fma(p, r, r);
+    // The sum of zeros is +0.
+    let s = with_sign_of(a, s, r);
     let p = poly(a, r2, &series(0));
     let one = a.num(r, 1.0);
     let c = a.fma(p, r2, one);
