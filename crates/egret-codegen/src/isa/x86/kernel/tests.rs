@@ -118,7 +118,7 @@ fn forms() -> Vec<Kernel> {
     all
 }
 
-/// Code that holds more than there are registers, calls a tile, checks a number, and loops while something holds.
+/// Code that holds more than there are registers, checks a number, and loops while something holds.
 fn crowded() -> Kernel {
     kernel(Elem::F32, 16, |k, [x, y, z]| {
         let many: Vec<V> = (0..36)
@@ -225,7 +225,8 @@ fn text_of(kernel: &Kernel) -> String {
 #[test]
 fn every_form_is_what_was_written_and_within_the_targets_features() {
     let forms = forms();
-    let encoded = forms.iter().filter(|k| check(k)).count();
-    assert!(encoded > 600, "{encoded} of {} forms", forms.len());
+    let refused = forms.iter().filter(|k| !check(k)).count();
+    // Arithmetic on bytes and halves, division by what is not known, and folds by exclusive or.
+    assert_eq!((refused, forms.len()), (580, 2154), "forms that are refused, of all");
     assert!(check(&crowded()));
 }

@@ -108,17 +108,22 @@ impl Select<'_> {
             (e, t) if t.size() == 8 && e.size() == 8 => self.reg(x)?,
             (_, t) => {
                 let x = self.reg(x)?;
-                let (code, by) = match t {
-                    Elem::I8 => (Code::Movsx_r32_rm8, View::B8),
-                    Elem::U8 => (Code::Movzx_r32_rm8, View::B8),
-                    Elem::I16 => (Code::Movsx_r32_rm16, View::B16),
-                    Elem::U16 => (Code::Movzx_r32_rm16, View::B16),
-                    _ => (Code::Mov_r32_rm32, View::B32),
-                };
-                one(self, code, View::B32, by, x)
+                self.extend(t, x)
             }
         };
         Ok(self.value_in(target, v))
+    }
+
+    /// The low bits of a number, extended to 32 by the sign of their type: so numbers of up to 32 bits stand in registers.
+    fn extend(&mut self, to: Elem, x: VReg) -> VReg {
+        let (code, by) = match to {
+            Elem::I8 => (Code::Movsx_r32_rm8, View::B8),
+            Elem::U8 | Elem::Bool => (Code::Movzx_r32_rm8, View::B8),
+            Elem::I16 => (Code::Movsx_r32_rm16, View::B16),
+            Elem::U16 => (Code::Movzx_r32_rm16, View::B16),
+            _ => (Code::Mov_r32_rm32, View::B32),
+        };
+        self.pure(code, HALF, None, vec![Arg::Use(x, by)], None)
     }
 
     fn convert_lanes(&mut self, from: Ty, to: Elem, x: V) -> Encoding<VReg> {
@@ -223,7 +228,12 @@ impl Select<'_> {
             return Ok(Value::Const(*bits));
         }
         let v = self.reg(x)?;
-        if from.lanes > 1 || from.elem.is_float() == to.is_float() {
+        if from.lanes > 1 || (from.elem.is_float() == to.is_float() && to.size() >= 4) {
+            return Ok(self.value_in(target, v));
+        }
+        if to.size() < 4 {
+            // Numbers of fewer than 32 bits stand extended by their sign.
+            let v = self.extend(to, v);
             return Ok(self.value_in(target, v));
         }
         let v = match (to.is_float(), to.size()) {

@@ -20,7 +20,7 @@ use self::address::Linear;
 use self::bools::Test;
 use super::alloc::{general, gpr};
 use super::mir::{Arg, Base, BlockId, End, Function, INT, Inst, MASK, Mem, VECTOR, View};
-use crate::isa::{Encoding, broken};
+use crate::isa::{Encoding, broken, refused};
 
 /// What a value of the kernel is here.
 #[derive(Clone, Debug)]
@@ -39,6 +39,10 @@ enum Value {
     Test(Test),
 }
 
+/// An instruction without effects: what it is, what it reads, the register that it is written over, and its mask with whether other
+/// lanes become 0.
+type Known = (Code, Vec<Arg>, Option<VReg>, Option<(VReg, bool)>);
+
 /// A stretch of code that runs as often as its neighbours: the function, the body of a loop, an arm of a branch.
 #[derive(Debug)]
 struct Scope {
@@ -47,7 +51,7 @@ struct Scope {
     /// Whether code of its inside must not be moved out of it.
     arm: bool,
     /// Registers that hold what these instructions give.
-    known: HashMap<(Code, Vec<Arg>, Option<VReg>), VReg>,
+    known: HashMap<Known, VReg>,
 }
 
 struct Select<'k> {
@@ -218,11 +222,11 @@ impl<'k> Select<'k> {
         args: Vec<Arg>,
         mask: Option<(VReg, bool)>,
     ) -> VReg {
-        let mut key = args.clone();
-        key.extend(tied.map(|v| Arg::Use(v, view)));
         let masked = mask.map(|m| m.0);
-        let home = self.home(&key, masked);
-        let key = (code, key, masked);
+        let mut read = args.clone();
+        read.extend(tied.map(|v| Arg::Use(v, view)));
+        let home = self.home(&read, masked);
+        let key = (code, args.clone(), tied, mask);
         if let Some(v) = self.scopes.iter().rev().find_map(|s| s.known.get(&key)) {
             return *v;
         }
@@ -285,7 +289,8 @@ impl<'k> Select<'k> {
             }
             LoopInst::Get(l) => {
                 let v = self.locals.get(l.0 as usize).copied().flatten();
-                let v = v.ok_or_else(|| broken(format!("{l} is read before it is set")))?;
+                let v =
+                    v.ok_or_else(|| refused(format!("it reads {l}, which is not set on every way there")))?;
                 self.value_in(ty, v)
             }
             LoopInst::Load(p, index, _) => {
