@@ -4,7 +4,7 @@ use egret_loop::{BinOp, Cmp, Elem, Ty, V};
 use iced_x86::{Code, OpKind};
 use regalloc2::VReg;
 
-use super::address::{imm32, vector_view};
+use super::address::{Linear, imm32, vector_view};
 use super::{Select, Value};
 use crate::isa::x86::kernel::mir::{Arg, Condition, INT, Inst, MASK, VECTOR, View};
 use crate::isa::x86::kernel::op::VectorOp;
@@ -90,22 +90,25 @@ impl Select<'_> {
 
     fn compare_scalars(&mut self, op: Cmp, elem: Elem, a: V, b: V) -> Encoding<Test> {
         let holds = condition(op, elem.is_signed());
-        let wide = elem.size() == 8;
-        let view = if wide { View::B64 } else { View::B32 };
-        let x = self.reg(a)?;
-        let number = match self.value(b)? {
-            Value::Linear(sum) => sum.as_number().and_then(imm32),
-            _ => None,
+        if elem == Elem::I64 {
+            let (a, b) = (self.linear(a)?, self.linear(b)?);
+            return Ok(Test { inst: self.compare_sums(&a, &b), holds });
+        }
+        let (code, view) = match elem.size() {
+            8 => (Code::Cmp_r64_rm64, View::B64),
+            _ => (Code::Cmp_r32_rm32, View::B32),
         };
-        let inst = match number {
-            Some(imm) => Inst::new(Code::Cmp_rm64_imm32, vec![Arg::Use(x, view), imm]),
-            None => {
-                let y = self.reg(b)?;
-                let code = if wide { Code::Cmp_r64_rm64 } else { Code::Cmp_r32_rm32 };
-                Inst::new(code, vec![Arg::Use(x, view), Arg::Use(y, view)])
-            }
-        };
-        Ok(Test { inst, holds })
+        let (x, y) = (self.reg(a)?, self.reg(b)?);
+        Ok(Test { inst: Inst::new(code, vec![Arg::Use(x, view), Arg::Use(y, view)]), holds })
+    }
+
+    /// The comparison of two sums.
+    pub(super) fn compare_sums(&mut self, a: &Linear, b: &Linear) -> Inst {
+        let x = Arg::Use(self.sum(a), View::B64);
+        match b.as_number().and_then(imm32) {
+            Some(imm) => Inst::new(Code::Cmp_rm64_imm32, vec![x, imm]),
+            None => Inst::new(Code::Cmp_r64_rm64, vec![x, Arg::Use(self.sum(b), View::B64)]),
+        }
     }
 
     /// A bool scalar as flags.

@@ -76,15 +76,7 @@ impl<'k> Select<'k> {
 
     /// The comparison `a < b`.
     fn less(&mut self, a: &Linear, b: &Linear) -> Test {
-        let a = self.sum(a);
-        let imm = b.as_number().and_then(imm32);
-        let inst = match imm {
-            Some(imm) => Inst::new(Code::Cmp_rm64_imm32, vec![Arg::Use(a, View::B64), imm]),
-            None => {
-                let b = self.sum(b);
-                Inst::new(Code::Cmp_r64_rm64, vec![Arg::Use(a, View::B64), Arg::Use(b, View::B64)])
-            }
-        };
+        let inst = self.compare_sums(a, b);
         Test { inst, holds: Condition::Less }
     }
 
@@ -185,20 +177,8 @@ impl<'k> Select<'k> {
         let length = length.map_err(|_| broken(format!("the range {low} to {high} is too long")))?;
         let above = self.sum(&number.clone().plus(&Linear::number(low), -1));
         let [good, bad] = [(); 2].map(|()| self.function.block());
-        let test = Test {
-            inst: match imm32(length.max(0)) {
-                Some(imm) => Inst::new(Code::Cmp_rm64_imm32, vec![Arg::Use(above, View::B64), imm]),
-                None => {
-                    let length = self.int(length);
-                    Inst::new(
-                        Code::Cmp_r64_rm64,
-                        vec![Arg::Use(above, View::B64), Arg::Use(length, View::B64)],
-                    )
-                }
-            },
-            holds: Condition::Below,
-        };
-        self.end_by(test, good, bad);
+        let inst = self.compare_sums(&Linear::of(above), &Linear::number(length.max(0)));
+        self.end_by(Test { inst, holds: Condition::Below }, good, bad);
         self.function.blocks[bad].cold = true;
         self.within(bad, true, |s| {
             let words = [s.sum(&number), s.int(low), s.int(high), s.int(1)];
