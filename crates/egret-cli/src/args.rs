@@ -90,7 +90,7 @@ pub struct CompileOptions {
     /// Run only these passes, in this order (comma-separated; empty: none)
     #[arg(long, value_name = "A,B")]
     pub passes: Option<String>,
-    /// Do not use the AVX2/AVX-512 encoder for matrix products and convolutions
+    /// Compile all code in 128-bit vectors, without the AVX2/AVX-512 encoders
     #[arg(long)]
     pub no_wide: bool,
     /// Which rewrite rules apply.

@@ -17,7 +17,7 @@ pub enum WeightsPlace {
 pub struct Options {
     /// What code is generated for.
     pub target: Target,
-    /// Use wide vectors for contractions where the target has them.
+    /// Use vectors of more than 16 bytes where the target has an encoder for them.
     pub wide: bool,
     /// Encode kernels without wide vectors too, where the target has an encoder of kernels (it is for tests: Cranelift compiles these as
     /// well).

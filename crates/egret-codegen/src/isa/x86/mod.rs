@@ -1,4 +1,4 @@
-//! x86-64: one row per level, and the encoder of contraction tiles for AVX2 and AVX-512.
+//! x86-64: one row per level, the encoder of contraction tiles for AVX2 and AVX-512, and that of kernels ([`kernel`]) for AVX-512.
 
 mod asm;
 mod conditions;
