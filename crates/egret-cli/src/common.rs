@@ -202,3 +202,28 @@ pub fn watched<T>(what: &str, work: impl FnOnce(&mut egret_compress::Watch<'_>) 
     bar.finish_and_clear();
     out
 }
+
+/// How many contractions a compression left alone, by reason.
+pub fn left(report: &egret_compress::Report) -> String {
+    let left: Vec<String> = report.left().iter().map(|(r, n)| format!("{n} {}", r.name())).collect();
+    if left.is_empty() { "none".to_owned() } else { left.join(", ") }
+}
+
+/// Layers that are shown.
+const SHOWN: usize = 14;
+
+/// Keep the layers with the largest errors, in the order of the model; the line that says so, if any is gone.
+pub fn worst(
+    entries: &mut Vec<&egret_compress::Entry>,
+    error: impl Fn(&egret_compress::Entry) -> f64,
+) -> String {
+    if entries.len() <= SHOWN {
+        return String::new();
+    }
+    let mut errors: Vec<f64> = entries.iter().map(|e| error(e)).collect();
+    errors.sort_by(|a, b| b.total_cmp(a));
+    let (all, least) = (entries.len(), errors[SHOWN - 1]);
+    entries.retain(|e| error(e) >= least);
+    entries.truncate(SHOWN);
+    format!("the {} of {all} with the largest errors; --format json has all", entries.len())
+}

@@ -5,7 +5,7 @@ use crate::layout::Dim;
 use crate::numbers;
 use crate::report::Reason;
 use onnx_protobuf::{GraphProto, NodeProto, TensorProto};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Where a tensor stands in a graph.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -53,6 +53,8 @@ pub struct Constants<'a> {
     initialisers: BTreeMap<&'a str, usize>,
     producers: BTreeMap<&'a str, usize>,
     reads: BTreeMap<&'a str, usize>,
+    /// Values that depend on no input.
+    fixed: BTreeSet<&'a str>,
 }
 
 impl<'a> Constants<'a> {
@@ -69,12 +71,13 @@ impl<'a> Constants<'a> {
             initialisers: graph.initializer.iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect(),
             producers: graph.node.iter().enumerate().flat_map(outputs).collect(),
             reads: count,
+            fixed: fixed(graph),
         }
     }
 
-    /// Whether an operand comes from constants alone, through one node at most.
+    /// Whether an operand comes from constants alone.
     pub fn is_constant(&self, name: &str) -> bool {
-        !matches!(self.find(name), Err((Reason::NoConstant, _)))
+        self.fixed.contains(name)
     }
 
     /// The constant that an operand is.
@@ -105,10 +108,9 @@ impl<'a> Constants<'a> {
                     let text = format!("`{at}` is dequantised: prune first, then quantise");
                     return Err((Reason::Integer, text));
                 }
-                op if self.is_constant(source) && !source.is_empty() => {
-                    let text = format!(
-                        "`{at}` is computed by {op}; `egret prune` sees through Transpose and Identity"
-                    );
+                op if self.is_constant(at) => {
+                    let text =
+                        format!("`{at}` is computed by {op}; Egret sees through Transpose and Identity");
                     return Err((Reason::NotDone, text));
                 }
                 _ => return Err(none()),
@@ -140,6 +142,22 @@ impl<'a> Constants<'a> {
             n => Err((Reason::Shared, format!("`{name}` is read {n} times"))),
         }
     }
+}
+
+/// The values of a graph that depend on no input and no chance.
+fn fixed(graph: &GraphProto) -> BTreeSet<&str> {
+    let mut out: BTreeSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
+    out.extend(graph.sparse_initializer.iter().map(|s| s.values.get_or_default().name.as_str()));
+    for node in &graph.node {
+        let mut names = vec![];
+        reads(std::slice::from_ref(node), &mut names);
+        let chance = ["Random", "Bernoulli", "Multinomial"].iter().any(|p| node.op_type.starts_with(p));
+        let from_nothing = node.op_type == "Constant" || !names.is_empty();
+        if from_nothing && !chance && names.iter().all(|n| out.contains(n)) {
+            out.extend(node.output.iter().map(String::as_str).filter(|o| !o.is_empty()));
+        }
+    }
+    out
 }
 
 fn row_major(sizes: &[i64]) -> Vec<Dim> {

@@ -44,6 +44,9 @@ const KINDS: [(&str, Kind); 27] = [
     ("MoE", Kind::Other),
 ];
 
+/// Operators with weights of an input and of a state before: W and R, dirs x outputs x reduction.
+pub const RECURRENT: [&str; 3] = ["LSTM", "GRU", "RNN"];
+
 /// What a node is; `None` if it contracts nothing.
 pub fn kind(node: &NodeProto) -> Option<Kind> {
     let found = KINDS.iter().find(|(op, _)| *op == node.op_type).map(|(_, kind)| *kind)?;

@@ -1,10 +1,11 @@
-//! Layers: every contraction of a model, with the weight that can be pruned or the reason why none can.
+//! Layers: every contraction of a model, with the weight that can be compressed or the reason why none can.
 
 use crate::constants::{Constants, Place, Refusal};
 use crate::contractions::{Kind, in_functions, kind, name, nested};
 use crate::layout::{Layout, Side};
 use crate::numbers;
 use crate::report::Reason;
+use egret::{Error, near};
 use onnx_protobuf::{GraphProto, ModelProto, NodeProto};
 
 /// A contraction whose weight can be pruned.
@@ -36,8 +37,30 @@ pub struct Contraction {
     pub name: String,
     /// Its operator.
     pub op: String,
+    /// The node's index in the graph; `None` inside another node or a function.
+    pub node: Option<usize>,
     /// Its weight, or why it has none to prune.
     pub layer: Result<Layer, Refusal>,
+}
+
+impl Contraction {
+    /// Whether its node or its weight is called so.
+    pub fn is(&self, name: &str) -> bool {
+        self.name == name || self.layer.as_ref().is_ok_and(|l| l.weight == name)
+    }
+}
+
+/// A name that an option gives must be a layer's.
+///
+/// # Errors
+/// It is not; names near it are told.
+pub fn named(found: &[Contraction], name: &str, option: &str) -> Result<(), Error> {
+    if found.iter().any(|c| c.is(name)) {
+        return Ok(());
+    }
+    let near = near(name, found.iter().map(|c| c.name.as_str()));
+    let hint = if near.is_empty() { String::new() } else { format!("; near it: {}", near.join(", ")) };
+    Err(Error::user(format!("{option} {name}: no contraction is called so{hint}")))
 }
 
 /// Every contraction: those of the graph in order, then those inside its nodes, then those of functions.
@@ -45,18 +68,20 @@ pub fn contractions(model: &ModelProto) -> Vec<Contraction> {
     let Some(graph) = model.graph.as_ref() else { return vec![] };
     let constants = Constants::new(graph);
     let mut out = vec![];
-    let mut add = |node: &NodeProto, layer| {
-        out.push(Contraction { name: name(node), op: node.op_type.clone(), layer })
+    let mut add = |node: &NodeProto, at, layer| {
+        out.push(Contraction { name: name(node), op: node.op_type.clone(), node: at, layer })
     };
     for (i, node) in graph.node.iter().enumerate() {
         match kind(node) {
             None => {}
-            Some(Kind::Integer) => add(node, Err((Reason::Integer, "it works on integers".to_owned()))),
-            Some(Kind::Other) => {
-                let text = format!("weights of {} are not pruned yet", node.op_type);
-                add(node, Err((Reason::NotDone, text)));
+            Some(Kind::Integer) => {
+                add(node, Some(i), Err((Reason::Integer, "it works on integers".to_owned())))
             }
-            Some(Kind::Known) => add(node, layer(graph, &constants, i, node)),
+            Some(Kind::Other) => {
+                let text = format!("weights of {} are left as they are", node.op_type);
+                add(node, Some(i), Err((Reason::NotDone, text)));
+            }
+            Some(Kind::Known) => add(node, Some(i), layer(graph, &constants, i, node)),
         }
     }
     let mut inner = vec![];
@@ -65,7 +90,7 @@ pub fn contractions(model: &ModelProto) -> Vec<Contraction> {
         [(inner, "a branch or body of If, Loop or Scan"), (in_functions(model), "a function")]
     {
         for node in list {
-            add(node, Err((Reason::NotDone, format!("it is inside {place}: not pruned yet"))));
+            add(node, None, Err((Reason::NotDone, format!("it is inside {place}"))));
         }
     }
     out

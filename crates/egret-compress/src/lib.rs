@@ -1,8 +1,8 @@
 //! Compression: copies of ONNX models with fewer numbers in them.
 //!
 //! [`prune`] works on the model file itself, so that names, metadata and all that it does not prune stay as they are; with data, biases
-//! are added where a layer has none. Every contraction
-//! gets a [`Verdict`]: what was pruned, or why not.
+//! are added where a layer has none. [`quantize`] makes integers of weights and adds the nodes that read them. Every contraction
+//! gets a [`Verdict`]: what was done to it, or why not.
 //!
 //! | module | what it does |
 //! |---|---|
@@ -13,6 +13,7 @@
 //! | `pattern`, `scope`, `mask` | which weights become zero |
 //! | `wire` | where a weight's bytes stand in the file |
 //! | `methods` | how zeros are chosen and what the other weights become, a file each |
+//! | `quantize` | which numbers become integers, of which scales, and the nodes around them |
 //! | `moments`, `linalg` | means and covariances of a layer's inputs and outputs, and least squares with them |
 //! | `data` | values inside a model on samples, and layers made anew from their moments, in order |
 //!
@@ -38,10 +39,12 @@ mod linalg;
 mod mask;
 mod methods;
 mod moments;
+mod names;
 mod numbers;
 mod pattern;
 mod plan;
 mod prune;
+mod quantize;
 mod report;
 mod request;
 mod scope;
@@ -49,7 +52,8 @@ mod wire;
 
 pub use methods::Method;
 pub use pattern::Pattern;
-pub use prune::{Pruned, prune, prune_watched};
-pub use report::{Entry, Quality, Reason, Report, Verdict};
+pub use prune::{prune, prune_watched};
+pub use quantize::{Precision, Quantization, quantize, quantize_watched};
+pub use report::{Compressed, Entry, Quality, Reason, Report, Verdict};
 pub use request::{Request, Watch};
 pub use scope::Scope;

@@ -14,6 +14,20 @@ pub fn is_float(tensor: &TensorProto) -> bool {
     [FLOAT, FLOAT16, DOUBLE, BFLOAT16].contains(&tensor.data_type)
 }
 
+/// Whether scales can have the type of the elements.
+pub fn has_scales(tensor: &TensorProto) -> bool {
+    [FLOAT, FLOAT16, BFLOAT16].contains(&tensor.data_type)
+}
+
+/// Bytes of an element.
+pub fn width(tensor: &TensorProto) -> usize {
+    match tensor.data_type {
+        DOUBLE => 8,
+        FLOAT => 4,
+        _ => 2,
+    }
+}
+
 /// The elements; `None` if there are not as many as the shape says.
 pub fn read(tensor: &TensorProto) -> Option<Vec<f64>> {
     let count = tensor.dims.iter().try_fold(1usize, |n, &d| n.checked_mul(usize::try_from(d).ok()?))?;

@@ -1,12 +1,12 @@
 //! The plan: which layers are pruned by which pattern, before any score is known.
 
 use crate::ends::ends;
-use crate::layers::{Contraction, Layer};
+use crate::layers::{Contraction, Layer, named};
 use crate::pattern::Pattern;
 use crate::report::Reason;
 use crate::request::Request;
 use crate::scope::Scope;
-use egret::{Error, Result, near};
+use egret::{Error, Result};
 use onnx_protobuf::GraphProto;
 
 /// Fewer weights than this are not worth their loss.
@@ -39,7 +39,7 @@ pub fn scope(request: &Request) -> Result<Scope> {
     }
 }
 
-/// What is to be done with every contraction.
+/// What is to be done with every contraction. `--layer` needs one that can be pruned.
 ///
 /// # Errors
 /// A layer that is not there or cannot be pruned is named; nothing is left to prune.
@@ -48,6 +48,10 @@ pub fn plan(graph: &GraphProto, found: &[Contraction], request: &Request) -> Res
         request.layers.iter().map(|l| (&l.0, "--layer")).chain(request.skip.iter().map(|s| (s, "--skip")))
     {
         named(found, name, option)?;
+        let kept = found.iter().filter(|c| c.is(name)).find_map(|c| c.layer.as_ref().err());
+        if let (Some((_, text)), "--layer") = (kept, option) {
+            return Err(Error::user(format!("--layer {name} cannot be pruned: {text}")));
+        }
     }
     let (first, last) = ends(graph);
     let steps: Vec<Step> = found
@@ -99,31 +103,11 @@ pub fn some(found: &[Contraction], steps: &[Step], request: &Request) -> Result<
     Err(Error::user(format!("no prunable layer: {}{more}{remedy}", reasons.join(", "))))
 }
 
-fn is(c: &Contraction, name: &str) -> bool {
-    c.name == name || c.layer.as_ref().is_ok_and(|l| l.weight == name)
-}
-
-/// A name that an option gives must be a layer's; `--layer` needs one that can be pruned.
-fn named(found: &[Contraction], name: &str, option: &str) -> Result<()> {
-    let mut those = found.iter().filter(|c| is(c, name)).peekable();
-    if those.peek().is_none() {
-        let near = near(name, found.iter().map(|c| c.name.as_str()));
-        let hint = if near.is_empty() { String::new() } else { format!("; near it: {}", near.join(", ")) };
-        return Err(Error::user(format!("{option} {name}: no contraction is called so{hint}")));
-    }
-    match those.find_map(|c| c.layer.as_ref().err()) {
-        Some((_, text)) if option == "--layer" => {
-            Err(Error::user(format!("--layer {name} cannot be pruned: {text}")))
-        }
-        _ => Ok(()),
-    }
-}
-
 fn step(c: &Contraction, layer: &Layer, end: Option<&str>, request: &Request) -> Step {
-    if request.skip.iter().any(|s| is(c, s)) {
+    if request.skip.iter().any(|s| c.is(s)) {
         return Step::Leave(Reason::Skipped, "--skip names it".into());
     }
-    let own = request.layers.iter().rev().find(|(name, _)| is(c, name)).map(|l| l.1);
+    let own = request.layers.iter().rev().find(|(name, _)| c.is(name)).map(|l| l.1);
     let pattern = own.unwrap_or(request.pattern);
     let channels = layer.layout.channel_count();
     if let Pattern::Groups { of, .. } = pattern

@@ -6,7 +6,7 @@ use crate::layers::{Contraction, Layer, contractions};
 use crate::mask::{self, Scored};
 use crate::pattern::Pattern;
 use crate::plan::{self, Step};
-use crate::report::{Entry, Quality, Report, Verdict};
+use crate::report::{Compressed, Entry, Quality, Report, Verdict};
 use crate::request::{Request, Watch};
 use crate::scope::Scope;
 use crate::{numbers, wire};
@@ -14,21 +14,13 @@ use egret::frontend::ModelFile;
 use egret::samples::Samples;
 use egret::{Error, Result, source};
 use onnx_protobuf::{GraphProto, Message, ModelProto};
-use std::path::Path;
-
-/// A pruned model.
-pub struct Pruned {
-    /// The model file.
-    pub model: Vec<u8>,
-    /// What was done.
-    pub report: Report,
-}
+use std::path::{Path, PathBuf};
 
 /// Prune a model: an `.onnx` file, or the folder of a test case.
 ///
 /// # Errors
 /// A model that cannot be read or keeps weights in other files; a request that does not fit it; data that do not.
-pub fn prune(path: &Path, request: &Request) -> Result<Pruned> {
+pub fn prune(path: &Path, request: &Request) -> Result<Compressed> {
     prune_watched(path, request, &mut |_, _, _| {})
 }
 
@@ -36,19 +28,8 @@ pub fn prune(path: &Path, request: &Request) -> Result<Pruned> {
 ///
 /// # Errors
 /// As of [`prune`].
-pub fn prune_watched(path: &Path, request: &Request, watch: &mut Watch<'_>) -> Result<Pruned> {
-    let (path, _) = source::locate(path)?;
-    if source::is_text(&path) {
-        return Err(Error::user(format!("{}: `egret prune` works on .onnx files", path.display())));
-    }
-    let file = ModelFile::open(&path)?;
-    if let Some(outside) = file.files().get(1) {
-        return Err(Error::unsupported(format!(
-            "{}: its weights are in other files ({}), which `egret prune` does not write yet; save it as one file first",
-            path.display(),
-            outside.display()
-        )));
-    }
+pub fn prune_watched(path: &Path, request: &Request, watch: &mut Watch<'_>) -> Result<Compressed> {
+    let (path, file) = open(path, "prune")?;
     let scope = plan::scope(request)?;
     let method = request.method.name();
     if request.method.needs_data() && request.data.is_empty() {
@@ -74,7 +55,27 @@ pub fn prune_watched(path: &Path, request: &Request, watch: &mut Watch<'_>) -> R
         entries.push(entry(&mut model, graph, c, step, mask)?);
     }
     let report = Report { what, entries, bytes: model.len(), bytes_before: model.len() };
-    Ok(Pruned { model, report })
+    Ok(Compressed { model, report })
+}
+
+/// The one file of a model that a command makes a copy of.
+///
+/// # Errors
+/// It is none, or has weights in other files.
+pub fn open(path: &Path, command: &str) -> Result<(PathBuf, ModelFile)> {
+    let (path, _) = source::locate(path)?;
+    if source::is_text(&path) {
+        return Err(Error::user(format!("{}: `egret {command}` works on .onnx files", path.display())));
+    }
+    let file = ModelFile::open(&path)?;
+    if let Some(outside) = file.files().get(1) {
+        return Err(Error::unsupported(format!(
+            "{}: its weights are in other files ({}), which `egret {command}` does not write yet; save it as one file first",
+            path.display(),
+            outside.display()
+        )));
+    }
+    Ok((path, file))
 }
 
 /// The file of a reconstructed model, and what was done to it.
@@ -86,7 +87,7 @@ fn with_data(
     original: &Original<'_>,
     made: &Reconstructed,
     what: String,
-) -> Result<Pruned> {
+) -> Result<Compressed> {
     let bytes_before =
         usize::try_from(std::fs::metadata(path).map_err(|e| Error::io("read", path, &e))?.len())
             .unwrap_or(0);
@@ -114,7 +115,7 @@ fn with_data(
         entries.push(out);
     }
     let report = Report { what, entries, bytes: model.len(), bytes_before };
-    Ok(Pruned { model, report })
+    Ok(Compressed { model, report })
 }
 
 fn verdict(step: &Step) -> Verdict {

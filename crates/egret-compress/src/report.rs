@@ -1,4 +1,4 @@
-//! What a pruning did: a verdict for every contraction.
+//! What a compression did: a verdict for every contraction.
 
 use crate::pattern::Pattern;
 use serde_json::{Value as Json, json};
@@ -21,7 +21,7 @@ pub enum Reason {
     NoConstant,
     /// It works on integers.
     Integer,
-    /// Egret does not prune it yet.
+    /// Egret does not do it yet.
     NotDone,
 }
 
@@ -66,6 +66,17 @@ pub enum Verdict {
         /// How good its outputs are, where data say.
         output: Option<Quality>,
     },
+    /// Its weights are integers now.
+    Quantised {
+        /// Which, in words.
+        form: String,
+        /// Bytes of the weights before.
+        before: usize,
+        /// Bytes of integers, scales and zero points.
+        after: usize,
+        /// Energy of the weights relative to that of what they lost, in dB; `None` if they lost nothing.
+        sqnr: Option<f64>,
+    },
     /// It stayed as it was.
     Left {
         /// Why.
@@ -88,10 +99,10 @@ pub struct Entry {
     pub verdict: Verdict,
 }
 
-/// What a pruning did.
+/// What a compression did.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
-    /// Pattern and scope in words.
+    /// What was asked for, in words.
     pub what: String,
     /// Every contraction.
     pub entries: Vec<Entry>,
@@ -99,6 +110,14 @@ pub struct Report {
     pub bytes: usize,
     /// Bytes before.
     pub bytes_before: usize,
+}
+
+/// A compressed model.
+pub struct Compressed {
+    /// The model file.
+    pub model: Vec<u8>,
+    /// What was done.
+    pub report: Report,
 }
 
 impl Report {
@@ -115,6 +134,11 @@ impl Report {
     /// Pruned contractions.
     pub fn pruned(&self) -> usize {
         self.entries.iter().filter(|e| matches!(e.verdict, Verdict::Pruned { .. })).count()
+    }
+
+    /// Quantised contractions.
+    pub fn quantised(&self) -> usize {
+        self.entries.iter().filter(|e| matches!(e.verdict, Verdict::Quantised { .. })).count()
     }
 
     /// How many contractions were left alone, by reason.
@@ -145,6 +169,11 @@ impl Report {
                         out["pruned"]["output_error"] = json!(q.error);
                         out["pruned"]["output_deviation"] = json!(q.deviation);
                     }
+                }
+                Verdict::Quantised { form, before, after, sqnr } => {
+                    out["quantised"] = json!({
+                        "form": form, "bytes_before": before, "bytes": after, "weight_sqnr_db": sqnr,
+                    });
                 }
                 Verdict::Left { reason, text } => {
                     out["left"] = json!({ "reason": reason.name(), "text": text })

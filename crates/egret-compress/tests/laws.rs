@@ -185,7 +185,7 @@ fn every_contraction_has_a_verdict() {
         .iter()
         .map(|e| match e.verdict {
             Verdict::Left { reason, .. } => (e.name.clone(), Some(reason)),
-            Verdict::Pruned { .. } => (e.name.clone(), None),
+            _ => (e.name.clone(), None),
         })
         .collect();
     let want = [
@@ -200,6 +200,23 @@ fn every_contraction_has_a_verdict() {
         ("i", Some(Reason::End)),
     ];
     assert_eq!(verdicts, want.map(|(n, r)| (n.to_owned(), r)));
+}
+
+/// A table that an input picks rows from is no constant, nor is what is made of the rows.
+#[test]
+fn what_comes_from_a_table_depends_on_the_input() {
+    let turn = |name: &str, x: &str, y: &str| node("Mul", name, &[x, "table"], y);
+    let nodes = vec![
+        node("Gather", "rows", &["table", "x"], "h"),
+        turn("scaled", "h", "i"),
+        node("MatMul", "first", &["i", "w"], "j"),
+        node("MatMul", "middle", &["j", "v"], "k"),
+        node("MatMul", "last", &["k", "u"], "y"),
+    ];
+    let weights = ["table", "w", "v", "u"].map(|n| tensor(n, &[8, 8], Stored::Raw)).to_vec();
+    let report =
+        File::of(&model(nodes, weights, &[8], "y")).prune(&all("sparse:0.5")).expect("it works").report;
+    assert_eq!(report.pruned(), 3);
 }
 
 /// Logits of a digit network, and how many of the first committed digits it gets right; it takes one at a time.

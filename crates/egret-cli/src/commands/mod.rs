@@ -14,6 +14,7 @@ mod inspect;
 mod opt;
 mod print;
 mod prune;
+mod quantize;
 mod run;
 mod test;
 
@@ -67,6 +68,9 @@ pub enum Command {
     /// Set the weights of a model that matter least to zero, with a verdict for every layer
     #[command(after_help = EXIT_CODES)]
     Prune(prune::Args),
+    /// Make integers of the weights of a model, with a verdict for every layer
+    #[command(after_help = EXIT_CODES)]
+    Quantize(quantize::Args),
     /// Find the application of a rewrite rule that makes a model's outputs wrong
     #[command(after_help = EXIT_CODES)]
     Bisect(bisect::Args),
@@ -92,6 +96,7 @@ pub fn dispatch(command: &Command) -> Result<()> {
         Command::Grad(a) => grad::run(a),
         Command::Attribute(a) => attribute::run(a),
         Command::Prune(a) => prune::run(a),
+        Command::Quantize(a) => quantize::run(a),
         Command::Bisect(a) => bisect::run(a),
         Command::Diff(a) => diff::run(a),
     }

@@ -1,6 +1,6 @@
 //! `egret prune`.
 
-use crate::common::watched;
+use crate::common::{left, watched, worst};
 use crate::say;
 use egret::{Error, Result, files};
 use egret_compress::{Entry, Method, Pattern, Report, Request, Scope, Verdict, prune_watched};
@@ -44,9 +44,6 @@ pub struct Args {
     pub format: String,
 }
 
-/// Layers that are shown.
-const SHOWN: usize = 14;
-
 /// `egret prune`
 pub fn run(args: &Args) -> Result<()> {
     let layers = args.layers.iter().map(|text| layer(text, args.to)).collect::<Result<_>>()?;
@@ -86,27 +83,15 @@ fn show(report: &Report) -> Result<()> {
     say!("size          {} bytes, {before}: a zero is stored like any number", report.bytes);
     say!("pruned        {}", report.what);
     say!("zeros         {zeros} of {weights} weights, {:.1} %", part(zeros, weights));
-    let left: Vec<String> = report.left().iter().map(|(r, n)| format!("{n} {}", r.name())).collect();
-    let left = if left.is_empty() { "none".to_owned() } else { left.join(", ") };
-    say!("contractions  {} pruned; left: {left}", report.pruned());
+    say!("contractions  {} pruned; left: {}", report.pruned(), left(report));
     let error = |e: &Entry| match e.verdict {
         Verdict::Pruned { output: Some(q), .. } => q.error,
         Verdict::Pruned { error, .. } => error,
-        Verdict::Left { .. } => 0.0,
+        Verdict::Quantised { .. } | Verdict::Left { .. } => 0.0,
     };
     let mut pruned: Vec<&Entry> =
         report.entries.iter().filter(|e| matches!(e.verdict, Verdict::Pruned { .. })).collect();
-    let mut shown = String::new();
-    if pruned.len() > SHOWN {
-        // The worst, in the order of the model.
-        let mut errors: Vec<f64> = pruned.iter().map(|e| error(e)).collect();
-        errors.sort_by(|a, b| b.total_cmp(a));
-        let least = errors[SHOWN - 1];
-        let all = pruned.len();
-        pruned.retain(|e| error(e) >= least);
-        pruned.truncate(SHOWN);
-        shown = format!("the {} of {all} with the largest errors; --format json has all", pruned.len());
-    }
+    let shown = worst(&mut pruned, error);
     let width = pruned.iter().map(|e| e.name.len()).max().unwrap_or(0).max("layer".len());
     let with_data = pruned.iter().any(|e| matches!(e.verdict, Verdict::Pruned { output: Some(_), .. }));
     let kind = if with_data { "output error" } else { "weight error" };

@@ -3,6 +3,7 @@
 use crate::constants::{Constants, Place, Refusal};
 use crate::layers::Layer;
 use crate::layout::Side;
+use crate::names::fresh;
 use crate::numbers;
 use crate::report::Reason;
 use onnx_protobuf::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto};
@@ -129,18 +130,4 @@ fn declared(tensor: &TensorProto) -> ValueInfoProto {
     };
     let ty = TypeProto { value: Some(type_proto::Value::TensorType(ty)), ..TypeProto::default() };
     ValueInfoProto { name: tensor.name.clone(), type_: Some(ty).into(), ..ValueInfoProto::default() }
-}
-
-/// A name that nothing has.
-fn fresh(graph: &GraphProto, wanted: &str) -> String {
-    let taken = |name: &str| {
-        graph.initializer.iter().any(|t| t.name == name)
-            || graph.input.iter().any(|i| i.name == name)
-            || graph.node.iter().any(|n| n.name == name || n.output.iter().any(|o| o == name))
-    };
-    let mut out = wanted.to_owned();
-    while taken(&out) {
-        out.push('_');
-    }
-    out
 }

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "no test file uses all of it")]
 
-use egret_compress::{Pruned, Request, prune};
+use egret_compress::{Compressed, Request, prune};
 use onnx_protobuf::attribute_proto::AttributeType;
 use onnx_protobuf::{
     AttributeProto, GraphProto, Message, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
@@ -117,7 +117,7 @@ impl File {
         self.0.path().join("m.onnx")
     }
 
-    pub fn prune(&self, request: &Request) -> egret::Result<Pruned> {
+    pub fn prune(&self, request: &Request) -> egret::Result<Compressed> {
         prune(&self.path(), request)
     }
 }

@@ -1,0 +1,64 @@
+//! `egret quantize`.
+
+use crate::common::{left, watched, worst};
+use crate::say;
+use egret::{Result, files};
+use egret_compress::{Entry, Precision, Quantization, Report, Verdict, quantize_watched};
+use std::path::PathBuf;
+
+/// `egret quantize`
+#[derive(clap::Args)]
+pub struct Args {
+    /// The .onnx file, or a test-case folder
+    pub model: PathBuf,
+    /// What becomes integers: w8 (weights, 8 bits, a scale per output), w4:32 (weights, 4 bits, in blocks of 32 along the reduction
+    /// axis; 8 bits where that axis is shorter)
+    #[arg(long, value_name = "PRECISION")]
+    pub to: Precision,
+    /// The quantised model
+    #[arg(long, short, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Leave a layer alone, by the name of its node or weight. May be repeated
+    #[arg(long, value_name = "NAME")]
+    pub skip: Vec<String>,
+    /// text or json (everything)
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = ["text", "json"])]
+    pub format: String,
+}
+
+/// `egret quantize`
+pub fn run(args: &Args) -> Result<()> {
+    let request = Quantization { skip: args.skip.clone(), ..Quantization::new(args.to) };
+    let made = watched("quantising", |watch| quantize_watched(&args.model, &request, watch))?;
+    files::write(&args.output, &made.model)?;
+    match args.format.as_str() {
+        "json" => say!("{:#}", made.report.to_json()),
+        _ => show(&made.report)?,
+    }
+    Ok(())
+}
+
+fn show(report: &Report) -> Result<()> {
+    let part = 100.0 * report.bytes as f64 / report.bytes_before.max(1) as f64;
+    say!("size          {} bytes, {part:.1} % of {}", report.bytes, report.bytes_before);
+    say!("quantised     {}", report.what);
+    say!("contractions  {} quantised; left: {}", report.quantised(), left(report));
+    let mut done: Vec<&Entry> =
+        report.entries.iter().filter(|e| matches!(e.verdict, Verdict::Quantised { .. })).collect();
+    let error = |e: &Entry| match e.verdict {
+        Verdict::Quantised { sqnr: Some(sqnr), .. } => -sqnr,
+        _ => f64::NEG_INFINITY,
+    };
+    let shown = worst(&mut done, error);
+    let width = done.iter().map(|e| e.name.len()).max().unwrap_or(0).max("layer".len());
+    say!("{:width$}  op                bytes       now  SQNR dB  form", "layer");
+    for entry in done {
+        let Verdict::Quantised { form, before, after, sqnr } = &entry.verdict else { continue };
+        let sqnr = sqnr.map_or("exact".to_owned(), |s| format!("{s:.1}"));
+        say!("{:width$}  {:13}  {before:>8}  {after:>8}  {sqnr:>7}  {form}", entry.name, entry.op);
+    }
+    if !shown.is_empty() {
+        say!("{shown}");
+    }
+    Ok(())
+}

@@ -1,0 +1,257 @@
+//! Laws of quantisation.
+
+mod kit;
+
+use egret::ir::rng::Rng;
+use egret::ir::{Tensor, Value};
+use egret::{Engine, Executable, Options, npz};
+use egret_compress::{Precision, Quantization, Reason, Verdict, quantize};
+use kit::{File, Stored, fixture, int, model, node, tensor};
+use onnx_protobuf::{Message, ModelProto, NodeProto, TensorProto};
+use std::path::Path;
+
+fn to(precision: &str) -> Quantization {
+    Quantization::new(precision.parse::<Precision>().expect("a precision"))
+}
+
+fn run(path: &Path, x: &Tensor) -> Vec<f32> {
+    let graph = egret::source::graph(path, &Default::default()).expect("a graph");
+    let run =
+        Executable::new(graph, Engine::Interp, &Options::default(), &Default::default()).expect("it runs");
+    let out = run.run(&[x.clone().into()]).expect("a run").remove(0);
+    out.as_tensor().expect("a tensor").data::<f32>().to_vec()
+}
+
+fn random(shape: &[usize]) -> Tensor {
+    let mut rng = Rng::new(7);
+    let count: usize = shape.iter().product();
+    Tensor::new(shape, (0..count).map(|_| rng.signed_f64() as f32).collect())
+}
+
+/// Relative error of the outputs of a model and its quantised copy.
+fn error(file: &File, precision: &str, shape: &[usize]) -> f64 {
+    let made = quantize(&file.path(), &to(precision)).expect("it works");
+    let x = random(shape);
+    let (want, got) = (run(&file.path(), &x), run(&File::new(&made.model).path(), &x));
+    assert_eq!(want.len(), got.len());
+    let square =
+        |list: &mut dyn Iterator<Item = f32>| list.map(|v| f64::from(v) * f64::from(v)).sum::<f64>();
+    (square(&mut want.iter().zip(&got).map(|(a, b)| a - b)) / square(&mut want.iter().copied())).sqrt()
+}
+
+/// What it is, its nodes, the dims of its weight, and the shape of the input.
+type Case = (&'static str, Vec<NodeProto>, Vec<i64>, Vec<usize>);
+
+/// A contraction as each operator writes it.
+fn contractions() -> Vec<Case> {
+    let one = |op: &str, inputs: &[&str]| vec![node(op, "layer", inputs, "y")];
+    let with = |op: &str, name: &str, value: i64| {
+        let mut nodes = one(op, &["x", "w"]);
+        nodes[0].attribute.push(int(name, value));
+        nodes
+    };
+    let mut turned = vec![node("Transpose", "turn", &["w"], "wt")];
+    turned.extend(one("MatMul", &["x", "wt"]));
+    vec![
+        ("matmul", one("MatMul", &["x", "w"]), vec![48, 8], vec![3, 48]),
+        ("left", one("MatMul", &["w", "x"]), vec![8, 48], vec![48, 3]),
+        ("turned", turned, vec![8, 48], vec![3, 48]),
+        ("batches", one("MatMul", &["x", "w"]), vec![2, 48, 8], vec![2, 3, 48]),
+        ("vector", one("MatMul", &["x", "w"]), vec![96], vec![3, 96]),
+        ("gemm", one("Gemm", &["x", "w"]), vec![48, 8], vec![3, 48]),
+        ("transB", with("Gemm", "transB", 1), vec![8, 48], vec![3, 48]),
+        ("conv", one("Conv", &["x", "w"]), vec![6, 48, 3, 3], vec![1, 48, 5, 5]),
+        ("1x1", one("Conv", &["x", "w"]), vec![6, 48, 1, 1], vec![1, 48, 5, 5]),
+        ("groups", with("Conv", "group", 2), vec![6, 32, 3, 3], vec![1, 64, 5, 5]),
+        ("depthwise", with("Conv", "group", 16), vec![16, 1, 3, 3], vec![1, 16, 5, 5]),
+        ("transposed", one("ConvTranspose", &["x", "w"]), vec![48, 6, 3, 3], vec![1, 48, 5, 5]),
+        ("transposed groups", with("ConvTranspose", "group", 2), vec![64, 3, 3, 3], vec![1, 64, 5, 5]),
+    ]
+}
+
+#[test]
+fn every_contraction_keeps_its_outputs_within_the_precision() {
+    for (what, nodes, dims, x) in contractions() {
+        let shape: Vec<i64> = x.iter().map(|&d| d as i64).collect();
+        for (stored, precision, most) in
+            [(Stored::Raw, "w8", 0.01), (Stored::Raw, "w4:32", 0.12), (Stored::Floats, "w4:16", 0.12)]
+        {
+            let file = File::of(&model(nodes.clone(), vec![tensor("w", &dims, stored)], &shape, "y"));
+            let error = error(&file, precision, &x);
+            assert!(error < most, "{what} {precision}: an error of {error}");
+        }
+    }
+}
+
+/// Weights that saturate nothing.
+fn small(name: &str, dims: &[i64]) -> TensorProto {
+    let mut out = tensor(name, dims, Stored::Raw);
+    let part = |b: &[u8; 4]| (f32::from_le_bytes(*b) / 200.0).to_le_bytes();
+    out.raw_data = out.raw_data.as_chunks().0.iter().flat_map(part).collect();
+    out
+}
+
+#[test]
+fn recurrent_weights_have_a_scale_per_gate_row() {
+    for (op, gates) in [("LSTM", 4), ("GRU", 3), ("RNN", 1)] {
+        let mut layer = node(op, "layer", &["x", "w", "r"], "y");
+        layer.attribute.push(int("hidden_size", 32));
+        let weights = ["w", "r"].map(|n| small(n, &[1, gates * 32, 32]));
+        let file = File::of(&model(vec![layer], weights.to_vec(), &[4, 1, 32], "y"));
+        for (precision, most) in [("w8", 0.02), ("w4", 0.2)] {
+            let error = error(&file, precision, &[4, 1, 32]);
+            assert!(error < most, "{op} {precision}: an error of {error}");
+        }
+    }
+}
+
+#[test]
+fn every_contraction_has_a_verdict() {
+    let nodes = vec![
+        node("MatMul", "a", &["x", "w"], "h"),
+        node("MatMul", "b", &["h", "shared"], "i"),
+        node("MatMul", "c", &["i", "shared"], "j"),
+        node("MatMul", "d", &["j", "i"], "k"),
+        node("Einsum", "e", &["k", "w2"], "l"),
+        node("MatMul", "f", &["l", "w3"], "m"),
+        node("MatMul", "g", &["m", "tiny"], "y"),
+    ];
+    let mut weights = ["w", "shared", "w2", "w3"].map(|n| tensor(n, &[32, 32], Stored::Raw)).to_vec();
+    weights.push(tensor("tiny", &[32, 1], Stored::Raw));
+    let file = File::of(&model(nodes, weights, &[32, 32], "y"));
+    let request = Quantization { skip: vec!["w3".into()], ..to("w8") };
+    let report = quantize(&file.path(), &request).expect("it works").report;
+    let verdicts: Vec<(&str, Option<Reason>)> = report
+        .entries
+        .iter()
+        .map(|e| match e.verdict {
+            Verdict::Left { reason, .. } => (e.name.as_str(), Some(reason)),
+            _ => (e.name.as_str(), None),
+        })
+        .collect();
+    let want = [
+        ("a", None),
+        ("b", Some(Reason::Shared)),
+        ("c", Some(Reason::Shared)),
+        ("d", Some(Reason::NoConstant)),
+        ("e", Some(Reason::NotDone)),
+        ("f", Some(Reason::Skipped)),
+        ("g", Some(Reason::TooSmall)),
+    ];
+    assert_eq!(verdicts, want);
+}
+
+/// Opset 11 writes axes as attributes, and its softmax joins axes.
+#[test]
+fn an_older_opset_is_raised_and_means_the_same() {
+    let ints = |name: &str, list: &[i64]| onnx_protobuf::AttributeProto {
+        name: name.into(),
+        ints: list.to_vec(),
+        type_: onnx_protobuf::attribute_proto::AttributeType::INTS.into(),
+        ..Default::default()
+    };
+    let with = |op: &str, x: &str, y: &str, a: onnx_protobuf::AttributeProto| NodeProto {
+        attribute: vec![a],
+        ..node(op, y, &[x], y)
+    };
+    let mut halves = node("Split", "split", &["n"], "o");
+    halves.output.push("p".into());
+    halves.attribute.push(int("axis", 2));
+    let mut nodes = vec![
+        node("MatMul", "layer", &["x", "w"], "h"),
+        with("Unsqueeze", "h", "i", ints("axes", &[0])),
+        with("Softmax", "i", "j", int("axis", 1)),
+        with("ReduceMean", "j", "k", ints("axes", &[0])),
+        with("Unsqueeze", "k", "l", ints("axes", &[0])),
+        with("ReduceSum", "l", "m", ints("axes", &[0])),
+        with("Squeeze", "m", "n", ints("axes", &[0])),
+        halves,
+        node("Sub", "last", &["o", "p"], "y"),
+    ];
+    nodes[5].attribute.push(int("keepdims", 1));
+    let mut old = model(nodes, vec![small("w", &[48, 8])], &[3, 48], "y");
+    old.opset_import[0].version = 11;
+    old.ir_version = 6;
+    for (precision, opset, most) in [("w8", 13, 0.1), ("w4:32", 21, 0.7)] {
+        let file = File::of(&old);
+        let made = quantize(&file.path(), &to(precision)).expect("it works");
+        assert!(made.report.what.contains(&format!("opset 11 raised to {opset}")), "{}", made.report.what);
+        let now = ModelProto::parse_from_bytes(&made.model).expect("a model");
+        assert_eq!(now.opset_import[0].version, opset);
+        assert!(error(&file, precision, &[3, 48]) < most);
+    }
+    old.opset_import[0].version = 9;
+    let told = quantize(&File::of(&old).path(), &to("w8")).map(|_| ()).expect_err("too old").to_string();
+    assert!(told.contains("version_converter"), "{told}");
+}
+
+#[test]
+fn the_same_request_gives_the_same_bytes() {
+    for precision in ["w8", "w4:32"] {
+        let made = || quantize(&fixture("models/simple_cnn.onnx"), &to(precision)).expect("it works");
+        assert!(made().model == made().model);
+    }
+}
+
+#[test]
+fn what_cannot_be_quantised_ends_with_the_reason_and_code_3() {
+    let refused = |file: &File, request: &Quantization, code: u8, parts: &[&str]| {
+        let error = quantize(&file.path(), request).map(|_| ()).expect_err("refused");
+        assert_eq!(error.kind.exit_code(), code, "{error}");
+        parts.iter().for_each(|p| assert!(error.to_string().contains(p), "no `{p}` in {error}"));
+    };
+    let of = |nodes: Vec<NodeProto>, dims: &[i64]| {
+        File::of(&model(nodes, vec![tensor("w", dims, Stored::Raw)], &[4, 4], "y"))
+    };
+    let product = || vec![node("MatMul", "layer", &["x", "w"], "y")];
+    refused(&of(vec![node("Add", "sum", &["x", "w"], "y")], &[4, 4]), &to("w8"), 3, &["contracts nothing"]);
+    refused(&of(product(), &[4, 4]), &to("w8"), 3, &["nothing to quantise", "layer", "16 weights"]);
+    refused(
+        &of(product(), &[1, 64]),
+        &to("w8"),
+        3,
+        &["integers and scales take 384 bytes, the weights 256"],
+    );
+    let large = of(product(), &[2, 64]);
+    refused(
+        &large,
+        &Quantization { skip: vec!["leyer".into()], ..to("w8") },
+        1,
+        &["--skip", "near it: layer"],
+    );
+    refused(&large, &to("w4:32"), 3, &["nothing is won"]);
+    for (text, part) in [("w4:31", "power of two"), ("w4:8", "from 16"), ("int3", "write w8")] {
+        assert!(text.parse::<Precision>().expect_err("refused").to_string().contains(part), "{text}");
+    }
+}
+
+/// How many of the committed digits a network gets right; it takes one at a time.
+fn digits(model: &Path) -> usize {
+    let images = npz::read_npy(&fixture("digits/images.npy")).expect("digits");
+    let labels = npz::read_npy(&fixture("digits/labels.npy")).expect("labels").to_i64s().expect("integers");
+    let graph = egret::source::graph(model, &Default::default()).expect("a graph");
+    let run = Executable::new(graph, Engine::Jit, &Options::default(), &Default::default()).expect("code");
+    let best =
+        |row: &[f32]| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).expect("classes") as i64;
+    let right = |(image, label): (&[f32], &i64)| {
+        let image = Value::from(Tensor::new(&[1, 1, 28, 28], image.to_vec()));
+        let out = run.run(&[image]).expect("a run").remove(0);
+        best(out.as_tensor().expect("a tensor").data()) == *label
+    };
+    images.data::<f32>().chunks(28 * 28).zip(&labels).filter(|d| right(*d)).count()
+}
+
+#[test]
+fn integers_keep_the_digits() {
+    let path = fixture("models/simple_cnn.onnx");
+    let dense = digits(&path);
+    assert!(dense > 970, "{dense}");
+    for (precision, lost, smaller) in [("w8", 2, 0.3), ("w4:32", 10, 0.27)] {
+        let made = quantize(&path, &to(precision)).expect("it works");
+        assert_eq!(made.report.quantised(), 4);
+        let part = made.report.bytes as f64 / made.report.bytes_before as f64;
+        assert!(part < smaller, "{precision}: {part} of the bytes");
+        let now = digits(&File::new(&made.model).path());
+        assert!(now + lost >= dense, "{precision}: {dense} before, {now} now");
+    }
+}
