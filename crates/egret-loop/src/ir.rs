@@ -142,8 +142,7 @@ pub enum Inst {
     /// b where the `Bool` a holds, else c (lane by lane).
     Select(V, V, V),
     /// To another element type. Float to integer truncates and saturates (NaN gives 0); integers wrap or extend by the
-    /// source's sign; bool gives 0 or 1. Vectors only between types of one size, and between them
-    /// and masks of such lanes.
+    /// source's sign; bool gives 0 or 1. Of a vector every lane.
     Convert(Elem, V),
     /// The same bits as another element type of the same size.
     Bitcast(Elem, V),

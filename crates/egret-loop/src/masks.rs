@@ -1,75 +1,79 @@
-//! How wide the lanes of masks are.
+//! How wide the lanes of vectors are where they meet.
 //!
-//! A vector of `Bool` has lanes and no bytes of its own: `boolx8` masks eight lanes of one, two, four or eight bytes. Targets that
-//! keep a mask in a vector register need to know which. The vectors that a mask comes from or is used with say it, and masks that
-//! are joined, or go through one local, are alike. For example, `v3 = lt v1, v2 : boolx8` of `f32x8` has lanes of 4 bytes, and so
-//! has `v4 = load p0[v0] : boolx8` in `v5 = and v3, v4`.
+//! Vectors of unlike elements meet lane by lane: `v3 = convert v2 : f32x8` of `u8x8`, or `v4 = select v3, v1, v2` by a `boolx8`,
+//! which has lanes and no bytes of its own. Targets that keep them in vector registers of one size need lanes of one size: those
+//! of the widest element among all that meet. For example, in `v3 = lt v1, v2 : boolx8` of `f32x8` all have lanes of 4 bytes, and
+//! so has a `u8x8` that `v3` selects from.
 
 use crate::ir::*;
 
 /// Bytes of the lanes of all values and locals of a kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LaneBytes {
-    values: Vec<usize>,
-    locals: Vec<usize>,
+    values: Vec<Lane>,
+    locals: Vec<Lane>,
+}
+
+/// What the vectors have that meet.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+struct Lane {
+    /// Bytes of the widest element.
+    widest: usize,
+    /// Bytes of the least wide element that is no mask.
+    least: usize,
 }
 
 impl LaneBytes {
-    /// Those of a kernel. Where nothing says how wide a mask is, it is as wide as the base vector.
-    ///
-    /// # Errors
-    /// A mask is used with lanes of two sizes.
-    pub fn of(kernel: &Kernel) -> Result<LaneBytes, BrokenRule> {
+    /// Those of a kernel. A mask that meets nothing else is as wide as the base vector.
+    pub fn of(kernel: &Kernel) -> LaneBytes {
         let n = kernel.types.len();
-        let mut classes = Classes { kernel, parents: (0..n + kernel.locals.len()).collect(), said: vec![] };
+        let mut classes = Classes { kernel, parents: (0..n + kernel.locals.len()).collect() };
         classes.block(&kernel.body);
-        let mut said: Vec<Option<usize>> = vec![None; classes.parents.len()];
-        for (node, bytes) in std::mem::take(&mut classes.said) {
-            let class = classes.find(node);
-            match said[class] {
-                Some(other) if other != bytes => {
-                    let name = if node < n {
-                        V(node as u32).to_string()
-                    } else {
-                        Local((node - n) as u32).to_string()
-                    };
-                    return Err(BrokenRule(format!(
-                        "the mask {name} is used with lanes of {other} and of {bytes} bytes"
-                    )));
-                }
-                _ => said[class] = Some(bytes),
-            }
+        let types: Vec<Ty> = kernel.types.iter().chain(&kernel.locals).copied().collect();
+        let mut met: Vec<Option<Lane>> = vec![None; types.len()];
+        for (node, ty) in types.iter().enumerate().filter(|(_, ty)| ty.lanes > 1 && ty.elem != Elem::Bool) {
+            let (class, size) = (classes.find(node), ty.elem.size());
+            let old = met[class].unwrap_or(Lane { widest: size, least: size });
+            met[class] = Some(Lane { widest: old.widest.max(size), least: old.least.min(size) });
         }
-        let types = kernel.types.iter().chain(&kernel.locals).enumerate();
-        let bytes = types.map(|(node, ty)| match (ty.elem, ty.lanes) {
-            (Elem::Bool, 2..) => {
-                said[classes.find(node)].unwrap_or(BASE_VECTOR_BYTES / usize::from(ty.lanes))
-            }
-            (elem, _) => elem.size(),
+        let lanes = types.iter().enumerate().map(|(node, ty)| {
+            let alone = match (ty.elem, ty.lanes) {
+                (Elem::Bool, 2..) => BASE_VECTOR_BYTES / usize::from(ty.lanes),
+                (elem, _) => elem.size(),
+            };
+            met[classes.find(node)].unwrap_or(Lane { widest: alone, least: alone })
         });
-        let mut values: Vec<usize> = bytes.collect();
+        let mut values: Vec<Lane> = lanes.collect();
         let locals = values.split_off(n);
-        Ok(LaneBytes { values, locals })
+        LaneBytes { values, locals }
     }
 
-    /// Bytes of a lane of a value; of a mask, those of the lanes that it masks.
+    /// Bytes of a lane of a value.
     pub fn value(&self, v: V) -> usize {
-        self.values[v.0 as usize]
+        self.values[v.0 as usize].widest
     }
 
     /// The same of a local.
     pub fn local(&self, l: Local) -> usize {
-        self.locals[l.0 as usize]
+        self.locals[l.0 as usize].widest
+    }
+
+    /// Bytes of the least wide elements that a value meets.
+    pub(crate) fn least_of_value(&self, v: V) -> usize {
+        self.values[v.0 as usize].least
+    }
+
+    /// The same of a local.
+    pub(crate) fn least_of_local(&self, l: Local) -> usize {
+        self.locals[l.0 as usize].least
     }
 }
 
-/// Values, and behind them locals, in classes of which all masks are alike.
+/// Values, and behind them locals, in classes of vectors that meet.
 struct Classes<'k> {
     kernel: &'k Kernel,
     /// The way to a node that stands for the class.
     parents: Vec<usize>,
-    /// What an instruction says of a mask.
-    said: Vec<(usize, usize)>,
 }
 
 impl Classes<'_> {
@@ -85,29 +89,21 @@ impl Classes<'_> {
         v.0 as usize
     }
 
-    fn is_mask(&self, node: usize) -> bool {
+    fn local(&self, l: Local) -> usize {
+        self.kernel.types.len() + l.0 as usize
+    }
+
+    fn lanes(&self, node: usize) -> u8 {
         let n = self.kernel.types.len();
-        let ty = if node < n { self.kernel.types[node] } else { self.kernel.locals[node - n] };
-        ty.elem == Elem::Bool && ty.lanes > 1
+        let ty = if node < n { self.kernel.types.get(node) } else { self.kernel.locals.get(node - n) };
+        ty.map_or(1, |ty| ty.lanes)
     }
 
-    /// Two values of which the lanes are as wide: masks are joined, a vector says it of a mask.
-    fn alike(&mut self, a: usize, b: usize) {
-        match (self.is_mask(a), self.is_mask(b)) {
-            (true, true) => {
-                let (a, b) = (self.find(a), self.find(b));
-                self.parents[a.max(b)] = a.min(b);
-            }
-            (true, false) => self.says(b, a),
-            (false, true) => self.says(a, b),
-            (false, false) => {}
-        }
-    }
-
-    fn says(&mut self, vector: usize, mask: usize) {
-        // Only values meet what is no mask; a local has its own type.
-        if let Some(ty) = self.kernel.types.get(vector).filter(|ty| ty.lanes > 1) {
-            self.said.push((mask, ty.elem.size()));
+    /// Two values of which the lanes meet; what is no vector meets nothing.
+    fn meet(&mut self, a: usize, b: usize) {
+        if self.lanes(a) > 1 && self.lanes(b) > 1 {
+            let (a, b) = (self.find(a), self.find(b));
+            self.parents[a.max(b)] = a.min(b);
         }
     }
 
@@ -115,7 +111,7 @@ impl Classes<'_> {
         for stmt in stmts {
             match stmt {
                 Stmt::Let(v, inst) => self.inst(Self::node(*v), inst),
-                Stmt::Set(l, v) => self.alike(self.kernel.types.len() + l.0 as usize, Self::node(*v)),
+                Stmt::Set(l, v) => self.meet(self.local(*l), Self::node(*v)),
                 Stmt::For { body, .. } => self.block(body),
                 Stmt::While { head, body, .. } => [head, body].into_iter().for_each(|b| self.block(b)),
                 Stmt::If { then, otherwise, .. } => {
@@ -128,23 +124,19 @@ impl Classes<'_> {
 
     fn inst(&mut self, v: usize, inst: &Inst) {
         match *inst {
-            Inst::Unary(_, x) | Inst::Convert(_, x) => self.alike(v, Self::node(x)),
+            Inst::Unary(_, x) | Inst::Convert(_, x) | Inst::Bitcast(_, x) => self.meet(v, Self::node(x)),
             Inst::Binary(_, a, b) | Inst::Compare(_, a, b) => {
-                self.alike(v, Self::node(a));
-                self.alike(v, Self::node(b));
+                self.meet(v, Self::node(a));
+                self.meet(v, Self::node(b));
             }
-            Inst::Select(c, a, b) => {
-                self.alike(Self::node(c), Self::node(a));
-                self.alike(v, Self::node(a));
-                self.alike(v, Self::node(b));
+            Inst::Fma(a, b, c) | Inst::Select(a, b, c) => {
+                [a, b, c].into_iter().for_each(|x| self.meet(v, Self::node(x)));
             }
-            Inst::Get(l) => self.alike(v, self.kernel.types.len() + l.0 as usize),
-            // A mask in memory is bytes of 0 and 1; a scalar has no lanes.
+            Inst::Get(l) => self.meet(v, self.local(l)),
+            // One scalar comes in or goes out.
             Inst::Load(..)
             | Inst::Const(..)
             | Inst::Affine(..)
-            | Inst::Fma(..)
-            | Inst::Bitcast(..)
             | Inst::Splat(..)
             | Inst::Extract(..)
             | Inst::Fold(..)
@@ -158,33 +150,35 @@ mod tests {
     use super::*;
     use crate::text::parse_kernel;
 
-    fn of(body: &str) -> Result<LaneBytes, String> {
+    fn of(body: &str) -> LaneBytes {
         let text = format!(
             "kernel k(p0: f32[8] read, p1: bool[8] read, p2: u16[8] read) tasks v0 in 1 {{\n
              local l0 : boolx8\n v1 = load p0[v0] : f32x8\n v2 = load p1[v0] : boolx8\n {body}\n}}"
         );
-        LaneBytes::of(&parse_kernel(&text).unwrap()).map_err(|e| e.to_string())
+        LaneBytes::of(&parse_kernel(&text).unwrap())
     }
 
     #[test]
     fn masks_are_as_wide_as_what_they_mask() {
-        assert_eq!(of("").unwrap().value(V(2)), 2, "nothing says it: 16 bytes");
-        let compared = of("v3 = eq v1, v1 : boolx8 v4 = xor v3, v2 : boolx8").unwrap();
+        assert_eq!(of("").value(V(2)), 2, "nothing says it: 16 bytes");
+        let compared = of("v3 = eq v1, v1 : boolx8 v4 = xor v3, v2 : boolx8");
         assert_eq!([2, 3, 4].map(|v| compared.value(V(v))), [4; 3]);
-        let through_local = of("set l0, v2 v3 = get l0 : boolx8 v4 = select v3, v1, v1 : f32x8").unwrap();
+        let through_local = of("set l0, v2 v3 = get l0 : boolx8 v4 = select v3, v1, v1 : f32x8");
         assert_eq!((through_local.local(Local(0)), through_local.value(V(2))), (4, 4));
         let chosen = of(
             "v3 = const true : boolx8 v4 = select v3, v2, v2 : boolx8 v5 = not v4 : boolx8 v6 = convert v5 : f64x8",
         );
-        assert_eq!([2, 3, 4, 5].map(|v| chosen.as_ref().unwrap().value(V(v))), [8; 4]);
-        let scalar =
-            of("v3 = extract v2, 1 : bool v4 = any v2 : bool v5 = select v3, v1, v1 : f32x8").unwrap();
+        assert_eq!([2, 3, 4, 5].map(|v| chosen.value(V(v))), [8; 4]);
+        let scalar = of("v3 = extract v2, 1 : bool v4 = any v2 : bool v5 = select v3, v1, v1 : f32x8");
         assert_eq!([2, 3, 4].map(|v| scalar.value(V(v))), [2, 1, 1]);
     }
 
     #[test]
-    fn a_mask_of_two_widths_is_refused() {
+    fn vectors_that_meet_are_as_wide_as_the_widest() {
         let used = of("v3 = eq v1, v1 : boolx8 v4 = load p2[v0] : u16x8 v5 = select v3, v4, v4 : u16x8");
-        assert_eq!(used.unwrap_err(), "the mask v3 is used with lanes of 4 and of 2 bytes");
+        assert_eq!([1, 3, 4, 5].map(|v| used.value(V(v))), [4; 4]);
+        assert_eq!([1, 3, 4, 5].map(|v| used.least_of_value(V(v))), [2; 4]);
+        let apart = of("v3 = load p2[v0] : u16x8 v4 = add v3, v3 : u16x8");
+        assert_eq!([1, 3, 4].map(|v| apart.value(V(v))), [4, 2, 2]);
     }
 }

@@ -13,7 +13,7 @@ pub const MAX_VECTOR_BYTES: usize = 64;
 pub const MAX_LANES: usize = 16;
 
 /// Type of a value: an element type and 1 lane, or a vector of 2 to 16 lanes, a power of two, in at most 64 bytes. A vector of
-/// `Bool` has the lane count of the vectors compared; how wide its lanes are, they say ([`crate::masks`]).
+/// `Bool` has the lane count of the vectors compared. How wide lanes are where unlike elements meet, [`crate::masks`] says.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Ty {
     /// Element type.

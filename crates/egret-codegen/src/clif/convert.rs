@@ -6,6 +6,12 @@ use egret_loop::{Cmp, Elem, Ty};
 use crate::clif::inst::{Emit, clif_type, lane_order, scalar_type};
 use crate::error::{Result, broken};
 
+/// The least and the largest integer of 8 or 16 bits.
+fn small_range(elem: Elem) -> [i64; 2] {
+    let bits = 8 * elem.size() as i64;
+    if elem.is_signed() { [-(1 << (bits - 1)), (1 << (bits - 1)) - 1] } else { [0, (1 << bits) - 1] }
+}
+
 impl Emit<'_, '_> {
     /// See [`egret_loop::Inst::Convert`].
     pub fn convert(&mut self, from: Ty, to: Elem, x: Value) -> Result<Value> {
@@ -37,8 +43,15 @@ impl Emit<'_, '_> {
                 self.compare(Cmp::Ne, from, x, zero)
             }
             (Elem::I32, Elem::F32) => Ok(self.b.ins().fcvt_from_sint(types::F32X4, x)),
+            (a, Elem::F32) if a.size() < 4 => Ok(self.b.ins().fcvt_from_sint(types::F32X4, x)),
             (Elem::F32, Elem::I32) => Ok(self.b.ins().fcvt_to_sint_sat(types::I32X4, x)),
-            (a, b) if !a.is_float() && !b.is_float() => Ok(x),
+            (Elem::F32, b) if b.size() < 4 => {
+                let wide = self.b.ins().fcvt_to_sint_sat(types::I32X4, x);
+                let [low, high] = small_range(b).map(|v| self.constant(from.with(Elem::I32), v as u64));
+                let wide = self.b.ins().smax(wide, low?);
+                Ok(self.b.ins().smin(wide, high?))
+            }
+            (a, b) if !a.is_float() && !b.is_float() => self.extend_lanes(target, x),
             _ => {
                 // What has no vector instruction everywhere goes lane by lane.
                 let mut result = self.constant(target, 0)?;
@@ -95,12 +108,7 @@ impl Emit<'_, '_> {
             Elem::I32 | Elem::I64 => self.b.ins().fcvt_to_sint_sat(scalar_type(to), x),
             Elem::U32 | Elem::U64 => self.b.ins().fcvt_to_uint_sat(scalar_type(to), x),
             Elem::I8 | Elem::I16 | Elem::U8 | Elem::U16 => {
-                let bits = 8 * to.size() as i64;
-                let (low, high) = if to.is_signed() {
-                    (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
-                } else {
-                    (0, (1 << bits) - 1)
-                };
+                let [low, high] = small_range(to);
                 let wide = self.b.ins().fcvt_to_sint_sat(types::I32, x);
                 let low = self.b.ins().iconst(types::I32, low & 0xffff_ffff);
                 let high = self.b.ins().iconst(types::I32, high);

@@ -1,6 +1,8 @@
 //! One instruction of Loop IR on Cranelift values, the same for kernels and for epilogues of tiles.
 //!
-//! A scalar `Bool` is an i8 of 0 or 1; a vector of `Bool` is an integer vector whose lanes are all ones or all zeros.
+//! A scalar `Bool` is an i8 of 0 or 1; a vector of `Bool` is an integer vector whose lanes are all ones or all zeros. All vectors of
+//! so many lanes have 16 bytes: smaller integers stand in wider lanes, extended by their sign ([`lane_elem`]). For example, a
+//! `u8x4` is four 32-bit numbers below 256.
 
 use cranelift::prelude::*;
 use egret_loop::{BASE_VECTOR_BYTES, BinOp, Cmp, Elem, Ty, UnOp};
@@ -43,13 +45,35 @@ pub(crate) fn clif_type(ty: Ty) -> Result<Type> {
     match (ty.elem, ty.lanes) {
         (elem, 1) => Ok(scalar_type(elem)),
         (Elem::Bool, lanes) => mask_type(lanes),
-        (elem, _) if Ty::vector(elem).lanes != ty.lanes => {
-            Err(broken(format!("the type {ty} is not 16 bytes wide")))
+        (Elem::F32, 4) => Ok(types::F32X4),
+        (Elem::F64, 2) => Ok(types::F64X2),
+        (elem, lanes)
+            if !elem.is_float() && (lanes > 2 || elem.size() == 8) && ty.bytes() <= BASE_VECTOR_BYTES =>
+        {
+            mask_type(lanes)
         }
-        (Elem::F32, _) => Ok(types::F32X4),
-        (Elem::F64, _) => Ok(types::F64X2),
-        (_, lanes) => mask_type(lanes),
+        _ => Err(broken(format!("there are no vectors of the type {ty}"))),
     }
+}
+
+/// The element type of the lanes that integers stand in: as wide as so many lanes are in 16 bytes, of their sign.
+fn lane_elem(ty: Ty) -> Elem {
+    if ty.lanes == 1 || ty.elem.is_float() || ty.elem == Elem::Bool {
+        return ty.elem;
+    }
+    match (BASE_VECTOR_BYTES / usize::from(ty.lanes), ty.elem.is_signed()) {
+        (2, true) => Elem::I16,
+        (2, false) => Elem::U16,
+        (4, true) => Elem::I32,
+        (4, false) => Elem::U32,
+        _ => ty.elem,
+    }
+}
+
+/// The bits of an integer, extended by its sign.
+fn extended(elem: Elem, bits: u64) -> u64 {
+    let shift = 64 - 8 * elem.size() as u32;
+    if elem.is_signed() { ((bits << shift) as i64 >> shift) as u64 } else { (bits << shift) >> shift }
 }
 
 /// How bits are reinterpreted between vector types: lane 0 is the lowest on every target of ours.
@@ -78,7 +102,11 @@ impl Emit<'_, '_> {
             });
         }
         let size = 16 / ty.lanes as usize;
-        let lane = if ty.elem == Elem::Bool { if bits != 0 { u64::MAX } else { 0 } } else { bits };
+        let lane = match ty.elem {
+            Elem::Bool => u64::from(bits != 0).wrapping_neg(),
+            elem if elem.is_float() => bits,
+            elem => extended(elem, bits),
+        };
         let bytes: Vec<u8> =
             (0..ty.lanes).flat_map(|_| lane.to_le_bytes().into_iter().take(size)).collect();
         let pool = self.b.func.dfg.constants.insert(bytes.into());
@@ -97,14 +125,38 @@ impl Emit<'_, '_> {
             let mask = self.b.ins().ineg(wide);
             return Ok(self.b.ins().splat(clif, mask));
         }
+        let x = if clif.lane_type() == scalar_type(elem) {
+            x
+        } else if elem.is_signed() {
+            self.b.ins().sextend(clif.lane_type(), x)
+        } else {
+            self.b.ins().uextend(clif.lane_type(), x)
+        };
         Ok(self.b.ins().splat(clif, x))
+    }
+
+    /// Lanes of which the low bits are integers of a type, extended by its sign.
+    pub fn extend_lanes(&mut self, ty: Ty, x: Value) -> Result<Value> {
+        let lane = lane_elem(ty);
+        if lane == ty.elem {
+            return Ok(x);
+        }
+        let unused = 8 * (lane.size() - ty.elem.size()) as i64;
+        if ty.elem.is_signed() {
+            let up = self.b.ins().ishl_imm_u(x, unused);
+            return Ok(self.b.ins().sshr_imm_u(up, unused));
+        }
+        let low = self.constant(ty.with(lane), (1 << (8 * ty.elem.size())) - 1)?;
+        Ok(self.b.ins().band(x, low))
     }
 
     /// One lane.
     pub fn extract(&mut self, ty: Ty, x: Value, lane: u8) -> Value {
         let value = self.b.ins().extractlane(x, lane);
         if ty.elem != Elem::Bool {
-            return value;
+            let clif = scalar_type(ty.elem);
+            let wider = self.b.func.dfg.value_type(value) != clif;
+            return if wider { self.b.ins().ireduce(clif, value) } else { value };
         }
         let narrow = if self.b.func.dfg.value_type(value) == types::I8 {
             value
@@ -135,12 +187,17 @@ impl Emit<'_, '_> {
     }
 
     /// The same bits as another vector type.
-    fn bits_as(&mut self, to: Type, x: Value) -> Value {
+    pub fn bits_as(&mut self, to: Type, x: Value) -> Value {
         if self.b.func.dfg.value_type(x) == to { x } else { self.b.ins().bitcast(to, lane_order(), x) }
     }
 
     /// See [`UnOp`].
     pub fn unary(&mut self, op: UnOp, ty: Ty, x: Value) -> Result<Value> {
+        let lanes = ty.with(lane_elem(ty));
+        if lanes != ty {
+            let wide = self.unary(op, lanes, x)?;
+            return self.extend_lanes(ty, wide);
+        }
         let i = self.b.ins();
         Ok(match (op, ty.elem) {
             (UnOp::Neg, e) if e.is_float() => i.fneg(x),
@@ -168,6 +225,11 @@ impl Emit<'_, '_> {
         y: Value,
         amount: Option<Value>,
     ) -> Result<Value> {
+        let lanes = ty.with(lane_elem(ty));
+        if lanes != ty {
+            let wide = self.binary(op, lanes, x, y, amount)?;
+            return self.extend_lanes(ty, wide);
+        }
         let (float, bool) = (ty.elem.is_float(), ty.elem == Elem::Bool);
         Ok(match op {
             BinOp::SelMin | BinOp::SelMax if float => {
@@ -349,7 +411,7 @@ impl Emit<'_, '_> {
     pub fn bitcast(&mut self, to: Ty, x: Value) -> Result<Value> {
         let clif = clif_type(to)?;
         if self.b.func.dfg.value_type(x) == clif {
-            return Ok(x);
+            return self.extend_lanes(to, x);
         }
         Ok(self.b.ins().bitcast(clif, lane_order(), x))
     }

@@ -57,28 +57,27 @@ fn interesting(rng: &mut Rng, elem: Elem) -> u64 {
 /// Values that instructions may use.
 #[derive(Clone)]
 struct Pool {
-    /// Each with the bytes of a lane; of a mask, those of the lanes that it masks.
-    values: Vec<(V, usize)>,
+    values: Vec<V>,
     /// How many of them, the first, come from buffers.
     read: usize,
     /// Lanes of the vectors.
     lanes: u8,
-    /// Bytes that a lane of a vector may have.
-    sizes: Vec<usize>,
+    /// The element types that vectors may have.
+    elems: Vec<Elem>,
 }
 
 impl Pool {
-    fn of(&self, rng: &mut Rng, want: impl Fn(V, usize) -> bool) -> Option<(V, usize)> {
-        let fit: Vec<(V, usize)> = self.values.iter().copied().filter(|&(v, size)| want(v, size)).collect();
+    fn of(&self, rng: &mut Rng, want: impl Fn(V) -> bool) -> Option<V> {
+        let fit: Vec<V> = self.values.iter().copied().filter(|&v| want(v)).collect();
         (!fit.is_empty()).then(|| rng.pick(&fit))
     }
 }
 
 /// One random instruction on the pool's values.
 fn grow(k: &mut KernelBuilder, rng: &mut Rng, pool: &mut Pool) {
-    let Some((x, size)) = pool.of(rng, |_, _| true) else { return };
+    let Some(x) = pool.of(rng, |_| true) else { return };
     let ty = k.ty(x);
-    let Some((y, _)) = pool.of(rng, |y, s| k.ty(y) == ty && s == size) else { return };
+    let Some(y) = pool.of(rng, |y| k.ty(y) == ty) else { return };
     let (float, vector, bool) = (ty.elem.is_float(), ty.lanes > 1, ty.elem == Elem::Bool);
     let value = match rng.below(10) {
         0 if float => {
@@ -144,7 +143,7 @@ fn grow(k: &mut KernelBuilder, rng: &mut Rng, pool: &mut Pool) {
             k.binary(op, x, amount)
         }
         4 if float => {
-            let Some((z, _)) = pool.of(rng, |z, _| k.ty(z) == ty) else { return };
+            let Some(z) = pool.of(rng, |z| k.ty(z) == ty) else { return };
             k.fma(x, y, z)
         }
         5 if !bool => {
@@ -153,20 +152,16 @@ fn grow(k: &mut KernelBuilder, rng: &mut Rng, pool: &mut Pool) {
         }
         6 => {
             let mask = ty.with(Elem::Bool);
-            let Some((c, _)) = pool.of(rng, |c, s| k.ty(c) == mask && (s == size || !vector)) else {
-                return;
-            };
+            let Some(c) = pool.of(rng, |c| k.ty(c) == mask) else { return };
             k.select(c, x, y)
         }
         7 => {
-            let same_size: Vec<Elem> =
-                ELEMS.into_iter().filter(|e| !vector || *e == Elem::Bool || e.size() == size).collect();
-            let to = rng.pick(&same_size);
+            let to = if vector { rng.pick(&pool.elems) } else { rng.pick(&ELEMS) };
             k.convert(to, x)
         }
         8 if !bool => {
             // Which NaN an operation gives is not specified: only floats from buffers are looked at as integers.
-            let read = pool.values[..pool.read].iter().any(|&(v, _)| v == x);
+            let read = pool.values[..pool.read].contains(&x);
             let same: Vec<Elem> = ELEMS
                 .into_iter()
                 .filter(|e| *e != Elem::Bool && e.size() == ty.elem.size())
@@ -190,45 +185,33 @@ fn grow(k: &mut KernelBuilder, rng: &mut Rng, pool: &mut Pool) {
                 k.extract(x, rng.below(ty.lanes.into()) as u8)
             }
         }
-        9 if pool.lanes > 1 && (bool || pool.sizes.contains(&ty.elem.size())) => k.splat(x, pool.lanes),
+        9 if pool.lanes > 1 && pool.elems.contains(&ty.elem) => k.splat(x, pool.lanes),
         _ => {
             let bits = interesting(rng, ty.elem);
             k.const_bits(ty, bits)
         }
     };
-    let made = k.ty(value);
-    let size = match made.elem {
-        Elem::Bool if made.lanes > 1 => {
-            if vector {
-                size
-            } else {
-                rng.pick(&pool.sizes)
-            }
-        }
-        elem => elem.size(),
-    };
-    pool.values.push((value, size));
+    pool.values.push(value);
 }
 
 /// A loop around random instructions, which leave their results in locals.
 fn grow_loop(k: &mut KernelBuilder, rng: &mut Rng, pool: &mut Pool) {
-    let kept: Vec<(V, usize)> = (0..3).filter_map(|_| pool.of(rng, |_, _| true)).collect();
-    let locals: Vec<(Local, usize)> = kept.iter().map(|&(v, size)| (k.local(v), size)).collect();
+    let kept: Vec<V> = (0..3).filter_map(|_| pool.of(rng, |_| true)).collect();
+    let locals: Vec<Local> = kept.iter().map(|&v| k.local(v)).collect();
     let before = pool.clone();
     k.for_n(3, |k, _| {
-        pool.values.extend(locals.iter().map(|&(l, size)| (k.get(l), size)));
+        pool.values.extend(locals.iter().map(|&l| k.get(l)));
         for _ in 0..8 {
             grow(k, rng, pool);
         }
-        for (&(old, size), &(l, _)) in kept.iter().zip(&locals) {
-            let ty = k.ty(old);
-            let newest = pool.values.iter().rev().find(|&&(v, s)| k.ty(v) == ty && s == size);
-            let v = newest.map_or(old, |n| n.0);
+        for (&old, &l) in kept.iter().zip(&locals) {
+            let newest = pool.values.iter().rev().find(|&&v| k.ty(v) == k.ty(old));
+            let v = newest.copied().unwrap_or(old);
             k.set(l, v);
         }
     });
     *pool = before;
-    pool.values.extend(locals.iter().map(|&(l, size)| (k.get(l), size)));
+    pool.values.extend(locals.iter().map(|&l| k.get(l)));
 }
 
 /// A program of one kernel on random vectors of at most so many bytes, which reads these element types, and its inputs.
@@ -239,24 +222,18 @@ pub fn random_program(seed: u64, vector_bytes: usize, elems: &[Elem]) -> (Progra
     let inputs = ELEMS.map(|e| k.param(e, LEN, Access::Read));
     let outputs = ELEMS.map(|e| k.param(e, LEN, Access::Write));
     let lanes = rng.pick(&[1, 1, 2, 4, 8, 16u8]);
-    let fits = |size: &usize| (BASE_VECTOR_BYTES..=vector_bytes).contains(&(size * usize::from(lanes)));
-    let sizes: Vec<usize> = [1, 2, 4, 8].into_iter().filter(fits).collect();
+    let fits = |e: &Elem| e.size() * usize::from(lanes) <= vector_bytes;
+    let fitting: Vec<Elem> = ELEMS.into_iter().filter(fits).collect();
     let per_task = LEN as i64 / tasks;
     let task = k.task();
     k.for_range(0, per_task, i64::from(lanes), |k, i| {
         let at = k.affine(&[(task, per_task), (i, 1)], 0);
-        let mut pool = Pool { values: vec![], read: 0, lanes, sizes };
+        let mut pool = Pool { values: vec![], read: 0, lanes, elems: fitting };
         for (e, p) in ELEMS.into_iter().zip(inputs) {
-            if !elems.contains(&e) {
-                continue;
-            }
-            if lanes == 1 {
-                pool.values.push((k.load(p, at), e.size()));
-            } else if e == Elem::Bool {
-                let size = rng.pick(&pool.sizes);
-                pool.values.push((k.load_lanes(p, at, lanes), size));
-            } else if pool.sizes.contains(&e.size()) {
-                pool.values.push((k.load_lanes(p, at, lanes), e.size()));
+            if lanes == 1 && elems.contains(&e) {
+                pool.values.push(k.load(p, at));
+            } else if elems.contains(&e) && pool.elems.contains(&e) {
+                pool.values.push(k.load_lanes(p, at, lanes));
             }
         }
         pool.read = pool.values.len();
@@ -269,7 +246,7 @@ pub fn random_program(seed: u64, vector_bytes: usize, elems: &[Elem]) -> (Progra
         }
         for (e, p) in ELEMS.into_iter().zip(outputs) {
             // What was computed last.
-            if let Some(&(v, _)) = pool.values.iter().rev().find(|x| k.ty(x.0).elem == e) {
+            if let Some(&v) = pool.values.iter().rev().find(|x| k.ty(**x).elem == e) {
                 k.store(p, at, v);
             }
         }

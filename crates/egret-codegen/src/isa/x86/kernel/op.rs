@@ -301,4 +301,54 @@ vector_ops! {
         INVALID, INVALID,
         EVEX_Vcvttpd2uqq_xmm_k1z_xmmm128b64, EVEX_Vcvttpd2uqq_ymm_k1z_ymmm256b64,
         EVEX_Vcvttpd2uqq_zmm_k1z_zmmm512b64_sae;
+    // Between elements of unlike sizes: the row is that of the wider vector.
+    Cvtps2Pd =>
+        INVALID, INVALID, INVALID,
+        EVEX_Vcvtps2pd_ymm_k1z_xmmm128b32, EVEX_Vcvtps2pd_zmm_k1z_ymmm256b32_sae;
+    Cvtpd2Ps =>
+        INVALID, INVALID, INVALID,
+        EVEX_Vcvtpd2ps_xmm_k1z_ymmm256b64, EVEX_Vcvtpd2ps_ymm_k1z_zmmm512b64_er;
+    Cvtdq2Pd =>
+        INVALID, INVALID, INVALID,
+        EVEX_Vcvtdq2pd_ymm_k1z_xmmm128b32, EVEX_Vcvtdq2pd_zmm_k1z_ymmm256b32_er;
+    Cvtudq2Pd =>
+        INVALID, INVALID, INVALID,
+        EVEX_Vcvtudq2pd_ymm_k1z_xmmm128b32, EVEX_Vcvtudq2pd_zmm_k1z_ymmm256b32_er;
+    Cvttpd2Dq =>
+        INVALID, INVALID, INVALID,
+        EVEX_Vcvttpd2dq_xmm_k1z_ymmm256b64, EVEX_Vcvttpd2dq_ymm_k1z_zmmm512b64_sae;
+    Cvttpd2Udq =>
+        INVALID, INVALID, INVALID,
+        EVEX_Vcvttpd2udq_xmm_k1z_ymmm256b64, EVEX_Vcvttpd2udq_ymm_k1z_zmmm512b64_sae;
+    Cvtqq2Ps =>
+        INVALID, INVALID, INVALID,
+        EVEX_Vcvtqq2ps_xmm_k1z_ymmm256b64, EVEX_Vcvtqq2ps_ymm_k1z_zmmm512b64_er;
+    Cvtuqq2Ps =>
+        INVALID, INVALID, INVALID,
+        EVEX_Vcvtuqq2ps_xmm_k1z_ymmm256b64, EVEX_Vcvtuqq2ps_ymm_k1z_zmmm512b64_er;
+    PmovsxDq =>
+        INVALID, INVALID, INVALID, EVEX_Vpmovsxdq_ymm_k1z_xmmm128, EVEX_Vpmovsxdq_zmm_k1z_ymmm256;
+    PmovzxDq =>
+        INVALID, INVALID, INVALID, EVEX_Vpmovzxdq_ymm_k1z_xmmm128, EVEX_Vpmovzxdq_zmm_k1z_ymmm256;
+    PmovQd =>
+        INVALID, INVALID, INVALID, EVEX_Vpmovqd_xmmm128_k1z_ymm, EVEX_Vpmovqd_ymmm256_k1z_zmm;
+    // Small integers in memory as lanes of 32 bits: the row is that of the lanes.
+    PmovsxBd =>
+        INVALID, INVALID,
+        EVEX_Vpmovsxbd_xmm_k1z_xmmm32, EVEX_Vpmovsxbd_ymm_k1z_xmmm64, EVEX_Vpmovsxbd_zmm_k1z_xmmm128;
+    PmovzxBd =>
+        INVALID, INVALID,
+        EVEX_Vpmovzxbd_xmm_k1z_xmmm32, EVEX_Vpmovzxbd_ymm_k1z_xmmm64, EVEX_Vpmovzxbd_zmm_k1z_xmmm128;
+    PmovsxWd =>
+        INVALID, INVALID,
+        EVEX_Vpmovsxwd_xmm_k1z_xmmm64, EVEX_Vpmovsxwd_ymm_k1z_xmmm128, EVEX_Vpmovsxwd_zmm_k1z_ymmm256;
+    PmovzxWd =>
+        INVALID, INVALID,
+        EVEX_Vpmovzxwd_xmm_k1z_xmmm64, EVEX_Vpmovzxwd_ymm_k1z_xmmm128, EVEX_Vpmovzxwd_zmm_k1z_ymmm256;
+    PmovDb =>
+        INVALID, INVALID,
+        EVEX_Vpmovdb_xmmm32_k1z_xmm, EVEX_Vpmovdb_xmmm64_k1z_ymm, EVEX_Vpmovdb_xmmm128_k1z_zmm;
+    PmovDw =>
+        INVALID, INVALID,
+        EVEX_Vpmovdw_xmmm64_k1z_xmm, EVEX_Vpmovdw_xmmm128_k1z_ymm, EVEX_Vpmovdw_ymmm256_k1z_zmm;
 }

@@ -6,6 +6,7 @@ use regalloc2::VReg;
 
 use super::{Select, Value, class};
 use crate::isa::x86::kernel::mir::{Arg, Base, INT, Inst, MASK, Mem, VECTOR, View};
+use crate::isa::x86::kernel::op::VectorOp;
 use crate::isa::{Encoding, broken, refused};
 
 /// `sum(register * number) + offset`, 64 bits that wrap; no register twice.
@@ -214,9 +215,18 @@ impl Select<'_> {
     }
 }
 
-/// The view of a vector of so many bytes.
+/// The element type that lanes have in a register: integers of fewer than 32 bits stand extended by their sign, as scalars do.
+pub(super) fn lane_elem(elem: Elem) -> Elem {
+    match elem {
+        Elem::I8 | Elem::I16 => Elem::I32,
+        Elem::U8 | Elem::U16 => Elem::U32,
+        _ => elem,
+    }
+}
+
+/// The view of a vector.
 pub(super) fn vector_view(ty: Ty) -> Encoding<View> {
-    match ty.elem.size() * ty.lanes as usize {
+    match lane_elem(ty.elem).size() * ty.lanes as usize {
         64 => Ok(View::Z),
         32 => Ok(View::Y),
         16 => Ok(View::X),
@@ -226,6 +236,16 @@ pub(super) fn vector_view(ty: Ty) -> Encoding<View> {
 }
 
 fn load_code(ty: Ty) -> Encoding<(Code, View)> {
+    let extend = match ty.elem {
+        Elem::I8 => Some(VectorOp::PmovsxBd),
+        Elem::U8 => Some(VectorOp::PmovzxBd),
+        Elem::I16 => Some(VectorOp::PmovsxWd),
+        Elem::U16 => Some(VectorOp::PmovzxWd),
+        _ => None,
+    };
+    if let Some(op) = extend.filter(|_| ty.lanes > 1) {
+        return small_code(op, ty);
+    }
     let code = match (ty.elem, ty.lanes) {
         (Elem::F32, 1) => (Code::EVEX_Vmovss_xmm_k1z_m32, View::X),
         (Elem::F64, 1) => (Code::EVEX_Vmovsd_xmm_k1z_m64, View::X),
@@ -244,7 +264,15 @@ fn load_code(ty: Ty) -> Encoding<(Code, View)> {
     Ok(code)
 }
 
+fn small_code(op: VectorOp, ty: Ty) -> Encoding<(Code, View)> {
+    let view = vector_view(ty)?;
+    Ok((op.code(view, true).ok_or_else(|| refused(format!("there is no {op:?} of {view:?}")))?, view))
+}
+
 fn store_code(ty: Ty) -> Encoding<(Code, View)> {
+    if ty.lanes > 1 && ty.elem.size() < 4 {
+        return small_code(if ty.elem.size() == 1 { VectorOp::PmovDb } else { VectorOp::PmovDw }, ty);
+    }
     let code = match (ty.elem, ty.lanes) {
         (Elem::F32, 1) => (Code::EVEX_Vmovss_m32_k1_xmm, View::X),
         (Elem::F64, 1) => (Code::EVEX_Vmovsd_m64_k1_xmm, View::X),

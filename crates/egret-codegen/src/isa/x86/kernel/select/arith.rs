@@ -4,7 +4,7 @@ use egret_loop::{BinOp, Elem, Ty, UnOp, V};
 use iced_x86::OpKind;
 use regalloc2::VReg;
 
-use super::address::vector_view;
+use super::address::{lane_elem, vector_view};
 use super::bools::UNORDERED;
 use super::{Select, Value};
 use crate::isa::x86::kernel::mir::{Arg, Base, Mem, VECTOR, View};
@@ -29,13 +29,9 @@ impl Select<'_> {
         if ty.elem == Elem::Bool && ty.lanes > 1 {
             return Ok(self.mask_constant(bits != 0));
         }
+        let bits = lane_bits(ty.elem, bits);
         if ty.lanes == 1 && !ty.elem.is_float() {
-            let shift = 64 - 8 * ty.elem.size() as u32;
-            let number = match ty.elem.is_signed() && ty.elem.size() < 4 {
-                true => ((bits << shift) as i64 >> shift) & 0xffff_ffff,
-                false => ((bits << shift) >> shift) as i64,
-            };
-            return Ok(self.int(number));
+            return Ok(self.int(bits as i64));
         }
         let view = vector_view(ty)?;
         if bits == 0 {
@@ -43,7 +39,7 @@ impl Select<'_> {
             let again = Arg::Again(0, view);
             return Ok(self.pure(code, (VECTOR, view), None, vec![again, again], None));
         }
-        let size = ty.elem.size();
+        let size = lane_elem(ty.elem).size();
         let code = match (size, view) {
             (4, View::X) => Code::EVEX_Vpbroadcastd_xmm_k1z_xmmm32,
             (4, View::Y) => Code::EVEX_Vpbroadcastd_ymm_k1z_xmmm32,
@@ -61,9 +57,9 @@ impl Select<'_> {
     /// The last source of a vector instruction: constants are read from memory.
     pub(super) fn operand(&mut self, v: V) -> Encoding<Arg> {
         let ty = self.ty(v)?;
-        match (self.value(v)?, ty.elem.size()) {
+        match (self.value(v)?, lane_elem(ty.elem).size()) {
             (Value::Const(bits), size @ (4 | 8)) => {
-                let bits = *bits;
+                let bits = lane_bits(ty.elem, *bits);
                 Ok(self.pool(size, bits))
             }
             _ => Ok(Arg::Use(self.reg(v)?, vector_view(ty)?)),
@@ -98,7 +94,7 @@ impl Select<'_> {
         if ty.lanes == 1 && !ty.elem.is_float() {
             return self.unary_number(op, ty, x);
         }
-        let (view, size) = (vector_view(ty)?, ty.elem.size());
+        let (view, size) = (vector_view(ty)?, lane_elem(ty.elem).size());
         let by_size = |d: VectorOp, q: VectorOp| if size == 8 { q } else { d };
         if !matches!(size, 4 | 8) {
             return Err(refused(format!("it has {op:?} of {ty}")));
@@ -137,7 +133,23 @@ impl Select<'_> {
                 self.one(op, view, x, imm)?
             }
         };
-        Ok(Value::Reg(v))
+        Ok(Value::Reg(self.extend_lanes(ty.elem, view, v)?))
+    }
+
+    /// The low bits of lanes, extended by the sign of their type.
+    pub(super) fn extend_lanes(&mut self, to: Elem, view: View, x: VReg) -> Encoding<VReg> {
+        let unused = match to.size() {
+            1 => 24,
+            2 => 16,
+            _ => return Ok(x),
+        };
+        if to.is_signed() {
+            let by = self.pool(4, unused);
+            let up = self.two(VectorOp::PsllvD, view, x, by)?;
+            return self.two(VectorOp::PsravD, view, up, by);
+        }
+        let low = self.pool(4, u64::from(u32::MAX >> unused));
+        self.two(VectorOp::PandD, view, x, low)
     }
 
     pub(super) fn binary(&mut self, op: BinOp, ty: Ty, a: V, b: V) -> Encoding<Value> {
@@ -158,6 +170,10 @@ impl Select<'_> {
 
     /// An operation on registers of a size.
     pub(super) fn apply(&mut self, op: BinOp, elem: Elem, view: View, a: VReg, b: Arg) -> Encoding<VReg> {
+        if elem.size() < 4 {
+            let v = self.apply(op, lane_elem(elem), view, a, b)?;
+            return self.extend_lanes(elem, view, v);
+        }
         let none = || refused(format!("it has {op:?} of vectors of {elem}"));
         let signed = elem.is_signed();
         let pick = |d: VectorOp, q: VectorOp| match elem.size() {
@@ -260,4 +276,14 @@ pub(super) fn view_lanes(view: View, elem: Elem) -> u8 {
         _ => 16,
     };
     (bytes / elem.size()) as u8
+}
+
+/// The bits of a number as they stand in a lane or in a general register: of fewer than 32 bits, extended to 32 by its sign.
+fn lane_bits(elem: Elem, bits: u64) -> u64 {
+    let shift = 64 - 8 * elem.size() as u32;
+    if elem.is_signed() && elem.size() < 4 {
+        ((bits << shift) as i64 >> shift) as u64 & 0xffff_ffff
+    } else {
+        (bits << shift) >> shift
+    }
 }

@@ -4,7 +4,7 @@ use egret_loop::{BinOp, Cmp, Elem, Ty, V};
 use iced_x86::{Code, OpKind};
 use regalloc2::VReg;
 
-use super::address::{Linear, imm32, vector_view};
+use super::address::{Linear, imm32, lane_elem, vector_view};
 use super::{Select, Value};
 use crate::isa::x86::kernel::mir::{Arg, Condition, INT, Inst, MASK, VECTOR, View};
 use crate::isa::x86::kernel::op::VectorOp;
@@ -73,7 +73,7 @@ impl Select<'_> {
         if ty.lanes == 1 && !float {
             return Ok(Value::Test(self.compare_scalars(op, ty.elem, a, b)?));
         }
-        let code = match (ty.elem.size(), float, signed) {
+        let code = match (lane_elem(ty.elem).size(), float, signed) {
             (4, true, _) => VectorOp::CmpPs,
             (8, true, _) => VectorOp::CmpPd,
             (4, _, true) => VectorOp::PcmpD,
@@ -266,7 +266,7 @@ impl Select<'_> {
                 let mask = if n > 1 { self.reg(cond)? } else { self.lane0(cond)? };
                 let view = vector_view(ty)?;
                 let (x, y) = (self.operand(a)?, self.reg(b)?);
-                Ok(Value::Reg(self.blend(elem.size(), view, mask, x, y)?))
+                Ok(Value::Reg(self.blend(lane_elem(elem).size(), view, mask, x, y)?))
             }
             _ => {
                 let (x, y) = (self.reg(a)?, self.reg(b)?);

@@ -4,13 +4,16 @@ use egret_loop::{Elem, Ty, V};
 use iced_x86::Code;
 use regalloc2::VReg;
 
-use super::address::{WORD, vector_view};
+use super::address::{WORD, lane_elem, vector_view};
 use super::arith::view_lanes;
 use super::bools::Test;
 use super::{Select, Value};
 use crate::isa::x86::kernel::mir::{Arg, Condition, INT, Inst, VECTOR, View};
 use crate::isa::x86::kernel::op::VectorOp;
 use crate::isa::{Encoding, refused};
+
+/// The predicate for lanes of which none is NaN.
+const ORDERED: i64 = 7;
 
 /// 32 bits of a general register.
 const HALF: (regalloc2::RegClass, View) = (INT, View::B32);
@@ -115,7 +118,7 @@ impl Select<'_> {
     }
 
     /// The low bits of a number, extended to 32 by the sign of their type: so numbers of up to 32 bits stand in registers.
-    fn extend(&mut self, to: Elem, x: VReg) -> VReg {
+    pub(super) fn extend(&mut self, to: Elem, x: VReg) -> VReg {
         let (code, by) = match to {
             Elem::I8 => (Code::Movsx_r32_rm8, View::B8),
             Elem::U8 | Elem::Bool => (Code::Movzx_r32_rm8, View::B8),
@@ -127,50 +130,115 @@ impl Select<'_> {
     }
 
     fn convert_lanes(&mut self, from: Ty, to: Elem, x: V) -> Encoding<VReg> {
-        let none = || refused(format!("it converts {from} to {to}"));
+        let target = from.with(to);
         if from.elem == Elem::Bool {
-            let ty = from.with(to);
-            let view = vector_view(ty)?;
-            let one = self.constant(ty, egret_loop::number_bits(to, 1.0))?;
-            let op = match to.size() {
-                4 => VectorOp::PandD,
-                8 => VectorOp::PandQ,
-                _ => return Err(none()),
-            };
+            let view = vector_view(target)?;
+            let one = self.constant(target, egret_loop::number_bits(to, 1.0))?;
+            let op = if lane_elem(to).size() == 4 { VectorOp::PandD } else { VectorOp::PandQ };
             let (mask, code) = (self.reg(x)?, self.code(op, view)?);
             let args = vec![Arg::Use(one, view), Arg::Use(one, view)];
             return Ok(self.pure(code, (VECTOR, view), None, args, Some((mask, true))));
         }
         let view = vector_view(from)?;
-        match (from.elem, to) {
-            (e, Elem::Bool) => {
-                let op = match (e.size(), e.is_float()) {
-                    (4, true) => VectorOp::CmpPs,
-                    (8, true) => VectorOp::CmpPd,
-                    (4, false) => VectorOp::PcmpD,
-                    (8, false) => VectorOp::PcmpQ,
-                    _ => return Err(none()),
-                };
-                let (x, zero) = (self.reg(x)?, self.constant(from, 0)?);
-                self.compare_lanes(op, view, x, Arg::Use(zero, view), 4)
-            }
-            (Elem::F32, Elem::I32 | Elem::U32) | (Elem::F64, Elem::I64 | Elem::U64) => {
-                let x = self.reg(x)?;
-                self.saturate(to, view, x)
-            }
-            (Elem::I32 | Elem::U32, Elem::F32) | (Elem::I64 | Elem::U64, Elem::F64) => {
-                let op = match from.elem {
-                    Elem::I32 => VectorOp::Cvtdq2Ps,
-                    Elem::U32 => VectorOp::Cvtudq2Ps,
-                    Elem::I64 => VectorOp::Cvtqq2Pd,
-                    _ => VectorOp::Cvtuqq2Pd,
-                };
-                let (x, code) = (self.operand(x)?, self.code(op, view)?);
-                Ok(self.pure(code, (VECTOR, view), None, vec![x], None))
-            }
-            (e, t) if !e.is_float() && !t.is_float() && e.size() == t.size() => self.reg(x),
-            _ => Err(none()),
+        if to == Elem::Bool {
+            let op = match (lane_elem(from.elem).size(), from.elem.is_float()) {
+                (4, true) => VectorOp::CmpPs,
+                (_, true) => VectorOp::CmpPd,
+                (4, false) => VectorOp::PcmpD,
+                (_, false) => VectorOp::PcmpQ,
+            };
+            let (x, zero) = (self.reg(x)?, self.constant(from, 0)?);
+            return self.compare_lanes(op, view, x, Arg::Use(zero, view), 4);
         }
+        let out = vector_view(target)?;
+        match (from.elem.is_float(), to.is_float()) {
+            (true, true) => {
+                let op = if to == Elem::F64 { VectorOp::Cvtps2Pd } else { VectorOp::Cvtpd2Ps };
+                let x = self.reg(x)?;
+                self.unlike(op, view, out, x)
+            }
+            (false, true) => {
+                let op = match (from.elem, to) {
+                    (Elem::U32, Elem::F32) => VectorOp::Cvtudq2Ps,
+                    (Elem::U32, _) => VectorOp::Cvtudq2Pd,
+                    (Elem::I64, Elem::F64) => VectorOp::Cvtqq2Pd,
+                    (Elem::U64, Elem::F64) => VectorOp::Cvtuqq2Pd,
+                    (Elem::I64, _) => VectorOp::Cvtqq2Ps,
+                    (Elem::U64, _) => VectorOp::Cvtuqq2Ps,
+                    (_, Elem::F32) => VectorOp::Cvtdq2Ps,
+                    (..) => VectorOp::Cvtdq2Pd,
+                };
+                if view == out {
+                    let (x, code) = (self.operand(x)?, self.code(op, view)?);
+                    return Ok(self.pure(code, (VECTOR, view), None, vec![x], None));
+                }
+                let x = self.reg(x)?;
+                self.unlike(op, view, out, x)
+            }
+            (true, false) => {
+                let mut x = self.reg(x)?;
+                match (from.elem, to.size()) {
+                    (Elem::F32, 4) | (Elem::F64, 8) => self.saturate(to, view, x),
+                    (Elem::F32, 8) => {
+                        x = self.unlike(VectorOp::Cvtps2Pd, view, out, x)?;
+                        self.saturate(to, out, x)
+                    }
+                    _ => self.saturate_small(from.elem, to, (view, out), x),
+                }
+            }
+            (false, false) => {
+                let x = self.reg(x)?;
+                let x = match (lane_elem(from.elem).size(), lane_elem(to).size()) {
+                    (4, 8) if from.elem == Elem::U32 => self.unlike(VectorOp::PmovzxDq, view, out, x)?,
+                    (4, 8) => self.unlike(VectorOp::PmovsxDq, view, out, x)?,
+                    (8, 4) => self.unlike(VectorOp::PmovQd, view, out, x)?,
+                    _ => x,
+                };
+                self.extend_lanes(to, out, x)
+            }
+        }
+    }
+
+    /// A conversion between vectors of unlike sizes.
+    fn unlike(&mut self, op: VectorOp, from: View, to: View, x: VReg) -> Encoding<VReg> {
+        let wider = if [from, to].contains(&View::Z) { View::Z } else { View::Y };
+        let code = self.code(op, wider)?;
+        Ok(self.pure(code, (VECTOR, to), None, vec![Arg::Use(x, from)], None))
+    }
+
+    /// Floats to integers of fewer bits: brought within what these can hold, and 0 where they are no numbers.
+    fn saturate_small(
+        &mut self,
+        elem: Elem,
+        to: Elem,
+        (view, out): (View, View),
+        x: VReg,
+    ) -> Encoding<VReg> {
+        let (bits, size) = (8 * to.size() as i32, elem.size());
+        let (low, high) = match to.is_signed() {
+            true => (-(2f64.powi(bits - 1)), 2f64.powi(bits - 1) - 1.0),
+            false => (0.0, 2f64.powi(bits) - 1.0),
+        };
+        let (min, max, compare) = match elem {
+            Elem::F32 => (VectorOp::MinPs, VectorOp::MaxPs, VectorOp::CmpPs),
+            _ => (VectorOp::MinPd, VectorOp::MaxPd, VectorOp::CmpPd),
+        };
+        let op = match (elem, to) {
+            (Elem::F32, _) => VectorOp::Cvttps2Dq,
+            (_, Elem::U32) => VectorOp::Cvttpd2Udq,
+            _ => VectorOp::Cvttpd2Dq,
+        };
+        let [low_bits, high] = [low, high].map(|v| self.pool(size, egret_loop::number_bits(elem, v)));
+        // The second source is the result where the first is NaN: the least, which is 0 of unsigned numbers.
+        let ordered = if to.is_signed() {
+            Some((self.compare_lanes(compare, view, x, Arg::Use(x, view), ORDERED)?, true))
+        } else {
+            None
+        };
+        let x = self.two(max, view, x, low_bits)?;
+        let x = self.two(min, view, x, high)?;
+        let code = self.code(op, view)?;
+        Ok(self.pure(code, (VECTOR, out), None, vec![Arg::Use(x, view)], ordered))
     }
 
     /// A float of so many bytes, no NaN made a number, within what an integer type can hold.
@@ -195,7 +263,6 @@ impl Select<'_> {
     /// what does not fit: too large becomes the largest, NaN becomes 0.
     fn saturate(&mut self, to: Elem, view: View, x: VReg) -> Encoding<VReg> {
         const GREATER_OR_EQUAL: i64 = 0x1d;
-        const ORDERED: i64 = 7;
         let size = to.size();
         let elem = if size == 8 { Elem::F64 } else { Elem::F32 };
         let (op, compare, max) = match (to, size) {
@@ -228,6 +295,10 @@ impl Select<'_> {
             return Ok(Value::Const(*bits));
         }
         let v = self.reg(x)?;
+        if from.lanes > 1 && to.size() < 4 {
+            let v = self.extend_lanes(to, vector_view(target)?, v)?;
+            return Ok(Value::Reg(v));
+        }
         if from.lanes > 1 || (from.elem.is_float() == to.is_float() && to.size() >= 4) {
             return Ok(self.value_in(target, v));
         }

@@ -11,18 +11,14 @@ use crate::isa::x86::kernel::alloc::{general, gpr};
 use crate::isa::x86::kernel::mir::{Arg, Condition, INT, Inst, View};
 use crate::isa::{Encoding, refused};
 
-/// The view of numbers of a type that arithmetic is done on.
-fn number_view(ty: Ty, what: impl std::fmt::Debug) -> Encoding<View> {
-    match ty.elem.size() {
-        8 => Ok(View::B64),
-        4 => Ok(View::B32),
-        _ => Err(refused(format!("it has {what:?} of {ty}"))),
-    }
+/// The view of numbers of a type that arithmetic is done on: those of fewer than 32 bits stand extended.
+fn number_view(ty: Ty) -> View {
+    if ty.elem.size() == 8 { View::B64 } else { View::B32 }
 }
 
 impl Select<'_> {
     pub(super) fn unary_number(&mut self, op: UnOp, ty: Ty, x: V) -> Encoding<Value> {
-        let view = number_view(ty, op)?;
+        let view = number_view(ty);
         let wide = view == View::B64;
         let x = self.reg(x)?;
         let v = match op {
@@ -45,6 +41,7 @@ impl Select<'_> {
             UnOp::Abs => x,
             _ => return Err(refused(format!("it has {op:?} of {ty}"))),
         };
+        let v = if ty.elem.size() < 4 { self.extend(ty.elem, v) } else { v };
         Ok(self.value_in(ty, v))
     }
 
@@ -59,7 +56,7 @@ impl Select<'_> {
                 _ => {}
             }
         }
-        let view = number_view(ty, op)?;
+        let view = number_view(ty);
         let wide = view == View::B64;
         let v = match op {
             BinOp::Shl | BinOp::Shr => self.shift(op, ty, view, a, b)?,
@@ -91,6 +88,7 @@ impl Select<'_> {
                 self.pure(code, (INT, view), Some(x), vec![Arg::Use(y, view)], None)
             }
         };
+        let v = if ty.elem.size() < 4 { self.extend(ty.elem, v) } else { v };
         Ok(self.value_in(ty, v))
     }
 
@@ -134,7 +132,12 @@ impl Select<'_> {
     /// By a number that is known, and neither 0 nor -1, with which hardware traps.
     fn divide(&mut self, quotient: bool, ty: Ty, a: V, b: V) -> Encoding<VReg> {
         let wide = ty.elem.size() == 8;
-        let by = self.number(b)?.map(|n| if wide { n } else { i64::from(n as i32) });
+        let by = self.number(b)?.map(|n| match (ty.elem, wide) {
+            (_, true) => n,
+            (Elem::I8, _) => i64::from(n as i8),
+            (Elem::I16, _) => i64::from(n as i16),
+            _ => i64::from(n as i32),
+        });
         let Some(by) = by.filter(|n| *n != 0 && *n != -1) else {
             return Err(refused("it divides integers by numbers that are not known"));
         };

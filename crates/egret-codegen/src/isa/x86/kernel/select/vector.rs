@@ -4,7 +4,7 @@ use egret_loop::{BinOp, Elem, Ty, V};
 use iced_x86::{Code, OpKind};
 use regalloc2::VReg;
 
-use super::address::vector_view;
+use super::address::{lane_elem, vector_view};
 use super::{Select, Value};
 use crate::isa::x86::kernel::mir::{Arg, INT, MASK, VECTOR, View};
 use crate::isa::x86::kernel::op::VectorOp;
@@ -33,7 +33,7 @@ impl Select<'_> {
         }
         let view = vector_view(Ty { lanes, ..scalar })?;
         let x = self.reg(x)?;
-        let (code, by) = match (scalar.elem.size(), scalar.elem.is_float(), view) {
+        let (code, by) = match (lane_elem(scalar.elem).size(), scalar.elem.is_float(), view) {
             (4, true, View::X) => (Code::EVEX_Vpbroadcastd_xmm_k1z_xmmm32, View::X),
             (4, true, View::Y) => (Code::EVEX_Vpbroadcastd_ymm_k1z_xmmm32, View::X),
             (4, true, _) => (Code::EVEX_Vpbroadcastd_zmm_k1z_xmmm32, View::X),
@@ -101,7 +101,7 @@ impl Select<'_> {
                 None,
             )));
         }
-        let size = ty.elem.size();
+        let size = lane_elem(ty.elem).size();
         if !matches!(size, 4 | 8) {
             return Err(refused(format!("it takes lanes out of {ty}")));
         }
@@ -114,7 +114,7 @@ impl Select<'_> {
     /// The lanes of a vector joined into one: the upper half with the lower, until one is left.
     pub(super) fn fold(&mut self, op: BinOp, x: V) -> Encoding<Value> {
         let ty = self.ty(x)?;
-        let size = ty.elem.size();
+        let size = lane_elem(ty.elem).size();
         if ty.elem == Elem::Bool {
             return self.fold_mask(op, ty, x);
         }
