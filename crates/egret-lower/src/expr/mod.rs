@@ -12,9 +12,9 @@ pub use convert::{decode, encode};
 
 use crate::error::Unsupported;
 use crate::geometry::access::StridedAccess;
-use crate::geometry::dtypes::compute_elem;
+use crate::geometry::dtypes::{buffer_elem, compute_elem, is_direct};
 use egret_ir::{Attrs, DType, Op, ValueId};
-use egret_loop::{Arith, BinOp};
+use egret_loop::{Arith, BASE_VECTOR_BYTES, BinOp, MAX_LANES};
 
 /// A buffer that an expression reads.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +38,34 @@ pub enum Term {
     Const(u64),
     /// An elementwise operation.
     Apply(Op, Attrs, Vec<usize>),
+}
+
+/// Bytes of the elements of an expression; masks have none of their own.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct LaneSizes {
+    /// The widest.
+    pub widest: usize,
+    /// The least wide.
+    pub least: usize,
+}
+
+impl LaneSizes {
+    fn add(&mut self, size: usize) {
+        self.widest = self.widest.max(size);
+        self.least = self.least.min(size);
+    }
+
+    /// The fewest lanes of a vector: those that fill the base vector; smaller elements beside those of 8 bytes have at least four.
+    pub fn least_lanes(self) -> u8 {
+        let lanes = BASE_VECTOR_BYTES / self.widest;
+        if self.least < self.widest { lanes.max(4) as u8 } else { lanes as u8 }
+    }
+
+    /// The lanes of the widest vectors within so many bytes, if there are any.
+    pub fn lanes(self, vector_bytes: usize) -> Option<u8> {
+        let lanes = (vector_bytes / self.widest).min(MAX_LANES) as u8;
+        (lanes >= self.least_lanes()).then_some(lanes)
+    }
 }
 
 /// An elementwise DAG over the index space `dims`; its value is the last term.
@@ -82,20 +110,51 @@ impl Expr {
         matches!(self.terms.as_slice(), [(Term::Operand(_), _)])
     }
 
-    /// Whether vectors of 4 lanes and tile epilogues can compute it, without a case that needs a branch.
+    /// Whether tile epilogues can compute it: every buffer element is 4 bytes wide, every term is computed in f32, i32, u32 or
+    /// bool, and there is no case that needs a branch.
     pub fn is_word_sized(&self) -> bool {
-        let branches = |t: &Term| matches!(t, Term::Apply(Op::Sin | Op::Cos | Op::Tan | Op::Mod, ..));
-        self.has_word_lanes() && !self.terms.iter().any(|(t, _)| branches(t))
-    }
-
-    /// Whether every buffer element is 4 bytes wide and every term is computed in f32, i32, u32 or bool:
-    /// what vectors of 4 lanes can do, but for lanes that
-    /// [`KernelBuilder::take_unfit`](egret_loop::KernelBuilder::take_unfit) tells of.
-    pub fn has_word_lanes(&self) -> bool {
         let word = |d: DType| matches!(d, DType::F32 | DType::I32 | DType::U32);
+        // Epilogues convert between f32 and i32 only; bool is chosen, not converted.
+        let fits = |term: &Term, d: DType| match term {
+            Term::Apply(Op::Cast, _, args) => [self.terms[args[0]].1, d].iter().all(|d| *d != DType::U32),
+            _ => true,
+        };
         word(self.dtype())
             && self.operands.iter().all(|o| word(o.dtype))
-            && self.terms.iter().all(|(t, d)| (word(*d) || *d == DType::Bool) && self.has_lanes(t, *d))
+            && self.terms.iter().all(|(t, d)| (word(*d) || *d == DType::Bool) && fits(t, *d))
+            && self.lane_sizes().is_some()
+            && !self.branches()
+    }
+
+    /// Whether some lanes may need a branch: those that
+    /// [`KernelBuilder::take_unfit`](egret_loop::KernelBuilder::take_unfit) tells of.
+    pub fn branches(&self) -> bool {
+        let branches = |t: &Term| matches!(t, Term::Apply(Op::Sin | Op::Cos | Op::Tan | Op::Mod, ..));
+        self.terms.iter().any(|(t, _)| branches(t))
+    }
+
+    /// The sizes of the elements that vectors read, compute and write; nothing where an operation exists for scalars only.
+    pub fn lane_sizes(&self) -> Option<LaneSizes> {
+        let mut sizes = LaneSizes { widest: 1, least: 8 };
+        let mut add = |dtype: DType| -> Option<()> {
+            if dtype != DType::Bool {
+                sizes.add(buffer_elem(dtype).ok()?.size());
+                sizes.add(compute_elem(dtype).ok()?.size());
+            }
+            // Codes of smaller floats and of integers of a few bits are made of 32 bits.
+            if !is_direct(dtype) || matches!(dtype, DType::I4 | DType::U4 | DType::I2 | DType::U2) {
+                sizes.add(4);
+            }
+            Some(())
+        };
+        self.operands.iter().try_for_each(|o| add(o.dtype))?;
+        for (term, dtype) in &self.terms {
+            add(*dtype)?;
+            if !self.has_lanes(term, *dtype) {
+                return None;
+            }
+        }
+        Some(LaneSizes { least: sizes.least.min(sizes.widest), ..sizes })
     }
 
     /// The number that a float term always is.
@@ -134,18 +193,39 @@ impl Expr {
         }
     }
 
-    /// Whether an operation exists lane by lane in vectors of 4 words.
+    /// Whether an operation exists lane by lane in vectors.
     fn has_lanes(&self, term: &Term, dtype: DType) -> bool {
         let Term::Apply(op, _, args) = term else { return true };
+        let long = |d: DType| compute_elem(d).is_ok_and(|e| e.size() == 8);
+        // Of elements of 8 bytes, what is an instruction or two.
+        if (long(dtype) || args.iter().any(|&i| long(self.terms[i].1)))
+            && !matches!(
+                op,
+                Op::Add
+                    | Op::Sub
+                    | Op::Mul
+                    | Op::Div
+                    | Op::Neg
+                    | Op::Abs
+                    | Op::Sqrt
+                    | Op::Max
+                    | Op::Min
+                    | Op::Equal
+                    | Op::Less
+                    | Op::LessEqual
+                    | Op::Where
+                    | Op::Cast
+            )
+        {
+            return false;
+        }
         match op {
             // Integer division and shifts by a vector are scalar instructions; integer powers are scalar
             // too.
-            Op::Div | Op::Mod => dtype == DType::F32,
+            Op::Div | Op::Mod => dtype.is_float(),
             // Other powers are computed in f64.
             Op::Pow => dtype == DType::F32 && self.constant(args[1]).is_some_and(is_short_power),
             Op::ShiftLeft | Op::ShiftRight => false,
-            // Vectors convert between f32 and i32 only; bool is chosen, not converted.
-            Op::Cast => [self.terms[args[0]].1, dtype].iter().all(|d| *d != DType::U32),
             _ => true,
         }
     }

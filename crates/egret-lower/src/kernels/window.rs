@@ -231,7 +231,7 @@ fn pool_to(ctx: &mut Ctx, node: &Node, to: &Destination) -> Result<(), Unsupport
     if w.last {
         let rows = k.int(w.output[0]);
         let (n, first) = (k.div(task, rows), k.rem(task, rows));
-        let widest = if dtype == DType::F32 { k.vector(compute) } else { Ty::scalar(compute) };
+        let widest = if compute.size() <= 4 { k.vector(compute) } else { Ty::scalar(compute) };
         let os = &own.strides[1..own.strides.len() - 1];
         nest(&mut k, &w.output[1..], &mut |k, rest| {
             let mut o = vec![first];

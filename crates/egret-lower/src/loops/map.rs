@@ -10,7 +10,7 @@ use crate::loops::nest::{self, Level, Nest};
 use crate::loops::operands::{StridedOperand, normalise, touched};
 use crate::program::context::Ctx;
 use crate::program::destination::Destination;
-use egret_ir::{DType, Op};
+use egret_ir::DType;
 use egret_loop::{Access, Arg, Elem, Kernel, KernelBuilder, Param, Ty, V};
 
 /// Elements of work that are worth a task of their own.
@@ -59,14 +59,20 @@ pub fn run_to(ctx: &mut Ctx, expr: &Expr, inputs: &[Arg], out: &Destination) -> 
     let pairs: Vec<(usize, usize)> =
         (0..written).filter(|&i| shares(expr, &operands, &args, i)).map(|i| (written, i)).collect();
     let (dims, _) = normalise(&expr.dims, &vec![false; expr.dims.len()], &mut operands, &mut args)?;
-    let kernel = kernel(
-        expr,
-        dims,
-        &operands,
-        if copies { Lanes::Copy } else { lanes(expr) },
-        out,
-        ctx.options.vector_bytes,
-    )?;
+    let bytes = ctx.options.vector_bytes;
+    let contiguous = match (dims.len(), operands.split_last()) {
+        (0, _) | (_, None) => false,
+        (n, Some((to, from))) => {
+            let stride = |s: &StridedOperand| s.access.strides[n - 1];
+            stride(to) == 1 && from.iter().all(|s| stride(s) == 1 || (stride(s) == 0 && !copies))
+        }
+    };
+    let lanes = match operands.last().filter(|_| contiguous) {
+        Some(to) if copies => Some(Lanes::filled(to.elem, bytes)),
+        Some(_) => Lanes::of(expr, bytes),
+        None => None,
+    };
+    let kernel = kernel(expr, dims, &operands, lanes, out, bytes)?;
     args.extend(out.halo.as_ref().map(|_| out.at));
     ctx.call_in_place(kernel, &args, &pairs)
 }
@@ -91,61 +97,45 @@ fn copy_elem(elem: Elem) -> Elem {
     }
 }
 
-/// Which vectors a kernel may use.
+/// The vectors that a kernel may use, in lanes.
 #[derive(Copy, Clone, PartialEq)]
-enum Lanes {
-    Scalar,
-    /// Vectors of elements of so many bytes, as every operand's and the result's are.
-    Of(usize),
-    /// Whatever fills a vector.
-    Copy,
+struct Lanes {
+    /// Those of the widest.
+    widest: u8,
+    /// Those of the narrowest.
+    least: u8,
 }
 
-fn lanes(expr: &Expr) -> Lanes {
-    if expr.has_word_lanes() {
-        return Lanes::Of(4);
+impl Lanes {
+    /// Those of an expression.
+    fn of(expr: &Expr, vector_bytes: usize) -> Option<Lanes> {
+        let sizes = expr.lane_sizes()?;
+        Some(Lanes { widest: sizes.lanes(vector_bytes)?, least: sizes.least_lanes() })
     }
-    let double = |d: DType| d == DType::F64;
-    let plain = |op: Op| {
-        matches!(
-            op,
-            Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Neg | Op::Abs | Op::Sqrt | Op::Max | Op::Min
-        )
-    };
-    let all = expr.operands.iter().all(|o| double(o.dtype))
-        && expr
-            .terms
-            .iter()
-            .all(|(t, d)| double(*d) && !matches!(t, crate::expr::Term::Apply(op, ..) if !plain(*op)));
-    if all { Lanes::Of(8) } else { Lanes::Scalar }
+
+    /// Those that are filled with elements of a type as they are.
+    fn filled(elem: Elem, vector_bytes: usize) -> Lanes {
+        Lanes { widest: Ty::vector_of(elem, vector_bytes).lanes, least: Ty::vector(elem).lanes }
+    }
 }
 
 fn kernel(
     expr: &Expr,
     dims: Vec<i64>,
     operands: &[StridedOperand],
-    lanes: Lanes,
+    lanes: Option<Lanes>,
     to: &Destination,
     vector_bytes: usize,
 ) -> Result<Kernel, Unsupported> {
     let inner = dims.len().checked_sub(1);
-    let stride = |s: &StridedOperand| inner.map_or(0, |i| s.access.strides[i]);
-    let (out, inputs) = operands.split_last().ok_or_else(|| Unsupported::new("has no result"))?;
-    let contiguous = stride(out) == 1 && inputs.iter().all(|s| matches!(stride(s), 0 | 1));
-    let width = match lanes {
-        Lanes::Of(size) if contiguous => (vector_bytes / size) as u8,
-        Lanes::Copy if contiguous && inputs.iter().all(|s| stride(s) == 1) => {
-            Ty::vector_of(out.elem, vector_bytes).lanes
+    let (_, inputs) = operands.split_last().ok_or_else(|| Unsupported::new("has no result"))?;
+    // Vectors that an axis fills, if it fills any.
+    let (width, least) = match (lanes, inner.map(|i| dims[i])) {
+        (Some(Lanes { widest, least }), Some(n)) if n >= i64::from(least) => {
+            let halves = std::iter::successors(Some(widest), |w| Some(w / 2));
+            (halves.take_while(|w| *w >= least).find(|w| n >= i64::from(*w)).unwrap_or(1), least)
         }
-        _ => 1,
-    };
-    // Vectors that an axis fills, if it fills any of those that every target has.
-    let least = Ty::vector(out.elem).lanes;
-    let width = match inner.map(|i| dims[i]) {
-        Some(n) if width > 1 && n >= i64::from(least) => {
-            std::iter::successors(Some(width), |w| Some(w / 2)).find(|w| n >= i64::from(*w)).unwrap_or(1)
-        }
-        _ => 1,
+        _ => (1, 1),
     };
     let levels = levels(&dims, inputs, width);
     let nest = Nest::split(&dims, levels, GRAIN / weight(expr));
@@ -165,6 +155,7 @@ fn kernel(
         operands,
         inner,
         width,
+        least,
         unroll: if expr.terms.len() <= 6 { 4 } else { 1 },
     };
     let offsets: Vec<V> = operands.iter().map(|s| k.int(s.access.offset)).collect();
@@ -231,6 +222,8 @@ struct Body<'a> {
     operands: &'a [StridedOperand],
     inner: Option<usize>,
     width: u8,
+    /// Lanes of the narrowest vectors.
+    least: u8,
     unroll: i64,
 }
 
@@ -258,12 +251,11 @@ impl Body<'_> {
             }
         };
         let mut rest = begin;
-        let least = Ty::vector(self.operands[n].elem).lanes;
         let mut rounds = vec![];
         if self.width > 1 {
             rounds.extend((self.unroll > 1).then_some((self.width, self.unroll)));
             rounds.push((self.width, 1));
-            rounds.extend((least < self.width).then_some((least, 1)));
+            rounds.extend((self.least < self.width).then_some((self.least, 1)));
         }
         for (width, unroll) in rounds {
             let wide: Vec<Option<V>> = fixed.iter().map(|f| f.map(|v| k.splat(v, width))).collect();

@@ -4,7 +4,7 @@ use crate::error::Unsupported;
 use crate::lanes;
 use crate::program::context::Ctx;
 use egret_ir::Node;
-use egret_loop::{Access, Arg, Cmp, Elem, Kernel, KernelBuilder, Param, Ty, V};
+use egret_loop::{Access, Arg, Cmp, Elem, Kernel, KernelBuilder, Param, V};
 
 /// The kernel under construction and its arguments, side by side.
 pub struct Writer<'c, 'g> {
@@ -72,15 +72,9 @@ pub fn data_length(k: &mut KernelBuilder, p: Param, at: V, extent: i64) -> V {
 /// Copies `len` contiguous elements.
 pub fn copy_run(k: &mut KernelBuilder, from: Param, at: V, to: Param, to_at: V, len: i64) {
     let elem = k.param_elem(from);
-    let copy = |k: &mut KernelBuilder, i: V, ty: Ty| {
+    lanes::each(k, len, elem, |k, i, ty| {
         let (a, b) = (k.affine(&[(at, 1), (i, 1)], 0), k.affine(&[(to_at, 1), (i, 1)], 0));
         let v = lanes::load(k, from, a, ty);
         k.store(to, b, v);
-    };
-    // Only wide elements have vectors everywhere.
-    if elem.size() >= 4 {
-        lanes::each(k, len, elem, copy);
-    } else {
-        k.for_range(0, len, 1, |k, i| copy(k, i, Ty::scalar(elem)));
-    }
+    });
 }
