@@ -3,7 +3,7 @@
 mod common;
 
 use common::{check, op, tensor};
-use egret_ir::{DType, Op, Tensor, attrs};
+use egret_ir::{Builder, DType, Op, Tensor, ValueId, attrs};
 
 const SHAPES: [&[usize]; 8] =
     [&[5], &[3, 4, 5], &[2, 37], &[70, 2], &[2, 3, 64], &[3, 1, 19, 2], &[4, 33, 9], &[1, 20000]];
@@ -37,6 +37,36 @@ fn reductions_fuse_what_makes_and_what_uses_them() {
                 let mean = op(b, Op::Div, attrs!(), &[sum, n]);
                 op(b, Op::Sqrt, attrs!(), &[mean])
             });
+        }
+    }
+}
+
+/// Rows of small elements, read from them or written to them, in vectors of the elements that are computed with.
+#[test]
+fn rows_of_unlike_elements() {
+    let cast = |b: &mut Builder, to: DType, x: ValueId| {
+        op(b, Op::Cast, attrs! { to: to, saturate: 0i64, round: "nearest" }, &[x])
+    };
+    for dims in SHAPES {
+        for axis in 0..dims.len() as i64 {
+            for dtype in [DType::U8, DType::I8, DType::I16, DType::F16, DType::BF16] {
+                check("softmax of small elements", dtype, dims, |b, x| {
+                    let x = cast(b, DType::F32, x);
+                    let y = op(b, Op::Softmax, attrs! { axis: axis }, &[x]);
+                    let most = b.constant(Tensor::scalar(100f32));
+                    let y = op(b, Op::Mul, attrs!(), &[y, most]);
+                    let y = op(b, Op::Round, attrs!(), &[y]);
+                    let half = b.constant(Tensor::scalar(0.5f32));
+                    let y = op(b, Op::Add, attrs!(), &[y, half]);
+                    cast(b, dtype, y)
+                });
+            }
+            for dtype in [DType::U8, DType::I8, DType::I16, DType::F16] {
+                for kind in ["max", "min"] {
+                    let a = || attrs! { kind: kind, axes: vec![axis], keepdims: 0 };
+                    check(kind, dtype, dims, |b, x| op(b, Op::Reduce, a(), &[x]));
+                }
+            }
         }
     }
 }

@@ -39,7 +39,7 @@ pub fn check(what: &str, dtype: DType, dims: &[usize], y: impl Fn(&mut Builder, 
     check_on(what, &[tensor(dtype, dims, dims.len() as u64 + 7)], |b, x| y(b, x[0]));
 }
 
-/// Lowers `y(inputs)`, fused and not, and compares with the reference.
+/// Lowers `y(inputs)`, fused and not, in narrow and in wide vectors, and compares with the reference.
 pub fn check_on(what: &str, inputs: &[Tensor], y: impl Fn(&mut Builder, &[ValueId]) -> ValueId) {
     let mut b = Builder::new("case");
     let values: Vec<ValueId> =
@@ -51,14 +51,20 @@ pub fn check_on(what: &str, inputs: &[Tensor], y: impl Fn(&mut Builder, &[ValueI
     let expected = expected[0].as_tensor().unwrap();
     let bytes: Vec<&[u8]> = inputs.iter().map(Tensor::bytes).collect();
     let dims: Vec<&[usize]> = inputs.iter().map(Tensor::shape).collect();
-    for fuse in [true, false] {
-        let program = lower(&b.graph, &LowerOptions { fuse, ..LowerOptions::default() }).unwrap();
+    for (fuse, vector_bytes) in [(true, 16), (false, 16), (true, 64), (false, 64)] {
+        let options = LowerOptions { fuse, vector_bytes, ..LowerOptions::default() };
+        let program = lower(&b.graph, &options).unwrap();
         let report = arena_report(&program);
         assert!(report.arena_bytes <= 2 * report.peak_live_bytes, "{what}: {report:?}");
         let got =
             egret_loop::interp::run(&program, &bytes).unwrap_or_else(|e| panic!("{what} {dims:?}: {e}"));
         let got = Tensor::from_bytes(expected.dtype(), expected.shape(), &got[0]);
         let tolerance = tolerance(expected.dtype());
-        compare::assert_near(expected, &got, tolerance, format_args!("{what} {dims:?} fuse {fuse}"));
+        compare::assert_near(
+            expected,
+            &got,
+            tolerance,
+            format_args!("{what} {dims:?} fuse {fuse} {vector_bytes}"),
+        );
     }
 }
