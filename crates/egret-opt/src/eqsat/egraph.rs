@@ -8,7 +8,7 @@ use crate::matching::{Sink, TermNode, Terms};
 use crate::regions::Constant;
 use egg::{Analysis, DidMerge, EGraph, Id, Language};
 use egret_ir::{Attrs, DType, Op, Tensor, Type};
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 /// A node without its operands.
 #[derive(Clone, Debug)]
@@ -42,16 +42,16 @@ pub enum Symbol {
 #[derive(Default)]
 pub struct Symbols {
     list: Vec<Symbol>,
-    keys: HashMap<String, u32>,
+    keys: FxHashMap<String, u32>,
     /// The constants; those of the region come first, with the same indices.
     pub constants: Vec<Constant>,
-    constant_keys: HashMap<egret_ir::ContentHash, usize>,
+    constant_keys: FxHashMap<egret_ir::ContentHash, usize>,
 }
 
 impl Symbols {
     /// With the constants of a region.
     pub fn with(constants: &[Constant]) -> Symbols {
-        let mut keys = HashMap::new();
+        let mut keys = FxHashMap::default();
         for (i, constant) in constants.iter().enumerate() {
             if let Constant::Known(t) = constant {
                 keys.entry(t.content_hash()).or_insert(i);
@@ -212,14 +212,12 @@ impl Terms for Egraph {
         &self[id].data
     }
 
-    fn nodes(&self, id: Id) -> Vec<TermNode<'_, Id>> {
+    fn nodes(&self, id: Id) -> impl Iterator<Item = TermNode<'_, Id>> {
         let nodes = self[id].nodes.iter().enumerate();
-        nodes
-            .filter_map(|(key, n)| match self.analysis.symbols.get(n.symbol) {
-                Symbol::Op { op, attrs } => Some(TermNode { key, op: *op, attrs, operands: &n.children }),
-                _ => None,
-            })
-            .collect()
+        nodes.filter_map(|(key, n)| match self.analysis.symbols.get(n.symbol) {
+            Symbol::Op { op, attrs } => Some(TermNode { key, op: *op, attrs, operands: &n.children }),
+            _ => None,
+        })
     }
 
     fn is_absent(&self, id: Id) -> bool {

@@ -6,14 +6,15 @@ use super::extract::{self, Extraction, extract};
 use super::missed::missed;
 use super::optimized_region::{Applied, Make, OptimizedRegion, Step};
 use super::record;
-use super::saturate::{Application, Limits, Saturation, saturate};
+use super::saturate::{Application, Limits, Saturation, Sources, saturate};
 use crate::analysis::foldable;
 use crate::cost::CostModel;
 use crate::regions::{CanonicalRegion, Constant, Local, RegionNode};
 use crate::rules::{Rule, Tier};
 use egg::Id;
 use egret_ir::{Tensor, Type, infer};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use rustc_hash::FxHashMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What to optimise regions with.
 pub(crate) struct RegionOptions<'a> {
@@ -42,8 +43,8 @@ pub(crate) fn optimize_region(
 ) -> Result<OptimizedRegion, String> {
     let symbols = Symbols::with(&region.constants);
     let knowledge = Knowledge { symbols, deep: region.deep, cost: options.cost, errors: vec![] };
-    let mut load = Load { region, egraph: Egraph::new(knowledge), values: HashMap::new() };
-    let mut sources = HashMap::new();
+    let mut load = Load { region, egraph: Egraph::new(knowledge), values: FxHashMap::default() };
+    let mut sources = Sources::default();
     let mut ranks: Vec<Id> = vec![];
     for (i, node) in region.nodes.iter().enumerate() {
         let (class, node) = load.node(i, node);
@@ -172,7 +173,7 @@ fn applied(egraph: &Egraph, done: &Saturation, extraction: &Extraction) -> Vec<A
 struct Load<'a> {
     region: &'a CanonicalRegion,
     egraph: Egraph,
-    values: HashMap<Local, Id>,
+    values: FxHashMap<Local, Id>,
 }
 
 impl Load<'_> {

@@ -3,12 +3,13 @@
 
 use super::egraph::{ENode, Egraph, Symbol};
 use super::extract::Approximation;
-use crate::matching::{Bound, Match, Terms, groups, guards_hold, instantiate, matches};
+use crate::matching::{Bound, Match, Terms, all_guards_hold, groups, instantiate, matches};
 use crate::report::RuleCount;
 use crate::rules::{OpPattern, Pattern, Rule, Tier};
 use egg::Id;
 use egret_ir::Op;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 /// What stops saturation early.
@@ -60,6 +61,9 @@ pub(crate) struct Evidence {
     pub new: Id,
 }
 
+/// The nodes of the region that nodes of the e-graph come from.
+pub type Sources = FxHashMap<ENode, BTreeSet<usize>>;
+
 /// What saturation did.
 #[derive(Debug, Default)]
 pub struct Saturation {
@@ -74,7 +78,7 @@ pub struct Saturation {
     /// Limits that were hit: name and value.
     pub limits: Vec<(&'static str, usize)>,
     /// The nodes of the region behind every node of the e-graph.
-    pub sources: HashMap<ENode, BTreeSet<usize>>,
+    pub sources: Sources,
 }
 
 /// A match that was found before: rule, class, bindings, nodes.
@@ -88,11 +92,11 @@ pub fn saturate(
     egraph: &mut Egraph,
     rules: &[&Rule],
     limits: &Limits,
-    sources: HashMap<ENode, BTreeSet<usize>>,
+    sources: Sources,
 ) -> Result<Saturation, String> {
     let mut done =
         Saturation { counts: vec![RuleCount::default(); rules.len()], sources, ..Saturation::default() };
-    let mut seen: HashSet<Seen> = HashSet::new();
+    let mut seen: FxHashSet<Seen> = FxHashSet::default();
     let most = egraph.total_size() * limits.growth + 1000;
     egraph.rebuild();
     for round in 0..limits.rounds {
@@ -111,13 +115,12 @@ pub fn saturate(
                 if rule.tier > Tier::Exact && egraph[class].data.constant {
                     continue;
                 }
-                if !may_match(&rule.lhs, egraph, class, &by_op) {
-                    continue;
-                }
                 let new = matches(rule, egraph, class, left);
                 left -= new.len();
                 done.counts[i].matches += new.len();
-                all.extend(new.into_iter().map(|m| (class, m)));
+                // Siblings are grouped first: the list of them is part of the match.
+                let holds = |m: &Match<Id>| rule.multi_pattern.is_some() || all_guards_hold(rule, egraph, m);
+                all.extend(new.into_iter().filter(holds).map(|m| (class, m)));
                 if left == 0 {
                     done.limits.push(("matches", limits.matches));
                     break;
@@ -132,7 +135,7 @@ pub fn saturate(
                 let sources: BTreeSet<usize> =
                     nodes.iter().flatten().filter_map(|n| done.sources.get(n)).flatten().copied().collect();
                 for ((class, m), nodes) in group.into_iter().zip(nodes) {
-                    if guards_hold(rule, egraph, &m).is_ok()
+                    if (rule.multi_pattern.is_none() || all_guards_hold(rule, egraph, &m))
                         && seen.insert((i, class, m.values.clone(), nodes.clone()))
                     {
                         found.push(Found { rule: i, class, m, nodes, sources: sources.clone() });
@@ -244,52 +247,42 @@ fn apply(
 }
 
 /// Renames the operands of the keys to the present ids of their classes.
-fn canonical_sources(egraph: &Egraph, sources: &mut HashMap<ENode, BTreeSet<usize>>) {
-    for (mut node, from) in std::mem::take(sources) {
+fn canonical_sources(egraph: &Egraph, sources: &mut Sources) {
+    let is_old = |node: &ENode| node.children.iter().any(|c| egraph.find(*c) != *c);
+    for (mut node, from) in sources.extract_if(|node, _| is_old(node)).collect::<Vec<_>>() {
         node.children.iter_mut().for_each(|c| *c = egraph.find(*c));
         sources.entry(node).or_default().extend(from);
     }
 }
 
-fn classes_by_op(egraph: &Egraph) -> BTreeMap<Op, BTreeSet<Id>> {
-    let mut out: BTreeMap<Op, BTreeSet<Id>> = BTreeMap::new();
+/// The classes that have a node of each operation, sorted.
+fn classes_by_op(egraph: &Egraph) -> BTreeMap<Op, Vec<Id>> {
+    let mut out: BTreeMap<Op, Vec<Id>> = BTreeMap::new();
     for class in egraph.classes() {
         for node in &class.nodes {
             if let Symbol::Op { op, .. } = egraph.analysis.symbols.get(node.symbol) {
-                out.entry(*op).or_default().insert(class.id);
+                out.entry(*op).or_default().push(class.id);
             }
         }
     }
+    out.values_mut().for_each(sort_unique);
     out
 }
 
-/// A cheap test before matching: whether some node of the class has the pattern's operation and, in any
-/// order, operands whose classes have the operations of the pattern's arguments.
-fn may_match(pattern: &Pattern, egraph: &Egraph, class: Id, by_op: &BTreeMap<Op, BTreeSet<Id>>) -> bool {
-    let Some(node) = pattern.as_node() else { return true };
-    let wanted = || node.args.iter().filter_map(|a| a.as_node()?.op.one());
-    if wanted().next().is_none() {
-        return true;
-    }
-    let has = |op: &Op, id: &Id| by_op.get(op).is_some_and(|classes| classes.contains(&egraph.find(*id)));
-    egraph[class].nodes.iter().any(|n| {
-        let op = match egraph.analysis.symbols.get(n.symbol) {
-            Symbol::Op { op, .. } => *op,
-            _ => return false,
-        };
-        node.op.one().is_none_or(|wanted| wanted == op)
-            && wanted().all(|op| n.children.iter().any(|c| has(&op, c)))
-    })
+fn sort_unique(classes: &mut Vec<Id>) {
+    classes.sort_unstable();
+    classes.dedup();
 }
 
 /// The classes that have a node of the rule's root operation.
-fn roots(rule: &Rule, by_op: &BTreeMap<Op, BTreeSet<Id>>) -> Vec<Id> {
+fn roots(rule: &Rule, by_op: &BTreeMap<Op, Vec<Id>>) -> Vec<Id> {
     match rule.lhs.as_node().map(|n| n.op) {
-        Some(OpPattern::One(op)) => by_op.get(&op).into_iter().flatten().copied().collect(),
+        Some(OpPattern::One(op)) => by_op.get(&op).cloned().unwrap_or_default(),
         Some(OpPattern::Any(Some(group), _)) => {
-            let classes: BTreeSet<Id> =
-                by_op.iter().filter(|(op, _)| group.holds(**op)).flat_map(|(_, c)| c).copied().collect();
-            classes.into_iter().collect()
+            let of_group = by_op.iter().filter(|(op, _)| group.holds(**op));
+            let mut classes: Vec<Id> = of_group.flat_map(|(_, c)| c).copied().collect();
+            sort_unique(&mut classes);
+            classes
         }
         _ => vec![],
     }

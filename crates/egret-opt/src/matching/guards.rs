@@ -22,28 +22,41 @@ pub fn guards_hold<T: Terms>(rule: &Rule, terms: &T, m: &Match<T::Id>) -> Result
     rule.guards.iter().try_for_each(|g| {
         let fail = |reason| FailedGuard { guard: g.text.clone(), reason };
         match holds(g, terms, m) {
-            Ok(None) => Ok(()),
-            Ok(Some(reason)) => Err(fail(reason)),
+            Ok(true) => Ok(()),
+            Ok(false) => Err(fail(found(g, terms, m).unwrap_or_else(|reason| reason))),
             // A guard that cannot be computed fails, negated or not.
             Err(reason) => Err(fail(reason)),
         }
     })
 }
 
-/// `None` if the guard holds, else the values it was computed from.
-fn holds<T: Terms>(guard: &Guard, terms: &T, m: &Match<T::Id>) -> Result<Option<String>, String> {
+/// Whether a rule's guards hold for a match, without the reason, which takes longer to write than guards to evaluate.
+pub fn all_guards_hold<T: Terms>(rule: &Rule, terms: &T, m: &Match<T::Id>) -> bool {
+    rule.guards.iter().all(|g| holds(g, terms, m) == Ok(true))
+}
+
+/// Whether a guard holds.
+fn holds<T: Terms>(guard: &Guard, terms: &T, m: &Match<T::Id>) -> Result<bool, String> {
     let left = eval(&guard.left, terms, m)?;
-    let (truth, found) = match &guard.right {
+    let truth = match &guard.right {
         None => match left {
-            Val::Bool(b) => (b, arguments(&guard.left, terms, m)),
+            Val::Bool(b) => b,
             other => return Err(format!("{} is no condition", show(&other))),
         },
-        Some((comparison, right)) => {
-            let right = eval(right, terms, m)?;
-            (compare(*comparison, &left, &right)?, format!("{} against {}", show(&left), show(&right)))
-        }
+        Some((comparison, right)) => compare(*comparison, &left, &eval(right, terms, m)?)?,
     };
-    Ok((truth == guard.negated).then_some(found))
+    Ok(truth != guard.negated)
+}
+
+/// The values that a guard was computed from, for messages.
+fn found<T: Terms>(guard: &Guard, terms: &T, m: &Match<T::Id>) -> Result<String, String> {
+    match &guard.right {
+        None => Ok(arguments(&guard.left, terms, m)),
+        Some((_, right)) => {
+            let (left, right) = (eval(&guard.left, terms, m)?, eval(right, terms, m)?);
+            Ok(format!("{} against {}", show(&left), show(&right)))
+        }
+    }
 }
 
 /// The arguments of a condition, for messages.
@@ -54,7 +67,7 @@ fn arguments<T: Terms>(condition: &Expr, terms: &T, m: &Match<T::Id>) -> String 
 }
 
 fn compare(comparison: Comparison, left: &Val, right: &Val) -> Result<bool, String> {
-    let (Val::Attr(left), Val::Attr(right)) = (left, right) else {
+    let (Some(left), Some(right)) = (left.attr(), right.attr()) else {
         return Err("only attributes and numbers compare".into());
     };
     if let (Some(a), Some(b)) = (number(left), number(right)) {
@@ -84,6 +97,7 @@ pub(super) fn number(attr: &Attr) -> Option<f64> {
 fn show(val: &Val) -> String {
     match val {
         Val::Attr(a) => show_attr(a),
+        Val::Given(a) => show_attr(a),
         Val::Facts(f) => f.types.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         Val::List(l) => format!("{} values", l.len()),
         Val::Attrs(_) => "attributes".into(),
@@ -109,22 +123,26 @@ pub(super) fn show_attr(attr: &Attr) -> String {
 }
 
 pub(super) fn eval<'a, T: Terms>(
-    expr: &Expr,
+    expr: &'a Expr,
     terms: &'a T,
     m: &'a Match<T::Id>,
 ) -> Result<Val<'a>, String> {
     let unbound = || "a variable has no value".to_owned();
     Ok(match expr {
-        Expr::Literal(a) => Val::Attr(a.clone()),
-        Expr::Attr(v) => Val::Attr(m.attrs[*v].clone().ok_or_else(unbound)?),
+        Expr::Literal(a) => Val::Given(a),
+        Expr::Attr(v) => Val::Given(m.attrs[*v].as_ref().ok_or_else(unbound)?),
         Expr::Value(v) => match m.values[*v].as_ref().ok_or_else(unbound)? {
             Bound::One(id) => Val::Facts(terms.facts(*id)),
             Bound::List(ids) => Val::List(ids.iter().map(|id| terms.facts(*id)).collect()),
         },
         Expr::Spread(v) => Val::Attrs(m.spreads[*v].as_ref().ok_or_else(unbound)?),
         Expr::Call(function, args) => {
-            let args = args.iter().map(|a| eval(a, terms, m)).collect::<Result<Vec<_>, _>>()?;
-            (function.run)(&args)?
+            let eval = |a| eval(a, terms, m);
+            match args.as_slice() {
+                [a] => (function.run)(&[eval(a)?])?,
+                [a, b] => (function.run)(&[eval(a)?, eval(b)?])?,
+                args => (function.run)(&args.iter().map(eval).collect::<Result<Vec<_>, _>>()?)?,
+            }
         }
     })
 }

@@ -3,7 +3,6 @@
 use super::guards::{eval, number, show_attr};
 use super::matcher::value_vars;
 use super::terms::{Bound, Match, Sink};
-use crate::rules::functions::Val;
 use crate::rules::{NodePattern, OpPattern, Pattern, Rule};
 use egret_ir::{Attr, Attrs, Op};
 
@@ -50,7 +49,7 @@ fn built_head<S: Sink>(node: &NodePattern, sink: &S, m: &Match<S::Id>) -> Result
     let mut attrs = node.spread.and_then(|v| m.spreads[v].clone()).unwrap_or_default();
     for (name, expr) in &node.attrs {
         let kind = op.info().attr(name).map_or("", |a| a.kind.value());
-        let Val::Attr(value) = eval(expr, sink, m)? else {
+        let Some(value) = eval(expr, sink, m)?.into_attr() else {
             return Err(format!("`{name}` of `{op}` is no attribute"));
         };
         attrs
@@ -91,7 +90,7 @@ fn built_operands<S: Sink>(
                 operands.push(None);
             }
             Pattern::Number(expr) => {
-                let Val::Attr(value) = eval(expr, sink, m)? else {
+                let Some(value) = eval(expr, sink, m)?.into_attr() else {
                     return Err("an operand is no number".into());
                 };
                 numbers.push((

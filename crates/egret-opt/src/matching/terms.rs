@@ -13,7 +13,7 @@ pub trait Terms {
     fn facts(&self, id: Self::Id) -> &Facts;
 
     /// The nodes that compute a value, of those with one result and no sub-graphs.
-    fn nodes(&self, id: Self::Id) -> Vec<TermNode<'_, Self::Id>>;
+    fn nodes(&self, id: Self::Id) -> impl Iterator<Item = TermNode<'_, Self::Id>>;
 
     /// Whether an operand is omitted.
     fn is_absent(&self, id: Self::Id) -> bool;

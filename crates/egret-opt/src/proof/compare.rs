@@ -2,7 +2,7 @@
 
 use super::TermStore;
 use super::congruence::{ABSENT, CongruenceClosure};
-use crate::matching::{Terms, guards_hold, instantiate, matches};
+use crate::matching::{Terms, all_guards_hold, instantiate, matches};
 use crate::rules::{Rule, Tier};
 use egret_ir::{Graph, ValueId};
 use std::collections::HashMap;
@@ -92,7 +92,7 @@ fn apply(closure: &mut CongruenceClosure, rules: &[&Rule]) -> Result<(), String>
                     continue;
                 }
                 for m in matches(rule, closure, term, 16) {
-                    if guards_hold(rule, closure, &m).is_ok()
+                    if all_guards_hold(rule, closure, &m)
                         && let Ok(new) = instantiate(rule, closure, &m)
                     {
                         closure

@@ -408,9 +408,9 @@ impl Terms for CongruenceClosure {
         if id == ABSENT { &self.nothing } else { &self.facts[self.find(id).0 as usize] }
     }
 
-    fn nodes(&self, id: ValueId) -> Vec<TermNode<'_, ValueId>> {
+    fn nodes(&self, id: ValueId) -> impl Iterator<Item = TermNode<'_, ValueId>> {
         let producer = (id != ABSENT).then(|| self.store.graph.producer(id)).flatten();
-        let nodes = producer.into_iter().filter_map(|n| {
+        producer.into_iter().filter_map(|n| {
             let node = self.store.graph.node(n);
             let open = foldable(node.op) && node.results.len() == 1 && node.attrs.declared().is_empty();
             open.then(|| TermNode {
@@ -419,8 +419,7 @@ impl Terms for CongruenceClosure {
                 attrs: &node.attrs,
                 operands: &self.operands[&n],
             })
-        });
-        nodes.collect()
+        })
     }
 
     fn is_absent(&self, id: ValueId) -> bool {

@@ -7,9 +7,10 @@
 use super::congruence::CongruenceClosure;
 use super::{Proof, Step, TermStore};
 use crate::analysis::{Facts, foldable, scalar};
-use crate::matching::{Sink, TermNode, Terms, guards_hold, instantiate, matches};
+use crate::matching::{Sink, TermNode, Terms, all_guards_hold, instantiate, matches};
 use crate::rules::{OpPattern, Pattern, Rule};
 use egret_ir::{Attrs, DType, Def, Graph, Node, NodeId, Op, Tensor, Type, ValueId, infer};
+use rustc_hash::FxHashMap;
 use std::collections::{BTreeSet, HashMap};
 
 /// The most matches of a rule at one term.
@@ -67,7 +68,7 @@ struct Applied<'a> {
 #[derive(Default)]
 pub(crate) struct Guided<'a> {
     terms: Vec<Term>,
-    before: HashMap<ValueId, TermId>,
+    before: FxHashMap<ValueId, TermId>,
     applied: Vec<Applied<'a>>,
     /// The node of the graph before that is being rewritten; applications are on its account.
     node: Option<NodeId>,
@@ -177,7 +178,7 @@ impl<'a> Guided<'a> {
     pub fn apply(&mut self, rules: &[&'a Rule], at: TermId, depth: usize) -> Option<(&'a Rule, TermId)> {
         for &rule in rules.iter().filter(|r| self.may_match(&r.lhs, at)).collect::<Vec<_>>() {
             for found in matches(rule, self, at, INSTANCES) {
-                if found.matched.len() < depth || guards_hold(rule, self, &found).is_err() {
+                if found.matched.len() < depth || !all_guards_hold(rule, self, &found) {
                     continue;
                 }
                 let Ok(after) = instantiate(rule, self, &found) else { continue };
@@ -313,7 +314,7 @@ impl Terms for Guided<'_> {
         if id == ABSENT { &self.nothing } else { &self.term(id).facts }
     }
 
-    fn nodes(&self, id: TermId) -> Vec<TermNode<'_, TermId>> {
+    fn nodes(&self, id: TermId) -> impl Iterator<Item = TermNode<'_, TermId>> {
         let application = (id != ABSENT).then(|| self.application(id)).flatten();
         let node = application.map(|a| TermNode {
             key: id.0 as usize,
@@ -321,7 +322,7 @@ impl Terms for Guided<'_> {
             attrs: &a.attrs,
             operands: &a.operands,
         });
-        node.into_iter().collect()
+        node.into_iter()
     }
 
     fn is_absent(&self, id: TermId) -> bool {

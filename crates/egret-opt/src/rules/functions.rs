@@ -21,6 +21,8 @@ pub struct Function {
 pub enum Val<'a> {
     /// A value of an attribute.
     Attr(Attr),
+    /// The same, of a match or a rule.
+    Given(&'a Attr),
     /// What is known of a value.
     Facts(&'a Facts),
     /// What is known of the values of a list.
@@ -29,6 +31,26 @@ pub enum Val<'a> {
     Attrs(&'a Attrs),
     /// Whether something holds.
     Bool(bool),
+}
+
+impl Val<'_> {
+    /// The value of an attribute, if it is one.
+    pub fn attr(&self) -> Option<&Attr> {
+        match self {
+            Val::Attr(a) => Some(a),
+            Val::Given(a) => Some(a),
+            _ => None,
+        }
+    }
+
+    /// The same, as one of its own.
+    pub fn into_attr(self) -> Option<Attr> {
+        match self {
+            Val::Attr(a) => Some(a),
+            Val::Given(a) => Some(a.clone()),
+            _ => None,
+        }
+    }
 }
 
 macro_rules! functions {
@@ -467,10 +489,7 @@ fn tensor<'a>(args: &'a [Val], i: usize) -> Result<&'a egret_ir::TensorType, Str
 }
 
 fn attr<'a>(args: &'a [Val], i: usize) -> Result<&'a Attr, String> {
-    match args.get(i) {
-        Some(Val::Attr(a)) => Ok(a),
-        _ => Err("an attribute is wanted".into()),
-    }
+    args.get(i).and_then(Val::attr).ok_or_else(|| "an attribute is wanted".into())
 }
 
 fn int(args: &[Val], i: usize) -> Result<i64, String> {

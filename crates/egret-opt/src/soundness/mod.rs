@@ -8,7 +8,7 @@ mod draw;
 mod signs;
 
 use crate::analysis::elements;
-use crate::matching::{guards_hold, instantiate, matches};
+use crate::matching::{all_guards_hold, guards_hold, instantiate, matches};
 use crate::proof::accuracy::as_good;
 use crate::proof::values::{compare, evaluate};
 use crate::rules::{Rule, Tier};
@@ -176,7 +176,7 @@ pub fn examples(rule: &Rule, most: usize) -> Vec<Graph> {
         let mut draw = Draw::new((i as u64) << 20, rule);
         let Some(case) = Case::new(rule, &mut draw) else { continue };
         let found = matches(rule, &case.terms, case.root, 64);
-        if found.iter().any(|m| guards_hold(rule, &case.terms, m).is_ok()) {
+        if found.iter().any(|m| all_guards_hold(rule, &case.terms, m)) {
             out.push(case.counterexample(None, String::new()).before);
         }
     }

@@ -46,6 +46,10 @@ pub(crate) fn exact<N>(
         always.union_with(&entails[place[root]]);
     }
     let mut search = Search {
+        cycles: cycles(&lists),
+        seen: vec![0; lists.len()],
+        walks: 0,
+        stack: vec![],
         entails,
         least: lists.iter().map(|list| list.iter().map(|c| c.cost).min().unwrap_or_default()).collect(),
         // A class with one candidate is chosen from the start.
@@ -57,8 +61,8 @@ pub(crate) fn exact<N>(
         steps: 0,
     };
     let (mut proven, mut steps) = (true, 0);
+    let mut is: Vec<usize> = order.iter().map(|&class| choice[class]).collect();
     for component in components(&search.lists, &open, &always) {
-        let is: Vec<usize> = order.iter().map(|&class| choice[class]).collect();
         search.start(component, &always, &is);
         search.branch(&always, search.bound(&always));
         steps += search.steps;
@@ -66,12 +70,15 @@ pub(crate) fn exact<N>(
         if let Some(found) = search.found.take() {
             let before = choice.clone();
             for (i, k) in found {
-                choice[order[i]] = k;
+                (choice[order[i]], is[i]) = (k, k);
             }
             // Components are searched independently, and might form a cycle together.
             match total(candidates, roots, choice) {
                 Some((_, cost)) if cost < best => best = cost,
-                _ => (*choice, proven) = (before, false),
+                _ => {
+                    (*choice, proven) = (before, false);
+                    is = order.iter().map(|&class| choice[class]).collect();
+                }
             }
         }
         if steps > ALL_STEPS {
@@ -170,7 +177,47 @@ fn entailed(lists: &[List]) -> Vec<FixedBitSet> {
     }
 }
 
+/// For each class a number that it shares with the classes that it may stand on, by some of its candidates, and that may stand on
+/// it: its strongly connected component.
+fn cycles(lists: &[List]) -> Vec<usize> {
+    let operands = |class: usize| lists[class].iter().flat_map(|candidate| candidate.operands.iter().copied());
+    // Tarjan's algorithm. The low link of a class whose component is known is that of no class on the path.
+    let (mut index, mut low) = (vec![usize::MAX; lists.len()], vec![usize::MAX; lists.len()]);
+    let (mut component, mut next) = (vec![usize::MAX; lists.len()], 0);
+    let mut path = vec![];
+    for root in 0..lists.len() {
+        let mut stack = vec![(root, false)];
+        while let Some((class, left)) = stack.pop() {
+            if left {
+                let below = operands(class).filter(|&c| component[c] == usize::MAX).map(|c| low[c]).min();
+                low[class] = low[class].min(below.unwrap_or(usize::MAX));
+                if low[class] == index[class] {
+                    while let Some(member) = path.pop() {
+                        component[member] = class;
+                        if member == class {
+                            break;
+                        }
+                    }
+                }
+            } else if index[class] == usize::MAX {
+                (index[class], low[class]) = (next, next);
+                next += 1;
+                path.push(class);
+                stack.push((class, true));
+                stack.extend(operands(class).filter(|&c| index[c] == usize::MAX).map(|c| (c, false)));
+            }
+        }
+    }
+    component
+}
+
 struct Search {
+    /// By class, see [`cycles`].
+    cycles: Vec<usize>,
+    /// The number of the walk that met a class last.
+    seen: Vec<usize>,
+    walks: usize,
+    stack: Vec<usize>,
     lists: Vec<List>,
     entails: Vec<FixedBitSet>,
     /// The cheapest node of each class.
@@ -235,34 +282,45 @@ impl Search {
             return;
         };
         for k in 0..self.lists[class].len() {
-            let Candidate { cost, operands, .. } = self.lists[class][k].clone();
-            if operands.iter().any(|&c| self.stands_on(c, class)) {
+            if self.has_cycle(class, k) {
                 continue;
             }
+            let Candidate { cost, operands, .. } = &self.lists[class][k];
             let (mut needed, mut bound) = (needed.clone(), bound);
             let least = self.least[class];
             bound.nanos = bound.nanos - least.nanos + cost.nanos;
             bound.nodes = bound.nodes + cost.nodes - least.nodes;
-            self.need(&mut needed, &mut bound, &operands);
+            self.need(&mut needed, &mut bound, operands);
             self.chosen[class] = Some(k);
             self.branch(&needed, bound);
             self.chosen[class] = None;
         }
     }
 
-    /// Whether a class is `other`, or is computed from it under the present choice.
-    fn stands_on(&self, class: usize, other: usize) -> bool {
-        let mut seen = FixedBitSet::with_capacity(self.chosen.len());
-        let mut stack = vec![class];
-        while let Some(c) = stack.pop() {
-            if c == other {
-                return true;
+    /// Whether a candidate of a class is computed from that class under the present choice.
+    fn has_cycle(&mut self, class: usize, candidate: usize) -> bool {
+        self.walks += 1;
+        let mut chosen = &self.lists[class][candidate];
+        loop {
+            for &c in &chosen.operands {
+                if c == class {
+                    self.stack.clear();
+                    return true;
+                }
+                // Whoever is in no cycle with the class does not lead back to it.
+                if self.cycles[c] == self.cycles[class] && self.seen[c] != self.walks {
+                    self.seen[c] = self.walks;
+                    self.stack.push(c);
+                }
             }
-            if !seen.put(c) {
-                stack.extend(self.chosen[c].iter().flat_map(|&k| &self.lists[c][k].operands));
-            }
+            let next = loop {
+                let Some(c) = self.stack.pop() else { return false };
+                if let Some(k) = self.chosen[c] {
+                    break &self.lists[c][k];
+                }
+            };
+            chosen = next;
         }
-        false
     }
 }
 

@@ -4,7 +4,6 @@
 use crate::analysis::Facts;
 use crate::eqsat::egraph::{ENode, Egraph, Symbol};
 use egg::{Id, Language};
-use std::collections::BTreeMap;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign};
 
@@ -93,11 +92,13 @@ pub(super) fn candidates<'a>(
     ids: &[Id],
     approximations: &[Approximation],
 ) -> Vec<Vec<Candidate<Form<'a>>>> {
-    let place: BTreeMap<Id, usize> = ids.iter().enumerate().map(|(i, &id)| (id, i)).collect();
+    let mut place = vec![0; ids.last().map_or(0, |&id| usize::from(id) + 1)];
+    ids.iter().enumerate().for_each(|(i, &id)| place[usize::from(id)] = i);
+    let place = |id: Id| place[usize::from(egraph.find(id))];
     let nodes = |&id: &Id| {
         let candidate = |node: &'a ENode| Candidate {
             cost: node_cost(egraph, id, node),
-            operands: node.children().iter().map(|c| place[&egraph.find(*c)]).collect(),
+            operands: node.children().iter().map(|c| place(*c)).collect(),
             form: Form::Node(node),
         };
         let mut list: Vec<_> = egraph[id].nodes.iter().map(candidate).collect();
@@ -106,7 +107,7 @@ pub(super) fn candidates<'a>(
     };
     let mut all: Vec<Vec<_>> = ids.iter().map(nodes).collect();
     for a in approximations {
-        let (class, form) = (place[&egraph.find(a.class)], place[&egraph.find(a.form)]);
+        let (class, form) = (place(a.class), place(a.form));
         let (cost, operands) = (Cost::default(), vec![form]);
         all[class].push(Candidate { cost, operands, form: Form::Approximation(a.application) });
     }
@@ -119,34 +120,67 @@ pub(crate) fn total<N>(
     roots: &[usize],
     choice: &[usize],
 ) -> Option<(Vec<usize>, Cost)> {
-    // 0 unseen, 1 open, 2 done
-    let mut state = vec![0u8; candidates.len()];
-    let (mut needed, mut sum) = (vec![], Cost::default());
-    for &root in roots {
-        let mut stack = vec![(root, false)];
-        while let Some((class, left)) = stack.pop() {
-            if left {
-                state[class] = 2;
-                continue;
-            }
-            match state[class] {
-                2 => continue,
-                1 => return None,
-                _ => state[class] = 1,
-            }
-            let chosen = &candidates[class][choice[class]];
-            sum += chosen.cost;
-            needed.push(class);
-            stack.push((class, true));
-            for &c in &chosen.operands {
-                match state[c] {
-                    0 => stack.push((c, false)),
-                    1 => return None,
-                    _ => {}
+    let mut walk = Walk::default();
+    let cost = walk.cost(candidates, roots, choice, None)?;
+    walk.needed.sort_unstable();
+    Some((walk.needed, cost))
+}
+
+/// Sums up choices, one after another.
+#[derive(Default)]
+pub(super) struct Walk {
+    /// Twice the number of the sum in which a class was met, and one more if all that it needs has been.
+    state: Vec<u32>,
+    sums: u32,
+    stack: Vec<(usize, bool)>,
+    /// The classes that the last choice needs.
+    needed: Vec<usize>,
+}
+
+impl Walk {
+    /// The total cost of what the roots need under a choice; `None` if the choice has a cycle, or does not cost less than `below`.
+    pub fn cost<N>(
+        &mut self,
+        candidates: &Candidates<N>,
+        roots: &[usize],
+        choice: &[usize],
+        below: Option<Cost>,
+    ) -> Option<Cost> {
+        self.state.resize(candidates.len(), 0);
+        self.sums += 1;
+        self.needed.clear();
+        let (open, done) = (2 * self.sums, 2 * self.sums + 1);
+        let mut sum = Cost::default();
+        for &root in roots {
+            self.stack.clear();
+            self.stack.push((root, false));
+            while let Some((class, left)) = self.stack.pop() {
+                if left {
+                    self.state[class] = done;
+                    continue;
+                }
+                match self.state[class] {
+                    s if s == done => continue,
+                    s if s == open => return None,
+                    _ => self.state[class] = open,
+                }
+                let chosen = &candidates[class][choice[class]];
+                sum += chosen.cost;
+                // Costs only grow.
+                if below.is_some_and(|limit| sum >= limit) {
+                    return None;
+                }
+                self.needed.push(class);
+                self.stack.push((class, true));
+                for &c in &chosen.operands {
+                    match self.state[c] {
+                        s if s == done => {}
+                        s if s == open => return None,
+                        _ => self.stack.push((c, false)),
+                    }
                 }
             }
         }
+        Some(sum)
     }
-    needed.sort_unstable();
-    Some((needed, sum))
 }

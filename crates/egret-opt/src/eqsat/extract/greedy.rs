@@ -1,6 +1,6 @@
 //! Greedy extraction: each class keeps the cheapest set of classes that computes it, up to a fixpoint.
 
-use super::candidates::{Candidates, Cost};
+use super::candidates::{Candidate, Candidates, Cost};
 use fixedbitset::FixedBitSet;
 
 /// The most rounds of refinement.
@@ -10,30 +10,91 @@ const ROUNDS: usize = 8;
 #[derive(Clone)]
 struct Best {
     cost: Cost,
-    /// The classes that are computed.
+    /// The classes that are computed, itself among them.
     set: FixedBitSet,
+    /// What they cost, and at which [`Own::version`] that was summed up.
+    sum: (Cost, usize),
     /// The candidate.
     choice: usize,
+}
+
+/// The costs of the classes' chosen nodes, without their operands.
+struct Own {
+    costs: Vec<Cost>,
+    /// How often the node of a class was exchanged: sums over sets with that class are stale then. The first node of a class is no
+    /// exchange, as no set has the class before.
+    version: usize,
+}
+
+impl Own {
+    /// The sum over the classes of a set that are not in another one.
+    fn sum(&self, of: &FixedBitSet, without: Option<&FixedBitSet>) -> Cost {
+        let mut sum = Cost::default();
+        for (i, block) in of.as_slice().iter().enumerate() {
+            let mut left = block & !without.map_or(0, |w| w.as_slice()[i]);
+            while left != 0 {
+                sum += self.costs[i * usize::BITS as usize + left.trailing_zeros() as usize];
+                left &= left - 1;
+            }
+        }
+        sum
+    }
+}
+
+/// The sets of operands, united.
+struct Union {
+    set: FixedBitSet,
+    sum: Cost,
+}
+
+impl Union {
+    fn new(n: usize) -> Union {
+        Union { set: FixedBitSet::with_capacity(n), sum: Cost::default() }
+    }
+
+    /// Unites the sets of a candidate's operands. Returns whether each has one, and none needs `class` itself.
+    fn of<N>(&mut self, candidate: &Candidate<N>, class: usize, best: &[Option<Best>], own: &Own) -> bool {
+        let needs = |&c: &usize| best[c].as_ref().is_none_or(|b| b.set.contains(class));
+        if candidate.operands.iter().any(needs) {
+            return false;
+        }
+        let operands = || candidate.operands.iter().filter_map(|&c| best[c].as_ref());
+        // The dearest operand is mostly the one with the largest set.
+        let Some(most) = operands().max_by_key(|b| b.sum.0) else {
+            self.set.clear();
+            self.sum = Cost::default();
+            return true;
+        };
+        self.set.clone_from(&most.set);
+        let (sum, version) = most.sum;
+        self.sum = if version == own.version { sum } else { own.sum(&most.set, None) };
+        for other in operands().filter(|b| !std::ptr::eq(*b, most)) {
+            self.sum += own.sum(&other.set, Some(&self.set));
+            self.set.union_with(&other.set);
+        }
+        true
+    }
 }
 
 pub(crate) fn greedy<N>(candidates: &Candidates<N>) -> Option<Vec<usize>> {
     let n = candidates.len();
     let mut best: Vec<Option<Best>> = vec![None; n];
-    let mut own = vec![Cost::default(); n];
+    let mut own = Own { costs: vec![Cost::default(); n], version: 0 };
+    let mut union = Union::new(n);
     loop {
         let mut changed = false;
         for class in 0..n {
             for (choice, candidate) in candidates[class].iter().enumerate() {
-                let set = |c: usize| best[c].as_ref().map(|b| &b.set);
-                let Some(mut set) = union(n, &candidate.operands, set) else { continue };
-                if set.contains(class) {
+                if !union.of(candidate, class, &best, &own) {
                     continue;
                 }
-                let cost = add_up(candidate.cost, &set, &own);
+                let cost = candidate.cost + union.sum;
                 if best[class].as_ref().is_none_or(|is| cost < is.cost) {
+                    own.version += usize::from(best[class].is_some());
+                    own.costs[class] = candidate.cost;
+                    let mut set = union.set.clone();
                     set.insert(class);
-                    best[class] = Some(Best { cost, set, choice });
-                    own[class] = candidate.cost;
+                    best[class] = Some(Best { cost, set, sum: (cost, own.version), choice });
                     changed = true;
                 }
             }
@@ -50,37 +111,36 @@ pub(crate) fn greedy<N>(candidates: &Candidates<N>) -> Option<Vec<usize>> {
 /// cycle arises.
 pub(super) fn refine<N>(candidates: &Candidates<N>, choice: &mut [usize]) {
     let n = candidates.len();
+    let mut union = Union::new(n);
     for _ in 0..ROUNDS {
         let order = operands_first(candidates, choice);
-        let mut sets: Vec<Option<FixedBitSet>> = vec![None; n];
-        let mut own = vec![Cost::default(); n];
+        let mut done: Vec<Option<Best>> = vec![None; n];
+        let mut own = Own { costs: vec![Cost::default(); n], version: 0 };
         let mut changed = false;
         for class in order {
             let mut best: Option<Best> = None;
             for (k, candidate) in candidates[class].iter().enumerate() {
-                let Some(set) = union(n, &candidate.operands, |c| sets[c].as_ref()) else { continue };
-                let cost = add_up(candidate.cost, &set, &own);
+                if !union.of(candidate, class, &done, &own) {
+                    continue;
+                }
+                let cost = candidate.cost + union.sum;
                 // The present choice wins ties.
                 let better = |is: &Best| cost < is.cost || cost == is.cost && k == choice[class];
                 if best.as_ref().is_none_or(better) {
-                    best = Some(Best { cost, set, choice: k });
+                    best = Some(Best { cost, set: union.set.clone(), sum: (cost, 0), choice: k });
                 }
             }
-            let Some(Best { mut set, choice: k, .. }) = best else { return };
-            set.insert(class);
-            (sets[class], own[class]) = (Some(set), candidates[class][k].cost);
-            changed |= choice[class] != k;
-            choice[class] = k;
+            let Some(mut best) = best else { return };
+            best.set.insert(class);
+            own.costs[class] = candidates[class][best.choice].cost;
+            changed |= choice[class] != best.choice;
+            choice[class] = best.choice;
+            done[class] = Some(best);
         }
         if !changed {
             return;
         }
     }
-}
-
-/// The cost of a set plus one node.
-fn add_up(cost: Cost, set: &FixedBitSet, own: &[Cost]) -> Cost {
-    cost + set.ones().map(|c| own[c]).sum()
 }
 
 /// All classes, each after the operands of its chosen node.
@@ -100,17 +160,4 @@ fn operands_first<N>(candidates: &Candidates<N>, choice: &[usize]) -> Vec<usize>
         }
     }
     order
-}
-
-/// The classes, of `n`, that are computed for these operands; `None` if one of them has no set yet.
-fn union<'a>(
-    n: usize,
-    operands: &[usize],
-    set: impl Fn(usize) -> Option<&'a FixedBitSet>,
-) -> Option<FixedBitSet> {
-    let mut all = FixedBitSet::with_capacity(n);
-    for &c in operands {
-        all.union_with(set(c)?);
-    }
-    Some(all)
 }

@@ -1,6 +1,6 @@
 //! Local search: changes one choice at a time.
 
-use super::candidates::{Candidates, total};
+use super::candidates::{Candidates, Walk, total};
 
 /// The most classes with a choice; larger regions are left alone.
 const IMPROVABLE: usize = 200;
@@ -12,14 +12,13 @@ pub(super) fn improve<N>(candidates: &Candidates<N>, roots: &[usize], choice: &m
     if open.len() > IMPROVABLE {
         return;
     }
+    let mut walk = Walk::default();
     for class in open {
         let is = choice[class];
         let mut keep = is;
         for k in (0..candidates[class].len()).filter(|&k| k != is) {
             choice[class] = k;
-            if let Some((_, cost)) = total(candidates, roots, choice)
-                && cost < best
-            {
+            if let Some(cost) = walk.cost(candidates, roots, choice, Some(best)) {
                 (best, keep) = (cost, k);
             }
         }

@@ -31,12 +31,11 @@ impl Terms for Extracted<'_> {
         &self.egraph[id].data
     }
 
-    fn nodes(&self, id: Id) -> Vec<TermNode<'_, Id>> {
-        let Some(node) = self.node(id) else { return vec![] };
-        match self.egraph.analysis.symbols.get(node.symbol) {
-            Symbol::Op { op, attrs } => vec![TermNode { key: 0, op: *op, attrs, operands: &node.children }],
-            _ => vec![],
-        }
+    fn nodes(&self, id: Id) -> impl Iterator<Item = TermNode<'_, Id>> {
+        self.node(id).into_iter().filter_map(|node| match self.egraph.analysis.symbols.get(node.symbol) {
+            Symbol::Op { op, attrs } => Some(TermNode { key: 0, op: *op, attrs, operands: &node.children }),
+            _ => None,
+        })
     }
 
     fn is_absent(&self, id: Id) -> bool {
