@@ -221,23 +221,29 @@ impl Tensor {
         *self.0.magnitudes.get_or_init(|| {
             // Without their sign, the bits of floats are in the order of their sizes; zero less one is the largest of all.
             macro_rules! of_bits {
-                ($float:ty, $bits:ty) => {{
+                ($float:ty, $bits:ty, $signed:ty) => {{
                     let sizes = || self.data::<$float>().iter().map(|v| v.to_bits() & (<$bits>::MAX >> 1));
-                    let (most, less) = (sizes().max()?, sizes().map(|b| b.wrapping_sub(1)).min()?);
-                    let least = less.wrapping_add(1);
+                    let first = sizes().next()? as $signed;
+                    let bounds = |(low, high): ($signed, $signed), b| (low.min(b), high.max(b));
+                    let (low, high) = sizes().map(|b| b as $signed).fold((first, first), bounds);
+                    let least = match low {
+                        0 => sizes().map(|b| b.wrapping_sub(1)).min()?.wrapping_add(1),
+                        low => low as $bits,
+                    };
                     let number = |bits| f64::from(<$float>::from_bits(bits));
-                    Magnitudes {
-                        largest: number(most),
-                        least: number(least),
-                        zero: sizes().any(|b| b == 0),
-                    }
+                    Magnitudes { largest: number(high as $bits), least: number(least), zero: low == 0 }
                 }};
             }
+            if self.0.dtype == DType::F32
+                && let Some(found) = ordinary(self.data::<f32>())
+            {
+                return Some(found);
+            }
             Some(match self.0.dtype {
-                DType::F16 => of_bits!(half::f16, u16),
-                DType::BF16 => of_bits!(half::bf16, u16),
-                DType::F32 => of_bits!(f32, u32),
-                DType::F64 => of_bits!(f64, u64),
+                DType::F16 => of_bits!(half::f16, u16, i16),
+                DType::BF16 => of_bits!(half::bf16, u16, i16),
+                DType::F32 => of_bits!(f32, u32, i32),
+                DType::F64 => of_bits!(f64, u64, i64),
                 _ => return None,
             })
         })
@@ -260,6 +266,29 @@ impl Tensor {
             ContentHash(*h.finalize().as_bytes())
         })
     }
+}
+
+/// The magnitudes of floats that are all finite and not zero, as weights are; eight of them at a time, for the compiler to make vectors
+/// of. `None` of others.
+fn ordinary(all: &[f32]) -> Option<Magnitudes> {
+    let (mut most, mut least, mut over) = ([0f32; 8], [f32::MAX; 8], [0u32; 8]);
+    let mut add = |eight: [f32; 8]| {
+        for i in 0..8 {
+            let size = eight[i].abs();
+            most[i] = if size > most[i] { size } else { most[i] };
+            least[i] = if size < least[i] { size } else { least[i] };
+            // The exponent of what is not finite overflows into the sign.
+            over[i] |= size.to_bits().wrapping_add(1 << 23);
+        }
+    };
+    let mut last = [*all.first()?; 8];
+    let (chunks, rest) = all.as_chunks::<8>();
+    chunks.iter().for_each(|&eight| add(eight));
+    last[..rest.len()].copy_from_slice(rest);
+    add(last);
+    let (most, least) = (most.into_iter().fold(0.0, f32::max), least.into_iter().fold(f32::MAX, f32::min));
+    let ordinary = least != 0.0 && over.iter().all(|&bits| bits >> 31 == 0);
+    ordinary.then(|| Magnitudes { largest: most.into(), least: least.into(), zero: false })
 }
 
 impl PartialEq for Tensor {
@@ -303,5 +332,34 @@ impl Value {
 impl From<Tensor> for Value {
     fn from(t: Tensor) -> Value {
         Value::Tensor(t)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn magnitudes_are_those_of_each_element() {
+        let odd = [0.0, -0.0, 1e-40, -7e4, f32::MAX, f32::INFINITY, f32::NAN, -f32::NAN, 3.0];
+        for len in 1..20 {
+            for (at, value) in (0..len).flat_map(|at| odd.map(|v| (at, v))) {
+                let mut all: Vec<f32> = (0..len).map(|i| 1.0 - i as f32 * 0.125).collect();
+                all[at] = value;
+                let bits = || all.iter().map(|v| v.abs().to_bits());
+                let size = |b: u32| f64::from(f32::from_bits(b));
+                let found = Tensor::new(&[len], all.clone()).magnitudes().unwrap();
+                let largest = size(bits().max().unwrap());
+                assert_eq!(found.largest.to_bits(), largest.to_bits(), "{all:?}");
+                let least = bits().filter(|b| *b != 0).min().map_or(0.0, size);
+                assert_eq!(found.least.to_bits(), least.to_bits(), "{all:?}");
+                assert_eq!(found.zero, all.contains(&0.0), "{all:?}");
+            }
+        }
+        assert_eq!(Tensor::new::<f32>(&[0], vec![]).magnitudes(), None);
+        let all_zero = Magnitudes { largest: 0.0, least: 0.0, zero: true };
+        assert_eq!(Tensor::new(&[3], vec![0.0f64; 3]).magnitudes(), Some(all_zero));
+        let wide = Magnitudes { largest: 8.0, least: 0.5, zero: true };
+        assert_eq!(Tensor::new(&[3], vec![-8.0f64, 0.0, 0.5]).magnitudes(), Some(wide));
     }
 }

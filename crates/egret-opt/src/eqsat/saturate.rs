@@ -119,7 +119,8 @@ pub fn saturate(
                 left -= new.len();
                 done.counts[i].matches += new.len();
                 // Siblings are grouped first: the list of them is part of the match.
-                let holds = |m: &Match<Id>| rule.multi_pattern.is_some() || all_guards_hold(rule, egraph, m);
+                let holds =
+                    |m: &Match<Id>| rule.multi_pattern.is_some() || all_guards_hold(rule, egraph, m);
                 all.extend(new.into_iter().filter(holds).map(|m| (class, m)));
                 if left == 0 {
                     done.limits.push(("matches", limits.matches));

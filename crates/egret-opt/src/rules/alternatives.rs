@@ -8,6 +8,9 @@ const MOST: usize = 64;
 
 /// The lines of a rule without alternatives: itself if it has none.
 pub(super) fn expand(text: &str) -> Result<Vec<String>, String> {
+    if !text.contains('|') {
+        return Ok(vec![text.to_owned()]);
+    }
     let mut done = vec![];
     let mut left = vec![text.to_owned()];
     while let Some(line) = left.pop() {

@@ -73,7 +73,8 @@ pub fn parse(text: &str, file: &str, pass: &str, known: &[Rule]) -> Result<Vec<R
         for line in &lines {
             new.push(parse::rule(line, &pass, &place).map_err(fail)?);
         }
-        if let Some(other) = known.iter().chain(&rules).find(|r| r.line_name() == new[0].name) {
+        let is_taken = |r: &&Rule| r.name.starts_with(&new[0].name) && r.line_name() == new[0].name;
+        if let Some(other) = known.iter().chain(&rules).find(is_taken) {
             return Err(fail(format!("a rule called `{}` stands at {} already", new[0].name, other.place)));
         }
         if new.len() > 1 {

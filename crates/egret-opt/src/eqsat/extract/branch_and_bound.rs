@@ -180,7 +180,8 @@ fn entailed(lists: &[List]) -> Vec<FixedBitSet> {
 /// For each class a number that it shares with the classes that it may stand on, by some of its candidates, and that may stand on
 /// it: its strongly connected component.
 fn cycles(lists: &[List]) -> Vec<usize> {
-    let operands = |class: usize| lists[class].iter().flat_map(|candidate| candidate.operands.iter().copied());
+    let operands =
+        |class: usize| lists[class].iter().flat_map(|candidate| candidate.operands.iter().copied());
     // Tarjan's algorithm. The low link of a class whose component is known is that of no class on the path.
     let (mut index, mut low) = (vec![usize::MAX; lists.len()], vec![usize::MAX; lists.len()]);
     let (mut component, mut next) = (vec![usize::MAX; lists.len()], 0);
