@@ -54,6 +54,6 @@ pub use methods::Method;
 pub use pattern::Pattern;
 pub use prune::{prune, prune_watched};
 pub use quantize::{Precision, Quantization, quantize, quantize_watched};
-pub use report::{Compressed, Entry, Quality, Reason, Report, Verdict};
+pub use report::{Compressed, Entry, Quality, Range, Reason, Report, Verdict};
 pub use request::{Request, Watch};
 pub use scope::Scope;

@@ -54,7 +54,7 @@ pub fn prune_watched(path: &Path, request: &Request, watch: &mut Watch<'_>) -> R
     for ((c, step), mask) in found.iter().zip(&steps).zip(&masks) {
         entries.push(entry(&mut model, graph, c, step, mask)?);
     }
-    let report = Report { what, entries, bytes: model.len(), bytes_before: model.len() };
+    let report = Report { what, entries, ranges: vec![], bytes: model.len(), bytes_before: model.len() };
     Ok(Compressed { model, report })
 }
 
@@ -114,7 +114,7 @@ fn with_data(
         }
         entries.push(out);
     }
-    let report = Report { what, entries, bytes: model.len(), bytes_before };
+    let report = Report { what, entries, ranges: vec![], bytes: model.len(), bytes_before };
     Ok(Compressed { model, report })
 }
 

@@ -99,6 +99,19 @@ pub struct Entry {
     pub verdict: Verdict,
 }
 
+/// A value that is quantised between layers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Range {
+    /// Its name.
+    pub name: String,
+    /// The least number that it can be.
+    pub low: f64,
+    /// The greatest.
+    pub high: f64,
+    /// The method whose range had the least squared error.
+    pub method: &'static str,
+}
+
 /// What a compression did.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
@@ -106,6 +119,8 @@ pub struct Report {
     pub what: String,
     /// Every contraction.
     pub entries: Vec<Entry>,
+    /// Values that are bytes between layers.
+    pub ranges: Vec<Range>,
     /// Bytes of the model file now.
     pub bytes: usize,
     /// Bytes before.
@@ -181,6 +196,8 @@ impl Report {
             }
             out
         };
+        let range =
+            |r: &Range| json!({ "value": r.name, "low": r.low, "high": r.high, "method": r.method });
         json!({
             "what": self.what,
             "bytes": self.bytes,
@@ -188,6 +205,7 @@ impl Report {
             "weights": self.weights(),
             "zeros": self.zeros(),
             "contractions": self.entries.iter().map(entry).collect::<Vec<_>>(),
+            "ranges": self.ranges.iter().map(range).collect::<Vec<_>>(),
         })
     }
 }

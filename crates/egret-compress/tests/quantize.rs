@@ -225,6 +225,55 @@ fn what_cannot_be_quantised_ends_with_the_reason_and_code_3() {
     }
 }
 
+/// Bytes stand before contractions; what moves them keeps their scale, and activation functions work on floats.
+#[test]
+fn inputs_become_bytes_where_contractions_read_them() {
+    let mut moved = node("Transpose", "moved", &["h"], "i");
+    moved.attribute.push(onnx_protobuf::AttributeProto {
+        name: "perm".into(),
+        ints: vec![1, 0],
+        type_: onnx_protobuf::attribute_proto::AttributeType::INTS.into(),
+        ..Default::default()
+    });
+    let nodes = vec![
+        node("MatMul", "first", &["x", "w"], "g"),
+        node("Relu", "relu", &["g"], "h"),
+        moved,
+        node("MatMul", "both", &["i", "h"], "j"),
+        node("Tanh", "tanh", &["j"], "k"),
+        node("MatMul", "last", &["k", "v"], "y"),
+    ];
+    let weights = ["w", "v"].map(|n| small(n, &[32, 32])).to_vec();
+    let file = File::of(&model(nodes, weights, &[32, 32], "y"));
+    let data = file.0.path().join("x.npy");
+    npz::write(&data, &[("x".into(), random(&[3, 32, 32]))]).expect("a file");
+    let request = Quantization { data: vec![data], ..to("int8") };
+    let made = quantize(&file.path(), &request).expect("it works");
+    assert_eq!(made.report.quantised(), 3);
+    let now = ModelProto::parse_from_bytes(&made.model).expect("a model");
+    let quantised: Vec<&str> = now
+        .graph
+        .node
+        .iter()
+        .filter(|n| n.op_type == "QuantizeLinear")
+        .map(|n| n.input[0].as_str())
+        .collect();
+    assert_eq!(quantised, ["x", "h", "i", "k"]);
+    let range = |name: &str| made.report.ranges.iter().find(|r| r.name == name).expect("a range").clone();
+    assert_eq!((range("h").low, range("h").high), (range("i").low, range("i").high));
+    assert_eq!(range("h").low, 0.0);
+    let x = random(&[32, 32]);
+    let (want, got) = (run(&file.path(), &x), run(&File::new(&made.model).path(), &x));
+    let square =
+        |list: &mut dyn Iterator<Item = f32>| list.map(|v| f64::from(v) * f64::from(v)).sum::<f64>();
+    let error = square(&mut want.iter().zip(&got).map(|(a, b)| a - b)) / square(&mut want.iter().copied());
+    assert!(error.sqrt() < 0.05, "{}", error.sqrt());
+    assert!(quantize(&file.path(), &request).expect("it works").model == made.model, "the same bytes");
+    let told = |r: &Quantization| quantize(&file.path(), r).map(|_| ()).expect_err("refused").to_string();
+    assert!(told(&to("int8")).contains("--data"));
+    assert!(told(&Quantization { to: Precision::Weights8, ..request }).contains("leave out --data"));
+}
+
 /// How many of the committed digits a network gets right; it takes one at a time.
 fn digits(model: &Path) -> usize {
     let images = npz::read_npy(&fixture("digits/images.npy")).expect("digits");
@@ -254,4 +303,12 @@ fn integers_keep_the_digits() {
         let now = digits(&File::new(&made.model).path());
         assert!(now + lost >= dense, "{precision}: {dense} before, {now} now");
     }
+    let images = npz::read_npy(&fixture("digits/images.npy")).expect("digits");
+    let dir = tempfile::tempdir().expect("a folder");
+    let data = dir.path().join("images.npy");
+    let some = images.data::<f32>().chunks(784).step_by(20).flatten().copied().collect();
+    npz::write(&data, &[("image".into(), Tensor::new(&[50, 1, 28, 28], some))]).expect("a file");
+    let made = quantize(&path, &Quantization { data: vec![data], ..to("int8") }).expect("it works");
+    let now = digits(&File::new(&made.model).path());
+    assert!(now + 3 >= dense, "int8: {dense} before, {now} now");
 }

@@ -4,6 +4,7 @@ use crate::common::{left, watched, worst};
 use crate::say;
 use egret::{Result, files};
 use egret_compress::{Entry, Precision, Quantization, Report, Verdict, quantize_watched};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// `egret quantize`
@@ -12,9 +13,13 @@ pub struct Args {
     /// The .onnx file, or a test-case folder
     pub model: PathBuf,
     /// What becomes integers: w8 (weights, 8 bits, a scale per output), w4:32 (weights, 4 bits, in blocks of 32 along the reduction
-    /// axis; 8 bits where that axis is shorter)
+    /// axis; 8 bits where that axis is shorter), int8 (weights, and the inputs of layers with the ranges that --data gives them)
     #[arg(long, value_name = "PRECISION")]
     pub to: Precision,
+    /// Samples of the inputs, along the first axis: a .npz file with the names of the inputs, a .npy file for the only one, a folder
+    /// of these, or the folder of a test case. May be repeated
+    #[arg(long, value_name = "PATH")]
+    pub data: Vec<PathBuf>,
     /// The quantised model
     #[arg(long, short, value_name = "FILE")]
     pub output: PathBuf,
@@ -28,7 +33,8 @@ pub struct Args {
 
 /// `egret quantize`
 pub fn run(args: &Args) -> Result<()> {
-    let request = Quantization { skip: args.skip.clone(), ..Quantization::new(args.to) };
+    let request =
+        Quantization { data: args.data.clone(), skip: args.skip.clone(), ..Quantization::new(args.to) };
     let made = watched("quantising", |watch| quantize_watched(&args.model, &request, watch))?;
     files::write(&args.output, &made.model)?;
     match args.format.as_str() {
@@ -43,6 +49,12 @@ fn show(report: &Report) -> Result<()> {
     say!("size          {} bytes, {part:.1} % of {}", report.bytes, report.bytes_before);
     say!("quantised     {}", report.what);
     say!("contractions  {} quantised; left: {}", report.quantised(), left(report));
+    if !report.ranges.is_empty() {
+        let mut methods = BTreeMap::<&str, usize>::new();
+        report.ranges.iter().for_each(|r| *methods.entry(r.method).or_default() += 1);
+        let methods: Vec<String> = methods.iter().map(|(m, n)| format!("{n} by {m}")).collect();
+        say!("ranges        {} values: {}", report.ranges.len(), methods.join(", "));
+    }
     let mut done: Vec<&Entry> =
         report.entries.iter().filter(|e| matches!(e.verdict, Verdict::Quantised { .. })).collect();
     let error = |e: &Entry| match e.verdict {

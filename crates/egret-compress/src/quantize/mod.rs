@@ -1,6 +1,9 @@
-//! Quantisation: copies of ONNX models whose weights are integers, with the nodes that make floats of them.
+//! Quantisation: copies of ONNX models whose weights, or weights and inputs of contractions, are integers, with the nodes that make
+//! floats of them.
 
+mod activations;
 mod grid;
+mod histogram;
 mod integers;
 mod opset;
 mod precision;
@@ -14,10 +17,14 @@ use crate::prune::open;
 use crate::report::{Entry, Reason, Report, Verdict};
 use crate::request::Watch;
 use crate::{Compressed, numbers};
+use activations::{Edge, Places};
+use egret::samples::Samples;
 use egret::{Error, Result};
+use histogram::Range;
 use integers::Integers;
-use onnx_protobuf::{Message, ModelProto};
-use std::path::Path;
+use onnx_protobuf::{GraphProto, Message, ModelProto};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use weights::Weight;
 
 /// The weights of a contraction, or why they stay.
@@ -28,6 +35,8 @@ type Planned = std::result::Result<Vec<Weight>, Refusal>;
 pub struct Quantization {
     /// What becomes integers.
     pub to: Precision,
+    /// Files and folders of samples, see [`egret::samples`]: `int8` needs them, the others take none.
+    pub data: Vec<PathBuf>,
     /// Layers that are left alone, by the name of the node or of the weight.
     pub skip: Vec<String>,
 }
@@ -35,7 +44,7 @@ pub struct Quantization {
 impl Quantization {
     /// A precision for all layers.
     pub fn new(to: Precision) -> Quantization {
-        Quantization { to, skip: vec![] }
+        Quantization { to, data: vec![], skip: vec![] }
     }
 }
 
@@ -54,6 +63,14 @@ pub fn quantize(path: &Path, request: &Quantization) -> Result<Compressed> {
 /// As of [`quantize`].
 pub fn quantize_watched(path: &Path, request: &Quantization, watch: &mut Watch<'_>) -> Result<Compressed> {
     let (path, file) = open(path, "quantize")?;
+    let to = request.to;
+    match (to, request.data.is_empty()) {
+        (Precision::Static8, true) => {
+            return Err(Error::user("--to int8 needs samples of the inputs: --data FILE.npz"));
+        }
+        (Precision::Static8, false) | (_, true) => {}
+        _ => return Err(Error::user(format!("--to {to} rounds weights alone: leave out --data"))),
+    }
     let mut model = file.proto().clone();
     let found = contractions(&model);
     request.skip.iter().try_for_each(|s| named(&found, s, "--skip"))?;
@@ -67,11 +84,21 @@ pub fn quantize_watched(path: &Path, request: &Quantization, watch: &mut Watch<'
         };
         found.iter().map(of).collect()
     };
-    some(&found, &plan)?;
+    let inputs = match to {
+        Precision::Static8 => inputs(&model, &found, &plan),
+        _ => vec![vec![]; found.len()],
+    };
+    some(&found, &plan, &inputs)?;
     let before = opset::of(&model);
-    let entries = integers(&mut model, &found, plan, watch)?;
+    let mut activations = Activations::default();
+    let mut what = to.to_string();
+    if to == Precision::Static8 {
+        let samples = Samples::open(&request.data, &file.declared()?.inputs)?;
+        activations = Activations::new(&model, &path, &inputs, &samples, watch)?;
+        what.push_str(&format!(" with {} samples", samples.len()));
+    }
+    let entries = integers(&mut model, &found, plan, &inputs, &activations, watch)?;
     let now = opset::of(&model);
-    let mut what = request.to.to_string();
     if now != before {
         what.push_str(&format!(", opset {before} raised to {now}"));
     }
@@ -81,7 +108,7 @@ pub fn quantize_watched(path: &Path, request: &Quantization, watch: &mut Watch<'
     let model = model
         .write_to_bytes()
         .map_err(|e| Error::unsupported(format!("the quantised model cannot be written: {e}")))?;
-    let report = Report { what, entries, bytes: model.len(), bytes_before };
+    let report = Report { what, entries, ranges: activations.report(), bytes: model.len(), bytes_before };
     if report.bytes >= report.bytes_before {
         return Err(Error::differs(format!(
             "nothing is won: the quantised model has {} bytes, the original {bytes_before}",
@@ -91,9 +118,67 @@ pub fn quantize_watched(path: &Path, request: &Quantization, watch: &mut Watch<'
     Ok(Compressed { model, report })
 }
 
+/// The inputs of contractions that become bytes.
+fn inputs(model: &ModelProto, found: &[Contraction], plan: &[Planned]) -> Vec<Vec<Edge>> {
+    let graph = model.graph.get_or_default();
+    let constants = Constants::new(graph);
+    let of = |(c, planned): (&Contraction, &Planned)| match (c.node, &c.layer, planned) {
+        (Some(node), Ok(layer), Ok(_)) => vec![(node, layer.input())],
+        // A product of two values.
+        (Some(node), Err(_), Err((Reason::NoConstant, _))) if c.op == "MatMul" => {
+            let both = &graph.node[node].input;
+            let varies = both.len() == 2 && both.iter().all(|i| !constants.is_constant(i));
+            if varies { vec![(node, 0), (node, 1)] } else { vec![] }
+        }
+        _ => vec![],
+    };
+    found.iter().zip(plan).map(of).collect()
+}
+
+/// Where bytes stand between the layers, and their ranges.
+#[derive(Default)]
+struct Activations {
+    places: Places,
+    ranges: BTreeMap<String, Range>,
+}
+
+impl Activations {
+    fn new(
+        model: &ModelProto,
+        path: &Path,
+        inputs: &[Vec<Edge>],
+        samples: &Samples,
+        watch: &mut Watch<'_>,
+    ) -> Result<Activations> {
+        let graph = model.graph.get_or_default();
+        let wanted: Vec<Edge> = inputs.concat();
+        let places = Places::new(graph, &Constants::new(graph), &wanted);
+        let all = samples.len();
+        let ranges =
+            activations::ranges(model, path, &places, samples, &mut |at| watch(at, all, "samples"))?;
+        Ok(Activations { places, ranges })
+    }
+
+    /// Whether all these inputs have ranges; of none it is false.
+    fn cover(&self, graph: &GraphProto, inputs: &[Edge]) -> bool {
+        let has = |&(node, slot): &Edge| self.ranges.contains_key(&graph.node[node].input[slot]);
+        !inputs.is_empty() && inputs.iter().all(has)
+    }
+
+    fn report(&self) -> Vec<crate::report::Range> {
+        let of = |(name, range): (&String, &Range)| crate::report::Range {
+            name: name.clone(),
+            low: range.grid.value(range.grid.low),
+            high: range.grid.value(range.grid.high),
+            method: range.method,
+        };
+        self.ranges.iter().map(of).collect()
+    }
+}
+
 /// That something is quantised.
-fn some(found: &[Contraction], plan: &[Planned]) -> Result<()> {
-    if plan.iter().any(|p| p.is_ok()) {
+fn some(found: &[Contraction], plan: &[Planned], inputs: &[Vec<Edge>]) -> Result<()> {
+    if plan.iter().any(|p| p.is_ok()) || inputs.iter().any(|i| !i.is_empty()) {
         return Ok(());
     }
     if found.is_empty() {
@@ -114,16 +199,24 @@ fn integers(
     model: &mut ModelProto,
     found: &[Contraction],
     plan: Vec<Planned>,
+    inputs: &[Vec<Edge>],
+    activations: &Activations,
     watch: &mut Watch<'_>,
 ) -> Result<Vec<Entry>> {
     let (mut first, mut entries, mut least) = (vec![], vec![], 13);
     let all = plan.iter().filter(|p| p.is_ok()).count();
     let mut done = 0;
     let graph = model.graph.mut_or_insert_default();
-    for (c, step) in found.iter().zip(plan) {
+    for ((c, step), inputs) in found.iter().zip(plan).zip(inputs) {
         let verdict = |verdict| Entry { name: c.name.clone(), op: c.op.clone(), weight: None, verdict };
+        let covered = activations.cover(graph, inputs);
         let weights = match step {
             Ok(weights) => weights,
+            Err(_) if covered => {
+                let form = "both operands uint8".to_owned();
+                entries.push(verdict(Verdict::Quantised { form, before: 0, after: 0, sqnr: None }));
+                continue;
+            }
             Err((reason, text)) => {
                 entries.push(verdict(Verdict::Left { reason, text }));
                 continue;
@@ -158,11 +251,12 @@ fn integers(
             first.extend(weights::put(graph, weight, &made));
         }
         let sqnr = (lost > 0.0).then(|| 10.0 * (energy / lost).log10());
-        let form = forms.join("; ");
+        let form = forms.join("; ") + if covered { "; input uint8" } else { "" };
         let mut entry = verdict(Verdict::Quantised { form, before: sizes[0], after: sizes[1], sqnr });
         entry.weight = Some((names.join(", "), count, zeros));
         entries.push(entry);
     }
+    activations::put(graph, &activations.places, &activations.ranges);
     graph.node.splice(0..0, first);
     opset::raise(model, least)?;
     Ok(entries)

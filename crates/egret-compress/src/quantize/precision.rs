@@ -11,14 +11,17 @@ pub enum Precision {
     Weights8,
     /// Weights of 4 bits, a scale and a zero point for every block of so many along the reduction axis.
     Weights4(usize),
+    /// Weights of 8 bits, and the inputs of contractions as bytes, with the ranges of samples.
+    Static8,
 }
 
 impl FromStr for Precision {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Precision> {
-        let bad = || Error::user(format!("no precision `{text}`; write w8 or w4:32 (blocks of 32)"));
+        let bad = || Error::user(format!("no precision `{text}`; write w8, w4:32 (blocks of 32) or int8"));
         match text {
+            "int8" => Ok(Precision::Static8),
             "w8" => Ok(Precision::Weights8),
             "w4" => Ok(Precision::Weights4(32)),
             _ => {
@@ -37,6 +40,7 @@ impl FromStr for Precision {
 impl fmt::Display for Precision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Precision::Static8 => f.write_str("int8"),
             Precision::Weights8 => f.write_str("w8"),
             Precision::Weights4(block) => write!(f, "w4:{block}"),
         }

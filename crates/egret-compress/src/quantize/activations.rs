@@ -1,0 +1,197 @@
+//! Activations as bytes: which values get a `QuantizeLinear`, with the ranges that samples give them.
+//!
+//! Inputs of contractions are quantised, once behind their producer; every reader of integers has a `DequantizeLinear` of its own. What
+//! only moves numbers (`Reshape`, `MaxPool`, ..) works on the integers of its input, with the same scale. A residual addition reads the
+//! integers of its skip input where they are there; everything else, the end of the model and activation functions work on floats.
+
+use crate::constants::Constants;
+use crate::data::taps::{Taps, floats};
+use crate::names::fresh;
+use crate::quantize::grid::Grid;
+use crate::quantize::histogram::{Histogram, Range, bytes};
+use egret::Result;
+use egret::samples::Samples;
+use onnx_protobuf::{GraphProto, ModelProto, NodeProto, TensorProto};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// Operators whose first output has numbers of their first input only.
+const MOVES: [&str; 14] = [
+    "Reshape",
+    "Transpose",
+    "Squeeze",
+    "Unsqueeze",
+    "Flatten",
+    "Slice",
+    "Gather",
+    "Tile",
+    "Expand",
+    "Split",
+    "MaxPool",
+    "Identity",
+    "DepthToSpace",
+    "SpaceToDepth",
+];
+/// Operators that read integers where they are there.
+const READERS: [&str; 4] = ["Add", "Mul", "GlobalAveragePool", "AveragePool"];
+
+/// Where a node reads a value: node and slot.
+pub type Edge = (usize, usize);
+
+/// Which edges read integers.
+#[derive(Default)]
+pub struct Places {
+    /// By the value that is read.
+    pub edges: BTreeMap<String, BTreeSet<Edge>>,
+    /// Values that have the integers of another.
+    same: BTreeMap<String, String>,
+}
+
+impl Places {
+    /// Where integers stand so that these edges, inputs of contractions, read them.
+    pub fn new(graph: &GraphProto, constants: &Constants<'_>, wanted: &[Edge]) -> Places {
+        let mut out = Places::default();
+        for &(node, slot) in wanted {
+            out.read(graph, (node, slot));
+        }
+        // Behind all others first: what a mover reads is quantised for it.
+        for (i, node) in graph.node.iter().enumerate().rev() {
+            let moves = MOVES.contains(&node.op_type.as_str()) && node.output.len() == 1;
+            let y = node.output.first().map_or("", String::as_str);
+            if moves && out.edges.contains_key(y) && !constants.is_constant(&node.input[0]) {
+                out.same.insert(y.to_owned(), node.input[0].clone());
+                out.read(graph, (i, 0));
+            }
+        }
+        for (i, node) in graph.node.iter().enumerate() {
+            if !READERS.contains(&node.op_type.as_str()) {
+                continue;
+            }
+            for (slot, name) in node.input.iter().enumerate() {
+                // One side of an addition stays in the accumulator of its contraction.
+                if let Some(edges) = out.edges.get_mut(name) {
+                    edges.insert((i, slot));
+                }
+            }
+        }
+        out
+    }
+
+    fn read(&mut self, graph: &GraphProto, edge: Edge) {
+        let name = graph.node[edge.0].input[edge.1].clone();
+        self.edges.entry(name).or_default().insert(edge);
+    }
+
+    /// The value whose range a value has.
+    fn source<'a>(&'a self, name: &'a str) -> &'a str {
+        let mut at = name;
+        while let Some(next) = self.same.get(at) {
+            at = next;
+        }
+        at
+    }
+}
+
+/// The ranges of values on samples; what has no floats, or none that are finite, has none.
+pub fn ranges(
+    model: &ModelProto,
+    path: &Path,
+    places: &Places,
+    samples: &Samples,
+    watch: &mut dyn FnMut(usize),
+) -> Result<BTreeMap<String, Range>> {
+    let names: BTreeSet<String> = places.edges.keys().map(|n| places.source(n).to_owned()).collect();
+    let mut taps = Taps::new(model, path, &names);
+    let mut seen: BTreeMap<&str, Histogram> =
+        names.iter().map(|n| (n.as_str(), Histogram::default())).collect();
+    let mut floating: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+    samples.each(&mut |number, sample| {
+        watch(number);
+        let values = taps.run(sample).map_err(|e| e.at(format!("sample {number}")))?;
+        for (name, histogram) in &mut seen {
+            let single = values.get(*name).filter(|t| t.dtype() == egret::ir::DType::F32);
+            match single.and_then(floats) {
+                Some(numbers) => histogram.add(&numbers),
+                None => drop(floating.remove(name)),
+            }
+        }
+        Ok(())
+    })?;
+    let graph = model.graph.get_or_default();
+    let probabilities: BTreeSet<&str> = graph
+        .node
+        .iter()
+        .filter(|n| n.op_type == "Softmax")
+        .filter_map(|n| n.output.first().map(String::as_str))
+        .collect();
+    let mut out = BTreeMap::new();
+    for name in places.edges.keys() {
+        let source = places.source(name);
+        let Some(histogram) = seen.get(source).filter(|h| h.count() > 0 && h.bad() == 0) else { continue };
+        if !floating.contains(source) {
+            continue;
+        }
+        let range = match probabilities.contains(source) {
+            true => Range { grid: bytes(0.0, 1.0), method: "probabilities" },
+            false => histogram.range(),
+        };
+        out.insert(name.clone(), range);
+    }
+    Ok(out)
+}
+
+/// Put the nodes around the values that have ranges; edges of others stay.
+pub fn put(graph: &mut GraphProto, places: &Places, ranges: &BTreeMap<String, Range>) {
+    let (mut before, mut behind) = (BTreeMap::<usize, Vec<NodeProto>>::new(), BTreeMap::new());
+    let mut first = vec![];
+    let mut renamed: BTreeMap<Edge, String> = BTreeMap::new();
+    let producers: BTreeMap<String, usize> = (graph.node.iter().enumerate())
+        .flat_map(|(i, n)| n.output.iter().map(move |o| (o.clone(), i)))
+        .collect();
+    for (name, edges) in &places.edges {
+        let Some(range) = ranges.get(name) else { continue };
+        let [scale, zero, codes] =
+            ["act_scale", "act_zero_point", "act_quantized"].map(|n| fresh(graph, &format!("{name}_{n}")));
+        graph.initializer.extend(parameters(&range.grid, &scale, &zero));
+        let node = |op: &str, x: &str, y: String| NodeProto {
+            op_type: op.into(),
+            name: y.clone(),
+            input: vec![x.to_owned(), scale.clone(), zero.clone()],
+            output: vec![y],
+            ..NodeProto::default()
+        };
+        let quantize = node("QuantizeLinear", name, codes.clone());
+        match producers.get(name) {
+            Some(&at) => behind.entry(at).or_insert_with(Vec::new).push(quantize),
+            None => first.push(quantize),
+        }
+        for (k, &edge) in edges.iter().enumerate() {
+            let y = fresh(graph, &format!("{name}_act_dequantized_{k}"));
+            before.entry(edge.0).or_default().push(node("DequantizeLinear", &codes, y.clone()));
+            renamed.insert(edge, y);
+        }
+    }
+    let mut nodes = first;
+    for (i, mut node) in std::mem::take(&mut graph.node).into_iter().enumerate() {
+        for (slot, name) in node.input.iter_mut().enumerate() {
+            if let Some(new) = renamed.get(&(i, slot)) {
+                name.clone_from(new);
+            }
+        }
+        nodes.extend(before.remove(&i).unwrap_or_default());
+        nodes.push(node);
+        nodes.extend(behind.remove(&i).unwrap_or_default());
+    }
+    graph.node = nodes;
+}
+
+fn parameters(grid: &Grid, scale: &str, zero: &str) -> [TensorProto; 2] {
+    let tensor = |name: &str, data_type: i32, raw_data: Vec<u8>| TensorProto {
+        name: name.into(),
+        data_type,
+        raw_data,
+        ..TensorProto::default()
+    };
+    let bytes = (grid.scale as f32).to_le_bytes().to_vec();
+    [tensor(scale, 1, bytes), tensor(zero, 2, vec![grid.zero as u8])]
+}

@@ -1,0 +1,220 @@
+//! Histograms of a value over all samples, in memory that does not grow: bins widen in powers of two, so that counts stay exact.
+
+use crate::quantize::grid::Grid;
+
+/// Bins on each side of zero.
+const HALF: usize = 1024;
+/// Fewer numbers than this say nothing of their tails.
+const FEW: u64 = 256;
+/// Part of the numbers that `percentile` keeps.
+const KEPT: f64 = 0.9999;
+/// Clips that are tried on each side, as parts of the range.
+const STEPS: usize = 64;
+/// The least range relative to its magnitude that a scale is made of.
+const LEAST: f64 = 1e-30;
+
+/// What was seen of a value.
+pub struct Histogram {
+    /// Width of a bin; 0 before the first number that is not zero.
+    width: f64,
+    bins: Vec<u64>,
+    /// Exact zeros: any grid has them.
+    zeros: u64,
+    low: f64,
+    high: f64,
+    /// What is no finite number.
+    bad: u64,
+}
+
+/// A grid for a value, and the method that gave it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Range {
+    /// The grid of u8.
+    pub grid: Grid,
+    /// `minmax`, `percentile` or `mse`.
+    pub method: &'static str,
+}
+
+impl Default for Histogram {
+    fn default() -> Histogram {
+        Histogram { width: 0.0, bins: vec![0; 2 * HALF], zeros: 0, low: 0.0, high: 0.0, bad: 0 }
+    }
+}
+
+/// The grid of u8 for a range that holds zero, whose scale is an f32.
+pub fn bytes(low: f64, high: f64) -> Grid {
+    let scale = f64::from(((high - low) / 255.0) as f32);
+    let scale = if scale > LEAST { scale } else { 1.0 };
+    let zero = (-low / scale).round_ties_even().clamp(0.0, 255.0) as i32;
+    Grid { scale, zero, low: 0, high: 255 }
+}
+
+impl Histogram {
+    /// See some numbers.
+    pub fn add(&mut self, values: &[f32]) {
+        for &v in values {
+            let v = f64::from(v);
+            if v == 0.0 {
+                self.zeros += 1;
+            } else if !v.is_finite() {
+                self.bad += 1;
+            } else {
+                self.low = self.low.min(v);
+                self.high = self.high.max(v);
+                let at = self.bin(v.abs());
+                let at = if v > 0.0 { HALF + at } else { HALF - 1 - at };
+                self.bins[at] += 1;
+            }
+        }
+    }
+
+    /// The bin of a magnitude on its side, made wide enough.
+    fn bin(&mut self, v: f64) -> usize {
+        if self.width == 0.0 {
+            // A power of two that leaves room of two to four times.
+            self.width = 2f64.powi((v * 4.0 / HALF as f64).log2().floor() as i32);
+        }
+        while v >= self.width * HALF as f64 {
+            self.width *= 2.0;
+            let side = |at: &dyn Fn(usize) -> usize, bins: &[u64]| -> Vec<u64> {
+                (0..HALF / 2).map(|i| bins[at(2 * i)] + bins[at(2 * i + 1)]).collect()
+            };
+            let up = side(&|i| HALF + i, &self.bins);
+            let down = side(&|i| HALF - 1 - i, &self.bins);
+            self.bins.fill(0);
+            up.iter().enumerate().for_each(|(i, n)| self.bins[HALF + i] = *n);
+            down.iter().enumerate().for_each(|(i, n)| self.bins[HALF - 1 - i] = *n);
+        }
+        ((v / self.width) as usize).min(HALF - 1)
+    }
+
+    /// Numbers that were seen.
+    pub fn count(&self) -> u64 {
+        self.zeros + self.bins.iter().sum::<u64>()
+    }
+
+    /// What is no finite number.
+    pub fn bad(&self) -> u64 {
+        self.bad
+    }
+
+    /// The middle of a bin.
+    fn middle(&self, bin: usize) -> f64 {
+        (bin as f64 - HALF as f64 + 0.5) * self.width
+    }
+
+    /// The expected squared error of a grid: rounding inside, distance outside.
+    fn error(&self, grid: &Grid) -> f64 {
+        let (low, high) = (grid.value(grid.low), grid.value(grid.high));
+        let inside = grid.scale * grid.scale / 12.0;
+        let of = |(bin, &n): (usize, &u64)| {
+            let v = self.middle(bin);
+            let out = (v - v.clamp(low, high)).abs();
+            n as f64 * if out > grid.scale * 0.5 { out * out } else { inside }
+        };
+        self.bins.iter().enumerate().filter(|b| *b.1 > 0).map(of).sum()
+    }
+
+    /// The range that [`KEPT`] of the numbers are in.
+    fn percentile(&self) -> (f64, f64) {
+        let most = (self.count() as f64 * (1.0 - KEPT) * 0.5) as u64;
+        let edge = |order: &mut dyn Iterator<Item = usize>| {
+            let mut gone = 0;
+            for bin in order {
+                gone += self.bins[bin];
+                if gone > most {
+                    return self.middle(bin);
+                }
+            }
+            0.0
+        };
+        let low = edge(&mut (0..2 * HALF)).clamp(self.low, 0.0);
+        let high = edge(&mut (0..2 * HALF).rev()).clamp(0.0, self.high);
+        (low, high)
+    }
+
+    /// The range of least squared error among those that clip each side, one side after the other.
+    fn clipped(&self) -> (f64, f64) {
+        let (mut low, mut high) = (self.low, self.high);
+        for _ in 0..2 {
+            for side in [0, 1] {
+                let whole = if side == 0 { self.low } else { self.high };
+                if whole == 0.0 {
+                    continue;
+                }
+                let range = |part: usize| {
+                    let v = whole * (STEPS - part) as f64 / STEPS as f64;
+                    if side == 0 { (v, high) } else { (low, v) }
+                };
+                let error = |part: &usize| {
+                    let (low, high) = range(*part);
+                    self.error(&bytes(low, high))
+                };
+                let best = (0..STEPS - 1).min_by(|a, b| error(a).total_cmp(&error(b)));
+                (low, high) = range(best.unwrap_or(0));
+            }
+        }
+        (low, high)
+    }
+
+    /// The range of least squared error.
+    pub fn range(&self) -> Range {
+        let mut best = Range { grid: bytes(self.low, self.high), method: "minmax" };
+        if self.count() < FEW {
+            return best;
+        }
+        for (method, (low, high)) in [("percentile", self.percentile()), ("mse", self.clipped())] {
+            let grid = bytes(low, high);
+            if self.error(&grid) < self.error(&best.grid) {
+                best = Range { grid, method };
+            }
+        }
+        best
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use egret::ir::rng::Rng;
+
+    #[test]
+    fn counts_stay_whatever_the_order_and_the_size() {
+        let mut rng = Rng::new(1);
+        let mut values: Vec<f32> = (0..3000).map(|_| rng.signed_f64() as f32).collect();
+        values.extend([0.0, 900.0, -3e-7, f32::NAN, f32::INFINITY]);
+        let (mut up, mut down) = (Histogram::default(), Histogram::default());
+        up.add(&values);
+        values.reverse();
+        values.chunks(7).for_each(|c| down.add(c));
+        assert_eq!((up.count(), up.bad()), (3003, 2));
+        assert_eq!((down.count(), down.bad()), (3003, 2));
+        assert_eq!(up.range().grid, down.range().grid);
+    }
+
+    #[test]
+    fn a_far_number_is_clipped_where_that_costs_less() {
+        let mut values: Vec<f32> = (0..100_000).map(|i| (i % 1000) as f32 / 1000.0).collect();
+        values.push(40.0);
+        let mut h = Histogram::default();
+        h.add(&values);
+        let range = h.range();
+        assert!(range.method != "minmax" && h.error(&range.grid) <= h.error(&bytes(0.0, 40.0)));
+        let mut few = Histogram::default();
+        few.add(&[1.0, 2.0, 50.0]);
+        assert_eq!(few.range().method, "minmax");
+    }
+
+    #[test]
+    fn any_range_has_zero_in_it() {
+        for values in [vec![], vec![0.0; 4], vec![3.0, 5.0], vec![-2.0; 300], vec![1e-40; 300]] {
+            let mut h = Histogram::default();
+            h.add(&values);
+            let grid = h.range().grid;
+            assert!(grid.scale > 0.0 && (0..=255).contains(&grid.zero));
+            assert_eq!(grid.value(grid.code(0.0)), 0.0);
+            let near = |v: &f32| (grid.value(grid.code(f64::from(*v))) - f64::from(*v)).abs() <= grid.scale;
+            assert!(values.iter().all(near), "{values:?} {grid:?}");
+        }
+    }
+}
