@@ -24,3 +24,23 @@ fn weights_become_integers_and_the_model_runs() {
     let all = ["/conv1/Conv", "/conv2/Conv", "/fc1/Gemm", "/fc2/Gemm"].map(|n| ["--skip", n]).concat();
     with(&[&["--to", "w8"], &all[..]].concat(), 3, &["nothing to quantise", "skipped"]);
 }
+
+#[test]
+fn samples_give_the_ranges_of_bytes() {
+    let dir = temp();
+    let out = path(&dir, "quantised.onnx");
+    let base = ["quantize", &model("simple_cnn"), "-o", &out, "--to"];
+    let data = path(&dir, "digits.npy");
+    let image =
+        egret::ir::Tensor::new(&[2, 1, 28, 28], (0..2 * 784).map(|i| (i % 17) as f32 / 17.0).collect());
+    egret::npz::write(data.as_ref(), &[("image".into(), image)]).expect("a file");
+    let said = works(&[&base[..], &["int8", "--data", &data]].concat());
+    for part in ["int8, with 2 samples", "contractions  4 quantised", "input uint8", "ranges        "] {
+        assert!(said.contains(part), "no `{part}` in {said}");
+    }
+    works(&["run", &out, "--random", "1"]);
+    let json = works(&[&base[..], &["int8", "--data", &data, "--format", "json"]].concat());
+    assert!(json.contains("\"ranges\"") && json.contains("minmax"), "{json}");
+    refused(&[&base[..], &["int8"]].concat(), 1, &["needs samples", "--data"]);
+    refused(&[&base[..], &["w8", "--data", &data]].concat(), 1, &["leave out --data"]);
+}

@@ -33,10 +33,15 @@ fn error(file: &File, precision: &str, shape: &[usize]) -> f64 {
     let made = quantize(&file.path(), &to(precision)).expect("it works");
     let x = random(shape);
     let (want, got) = (run(&file.path(), &x), run(&File::new(&made.model).path(), &x));
+    relative(&want, &got)
+}
+
+/// The norm of the difference, relative to that of what is wanted.
+fn relative(want: &[f32], got: &[f32]) -> f64 {
     assert_eq!(want.len(), got.len());
     let square =
         |list: &mut dyn Iterator<Item = f32>| list.map(|v| f64::from(v) * f64::from(v)).sum::<f64>();
-    (square(&mut want.iter().zip(&got).map(|(a, b)| a - b)) / square(&mut want.iter().copied())).sqrt()
+    (square(&mut want.iter().zip(got).map(|(a, b)| a - b)) / square(&mut want.iter().copied())).sqrt()
 }
 
 /// What it is, its nodes, the dims of its weight, and the shape of the input.
@@ -264,14 +269,58 @@ fn inputs_become_bytes_where_contractions_read_them() {
     assert_eq!(range("h").low, 0.0);
     let x = random(&[32, 32]);
     let (want, got) = (run(&file.path(), &x), run(&File::new(&made.model).path(), &x));
-    let square =
-        |list: &mut dyn Iterator<Item = f32>| list.map(|v| f64::from(v) * f64::from(v)).sum::<f64>();
-    let error = square(&mut want.iter().zip(&got).map(|(a, b)| a - b)) / square(&mut want.iter().copied());
-    assert!(error.sqrt() < 0.05, "{}", error.sqrt());
+    let error = relative(&want, &got);
+    assert!(error < 0.05, "{error}");
     assert!(quantize(&file.path(), &request).expect("it works").model == made.model, "the same bytes");
     let told = |r: &Quantization| quantize(&file.path(), r).map(|_| ()).expect_err("refused").to_string();
     assert!(told(&to("int8")).contains("--data"));
     assert!(told(&Quantization { to: Precision::Weights8, ..request }).contains("leave out --data"));
+}
+
+/// A normalisation behind a convolution is folded if nothing else reads what is between, and the outputs stay.
+#[test]
+fn normalisations_are_folded_into_convolutions() {
+    let mut variance = small("v", &[32]);
+    let positive = |b: &[u8; 4]| (f32::from_le_bytes(*b).abs() + 0.1).to_le_bytes();
+    variance.raw_data = variance.raw_data.as_chunks().0.iter().flat_map(positive).collect();
+    let norm = |x: &str, y: &str| node("BatchNormalization", y, &[x, "s", "m", "m", "v"], y);
+    let with = |op: &str, inputs: &[&str], y: &str| {
+        let mut out = node(op, y, inputs, y);
+        out.attribute.push(int("group", 2));
+        out
+    };
+    let of = |last: &str| {
+        let nodes = vec![
+            with("Conv", &["x", "w", "b"], "c"),
+            norm("c", "d"),
+            node("Relu", "relu", &["d"], "e"),
+            with("ConvTranspose", &["e", "t"], "f"),
+            norm("f", "g"),
+            node("Add", "sum", &["g", last], "y"),
+        ];
+        let mut constants =
+            vec![small("w", &[32, 16, 1, 3]), small("t", &[32, 16, 1, 3]), variance.clone()];
+        constants.extend(["s", "m", "b"].map(|n| small(n, &[32])));
+        File::of(&model(nodes, constants, &[1, 32, 5, 5], "y"))
+    };
+    for (last, skip, kept) in [("g", None, 0), ("f", None, 1), ("g", Some("w"), 1)] {
+        let file = of(last);
+        let data = file.0.path().join("x.npy");
+        npz::write(&data, &[("x".into(), random(&[2, 32, 5, 5]))]).expect("a file");
+        let request = Quantization {
+            data: vec![data],
+            skip: skip.map(String::from).into_iter().collect(),
+            ..to("int8")
+        };
+        let made = quantize(&file.path(), &request).expect("it works");
+        let now = ModelProto::parse_from_bytes(&made.model).expect("a model");
+        let left = now.graph.node.iter().filter(|n| n.op_type == "BatchNormalization").count();
+        assert_eq!(left, kept, "{last} {skip:?}");
+        let x = random(&[1, 32, 5, 5]);
+        let (want, got) = (run(&file.path(), &x), run(&File::new(&made.model).path(), &x));
+        let error = relative(&want, &got);
+        assert!(error < 0.02, "{last} {skip:?}: an error of {error}");
+    }
 }
 
 /// How many of the committed digits a network gets right; it takes one at a time.

@@ -2,6 +2,7 @@
 //! floats of them.
 
 mod activations;
+mod fold;
 mod grid;
 mod histogram;
 mod integers;
@@ -72,12 +73,20 @@ pub fn quantize_watched(path: &Path, request: &Quantization, watch: &mut Watch<'
         _ => return Err(Error::user(format!("--to {to} rounds weights alone: leave out --data"))),
     }
     let mut model = file.proto().clone();
-    let found = contractions(&model);
+    let mut found = contractions(&model);
     request.skip.iter().try_for_each(|s| named(&found, s, "--skip"))?;
+    let skipped = |c: &Contraction| request.skip.iter().any(|s| c.is(s));
+    let mut what = to.to_string();
+    if to == Precision::Static8 {
+        let folded = fold::fold(model.graph.mut_or_insert_default(), &found, &skipped);
+        if folded > 0 {
+            what.push_str(&format!(", {folded} batch normalisations folded"));
+            found = contractions(&model);
+        }
+    }
     let plan: Vec<Planned> = {
         let graph = model.graph.get_or_default();
         let constants = Constants::new(graph);
-        let skipped = |c: &Contraction| request.skip.iter().any(|s| c.is(s));
         let of = |c: &Contraction| match skipped(c) {
             true => Err((Reason::Skipped, "--skip names it".to_owned())),
             false => weights::weights(graph, &constants, c, request.to),
@@ -91,11 +100,10 @@ pub fn quantize_watched(path: &Path, request: &Quantization, watch: &mut Watch<'
     some(&found, &plan, &inputs)?;
     let before = opset::of(&model);
     let mut activations = Activations::default();
-    let mut what = to.to_string();
     if to == Precision::Static8 {
         let samples = Samples::open(&request.data, &file.declared()?.inputs)?;
         activations = Activations::new(&model, &path, &inputs, &samples, watch)?;
-        what.push_str(&format!(" with {} samples", samples.len()));
+        what.push_str(&format!(", with {} samples", samples.len()));
     }
     let entries = integers(&mut model, &found, plan, &inputs, &activations, watch)?;
     let now = opset::of(&model);
