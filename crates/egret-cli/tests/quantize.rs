@@ -42,5 +42,6 @@ fn samples_give_the_ranges_of_bytes() {
     let json = works(&[&base[..], &["int8", "--data", &data, "--format", "json"]].concat());
     assert!(json.contains("\"ranges\"") && json.contains("minmax"), "{json}");
     refused(&[&base[..], &["int8"]].concat(), 1, &["needs samples", "--data"]);
-    refused(&[&base[..], &["w8", "--data", &data]].concat(), 1, &["leave out --data"]);
+    let said = works(&[&base[..], &["w4:32", "--data", &data]].concat());
+    assert!(said.contains("w4:32, with 2 samples") && said.contains("output error"), "{said}");
 }

@@ -1,9 +1,12 @@
 //! Pruning a model: plan, scores, masks, and the file with the zeros in it.
 
-use crate::data::original::{self, Original};
+use crate::data::budget;
+use crate::data::original::{self, Original, Target, Zeros};
 use crate::data::reconstruct::{Reconstructed, reconstruct};
 use crate::layers::{Contraction, Layer, contractions};
 use crate::mask::{self, Scored};
+use crate::methods::Problem;
+use crate::moments::Moments;
 use crate::pattern::Pattern;
 use crate::plan::{self, Step};
 use crate::report::{Compressed, Entry, Quality, Report, Verdict};
@@ -15,6 +18,9 @@ use egret::samples::Samples;
 use egret::{Error, Result, source};
 use onnx_protobuf::{GraphProto, Message, ModelProto};
 use std::path::{Path, PathBuf};
+
+/// What is left of a row is scaled by no more than this, nor by less than one over it.
+const MOST: f64 = 2.0;
 
 /// Prune a model: an `.onnx` file, or the folder of a test case.
 ///
@@ -44,8 +50,17 @@ pub fn prune_watched(path: &Path, request: &Request, watch: &mut Watch<'_>) -> R
         original::check(graph, &found, &mut steps)?;
         plan::some(&found, &steps, request)?;
         let what = format!("{what}, with {} samples", samples.len());
-        let mut original = Original::new(file.proto(), &path, &found, &steps)?;
-        let made = reconstruct(&mut original, found.len(), &samples, request, scope, watch)?;
+        let mut original = Original::new(file.proto(), &path, &found, &original::zeros(&steps))?;
+        if scope == Scope::Global {
+            budget::share(&mut original, &samples, request, watch)?;
+        }
+        let scope = if scope == Scope::Global { Scope::Layer } else { scope };
+        let mut solve = |target: &Target<Zeros>, weights: &[f64], moments: &[Moments]| {
+            let (layout, pattern) = (&target.layer.layout, target.task.pattern);
+            request.method.solve(&Problem { layout, weights, moments, pattern, scope })
+        };
+        let start = original.model.clone();
+        let made = reconstruct(&original, start, found.len(), &samples, MOST, &mut solve, watch)?;
         return with_data(&path, file.proto(), &found, &steps, &original, &made, what);
     }
     let mut model = std::fs::read(&path).map_err(|e| Error::io("read", &path, &e))?;
@@ -84,25 +99,24 @@ fn with_data(
     before: &ModelProto,
     found: &[Contraction],
     steps: &[Step],
-    original: &Original<'_>,
-    made: &Reconstructed,
+    original: &Original<'_, Zeros>,
+    (made, qualities): &Reconstructed,
     what: String,
 ) -> Result<Compressed> {
     let bytes_before =
         usize::try_from(std::fs::metadata(path).map_err(|e| Error::io("read", path, &e))?.len())
             .unwrap_or(0);
     let model = made
-        .model
         .write_to_bytes()
         .map_err(|e| Error::unsupported(format!("the pruned model cannot be written: {e}")))?;
-    let (old, new) = (before.graph.get_or_default(), made.model.graph.get_or_default());
+    let (old, new) = (before.graph.get_or_default(), made.graph.get_or_default());
     let mut entries = vec![];
     for (index, (c, step)) in found.iter().zip(steps).enumerate() {
         let mut out =
             Entry { name: c.name.clone(), op: c.op.clone(), weight: None, verdict: verdict(step) };
         let target = original.targets.iter().find(|t| t.index == index);
         if let (Verdict::Pruned { pattern, .. }, Some(target)) = (&mut out.verdict, target) {
-            *pattern = target.pattern;
+            *pattern = target.task.pattern;
         }
         if let Ok(layer) = &c.layer {
             let was = weights(old, layer)?;
@@ -110,7 +124,7 @@ fn with_data(
                 Some(t) => weights(new, &t.layer)?,
                 None => was.clone(),
             };
-            describe(&mut out, layer, &was, &is, made.qualities[index]);
+            describe(&mut out, layer, &was, &is, qualities[index]);
         }
         entries.push(out);
     }

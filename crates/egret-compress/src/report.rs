@@ -76,6 +76,8 @@ pub enum Verdict {
         after: usize,
         /// Energy of the weights relative to that of what they lost, in dB; `None` if they lost nothing.
         sqnr: Option<f64>,
+        /// How good its outputs are, where its weights were fitted to data.
+        output: Option<Quality>,
     },
     /// It stayed as it was.
     Left {
@@ -185,10 +187,13 @@ impl Report {
                         out["pruned"]["output_deviation"] = json!(q.deviation);
                     }
                 }
-                Verdict::Quantised { form, before, after, sqnr } => {
+                Verdict::Quantised { form, before, after, sqnr, output } => {
                     out["quantised"] = json!({
                         "form": form, "bytes_before": before, "bytes": after, "weight_sqnr_db": sqnr,
                     });
+                    if let Some(q) = output {
+                        out["quantised"]["output_error"] = json!(q.error);
+                    }
                 }
                 Verdict::Left { reason, text } => {
                     out["left"] = json!({ "reason": reason.name(), "text": text })

@@ -13,7 +13,8 @@ pub struct Args {
     /// The .onnx file, or a test-case folder
     pub model: PathBuf,
     /// What becomes integers: w8 (weights, 8 bits, a scale per output), w4:32 (weights, 4 bits, in blocks of 32 along the reduction
-    /// axis; 8 bits where that axis is shorter), int8 (weights, and the inputs of layers with the ranges that --data gives them)
+    /// axis; 8 bits where that axis is shorter), int8 (weights, and the inputs of layers with the ranges that --data gives them); --data
+    /// fits the others to the outputs of the original
     #[arg(long, value_name = "PRECISION")]
     pub to: Precision,
     /// Samples of the inputs, along the first axis: a .npz file with the names of the inputs, a .npy file for the only one, a folder
@@ -65,9 +66,10 @@ fn show(report: &Report) -> Result<()> {
     let width = done.iter().map(|e| e.name.len()).max().unwrap_or(0).max("layer".len());
     say!("{:width$}  op                bytes       now  SQNR dB  form", "layer");
     for entry in done {
-        let Verdict::Quantised { form, before, after, sqnr } = &entry.verdict else { continue };
+        let Verdict::Quantised { form, before, after, sqnr, output } = &entry.verdict else { continue };
         let sqnr = sqnr.map_or("exact".to_owned(), |s| format!("{s:.1}"));
-        say!("{:width$}  {:13}  {before:>8}  {after:>8}  {sqnr:>7}  {form}", entry.name, entry.op);
+        let output = output.map_or(String::new(), |q| format!("; output error {:.4}", q.error));
+        say!("{:width$}  {:13}  {before:>8}  {after:>8}  {sqnr:>7}  {form}{output}", entry.name, entry.op);
     }
     if !shown.is_empty() {
         say!("{shown}");

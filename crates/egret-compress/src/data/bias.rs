@@ -62,7 +62,7 @@ pub fn find(graph: &GraphProto, constants: &Constants<'_>, layer: &Layer) -> Res
         return Err(None);
     }
     let scale = beta(node);
-    let not_done = |text: &str| Err(Some((Reason::NotDone, format!("{text}: not pruned with data yet"))));
+    let not_done = |text: &str| Err(Some((Reason::NotDone, format!("{text}: not done with data yet"))));
     match node.input.get(SLOT).map_or("", String::as_str) {
         "" if scale == 0.0 => not_done("a beta of 0"),
         "" => Err(None),

@@ -2,7 +2,7 @@
 //!
 //! The cost of a weight is its score relative to the variance of its layer's outputs, from one pass of the original model.
 
-use crate::data::original::{Original, Target};
+use crate::data::original::{Original, Target, Zeros};
 use crate::mask;
 use crate::methods::Problem;
 use crate::moments::Moments;
@@ -20,13 +20,13 @@ const ROOM: usize = 1 << 25;
 /// # Errors
 /// As of [`Original::moments`].
 pub fn share(
-    original: &mut Original<'_>,
+    original: &mut Original<'_, Zeros>,
     samples: &Samples,
     request: &Request,
     watch: &mut Watch<'_>,
 ) -> Result<()> {
     let Pattern::Unstructured(part) = request.pattern else { return Ok(()) };
-    let targets: Vec<&Target> = original.targets.iter().filter(|t| !t.own).collect();
+    let targets: Vec<&Target<Zeros>> = original.targets.iter().filter(|t| !t.task.own).collect();
     let mut scores: Vec<Vec<f64>> = vec![];
     let mut next = 0;
     while next < targets.len() {
@@ -48,28 +48,28 @@ pub fn share(
     let indices: Vec<usize> = targets.iter().map(|t| t.index).collect();
     for target in &mut original.targets {
         if let Some(at) = indices.iter().position(|i| *i == target.index) {
-            target.pattern = Pattern::Unstructured(amounts[at]);
+            target.task.pattern = Pattern::Unstructured(amounts[at]);
         }
     }
     Ok(())
 }
 
-fn size(target: &Target) -> usize {
+fn size(target: &Target<Zeros>) -> usize {
     let l = &target.layer.layout;
     let columns = l.position_count() * l.channel_count();
     l.group_count() * columns * (columns + l.row_count())
 }
 
 fn relative(
-    original: &Original<'_>,
-    target: &Target,
+    original: &Original<'_, Zeros>,
+    target: &Target<Zeros>,
     moments: &[Moments],
     request: &Request,
 ) -> Result<Vec<f64>> {
     let weights = original.weights(target)?;
     let layout = &target.layer.layout;
     let problem =
-        Problem { layout, weights: &weights, moments, pattern: target.pattern, scope: Scope::Layer };
+        Problem { layout, weights: &weights, moments, pattern: target.task.pattern, scope: Scope::Layer };
     request.method.costs(&problem).ok_or_else(|| {
         Error::user(format!("`{}`: its data make no system that can be solved", target.name))
     })

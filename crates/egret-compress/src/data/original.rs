@@ -1,6 +1,6 @@
-//! The original: the model as it was, with a bias for every layer that is pruned, and the moments of these layers on samples.
+//! The original: the model as it was, with a bias for every layer that is compressed with data, and the moments of these layers on samples.
 
-use crate::constants::Constants;
+use crate::constants::{Constants, Refusal};
 use crate::data::bias::{self, Bias};
 use crate::data::taps::Taps;
 use crate::data::view::View;
@@ -15,8 +15,8 @@ use onnx_protobuf::{GraphProto, ModelProto};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// A layer that is pruned with data.
-pub struct Target {
+/// A layer that is compressed with data.
+pub struct Target<T> {
     /// Its index among the contractions.
     pub index: usize,
     /// Its name.
@@ -27,20 +27,40 @@ pub struct Target {
     pub view: View,
     /// Where its bias stands.
     pub bias: Bias,
-    /// What becomes zero.
+    /// What is to be done with it.
+    pub task: T,
+}
+
+/// What becomes zero.
+#[derive(Copy, Clone)]
+pub struct Zeros {
+    /// By which pattern.
     pub pattern: Pattern,
-    /// Whether its pattern is its own.
+    /// Whether the pattern is the layer's own.
     pub own: bool,
 }
 
-/// The model before pruning, with a bias for every layer that is pruned.
-pub struct Original<'a> {
+/// The model as it was, with a bias for every layer that is compressed.
+pub struct Original<'a, T> {
     /// The model.
     pub model: ModelProto,
     /// Its file.
     pub path: &'a Path,
-    /// What is pruned.
-    pub targets: Vec<Target>,
+    /// What is compressed.
+    pub targets: Vec<Target<T>>,
+}
+
+/// Whether a layer can be compressed with data.
+///
+/// # Errors
+/// Why not.
+pub fn fits(
+    graph: &GraphProto,
+    constants: &Constants<'_>,
+    layer: &Layer,
+) -> std::result::Result<(), Refusal> {
+    View::of(&graph.node[layer.node], layer)?;
+    bias::find(graph, constants, layer).map(|_| ()).or_else(|e| e.map_or(Ok(()), Err))
 }
 
 /// Leave what cannot be pruned with data.
@@ -51,9 +71,7 @@ pub fn check(graph: &GraphProto, found: &[Contraction], steps: &mut [Step]) -> R
     let constants = Constants::new(graph);
     for (c, step) in found.iter().zip(steps) {
         let (Ok(layer), Step::Prune { own, .. }) = (&c.layer, &*step) else { continue };
-        let view = View::of(&graph.node[layer.node], layer).map(|_| ());
-        let bias = bias::find(graph, &constants, layer).map(|_| ()).or_else(|e| e.map_or(Ok(()), Err));
-        match (view.and(bias), own) {
+        match (fits(graph, &constants, layer), own) {
             (Ok(()), _) => {}
             (Err((_, text)), true) => return Err(Error::user(format!("--layer {}: {text}", c.name))),
             (Err((reason, text)), false) => *step = Step::Leave(reason, text),
@@ -62,20 +80,28 @@ pub fn check(graph: &GraphProto, found: &[Contraction], steps: &mut [Step]) -> R
     Ok(())
 }
 
-impl Original<'_> {
-    /// The model with biases, and its layers to be pruned.
+/// What is to be done with each contraction that is pruned.
+pub fn zeros(steps: &[Step]) -> Vec<Option<Zeros>> {
+    let of = |step: &Step| match step {
+        Step::Prune { pattern, own } => Some(Zeros { pattern: *pattern, own: *own }),
+        Step::Leave(..) => None,
+    };
+    steps.iter().map(of).collect()
+}
+
+impl<T: Copy> Original<'_, T> {
+    /// The model with biases, and its layers to be compressed: the contractions with a task.
     pub fn new<'a>(
         model: &ModelProto,
         path: &'a Path,
         found: &[Contraction],
-        steps: &[Step],
-    ) -> Result<Original<'a>> {
+        tasks: &[Option<T>],
+    ) -> Result<Original<'a, T>> {
         let mut model = model.clone();
-        let pruned = |step: &Step| matches!(step, Step::Prune { .. });
         let layers: Vec<&Layer> = found
             .iter()
-            .zip(steps)
-            .filter_map(|(c, s)| c.layer.as_ref().ok().filter(|_| pruned(s)))
+            .zip(tasks)
+            .filter_map(|(c, task)| c.layer.as_ref().ok().filter(|_| task.is_some()))
             .collect();
         if let Some(graph) = model.graph.as_mut() {
             bias::add(graph, &layers);
@@ -84,13 +110,13 @@ impl Original<'_> {
         let constants = Constants::new(graph);
         let mut targets = vec![];
         // Biases are no contractions: the list is the same, nodes have moved.
-        for (index, (c, step)) in contractions(&model).into_iter().zip(steps).enumerate() {
-            let (Ok(layer), Step::Prune { pattern, own }) = (c.layer, step) else { continue };
+        for (index, (c, task)) in contractions(&model).into_iter().zip(tasks).enumerate() {
+            let (Ok(layer), Some(task)) = (c.layer, *task) else { continue };
             let lost = || Error::internal(format!("`{}` is no layer any more", layer.weight));
             let view = View::of(&graph.node[layer.node], &layer).map_err(|_| lost())?;
             let bias = bias::find(graph, &constants, &layer).map_err(|_| lost())?;
             let name = found[index].name.clone();
-            targets.push(Target { index, name, layer, view, bias, pattern: *pattern, own: *own });
+            targets.push(Target { index, name, layer, view, bias, task });
         }
         Ok(Original { model, path, targets })
     }
@@ -101,7 +127,7 @@ impl Original<'_> {
     }
 
     /// The names of a layer's input and output.
-    fn ports(&self, target: &Target) -> (String, String) {
+    fn ports(&self, target: &Target<T>) -> (String, String) {
         let node = &self.graph().node[target.layer.node];
         (node.input[target.layer.input()].clone(), node.output[0].clone())
     }
@@ -110,7 +136,7 @@ impl Original<'_> {
     pub fn moments(
         &self,
         model: &ModelProto,
-        targets: &[&Target],
+        targets: &[&Target<T>],
         samples: &Samples,
     ) -> Result<Vec<Vec<Moments>>> {
         let ports: Vec<(String, String)> = targets.iter().map(|t| self.ports(t)).collect();
@@ -149,7 +175,7 @@ impl Original<'_> {
     }
 
     /// The weights of a layer, in the order of its layout.
-    pub fn weights(&self, target: &Target) -> Result<Vec<f64>> {
+    pub fn weights(&self, target: &Target<T>) -> Result<Vec<f64>> {
         let values = target.layer.place.of(self.graph()).and_then(numbers::read);
         let values = values.ok_or_else(|| Error::internal(format!("`{}` is gone", target.layer.weight)))?;
         Ok(target.layer.layout.offsets().into_iter().map(|at| values[at]).collect())

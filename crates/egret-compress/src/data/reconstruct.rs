@@ -1,71 +1,58 @@
-//! Sequential reconstruction: layer after layer, from the inputs that it has in the pruned model towards the outputs that it had in the
-//! original, so that each makes up for what those before it lost.
+//! Sequential reconstruction: layer after layer, from the inputs that it has in the compressed model towards the outputs that it had in
+//! the original, so that each makes up for what those before it lost.
 
 use crate::constants::Place;
 use crate::data::bias::Bias;
-use crate::data::budget;
 use crate::data::original::{Original, Target};
 use crate::data::restore::{Tally, restore};
 use crate::data::rounds::rounds;
-use crate::methods::Problem;
+use crate::moments::Moments;
 use crate::numbers;
 use crate::report::Quality;
-use crate::request::{Request, Watch};
-use crate::scope::Scope;
+use crate::request::Watch;
 use egret::samples::Samples;
 use egret::{Error, Result};
 use onnx_protobuf::{GraphProto, ModelProto};
 
-/// What became of each contraction, by its index, and the model.
-pub struct Reconstructed {
-    /// The pruned model.
-    pub model: ModelProto,
-    /// For those that were pruned, how good their outputs are.
-    pub qualities: Vec<Option<Quality>>,
-}
+/// The model, and how good the outputs of each contraction are that was compressed, by its index.
+pub type Reconstructed = (ModelProto, Vec<Option<Quality>>);
 
-/// Prune all targets.
+/// New weights for a layer that had these, or that the data make no system that can be solved; groups have moments.
+pub type Solve<'a, T> = dyn FnMut(&Target<T>, &[f64], &[Moments]) -> Option<Vec<f64>> + 'a;
+
+/// Compress all targets.
+///
+/// `model` is the original, or has other weights in layers that are no targets. The rows of new weights are scaled by `most` at most.
 ///
 /// # Errors
 /// Data that do not fit the model, or make no numbers.
-pub fn reconstruct(
-    original: &mut Original<'_>,
+pub fn reconstruct<T: Copy>(
+    original: &Original<'_, T>,
+    mut model: ModelProto,
     count: usize,
     samples: &Samples,
-    request: &Request,
-    scope: Scope,
+    most: f64,
+    solve: &mut Solve<'_, T>,
     watch: &mut Watch<'_>,
 ) -> Result<Reconstructed> {
-    if scope == Scope::Global {
-        budget::share(original, samples, request, watch)?;
-    }
-    let original = &*original;
-    let mut model = original.model.clone();
     let mut qualities = vec![None; count];
     let nodes: Vec<usize> = original.targets.iter().map(|t| t.layer.node).collect();
     let mut done = 0;
     for round in rounds(original.graph(), &nodes) {
-        let targets: Vec<&Target> =
+        let targets: Vec<&Target<T>> =
             original.targets.iter().filter(|t| round.contains(&t.layer.node)).collect();
         watch(done, nodes.len(), &targets[0].name);
         done += targets.len();
         let moments = original.moments(&model, &targets, samples)?;
         for (target, moments) in targets.iter().zip(&moments) {
             let weights = original.weights(target)?;
-            let problem = Problem {
-                layout: &target.layer.layout,
-                weights: &weights,
-                moments,
-                pattern: target.pattern,
-                scope: if scope == Scope::Global { Scope::Layer } else { scope },
-            };
-            let mut weights = request.method.solve(&problem).ok_or_else(|| {
+            let mut weights = solve(target, &weights, moments).ok_or_else(|| {
                 Error::user(format!("`{}`: its data make no system that can be solved", target.name))
             })?;
             let (mut tally, mut shift) = (Tally::default(), vec![]);
             let size = (weights.len() / moments.len().max(1)).max(1);
             for (part, moments) in weights.chunks_exact_mut(size).zip(moments) {
-                shift.extend(restore(part, moments, &mut tally));
+                shift.extend(restore(part, moments, most, &mut tally));
             }
             qualities[target.index] = Some(tally.quality());
             let graph = model.graph.mut_or_insert_default();
@@ -73,7 +60,7 @@ pub fn reconstruct(
             add_bias(graph, &target.bias, &shift);
         }
     }
-    Ok(Reconstructed { model, qualities })
+    Ok((model, qualities))
 }
 
 /// Write elements of a constant.

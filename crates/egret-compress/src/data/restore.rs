@@ -1,11 +1,8 @@
-//! Means and variances of a pruned layer's outputs are those of the original again.
+//! Means and variances of a compressed layer's outputs are those of the original again.
 
 use crate::linalg::{dot, times};
 use crate::moments::Moments;
 use crate::report::Quality;
-
-/// A row is scaled by no more than this, nor by less than one over it.
-const MOST: f64 = 2.0;
 
 /// Sums over rows, of which a [`Quality`] is made.
 #[derive(Default)]
@@ -26,8 +23,8 @@ impl Tally {
     }
 }
 
-/// Scale the rows of a group, and give what is to be added to each output.
-pub fn restore(weights: &mut [f64], moments: &Moments, tally: &mut Tally) -> Vec<f64> {
+/// Scale the rows of a group, by no more than `most` and no less than one over it, and give what is to be added to each output.
+pub fn restore(weights: &mut [f64], moments: &Moments, most: f64, tally: &mut Tally) -> Vec<f64> {
     let n = moments.x_mean.len();
     let mut image = vec![0.0; n];
     let mut out = vec![];
@@ -36,7 +33,7 @@ pub fn restore(weights: &mut [f64], moments: &Moments, tally: &mut Tally) -> Vec
         let variance = dot(row, &image);
         let wanted = moments.yy[r];
         let factor = if variance > 1e-12 * wanted && wanted > 0.0 {
-            (wanted / variance).sqrt().clamp(1.0 / MOST, MOST)
+            (wanted / variance).sqrt().clamp(1.0 / most, most)
         } else {
             1.0
         };

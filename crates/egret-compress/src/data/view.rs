@@ -69,7 +69,7 @@ impl View {
     /// # Errors
     /// Why no data can be used for it.
     pub fn of(node: &NodeProto, layer: &Layer) -> std::result::Result<View, Refusal> {
-        let not_done = |text: &str| Err((Reason::NotDone, format!("{text}: not pruned with data yet")));
+        let not_done = |text: &str| Err((Reason::NotDone, format!("{text}: not done with data yet")));
         let window = matches!(node.op_type.as_str(), "Conv" | "ConvTranspose");
         if window {
             let axes = layer.layout.positions.len();

@@ -4,6 +4,8 @@ mod l1;
 mod obc;
 mod wanda;
 
+pub use obc::Normal;
+
 use crate::layout::Layout;
 use crate::mask::{self, Scored};
 use crate::moments::Moments;

@@ -17,15 +17,18 @@ const PANEL: usize = 64;
 const STEPS: usize = 12;
 
 /// Least squares of a group: minimise `tr(W H W^T) - 2 tr(W B^T)`.
-struct Normal {
-    h: Vec<f64>,
-    b: Vec<f64>,
+pub struct Normal {
+    /// The covariance of the inputs, damped.
+    pub h: Vec<f64>,
+    /// What `W H` is to be.
+    pub b: Vec<f64>,
     /// The factor of the inverse of `h`.
-    u: Vec<f64>,
+    pub u: Vec<f64>,
 }
 
 impl Normal {
-    fn new(weights: &[f64], moments: &Moments) -> Option<Normal> {
+    /// Of weights as they were; `None` where no damping makes it definite.
+    pub fn new(weights: &[f64], moments: &Moments) -> Option<Normal> {
         let n = moments.x_mean.len();
         let trace: f64 = (0..n).map(|i| moments.xx[i * n + i]).sum();
         let mean = if trace > 0.0 { trace / n as f64 } else { 1.0 };

@@ -52,8 +52,10 @@ pub struct Integers {
     /// The type of the scales: that of the tensor.
     data_type: i32,
     scales: Vec<usize>,
-    codes: Vec<i32>,
-    grids: Vec<Grid>,
+    /// In the order of the tensor.
+    pub codes: Vec<i32>,
+    /// In the order of the scales.
+    pub grids: Vec<Grid>,
 }
 
 /// A number as the float type stores it.
@@ -122,9 +124,19 @@ impl Integers {
         Some(Integers { dims, form, data_type: tensor.data_type, scales, codes, grids })
     }
 
+    /// A scale as its type stores it.
+    pub fn rounded(&self, v: f64) -> f64 {
+        rounded(self.data_type, v)
+    }
+
+    /// The scale of each number.
+    pub fn sharing(&self) -> Vec<usize> {
+        sharing(&self.dims, self.form).1
+    }
+
     /// The numbers that they stand for.
     pub fn values(&self) -> Vec<f64> {
-        let of = sharing(&self.dims, self.form).1;
+        let of = self.sharing();
         self.codes.iter().zip(of).map(|(&c, g)| self.grids[g].value(c)).collect()
     }
 

@@ -2,6 +2,8 @@
 //! floats of them.
 
 mod activations;
+mod columns;
+mod fitted;
 mod fold;
 mod grid;
 mod histogram;
@@ -21,6 +23,7 @@ use crate::{Compressed, numbers};
 use activations::{Edge, Places};
 use egret::samples::Samples;
 use egret::{Error, Result};
+use fitted::Made;
 use histogram::Range;
 use integers::Integers;
 use onnx_protobuf::{GraphProto, Message, ModelProto};
@@ -36,7 +39,8 @@ type Planned = std::result::Result<Vec<Weight>, Refusal>;
 pub struct Quantization {
     /// What becomes integers.
     pub to: Precision,
-    /// Files and folders of samples, see [`egret::samples`]: `int8` needs them, the others take none.
+    /// Files and folders of samples, see [`egret::samples`]: `int8` needs them for its ranges; with them, weights alone are fitted to
+    /// the outputs of the original.
     pub data: Vec<PathBuf>,
     /// Layers that are left alone, by the name of the node or of the weight.
     pub skip: Vec<String>,
@@ -65,34 +69,31 @@ pub fn quantize(path: &Path, request: &Quantization) -> Result<Compressed> {
 pub fn quantize_watched(path: &Path, request: &Quantization, watch: &mut Watch<'_>) -> Result<Compressed> {
     let (path, file) = open(path, "quantize")?;
     let to = request.to;
-    match (to, request.data.is_empty()) {
-        (Precision::Static8, true) => {
-            return Err(Error::user("--to int8 needs samples of the inputs: --data FILE.npz"));
-        }
-        (Precision::Static8, false) | (_, true) => {}
-        _ => return Err(Error::user(format!("--to {to} rounds weights alone: leave out --data"))),
+    if to == Precision::Static8 && request.data.is_empty() {
+        return Err(Error::user("--to int8 needs samples of the inputs: --data FILE.npz"));
     }
     let mut model = file.proto().clone();
     let mut found = contractions(&model);
     request.skip.iter().try_for_each(|s| named(&found, s, "--skip"))?;
     let skipped = |c: &Contraction| request.skip.iter().any(|s| c.is(s));
     let mut what = to.to_string();
-    if to == Precision::Static8 {
+    if !request.data.is_empty() {
         let folded = fold::fold(model.graph.mut_or_insert_default(), &found, &skipped);
         if folded > 0 {
             what.push_str(&format!(", {folded} batch normalisations folded"));
             found = contractions(&model);
         }
     }
-    let plan: Vec<Planned> = {
+    let of = |model: &ModelProto, found: &[Contraction]| -> Vec<Planned> {
         let graph = model.graph.get_or_default();
         let constants = Constants::new(graph);
         let of = |c: &Contraction| match skipped(c) {
             true => Err((Reason::Skipped, "--skip names it".to_owned())),
-            false => weights::weights(graph, &constants, c, request.to),
+            false => weights::weights(graph, &constants, c, to),
         };
         found.iter().map(of).collect()
     };
+    let mut plan = of(&model, &found);
     let inputs = match to {
         Precision::Static8 => inputs(&model, &found, &plan),
         _ => vec![vec![]; found.len()],
@@ -100,12 +101,21 @@ pub fn quantize_watched(path: &Path, request: &Quantization, watch: &mut Watch<'
     some(&found, &plan, &inputs)?;
     let before = opset::of(&model);
     let mut activations = Activations::default();
-    if to == Precision::Static8 {
+    let mut made = vec![];
+    if !request.data.is_empty() {
         let samples = Samples::open(&request.data, &file.declared()?.inputs)?;
-        activations = Activations::new(&model, &path, &inputs, &samples, watch)?;
         what.push_str(&format!(", with {} samples", samples.len()));
+        if to == Precision::Static8 {
+            activations = Activations::new(&model, &path, &inputs, &samples, watch)?;
+        } else {
+            (model, made) = fitted::fitted(&model, &path, &found, &plan, &samples, watch)?;
+            // Biases that were added have moved nodes.
+            found = contractions(&model);
+            plan = of(&model, &found);
+        }
     }
-    let entries = integers(&mut model, &found, plan, &inputs, &activations, watch)?;
+    made.resize_with(found.len(), Made::default);
+    let entries = integers(&mut model, &found, plan, made, &inputs, &activations, watch)?;
     let now = opset::of(&model);
     if now != before {
         what.push_str(&format!(", opset {before} raised to {now}"));
@@ -207,6 +217,7 @@ fn integers(
     model: &mut ModelProto,
     found: &[Contraction],
     plan: Vec<Planned>,
+    made: Vec<Made>,
     inputs: &[Vec<Edge>],
     activations: &Activations,
     watch: &mut Watch<'_>,
@@ -215,14 +226,20 @@ fn integers(
     let all = plan.iter().filter(|p| p.is_ok()).count();
     let mut done = 0;
     let graph = model.graph.mut_or_insert_default();
-    for ((c, step), inputs) in found.iter().zip(plan).zip(inputs) {
+    for (((c, step), fitted), inputs) in found.iter().zip(plan).zip(made).zip(inputs) {
         let verdict = |verdict| Entry { name: c.name.clone(), op: c.op.clone(), weight: None, verdict };
         let covered = activations.cover(graph, inputs);
         let weights = match step {
             Ok(weights) => weights,
             Err(_) if covered => {
                 let form = "both operands uint8".to_owned();
-                entries.push(verdict(Verdict::Quantised { form, before: 0, after: 0, sqnr: None }));
+                entries.push(verdict(Verdict::Quantised {
+                    form,
+                    before: 0,
+                    after: 0,
+                    sqnr: None,
+                    output: None,
+                }));
                 continue;
             }
             Err((reason, text)) => {
@@ -235,13 +252,22 @@ fn integers(
         let (mut forms, mut names): (Vec<String>, Vec<String>) = (vec![], vec![]);
         let (mut sizes, mut energy, mut lost) = ([0, 0], 0.0, 0.0);
         let (mut count, mut zeros) = (0, 0);
+        let Made { integers: mut ready, output, note } = fitted;
         for weight in &weights {
             let gone = || Error::internal(format!("`{}` is gone", weight.name));
             let tensor = weight.place.of(graph).ok_or_else(gone)?;
-            let made = Integers::of(tensor, weight.form).ok_or_else(|| {
-                Error::user(format!("`{}` of {} holds what is no finite number", weight.name, c.name))
-            })?;
-            let was = numbers::read(tensor).ok_or_else(gone)?;
+            let (made, was) = match ready.take() {
+                Some(ready) => ready,
+                None => {
+                    let made = Integers::of(tensor, weight.form).ok_or_else(|| {
+                        Error::user(format!(
+                            "`{}` of {} holds what is no finite number",
+                            weight.name, c.name
+                        ))
+                    })?;
+                    (made, numbers::read(tensor).ok_or_else(gone)?)
+                }
+            };
             let is = made.values();
             count += was.len();
             zeros += is.iter().filter(|v| **v == 0.0).count();
@@ -259,8 +285,9 @@ fn integers(
             first.extend(weights::put(graph, weight, &made));
         }
         let sqnr = (lost > 0.0).then(|| 10.0 * (energy / lost).log10());
-        let form = forms.join("; ") + if covered { "; input uint8" } else { "" };
-        let mut entry = verdict(Verdict::Quantised { form, before: sizes[0], after: sizes[1], sqnr });
+        let form = forms.join("; ") + if covered { "; input uint8" } else { "" } + &note;
+        let mut entry =
+            verdict(Verdict::Quantised { form, before: sizes[0], after: sizes[1], sqnr, output });
         entry.weight = Some((names.join(", "), count, zeros));
         entries.push(entry);
     }
