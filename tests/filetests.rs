@@ -20,7 +20,7 @@
 use egret::ir::{Value, interp, text, verify};
 use egret::snapshot::Model;
 use egret::{Engine, Executable, Options, compare, source};
-use egret_loop::interp::{InterpError, MulAdd, run_with};
+use egret_loop::interp::{Arithmetic, InterpError, MulAdd, run_with};
 use egret_workspace::root;
 use similar::TextDiff;
 use std::collections::{BTreeMap, BTreeSet};
@@ -324,9 +324,10 @@ fn lowered_files_run_as_loop_ir_says() {
                 let given = tensors(&inputs);
                 let given: Vec<&[u8]> = given.iter().map(Vec::as_slice).collect();
                 let mul_add = if isa.fma { MulAdd::Fused } else { MulAdd::Apart };
+                let arithmetic = Arithmetic { mul_add, denormals: options.denormals() };
                 let code = Executable::new(graph, Engine::Jit, &options, &BTreeMap::new());
                 let got = code.and_then(|c| c.run(&inputs)).map(|got| tensors(&got));
-                match (run_with(&program, &given, mul_add), got) {
+                match (run_with(&program, &given, arithmetic), got) {
                     (Ok(want), Ok(got)) => assert!(got == want, "{what}{got:?}\nis not {want:?}"),
                     // An index of the made-up data may be out of range.
                     (Err(InterpError::OutOfRange(..)), Err(_)) => refused += 1,

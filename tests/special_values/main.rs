@@ -5,7 +5,10 @@
 
 mod rows;
 
-use egret::ir::{Attrs, Builder, DType, Dim, Graph, Op, Tensor, Type, Value, ValueId, attrs, interp};
+use egret::ir::interp::Bounds;
+use egret::ir::{
+    Attrs, Builder, DType, Denormals, Dim, Graph, Op, Tensor, Type, Value, ValueId, attrs, interp,
+};
 use egret::{Engine, Executable, Options};
 use std::collections::BTreeMap;
 
@@ -265,7 +268,13 @@ fn extremes(dtype: DType) -> (Graph, Outputs, Vec<Value>) {
 }
 
 /// Differences of an output, in words; at most three.
-fn differences(output: &Output, want: &Tensor, got: &Tensor, inputs: &[Value]) -> Vec<String> {
+fn differences(
+    output: &Output,
+    want: &Tensor,
+    got: &Tensor,
+    denormals: Denormals,
+    inputs: &[Value],
+) -> Vec<String> {
     let Output { op, what, exact } = output;
     let (e, g) = match (egret::compare::to_f64(want), egret::compare::to_f64(got)) {
         (Ok(e), Ok(g)) => (e, g),
@@ -278,7 +287,7 @@ fn differences(output: &Output, want: &Tensor, got: &Tensor, inputs: &[Value]) -
         DType::F32 => 5e-6,
         _ => 1e-11,
     };
-    let bits = |t: &Tensor, i: usize| t.bytes()[i * size..(i + 1) * size].to_vec();
+    let bits = |t: &Tensor, i: usize| flushed(t.dtype(), &t.bytes()[i * size..(i + 1) * size], denormals);
     let close = |i: usize| {
         if bits(want, i) == bits(got, i) || e[i].is_nan() && g[i].is_nan() {
             return true;
@@ -307,6 +316,25 @@ fn differences(output: &Output, want: &Tensor, got: &Tensor, inputs: &[Value]) -
         .collect()
 }
 
+/// The bits of an element; under flush a subnormal is the zero of its sign: copies, which a compiled minimum or `x * 1` may be, keep them.
+fn flushed(dtype: DType, bits: &[u8], denormals: Denormals) -> Vec<u8> {
+    macro_rules! float {
+        ($t:ty) => {
+            denormals
+                .operand(<$t>::from_le_bytes(bits.try_into().expect("an element")))
+                .to_le_bytes()
+                .to_vec()
+        };
+    }
+    match dtype {
+        DType::F32 => float!(f32),
+        DType::F64 => float!(f64),
+        // The upper half of an f32.
+        DType::BF16 => flushed(DType::F32, &[0, 0, bits[0], bits[1]], denormals).split_off(2),
+        _ => bits.to_vec(),
+    }
+}
+
 /// What results are measured against at least: errors of functions with exact zeros are relative down to the smallest number,
 /// those of differences (1 + erf) are of the size of what is subtracted.
 fn smallest_scale(op: Op) -> f64 {
@@ -318,7 +346,13 @@ fn smallest_scale(op: Op) -> f64 {
 }
 
 fn hold(what: &str, graph: &Graph, outputs: &Outputs, inputs: &[Value], failures: &mut Vec<String>) {
-    let want = interp::run(graph, inputs).expect("the interpreter runs it");
+    let want = Denormals::ALL.map(|denormals| {
+        (
+            denormals,
+            interp::run_with(graph, inputs, denormals, &Bounds::default())
+                .expect("the interpreter runs it"),
+        )
+    });
     let base = Options { threads: 1, ..Options::default() };
     for (name, engine, options) in [
         ("jit", Engine::Jit, base.clone()),
@@ -326,6 +360,12 @@ fn hold(what: &str, graph: &Graph, outputs: &Outputs, inputs: &[Value], failures
         ("no-wide", Engine::Jit, Options { wide: false, ..base.clone() }),
         ("x86-64-v3", Engine::Jit, Options { target: "x86-64-v3".into(), ..base.clone() }),
         ("exact", Engine::Jit, Options { tier: egret::Tier::Exact, ..base.clone() }),
+        ("keep", Engine::Jit, Options { denormals: Some(Denormals::Keep), ..base.clone() }),
+        (
+            "exact-flush",
+            Engine::Jit,
+            Options { tier: egret::Tier::Exact, denormals: Some(Denormals::Flush), ..base.clone() },
+        ),
         ("aot", Engine::Aot, base),
     ] {
         if name == "x86-64-v3" && !cfg!(target_arch = "x86_64") {
@@ -340,10 +380,14 @@ fn hold(what: &str, graph: &Graph, outputs: &Outputs, inputs: &[Value], failures
                 continue;
             }
         };
+        let denormals = options.denormals();
+        let (_, want) = want.iter().find(|w| w.0 == denormals).expect("both are there");
         for (i, output) in outputs.iter().enumerate() {
             let (w, g) = (want[i].as_tensor().expect("a tensor"), got[i].as_tensor().expect("a tensor"));
             failures.extend(
-                differences(output, w, g, inputs).into_iter().map(|d| format!("{what} {name}: {d}")),
+                differences(output, w, g, denormals, inputs)
+                    .into_iter()
+                    .map(|d| format!("{what} {name}: {d}")),
             );
         }
     }

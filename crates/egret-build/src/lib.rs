@@ -26,6 +26,8 @@
 use egret::artifact::{self, Emit, Request, WeightsPlace};
 use egret::frontend::ModelFile;
 use egret::{Options, source};
+
+pub use egret::Denormals;
 use std::collections::BTreeMap;
 use std::env;
 use std::fmt;
@@ -64,6 +66,7 @@ pub struct Model {
     out_dir: Option<PathBuf>,
     target: Option<String>,
     dims: BTreeMap<String, i64>,
+    denormals: Option<Denormals>,
 }
 
 impl Model {
@@ -75,6 +78,7 @@ impl Model {
             out_dir: None,
             target: None,
             dims: BTreeMap::new(),
+            denormals: None,
         }
     }
 
@@ -97,6 +101,13 @@ impl Model {
     #[must_use]
     pub fn target(mut self, target: &str) -> Model {
         self.target = Some(target.to_owned());
+        self
+    }
+
+    /// What becomes of subnormal floats: they are flushed to zero unless this says otherwise.
+    #[must_use]
+    pub fn denormals(mut self, denormals: Denormals) -> Model {
+        self.denormals = Some(denormals);
         self
     }
 
@@ -149,7 +160,13 @@ impl Model {
                 ..source::Request::default()
             },
             out_dir: out_dir.clone(),
-            options: Options { name: name.clone(), target, threads, ..Options::default() },
+            options: Options {
+                name: name.clone(),
+                target,
+                threads,
+                denormals: self.denormals,
+                ..Options::default()
+            },
             emit: vec![Emit::Lib, Emit::Rs],
             read: vec![],
             weights: WeightsPlace::Embed,

@@ -1,6 +1,7 @@
 //! Arguments that several commands share.
 
 use clap::Args;
+use egret::Denormals;
 use egret::inputs::{Given, Inputs};
 use egret::source::Request;
 use std::path::{Path, PathBuf};
@@ -93,6 +94,10 @@ pub struct CompileOptions {
     /// Compile all code in 128-bit vectors, without the AVX2/AVX-512 encoders
     #[arg(long)]
     pub no_wide: bool,
+    /// What becomes of subnormal floats: zeros (flush), or what IEEE 754 says (keep), which costs a hundred cycles and more where one
+    /// comes up on many processors [default: keep with --tier exact, else flush]
+    #[arg(long, value_name = "flush|keep")]
+    pub denormals: Option<Denormals>,
     /// Which rewrite rules apply.
     #[command(flatten)]
     pub rules: RuleOptions,

@@ -2,7 +2,7 @@
 
 use crate::args::{CompileOptions, RuleOptions};
 use egret::ir::interp::{Bounds, Progress};
-use egret::ir::{Graph, Value};
+use egret::ir::{Denormals, Graph, Value};
 use egret::source::{Imported, Prepared, Request};
 use egret::{Error, ErrorKind, Options, Result};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
@@ -22,6 +22,7 @@ pub fn options(args: &CompileOptions, threads: Option<usize>) -> Result<Options>
     Ok(Options {
         passes: args.passes.as_deref().map(pass_list),
         wide: !args.no_wide,
+        denormals: args.denormals,
         threads: threads.unwrap_or_else(egret::all_cores),
         ..with_rules(&args.rules)?
     })
@@ -126,11 +127,12 @@ pub fn interpret(
     what: &'static str,
     graph: &Graph,
     inputs: &[Value],
+    denormals: Denormals,
     max_trips: u64,
 ) -> Result<Vec<Value>> {
     let bounds =
         |progress| Bounds { trips: Some(max_trips), progress: Some(progress), ..Bounds::default() };
-    interpreting(what, |p| egret::interpret(graph, inputs, bounds(p))).map_err(|e| match e.kind {
+    interpreting(what, |p| egret::interpret(graph, inputs, denormals, bounds(p))).map_err(|e| match e.kind {
         ErrorKind::Bound => Error {
             message: format!(
                 "{}; raise the bound with --max-trips N, or give inputs with which it ends by --input or --inputs",

@@ -62,6 +62,7 @@ mod options;
 mod output;
 mod record;
 
+pub use egret_loop::Denormals;
 pub use error::CodegenError;
 pub use isa::{Arch, Feature, ISAS, Isa, Target};
 pub use jit::{Jit, jit};

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::isa::Target;
+use egret_loop::Denormals;
 
 /// Where the weights of an artifact are.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct Options {
     /// Encode kernels without wide vectors too, where the target has an encoder of kernels (it is for tests: Cranelift compiles these as
     /// well).
     pub encode_all: bool,
+    /// What becomes of subnormal numbers.
+    pub denormals: Denormals,
     /// Where the weights are.
     pub weights: WeightsPlace,
     /// BLAKE3 of the model file, for the artifact's description of itself.
@@ -31,7 +34,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// For this machine: wide vectors, embedded weights.
+    /// For this machine: wide vectors, denormals flushed, embedded weights.
     ///
     /// # Errors
     /// As [`Target::native`].
@@ -39,12 +42,13 @@ impl Options {
         Ok(Options::new(Target::native()?))
     }
 
-    /// For a target: wide vectors, embedded weights.
+    /// For a target: wide vectors, denormals flushed, embedded weights.
     pub fn new(target: Target) -> Options {
         Options {
             target,
             wide: true,
             encode_all: false,
+            denormals: Denormals::default(),
             weights: WeightsPlace::Embedded,
             model_hash: [0; 32],
             producer: concat!("egret ", env!("CARGO_PKG_VERSION")).into(),

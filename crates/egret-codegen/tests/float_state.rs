@@ -4,7 +4,7 @@
 mod common;
 
 use common::*;
-use egret_codegen::{Jit, Options, Target, jit};
+use egret_codegen::{Denormals, Jit, Options, Target, jit};
 use egret_loop::*;
 use egret_runtime::abi;
 use std::arch::asm;
@@ -89,11 +89,12 @@ unsafe extern "C" fn in_states(ctx: *mut c_void, body: abi::ParallelBody, arg: *
     }
 }
 
-fn codes(program: &Program) -> Vec<Jit> {
+fn codes(program: &Program, denormals: Denormals) -> Vec<Jit> {
     let machine = Target::native().unwrap();
     let runs = |t: &Target| t.features().iter().all(|f| machine.has(*f));
     let targets = ["v2", "v3", "v4"].map(|t| Target::parse(t).unwrap());
-    targets.into_iter().filter(runs).map(|t| jit(program, &Options::new(t)).unwrap()).collect()
+    let options = |t| Options { denormals, ..Options::new(t) };
+    targets.into_iter().filter(runs).map(|t| jit(program, &options(t)).unwrap()).collect()
 }
 
 #[test]
@@ -101,10 +102,11 @@ fn results_do_not_depend_on_the_callers_state() {
     let program = sample();
     let inputs = inputs();
     let inputs: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();
-    for code in codes(&program) {
+    let all = Denormals::ALL.into_iter().flat_map(|d| codes(&program, d).into_iter().map(move |c| (d, c)));
+    for (denormals, code) in all {
         let want = run_jit(&code, &program, &inputs, ptr::null());
-        let denormals = want[0].chunks(4).map(|c| f32::from_le_bytes(c.try_into().unwrap()));
-        assert!(denormals.clone().any(f32::is_subnormal), "the sample has no denormals");
+        let mut numbers = want[0].chunks(4).map(|c| f32::from_le_bytes(c.try_into().unwrap()));
+        assert_eq!(numbers.any(f32::is_subnormal), denormals == Denormals::Keep, "{denormals}");
         for mut state in STATES {
             let (have, after) = within(state, || run_jit(&code, &program, &inputs, ptr::null()));
             assert!(have == want, "in state {state:x}");
@@ -126,7 +128,7 @@ fn results_do_not_depend_on_the_callers_state() {
 #[test]
 fn the_callers_state_is_put_back_after_errors() {
     let program = sample();
-    for code in codes(&program) {
+    for code in Denormals::ALL.into_iter().flat_map(|d| codes(&program, d)) {
         for state in STATES {
             // SAFETY: a missing binding is looked for before anything else is read.
             let run = || unsafe {

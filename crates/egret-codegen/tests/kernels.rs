@@ -41,8 +41,10 @@ fn random_kernels_in_narrower_vectors() {
                 let narrow = Program { kernels: vec![kernel], ..program.clone() };
                 assert_text(&narrow, &what);
                 for mul_add in [interp::MulAdd::Fused, interp::MulAdd::Apart] {
-                    let run =
-                        |p| interp::run_with(p, &inputs, mul_add).unwrap_or_else(|e| panic!("{what}: {e}"));
+                    let arithmetic = interp::Arithmetic { mul_add, ..interp::Arithmetic::IEEE };
+                    let run = |p| {
+                        interp::run_with(p, &inputs, arithmetic).unwrap_or_else(|e| panic!("{what}: {e}"))
+                    };
                     assert_eq!(run(&narrow), run(&program), "{what}");
                 }
             }

@@ -52,6 +52,7 @@ pub use attr::{Attr, Attrs, DECLARED};
 pub use builder::{Builder, TypeError};
 pub use dim::{Dim, DimEnv, DimOp};
 pub use dtype::DType;
+pub use egret_float::Denormals;
 pub use graph::{Def, Graph, Node, NodeId, UseLists, ValueData, ValueId};
 pub use op::{
     Aliases, AttrInfo, AttrKind, CostClass, Derivative, Family, FusionRoles, Member, Op, OpInfo, Trait,

@@ -1,7 +1,12 @@
 //! The Loop IR interpreter: what every instruction means. For tests: slow, and strict about buffer bounds.
 
+mod arithmetic;
+
 use crate::ir::*;
+use arithmetic::f32_of;
 use std::fmt;
+
+pub use arithmetic::{Arithmetic, MulAdd};
 
 /// Why a program cannot be run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,15 +27,6 @@ impl fmt::Display for InterpError {
 }
 impl std::error::Error for InterpError {}
 
-/// How often `a * b + c` is rounded ([`Inst::Fma`]): the one thing that targets differ in.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum MulAdd {
-    /// Once, where a multiply-add is an instruction.
-    Fused,
-    /// Twice, where it is a product and a sum.
-    Apart,
-}
-
 /// Bits of the lanes.
 #[derive(Copy, Clone)]
 struct Val([u64; MAX_LANES]);
@@ -44,12 +40,12 @@ pub struct Pointer {
     pub offset: usize,
 }
 
-/// Run a program on the bytes of its inputs, as targets with a multiply-add do; gives the bytes of its outputs.
+/// Run a program on the bytes of its inputs by [`Arithmetic::IEEE`]; gives the bytes of its outputs.
 ///
 /// # Errors
 /// As [`run_with`].
 pub fn run(program: &Program, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>, InterpError> {
-    run_with(program, inputs, MulAdd::Fused)
+    run_with(program, inputs, Arithmetic::IEEE)
 }
 
 /// Run a program on the bytes of its inputs; gives the bytes of its outputs.
@@ -57,7 +53,11 @@ pub fn run(program: &Program, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>, InterpEr
 /// # Errors
 /// An input of the wrong size; a kernel that reads or writes outside its buffers or breaks another rule; a number in the data
 /// that is out of range.
-pub fn run_with(program: &Program, inputs: &[&[u8]], mul_add: MulAdd) -> Result<Vec<Vec<u8>>, InterpError> {
+pub fn run_with(
+    program: &Program,
+    inputs: &[&[u8]],
+    arithmetic: Arithmetic,
+) -> Result<Vec<Vec<u8>>, InterpError> {
     let bytes = |p: &Port| p.dims.iter().product::<i64>() as usize * p.elem_size;
     if inputs.len() != program.inputs.len() {
         return Err(InterpError::Broken(format!(
@@ -96,7 +96,7 @@ pub fn run_with(program: &Program, inputs: &[&[u8]], mul_add: MulAdd) -> Result<
                 Pointer { memory, offset: base + arg.offset * buffer.elem.size() }
             })
             .collect();
-        run_kernel(kernel, &mut memories, &args, mul_add).map_err(|e| match e {
+        run_kernel(kernel, &mut memories, &args, arithmetic).map_err(|e| match e {
             InterpError::Broken(m) => InterpError::Broken(format!("call {n}, kernel {}: {m}", kernel.name)),
             InterpError::OutOfRange(_, bad) => InterpError::OutOfRange(n, bad),
         })?;
@@ -112,7 +112,7 @@ pub fn run_kernel(
     kernel: &Kernel,
     memories: &mut [Vec<u8>],
     args: &[Pointer],
-    mul_add: MulAdd,
+    arithmetic: Arithmetic,
 ) -> Result<(), InterpError> {
     if args.len() != kernel.params.len() {
         return Err(InterpError::Broken(format!(
@@ -131,7 +131,7 @@ pub fn run_kernel(
         kernel,
         memories,
         args,
-        mul_add,
+        arithmetic,
         values: vec![zero; kernel.types.len()],
         locals: vec![zero; kernel.locals.len()],
     };
@@ -146,7 +146,7 @@ struct Machine<'a> {
     kernel: &'a Kernel,
     memories: &'a mut [Vec<u8>],
     args: &'a [Pointer],
-    mul_add: MulAdd,
+    arithmetic: Arithmetic,
     values: Vec<Val>,
     locals: Vec<Val>,
 }
@@ -251,19 +251,19 @@ impl Machine<'_> {
             }
             Inst::Unary(op, x) => {
                 let (ty, x) = (self.ty(*x), self.val(*x));
-                self.lanes(ty, |l| unary(*op, ty.elem, x.0[l]))
+                self.lanes(ty, |l| self.arithmetic.unary(*op, ty.elem, x.0[l]))
             }
             Inst::Binary(op, a, b) => {
                 let (ty, a, b) = (self.ty(*a), self.val(*a), self.val(*b));
-                self.lanes(ty, |l| binary(*op, ty.elem, a.0[l], b.0[l]))
+                self.lanes(ty, |l| self.arithmetic.binary(*op, ty.elem, a.0[l], b.0[l]))
             }
             Inst::Fma(a, b, c) => {
                 let (ty, a, b, c) = (self.ty(*a), self.val(*a), self.val(*b), self.val(*c));
-                self.lanes(ty, |l| self.fma(ty.elem, a.0[l], b.0[l], c.0[l]))
+                self.lanes(ty, |l| self.arithmetic.fma(ty.elem, a.0[l], b.0[l], c.0[l]))
             }
             Inst::Compare(op, a, b) => {
                 let (ty, a, b) = (self.ty(*a), self.val(*a), self.val(*b));
-                self.lanes(ty, |l| Ok(compare(*op, ty.elem, a.0[l], b.0[l]).into()))
+                self.lanes(ty, |l| Ok(self.arithmetic.compare(*op, ty.elem, a.0[l], b.0[l]).into()))
             }
             Inst::Select(c, a, b) => {
                 let (ty, c, a, b) = (self.ty(*a), self.val(*c), self.val(*a), self.val(*b));
@@ -271,7 +271,7 @@ impl Machine<'_> {
             }
             Inst::Convert(to, x) => {
                 let (ty, x) = (self.ty(*x), self.val(*x));
-                self.lanes(ty, |l| Ok(convert(ty.elem, *to, x.0[l])))
+                self.lanes(ty, |l| Ok(self.arithmetic.convert(ty.elem, *to, x.0[l])))
             }
             Inst::Bitcast(_, x) => Ok(self.val(*x)),
             Inst::Load(p, index, ty) => self.lanes(*ty, |l| self.read(*p, self.int(*index) + l as i64)),
@@ -293,7 +293,7 @@ impl Machine<'_> {
         let (mut left, mut half) = (x, usize::from(ty.lanes) / 2);
         while half > 0 {
             for lane in 0..half {
-                left.0[lane] = binary(op, ty.elem, left.0[lane], left.0[lane + half])?;
+                left.0[lane] = self.arithmetic.binary(op, ty.elem, left.0[lane], left.0[lane + half])?;
             }
             half /= 2;
         }
@@ -316,7 +316,10 @@ impl Machine<'_> {
             for c in 0..t.cols {
                 // -0 + x is x: the first block's sum is the total.
                 let (mut sums, mut total) = ([0f32; Tile::SETS[2]], -0.0f32);
-                let all = |sums: &[f32]| sums[1..t.sets].iter().fold(sums[0], |all, s| all + s);
+                // A sum of two normal numbers is never rounded to a subnormal.
+                let denormals = self.arithmetic.denormals;
+                let add = |a: f32, b: f32| denormals.result(a + b, || f32::INFINITY);
+                let all = |sums: &[f32]| sums[1..t.sets].iter().fold(sums[0], |all, s| add(all, *s));
                 for step in 0..steps {
                     let (mut rest, mut ia, mut ib) = (step, a0 + t.a_rows[r], b0 + c as i64);
                     for axis in axes.iter().rev() {
@@ -327,9 +330,9 @@ impl Machine<'_> {
                     }
                     let (a, b) = (self.read(t.a.param, ia)?, self.read(t.b.param, ib)?);
                     let acc = &mut sums[(step % innermost % turns) as usize % t.sets];
-                    *acc = f32_of(self.fma(Elem::F32, a, b, of_f32(*acc))?);
+                    *acc = f32_of(self.arithmetic.fma(Elem::F32, a, b, acc.to_bits().into())?);
                     if cut.is_some_and(|c| c.ends(step)) {
-                        total += all(&sums);
+                        total = add(total, all(&sums));
                         sums.fill(0.0);
                     }
                 }
@@ -342,7 +345,7 @@ impl Machine<'_> {
     }
 
     fn epilogue(&self, e: &Epilogue, acc: f32, r: usize, c: usize) -> Result<u64, InterpError> {
-        let mut values: Vec<(Elem, u64)> = vec![];
+        let (mut values, m): (Vec<(Elem, u64)>, _) = (vec![], self.arithmetic);
         for inst in &e.insts {
             let v = |i: usize| values[i].1;
             let el = |i: usize| values[i].0;
@@ -354,217 +357,16 @@ impl Machine<'_> {
                     let at = self.int(o.place.base) + o.rows[r] + c as i64 * o.col_stride;
                     (self.kernel.params[o.place.param.0 as usize].elem, self.read(o.place.param, at)?)
                 }
-                EpInst::Unary(op, a) => (el(a), unary(op, el(a), v(a))?),
-                EpInst::Binary(op, a, b) => (el(a), binary(op, el(a), v(a), v(b))?),
-                EpInst::Fma(a, b, c) => (el(a), self.fma(el(a), v(a), v(b), v(c))?),
-                EpInst::Compare(op, a, b) => (Elem::Bool, compare(op, el(a), v(a), v(b)).into()),
+                EpInst::Unary(op, a) => (el(a), m.unary(op, el(a), v(a))?),
+                EpInst::Binary(op, a, b) => (el(a), m.binary(op, el(a), v(a), v(b))?),
+                EpInst::Fma(a, b, c) => (el(a), m.fma(el(a), v(a), v(b), v(c))?),
+                EpInst::Compare(op, a, b) => (Elem::Bool, m.compare(op, el(a), v(a), v(b)).into()),
                 EpInst::Select(a, b, c) => (el(b), if v(a) != 0 { v(b) } else { v(c) }),
-                EpInst::Convert(to, a) => (to, convert(el(a), to, v(a))),
+                EpInst::Convert(to, a) => (to, m.convert(el(a), to, v(a))),
                 EpInst::Bitcast(to, a) => (to, v(a)),
             };
             values.push(value);
         }
         values.last().map(|v| v.1).ok_or_else(|| InterpError::Broken("an empty epilogue".into()))
-    }
-}
-
-impl Machine<'_> {
-    fn fma(&self, elem: Elem, a: u64, b: u64, c: u64) -> Result<u64, InterpError> {
-        let f64_of = f64::from_bits;
-        match (elem, self.mul_add) {
-            (Elem::F32, MulAdd::Fused) => Ok(of_f32(f32_of(a).mul_add(f32_of(b), f32_of(c)))),
-            (Elem::F32, MulAdd::Apart) => Ok(of_f32(f32_of(a) * f32_of(b) + f32_of(c))),
-            (Elem::F64, MulAdd::Fused) => Ok(f64_of(a).mul_add(f64_of(b), f64_of(c)).to_bits()),
-            (Elem::F64, MulAdd::Apart) => Ok((f64_of(a) * f64_of(b) + f64_of(c)).to_bits()),
-            _ => Err(InterpError::Broken(format!("fma of {elem}"))),
-        }
-    }
-}
-
-fn f32_of(bits: u64) -> f32 {
-    f32::from_bits(bits as u32)
-}
-fn of_f32(v: f32) -> u64 {
-    v.to_bits().into()
-}
-
-/// Bits as a number: sign-extended for signed types.
-fn int_of(elem: Elem, bits: u64) -> i128 {
-    match elem {
-        Elem::Bool => (bits & 1).into(),
-        Elem::I8 => (bits as i8).into(),
-        Elem::I16 => (bits as i16).into(),
-        Elem::I32 => (bits as i32).into(),
-        Elem::I64 => (bits as i64).into(),
-        Elem::U8 => (bits as u8).into(),
-        Elem::U16 => (bits as u16).into(),
-        Elem::U32 => (bits as u32).into(),
-        _ => bits.into(),
-    }
-}
-
-/// Wrapped to the type's bits.
-fn of_int(elem: Elem, v: i128) -> u64 {
-    let mask = if elem.size() == 8 { u64::MAX } else { (1u64 << (8 * elem.size())) - 1 };
-    v as u64 & mask
-}
-
-fn unary(op: UnOp, elem: Elem, x: u64) -> Result<u64, InterpError> {
-    macro_rules! float {
-        ($v:expr, $back:expr) => {{
-            let v = $v;
-            let r = match op {
-                UnOp::Neg => -v,
-                UnOp::Abs => v.abs(),
-                UnOp::Sqrt => v.sqrt(),
-                UnOp::Floor => v.floor(),
-                UnOp::Ceil => v.ceil(),
-                UnOp::Trunc => v.trunc(),
-                UnOp::Nearest => v.round_ties_even(),
-                UnOp::Not => return Err(InterpError::Broken("bitwise not of a float".into())),
-            };
-            Ok($back(r))
-        }};
-    }
-    match elem {
-        Elem::F32 => float!(f32_of(x), of_f32),
-        Elem::F64 => float!(f64::from_bits(x), f64::to_bits),
-        Elem::Bool if op == UnOp::Not => Ok((x == 0).into()),
-        _ => {
-            let v = int_of(elem, x);
-            Ok(of_int(
-                elem,
-                match op {
-                    UnOp::Neg => -v,
-                    UnOp::Abs => v.abs(),
-                    UnOp::Not => !v,
-                    _ => return Err(InterpError::Broken(format!("{op:?} of {elem}"))),
-                },
-            ))
-        }
-    }
-}
-
-fn binary(op: BinOp, elem: Elem, a: u64, b: u64) -> Result<u64, InterpError> {
-    macro_rules! float {
-        ($t:ty, $a:expr, $b:expr, $back:expr) => {{
-            let (a, b): ($t, $t) = ($a, $b);
-            let r = match op {
-                BinOp::Add => a + b,
-                BinOp::Sub => a - b,
-                BinOp::Mul => a * b,
-                BinOp::Div => a / b,
-                BinOp::Min | BinOp::Max if a.is_nan() || b.is_nan() => <$t>::NAN,
-                // Of zeros, -0 is the smaller.
-                BinOp::Min => {
-                    if a < b || (a == b && a.is_sign_negative()) {
-                        a
-                    } else {
-                        b
-                    }
-                }
-                BinOp::Max => {
-                    if a > b || (a == b && a.is_sign_positive()) {
-                        a
-                    } else {
-                        b
-                    }
-                }
-                BinOp::SelMin => {
-                    if a < b {
-                        a
-                    } else {
-                        b
-                    }
-                }
-                BinOp::SelMax => {
-                    if a > b {
-                        a
-                    } else {
-                        b
-                    }
-                }
-                _ => return Err(InterpError::Broken(format!("{op:?} of {elem}"))),
-            };
-            Ok($back(r))
-        }};
-    }
-    match elem {
-        Elem::F32 => float!(f32, f32_of(a), f32_of(b), of_f32),
-        Elem::F64 => float!(f64, f64::from_bits(a), f64::from_bits(b), f64::to_bits),
-        _ => {
-            let (x, y) = (int_of(elem, a), int_of(elem, b));
-            let shift = || {
-                u32::try_from(y)
-                    .ok()
-                    .filter(|&s| (s as usize) < 8 * elem.size())
-                    .ok_or(InterpError::Broken(format!("shift by {y} of {elem}")))
-            };
-            Ok(of_int(
-                elem,
-                match op {
-                    BinOp::Add => x + y,
-                    BinOp::Sub => x - y,
-                    BinOp::Mul => x.wrapping_mul(y),
-                    BinOp::Div | BinOp::Rem if y == 0 => {
-                        return Err(InterpError::Broken("integer division by zero".into()));
-                    }
-                    BinOp::Div => x / y,
-                    BinOp::Rem => x % y,
-                    BinOp::Min | BinOp::SelMin => x.min(y),
-                    BinOp::Max | BinOp::SelMax => x.max(y),
-                    BinOp::And => x & y,
-                    BinOp::Or => x | y,
-                    BinOp::Xor => x ^ y,
-                    BinOp::Shl => x << shift()?,
-                    BinOp::Shr => x >> shift()?,
-                },
-            ))
-        }
-    }
-}
-
-fn compare(op: Cmp, elem: Elem, a: u64, b: u64) -> bool {
-    fn order<T: PartialOrd>(op: Cmp, a: T, b: T) -> bool {
-        match op {
-            Cmp::Eq => a == b,
-            Cmp::Ne => a != b,
-            Cmp::Lt => a < b,
-            Cmp::Le => a <= b,
-            Cmp::Gt => a > b,
-            Cmp::Ge => a >= b,
-        }
-    }
-    match elem {
-        Elem::F32 => order(op, f32_of(a), f32_of(b)),
-        Elem::F64 => order(op, f64::from_bits(a), f64::from_bits(b)),
-        _ => order(op, int_of(elem, a), int_of(elem, b)),
-    }
-}
-
-fn convert(from: Elem, to: Elem, bits: u64) -> u64 {
-    let float = match from {
-        Elem::F32 => Some(f64::from(f32_of(bits))),
-        Elem::F64 => Some(f64::from_bits(bits)),
-        _ => None,
-    };
-    match (float, to) {
-        (Some(v), Elem::F32) => of_f32(v as f32),
-        (Some(v), Elem::F64) => v.to_bits(),
-        (Some(v), Elem::Bool) => (v != 0.0).into(),
-        (Some(v), _) => {
-            let width = 8 * to.size() as u32;
-            let (low, high) = if to.is_signed() {
-                (-(1i128 << (width - 1)), (1i128 << (width - 1)) - 1)
-            } else {
-                (0, (1i128 << width) - 1)
-            };
-            of_int(to, (v as i128).clamp(low, high))
-        }
-        // Rounded once, from the exact integer.
-        (None, Elem::F32) => of_f32(int_of(from, bits) as f32),
-        (None, Elem::F64) => (int_of(from, bits) as f64).to_bits(),
-        (None, Elem::Bool) => (int_of(from, bits) != 0).into(),
-        (None, _) => of_int(to, int_of(from, bits)),
     }
 }

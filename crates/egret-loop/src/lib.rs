@@ -58,4 +58,5 @@ mod ty;
 pub use arith::{Arith, EpilogueBuilder};
 pub use blocked_sum::BlockedSum;
 pub use builder::KernelBuilder;
+pub use egret_float::Denormals;
 pub use ir::*;

@@ -1,6 +1,6 @@
 //! The errors that `egret_loop::math` states hold, against the host's libm.
 
-use egret_loop::interp::{MulAdd, Pointer, run_kernel};
+use egret_loop::interp::{Arithmetic, Pointer, run_kernel};
 use egret_loop::{Access, Elem, KernelBuilder, V, math};
 
 /// Apply a function to every x, through a kernel.
@@ -18,7 +18,7 @@ fn apply(elem: Elem, xs: &[f64], f: fn(&mut KernelBuilder, V) -> V) -> Vec<f64> 
         _ => xs.iter().flat_map(|&x| x.to_le_bytes()).collect(),
     };
     let mut memories = vec![bytes];
-    run_kernel(&kernel, &mut memories, &[Pointer { memory: 0, offset: 0 }], MulAdd::Fused).unwrap();
+    run_kernel(&kernel, &mut memories, &[Pointer { memory: 0, offset: 0 }], Arithmetic::IEEE).unwrap();
     match elem {
         Elem::F32 => {
             memories[0].chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()).into()).collect()
@@ -192,8 +192,13 @@ fn powers() {
     let bytes =
         |f: fn(&(f64, f64)) -> f64| pairs.iter().flat_map(|p| f(p).to_le_bytes()).collect::<Vec<u8>>();
     let mut memories = vec![bytes(|p| p.0), bytes(|p| p.1)];
-    run_kernel(&kernel, &mut memories, &[0, 1].map(|memory| Pointer { memory, offset: 0 }), MulAdd::Fused)
-        .unwrap();
+    run_kernel(
+        &kernel,
+        &mut memories,
+        &[0, 1].map(|memory| Pointer { memory, offset: 0 }),
+        Arithmetic::IEEE,
+    )
+    .unwrap();
     for ((x, y), got) in pairs.iter().zip(memories[0].chunks(8)) {
         let got = f64::from_le_bytes(got.try_into().unwrap());
         let expected = x.powf(*y);

@@ -4,7 +4,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::native::{Native, NativeSession};
 use crate::options::Options;
 use egret_ir::interp::{Bounds, Fault};
-use egret_ir::{Graph, Tensor, Value, interp};
+use egret_ir::{Denormals, Graph, Tensor, Value, interp};
 use egret_runtime::memory;
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -62,8 +62,8 @@ impl FromStr for Engine {
 
 /// A model that is ready to run on inputs of the shapes it was made for.
 pub enum Executable {
-    /// The graph itself, for the interpreter.
-    Interp(Box<Graph>),
+    /// The graph itself, for the interpreter, and what becomes of subnormal numbers.
+    Interp(Box<Graph>, Denormals),
     /// Machine code.
     Native(Box<Native>),
 }
@@ -78,7 +78,7 @@ impl Executable {
     ) -> Result<Executable> {
         let options = options.for_engine(engine);
         Ok(match engine {
-            Engine::Interp => Executable::Interp(Box::new(graph)),
+            Engine::Interp => Executable::Interp(Box::new(graph), options.denormals()),
             Engine::Jit | Engine::JitNoOpt => {
                 Executable::Native(Box::new(Native::jit(graph, &options, bound)?))
             }
@@ -89,7 +89,7 @@ impl Executable {
     /// The machine code, unless it is interpreted.
     pub fn native(&self) -> Option<&Native> {
         match self {
-            Executable::Interp(_) => None,
+            Executable::Interp(..) => None,
             Executable::Native(n) => Some(n),
         }
     }
@@ -97,7 +97,7 @@ impl Executable {
     /// Run it: inputs in the order of the graph's inputs, results in the order of its outputs.
     pub fn run(&self, inputs: &[Value]) -> Result<Vec<Value>> {
         match self {
-            Executable::Interp(graph) => interpret(graph, inputs, Bounds::default()),
+            Executable::Interp(graph, denormals) => interpret(graph, inputs, *denormals, Bounds::default()),
             Executable::Native(native) => native.run(inputs),
         }
     }
@@ -105,7 +105,7 @@ impl Executable {
     /// Everything that runs on the same inputs share; for measuring.
     pub fn session<'a>(&'a self, inputs: &[Value]) -> Result<Session<'a>> {
         Ok(match self {
-            Executable::Interp(_) => Session::Interp(self, inputs.to_vec()),
+            Executable::Interp(..) => Session::Interp(self, inputs.to_vec()),
             Executable::Native(native) => Session::Native(Box::new(native.session(inputs)?)),
         })
     }
@@ -115,9 +115,14 @@ impl Executable {
 ///
 /// # Errors
 /// Inputs that do not fit; a value or a number of rounds beyond the bounds.
-pub fn interpret(graph: &Graph, inputs: &[Value], bounds: Bounds) -> Result<Vec<Value>> {
+pub fn interpret(
+    graph: &Graph,
+    inputs: &[Value],
+    denormals: Denormals,
+    bounds: Bounds,
+) -> Result<Vec<Value>> {
     let bytes = bounds.bytes.or_else(memory::available);
-    interp::run_within(graph, inputs, &Bounds { bytes, ..bounds }).map_err(|e| {
+    interp::run_with(graph, inputs, denormals, &Bounds { bytes, ..bounds }).map_err(|e| {
         let kind = match e.fault {
             Fault::Memory => ErrorKind::Memory,
             Fault::Trips => ErrorKind::Bound,

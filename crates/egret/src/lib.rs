@@ -59,6 +59,7 @@ pub mod verify;
 pub mod work;
 
 pub use egret_ir as ir;
+pub use egret_ir::Denormals;
 pub use egret_onnx::ImportOptions;
 pub use egret_onnx::NEWEST_OPSET;
 pub use egret_opt::DEFAULT_BUDGET;

@@ -1,6 +1,7 @@
 //! What a user may choose about a compilation.
 
 use crate::error::{Error, Result};
+use egret_ir::Denormals;
 use egret_opt::rules::{Rule, Tier};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -24,6 +25,8 @@ pub struct Options {
     pub rules: Vec<Rule>,
     /// Names of rewrite rules that are left out.
     pub without: BTreeSet<String>,
+    /// What becomes of subnormal numbers; `None`: what the tier implies, see [`Options::denormals`].
+    pub denormals: Option<Denormals>,
     /// Whether to use the wide x86 encoder where the target allows it.
     pub wide: bool,
     /// Whether the trace says what every kernel computes, and what was left outside it and why.
@@ -45,6 +48,7 @@ impl Default for Options {
             budget: egret_opt::DEFAULT_BUDGET,
             rules: vec![],
             without: BTreeSet::new(),
+            denormals: None,
             wide: true,
             explain: false,
             clock: false,
@@ -54,6 +58,14 @@ impl Default for Options {
 }
 
 impl Options {
+    /// What becomes of subnormal numbers: as asked for; else they are kept in tier `exact` and flushed in all others.
+    pub fn denormals(&self) -> Denormals {
+        self.denormals.unwrap_or(match self.tier {
+            Tier::Exact => Denormals::Keep,
+            _ => Denormals::Flush,
+        })
+    }
+
     /// Add rewrite rules from the text of a file; they belong to the pass `canonicalize` unless a line `pass NAME` says otherwise.
     ///
     /// # Errors
@@ -135,4 +147,21 @@ pub fn is_identifier(name: &str) -> bool {
     let mut chars = name.chars();
     chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
         && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn denormals_follow_the_tier_unless_asked_for() {
+        for tier in Tier::ALL {
+            let options = Options { tier, ..Options::default() };
+            assert_eq!(options.denormals() == Denormals::Keep, tier == Tier::Exact, "{tier}");
+            for denormals in Denormals::ALL {
+                let asked = Options { denormals: Some(denormals), ..options.clone() };
+                assert_eq!(asked.denormals(), denormals);
+            }
+        }
+    }
 }

@@ -291,6 +291,7 @@ impl Default for ObjectOptions {
 fn codegen_options(options: &Options, object: &ObjectOptions) -> Result<egret_codegen::Options> {
     Ok(egret_codegen::Options {
         wide: options.wide,
+        denormals: options.denormals(),
         weights: object.weights,
         model_hash: object.model_hash,
         ..egret_codegen::Options::new(target(options)?)

@@ -5,10 +5,11 @@ use std::fs;
 use std::path::Path;
 
 /// (crate, the crates of ours that it may know). docs/ARCHITECTURE.md has the reasons.
-const KNOWS: [(&str, &[&str]); 16] = [
-    ("egret-ir", &[]),
+const KNOWS: [(&str, &[&str]); 17] = [
+    ("egret-float", &[]),
+    ("egret-ir", &["egret-float"]),
     ("egret-trace", &[]),
-    ("egret-loop", &[]),
+    ("egret-loop", &["egret-float"]),
     ("egret-runtime", &[]),
     ("egret-onnx", &["egret-ir"]),
     ("egret-grad", &["egret-ir"]),

@@ -4,7 +4,7 @@ use crate::args::{CompileOptions, ModelArgs, count, seed};
 use crate::common::{interpret, options, prepare, progress};
 use crate::say;
 use egret::compare::{self, Tolerance};
-use egret::ir::{DType, Value};
+use egret::ir::{DType, Denormals, Value};
 use egret::source::{Prepared, Request};
 use egret::{Engine, Error, Executable, Result, Tier, npz, stability};
 use std::path::PathBuf;
@@ -56,7 +56,7 @@ pub fn run(args: &Args) -> Result<()> {
     // First: what cannot be compiled is known long before the reference has run.
     let compile = || Executable::new(prepared.graph.clone(), args.engine, &options, &prepared.bound);
     let executable = progress("compiling", compile)?;
-    let expected = expected(args, &prepared, &names)?;
+    let expected = expected(args, &prepared, options.denormals(), &names)?;
     let got = progress("running", || executable.run(&prepared.inputs))?;
     let mut differing = vec![];
     let mut moved = None;
@@ -65,8 +65,12 @@ pub fn run(args: &Args) -> Result<()> {
         match verdict(want, &got[i], random[i]) {
             Ok(line) => say!("ok   {name}: {line}"),
             Err(line) => {
-                let stable =
-                    || args.expected.is_none().then(|| movements(args, &prepared, &expected)).flatten();
+                let stable = || {
+                    args.expected
+                        .is_none()
+                        .then(|| movements(args, &prepared, options.denormals(), &expected))
+                        .flatten()
+                };
                 let moves = moved.get_or_insert_with(stable).as_ref().map(|m| m[i]);
                 let unstable = moves.zip(difference(want, &got[i])).filter(|(m, d)| *d <= UNSTABLE * m);
                 match unstable {
@@ -94,10 +98,15 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// What every output should be; `None` where `--expected` does not say.
-fn expected(args: &Args, prepared: &Prepared, names: &[String]) -> Result<Vec<Option<Value>>> {
+fn expected(
+    args: &Args,
+    prepared: &Prepared,
+    denormals: Denormals,
+    names: &[String],
+) -> Result<Vec<Option<Value>>> {
     let Some(path) = &args.expected else {
-        let reference =
-            interpret("running the reference", &prepared.graph, &prepared.inputs, args.max_trips)?;
+        let (graph, inputs) = (&prepared.graph, &prepared.inputs);
+        let reference = interpret("running the reference", graph, inputs, denormals, args.max_trips)?;
         return Ok(reference.into_iter().map(Some).collect());
     };
     let given = npz::read_npz(path)?;
@@ -117,11 +126,17 @@ fn expected(args: &Args, prepared: &Prepared, names: &[String]) -> Result<Vec<Op
 const UNSTABLE: f64 = 4.0;
 
 /// How far the reference's outputs move where the last digits of the model's numbers change; `None` where that cannot be told.
-fn movements(args: &Args, prepared: &Prepared, expected: &[Option<Value>]) -> Option<Vec<f64>> {
+fn movements(
+    args: &Args,
+    prepared: &Prepared,
+    denormals: Denormals,
+    expected: &[Option<Value>],
+) -> Option<Vec<f64>> {
     let mut out = vec![0.0; expected.len()];
     for seed in 1..=2 {
         let (graph, inputs) = stability::nearby(&prepared.graph, &prepared.inputs, seed);
-        let near = interpret("running the reference nearby", &graph, &inputs, args.max_trips).ok()?;
+        let near =
+            interpret("running the reference nearby", &graph, &inputs, denormals, args.max_trips).ok()?;
         for (i, near) in near.iter().enumerate() {
             let Some(Value::Tensor(at)) = &expected[i] else { continue };
             let far = compare::distance(at, near.as_tensor()?, Tolerance::default()).ok()?.max_abs;

@@ -65,7 +65,9 @@ pub fn run(args: &Args) -> Result<()> {
         }
         (true, None) => return Err(Error::user("--profile measures kernels; --engine interp has none")),
         (false, _) => match &ready.executable {
-            Executable::Interp(graph) => interpret("running", graph, &ready.inputs, args.max_trips)?,
+            Executable::Interp(graph, denormals) => {
+                interpret("running", graph, &ready.inputs, *denormals, args.max_trips)?
+            }
             Executable::Native(native) => progress("running", || native.run(&ready.inputs))?,
         },
     };

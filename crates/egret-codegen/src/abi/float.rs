@@ -1,8 +1,9 @@
-//! The floating-point state of a thread (MXCSR, FPCR): code runs in the default one, whatever its caller's is.
+//! The floating-point state of a thread (MXCSR, FPCR): code runs in one of its own, whatever its caller's is.
 //!
 //! Rounding, denormals and exceptions are the thread's. A caller that rounds towards zero would get other bits, one that has
 //! unmasked exceptions a signal, and threads of a pool may each have another state. `run` and every chunk of a kernel
-//! therefore keep what they find, set the default, and put back what they found, on every way out.
+//! therefore keep what they find, set their own (nearest even, no traps, and [`crate::Options::denormals`]), and put back what they
+//! found, on every way out.
 
 use cranelift::codegen::ir::{StackSlotData, StackSlotKind};
 use cranelift::prelude::*;
@@ -23,7 +24,7 @@ const STATE: u32 = 8;
 impl FloatState {
     /// Define the two functions.
     pub fn define<M: Module>(out: &mut Output<'_, M>) -> Result<FloatState> {
-        let code = (out.options.target.isa(out.options.wide).float_state)()?;
+        let code = (out.options.target.isa(out.options.wide).float_state)(out.options.denormals)?;
         let [enter, leave] = ["float_enter", "float_leave"].map(|name| out.symbol(name));
         let signature = out.signature(1, false);
         Ok(FloatState {
@@ -32,7 +33,7 @@ impl FloatState {
         })
     }
 
-    /// A function that does what `body` does, in the default state.
+    /// A function that does what `body` does, in the state of compiled code.
     pub fn around<M: Module>(
         &self,
         out: &mut Output<'_, M>,

@@ -2,6 +2,7 @@
 
 use super::{Arch, FloatState, Isa};
 use crate::error::Result;
+use egret_loop::Denormals;
 
 /// 128-bit vectors.
 pub(super) const BASE: Isa = Isa {
@@ -23,16 +24,22 @@ pub(super) const BASE: Isa = Isa {
 const MRS_X9_FPCR: u32 = 0xd53b_4409;
 const MSR_FPCR_X9: u32 = 0xd51b_4409;
 const MSR_FPCR_XZR: u32 = 0xd51b_441f;
+/// Bit 24, FZ: subnormal operands and results of f32 and f64 are zeros. FZ16 stays off.
+const MOVZ_X10_FZ: u32 = 0xd2a0_200a;
+const MSR_FPCR_X10: u32 = 0xd51b_440a;
 const STR_X9_X0: u32 = 0xf900_0009;
 const LDR_X9_X0: u32 = 0xf940_0009;
 const RET: u32 = 0xd65f_03c0;
 
-/// FPCR kept and set to its default, 0: nearest even, no traps, denormals as they are; put back.
+/// FPCR kept and set: nearest even, no traps, denormals as asked for; put back.
 #[expect(clippy::unnecessary_wraps, reason = "other instruction sets have an assembler that may fail")]
-fn float_state() -> Result<FloatState> {
+fn float_state(denormals: Denormals) -> Result<FloatState> {
     let code = |words: &[u32]| words.iter().flat_map(|w| w.to_le_bytes()).collect();
     Ok(FloatState {
-        enter: code(&[MRS_X9_FPCR, STR_X9_X0, MSR_FPCR_XZR, RET]),
+        enter: match denormals {
+            Denormals::Flush => code(&[MRS_X9_FPCR, STR_X9_X0, MOVZ_X10_FZ, MSR_FPCR_X10, RET]),
+            Denormals::Keep => code(&[MRS_X9_FPCR, STR_X9_X0, MSR_FPCR_XZR, RET]),
+        },
         leave: code(&[LDR_X9_X0, MSR_FPCR_X9, RET]),
     })
 }

@@ -4,7 +4,7 @@ mod aarch64;
 mod target;
 mod x86;
 
-use egret_loop::{Kernel, ParamInfo, Tile};
+use egret_loop::{Denormals, Kernel, ParamInfo, Tile};
 
 use crate::error::Result;
 
@@ -42,7 +42,7 @@ pub(crate) struct Encoded {
 
 /// Machine code of two functions with one argument, the address of 8 bytes.
 pub(crate) struct FloatState {
-    /// Keeps the thread's floating-point state there, and sets the default: nearest even, no traps, denormals as they are.
+    /// Keeps the thread's floating-point state there, and sets that of compiled code: nearest even, no traps, denormals as asked for.
     pub enter: Vec<u8>,
     /// Sets the state that is kept there.
     pub leave: Vec<u8>,
@@ -99,7 +99,7 @@ pub struct Isa {
     /// The encoder of kernels in vectors wider than Cranelift's 16 bytes. Without one such kernels are narrowed.
     pub(crate) encode_kernel: Option<EncodeKernel>,
     /// The code that gives a thread the default floating-point state.
-    pub(crate) float_state: fn() -> Result<FloatState>,
+    pub(crate) float_state: fn(Denormals) -> Result<FloatState>,
 }
 
 impl Isa {

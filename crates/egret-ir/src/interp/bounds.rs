@@ -3,6 +3,7 @@
 use super::support::{MAX_BYTES, Res};
 use super::{EvalError, Fault};
 use crate::{DimEnv, Type, ValueId};
+use egret_float::Denormals;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -49,6 +50,8 @@ pub(super) struct Around<'a> {
     pub meter: &'a Meter<'a>,
     /// Whether it is part of a node, not the whole graph.
     pub inner: bool,
+    /// What becomes of subnormal numbers.
+    pub denormals: Denormals,
 }
 
 impl Around<'_> {
@@ -118,8 +121,12 @@ pub fn size_text(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::interp::run_within;
-    use crate::{Tensor, text};
+    use crate::interp::run_with;
+    use crate::{Graph, Tensor, Value, text};
+
+    fn run_within(graph: &Graph, inputs: &[Value], bounds: &Bounds) -> Res<Vec<Value>> {
+        run_with(graph, inputs, Denormals::Keep, bounds)
+    }
 
     /// A value that no memory holds is refused by name before it is computed, wherever it is.
     #[test]

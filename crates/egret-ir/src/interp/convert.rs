@@ -1,8 +1,10 @@
 //! Exact conversions between element types: every number passes through f64 (floats) or i128 (integers) and is
 //! rounded once.
 
+use super::denormals::current;
 use super::support::{Res, fail};
 use crate::{DType, Tensor};
+use egret_float::Denormals;
 use half::{bf16, f16};
 
 /// The layout of a float of at most 16 bits.
@@ -175,7 +177,13 @@ impl Nums {
     pub(super) fn of(t: &Tensor) -> Res<Nums> {
         Ok(match t.dtype() {
             DType::String => return fail("a string tensor where numbers are needed"),
-            d if d.is_float() => Nums::F(read_floats(t)),
+            d if d.is_float() => {
+                let (mut v, denormals) = (read_floats(t), current());
+                if denormals == Denormals::Flush {
+                    v.iter_mut().for_each(|v| *v = as_operand(d, *v, denormals));
+                }
+                Nums::F(v)
+            }
             DType::I64 => Nums::I(t.data::<i64>().iter().map(|&v| v.into()).collect()),
             DType::U64 => Nums::I(t.data::<u64>().iter().map(|&v| v.into()).collect()),
             DType::I32 => Nums::I(t.data::<i32>().iter().map(|&v| v.into()).collect()),
@@ -193,6 +201,36 @@ impl Nums {
             Nums::F(v) => from_floats(dtype, shape, &v),
             Nums::I(v) => from_ints(dtype, shape, &v),
         }
+    }
+}
+
+/// A number of a dtype as an operand. f16 and smaller types are computed in f32, where their subnormals are normal numbers.
+fn as_operand(dtype: DType, v: f64, denormals: Denormals) -> f64 {
+    match dtype {
+        DType::F32 | DType::BF16 | DType::F8E8M0 => denormals.operand(v as f32).into(),
+        DType::F64 => denormals.operand(v),
+        _ => v,
+    }
+}
+
+/// The exact result of an operation that is to be rounded to a dtype, or the zero that it is flushed to.
+fn flushed(dtype: DType, v: f64, denormals: Denormals) -> f64 {
+    match dtype {
+        // bf16 is rounded from f32, in which it is flushed.
+        DType::F32 | DType::BF16 if denormals.round(v) == 0.0 => 0f64.copysign(v),
+        DType::F64 => denormals.operand(v),
+        _ => v,
+    }
+}
+
+/// The result of an operation as a number of a dtype.
+pub(super) fn as_result(dtype: DType, v: f64, denormals: Denormals) -> f64 {
+    let v = flushed(dtype, v, denormals);
+    match dtype {
+        DType::F32 => f64::from(v as f32),
+        DType::F16 => f16::from_f64(v).to_f64(),
+        DType::BF16 => bf16::from_f32(v as f32).to_f64(),
+        _ => v,
     }
 }
 
@@ -252,8 +290,7 @@ pub(super) fn ints(t: &Tensor) -> Res<Vec<i64>> {
 /// f64 rounded to a float dtype, truncated to any other (beyond its range: infinite where it has infinities of its own, else the largest).
 pub(super) fn from_floats(dtype: DType, shape: &[usize], v: &[f64]) -> Tensor {
     match dtype {
-        DType::F32 => Tensor::new(shape, v.iter().map(|&v| v as f32).collect()),
-        DType::F64 => Tensor::new(shape, v.to_vec()),
+        DType::F32 | DType::F64 => encode_floats(dtype, shape, v, false, "nearest"),
         DType::String => Tensor::from_strings(shape, v.iter().map(f64::to_string).collect()),
         _ if !dtype.is_float() => {
             from_ints(dtype, shape, &v.iter().map(|&v| float_to_int(dtype, v)).collect::<Vec<_>>())
@@ -269,13 +306,17 @@ pub(super) fn from_floats(dtype: DType, shape: &[usize], v: &[f64]) -> Tensor {
 }
 
 fn encode_floats(dtype: DType, shape: &[usize], v: &[f64], saturate: bool, round: &str) -> Tensor {
+    let denormals = current();
     match (dtype, small(dtype)) {
+        (DType::F32, _) => Tensor::new(shape, v.iter().map(|&v| denormals.round(v)).collect()),
+        (DType::F64, _) => Tensor::new(shape, v.iter().map(|&v| flushed(dtype, v, denormals)).collect()),
         (DType::F16, Some(s)) => {
             Tensor::new(shape, v.iter().map(|&v| f16::from_bits(s.encode(v, false))).collect())
         }
-        (DType::BF16, Some(s)) => {
-            Tensor::new(shape, v.iter().map(|&v| bf16::from_bits(s.encode(v, false))).collect())
-        }
+        (DType::BF16, Some(s)) => Tensor::new(
+            shape,
+            v.iter().map(|&v| bf16::from_bits(s.encode(flushed(dtype, v, denormals), false))).collect(),
+        ),
         (DType::F8E8M0, _) => Tensor::from_bytes(
             dtype,
             shape,

@@ -1,13 +1,15 @@
 //! The reference interpreter: what every operation means, slow and obvious.
 //!
 //! One file per family of operations; its `eval` names them all, so that the compiler asks for the meaning of a new one.
-//! Floats are computed in f64 and rounded once to the element type; integers wrap.
+//! Floats are computed in f64 and rounded once to the element type; integers wrap. Subnormal numbers are kept or flushed, as the
+//! caller says ([`run_with`]).
 
 mod attention;
 mod bounds;
 mod contraction;
 mod control;
 mod convert;
+mod denormals;
 mod elementwise;
 #[cfg(test)]
 mod fuzz_tests;
@@ -37,6 +39,7 @@ pub use resize::{Taps, resize_scale, resize_taps};
 use bounds::{Around, Meter};
 
 use crate::{Attrs, DimEnv, Graph, Member, Op, Value};
+use egret_float::Denormals;
 use std::fmt;
 
 /// Why a graph cannot be run on these inputs.
@@ -73,23 +76,32 @@ impl fmt::Display for EvalError {
 }
 impl std::error::Error for EvalError {}
 
-/// Run a graph. Inputs in the order of [`Graph::inputs`]; free dims are bound by the inputs' shapes.
+/// Run a graph, with subnormal numbers kept. Inputs in the order of [`Graph::inputs`]; free dims are bound by the inputs' shapes.
 ///
 /// # Errors
 /// An input whose dtype, rank or dims do not fit its type, an index out of range, an unsupported dtype.
 pub fn run(graph: &Graph, inputs: &[Value]) -> Result<Vec<Value>, EvalError> {
-    run_within(graph, inputs, &Bounds::default())
+    run_with(graph, inputs, Denormals::Keep, &Bounds::default())
 }
 
-/// As [`run`], within bounds.
+/// As [`run`], with a choice of what becomes of subnormal numbers, and within bounds.
 ///
 /// # Errors
 /// As [`run`]; a bound that is reached.
-pub fn run_within(graph: &Graph, inputs: &[Value], bounds: &Bounds) -> Result<Vec<Value>, EvalError> {
-    run::run(graph, inputs, Around { env: &DimEnv::new(), meter: &Meter::new(bounds), inner: false })
+pub fn run_with(
+    graph: &Graph,
+    inputs: &[Value],
+    denormals: Denormals,
+    bounds: &Bounds,
+) -> Result<Vec<Value>, EvalError> {
+    run::run(
+        graph,
+        inputs,
+        Around { env: &DimEnv::new(), meter: &Meter::new(bounds), inner: false, denormals },
+    )
 }
 
-/// Evaluate one operation. `operands[i]` is `None` where left out; symbols in `attrs` must be bound (see
+/// Evaluate one operation, with subnormal numbers kept. `operands[i]` is `None` where left out; symbols in `attrs` must be bound (see
 /// [`Attrs::substitute`]); `regions` are its sub-graphs.
 ///
 /// # Errors
@@ -100,8 +112,22 @@ pub fn eval_op(
     operands: &[Option<Value>],
     regions: &[Graph],
 ) -> Result<Vec<Value>, EvalError> {
+    eval_op_with(op, attrs, operands, regions, Denormals::Keep)
+}
+
+/// As [`eval_op`], with a choice of what becomes of subnormal numbers.
+///
+/// # Errors
+/// As [`run`].
+pub fn eval_op_with(
+    op: Op,
+    attrs: &Attrs,
+    operands: &[Option<Value>],
+    regions: &[Graph],
+    denormals: Denormals,
+) -> Result<Vec<Value>, EvalError> {
     let (env, bounds) = (DimEnv::new(), Bounds::default());
-    let around = Around { env: &env, meter: &Meter::new(&bounds), inner: true };
+    let around = Around { env: &env, meter: &Meter::new(&bounds), inner: true, denormals };
     evaluate(op, attrs, operands, regions, around)
 }
 
@@ -113,6 +139,7 @@ fn evaluate(
     regions: &[Graph],
     around: Around<'_>,
 ) -> support::Res<Vec<Value>> {
+    let _state = denormals::enter(denormals::of(op, attrs, operands, around.denormals));
     let one = |t: support::Res<crate::Tensor>| Ok(vec![Value::Tensor(t?)]);
     let many = |t: support::Res<Vec<crate::Tensor>>| Ok(t?.into_iter().map(Value::Tensor).collect());
     match op.member() {

@@ -1,6 +1,7 @@
 //! Recurrent cells over time.
 
 use super::convert::{floats, from_floats, ints};
+use super::denormals::current;
 use super::elementwise::{max, min, sigmoid};
 use super::support::*;
 use crate::families::Recurrent;
@@ -283,10 +284,11 @@ fn rounded(h: &[f64]) -> Vec<f64> {
     let low = h.iter().fold(0.0, |a, &v| min(a, v)) as f32;
     let high = h.iter().fold(0.0, |a, &v| max(a, v)) as f32;
     let h: Vec<f32> = h.iter().map(|&v| v as f32).collect();
-    if low == high {
-        return h.into_iter().map(f64::from).collect();
+    let scale = current().round(f64::from(high - low) / 255.0);
+    // Zeros, or so small that the step is none.
+    if scale == 0.0 {
+        return vec![0.0; h.len()];
     }
-    let scale = (high - low) / 255.0;
     let zero = (-low / scale).round_ties_even();
     let steps = |v: f32| ((v / scale).round_ties_even() + zero).clamp(0.0, 255.0) - zero;
     h.into_iter().map(|v| f64::from(steps(v)) * f64::from(scale)).collect()

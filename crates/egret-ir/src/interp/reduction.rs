@@ -1,6 +1,7 @@
 //! Reductions over axes, and running ones along an axis.
 
-use super::convert::{Nums, floats, int_range};
+use super::convert::{Nums, as_result, floats, int_range};
+use super::denormals;
 use super::elementwise::{max, min};
 use super::sort::comparer;
 use super::support::*;
@@ -131,12 +132,8 @@ fn cumulative(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
         "prod" => false,
         other => return fail(format!("cumulative `{other}`")),
     };
-    let round: fn(f64) -> f64 = match x.dtype() {
-        DType::F32 => |v| f64::from(v as f32),
-        DType::F16 => |v| half::f16::from_f64(v).to_f64(),
-        DType::BF16 => |v| half::bf16::from_f32(v as f32).to_f64(),
-        _ => |v| v,
-    };
+    let (dtype, denormals) = (x.dtype(), denormals::current());
+    let round = |v: f64| as_result(dtype, v, denormals);
     let mut nums = Nums::of(x)?;
     for s in starts {
         let places = (0..n).map(|i| s + step * if reverse { n - 1 - i } else { i });

@@ -75,15 +75,19 @@ pub fn unpack<A: Arith>(a: &mut A, dtype: DType, code: A::V) -> Option<A::V> {
     let sign = i.with(BinOp::Shl, sign, i64::from(32 - f.bits));
     let magnitude = i.with(BinOp::And, code, sign_bit - 1);
     let shifted = i.with(BinOp::Shl, magnitude, i64::from(23 - f.mantissa));
-    // Read as f32, the code is off by the difference of the biases; a multiplication mends that, subnormals
-    // included.
+    // Read as f32, the code is off by the difference of the biases. A subnormal is given the leading one that it has not, and that
+    // is subtracted: no step has a subnormal f32, which might be flushed.
     let value = if f.bias == 127 {
         shifted
     } else {
-        let x = i.0.bitcast(Elem::F32, shifted);
-        let scale = i.0.bits(code, Elem::F32, power_of_two(127 - f.bias));
-        let x = i.0.binary(BinOp::Mul, x, scale);
-        i.0.bitcast(Elem::I32, x)
+        let normal = i.with(BinOp::Add, shifted, i64::from(127 - f.bias) << 23);
+        let led = i.with(BinOp::Add, shifted, i64::from(128 - f.bias) << 23);
+        let led = i.0.bitcast(Elem::F32, led);
+        let one = i.0.bits(code, Elem::F32, power_of_two(1 - f.bias));
+        let subnormal = i.0.binary(BinOp::Sub, led, one);
+        let subnormal = i.0.bitcast(Elem::I32, subnormal);
+        let is_subnormal = i.test(Cmp::Lt, magnitude, 1 << f.mantissa);
+        i.0.select(is_subnormal, subnormal, normal)
     };
     let mut value = i.0.binary(BinOp::Or, value, sign);
     if f.bias != 127 {

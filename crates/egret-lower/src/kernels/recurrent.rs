@@ -452,10 +452,10 @@ fn round_state(k: &mut KernelBuilder, cell: &Cell, s: &Step, side: Param, at: i6
         let range = k.sub(high, low);
         let steps = k.number(F32, 255.0);
         let scale = k.div(range, steps);
-        // All zeros: any step will do.
+        // All zeros, or so small that the step is none: they are rounded to zeros.
         let one = k.number(F32, 1.0);
-        let some = k.compare(Cmp::Gt, range, zero);
-        let scale = k.select(some, scale, one);
+        let none = k.compare(Cmp::Eq, scale, zero);
+        let scale = k.select(none, one, scale);
         let below = k.div(low, scale);
         let below = k.unary(UnOp::Nearest, below);
         let above = k.add(below, steps);

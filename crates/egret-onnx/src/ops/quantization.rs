@@ -198,11 +198,12 @@ pub(super) fn dynamic_u8(
     // The range includes zero.
     let (low, high) = (ctx.with_scalar(Op::Min, low, 0.0)?, ctx.with_scalar(Op::Max, high, 0.0)?);
     let range = ctx.binary(Op::Sub, high, low)?;
-    // Nothing but zeros: ONNX does not say what the scale is, and exporters divide biases by it. ONNX Runtime has 1.
-    let (nothing, whole) = (ctx.scalar(DType::F32, 0.0)?, ctx.scalar(DType::F32, 255.0)?);
-    let empty = ctx.binary(Op::Equal, range, nothing)?;
-    let range = ctx.emit(Op::Where, attrs! {}, &[empty, whole, range])?;
     let scale = ctx.with_scalar(Op::Div, range, 255.0)?;
+    // Nothing but zeros, or numbers so small that a step of them is none: ONNX does not say what the scale is, and exporters divide
+    // biases by it. ONNX Runtime has 1.
+    let (nothing, one) = (ctx.scalar(DType::F32, 0.0)?, ctx.scalar(DType::F32, 1.0)?);
+    let empty = ctx.binary(Op::Equal, scale, nothing)?;
+    let scale = ctx.emit(Op::Where, attrs! {}, &[empty, one, scale])?;
     let steps = ctx.binary(Op::Div, low, scale)?;
     let zero = ctx.unary(Op::Neg, steps)?;
     let zero = ctx.unary(Op::Round, zero)?;

@@ -2,7 +2,7 @@
 
 use super::manifest::hex;
 use super::names::{argument, c_type, comment, dims, elements};
-use egret_loop::Program;
+use egret_loop::{Denormals, Program};
 use std::fmt::Write as _;
 
 /// The C ABI, the same in every header.
@@ -12,9 +12,9 @@ const ABI: &str = include_str!("../templates/egret_abi.h");
 ///
 /// The include guard is the model's own: of two models that are called alike the second is refused by the C compiler and not
 /// left out.
-pub fn header(program: &Program, embedded: bool, model_hash: &[u8; 32]) -> String {
+pub fn header(program: &Program, embedded: bool, denormals: Denormals, model_hash: &[u8; 32]) -> String {
     let m = &program.name;
-    let body = body(program, embedded);
+    let body = body(program, embedded, denormals);
     let mut hasher = blake3::Hasher::new();
     hasher.update(model_hash).update(body.as_bytes());
     let unique = hex(&hasher.finalize().as_bytes()[..8]);
@@ -25,7 +25,7 @@ pub fn header(program: &Program, embedded: bool, model_hash: &[u8; 32]) -> Strin
 }
 
 /// What is between the guards, behind the part that every header has.
-fn body(program: &Program, embedded: bool) -> String {
+fn body(program: &Program, embedded: bool, denormals: Denormals) -> String {
     let m = &program.name;
     let upper = m.to_uppercase();
     let mut out = String::new();
@@ -51,6 +51,10 @@ fn body(program: &Program, embedded: bool) -> String {
     } else {
         "data: the whole .weights file, 64-byte aligned; its length and the model it belongs to are checked, not each byte: the manifest has its BLAKE3, and `egret run` holds the file against it"
     };
+    let subnormal = match denormals {
+        Denormals::Flush => "subnormal floats are flushed to zero",
+        Denormals::Keep => "subnormal floats are kept",
+    };
     let mut elements = String::new();
     for (what, ports) in [("IN", &program.inputs), ("OUT", &program.outputs)] {
         for (i, p) in ports.iter().enumerate() {
@@ -65,7 +69,7 @@ fn body(program: &Program, embedded: bool) -> String {
          int32_t {m}_plan(const int64_t *dims, size_t ndims, egret_plan *out);\n\
          /* Checks the CPU and the weights. {weights}. */\n\
          int32_t {m}_bind(egret_weights *w, const void *data, size_t len);\n\
-         /* Runs the model. arena: {upper}_ARENA_BYTES bytes, 64-byte aligned, one for each run at a time. env may be NULL. */\n\
+         /* Runs the model; {subnormal}. arena: {upper}_ARENA_BYTES bytes, 64-byte aligned, one for each run at a time. env may be NULL. */\n\
          int32_t {m}_run(const egret_weights *w, const egret_tensor *in, egret_tensor *out, void *arena, size_t arena_len, const egret_env *env);\n\n",
         program.inputs.len(),
         program.outputs.len(),

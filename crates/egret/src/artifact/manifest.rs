@@ -41,6 +41,7 @@ pub fn manifest(request: &Request, program: &Program, facts: &Facts<'_>) -> Vec<
         "producer": concat!("egret ", env!("CARGO_PKG_VERSION")),
         "abi_version": egret_runtime::abi::ABI_VERSION,
         "target": facts.target,
+        "denormals": request.options.denormals().name(),
         "model": {
             "file": facts.model.file_name().map(|n| n.to_string_lossy()),
             "blake3": hex(facts.model_hash),

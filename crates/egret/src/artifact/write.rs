@@ -135,7 +135,7 @@ fn files(
     )?;
     let object_name = format!("{m}.o");
     let archive = pipeline::archive(&[(&object_name, &object)])?;
-    let header = header::header(program, embedded, model_hash);
+    let header = header::header(program, embedded, request.options.denormals(), model_hash);
     let weights_hash = *blake3::hash(&program.weights).as_bytes();
     let mut out = BTreeMap::new();
     let wants = |e: Emit| request.emit.contains(&e);

@@ -38,8 +38,9 @@ typedef struct egret_weights {
 
 /* Services of the caller, all optional: a NULL egret_env means one thread. `parallel` runs body(arg, i) for all i in 0..n, in any
    order on any threads, and returns when all are done; models that run at the same time may call it at the same time. `profile`
-   is told at the begin (phase 0) and end (1) of each kernel. <m>_run computes in the default floating-point state (nearest even, no
-   traps, denormals as they are) on every thread, calls these two in it, and puts back the state in which it was called. */
+   is told at the begin (phase 0) and end (1) of each kernel. <m>_run computes in a floating-point state of its own (nearest even, no
+   traps, denormals as the model was compiled) on every thread, calls these two in it, and puts back the state in which it was
+   called. */
 typedef struct egret_env {
     void *ctx;
     void (*parallel)(void *ctx, void (*body)(void *arg, int64_t i), void *arg, int64_t n);

@@ -221,11 +221,13 @@ fn tiles_are_what_was_assembled_and_touch_only_what_is_theirs() {
 
 #[test]
 fn other_encoded_functions_run_on_every_x86_64() {
-    let state = super::float::float_state().unwrap();
-    for bytes in [&state.enter, &state.leave] {
-        let code = decode(bytes);
-        only_features(&code, &[]);
-        assert_eq!(code.last().unwrap().mnemonic(), Mnemonic::Ret);
+    for denormals in egret_loop::Denormals::ALL {
+        let state = super::float::float_state(denormals).unwrap();
+        for bytes in [&state.enter, &state.leave] {
+            let code = decode(bytes);
+            only_features(&code, &[]);
+            assert_eq!(code.last().unwrap().mnemonic(), Mnemonic::Ret);
+        }
     }
     for name in ["v2", "v3", "v4"] {
         let code = decode(&crate::abi::cpu::check_function(&Target::parse(name).unwrap()).unwrap());

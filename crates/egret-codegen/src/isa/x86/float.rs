@@ -5,20 +5,28 @@ use iced_x86::code_asm::{CodeAssembler, dword_ptr, rdi};
 
 use super::super::FloatState;
 use crate::error::{Result, broken};
+use egret_loop::Denormals;
 
 /// Nearest even, every exception masked, denormals as they are: what a process starts with.
 const DEFAULT: i32 = 0x1f80;
 
-/// MXCSR kept and set to its default; put back.
-pub(super) fn float_state() -> Result<FloatState> {
+/// Subnormal results are zeros (FTZ), and so are subnormal operands (DAZ).
+const FLUSH: i32 = 0x8040;
+
+/// MXCSR kept and set; put back.
+pub(super) fn float_state(denormals: Denormals) -> Result<FloatState> {
     let failed = |e: IcedError| broken(format!("the floating-point state could not be encoded: {e}"));
-    Ok(FloatState { enter: enter().map_err(failed)?, leave: leave().map_err(failed)? })
+    let state = match denormals {
+        Denormals::Flush => DEFAULT | FLUSH,
+        Denormals::Keep => DEFAULT,
+    };
+    Ok(FloatState { enter: enter(state).map_err(failed)?, leave: leave().map_err(failed)? })
 }
 
-fn enter() -> Result<Vec<u8>, IcedError> {
+fn enter(state: i32) -> Result<Vec<u8>, IcedError> {
     let mut a = CodeAssembler::new(64)?;
     a.stmxcsr(dword_ptr(rdi))?;
-    a.mov(dword_ptr(rdi + 4), DEFAULT)?;
+    a.mov(dword_ptr(rdi + 4), state)?;
     a.ldmxcsr(dword_ptr(rdi + 4))?;
     a.ret()?;
     a.assemble(0)

@@ -141,7 +141,7 @@ fn interpreted(tile: &Tile, floats: [&[f32]; 3], operands: &[Vec<u32>]) -> Vec<f
     let mut memories: Vec<Vec<u8>> =
         words.iter().map(|w| w.iter().flat_map(|x| x.to_le_bytes()).collect()).collect();
     let args: Vec<_> = (0..words.len()).map(|memory| interp::Pointer { memory, offset: 0 }).collect();
-    interp::run_kernel(&k.finish(), &mut memories, &args, interp::MulAdd::Fused)
+    interp::run_kernel(&k.finish(), &mut memories, &args, interp::Arithmetic::IEEE)
         .expect("a tile that keeps the rules");
     memories[2].chunks_exact(4).map(|c| f32::from_le_bytes(c.try_into().expect("four bytes"))).collect()
 }
