@@ -1,8 +1,9 @@
 //! Random ensembles of decision trees, compiled, against the interpreter: every test, aggregate and post transform, with special
-//! values among the features.
+//! values among the features, denormals kept and flushed.
 
+use egret::ir::interp::Bounds;
 use egret::ir::rng::Rng;
-use egret::ir::{Attrs, Builder, DType, Graph, Op, Tensor, Type, Value, attrs, interp};
+use egret::ir::{Attrs, Builder, DType, Denormals, Graph, Op, Tensor, Type, Value, attrs, interp};
 use egret::{Engine, Executable, Options, compare};
 use std::collections::BTreeMap;
 
@@ -104,20 +105,22 @@ fn case(seed: u64) -> (Graph, Tensor, bool) {
 
 #[test]
 fn compiled_trees_say_what_the_interpreter_says() {
-    for seed in 0..300 {
+    for (seed, denormals) in (0..300).flat_map(|seed| Denormals::ALL.map(|d| (seed, d))) {
         let (graph, x, exact) = case(seed);
         let inputs = [Value::from(x)];
-        let expected = interp::run(&graph, &inputs).expect("the interpreter's results");
-        let program = Executable::new(graph.clone(), Engine::Jit, &Options::default(), &BTreeMap::new());
-        let got =
-            program.and_then(|p| p.run(&inputs)).unwrap_or_else(|e| panic!("seed {seed}: {e}\n{graph}"));
+        let expected = interp::run_with(&graph, &inputs, denormals, &Bounds::default())
+            .expect("the interpreter's results");
+        let options = Options { denormals: Some(denormals), ..Options::default() };
+        let what = || format!("seed {seed}, denormals {denormals}\n{graph}");
+        let program = Executable::new(graph.clone(), Engine::Jit, &options, &BTreeMap::new());
+        let got = program.and_then(|p| p.run(&inputs)).unwrap_or_else(|e| panic!("{e}: {}", what()));
         let (a, b) = (expected[0].as_tensor().expect("y"), got[0].as_tensor().expect("y"));
         if exact {
-            assert_eq!(a, b, "seed {seed}\n{graph}");
+            assert_eq!(a, b, "{}", what());
         } else {
             let tolerance = compare::Tolerance { rtol: 1e-6, atol: 1e-7 };
             compare::compare(&expected[0], &got[0], tolerance)
-                .unwrap_or_else(|e| panic!("seed {seed}: {e}\n{graph}"));
+                .unwrap_or_else(|e| panic!("{e}: {}", what()));
         }
     }
 }

@@ -6,7 +6,8 @@ use crate::engine::{Engine, Executable};
 use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::pipeline;
-use egret_ir::{Graph, Tensor, Value, interp};
+use egret_ir::interp::Bounds;
+use egret_ir::{Denormals, Graph, Tensor, Value, interp};
 use egret_opt::proof::{self, Proof, Step};
 use egret_opt::rules::Tier;
 use std::collections::{BTreeMap, BTreeSet};
@@ -134,6 +135,11 @@ pub fn bisect(
     if engine == Engine::Interp {
         return Ok(Blame::Nothing);
     }
+    // Passes are held to IEEE 754, which is all that their rules know; code to what it was asked to do with denormals.
+    let expected = match options.denormals() {
+        Denormals::Keep => expected,
+        flush => run_with(graph, inputs, flush)?,
+    };
     let with = |passes: Option<Vec<String>>| -> Result<std::result::Result<(), String>> {
         let options = Options { passes, ..options.clone() };
         let got = Executable::new(graph.clone(), engine, &options, bound)?.run(inputs)?;
@@ -231,7 +237,11 @@ fn reproduces(graph: &Graph, proof: &Proof, options: &Options) -> bool {
 }
 
 fn run(graph: &Graph, inputs: &[Value]) -> Result<Vec<Value>> {
-    interp::run(graph, inputs)
+    run_with(graph, inputs, Denormals::Keep)
+}
+
+fn run_with(graph: &Graph, inputs: &[Value], denormals: Denormals) -> Result<Vec<Value>> {
+    interp::run_with(graph, inputs, denormals, &Bounds::default())
         .map_err(|e| Error::user(format!("the interpreter cannot run the model: {e}")))
 }
 

@@ -90,11 +90,15 @@ mod tests {
             [vec![0, 0, 1, 0], vec![1, 0, 1, 0]]
         );
         assert_eq!(
-            bits(Op::Cast, attrs! { to: DType::Bool, saturate: 1i64, round: "nearest" }, &[x.clone()])[0],
+            bits(
+                Op::Cast,
+                attrs! { to: DType::Bool, saturate: 1i64, round: "nearest" },
+                std::slice::from_ref(&x)
+            )[0],
             [0, 0, 1, 0]
         );
         for op in [Op::Neg, Op::Abs] {
-            let [flushed, kept] = bits(op, attrs! {}, &[x.clone()]);
+            let [flushed, kept] = bits(op, attrs! {}, std::slice::from_ref(&x));
             assert_eq!(flushed, kept, "{op}");
         }
         // A running sum is rounded step by step.
@@ -119,7 +123,7 @@ mod tests {
         let small = Tensor::new(&[1], vec![half::f16::from_bits(3)]);
         assert_eq!(bits(Op::Add, attrs! {}, &[small.clone(), small])[0], [6, 0]);
         let wide = Tensor::new(&[1], vec![1e-310f64]);
-        assert_eq!(bits(Op::Sqrt, attrs! {}, &[wide.clone()])[0], [0; 8]);
+        assert_eq!(bits(Op::Sqrt, attrs! {}, std::slice::from_ref(&wide))[0], [0; 8]);
         assert_eq!(bits(Op::Cast, to(DType::F64), &[f32s(&[1e-40])])[0], [0; 8]);
     }
 
