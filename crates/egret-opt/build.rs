@@ -32,7 +32,7 @@ fn cost_models(dir: &Path) -> String {
         ("floats", &["lanes"]),
         (
             "per_nanosecond",
-            &["macs", "integer_macs", "bytes", "cached_bytes", "fused_bytes", "window_bytes"],
+            &["macs", "integer_macs", "byte_macs", "bytes", "cached_bytes", "fused_bytes", "window_bytes"],
         ),
         ("times", &["channels_first"]),
     ];

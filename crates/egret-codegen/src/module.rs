@@ -249,11 +249,11 @@ impl Leaves {
     }
 }
 
-/// What the code of a leaf depends on: the tile without the places of its operands, and the operands' element types.
+/// What the code of a leaf depends on: the tile without its places, and their element types.
 fn leaf_key(tile: &Tile, params: &[ParamInfo]) -> String {
     let mut tile = tile.clone();
     let elem = |p: &Place| params.get(p.param.0 as usize).map(|i| i.elem);
-    let elems: Vec<_> = tile.epilogue.operands.iter().map(|o| elem(&o.place)).collect();
+    let elems: Vec<_> = tile.places().map(elem).collect();
     let operands = tile.epilogue.operands.iter_mut().map(|o| &mut o.place);
     for place in [&mut tile.a, &mut tile.b, &mut tile.out].into_iter().chain(operands) {
         *place = Place { param: Param(0), base: V(0) };

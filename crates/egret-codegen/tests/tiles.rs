@@ -13,9 +13,20 @@ struct Case {
 }
 
 /// A random straight-line epilogue with a bias per column, a factor per row and a tensor of the result's shape.
-fn epilogue(rng: &mut Rng, rows: &[i64], bias: Place, factor: Place, residual: Place) -> Epilogue {
+fn epilogue(
+    rng: &mut Rng,
+    products: Products,
+    (residual_elem, out_elem): (Elem, Elem),
+    rows: &[i64],
+    bias: Place,
+    factor: Place,
+    residual: Place,
+) -> Epilogue {
     let mut e = EpilogueBuilder::new();
-    let mut x = e.acc();
+    let mut x = e.sum_of(products);
+    if products == Products::Bytes {
+        x = e.convert(Elem::F32, x);
+    }
     for _ in 0..rng.below(5) {
         let n = rows.len();
         x = match rng.below(6) {
@@ -35,9 +46,10 @@ fn epilogue(rng: &mut Rng, rows: &[i64], bias: Place, factor: Place, residual: P
             }
             2 => {
                 let r = e.operand(
-                    Elem::F32,
+                    residual_elem,
                     EpilogueOperand { place: residual.clone(), rows: rows.to_vec(), col_stride: 1 },
                 );
+                let r = if residual_elem == Elem::F32 { r } else { e.convert(Elem::F32, r) };
                 e.fma(r, x, r)
             }
             3 => {
@@ -60,6 +72,15 @@ fn epilogue(rng: &mut Rng, rows: &[i64], bias: Place, factor: Place, residual: P
                 e.bitcast(Elem::F32, bits)
             }
         };
+    }
+    match out_elem {
+        Elem::F32 => {}
+        _ if rng.chance(50) => x = e.convert(out_elem, x),
+        // Wrapped rather than saturated.
+        _ => {
+            let whole = e.convert(Elem::I32, x);
+            x = e.convert(out_elem, whole);
+        }
     }
     e.finish(x)
 }
@@ -90,18 +111,33 @@ fn case(seed: u64, special: bool) -> Case {
         a_stride *= if rng.chance(70) { *extent } else { 1 };
         b_stride *= extent;
     }
-    let reach: i64 = axes.iter().map(|x| (x.extent - 1) * x.a_stride).sum::<i64>() + 1;
+    // Every fourth multiplies bytes: steps, rows and columns are four elements apart.
+    let products = if seed % 4 == 1 { Products::Bytes } else { Products::Floats };
+    let depth = products.depth();
+    for axis in &mut axes {
+        (axis.a_stride, axis.b_stride) = (depth * axis.a_stride, depth * axis.b_stride);
+    }
+    let reach: i64 = axes.iter().map(|x| (x.extent - 1) * x.a_stride).sum::<i64>() + depth;
     let row_stride = if transposed { 1 } else { rng.pick(&[reach, 1, 2]) };
     let a_rows: Vec<i64> = (0..rows as i64).map(|r| r * row_stride).collect();
     let out_stride = cols as i64 + rng.pick(&[0, 1]);
     let out_rows: Vec<i64> = (0..rows as i64).map(|r| r * out_stride).collect();
     let a_task = reach + (rows as i64 - 1) * row_stride;
     let out_task = out_stride * rows as i64;
-    let sizes = [a_task * tasks, steps * b_gap, cols as i64, rows as i64, out_task * tasks];
+    let sizes = [a_task * tasks, steps * b_gap * depth, cols as i64, rows as i64, out_task * tasks];
 
     let mut k = KernelBuilder::new("tile", tasks);
-    let params = sizes.map(|n| k.param(Elem::F32, n as usize, Access::Read));
-    let out = k.param(Elem::F32, (out_task * tasks) as usize, Access::Write);
+    let elem = |i: usize| match (products, i) {
+        (Products::Bytes, 0) => Elem::U8,
+        (Products::Bytes, 1) => Elem::I8,
+        (_, 4) if seed % 5 == 2 => Elem::U8,
+        (_, 4) if seed % 5 == 3 => Elem::I8,
+        _ => Elem::F32,
+    };
+    let params: Vec<Param> =
+        (0..sizes.len()).map(|i| k.param(elem(i), sizes[i] as usize, Access::Read)).collect();
+    let out_elem = rng.pick(&[Elem::F32, Elem::F32, Elem::U8, Elem::I8]);
+    let out = k.param(out_elem, (out_task * tasks) as usize, Access::Write);
     let task = k.task();
     let zero = k.int(0);
     let a_base = k.affine(&[(task, a_task)], 0);
@@ -109,6 +145,8 @@ fn case(seed: u64, special: bool) -> Case {
     let place = |p: Param, base: V| Place { param: p, base };
     let epilogue = epilogue(
         &mut rng,
+        products,
+        (elem(4), out_elem),
         &out_rows,
         place(params[2], zero),
         place(params[3], zero),
@@ -130,8 +168,14 @@ fn case(seed: u64, special: bool) -> Case {
     };
     // Or all are tiny, so that nothing hides their signs.
     let scale = if special && seed.is_multiple_of(4) { 1e-30 } else { 1.0 };
-    let inputs = sizes.map(|n| (0..n).flat_map(|_| (number() * scale).to_le_bytes()).collect());
-    Case { program: program(k.finish(), &storages, 0, vec![]), inputs: inputs.into() }
+    let mut floats = |n: i64| (0..n).flat_map(|_| (number() * scale).to_le_bytes()).collect::<Vec<u8>>();
+    let mut inputs: Vec<Vec<u8>> = sizes.iter().map(|&n| floats(n)).collect();
+    for i in (0..inputs.len()).filter(|i| elem(*i) != Elem::F32) {
+        let extremes = [0, 127, 128, 255];
+        let mut byte = || if rng.chance(30) { rng.pick(&extremes) } else { rng.below(256) as u8 };
+        inputs[i] = (0..sizes[i]).map(|_| byte()).collect();
+    }
+    Case { program: program(k.finish(), &storages, 0, vec![]), inputs }
 }
 
 /// Every way of compiling that this machine can run.

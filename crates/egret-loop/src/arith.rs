@@ -125,9 +125,14 @@ impl EpilogueBuilder {
         self.insts.len() - 1
     }
 
-    /// The sum of the contraction.
+    /// The f32 sum of the contraction.
     pub fn acc(&mut self) -> usize {
-        self.push(Elem::F32, EpInst::Acc)
+        self.sum_of(Products::Floats)
+    }
+
+    /// The sum of a contraction of these products.
+    pub fn sum_of(&mut self, products: Products) -> usize {
+        self.push(products.sum(), EpInst::Acc)
     }
 
     /// An element of a buffer (4-byte elements).

@@ -3,7 +3,7 @@
 mod arithmetic;
 
 use crate::ir::*;
-use arithmetic::f32_of;
+use arithmetic::{f32_of, int_of};
 use std::fmt;
 
 pub use arithmetic::{Arithmetic, MulAdd};
@@ -304,7 +304,9 @@ impl Machine<'_> {
         let base = |m: &Self, p: &Place| m.int(p.base);
         let (a0, b0, out0) = (base(self, &t.a), base(self, &t.b), base(self, &t.out));
         let axes = Axis::joined(&t.axes);
-        let cut = t.cut(&axes);
+        let products = t.products(&self.kernel.params);
+        let products = products.ok_or_else(|| InterpError::Broken("a tile of such elements".into()))?;
+        let cut = t.cut(&axes, products);
         let steps: i64 = axes.iter().map(|x| x.extent).product();
         if !Tile::SETS.contains(&t.sets) {
             return Err(InterpError::Broken(format!("a tile of {} sets", t.sets)));
@@ -315,18 +317,27 @@ impl Machine<'_> {
         for r in 0..t.a_rows.len() {
             for c in 0..t.cols {
                 // -0 + x is x: the first block's sum is the total.
-                let (mut sums, mut total) = ([0f32; Tile::SETS[2]], -0.0f32);
+                let (mut sums, mut total, mut whole) = ([0f32; Tile::SETS[2]], -0.0f32, 0i32);
                 // A sum of two normal numbers is never rounded to a subnormal.
                 let denormals = self.arithmetic.denormals;
                 let add = |a: f32, b: f32| denormals.result(a + b, || f32::INFINITY);
                 let all = |sums: &[f32]| sums[1..t.sets].iter().fold(sums[0], |all, s| add(all, *s));
                 for step in 0..steps {
-                    let (mut rest, mut ia, mut ib) = (step, a0 + t.a_rows[r], b0 + c as i64);
+                    let (mut rest, mut ia, mut ib) =
+                        (step, a0 + t.a_rows[r], b0 + c as i64 * products.depth());
                     for axis in axes.iter().rev() {
                         let i = rest % axis.extent;
                         rest /= axis.extent;
                         ia += i * axis.a_stride;
                         ib += i * axis.b_stride;
+                    }
+                    if products == Products::Bytes {
+                        for i in 0..products.depth() {
+                            let a = int_of(Elem::U8, self.read(t.a.param, ia + i)?);
+                            let b = int_of(Elem::I8, self.read(t.b.param, ib + i)?);
+                            whole = whole.wrapping_add((a * b) as i32);
+                        }
+                        continue;
                     }
                     let (a, b) = (self.read(t.a.param, ia)?, self.read(t.b.param, ib)?);
                     let acc = &mut sums[(step % innermost % turns) as usize % t.sets];
@@ -336,21 +347,25 @@ impl Machine<'_> {
                         sums.fill(0.0);
                     }
                 }
-                let sum = if cut.is_some() { total } else { all(&sums) };
-                let value = self.epilogue(&t.epilogue, sum, r, c)?;
+                let sum = match products {
+                    Products::Bytes => (whole as u32).into(),
+                    Products::Floats if cut.is_some() => total.to_bits().into(),
+                    Products::Floats => all(&sums).to_bits().into(),
+                };
+                let value = self.epilogue(&t.epilogue, (products.sum(), sum), r, c)?;
                 self.write(t.out.param, out0 + t.out_rows[r] + c as i64, value)?;
             }
         }
         Ok(())
     }
 
-    fn epilogue(&self, e: &Epilogue, acc: f32, r: usize, c: usize) -> Result<u64, InterpError> {
+    fn epilogue(&self, e: &Epilogue, acc: (Elem, u64), r: usize, c: usize) -> Result<u64, InterpError> {
         let (mut values, m): (Vec<(Elem, u64)>, _) = (vec![], self.arithmetic);
         for inst in &e.insts {
             let v = |i: usize| values[i].1;
             let el = |i: usize| values[i].0;
             let value = match *inst {
-                EpInst::Acc => (Elem::F32, acc.to_bits().into()),
+                EpInst::Acc => acc,
                 EpInst::Const(elem, bits) => (elem, bits.into()),
                 EpInst::Load(o) => {
                     let o = &e.operands[o];

@@ -6,6 +6,7 @@
 
 use crate::blocked_sum::BlockedSum;
 pub use crate::elem::{Elem, number_bits};
+pub use crate::products::Products;
 pub use crate::ty::{BASE_VECTOR_BYTES, MAX_LANES, MAX_VECTOR_BYTES, Ty};
 use std::fmt;
 
@@ -264,7 +265,7 @@ impl Axis {
     }
 }
 
-/// A register tile of an f32 contraction with an elementwise epilogue:
+/// A register tile of a contraction with an elementwise epilogue:
 ///
 /// `acc[r][c] = sum over axes of a[a.base + a_rows[r] + sum(i * a_stride)] * b[b.base + c + sum(i * b_stride)]`,
 /// `out[out.base + out_rows[r] + c] = epilogue(acc[r][c])` for all rows and `cols` columns.
@@ -276,6 +277,10 @@ impl Axis {
 /// added to the first, then the third, and so on. For example, 6 steps of one block in 2 sets are `(p0 + p2 + p4) + (p1 + p3 + p5)`.
 ///
 /// A step is a multiply-add as [`Inst::Fma`]. Rows of `b` are read for `cols` columns only.
+///
+/// Where `a` is of u8 and `b` of i8 ([`Products::Bytes`]), a step takes the four elements of `a` from its index on and, for column
+/// `c`, the four of `b` from `4 * c` on: `acc[r][c] += a[..][0] * b[.. + 4 * c][0] + .. + a[..][3] * b[.. + 4 * c][3]` in i32, which wraps,
+/// so that the order of the sum does not matter. Strides and offsets are in elements as everywhere.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tile {
     /// Columns; contiguous in `b` and `out`.
@@ -311,14 +316,23 @@ impl Tile {
         Tile::SETS.into_iter().rfind(fits).unwrap_or(1)
     }
 
+    /// What its steps multiply; `params` are its kernel's. Nothing where no tile multiplies such elements.
+    pub fn products(&self, params: &[ParamInfo]) -> Option<Products> {
+        let elem = |p: &Place| params.get(p.param.0 as usize).map(|i| i.elem);
+        Products::of(elem(&self.a)?, elem(&self.b)?)
+    }
+
     /// The places that it reads and writes.
     pub fn places(&self) -> impl Iterator<Item = &Place> {
         [&self.a, &self.b, &self.out].into_iter().chain(self.epilogue.operands.iter().map(|o| &o.place))
     }
 
-    /// How the sum is cut; `axes` are the tile's, [joined](Axis::joined).
-    pub fn cut(&self, axes: &[Axis]) -> Option<BlockedSum> {
-        BlockedSum::new(axes.iter().map(|a| a.extent), self.block)
+    /// How the sum is cut; `axes` are the tile's, [joined](Axis::joined). Sums of integers have no order.
+    pub fn cut(&self, axes: &[Axis], products: Products) -> Option<BlockedSum> {
+        match products {
+            Products::Floats => BlockedSum::new(axes.iter().map(|a| a.extent), self.block),
+            Products::Bytes => None,
+        }
     }
 }
 
@@ -349,10 +363,11 @@ pub struct EpilogueOperand {
     pub col_stride: i64,
 }
 
-/// An instruction of an epilogue; operands are indices of earlier ones. All elements are 4 bytes wide (f32, i32, bool masks).
+/// An instruction of an epilogue; operands are indices of earlier ones. All elements that are computed with are 4 bytes wide (f32,
+/// i32, bool masks); u8 and i8 are loaded, converted and stored only.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum EpInst {
-    /// The sum.
+    /// The sum: of the type of [`Products::sum`].
     Acc,
     /// An f32 or i32 constant's bits.
     Const(Elem, u32),
@@ -368,7 +383,7 @@ pub enum EpInst {
     Compare(Cmp, usize, usize),
     /// As [`Inst::Select`].
     Select(usize, usize, usize),
-    /// As [`Inst::Convert`], between `i32` and `f32`.
+    /// As [`Inst::Convert`], between `i32`, `f32`, `u8` and `i8`.
     Convert(Elem, usize),
     /// As [`Inst::Bitcast`], between `i32` and `f32`.
     Bitcast(Elem, usize),

@@ -52,6 +52,7 @@ pub mod ir;
 pub mod masks;
 pub mod math;
 pub mod narrow;
+mod products;
 pub mod text;
 mod ty;
 

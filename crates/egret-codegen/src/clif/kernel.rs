@@ -78,15 +78,6 @@ pub(crate) fn emit(
     Ok(())
 }
 
-/// The integer as which a vector of fewer than 16 bytes is in memory, and the vector of such.
-fn small_vector(ty: Ty) -> Result<(Type, Type)> {
-    match ty.bytes() {
-        4 => Ok((types::I32, types::I32X4)),
-        8 => Ok((types::I64, types::I64X2)),
-        n => Err(broken(format!("a vector of {n} bytes in memory"))),
-    }
-}
-
 struct KernelEmitter<'k, 'f, 'b> {
     kernel: &'k Kernel,
     /// Where the addresses of the parameters are.
@@ -358,7 +349,7 @@ impl<'k> KernelEmitter<'k, '_, '_> {
             return self.load_bools(base, disp, ty.lanes);
         }
         if ty.lanes > 1 && ty.bytes() < BASE_VECTOR_BYTES {
-            return self.load_small(base, disp, ty);
+            return self.emit.load_small(base, disp, ty);
         }
         Ok(self.emit.b.ins().load(clif_type(ty)?, data_flags(), base, disp))
     }
@@ -382,36 +373,6 @@ impl<'k> KernelEmitter<'k, '_, '_> {
         Ok(mask)
     }
 
-    /// Integers of fewer than 16 bytes, extended to lanes of the base vector.
-    fn load_small(&mut self, base: Value, disp: i32, ty: Ty) -> Result<Value> {
-        let clif = clif_type(ty)?;
-        let (scalar, vector) = small_vector(ty)?;
-        let x = self.emit.b.ins().load(scalar, data_flags(), base, disp);
-        let x = self.emit.b.ins().scalar_to_vector(vector, x);
-        let mut x = self.emit.bits_as(if ty.elem.size() == 1 { types::I8X16 } else { types::I16X8 }, x);
-        while self.emit.b.func.dfg.value_type(x) != clif {
-            let i = self.emit.b.ins();
-            x = if ty.elem.is_signed() { i.swiden_low(x) } else { i.uwiden_low(x) };
-        }
-        Ok(x)
-    }
-
-    /// The low bytes of the lanes, one after another.
-    fn store_small(&mut self, base: Value, disp: i32, ty: Ty, value: Value) -> Result<()> {
-        let (_, vector) = small_vector(ty)?;
-        let (lane, size) = (BASE_VECTOR_BYTES / usize::from(ty.lanes), ty.elem.size());
-        let kept: Vec<u8> = (0..BASE_VECTOR_BYTES)
-            .map(|i| if i < ty.bytes() { (i / size * lane + i % size) as u8 } else { 0 })
-            .collect();
-        let kept = self.emit.b.func.dfg.immediates.push(kept.into());
-        let bytes = self.emit.bits_as(types::I8X16, value);
-        let packed = self.emit.b.ins().shuffle(bytes, bytes, kept);
-        let packed = self.emit.bits_as(vector, packed);
-        let packed = self.emit.b.ins().extractlane(packed, 0);
-        self.emit.b.ins().store(data_flags(), packed, base, disp);
-        Ok(())
-    }
-
     fn store(&mut self, p: Param, index: V, value: V) -> Result<()> {
         let (ty, value) = (self.ty(value)?, self.value(value)?);
         let (base, disp) = self.address(p, index)?;
@@ -425,7 +386,7 @@ impl<'k> KernelEmitter<'k, '_, '_> {
                 self.emit.b.ins().store(data_flags(), byte, base, disp + i32::from(lane));
             }
         } else if ty.lanes > 1 && ty.bytes() < BASE_VECTOR_BYTES {
-            self.store_small(base, disp, ty, value)?;
+            self.emit.store_small(base, disp, ty, value)?;
         } else {
             self.emit.b.ins().store(data_flags(), value, base, disp);
         }

@@ -3,4 +3,5 @@
 mod convert;
 pub(crate) mod inst;
 pub(crate) mod kernel;
+mod small;
 pub(crate) mod tile;

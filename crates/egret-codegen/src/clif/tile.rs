@@ -5,15 +5,15 @@
 //! should run: Cranelift's optimiser would move every multiply-add to the end of its loop, beyond what the registers hold.
 
 use cranelift::prelude::*;
-use egret_loop::{Axis, BASE_VECTOR_BYTES, BlockedSum, Elem, EpInst, ParamInfo, Tile, Ty};
+use egret_loop::{Axis, BASE_VECTOR_BYTES, BlockedSum, Elem, EpInst, ParamInfo, Products, Tile, Ty};
 use std::collections::BTreeMap;
 
-use crate::clif::inst::{Emit, clif_type};
+use crate::clif::inst::{Emit, clif_type, lane_order};
 use crate::clif::kernel::data_flags;
 use crate::error::{Result, broken};
 use crate::isa::Target;
 
-/// Bytes of an element of a tile.
+/// Bytes of an element of a tile's result and of its epilogue; and of what a step takes of a, and of a column of b.
 const SIZE: i64 = 4;
 
 /// Steps of the innermost axis in one round of its loop.
@@ -78,6 +78,7 @@ struct Block<'t> {
     rows: &'t [i64],
     columns: &'t [Column],
     axes: &'t [Axis],
+    products: Products,
     cut: Option<BlockedSum>,
     /// Row-major, one set behind another.
     sums: Vec<Variable>,
@@ -87,7 +88,7 @@ struct Block<'t> {
 
 impl Block<'_> {
     fn ty(&self) -> Ty {
-        Ty { elem: Elem::F32, lanes: self.columns[0].lanes }
+        Ty { elem: self.products.sum(), lanes: self.columns[0].lanes }
     }
 
     /// Sums of a set.
@@ -151,6 +152,7 @@ impl TileEmitter<'_, '_, '_> {
         if !Tile::SETS.contains(&tile.sets) {
             return Err(broken(format!("a tile of {} sets", tile.sets)));
         }
+        let products = tile.products(self.params).ok_or_else(|| broken("a tile of such elements"))?;
         let axes = Axis::joined(&tile.axes);
         let columns = columns(tile.cols);
         if n == 0 || columns.is_empty() {
@@ -161,8 +163,8 @@ impl TileEmitter<'_, '_, '_> {
         for columns in pieces(&columns, w) {
             for rows in pieces(&rows, h) {
                 let a_rows = &tile.a_rows[rows[0]..=rows[rows.len() - 1]];
-                let sums = self.block_sums(a_rows, columns, tile, &axes, at)?;
-                self.block_epilogue(tile, rows, columns, &sums, at)?;
+                let sums = self.block_sums(a_rows, columns, (tile, products), &axes, at)?;
+                self.block_epilogue(tile, rows, columns, (products, &sums), at)?;
             }
         }
         Ok(())
@@ -172,11 +174,12 @@ impl TileEmitter<'_, '_, '_> {
         &mut self,
         rows: &[i64],
         columns: &[Column],
-        tile: &Tile,
+        (tile, products): (&Tile, Products),
         axes: &[Axis],
         at: &Addresses,
     ) -> Result<Vec<Value>> {
-        let mut block = Block { rows, columns, axes, cut: tile.cut(axes), sums: vec![], totals: None };
+        let cut = tile.cut(axes, products);
+        let mut block = Block { rows, columns, axes, products, cut, sums: vec![], totals: None };
         let clif = clif_type(block.ty())?;
         let zero = self.emit.constant(block.ty(), 0)?;
         let f = &mut *self.emit.b;
@@ -216,7 +219,10 @@ impl TileEmitter<'_, '_, '_> {
         for set in others.chunks(block.len()) {
             for (&sum, &other) in first.iter().zip(set) {
                 let (a, b) = (f.use_var(sum), f.use_var(other));
-                let both = f.ins().fadd(a, b);
+                let both = match block.products {
+                    Products::Floats => f.ins().fadd(a, b),
+                    Products::Bytes => f.ins().iadd(a, b),
+                };
                 f.def_var(sum, both);
             }
         }
@@ -250,7 +256,8 @@ impl TileEmitter<'_, '_, '_> {
             e.turns(block, depth, turns, a, b)?;
             e.fold(block)
         };
-        let steps = (cut.turns * axis.a_stride * SIZE, cut.turns * axis.b_stride * SIZE);
+        let size = block.products.size();
+        let steps = (cut.turns * axis.a_stride * size, cut.turns * axis.b_stride * size);
         let (a, b) =
             self.repeat(axis.extent / cut.turns, steps, a, b, &mut |e, a, b| run(e, cut.turns, a, b))?;
         match axis.extent % cut.turns {
@@ -262,7 +269,8 @@ impl TileEmitter<'_, '_, '_> {
     /// So many turns of axis `depth`.
     fn turns(&mut self, block: &Block<'_>, depth: usize, turns: i64, a: Value, b: Value) -> Result<()> {
         let axis = &block.axes[depth];
-        let (a_step, b_step) = (axis.a_stride * SIZE, axis.b_stride * SIZE);
+        let size = block.products.size();
+        let (a_step, b_step) = (axis.a_stride * size, axis.b_stride * size);
         if depth + 1 < block.axes.len() {
             self.repeat(turns, (a_step, b_step), a, b, &mut |e, a, b| e.reduce(block, depth + 1, a, b))?;
             return Ok(());
@@ -327,6 +335,9 @@ impl TileEmitter<'_, '_, '_> {
         (a_off, b_off): (i64, i64),
     ) -> Result<()> {
         let ty = block.ty();
+        if block.products == Products::Bytes {
+            return self.step_of_bytes(block, step, (a, b), (a_off, b_off));
+        }
         let set = step as usize % (block.sums.len() / block.len()) * block.len();
         let clif = clif_type(ty)?;
         let mut right = vec![];
@@ -347,24 +358,105 @@ impl TileEmitter<'_, '_, '_> {
         Ok(())
     }
 
-    fn load_at(&mut self, ty: Type, base: Value, offset: i64) -> Value {
-        match i32::try_from(offset) {
-            Ok(disp) => self.emit.b.ins().load(ty, data_flags(), base, disp),
-            Err(_) => {
-                let base = self.emit.b.ins().iadd_imm_s(base, offset);
-                self.emit.b.ins().load(ty, data_flags(), base, 0)
+    /// The same of bytes. Products of pairs are added as i16 (`pmaddwd`, `smlal`), pairs of these sums as i32.
+    fn step_of_bytes(
+        &mut self,
+        block: &Block<'_>,
+        step: i64,
+        (a, b): (Value, Value),
+        (a_off, b_off): (i64, i64),
+    ) -> Result<()> {
+        let set = step as usize % (block.sums.len() / block.len()) * block.len();
+        let mut right = vec![];
+        for (r, row) in block.rows.iter().enumerate() {
+            let left = self.bytes_of_a(block, a, a_off + row)?;
+            for (c, column) in block.columns.iter().enumerate() {
+                if r == 0 {
+                    right.push(self.bytes_of_b(block, b, b_off + column.offset * SIZE)?);
+                }
+                let sum = block.sums[set + r * block.columns.len() + c];
+                let products: Vec<Value> =
+                    left.iter().cycle().zip(&right[c]).map(|(&x, &y)| self.product(x, y)).collect();
+                let f = &mut *self.emit.b;
+                let more = match products[..] {
+                    [low, high] => f.ins().iadd_pairwise(low, high),
+                    _ => products
+                        .into_iter()
+                        .reduce(|x, y| f.ins().iadd(x, y))
+                        .ok_or_else(|| broken("no products"))?,
+                };
+                let old = f.use_var(sum);
+                let new = f.ins().iadd(old, more);
+                f.def_var(sum, new);
             }
+        }
+        Ok(())
+    }
+
+    /// Four elements of a: as i16, twice one behind another, or as four i32 where columns are scalars.
+    fn bytes_of_a(&mut self, block: &Block<'_>, a: Value, offset: i64) -> Result<Vec<Value>> {
+        if block.ty().lanes == 1 {
+            return Ok((0..SIZE)
+                .map(|i| {
+                    let byte = self.load_at(types::I8, a, offset + i);
+                    self.emit.b.ins().uextend(types::I32, byte)
+                })
+                .collect());
+        }
+        let word = self.load_at(types::I32, a, offset);
+        let f = &mut *self.emit.b;
+        let all = f.ins().splat(types::I32X4, word);
+        let all = f.ins().bitcast(types::I8X16, lane_order(), all);
+        Ok(vec![f.ins().uwiden_low(all)])
+    }
+
+    /// Four elements of each column of b: as i16, those of the first two columns and those of the others; or as four i32.
+    fn bytes_of_b(&mut self, block: &Block<'_>, b: Value, offset: i64) -> Result<Vec<Value>> {
+        if block.ty().lanes == 1 {
+            return Ok((0..SIZE)
+                .map(|i| {
+                    let byte = self.load_at(types::I8, b, offset + i);
+                    self.emit.b.ins().sextend(types::I32, byte)
+                })
+                .collect());
+        }
+        let all = self.load_at(types::I8X16, b, offset);
+        let f = &mut *self.emit.b;
+        Ok(vec![f.ins().swiden_low(all), f.ins().swiden_high(all)])
+    }
+
+    /// Products of i16 added in pairs, or one of i32.
+    fn product(&mut self, x: Value, y: Value) -> Value {
+        let f = &mut *self.emit.b;
+        if f.func.dfg.value_type(x) == types::I32 {
+            return f.ins().imul(x, y);
+        }
+        let (x0, x1) = (f.ins().swiden_low(x), f.ins().swiden_high(x));
+        let (y0, y1) = (f.ins().swiden_low(y), f.ins().swiden_high(y));
+        let (low, high) = (f.ins().imul(x0, y0), f.ins().imul(x1, y1));
+        f.ins().iadd_pairwise(low, high)
+    }
+
+    /// A place as an address and a distance that an instruction holds.
+    fn near(&mut self, base: Value, offset: i64) -> (Value, i32) {
+        match i32::try_from(offset) {
+            Ok(distance) if distance < i32::MAX - 16 => (base, distance),
+            _ => (self.emit.b.ins().iadd_imm_s(base, offset), 0),
         }
     }
 
-    fn store_at(&mut self, value: Value, base: Value, offset: i64) {
-        match i32::try_from(offset) {
-            Ok(disp) => self.emit.b.ins().store(data_flags(), value, base, disp),
-            Err(_) => {
-                let base = self.emit.b.ins().iadd_imm_s(base, offset);
-                self.emit.b.ins().store(data_flags(), value, base, 0)
-            }
-        };
+    fn load_at(&mut self, ty: Type, base: Value, offset: i64) -> Value {
+        let (base, offset) = self.near(base, offset);
+        self.emit.b.ins().load(ty, data_flags(), base, offset)
+    }
+
+    fn store(&mut self, ty: Ty, value: Value, base: Value, offset: i64) -> Result<()> {
+        let (base, offset) = self.near(base, offset);
+        if ty.elem.size() == 1 && ty.lanes > 1 {
+            return self.emit.store_small(base, offset, ty, value);
+        }
+        self.emit.b.ins().store(data_flags(), value, base, offset);
+        Ok(())
     }
 
     fn block_epilogue(
@@ -372,7 +464,7 @@ impl TileEmitter<'_, '_, '_> {
         tile: &Tile,
         rows: &[usize],
         columns: &[Column],
-        sums: &[Value],
+        (products, sums): (Products, &[Value]),
         at: &Addresses,
     ) -> Result<()> {
         // Operands that are the same for all rows (a bias) are loaded once per column, others where they are used: they may
@@ -380,16 +472,18 @@ impl TileEmitter<'_, '_, '_> {
         let mut shared = BTreeMap::new();
         for (i, &row) in rows.iter().enumerate() {
             for (j, column) in columns.iter().enumerate() {
-                let value =
-                    self.epilogue(tile, row, *column, sums[i * columns.len() + j], at, &mut shared)?;
-                let offset = (tile.out_rows[row] + column.offset) * SIZE;
+                let sum = (products.sum(), sums[i * columns.len() + j]);
+                let (elem, value) = self.epilogue(tile, row, *column, sum, at, &mut shared)?;
+                let offset = (tile.out_rows[row] + column.offset) * elem.size() as i64;
+                let ty = Ty { elem, lanes: column.lanes };
                 if column.lanes == 1 || column.first == 0 {
-                    self.store_at(value, at.out, offset);
+                    self.store(ty, value, at.out, offset)?;
                     continue;
                 }
                 for lane in column.first..column.lanes {
-                    let one = self.emit.b.ins().extractlane(value, lane);
-                    self.store_at(one, at.out, offset + i64::from(lane) * SIZE);
+                    let one = self.emit.extract(ty, value, lane);
+                    let offset = offset + i64::from(lane) * elem.size() as i64;
+                    self.store(Ty::scalar(elem), one, at.out, offset)?;
                 }
             }
         }
@@ -401,10 +495,10 @@ impl TileEmitter<'_, '_, '_> {
         tile: &Tile,
         row: usize,
         column: Column,
-        sum: Value,
+        sum: (Elem, Value),
         at: &Addresses,
         shared: &mut BTreeMap<(usize, i64), Value>,
-    ) -> Result<Value> {
+    ) -> Result<(Elem, Value)> {
         let lanes = column.lanes;
         let mut values: Vec<(Elem, Value)> = vec![];
         for inst in &tile.epilogue.insts {
@@ -415,7 +509,7 @@ impl TileEmitter<'_, '_, '_> {
             let v = |i: usize| values[i].1;
             let e = &mut self.emit;
             let value = match *inst {
-                EpInst::Acc => (Elem::F32, sum),
+                EpInst::Acc => sum,
                 EpInst::Const(elem, bits) => (elem, e.constant(Ty { elem, lanes }, bits.into())?),
                 EpInst::Load(o) => self.operand(tile, o, row, column, at, shared)?,
                 EpInst::Unary(op, a) => (values[a].0, e.unary(op, ty(a), v(a))?),
@@ -435,8 +529,8 @@ impl TileEmitter<'_, '_, '_> {
             values.push(value);
         }
         match values.last() {
-            Some((elem, value)) if elem.size() == SIZE as usize => Ok(*value),
-            _ => Err(broken("an epilogue without a result of 4 bytes")),
+            Some((elem, value)) if [1, 4].contains(&elem.size()) => Ok((*elem, *value)),
+            _ => Err(broken("an epilogue without a result of words or bytes")),
         }
     }
 
@@ -456,7 +550,7 @@ impl TileEmitter<'_, '_, '_> {
             .ok_or_else(|| broken(format!("an epilogue without operand {index}")))?;
         let param = self.params.get(operand.place.param.0 as usize);
         let elem = param.ok_or_else(|| broken(format!("there is no {}", operand.place.param)))?.elem;
-        if elem.size() != SIZE as usize {
+        if ![1, 4].contains(&elem.size()) {
             return Err(broken(format!("an epilogue operand of {elem}")));
         }
         let same_for_rows = operand.rows.iter().all(|r| *r == operand.rows[0]);
@@ -464,9 +558,13 @@ impl TileEmitter<'_, '_, '_> {
         if let Some(value) = shared.get(&key).filter(|_| same_for_rows) {
             return Ok((elem, *value));
         }
-        let offset = (operand.rows[row] + column.offset * operand.col_stride) * SIZE;
+        let offset = (operand.rows[row] + column.offset * operand.col_stride) * elem.size() as i64;
         let base = at.operands[index];
         let value = match operand.col_stride {
+            1 if elem.size() == 1 && column.lanes > 1 => {
+                let (base, offset) = self.near(base, offset);
+                self.emit.load_small(base, offset, Ty { elem, lanes: column.lanes })?
+            }
             1 => self.load_at(clif_type(Ty { elem, lanes: column.lanes })?, base, offset),
             0 => {
                 let scalar = self.load_at(clif_type(Ty::scalar(elem))?, base, offset);

@@ -21,7 +21,7 @@ pub enum Arch {
     Aarch64,
 }
 
-/// Machine code of a contraction tile: a leaf function `fn(a: *const f32, b: *const f32, out: *mut f32, operands: *const *const
+/// Machine code of a contraction tile: a leaf function `fn(a: *const u8, b: *const u8, out: *mut u8, operands: *const *const
 /// u8)`; the pointers are those of the tile's places with their bases added.
 pub(crate) type EncodeTile = fn(&Tile, &[ParamInfo]) -> Encoding;
 
@@ -119,4 +119,4 @@ impl PartialEq for Isa {
 impl Eq for Isa {}
 
 /// Every instruction set; of one architecture, those that ask for more come later.
-pub const ISAS: &[Isa] = &[x86::V2, x86::V3, x86::V4, aarch64::BASE];
+pub const ISAS: &[Isa] = &[x86::V2, x86::V3, x86::V4, x86::V4_VNNI, aarch64::BASE];

@@ -6,6 +6,7 @@
 mod attention;
 pub(crate) mod check;
 mod contraction;
+pub(crate) use contraction::sum_type;
 pub(crate) mod control;
 mod dims;
 mod elementwise;

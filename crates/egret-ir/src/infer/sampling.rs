@@ -1,6 +1,6 @@
 //! Images read at real coordinates: resizing, grids, regions of interest, deformed kernels.
 
-use super::contraction::{groups, image_and_filter};
+use super::contraction::{alike, groups};
 use super::window::image;
 use super::{Call, check, dims, one};
 use crate::families::Sampling;
@@ -90,7 +90,7 @@ fn roi_align(call: &Call) -> Result<Vec<Type>, String> {
 }
 
 fn deform_conv(call: &Call) -> Result<Vec<Type>, String> {
-    let (x, w) = image_and_filter(call)?;
+    let (x, w) = alike(call)?;
     call.expect_rank(0, x, 4)?;
     groups(call, &w.shape[0])?;
     let per_group = w.shape[1].clone() * groups(call, &x.shape[1])?;

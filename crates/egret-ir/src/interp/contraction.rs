@@ -54,15 +54,18 @@ impl Sum for i64 {
 /// Evaluate a contraction.
 pub(super) fn eval(op: Contraction, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
     let (a, b) = (tensor(operands, 0)?, tensor(operands, 1)?);
-    if a.dtype() != b.dtype() {
-        return fail(format!("{} of {} and {}", Op::from(op), a.dtype(), b.dtype()));
-    }
-    let float = a.dtype().is_float();
+    let misfit = || error(format!("{} of {} and {}", Op::from(op), a.dtype(), b.dtype()));
+    let sum = match op {
+        Contraction::ConvTranspose => (a.dtype() == b.dtype()).then_some(a.dtype()),
+        Contraction::Matmul | Contraction::Conv => crate::infer::sum_type(a.dtype(), b.dtype()),
+    };
+    let sum = sum.ok_or_else(misfit)?;
+    let float = sum.is_float();
     match op {
-        Contraction::Matmul if float => matmul::<f64>(a, b),
-        Contraction::Matmul => matmul::<i64>(a, b),
-        Contraction::Conv if float => conv::<f64>(a, b, attrs),
-        Contraction::Conv => conv::<i64>(a, b, attrs),
+        Contraction::Matmul if float => matmul::<f64>(a, b, sum),
+        Contraction::Matmul => matmul::<i64>(a, b, sum),
+        Contraction::Conv if float => conv::<f64>(a, b, attrs, sum),
+        Contraction::Conv => conv::<i64>(a, b, attrs, sum),
         Contraction::ConvTranspose if float => conv_transpose::<f64>(a, b, attrs),
         Contraction::ConvTranspose => conv_transpose::<i64>(a, b, attrs),
     }
@@ -110,7 +113,8 @@ fn product<T: Sum>(m: usize, k: usize, n: usize, a: &[T], b: &[T], c: &mut [T]) 
     }
 }
 
-fn matmul<T: Sum>(a: &Tensor, b: &Tensor) -> Res<Tensor> {
+/// `sum` is the element type of the result.
+fn matmul<T: Sum>(a: &Tensor, b: &Tensor, sum: DType) -> Res<Tensor> {
     let (Some((lead_a, &[m, k])), Some((lead_b, &[k2, n]))) =
         (a.shape().split_last_chunk::<2>(), b.shape().split_last_chunk::<2>())
     else {
@@ -130,7 +134,7 @@ fn matmul<T: Sum>(a: &Tensor, b: &Tensor) -> Res<Tensor> {
             product(m, k, n, &x[i * m * k..(i + 1) * m * k], &y[j * k * n..(j + 1) * k * n], c);
         }
     }
-    Ok(T::write(a.dtype(), &shape, out))
+    Ok(T::write(sum, &shape, out))
 }
 
 /// Channels and groups of a convolution, checked.
@@ -166,7 +170,8 @@ fn channels(x: &Tensor, w: &Tensor, attrs: &Attrs, transposed: bool) -> Res<Chan
     })
 }
 
-fn conv<T: Sum>(x: &Tensor, w: &Tensor, attrs: &Attrs) -> Res<Tensor> {
+/// `sum` is the element type of the result.
+fn conv<T: Sum>(x: &Tensor, w: &Tensor, attrs: &Attrs, sum: DType) -> Res<Tensor> {
     let (x, back) = channels_first(x, attrs)?;
     let ch = channels(&x, w, attrs, false)?;
     let window = Window::new(attrs, &x.shape()[2..], &w.shape()[2..], &[])?;
@@ -215,7 +220,7 @@ fn conv<T: Sum>(x: &Tensor, w: &Tensor, attrs: &Attrs) -> Res<Tensor> {
             }
         }
     }
-    let out = T::write(x.dtype(), &shape, out);
+    let out = T::write(sum, &shape, out);
     back.map_or(Ok(out.clone()), |b| permuted(&out, &b))
 }
 
@@ -294,8 +299,12 @@ mod tests {
         let batch = Tensor::new(&[2, 1, 2], vec![1f32, 0.0, 0.0, 1.0]);
         let m = run(Op::Matmul, attrs! {}, &batch, &a);
         assert_eq!((m.shape(), m.data::<f32>()), (&[2, 1, 2][..], &[1f32, 2.0, 3.0, 4.0][..]));
-        let i = Tensor::new(&[1, 1], vec![100i8]);
-        assert_eq!(run(Op::Matmul, attrs! {}, &i, &i).data::<i8>(), [16]);
+        let i = Tensor::new(&[1, 1], vec![-100i8]);
+        assert_eq!(run(Op::Matmul, attrs! {}, &i, &i).data::<i32>(), [10_000]);
+        let u = Tensor::new(&[1, 1], vec![200u8]);
+        assert_eq!(run(Op::Matmul, attrs! {}, &u, &i).data::<i32>(), [-20_000]);
+        let s = Tensor::new(&[1, 1], vec![1000i16]);
+        assert_eq!(run(Op::Matmul, attrs! {}, &s, &s).data::<i16>(), [16_960]);
         // Against the plain triple loop, over sizes around the blocks.
         for (m, k, n) in [(1, 3, 200), (5, 7, 129), (4, 1, 1), (9, 0, 2)] {
             let a: Vec<i64> = (0..m * k).map(|i| (i * 7 % 11) as i64 - 5).collect();

@@ -37,7 +37,7 @@ fn of_f32(v: f32) -> u64 {
 }
 
 /// Bits as a number: sign-extended for signed types.
-fn int_of(elem: Elem, bits: u64) -> i128 {
+pub(super) fn int_of(elem: Elem, bits: u64) -> i128 {
     match elem {
         Elem::Bool => (bits & 1).into(),
         Elem::I8 => (bits as i8).into(),

@@ -5,7 +5,7 @@
 //! are folded; views cost next to nothing.
 
 use crate::analysis::Facts;
-use egret_ir::{Attrs, CostClass, Op, TensorType};
+use egret_ir::{Attrs, CostClass, DType, Op, TensorType};
 
 include!(concat!(env!("OUT_DIR"), "/cost_models.rs"));
 
@@ -26,8 +26,10 @@ pub struct CostModel {
     pub lanes: u64,
     /// Multiply-adds of float contractions in a nanosecond.
     pub macs: u64,
-    /// Multiply-adds of integer contractions in a nanosecond.
+    /// Multiply-adds of integer contractions, but those of bytes, in a nanosecond.
     pub integer_macs: u64,
+    /// Multiply-adds of contractions of u8 by i8 in a nanosecond.
+    pub byte_macs: u64,
     /// Bytes that a kernel reads and writes in a nanosecond.
     pub bytes: u64,
     /// The same of kernels that are bound by arithmetic or whose rows stay in the cache.
@@ -41,7 +43,7 @@ pub struct CostModel {
 }
 
 impl CostModel {
-    /// The model of a target: `x86-64-v2`, `x86-64-v3`, `x86-64-v4`, `aarch64`.
+    /// The model of a target: `x86-64-v2`, `x86-64-v3`, `x86-64-v4`, `x86-64-v4-vnni`, `aarch64`.
     pub fn of(target: &str) -> Option<&'static CostModel> {
         MODELS.iter().find(|(name, _)| *name == target).map(|(_, model)| model)
     }
@@ -80,10 +82,24 @@ impl CostModel {
                 .map_or(1, |t| dim(operands.get(i), t.rank().wrapping_sub(1)))
         };
         let is_int = result.dtype().is_some_and(|d| d.is_int());
-        let macs = if is_int { self.integer_macs } else { self.macs };
-        // Integer contractions are scalar code.
-        let computed =
-            |columns: u64| if is_int { columns } else { columns.div_ceil(self.lanes) * self.lanes };
+        let elem = |i: usize| operands.get(i).and_then(|f| f.dtype());
+        let one_per_group = || {
+            operands
+                .get(1)
+                .and_then(|f| f.tensor())
+                .is_some_and(|t| dim(operands.get(1), 1) == 1 && t.rank() > 2)
+        };
+        let depthwise = op.cost_class() == CostClass::Conv && one_per_group();
+        let of_bytes = elem(0) == Some(DType::U8) && elem(1) == Some(DType::I8) && !depthwise;
+        let macs = match is_int {
+            _ if of_bytes => self.byte_macs,
+            true => self.integer_macs,
+            false => self.macs,
+        };
+        // Other integer contractions are scalar code.
+        let computed = |columns: u64| {
+            if is_int && !of_bytes { columns } else { columns.div_ceil(self.lanes) * self.lanes }
+        };
         match op.cost_class() {
             CostClass::View => self.view,
             // Each operand is copied by a kernel of its own.

@@ -104,7 +104,7 @@ macro_rules! vector_ops {
 }
 
 vector_ops! {
-    /// dst = a op b; for the `Fma` ones dst is read too.
+    /// dst = a op b; for the `Fma` ones and `Dot` dst is read too. `Dot`: a of u8, b of i8.
     Op2 {
         Add => VEX_Vaddps_ymm_ymm_ymmm256, EVEX_Vaddps_zmm_k1z_zmm_zmmm512b32_er;
         Sub => VEX_Vsubps_ymm_ymm_ymmm256, EVEX_Vsubps_zmm_k1z_zmm_zmmm512b32_er;
@@ -124,6 +124,7 @@ vector_ops! {
         IMax => VEX_Vpmaxsd_ymm_ymm_ymmm256, EVEX_Vpmaxsd_zmm_k1z_zmm_zmmm512b32;
         Shl => VEX_Vpsllvd_ymm_ymm_ymmm256, EVEX_Vpsllvd_zmm_k1z_zmm_zmmm512b32;
         Sar => VEX_Vpsravd_ymm_ymm_ymmm256, EVEX_Vpsravd_zmm_k1z_zmm_zmmm512b32;
+        Dot => VEX_Vpdpbusd_ymm_ymm_ymmm256, EVEX_Vpdpbusd_zmm_k1z_zmm_zmmm512b32;
     }
 }
 
@@ -291,6 +292,48 @@ impl Asm {
                 })
             }
         };
+        self.add(inst);
+    }
+
+    /// AVX-512: bytes of memory in lanes of 4 bytes, extended by their sign or by zeros; all the same byte if `splat`.
+    pub fn load_bytes(&mut self, dst: Vr, mem: Mem, mask: Option<Vr>, signed: bool, splat: bool) {
+        let dst = self.vr(dst);
+        let (from, mask) = if splat {
+            let low = Register::XMM0 + (dst as u32 - Register::ZMM0 as u32);
+            let code = Code::EVEX_Vpbroadcastb_xmm_k1z_xmmm8;
+            self.add(Instruction::with2(code, low, mem.operand()));
+            (None, None)
+        } else {
+            (Some(mem), mask)
+        };
+        let code = match signed {
+            true => Code::EVEX_Vpmovsxbd_zmm_k1z_xmmm128,
+            false => Code::EVEX_Vpmovzxbd_zmm_k1z_xmmm128,
+        };
+        let low = Register::XMM0 + (dst as u32 - Register::ZMM0 as u32);
+        let inst = match from {
+            Some(mem) => Instruction::with2(code, dst, mem.operand()),
+            None => Instruction::with2(code, dst, low),
+        };
+        self.add(inst.map(|mut i| {
+            if let Some(m) = mask {
+                i.set_op_mask(Register::K0 + u32::from(m));
+                i.set_zeroing_masking(true);
+            }
+            i
+        }));
+    }
+
+    /// AVX-512: the low bytes of lanes of 4 bytes to memory.
+    pub fn store_bytes(&mut self, mem: Mem, src: Vr, mask: Option<Vr>) {
+        let src = self.vr(src);
+        let inst =
+            Instruction::with2(Code::EVEX_Vpmovdb_xmmm128_k1z_zmm, mem.operand(), src).map(|mut i| {
+                if let Some(m) = mask {
+                    i.set_op_mask(Register::K0 + u32::from(m));
+                }
+                i
+            });
         self.add(inst);
     }
 

@@ -115,7 +115,10 @@ impl Planner<'_> {
         let one = if to == Elem::F32 { 1f32.to_bits() } else { 1 };
         match (from, to) {
             (Elem::I32, Elem::F32) => self.one(i, a, |d, s| Step::Op1(Op1::ToF32, d, s)),
+            (Elem::U8 | Elem::I8, Elem::F32) => self.one(i, a, |d, s| Step::Op1(Op1::ToF32, d, s)),
+            (Elem::U8 | Elem::I8, Elem::I32) => self.one(i, a, Step::Move),
             (Elem::F32, Elem::I32) => self.saturate(i, a),
+            (Elem::F32 | Elem::I32, Elem::U8 | Elem::I8) => self.cast_to_bytes(i, (to, from), a),
             (Elem::Bool, Elem::F32 | Elem::I32) if self.isa == WideIsa::Avx2 => {
                 self.with_constant(i, Op2::And, a, one)
             }
@@ -153,6 +156,39 @@ impl Planner<'_> {
             }
             _ => Err(refused(format!("its epilogue converts {from} to {to}"))),
         }
+    }
+
+    /// To bytes in lanes of 4 bytes: floats saturate (NaN gives 0), integers wrap.
+    fn cast_to_bytes(&mut self, i: usize, (to, from): (Elem, Elem), a: usize) -> Encoding<()> {
+        let x = self.reg(a)?;
+        let steps: Vec<(Op2, u32)> = match (from, to) {
+            // The second operand where the first is NaN.
+            (Elem::F32, Elem::U8) => vec![(Op2::Max, 0), (Op2::Min, 255f32.to_bits())],
+            (Elem::F32, _) => vec![(Op2::Max, (-128f32).to_bits()), (Op2::Min, 127f32.to_bits())],
+            (_, Elem::U8) => vec![(Op2::And, 255)],
+            _ => vec![(Op2::Shl, 24), (Op2::Sar, 24)],
+        };
+        let d = self.alloc();
+        let mut last = x;
+        for (op, bits) in steps {
+            let constant = self.constant(bits);
+            self.steps.push(Step::Op2(op, d, last, constant));
+            last = d;
+        }
+        if from == Elem::F32 {
+            if to == Elem::I8 {
+                const ORDERED: u32 = 7;
+                let zero = self.alloc();
+                self.temps.push(zero);
+                self.steps.push(Step::Zero(zero));
+                let mask = self.compare_lanes(x, Src::Slot(x), ORDERED)?;
+                self.steps.push(Step::Blend { dst: d, mask, a: zero, b: Src::Slot(d) });
+            }
+            self.steps.push(Step::Op1(Op1::ToI32, d, Src::Slot(d)));
+        }
+        self.release(i);
+        self.vals[i] = Val::Slot(d);
+        Ok(())
     }
 
     /// Float to integer. x86 gives 0x80000000 for what does not fit: too large becomes the largest, NaN becomes 0.

@@ -38,6 +38,7 @@ fn feature(of: CpuidFeature) -> Option<Feature> {
         CpuidFeature::AVX => Some(Feature::Avx),
         CpuidFeature::AVX2 => Some(Feature::Avx2),
         CpuidFeature::FMA => Some(Feature::Fma),
+        CpuidFeature::AVX512_VNNI => Some(Feature::Avx512vnni),
         CpuidFeature::AVX512F => Some(Feature::Avx512f),
         CpuidFeature::AVX512VL => Some(Feature::Avx512vl),
         CpuidFeature::AVX512DQ => Some(Feature::Avx512dq),
@@ -143,7 +144,7 @@ impl Leaf<'_> {
 
 fn check(tile: &Tile, isa: WideIsa) {
     let params = params();
-    let encoded = encode(tile, &params, isa).unwrap();
+    let encoded = encode(tile, &params, isa, false).unwrap();
     let (asm, data) = assemble(tile, &params, isa).unwrap();
     let code = decode(&encoded.bytes[..encoded.code]);
     assert_eq!(encoded.bytes.len() - encoded.code, data);

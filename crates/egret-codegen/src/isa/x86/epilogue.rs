@@ -1,7 +1,7 @@
 //! The epilogue of a tile as machine-level steps on numbered slots: linear-scan allocation happens once per tile, and the
 //! steps are then emitted for every accumulator with slots mapped to whatever registers are free at that moment.
 
-use egret_loop::{BinOp, Elem, EpInst, Epilogue, ParamInfo, UnOp};
+use egret_loop::{BinOp, Elem, EpInst, Epilogue, ParamInfo, Tile, UnOp};
 
 use super::super::{Encoding, NotEncoded, broken, refused};
 use super::asm::WideIsa;
@@ -35,15 +35,28 @@ pub(super) enum Src {
 #[derive(Copy, Clone, Debug)]
 pub(super) enum Step {
     Move(usize, Src),
+    /// The current elements of an epilogue operand of bytes, extended by their sign or by zeros.
+    Extend(usize, usize, bool),
     Zero(usize),
     Op2(Op2, usize, usize, Src),
     Op1(Op1, usize, Src),
     Round(u32, usize, Src),
     CompareVector(usize, usize, Src, u32),
     CompareInts(bool, usize, usize, Src),
-    CompareMask { int: bool, mask: usize, a: usize, b: Src, predicate: u32 },
+    CompareMask {
+        int: bool,
+        mask: usize,
+        a: usize,
+        b: Src,
+        predicate: u32,
+    },
     Mask(MaskOp, usize, usize, usize),
-    Blend { dst: usize, mask: usize, a: usize, b: Src },
+    Blend {
+        dst: usize,
+        mask: usize,
+        a: usize,
+        b: Src,
+    },
 }
 
 /// An allocated epilogue. Slot 0 holds the accumulator at the start.
@@ -78,14 +91,16 @@ pub(super) struct Planner<'a> {
 }
 
 /// The element type of every instruction.
-fn elems(epilogue: &Epilogue, params: &[ParamInfo]) -> Encoding<Vec<Elem>> {
+fn elems(tile: &Tile, params: &[ParamInfo], isa: WideIsa) -> Encoding<Vec<Elem>> {
+    let epilogue = &tile.epilogue;
+    let products = tile.products(params).ok_or_else(|| broken("a tile of such elements"))?;
     let of = |elems: &Vec<Elem>, i: usize| {
         elems.get(i).copied().ok_or_else(|| broken("an epilogue that uses what it has not computed"))
     };
     let mut elems: Vec<Elem> = vec![];
     for inst in &epilogue.insts {
         let e = match *inst {
-            EpInst::Acc => Elem::F32,
+            EpInst::Acc => products.sum(),
             EpInst::Const(e, _) | EpInst::Convert(e, _) | EpInst::Bitcast(e, _) => e,
             EpInst::Load(o) => {
                 let operand = epilogue.operands.get(o);
@@ -97,23 +112,34 @@ fn elems(epilogue: &Epilogue, params: &[ParamInfo]) -> Encoding<Vec<Elem>> {
             EpInst::Select(_, b, _) => of(&elems, b)?,
         };
         let computed_mask = e == Elem::Bool && !matches!(inst, EpInst::Load(_));
-        if !matches!(e, Elem::F32 | Elem::I32) && !computed_mask {
+        // Bytes come from memory, go there, and are converted; AVX2 has no store of them.
+        let bytes = matches!(e, Elem::U8 | Elem::I8)
+            && isa == WideIsa::Avx512
+            && matches!(inst, EpInst::Load(_) | EpInst::Convert(..));
+        if !matches!(e, Elem::F32 | Elem::I32) && !computed_mask && !bytes {
             return Err(refused(format!("its epilogue computes with {e}")));
         }
         elems.push(e);
     }
+    let bytes = |i: usize| matches!(elems[i], Elem::U8 | Elem::I8);
+    for inst in epilogue.insts.iter().filter(|i| !matches!(i, EpInst::Convert(..))) {
+        if let Some(i) = inst.operands().into_iter().find(|&i| bytes(i)) {
+            return Err(refused(format!("its epilogue computes with {}", elems[i])));
+        }
+    }
     Ok(elems)
 }
 
-/// Allocate an epilogue; `masked` for the vector that holds the columns' tail.
+/// Allocate a tile's epilogue; `masked` for the vector that holds the columns' tail.
 pub(super) fn plan(
-    epilogue: &Epilogue,
+    tile: &Tile,
     params: &[ParamInfo],
     isa: WideIsa,
     masked: bool,
     table: &mut Table,
 ) -> Encoding<Plan> {
-    let elems = elems(epilogue, params)?;
+    let epilogue = &tile.epilogue;
+    let elems = elems(tile, params, isa)?;
     let n = epilogue.insts.len();
     let end = n.checked_sub(1).ok_or_else(|| broken("an epilogue without instructions"))?;
     let first_acc = epilogue.insts.iter().position(|i| *i == EpInst::Acc);
@@ -268,6 +294,11 @@ impl Planner<'_> {
             EpInst::Const(e, bits) => {
                 let bits = if e == Elem::Bool && bits != 0 { u32::MAX } else { bits };
                 self.vals[i] = Val::Mem(self.constant(bits));
+            }
+            EpInst::Load(o) if matches!(elems[i], Elem::U8 | Elem::I8) => {
+                let d = self.alloc();
+                self.steps.push(Step::Extend(d, o, elems[i] == Elem::I8));
+                self.vals[i] = Val::Slot(d);
             }
             EpInst::Load(o) => {
                 self.vals[i] = Val::Mem(Src::Operand(o));

@@ -65,6 +65,7 @@ features! {
     Avx512cd "avx512cd" None, 7 Ebx 28;
     Avx512bw "avx512bw" None, 7 Ebx 30;
     Avx512vl "avx512vl" Some("has_avx512vl"), 7 Ebx 31;
+    Avx512vnni "avx512vnni" None, 7 Ecx 11;
 }
 
 /// The features of this machine.

@@ -1,6 +1,8 @@
 //! x86-64: one row per level, the encoder of contraction tiles for AVX2 and AVX-512, and that of kernels ([`kernel`]) for AVX-512.
 
 mod asm;
+#[cfg(test)]
+mod byte_tests;
 mod conditions;
 #[cfg(test)]
 mod decode;
@@ -19,6 +21,10 @@ use features::Feature::{self, *};
 
 const V2_FEATURES: &[Feature] = &[Sse3, Ssse3, Sse41, Sse42, Popcnt];
 const V3_FEATURES: &[Feature] = &[Sse3, Ssse3, Sse41, Sse42, Popcnt, Avx, Fma, Avx2, Bmi1, Bmi2, Lzcnt];
+const V4_FEATURES: &[Feature] = &[
+    Sse3, Ssse3, Sse41, Sse42, Popcnt, Avx, Fma, Avx2, Bmi1, Bmi2, Lzcnt, Avx512f, Avx512dq, Avx512cd,
+    Avx512bw, Avx512vl,
+];
 
 /// 128-bit vectors.
 pub(super) const V2: Isa = Isa {
@@ -47,7 +53,7 @@ pub(super) const V3: Isa = Isa {
     tiles: &[(6, 16), (4, 24), (12, 8), (2, 32), (1, 64)],
     sets: |rows, cols| tile::sets(rows, cols, WideIsa::Avx2),
     cost_model: "x86-64-v3",
-    encode_tile: Some(|tile, params| tile::encode(tile, params, WideIsa::Avx2)),
+    encode_tile: Some(|tile, params| tile::encode(tile, params, WideIsa::Avx2, false)),
     ..V2
 };
 
@@ -55,7 +61,7 @@ pub(super) const V3: Isa = Isa {
 pub(super) const V4: Isa = Isa {
     name: "x86-64-v4",
     alias: "v4",
-    features: Feature::ALL,
+    features: V4_FEATURES,
     vector_bytes: 64,
     registers: 32,
     // Not 7x64: its 28 sums leave no register for the broadcast, so that every multiply-add loads. That costs nothing with one
@@ -63,7 +69,17 @@ pub(super) const V4: Isa = Isa {
     tiles: &[(14, 32), (9, 48), (6, 64), (28, 16)],
     sets: |rows, cols| tile::sets(rows, cols, WideIsa::Avx512),
     cost_model: "x86-64-v4",
-    encode_tile: Some(|tile, params| tile::encode(tile, params, WideIsa::Avx512)),
+    encode_tile: Some(|tile, params| tile::encode(tile, params, WideIsa::Avx512, false)),
     encode_kernel: Some(kernel::encode),
     ..V3
+};
+
+/// AVX-512 with dot products of bytes (VNNI): Ice Lake and Zen 4 on.
+pub(super) const V4_VNNI: Isa = Isa {
+    name: "x86-64-v4-vnni",
+    alias: "v4-vnni",
+    features: Feature::ALL,
+    cost_model: "x86-64-v4-vnni",
+    encode_tile: Some(|tile, params| tile::encode(tile, params, WideIsa::Avx512, true)),
+    ..V4
 };

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use egret_loop::Axis;
+use egret_loop::{Axis, Products};
 use iced_x86::Register;
 use iced_x86::code_asm::{AsmRegister64, CodeLabel, r8, r9, r10, rax, rbx, rdi, rsi};
 
@@ -54,7 +54,8 @@ impl Encoder<'_> {
         for vector in 0..layout.vectors {
             let acc = layout.acc(0, row, vector);
             for set in 1..layout.sets {
-                self.asm.op2(Op2::Add, acc, acc, Rm::Reg(layout.acc(set, row, vector)));
+                let add = if self.products == Products::Bytes { Op2::IAdd } else { Op2::Add };
+                self.asm.op2(add, acc, acc, Rm::Reg(layout.acc(set, row, vector)));
             }
             if self.cut.is_none() {
                 continue;
@@ -77,7 +78,7 @@ impl Encoder<'_> {
     fn bump(&mut self, a: i64, b: i64) -> Encoding<()> {
         for (reg, elements) in [(rdi, a), (rsi, b)] {
             if elements != 0 {
-                let r = self.asm.code.add(reg, displacement(elements, 0)? as i32);
+                let r = self.asm.code.add(reg, place(self.products, elements, 0)? as i32);
                 self.asm.ok(r);
             }
         }
@@ -197,11 +198,15 @@ impl Encoder<'_> {
         let axis = self.innermost()?;
         // Turns of the loop are a multiple of every number of sets.
         let set = k as usize % layout.sets;
+        let (products, tile, vector_bytes) = (self.products, self.tile, self.isa.bytes());
         let b_at = |vector: usize| -> Encoding<Mem> {
-            Ok(Mem::at(Register::RSI, displacement(k * axis.b_stride, self.isa.bytes() * vector as i64)?))
+            Ok(Mem::at(Register::RSI, place(products, k * axis.b_stride, vector_bytes * vector as i64)?))
         };
-        let a_at =
-            |row: usize| displacement(k * axis.a_stride + self.tile.a_rows[pass.rows.start + row], 0);
+        let a_at = |row: usize| place(products, k * axis.a_stride + tile.a_rows[pass.rows.start + row], 0);
+        let multiply_add = match self.products {
+            Products::Floats => Op2::Fma231,
+            Products::Bytes => Op2::Dot,
+        };
         if let (1, Some(a)) = (layout.rows, layout.a) {
             self.asm.splat(a as Vr, Register::RDI, a_at(0)?);
             for (i, vector) in pass.vectors.clone().enumerate() {
@@ -212,7 +217,7 @@ impl Encoder<'_> {
                         Rm::Reg(layout.b as Vr)
                     }
                 };
-                self.asm.op2(Op2::Fma231, layout.acc(set, 0, i), a as Vr, b);
+                self.asm.op2(multiply_add, layout.acc(set, 0, i), a as Vr, b);
             }
             if then != Then::Step {
                 self.finish(layout, 0, then);
@@ -231,12 +236,27 @@ impl Encoder<'_> {
                 None => Rm::Mem(Mem::broadcast(Register::RDI, a_at(r)?)),
             };
             for i in 0..layout.vectors {
-                self.asm.op2(Op2::Fma231, layout.acc(set, r, i), (layout.b + i) as Vr, a);
+                let (acc, b) = (layout.acc(set, r, i), (layout.b + i) as Vr);
+                match (self.products, a) {
+                    (Products::Bytes, Rm::Reg(a)) => self.asm.op2(multiply_add, acc, a, Rm::Reg(b)),
+                    (Products::Bytes, Rm::Mem(_)) => {
+                        return Err(broken("bytes of a that are not in a register"));
+                    }
+                    (Products::Floats, a) => self.asm.op2(multiply_add, acc, b, a),
+                }
             }
             if then != Then::Step {
                 self.finish(layout, r, then);
             }
         }
         Ok(())
+    }
+}
+
+/// A displacement in bytes of so many elements of a or b and bytes.
+fn place(products: Products, elements: i64, bytes: i64) -> Encoding<i64> {
+    match products {
+        Products::Floats => displacement(elements, bytes),
+        Products::Bytes => displacement(0, elements.checked_add(bytes).unwrap_or(i64::MAX)),
     }
 }

@@ -25,7 +25,7 @@ impl Noise {
     pub(super) fn new(seed: u64) -> Noise {
         Noise(Rng::new(seed))
     }
-    fn below(&mut self, n: u64) -> u64 {
+    pub(super) fn below(&mut self, n: u64) -> u64 {
         self.0.below(n as usize) as u64
     }
     /// A number in -1..1 of all digits, so that the order of a sum shows.
@@ -47,9 +47,9 @@ impl Noise {
     }
 }
 
-type Leaf = extern "C" fn(*const f32, *const f32, *mut f32, *const *const u32);
+pub(super) type Leaf = extern "C" fn(*const f32, *const f32, *mut f32, *const *const u32);
 
-fn with_code(bytes: &[u8], run: impl FnOnce(Leaf)) {
+pub(super) fn with_code(bytes: &[u8], run: impl FnOnce(Leaf)) {
     let builder = JITBuilder::new(cranelift_module::default_libcall_names()).unwrap();
     let mut module = JITModule::new(builder);
     let id = module.declare_function("tile", Linkage::Export, &module.make_signature()).unwrap();
@@ -83,8 +83,8 @@ pub(super) fn params() -> Vec<ParamInfo> {
 
 fn check(tile: &Tile, isa: WideIsa, noise: &mut Noise) {
     let params = params();
-    let encoded = encode(tile, &params, isa).unwrap_or_else(|e| panic!("{isa:?}: {e:?}: {tile:?}"));
-    assert_eq!(Ok(&encoded), encode(tile, &params, isa).as_ref(), "encoding is not deterministic");
+    let encoded = encode(tile, &params, isa, false).unwrap_or_else(|e| panic!("{isa:?}: {e:?}: {tile:?}"));
+    assert_eq!(Ok(&encoded), encode(tile, &params, isa, false).as_ref(), "encoding is not deterministic");
     let bytes = encoded.bytes;
     let at = steps(&tile.axes);
     let a_len =
@@ -365,7 +365,7 @@ fn what_cannot_be_encoded_is_refused_with_the_reason() {
         (&empty, &[WideIsa::Avx2, WideIsa::Avx512], "no columns"),
     ] {
         for isa in isas {
-            match encode(tile, &params(), *isa) {
+            match encode(tile, &params(), *isa, false) {
                 Err(NotEncoded::Refused(r)) => {
                     assert!(r.contains(reason), "{isa:?}: `{r}`, not `{reason}`")
                 }
@@ -373,7 +373,7 @@ fn what_cannot_be_encoded_is_refused_with_the_reason() {
             }
         }
     }
-    assert!(encode(&plain, &params(), WideIsa::Avx512).is_ok());
+    assert!(encode(&plain, &params(), WideIsa::Avx512, false).is_ok());
 }
 
 /// They are not compiled in another way: that would hide a bug behind slow code.
@@ -384,12 +384,12 @@ fn errors_of_the_encoder_are_not_refusals() {
     asm.zero(20);
     assert!(matches!(asm.finish(), Err(NotEncoded::Broken(_))));
     let uneven = Tile { out_rows: vec![0], ..tile_with(|_, acc| acc) };
-    assert!(matches!(encode(&uneven, &params(), WideIsa::Avx2), Err(NotEncoded::Broken(_))));
+    assert!(matches!(encode(&uneven, &params(), WideIsa::Avx2, false), Err(NotEncoded::Broken(_))));
     let sets = Tile { sets: 3, ..tile_with(|_, acc| acc) };
-    assert!(matches!(encode(&sets, &params(), WideIsa::Avx2), Err(NotEncoded::Broken(_))));
+    assert!(matches!(encode(&sets, &params(), WideIsa::Avx2, false), Err(NotEncoded::Broken(_))));
     let mut unknown = tile_with(|_, acc| acc);
     unknown.epilogue.insts.push(EpInst::Load(3));
-    assert!(matches!(encode(&unknown, &params(), WideIsa::Avx2), Err(NotEncoded::Broken(_))));
+    assert!(matches!(encode(&unknown, &params(), WideIsa::Avx2, false), Err(NotEncoded::Broken(_))));
 }
 
 /// Gigaflops of the usual tiles, with one block and with several: `cargo test --release -p egret-codegen rate -- --ignored --nocapture`.
@@ -431,7 +431,8 @@ fn rate() {
         let b = vec![0.5f32; k as usize * cols + 16];
         let mut out = vec![0f32; rows as usize * cols];
         let b_at = (64 - b.as_ptr() as usize % 64) % 64 / 4;
-        let codes = [k, 512, 256, 128].map(|block| encode(&tile(block), &params(), isa).unwrap().bytes);
+        let codes =
+            [k, 512, 256, 128].map(|block| encode(&tile(block), &params(), isa, false).unwrap().bytes);
         // In turns, so that what else the machine does hits all of them.
         let mut best = [f64::MAX; 4];
         for _ in 0..40 {

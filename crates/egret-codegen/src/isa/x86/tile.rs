@@ -6,7 +6,7 @@
 //! Cranelift stops at 128-bit vectors, which is half to a quarter of what these machines do.
 
 use super::super::{Encoded, Encoding, broken, refused};
-use egret_loop::{Axis, BlockedSum, ParamInfo, Tile};
+use egret_loop::{Axis, BlockedSum, ParamInfo, Products, Tile};
 use iced_x86::Register;
 use iced_x86::code_asm::{AsmRegister64, CodeLabel, ptr, r8, r9, r10, r11, rax, rbp, rbx, rcx, rsp};
 
@@ -21,8 +21,12 @@ const TAIL_MASK: Vr = 1;
 /// The tail's mask vector under AVX2.
 const TAIL_VECTOR: Vr = 15;
 
-/// Encode a tile: see [`super::super::EncodeTile`]. The bytes should be placed at a multiple of 64.
-pub(super) fn encode(tile: &Tile, params: &[ParamInfo], isa: WideIsa) -> Encoding {
+/// Encode a tile: see [`super::super::EncodeTile`]. `dots`: there are dot products of bytes. The bytes should be placed at a
+/// multiple of 64.
+pub(super) fn encode(tile: &Tile, params: &[ParamInfo], isa: WideIsa, dots: bool) -> Encoding {
+    if tile.products(params) == Some(Products::Bytes) && !dots {
+        return Err(refused("it multiplies bytes, which this instruction set cannot do at once"));
+    }
     let (asm, data) = assemble(tile, params, isa)?;
     let bytes = asm.finish()?;
     Ok(Encoded { code: bytes.len() - data, bytes, calls: vec![] })
@@ -40,17 +44,20 @@ pub(super) fn assemble(tile: &Tile, params: &[ParamInfo], isa: WideIsa) -> Encod
     if tile.cols == 0 || rows == 0 {
         return Err(refused("it has no rows or no columns"));
     }
+    let products = tile.products(params).ok_or_else(|| broken("a tile of such elements"))?;
     let lanes = isa.lanes();
     let tail = tile.cols % lanes;
     let mut table = Table::default();
-    let whole = epilogue::plan(&tile.epilogue, params, isa, false, &mut table)?;
-    let masked = epilogue::plan(&tile.epilogue, params, isa, true, &mut table)?;
+    let whole = epilogue::plan(tile, params, isa, false, &mut table)?;
+    let masked = epilogue::plan(tile, params, isa, true, &mut table)?;
     let axes = Axis::joined(&tile.axes);
     let mut e = Encoder {
         asm: Asm::new(isa)?,
         isa,
         tile,
-        cut: tile.cut(&axes),
+        products,
+        bytes_out: bytes_out(tile, params, isa)?,
+        cut: tile.cut(&axes, products),
         axes,
         tail: (tail != 0).then_some(tail),
         vectors: tile.cols.div_ceil(lanes),
@@ -135,6 +142,9 @@ pub(super) struct Encoder<'a> {
     pub isa: WideIsa,
     pub tile: &'a Tile,
     pub axes: Vec<Axis>,
+    pub products: Products,
+    /// The result is stored as bytes, not as words.
+    bytes_out: bool,
     pub cut: Option<BlockedSum>,
     pub tail: Option<usize>,
     pub vectors: usize,
@@ -157,7 +167,7 @@ impl Encoder<'_> {
 
     /// The most rows that can be summed with `vectors` at once.
     fn most_rows(&self, vectors: usize) -> usize {
-        let broadcast = usize::from(self.isa == WideIsa::Avx2);
+        let broadcast = usize::from(self.isa == WideIsa::Avx2 || self.products == Products::Bytes);
         (self.usable().saturating_sub(vectors + broadcast) / (vectors * self.tile.sets)).clamp(1, 28)
     }
 
@@ -195,8 +205,11 @@ impl Encoder<'_> {
         // A single row reads b as FMA's memory operand; only a masked tail needs a register.
         let b_regs = if rows == 1 { 1 } else { vectors };
         let b = rows * vectors * sets;
-        let embedded =
-            self.isa == WideIsa::Avx512 && rows > 1 && (vectors == 1 || b + b_regs >= self.usable());
+        // A dot product takes its operand of i8 from memory, not that of u8.
+        let embedded = self.isa == WideIsa::Avx512
+            && self.products == Products::Floats
+            && rows > 1
+            && (vectors == 1 || b + b_regs >= self.usable());
         Layout { rows, vectors, sets, b, a: (!embedded).then_some(b + b_regs) }
     }
 
@@ -331,8 +344,14 @@ impl Encoder<'_> {
         for step in &steps {
             self.one_step(step, row, vector, mask, map, bases)?;
         }
-        let at = displacement(self.tile.out_rows[row], self.isa.bytes() * vector as i64)?;
-        self.asm.store(Mem::at(Register::RDX, at), register(map, result)?, mask);
+        let value = register(map, result)?;
+        if self.bytes_out {
+            let at = displacement(0, self.tile.out_rows[row] + (self.isa.lanes() * vector) as i64)?;
+            self.asm.store_bytes(Mem::at(Register::RDX, at), value, mask);
+        } else {
+            let at = displacement(self.tile.out_rows[row], self.isa.bytes() * vector as i64)?;
+            self.asm.store(Mem::at(Register::RDX, at), value, mask);
+        }
         Ok(())
     }
 
@@ -359,6 +378,14 @@ impl Encoder<'_> {
                 } else {
                     self.asm.load(reg(d)?, mem, mask);
                 }
+            }
+            Step::Extend(d, o, signed) => {
+                let base = self.operand_base(o, bases);
+                let operand = &self.tile.epilogue.operands[o];
+                let column = operand.col_stride * (self.isa.lanes() * vector) as i64;
+                let mem = Mem::at(base, displacement(0, operand.rows[row] + column)?);
+                let splat = operand.col_stride == 0;
+                self.asm.load_bytes(reg(d)?, mem, mask, signed, splat);
             }
             Step::Zero(d) => self.asm.zero(reg(d)?),
             Step::Op2(op, d, a, b) => {
@@ -419,6 +446,18 @@ impl Encoder<'_> {
         Mem { base: Register::R11, disp, broadcast: self.isa == WideIsa::Avx512 }
     }
 
+    /// The register that holds where an operand begins.
+    fn operand_base(&mut self, o: usize, bases: &[Option<Register>]) -> Register {
+        match &bases[o] {
+            Some(base) => *base,
+            None => {
+                let r = self.asm.code.mov(rax, ptr(rcx + 8 * o));
+                self.asm.ok(r);
+                Register::RAX
+            }
+        }
+    }
+
     fn operand(
         &mut self,
         o: usize,
@@ -427,14 +466,7 @@ impl Encoder<'_> {
         bases: &[Option<Register>],
     ) -> Encoding<Mem> {
         let operand = &self.tile.epilogue.operands[o];
-        let base = match &bases[o] {
-            Some(base) => *base,
-            None => {
-                let r = self.asm.code.mov(rax, ptr(rcx + 8 * o));
-                self.asm.ok(r);
-                Register::RAX
-            }
-        };
+        let base = self.operand_base(o, bases);
         let row = operand.rows[row];
         match operand.col_stride {
             0 => Ok(Mem { base, disp: displacement(row, 0)?, broadcast: self.isa == WideIsa::Avx512 }),
@@ -468,7 +500,17 @@ fn register(map: &[Vr], slot: usize) -> Encoding<Vr> {
     map.get(slot).copied().ok_or_else(|| broken("a slot without a register"))
 }
 
-/// A displacement in bytes of so many elements and bytes.
+/// Whether a tile's result is of bytes.
+fn bytes_out(tile: &Tile, params: &[ParamInfo], isa: WideIsa) -> Encoding<bool> {
+    let out = params.get(tile.out.param.0 as usize).ok_or_else(|| broken("a tile without a result"))?.elem;
+    match out.size() {
+        4 => Ok(false),
+        1 if isa == WideIsa::Avx512 => Ok(true),
+        _ => Err(refused(format!("its result is of {out}"))),
+    }
+}
+
+/// A displacement in bytes of so many elements of 4 bytes and bytes.
 pub(super) fn displacement(elements: i64, bytes: i64) -> Encoding<i64> {
     let disp = elements.checked_mul(4).and_then(|d| d.checked_add(bytes));
     disp.filter(|d| i32::try_from(*d).is_ok())

@@ -1,0 +1,105 @@
+//! Encoded tiles of bytes against Loop IR's interpreter, bit for bit.
+
+use egret_loop::*;
+
+use super::super::NotEncoded;
+use super::asm::WideIsa;
+use super::decode::{decode, only_features};
+use super::tests::{Noise, random_tile, with_code};
+use super::tile::encode;
+use crate::Target;
+
+/// a, b, out, an f32 operand for each column.
+fn params() -> Vec<ParamInfo> {
+    [Elem::U8, Elem::I8, Elem::I32, Elem::F32]
+        .map(|elem| ParamInfo { elem, len: 1 << 20, access: Access::ReadWrite })
+        .to_vec()
+}
+
+/// A tile of bytes: the columns of `b` are four bytes apart.
+fn tile_of_bytes(noise: &mut Noise, scaled: bool) -> Tile {
+    let mut tile = random_tile(noise);
+    for axis in &mut tile.axes {
+        (axis.a_stride, axis.b_stride) = (4 * axis.a_stride - 1, 4 * axis.b_stride);
+    }
+    tile.a_rows.iter_mut().for_each(|r| *r = 4 * *r + 1);
+    let mut e = EpilogueBuilder::new();
+    let sum = e.sum_of(Products::Bytes);
+    if scaled {
+        let rows = vec![0; tile.a_rows.len()];
+        let place = Place { param: Param(3), base: V(0) };
+        let scale = e.operand(Elem::F32, EpilogueOperand { place, rows, col_stride: 1 });
+        let float = e.convert(Elem::F32, sum);
+        let scaled = e.binary(BinOp::Mul, float, scale);
+        let result = e.bitcast(Elem::I32, scaled);
+        tile.epilogue = e.finish(result);
+    } else {
+        tile.epilogue = e.finish(sum);
+    }
+    tile
+}
+
+fn len(tile: &Tile, rows: &[i64], stride: impl Fn(&Axis) -> i64, cols: usize) -> usize {
+    let steps: i64 = tile.axes.iter().map(|a| (a.extent - 1) * stride(a)).sum();
+    (rows.iter().max().unwrap_or(&0) + steps) as usize + cols
+}
+
+#[test]
+fn tiles_of_bytes_are_bit_equal() {
+    let machine = Target::native().unwrap();
+    let runs = super::V4_VNNI.features.iter().all(|f| machine.has(*f));
+    let mut noise = Noise::new(11);
+    for case in 0..400 {
+        let tile = tile_of_bytes(&mut noise, case % 2 == 1);
+        let encoded =
+            encode(&tile, &params(), WideIsa::Avx512, true).unwrap_or_else(|e| panic!("{e:?}: {tile:?}"));
+        only_features(&decode(&encoded.bytes[..encoded.code]), super::V4_VNNI.features);
+        let refused = encode(&tile, &params(), WideIsa::Avx2, false);
+        assert!(matches!(refused, Err(NotEncoded::Refused(_))), "{refused:?}");
+        if !runs {
+            continue;
+        }
+        let mut bytes = |n: usize| -> Vec<u8> {
+            (0..n)
+                .map(|_| {
+                    if noise.below(9) == 0 {
+                        [0, 127, 128, 255][noise.below(4) as usize]
+                    } else {
+                        noise.below(256) as u8
+                    }
+                })
+                .collect()
+        };
+        let a = bytes(len(&tile, &tile.a_rows, |x| x.a_stride, 4));
+        let b = bytes(len(&tile, &[0], |x| x.b_stride, 4 * tile.cols));
+        let out = vec![0xab; 4 * len(&tile, &tile.out_rows, |_| 0, tile.cols + 20)];
+        let scales: Vec<u8> = (0..tile.cols).flat_map(|c| (0.5 + c as f32 * 0.37).to_le_bytes()).collect();
+        let mut memories = vec![a.clone(), b.clone(), out.clone(), scales.clone()];
+        interpret(&tile, &mut memories);
+        let mut got: Vec<u8> = out;
+        with_code(&encoded.bytes, |leaf| {
+            leaf(
+                a.as_ptr().cast(),
+                b.as_ptr().cast(),
+                got.as_mut_ptr().cast(),
+                [scales.as_ptr().cast()].as_ptr(),
+            );
+        });
+        assert_eq!(got, memories[2], "{tile:?}");
+    }
+}
+
+fn interpret(tile: &Tile, memories: &mut [Vec<u8>]) {
+    let mut k = KernelBuilder::new("tile", 1);
+    for (info, memory) in params().iter().zip(memories.iter()) {
+        k.param(info.elem, memory.len() / info.elem.size(), Access::ReadWrite);
+    }
+    let base = k.int(0);
+    let mut tile = tile.clone();
+    let operands = tile.epilogue.operands.iter_mut().map(|o| &mut o.place);
+    [&mut tile.a, &mut tile.b, &mut tile.out].into_iter().chain(operands).for_each(|p| p.base = base);
+    k.tile(tile);
+    let args: Vec<_> = (0..memories.len()).map(|memory| interp::Pointer { memory, offset: 0 }).collect();
+    interp::run_kernel(&k.finish(), memories, &args, interp::Arithmetic::IEEE)
+        .expect("a tile that keeps the rules");
+}
