@@ -119,6 +119,100 @@ fn matrix_products() {
     }
 }
 
+/// A tensor of all bytes.
+fn bytes(rng: &mut Rng, dtype: DType, dims: &[i64]) -> Tensor {
+    let shape: Vec<usize> = dims.iter().map(|d| *d as usize).collect();
+    let all: Vec<u8> = (0..shape.iter().product()).map(|_| rng.below(256) as u8).collect();
+    Tensor::from_bytes(dtype, &shape, &all)
+}
+
+/// A requantisation, or the sums as floats, or as they are.
+fn requantised(c: &mut Case, y: ValueId, kind: i64) -> ValueId {
+    let cast = |to: DType| attrs! { to: to, round: "nearest", saturate: 1 };
+    if kind == 0 {
+        return y;
+    }
+    let f = c.emit(Op::Cast, cast(DType::F32), &[y]);
+    let scale = c.b.constant(Tensor::new(&[], vec![0.0078125f32]));
+    let f = c.emit(Op::Mul, attrs!(), &[f, scale]);
+    match kind {
+        1 => f,
+        2 => c.emit(Op::Cast, cast(DType::U8), &[f]),
+        // Beside a residual of bytes.
+        _ => {
+            let dims: Vec<i64> = c.b.tensor_ty(y).const_dims().unwrap().iter().map(|d| *d as i64).collect();
+            let residual = bytes(&mut c.noise, DType::I8, &dims);
+            c.inputs.push(residual);
+            let r = c.b.input(&format!("x{}", c.inputs.len()), ty(DType::I8, &dims));
+            let r = c.emit(Op::Cast, cast(DType::F32), &[r]);
+            let sum = c.emit(Op::Add, attrs!(), &[f, r]);
+            c.emit(Op::Cast, cast(DType::I8), &[sum])
+        }
+    }
+}
+
+#[test]
+fn products_of_bytes() {
+    for seed in 0..90 {
+        let mut c = Case::new(seed);
+        let n = &mut c.noise;
+        let (m, k, cols) = (n.range(1, 30), n.range(1, 40), n.range(1, 100));
+        let (packed, kind) = (n.range(0, 4) > 0, n.range(0, 3));
+        let batch = [vec![], vec![2], vec![2, 3]][n.below(3)].clone();
+        // Also pairs of bytes that are no tiles.
+        let types =
+            [(DType::U8, DType::I8), (DType::U8, DType::I8), (DType::I8, DType::U8)][seed as usize % 3];
+        let dims = [batch, vec![m, k]].concat();
+        let x = bytes(n, types.0, &dims);
+        let w = bytes(n, types.1, &[k, cols]);
+        c.inputs.push(x);
+        let a = c.b.input("x1", ty(types.0, &dims));
+        let b = if packed {
+            c.b.constant(w)
+        } else {
+            c.inputs.push(w);
+            c.b.input("x2", ty(types.1, &[k, cols]))
+        };
+        let y = c.emit(Op::Matmul, attrs!(), &[a, b]);
+        let y = requantised(&mut c, y, kind);
+        c.check(y, &options(seed), &format!("bytes {seed}: {dims:?} {cols}, {kind}"));
+    }
+}
+
+#[test]
+fn convolutions_of_bytes() {
+    for seed in 0..90 {
+        let mut c = Case::new(seed);
+        let n = &mut c.noise;
+        let (groups, batch) = (n.range(1, 2), n.range(1, 2));
+        let (per_in, per_out) = (n.range(1, 9), n.range(1, 40));
+        let (size, kernel) = ([n.range(3, 9), n.range(3, 9)], [n.range(1, 3), n.range(1, 3)]);
+        let (stride, pad, kind) = (n.range(1, 2), n.range(0, 1), n.range(0, 3));
+        let last = n.range(0, 2) > 0;
+        let dims = if last {
+            [batch, size[0], size[1], groups * per_in]
+        } else {
+            [batch, groups * per_in, size[0], size[1]]
+        };
+        let x = bytes(n, DType::U8, &dims);
+        let w = bytes(n, DType::I8, &[groups * per_out, per_in, kernel[0], kernel[1]]);
+        c.inputs.push(x);
+        let x = c.b.input("x1", ty(DType::U8, &dims));
+        let w = c.b.constant(w);
+        let attrs = attrs! {
+            strides: vec![stride, stride], dilations: vec![1, 1], pads: vec![pad; 4], groups: groups,
+            layout: if last { "channels_last" } else { "channels_first" }
+        };
+        let y = c.emit(Op::Conv, attrs, &[x, w]);
+        let y = requantised(&mut c, y, kind);
+        c.check(
+            y,
+            &options(seed),
+            &format!("conv of bytes {seed}: {dims:?} {kernel:?}, {groups} groups, {kind}"),
+        );
+    }
+}
+
 /// Where a column stands does not change its sums: what is equal by the weights stays equal to the bit.
 #[test]
 fn columns_of_equal_weights_are_equal() {

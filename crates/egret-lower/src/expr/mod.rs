@@ -110,18 +110,31 @@ impl Expr {
         matches!(self.terms.as_slice(), [(Term::Operand(_), _)])
     }
 
-    /// Whether tile epilogues can compute it: every buffer element is 4 bytes wide, every term is computed in f32, i32, u32 or
-    /// bool, and there is no case that needs a branch.
-    pub fn is_word_sized(&self) -> bool {
+    /// Whether tile epilogues can compute it: every term is computed in f32, i32, u32 or bool, or is a byte that is read, converted
+    /// or written, and there is no case that needs a branch.
+    pub fn suits_tiles(&self) -> bool {
         let word = |d: DType| matches!(d, DType::F32 | DType::I32 | DType::U32);
-        // Epilogues convert between f32 and i32 only; bool is chosen, not converted.
-        let fits = |term: &Term, d: DType| match term {
-            Term::Apply(Op::Cast, _, args) => [self.terms[args[0]].1, d].iter().all(|d| *d != DType::U32),
-            _ => true,
+        let byte = |d: DType| matches!(d, DType::U8 | DType::I8);
+        let result = self.terms.len() - 1;
+        let fits = |i: usize, (term, d): &(Term, DType)| match term {
+            // Bool is chosen, not converted.
+            Term::Apply(Op::Cast, _, args) => {
+                let from = self.terms[args[0]].1;
+                [from, *d].iter().all(|d| *d != DType::U32)
+                    && (!byte(*d) || word(from))
+                    && (!byte(from) || word(*d))
+            }
+            Term::Apply(_, _, args) => !byte(*d) && args.iter().all(|&a| !byte(self.terms[a].1)),
+            Term::Operand(_) => !byte(*d) || i < result,
+            _ => !byte(*d),
         };
-        word(self.dtype())
-            && self.operands.iter().all(|o| word(o.dtype))
-            && self.terms.iter().all(|(t, d)| (word(*d) || *d == DType::Bool) && fits(t, *d))
+        self.operands.iter().all(|o| word(o.dtype) || byte(o.dtype))
+            && self
+                .terms
+                .iter()
+                .enumerate()
+                .all(|(i, t)| fits(i, t) && (word(t.1) || byte(t.1) || t.1 == DType::Bool))
+            && (word(self.dtype()) || byte(self.dtype()))
             && self.lane_sizes().is_some()
             && !self.branches()
     }

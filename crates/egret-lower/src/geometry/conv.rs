@@ -94,12 +94,14 @@ impl ConvShape {
         halo
     }
 
-    /// Whether the `conv` is one for tiles: f32, no pad takes anything away, and zeros around the input are
+    /// Whether the `conv` is one for tiles: of f32 or of bytes, no pad takes anything away, and zeros around the input are
     /// affordable.
     pub fn has_tiles(&self, graph: &Graph, anchor: NodeId) -> bool {
-        let f32 = |i: usize| graph.tensor_ty(graph.node(anchor).operand(i)).dtype == DType::F32;
+        let dtype = |i: usize| graph.tensor_ty(graph.node(anchor).operand(i)).dtype;
+        let bytes = (dtype(0), dtype(1)) == (DType::U8, DType::I8);
+        let floats = (dtype(0), dtype(1)) == (DType::F32, DType::F32);
         let some = self.taps() > 0 && self.channels.0 > 0;
-        f32(0) && f32(1) && self.low.iter().all(|l| *l >= 0) && some && self.pads_well()
+        (floats || bytes) && self.low.iter().all(|l| *l >= 0) && some && self.pads_well()
     }
 
     /// Whether the input with all zeros that windows read around it is not much larger than the input.

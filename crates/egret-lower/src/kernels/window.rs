@@ -223,7 +223,7 @@ fn pool_to(ctx: &mut Ctx, node: &Node, to: &Destination) -> Result<(), Unsupport
     let px = k.param(elem, in_len, Access::Read);
     let own = StridedAccess { offset: 0, strides: to.access.strides.clone() };
     let py = k.param(elem, touched(&ctx.dims(node.results[0]), &own)?, Access::Write);
-    to.clear(&mut k, tasks)?;
+    to.clear(&mut k, Elem::F32, tasks)?;
     let p = Pool { w: &w, kind, dtype, x: px, y: py };
     let task = k.task();
     let (in_plane, out_plane): (i64, i64) = (w.input.iter().product(), w.output.iter().product());

@@ -148,7 +148,7 @@ fn kernel(
             Ok(k.param(s.elem, touched(&dims, &s.access)?, access))
         })
         .collect::<Result<_, Unsupported>>()?;
-    to.clear(&mut k, nest.tasks())?;
+    to.clear(&mut k, operands[operands.len() - 1].elem, nest.tasks())?;
     let body = Body {
         expr,
         params: &params,

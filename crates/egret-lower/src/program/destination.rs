@@ -25,18 +25,18 @@ impl Destination {
     }
 
     /// Adds the parameter through which the halo is cleared, to be given [`Destination::at`] as its
-    /// argument, and clears it, in equal parts by all tasks.
-    pub fn clear(&self, k: &mut KernelBuilder, tasks: i64) -> Result<(), Unsupported> {
+    /// argument, and clears it, in equal parts by all tasks. `elem` is the element type of the value.
+    pub fn clear(&self, k: &mut KernelBuilder, elem: Elem, tasks: i64) -> Result<(), Unsupported> {
         let Some((halo, dims)) = &self.halo else { return Ok(()) };
-        let param = k.param(Elem::F32, size::elements(&halo.outer(dims))?, egret_loop::Access::Write);
-        clear(halo, k, param, dims, tasks);
+        let param = k.param(elem, size::elements(&halo.outer(dims))?, egret_loop::Access::Write);
+        clear(halo, k, (param, elem), dims, tasks);
         Ok(())
     }
 }
 
 /// Zeros around the value: a line is what lies along the last axis that has a halo; each task does some of
 /// the lines, and with the first and last line along an axis further out the halo there.
-fn clear(halo: &Halo, k: &mut KernelBuilder, param: Param, dims: &[i64], tasks: i64) {
+fn clear(halo: &Halo, k: &mut KernelBuilder, param: (Param, Elem), dims: &[i64], tasks: i64) {
     let Some(last) = (0..dims.len()).rev().find(|&a| halo.low[a] + halo.high[a] > 0) else { return };
     let StridedAccess { offset, strides } = halo.access(dims);
     let lines: i64 = dims[..last].iter().product();
@@ -87,9 +87,9 @@ fn clear(halo: &Halo, k: &mut KernelBuilder, param: Param, dims: &[i64], tasks: 
     });
 }
 
-/// Sets `count` f32 elements from `at` on to 0.
-fn zeros(k: &mut KernelBuilder, param: Param, at: V, count: i64) {
-    lanes::each(k, count, Elem::F32, |k, i, ty| {
+/// Sets `count` elements from `at` on to 0.
+fn zeros(k: &mut KernelBuilder, (param, elem): (Param, Elem), at: V, count: i64) {
+    lanes::each(k, count, elem, |k, i, ty| {
         let zero = k.number(ty, 0.0);
         let to = k.affine(&[(at, 1), (i, 1)], 0);
         k.store(param, to, zero);

@@ -1,11 +1,11 @@
-//! f32 convolutions: without im2col, as products whose rows are output pixels and whose reduction runs over
+//! Convolutions of floats, and of u8 by constant i8: without im2col, as products whose rows are output pixels and whose reduction runs over
 //! taps and channels.
 
 use super::conv_buffers::{Output, conv_name, padded};
 use super::depthwise;
 use super::product::{self, Product};
 use super::shape::{Panels, RowAxis, Rows};
-use super::target::{bytes, copy, floats};
+use super::target::{bytes, copy, floats, products, signed, unsigned};
 use crate::error::Unsupported;
 use crate::geometry::access::StridedAccess;
 use crate::geometry::conv::ConvShape;
@@ -14,7 +14,7 @@ use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use crate::program::destination::Destination;
 use egret_ir::{NodeId, ValueId};
-use egret_loop::{Arg, Axis, Elem};
+use egret_loop::{Arg, Axis, Elem, Products};
 
 /// Lower a `conv`; `false` if tiles cannot do it.
 pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool, Unsupported> {
@@ -24,12 +24,20 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool,
     if !s.has_tiles(ctx.graph, anchor) {
         return Ok(false);
     }
-    if depthwise::lower(ctx, group, anchor, &s)? {
+    let Some(products) = products(ctx.dtype(x), ctx.dtype(w)) else { return Ok(false) };
+    if products == Products::Floats && depthwise::lower(ctx, group, anchor, &s)? {
         return Ok(true);
     }
-    let input = padded(ctx, x, &s)?;
-    let output = Output::new(ctx, group, &s)?;
     let (per_in, per_out) = (s.channels.0 / s.groups, s.channels.1 / s.groups);
+    // Channels of bytes are read in steps.
+    let depth = products.depth();
+    let per_in = (per_in + depth - 1) / depth * depth;
+    let fits = s.groups == 1 || per_in == s.channels.0 / s.groups;
+    if products == Products::Bytes && (!fits || ctx.graph.as_const(w).is_none()) {
+        return Ok(false);
+    }
+    let input = padded(ctx, x, &s, s.groups * per_in)?;
+    let output = Output::new(ctx, group, &s, products)?;
     let at = &input.strides;
     let rank = s.rank();
     let mut rows = vec![
@@ -45,19 +53,20 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool,
         scale: 1,
     }));
     let target = &output.target;
-    let width =
-        Rows { axes: &rows, out: &target.out, expr: &target.expr }.panel_width(ctx.options.tiles, per_out);
+    let width = Rows { axes: &rows, out: &target.out, expr: &target.expr, products }
+        .panel_width(ctx.options.tiles, per_out);
     let panel = s.taps() * per_in * width;
     rows[0].b = (per_out + width - 1) / width * panel;
-    let weights = weights(ctx, w, &s, width)?;
+    let weights = weights(ctx, w, &s, width, products)?;
     let inner: Vec<i64> = strides(&s.kernel).iter().map(|t| t * per_in * width).collect();
     let mut axes: Vec<Axis> = (0..rank)
         .map(|i| Axis { extent: s.kernel[i], a_stride: at[i + 1] * s.dilations[i], b_stride: inner[i] })
         .collect();
-    axes.push(Axis { extent: per_in, a_stride: 1, b_stride: width });
+    axes.push(Axis { extent: per_in / depth, a_stride: depth, b_stride: depth * width });
     let name = conv_name("conv", &s.kernel);
     let product = Product {
         name: &name,
+        products,
         a: input.at,
         b: weights,
         rows,
@@ -73,18 +82,32 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool,
     Ok(true)
 }
 
-/// `[o, i, taps..]` as panels `[group][o / width][taps..][i][width]`, the last of each group filled up.
-fn weights(ctx: &mut Ctx, w: ValueId, s: &ConvShape, width: i64) -> Result<Arg, Unsupported> {
+/// `[o, i, taps..]` as panels `[group][o / width][taps..][i / depth][width][depth]`, the last of each group filled up; steps have
+/// `depth` channels.
+fn weights(
+    ctx: &mut Ctx,
+    w: ValueId,
+    s: &ConvShape,
+    width: i64,
+    products: Products,
+) -> Result<Arg, Unsupported> {
     let (per_in, per_out) = (s.channels.0 / s.groups, s.channels.1 / s.groups);
     let panels = (per_out + width - 1) / width;
     let taps = s.taps();
     if ctx.graph.as_const(w).is_some() {
         let key = format!("conv panels {width} of {} groups", s.groups);
+        let depth = products.depth() as usize;
         let sizes = [s.groups, taps, per_in, per_out, width].map(|n| n as usize);
         let (taps, per_in) = (taps as usize, per_in as usize);
-        return ctx.packed(w, &key, Elem::F32, |t| {
-            let w = floats(t.bytes());
-            bytes(&pack(sizes, |o, i, tap| w[(o * per_in + i) * taps + tap]))
+        return ctx.packed(w, &key, products.operands().1, |t| match products {
+            Products::Floats => {
+                let w = floats(t.bytes());
+                bytes(&pack(sizes, depth, |o, i, tap| w[(o * per_in + i) * taps + tap]))
+            }
+            Products::Bytes => {
+                let w = signed(t.bytes());
+                unsigned(&pack(sizes, depth, |o, i, tap| w[(o * per_in + i) * taps + tap]))
+            }
         });
     }
     let from = ctx.place(w)?;
@@ -106,20 +129,23 @@ fn weights(ctx: &mut Ctx, w: ValueId, s: &ConvShape, width: i64) -> Result<Arg, 
     Ok(to)
 }
 
-/// Weights as panels `[group][o / width][taps][i][width]` of `[groups, taps, i per group, o per group,
+/// Weights as panels `[group][o / width][taps][i / depth][width][depth]` of `[groups, taps, i per group, o per group,
 /// width]`; `at` gives the element of an output channel, an input channel within its group and a tap.
-pub fn pack(
+pub fn pack<T: Copy + Default>(
     [groups, taps, per_in, per_out, width]: [usize; 5],
-    at: impl Fn(usize, usize, usize) -> f32,
-) -> Vec<f32> {
-    let panels = per_out.div_ceil(width);
-    let mut out = vec![0.0; groups * panels * taps * per_in * width];
-    for (place, out) in out.chunks_exact_mut(width).enumerate() {
-        let (place, i) = (place / per_in, place % per_in);
+    depth: usize,
+    at: impl Fn(usize, usize, usize) -> T,
+) -> Vec<T> {
+    let (panels, steps) = (per_out.div_ceil(width), per_in.div_ceil(depth));
+    let mut out = vec![T::default(); groups * panels * taps * steps * width * depth];
+    for (place, out) in out.chunks_exact_mut(width * depth).enumerate() {
+        let (place, step) = (place / steps, place % steps);
         let (place, tap) = (place / taps, place % taps);
         let (group, panel) = (place / panels, place % panels);
-        for (c, out) in out.iter_mut().enumerate().take(per_out - panel * width) {
-            *out = at(group * per_out + panel * width + c, i, tap);
+        for (c, out) in out.chunks_exact_mut(depth).enumerate().take(per_out - panel * width) {
+            for (i, out) in (step * depth..per_in).zip(out) {
+                *out = at(group * per_out + panel * width + c, i, tap);
+            }
         }
     }
     out

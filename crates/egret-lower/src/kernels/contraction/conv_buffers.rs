@@ -13,7 +13,7 @@ use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use crate::program::destination::Destination;
 use egret_ir::{DType, ValueId};
-use egret_loop::{Arg, Elem};
+use egret_loop::{Arg, Products};
 
 /// An input with channels last and a halo around it.
 #[derive(Clone, Debug)]
@@ -26,17 +26,18 @@ pub struct Padded {
     pub len: usize,
 }
 
-/// The input as windows can read it without looking where they are.
-pub fn padded(ctx: &mut Ctx, x: ValueId, s: &ConvShape) -> Result<Padded, Unsupported> {
-    let (at, own, read) = (ctx.origin(x)?, ctx.access(x), s.read());
+/// The input as windows can read it without looking where they are, with room for so many channels at least.
+pub fn padded(ctx: &mut Ctx, x: ValueId, s: &ConvShape, channels: i64) -> Result<Padded, Unsupported> {
+    let (at, own, read, elem) = (ctx.origin(x)?, ctx.access(x), s.read(), ctx.elem(x)?);
     let reach = |strides: &[i64]| {
-        let dims = [&[s.n], read.as_slice(), &[s.channels.0]].concat();
+        let dims = [&[s.n], read.as_slice(), &[channels]].concat();
         size::reach(dims.into_iter().zip(strides.iter().copied()))
     };
     let wants = s.wants();
     let has = ctx.halos.get(&x).cloned().unwrap_or_else(|| Halo::none(s.rank() + 2));
     let fits = |has: &[i64], wants: &[i64]| has.iter().zip(wants).all(|(h, w)| h >= w);
-    if s.channels_last && fits(&has.low, &wants.low) && fits(&has.high, &wants.high) {
+    let enough = channels == s.channels.0;
+    if s.channels_last && enough && fits(&has.low, &wants.low) && fits(&has.high, &wants.high) {
         let first =
             own.offset - wants.low.iter().zip(&own.strides).map(|(l, stride)| l * stride).sum::<i64>();
         let len = reach(&own.strides)?;
@@ -48,12 +49,12 @@ pub fn padded(ctx: &mut Ctx, x: ValueId, s: &ConvShape) -> Result<Padded, Unsupp
     }
     // What of the input windows read, and the zeros around it.
     let kept: Vec<i64> = (0..s.rank()).map(|i| s.input[i].min(read[i] - s.low[i])).collect();
-    let outer = [&[s.n], read.as_slice(), &[s.channels.0]].concat();
-    let to = ctx.scratch(Elem::F32, &outer)?;
+    let outer = [&[s.n], read.as_slice(), &[channels]].concat();
+    let to = ctx.scratch(elem, &outer)?;
     let strides = strides(&outer);
     let len = reach(&strides)?;
     if kept.iter().any(|k| *k <= 0) {
-        clear(ctx, len as i64, to)?;
+        clear(ctx, len as i64, ctx.dtype(x), to)?;
         return Ok(Padded { at: to, strides, len });
     }
     let from = if s.channels_last {
@@ -65,7 +66,7 @@ pub fn padded(ctx: &mut Ctx, x: ValueId, s: &ConvShape) -> Result<Padded, Unsupp
         high: [
             &[0],
             (0..s.rank()).map(|i| read[i] - s.low[i] - kept[i]).collect::<Vec<_>>().as_slice(),
-            &[0],
+            &[channels - s.channels.0],
         ]
         .concat(),
         low: wants.low,
@@ -80,9 +81,9 @@ pub fn padded(ctx: &mut Ctx, x: ValueId, s: &ConvShape) -> Result<Padded, Unsupp
     Ok(Padded { at: to, strides, len })
 }
 
-/// Sets `len` f32 elements to 0.
-fn clear(ctx: &mut Ctx, len: i64, to: Arg) -> Result<(), Unsupported> {
-    let expr = Expr { dims: vec![len], operands: vec![], terms: vec![(Term::Const(0), DType::F32)] };
+/// Sets `len` elements to 0.
+fn clear(ctx: &mut Ctx, len: i64, dtype: DType, to: Arg) -> Result<(), Unsupported> {
+    let expr = Expr { dims: vec![len], operands: vec![], terms: vec![(Term::Const(0), dtype)] };
     map::run_to(ctx, &expr, &[], &Destination::dense(to, &[len]))
 }
 
@@ -96,23 +97,23 @@ pub struct Output {
 
 impl Output {
     /// The group's result, or scratch where its layout or expression does not fit.
-    pub fn new(ctx: &mut Ctx, group: &FusionGroup, s: &ConvShape) -> Result<Output, Unsupported> {
+    pub fn new(
+        ctx: &mut Ctx,
+        group: &FusionGroup,
+        s: &ConvShape,
+        products: Products,
+    ) -> Result<Output, Unsupported> {
         let pixels: i64 = s.output.iter().product();
         // One pixel, or one channel, is the same in both layouts.
         if s.channels_last || pixels == 1 && group.expr.is_anchor() {
-            let mut target = Target::new(ctx, group)?;
+            let mut target = Target::new(ctx, group, products)?;
             if !s.channels_last {
                 target.expr.dims = s.result_dims();
                 target.out.access = StridedAccess::dense(&target.expr.dims);
             }
             return Ok(Output { target, moved: false });
         }
-        let dims = s.result_dims();
-        let out = Destination::dense(ctx.scratch(Elem::F32, &dims)?, &dims);
-        Ok(Output {
-            target: Target { out, expr: Expr::anchor(dims, DType::F32), separate: true },
-            moved: true,
-        })
+        Ok(Output { target: Target::sums(ctx, &s.result_dims(), products)?, moved: true })
     }
 
     /// What is left to do after the sums.

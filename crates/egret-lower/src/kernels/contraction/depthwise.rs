@@ -16,7 +16,7 @@ use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use crate::program::destination::Destination;
 use egret_ir::{NodeId, ValueId};
-use egret_loop::{Access, Arg, Elem, Kernel, KernelBuilder, Local, Param, Ty, V};
+use egret_loop::{Access, Arg, Elem, Kernel, KernelBuilder, Local, Param, Products, Ty, V};
 use std::collections::{BTreeSet, HashMap};
 
 /// Pixels summed at once.
@@ -38,9 +38,9 @@ pub fn lower(
     if s.groups != s.channels.0 || s.groups != s.channels.1 || s.groups == 1 || long {
         return Ok(false);
     }
-    let input = padded(ctx, node.operand(0), s)?;
+    let input = padded(ctx, node.operand(0), s, s.channels.0)?;
     let weights = weights(ctx, node.operand(1), s)?;
-    let output = Output::new(ctx, group, s)?;
+    let output = Output::new(ctx, group, s, Products::Floats)?;
     let expr = &output.target.expr;
     let out = &output.target.out;
     let mut args = vec![input.at, weights, out.at];
@@ -111,11 +111,12 @@ impl Depthwise<'_> {
         let name = conv_name("depthwise", &s.kernel);
         let mut k = KernelBuilder::new(&name, around.iter().product()).with_vector_bytes(self.vector_bytes);
         let dims = s.result_dims();
+        let result = buffer_elem(self.expr.dtype())?;
         let mut params = vec![
             k.param(Elem::F32, self.lens.0, Access::Read),
             k.param(Elem::F32, self.lens.1, Access::Read),
             k.param(
-                Elem::F32,
+                result,
                 touched(&dims, &StridedAccess { offset: 0, strides: self.out.access.strides.clone() })?,
                 Access::Write,
             ),
@@ -124,7 +125,7 @@ impl Depthwise<'_> {
             let len = size::reach(dims.iter().copied().zip(o.access.strides.iter().copied()))?;
             params.push(k.param(buffer_elem(o.dtype)?, len, Access::Read));
         }
-        self.out.clear(&mut k, around.iter().product())?;
+        self.out.clear(&mut k, result, around.iter().product())?;
         // The task is an index over batch and all spatial axes but the last.
         let mut left = k.task();
         let mut indices = vec![left; around.len()];

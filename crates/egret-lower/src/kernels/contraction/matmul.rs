@@ -1,24 +1,24 @@
-//! f32 matrix products.
+//! Matrix products of floats, and of u8 by constant i8.
 
 use super::product::{self, Product};
 use super::shape::{Panels, RowAxis, Rows};
-use super::target::{Target, bytes, floats};
+use super::target::{Target, bytes, copy, floats, products, signed, unsigned};
 use crate::error::Unsupported;
+use crate::geometry::access::StridedAccess;
 use crate::geometry::shape::strides;
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
-use egret_ir::{DType, NodeId};
-use egret_loop::{Axis, Elem};
+use crate::program::destination::Destination;
+use egret_ir::{NodeId, ValueId};
+use egret_loop::{Arg, Axis, Products};
 
-/// Lower a `matmul`; `false` if it is not one of f32.
+/// Lower a `matmul`; `false` if tiles cannot do it.
 pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool, Unsupported> {
     let node = ctx.graph.node(anchor);
     let (x, w, result) = (node.operand(0), node.operand(1), node.results[0]);
     let (a, b, out) = (ctx.dims(x), ctx.dims(w), ctx.dims(result));
     let (Some(&[m, k]), Some(&n)) = (a.last_chunk::<2>(), b.last()) else { return Ok(false) };
-    if ctx.dtype(result) != DType::F32 || ctx.dtype(x) != DType::F32 || k == 0 {
-        return Ok(false);
-    }
+    let Some(products) = products(ctx.dtype(x), ctx.dtype(w)).filter(|_| k != 0) else { return Ok(false) };
     let batch = out.len() - 2;
     // Strides along the result's batch axes; 0 where an operand is repeated.
     let along = |dims: &[i64]| -> Vec<i64> {
@@ -26,30 +26,41 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool,
         let skip = batch + 2 - dims.len();
         (0..batch).map(|i| if i < skip || dims[i - skip] == 1 { 0 } else { own[i - skip] }).collect()
     };
-    let (a_batch, b_batch) = (along(&a), along(&b));
+    // Rows of bytes are read in steps.
+    let depth = products.depth();
+    let whole = (k + depth - 1) / depth * depth;
+    let left = [&a[..a.len() - 1], &[whole]].concat();
+    let (a_batch, b_batch) = (along(&left), along(&b));
     let shared = b_batch.iter().all(|s| *s == 0);
+    let packs = shared && ctx.graph.as_const(w).is_some();
+    if products == Products::Bytes && !packs {
+        return Ok(false);
+    }
     let mut rows: Vec<RowAxis> = (0..batch)
         .map(|i| RowAxis { extent: out[i], a: a_batch[i], b: b_batch[i], axis: i, scale: 1 })
         .collect();
-    rows.push(RowAxis { extent: m, a: k, b: 0, axis: batch, scale: 1 });
-    let target = Target::new(ctx, group)?;
-    let width =
-        Rows { axes: &rows, out: &target.out, expr: &target.expr }.panel_width(ctx.options.tiles, n);
-    let packs = shared && ctx.graph.as_const(w).is_some();
+    rows.push(RowAxis { extent: m, a: whole, b: 0, axis: batch, scale: 1 });
+    let target = Target::new(ctx, group, products)?;
+    let width = Rows { axes: &rows, out: &target.out, expr: &target.expr, products }
+        .panel_width(ctx.options.tiles, n);
     let (right, panels, b_stride) = if packs {
-        let right = ctx.packed(w, &format!("panels {width}"), Elem::F32, |t| {
-            bytes(&pack(&floats(t.bytes()), k, n, width))
-        })?;
-        (right, Panels { width, stride: k * width }, width)
+        let right =
+            ctx.packed(w, &format!("panels {width}"), products.operands().1, |t| match products {
+                Products::Floats => bytes(&pack(&floats(t.bytes()), (k, k), n, width, 1)),
+                Products::Bytes => unsigned(&pack(&signed(t.bytes()), (k, whole), n, width, depth)),
+            })?;
+        (right, Panels { width, stride: whole * width }, depth * width)
     } else {
         (ctx.place(w)?, Panels { width, stride: width }, n)
     };
+    let left = if whole == k { ctx.place(x)? } else { widened(ctx, x, &a, &left)? };
     let product = Product {
         name: "matmul",
-        a: ctx.place(x)?,
+        products,
+        a: left,
         b: right,
         rows,
-        axes: vec![Axis { extent: k, a_stride: 1, b_stride }],
+        axes: vec![Axis { extent: whole / depth, a_stride: depth, b_stride }],
         cols: n,
         panels,
         origin: vec![0; out.len()],
@@ -61,15 +72,27 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool,
     Ok(true)
 }
 
-/// `[k, n]` as panels `[n / width][k][width]`, the last one filled up with zeros.
-fn pack(b: &[f32], k: i64, n: i64, width: i64) -> Vec<f32> {
-    let (k, n, width) = (k as usize, n as usize, width as usize);
-    let mut out = vec![0.0; n.div_ceil(width) * k * width];
-    for (panel, out) in out.chunks_exact_mut(k * width).enumerate() {
+/// A copy of x in a buffer of longer rows; what is behind its own elements does not matter.
+fn widened(ctx: &mut Ctx, x: ValueId, dims: &[i64], outer: &[i64]) -> Result<Arg, Unsupported> {
+    let to = ctx.scratch(ctx.elem(x)?, outer)?;
+    let access = StridedAccess { offset: 0, strides: strides(outer) };
+    let from = ctx.place(x)?;
+    let out = Destination { at: to, access, halo: None };
+    copy(ctx, dims.to_vec(), x, from, StridedAccess::dense(dims), &out)?;
+    Ok(to)
+}
+
+/// `[k, n]` as panels `[n / width][whole / depth][width][depth]` of `whole` rows; what is not in `b` is zeros.
+fn pack<T: Copy + Default>(b: &[T], (k, whole): (i64, i64), n: i64, width: i64, depth: i64) -> Vec<T> {
+    let [k, whole, n, width, depth] = [k, whole, n, width, depth].map(|n| n as usize);
+    let mut out = vec![T::default(); n.div_ceil(width) * whole * width];
+    for (panel, out) in out.chunks_exact_mut(whole * width).enumerate() {
         let from = panel * width;
         let count = width.min(n - from);
-        for (i, out) in out.chunks_exact_mut(width).enumerate() {
-            out[..count].copy_from_slice(&b[i * n + from..][..count]);
+        for i in 0..k {
+            let step = &mut out[i / depth * width * depth..][..width * depth];
+            let row = &b[i * n + from..][..count];
+            row.iter().enumerate().for_each(|(c, &x)| step[c * depth + i % depth] = x);
         }
     }
     out

@@ -1,4 +1,4 @@
-//! One f32 product as kernels of register tiles: rows times panels of columns, with the group's expression
+//! One product, of floats or of bytes, as kernels of register tiles: rows times panels of columns, with the group's expression
 //! on the sums.
 //!
 //! A caller says where rows, reduction steps and columns stand; matrix products and channels-last
@@ -16,7 +16,7 @@ use crate::program::destination::Destination;
 use egret_ir::DType;
 use egret_loop::{
     Access, Arg, Arith, Axis, BlockedSum, Elem, Epilogue, EpilogueBuilder, EpilogueOperand, Kernel,
-    KernelBuilder, Param, Place, Tile, V,
+    KernelBuilder, Param, Place, Products, Tile, V,
 };
 
 /// Rows that a task works through before the next panel: their part of `a` stays in the second-level
@@ -28,13 +28,15 @@ const BLOCK_ROWS: i64 = 224;
 pub struct Product<'a> {
     /// What it is, for people.
     pub name: &'a str,
+    /// What its steps multiply.
+    pub products: Products,
     /// Left operand and its first element.
     pub a: Arg,
     /// Right operand.
     pub b: Arg,
     /// Rows, outermost first.
     pub rows: Vec<RowAxis>,
-    /// Reduction, outermost first.
+    /// Reduction, outermost first; a step of the innermost axis takes [`Products::depth`] elements.
     pub axes: Vec<Axis>,
     /// Columns (of one group).
     pub cols: i64,
@@ -54,7 +56,8 @@ pub fn fits(expr: &Expr) -> bool {
         let columns = matches!(a.strides.last(), None | Some(0 | 1)) || expr.dims.last() == Some(&1);
         columns && a.strides.iter().all(|s| *s >= 0)
     };
-    expr.is_word_sized() && expr.dtype() == DType::F32 && expr.operands.iter().all(|o| unit(&o.access))
+    let result = matches!(expr.dtype(), DType::F32 | DType::I32 | DType::U8 | DType::I8);
+    expr.suits_tiles() && result && expr.operands.iter().all(|o| unit(&o.access))
 }
 
 /// The streams of a product, in the order of its kernel's parameters.
@@ -79,12 +82,13 @@ fn call(ctx: &mut Ctx, p: &Product, first: i64, width: i64, count: i64) -> Resul
         return Err(Unsupported::new("has a result without axes"));
     };
     let mut args = vec![p.a, p.b, p.out.at];
-    let mut elems = vec![Elem::F32; OPERANDS];
+    let (a, b) = p.products.operands();
+    let mut elems = vec![a, b, buffer_elem(p.expr.dtype())?];
     for o in &p.expr.operands {
         args.push(ctx.origin(o.value)?);
         elems.push(buffer_elem(o.dtype)?);
     }
-    let rows = Rows { axes: &p.rows, out: p.out, expr: p.expr };
+    let rows = Rows { axes: &p.rows, out: p.out, expr: p.expr, products: p.products };
     let results: Vec<&StridedAccess> = rows.accesses().collect();
     let along = |access: &StridedAccess, axis: usize| rows.along(access, axis);
     let column = |access: &StridedAccess, columns: i64| along(access, last) * columns;
@@ -97,7 +101,8 @@ fn call(ctx: &mut Ctx, p: &Product, first: i64, width: i64, count: i64) -> Resul
         let at_origin: i64 = p.origin.iter().enumerate().map(|(axis, &i)| along(access, axis) * i).sum();
         offsets.push(access.offset + at_origin + column(access, first * p.panels.width));
     }
-    let columns: Vec<i64> = [0, 1].into_iter().chain(results.iter().map(|a| along(a, last))).collect();
+    let columns: Vec<i64> =
+        [0, p.products.depth()].into_iter().chain(results.iter().map(|a| along(a, last))).collect();
     // An offset goes into the argument, so that equal kernels are one.
     for (arg, offset) in args.iter_mut().zip(offsets) {
         arg.offset += size::offset(offset)?;
@@ -123,7 +128,9 @@ fn call(ctx: &mut Ctx, p: &Product, first: i64, width: i64, count: i64) -> Resul
         .filter(|&i| {
             let o = &p.expr.operands[i - OPERANDS];
             let once = args.iter().filter(|a| a.buffer == args[i].buffer).count() == 1;
-            once && o.access.is_dense(&p.expr.dims)
+            let alike = elems[i].size() == elems[OUT].size();
+            once && alike
+                && o.access.is_dense(&p.expr.dims)
                 && p.out.access.is_dense(&p.expr.dims)
                 && whole_result(p)
         })
@@ -166,12 +173,14 @@ impl Emitter<'_> {
                     _ => None,
                 });
                 let columns = [(count, panel[s]), (self.width, self.columns[s])];
-                let len = size::reach(self.tiling.axes(s).chain(columns).chain(reduction))?;
+                let step = if s < OUT { self.p.products.depth() } else { 1 };
+                let len =
+                    size::reach(self.tiling.axes(s).chain(columns).chain(reduction).chain([(step, 1)]))?;
                 Ok(k.param(self.elems[s], len, if s == OUT { Access::Write } else { Access::Read }))
             })
             .collect::<Result<_, Unsupported>>()?;
         if self.clears {
-            self.p.out.clear(&mut k, blocks * count)?;
+            self.p.out.clear(&mut k, self.elems[OUT], blocks * count)?;
         }
         let task = k.task();
         let (block, column) = if count == 1 {
@@ -218,7 +227,7 @@ impl Emitter<'_> {
         offsets: &[Vec<i64>],
     ) -> Result<Epilogue, Unsupported> {
         let mut e = EpilogueBuilder::new();
-        let acc = e.acc();
+        let acc = e.sum_of(self.p.products);
         let operands: Vec<usize> = (OPERANDS..params.len())
             .map(|s| {
                 let place = Place { param: params[s], base: bases[s] };
@@ -229,7 +238,7 @@ impl Emitter<'_> {
             })
             .collect();
         let result = self.p.expr.emit(&mut e, acc, Some(acc), &operands)?;
-        if e.elem(result) != Elem::F32 {
+        if e.elem(result) != self.elems[OUT] {
             return Err(Unsupported::new("has an epilogue of another type"));
         }
         if e.has_rare() {

@@ -4,6 +4,7 @@ use super::tiling::{Level, Tiling};
 use crate::expr::Expr;
 use crate::geometry::access::StridedAccess;
 use crate::program::destination::Destination;
+use egret_loop::Products;
 
 /// A row of the right operand is loaded in whole vectors, which often come from the second-level cache; an
 /// element of the left one is a broadcast from the first. So many broadcasts cost what one such load does.
@@ -62,6 +63,8 @@ pub struct Rows<'a> {
     pub out: &'a Destination,
     /// What happens to the sums.
     pub expr: &'a Expr,
+    /// What is multiplied.
+    pub products: Products,
 }
 
 impl Rows<'_> {
@@ -91,7 +94,7 @@ impl Rows<'_> {
 
     /// Rows of a tile of so many columns.
     pub fn most(&self, shapes: &Shapes, width: i64) -> i64 {
-        let aliased = self.axes.last().is_some_and(|r| r.a != 0 && r.a % 512 == 0);
+        let aliased = self.axes.last().is_some_and(|r| r.a != 0 && r.a * self.products.size() % 2048 == 0);
         let rows = most_rows(shapes, width);
         if aliased { rows.min(ALIASED_ROWS) } else { rows }
     }
@@ -149,7 +152,7 @@ mod tests {
                 RowAxis { extent, a, b: 0, axis, scale: 1 }
             })
             .collect();
-        let rows = Rows { axes: &axes, out: &out, expr: &expr };
+        let rows = Rows { axes: &axes, out: &out, expr: &expr, products: Products::Floats };
         let width = rows.panel_width(shapes, cols);
         let tiling = rows.tiling(shapes, width);
         (width, (tiling.rows() + tiling.tiles() - 1) / tiling.tiles())

@@ -10,7 +10,7 @@ use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use crate::program::destination::Destination;
 use egret_ir::DType;
-use egret_loop::{Arg, Elem};
+use egret_loop::{Arg, Products};
 
 /// Where a product's result goes, and what its tiles run on the sums.
 pub struct Target {
@@ -24,12 +24,21 @@ pub struct Target {
 
 impl Target {
     /// The group's result, or a buffer for the bare sums where its expression does not fit into tiles.
-    pub fn new(ctx: &mut Ctx, group: &FusionGroup) -> Result<Target, Unsupported> {
+    pub fn new(ctx: &mut Ctx, group: &FusionGroup, products: Products) -> Result<Target, Unsupported> {
         if product::fits(&group.expr) {
             return Ok(Target { out: ctx.out(group.result)?, expr: group.expr.clone(), separate: false });
         }
-        let out = Destination::dense(ctx.scratch(Elem::F32, &group.expr.dims)?, &group.expr.dims);
-        Ok(Target { out, expr: Expr::anchor(group.expr.dims.clone(), DType::F32), separate: true })
+        Target::sums(ctx, &group.expr.dims, products)
+    }
+
+    /// A buffer for the bare sums.
+    pub fn sums(ctx: &mut Ctx, dims: &[i64], products: Products) -> Result<Target, Unsupported> {
+        let dtype = match products {
+            Products::Floats => DType::F32,
+            Products::Bytes => DType::I32,
+        };
+        let out = Destination::dense(ctx.scratch(products.sum(), dims)?, dims);
+        Ok(Target { out, expr: Expr::anchor(dims.to_vec(), dtype), separate: true })
     }
 
     /// What is left to do after the product.
@@ -38,7 +47,16 @@ impl Target {
     }
 }
 
-/// Copies `dims` f32 elements from a strided place to another. `value` only names them.
+/// What a product of values of these dtypes multiplies; nothing where tiles cannot do it.
+pub fn products(a: DType, b: DType) -> Option<Products> {
+    match (a, b) {
+        (DType::F32, DType::F32) => Some(Products::Floats),
+        (DType::U8, DType::I8) => Some(Products::Bytes),
+        _ => None,
+    }
+}
+
+/// Copies `dims` elements of a value from a strided place to another.
 pub fn copy(
     ctx: &mut Ctx,
     dims: Vec<i64>,
@@ -47,14 +65,25 @@ pub fn copy(
     access: StridedAccess,
     to: &Destination,
 ) -> Result<(), Unsupported> {
-    let operands = vec![Operand { value, dtype: DType::F32, access }];
-    let expr = Expr { dims, operands, terms: vec![(Term::Operand(0), DType::F32)] };
+    let dtype = ctx.dtype(value);
+    let operands = vec![Operand { value, dtype, access }];
+    let expr = Expr { dims, operands, terms: vec![(Term::Operand(0), dtype)] };
     map::run_to(ctx, &expr, &[from], to)
 }
 
 /// The f32 elements of a constant's bytes.
 pub fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}
+
+/// The i8 elements of a constant's bytes.
+pub fn signed(bytes: &[u8]) -> Vec<i8> {
+    bytes.iter().map(|&b| b as i8).collect()
+}
+
+/// The bytes of i8 elements.
+pub fn unsigned(elements: &[i8]) -> Vec<u8> {
+    elements.iter().map(|&x| x as u8).collect()
 }
 
 /// The bytes of f32 elements.

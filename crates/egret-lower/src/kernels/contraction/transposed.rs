@@ -13,7 +13,7 @@ use crate::geometry::size;
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use egret_ir::{DType, NodeId};
-use egret_loop::{Axis, Elem};
+use egret_loop::{Axis, Elem, Products};
 
 /// More phases than this are left to plain loops.
 const MOST_PHASES: i64 = 64;
@@ -82,8 +82,8 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool,
     if !widened.pads_well() {
         return Ok(false);
     }
-    let input = padded(ctx, x, &widened)?;
-    let output = Output::new(ctx, group, &s)?;
+    let input = padded(ctx, x, &widened, s.channels.0)?;
+    let output = Output::new(ctx, group, &s, Products::Floats)?;
     let at = &input.strides;
     let (per_in, per_out) = (s.channels.0 / s.groups, s.channels.1 / s.groups);
     let name = conv_name("transposed", &s.kernel);
@@ -109,7 +109,7 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool,
             scale: s.strides[i],
         }));
         let target = &output.target;
-        let width = Rows { axes: &rows, out: &target.out, expr: &target.expr }
+        let width = Rows { axes: &rows, out: &target.out, expr: &target.expr, products: Products::Floats }
             .panel_width(ctx.options.tiles, per_out);
         let panel = taps.iter().product::<i64>() * per_in * width;
         rows[0].b = (per_out + width - 1) / width * panel;
@@ -129,6 +129,7 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool,
         a.offset += size::offset((0..rank).map(|i| (low[i] + phase[i].at) * at[i + 1]).sum())?;
         let product = Product {
             name: &name,
+            products: Products::Floats,
             a,
             b: weights,
             rows,
@@ -159,7 +160,7 @@ fn pack_phase(w: &[f32], s: &ConvShape, phase: &[&Phase], width: usize) -> Vec<f
             .flat_map(|o: &Option<i64>| taps.iter().map(|t| Some((*o)? + (*t)?)).collect::<Vec<_>>())
             .collect()
     });
-    pack([groups, seen.len(), per_in, per_out, width], |o, i, tap| {
+    pack([groups, seen.len(), per_in, per_out, width], 1, |o, i, tap| {
         let group = o / per_out;
         seen[tap].map_or(0.0, |t| w[((group * per_in + i) * per_out + o % per_out) * taps + t as usize])
     })
