@@ -52,13 +52,18 @@ pub fn of(before: &Constants, lowered: &Lowered, options: &Options) -> Vec<Strin
     out
 }
 
-/// Integer convolutions and products are computed one element at a time.
+/// Integer convolutions and products are computed one element at a time, but those of u8 by constant i8.
 pub fn integers(graph: &Graph) -> Vec<String> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for n in graph.node_ids() {
         let node = graph.node(n);
-        let first = node.operands.first().copied().flatten().and_then(|v| graph.ty(v).as_tensor());
-        if node.op.family() == Family::Contraction && first.is_some_and(|t| !t.dtype.is_float()) {
+        let dtype = |i: usize| {
+            let operand = node.operands.get(i).copied().flatten();
+            operand.and_then(|v| graph.ty(v).as_tensor()).map(|t| t.dtype)
+        };
+        let weights = node.operands.get(1).copied().flatten().and_then(|v| graph.as_const(v));
+        let bytes = (dtype(0), dtype(1)) == (Some(DType::U8), Some(DType::I8)) && weights.is_some();
+        if node.op.family() == Family::Contraction && dtype(0).is_some_and(|d| !d.is_float()) && !bytes {
             *counts.entry(node.op.name()).or_default() += 1;
         }
     }

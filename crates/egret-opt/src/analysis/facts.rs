@@ -37,7 +37,7 @@ impl Facts {
     pub fn constant(tensor: &Tensor, deep: bool) -> Facts {
         let mut facts = Facts::weight(tensor.ty(), Summary::of(tensor));
         if deep || tensor.len() <= SMALL {
-            facts.range = bounds(tensor);
+            facts.range = bounds(tensor).or(facts.range);
             facts.never_negative_zero = super::elements::without_negative_zero(tensor);
             facts.zeros = deep.then(|| zeros(tensor));
             facts.value = Some(tensor.clone());
@@ -47,7 +47,8 @@ impl Facts {
 
     /// Facts of a constant whose elements are not kept.
     pub fn weight(ty: TensorType, summary: Summary) -> Facts {
-        Facts { constant: true, summary, ..Facts::of(Type::Tensor(ty)) }
+        let range = summary.bits.map(|b| b.range());
+        Facts { constant: true, summary, range, ..Facts::of(Type::Tensor(ty)) }
     }
 
     /// The type of a value that is one tensor.

@@ -2,7 +2,7 @@
 
 use super::elements::elements;
 use super::magnitude::{Magnitude, VECTOR};
-use egret_ir::Tensor;
+use egret_ir::{DType, Tensor};
 
 /// Guards see the elements of constants up to this size. Larger ones are weights, of which rules know a
 /// [`Summary`] only, so that blocks that differ in nothing but their weights are optimised once.
@@ -18,6 +18,41 @@ pub struct Summary {
     pub away_from_zero: bool,
     /// How large its elements are, where that is known.
     pub magnitude: Option<Magnitude>,
+    /// How many bits its integers take, where that is few.
+    pub bits: Option<Bits>,
+}
+
+/// Ranges of integers in wider types: those of bytes, and of differences of bytes.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Bits {
+    /// -128..=127
+    I8,
+    /// 0..=255
+    U8,
+    /// -255..=255
+    I9,
+}
+
+impl Bits {
+    /// The least and the greatest value.
+    pub fn range(self) -> (f64, f64) {
+        match self {
+            Bits::I8 => (-128.0, 127.0),
+            Bits::U8 => (0.0, 255.0),
+            Bits::I9 => (-255.0, 255.0),
+        }
+    }
+
+    /// Of the elements of an i32 constant.
+    fn of(t: &Tensor) -> Option<Bits> {
+        if t.dtype() != DType::I32 || t.is_empty() {
+            return None;
+        }
+        let all = t.bytes().chunks_exact(4).map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        let (low, high) = all.fold((i32::MAX, i32::MIN), |(low, high), v| (low.min(v), high.max(v)));
+        let holds = |bits: &Bits| bits.range().0 <= low.into() && f64::from(high) <= bits.range().1;
+        [Bits::I8, Bits::U8, Bits::I9].into_iter().find(holds)
+    }
 }
 
 impl Summary {
@@ -27,6 +62,7 @@ impl Summary {
             uniform: uniform(tensor),
             away_from_zero: away_from_zero(tensor),
             magnitude: Magnitude::of(tensor),
+            bits: Bits::of(tensor),
         }
     }
 
@@ -36,7 +72,8 @@ impl Summary {
         key.push(
             u32::from(self.away_from_zero)
                 | u32::from(self.uniform.is_some()) << 1
-                | u32::from(self.magnitude.is_some()) << 2,
+                | u32::from(self.magnitude.is_some()) << 2
+                | self.bits.map_or(0, |b| b as u32 + 1) << 3,
         );
         key.extend(self.magnitude.into_iter().flat_map(Magnitude::encode));
         if let Some(bits) = self.uniform.map(f64::to_bits) {

@@ -203,6 +203,46 @@ functions! {
         let (most, limit) = ((x * y * n).max(x).max(y), f64::from(i32::MAX));
         if most <= limit { Ok(Val::Bool(true)) } else { Err(format!("sums of up to {most}")) }
     };
+    /// Whether every element of the integers x is in low..=high.
+    in_range(x, low, high) = |a| {
+        let (low, high) = crate::analysis::interval::known(facts(a, 0)?).ok_or("integers of unknown size")?;
+        let (least, most) = (int(a, 1)? as f64, int(a, 2)? as f64);
+        if least <= low && high <= most { Ok(Val::Bool(true)) } else { Err(format!("elements in {low}..={high}")) }
+    };
+    /// Whether any sum of n products of the integers a and b is an f32, whatever the order of the sum.
+    sums_are_floats(a, b, n) = |a| {
+        let largest = |i: usize| -> Result<f64, String> {
+            let (low, high) = crate::analysis::interval::known(facts(a, i)?).ok_or("integers of unknown size")?;
+            Ok(low.abs().max(high.abs()))
+        };
+        let (most, limit) = (largest(0)? * largest(1)? * int(a, 2)?.max(1) as f64, 24f64.exp2());
+        if most <= limit { Ok(Val::Bool(true)) } else { Err(format!("sums of up to {most}")) }
+    };
+    /// Whether x has one element and at most one axis.
+    one_element(x) = |a| {
+        let t = tensor(a, 0)?;
+        Ok(Val::Bool(t.rank() < 2 && t.shape.iter().all(|d| d.as_const() == Some(1))))
+    };
+    /// The last axis of x but one.
+    last_but_one(x) = |a| {
+        let axis = tensor(a, 0)?.rank().checked_sub(2).ok_or("fewer than two axes")?;
+        Ok(Val::Attr(Attr::Ints(vec![axis as i64])))
+    };
+    /// All axes of the filter w but that of its output channels.
+    taps(w) = |a| Ok(Val::Attr(Attr::Ints((1..tensor(a, 0)?.rank() as i64).collect())));
+    /// The dims of a number for each output channel of the filter w, beside a result with channels first.
+    for_channels(w) = |a| {
+        let shape = &tensor(a, 0)?.shape;
+        let channels = shape.first().ok_or("a filter without axes")?;
+        let spatial = std::iter::repeat_n(Dim::constant(1), shape.len().saturating_sub(2));
+        Ok(Val::Attr(Attr::Dims(std::iter::once(channels.clone()).chain(spatial).collect())))
+    };
+    /// The low half of the pads of a convolution with channels first, for all axes.
+    low_pads(pads) = |a| Ok(Val::Attr(Attr::Dims(all_pads(ints(a, 0)?, 0))));
+    /// The high half of the same.
+    high_pads(pads) = |a| Ok(Val::Attr(Attr::Dims(all_pads(ints(a, 0)?, 1))));
+    /// As many zeros.
+    zeros(list) = |a| Ok(Val::Attr(Attr::Ints(vec![0; ints(a, 0)?.len()])));
     /// Whether x is a constant vector of at most 4096 floats, each of a size between 2⁻¹⁰ and 2¹⁰: one to divide by.
     away_from_zero(x) = |a| Ok(Val::Bool(facts(a, 0)?.summary.away_from_zero));
     /// The difference of two ints.
@@ -510,6 +550,12 @@ fn float(args: &[Val], i: usize) -> Result<f64, String> {
         Attr::Int(v) => Ok(*v as f64),
         other => Err(format!("a number is wanted, not {}", other.kind())),
     }
+}
+
+/// The low (0) or high (1) half of a convolution's pads, behind zeros for the batch and the channels.
+fn all_pads(pads: &[i64], half: usize) -> Vec<Dim> {
+    let n = pads.len() / 2;
+    [0, 0].iter().chain(&pads[half * n..][..n]).map(|&p| Dim::constant(p)).collect()
 }
 
 fn ints<'a>(args: &'a [Val], i: usize) -> Result<&'a [i64], String> {

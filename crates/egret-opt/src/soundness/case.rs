@@ -5,7 +5,7 @@ use super::draw::{Draw, guard_numbers};
 use crate::matching::{self, Match, Sink, Terms};
 use crate::proof::congruence::{ABSENT, CongruenceClosure};
 use crate::proof::{TermStore, cone};
-use crate::rules::{Expr, NodePattern, OpPattern, Pattern, Rule};
+use crate::rules::{Comparison, Expr, NodePattern, OpPattern, Pattern, Rule};
 use egret_ir::{Attr, AttrInfo, Attrs, DType, Dim, Graph, Op, TensorType, Type, Value, ValueId};
 use std::collections::{BTreeMap, HashMap};
 
@@ -35,6 +35,7 @@ impl Case {
         let mut store = TermStore::new(&Graph::new("case"));
         let (mut bound, mut values) = (Bound::default(), HashMap::new());
         let asked = asked(rule);
+        let typed = (0..asked.len()).any(|v| wanted_dtype(rule, v).is_some());
         for (v, near) in asked.iter().enumerate() {
             let free = is_free(&rule.lhs, v);
             if !free {
@@ -45,13 +46,19 @@ impl Case {
                 Some(_) => draw.below(20) != 0,
                 None => draw.below(12) == 0,
             };
-            let id = if constant {
-                let t = draw.constant(near.as_deref().unwrap_or(&[]))?;
-                store.constant(t)
+            let near = near.as_deref().unwrap_or(&[]);
+            let id = if constant && typed && near.is_empty() && draw.below(2) == 0 {
+                let ty = draw.ty();
+                store.constant(draw.tensor(&ty))
+            } else if constant {
+                store.constant(draw.constant(near)?)
             } else {
                 let mut ty = draw.ty();
                 if is_condition(&rule.lhs, v) {
                     ty.dtype = DType::Bool;
+                }
+                if let Some(dtype) = wanted_dtype(rule, v).filter(|_| draw.below(8) != 0) {
+                    ty.dtype = dtype;
                 }
                 let id = store.graph.add_input(&rule.vars.values[v], Type::Tensor(ty.clone()));
                 values.insert(id, draw.tensor(&ty).into());
@@ -133,6 +140,18 @@ fn asked(rule: &Rule) -> Vec<Option<Vec<f64>>> {
         }
     }
     out
+}
+
+/// The element type that a guard `dtype(?x) == u8` wants of a variable.
+fn wanted_dtype(rule: &Rule, v: usize) -> Option<DType> {
+    rule.guards.iter().find_map(|g| match (&g.left, &g.right) {
+        (Expr::Call(f, args), Some((Comparison::Equal, Expr::Literal(Attr::DType(dtype)))))
+            if f.name == "dtype" && args[..] == [Expr::Value(v)] =>
+        {
+            Some(*dtype)
+        }
+        _ => None,
+    })
 }
 
 /// The variables whose values (not only types) an expression needs.

@@ -63,6 +63,10 @@ impl Draw {
             size: 2.0,
         };
         d.dtype = DTYPES[d.below(DTYPES.len())];
+        // What stands beside a cast is mostly of the type that it gives.
+        if let Some(dtype) = cast_to(&rule.lhs).filter(|d| d.is_int()).filter(|_| d.below(2) == 0) {
+            d.dtype = dtype;
+        }
         // Few different extents, so that shapes often fit.
         let different = [1, 1, 2, 3][d.below(4)];
         d.dims = (0..different).map(|_| [2, 3, 1, 4, 5, 2, 3, 0][d.below(8)]).collect();
@@ -378,6 +382,16 @@ fn speaks_of(p: &Pattern, op: Op) -> bool {
         Pattern::Each(p) => speaks_of(p, op),
         _ => false,
     }
+}
+
+/// The element type that a cast in a pattern gives.
+fn cast_to(p: &Pattern) -> Option<DType> {
+    let Pattern::Node(n) = p else { return None };
+    let own = n.attrs.iter().find_map(|(name, e)| match e {
+        Expr::Literal(Attr::DType(dtype)) if *name == "to" => Some(*dtype),
+        _ => None,
+    });
+    own.or_else(|| n.args.iter().find_map(cast_to))
 }
 
 fn pattern_numbers(p: &Pattern, out: &mut Vec<f64>) {
