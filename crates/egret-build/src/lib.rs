@@ -189,6 +189,9 @@ fn variable(name: &str) -> Result<String, Error> {
 fn target_of(triple: &str, features: &str) -> Result<String, Error> {
     let has = |wanted: &[&str]| wanted.iter().all(|w| features.split(',').any(|f| f == *w));
     match triple.split('-').next().unwrap_or_default() {
+        "x86_64" if has(&["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"]) => {
+            Ok("x86-64-v4-vnni".into())
+        }
         "x86_64" if has(&["avx512f", "avx512bw", "avx512dq", "avx512vl"]) => Ok("x86-64-v4".into()),
         "x86_64" if has(&["avx2", "fma", "bmi2"]) => Ok("x86-64-v3".into()),
         "x86_64" => Ok("x86-64-v2".into()),
@@ -222,6 +225,10 @@ mod tests {
         assert_eq!(
             of("x86_64-unknown-linux-gnu", "avx512f,avx512bw,avx512dq,avx512vl").unwrap(),
             "x86-64-v4"
+        );
+        assert_eq!(
+            of("x86_64-unknown-linux-gnu", "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni").unwrap(),
+            "x86-64-v4-vnni"
         );
         assert_eq!(of("aarch64-unknown-linux-gnu", "neon").unwrap(), "aarch64");
         assert!(of("riscv64gc-unknown-linux-gnu", "").unwrap_err().contains("riscv64gc"));
