@@ -94,6 +94,7 @@ pub(super) fn strided(shape: &[usize], offset: isize, strides: &[isize]) -> Vec<
     if n == 0 {
         return out;
     }
+    let (shape, strides) = merged(shape, strides);
     let Some((&inner, outer)) = shape.split_last() else { return vec![offset as usize] };
     let step = strides[outer.len()];
     let mut at = vec![0usize; outer.len()];
@@ -115,6 +116,24 @@ pub(super) fn strided(shape: &[usize], offset: isize, strides: &[isize]) -> Vec<
             at[axis] = 0;
         }
     }
+}
+
+/// The same index space with fewer axes: those of extent 1 dropped, neighbours joined where one step continues the other.
+fn merged(shape: &[usize], strides: &[isize]) -> (Vec<usize>, Vec<isize>) {
+    let (mut dims, mut steps): (Vec<usize>, Vec<isize>) = (vec![], vec![]);
+    for (&d, &step) in shape.iter().zip(strides).filter(|(d, _)| **d != 1) {
+        match (dims.last_mut(), steps.last_mut()) {
+            (Some(last), Some(outer)) if *outer == step * d as isize => {
+                *last *= d;
+                *outer = step;
+            }
+            _ => {
+                dims.push(d);
+                steps.push(step);
+            }
+        }
+    }
+    (dims, steps)
 }
 
 /// The row-major coordinates of a flat index.
@@ -238,4 +257,46 @@ pub(super) fn reshaped(x: &Tensor, shape: &[usize]) -> Res<Tensor> {
 /// A sum of floats that starts at +0, so that no terms, and -0 alone, give +0. (`Iterator::sum` starts at -0.)
 pub(super) fn sum(terms: impl IntoIterator<Item = f64>) -> f64 {
     terms.into_iter().fold(0.0, |a, b| a + b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{coordinates, strided};
+
+    #[test]
+    fn strided_indices_are_sums_of_steps() {
+        let shapes: [&[usize]; 7] = [&[], &[1], &[5], &[2, 3], &[2, 1, 3], &[4, 3, 2, 2], &[2, 0, 3]];
+        for shape in shapes {
+            for kind in 0..5 {
+                let mut step = 1;
+                let strides: Vec<isize> = (0..shape.len())
+                    .rev()
+                    .map(|axis| {
+                        let own = step;
+                        step *= shape[axis] as isize;
+                        match kind {
+                            0 => own,
+                            1 if axis % 2 == 0 => 0,
+                            2 => own * 2,
+                            3 => -own,
+                            4 if axis == 0 => own + 1,
+                            _ => own,
+                        }
+                    })
+                    .collect::<Vec<_>>()
+                    .into_iter()
+                    .rev()
+                    .collect();
+                let n = shape.iter().product();
+                let want: Vec<usize> = (0..n)
+                    .map(|i| {
+                        let at = coordinates(i, shape);
+                        (at.iter().zip(&strides).map(|(&i, s)| i as isize * s).sum::<isize>() + 1000)
+                            as usize
+                    })
+                    .collect();
+                assert_eq!(strided(shape, 1000, &strides), want, "{shape:?} {strides:?}");
+            }
+        }
+    }
 }
