@@ -1,4 +1,4 @@
-//! Attributions: how much each feature of the inputs had to do with a score of a model.
+//! Attributions: how much each feature of the inputs had to do with a score of a model. Attention maps: [`attention`].
 //!
 //! [`explain`] takes a model with its inputs and a [`Request`]: a target (one element of an output, the largest if none is named)
 //! and a method. It gives a [`Map`] per input, with a number for every element.
@@ -41,6 +41,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod attention;
 mod batch;
 mod explain;
 mod explanation;

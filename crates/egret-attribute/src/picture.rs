@@ -133,7 +133,7 @@ fn stretched(data: &[f64]) -> Vec<f64> {
     data.iter().map(|v| if high > low { (v - low) / (high - low) } else { 0.0 }).collect()
 }
 
-fn encode(width: usize, height: usize, rgb: &[u8]) -> Result<Vec<u8>> {
+pub(crate) fn encode(width: usize, height: usize, rgb: &[u8]) -> Result<Vec<u8>> {
     let size = |n: usize| u32::try_from(n).map_err(|_| Error::user("the picture is too large for PNG"));
     let mut out = vec![];
     let mut encoder = png::Encoder::new(&mut out, size(width)?, size(height)?);

@@ -1,5 +1,6 @@
 //! The commands, one file each: its arguments and what it does. A new one is a file here and three lines below.
 
+mod attention;
 mod attribute;
 mod bench;
 mod bisect;
@@ -65,6 +66,9 @@ pub enum Command {
     /// Say which features of the inputs a model's decision rests on: numbers, and heat maps over images
     #[command(after_help = EXIT_CODES)]
     Attribute(attribute::Args),
+    /// Show what the heads of a transformer attend to: maps per layer and head, their entropy, rollout, pictures
+    #[command(after_help = EXIT_CODES)]
+    Attention(attention::Args),
     /// Set the weights of a model that matter least to zero, with a verdict for every layer
     #[command(after_help = EXIT_CODES)]
     Prune(prune::Args),
@@ -95,6 +99,7 @@ pub fn dispatch(command: &Command) -> Result<()> {
         Command::Explain(a) => explain::run(a),
         Command::Grad(a) => grad::run(a),
         Command::Attribute(a) => attribute::run(a),
+        Command::Attention(a) => attention::run(a),
         Command::Prune(a) => prune::run(a),
         Command::Quantize(a) => quantize::run(a),
         Command::Bisect(a) => bisect::run(a),
