@@ -1,4 +1,4 @@
-//! The commands of `README.md` and `docs/INTERPRET.md`: each ```` ```sh ```` block behind a line `<!-- run -->` is run, and prints what the ```` ```text ```` block
+//! The commands of `README.md` and the pages of `docs/` below: each ```` ```sh ```` block behind a line `<!-- run -->` is run, and prints what the ```` ```text ```` block
 //! behind it shows, where there is one. `...` in what is shown stands for anything, as a line of its own for any lines.
 
 mod kit;
@@ -139,6 +139,12 @@ fn commands_do_what_the_page_of_attributions_shows() {
 #[cfg(unix)]
 fn commands_do_what_the_page_of_compression_shows() {
     does_what_it_shows("docs/COMPRESS.md", 1, 1);
+}
+
+#[test]
+#[cfg(unix)]
+fn commands_do_what_the_page_of_joining_shows() {
+    does_what_it_shows("docs/JOIN.md", 2, 2);
 }
 
 #[test]

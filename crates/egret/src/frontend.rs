@@ -7,6 +7,8 @@ use onnx_protobuf::{ModelProto, TypeProto, type_proto};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+pub use egret_onnx::data::dtype as element_type;
+
 /// An input or output that a graph declares.
 #[derive(Clone, Debug)]
 pub struct DeclaredInput {

@@ -42,6 +42,7 @@ mod native;
 mod near;
 pub mod notes;
 pub mod npz;
+pub mod opset;
 mod options;
 pub mod pipeline;
 pub mod profile;

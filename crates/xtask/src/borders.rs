@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// (crate, the crates of ours that it may know). docs/ARCHITECTURE.md has the reasons.
-const KNOWS: [(&str, &[&str]); 17] = [
+const KNOWS: [(&str, &[&str]); 18] = [
     ("egret-float", &[]),
     ("egret-ir", &["egret-float"]),
     ("egret-trace", &[]),
@@ -32,7 +32,8 @@ const KNOWS: [(&str, &[&str]); 17] = [
     ),
     ("egret-attribute", &["egret"]),
     ("egret-compress", &["egret"]),
-    ("egret-cli", &["egret", "egret-attribute", "egret-compress"]),
+    ("egret-join", &["egret"]),
+    ("egret-cli", &["egret", "egret-attribute", "egret-compress", "egret-join"]),
     ("egret-build", &["egret"]),
     ("egret-testkit", &["egret-ir"]),
     ("xtask", &[]),
@@ -45,7 +46,7 @@ const ONLY_IN: [(&str, &[&str]); 6] = [
     ("cranelift", &["egret-codegen"]),
     ("iced-x86", &["egret-codegen"]),
     ("clap", &["egret-cli"]),
-    ("onnx-protobuf", &["egret-onnx", "egret", "egret-compress"]),
+    ("onnx-protobuf", &["egret-onnx", "egret", "egret-compress", "egret-join"]),
 ];
 
 /// One line per fault.

@@ -12,6 +12,7 @@ mod doctor;
 mod explain;
 mod grad;
 mod inspect;
+mod join;
 mod opt;
 mod print;
 mod prune;
@@ -75,6 +76,9 @@ pub enum Command {
     /// Make integers of the weights of a model, with a verdict for every layer
     #[command(after_help = EXIT_CODES)]
     Quantize(quantize::Args),
+    /// Make one model of several: wires from outputs to inputs, checked by type
+    #[command(after_help = EXIT_CODES)]
+    Join(join::Args),
     /// Find the application of a rewrite rule that makes a model's outputs wrong
     #[command(after_help = EXIT_CODES)]
     Bisect(bisect::Args),
@@ -102,6 +106,7 @@ pub fn dispatch(command: &Command) -> Result<()> {
         Command::Attention(a) => attention::run(a),
         Command::Prune(a) => prune::run(a),
         Command::Quantize(a) => quantize::run(a),
+        Command::Join(a) => join::run(a),
         Command::Bisect(a) => bisect::run(a),
         Command::Diff(a) => diff::run(a),
     }

@@ -8,7 +8,6 @@ mod fold;
 mod grid;
 mod histogram;
 mod integers;
-mod opset;
 mod precision;
 mod weights;
 
@@ -22,7 +21,7 @@ use crate::request::Watch;
 use crate::{Compressed, numbers};
 use activations::{Edge, Places};
 use egret::samples::Samples;
-use egret::{Error, Result};
+use egret::{Error, Result, opset};
 use fitted::Made;
 use histogram::Range;
 use integers::Integers;
@@ -293,6 +292,6 @@ fn integers(
     }
     activations::put(graph, &activations.places, &activations.ranges);
     graph.node.splice(0..0, first);
-    opset::raise(model, least)?;
+    opset::raise(model, least, "the integers")?;
     Ok(entries)
 }

@@ -1,8 +1,8 @@
 //! Raising the opset of a model: what operators of opsets 11 to 21 mean is written as the newer one says it.
 
-use egret::{Error, Result};
+use crate::error::{Error, Result};
 use onnx_protobuf::attribute_proto::AttributeType;
-use onnx_protobuf::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
+use onnx_protobuf::{AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto};
 use std::collections::BTreeSet;
 
 /// The first opset that can be raised: before it, too much changed.
@@ -30,32 +30,48 @@ const REFUSED: [(&str, i64); 2] = [("DFT", 20), ("GroupNormalization", 21)];
 
 /// The opset of ONNX's own operators.
 pub fn of(model: &ModelProto) -> i64 {
-    model.opset_import.iter().filter(|o| is_onnx(&o.domain)).map(|o| o.version).max().unwrap_or(1)
+    version(&model.opset_import).unwrap_or(1)
 }
 
-fn is_onnx(domain: &str) -> bool {
+/// The opset of ONNX's own operators among imports, if they are imported.
+pub fn version(imports: &[OperatorSetIdProto]) -> Option<i64> {
+    imports.iter().filter(|o| is_onnx(&o.domain)).map(|o| o.version).max()
+}
+
+fn set(imports: &mut [OperatorSetIdProto], to: i64) {
+    imports.iter_mut().filter(|o| is_onnx(&o.domain)).for_each(|o| o.version = to);
+}
+
+/// Whether a domain is that of ONNX's own operators, which has two spellings.
+pub fn is_onnx(domain: &str) -> bool {
     domain.is_empty() || domain == "ai.onnx"
 }
 
-/// Raise the opset to at least this one.
+/// Raise the opset to at least this one; `whose` needs it, in words.
 ///
 /// # Errors
 /// A model of an opset before 11, or an operator whose meaning cannot be kept, by name.
-pub fn raise(model: &mut ModelProto, to: i64) -> Result<()> {
+pub fn raise(model: &mut ModelProto, to: i64, whose: &str) -> Result<()> {
     let from = of(model);
     if from < to {
-        if from < FIRST {
-            return Err(Error::unsupported(format!(
-                "integers need opset {to} and the model has {from}; Egret raises those from {FIRST} on. Convert it first: \
-                 onnx.version_converter.convert_version(model, {to})"
-            )));
-        }
+        let raise = Raise { from, to, whose };
+        raise.possible()?;
         let graph = model.graph.mut_or_insert_default();
         let mut names = BTreeSet::new();
         taken(graph, &mut names);
-        raise_graph(graph, from, to, &mut names)?;
-        for import in model.opset_import.iter_mut().filter(|o| is_onnx(&o.domain)) {
-            import.version = to;
+        raise.graph(graph, &mut names)?;
+        set(&mut model.opset_import, to);
+        for function in &mut model.functions {
+            let from = version(&function.opset_import).unwrap_or(to);
+            if from < to {
+                let raise = Raise { from, to, whose };
+                let place = format!("the function `{}`", function.name);
+                raise.possible().map_err(|e| e.at(&place))?;
+                let mut names: BTreeSet<String> = function.input.iter().cloned().collect();
+                taken_by(&function.node, &mut names);
+                raise.nodes(&mut function.node, &mut names).map_err(|e| e.at(&place))?;
+                set(&mut function.opset_import, to);
+            }
         }
     }
     let least = match of(model) {
@@ -76,28 +92,14 @@ pub fn raise(model: &mut ModelProto, to: i64) -> Result<()> {
 fn taken(graph: &GraphProto, names: &mut BTreeSet<String>) {
     names.extend(graph.initializer.iter().map(|t| t.name.clone()));
     names.extend(graph.input.iter().map(|i| i.name.clone()));
-    for node in &graph.node {
+    taken_by(&graph.node, names);
+}
+
+fn taken_by(nodes: &[NodeProto], names: &mut BTreeSet<String>) {
+    for node in nodes {
         names.extend(node.output.iter().cloned());
         node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs)).for_each(|g| taken(g, names));
     }
-}
-
-fn raise_graph(graph: &mut GraphProto, from: i64, to: i64, names: &mut BTreeSet<String>) -> Result<()> {
-    let mut nodes = vec![];
-    for mut node in std::mem::take(&mut graph.node) {
-        for a in &mut node.attribute {
-            for inner in a.g.as_mut().into_iter().chain(&mut a.graphs) {
-                raise_graph(inner, from, to, names)?;
-            }
-        }
-        if is_onnx(&node.domain) {
-            raise_node(node, from, to, names, &mut nodes)?;
-        } else {
-            nodes.push(node);
-        }
-    }
-    graph.node = nodes;
-    Ok(())
 }
 
 fn fresh(names: &mut BTreeSet<String>, wanted: String) -> String {
@@ -112,28 +114,81 @@ fn attribute(name: &str, kind: AttributeType) -> AttributeProto {
     AttributeProto { name: name.into(), type_: kind.into(), ..AttributeProto::default() }
 }
 
-/// A node as the newer opset says it, with what it needs before and behind it.
-fn raise_node(
-    mut node: NodeProto,
+/// From one opset to another.
+#[derive(Copy, Clone)]
+struct Raise<'a> {
     from: i64,
     to: i64,
+    /// What needs it, in words.
+    whose: &'a str,
+}
+
+impl Raise<'_> {
+    fn crosses(self, version: i64) -> bool {
+        self.from < version && version <= self.to
+    }
+
+    /// That enough is known of the older opset.
+    fn possible(self) -> Result<()> {
+        let Raise { from, to, whose } = self;
+        if from >= FIRST {
+            return Ok(());
+        }
+        Err(Error::unsupported(format!(
+            "{whose} need opset {to} and the model has {from}; Egret raises those from {FIRST} on. Convert it first: \
+             onnx.version_converter.convert_version(model, {to})"
+        )))
+    }
+
+    fn refuse(self, what: &str) -> Error {
+        let Raise { from, to, whose } = self;
+        Error::unsupported(format!(
+            "{whose} need opset {to}, and {what} does not mean the same there as in opset {from}; \
+             convert the model first: onnx.version_converter.convert_version(model, {to})"
+        ))
+    }
+
+    fn graph(self, graph: &mut GraphProto, names: &mut BTreeSet<String>) -> Result<()> {
+        self.nodes(&mut graph.node, names)
+    }
+
+    fn nodes(self, nodes: &mut Vec<NodeProto>, names: &mut BTreeSet<String>) -> Result<()> {
+        for mut node in std::mem::take(nodes) {
+            for a in &mut node.attribute {
+                for inner in a.g.as_mut().into_iter().chain(&mut a.graphs) {
+                    self.graph(inner, names)?;
+                }
+            }
+            if is_onnx(&node.domain) {
+                raise_node(self, node, names, nodes)?;
+            } else {
+                nodes.push(node);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A node as the newer opset says it, with what it needs before and behind it.
+fn raise_node(
+    raise: Raise<'_>,
+    mut node: NodeProto,
     names: &mut BTreeSet<String>,
     out: &mut Vec<NodeProto>,
 ) -> Result<()> {
-    let crosses = |version: i64| from < version && version <= to;
+    let crosses = |version: i64| raise.crosses(version);
     let op = node.op_type.clone();
-    let refuse = |what: &str| {
-        Error::unsupported(format!(
-            "the integers need opset {to}, and {what} does not mean the same there as in opset {from}; \
-             convert the model first: onnx.version_converter.convert_version(model, {to})"
-        ))
-    };
+    let refuse = |what: &str| raise.refuse(what);
+    let first = node.output.first().cloned().unwrap_or_default();
     if REFUSED.iter().any(|(o, version)| *o == op && crosses(*version)) {
-        return Err(refuse(&format!("{op} `{}`", node.output[0])));
+        return Err(refuse(&format!("{op} `{first}`")));
     }
     if let Some((_, name, slot, _)) = MOVED.iter().find(|m| m.0 == op && crosses(m.3))
         && let Some(at) = node.attribute.iter().position(|a| a.name == *name)
     {
+        if !node.attribute[at].ref_attr_name.is_empty() {
+            return Err(refuse(&format!("{op} `{first}` with `{name}` of its function")));
+        }
         let ints = node.attribute.remove(at).ints;
         let tensor = TensorProto {
             dims: vec![ints.len() as i64],
@@ -141,7 +196,7 @@ fn raise_node(
             raw_data: ints.iter().flat_map(|i| i.to_le_bytes()).collect(),
             ..TensorProto::default()
         };
-        let constant = fresh(names, format!("{}_{name}", node.output[0]));
+        let constant = fresh(names, format!("{first}_{name}"));
         out.push(NodeProto {
             op_type: "Constant".into(),
             output: vec![constant.clone()],
@@ -163,7 +218,10 @@ fn raise_node(
         }
         "Dropout" if crosses(12) => node.attribute.retain(|a| a.name != "ratio"),
         "BatchNormalization" if crosses(14) && node.output.iter().skip(1).any(|o| !o.is_empty()) => {
-            return Err(refuse(&format!("BatchNormalization `{}` in training", node.output[0])));
+            return Err(refuse(&format!("BatchNormalization `{first}` in training")));
+        }
+        "Resize" if crosses(13) && node.attribute.iter().any(|a| a.s == b"tf_half_pixel_for_nn") => {
+            return Err(refuse(&format!("Resize `{first}` with tf_half_pixel_for_nn")));
         }
         "RoiAlign" if crosses(16) => node.attribute.push(AttributeProto {
             s: b"output_half_pixel".to_vec(),
@@ -178,7 +236,12 @@ fn raise_node(
                 }
             }
         }
-        "Softmax" | "LogSoftmax" | "Hardmax" if crosses(13) => return softmax(node, names, out),
+        "Softmax" | "LogSoftmax" | "Hardmax" if crosses(13) => {
+            if node.attribute.iter().any(|a| !a.ref_attr_name.is_empty()) {
+                return Err(refuse(&format!("{op} `{first}` with the axis of its function")));
+            }
+            return softmax(node, names, out);
+        }
         _ => {}
     }
     out.push(node);
@@ -189,11 +252,13 @@ fn raise_node(
 fn softmax(mut node: NodeProto, names: &mut BTreeSet<String>, out: &mut Vec<NodeProto>) -> Result<()> {
     let axis = node.attribute.iter().find(|a| a.name == "axis").map_or(1, |a| a.i);
     node.attribute.retain(|a| a.name != "axis");
+    let (Some(x), Some(y)) = (node.input.first().cloned(), node.output.first().cloned()) else {
+        return Err(Error::user(format!("{} `{}` has no operand or no result", node.op_type, node.name)));
+    };
     if axis == -1 {
         out.push(node);
         return Ok(());
     }
-    let (x, y) = (node.input[0].clone(), node.output[0].clone());
     let [flat, done, shape] = ["flat", "normalized", "shape"].map(|n| fresh(names, format!("{y}_{n}")));
     let simple = |op: &str, input: &[&String], output: &String| NodeProto {
         op_type: op.into(),
