@@ -31,6 +31,7 @@ fn images() -> tempfile::TempDir {
 fn a_closed_pipe_ends_quietly() {
     let dir = images();
     let (cnn, case, out) = (model(CNN), path(&dir, "case"), path(&dir, "out"));
+    let made = path(&dir, "made.npz");
     let cases: &[&[&str]] = &[
         &["--help"],
         &["print", &cnn],
@@ -44,6 +45,7 @@ fn a_closed_pipe_ends_quietly() {
         &["bench", &cnn, "--seconds", "0.01", "--json"],
         &["run", &cnn, "--random", "1"],
         &["run", &cnn, "--random", "1", "--profile"],
+        &["run", &cnn, "--random", "1", "--profile", "-o", &made],
         &["check", &cnn],
         &["bisect", &cnn],
         &["diff", &cnn, &cnn],
@@ -67,6 +69,7 @@ fn a_closed_pipe_ends_quietly() {
             assert!(!said.contains("egret:") && !said.contains("panic"), "{args:?}: {said}");
         }
     }
+    assert!(npz::read(Path::new(&made)).is_ok(), "what was asked for is there, whoever reads");
 }
 
 fn slices(args: &[String]) -> Vec<&str> {

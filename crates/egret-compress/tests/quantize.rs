@@ -305,6 +305,12 @@ fn inputs_become_bytes_where_contractions_read_them() {
     assert!(quantize(&file.path(), &request).expect("it works").model == made.model, "the same bytes");
     let told = |r: &Quantization| quantize(&file.path(), r).map(|_| ()).expect_err("refused").to_string();
     assert!(told(&to("int8")).contains("--data"));
+    // Samples of NaN give no ranges.
+    let nan = file.0.path().join("nan.npy");
+    npz::write(&nan, &[("x".into(), Tensor::new(&[3, 32, 32], vec![f32::NAN; 3 * 32 * 32]))])
+        .expect("a file");
+    let refused = told(&Quantization { data: vec![nan], ..to("int8") });
+    assert!(refused.contains("no finite number"), "{refused}");
 }
 
 /// A normalisation behind a convolution is folded if nothing else reads what is between, and the outputs stay.

@@ -57,27 +57,30 @@ pub fn run(args: &Args) -> Result<()> {
     for line in &ready.notes {
         note(format_args!("note: {line}"));
     }
-    let outputs = match (args.profile, native) {
+    let (outputs, profile) = match (args.profile, native) {
         (true, Some(native)) => {
             let (outputs, spans) = native.profile(&ready.inputs)?;
-            say_text!("{}", Profile::new(&spans).text(args.verbose));
-            outputs
+            (outputs, Some(Profile::new(&spans)))
         }
         (true, None) => return Err(Error::user("--profile measures kernels; --engine interp has none")),
         (false, _) => match &ready.executable {
             Executable::Interp(graph, denormals) => {
-                interpret("running", graph, &ready.inputs, *denormals, args.max_trips)?
+                (interpret("running", graph, &ready.inputs, *denormals, args.max_trips)?, None)
             }
-            Executable::Native(native) => progress("running", || native.run(&ready.inputs))?,
+            Executable::Native(native) => (progress("running", || native.run(&ready.inputs))?, None),
         },
     };
+    // The file comes first: whoever reads what is printed may stop reading.
+    if let Some(path) = &args.output {
+        npz::write(path, &npz::tensors(&ready.outputs, &outputs)?)?;
+    }
+    if let Some(profile) = profile {
+        say_text!("{}", profile.text(args.verbose));
+    }
     for (name, value) in ready.outputs.iter().zip(&outputs) {
         say!("{name}: {}", summary(value));
     }
-    match &args.output {
-        Some(path) => npz::write(path, &npz::tensors(&ready.outputs, &outputs)?),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// A value in one line.

@@ -9,8 +9,8 @@ use crate::data::taps::{Taps, floats};
 use crate::names::fresh;
 use crate::quantize::grid::Grid;
 use crate::quantize::histogram::{Histogram, Range, bytes};
-use egret::Result;
 use egret::samples::Samples;
+use egret::{Error, Result};
 use onnx_protobuf::{GraphProto, ModelProto, NodeProto, TensorProto};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -92,7 +92,10 @@ impl Places {
     }
 }
 
-/// The ranges of values on samples; what has no floats, or none that are finite, has none.
+/// The ranges of values on samples; what has no floats, or some that are not finite (a mask of -inf), has none.
+///
+/// # Errors
+/// A sample that the model does not take; samples on which no value is finite.
 pub fn ranges(
     model: &ModelProto,
     path: &Path,
@@ -137,7 +140,14 @@ pub fn ranges(
         };
         out.insert(name.clone(), range);
     }
-    Ok(out)
+    let broken = places.edges.keys().find(|n| seen.get(places.source(n)).is_some_and(|h| h.bad() > 0));
+    match broken {
+        Some(name) if out.is_empty() => Err(Error::user(format!(
+            "`{name}` and all other inputs of contractions hold what is no finite number on these samples: are they prepared \
+             as the model expects them?"
+        ))),
+        _ => Ok(out),
+    }
 }
 
 /// Put the nodes around the values that have ranges; edges of others stay.
