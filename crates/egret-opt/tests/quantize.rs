@@ -144,3 +144,26 @@ fn a_graph_without_quantised_tensors_is_left_alone() {
     // No e-graph was built.
     assert!(report.findings.counts.is_empty());
 }
+
+/// Two groups of six channels are no tiles of bytes, which take four channels a step: floats are as exact, and fast.
+#[test]
+fn what_lowering_does_not_do_in_bytes_is_not_estimated_as_such() {
+    let graph = |channels: i64, groups: i64| {
+        let each = channels / groups;
+        let text = format!(
+            "graph @g(%0 \"x\": u8[1, {channels}, 30, 30]) -> (%4 \"y\") {{
+  %1 = cast(%0) {{round = \"nearest\", saturate = 1, to = i32}}
+  %2 = const i8[32, {each}, 3, 3] random(1)
+  %3 = cast(%2) {{round = \"nearest\", saturate = 1, to = i32}}
+  %5 = conv(%1, %3) {{dilations = [1, 1], groups = {groups}, layout = \"channels_first\", pads = [1, 1, 1, 1], strides = [1, 1]}}
+  %4 = cast(%5) {{round = \"nearest\", saturate = 1, to = f32}}
+}}"
+        );
+        text::parse(&text, &|_| None).expect("a graph")
+    };
+    let vnni = CostModel::of("x86-64-v4-vnni").expect("a target");
+    for (channels, groups, of) in [(12, 2, DType::F32), (16, 2, DType::I32), (12, 1, DType::I32)] {
+        let (after, _) = quantized_for(vnni, &graph(channels, groups), Tier::Exact);
+        assert_eq!(contracted(&after), [of], "{channels} channels in {groups} groups");
+    }
+}

@@ -2,7 +2,7 @@
 
 use crate::options::Options;
 use crate::pipeline::Lowered;
-use egret_ir::{DType, Family, Graph, text};
+use egret_ir::{DType, Family, Graph, Op, text};
 use egret_opt::rules::{Rule, Tier, shipped};
 use egret_trace::{Kind, Trace, Why};
 use std::collections::BTreeMap;
@@ -62,7 +62,12 @@ pub fn integers(graph: &Graph) -> Vec<String> {
             operand.and_then(|v| graph.ty(v).as_tensor()).map(|t| t.dtype)
         };
         let weights = node.operands.get(1).copied().flatten().and_then(|v| graph.as_const(v));
-        let bytes = (dtype(0), dtype(1)) == (Some(DType::U8), Some(DType::I8)) && weights.is_some();
+        // As lowering cuts them: four channels a step, within a group.
+        let steps = node.op != Op::Conv
+            || node.attrs.int("groups") == 1
+            || weights.is_some_and(|w| w.shape()[1].is_multiple_of(4));
+        let bytes =
+            (dtype(0), dtype(1)) == (Some(DType::U8), Some(DType::I8)) && weights.is_some() && steps;
         if node.op.family() == Family::Contraction && dtype(0).is_some_and(|d| !d.is_float()) && !bytes {
             *counts.entry(node.op.name()).or_default() += 1;
         }

@@ -60,7 +60,7 @@ pub fn run(args: &Args) -> Result<()> {
     let (outputs, profile) = match (args.profile, native) {
         (true, Some(native)) => {
             let (outputs, spans) = native.profile(&ready.inputs)?;
-            (outputs, Some(Profile::new(&spans)))
+            (outputs, Some(Profile::new(&spans).text(args.verbose)))
         }
         (true, None) => return Err(Error::user("--profile measures kernels; --engine interp has none")),
         (false, _) => match &ready.executable {
@@ -75,7 +75,7 @@ pub fn run(args: &Args) -> Result<()> {
         npz::write(path, &npz::tensors(&ready.outputs, &outputs)?)?;
     }
     if let Some(profile) = profile {
-        say_text!("{}", profile.text(args.verbose));
+        say_text!("{profile}");
     }
     for (name, value) in ready.outputs.iter().zip(&outputs) {
         say!("{name}: {}", summary(value));

@@ -83,14 +83,12 @@ impl CostModel {
         };
         let is_int = result.dtype().is_some_and(|d| d.is_int());
         let elem = |i: usize| operands.get(i).and_then(|f| f.dtype());
-        let one_per_group = || {
-            operands
-                .get(1)
-                .and_then(|f| f.tensor())
-                .is_some_and(|t| dim(operands.get(1), 1) == 1 && t.rank() > 2)
-        };
-        let depthwise = op.cost_class() == CostClass::Conv && one_per_group();
-        let of_bytes = elem(0) == Some(DType::U8) && elem(1) == Some(DType::I8) && !depthwise;
+        // As lowering does it: by constant weights, four channels of a group a step.
+        let steps = op.cost_class() != CostClass::Conv
+            || attrs.int("groups") == 1
+            || dim(operands.get(1), 1).is_multiple_of(4);
+        let constant = operands.get(1).is_some_and(|f| f.constant);
+        let of_bytes = elem(0) == Some(DType::U8) && elem(1) == Some(DType::I8) && constant && steps;
         let macs = match is_int {
             _ if of_bytes => self.byte_macs,
             true => self.integer_macs,
