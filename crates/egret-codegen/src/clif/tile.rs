@@ -396,12 +396,7 @@ impl TileEmitter<'_, '_, '_> {
     /// Four elements of a: as i16, twice one behind another, or as four i32 where columns are scalars.
     fn bytes_of_a(&mut self, block: &Block<'_>, a: Value, offset: i64) -> Result<Vec<Value>> {
         if block.ty().lanes == 1 {
-            return Ok((0..SIZE)
-                .map(|i| {
-                    let byte = self.load_at(types::I8, a, offset + i);
-                    self.emit.b.ins().uextend(types::I32, byte)
-                })
-                .collect());
+            return Ok(self.bytes_apart(Elem::U8, a, offset));
         }
         let word = self.load_at(types::I32, a, offset);
         let f = &mut *self.emit.b;
@@ -413,16 +408,21 @@ impl TileEmitter<'_, '_, '_> {
     /// Four elements of each column of b: as i16, those of the first two columns and those of the others; or as four i32.
     fn bytes_of_b(&mut self, block: &Block<'_>, b: Value, offset: i64) -> Result<Vec<Value>> {
         if block.ty().lanes == 1 {
-            return Ok((0..SIZE)
-                .map(|i| {
-                    let byte = self.load_at(types::I8, b, offset + i);
-                    self.emit.b.ins().sextend(types::I32, byte)
-                })
-                .collect());
+            return Ok(self.bytes_apart(Elem::I8, b, offset));
         }
         let all = self.load_at(types::I8X16, b, offset);
         let f = &mut *self.emit.b;
         Ok(vec![f.ins().swiden_low(all), f.ins().swiden_high(all)])
+    }
+
+    /// The elements of a step, each as an i32.
+    fn bytes_apart(&mut self, elem: Elem, base: Value, offset: i64) -> Vec<Value> {
+        let byte = |i: i64| {
+            let byte = self.load_at(types::I8, base, offset + i);
+            let b = self.emit.b.ins();
+            if elem.is_signed() { b.sextend(types::I32, byte) } else { b.uextend(types::I32, byte) }
+        };
+        (0..Products::Bytes.depth()).map(byte).collect()
     }
 
     /// Products of i16 added in pairs, or one of i32.

@@ -195,27 +195,19 @@ functions! {
     };
     /// Whether the integers a and b, and any sum of n products of them, fit an i32.
     sums_fit(a, b, n) = |a| {
-        let largest = |i: usize| -> Result<f64, String> {
-            let (low, high) = crate::analysis::interval::known(facts(a, i)?).ok_or("integers of unknown size")?;
-            Ok(low.abs().max(high.abs()))
-        };
-        let (x, y, n) = (largest(0)?, largest(1)?, int(a, 2)?.max(1) as f64);
+        let (x, y, n) = (largest(a, 0)?, largest(a, 1)?, int(a, 2)?.max(1) as f64);
         let (most, limit) = ((x * y * n).max(x).max(y), f64::from(i32::MAX));
         if most <= limit { Ok(Val::Bool(true)) } else { Err(format!("sums of up to {most}")) }
     };
     /// Whether every element of the integers x is in low..=high.
     in_range(x, low, high) = |a| {
-        let (low, high) = crate::analysis::interval::known(facts(a, 0)?).ok_or("integers of unknown size")?;
+        let (low, high) = bounds(a, 0)?;
         let (least, most) = (int(a, 1)? as f64, int(a, 2)? as f64);
         if least <= low && high <= most { Ok(Val::Bool(true)) } else { Err(format!("elements in {low}..={high}")) }
     };
     /// Whether any sum of n products of the integers a and b is an f32, whatever the order of the sum.
     sums_are_floats(a, b, n) = |a| {
-        let largest = |i: usize| -> Result<f64, String> {
-            let (low, high) = crate::analysis::interval::known(facts(a, i)?).ok_or("integers of unknown size")?;
-            Ok(low.abs().max(high.abs()))
-        };
-        let (most, limit) = (largest(0)? * largest(1)? * int(a, 2)?.max(1) as f64, 24f64.exp2());
+        let (most, limit) = (largest(a, 0)? * largest(a, 1)? * int(a, 2)?.max(1) as f64, 24f64.exp2());
         if most <= limit { Ok(Val::Bool(true)) } else { Err(format!("sums of up to {most}")) }
     };
     /// Whether x has one element and at most one axis.
@@ -550,6 +542,16 @@ fn float(args: &[Val], i: usize) -> Result<f64, String> {
         Attr::Int(v) => Ok(*v as f64),
         other => Err(format!("a number is wanted, not {}", other.kind())),
     }
+}
+
+/// The least and the greatest that integers may be.
+fn bounds(args: &[Val], i: usize) -> Result<(f64, f64), String> {
+    crate::analysis::interval::known(facts(args, i)?).ok_or_else(|| "integers of unknown size".into())
+}
+
+/// The largest magnitude that integers may have.
+fn largest(args: &[Val], i: usize) -> Result<f64, String> {
+    bounds(args, i).map(|(low, high)| low.abs().max(high.abs()))
 }
 
 /// The low (0) or high (1) half of a convolution's pads, behind zeros for the batch and the channels.

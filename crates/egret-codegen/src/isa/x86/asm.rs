@@ -297,24 +297,16 @@ impl Asm {
 
     /// AVX-512: bytes of memory in lanes of 4 bytes, extended by their sign or by zeros; all the same byte if `splat`.
     pub fn load_bytes(&mut self, dst: Vr, mem: Mem, mask: Option<Vr>, signed: bool, splat: bool) {
-        let dst = self.vr(dst);
-        let (from, mask) = if splat {
-            let low = Register::XMM0 + (dst as u32 - Register::ZMM0 as u32);
-            let code = Code::EVEX_Vpbroadcastb_xmm_k1z_xmmm8;
-            self.add(Instruction::with2(code, low, mem.operand()));
-            (None, None)
-        } else {
-            (Some(mem), mask)
-        };
+        let (low, dst) = (Register::XMM0 + u32::from(dst), self.vr(dst));
         let code = match signed {
             true => Code::EVEX_Vpmovsxbd_zmm_k1z_xmmm128,
             false => Code::EVEX_Vpmovzxbd_zmm_k1z_xmmm128,
         };
-        let low = Register::XMM0 + (dst as u32 - Register::ZMM0 as u32);
-        let inst = match from {
-            Some(mem) => Instruction::with2(code, dst, mem.operand()),
-            None => Instruction::with2(code, dst, low),
-        };
+        if splat {
+            self.add(Instruction::with2(Code::EVEX_Vpbroadcastb_xmm_k1z_xmmm8, low, mem.operand()));
+            return self.add(Instruction::with2(code, dst, low));
+        }
+        let inst = Instruction::with2(code, dst, mem.operand());
         self.add(inst.map(|mut i| {
             if let Some(m) = mask {
                 i.set_op_mask(Register::K0 + u32::from(m));
