@@ -32,6 +32,14 @@ pub fn import_parsed(
     import(model, ExternalData::new(path.parent(), Some(path)), options).map_err(|e| at(path, e))
 }
 
+/// Import a model that [`parse_model`] has read from memory: external data is refused.
+///
+/// # Errors
+/// As [`import_path`].
+pub fn import_in_memory(model: &ModelProto, options: &ImportOptions) -> Result<Graph, ImportError> {
+    import(model, ExternalData::new(None, None), options)
+}
+
 /// Import a model from memory. Without a folder, external data is refused.
 ///
 /// # Errors

@@ -48,7 +48,8 @@ pub struct Declared {
 
 /// A model file, read and parsed once: what it declares, which files it consists of, and the graphs that it becomes.
 pub struct ModelFile {
-    path: PathBuf,
+    /// `None`: it was never in a file.
+    path: Option<PathBuf>,
     proto: ModelProto,
 }
 
@@ -58,12 +59,20 @@ impl ModelFile {
     /// # Errors
     /// A file that cannot be read, or is no model.
     pub fn open(path: &Path) -> Result<ModelFile> {
-        Ok(ModelFile { path: path.to_owned(), proto: egret_onnx::parse_path(path)? })
+        Ok(ModelFile { path: Some(path.to_owned()), proto: egret_onnx::parse_path(path)? })
     }
 
     /// A model in memory, as if it had been read from a file there.
     pub fn of(path: &Path, proto: ModelProto) -> ModelFile {
-        ModelFile { path: path.to_owned(), proto }
+        ModelFile { path: Some(path.to_owned()), proto }
+    }
+
+    /// The bytes of a model; there is no folder where its external data could be.
+    ///
+    /// # Errors
+    /// Bytes that are no model.
+    pub fn from_bytes(bytes: &[u8]) -> Result<ModelFile> {
+        Ok(ModelFile { path: None, proto: egret_onnx::parse_model(bytes)? })
     }
 
     /// The model as it was read.
@@ -96,18 +105,31 @@ impl ModelFile {
         })
     }
 
+    /// The dims that an input or output declares, unnamed where it gives neither size nor name. `None`: there is no such tensor,
+    /// or its rank is not declared.
+    pub fn declared_dims(&self, name: &str) -> Option<Vec<Dim>> {
+        let graph = &self.proto.graph;
+        let port = graph.input.iter().chain(&graph.output).find(|v| v.name == name)?;
+        let mut dim = |name: &str, _| if name.is_empty() { Dim::unnamed() } else { Dim::symbol(name) };
+        match egret_onnx::data::decode_type(&port.type_, &mut dim) {
+            Ok(Some(Type::Tensor(t))) => Some(t.shape.to_vec()),
+            _ => None,
+        }
+    }
+
     /// Opset versions that the model imports, as `domain version`.
     pub fn opsets(&self) -> Vec<String> {
         let name = |domain: &str| if domain.is_empty() { "ai.onnx".into() } else { domain.to_owned() };
         self.proto.opset_import.iter().map(|o| format!("{} {}", name(&o.domain), o.version)).collect()
     }
 
-    /// The model file and the files of external data that its initialisers name, in order, each once.
+    /// The model file and the files of external data that its initialisers name, in order, each once; none of a model in memory.
     pub fn files(&self) -> Vec<PathBuf> {
-        let mut out = vec![self.path.clone()];
+        let Some(path) = &self.path else { return vec![] };
+        let mut out = vec![path.clone()];
         let entries = self.proto.graph.initializer.iter().flat_map(|t| &t.external_data);
         for entry in entries.filter(|e| e.key == "location") {
-            let path = self.path.with_file_name(&entry.value);
+            let path = path.with_file_name(&entry.value);
             if !out.contains(&path) {
                 out.push(path);
             }
@@ -120,7 +142,14 @@ impl ModelFile {
     /// # Errors
     /// A model that is wrong or unsupported; decisions that do not fit it.
     pub fn import(&self, options: &ImportOptions) -> Result<Graph> {
-        Ok(egret_onnx::import_parsed(&self.proto, &self.path, options)?)
+        Ok(self.graph(options)?)
+    }
+
+    fn graph(&self, options: &ImportOptions) -> std::result::Result<Graph, egret_onnx::ImportError> {
+        match &self.path {
+            Some(path) => egret_onnx::import_parsed(&self.proto, path, options),
+            None => egret_onnx::import_in_memory(&self.proto, options),
+        }
     }
 
     /// The graph for given inputs: dims take the inputs' shapes, and inputs whose values the compiler must know are bound to
@@ -142,7 +171,7 @@ impl ModelFile {
             bind,
         };
         loop {
-            let error = match egret_onnx::import_parsed(&self.proto, &self.path, &options) {
+            let error = match self.graph(&options) {
                 Ok(graph) => return Ok((graph, options)),
                 Err(e) => e,
             };

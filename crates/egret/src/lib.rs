@@ -65,7 +65,7 @@ pub use egret_onnx::ImportOptions;
 pub use egret_onnx::NEWEST_OPSET;
 pub use egret_opt::DEFAULT_BUDGET;
 pub use egret_opt::rules::Tier;
-pub use egret_runtime::{Port, abi::ABI_VERSION, memory};
+pub use egret_runtime::{AlignedBytes, Input, Port, abi::ABI_VERSION, memory};
 pub use egret_trace as trace;
 pub use egret_trace::Trace;
 pub use engine::{Engine, Executable, Session, interpret};

@@ -20,7 +20,8 @@ use std::time::Instant;
 pub struct Native {
     model: Model,
     pool: Pool,
-    arena: Mutex<AlignedBytes>,
+    /// One for each run at a time that there has been.
+    arenas: Mutex<Vec<AlignedBytes>>,
     /// What each kernel run does.
     work: Vec<Work>,
     // The shared library's folder: deleted when the model is.
@@ -53,9 +54,9 @@ impl From<CallError> for Error {
 
 impl Native {
     fn new(model: Model, threads: usize, dir: Option<Scratch>) -> Result<Native> {
-        let arena = Mutex::new(model.new_arena()?);
+        let arenas = Mutex::new(vec![model.new_arena()?]);
         let work = work::unknown(model.kernels());
-        Ok(Native { model, pool: Pool::new(threads), arena, work, _dir: dir })
+        Ok(Native { model, pool: Pool::new(threads), arenas, work, _dir: dir })
     }
 
     /// Compile a graph into memory.
@@ -135,6 +136,28 @@ impl Native {
         session.outputs()
     }
 
+    /// Run it on bytes, without a copy. `outputs[i]` takes those of output `i` and must have its exact size. Several threads
+    /// may do so at once.
+    ///
+    /// # Errors
+    /// Inputs that do not fit the model, or an index in them that is outside its axis.
+    pub fn call(&self, inputs: &[Input<'_>], outputs: &mut [AlignedBytes]) -> Result<()> {
+        self.step(inputs, outputs, self.pool.env())
+    }
+
+    /// A run in an arena that no other run uses meanwhile.
+    fn step(&self, ins: &[Input<'_>], outs: &mut [AlignedBytes], env: BorrowedEnv<'_>) -> Result<()> {
+        let arenas = || self.arenas.lock().unwrap_or_else(|e| e.into_inner());
+        let kept = arenas().pop();
+        let mut arena = match kept {
+            Some(arena) => arena,
+            None => self.model.new_arena()?,
+        };
+        let result = self.model.run(ins, outs, &mut arena, env);
+        arenas().push(arena);
+        Ok(result?)
+    }
+
     /// Everything that runs on the same inputs share.
     pub fn session(&self, inputs: &[Value]) -> Result<NativeSession<'_>> {
         let (have, need) = (inputs.len(), self.model.inputs().len());
@@ -203,8 +226,7 @@ impl NativeSession<'_> {
             .iter()
             .map(|(t, dims)| Input { bytes: t.bytes(), dtype: t.dtype().abi_code(), dims })
             .collect();
-        let mut arena = self.native.arena.lock().unwrap_or_else(|e| e.into_inner());
-        Ok(self.native.model.run(&ins, &mut self.outputs, &mut arena, self.env)?)
+        self.native.step(&ins, &mut self.outputs, self.env)
     }
 
     /// The outputs of the last run.
