@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// (crate, the crates of ours that it may know). docs/ARCHITECTURE.md has the reasons.
-const KNOWS: [(&str, &[&str]); 18] = [
+const KNOWS: [(&str, &[&str]); 19] = [
     ("egret-float", &[]),
     ("egret-ir", &["egret-float"]),
     ("egret-trace", &[]),
@@ -35,17 +35,19 @@ const KNOWS: [(&str, &[&str]); 18] = [
     ("egret-join", &["egret"]),
     ("egret-cli", &["egret", "egret-attribute", "egret-compress", "egret-join"]),
     ("egret-build", &["egret"]),
+    ("egret-python", &["egret"]),
     ("egret-testkit", &["egret-ir"]),
     ("xtask", &[]),
 ];
 
 /// (dependency, by the beginning of its name; the only crates that may name it).
-const ONLY_IN: [(&str, &[&str]); 6] = [
+const ONLY_IN: [(&str, &[&str]); 7] = [
     ("petgraph", &["egret-ir"]),
     ("egg", &["egret-opt"]),
     ("cranelift", &["egret-codegen"]),
     ("iced-x86", &["egret-codegen"]),
     ("clap", &["egret-cli"]),
+    ("pyo3", &["egret-python"]),
     ("onnx-protobuf", &["egret-onnx", "egret", "egret-compress", "egret-join"]),
 ];
 

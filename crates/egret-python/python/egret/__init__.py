@@ -1,0 +1,115 @@
+"""Egret compiles ONNX models to native code and runs them.
+
+>>> net = egret.compile("net.onnx", dims={"batch": 1})
+>>> logits = net(image)
+
+`compile` gives a `Module`, which is called with NumPy arrays. `InferenceSession` is for scripts that were written for ONNX Runtime.
+`explain` says what the compiler made of a model. Whatever is refused is an `Error`.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Mapping, Sequence, Union
+
+from ._native import Error, Module, Port, __version__
+from ._native import Model as _Model
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+__all__ = [
+    "Error",
+    "InferenceSession",
+    "Model",
+    "Module",
+    "NodeArg",
+    "Port",
+    "SessionOptions",
+    "__version__",
+    "compile",
+    "explain",
+]
+
+#: What `compile` takes: a path, the bytes of a model file, or an `onnx.ModelProto`.
+Model = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, Any]
+
+
+def _read(model: Model) -> _Model:
+    if isinstance(model, (bytes, bytearray, memoryview)):
+        return _Model(data=bytes(model))
+    if hasattr(model, "SerializeToString"):
+        return _Model(data=model.SerializeToString())
+    return _Model(path=os.fspath(model))
+
+
+def _shapes(shapes: Mapping[str, Sequence[int]] | None) -> dict[str, list[int]]:
+    return {name: [int(d) for d in shape] for name, shape in (shapes or {}).items()}
+
+
+def compile(
+    model: Model,
+    dims: Mapping[str, int] | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    *,
+    bind: Mapping[str, ArrayLike] | None = None,
+    threads: int | None = 1,
+    target: str | None = None,
+    tier: str | None = None,
+    denormals: str | None = None,
+) -> Module:
+    """Compile a model into memory.
+
+    The choices are those of `egret compile`, under the same names:
+
+    model: a path, the bytes of a model file, or an `onnx.ModelProto`. External data is looked for beside a path, and nowhere else.
+    dims: values of free dims by name, e.g. `{"batch": 1}`.
+    shapes: shapes of inputs by name; they give free dims their values too.
+    bind: inputs that are fixed to a value: the module takes no other for them, and they need not be given to it.
+    threads: threads of a run, the caller's included; `None`: one for each core.
+    target: the CPU, as `egret doctor` lists them; this machine's unless given.
+    tier: what rewrites may change: nothing ("exact"), the order and rounding of float operations ("reassoc"), values by a bounded error
+        ("approx", the default), values by more ("lossy").
+    denormals: "flush" or "keep"; kept with tier "exact", flushed in all others unless given.
+    """
+    return _read(model).compile(
+        dims=dict(dims or {}),
+        shapes=_shapes(shapes),
+        bind=dict(bind or {}),
+        threads=threads,
+        target=target,
+        tier=tier,
+        denormals=denormals,
+    )
+
+
+def explain(
+    model: Model,
+    dims: Mapping[str, int] | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    *,
+    target: str | None = None,
+    tier: str | None = None,
+    denormals: str | None = None,
+    missed: bool = False,
+    verbose: bool = False,
+) -> str:
+    """What the compiler makes of a model, as `egret explain` prints it: what was fused into what, where the time goes, and what could
+    still be gained.
+
+    missed: only what was not done, and why.
+    verbose: more, the rules that were applied among it.
+    The other choices are those of `compile`.
+    """
+    return _read(model).explain(
+        dims=dict(dims or {}),
+        shapes=_shapes(shapes),
+        target=target,
+        tier=tier,
+        denormals=denormals,
+        missed=missed,
+        verbose=verbose,
+    )
+
+
+from .session import InferenceSession, NodeArg, SessionOptions  # noqa: E402  (it needs `_read`)

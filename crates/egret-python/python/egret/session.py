@@ -1,0 +1,159 @@
+"""`InferenceSession`: a model behind the interface of ONNX Runtime, compiled for the shapes that it is run on."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, Mapping, NamedTuple, Sequence
+
+import numpy
+
+from ._native import Error, Module
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from . import Model
+
+#: Names of element types in ONNX Runtime.
+_TYPES = {
+    "f16": "float16",
+    "bf16": "bfloat16",
+    "f32": "float",
+    "f64": "double",
+    **{f"i{n}": f"int{n}" for n in (2, 4, 8, 16, 32, 64)},
+    **{f"u{n}": f"uint{n}" for n in (2, 4, 8, 16, 32, 64)},
+    **{f"f{kind}": f"float{kind}" for kind in ("8e4m3fn", "8e4m3fnuz", "8e5m2", "8e5m2fnuz", "8e8m0", "4e2m1")},
+}
+
+
+class NodeArg(NamedTuple):
+    """An input or output as the model declares it."""
+
+    name: str
+    #: As ONNX Runtime spells it, e.g. `tensor(float)`.
+    type: str
+    #: A size, the name of a free dim, or `None` for each axis; empty where the model declares none.
+    shape: list[int | str | None]
+
+
+class SessionOptions:
+    """What of ONNX Runtime's options has a counterpart; to set any other is an `AttributeError`."""
+
+    __slots__ = ("intra_op_num_threads",)
+
+    def __init__(self) -> None:
+        #: Threads of a run; 0: one for each core.
+        self.intra_op_num_threads = 0
+
+
+class InferenceSession:
+    """A model that is compiled when it is first run, for the shapes of what it is given, and again for other shapes.
+
+    The modules of the `cache_size` combinations of shapes that were used last are kept. Where the compiler must know the value of an
+    input (the target of a reshape, say), a module is for one value of it. Any number of threads may run a session.
+
+    model: as for `egret.compile`.
+    sess_options: `SessionOptions`; its `intra_op_num_threads` is `threads`.
+    providers: as for ONNX Runtime; `CPUExecutionProvider` is the one that there is, and must be among them if any are given.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        sess_options: SessionOptions | None = None,
+        providers: Sequence[Any] | None = None,
+        *,
+        dims: Mapping[str, int] | None = None,
+        threads: int | None = None,
+        target: str | None = None,
+        tier: str | None = None,
+        denormals: str | None = None,
+        cache_size: int = 8,
+    ) -> None:
+        from . import _read
+
+        names = [p if isinstance(p, str) else p[0] for p in providers or self.get_providers()]
+        if "CPUExecutionProvider" not in names:
+            raise Error(f"providers {names}: Egret has CPUExecutionProvider only; name it among them, or none")
+        if cache_size < 1:
+            raise Error(f"cache_size={cache_size}: give a whole number of at least 1")
+        if threads is None and sess_options is not None:
+            threads = sess_options.intra_op_num_threads or None
+        self._model = _read(model)
+        self._inputs = [_node_arg(*port) for *port, has_default in self._model.inputs if not has_default]
+        self._defaults = [_node_arg(*port) for *port, has_default in self._model.inputs if has_default]
+        self._outputs = [_node_arg(*port) for *port, _ in self._model.outputs]
+        self._dims = dict(dims or {})
+        self._options = {"threads": threads, "target": target, "tier": tier, "denormals": denormals}
+        self._cache_size = cache_size
+        # The least recently used first.
+        self._modules: OrderedDict[Any, Module] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get_inputs(self) -> list[NodeArg]:
+        """The inputs that must be given."""
+        return list(self._inputs)
+
+    def get_overridable_initializers(self) -> list[NodeArg]:
+        """The inputs that have a value where none is given."""
+        return list(self._defaults)
+
+    def get_outputs(self) -> list[NodeArg]:
+        """The outputs."""
+        return list(self._outputs)
+
+    def get_providers(self) -> list[str]:
+        """What it runs on."""
+        return ["CPUExecutionProvider"]
+
+    def run(
+        self,
+        output_names: Sequence[str] | None,
+        feeds: Mapping[str, ArrayLike],
+        run_options: None = None,
+    ) -> list[NDArray[Any]]:
+        """Run the model on arrays by name: the outputs of these names, or all of them, in order."""
+        if run_options is not None:
+            raise Error("run_options: Egret has none; leave them out")
+        known = [port.name for port in self._outputs]
+        for name in output_names or ():
+            if name not in known:
+                raise Error(f"the model has no output `{name}`; its outputs are {', '.join(f'`{n}`' for n in known)}")
+        for port in self._inputs:
+            if port.name not in feeds:
+                raise Error(f"no value for the input `{port.name}`: {port.type} {port.shape}")
+        arrays = {name: _array(value) for name, value in feeds.items()}
+        results = self._module(arrays).run(arrays)
+        return [results[name] for name in output_names or known]
+
+    def _module(self, feeds: dict[str, NDArray[Any]]) -> Module:
+        """The module for these shapes, and for these values of inputs that it was compiled for one value of."""
+        shapes = tuple((name, feeds[name].shape) for name in sorted(feeds))
+        with self._lock:
+            for key, module in reversed(self._modules.items()):
+                if key[0] == shapes and all(_same(feeds[name], value) for name, value in module.bound.items()):
+                    self._modules.move_to_end(key)
+                    return module
+            module = self._model.compile(dims=self._dims, shapes={}, feeds=feeds, **self._options)
+            values = tuple((name, value.tobytes()) for name, value in sorted(module.bound.items()))
+            self._modules[shapes, values] = module
+            if len(self._modules) > self._cache_size:
+                self._modules.popitem(last=False)
+            return module
+
+
+def _node_arg(name: str, dtype: str, shape: list[int | str | None] | None) -> NodeArg:
+    return NodeArg(name, f"tensor({_TYPES.get(dtype, dtype)})", shape or [])
+
+
+def _array(value: ArrayLike) -> NDArray[Any]:
+    """An array as it is, or one that shares the memory of a tensor of another library."""
+    if isinstance(value, numpy.ndarray):
+        return value
+    return numpy.from_dlpack(value) if hasattr(value, "__dlpack__") else numpy.asarray(value)
+
+
+def _same(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    """Equal to the bit: a NaN is the same as itself, and -0 is not 0."""
+    return a.dtype == b.dtype and a.tobytes() == b.tobytes()

@@ -1,0 +1,203 @@
+//! [`Model`]: an ONNX model that was read, to be compiled or explained under choices.
+
+use crate::module::Module;
+use crate::port::numpy_name;
+use crate::{raise, user_error};
+use egret::frontend::{DeclaredInput, ModelFile};
+use egret::ir::{Graph, Tensor, Type, Value};
+use egret::{ImportOptions, Native, Options, story};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// An ONNX model, read and parsed once.
+#[pyclass(frozen, module = "egret._native")]
+pub struct Model {
+    file: ModelFile,
+    name: String,
+}
+
+/// A name and what is declared of it: its type as Egret spells it, its dims (a size, a name or `None`), where it gives any, and
+/// whether it need not be given.
+type Declared<'py> = (String, String, Option<Vec<Bound<'py, PyAny>>>, bool);
+
+/// Shapes of inputs by name.
+type Shapes = BTreeMap<String, Vec<i64>>;
+
+/// A graph, and the inputs whose values it was made for.
+type Imported = (Graph, BTreeMap<String, Tensor>);
+
+#[pymethods]
+impl Model {
+    /// A file, or the bytes of one.
+    #[new]
+    #[pyo3(signature = (path=None, data=None))]
+    fn new(py: Python<'_>, path: Option<PathBuf>, data: Option<&[u8]>) -> PyResult<Model> {
+        let file = match (&path, data) {
+            (Some(path), None) => py.detach(|| ModelFile::open(path)),
+            (None, Some(data)) => py.detach(|| ModelFile::from_bytes(data)),
+            _ => return Err(user_error(py, "give a model by path or by its bytes")),
+        };
+        let name = path.as_deref().and_then(|p| p.file_name()).map(|n| n.to_string_lossy().into_owned());
+        Ok(Model { file: file.map_err(|e| raise(py, &e))?, name: name.unwrap_or_else(|| "model".into()) })
+    }
+
+    /// The inputs as the model declares them.
+    #[getter]
+    fn inputs<'py>(&self, py: Python<'py>) -> PyResult<Vec<Declared<'py>>> {
+        let declared = self.file.declared().map_err(|e| raise(py, &e))?;
+        declared.inputs.iter().map(|i| self.declared(py, i)).collect()
+    }
+
+    /// The outputs as the model declares them.
+    #[getter]
+    fn outputs<'py>(&self, py: Python<'py>) -> PyResult<Vec<Declared<'py>>> {
+        let declared = self.file.declared().map_err(|e| raise(py, &e))?;
+        declared.outputs.iter().map(|o| self.declared(py, o)).collect()
+    }
+
+    /// Compile it. `feeds`: arrays whose shapes, and values where they are needed, it is compiled for.
+    #[pyo3(signature = (*, dims, shapes, bind=None, feeds=None, threads=Some(1), target=None, tier=None, denormals=None))]
+    #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
+    fn compile(
+        &self,
+        py: Python<'_>,
+        dims: BTreeMap<String, i64>,
+        shapes: Shapes,
+        bind: Option<Bound<'_, PyDict>>,
+        feeds: Option<Bound<'_, PyDict>>,
+        threads: Option<usize>,
+        target: Option<String>,
+        tier: Option<&str>,
+        denormals: Option<&str>,
+    ) -> PyResult<Module> {
+        let options = options(py, threads, target, tier, denormals)?;
+        let bind = tensors(bind, &self.types(py)?)?;
+        let feeds = feeds.map(|f| tensors(Some(f), &self.types(py)?)).transpose()?;
+        let compile = || {
+            let (graph, bound) = self.import(dims, shapes, bind, feeds)?;
+            Ok((Native::jit(graph, &options, &bound)?, bound))
+        };
+        let (native, bound) = py.detach(compile).map_err(|e| raise(py, &e))?;
+        Module::new(py, native, &bound)
+    }
+
+    /// What the compiler makes of it, as text.
+    #[pyo3(signature = (*, dims, shapes, target=None, tier=None, denormals=None, missed=false, verbose=false))]
+    #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
+    fn explain(
+        &self,
+        py: Python<'_>,
+        dims: BTreeMap<String, i64>,
+        shapes: Shapes,
+        target: Option<String>,
+        tier: Option<&str>,
+        denormals: Option<&str>,
+        missed: bool,
+        verbose: bool,
+    ) -> PyResult<String> {
+        let options = options(py, None, target, tier, denormals)?;
+        let explain = || {
+            let (graph, bound) = self.import(dims, shapes, BTreeMap::new(), None)?;
+            let (name, opsets) = (self.name.clone(), self.file.opsets());
+            let request = story::Request { name, opsets, bound, measure: None };
+            let told = story::tell(graph, &options, &request, &mut |_| {})?;
+            Ok(if missed { told.story.missed(verbose) } else { told.story.text(verbose) })
+        };
+        py.detach(explain).map_err(|e: egret::Error| raise(py, &e))
+    }
+}
+
+impl Model {
+    fn declared<'py>(&self, py: Python<'py>, port: &DeclaredInput) -> PyResult<Declared<'py>> {
+        let dim = |d: &egret::ir::Dim| match (d.as_const(), d.as_symbol()) {
+            (Some(n), _) => Ok(n.into_pyobject(py)?.into_any()),
+            (None, Some(name)) if !d.is_unnamed() => Ok(name.into_pyobject(py)?.into_any()),
+            _ => Ok(py.None().into_bound(py)),
+        };
+        let dims = self.file.declared_dims(&port.name);
+        let dims = dims.map(|dims| dims.iter().map(dim).collect::<PyResult<_>>()).transpose()?;
+        let ty = match &port.ty {
+            Type::Tensor(t) => t.dtype.name().to_owned(),
+            other => other.to_string(),
+        };
+        Ok((port.name.clone(), ty, dims, port.has_default))
+    }
+
+    /// The types of inputs by name.
+    fn types(&self, py: Python<'_>) -> PyResult<BTreeMap<String, Type>> {
+        let declared = self.file.declared().map_err(|e| raise(py, &e))?;
+        Ok(declared.inputs.into_iter().map(|i| (i.name, i.ty)).collect())
+    }
+
+    fn import(
+        &self,
+        dims: BTreeMap<String, i64>,
+        shapes: Shapes,
+        bind: BTreeMap<String, Tensor>,
+        feeds: Option<BTreeMap<String, Tensor>>,
+    ) -> egret::Result<Imported> {
+        if let Some(feeds) = feeds {
+            let feeds = feeds.into_iter().map(|(name, t)| (name, Value::from(t))).collect();
+            let (graph, options) = self.file.import_for_inputs(&dims, &feeds, bind)?;
+            return Ok((graph, options.bind));
+        }
+        let options = ImportOptions { dims, input_shapes: shapes, bind };
+        Ok((self.file.import(&options)?, options.bind))
+    }
+}
+
+fn options(
+    py: Python<'_>,
+    threads: Option<usize>,
+    target: Option<String>,
+    tier: Option<&str>,
+    denormals: Option<&str>,
+) -> PyResult<Options> {
+    let wrong = |e: String| user_error(py, e);
+    let mut options = Options::default();
+    match threads {
+        Some(0) => {
+            return Err(wrong(
+                "threads=0: give a whole number of at least 1, or None for all cores".into(),
+            ));
+        }
+        Some(n) => options.threads = n,
+        None => {}
+    }
+    if let Some(target) = target {
+        options.target = target;
+    }
+    if let Some(tier) = tier {
+        options.tier = tier.parse().map_err(wrong)?;
+    }
+    options.denormals = denormals.map(str::parse).transpose().map_err(wrong)?;
+    Ok(options)
+}
+
+/// Copies of arrays as tensors of the types that a model declares.
+fn tensors(
+    arrays: Option<Bound<'_, PyDict>>,
+    types: &BTreeMap<String, Type>,
+) -> PyResult<BTreeMap<String, Tensor>> {
+    let Some(arrays) = arrays else { return Ok(BTreeMap::new()) };
+    let py = arrays.py();
+    let mut out = BTreeMap::new();
+    for (name, array) in &arrays {
+        let name: String = name.extract()?;
+        let Some(ty) = types.get(&name) else {
+            let names: Vec<String> = types.keys().map(|n| format!("`{n}`")).collect();
+            let names = names.join(", ");
+            return Err(user_error(py, format!("the model has no input `{name}`; its inputs are {names}")));
+        };
+        let Some(ty) = ty.as_tensor().filter(|t| t.dtype != egret::ir::DType::String) else {
+            let message = format!("input `{name}` ({ty}): only tensors of numbers are given from Python");
+            return Err(raise(py, &egret::Error::unsupported(message)));
+        };
+        let elements = crate::module::elements(&array, &name, numpy_name(ty.dtype), None)?;
+        out.insert(name, Tensor::from_bytes(ty.dtype, elements.shape(), elements.bytes()));
+        elements.release(py);
+    }
+    Ok(out)
+}

@@ -1,0 +1,252 @@
+//! [`Module`]: a compiled model, called with arrays.
+
+use crate::array::{Elements, Room};
+use crate::port::{Port, numpy_name};
+use crate::{raise, user_error};
+use egret::ir::Tensor;
+use egret::{AlignedBytes, Input, Native};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+use std::collections::BTreeMap;
+
+/// A compiled model.
+///
+/// Call it with arrays, in the order of `inputs` or by their names; it returns one array, or a tuple of as many as the model has outputs.
+/// An input is a NumPy array or anything else that speaks the buffer protocol or DLPack, of the dtype and shape that `inputs` says. It
+/// is read where it is if it is C-contiguous, and must not be written to meanwhile: other threads of Python run while the model does.
+/// Several of them may call one module.
+#[pyclass(frozen, module = "egret")]
+pub struct Module {
+    native: Native,
+    inputs: Vec<Py<Port>>,
+    outputs: Vec<Py<Port>>,
+    /// The values that inputs were fixed to, by the order of inputs.
+    bound: Vec<Option<Py<PyAny>>>,
+}
+
+#[pymethods]
+impl Module {
+    /// Run the model on arrays, in the order of `inputs` or by name.
+    #[pyo3(signature = (*args, **kwargs))]
+    fn __call__<'py>(
+        &self,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = args.py();
+        let (given, most) = (args.len(), self.inputs.len());
+        if given > most {
+            let message = format!("{given} inputs given, the model has {most}: {}", self.input_names());
+            return Err(user_error(py, message));
+        }
+        let mut arrays: Vec<Option<Bound<'py, PyAny>>> = args.iter().map(Some).collect();
+        arrays.resize_with(most, || None);
+        if let Some(kwargs) = kwargs {
+            self.take(kwargs, &mut arrays)?;
+        }
+        let mut outputs = self.outputs(py, arrays)?;
+        match outputs.len() {
+            1 => Ok(outputs.swap_remove(0)),
+            _ => Ok(PyTuple::new(py, outputs)?.into_any()),
+        }
+    }
+
+    /// Run the model on arrays by name; the results by name.
+    fn run<'py>(&self, feeds: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyDict>> {
+        let py = feeds.py();
+        let mut arrays = self.inputs.iter().map(|_| None).collect::<Vec<_>>();
+        self.take(feeds, &mut arrays)?;
+        let out = PyDict::new(py);
+        for (port, array) in self.outputs.iter().zip(self.outputs(py, arrays)?) {
+            out.set_item(&port.get().name, array)?;
+        }
+        Ok(out)
+    }
+
+    /// What it is called with.
+    #[getter]
+    fn inputs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.inputs.iter().map(|p| p.bind(py)))
+    }
+
+    /// What it returns.
+    #[getter(outputs)]
+    fn output_ports<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.outputs.iter().map(|p| p.bind(py)))
+    }
+
+    /// The inputs that it was compiled for one value of, by name: they need not be given, and no other value is taken.
+    #[getter]
+    fn bound<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let out = PyDict::new(py);
+        for (port, value) in self.inputs.iter().zip(&self.bound) {
+            if let Some(value) = value {
+                out.set_item(&port.get().name, value)?;
+            }
+        }
+        Ok(out)
+    }
+
+    /// Threads that a run may use, the caller's included.
+    #[getter]
+    fn threads(&self) -> usize {
+        self.native.threads()
+    }
+
+    fn __repr__(&self) -> String {
+        let list = |ports: &[Py<Port>]| {
+            let one = |p: &Py<Port>| format!("{}: {}{:?}", p.get().name, p.get().ty, p.get().port.dims);
+            ports.iter().map(one).collect::<Vec<_>>().join(", ")
+        };
+        format!("<egret.Module ({}) -> ({})>", list(&self.inputs), list(&self.outputs))
+    }
+}
+
+impl Module {
+    pub(crate) fn new(
+        py: Python<'_>,
+        native: Native,
+        bound: &BTreeMap<String, Tensor>,
+    ) -> PyResult<Module> {
+        let ports = |ports: &[egret::Port]| -> PyResult<Vec<Py<Port>>> {
+            ports.iter().map(|p| Py::new(py, Port::new(py, p)?)).collect()
+        };
+        let (inputs, outputs) = (ports(native.model().inputs())?, ports(native.model().outputs())?);
+        let value = |port: &Py<Port>| -> PyResult<Option<Py<PyAny>>> {
+            let Some(tensor) = bound.get(&port.get().name) else { return Ok(None) };
+            let bytes = AlignedBytes::copy_of(tensor.bytes()).ok_or_else(|| no_room(py, port.get()))?;
+            Ok(Some(array(py, port.get(), bytes)?.unbind()))
+        };
+        let bound = inputs.iter().map(value).collect::<PyResult<_>>()?;
+        Ok(Module { native, inputs, outputs, bound })
+    }
+
+    fn input_names(&self) -> String {
+        self.inputs.iter().map(|p| format!("`{}`", p.get().name)).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Put arrays that are given by name into their places.
+    fn take<'py>(
+        &self,
+        by_name: &Bound<'py, PyDict>,
+        arrays: &mut [Option<Bound<'py, PyAny>>],
+    ) -> PyResult<()> {
+        let py = by_name.py();
+        for (name, array) in by_name {
+            let name = name.cast_into::<PyString>()?;
+            let name = name.to_cow()?;
+            let Some(i) = self.inputs.iter().position(|p| p.get().name == *name) else {
+                let message =
+                    format!("the model has no input `{name}`; its inputs are {}", self.input_names());
+                return Err(user_error(py, message));
+            };
+            if arrays[i].replace(array).is_some() {
+                return Err(user_error(py, format!("the input `{name}` is given twice")));
+            }
+        }
+        Ok(())
+    }
+
+    /// A run.
+    fn outputs<'py>(
+        &self,
+        py: Python<'py>,
+        arrays: Vec<Option<Bound<'py, PyAny>>>,
+    ) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let mut held = Vec::with_capacity(arrays.len());
+        for ((array, port), bound) in arrays.into_iter().zip(&self.inputs).zip(&self.bound) {
+            let port = port.get();
+            let array = array.or_else(|| bound.as_ref().map(|b| b.bind(py).clone()));
+            let array = array.ok_or_else(|| {
+                user_error(py, format!("no value for the input `{}`: {}", port.name, wanted(port)))
+            })?;
+            held.push(elements(&array, &port.name, numpy_name(port.ty), Some(&port.port.dims))?);
+        }
+        let ins: Vec<Input<'_>> = held
+            .iter()
+            .zip(&self.inputs)
+            .map(|(e, p)| {
+                let port = &p.get().port;
+                Input { bytes: e.bytes(), dtype: port.dtype, dims: &port.dims }
+            })
+            .collect();
+        let mut rooms = Vec::with_capacity(self.outputs.len());
+        for port in &self.outputs {
+            let port = port.get();
+            let room = port.port.bytes().and_then(AlignedBytes::zeroed);
+            rooms.push(room.ok_or_else(|| no_room(py, port))?);
+        }
+        let done = py.detach(|| self.native.call(&ins, &mut rooms));
+        drop(ins);
+        held.into_iter().for_each(|e| e.release(py));
+        done.map_err(|e| raise(py, &e))?;
+        rooms.into_iter().zip(&self.outputs).map(|(room, port)| array(py, port.get(), room)).collect()
+    }
+}
+
+fn no_room(py: Python<'_>, port: &Port) -> PyErr {
+    let message = format!("`{}` {:?} does not fit; give smaller inputs or dims", port.name, port.port.dims);
+    raise(py, &egret::Error::memory(message))
+}
+
+/// An array of what a model wrote.
+fn array<'py>(py: Python<'py>, port: &Port, bytes: AlignedBytes) -> PyResult<Bound<'py, PyAny>> {
+    static ARRAY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let class = ARRAY.import(py, "numpy", "ndarray")?;
+    class.call1((port.shape(py), port.dtype(py), Py::new(py, Room::new(bytes))?))
+}
+
+/// The dtype and shape of the arrays that an input takes.
+fn wanted(port: &Port) -> String {
+    format!("it takes {}{:?}", numpy_name(port.ty), port.port.dims)
+}
+
+/// The elements of an array for an input: of this dtype, and of this shape where one is given.
+pub(crate) fn elements(
+    given: &Bound<'_, PyAny>,
+    name: &str,
+    dtype: &str,
+    dims: Option<&[i64]>,
+) -> PyResult<Elements> {
+    let py = given.py();
+    let (elements, object) = match Elements::of(given) {
+        Ok(elements) => (elements, given.clone()),
+        Err(_) => {
+            let object = through_numpy(given, name, dtype)?;
+            (Elements::of(&object)?, object)
+        }
+    };
+    let have = elements.dtype();
+    let same_dims = dims.is_none_or(|dims| {
+        let shape = elements.shape();
+        shape.len() == dims.len() && shape.iter().zip(dims).all(|(&s, &d)| i64::try_from(s) == Ok(d))
+    });
+    if have != Ok(dtype) || !same_dims {
+        let have = have.map_or_else(|format| format!("elements `{format}`"), str::to_owned);
+        let dims = dims.map_or_else(String::new, |d| format!("{d:?}"));
+        let message =
+            format!("input `{name}`: it takes {dtype}{dims}, and {have}{:?} was given", elements.shape());
+        return Err(user_error(py, message));
+    }
+    if elements.is_plain() {
+        return Ok(elements);
+    }
+    elements.release(py);
+    let numpy = py.import(intern!(py, "numpy"))?;
+    Elements::of(&numpy.call_method1(intern!(py, "require"), (object, py.None(), "CA"))?)
+}
+
+/// An object without the buffer protocol as an array of NumPy, by DLPack.
+fn through_numpy<'py>(given: &Bound<'py, PyAny>, name: &str, dtype: &str) -> PyResult<Bound<'py, PyAny>> {
+    let py = given.py();
+    let refused = |why: String| user_error(py, format!("input `{name}`: it takes {dtype}, and {why}"));
+    let class = given.get_type().fully_qualified_name()?;
+    if !given.hasattr(intern!(py, "__dlpack__"))? {
+        return Err(refused(format!("{class} is no array: it has neither the buffer protocol nor DLPack")));
+    }
+    let numpy = py.import(intern!(py, "numpy"))?;
+    let read = numpy.call_method1(intern!(py, "from_dlpack"), (given,));
+    read.map_err(|e| refused(format!("NumPy cannot read this {class}: {e}")))
+}

@@ -1,0 +1,460 @@
+"""The Python package on the committed models: results, errors, threads, and the adapter for scripts of ONNX Runtime."""
+
+import array
+import gc
+import os
+import re
+import struct
+import sys
+import threading
+import unittest
+from pathlib import Path
+
+import numpy
+import numpy.testing
+
+import egret
+
+ROOT = Path(__file__).resolve().parents[3]
+MODELS = ROOT / "fixtures/models"
+BUGS = ROOT / "fixtures/bugs"
+IMAGES = numpy.load(ROOT / "fixtures/digits/images.npy")
+LABELS = numpy.load(ROOT / "fixtures/digits/labels.npy")
+
+
+def read_pb(path):
+    """The array of a TensorProto with raw data."""
+    data, at, dims, dtype, raw = path.read_bytes(), 0, [], None, b""
+
+    def varint():
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = data[at]
+            at += 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    while at < len(data):
+        key = varint()
+        if key & 7 == 0:
+            value = varint()
+            if key >> 3 == 1:
+                dims.append(value)
+            elif key >> 3 == 2:
+                dtype = {1: "float32", 7: "int64", 10: "float16", 11: "float64"}[value]
+            continue
+        assert key & 7 == 2, key
+        length = varint()
+        field, at = data[at : at + length], at + length
+        if key >> 3 == 9:
+            raw = field
+        elif key >> 3 == 1:
+            dims.extend(field)
+    return numpy.frombuffer(raw, dtype).reshape(dims)
+
+
+class Refusals(unittest.TestCase):
+    def refused(self, *parts, kind="user"):
+        """The block raises `egret.Error` with these parts in its message."""
+        test = self
+
+        class Context:
+            def __enter__(self):
+                self.inner = test.assertRaises(egret.Error)
+                return self.inner.__enter__()
+
+            def __exit__(self, *error):
+                done = self.inner.__exit__(*error)
+                for part in parts:
+                    test.assertIn(part, str(self.inner.exception))
+                test.assertEqual(self.inner.exception.kind, kind)
+                return done
+
+        return Context()
+
+
+class Modules(Refusals):
+    @classmethod
+    def setUpClass(cls):
+        cls.net = egret.compile(MODELS / "simple_cnn.onnx")
+        cls.pairs = egret.compile(MODELS / "fusion_cnn.onnx")
+
+    def test_results_are_those_that_are_recorded(self):
+        right = sum(int(self.net(image[None]).argmax()) == label for image, label in zip(IMAGES, LABELS))
+        self.assertEqual(right, 980)
+        for case in sorted(BUGS.iterdir()):
+            data = case / "test_data_set_0"
+            inputs = [read_pb(p) for p in sorted(data.glob("input_*.pb"))]
+            session = egret.InferenceSession(case / "model.onnx", tier="exact")
+            with self.subTest(case.name):
+                ports = session.get_inputs() + session.get_overridable_initializers()
+                feeds = {port.name: x for port, x in zip(ports, inputs, strict=True)}
+                for i, got in enumerate(session.run(None, feeds)):
+                    want = read_pb(data / f"output_{i}.pb")
+                    self.assertEqual((got.dtype, got.shape), (want.dtype, want.shape))
+                    numpy.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-6)
+
+    def test_ports_say_what_is_taken_and_given(self):
+        (x,), (y,) = self.net.inputs, self.net.outputs
+        self.assertEqual((x.name, x.type, x.dtype, x.shape), ("image", "f32", numpy.float32, (1, 1, 28, 28)))
+        self.assertEqual((y.name, y.dtype, y.shape), ("logits", numpy.float32, (1, 10)))
+        self.assertIn("image: f32[1, 1, 28, 28]", repr(self.net))
+        self.assertIn("image", repr(x))
+
+    def test_inputs_by_place_by_name_and_by_dict(self):
+        x = IMAGES[:1]
+        want = self.net(x)
+        numpy.testing.assert_array_equal(self.net(image=x), want)
+        numpy.testing.assert_array_equal(self.net.run({"image": x})["logits"], want)
+        first, second = (port.name for port in self.pairs.inputs)
+        a, b = IMAGES[:1], IMAGES[500:501]
+        want = self.pairs(a, b)
+        self.assertFalse(numpy.array_equal(self.pairs(b, a), want))
+        numpy.testing.assert_array_equal(self.pairs(a, **{second: b}), want)
+        numpy.testing.assert_array_equal(self.pairs(**{second: b, first: a}), want)
+
+    def test_inputs_of_a_wrong_number_or_name_are_refused(self):
+        x = IMAGES[:1]
+        with self.refused("no value for the input `image`", "float32[1, 1, 28, 28]"):
+            self.net()
+        with self.refused("2 inputs given, the model has 1", "`image`"):
+            self.net(x, x)
+        with self.refused("no input `picture`", "`image`"):
+            self.net(picture=x)
+        with self.refused("`image` is given twice"):
+            self.net(x, image=x)
+
+    def test_inputs_of_a_wrong_dtype_or_shape_are_refused(self):
+        x = IMAGES[:1]
+        with self.refused("`image`", "takes float32[1, 1, 28, 28]", "float64[1, 1, 28, 28] was given"):
+            self.net(x.astype("float64"))
+        with self.refused("takes float32[1, 1, 28, 28]", "float32[28, 28] was given"):
+            self.net(x[0, 0])
+        with self.refused("takes float32[1, 1, 28, 28]", "float32[2, 1, 28, 28] was given"):
+            self.net(IMAGES[:2])
+        with self.refused("elements `>f`"):
+            self.net(x.astype(">f4"))
+        for other in (x.tolist(), 1.0, None, "x"):
+            with self.refused("`image`", "is no array"):
+                self.net(other)
+
+    def test_inputs_may_lie_in_memory_as_they_like(self):
+        x = IMAGES[:1]
+        want = self.net(x)
+        numpy.testing.assert_array_equal(self.net(numpy.asfortranarray(x)), want)
+        wide = numpy.zeros((1, 1, 28, 56), "float32")
+        wide[..., ::2] = x
+        numpy.testing.assert_array_equal(self.net(wide[..., ::2]), want)
+        numpy.testing.assert_array_equal(self.net(x[..., ::-1].copy()[..., ::-1]), want)
+        shifted = numpy.frombuffer(b"?" + x.tobytes(), numpy.uint8)[1:].view("float32").reshape(x.shape)
+        numpy.testing.assert_array_equal(self.net(shifted), want)
+        frozen = x.copy()
+        frozen.flags.writeable = False
+        numpy.testing.assert_array_equal(self.net(frozen), want)
+
+    def test_inputs_by_the_buffer_protocol_and_by_dlpack(self):
+        x = IMAGES[:1]
+        want = self.net(x)
+        plain = memoryview(array.array("f", x.ravel().tolist())).cast("B").cast("f", x.shape)
+        numpy.testing.assert_array_equal(self.net(plain), want)
+
+        class Tensor:
+            def __init__(self, of):
+                self.of = of
+
+            def __dlpack__(self, **options):
+                return self.of.__dlpack__(**options)
+
+            def __dlpack_device__(self):
+                return self.of.__dlpack_device__()
+
+        numpy.testing.assert_array_equal(self.net(Tensor(x)), want)
+        with self.refused("`image`", "float64"):
+            self.net(Tensor(x.astype("float64")))
+
+    def test_results_are_arrays_of_their_own(self):
+        first = self.net(IMAGES[:1])
+        kept = first.copy()
+        second = self.net(IMAGES[1:2])
+        self.assertFalse(numpy.shares_memory(first, second))
+        numpy.testing.assert_array_equal(first, kept)
+        self.assertTrue(first.flags.writeable and first.flags.c_contiguous and first.flags.aligned)
+        first += 1
+        numpy.testing.assert_array_equal(self.net(IMAGES[:1]), kept)
+        self.assertEqual(first.ctypes.data % 64, 0)
+
+    def test_results_outlive_their_module(self):
+        net = egret.compile(MODELS / "simple_cnn.onnx")
+        y = net(IMAGES[:1])
+        del net
+        gc.collect()
+        numpy.testing.assert_array_equal(y, self.net(IMAGES[:1]))
+
+    def test_threads_of_python_run_one_module_at_once(self):
+        want = [self.net(image[None]) for image in IMAGES[:50]]
+        faults = []
+
+        def work():
+            for _ in range(20):
+                for image, y in zip(IMAGES, want):
+                    if not numpy.array_equal(self.net(image[None]), y):
+                        faults.append(y)
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        [t.start() for t in threads]
+        [t.join() for t in threads]
+        self.assertEqual(faults, [])
+
+    def test_a_run_lets_other_threads_of_python_run(self):
+        batch = 1000
+        net = egret.compile(MODELS / "parallel_cnn.onnx", dims={"batch": batch})
+        running, other = threading.Event(), [0]
+
+        def count():
+            running.wait()
+            while running.is_set():
+                other[0] += 1
+
+        counter = threading.Thread(target=count)
+        counter.start()
+        running.set()
+        # Python switches threads on its own only every 5 ms, and never within a call that keeps the GIL.
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(100)
+        try:
+            before = other[0]
+            net(IMAGES[:batch])
+            during = other[0] - before
+        finally:
+            sys.setswitchinterval(interval)
+            running.clear()
+            counter.join()
+        self.assertGreater(during, 0)
+
+    def test_several_threads_give_the_same_bits(self):
+        x = IMAGES[:64]
+        one = egret.compile(MODELS / "parallel_cnn.onnx", dims={"batch": 64})
+        all_cores = egret.compile(MODELS / "parallel_cnn.onnx", dims={"batch": 64}, threads=None)
+        self.assertEqual(one.threads, 1)
+        self.assertEqual(all_cores.threads, len(os.sched_getaffinity(0)))
+        numpy.testing.assert_array_equal(one(x), all_cores(x))
+
+
+class Compilation(Refusals):
+    def test_a_model_from_bytes_and_from_an_object(self):
+        data = (MODELS / "simple_cnn.onnx").read_bytes()
+
+        class Proto:
+            def SerializeToString(self):
+                return data
+
+        want = egret.compile(str(MODELS / "simple_cnn.onnx"))(IMAGES[:1])
+        for model in (data, bytearray(data), memoryview(data), Proto()):
+            numpy.testing.assert_array_equal(egret.compile(model)(IMAGES[:1]), want)
+
+    def test_dims_and_shapes(self):
+        path = MODELS / "parallel_cnn.onnx"
+        by_dim = egret.compile(path, dims={"batch": 3})
+        by_shape = egret.compile(path, shapes={"image": (3, 1, 28, 28)})
+        self.assertEqual(by_dim.outputs[0].shape, (3, 10))
+        numpy.testing.assert_array_equal(by_dim(IMAGES[:3]), by_shape(IMAGES[:3]))
+        with self.refused("batch"):
+            egret.compile(path)
+        with self.refused("no free dim `length`", "batch"):
+            egret.compile(path, dims={"length": 3})
+        with self.refused("no input `picture`", "image"):
+            egret.compile(path, shapes={"picture": (1,)})
+
+    def test_an_input_bound_to_a_value(self):
+        x = IMAGES[:1]
+        net = egret.compile(MODELS / "simple_cnn.onnx", bind={"image": x})
+        numpy.testing.assert_array_equal(net.bound["image"], x)
+        want = egret.compile(MODELS / "simple_cnn.onnx")(x)
+        numpy.testing.assert_allclose(net(), want, rtol=1e-5, atol=1e-5)
+        numpy.testing.assert_array_equal(net(x), net())
+        with self.refused("image", "another value"):
+            net(IMAGES[1:2])
+        with self.refused("no input `picture`"):
+            egret.compile(MODELS / "simple_cnn.onnx", bind={"picture": x})
+
+    def test_choices_are_those_of_the_command(self):
+        path = MODELS / "simple_cnn.onnx"
+        want = egret.compile(path)(IMAGES[:1])
+        net = egret.compile(path, tier="exact", denormals="keep", threads=2)
+        numpy.testing.assert_allclose(net(IMAGES[:1]), want, rtol=1e-3, atol=1e-3)
+        for choice in ({"tier": "fast"}, {"denormals": "drop"}, {"target": "z80"}):
+            with self.refused(*choice.values()):
+                egret.compile(path, **choice)
+        with self.refused("threads=0"):
+            egret.compile(path, threads=0)
+
+    def test_models_that_are_none_are_refused(self):
+        with self.refused("nowhere.onnx"):
+            egret.compile("nowhere.onnx")
+        with self.refused("Cargo.toml"):
+            egret.compile(ROOT / "Cargo.toml")
+        for data in (b"", b"not a model"):
+            with self.refused():
+                egret.compile(data)
+        with self.assertRaises(TypeError):
+            egret.compile(7)
+        self.assertTrue(issubclass(egret.Error, RuntimeError))
+
+    def test_explain(self):
+        text = egret.explain(MODELS / "parallel_cnn.onnx")
+        self.assertIn("parallel_cnn.onnx", text)
+        self.assertNotEqual(egret.explain(MODELS / "parallel_cnn.onnx", verbose=True), text)
+        fixed = egret.explain(MODELS / "parallel_cnn.onnx", {"batch": 8}, missed=True)
+        self.assertNotEqual(fixed, text)
+
+
+class Sessions(Refusals):
+    def test_a_script_for_onnx_runtime(self):
+        import egret as ort
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        session = ort.InferenceSession(str(MODELS / "parallel_cnn.onnx"), options, providers=["CPUExecutionProvider"])
+        (x,), (y,) = session.get_inputs(), session.get_outputs()
+        self.assertEqual(x, ("image", "tensor(float)", ["batch", 1, 28, 28]))
+        self.assertEqual((y.name, y.type, y.shape), ("logits", "tensor(float)", ["batch", 10]))
+        for n in (1, 7, 1000, 7):
+            (logits,) = session.run([y.name], {x.name: IMAGES[:n]})
+            self.assertEqual(logits.shape, (n, 10))
+        right = session.run(None, {x.name: IMAGES})[0].argmax(1) == LABELS
+        self.assertEqual(int(right.sum()), 980)
+
+    def test_the_modules_of_so_many_shapes_are_kept(self):
+        session = egret.InferenceSession(MODELS / "induction.onnx", cache_size=2)
+        name = session.get_inputs()[0].name
+        dtype = {"tensor(int64)": "int64", "tensor(int32)": "int32", "tensor(float)": "float32"}[session.get_inputs()[0].type]
+        rank = len(session.get_inputs()[0].shape)
+
+        def run(length):
+            shape = (length,) if rank == 1 else (1,) * (rank - 1) + (length,)
+            return session.run(None, {name: numpy.ones(shape, dtype)})
+
+        for length in (4, 5, 4, 6):
+            run(length)
+        kept = sorted(key[0][0][1][-1] for key in session._modules)
+        self.assertEqual(kept, [4, 6])
+        with self.refused("cache_size=0"):
+            egret.InferenceSession(MODELS / "induction.onnx", cache_size=0)
+
+    def test_a_value_that_decides_a_shape(self):
+        session = egret.InferenceSession(reshape_model())
+        x = numpy.arange(6, dtype="float32")
+        for shape in ((2, 3), (3, 2), (2, 3)):
+            (y,) = session.run(None, {"x": x, "shape": numpy.array(shape)})
+            numpy.testing.assert_array_equal(y, x.reshape(shape))
+        self.assertEqual(len(session._modules), 2)
+
+    def test_threads_share_a_session(self):
+        session = egret.InferenceSession(MODELS / "parallel_cnn.onnx", threads=1)
+        want = {n: session.run(None, {"image": IMAGES[:n]})[0] for n in (1, 2, 3)}
+        session = egret.InferenceSession(MODELS / "parallel_cnn.onnx", threads=1, cache_size=2)
+        faults = []
+
+        def work(n):
+            for _ in range(5):
+                if not numpy.array_equal(session.run(None, {"image": IMAGES[:n]})[0], want[n]):
+                    faults.append(n)
+
+        threads = [threading.Thread(target=work, args=(n,)) for n in (1, 2, 3)]
+        [t.start() for t in threads]
+        [t.join() for t in threads]
+        self.assertEqual(faults, [])
+
+    def test_what_a_session_refuses(self):
+        session = egret.InferenceSession(MODELS / "parallel_cnn.onnx")
+        with self.refused("no output `probabilities`", "`logits`"):
+            session.run(["probabilities"], {"image": IMAGES[:1]})
+        with self.refused("no value for the input `image`"):
+            session.run(None, {})
+        with self.refused("no input `picture`"):
+            session.run(None, {"image": IMAGES[:1], "picture": IMAGES[:1]})
+        with self.refused("`image`", "float64"):
+            session.run(None, {"image": IMAGES[:1].astype("float64")})
+        with self.refused("CUDAExecutionProvider"):
+            egret.InferenceSession(MODELS / "parallel_cnn.onnx", providers=["CUDAExecutionProvider"])
+        with self.assertRaises(AttributeError):
+            egret.SessionOptions().graph_optimization_level = 99
+
+
+class Dtypes(unittest.TestCase):
+    def test_elements_pass_as_they_are(self):
+        bits = numpy.arange(16)
+        for code, dtype in ((1, "float32"), (2, "uint8"), (3, "int8"), (4, "uint16"), (5, "int16"), (6, "int32"), (7, "int64"),
+                            (9, "bool"), (10, "float16"), (11, "float64"), (12, "uint32"), (13, "uint64"),
+                            (16, "uint16"), (17, "uint8"), (19, "uint8")):
+            with self.subTest(code=code):
+                x = (bits % 2 if code == 9 else bits).astype(dtype)
+                net = egret.compile(flip_model(code, len(x)))
+                self.assertEqual(net.inputs[0].dtype, dtype)
+                y = net(x)
+                self.assertEqual(y.dtype, dtype)
+                numpy.testing.assert_array_equal(y, x.reshape(4, 4).T)
+
+
+class Tutorial(unittest.TestCase):
+    def test_the_tutorial_runs(self):
+        blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/PYTHON.md").read_text(), re.S)
+        self.assertGreater(len(blocks), 2)
+        folder, names = os.getcwd(), {}
+        os.chdir(ROOT)
+        try:
+            for block in blocks:
+                exec(compile(block, "docs/PYTHON.md", "exec"), names)
+        finally:
+            os.chdir(folder)
+
+
+# Models in the bytes of ONNX's messages: field number, then a number or the bytes of a text or message.
+
+
+def varint(n):
+    out = bytearray()
+    while n > 127:
+        out.append(n & 127 | 128)
+        n >>= 7
+    out.append(n)
+    return bytes(out)
+
+
+def message(*fields):
+    out = b""
+    for number, value in fields:
+        if isinstance(value, int):
+            out += varint(number << 3) + varint(value)
+        else:
+            value = value.encode() if isinstance(value, str) else value
+            out += varint(number << 3 | 2) + varint(len(value)) + value
+    return out
+
+
+def port(name, code, dims):
+    shape = message(*((1, message((1, d) if isinstance(d, int) else (2, d))) for d in dims))
+    return message((1, name), (2, message((1, message((1, code), (2, shape))))))
+
+
+def model(nodes, inputs, outputs, initializers=()):
+    graph = message(*((1, n) for n in nodes), (2, "g"), *((5, t) for t in initializers), *((11, i) for i in inputs), *((12, o) for o in outputs))
+    return message((1, 9), (7, graph), (8, message((1, ""), (2, 19))))
+
+
+def reshape_model():
+    node = message((1, "x"), (1, "shape"), (2, "y"), (4, "Reshape"))
+    return model([node], [port("x", 1, [6]), port("shape", 7, [2])], [port("y", 1, ["a", "b"])])
+
+
+def flip_model(code, n):
+    target = message((1, 2), (2, 7), (8, "to"), (9, struct.pack("<2q", 4, n // 4)))
+    nodes = [message((1, "x"), (1, "to"), (2, "square"), (4, "Reshape")), message((1, "square"), (2, "y"), (4, "Transpose"))]
+    return model(nodes, [port("x", code, [n])], [port("y", code, [4, n // 4])], [target])
+
+
+if __name__ == "__main__":
+    unittest.main()
