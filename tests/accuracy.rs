@@ -68,3 +68,39 @@ fn reductions() {
         });
     }
 }
+
+/// Powers of f32, by a constant and by an operand: each within 4e-7 of the exact value.
+#[test]
+fn powers() {
+    let numbers = tensor("f32[5000] random(4)");
+    // Of every size between 1e-6 and 1e6.
+    let base: Vec<f32> =
+        numbers.data::<f32>().iter().map(|x| 10f32.powf(3.0 * x.clamp(-2.0, 2.0))).collect();
+    let x =
+        Tensor::from_f64s(egret::ir::DType::F32, &[base.len()], base.iter().map(|&x| x.into()).collect());
+    let exponents: Vec<f32> = (-16..=16).map(|q| q as f32 / 4.0).chain([0.3, -1.7, 5.5]).collect();
+    for (constant, wide) in [(true, true), (true, false), (false, true), (false, false)] {
+        for &exponent in &exponents {
+            let mut b = Builder::new("powers");
+            let input = b.input("x", Type::Tensor(x.ty()));
+            let scalar = Tensor::scalar(exponent);
+            let y =
+                if constant { b.constant(scalar.clone()) } else { b.input("y", Type::Tensor(scalar.ty())) };
+            let power = b.emit(Op::Pow, attrs! {}, &[input, y]).unwrap();
+            b.output("power", power);
+            let mut inputs = vec![Value::Tensor(x.clone())];
+            inputs.extend((!constant).then_some(Value::Tensor(scalar)));
+            let options = Options { wide, threads: 1, ..Options::default() };
+            let run = Executable::new(b.graph, Engine::Jit, &options, &BTreeMap::new()).unwrap();
+            let got = run.run(&inputs).unwrap();
+            for (x, got) in base.iter().zip(got[0].as_tensor().unwrap().data::<f32>()) {
+                let want = f64::from(*x).powf(exponent.into());
+                let error = (f64::from(*got) - want).abs() / want.max(f32::MIN_POSITIVE.into());
+                assert!(
+                    error <= 4e-7,
+                    "{x} ^ {exponent} = {got}, not {want} (constant {constant}, wide {wide})"
+                );
+            }
+        }
+    }
+}

@@ -190,8 +190,13 @@ fn with_constants(dtype: DType) -> (Graph, Outputs, Vec<Value>) {
     let input = b.input("x", Type::Tensor(x.ty()));
     let mut outputs = vec![];
     let numbers = [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.0, 3.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN];
+    // Exponents of short powers, and two of none.
+    let quarters =
+        (-13..=13).map(|q| f64::from(q) / 4.0).chain([0.3, 5.0]).filter(|q| !numbers.contains(q));
+    let exponents: Vec<f64> = quarters.filter(|_| dtype.is_float()).collect();
     for op in Op::all().filter(|op| op.is_elementwise() && op.info().operands.len() == 2) {
-        for number in numbers {
+        let more: &[f64] = if op == Op::Pow { &exponents } else { &[] };
+        for &number in numbers.iter().chain(more) {
             let constant = b.constant(cast(&[number], dtype, &[]));
             for operands in [[input, constant], [constant, input]] {
                 for attrs in variants(op, dtype) {

@@ -5,6 +5,7 @@
 
 mod activation;
 pub mod convert;
+mod power;
 mod scalar;
 mod small;
 
@@ -14,7 +15,7 @@ use crate::error::Unsupported;
 use crate::geometry::access::StridedAccess;
 use crate::geometry::dtypes::{buffer_elem, compute_elem, is_direct};
 use egret_ir::{Attrs, DType, Op, ValueId};
-use egret_loop::{Arith, BASE_VECTOR_BYTES, BinOp, MAX_LANES};
+use egret_loop::{Arith, BASE_VECTOR_BYTES, MAX_LANES};
 
 /// A buffer that an expression reads.
 #[derive(Clone, Debug, PartialEq)]
@@ -135,7 +136,7 @@ impl Expr {
                 .enumerate()
                 .all(|(i, t)| fits(i, t) && (word(t.1) || byte(t.1) || t.1 == DType::Bool))
             && (word(self.dtype()) || byte(self.dtype()))
-            && self.lane_sizes().is_some()
+            && self.lane_sizes().is_some_and(|sizes| sizes.widest <= 4)
             && !self.branches()
     }
 
@@ -167,6 +168,9 @@ impl Expr {
                 return None;
             }
         }
+        if self.terms.iter().any(|(term, dtype)| self.is_long_power(term, *dtype)) {
+            sizes.add(8);
+        }
         Some(LaneSizes { least: sizes.least.min(sizes.widest), ..sizes })
     }
 
@@ -179,6 +183,12 @@ impl Expr {
         }
     }
 
+    /// Whether a term is a float power that is computed in f64.
+    fn is_long_power(&self, term: &Term, dtype: DType) -> bool {
+        let Term::Apply(Op::Pow, _, args) = term else { return false };
+        dtype.is_float() && !self.constant(args[1]).is_some_and(power::is_short)
+    }
+
     /// Fewer instructions for operations with a float constant.
     fn short_form<A: Arith>(&self, a: &mut A, op: Op, args: &[usize], values: &[A::V]) -> Option<A::V> {
         let [x, y] = args else { return None };
@@ -189,19 +199,10 @@ impl Expr {
                 let zero = self.constant([*x, *y][constant]).filter(|c| *c == 0.0);
                 Some(scalar::extreme_with_constant(a, op, values[constant], zero, values[other]))
             }
-            Op::Pow => match self.constant(*y).filter(|&y| is_short_power(y))? {
-                0.5 => Some(scalar::power_of_half(a, values[0])),
-                1.0 => Some(values[0]),
-                2.0 => Some(a.binary(BinOp::Mul, values[0], values[0])),
-                3.0 => {
-                    let square = a.binary(BinOp::Mul, values[0], values[0]);
-                    Some(a.binary(BinOp::Mul, square, values[0]))
-                }
-                _ => {
-                    let one = a.num(values[0], 1.0);
-                    Some(a.binary(BinOp::Div, one, values[0]))
-                }
-            },
+            Op::Pow => {
+                let exponent = self.constant(*y).filter(|&y| power::is_short(y))?;
+                Some(power::short(a, values[0], exponent))
+            }
             _ => None,
         }
     }
@@ -210,7 +211,7 @@ impl Expr {
     fn has_lanes(&self, term: &Term, dtype: DType) -> bool {
         let Term::Apply(op, _, args) = term else { return true };
         let long = |d: DType| compute_elem(d).is_ok_and(|e| e.size() == 8);
-        // Of elements of 8 bytes, what is an instruction or two.
+        // Of elements of 8 bytes, what is an instruction or two, and powers, for which narrower floats need them.
         if (long(dtype) || args.iter().any(|&i| long(self.terms[i].1)))
             && !matches!(
                 op,
@@ -221,6 +222,7 @@ impl Expr {
                     | Op::Neg
                     | Op::Abs
                     | Op::Sqrt
+                    | Op::Pow
                     | Op::Max
                     | Op::Min
                     | Op::Equal
@@ -235,9 +237,7 @@ impl Expr {
         match op {
             // Integer division and shifts by a vector are scalar instructions; integer powers are scalar
             // too.
-            Op::Div | Op::Mod => dtype.is_float(),
-            // Other powers are computed in f64.
-            Op::Pow => dtype == DType::F32 && self.constant(args[1]).is_some_and(is_short_power),
+            Op::Div | Op::Mod | Op::Pow => dtype.is_float(),
             Op::ShiftLeft | Op::ShiftRight => false,
             _ => true,
         }
@@ -309,9 +309,4 @@ impl Expr {
         }
         values.last().copied().ok_or_else(|| Unsupported::new("has an empty expression"))
     }
-}
-
-/// Exponents of powers that are a few instructions.
-fn is_short_power(exponent: f64) -> bool {
-    [-1.0, 0.5, 1.0, 2.0, 3.0].contains(&exponent)
 }

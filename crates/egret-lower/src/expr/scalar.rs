@@ -104,16 +104,6 @@ pub fn apply<A: Arith>(
     inexact(a, v)
 }
 
-/// x to the power of a half: the root, but of -0 it is 0, and of -infinity infinity (IEEE 754, 9.2.1).
-pub fn power_of_half<A: Arith>(a: &mut A, x: A::V) -> A::V {
-    let (zero, least) = (a.num(x, 0.0), a.num(x, f64::NEG_INFINITY));
-    let positive = a.binary(BinOp::Add, x, zero);
-    let root = a.unary(UnOp::Sqrt, positive);
-    let infinite = a.compare(Cmp::Eq, x, least);
-    let most = a.num(x, f64::INFINITY);
-    a.select(infinite, most, root)
-}
-
 /// The larger (or smaller) of x and a constant that is not NaN, in an instruction or two: NaN in x comes out. `zero` is the
 /// constant where it is one of the zeros.
 pub fn extreme_with_constant<A: Arith>(
