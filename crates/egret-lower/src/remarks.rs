@@ -116,8 +116,8 @@ impl Around<'_> {
         let is_map = producer.anchor.is_none();
         let user_op = group.anchor.map(|a| graph.node(a).op);
         match side {
-            // What stands before a contraction or movement has never been part of it.
-            Side::Anchor if user_op.is_none_or(|op| !op.fusion().prologue) => {
+            // What stands before a contraction or movement has never been part of it, before a pool only a square and the like.
+            Side::Anchor if user_op.is_none_or(|op| !op.fusion().prologue || op == Op::Pool) => {
                 let windows = user_op.is_some_and(|op| op.family() == Family::Contraction) && is_map;
                 return windows.then(|| match root.fusion().strided {
                     true => {

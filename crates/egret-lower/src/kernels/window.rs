@@ -2,8 +2,9 @@
 
 use crate::error::Unsupported;
 use crate::expr::convert::{decode, encode};
+use crate::expr::{Expr, Operand};
 use crate::geometry::access::StridedAccess;
-use crate::geometry::dtypes::{compute_elem, least};
+use crate::geometry::dtypes::{buffer_elem, compute_elem, least};
 use crate::geometry::shape::strides;
 use crate::geometry::size;
 use crate::kernels::elementwise;
@@ -16,22 +17,41 @@ use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use crate::program::destination::Destination;
 use egret_ir::geometry::{self, Axis};
-use egret_ir::{DType, Node};
+use egret_ir::{DType, Node, ValueId};
 use egret_loop::{Access, Arg, BinOp, Cmp, Elem, KernelBuilder, Local, Param, Ty, UnOp, V};
+use std::ops::Range;
 
-/// `pool`.
+/// `pool`: with its prologue, and with its epilogue where vectors of one kernel can compute both.
 pub fn pool(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
-    let node = ctx.graph.node(group.node());
-    let result = node.results[0];
-    if group.expr.is_anchor() {
-        let to = ctx.out(result)?;
-        return pool_to(ctx, node, &to);
+    let result = ctx.graph.node(group.node()).results[0];
+    if group.expr.is_anchor() || runs_in_vectors_of(ctx, group, result)? {
+        let to = ctx.out(group.result)?;
+        return pool_to(ctx, group, Some(&group.expr), &to);
     }
     let (elem, dims) = (ctx.elem(result)?, ctx.dims(result));
     let scratch = ctx.scratch(elem, &dims)?;
-    pool_to(ctx, node, &Destination::dense(scratch, &dims))?;
+    pool_to(ctx, group, None, &Destination::dense(scratch, &dims))?;
     elementwise::epilogue(ctx, group, scratch)
 }
+
+/// Whether the vectors of a pool can go through its epilogue: words, read along the last axis.
+fn runs_in_vectors_of(ctx: &Ctx, group: &FusionGroup, pooled: ValueId) -> Result<bool, Unsupported> {
+    let expr = &group.expr;
+    let words = compute_elem(ctx.dtype(pooled))?.size() == 4
+        && expr.lane_sizes().is_some_and(|sizes| sizes.widest == 4)
+        && !expr.branches();
+    let forward = |o: &Operand| {
+        let last = o.access.strides.last().copied().unwrap_or(0);
+        o.access.strides.iter().all(|&s| s >= 0) && last <= 1
+    };
+    Ok(words && expr.operands.iter().all(forward))
+}
+
+/// The first tap of some, and the end.
+type Taps = (i64, i64);
+
+/// The most taps, and outputs at an edge, that are written one after another.
+const UNROLLED: i64 = 8;
 
 fn misfit() -> Unsupported {
     Unsupported::new("has windows that do not fit its spatial axes")
@@ -86,13 +106,44 @@ impl Windows {
         (first, end, start)
     }
 
+    /// The taps along the last axis that lie inside the operand, for output `o`.
+    fn last_taps(&self, o: i64) -> Taps {
+        let (Some(walk), Some(&input)) = (self.axes.last(), self.input.last()) else { return (0, 0) };
+        // Tap 0 is so far below the operand's first element.
+        let below = walk.low.saturating_sub(o.saturating_mul(walk.stride));
+        let tap = |at: i64| {
+            let at = at.saturating_add(below).max(0) as u64;
+            (at.div_ceil(walk.dilation as u64) as i64).min(walk.kernel)
+        };
+        (tap(0), tap(input))
+    }
+
+    /// The outputs along the last axis whose taps all lie inside the operand, if those of neighbours are neighbours.
+    fn inner(&self) -> Range<i64> {
+        match (self.axes.last(), self.input.last(), self.output.last()) {
+            (Some(walk), Some(input), Some(&output)) if walk.stride == 1 => {
+                let begin = walk.low.clamp(0, output);
+                let reach = (walk.kernel - 1).saturating_mul(walk.dilation);
+                begin..(input.saturating_add(walk.low).saturating_sub(reach)).clamp(begin, output)
+            }
+            _ => 0..0,
+        }
+    }
+
     /// Nested loops over the taps inside the operand; the body gets the flat spatial index and each axis'
-    /// position.
-    fn each_tap(&self, k: &mut KernelBuilder, o: &[V], body: &mut dyn FnMut(&mut KernelBuilder, &[V])) {
+    /// position. `known` are the taps along the last axis, where they are known.
+    fn each_tap(
+        &self,
+        k: &mut KernelBuilder,
+        o: &[V],
+        known: Option<Taps>,
+        body: &mut dyn FnMut(&mut KernelBuilder, &[V]),
+    ) {
         fn inner(
             w: &Windows,
             k: &mut KernelBuilder,
             o: &[V],
+            known: Option<Taps>,
             at: &mut Vec<V>,
             body: &mut dyn FnMut(&mut KernelBuilder, &[V]),
         ) {
@@ -100,15 +151,32 @@ impl Windows {
             if axis == o.len() {
                 return body(k, at);
             }
+            let walk = &w.axes[axis];
+            if let Some((first, end)) = known.filter(|_| axis + 1 == o.len()) {
+                let mut tap = |k: &mut KernelBuilder, t: Option<V>, offset: i64| {
+                    let mut terms = vec![(o[axis], walk.stride)];
+                    terms.extend(t.map(|t| (t, walk.dilation)));
+                    let i = k.affine(&terms, offset - walk.low);
+                    at.push(i);
+                    body(k, at);
+                    at.pop();
+                };
+                if end - first <= UNROLLED {
+                    (first..end).for_each(|t| tap(k, None, t * walk.dilation));
+                } else {
+                    k.for_range(first, end, 1, |k, t| tap(k, Some(t), 0));
+                }
+                return;
+            }
             let (first, end, start) = w.taps(k, axis, o[axis]);
             k.for_values(first, end, 1, |k, t| {
-                let i = k.affine(&[(start, 1), (t, w.axes[axis].dilation)], 0);
+                let i = k.affine(&[(start, 1), (t, walk.dilation)], 0);
                 at.push(i);
-                inner(w, k, o, at, body);
+                inner(w, k, o, known, at, body);
                 at.pop();
             });
         }
-        inner(self, k, o, &mut vec![], body);
+        inner(self, k, o, known, &mut vec![], body);
     }
 
     /// Number of elements of a window inside the operand.
@@ -128,22 +196,67 @@ struct Pool<'a> {
     w: &'a Windows,
     kind: &'a str,
     dtype: DType,
+    /// What is made of the operand's elements first.
+    prologue: Option<&'a Expr>,
+    /// What is made of the result.
+    epilogue: Option<&'a Expr>,
     x: Param,
     y: Param,
+    /// The epilogue's operands.
+    operands: Vec<Param>,
+}
+
+/// Where an element (or a vector along the last axis) is.
+struct Spot<'a> {
+    /// Index along the spatial axes.
+    o: &'a [V],
+    /// The taps along the last of them, where they are known.
+    taps: Option<Taps>,
+    /// Index along all axes of the result, in its order.
+    index: &'a [V],
+    /// Where the operand's plane begins.
+    base: V,
+    /// Elements from one spatial position to the next.
+    pixel: i64,
+    /// Where the result goes.
+    to: V,
+    ty: Ty,
 }
 
 impl Pool<'_> {
-    /// Reduce a window: `base` is where its plane begins, `pixel` the elements from one spatial position to
-    /// the next.
-    fn element(
-        &self,
-        k: &mut KernelBuilder,
-        o: &[V],
-        base: V,
-        pixel: i64,
-        to: V,
-        ty: Ty,
-    ) -> Result<(), Unsupported> {
+    /// An element of the operand, after the prologue.
+    fn read(&self, k: &mut KernelBuilder, at: V, ty: Ty) -> Result<V, Unsupported> {
+        let raw = lanes::load(k, self.x, at, Ty { elem: k.param_elem(self.x), ..ty });
+        match self.prologue {
+            Some(expr) => {
+                let like = k.number(ty, 0.0);
+                expr.emit_computed(k, like, None, &[raw])
+            }
+            None => decode(k, self.dtype, raw),
+        }
+    }
+
+    /// The result of a window as its buffer holds it.
+    fn finished(&self, k: &mut KernelBuilder, value: V, spot: &Spot) -> Result<V, Unsupported> {
+        let Some(expr) = self.epilogue else { return encode(k, self.dtype, value) };
+        let mut values = vec![];
+        for (o, &param) in expr.operands.iter().zip(&self.operands) {
+            let at = flat(k, spot.index, &o.access.strides, 0);
+            let elem = k.param_elem(param);
+            values.push(match o.access.strides.last() {
+                Some(1) => lanes::load(k, param, at, Ty { elem, ..spot.ty }),
+                _ => {
+                    let v = k.load(param, at);
+                    k.splat(v, spot.ty.lanes)
+                }
+            });
+        }
+        expr.emit(k, value, Some(value), &values)
+    }
+
+    /// Reduce a window.
+    fn element(&self, k: &mut KernelBuilder, spot: &Spot) -> Result<(), Unsupported> {
+        let (o, ty) = (spot.o, spot.ty);
         // The largest float is the smallest of the negated ones, which is three instructions (see `smaller`).
         let negated = self.kind == "max" && ty.elem.is_float();
         let start = match self.kind {
@@ -153,14 +266,13 @@ impl Pool<'_> {
         };
         let init = k.number(ty, start);
         let sum: Local = k.local(init);
-        let s: Vec<i64> = strides(&self.w.input).iter().map(|s| s * pixel).collect();
+        let s: Vec<i64> = strides(&self.w.input).iter().map(|s| s * spot.pixel).collect();
         let op = if self.kind == "max" { BinOp::Max } else { BinOp::Add };
         let mut result = Ok(());
-        self.w.each_tap(k, o, &mut |k, i| {
+        self.w.each_tap(k, o, spot.taps, &mut |k, i| {
             let offset = flat(k, i, &s, 0);
-            let at = k.affine(&[(base, 1), (offset, 1)], 0);
-            let raw = lanes::load(k, self.x, at, Ty { elem: k.param_elem(self.x), ..ty });
-            match decode(k, self.dtype, raw) {
+            let at = k.affine(&[(spot.base, 1), (offset, 1)], 0);
+            match self.read(k, at, ty) {
                 Ok(v) => {
                     let old = k.get(sum);
                     let new = if negated {
@@ -185,8 +297,8 @@ impl Pool<'_> {
             let count = k.splat(count, ty.lanes);
             value = k.div(value, count);
         }
-        let stored = encode(k, self.dtype, value)?;
-        k.store(self.y, to, stored);
+        let stored = self.finished(k, value, spot)?;
+        k.store(self.y, spot.to, stored);
         Ok(())
     }
 }
@@ -204,63 +316,118 @@ fn smaller(k: &mut KernelBuilder, x: V, y: V) -> V {
     k.bitcast(elem, joined)
 }
 
-/// A pool without epilogue.
-fn pool_to(ctx: &mut Ctx, node: &Node, to: &Destination) -> Result<(), Unsupported> {
-    let x = node.operand(0);
-    let (w, dtype, kind) = (Windows::of(ctx, node)?, ctx.dtype(x), node.attrs.str("kind"));
-    let (elem, compute) = (ctx.elem(x)?, compute_elem(dtype)?);
+/// A pool in one kernel; without `epilogue`, what stands in the buffer is its own result.
+fn pool_to(
+    ctx: &mut Ctx,
+    group: &FusionGroup,
+    epilogue: Option<&Expr>,
+    to: &Destination,
+) -> Result<(), Unsupported> {
+    let node = ctx.graph.node(group.node());
+    let x = match &group.prologue {
+        Some(expr) => expr.operands.first().ok_or_else(|| Unsupported::new("pools nothing"))?.value,
+        None => node.operand(0),
+    };
+    let epilogue = epilogue.filter(|expr| !expr.is_anchor());
+    let (w, dtype, kind) = (Windows::of(ctx, node)?, ctx.dtype(node.operand(0)), node.attrs.str("kind"));
+    let compute = compute_elem(dtype)?;
     if kind == "mean" && !compute.is_float() {
         return Err(Unsupported::new(format!("takes the mean of {dtype} in the interpreter only")));
     }
-    let from = ctx.place(x)?;
-    let (in_len, out_len) = (ctx.len(x), ctx.len(node.results[0]));
-    if out_len == 0 {
+    let out_dims = ctx.dims(node.results[0]);
+    if ctx.len(node.results[0]) == 0 {
         return Ok(());
     }
     // A task is a row of the first spatial axis, or a plane.
     let tasks = if w.last { w.n * w.output[0] } else { w.n * w.c };
     let mut k = ctx.kernel(&format!("{kind}_pool"), tasks);
-    let px = k.param(elem, in_len, Access::Read);
+    let px = k.param(ctx.elem(x)?, ctx.len(x), Access::Read);
     let own = StridedAccess { offset: 0, strides: to.access.strides.clone() };
-    let py = k.param(elem, touched(&ctx.dims(node.results[0]), &own)?, Access::Write);
+    let out_elem = buffer_elem(epilogue.map_or(dtype, Expr::dtype))?;
+    let py = k.param(out_elem, touched(&out_dims, &own)?, Access::Write);
+    let first = size::offset(to.access.offset)?;
+    let mut args = vec![ctx.place(x)?, Arg { buffer: to.at.buffer, offset: to.at.offset + first }];
+    let mut operands = vec![];
+    for o in epilogue.iter().flat_map(|expr| &expr.operands) {
+        let from = StridedAccess { offset: 0, strides: o.access.strides.clone() };
+        operands.push(k.param(buffer_elem(o.dtype)?, touched(&out_dims, &from)?, Access::Read));
+        let at = ctx.place(o.value)?;
+        args.push(Arg { buffer: at.buffer, offset: at.offset + size::offset(o.access.offset)? });
+    }
     to.clear(&mut k, Elem::F32, tasks)?;
-    let p = Pool { w: &w, kind, dtype, x: px, y: py };
-    let task = k.task();
-    let (in_plane, out_plane): (i64, i64) = (w.input.iter().product(), w.output.iter().product());
-    let mut result = Ok(());
+    args.extend(to.halo.as_ref().map(|_| to.at));
+    let prologue = group.prologue.as_ref();
+    let p = Pool { w: &w, kind, dtype, prologue, epilogue, x: px, y: py, operands };
+    let widest = if compute.size() <= 4 { k.vector(compute) } else { Ty::scalar(compute) };
     if w.last {
-        let rows = k.int(w.output[0]);
-        let (n, first) = (k.div(task, rows), k.rem(task, rows));
-        let widest = if compute.size() <= 4 { k.vector(compute) } else { Ty::scalar(compute) };
-        let os = &own.strides[1..own.strides.len() - 1];
-        nest(&mut k, &w.output[1..], &mut |k, rest| {
-            let mut o = vec![first];
-            o.extend(rest);
-            let place = flat(k, &o, os, 0);
-            lanes::each_of(k, w.c, widest, |k, c, ty| {
-                let base = k.affine(&[(n, in_plane * w.c), (c, 1)], 0);
-                let to = k.affine(&[(n, own.strides[0]), (place, 1), (c, 1)], 0);
-                if let Err(e) = p.element(k, &o, base, w.c, to, ty) {
-                    result = Err(e);
-                }
-            });
-        });
+        rows(&mut k, &p, &own.strides, widest)?;
     } else {
-        let os = strides(&w.output);
-        nest(&mut k, &w.output, &mut |k, o| {
-            let place = flat(k, o, &os, 0);
-            let base = k.affine(&[(task, in_plane)], 0);
-            let to = k.affine(&[(task, out_plane), (place, 1)], 0);
-            if let Err(e) = p.element(k, o, base, 1, to, Ty::scalar(compute)) {
+        planes(&mut k, &p, &own.strides, widest)?;
+    }
+    ctx.call(k.finish(), &args)
+}
+
+/// A task of a pool with channels last: vectors of channels.
+fn rows(k: &mut KernelBuilder, p: &Pool, strides: &[i64], widest: Ty) -> Result<(), Unsupported> {
+    let w = p.w;
+    let in_plane: i64 = w.input.iter().product();
+    let (task, count) = (k.task(), k.int(w.output[0]));
+    let (n, first) = (k.div(task, count), k.rem(task, count));
+    let mut result = Ok(());
+    nest(k, &w.output[1..], &mut |k, rest| {
+        let mut o = vec![first];
+        o.extend(rest);
+        lanes::each_of(k, w.c, widest, |k, c, ty| {
+            let base = k.affine(&[(n, in_plane * w.c), (c, 1)], 0);
+            let index: Vec<V> = std::iter::once(n).chain(o.iter().copied()).chain([c]).collect();
+            let to = flat(k, &index, strides, 0);
+            let spot = Spot { o: &o, taps: None, index: &index, base, pixel: w.c, to, ty };
+            if let Err(e) = p.element(k, &spot) {
                 result = Err(e);
             }
         });
-    }
-    result?;
-    let first = size::offset(to.access.offset)?;
-    let mut args = vec![from, Arg { buffer: to.at.buffer, offset: to.at.offset + first }];
-    args.extend(to.halo.as_ref().map(|_| to.at));
-    ctx.call(k.finish(), &args)
+    });
+    result
+}
+
+/// A task of a pool with channels first: vectors along the last axis, where windows of neighbours are neighbours.
+fn planes(k: &mut KernelBuilder, p: &Pool, strides: &[i64], widest: Ty) -> Result<(), Unsupported> {
+    let w = p.w;
+    let in_plane: i64 = w.input.iter().product();
+    let (task, channels) = (k.task(), k.int(w.c));
+    let (n, c) = if w.c == 1 { (task, k.int(0)) } else { (k.div(task, channels), k.rem(task, channels)) };
+    let base = k.affine(&[(task, in_plane)], 0);
+    let Some((&last, outer)) = w.output.split_last() else { return Err(misfit()) };
+    let inner = w.inner();
+    let mut result = Ok(());
+    nest(k, outer, &mut |k, outer| {
+        let mut each = |k: &mut KernelBuilder, i: V, taps: Option<Taps>, ty: Ty| {
+            let o: Vec<V> = outer.iter().copied().chain([i]).collect();
+            let index: Vec<V> = [n, c].into_iter().chain(o.iter().copied()).collect();
+            let to = flat(k, &index, strides, 0);
+            let spot = Spot { o: &o, taps, index: &index, base, pixel: 1, to, ty };
+            if let Err(e) = p.element(k, &spot) {
+                result = Err(e);
+            }
+        };
+        let one = Ty { lanes: 1, ..widest };
+        for edge in [0..inner.start, inner.end..last] {
+            if edge.end - edge.start <= UNROLLED {
+                for i in edge {
+                    let at = k.int(i);
+                    each(k, at, Some(w.last_taps(i)), one);
+                }
+            } else {
+                k.for_range(edge.start, edge.end, 1, |k, i| each(k, i, None, one));
+            }
+        }
+        let all = w.axes.last().map(|walk| (0, walk.kernel));
+        lanes::each_of(k, inner.end - inner.start, widest, |k, i, ty| {
+            let i = k.affine(&[(i, 1)], inner.start);
+            each(k, i, all, ty);
+        });
+    });
+    result
 }
 
 /// `max_pool_indices`: channels first.
@@ -296,7 +463,7 @@ pub fn max_pool_indices(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupp
         let none = k.int(-1);
         let best = k.local(init);
         let at_best = k.local(none);
-        w.each_tap(k, o, &mut |k, i| {
+        w.each_tap(k, o, None, &mut |k, i| {
             let offset = flat(k, i, &is, 0);
             let at = k.affine(&[(task, in_plane), (offset, 1)], 0);
             let raw = k.load(px, at);

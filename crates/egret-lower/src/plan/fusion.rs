@@ -213,7 +213,10 @@ impl GroupBuilder<'_> {
         while let Some(v) = work.pop() {
             let Some(p) = graph.producer(v) else { continue };
             let node = graph.node(p);
-            let folds = if node.op == Op::Broadcast || node.op == Op::Slice {
+            let folds = if graph.node(anchor).op == Op::Pool {
+                // Each element is in several windows, which compute it again.
+                inner.is_empty() && is_instruction_of_one(node) && self.only_used_by(v, &around, |_| true)
+            } else if node.op == Op::Broadcast || node.op == Op::Slice {
                 alias(graph, p).is_none() && !self.scatters(p)
             } else {
                 node.op.is_elementwise()
@@ -240,6 +243,11 @@ impl GroupBuilder<'_> {
         self.uses.output_uses(v) == 0
             && self.uses.users(v).iter().all(|u| nodes.contains(u) && test(self.graph.node(*u)))
     }
+}
+
+/// Whether a node is one instruction on one value: `mul(x, x)`, say.
+fn is_instruction_of_one(node: &Node) -> bool {
+    matches!(node.op, Op::Mul | Op::Abs | Op::Neg) && node.operands.iter().all(|v| *v == node.operands[0])
 }
 
 /// An attribute of constant dims.
