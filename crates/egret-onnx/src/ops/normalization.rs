@@ -284,25 +284,27 @@ fn lrn(ctx: &mut NodeCtx) -> OpResult {
         return Err(ctx.bad_attr("size", size));
     }
     in_f32(ctx, |ctx, x| {
-        spatial_axes(ctx, x)?;
-        let shape = ctx.shape_of(x)?;
-        let square = ctx.binary(Op::Mul, x, x)?;
-        // Channels become the spatial axis of a pool.
-        let planes =
-            ctx.reshape(square, vec![shape[0].clone(), dim(1), shape[1].clone(), product(&shape[2..])])?;
+        let rank = spatial_axes(ctx, x)?.len() as i64 + 2;
+        // Channels become the spatial axis of a pool: last, as they stand between convolutions.
+        let last = ctx.transpose(x, [0].into_iter().chain(2..rank).chain([1]).collect())?;
+        let shape = ctx.shape_of(last)?;
+        let (channels, pixels) = (shape[shape.len() - 1].clone(), product(&shape[..shape.len() - 1]));
+        let rows = ctx.reshape(last, vec![pixels, dim(1), channels])?;
+        let square = ctx.binary(Op::Mul, rows, rows)?;
         let low = (size - 1) / 2;
         let window = Window {
-            kernel: vec![size, 1],
-            strides: vec![1, 1],
-            dilations: vec![1, 1],
-            pads: vec![low, 0, size - 1 - low, 0],
-            high_extra: vec![0, 0],
+            kernel: vec![size],
+            strides: vec![1],
+            dilations: vec![1],
+            pads: vec![low, size - 1 - low],
+            high_extra: vec![0],
         };
-        let sum = ctx.emit(Op::Pool, window.pool_attrs_of("sum"), &[planes])?;
-        let sum = ctx.reshape(sum, shape)?;
+        let sum = ctx.emit(Op::Pool, window.pool_attrs_of("sum"), &[square])?;
         let scaled = ctx.with_scalar(Op::Mul, sum, f64::from(alpha) / size as f64)?;
         let base = ctx.with_scalar(Op::Add, scaled, bias.into())?;
         let power = ctx.with_scalar(Op::Pow, base, beta.into())?;
-        ctx.binary(Op::Div, x, power)
+        let quotient = ctx.binary(Op::Div, rows, power)?;
+        let quotient = ctx.reshape(quotient, shape)?;
+        ctx.transpose(quotient, [0, rank - 1].into_iter().chain(1..rank - 1).collect())
     })
 }
