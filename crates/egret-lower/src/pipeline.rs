@@ -3,10 +3,10 @@
 use crate::error::{Fault, LowerError, Refusal};
 use crate::kernels::{self, elementwise};
 use crate::options::LowerOptions;
-use crate::plan::{constant_indices, decompose, fusion, halo, legalize};
+use crate::plan::{constant_indices, decompose, fusion, half_floats, halo, legalize};
 use crate::program::context::Ctx;
 use crate::remarks;
-use egret_ir::{Graph, NodeId};
+use egret_ir::{Graph, NodeId, TypeError};
 use egret_loop::Program;
 use egret_trace::Trace;
 
@@ -38,8 +38,13 @@ pub fn lower_traced(
     options: &LowerOptions,
     trace: Option<&mut Trace>,
 ) -> Result<Lowered, LowerError> {
-    let (expanded, origins) = decompose::decompose(graph)
-        .map_err(|e| LowerError { refusals: vec![Refusal::of_graph(e.to_string())] })?;
+    let broken = |e: TypeError| LowerError { refusals: vec![Refusal::of_graph(e.to_string())] };
+    let (widened, made) = half_floats::widen(graph).map_err(broken)?;
+    let (expanded, mut origins) = decompose::decompose(&widened).map_err(broken)?;
+    origins.values_mut().for_each(|n| *n = *made.get(n).unwrap_or(n));
+    made.into_iter().for_each(|(new, n)| {
+        origins.entry(new).or_insert(n);
+    });
     let graph = expanded.as_ref();
     let mut refusals = legalize::graph(graph, kernels::refusal);
     let refused: std::collections::BTreeSet<_> = refusals.iter().filter_map(|r| r.node).collect();

@@ -112,12 +112,17 @@ impl Expr {
     }
 
     /// Whether tile epilogues can compute it: every term is computed in f32, i32, u32 or bool, or is a byte that is read, converted
-    /// or written, and there is no case that needs a branch.
+    /// or written, or f32 rounded to a smaller float, and there is no case that needs a branch.
     pub fn suits_tiles(&self) -> bool {
         let word = |d: DType| matches!(d, DType::F32 | DType::I32 | DType::U32);
         let byte = |d: DType| matches!(d, DType::U8 | DType::I8);
+        let half = |d: DType| matches!(d, DType::F16 | DType::BF16);
         let result = self.terms.len() - 1;
         let fits = |i: usize, (term, d): &(Term, DType)| match term {
+            Term::Apply(Op::Cast, _, args) if half(*d) || half(self.terms[args[0]].1) => {
+                [self.terms[args[0]].1, *d].contains(&DType::F32)
+            }
+            _ if half(*d) => false,
             // Bool is chosen, not converted.
             Term::Apply(Op::Cast, _, args) => {
                 let from = self.terms[args[0]].1;
@@ -134,7 +139,7 @@ impl Expr {
                 .terms
                 .iter()
                 .enumerate()
-                .all(|(i, t)| fits(i, t) && (word(t.1) || byte(t.1) || t.1 == DType::Bool))
+                .all(|(i, t)| fits(i, t) && (word(t.1) || byte(t.1) || half(t.1) || t.1 == DType::Bool))
             && (word(self.dtype()) || byte(self.dtype()))
             && self.lane_sizes().is_some_and(|sizes| sizes.widest <= 4)
             && !self.branches()

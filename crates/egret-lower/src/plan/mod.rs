@@ -3,5 +3,6 @@
 pub mod constant_indices;
 pub mod decompose;
 pub mod fusion;
+pub mod half_floats;
 pub mod halo;
 pub mod legalize;
