@@ -29,7 +29,12 @@ fn epilogue(
     }
     for _ in 0..rng.below(5) {
         let n = rows.len();
-        x = match rng.below(6) {
+        x = match rng.below(7) {
+            // Rounded to f16.
+            6 => {
+                let half = e.convert(Elem::F16, x);
+                e.convert(Elem::F32, half)
+            }
             0 => {
                 let b = e.operand(
                     Elem::F32,

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// Element type of values and buffers. Types that compute in another (f16, bf16, 8-bit floats) are stored as the unsigned
-/// integer of their size and converted by instructions.
+/// Element type of values and buffers. f16 is moved, and converted from and to f32, nothing else; it stands among the integers, as its
+/// code. Other types that compute in another (bf16, 8-bit floats) are stored as the unsigned integer of their size.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "the names say it all")]
 pub enum Elem {
@@ -17,6 +17,7 @@ pub enum Elem {
     U16,
     U32,
     U64,
+    F16,
     F32,
     F64,
 }
@@ -26,13 +27,13 @@ impl Elem {
     pub fn size(self) -> usize {
         match self {
             Elem::Bool | Elem::I8 | Elem::U8 => 1,
-            Elem::I16 | Elem::U16 => 2,
+            Elem::I16 | Elem::U16 | Elem::F16 => 2,
             Elem::I32 | Elem::U32 | Elem::F32 => 4,
             Elem::I64 | Elem::U64 | Elem::F64 => 8,
         }
     }
 
-    /// `f32` or `f64`.
+    /// `f32` or `f64`: a float that is computed with.
     pub fn is_float(self) -> bool {
         matches!(self, Elem::F32 | Elem::F64)
     }
@@ -54,6 +55,7 @@ impl Elem {
             Elem::U16 => "u16",
             Elem::U32 => "u32",
             Elem::U64 => "u64",
+            Elem::F16 => "f16",
             Elem::F32 => "f32",
             Elem::F64 => "f64",
         }
@@ -69,6 +71,7 @@ impl fmt::Display for Elem {
 /// The bits of a number in an element type: floats are rounded, integers truncated and wrapped, bool is `value != 0`.
 pub fn number_bits(elem: Elem, value: f64) -> u64 {
     match elem {
+        Elem::F16 => half::f16::from_f64(value).to_bits().into(),
         Elem::F32 => (value as f32).to_bits().into(),
         Elem::F64 => value.to_bits(),
         Elem::Bool => (value != 0.0).into(),

@@ -143,7 +143,8 @@ pub enum Inst {
     /// b where the `Bool` a holds, else c (lane by lane).
     Select(V, V, V),
     /// To another element type. Float to integer truncates and saturates (NaN gives 0); integers wrap or extend by the
-    /// source's sign; bool gives 0 or 1. Of a vector every lane.
+    /// source's sign; bool gives 0 or 1. Of a vector every lane. f16 is converted from and to f32 only, by rounding to nearest even,
+    /// which flushes no subnormal f16.
     Convert(Elem, V),
     /// The same bits as another element type of the same size.
     Bitcast(Elem, V),
@@ -364,7 +365,7 @@ pub struct EpilogueOperand {
 }
 
 /// An instruction of an epilogue; operands are indices of earlier ones. All elements that are computed with are 4 bytes wide (f32,
-/// i32, bool masks); u8 and i8 are loaded, converted and stored only.
+/// i32, bool masks); u8 and i8 are loaded, converted and stored only, and f32 is converted to f16 only to be converted back: rounded.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum EpInst {
     /// The sum: of the type of [`Products::sum`].
@@ -383,7 +384,7 @@ pub enum EpInst {
     Compare(Cmp, usize, usize),
     /// As [`Inst::Select`].
     Select(usize, usize, usize),
-    /// As [`Inst::Convert`], between `i32`, `f32`, `u8` and `i8`.
+    /// As [`Inst::Convert`], between `i32`, `f32`, `u8` and `i8`, and between `f32` and `f16`.
     Convert(Elem, usize),
     /// As [`Inst::Bitcast`], between `i32` and `f32`.
     Bitcast(Elem, usize),

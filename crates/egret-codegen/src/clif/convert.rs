@@ -18,6 +18,9 @@ impl Emit<'_, '_> {
         if from.elem == to {
             return Ok(x);
         }
+        if [from.elem, to].contains(&Elem::F16) {
+            return self.convert_half(from, to, x);
+        }
         if from.lanes == 1 {
             self.convert_scalar(from.elem, to, x)
         } else {

@@ -21,7 +21,7 @@ pub(crate) struct Emit<'f, 'b> {
 pub(crate) fn scalar_type(elem: Elem) -> Type {
     match elem {
         Elem::Bool | Elem::I8 | Elem::U8 => types::I8,
-        Elem::I16 | Elem::U16 => types::I16,
+        Elem::I16 | Elem::U16 | Elem::F16 => types::I16,
         Elem::I32 | Elem::U32 => types::I32,
         Elem::I64 | Elem::U64 => types::I64,
         Elem::F32 => types::F32,

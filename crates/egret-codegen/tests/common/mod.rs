@@ -141,6 +141,10 @@ fn same(elem: Elem, denormals: Denormals, a: &[u8], b: &[u8]) -> bool {
         }};
     }
     match elem {
+        Elem::F16 => {
+            let [a, b] = [a, b].map(|x| half::f16::from_le_bytes(x.try_into().unwrap()));
+            a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan()
+        }
         Elem::F32 => same!(f32),
         Elem::F64 => same!(f64),
         _ => a == b,

@@ -5,7 +5,7 @@ use egret_loop::*;
 use egret_testkit::Rng;
 
 /// All element types.
-pub const ELEMS: [Elem; 11] = [
+pub const ELEMS: [Elem; 12] = [
     Elem::Bool,
     Elem::I8,
     Elem::I16,
@@ -15,6 +15,7 @@ pub const ELEMS: [Elem; 11] = [
     Elem::U16,
     Elem::U32,
     Elem::U64,
+    Elem::F16,
     Elem::F32,
     Elem::F64,
 ];
@@ -41,6 +42,7 @@ fn interesting(rng: &mut Rng, elem: Elem) -> u64 {
     ];
     match elem {
         Elem::Bool => (rng.bits() >> 40) & 1,
+        Elem::F16 => rng.bits() >> 48,
         Elem::F32 if rng.chance(50) => (rng.pick(&float) as f32).to_bits().into(),
         Elem::F32 => (rng.signed() * 300.0).to_bits().into(),
         Elem::F64 if rng.chance(50) => rng.pick(&float).to_bits(),
@@ -80,6 +82,9 @@ fn grow(k: &mut KernelBuilder, rng: &mut Rng, pool: &mut Pool) {
     let Some(y) = pool.of(rng, |y| k.ty(y) == ty) else { return };
     let (float, vector, bool) = (ty.elem.is_float(), ty.lanes > 1, ty.elem == Elem::Bool);
     let value = match rng.below(10) {
+        // f16 is moved and converted.
+        0..=5 | 8 if ty.elem == Elem::F16 => k.convert(Elem::F32, x),
+        9 if ty.elem == Elem::F16 && vector => k.extract(x, rng.below(ty.lanes.into()) as u8),
         0 if float => {
             let op = rng.pick(&[
                 UnOp::Neg,
@@ -157,14 +162,18 @@ fn grow(k: &mut KernelBuilder, rng: &mut Rng, pool: &mut Pool) {
         }
         7 => {
             let to = if vector { rng.pick(&pool.elems) } else { rng.pick(&ELEMS) };
-            k.convert(to, x)
+            match [ty.elem, to].contains(&Elem::F16) {
+                true if ty.elem == Elem::F16 => k.convert(Elem::F32, x),
+                true if ty.elem != Elem::F32 => return,
+                _ => k.convert(to, x),
+            }
         }
         8 if !bool => {
             // Which NaN an operation gives is not specified: only floats from buffers are looked at as integers.
             let read = pool.values[..pool.read].contains(&x);
             let same: Vec<Elem> = ELEMS
                 .into_iter()
-                .filter(|e| *e != Elem::Bool && e.size() == ty.elem.size())
+                .filter(|e| *e != Elem::Bool && e.size() == ty.elem.size() && *e != Elem::F16)
                 .filter(|e| read || !float || e.is_float())
                 .collect();
             let to = rng.pick(&same);
@@ -251,7 +260,8 @@ pub fn random_program(seed: u64, vector_bytes: usize, elems: &[Elem]) -> (Progra
             }
         }
     });
-    let storages: Vec<Storage> = (0..11).map(Storage::Input).chain((0..11).map(Storage::Output)).collect();
+    let storages: Vec<Storage> =
+        (0..ELEMS.len()).map(Storage::Input).chain((0..ELEMS.len()).map(Storage::Output)).collect();
     let data = ELEMS.map(|e| {
         (0..LEN).flat_map(|_| interesting(&mut rng, e).to_le_bytes().into_iter().take(e.size())).collect()
     });

@@ -199,12 +199,15 @@ impl Arithmetic {
     pub(super) fn convert(self, from: Elem, to: Elem, bits: u64) -> u64 {
         let d = self.denormals;
         let float = match from {
+            // All subnormal numbers of f16 are numbers: the processor's conversion does not flush them.
+            Elem::F16 => Some(f64::from(half::f16::from_bits(bits as u16))),
             Elem::F32 => Some(f64::from(d.operand(f32_of(bits)))),
             Elem::F64 => Some(d.operand(f64::from_bits(bits))),
             _ => None,
         };
         match (float, to) {
             (Some(v), Elem::F32) => of_f32(d.round(v)),
+            (Some(v), Elem::F16) => half::f16::from_f64(v).to_bits().into(),
             (Some(v), Elem::F64) => v.to_bits(),
             (Some(v), Elem::Bool) => (v != 0.0).into(),
             (Some(v), _) => {

@@ -36,7 +36,7 @@ names! {
     Access { Read "read", Write "write", ReadWrite "readwrite" }
     Elem {
         Bool "bool", I8 "i8", I16 "i16", I32 "i32", I64 "i64", U8 "u8", U16 "u16", U32 "u32", U64 "u64",
-        F32 "f32", F64 "f64",
+        F16 "f16", F32 "f32", F64 "f64",
     }
 }
 

@@ -1,10 +1,10 @@
 //! Between what buffers hold and what is computed with, and between dtypes.
 
-use super::small;
 use crate::error::Unsupported;
 use crate::geometry::dtypes::is_direct;
 use crate::geometry::dtypes::{buffer_elem, compute_elem};
 use egret_ir::{Attrs, DType};
+use egret_loop::small_floats::{self as small, SmallFloat};
 use egret_loop::{Arith, BinOp, Cmp, Elem};
 
 /// What a buffer holds, as it is computed with.
@@ -12,8 +12,42 @@ pub fn decode<A: Arith>(a: &mut A, dtype: DType, x: A::V) -> Result<A::V, Unsupp
     if is_direct(dtype) {
         return Ok(x);
     }
+    if dtype == DType::F16 {
+        return Ok(a.convert(Elem::F32, x));
+    }
     let code = a.convert(Elem::I32, x);
-    small::unpack(a, dtype, code).ok_or_else(|| Unsupported::new(format!("has no conversion from {dtype}")))
+    unpack(a, dtype, code)
+}
+
+/// The float format of a dtype.
+fn small_float(dtype: DType) -> Option<SmallFloat> {
+    Some(match dtype {
+        DType::F16 => SmallFloat::F16,
+        DType::BF16 => SmallFloat::BF16,
+        DType::F8E4M3FN => SmallFloat::F8E4M3FN,
+        DType::F8E4M3FNUZ => SmallFloat::F8E4M3FNUZ,
+        DType::F8E5M2 => SmallFloat::F8E5M2,
+        DType::F8E5M2FNUZ => SmallFloat::F8E5M2FNUZ,
+        DType::F4E2M1 => SmallFloat::F4E2M1,
+        _ => return None,
+    })
+}
+
+/// The f32 that a code stands for.
+fn unpack<A: Arith>(a: &mut A, dtype: DType, code: A::V) -> Result<A::V, Unsupported> {
+    if dtype == DType::F8E8M0 {
+        return Ok(small::unpack_power(a, code));
+    }
+    let float =
+        small_float(dtype).ok_or_else(|| Unsupported::new(format!("has no conversion from {dtype}")))?;
+    Ok(small::unpack(a, float, code))
+}
+
+/// The code of an f32.
+fn pack<A: Arith>(a: &mut A, dtype: DType, x: A::V, saturate: bool) -> Result<A::V, Unsupported> {
+    let float =
+        small_float(dtype).ok_or_else(|| Unsupported::new(format!("has no conversion to {dtype}")))?;
+    Ok(small::pack(a, float, x, saturate))
 }
 
 /// What is computed with, as a buffer holds it: rounded to the dtype.
@@ -21,12 +55,14 @@ pub fn encode<A: Arith>(a: &mut A, dtype: DType, x: A::V) -> Result<A::V, Unsupp
     if is_direct(dtype) {
         return Ok(x);
     }
+    if dtype == DType::F16 {
+        return Ok(a.convert(Elem::F16, x));
+    }
     let code = if dtype == DType::F8E8M0 {
-        Some(small::pack_power(a, x, "nearest", true))
+        small::pack_power(a, x, "nearest", true)
     } else {
-        small::pack(a, dtype, x, false)
+        pack(a, dtype, x, false)?
     };
-    let code = code.ok_or_else(|| Unsupported::new(format!("has no conversion to {dtype}")))?;
     Ok(a.convert(buffer_elem(dtype)?, code))
 }
 
@@ -83,13 +119,11 @@ pub fn cast<A: Arith>(
     let y = a.convert(target, x);
     if to == DType::F8E8M0 {
         let code = small::pack_power(a, y, attrs.str("round"), attrs.flag("saturate"));
-        return small::unpack(a, to, code).ok_or_else(|| Unsupported::new("has no conversion to f8e8m0"));
+        return Ok(small::unpack_power(a, code));
     }
-    if is_direct(to) {
+    if is_direct(to) || matches!(to, DType::F16 | DType::BF16) {
         return round_to(a, to, y);
     }
-    let saturate = attrs.flag("saturate") && !matches!(to, DType::F16 | DType::BF16);
-    let code = small::pack(a, to, y, saturate)
-        .ok_or_else(|| Unsupported::new(format!("has no conversion to {to}")))?;
-    small::unpack(a, to, code).ok_or_else(|| Unsupported::new(format!("has no conversion from {to}")))
+    let code = pack(a, to, y, attrs.flag("saturate"))?;
+    unpack(a, to, code)
 }

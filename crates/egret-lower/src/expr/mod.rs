@@ -7,7 +7,6 @@ mod activation;
 pub mod convert;
 mod power;
 mod scalar;
-mod small;
 
 pub use convert::{decode, encode};
 

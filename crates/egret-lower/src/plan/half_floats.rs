@@ -12,9 +12,7 @@
 //! ```
 
 use super::decompose::Origins;
-use egret_ir::{
-    Attrs, Builder, DType, Graph, Node, NodeId, Op, Tensor, TypeError, ValueId, attrs, interp,
-};
+use egret_ir::{Attrs, Builder, DType, Graph, Node, NodeId, Op, Tensor, TypeError, ValueId, attrs, interp};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
@@ -60,23 +58,27 @@ pub fn widen(graph: &Graph) -> Result<(Cow<'_, Graph>, Origins), TypeError> {
     if !nodes.iter().any(computes) {
         return Ok((Cow::Borrowed(graph), Origins::new()));
     }
-    let mut w = Widening {
-        b: Builder::from_graph(graph.clone()),
-        wide: HashMap::new(),
-        replaced: HashSet::new(),
-    };
+    let mut w =
+        Widening { b: Builder::from_graph(graph.clone()), wide: HashMap::new(), replaced: HashSet::new() };
     let mut origins = Origins::new();
+    let mut note = |b: &Builder, first: usize, id: NodeId| {
+        let made = (first..b.graph.value_count()).filter_map(|v| b.graph.producer(ValueId(v as u32)));
+        origins.extend(made.map(|n| (n, id)));
+    };
     for id in nodes {
         let node = w.b.graph.node(id).clone();
         w.b.set_sources(node.sources.clone());
         let first = w.b.graph.value_count();
         w.node(id, &node)?;
-        let made = (first..w.b.graph.value_count()).filter_map(|v| w.b.graph.producer(ValueId(v as u32)));
-        origins.extend(made.map(|n| (n, id)));
+        note(&w.b, first, id);
     }
-    for (i, v) in w.b.graph.outputs().to_vec().into_iter().enumerate() {
+    for (i, &v) in graph.outputs().iter().enumerate() {
+        let Some(id) = graph.producer(v).filter(|_| w.replaced.contains(&v)) else { continue };
+        w.b.set_sources(graph.node(id).sources.clone());
+        let first = w.b.graph.value_count();
         let narrow = w.narrow(v)?;
         w.b.graph.set_output(i, narrow);
+        note(&w.b, first, id);
     }
     let mut graph = w.b.graph;
     graph.remove_dead();
@@ -194,4 +196,99 @@ fn as_f32(tensor: &Tensor) -> Option<Tensor> {
     let attrs = attrs! { to: DType::F32, saturate: 0i64, round: "nearest" };
     let results = interp::eval_op(Op::Cast, &attrs, &[Some(tensor.clone().into())], &[]).ok()?;
     results.first()?.as_tensor().cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use egret_ir::{Value, text};
+
+    /// Nodes that compute or move f16 or bf16, by name, and the graph without them.
+    fn widened(source: &str) -> (Graph, Vec<&'static str>) {
+        let graph = text::parse(source, &|_| None).unwrap();
+        let (wide, origins) = widen(&graph).unwrap();
+        let wide = wide.into_owned();
+        egret_ir::verify(&wide).unwrap();
+        let before = graph.node_ids();
+        assert!(wide.node_ids().iter().all(|n| before.contains(n) || before.contains(&origins[n])));
+        let half = |v: ValueId| wide.ty(v).as_tensor().is_some_and(|t| is_half(t.dtype));
+        let left = wide.node_ids().into_iter().map(|n| wide.node(n)).filter(|n| n.op != Op::Cast);
+        let left = left.filter(|n| n.operands.iter().flatten().chain(&n.results).any(|&v| half(v)));
+        let left = left.map(|n| n.op.name()).collect();
+        (wide, left)
+    }
+
+    /// The results of both, on numbers for which f32 is as good as exact.
+    fn assert_same(source: &str, inputs: &[Tensor]) {
+        let graph = text::parse(source, &|_| None).unwrap();
+        let inputs: Vec<Value> = inputs.iter().map(|t| t.clone().into()).collect();
+        let run = |g: &Graph| interp::run(g, &inputs).unwrap();
+        assert_eq!(run(&graph), run(&widened(source).0));
+    }
+
+    fn numbers(shape: &[usize], dtype: DType) -> Tensor {
+        let n: usize = shape.iter().product();
+        let x: Vec<f32> = (0..n).map(|i| ((i * 37 % 101) as f32 - 50.0) / 8.0).collect();
+        let attrs = attrs! { to: dtype, saturate: 0i64, round: "nearest" };
+        let cast = interp::eval_op(Op::Cast, &attrs, &[Some(Tensor::new(shape, x).into())], &[]).unwrap();
+        cast[0].as_tensor().unwrap().clone()
+    }
+
+    #[test]
+    fn what_is_inside_is_f32() {
+        for (name, dtype) in [("f16", DType::F16), ("bf16", DType::BF16)] {
+            let source = "graph @g(%0 \"x\": f16[1, 3, 6, 6]) -> (%8 \"y\", %3 \"c\", %9 \"less\") {
+                %1 = const f16[4, 3, 3, 3] random(1)
+                %2 = const f16[] [0.1]
+                %3 = conv(%0, %1) {dilations = [1, 1], groups = 1, layout = \"channels_first\", pads = [1, 1, 1, 1], strides = [1, 1]}
+                %4 = mul(%3, %2)
+                %5 = max(%4, %2)
+                %6 = pool(%5) {dilations = [1, 1], high_extra = [0, 0], kernel = [2, 2], kind = \"max\", layout = \"channels_first\", pads = [0, 0, 0, 0], strides = [2, 2]}
+                %7 = reduce(%6) {axes = [3], keepdims = 0, kind = \"sum\"}
+                %8 = exp(%7)
+                %9 = less(%7, %2)
+            }";
+            let source = source.replace("f16", name);
+            assert!(widened(&source).1.is_empty());
+            assert_same(&source, &[numbers(&[1, 3, 6, 6], dtype)]);
+        }
+    }
+
+    #[test]
+    fn numbers_are_rounded_where_they_were() {
+        // 2049 is no f16; 70,000 is infinite.
+        let source = "graph @g(%0 \"x\": f16[4], %1 \"z\": f64[2], %2 \"i\": i32[2]) -> (%4 \"y\", %6 \"c\", %8 \"d\") {
+            %3 = add(%0, %0)
+            %4 = sub(%3, %0)
+            %5 = cast(%1) {round = \"nearest\", saturate = 1, to = f16}
+            %6 = cast(%5) {round = \"nearest\", saturate = 1, to = f32}
+            %7 = cast(%2) {round = \"nearest\", saturate = 1, to = f16}
+            %8 = add(%7, %7)
+        }";
+        let x = interp::eval_op(
+            Op::Cast,
+            &attrs! { to: DType::F16, saturate: 0i64, round: "nearest" },
+            &[Some(Tensor::new(&[4], vec![1025.0f32, 40000.0, -40000.0, 6e-8]).into())],
+            &[],
+        );
+        let x = x.unwrap()[0].as_tensor().unwrap().clone();
+        // Of f64, rounding to f32 first would give another f16.
+        let z = Tensor::new(&[2], vec![1.0 + 2f64.powi(-11) + 2f64.powi(-40), 1e9]);
+        assert_same(source, &[x, z, Tensor::new(&[2], vec![2049i32, 70_000])]);
+    }
+
+    #[test]
+    fn tables_and_running_sums_keep_their_type() {
+        let source = "graph @g(%0 \"i\": i64[2]) -> (%3 \"y\", %4 \"sums\") {
+            %1 = const f16[50, 4] random(1)
+            %2 = gather(%1, %0) {axis = 0}
+            %3 = mul(%2, %2)
+            %4 = cumulative(%3) {axis = 1, exclusive = 0, kind = \"sum\", reverse = 0}
+        }";
+        assert_eq!(widened(source).1, ["gather", "cumulative"]);
+        assert_same(source, &[Tensor::new(&[2], vec![49i64, 3])]);
+        let same = "graph @g(%0 \"x\": f32[2]) -> (%1 \"y\") {\n %1 = exp(%0)\n}";
+        let graph = text::parse(same, &|_| None).unwrap();
+        assert!(matches!(widen(&graph).unwrap().0, Cow::Borrowed(_)));
+    }
 }

@@ -191,6 +191,14 @@ impl Asm {
         }) + u32::from(r)
     }
 
+    /// The lower half of a register.
+    fn half(&self, r: Vr) -> Register {
+        (match self.isa {
+            WideIsa::Avx2 => Register::XMM0,
+            WideIsa::Avx512 => Register::YMM0,
+        }) + u32::from(r)
+    }
+
     /// Two sources.
     pub fn op2(&mut self, op: Op2, dst: Vr, a: Vr, b: Rm) {
         self.three(op.code(self.isa), dst, a, b);
@@ -228,6 +236,24 @@ impl Asm {
             Rm::Mem(m) => Instruction::with3(code, dst, m.operand(), mode | 8),
         };
         self.add(inst);
+    }
+
+    /// The lower half of dst = f32 rounded to f16.
+    pub fn to_half(&mut self, dst: Vr, src: Vr) {
+        let code = match self.isa {
+            WideIsa::Avx2 => Code::VEX_Vcvtps2ph_xmmm128_ymm_imm8,
+            WideIsa::Avx512 => Code::EVEX_Vcvtps2ph_ymmm256_k1z_zmm_imm8_sae,
+        };
+        self.add(Instruction::with3(code, self.half(dst), self.vr(src), 0u32));
+    }
+
+    /// dst = the f32 of the f16 in the lower half of src.
+    pub fn of_half(&mut self, dst: Vr, src: Vr) {
+        let code = match self.isa {
+            WideIsa::Avx2 => Code::VEX_Vcvtph2ps_ymm_xmmm128,
+            WideIsa::Avx512 => Code::EVEX_Vcvtph2ps_zmm_k1z_ymmm256_sae,
+        };
+        self.add(Instruction::with2(code, self.vr(dst), self.half(src)));
     }
 
     /// dst = 0.

@@ -117,6 +117,14 @@ impl Planner<'_> {
             (Elem::I32, Elem::F32) => self.one(i, a, |d, s| Step::Op1(Op1::ToF32, d, s)),
             (Elem::U8 | Elem::I8, Elem::F32) => self.one(i, a, |d, s| Step::Op1(Op1::ToF32, d, s)),
             (Elem::U8 | Elem::I8, Elem::I32) => self.one(i, a, Step::Move),
+            (Elem::F32, Elem::F16) | (Elem::F16, Elem::F32) => {
+                let x = self.reg(a)?;
+                self.release(i);
+                let d = self.alloc();
+                self.steps.push(if to == Elem::F16 { Step::ToHalf(d, x) } else { Step::OfHalf(d, x) });
+                self.vals[i] = Val::Slot(d);
+                Ok(())
+            }
             (Elem::F32, Elem::I32) => self.saturate(i, a),
             (Elem::F32 | Elem::I32, Elem::U8 | Elem::I8) => self.cast_to_bytes(i, (to, from), a),
             (Elem::Bool, Elem::F32 | Elem::I32) if self.isa == WideIsa::Avx2 => {

@@ -37,6 +37,10 @@ pub(super) enum Step {
     Move(usize, Src),
     /// The current elements of an epilogue operand of bytes, extended by their sign or by zeros.
     Extend(usize, usize, bool),
+    /// f32 to f16, which fills the lower half.
+    ToHalf(usize, usize),
+    /// f16 in the lower half to f32.
+    OfHalf(usize, usize),
     Zero(usize),
     Op2(Op2, usize, usize, Src),
     Op1(Op1, usize, Src),
@@ -116,12 +120,17 @@ fn elems(tile: &Tile, params: &[ParamInfo], isa: WideIsa) -> Encoding<Vec<Elem>>
         let bytes = matches!(e, Elem::U8 | Elem::I8)
             && isa == WideIsa::Avx512
             && matches!(inst, EpInst::Load(_) | EpInst::Convert(..));
-        if !matches!(e, Elem::F32 | Elem::I32) && !computed_mask && !bytes {
+        // f16 is what a number is rounded to on its way.
+        let half = e == Elem::F16 && matches!(inst, EpInst::Convert(..));
+        if !matches!(e, Elem::F32 | Elem::I32) && !computed_mask && !bytes && !half {
             return Err(refused(format!("its epilogue computes with {e}")));
         }
         elems.push(e);
     }
-    let bytes = |i: usize| matches!(elems[i], Elem::U8 | Elem::I8);
+    if elems.last() == Some(&Elem::F16) {
+        return Err(refused("its epilogue stores f16"));
+    }
+    let bytes = |i: usize| matches!(elems[i], Elem::U8 | Elem::I8 | Elem::F16);
     for inst in epilogue.insts.iter().filter(|i| !matches!(i, EpInst::Convert(..))) {
         if let Some(i) = inst.operands().into_iter().find(|&i| bytes(i)) {
             return Err(refused(format!("its epilogue computes with {}", elems[i])));

@@ -55,6 +55,7 @@ features! {
     Sse42 "sse4.2" Some("has_sse42"), 1 Ecx 20;
     Popcnt "popcnt" Some("has_popcnt"), 1 Ecx 23;
     Avx "avx" Some("has_avx"), 1 Ecx 28;
+    F16c "f16c" None, 1 Ecx 29;
     Fma "fma" Some("has_fma"), 1 Ecx 12;
     Avx2 "avx2" Some("has_avx2"), 7 Ebx 5;
     Bmi1 "bmi1" Some("has_bmi1"), 7 Ebx 3;

@@ -20,10 +20,11 @@ use asm::WideIsa;
 use features::Feature::{self, *};
 
 const V2_FEATURES: &[Feature] = &[Sse3, Ssse3, Sse41, Sse42, Popcnt];
-const V3_FEATURES: &[Feature] = &[Sse3, Ssse3, Sse41, Sse42, Popcnt, Avx, Fma, Avx2, Bmi1, Bmi2, Lzcnt];
+const V3_FEATURES: &[Feature] =
+    &[Sse3, Ssse3, Sse41, Sse42, Popcnt, Avx, F16c, Fma, Avx2, Bmi1, Bmi2, Lzcnt];
 const V4_FEATURES: &[Feature] = &[
-    Sse3, Ssse3, Sse41, Sse42, Popcnt, Avx, Fma, Avx2, Bmi1, Bmi2, Lzcnt, Avx512f, Avx512dq, Avx512cd,
-    Avx512bw, Avx512vl,
+    Sse3, Ssse3, Sse41, Sse42, Popcnt, Avx, F16c, Fma, Avx2, Bmi1, Bmi2, Lzcnt, Avx512f, Avx512dq,
+    Avx512cd, Avx512bw, Avx512vl,
 ];
 
 /// 128-bit vectors.

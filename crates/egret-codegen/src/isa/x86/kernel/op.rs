@@ -326,6 +326,15 @@ vector_ops! {
     Cvtuqq2Ps =>
         INVALID, INVALID, INVALID,
         EVEX_Vcvtuqq2ps_xmm_k1z_ymmm256b64, EVEX_Vcvtuqq2ps_ymm_k1z_zmmm512b64_er;
+    // The half of a vector of f32 that is f16: the row is that of the f32.
+    Cvtph2Ps =>
+        VEX_Vcvtph2ps_xmm_xmmm64, VEX_Vcvtph2ps_ymm_xmmm128,
+        EVEX_Vcvtph2ps_xmm_k1z_xmmm64, EVEX_Vcvtph2ps_ymm_k1z_xmmm128,
+        EVEX_Vcvtph2ps_zmm_k1z_ymmm256_sae;
+    Cvtps2Ph =>
+        VEX_Vcvtps2ph_xmmm64_xmm_imm8, VEX_Vcvtps2ph_xmmm128_ymm_imm8,
+        EVEX_Vcvtps2ph_xmmm64_k1z_xmm_imm8, EVEX_Vcvtps2ph_xmmm128_k1z_ymm_imm8,
+        EVEX_Vcvtps2ph_ymmm256_k1z_zmm_imm8_sae;
     PmovsxDq =>
         INVALID, INVALID, INVALID, EVEX_Vpmovsxdq_ymm_k1z_xmmm128, EVEX_Vpmovsxdq_zmm_k1z_ymmm256;
     PmovzxDq =>

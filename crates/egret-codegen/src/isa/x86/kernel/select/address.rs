@@ -159,6 +159,9 @@ impl Select<'_> {
         if ty.elem == Elem::Bool && ty.lanes > 1 {
             return self.load_mask(place, ty.lanes);
         }
+        if ty.elem == Elem::F16 && ty.lanes > 1 {
+            return self.load_half(place, ty);
+        }
         let (code, view) = load_code(ty)?;
         Ok(self.define(code, class(ty), view, vec![Arg::Mem(place)]))
     }
@@ -166,6 +169,9 @@ impl Select<'_> {
     pub(super) fn store(&mut self, p: Param, index: V, value: V) -> Encoding<()> {
         let ty = self.ty(value)?;
         let (value, place) = (self.reg(value)?, self.place(p, index)?);
+        if let Some(&packed) = self.packed.get(&value) {
+            return self.store_half(place, packed, ty);
+        }
         if ty.elem == Elem::Bool && ty.lanes > 1 {
             return self.store_mask(place, value, ty.lanes);
         }
@@ -219,7 +225,7 @@ impl Select<'_> {
 pub(super) fn lane_elem(elem: Elem) -> Elem {
     match elem {
         Elem::I8 | Elem::I16 => Elem::I32,
-        Elem::U8 | Elem::U16 => Elem::U32,
+        Elem::U8 | Elem::U16 | Elem::F16 => Elem::U32,
         _ => elem,
     }
 }
@@ -252,7 +258,7 @@ fn load_code(ty: Ty) -> Encoding<(Code, View)> {
         (Elem::I64 | Elem::U64, 1) => (Code::Mov_r64_rm64, View::B64),
         (Elem::I32 | Elem::U32, 1) => (Code::Mov_r32_rm32, View::B32),
         (Elem::I16, 1) => (Code::Movsx_r32_rm16, View::B32),
-        (Elem::U16, 1) => (Code::Movzx_r32_rm16, View::B32),
+        (Elem::U16 | Elem::F16, 1) => (Code::Movzx_r32_rm16, View::B32),
         (Elem::I8, 1) => (Code::Movsx_r32_rm8, View::B32),
         (Elem::U8 | Elem::Bool, 1) => (Code::Movzx_r32_rm8, View::B32),
         _ => match vector_view(ty)? {
@@ -278,7 +284,7 @@ fn store_code(ty: Ty) -> Encoding<(Code, View)> {
         (Elem::F64, 1) => (Code::EVEX_Vmovsd_m64_k1_xmm, View::X),
         (Elem::I64 | Elem::U64, 1) => (Code::Mov_rm64_r64, View::B64),
         (Elem::I32 | Elem::U32, 1) => (Code::Mov_rm32_r32, View::B32),
-        (Elem::I16 | Elem::U16, 1) => (Code::Mov_rm16_r16, View::B16),
+        (Elem::I16 | Elem::U16 | Elem::F16, 1) => (Code::Mov_rm16_r16, View::B16),
         (Elem::I8 | Elem::U8 | Elem::Bool, 1) => (Code::Mov_rm8_r8, View::B8),
         _ => match vector_view(ty)? {
             View::X => (Code::EVEX_Vmovups_xmmm128_k1z_xmm, View::X),

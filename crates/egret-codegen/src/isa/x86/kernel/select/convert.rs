@@ -24,6 +24,9 @@ impl Select<'_> {
         if from.elem == to {
             return Ok(self.value(x)?.clone());
         }
+        if [from.elem, to].contains(&Elem::F16) {
+            return self.convert_half(from, to, x);
+        }
         if from.lanes > 1 {
             return Ok(Value::Reg(self.convert_lanes(from, to, x)?));
         }
@@ -123,7 +126,7 @@ impl Select<'_> {
             Elem::I8 => (Code::Movsx_r32_rm8, View::B8),
             Elem::U8 | Elem::Bool => (Code::Movzx_r32_rm8, View::B8),
             Elem::I16 => (Code::Movsx_r32_rm16, View::B16),
-            Elem::U16 => (Code::Movzx_r32_rm16, View::B16),
+            Elem::U16 | Elem::F16 => (Code::Movzx_r32_rm16, View::B16),
             _ => (Code::Mov_r32_rm32, View::B32),
         };
         self.pure(code, HALF, None, vec![Arg::Use(x, by)], None)

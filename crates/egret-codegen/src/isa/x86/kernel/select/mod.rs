@@ -8,6 +8,7 @@ mod arith;
 mod bools;
 mod control;
 mod convert;
+mod half;
 mod scalar;
 mod vector;
 
@@ -67,6 +68,9 @@ struct Select<'k> {
     scopes: Vec<Scope>,
     /// The number of the scope in which each register is written.
     homes: Vec<usize>,
+    /// Vectors of f16, which stand in lanes of 32 bits like u16, as their elements one after another: what is converted and written.
+    /// What no one reads of either is left out at the end.
+    packed: HashMap<VReg, VReg>,
     /// How many tiles there were.
     tiles: usize,
 }
@@ -86,6 +90,7 @@ pub(super) fn select(kernel: &Kernel) -> Encoding<Function> {
         args,
         scopes: vec![Scope { block: entry, arm: false, known: HashMap::new() }],
         homes: vec![0; 3],
+        packed: HashMap::new(),
         tiles: 0,
     };
     let mut enter = Inst::new(Code::INVALID, vec![]);

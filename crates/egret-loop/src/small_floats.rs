@@ -1,7 +1,25 @@
 //! Floats of 16 bits and fewer: their codes computed to and from f32 by integer arithmetic.
 
-use egret_ir::DType;
-use egret_loop::{Arith, BinOp, Cmp, Elem, UnOp};
+use crate::{Arith, BinOp, Cmp, Elem, UnOp};
+
+/// A float format of 16 bits and fewer, but for the powers of two.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum SmallFloat {
+    /// IEEE 754 binary16.
+    F16,
+    /// The upper half of an f32.
+    BF16,
+    /// 4 bits of exponent, 3 of mantissa, no infinities.
+    F8E4M3FN,
+    /// As before, with one zero, one NaN, and another bias.
+    F8E4M3FNUZ,
+    /// The upper half of an f16.
+    F8E5M2,
+    /// As before, with one zero, one NaN, and another bias.
+    F8E5M2FNUZ,
+    /// 2 bits of exponent, 1 of mantissa, no infinities, no NaN.
+    F4E2M1,
+}
 
 /// The layout of a float format with a sign bit above exponent and mantissa.
 #[derive(Copy, Clone, Debug)]
@@ -20,19 +38,16 @@ struct Format {
     nan: Option<i32>,
 }
 
-fn format(dtype: DType) -> Option<Format> {
-    let f = |bits, mantissa, bias, max, infinity, nan| {
-        Some(Format { bits, mantissa, bias, max, infinity, nan })
-    };
-    match dtype {
-        DType::F16 => f(16, 10, 15, 0x7bff, Some(0x7c00), Some(0x7e00)),
-        DType::BF16 => f(16, 7, 127, 0x7f7f, Some(0x7f80), Some(0x7fc0)),
-        DType::F8E4M3FN => f(8, 3, 7, 0x7e, None, Some(0x7f)),
-        DType::F8E4M3FNUZ => f(8, 3, 8, 0x7f, None, Some(0x80)),
-        DType::F8E5M2 => f(8, 2, 15, 0x7b, Some(0x7c), Some(0x7f)),
-        DType::F8E5M2FNUZ => f(8, 2, 16, 0x7f, None, Some(0x80)),
-        DType::F4E2M1 => f(4, 1, 1, 7, None, None),
-        _ => None,
+fn format(float: SmallFloat) -> Format {
+    let f = |bits, mantissa, bias, max, infinity, nan| Format { bits, mantissa, bias, max, infinity, nan };
+    match float {
+        SmallFloat::F16 => f(16, 10, 15, 0x7bff, Some(0x7c00), Some(0x7e00)),
+        SmallFloat::BF16 => f(16, 7, 127, 0x7f7f, Some(0x7f80), Some(0x7fc0)),
+        SmallFloat::F8E4M3FN => f(8, 3, 7, 0x7e, None, Some(0x7f)),
+        SmallFloat::F8E4M3FNUZ => f(8, 3, 8, 0x7f, None, Some(0x80)),
+        SmallFloat::F8E5M2 => f(8, 2, 15, 0x7b, Some(0x7c), Some(0x7f)),
+        SmallFloat::F8E5M2FNUZ => f(8, 2, 16, 0x7f, None, Some(0x80)),
+        SmallFloat::F4E2M1 => f(4, 1, 1, 7, None, None),
     }
 }
 
@@ -63,12 +78,9 @@ fn power_of_two(n: i32) -> u64 {
     u64::from(2f32.powi(n).to_bits())
 }
 
-/// The f32 that a code (i32) stands for; `None` for other dtypes.
-pub fn unpack<A: Arith>(a: &mut A, dtype: DType, code: A::V) -> Option<A::V> {
-    if dtype == DType::F8E8M0 {
-        return Some(unpack_power(a, code));
-    }
-    let f = format(dtype)?;
+/// The f32 that a code (i32) stands for.
+pub fn unpack<A: Arith>(a: &mut A, float: SmallFloat, code: A::V) -> A::V {
+    let f = format(float);
     let sign_bit = 1i64 << (f.bits - 1);
     let mut i = Int(a);
     let sign = i.with(BinOp::And, code, sign_bit);
@@ -102,13 +114,13 @@ pub fn unpack<A: Arith>(a: &mut A, dtype: DType, code: A::V) -> Option<A::V> {
             value = i.put(is_nan, 0x7fc0_0000, value);
         }
     }
-    Some(a.bitcast(Elem::F32, value))
+    a.bitcast(Elem::F32, value)
 }
 
 /// The code (i32) of an f32, rounded to nearest, ties to even. Beyond the largest value: that value if
-/// `saturate`, else infinity or NaN. `None` for other dtypes.
-pub fn pack<A: Arith>(a: &mut A, dtype: DType, x: A::V, saturate: bool) -> Option<A::V> {
-    let f = format(dtype)?;
+/// `saturate`, else infinity or NaN.
+pub fn pack<A: Arith>(a: &mut A, float: SmallFloat, x: A::V, saturate: bool) -> A::V {
+    let f = format(float);
     let magnitude = a.unary(UnOp::Abs, x);
     let bits = a.bitcast(Elem::I32, magnitude);
     let all = a.bitcast(Elem::I32, x);
@@ -147,15 +159,15 @@ pub fn pack<A: Arith>(a: &mut A, dtype: DType, x: A::V, saturate: bool) -> Optio
             out = i.put(is_limit, limit.into(), out);
         }
     }
-    Some(match f.nan {
+    match f.nan {
         Some(nan) => i.put(is_nan, nan.into(), out),
         // Without a NaN: -0, as in ONNX's reference.
         None => i.put(is_nan, 1 << (f.bits - 1), out),
-    })
+    }
 }
 
 /// The power of two that a `f8e8m0` code stands for.
-fn unpack_power<A: Arith>(a: &mut A, code: A::V) -> A::V {
+pub fn unpack_power<A: Arith>(a: &mut A, code: A::V) -> A::V {
     let mut i = Int(a);
     let bits = i.with(BinOp::Shl, code, 23);
     let is_least = i.test(Cmp::Eq, code, 0);
