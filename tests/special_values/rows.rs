@@ -130,8 +130,8 @@ pub const ONLY: &[(Op, &str, &[DType])] = &[
     (Op::Lstm, "", &[DType::F32]),
     (Op::Det, "", &[DType::F32, DType::F64]),
     (Op::Col2im, "", &[DType::F32, DType::F64]),
-    (Op::Resize, "mode = \"linear\"", &[DType::F32, DType::F64]),
-    (Op::Resize, "mode = \"cubic\"", &[DType::F32, DType::F64]),
+    (Op::Resize, "mode = \"linear\"", &[DType::F16, DType::BF16, DType::F32, DType::F64]),
+    (Op::Resize, "mode = \"cubic\"", &[DType::F16, DType::BF16, DType::F32, DType::F64]),
     (Op::Pool, "kind = \"mean\"", &[DType::F16, DType::BF16, DType::F32, DType::F64]),
 ];
 
