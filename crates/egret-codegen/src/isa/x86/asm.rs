@@ -239,7 +239,7 @@ impl Asm {
     }
 
     /// The lower half of dst = f32 rounded to f16.
-    pub fn to_half(&mut self, dst: Vr, src: Vr) {
+    pub fn round_half(&mut self, dst: Vr, src: Vr) {
         let code = match self.isa {
             WideIsa::Avx2 => Code::VEX_Vcvtps2ph_xmmm128_ymm_imm8,
             WideIsa::Avx512 => Code::EVEX_Vcvtps2ph_ymmm256_k1z_zmm_imm8_sae,
@@ -248,7 +248,7 @@ impl Asm {
     }
 
     /// dst = the f32 of the f16 in the lower half of src.
-    pub fn of_half(&mut self, dst: Vr, src: Vr) {
+    pub fn widen_half(&mut self, dst: Vr, src: Vr) {
         let code = match self.isa {
             WideIsa::Avx2 => Code::VEX_Vcvtph2ps_ymm_xmmm128,
             WideIsa::Avx512 => Code::EVEX_Vcvtph2ps_zmm_k1z_ymmm256_sae,

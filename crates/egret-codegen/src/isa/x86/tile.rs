@@ -387,8 +387,8 @@ impl Encoder<'_> {
                 let splat = operand.col_stride == 0;
                 self.asm.load_bytes(reg(d)?, mem, mask, signed, splat);
             }
-            Step::ToHalf(d, a) => self.asm.to_half(reg(d)?, reg(a)?),
-            Step::OfHalf(d, a) => self.asm.of_half(reg(d)?, reg(a)?),
+            Step::ToHalf(d, a) => self.asm.round_half(reg(d)?, reg(a)?),
+            Step::OfHalf(d, a) => self.asm.widen_half(reg(d)?, reg(a)?),
             Step::Zero(d) => self.asm.zero(reg(d)?),
             Step::Op2(op, d, a, b) => {
                 let b = self.source(b, row, vector, map, bases)?;
