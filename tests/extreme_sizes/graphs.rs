@@ -273,7 +273,7 @@ fn shapes(l: &mut List) {
         l.add(
             format!("lstm of {hidden} units"),
             &format!(
-                "%0 \"x\": f32[1, 1, 1], %1 \"w\": f32[1, {n}, 1], %2 \"r\": f32[1, {n}, {hidden}]) -> (%3 \"y\") {{\n  %3, %4, %5 = lstm(%0, %1, %2, _, _, _, _, _) {{activations = [\"Sigmoid\", \"Tanh\", \"Tanh\"], alphas = [], betas = [], clip = 0.0, direction = \"forward\", hidden = {hidden}, input_forget = 0, rounded_state = 0}}"
+                "%0 \"x\": f32[1, 1, 1], %1 \"w\": f32[1, {n}, 1], %2 \"r\": f32[1, {n}, {hidden}]) -> (%3 \"y\") {{\n  %3, %4, %5 = lstm(%0, %1, %2, _, _, _, _, _, _) {{activations = [\"Sigmoid\", \"Tanh\", \"Tanh\"], alphas = [], betas = [], clip = 0.0, direction = \"forward\", hidden = {hidden}, input_forget = 0, rounded_state = 0}}"
             ));
     }
     let many: Vec<String> = (0..3000).map(|_| "%0".to_owned()).collect();

@@ -117,9 +117,10 @@ pub const NEAR: &[&str] = &[
     "rnn(sum1[3, 10, 2], few[1, 4, 2], few[1, 4, 4], _, _, _) {activations = [\"Softplus\"], alphas = [], betas = [], clip = 0.0, direction = \"forward\", hidden = 4}",
     "gru(sum1[3, 10, 2], few[1, 12, 2], few[1, 12, 4], _, _, _) {activations = [\"Sigmoid\", \"Tanh\"], alphas = [], betas = [], clip = 0.0, direction = \"forward\", hidden = 4, linear_before_reset = 0}",
     "gru(sum1[3, 10, 2], few[1, 12, 2], few[1, 12, 4], few[1, 24], _, sum1[1, 10, 4]) {activations = [\"HardSigmoid\", \"Relu\"], alphas = [], betas = [], clip = 0.0, direction = \"reverse\", hidden = 4, linear_before_reset = 1}",
-    "lstm(sum1[3, 10, 2], few[1, 16, 2], few[1, 16, 4], _, _, _, _, _) {activations = [\"Sigmoid\", \"Tanh\", \"Tanh\"], alphas = [], betas = [], clip = 0.0, direction = \"forward\", hidden = 4, input_forget = 0, rounded_state = 0}",
-    "lstm(sum1[3, 10, 2], few[1, 16, 2], few[1, 16, 4], few[1, 32], _, sum1[1, 10, 4], sum1[1, 10, 4], few[1, 12]) {activations = [\"HardSigmoid\", \"Relu\", \"Relu\"], alphas = [], betas = [], clip = 3.0, direction = \"reverse\", hidden = 4, input_forget = 0, rounded_state = 0}",
-    "lstm(few[3, 10, 2], few[1, 16, 2], few[1, 16, 4], _, _, sum1[1, 10, 4], _, _) {activations = [\"Sigmoid\", \"Tanh\", \"Tanh\"], alphas = [], betas = [], clip = 0.0, direction = \"forward\", hidden = 4, input_forget = 1, rounded_state = 1}",
+    "lstm(sum1[3, 10, 2], few[1, 16, 2], few[1, 16, 4], _, _, _, _, _, _) {activations = [\"Sigmoid\", \"Tanh\", \"Tanh\"], alphas = [], betas = [], clip = 0.0, direction = \"forward\", hidden = 4, input_forget = 0, rounded_state = 0}",
+    "lstm(sum1[3, 10, 2], few[1, 16, 2], few[1, 16, 4], few[1, 32], _, sum1[1, 10, 4], sum1[1, 10, 4], few[1, 12], _) {activations = [\"HardSigmoid\", \"Relu\", \"Relu\"], alphas = [], betas = [], clip = 3.0, direction = \"reverse\", hidden = 4, input_forget = 0, rounded_state = 0}",
+    "lstm(few[3, 10, 2], few[1, 16, 2], few[1, 16, 4], _, _, sum1[1, 10, 4], _, _, _) {activations = [\"Sigmoid\", \"Tanh\", \"Tanh\"], alphas = [], betas = [], clip = 0.0, direction = \"forward\", hidden = 4, input_forget = 1, rounded_state = 1}",
+    "lstm(sum1[3, 10, 12], _, i8[1, 12, 3] [3, -2, 1, -128, 0, 1, -1, 2, -2, -128, 0, 127, 2, 0, 1, 0, 127, 3, -1, 127, -1, 2, -1, -128, -1, -1, 1, 1, 0, 0, -1, -1, 3, -2, 0, 0], _, _, sum1[1, 10, 3], _, _, few[1, 12]) {activations = [\"Sigmoid\", \"Tanh\", \"Tanh\"], alphas = [], betas = [], clip = 0.0, direction = \"forward\", hidden = 3, input_forget = 0, rounded_state = 1}",
 ];
 
 /// What compiled code computes for some element types only: an operation, what a row's attributes hold where that is so, and

@@ -104,6 +104,134 @@ fn what_lies_behind_all_sequences_does_not_count() {
     assert!(got.len() == 5 && got.iter().zip(want).all(|(g, w)| (g - w).abs() < 1e-6), "{got:?}");
 }
 
+/// DynamicQuantizeLSTM, com.microsoft 1: weights of u8 less a zero point of 128 are i8, less one of 100 they are not.
+#[test]
+fn weights_of_u8_in_both_directions() {
+    let lstm = |zero: u8, per_gate: bool, x: [f32; 6]| {
+        let mut n = microsoft(
+            "DynamicQuantizeLSTM",
+            &["x", "w", "r", "b", "", "", "", "", "ws", "zero", "rs", "zero"],
+            &["y", "h", "c"],
+        );
+        n.attribute = vec![int("hidden_size", 1), string("direction", "bidirectional")];
+        let w = [168, 68, 148, 218, 198, 158, 48, 108, 100, 140, 150, 200, 128, 1, 255, 90];
+        let gates = [0.02, 0.03, 0.01, 0.025, 0.01, 0.02, 0.03, 0.015];
+        let shape: &[i64] = if per_gate { &[2, 4] } else { &[2] };
+        let scale = |name: &str, each: [f32; 2]| floats(name, shape, if per_gate { &gates } else { &each });
+        let constants = vec![
+            tensor("w", 2, &[2, 2, 4], &w),
+            tensor("r", 2, &[2, 1, 4], &[178, 98, 188, 58, 128, 200, 7, 140]),
+            floats(
+                "b",
+                &[2, 8],
+                &[0.1, -0.2, 0.3, 0.05, 0.0, 0.0, 0.5, 0.0, 0.0, 0.1, -0.1, 0.2, 0.25, 0.0, 0.0, 0.0],
+            ),
+            scale("ws", [0.02, 0.03]),
+            scale("rs", [0.03, 0.01]),
+            tensor("zero", 2, shape, &vec![zero; if per_gate { 8 } else { 2 }]),
+        ];
+        let x = Tensor::new(&[3, 1, 2], x.to_vec());
+        let out = run(n, &[("x", x)], &[("y", 1), ("h", 1), ("c", 1)], constants);
+        [0, 2].iter().flat_map(|&i| out[i].data::<f32>().to_vec()).collect::<Vec<f32>>()
+    };
+    for (zero, per_gate, x, want) in [
+        (
+            128,
+            true,
+            [0.5, -0.25, 0.75, 0.125, -0.5, 0.25],
+            [
+                0.090_844_9,
+                0.288_044_7,
+                0.136_063_05,
+                0.074_684_89,
+                0.099_705_81,
+                -0.089_257_84,
+                0.145_408_96,
+                0.421_335_07,
+            ],
+        ),
+        (
+            128,
+            true,
+            [0.0; 6],
+            [
+                0.011_803_84,
+                0.101_452_27,
+                0.015_041_55,
+                0.088_456_42,
+                0.015_980_22,
+                0.058_013_66,
+                0.035_779_79,
+                0.184_330_94,
+            ],
+        ),
+        (
+            128,
+            true,
+            [0.5; 6],
+            [
+                0.174_149_84,
+                0.155_140_33,
+                0.205_239_64,
+                0.110_529_24,
+                0.221_586_06,
+                0.057_287_8,
+                0.933_357_4,
+                0.594_666_9,
+            ],
+        ),
+        (
+            128,
+            false,
+            [-0.5; 6],
+            [
+                -0.080_083_29,
+                -0.196_963_82,
+                -0.122_606_46,
+                -0.192_788_33,
+                -0.142_168_76,
+                -0.168_929_74,
+                -0.263_288_38,
+                -0.237_831_18,
+            ],
+        ),
+        (
+            100,
+            false,
+            [0.5, -0.25, 0.75, 0.125, -0.5, 0.25],
+            [
+                0.136_180_33,
+                0.396_778,
+                0.305_823_95,
+                0.070_497_69,
+                0.147_118_32,
+                -0.110_318_96,
+                0.251_748_44,
+                0.528_414_1,
+            ],
+        ),
+        (
+            100,
+            true,
+            [0.5; 6],
+            [
+                0.360_234_56,
+                0.450_081_8,
+                0.475_451_53,
+                0.311_203_03,
+                0.511_305_75,
+                0.150_703_86,
+                1.795_810_1,
+                1.236_125_2,
+            ],
+        ),
+    ] {
+        let got = lstm(zero, per_gate, x);
+        let near = got.len() == 8 && got.iter().zip(want).all(|(g, w): (&f32, f32)| (g - w).abs() < 1e-6);
+        assert!(near, "{zero} {per_gate} {x:?}: {got:?}");
+    }
+}
+
 /// Pad, opset 19: what a negative pad takes away is not wrapped around to the other end.
 #[test]
 fn wrapped_pads_do_not_bring_back_what_is_cut_off() {

@@ -2,7 +2,7 @@
 
 use super::{Call, check, dims};
 use crate::families::Recurrent;
-use crate::{Dim, Op, TensorType, Type};
+use crate::{DType, Dim, Op, TensorType, Type};
 
 /// The types of the results of an operation of this family.
 pub(super) fn infer(op: Recurrent, call: &Call) -> Result<Vec<Type>, String> {
@@ -25,6 +25,9 @@ const ACTIVATIONS: [&str; 11] = [
     "Softsign",
     "Softplus",
 ];
+
+/// The place of an LSTM's `scale` among its operands.
+const SCALE: usize = 8;
 
 fn recurrent(call: &Call) -> Result<Vec<Type>, String> {
     let (gates, functions) = match call.op {
@@ -60,8 +63,26 @@ fn recurrent(call: &Call) -> Result<Vec<Type>, String> {
             Err(format!("{} is {t}, but its shape must be {shape:?}", call.operand_name(i)))
         }
     };
-    expect(1, call.tensor(1)?, &[d.clone(), scaled(gates), input])?;
-    expect(2, call.tensor(2)?, &[d.clone(), scaled(gates), h.clone()])?;
+    match call.optional_tensor(1)? {
+        Some(w) => expect(1, w, &[d.clone(), scaled(gates), input])?,
+        None => {
+            let all = [time.clone(), batch.clone(), Dim::constant(directions * gates * hidden)];
+            expect(0, x, &all)?;
+            if call.optional_tensor(3)?.is_some() {
+                return Err("operand `b` is there, but without `w` biases are a part of `x`".to_owned());
+            }
+        }
+    }
+    let r = call.tensor(2)?;
+    if call.operands.get(SCALE).copied().flatten().is_some() {
+        call.expect_dtype(2, r, DType::I8)?;
+        let shape = [d.clone(), scaled(gates), h.clone()];
+        if !dims::shapes_may_equal(&r.shape, &shape) {
+            return Err(format!("operand `r` is {r}, but its shape must be {shape:?}"));
+        }
+    } else {
+        expect(2, r, &[d.clone(), scaled(gates), h.clone()])?;
+    }
     let state = vec![d.clone(), batch.clone(), h.clone()];
     if let Some(b) = call.optional_tensor(3)? {
         expect(3, b, &[d.clone(), scaled(2 * gates)])?;
@@ -76,7 +97,11 @@ fn recurrent(call: &Call) -> Result<Vec<Type>, String> {
     }
     for i in 5..call.operands.len() {
         if let Some(t) = call.optional_tensor(i)? {
-            if i < 7 { expect(i, t, &state)? } else { expect(i, t, &[d.clone(), scaled(3)])? }
+            match i {
+                5 | 6 => expect(i, t, &state)?,
+                SCALE => expect(i, t, &[d.clone(), scaled(gates)])?,
+                _ => expect(i, t, &[d.clone(), scaled(3)])?,
+            }
         }
     }
     let mut results =

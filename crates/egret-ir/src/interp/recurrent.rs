@@ -102,7 +102,8 @@ struct Cell {
     directions: usize,
     gates: usize,
     x: Vec<f64>,
-    w: Vec<f64>,
+    /// None where `x` is what it would give.
+    w: Option<Vec<f64>>,
     r: Vec<f64>,
     b: Vec<f64>,
     h0: Vec<f64>,
@@ -144,6 +145,18 @@ impl Cell {
         if lengths.len() != batch || lengths.iter().any(|&l| l > steps) {
             return fail(format!("lengths {lengths:?} for {batch} sequences of {steps}"));
         }
+        let w = match optional(operands, 1)? {
+            None if input == directions * rows => None,
+            None => return fail(format!("x is {}, and there is no w", x.ty())),
+            w => Some(sized(w, &[directions, rows, input], "w")?),
+        };
+        let mut r = sized(optional(operands, 2)?, &[directions, rows, hidden], "r")?;
+        if let Some(scale) = optional(operands, 8)? {
+            let scale = sized(Some(scale), &[directions, rows], "scale")?;
+            r.chunks_exact_mut(hidden.max(1))
+                .zip(scale)
+                .for_each(|(row, s)| row.iter_mut().for_each(|v| *v *= s));
+        }
         Ok(Cell {
             steps,
             batch,
@@ -152,8 +165,8 @@ impl Cell {
             directions,
             gates,
             x: floats(x)?,
-            w: sized(optional(operands, 1)?, &[directions, rows, input], "w")?,
-            r: sized(optional(operands, 2)?, &[directions, rows, hidden], "r")?,
+            w,
+            r,
             b: sized(optional(operands, 3)?, &[directions, 2 * rows], "b")?,
             h0: sized(optional(operands, 5)?, &[directions, batch, hidden], "h0")?,
             lengths,
@@ -170,10 +183,9 @@ impl Cell {
     fn input_part(&self, d: usize, t: usize, b: usize) -> Vec<f64> {
         let x = &self.x[(t * self.batch + b) * self.input..][..self.input];
         let rows = self.gates * self.hidden;
+        let Some(w) = &self.w else { return x[d * rows..][..rows].to_vec() };
         (0..rows)
-            .map(|i| {
-                dot(&self.w[(d * rows + i) * self.input..][..self.input], x) + self.b[d * 2 * rows + i]
-            })
+            .map(|i| dot(&w[(d * rows + i) * self.input..][..self.input], x) + self.b[d * 2 * rows + i])
             .collect()
     }
 
@@ -345,12 +357,27 @@ mod tests {
         a.0.insert("input_forget", 0i64.into());
         a.0.insert("rounded_state", 0i64.into());
         let (w, r) = (of(&[1, 4, 1], &[0.0, 0.0, 0.0, 1.0]), of(&[1, 4, 1], &[0.0; 4]));
-        let out =
-            eval(Recurrent::Lstm, &a, &[x.clone(), w, r, None, None, None, of(&[1, 1, 1], &[2.0]), None])
-                .unwrap();
+        let out = eval(
+            Recurrent::Lstm,
+            &a,
+            &[x.clone(), w, r, None, None, None, of(&[1, 1, 1], &[2.0]), None, None],
+        )
+        .unwrap();
         let c = 0.5 * 2.0 + 0.5 * 1f64.tanh();
         assert_eq!(out[2].data::<f64>(), [c]);
         assert_eq!(out[1].data::<f64>(), [0.5 * c.tanh()]);
+        // Without w, x is what it would give; rows of r with a scale.
+        let shares = of(&[1, 1, 4], &[0.0, 1.0, 2.0, 3.0]);
+        let state = || of(&[1, 1, 1], &[0.5]);
+        let float = of(&[1, 4, 1], &[1.0, -1.0, 0.5, 2.0]);
+        let bytes = Some(Value::from(Tensor::new(&[1, 4, 1], vec![2i8, -2, 1, 1])));
+        let scale = of(&[1, 4], &[0.5, 0.5, 0.5, 2.0]);
+        let w = of(&[1, 4, 4], &(0..16).map(|i| f64::from(i % 5 == 0)).collect::<Vec<_>>());
+        let by = |w, r, scale| {
+            eval(Recurrent::Lstm, &a, &[shares.clone(), w, r, None, None, state(), None, None, scale])
+                .unwrap()
+        };
+        assert_eq!(by(None, bytes, scale), by(w, float, None));
         assert_eq!(rounded(&[0.0, 255.0, 127.6, 0.5, 1.5]), [0.0, 255.0, 128.0, 0.0, 2.0]);
         assert_eq!(rounded(&[-100.2, 154.8]), [-100.0, 155.0]);
         // The zero point is 127, as -low / scale is 127.49999 in f32: DynamicQuantizeLinear of ONNX Runtime 1.32, opset 11.

@@ -56,7 +56,7 @@ const EXAMPLE: &str = r#"graph @example(%0 "x": f32[batch, 1, 28, 28], %1 "c": b
     %2 = const i64[2] [3, 4]
   }
   %6 = const f32[4] [0.5, -0.0, nan, -inf]
-  %7 = lstm(%0, %3, %3, _, _, %6, _, _) {activations = ["Tanh"], alphas = [], betas = [0.1, 1e-5], clip = 0.0, direction = "forward", hidden = 2, input_forget = 0, rounded_state = 0} : f32[2*a*b - floordiv("odd name", 2) + 1]
+  %7 = lstm(%0, %3, %3, _, _, %6, _, _, _) {activations = ["Tanh"], alphas = [], betas = [0.1, 1e-5], clip = 0.0, direction = "forward", hidden = 2, input_forget = 0, rounded_state = 0} : f32[2*a*b - floordiv("odd name", 2) + 1]
 }
 "#;
 

@@ -2,9 +2,9 @@
 
 use super::activation::wide;
 use super::contraction::numpy_matmul;
+use super::dynamic_lstm::dynamic_quantize_lstm;
 use super::emit::dim;
-use super::quantization::{dynamic_u8, quantize};
-use super::recurrent::{cell, lstm_attrs};
+use super::quantization::quantize;
 use super::{OnnxOp, emit};
 use crate::context::{NodeCtx, OpResult};
 use crate::error::ImportError;
@@ -230,81 +230,4 @@ fn skip_layer_norm(ctx: &mut NodeCtx) -> OpResult {
     let y = ctx.cast(y, dtype)?;
     // Mean and deviation stand between; nothing reads them.
     Ok(vec![y, y, y, sum])
-}
-
-/// An LSTM whose weights are 8-bit integers, w [D, I, 4H] and r [D, H, 4H]; its activations are rounded to 8 bits before their
-/// products: x up to the end of the longest sequence, the state in every step over its own range. ONNX Runtime rounds the states of a batch together or apart,
-/// as its threads divide the batch; here each is rounded apart.
-///
-/// Weights become floats and x the floats that stand for its rounded values: sums of such products are those of the integers up to
-/// the rounding of f32.
-fn dynamic_quantize_lstm(ctx: &mut NodeCtx) -> OpResult {
-    let scale_of = |ctx: &NodeCtx, i: usize| Ok::<_, ImportError>((ctx.input(i)?, ctx.input(i + 1)?));
-    let (w_scale, r_scale) = (scale_of(ctx, 8)?, scale_of(ctx, 10)?);
-    let x = ctx.input(0)?;
-    if ctx.dtype(x)? != DType::F32 {
-        return Err(ImportError::invalid("DynamicQuantizeLSTM takes an x of f32"));
-    }
-    let used = match ctx.opt_input(4) {
-        Some(lengths) => within(ctx, x, lengths)?,
-        None => x,
-    };
-    ctx.inputs[0] = Some(rounded(ctx, used)?);
-    for (i, (scale, zero)) in [(1, w_scale), (2, r_scale)] {
-        let weights = ctx.input(i)?;
-        ctx.inputs[i] = Some(dequantized_weights(ctx, weights, scale, zero)?);
-    }
-    let attrs = lstm_attrs(ctx, true)?;
-    cell(ctx, Op::Lstm, attrs, 8, &[5, 6])
-}
-
-/// x [T, B, I] with zeros behind the end of the longest sequence: ONNX Runtime does not look there for the range of x, and zero is in
-/// every range.
-fn within(ctx: &mut NodeCtx, x: ValueId, lengths: ValueId) -> Result<ValueId, ImportError> {
-    let [steps, _, _] = ctx
-        .shape_of(x)?
-        .try_into()
-        .map_err(|_| ImportError::invalid("x of DynamicQuantizeLSTM must have three axes"))?;
-    let longest = ctx.reduce("max", lengths, vec![0], false)?;
-    let longest = ctx.cast(longest, DType::I64)?;
-    let step = ctx.iota_along(DType::I64, steps, 0, 3)?;
-    let used = ctx.binary(Op::Less, step, longest)?;
-    let nothing = ctx.scalar(DType::F32, 0.0)?;
-    ctx.emit(Op::Where, attrs! {}, &[used, x, nothing])
-}
-
-/// x as DynamicQuantizeLinear and DequantizeLinear leave it.
-fn rounded(ctx: &mut NodeCtx, x: ValueId) -> Result<ValueId, ImportError> {
-    let (q, scale, zero) = dynamic_u8(ctx, x)?;
-    let (q, zero) = (ctx.cast(q, DType::F32)?, ctx.cast(zero, DType::F32)?);
-    let q = ctx.binary(Op::Sub, q, zero)?;
-    ctx.binary(Op::Mul, q, scale)
-}
-
-/// [D, K, 4H] integers as [D, 4H, K] floats; scale and zero point are [D] or [D, 4H].
-fn dequantized_weights(
-    ctx: &mut NodeCtx,
-    weights: ValueId,
-    scale: ValueId,
-    zero: ValueId,
-) -> Result<ValueId, ImportError> {
-    if ctx.rank(weights)? != 3 {
-        return Err(ImportError::invalid("the weights of DynamicQuantizeLSTM must have three axes"));
-    }
-    let place = |ctx: &mut NodeCtx, v: ValueId| {
-        let mut shape = ctx.shape_of(v)?;
-        if !(1..=2).contains(&shape.len()) {
-            return Err(ImportError::invalid(
-                "a scale or zero point of DynamicQuantizeLSTM must have one axis or two",
-            ));
-        }
-        shape.resize(3, dim(1));
-        ctx.reshape(v, shape)
-    };
-    let w = ctx.transpose(weights, vec![0, 2, 1])?;
-    let (w, zero) = (ctx.cast(w, DType::F32)?, ctx.cast(zero, DType::F32)?);
-    let (scale, zero) = (place(ctx, scale)?, place(ctx, zero)?);
-    // Differences of 8-bit integers are exact in f32.
-    let w = ctx.binary(Op::Sub, w, zero)?;
-    ctx.binary(Op::Mul, w, scale)
 }

@@ -8,6 +8,7 @@ mod attention;
 mod constant;
 mod contraction;
 mod control;
+mod dynamic_lstm;
 mod einsum;
 mod elementwise;
 mod emit;

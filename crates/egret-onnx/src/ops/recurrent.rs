@@ -25,6 +25,9 @@ const ACTIVATIONS: [(&str, Option<f64>, Option<f64>); 11] = [
 
 /// The attributes that all three cells have, as those of the primitive.
 fn common(ctx: &mut NodeCtx, defaults: &[&str]) -> Result<Attrs, ImportError> {
+    for i in 0..3 {
+        ctx.input(i)?;
+    }
     let hidden = match ctx.opt_int("hidden_size")? {
         Some(h) => h,
         None => {
@@ -85,16 +88,13 @@ fn common(ctx: &mut NodeCtx, defaults: &[&str]) -> Result<Attrs, ImportError> {
     })
 }
 
-/// Emit the cell; `states` are the inputs with initial states, which `layout` = 1 transposes like x and the results.
+/// Emit the cell with so many operands: the node's inputs; `states` are the inputs with initial states, which `layout` = 1 transposes like x and the results.
 pub(super) fn cell(ctx: &mut NodeCtx, op: Op, attrs: Attrs, operands: usize, states: &[usize]) -> OpResult {
     let batch_first = match ctx.int("layout", 0)? {
         0 => false,
         1 => true,
         other => return Err(ctx.bad_attr("layout", other)),
     };
-    for i in 0..3 {
-        ctx.input(i)?;
-    }
     let swap = |ctx: &mut NodeCtx, v: ValueId| ctx.transpose(v, vec![1, 0, 2]);
     let mut list = vec![];
     for i in 0..operands {
@@ -123,7 +123,7 @@ pub(super) fn lstm_attrs(ctx: &mut NodeCtx, rounded_state: bool) -> Result<Attrs
 
 fn lstm(ctx: &mut NodeCtx) -> OpResult {
     let attrs = lstm_attrs(ctx, false)?;
-    cell(ctx, Op::Lstm, attrs, 8, &[5, 6])
+    cell(ctx, Op::Lstm, attrs, 9, &[5, 6])
 }
 
 fn gru(ctx: &mut NodeCtx) -> OpResult {

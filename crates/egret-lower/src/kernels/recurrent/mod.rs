@@ -1,6 +1,13 @@
 //! LSTM, GRU and RNN. The input's share of all gates at all times is one contraction; what remains per step
 //! is the state's share (a contraction over the batch) and the cell, elementwise. f32.
 
+mod activation;
+mod product;
+mod rounded;
+
+use self::activation::activate;
+use self::product::{Matrices, PANEL, Rows, panels, product};
+use self::rounded::{ByteArgs, round_state};
 use crate::error::Unsupported;
 use crate::geometry::size;
 use crate::lanes;
@@ -8,15 +15,11 @@ use crate::loops::writer::{Writer, data_length};
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use egret_ir::interp::{Activation, activations};
-use egret_ir::{DType, Node, Op, Tensor};
-use egret_loop::{
-    Access, Arg, Arith, Axis, BinOp, BlockedSum, Cmp, Elem, EpilogueBuilder, EpilogueOperand,
-    KernelBuilder, Param, Place, Tile, Ty, UnOp, V, math,
-};
+use egret_ir::{DType, Node, Op};
+use egret_loop::{Access, Arg, BinOp, Cmp, Elem, KernelBuilder, Param, Ty, V};
 
-/// Columns of a weight panel, rows of a tile.
-const PANEL: usize = 32;
-const ROWS: usize = 6;
+/// The place of an LSTM's `scale` among its operands.
+const SCALE: usize = 8;
 const F32: Ty = Ty { elem: Elem::F32, lanes: 1 };
 
 /// What the three cells have in common.
@@ -32,6 +35,10 @@ struct Cell {
     coupled: bool,
     /// LSTM: the state is rounded to a grid of 256 before the contraction.
     rounded: bool,
+    /// LSTM: the weights of the state are bytes, with a scale.
+    bytes: bool,
+    /// LSTM: there are no weights of the input, which is its share of the gates.
+    shares_given: bool,
     /// GRU: the reset gate is applied after the contraction.
     late_reset: bool,
     /// The sums per element that suit a tile.
@@ -65,6 +72,8 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
         clip: node.attrs.float("clip"),
         coupled: node.op == Op::Lstm && node.attrs.flag("input_forget"),
         rounded: node.op == Op::Lstm && node.attrs.flag("rounded_state"),
+        bytes: given(node, SCALE),
+        shares_given: !given(node, 1),
         late_reset: node.op == Op::Gru && node.attrs.flag("linear_before_reset"),
         sets: ctx.options.sets,
     };
@@ -80,6 +89,11 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
             MOST_GATES / cell.gates
         )));
     }
+    if cell.bytes && !(cell.rounded && ctx.graph.as_const(node.operand(2)).is_some()) {
+        return Err(Unsupported::new(
+            "multiplies weights of i8 by a rounded state only, and only constant ones; run the model with --engine interp",
+        ));
+    }
     for d in 0..directions {
         let acts = &all[(d * per_direction) as usize..((d + 1) * per_direction) as usize];
         let backward = d == 1 || node.attrs.str("direction") == "reverse";
@@ -88,109 +102,9 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     Ok(())
 }
 
-/// Rows `first..first + rows` of a [.., width] matrix in panels `[rows / PANEL][width][PANEL]`: packed now
-/// if it is constant, by a kernel if not.
-fn panels(
-    ctx: &mut Ctx,
-    node: &Node,
-    operand: usize,
-    first: i64,
-    rows: i64,
-    width: i64,
-) -> Result<Arg, Unsupported> {
-    let v = node.operand(operand);
-    let (first, rows, width) = (first as usize, rows as usize, width as usize);
-    let count = rows.div_ceil(PANEL);
-    if ctx.graph.as_const(v).is_some() {
-        let pack = |t: &Tensor| {
-            let data = t.data::<f32>();
-            let mut out = vec![0f32; count * width * PANEL];
-            for r in 0..rows {
-                for k in 0..width {
-                    out[((r / PANEL) * width + k) * PANEL + r % PANEL] = data[(first + r) * width + k];
-                }
-            }
-            out.iter().flat_map(|v| v.to_le_bytes()).collect()
-        };
-        return ctx.packed(v, &format!("recurrent {first} {rows} {width}"), Elem::F32, pack);
-    }
-    let dims = [count, width, PANEL].map(|n| n as i64);
-    let out = ctx.scratch(Elem::F32, &dims)?;
-    let mut w = Writer::new(ctx, "recurrent_pack", 1);
-    let from = w.operand(node, operand)?;
-    let to = w.buffer(out, Elem::F32, size::elements(&dims)?, Access::ReadWrite);
-    for p in 0..count {
-        let cols = PANEL.min(rows - p * PANEL);
-        w.k.for_n(cols as i64, |k, c| {
-            k.for_n(width as i64, |k, i| {
-                let a = k.affine(&[(c, width as i64), (i, 1)], ((first + p * PANEL) * width) as i64);
-                let b = k.affine(&[(i, PANEL as i64), (c, 1)], (p * width * PANEL) as i64);
-                let v = k.load(from, a);
-                k.store(to, b, v);
-            });
-        });
-    }
-    w.finish()?;
-    Ok(out)
-}
-
-/// A matrix of rows some elements apart.
-#[derive(Clone, Copy)]
-struct Rows {
-    param: Param,
-    base: V,
-    stride: i64,
-}
-
-/// `out[r][c] = sum_k a[r][k] * panels[c][k] + add[r][c]`.
-fn product(
-    k: &mut KernelBuilder,
-    cell: &Cell,
-    (rows, width, cols): (i64, i64, i64),
-    a: Rows,
-    panels: Param,
-    out: Rows,
-    add: Option<Rows>,
-) {
-    let block = |k: &mut KernelBuilder, first: V, count: i64| {
-        let base =
-            |k: &mut KernelBuilder, m: Rows, col: i64| k.affine(&[(m.base, 1), (first, m.stride)], col);
-        for col in (0..cols).step_by(PANEL) {
-            let offsets = |m: Rows| (0..count).map(|r| r * m.stride).collect::<Vec<_>>();
-            let mut e = EpilogueBuilder::new();
-            let mut value = e.acc();
-            if let Some(m) = add {
-                let place = Place { param: m.param, base: base(k, m, col) };
-                let operand =
-                    e.operand(Elem::F32, EpilogueOperand { place, rows: offsets(m), col_stride: 1 });
-                value = e.binary(BinOp::Add, value, operand);
-            }
-            let axes = vec![Axis { extent: width, a_stride: 1, b_stride: PANEL as i64 }];
-            let panel = PANEL.min((cols - col) as usize);
-            let tile = Tile {
-                cols: panel,
-                sets: Tile::fitting_sets(&axes, (cell.sets)(count as usize, panel)),
-                axes,
-                block: BlockedSum::BLOCK,
-                a: Place { param: a.param, base: base(k, a, 0) },
-                a_rows: offsets(a),
-                b: Place { param: panels, base: k.int(col * width) },
-                out: Place { param: out.param, base: base(k, out, col) },
-                out_rows: offsets(out),
-                epilogue: e.finish(value),
-            };
-            k.tile(tile);
-        }
-    };
-    let (whole, rest) = (rows / ROWS as i64, rows % ROWS as i64);
-    k.for_n(whole, |k, i| {
-        let first = k.affine(&[(i, ROWS as i64)], 0);
-        block(k, first, ROWS as i64);
-    });
-    if rest > 0 {
-        let first = k.int(whole * ROWS as i64);
-        block(k, first, rest);
-    }
+/// Whether a node has its operand at an index.
+fn given(node: &Node, i: usize) -> bool {
+    node.operands.get(i).copied().flatten().is_some()
 }
 
 /// Loops over `count` elements in vectors, then one by one; the body gets the index and the type to compute
@@ -201,51 +115,6 @@ fn elements(k: &mut KernelBuilder, count: i64, body: impl FnMut(&mut KernelBuild
 
 fn load(k: &mut KernelBuilder, ty: Ty, p: Param, at: V) -> V {
     lanes::load(k, p, at, ty)
-}
-
-fn activate(k: &mut KernelBuilder, f: &Activation, x: V) -> V {
-    let ty = k.ty(x);
-    let (a, b, zero, one) =
-        (k.number(ty, f.alpha), k.number(ty, f.beta), k.number(ty, 0.0), k.number(ty, 1.0));
-    match f.name.as_str() {
-        "sigmoid" => math::sigmoid(k, x),
-        "tanh" => math::tanh(k, x),
-        "relu" => k.binary(BinOp::SelMax, zero, x),
-        "affine" => k.fma(a, x, b),
-        "leakyrelu" => {
-            let scaled = k.mul(a, x);
-            let positive = k.compare(Cmp::Ge, x, zero);
-            k.select(positive, x, scaled)
-        }
-        "thresholdedrelu" => {
-            let above = k.compare(Cmp::Ge, x, a);
-            k.select(above, x, zero)
-        }
-        "scaledtanh" => {
-            let t = k.mul(b, x);
-            let t = math::tanh(k, t);
-            k.mul(a, t)
-        }
-        "hardsigmoid" => {
-            let t = k.fma(a, x, b);
-            let t = k.binary(BinOp::SelMin, one, t);
-            k.binary(BinOp::SelMax, zero, t)
-        }
-        "elu" => {
-            let e = math::exp(k, x);
-            let e = k.sub(e, one);
-            let e = k.mul(a, e);
-            let positive = k.compare(Cmp::Ge, x, zero);
-            k.select(positive, x, e)
-        }
-        "softsign" => {
-            let m = k.unary(UnOp::Abs, x);
-            let d = k.add(one, m);
-            k.div(x, d)
-        }
-        // "softplus": `activations` has refused every other name.
-        _ => math::softplus(k, x),
-    }
 }
 
 impl Cell {
@@ -267,7 +136,7 @@ impl Cell {
 
 /// Buffers of the step kernel.
 struct Step {
-    /// The input's share of the gates, [steps * batch, gates * hidden].
+    /// The input's share of the gates, [steps * batch, gates * hidden]; of the gates of all directions where it is given.
     shares: Param,
     /// The gates of one step, [batch, gates * hidden].
     sums: Param,
@@ -283,7 +152,7 @@ struct Step {
 
 /// The bias of all gates as a row: input and state parts added, but for the candidate of a late-reset GRU.
 fn bias_row(ctx: &mut Ctx, node: &Node, cell: &Cell, d: i64) -> Result<Option<Arg>, Unsupported> {
-    if node.operands.get(3).copied().flatten().is_none() {
+    if !given(node, 3) {
         return Ok(None);
     }
     let n = cell.gates * cell.hidden;
@@ -307,6 +176,28 @@ fn bias_row(ctx: &mut Ctx, node: &Node, cell: &Cell, d: i64) -> Result<Option<Ar
     Ok(Some(row))
 }
 
+/// The input's share of the gates at all times, and its number of elements.
+fn input_shares(ctx: &mut Ctx, node: &Node, cell: &Cell, d: i64) -> Result<(Arg, usize), Unsupported> {
+    let (t, b, n) = (cell.steps, cell.batch, cell.gates * cell.hidden);
+    let weights = panels(ctx, node, 1, d * n, n, cell.input)?;
+    let bias = bias_row(ctx, node, cell, d)?;
+    let dims = [t.max(1), b.max(1), n];
+    let (shares, len) = (ctx.scratch(Elem::F32, &dims)?, size::elements(&dims)?);
+    let panels = [(n as u64).div_ceil(PANEL as u64) as i64, cell.input, PANEL as i64];
+    let mut w = Writer::new(ctx, "recurrent_input", 1);
+    let x = w.operand(node, 0)?;
+    let panels = w.buffer(weights, Elem::F32, size::elements(&panels)?, Access::Read);
+    let out = w.buffer(shares, Elem::F32, len, Access::Write);
+    let add = bias.map(|arg| w.buffer(arg, Elem::F32, n as usize, Access::Read));
+    let k = &mut w.k;
+    let zero = k.int(0);
+    let rows = |param, stride| Rows { param, base: zero, stride };
+    let m = Matrices { a: rows(x, cell.input), panels, out: rows(out, n) };
+    product(k, cell.sets, (t * b, cell.input, n), m, add.map(|a| rows(a, 0)));
+    w.finish()?;
+    Ok((shares, len))
+}
+
 fn direction(
     ctx: &mut Ctx,
     node: &Node,
@@ -316,50 +207,44 @@ fn direction(
     acts: &[Activation],
 ) -> Result<(), Unsupported> {
     let (t, b, h, n) = (cell.steps, cell.batch, cell.hidden, cell.gates * cell.hidden);
-    // The input's share of the gates at all times.
-    let weights = panels(ctx, node, 1, d * n, n, cell.input)?;
-    let bias = bias_row(ctx, node, cell, d)?;
-    let shares_dims = [t.max(1), b.max(1), n];
-    let (shares, shares_len) = (ctx.scratch(Elem::F32, &shares_dims)?, size::elements(&shares_dims)?);
-    let panel_len = |rows: i64, width: i64| {
-        size::elements(&[(rows as u64).div_ceil(PANEL as u64) as i64, width, PANEL as i64])
-    };
-    let mut w = Writer::new(ctx, "recurrent_input", 1);
-    let x = w.operand(node, 0)?;
-    let p = w.buffer(weights, Elem::F32, panel_len(n, cell.input)?, Access::Read);
-    let out = w.buffer(shares, Elem::F32, shares_len, Access::Write);
-    let add = bias.map(|arg| w.buffer(arg, Elem::F32, n as usize, Access::Read));
-    let k = &mut w.k;
-    let zero = k.int(0);
-    let rows = |param, stride| Rows { param, base: zero, stride };
-    product(k, cell, (t * b, cell.input, n), rows(x, cell.input), p, rows(out, n), add.map(|a| rows(a, 0)));
-    w.finish()?;
+    let shares = if cell.shares_given { None } else { Some(input_shares(ctx, node, cell, d)?) };
 
     // The state's weights: an early-reset GRU contracts its candidate by itself.
     let early = cell.op == Op::Gru && !cell.late_reset;
     let first = if cell.op == Op::Gru { 2 * h } else { n };
-    let state_weights = panels(ctx, node, 2, d * n, first, h)?;
+    let panel_len = |rows: i64, width: i64| {
+        size::elements(&[(rows as u64).div_ceil(PANEL as u64) as i64, width, PANEL as i64])
+    };
+    let (state_weights, bytes) = if cell.bytes {
+        (None, Some(ByteArgs::new(ctx, node, d, (b, h, n))?))
+    } else {
+        (Some(panels(ctx, node, 2, d * n, first, h)?), None)
+    };
     let candidate_weights =
         if cell.op == Op::Gru { Some(panels(ctx, node, 2, d * n + first, h, h)?) } else { None };
     let (sums_dims, side_dims) = ([b.max(1), n], [b.max(1), h]);
     let sums = ctx.scratch(Elem::F32, &sums_dims)?;
-    let side =
-        if cell.op == Op::Gru || cell.rounded { Some(ctx.scratch(Elem::F32, &side_dims)?) } else { None };
+    let side = if cell.op == Op::Gru || cell.rounded && !cell.bytes {
+        Some(ctx.scratch(Elem::F32, &side_dims)?)
+    } else {
+        None
+    };
 
     let mut w = Writer::new(ctx, "recurrent_steps", 1);
     let bh = size::elements(&side_dims)?;
-    let shares = w.buffer(shares, Elem::F32, shares_len, Access::Read);
+    let shares = match shares {
+        Some((arg, len)) => w.buffer(arg, Elem::F32, len, Access::Read),
+        None => w.operand(node, 0)?,
+    };
     let sums = w.buffer(sums, Elem::F32, size::elements(&sums_dims)?, Access::ReadWrite);
     let side = side.map(|arg| w.buffer(arg, Elem::F32, bh, Access::ReadWrite));
-    let state_weights = w.buffer(state_weights, Elem::F32, panel_len(first, h)?, Access::Read);
+    let of_panels = panel_len(first, h)?;
+    let state_weights = state_weights.map(|arg| w.buffer(arg, Elem::F32, of_panels, Access::Read));
+    let bytes = bytes.map(|args| args.params(&mut w, node, d, (b, h, n))).transpose()?;
     let of_panels = panel_len(h, h)?;
     let candidate_weights = candidate_weights.map(|arg| w.buffer(arg, Elem::F32, of_panels, Access::Read));
     let optional = |w: &mut Writer, i: usize| -> Result<Option<Param>, Unsupported> {
-        if node.operands.get(i).copied().flatten().is_some() {
-            Ok(Some(w.operand(node, i)?))
-        } else {
-            Ok(None)
-        }
+        given(node, i).then(|| w.operand(node, i)).transpose()
     };
     let h0 = optional(&mut w, 5)?;
     let c0 = if cell.op == Op::Lstm { optional(&mut w, 6)? } else { None };
@@ -394,18 +279,26 @@ fn direction(
         let time = if backward { k.affine(&[(i, -1)], t - 1) } else { i };
         let zero = k.int(0);
         let here = k.int(at);
-        let share = k.affine(&[(time, b * n)], 0);
+        let (share_stride, share_at) =
+            if cell.shares_given { (cell.directions * n, d * n) } else { (n, 0) };
+        let share = k.affine(&[(time, b * share_stride)], share_at);
         let h_rows = Rows { param: step.state, base: here, stride: h };
         let sum_rows = Rows { param: step.sums, base: zero, stride: n };
-        let share_rows = Rows { param: step.shares, base: share, stride: n };
-        let entering = match step.side.filter(|_| cell.rounded) {
-            Some(side) => {
-                round_state(k, cell, &step, side, at);
-                Rows { param: side, base: zero, stride: h }
-            }
-            None => h_rows,
-        };
-        product(k, cell, (b, h, first), entering, state_weights, sum_rows, Some(share_rows));
+        let share_rows = Rows { param: step.shares, base: share, stride: share_stride };
+        if let Some(bytes) = &bytes {
+            bytes.product(k, cell.sets, (state, at), sum_rows, share_rows);
+        }
+        if let Some(panels) = state_weights {
+            let entering = match step.side.filter(|_| cell.rounded) {
+                Some(side) => {
+                    round_state(k, (b, h), state, at, side);
+                    Rows { param: side, base: zero, stride: h }
+                }
+                None => h_rows,
+            };
+            let m = Matrices { a: entering, panels, out: sum_rows };
+            product(k, cell.sets, (b, h, first), m, Some(share_rows));
+        }
         if let (Some(side), Some(weights)) = (step.side, candidate_weights) {
             let side_rows = Rows { param: side, base: zero, stride: h };
             let last = k.int(2 * h);
@@ -413,66 +306,18 @@ fn direction(
             if early {
                 reset_state(k, cell, &step, at, &acts[0]);
                 let share_last = k.affine(&[(share, 1)], 2 * h);
-                product(
-                    k,
-                    cell,
-                    (b, h, h),
-                    side_rows,
-                    weights,
-                    sum_last,
-                    Some(Rows { base: share_last, ..share_rows }),
-                );
+                let m = Matrices { a: side_rows, panels: weights, out: sum_last };
+                product(k, cell.sets, (b, h, h), m, Some(Rows { base: share_last, ..share_rows }));
             } else {
                 let bias =
                     raw_bias.map(|p| Rows { param: p, base: k.int(d * 2 * n + n + 2 * h), stride: 0 });
-                product(k, cell, (b, h, h), h_rows, weights, side_rows, bias);
+                let m = Matrices { a: h_rows, panels: weights, out: side_rows };
+                product(k, cell.sets, (b, h, h), m, bias);
             }
         }
         k.for_n(b, |k, row| cell_row(k, cell, &step, d, time, row, acts));
     });
     w.finish()
-}
-
-/// side = h on a grid of 256 over the range of its row, which includes 0 as a point.
-fn round_state(k: &mut KernelBuilder, cell: &Cell, s: &Step, side: Param, at: i64) {
-    let h = cell.hidden;
-    k.for_n(cell.batch, |k, row| {
-        let zero = k.number(F32, 0.0);
-        let (low, high) = (k.local(zero), k.local(zero));
-        k.for_n(h, |k, j| {
-            let from = k.affine(&[(row, h), (j, 1)], at);
-            let v = k.load(s.state, from);
-            for (bound, op) in [(low, BinOp::Min), (high, BinOp::Max)] {
-                let old = k.get(bound);
-                let new = k.binary(op, old, v);
-                k.set(bound, new);
-            }
-        });
-        let (low, high) = (k.get(low), k.get(high));
-        let range = k.sub(high, low);
-        let steps = k.number(F32, 255.0);
-        let scale = k.div(range, steps);
-        // All zeros, or so small that the step is none: they are rounded to zeros.
-        let one = k.number(F32, 1.0);
-        let none = k.compare(Cmp::Eq, scale, zero);
-        let scale = k.select(none, one, scale);
-        let below = k.div(low, scale);
-        let below = k.unary(UnOp::Nearest, below);
-        let above = k.add(below, steps);
-        elements(k, h, |k, j, ty| {
-            let wide = |k: &mut KernelBuilder, v: V| if ty.lanes == 1 { v } else { k.splat(v, ty.lanes) };
-            let (scale, below, above) = (wide(k, scale), wide(k, below), wide(k, above));
-            let from = k.affine(&[(row, h), (j, 1)], at);
-            let v = load(k, ty, s.state, from);
-            let v = k.div(v, scale);
-            let v = k.unary(UnOp::Nearest, v);
-            let v = k.binary(BinOp::Max, below, v);
-            let v = k.binary(BinOp::Min, above, v);
-            let v = k.mul(v, scale);
-            let to = k.affine(&[(row, h), (j, 1)], 0);
-            k.store(side, to, v);
-        });
-    });
 }
 
 /// side = r * h, with r from the sums.

@@ -1,0 +1,166 @@
+//! The products of recurrent cells: rows by weights in panels.
+
+use crate::error::Unsupported;
+use crate::geometry::size;
+use crate::loops::writer::Writer;
+use crate::program::context::Ctx;
+use egret_ir::{Node, Tensor};
+use egret_loop::{
+    Access, Arg, Arith, Axis, BinOp, BlockedSum, Elem, Epilogue, EpilogueBuilder, EpilogueOperand,
+    KernelBuilder, Param, Place, Products, Tile, V,
+};
+
+/// Columns of a weight panel, rows of a tile.
+pub(super) const PANEL: usize = 32;
+const ROWS: usize = 6;
+
+/// Rows `first..first + rows` of a [.., width] matrix in panels `[rows / PANEL][width][PANEL]`: packed now
+/// if it is constant, by a kernel if not.
+pub(super) fn panels(
+    ctx: &mut Ctx,
+    node: &Node,
+    operand: usize,
+    first: i64,
+    rows: i64,
+    width: i64,
+) -> Result<Arg, Unsupported> {
+    let v = node.operand(operand);
+    let (first, rows, width) = (first as usize, rows as usize, width as usize);
+    let count = rows.div_ceil(PANEL);
+    if ctx.graph.as_const(v).is_some() {
+        let pack = |t: &Tensor| {
+            let data = t.data::<f32>();
+            let mut out = vec![0f32; count * width * PANEL];
+            for r in 0..rows {
+                for k in 0..width {
+                    out[((r / PANEL) * width + k) * PANEL + r % PANEL] = data[(first + r) * width + k];
+                }
+            }
+            out.iter().flat_map(|v| v.to_le_bytes()).collect()
+        };
+        return ctx.packed(v, &format!("recurrent {first} {rows} {width}"), Elem::F32, pack);
+    }
+    let dims = [count, width, PANEL].map(|n| n as i64);
+    let out = ctx.scratch(Elem::F32, &dims)?;
+    let mut w = Writer::new(ctx, "recurrent_pack", 1);
+    let from = w.operand(node, operand)?;
+    let to = w.buffer(out, Elem::F32, size::elements(&dims)?, Access::ReadWrite);
+    for p in 0..count {
+        let cols = PANEL.min(rows - p * PANEL);
+        w.k.for_n(cols as i64, |k, c| {
+            k.for_n(width as i64, |k, i| {
+                let a = k.affine(&[(c, width as i64), (i, 1)], ((first + p * PANEL) * width) as i64);
+                let b = k.affine(&[(i, PANEL as i64), (c, 1)], (p * width * PANEL) as i64);
+                let v = k.load(from, a);
+                k.store(to, b, v);
+            });
+        });
+    }
+    w.finish()?;
+    Ok(out)
+}
+
+/// A matrix of rows some elements apart.
+#[derive(Clone, Copy)]
+pub(super) struct Rows {
+    pub param: Param,
+    pub base: V,
+    pub stride: i64,
+}
+
+impl Rows {
+    fn place(self, k: &mut KernelBuilder, first: V, col: i64) -> Place {
+        Place { param: self.param, base: k.affine(&[(self.base, 1), (first, self.stride)], col) }
+    }
+
+    fn offsets(self, count: i64) -> Vec<i64> {
+        (0..count).map(|r| r * self.stride).collect()
+    }
+
+    /// Its elements beside those of a tile of `count` rows; `columns` is 0 where a row has one element for all columns.
+    pub fn operand(
+        self,
+        k: &mut KernelBuilder,
+        first: V,
+        count: i64,
+        col: i64,
+        columns: i64,
+    ) -> EpilogueOperand {
+        EpilogueOperand {
+            place: self.place(k, first, col * columns),
+            rows: self.offsets(count),
+            col_stride: columns,
+        }
+    }
+}
+
+/// What a product's tiles read and write.
+#[derive(Clone, Copy)]
+pub(super) struct Matrices {
+    pub a: Rows,
+    /// Weights in panels.
+    pub panels: Param,
+    pub out: Rows,
+}
+
+/// The product of `rows` rows by `cols` columns over `width` elements, as tiles; `epilogue` gets a tile's first row, its number of
+/// rows and its first column.
+pub(super) fn tiles(
+    k: &mut KernelBuilder,
+    sets: fn(usize, usize) -> usize,
+    (rows, width, cols): (i64, i64, i64),
+    products: Products,
+    m: Matrices,
+    epilogue: impl Fn(&mut KernelBuilder, V, i64, i64) -> Epilogue,
+) {
+    let depth = products.depth();
+    let block = |k: &mut KernelBuilder, first: V, count: i64| {
+        for col in (0..cols).step_by(PANEL) {
+            let axes =
+                vec![Axis { extent: width / depth, a_stride: depth, b_stride: PANEL as i64 * depth }];
+            let epilogue = epilogue(k, first, count, col);
+            let panel = PANEL.min((cols - col) as usize);
+            let tile = Tile {
+                cols: panel,
+                sets: Tile::fitting_sets(&axes, sets(count as usize, panel)),
+                axes,
+                block: BlockedSum::BLOCK,
+                a: m.a.place(k, first, 0),
+                a_rows: m.a.offsets(count),
+                b: Place { param: m.panels, base: k.int(col * width) },
+                out: m.out.place(k, first, col),
+                out_rows: m.out.offsets(count),
+                epilogue,
+            };
+            k.tile(tile);
+        }
+    };
+    let (whole, rest) = (rows / ROWS as i64, rows % ROWS as i64);
+    k.for_n(whole, |k, i| {
+        let first = k.affine(&[(i, ROWS as i64)], 0);
+        block(k, first, ROWS as i64);
+    });
+    if rest > 0 {
+        let first = k.int(whole * ROWS as i64);
+        block(k, first, rest);
+    }
+}
+
+/// `out[r][c] = sum_k a[r][k] * panels[c][k] + add[r][c]`.
+pub(super) fn product(
+    k: &mut KernelBuilder,
+    sets: fn(usize, usize) -> usize,
+    size: (i64, i64, i64),
+    m: Matrices,
+    add: Option<Rows>,
+) {
+    tiles(k, sets, size, Products::Floats, m, |k, first, count, col| {
+        let mut e = EpilogueBuilder::new();
+        let mut value = e.acc();
+        if let Some(add) = add {
+            let operand = e.operand(Elem::F32, add.operand(k, first, count, col, 1));
+            value = e.binary(BinOp::Add, value, operand);
+        }
+        e.finish(value)
+    });
+}

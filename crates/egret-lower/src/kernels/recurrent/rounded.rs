@@ -1,0 +1,246 @@
+//! LSTMs whose state is rounded to a grid of 256 points before its product: in floats, or in bytes where the weights are.
+
+use super::product::{Matrices, PANEL, Rows, tiles};
+use super::{F32, SCALE};
+use crate::error::Unsupported;
+use crate::geometry::size;
+use crate::lanes;
+use crate::loops::writer::Writer;
+use crate::program::context::Ctx;
+use egret_ir::{Node, Tensor};
+use egret_loop::{
+    Access, Arg, Arith, BinOp, Cmp, Elem, EpilogueBuilder, KernelBuilder, Param, Products, Ty, UnOp, V,
+};
+
+/// The points of a grid but one.
+const STEPS: f64 = 255.0;
+/// Elements that a step of a product of bytes takes.
+const DEPTH: i64 = 4;
+
+/// A row's grid: the distance of its points, and the number of the lowest.
+struct Grid {
+    scale: V,
+    below: V,
+}
+
+/// The range of a row of the state, which begins at an index and includes 0, and its grid.
+fn grid(k: &mut KernelBuilder, state: Param, start: V, count: i64) -> (V, Grid) {
+    let zero = k.number(F32, 0.0);
+    let (mut low, mut high) = (zero, zero);
+    let mut begin = 0;
+    for (lanes, some) in lanes::runs(count, k.vector(Elem::F32)) {
+        let ty = Ty { lanes, ..F32 };
+        let zeros = k.number(ty, 0.0);
+        let bounds = [BinOp::Min, BinOp::Max].map(|op| (op, k.local(zeros)));
+        k.for_range(begin, begin + some, lanes.into(), |k, j| {
+            let from = k.affine(&[(start, 1), (j, 1)], 0);
+            let v = lanes::load(k, state, from, ty);
+            for (op, bound) in bounds {
+                let old = k.get(bound);
+                let new = k.binary(op, old, v);
+                k.set(bound, new);
+            }
+        });
+        let [least, most] = bounds.map(|(op, bound)| {
+            let bound = k.get(bound);
+            k.fold(op, bound)
+        });
+        (low, high) = (k.binary(BinOp::Min, low, least), k.binary(BinOp::Max, high, most));
+        begin += some;
+    }
+    let range = k.sub(high, low);
+    let steps = k.number(F32, STEPS);
+    let scale = k.div(range, steps);
+    // All zeros, or so small that the step is none: they are rounded to zeros.
+    let one = k.number(F32, 1.0);
+    let none = k.compare(Cmp::Eq, scale, zero);
+    let scale = k.select(none, one, scale);
+    let below = k.div(low, scale);
+    let below = k.unary(UnOp::Nearest, below);
+    (range, Grid { scale, below })
+}
+
+impl Grid {
+    /// The point next to a value, counted from 0, before it is clamped.
+    fn point(&self, k: &mut KernelBuilder, v: V) -> V {
+        let scale = k.splat(self.scale, k.ty(v).lanes);
+        let v = k.div(v, scale);
+        k.unary(UnOp::Nearest, v)
+    }
+}
+
+/// `side` = the state, each row on its grid.
+pub(super) fn round_state(
+    k: &mut KernelBuilder,
+    (rows, h): (i64, i64),
+    state: Param,
+    at: i64,
+    side: Param,
+) {
+    k.for_n(rows, |k, row| {
+        let start = k.affine(&[(row, h)], at);
+        let (_, grid) = grid(k, state, start, h);
+        let steps = k.number(F32, STEPS);
+        let above = k.add(grid.below, steps);
+        lanes::each(k, h, Elem::F32, |k, j, ty| {
+            let from = k.affine(&[(start, 1), (j, 1)], 0);
+            let v = lanes::load(k, state, from, ty);
+            let v = grid.point(k, v);
+            let [scale, below, above] = [grid.scale, grid.below, above].map(|v| k.splat(v, ty.lanes));
+            let v = k.binary(BinOp::Max, below, v);
+            let v = k.binary(BinOp::Min, above, v);
+            let v = k.mul(v, scale);
+            let to = k.affine(&[(row, h), (j, 1)], 0);
+            k.store(side, to, v);
+        });
+    });
+}
+
+/// The buffers of a product of states in bytes by weights in bytes.
+pub(super) struct ByteArgs {
+    weights: Arg,
+    column_sums: Arg,
+    state: Arg,
+    belows: Arg,
+    scales: Arg,
+}
+
+/// The same in the step kernel.
+pub(super) struct ByteState {
+    size: (i64, i64, i64),
+    weights: Param,
+    /// The sum of each column of the weights.
+    column_sums: Param,
+    /// The weights' scale of each column, and where those of the direction begin.
+    scale: (Param, i64),
+    /// Points of the states' grids, counted from the lowest; rows of whole steps.
+    state: Param,
+    /// The lowest point of each row's grid, and the scale.
+    belows: Param,
+    scales: Param,
+}
+
+impl ByteArgs {
+    /// For the weights of a direction, `cols` rows of `h` elements in r [D, cols, H]; `rows` states.
+    pub fn new(
+        ctx: &mut Ctx,
+        node: &Node,
+        d: i64,
+        (rows, h, cols): (i64, i64, i64),
+    ) -> Result<ByteArgs, Unsupported> {
+        let r = node.operand(2);
+        let own = |t: &Tensor| -> Vec<i8> {
+            t.bytes()[(d * cols * h) as usize..][..(cols * h) as usize].iter().map(|&b| b as i8).collect()
+        };
+        let width = whole(h);
+        let weights = ctx.packed(r, &format!("recurrent bytes {d} {cols} {h}"), Elem::I8, |t| {
+            let (h, width, depth) = (h as usize, width as usize, DEPTH as usize);
+            let mut out = vec![0u8; (cols as usize).div_ceil(PANEL) * width * PANEL];
+            for (c, row) in own(t).chunks_exact(h).enumerate() {
+                let panel = &mut out[c / PANEL * width * PANEL..];
+                for (i, &w) in row.iter().enumerate() {
+                    panel[(i / depth * PANEL + c % PANEL) * depth + i % depth] = w as u8;
+                }
+            }
+            out
+        })?;
+        let column_sums = ctx.packed(r, &format!("recurrent sums {d} {cols} {h}"), Elem::I32, |t| {
+            let sum = |row: &[i8]| row.iter().map(|&w| i32::from(w)).sum::<i32>();
+            own(t).chunks_exact(h as usize).flat_map(|row| sum(row).to_le_bytes()).collect()
+        })?;
+        let rows = rows.max(1);
+        Ok(ByteArgs {
+            weights,
+            column_sums,
+            state: ctx.scratch(Elem::U8, &[rows, width])?,
+            belows: ctx.scratch(Elem::I32, &[rows])?,
+            scales: ctx.scratch(Elem::F32, &[rows])?,
+        })
+    }
+
+    /// Its buffers as parameters of the step kernel.
+    pub fn params(
+        self,
+        w: &mut Writer,
+        node: &Node,
+        d: i64,
+        (rows, h, cols): (i64, i64, i64),
+    ) -> Result<ByteState, Unsupported> {
+        let (width, some) = (whole(h), rows.max(1));
+        let panels = [(cols as u64).div_ceil(PANEL as u64) as i64, width, PANEL as i64];
+        Ok(ByteState {
+            size: (rows, h, cols),
+            weights: w.buffer(self.weights, Elem::I8, size::elements(&panels)?, Access::Read),
+            column_sums: w.buffer(self.column_sums, Elem::I32, cols as usize, Access::Read),
+            scale: (w.operand(node, SCALE)?, d * cols),
+            state: w.buffer(self.state, Elem::U8, size::elements(&[some, width])?, Access::ReadWrite),
+            belows: w.buffer(self.belows, Elem::I32, some as usize, Access::ReadWrite),
+            scales: w.buffer(self.scales, Elem::F32, some as usize, Access::ReadWrite),
+        })
+    }
+}
+
+impl ByteState {
+    /// `out` = `share` + the product of the states, which begin at `at`, by the weights.
+    pub fn product(
+        &self,
+        k: &mut KernelBuilder,
+        sets: fn(usize, usize) -> usize,
+        (state, at): (Param, i64),
+        out: Rows,
+        share: Rows,
+    ) {
+        self.quantize(k, state, at);
+        let (rows, h, cols) = self.size;
+        let zero = k.int(0);
+        let each = |param, stride| Rows { param, base: zero, stride };
+        let own = k.int(self.scale.1);
+        let m = Matrices { a: each(self.state, whole(h)), panels: self.weights, out };
+        tiles(k, sets, (rows, whole(h), cols), Products::Bytes, m, |k, first, count, col| {
+            let mut e = EpilogueBuilder::new();
+            let sum = e.sum_of(Products::Bytes);
+            let below = e.operand(Elem::I32, each(self.belows, 1).operand(k, first, count, col, 0));
+            let column = e.operand(Elem::I32, each(self.column_sums, 0).operand(k, first, count, col, 1));
+            let row_scale = e.operand(Elem::F32, each(self.scales, 1).operand(k, first, count, col, 0));
+            let scale = Rows { param: self.scale.0, base: own, stride: 0 };
+            let scale = e.operand(Elem::F32, scale.operand(k, first, count, col, 1));
+            let share = e.operand(Elem::F32, share.operand(k, first, count, col, 1));
+            // The states are counted from the lowest point, not from 0.
+            let shift = e.binary(BinOp::Mul, below, column);
+            let sum = e.binary(BinOp::Add, sum, shift);
+            let sum = e.convert(Elem::F32, sum);
+            let scale = e.binary(BinOp::Mul, row_scale, scale);
+            let value = e.fma(sum, scale, share);
+            e.finish(value)
+        });
+    }
+
+    fn quantize(&self, k: &mut KernelBuilder, state: Param, at: i64) {
+        let (rows, h, _) = self.size;
+        k.for_n(rows, |k, row| {
+            let start = k.affine(&[(row, h)], at);
+            let (range, grid) = grid(k, state, start, h);
+            // Over an endless range nothing is a number; bytes do not tell.
+            let nothing = k.sub(range, range);
+            let scale = k.add(grid.scale, nothing);
+            k.store(self.scales, row, scale);
+            let below = k.convert(Elem::I32, grid.below);
+            k.store(self.belows, row, below);
+            lanes::each(k, h, Elem::F32, |k, j, ty| {
+                let from = k.affine(&[(start, 1), (j, 1)], 0);
+                let v = lanes::load(k, state, from, ty);
+                let v = grid.point(k, v);
+                let below = k.splat(grid.below, ty.lanes);
+                let v = k.sub(v, below);
+                let v = k.convert(Elem::U8, v);
+                let to = k.affine(&[(row, whole(h)), (j, 1)], 0);
+                k.store(self.state, to, v);
+            });
+        });
+    }
+}
+
+/// Elements of a row in whole steps.
+fn whole(h: i64) -> i64 {
+    (h + DEPTH - 1) / DEPTH * DEPTH
+}
