@@ -33,6 +33,7 @@
 
 pub mod advice;
 mod attr;
+mod blockwise;
 mod builder;
 mod dim;
 mod dtype;
@@ -49,6 +50,7 @@ mod types;
 mod verify;
 
 pub use attr::{Attr, Attrs, DECLARED};
+pub use blockwise::Blockwise;
 pub use builder::{Builder, TypeError};
 pub use dim::{Dim, DimEnv, DimOp};
 pub use dtype::DType;

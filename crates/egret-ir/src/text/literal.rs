@@ -115,7 +115,9 @@ pub(super) fn random(dtype: DType, len: usize, seed: u64) -> Option<Vec<u8>> {
             DType::F16 => out.extend(f16::from_f32(unit).to_le_bytes()),
             DType::BF16 => out.extend(bf16::from_f32(unit).to_le_bytes()),
             DType::Bool => out.push((z & 1) as u8),
-            DType::I8
+            DType::I4
+            | DType::U4
+            | DType::I8
             | DType::I16
             | DType::I32
             | DType::I64

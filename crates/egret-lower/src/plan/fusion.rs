@@ -13,7 +13,7 @@ use crate::geometry::access::StridedAccess;
 use crate::geometry::aliases::alias;
 use crate::geometry::dtypes::is_direct;
 use crate::geometry::shape::{dims, strides};
-use egret_ir::{Def, Family, FusionRoles, Graph, Node, NodeId, Op, UseLists, ValueId};
+use egret_ir::{Blockwise, Def, Family, FusionRoles, Graph, Node, NodeId, Op, UseLists, ValueId};
 use std::collections::{BTreeSet, HashMap};
 
 /// More nodes than this in one kernel only press on its registers.
@@ -34,6 +34,8 @@ pub struct FusionGroup {
     pub expr: Expr,
     /// What the anchor's first operand is made of, if anything; otherwise it is read from its buffer.
     pub prologue: Option<Expr>,
+    /// The weights of an anchor that is a product, where it reads them as codes.
+    pub weights: Option<Blockwise>,
 }
 
 impl FusionGroup {
@@ -119,6 +121,8 @@ impl GroupBuilder<'_> {
         expr.term(result, identity(expr.expr.dims.len()));
         let expr = expr.expr;
         let mut prologue = None;
+        let weights =
+            anchor.and_then(|a| Blockwise::of(graph, &self.uses, a)).filter(|w| w.is_folded(graph));
         if let Some(a) = anchor {
             let anchor_node = graph.node(a);
             let first = anchor_node.operands.first().copied().flatten();
@@ -140,7 +144,8 @@ impl GroupBuilder<'_> {
                 }
             }
             for (i, v) in anchor_node.operands.iter().enumerate() {
-                if let (Some(v), false) = (v, i == 0 && prologue.is_some()) {
+                let elsewhere = i == 0 && prologue.is_some() || i == 1 && weights.is_some();
+                if let (Some(v), false) = (v, elsewhere) {
                     self.need(*v);
                 }
             }
@@ -148,7 +153,8 @@ impl GroupBuilder<'_> {
         for operand in expr.operands.iter().chain(prologue.iter().flat_map(|p| &p.operands)) {
             self.need(operand.value);
         }
-        FusionGroup { root, anchor, nodes, result, expr, prologue }
+        nodes.extend(weights.iter().flat_map(|w| &w.nodes));
+        FusionGroup { root, anchor, nodes, result, expr, prologue, weights }
     }
 
     /// Adds to a group whatever its members alone use; returns the anchor found.

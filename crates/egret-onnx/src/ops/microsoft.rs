@@ -62,10 +62,12 @@ fn unpack(packed: &Tensor, bits: usize, rows: usize, row: usize) -> Option<Vec<u
     if packed.dtype() != DType::U8 || rows.checked_mul(stride) != Some(bytes.len()) {
         return None;
     }
-    let element = |r: usize, i: usize| {
-        bytes[r * stride + i / per_byte] >> (bits * (i % per_byte)) & (0xffu8 >> (8 - bits))
-    };
-    Some((0..rows).flat_map(|r| (0..row).map(move |i| element(r, i))).collect())
+    let mut out = Vec::with_capacity(rows * row);
+    for bytes in bytes.chunks_exact(stride.max(1)) {
+        let element = |i: usize| bytes[i / per_byte] >> (bits * (i % per_byte)) & (0xffu8 >> (8 - bits));
+        out.extend((0..row).map(element));
+    }
+    Some(out)
 }
 
 /// x times a matrix of few-bit weights in blocks that share a scale and a zero point.

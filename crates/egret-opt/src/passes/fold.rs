@@ -1,8 +1,10 @@
-//! Constant folding: nodes whose operands are all constants are evaluated, up to a size.
+//! Constant folding: nodes whose operands are all constants are evaluated, up to a size. Weights quantised in blocks stay the codes that
+//! they are ([`Blockwise`]): lowering reads those, which are an eighth or a quarter of the floats.
 
 use crate::pass::PassContext;
 use crate::rebuild::rebuild;
-use egret_ir::{Graph, TypeError, Value, interp};
+use egret_ir::{Blockwise, Graph, NodeId, TypeError, Value, interp};
+use std::collections::BTreeSet;
 
 /// Larger results are not folded, unless they are no larger than their operands.
 const MAX_BYTES: usize = 64 << 20;
@@ -10,12 +12,15 @@ const MAX_BYTES: usize = 64 << 20;
 /// The code of the passes `fold` and `cleanup`.
 pub(crate) fn run(graph: &Graph, _: &mut PassContext) -> Result<Option<Graph>, TypeError> {
     let constant = |v: &Option<egret_ir::ValueId>| v.is_none_or(|v| graph.as_const(v).is_some());
-    if !graph.node_ids().into_iter().any(|id| graph.node(id).operands.iter().all(constant)) {
+    let kept = dequantizations(graph);
+    let folds = |id: &NodeId| !kept.contains(id) && graph.node(*id).operands.iter().all(constant);
+    if !graph.node_ids().iter().any(folds) {
         return Ok(None);
     }
     let new = rebuild(graph, |r, id, operands| {
         let node = r.old.node(id);
-        if operands.is_empty() && node.op != egret_ir::Op::Iota
+        if kept.contains(&id)
+            || operands.is_empty() && node.op != egret_ir::Op::Iota
             || node.op.is_random()
             || node.op.has_regions()
             || node.op.is_host_only()
@@ -49,4 +54,15 @@ pub(crate) fn run(graph: &Graph, _: &mut PassContext) -> Result<Option<Graph>, T
         Ok(tensors.map(|ts| ts.into_iter().map(|t| r.builder.constant(t)).collect()))
     })?;
     Ok(Some(new))
+}
+
+/// The nodes that dequantise the right operands of products from constants in blocks.
+fn dequantizations(graph: &Graph) -> BTreeSet<NodeId> {
+    let uses = graph.use_lists();
+    graph
+        .node_ids()
+        .into_iter()
+        .filter_map(|n| Blockwise::of(graph, &uses, n))
+        .flat_map(|b| b.nodes)
+        .collect()
 }

@@ -1,5 +1,6 @@
 //! Matrix products of floats, and of u8 by constant i8.
 
+use super::blockwise;
 use super::product::{self, Product};
 use super::shape::{Panels, RowAxis, Rows};
 use super::target::{Target, bytes, copy, floats, products, signed, unsigned};
@@ -14,6 +15,9 @@ use egret_loop::{Arg, Axis, Products};
 
 /// Lower a `matmul`; `false` if tiles cannot do it.
 pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool, Unsupported> {
+    if let Some(weights) = &group.weights {
+        return blockwise::lower(ctx, group, anchor, weights).map(|()| true);
+    }
     let node = ctx.graph.node(anchor);
     let (x, w, result) = (node.operand(0), node.operand(1), node.results[0]);
     let (a, b, out) = (ctx.dims(x), ctx.dims(w), ctx.dims(result));

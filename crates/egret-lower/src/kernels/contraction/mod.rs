@@ -1,8 +1,9 @@
 //! Contractions: matrix products and convolutions.
 //!
-//! f32 goes through register tiles ([`product`]); what those cannot do (other dtypes, odd pads) through
+//! f32 goes through register tiles ([`product`]; [`blockwise`] where the weights are codes); what those cannot do (other dtypes, odd pads) through
 //! plain loops ([`generic`]).
 
+mod blockwise;
 mod conv;
 mod conv_buffers;
 mod depthwise;

@@ -15,7 +15,7 @@ use crate::program::context::Ctx;
 use crate::program::destination::Destination;
 use egret_ir::DType;
 use egret_loop::{
-    Access, Arg, Arith, Axis, BlockedSum, Elem, Epilogue, EpilogueBuilder, EpilogueOperand, Kernel,
+    Access, Arg, Arith, Axis, BinOp, BlockedSum, Elem, Epilogue, EpilogueBuilder, EpilogueOperand, Kernel,
     KernelBuilder, Param, Place, Products, Tile, V,
 };
 
@@ -226,24 +226,55 @@ impl Emitter<'_> {
         bases: &[V],
         offsets: &[Vec<i64>],
     ) -> Result<Epilogue, Unsupported> {
-        let mut e = EpilogueBuilder::new();
-        let acc = e.sum_of(self.p.products);
-        let operands: Vec<usize> = (OPERANDS..params.len())
-            .map(|s| {
-                let place = Place { param: params[s], base: bases[s] };
-                e.operand(
-                    self.elems[s],
-                    EpilogueOperand { place, rows: offsets[s].clone(), col_stride: self.columns[s] },
-                )
-            })
-            .collect();
-        let result = self.p.expr.emit(&mut e, acc, Some(acc), &operands)?;
-        if e.elem(result) != self.elems[OUT] {
-            return Err(Unsupported::new("has an epilogue of another type"));
-        }
-        if e.has_rare() {
-            return Err(Unsupported::new("has an epilogue that needs a branch"));
-        }
-        Ok(e.finish(result))
+        let stream = |s: usize| Stream {
+            elem: self.elems[s],
+            place: Place { param: params[s], base: bases[s] },
+            rows: &offsets[s],
+            column: self.columns[s],
+        };
+        let operands: Vec<Stream> = (OPERANDS..params.len()).map(stream).collect();
+        epilogue(self.p.expr, self.p.products, self.elems[OUT], &operands, None)
     }
+}
+
+/// A buffer beside the sums of a tile.
+pub struct Stream<'a> {
+    /// Its element type.
+    pub elem: Elem,
+    /// The place of row 0, column 0.
+    pub place: Place,
+    /// Offset of each row.
+    pub rows: &'a [i64],
+    /// Elements from one column to the next.
+    pub column: i64,
+}
+
+/// What a tile runs on its sums: an expression of them and of the operands, stored as `out`. `earlier`: what the sums are added to first.
+pub fn epilogue(
+    expr: &Expr,
+    products: Products,
+    out: Elem,
+    operands: &[Stream],
+    earlier: Option<&Stream>,
+) -> Result<Epilogue, Unsupported> {
+    let mut e = EpilogueBuilder::new();
+    let mut sum = e.sum_of(products);
+    let load = |e: &mut EpilogueBuilder, s: &Stream| {
+        let operand =
+            EpilogueOperand { place: s.place.clone(), rows: s.rows.to_vec(), col_stride: s.column };
+        e.operand(s.elem, operand)
+    };
+    if let Some(earlier) = earlier {
+        let before = load(&mut e, earlier);
+        sum = e.binary(BinOp::Add, before, sum);
+    }
+    let operands: Vec<usize> = operands.iter().map(|s| load(&mut e, s)).collect();
+    let result = expr.emit(&mut e, sum, Some(sum), &operands)?;
+    if e.elem(result) != out {
+        return Err(Unsupported::new("has an epilogue of another type"));
+    }
+    if e.has_rare() {
+        return Err(Unsupported::new("has an epilogue that needs a branch"));
+    }
+    Ok(e.finish(result))
 }

@@ -1,0 +1,142 @@
+//! Products by weights quantised in blocks, of drawn shapes: every engine against the interpreter, and no floats among the weights.
+
+use egret::ir::rng::Rng;
+use egret::ir::{DType, Graph, Value, interp, text};
+use egret::{Engine, Executable, Options, compare, pipeline, source};
+use std::collections::BTreeMap;
+
+/// What one product is drawn as.
+#[derive(Clone, Debug)]
+struct Drawn {
+    /// Batch and rows of the left operand.
+    left: [usize; 2],
+    k: usize,
+    n: usize,
+    block: usize,
+    codes: DType,
+    zeros: Zeros,
+    /// Adds a bias and takes the maximum with 0.
+    epilogue: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Zeros {
+    None,
+    One,
+    Codes,
+    Floats,
+}
+
+fn draw(rng: &mut Rng) -> Drawn {
+    let mut below = |n: u64| (rng.bits() % n) as usize;
+    let block = [16, 32, 64, 128, 256][below(5)];
+    Drawn {
+        left: [1 + below(2), [1, 2, 7, 16, 40, 300][below(6)]],
+        k: 1 + below(900),
+        n: [1, 17, 48, 64, 100, 200, 333, 400][below(8)],
+        block,
+        codes: [DType::U4, DType::I4, DType::U8, DType::I8, DType::U2, DType::I2][below(6)],
+        zeros: [Zeros::None, Zeros::One, Zeros::Codes, Zeros::Floats][below(4)].clone(),
+        epilogue: below(2) == 0,
+    }
+}
+
+/// Codes over the whole range of their type, as text.
+fn codes(rng: &mut Rng, d: &Drawn, last: usize) -> String {
+    let (low, count) = match d.codes {
+        DType::U2 => (0, 4),
+        DType::I2 => (-2, 4),
+        DType::U4 => (0, 16),
+        DType::I4 => (-8, 16),
+        DType::U8 => (0, 256),
+        _ => (-128, 256),
+    };
+    let blocks = d.k.div_ceil(d.block);
+    let all: Vec<String> =
+        (0..d.n * blocks * last).map(|_| (low + (rng.bits() % count) as i64).to_string()).collect();
+    format!("const {}[{}, {blocks}, {last}] [{}]", d.codes, d.n, all.join(", "))
+}
+
+/// As text: a builder would fold small constants.
+fn graph(d: &Drawn, rng: &mut Rng) -> Graph {
+    let &Drawn { left: [batch, m], k, n, block, .. } = d;
+    let blocks = k.div_ceil(block);
+    let padded = blocks * block;
+    let (whole, parts) = (format!("f32[{n}, {blocks}, {block}]"), format!("f32[{n}, {blocks}, 1]"));
+    let cast = "{round = \"nearest\", saturate = 1, to = f32}";
+    let zeros = match d.zeros {
+        Zeros::None => String::new(),
+        Zeros::One => "%20 = const f32[] [1.0]\n".into(),
+        Zeros::Codes => {
+            format!("%21 = {}\n%20 = cast(%21) {cast} : {parts}\n", codes(rng, d, 1))
+        }
+        Zeros::Floats => {
+            let all: Vec<String> = (0..n * blocks).map(|_| format!("{}.0", rng.bits() % 2)).collect();
+            format!("%20 = const {parts} [{}]\n", all.join(", "))
+        }
+    };
+    let centred = match d.zeros {
+        Zeros::None => 2,
+        _ => 3,
+    };
+    let sub = if centred == 3 { format!("%3 = sub(%2, %20) : {whole}\n") } else { String::new() };
+    let slice =
+        format!("%7 = slice(%6) {{sizes = [{n}, {k}], starts = [0, 0], steps = [1, 1]}} : f32[{n}, {k}]\n");
+    let (slice, cut) = if padded == k { (String::new(), 6) } else { (slice, 7) };
+    let result = format!("f32[{batch}, {m}, {n}]");
+    let (epilogue, y) = if d.epilogue {
+        let add = format!("%10 = const f32[{n}] random(4)\n%11 = add(%9, %10) : {result}\n");
+        (format!("{add}%12 = const f32[] [0.0]\n%13 = max(%11, %12) : {result}\n"), 13)
+    } else {
+        (String::new(), 9)
+    };
+    let text = format!(
+        "graph @product(%0 \"x\": f32[{batch}, {m}, {k}]) -> (%{y} \"y\") {{\n\
+         %1 = {}\n%2 = cast(%1) {cast} : {whole}\n{zeros}{sub}\
+         %4 = const {parts} random(3)\n%5 = mul(%{centred}, %4) : {whole}\n\
+         %6 = reshape(%5) {{shape = [{n}, {padded}]}} : f32[{n}, {padded}]\n{slice}\
+         %8 = transpose(%{cut}) {{perm = [1, 0]}} : f32[{k}, {n}]\n%9 = matmul(%0, %8) : {result}\n{epilogue}}}\n",
+        codes(rng, d, block)
+    );
+    let graph = text::parse(&text, &|_| None).unwrap_or_else(|e| panic!("{d:?}: {e}\n{text}"));
+    egret::ir::verify(&graph).unwrap_or_else(|e| panic!("{d:?}: {e:?}\n{text}"));
+    graph
+}
+
+#[test]
+fn engines_agree() {
+    let mut rng = Rng::new(17);
+    let mut packed = 0;
+    for _ in 0..60 {
+        let drawn = draw(&mut rng);
+        let graph = graph(&drawn, &mut rng);
+        let inputs = source::made_up(&graph, 2).expect("inputs");
+        let want = interp::run(&graph, &inputs).expect("the interpreter");
+        let scale = match &want[0] {
+            Value::Tensor(t) => t.data::<f32>().iter().fold(0f32, |m, x| m.max(x.abs())),
+            other => panic!("{other:?}"),
+        };
+        let tolerance = compare::Tolerance { rtol: 1e-5, atol: 2e-6 * f64::from(scale) };
+        for (engine, wide, threads) in [
+            (Engine::Jit, true, 1),
+            (Engine::Jit, true, 3),
+            (Engine::Jit, false, 1),
+            (Engine::JitNoOpt, true, 1),
+        ] {
+            let options = Options { wide, threads, ..Options::default() };
+            let got = Executable::new(graph.clone(), engine, &options, &BTreeMap::new())
+                .and_then(|e| e.run(&inputs))
+                .unwrap_or_else(|e| panic!("{drawn:?}: {e}"));
+            compare::compare(&want[0], &got[0], tolerance)
+                .unwrap_or_else(|e| panic!("{drawn:?}, {}, wide {wide}: {e}", engine.name()));
+        }
+        let lowered = pipeline::lower(graph, &Options::default(), &BTreeMap::new()).expect("a program");
+        let kernels: Vec<&str> = lowered.program.kernels.iter().map(|k| k.name.as_str()).collect();
+        // Smaller ones are folded whenever a node is made.
+        if drawn.n * drawn.k * 4 > 1 << 16 {
+            assert!(kernels.iter().all(|k| k.starts_with("matmul_blockwise")), "{drawn:?}: {kernels:?}");
+            packed += 1;
+        }
+    }
+    assert!(packed > 20, "{packed} products read codes");
+}
