@@ -1,7 +1,7 @@
 //! Decision trees: every row of features walks every tree, node by node, through tables made at compile time.
 //!
 //! Leaves are nodes that lead to themselves, so that a tree takes the same number of steps for every row: the loop's end is no
-//! branch that data decides, and the walks of neighbouring trees overlap.
+//! branch that data decides. Eight neighbouring trees are walked side by side.
 
 use crate::error::Unsupported;
 use crate::expr::{decode, encode};
@@ -14,6 +14,9 @@ use egret_loop::{Access, BinOp, Cmp, Elem, KernelBuilder, Param, Ty, V, math};
 
 /// Steps through trees that one task takes, at least.
 const TASK_STEPS: i64 = 1 << 14;
+
+/// Trees that are walked side by side, where a step is no loop itself.
+const TOGETHER: i64 = 8;
 
 /// What a leaf does to its target, `aggregate` of the op.
 #[derive(Copy, Clone)]
@@ -82,7 +85,7 @@ const FEATURE: usize = 0;
 const SPLIT: usize = 1;
 /// Where to go, two entries a node: if the test fails, and if it holds.
 const NEXT: usize = 2;
-/// Root and depth of each tree.
+/// Root of each tree, and the steps through it.
 const ROOTS: usize = 3;
 /// Target of each leaf, where there is more than one.
 const TARGET: usize = 4;
@@ -179,6 +182,24 @@ impl Trees {
         self.nodes.iter().all(|n| n.mode == first).then_some(first)
     }
 
+    /// How many neighbouring trees are walked side by side: each step waits for three loads, those of other trees do not wait for it.
+    fn together(&self) -> i64 {
+        // The members of a set are a loop in each step.
+        if self.nodes.iter().any(|n| n.mode == 6) { 1 } else { TOGETHER }
+    }
+
+    /// Steps through each tree: as many as through the deepest of those beside it.
+    fn depths(&self) -> Vec<i64> {
+        let (n, together) = (self.roots.len(), self.together() as usize);
+        let grouped = n - n % together;
+        let deepest = |trees: &[Root]| trees.iter().map(|r| r.depth).max().unwrap_or(0);
+        let groups = self.roots[..grouped].chunks(together);
+        let mut depths: Vec<i64> =
+            groups.flat_map(|trees| std::iter::repeat_n(deepest(trees), together)).collect();
+        depths.extend(self.roots[grouped..].iter().map(|r| r.depth));
+        depths
+    }
+
     fn tables(&self, ctx: &mut Ctx) -> [Option<(egret_loop::Arg, Elem, usize)>; TABLES] {
         let leaves = self.leaves.len();
         let mut table = |name: &str, elem: Elem, bytes: Vec<u8>| {
@@ -197,7 +218,8 @@ impl Trees {
         let inner = nodes.iter().flat_map(|n| [self.place(n.next[1]), self.place(n.next[0])]);
         let own = (0..leaves).flat_map(|l| [self.place((l, true)); 2]);
         out[NEXT] = table("next", Elem::I32, ints(&mut inner.chain(own)));
-        let roots = self.roots.iter().flat_map(|r| [r.node as i32, r.depth as i32]);
+        let depths = self.depths();
+        let roots = self.roots.iter().zip(depths).flat_map(|(r, depth)| [r.node as i32, depth as i32]);
         out[ROOTS] = table("roots", Elem::I32, ints(&mut { roots }));
         if self.width > 1 {
             out[TARGET] = table("target", Elem::I32, ints(&mut self.leaves.iter().map(|l| l.0 as i32)));
@@ -271,13 +293,42 @@ impl Walk<'_> {
             let at = slot(k, target);
             k.store(self.sums, at, start);
         });
+        let (trees, together) = (self.trees.roots.len() as i64, self.trees.together());
+        let grouped = trees - trees % together;
         let mut result = Ok(());
-        k.for_n(self.trees.roots.len() as i64, |k, tree| {
-            let (root, depth) = (k.affine(&[(tree, 2)], 0), k.affine(&[(tree, 2)], 1));
-            let (root, depth) = (self.entry(k, ROOTS, root), self.entry(k, ROOTS, depth));
-            let at = k.local(root);
-            let zero = k.int(0);
-            k.for_values(zero, depth, 1, |k, _| {
+        for (begin, end, n) in [(0, grouped, together), (grouped, trees, 1)] {
+            k.for_range(begin, end, n, |k, tree| {
+                if let Err(e) = self.walk(k, row, tree, n, &slot) {
+                    result = Err(e);
+                }
+            });
+        }
+        result?;
+        self.finish(k, row)
+    }
+
+    /// Walks `n` trees from `tree` on, side by side, and adds what their leaves say, one after another.
+    fn walk(
+        &self,
+        k: &mut KernelBuilder,
+        row: V,
+        tree: V,
+        n: i64,
+        slot: &impl Fn(&mut KernelBuilder, V) -> V,
+    ) -> Result<(), Unsupported> {
+        let depth = k.affine(&[(tree, 2)], 1);
+        let depth = self.entry(k, ROOTS, depth);
+        let places: Vec<_> = (0..n)
+            .map(|i| {
+                let root = k.affine(&[(tree, 2)], 2 * i);
+                let root = self.entry(k, ROOTS, root);
+                k.local(root)
+            })
+            .collect();
+        let zero = k.int(0);
+        let mut result = Ok(());
+        k.for_values(zero, depth, 1, |k, _| {
+            for &at in &places {
                 let node = k.get(at);
                 match self.holds(k, row, node) {
                     Ok(holds) => {
@@ -288,10 +339,12 @@ impl Walk<'_> {
                     }
                     Err(e) => result = Err(e),
                 }
-            });
+            }
+        });
+        for at in places {
             let leaf = k.get(at);
             let leaf = k.affine(&[(leaf, 1)], -(self.trees.nodes.len() as i64));
-            let target = if width > 1 { self.entry(k, TARGET, leaf) } else { k.int(0) };
+            let target = if self.trees.width > 1 { self.entry(k, TARGET, leaf) } else { k.int(0) };
             let (weight, to) = (self.float(k, WEIGHT, leaf), slot(k, target));
             let old = k.load(self.sums, to);
             let new = match self.trees.aggregate {
@@ -300,9 +353,8 @@ impl Walk<'_> {
                 Aggregate::Max => k.binary(BinOp::Max, old, weight),
             };
             k.store(self.sums, to, new);
-        });
-        result?;
-        self.finish(k, row)
+        }
+        result
     }
 
     /// Whether the test of a node holds.
