@@ -38,6 +38,7 @@ fn feature(of: CpuidFeature) -> Option<Feature> {
         CpuidFeature::AVX => Some(Feature::Avx),
         CpuidFeature::AVX2 => Some(Feature::Avx2),
         CpuidFeature::FMA => Some(Feature::Fma),
+        CpuidFeature::F16C => Some(Feature::F16c),
         CpuidFeature::AVX512_VNNI => Some(Feature::Avx512vnni),
         CpuidFeature::AVX512F => Some(Feature::Avx512f),
         CpuidFeature::AVX512VL => Some(Feature::Avx512vl),

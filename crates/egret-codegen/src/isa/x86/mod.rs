@@ -1,4 +1,4 @@
-//! x86-64: one row per level, the encoder of contraction tiles for AVX2 and AVX-512, and that of kernels ([`kernel`]) for AVX-512.
+//! x86-64: one row per level, and the encoders of contraction tiles and of kernels ([`kernel`]) for AVX2 and AVX-512.
 
 mod asm;
 #[cfg(test)]
@@ -55,6 +55,7 @@ pub(super) const V3: Isa = Isa {
     sets: |rows, cols| tile::sets(rows, cols, WideIsa::Avx2),
     cost_model: "x86-64-v3",
     encode_tile: Some(|tile, params| tile::encode(tile, params, WideIsa::Avx2, false)),
+    encode_kernel: Some(|kernel| kernel::encode(kernel, WideIsa::Avx2)),
     ..V2
 };
 
@@ -71,7 +72,7 @@ pub(super) const V4: Isa = Isa {
     sets: |rows, cols| tile::sets(rows, cols, WideIsa::Avx512),
     cost_model: "x86-64-v4",
     encode_tile: Some(|tile, params| tile::encode(tile, params, WideIsa::Avx512, false)),
-    encode_kernel: Some(kernel::encode),
+    encode_kernel: Some(|kernel| kernel::encode(kernel, WideIsa::Avx512)),
     ..V3
 };
 

@@ -303,20 +303,20 @@ vector_ops! {
         EVEX_Vcvttpd2uqq_zmm_k1z_zmmm512b64_sae;
     // Between elements of unlike sizes: the row is that of the wider vector.
     Cvtps2Pd =>
-        INVALID, INVALID, INVALID,
-        EVEX_Vcvtps2pd_ymm_k1z_xmmm128b32, EVEX_Vcvtps2pd_zmm_k1z_ymmm256b32_sae;
+        INVALID, VEX_Vcvtps2pd_ymm_xmmm128,
+        INVALID, EVEX_Vcvtps2pd_ymm_k1z_xmmm128b32, EVEX_Vcvtps2pd_zmm_k1z_ymmm256b32_sae;
     Cvtpd2Ps =>
-        INVALID, INVALID, INVALID,
-        EVEX_Vcvtpd2ps_xmm_k1z_ymmm256b64, EVEX_Vcvtpd2ps_ymm_k1z_zmmm512b64_er;
+        INVALID, VEX_Vcvtpd2ps_xmm_ymmm256,
+        INVALID, EVEX_Vcvtpd2ps_xmm_k1z_ymmm256b64, EVEX_Vcvtpd2ps_ymm_k1z_zmmm512b64_er;
     Cvtdq2Pd =>
-        INVALID, INVALID, INVALID,
-        EVEX_Vcvtdq2pd_ymm_k1z_xmmm128b32, EVEX_Vcvtdq2pd_zmm_k1z_ymmm256b32_er;
+        INVALID, VEX_Vcvtdq2pd_ymm_xmmm128,
+        INVALID, EVEX_Vcvtdq2pd_ymm_k1z_xmmm128b32, EVEX_Vcvtdq2pd_zmm_k1z_ymmm256b32_er;
     Cvtudq2Pd =>
         INVALID, INVALID, INVALID,
         EVEX_Vcvtudq2pd_ymm_k1z_xmmm128b32, EVEX_Vcvtudq2pd_zmm_k1z_ymmm256b32_er;
     Cvttpd2Dq =>
-        INVALID, INVALID, INVALID,
-        EVEX_Vcvttpd2dq_xmm_k1z_ymmm256b64, EVEX_Vcvttpd2dq_ymm_k1z_zmmm512b64_sae;
+        INVALID, VEX_Vcvttpd2dq_xmm_ymmm256,
+        INVALID, EVEX_Vcvttpd2dq_xmm_k1z_ymmm256b64, EVEX_Vcvttpd2dq_ymm_k1z_zmmm512b64_sae;
     Cvttpd2Udq =>
         INVALID, INVALID, INVALID,
         EVEX_Vcvttpd2udq_xmm_k1z_ymmm256b64, EVEX_Vcvttpd2udq_ymm_k1z_zmmm512b64_sae;
@@ -336,23 +336,25 @@ vector_ops! {
         EVEX_Vcvtps2ph_xmmm64_k1z_xmm_imm8, EVEX_Vcvtps2ph_xmmm128_k1z_ymm_imm8,
         EVEX_Vcvtps2ph_ymmm256_k1z_zmm_imm8_sae;
     PmovsxDq =>
-        INVALID, INVALID, INVALID, EVEX_Vpmovsxdq_ymm_k1z_xmmm128, EVEX_Vpmovsxdq_zmm_k1z_ymmm256;
+        VEX_Vpmovsxdq_xmm_xmmm64, VEX_Vpmovsxdq_ymm_xmmm128,
+        INVALID, EVEX_Vpmovsxdq_ymm_k1z_xmmm128, EVEX_Vpmovsxdq_zmm_k1z_ymmm256;
     PmovzxDq =>
-        INVALID, INVALID, INVALID, EVEX_Vpmovzxdq_ymm_k1z_xmmm128, EVEX_Vpmovzxdq_zmm_k1z_ymmm256;
+        INVALID, VEX_Vpmovzxdq_ymm_xmmm128,
+        INVALID, EVEX_Vpmovzxdq_ymm_k1z_xmmm128, EVEX_Vpmovzxdq_zmm_k1z_ymmm256;
     PmovQd =>
         INVALID, INVALID, INVALID, EVEX_Vpmovqd_xmmm128_k1z_ymm, EVEX_Vpmovqd_ymmm256_k1z_zmm;
     // Small integers in memory as lanes of 32 bits: the row is that of the lanes.
     PmovsxBd =>
-        INVALID, INVALID,
+        VEX_Vpmovsxbd_xmm_xmmm32, VEX_Vpmovsxbd_ymm_xmmm64,
         EVEX_Vpmovsxbd_xmm_k1z_xmmm32, EVEX_Vpmovsxbd_ymm_k1z_xmmm64, EVEX_Vpmovsxbd_zmm_k1z_xmmm128;
     PmovzxBd =>
-        INVALID, INVALID,
+        VEX_Vpmovzxbd_xmm_xmmm32, VEX_Vpmovzxbd_ymm_xmmm64,
         EVEX_Vpmovzxbd_xmm_k1z_xmmm32, EVEX_Vpmovzxbd_ymm_k1z_xmmm64, EVEX_Vpmovzxbd_zmm_k1z_xmmm128;
     PmovsxWd =>
-        INVALID, INVALID,
+        VEX_Vpmovsxwd_xmm_xmmm64, VEX_Vpmovsxwd_ymm_xmmm128,
         EVEX_Vpmovsxwd_xmm_k1z_xmmm64, EVEX_Vpmovsxwd_ymm_k1z_xmmm128, EVEX_Vpmovsxwd_zmm_k1z_ymmm256;
     PmovzxWd =>
-        INVALID, INVALID,
+        VEX_Vpmovzxwd_xmm_xmmm64, VEX_Vpmovzxwd_ymm_xmmm128,
         EVEX_Vpmovzxwd_xmm_k1z_xmmm64, EVEX_Vpmovzxwd_ymm_k1z_xmmm128, EVEX_Vpmovzxwd_zmm_k1z_ymmm256;
     PmovDb =>
         INVALID, INVALID,
@@ -360,4 +362,66 @@ vector_ops! {
     PmovDw =>
         INVALID, INVALID,
         EVEX_Vpmovdw_xmmm64_k1z_xmm, EVEX_Vpmovdw_xmmm128_k1z_ymm, EVEX_Vpmovdw_ymmm256_k1z_zmm;
+    // Moves: the row of a load or a store is that of the register.
+    LoadUps =>
+        VEX_Vmovups_xmm_xmmm128, VEX_Vmovups_ymm_ymmm256,
+        EVEX_Vmovups_xmm_k1z_xmmm128, EVEX_Vmovups_ymm_k1z_ymmm256, EVEX_Vmovups_zmm_k1z_zmmm512;
+    StoreUps =>
+        VEX_Vmovups_xmmm128_xmm, VEX_Vmovups_ymmm256_ymm,
+        EVEX_Vmovups_xmmm128_k1z_xmm, EVEX_Vmovups_ymmm256_k1z_ymm, EVEX_Vmovups_zmmm512_k1z_zmm;
+    LoadSs => VEX_Vmovss_xmm_m32, INVALID, EVEX_Vmovss_xmm_k1z_m32, INVALID, INVALID;
+    StoreSs => VEX_Vmovss_m32_xmm, INVALID, EVEX_Vmovss_m32_k1_xmm, INVALID, INVALID;
+    LoadSd => VEX_Vmovsd_xmm_m64, INVALID, EVEX_Vmovsd_xmm_k1z_m64, INVALID, INVALID;
+    StoreSd => VEX_Vmovsd_m64_xmm, INVALID, EVEX_Vmovsd_m64_k1_xmm, INVALID, INVALID;
+    LoadQ => VEX_Vmovq_xmm_xmmm64, INVALID, EVEX_Vmovq_xmm_xmmm64, INVALID, INVALID;
+    StoreQ => VEX_Vmovq_xmmm64_xmm, INVALID, EVEX_Vmovq_xmmm64_xmm, INVALID, INVALID;
+    // Between lane 0 and general registers or memory.
+    IntoD => VEX_Vmovd_xmm_rm32, INVALID, EVEX_Vmovd_xmm_rm32, INVALID, INVALID;
+    OutOfD => VEX_Vmovd_rm32_xmm, INVALID, EVEX_Vmovd_rm32_xmm, INVALID, INVALID;
+    IntoQ => VEX_Vmovq_xmm_rm64, INVALID, EVEX_Vmovq_xmm_rm64, INVALID, INVALID;
+    OutOfQ => VEX_Vmovq_rm64_xmm, INVALID, EVEX_Vmovq_rm64_xmm, INVALID, INVALID;
+    // One element in every lane: from lane 0 or memory, and from a general register.
+    BroadcastD =>
+        VEX_Vpbroadcastd_xmm_xmmm32, VEX_Vpbroadcastd_ymm_xmmm32,
+        EVEX_Vpbroadcastd_xmm_k1z_xmmm32, EVEX_Vpbroadcastd_ymm_k1z_xmmm32, EVEX_Vpbroadcastd_zmm_k1z_xmmm32;
+    BroadcastQ =>
+        VEX_Vpbroadcastq_xmm_xmmm64, VEX_Vpbroadcastq_ymm_xmmm64,
+        EVEX_Vpbroadcastq_xmm_k1z_xmmm64, EVEX_Vpbroadcastq_ymm_k1z_xmmm64, EVEX_Vpbroadcastq_zmm_k1z_xmmm64;
+    BroadcastIntD =>
+        INVALID, INVALID,
+        EVEX_Vpbroadcastd_xmm_k1z_r32, EVEX_Vpbroadcastd_ymm_k1z_r32, EVEX_Vpbroadcastd_zmm_k1z_r32;
+    BroadcastIntQ =>
+        INVALID, INVALID,
+        EVEX_Vpbroadcastq_xmm_k1z_r64, EVEX_Vpbroadcastq_ymm_k1z_r64, EVEX_Vpbroadcastq_zmm_k1z_r64;
+    // 16 or 32 bytes of a vector: the row is that of the vector.
+    Extract16 =>
+        INVALID, VEX_Vextractf128_xmmm128_ymm_imm8,
+        INVALID, EVEX_Vextractf32x4_xmmm128_k1z_ymm_imm8, EVEX_Vextractf32x4_xmmm128_k1z_zmm_imm8;
+    Extract32 =>
+        INVALID, INVALID, INVALID, INVALID, EVEX_Vextractf64x4_ymmm256_k1z_zmm_imm8;
+    // Scalars converted in lane 0.
+    Cvtss2Sd => VEX_Vcvtss2sd_xmm_xmm_xmmm32, INVALID, EVEX_Vcvtss2sd_xmm_k1z_xmm_xmmm32_sae, INVALID, INVALID;
+    Cvtsd2Ss => VEX_Vcvtsd2ss_xmm_xmm_xmmm64, INVALID, EVEX_Vcvtsd2ss_xmm_k1z_xmm_xmmm64_er, INVALID, INVALID;
+    CvtInt32Ss => VEX_Vcvtsi2ss_xmm_xmm_rm32, INVALID, EVEX_Vcvtsi2ss_xmm_xmm_rm32_er, INVALID, INVALID;
+    CvtInt32Sd => VEX_Vcvtsi2sd_xmm_xmm_rm32, INVALID, EVEX_Vcvtsi2sd_xmm_xmm_rm32_er, INVALID, INVALID;
+    CvtInt64Ss => VEX_Vcvtsi2ss_xmm_xmm_rm64, INVALID, EVEX_Vcvtsi2ss_xmm_xmm_rm64_er, INVALID, INVALID;
+    CvtInt64Sd => VEX_Vcvtsi2sd_xmm_xmm_rm64, INVALID, EVEX_Vcvtsi2sd_xmm_xmm_rm64_er, INVALID, INVALID;
+    Cvttsd2Int64 => VEX_Vcvttsd2si_r64_xmmm64, INVALID, INVALID, INVALID, INVALID;
+    CvtUint64Ss => INVALID, INVALID, EVEX_Vcvtusi2ss_xmm_xmm_rm64_er, INVALID, INVALID;
+    CvtUint64Sd => INVALID, INVALID, EVEX_Vcvtusi2sd_xmm_xmm_rm64_er, INVALID, INVALID;
+    // Conditions as lanes of which all bits are set, or none.
+    PcmpeqD => VEX_Vpcmpeqd_xmm_xmm_xmmm128, VEX_Vpcmpeqd_ymm_ymm_ymmm256, INVALID, INVALID, INVALID;
+    PcmpgtD => VEX_Vpcmpgtd_xmm_xmm_xmmm128, VEX_Vpcmpgtd_ymm_ymm_ymmm256, INVALID, INVALID, INVALID;
+    PcmpeqQ => VEX_Vpcmpeqq_xmm_xmm_xmmm128, VEX_Vpcmpeqq_ymm_ymm_ymmm256, INVALID, INVALID, INVALID;
+    PcmpgtQ => VEX_Vpcmpgtq_xmm_xmm_xmmm128, VEX_Vpcmpgtq_ymm_ymm_ymmm256, INVALID, INVALID, INVALID;
+    BlendvPs =>
+        VEX_Vblendvps_xmm_xmm_xmmm128_xmm, VEX_Vblendvps_ymm_ymm_ymmm256_ymm, INVALID, INVALID, INVALID;
+    MovmskPs => VEX_Vmovmskps_r32_xmm, VEX_Vmovmskps_r32_ymm, INVALID, INVALID, INVALID;
+    ShufPs => VEX_Vshufps_xmm_xmm_xmmm128_imm8, INVALID, INVALID, INVALID, INVALID;
+    // Lanes of two vectors as elements half as wide, with saturation.
+    PackssDw => VEX_Vpackssdw_xmm_xmm_xmmm128, INVALID, INVALID, INVALID, INVALID;
+    PackusDw => VEX_Vpackusdw_xmm_xmm_xmmm128, INVALID, INVALID, INVALID, INVALID;
+    PackssWb => VEX_Vpacksswb_xmm_xmm_xmmm128, INVALID, INVALID, INVALID, INVALID;
+    PackusWb => VEX_Vpackuswb_xmm_xmm_xmmm128, INVALID, INVALID, INVALID, INVALID;
+    PabsB => VEX_Vpabsb_xmm_xmmm128, INVALID, EVEX_Vpabsb_xmm_k1z_xmmm128, INVALID, INVALID;
 }

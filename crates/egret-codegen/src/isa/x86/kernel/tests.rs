@@ -3,6 +3,7 @@
 use egret_loop::*;
 use iced_x86::{Code, InstructionInfoFactory, OpAccess, OpKind, Register};
 
+use super::super::asm::WideIsa;
 use super::super::decode::{assert_same, decode, only_features};
 use super::written;
 use crate::isa::NotEncoded;
@@ -121,8 +122,8 @@ fn forms() -> Vec<Kernel> {
 }
 
 /// Code that holds more than there are registers, checks a number, and loops while something holds.
-fn crowded() -> Kernel {
-    kernel(Elem::F32, 16, |k, [x, y, z]| {
+fn crowded(lanes: u8) -> Kernel {
+    kernel(Elem::F32, lanes, |k, [x, y, z]| {
         let many: Vec<V> = (0..36)
             .map(|i| {
                 let c = k.num(x, f64::from(i));
@@ -153,8 +154,8 @@ fn crowded() -> Kernel {
     })
 }
 
-fn check(kernel: &Kernel) -> bool {
-    let (encoded, written) = match written(kernel) {
+fn check(kernel: &Kernel, isa: WideIsa) -> bool {
+    let (encoded, written) = match written(kernel, isa) {
         Ok(both) => both,
         Err(NotEncoded::Refused(_)) => return false,
         Err(NotEncoded::Broken(m)) => panic!("{m}: {}", crate::isa::x86::kernel::tests::text_of(kernel)),
@@ -162,7 +163,7 @@ fn check(kernel: &Kernel) -> bool {
     let code = decode(&encoded.bytes[..encoded.code]);
     assert_eq!(written.len(), code.len());
     written.iter().zip(&code).for_each(|(w, r)| assert_same(w, r));
-    only_features(&code, super::super::V4.features);
+    only_features(&code, isa.row().features);
 
     // What is written is registers that the function may write, memory of parameters, and the frame.
     let saved = code.iter().filter(|i| i.code() == Code::Push_r64).map(|i| i.op0_register());
@@ -227,8 +228,11 @@ fn text_of(kernel: &Kernel) -> String {
 #[test]
 fn every_form_is_what_was_written_and_within_the_targets_features() {
     let forms = forms();
-    let refused = forms.iter().filter(|k| !check(k)).count();
+    let refused = |isa| forms.iter().filter(|k| !check(k, isa)).count();
     // Division by what is not known or of vectors, and rounding of integers.
-    assert_eq!((refused, forms.len()), (112, 2761), "forms that are refused, of all");
-    assert!(check(&crowded()));
+    assert_eq!((refused(WideIsa::Avx512), forms.len()), (112, 2761), "forms that are refused, of all");
+    assert!(check(&crowded(16), WideIsa::Avx512));
+    // And vectors of 64 bytes, of which small integers in 16 lanes are some, and what AVX2 lacks of u32 and 64 bits.
+    assert_eq!(refused(WideIsa::Avx2), 1016);
+    assert!(check(&crowded(8), WideIsa::Avx2));
 }

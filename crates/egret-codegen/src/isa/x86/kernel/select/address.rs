@@ -5,7 +5,7 @@ use iced_x86::{Code, OpKind};
 use regalloc2::VReg;
 
 use super::{Select, Value, class};
-use crate::isa::x86::kernel::mir::{Arg, Base, INT, Inst, MASK, Mem, VECTOR, View};
+use crate::isa::x86::kernel::mir::{Arg, Base, INT, Inst, Mem, View};
 use crate::isa::x86::kernel::op::VectorOp;
 use crate::isa::{Encoding, broken, refused};
 
@@ -162,8 +162,8 @@ impl Select<'_> {
         if ty.elem == Elem::F16 && ty.lanes > 1 {
             return self.load_half(place, ty);
         }
-        let (code, view) = load_code(ty)?;
-        Ok(self.define(code, class(ty), view, vec![Arg::Mem(place)]))
+        let (code, view) = self.load_code(ty)?;
+        Ok(self.define(code, class(ty, self.avx512), view, vec![Arg::Mem(place)]))
     }
 
     pub(super) fn store(&mut self, p: Param, index: V, value: V) -> Encoding<()> {
@@ -175,49 +175,55 @@ impl Select<'_> {
         if ty.elem == Elem::Bool && ty.lanes > 1 {
             return self.store_mask(place, value, ty.lanes);
         }
-        let (code, view) = store_code(ty)?;
+        if ty.lanes > 1 && ty.elem.size() < 4 && !self.avx512 {
+            let packed = self.pack(ty.elem, vector_view(ty)?, value)?;
+            return self.store_bytes(place, packed, ty.elem.size() * usize::from(ty.lanes));
+        }
+        let (code, view) = self.store_code(ty)?;
         self.push(Inst::new(code, vec![Arg::Mem(place), Arg::Use(value, view)]));
         Ok(())
     }
 
-    /// Bytes of 0 or 1 as a mask.
-    fn load_mask(&mut self, place: Mem, lanes: u8) -> Encoding<VReg> {
-        let x = View::X;
-        let bytes = match lanes {
-            2 => {
-                let two = self.define(Code::Movzx_r32_rm16, INT, View::B32, vec![Arg::Mem(place)]);
-                let args = vec![Arg::Use(two, View::B32)];
-                self.pure(Code::EVEX_Vmovd_xmm_rm32, (VECTOR, x), None, args, None)
-            }
-            4 => self.define(Code::EVEX_Vmovd_xmm_rm32, VECTOR, x, vec![Arg::Mem(place)]),
-            8 => self.define(Code::EVEX_Vmovq_xmm_rm64, VECTOR, x, vec![Arg::Mem(place)]),
-            _ => self.define(Code::EVEX_Vmovups_xmm_k1z_xmmm128, VECTOR, x, vec![Arg::Mem(place)]),
+    fn load_code(&self, ty: Ty) -> Encoding<(Code, View)> {
+        let extend = match ty.elem {
+            Elem::I8 => Some(VectorOp::PmovsxBd),
+            Elem::U8 => Some(VectorOp::PmovzxBd),
+            Elem::I16 => Some(VectorOp::PmovsxWd),
+            Elem::U16 => Some(VectorOp::PmovzxWd),
+            _ => None,
         };
-        let args = vec![Arg::Use(bytes, x), Arg::Use(bytes, x)];
-        Ok(self.pure(Code::EVEX_Vptestmb_kr_k1_xmm_xmmm128, (MASK, View::K), None, args, None))
+        let (op, view) = match (ty.elem, ty.lanes) {
+            (Elem::F32, 1) => (VectorOp::LoadSs, View::X),
+            (Elem::F64, 1) => (VectorOp::LoadSd, View::X),
+            (Elem::I64 | Elem::U64, 1) => return Ok((Code::Mov_r64_rm64, View::B64)),
+            (Elem::I32 | Elem::U32, 1) => return Ok((Code::Mov_r32_rm32, View::B32)),
+            (Elem::I16, 1) => return Ok((Code::Movsx_r32_rm16, View::B32)),
+            (Elem::U16 | Elem::F16, 1) => return Ok((Code::Movzx_r32_rm16, View::B32)),
+            (Elem::I8, 1) => return Ok((Code::Movsx_r32_rm8, View::B32)),
+            (Elem::U8 | Elem::Bool, 1) => return Ok((Code::Movzx_r32_rm8, View::B32)),
+            _ => (extend.unwrap_or(VectorOp::LoadUps), vector_view(ty)?),
+        };
+        Ok((self.code(op, view)?, view))
     }
 
-    /// A mask as bytes of 0 or 1.
-    fn store_mask(&mut self, place: Mem, mask: VReg, lanes: u8) -> Encoding<()> {
-        let x = View::X;
-        let all = vec![Arg::Use(mask, View::K)];
-        let all = self.pure(Code::EVEX_Vpmovm2b_xmm_kr, (VECTOR, x), None, all, None);
-        // Bytes of -1 are 1 without their sign.
-        let args = vec![Arg::Use(all, x)];
-        let bytes = self.pure(Code::EVEX_Vpabsb_xmm_k1z_xmmm128, (VECTOR, x), None, args, None);
-        let code = match lanes {
-            2 => {
-                let args = vec![Arg::Use(bytes, x)];
-                let two = self.pure(Code::EVEX_Vmovd_rm32_xmm, (INT, View::B32), None, args, None);
-                self.push(Inst::new(Code::Mov_rm16_r16, vec![Arg::Mem(place), Arg::Use(two, View::B16)]));
-                return Ok(());
+    fn store_code(&self, ty: Ty) -> Encoding<(Code, View)> {
+        let (op, view) = match (ty.elem, ty.lanes) {
+            (Elem::F32, 1) => (VectorOp::StoreSs, View::X),
+            (Elem::F64, 1) => (VectorOp::StoreSd, View::X),
+            (Elem::I64 | Elem::U64, 1) => return Ok((Code::Mov_rm64_r64, View::B64)),
+            (Elem::I32 | Elem::U32, 1) => return Ok((Code::Mov_rm32_r32, View::B32)),
+            (Elem::I16 | Elem::U16 | Elem::F16, 1) => return Ok((Code::Mov_rm16_r16, View::B16)),
+            (Elem::I8 | Elem::U8 | Elem::Bool, 1) => return Ok((Code::Mov_rm8_r8, View::B8)),
+            (elem, _) => {
+                let op = match elem.size() {
+                    1 => VectorOp::PmovDb,
+                    2 => VectorOp::PmovDw,
+                    _ => VectorOp::StoreUps,
+                };
+                (op, vector_view(ty)?)
             }
-            4 => Code::EVEX_Vmovd_rm32_xmm,
-            8 => Code::EVEX_Vmovq_rm64_xmm,
-            _ => Code::EVEX_Vmovups_xmmm128_k1z_xmm,
         };
-        self.push(Inst::new(code, vec![Arg::Mem(place), Arg::Use(bytes, x)]));
-        Ok(())
+        Ok((self.code(op, view)?, view))
     }
 }
 
@@ -239,58 +245,4 @@ pub(super) fn vector_view(ty: Ty) -> Encoding<View> {
         _ if ty.lanes == 1 && ty.elem.is_float() => Ok(View::X),
         n => Err(refused(format!("it has vectors of {n} bytes"))),
     }
-}
-
-fn load_code(ty: Ty) -> Encoding<(Code, View)> {
-    let extend = match ty.elem {
-        Elem::I8 => Some(VectorOp::PmovsxBd),
-        Elem::U8 => Some(VectorOp::PmovzxBd),
-        Elem::I16 => Some(VectorOp::PmovsxWd),
-        Elem::U16 => Some(VectorOp::PmovzxWd),
-        _ => None,
-    };
-    if let Some(op) = extend.filter(|_| ty.lanes > 1) {
-        return small_code(op, ty);
-    }
-    let code = match (ty.elem, ty.lanes) {
-        (Elem::F32, 1) => (Code::EVEX_Vmovss_xmm_k1z_m32, View::X),
-        (Elem::F64, 1) => (Code::EVEX_Vmovsd_xmm_k1z_m64, View::X),
-        (Elem::I64 | Elem::U64, 1) => (Code::Mov_r64_rm64, View::B64),
-        (Elem::I32 | Elem::U32, 1) => (Code::Mov_r32_rm32, View::B32),
-        (Elem::I16, 1) => (Code::Movsx_r32_rm16, View::B32),
-        (Elem::U16 | Elem::F16, 1) => (Code::Movzx_r32_rm16, View::B32),
-        (Elem::I8, 1) => (Code::Movsx_r32_rm8, View::B32),
-        (Elem::U8 | Elem::Bool, 1) => (Code::Movzx_r32_rm8, View::B32),
-        _ => match vector_view(ty)? {
-            View::X => (Code::EVEX_Vmovups_xmm_k1z_xmmm128, View::X),
-            View::Y => (Code::EVEX_Vmovups_ymm_k1z_ymmm256, View::Y),
-            _ => (Code::EVEX_Vmovups_zmm_k1z_zmmm512, View::Z),
-        },
-    };
-    Ok(code)
-}
-
-fn small_code(op: VectorOp, ty: Ty) -> Encoding<(Code, View)> {
-    let view = vector_view(ty)?;
-    Ok((op.code(view, true).ok_or_else(|| refused(format!("there is no {op:?} of {view:?}")))?, view))
-}
-
-fn store_code(ty: Ty) -> Encoding<(Code, View)> {
-    if ty.lanes > 1 && ty.elem.size() < 4 {
-        return small_code(if ty.elem.size() == 1 { VectorOp::PmovDb } else { VectorOp::PmovDw }, ty);
-    }
-    let code = match (ty.elem, ty.lanes) {
-        (Elem::F32, 1) => (Code::EVEX_Vmovss_m32_k1_xmm, View::X),
-        (Elem::F64, 1) => (Code::EVEX_Vmovsd_m64_k1_xmm, View::X),
-        (Elem::I64 | Elem::U64, 1) => (Code::Mov_rm64_r64, View::B64),
-        (Elem::I32 | Elem::U32, 1) => (Code::Mov_rm32_r32, View::B32),
-        (Elem::I16 | Elem::U16 | Elem::F16, 1) => (Code::Mov_rm16_r16, View::B16),
-        (Elem::I8 | Elem::U8 | Elem::Bool, 1) => (Code::Mov_rm8_r8, View::B8),
-        _ => match vector_view(ty)? {
-            View::X => (Code::EVEX_Vmovups_xmmm128_k1z_xmm, View::X),
-            View::Y => (Code::EVEX_Vmovups_ymmm256_k1z_ymm, View::Y),
-            _ => (Code::EVEX_Vmovups_zmmm512_k1z_zmm, View::Z),
-        },
-    };
-    Ok(code)
 }

@@ -14,20 +14,32 @@ use crate::isa::{Encoding, broken, refused};
 impl Select<'_> {
     /// The code of a vector instruction.
     pub(super) fn code(&self, op: VectorOp, view: View) -> Encoding<iced_x86::Code> {
-        op.code(view, true).ok_or_else(|| refused(format!("there is no {op:?} of {view:?}")))
+        op.code(view, self.avx512).ok_or_else(|| refused(format!("there is no {op:?} of {view:?}")))
     }
 
-    /// A constant of 4 or 8 bytes as memory, in every lane.
-    pub(super) fn pool(&mut self, size: usize, bits: u64) -> Arg {
-        let at = self.function.constant(bits.to_le_bytes()[..size].to_vec());
-        Arg::Mem(Mem { base: Base::Pool(at), index: None, disp: 0, broadcast: true })
+    /// A constant of 4 or 8 bytes as memory, in every lane of a register of a size: without AVX-512 it stands there as often.
+    pub(super) fn pool(&mut self, view: View, size: usize, bits: u64) -> Arg {
+        let one = &bits.to_le_bytes()[..size];
+        let times = if self.avx512 { 1 } else { view_bytes(view) / size };
+        let at = self.function.constant(one.repeat(times));
+        Arg::Mem(Mem { base: Base::Pool(at), index: None, disp: 0, broadcast: self.avx512 })
+    }
+
+    /// The last source of a vector instruction of lanes of a size as one that is in a register.
+    pub(super) fn in_register(&mut self, size: usize, view: View, arg: Arg) -> Encoding<VReg> {
+        if let Arg::Use(v, _) = arg {
+            return Ok(v);
+        }
+        let op = if size == 8 { VectorOp::PorQ } else { VectorOp::PorD };
+        let elem = if size == 8 { Elem::F64 } else { Elem::F32 };
+        let zero = self.constant(Ty { elem, lanes: view_lanes(view, elem) }, 0)?;
+        self.two(op, view, zero, arg)
     }
 
     /// A constant in a register.
     pub(super) fn constant(&mut self, ty: Ty, bits: u64) -> Encoding<VReg> {
-        use iced_x86::Code;
         if ty.elem == Elem::Bool && ty.lanes > 1 {
-            return Ok(self.mask_constant(bits != 0));
+            return self.mask_constant(ty.lanes, bits != 0);
         }
         let bits = lane_bits(ty.elem, bits);
         if ty.lanes == 1 && !ty.elem.is_float() {
@@ -40,18 +52,15 @@ impl Select<'_> {
             return Ok(self.pure(code, (VECTOR, view), None, vec![again, again], None));
         }
         let size = lane_elem(ty.elem).size();
-        let code = match (size, view) {
-            (4, View::X) => Code::EVEX_Vpbroadcastd_xmm_k1z_xmmm32,
-            (4, View::Y) => Code::EVEX_Vpbroadcastd_ymm_k1z_xmmm32,
-            (4, View::Z) => Code::EVEX_Vpbroadcastd_zmm_k1z_xmmm32,
-            (8, View::X) => Code::EVEX_Vpbroadcastq_xmm_k1z_xmmm64,
-            (8, View::Y) => Code::EVEX_Vpbroadcastq_ymm_k1z_xmmm64,
-            (8, View::Z) => Code::EVEX_Vpbroadcastq_zmm_k1z_xmmm64,
+        let op = match size {
+            4 => VectorOp::BroadcastD,
+            8 => VectorOp::BroadcastQ,
             _ => return Err(refused(format!("it has constants of {ty}"))),
         };
-        let Arg::Mem(place) = self.pool(size, bits) else { return Err(broken("a constant out of memory")) };
-        let place = Arg::Mem(Mem { broadcast: false, ..place });
-        Ok(self.pure(code, (VECTOR, view), None, vec![place], None))
+        let code = self.code(op, view)?;
+        let at = self.function.constant(bits.to_le_bytes()[..size].to_vec());
+        let place = Mem { base: Base::Pool(at), index: None, disp: 0, broadcast: false };
+        Ok(self.pure(code, (VECTOR, view), None, vec![Arg::Mem(place)], None))
     }
 
     /// The last source of a vector instruction: constants are read from memory.
@@ -60,7 +69,7 @@ impl Select<'_> {
         match (self.value(v)?, lane_elem(ty.elem).size()) {
             (Value::Const(bits), size @ (4 | 8)) => {
                 let bits = lane_bits(ty.elem, *bits);
-                Ok(self.pool(size, bits))
+                Ok(self.pool(vector_view(ty)?, size, bits))
             }
             _ => Ok(Arg::Use(self.reg(v)?, vector_view(ty)?)),
         }
@@ -107,11 +116,11 @@ impl Select<'_> {
                     UnOp::Neg => (by_size(VectorOp::PxorD, VectorOp::PxorQ), sign),
                     _ => (by_size(VectorOp::PandD, VectorOp::PandQ), sign - 1),
                 };
-                let (x, bits) = (self.reg(x)?, self.pool(size, bits));
+                let (x, bits) = (self.reg(x)?, self.pool(view, size, bits));
                 self.two(op, view, x, bits)?
             }
             (UnOp::Not, false) => {
-                let (x, ones) = (self.reg(x)?, self.pool(size, u64::MAX));
+                let (x, ones) = (self.reg(x)?, self.pool(view, size, u64::MAX));
                 self.two(by_size(VectorOp::PxorD, VectorOp::PxorQ), view, x, ones)?
             }
             (UnOp::Neg, false) => {
@@ -144,11 +153,11 @@ impl Select<'_> {
             _ => return Ok(x),
         };
         if to.is_signed() {
-            let by = self.pool(4, unused);
+            let by = self.pool(view, 4, unused);
             let up = self.two(VectorOp::PsllvD, view, x, by)?;
             return self.two(VectorOp::PsravD, view, up, by);
         }
-        let low = self.pool(4, u64::from(u32::MAX >> unused));
+        let low = self.pool(view, 4, u64::from(u32::MAX >> unused));
         self.two(VectorOp::PandD, view, x, low)
     }
 
@@ -217,15 +226,8 @@ impl Select<'_> {
     /// smaller sign, and NaN stays. The maximum is joined by `and`, to which NaN must be added.
     fn min_max(&mut self, min: bool, elem: Elem, view: View, a: VReg, b: Arg) -> Encoding<VReg> {
         let pick = |s: VectorOp, d: VectorOp| if elem.size() == 8 { d } else { s };
-        let b = match b {
-            Arg::Use(v, _) => v,
-            constant => {
-                // Both orders need it as the first source too.
-                let code = self.code(pick(VectorOp::PorD, VectorOp::PorQ), view)?;
-                let zero = self.constant(Ty { elem, lanes: view_lanes(view, elem) }, 0)?;
-                self.pure(code, (VECTOR, view), None, vec![Arg::Use(zero, view), constant], None)
-            }
-        };
+        // Both orders need a constant as the first source too.
+        let b = self.in_register(elem.size(), view, b)?;
         let op = if min {
             pick(VectorOp::MinPs, VectorOp::MinPd)
         } else {
@@ -241,6 +243,10 @@ impl Select<'_> {
         let unordered = self.compare_lanes(compare, view, a, Arg::Use(b, view), UNORDERED)?;
         let add = self.code(pick(VectorOp::AddPs, VectorOp::AddPd), view)?;
         let args = vec![Arg::Use(a, view), Arg::Use(b, view)];
+        if !self.avx512 {
+            let sum = self.pure(add, (VECTOR, view), None, args, None);
+            return self.blend(elem.size(), view, unordered, Arg::Use(sum, view), both);
+        }
         Ok(self.pure(add, (VECTOR, view), Some(both), args, Some((unordered, false))))
     }
 
@@ -268,14 +274,18 @@ impl Select<'_> {
     }
 }
 
-/// Lanes of a register of a size.
-pub(super) fn view_lanes(view: View, elem: Elem) -> u8 {
-    let bytes = match view {
+/// Bytes of a vector register.
+fn view_bytes(view: View) -> usize {
+    match view {
         View::Z => 64,
         View::Y => 32,
         _ => 16,
-    };
-    (bytes / elem.size()) as u8
+    }
+}
+
+/// Lanes of a register of a size.
+pub(super) fn view_lanes(view: View, elem: Elem) -> u8 {
+    (view_bytes(view) / elem.size()) as u8
 }
 
 /// The bits of a number as they stand in a lane or in a general register: of fewer than 32 bits, extended to 32 by its sign.

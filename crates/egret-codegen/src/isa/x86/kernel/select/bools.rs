@@ -6,7 +6,7 @@ use regalloc2::VReg;
 
 use super::address::{Linear, imm32, lane_elem, vector_view};
 use super::{Select, Value};
-use crate::isa::x86::kernel::mir::{Arg, Condition, INT, Inst, MASK, VECTOR, View};
+use crate::isa::x86::kernel::mir::{Arg, Condition, INT, Inst, View};
 use crate::isa::x86::kernel::op::VectorOp;
 use crate::isa::{Encoding, broken, refused};
 
@@ -53,31 +53,20 @@ fn predicate(op: Cmp, float: bool) -> i64 {
 pub(super) const UNORDERED: i64 = 3;
 
 impl Select<'_> {
-    /// A mask of the lanes for which a predicate holds.
-    pub(super) fn compare_lanes(
-        &mut self,
-        op: VectorOp,
-        view: View,
-        a: VReg,
-        b: Arg,
-        predicate: i64,
-    ) -> Encoding<VReg> {
-        let code = self.code(op, view)?;
-        let args = vec![Arg::Use(a, view), b, Arg::Imm(predicate, OpKind::Immediate8)];
-        Ok(self.pure(code, (MASK, View::K), None, args, None))
-    }
-
     pub(super) fn compare(&mut self, op: Cmp, a: V, b: V) -> Encoding<Value> {
         let ty = self.ty(a)?;
-        let (float, signed) = (ty.elem.is_float(), ty.elem.is_signed());
+        // Unsigned numbers of fewer than 32 bits are positive in lanes of 32.
+        let (float, signed) = (ty.elem.is_float(), ty.elem.is_signed() || ty.elem.size() < 4);
         if ty.lanes == 1 && !float {
             return Ok(Value::Test(self.compare_scalars(op, ty.elem, a, b)?));
         }
-        let code = match (lane_elem(ty.elem).size(), float, signed) {
+        self.mask_place(ty.lanes)?;
+        let size = lane_elem(ty.elem).size();
+        let code = match (size, float, signed) {
             (4, true, _) => VectorOp::CmpPs,
             (8, true, _) => VectorOp::CmpPd,
             (4, _, true) => VectorOp::PcmpD,
-            (4, ..) if ty.elem != Elem::Bool => VectorOp::PcmpuD,
+            (4, ..) => VectorOp::PcmpuD,
             (8, _, true) => VectorOp::PcmpQ,
             (8, ..) => VectorOp::PcmpuQ,
             _ => return Err(refused(format!("it compares {ty}"))),
@@ -85,6 +74,7 @@ impl Select<'_> {
         let view = vector_view(ty)?;
         let (x, y) = (self.reg(a)?, self.operand(b)?);
         let mask = self.compare_lanes(code, view, x, y, predicate(op, float))?;
+        let mask = self.bools_of(size, view, mask)?;
         Ok(if ty.lanes == 1 { Value::Lane0(mask) } else { Value::Reg(mask) })
     }
 
@@ -122,21 +112,16 @@ impl Select<'_> {
         };
         match self.value(cond)?.clone() {
             Value::Test(test) => Ok(test),
-            Value::Lane0(mask) => Ok(of(self.mask_bits(mask), 1)),
+            Value::Lane0(mask) => Ok(of(self.mask_bits(mask, 1)?, 1)),
             _ => Ok(of(self.reg(cond)?, 1)),
         }
-    }
-
-    /// The bits of a mask as a number; those beyond its lanes are anything.
-    fn mask_bits(&mut self, mask: VReg) -> VReg {
-        self.pure(Code::VEX_Kmovw_r32_kr, (INT, View::B32), None, vec![Arg::Use(mask, View::K)], None)
     }
 
     /// A bool scalar as 0 or 1.
     pub(super) fn bool_number(&mut self, v: V) -> Encoding<VReg> {
         match self.value(v)?.clone() {
             Value::Lane0(mask) => {
-                let bits = self.mask_bits(mask);
+                let bits = self.mask_bits(mask, 1)?;
                 let one = Arg::Imm(1, OpKind::Immediate32);
                 Ok(self.pure(Code::And_rm32_imm32, (INT, View::B32), Some(bits), vec![one], None))
             }
@@ -156,24 +141,7 @@ impl Select<'_> {
             return Ok(*mask);
         }
         let number = self.bool_number(v)?;
-        Ok(self.pure(
-            Code::VEX_Kmovw_kr_r32,
-            (MASK, View::K),
-            None,
-            vec![Arg::Use(number, View::B32)],
-            None,
-        ))
-    }
-
-    fn mask_op(&mut self, code: Code, a: VReg, b: VReg) -> VReg {
-        let args = vec![Arg::Use(a, View::K), Arg::Use(b, View::K)];
-        self.pure(code, (MASK, View::K), None, args, None)
-    }
-
-    /// A mask of which all lanes hold, or none.
-    pub(super) fn mask_constant(&mut self, holds: bool) -> VReg {
-        let code = if holds { Code::VEX_Kxnorw_kr_kr_kr } else { Code::VEX_Kxorw_kr_kr_kr };
-        self.define(code, MASK, View::K, vec![Arg::Again(0, View::K), Arg::Again(0, View::K)])
+        self.mask_of_number(number, 1)
     }
 
     /// `not`, of bools.
@@ -185,27 +153,24 @@ impl Select<'_> {
             return Ok(Value::Reg(v));
         }
         let mask = if ty.lanes == 1 { self.lane0(x)? } else { self.reg(x)? };
-        let v =
-            self.pure(Code::VEX_Knotw_kr_kr, (MASK, View::K), None, vec![Arg::Use(mask, View::K)], None);
+        let v = self.mask_not(ty.lanes, mask)?;
         Ok(if ty.lanes == 1 { Value::Lane0(v) } else { Value::Reg(v) })
     }
 
     /// Bools with bools.
     pub(super) fn bool_binary(&mut self, op: BinOp, ty: Ty, a: V, b: V) -> Encoding<Value> {
-        let (number, mask) = match op {
-            BinOp::And | BinOp::Mul | BinOp::Min | BinOp::SelMin => {
-                (Code::And_r32_rm32, Code::VEX_Kandw_kr_kr_kr)
-            }
-            BinOp::Or | BinOp::Max | BinOp::SelMax => (Code::Or_r32_rm32, Code::VEX_Korw_kr_kr_kr),
-            BinOp::Xor => (Code::Xor_r32_rm32, Code::VEX_Kxorw_kr_kr_kr),
+        let (op, number) = match op {
+            BinOp::And | BinOp::Mul | BinOp::Min | BinOp::SelMin => (BinOp::And, Code::And_r32_rm32),
+            BinOp::Or | BinOp::Max | BinOp::SelMax => (BinOp::Or, Code::Or_r32_rm32),
+            BinOp::Xor => (BinOp::Xor, Code::Xor_r32_rm32),
             _ => return Err(refused(format!("it has {op:?} of {ty}"))),
         };
         if ty.lanes > 1 {
             let (x, y) = (self.reg(a)?, self.reg(b)?);
-            return Ok(Value::Reg(self.mask_op(mask, x, y)));
+            return Ok(Value::Reg(self.mask_two(op, ty.lanes, x, y)?));
         }
         if let (Value::Lane0(x), Value::Lane0(y)) = (self.value(a)?.clone(), self.value(b)?.clone()) {
-            return Ok(Value::Lane0(self.mask_op(mask, x, y)));
+            return Ok(Value::Lane0(self.mask_two(op, 1, x, y)?));
         }
         let (x, y) = (self.bool_number(a)?, self.bool_number(b)?);
         let v = self.pure(number, (INT, View::B32), Some(x), vec![Arg::Use(y, View::B32)], None);
@@ -216,7 +181,7 @@ impl Select<'_> {
     pub(super) fn any(&mut self, x: V) -> Encoding<Value> {
         let lanes = self.ty(x)?.lanes;
         let mask = self.reg(x)?;
-        Ok(Value::Test(self.any_lane(mask, lanes)))
+        Ok(Value::Test(self.any_lane(mask, lanes)?))
     }
 
     /// The lanes of a mask joined into one.
@@ -226,31 +191,19 @@ impl Select<'_> {
             BinOp::And | BinOp::Mul | BinOp::Min | BinOp::SelMin => {
                 // None of those that do not hold.
                 let mask = self.reg(x)?;
-                let args = vec![Arg::Use(mask, View::K)];
-                let others = self.pure(Code::VEX_Knotw_kr_kr, (MASK, View::K), None, args, None);
-                let Test { inst, .. } = self.any_lane(others, ty.lanes);
+                let others = self.mask_not(ty.lanes, mask)?;
+                let Test { inst, .. } = self.any_lane(others, ty.lanes)?;
                 Ok(Value::Test(Test { inst, holds: Condition::Equal }))
             }
             _ => Err(refused(format!("it folds {ty} by {op:?}"))),
         }
     }
 
-    fn any_lane(&mut self, mask: VReg, lanes: u8) -> Test {
-        let bits = self.mask_bits(mask);
+    fn any_lane(&mut self, mask: VReg, lanes: u8) -> Encoding<Test> {
+        let bits = self.mask_bits(mask, lanes)?;
         let all = Arg::Imm((1 << lanes) - 1, OpKind::Immediate32);
         let inst = Inst::new(Code::Test_rm32_imm32, vec![Arg::Use(bits, View::B32), all]);
-        Test { inst, holds: Condition::NotEqual }
-    }
-
-    /// a where a mask holds, else b; vectors, and floats as vectors.
-    pub(super) fn blend(&mut self, size: usize, view: View, mask: VReg, a: Arg, b: VReg) -> Encoding<VReg> {
-        let op = match size {
-            4 => VectorOp::PblendmD,
-            8 => VectorOp::PblendmQ,
-            n => return Err(refused(format!("it selects lanes of {n} bytes"))),
-        };
-        let code = self.code(op, view)?;
-        Ok(self.pure(code, (VECTOR, view), None, vec![Arg::Use(b, view), a], Some((mask, false))))
+        Ok(Test { inst, holds: Condition::NotEqual })
     }
 
     /// a where the condition holds, else b.
@@ -258,15 +211,14 @@ impl Select<'_> {
         match (ty.elem, ty.lanes) {
             (Elem::Bool, n) if n > 1 => {
                 let (mask, x, y) = (self.reg(cond)?, self.reg(a)?, self.reg(b)?);
-                let x = self.mask_op(Code::VEX_Kandw_kr_kr_kr, mask, x);
-                let y = self.mask_op(Code::VEX_Kandnw_kr_kr_kr, mask, y);
-                Ok(Value::Reg(self.mask_op(Code::VEX_Korw_kr_kr_kr, x, y)))
+                Ok(Value::Reg(self.mask_choice(n, mask, x, y)?))
             }
             (elem, n) if n > 1 || elem.is_float() => {
                 let mask = if n > 1 { self.reg(cond)? } else { self.lane0(cond)? };
                 let view = vector_view(ty)?;
-                let (x, y) = (self.operand(a)?, self.reg(b)?);
-                Ok(Value::Reg(self.blend(lane_elem(elem).size(), view, mask, x, y)?))
+                let (x, y, size) = (self.operand(a)?, self.reg(b)?, lane_elem(elem).size());
+                let mask = self.lanes_of(size, view, mask)?;
+                Ok(Value::Reg(self.blend(size, view, mask, x, y)?))
             }
             _ => {
                 let (x, y) = (self.reg(a)?, self.reg(b)?);

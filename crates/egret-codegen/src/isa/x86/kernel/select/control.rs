@@ -54,7 +54,7 @@ impl<'k> Select<'k> {
     /// Parameters of a block that take over locals; the scope in which they are is the current one.
     fn take_over(&mut self, block: BlockId, locals: &[Local]) {
         for l in locals {
-            let class = super::class(self.kernel.locals[l.0 as usize]);
+            let class = super::class(self.kernel.locals[l.0 as usize], self.avx512);
             let v = self.register(class);
             self.function.blocks[block].params.push(v);
             self.locals[l.0 as usize] = Some(v);

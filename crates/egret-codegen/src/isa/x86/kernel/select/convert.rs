@@ -15,6 +15,9 @@ use crate::isa::{Encoding, refused};
 /// The predicate for lanes of which none is NaN.
 const ORDERED: i64 = 7;
 
+/// The predicate of floats for greater or equal.
+const GREATER_OR_EQUAL: i64 = 0x1d;
+
 /// 32 bits of a general register.
 const HALF: (regalloc2::RegClass, View) = (INT, View::B32);
 
@@ -50,10 +53,8 @@ impl Select<'_> {
                 return Ok(Value::Test(Test { inst, holds: Condition::NotEqual }));
             }
             (Elem::F32, Elem::F64) | (Elem::F64, Elem::F32) => {
-                let code = match to {
-                    Elem::F64 => Code::EVEX_Vcvtss2sd_xmm_k1z_xmm_xmmm32_sae,
-                    _ => Code::EVEX_Vcvtsd2ss_xmm_k1z_xmm_xmmm64_er,
-                };
+                let op = if to == Elem::F64 { VectorOp::Cvtss2Sd } else { VectorOp::Cvtsd2Ss };
+                let code = self.code(op, View::X)?;
                 let x = self.reg(x)?;
                 let args = vec![Arg::Use(x, View::X), Arg::Use(x, View::X)];
                 self.pure(code, (VECTOR, View::X), None, args, None)
@@ -61,22 +62,27 @@ impl Select<'_> {
             (e, t) if e.is_float() => {
                 let mut x = self.reg(x)?;
                 // What is as wide as the number, as lane 0 of a vector; what is narrower by way of 32 bits, what is wider of f64.
-                let (via, code, out) = match (e, t.size()) {
-                    (Elem::F32, 4) => (t, Code::EVEX_Vmovd_rm32_xmm, HALF),
-                    (Elem::F32, 1 | 2) => (Elem::I32, Code::EVEX_Vmovd_rm32_xmm, HALF),
-                    (_, 8) => (t, Code::EVEX_Vmovq_rm64_xmm, WORD),
-                    _ => (Elem::I64, Code::EVEX_Vmovq_rm64_xmm, WORD),
+                let (via, op, out) = match (e, t.size()) {
+                    (Elem::F32, 4) => (t, VectorOp::OutOfD, HALF),
+                    (Elem::F32, 1 | 2) => (Elem::I32, VectorOp::OutOfD, HALF),
+                    (_, 8) => (t, VectorOp::OutOfQ, WORD),
+                    _ => (Elem::I64, VectorOp::OutOfQ, WORD),
                 };
                 if e == Elem::F32 && t.size() == 8 {
                     let args = vec![Arg::Use(x, View::X), Arg::Use(x, View::X)];
-                    let code = Code::EVEX_Vcvtss2sd_xmm_k1z_xmm_xmmm32_sae;
+                    let code = self.code(VectorOp::Cvtss2Sd, View::X)?;
                     x = self.pure(code, (VECTOR, View::X), None, args, None);
                 }
                 if t.size() < via.size() {
                     x = self.clamp(via.size(), t, x)?;
                 }
-                let v = self.saturate(via, View::X, x)?;
-                let v = self.pure(code, out, None, vec![Arg::Use(v, View::X)], None);
+                let v = if via == Elem::I64 && !self.avx512 {
+                    self.saturate_long(x)?
+                } else {
+                    let v = self.saturate(via, View::X, x)?;
+                    let code = self.code(op, View::X)?;
+                    self.pure(code, out, None, vec![Arg::Use(v, View::X)], None)
+                };
                 if t.size() < 8 && out == WORD {
                     one(self, Code::Mov_r32_rm32, View::B32, View::B32, v)
                 } else {
@@ -90,14 +96,15 @@ impl Select<'_> {
                 } else {
                     number
                 };
-                let (code, view) = match (e, t) {
-                    (Elem::U64, Elem::F32) => (Code::EVEX_Vcvtusi2ss_xmm_xmm_rm64_er, View::B64),
-                    (Elem::U64, _) => (Code::EVEX_Vcvtusi2sd_xmm_xmm_rm64_er, View::B64),
-                    (Elem::I64 | Elem::U32, Elem::F32) => (Code::EVEX_Vcvtsi2ss_xmm_xmm_rm64_er, View::B64),
-                    (Elem::I64 | Elem::U32, _) => (Code::EVEX_Vcvtsi2sd_xmm_xmm_rm64_er, View::B64),
-                    (_, Elem::F32) => (Code::EVEX_Vcvtsi2ss_xmm_xmm_rm32_er, View::B32),
-                    (..) => (Code::EVEX_Vcvtsi2sd_xmm_xmm_rm32_er, View::B32),
+                let (op, view) = match (e, t) {
+                    (Elem::U64, Elem::F32) => (VectorOp::CvtUint64Ss, View::B64),
+                    (Elem::U64, _) => (VectorOp::CvtUint64Sd, View::B64),
+                    (Elem::I64 | Elem::U32, Elem::F32) => (VectorOp::CvtInt64Ss, View::B64),
+                    (Elem::I64 | Elem::U32, _) => (VectorOp::CvtInt64Sd, View::B64),
+                    (_, Elem::F32) => (VectorOp::CvtInt32Ss, View::B32),
+                    (..) => (VectorOp::CvtInt32Sd, View::B32),
                 };
+                let code = self.code(op, View::X)?;
                 // The upper lanes come from the register that is written before.
                 let zero = self.constant(Ty::scalar(Elem::F32), 0)?;
                 let args = vec![Arg::Use(zero, View::X), Arg::Use(number, view)];
@@ -137,21 +144,22 @@ impl Select<'_> {
         if from.elem == Elem::Bool {
             let view = vector_view(target)?;
             let one = self.constant(target, egret_loop::number_bits(to, 1.0))?;
-            let op = if lane_elem(to).size() == 4 { VectorOp::PandD } else { VectorOp::PandQ };
-            let (mask, code) = (self.reg(x)?, self.code(op, view)?);
-            let args = vec![Arg::Use(one, view), Arg::Use(one, view)];
-            return Ok(self.pure(code, (VECTOR, view), None, args, Some((mask, true))));
+            let mask = self.reg(x)?;
+            return self.number_where(lane_elem(to).size(), view, mask, one);
         }
         let view = vector_view(from)?;
         if to == Elem::Bool {
-            let op = match (lane_elem(from.elem).size(), from.elem.is_float()) {
+            self.mask_place(from.lanes)?;
+            let size = lane_elem(from.elem).size();
+            let op = match (size, from.elem.is_float()) {
                 (4, true) => VectorOp::CmpPs,
                 (_, true) => VectorOp::CmpPd,
                 (4, false) => VectorOp::PcmpD,
                 (_, false) => VectorOp::PcmpQ,
             };
             let (x, zero) = (self.reg(x)?, self.constant(from, 0)?);
-            return self.compare_lanes(op, view, x, Arg::Use(zero, view), 4);
+            let mask = self.compare_lanes(op, view, x, Arg::Use(zero, view), 4)?;
+            return self.bools_of(size, view, mask);
         }
         let out = vector_view(target)?;
         match (from.elem.is_float(), to.is_float()) {
@@ -194,6 +202,8 @@ impl Select<'_> {
                 let x = match (lane_elem(from.elem).size(), lane_elem(to).size()) {
                     (4, 8) if from.elem == Elem::U32 => self.unlike(VectorOp::PmovzxDq, view, out, x)?,
                     (4, 8) => self.unlike(VectorOp::PmovsxDq, view, out, x)?,
+                    // The low halves of lanes: without AVX-512, as those of masks.
+                    (8, 4) if !self.avx512 => self.bools_of(8, view, x)?,
                     (8, 4) => self.unlike(VectorOp::PmovQd, view, out, x)?,
                     _ => x,
                 };
@@ -231,17 +241,20 @@ impl Select<'_> {
             (_, Elem::U32) => VectorOp::Cvttpd2Udq,
             _ => VectorOp::Cvttpd2Dq,
         };
-        let [low_bits, high] = [low, high].map(|v| self.pool(size, egret_loop::number_bits(elem, v)));
+        let [low_bits, high] = [low, high].map(|v| self.pool(view, size, egret_loop::number_bits(elem, v)));
         // The second source is the result where the first is NaN: the least, which is 0 of unsigned numbers.
         let ordered = if to.is_signed() {
-            Some((self.compare_lanes(compare, view, x, Arg::Use(x, view), ORDERED)?, true))
+            Some(self.compare_lanes(compare, view, x, Arg::Use(x, view), ORDERED)?)
         } else {
             None
         };
         let x = self.two(max, view, x, low_bits)?;
         let x = self.two(min, view, x, high)?;
         let code = self.code(op, view)?;
-        Ok(self.pure(code, (VECTOR, out), None, vec![Arg::Use(x, view)], ordered))
+        match ordered {
+            Some(ordered) => self.zero_others(code, (view, out), x, ordered),
+            None => Ok(self.pure(code, (VECTOR, out), None, vec![Arg::Use(x, view)], None)),
+        }
     }
 
     /// A float of so many bytes, no NaN made a number, within what an integer type can hold.
@@ -265,7 +278,6 @@ impl Select<'_> {
     /// Floats to integers of their size. Hardware gives the number of which only the first bit is set (of all bits, for unsigned ones) for
     /// what does not fit: too large becomes the largest, NaN becomes 0.
     fn saturate(&mut self, to: Elem, view: View, x: VReg) -> Encoding<VReg> {
-        const GREATER_OR_EQUAL: i64 = 0x1d;
         let size = to.size();
         let elem = if size == 8 { Elem::F64 } else { Elem::F32 };
         let (op, compare, max) = match (to, size) {
@@ -283,12 +295,30 @@ impl Select<'_> {
             return Ok(self.pure(code, (VECTOR, view), None, vec![Arg::Use(x, view)], None));
         }
         let ordered = self.compare_lanes(compare, view, x, Arg::Use(x, view), ORDERED)?;
-        let cut = self.pure(code, (VECTOR, view), None, vec![Arg::Use(x, view)], Some((ordered, true)));
+        let cut = self.zero_others(code, (view, view), x, ordered)?;
         let limit = 2f64.powi(8 * size as i32 - 1);
-        let limit = self.pool(size, egret_loop::number_bits(elem, limit));
+        let limit = self.pool(view, size, egret_loop::number_bits(elem, limit));
         let large = self.compare_lanes(compare, view, x, limit, GREATER_OR_EQUAL)?;
-        let largest = self.pool(size, u64::MAX >> (65 - 8 * size));
+        if !self.avx512 {
+            // The largest is that number with its bits inverted.
+            return self.two(VectorOp::PxorD, view, cut, Arg::Use(large, view));
+        }
+        let largest = self.pool(view, size, u64::MAX >> (65 - 8 * size));
         self.blend(size, view, large, largest, cut)
+    }
+
+    /// The same of one f64 as an i64 in a general register, without AVX-512.
+    fn saturate_long(&mut self, x: VReg) -> Encoding<VReg> {
+        let (view, compare) = (View::X, VectorOp::CmpPd);
+        let ordered = self.compare_lanes(compare, view, x, Arg::Use(x, view), ORDERED)?;
+        let number = self.two(VectorOp::PandQ, view, x, Arg::Use(ordered, view))?;
+        let code = self.code(VectorOp::Cvttsd2Int64, view)?;
+        let cut = self.pure(code, WORD, None, vec![Arg::Use(number, view)], None);
+        let limit = self.pool(view, 8, egret_loop::number_bits(Elem::F64, 2f64.powi(63)));
+        let large = self.compare_lanes(compare, view, x, limit, GREATER_OR_EQUAL)?;
+        let code = self.code(VectorOp::OutOfQ, view)?;
+        let large = self.pure(code, WORD, None, vec![Arg::Use(large, view)], None);
+        Ok(self.pure(Code::Xor_r64_rm64, WORD, Some(cut), vec![Arg::Use(large, View::B64)], None))
     }
 
     pub(super) fn bitcast(&mut self, to: Elem, x: V) -> Encoding<Value> {
@@ -310,28 +340,14 @@ impl Select<'_> {
             let v = self.extend(to, v);
             return Ok(self.value_in(target, v));
         }
-        let v = match (to.is_float(), to.size()) {
-            (true, 4) => self.pure(
-                Code::EVEX_Vmovd_xmm_rm32,
-                (VECTOR, View::X),
-                None,
-                vec![Arg::Use(v, View::B32)],
-                None,
-            ),
-            (true, _) => self.pure(
-                Code::EVEX_Vmovq_xmm_rm64,
-                (VECTOR, View::X),
-                None,
-                vec![Arg::Use(v, View::B64)],
-                None,
-            ),
-            (false, 4) => {
-                self.pure(Code::EVEX_Vmovd_rm32_xmm, HALF, None, vec![Arg::Use(v, View::X)], None)
-            }
-            (false, _) => {
-                self.pure(Code::EVEX_Vmovq_rm64_xmm, WORD, None, vec![Arg::Use(v, View::X)], None)
-            }
+        let (op, place, by) = match (to.is_float(), to.size()) {
+            (true, 4) => (VectorOp::IntoD, (VECTOR, View::X), View::B32),
+            (true, _) => (VectorOp::IntoQ, (VECTOR, View::X), View::B64),
+            (false, 4) => (VectorOp::OutOfD, HALF, View::X),
+            (false, _) => (VectorOp::OutOfQ, WORD, View::X),
         };
+        let code = self.code(op, View::X)?;
+        let v = self.pure(code, place, None, vec![Arg::Use(v, by)], None);
         Ok(self.value_in(target, v))
     }
 }

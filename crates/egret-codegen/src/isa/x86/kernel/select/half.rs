@@ -1,7 +1,7 @@
 //! f16: read, written, converted from and to f32.
 
 use egret_loop::{Elem, Ty, V};
-use iced_x86::{Code, OpKind};
+use iced_x86::OpKind;
 
 use super::address::vector_view;
 use super::{Select, Value};
@@ -22,22 +22,16 @@ impl Select<'_> {
     /// Elements as lanes, and kept as they are.
     pub(super) fn load_half(&mut self, place: Mem, ty: Ty) -> Encoding<VReg> {
         let view = vector_view(ty)?;
-        let code = match view {
-            View::Z => Code::EVEX_Vmovups_ymm_k1z_ymmm256,
-            View::Y => Code::EVEX_Vmovups_xmm_k1z_xmmm128,
-            _ => Code::EVEX_Vmovq_xmm_xmmm64,
-        };
+        let op = if view == View::X { VectorOp::LoadQ } else { VectorOp::LoadUps };
+        let code = self.code(op, packed_view(view))?;
         let packed = self.define(code, VECTOR, packed_view(view), vec![Arg::Mem(place)]);
         self.spread(view, packed)
     }
 
     pub(super) fn store_half(&mut self, place: Mem, packed: VReg, ty: Ty) -> Encoding<()> {
         let view = vector_view(ty)?;
-        let code = match view {
-            View::Z => Code::EVEX_Vmovups_ymmm256_k1z_ymm,
-            View::Y => Code::EVEX_Vmovups_xmmm128_k1z_xmm,
-            _ => Code::EVEX_Vmovq_xmmm64_xmm,
-        };
+        let op = if view == View::X { VectorOp::StoreQ } else { VectorOp::StoreUps };
+        let code = self.code(op, packed_view(view))?;
         self.push(Inst::new(code, vec![Arg::Mem(place), Arg::Use(packed, packed_view(view))]));
         Ok(())
     }
@@ -58,7 +52,8 @@ impl Select<'_> {
         let v = match (from.elem, to, from.lanes) {
             (Elem::F16, Elem::F32, 1) => {
                 let bits = vec![Arg::Use(v, View::B32)];
-                let bits = self.pure(Code::EVEX_Vmovd_xmm_rm32, (VECTOR, x), None, bits, None);
+                let into = self.code(VectorOp::IntoD, x)?;
+                let bits = self.pure(into, (VECTOR, x), None, bits, None);
                 let code = self.code(VectorOp::Cvtph2Ps, x)?;
                 self.pure(code, (VECTOR, x), None, vec![Arg::Use(bits, x)], None)
             }
@@ -66,7 +61,8 @@ impl Select<'_> {
                 let code = self.code(VectorOp::Cvtps2Ph, x)?;
                 let code = self.pure(code, (VECTOR, x), None, vec![Arg::Use(v, x), nearest], None);
                 let code = vec![Arg::Use(code, x)];
-                let code = self.pure(Code::EVEX_Vmovd_rm32_xmm, (INT, View::B32), None, code, None);
+                let out_of = self.code(VectorOp::OutOfD, x)?;
+                let code = self.pure(out_of, (INT, View::B32), None, code, None);
                 self.extend(Elem::F16, code)
             }
             (Elem::F16, Elem::F32, _) => {
@@ -74,6 +70,7 @@ impl Select<'_> {
                 let half = packed_view(view);
                 let packed = match self.packed.get(&v) {
                     Some(&packed) => packed,
+                    None if !self.avx512 => self.pack(Elem::U16, view, v)?,
                     None => {
                         let code = self.code(VectorOp::PmovDw, view)?;
                         self.pure(code, (VECTOR, half), None, vec![Arg::Use(v, view)], None)

@@ -9,6 +9,7 @@ mod bools;
 mod control;
 mod convert;
 mod half;
+mod masks;
 mod scalar;
 mod vector;
 
@@ -34,7 +35,7 @@ enum Value {
     Const(u64),
     /// A register.
     Reg(VReg),
-    /// A bool scalar in lane 0 of a mask.
+    /// A bool scalar in lane 0 of a mask ([`masks`]).
     Lane0(VReg),
     /// A bool scalar that is in no register: each use makes the comparison anew.
     Test(Test),
@@ -57,6 +58,8 @@ struct Scope {
 
 struct Select<'k> {
     kernel: &'k Kernel,
+    /// Whether there is AVX-512; else there is AVX2.
+    avx512: bool,
     function: Function,
     values: Vec<Value>,
     /// How often each value is read.
@@ -76,12 +79,13 @@ struct Select<'k> {
 }
 
 /// The instructions of a kernel: a function `extern "C" fn(args: *const *mut u8, task_begin: i64, task_end: i64)`.
-pub(super) fn select(kernel: &Kernel) -> Encoding<Function> {
+pub(super) fn select(kernel: &Kernel, avx512: bool) -> Encoding<Function> {
     let mut function = Function::default();
     let entry = function.block();
     let [args, begin, end] = [INT; 3].map(|class| function.register(class));
     let mut s = Select {
         kernel,
+        avx512,
         function,
         values: vec![Value::None; kernel.types.len()],
         uses: uses(kernel),
@@ -146,9 +150,9 @@ fn uses(kernel: &Kernel) -> Vec<u32> {
 }
 
 /// The class of registers for values of a type.
-fn class(ty: Ty) -> RegClass {
+fn class(ty: Ty, avx512: bool) -> RegClass {
     match ty {
-        Ty { elem: Elem::Bool, lanes } if lanes > 1 => MASK,
+        Ty { elem: Elem::Bool, lanes } if lanes > 1 && avx512 => MASK,
         Ty { elem, lanes } if lanes > 1 || elem.is_float() => VECTOR,
         _ => INT,
     }

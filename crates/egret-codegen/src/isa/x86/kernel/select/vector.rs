@@ -1,12 +1,12 @@
 //! Lanes: into vectors, out of them, and together.
 
 use egret_loop::{BinOp, Elem, Ty, V};
-use iced_x86::{Code, OpKind};
+use iced_x86::OpKind;
 use regalloc2::VReg;
 
 use super::address::{lane_elem, vector_view};
 use super::{Select, Value};
-use crate::isa::x86::kernel::mir::{Arg, INT, MASK, VECTOR, View};
+use crate::isa::x86::kernel::mir::{Arg, INT, VECTOR, View};
 use crate::isa::x86::kernel::op::VectorOp;
 use crate::isa::{Encoding, broken, refused};
 
@@ -27,45 +27,41 @@ impl Select<'_> {
         }
         if scalar.elem == Elem::Bool {
             let number = self.bool_number(x)?;
-            let all = self.pure(Code::Neg_rm32, (INT, View::B32), Some(number), vec![], None);
-            let args = vec![Arg::Use(all, View::B32)];
-            return Ok(Value::Reg(self.pure(Code::VEX_Kmovw_kr_r32, (MASK, View::K), None, args, None)));
+            return Ok(Value::Reg(self.mask_of_number(number, lanes)?));
         }
         let view = vector_view(Ty { lanes, ..scalar })?;
         let x = self.reg(x)?;
-        let (code, by) = match (lane_elem(scalar.elem).size(), scalar.elem.is_float(), view) {
-            (4, true, View::X) => (Code::EVEX_Vpbroadcastd_xmm_k1z_xmmm32, View::X),
-            (4, true, View::Y) => (Code::EVEX_Vpbroadcastd_ymm_k1z_xmmm32, View::X),
-            (4, true, _) => (Code::EVEX_Vpbroadcastd_zmm_k1z_xmmm32, View::X),
-            (8, true, View::X) => (Code::EVEX_Vpbroadcastq_xmm_k1z_xmmm64, View::X),
-            (8, true, View::Y) => (Code::EVEX_Vpbroadcastq_ymm_k1z_xmmm64, View::X),
-            (8, true, _) => (Code::EVEX_Vpbroadcastq_zmm_k1z_xmmm64, View::X),
-            (4, false, View::X) => (Code::EVEX_Vpbroadcastd_xmm_k1z_r32, View::B32),
-            (4, false, View::Y) => (Code::EVEX_Vpbroadcastd_ymm_k1z_r32, View::B32),
-            (4, false, _) => (Code::EVEX_Vpbroadcastd_zmm_k1z_r32, View::B32),
-            (8, false, View::X) => (Code::EVEX_Vpbroadcastq_xmm_k1z_r64, View::B64),
-            (8, false, View::Y) => (Code::EVEX_Vpbroadcastq_ymm_k1z_r64, View::B64),
-            (8, false, _) => (Code::EVEX_Vpbroadcastq_zmm_k1z_r64, View::B64),
-            _ => return Err(refused(format!("it fills vectors with {scalar}"))),
+        let (float, wide) = (scalar.elem.is_float(), lane_elem(scalar.elem).size() == 8);
+        let pick = |d: VectorOp, q: VectorOp| if wide { q } else { d };
+        let number = if wide { View::B64 } else { View::B32 };
+        let (op, first) = match (float, self.avx512) {
+            (true, _) => (pick(VectorOp::BroadcastD, VectorOp::BroadcastQ), Arg::Use(x, View::X)),
+            (false, true) => (pick(VectorOp::BroadcastIntD, VectorOp::BroadcastIntQ), Arg::Use(x, number)),
+            (false, false) => {
+                let code = self.code(pick(VectorOp::IntoD, VectorOp::IntoQ), View::X)?;
+                let x = self.pure(code, (VECTOR, View::X), None, vec![Arg::Use(x, number)], None);
+                (pick(VectorOp::BroadcastD, VectorOp::BroadcastQ), Arg::Use(x, View::X))
+            }
         };
-        Ok(Value::Reg(self.pure(code, (VECTOR, view), None, vec![Arg::Use(x, by)], None)))
+        let code = self.code(op, view)?;
+        Ok(Value::Reg(self.pure(code, (VECTOR, view), None, vec![first], None)))
     }
 
     /// Lanes of a register from a multiple of 16 bytes on, moved to its begin.
-    fn part(&mut self, x: VReg, from: View, bytes: usize, to: View) -> Encoding<VReg> {
-        let (code, at) = match (from, to) {
+    pub(super) fn part(&mut self, x: VReg, from: View, bytes: usize, to: View) -> Encoding<VReg> {
+        let (op, at) = match (from, to) {
             (_, to) if bytes == 0 && to != View::Z => return Ok(x),
-            (View::Z, View::Y) => (Code::EVEX_Vextractf64x4_ymmm256_k1z_zmm_imm8, bytes / 32),
-            (View::Z, View::X) => (Code::EVEX_Vextractf32x4_xmmm128_k1z_zmm_imm8, bytes / 16),
-            (View::Y, View::X) => (Code::EVEX_Vextractf32x4_xmmm128_k1z_ymm_imm8, bytes / 16),
+            (View::Z, View::Y) => (VectorOp::Extract32, bytes / 32),
+            (View::Z | View::Y, View::X) => (VectorOp::Extract16, bytes / 16),
             _ => return Err(broken(format!("a part of {from:?} as {to:?}"))),
         };
+        let code = self.code(op, from)?;
         let args = vec![Arg::Use(x, from), Arg::Imm(at as i64, OpKind::Immediate8)];
         Ok(self.pure(code, (VECTOR, to), None, args, None))
     }
 
     /// A lane of 16 bytes, moved to the first.
-    fn lane(&mut self, x: VReg, size: usize, lane: usize) -> Encoding<VReg> {
+    pub(super) fn lane(&mut self, x: VReg, size: usize, lane: usize) -> Encoding<VReg> {
         if lane == 0 {
             return Ok(x);
         }
@@ -76,30 +72,24 @@ impl Select<'_> {
     }
 
     /// The first lane of a vector as a scalar.
-    fn first(&mut self, elem: Elem, x: VReg) -> Value {
+    fn first(&mut self, elem: Elem, x: VReg) -> Encoding<Value> {
         if elem.is_float() {
-            return Value::Reg(x);
+            return Ok(Value::Reg(x));
         }
-        let (code, view) = match elem.size() {
-            8 => (Code::EVEX_Vmovq_rm64_xmm, View::B64),
-            _ => (Code::EVEX_Vmovd_rm32_xmm, View::B32),
+        let (op, view) = match elem.size() {
+            8 => (VectorOp::OutOfQ, View::B64),
+            _ => (VectorOp::OutOfD, View::B32),
         };
+        let code = self.code(op, View::X)?;
         let v = self.pure(code, (INT, view), None, vec![Arg::Use(x, View::X)], None);
-        self.value_in(Ty::scalar(elem), v)
+        Ok(self.value_in(Ty::scalar(elem), v))
     }
 
     pub(super) fn extract(&mut self, x: V, lane: u8) -> Encoding<Value> {
         let ty = self.ty(x)?;
         let v = self.reg(x)?;
         if ty.elem == Elem::Bool {
-            let args = vec![Arg::Use(v, View::K), Arg::Imm(lane.into(), OpKind::Immediate8)];
-            return Ok(Value::Lane0(self.pure(
-                Code::VEX_Kshiftrw_kr_kr_imm8,
-                (MASK, View::K),
-                None,
-                args,
-                None,
-            )));
+            return Ok(Value::Lane0(self.mask_lane(v, ty.lanes, lane)?));
         }
         let size = lane_elem(ty.elem).size();
         if !matches!(size, 4 | 8) {
@@ -108,7 +98,7 @@ impl Select<'_> {
         let at = size * lane as usize;
         let part = self.part(v, vector_view(ty)?, at / 16 * 16, View::X)?;
         let lane = self.lane(part, size, at % 16 / size)?;
-        Ok(self.first(ty.elem, lane))
+        self.first(ty.elem, lane)
     }
 
     /// The lanes of a vector joined into one: the upper half with the lower, until one is left.
@@ -142,6 +132,6 @@ impl Select<'_> {
             };
             v = self.apply(op, ty.elem, View::X, v, Arg::Use(high, View::X))?;
         }
-        Ok(self.first(ty.elem, v))
+        self.first(ty.elem, v)
     }
 }
