@@ -153,6 +153,12 @@ impl Model {
         let mut lines = vec![format!("rerun-if-changed={}", self.path.display())];
         let files = ModelFile::open(&self.path)?.files();
         lines.extend(files.iter().skip(1).map(|f| format!("rerun-if-changed={}", f.display())));
+        let mut options =
+            Options { name: name.clone(), threads, denormals: self.denormals, ..Options::default() };
+        options.set_target(&target)?;
+        if options.machine.is_some() && target.ends_with(".toml") {
+            lines.push(format!("rerun-if-changed={target}"));
+        }
         let request = Request {
             source: source::Request {
                 model: self.path.clone(),
@@ -160,13 +166,7 @@ impl Model {
                 ..source::Request::default()
             },
             out_dir: out_dir.clone(),
-            options: Options {
-                name: name.clone(),
-                target,
-                threads,
-                denormals: self.denormals,
-                ..Options::default()
-            },
+            options,
             emit: vec![Emit::Lib, Emit::Rs],
             read: vec![],
             weights: WeightsPlace::Embed,

@@ -106,7 +106,8 @@ pub struct CompileOptions {
 /// The machine that code is for.
 #[derive(Args)]
 pub struct TargetArgs {
-    /// CPU to generate code for, and whose costs decide among equal forms; `egret doctor` lists them
+    /// CPU to generate code for, and whose costs decide among equal forms; `egret doctor` lists them. Or a machine's file,
+    /// FILE.toml (ir-spec/targets/README.md)
     #[arg(long, default_value = "native")]
     pub target: String,
 }

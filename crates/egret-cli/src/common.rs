@@ -34,8 +34,8 @@ pub fn with_rules(args: &RuleOptions) -> Result<Options> {
     if args.budget.is_nan() || args.budget < 0.0 {
         return Err(Error::user(format!("--budget {}: an error is 0 or more", args.budget)));
     }
-    let mut options =
-        Options { tier, budget: args.budget, target: args.target.target.clone(), ..Options::default() };
+    let mut options = Options { tier, budget: args.budget, ..Options::default() };
+    options.set_target(&args.target.target)?;
     add_rules(&mut options, &args.rules)?;
     options.without_rules(&args.without)?;
     Ok(options)

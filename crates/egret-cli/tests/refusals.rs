@@ -212,3 +212,40 @@ fn results_that_cannot_be_written_are_no_success() {
 fn image() -> egret::ir::Tensor {
     egret::ir::Tensor::new(&[1, 1, 28, 28], (0..784).map(|i| i as f32 / 784.0).collect())
 }
+
+#[test]
+fn machines_are_files_of_known_keys_whose_tiles_fit() {
+    let dir = temp();
+    let (cnn, file, out) = (model(CNN), path(&dir, "mine.toml"), path(&dir, "out"));
+    for (text, words) in [
+        ("isa = \"x86-64-v9\"", vec!["mine.toml:1: ", "`isa`", "x86-64-v4"]),
+        (
+            "isa = \"x86-64-v4\"\n[contractions]\ntile = [[8, 16]]",
+            vec!["mine.toml:3: ", "`tile`", "block_rows"],
+        ),
+        (
+            "isa = \"x86-64-v4\"\n\n[contractions]\ntiles = [[40, 64]]",
+            vec!["mine.toml:4: ", "[40, 64]", "32 registers"],
+        ),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        for [command, option, value] in
+            [["compile", "--out-dir", &out], ["run", "--random", "1"], ["bench", "--seconds", "0"]]
+        {
+            refused(&[command, &cnn, "--target", &file, option, value], 1, &words);
+        }
+    }
+    refused(
+        &["run", &model(CNN), "--random", "1", "--target", &path(&dir, "none.toml")],
+        1,
+        &["none.toml"],
+    );
+    // Other tiles are other kernels with the same results.
+    std::fs::write(&file, "isa = \"x86-64-v2\"\n[contractions]\ntiles = [[2, 4], [1, 8]]\n").unwrap();
+    let kernels = |target: &str| works(&["print", &model(CNN), "--after", "lower", "--target", target]);
+    assert_ne!(kernels(&file), kernels("x86-64-v2"));
+    let said = works(&["compile", &model(CNN), "--out-dir", &out, "--target", &file]);
+    assert!(said.contains("for x86-64-v2, with the tiles of mine"), "{said}");
+    #[cfg(target_arch = "x86_64")]
+    works(&["check", &model(CNN), "--target", &file]);
+}

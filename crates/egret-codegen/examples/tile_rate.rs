@@ -5,6 +5,7 @@
 
 use egret_codegen::{Options, Target, jit};
 use egret_loop::*;
+use egret_machine::Machine;
 use egret_runtime::abi;
 use std::time::Instant;
 
@@ -20,7 +21,11 @@ fn tile(rows: i64, cols: i64, k: i64, repeat: i64, target: &Target) -> Program {
             cols: cols as usize,
             axes: vec![Axis { extent: k, a_stride: 1, b_stride: cols }],
             block: BlockedSum::BLOCK,
-            sets: (target.isa(true).sets)(rows as usize, cols as usize),
+            sets: Machine::of(target.isa(true).name).expect("a file of ir-spec/targets").sets(
+                rows as usize,
+                cols as usize,
+                &Tile::SETS,
+            ),
             a: Place { param: a, base: zero },
             a_rows: (0..rows).map(|r| r * k).collect(),
             b: Place { param: w, base: zero },

@@ -5,6 +5,7 @@ mod common;
 use common::*;
 use egret_codegen::{ISAS, Options, Refusal, Target, refusals};
 use egret_loop::*;
+use egret_machine::Machine;
 use egret_testkit::Rng;
 
 struct Case {
@@ -100,7 +101,8 @@ fn case(seed: u64, special: bool) -> Case {
     );
     // Every third is one of the tiles that lowering takes.
     if seed.is_multiple_of(3) {
-        let tiles: Vec<(usize, usize)> = ISAS.iter().flat_map(|i| i.tiles).copied().collect();
+        let tiles: Vec<(usize, usize)> =
+            ISAS.iter().flat_map(|i| Machine::of(i.name).unwrap().tiles.clone()).collect();
         (rows, cols) = rng.pick(&tiles);
     }
     let n_axes = rng.range(1, 3);

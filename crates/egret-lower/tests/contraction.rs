@@ -2,6 +2,7 @@
 
 use egret_ir::{Attrs, Builder, DType, Graph, Op, Tensor, Type, Value, ValueId, attrs, interp};
 use egret_lower::{LowerOptions, lower};
+use egret_machine::Machine;
 use egret_testkit::compare::{self, Tolerance};
 use egret_testkit::{Rng, tensors};
 
@@ -87,12 +88,9 @@ impl Case {
 
 /// The tiles of AVX-512, AVX2 and 128-bit vectors.
 fn options(i: u64) -> LowerOptions {
-    const TILES: [&[(usize, usize)]; 3] = [
-        &[(14, 32), (9, 48), (6, 64), (28, 16)],
-        &[(6, 16), (4, 24), (12, 8), (2, 32), (1, 64)],
-        &[(6, 8), (12, 4), (3, 16), (1, 32)],
-    ];
-    LowerOptions { tiles: TILES[i as usize % 3], ..LowerOptions::default() }
+    let machine = Machine::of(["x86-64-v4", "x86-64-v3", "x86-64-v2"][i as usize % 3]).unwrap();
+    let (sums, kernel_bytes) = (1, 16);
+    LowerOptions { machine: Machine { sums, kernel_bytes, ..machine.clone() }, ..LowerOptions::default() }
 }
 
 #[test]
@@ -228,8 +226,8 @@ fn columns_of_equal_weights_are_equal() {
         let y = b.emit(Op::Matmul, attrs!(), &[a, w]).unwrap();
         b.output("y", y);
         // Few sums of an element are not enough for a tile of few elements.
-        let options =
-            LowerOptions { sets: |rows, cols| if rows * cols > 120 { 1 } else { 2 }, ..options(seed) };
+        let mut options = options(seed);
+        options.machine.sums = 10;
         let program = lower(&b.graph, &options).unwrap();
         let got = egret_loop::interp::run(&program, &[&x]).unwrap();
         for row in got[0].chunks(4 * cols as usize) {

@@ -4,7 +4,7 @@ mod common;
 
 use common::{check, op};
 use egret_ir::{Attrs, Builder, DType, Op, Tensor, Type, ValueId, attrs};
-use egret_lower::{LowerOptions, lower};
+use egret_lower::lower;
 
 /// Kernel, stride, dilation, low and high pads along the last axis.
 const WINDOWS: [[i64; 5]; 9] = [
@@ -109,7 +109,7 @@ fn local_response_normalisation_is_one_kernel_of_vectors() {
     let x = b.input("x", Type::Tensor(t.ty()));
     let y = local_response(&mut b, x);
     b.output("y", y);
-    let program = lower(&b.graph, &LowerOptions { vector_bytes: 64, ..LowerOptions::default() }).unwrap();
+    let program = lower(&b.graph, &common::in_vectors(64)).unwrap();
     assert_eq!(program.calls.len(), 1, "{program:#?}");
     assert_eq!(program.kernels[0].vector_bytes(), 64);
 }

@@ -167,7 +167,7 @@ fn options(
         None => {}
     }
     if let Some(target) = target {
-        options.target = target;
+        options.set_target(&target).map_err(|e| wrong(e.to_string()))?;
     }
     if let Some(tier) = tier {
         options.tier = tier.parse().map_err(wrong)?;

@@ -2,17 +2,21 @@
 
 use crate::error::{Error, Result};
 use egret_ir::Denormals;
+use egret_machine::Machine;
 use egret_opt::rules::{Rule, Tier};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Choices of one compilation; the defaults are the fast ones.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Name of the model in symbols and file names: an identifier of C.
     pub name: String,
-    /// Target CPU: a name that `egret doctor` lists.
+    /// Target CPU: a name that `egret doctor` lists under `targets`. [`Options::set_target`] takes machines too.
     pub target: String,
+    /// The machine of the target's instruction set that kernels are written for, if it is not the one that the target is for.
+    pub machine: Option<Arc<Machine>>,
     /// Values of free dims.
     pub dims: BTreeMap<String, i64>,
     /// Passes to run, in this order; `None` = all.
@@ -42,6 +46,7 @@ impl Default for Options {
         Options {
             name: "model".into(),
             target: "native".into(),
+            machine: None,
             dims: BTreeMap::new(),
             passes: None,
             tier: Tier::Approx,
@@ -64,6 +69,24 @@ impl Options {
             Tier::Exact => Denormals::Keep,
             _ => Denormals::Flush,
         })
+    }
+
+    /// Compile for a target or a machine: a name that `egret doctor` lists, or the path of a machine's file, which ends in `.toml`.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or that is wrong: its line and key.
+    pub fn set_target(&mut self, name: &str) -> Result<()> {
+        let path = Path::new(name);
+        let machine = if path.extension().is_some_and(|e| e == "toml") {
+            let text = crate::files::read_text(path, "a file of a machine")?;
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+            Some(Machine::parse(&stem, name, &text).map_err(|e| Error::user(e.to_string()))?)
+        } else {
+            Machine::families().iter().find(|m| m.name == name).cloned()
+        };
+        self.target = machine.as_ref().map_or(name, |m| &m.isa).to_owned();
+        self.machine = machine.map(Arc::new);
+        Ok(())
     }
 
     /// Add rewrite rules from the text of a file; they belong to the pass `canonicalize` unless a line `pass NAME` says otherwise.

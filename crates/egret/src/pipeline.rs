@@ -7,6 +7,7 @@ use egret_codegen::{CodegenError, Isa, Target};
 use egret_ir::{Graph, NodeId, Tensor, advice};
 use egret_loop::Program;
 use egret_lower::{Fault, LowerOptions};
+use egret_machine::Machine;
 use egret_opt::CostModel;
 use egret_runtime::{Model, Symbols};
 use egret_trace::Trace;
@@ -213,9 +214,7 @@ pub fn program(
         name: options.name.clone(),
         // Without passes nothing is optimised, so that a failure can be told from one of fusion.
         fuse: options.passes.as_ref().is_none_or(|p| !p.is_empty()),
-        tiles: isa(options)?.tiles,
-        sets: isa(options)?.sets,
-        vector_bytes: isa(options)?.kernel_bytes(),
+        machine: machine(options)?.clone(),
         bound: bound.clone(),
     };
     let lowered = egret_lower::lower_traced(graph, &lowering, options.explain.then_some(&mut *trace))
@@ -345,19 +344,35 @@ pub fn target_words(options: &Options) -> Result<String> {
         "native" => format!(
             "this machine's CPU ({level} and what else it has): another may refuse it; --target {level} runs on all of that level"
         ),
-        _ => level.to_owned(),
+        _ => match &options.machine {
+            Some(machine) => format!("{level}, with the tiles of {}", machine.name),
+            None => level.to_owned(),
+        },
     })
 }
 
 /// What nodes cost on the target of the options.
 pub(crate) fn cost_model(options: &Options) -> Result<&'static CostModel> {
-    let name = isa(options)?.cost_model;
-    CostModel::of(name).ok_or_else(|| Error::internal(format!("there is no cost model for {name}")))
+    Ok(&machine_of(isa(options)?)?.costs)
+}
+
+/// The machine that code for an instruction set is written for.
+fn machine_of(isa: &Isa) -> Result<&'static Machine> {
+    Machine::of(isa.name)
+        .ok_or_else(|| Error::internal(format!("ir-spec/targets has no file for {}", isa.name)))
+}
+
+/// The machine of the options. One of the user's is of the wide instruction set.
+fn machine(options: &Options) -> Result<&Machine> {
+    match options.machine.as_deref().filter(|m| options.wide && m.isa == options.target) {
+        Some(machine) => Ok(machine),
+        None => machine_of(isa(options)?),
+    }
 }
 
 /// The name of the machine that costs are estimated for.
 pub(crate) fn cost_model_name(options: &Options) -> Result<&'static str> {
-    Ok(isa(options)?.cost_model)
+    Ok(isa(options)?.name)
 }
 
 /// What code can be generated for, in lines of a heading and a text.
@@ -371,14 +386,19 @@ pub fn target_report() -> Vec<(&'static str, String)> {
     if !list(&missing).is_empty() {
         out.push(("not built", format!("{0} (cargo build -p egret-cli --features {0})", list(&missing))));
     }
+    let machines = Machine::families().iter().map(|m| m.name.as_str()).collect::<Vec<_>>().join(", ");
+    if !machines.is_empty() {
+        out.push(("machines", machines));
+    }
     match Target::native() {
         Ok(t) => {
             let features: Vec<&str> = t.features().iter().map(|f| f.name()).collect();
             let isa = t.isa(true);
-            let tiles = isa.tiles.iter().map(|(rows, cols)| format!("{rows}x{cols}")).collect::<Vec<_>>();
+            let tiles = Machine::of(isa.name).map_or(&[][..], |m| &m.tiles);
+            let tiles = tiles.iter().map(|(rows, cols)| format!("{rows}x{cols}")).collect::<Vec<_>>();
             out.push(("native", t.to_string()));
             out.push(("features", features.join(" ")));
-            out.push(("cost model", format!("ir-spec/targets/{}.toml", isa.cost_model)));
+            out.push(("cost model", format!("ir-spec/targets/{}.toml", isa.name)));
             out.push(("tiles", format!("{} f32 contractions", tiles.join(", "))));
         }
         Err(e) => out.push(("native", format!("none: {e}"))),

@@ -5,17 +5,18 @@ use std::fs;
 use std::path::Path;
 
 /// (crate, the crates of ours that it may know). docs/ARCHITECTURE.md has the reasons.
-const KNOWS: [(&str, &[&str]); 19] = [
+const KNOWS: [(&str, &[&str]); 20] = [
     ("egret-float", &[]),
     ("egret-ir", &["egret-float"]),
     ("egret-trace", &[]),
+    ("egret-machine", &[]),
     ("egret-loop", &["egret-float"]),
     ("egret-runtime", &[]),
     ("egret-onnx", &["egret-ir"]),
     ("egret-grad", &["egret-ir"]),
-    ("egret-opt", &["egret-ir"]),
-    ("egret-lower", &["egret-ir", "egret-loop", "egret-trace"]),
-    ("egret-codegen", &["egret-loop", "egret-runtime"]),
+    ("egret-opt", &["egret-ir", "egret-machine"]),
+    ("egret-lower", &["egret-ir", "egret-loop", "egret-machine", "egret-trace"]),
+    ("egret-codegen", &["egret-loop", "egret-machine", "egret-runtime"]),
     (
         "egret",
         &[
@@ -25,6 +26,7 @@ const KNOWS: [(&str, &[&str]); 19] = [
             "egret-opt",
             "egret-grad",
             "egret-loop",
+            "egret-machine",
             "egret-lower",
             "egret-codegen",
             "egret-runtime",

@@ -23,7 +23,8 @@ pub struct Args {
 /// `egret print`
 pub fn run(args: &Args) -> Result<()> {
     let Imported { mut graph, bound, .. } = import(&args.model.request())?;
-    let options = Options { target: args.target.target.clone(), ..Options::default() };
+    let mut options = Options::default();
+    options.set_target(&args.target.target)?;
     match args.after.as_deref() {
         None => {}
         // What follows the last pass.

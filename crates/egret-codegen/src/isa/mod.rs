@@ -70,7 +70,8 @@ fn broken(message: impl Into<String>) -> NotEncoded {
     NotEncoded::Broken(message.into())
 }
 
-/// All that the compiler asks about an instruction set. A new one is a file with its record, and a row of [`ISAS`].
+/// All that code generation asks about an instruction set. A new one is a file with its record, a row of [`ISAS`], and a file of
+/// `ir-spec/targets`: what lowering and the optimiser ask ([`egret_machine::Machine`]).
 #[derive(Debug)]
 pub struct Isa {
     /// As [`Target::parse`] takes it.
@@ -87,26 +88,12 @@ pub struct Isa {
     pub registers: usize,
     /// Is a multiply-add one instruction?
     pub fma: bool,
-    /// Rows and columns of the contraction tiles that run at its best rate, the preferred one first: as many sums as the registers
-    /// hold beside a row of the right operand and one broadcast element. One for each number of vectors, at least for one.
-    pub tiles: &'static [(usize, usize)],
-    /// The partial sums per element that a tile of so many rows and columns should have: `egret_loop::Tile::sets`.
-    pub sets: fn(usize, usize) -> usize,
-    /// The file of `ir-spec/targets` that says what nodes cost.
-    pub cost_model: &'static str,
     /// The encoder of tiles in vectors wider than Cranelift's 16 bytes. Without one tiles are compiled by Cranelift.
     pub(crate) encode_tile: Option<EncodeTile>,
     /// The encoder of kernels in vectors wider than Cranelift's 16 bytes. Without one such kernels are narrowed.
     pub(crate) encode_kernel: Option<EncodeKernel>,
     /// The code that gives a thread the default floating-point state.
     pub(crate) float_state: fn(Denormals) -> Result<FloatState>,
-}
-
-impl Isa {
-    /// Bytes of the widest vectors that kernels should be written in.
-    pub fn kernel_bytes(&self) -> usize {
-        if self.encode_kernel.is_some() { self.vector_bytes } else { egret_loop::BASE_VECTOR_BYTES }
-    }
 }
 
 /// Equal names are the same record.

@@ -184,6 +184,8 @@ impl fmt::Display for Target {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use egret_loop::BASE_VECTOR_BYTES;
+    use egret_machine::Machine;
 
     #[test]
     fn each_isa_has_the_features_of_those_before_it_and_names_of_its_own() {
@@ -192,7 +194,16 @@ mod tests {
             for b in before {
                 assert!(b.features.iter().all(|f| isa.features.contains(f)), "{} in {}", b.name, isa.name);
             }
-            assert!(isa.encode_tile.is_none() || isa.vector_bytes > 16, "{}", isa.name);
+            let machine = Machine::of(isa.name).expect("a file of ir-spec/targets");
+            assert_eq!(
+                (machine.vector_bytes, machine.registers),
+                (isa.vector_bytes, isa.registers),
+                "{}",
+                isa.name
+            );
+            assert_eq!(isa.encode_tile.is_some(), isa.vector_bytes > BASE_VECTOR_BYTES, "{}", isa.name);
+            let kernels = if isa.encode_kernel.is_some() { isa.vector_bytes } else { BASE_VECTOR_BYTES };
+            assert_eq!(machine.kernel_bytes, kernels, "{}", isa.name);
             for name in [isa.name, isa.alias] {
                 assert_eq!(Target::parse(name).unwrap().isa(true), isa);
                 assert_eq!(ISAS.iter().filter(|o| o.name == name || o.alias == name).count(), 1);

@@ -59,7 +59,7 @@ pub fn run_to(ctx: &mut Ctx, expr: &Expr, inputs: &[Arg], out: &Destination) -> 
     let pairs: Vec<(usize, usize)> =
         (0..written).filter(|&i| shares(expr, &operands, &args, i)).map(|i| (written, i)).collect();
     let (dims, _) = normalise(&expr.dims, &vec![false; expr.dims.len()], &mut operands, &mut args)?;
-    let bytes = ctx.options.vector_bytes;
+    let bytes = ctx.options.machine.kernel_bytes;
     let contiguous = match (dims.len(), operands.split_last()) {
         (0, _) | (_, None) => false,
         (n, Some((to, from))) => {

@@ -27,7 +27,7 @@ pub fn source(ctx: &Ctx, group: &FusionGroup, node: &Node) -> Expr {
 /// Lanes of the vectors that fit everything a kernel computes, if any do.
 pub fn vectors(ctx: &Ctx, parts: &[&Expr]) -> Option<u8> {
     let words = |e: &&Expr| !e.branches() && e.lane_sizes().is_some_and(|s| s.widest <= 4);
-    parts.iter().all(words).then_some((ctx.options.vector_bytes / 4) as u8)
+    parts.iter().all(words).then_some((ctx.options.machine.kernel_bytes / 4) as u8)
 }
 
 /// Lanes of the narrowest vectors.

@@ -86,7 +86,7 @@ impl<'g> Ctx<'g> {
 
     /// A kernel under construction, in the machine's vectors.
     pub fn kernel(&self, name: &str, tasks: i64) -> KernelBuilder {
-        KernelBuilder::new(name, tasks).with_vector_bytes(self.options.vector_bytes)
+        KernelBuilder::new(name, tasks).with_vector_bytes(self.options.machine.kernel_bytes)
     }
 
     // ---- values ----

@@ -2,6 +2,7 @@
 
 use egret_ir::{Attrs, Builder, DType, Op, Tensor, Type, Value, ValueId, interp};
 use egret_lower::{LowerOptions, arena_report, lower};
+use egret_machine::Machine;
 use egret_testkit::compare::{self, Tolerance};
 use egret_testkit::{Rng, tensors};
 
@@ -39,6 +40,12 @@ pub fn check(what: &str, dtype: DType, dims: &[usize], y: impl Fn(&mut Builder, 
     check_on(what, &[tensor(dtype, dims, dims.len() as u64 + 7)], |b, x| y(b, x[0]));
 }
 
+/// Kernels in vectors of so many bytes.
+pub fn in_vectors(kernel_bytes: usize) -> LowerOptions {
+    let options = LowerOptions::default();
+    LowerOptions { machine: Machine { kernel_bytes, ..options.machine }, ..options }
+}
+
 /// Lowers `y(inputs)`, fused and not, in narrow and in wide vectors, and compares with the reference.
 pub fn check_on(what: &str, inputs: &[Tensor], y: impl Fn(&mut Builder, &[ValueId]) -> ValueId) {
     let mut b = Builder::new("case");
@@ -52,7 +59,7 @@ pub fn check_on(what: &str, inputs: &[Tensor], y: impl Fn(&mut Builder, &[ValueI
     let bytes: Vec<&[u8]> = inputs.iter().map(Tensor::bytes).collect();
     let dims: Vec<&[usize]> = inputs.iter().map(Tensor::shape).collect();
     for (fuse, vector_bytes) in [(true, 16), (false, 16), (true, 64), (false, 64)] {
-        let options = LowerOptions { fuse, vector_bytes, ..LowerOptions::default() };
+        let options = LowerOptions { fuse, ..in_vectors(vector_bytes) };
         let program = lower(&b.graph, &options).unwrap();
         let report = arena_report(&program);
         assert!(report.arena_bytes <= 2 * report.peak_live_bytes, "{what}: {report:?}");

@@ -1,6 +1,6 @@
 //! The estimated cost of a graph node by node, for reports. Extraction chooses by the same model.
 
-use super::model::CostModel;
+use super::model::{self, CostModel};
 use crate::analysis::Facts;
 use egret_ir::{Def, Graph, NodeId, ValueId};
 
@@ -23,7 +23,10 @@ pub fn estimate(graph: &Graph, model: &CostModel) -> Vec<(NodeId, u64)> {
             |v: &ValueId| Facts { constant: constant[v.0 as usize], ..Facts::of(graph.ty(*v).clone()) };
         let operands: Vec<Facts> = node.operands.iter().flatten().map(facts).collect();
         let result = node.results.first().map(facts).unwrap_or_default();
-        out.push((id, model.node(node.op, &node.attrs, &operands.iter().collect::<Vec<_>>(), &result)));
+        out.push((
+            id,
+            model::node(model, node.op, &node.attrs, &operands.iter().collect::<Vec<_>>(), &result),
+        ));
     }
     out
 }

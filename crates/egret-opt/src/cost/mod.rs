@@ -6,4 +6,5 @@ mod work;
 
 pub use estimate::estimate;
 pub use model::CostModel;
+pub(crate) use model::node;
 pub use work::multiply_adds;

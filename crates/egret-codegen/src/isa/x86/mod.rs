@@ -36,9 +36,6 @@ pub(super) const V2: Isa = Isa {
     vector_bytes: 16,
     registers: 16,
     fma: false,
-    tiles: &[(6, 8), (12, 4), (3, 16), (1, 32)],
-    sets: |_, _| 1,
-    cost_model: "x86-64-v2",
     encode_tile: None,
     encode_kernel: None,
     float_state: float::float_state,
@@ -51,9 +48,6 @@ pub(super) const V3: Isa = Isa {
     features: V3_FEATURES,
     vector_bytes: 32,
     fma: true,
-    tiles: &[(6, 16), (4, 24), (12, 8), (2, 32), (1, 64)],
-    sets: |rows, cols| tile::sets(rows, cols, WideIsa::Avx2),
-    cost_model: "x86-64-v3",
     encode_tile: Some(|tile, params| tile::encode(tile, params, WideIsa::Avx2, false)),
     encode_kernel: Some(|kernel| kernel::encode(kernel, WideIsa::Avx2)),
     ..V2
@@ -66,11 +60,6 @@ pub(super) const V4: Isa = Isa {
     features: V4_FEATURES,
     vector_bytes: 64,
     registers: 32,
-    // Not 7x64: its 28 sums leave no register for the broadcast, so that every multiply-add loads. That costs nothing with one
-    // 512-bit FMA unit, and a fifth of the rate with two.
-    tiles: &[(14, 32), (9, 48), (6, 64), (28, 16)],
-    sets: |rows, cols| tile::sets(rows, cols, WideIsa::Avx512),
-    cost_model: "x86-64-v4",
     encode_tile: Some(|tile, params| tile::encode(tile, params, WideIsa::Avx512, false)),
     encode_kernel: Some(|kernel| kernel::encode(kernel, WideIsa::Avx512)),
     ..V3
@@ -81,7 +70,6 @@ pub(super) const V4_VNNI: Isa = Isa {
     name: "x86-64-v4-vnni",
     alias: "v4-vnni",
     features: Feature::ALL,
-    cost_model: "x86-64-v4-vnni",
     encode_tile: Some(|tile, params| tile::encode(tile, params, WideIsa::Avx512, true)),
     ..V4
 };

@@ -3,12 +3,13 @@
 use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{Linkage, Module};
 use egret_loop::*;
+use egret_machine::{Machine, registers};
 use egret_testkit::Rng;
 
 use super::super::NotEncoded;
 use super::asm::Asm;
 use super::asm::WideIsa;
-use super::tile::{encode, registers};
+use super::tile::encode;
 use crate::Target;
 
 /// The instruction sets that this machine can run.
@@ -291,13 +292,13 @@ fn random_tiles_with_random_epilogues() {
 #[test]
 fn tiles_of_an_instruction_set_fill_its_registers() {
     for isa in [WideIsa::Avx2, WideIsa::Avx512] {
-        for (i, &(rows, cols)) in isa.row().tiles.iter().enumerate() {
+        for (i, &(rows, cols)) in Machine::of(isa.row().name).unwrap().tiles.iter().enumerate() {
             let vectors = cols / isa.lanes();
             let taken = registers(rows, vectors, 1);
             assert!(cols % isa.lanes() == 0 && taken <= isa.registers(), "{isa:?}: {rows}x{cols}");
             assert!(i > 0 || taken + 1 >= isa.registers(), "{isa:?}: {rows}x{cols} leaves registers");
         }
-        assert!(isa.row().tiles.iter().any(|t| t.1 == isa.lanes()), "{isa:?}");
+        assert!(Machine::of(isa.row().name).unwrap().tiles.iter().any(|t| t.1 == isa.lanes()), "{isa:?}");
     }
 }
 
@@ -419,7 +420,7 @@ fn rate() {
             cols,
             axes: vec![Axis { extent: k, a_stride: 1, b_stride: cols as i64 }],
             block,
-            sets: super::tile::sets(rows as usize, cols, isa),
+            sets: Machine::of(isa.row().name).unwrap().sets(rows as usize, cols, &Tile::SETS),
             a: place(0),
             a_rows: (0..rows).map(|r| r * (k + 16)).collect(),
             b: place(1),

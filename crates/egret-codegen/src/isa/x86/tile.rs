@@ -7,6 +7,7 @@
 
 use super::super::{Encoded, Encoding, broken, refused};
 use egret_loop::{Axis, BlockedSum, ParamInfo, Products, Tile};
+use egret_machine::registers;
 use iced_x86::Register;
 use iced_x86::code_asm::{AsmRegister64, CodeLabel, ptr, r8, r9, r10, r11, rax, rbp, rbx, rcx, rsp};
 
@@ -92,24 +93,9 @@ pub(super) fn assemble(tile: &Tile, params: &[ParamInfo], isa: WideIsa) -> Encod
     Ok((e.asm, data))
 }
 
-/// The partial sums per element that a tile should have: few accumulators do not hide the latency of FMA, so that successive
-/// steps then sum into several sets.
-pub(super) fn sets(rows: usize, cols: usize, isa: WideIsa) -> usize {
-    const ENOUGH: usize = 10;
-    let vectors = cols.div_ceil(isa.lanes());
-    let usable = usable(isa, !cols.is_multiple_of(isa.lanes()));
-    let enough = Tile::SETS.into_iter().find(|s| rows * vectors * s >= ENOUGH).unwrap_or(Tile::SETS[2]);
-    Tile::SETS.into_iter().rfind(|s| *s <= enough && registers(rows, vectors, *s) <= usable).unwrap_or(1)
-}
-
 /// Registers for accumulators, b and a.
 fn usable(isa: WideIsa, tail: bool) -> usize {
     isa.registers() - usize::from(isa == WideIsa::Avx2 && tail)
-}
-
-/// What a pass of several sets takes of them. A single row reads b as FMA's memory operand; only a masked tail needs a register.
-pub(super) fn registers(rows: usize, vectors: usize, sets: usize) -> usize {
-    rows * vectors * sets + if rows == 1 { 1 } else { vectors } + 1
 }
 
 /// Rows and vectors of a tile that are summed at once.

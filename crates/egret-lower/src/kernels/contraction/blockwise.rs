@@ -29,12 +29,10 @@ use egret_ir::{Blockwise, DType, NodeId, Tensor, ValueId};
 use egret_loop::{
     Access, Arg, Axis, BinOp, BlockedSum, Elem, Kernel, KernelBuilder, Param, Place, Products, Tile, V,
 };
+use egret_machine::Machine;
 
 /// Rows of the weights that are dequantised at a time: what tiles add up before they round to a total.
 const PIECE: i64 = BlockedSum::BLOCK;
-
-/// Rows of the left operand for which a weight is dequantised once.
-const BLOCK_ROWS: i64 = 224;
 
 /// The most tasks of a call: each has a buffer of its own.
 const MOST_TASKS: i64 = 32;
@@ -68,7 +66,7 @@ pub fn lower(
         .map(|axis| RowAxis { extent: dims[axis], a: a[axis], b: 0, axis, scale: 1 })
         .collect();
     let rows = Rows { axes: &axes, out: &target.out, expr: &target.expr, products: Products::Floats };
-    let width = rows.panel_width(ctx.options.tiles, n);
+    let width = rows.panel_width(&ctx.options.machine, n);
     let panels = Packed::new(ctx, weights, n, width)?;
     let a = ctx.place(x)?;
     let mut first = 0;
@@ -224,8 +222,9 @@ fn call(
     (first, width, count): (i64, i64, i64),
 ) -> Result<(), Unsupported> {
     let (expr, out) = (rows.expr, rows.out);
-    let tiling = rows.tiling(ctx.options.tiles, packed.width);
-    let blocks = tiling.blocks(BLOCK_ROWS);
+    let tiling = rows.tiling(&ctx.options.machine, packed.width);
+    // So many rows for which a weight is dequantised once.
+    let blocks = tiling.blocks(ctx.options.machine.block_rows);
     let items = blocks * count;
     let each = (items + MOST_TASKS - 1) / MOST_TASKS;
     let tasks = (items + each - 1) / each;
@@ -287,7 +286,7 @@ fn call(
         codes,
         scales,
         zeros,
-        sets: ctx.options.sets,
+        machine: &ctx.options.machine,
     };
     let kernel = emitter.kernel(k, (blocks, count), (items, each))?;
     ctx.call(kernel, &args)
@@ -307,8 +306,7 @@ struct Emitter<'a> {
     codes: Param,
     scales: Param,
     zeros: Option<Param>,
-    /// The sums per element that suit a tile.
-    sets: fn(usize, usize) -> usize,
+    machine: &'a Machine,
 }
 
 /// A piece of the rows of the weights.
@@ -465,7 +463,10 @@ impl Emitter<'_> {
         let (rows, cols) = (offsets[A].len(), self.width as usize);
         Ok(Tile {
             cols,
-            sets: Tile::fitting_sets(&axes, (self.sets)(rows, self.packed.width as usize)),
+            sets: {
+                let suits = self.machine.sets(rows, self.packed.width as usize, &Tile::SETS);
+                Tile::fitting_sets(&axes, suits)
+            },
             axes,
             block: PIECE,
             a: place(A),

@@ -54,7 +54,7 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool,
     }));
     let target = &output.target;
     let width = Rows { axes: &rows, out: &target.out, expr: &target.expr, products }
-        .panel_width(ctx.options.tiles, per_out);
+        .panel_width(&ctx.options.machine, per_out);
     let panel = s.taps() * per_in * width;
     rows[0].b = (per_out + width - 1) / width * panel;
     let weights = weights(ctx, w, &s, width, products)?;

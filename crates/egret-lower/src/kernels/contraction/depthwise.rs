@@ -58,7 +58,7 @@ pub fn lower(
         out,
         input: input.strides,
         lens: (input.len, size::elements(&[s.taps(), s.groups])?),
-        vector_bytes: ctx.options.vector_bytes,
+        vector_bytes: ctx.options.machine.kernel_bytes,
     }
     .kernel()?;
     args.extend(out.halo.as_ref().map(|_| out.at));

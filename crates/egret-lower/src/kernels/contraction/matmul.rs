@@ -46,7 +46,7 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool,
     rows.push(RowAxis { extent: m, a: whole, b: 0, axis: batch, scale: 1 });
     let target = Target::new(ctx, group, products)?;
     let width = Rows { axes: &rows, out: &target.out, expr: &target.expr, products }
-        .panel_width(ctx.options.tiles, n);
+        .panel_width(&ctx.options.machine, n);
     let (right, panels, b_stride) = if packs {
         let right =
             ctx.packed(w, &format!("panels {width}"), products.operands().1, |t| match products {

@@ -18,10 +18,7 @@ use egret_loop::{
     Access, Arg, Arith, Axis, BinOp, BlockedSum, Elem, Epilogue, EpilogueBuilder, EpilogueOperand, Kernel,
     KernelBuilder, Param, Place, Products, Tile, V,
 };
-
-/// Rows that a task works through before the next panel: their part of `a` stays in the second-level
-/// cache.
-const BLOCK_ROWS: i64 = 224;
+use egret_machine::Machine;
 
 /// A product: the result's last axis are columns, contiguous in `b` and in the result.
 #[derive(Clone, Debug)]
@@ -109,10 +106,11 @@ fn call(ctx: &mut Ctx, p: &Product, first: i64, width: i64, count: i64) -> Resul
     }
     // The last panel is summed in the tiles and the order of the others: columns of equal weights are
     // bit-equal wherever they stand, and what ties them (a softmax of large sums) does not tell them apart.
-    let most = rows.most(ctx.options.tiles, p.panels.width);
-    let tiling = rows.tiling(ctx.options.tiles, p.panels.width);
+    let machine = &ctx.options.machine;
+    let most = rows.most(machine, p.panels.width);
+    let tiling = rows.tiling(machine, p.panels.width);
     let total = tiling.rows();
-    let target = (total * count / 8).clamp(most, BLOCK_ROWS.max(most));
+    let target = (total * count / 8).clamp(most, machine.block_rows.max(most));
     let blocks = tiling.blocks(target);
     let emitter = Emitter {
         p,
@@ -120,7 +118,7 @@ fn call(ctx: &mut Ctx, p: &Product, first: i64, width: i64, count: i64) -> Resul
         width,
         columns: &columns,
         elems: &elems,
-        sets: ctx.options.sets,
+        machine,
         clears: first == 0,
     };
     let kernel = emitter.kernel(&panel, count, blocks)?;
@@ -156,8 +154,7 @@ struct Emitter<'a> {
     /// Each stream's stride along the columns.
     columns: &'a [i64],
     elems: &'a [Elem],
-    /// The sums per element that suit a tile.
-    sets: fn(usize, usize) -> usize,
+    machine: &'a Machine,
     /// Whether it clears the halo around the result.
     clears: bool,
 }
@@ -210,7 +207,10 @@ impl Emitter<'_> {
             cols,
             axes: Axis::joined(&self.p.axes),
             block: BlockedSum::BLOCK,
-            sets: Tile::fitting_sets(&self.p.axes, (self.sets)(rows, self.p.panels.width as usize)),
+            sets: {
+                let suits = self.machine.sets(rows, self.p.panels.width as usize, &Tile::SETS);
+                Tile::fitting_sets(&self.p.axes, suits)
+            },
             a: place(A),
             a_rows: offsets[A].clone(),
             b: place(B),

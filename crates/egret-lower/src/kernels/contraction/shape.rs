@@ -5,22 +5,13 @@ use crate::expr::Expr;
 use crate::geometry::access::StridedAccess;
 use crate::program::destination::Destination;
 use egret_loop::Products;
-
-/// A row of the right operand is loaded in whole vectors, which often come from the second-level cache; an
-/// element of the left one is a broadcast from the first. So many broadcasts cost what one such load does.
-const VECTOR_LOAD: i64 = 3;
-
-/// So many loads cost what one multiply-add of a vector does: most run beside it.
-const LOADS_PER_FMA: i64 = 4;
+use egret_machine::Machine;
 
 /// The part of a product's cost that a second kernel, for a narrower last panel, adds: one in so many.
 const SECOND_KERNEL: i64 = 32;
 
 /// Rows of a tile whose rows are a multiple of 2 KiB apart: these share few sets of the first-level cache.
 const ALIASED_ROWS: i64 = 8;
-
-/// The tile shapes of a machine, rows and columns each: see [`crate::LowerOptions::tiles`].
-pub type Shapes = [(usize, usize)];
 
 /// Repeated rows: a batch, a group or a spatial axis of the result.
 #[derive(Clone, Debug)]
@@ -88,34 +79,34 @@ impl Rows<'_> {
     }
 
     /// Tiles for panels of `width` columns.
-    pub fn tiling(&self, shapes: &Shapes, width: i64) -> Tiling {
-        Tiling::new(&self.levels(), self.most(shapes, width))
+    pub fn tiling(&self, machine: &Machine, width: i64) -> Tiling {
+        Tiling::new(&self.levels(), self.most(machine, width))
     }
 
     /// Rows of a tile of so many columns.
-    pub fn most(&self, shapes: &Shapes, width: i64) -> i64 {
+    pub fn most(&self, machine: &Machine, width: i64) -> i64 {
         let aliased = self.axes.last().is_some_and(|r| r.a != 0 && r.a * self.products.size() % 2048 == 0);
-        let rows = most_rows(shapes, width);
+        let rows = most_rows(machine, width);
         if aliased { rows.min(ALIASED_ROWS) } else { rows }
     }
 
     /// Columns of a panel for a product of so many columns: of the machine's shapes the one with the least
     /// multiply-adds, padding included, and loads. All panels are equally wide but for the last one.
-    pub fn panel_width(&self, shapes: &Shapes, cols: i64) -> i64 {
-        let widths = shapes.iter().map(|s| (s.1 as i64).min(cols).max(1));
-        widths.min_by_key(|w| self.cost(shapes, cols, *w)).unwrap_or(1)
+    pub fn panel_width(&self, machine: &Machine, cols: i64) -> i64 {
+        let widths = machine.tiles.iter().map(|s| (s.1 as i64).min(cols).max(1));
+        widths.min_by_key(|w| self.cost(machine, cols, *w)).unwrap_or(1)
     }
 
     /// What a step of the reduction costs, in loads.
-    fn cost(&self, shapes: &Shapes, cols: i64, width: i64) -> i64 {
-        let lanes = shapes.iter().map(|s| s.1 as i64).min().unwrap_or(1);
-        let tiling = self.tiling(shapes, width);
+    fn cost(&self, machine: &Machine, cols: i64, width: i64) -> i64 {
+        let lanes = machine.lanes() as i64;
+        let tiling = self.tiling(machine, width);
         let (rows, tiles) = (tiling.rows(), tiling.tiles());
         let (mut cost, mut kernels) = (0, 0);
         for (width, count) in (Panels { width, stride: 0 }).parts(cols) {
             let vectors = (width + lanes - 1) / lanes;
-            let loads = tiles * vectors * VECTOR_LOAD + rows;
-            cost += count * (rows * vectors * LOADS_PER_FMA + loads);
+            let loads = tiles * vectors * machine.vector_load + rows;
+            cost += count * (rows * vectors * machine.loads_per_fma + loads);
             kernels += 1;
         }
         cost + (kernels - 1) * cost / SECOND_KERNEL
@@ -123,8 +114,8 @@ impl Rows<'_> {
 }
 
 /// Rows of the tallest shape that has so many columns.
-fn most_rows(shapes: &Shapes, width: i64) -> i64 {
-    let wide = shapes.iter().filter(|s| s.1 as i64 >= width).map(|s| s.0 as i64).max();
+fn most_rows(machine: &Machine, width: i64) -> i64 {
+    let wide = machine.tiles.iter().filter(|s| s.1 as i64 >= width).map(|s| s.0 as i64).max();
     wide.unwrap_or(1).max(1)
 }
 
@@ -134,11 +125,11 @@ mod tests {
     use egret_ir::DType;
     use egret_loop::{Arg, BufferId};
 
-    const AVX512: &Shapes = &[(14, 32), (9, 48), (6, 64), (28, 16)];
-    const SSE: &Shapes = &[(6, 8), (12, 4), (3, 16), (1, 32)];
+    const AVX512: &str = "x86-64-v4";
+    const SSE: &str = "x86-64-v2";
 
     /// The width of panels, the rows of the first and of the last tile, for `rows` of `k` elements each.
-    fn chosen(shapes: &Shapes, rows: &[i64], k: i64, cols: i64) -> (i64, i64) {
+    fn chosen(target: &str, rows: &[i64], k: i64, cols: i64) -> (i64, i64) {
         let dims: Vec<i64> = rows.iter().copied().chain([cols]).collect();
         let out = Destination::dense(Arg { buffer: BufferId(0), offset: 0 }, &dims);
         let expr = Expr::anchor(dims, DType::F32);
@@ -153,8 +144,9 @@ mod tests {
             })
             .collect();
         let rows = Rows { axes: &axes, out: &out, expr: &expr, products: Products::Floats };
-        let width = rows.panel_width(shapes, cols);
-        let tiling = rows.tiling(shapes, width);
+        let machine = Machine::of(target).unwrap();
+        let width = rows.panel_width(machine, cols);
+        let tiling = rows.tiling(machine, width);
         (width, (tiling.rows() + tiling.tiles() - 1) / tiling.tiles())
     }
 

@@ -110,7 +110,7 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool,
         }));
         let target = &output.target;
         let width = Rows { axes: &rows, out: &target.out, expr: &target.expr, products: Products::Floats }
-            .panel_width(ctx.options.tiles, per_out);
+            .panel_width(&ctx.options.machine, per_out);
         let panel = taps.iter().product::<i64>() * per_in * width;
         rows[0].b = (per_out + width - 1) / width * panel;
         let key = format!(

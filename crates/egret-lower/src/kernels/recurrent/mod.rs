@@ -17,13 +17,14 @@ use crate::program::context::Ctx;
 use egret_ir::interp::{Activation, activations};
 use egret_ir::{DType, Node, Op};
 use egret_loop::{Access, Arg, BinOp, Cmp, Elem, KernelBuilder, Param, Ty, V};
+use egret_machine::Machine;
 
 /// The place of an LSTM's `scale` among its operands.
 const SCALE: usize = 8;
 const F32: Ty = Ty { elem: Elem::F32, lanes: 1 };
 
 /// What the three cells have in common.
-struct Cell {
+struct Cell<'g> {
     op: Op,
     steps: i64,
     batch: i64,
@@ -41,8 +42,7 @@ struct Cell {
     shares_given: bool,
     /// GRU: the reset gate is applied after the contraction.
     late_reset: bool,
-    /// The sums per element that suit a tile.
-    sets: fn(usize, usize) -> usize,
+    machine: &'g Machine,
 }
 
 /// Units of all gates up to which kernels are written: their panels are straight code.
@@ -75,7 +75,7 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
         bytes: given(node, SCALE),
         shares_given: !given(node, 1),
         late_reset: node.op == Op::Gru && node.attrs.flag("linear_before_reset"),
-        sets: ctx.options.sets,
+        machine: &ctx.options.machine,
     };
     let all = activations(&node.attrs, (directions * per_direction) as usize)
         .map_err(|e| Unsupported::new(e.message))?;
@@ -117,7 +117,7 @@ fn load(k: &mut KernelBuilder, ty: Ty, p: Param, at: V) -> V {
     lanes::load(k, p, at, ty)
 }
 
-impl Cell {
+impl Cell<'_> {
     fn clipped(&self, k: &mut KernelBuilder, x: V) -> V {
         if self.clip <= 0.0 {
             return x;
@@ -193,7 +193,7 @@ fn input_shares(ctx: &mut Ctx, node: &Node, cell: &Cell, d: i64) -> Result<(Arg,
     let zero = k.int(0);
     let rows = |param, stride| Rows { param, base: zero, stride };
     let m = Matrices { a: rows(x, cell.input), panels, out: rows(out, n) };
-    product(k, cell.sets, (t * b, cell.input, n), m, add.map(|a| rows(a, 0)));
+    product(k, cell.machine, (t * b, cell.input, n), m, add.map(|a| rows(a, 0)));
     w.finish()?;
     Ok((shares, len))
 }
@@ -286,7 +286,7 @@ fn direction(
         let sum_rows = Rows { param: step.sums, base: zero, stride: n };
         let share_rows = Rows { param: step.shares, base: share, stride: share_stride };
         if let Some(bytes) = &bytes {
-            bytes.product(k, cell.sets, (state, at), sum_rows, share_rows);
+            bytes.product(k, cell.machine, (state, at), sum_rows, share_rows);
         }
         if let Some(panels) = state_weights {
             let entering = match step.side.filter(|_| cell.rounded) {
@@ -297,7 +297,7 @@ fn direction(
                 None => h_rows,
             };
             let m = Matrices { a: entering, panels, out: sum_rows };
-            product(k, cell.sets, (b, h, first), m, Some(share_rows));
+            product(k, cell.machine, (b, h, first), m, Some(share_rows));
         }
         if let (Some(side), Some(weights)) = (step.side, candidate_weights) {
             let side_rows = Rows { param: side, base: zero, stride: h };
@@ -307,12 +307,12 @@ fn direction(
                 reset_state(k, cell, &step, at, &acts[0]);
                 let share_last = k.affine(&[(share, 1)], 2 * h);
                 let m = Matrices { a: side_rows, panels: weights, out: sum_last };
-                product(k, cell.sets, (b, h, h), m, Some(Rows { base: share_last, ..share_rows }));
+                product(k, cell.machine, (b, h, h), m, Some(Rows { base: share_last, ..share_rows }));
             } else {
                 let bias =
                     raw_bias.map(|p| Rows { param: p, base: k.int(d * 2 * n + n + 2 * h), stride: 0 });
                 let m = Matrices { a: h_rows, panels: weights, out: side_rows };
-                product(k, cell.sets, (b, h, h), m, bias);
+                product(k, cell.machine, (b, h, h), m, bias);
             }
         }
         k.for_n(b, |k, row| cell_row(k, cell, &step, d, time, row, acts));

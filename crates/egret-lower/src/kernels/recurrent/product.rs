@@ -9,6 +9,7 @@ use egret_loop::{
     Access, Arg, Arith, Axis, BinOp, BlockedSum, Elem, Epilogue, EpilogueBuilder, EpilogueOperand,
     KernelBuilder, Param, Place, Products, Tile, V,
 };
+use egret_machine::Machine;
 
 /// Columns of a weight panel, rows of a tile.
 pub(super) const PANEL: usize = 32;
@@ -107,7 +108,7 @@ pub(super) struct Matrices {
 /// rows and its first column.
 pub(super) fn tiles(
     k: &mut KernelBuilder,
-    sets: fn(usize, usize) -> usize,
+    machine: &Machine,
     (rows, width, cols): (i64, i64, i64),
     products: Products,
     m: Matrices,
@@ -122,7 +123,7 @@ pub(super) fn tiles(
             let panel = PANEL.min((cols - col) as usize);
             let tile = Tile {
                 cols: panel,
-                sets: Tile::fitting_sets(&axes, sets(count as usize, panel)),
+                sets: Tile::fitting_sets(&axes, machine.sets(count as usize, panel, &Tile::SETS)),
                 axes,
                 block: BlockedSum::BLOCK,
                 a: m.a.place(k, first, 0),
@@ -149,12 +150,12 @@ pub(super) fn tiles(
 /// `out[r][c] = sum_k a[r][k] * panels[c][k] + add[r][c]`.
 pub(super) fn product(
     k: &mut KernelBuilder,
-    sets: fn(usize, usize) -> usize,
+    machine: &Machine,
     size: (i64, i64, i64),
     m: Matrices,
     add: Option<Rows>,
 ) {
-    tiles(k, sets, size, Products::Floats, m, |k, first, count, col| {
+    tiles(k, machine, size, Products::Floats, m, |k, first, count, col| {
         let mut e = EpilogueBuilder::new();
         let mut value = e.acc();
         if let Some(add) = add {

@@ -11,6 +11,7 @@ use egret_ir::{Node, Tensor};
 use egret_loop::{
     Access, Arg, Arith, BinOp, Cmp, Elem, EpilogueBuilder, KernelBuilder, Param, Products, Ty, UnOp, V,
 };
+use egret_machine::Machine;
 
 /// The points of a grid but one.
 const STEPS: f64 = 255.0;
@@ -185,7 +186,7 @@ impl ByteState {
     pub fn product(
         &self,
         k: &mut KernelBuilder,
-        sets: fn(usize, usize) -> usize,
+        machine: &Machine,
         (state, at): (Param, i64),
         out: Rows,
         share: Rows,
@@ -196,7 +197,7 @@ impl ByteState {
         let each = |param, stride| Rows { param, base: zero, stride };
         let own = k.int(self.scale.1);
         let m = Matrices { a: each(self.state, whole(h)), panels: self.weights, out };
-        tiles(k, sets, (rows, whole(h), cols), Products::Bytes, m, |k, first, count, col| {
+        tiles(k, machine, (rows, whole(h), cols), Products::Bytes, m, |k, first, count, col| {
             let mut e = EpilogueBuilder::new();
             let sum = e.sum_of(Products::Bytes);
             let below = e.operand(Elem::I32, each(self.belows, 1).operand(k, first, count, col, 0));

@@ -2,6 +2,7 @@
 //! them.
 
 use crate::analysis::Facts;
+use crate::cost;
 use crate::eqsat::egraph::{ENode, Egraph, Symbol};
 use egg::{Id, Language};
 use std::iter::Sum;
@@ -77,7 +78,7 @@ fn node_cost(egraph: &Egraph, class: Id, node: &ENode) -> Cost {
     let children: Vec<&Facts> = node.children.iter().map(|&c| &egraph[c].data).collect();
     match egraph.analysis.symbols.get(node.symbol) {
         Symbol::Op { op, attrs } => {
-            let nanos = egraph.analysis.cost.node(*op, attrs, &children, &egraph[class].data);
+            let nanos = cost::node(egraph.analysis.cost, *op, attrs, &children, &egraph[class].data);
             Cost { nanos, nodes: 1 }
         }
         Symbol::Opaque { .. } => Cost { nanos: 1000, nodes: 1 },

@@ -1,0 +1,256 @@
+//! The files of machines: one list of keys, by which they are read, checked and refused.
+
+use crate::{CostModel, Machine};
+use std::fmt;
+use std::ops::{Range, RangeInclusive};
+use toml::de::{DeTable, DeValue};
+
+/// What is wrong with a file of a machine, in one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MachineError {
+    /// The file, as it was named.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// What is wrong, with the key.
+    pub message: String,
+}
+
+impl fmt::Display for MachineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.file, self.line, self.message)
+    }
+}
+
+impl std::error::Error for MachineError {}
+
+/// A number of a file.
+struct Key {
+    table: &'static str,
+    name: &'static str,
+    range: RangeInclusive<u64>,
+    set: fn(&mut Machine, u64),
+}
+
+/// The only tables of a file that says what is different from its target.
+const OF_MACHINES: [&str; 2] = ["contractions", "caches"];
+
+macro_rules! keys {
+    ($($table:literal $name:literal $range:expr, $($field:ident).+: $ty:ty;)*) => {
+        /// Every number of a file.
+        const KEYS: &[Key] = &[$(Key {
+            table: $table, name: $name, range: $range, set: |m, n| m.$($field).+ = n as $ty,
+        }),*];
+    };
+}
+
+keys! {
+    "vectors" "bytes" 16..=64, vector_bytes: usize;
+    "vectors" "registers" 8..=64, registers: usize;
+    "vectors" "mask_registers" 0..=1, mask_registers: usize;
+    "vectors" "kernel_bytes" 16..=64, kernel_bytes: usize;
+    "contractions" "sums" 1..=64, sums: usize;
+    "contractions" "block_rows" 1..=65_536, block_rows: i64;
+    "contractions" "vector_load" 1..=64, vector_load: i64;
+    "contractions" "loads_per_fma" 1..=64, loads_per_fma: i64;
+    "caches" "l1_bytes" 1_024..=1_073_741_824, l1_bytes: usize;
+    "caches" "l2_bytes" 1_024..=1_073_741_824, l2_bytes: usize;
+    "nanoseconds" "kernel" 1..=1_000_000, costs.kernel: u64;
+    "nanoseconds" "view" 1..=1_000_000, costs.view: u64;
+    "nanoseconds" "elementwise" 1..=1_000_000, costs.elementwise: u64;
+    "per_nanosecond" "macs" 1..=1_000_000, costs.macs: u64;
+    "per_nanosecond" "integer_macs" 1..=1_000_000, costs.integer_macs: u64;
+    "per_nanosecond" "byte_macs" 1..=1_000_000, costs.byte_macs: u64;
+    "per_nanosecond" "bytes" 1..=1_000_000, costs.bytes: u64;
+    "per_nanosecond" "cached_bytes" 1..=1_000_000, costs.cached_bytes: u64;
+    "per_nanosecond" "fused_bytes" 1..=1_000_000, costs.fused_bytes: u64;
+    "per_nanosecond" "window_bytes" 1..=1_000_000, costs.window_bytes: u64;
+    "times" "channels_first" 1..=1_000_000, costs.channels_first: u64;
+}
+
+/// A file on its way to a machine.
+struct Reader<'a> {
+    file: &'a str,
+    text: &'a str,
+}
+
+impl Reader<'_> {
+    fn fault(&self, at: Range<usize>, message: impl Into<String>) -> MachineError {
+        let before = self.text.get(..at.start.min(self.text.len())).unwrap_or_default();
+        let line = 1 + before.bytes().filter(|b| *b == b'\n').count();
+        MachineError { file: self.file.to_owned(), line, message: message.into() }
+    }
+
+    /// The end of the file, where something is missing.
+    fn end(&self) -> Range<usize> {
+        let end = self.text.trim_end().len();
+        end..end
+    }
+}
+
+/// Read a machine. With `targets`, the file names one of them and changes it; without, it says all.
+pub(crate) fn read(
+    name: &str,
+    file: &str,
+    text: &str,
+    targets: Option<&[Machine]>,
+) -> Result<Machine, MachineError> {
+    let r = Reader { file, text };
+    let tables =
+        DeTable::parse(text).map_err(|e| r.fault(e.span().unwrap_or(0..0), one_line(e.message())))?;
+    let tables = tables.into_inner();
+    let mut machine = match targets {
+        Some(targets) => base(&r, &tables, targets)?,
+        None => empty(name),
+    };
+    machine.name = name.to_owned();
+    let allowed = |table: &str| match targets {
+        Some(_) => OF_MACHINES.contains(&table),
+        None => KEYS.iter().any(|k| k.table == table),
+    };
+    for (key, value) in &tables {
+        let table = key.get_ref().as_ref();
+        if table == "isa" && targets.is_some() {
+            continue;
+        }
+        if !allowed(table) {
+            let why = match KEYS.iter().any(|k| k.table == table) {
+                true => format!("[{table}] is the target's; a machine's file has {}", list(OF_MACHINES)),
+                false => format!("unknown table or key `{table}`"),
+            };
+            return Err(r.fault(key.span(), why));
+        }
+        let Some(rows) = value.get_ref().as_table() else {
+            return Err(r.fault(key.span(), format!("`{table}` is a table: write [{table}]")));
+        };
+        for (key, value) in rows {
+            let (at, key) = (key.span(), key.get_ref().as_ref());
+            if (table, key) == ("contractions", "tiles") {
+                machine.tiles = tiles(&r, at, value.get_ref())?;
+                continue;
+            }
+            let Some(k) = KEYS.iter().find(|k| k.table == table && k.name == key) else {
+                let known = KEYS.iter().filter(|k| k.table == table).map(|k| k.name);
+                let tiles = (table == "contractions").then_some("tiles");
+                let known = list(tiles.into_iter().chain(known));
+                return Err(r.fault(at, format!("[{table}] has no `{key}`; it has {known}")));
+            };
+            (k.set)(&mut machine, number(&r, at, k, value.get_ref())?);
+        }
+    }
+    if targets.is_none() {
+        let given = |k: &&Key| tables.get(k.table).and_then(|t| t.get_ref().get(k.name)).is_some();
+        if let Some(k) = KEYS.iter().find(|k| !given(k)) {
+            return Err(r.fault(r.end(), format!("[{}] needs `{}`", k.table, k.name)));
+        }
+    }
+    machine.costs.lanes = machine.lanes() as u64;
+    check(&r, &tables, &machine)?;
+    Ok(machine)
+}
+
+/// The target that a file changes.
+fn base(r: &Reader, tables: &DeTable, targets: &[Machine]) -> Result<Machine, MachineError> {
+    let known = || list(targets.iter().map(|t| t.name.as_str()));
+    let Some(isa) = tables.get("isa") else {
+        return Err(r.fault(r.end(), format!("no `isa`; write isa = \"TARGET\", one of {}", known())));
+    };
+    let named = isa.get_ref().as_str().and_then(|isa| targets.iter().find(|t| t.name == isa));
+    named.cloned().ok_or_else(|| r.fault(isa.span(), format!("`isa` is one of {}", known())))
+}
+
+/// A target before its file is read: nothing of it remains.
+fn empty(name: &str) -> Machine {
+    Machine {
+        name: name.to_owned(),
+        isa: name.to_owned(),
+        vector_bytes: 0,
+        registers: 0,
+        mask_registers: 0,
+        kernel_bytes: 0,
+        tiles: vec![],
+        sums: 0,
+        block_rows: 0,
+        vector_load: 0,
+        loads_per_fma: 0,
+        l1_bytes: 0,
+        l2_bytes: 0,
+        costs: CostModel::default(),
+    }
+}
+
+fn number(r: &Reader, at: Range<usize>, k: &Key, value: &DeValue) -> Result<u64, MachineError> {
+    let n = integer(value).filter(|n| k.range.contains(n));
+    n.ok_or_else(|| {
+        let (from, to) = (k.range.start(), k.range.end());
+        r.fault(at, format!("[{}] needs `{}` as a whole number from {from} to {to}", k.table, k.name))
+    })
+}
+
+fn integer(value: &DeValue) -> Option<u64> {
+    value.as_integer().and_then(|i| u64::from_str_radix(i.as_str(), i.radix()).ok())
+}
+
+/// Pairs of rows and columns.
+fn tiles(r: &Reader, at: Range<usize>, value: &DeValue) -> Result<Vec<(usize, usize)>, MachineError> {
+    const MOST: u64 = 1024;
+    let pair = |value: &DeValue| {
+        let pair: Vec<u64> =
+            value.as_array()?.iter().map(|n| integer(n.get_ref())).collect::<Option<_>>()?;
+        match pair[..] {
+            [rows, cols] if (1..=MOST).contains(&rows) && (1..=MOST).contains(&cols) => {
+                Some((rows as usize, cols as usize))
+            }
+            _ => None,
+        }
+    };
+    let all: Option<Vec<_>> =
+        value.as_array().and_then(|a| a.iter().map(|t| pair(t.get_ref())).collect::<Option<_>>());
+    all.filter(|t| !t.is_empty() && t.len() <= 16).ok_or_else(|| {
+        r.fault(
+            at,
+            format!("[contractions] needs `tiles` as pairs [rows, columns] from 1 to {MOST}, 16 at most"),
+        )
+    })
+}
+
+/// What no single number tells.
+fn check(r: &Reader, tables: &DeTable, m: &Machine) -> Result<(), MachineError> {
+    let at = |table: &str, key: &str| {
+        let rows = tables.get(table).and_then(|t| t.get_ref().as_table());
+        rows.and_then(|rows| rows.get_key_value(key)).map_or(r.end(), |(key, _)| key.span())
+    };
+    for (key, bytes) in [("bytes", m.vector_bytes), ("kernel_bytes", m.kernel_bytes)] {
+        if !bytes.is_power_of_two() || bytes > m.vector_bytes {
+            return Err(r.fault(at("vectors", key), format!("[vectors] has no vectors of {bytes} bytes")));
+        }
+    }
+    let of_tiles = |message: String| Err(r.fault(at("contractions", "tiles"), message));
+    for tile in &m.tiles {
+        if let Some(why) = m.refuses(*tile) {
+            return of_tiles(format!(
+                "[contractions] `tiles`: [{}, {}] cannot be one: {why}",
+                tile.0, tile.1
+            ));
+        }
+    }
+    // Lowering counts vectors by it.
+    if !m.tiles.iter().any(|t| t.1 == m.lanes()) {
+        let lanes = m.lanes();
+        return of_tiles(format!(
+            "[contractions] needs a tile in `tiles` that is one vector wide, [rows, {lanes}]"
+        ));
+    }
+    if m.l1_bytes > m.l2_bytes {
+        return Err(r.fault(at("caches", "l1_bytes"), "[caches] has a `l1_bytes` larger than `l2_bytes`"));
+    }
+    Ok(())
+}
+
+fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    names.into_iter().collect::<Vec<_>>().join(", ")
+}
+
+fn one_line(message: &str) -> String {
+    message.lines().collect::<Vec<_>>().join("; ")
+}

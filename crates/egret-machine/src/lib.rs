@@ -1,0 +1,121 @@
+//! Machines as data: what the optimiser and lowering know of the CPU that they work for.
+//!
+//! Each target has a file in `ir-spec/targets` ([`Machine::of`]); a CPU family of the same instruction set may have another in
+//! `ir-spec/targets/machines`, or a user one anywhere ([`Machine::parse`]), which changes some of its lines. What code may use
+//! (features) and how it is encoded are the code generator's.
+
+#![forbid(unsafe_code)]
+
+mod cost;
+mod file;
+
+pub use cost::CostModel;
+pub use file::MachineError;
+
+use std::sync::LazyLock;
+
+include!(concat!(env!("OUT_DIR"), "/files.rs"));
+
+/// A machine. `ir-spec/targets/README.md` says what each number means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// The name of its file.
+    pub name: String,
+    /// The instruction set that its code is of, a target.
+    pub isa: String,
+    /// Bytes of its widest vectors.
+    pub vector_bytes: usize,
+    /// Registers for such vectors.
+    pub registers: usize,
+    /// Registers that the mask of a narrower last vector takes.
+    pub mask_registers: usize,
+    /// Bytes of the widest vectors that kernels beside the leaf of contractions are written in.
+    pub kernel_bytes: usize,
+    /// Rows and columns of the contraction tiles that run at its best rate, of equally good ones the first is taken; one of them is a
+    /// vector wide.
+    pub tiles: Vec<(usize, usize)>,
+    /// Vectors of sums that hide the latency of a multiply-add.
+    pub sums: usize,
+    /// Rows that a task works through before the next panel of columns.
+    pub block_rows: i64,
+    /// Loads of an element that cost what the load of a vector of the right operand does.
+    pub vector_load: i64,
+    /// Loads of an element that cost what a multiply-add does.
+    pub loads_per_fma: i64,
+    /// Bytes of the first-level data cache.
+    pub l1_bytes: usize,
+    /// Bytes of the second-level cache.
+    pub l2_bytes: usize,
+    /// What nodes cost.
+    pub costs: CostModel,
+}
+
+static ALL: LazyLock<(Vec<Machine>, Vec<Machine>)> = LazyLock::new(|| {
+    let read = |name: &str, text: &str, base: Option<&[Machine]>| {
+        let file = format!("ir-spec/targets/{name}.toml");
+        file::read(name, &file, text, base)
+            .unwrap_or_else(|e| panic!("a file of Egret's own is broken: {e}"))
+    };
+    let targets: Vec<Machine> = TARGETS.iter().map(|(name, text)| read(name, text, None)).collect();
+    let machines = MACHINES.iter().map(|(name, text)| read(name, text, Some(&targets))).collect();
+    (targets, machines)
+});
+
+impl Machine {
+    /// The machine that code for a target is written for.
+    pub fn of(target: &str) -> Option<&'static Machine> {
+        ALL.0.iter().find(|m| m.name == target)
+    }
+
+    /// The machines of `ir-spec/targets/machines`.
+    pub fn families() -> &'static [Machine] {
+        &ALL.1
+    }
+
+    /// A machine from the text of a file, which says what is different from its target; `file` is what errors call it.
+    ///
+    /// # Errors
+    /// The first line that is wrong, and why.
+    pub fn parse(name: &str, file: &str, text: &str) -> Result<Machine, MachineError> {
+        file::read(name, file, text, Some(&ALL.0))
+    }
+
+    /// Floats in a vector.
+    pub fn lanes(&self) -> usize {
+        self.vector_bytes / 4
+    }
+
+    /// The partial sums per element, one of `choices`, that a tile should have: few sums do not hide the latency of a
+    /// multiply-add, so that successive steps then sum into several sets. All fit in the registers.
+    pub fn sets(&self, rows: usize, cols: usize, choices: &[usize]) -> usize {
+        let vectors = cols.div_ceil(self.lanes());
+        let mask = if cols.is_multiple_of(self.lanes()) { 0 } else { self.mask_registers };
+        let hides = |s: &usize| rows * vectors * s >= self.sums;
+        let enough = choices.iter().copied().find(hides).or(choices.last().copied()).unwrap_or(1);
+        let fits = |s: &usize| *s <= enough && registers(rows, vectors, *s) + mask <= self.registers;
+        choices.iter().copied().rfind(fits).unwrap_or(1)
+    }
+
+    /// Why a tile cannot be one of [`Machine::tiles`].
+    pub fn refuses(&self, (rows, cols): (usize, usize)) -> Option<String> {
+        let lanes = self.lanes();
+        if rows == 0 || cols == 0 || !cols.is_multiple_of(lanes) {
+            return Some(format!("its columns must be whole vectors, of {lanes} floats each"));
+        }
+        let vectors = cols / lanes;
+        let taken = rows.saturating_mul(vectors).saturating_add(if rows == 1 { 1 } else { vectors });
+        (taken > self.registers).then(|| {
+            format!(
+                "it holds {taken} vectors at once ({rows} x {vectors} sums and a row of the right operand), and {} has {} \
+                 registers",
+                self.isa, self.registers
+            )
+        })
+    }
+}
+
+/// Registers of a tile of so many rows, vectors of columns and partial sums per element: its sums, a row of the right operand
+/// (a single row multiplies it from memory; only a narrower last vector needs a register) and an element of the left one.
+pub fn registers(rows: usize, vectors: usize, sets: usize) -> usize {
+    rows * vectors * sets + if rows == 1 { 1 } else { vectors } + 1
+}

@@ -1,0 +1,86 @@
+//! Files of machines: those of Egret, and broken ones.
+
+use egret_machine::Machine;
+
+/// Beyond the check that reading does.
+#[test]
+fn the_files_of_egret_are_read() {
+    for name in ["x86-64-v2", "x86-64-v3", "x86-64-v4", "x86-64-v4-vnni", "aarch64"] {
+        let m = Machine::of(name).expect(name);
+        assert_eq!((m.isa.as_str(), m.costs.lanes), (name, m.lanes() as u64));
+    }
+    assert!(Machine::of("z80").is_none());
+    for m in Machine::families() {
+        let target = Machine::of(&m.isa).expect("a target");
+        assert_eq!(
+            (m.vector_bytes, m.registers, &m.costs),
+            (target.vector_bytes, target.registers, &target.costs)
+        );
+    }
+}
+
+#[test]
+fn a_file_changes_what_it_names() {
+    let text =
+        "isa = \"x86-64-v3\"\n[contractions]\ntiles = [[4, 24], [12, 8]]\n[caches]\nl2_bytes = 0x10_0000\n";
+    let m = Machine::parse("mine", "mine.toml", text).unwrap();
+    let target = Machine::of("x86-64-v3").unwrap();
+    let tiles = vec![(4, 24), (12, 8)];
+    assert_eq!(m, Machine { name: "mine".into(), tiles, l2_bytes: 1 << 20, ..target.clone() });
+    assert_eq!(Machine::parse("mine", "", "isa = 'x86-64-v3'").unwrap().tiles, target.tiles);
+}
+
+#[test]
+fn broken_files_are_refused_in_one_line_with_place_and_key() {
+    let v3 = "isa = \"x86-64-v3\"\n";
+    for (text, line, words) in [
+        ("isa = \n", 1, vec!["value"]),
+        ("", 1, vec!["no `isa`", "x86-64-v4-vnni"]),
+        ("# z\nisa = \"z80\"", 2, vec!["`isa`", "aarch64"]),
+        ("isa = 4", 1, vec!["`isa`"]),
+        (&format!("{v3}\n[tile]\nx = 1"), 3, vec!["`tile`"]),
+        (&format!("{v3}name = 3"), 2, vec!["`name`"]),
+        (&format!("{v3}caches = 3"), 2, vec!["[caches]"]),
+        (&format!("{v3}[vectors]\nbytes = 64"), 2, vec!["[vectors]", "contractions, caches"]),
+        (
+            &format!("{v3}[caches]\nl1_bytes = 32768\nl3_bytes = 1"),
+            4,
+            vec!["`l3_bytes`", "l1_bytes, l2_bytes"],
+        ),
+        (&format!("{v3}[caches]\nl1_bytes = 'big'"), 3, vec!["`l1_bytes`", "from 1024"]),
+        (&format!("{v3}[caches]\nl1_bytes = 99999999999999999999"), 3, vec!["`l1_bytes`"]),
+        (&format!("{v3}[caches]\nl1_bytes = -1"), 3, vec!["`l1_bytes`"]),
+        (&format!("{v3}[caches]\nl1_bytes = 1000000000"), 3, vec!["`l1_bytes`", "`l2_bytes`"]),
+        (&format!("{v3}[contractions]\nsums = 0"), 3, vec!["`sums`"]),
+        (&format!("{v3}[contractions]\nsums = 10\nsums = 10"), 4, vec!["duplicate"]),
+        (&format!("{v3}[contractions]\ntiles = 8"), 3, vec!["`tiles`", "pairs"]),
+        (&format!("{v3}[contractions]\ntiles = []"), 3, vec!["`tiles`"]),
+        (&format!("{v3}[contractions]\ntiles = [[6, 16, 2]]"), 3, vec!["`tiles`"]),
+        (&format!("{v3}[contractions]\ntiles = [[0, 16]]"), 3, vec!["`tiles`"]),
+        (&format!("{v3}[contractions]\ntiles = [[6, 12]]"), 3, vec!["`tiles`", "[6, 12]", "8 floats"]),
+        (&format!("{v3}[contractions]\ntiles = [[6, 16]]"), 3, vec!["`tiles`", "[rows, 8]"]),
+        (
+            &format!("{v3}[contractions]\ntiles = [[12, 8], [14, 32]]"),
+            3,
+            vec!["[14, 32]", "60", "16 registers"],
+        ),
+        (&format!("{v3}[contractions]\ntiles = [[1024, 1024]]"), 3, vec!["[1024, 1024]", "registers"]),
+    ] {
+        let e = Machine::parse("mine", "mine.toml", text).expect_err(text);
+        let told = e.to_string();
+        assert!(told.starts_with(&format!("mine.toml:{line}: ")) && !told.contains('\n'), "{text}: {told}");
+        assert!(words.iter().all(|w| told.contains(w)), "{text}: {told}");
+    }
+}
+
+#[test]
+fn few_sums_are_kept_in_several_sets() {
+    const CHOICES: [usize; 3] = [1, 2, 4];
+    let sets = |target: &str, rows, cols| Machine::of(target).unwrap().sets(rows, cols, &CHOICES);
+    assert_eq!(["x86-64-v2", "aarch64"].map(|t| sets(t, 1, 4)), [1, 1]);
+    // Fourteen rows of two vectors are enough; one vector of one row never is.
+    assert_eq!([sets("x86-64-v4", 14, 32), sets("x86-64-v4", 1, 16), sets("x86-64-v4", 4, 32)], [1, 4, 2]);
+    // Ten sums in two sets and their row leave AVX2 no register for a mask.
+    assert_eq!([sets("x86-64-v3", 3, 16), sets("x86-64-v3", 1, 8), sets("x86-64-v3", 6, 16)], [2, 4, 1]);
+    assert_eq!([sets("x86-64-v3", 3, 15), sets("x86-64-v3", 1, 60)], [2, 1]);
+}
