@@ -167,3 +167,38 @@ fn what_lowering_does_not_do_in_bytes_is_not_estimated_as_such() {
         assert_eq!(contracted(&after), [of], "{channels} channels in {groups} groups");
     }
 }
+
+/// Exporters write the dequantisation of all weights in front; the products of late layers are in other regions than that.
+#[test]
+fn weights_that_are_dequantised_far_from_their_product_are_bytes_too() {
+    let mut body = String::from(
+        "graph @g(%0 \"x\": f32[64, 64]) -> (%9999 \"y\") {
+  %1 = const i8[64, 64] random(3)
+  %2 = cast(%1) {round = \"nearest\", saturate = 1, to = f32}
+  %3 = const f32[1, 64] random(4)
+  %4 = mul(%2, %3)
+  %5 = tanh(%0)
+",
+    );
+    let layers = 700;
+    for i in 0..layers {
+        let op = if i % 7 < 3 { "tanh" } else { "sin" };
+        body += &format!("  %{} = {op}(%{})\n", i + 6, i + 5);
+    }
+    body += &format!(
+        "  %5000 = cast(%{}) {{round = \"nearest\", saturate = 1, to = u8}}
+  %5001 = cast(%5000) {{round = \"nearest\", saturate = 1, to = i32}}
+  %5002 = const i32[] [3]
+  %5003 = sub(%5001, %5002)
+  %5004 = cast(%5003) {{round = \"nearest\", saturate = 1, to = f32}}
+  %5005 = const f32[] [0.02]
+  %5006 = mul(%5004, %5005)
+  %9999 = matmul(%5006, %4)
+}}",
+        layers + 5
+    );
+    let graph = text::parse(&body, &|_| None).expect("a graph");
+    let vnni = CostModel::of("x86-64-v4-vnni").expect("a target");
+    let (after, _) = quantized_for(vnni, &graph, Tier::Reassoc);
+    assert_eq!(contracted(&after), [DType::I32]);
+}

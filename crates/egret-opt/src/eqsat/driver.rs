@@ -7,8 +7,10 @@ use super::optimized_region::{OptimizedRegion, constants, names, store};
 use super::parallel;
 use super::record::Recording;
 use crate::cost::CostModel;
-use crate::rebuild::{bring_const, start, topological};
-use crate::regions::{Affinity, Binding, CanonicalRegion, Canonicalizer, Key, Numbering, Region, regions};
+use crate::rebuild::{bring_const, start};
+use crate::regions::{
+    Affinity, Binding, CanonicalRegion, Canonicalizer, Key, Numbering, Region, order, regions,
+};
 use crate::report::{Findings, Rewrite, RuleCount};
 use crate::rules::{Rule, Tier};
 use egret_ir::Graph;
@@ -119,7 +121,7 @@ struct Pieces {
 }
 
 fn read(graph: &Graph, options: &EqsatOptions) -> Pieces {
-    let order = topological(graph);
+    let order = order(graph);
     let mut numbering = Numbering::of(graph, &order);
     let affinity = Affinity::of(options.rules.iter().copied());
     let cut = regions(graph, &order, &numbering, &affinity);
