@@ -50,7 +50,7 @@ mod types;
 mod verify;
 
 pub use attr::{Attr, Attrs, DECLARED};
-pub use blockwise::Blockwise;
+pub use blockwise::{Blockwise, CodeLayout};
 pub use builder::{Builder, TypeError};
 pub use dim::{Dim, DimEnv, DimOp};
 pub use dtype::DType;

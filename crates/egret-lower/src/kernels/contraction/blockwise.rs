@@ -5,6 +5,8 @@
 //! the pieces before, which stand in the result. So the weights are read once, as codes, and a weight is dequantised once for a
 //! block of rows.
 //!
+//! Where a column has one scale, blocks are 128 of its rows.
+//!
 //! A panel's codes stand in the order in which they are read. Of 4 bits, two neighbours along K share a byte:
 //!
 //! ```text
@@ -106,23 +108,21 @@ impl Packed {
         let dtype = ctx.dtype(weights.codes);
         let least =
             Blockwise::least(dtype).ok_or_else(|| Unsupported::bug(format!("takes {dtype} for codes")))?;
-        let &[_, blocks, block] = &ctx.dims(weights.codes)[..] else {
-            return Err(Unsupported::bug("has codes without blocks"));
-        };
+        let [blocks, block] = [weights.blocks(), weights.block].map(|n| n as i64);
         let per_byte = if matches!(dtype, DType::U8 | DType::I8) { 1 } else { 2 };
         let wide = (width + LANES - 1) / LANES * LANES;
-        let cut = Cut { n, width, wide };
-        let key = format!("of {n} by {blocks} blocks in panels {width}");
+        let cut = Cut { weights, width, wide };
+        let key = format!("{:?} of {n} by {blocks} blocks in panels {width}", weights.layout);
         let codes = ctx.packed(weights.codes, &format!("codes {key}"), Elem::U8, |t| {
-            cut.codes(t.bytes(), least as u8, (blocks * block) as usize, per_byte as usize)
+            cut.codes(t.bytes(), least as u8, per_byte as usize)
         })?;
         let scales = ctx.packed(weights.scales, &format!("scales {key}"), Elem::F32, |t| {
-            bytes(&cut.by_block(t, blocks, floats(t.bytes())))
+            bytes(&cut.by_block(t, &floats(t.bytes())))
         })?;
         let zeros = match weights.zeros {
             None if least == 0 => Zeros::None,
             None => Zeros::One(-least as f32),
-            Some(v) => Zeros::of(ctx, v, least as f32, |t, all| cut.by_block(t, blocks, all), &key)?,
+            Some(v) => Zeros::of(ctx, v, least as f32, |t, all| cut.by_block(t, &all), &key)?,
         };
         let k = weights.rows as i64;
         Ok(Packed { codes, scales, zeros, per_byte, k, blocks, block, width, wide })
@@ -160,46 +160,44 @@ impl Zeros {
 
 /// Columns cut into panels.
 #[derive(Copy, Clone)]
-struct Cut {
-    n: i64,
+struct Cut<'a> {
+    weights: &'a Blockwise,
     width: i64,
     wide: i64,
 }
 
-impl Cut {
+impl Cut<'_> {
     /// The columns of each panel.
     fn panels(self) -> impl Iterator<Item = std::ops::Range<usize>> {
-        let [n, width] = [self.n, self.width].map(|n| n as usize);
+        let (n, width) = (self.weights.columns, self.width as usize);
         (0..n.div_ceil(width)).map(move |p| p * width..n.min((p + 1) * width))
     }
 
-    /// Codes `[column][row]`, less the least, panel by panel.
-    fn codes(self, codes: &[u8], least: u8, rows: usize, per_byte: usize) -> Vec<u8> {
+    /// Codes, less the least, panel by panel.
+    fn codes(self, codes: &[u8], least: u8, per_byte: usize) -> Vec<u8> {
         let wide = self.wide as usize;
-        let mut out = vec![0; self.panels().count() * rows / per_byte * wide];
-        for (panel, columns) in out.chunks_exact_mut(rows / per_byte * wide).zip(self.panels()) {
+        let bytes = self.weights.blocks() * self.weights.block / per_byte;
+        let mut out = vec![0; self.panels().count() * bytes * wide];
+        for (panel, columns) in out.chunks_exact_mut(bytes * wide).zip(self.panels()) {
             for (at, column) in columns.enumerate() {
-                let codes = codes[column * rows..][..rows].chunks_exact(per_byte);
-                for (i, codes) in codes.enumerate() {
-                    let shifted = codes.iter().rev().map(|c| c.wrapping_sub(least));
-                    panel[i * wide + at] = shifted.fold(0, |all, c| all << 4 | c);
+                let code = |row| self.weights.code(column, row).map_or(0, |i| codes[i].wrapping_sub(least));
+                for i in 0..bytes {
+                    let rows = i * per_byte..(i + 1) * per_byte;
+                    panel[i * wide + at] = rows.rev().fold(0, |all, row| all << 4 | code(row));
                 }
             }
         }
         out
     }
 
-    /// What blocks have one of each, in the shape of a tensor that broadcasts to `[column][block][1]`, panel by panel.
-    fn by_block<T: Copy + Default>(self, t: &Tensor, blocks: i64, all: Vec<T>) -> Vec<T> {
-        let (wide, blocks) = (self.wide as usize, blocks as usize);
-        let extent = |back: usize| t.rank().checked_sub(back).map_or(1, |axis| t.shape()[axis]);
-        let (by_column, by_block) = (extent(3) > 1, extent(2) > 1);
+    /// What each block has one of, panel by panel.
+    fn by_block<T: Copy + Default>(self, t: &Tensor, all: &[T]) -> Vec<T> {
+        let (wide, blocks) = (self.wide as usize, self.weights.blocks());
         let mut out = vec![T::default(); self.panels().count() * blocks * wide];
         for (panel, columns) in out.chunks_exact_mut(blocks * wide).zip(self.panels()) {
             for (at, column) in columns.enumerate() {
                 for block in 0..blocks {
-                    let row = if by_column { column * extent(2) } else { 0 };
-                    panel[block * wide + at] = all[row + if by_block { block } else { 0 }];
+                    panel[block * wide + at] = all[self.weights.of_block(t, column, block)];
                 }
             }
         }
