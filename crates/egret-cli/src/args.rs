@@ -107,7 +107,7 @@ pub struct CompileOptions {
 #[derive(Args)]
 pub struct TargetArgs {
     /// CPU to generate code for, and whose costs decide among equal forms; `egret doctor` lists them. Or a machine's file,
-    /// FILE.toml (ir-spec/targets/README.md)
+    /// FILE.toml, as `egret doctor --measure -o` writes it
     #[arg(long, default_value = "native")]
     pub target: String,
 }

@@ -249,3 +249,11 @@ fn machines_are_files_of_known_keys_whose_tiles_fit() {
     #[cfg(target_arch = "x86_64")]
     works(&["check", &model(CNN), "--target", &file]);
 }
+
+#[test]
+fn what_is_measured_has_a_file_of_its_own() {
+    let dir = temp();
+    let text = path(&dir, "mine.txt");
+    refused(&["doctor", "--measure", "-o", &text], 1, &["mine.txt", "NAME.toml"]);
+    refused(&["doctor", "-o", &path(&dir, "mine.toml")], 1, &["--measure"]);
+}

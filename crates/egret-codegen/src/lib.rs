@@ -56,6 +56,7 @@ mod clif;
 mod error;
 mod isa;
 mod jit;
+pub mod measure;
 mod module;
 mod object;
 mod options;

@@ -30,6 +30,7 @@ struct Key {
     name: &'static str,
     range: RangeInclusive<u64>,
     set: fn(&mut Machine, u64),
+    get: fn(&Machine) -> u64,
 }
 
 /// The only tables of a file that says what is different from its target.
@@ -39,7 +40,7 @@ macro_rules! keys {
     ($($table:literal $name:literal $range:expr, $($field:ident).+: $ty:ty;)*) => {
         /// Every number of a file.
         const KEYS: &[Key] = &[$(Key {
-            table: $table, name: $name, range: $range, set: |m, n| m.$($field).+ = n as $ty,
+            table: $table, name: $name, range: $range, set: |m, n| m.$($field).+ = n as $ty, get: |m| m.$($field).+ as u64,
         }),*];
     };
 }
@@ -245,6 +246,22 @@ fn check(r: &Reader, tables: &DeTable, m: &Machine) -> Result<(), MachineError> 
         return Err(r.fault(at("caches", "l1_bytes"), "[caches] has a `l1_bytes` larger than `l2_bytes`"));
     }
     Ok(())
+}
+
+/// What a file says of a machine beside its target.
+pub(crate) fn write(m: &Machine) -> String {
+    let mut out = format!("isa = \"{}\"\n", m.isa);
+    for table in OF_MACHINES {
+        out += &format!("\n[{table}]\n");
+        if table == "contractions" {
+            let tiles: Vec<String> = m.tiles.iter().map(|t| format!("[{}, {}]", t.0, t.1)).collect();
+            out += &format!("tiles = [{}]\n", tiles.join(", "));
+        }
+        for k in KEYS.iter().filter(|k| k.table == table) {
+            out += &format!("{} = {}\n", k.name, (k.get)(m));
+        }
+    }
+    out
 }
 
 fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {

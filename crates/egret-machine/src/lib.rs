@@ -80,6 +80,11 @@ impl Machine {
         file::read(name, file, text, Some(&ALL.0))
     }
 
+    /// The text of its file, without comments: its target, and all that a machine's file may say.
+    pub fn to_toml(&self) -> String {
+        file::write(self)
+    }
+
     /// Floats in a vector.
     pub fn lanes(&self) -> usize {
         self.vector_bytes / 4

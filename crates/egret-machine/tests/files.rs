@@ -10,6 +10,7 @@ fn the_files_of_egret_are_read() {
         assert_eq!((m.isa.as_str(), m.costs.lanes), (name, m.lanes() as u64));
     }
     assert!(Machine::of("z80").is_none());
+    assert!(Machine::families().iter().any(|m| m.name == "granite-rapids"));
     for m in Machine::families() {
         let target = Machine::of(&m.isa).expect("a target");
         assert_eq!(
@@ -27,6 +28,7 @@ fn a_file_changes_what_it_names() {
     let target = Machine::of("x86-64-v3").unwrap();
     let tiles = vec![(4, 24), (12, 8)];
     assert_eq!(m, Machine { name: "mine".into(), tiles, l2_bytes: 1 << 20, ..target.clone() });
+    assert_eq!(Machine::parse("mine", "mine.toml", &m.to_toml()), Ok(m));
     assert_eq!(Machine::parse("mine", "", "isa = 'x86-64-v3'").unwrap().tiles, target.tiles);
 }
 

@@ -38,6 +38,7 @@ pub mod grad;
 pub mod inputs;
 mod kernels;
 pub mod link;
+pub mod machine;
 mod native;
 mod near;
 pub mod notes;

@@ -3,8 +3,8 @@
 use crate::args::seed;
 use crate::common::{add_rules, progress};
 use crate::say;
-use egret::{Options, Result, pipeline};
-use std::path::PathBuf;
+use egret::{Error, Options, Result, pipeline};
+use std::path::{Path, PathBuf};
 
 /// `egret doctor`
 #[derive(clap::Args)]
@@ -16,6 +16,13 @@ pub struct Args {
     /// Hold Egret's own rewrite rules too
     #[arg(long)]
     pub laws: bool,
+    /// Measure this machine instead, on one core: the rate of tiles of contractions, and of memory (some seconds; nothing else should
+    /// run)
+    #[arg(long, conflicts_with_all = ["rules", "laws"])]
+    pub measure: bool,
+    /// Write what was measured as a machine's file, FILE.toml, that --target takes
+    #[arg(short, long, value_name = "FILE", requires = "measure")]
+    pub out: Option<PathBuf>,
     /// Make up the cases from another seed
     // Scripts know it as `--seed`.
     #[arg(long, alias = "seed", value_name = "SEED", value_parser = seed, allow_negative_numbers = true, default_value_t = 0)]
@@ -26,6 +33,9 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     if args.laws || !args.rules.is_empty() {
         return laws(args);
+    }
+    if args.measure {
+        return measure(args.out.as_deref());
     }
     say!("egret      {} (C ABI version {})", env!("CARGO_PKG_VERSION"), egret::ABI_VERSION);
     for (what, value) in pipeline::target_report() {
@@ -40,6 +50,21 @@ pub fn run(args: &Args) -> Result<()> {
         ),
     }
     say!("onnx       opsets up to {}", egret::NEWEST_OPSET);
+    Ok(())
+}
+
+/// Measure this machine.
+fn measure(out: Option<&Path>) -> Result<()> {
+    if let Some(path) = out.filter(|p| p.extension().is_none_or(|e| e != "toml")) {
+        return Err(Error::user(format!("{}: a machine's file is called NAME.toml", path.display())));
+    }
+    let measured = progress("measuring", egret::machine::measure)?;
+    for line in measured.lines() {
+        say!("{line}");
+    }
+    if let Some(path) = out {
+        egret::files::write(path, measured.file().as_bytes())?;
+    }
     Ok(())
 }
 
