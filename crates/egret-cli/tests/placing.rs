@@ -33,6 +33,27 @@ fn compilations_into_one_folder_do_not_meet() {
     assert!(contents(Path::new(&out)) == wanted, "{:?}", names(Path::new(&out)));
 }
 
+/// Kernels are compiled on several threads, and defined in order.
+#[test]
+fn the_files_are_the_same_with_any_number_of_threads() {
+    for name in ["attention_model", "fusion_cnn", "simple_cnn"] {
+        // The second has encoders, the first leaves all to Cranelift.
+        for target in ["v2", "v4"] {
+            let made = ["1", "2", "5"].map(|threads| {
+                let dir = temp();
+                let out = path(&dir, "out");
+                let options = ["--name", "m", "--target", target, "--threads", threads, "--out-dir", &out];
+                works(&[&["compile", &model(name)], &options[..]].concat());
+                // The depfile names the folder.
+                let mut files = contents(Path::new(&out));
+                files.remove("m.d").expect("a depfile");
+                files
+            });
+            assert!(made.iter().all(|files| *files == made[0]), "{name} for {target}");
+        }
+    }
+}
+
 #[test]
 fn killed_half_way_no_file_is_partial() {
     let dir = temp();

@@ -1,7 +1,7 @@
 //! Loop IR to machine code for the Egret compiler: [`jit`] into this process, [`object`] and [`archive`] as files.
 //!
-//! Both come from one generator over Cranelift's `Module` (`module`): every kernel a function (`clif`), contraction tiles
-//! optionally as wide leaves (`isa`), and the functions of the C ABI around them (`abi`). The only crate that names Cranelift
+//! Both come from one generator over Cranelift's `Module` (`module`): every kernel a function (`functions`: by Cranelift, `clif`, or
+//! by an encoder, `encode`), contraction tiles optionally as wide leaves (`isa`), and the functions of the C ABI around them (`abi`). The only crate that names Cranelift
 //! or an assembler.
 //!
 //! # Example
@@ -53,7 +53,9 @@
 
 mod abi;
 mod clif;
+mod encode;
 mod error;
+mod functions;
 mod isa;
 mod jit;
 pub mod measure;
@@ -64,9 +66,9 @@ mod output;
 mod record;
 
 pub use egret_loop::Denormals;
+pub use encode::{Leaf, Refusal, leaves, refusals};
 pub use error::CodegenError;
 pub use isa::{Arch, Feature, ISAS, Isa, Target};
 pub use jit::{Jit, jit};
-pub use module::{Leaf, Refusal, leaves, refusals};
 pub use object::{archive, object};
 pub use options::{Options, WeightsPlace};

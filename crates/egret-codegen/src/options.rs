@@ -25,6 +25,8 @@ pub struct Options {
     pub encode_all: bool,
     /// What becomes of subnormal numbers.
     pub denormals: Denormals,
+    /// Threads to compile kernels on, 0 for one for each core; what is written is the same.
+    pub threads: usize,
     /// Where the weights are.
     pub weights: WeightsPlace,
     /// BLAKE3 of the model file, for the artifact's description of itself.
@@ -49,6 +51,7 @@ impl Options {
             wide: true,
             encode_all: false,
             denormals: Denormals::default(),
+            threads: 0,
             weights: WeightsPlace::Embedded,
             model_hash: [0; 32],
             producer: concat!("egret ", env!("CARGO_PKG_VERSION")).into(),

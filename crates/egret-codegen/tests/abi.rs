@@ -309,7 +309,10 @@ fn objects_are_deterministic_and_self_contained() {
         for weights in [WeightsPlace::Embedded, WeightsPlace::External] {
             let options = Options { weights, ..Options::new(Target::parse(target).unwrap()) };
             let bytes = object(&program, &options).unwrap();
-            assert_eq!(bytes, object(&program, &options).unwrap());
+            for threads in [1, 2, 5] {
+                let options = Options { threads, ..options.clone() };
+                assert_eq!(bytes, object(&program, &options).unwrap(), "{threads} threads");
+            }
             let lib = archive(&[("sample.o", &bytes)]).unwrap();
             assert_eq!(lib, archive(&[("sample.o", &bytes)]).unwrap());
             assert!(lib.starts_with(b"!<arch>\n"));

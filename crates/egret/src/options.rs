@@ -37,7 +37,7 @@ pub struct Options {
     pub explain: bool,
     /// Whether the trace says how long passes and rules took; two traces are not the same then.
     pub clock: bool,
-    /// Threads that run the model, the caller's included, and that its optimiser uses.
+    /// Threads that run the model, the caller's included, and that the compiler uses.
     pub threads: usize,
 }
 

@@ -291,6 +291,7 @@ fn codegen_options(options: &Options, object: &ObjectOptions) -> Result<egret_co
     Ok(egret_codegen::Options {
         wide: options.wide,
         denormals: options.denormals(),
+        threads: options.threads,
         weights: object.weights,
         model_hash: object.model_hash,
         ..egret_codegen::Options::new(target(options)?)

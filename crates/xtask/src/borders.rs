@@ -5,8 +5,9 @@ use std::fs;
 use std::path::Path;
 
 /// (crate, the crates of ours that it may know). docs/ARCHITECTURE.md has the reasons.
-const KNOWS: [(&str, &[&str]); 20] = [
+const KNOWS: [(&str, &[&str]); 21] = [
     ("egret-float", &[]),
+    ("egret-threads", &[]),
     ("egret-ir", &["egret-float"]),
     ("egret-trace", &[]),
     ("egret-machine", &[]),
@@ -14,9 +15,9 @@ const KNOWS: [(&str, &[&str]); 20] = [
     ("egret-runtime", &[]),
     ("egret-onnx", &["egret-ir"]),
     ("egret-grad", &["egret-ir"]),
-    ("egret-opt", &["egret-ir", "egret-machine"]),
+    ("egret-opt", &["egret-ir", "egret-machine", "egret-threads"]),
     ("egret-lower", &["egret-ir", "egret-loop", "egret-machine", "egret-trace"]),
-    ("egret-codegen", &["egret-loop", "egret-machine", "egret-runtime"]),
+    ("egret-codegen", &["egret-loop", "egret-machine", "egret-runtime", "egret-threads"]),
     (
         "egret",
         &[

@@ -32,7 +32,7 @@ pub struct Args {
     /// Write the page of `explain --format html` about this compilation
     #[arg(long, value_name = "FILE.html")]
     pub report: Option<PathBuf>,
-    /// Threads to optimise on; what is written is the same [default: all cores]
+    /// Threads to compile on; what is written is the same [default: all cores]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub threads: Option<usize>,
 }

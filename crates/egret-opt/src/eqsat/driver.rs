@@ -4,7 +4,6 @@
 use super::budget::allot;
 use super::optimize::{RegionOptions, optimize_region};
 use super::optimized_region::{OptimizedRegion, constants, names, store};
-use super::parallel;
 use super::record::Recording;
 use crate::cost::CostModel;
 use crate::rebuild::{bring_const, start};
@@ -58,7 +57,7 @@ pub(crate) fn run(graph: &Graph, options: &EqsatOptions) -> Result<(Option<Graph
         explain: options.explain,
     };
     let pieces = read(graph, options);
-    let mut optimized = parallel::map(&pieces.distinct, options.threads, |(region, copies)| {
+    let mut optimized = egret_threads::map(&pieces.distinct, options.threads, |(region, copies)| {
         optimize_region(region, &of_region, options.budget / *copies as f64)
     });
     let copies: Vec<usize> = pieces.distinct.iter().map(|(_, copies)| *copies).collect();

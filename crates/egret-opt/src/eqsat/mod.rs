@@ -7,7 +7,6 @@ mod extract;
 mod missed;
 mod optimize;
 mod optimized_region;
-mod parallel;
 mod prefilter;
 mod record;
 mod saturate;

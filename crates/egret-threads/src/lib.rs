@@ -1,6 +1,8 @@
-//! A parallel map whose results are in order.
+//! A parallel map whose results are in order: what comes out does not depend on the number of threads.
+#![forbid(unsafe_code)]
 
 use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
@@ -13,20 +15,28 @@ fn cores() -> usize {
 
 /// Applies `f` to each item; results are in the order of the items. `threads`: the most threads, 0 for one
 /// for each core.
-pub(crate) fn map<T: Sync, R: Send>(items: &[T], threads: usize, f: impl Fn(&T) -> R + Sync) -> Vec<R> {
+///
+/// ```
+/// let squares = egret_threads::map(&[1, 2, 3], 2, |n| n * n);
+/// assert_eq!(squares, [1, 4, 9]);
+/// ```
+///
+/// # Panics
+/// As the first item, in their order, for which `f` panics.
+pub fn map<T: Sync, R: Send>(items: &[T], threads: usize, f: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let wanted = if threads == 0 && items.len() > 1 { cores() } else { threads };
     let threads = wanted.min(items.len());
     if threads <= 1 {
         return items.iter().map(f).collect();
     }
     let next = AtomicUsize::new(0);
-    let done: Mutex<Vec<(usize, R)>> = Mutex::new(Vec::with_capacity(items.len()));
+    let done: Mutex<Vec<(usize, thread::Result<R>)>> = Mutex::new(Vec::with_capacity(items.len()));
     let work = || {
         while let i = next.fetch_add(1, Ordering::Relaxed)
             && let Some(item) = items.get(i)
         {
-            let result = f(item);
-            // If a thread panics, the scope panics at its end and the results are dropped.
+            // After a panic the results are dropped, and nobody sees what `f` left half done.
+            let result = catch_unwind(AssertUnwindSafe(|| f(item)));
             done.lock().unwrap_or_else(PoisonError::into_inner).push((i, result));
         }
     };
@@ -39,7 +49,7 @@ pub(crate) fn map<T: Sync, R: Send>(items: &[T], threads: usize, f: impl Fn(&T) 
     });
     let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     done.sort_unstable_by_key(|(i, _)| *i);
-    done.into_iter().map(|(_, r)| r).collect()
+    done.into_iter().map(|(_, r)| r.unwrap_or_else(|panic| resume_unwind(panic))).collect()
 }
 
 #[cfg(test)]
@@ -54,5 +64,20 @@ mod tests {
             );
         }
         assert_eq!(super::map(&[] as &[u8], 2, |i| *i), Vec::<u8>::new());
+    }
+
+    #[test]
+    fn the_first_panic_in_order_is_the_callers() {
+        let items: Vec<usize> = (0..100).collect();
+        for threads in [1, 2, 7] {
+            let mapped = std::panic::catch_unwind(|| {
+                super::map(&items, threads, |i| {
+                    if i % 10 == 3 {
+                        std::panic::panic_any(*i);
+                    }
+                })
+            });
+            assert_eq!(mapped.unwrap_err().downcast_ref(), Some(&3usize), "{threads} threads");
+        }
     }
 }

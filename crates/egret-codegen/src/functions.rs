@@ -1,0 +1,186 @@
+//! The functions of kernels and of their tiles. Each is compiled on its own, on all threads; then they are defined in order, so
+//! that an artifact's bytes do not depend on the threads.
+
+use cranelift::codegen::Context;
+use cranelift::codegen::binemit::Reloc;
+use cranelift::codegen::ir::Function;
+use cranelift::codegen::isa::TargetIsa;
+use cranelift::prelude::*;
+use cranelift_module::{FuncId, Linkage, Module, ModuleReloc};
+use egret_loop::{BASE_VECTOR_BYTES, Kernel, Param, ParamInfo, Place, Tile, V, narrow};
+use std::collections::BTreeMap;
+
+use crate::clif::{kernel, tile};
+use crate::encode::{encode, encode_kernel, in_kernel};
+use crate::error::{Result, broken};
+use crate::isa::Encoded;
+use crate::options::Options;
+use crate::output::{Output, import, signature};
+
+/// Parameters of a kernel's function, and of a leaf's.
+const KERNEL_PARAMS: usize = 3;
+const LEAF_PARAMS: usize = 4;
+
+/// Encoded functions, and those that keep the order of their instructions, begin at a cache line.
+const LINE: u64 = 64;
+
+/// Compile and define the functions of all kernels.
+pub(crate) fn kernels<M: Module>(out: &mut Output<'_, M>) -> Result<Vec<FuncId>> {
+    let (jobs, ids) = declare(out)?;
+    let unoptimized = out.options.target.clif(out.module.isa().flags().is_pic(), false)?;
+    let compiler =
+        Compiler { options: out.options, optimized: out.module.isa(), unoptimized: &*unoptimized };
+    let codes = egret_threads::map(&jobs, out.options.threads, |job| compiler.code(job));
+    for (job, code) in jobs.iter().zip(codes) {
+        let code = code?;
+        out.module.define_function_bytes(job.id, code.align, &code.bytes, &code.relocs)?;
+    }
+    Ok(ids)
+}
+
+/// A function to compile.
+struct Job<'p> {
+    id: FuncId,
+    name: String,
+    /// The kernel that it is of.
+    kernel: &'p Kernel,
+    what: What<'p>,
+}
+
+enum What<'p> {
+    /// The kernel itself, which calls these functions for its tiles.
+    Kernel(Vec<FuncId>),
+    /// A tile of it; tiles that differ only in where their operands are share the function of the first.
+    Leaf(&'p Tile),
+}
+
+/// Declare all functions, in the order in which they are defined; and those of the kernels.
+fn declare<'p, M: Module>(out: &mut Output<'p, M>) -> Result<(Vec<Job<'p>>, Vec<FuncId>)> {
+    let (mut jobs, mut ids) = (vec![], vec![]);
+    let mut leaves: BTreeMap<String, FuncId> = BTreeMap::new();
+    let program = out.program;
+    for (i, kernel) in program.kernels.iter().enumerate() {
+        let mut called = vec![];
+        for tile in kernel::tiles(kernel) {
+            let key = leaf_key(tile, &kernel.params);
+            let known = leaves.get(&key).copied();
+            called.push(match known {
+                Some(id) => id,
+                None => {
+                    let name = out.symbol(&format!("leaf{}", leaves.len()));
+                    let id = out.module.declare_function(
+                        &name,
+                        Linkage::Local,
+                        &signature(LEAF_PARAMS, false),
+                    )?;
+                    jobs.push(Job { id, name, kernel, what: What::Leaf(tile) });
+                    leaves.insert(key, id);
+                    id
+                }
+            });
+        }
+        let name = out.symbol(&format!("k{i}_{}", kernel.name));
+        let id = out.module.declare_function(&name, Linkage::Local, &signature(KERNEL_PARAMS, false))?;
+        jobs.push(Job { id, name, kernel, what: What::Kernel(called) });
+        ids.push(id);
+    }
+    Ok((jobs, ids))
+}
+
+/// What the code of a leaf depends on: the tile without its places, and their element types.
+fn leaf_key(tile: &Tile, params: &[ParamInfo]) -> String {
+    let mut tile = tile.clone();
+    let elem = |p: &Place| params.get(p.param.0 as usize).map(|i| i.elem);
+    let elems: Vec<_> = tile.places().map(elem).collect();
+    let operands = tile.epilogue.operands.iter_mut().map(|o| &mut o.place);
+    for place in [&mut tile.a, &mut tile.b, &mut tile.out].into_iter().chain(operands) {
+        *place = Place { param: Param(0), base: V(0) };
+    }
+    format!("{tile:?} {elems:?}")
+}
+
+/// Machine code that is not in a module yet.
+struct Code {
+    bytes: Vec<u8>,
+    align: u64,
+    relocs: Vec<ModuleReloc>,
+}
+
+/// What compiles functions, on any thread.
+struct Compiler<'a> {
+    options: &'a Options,
+    optimized: &'a dyn TargetIsa,
+    /// The target without the optimiser.
+    unoptimized: &'a dyn TargetIsa,
+}
+
+impl Compiler<'_> {
+    fn code(&self, job: &Job<'_>) -> Result<Code> {
+        match &job.what {
+            What::Kernel(leaves) => self.kernel(job, leaves),
+            What::Leaf(tile) => self.leaf(job, tile),
+        }
+    }
+
+    fn leaf(&self, job: &Job<'_>, tile: &Tile) -> Result<Code> {
+        let (params, target) = (&job.kernel.params, &self.options.target);
+        let encoder = target.isa(self.options.wide).encode_tile;
+        if let Ok(encoded) = encode(encoder, tile, params).map_err(|e| in_kernel(job.kernel, e))? {
+            return encoded_code(job, encoded, &[]);
+        }
+        // The tile's own order of instructions is the best there is.
+        let code = self.compile(self.unoptimized, job, LEAF_PARAMS, |builder| {
+            tile::emit(tile, params, target, builder)
+        })?;
+        Ok(Code { align: code.align.max(LINE), ..code })
+    }
+
+    fn kernel(&self, job: &Job<'_>, leaves: &[FuncId]) -> Result<Code> {
+        if let Some(Ok(encoded)) =
+            encode_kernel(self.options, job.kernel).map_err(|e| in_kernel(job.kernel, e))?
+        {
+            return encoded_code(job, encoded, leaves);
+        }
+        // Cranelift has vectors of 16 bytes.
+        let narrowed = narrow::narrow(job.kernel, BASE_VECTOR_BYTES).map_err(|e| broken(e.to_string()));
+        let narrowed = narrowed.map_err(|e| in_kernel(job.kernel, e))?;
+        self.compile(self.optimized, job, KERNEL_PARAMS, |builder| {
+            let leaves = leaves.iter().map(|id| import(*id, LEAF_PARAMS, builder.func)).collect();
+            kernel::emit(&narrowed, &self.options.target, builder, leaves)
+        })
+    }
+
+    /// A function through Cranelift.
+    fn compile(
+        &self,
+        isa: &dyn TargetIsa,
+        job: &Job<'_>,
+        params: usize,
+        write: impl FnOnce(&mut FunctionBuilder<'_>) -> Result<()>,
+    ) -> Result<Code> {
+        let name = cranelift::codegen::ir::UserFuncName::user(0, job.id.as_u32());
+        let mut context =
+            Context::for_function(Function::with_name_signature(name, signature(params, false)));
+        let mut functions = FunctionBuilderContext::new();
+        let mut builder = FunctionBuilder::new(&mut context.func, &mut functions);
+        write(&mut builder).map_err(|e| in_kernel(job.kernel, e))?;
+        builder.finalize(isa.frontend_config());
+        let compiled = context.compile(isa, &mut Default::default());
+        // Cranelift's own text is only "Compilation error"; the function's name says where.
+        let buffer = compiled.map_err(|e| broken(format!("{}: {:?}", job.name, e.inner)))?.buffer.clone();
+        let (bytes, align) = (buffer.data().to_vec(), u64::from(buffer.alignment));
+        let relocs = buffer.relocs().iter();
+        let relocs = relocs.map(|r| ModuleReloc::from_mach_reloc(r, &context.func, job.id)).collect();
+        Ok(Code { bytes, align, relocs })
+    }
+}
+
+/// A function from its machine code, which calls leaves.
+fn encoded_code(job: &Job<'_>, encoded: Encoded, leaves: &[FuncId]) -> Result<Code> {
+    let relocs = encoded.calls.iter().map(|&(offset, leaf)| {
+        let leaf = leaves.get(leaf).ok_or_else(|| broken(format!("{} calls what is no leaf", job.name)))?;
+        let (kind, addend) = (Reloc::X86CallPCRel4, -4);
+        Ok(ModuleReloc { offset: offset as u32, kind, name: (*leaf).into(), addend })
+    });
+    Ok(Code { relocs: relocs.collect::<Result<_>>()?, bytes: encoded.bytes, align: LINE })
+}
