@@ -13,7 +13,7 @@ use crate::output::Output;
 
 /// Where embedded weights come from in a module.
 pub(crate) enum WeightsData {
-    /// Define them in the module.
+    /// Define the symbol without bytes: whoever finishes the module gives it a section.
     Define,
     /// Import them: whoever finishes the module resolves the symbol.
     Import,
@@ -25,6 +25,8 @@ pub(crate) struct Exports {
     pub bind: FuncId,
     pub run: FuncId,
     pub info: DataId,
+    /// The embedded weights, if there are any.
+    pub weights: Option<DataId>,
 }
 
 /// The symbol of embedded weights.
@@ -57,7 +59,7 @@ pub(crate) fn compile<M: Module>(
     let plan = entry::plan(&mut out, &tables)?;
     let bind = entry::bind(&mut out, &tables, cpu, weights)?;
     let run = entry::run(&mut out, &tables)?;
-    Ok(Exports { plan, bind, run, info: tables.info })
+    Ok(Exports { plan, bind, run, info: tables.info, weights })
 }
 
 fn embedded_weights<M: Module>(out: &mut Output<'_, M>, data: WeightsData) -> Result<Option<DataId>> {
@@ -76,8 +78,7 @@ fn embedded_weights<M: Module>(out: &mut Output<'_, M>, data: WeightsData) -> Re
     }
     let id = out.module.declare_data(&name, Linkage::Local, false, false)?;
     let mut description = cranelift_module::DataDescription::new();
-    description.define(out.program.weights.clone().into_boxed_slice());
-    description.set_align(egret_runtime::abi::ALIGN as u64);
+    description.define(Box::default());
     out.module.define_data(id, &description)?;
     Ok(Some(id))
 }

@@ -1,8 +1,11 @@
 //! Programs as object files and static libraries.
 
 use ar_archive_writer::{ArchiveKind, DEFAULT_OBJECT_READER, NewArchiveMember, write_archive_to_stream};
+use cranelift_object::object::write::Object;
+use cranelift_object::object::{BinaryFormat, SectionKind};
 use cranelift_object::{ObjectBuilder, ObjectModule};
 use egret_loop::Program;
+use egret_runtime::abi::ALIGN;
 
 use crate::error::{CodegenError, Result};
 use crate::module::{self, WeightsData};
@@ -17,11 +20,21 @@ pub fn object(program: &Program, options: &Options) -> Result<Vec<u8>> {
     let builder =
         ObjectBuilder::new(isa, program.name.as_str(), cranelift_module::default_libcall_names())?;
     let mut module = ObjectModule::new(builder);
-    module::compile(&mut module, program, options, WeightsData::Define)?;
-    module
-        .finish()
-        .emit()
-        .map_err(|e| CodegenError::Internal(format!("the object file could not be written: {e}")))
+    let exports = module::compile(&mut module, program, options, WeightsData::Define)?;
+    let product = module.finish();
+    let weights = exports.weights.map(|id| product.data_symbol(id));
+    let mut object: Object<'_> = product.object;
+    if let Some(symbol) = weights {
+        // A section that borrows them: Cranelift would copy them twice.
+        let (segment, name) = match object.format() {
+            BinaryFormat::MachO => ("__TEXT", "__weights"),
+            _ => ("", ".rodata.weights"),
+        };
+        let section = object.add_section(segment.into(), name.into(), SectionKind::ReadOnlyData);
+        object.set_section_data(section, program.weights.as_slice(), ALIGN as u64);
+        object.set_symbol_data(symbol, section, 0, program.weights.len() as u64);
+    }
+    object.write().map_err(|e| CodegenError::Internal(format!("the object file could not be written: {e}")))
 }
 
 /// A static library of object files, given as (name, bytes), with a symbol index; no times or owners in it.

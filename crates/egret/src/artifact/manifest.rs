@@ -13,6 +13,8 @@ pub struct Facts<'a> {
     pub model: &'a Path,
     /// BLAKE3 of the model file.
     pub model_hash: &'a [u8; 32],
+    /// Bytes of the weights payload.
+    pub weights_bytes: usize,
     /// BLAKE3 of the weights payload.
     pub weights_hash: &'a [u8; 32],
     /// Triple and CPU features.
@@ -51,7 +53,7 @@ pub fn manifest(request: &Request, program: &Program, facts: &Facts<'_>) -> Vec<
         "outputs": program.outputs.iter().map(port).collect::<Vec<_>>(),
         "arena_bytes": program.arena_bytes,
         "weights": {
-            "bytes": program.weights.len(),
+            "bytes": facts.weights_bytes,
             "blake3": hex(facts.weights_hash),
             "file": if embedded { Value::Null } else { json!(format!("{}.weights", program.name)) },
         },

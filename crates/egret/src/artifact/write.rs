@@ -9,7 +9,9 @@ use crate::pipeline::{self, Lowered, ObjectOptions};
 use crate::source::{self, Imported};
 use crate::{frontend, link, notes, report, story};
 use egret_ir::Graph;
+use egret_loop::Program;
 use egret_runtime::abi;
+use egret_trace::Trace;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -58,20 +60,21 @@ pub fn compile_changed(request: &Request, change: &dyn Fn(Graph) -> Result<Graph
         }
         None => (pipeline::lower(graph, &options, &bound)?, story::Story::default()),
     };
-    let program = &lowered.program;
     let target = pipeline::target_name(&request.options)?;
     notes.extend(notes::of(&before, &lowered, &options));
-    notes.extend(notes::growth(frontend::bytes_of(&sources)?, program.weights.len()));
-    let files = files(request, &sources, &lowered, &hash_of(&sources[0])?, &target)?;
+    let Lowered { graph, program, trace, .. } = lowered;
+    let (kernels, arena_bytes, weights_bytes) =
+        (program.calls.len(), program.arena_bytes, program.weights.len());
+    notes.extend(notes::growth(frontend::bytes_of(&sources)?, weights_bytes));
+    let page = recorder.map(|recorder| {
+        let focus = report::Focus::default();
+        report::page(&recorder.finish(&request.options.name, &trace, &story, Ok(&program), &focus))
+    });
+    // Graphs hold the weights as they were in the model.
+    drop((graph, story));
+    let files = files(request, &sources, program, &trace, &hash_of(&sources[0])?, &target)?;
     let mut files = place::files(&request.out_dir, &files)?;
-    if let (Some(path), Some(recorder)) = (&request.report, recorder) {
-        let page = report::page(&recorder.finish(
-            &request.options.name,
-            &lowered.trace,
-            &story,
-            Ok(program),
-            &report::Focus::default(),
-        ));
+    if let (Some(path), Some(page)) = (&request.report, page) {
         if let Err(e) = crate::files::write(path, page.as_bytes()) {
             files.iter().for_each(|f| drop(std::fs::remove_file(f)));
             return Err(e);
@@ -80,9 +83,9 @@ pub fn compile_changed(request: &Request, change: &dyn Fn(Graph) -> Result<Graph
     }
     Ok(Compiled {
         files,
-        kernels: program.calls.len(),
-        arena_bytes: program.arena_bytes,
-        weights_bytes: program.weights.len(),
+        kernels,
+        arena_bytes,
+        weights_bytes,
         target: pipeline::target_words(&request.options)?,
         notes,
     })
@@ -121,24 +124,37 @@ fn hash_of(path: &Path) -> Result<[u8; 32]> {
 fn files(
     request: &Request,
     sources: &[PathBuf],
-    lowered: &Lowered,
+    mut program: Program,
+    trace: &Trace,
     model_hash: &[u8; 32],
     target: &str,
 ) -> Result<BTreeMap<String, Vec<u8>>> {
-    let (program, m) = (&lowered.program, &lowered.program.name);
+    let m = &program.name.clone();
+    let wants = |e: Emit| request.emit.contains(&e);
     let embedded = request.weights == WeightsPlace::Embed;
     let place = if embedded { pipeline::WeightsPlace::Embedded } else { pipeline::WeightsPlace::External };
     let object = pipeline::object(
-        program,
+        &program,
         &request.options,
         &ObjectOptions { weights: place, model_hash: *model_hash },
     )?;
     let object_name = format!("{m}.o");
-    let archive = pipeline::archive(&[(&object_name, &object)])?;
-    let header = header::header(program, embedded, request.options.denormals(), model_hash);
-    let weights_hash = *blake3::hash(&program.weights).as_bytes();
+    let (weights_bytes, weights_hash) = (program.weights.len(), *blake3::hash(&program.weights).as_bytes());
     let mut out = BTreeMap::new();
-    let wants = |e: Emit| request.emit.contains(&e);
+    // No copy of the weights is kept for longer than it is needed.
+    let weights = std::mem::take(&mut program.weights);
+    if !embedded {
+        let mut bytes = abi::weights_header(weights_bytes as u64, &weights_hash).to_vec();
+        bytes.extend(&weights);
+        out.insert(format!("{m}.weights"), bytes);
+    }
+    drop(weights);
+    let program = &program;
+    let archive = match wants(Emit::Lib) || wants(Emit::Exe) {
+        true => pipeline::archive(&[(&object_name, &object)])?,
+        false => vec![],
+    };
+    let header = header::header(program, embedded, request.options.denormals(), model_hash);
     if wants(Emit::So) || wants(Emit::Exe) {
         // The linker works on files, in a folder of their own and by relative names, so that no path gets into the result.
         let dir = Scratch::new()?;
@@ -160,8 +176,9 @@ fn files(
             out.insert(m.clone(), read("model.exe")?);
         }
     }
-    if wants(Emit::Obj) {
-        out.insert(object_name, object);
+    match wants(Emit::Obj) {
+        true => drop(out.insert(object_name, object)),
+        false => drop(object),
     }
     if wants(Emit::Lib) {
         out.insert(format!("lib{m}.a"), archive);
@@ -178,13 +195,15 @@ fn files(
     if wants(Emit::Rs) {
         out.insert(format!("{m}.rs"), rust::rust_module(program, embedded).into_bytes());
     }
-    if !embedded {
-        let mut bytes = abi::weights_header(program.weights.len() as u64, &weights_hash).to_vec();
-        bytes.extend(&program.weights);
-        out.insert(format!("{m}.weights"), bytes);
-    }
-    out.insert(format!("{m}.trace"), lowered.trace.to_bytes());
-    let facts = Facts { model: &sources[0], model_hash, weights_hash: &weights_hash, target, files: &out };
+    out.insert(format!("{m}.trace"), trace.to_bytes());
+    let facts = Facts {
+        model: &sources[0],
+        model_hash,
+        weights_bytes,
+        weights_hash: &weights_hash,
+        target,
+        files: &out,
+    };
     let manifest = manifest(request, program, &facts);
     out.insert(format!("{m}.manifest.json"), manifest);
     let given = request.source.given_files();
