@@ -2,7 +2,7 @@
 
 use crate::options::Options;
 use crate::pipeline::Lowered;
-use egret_ir::{DType, Family, Graph, Op, text};
+use egret_ir::{DType, Family, Graph, Node, Op, text};
 use egret_opt::rules::{Rule, Tier, shipped};
 use egret_trace::{Kind, Trace, Why};
 use std::collections::BTreeMap;
@@ -57,18 +57,9 @@ pub fn integers(graph: &Graph) -> Vec<String> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for n in graph.node_ids() {
         let node = graph.node(n);
-        let dtype = |i: usize| {
-            let operand = node.operands.get(i).copied().flatten();
-            operand.and_then(|v| graph.ty(v).as_tensor()).map(|t| t.dtype)
-        };
-        let weights = node.operands.get(1).copied().flatten().and_then(|v| graph.as_const(v));
-        // As lowering cuts them: four channels a step, within a group.
-        let steps = node.op != Op::Conv
-            || node.attrs.int("groups") == 1
-            || weights.is_some_and(|w| w.shape()[1].is_multiple_of(4));
-        let bytes =
-            (dtype(0), dtype(1)) == (Some(DType::U8), Some(DType::I8)) && weights.is_some() && steps;
-        if node.op.family() == Family::Contraction && dtype(0).is_some_and(|d| !d.is_float()) && !bytes {
+        let dtype = operand_dtype(graph, node, 0);
+        let ints = node.op.family() == Family::Contraction && dtype.is_some_and(|d| !d.is_float());
+        if ints && !is_of_bytes(graph, node) {
             *counts.entry(node.op.name()).or_default() += 1;
         }
     }
@@ -80,6 +71,22 @@ pub fn integers(graph: &Graph) -> Vec<String> {
         "integer contractions run as scalar code, many times slower than those of floats: {}",
         list.join(", ")
     )]
+}
+
+fn operand_dtype(graph: &Graph, node: &Node, i: usize) -> Option<DType> {
+    let operand = node.operands.get(i).copied().flatten()?;
+    graph.ty(operand).as_tensor().map(|t| t.dtype)
+}
+
+/// Whether a contraction is one of u8 by constant i8, which tiles compute.
+pub fn is_of_bytes(graph: &Graph, node: &Node) -> bool {
+    let weights = node.operands.get(1).copied().flatten().and_then(|v| graph.as_const(v));
+    // As lowering cuts them: four channels a step, within a group.
+    let steps = node.op != Op::Conv
+        || node.attrs.int("groups") == 1
+        || weights.is_some_and(|w| w.shape()[1].is_multiple_of(4));
+    let dtypes = [0, 1].map(|i| operand_dtype(graph, node, i));
+    dtypes == [Some(DType::U8), Some(DType::I8)] && weights.is_some() && steps
 }
 
 fn zeros(before: &Constants, trace: &Trace) -> Option<String> {
@@ -190,5 +197,25 @@ mod tests {
         assert_eq!(zeros(&Constants { elements: 4000, zeros: 40 }, &Trace::new()), None);
         assert_eq!(growth(132 << 20, 133 << 20), None);
         assert!(growth(132 << 20, 485 << 20).unwrap().contains("485 MB, the model's files 132 MB"));
+    }
+
+    #[test]
+    fn products_of_bytes_are_not_called_slow() {
+        let graph = text::parse(
+            "graph @g(%0 \"x\": u8[4, 8], %1 \"w\": i8[8, 8], %9 \"z\": u8[1, 4, 5]) -> (%3 \"a\", %4 \"b\", %6 \"c\", %8 \"d\") {
+  %2 = const i8[8, 8] random(1)
+  %3 = matmul(%0, %2)
+  %4 = matmul(%0, %1)
+  %5 = const i8[3, 4, 1] random(2)
+  %6 = conv(%9, %5) {dilations = [1], groups = 1, layout = \"channels_first\", pads = [0, 0], strides = [1]}
+  %7 = const i8[4, 2, 1] random(3)
+  %8 = conv(%9, %7) {dilations = [1], groups = 2, layout = \"channels_first\", pads = [0, 0], strides = [1]}
+}",
+            &|_| None,
+        )
+        .unwrap();
+        let of_bytes = |n: &egret_ir::NodeId| is_of_bytes(&graph, graph.node(*n));
+        assert_eq!(graph.node_ids().iter().map(of_bytes).collect::<Vec<_>>(), [true, false, true, false]);
+        assert!(integers(&graph)[0].ends_with("1 conv, 1 matmul"));
     }
 }

@@ -4,6 +4,7 @@
 use super::places;
 use super::times::bytes;
 use crate::error::Result;
+use crate::notes::is_of_bytes;
 use crate::options::Options;
 use crate::pipeline;
 use egret_ir::{Graph, NodeId, Op};
@@ -200,6 +201,9 @@ impl Found<'_> {
                     sources: node.sources.clone(),
                 });
             };
+            if ty.dtype.is_int() && is_of_bytes(self.graph, node) {
+                continue;
+            }
             if ty.dtype.is_int() {
                 let ns = (work / self.model.integer_macs).saturating_sub(work / self.model.macs).min(cost);
                 say(
