@@ -207,7 +207,7 @@ impl Arithmetic {
         };
         match (float, to) {
             (Some(v), Elem::F32) => of_f32(d.round(v)),
-            (Some(v), Elem::F16) => half::f16::from_f64(v).to_bits().into(),
+            (Some(v), Elem::F16) => half::f16::from_f32(v as f32).to_bits().into(),
             (Some(v), Elem::F64) => v.to_bits(),
             (Some(v), Elem::Bool) => (v != 0.0).into(),
             (Some(v), _) => {

@@ -29,16 +29,21 @@ fn rounds_once(op: Op) -> bool {
         || matches!(op, Reduce | ArgReduce | Pool | Resize)
 }
 
+/// Whether an operation only moves elements.
+fn is_move(op: Op) -> bool {
+    use Op::*;
+    matches!(op, Reshape | Broadcast | Transpose | Slice | Pad | Dilate | Concat)
+        || matches!(op, Gather | GatherElements | GatherNd | ReverseSequence)
+}
+
 /// Whether every result is an operand's element, with another sign at most, a whole number near it, or 0: a number of the operands'
 /// type, whatever it is computed in. `kind` is the attribute of that name.
 fn is_exact(op: Op, kind: &str) -> bool {
     use Op::*;
     match op {
-        Neg | Abs | Sign | Floor | Ceil | Round | Max | Min | Where => true,
-        Reshape | Broadcast | Transpose | Slice | Pad | Dilate | Concat => true,
-        Gather | GatherElements | GatherNd | ReverseSequence | TopK => true,
+        Neg | Abs | Sign | Floor | Ceil | Round | Max | Min | Where | TopK => true,
         Reduce | Pool => kind == "max" || kind == "min",
-        _ => false,
+        _ => is_move(op),
     }
 }
 
@@ -139,10 +144,9 @@ impl Widening {
         if !touches {
             return Ok(());
         }
-        let from_table = matches!(node.op, Op::Gather | Op::GatherElements | Op::GatherNd)
-            && self.b.graph.as_const(node.operand(0)).is_some();
-        if !rounds_once(node.op) || from_table || !node.regions.is_empty() {
-            // It keeps its types: of a table few elements may be looked at.
+        // What was read and is only moved stays what it is: of a table few elements may be looked at.
+        let moves = is_move(node.op) && node.operands.iter().flatten().all(|v| !self.replaced.contains(v));
+        if !rounds_once(node.op) || moves || !node.regions.is_empty() {
             for (i, v) in node.operands.iter().enumerate() {
                 if let Some(v) = v {
                     let narrow = self.narrow(*v)?;
@@ -177,7 +181,7 @@ impl Widening {
         let from = self.b.tensor_ty(x).dtype;
         match to {
             DType::F32 | DType::F16 | DType::BF16 if from == DType::F32 => Ok(x),
-            // f64 and wide integers are rounded once: not to f32 first.
+            // The type is that of the model; lowering goes by f32 even so.
             DType::F16 | DType::BF16 => {
                 let narrow = self.b.emit(Op::Cast, node.attrs.clone(), &[x])?;
                 self.cast(narrow, DType::F32)
@@ -287,6 +291,12 @@ mod tests {
         }";
         assert_eq!(widened(source).1, ["gather", "cumulative"]);
         assert_same(source, &[Tensor::new(&[2], vec![49i64, 3])]);
+        let moved = "graph @g(%0 \"x\": f16[2, 3], %1 \"z\": f16[2, 3]) -> (%4 \"y\") {
+            %2 = transpose(%0) {perm = [1, 0]}
+            %3 = transpose(%1) {perm = [1, 0]}
+            %4 = concat(%2, %3) {axis = 1}
+        }";
+        assert_eq!(widened(moved).1, ["transpose", "transpose", "concat"]);
         let same = "graph @g(%0 \"x\": f32[2]) -> (%1 \"y\") {\n %1 = exp(%0)\n}";
         let graph = text::parse(same, &|_| None).unwrap();
         assert!(matches!(widen(&graph).unwrap().0, Cow::Borrowed(_)));
