@@ -34,7 +34,7 @@ impl Products {
     }
 
     /// Elements of `a`, and of a column of `b`, that a step takes: 4 bytes of them.
-    pub fn depth(self) -> i64 {
+    pub const fn depth(self) -> i64 {
         match self {
             Products::Floats => 1,
             Products::Bytes => 4,

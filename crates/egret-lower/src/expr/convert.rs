@@ -1,8 +1,8 @@
 //! Between what buffers hold and what is computed with, and between dtypes.
 
 use crate::error::Unsupported;
-use crate::geometry::dtypes::is_direct;
 use crate::geometry::dtypes::{buffer_elem, compute_elem};
+use crate::geometry::dtypes::{is_direct, is_half};
 use egret_ir::{Attrs, DType};
 use egret_loop::small_floats::{self as small, SmallFloat};
 use egret_loop::{Arith, BinOp, Cmp, Elem};
@@ -121,7 +121,7 @@ pub fn cast<A: Arith>(
         let code = small::pack_power(a, y, attrs.str("round"), attrs.flag("saturate"));
         return Ok(small::unpack_power(a, code));
     }
-    if is_direct(to) || matches!(to, DType::F16 | DType::BF16) {
+    if is_direct(to) || is_half(to) {
         return round_to(a, to, y);
     }
     let code = pack(a, to, y, attrs.flag("saturate"))?;

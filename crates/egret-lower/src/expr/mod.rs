@@ -12,7 +12,7 @@ pub use convert::{decode, encode};
 
 use crate::error::Unsupported;
 use crate::geometry::access::StridedAccess;
-use crate::geometry::dtypes::{buffer_elem, compute_elem, is_direct};
+use crate::geometry::dtypes::{buffer_elem, compute_elem, is_direct, is_half};
 use egret_ir::{Attrs, DType, Op, ValueId};
 use egret_loop::{Arith, BASE_VECTOR_BYTES, MAX_LANES};
 
@@ -115,13 +115,12 @@ impl Expr {
     pub fn suits_tiles(&self) -> bool {
         let word = |d: DType| matches!(d, DType::F32 | DType::I32 | DType::U32);
         let byte = |d: DType| matches!(d, DType::U8 | DType::I8);
-        let half = |d: DType| matches!(d, DType::F16 | DType::BF16);
         let result = self.terms.len() - 1;
         let fits = |i: usize, (term, d): &(Term, DType)| match term {
-            Term::Apply(Op::Cast, _, args) if half(*d) || half(self.terms[args[0]].1) => {
+            Term::Apply(Op::Cast, _, args) if is_half(*d) || is_half(self.terms[args[0]].1) => {
                 [self.terms[args[0]].1, *d].contains(&DType::F32)
             }
-            _ if half(*d) => false,
+            _ if is_half(*d) => false,
             // Bool is chosen, not converted.
             Term::Apply(Op::Cast, _, args) => {
                 let from = self.terms[args[0]].1;
@@ -138,7 +137,7 @@ impl Expr {
                 .terms
                 .iter()
                 .enumerate()
-                .all(|(i, t)| fits(i, t) && (word(t.1) || byte(t.1) || half(t.1) || t.1 == DType::Bool))
+                .all(|(i, t)| fits(i, t) && (word(t.1) || byte(t.1) || is_half(t.1) || t.1 == DType::Bool))
             && (word(self.dtype()) || byte(self.dtype()))
             && self.lane_sizes().is_some_and(|sizes| sizes.widest <= 4)
             && !self.branches()

@@ -24,6 +24,11 @@ pub fn elem_of(dtype: DType) -> Option<Elem> {
     })
 }
 
+/// A float of 16 bits: what is computed in f32 and rounded.
+pub fn is_half(dtype: DType) -> bool {
+    matches!(dtype, DType::F16 | DType::BF16)
+}
+
 /// The element type that a dtype is computed in: that of its buffer, or f32 for the smaller floats.
 pub fn compute_of(dtype: DType) -> Option<Elem> {
     if dtype.is_float() && dtype != DType::F64 { Some(Elem::F32) } else { elem_of(dtype) }

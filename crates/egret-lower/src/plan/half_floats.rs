@@ -12,13 +12,10 @@
 //! ```
 
 use super::decompose::Origins;
+use crate::geometry::dtypes::is_half;
 use egret_ir::{Attrs, Builder, DType, Graph, Node, NodeId, Op, Tensor, TypeError, ValueId, attrs, interp};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
-
-fn is_half(dtype: DType) -> bool {
-    matches!(dtype, DType::F16 | DType::BF16)
-}
 
 /// Whether an operation computes its results of f16 and bf16 as if with real numbers and rounds them once, so that f32 may be in between.
 fn rounds_once(op: Op) -> bool {
@@ -179,15 +176,12 @@ impl Widening {
     fn converted(&mut self, node: &Node, x: ValueId) -> Result<ValueId, TypeError> {
         let to = node.attrs.dtype("to");
         let from = self.b.tensor_ty(x).dtype;
-        match to {
-            DType::F32 | DType::F16 | DType::BF16 if from == DType::F32 => Ok(x),
-            // The type is that of the model; lowering goes by f32 even so.
-            DType::F16 | DType::BF16 => {
-                let narrow = self.b.emit(Op::Cast, node.attrs.clone(), &[x])?;
-                self.cast(narrow, DType::F32)
-            }
-            _ => self.b.emit(Op::Cast, node.attrs.clone(), &[x]),
+        if from == DType::F32 && (to == DType::F32 || is_half(to)) {
+            return Ok(x);
         }
+        let cast = self.b.emit(Op::Cast, node.attrs.clone(), &[x])?;
+        // The model's own cast: f64 and integers are not cast to f32 in its place.
+        if is_half(to) { self.cast(cast, DType::F32) } else { Ok(cast) }
     }
 }
 

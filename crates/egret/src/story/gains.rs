@@ -201,10 +201,10 @@ impl Found<'_> {
                     sources: node.sources.clone(),
                 });
             };
-            if ty.dtype.is_int() && is_of_bytes(self.graph, node) {
-                continue;
-            }
             if ty.dtype.is_int() {
+                if is_of_bytes(self.graph, node) {
+                    continue;
+                }
                 let ns = (work / self.model.integer_macs).saturating_sub(work / self.model.macs).min(cost);
                 say(
                     "vectors of integers",

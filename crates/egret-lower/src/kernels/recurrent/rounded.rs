@@ -16,7 +16,7 @@ use egret_machine::Machine;
 /// The points of a grid but one.
 const STEPS: f64 = 255.0;
 /// Elements that a step of a product of bytes takes.
-const DEPTH: i64 = 4;
+const DEPTH: i64 = Products::Bytes.depth();
 
 /// A row's grid: the distance of its points, and the number of the lowest.
 struct Grid {
