@@ -193,6 +193,42 @@ impl KernelBuilder {
         self.define(Ty::scalar(self.ty(x).elem), Inst::Extract(x, lane))
     }
 
+    /// The lanes of halves of two vectors by turns ([`Inst::Interleave`]).
+    pub fn interleave(&mut self, half: Half, a: V, b: V) -> V {
+        let ty = self.ty(a);
+        debug_assert!(ty.lanes > 1 && ty.elem != Elem::Bool, "interleave of {ty}");
+        debug_assert_eq!(ty, self.ty(b), "interleave of unlike vectors");
+        self.define(ty, Inst::Interleave(half, a, b))
+    }
+
+    /// Every other lane of two vectors one after the other ([`Inst::Deinterleave`]).
+    pub fn deinterleave(&mut self, parity: Parity, a: V, b: V) -> V {
+        let ty = self.ty(a);
+        debug_assert!(ty.lanes > 1 && ty.elem != Elem::Bool, "deinterleave of {ty}");
+        debug_assert_eq!(ty, self.ty(b), "deinterleave of unlike vectors");
+        self.define(ty, Inst::Deinterleave(parity, a, b))
+    }
+
+    /// The columns of a square block of which these vectors are the rows: vector `i` of the result has lane `i` of each of them.
+    pub fn transpose(&mut self, rows: Vec<V>) -> Vec<V> {
+        let n = rows.len();
+        debug_assert!(
+            rows.iter().all(|&v| usize::from(self.ty(v).lanes) == n),
+            "a block that is not square"
+        );
+        let mut block = rows;
+        // Each round takes the highest bit of the row's number to be the lowest of the lane's.
+        for _ in 0..n.trailing_zeros() {
+            let (upper, lower) = block.split_at(n / 2);
+            let pairs: Vec<(V, V)> = upper.iter().copied().zip(lower.iter().copied()).collect();
+            block = pairs
+                .into_iter()
+                .flat_map(|(a, b)| [Half::Low, Half::High].map(|half| self.interleave(half, a, b)))
+                .collect();
+        }
+        block
+    }
+
     /// One scalar of all lanes by an operation that [folds](BinOp::folds); the scalar itself where it is one.
     pub fn fold(&mut self, op: BinOp, x: V) -> V {
         debug_assert!(op.folds(), "{op:?} does not fold");

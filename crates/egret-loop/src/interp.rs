@@ -277,6 +277,22 @@ impl Machine<'_> {
             Inst::Load(p, index, ty) => self.lanes(*ty, |l| self.read(*p, self.int(*index) + l as i64)),
             Inst::Splat(x, _) => Ok(Val([self.val(*x).0[0]; MAX_LANES])),
             Inst::Extract(x, lane) => Ok(Val([self.val(*x).0[*lane as usize]; MAX_LANES])),
+            Inst::Interleave(half, a, b) => {
+                let (ty, a, b) = (self.ty(*a), self.val(*a), self.val(*b));
+                if ty.elem == Elem::Bool || ty.lanes < 2 {
+                    return Err(InterpError::Broken(format!("an interleave of {ty}")));
+                }
+                let first = if *half == Half::Low { 0 } else { usize::from(ty.lanes) / 2 };
+                self.lanes(ty, |l| Ok(if l % 2 == 0 { a } else { b }.0[first + l / 2]))
+            }
+            Inst::Deinterleave(parity, a, b) => {
+                let (ty, a, b) = (self.ty(*a), self.val(*a), self.val(*b));
+                if ty.elem == Elem::Bool || ty.lanes < 2 {
+                    return Err(InterpError::Broken(format!("a deinterleave of {ty}")));
+                }
+                let (odd, n) = (usize::from(*parity == Parity::Odd), usize::from(ty.lanes));
+                self.lanes(ty, |l| Ok(if l < n / 2 { a.0[2 * l + odd] } else { b.0[2 * l + odd - n] }))
+            }
             Inst::Fold(op, x) => self.fold(*op, self.ty(*x), self.val(*x)),
             Inst::Any(x) => {
                 let lanes = usize::from(self.ty(*x).lanes);

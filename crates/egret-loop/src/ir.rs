@@ -125,6 +125,24 @@ pub enum Cmp {
     Ge,
 }
 
+/// Half the lanes of a vector.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Half {
+    /// The first.
+    Low,
+    /// The last.
+    High,
+}
+
+/// Every other lane of a vector.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Parity {
+    /// Lanes 0, 2, 4 ..
+    Even,
+    /// Lanes 1, 3, 5 ..
+    Odd,
+}
+
 /// An instruction: how a value is made.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Inst {
@@ -154,6 +172,12 @@ pub enum Inst {
     Splat(V, u8),
     /// One lane of a vector.
     Extract(V, u8),
+    /// The lanes of halves of two vectors by turns: of `[a, b, c, d]` and `[e, f, g, h]` the low halves give `[a, e, b, f]`, the high ones
+    /// `[c, g, d, h]`. Not of `Bool`.
+    Interleave(Half, V, V),
+    /// Every other lane of two vectors one after the other: of `[a, b, c, d]` and `[e, f, g, h]` the even ones are `[a, c, e, g]`. Not of
+    /// `Bool`.
+    Deinterleave(Parity, V, V),
     /// One scalar of all lanes of a vector, by an operation that [folds](BinOp::folds): the lower half of the lanes with the upper
     /// half, lane by lane, and again, until one is left. Of `[a, b, c, d]`: `(a op c) op (b op d)`.
     Fold(BinOp, V),

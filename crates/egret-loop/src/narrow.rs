@@ -245,6 +245,12 @@ impl<'k> Narrower<'k> {
             }
             return Ok(());
         }
+        if let Inst::Interleave(half, a, b) = *inst {
+            return self.interleave(v, half, a, b, out);
+        }
+        if let Inst::Deinterleave(parity, a, b) = *inst {
+            return self.deinterleave(v, parity, (a, b), out);
+        }
         for (i, part) in self.define(v).into_iter().enumerate() {
             let of = |x: V| self.part(x, i, n);
             let inst = match *inst {
@@ -269,6 +275,51 @@ impl<'k> Narrower<'k> {
     /// A value of which every part is this one.
     fn same(&mut self, v: V, part: V, n: usize) -> Narrow<()> {
         self.values[v.0 as usize] = vec![part; n];
+        Ok(())
+    }
+
+    /// Halves of two vectors by turns: two parts of the result from each part of a half, or a lane of either, if that is a part.
+    fn interleave(&mut self, v: V, half: Half, a: V, b: V, out: &mut Vec<Stmt>) -> Narrow<()> {
+        let (ty, n) = self.split(v);
+        let first = if half == Half::Low { 0 } else { n / 2 };
+        if n == 1 {
+            let (a, b) = (self.part(a, 0, n)?, self.part(b, 0, n)?);
+            let part = self.define(v)[0];
+            out.push(Stmt::Let(part, Inst::Interleave(half, a, b)));
+            return Ok(());
+        }
+        let mut parts = vec![];
+        for i in 0..n {
+            let (a, b) = (self.part(a, first + i / 2, n)?, self.part(b, first + i / 2, n)?);
+            let low = i % 2 == 0;
+            if ty.lanes == 1 {
+                parts.push(if low { a } else { b });
+                continue;
+            }
+            let part = self.value(ty);
+            out.push(Stmt::Let(part, Inst::Interleave(if low { Half::Low } else { Half::High }, a, b)));
+            parts.push(part);
+        }
+        self.values[v.0 as usize] = parts;
+        Ok(())
+    }
+
+    /// Every other lane of two vectors: a part of the result from two neighbouring parts of both, or one of the two, if it is a lane.
+    fn deinterleave(&mut self, v: V, parity: Parity, (a, b): (V, V), out: &mut Vec<Stmt>) -> Narrow<()> {
+        let (ty, n) = self.split(v);
+        let of = [a, b].into_iter().flat_map(|x| (0..n).map(move |i| (x, i)));
+        let of = of.map(|(x, i)| self.part(x, i, n)).collect::<Narrow<Vec<V>>>()?;
+        let mut parts = vec![];
+        for pair in of.chunks(2) {
+            if ty.lanes == 1 {
+                parts.push(pair[usize::from(parity == Parity::Odd)]);
+                continue;
+            }
+            let part = self.value(ty);
+            out.push(Stmt::Let(part, Inst::Deinterleave(parity, pair[0], pair[1])));
+            parts.push(part);
+        }
+        self.values[v.0 as usize] = parts;
         Ok(())
     }
 
@@ -339,6 +390,34 @@ mod tests {
              v4 = convert v1 : f64 v5 = convert v2 : f64 v6 = add v4, v5 : f64",
         );
         assert_eq!(print(&narrow(&two, 16).unwrap()), print(&want));
+    }
+
+    #[test]
+    fn interleaved_vectors_are_split() {
+        let wide = kernel(
+            "v1 = load p0[v0] : f32x8 v2 = neg v1 : f32x8 v3 = interleave_high v1, v2 : f32x8 store p2[v0], v3",
+        );
+        let want = kernel(
+            "v3 = affine v0 + 4 : i64 v1 = load p0[v0] : f32x4 v2 = load p0[v3] : f32x4
+             v4 = neg v1 : f32x4 v5 = neg v2 : f32x4
+             v6 = interleave_low v2, v5 : f32x4 v7 = interleave_high v2, v5 : f32x4
+             v8 = affine v0 + 4 : i64 store p2[v0], v6 store p2[v8], v7",
+        );
+        assert_eq!(print(&narrow(&wide, 16).unwrap()), print(&want));
+    }
+
+    #[test]
+    fn deinterleaved_vectors_are_split() {
+        let wide = kernel(
+            "v1 = load p0[v0] : f32x8 v2 = neg v1 : f32x8 v3 = deinterleave_odd v1, v2 : f32x8 store p2[v0], v3",
+        );
+        let want = kernel(
+            "v3 = affine v0 + 4 : i64 v1 = load p0[v0] : f32x4 v2 = load p0[v3] : f32x4
+             v4 = neg v1 : f32x4 v5 = neg v2 : f32x4
+             v6 = deinterleave_odd v1, v2 : f32x4 v7 = deinterleave_odd v4, v5 : f32x4
+             v8 = affine v0 + 4 : i64 store p2[v0], v6 store p2[v8], v7",
+        );
+        assert_eq!(print(&narrow(&wide, 16).unwrap()), print(&want));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! `u8x4` is four 32-bit numbers below 256.
 
 use cranelift::prelude::*;
-use egret_loop::{BASE_VECTOR_BYTES, BinOp, Cmp, Elem, Ty, UnOp};
+use egret_loop::{BASE_VECTOR_BYTES, BinOp, Cmp, Elem, Half, Parity, Ty, UnOp};
 
 use crate::error::{Result, broken};
 
@@ -164,6 +164,32 @@ impl Emit<'_, '_> {
             self.b.ins().ireduce(types::I8, value)
         };
         self.b.ins().band_imm_u(narrow, 1)
+    }
+
+    /// Lanes of halves by turns ([`egret_loop::Inst::Interleave`]).
+    pub fn interleave(&mut self, half: Half, ty: Ty, x: Value, y: Value) -> Result<Value> {
+        let n = usize::from(ty.lanes);
+        let first = if half == Half::Low { 0 } else { n / 2 };
+        self.shuffle(ty, x, y, |l| first + l / 2 + l % 2 * n)
+    }
+
+    /// Every other lane ([`egret_loop::Inst::Deinterleave`]).
+    pub fn deinterleave(&mut self, parity: Parity, ty: Ty, x: Value, y: Value) -> Result<Value> {
+        self.shuffle(ty, x, y, |l| 2 * l + usize::from(parity == Parity::Odd))
+    }
+
+    /// For each lane one of those of two vectors, counted through both.
+    fn shuffle(&mut self, ty: Ty, x: Value, y: Value, from: impl Fn(usize) -> usize) -> Result<Value> {
+        if ty.elem == Elem::Bool || ty.lanes < 2 {
+            return Err(broken(format!("a shuffle of {ty}")));
+        }
+        let lane = BASE_VECTOR_BYTES / usize::from(ty.lanes);
+        let mask: Vec<u8> =
+            (0..BASE_VECTOR_BYTES).map(|i| (from(i / lane) * lane + i % lane) as u8).collect();
+        let mask = self.b.func.dfg.immediates.push(mask.into());
+        let (x, y) = (self.bits_as(types::I8X16, x), self.bits_as(types::I8X16, y));
+        let both = self.b.ins().shuffle(x, y, mask);
+        Ok(self.bits_as(clif_type(ty)?, both))
     }
 
     /// One scalar of all lanes, by halves ([`egret_loop::Inst::Fold`]): each time the upper half is moved down.

@@ -274,6 +274,14 @@ impl<'k> KernelEmitter<'k, '_, '_> {
                 let (ty, x) = (self.ty(*x)?, e(self, x)?);
                 Ok(self.emit.extract(ty, x, *lane))
             }
+            Inst::Interleave(half, a, b) => {
+                let (ty, x, y) = (self.ty(*a)?, e(self, a)?, e(self, b)?);
+                self.emit.interleave(*half, ty, x, y)
+            }
+            Inst::Deinterleave(parity, a, b) => {
+                let (ty, x, y) = (self.ty(*a)?, e(self, a)?, e(self, b)?);
+                self.emit.deinterleave(*parity, ty, x, y)
+            }
             Inst::Fold(op, x) => {
                 let (ty, x) = (self.ty(*x)?, e(self, x)?);
                 self.emit.fold(*op, ty, x)

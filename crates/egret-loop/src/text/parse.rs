@@ -435,6 +435,16 @@ impl Parser {
                 self.mark(",")?;
                 Inst::Extract(x, self.number("a lane")?)
             }
+            "interleave_low" | "interleave_high" => {
+                let half = if op == "interleave_low" { Half::Low } else { Half::High };
+                let [a, b] = self.two(Self::v)?;
+                Inst::Interleave(half, a, b)
+            }
+            "deinterleave_even" | "deinterleave_odd" => {
+                let parity = if op == "deinterleave_even" { Parity::Even } else { Parity::Odd };
+                let [a, b] = self.two(Self::v)?;
+                Inst::Deinterleave(parity, a, b)
+            }
             "fold" => {
                 let op = self.some("an operation that folds", |w| BinOp::of(w).filter(|op| op.folds()))?;
                 Inst::Fold(op, self.v()?)

@@ -417,7 +417,29 @@ vector_ops! {
     BlendvPs =>
         VEX_Vblendvps_xmm_xmm_xmmm128_xmm, VEX_Vblendvps_ymm_ymm_ymmm256_ymm, INVALID, INVALID, INVALID;
     MovmskPs => VEX_Vmovmskps_r32_xmm, VEX_Vmovmskps_r32_ymm, INVALID, INVALID, INVALID;
-    ShufPs => VEX_Vshufps_xmm_xmm_xmmm128_imm8, INVALID, INVALID, INVALID, INVALID;
+    // Lanes of two vectors, within 16 bytes each.
+    ShufPs =>
+        VEX_Vshufps_xmm_xmm_xmmm128_imm8, VEX_Vshufps_ymm_ymm_ymmm256_imm8,
+        EVEX_Vshufps_xmm_k1z_xmm_xmmm128b32_imm8, INVALID, INVALID;
+    PunpcklDq =>
+        VEX_Vpunpckldq_xmm_xmm_xmmm128, VEX_Vpunpckldq_ymm_ymm_ymmm256,
+        EVEX_Vpunpckldq_xmm_k1z_xmm_xmmm128b32, INVALID, INVALID;
+    PunpckhDq =>
+        VEX_Vpunpckhdq_xmm_xmm_xmmm128, VEX_Vpunpckhdq_ymm_ymm_ymmm256,
+        EVEX_Vpunpckhdq_xmm_k1z_xmm_xmmm128b32, INVALID, INVALID;
+    PunpcklQdq =>
+        VEX_Vpunpcklqdq_xmm_xmm_xmmm128, VEX_Vpunpcklqdq_ymm_ymm_ymmm256,
+        EVEX_Vpunpcklqdq_xmm_k1z_xmm_xmmm128b64, INVALID, INVALID;
+    PunpckhQdq =>
+        VEX_Vpunpckhqdq_xmm_xmm_xmmm128, VEX_Vpunpckhqdq_ymm_ymm_ymmm256,
+        EVEX_Vpunpckhqdq_xmm_k1z_xmm_xmmm128b64, INVALID, INVALID;
+    // Lanes of two vectors in any order, the first of which is overwritten.
+    Permt2D =>
+        INVALID, INVALID,
+        INVALID, EVEX_Vpermt2d_ymm_k1z_ymm_ymmm256b32, EVEX_Vpermt2d_zmm_k1z_zmm_zmmm512b32;
+    Permt2Q =>
+        INVALID, INVALID,
+        INVALID, EVEX_Vpermt2q_ymm_k1z_ymm_ymmm256b64, EVEX_Vpermt2q_zmm_k1z_zmm_zmmm512b64;
     // Lanes of two vectors as elements half as wide, with saturation.
     PackssDw => VEX_Vpackssdw_xmm_xmm_xmmm128, INVALID, INVALID, INVALID, INVALID;
     PackusDw => VEX_Vpackusdw_xmm_xmm_xmmm128, INVALID, INVALID, INVALID, INVALID;

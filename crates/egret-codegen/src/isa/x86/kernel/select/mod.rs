@@ -11,6 +11,7 @@ mod convert;
 mod half;
 mod masks;
 mod scalar;
+mod shuffle;
 mod vector;
 
 use egret_loop::{Elem, Inst as LoopInst, Kernel, Stmt, Ty, V};
@@ -124,7 +125,10 @@ fn uses(kernel: &Kernel) -> Vec<u32> {
         };
         match stmt {
             Stmt::Let(_, inst) => match inst {
-                LoopInst::Binary(_, a, b) | LoopInst::Compare(_, a, b) => [a, b].into_iter().for_each(read),
+                LoopInst::Binary(_, a, b)
+                | LoopInst::Compare(_, a, b)
+                | LoopInst::Interleave(_, a, b)
+                | LoopInst::Deinterleave(_, a, b) => [a, b].into_iter().for_each(read),
                 LoopInst::Fma(a, b, c) | LoopInst::Select(a, b, c) => [a, b, c].into_iter().for_each(read),
                 LoopInst::Affine(terms, _) => terms.iter().for_each(|(v, _)| read(v)),
                 LoopInst::Unary(_, x)
@@ -315,6 +319,8 @@ impl<'k> Select<'k> {
             LoopInst::Bitcast(to, x) => self.bitcast(*to, *x)?,
             LoopInst::Splat(x, lanes) => self.splat(*x, *lanes)?,
             LoopInst::Extract(x, lane) => self.extract(*x, *lane)?,
+            LoopInst::Interleave(half, a, b) => self.interleave(ty, *half, *a, *b)?,
+            LoopInst::Deinterleave(parity, a, b) => self.deinterleave(ty, *parity, *a, *b)?,
             LoopInst::Fold(op, x) => self.fold(*op, *x)?,
             LoopInst::Any(x) => self.any(*x)?,
         })
