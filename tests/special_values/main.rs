@@ -30,7 +30,7 @@ const DTYPES: [DType; 13] = [
 ];
 
 /// Numbers that are special in some type; conversion makes them the type's own extremes.
-const SPECIAL: [f64; 31] = [
+const SPECIAL: [f64; 35] = [
     0.0,
     -0.0,
     1.0,
@@ -62,13 +62,26 @@ const SPECIAL: [f64; 31] = [
     f64::NEG_INFINITY,
     f64::NAN,
     1e-3,
+    // Rounded to f32 first, these would be halfway between two of f16, and of bf16.
+    ABOVE_HALFWAY[0],
+    -ABOVE_HALFWAY[1],
+    ABOVE_HALFWAY[2],
+    -ABOVE_HALFWAY[3],
+];
+
+/// Just above the halfway point of two neighbours: of f16, of bf16, of bf16 as whole numbers.
+const ABOVE_HALFWAY: [f64; 4] = [
+    1.0 + 1.0 / 2048.0 + 1.0 / (1u64 << 40) as f64,
+    1.0 + 1.0 / 256.0 + 1.0 / (1u64 << 40) as f64,
+    ((1u64 << 30) + (1 << 22) + 1) as f64,
+    ((1u64 << 60) + (1 << 52) + (1 << 10)) as f64,
 ];
 
 fn cast(values: &[f64], dtype: DType, shape: &[usize]) -> Tensor {
     Tensor::from_f64s(dtype, shape, values.to_vec())
 }
 
-/// Every pair of special values: 31 * 31 is a multiple of no vector length.
+/// Every pair of special values: 35 * 35 is a multiple of no vector length.
 fn pairs(dtype: DType) -> [Tensor; 2] {
     let n = SPECIAL.len() * SPECIAL.len();
     let first: Vec<f64> = (0..n).map(|i| SPECIAL[i / SPECIAL.len()]).collect();

@@ -52,8 +52,8 @@ pub fn read(tensor: &TensorProto) -> Option<Vec<f64>> {
 pub fn write(tensor: &mut TensorProto, values: &[f64]) {
     tensor.raw_data = match tensor.data_type {
         DOUBLE => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        FLOAT16 => values.iter().flat_map(|&v| f16::from_f64(v).to_le_bytes()).collect(),
-        BFLOAT16 => values.iter().flat_map(|&v| bf16::from_f64(v).to_le_bytes()).collect(),
+        FLOAT16 => values.iter().flat_map(|&v| egret::ir::f16_of(v).to_le_bytes()).collect(),
+        BFLOAT16 => values.iter().flat_map(|&v| egret::ir::bf16_of(v).to_le_bytes()).collect(),
         _ => values.iter().flat_map(|&v| (v as f32).to_le_bytes()).collect(),
     };
     tensor.float_data.clear();

@@ -1,4 +1,4 @@
-//! Subnormal (denormal) floats: whether code keeps or flushes them, and what flushing does to a number.
+//! Subnormal (denormal) floats: whether code keeps or flushes them, and what flushing does to a number; and rounding to 16 bits.
 //!
 //! Processors do it by a bit of the thread's floating-point state: the interpreters, which define what code computes, do it here.
 //! As on x86, a result is subnormal if it is below the least normal number once it is rounded as if exponents had no end.
@@ -14,6 +14,10 @@
 //! assert_eq!(Denormals::Flush.result(a * b, || a * f32::SCALE * b), 0.0);
 //! ```
 #![forbid(unsafe_code)]
+
+mod halves;
+
+pub use halves::{bf16_of, f16_of, to_odd};
 
 use std::fmt;
 use std::str::FromStr;

@@ -54,7 +54,7 @@ pub use blockwise::{Blockwise, CodeLayout};
 pub use builder::{Builder, TypeError};
 pub use dim::{Dim, DimEnv, DimOp};
 pub use dtype::DType;
-pub use egret_float::Denormals;
+pub use egret_float::{Denormals, bf16_of, f16_of};
 pub use graph::{Def, Graph, Node, NodeId, UseLists, ValueData, ValueId};
 pub use op::{
     Aliases, AttrInfo, AttrKind, CostClass, Derivative, Family, FusionRoles, Member, Op, OpInfo, Trait,

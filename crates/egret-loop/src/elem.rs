@@ -71,7 +71,7 @@ impl fmt::Display for Elem {
 /// The bits of a number in an element type: floats are rounded, integers truncated and wrapped, bool is `value != 0`.
 pub fn number_bits(elem: Elem, value: f64) -> u64 {
     match elem {
-        Elem::F16 => half::f16::from_f64(value).to_bits().into(),
+        Elem::F16 => egret_float::f16_of(value).to_bits().into(),
         Elem::F32 => (value as f32).to_bits().into(),
         Elem::F64 => value.to_bits(),
         Elem::Bool => (value != 0.0).into(),

@@ -315,8 +315,8 @@ fn float_tensor(dtype: DType, shape: &[usize], values: &[f64]) -> Option<Tensor>
     Some(match dtype {
         DType::F64 => Tensor::new(shape, values.copied().collect()),
         DType::F32 => Tensor::new(shape, values.map(|&v| v as f32).collect()),
-        DType::F16 => Tensor::new(shape, values.map(|&v| half::f16::from_f64(v)).collect()),
-        DType::BF16 => Tensor::new(shape, values.map(|&v| half::bf16::from_f64(v)).collect()),
+        DType::F16 => Tensor::new(shape, values.map(|&v| egret_ir::f16_of(v)).collect()),
+        DType::BF16 => Tensor::new(shape, values.map(|&v| egret_ir::bf16_of(v)).collect()),
         _ => return None,
     })
 }

@@ -391,10 +391,10 @@ impl Random {
             DType::F32 => Tensor::new(&shape, (0..len).map(|_| self.0.signed_f64() as f32).collect()),
             DType::F64 => Tensor::new(&shape, (0..len).map(|_| self.0.signed_f64()).collect()),
             DType::F16 => {
-                Tensor::new(&shape, (0..len).map(|_| half::f16::from_f64(self.0.signed_f64())).collect())
+                Tensor::new(&shape, (0..len).map(|_| egret_ir::f16_of(self.0.signed_f64())).collect())
             }
             DType::BF16 => {
-                Tensor::new(&shape, (0..len).map(|_| half::bf16::from_f64(self.0.signed_f64())).collect())
+                Tensor::new(&shape, (0..len).map(|_| egret_ir::bf16_of(self.0.signed_f64())).collect())
             }
             DType::String => Tensor::from_strings(&shape, vec![String::new(); len]),
             // 0 and 1 are valid as indices, masks and lengths alike.

@@ -2,7 +2,6 @@
 
 use crate::numbers;
 use crate::quantize::grid::{Grid, fit};
-use half::{bf16, f16};
 use onnx_protobuf::TensorProto;
 
 /// `TensorProto.DataType`.
@@ -61,8 +60,8 @@ pub struct Integers {
 /// A number as the float type stores it.
 fn rounded(data_type: i32, v: f64) -> f64 {
     match data_type {
-        FLOAT16 => f16::from_f64(v).to_f64(),
-        BFLOAT16 => bf16::from_f64(v).to_f64(),
+        FLOAT16 => egret::ir::f16_of(v).to_f64(),
+        BFLOAT16 => egret::ir::bf16_of(v).to_f64(),
         _ => f64::from(v as f32),
     }
 }

@@ -228,8 +228,8 @@ pub(super) fn as_result(dtype: DType, v: f64, denormals: Denormals) -> f64 {
     let v = flushed(dtype, v, denormals);
     match dtype {
         DType::F32 => f64::from(v as f32),
-        DType::F16 => f16::from_f64(v).to_f64(),
-        DType::BF16 => bf16::from_f32(v as f32).to_f64(),
+        DType::F16 => egret_float::f16_of(v).to_f64(),
+        DType::BF16 => egret_float::bf16_of(v).to_f64(),
         _ => v,
     }
 }

@@ -5,7 +5,7 @@ use crate::geometry::dtypes::{buffer_elem, compute_elem};
 use crate::geometry::dtypes::{is_direct, is_half};
 use egret_ir::{Attrs, DType};
 use egret_loop::small_floats::{self as small, SmallFloat};
-use egret_loop::{Arith, BinOp, Cmp, Elem};
+use egret_loop::{Arith, BinOp, Cmp, Elem, UnOp};
 
 /// What a buffer holds, as it is computed with.
 pub fn decode<A: Arith>(a: &mut A, dtype: DType, x: A::V) -> Result<A::V, Unsupported> {
@@ -92,6 +92,35 @@ pub fn round_to<A: Arith>(a: &mut A, dtype: DType, x: A::V) -> Result<A::V, Unsu
     })
 }
 
+/// Whether a number of an element type may be rounded to f32, and then once more to a smaller float. Whole numbers beyond 2^24, which
+/// f32 rounds, are beyond all of these but bf16.
+fn is_rounded_twice(from: Elem, to: DType) -> bool {
+    let wide = match to {
+        DType::BF16 => matches!(from, Elem::F64 | Elem::I32 | Elem::U32 | Elem::I64 | Elem::U64),
+        _ => from == Elem::F64,
+    };
+    wide && small_float(to).is_some()
+}
+
+/// The f32 next to a number whose last bit is 1, or the number itself if it is an f32: rounded again to fewer bits, it is as if the
+/// number were rounded once (`egret_float::to_odd`).
+fn to_odd<A: Arith>(a: &mut A, x: A::V) -> A::V {
+    let from = a.elem(x);
+    let near = a.convert(Elem::F32, x);
+    let back = a.convert(from, near);
+    let [size, size_back] =
+        [x, back].map(|v| if from.is_float() || from.is_signed() { a.unary(UnOp::Abs, v) } else { v });
+    let is_inexact = a.compare(Cmp::Ne, back, x);
+    let is_beyond = a.compare(Cmp::Gt, size_back, size);
+    let bits = a.bitcast(Elem::I32, near);
+    let one = a.num(bits, 1.0);
+    let less = a.binary(BinOp::Sub, bits, one);
+    let bits = a.select(is_beyond, less, bits);
+    let odd = a.binary(BinOp::Or, bits, one);
+    let bits = a.select(is_inexact, odd, bits);
+    a.bitcast(Elem::F32, bits)
+}
+
 /// The op `cast`, between computed values.
 pub fn cast<A: Arith>(
     a: &mut A,
@@ -116,7 +145,7 @@ pub fn cast<A: Arith>(
     // To fewer than 8 bits, floats wrap as integers do.
     let narrow = from.is_float() && matches!(to, DType::I4 | DType::U4 | DType::I2 | DType::U2);
     let x = if narrow { a.convert(Elem::I32, x) } else { x };
-    let y = a.convert(target, x);
+    let y = if is_rounded_twice(a.elem(x), to) { to_odd(a, x) } else { a.convert(target, x) };
     if to == DType::F8E8M0 {
         let code = small::pack_power(a, y, attrs.str("round"), attrs.flag("saturate"));
         return Ok(small::unpack_power(a, code));

@@ -52,8 +52,8 @@ pub(super) fn zeros(t: &Tensor) -> Vec<Vec<usize>> {
 pub fn same_value(is: f64, wanted: f64, dtype: Option<DType>) -> bool {
     let rounded = match dtype {
         Some(DType::F32) => f64::from(wanted as f32),
-        Some(DType::F16) => half::f16::from_f64(wanted).to_f64(),
-        Some(DType::BF16) => half::bf16::from_f64(wanted).to_f64(),
+        Some(DType::F16) => egret_ir::f16_of(wanted).to_f64(),
+        Some(DType::BF16) => egret_ir::bf16_of(wanted).to_f64(),
         _ => wanted,
     };
     is.to_bits() == rounded.to_bits()
@@ -67,8 +67,8 @@ pub fn scalar(value: f64, dtype: DType) -> Result<Tensor, String> {
     Ok(match dtype {
         DType::F32 => Tensor::scalar(value as f32),
         DType::F64 => Tensor::scalar(value),
-        DType::F16 => Tensor::scalar(half::f16::from_f64(value)),
-        DType::BF16 => Tensor::scalar(half::bf16::from_f64(value)),
+        DType::F16 => Tensor::scalar(egret_ir::f16_of(value)),
+        DType::BF16 => Tensor::scalar(egret_ir::bf16_of(value)),
         DType::I64 => Tensor::scalar(value as i64),
         DType::I32 => Tensor::scalar(value as i32),
         other => return Err(format!("rules make no {other} constants")),

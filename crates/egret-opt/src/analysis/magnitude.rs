@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     fn f16(op: Op, a: f64, b: f64) -> bool {
-        let of = |v| Magnitude::of(&Tensor::new(&[], vec![half::f16::from_f64(v)]));
+        let of = |v| Magnitude::of(&Tensor::new(&[], vec![egret_ir::f16_of(v)]));
         fits(op, DType::F16, &[of(a), of(b)]).is_ok()
     }
 

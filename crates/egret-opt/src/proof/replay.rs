@@ -226,8 +226,8 @@ impl Random {
         Ok(match ty.dtype {
             DType::F32 => of!(|v| v as f32),
             DType::F64 => of!(|v| v),
-            DType::F16 => of!(half::f16::from_f64),
-            DType::BF16 => of!(half::bf16::from_f64),
+            DType::F16 => of!(egret_ir::f16_of),
+            DType::BF16 => of!(egret_ir::bf16_of),
             DType::I64 => of!(|v| v as i64),
             DType::I32 => of!(|v| v as i32),
             DType::I16 => of!(|v| v as i16),

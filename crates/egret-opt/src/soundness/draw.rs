@@ -180,8 +180,8 @@ impl Draw {
         }
         match ty.dtype {
             DType::F64 => of!(|v: f64| v),
-            DType::F16 => of!(half::f16::from_f64),
-            DType::BF16 => of!(half::bf16::from_f64),
+            DType::F16 => of!(egret_ir::f16_of),
+            DType::BF16 => of!(egret_ir::bf16_of),
             DType::I64 => of!(|v: f64| v as i64),
             DType::I32 => of!(|v: f64| v as i32),
             DType::I16 => of!(|v: f64| v as i16),
