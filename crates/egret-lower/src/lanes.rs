@@ -2,6 +2,7 @@
 //! elements.
 
 use egret_loop::{Elem, KernelBuilder, Ty, V};
+use std::ops::Range;
 
 /// Lanes of the vectors for what `count` elements are done in, and for how many elements each: the widest that fits, then halves of it
 /// down to those of 16 bytes, then 1. Those for no element are left out.
@@ -40,6 +41,27 @@ pub fn each_of(
     for (lanes, some) in if widest.lanes == 1 { vec![(1, count)] } else { runs(count, widest) } {
         k.for_range(begin, begin + some, lanes.into(), |k, i| body(k, i, Ty { lanes, ..widest }));
         begin += some;
+    }
+}
+
+/// As [`each_of`], but with vectors of one length, of which the last may do some elements once more: for results that are written
+/// where nothing is read. Single elements where there are fewer than the narrowest vector has.
+pub fn each_overlapping(
+    k: &mut KernelBuilder,
+    range: Range<i64>,
+    widest: Ty,
+    mut body: impl FnMut(&mut KernelBuilder, V, Ty),
+) {
+    let count = (range.end - range.start).max(0);
+    let (lanes, whole) = match runs(count, widest).first() {
+        Some(&run) if widest.lanes > 1 => run,
+        _ => (1, count),
+    };
+    let ty = Ty { lanes, ..widest };
+    k.for_range(range.start, range.start + whole, lanes.into(), |k, i| body(k, i, ty));
+    if whole < count {
+        let at = k.int(range.end - i64::from(lanes));
+        body(k, at, ty);
     }
 }
 

@@ -16,6 +16,7 @@ mod rotary;
 mod sampling;
 mod scan;
 mod sort;
+mod taps;
 mod trees;
 mod window;
 

@@ -8,6 +8,7 @@ use crate::geometry::dtypes::{buffer_elem, compute_elem, least};
 use crate::geometry::shape::strides;
 use crate::geometry::size;
 use crate::kernels::elementwise;
+use crate::kernels::taps::{Taps, UNROLLED, Windows, misfit, pairs};
 use crate::lanes;
 use crate::loops::indices::{flat, nest};
 use crate::loops::operands::touched;
@@ -16,10 +17,9 @@ use crate::loops::writer::Writer;
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use crate::program::destination::Destination;
-use egret_ir::geometry::{self, Axis};
-use egret_ir::{DType, Node, ValueId};
+use egret_ir::geometry;
+use egret_ir::{DType, ValueId};
 use egret_loop::{Access, Arg, BinOp, Cmp, Elem, KernelBuilder, Local, Param, Ty, UnOp, V};
-use std::ops::Range;
 
 /// `pool`: with its prologue, and with its epilogue where vectors of one kernel can compute both.
 pub fn pool(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
@@ -45,150 +45,6 @@ fn runs_in_vectors_of(ctx: &Ctx, group: &FusionGroup, pooled: ValueId) -> Result
         o.access.strides.iter().all(|&s| s >= 0) && last <= 1
     };
     Ok(words && expr.operands.iter().all(forward))
-}
-
-/// The first tap of some, and the end.
-type Taps = (i64, i64);
-
-/// The most taps, and outputs at an edge, that are written one after another.
-const UNROLLED: i64 = 8;
-
-fn misfit() -> Unsupported {
-    Unsupported::new("has windows that do not fit its spatial axes")
-}
-
-/// Shapes of a window operation.
-struct Windows {
-    /// Batch, channels.
-    n: i64,
-    c: i64,
-    /// Spatial dims of operand and result.
-    input: Vec<i64>,
-    output: Vec<i64>,
-    axes: Vec<Axis>,
-    last: bool,
-}
-
-impl Windows {
-    fn of(ctx: &Ctx, node: &Node) -> Result<Windows, Unsupported> {
-        let (x, y) = (ctx.dims(node.operand(0)), ctx.dims(node.results[0]));
-        let rank = x.len();
-        let last = node.attrs.get("layout").is_some() && node.attrs.str("layout") == "channels_last";
-        let spatial = |d: &[i64]| if last { d[1..rank - 1].to_vec() } else { d[2..].to_vec() };
-        let axes = geometry::axes(&node.attrs, node.attrs.ints("kernel"));
-        Ok(Windows {
-            n: x[0],
-            c: if last { x[rank - 1] } else { x[1] },
-            input: spatial(&x),
-            output: spatial(&y),
-            axes: axes.ok_or_else(misfit)?,
-            last,
-        })
-    }
-
-    /// First and last (exclusive) tap of a window along an axis that lie inside the operand, and where tap
-    /// 0 is.
-    fn taps(&self, k: &mut KernelBuilder, axis: usize, o: V) -> (V, V, V) {
-        let (walk, input) = (&self.axes[axis], self.input[axis]);
-        let (d, kernel) = (walk.dilation, walk.kernel);
-        let start = k.affine(&[(o, walk.stride)], -walk.low);
-        let zero = k.int(0);
-        let by = k.int(d);
-        // Rounded up: both are clamped to be non-negative before the division.
-        let before = k.affine(&[(start, -1)], d - 1);
-        let before = k.max(before, zero);
-        let first = if d == 1 { before } else { k.div(before, by) };
-        let reach = k.affine(&[(start, -1)], input + d - 1);
-        let reach = k.max(reach, zero);
-        let end = if d == 1 { reach } else { k.div(reach, by) };
-        let all = k.int(kernel);
-        let end = k.min(end, all);
-        (first, end, start)
-    }
-
-    /// The taps along the last axis that lie inside the operand, for output `o`.
-    fn last_taps(&self, o: i64) -> Taps {
-        let (Some(walk), Some(&input)) = (self.axes.last(), self.input.last()) else { return (0, 0) };
-        // Tap 0 is so far below the operand's first element.
-        let below = walk.low.saturating_sub(o.saturating_mul(walk.stride));
-        let tap = |at: i64| {
-            let at = at.saturating_add(below).max(0) as u64;
-            (at.div_ceil(walk.dilation as u64) as i64).min(walk.kernel)
-        };
-        (tap(0), tap(input))
-    }
-
-    /// The outputs along the last axis whose taps all lie inside the operand, if those of neighbours are neighbours.
-    fn inner(&self) -> Range<i64> {
-        match (self.axes.last(), self.input.last(), self.output.last()) {
-            (Some(walk), Some(input), Some(&output)) if walk.stride == 1 => {
-                let begin = walk.low.clamp(0, output);
-                let reach = (walk.kernel - 1).saturating_mul(walk.dilation);
-                begin..(input.saturating_add(walk.low).saturating_sub(reach)).clamp(begin, output)
-            }
-            _ => 0..0,
-        }
-    }
-
-    /// Nested loops over the taps inside the operand; the body gets the flat spatial index and each axis'
-    /// position. `known` are the taps along the last axis, where they are known.
-    fn each_tap(
-        &self,
-        k: &mut KernelBuilder,
-        o: &[V],
-        known: Option<Taps>,
-        body: &mut dyn FnMut(&mut KernelBuilder, &[V]),
-    ) {
-        fn inner(
-            w: &Windows,
-            k: &mut KernelBuilder,
-            o: &[V],
-            known: Option<Taps>,
-            at: &mut Vec<V>,
-            body: &mut dyn FnMut(&mut KernelBuilder, &[V]),
-        ) {
-            let axis = at.len();
-            if axis == o.len() {
-                return body(k, at);
-            }
-            let walk = &w.axes[axis];
-            if let Some((first, end)) = known.filter(|_| axis + 1 == o.len()) {
-                let mut tap = |k: &mut KernelBuilder, t: Option<V>, offset: i64| {
-                    let mut terms = vec![(o[axis], walk.stride)];
-                    terms.extend(t.map(|t| (t, walk.dilation)));
-                    let i = k.affine(&terms, offset - walk.low);
-                    at.push(i);
-                    body(k, at);
-                    at.pop();
-                };
-                if end - first <= UNROLLED {
-                    (first..end).for_each(|t| tap(k, None, t * walk.dilation));
-                } else {
-                    k.for_range(first, end, 1, |k, t| tap(k, Some(t), 0));
-                }
-                return;
-            }
-            let (first, end, start) = w.taps(k, axis, o[axis]);
-            k.for_values(first, end, 1, |k, t| {
-                let i = k.affine(&[(start, 1), (t, walk.dilation)], 0);
-                at.push(i);
-                inner(w, k, o, known, at, body);
-                at.pop();
-            });
-        }
-        inner(self, k, o, known, &mut vec![], body);
-    }
-
-    /// Number of elements of a window inside the operand.
-    fn count(&self, k: &mut KernelBuilder, o: &[V]) -> V {
-        let mut count = k.int(1);
-        for (axis, &o) in o.iter().enumerate() {
-            let (first, end, _) = self.taps(k, axis, o);
-            let n = k.sub(end, first);
-            count = k.mul(count, n);
-        }
-        count
-    }
 }
 
 /// One element (or vector) of a pool's result.
@@ -254,45 +110,51 @@ impl Pool<'_> {
         expr.emit(k, value, Some(value), &values)
     }
 
-    /// Reduce a window.
-    fn element(&self, k: &mut KernelBuilder, spot: &Spot) -> Result<(), Unsupported> {
-        let (o, ty) = (spot.o, spot.ty);
-        // The largest float is the smallest of the negated ones, which is three instructions (see `smaller`).
-        let negated = self.kind == "max" && ty.elem.is_float();
+    /// Whether the maximum is computed of negated numbers: the largest float is the smallest of those, which is three instructions
+    /// (see [`smaller`]).
+    fn negates(&self, ty: Ty) -> bool {
+        self.kind == "max" && ty.elem.is_float()
+    }
+
+    /// What a window comes to before its first element, in a local.
+    fn start(&self, k: &mut KernelBuilder, ty: Ty) -> Result<Local, Unsupported> {
         let start = match self.kind {
-            "max" if negated => f64::INFINITY,
+            "max" if self.negates(ty) => f64::INFINITY,
             "max" => least(self.dtype)?,
             _ => 0.0,
         };
         let init = k.number(ty, start);
-        let sum: Local = k.local(init);
-        let s: Vec<i64> = strides(&self.w.input).iter().map(|s| s * spot.pixel).collect();
-        let op = if self.kind == "max" { BinOp::Max } else { BinOp::Add };
-        let mut result = Ok(());
-        self.w.each_tap(k, o, spot.taps, &mut |k, i| {
-            let offset = flat(k, i, &s, 0);
-            let at = k.affine(&[(spot.base, 1), (offset, 1)], 0);
-            match self.read(k, at, ty) {
-                Ok(v) => {
-                    let old = k.get(sum);
-                    let new = if negated {
-                        let v = k.unary(UnOp::Neg, v);
-                        smaller(k, old, v)
-                    } else {
-                        k.binary(op, old, v)
-                    };
-                    k.set(sum, new);
-                }
-                Err(e) => result = Err(e),
-            }
-        });
-        result?;
-        let mut value = k.get(sum);
-        if negated {
+        Ok(k.local(init))
+    }
+
+    /// What was reduced so far, and one more: of floats, negated ones where the maximum is wanted.
+    fn join(&self, k: &mut KernelBuilder, old: V, v: V) -> V {
+        if self.negates(k.ty(v)) {
+            return smaller(k, old, v);
+        }
+        k.binary(if self.kind == "max" { BinOp::Max } else { BinOp::Add }, old, v)
+    }
+
+    /// An element of the operand as [`Pool::join`] takes it, joined to a local.
+    fn take(&self, k: &mut KernelBuilder, sum: Local, at: V, ty: Ty) -> Result<(), Unsupported> {
+        let mut v = self.read(k, at, ty)?;
+        if self.negates(ty) {
+            v = k.unary(UnOp::Neg, v);
+        }
+        let old = k.get(sum);
+        let new = self.join(k, old, v);
+        k.set(sum, new);
+        Ok(())
+    }
+
+    /// Store what a window came to.
+    fn store(&self, k: &mut KernelBuilder, mut value: V, spot: &Spot) -> Result<(), Unsupported> {
+        let ty = spot.ty;
+        if self.negates(ty) {
             value = k.unary(UnOp::Neg, value);
         }
         if self.kind == "mean" {
-            let count = self.w.count(k, o);
+            let count = self.w.count(k, spot.o);
             let count = k.convert(ty.elem, count);
             let count = k.splat(count, ty.lanes);
             value = k.div(value, count);
@@ -300,6 +162,58 @@ impl Pool<'_> {
         let stored = self.finished(k, value, spot)?;
         k.store(self.y, spot.to, stored);
         Ok(())
+    }
+
+    /// Reduce a window.
+    fn element(&self, k: &mut KernelBuilder, spot: &Spot) -> Result<(), Unsupported> {
+        let sum = self.start(k, spot.ty)?;
+        let s: Vec<i64> = strides(&self.w.input).iter().map(|s| s * spot.pixel).collect();
+        let mut result = Ok(());
+        self.w.each_tap(k, spot.o, spot.taps, &mut |k, i| {
+            let offset = flat(k, i, &s, 0);
+            let at = k.affine(&[(spot.base, 1), (offset, 1)], 0);
+            if let Err(e) = self.take(k, sum, at, spot.ty) {
+                result = Err(e);
+            }
+        });
+        result?;
+        let value = k.get(sum);
+        self.store(k, value, spot)
+    }
+
+    /// Reduce the windows of a vector of outputs that are two apart along the last axis: each pair of neighbours along the other axes
+    /// first, then the taps among them. Elements lie one after another.
+    fn windows_two_apart(&self, k: &mut KernelBuilder, spot: &Spot) -> Result<(), Unsupported> {
+        let (Some((&last, outer)), Some(walk)) = (spot.o.split_last(), self.w.axes.last()) else {
+            return Err(misfit());
+        };
+        let (ty, pairs) = (spot.ty, pairs(walk));
+        let sums: Vec<[Local; 2]> =
+            pairs.iter().map(|_| Ok([self.start(k, ty)?, self.start(k, ty)?])).collect::<Result<_, _>>()?;
+        let s = strides(&self.w.input);
+        let mut result = Ok(());
+        self.w.each_tap(k, outer, None, &mut |k, i| {
+            let row = flat(k, i, &s[..outer.len()], 0);
+            for (pair, sums) in pairs.iter().zip(&sums) {
+                for (half, &sum) in sums.iter().enumerate() {
+                    let offset = pair.first - walk.low + half as i64 * i64::from(ty.lanes);
+                    let at = k.affine(&[(spot.base, 1), (row, 1), (last, walk.stride)], offset);
+                    if let Err(e) = self.take(k, sum, at, ty) {
+                        result = Err(e);
+                    }
+                }
+            }
+        });
+        result?;
+        let mut value = None;
+        for (pair, sums) in pairs.iter().zip(&sums) {
+            let [first, second] = sums.map(|s| k.get(s));
+            for &parity in &pair.taps {
+                let tap = k.deinterleave(parity, first, second);
+                value = Some(value.map_or(tap, |old| self.join(k, old, tap)));
+            }
+        }
+        self.store(k, value.ok_or_else(misfit)?, spot)
     }
 }
 
@@ -399,6 +313,8 @@ fn planes(k: &mut KernelBuilder, p: &Pool, strides: &[i64], widest: Ty) -> Resul
     let base = k.affine(&[(task, in_plane)], 0);
     let Some((&last, outer)) = w.output.split_last() else { return Err(misfit()) };
     let inner = w.inner();
+    let all = w.axes.last().map(|walk| (0, walk.kernel));
+    let two_apart = w.axes.last().is_some_and(|walk| walk.stride == 2);
     let mut result = Ok(());
     nest(k, outer, &mut |k, outer| {
         let mut each = |k: &mut KernelBuilder, i: V, taps: Option<Taps>, ty: Ty| {
@@ -406,7 +322,9 @@ fn planes(k: &mut KernelBuilder, p: &Pool, strides: &[i64], widest: Ty) -> Resul
             let index: Vec<V> = [n, c].into_iter().chain(o.iter().copied()).collect();
             let to = flat(k, &index, strides, 0);
             let spot = Spot { o: &o, taps, index: &index, base, pixel: 1, to, ty };
-            if let Err(e) = p.element(k, &spot) {
+            let done =
+                if two_apart && ty.lanes > 1 { p.windows_two_apart(k, &spot) } else { p.element(k, &spot) };
+            if let Err(e) = done {
                 result = Err(e);
             }
         };
@@ -421,11 +339,7 @@ fn planes(k: &mut KernelBuilder, p: &Pool, strides: &[i64], widest: Ty) -> Resul
                 k.for_range(edge.start, edge.end, 1, |k, i| each(k, i, None, one));
             }
         }
-        let all = w.axes.last().map(|walk| (0, walk.kernel));
-        lanes::each_of(k, inner.end - inner.start, widest, |k, i, ty| {
-            let i = k.affine(&[(i, 1)], inner.start);
-            each(k, i, all, ty);
-        });
+        lanes::each_overlapping(k, inner.clone(), widest, |k, i, ty| each(k, i, all, ty));
     });
     result
 }

@@ -1,0 +1,108 @@
+//! Pools of drawn windows on every target, bit for bit as the interpreter: of small whole numbers, whose sums no order changes.
+
+use egret::ir::rng::Rng;
+use egret::ir::{Attrs, Builder, DType, Op, Tensor, Type, Value, attrs, interp};
+use egret::{Engine, Executable, Options};
+use std::collections::BTreeMap;
+
+/// What is drawn: a pool, and how many windows fit along its last axis.
+struct Drawn {
+    dtype: DType,
+    shape: Vec<usize>,
+    attrs: Attrs,
+    /// Whether its result goes through `max(y, 0)`.
+    epilogue: bool,
+}
+
+fn draw(rng: &mut Rng) -> Drawn {
+    let mut below = |n: u64| (rng.bits() % n) as i64;
+    let axes = 1 + below(2) as usize;
+    let each = |f: &mut dyn FnMut() -> i64| (0..axes).map(|_| f()).collect::<Vec<i64>>();
+    let kernel = each(&mut || 1 + below(5));
+    let strides = each(&mut || [1, 2, 2, 3][below(4) as usize]);
+    let dilations = each(&mut || 1 + below(10) / 6);
+    let reach = |i: usize| (kernel[i] - 1) * dilations[i] + 1;
+    // Some windows begin in the padding, and the last may end there.
+    let mut pads: Vec<i64> = (0..axes).map(|i| below(reach(i) as u64)).collect();
+    pads.extend((0..axes).map(|i| below(reach(i) as u64)).collect::<Vec<i64>>());
+    let channels_last = below(4) == 0;
+    let mut spatial: Vec<usize> = (0..axes).map(|i| (reach(i) + below(6)) as usize).collect();
+    let longest = if channels_last { 6 } else { 150 };
+    spatial[axes - 1] += below(longest) as usize;
+    let channels = [1, 3, 20][below(3) as usize];
+    let mut shape = vec![1 + below(2) as usize];
+    if channels_last {
+        shape.extend(&spatial);
+        shape.push(channels);
+    } else {
+        shape.push(channels);
+        shape.extend(&spatial);
+    }
+    let dtype = [DType::F32, DType::F32, DType::F16, DType::F64, DType::I8, DType::U8, DType::I32];
+    let dtype = dtype[below(7) as usize];
+    let kinds: &[&str] = if dtype.is_float() { &["max", "sum", "mean"] } else { &["max"] };
+    let kind = kinds[below(kinds.len() as u64) as usize];
+    let layout = if channels_last { "channels_last" } else { "channels_first" };
+    let attrs = attrs! {
+        kind: kind, kernel: kernel, strides: strides, dilations: dilations, pads: pads,
+        high_extra: vec![0i64; axes], layout: layout,
+    };
+    Drawn { dtype, shape, attrs, epilogue: below(3) == 0 }
+}
+
+fn numbers(rng: &mut Rng, drawn: &Drawn) -> Tensor {
+    let special = [f64::NAN, -0.0, 0.0, f64::INFINITY, f64::NEG_INFINITY];
+    let specials = drawn.dtype.is_float() && drawn.attrs.str("kind") == "max";
+    let number = |_| match rng.bits() % 64 {
+        i if i < 5 && specials => special[i as usize],
+        i => (i % 16) as f64 - 8.0,
+    };
+    let len: usize = drawn.shape.iter().product();
+    Tensor::from_f64s(drawn.dtype, &drawn.shape, (0..len).map(number).collect())
+}
+
+/// The bits of each element, one NaN for all.
+fn bits(t: &Tensor) -> Vec<u64> {
+    let numbers = t.to_f64s().expect("numbers");
+    numbers.into_iter().map(|v| if v.is_nan() { f64::NAN.to_bits() } else { v.to_bits() }).collect()
+}
+
+#[test]
+fn every_target_pools_as_the_interpreter() {
+    let mut rng = Rng::new(5);
+    let mut two_apart = 0;
+    for _ in 0..150 {
+        let drawn = draw(&mut rng);
+        let x = numbers(&mut rng, &drawn);
+        let mut b = Builder::new("pools");
+        let input = b.input("x", Type::Tensor(x.ty()));
+        let Ok(mut y) = b.emit(Op::Pool, drawn.attrs.clone(), &[input]) else { continue };
+        if drawn.epilogue {
+            let zero = b.constant(Tensor::from_f64s(drawn.dtype, &[], vec![0.0]));
+            y = b.emit(Op::Max, attrs! {}, &[y, zero]).expect("a maximum");
+        }
+        b.output("y", y);
+        let inputs = [Value::Tensor(x)];
+        let want = interp::run(&b.graph, &inputs).expect("the interpreter");
+        let want = bits(want[0].as_tensor().expect("a tensor"));
+        let last = drawn.attrs.ints("strides").last().copied();
+        two_apart += usize::from(last == Some(2) && drawn.attrs.str("layout") == "channels_first");
+        for target in ["native", "x86-64-v2", "x86-64-v3"] {
+            if target != "native" && !cfg!(target_arch = "x86_64") {
+                continue;
+            }
+            let options = Options { threads: 1, target: target.into(), ..Options::default() };
+            let got = Executable::new(b.graph.clone(), Engine::Jit, &options, &BTreeMap::new())
+                .and_then(|e| e.run(&inputs))
+                .unwrap_or_else(|e| panic!("{:?} of {:?}: {e}", drawn.attrs, drawn.shape));
+            let got = bits(got[0].as_tensor().expect("a tensor"));
+            let what = || {
+                format!("{} of {:?} {:?} on {target}", drawn.attrs.str("kind"), drawn.dtype, drawn.shape)
+            };
+            if let Some(i) = (0..want.len()).find(|&i| want[i] != got[i]) {
+                panic!("{}: {:?}\nelement {i}: {:x}, not {:x}", what(), drawn.attrs, got[i], want[i]);
+            }
+        }
+    }
+    assert!(two_apart > 40, "{two_apart} with channels first and a stride of 2");
+}
