@@ -79,12 +79,29 @@ impl Tensor {
             shape.iter().product::<usize>() * dtype.size(),
             "bytes of a {dtype} tensor {shape:?}"
         );
-        let mut words = vec![0u64; bytes.len().div_ceil(8)];
+        Tensor::filled(dtype, shape, |to| to.copy_from_slice(bytes))
+    }
+
+    /// Of bytes that are zero until `fill` writes them, in their place: large results are made without a copy.
+    pub fn filled(dtype: DType, shape: &[usize], fill: impl FnOnce(&mut [u8])) -> Tensor {
+        let len = shape.iter().product::<usize>() * dtype.size();
+        let mut words = vec![0u64; len.div_ceil(8)];
         // SAFETY: u64 has no padding; the byte view stays inside the allocation.
         let view =
             unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast::<u8>(), words.len() * 8) };
-        view[..bytes.len()].copy_from_slice(bytes);
-        Tensor::build(dtype, shape.to_vec(), Storage::Owned(words, bytes.len()))
+        fill(&mut view[..len]);
+        Tensor::build(dtype, shape.to_vec(), Storage::Owned(words, len))
+    }
+
+    /// As [`Tensor::filled`], by elements.
+    pub fn filled_with<T: Element>(shape: &[usize], fill: impl FnOnce(&mut [T])) -> Tensor {
+        Tensor::filled(T::DTYPE, shape, |bytes| {
+            // SAFETY: the words that `filled` allocates are 8-byte aligned, and every bit pattern is a value of an element type.
+            let elements = unsafe {
+                std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast::<T>(), bytes.len() / size_of::<T>())
+            };
+            fill(elements);
+        })
     }
 
     /// A part of a memory-mapped file; shares the mapping. Panics if the range is outside it.

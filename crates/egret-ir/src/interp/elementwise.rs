@@ -1,8 +1,10 @@
 //! Elementwise operations: one function of one element each, broadcast.
 
 use super::convert::{Nums, bits, cast, from_ints};
+use super::denormals::current;
 use super::support::{
-    FILL, Res, broadcast_indices, broadcast_shape, count, error, fail, joined, select, tensor,
+    FILL, Res, broadcast_indices, broadcast_shape, broadcast_strides, count, error, fail, joined, runs,
+    select, tensor,
 };
 use crate::families::Elementwise as E;
 use crate::{Attrs, DType, Op, Tensor, Value};
@@ -154,6 +156,9 @@ pub(super) fn eval(op: E, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tens
         Meaning::Binary { float, int } => {
             let (b, dtype) = (second()?, a.dtype());
             let shape = joint_shape(op, a, b)?;
+            if let (DType::F32, Some(f)) = (dtype, float) {
+                return Ok(singles(op, &shape, a, b, f));
+            }
             match (Nums::of(a)?, Nums::of(b)?, float, int) {
                 (Nums::F(x), Nums::F(y), Some(f), _) => {
                     Ok(Nums::F(zip(&shape, &x, a.shape(), &y, b.shape(), f)).tensor(dtype, &shape))
@@ -224,19 +229,52 @@ pub(super) fn zip<T: Copy, R>(
     sb: &[usize],
     mut f: impl FnMut(T, T) -> R,
 ) -> Vec<R> {
-    match (sa == shape, sb == shape) {
-        (true, true) => a.iter().zip(b).map(|(&a, &b)| f(a, b)).collect(),
-        (true, false) if b.len() == 1 => a.iter().map(|&a| f(a, b[0])).collect(),
-        (false, true) if a.len() == 1 => b.iter().map(|&b| f(a[0], b)).collect(),
-        (true, false) => a.iter().zip(broadcast_indices(sb, shape)).map(|(&a, j)| f(a, b[j])).collect(),
-        (false, true) => {
-            broadcast_indices(sa, shape).into_iter().zip(b).map(|(i, &b)| f(a[i], b)).collect()
+    let mut out = Vec::with_capacity(shape.iter().product());
+    each_pair(shape, a, sa, b, sb, |a, b| out.push(f(a, b)));
+    out
+}
+
+/// The broadcast pairs, in order.
+fn each_pair<T: Copy>(
+    shape: &[usize],
+    a: &[T],
+    sa: &[usize],
+    b: &[T],
+    sb: &[usize],
+    mut pair: impl FnMut(T, T),
+) {
+    let steps = [sa, sb].map(|own| broadcast_strides(own, shape));
+    runs(shape, [0, 0], [&steps[0], &steps[1]], |[i, j], [by_a, by_b], n| {
+        let (i, j) = (i as usize, j as usize);
+        match (by_a, by_b) {
+            (1, 1) => a[i..i + n].iter().zip(&b[j..j + n]).for_each(|(&a, &b)| pair(a, b)),
+            (1, 0) => a[i..i + n].iter().for_each(|&a| pair(a, b[j])),
+            (0, 1) => b[j..j + n].iter().for_each(|&b| pair(a[i], b)),
+            // Steps of a broadcast are not negative.
+            (x, y) => (0..n).for_each(|k| pair(a[i + k * x as usize], b[j + k * y as usize])),
         }
-        (false, false) => broadcast_indices(sa, shape)
-            .into_iter()
-            .zip(broadcast_indices(sb, shape))
-            .map(|(i, j)| f(a[i], b[j]))
-            .collect(),
+    });
+}
+
+/// Of f32, as any floats but straight into the result: constants as large as a model's weights come here.
+fn singles(op: E, shape: &[usize], a: &Tensor, b: &Tensor, f: fn(f64, f64) -> f64) -> Tensor {
+    fn go(shape: &[usize], a: &Tensor, b: &Tensor, f: impl Fn(f64, f64) -> f64) -> Tensor {
+        let denormals = current();
+        Tensor::filled_with(shape, |to: &mut [f32]| {
+            let mut to = to.iter_mut();
+            each_pair(shape, a.data::<f32>(), a.shape(), b.data(), b.shape(), |a, b| {
+                let exact = f(denormals.operand(a).into(), denormals.operand(b).into());
+                to.next().into_iter().for_each(|to| *to = denormals.round(exact));
+            });
+        })
+    }
+    // The commonest ones by themselves: a call for each element costs more than they do.
+    match op {
+        E::Add => go(shape, a, b, |a, b| a + b),
+        E::Sub => go(shape, a, b, |a, b| a - b),
+        E::Mul => go(shape, a, b, |a, b| a * b),
+        E::Div => go(shape, a, b, |a, b| a / b),
+        _ => go(shape, a, b, f),
     }
 }
 

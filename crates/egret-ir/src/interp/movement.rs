@@ -3,7 +3,7 @@
 use super::convert::{bit_cast, from_floats, from_ints};
 use super::support::*;
 use crate::families::Movement;
-use crate::{Attrs, Tensor, Value};
+use crate::{Attrs, DType, Tensor, Value};
 
 /// Evaluate a movement operation.
 pub(super) fn eval(op: Movement, attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
@@ -33,7 +33,7 @@ fn iota(attrs: &Attrs) -> Res<Tensor> {
     let at = (0..n).map(|i| i / inner.max(1) % shape[axis]);
     Ok(if to.is_float() {
         from_floats(to, &shape, &at.map(|i| i as f64).collect::<Vec<_>>())
-    } else if to == crate::DType::String {
+    } else if to == DType::String {
         return fail("iota of strings");
     } else {
         from_ints(to, &shape, &at.map(|i| i as i128).collect::<Vec<_>>())
@@ -45,7 +45,7 @@ fn broadcast(x: &Tensor, shape: &[usize]) -> Res<Tensor> {
     if broadcast_shape(&[x.shape(), shape])? != shape {
         return fail(format!("{:?} does not broadcast to {shape:?}", x.shape()));
     }
-    select(x, None, shape, &broadcast_indices(x.shape(), shape))
+    view(x, shape, 0, &broadcast_strides(x.shape(), shape))
 }
 
 fn transpose(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
@@ -64,7 +64,7 @@ pub(super) fn permuted(x: &Tensor, perm: &[usize]) -> Res<Tensor> {
     let own = strides(x.shape());
     let shape: Vec<usize> = perm.iter().map(|&p| x.shape()[p]).collect();
     let steps: Vec<isize> = perm.iter().map(|&p| own[p]).collect();
-    select(x, None, &shape, &strided(&shape, 0, &steps))
+    view(x, &shape, 0, &steps)
 }
 
 fn slice(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
@@ -97,7 +97,7 @@ fn slice(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
     let steps: Vec<isize> = (0..x.rank())
         .map(|i| if shape[i] < 2 || shape.contains(&0) { 0 } else { steps[i] as isize * own[i] })
         .collect();
-    select(x, None, &shape, &strided(&shape, offset, &steps))
+    view(x, &shape, offset, &steps)
 }
 
 /// For every axis the source coordinate of each result coordinate, or `FILL`; then all combinations.
@@ -202,27 +202,41 @@ pub(super) fn join(parts: &[&Tensor], axis: usize) -> Res<Tensor> {
         }
         shape[axis] += p.shape()[axis];
     }
-    let n = count(&shape, first.dtype().size())?;
-    let all = joined(parts)?;
+    let size = first.dtype().size();
+    let n = count(&shape, size)?;
+    if parts.iter().any(|p| p.dtype() != first.dtype()) {
+        return fail(format!(
+            "element types differ: {}",
+            parts.iter().map(|t| t.ty().to_string()).collect::<Vec<_>>().join(", ")
+        ));
+    }
     let inner: usize = shape[axis + 1..].iter().product();
     let outer: usize = shape[..axis].iter().product();
-    let mut pick = Vec::with_capacity(n);
-    for o in 0..outer {
-        let mut base = 0;
-        for p in parts {
+    // The parts of one row of the result, each a run in its tensor.
+    let rows = (0..outer).flat_map(|o| {
+        parts.iter().map(move |p| {
             let run = p.shape()[axis] * inner;
-            pick.extend(base + o * run..base + (o + 1) * run);
-            base += p.len();
-        }
+            (*p, o * run..(o + 1) * run)
+        })
+    });
+    if first.dtype() == DType::String {
+        let mut strings = Vec::with_capacity(n);
+        rows.for_each(|(p, run)| strings.extend_from_slice(&p.strings()[run]));
+        return Ok(Tensor::from_strings(&shape, strings));
     }
-    select(&all, None, &shape, &pick)
+    Ok(Tensor::filled(first.dtype(), &shape, |mut to| {
+        for (p, run) in rows {
+            let part = &p.bytes()[run.start * size..run.end * size];
+            to.split_off_mut(..part.len()).into_iter().for_each(|t| t.copy_from_slice(part));
+        }
+    }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::eval_op;
     use super::*;
-    use crate::{DType, Dim, Op, attrs};
+    use crate::{Dim, Op, attrs};
 
     fn dims(v: &[i64]) -> Vec<Dim> {
         v.iter().map(|&v| Dim::from(v)).collect()

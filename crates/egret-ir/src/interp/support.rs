@@ -89,41 +89,58 @@ pub(super) fn strides(shape: &[usize]) -> Vec<isize> {
 
 /// Flat source index of every element of a result of this shape, given the step in the source along every axis.
 pub(super) fn strided(shape: &[usize], offset: isize, strides: &[isize]) -> Vec<usize> {
-    let n: usize = shape.iter().product();
-    let mut out = Vec::with_capacity(n);
-    if n == 0 {
-        return out;
+    let mut out = Vec::with_capacity(shape.iter().product());
+    runs(shape, [offset], [strides], |[base], [step], n| {
+        out.extend((0..n as isize).map(|i| (base + i * step) as usize));
+    });
+    out
+}
+
+/// Walk a result of this shape in order, in runs along its last axis. Of each of N sources the steps along every axis are given; `run`
+/// gets where the run begins in them, their steps along it, and its length.
+pub(super) fn runs<const N: usize>(
+    shape: &[usize],
+    offsets: [isize; N],
+    strides: [&[isize]; N],
+    mut run: impl FnMut([isize; N], [isize; N], usize),
+) {
+    if shape.contains(&0) {
+        return;
     }
-    let (shape, strides) = merged(shape, strides);
-    let Some((&inner, outer)) = shape.split_last() else { return vec![offset as usize] };
-    let step = strides[outer.len()];
+    let (shape, steps) = merged(shape, strides);
+    let Some((&inner, outer)) = shape.split_last() else { return run(offsets, [0; N], 1) };
     let mut at = vec![0usize; outer.len()];
-    let mut base = offset;
+    let mut base = offsets;
+    let go = |base: &mut [isize; N], axis: usize, times: isize| {
+        base.iter_mut().zip(&steps[axis]).for_each(|(b, s)| *b += s * times);
+    };
     loop {
-        out.extend((0..inner as isize).map(|i| (base + i * step) as usize));
+        run(base, steps[outer.len()], inner);
         let mut axis = outer.len();
         loop {
             if axis == 0 {
-                return out;
+                return;
             }
             axis -= 1;
             at[axis] += 1;
-            base += strides[axis];
+            go(&mut base, axis, 1);
             if at[axis] < outer[axis] {
                 break;
             }
-            base -= strides[axis] * outer[axis] as isize;
+            go(&mut base, axis, -(outer[axis] as isize));
             at[axis] = 0;
         }
     }
 }
 
-/// The same index space with fewer axes: those of extent 1 dropped, neighbours joined where one step continues the other.
-fn merged(shape: &[usize], strides: &[isize]) -> (Vec<usize>, Vec<isize>) {
-    let (mut dims, mut steps): (Vec<usize>, Vec<isize>) = (vec![], vec![]);
-    for (&d, &step) in shape.iter().zip(strides).filter(|(d, _)| **d != 1) {
+/// The same index space with fewer axes: those of extent 1 dropped, neighbours joined where one step continues the other. The steps
+/// of an axis in all sources stand together.
+fn merged<const N: usize>(shape: &[usize], strides: [&[isize]; N]) -> (Vec<usize>, Vec<[isize; N]>) {
+    let (mut dims, mut steps): (Vec<usize>, Vec<[isize; N]>) = (vec![], vec![]);
+    for (axis, &d) in shape.iter().enumerate().filter(|(_, d)| **d != 1) {
+        let step = strides.map(|s| s[axis]);
         match (dims.last_mut(), steps.last_mut()) {
-            (Some(last), Some(outer)) if *outer == step * d as isize => {
+            (Some(last), Some(outer)) if *outer == step.map(|s| s * d as isize) => {
                 *last *= d;
                 *outer = step;
             }
@@ -134,6 +151,74 @@ fn merged(shape: &[usize], strides: &[isize]) -> (Vec<usize>, Vec<isize>) {
         }
     }
     (dims, steps)
+}
+
+/// The elements of x from `offset` on, by steps along the axes of a result of this shape: a view, made dense.
+pub(super) fn view(x: &Tensor, shape: &[usize], offset: isize, strides: &[isize]) -> Res<Tensor> {
+    count(shape, x.dtype().size())?;
+    if x.dtype() == crate::DType::String {
+        return select(x, None, shape, &strided(shape, offset, strides));
+    }
+    let fill = |to: &mut [u8]| match x.dtype().size() {
+        1 => copy_view::<1>(x.bytes(), to, shape, offset, strides),
+        2 => copy_view::<2>(x.bytes(), to, shape, offset, strides),
+        4 => copy_view::<4>(x.bytes(), to, shape, offset, strides),
+        _ => copy_view::<8>(x.bytes(), to, shape, offset, strides),
+    };
+    Ok(Tensor::filled(x.dtype(), shape, fill))
+}
+
+/// Elements of a square that both its sides find in the cache.
+const SQUARE: usize = 16;
+
+fn copy_view<const N: usize>(
+    from: &[u8],
+    to: &mut [u8],
+    shape: &[usize],
+    offset: isize,
+    strides: &[isize],
+) {
+    let (from, to) = (from.as_chunks::<N>().0, to.as_chunks_mut::<N>().0);
+    let (dims, steps) = merged(shape, [strides]);
+    let steps: Vec<isize> = steps.into_iter().map(|[s]| s).collect();
+    // What lies together in the source is an outer axis of the result: a transpose. Element by element along the result, it would
+    // load a cache line for each; so it goes in squares along both.
+    let last = dims.len().saturating_sub(1);
+    if let Some(near) = steps.iter().position(|s| *s == 1).filter(|near| *near < last) {
+        let (rows, columns) = (dims[near], dims[last]);
+        let own = self::strides(&dims);
+        let rest: Vec<usize> =
+            (0..dims.len()).map(|i| if i == near || i == last { 1 } else { dims[i] }).collect();
+        runs(&rest, [offset, 0], [&steps, &own], |[source, result], [by, along], n| {
+            for i in 0..n as isize {
+                let (source, result) = ((source + i * by) as usize, (result + i * along) as usize);
+                for row in (0..rows).step_by(SQUARE) {
+                    for column in (0..columns).step_by(SQUARE) {
+                        for r in row..rows.min(row + SQUARE) {
+                            let to = &mut to[result + r * own[near] as usize..];
+                            for c in column..columns.min(column + SQUARE) {
+                                to[c] = from
+                                    [(source as isize + r as isize + c as isize * steps[last]) as usize];
+                            }
+                        }
+                    }
+                }
+            }
+        });
+        return;
+    }
+    let mut done = 0;
+    runs(shape, [offset], [strides], |[base], [step], n| {
+        let to = &mut to[done..done + n];
+        match step {
+            1 => to.copy_from_slice(&from[base as usize..base as usize + n]),
+            0 => to.fill(from[base as usize]),
+            _ => {
+                to.iter_mut().enumerate().for_each(|(i, v)| *v = from[(base + i as isize * step) as usize])
+            }
+        }
+        done += n;
+    });
 }
 
 /// The row-major coordinates of a flat index.
@@ -165,11 +250,14 @@ pub(super) fn broadcast_shape(shapes: &[&[usize]]) -> Res<Vec<usize>> {
 
 /// Flat index into a tensor of shape `from` for every element of the shape `to` that it broadcasts to.
 pub(super) fn broadcast_indices(from: &[usize], to: &[usize]) -> Vec<usize> {
+    strided(to, 0, &broadcast_strides(from, to))
+}
+
+/// The steps in a tensor of shape `from` along the axes of the shape `to` that it broadcasts to.
+pub(super) fn broadcast_strides(from: &[usize], to: &[usize]) -> Vec<isize> {
     let own = strides(from);
     let lead = to.len() - from.len();
-    let steps: Vec<isize> =
-        (0..to.len()).map(|i| if i < lead || from[i - lead] == 1 { 0 } else { own[i - lead] }).collect();
-    strided(to, 0, &steps)
+    (0..to.len()).map(|i| if i < lead || from[i - lead] == 1 { 0 } else { own[i - lead] }).collect()
 }
 
 /// The lines of a tensor along an axis: flat index of their first elements, the step along them, their length.
@@ -261,7 +349,8 @@ pub(super) fn sum(terms: impl IntoIterator<Item = f64>) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{coordinates, strided};
+    use super::{coordinates, strided, view};
+    use crate::Tensor;
 
     #[test]
     fn strided_indices_are_sums_of_steps() {
@@ -298,5 +387,33 @@ mod tests {
                 assert_eq!(strided(shape, 1000, &strides), want, "{shape:?} {strides:?}");
             }
         }
+    }
+
+    /// Views are copied in runs, or in squares where they transpose; either way element by element what the indices say.
+    #[test]
+    fn a_view_has_the_elements_at_its_indices() {
+        let shape = [17, 3, 1, 20];
+        let x = Tensor::new(&shape, (0..1020).collect::<Vec<i32>>());
+        let own = super::strides(&shape);
+        let check = |shape: &[usize], offset: isize, steps: &[isize]| {
+            let want: Vec<i32> = strided(shape, offset, steps).into_iter().map(|i| i as i32).collect();
+            let got = view(&x, shape, offset, steps).unwrap();
+            assert_eq!((got.shape(), got.data::<i32>()), (shape, &want[..]), "{shape:?} {steps:?}");
+        };
+        for i in 0..256 {
+            let perm = [i % 4, i / 4 % 4, i / 16 % 4, i / 64];
+            if (0..4).all(|axis| perm.contains(&axis)) {
+                let steps = perm.map(|p| own[p]);
+                check(&perm.map(|p| shape[p]), 0, &steps);
+                // Backwards along the last axis, and every second element of the first.
+                let mut part = perm.map(|p| shape[p]);
+                part[0] = part[0].div_ceil(2);
+                let end = (part[3] as isize - 1) * steps[3];
+                check(&part, end, &[2 * steps[0], steps[1], steps[2], -steps[3]]);
+            }
+        }
+        check(&[5, 20, 4], 0, &[0, 1, 0]);
+        check(&[20, 0, 17], 0, &[1, 1, 60]);
+        check(&[0, 17], 0, &[1, 60]);
     }
 }
