@@ -223,10 +223,20 @@ impl CongruenceClosure {
 
     /// Evaluates all terms of constants, whatever their size.
     pub fn evaluate_all(&mut self) -> Result<(), String> {
+        self.evaluate_up_to(usize::MAX)
+    }
+
+    /// Evaluates the terms of constants whose results have at most this many bytes.
+    pub fn evaluate_up_to(&mut self, limit: usize) -> Result<(), String> {
         let ids = self.store.graph.topological().map_err(|n| format!("{n} depends on itself"))?;
         for id in ids {
             let node = self.store.graph.node(id);
             if !foldable(node.op) || node.results.len() != 1 || self.constant(node.results[0]).is_some() {
+                continue;
+            }
+            let ty = self.store.graph.ty(node.results[0]).as_tensor();
+            let bytes = ty.and_then(|t| t.const_len()?.checked_mul(t.dtype.size()));
+            if bytes.is_none_or(|b| b > limit) && limit < usize::MAX {
                 continue;
             }
             let value = |&o: &ValueId| match o {
