@@ -2,6 +2,7 @@
 
 use crate::error::ImportError;
 use crate::external::ExternalData;
+use crate::lean;
 use crate::raw::{bits, from_raw};
 use crate::wire::{self, Payload};
 use egret_ir::{DType, Dim, SeqType, Tensor, Type, Value};
@@ -97,6 +98,15 @@ fn decode_inner(proto: &TensorProto, external: Option<&mut ExternalData>) -> Res
             .map_err(|_| ImportError::invalid("a string is not UTF-8"));
     }
     let packed = (count * bits(dtype)).div_ceil(8);
+    if let (Some(place), true) = (lean::place(proto), proto.raw_data.is_empty()) {
+        if place.len() != packed {
+            return Err(disagree(place.len(), packed, "bytes"));
+        }
+        return match external {
+            Some(external) => external.in_model(place, dtype, &shape, count),
+            None => Err(ImportError::invalid("a tensor's bytes are in a file that is not there")),
+        };
+    }
     if !proto.raw_data.is_empty() {
         if proto.raw_data.len() != packed {
             return Err(disagree(proto.raw_data.len(), packed, "bytes"));

@@ -5,8 +5,22 @@ use crate::raw::from_raw;
 use egret_ir::{DType, Tensor};
 use onnx_protobuf::TensorProto;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+
+/// A file in memory.
+pub(crate) fn mapped(file: &File) -> std::io::Result<memmap2::Mmap> {
+    // SAFETY: the mapping is private and read-only; weights are not expected to change while a model is compiled.
+    unsafe { memmap2::MmapOptions::new().map_copy_read_only(file) }
+}
+
+/// Whether elements in a file are as they are in memory.
+fn is_whole(dtype: DType) -> bool {
+    !matches!(dtype, DType::Bool | DType::I2 | DType::U2 | DType::I4 | DType::U4 | DType::F4E2M1)
+}
 
 /// The files beside a model, mapped once each.
 #[derive(Default)]
@@ -15,6 +29,8 @@ pub(crate) struct ExternalData {
     /// The model file, if there is one: where it is a link, the folder it leads to counts as the model's too.
     model: Option<PathBuf>,
     files: BTreeMap<PathBuf, Arc<memmap2::Mmap>>,
+    /// The model file, once it has been opened for the bytes that [`crate::lean`] left in it.
+    opened: Option<File>,
 }
 
 impl ExternalData {
@@ -22,7 +38,7 @@ impl ExternalData {
     pub(crate) fn new(folder: Option<&Path>, model: Option<&Path>) -> ExternalData {
         let folder =
             folder.map(|f| if f.as_os_str().is_empty() { PathBuf::from(".") } else { f.to_owned() });
-        ExternalData { folder, model: model.map(Path::to_owned), files: BTreeMap::new() }
+        ExternalData { folder, model: model.map(Path::to_owned), ..ExternalData::default() }
     }
 
     /// The tensor that a message says is in a file.
@@ -57,12 +73,41 @@ impl ExternalData {
                 map.len()
             )));
         }
-        let whole =
-            !matches!(dtype, DType::Bool | DType::I2 | DType::U2 | DType::I4 | DType::U4 | DType::F4E2M1);
-        if whole && count.checked_mul(dtype.size()) == Some(length) {
+        if is_whole(dtype) && count.checked_mul(dtype.size()) == Some(length) {
             return Ok(Tensor::from_mapped(dtype, shape, map, offset));
         }
         from_raw(dtype, shape, count, &map[offset..offset + length])
+    }
+
+    /// The tensor whose bytes are in the model file itself. They are read, not mapped: fields of a message are not aligned.
+    pub(crate) fn in_model(
+        &mut self,
+        place: Range<usize>,
+        dtype: DType,
+        shape: &[usize],
+        count: usize,
+    ) -> Result<Tensor, ImportError> {
+        let Some(path) = &self.model else {
+            return Err(ImportError::invalid("a tensor's bytes are in a file that is not there"));
+        };
+        let file = match &mut self.opened {
+            Some(file) => file,
+            none => none.insert(File::open(path).map_err(|e| io(path, &e))?),
+        };
+        let mut read = |to: &mut [u8]| {
+            file.seek(SeekFrom::Start(place.start as u64))?;
+            file.read_exact(to)
+        };
+        let mut result = Ok(());
+        let tensor = if is_whole(dtype) {
+            Ok(Tensor::filled(dtype, shape, |to| result = read(to)))
+        } else {
+            let mut raw = vec![0; place.len()];
+            result = read(&mut raw);
+            from_raw(dtype, shape, count, &raw)
+        };
+        result.map_err(|e| io(path, &e))?;
+        tensor
     }
 
     fn map(&mut self, location: &str) -> Result<Arc<memmap2::Mmap>, ImportError> {
@@ -91,14 +136,11 @@ impl ExternalData {
         if let Some(map) = self.files.get(&real) {
             return Ok(map.clone());
         }
-        let file = std::fs::File::open(&real).map_err(|e| io(&path, &e))?;
+        let file = File::open(&real).map_err(|e| io(&path, &e))?;
         if !file.metadata().map_err(|e| io(&path, &e))?.is_file() {
             return Err(ImportError::invalid(format!("external data: {location:?} is not a file")));
         }
-        // SAFETY: the mapping is private and read-only; weights are not expected to change while a model is compiled.
-        let map = Arc::new(
-            unsafe { memmap2::MmapOptions::new().map_copy_read_only(&file) }.map_err(|e| io(&path, &e))?,
-        );
+        let map = Arc::new(mapped(&file).map_err(|e| io(&path, &e))?);
         self.files.insert(real, map.clone());
         Ok(map)
     }

@@ -33,6 +33,7 @@ pub mod error;
 mod external;
 mod importer;
 mod inputs;
+mod lean;
 mod model;
 mod names;
 pub mod ops;
@@ -45,5 +46,7 @@ pub mod wire;
 pub use declared::{NEWEST_IR_VERSION, shape_contradictions};
 pub use error::{ErrorKind, ImportError};
 pub use inputs::ImportOptions;
-pub use model::{import_bytes, import_in_memory, import_parsed, import_path, parse_model, parse_path};
+pub use model::{
+    import_bytes, import_in_memory, import_parsed, import_path, parse_lean, parse_model, parse_path,
+};
 pub use names::NEWEST_OPSET;

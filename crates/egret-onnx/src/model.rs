@@ -2,11 +2,11 @@
 
 use crate::declared::versions;
 use crate::error::{ImportError, io};
-use crate::external::ExternalData;
+use crate::external::{ExternalData, mapped};
 use crate::importer::{Functions, Importer};
 use crate::inputs::ImportOptions;
 use crate::names::{key, node_name, normal, opsets};
-use crate::{ops, wire};
+use crate::{lean, ops, wire};
 use egret_ir::Graph;
 use onnx_protobuf::{GraphProto, Message as _, ModelProto};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,10 +17,10 @@ use std::path::Path;
 /// # Errors
 /// A file that cannot be read, is damaged, breaks a rule of ONNX, or uses what Egret does not support.
 pub fn import_path(path: &Path, options: &ImportOptions) -> Result<Graph, ImportError> {
-    import_parsed(&parse_path(path)?, path, options)
+    import_parsed(&parse_lean(path)?, path, options)
 }
 
-/// Import a model that [`parse_path`] has read.
+/// Import a model that [`parse_path`] or [`parse_lean`] has read.
 ///
 /// # Errors
 /// As [`import_path`].
@@ -87,6 +87,21 @@ pub fn parse_path(path: &Path) -> Result<ModelProto, ImportError> {
     parse_model(&bytes).map_err(|e| at(path, e))
 }
 
+/// As [`parse_path`], but large tensors stay in the file until [`import_parsed`] reads them from it.
+///
+/// # Errors
+/// As [`parse_path`].
+pub fn parse_lean(path: &Path) -> Result<ModelProto, ImportError> {
+    let file = std::fs::File::open(path).map_err(|e| io(path, &e))?;
+    if !file.metadata().is_ok_and(|m| m.is_file() && m.len() > 0) {
+        return parse_path(path);
+    }
+    let map = mapped(&file).map_err(|e| io(path, &e))?;
+    wire::check(&map, wire::Message::Model)
+        .and_then(|()| parse(&lean::model(&map)?))
+        .map_err(|e| at(path, e))
+}
+
 /// Check and parse the bytes of a ModelProto.
 ///
 /// # Errors
@@ -96,6 +111,11 @@ pub fn parse_model(bytes: &[u8]) -> Result<ModelProto, ImportError> {
         return Err(ImportError::invalid("the file is empty"));
     }
     wire::check(bytes, wire::Message::Model)?;
+    parse(bytes)
+}
+
+/// Parse the bytes of a ModelProto that have been checked.
+fn parse(bytes: &[u8]) -> Result<ModelProto, ImportError> {
     ModelProto::parse_from_bytes(bytes).map_err(|e| ImportError::invalid(format!("not an ONNX file: {e}")))
 }
 

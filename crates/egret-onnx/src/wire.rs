@@ -52,7 +52,7 @@ pub enum Message {
 
 impl Message {
     /// The message type of a field, if the field is a message.
-    fn field(self, number: u64) -> Option<Message> {
+    pub(crate) fn field(self, number: u64) -> Option<Message> {
         use Message::*;
         Some(match (self, number) {
             (Model, 7) => Graph,
@@ -129,7 +129,7 @@ fn varint(bytes: &[u8], at: &mut usize, end: usize) -> Result<u64, ImportError> 
 }
 
 /// Read one field of a message that ends at `end`; returns its number, and its payload as a number or a range.
-fn field(
+pub(crate) fn field(
     bytes: &[u8],
     at: &mut usize,
     end: usize,

@@ -97,7 +97,7 @@ impl Case {
 
     /// Every data set, in order.
     pub fn data_sets(&self) -> Result<Vec<DataSet>> {
-        self.sets_of(&ModelFile::open(&self.model())?)
+        self.sets_of(&ModelFile::open_lean(&self.model())?)
     }
 
     fn sets_of(&self, model: &ModelFile) -> Result<Vec<DataSet>> {
@@ -137,7 +137,7 @@ impl Case {
     /// Run the case on an engine.
     pub fn run(&self, engine: Engine, options: &Options) -> Result<()> {
         let tolerance = self.tolerance()?;
-        let model = ModelFile::open(&self.model())?;
+        let model = ModelFile::open_lean(&self.model())?;
         let sets = self.sets_of(&model)?;
         for (n, set) in sets.iter().enumerate() {
             let place = |e: Error| if sets.len() > 1 { e.at(format!("data set {n}")) } else { e };

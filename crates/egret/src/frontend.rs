@@ -62,6 +62,15 @@ impl ModelFile {
         Ok(ModelFile { path: Some(path.to_owned()), proto: egret_onnx::parse_path(path)? })
     }
 
+    /// As [`ModelFile::open`], for making graphs only: its large tensors stay in the file until then, and [`ModelFile::proto`] lacks
+    /// them.
+    ///
+    /// # Errors
+    /// As [`ModelFile::open`].
+    pub fn open_lean(path: &Path) -> Result<ModelFile> {
+        Ok(ModelFile { path: Some(path.to_owned()), proto: egret_onnx::parse_lean(path)? })
+    }
+
     /// A model in memory, as if it had been read from a file there.
     pub fn of(path: &Path, proto: ModelProto) -> ModelFile {
         ModelFile { path: Some(path.to_owned()), proto }

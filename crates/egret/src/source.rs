@@ -103,7 +103,7 @@ impl Request {
         let read = match is_text(&model) {
             // Text IR declares its inputs in the graph itself.
             true => Read::Text(parse_text(&model)?),
-            false => Read::Onnx(ModelFile::open(&model)?),
+            false => Read::Onnx(ModelFile::open_lean(&model)?),
         };
         let unused = case.is_none() && self.inputs.is_empty() && self.bind.is_empty();
         let declared = match &read {
@@ -287,7 +287,7 @@ pub fn graph(path: &Path, options: &ImportOptions) -> Result<Graph> {
         bind_dims(&mut graph, path, &options.dims, &options.dims)?;
         return Ok(graph);
     }
-    ModelFile::open(path)?.import(options)
+    ModelFile::open_lean(path)?.import(options)
 }
 
 fn parse_text(path: &Path) -> Result<Graph> {
