@@ -70,5 +70,5 @@ pub use encode::{Leaf, Refusal, leaves, refusals};
 pub use error::CodegenError;
 pub use isa::{Arch, Feature, ISAS, Isa, Target};
 pub use jit::{Jit, jit};
-pub use object::{archive, object};
+pub use object::{archive, object, object_into};
 pub use options::{Options, WeightsPlace};

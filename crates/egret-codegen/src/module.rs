@@ -27,6 +27,8 @@ pub(crate) struct Exports {
     pub info: DataId,
     /// The embedded weights, if there are any.
     pub weights: Option<DataId>,
+    /// BLAKE3 of the weights, wherever they are.
+    pub weights_hash: [u8; 32],
 }
 
 /// The symbol of embedded weights.
@@ -59,7 +61,7 @@ pub(crate) fn compile<M: Module>(
     let plan = entry::plan(&mut out, &tables)?;
     let bind = entry::bind(&mut out, &tables, cpu, weights)?;
     let run = entry::run(&mut out, &tables)?;
-    Ok(Exports { plan, bind, run, info: tables.info, weights })
+    Ok(Exports { plan, bind, run, info: tables.info, weights, weights_hash: tables.weights_hash })
 }
 
 fn embedded_weights<M: Module>(out: &mut Output<'_, M>, data: WeightsData) -> Result<Option<DataId>> {

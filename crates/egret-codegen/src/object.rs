@@ -10,12 +10,39 @@ use egret_runtime::abi::ALIGN;
 use crate::error::{CodegenError, Result};
 use crate::module::{self, WeightsData};
 use crate::options::Options;
+use std::fmt::Display;
+use std::io;
 
 /// Compile a program to an object file. Equal programs and options give equal bytes.
 ///
 /// # Errors
 /// What the code generator cannot do.
 pub fn object(program: &Program, options: &Options) -> Result<Vec<u8>> {
+    build(program, options)?.0.write().map_err(unwritten)
+}
+
+/// As [`object`], into a file: the weights, nearly all of it, are written from where they are. Gives their BLAKE3.
+///
+/// # Errors
+/// What the code generator cannot do; the inner one is that of the file.
+pub fn object_into(
+    program: &Program,
+    options: &Options,
+    file: impl io::Write,
+) -> Result<io::Result<[u8; 32]>> {
+    let (object, weights_hash) = build(program, options)?;
+    match object.write_stream(file) {
+        Ok(()) => Ok(Ok(weights_hash)),
+        Err(e) => e.downcast::<io::Error>().map(|e| Err(*e)).map_err(unwritten),
+    }
+}
+
+fn unwritten(e: impl Display) -> CodegenError {
+    CodegenError::Internal(format!("the object file could not be written: {e}"))
+}
+
+/// The object, and the BLAKE3 of the weights.
+fn build<'p>(program: &'p Program, options: &Options) -> Result<(Object<'p>, [u8; 32])> {
     let isa = options.target.clif(true, true)?;
     let builder =
         ObjectBuilder::new(isa, program.name.as_str(), cranelift_module::default_libcall_names())?;
@@ -23,7 +50,7 @@ pub fn object(program: &Program, options: &Options) -> Result<Vec<u8>> {
     let exports = module::compile(&mut module, program, options, WeightsData::Define)?;
     let product = module.finish();
     let weights = exports.weights.map(|id| product.data_symbol(id));
-    let mut object: Object<'_> = product.object;
+    let mut object: Object<'p> = product.object;
     if let Some(symbol) = weights {
         // A section that borrows them: Cranelift would copy them twice.
         let (segment, name) = match object.format() {
@@ -34,7 +61,7 @@ pub fn object(program: &Program, options: &Options) -> Result<Vec<u8>> {
         object.set_section_data(section, program.weights.as_slice(), ALIGN as u64);
         object.set_symbol_data(symbol, section, 0, program.weights.len() as u64);
     }
-    object.write().map_err(|e| CodegenError::Internal(format!("the object file could not be written: {e}")))
+    Ok((object, exports.weights_hash))
 }
 
 /// A static library of object files, given as (name, bytes), with a symbol index; no times or owners in it.

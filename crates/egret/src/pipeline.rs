@@ -316,6 +316,16 @@ pub fn object(program: &Program, options: &Options, object: &ObjectOptions) -> R
     Ok(egret_codegen::object(program, &codegen_options(options, object)?)?)
 }
 
+/// As [`object`], into a file; the BLAKE3 of the weights.
+pub fn object_into(
+    program: &Program,
+    options: &Options,
+    object: &ObjectOptions,
+    file: &mut dyn std::io::Write,
+) -> Result<std::io::Result<[u8; 32]>> {
+    Ok(egret_codegen::object_into(program, &codegen_options(options, object)?, file)?)
+}
+
 /// A static library of object files by name.
 pub fn archive(members: &[(&str, &[u8])]) -> Result<Vec<u8>> {
     Ok(egret_codegen::archive(members)?)

@@ -1,6 +1,7 @@
 //! `<m>.manifest.json`: what a compiled model is, for build systems and people.
 
 use super::Request;
+use super::place::Written;
 use egret_ir::DType;
 use egret_loop::{Port, Program};
 use serde_json::{Value, json};
@@ -20,7 +21,7 @@ pub struct Facts<'a> {
     /// Triple and CPU features.
     pub target: &'a str,
     /// Files written, by name.
-    pub files: &'a BTreeMap<String, Vec<u8>>,
+    pub files: &'a BTreeMap<String, Written>,
 }
 
 /// Lower-case hex digits.
@@ -33,9 +34,7 @@ pub fn manifest(request: &Request, program: &Program, facts: &Facts<'_>) -> Vec<
     let files: serde_json::Map<String, Value> = facts
         .files
         .iter()
-        .map(|(name, bytes)| {
-            (name.clone(), json!({ "bytes": bytes.len(), "blake3": hex(blake3::hash(bytes).as_bytes()) }))
-        })
+        .map(|(name, file)| (name.clone(), json!({ "bytes": file.bytes, "blake3": hex(&file.hash) })))
         .collect();
     let embedded = request.weights == super::WeightsPlace::Embed;
     let manifest = json!({

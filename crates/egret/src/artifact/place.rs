@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::files::Scratch;
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 /// How staging folders begin.
@@ -12,17 +13,151 @@ const PREFIX: &str = crate::files::SCRATCH;
 /// The file of a staging folder that the process that fills it holds locked.
 const LOCK: &str = "lock";
 
-/// Write files into a folder. On an error none is left.
-pub fn files(dir: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<Vec<PathBuf>> {
-    let existed = dir.is_dir();
-    std::fs::create_dir_all(dir).map_err(|e| Error::io("make the folder", dir, &e))?;
-    sweep(dir);
-    let result = fill(dir, files);
-    if result.is_err() && !existed {
-        // Only if it is empty, as it was made here.
-        let _ = std::fs::remove_dir(dir);
+/// The folder in it for the files: one of its own, for a file may be called as the lock is.
+const FILES: &str = "files";
+
+/// A file that was written.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Its length.
+    pub bytes: u64,
+    /// Its BLAKE3.
+    pub hash: [u8; 32],
+}
+
+/// Files on their way into a folder. If it is dropped unfinished, none is left.
+pub struct Staging {
+    /// Where they go; whether that was there before.
+    dir: PathBuf,
+    existed: bool,
+    /// Where they are until then, and the lock on it.
+    staged: Option<(Scratch, File)>,
+    files: BTreeMap<String, Written>,
+}
+
+impl Staging {
+    /// For files that go into a folder.
+    ///
+    /// # Errors
+    /// It cannot be written to.
+    pub fn new(dir: &Path) -> Result<Staging> {
+        let existed = dir.is_dir();
+        std::fs::create_dir_all(dir).map_err(|e| Error::io("make the folder", dir, &e))?;
+        sweep(dir);
+        let mut staging = Staging { dir: dir.to_owned(), existed, staged: None, files: BTreeMap::new() };
+        let (scratch, _) = staging.staged.insert(stage(dir)?);
+        std::fs::create_dir(scratch.path().join(FILES)).map_err(|e| Error::io("write into", dir, &e))?;
+        Ok(staging)
     }
-    result
+
+    /// Write a file.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.stream(name, |file| Ok(file.write_all(bytes)))?;
+        #[cfg(unix)]
+        if bytes.starts_with(b"\x7fELF") && !name.ends_with(".o") {
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::set_permissions(self.staged(name), std::fs::Permissions::from_mode(0o755))
+                .map_err(|e| self.failed(name, &e))?;
+        }
+        Ok(())
+    }
+
+    /// Write a file bit by bit: nobody has to hold it whole.
+    ///
+    /// # Errors
+    /// It cannot be written; what `write` says.
+    pub fn stream<T>(
+        &mut self,
+        name: &str,
+        write: impl FnOnce(&mut dyn Write) -> Result<io::Result<T>>,
+    ) -> Result<T> {
+        let fail = |e: io::Error| self.failed(name, &e);
+        let file = File::create(self.staged(name)).map_err(fail)?;
+        let mut out = BufWriter::new(Hashed { file, hasher: blake3::Hasher::new(), bytes: 0 });
+        let result = write(&mut out)?.map_err(fail)?;
+        let hashed = out.into_inner().map_err(|e| fail(e.into_error()))?;
+        let written = Written { bytes: hashed.bytes, hash: *hashed.hasher.finalize().as_bytes() };
+        self.files.insert(name.to_owned(), written);
+        Ok(result)
+    }
+
+    /// What was written so far, by name.
+    pub fn files(&self) -> &BTreeMap<String, Written> {
+        &self.files
+    }
+
+    /// Move all files to their places.
+    ///
+    /// # Errors
+    /// One cannot be; then none is left.
+    pub fn finish(mut self) -> Result<Vec<PathBuf>> {
+        let mut done: Vec<PathBuf> = vec![];
+        for name in self.files.keys() {
+            let path = self.dir.join(name);
+            if let Err(e) = std::fs::rename(self.staged(name), &path) {
+                for path in &done {
+                    let _ = std::fs::remove_file(path);
+                }
+                return Err(Error::io("write", &path, &e));
+            }
+            done.push(path);
+        }
+        self.existed = true;
+        Ok(done)
+    }
+
+    fn staged(&self, name: &str) -> PathBuf {
+        self.staged.as_ref().map_or(&*self.dir, |(scratch, _)| scratch.path()).join(FILES).join(name)
+    }
+
+    /// An error of a file: the place that it is meant for is the user's.
+    fn failed(&self, name: &str, e: &io::Error) -> Error {
+        Error::io("write", &self.dir.join(name), e)
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        self.staged = None;
+        if !self.existed {
+            // Only if it is empty, as it was made here.
+            let _ = std::fs::remove_dir(&self.dir);
+        }
+    }
+}
+
+/// A file that is hashed as it is written.
+struct Hashed {
+    file: File,
+    hasher: blake3::Hasher,
+    bytes: u64,
+}
+
+/// From this many bytes on a piece is hashed on another thread while it is written.
+const PIECE: usize = 1 << 20;
+
+impl Write for Hashed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Hashed { file, hasher, bytes: count } = self;
+        if bytes.len() < PIECE {
+            hasher.update(bytes);
+            file.write_all(bytes)?;
+        } else {
+            std::thread::scope(|scope| {
+                scope.spawn(|| hasher.update(bytes));
+                file.write_all(bytes)
+            })?;
+        }
+        *count += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 /// Remove the staging folders of compilations that were killed: those whose lock nobody holds.
@@ -57,50 +192,26 @@ fn stage(dir: &Path) -> Result<(Scratch, File)> {
     }
 }
 
-fn fill(dir: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<Vec<PathBuf>> {
-    let (staging, _lock) = stage(dir)?;
-    // A folder of its own, for a file may be called as the lock is.
-    let inner = staging.path().join("files");
-    std::fs::create_dir(&inner).map_err(|e| Error::io("write into", dir, &e))?;
-    for (name, bytes) in files {
-        let path = inner.join(name);
-        // The place that it is meant for is the user's.
-        let fail = |e| Error::io("write", &dir.join(name), &e);
-        std::fs::write(&path, bytes).map_err(fail)?;
-        #[cfg(unix)]
-        if bytes.starts_with(b"\x7fELF") && !name.ends_with(".o") {
-            use std::os::unix::fs::PermissionsExt;
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).map_err(fail)?;
-        }
-    }
-    let mut done: Vec<PathBuf> = vec![];
-    for name in files.keys() {
-        let path = dir.join(name);
-        if let Err(e) = std::fs::rename(inner.join(name), &path) {
-            for path in &done {
-                let _ = std::fs::remove_file(path);
-            }
-            return Err(Error::io("write", &path, &e));
-        }
-        done.push(path);
-    }
-    Ok(done)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{LOCK, files, stage};
-    use std::collections::BTreeMap;
+    use super::{FILES, LOCK, Staging, stage};
+    use crate::error::Result;
+    use std::path::{Path, PathBuf};
+
+    fn files(dir: &Path, files: &[(&str, &[u8])]) -> Result<Vec<PathBuf>> {
+        let mut staging = Staging::new(dir)?;
+        files.iter().try_for_each(|(name, bytes)| staging.write(name, bytes))?;
+        staging.finish()
+    }
 
     #[test]
     fn what_a_killed_compilation_staged_is_swept_and_what_a_running_one_stages_is_not() {
         let dir = tempfile::tempdir().unwrap();
-        let one = BTreeMap::from([("m.h".to_owned(), b"new".to_vec())]);
         let killed = dir.path().join(".egret-killed");
-        std::fs::create_dir_all(killed.join("files")).unwrap();
+        std::fs::create_dir_all(killed.join(FILES)).unwrap();
         std::fs::write(killed.join(LOCK), "").unwrap();
         let running = stage(dir.path()).unwrap();
-        files(dir.path(), &one).unwrap();
+        files(dir.path(), &[("m.h", b"new")]).unwrap();
         assert!(!killed.exists() && running.0.path().exists());
         drop(running);
         let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
@@ -111,9 +222,27 @@ mod tests {
     fn a_place_that_cannot_be_taken_leaves_no_file() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("m.rs/in the way")).unwrap();
-        let two = BTreeMap::from([("m.h".to_owned(), vec![1]), ("m.rs".to_owned(), vec![2])]);
-        assert!(files(dir.path(), &two).is_err());
+        assert!(files(dir.path(), &[("m.h", &[1]), ("m.rs", &[2])]).is_err());
         let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(left, ["m.rs"]);
+    }
+
+    #[test]
+    fn a_file_that_is_written_in_pieces_has_the_hash_of_the_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        let whole: Vec<u8> = (0..3 * super::PIECE).map(|i| (i % 251) as u8).collect();
+        let mut staging = Staging::new(&out).unwrap();
+        let (small, large) = whole.split_at(1000);
+        staging
+            .stream("m.o", |file| Ok(file.write_all(small).and_then(|()| file.write_all(large))))
+            .unwrap();
+        let written = staging.files()["m.o"];
+        assert_eq!((written.bytes, written.hash), (whole.len() as u64, *blake3::hash(&whole).as_bytes()));
+        assert_eq!(staging.finish().unwrap(), [out.join("m.o")]);
+        assert_eq!(std::fs::read(out.join("m.o")).unwrap(), whole);
+        // One that is given up leaves no folder.
+        drop(Staging::new(&dir.path().join("none")).unwrap());
+        assert!(!dir.path().join("none").exists());
     }
 }

@@ -1,7 +1,8 @@
 //! One compilation: from a model file to the files in a folder, all of them or none.
 
 use super::manifest::{Facts, manifest};
-use super::{Emit, Request, WeightsPlace, depfile, exe, header, hpp, pc, place, rust};
+use super::place::Staging;
+use super::{Emit, Request, WeightsPlace, depfile, exe, header, hpp, pc, rust};
 use crate::error::{Error, Result};
 use crate::files::Scratch;
 use crate::options::{self, Options};
@@ -12,7 +13,6 @@ use egret_ir::Graph;
 use egret_loop::Program;
 use egret_runtime::abi;
 use egret_trace::Trace;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// What a compilation made.
@@ -40,6 +40,10 @@ pub fn compile(request: &Request) -> Result<Compiled> {
 pub fn compile_changed(request: &Request, change: &dyn Fn(Graph) -> Result<Graph>) -> Result<Compiled> {
     check(request)?;
     let Imported { files: sources, graph, bound, mut notes, .. } = request.source.import()?;
+    let hashed = {
+        let model = sources[0].clone();
+        std::thread::spawn(move || hash_of(&model))
+    };
     let graph = change(graph)?;
     let before = notes::Constants::of(&graph);
     let mut recorder = match &request.report {
@@ -72,8 +76,8 @@ pub fn compile_changed(request: &Request, change: &dyn Fn(Graph) -> Result<Graph
     });
     // Graphs hold the weights as they were in the model.
     drop((graph, story));
-    let files = files(request, &sources, program, &trace, &hash_of(&sources[0])?, &target)?;
-    let mut files = place::files(&request.out_dir, &files)?;
+    let model_hash = hashed.join().map_err(|_| Error::internal("the hash of the model panicked"))??;
+    let mut files = files(request, &sources, program, &trace, &model_hash, &target)?;
     if let (Some(path), Some(page)) = (&request.report, page) {
         if let Err(e) = crate::files::write(path, page.as_bytes()) {
             files.iter().for_each(|f| drop(std::fs::remove_file(f)));
@@ -120,7 +124,7 @@ fn hash_of(path: &Path) -> Result<[u8; 32]> {
     Ok(*blake3::Hasher::new().update_reader(file).map_err(failed)?.finalize().as_bytes())
 }
 
-/// The content of every file, by name; `sources` is the model file and its files of external data.
+/// Write every file; `sources` is the model file and its files of external data.
 fn files(
     request: &Request,
     sources: &[PathBuf],
@@ -128,25 +132,38 @@ fn files(
     trace: &Trace,
     model_hash: &[u8; 32],
     target: &str,
-) -> Result<BTreeMap<String, Vec<u8>>> {
+) -> Result<Vec<PathBuf>> {
     let m = &program.name.clone();
     let wants = |e: Emit| request.emit.contains(&e);
     let embedded = request.weights == WeightsPlace::Embed;
     let place = if embedded { pipeline::WeightsPlace::Embedded } else { pipeline::WeightsPlace::External };
-    let object = pipeline::object(
-        &program,
-        &request.options,
-        &ObjectOptions { weights: place, model_hash: *model_hash },
-    )?;
+    let options = ObjectOptions { weights: place, model_hash: *model_hash };
     let object_name = format!("{m}.o");
-    let (weights_bytes, weights_hash) = (program.weights.len(), *blake3::hash(&program.weights).as_bytes());
-    let mut out = BTreeMap::new();
-    // No copy of the weights is kept for longer than it is needed.
+    let weights_bytes = program.weights.len();
+    let mut out = Staging::new(&request.out_dir)?;
+    // No copy of the weights is made without need, or kept for longer than it is needed.
+    let linked = wants(Emit::Lib) || wants(Emit::So) || wants(Emit::Exe);
+    let mut object = vec![];
+    let weights_hash = if linked {
+        pipeline::object_into(&program, &request.options, &options, &mut object)?
+            .map_err(|e| Error::internal(format!("an object in memory: {e}")))?
+    } else {
+        // Without the object, its weights are hashed all the same.
+        let mut none = std::io::sink();
+        match wants(Emit::Obj) {
+            true => out.stream(&object_name, |file| {
+                pipeline::object_into(&program, &request.options, &options, file)
+            })?,
+            false => pipeline::object_into(&program, &request.options, &options, &mut none)?
+                .map_err(|e| Error::internal(format!("an object for nobody: {e}")))?,
+        }
+    };
     let weights = std::mem::take(&mut program.weights);
     if !embedded {
-        let mut bytes = abi::weights_header(weights_bytes as u64, &weights_hash).to_vec();
-        bytes.extend(&weights);
-        out.insert(format!("{m}.weights"), bytes);
+        let head = abi::weights_header(weights_bytes as u64, &weights_hash);
+        out.stream(&format!("{m}.weights"), |file| {
+            Ok(file.write_all(&head).and_then(|()| file.write_all(&weights)))
+        })?;
     }
     drop(weights);
     let program = &program;
@@ -166,49 +183,50 @@ fn files(
         write(&object_name, &object)?;
         if wants(Emit::So) {
             link::shared(&at(&object_name), &at("model.so"))?;
-            out.insert(format!("lib{m}.so"), read("model.so")?);
+            out.write(&format!("lib{m}.so"), &read("model.so")?)?;
         }
         if wants(Emit::Exe) {
             write("model.a", &archive)?;
             write(&format!("{m}.h"), header.as_bytes())?;
             write("main.c", exe::main_c(program).as_bytes())?;
             link::executable(dir.path(), "main.c", "model.a", "model.exe")?;
-            out.insert(m.clone(), read("model.exe")?);
+            out.write(m, &read("model.exe")?)?;
         }
     }
-    match wants(Emit::Obj) {
-        true => drop(out.insert(object_name, object)),
-        false => drop(object),
+    if linked && wants(Emit::Obj) {
+        out.write(&object_name, &object)?;
     }
+    drop(object);
     if wants(Emit::Lib) {
-        out.insert(format!("lib{m}.a"), archive);
+        out.write(&format!("lib{m}.a"), &archive)?;
     }
+    drop(archive);
     if wants(Emit::Header) || wants(Emit::Hpp) {
-        out.insert(format!("{m}.h"), header.into_bytes());
+        out.write(&format!("{m}.h"), header.as_bytes())?;
     }
     if wants(Emit::Hpp) {
-        out.insert(format!("{m}.hpp"), hpp::header(program, embedded, model_hash).into_bytes());
+        out.write(&format!("{m}.hpp"), hpp::header(program, embedded, model_hash).as_bytes())?;
     }
     if wants(Emit::Pc) {
-        out.insert(format!("{m}.pc"), pc::package(program).into_bytes());
+        out.write(&format!("{m}.pc"), pc::package(program).as_bytes())?;
     }
     if wants(Emit::Rs) {
-        out.insert(format!("{m}.rs"), rust::rust_module(program, embedded).into_bytes());
+        out.write(&format!("{m}.rs"), rust::rust_module(program, embedded).as_bytes())?;
     }
-    out.insert(format!("{m}.trace"), trace.to_bytes());
+    out.write(&format!("{m}.trace"), &trace.to_bytes())?;
     let facts = Facts {
         model: &sources[0],
         model_hash,
         weights_bytes,
         weights_hash: &weights_hash,
         target,
-        files: &out,
+        files: out.files(),
     };
     let manifest = manifest(request, program, &facts);
-    out.insert(format!("{m}.manifest.json"), manifest);
+    out.write(&format!("{m}.manifest.json"), &manifest)?;
     let given = request.source.given_files();
     let sources: Vec<&PathBuf> = sources.iter().chain(&given).chain(&request.read).collect();
-    let depfile = depfile::rule(&sources, &request.out_dir, out.keys());
-    out.insert(format!("{m}.d"), depfile);
-    Ok(out)
+    let depfile = depfile::rule(&sources, &request.out_dir, out.files().keys());
+    out.write(&format!("{m}.d"), &depfile)?;
+    out.finish()
 }
