@@ -135,6 +135,11 @@ impl<'a> Constants<'a> {
         self.reads.get(name) == Some(&1)
     }
 
+    /// How often a value is read; an output of the graph is one reader.
+    pub fn read_count(&self, name: &str) -> usize {
+        self.reads.get(name).copied().unwrap_or_default()
+    }
+
     /// A value that is read once.
     fn unshared(&self, name: &str) -> Result<(), Refusal> {
         match self.reads.get(name).copied().unwrap_or_default() {

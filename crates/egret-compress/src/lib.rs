@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `contractions` | which nodes contract, in the graph, in subgraphs and in functions |
 //! | `constants` | which constant a weight is, through transpositions |
+//! | `channels` | whole channels: which indices of constants go together, and the smaller model |
 //! | `layout` | rows and reduction axes of a weight |
 //! | `ends` | which contractions come first and last |
 //! | `pattern`, `scope`, `mask` | which weights become zero |
@@ -29,6 +30,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod channels;
 mod constants;
 mod contractions;
 mod data;
@@ -54,6 +56,6 @@ pub use methods::Method;
 pub use pattern::Pattern;
 pub use prune::{prune, prune_watched};
 pub use quantize::{Precision, Quantization, quantize, quantize_watched};
-pub use report::{Compressed, Entry, Quality, Range, Reason, Report, Verdict};
+pub use report::{Compressed, Entry, Extent, Quality, Range, Reason, Report, Verdict};
 pub use request::{Request, Watch};
 pub use scope::Scope;

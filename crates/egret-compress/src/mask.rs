@@ -38,6 +38,8 @@ pub fn mask(pattern: Pattern, scope: Scope, of: &Scored<'_>) -> Vec<bool> {
     let key = |i: usize| (of.scores[i], i);
     let [positions, channels] = [of.layout.position_count(), of.layout.channel_count()];
     match pattern {
+        // Channels are no zeros of a weight: they go.
+        Pattern::Channels(_) => {}
         Pattern::Unstructured(part) => {
             let length = if scope == Scope::Row { positions * channels } else { out.len() };
             for start in (0..out.len()).step_by(length.max(1)) {

@@ -9,6 +9,8 @@ use std::str::FromStr;
 pub enum Pattern {
     /// Any weights: this part of them becomes zero.
     Unstructured(f64),
+    /// Whole channels: this part of the outputs of each layer goes, with all that reads them.
+    Channels(f64),
     /// At most `keep` of every `of` neighbours along the reduction axis stay; a last, shorter group counts as if it ended in zeros.
     Groups {
         /// Weights that stay.
@@ -39,6 +41,7 @@ impl Pattern {
         let part = part(amount)?;
         match self {
             Pattern::Unstructured(_) => Ok(Pattern::Unstructured(part)),
+            Pattern::Channels(_) => Ok(Pattern::Channels(part)),
             Pattern::Blocks { rows, columns, .. } => Ok(Pattern::Blocks { rows, columns, part }),
             Pattern::Groups { .. } => Err(Error::user(format!(
                 "{self} has no amount: write a pattern, e.g. 1:4 or sparse:{amount}"
@@ -52,7 +55,7 @@ fn part(text: &str) -> Result<f64> {
     let value = text.parse::<f64>().ok().filter(|p| (0.0..1.0).contains(p));
     value.ok_or_else(|| {
         Error::user(format!(
-            "`{text}` is no sparsity: the part of the weights that becomes zero, from 0 to below 1"
+            "`{text}` is no sparsity: the part of the weights or channels that goes, from 0 to below 1"
         ))
     })
 }
@@ -63,11 +66,14 @@ impl FromStr for Pattern {
     fn from_str(text: &str) -> Result<Pattern> {
         let bad = || {
             Error::user(format!(
-                "no pattern `{text}`; write sparse:0.5, 2:4 (N of every M stay) or block:4x1:0.5"
+                "no pattern `{text}`; write sparse:0.5, 2:4 (N of every M stay), block:4x1:0.5 or channels:0.2"
             ))
         };
         if let Some(rest) = text.strip_prefix("sparse:") {
             return part(rest).map(Pattern::Unstructured);
+        }
+        if let Some(rest) = text.strip_prefix("channels:") {
+            return part(rest).map(Pattern::Channels);
         }
         if let Some(rest) = text.strip_prefix("block:") {
             let (size, amount) = rest.split_once(':').unwrap_or((rest, "0.5"));
@@ -91,6 +97,7 @@ impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Pattern::Unstructured(part) => write!(f, "sparse:{part}"),
+            Pattern::Channels(part) => write!(f, "channels:{part}"),
             Pattern::Groups { keep, of } => write!(f, "{keep}:{of}"),
             Pattern::Blocks { rows, columns, part } => write!(f, "block:{rows}x{columns}:{part}"),
         }

@@ -12,7 +12,7 @@ use crate::plan::{self, Step};
 use crate::report::{Compressed, Entry, Quality, Report, Verdict};
 use crate::request::{Request, Watch};
 use crate::scope::Scope;
-use crate::{numbers, wire};
+use crate::{channels, numbers, wire};
 use egret::frontend::ModelFile;
 use egret::samples::Samples;
 use egret::{Error, Result, source};
@@ -36,6 +36,15 @@ pub fn prune(path: &Path, request: &Request) -> Result<Compressed> {
 /// As of [`prune`].
 pub fn prune_watched(path: &Path, request: &Request, watch: &mut Watch<'_>) -> Result<Compressed> {
     let (path, file) = open(path, "prune")?;
+    if let Pattern::Channels(_) = request.pattern {
+        return channels::prune(&path, &file, request, watch);
+    }
+    if let Some((name, pattern)) = request.layers.iter().find(|l| matches!(l.1, Pattern::Channels(_))) {
+        return Err(Error::user(format!("--layer {name}={pattern} goes with --to channels:P")));
+    }
+    if request.multiple.is_some() {
+        return Err(Error::user("--multiple goes with --to channels:P"));
+    }
     let scope = plan::scope(request)?;
     let method = request.method.name();
     if request.method.needs_data() && request.data.is_empty() {
@@ -69,7 +78,14 @@ pub fn prune_watched(path: &Path, request: &Request, watch: &mut Watch<'_>) -> R
     for ((c, step), mask) in found.iter().zip(&steps).zip(&masks) {
         entries.push(entry(&mut model, graph, c, step, mask)?);
     }
-    let report = Report { what, entries, ranges: vec![], bytes: model.len(), bytes_before: model.len() };
+    let report = Report {
+        what,
+        entries,
+        ranges: vec![],
+        products: None,
+        bytes: model.len(),
+        bytes_before: model.len(),
+    };
     Ok(Compressed { model, report })
 }
 
@@ -128,7 +144,7 @@ fn with_data(
         }
         entries.push(out);
     }
-    let report = Report { what, entries, ranges: vec![], bytes: model.len(), bytes_before };
+    let report = Report { what, entries, ranges: vec![], products: None, bytes: model.len(), bytes_before };
     Ok(Compressed { model, report })
 }
 

@@ -21,6 +21,10 @@ pub enum Reason {
     NoConstant,
     /// It works on integers.
     Integer,
+    /// Channels of a sum that goes on through many layers.
+    Joined,
+    /// Channels that something counts, mixes or shows.
+    Fixed,
     /// Egret does not do it yet.
     NotDone,
 }
@@ -36,6 +40,8 @@ impl Reason {
             Reason::Shared => "shared",
             Reason::NoConstant => "no constant",
             Reason::Integer => "integer",
+            Reason::Joined => "joined",
+            Reason::Fixed => "fixed",
             Reason::NotDone => "not done yet",
         }
     }
@@ -48,6 +54,19 @@ pub struct Quality {
     pub error: f64,
     /// Standard deviation relative to the original's.
     pub deviation: f64,
+}
+
+/// The size of a contraction.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Outputs: of a convolution, its channels.
+    pub outputs: usize,
+    /// What it sums over, without the window.
+    pub inputs: usize,
+    /// Weights.
+    pub weights: usize,
+    /// Multiply-adds of one sample; sizes that the model leaves open count as 1.
+    pub products: usize,
 }
 
 /// What became of a contraction.
@@ -63,6 +82,19 @@ pub enum Verdict {
         after: usize,
         /// Norm of what was taken away, relative to the norm of the weight.
         error: f64,
+        /// How good its outputs are, where data say.
+        output: Option<Quality>,
+    },
+    /// It has fewer outputs or inputs.
+    Narrowed {
+        /// Its size before.
+        was: Extent,
+        /// Its size now.
+        is: Extent,
+        /// The layers whose outputs went with its own.
+        group: Vec<String>,
+        /// Why its outputs stayed, if they did.
+        stays: Option<String>,
         /// How good its outputs are, where data say.
         output: Option<Quality>,
     },
@@ -123,6 +155,8 @@ pub struct Report {
     pub entries: Vec<Entry>,
     /// Values that are bytes between layers.
     pub ranges: Vec<Range>,
+    /// Multiply-adds of one sample in layers with weights, before and now, where layers became smaller.
+    pub products: Option<[usize; 2]>,
     /// Bytes of the model file now.
     pub bytes: usize,
     /// Bytes before.
@@ -151,6 +185,11 @@ impl Report {
     /// Pruned contractions.
     pub fn pruned(&self) -> usize {
         self.entries.iter().filter(|e| matches!(e.verdict, Verdict::Pruned { .. })).count()
+    }
+
+    /// Contractions with fewer outputs or inputs.
+    pub fn narrowed(&self) -> usize {
+        self.entries.iter().filter(|e| matches!(e.verdict, Verdict::Narrowed { .. })).count()
     }
 
     /// Quantised contractions.
@@ -187,6 +226,22 @@ impl Report {
                         out["pruned"]["output_deviation"] = json!(q.deviation);
                     }
                 }
+                Verdict::Narrowed { was, is, group, stays, output } => {
+                    let extent = |e: &Extent| {
+                        json!({
+                            "outputs": e.outputs, "inputs": e.inputs, "weights": e.weights,
+                            "multiply_adds": e.products,
+                        })
+                    };
+                    out["narrowed"] = json!({ "before": extent(was), "now": extent(is), "group": group });
+                    if let Some(text) = stays {
+                        out["narrowed"]["outputs_stay"] = json!(text);
+                    }
+                    if let Some(q) = output {
+                        out["narrowed"]["output_error"] = json!(q.error);
+                        out["narrowed"]["output_deviation"] = json!(q.deviation);
+                    }
+                }
                 Verdict::Quantised { form, before, after, sqnr, output } => {
                     out["quantised"] = json!({
                         "form": form, "bytes_before": before, "bytes": after, "weight_sqnr_db": sqnr,
@@ -203,7 +258,7 @@ impl Report {
         };
         let range =
             |r: &Range| json!({ "value": r.name, "low": r.low, "high": r.high, "method": r.method });
-        json!({
+        let mut out = json!({
             "what": self.what,
             "bytes": self.bytes,
             "bytes_before": self.bytes_before,
@@ -211,6 +266,11 @@ impl Report {
             "zeros": self.zeros(),
             "contractions": self.entries.iter().map(entry).collect::<Vec<_>>(),
             "ranges": self.ranges.iter().map(range).collect::<Vec<_>>(),
-        })
+        });
+        if let Some([before, now]) = self.products {
+            out["multiply_adds_before"] = json!(before);
+            out["multiply_adds"] = json!(now);
+        }
+        out
     }
 }

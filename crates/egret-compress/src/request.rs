@@ -18,6 +18,8 @@ pub struct Request {
     pub scope: Option<Scope>,
     /// Whether first and last, depthwise and small layers are pruned too.
     pub all: bool,
+    /// Groups of channels keep a multiple of this; `None` = of 8 where there are 64 or more.
+    pub multiple: Option<usize>,
     /// Layers with a pattern of their own, by the name of the node or of the weight.
     pub layers: Vec<(String, Pattern)>,
     /// Layers that are left alone.
@@ -36,6 +38,7 @@ impl Request {
             data: vec![],
             scope: None,
             all: false,
+            multiple: None,
             layers: vec![],
             skip: vec![],
         }

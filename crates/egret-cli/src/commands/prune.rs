@@ -11,7 +11,8 @@ use std::path::PathBuf;
 pub struct Args {
     /// The .onnx file, or a test-case folder
     pub model: PathBuf,
-    /// Which weights become zero: sparse:0.5 (that part of them), 2:4 (N of every M along the reduction axis stay), block:4x1:0.5
+    /// What goes: channels:0.2 (that part of each layer's outputs, with all that reads them; the model becomes smaller), or which weights
+    /// become zero: sparse:0.5 (that part of them), 2:4 (N of every M along the reduction axis stay), block:4x1:0.5
     /// (that part of the blocks of outputs x reduction)
     #[arg(long, value_name = "PATTERN")]
     pub to: Pattern,
@@ -26,10 +27,13 @@ pub struct Args {
     /// The pruned model
     #[arg(long, short, value_name = "FILE")]
     pub output: PathBuf,
-    /// Among which weights the lowest are chosen, for sparse:P: row (an output's), layer, global [default: layer; wanda: row]
+    /// Among which weights or channels the lowest are chosen, for sparse:P and channels:P: row (an output's), layer, global [default: layer; wanda: row]
     #[arg(long, value_name = "SCOPE")]
     pub scope: Option<Scope>,
-    /// Prune first and last, depthwise and small layers too
+    /// Of channels:P, each layer keeps a multiple of N [default: 8 where it has 64 or more, else 1]
+    #[arg(long, value_name = "N")]
+    pub multiple: Option<usize>,
+    /// Prune first and last, depthwise and small layers too; of channels, the sums of residual blocks
     #[arg(long)]
     pub all: bool,
     /// Another amount or pattern for a layer, by the name of its node or weight, e.g. /conv1/Conv=0.3 or fc.weight=1:4. May be
@@ -52,6 +56,7 @@ pub fn run(args: &Args) -> Result<()> {
         data: args.data.clone(),
         scope: args.scope,
         all: args.all,
+        multiple: args.multiple,
         layers,
         skip: args.skip.clone(),
         ..Request::new(args.to)
@@ -60,6 +65,7 @@ pub fn run(args: &Args) -> Result<()> {
     files::write(&args.output, &pruned.model)?;
     match args.format.as_str() {
         "json" => say!("{:#}", pruned.report.to_json()),
+        _ if matches!(args.to, Pattern::Channels(_)) => show_channels(&pruned.report)?,
         _ => show(&pruned.report)?,
     }
     Ok(())
@@ -87,7 +93,7 @@ fn show(report: &Report) -> Result<()> {
     let error = |e: &Entry| match e.verdict {
         Verdict::Pruned { output: Some(q), .. } => q.error,
         Verdict::Pruned { error, .. } => error,
-        Verdict::Quantised { .. } | Verdict::Left { .. } => 0.0,
+        Verdict::Narrowed { .. } | Verdict::Quantised { .. } | Verdict::Left { .. } => 0.0,
     };
     let mut pruned: Vec<&Entry> =
         report.entries.iter().filter(|e| matches!(e.verdict, Verdict::Pruned { .. })).collect();
@@ -103,6 +109,39 @@ fn show(report: &Report) -> Result<()> {
     }
     if !shown.is_empty() {
         say!("{shown}");
+    }
+    Ok(())
+}
+
+/// Sizes of the layers that became smaller.
+fn show_channels(report: &Report) -> Result<()> {
+    let percent = |now: usize, before: usize| 100.0 * now as f64 / before.max(1) as f64;
+    let (now, before) = (report.bytes, report.bytes_before);
+    say!("size          {now} bytes, {:.1} % of {before}", percent(now, before));
+    say!("pruned        {}", report.what);
+    let [before, now] = report.products.unwrap_or_default();
+    say!("multiply-adds {now}, {:.1} % of {before}", percent(now, before));
+    say!("contractions  {} smaller; left: {}", report.narrowed(), left(report));
+    let mut rows: Vec<[String; 6]> = vec![];
+    for entry in &report.entries {
+        let Verdict::Narrowed { was, is, stays, output, .. } = &entry.verdict else { continue };
+        let change = |a: usize, b: usize| if a == b { a.to_string() } else { format!("{a} -> {b}") };
+        rows.push([
+            entry.name.clone(),
+            entry.op.clone(),
+            change(was.inputs, is.inputs),
+            change(was.outputs, is.outputs),
+            output.map_or(String::new(), |q| format!("{:.4}", q.error)),
+            stays.as_ref().map_or(String::new(), |text| format!("outputs stay: {text}")),
+        ]);
+    }
+    let error = if rows.iter().any(|r| !r[4].is_empty()) { "output error" } else { "" };
+    rows.insert(0, ["layer", "op", "inputs", "outputs", error, ""].map(str::to_owned));
+    let width = |k: usize| rows.iter().map(|r| r[k].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..5).map(width).collect();
+    for row in &rows {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(c, w)| format!("{c:w$}")).collect();
+        say!("{}", format!("{}  {}", cells.join("  "), row[5]).trim_end());
     }
     Ok(())
 }

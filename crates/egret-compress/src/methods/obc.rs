@@ -112,7 +112,7 @@ impl Columns<'_> {
     fn run(&mut self, problem: &Problem<'_>, prior: &[bool]) {
         let channels = problem.layout.channel_count();
         let width = match problem.pattern {
-            Pattern::Unstructured(_) => 1,
+            Pattern::Unstructured(_) | Pattern::Channels(_) => 1,
             Pattern::Groups { of, .. } => of,
             Pattern::Blocks { columns, .. } => columns,
         };
@@ -171,7 +171,7 @@ impl Columns<'_> {
                     blocks[k].iter().for_each(|&i| self.gone[i] = true);
                 }
             }
-            Pattern::Groups { .. } => {}
+            Pattern::Groups { .. } | Pattern::Channels(_) => {}
         }
         let mut errors = vec![0.0; rows * (to - from)];
         for &(a, e) in strips {

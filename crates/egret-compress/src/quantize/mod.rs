@@ -125,7 +125,14 @@ pub fn quantize_watched(path: &Path, request: &Quantization, watch: &mut Watch<'
     let model = model
         .write_to_bytes()
         .map_err(|e| Error::unsupported(format!("the quantised model cannot be written: {e}")))?;
-    let report = Report { what, entries, ranges: activations.report(), bytes: model.len(), bytes_before };
+    let report = Report {
+        what,
+        entries,
+        ranges: activations.report(),
+        products: None,
+        bytes: model.len(),
+        bytes_before,
+    };
     if report.bytes >= report.bytes_before {
         return Err(Error::differs(format!(
             "nothing is won: the quantised model has {} bytes, the original {bytes_before}",

@@ -1,0 +1,213 @@
+//! Structured pruning: whole channels go, with everything that belongs to them, and the model becomes smaller.
+//!
+//! Every index along an axis of a constant is an id; a walk through the graph unites the ids that stand or go together and fixes those
+//! that must stay. An example: an output channel of a convolution, its bias, its place in the normalisation behind, and the input channel
+//! of the next convolution are one class.
+
+mod follow;
+mod groups;
+mod ids;
+#[cfg(test)]
+mod laws;
+mod ops;
+mod reshape;
+mod score;
+mod shapes;
+mod surgery;
+mod walk;
+
+use crate::layers::{Contraction, contractions};
+use crate::report::{Compressed, Entry, Extent, Report, Verdict};
+use crate::request::{Request, Watch};
+use crate::scope::Scope;
+use egret::frontend::ModelFile;
+use egret::ir::Dim;
+use egret::{Error, Result};
+use groups::Group;
+use ids::Id;
+use onnx_protobuf::{Message, ModelProto};
+use shapes::Shapes;
+use std::collections::BTreeSet;
+use std::path::Path;
+use walk::Walk;
+
+/// Take channels out of a model.
+///
+/// # Errors
+/// A model that Egret does not import; options that do not fit it; no channel can go.
+pub fn prune(
+    path: &Path,
+    file: &ModelFile,
+    request: &Request,
+    _watch: &mut Watch<'_>,
+) -> Result<Compressed> {
+    let model = file.proto();
+    if !request.data.is_empty() || request.method.needs_data() {
+        return Err(Error::unsupported(format!(
+            "{} with data is not done yet: leave out --data, with --method l1",
+            request.pattern
+        )));
+    }
+    let scope = match request.scope {
+        Some(Scope::Row) => {
+            return Err(Error::user("--scope row: channels are whole outputs; there are layer and global"));
+        }
+        other => other.unwrap_or(Scope::Layer),
+    };
+    let found = contractions(model);
+    let graph = model.graph.as_ref().ok_or_else(|| Error::user("the model has no graph"))?;
+    let shapes = shapes::shapes(model, path)?;
+    let walk = follow::walk(graph, opset(model), &shapes);
+    let mut groups = groups::groups(&walk);
+    groups::plan(&walk, &found, &mut groups, request)?;
+    some(&walk, &found, &groups)?;
+    let mut scores = vec![];
+    for group in &groups {
+        scores.push(score::by_norm(&walk, &found, group)?);
+    }
+    let gone = score::lowest(&groups, &scores, request, scope);
+    let what = format!("{} by {}, over {}", request.pattern, request.method.name(), scope.words());
+    let bytes_before = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
+    let small = surgery::without(model, &walk, &gone)?;
+    let bytes = if gone.is_empty() { bytes_before.clone() } else { written(path, &small)? };
+    let (entries, products) = entries(&walk, &found, &groups, &gone, &shapes);
+    let report = Report {
+        what,
+        entries,
+        ranges: vec![],
+        products: Some(products),
+        bytes: bytes.len(),
+        bytes_before: bytes_before.len(),
+    };
+    Ok(Compressed { model: bytes, report })
+}
+
+/// The bytes of a smaller model, which Egret must import.
+fn written(path: &Path, model: &ModelProto) -> Result<Vec<u8>> {
+    let bytes = model
+        .write_to_bytes()
+        .map_err(|e| Error::unsupported(format!("the pruned model cannot be written: {e}")))?;
+    let check = ModelFile::of(path, model.clone()).import(&Default::default());
+    check.map_err(|e| Error::internal(format!("the pruned model is not valid: {e}")))?;
+    Ok(bytes)
+}
+
+/// The version of ONNX's own operators.
+fn opset(model: &ModelProto) -> i64 {
+    let ours = |o: &&onnx_protobuf::OperatorSetIdProto| o.domain.is_empty() || o.domain == "ai.onnx";
+    model.opset_import.iter().find(ours).map_or(1, |o| o.version)
+}
+
+/// That some channels can go.
+///
+/// # Errors
+/// None can, with the reasons.
+fn some(walk: &Walk<'_>, found: &[Contraction], groups: &[Group]) -> Result<()> {
+    if groups.iter().any(|g| g.stays.is_none()) {
+        return Ok(());
+    }
+    if found.is_empty() {
+        return Err(Error::user("no prunable layer: the model contracts nothing"));
+    }
+    let mut reasons: Vec<String> = found
+        .iter()
+        .map(|c| {
+            let (reason, text) = left(walk, c, groups);
+            format!("{} ({}: {text})", c.name, reason.name())
+        })
+        .collect();
+    let more = if reasons.len() > 3 { format!(", and {} more", reasons.len() - 3) } else { String::new() };
+    reasons.truncate(3);
+    Err(Error::user(format!("no channels can go: {}{more}", reasons.join(", "))))
+}
+
+/// Why the outputs of a contraction stay.
+fn left(walk: &Walk<'_>, c: &Contraction, groups: &[Group]) -> (crate::report::Reason, String) {
+    if let Err((reason, text)) = &c.layer {
+        return (*reason, text.clone());
+    }
+    let of = groups.iter().find(|g| g.touched.iter().any(|&p| makes(walk, g, p, c)));
+    match of.and_then(|g| g.stays.clone()) {
+        Some(stays) => stays,
+        None => groups::why(walk, c.node),
+    }
+}
+
+/// Whether a product is a contraction's and has channels of a group as outputs.
+fn makes(walk: &Walk<'_>, group: &Group, product: usize, c: &Contraction) -> bool {
+    let product = &walk.products[product];
+    Some(product.node) == c.node
+        && product.rows.iter().any(|&id| group.classes.binary_search(&walk.ids.class(id)).is_ok())
+}
+
+/// What became of each contraction, and the multiply-adds of all before and now.
+fn entries(
+    walk: &Walk<'_>,
+    found: &[Contraction],
+    groups: &[Group],
+    gone: &BTreeSet<Id>,
+    shapes: &Shapes,
+) -> (Vec<Entry>, [usize; 2]) {
+    let mut all = [0; 2];
+    let stays = |id: &&Id| !gone.contains(&walk.ids.class(**id));
+    let mut out = vec![];
+    for c in found {
+        let (reason, text) = left(walk, c, groups);
+        let verdict = Verdict::Left { reason, text };
+        let mut entry = Entry { name: c.name.clone(), op: c.op.clone(), weight: None, verdict };
+        let product = walk.products.iter().find(|p| Some(p.node) == c.node);
+        if let (Ok(layer), Some(p)) = (&c.layer, product) {
+            let was = Extent {
+                outputs: p.rows.len(),
+                inputs: p.columns.len(),
+                weights: layer.layout.len(),
+                products: layer.layout.len() * positions(walk, p, shapes),
+            };
+            let outputs = p.rows.iter().filter(stays).count();
+            let inputs = p.columns.iter().filter(stays).count();
+            let each = if p.depthwise { 1 } else { p.columns.len() };
+            let window = was.weights / (p.rows.len() * each).max(1);
+            let weights = window * outputs * if p.depthwise { 1 } else { inputs };
+            let is = Extent { outputs, inputs, weights, products: weights * positions(walk, p, shapes) };
+            all = [all[0] + was.products, all[1] + is.products];
+            if is != was {
+                let (makers, left_why) = joined(walk, found, groups, c);
+                let left_why = if is.outputs == was.outputs { Some(left_why) } else { None };
+                entry.verdict = Verdict::Narrowed { was, is, group: makers, stays: left_why, output: None };
+            } else if p.rows.iter().all(|&id| walk.ids.why(id).is_none()) {
+                // Nothing asks for it to stay: rounding does.
+                let stays = groups.iter().find(|g| g.makers.iter().any(|&m| makes(walk, g, m, c)));
+                if let (Some(Group { stays: None, .. }), Verdict::Left { reason, text }) =
+                    (stays, &mut entry.verdict)
+                {
+                    *reason = crate::report::Reason::TooSmall;
+                    *text = "the channels that stay are as many as before, rounded".to_owned();
+                }
+            }
+            entry.weight = Some((layer.weight.clone(), weights, 0));
+        }
+        out.push(entry);
+    }
+    (out, all)
+}
+
+/// The layers that make the channels of a contraction's outputs, and why its outputs stay if they do.
+fn joined(
+    walk: &Walk<'_>,
+    found: &[Contraction],
+    groups: &[Group],
+    c: &Contraction,
+) -> (Vec<String>, String) {
+    let product = walk.products.iter().position(|p| Some(p.node) == c.node);
+    let of = groups.iter().find(|g| product.is_some_and(|p| makes(walk, g, p, c)));
+    let node = |p: usize| found.iter().find(|c| c.node == Some(walk.products[p].node));
+    let names = |g: &Group| g.makers.iter().filter_map(|&p| node(p)).map(|c| c.name.clone()).collect();
+    (of.map_or_else(Vec::new, names), left(walk, c, groups).1)
+}
+
+/// How often a layer's weight is read, for one sample: sizes that are not known count as 1.
+fn positions(walk: &Walk<'_>, p: &walk::Product, shapes: &Shapes) -> usize {
+    let dims = walk.graph.node[p.node].output.first().and_then(|o| shapes.get(o));
+    let size = |d: &Dim| d.as_const().and_then(|d| usize::try_from(d).ok()).unwrap_or(1);
+    dims.map_or(1, |d| d.iter().map(size).product::<usize>() / p.rows.len().max(1)).max(1)
+}

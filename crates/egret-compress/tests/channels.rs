@@ -1,0 +1,79 @@
+//! Whole channels: what goes, what stays, and why.
+
+mod kit;
+
+use egret_compress::{Pattern, Reason, Request, Verdict, prune};
+use kit::{File, Stored, fixture, model, node, tensor};
+
+fn channels(part: f64) -> Request {
+    Request::new(Pattern::Channels(part))
+}
+
+#[test]
+fn a_network_becomes_smaller_by_whole_channels() {
+    let path = fixture("models/simple_cnn.onnx");
+    let pruned = prune(&path, &channels(0.5)).expect("it works").report;
+    assert!(pruned.bytes < pruned.bytes_before / 2, "{} of {}", pruned.bytes, pruned.bytes_before);
+    let [before, now] = pruned.products.expect("sizes");
+    assert!(now < before);
+    for entry in &pruned.entries {
+        let Verdict::Narrowed { was, is, stays, .. } = &entry.verdict else {
+            // The first is left, and nothing before it goes.
+            assert!(matches!(entry.verdict, Verdict::Left { reason: Reason::End, .. }), "{entry:?}");
+            continue;
+        };
+        assert_eq!(is.outputs < was.outputs, stays.is_none(), "{entry:?}");
+    }
+    let last = &pruned.entries[pruned.entries.len() - 1].verdict;
+    let Verdict::Narrowed { stays: Some(text), .. } = last else { panic!("{last:?}") };
+    assert!(text.contains("an output of the model"), "{text}");
+}
+
+#[test]
+fn no_part_changes_no_byte_and_the_same_request_gives_the_same_bytes() {
+    for name in ["simple_cnn", "parallel_cnn", "fusion_cnn"] {
+        let path = fixture(&format!("models/{name}.onnx"));
+        let Ok(pruned) = prune(&path, &Request { all: true, ..channels(0.0) }) else { continue };
+        assert!(pruned.model == std::fs::read(&path).expect("a file"), "{name}");
+        let request = Request { all: true, ..channels(0.3) };
+        let [a, b] = [(); 2].map(|()| prune(&path, &request).expect("it works").model);
+        assert!(a == b, "{name}");
+    }
+}
+
+#[test]
+fn options_name_layers_and_those_that_cannot_lose_channels_are_errors() {
+    let path = fixture("models/simple_cnn.onnx");
+    let fails = |request: &Request| match prune(&path, request) {
+        Ok(_) => panic!("{request:?} works"),
+        Err(e) => e.to_string(),
+    };
+    let own = |name: &str, pattern| Request { layers: vec![(name.into(), pattern)], ..channels(0.5) };
+    assert!(fails(&own("/fc2/Gemm", Pattern::Channels(0.5))).contains("an output of the model"));
+    assert!(fails(&own("/fc1/Gemm", Pattern::Unstructured(0.5))).contains("other amounts"));
+    assert!(fails(&own("/fc9/Gemm", Pattern::Channels(0.5))).contains("no contraction"));
+    let zeros = Request { multiple: Some(4), ..Request::new(Pattern::Unstructured(0.5)) };
+    assert!(fails(&zeros).contains("--multiple"));
+    // A layer that is skipped keeps all of its weights: those before it keep their outputs too.
+    let skip = Request { skip: vec!["/fc1/Gemm".into()], all: true, ..channels(0.5) };
+    let report = prune(&path, &skip).expect("it works").report;
+    let fc1 = report.entries.iter().find(|e| e.name == "/fc1/Gemm").expect("a layer");
+    assert!(matches!(fc1.verdict, Verdict::Left { reason: Reason::Skipped, .. }), "{fc1:?}");
+}
+
+/// What is not known to keep channels apart leaves them, and is named.
+#[test]
+fn an_operator_that_mixes_channels_is_the_reason() {
+    let nodes = vec![
+        node("Conv", "a", &["x", "w"], "h"),
+        node("Softmax", "mix", &["h"], "s"),
+        node("Conv", "b", &["s", "v"], "g"),
+        node("GlobalAveragePool", "pool", &["g"], "y"),
+    ];
+    let mut nodes = nodes;
+    nodes[1].attribute.push(kit::int("axis", 1));
+    let weights = [tensor("w", &[8, 3, 1, 1], Stored::Raw), tensor("v", &[2, 8, 1, 1], Stored::Raw)];
+    let file = File::of(&model(nodes, weights.to_vec(), &[1, 3, 4, 4], "y"));
+    let error = file.prune(&Request { all: true, ..channels(0.5) }).map(|_| ()).expect_err("no channels");
+    assert!(error.to_string().contains("Softmax"), "{error}");
+}
