@@ -2,7 +2,10 @@
 
 mod kit;
 
-use egret_compress::{Pattern, Reason, Request, Verdict, prune};
+use egret::ir::Tensor;
+use egret::ir::rng::Rng;
+use egret::npz;
+use egret_compress::{Method, Pattern, Reason, Request, Verdict, prune};
 use kit::{File, Stored, fixture, model, node, tensor};
 
 fn channels(part: f64) -> Request {
@@ -76,4 +79,30 @@ fn an_operator_that_mixes_channels_is_the_reason() {
     let file = File::of(&model(nodes, weights.to_vec(), &[1, 3, 4, 4], "y"));
     let error = file.prune(&Request { all: true, ..channels(0.5) }).map(|_| ()).expect_err("no channels");
     assert!(error.to_string().contains("Softmax"), "{error}");
+}
+
+/// Eight sums of three inputs: any four make up for the others, if the layer behind is fitted.
+#[test]
+fn with_data_the_channels_that_stay_make_up_for_those_that_go() {
+    let nodes = vec![node("Conv", "a", &["x", "w"], "h"), node("Conv", "b", &["h", "v"], "y")];
+    let weights = [tensor("w", &[8, 3, 1, 1], Stored::Raw), tensor("v", &[2, 8, 3, 3], Stored::Raw)];
+    let file = File::of(&model(nodes, weights.to_vec(), &[1, 3, 6, 6], "y"));
+    let mut rng = Rng::new(9);
+    let values = (0..32 * 108).map(|_| rng.signed_f64() as f32).collect();
+    let data = file.0.path().join("x.npy");
+    npz::write(&data, &[("x".into(), Tensor::new(&[32, 3, 6, 6], values))]).expect("a file");
+    let error = |method: &str| {
+        let method = method.parse::<Method>().expect("a method");
+        let request = Request { all: true, method, data: vec![data.clone()], ..channels(0.5) };
+        let [a, b] = [(); 2].map(|()| file.prune(&request).expect("it works"));
+        assert!(a.model == b.model, "{method:?}: other bytes");
+        let Verdict::Narrowed { is, output, .. } = &a.report.entries[1].verdict else {
+            panic!("{:?}", a.report.entries)
+        };
+        assert_eq!((is.inputs, is.outputs), (4, 2));
+        output.expect("data tell").error
+    };
+    let (fitted, by_size) = (error("obc"), error("l1"));
+    assert!(fitted < 0.01 && fitted < by_size / 10.0, "{fitted}, not far below {by_size}");
+    assert!(error("wanda") > fitted);
 }

@@ -4,6 +4,7 @@
 //! that must stay. An example: an output channel of a convolution, its bias, its place in the normalisation behind, and the input channel
 //! of the next convolution are one class.
 
+mod data;
 mod follow;
 mod groups;
 mod ids;
@@ -17,11 +18,13 @@ mod surgery;
 mod walk;
 
 use crate::layers::{Contraction, contractions};
-use crate::report::{Compressed, Entry, Extent, Report, Verdict};
+use crate::report::{Compressed, Entry, Extent, Quality, Report, Verdict};
 use crate::request::{Request, Watch};
 use crate::scope::Scope;
+use data::Data;
 use egret::frontend::ModelFile;
 use egret::ir::Dim;
+use egret::samples::Samples;
 use egret::{Error, Result};
 use groups::Group;
 use ids::Id;
@@ -39,14 +42,13 @@ pub fn prune(
     path: &Path,
     file: &ModelFile,
     request: &Request,
-    _watch: &mut Watch<'_>,
+    watch: &mut Watch<'_>,
 ) -> Result<Compressed> {
     let model = file.proto();
-    if !request.data.is_empty() || request.method.needs_data() {
-        return Err(Error::unsupported(format!(
-            "{} with data is not done yet: leave out --data, with --method l1",
-            request.pattern
-        )));
+    let method = request.method;
+    if method.needs_data() && request.data.is_empty() {
+        let name = method.name();
+        return Err(Error::user(format!("--method {name} needs samples of the inputs: --data FILE.npz")));
     }
     let scope = match request.scope {
         Some(Scope::Row) => {
@@ -60,17 +62,43 @@ pub fn prune(
     let walk = follow::walk(graph, opset(model), &shapes);
     let mut groups = groups::groups(&walk);
     groups::plan(&walk, &found, &mut groups, request)?;
+    let mut what = format!("{} by {}, over {}", request.pattern, method.name(), scope.words());
+    let samples = match request.data[..] {
+        [] => None,
+        _ => Some(Samples::open(&request.data, &file.declared()?.inputs)?),
+    };
+    let data = match &samples {
+        Some(samples) => {
+            what = format!("{what}, with {} samples", samples.len());
+            Some(Data::new(model, path, &walk, &found, &mut groups, request, samples)?)
+        }
+        None => None,
+    };
     some(&walk, &found, &groups)?;
     let mut scores = vec![];
-    for group in &groups {
-        scores.push(score::by_norm(&walk, &found, group)?);
+    for (done, group) in groups.iter().enumerate() {
+        if data.is_some() {
+            watch(done, groups.len(), "scores of channels");
+        }
+        scores.push(match &data {
+            Some(data) => data.scores(&found, group, method, scope)?,
+            None => score::by_norm(&walk, &found, group)?,
+        });
     }
     let gone = score::lowest(&groups, &scores, request, scope);
-    let what = format!("{} by {}, over {}", request.pattern, request.method.name(), scope.words());
     let bytes_before = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
-    let small = surgery::without(model, &walk, &gone)?;
+    let (small, qualities) = match &data {
+        Some(data) if !gone.is_empty() => {
+            let (made, qualities) = data.fitted(found.len(), &gone, method, watch)?;
+            let shapes = shapes::shapes(&made, path)?;
+            let there = follow::walk(made.graph.get_or_default(), opset(&made), &shapes);
+            let moved = data.moved(&gone, &contractions(&made), &there);
+            (surgery::without(&made, &there, &moved)?, qualities)
+        }
+        _ => (surgery::without(model, &walk, &gone)?, vec![None; found.len()]),
+    };
     let bytes = if gone.is_empty() { bytes_before.clone() } else { written(path, &small)? };
-    let (entries, products) = entries(&walk, &found, &groups, &gone, &shapes);
+    let (entries, products) = entries(&walk, &found, &groups, &gone, &shapes, &qualities);
     let report = Report {
         what,
         entries,
@@ -147,11 +175,12 @@ fn entries(
     groups: &[Group],
     gone: &BTreeSet<Id>,
     shapes: &Shapes,
+    qualities: &[Option<Quality>],
 ) -> (Vec<Entry>, [usize; 2]) {
     let mut all = [0; 2];
     let stays = |id: &&Id| !gone.contains(&walk.ids.class(**id));
     let mut out = vec![];
-    for c in found {
+    for (c, &output) in found.iter().zip(qualities) {
         let (reason, text) = left(walk, c, groups);
         let verdict = Verdict::Left { reason, text };
         let mut entry = Entry { name: c.name.clone(), op: c.op.clone(), weight: None, verdict };
@@ -170,10 +199,10 @@ fn entries(
             let weights = window * outputs * if p.depthwise { 1 } else { inputs };
             let is = Extent { outputs, inputs, weights, products: weights * positions(walk, p, shapes) };
             all = [all[0] + was.products, all[1] + is.products];
-            if is != was {
+            if is != was || output.is_some() {
                 let (makers, left_why) = joined(walk, found, groups, c);
                 let left_why = if is.outputs == was.outputs { Some(left_why) } else { None };
-                entry.verdict = Verdict::Narrowed { was, is, group: makers, stays: left_why, output: None };
+                entry.verdict = Verdict::Narrowed { was, is, group: makers, stays: left_why, output };
             } else if p.rows.iter().all(|&id| walk.ids.why(id).is_none()) {
                 // Nothing asks for it to stay: rounding does.
                 let stays = groups.iter().find(|g| g.makers.iter().any(|&m| makes(walk, g, m, c)));
