@@ -6,6 +6,7 @@ use crate::expr::Expr;
 use crate::geometry::access::StridedAccess;
 use crate::geometry::dtypes::buffer_elem;
 use crate::lanes;
+use crate::loops::across::{Across, Blocks};
 use crate::loops::nest::{self, Level, Nest};
 use crate::loops::operands::{StridedOperand, normalise, touched};
 use crate::program::context::Ctx;
@@ -72,7 +73,10 @@ pub fn run_to(ctx: &mut Ctx, expr: &Expr, inputs: &[Arg], out: &Destination) -> 
         Some(_) => Lanes::of(expr, bytes),
         None => None,
     };
-    let kernel = kernel(expr, dims, &operands, lanes, out, bytes)?;
+    // What is written over an operand is computed once.
+    let again = pairs.is_empty();
+    let across = if contiguous { None } else { Across::of(expr, &dims, &operands, copies, bytes, again) };
+    let kernel = kernel(expr, dims, &operands, lanes, across, out, bytes)?;
     args.extend(out.halo.as_ref().map(|_| out.at));
     ctx.call_in_place(kernel, &args, &pairs)
 }
@@ -124,6 +128,7 @@ fn kernel(
     dims: Vec<i64>,
     operands: &[StridedOperand],
     lanes: Option<Lanes>,
+    across: Option<Across>,
     to: &Destination,
     vector_bytes: usize,
 ) -> Result<Kernel, Unsupported> {
@@ -137,7 +142,7 @@ fn kernel(
         }
         _ => (1, 1),
     };
-    let levels = levels(&dims, inputs, width);
+    let levels = across.map_or_else(|| levels(&dims, inputs, width), |a| a.levels(&dims));
     let nest = Nest::split(&dims, levels, GRAIN / weight(expr));
     let mut k = KernelBuilder::new(&name(expr), nest.tasks()).with_vector_bytes(vector_bytes);
     let params: Vec<Param> = operands
@@ -161,8 +166,15 @@ fn kernel(
     let offsets: Vec<V> = operands.iter().map(|s| k.int(s.access.offset)).collect();
     let accesses: Vec<&StridedAccess> = operands.iter().map(|s| &s.access).collect();
     let mut result = Ok(());
+    let row = |k: &mut KernelBuilder, bases: &[V], begin, end| body.run(k, bases, begin, end);
+    let (params, dims) = (&params, &dims);
+    let blocks = across.map(|across| Blocks { across, expr, params, operands, dims, row: &row });
     nest.emit(&mut k, &accesses, offsets, &mut |k, bases, begin, end| {
-        if let Err(e) = body.run(k, bases, begin, end) {
+        let run = match &blocks {
+            Some(blocks) => blocks.run(k, bases, begin, end),
+            None => body.run(k, bases, begin, end),
+        };
+        if let Err(e) = run {
             result = Err(e);
         }
     });

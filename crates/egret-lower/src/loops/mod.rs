@@ -1,5 +1,6 @@
 //! Loop skeletons that kernels of several families are written with.
 
+pub mod across;
 pub mod indices;
 pub mod map;
 pub mod nest;

@@ -15,6 +15,8 @@ pub enum Level {
     Blocks(usize),
     /// The elements of the current block of an axis.
     Within(usize),
+    /// An axis that the innermost code walks together with another one, with the fewest elements of a part of it: the last level.
+    Strip(usize, i64),
 }
 
 /// A bound of a loop.
@@ -27,11 +29,18 @@ pub enum Bound {
 }
 
 impl Bound {
-    fn value(self, k: &mut KernelBuilder) -> V {
+    /// It as a value.
+    pub fn value(self, k: &mut KernelBuilder) -> V {
         match self {
             Bound::Const(c) => k.int(c),
             Bound::Value(v) => v,
         }
+    }
+
+    /// The smaller of two.
+    pub fn least(self, k: &mut KernelBuilder, other: Bound) -> Bound {
+        let (a, b) = (self.value(k), other.value(k));
+        Bound::Value(k.min(a, b))
     }
 
     /// The largest `from + n * step` that is not above this.
@@ -84,17 +93,24 @@ impl<'a> Nest<'a> {
         let mut inside: i64 = dims.iter().product();
         let (mut whole, mut chunk) = (0, None);
         for level in &levels {
-            let (Level::Full(axis) | Level::Blocks(axis)) = *level else { break };
+            let (Level::Full(axis) | Level::Blocks(axis) | Level::Strip(axis, _)) = *level else { break };
             let below = inside / dims[axis];
             if matches!(level, Level::Full(_)) && below >= grain {
                 whole += 1;
                 inside = below;
                 continue;
             }
-            let step = if matches!(level, Level::Blocks(_)) { BLOCK as u64 } else { 64 };
-            let step =
-                if whole + 1 == levels.len() || matches!(level, Level::Blocks(_)) { step } else { 1 };
-            let per = ((grain / below.max(1)).max(1) as u64).next_multiple_of(step) as i64;
+            let step = match level {
+                Level::Blocks(_) => BLOCK as u64,
+                _ if whole + 1 == levels.len() => 64,
+                _ => 1,
+            };
+            let mut per = ((grain / below.max(1)).max(1) as u64).next_multiple_of(step) as i64;
+            if let Level::Strip(_, least) = *level {
+                while (1..least).contains(&(dims[axis] % per)) {
+                    per += step as i64;
+                }
+            }
             chunk = (per < dims[axis]).then_some(per);
             break;
         }
@@ -102,7 +118,8 @@ impl<'a> Nest<'a> {
     }
 
     fn axis(&self, level: usize) -> usize {
-        let (Level::Full(a) | Level::Blocks(a) | Level::Within(a)) = self.levels[level];
+        let (Level::Full(a) | Level::Blocks(a) | Level::Within(a) | Level::Strip(a, _)) =
+            self.levels[level];
         a
     }
 
