@@ -16,7 +16,7 @@ fn operations(elem: Elem, bytes: usize) -> Program {
     let other = if elem == Elem::F32 { Elem::F64 } else { Elem::F32 };
     let mut k = KernelBuilder::new("k", 1).with_vector_bytes(bytes.max(16));
     let [a, b, c, d] = [elem, elem, elem, other].map(|e| k.param(e, LEN, Access::Read));
-    let floats: Vec<Param> = (0..17).map(|_| k.param(elem, LEN, Access::Write)).collect();
+    let floats: Vec<Param> = (0..19).map(|_| k.param(elem, LEN, Access::Write)).collect();
     let bools: Vec<Param> = (0..3).map(|_| k.param(Elem::Bool, LEN, Access::Write)).collect();
     let [int, converted] = [Elem::I32, elem].map(|e| k.param(e, LEN, Access::Write));
     k.for_range(0, LEN as i64, lanes.into(), |k, i| {
@@ -40,6 +40,12 @@ fn operations(elem: Elem, bytes: usize) -> Program {
         let less = k.compare(Cmp::Lt, a, b);
         results.push(k.fma(a, b, c));
         results.push(k.select(less, c, a));
+        // Scaled to about the least normal number, at once and by more than its exponent.
+        let limits = ScaleLimits::of(elem);
+        for (v, by) in [(a, limits.least / 2.0), (b, 1.5 * limits.least)] {
+            let by = k.number(k.ty(v), by.trunc());
+            results.push(k.binary(BinOp::Scale, v, by));
+        }
         for (p, v) in floats.iter().zip(results) {
             k.store(*p, i, v);
         }
@@ -60,7 +66,7 @@ fn operations(elem: Elem, bytes: usize) -> Program {
         k.store(converted, i, v);
     });
     let inputs = (0..4).map(Storage::Input);
-    let storages: Vec<Storage> = inputs.chain((0..22).map(Storage::Output)).collect();
+    let storages: Vec<Storage> = inputs.chain((0..24).map(Storage::Output)).collect();
     program(k.finish(), &storages, 0, vec![])
 }
 

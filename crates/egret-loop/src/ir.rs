@@ -7,6 +7,7 @@
 use crate::blocked_sum::BlockedSum;
 pub use crate::elem::{Elem, number_bits};
 pub use crate::products::Products;
+pub use crate::scale::ScaleLimits;
 pub use crate::ty::{BASE_VECTOR_BYTES, MAX_LANES, MAX_VECTOR_BYTES, Ty};
 use std::fmt;
 
@@ -96,6 +97,8 @@ pub enum BinOp {
     Or,
     /// Bitwise difference (integer, bool).
     Xor,
+    /// a * 2^b (float; see [`ScaleLimits`] for b), rounded once.
+    Scale,
     /// a << b (integer; 0 <= b < width). As a vector, b is the same in all lanes.
     Shl,
     /// a >> b, arithmetic for signed (integer; 0 <= b < width). As a vector, b is the same in all lanes.
@@ -108,7 +111,7 @@ impl BinOp {
         use BinOp::*;
         match self {
             Add | Mul | Min | Max | SelMin | SelMax | And | Or | Xor => true,
-            Sub | Div | Rem | Shl | Shr => false,
+            Sub | Div | Rem | Scale | Shl | Shr => false,
         }
     }
 }

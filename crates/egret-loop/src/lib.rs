@@ -53,6 +53,7 @@ pub mod masks;
 pub mod math;
 pub mod narrow;
 mod products;
+mod scale;
 pub mod small_floats;
 pub mod text;
 mod ty;

@@ -92,34 +92,21 @@ pub fn with_sign_of<A: Arith>(a: &mut A, value: A::V, sign: A::V) -> A::V {
     a.bitcast(elem, v)
 }
 
-/// x rounded to the nearest integer n with |n| < 2^(mantissa bits - 2): as a float, and as an integer.
-fn round_small<A: Arith>(a: &mut A, x: A::V) -> (A::V, A::V) {
+/// n = x / ln 2 rounded to a whole number, as a float and as the low bits of one ([`power_of_two`]), and r = x - n * ln 2, for which
+/// |r| <= ln(2) / 2 and a little.
+struct Reduced<T> {
+    n: T,
+    shifted: T,
+    r: T,
+}
+
+/// See [`Reduced`].
+fn reduce_exp<A: Arith>(a: &mut A, x: A::V) -> Reduced<A::V> {
     let f = format(a, x);
     let magic = a.num(x, f.magic);
-    let shifted = add(a, x, magic);
-    let float = sub(a, shifted, magic);
-    let bits = a.bitcast(f.int, shifted);
-    let base = a.bits(x, f.int, float_bits(&f, f.magic));
-    let int = a.binary(BinOp::Sub, bits, base);
-    (float, int)
-}
-
-/// 2^n for an integer n in the exponent range.
-fn power_of_two<A: Arith>(a: &mut A, n: A::V, like: A::V) -> A::V {
-    let f = format(a, like);
-    let bias = a.bits(like, f.int, f.bias as u64);
-    let e = a.binary(BinOp::Add, n, bias);
-    let shift = a.bits(like, f.int, f.mantissa_bits.into());
-    let bits = a.binary(BinOp::Shl, e, shift);
-    let elem = a.elem(like);
-    a.bitcast(elem, bits)
-}
-
-/// x = n * ln 2 + r with |r| <= ln(2) / 2: (n as integer, exp(r) - 1).
-fn exp_parts<A: Arith>(a: &mut A, x: A::V) -> (A::V, A::V) {
-    let f = format(a, x);
-    let scaled = scale(a, x, std::f64::consts::LOG2_E);
-    let (nf, n) = round_small(a, scaled);
+    let per_octave = a.num(x, std::f64::consts::LOG2_E);
+    let shifted = a.fma(x, per_octave, magic);
+    let n = sub(a, shifted, magic);
     // ln 2 in two parts; the high one has enough zero bits that n * high is exact without FMA.
     let high = if f.double {
         f64::from_bits(std::f64::consts::LN_2.to_bits() & !0x7ff_ffff)
@@ -132,23 +119,21 @@ fn exp_parts<A: Arith>(a: &mut A, x: A::V) -> (A::V, A::V) {
         std::f64::consts::LN_2 - high
     };
     let c = a.num(x, -high);
-    let r = a.fma(nf, c, x);
+    let r = a.fma(n, c, x);
     let c = a.num(x, -low);
-    let r = a.fma(nf, c, r);
-    // (exp(r) - 1) / r = 1 + r/2 + r^2/6 + ...
+    let r = a.fma(n, c, r);
+    Reduced { n, shifted, r }
+}
+
+/// 1 / k! for k from 1 on: r + r^2/2 + r^3/6 + ... = exp(r) - 1.
+fn exp_terms(f: &Format) -> Vec<f64> {
     let terms = if f.double { 13 } else { 7 };
     let mut factorial = 1.0;
-    let coefficients: Vec<f64> = (1..=terms)
-        .map(|k| {
-            factorial *= k as f64;
-            1.0 / factorial
-        })
-        .collect();
-    // r + r^2 * q keeps the leading term exact.
-    let q = poly(a, r, &coefficients[1..]);
-    let r2 = mul(a, r, r);
-    let p = a.fma(r2, q, r);
-    (n, p)
+    let next = |k: i32| {
+        factorial *= f64::from(k);
+        1.0 / factorial
+    };
+    (1..=terms).map(next).collect()
 }
 
 /// e^x.
@@ -157,22 +142,33 @@ pub fn exp<A: Arith>(a: &mut A, x: A::V) -> A::V {
     let (low, high) = if f.double { (-746.0, 710.0) } else { (-104.0, 89.0) };
     let x = at_most(a, x, high);
     let x = at_least(a, x, low);
-    let (n, p) = exp_parts(a, x);
-    let p = offset(a, p, 1.0);
-    // 2^n in two factors: n may lie outside the exponent range (overflow to inf, denormals).
-    let one = a.bits(x, f.int, 1);
-    let half = a.binary(BinOp::Shr, n, one);
-    let rest = a.binary(BinOp::Sub, n, half);
-    let s1 = power_of_two(a, half, x);
-    let s2 = power_of_two(a, rest, x);
-    let p = mul(a, p, s1);
-    mul(a, p, s2)
+    let Reduced { n, r, .. } = reduce_exp(a, x);
+    let p = poly(a, r, &[&[1.0], &exp_terms(&f)[..]].concat());
+    // Overflow to infinity and subnormal results, rounded once, are in the meaning of the operation.
+    a.binary(BinOp::Scale, p, n)
+}
+
+/// 2^n, where n is in the exponent range, from the low bits of n + 1.5 * 2^mantissa bits: a factor of two.
+fn power_of_two<A: Arith>(a: &mut A, shifted: A::V) -> A::V {
+    let f = format(a, shifted);
+    let bits = a.bitcast(f.int, shifted);
+    let by = a.bits(shifted, f.int, f.mantissa_bits.into());
+    let exponent = a.binary(BinOp::Shl, bits, by);
+    let one = a.bits(shifted, f.int, float_bits(&f, 1.0));
+    let bits = a.binary(BinOp::Add, exponent, one);
+    let elem = a.elem(shifted);
+    a.bitcast(elem, bits)
 }
 
 /// e^x - 1 for x in -30..40, accurate near 0.
 fn expm1_small<A: Arith>(a: &mut A, x: A::V) -> A::V {
-    let (n, p) = exp_parts(a, x);
-    let s = power_of_two(a, n, x);
+    let f = format(a, x);
+    let Reduced { shifted, r, .. } = reduce_exp(a, x);
+    // r + r^2 * q keeps the leading term exact.
+    let q = poly(a, r, &exp_terms(&f)[1..]);
+    let r2 = mul(a, r, r);
+    let p = a.fma(r2, q, r);
+    let s = power_of_two(a, shifted);
     let rest = offset(a, s, -1.0);
     a.fma(s, p, rest)
 }

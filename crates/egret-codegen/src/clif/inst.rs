@@ -5,7 +5,7 @@
 //! `u8x4` is four 32-bit numbers below 256.
 
 use cranelift::prelude::*;
-use egret_loop::{BASE_VECTOR_BYTES, BinOp, Cmp, Elem, Half, Parity, Ty, UnOp};
+use egret_loop::{BASE_VECTOR_BYTES, BinOp, Cmp, Elem, Half, Parity, ScaleLimits, Ty, UnOp, number_bits};
 
 use crate::error::{Result, broken};
 
@@ -261,6 +261,7 @@ impl Emit<'_, '_> {
             BinOp::SelMin | BinOp::SelMax if float => {
                 return self.sel_min_max(op == BinOp::SelMin, ty, x, y);
             }
+            BinOp::Scale if float => return self.scale(ty, x, y),
             BinOp::Min | BinOp::SelMin if !float => return self.int_min_max(true, ty, x, y),
             BinOp::Max | BinOp::SelMax if !float => return self.int_min_max(false, ty, x, y),
             BinOp::Div | BinOp::Rem if !float && !bool => return self.int_div(op == BinOp::Div, ty, x, y),
@@ -291,6 +292,27 @@ impl Emit<'_, '_> {
             BinOp::Mul if !bool => self.b.ins().imul(x, y),
             _ => return Err(broken(format!("{op:?} of {ty}"))),
         })
+    }
+
+    /// x * 2^exponent by two factors: see [`ScaleLimits`].
+    fn scale(&mut self, ty: Ty, x: Value, exponent: Value) -> Result<Value> {
+        let limits = ScaleLimits::of(ty.elem);
+        let number = |emit: &mut Self, n: f64| emit.constant(ty, number_bits(ty.elem, n));
+        let (least, most) = (number(self, limits.least)?, number(self, limits.most)?);
+        let shift = number(self, limits.shift)?;
+        let near = self.sel_min_max(true, ty, exponent, most)?;
+        let near = self.sel_min_max(false, ty, near, least)?;
+        let rest = self.b.ins().fsub(exponent, near);
+        let int = clif_type(ty.with(if ty.elem == Elem::F64 { Elem::I64 } else { Elem::I32 }))?;
+        let mut product = x;
+        for part in [rest, near] {
+            let low = self.b.ins().fadd(part, shift);
+            let low = self.b.ins().bitcast(int, lane_order(), low);
+            let factor = self.b.ins().ishl_imm_u(low, i64::from(limits.mantissa_bits));
+            let factor = self.b.ins().bitcast(clif_type(ty)?, lane_order(), factor);
+            product = self.b.ins().fmul(product, factor);
+        }
+        Ok(product)
     }
 
     /// `x < y ? x : y` or `x > y ? x : y` in the form that becomes one `min`/`max` instruction on x86.

@@ -102,6 +102,15 @@ fn grow(k: &mut KernelBuilder, rng: &mut Rng, pool: &mut Pool) {
             let op = rng.pick(&[UnOp::Neg, UnOp::Abs, UnOp::Not]);
             k.unary(op, x)
         }
+        2 if float && rng.chance(15) => {
+            // By a whole number in the range of exponents.
+            let limits = ScaleLimits::of(ty.elem);
+            let (low, high) = (k.number(ty, 2.0 * limits.least), k.number(ty, 2.0 * limits.most));
+            let n = k.binary(BinOp::SelMin, y, high);
+            let n = k.binary(BinOp::SelMax, n, low);
+            let n = k.unary(UnOp::Nearest, n);
+            k.binary(BinOp::Scale, x, n)
+        }
         1 | 2 if float => {
             let op = rng.pick(&[
                 BinOp::Add,

@@ -107,6 +107,18 @@ impl Arithmetic {
                     BinOp::Sub => d.result(a - b, || <$t>::INFINITY),
                     BinOp::Mul => d.result(a * b, || a * <$t>::SCALE * b),
                     BinOp::Div => d.result(a / b, || a * <$t>::SCALE / b),
+                    BinOp::Scale => {
+                        let limits = ScaleLimits::of(elem);
+                        let n = f64::from(b);
+                        if !limits.contains(n) && !a.is_nan() {
+                            return Err(InterpError::Broken(format!("scale by {b} of {elem}")));
+                        }
+                        let near = n.clamp(limits.least, limits.most);
+                        // Exact, or too small for the second product to be more than 0: see `ScaleLimits`.
+                        let a = a * (n - near).exp2() as $t;
+                        let factor = near.exp2() as $t;
+                        d.result(a * factor, || a * <$t>::SCALE * factor)
+                    }
                     BinOp::Min | BinOp::Max if a.is_nan() || b.is_nan() => <$t>::NAN,
                     // Of zeros, -0 is the smaller.
                     BinOp::Min => {
@@ -169,6 +181,7 @@ impl Arithmetic {
                         BinOp::And => x & y,
                         BinOp::Or => x | y,
                         BinOp::Xor => x ^ y,
+                        BinOp::Scale => return Err(InterpError::Broken(format!("{op:?} of {elem}"))),
                         BinOp::Shl => x << shift()?,
                         BinOp::Shr => x >> shift()?,
                     },

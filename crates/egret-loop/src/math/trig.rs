@@ -5,7 +5,7 @@
 //! leaves over (Payne and Hanek, "Radian reduction for trigonometric functions", 1983). Large arguments are rare, so this
 //! happens in a branch of its own ([`Arith::rarely`]).
 
-use super::{Format, add, div, format, mul, poly, round_small, scale, with_sign_of};
+use super::{Format, add, div, float_bits, format, mul, poly, scale, sub, with_sign_of};
 use crate::arith::Arith;
 use crate::ir::{BinOp, Cmp, Elem, UnOp};
 
@@ -21,6 +21,18 @@ const TWO_OVER_PI: [u32; 38] = [
 /// The largest argument that is reduced by subtraction: its quotient by pi/2 times the first part of pi/2 is exact.
 fn limit(f: &Format) -> f64 {
     if f.double { 1_048_576.0 } else { 8192.0 }
+}
+
+/// x rounded to the nearest integer n with |n| < 2^(mantissa bits - 2): as a float, and as an integer.
+fn round_small<A: Arith>(a: &mut A, x: A::V) -> (A::V, A::V) {
+    let f = format(a, x);
+    let magic = a.num(x, f.magic);
+    let shifted = add(a, x, magic);
+    let float = sub(a, shifted, magic);
+    let bits = a.bitcast(f.int, shifted);
+    let base = a.bits(x, f.int, float_bits(&f, f.magic));
+    let int = a.binary(BinOp::Sub, bits, base);
+    (float, int)
 }
 
 /// x = q * pi/2 + r with |r| <= pi/4: (r, the low bits of q as an integer of x's width). NaN for infinities and NaN.

@@ -30,7 +30,7 @@ names! {
     }
     BinOp {
         Add "add", Sub "sub", Mul "mul", Div "div", Rem "rem", Min "min", Max "max", SelMin "selmin",
-        SelMax "selmax", And "and", Or "or", Xor "xor", Shl "shl", Shr "shr",
+        SelMax "selmax", And "and", Or "or", Xor "xor", Scale "scale", Shl "shl", Shr "shr",
     }
     Cmp { Eq "eq", Ne "ne", Lt "lt", Le "le", Gt "gt", Ge "ge" }
     Access { Read "read", Write "write", ReadWrite "readwrite" }

@@ -1,7 +1,7 @@
 //! The epilogue of a tile as machine-level steps on numbered slots: linear-scan allocation happens once per tile, and the
 //! steps are then emitted for every accumulator with slots mapped to whatever registers are free at that moment.
 
-use egret_loop::{BinOp, Elem, EpInst, Epilogue, ParamInfo, Tile, UnOp};
+use egret_loop::{BinOp, Elem, EpInst, Epilogue, ParamInfo, ScaleLimits, Tile, UnOp};
 
 use super::super::{Encoding, NotEncoded, broken, refused};
 use super::asm::WideIsa;
@@ -396,6 +396,8 @@ impl Planner<'_> {
             (BinOp::Sub, Elem::F32) => Op2::Sub,
             (BinOp::Mul, Elem::F32) => Op2::Mul,
             (BinOp::Div, Elem::F32) => Op2::Div,
+            (BinOp::Scale, Elem::F32) if self.isa == WideIsa::Avx2 => return self.scale(i, a, b),
+            (BinOp::Scale, Elem::F32) => Op2::Scale,
             (BinOp::SelMin, Elem::F32) => Op2::Min,
             (BinOp::SelMax, Elem::F32) => Op2::Max,
             (BinOp::And, Elem::I32 | Elem::Bool) => Op2::And,
@@ -410,12 +412,37 @@ impl Planner<'_> {
             (BinOp::Shr, Elem::I32) => Op2::Sar,
             _ => return Err(no_form(format!("{op:?}"), elem)),
         };
-        let commutes =
-            !matches!(code, Op2::Sub | Op2::Div | Op2::Min | Op2::Max | Op2::ISub | Op2::Shl | Op2::Sar);
+        let commutes = !matches!(
+            code,
+            Op2::Sub | Op2::Div | Op2::Scale | Op2::Min | Op2::Max | Op2::ISub | Op2::Shl | Op2::Sar
+        );
         let (a, b) = if commutes && self.is_memory(a) && !self.is_memory(b) { (b, a) } else { (a, b) };
         let x = self.reg(a)?;
         let y = self.src(b)?;
         self.op2(i, code, x, y);
+        Ok(())
+    }
+
+    /// a * 2^b by two factors: see [`ScaleLimits`].
+    fn scale(&mut self, i: usize, a: usize, b: usize) -> Encoding<()> {
+        let limits = ScaleLimits::of(Elem::F32);
+        let [least, most, shift] = [limits.least, limits.most, limits.shift]
+            .map(|number| self.constant((number as f32).to_bits()));
+        let by = self.constant(limits.mantissa_bits);
+        let (x, exponent) = (self.reg(a)?, self.reg(b)?);
+        let (near, rest) = (self.alloc(), self.alloc());
+        self.temps.push(near);
+        self.steps.push(Step::Op2(Op2::Min, near, exponent, most));
+        self.steps.push(Step::Op2(Op2::Max, near, near, least));
+        self.steps.push(Step::Op2(Op2::Sub, rest, exponent, Src::Slot(near)));
+        for factor in [rest, near] {
+            self.steps.push(Step::Op2(Op2::Add, factor, factor, shift));
+            self.steps.push(Step::Op2(Op2::Shl, factor, factor, by));
+        }
+        self.steps.push(Step::Op2(Op2::Mul, rest, x, Src::Slot(rest)));
+        self.steps.push(Step::Op2(Op2::Mul, rest, rest, Src::Slot(near)));
+        self.release(i);
+        self.vals[i] = Val::Slot(rest);
         Ok(())
     }
 

@@ -222,6 +222,14 @@ pub(super) fn random_epilogue(noise: &mut Noise, tile: &Tile) -> Epilogue {
                 ];
                 floats.push(b.binary(ops[noise.below(7) as usize], x, y));
             }
+            3 if noise.below(4) == 0 => {
+                // By a whole number in the range of exponents.
+                let (low, high) = (b.num(y, -252.0), b.num(y, 254.0));
+                let n = b.binary(BinOp::SelMin, y, high);
+                let n = b.binary(BinOp::SelMax, n, low);
+                let n = b.unary(UnOp::Nearest, n);
+                floats.push(b.binary(BinOp::Scale, x, n));
+            }
             3 | 4 => floats.push(b.fma(x, y, z)),
             5 => {
                 let ops = [UnOp::Neg, UnOp::Abs, UnOp::Not];

@@ -69,6 +69,10 @@ vector_ops! {
         VEX_Vfmadd231ps_xmm_xmm_xmmm128, VEX_Vfmadd231ps_ymm_ymm_ymmm256,
         EVEX_Vfmadd231ps_xmm_k1z_xmm_xmmm128b32, EVEX_Vfmadd231ps_ymm_k1z_ymm_ymmm256b32,
         EVEX_Vfmadd231ps_zmm_k1z_zmm_zmmm512b32_er;
+    ScalefPs =>
+        INVALID, INVALID,
+        EVEX_Vscalefps_xmm_k1z_xmm_xmmm128b32, EVEX_Vscalefps_ymm_k1z_ymm_ymmm256b32,
+        EVEX_Vscalefps_zmm_k1z_zmm_zmmm512b32_er;
     SqrtPs =>
         VEX_Vsqrtps_xmm_xmmm128, VEX_Vsqrtps_ymm_ymmm256,
         EVEX_Vsqrtps_xmm_k1z_xmmm128b32, EVEX_Vsqrtps_ymm_k1z_ymmm256b32,
@@ -117,6 +121,10 @@ vector_ops! {
         VEX_Vfmadd231pd_xmm_xmm_xmmm128, VEX_Vfmadd231pd_ymm_ymm_ymmm256,
         EVEX_Vfmadd231pd_xmm_k1z_xmm_xmmm128b64, EVEX_Vfmadd231pd_ymm_k1z_ymm_ymmm256b64,
         EVEX_Vfmadd231pd_zmm_k1z_zmm_zmmm512b64_er;
+    ScalefPd =>
+        INVALID, INVALID,
+        EVEX_Vscalefpd_xmm_k1z_xmm_xmmm128b64, EVEX_Vscalefpd_ymm_k1z_ymm_ymmm256b64,
+        EVEX_Vscalefpd_zmm_k1z_zmm_zmmm512b64_er;
     SqrtPd =>
         VEX_Vsqrtpd_xmm_xmmm128, VEX_Vsqrtpd_ymm_ymmm256,
         EVEX_Vsqrtpd_xmm_k1z_xmmm128b64, EVEX_Vsqrtpd_ymm_k1z_ymmm256b64,

@@ -1,6 +1,6 @@
 //! Arithmetic on vectors, and on floats as vectors of which lane 0 counts.
 
-use egret_loop::{BinOp, Elem, Ty, UnOp, V};
+use egret_loop::{BinOp, Elem, ScaleLimits, Ty, UnOp, V, number_bits};
 use iced_x86::OpKind;
 use regalloc2::VReg;
 
@@ -197,6 +197,8 @@ impl Select<'_> {
                 BinOp::Sub => pick(VectorOp::SubPs, VectorOp::SubPd)?,
                 BinOp::Mul => pick(VectorOp::MulPs, VectorOp::MulPd)?,
                 BinOp::Div => pick(VectorOp::DivPs, VectorOp::DivPd)?,
+                BinOp::Scale if !self.avx512 => return self.scale(elem, view, a, b),
+                BinOp::Scale => pick(VectorOp::ScalefPs, VectorOp::ScalefPd)?,
                 BinOp::SelMin => pick(VectorOp::MinPs, VectorOp::MinPd)?,
                 BinOp::SelMax => pick(VectorOp::MaxPs, VectorOp::MaxPd)?,
                 _ => return Err(broken(format!("{op:?} of {elem}"))),
@@ -217,9 +219,32 @@ impl Select<'_> {
             BinOp::Shl => pick(VectorOp::PsllvD, VectorOp::PsllvQ)?,
             BinOp::Shr if signed => pick(VectorOp::PsravD, VectorOp::PsravQ)?,
             BinOp::Shr => pick(VectorOp::PsrlvD, VectorOp::PsrlvQ)?,
-            BinOp::Div | BinOp::Rem => return Err(none()),
+            BinOp::Div | BinOp::Rem | BinOp::Scale => return Err(none()),
         };
         self.two(op, view, a, b)
+    }
+
+    /// a * 2^b by two factors: see [`ScaleLimits`].
+    fn scale(&mut self, elem: Elem, view: View, a: VReg, b: Arg) -> Encoding<VReg> {
+        let pick = |s: VectorOp, d: VectorOp| if elem.size() == 8 { d } else { s };
+        let (add, sub) = (pick(VectorOp::AddPs, VectorOp::AddPd), pick(VectorOp::SubPs, VectorOp::SubPd));
+        let (min, max) = (pick(VectorOp::MinPs, VectorOp::MinPd), pick(VectorOp::MaxPs, VectorOp::MaxPd));
+        let (mul, up) = (pick(VectorOp::MulPs, VectorOp::MulPd), pick(VectorOp::PsllvD, VectorOp::PsllvQ));
+        let limits = ScaleLimits::of(elem);
+        let [least, most, shift] = [limits.least, limits.most, limits.shift]
+            .map(|number| self.pool(view, elem.size(), number_bits(elem, number)));
+        let by = self.pool(view, elem.size(), limits.mantissa_bits.into());
+        let exponent = self.in_register(elem.size(), view, b)?;
+        let near = self.two(min, view, exponent, most)?;
+        let near = self.two(max, view, near, least)?;
+        let rest = self.two(sub, view, exponent, Arg::Use(near, view))?;
+        let mut product = a;
+        for part in [rest, near] {
+            let low = self.two(add, view, part, shift)?;
+            let factor = self.two(up, view, low, by)?;
+            product = self.two(mul, view, product, Arg::Use(factor, view))?;
+        }
+        Ok(product)
     }
 
     /// x86's minimum gives the second source where one is NaN or both are zeros. Taken both ways and joined by `or`, zeros get the

@@ -9,7 +9,7 @@ use super::bools::Test;
 use super::{Select, Value};
 use crate::isa::x86::kernel::alloc::{general, gpr};
 use crate::isa::x86::kernel::mir::{Arg, Condition, INT, Inst, View};
-use crate::isa::{Encoding, refused};
+use crate::isa::{Encoding, broken, refused};
 
 /// The view of numbers of a type that arithmetic is done on: those of fewer than 32 bits stand extended.
 fn number_view(ty: Ty) -> View {
@@ -81,8 +81,9 @@ impl Select<'_> {
                     (BinOp::And, false) => Code::And_r32_rm32,
                     (BinOp::Or, true) => Code::Or_r64_rm64,
                     (BinOp::Or, false) => Code::Or_r32_rm32,
-                    (_, true) => Code::Xor_r64_rm64,
-                    (_, false) => Code::Xor_r32_rm32,
+                    (BinOp::Xor, true) => Code::Xor_r64_rm64,
+                    (BinOp::Xor, false) => Code::Xor_r32_rm32,
+                    _ => return Err(broken(format!("{op:?} of {ty}"))),
                 };
                 let (x, y) = (self.reg(a)?, self.reg(b)?);
                 self.pure(code, (INT, view), Some(x), vec![Arg::Use(y, view)], None)
