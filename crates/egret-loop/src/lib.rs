@@ -52,6 +52,7 @@ pub mod ir;
 pub mod masks;
 pub mod math;
 pub mod narrow;
+mod ops;
 mod products;
 mod scale;
 pub mod small_floats;
