@@ -6,7 +6,7 @@
 
 use crate::blocked_sum::BlockedSum;
 pub use crate::elem::{Elem, number_bits};
-pub use crate::ops::{BinOp, Cmp, UnOp};
+pub use crate::ops::{BinOp, Cmp, Half, Parity, UnOp};
 pub use crate::products::Products;
 pub use crate::scale::ScaleLimits;
 pub use crate::ty::{BASE_VECTOR_BYTES, MAX_LANES, MAX_VECTOR_BYTES, Ty};

@@ -1,7 +1,7 @@
 //! The operations of instructions on one and on two values, and comparisons.
 
 #[cfg(doc)]
-use crate::ir::{Inst, ScaleLimits};
+use crate::scale::ScaleLimits;
 
 /// One-operand operations.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
@@ -60,7 +60,7 @@ pub enum BinOp {
 }
 
 impl BinOp {
-    /// Whether it may join the lanes of a vector ([`Inst::Fold`]).
+    /// Whether it may join the lanes of a vector (`fold`).
     pub fn folds(self) -> bool {
         use BinOp::*;
         match self {

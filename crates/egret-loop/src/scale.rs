@@ -1,10 +1,8 @@
-//! Scaling by a power of two ([`BinOp::Scale`]): by what, and how without an instruction for it.
+//! Scaling by a power of two (`scale`): by what, and how without an instruction for it.
 
 use crate::elem::Elem;
-#[cfg(doc)]
-use crate::ir::BinOp;
 
-/// The exponents of [`BinOp::Scale`], and how it is computed by other operations to the same bits.
+/// The exponents of the operation `scale`, and how it is computed by other operations to the same bits.
 ///
 /// The exponent is a whole number of `2 * least ..= 2 * most`; where a is NaN, it may be anything. (As with the amount of a shift, what
 /// others give is not defined: the interpreter refuses them.) For example, f32 is scaled by 2^-252 to 2^254.
