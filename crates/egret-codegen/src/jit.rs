@@ -1,7 +1,7 @@
 //! Programs compiled into this process.
 
 use cranelift_jit::{JITBuilder, JITModule};
-use egret_loop::Program;
+use egret_loop::{Program, Weights};
 use egret_runtime::abi::{ALIGN, BindFn, Info, PlanFn, RunFn};
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::mem::ManuallyDrop;
@@ -70,16 +70,21 @@ struct AlignedBytes {
 }
 
 impl AlignedBytes {
-    fn copy(bytes: &[u8]) -> AlignedBytes {
-        let layout = Layout::from_size_align(bytes.len(), ALIGN).ok().filter(|l| l.size() > 0);
+    fn copy(weights: &Weights) -> AlignedBytes {
+        let layout = Layout::from_size_align(weights.len(), ALIGN).ok().filter(|l| l.size() > 0);
         let Some(layout) = layout else {
             return AlignedBytes { data: NonNull::dangling(), layout: None };
         };
         // SAFETY: the size is not 0.
         let data = unsafe { alloc(layout) };
         let Some(data) = NonNull::new(data) else { handle_alloc_error(layout) };
-        // SAFETY: both are valid for this many bytes, and the new one is nobody else's.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), data.as_ptr(), bytes.len()) };
+        let mut done = 0;
+        weights.each(|piece| {
+            assert!(done + piece.len() <= layout.size(), "the weights are longer than their length");
+            // SAFETY: both are valid for this many bytes, as was checked of the new one, which is nobody else's.
+            unsafe { std::ptr::copy_nonoverlapping(piece.as_ptr(), data.as_ptr().add(done), piece.len()) };
+            done += piece.len();
+        });
         AlignedBytes { data, layout: Some(layout) }
     }
 }
@@ -108,7 +113,9 @@ pub fn jit(program: &Program, options: &Options) -> Result<Jit> {
     }
     let mut builder =
         JITBuilder::with_isa(options.target.clif(false, true)?, cranelift_module::default_libcall_names());
-    let embedded: &[u8] = if options.weights == WeightsPlace::Embedded { &program.weights } else { &[] };
+    module::pack_small(&program.weights, options);
+    let none = Weights::default();
+    let embedded = if options.weights == WeightsPlace::Embedded { &program.weights } else { &none };
     let weights = AlignedBytes::copy(embedded);
     builder.symbol(module::weights_symbol(program), weights.data.as_ptr());
     let mut module = JITModule::new(builder);

@@ -1,7 +1,7 @@
 //! A whole program into any Cranelift module: kernels, leaves, data, and the functions of the C ABI.
 
 use cranelift_module::{DataId, FuncId, Linkage, Module};
-use egret_loop::Program;
+use egret_loop::{Program, Weights};
 
 use crate::abi::tables::Tables;
 use crate::abi::{cpu, entry};
@@ -29,6 +29,19 @@ pub(crate) struct Exports {
     pub weights: Option<DataId>,
     /// BLAKE3 of the weights, wherever they are.
     pub weights_hash: [u8; 32],
+}
+
+/// Weights of fewer bytes are packed whole. Larger ones are packed piece by piece for their hash, and again to be written:
+/// that takes longer and less memory.
+const WHOLE: usize = 256 << 20;
+
+/// Pack weights that are not large; whether they were.
+pub(crate) fn pack_small(weights: &Weights, options: &Options) -> bool {
+    let small = weights.len() < WHOLE;
+    if small {
+        weights.pack(options.threads);
+    }
+    small
 }
 
 /// The symbol of embedded weights.

@@ -1,10 +1,10 @@
 //! Programs as object files and static libraries.
 
 use ar_archive_writer::{ArchiveKind, DEFAULT_OBJECT_READER, NewArchiveMember, write_archive_to_stream};
-use cranelift_object::object::write::Object;
+use cranelift_object::object::write::{Object, StreamingBuffer, WritableBuffer};
 use cranelift_object::object::{BinaryFormat, SectionKind};
 use cranelift_object::{ObjectBuilder, ObjectModule};
-use egret_loop::Program;
+use egret_loop::{Program, Weights};
 use egret_runtime::abi::ALIGN;
 
 use crate::error::{CodegenError, Result};
@@ -18,7 +18,8 @@ use std::io;
 /// # Errors
 /// What the code generator cannot do.
 pub fn object(program: &Program, options: &Options) -> Result<Vec<u8>> {
-    build(program, options)?.0.write().map_err(unwritten)
+    program.weights.pack(options.threads);
+    build(program, options, &program.weights)?.0.write().map_err(unwritten)
 }
 
 /// As [`object`], into a file: the weights, nearly all of it, are written from where they are. Gives their BLAKE3.
@@ -30,10 +31,42 @@ pub fn object_into(
     options: &Options,
     file: impl io::Write,
 ) -> Result<io::Result<[u8; 32]>> {
-    let (object, weights_hash) = build(program, options)?;
-    match object.write_stream(file) {
-        Ok(()) => Ok(Ok(weights_hash)),
-        Err(e) => e.downcast::<io::Error>().map(|e| Err(*e)).map_err(unwritten),
+    let weights = &program.weights;
+    // Zeros that are never touched take no memory.
+    let stand_in = if module::pack_small(weights, options) { vec![] } else { vec![0; weights.len()] };
+    let section = if stand_in.is_empty() { weights } else { &stand_in[..] };
+    let (object, weights_hash) = build(program, options, section)?;
+    let mut out = Packing { out: StreamingBuffer::new(file), weights, stand_in: &stand_in };
+    object.emit(&mut out).map_err(unwritten)?;
+    Ok(out.out.flush().map(|()| weights_hash))
+}
+
+/// Writes an object; where it has a stand-in for the weights, these, packed one after another.
+struct Packing<'p, W> {
+    out: StreamingBuffer<W>,
+    weights: &'p Weights,
+    /// Empty if the object has the weights themselves.
+    stand_in: &'p [u8],
+}
+
+impl<W: io::Write> WritableBuffer for Packing<'_, W> {
+    fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    fn reserve(&mut self, size: usize) -> std::result::Result<(), ()> {
+        self.out.reserve(size)
+    }
+
+    fn resize(&mut self, len: usize) {
+        self.out.resize(len);
+    }
+
+    fn write_bytes(&mut self, bytes: &[u8]) {
+        match !bytes.is_empty() && std::ptr::eq(bytes, self.stand_in) {
+            true => self.weights.each(|piece| self.out.write_bytes(piece)),
+            false => self.out.write_bytes(bytes),
+        }
     }
 }
 
@@ -42,24 +75,25 @@ fn unwritten(e: impl Display) -> CodegenError {
 }
 
 /// The object, and the BLAKE3 of the weights.
-fn build<'p>(program: &'p Program, options: &Options) -> Result<(Object<'p>, [u8; 32])> {
+/// `weights`: their bytes, or as many others.
+fn build<'p>(program: &Program, options: &Options, weights: &'p [u8]) -> Result<(Object<'p>, [u8; 32])> {
     let isa = options.target.clif(true, true)?;
     let builder =
         ObjectBuilder::new(isa, program.name.as_str(), cranelift_module::default_libcall_names())?;
     let mut module = ObjectModule::new(builder);
     let exports = module::compile(&mut module, program, options, WeightsData::Define)?;
     let product = module.finish();
-    let weights = exports.weights.map(|id| product.data_symbol(id));
+    let symbol = exports.weights.map(|id| product.data_symbol(id));
     let mut object: Object<'p> = product.object;
-    if let Some(symbol) = weights {
+    if let Some(symbol) = symbol {
         // A section that borrows them: Cranelift would copy them twice.
         let (segment, name) = match object.format() {
             BinaryFormat::MachO => ("__TEXT", "__weights"),
             _ => ("", ".rodata.weights"),
         };
         let section = object.add_section(segment.into(), name.into(), SectionKind::ReadOnlyData);
-        object.set_section_data(section, program.weights.as_slice(), ALIGN as u64);
-        object.set_symbol_data(symbol, section, 0, program.weights.len() as u64);
+        object.set_section_data(section, weights, ALIGN as u64);
+        object.set_symbol_data(symbol, section, 0, weights.len() as u64);
     }
     Ok((object, exports.weights_hash))
 }

@@ -29,7 +29,7 @@ fn sample() -> Program {
     let v = second.load(t, task);
     let v = second.add(v, n);
     second.store(y, task, v);
-    let weights = (0..16).flat_map(|i| (i as f32).to_le_bytes()).collect();
+    let weights = (0..16).flat_map(|i| (i as f32).to_le_bytes()).collect::<Vec<u8>>().into();
     let buffer = |elem, len, storage| Buffer { elem, len, storage };
     let arg = |b| Arg { buffer: BufferId(b), offset: 0 };
     Program {

@@ -76,7 +76,7 @@ pub fn run_with(
         }
     }
     // Memories: arena (filled with junk, so that reading what nobody wrote shows), weights, inputs, outputs.
-    let mut memories = vec![vec![0xa5u8; program.arena_bytes], program.weights.clone()];
+    let mut memories = vec![vec![0xa5u8; program.arena_bytes], program.weights.to_vec()];
     memories.extend(inputs.iter().map(|i| i.to_vec()));
     memories.extend(program.outputs.iter().map(|o| vec![0xa5u8; bytes(o)]));
     let first_output = 2 + inputs.len();

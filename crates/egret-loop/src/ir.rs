@@ -10,6 +10,7 @@ pub use crate::ops::{BinOp, Cmp, Half, Parity, UnOp};
 pub use crate::products::Products;
 pub use crate::scale::ScaleLimits;
 pub use crate::ty::{BASE_VECTOR_BYTES, MAX_LANES, MAX_VECTOR_BYTES, Ty};
+use crate::weights::Weights;
 use std::fmt;
 
 macro_rules! id {
@@ -495,5 +496,5 @@ pub struct Program {
     /// Bytes of the arena; at least [`OutOfRange::BYTES`] where a kernel may fail.
     pub arena_bytes: usize,
     /// The constants, packed.
-    pub weights: Vec<u8>,
+    pub weights: Weights,
 }

@@ -58,9 +58,11 @@ mod scale;
 pub mod small_floats;
 pub mod text;
 mod ty;
+mod weights;
 
 pub use arith::{Arith, EpilogueBuilder};
 pub use blocked_sum::BlockedSum;
 pub use builder::KernelBuilder;
 pub use egret_float::Denormals;
 pub use ir::*;
+pub use weights::Weights;

@@ -26,7 +26,7 @@ fn programs_of_all_fixtures_are_read_back() {
             let options = Options { target: target.into(), ..Options::default() };
             let program = pipeline::lower(graph, &options, &bound).expect("a fixture").program;
             let weights =
-                |hash: &str| (text::hash(&program.weights) == hash).then(|| program.weights.clone());
+                |hash: &str| (text::hash(&program.weights) == hash).then(|| program.weights.to_vec());
             let printed = text::print(&program);
             let read = text::parse(&printed, &weights).unwrap_or_else(|e| panic!("{model:?}: {e}"));
             assert!(read == program, "{model:?} for {target}");

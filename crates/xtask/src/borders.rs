@@ -11,7 +11,7 @@ const KNOWS: [(&str, &[&str]); 21] = [
     ("egret-ir", &["egret-float"]),
     ("egret-trace", &[]),
     ("egret-machine", &[]),
-    ("egret-loop", &["egret-float"]),
+    ("egret-loop", &["egret-float", "egret-threads"]),
     ("egret-runtime", &[]),
     ("egret-onnx", &["egret-ir"]),
     ("egret-grad", &["egret-ir"]),

@@ -213,7 +213,11 @@ impl Tables {
                 tables.word(0);
             }
         }
-        let weights_hash = *blake3::hash(&program.weights).as_bytes();
+        let mut weights_hash = blake3::Hasher::new();
+        program.weights.each(|piece| {
+            weights_hash.update(piece);
+        });
+        let weights_hash = *weights_hash.finalize().as_bytes();
         let weights_check = abi::weights_check(&weights_hash);
         let (model, target) = (plain.string(&program.name), plain.string(&out.options.target.to_string()));
         let producer = plain.string(&out.options.producer);

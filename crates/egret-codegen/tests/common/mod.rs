@@ -22,7 +22,7 @@ pub fn port(name: &str, elem: Elem, len: usize) -> Port {
 
 /// A program of one kernel whose parameters are, in order, the given storages.
 pub fn program(kernel: Kernel, storages: &[Storage], arena_bytes: usize, weights: Vec<u8>) -> Program {
-    let mut p = Program { name: "m".into(), arena_bytes, weights, ..Program::default() };
+    let mut p = Program { name: "m".into(), arena_bytes, weights: weights.into(), ..Program::default() };
     for (i, (param, storage)) in kernel.params.iter().zip(storages).enumerate() {
         p.buffers.push(Buffer { elem: param.elem, len: param.len, storage: *storage });
         match storage {
@@ -154,7 +154,7 @@ fn same(elem: Elem, denormals: Denormals, a: &[u8], b: &[u8]) -> bool {
 /// The law: what is printed is read back as it was.
 pub fn assert_text(program: &Program, what: &str) {
     let printed = text::print(program);
-    let weights = |hash: &str| (text::hash(&program.weights) == hash).then(|| program.weights.clone());
+    let weights = |hash: &str| (text::hash(&program.weights) == hash).then(|| program.weights.to_vec());
     let read = text::parse(&printed, &weights).unwrap_or_else(|e| panic!("{what}: {e}\n{printed}"));
     assert!(read == *program && text::print(&read) == printed, "{what}:\n{printed}");
 }

@@ -219,7 +219,7 @@ impl Parser {
         self.keyword("arena")?;
         out.arena_bytes = self.number("a number of bytes")?;
         self.keyword("weights")?;
-        out.weights = self.bytes(resolve)?;
+        out.weights = self.bytes(resolve)?.into();
         while self.takes_word("buffer") {
             self.next_id('b', out.buffers.len())?;
             self.mark(":")?;

@@ -107,7 +107,7 @@ fn program() -> Program {
             Call { kernel: KernelId(0), args: vec![], sources: vec![] },
         ],
         arena_bytes: 320,
-        weights: vec![1, 2, 3],
+        weights: vec![1, 2, 3].into(),
     }
 }
 

@@ -20,6 +20,9 @@ use egret_loop::{
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+/// Constants from this many bytes on are packed when the weights are asked for. A smaller one is packed at once.
+const LARGE: usize = 1 << 16;
+
 /// What kernels are lowered into.
 pub struct Ctx<'g> {
     /// The graph.
@@ -142,7 +145,7 @@ impl<'g> Ctx<'g> {
             Arg { buffer: at.buffer, offset: at.offset + offset }
         } else if let Def::Const(t) = &self.graph.value(v).def {
             let elem = buffer_elem(t.dtype())?;
-            self.weights(t, "", elem, |t| t.bytes().to_vec())
+            self.later(t, "", elem, t.bytes().len(), |t, to| to.copy_from_slice(t.bytes()))
         } else {
             let elem = self.elem(v)?;
             let storage = self.direct.get(&v).map_or(Storage::Arena(0), |&i| Storage::Output(i));
@@ -181,6 +184,20 @@ impl<'g> Ctx<'g> {
         Ok(self.weights(t, key, elem, pack))
     }
 
+    /// As [`Ctx::packed`], for constants of any size: a large one is packed only when the weights are asked for. `pack` fills
+    /// `len` bytes, which are zeros before.
+    pub fn packed_later(
+        &mut self,
+        v: ValueId,
+        key: &str,
+        elem: Elem,
+        len: usize,
+        pack: impl Fn(&Tensor, &mut [u8]) + Send + Sync + 'static,
+    ) -> Result<Arg, Unsupported> {
+        let t = self.graph.as_const(v).ok_or_else(|| Unsupported::new("needs a constant operand"))?;
+        Ok(self.later(t, key, elem, len, pack))
+    }
+
     /// Data of a kernel's own (an index table, say) as weights; `key` tells it from all other data.
     pub fn table(&mut self, key: &str, elem: Elem, bytes: Vec<u8>) -> Arg {
         let t = Tensor::from_bytes(DType::U8, &[bytes.len()], &bytes);
@@ -193,11 +210,38 @@ impl<'g> Ctx<'g> {
             return Arg { buffer, offset: 0 };
         }
         let bytes = pack(t);
-        let offset = self.program.weights.len();
-        self.program.weights.extend_from_slice(&bytes);
-        let end = self.program.weights.len().next_multiple_of(ALIGN);
-        self.program.weights.resize(end, 0);
-        let buffer = self.buffer(elem, bytes.len() / elem.size(), Storage::Weights(offset));
+        let offset = self.program.weights.push(&bytes);
+        self.added(id, elem, bytes.len(), offset)
+    }
+
+    fn later(
+        &mut self,
+        t: &Tensor,
+        key: &str,
+        elem: Elem,
+        len: usize,
+        pack: impl Fn(&Tensor, &mut [u8]) + Send + Sync + 'static,
+    ) -> Arg {
+        if len < LARGE {
+            return self.weights(t, key, elem, |t| {
+                let mut bytes = vec![0; len];
+                pack(t, &mut bytes);
+                bytes
+            });
+        }
+        let id = (t.content_hash(), key.to_owned());
+        if let Some(&buffer) = self.constants.get(&id) {
+            return Arg { buffer, offset: 0 };
+        }
+        let source = t.clone();
+        let offset = self.program.weights.push_later(len, move |to| pack(&source, to));
+        self.added(id, elem, len, offset)
+    }
+
+    /// The buffer of weights that were added.
+    fn added(&mut self, id: (ContentHash, String), elem: Elem, len: usize, offset: usize) -> Arg {
+        self.program.weights.align(ALIGN);
+        let buffer = self.buffer(elem, len / elem.size(), Storage::Weights(offset));
         self.constants.insert(id, buffer);
         Arg { buffer, offset: 0 }
     }

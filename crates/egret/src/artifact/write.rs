@@ -162,7 +162,13 @@ fn files(
     if !embedded {
         let head = abi::weights_header(weights_bytes as u64, &weights_hash);
         out.stream(&format!("{m}.weights"), |file| {
-            Ok(file.write_all(&head).and_then(|()| file.write_all(&weights)))
+            let mut written = file.write_all(&head);
+            weights.each(|piece| {
+                if written.is_ok() {
+                    written = file.write_all(piece);
+                }
+            });
+            Ok(written)
         })?;
     }
     drop(weights);

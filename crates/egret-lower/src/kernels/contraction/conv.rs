@@ -5,7 +5,7 @@ use super::conv_buffers::{Output, conv_name, padded};
 use super::depthwise;
 use super::product::{self, Product};
 use super::shape::{Panels, RowAxis, Rows};
-use super::target::{bytes, copy, floats, products, signed, unsigned};
+use super::target::{copy, products};
 use crate::error::Unsupported;
 use crate::geometry::access::StridedAccess;
 use crate::geometry::conv::ConvShape;
@@ -99,14 +99,16 @@ fn weights(
         let depth = products.depth() as usize;
         let sizes = [s.groups, taps, per_in, per_out, width].map(|n| n as usize);
         let (taps, per_in) = (taps as usize, per_in as usize);
-        return ctx.packed(w, &key, products.operands().1, |t| match products {
+        let elem = products.operands().1;
+        let len = packed_len(sizes, depth) * elem.size();
+        return ctx.packed_later(w, &key, elem, len, move |t, to| match products {
             Products::Floats => {
-                let w = floats(t.bytes());
-                bytes(&pack(sizes, depth, |o, i, tap| w[(o * per_in + i) * taps + tap]))
+                let (w, to) = (t.bytes().as_chunks::<4>().0, to.as_chunks_mut::<4>().0);
+                pack_into(to, sizes, depth, |o, i, tap| w[(o * per_in + i) * taps + tap]);
             }
             Products::Bytes => {
-                let w = signed(t.bytes());
-                unsigned(&pack(sizes, depth, |o, i, tap| w[(o * per_in + i) * taps + tap]))
+                let w = t.bytes();
+                pack_into(to, sizes, depth, |o, i, tap| w[(o * per_in + i) * taps + tap]);
             }
         });
     }
@@ -129,15 +131,31 @@ fn weights(
     Ok(to)
 }
 
+/// The elements of what [`pack`] makes.
+fn packed_len([groups, taps, per_in, per_out, width]: [usize; 5], depth: usize) -> usize {
+    groups * per_out.div_ceil(width) * taps * per_in.div_ceil(depth) * width * depth
+}
+
 /// Weights as panels `[group][o / width][taps][i / depth][width][depth]` of `[groups, taps, i per group, o per group,
 /// width]`; `at` gives the element of an output channel, an input channel within its group and a tap.
 pub fn pack<T: Copy + Default>(
-    [groups, taps, per_in, per_out, width]: [usize; 5],
+    sizes: [usize; 5],
     depth: usize,
     at: impl Fn(usize, usize, usize) -> T,
 ) -> Vec<T> {
+    let mut out = vec![T::default(); packed_len(sizes, depth)];
+    pack_into(&mut out, sizes, depth, at);
+    out
+}
+
+/// As [`pack`], into zeros.
+fn pack_into<T: Copy>(
+    out: &mut [T],
+    [_, taps, per_in, per_out, width]: [usize; 5],
+    depth: usize,
+    at: impl Fn(usize, usize, usize) -> T,
+) {
     let (panels, steps) = (per_out.div_ceil(width), per_in.div_ceil(depth));
-    let mut out = vec![T::default(); groups * panels * taps * steps * width * depth];
     for (place, out) in out.chunks_exact_mut(width * depth).enumerate() {
         let (place, step) = (place / steps, place % steps);
         let (place, tap) = (place / taps, place % taps);
@@ -148,5 +166,4 @@ pub fn pack<T: Copy + Default>(
             }
         }
     }
-    out
 }

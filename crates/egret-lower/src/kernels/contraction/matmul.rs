@@ -3,7 +3,7 @@
 use super::blockwise;
 use super::product::{self, Product};
 use super::shape::{Panels, RowAxis, Rows};
-use super::target::{Target, bytes, copy, floats, products, signed, unsigned};
+use super::target::{Target, copy, products};
 use crate::error::Unsupported;
 use crate::geometry::access::StridedAccess;
 use crate::geometry::shape::strides;
@@ -48,11 +48,16 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool,
     let width = Rows { axes: &rows, out: &target.out, expr: &target.expr, products }
         .panel_width(&ctx.options.machine, n);
     let (right, panels, b_stride) = if packs {
-        let right =
-            ctx.packed(w, &format!("panels {width}"), products.operands().1, |t| match products {
-                Products::Floats => bytes(&pack(&floats(t.bytes()), (k, k), n, width, 1)),
-                Products::Bytes => unsigned(&pack(&signed(t.bytes()), (k, whole), n, width, depth)),
-            })?;
+        let elem = products.operands().1;
+        let len = ((n + width - 1) / width * whole * width) as usize * elem.size();
+        let key = format!("panels {width}");
+        let right = ctx.packed_later(w, &key, elem, len, move |t, to| match products {
+            Products::Floats => {
+                let (from, to) = (t.bytes().as_chunks::<4>().0, to.as_chunks_mut::<4>().0);
+                pack(from, (k, k), n, width, 1, to);
+            }
+            Products::Bytes => pack(t.bytes(), (k, whole), n, width, depth, to),
+        })?;
         (right, Panels { width, stride: whole * width }, depth * width)
     } else {
         (ctx.place(w)?, Panels { width, stride: width }, n)
@@ -86,10 +91,9 @@ fn widened(ctx: &mut Ctx, x: ValueId, dims: &[i64], outer: &[i64]) -> Result<Arg
     Ok(to)
 }
 
-/// `[k, n]` as panels `[n / width][whole / depth][width][depth]` of `whole` rows; what is not in `b` is zeros.
-fn pack<T: Copy + Default>(b: &[T], (k, whole): (i64, i64), n: i64, width: i64, depth: i64) -> Vec<T> {
+/// `[k, n]` as panels `[n / width][whole / depth][width][depth]` of `whole` rows; what is not in `b` stays zeros.
+fn pack<T: Copy>(b: &[T], (k, whole): (i64, i64), n: i64, width: i64, depth: i64, out: &mut [T]) {
     let [k, whole, n, width, depth] = [k, whole, n, width, depth].map(|n| n as usize);
-    let mut out = vec![T::default(); n.div_ceil(width) * whole * width];
     for (panel, out) in out.chunks_exact_mut(whole * width).enumerate() {
         let from = panel * width;
         let count = width.min(n - from);
@@ -99,5 +103,4 @@ fn pack<T: Copy + Default>(b: &[T], (k, whole): (i64, i64), n: i64, width: i64, 
             row.iter().enumerate().for_each(|(c, &x)| step[c * depth + i % depth] = x);
         }
     }
-    out
 }

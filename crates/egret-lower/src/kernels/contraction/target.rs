@@ -76,16 +76,6 @@ pub fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
 
-/// The i8 elements of a constant's bytes.
-pub fn signed(bytes: &[u8]) -> Vec<i8> {
-    bytes.iter().map(|&b| b as i8).collect()
-}
-
-/// The bytes of i8 elements.
-pub fn unsigned(elements: &[i8]) -> Vec<u8> {
-    elements.iter().map(|&x| x as u8).collect()
-}
-
 /// The bytes of f32 elements.
 pub fn bytes(floats: &[f32]) -> Vec<u8> {
     floats.iter().flat_map(|x| x.to_le_bytes()).collect()
