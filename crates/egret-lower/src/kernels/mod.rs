@@ -7,9 +7,11 @@ mod arg_reduce;
 mod contraction;
 pub mod elementwise;
 mod gather_scatter;
+mod grid_sample;
 mod linalg;
 mod movement;
 mod normalization;
+mod points;
 mod recurrent;
 mod reduction;
 mod rotary;
@@ -89,6 +91,7 @@ pub const KERNELS: &[KernelFamily] = &[
     row(these(&[Op::MaxPoolIndices]), window::max_pool_indices),
     row(these(&[Op::Col2im]), window::col2im),
     row(these(&[Op::Resize]), sampling::resize),
+    row(these(&[Op::GridSample]), grid_sample::lower),
     row(these(&[Op::Gather]), gather_scatter::gather),
     row(these(&[Op::GatherElements]), gather_scatter::gather_elements),
     row(these(&[Op::GatherNd]), gather_scatter::gather_nd),
@@ -122,7 +125,7 @@ pub const REFUSED: &[(Ops, &str)] = &[
         "the shape of its result depends on its input's values, and compiled code has constant shapes",
     ),
     (
-        these(&[Op::GridSample, Op::RoiAlign, Op::DeformConv, Op::Tfidf]),
+        these(&[Op::RoiAlign, Op::DeformConv, Op::Tfidf]),
         "has no kernel yet; run the model with --engine interp",
     ),
 ];

@@ -23,7 +23,7 @@ fn rounds_once(op: Op) -> bool {
     op.is_elementwise()
         || is_exact(op, "")
         || matches!(op, Matmul | Conv | ConvTranspose | Attention | Softmax | LayerNorm | RmsNorm)
-        || matches!(op, Reduce | ArgReduce | Pool | Resize)
+        || matches!(op, Reduce | ArgReduce | Pool | Resize | GridSample)
 }
 
 /// Whether an operation only moves elements.
