@@ -10,7 +10,7 @@ use crate::names::{initialised, key, node_name, node_place, normal, opsets};
 use crate::ops;
 use crate::order::in_order;
 use crate::scope::{Frame, Level, Scopes, Slot};
-use egret_ir::{Builder, Graph, ValueId, advice};
+use egret_ir::{Builder, Graph, Tensor, ValueId, advice};
 use onnx_protobuf::{AttributeProto, FunctionProto, GraphProto, NodeProto};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
@@ -19,6 +19,15 @@ use std::rc::Rc;
 const MAX_FRAMES: usize = 64;
 /// More nodes than this, functions inlined, are refused.
 const MAX_NODES: usize = 1 << 20;
+
+/// Bytes of constants that are hashed together; equal ones are held several times until then.
+const BATCH: usize = 32 << 20;
+/// From this many bytes of constants on their hashes are made on several threads.
+const WORTH_A_THREAD: usize = 1 << 20;
+
+fn bytes_of(tensors: &[(&str, Tensor)]) -> usize {
+    tensors.iter().map(|(_, t)| t.bytes().len()).sum()
+}
 
 /// Model-local functions by domain, name and overload.
 pub(crate) type Functions<'m> = BTreeMap<(String, String, String), &'m FunctionProto>;
@@ -152,11 +161,14 @@ impl<'m> Importer<'m> {
         proto: &'m GraphProto,
         given: &BTreeSet<&str>,
     ) -> Result<(), ImportError> {
+        let mut decoded: Vec<(&str, Tensor)> = vec![];
         for tensor in proto.initializer.iter().filter(|t| !given.contains(t.name.as_str())) {
-            let tensor_value = decode_tensor_external(tensor, &mut self.external)?;
-            let value = self.scopes.builder().constant(tensor_value);
-            self.define(&tensor.name, Slot::Value(value))?;
+            decoded.push((&tensor.name, decode_tensor_external(tensor, &mut self.external)?));
+            if bytes_of(&decoded) >= BATCH {
+                self.constants(std::mem::take(&mut decoded))?;
+            }
         }
+        self.constants(decoded)?;
         for sparse in &proto.sparse_initializer {
             let name = &sparse.values.get_or_default().name;
             if given.contains(name.as_str()) {
@@ -169,6 +181,18 @@ impl<'m> Importer<'m> {
         }
         self.run(&proto.node)?;
         self.declared_types(proto)
+    }
+
+    /// Define constants in the innermost frame. A graph knows them by their hashes: those of large ones are made on all threads.
+    fn constants(&mut self, tensors: Vec<(&str, Tensor)>) -> Result<(), ImportError> {
+        if bytes_of(&tensors) >= WORTH_A_THREAD {
+            egret_threads::map(&tensors, 0, |(_, t)| t.content_hash());
+        }
+        for (name, tensor) in tensors {
+            let value = self.scopes.builder().constant(tensor);
+            self.define(name, Slot::Value(value))?;
+        }
+        Ok(())
     }
 
     /// Import nodes into the innermost frame.

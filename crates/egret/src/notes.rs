@@ -2,7 +2,7 @@
 
 use crate::options::Options;
 use crate::pipeline::Lowered;
-use egret_ir::{DType, Family, Graph, Node, Op, text};
+use egret_ir::{DType, Family, Graph, Node, Op, Tensor, text};
 use egret_opt::rules::{Rule, Tier, shipped};
 use egret_trace::{Kind, Trace, Why};
 use std::collections::BTreeMap;
@@ -25,8 +25,13 @@ pub struct Constants {
 impl Constants {
     /// Count those of a graph; small constants are shapes and scales and left out.
     pub fn of(graph: &Graph) -> Constants {
+        Constants::among(&text::constants(graph))
+    }
+
+    /// As [`Constants::of`], of the graph's [`text::constants`].
+    pub fn among(constants: &BTreeMap<String, Tensor>) -> Constants {
         let mut out = Constants::default();
-        for tensor in text::constants(graph).values().filter(|t| t.dtype() != DType::String) {
+        for tensor in constants.values().filter(|t| t.dtype() != DType::String) {
             let zeros = match tensor.dtype().size() {
                 1 => tensor.bytes().iter().filter(|b| **b == 0).count(),
                 2 => count::<2>(tensor.bytes(), |b| u16::from_le_bytes(b) == 0),

@@ -13,7 +13,7 @@ const KNOWS: [(&str, &[&str]); 21] = [
     ("egret-machine", &[]),
     ("egret-loop", &["egret-float", "egret-threads"]),
     ("egret-runtime", &[]),
-    ("egret-onnx", &["egret-ir"]),
+    ("egret-onnx", &["egret-ir", "egret-threads"]),
     ("egret-grad", &["egret-ir"]),
     ("egret-opt", &["egret-ir", "egret-machine", "egret-threads"]),
     ("egret-lower", &["egret-ir", "egret-loop", "egret-machine", "egret-trace"]),

@@ -12,8 +12,11 @@ use crate::regions::{
 };
 use crate::report::{Findings, Rewrite, RuleCount};
 use crate::rules::{Rule, Tier};
-use egret_ir::Graph;
+use egret_ir::{Graph, Tensor};
 use std::collections::HashMap;
+
+/// Constants of fewer elements are measured when somebody asks.
+const WORTH_A_THREAD: usize = 1 << 16;
 
 /// What to saturate a graph with.
 pub(crate) struct EqsatOptions<'a> {
@@ -124,6 +127,7 @@ fn read(graph: &Graph, options: &EqsatOptions) -> Pieces {
     let mut numbering = Numbering::of(graph, &order);
     let affinity = Affinity::of(options.rules.iter().copied());
     let cut = regions(graph, &order, &numbering, &affinity);
+    weigh(graph, &cut, options.threads);
     let mut canonicalizer = Canonicalizer::new(graph, &mut numbering, options.rules, options.deep);
     let mut known: HashMap<Key, usize> = HashMap::new();
     let mut pieces = Pieces { regions: Vec::with_capacity(cut.len()), distinct: vec![] };
@@ -137,6 +141,14 @@ fn read(graph: &Graph, options: &EqsatOptions) -> Pieces {
         pieces.regions.push((region, binding, distinct));
     }
     pieces
+}
+
+/// Measures the weights that regions read, on several threads: their summaries ask for it one after another.
+fn weigh(graph: &Graph, regions: &[Region], threads: usize) {
+    let operands = regions.iter().flat_map(|r| &r.nodes).flat_map(|&n| &graph.node(n).operands);
+    let constants = operands.flatten().filter_map(|&v| graph.as_const(v));
+    let large: Vec<&Tensor> = constants.filter(|t| t.len() >= WORTH_A_THREAD).collect();
+    egret_threads::map(&large, threads, |t| t.magnitudes());
 }
 
 impl Findings {

@@ -40,12 +40,16 @@ pub fn compile(request: &Request) -> Result<Compiled> {
 pub fn compile_changed(request: &Request, change: &dyn Fn(Graph) -> Result<Graph>) -> Result<Compiled> {
     check(request)?;
     let Imported { files: sources, graph, bound, mut notes, .. } = request.source.import()?;
-    let hashed = {
-        let model = sources[0].clone();
-        std::thread::spawn(move || hash_of(&model))
-    };
     let graph = change(graph)?;
-    let before = notes::Constants::of(&graph);
+    // What passes over all bytes of the model, beside what is made of it.
+    let passed = {
+        let (model, constants) = (sources[0].clone(), egret_ir::text::constants(&graph));
+        std::thread::spawn(move || {
+            let before = notes::Constants::among(&constants);
+            drop(constants);
+            hash_of(&model).map(|hash| (hash, before))
+        })
+    };
     let mut recorder = match &request.report {
         Some(_) => Some(report::Recorder::new(pipeline::cost_model(&request.options)?)),
         None => None,
@@ -65,6 +69,8 @@ pub fn compile_changed(request: &Request, change: &dyn Fn(Graph) -> Result<Graph
         None => (pipeline::lower(graph, &options, &bound)?, story::Story::default()),
     };
     let target = pipeline::target_name(&request.options)?;
+    let (model_hash, before) =
+        passed.join().map_err(|_| Error::internal("reading the model panicked"))??;
     notes.extend(notes::of(&before, &lowered, &options));
     let Lowered { graph, program, trace, .. } = lowered;
     let (kernels, arena_bytes, weights_bytes) =
@@ -76,7 +82,6 @@ pub fn compile_changed(request: &Request, change: &dyn Fn(Graph) -> Result<Graph
     });
     // Graphs hold the weights as they were in the model.
     drop((graph, story));
-    let model_hash = hashed.join().map_err(|_| Error::internal("the hash of the model panicked"))??;
     let mut files = files(request, &sources, program, &trace, &model_hash, &target)?;
     if let (Some(path), Some(page)) = (&request.report, page) {
         if let Err(e) = crate::files::write(path, page.as_bytes()) {
