@@ -51,6 +51,7 @@ fn sample() -> Program {
             Call { kernel: KernelId(0), args: vec![arg(0), arg(4), arg(3)], sources: vec![] },
             Call { kernel: KernelId(1), args: vec![arg(3), arg(1), arg(2)], sources: vec![] },
         ],
+        guards: vec![],
         arena_bytes: 128,
         weights,
     }

@@ -2,6 +2,7 @@
 
 mod arithmetic;
 
+use crate::flow::{self, Step};
 use crate::ir::*;
 use arithmetic::{f32_of, int_of};
 use std::fmt;
@@ -80,22 +81,40 @@ pub fn run_with(
     memories.extend(inputs.iter().map(|i| i.to_vec()));
     memories.extend(program.outputs.iter().map(|o| vec![0xa5u8; bytes(o)]));
     let first_output = 2 + inputs.len();
-    for (n, call) in program.calls.iter().enumerate() {
+    let pointer = |arg: &Arg| {
+        let buffer = &program.buffers[arg.buffer.0 as usize];
+        let (memory, base) = match buffer.storage {
+            Storage::Arena(o) => (0, o),
+            Storage::Weights(o) => (1, o),
+            Storage::Input(i) => (2 + i, 0),
+            Storage::Output(i) => (first_output + i, 0),
+        };
+        Pointer { memory, offset: base + arg.offset * buffer.elem.size() }
+    };
+    let steps = flow::steps(program).map_err(|e| InterpError::Broken(e.to_string()))?;
+    let mut next = 0;
+    while let Some(step) = steps.get(next) {
+        next += 1;
+        let n = match step {
+            Step::Jump(to) => {
+                next = *to;
+                continue;
+            }
+            Step::Unless(cond, holds, to) => {
+                let at = pointer(cond);
+                let value = memories.get(at.memory).and_then(|m| m.get(at.offset));
+                let value =
+                    value.ok_or_else(|| InterpError::Broken("a condition outside its memory".into()))?;
+                if (*value != 0) != *holds {
+                    next = *to;
+                }
+                continue;
+            }
+            Step::Call(n) => *n,
+        };
+        let call = &program.calls[n];
         let kernel = &program.kernels[call.kernel.0 as usize];
-        let args: Vec<Pointer> = call
-            .args
-            .iter()
-            .map(|arg| {
-                let buffer = &program.buffers[arg.buffer.0 as usize];
-                let (memory, base) = match buffer.storage {
-                    Storage::Arena(o) => (0, o),
-                    Storage::Weights(o) => (1, o),
-                    Storage::Input(i) => (2 + i, 0),
-                    Storage::Output(i) => (first_output + i, 0),
-                };
-                Pointer { memory, offset: base + arg.offset * buffer.elem.size() }
-            })
-            .collect();
+        let args: Vec<Pointer> = call.args.iter().map(pointer).collect();
         run_kernel(kernel, &mut memories, &args, arithmetic).map_err(|e| match e {
             InterpError::Broken(m) => InterpError::Broken(format!("call {n}, kernel {}: {m}", kernel.name)),
             InterpError::OutOfRange(_, bad) => InterpError::OutOfRange(n, bad),

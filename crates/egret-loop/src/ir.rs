@@ -463,6 +463,19 @@ pub struct Call {
     pub sources: Vec<String>,
 }
 
+/// Calls that run only where a condition holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guard {
+    /// A `Bool` of a buffer.
+    pub cond: Arg,
+    /// What the condition must be.
+    pub holds: bool,
+    /// The calls, by index; never empty. Guards are nested or disjoint.
+    pub calls: std::ops::Range<usize>,
+    /// Whether the condition is looked at again behind the calls, and they run again.
+    pub repeats: bool,
+}
+
 /// An input or output of a program, as the caller sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {
@@ -493,6 +506,8 @@ pub struct Program {
     pub kernels: Vec<Kernel>,
     /// Kernel runs, in order; each sees what the ones before it wrote.
     pub calls: Vec<Call>,
+    /// Which of them run only where a condition holds, and which run again.
+    pub guards: Vec<Guard>,
     /// Bytes of the arena; at least [`OutOfRange::BYTES`] where a kernel may fail.
     pub arena_bytes: usize,
     /// The constants, packed.

@@ -47,6 +47,7 @@ mod arith;
 mod blocked_sum;
 mod builder;
 mod elem;
+pub mod flow;
 pub mod interp;
 pub mod ir;
 pub mod masks;

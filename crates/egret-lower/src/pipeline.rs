@@ -1,14 +1,15 @@
 //! The way of a graph through the crate.
 
-use crate::error::{Fault, LowerError, Refusal};
+use crate::error::{Fault, LowerError, Refusal, Unsupported};
 use crate::kernels::{self, elementwise};
 use crate::options::LowerOptions;
 use crate::plan::{constant_indices, decompose, fusion, half_floats, halo, legalize};
-use crate::program::context::Ctx;
+use crate::program::context::{Ctx, SubOperand};
 use crate::remarks;
-use egret_ir::{Graph, NodeId, TypeError};
-use egret_loop::Program;
+use egret_ir::{DimEnv, Graph, NodeId, TypeError};
+use egret_loop::{Arg, Program};
 use egret_trace::Trace;
+use std::borrow::Cow;
 
 /// A program, and whose work it does.
 #[derive(Clone, Debug, Default)]
@@ -38,41 +39,11 @@ pub fn lower_traced(
     options: &LowerOptions,
     trace: Option<&mut Trace>,
 ) -> Result<Lowered, LowerError> {
-    let broken = |e: TypeError| LowerError { refusals: vec![Refusal::of_graph(e.to_string())] };
-    let (widened, made) = half_floats::widen(graph).map_err(broken)?;
-    let (expanded, mut origins) = decompose::decompose(&widened).map_err(broken)?;
-    origins.values_mut().for_each(|n| *n = *made.get(n).unwrap_or(n));
-    made.into_iter().for_each(|(new, n)| {
-        origins.entry(new).or_insert(n);
-    });
-    let graph = expanded.as_ref();
-    let mut refusals = legalize::graph(graph, kernels::refusal);
-    let refused: std::collections::BTreeSet<_> = refusals.iter().filter_map(|r| r.node).collect();
-    // Dims that are not constant would make every later message a consequence of the first.
-    if legalize::has_open_dims(graph) || refusals.iter().any(|r| r.node.is_none()) {
-        return Err(LowerError { refusals });
-    }
-    let wrong = constant_indices::refusals(graph);
-    if !wrong.is_empty() {
-        return Err(LowerError { refusals: wrong });
-    }
+    let prepared = prepare(graph)?;
+    let (graph, origins) = (prepared.graph.as_ref(), prepared.origins);
     let mut ctx = Ctx::new(graph, options)?;
-    let mut groups = fusion::build(graph, options);
-    if options.fuse {
-        ctx.halos = halo::plan(graph, &mut groups);
-    }
-    for group in &groups {
-        if group.nodes.iter().any(|n| refused.contains(n)) {
-            continue;
-        }
-        ctx.begin(group);
-        if let Err(reason) = kernels::lower(&mut ctx, group) {
-            refusals.push(Refusal::of_kernel(graph, group.node(), reason));
-        }
-    }
-    if !refusals.is_empty() {
-        return Err(LowerError { refusals });
-    }
+    ctx.lower_sub_graph = sub_graph;
+    let groups = groups(&mut ctx, prepared.refusals)?;
     copy_outputs(&mut ctx)?;
     let (program, mut nodes) = ctx.finish()?;
     for of in &mut nodes {
@@ -85,6 +56,102 @@ pub fn lower_traced(
         remarks::kernels(&program, trace);
     }
     Ok(Lowered { program, nodes })
+}
+
+/// A graph of operations that have kernels.
+struct Prepared<'g> {
+    graph: Cow<'g, Graph>,
+    /// For each node that stands for a part of another one: that one, by its number before.
+    origins: decompose::Origins,
+    /// What cannot be lowered so far: nodes only.
+    refusals: Vec<Refusal>,
+}
+
+/// Decomposes what has no kernel of its own, and looks for what cannot be compiled.
+fn prepare(graph: &Graph) -> Result<Prepared<'_>, LowerError> {
+    let broken = |e: TypeError| LowerError { refusals: vec![Refusal::of_graph(e.to_string())] };
+    let (widened, made) = half_floats::widen(graph).map_err(broken)?;
+    let (graph, mut origins) = match widened {
+        Cow::Borrowed(graph) => decompose::decompose(graph).map_err(broken)?,
+        Cow::Owned(graph) => {
+            let (graph, origins) = decompose::decompose(&graph).map_err(broken)?;
+            (Cow::Owned(graph.into_owned()), origins)
+        }
+    };
+    origins.values_mut().for_each(|n| *n = *made.get(n).unwrap_or(n));
+    made.into_iter().for_each(|(new, n)| {
+        origins.entry(new).or_insert(n);
+    });
+    let refusals = legalize::graph(&graph, kernels::refusal);
+    // Dims that are not constant would make every later message a consequence of the first.
+    if legalize::has_open_dims(&graph) || refusals.iter().any(|r| r.node.is_none()) {
+        return Err(LowerError { refusals });
+    }
+    let wrong = constant_indices::refusals(&graph);
+    if !wrong.is_empty() {
+        return Err(LowerError { refusals: wrong });
+    }
+    Ok(Prepared { graph, origins, refusals })
+}
+
+/// Lowers the groups of a context's graph; gives them.
+fn groups(ctx: &mut Ctx, mut refusals: Vec<Refusal>) -> Result<Vec<fusion::FusionGroup>, LowerError> {
+    let graph = ctx.graph;
+    let refused: std::collections::BTreeSet<_> = refusals.iter().filter_map(|r| r.node).collect();
+    let mut groups = fusion::build(graph, ctx.options);
+    if ctx.options.fuse {
+        ctx.halos = halo::plan(graph, &mut groups);
+    }
+    for group in &groups {
+        if group.nodes.iter().any(|n| refused.contains(n)) {
+            continue;
+        }
+        ctx.begin(group);
+        if let Err(reason) = kernels::lower(ctx, group) {
+            refusals.push(Refusal::of_kernel(graph, group.node(), reason));
+        }
+    }
+    if refusals.is_empty() { Ok(groups) } else { Err(LowerError { refusals }) }
+}
+
+/// Lowers a sub-graph into the program; gives the places of its outputs. Operands that are constants are constants in it.
+///
+/// # Errors
+/// The first node of it that cannot be lowered.
+fn sub_graph(
+    ctx: &mut Ctx,
+    graph: &Graph,
+    operands: &[SubOperand],
+    outputs: &[Arg],
+) -> Result<Vec<Arg>, Unsupported> {
+    let mut graph = graph.clone();
+    let (mut places, mut symbols) = (vec![], DimEnv::new());
+    for (&inside, operand) in graph.inputs().to_vec().iter().zip(operands) {
+        let (place, dims) = match operand {
+            SubOperand::Value(v) => (ctx.place(*v)?, ctx.dims(*v)),
+            SubOperand::At(at, dims) => (*at, dims.clone()),
+        };
+        places.push(place);
+        let shape = graph.ty(inside).as_tensor().map(|t| t.shape.clone()).unwrap_or_default();
+        symbols.extend(shape.iter().zip(dims).filter_map(|(s, d)| Some((s.as_symbol()?.to_owned(), d))));
+        if let SubOperand::Value(v) = operand
+            && let Some(tensor) = ctx.graph.as_const(*v)
+        {
+            let constant = graph.add_const(tensor.clone());
+            graph.replace_uses(inside, constant);
+        }
+    }
+    graph.bind_dims(&symbols);
+    let inside = |e: LowerError| {
+        let reason = e.refusals.first().map_or_else(|| "it cannot be lowered".into(), ToString::to_string);
+        Unsupported::new(format!("holds a sub-graph that cannot be compiled: {reason}"))
+    };
+    let prepared = prepare(&graph).map_err(inside)?;
+    ctx.within(&prepared.graph, &places, outputs, |ctx| {
+        groups(ctx, prepared.refusals).map_err(inside)?;
+        let outputs = ctx.graph.outputs().to_vec();
+        outputs.into_iter().map(|v| ctx.place(v)).collect()
+    })
 }
 
 /// Copies outputs that are not computed straight into the caller's buffers: inputs, constants, parts of

@@ -28,7 +28,7 @@ pub struct Native {
     _dir: Option<Scratch>,
 }
 
-/// Outputs of a run, and the seconds of every kernel in the order they ran.
+/// Outputs of a run, and the seconds of every kernel run of the program, in order.
 pub type Profiled = (Vec<Value>, Vec<(Work, f64)>);
 
 impl From<CallError> for Error {
@@ -183,16 +183,20 @@ impl Native {
         Ok(NativeSession { native: self, inputs: tensors, outputs, env: self.pool.env() })
     }
 
-    /// Run it once and measure every kernel: names and seconds, in the order they ran.
+    /// Run it once and measure every kernel run of the program, in order: its work, and the seconds of all its rounds; 0 for one that
+    /// did not run.
     pub fn profile(&self, inputs: &[Value]) -> Result<Profiled> {
-        // When each kernel began, then how long it took.
-        let clock = RefCell::new((None, vec![]));
+        // When a kernel run began, and how long each took, by its number: a loop runs some again, a branch none.
+        let clock = RefCell::new((None, vec![0.0; self.work.len()]));
         let tick = |kernel: u32, phase: Phase| {
             let (began, spans) = &mut *clock.borrow_mut();
             match phase {
                 Phase::Begin => *began = Some(Instant::now()),
                 Phase::End => {
-                    spans.push((kernel, began.take().map_or(0.0, |t: Instant| t.elapsed().as_secs_f64())));
+                    let took = began.take().map_or(0.0, |t: Instant| t.elapsed().as_secs_f64());
+                    let kernel = kernel as usize;
+                    spans.resize(spans.len().max(kernel + 1), 0.0);
+                    spans[kernel] += took;
                 }
             }
         };
@@ -202,11 +206,11 @@ impl Native {
         session.env = session.env.with_profile(&tick);
         session.step()?;
         let outputs = session.outputs()?;
-        let work = |k: u32| {
-            let known = self.work.get(k as usize).cloned();
+        let work = |k: usize| {
+            let known = self.work.get(k).cloned();
             known.unwrap_or_else(|| work::unknown(&[format!("kernel {k}")]).remove(0))
         };
-        Ok((outputs, clock.take().1.into_iter().map(|(k, t)| (work(k), t)).collect()))
+        Ok((outputs, clock.take().1.into_iter().enumerate().map(|(k, t)| (work(k), t)).collect()))
     }
 }
 

@@ -59,7 +59,8 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let (outputs, profile) = match (args.profile, native) {
         (true, Some(native)) => {
-            let (outputs, spans) = native.profile(&ready.inputs)?;
+            let (outputs, mut spans) = native.profile(&ready.inputs)?;
+            spans.retain(|(_, seconds)| *seconds > 0.0);
             (outputs, Some(Profile::new(&spans).text(args.verbose)))
         }
         (true, None) => return Err(Error::user("--profile measures kernels; --engine interp has none")),

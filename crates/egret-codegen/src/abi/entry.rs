@@ -8,6 +8,7 @@ use std::mem::{offset_of, size_of};
 
 use crate::abi::failure;
 use crate::abi::float::FloatState;
+use crate::abi::flow;
 use crate::abi::tables::{Tables, arg, call, limit};
 use crate::error::{Result, broken};
 use crate::output::Output;
@@ -488,7 +489,7 @@ pub(crate) fn run<M: Module>(out: &mut Output<'_, M>, tables: &Tables) -> Result
         if can_fail {
             failure::clear(w.b, args);
         }
-        w.for_n(n_calls, |w, i| {
+        let run_call = |w: &mut Writer<'_, '_>, i: Value| {
             let entry = w.entry(calls, i, call::SIZE);
             let report = |w: &mut Writer<'_, '_>, phase: i64| {
                 let wanted = w.is(IntCC::NotEqual, on_profile, 0);
@@ -535,7 +536,16 @@ pub(crate) fn run<M: Module>(out: &mut Output<'_, M>, tables: &Tables) -> Result
                     b.ins().call_indirect(kernel, function, &[args, zero, tasks]);
                 });
             }
-        });
+        };
+        match tables.steps {
+            (_, 0) => w.for_n(n_calls, run_call),
+            (at, words) => {
+                let table = w.address(module, tables.tables, at);
+                flow::walk(w.b, table, words, memories, |b, i| {
+                    run_call(&mut Writer { b, params: vec![] }, i)
+                });
+            }
+        }
         w.ret(0);
         w.finish();
         Ok(())

@@ -4,4 +4,5 @@ pub(crate) mod cpu;
 pub(crate) mod entry;
 pub(crate) mod failure;
 mod float;
+mod flow;
 pub(crate) mod tables;

@@ -1,10 +1,11 @@
 //! The constant data of a model: its description ([`egret_runtime::abi::Info`]) and the tables that `run` walks.
 
 use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module};
-use egret_loop::{Port, Storage};
+use egret_loop::{Arg, Port, Storage};
 use egret_runtime::abi;
 use std::mem::{offset_of, size_of};
 
+use crate::abi::flow;
 use crate::error::{CodegenError, Result, broken};
 use crate::output::Output;
 
@@ -54,6 +55,8 @@ pub(crate) struct Tables {
     pub limits: i64,
     /// Offset of the calls.
     pub calls: i64,
+    /// Offset of the steps, and words there: none where the calls run in order.
+    pub steps: (i64, usize),
     /// Most arguments of a call.
     pub max_args: usize,
     /// BLAKE3 of the weights.
@@ -171,6 +174,19 @@ impl Tables {
         }
         let calls = tables.align();
         let arena = ports.len() as i64;
+        let place = |a: &Arg| {
+            let buffer = program
+                .buffers
+                .get(a.buffer.0 as usize)
+                .ok_or_else(|| broken(format!("there is no {}", a.buffer)))?;
+            let (memory, offset) = match buffer.storage {
+                Storage::Input(i) => (i as i64, 0),
+                Storage::Output(i) => ((program.inputs.len() + i) as i64, 0),
+                Storage::Arena(o) => (arena, o),
+                Storage::Weights(o) => (arena + 1, o),
+            };
+            Ok([memory, (offset + a.offset * buffer.elem.size()) as i64])
+        };
         for call in &program.calls {
             let index = call.kernel.0 as usize;
             let (Some(kernel), Some(id)) = (program.kernels.get(index), kernels.get(index)) else {
@@ -179,26 +195,15 @@ impl Tables {
             if kernel.params.len() != call.args.len() {
                 return Err(broken(format!("{} arguments for kernel {}", call.args.len(), kernel.name)));
             }
-            let list = call.args.iter().map(|a| {
-                let buffer = program
-                    .buffers
-                    .get(a.buffer.0 as usize)
-                    .ok_or_else(|| broken(format!("there is no {}", a.buffer)))?;
-                let (memory, offset) = match buffer.storage {
-                    Storage::Input(i) => (i as i64, 0),
-                    Storage::Output(i) => ((program.inputs.len() + i) as i64, 0),
-                    Storage::Arena(o) => (arena, o),
-                    Storage::Weights(o) => (arena + 1, o),
-                };
-                Ok([memory, (offset + a.offset * buffer.elem.size()) as i64])
-            });
-            let list: Vec<_> = list.collect::<Result<Vec<_>>>()?;
+            let list: Vec<_> = call.args.iter().map(place).collect::<Result<Vec<_>>>()?;
             let list = plain.words(list.into_iter().flatten());
             tables.function(*id);
             tables.word(kernel.tasks.max(1) as u64);
             tables.word(call.args.len() as u64);
             tables.pointer(list);
         }
+        let words = flow::table(program, place)?;
+        let steps = (tables.words(words.iter().copied()) as i64, words.len());
         let names = tables.align();
         for call in &program.calls {
             let name = plain.string(&program.kernels[call.kernel.0 as usize].name);
@@ -259,6 +264,7 @@ impl Tables {
             tables,
             limits: limits as i64,
             calls: calls as i64,
+            steps,
             max_args,
             weights_hash,
             weights_check,

@@ -247,11 +247,7 @@ impl Parser {
         while self.takes_word("call") {
             let kernel = KernelId(self.known('k', out.kernels.len(), "a kernel")?);
             self.mark("(")?;
-            let args = self.list(")", |p| {
-                let buffer = BufferId(p.known('b', out.buffers.len(), "a buffer")?);
-                let offset = if p.takes("+") { p.number("an offset")? } else { 0 };
-                Ok(Arg { buffer, offset })
-            })?;
+            let args = self.list(")", |p| p.arg(out.buffers.len()))?;
             let mut sources = vec![];
             if self.takes_word("of") {
                 sources.push(self.quoted("a node")?);
@@ -261,7 +257,26 @@ impl Parser {
             }
             out.calls.push(Call { kernel, args, sources });
         }
-        Ok(out)
+        loop {
+            let repeats = self.takes_word("while");
+            if !repeats && !self.takes_word("if") {
+                return Ok(out);
+            }
+            let holds = !self.takes_word("not");
+            let cond = self.arg(out.buffers.len())?;
+            self.keyword("run")?;
+            let begin = self.number("the first call")?;
+            self.mark("..")?;
+            let end = self.number("the call behind the last")?;
+            out.guards.push(Guard { cond, holds, calls: begin..end, repeats });
+        }
+    }
+
+    /// One of so many buffers, from an element on.
+    fn arg(&mut self, buffers: usize) -> Parse<Arg> {
+        let buffer = BufferId(self.known('b', buffers, "a buffer")?);
+        let offset = if self.takes("+") { self.number("an offset")? } else { 0 };
+        Ok(Arg { buffer, offset })
     }
 
     // ---- kernels ----

@@ -42,15 +42,26 @@ pub(super) fn program(p: &Program, out: &mut String) {
         out.push('\n');
     }
     for call in &p.calls {
-        let args = list(call.args.iter().map(|a| match a.offset {
-            0 => a.buffer.to_string(),
-            at => format!("{} + {at}", a.buffer),
-        }));
+        let args = list(call.args.iter().map(arg));
         put!(out, "call {}({args})", call.kernel);
         if !call.sources.is_empty() {
             put!(out, " of {}", list(call.sources.iter().map(|s| format!("{s:?}"))));
         }
         out.push('\n');
+    }
+    for guard in &p.guards {
+        let cond = arg(&guard.cond);
+        let verb = if guard.repeats { "while" } else { "if" };
+        let not = if guard.holds { "" } else { "not " };
+        put!(out, "{verb} {not}{cond} run {} .. {}\n", guard.calls.start, guard.calls.end);
+    }
+}
+
+/// A buffer from an element on.
+fn arg(arg: &Arg) -> String {
+    match arg.offset {
+        0 => arg.buffer.to_string(),
+        at => format!("{} + {at}", arg.buffer),
     }
 }
 

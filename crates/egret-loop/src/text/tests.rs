@@ -106,6 +106,15 @@ fn program() -> Program {
             },
             Call { kernel: KernelId(0), args: vec![], sources: vec![] },
         ],
+        guards: vec![
+            Guard {
+                cond: Arg { buffer: BufferId(0), offset: 3 },
+                holds: false,
+                calls: 1..2,
+                repeats: false,
+            },
+            Guard { cond: Arg { buffer: BufferId(1), offset: 0 }, holds: true, calls: 0..2, repeats: true },
+        ],
         arena_bytes: 320,
         weights: vec![1, 2, 3].into(),
     }

@@ -5,6 +5,7 @@
 
 mod arg_reduce;
 mod contraction;
+mod control;
 pub mod elementwise;
 mod gather_scatter;
 mod grid_sample;
@@ -101,6 +102,9 @@ pub const KERNELS: &[KernelFamily] = &[
     row(these(&[Op::TopK]), sort::top_k),
     row(these(&[Op::Det]), linalg::det),
     row(these(&[Op::TreeEnsemble]), trees::lower),
+    row(these(&[Op::If]), control::if_),
+    row(these(&[Op::Loop]), control::loop_),
+    row(these(&[Op::Scan]), control::scan),
     row(these(&[Op::Lstm, Op::Gru, Op::Rnn]), recurrent::lower),
 ];
 
@@ -115,10 +119,6 @@ pub const REFUSED: &[(Ops, &str)] = &[
     (
         Ops::Trait(Trait::Host),
         "works on strings or sequences, which compiled code does not hold; run the model in the interpreter",
-    ),
-    (
-        Ops::Family(Family::Control),
-        "control flow with sub-graphs is not compiled; run the model in the interpreter",
     ),
     (
         Ops::Trait(Trait::DataDependent),

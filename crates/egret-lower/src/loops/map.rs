@@ -92,7 +92,7 @@ fn shares(expr: &Expr, operands: &[StridedOperand], args: &[Arg], i: usize) -> b
 }
 
 /// An element type that is copied without being looked at.
-fn copy_elem(elem: Elem) -> Elem {
+pub fn copy_elem(elem: Elem) -> Elem {
     match elem.size() {
         1 => Elem::U8,
         2 => Elem::U16,

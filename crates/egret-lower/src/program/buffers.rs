@@ -79,13 +79,25 @@ fn bytes(program: &Program, b: BufferId) -> usize {
 /// Spans of the buffers that calls may share memory of: arena and outputs.
 fn spans(program: &Program) -> BTreeMap<BufferId, Span> {
     let mut spans: BTreeMap<BufferId, Span> = BTreeMap::new();
-    for (i, call) in program.calls.iter().enumerate() {
-        for arg in &call.args {
-            if matches!(
-                program.buffers[arg.buffer.0 as usize].storage,
-                Storage::Arena(_) | Storage::Output(_)
-            ) {
-                spans.entry(arg.buffer).and_modify(|s| s.1 = i).or_insert((i, i));
+    let calls = program.calls.iter().enumerate();
+    let args = calls.flat_map(|(i, call)| call.args.iter().map(move |arg| (i, arg)));
+    // A guard reads its condition before the first of its calls.
+    let conditions = program.guards.iter().map(|guard| (guard.calls.start, &guard.cond));
+    for (i, arg) in args.chain(conditions) {
+        let storage = program.buffers[arg.buffer.0 as usize].storage;
+        if matches!(storage, Storage::Arena(_) | Storage::Output(_)) {
+            spans.entry(arg.buffer).and_modify(|s| *s = (s.0.min(i), s.1.max(i))).or_insert((i, i));
+        }
+    }
+    // What a loop shares with what is around it is alive in all of its rounds, and through the last of them. Inner loops first.
+    let mut loops: Vec<_> = program.guards.iter().filter(|g| g.repeats).map(|g| g.calls.clone()).collect();
+    loops.sort_by_key(|calls| calls.len());
+    for calls in loops {
+        for (first, last) in spans.values_mut() {
+            let inside = *first < calls.end && *last >= calls.start;
+            if inside && (*first < calls.start || *last >= calls.end) {
+                *first = calls.start.min(*first);
+                *last = calls.end.max(*last);
             }
         }
     }

@@ -15,10 +15,23 @@ use crate::program::destination::Destination;
 use crate::program::signature;
 use egret_ir::{ContentHash, DType, Def, Graph, NodeId, Tensor, ValueId};
 use egret_loop::{
-    Arg, Buffer, BufferId, Call, Elem, Kernel, KernelBuilder, KernelId, OutOfRange, Program, Storage,
+    Arg, Buffer, BufferId, Call, Elem, Guard, Kernel, KernelBuilder, KernelId, OutOfRange, Program, Storage,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::mem::take;
+
+/// What an input of a sub-graph is.
+#[derive(Clone, Debug)]
+pub enum SubOperand {
+    /// A value of the graph around it: a constant is one in the sub-graph too.
+    Value(ValueId),
+    /// A tensor of these dims that stands at a place.
+    At(Arg, Vec<i64>),
+}
+
+/// Lowers a sub-graph, given what its inputs are, and where its outputs may be computed, if that is known; gives where they are.
+pub type LowerSubGraph = fn(&mut Ctx, &Graph, &[SubOperand], &[Arg]) -> Result<Vec<Arg>, Unsupported>;
 
 /// Constants from this many bytes on are packed when the weights are asked for. A smaller one is packed at once.
 const LARGE: usize = 1 << 16;
@@ -31,6 +44,8 @@ pub struct Ctx<'g> {
     pub options: &'g LowerOptions,
     /// Values that stand between zeros.
     pub halos: BTreeMap<ValueId, Halo>,
+    /// Adds what a sub-graph computes.
+    pub lower_sub_graph: LowerSubGraph,
     places: Vec<Option<Arg>>,
     /// Values that are computed straight into a caller's output.
     direct: BTreeMap<ValueId, usize>,
@@ -43,6 +58,8 @@ pub struct Ctx<'g> {
     sources: BTreeSet<String>,
     /// The nodes of each call.
     worked: Vec<Vec<NodeId>>,
+    /// Whether the graph is a sub-graph: its calls are the work of the node that holds it.
+    within: bool,
 }
 
 impl<'g> Ctx<'g> {
@@ -52,6 +69,7 @@ impl<'g> Ctx<'g> {
             graph,
             options,
             halos: BTreeMap::new(),
+            lower_sub_graph: |_, _, _, _| Err(Unsupported::bug("has a sub-graph that nobody lowers")),
             places: vec![None; graph.value_count()],
             direct: BTreeMap::new(),
             program: Program { name: options.name.clone(), ..Program::default() },
@@ -61,6 +79,7 @@ impl<'g> Ctx<'g> {
             nodes: vec![],
             sources: BTreeSet::new(),
             worked: vec![],
+            within: false,
         };
         for (i, &v) in graph.inputs().iter().enumerate() {
             let name = &graph.value(v).name;
@@ -263,7 +282,9 @@ impl<'g> Ctx<'g> {
 
     /// The calls from now on do the work of this group.
     pub fn begin(&mut self, group: &FusionGroup) {
-        self.nodes = group.nodes.iter().copied().collect();
+        if !self.within {
+            self.nodes = group.nodes.iter().copied().collect();
+        }
         self.sources =
             group.nodes.iter().flat_map(|&n| self.graph.node(n).sources.iter().cloned()).collect();
     }
@@ -297,6 +318,67 @@ impl<'g> Ctx<'g> {
         self.program.calls.push(Call { kernel, args: args.to_vec(), sources });
         self.worked.push(self.nodes.clone());
         Ok(())
+    }
+
+    /// The calls that `calls` adds run only where a bool is what it must be, and again and again if they are a loop.
+    pub fn guarded(
+        &mut self,
+        cond: Arg,
+        holds: bool,
+        repeats: bool,
+        calls: impl FnOnce(&mut Self) -> Result<(), Unsupported>,
+    ) -> Result<(), Unsupported> {
+        let begin = self.program.calls.len();
+        calls(self)?;
+        let calls = begin..self.program.calls.len();
+        if !calls.is_empty() {
+            self.program.guards.push(Guard { cond, holds, calls, repeats });
+        }
+        Ok(())
+    }
+
+    /// What is added to the program for a sub-graph whose inputs stand at these places; its outputs are computed at `outputs` as far
+    /// as they are whole results of nodes.
+    pub fn within<R>(
+        &mut self,
+        graph: &Graph,
+        inputs: &[Arg],
+        outputs: &[Arg],
+        add: impl FnOnce(&mut Ctx) -> R,
+    ) -> R {
+        let mut inner = Ctx {
+            graph,
+            options: self.options,
+            halos: BTreeMap::new(),
+            lower_sub_graph: self.lower_sub_graph,
+            places: vec![None; graph.value_count()],
+            direct: BTreeMap::new(),
+            program: take(&mut self.program),
+            by_hash: take(&mut self.by_hash),
+            constants: take(&mut self.constants),
+            in_place: take(&mut self.in_place),
+            nodes: self.nodes.clone(),
+            sources: self.sources.clone(),
+            worked: take(&mut self.worked),
+            within: true,
+        };
+        for (v, at) in graph.inputs().iter().zip(inputs) {
+            inner.places[v.0 as usize] = Some(*at);
+        }
+        for (&v, at) in graph.outputs().iter().zip(outputs) {
+            let (root, offset) = inner.root(v);
+            let whole = offset == 0 && inner.len(root) == inner.len(v);
+            if whole && matches!(graph.value(root).def, Def::Node(..)) {
+                inner.places[root.0 as usize].get_or_insert(*at);
+            }
+        }
+        let result = add(&mut inner);
+        self.program = inner.program;
+        self.by_hash = inner.by_hash;
+        self.constants = inner.constants;
+        self.in_place = inner.in_place;
+        self.worked = inner.worked;
+        result
     }
 
     /// Holds each argument's buffer to have all that its parameter says may be touched.
