@@ -179,6 +179,21 @@ impl KernelBuilder {
         self.define(ty, Inst::Load(p, index, ty))
     }
 
+    /// The first `count` of so many elements from an index on, and zeros.
+    pub fn load_first(&mut self, p: Param, index: V, lanes: u8, count: u8) -> V {
+        if count == lanes {
+            return self.load_lanes(p, index, lanes);
+        }
+        let ty = Ty { elem: self.param_elem(p), lanes };
+        debug_assert!(Ty::new(ty.elem, lanes).is_some() && (1..lanes).contains(&count), "{count} of {ty}");
+        self.define(ty, Inst::LoadFirst(p, index, ty, count))
+    }
+
+    /// A mask of so many lanes, of which the first `count` hold.
+    pub fn first(&mut self, lanes: u8, count: u8) -> V {
+        self.define(Ty { elem: Elem::Bool, lanes }, Inst::First(lanes, count))
+    }
+
     /// A scalar in every lane; the scalar itself for 1 lane.
     pub fn splat(&mut self, x: V, lanes: u8) -> V {
         if lanes == 1 {
@@ -253,6 +268,15 @@ impl KernelBuilder {
     pub fn store(&mut self, param: Param, index: V, value: V) {
         debug_assert_eq!(self.param_elem(param), self.ty(value).elem, "store of another element type");
         self.push(Stmt::Store { param, index, value });
+    }
+
+    /// Write the first `count` lanes of a vector.
+    pub fn store_first(&mut self, param: Param, index: V, value: V, count: u8) {
+        debug_assert_eq!(self.param_elem(param), self.ty(value).elem, "store of another element type");
+        match self.ty(value).lanes == count {
+            true => self.push(Stmt::Store { param, index, value }),
+            false => self.push(Stmt::StoreFirst { param, index, value, count }),
+        }
     }
 
     /// Note that the lanes of the vectors made here may be unfit for use: where `magnitude` is above `limit`.

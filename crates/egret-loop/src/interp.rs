@@ -161,6 +161,14 @@ pub fn run_kernel(
     Ok(())
 }
 
+/// How many lanes are the first so many of some.
+fn first_lanes(lanes: u8, count: u8) -> Result<usize, InterpError> {
+    match (1..=lanes).contains(&count) {
+        true => Ok(count.into()),
+        false => Err(InterpError::Broken(format!("the first {count} of {lanes} lanes"))),
+    }
+}
+
 struct Machine<'a> {
     kernel: &'a Kernel,
     memories: &'a mut [Vec<u8>],
@@ -192,6 +200,12 @@ impl Machine<'_> {
                 Stmt::Store { param, index, value } => {
                     let (ty, val) = (self.ty(*value), self.val(*value));
                     for lane in 0..ty.lanes as usize {
+                        self.write(*param, self.int(*index) + lane as i64, val.0[lane])?;
+                    }
+                }
+                Stmt::StoreFirst { param, index, value, count } => {
+                    let (lanes, val) = (first_lanes(self.ty(*value).lanes, *count)?, self.val(*value));
+                    for lane in 0..lanes {
                         self.write(*param, self.int(*index) + lane as i64, val.0[lane])?;
                     }
                 }
@@ -294,6 +308,17 @@ impl Machine<'_> {
             }
             Inst::Bitcast(_, x) => Ok(self.val(*x)),
             Inst::Load(p, index, ty) => self.lanes(*ty, |l| self.read(*p, self.int(*index) + l as i64)),
+            Inst::LoadFirst(p, index, ty, count) => {
+                let count = first_lanes(ty.lanes, *count)?;
+                self.lanes(
+                    *ty,
+                    |l| if l < count { self.read(*p, self.int(*index) + l as i64) } else { Ok(0) },
+                )
+            }
+            Inst::First(lanes, count) => {
+                let count = first_lanes(*lanes, *count)?;
+                Ok(Val(std::array::from_fn(|l| (l < count).into())))
+            }
             Inst::Splat(x, _) => Ok(Val([self.val(*x).0[0]; MAX_LANES])),
             Inst::Extract(x, lane) => Ok(Val([self.val(*x).0[*lane as usize]; MAX_LANES])),
             Inst::Interleave(half, a, b) => {

@@ -76,6 +76,11 @@ pub enum Inst {
     Bitcast(Elem, V),
     /// The element (or the contiguous vector) at an index of a buffer. Vectors need not be aligned.
     Load(Param, V, Ty),
+    /// The first elements of a vector at an index of a buffer, so many and no more of them are read; the other lanes are 0. At least 1,
+    /// at most the lanes; not of f16. For example, the first 5 of `f32x16` are what is left of a row of 197.
+    LoadFirst(Param, V, Ty, u8),
+    /// A `Bool` vector of so many lanes, of which the first so many hold.
+    First(u8, u8),
     /// A scalar in every lane.
     Splat(V, u8),
     /// One lane of a vector.
@@ -110,6 +115,17 @@ pub enum Stmt {
         index: V,
         /// What.
         value: V,
+    },
+    /// Writes the first lanes of a vector as neighbouring elements of a buffer; see [`Inst::LoadFirst`].
+    StoreFirst {
+        /// Where.
+        param: Param,
+        /// Index in elements (i64 scalar).
+        index: V,
+        /// What.
+        value: V,
+        /// How many lanes.
+        count: u8,
     },
     /// `for var in (begin..end).step_by(step)`; i64.
     For {
@@ -379,7 +395,11 @@ impl Kernel {
                 Stmt::For { body, .. } => any(body),
                 Stmt::While { head, body, .. } => any(head) || any(body),
                 Stmt::If { then, otherwise, .. } => any(then) || any(otherwise),
-                Stmt::Let(..) | Stmt::Set(..) | Stmt::Store { .. } | Stmt::Tile(_) => false,
+                Stmt::Let(..)
+                | Stmt::Set(..)
+                | Stmt::Store { .. }
+                | Stmt::StoreFirst { .. }
+                | Stmt::Tile(_) => false,
             })
         }
         any(&self.body)

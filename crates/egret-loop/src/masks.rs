@@ -117,7 +117,7 @@ impl Classes<'_> {
                 Stmt::If { then, otherwise, .. } => {
                     [then, otherwise].into_iter().for_each(|b| self.block(b));
                 }
-                Stmt::Store { .. } | Stmt::Check { .. } | Stmt::Tile(_) => {}
+                Stmt::Store { .. } | Stmt::StoreFirst { .. } | Stmt::Check { .. } | Stmt::Tile(_) => {}
             }
         }
     }
@@ -138,6 +138,8 @@ impl Classes<'_> {
             Inst::Get(l) => self.meet(v, self.local(l)),
             // One scalar comes in or goes out.
             Inst::Load(..)
+            | Inst::LoadFirst(..)
+            | Inst::First(..)
             | Inst::Const(..)
             | Inst::Affine(..)
             | Inst::Splat(..)

@@ -57,6 +57,14 @@ fn split_local(ty: Ty, l: Local, lane_bytes: &LaneBytes, bytes: usize) -> (Ty, u
     split(ty, (lane_bytes.local(l), lane_bytes.least_of_local(l)), bytes)
 }
 
+/// The lanes of a part that are among the first of the whole.
+#[derive(Copy, Clone)]
+enum First {
+    None,
+    Some(u8),
+    All,
+}
+
 struct Narrower<'k> {
     kernel: &'k Kernel,
     /// The most bytes of a vector.
@@ -144,6 +152,17 @@ impl<'k> Narrower<'k> {
                 let stores = indices.into_iter().zip(parts);
                 out.extend(stores.map(|(index, value)| Stmt::Store { param: *param, index, value }));
             }
+            Stmt::StoreFirst { param, index, value, count } => {
+                let parts = self.parts(*value)?.to_vec();
+                let indices = self.indices(*index, &parts, out)?;
+                let counts = self.first_of(&parts, *count);
+                let (param, stores) = (*param, indices.into_iter().zip(parts).zip(counts));
+                out.extend(stores.filter_map(|((index, value), first)| match first {
+                    First::None => None,
+                    First::All => Some(Stmt::Store { param, index, value }),
+                    First::Some(count) => Some(Stmt::StoreFirst { param, index, value, count }),
+                }));
+            }
             Stmt::For { var, begin, end, step, body } => {
                 let (begin, end) = (self.scalar(*begin)?, self.scalar(*end)?);
                 let var = self.define(*var)[0];
@@ -171,6 +190,22 @@ impl<'k> Narrower<'k> {
             }
         }
         Ok(())
+    }
+
+    /// Which lanes of the parts of a vector are among its first.
+    fn first_of(&self, parts: &[V], count: u8) -> Vec<First> {
+        let mut left = count;
+        let mut of = |part: &V| {
+            let lanes = self.ty(*part).lanes;
+            let here = left.min(lanes);
+            left -= here;
+            match here {
+                0 => First::None,
+                n if n == lanes => First::All,
+                n => First::Some(n),
+            }
+        };
+        parts.iter().map(&mut of).collect()
     }
 
     /// Where the parts of a vector are that begins at an index. Constant distances stay apart from what varies, so that code for the
@@ -250,6 +285,39 @@ impl<'k> Narrower<'k> {
         }
         if let Inst::Deinterleave(parity, a, b) = *inst {
             return self.deinterleave(v, parity, (a, b), out);
+        }
+        if let Inst::LoadFirst(p, index, _, count) = inst {
+            let parts = self.define(v);
+            let indices = self.indices(*index, &parts, out)?;
+            let counts = self.first_of(&parts, *count);
+            for ((part, index), first) in parts.iter().zip(indices).zip(counts) {
+                let ty = self.ty(*part);
+                out.push(Stmt::Let(
+                    *part,
+                    match first {
+                        First::None => Inst::Const(ty, 0),
+                        First::All => Inst::Load(*p, index, ty),
+                        First::Some(count) => Inst::LoadFirst(*p, index, ty, count),
+                    },
+                ));
+            }
+            return Ok(());
+        }
+        if let Inst::First(_, count) = inst {
+            let parts = self.define(v);
+            let counts = self.first_of(&parts, *count);
+            for (part, first) in parts.iter().zip(counts) {
+                let ty = self.ty(*part);
+                out.push(Stmt::Let(
+                    *part,
+                    match first {
+                        First::None => Inst::Const(ty, 0),
+                        First::All => Inst::Const(ty, 1),
+                        First::Some(count) => Inst::First(ty.lanes, count),
+                    },
+                ));
+            }
+            return Ok(());
         }
         for (i, part) in self.define(v).into_iter().enumerate() {
             let of = |x: V| self.part(x, i, n);

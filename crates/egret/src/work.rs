@@ -129,7 +129,7 @@ impl Count<'_> {
                     self.set(*v, value);
                     self.cost(*v, inst)
                 }
-                Stmt::Set(..) | Stmt::Store { .. } | Stmt::Check { .. } => 0.0,
+                Stmt::Set(..) | Stmt::Store { .. } | Stmt::StoreFirst { .. } | Stmt::Check { .. } => 0.0,
                 Stmt::For { var, begin, end, step, body } => {
                     let (begin, end) = (self.get(*begin)?, self.get(*end)?);
                     let times = (end.checked_sub(begin)?.max(0) as u64).div_ceil((*step).max(1) as u64);

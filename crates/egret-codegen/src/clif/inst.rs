@@ -113,26 +113,38 @@ impl Emit<'_, '_> {
         Ok(self.b.ins().vconst(clif, pool))
     }
 
+    /// A mask of which the first lanes hold.
+    pub fn first(&mut self, lanes: u8, count: u8) -> Result<Value> {
+        let held = BASE_VECTOR_BYTES / usize::from(lanes) * usize::from(count);
+        let bytes: Vec<u8> = (0..BASE_VECTOR_BYTES).map(|i| if i < held { 0xff } else { 0 }).collect();
+        let pool = self.b.func.dfg.constants.insert(bytes.into());
+        Ok(self.b.ins().vconst(mask_type(lanes)?, pool))
+    }
+
+    /// A scalar as it stands in a lane of a vector.
+    pub fn as_lane(&mut self, ty: Ty, x: Value) -> Result<Value> {
+        let lane = clif_type(ty)?.lane_type();
+        if ty.elem == Elem::Bool {
+            let wide = if lane == types::I8 { x } else { self.b.ins().uextend(lane, x) };
+            return Ok(self.b.ins().ineg(wide));
+        }
+        Ok(if lane == scalar_type(ty.elem) {
+            x
+        } else if ty.elem.is_signed() {
+            self.b.ins().sextend(lane, x)
+        } else {
+            self.b.ins().uextend(lane, x)
+        })
+    }
+
     /// A scalar in every lane.
     pub fn splat(&mut self, elem: Elem, x: Value, lanes: u8) -> Result<Value> {
-        let clif = clif_type(Ty { elem, lanes })?;
         if lanes == 1 {
             return Ok(x);
         }
-        if elem == Elem::Bool {
-            let lane = clif.lane_type();
-            let wide = if lane == types::I8 { x } else { self.b.ins().uextend(lane, x) };
-            let mask = self.b.ins().ineg(wide);
-            return Ok(self.b.ins().splat(clif, mask));
-        }
-        let x = if clif.lane_type() == scalar_type(elem) {
-            x
-        } else if elem.is_signed() {
-            self.b.ins().sextend(clif.lane_type(), x)
-        } else {
-            self.b.ins().uextend(clif.lane_type(), x)
-        };
-        Ok(self.b.ins().splat(clif, x))
+        let ty = Ty { elem, lanes };
+        let lane = self.as_lane(ty, x)?;
+        Ok(self.b.ins().splat(clif_type(ty)?, lane))
     }
 
     /// Lanes of which the low bits are integers of a type, extended by its sign.

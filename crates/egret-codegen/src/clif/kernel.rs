@@ -6,7 +6,7 @@ use cranelift::prelude::*;
 use egret_loop::{BASE_VECTOR_BYTES, Elem, Inst, Kernel, Param, Place, Stmt, Tile, Ty, V};
 
 use crate::abi::failure;
-use crate::clif::inst::{Emit, clif_type};
+use crate::clif::inst::{Emit, clif_type, scalar_type};
 use crate::error::{Result, broken};
 use crate::isa::Target;
 
@@ -31,7 +31,11 @@ pub(crate) fn tiles(kernel: &Kernel) -> Vec<&Tile> {
                 Stmt::If { then, otherwise, .. } => {
                     [then, otherwise].into_iter().for_each(|b| visit(b, found))
                 }
-                Stmt::Let(..) | Stmt::Set(..) | Stmt::Store { .. } | Stmt::Check { .. } => {}
+                Stmt::Let(..)
+                | Stmt::Set(..)
+                | Stmt::Store { .. }
+                | Stmt::StoreFirst { .. }
+                | Stmt::Check { .. } => {}
             }
         }
     }
@@ -127,6 +131,9 @@ impl<'k> KernelEmitter<'k, '_, '_> {
                     self.emit.b.def_var(var, value);
                 }
                 Stmt::Store { param, index, value } => self.store(*param, *index, *value)?,
+                Stmt::StoreFirst { param, index, value, count } => {
+                    self.store_first(*param, *index, *value, *count)?;
+                }
                 Stmt::For { var, begin, end, step, body } => {
                     let (begin, end) = (self.value(*begin)?, self.value(*end)?);
                     self.for_loop(begin, end, *step, |e, i| {
@@ -266,6 +273,8 @@ impl<'k> KernelEmitter<'k, '_, '_> {
                 self.emit.bitcast(ty.with(*to), x)
             }
             Inst::Load(p, index, ty) => self.load(*p, *index, *ty),
+            Inst::LoadFirst(p, index, ty, count) => self.load_first(*p, *index, *ty, *count),
+            Inst::First(lanes, count) => self.emit.first(*lanes, *count),
             Inst::Splat(x, lanes) => {
                 let (ty, x) = (self.ty(*x)?, e(self, x)?);
                 self.emit.splat(ty.elem, x, *lanes)
@@ -360,6 +369,30 @@ impl<'k> KernelEmitter<'k, '_, '_> {
             return self.emit.load_small(base, disp, ty);
         }
         Ok(self.emit.b.ins().load(clif_type(ty)?, data_flags(), base, disp))
+    }
+
+    /// The first lanes of a vector, one by one.
+    fn load_first(&mut self, p: Param, index: V, ty: Ty, count: u8) -> Result<Value> {
+        let (base, disp) = self.address(p, index)?;
+        let mut all = self.emit.constant(ty, 0)?;
+        for lane in 0..count {
+            let at = disp + i32::from(lane) * ty.elem.size() as i32;
+            let one = self.emit.b.ins().load(scalar_type(ty.elem), data_flags(), base, at);
+            let one = self.emit.as_lane(ty, one)?;
+            all = self.emit.b.ins().insertlane(all, one, lane);
+        }
+        Ok(all)
+    }
+
+    fn store_first(&mut self, p: Param, index: V, value: V, count: u8) -> Result<()> {
+        let (ty, value) = (self.ty(value)?, self.value(value)?);
+        let (base, disp) = self.address(p, index)?;
+        for lane in 0..count {
+            let one = self.emit.extract(ty, value, lane);
+            let at = disp + i32::from(lane) * ty.elem.size() as i32;
+            self.emit.b.ins().store(data_flags(), one, base, at);
+        }
+        Ok(())
     }
 
     /// Bytes of 0 or 1 as a mask.

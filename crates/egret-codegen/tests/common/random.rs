@@ -254,11 +254,16 @@ pub fn random_program(seed: u64, vector_bytes: usize, elems: &[Elem]) -> (Progra
         for (e, p) in ELEMS.into_iter().zip(inputs) {
             if lanes == 1 && elems.contains(&e) {
                 pool.values.push(k.load(p, at));
+            } else if elems.contains(&e) && pool.elems.contains(&e) && e.size() >= 4 && rng.chance(30) {
+                pool.values.push(k.load_first(p, at, lanes, 1 + rng.below(lanes.into()) as u8));
             } else if elems.contains(&e) && pool.elems.contains(&e) {
                 pool.values.push(k.load_lanes(p, at, lanes));
             }
         }
         pool.read = pool.values.len();
+        if lanes > 1 {
+            pool.values.push(k.first(lanes, 1 + rng.below(lanes.into()) as u8));
+        }
         for _ in 0..12 {
             grow(k, &mut rng, &mut pool);
         }
@@ -270,6 +275,12 @@ pub fn random_program(seed: u64, vector_bytes: usize, elems: &[Elem]) -> (Progra
             // What was computed last.
             if let Some(&v) = pool.values.iter().rev().find(|x| k.ty(**x).elem == e) {
                 k.store(p, at, v);
+                // And over some of it another.
+                let other = pool.of(&mut rng, |x| k.ty(x) == k.ty(v));
+                if let Some(other) = other.filter(|_| lanes > 1 && k.ty(v).lanes == lanes && e.size() >= 4)
+                {
+                    k.store_first(p, at, other, 1 + rng.below(lanes.into()) as u8);
+                }
             }
         }
     });

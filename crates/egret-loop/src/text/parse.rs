@@ -378,7 +378,11 @@ impl Parser {
         } else if self.takes_word("store") {
             let Place { param, base: index } = self.place()?;
             self.mark(",")?;
-            Ok(Stmt::Store { param, index, value: self.v()? })
+            let value = self.v()?;
+            if self.takes_word("first") {
+                return Ok(Stmt::StoreFirst { param, index, value, count: self.number("how many lanes")? });
+            }
+            Ok(Stmt::Store { param, index, value })
         } else if self.takes_word("for") {
             let var = self.define(Ty::scalar(Elem::I64))?;
             self.keyword("in")?;
@@ -443,7 +447,12 @@ impl Parser {
             "splat" => Inst::Splat(self.v()?, 0),
             "load" => {
                 let Place { param, base } = self.place()?;
-                Inst::Load(param, base, Ty::scalar(Elem::Bool))
+                match self.takes_word("first") {
+                    true => {
+                        Inst::LoadFirst(param, base, Ty::scalar(Elem::Bool), self.number("how many lanes")?)
+                    }
+                    false => Inst::Load(param, base, Ty::scalar(Elem::Bool)),
+                }
             }
             "extract" => {
                 let x = self.v()?;
@@ -464,6 +473,7 @@ impl Parser {
                 let op = self.some("an operation that folds", |w| BinOp::of(w).filter(|op| op.folds()))?;
                 Inst::Fold(op, self.v()?)
             }
+            "first" => Inst::First(0, self.number("how many lanes")?),
             "any" => Inst::Any(self.v()?),
             "get" => Inst::Get(self.local()?),
             _ => match (UnOp::of(&op), BinOp::of(&op), Cmp::of(&op)) {
@@ -485,6 +495,8 @@ impl Parser {
             Inst::Bitcast(_, x) => Inst::Bitcast(ty.elem, x),
             Inst::Splat(x, _) => Inst::Splat(x, ty.lanes),
             Inst::Load(p, at, _) => Inst::Load(p, at, ty),
+            Inst::LoadFirst(p, at, _, count) => Inst::LoadFirst(p, at, ty, count),
+            Inst::First(_, count) => Inst::First(ty.lanes, count),
             other => other,
         };
         match self.scope.types.insert(v, ty) {

@@ -128,6 +128,9 @@ impl Printer<'_> {
             }
             Stmt::Set(l, v) => self.line(&format!("set {l}, {v}")),
             Stmt::Store { param, index, value } => self.line(&format!("store {param}[{index}], {value}")),
+            Stmt::StoreFirst { param, index, value, count } => {
+                self.line(&format!("store {param}[{index}], {value} first {count}"));
+            }
             Stmt::For { var, begin, end, step, body } => {
                 let by = if *step == 1 { String::new() } else { format!(" step {step}") };
                 self.line(&format!("for {var} in {begin} .. {end}{by} {{"));
@@ -204,6 +207,8 @@ fn inst(i: &Inst) -> String {
         Inst::Convert(_, x) => format!("convert {x}"),
         Inst::Bitcast(_, x) => format!("bitcast {x}"),
         Inst::Load(p, at, _) => format!("load {p}[{at}]"),
+        Inst::LoadFirst(p, at, _, count) => format!("load {p}[{at}] first {count}"),
+        Inst::First(_, count) => format!("first {count}"),
         Inst::Splat(x, _) => format!("splat {x}"),
         Inst::Extract(x, lane) => format!("extract {x}, {lane}"),
         Inst::Interleave(Half::Low, a, b) => format!("interleave_low {a}, {b}"),

@@ -377,6 +377,19 @@ vector_ops! {
     StoreUps =>
         VEX_Vmovups_xmmm128_xmm, VEX_Vmovups_ymmm256_ymm,
         EVEX_Vmovups_xmmm128_k1z_xmm, EVEX_Vmovups_ymmm256_k1z_ymm, EVEX_Vmovups_zmmm512_k1z_zmm;
+    // Under a mask, which is the second source without AVX-512.
+    LoadFirstPs =>
+        VEX_Vmaskmovps_xmm_xmm_m128, VEX_Vmaskmovps_ymm_ymm_m256,
+        EVEX_Vmovups_xmm_k1z_xmmm128, EVEX_Vmovups_ymm_k1z_ymmm256, EVEX_Vmovups_zmm_k1z_zmmm512;
+    StoreFirstPs =>
+        VEX_Vmaskmovps_m128_xmm_xmm, VEX_Vmaskmovps_m256_ymm_ymm,
+        EVEX_Vmovups_xmmm128_k1z_xmm, EVEX_Vmovups_ymmm256_k1z_ymm, EVEX_Vmovups_zmmm512_k1z_zmm;
+    LoadFirstPd =>
+        VEX_Vmaskmovpd_xmm_xmm_m128, VEX_Vmaskmovpd_ymm_ymm_m256,
+        EVEX_Vmovupd_xmm_k1z_xmmm128, EVEX_Vmovupd_ymm_k1z_ymmm256, EVEX_Vmovupd_zmm_k1z_zmmm512;
+    StoreFirstPd =>
+        VEX_Vmaskmovpd_m128_xmm_xmm, VEX_Vmaskmovpd_m256_ymm_ymm,
+        EVEX_Vmovupd_xmmm128_k1z_xmm, EVEX_Vmovupd_ymmm256_k1z_ymm, EVEX_Vmovupd_zmmm512_k1z_zmm;
     LoadSs => VEX_Vmovss_xmm_m32, INVALID, EVEX_Vmovss_xmm_k1z_m32, INVALID, INVALID;
     StoreSs => VEX_Vmovss_m32_xmm, INVALID, EVEX_Vmovss_m32_k1_xmm, INVALID, INVALID;
     LoadSd => VEX_Vmovsd_xmm_m64, INVALID, EVEX_Vmovsd_xmm_k1z_m64, INVALID, INVALID;

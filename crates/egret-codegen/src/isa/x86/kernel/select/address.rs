@@ -5,7 +5,7 @@ use iced_x86::{Code, OpKind};
 use regalloc2::VReg;
 
 use super::{Select, Value, class};
-use crate::isa::x86::kernel::mir::{Arg, Base, INT, Inst, Mem, View};
+use crate::isa::x86::kernel::mir::{Arg, Base, INT, Inst, Mem, VECTOR, View};
 use crate::isa::x86::kernel::op::VectorOp;
 use crate::isa::{Encoding, broken, refused};
 
@@ -181,6 +181,54 @@ impl Select<'_> {
         }
         let (code, view) = self.store_code(ty)?;
         self.push(Inst::new(code, vec![Arg::Mem(place), Arg::Use(value, view)]));
+        Ok(())
+    }
+
+    /// The code that moves lanes of a type under a mask, from memory or to it.
+    fn masked_code(&self, ty: Ty, plain: (Code, View), [s, d]: [VectorOp; 2]) -> Encoding<(Code, View)> {
+        if ty.lanes == 1
+            || matches!(ty.elem, Elem::Bool | Elem::F16)
+            || (ty.elem.size() < 4 && !self.avx512)
+        {
+            return Err(refused(format!("it has the first lanes of {ty} in memory")));
+        }
+        match ty.elem.size() {
+            4 => Ok((self.code(s, plain.1)?, plain.1)),
+            8 => Ok((self.code(d, plain.1)?, plain.1)),
+            _ => Ok(plain),
+        }
+    }
+
+    /// The first lanes of a vector from memory: no byte beyond them is touched, as lanes that a mask leaves out raise no fault.
+    pub(super) fn load_first(&mut self, p: Param, index: V, ty: Ty, count: u8) -> Encoding<VReg> {
+        let (code, view) =
+            self.masked_code(ty, self.load_code(ty)?, [VectorOp::LoadFirstPs, VectorOp::LoadFirstPd])?;
+        let mask = self.first_lanes(ty.elem.size().max(4), ty.lanes, count)?;
+        let place = Arg::Mem(self.place(p, index)?);
+        if !self.avx512 {
+            return Ok(self.define(code, VECTOR, view, vec![Arg::Use(mask, view), place]));
+        }
+        let v = self.register(VECTOR);
+        let mut inst = Inst::new(code, vec![Arg::Def(v, view), place]);
+        (inst.pure, inst.mask, inst.zeroing) = (true, Some(mask), true);
+        self.push(inst);
+        Ok(v)
+    }
+
+    /// See [`Select::load_first`].
+    pub(super) fn store_first(&mut self, p: Param, index: V, value: V, count: u8) -> Encoding<()> {
+        let ty = self.ty(value)?;
+        let (code, view) =
+            self.masked_code(ty, self.store_code(ty)?, [VectorOp::StoreFirstPs, VectorOp::StoreFirstPd])?;
+        let mask = self.first_lanes(ty.elem.size().max(4), ty.lanes, count)?;
+        let (value, place) = (self.reg(value)?, self.place(p, index)?);
+        let mut args = vec![Arg::Mem(place), Arg::Use(value, view)];
+        if !self.avx512 {
+            args.insert(1, Arg::Use(mask, view));
+        }
+        let mut inst = Inst::new(code, args);
+        inst.mask = self.avx512.then_some(mask);
+        self.push(inst);
         Ok(())
     }
 

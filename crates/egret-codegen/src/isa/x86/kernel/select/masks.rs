@@ -9,7 +9,7 @@ use regalloc2::{RegClass, VReg};
 
 use super::Select;
 use super::address::vector_view;
-use crate::isa::x86::kernel::mir::{Arg, INT, Inst, MASK, Mem, VECTOR, View};
+use crate::isa::x86::kernel::mir::{Arg, Base, INT, Inst, MASK, Mem, VECTOR, View};
 use crate::isa::x86::kernel::op::VectorOp;
 use crate::isa::{Encoding, broken, refused};
 
@@ -237,6 +237,24 @@ impl Select<'_> {
             (false, false) => self.code(VectorOp::PxorD, view)?,
         };
         Ok(self.define(code, class, view, vec![Arg::Again(0, view), Arg::Again(0, view)]))
+    }
+
+    /// A mask of which the first lanes hold; without AVX-512, for lanes of a size.
+    pub(super) fn first_lanes(&mut self, size: usize, lanes: u8, count: u8) -> Encoding<VReg> {
+        if self.avx512 {
+            let bits = Arg::Imm((1 << count) - 1, OpKind::Immediate32);
+            let number = self.pure(Code::Mov_r32_imm32, (INT, View::B32), None, vec![bits], None);
+            let args = vec![Arg::Use(number, View::B32)];
+            return Ok(self.pure(Code::VEX_Kmovw_kr_r32, (MASK, View::K), None, args, None));
+        }
+        let elem = if size == 8 { Elem::I64 } else { Elem::I32 };
+        let view = vector_view(Ty { elem, lanes })?;
+        let held = size * usize::from(count);
+        let bytes = (0..size * usize::from(lanes)).map(|i| if i < held { 0xff } else { 0 }).collect();
+        let at = self.function.constant(bytes);
+        let place = Mem { base: Base::Pool(at), index: None, disp: 0, broadcast: false };
+        let code = self.code(VectorOp::LoadUps, view)?;
+        Ok(self.pure(code, (VECTOR, view), None, vec![Arg::Mem(place)], None))
     }
 
     /// Bytes of 0 or 1 as a mask.

@@ -135,14 +135,17 @@ fn uses(kernel: &Kernel) -> Vec<u32> {
                 | LoopInst::Convert(_, x)
                 | LoopInst::Bitcast(_, x)
                 | LoopInst::Load(_, x, _)
+                | LoopInst::LoadFirst(_, x, ..)
                 | LoopInst::Splat(x, _)
                 | LoopInst::Extract(x, _)
                 | LoopInst::Fold(_, x)
                 | LoopInst::Any(x) => read(x),
-                LoopInst::Const(..) | LoopInst::Get(_) => {}
+                LoopInst::Const(..) | LoopInst::First(..) | LoopInst::Get(_) => {}
             },
             Stmt::Set(_, v) => read(v),
-            Stmt::Store { index, value, .. } => [index, value].into_iter().for_each(read),
+            Stmt::Store { index, value, .. } | Stmt::StoreFirst { index, value, .. } => {
+                [index, value].into_iter().for_each(read)
+            }
             Stmt::For { begin, end, .. } => [begin, end].into_iter().for_each(read),
             Stmt::While { test, .. } => read(test),
             Stmt::If { cond, .. } => read(cond),
@@ -276,6 +279,9 @@ impl<'k> Select<'k> {
                 Ok(())
             }
             Stmt::Store { param, index, value } => self.store(*param, *index, *value),
+            Stmt::StoreFirst { param, index, value, count } => {
+                self.store_first(*param, *index, *value, *count)
+            }
             Stmt::For { var, begin, end, step, body } => {
                 let (begin, end) = (self.linear(*begin)?, self.linear(*end)?);
                 self.for_loop(Some(*var), &begin, &end, *step, body)
@@ -310,6 +316,8 @@ impl<'k> Select<'k> {
                 let v = self.load(*p, *index, ty)?;
                 self.value_in(ty, v)
             }
+            LoopInst::LoadFirst(p, index, _, count) => Value::Reg(self.load_first(*p, *index, ty, *count)?),
+            LoopInst::First(lanes, count) => Value::Reg(self.first_lanes(4, *lanes, *count)?),
             LoopInst::Unary(op, x) => self.unary(*op, ty, *x)?,
             LoopInst::Binary(op, a, b) => self.binary(*op, ty, *a, *b)?,
             LoopInst::Fma(a, b, c) => Value::Reg(self.mul_add(ty, *a, *b, *c)?),
