@@ -79,7 +79,7 @@ impl ConvShape {
     }
 
     /// How windows walk along a spatial axis, with no pads at the high end: the halo has them.
-    fn axis(&self, i: usize) -> Axis {
+    pub fn axis(&self, i: usize) -> Axis {
         let (stride, dilation) = (self.strides[i], self.dilations[i]);
         Axis { kernel: self.kernel[i], stride, dilation, low: self.low[i], high: 0 }
     }

@@ -74,7 +74,12 @@ impl Windows {
 
     /// The taps along the last axis that lie inside the operand, for output `o`.
     pub fn last_taps(&self, o: i64) -> Taps {
-        let (Some(walk), Some(&input)) = (self.axes.last(), self.input.last()) else { return (0, 0) };
+        self.known_taps(self.axes.len().saturating_sub(1), o)
+    }
+
+    /// The taps along an axis that lie inside the operand, for output `o`.
+    pub fn known_taps(&self, axis: usize, o: i64) -> Taps {
+        let (Some(walk), Some(&input)) = (self.axes.get(axis), self.input.get(axis)) else { return (0, 0) };
         // Tap 0 is so far below the operand's first element.
         let below = walk.low.saturating_sub(o.saturating_mul(walk.stride));
         let tap = |at: i64| {

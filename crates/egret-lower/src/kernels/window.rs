@@ -34,8 +34,8 @@ pub fn pool(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     elementwise::epilogue(ctx, group, scratch)
 }
 
-/// Whether the vectors of a pool can go through its epilogue: words, read along the last axis.
-fn runs_in_vectors_of(ctx: &Ctx, group: &FusionGroup, pooled: ValueId) -> Result<bool, Unsupported> {
+/// Whether the vectors of a pool, or of a convolution of planes, can go through its epilogue: words, read along the last axis.
+pub fn runs_in_vectors_of(ctx: &Ctx, group: &FusionGroup, pooled: ValueId) -> Result<bool, Unsupported> {
     let expr = &group.expr;
     let words = compute_elem(ctx.dtype(pooled))?.size() == 4
         && expr.lane_sizes().is_some_and(|sizes| sizes.widest == 4)
@@ -94,20 +94,10 @@ impl Pool<'_> {
 
     /// The result of a window as its buffer holds it.
     fn finished(&self, k: &mut KernelBuilder, value: V, spot: &Spot) -> Result<V, Unsupported> {
-        let Some(expr) = self.epilogue else { return encode(k, self.dtype, value) };
-        let mut values = vec![];
-        for (o, &param) in expr.operands.iter().zip(&self.operands) {
-            let at = flat(k, spot.index, &o.access.strides, 0);
-            let elem = k.param_elem(param);
-            values.push(match o.access.strides.last() {
-                Some(1) => lanes::load(k, param, at, Ty { elem, ..spot.ty }),
-                _ => {
-                    let v = k.load(param, at);
-                    k.splat(v, spot.ty.lanes)
-                }
-            });
+        match self.epilogue {
+            Some(expr) => epilogue_of(k, expr, &self.operands, spot.index, value),
+            None => encode(k, self.dtype, value),
         }
-        expr.emit(k, value, Some(value), &values)
     }
 
     /// Whether the maximum is computed of negated numbers: the largest float is the smallest of those, which is three instructions
@@ -215,6 +205,30 @@ impl Pool<'_> {
         }
         self.store(k, value.ok_or_else(misfit)?, spot)
     }
+}
+
+/// An epilogue of a number, or of a vector along the last axis, at an index of the result ([`runs_in_vectors_of`]).
+pub fn epilogue_of(
+    k: &mut KernelBuilder,
+    expr: &Expr,
+    operands: &[Param],
+    index: &[V],
+    value: V,
+) -> Result<V, Unsupported> {
+    let lanes = k.ty(value).lanes;
+    let mut values = vec![];
+    for (o, &param) in expr.operands.iter().zip(operands) {
+        let at = flat(k, index, &o.access.strides, 0);
+        let elem = k.param_elem(param);
+        values.push(match o.access.strides.last() {
+            Some(1) => lanes::load(k, param, at, Ty { elem, lanes }),
+            _ => {
+                let v = k.load(param, at);
+                k.splat(v, lanes)
+            }
+        });
+    }
+    expr.emit(k, value, Some(value), &values)
 }
 
 /// The smaller of two floats, as [`BinOp::Min`] but for which NaN it gives: the minimum in either order, joined bit by bit. That

@@ -3,6 +3,7 @@
 
 use super::conv_buffers::{Output, conv_name, padded};
 use super::depthwise;
+use super::planes;
 use super::product::{self, Product};
 use super::shape::{Panels, RowAxis, Rows};
 use super::target::{copy, products};
@@ -25,7 +26,9 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool,
         return Ok(false);
     }
     let Some(products) = products(ctx.dtype(x), ctx.dtype(w)) else { return Ok(false) };
-    if products == Products::Floats && depthwise::lower(ctx, group, anchor, &s)? {
+    if products == Products::Floats
+        && (planes::lower(ctx, group, anchor, &s)? || depthwise::lower(ctx, group, anchor, &s)?)
+    {
         return Ok(true);
     }
     let (per_in, per_out) = (s.channels.0 / s.groups, s.channels.1 / s.groups);

@@ -9,6 +9,7 @@ mod conv_buffers;
 mod depthwise;
 mod generic;
 mod matmul;
+mod planes;
 mod product;
 mod shape;
 mod target;

@@ -6,6 +6,10 @@
 //! The code chooses which values lie channels-last. What computes them there is made by the rules of
 //! `ir-spec/rules/layout`: they are applied to the transposed result of a node, or to a node of transposed
 //! operands. An operation without such a rule is computed in its own layout.
+//!
+//! A depthwise convolution with no such values around it ([`depthwise::stays`]) keeps its layout.
+
+mod depthwise;
 
 use crate::analysis::permutation::{to_first, to_last};
 use crate::matching::Sink;
@@ -14,7 +18,7 @@ use crate::proof::{Guided, TermId};
 use crate::rebuild::{Rebuild, start, topological};
 use crate::report::Rewrite;
 use crate::rules::{OpPattern, Pattern, Rule};
-use egret_ir::{Attrs, Def, Graph, Node, Op, TypeError, ValueId, attrs};
+use egret_ir::{Attrs, Def, Graph, Node, Op, TypeError, UseLists, ValueId, attrs};
 use std::collections::{BTreeSet, HashMap};
 
 /// Transposes with fewer axes are those of matrices: they begin no region.
@@ -33,7 +37,9 @@ pub(crate) fn run(graph: &Graph, ctx: &mut PassContext) -> Result<Option<Graph>,
     movements.sort_by_key(|r| !matches!(r.rhs, Pattern::Value(_)));
     let r = start(graph);
     let (first, last) = (HashMap::new(), HashMap::new());
-    let mut l = Layout { r, g: Guided::default(), rules, movements, explain: ctx.explain, first, last };
+    let uses = graph.use_lists();
+    let mut l =
+        Layout { r, g: Guided::default(), rules, movements, explain: ctx.explain, first, last, uses };
     // Without rules that say so, a value transposed and back is not itself, and has one form only.
     if !l.there_and_back(graph.node(convolution).operand(0))? {
         return Ok(None);
@@ -121,6 +127,8 @@ struct Layout<'a> {
     first: HashMap<ValueId, TermId>,
     /// Channels-last forms, by value of the old graph.
     last: HashMap<ValueId, TermId>,
+    /// Users, by value of the old graph.
+    uses: UseLists,
 }
 
 impl<'a> Layout<'a> {
@@ -266,6 +274,11 @@ impl<'a> Layout<'a> {
         self.last.contains_key(&old) && !self.first.contains_key(&old)
     }
 
+    /// Whether a convolution is to keep channels first.
+    fn stays_first(&self, node: &Node) -> bool {
+        !self.last.contains_key(&node.operand(0)) && depthwise::stays(self.r.old, &self.uses, node)
+    }
+
     /// Computes a node channels-last, or from operands that lie so, where rules allow it. Returns the rules.
     fn converted(&mut self, node: &Node) -> Result<By<'a>, TypeError> {
         let [y] = node.results[..] else { return Ok(None) };
@@ -280,7 +293,7 @@ impl<'a> Layout<'a> {
             return Ok(Some(by));
         }
         let follows = || lie_last.iter().any(|&v| self.rank(v) == rank);
-        if rank >= 3 && (prefers_channels_last(node) || follows()) {
+        if rank >= 3 && (follows() || prefers_channels_last(node) && !self.stays_first(node)) {
             return self.brought_last(node, y);
         }
         Ok(None)
