@@ -1,5 +1,5 @@
-//! Loops over contiguous elements in vectors: the widest that the machine has, narrower ones for what is left over, and at last single
-//! elements.
+//! Loops over contiguous elements in vectors: the widest that the machine has, and for what is left over one vector under a mask where
+//! it has masks ([`masks`]), else narrower ones and at last single elements.
 
 use egret_loop::{Elem, KernelBuilder, Ty, V};
 use std::ops::Range;
@@ -65,6 +65,27 @@ pub fn each_overlapping(
     }
 }
 
+/// Whether machines with vectors of so many bytes load and store the first lanes of one in an instruction
+/// ([`LoadFirst`](egret_loop::Inst::LoadFirst)): 197 elements are 12 vectors of 16 and the first 5 lanes of another.
+pub fn masks(bytes: usize) -> bool {
+    bytes >= egret_loop::MAX_VECTOR_BYTES
+}
+
+/// Whether that holds for vectors of an element type.
+pub fn masked(elem: Elem) -> bool {
+    elem.size() == 4
+}
+
+/// Lanes of the vectors for an axis, between `widest` and `least`: as many as it fills, or where the last may be `partial` as many as
+/// it begins to fill. Nothing where it is shorter than the least.
+pub fn fitting(count: i64, (widest, least): (u8, u8), partial: bool) -> Option<u8> {
+    if count < i64::from(least) {
+        return None;
+    }
+    let most = if partial { (count as u64).next_power_of_two() as i64 } else { count };
+    std::iter::successors(Some(widest), |w| Some(w / 2)).find(|w| i64::from(*w) <= most)
+}
+
 /// An element, or a vector of them.
 pub fn load(k: &mut KernelBuilder, p: egret_loop::Param, at: V, ty: Ty) -> V {
     if ty.lanes == 1 { k.load(p, at) } else { k.load_lanes(p, at, ty.lanes) }
@@ -73,6 +94,16 @@ pub fn load(k: &mut KernelBuilder, p: egret_loop::Param, at: V, ty: Ty) -> V {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn vectors_fit_an_axis() {
+        let of = |count| [false, true].map(|partial| fitting(count, (16, 4), partial));
+        assert_eq!(of(3), [None, None]);
+        assert_eq!(of(4), [Some(4), Some(4)]);
+        assert_eq!(of(5), [Some(4), Some(8)]);
+        assert_eq!(of(12), [Some(8), Some(16)]);
+        assert_eq!(of(197), [Some(16), Some(16)]);
+    }
 
     #[test]
     fn all_elements_are_in_a_run() {

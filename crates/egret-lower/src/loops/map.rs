@@ -135,13 +135,17 @@ fn kernel(
     let inner = dims.len().checked_sub(1);
     let (_, inputs) = operands.split_last().ok_or_else(|| Unsupported::new("has no result"))?;
     // Vectors that an axis fills, if it fills any.
-    let (width, least) = match (lanes, inner.map(|i| dims[i])) {
-        (Some(Lanes { widest, least }), Some(n)) if n >= i64::from(least) => {
-            let halves = std::iter::successors(Some(widest), |w| Some(w / 2));
-            (halves.take_while(|w| *w >= least).find(|w| n >= i64::from(*w)).unwrap_or(1), least)
+    let partial = lanes::masks(vector_bytes)
+        && operands
+            .iter()
+            .all(|s| inner.is_some_and(|i| s.access.strides[i] == 0) || lanes::masked(s.elem));
+    let fit = match (lanes, inner.map(|i| dims[i])) {
+        (Some(Lanes { widest, least }), Some(n)) => {
+            lanes::fitting(n, (widest, least), partial).map(|w| (w, least))
         }
-        _ => (1, 1),
+        _ => None,
     };
+    let (width, least) = fit.unwrap_or((1, 1));
     let levels = across.map_or_else(|| levels(&dims, inputs, width), |a| a.levels(&dims));
     let nest = Nest::split(&dims, levels, GRAIN / weight(expr));
     let mut k = KernelBuilder::new(&name(expr), nest.tasks()).with_vector_bytes(vector_bytes);
@@ -161,6 +165,7 @@ fn kernel(
         inner,
         width,
         least,
+        partial: partial && width > 1,
         unroll: if expr.terms.len() <= 6 { 4 } else { 1 },
     };
     let offsets: Vec<V> = operands.iter().map(|s| k.int(s.access.offset)).collect();
@@ -236,6 +241,8 @@ struct Body<'a> {
     width: u8,
     /// Lanes of the narrowest vectors.
     least: u8,
+    /// Whether what is left over is a vector of which the first lanes count.
+    partial: bool,
     unroll: i64,
 }
 
@@ -264,10 +271,12 @@ impl Body<'_> {
         };
         let mut rest = begin;
         let mut rounds = vec![];
+        let partial =
+            self.partial && matches!((begin, end), (nest::Bound::Const(_), nest::Bound::Const(_)));
         if self.width > 1 {
             rounds.extend((self.unroll > 1).then_some((self.width, self.unroll)));
             rounds.push((self.width, 1));
-            rounds.extend((self.least < self.width).then_some((self.least, 1)));
+            rounds.extend((self.least < self.width && !partial).then_some((self.least, 1)));
         }
         for (width, unroll) in rounds {
             let wide: Vec<Option<V>> = fixed.iter().map(|f| f.map(|v| k.splat(v, width))).collect();
@@ -275,17 +284,28 @@ impl Body<'_> {
             let stop = end.rounded_down(k, rest, w * unroll);
             nest::range(k, rest, stop, w * unroll, &mut |k, i| {
                 for u in 0..unroll {
-                    keep(self.element(k, bases, &wide, &fixed, i, u * w, width));
+                    keep(self.element(k, bases, &wide, &fixed, i, u * w, (width, width)));
                 }
             });
             rest = stop;
         }
-        nest::range(k, rest, end, 1, &mut |k, i| keep(self.element(k, bases, &fixed, &fixed, i, 0, 1)));
+        if let (true, nest::Bound::Const(from), nest::Bound::Const(end)) = (partial, rest, end) {
+            if from < end {
+                let wide: Vec<Option<V>> =
+                    fixed.iter().map(|f| f.map(|v| k.splat(v, self.width))).collect();
+                let (i, lanes) = (k.int(from), (self.width, (end - from) as u8));
+                keep(self.element(k, bases, &wide, &fixed, i, 0, lanes));
+            }
+            return result;
+        }
+        nest::range(k, rest, end, 1, &mut |k, i| {
+            keep(self.element(k, bases, &fixed, &fixed, i, 0, (1, 1)))
+        });
         result
     }
 
-    /// One element, or a vector of them; `fixed` has the operands that do not vary, in `width` lanes,
-    /// `scalars` in one.
+    /// One element, or a vector of them, of which the first `count` lanes are; `fixed` has the operands that do not vary, in `width`
+    /// lanes, `scalars` in one.
     #[allow(clippy::too_many_arguments, reason = "where one element is, in every respect")]
     fn element(
         &self,
@@ -295,7 +315,7 @@ impl Body<'_> {
         scalars: &[Option<V>],
         i: V,
         more: i64,
-        width: u8,
+        (width, count): (u8, u8),
     ) -> Result<(), Unsupported> {
         let n = self.operands.len() - 1;
         let mut values = vec![];
@@ -305,7 +325,10 @@ impl Body<'_> {
                 None => {
                     let stride = self.stride(p);
                     let at = k.affine(&[(bases[p], 1), (i, stride)], more * stride);
-                    lanes::load(k, self.params[p], at, Ty { elem: self.operands[p].elem, lanes: width })
+                    match width {
+                        1 => k.load(self.params[p], at),
+                        _ => k.load_first(self.params[p], at, width, count),
+                    }
                 }
             });
         }
@@ -315,7 +338,7 @@ impl Body<'_> {
         let stride = self.stride(n);
         let at = k.affine(&[(bases[n], 1), (i, stride)], more * stride);
         let Some(unfit) = k.take_unfit() else {
-            k.store(self.params[n], at, value);
+            k.store_first(self.params[n], at, value, count);
             return Ok(());
         };
         // Rare cases in a lane: the elements are computed one by one.
@@ -324,12 +347,12 @@ impl Body<'_> {
             unfit,
             |k| {
                 let first = k.affine(&[(i, 1)], more);
-                let past = k.affine(&[(i, 1)], more + i64::from(width));
+                let past = k.affine(&[(i, 1)], more + i64::from(count));
                 k.for_values(first, past, 1, |k, i| {
-                    result = self.element(k, bases, scalars, scalars, i, 0, 1)
+                    result = self.element(k, bases, scalars, scalars, i, 0, (1, 1))
                 });
             },
-            |k| k.store(self.params[n], at, value),
+            |k| k.store_first(self.params[n], at, value, count),
         );
         result
     }

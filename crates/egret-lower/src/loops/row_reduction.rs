@@ -45,6 +45,8 @@ pub struct RowReduction {
     /// How each operand is used.
     uses: Vec<Access>,
     width: u8,
+    /// Whether what is left over behind the last whole vector of a row is a vector of which the first lanes count.
+    partial: bool,
 }
 
 /// A row while its kernel is written.
@@ -70,8 +72,19 @@ pub struct Point<'a> {
     more: i64,
     /// Lanes.
     pub width: u8,
+    /// How many lanes, the first, are elements of the row, where not all are.
+    count: Option<u8>,
     /// Which of the row's partial results it belongs to.
     pub slot: usize,
+}
+
+impl Point<'_> {
+    /// What a partial result becomes: lanes beyond the row keep what they have.
+    fn counted(&self, k: &mut KernelBuilder, new: V, old: V) -> V {
+        let Some(count) = self.count else { return new };
+        let first = k.first(self.width, count);
+        k.select(first, new, old)
+    }
 }
 
 /// A value of a row, for every slot and width.
@@ -95,15 +108,17 @@ impl RowReduction {
         let uses = operands.iter().map(|s| s.2).collect();
         let mut operands: Vec<StridedOperand> = operands.into_iter().map(|s| s.0).collect();
         let (dims, reduced) = normalise(dims, reduced, &mut operands, &mut args)?;
-        let mut rows = RowReduction { dims, reduced, operands, args, uses, width: 1 };
+        let mut rows = RowReduction { dims, reduced, operands, args, uses, width: 1, partial: false };
         if let (Some(width), Some(&last)) = (vectors, rows.dims.last()) {
             let axis = rows.dims.len() - 1;
-            let width = std::iter::successors(Some(width), |w| Some(w / 2)).find(|w| last >= i64::from(*w));
-            let width = width.filter(|w| *w >= LEAST);
-            if let Some(width) = width
+            let varies = |s: &&StridedOperand| s.access.strides[axis] != 0;
+            let partial = rows.reduced[axis]
+                && lanes::masks(4 * usize::from(width))
+                && rows.operands.iter().filter(varies).all(|s| lanes::masked(s.elem));
+            if let Some(width) = lanes::fitting(last, (width, LEAST), partial)
                 && rows.operands.iter().all(|s| matches!(s.access.strides[axis], 0 | 1))
             {
-                rows.width = width;
+                (rows.width, rows.partial) = (width, partial);
             }
         }
         Ok(rows)
@@ -195,7 +210,7 @@ impl RowReduction {
 
     fn row<'a>(&'a self, params: &'a [Param], bases: Vec<V>, column: Option<V>, width: u8) -> Row<'a> {
         let mut tails = vec![];
-        if let (None, Some(&n)) = (column, self.dims.last()) {
+        if let (None, Some(&n), false) = (column, self.dims.last(), self.partial) {
             let some = n - n % i64::from(width);
             tails = lanes::runs(n - some, Ty { elem: Elem::F32, lanes: width });
         }
@@ -300,6 +315,7 @@ impl Row<'_> {
         let mut add = |k: &mut KernelBuilder, p: &Point| {
             let old = k.get(sums[p.slot]);
             let new = f(k, p, old)?;
+            let new = p.counted(k, new, old);
             k.set(sums[p.slot], new);
             Ok(())
         };
@@ -371,7 +387,7 @@ impl Row<'_> {
         let zero = k.int(0);
         let more = if self.column.is_some() { slot as i64 * i64::from(self.width) } else { 0 };
         let width = if self.column.is_some() { self.width } else { 1 };
-        Point { bases: &self.bases, index: self.column.unwrap_or(zero), more, width, slot }
+        Point { bases: &self.bases, index: self.column.unwrap_or(zero), more, width, count: None, slot }
     }
 
     /// Number of slots that are rows of their own.
@@ -383,6 +399,9 @@ impl Row<'_> {
     pub fn load(&self, k: &mut KernelBuilder, p: &Point, operand: usize) -> V {
         let at = self.index(k, p, operand);
         let varies = self.axis().is_some_and(|a| self.rows.operands[operand].access.strides[a] != 0);
+        if let Some(count) = p.count.filter(|_| varies) {
+            return k.load_first(self.params[operand], at, p.width, count);
+        }
         if p.width > 1 && varies {
             return k.load_lanes(self.params[operand], at, p.width);
         }
@@ -393,7 +412,10 @@ impl Row<'_> {
     /// Writes an operand at a point.
     pub fn store(&self, k: &mut KernelBuilder, p: &Point, operand: usize, value: V) {
         let at = self.index(k, p, operand);
-        k.store(self.params[operand], at, value);
+        match p.count {
+            Some(count) => k.store_first(self.params[operand], at, value, count),
+            None => k.store(self.params[operand], at, value),
+        }
     }
 
     /// The expression at a point, as it is computed with; its operands are those of the kernel from `first`
@@ -467,7 +489,7 @@ impl Visit<'_, '_> {
         if let Some(column) = row.column {
             for slot in 0..row.slots {
                 let more = slot as i64 * i64::from(row.width);
-                (self.f)(k, &Point { bases, index: column, more, width: row.width, slot });
+                (self.f)(k, &Point { bases, index: column, more, width: row.width, count: None, slot });
             }
             return;
         }
@@ -475,30 +497,39 @@ impl Visit<'_, '_> {
             // A row of one element.
             let zero = k.int(0);
             let tail = if row.width > 1 { row.slots } else { 0 };
-            return (self.f)(k, &Point { bases, index: zero, more: 0, width: 1, slot: tail });
+            return (self.f)(k, &Point { bases, index: zero, more: 0, width: 1, count: None, slot: tail });
         };
         let (n, w) = (row.rows.dims[axis], i64::from(row.width));
         if w == 1 {
             return self.repeat(k, depth, (n, 1), &mut |visit, k, index| {
-                (visit.f)(k, &Point { bases, index, more: 0, width: 1, slot: 0 });
+                (visit.f)(k, &Point { bases, index, more: 0, width: 1, count: None, slot: 0 });
             });
         }
         let round = w * row.slots as i64;
         let many = n / round * round;
         self.repeat(k, depth, (many, round), &mut |visit, k, index| {
             for slot in 0..row.slots {
-                (visit.f)(k, &Point { bases, index, more: slot as i64 * w, width: row.width, slot });
+                (visit.f)(
+                    k,
+                    &Point { bases, index, more: slot as i64 * w, width: row.width, count: None, slot },
+                );
             }
         });
         let some = n / w * w;
         k.for_range(many, some, w, |k, index| {
-            (self.f)(k, &Point { bases, index, more: 0, width: row.width, slot: 0 })
+            (self.f)(k, &Point { bases, index, more: 0, width: row.width, count: None, slot: 0 })
         });
+        if row.rows.partial && some < n {
+            // Beside the vectors before it, which wait for one another.
+            let (index, slot) = (k.int(some), row.slots - 1);
+            let count = Some((n - some) as u8);
+            return (self.f)(k, &Point { bases, index, more: 0, width: row.width, count, slot });
+        }
         let mut begin = some;
         for (i, &width) in row.tails.iter().enumerate() {
             let end = if width == 1 { n } else { begin + i64::from(width) };
             k.for_range(begin, end, width.into(), |k, index| {
-                (self.f)(k, &Point { bases, index, more: 0, width, slot: row.slots + i })
+                (self.f)(k, &Point { bases, index, more: 0, width, count: None, slot: row.slots + i })
             });
             begin = end;
         }
@@ -526,6 +557,7 @@ pub fn combine(k: &mut KernelBuilder, locals: &[Local], p: &Point, op: BinOp, va
     let l = locals[p.slot];
     let old = k.get(l);
     let new = k.binary(op, old, value);
+    let new = p.counted(k, new, old);
     k.set(l, new);
 }
 
