@@ -74,6 +74,10 @@ pub const EXACT: &[&str] = &[
     // Resampling that copies.
     "resize(any[31, 5], _) {antialias = 0, coordinate = \"asymmetric\", cubic_a = -0.75, exclude_outside = 0, extrapolation = 0.0, mode = \"nearest\", nearest = \"floor\", scales = [2.0, 1.0], sizes = [62, 5]}",
     "resize(any[31, 5], _) {antialias = 0, coordinate = \"half_pixel\", cubic_a = -0.75, exclude_outside = 0, extrapolation = 0.0, mode = \"nearest\", nearest = \"round_prefer_ceil\", scales = [0.625, 1.5], sizes = [19, 7]}",
+    "resize(any[31, 5], f32[4] [-0.5, 0.0, 1.25, 1.0]) {antialias = 0, coordinate = \"tf_crop_and_resize\", cubic_a = -0.75, exclude_outside = 0, extrapolation = 2.5, mode = \"nearest\", nearest = \"floor\", scales = [1.0, 1.0], sizes = [31, 5]}",
+    "tfidf(i64[2, 7] [1, 1, 3, 3, 3, 7, -9, 8, 6, 7, -9, 6, 8, 1]) {counts = [0, 3], indexes = [0, 4, 1, 2, 3], max_gram = 2, max_skip = 0, min_gram = 1, mode = \"TF\", pool_ints = [3, 7, -9, 7, -9, 6, 1], pool_strings = [], weights = []}",
+    "tfidf(i64[2, 7] [1, 1, 3, 3, 3, 7, -9, 8, 6, 7, -9, 6, 8, 1]) {counts = [0, 3], indexes = [0, 4, 1, 2, 3], max_gram = 2, max_skip = 5, min_gram = 2, mode = \"TFIDF\", pool_ints = [3, 7, -9, 7, -9, 6, 1], pool_strings = [], weights = [0.5, 2.0, 4.0, -1.0, 0.25]}",
+    "tfidf(i64[2, 7] [1, 1, 3, 3, 3, 7, -9, 8, 6, 7, -9, 6, 8, 1]) {counts = [0, 3], indexes = [0, 4, 1, 2, 3], max_gram = 2, max_skip = 1, min_gram = 1, mode = \"IDF\", pool_ints = [3, 7, -9, 7, -9, 6, 1], pool_strings = [], weights = [0.5, 2.0, 4.0, -1.0, 0.25]}",
     // Two trees of one test each, one of which sends NaN to the side of what holds.
     "tree_ensemble(any[31, 2]) {aggregate = 1, leaf_targetids = [0, 0, 0], leaf_weights = T[3] [1.0, 2.0, 4.0], membership_values = T[0] [], n_targets = 1, nodes_falseleafs = [1, 1], nodes_falsenodeids = [1, 2], nodes_featureids = [0, 1], nodes_missing = [0, 1], nodes_modes = u8[2] [0, 1], nodes_splits = T[2] [0.0, 2.0], nodes_trueleafs = [1, 1], nodes_truenodeids = [0, 1], post_transform = 0, tree_roots = [0, 1]}",
     "tree_ensemble(any[31, 2]) {aggregate = 1, leaf_targetids = [0, 0, 0], leaf_weights = T[3] [1.0, nan, -0.0], membership_values = T[0] [], n_targets = 1, nodes_falseleafs = [1, 1], nodes_falsenodeids = [1, 2], nodes_featureids = [0, 1], nodes_missing = [0, 1], nodes_modes = u8[2] [0, 1], nodes_splits = T[2] [0.0, 2.0], nodes_trueleafs = [1, 1], nodes_truenodeids = [0, 1], post_transform = 0, tree_roots = [0, 1]}",
@@ -125,6 +129,13 @@ pub const NEAR: &[&str] = &[
     "grid_sample(sum[10, 2, 2, 3, 4], any[10, 3, 5, 7, 3]) {align_corners = 1, mode = \"linear\", padding = \"border\"}",
     "grid_sample(sum[10, 2, 2, 3, 4], any[10, 3, 5, 7, 3]) {align_corners = 0, mode = \"nearest\", padding = \"reflection\"}",
     "grid_sample(sum[10, 2, 9], any[10, 35, 1]) {align_corners = 1, mode = \"cubic\", padding = \"zeros\"}",
+    "roi_align(sum[10, 2, 6, 5], few[10, 4], i64[10] [0, 1, 2, 3, 4, 5, 6, 7, 8, -1]) {half_pixel = 0, mode = \"avg\", output_height = 2, output_width = 3, sampling_ratio = 2, spatial_scale = 0.75}",
+    "roi_align(sum[10, 2, 6, 5], few[10, 4], i64[10] [0, 1, 2, 3, 4, 5, 6, 7, 8, -1]) {half_pixel = 1, mode = \"avg\", output_height = 2, output_width = 3, sampling_ratio = 0, spatial_scale = 0.75}",
+    "roi_align(sum[10, 2, 6, 5], few[10, 4], i64[10] [0, 1, 2, 3, 4, 5, 6, 7, 8, -1]) {half_pixel = 0, mode = \"max\", output_height = 2, output_width = 3, sampling_ratio = 2, spatial_scale = 0.75}",
+    "roi_align(sum[10, 2, 6, 5], few[10, 4], i64[10] [0, 1, 2, 3, 4, 5, 6, 7, 8, -1]) {half_pixel = 1, mode = \"max\", output_height = 2, output_width = 3, sampling_ratio = 0, spatial_scale = 0.75}",
+    "roi_align(sum[1, 9, 6, 5], any[35, 4], i64[35] [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]) {half_pixel = 1, mode = \"avg\", output_height = 2, output_width = 3, sampling_ratio = 1, spatial_scale = 1.0}",
+    "deform_conv(sum[10, 2, 4, 5], few[3, 2, 1, 1], any[10, 4, 4, 5], few[10, 2, 4, 5]) {dilations = [1, 1], groups = 1, offset_groups = 2, pads = [0, 0, 0, 0], strides = [1, 1]}",
+    "deform_conv(few[10, 4, 4, 5], few[6, 2, 2, 2], few[10, 8, 2, 3], _) {dilations = [2, 2], groups = 2, offset_groups = 1, pads = [1, 1, 1, 1], strides = [2, 2]}",
     "det(sum[11, 2, 2])",
     "det(sum[10, 3, 3])",
     "det(few[10, 4, 4])",
@@ -160,6 +171,7 @@ pub const ONLY: &[(Op, &str, &[DType])] = &[
     (Op::Resize, "mode = \"linear\"", &[DType::F16, DType::BF16, DType::F32, DType::F64]),
     (Op::Resize, "mode = \"cubic\"", &[DType::F16, DType::BF16, DType::F32, DType::F64]),
     (Op::GridSample, "", &[DType::F16, DType::BF16, DType::F32, DType::F64]),
+    (Op::DeformConv, "", &[DType::F16, DType::BF16, DType::F32]),
     (Op::Pool, "kind = \"mean\"", &[DType::F16, DType::BF16, DType::F32, DType::F64]),
 ];
 

@@ -35,6 +35,7 @@ pub use ml::{TreeNode, tree_leaves, tree_nodes};
 pub use random::draw;
 pub use recurrent::{Activation, activations};
 pub use resize::{Taps, resize_scale, resize_taps};
+pub use text::tfidf_grams;
 
 use bounds::{Around, Meter};
 

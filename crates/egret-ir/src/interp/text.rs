@@ -120,10 +120,23 @@ enum Token {
     Text(String),
 }
 
-fn tfidf(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
-    let length =
-        |name: &str| usize::try_from(attrs.int(name)).map_err(|_| error(format!("`{name}` is negative")));
-    let (least, most, skip) = (length("min_gram")?, length("max_gram")?, length("max_skip")?);
+/// What `tfidf` counts.
+struct Vocabulary {
+    grams: Grams,
+    prefixes: BTreeSet<Vec<Token>>,
+    /// Tokens of the shortest and of the longest n-gram.
+    least: usize,
+    most: usize,
+    /// Counts of a row of the result.
+    width: usize,
+}
+
+fn length(attrs: &Attrs, name: &str) -> Res<usize> {
+    usize::try_from(attrs.int(name)).map_err(|_| error(format!("`{name}` is negative")))
+}
+
+fn vocabulary(attrs: &Attrs) -> Res<Vocabulary> {
+    let (least, most) = (length(attrs, "min_gram")?, length(attrs, "max_gram")?);
     let indexes = attrs.ints("indexes");
     let width = usize::try_from(indexes.iter().copied().max().unwrap_or(-1).saturating_add(1)).unwrap_or(0);
     if indexes.iter().any(|&i| i < 0) || least == 0 || most < least {
@@ -135,6 +148,37 @@ fn tfidf(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
         attrs.strings("pool_strings").iter().cloned().map(Token::Text).collect()
     };
     let (grams, prefixes) = grams(&pool, attrs.ints("counts"), least, most)?;
+    Ok(Vocabulary { grams, prefixes, least, most, width })
+}
+
+/// The n-grams of whole numbers that a `tfidf` counts, each with the place of its count in a row of the result, and the counts of a
+/// row. Those of strings, which no whole numbers match, are left out.
+///
+/// # Errors
+/// Attributes that do not fit one another.
+pub fn tfidf_grams(attrs: &Attrs) -> Res<(BTreeMap<Vec<i64>, usize>, usize)> {
+    let Vocabulary { grams, width, .. } = vocabulary(attrs)?;
+    let mut found = BTreeMap::new();
+    for (gram, id) in grams {
+        let token = |t: &Token| match t {
+            Token::Int(v) => Some(*v),
+            Token::Text(_) => None,
+        };
+        let Some(gram) = gram.iter().map(token).collect() else { continue };
+        found.insert(gram, column(attrs, id)?);
+    }
+    Ok((found, width))
+}
+
+/// Where an n-gram is counted.
+fn column(attrs: &Attrs, id: usize) -> Res<usize> {
+    let at = attrs.ints("indexes").get(id).ok_or_else(|| error(format!("n-gram {id} has no index")))?;
+    Ok(*at as usize)
+}
+
+fn tfidf(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
+    let skip = length(attrs, "max_skip")?;
+    let Vocabulary { grams, prefixes, least, most, width } = vocabulary(attrs)?;
     let tokens: Vec<Token> = match x.dtype() {
         DType::String => x.strings().iter().cloned().map(Token::Text).collect(),
         _ => ints(x)?.into_iter().map(Token::Int).collect(),
@@ -159,9 +203,7 @@ fn tfidf(x: &Tensor, attrs: &Attrs) -> Res<Tensor> {
                     if gram.len() >= from
                         && let Some(&id) = grams.get(&gram)
                     {
-                        let at =
-                            *indexes.get(id).ok_or_else(|| error(format!("n-gram {id} has no index")))?;
-                        found[row * width + at as usize] += 1.0;
+                        found[row * width + column(attrs, id)?] += 1.0;
                     }
                     if !prefixes.contains(&gram) {
                         break;

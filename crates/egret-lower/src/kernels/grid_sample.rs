@@ -1,13 +1,13 @@
 //! `grid_sample`: an image at the coordinates of a grid. Each task lists the elements and weights of some points
 //! ([`points`](super::points)), and then sums them for all channels.
 
-use super::points::{Planes, Table, Tap, product};
+use super::points::{Planes, Table, Tap, number, product};
 use crate::error::Unsupported;
 use crate::geometry::size;
 use crate::loops::writer::Writer;
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
-use egret_loop::{Access, Cmp, Elem, KernelBuilder, Ty, UnOp, V};
+use egret_loop::{Access, Cmp, Elem, KernelBuilder, UnOp, V};
 
 /// Points of a task: their lists stay in the first cache.
 const TASK_POINTS: i64 = 256;
@@ -18,11 +18,6 @@ struct GridAxis<'a> {
     mode: &'a str,
     padding: &'a str,
     align: bool,
-}
-
-/// A number of f64.
-fn number(k: &mut KernelBuilder, value: f64) -> V {
-    k.number(Ty::scalar(Elem::F64), value)
 }
 
 /// `x * factor + term`, each rounded.

@@ -6,6 +6,7 @@
 mod arg_reduce;
 mod contraction;
 mod control;
+mod deform_conv;
 pub mod elementwise;
 mod gather_scatter;
 mod grid_sample;
@@ -15,11 +16,13 @@ mod normalization;
 mod points;
 mod recurrent;
 mod reduction;
+mod roi_align;
 mod rotary;
 mod sampling;
 mod scan;
 mod sort;
 mod taps;
+mod tfidf;
 mod trees;
 mod window;
 
@@ -93,6 +96,8 @@ pub const KERNELS: &[KernelFamily] = &[
     row(these(&[Op::Col2im]), window::col2im),
     row(these(&[Op::Resize]), sampling::resize),
     row(these(&[Op::GridSample]), grid_sample::lower),
+    row(these(&[Op::RoiAlign]), roi_align::lower),
+    row(these(&[Op::DeformConv]), deform_conv::lower),
     row(these(&[Op::Gather]), gather_scatter::gather),
     row(these(&[Op::GatherElements]), gather_scatter::gather_elements),
     row(these(&[Op::GatherNd]), gather_scatter::gather_nd),
@@ -105,6 +110,7 @@ pub const KERNELS: &[KernelFamily] = &[
     row(these(&[Op::If]), control::if_),
     row(these(&[Op::Loop]), control::loop_),
     row(these(&[Op::Scan]), control::scan),
+    row(these(&[Op::Tfidf]), tfidf::lower),
     row(these(&[Op::Lstm, Op::Gru, Op::Rnn]), recurrent::lower),
 ];
 
@@ -123,10 +129,6 @@ pub const REFUSED: &[(Ops, &str)] = &[
     (
         Ops::Trait(Trait::DataDependent),
         "the shape of its result depends on its input's values, and compiled code has constant shapes",
-    ),
-    (
-        these(&[Op::RoiAlign, Op::DeformConv, Op::Tfidf]),
-        "has no kernel yet; run the model with --engine interp",
     ),
 ];
 

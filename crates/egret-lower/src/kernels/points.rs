@@ -23,6 +23,11 @@ pub struct Tap {
     pub inside: Option<V>,
 }
 
+/// A number of f64, as coordinates and weights are.
+pub fn number(k: &mut KernelBuilder, value: f64) -> V {
+    k.number(Ty::scalar(Elem::F64), value)
+}
+
 /// The taps of a point from those along each axis: the last axis runs fastest. `extents` are those of the image.
 pub fn product(k: &mut KernelBuilder, axes: &[Vec<Tap>], extents: &[i64]) -> Vec<Tap> {
     let mut points: Vec<Tap> = vec![];

@@ -8,13 +8,14 @@ use crate::lanes;
 use crate::loops::writer::{Writer, copy_run};
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
-use egret_ir::{DType, Node, interp};
-use egret_loop::{Access, Arg, Elem, KernelBuilder, Param, V};
+use egret_ir::{DType, Node, Tensor, interp};
+use egret_loop::{Access, Arg, Cmp, Elem, KernelBuilder, Param, Ty, V};
 
 /// Result rows that one task computes, at least this many elements.
 const TASK_ELEMENTS: i64 = 1 << 14;
 
-/// Source index and weight of each tap of each result index; all with the same number of taps.
+/// Source index and weight of each tap of each result index; all with the same number of taps. The index is -1 where the result is
+/// the extrapolation value.
 struct Taps {
     per: usize,
     index: Vec<i32>,
@@ -35,10 +36,7 @@ fn taps(node: &Node, roi: &[f64], axis: usize, input: i64, output: i64) -> Resul
     }
     let lists = interp::resize_taps(&node.attrs, roi, axis, input as usize, output as usize)
         .map_err(|e| Unsupported::new(e.message))?;
-    let lists = lists.into_iter().collect::<Option<Vec<_>>>().ok_or_else(|| {
-        Unsupported::new("extrapolates outside its operand; run the model with --engine interp")
-    })?;
-    let per = lists.iter().map(Vec::len).max().unwrap_or(1).max(1);
+    let per = lists.iter().flatten().map(Vec::len).max().unwrap_or(1).max(1);
     if per > MOST_TAPS || per * lists.len() > MOST_INDICES as usize {
         return Err(Unsupported::new(format!(
             "resizes {input} elements to {output} with {per} weights each, too many for compiled code; run the \
@@ -47,11 +45,11 @@ fn taps(node: &Node, roi: &[f64], axis: usize, input: i64, output: i64) -> Resul
     }
     let mut out = Taps { per, index: vec![], weight: vec![] };
     for list in lists {
-        let first = list.first().map_or(0, |t| t.0);
+        let first = list.as_ref().map_or(-1, |l| l.first().map_or(0, |t| t.0 as i32));
         for t in 0..per {
-            let (i, w) = list.get(t).copied().unwrap_or((first, 0.0));
-            out.index.push(i as i32);
-            out.weight.push(w);
+            let tap = list.as_ref().and_then(|l| l.get(t));
+            out.index.push(tap.map_or(first, |t| t.0 as i32));
+            out.weight.push(tap.map_or(0.0, |t| t.1));
         }
     }
     Ok(out)
@@ -86,6 +84,13 @@ pub fn resize(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let scale = |i: usize| interp::resize_scale(&node.attrs, i, dims[i] as usize, target[i] as usize);
     let axes: Vec<usize> =
         (0..dims.len()).filter(|&i| dims[i] != target[i] || scale(i) != 1.0 || cropping).collect();
+    // As the interpreter: to the nearest of whole numbers.
+    let value = node.attrs.float("extrapolation");
+    let value = if dtype.is_float() || dtype == DType::Bool { value } else { value.round_ties_even() };
+    let mut fill = [0; 8];
+    let bytes = Tensor::from_f64s(dtype, &[], vec![value]);
+    fill[..bytes.bytes().len()].copy_from_slice(bytes.bytes());
+    let fill = u64::from_le_bytes(fill);
     let mut from = ctx.place(x)?;
     let to = ctx.place(node.results[0])?;
     if axes.is_empty() {
@@ -99,7 +104,8 @@ pub fn resize(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
         let input = dims[axis];
         dims[axis] = target[axis];
         let dest = if n + 1 == axes.len() { to } else { ctx.scratch(elem, &dims)? };
-        let pass = Pass { outer, inner, input, output: target[axis], elem, nearest };
+        let fill = table.index.contains(&-1).then_some(fill);
+        let pass = Pass { outer, inner, input, output: target[axis], elem, nearest, fill };
         pass.lower(ctx, &table, from, dest)?;
         from = dest;
     }
@@ -114,6 +120,8 @@ struct Pass {
     output: i64,
     elem: Elem,
     nearest: bool,
+    /// The bits of the extrapolation value, where some results are it.
+    fill: Option<u64>,
 }
 
 impl Pass {
@@ -146,13 +154,27 @@ impl Pass {
             let per_outer = k.int(self.output);
             let (o, j) = (k.div(row, per_outer), k.rem(row, per_outer));
             let to = k.affine(&[(row, self.inner)], 0);
-            match weight {
+            let computed = |k: &mut KernelBuilder| match weight {
                 None => {
                     let from = self.source(k, index, o, j, table.per, 0);
                     copy_run(k, x, from, y, to, self.inner);
                 }
                 Some(weight) => self.weighted(k, (x, index, weight, y), (o, j, to), table.per),
-            }
+            };
+            let Some(fill) = self.fill else { return computed(k) };
+            let at = k.affine(&[(j, table.per as i64)], 0);
+            let (first, zero) = (k.load(index, at), k.number(Ty::scalar(Elem::I32), 0.0));
+            let outside = k.compare(Cmp::Lt, first, zero);
+            k.if_(
+                outside,
+                |k| {
+                    lanes::each(k, self.inner, self.elem, |k, i, ty| {
+                        let (at, value) = (k.affine(&[(to, 1), (i, 1)], 0), k.const_bits(ty, fill));
+                        k.store(y, at, value);
+                    });
+                },
+                computed,
+            );
         });
         w.finish()
     }

@@ -23,7 +23,8 @@ fn rounds_once(op: Op) -> bool {
     op.is_elementwise()
         || is_exact(op, "")
         || matches!(op, Matmul | Conv | ConvTranspose | Attention | Softmax | LayerNorm | RmsNorm)
-        || matches!(op, Reduce | ArgReduce | Pool | Resize | GridSample)
+        || matches!(op, Reduce | ArgReduce | Pool | Resize)
+        || matches!(op, GridSample | RoiAlign | DeformConv)
 }
 
 /// Whether an operation only moves elements.

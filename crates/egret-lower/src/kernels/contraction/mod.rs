@@ -4,6 +4,7 @@
 //! plain loops ([`generic`]).
 
 mod blockwise;
+mod columns;
 mod conv;
 mod conv_buffers;
 mod depthwise;
@@ -15,6 +16,8 @@ mod shape;
 mod target;
 mod tiling;
 mod transposed;
+
+pub use columns::Columns;
 
 use crate::error::Unsupported;
 use crate::plan::fusion::FusionGroup;
