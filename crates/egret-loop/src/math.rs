@@ -441,7 +441,7 @@ pub fn erf<A: Arith>(a: &mut A, x: A::V) -> A::V {
     let m = a.unary(UnOp::Abs, x);
     let two_over_sqrt_pi = std::f64::consts::FRAC_2_SQRT_PI;
     if f.double {
-        // erf x = 2/sqrt(pi) * exp(-x^2) * x * sum 2^k x^2k / (2k+1)!!: all terms positive. erf 6 = 1 to the last bit.
+        // erf x = 2/sqrt(pi) * exp(-x^2) * x * sum 2^k x^2k / (2k+1)!!: all terms positive. From 6 on it is 1.
         let m = at_most(a, m, 6.0);
         let m2 = mul(a, m, m);
         let mut c = 1.0;
@@ -460,6 +460,10 @@ pub fn erf<A: Arith>(a: &mut A, x: A::V) -> A::V {
         let y = mul(a, y, e);
         let y = scale(a, y, two_over_sqrt_pi);
         let y = at_most(a, y, 1.0);
+        // 1 - erf x is a factor elsewhere: what is left of it by rounding would meet large numbers.
+        let [one, six] = [1.0, 6.0].map(|v| a.num(x, v));
+        let is_far = a.compare(Cmp::Ge, m, six);
+        let y = a.select(is_far, one, y);
         return with_sign_of(a, y, x);
     }
     let m = at_most(a, m, 4.0);
