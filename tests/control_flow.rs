@@ -179,6 +179,55 @@ fn halves_and_bools_are_carried() {
     assert_same(source, &given);
 }
 
+/// The condition of the next round is the flag that was carried in, and the flag changes.
+#[test]
+fn a_condition_may_be_a_carried_value() {
+    let source = "graph @g(%0 \"flag\": bool[], %1 \"n\": i64[]) -> (%3 \"last\", %4 \"rounds\") {
+        %2 = const bool[] [true]
+        %3, %4 = loop(_, %2, %0, %1) {carried = 2, has_cond = 1, has_trip_count = 0} : bool[], i64[]
+          body graph @body(%0 \"i\": i64[], %1 \"go\": bool[], %2: bool[], %3: i64[]) -> (%2, %4, %6) {
+            %4 = not(%2)
+            %5 = const i64[] [1]
+            %6 = add(%3, %5)
+          }
+    }";
+    assert_same(source, &[vec![bool(true), int(0)], vec![bool(false), int(10)]]);
+}
+
+/// Without a condition of the loop, that of its body is not asked.
+#[test]
+fn a_condition_that_is_not_given_is_not_asked() {
+    let source = "graph @g(%0 \"n\": i64[], %1 \"x\": i64[]) -> (%2 \"y\") {
+        %2 = loop(%0, _, %1) {carried = 1, has_cond = 0, has_trip_count = 1} : i64[]
+          body graph @body(%0 \"i\": i64[], %1 \"go\": bool[], %2: i64[]) -> (%4, %5) {
+            %3 = const i64[] [2]
+            %4 = less(%0, %3)
+            %5 = add(%2, %3)
+          }
+    }";
+    assert_same(source, &[vec![int(5), int(0)], vec![int(1), int(3)]]);
+}
+
+/// A type says how many rounds a loop has whose values are stacked; data that say otherwise end the run with an error, and nothing
+/// outside the result is touched.
+#[test]
+fn stacked_values_have_the_count_that_their_type_says() {
+    let source = "graph @g(%0 \"n\": i64[], %1 \"x\": f32[3]) -> (%2 \"y\", %3 \"all\") {
+        %2, %3 = loop(%0, _, %1) {carried = 1, dims = [_, u0], has_cond = 0, has_trip_count = 1} : f32[3], f32[5, 3]
+          body graph @body(%0 \"i\": i64[], %1 \"go\": bool[], %2: f32[3]) -> (%1, %3, %2) {
+            %3 = add(%2, %2)
+          }
+    }";
+    let x = floats(&[3], 1.0);
+    assert_same(source, &[vec![int(5), x.clone()]]);
+    let compiled = Executable::new(graph(source), Engine::Jit, &Options::default(), &BTreeMap::new())
+        .expect("compiled");
+    for n in [0, 3, 7, -1, i64::MAX] {
+        let error = compiled.run(&[int(n), x.clone()]).expect_err("another number of rounds").to_string();
+        assert!(error.contains("5"), "{n}: {error}");
+    }
+}
+
 /// What a sub-graph cannot have in compiled code is named, with its node.
 #[test]
 fn refusals_name_the_node_inside() {

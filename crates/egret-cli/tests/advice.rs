@@ -60,8 +60,8 @@ fn nobody_is_blamed_for_a_graph_that_the_user_wrote() {
 }
 
 /// The variance of numbers that are almost alike, as a difference of means: rounding decides it.
-const VARIANCE: &str = r#"graph @g(%0 "x": f32[1000]) -> (%9 "y") {
-  %1 = const f32[] [0.001]
+const VARIANCE: &str = r#"graph @g(%0 "x": f32[3000]) -> (%9 "y") {
+  %1 = const f32[] [0.00033333333]
   %2 = const f32[] [1000.3]
   %3 = mul(%0, %1)
   %4 = add(%3, %2)
@@ -85,8 +85,8 @@ fn made_up_inputs_condemn_no_unstable_model() {
         "{said}"
     );
     // Of inputs that the user gave a difference counts.
-    let values = (0..1000).map(|i| (i * 37 % 101) as f32 * 0.01).collect();
-    std::fs::write(&x, egret::npz::npy_bytes(&egret::ir::Tensor::new(&[1000], values))).unwrap();
+    let values = (0..3000).map(|i| (i * 37 % 101) as f32 * 0.01).collect();
+    std::fs::write(&x, egret::npz::npy_bytes(&egret::ir::Tensor::new(&[3000], values))).unwrap();
     let out = egret(&["check", &ir, "--input", &format!("x={x}")]);
     let said = text(&out.stdout);
     assert!(

@@ -35,9 +35,12 @@ pub fn object_into(
     // Zeros that are never touched take no memory.
     let stand_in = if module::pack_small(weights, options) { vec![] } else { vec![0; weights.len()] };
     let section = if stand_in.is_empty() { weights } else { &stand_in[..] };
-    let (object, weights_hash) = build(program, options, section)?;
-    let mut out = Packing { out: StreamingBuffer::new(file), weights, stand_in: &stand_in };
+    let (object, weights_hash, embeds) = build(program, options, section)?;
+    let mut out = Packing { out: StreamingBuffer::new(file), weights, stand_in: &stand_in, packed: 0 };
     object.emit(&mut out).map_err(unwritten)?;
+    if out.packed != usize::from(embeds && !stand_in.is_empty()) {
+        return Err(unwritten("its weights did not come in one piece"));
+    }
     Ok(out.out.flush().map(|()| weights_hash))
 }
 
@@ -47,6 +50,8 @@ struct Packing<'p, W> {
     weights: &'p Weights,
     /// Empty if the object has the weights themselves.
     stand_in: &'p [u8],
+    /// How often it was met.
+    packed: usize,
 }
 
 impl<W: io::Write> WritableBuffer for Packing<'_, W> {
@@ -64,7 +69,10 @@ impl<W: io::Write> WritableBuffer for Packing<'_, W> {
 
     fn write_bytes(&mut self, bytes: &[u8]) {
         match !bytes.is_empty() && std::ptr::eq(bytes, self.stand_in) {
-            true => self.weights.each(|piece| self.out.write_bytes(piece)),
+            true => {
+                self.packed += 1;
+                self.weights.each(|piece| self.out.write_bytes(piece));
+            }
             false => self.out.write_bytes(bytes),
         }
     }
@@ -74,9 +82,12 @@ fn unwritten(e: impl Display) -> CodegenError {
     CodegenError::Internal(format!("the object file could not be written: {e}"))
 }
 
-/// The object, and the BLAKE3 of the weights.
-/// `weights`: their bytes, or as many others.
-fn build<'p>(program: &Program, options: &Options, weights: &'p [u8]) -> Result<(Object<'p>, [u8; 32])> {
+/// The object, the BLAKE3 of the weights, and whether these are in it. `weights` are their bytes, or as many others.
+fn build<'p>(
+    program: &Program,
+    options: &Options,
+    weights: &'p [u8],
+) -> Result<(Object<'p>, [u8; 32], bool)> {
     let isa = options.target.clif(true, true)?;
     let builder =
         ObjectBuilder::new(isa, program.name.as_str(), cranelift_module::default_libcall_names())?;
@@ -95,7 +106,7 @@ fn build<'p>(program: &Program, options: &Options, weights: &'p [u8]) -> Result<
         object.set_section_data(section, weights, ALIGN as u64);
         object.set_symbol_data(symbol, section, 0, weights.len() as u64);
     }
-    Ok((object, exports.weights_hash))
+    Ok((object, exports.weights_hash, symbol.is_some()))
 }
 
 /// A static library of object files, given as (name, bytes), with a symbol index; no times or owners in it.

@@ -127,19 +127,26 @@ fn sub_graph(
     let mut graph = graph.clone();
     let (mut places, mut symbols) = (vec![], DimEnv::new());
     for (&inside, operand) in graph.inputs().to_vec().iter().zip(operands) {
-        let (place, dims) = match operand {
-            SubOperand::Value(v) => (ctx.place(*v)?, ctx.dims(*v)),
-            SubOperand::At(at, dims) => (*at, dims.clone()),
+        let constant = match operand {
+            SubOperand::Value(v) => ctx.graph.as_const(*v),
+            SubOperand::At(..) => None,
         };
-        places.push(place);
+        let dims = match operand {
+            SubOperand::Value(v) => ctx.dims(*v),
+            SubOperand::At(_, dims) => dims.clone(),
+        };
         let shape = graph.ty(inside).as_tensor().map(|t| t.shape.clone()).unwrap_or_default();
         symbols.extend(shape.iter().zip(dims).filter_map(|(s, d)| Some((s.as_symbol()?.to_owned(), d))));
-        if let SubOperand::Value(v) = operand
-            && let Some(tensor) = ctx.graph.as_const(*v)
-        {
+        if let Some(tensor) = constant {
             let constant = graph.add_const(tensor.clone());
             graph.replace_uses(inside, constant);
         }
+        places.push(match operand {
+            // Nobody reads it any more.
+            SubOperand::Value(_) if constant.is_some() => None,
+            SubOperand::Value(v) => Some(ctx.place(*v)?),
+            SubOperand::At(at, _) => Some(*at),
+        });
     }
     graph.bind_dims(&symbols);
     let inside = |e: LowerError| {

@@ -94,6 +94,14 @@ impl ExternalData {
             Some(file) => file,
             none => none.insert(File::open(path).map_err(|e| io(path, &e))?),
         };
+        // The place is in the model's own words, and room is made for it before it is read.
+        let length = file.metadata().map_err(|e| io(path, &e))?.len();
+        if place.end as u64 > length {
+            return Err(ImportError::invalid(format!(
+                "a tensor's bytes {}..{} lie outside the model's file, which has {length}",
+                place.start, place.end
+            )));
+        }
         let mut read = |to: &mut [u8]| {
             file.seek(SeekFrom::Start(place.start as u64))?;
             file.read_exact(to)

@@ -39,6 +39,14 @@ fn message(bytes: &[u8], range: Range<usize>, kind: Message, out: &mut Vec<u8>) 
     while at < range.end {
         let start = at;
         let (number, payload) = field(bytes, &mut at, range.end)?;
+        if kind == Message::Tensor
+            && number == EXTERNAL_DATA
+            && bytes[start..at].windows(IN_MODEL.len()).any(|w| w == IN_MODEL.as_bytes())
+        {
+            return Err(ImportError::invalid(format!(
+                "a tensor refers to its data by `{IN_MODEL}`, which is Egret's own"
+            )));
+        }
         match (payload, kind.field(number)) {
             (Err(inner), _) if refers && raw(number) && inner.len() >= LARGE => {
                 let place = format!("{} {}", inner.start, inner.len());

@@ -187,7 +187,7 @@ impl Native {
     /// did not run.
     pub fn profile(&self, inputs: &[Value]) -> Result<Profiled> {
         // When a kernel run began, and how long each took, by its number: a loop runs some again, a branch none.
-        let clock = RefCell::new((None, vec![0.0; self.work.len()]));
+        let clock = RefCell::new((None, vec![(0.0, 0); self.work.len()]));
         let tick = |kernel: u32, phase: Phase| {
             let (began, spans) = &mut *clock.borrow_mut();
             match phase {
@@ -195,8 +195,9 @@ impl Native {
                 Phase::End => {
                     let took = began.take().map_or(0.0, |t: Instant| t.elapsed().as_secs_f64());
                     let kernel = kernel as usize;
-                    spans.resize(spans.len().max(kernel + 1), 0.0);
-                    spans[kernel] += took;
+                    spans.resize(spans.len().max(kernel + 1), (0.0, 0));
+                    spans[kernel].0 += took;
+                    spans[kernel].1 += 1;
                 }
             }
         };
@@ -210,7 +211,16 @@ impl Native {
             let known = self.work.get(k).cloned();
             known.unwrap_or_else(|| work::unknown(&[format!("kernel {k}")]).remove(0))
         };
-        Ok((outputs, clock.take().1.into_iter().enumerate().map(|(k, t)| (work(k), t)).collect()))
+        Ok((
+            outputs,
+            clock
+                .take()
+                .1
+                .into_iter()
+                .enumerate()
+                .map(|(k, (t, rounds))| (work(k).times(rounds), t))
+                .collect(),
+        ))
     }
 }
 

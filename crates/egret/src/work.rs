@@ -22,6 +22,15 @@ pub struct Work {
     pub bytes: u64,
 }
 
+impl Work {
+    /// That of so many runs.
+    pub(crate) fn times(mut self, runs: u64) -> Work {
+        self.operations = self.operations.map(|n| n.saturating_mul(runs));
+        self.bytes = self.bytes.saturating_mul(runs);
+        self
+    }
+}
+
 /// The work of every kernel run, in order.
 pub fn of(lowered: &Lowered) -> Vec<Work> {
     let (program, graph) = (&lowered.program, &lowered.graph);

@@ -6,7 +6,7 @@
 use crate::error::Unsupported;
 use crate::kernels::elementwise;
 use crate::lanes;
-use crate::loops::map::copy_elem;
+use crate::loops::map::{GRAIN, copy_elem};
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::{Ctx, SubOperand};
 use egret_ir::{Node, ValueId};
@@ -45,19 +45,35 @@ pub fn loop_(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let operands = values(&node, 2)?;
     let (initial, captures) = split(&operands, carried)?;
     let (states, stacked) = split(&node.results, carried)?;
-    run(ctx, &rounds, initial, states, |ctx, at, places| {
+    let asks = node.attrs.flag("has_cond");
+    let written: Vec<Slices> =
+        stacked.iter().map(|&v| Slices::of(ctx, v, 0, false)).collect::<Result<_, _>>()?;
+    let at = run(ctx, &rounds, initial, states, |ctx, at, places| {
         let body = node.regions.first().ok_or_else(|| Unsupported::bug("is a loop without a body"))?;
         let mut inputs = vec![SubOperand::At(at.round, vec![]), SubOperand::At(at.more, vec![])];
         inputs.extend(carried_in(ctx, states, places).chain(captures.iter().cloned()));
         let results = (ctx.lower_sub_graph)(ctx, body, &inputs, &[])?;
         let (cond, results) = split(&results, 1)?;
         let (next, elements) = split(results, carried)?;
-        for (&result, &element) in stacked.iter().zip(elements) {
-            let slices = Slices::of(ctx, result, 0, false)?;
+        for ((slices, &result), &element) in written.iter().zip(stacked).zip(elements) {
+            hold_round(ctx, at.round, 0..slices.count)?;
             slices.put(ctx, element, result, at.round)?;
         }
-        Ok((cond.first().copied(), next.to_vec()))
-    })
+        // Where no condition is given, that of the body is not asked either.
+        Ok((cond.first().copied().filter(|_| asks), next.to_vec()))
+    })?;
+    // A type may say how many rounds there are, and the data otherwise.
+    written.iter().try_for_each(|slices| hold_round(ctx, at.round, slices.count..slices.count + 1))
+}
+
+/// A kernel that fails where the number of a round, or of all rounds behind the last, is not in a range.
+fn hold_round(ctx: &mut Ctx, round: Arg, range: std::ops::Range<i64>) -> Result<(), Unsupported> {
+    let mut k = ctx.kernel("loop_rounds", 1);
+    let param = k.param(Elem::I64, 1, Access::Read);
+    let zero = k.int(0);
+    let number = k.load(param, zero);
+    k.check(number, range.start, range.end);
+    ctx.call(k.finish(), &[round])
 }
 
 /// `scan`.
@@ -89,7 +105,8 @@ pub fn scan(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
             slices.put(ctx, element, result, at.round)?;
         }
         Ok((None, next.to_vec()))
-    })
+    })?;
+    Ok(())
 }
 
 /// Rounds after which a loop fails whose trip count is not known: no model means that many, and none runs for ever.
@@ -119,7 +136,7 @@ struct Counter {
     more: Arg,
 }
 
-/// A loop whose carried values stand in the buffers of `states`. `body` adds a round, given their places: it gives the condition of the
+/// A loop whose carried values stand in the buffers of `states`; gives where the number of its rounds stands in the end. `body` adds a round, given their places: it gives the condition of the
 /// next one, if there is any, and the next values.
 fn run(
     ctx: &mut Ctx,
@@ -127,7 +144,7 @@ fn run(
     initial: &[SubOperand],
     states: &[ValueId],
     body: impl FnOnce(&mut Ctx, Counter, &[Arg]) -> Result<(Option<Arg>, Vec<Arg>), Unsupported>,
-) -> Result<(), Unsupported> {
+) -> Result<Counter, Unsupported> {
     let mut places = vec![];
     for (&state, first) in states.iter().zip(initial) {
         if let SubOperand::Value(v) = first {
@@ -139,8 +156,15 @@ fn run(
     let at = Counter { round: ctx.scratch(Elem::I64, &[1])?, more: ctx.scratch(Elem::Bool, &[1])? };
     count_round(ctx, rounds, at, true, rounds.first)?;
     ctx.guarded(at.more, true, true, |ctx| {
-        let (cond, next) = body(ctx, at, &places)?;
-        // A value may be what another one was: all such are read before the first is written.
+        let (mut cond, next) = body(ctx, at, &places)?;
+        // A value, or the condition, may be what another value was: all such are read before the first is written.
+        if let Some(asked) = &mut cond
+            && places.iter().any(|p| p.buffer == asked.buffer)
+        {
+            let kept = ctx.scratch(Elem::Bool, &[1])?;
+            elementwise::copy(ctx, Elem::Bool, 1, *asked, kept)?;
+            *asked = kept;
+        }
         let mut from = vec![];
         for (&state, &value) in states.iter().zip(&next) {
             let own = places.iter().position(|p| p.buffer == value.buffer);
@@ -159,7 +183,8 @@ fn run(
             }
         }
         count_round(ctx, rounds, at, false, cond)
-    })
+    })?;
+    Ok(at)
 }
 
 /// The kernel between rounds: the number of the next, and whether it runs. `cond` is what is asked beside the number.
@@ -173,7 +198,7 @@ fn count_round(
     let mut k = ctx.kernel(if is_first { "loop_begin" } else { "loop_next" }, 1);
     let access = if is_first { Access::Write } else { Access::ReadWrite };
     let round = k.param(Elem::I64, 1, access);
-    let more = k.param(Elem::Bool, 1, Access::ReadWrite);
+    let more = k.param(Elem::Bool, 1, access);
     let mut args = vec![at.round, at.more];
     let zero = k.int(0);
     let number = if is_first {
@@ -262,7 +287,7 @@ impl Slices {
         self.copy(ctx, "scan_put", copy_elem(elem), [from, to, round], false)
     }
 
-    /// A task is an index of the axes before.
+    /// A task is an index of the axes before, where that is worth one.
     fn copy(
         &self,
         ctx: &mut Ctx,
@@ -274,7 +299,8 @@ impl Slices {
         if self.len() == 0 || self.count == 0 {
             return Ok(());
         }
-        let mut k = ctx.kernel(name, self.outer);
+        let tasks = if self.len() as i64 > GRAIN { self.outer } else { 1 };
+        let mut k = ctx.kernel(name, tasks);
         let (whole, one) = (self.len() * self.count as usize, self.len());
         let (reads, writes) = if takes { (whole, one) } else { (one, whole) };
         let from = k.param(elem, reads, Access::Read);
@@ -283,15 +309,23 @@ impl Slices {
         let zero = k.int(0);
         let round = k.load(round, zero);
         let at = if self.reverse { k.affine(&[(round, -1)], self.count - 1) } else { round };
-        let task = k.task();
         let (span, inner) = (self.count * self.inner, self.inner);
-        lanes::each(&mut k, inner, elem, |k: &mut KernelBuilder, i, ty| {
-            let in_whole = k.affine(&[(task, span), (at, inner), (i, 1)], 0);
-            let in_one = k.affine(&[(task, inner), (i, 1)], 0);
-            let (read, written) = if takes { (in_whole, in_one) } else { (in_one, in_whole) };
-            let v = lanes::load(k, from, read, ty);
-            k.store(to, written, v);
-        });
+        let row = |k: &mut KernelBuilder, outer: V| {
+            lanes::each(k, inner, elem, |k, i, ty| {
+                let in_whole = k.affine(&[(outer, span), (at, inner), (i, 1)], 0);
+                let in_one = k.affine(&[(outer, inner), (i, 1)], 0);
+                let (read, written) = if takes { (in_whole, in_one) } else { (in_one, in_whole) };
+                let v = lanes::load(k, from, read, ty);
+                k.store(to, written, v);
+            });
+        };
+        match tasks {
+            1 => k.for_n(self.outer, row),
+            _ => {
+                let task = k.task();
+                row(&mut k, task);
+            }
+        }
         ctx.call(k.finish(), &args)
     }
 }

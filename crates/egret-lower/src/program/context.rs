@@ -342,7 +342,7 @@ impl<'g> Ctx<'g> {
     pub fn within<R>(
         &mut self,
         graph: &Graph,
-        inputs: &[Arg],
+        inputs: &[Option<Arg>],
         outputs: &[Arg],
         add: impl FnOnce(&mut Ctx) -> R,
     ) -> R {
@@ -363,7 +363,7 @@ impl<'g> Ctx<'g> {
             within: true,
         };
         for (v, at) in graph.inputs().iter().zip(inputs) {
-            inner.places[v.0 as usize] = Some(*at);
+            inner.places[v.0 as usize] = *at;
         }
         for (&v, at) in graph.outputs().iter().zip(outputs) {
             let (root, offset) = inner.root(v);

@@ -90,7 +90,7 @@ fn repeat(ctx: &mut NodeCtx) -> OpResult {
     if let (Some(rounds), true) = (value(trips), cond.is_none() || value(cond) == Some(1))
         && unrolls(rounds, &body)
         // A body that only fits once its types are joined stays a loop.
-        && let Ok(Some(values)) = written_out_loop(ctx, &body, rounds, &carried, &captures)
+        && let Ok(Some(values)) = written_out_loop(ctx, &body, rounds, cond.is_some(), &carried, &captures)
     {
         return Ok(values);
     }
@@ -106,6 +106,7 @@ fn written_out_loop(
     ctx: &mut NodeCtx,
     body: &Graph,
     rounds: i64,
+    asks: bool,
     carried: &[ValueId],
     captures: &[ValueId],
 ) -> Result<Option<Vec<ValueId>>, ImportError> {
@@ -124,8 +125,11 @@ fn written_out_loop(
         let mut results = inline(ctx.builder, body, &operands)?.into_iter();
         let cond =
             results.next().ok_or_else(|| ImportError::invalid("the body of Loop gives no condition"))?;
-        let Some(go_on) = ctx.as_const(cond).and_then(|t| t.to_i64s()?.first().copied()) else {
-            return Ok(None);
+        // Where no condition is given, that of the body is not asked either.
+        let go_on = match ctx.as_const(cond).and_then(|t| t.to_i64s()?.first().copied()) {
+            _ if !asks => 1,
+            Some(go_on) => go_on,
+            None => return Ok(None),
         };
         states = results.by_ref().take(carried.len()).collect();
         let elements: Vec<ValueId> = results.collect();
