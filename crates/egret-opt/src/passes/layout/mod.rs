@@ -7,9 +7,9 @@
 //! `ir-spec/rules/layout`: they are applied to the transposed result of a node, or to a node of transposed
 //! operands. An operation without such a rule is computed in its own layout.
 //!
-//! A depthwise convolution with no such values around it ([`depthwise::stays`]) keeps its layout.
+//! A depthwise convolution with no such values around it ([`planes::stays`]) keeps its layout.
 
-mod depthwise;
+mod planes;
 
 use crate::analysis::permutation::{to_first, to_last};
 use crate::matching::Sink;
@@ -276,7 +276,7 @@ impl<'a> Layout<'a> {
 
     /// Whether a convolution is to keep channels first.
     fn stays_first(&self, node: &Node) -> bool {
-        !self.last.contains_key(&node.operand(0)) && depthwise::stays(self.r.old, &self.uses, node)
+        !self.last.contains_key(&node.operand(0)) && planes::stays(self.r.old, &self.uses, node)
     }
 
     /// Computes a node channels-last, or from operands that lie so, where rules allow it. Returns the rules.
