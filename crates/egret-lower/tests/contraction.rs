@@ -70,7 +70,8 @@ impl Case {
         }
     }
 
-    fn check(mut self, y: ValueId, options: &LowerOptions, what: &str) {
+    /// Holds the compiled program against the interpreter. Returns the names of its kernels.
+    fn check(mut self, y: ValueId, options: &LowerOptions, what: &str) -> Vec<String> {
         self.b.output("out", y);
         let graph: Graph = self.b.graph;
         let values: Vec<Value> = self.inputs.iter().cloned().map(Value::from).collect();
@@ -83,6 +84,7 @@ impl Case {
             let got = Tensor::from_bytes(expected.dtype(), expected.shape(), &got);
             compare::assert_near(expected, &got, Tolerance { relative: 1e-4, least: 1.0 }, what);
         }
+        program.kernels.into_iter().map(|k| k.name).collect()
     }
 }
 
@@ -278,6 +280,37 @@ fn convolution(seed: u64, transposed: bool) {
 #[test]
 fn convolutions() {
     (0..80).for_each(|seed| convolution(seed, false));
+}
+
+/// The product of weights and planes: whatever is done to the sums, and where weights would share few sets of a cache.
+#[test]
+fn convolutions_of_one_tap_with_channels_first() {
+    for seed in 0..60 {
+        let mut c = Case::new(seed);
+        let n = &mut c.noise;
+        let (batch, i, o) = (n.range(1, 2), [n.range(1, 9), 512][n.below(8) / 7], n.range(1, 40));
+        let spatial = [vec![n.range(128, 200)], vec![n.range(8, 11), n.range(16, 19)], vec![2, 8, 9]];
+        let spatial = spatial[n.below(3)].clone();
+        let (packed, kind) = (n.range(0, 3) > 0, n.range(0, 6));
+        let x = c.input(DType::F32, &[vec![batch, i], spatial.clone()].concat());
+        let w = [vec![o, i], vec![1; spatial.len()]].concat();
+        let w = if packed { c.constant(DType::F32, &w) } else { c.input(DType::F32, &w) };
+        let (ones, pads) = (vec![1i64; spatial.len()], vec![0i64; 2 * spatial.len()]);
+        let attrs = attrs! { strides: ones.clone(), dilations: ones.clone(), pads: pads, groups: 1i64, layout: "channels_first" };
+        let mut y = c.emit(Op::Conv, attrs, &[x, w]);
+        if kind > 4 {
+            let bias = c.constant(DType::F32, &[vec![1, o], ones].concat());
+            y = c.emit(Op::Add, attrs!(), &[y, bias]);
+            let other = c.input(DType::F32, &[vec![batch, o], spatial].concat());
+            let parts = if kind == 5 { [y, other] } else { [other, y] };
+            y = c.emit(Op::Sub, attrs!(), &parts);
+        } else {
+            y = c.epilogue(y, DType::F32, kind);
+        }
+        let kernels = c.check(y, &options(seed), &format!("one tap {seed}: {batch} {i} {o} {kind}"));
+        let named = |name: &str| kernels.iter().any(|k| k.contains(name));
+        assert!(named("conv_planes") && !named("copy"), "seed {seed}: {kind} {kernels:?}");
+    }
 }
 
 #[test]

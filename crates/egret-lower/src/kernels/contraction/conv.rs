@@ -4,6 +4,7 @@
 use super::conv_buffers::{Output, conv_name, padded};
 use super::depthwise;
 use super::planes;
+use super::pointwise;
 use super::product::{self, Product};
 use super::shape::{Panels, RowAxis, Rows};
 use super::target::{copy, products};
@@ -27,7 +28,9 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool,
     }
     let Some(products) = products(ctx.dtype(x), ctx.dtype(w)) else { return Ok(false) };
     if products == Products::Floats
-        && (planes::lower(ctx, group, anchor, &s)? || depthwise::lower(ctx, group, anchor, &s)?)
+        && (planes::lower(ctx, group, anchor, &s)?
+            || depthwise::lower(ctx, group, anchor, &s)?
+            || pointwise::lower(ctx, group, anchor, &s)?)
     {
         return Ok(true);
     }

@@ -11,6 +11,7 @@ mod depthwise;
 mod generic;
 mod matmul;
 mod planes;
+mod pointwise;
 mod product;
 mod shape;
 mod target;

@@ -7,7 +7,7 @@
 //! `ir-spec/rules/layout`: they are applied to the transposed result of a node, or to a node of transposed
 //! operands. An operation without such a rule is computed in its own layout.
 //!
-//! A depthwise convolution with no such values around it ([`planes::stays`]) keeps its layout.
+//! A convolution that runs as well with channels first, and has no such values around it ([`planes::stays`]), keeps its layout.
 
 mod planes;
 

@@ -1,6 +1,7 @@
-//! Depthwise convolutions that nothing around asks to compute with channels last.
+//! Convolutions that run as well with channels first, and that nothing around asks to compute with channels last: depthwise ones, and
+//! those of a single tap, which are the product of their weights and the planes of an image.
 
-use egret_ir::{DType, Graph, Node, NodeId, Op, UseLists, ValueId};
+use egret_ir::{DType, Dim, Graph, Node, NodeId, Op, UseLists, ValueId};
 use std::collections::BTreeSet;
 
 /// Whether each window of a convolution reads a single channel, in a shape that has a kernel with channels first (`planes` of
@@ -22,13 +23,53 @@ fn runs_in_planes(graph: &Graph, node: &Node) -> bool {
         && matches!(last, Some(1 | 2))
 }
 
-/// Whether a depthwise convolution whose operand has channels first is to keep them: no transpose made the operand, and no other
-/// convolution reads it or what becomes of the result. Otherwise a transpose is saved, or is needed in any case.
+/// With fewer pixels the product of weights and planes has no kernel (`pointwise` of egret-lower).
+const LEAST_PIXELS: i64 = 128;
+
+/// Whether a convolution multiplies each pixel's channels by the weights, in a shape that has a kernel with channels first.
+fn is_pointwise(graph: &Graph, node: &Node) -> bool {
+    if node.op != Op::Conv || node.attrs.str("layout") != "channels_first" {
+        return false;
+    }
+    let all = |name: &str, n: i64| node.attrs.ints(name).iter().all(|&own| own == n);
+    let (x, w) = (graph.tensor_ty(node.operand(0)), graph.tensor_ty(node.operand(1)));
+    let pixels = |shape: &[Dim]| shape.iter().try_fold(1i64, |n, d| n.checked_mul(d.as_const()?));
+    let every_pixel = node.attrs.int("groups") == 1 && all("strides", 1) && all("pads", 0);
+    every_pixel
+        && x.dtype == DType::F32
+        && w.dtype == DType::F32
+        && pixels(&w.shape[2..]) == Some(1)
+        && pixels(&x.shape[2..]).is_some_and(|n| n >= LEAST_PIXELS)
+}
+
+/// Whether a convolution whose operand has channels first is to keep them: no transpose made the operand, and no other convolution
+/// reads it or what becomes of the result. Otherwise a transpose is saved, or is needed in any case.
 pub fn stays(graph: &Graph, uses: &UseLists, node: &Node) -> bool {
     let (x, y) = (node.operand(0), node.results[0]);
-    runs_in_planes(graph, node)
-        && !is_transposed(graph, x)
-        && ![x, y].iter().any(|&v| reaches(graph, uses, v))
+    let wanted_last = || match runs_in_planes(graph, node) {
+        true => [x, y].iter().any(|&v| reaches(graph, uses, v)),
+        false => !is_pointwise(graph, node) || !is_alone(graph, uses, node),
+    };
+    !wanted_last() && !is_transposed(graph, x)
+}
+
+/// Whether no transpose or other convolution reads the operand of a convolution, its result, or what is made of them with as many axes.
+fn is_alone(graph: &Graph, uses: &UseLists, node: &Node) -> bool {
+    let (x, y) = (node.operand(0), node.results[0]);
+    let rank = |v: ValueId| graph.value(v).ty.as_tensor().map(|t| t.rank());
+    let mut seen: BTreeSet<NodeId> = graph.producer(y).into_iter().collect();
+    let mut work = vec![x, y];
+    while let Some(v) = work.pop() {
+        for &n in uses.users(v).iter().filter(|&&n| seen.insert(n)) {
+            let user = graph.node(n);
+            if matches!(user.op, Op::Conv | Op::ConvTranspose | Op::Transpose) {
+                return false;
+            }
+            let follows = |&v: &ValueId| user.op == Op::Reshape || rank(v) == rank(y);
+            work.extend(user.results.iter().copied().filter(follows));
+        }
+    }
+    true
 }
 
 /// Whether what an operation computes lies as its operands do.
