@@ -2,10 +2,13 @@
 """Write models of one operator each, as test-case folders, to time a kernel beside other engines.
 
     operators.py OUT [NAME ...]      writes OUT/<name>/model.onnx and test_data_set_0/input_<i>.pb; of those whose name has a NAME in it
+    operators.py --rates EGRET OUT [NAME ...]
+        runs those that are there on one thread beside what the machine can do: products and convolutions beside the best rate of a tile
+        (`EGRET doctor --measure`), the kernel by itself and the operator with its transposes; all else beside a copy of as many bytes
 
 Weights are random and constant; everything is f32. Products and convolutions are those of light networks and small transformers. Needs numpy, onnx.
 """
-import pathlib, sys
+import json, pathlib, re, statistics, subprocess, sys, time
 
 import numpy as np
 from onnx import TensorProto, helper as h, numpy_helper as nh, save
@@ -96,8 +99,64 @@ def write(out, name):
         (data / f"input_{i}.pb").write_bytes(nh.from_array(value, info.name).SerializeToString())
 
 
+def egret(*args):
+    return subprocess.run([*map(str, args)], check=True, capture_output=True, text=True).stdout
+
+
+def peak(binary):
+    """GFLOP/s of the best tile."""
+    lines = (line.split() for line in egret(binary, "doctor", "--measure").splitlines())
+    return max(float(rate) for line in lines if re.fullmatch(r"\d+x\d+", line[0]) for rate in line[1:4])
+
+
+def copy(moved):
+    """GB/s of copying memory, of which so many bytes are read and written."""
+    a, b = np.ones(moved // 8, np.float32), np.zeros(moved // 8, np.float32)
+    times, end = [], time.perf_counter() + 0.1
+    while time.perf_counter() < end or len(times) < 20:
+        start = time.perf_counter()
+        np.copyto(b, a)
+        times.append(time.perf_counter() - start)
+    return moved / statistics.median(times) / 1e9
+
+
+def profile(binary, case):
+    """Microseconds, GFLOP and GB of each kernel run: those of the median of some runs."""
+    def run():
+        lines = egret(binary, "run", case, "--threads", 1, "--profile", "-v").split("by kernel run")[1].splitlines()
+        cells = [line.split() for line in lines if re.match(r" +[0-9.]+ +[0-9.]+ ", line)][:-1]
+        return [[float(us), *(0 if rate == "-" else float(rate) * float(us) / 1e6 for rate in rates)] for us, _, *rates in (c[:4] for c in cells)]
+    runs = sorted((run() for _ in range(5)), key=lambda kernels: sum(k[0] for k in kernels))
+    return runs[2]
+
+
+def rates(binary, out, names):
+    best, rows = peak(binary), []
+    for name in names:
+        kernels = profile(binary, out / name)
+        ms = json.loads(egret(binary, "bench", out / name, "--threads", 1, "--seconds", 0.5, "--json").splitlines()[-1])["median_ms"]
+        if name.startswith(("matmul", "batched", "conv")) and not name.startswith("matmul_1x"):
+            us, flop, _ = max(kernels, key=lambda k: k[1])
+            rows.append((name, ms, flop / us * 1e6, flop / ms * 1e3, None))
+            best = max(best, peak(binary))
+        else:
+            moved = sum(k[2] for k in kernels) * 1e9
+            rows.append((name, ms, None, moved / ms / 1e6, copy(int(moved))))
+    print(f"| | ms | GFLOP/s of the kernel | of the operator | share of {best:.0f} |\n|---|---|---|---|---|")
+    for name, ms, kernel, operator, _ in (r for r in rows if r[4] is None):
+        print(f"| {name} | {ms:.3g} | {kernel:.0f} | {operator:.0f} | {kernel / best:.2f} / {operator / best:.2f} |")
+    print("\n| | ms | GB/s | of a copy | share |\n|---|---|---|---|---|")
+    for name, ms, _, operator, copied in (r for r in rows if r[4] is not None):
+        print(f"| {name} | {ms:.3g} | {operator:.1f} | {copied:.1f} | {operator / copied:.2f} |")
+
+
 if __name__ == "__main__":
-    out, wanted = pathlib.Path(sys.argv[1]), sys.argv[2:]
-    for name in CASES:
-        if not wanted or any(w in name for w in wanted):
+    args = sys.argv[1:]
+    binary = args[1] if args[0] == "--rates" else None
+    out, wanted = pathlib.Path(args[2 if binary else 0]), args[3 if binary else 1:]
+    names = [name for name in CASES if not wanted or any(w in name for w in wanted)]
+    if binary:
+        rates(binary, out, names)
+    else:
+        for name in names:
             write(out, name)
