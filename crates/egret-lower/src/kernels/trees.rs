@@ -1,22 +1,40 @@
-//! Decision trees: every row of features walks every tree, node by node, through tables made at compile time.
+//! Decision trees, in one of two ways.
 //!
-//! Leaves are nodes that lead to themselves, so that a tree takes the same number of steps for every row: the loop's end is no
+//! Where few rows are asked about, or trees are large, every row walks every tree, node by node, through tables made at compile time;
+//! else all nodes of a tree are tested for a vector of rows ([`bits`]). What walks is here. Leaves are nodes that lead to themselves, so that a tree takes the same number of steps for every row: the loop's end is no
 //! branch that data decides. Eight neighbouring trees are walked side by side.
 
+mod bits;
+mod sums;
+
+use self::sums::Sums;
 use crate::error::Unsupported;
-use crate::expr::{decode, encode};
+use crate::expr::decode;
 use crate::loops::writer::Writer;
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use egret_ir::interp::{self, TreeNode};
-use egret_ir::{Attrs, DType};
-use egret_loop::{Access, BinOp, Cmp, Elem, KernelBuilder, Param, Ty, V, math};
+use egret_ir::{Attrs, DType, Node};
+use egret_loop::{Access, Cmp, Elem, KernelBuilder, Param, Ty, V};
 
 /// Steps through trees that one task takes, at least.
 const TASK_STEPS: i64 = 1 << 14;
 
 /// Trees that are walked side by side, where a step is no loop itself.
 const TOGETHER: i64 = 8;
+
+/// How a test of a node compares a feature with its split; nothing for one that looks it up in a set.
+fn comparison(mode: u8) -> Option<Cmp> {
+    match mode {
+        0 => Some(Cmp::Le),
+        1 => Some(Cmp::Lt),
+        2 => Some(Cmp::Ge),
+        3 => Some(Cmp::Gt),
+        4 => Some(Cmp::Eq),
+        5 => Some(Cmp::Ne),
+        _ => None,
+    }
+}
 
 /// What a leaf does to its target, `aggregate` of the op.
 #[derive(Copy, Clone)]
@@ -33,23 +51,34 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let &[rows, features] = ctx.dims(x).as_slice() else {
         return Err(Unsupported::new("needs rows of features"));
     };
-    let dtype = ctx.dtype(x);
-    let trees = Trees::new(&node.attrs, features)?;
+    let trees = Trees::new(&node.attrs, [rows, features])?;
     if rows == 0 || trees.width == 0 {
         return Ok(());
     }
+    match bits::plan(ctx, &trees) {
+        Some(plan) => bits::lower(ctx, node, &trees, &plan),
+        None => walk(ctx, node, &trees),
+    }
+}
+
+/// Every row through every tree, node by node.
+fn walk(ctx: &mut Ctx, node: &Node, trees: &Trees) -> Result<(), Unsupported> {
+    let (rows, dtype) = (trees.rows, ctx.dtype(node.operand(0)));
     let steps = trees.roots.iter().map(|r| r.depth).sum::<i64>().max(1);
     let per_task = (TASK_STEPS / steps).clamp(1, rows);
     let sums = ctx.scratch(Elem::F64, &[rows, trees.width])?;
     let tables = trees.tables(ctx);
     let mut w = Writer::new(ctx, "tree_ensemble", (rows + per_task - 1) / per_task);
     let walk = Walk {
-        trees: &trees,
+        trees,
         dtype,
-        features,
         x: w.operand(node, 0)?,
-        y: w.result(node, 0, Access::Write)?,
-        sums: w.buffer(sums, Elem::F64, (rows * trees.width) as usize, Access::ReadWrite),
+        sums: Sums {
+            trees,
+            dtype,
+            y: w.result(node, 0, Access::Write)?,
+            sums: w.buffer(sums, Elem::F64, (rows * trees.width) as usize, Access::ReadWrite),
+        },
         tables: tables.map(|t| t.map(|(arg, elem, len)| w.buffer(arg, elem, len, Access::Read))),
     };
     let k = &mut w.k;
@@ -75,6 +104,9 @@ struct Trees {
     /// Target and weight of each leaf.
     leaves: Vec<(usize, f64)>,
     roots: Vec<Root>,
+    /// The dims of what they are asked about.
+    rows: i64,
+    features: i64,
     width: i64,
     aggregate: Aggregate,
     post_transform: i64,
@@ -100,7 +132,7 @@ const MEMBER: usize = 9;
 const TABLES: usize = 10;
 
 impl Trees {
-    fn new(attrs: &Attrs, features: i64) -> Result<Trees, Unsupported> {
+    fn new(attrs: &Attrs, [rows, features]: [i64; 2]) -> Result<Trees, Unsupported> {
         let wrong = |what: String| Unsupported::new(format!("is no set of trees: {what}"));
         let nodes = interp::tree_nodes(attrs).map_err(|e| wrong(e.message))?;
         let width = attrs.int("n_targets");
@@ -121,6 +153,8 @@ impl Trees {
             nodes,
             leaves,
             roots: vec![],
+            rows,
+            features,
             width,
             aggregate,
             post_transform: attrs.int("post_transform"),
@@ -261,10 +295,8 @@ enum Depth {
 struct Walk<'t> {
     trees: &'t Trees,
     dtype: DType,
-    features: i64,
     x: Param,
-    y: Param,
-    sums: Param,
+    sums: Sums<'t>,
     tables: [Option<Param>; TABLES],
 }
 
@@ -281,41 +313,23 @@ impl Walk<'_> {
     }
 
     fn row(&self, k: &mut KernelBuilder, row: V) -> Result<(), Unsupported> {
-        let width = self.trees.width;
-        let start = match self.trees.aggregate {
-            Aggregate::Sum => 0.0,
-            Aggregate::Min => f64::INFINITY,
-            Aggregate::Max => f64::NEG_INFINITY,
-        };
-        let start = k.number(Ty::scalar(Elem::F64), start);
-        let slot = |k: &mut KernelBuilder, target: V| k.affine(&[(row, width), (target, 1)], 0);
-        k.for_n(width, |k, target| {
-            let at = slot(k, target);
-            k.store(self.sums, at, start);
-        });
+        self.sums.clear(k, row);
         let (trees, together) = (self.trees.roots.len() as i64, self.trees.together());
         let grouped = trees - trees % together;
         let mut result = Ok(());
         for (begin, end, n) in [(0, grouped, together), (grouped, trees, 1)] {
             k.for_range(begin, end, n, |k, tree| {
-                if let Err(e) = self.walk(k, row, tree, n, &slot) {
+                if let Err(e) = self.walk(k, row, tree, n) {
                     result = Err(e);
                 }
             });
         }
         result?;
-        self.finish(k, row)
+        self.sums.finish(k, row)
     }
 
     /// Walks `n` trees from `tree` on, side by side, and adds what their leaves say, one after another.
-    fn walk(
-        &self,
-        k: &mut KernelBuilder,
-        row: V,
-        tree: V,
-        n: i64,
-        slot: &impl Fn(&mut KernelBuilder, V) -> V,
-    ) -> Result<(), Unsupported> {
+    fn walk(&self, k: &mut KernelBuilder, row: V, tree: V, n: i64) -> Result<(), Unsupported> {
         let depth = k.affine(&[(tree, 2)], 1);
         let depth = self.entry(k, ROOTS, depth);
         let places: Vec<_> = (0..n)
@@ -345,14 +359,8 @@ impl Walk<'_> {
             let leaf = k.get(at);
             let leaf = k.affine(&[(leaf, 1)], -(self.trees.nodes.len() as i64));
             let target = if self.trees.width > 1 { self.entry(k, TARGET, leaf) } else { k.int(0) };
-            let (weight, to) = (self.float(k, WEIGHT, leaf), slot(k, target));
-            let old = k.load(self.sums, to);
-            let new = match self.trees.aggregate {
-                Aggregate::Sum => k.add(old, weight),
-                Aggregate::Min => k.binary(BinOp::Min, old, weight),
-                Aggregate::Max => k.binary(BinOp::Max, old, weight),
-            };
-            k.store(self.sums, to, new);
+            let weight = self.float(k, WEIGHT, leaf);
+            self.sums.add(k, row, target, weight);
         }
         result
     }
@@ -360,7 +368,7 @@ impl Walk<'_> {
     /// Whether the test of a node holds.
     fn holds(&self, k: &mut KernelBuilder, row: V, node: V) -> Result<V, Unsupported> {
         let feature = self.entry(k, FEATURE, node);
-        let at = k.affine(&[(row, self.features), (feature, 1)], 0);
+        let at = k.affine(&[(row, self.trees.features), (feature, 1)], 0);
         let raw = k.load(self.x, at);
         let v = decode(k, self.dtype, raw)?;
         let v = k.convert(Elem::F64, v);
@@ -395,14 +403,9 @@ impl Walk<'_> {
     }
 
     fn test(&self, k: &mut KernelBuilder, mode: u8, v: V, split: V, node: V) -> V {
-        let op = match mode {
-            0 => Cmp::Le,
-            1 => Cmp::Lt,
-            2 => Cmp::Ge,
-            3 => Cmp::Gt,
-            4 => Cmp::Eq,
-            5 => Cmp::Ne,
-            _ => {
+        let op = match comparison(mode) {
+            Some(op) => op,
+            None => {
                 let after = k.affine(&[(node, 1)], 1);
                 let (begin, end) = (self.entry(k, MEMBERS, node), self.entry(k, MEMBERS, after));
                 let no = k.number(Ty::scalar(Elem::Bool), 0.0);
@@ -417,67 +420,5 @@ impl Walk<'_> {
             }
         };
         k.compare(op, v, split)
-    }
-
-    /// The results of a row, from what its trees said.
-    fn finish(&self, k: &mut KernelBuilder, row: V) -> Result<(), Unsupported> {
-        let width = self.trees.width;
-        let f64 = Ty::scalar(Elem::F64);
-        let kind = self.trees.post_transform;
-        let said = |k: &mut KernelBuilder, i: V| {
-            let at = k.affine(&[(row, width), (i, 1)], 0);
-            (at, k.load(self.sums, at))
-        };
-        let zero = k.number(f64, 0.0);
-        // SOFTMAX_ZERO leaves zeros out.
-        let counts = |k: &mut KernelBuilder, v: V| (kind == 3).then(|| k.compare(Cmp::Ne, v, zero));
-        let mut total = None;
-        if kind == 1 || kind == 3 {
-            let least = k.number(f64, f64::NEG_INFINITY);
-            let top = k.local(least);
-            k.for_n(width, |k, i| {
-                let (_, v) = said(k, i);
-                let v = counts(k, v).map_or(v, |c| k.select(c, v, least));
-                let old = k.get(top);
-                let new = k.binary(BinOp::Max, old, v);
-                k.set(top, new);
-            });
-            let sum = k.local(zero);
-            k.for_n(width, |k, i| {
-                let (at, v) = said(k, i);
-                let top = k.get(top);
-                let difference = k.sub(v, top);
-                let power = math::exp(k, difference);
-                let power = counts(k, v).map_or(power, |c| k.select(c, power, zero));
-                k.store(self.sums, at, power);
-                let old = k.get(sum);
-                let new = k.add(old, power);
-                k.set(sum, new);
-            });
-            let sum = k.get(sum);
-            let one = k.number(f64, 1.0);
-            let positive = k.compare(Cmp::Gt, sum, zero);
-            total = Some(k.select(positive, sum, one));
-        }
-        let mut result = Ok(());
-        k.for_n(width, |k, i| {
-            let (at, v) = said(k, i);
-            let v = match total {
-                Some(total) => k.div(v, total),
-                None if kind == 2 => math::sigmoid(k, v),
-                None => v,
-            };
-            let mut store = || -> Result<(), Unsupported> {
-                let compute = crate::geometry::dtypes::compute_elem(self.dtype)?;
-                let v = k.convert(compute, v);
-                let v = encode(k, self.dtype, v)?;
-                k.store(self.y, at, v);
-                Ok(())
-            };
-            if let Err(e) = store() {
-                result = Err(e);
-            }
-        });
-        result
     }
 }
