@@ -13,11 +13,10 @@ use crate::report::{Compressed, Entry, Quality, Report, Verdict};
 use crate::request::{Request, Watch};
 use crate::scope::Scope;
 use crate::{channels, numbers, wire};
-use egret::frontend::ModelFile;
 use egret::samples::Samples;
 use egret::{Error, Result, source};
 use onnx_protobuf::{GraphProto, Message, ModelProto};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What is left of a row is scaled by no more than this, nor by less than one over it.
 const MOST: f64 = 2.0;
@@ -35,7 +34,7 @@ pub fn prune(path: &Path, request: &Request) -> Result<Compressed> {
 /// # Errors
 /// As of [`prune`].
 pub fn prune_watched(path: &Path, request: &Request, watch: &mut Watch<'_>) -> Result<Compressed> {
-    let (path, file) = open(path, "prune")?;
+    let (path, file) = source::single_file(path, "prune")?;
     if let Pattern::Channels(_) = request.pattern {
         return channels::prune(&path, &file, request, watch);
     }
@@ -87,26 +86,6 @@ pub fn prune_watched(path: &Path, request: &Request, watch: &mut Watch<'_>) -> R
         bytes_before: model.len(),
     };
     Ok(Compressed { model, report })
-}
-
-/// The one file of a model that a command makes a copy of.
-///
-/// # Errors
-/// It is none, or has weights in other files.
-pub fn open(path: &Path, command: &str) -> Result<(PathBuf, ModelFile)> {
-    let (path, _) = source::locate(path)?;
-    if source::is_text(&path) {
-        return Err(Error::user(format!("{}: `egret {command}` works on .onnx files", path.display())));
-    }
-    let file = ModelFile::open(&path)?;
-    if let Some(outside) = file.files().get(1) {
-        return Err(Error::unsupported(format!(
-            "{}: its weights are in other files ({}), which `egret {command}` does not write yet; save it as one file first",
-            path.display(),
-            outside.display()
-        )));
-    }
-    Ok((path, file))
 }
 
 /// The file of a reconstructed model, and what was done to it.

@@ -3,11 +3,19 @@
 use crate::error::{Error, Result};
 use egret_ir::{Dim, Graph, Shape, Tensor, TensorType, Type, Value};
 use egret_onnx::ImportOptions;
-use onnx_protobuf::{ModelProto, TypeProto, type_proto};
+use onnx_protobuf::{ModelProto, TensorProto, TypeProto, type_proto};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 pub use egret_onnx::data::dtype as element_type;
+
+/// The tensor of an initialiser whose numbers are in the model file itself.
+///
+/// # Errors
+/// Dims and data that disagree, an unknown element type, external data.
+pub fn decode_tensor(proto: &TensorProto) -> Result<Tensor> {
+    Ok(egret_onnx::data::decode_tensor(proto)?)
+}
 
 /// An input or output that a graph declares.
 #[derive(Clone, Debug)]

@@ -176,7 +176,10 @@ pub(crate) fn find<'a>(declared: &'a [DeclaredInput], name: &str) -> Result<&'a 
 }
 
 /// A value with the element type of its input, where NumPy only spells it otherwise.
-pub(crate) fn typed(value: Value, declared: &DeclaredInput) -> Result<Value> {
+///
+/// # Errors
+/// It has another one.
+pub fn typed(value: Value, declared: &DeclaredInput) -> Result<Value> {
     let (Value::Tensor(t), Type::Tensor(want)) = (&value, &declared.ty) else { return Ok(value) };
     let t = npz::as_dtype(t, want.dtype);
     if t.dtype() == want.dtype {

@@ -275,6 +275,26 @@ pub fn locate(path: &Path) -> Result<(PathBuf, Option<Case>)> {
     }))
 }
 
+/// The one file of a model that a command makes a copy of.
+///
+/// # Errors
+/// It is none, or has weights in other files.
+pub fn single_file(path: &Path, command: &str) -> Result<(PathBuf, ModelFile)> {
+    let (path, _) = locate(path)?;
+    if is_text(&path) {
+        return Err(Error::user(format!("{}: `egret {command}` works on .onnx files", path.display())));
+    }
+    let file = ModelFile::open(&path)?;
+    if let Some(outside) = file.files().get(1) {
+        return Err(Error::unsupported(format!(
+            "{}: its weights are in other files ({}), which `egret {command}` does not write yet; save it as one file first",
+            path.display(),
+            outside.display()
+        )));
+    }
+    Ok((path, file))
+}
+
 /// Whether a file is text IR.
 pub fn is_text(path: &Path) -> bool {
     path.extension().is_some_and(|e| e == "egret")

@@ -15,7 +15,6 @@ pub use precision::Precision;
 
 use crate::constants::{Constants, Refusal};
 use crate::layers::{Contraction, contractions, named};
-use crate::prune::open;
 use crate::report::{Entry, Reason, Report, Verdict};
 use crate::request::Watch;
 use crate::{Compressed, numbers};
@@ -66,7 +65,7 @@ pub fn quantize(path: &Path, request: &Quantization) -> Result<Compressed> {
 /// # Errors
 /// As of [`quantize`].
 pub fn quantize_watched(path: &Path, request: &Quantization, watch: &mut Watch<'_>) -> Result<Compressed> {
-    let (path, file) = open(path, "quantize")?;
+    let (path, file) = egret::source::single_file(path, "quantize")?;
     let to = request.to;
     if to == Precision::Static8 && request.data.is_empty() {
         return Err(Error::user("--to int8 needs samples of the inputs: --data FILE.npz"));
