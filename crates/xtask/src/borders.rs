@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// (crate, the crates of ours that it may know). docs/ARCHITECTURE.md has the reasons.
-const KNOWS: [(&str, &[&str]); 21] = [
+const KNOWS: [(&str, &[&str]); 22] = [
     ("egret-float", &[]),
     ("egret-threads", &[]),
     ("egret-ir", &["egret-float"]),
@@ -36,7 +36,8 @@ const KNOWS: [(&str, &[&str]); 21] = [
     ("egret-attribute", &["egret"]),
     ("egret-compress", &["egret"]),
     ("egret-join", &["egret"]),
-    ("egret-cli", &["egret", "egret-attribute", "egret-compress", "egret-join"]),
+    ("egret-tune", &["egret"]),
+    ("egret-cli", &["egret", "egret-attribute", "egret-compress", "egret-join", "egret-tune"]),
     ("egret-build", &["egret"]),
     ("egret-python", &["egret"]),
     ("egret-testkit", &["egret-ir"]),
@@ -51,7 +52,7 @@ const ONLY_IN: [(&str, &[&str]); 7] = [
     ("iced-x86", &["egret-codegen"]),
     ("clap", &["egret-cli"]),
     ("pyo3", &["egret-python"]),
-    ("onnx-protobuf", &["egret-onnx", "egret", "egret-compress", "egret-join"]),
+    ("onnx-protobuf", &["egret-onnx", "egret", "egret-compress", "egret-join", "egret-tune"]),
 ];
 
 /// One line per fault.

@@ -19,6 +19,7 @@ mod prune;
 mod quantize;
 mod run;
 mod test;
+mod tune;
 
 use clap::Subcommand;
 use egret::Result;
@@ -76,6 +77,9 @@ pub enum Command {
     /// Make integers of the weights of a model, with a verdict for every layer
     #[command(after_help = EXIT_CODES)]
     Quantize(quantize::Args),
+    /// Train chosen weights of a model further, on data and a loss, and leave all else as it is
+    #[command(after_help = EXIT_CODES)]
+    Tune(tune::Args),
     /// Make one model of several: wires from outputs to inputs, checked by type
     #[command(after_help = EXIT_CODES)]
     Join(join::Args),
@@ -106,6 +110,7 @@ pub fn dispatch(command: &Command) -> Result<()> {
         Command::Attention(a) => attention::run(a),
         Command::Prune(a) => prune::run(a),
         Command::Quantize(a) => quantize::run(a),
+        Command::Tune(a) => tune::run(a),
         Command::Join(a) => join::run(a),
         Command::Bisect(a) => bisect::run(a),
         Command::Diff(a) => diff::run(a),

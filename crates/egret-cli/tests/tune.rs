@@ -1,0 +1,55 @@
+//! `egret tune` from outside.
+
+mod kit;
+
+use kit::{egret, model, names, path, refused, temp, text, works};
+use std::path::Path;
+
+fn digits(name: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/digits");
+    root.join(format!("{name}.npy")).display().to_string()
+}
+
+#[test]
+fn a_model_is_tuned_and_runs() {
+    let dir = temp();
+    let (out, state) = (path(&dir, "out.onnx"), path(&dir, "state.npz"));
+    let (images, labels, model) = (digits("images"), digits("labels"), model("parallel_cnn"));
+    let base = ["tune", &model, "--data", &images, "--labels", &labels, "--loss", "cross_entropy"];
+    let more = ["--train", "fc2.*", "--hold-back", "0.9", "--batch", "50", "-o", &out];
+    let with = |rest: &[&str]| egret(&[&base[..], &more, rest].concat());
+    let one = with(&["--epochs", "2", "--checkpoint", &state]);
+    assert_eq!(one.status.code(), Some(0), "{}", text(&one.stderr));
+    assert_eq!(text(&one.stderr).lines().filter(|l| l.starts_with("epoch ")).count(), 2);
+    for part in ["fc2.weight  [10, 50]", "510 trained", "on 900 samples not trained on", "accuracy  "] {
+        assert!(text(&one.stdout).contains(part), "no `{part}` in {}", text(&one.stdout));
+    }
+    let first = std::fs::read(&out).expect("a model");
+    let json = with(&["--epochs", "3", "--checkpoint", &state, "--resume", "--format", "json"]);
+    assert!(text(&json.stdout).contains("\"resumed\": 2"), "{}", text(&json.stdout));
+    let resumed = std::fs::read(&out).expect("a model");
+    with(&["--epochs", "3"]);
+    assert!(first != resumed && resumed == std::fs::read(&out).expect("a model"));
+    works(&["check", &out, "--random", "1", "--dim", "batch=2"]);
+}
+
+#[test]
+fn what_does_not_fit_is_refused_and_nothing_is_written() {
+    let dir = temp();
+    let out = path(&dir, "out.onnx");
+    let (images, labels, model) = (digits("images"), digits("labels"), model("parallel_cnn"));
+    let with = |more: &[&str], parts: &[&str]| {
+        let base = ["tune", &model, "--data", &images, "--labels", &labels];
+        refused(&[&base[..], more].concat(), 1, parts);
+    };
+    let loss = ["--loss", "cross_entropy"];
+    with(&[&loss[..], &["-o", &out]].concat(), &["--train"]);
+    with(&[&loss[..], &["--train", "head.*", "-o", &out]].concat(), &["head.*", "`fc2.weight`"]);
+    with(&["--loss", "hinge", "--train", "fc2.*", "-o", &out], &["no loss `hinge`", "mse"]);
+    with(&["--loss", "mse", "--train", "fc2.*", "-o", &out], &["`logits`", "[10]"]);
+    with(&[&loss[..], &["--train", "*", "--rate", "-1", "-o", &out]].concat(), &["--rate -1"]);
+    with(&[&loss[..], &["--train", "*", "--rate", "1e30", "-o", &out]].concat(), &["epoch 1", "--rate"]);
+    let nowhere = path(&dir, "none/out.onnx");
+    with(&[&loss[..], &["--train", "*", "-o", &nowhere]].concat(), &["is no folder"]);
+    assert!(names(dir.path()).is_empty());
+}

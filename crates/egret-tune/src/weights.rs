@@ -1,0 +1,145 @@
+//! The weights that are trained: which initialisers, their numbers, and the file with others in their place.
+
+use egret::frontend::decode_tensor;
+use egret::ir::{DType, Tensor};
+use egret::{Error, Result};
+use onnx_protobuf::{GraphProto, TensorProto, ValueInfoProto};
+
+/// A weight.
+pub struct Weight {
+    /// Its name.
+    pub name: String,
+    /// Which initialiser of the graph it is.
+    pub index: usize,
+    /// Its element type in the file.
+    pub dtype: DType,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// The numbers in the file.
+    pub start: Vec<f32>,
+}
+
+impl Weight {
+    /// A tensor of the weight's type with these numbers.
+    pub fn tensor(&self, numbers: &[f32]) -> Tensor {
+        match self.dtype {
+            DType::F32 => Tensor::new(&self.shape, numbers.to_vec()),
+            dtype => Tensor::from_f64s(dtype, &self.shape, numbers.iter().map(|&v| f64::from(v)).collect()),
+        }
+    }
+
+    /// The weight as an input that a graph declares.
+    pub fn declared(&self, graph: &GraphProto) -> ValueInfoProto {
+        use onnx_protobuf::tensor_shape_proto::{Dimension, dimension};
+        use onnx_protobuf::{TensorShapeProto, TypeProto, type_proto};
+        let of = &graph.initializer[self.index];
+        let dim =
+            |&d: &i64| Dimension { value: Some(dimension::Value::DimValue(d)), ..Dimension::default() };
+        let dim = of.dims.iter().map(dim).collect();
+        let ty = type_proto::Tensor {
+            elem_type: of.data_type,
+            shape: Some(TensorShapeProto { dim, ..TensorShapeProto::default() }).into(),
+            ..type_proto::Tensor::default()
+        };
+        let ty = TypeProto { value: Some(type_proto::Value::TensorType(ty)), ..TypeProto::default() };
+        ValueInfoProto { name: self.name.clone(), type_: Some(ty).into(), ..ValueInfoProto::default() }
+    }
+}
+
+/// Whether a name fits a pattern: `*` stands for any text, `?` for any letter.
+fn fits(pattern: &[char], name: &[char]) -> bool {
+    match pattern {
+        [] => name.is_empty(),
+        ['*', rest @ ..] => (0..=name.len()).any(|skip| fits(rest, &name[skip..])),
+        ['?', rest @ ..] => !name.is_empty() && fits(rest, &name[1..]),
+        [c, rest @ ..] => name.first() == Some(c) && fits(rest, &name[1..]),
+    }
+}
+
+/// Names that a message has at most.
+const NAMED: usize = 12;
+
+/// The element type, if it is one that is trained in.
+fn trainable(tensor: &TensorProto) -> Option<DType> {
+    let dtype = egret::frontend::element_type(tensor.data_type).ok()?;
+    matches!(dtype, DType::F32 | DType::F16 | DType::BF16).then_some(dtype)
+}
+
+/// The float initialisers that the patterns name, in the order of the file.
+///
+/// # Errors
+/// A pattern that none fits; a tensor that cannot be read.
+pub fn select(graph: &GraphProto, patterns: &[String]) -> Result<Vec<Weight>> {
+    let letters = |s: &str| s.chars().collect::<Vec<char>>();
+    let candidates: Vec<(usize, &TensorProto, DType)> =
+        graph.initializer.iter().enumerate().filter_map(|(i, t)| trainable(t).map(|d| (i, t, d))).collect();
+    let list = || {
+        let names: Vec<String> =
+            candidates.iter().take(NAMED).map(|(_, t, _)| format!("`{}`", t.name)).collect();
+        let more = match candidates.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            n => format!(" and {n} more, which `egret print MODEL` shows"),
+        };
+        match names.is_empty() {
+            true => "the model has none".to_owned(),
+            false => format!("there are {}{more}", names.join(", ")),
+        }
+    };
+    if patterns.is_empty() {
+        return Err(Error::user(format!("--train says which weights are trained; {}", list())));
+    }
+    let mut chosen = vec![false; candidates.len()];
+    for pattern in patterns {
+        let spelt = letters(pattern);
+        let mut any = false;
+        for (is, (_, t, _)) in chosen.iter_mut().zip(&candidates) {
+            let fit = fits(&spelt, &letters(&t.name));
+            (*is, any) = (*is || fit, any || fit);
+        }
+        if !any {
+            return Err(Error::user(format!(
+                "--train '{pattern}': no initialiser of f32, f16 or bf16 is called so; {}",
+                list()
+            )));
+        }
+    }
+    let mut out = vec![];
+    for (&(index, t, dtype), _) in candidates.iter().zip(&chosen).filter(|(_, is)| **is) {
+        let tensor = decode_tensor(t)?;
+        let numbers = tensor.to_f64s().unwrap_or_default();
+        let start: Vec<f32> = numbers.into_iter().map(|v| v as f32).collect();
+        if start.iter().any(|v| !v.is_finite()) {
+            return Err(Error::user(format!(
+                "the weight `{}` holds NaN or infinity already; leave it out of --train",
+                t.name
+            )));
+        }
+        out.push(Weight { name: t.name.clone(), index, dtype, shape: tensor.shape().to_vec(), start });
+    }
+    Ok(out)
+}
+
+/// Put other numbers in the place of the weights.
+pub fn write(graph: &mut GraphProto, weights: &[Weight], numbers: &[Vec<f32>]) {
+    for (weight, numbers) in weights.iter().zip(numbers) {
+        let proto = &mut graph.initializer[weight.index];
+        proto.raw_data = weight.tensor(numbers).bytes().to_vec();
+        proto.float_data.clear();
+        proto.int32_data.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_stand_for_names() {
+        let fit = |p: &str, n: &str| {
+            let [p, n] = [p, n].map(|s| s.chars().collect::<Vec<char>>());
+            fits(&p, &n)
+        };
+        assert!(fit("fc2.*", "fc2.weight") && fit("*", "") && fit("*.b?as", "conv1.bias"));
+        assert!(fit("a*c*", "abcbc") && !fit("fc2.*", "fc1.weight") && !fit("fc?", "fc") && !fit("", "a"));
+    }
+}
