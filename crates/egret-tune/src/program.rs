@@ -55,7 +55,7 @@ impl Model {
         for name in imported.bind.keys() {
             if weights.iter().any(|w| w.name == *name) {
                 return Err(Error::user(format!(
-                    "the weight `{name}` decides a shape or a setting of the model; leave it out of --train"
+                    "the weight `{name}` decides a shape or a setting of the model; --skip '{name}' leaves it as it is"
                 )));
             }
             if !data.is_shared(name) && data.samples > 1 {
@@ -107,7 +107,7 @@ impl Model {
         }
         let gradients =
             differentiate(&lost.graph, &Of::Element(lost.losses, vec![]), &wrt).map_err(|e| Error {
-                message: format!("--train: {}; or leave that weight out", e.message),
+                message: format!("--train: {}; --skip PATTERN leaves a weight as it is", e.message),
                 ..e
             })?;
         let slots = self.slots(&gradients, Some(&lost))?;

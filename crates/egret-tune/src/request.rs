@@ -49,6 +49,8 @@ pub struct Request {
     pub loss: Loss,
     /// Which weights are trained: patterns over names of initialisers, `*` any text, `?` any letter.
     pub train: Vec<String>,
+    /// Patterns of weights that are not trained though `train` names them.
+    pub skip: Vec<String>,
     /// Samples of the inputs along the first axis: a `.npz` file with their names, whose further array is the target; or a `.npy` file.
     pub data: PathBuf,
     /// A `.npy` file of classes or targets, where `data` does not hold them.
@@ -89,6 +91,7 @@ impl Request {
         Request {
             loss,
             train: vec![],
+            skip: vec![],
             data,
             labels: None,
             eval: None,

@@ -67,7 +67,7 @@ pub fn tune_watched(path: &Path, request: &Request, watch: &mut Watch<'_>) -> Re
     request.check()?;
     let (path, file) = source::single_file(path, "tune")?;
     let graph = file.proto().graph.as_ref().ok_or_else(|| Error::user("the model has no graph"))?;
-    let weights = weights::select(graph, &request.train)?;
+    let weights = weights::select(graph, &request.train, &request.skip)?;
     let declared = file.declared()?.inputs;
     let data = Data::read(&request.data, request.labels.as_deref(), &declared)?;
     let model = Model::new(&path, &file, &weights, request.of.as_deref(), &data, request.batch)?;

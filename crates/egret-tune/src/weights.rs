@@ -65,11 +65,11 @@ fn trainable(tensor: &TensorProto) -> Option<DType> {
     matches!(dtype, DType::F32 | DType::F16 | DType::BF16).then_some(dtype)
 }
 
-/// The float initialisers that the patterns name, in the order of the file.
+/// The float initialisers that the patterns name and those of `skip` do not, in the order of the file.
 ///
 /// # Errors
-/// A pattern that none fits; a tensor that cannot be read.
-pub fn select(graph: &GraphProto, patterns: &[String]) -> Result<Vec<Weight>> {
+/// A pattern that none fits; none that is left; a tensor that cannot be read.
+pub fn select(graph: &GraphProto, train: &[String], skip: &[String]) -> Result<Vec<Weight>> {
     let letters = |s: &str| s.chars().collect::<Vec<char>>();
     let candidates: Vec<(usize, &TensorProto, DType)> =
         graph.initializer.iter().enumerate().filter_map(|(i, t)| trainable(t).map(|d| (i, t, d))).collect();
@@ -85,23 +85,26 @@ pub fn select(graph: &GraphProto, patterns: &[String]) -> Result<Vec<Weight>> {
             false => format!("there are {}{more}", names.join(", ")),
         }
     };
-    if patterns.is_empty() {
+    if train.is_empty() {
         return Err(Error::user(format!("--train says which weights are trained; {}", list())));
     }
     let mut chosen = vec![false; candidates.len()];
-    for pattern in patterns {
+    let patterns =
+        train.iter().map(|p| ("--train", p, true)).chain(skip.iter().map(|p| ("--skip", p, false)));
+    for (option, pattern, is) in patterns {
         let spelt = letters(pattern);
-        let mut any = false;
-        for (is, (_, t, _)) in chosen.iter_mut().zip(&candidates) {
-            let fit = fits(&spelt, &letters(&t.name));
-            (*is, any) = (*is || fit, any || fit);
-        }
-        if !any {
+        let fitting: Vec<usize> =
+            (0..candidates.len()).filter(|&i| fits(&spelt, &letters(&candidates[i].1.name))).collect();
+        if fitting.is_empty() {
             return Err(Error::user(format!(
-                "--train '{pattern}': no initialiser of f32, f16 or bf16 is called so; {}",
+                "{option} '{pattern}': no initialiser of f32, f16 or bf16 is called so; {}",
                 list()
             )));
         }
+        fitting.into_iter().for_each(|i| chosen[i] = is);
+    }
+    if !chosen.contains(&true) {
+        return Err(Error::user(format!("--skip leaves nothing of what --train names; {}", list())));
     }
     let mut out = vec![];
     for (&(index, t, dtype), _) in candidates.iter().zip(&chosen).filter(|(_, is)| **is) {
@@ -110,8 +113,8 @@ pub fn select(graph: &GraphProto, patterns: &[String]) -> Result<Vec<Weight>> {
         let start: Vec<f32> = numbers.into_iter().map(|v| v as f32).collect();
         if start.iter().any(|v| !v.is_finite()) {
             return Err(Error::user(format!(
-                "the weight `{}` holds NaN or infinity already; leave it out of --train",
-                t.name
+                "the weight `{}` holds NaN or infinity already; --skip '{}' leaves it as it is",
+                t.name, t.name
             )));
         }
         out.push(Weight { name: t.name.clone(), index, dtype, shape: tensor.shape().to_vec(), start });

@@ -56,13 +56,23 @@ fn weights_that_cannot_be_trained() {
     let file = data(&at("d.npz"), &[("x", random(&[4, 3], 1)), ("y", random(&[4, 2], 2))]);
     refused(&model, &request(Loss::Mse, &file, &["v*"]), ErrorKind::User, &["--train 'v*'", "`w`, `b`"]);
     refused(&model, &request(Loss::Mse, &file, &[]), ErrorKind::User, &["--train", "`w`, `b`"]);
+    let skipped = |skip: &str| Request { skip: vec![skip.into()], ..request(Loss::Mse, &file, &["*"]) };
+    refused(&model, &skipped("v"), ErrorKind::User, &["--skip 'v'", "`w`, `b`"]);
+    refused(&model, &skipped("?"), ErrorKind::User, &["--skip leaves nothing"]);
+    let tuned = tune(&model, &skipped("b")).expect("a tuned model");
+    assert_eq!(tuned.report.weights.iter().map(|w| w.name.as_str()).collect::<Vec<_>>(), ["w"]);
     // `b` decides the sign only, which has no derivative but zero.
     let weights = vec![weight("w", &[3, 2], &[1.0; 6]), weight("b", &[2], &[1.0; 2])];
     let nodes =
         vec![node("MatMul", &["x", "w"], "p"), node("Sign", &["b"], "s"), node("Mul", &["p", "s"], "y")];
     let ports = (vec![port("x", 1, &[0, 3])], vec![port("y", 1, &[0, 2])]);
     let model = save(&at("s.onnx"), nodes, weights, ports.0, ports.1);
-    refused(&model, &request(Loss::Mse, &file, &["*"]), ErrorKind::User, &["`b` is zero", "sign", "leave"]);
+    refused(
+        &model,
+        &request(Loss::Mse, &file, &["*"]),
+        ErrorKind::User,
+        &["`b` is zero", "sign", "--skip"],
+    );
 }
 
 #[test]

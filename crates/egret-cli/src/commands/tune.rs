@@ -27,6 +27,9 @@ pub struct Args {
     /// Which weights are trained: names of initialisers, * for any text, ? for any letter. May be repeated
     #[arg(long, value_name = "PATTERN", required = true)]
     pub train: Vec<String>,
+    /// Which of these are left as they are, by patterns too. May be repeated
+    #[arg(long, value_name = "PATTERN")]
+    pub skip: Vec<String>,
     /// The tuned model
     #[arg(long, short, value_name = "FILE")]
     pub output: PathBuf,
@@ -87,6 +90,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let request = Request {
         train: args.train.clone(),
+        skip: args.skip.clone(),
         labels: args.labels.clone(),
         eval: args.eval.clone(),
         hold_back: args.hold_back,
