@@ -117,3 +117,67 @@ fn every_target_convolves_planes_as_the_interpreter() {
     }
     assert!(in_planes > 60, "{in_planes} with the kernel of planes");
 }
+
+/// Windows over few rows, channels last, of which many taps are beyond the input: of an input, and of what a kernel wrote before.
+#[test]
+fn every_target_leaves_out_the_taps_beyond_few_rows() {
+    let mut rng = Rng::new(11);
+    let mut left_out = 0;
+    for case in 0..150 {
+        let mut below = |n: u64| (rng.bits() % n) as i64;
+        let axes = 2 + usize::from(below(4) == 0);
+        let kernel: Vec<i64> = (0..axes).map(|_| 1 + below(6)).collect();
+        let strides: Vec<i64> = (0..axes).map(|_| 1 + below(5) / 3).collect();
+        let dilations: Vec<i64> = (0..axes).map(|_| 1 + below(8) / 7).collect();
+        // Some windows are beyond the input as a whole.
+        let pads: Vec<i64> = (0..2 * axes).map(|i| below(kernel[i % axes] as u64 + 2)).collect();
+        let spatial: Vec<usize> =
+            (0..axes).map(|i| 1 + below(if i + 1 < axes { 5 } else { 20 }) as usize).collect();
+        let channels = [2, 3, 20, 40][below(4) as usize];
+        let shape = [&[1 + below(2) as usize][..], &spatial, &[channels]].concat();
+        let window: Vec<usize> = kernel.iter().map(|&n| n as usize).collect();
+        let x = numbers(&mut rng, &shape);
+        let mut b = Builder::new("depthwise");
+        let mut y = b.input("x", Type::Tensor(x.ty()));
+        if case % 2 == 0 {
+            let ones = vec![1i64; axes];
+            let point = attrs! {
+                strides: ones.clone(), dilations: ones, pads: vec![0i64; 2 * axes], groups: 1i64, layout: "channels_last",
+            };
+            let w = b.constant(numbers(&mut rng, &[vec![channels, channels], vec![1; axes]].concat()));
+            y = b.emit(Op::Conv, point, &[y, w]).expect("products");
+        }
+        let w = b.constant(numbers(&mut rng, &[&[channels, 1][..], &window].concat()));
+        let attrs = attrs! {
+            strides: strides, dilations: dilations, pads: pads, groups: channels as i64, layout: "channels_last",
+        };
+        let Ok(y) = b.emit(Op::Conv, attrs.clone(), &[y, w]) else { continue };
+        b.output("y", y);
+        let inputs = vec![Value::Tensor(x)];
+        let want = interp::run(&b.graph, &inputs).expect("the interpreter");
+        let want = bits(want[0].as_tensor().expect("a tensor"));
+        for target in ["native", "x86-64-v2", "x86-64-v3"] {
+            if target != "native" && !cfg!(target_arch = "x86_64") {
+                continue;
+            }
+            let options = Options { threads: 1, target: target.into(), ..Options::default() };
+            let compiled = Executable::new(b.graph.clone(), Engine::Jit, &options, &BTreeMap::new());
+            let got = compiled
+                .and_then(|c| c.run(&inputs))
+                .unwrap_or_else(|e| panic!("{attrs:?} of {shape:?}: {e}"));
+            let got = bits(got[0].as_tensor().expect("a tensor"));
+            assert!(want == got, "{shape:?} by {window:?} on {target}: {attrs:?}");
+        }
+        let options = Options { threads: 1, ..Options::default() };
+        let lowered = pipeline::lower(b.graph.clone(), &options, &BTreeMap::new()).expect("a program");
+        // Ends of loops over taps.
+        let mut kernels = lowered.program.kernels.iter();
+        let bounded =
+            kernels.any(|k| k.name.contains("depthwise") && format!("{k:?}").contains("Binary(Max"));
+        left_out += usize::from(bounded);
+        let beside_pages = Compiled::new(b.graph, &options, &BTreeMap::new()).expect("code");
+        let outcome = beside_pages.run_both(&inputs).expect("equal results");
+        assert_eq!(outcome.0, 0, "{attrs:?} of {shape:?}");
+    }
+    assert!(left_out > 40, "{left_out}");
+}

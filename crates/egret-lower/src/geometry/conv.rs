@@ -6,6 +6,12 @@ use crate::geometry::size;
 use egret_ir::geometry::Axis;
 use egret_ir::{DType, Graph, NodeId, Op};
 
+/// Rows of a result of which windows may leave out taps, at most: with more, few are beyond the input.
+const MOST_ROWS: i64 = 64;
+
+/// One tap of so many must be beyond the input for windows to look.
+const LEFT_OUT: i64 = 8;
+
 /// A convolution's figures.
 #[derive(Clone, Debug)]
 pub struct ConvShape {
@@ -29,7 +35,12 @@ pub struct ConvShape {
     pub low: Vec<i64>,
     /// Whether channels are the last axis.
     pub channels_last: bool,
+    /// Whether the kernel for channels last with a window each computes it.
+    pub depthwise: bool,
 }
+
+/// The longest row of a depthwise window of several rows: all of it is straight code.
+const MOST_COLUMNS: i64 = 256;
 
 impl ConvShape {
     /// The figures of a `conv` or `conv_transpose`.
@@ -59,7 +70,35 @@ impl ConvShape {
             kernel,
             low: node.attrs.ints("pads")[..rank].to_vec(),
             channels_last,
+            depthwise: false,
         }
+        .with_kernel(graph, anchor)
+    }
+
+    fn with_kernel(mut self, graph: &Graph, anchor: NodeId) -> ConvShape {
+        let floats = (0..2).all(|i| graph.tensor_ty(graph.node(anchor).operand(i)).dtype == DType::F32);
+        let long = self.rank() > 1 && self.kernel[self.rank() - 1] > MOST_COLUMNS;
+        let each = self.groups > 1 && self.channels == (self.groups, self.groups);
+        self.depthwise = graph.node(anchor).op == Op::Conv && floats && each && !long;
+        self
+    }
+
+    /// Whether windows look which of their taps along a spatial axis are beyond the input and leave them out, so that no zeros need
+    /// be there. It pays where many are, as with a window of 5 rows over an image of 2.
+    pub fn leaves_out(&self, i: usize) -> bool {
+        let rows = self.depthwise && self.channels_last && i + 1 < self.rank();
+        if !rows || self.dilations[i] != 1 || self.low[i] < 0 {
+            return false;
+        }
+        let all = self.kernel[i].saturating_mul(self.output[i]);
+        // Taps that read an element of the input: most have as many as windows reach over it.
+        let within = |o: i64| {
+            let first = o.saturating_mul(self.strides[i]).saturating_sub(self.low[i]);
+            first.saturating_add(self.kernel[i]).min(self.input[i]) - first.max(0)
+        };
+        let few = self.output[i] <= MOST_ROWS;
+        few && (0..self.output[i]).fold(0i64, |n, o| n.saturating_add(within(o).max(0)))
+            < all - all / LEFT_OUT
     }
 
     /// Spatial axes.
@@ -74,8 +113,12 @@ impl ConvShape {
 
     /// The input's extents that windows read, with the halo at the low end.
     pub fn read(&self) -> Vec<i64> {
-        // What is above 2^63 does not pay as a buffer, as i64::MAX does not.
-        (0..self.rank()).map(|i| self.axis(i).reach(&self.output[i]).unwrap_or(i64::MAX)).collect()
+        let read = |i: usize| match self.leaves_out(i) {
+            true => self.input[i],
+            // What is above 2^63 does not pay as a buffer, as i64::MAX does not.
+            false => self.axis(i).reach(&self.output[i]).unwrap_or(i64::MAX),
+        };
+        (0..self.rank()).map(read).collect()
     }
 
     /// How windows walk along a spatial axis, with no pads at the high end: the halo has them.
@@ -88,8 +131,9 @@ impl ConvShape {
     pub fn wants(&self) -> Halo {
         let mut halo = Halo::none(self.rank() + 2);
         for (i, read) in self.read().into_iter().enumerate() {
-            halo.low[i + 1] = self.low[i];
-            halo.high[i + 1] = (read - self.low[i] - self.input[i]).max(0);
+            let low = if self.leaves_out(i) { 0 } else { self.low[i] };
+            halo.low[i + 1] = low;
+            halo.high[i + 1] = (read - low - self.input[i]).max(0);
         }
         halo
     }

@@ -48,7 +48,7 @@ pub fn padded(ctx: &mut Ctx, x: ValueId, s: &ConvShape, channels: i64) -> Result
         });
     }
     // What of the input windows read, and the zeros around it.
-    let kept: Vec<i64> = (0..s.rank()).map(|i| s.input[i].min(read[i] - s.low[i])).collect();
+    let kept: Vec<i64> = (0..s.rank()).map(|i| s.input[i].min(read[i] - wants.low[i + 1])).collect();
     let outer = [&[s.n], read.as_slice(), &[channels]].concat();
     let to = ctx.scratch(elem, &outer)?;
     let strides = strides(&outer);
@@ -65,7 +65,7 @@ pub fn padded(ctx: &mut Ctx, x: ValueId, s: &ConvShape, channels: i64) -> Result
     let halo = Halo {
         high: [
             &[0],
-            (0..s.rank()).map(|i| read[i] - s.low[i] - kept[i]).collect::<Vec<_>>().as_slice(),
+            (0..s.rank()).map(|i| read[i] - wants.low[i + 1] - kept[i]).collect::<Vec<_>>().as_slice(),
             &[channels - s.channels.0],
         ]
         .concat(),

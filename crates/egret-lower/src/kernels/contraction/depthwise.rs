@@ -23,8 +23,6 @@ use std::collections::{BTreeSet, HashMap};
 const PIXELS: i64 = 4;
 /// Vector registers that sums, weights and inputs of one window row may fill.
 const REGISTERS: i64 = 15;
-/// The longest row of a window of several rows: all of it is straight code.
-const MOST_COLUMNS: i64 = 256;
 
 /// Lower a `conv` with one input and one output channel per group; `false` if it is not one.
 pub fn lower(
@@ -34,8 +32,7 @@ pub fn lower(
     s: &ConvShape,
 ) -> Result<bool, Unsupported> {
     let node = ctx.graph.node(anchor);
-    let long = s.rank() > 1 && s.kernel[s.rank() - 1] > MOST_COLUMNS;
-    if s.groups != s.channels.0 || s.groups != s.channels.1 || s.groups == 1 || long {
+    if !s.depthwise {
         return Ok(false);
     }
     let input = padded(ctx, node.operand(0), s, s.channels.0)?;
@@ -99,6 +96,8 @@ struct Depthwise<'a> {
 /// Where one run of pixels begins: input, result, operands.
 struct Bases {
     x: V,
+    /// The first of the window's taps along each spatial axis but the last, and the end of them, where some are left out.
+    taps: Vec<Option<(V, V)>>,
     out: V,
     operands: Vec<V>,
 }
@@ -141,9 +140,15 @@ impl Depthwise<'_> {
             k.affine(&terms, 0)
         };
         let x = at(&mut k, &self.input, &|i| if i == 0 { 1 } else { s.strides[i - 1] });
+        // Where taps are left out, no zeros are before the input.
+        let before =
+            (0..rank - 1).filter(|&i| s.leaves_out(i)).map(|i| s.low[i] * self.input[i + 1]).sum::<i64>();
+        let x = k.affine(&[(x, 1)], -before);
+        let taps =
+            (0..rank - 1).map(|i| s.leaves_out(i).then(|| self.taps(&mut k, i, indices[i + 1]))).collect();
         let out = at(&mut k, &self.out.access.strides, &|_| 1);
         let operands = self.expr.operands.iter().map(|o| at(&mut k, &o.access.strides, &|_| 1)).collect();
-        let bases = Bases { x, out, operands };
+        let bases = Bases { x, taps, out, operands };
         let mut result = Ok(());
         let width = s.output[rank - 1];
         let tiles = (width + PIXELS - 1) / PIXELS;
@@ -175,25 +180,38 @@ impl Depthwise<'_> {
         (1..=s.kernel[last].min(REGISTERS)).rev().find(fits).unwrap_or(1)
     }
 
+    /// The taps of the window of a row, along a spatial axis, that are within the input: the first, and the end.
+    fn taps(&self, k: &mut KernelBuilder, axis: usize, row: V) -> (V, V) {
+        let s = self.s;
+        let (low, step) = (s.low[axis], s.strides[axis]);
+        let (zero, all) = (k.int(0), k.int(s.kernel[axis]));
+        let (first, end) = (k.affine(&[(row, -step)], low), k.affine(&[(row, -step)], low + s.input[axis]));
+        (k.max(first, zero), k.min(end, all))
+    }
+
     /// Loops over the window's axes but the last; `body` gets the elements of input and weights at the
     /// start of a row.
     fn rows(
         &self,
         k: &mut KernelBuilder,
         rows: &[i64],
-        x: V,
-        w: V,
+        left: &[Option<(V, V)>],
+        (x, w): (V, V),
         body: &mut dyn FnMut(&mut KernelBuilder, V, V),
     ) {
         let Some((&extent, inner)) = rows.split_first() else { return body(k, x, w) };
         let s = self.s;
         let axis = s.rank() - 1 - rows.len();
         let taps = strides(&s.kernel)[axis] * s.groups;
-        k.for_n(extent, |k, i| {
+        let one = |k: &mut KernelBuilder, i: V| {
             let x = k.affine(&[(x, 1), (i, s.dilations[axis] * self.input[axis + 1])], 0);
             let w = k.affine(&[(w, 1), (i, taps)], 0);
-            self.rows(k, inner, x, w, body);
-        });
+            self.rows(k, inner, left, (x, w), body);
+        };
+        match left[axis] {
+            Some((first, end)) => k.for_values(first, end, 1, one),
+            None => k.for_n(extent, one),
+        }
     }
 
     /// All channels of a few neighbouring pixels.
@@ -268,7 +286,7 @@ impl Depthwise<'_> {
         } else {
             for first in (0..run).step_by(most as usize) {
                 let (x, w) = (k.affine(&[(x, 1)], first * x_step), k.affine(&[(c, 1)], first * w_step));
-                self.rows(k, rows, x, w, &mut |k, x, w| add(k, x, w, most.min(run - first)));
+                self.rows(k, rows, &bases.taps, (x, w), &mut |k, x, w| add(k, x, w, most.min(run - first)));
             }
         }
         let sums: Vec<V> = sums.into_iter().map(|l| k.get(l)).collect();
