@@ -35,6 +35,7 @@ mod constants;
 mod contractions;
 mod data;
 mod ends;
+mod joint;
 mod layers;
 mod layout;
 mod linalg;
@@ -52,6 +53,10 @@ mod request;
 mod scope;
 mod wire;
 
+pub use joint::{
+    Allowed, Cost, Goal, Joint, Level, Levels, Metric, Outcome, Plan, Point, Recipe, Score, Size, Tried,
+    compress, lost, planned, replay,
+};
 pub use methods::Method;
 pub use pattern::Pattern;
 pub use prune::{prune, prune_watched};

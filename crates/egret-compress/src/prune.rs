@@ -19,7 +19,7 @@ use onnx_protobuf::{GraphProto, Message, ModelProto};
 use std::path::Path;
 
 /// What is left of a row is scaled by no more than this, nor by less than one over it.
-const MOST: f64 = 2.0;
+pub const MOST: f64 = 2.0;
 
 /// Prune a model: an `.onnx` file, or the folder of a test case.
 ///
@@ -68,7 +68,7 @@ pub fn prune_watched(path: &Path, request: &Request, watch: &mut Watch<'_>) -> R
             request.method.solve(&Problem { layout, weights, moments, pattern, scope })
         };
         let start = original.model.clone();
-        let made = reconstruct(&original, start, found.len(), &samples, MOST, &mut solve, watch)?;
+        let made = reconstruct(&original, start, found.len(), &samples, &|_| MOST, &mut solve, watch)?;
         return with_data(&path, file.proto(), &found, &steps, &original, &made, what);
     }
     let mut model = std::fs::read(&path).map_err(|e| Error::io("read", &path, &e))?;

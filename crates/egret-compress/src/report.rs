@@ -25,6 +25,8 @@ pub enum Reason {
     Joined,
     /// Channels that something counts, mixes or shows.
     Fixed,
+    /// Every smaller form of it costs more than it saves.
+    Dense,
     /// Egret does not do it yet.
     NotDone,
 }
@@ -42,6 +44,7 @@ impl Reason {
             Reason::Integer => "integer",
             Reason::Joined => "joined",
             Reason::Fixed => "fixed",
+            Reason::Dense => "dense",
             Reason::NotDone => "not done yet",
         }
     }

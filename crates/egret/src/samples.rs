@@ -9,13 +9,15 @@
 //! | `.npy` | an array for the only input |
 //! | a folder of these | those of each file, in the order of names; files that are called like inputs belong together |
 //! | a test case, or one of its data sets | one of each `test_data_set_*` |
+//!
+//! An array `labels` beside the inputs holds the right class of each sample; the model does not see it.
 
 use crate::cases::inputs_in;
 use crate::error::{Error, Result};
 use crate::frontend::DeclaredInput;
 use crate::inputs::{extension, find, typed};
 use crate::npz::{self, Archive, Rows};
-use egret_ir::{Tensor, Value};
+use egret_ir::{DType, Shape, Tensor, TensorType, Type, Value};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -24,13 +26,44 @@ use std::path::{Path, PathBuf};
 /// Values for the inputs of a model, by name.
 pub type Sample = BTreeMap<String, Value>;
 
+/// The array that holds the right class of each sample.
+const LABELS: &str = "labels";
+
 /// Samples on disk.
+#[derive(Clone)]
 pub struct Samples {
     declared: Vec<DeclaredInput>,
     sets: Vec<Set>,
+    turn: Turn,
+    /// Whether `labels` is no input of the model.
+    labelled: bool,
+}
+
+/// What is done with a sample: its number, its values, and its label.
+pub type Labelled<'a> = dyn FnMut(usize, &Sample, Option<i64>) -> Result<()> + 'a;
+
+/// Which samples are given.
+#[derive(Copy, Clone)]
+enum Turn {
+    All,
+    /// The last of so many neighbours.
+    Last(usize),
+    /// The others.
+    Others(usize),
+}
+
+impl Turn {
+    fn has(self, number: usize) -> bool {
+        match self {
+            Turn::All => true,
+            Turn::Last(of) => number % of == of - 1,
+            Turn::Others(of) => number % of != of - 1,
+        }
+    }
 }
 
 /// Samples that are read together.
+#[derive(Clone)]
 enum Set {
     /// Arrays, and how many samples they hold.
     Arrays(Vec<Array>, usize),
@@ -39,6 +72,7 @@ enum Set {
 }
 
 /// An array for an input.
+#[derive(Clone)]
 struct Array {
     file: PathBuf,
     /// Its name in a `.npz` file.
@@ -55,7 +89,12 @@ impl Samples {
     /// # Errors
     /// There is none; a file that cannot be read; an array that no input has, or with another number of axes; an input without values.
     pub fn open(paths: &[PathBuf], declared: &[DeclaredInput]) -> Result<Samples> {
-        let mut out = Samples { declared: declared.to_vec(), sets: vec![] };
+        let labelled = !declared.iter().any(|d| d.name == LABELS);
+        let mut out = Samples { declared: declared.to_vec(), sets: vec![], turn: Turn::All, labelled };
+        if labelled {
+            let ty = Type::Tensor(TensorType::new(DType::I64, Shape::new()));
+            out.declared.push(DeclaredInput { name: LABELS.into(), has_default: true, ty, rank: Some(1) });
+        }
         for path in paths {
             let before = out.sets.len();
             out.add(path)?;
@@ -74,7 +113,28 @@ impl Samples {
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.sets.iter().map(|s| if let Set::Arrays(_, n) = s { *n } else { 1 }).sum()
+        let all = self.sets.iter().map(|s| if let Set::Arrays(_, n) = s { *n } else { 1 }).sum();
+        match self.turn {
+            Turn::All => all,
+            Turn::Last(of) => all / of,
+            Turn::Others(of) => all - all / of,
+        }
+    }
+
+    /// Two parts: the last of every `of` samples, at least two, and the others before it.
+    pub fn split(&self, of: usize) -> (Samples, Samples) {
+        let part = |turn| Samples { turn, ..self.clone() };
+        (part(Turn::Others(of.max(2))), part(Turn::Last(of.max(2))))
+    }
+
+    /// Whether every sample has a label.
+    pub fn has_labels(&self) -> bool {
+        let labels = |a: &Array| self.is_label(&a.input);
+        self.sets.iter().all(|s| matches!(s, Set::Arrays(list, _) if list.iter().any(labels)))
+    }
+
+    fn is_label(&self, name: &str) -> bool {
+        self.labelled && name == LABELS
     }
 
     /// Whether there is none.
@@ -116,7 +176,7 @@ impl Samples {
             _ => Err(Error::user(format!(
                 "{} holds one array, but the model has {} inputs; save a .npz file with their names",
                 path.display(),
-                self.declared.len()
+                self.declared.iter().filter(|d| !self.is_label(&d.name)).count()
             ))),
         }
     }
@@ -199,14 +259,29 @@ impl Samples {
     /// # Errors
     /// A file that is not as its header says; what `work` says.
     pub fn each(&self, work: &mut dyn FnMut(usize, &Sample) -> Result<()>) -> Result<()> {
-        let mut number = 0;
+        self.each_labelled(&mut |number, sample, _| work(number, sample))
+    }
+
+    /// As [`Samples::each`], with the label of each sample that has one.
+    ///
+    /// # Errors
+    /// As of [`Samples::each`].
+    pub fn each_labelled(&self, work: &mut Labelled<'_>) -> Result<()> {
+        let (mut at, mut number) = (0, 0);
+        let mut give = |sample: &Sample, label| {
+            at += 1;
+            if !self.turn.has(at - 1) {
+                return Ok(());
+            }
+            number += 1;
+            work(number - 1, sample, label)
+        };
         for set in &self.sets {
             match set {
                 Set::Folder(dir) => {
                     let sample = inputs_in(dir, &self.declared)?;
                     self.complete(dir, &sample)?;
-                    work(number, &sample)?;
-                    number += 1;
+                    give(&sample, None)?;
                 }
                 Set::Arrays(arrays, count) => {
                     let mut archives: Vec<Option<Archive>> = vec![];
@@ -220,16 +295,20 @@ impl Samples {
                             _ => of_file(&a.file)?,
                         });
                     }
-                    let mut sample = Sample::new();
+                    let (mut sample, mut label) = (Sample::new(), None);
                     for k in 0..*count {
                         for (a, rows) in arrays.iter().zip(&mut rows) {
-                            if k == 0 || a.samples > 1 {
-                                let value = rows.take(&a.shape).map_err(|e| bad(&a.file, &a.input, e))?;
-                                sample.insert(a.input.clone(), self.value(a, value)?);
+                            if k > 0 && a.samples == 1 {
+                                continue;
+                            }
+                            let value = rows.take(&a.shape).map_err(|e| bad(&a.file, &a.input, e))?;
+                            let value = self.value(a, value)?;
+                            match value.as_tensor().filter(|_| self.is_label(&a.input)) {
+                                Some(t) => label = t.data::<i64>().first().copied(),
+                                None => drop(sample.insert(a.input.clone(), value)),
                             }
                         }
-                        work(number, &sample)?;
-                        number += 1;
+                        give(&sample, label)?;
                     }
                 }
             }
@@ -278,7 +357,6 @@ fn with_rows<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use egret_ir::{DType, Shape, TensorType, Type};
 
     fn input(name: &str, rank: usize) -> DeclaredInput {
         let ty = Type::Tensor(TensorType::new(DType::F32, Shape::new()));

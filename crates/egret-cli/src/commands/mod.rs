@@ -7,6 +7,7 @@ mod bisect;
 mod check;
 mod compile;
 mod completions;
+mod compress;
 mod diff;
 mod doctor;
 mod explain;
@@ -80,6 +81,9 @@ pub enum Command {
     /// Train chosen weights of a model further, on data and a loss, and leave all else as it is
     #[command(after_help = EXIT_CODES)]
     Tune(tune::Args),
+    /// Make a model as small as a loss allows, or as good as a size allows: a level for every layer, judged on held-out samples
+    #[command(after_help = EXIT_CODES)]
+    Compress(compress::Args),
     /// Make one model of several: wires from outputs to inputs, checked by type
     #[command(after_help = EXIT_CODES)]
     Join(join::Args),
@@ -111,6 +115,7 @@ pub fn dispatch(command: &Command) -> Result<()> {
         Command::Prune(a) => prune::run(a),
         Command::Quantize(a) => quantize::run(a),
         Command::Tune(a) => tune::run(a),
+        Command::Compress(a) => compress::run(a),
         Command::Join(a) => join::run(a),
         Command::Bisect(a) => bisect::run(a),
         Command::Diff(a) => diff::run(a),

@@ -165,7 +165,7 @@ impl<'a> Data<'a> {
             Some(out)
         };
         let start = self.original.model.clone();
-        reconstruct(&self.original, start, count, self.samples, MOST, &mut solve, watch)
+        reconstruct(&self.original, start, count, self.samples, &|_| MOST, &mut solve, watch)
     }
 
     /// The classes of another walk, of the same graph with other weights and more biases, that stand where these do.

@@ -12,9 +12,6 @@ use crate::scope::Scope;
 use egret::samples::Samples;
 use egret::{Error, Result};
 
-/// Numbers of second moments that are in memory at once.
-const ROOM: usize = 1 << 25;
-
 /// Give every layer without a pattern of its own the amount that it takes of the whole.
 ///
 /// # Errors
@@ -28,20 +25,11 @@ pub fn share(
     let Pattern::Unstructured(part) = request.pattern else { return Ok(()) };
     let targets: Vec<&Target<Zeros>> = original.targets.iter().filter(|t| !t.task.own).collect();
     let mut scores: Vec<Vec<f64>> = vec![];
-    let mut next = 0;
-    while next < targets.len() {
-        let mut room = 0;
-        let from = next;
-        while next < targets.len() && (next == from || room + size(targets[next]) <= ROOM) {
-            room += size(targets[next]);
-            next += 1;
-        }
-        watch(0, targets.len(), &format!("scores of {}", targets[from].name));
-        let moments = original.moments(&original.model, &targets[from..next], samples)?;
-        for (target, moments) in targets[from..next].iter().zip(&moments) {
-            scores.push(relative(original, target, moments, request)?);
-        }
-    }
+    let mut each = |at: usize, moments: &[Moments]| {
+        scores.push(relative(original, targets[at], moments, request)?);
+        Ok(())
+    };
+    original.each_moments(&targets, samples, &mut each, watch)?;
     // Scores add up while zeros are few; so that they stay few, a layer keeps at least half of what it would keep by itself.
     let most = (1.0 + part) / 2.0;
     let amounts = amounts(&scores, part, most);
@@ -52,12 +40,6 @@ pub fn share(
         }
     }
     Ok(())
-}
-
-fn size(target: &Target<Zeros>) -> usize {
-    let l = &target.layer.layout;
-    let columns = l.position_count() * l.channel_count();
-    l.group_count() * columns * (columns + l.row_count())
 }
 
 fn relative(

@@ -9,11 +9,15 @@ use crate::moments::{Moments, Sums};
 use crate::numbers;
 use crate::pattern::Pattern;
 use crate::plan::Step;
+use crate::request::Watch;
 use egret::samples::Samples;
 use egret::{Error, Result};
 use onnx_protobuf::{GraphProto, ModelProto};
 use std::collections::BTreeSet;
 use std::path::Path;
+
+/// Numbers of second moments that are in memory at once.
+const ROOM: usize = 1 << 25;
 
 /// A layer that is compressed with data.
 pub struct Target<T> {
@@ -87,6 +91,13 @@ pub fn zeros(steps: &[Step]) -> Vec<Option<Zeros>> {
         Step::Leave(..) => None,
     };
     steps.iter().map(of).collect()
+}
+
+/// Numbers of a layer's second moments.
+fn size<T>(target: &Target<T>) -> usize {
+    let l = &target.layer.layout;
+    let columns = l.position_count() * l.channel_count();
+    l.group_count() * columns * (columns + l.row_count())
 }
 
 impl<T: Copy> Original<'_, T> {
@@ -172,6 +183,28 @@ impl<T: Copy> Original<'_, T> {
             })?);
         }
         Ok(out)
+    }
+
+    /// The moments of layers in the original, a few layers at a time: as many as there is room for.
+    pub fn each_moments(
+        &self,
+        targets: &[&Target<T>],
+        samples: &Samples,
+        each: &mut dyn FnMut(usize, &[Moments]) -> Result<()>,
+        watch: &mut Watch<'_>,
+    ) -> Result<()> {
+        let mut next = 0;
+        while next < targets.len() {
+            let (from, mut room) = (next, 0);
+            while next < targets.len() && (next == from || room + size(targets[next]) <= ROOM) {
+                room += size(targets[next]);
+                next += 1;
+            }
+            watch(from, targets.len(), &format!("scores of {}", targets[from].name));
+            let moments = self.moments(&self.model, &targets[from..next], samples)?;
+            moments.iter().enumerate().try_for_each(|(k, moments)| each(from + k, moments))?;
+        }
+        Ok(())
     }
 
     /// The weights of a layer, in the order of its layout.

@@ -22,7 +22,7 @@ pub type Solve<'a, T> = dyn FnMut(&Target<T>, &[f64], &[Moments]) -> Option<Vec<
 
 /// Compress all targets.
 ///
-/// `model` is the original, or has other weights in layers that are no targets. The rows of new weights are scaled by `most` at most.
+/// `model` is the original, or has other weights in layers that are no targets. The rows of a layer's new weights are scaled by what `most` says at most.
 ///
 /// # Errors
 /// Data that do not fit the model, or make no numbers.
@@ -31,7 +31,7 @@ pub fn reconstruct<T: Copy>(
     mut model: ModelProto,
     count: usize,
     samples: &Samples,
-    most: f64,
+    most: &dyn Fn(T) -> f64,
     solve: &mut Solve<'_, T>,
     watch: &mut Watch<'_>,
 ) -> Result<Reconstructed> {
@@ -52,7 +52,7 @@ pub fn reconstruct<T: Copy>(
             let (mut tally, mut shift) = (Tally::default(), vec![]);
             let size = (weights.len() / moments.len().max(1)).max(1);
             for (part, moments) in weights.chunks_exact_mut(size).zip(moments) {
-                shift.extend(restore(part, moments, most, &mut tally));
+                shift.extend(restore(part, moments, most(target.task), &mut tally));
             }
             qualities[target.index] = Some(tally.quality());
             let graph = model.graph.mut_or_insert_default();

@@ -4,16 +4,21 @@ use crate::constants::Constants;
 use crate::data::original::{self, Original, Target};
 use crate::data::reconstruct::reconstruct;
 use crate::layers::Contraction;
+use crate::layout::Layout;
+use crate::methods::{Method, Problem};
 use crate::moments::Moments;
 use crate::numbers;
+use crate::pattern::Pattern;
+use crate::prune::MOST;
 use crate::quantize::Planned;
 use crate::quantize::columns;
 use crate::quantize::integers::{Form, Integers};
 use crate::report::Quality;
 use crate::request::Watch;
+use crate::scope::Scope;
 use egret::Result;
 use egret::samples::Samples;
-use onnx_protobuf::ModelProto;
+use onnx_protobuf::{ModelProto, TensorProto};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -28,24 +33,67 @@ pub struct Made {
     pub note: String,
 }
 
+/// What a layer's weights become.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub enum Task {
+    /// Integers.
+    Integers(Form),
+    /// Zeros, in this pattern.
+    Zeros(Pattern),
+}
+
+impl Task {
+    /// By how much rows may be scaled: scales of integers are fitted already.
+    pub fn most(self) -> f64 {
+        match self {
+            Task::Integers(_) => 1.0,
+            Task::Zeros(_) => MOST,
+        }
+    }
+
+    /// New weights in the order of the layout, and the integers that they are.
+    pub fn solve(
+        self,
+        tensor: &TensorProto,
+        layout: &Layout,
+        weights: &[f64],
+        moments: &[Moments],
+    ) -> Option<(Vec<f64>, Option<Integers>)> {
+        match self {
+            Task::Integers(form) => {
+                let integers = columns::solve(tensor, form, layout, moments)?;
+                let values = integers.values();
+                Some((layout.offsets().into_iter().map(|at| values[at]).collect(), Some(integers)))
+            }
+            Task::Zeros(pattern) => {
+                let problem = Problem { layout, weights, moments, pattern, scope: Scope::Layer };
+                Some((Method::OBC.solve(&problem)?, None))
+            }
+        }
+    }
+}
+
 /// The model with biases and what was made of each contraction. Weights in it are what integers stand for.
+///
+/// `zeros`: contractions that are pruned and are not in the plan.
 pub fn fitted(
     model: &ModelProto,
     path: &Path,
     found: &[Contraction],
     plan: &[Planned],
+    zeros: &[Option<Pattern>],
     samples: &Samples,
     watch: &mut Watch<'_>,
 ) -> Result<(ModelProto, Vec<Made>)> {
     let mut made: Vec<Made> = vec![];
-    let mut tasks: Vec<Option<Form>> = vec![];
+    let mut tasks: Vec<Option<Task>> = vec![];
     let graph = model.graph.get_or_default();
     let constants = Constants::new(graph);
-    for (c, planned) in found.iter().zip(plan) {
+    for ((c, planned), zeros) in found.iter().zip(plan).zip(zeros) {
         let mut note = String::new();
         let task = match (planned, &c.layer) {
             (Ok(weights), Ok(layer)) => match original::fits(graph, &constants, layer) {
-                Ok(()) => weights.first().map(|w| w.form),
+                Ok(()) => weights.first().map(|w| Task::Integers(w.form)),
                 Err((_, text)) => {
                     note = format!("; {text}");
                     None
@@ -55,7 +103,7 @@ pub fn fitted(
                 note = format!("; {}: not done with data yet", c.op);
                 None
             }
-            (Err(_), _) => None,
+            (Err(_), _) => zeros.map(Task::Zeros),
         };
         tasks.push(task);
         made.push(Made { note, ..Made::default() });
@@ -63,15 +111,16 @@ pub fn fitted(
     let original = Original::new(model, path, found, &tasks)?;
     let mut ready: BTreeMap<usize, (Integers, Vec<f64>)> = BTreeMap::new();
     let start = original.model.clone();
-    let mut solve = |target: &Target<Form>, _: &[f64], moments: &[Moments]| {
+    let mut solve = |target: &Target<Task>, weights: &[f64], moments: &[Moments]| {
         let tensor = target.layer.place.of(original.graph())?;
-        let integers = columns::solve(tensor, target.task, &target.layer.layout, moments)?;
-        let values = integers.values();
-        ready.insert(target.index, (integers, numbers::read(tensor)?));
-        Some(target.layer.layout.offsets().into_iter().map(|at| values[at]).collect())
+        let (weights, integers) = target.task.solve(tensor, &target.layer.layout, weights, moments)?;
+        if let Some(integers) = integers {
+            ready.insert(target.index, (integers, numbers::read(tensor)?));
+        }
+        Some(weights)
     };
-    // Rows are not scaled: their scales are fitted already.
-    let (model, qualities) = reconstruct(&original, start, found.len(), samples, 1.0, &mut solve, watch)?;
+    let (model, qualities) =
+        reconstruct(&original, start, found.len(), samples, &Task::most, &mut solve, watch)?;
     for ((index, made), output) in made.iter_mut().enumerate().zip(qualities) {
         made.output = output;
         made.integers = ready.remove(&index);

@@ -3,13 +3,13 @@
 
 mod activations;
 mod columns;
-mod fitted;
-mod fold;
+pub mod fitted;
+pub mod fold;
 mod grid;
 mod histogram;
-mod integers;
+pub mod integers;
 mod precision;
-mod weights;
+pub mod weights;
 
 pub use precision::Precision;
 
@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use weights::Weight;
 
 /// The weights of a contraction, or why they stay.
-type Planned = std::result::Result<Vec<Weight>, Refusal>;
+pub type Planned = std::result::Result<Vec<Weight>, Refusal>;
 
 /// What is asked of a quantisation.
 #[derive(Clone, Debug)]
@@ -106,14 +106,15 @@ pub fn quantize_watched(path: &Path, request: &Quantization, watch: &mut Watch<'
         if to == Precision::Static8 {
             activations = Activations::new(&model, &path, &inputs, &samples, watch)?;
         } else {
-            (model, made) = fitted::fitted(&model, &path, &found, &plan, &samples, watch)?;
+            (model, made) =
+                fitted::fitted(&model, &path, &found, &plan, &vec![None; found.len()], &samples, watch)?;
             // Biases that were added have moved nodes.
             found = contractions(&model);
             plan = of(&model, &found);
         }
     }
     made.resize_with(found.len(), Made::default);
-    let entries = integers(&mut model, &found, plan, made, &inputs, &activations, watch)?;
+    let entries = put(&mut model, &found, plan, made, &inputs, &activations, watch)?;
     let now = opset::of(&model);
     if now != before {
         what.push_str(&format!(", opset {before} raised to {now}"));
@@ -160,7 +161,7 @@ fn inputs(model: &ModelProto, found: &[Contraction], plan: &[Planned]) -> Vec<Ve
 
 /// Where bytes stand between the layers, and their ranges.
 #[derive(Default)]
-struct Activations {
+pub struct Activations {
     places: Places,
     ranges: BTreeMap<String, Range>,
 }
@@ -218,7 +219,10 @@ fn some(found: &[Contraction], plan: &[Planned], inputs: &[Vec<Edge>]) -> Result
 }
 
 /// Make integers of all planned weights, in an opset that can say it.
-fn integers(
+///
+/// # Errors
+/// Weights that are no finite numbers; an opset that cannot be raised.
+pub fn put(
     model: &mut ModelProto,
     found: &[Contraction],
     plan: Vec<Planned>,
@@ -227,7 +231,10 @@ fn integers(
     activations: &Activations,
     watch: &mut Watch<'_>,
 ) -> Result<Vec<Entry>> {
-    let (mut first, mut entries, mut least) = (vec![], vec![], 13);
+    let (mut first, mut entries, mut least) = (vec![], vec![], 0);
+    if !activations.ranges.is_empty() {
+        least = 13;
+    }
     let all = plan.iter().filter(|p| p.is_ok()).count();
     let mut done = 0;
     let graph = model.graph.mut_or_insert_default();

@@ -1,0 +1,209 @@
+//! `egret compress`.
+
+use crate::common::{left, watched, worst};
+use crate::say;
+use egret::{Error, Result, files};
+use egret_compress::{
+    Allowed, Cost, Entry, Goal, Joint, Levels, Metric, Outcome, Plan, Recipe, Report, Size, Verdict,
+    compress, lost, planned, replay,
+};
+use std::path::{Path, PathBuf};
+
+/// `egret compress`
+#[derive(clap::Args)]
+pub struct Args {
+    /// The .onnx file, or a test-case folder
+    pub model: PathBuf,
+    /// Samples of the inputs that layers are fitted to, along the first axis: a .npz file with the names of the inputs, a .npy file
+    /// for the only one, a folder of these, or the folder of a test case. May be repeated
+    #[arg(long, value_name = "PATH")]
+    pub data: Vec<PathBuf>,
+    /// Samples that judge what is lost [default: every fourth of --data, which is not fitted to]. May be repeated
+    #[arg(long, value_name = "PATH")]
+    pub eval: Vec<PathBuf>,
+    /// How it is judged: top1 (the part of the samples whose largest output is that of their label, an array `labels` in the .npz
+    /// file), mse (of the outputs, relative to their variance) [default: top1 where there are labels, else mse]
+    #[arg(long, value_name = "METRIC")]
+    pub metric: Option<Metric>,
+    /// What the weights of a layer may become: some of dense, w8, w4:32 (as of `quantize`), sparse:0.97 (zeros, stored as a sparse
+    /// tensor), or auto, a good choice of them
+    #[arg(long, value_name = "LEVEL,..", default_value = "auto")]
+    pub to: Levels,
+    /// The file is this large at most: 4MB, 70000 (bytes) or 40% (of the original); the best one is looked for
+    #[arg(long, value_name = "SIZE")]
+    pub size: Option<Size>,
+    /// What may be lost on the samples that judge: 0.5pt (points of top1), or 1% or 0.01 (of mse); the smallest file is looked for
+    #[arg(long, value_name = "LOSS")]
+    pub budget: Option<Allowed>,
+    /// Leave a layer alone, by the name of its node or weight. May be repeated
+    #[arg(long, value_name = "NAME")]
+    pub skip: Vec<String>,
+    /// Make again what a recipe says, without a search: OUT.recipe.toml, which stands beside each output
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["eval", "metric", "to", "size", "budget", "skip", "plan"])]
+    pub recipe: Option<PathBuf>,
+    /// Say what would be tried; needs no data
+    #[arg(long)]
+    pub plan: bool,
+    /// The compressed model
+    #[arg(long, short, value_name = "FILE", required_unless_present = "plan")]
+    pub output: Option<PathBuf>,
+    /// text or json (everything)
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = ["text", "json"])]
+    pub format: String,
+}
+
+/// `egret compress`
+pub fn run(args: &Args) -> Result<()> {
+    let goal = Goal {
+        to: args.to.clone(),
+        data: args.data.clone(),
+        eval: args.eval.clone(),
+        metric: args.metric,
+        size: args.size,
+        budget: args.budget,
+        skip: args.skip.clone(),
+    };
+    let output = match &args.output {
+        Some(path) if !args.plan => path,
+        _ => {
+            let plan = planned(&args.model, &goal)?;
+            return match args.format.as_str() {
+                "json" => {
+                    say!("{:#}", plan.to_json());
+                    Ok(())
+                }
+                _ => show_plan(&plan),
+            };
+        }
+    };
+    let outcome = match &args.recipe {
+        Some(path) => {
+            let recipe = Recipe::read(path)?;
+            watched("compressing", |watch| replay(&args.model, &recipe, &args.data, watch))?
+        }
+        None => watched("compressing", |watch| compress(&args.model, &goal, watch))?,
+    };
+    files::write(output, &outcome.made.model)?;
+    if args.recipe.is_none() {
+        files::write(&beside(output), outcome.recipe.text().as_bytes())?;
+    }
+    match args.format.as_str() {
+        "json" => say!("{:#}", outcome.to_json()),
+        _ => show(&outcome)?,
+    }
+    match outcome.unmet {
+        None => Ok(()),
+        Some(text) => {
+            Err(Error::differs(format!("{text}; the best point is written to {}", output.display())))
+        }
+    }
+}
+
+/// Where the recipe of an output stands.
+fn beside(output: &Path) -> PathBuf {
+    output.with_extension("recipe.toml")
+}
+
+fn percent(now: usize, before: usize) -> f64 {
+    100.0 * now as f64 / before.max(1) as f64
+}
+
+fn show_plan(plan: &Plan) -> Result<()> {
+    let least = plan.least();
+    say!("size          {} bytes; about {least} at least, {:.1} %", plan.bytes, percent(least, plan.bytes));
+    let width = plan.layers.iter().map(|l| l.0.chars().count()).max().unwrap_or(0).max("layer".len());
+    say!("{:width$}  op             levels and their bytes", "layer");
+    for (name, op, levels) in &plan.layers {
+        let text = match levels {
+            Ok(list) => list.iter().map(|(l, bytes)| format!("{l} {bytes}")).collect::<Vec<_>>().join(", "),
+            Err((reason, text)) => format!("left: {} ({text})", reason.name()),
+        };
+        say!("{name:width$}  {op:13}  {text}");
+    }
+    Ok(())
+}
+
+fn show(outcome: &Outcome) -> Result<()> {
+    let report = &outcome.made.report;
+    say!(
+        "size          {} bytes, {:.1} % of {}",
+        report.bytes,
+        percent(report.bytes, report.bytes_before),
+        report.bytes_before
+    );
+    say!("compressed    {}", report.what);
+    if let Some(joint) = &outcome.joint {
+        say!("judged        {}", judged(joint));
+    }
+    let (quantised, pruned) = (report.quantised(), report.pruned());
+    say!("contractions  {quantised} quantised, {pruned} pruned; left: {}", left(report));
+    layers(report)?;
+    match &outcome.joint {
+        Some(joint) => curve(joint, report.bytes_before),
+        None => Ok(()),
+    }
+}
+
+/// The chosen point by its metric.
+fn judged(joint: &Joint) -> String {
+    let score = joint.points[joint.chosen].score;
+    let value = match joint.metric {
+        Metric::Top1 => {
+            format!("top1 {:.2} %, the original {:.2} %", 100.0 * score.value, 100.0 * joint.base)
+        }
+        Metric::Mse => format!("mse {:.3e} of the outputs' variance", score.value),
+    };
+    match joint.allowed {
+        None => value,
+        Some(allowed) => format!("{value}; the budget is {}", lost(joint.metric, allowed)),
+    }
+}
+
+fn layers(report: &Report) -> Result<()> {
+    let error = |e: &Entry| match e.verdict {
+        Verdict::Quantised { output: Some(q), .. } | Verdict::Pruned { output: Some(q), .. } => q.error,
+        _ => 0.0,
+    };
+    let mut done: Vec<&Entry> =
+        report.entries.iter().filter(|e| !matches!(e.verdict, Verdict::Left { .. })).collect();
+    let shown = worst(&mut done, error);
+    let width = done.iter().map(|e| e.name.chars().count()).max().unwrap_or(0).max("layer".len());
+    say!("{:width$}  op              weights  output error  form", "layer");
+    for entry in done {
+        let weights = entry.weight.as_ref().map_or(0, |w| w.1);
+        let form = match &entry.verdict {
+            Verdict::Quantised { form, before, after, .. } => format!("{form}, {before} -> {after} bytes"),
+            Verdict::Pruned { pattern, after, .. } => format!("{pattern}, {after} weights left"),
+            Verdict::Narrowed { .. } | Verdict::Left { .. } => String::new(),
+        };
+        say!("{:width$}  {:13}  {weights:>8}  {:>12.3e}  {form}", entry.name, entry.op, error(entry));
+    }
+    if !shown.is_empty() {
+        say!("{shown}");
+    }
+    Ok(())
+}
+
+/// The points that were judged, and others that the search found, by size.
+fn curve(joint: &Joint, before: usize) -> Result<()> {
+    let mut rows: Vec<(usize, f64, String)> = vec![];
+    for (i, point) in joint.points.iter().enumerate() {
+        let value = match joint.metric {
+            Metric::Top1 => format!("{:.2} %", 100.0 * point.score.value),
+            Metric::Mse => format!("{:.3e}", point.score.value),
+        };
+        let mark = if i == joint.chosen { "  <- this one" } else { "" };
+        rows.push((point.bytes, point.planned.error, format!("{value:>9}{mark}")));
+    }
+    let near = |c: &&Cost| !joint.points.iter().any(|p| p.bytes.abs_diff(c.bytes) * 100 < before);
+    rows.extend(joint.untried.iter().filter(near).map(|c| (c.bytes, c.error, String::new())));
+    rows.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)));
+    say!("{:>10}  {:>7}  layer errors  {:>9}", "bytes", "part", joint.metric.to_string());
+    for (bytes, error, judged) in rows {
+        say!(
+            "{}",
+            format!("{bytes:>10}  {:>5.1} %  {error:>12.3e}  {judged}", percent(bytes, before)).trim_end()
+        );
+    }
+    Ok(())
+}

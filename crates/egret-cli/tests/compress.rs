@@ -1,0 +1,124 @@
+//! `egret compress` from outside.
+
+mod kit;
+
+use egret::ir::Tensor;
+use egret::npz;
+use kit::{egret as command, model, path, refused, temp, text, works};
+use std::path::Path;
+use tempfile::TempDir;
+
+/// Digits with their labels: every fifth calibrates, some of the others judge.
+fn digits(dir: &TempDir) -> (String, String) {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/digits");
+    let images = npz::read_npy(&fixtures.join("images.npy")).expect("digits");
+    let labels = npz::read_npy(&fixtures.join("labels.npy")).expect("labels");
+    let (images, labels) = (images.data::<f32>(), labels.data::<i64>());
+    let save = |name: &str, which: Vec<usize>| {
+        let file = path(dir, name);
+        let image = which.iter().flat_map(|i| images[i * 784..(i + 1) * 784].to_vec()).collect();
+        let label = which.iter().map(|i| labels[*i]).collect();
+        let arrays = [
+            ("image".to_owned(), Tensor::new(&[which.len(), 1, 28, 28], image)),
+            ("labels".to_owned(), Tensor::new::<i64>(&[which.len()], label)),
+        ];
+        npz::write(file.as_ref(), &arrays).expect("a file");
+        file
+    };
+    let data = save("calibration.npz", (0..1000).step_by(5).collect());
+    (data, save("judge.npz", (1..1000).step_by(5).collect()))
+}
+
+fn bytes(file: &str) -> Vec<u8> {
+    std::fs::read(file).expect("a file")
+}
+
+#[test]
+fn a_quarter_of_the_bytes_keeps_the_digits_and_a_recipe_makes_it_again() {
+    let dir = temp();
+    let (data, eval) = digits(&dir);
+    let (out, again) = (path(&dir, "out.onnx"), path(&dir, "again.onnx"));
+    let base = ["compress", &model("simple_cnn"), "--data", &data, "-o", &out];
+    let said = works(&[&base[..], &["--eval", &eval, "--size", "25%", "--budget", "0.5pt"]].concat());
+    for part in ["with 200 samples, 200 judge", "judged        top1", "<- this one", "/fc1/Gemm", "uint4"] {
+        assert!(said.contains(part), "no `{part}` in {said}");
+    }
+    assert!(bytes(&out).len() * 4 < 88760, "{said}");
+    works(&["run", &out, "--random", "1"]);
+    let recipe = path(&dir, "out.recipe.toml");
+    works(&["compress", &model("simple_cnn"), "--recipe", &recipe, "-o", &again]);
+    assert!(bytes(&out) == bytes(&again), "a recipe makes the same bytes");
+    // Without samples that judge, every fourth does; the same command makes the same bytes.
+    let size = [&base[..], &["--size", "22KB", "--to", "dense,sparse:0.97,sparse:0.9"]].concat();
+    let said = works(&size);
+    assert!(said.contains("with 150 samples, 50 judge") && said.contains("sparse:0.9"), "{said}");
+    let first = bytes(&out);
+    assert!(first.len() <= 22_000 && works(&size) == said && bytes(&out) == first);
+    works(&["run", &out, "--random", "1"]);
+    works(&["compress", &model("simple_cnn"), "--recipe", &recipe, "-o", &again]);
+    assert!(bytes(&again) == first, "with sparse tensors too");
+    // What a recipe says must fit.
+    let with = |from: &str, to: &str, parts: &[&str]| {
+        let text = std::fs::read_to_string(&recipe).expect("a recipe").replace(from, to);
+        let changed = path(&dir, "changed.toml");
+        std::fs::write(&changed, text).expect("a file");
+        refused(&["compress", &model("simple_cnn"), "--recipe", &changed, "-o", &again], 1, parts);
+    };
+    with("model_bytes = 88760", "model_bytes = 1", &["for a model of 1 bytes", "88760"]);
+    with("/fc1/Gemm", "/fc9/Gemm", &["/fc9/Gemm", "none of this model"]);
+    with("samples = 150", "samples = 151", &["151 samples", "150"]);
+    with("version = 1", "version = ", &["changed.toml"]);
+}
+
+#[test]
+fn what_cannot_be_met_ends_with_3_and_the_best_is_written() {
+    let dir = temp();
+    let (data, eval) = digits(&dir);
+    let out = path(&dir, "out.onnx");
+    let base = ["compress", &model("simple_cnn"), "--data", &data, "--eval", &eval, "-o", &out];
+    let unmet = |more: &[&str], parts: &[&str]| {
+        let _ = std::fs::remove_file(&out);
+        let args = [&base[..], more].concat();
+        let result = command(&args);
+        let (said, error) = (text(&result.stdout), text(&result.stderr));
+        assert_eq!(result.status.code(), Some(3), "{args:?}: {said}{error}");
+        for part in parts {
+            assert!(said.contains(part) || error.contains(part), "{args:?}: no `{part}` in {said}{error}");
+        }
+        assert!(bytes(&out).len() < 88760, "the best point is written");
+        let recipe = std::fs::read_to_string(path(&dir, "out.recipe.toml")).expect("a recipe");
+        assert!(recipe.contains("# NOT MET: "), "{recipe}");
+    };
+    unmet(&["--size", "1KB"], &["1000 bytes are not reached", "out.onnx"]);
+    unmet(&["--size", "1KB", "--format", "json"], &["\"met\": false", "\"unmet\""]);
+    unmet(&["--budget", "1e-12", "--metric", "mse"], &["the loss is an mse of", "the budget"]);
+    unmet(
+        &["--budget", "0pt", "--to", "sparse:0.98", "--skip", "/fc1/Gemm"],
+        &["points of top1", "1 skipped"],
+    );
+}
+
+#[test]
+fn bad_input_is_told() {
+    let dir = temp();
+    let (data, _) = digits(&dir);
+    let out = path(&dir, "out.onnx");
+    let said = works(&["compress", &model("simple_cnn"), "--plan"]);
+    assert!(said.contains("dense 64000, w8 ") && said.contains("w4:128 "), "{said}");
+    let base = ["compress", &model("simple_cnn"), "-o", &out];
+    let with = |more: &[&str], parts: &[&str]| refused(&[&base[..], more].concat(), 1, parts);
+    with(&["--data", &data], &["--size 4MB", "--budget 0.5pt"]);
+    with(&["--size", "40%"], &["--data FILE.npz", "--plan"]);
+    with(&["--data", &data, "--size", "4TB"], &["no size `4TB`"]);
+    with(&["--data", &data, "--budget", "0.5"], &["in points", "0.5pt"]);
+    with(&["--data", &data, "--budget", "0.5pt", "--metric", "mse"], &["is of top1"]);
+    with(&["--data", &data, "--size", "40%", "--to", "int8"], &["egret quantize --to int8"]);
+    with(&["--data", &data, "--size", "40%", "--skip", "fc9"], &["--skip fc9"]);
+    let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/digits/images.npy");
+    let images = images.display().to_string();
+    with(&["--data", &images, "--size", "40%", "--metric", "top1"], &["needs labels", "`labels`"]);
+    let few = path(&dir, "few.npy");
+    npz::write(few.as_ref(), &[("image".into(), Tensor::new(&[2, 1, 28, 28], vec![0f32; 2 * 784]))])
+        .expect("a file");
+    with(&["--data", &few, "--size", "40%"], &["2 samples are too few", "--eval"]);
+}

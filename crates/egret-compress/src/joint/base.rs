@@ -1,0 +1,193 @@
+//! The model whose layers get levels, and which levels each of them can have.
+
+use crate::constants::{Constants, Refusal};
+use crate::data::original;
+use crate::joint::level::Level;
+use crate::layers::{Contraction, contractions, named};
+use crate::pattern::Pattern;
+use crate::quantize::{fold, integers, weights};
+use crate::report::Reason;
+use crate::{mask, numbers};
+use egret::frontend::DeclaredInput;
+use egret::{Error, Result};
+use onnx_protobuf::{GraphProto, Message, ModelProto, TensorProto};
+use std::path::{Path, PathBuf};
+
+/// A level that a layer can have.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub struct Choice {
+    /// The level.
+    pub level: Level,
+    /// Bytes that it takes in the file: weights, scales and the node that reads them.
+    pub bytes: usize,
+}
+
+/// A model and the levels of its contractions.
+pub struct Base {
+    /// The file.
+    pub path: PathBuf,
+    /// Its bytes.
+    pub file: Vec<u8>,
+    /// Its model, batch normalisations folded.
+    pub model: ModelProto,
+    /// How many were folded.
+    pub folded: usize,
+    /// Its inputs.
+    pub inputs: Vec<DeclaredInput>,
+    /// Its contractions.
+    pub found: Vec<Contraction>,
+    /// What each can become, or why it stays.
+    pub choices: Vec<std::result::Result<Vec<Choice>, Refusal>>,
+    /// For each whether data can be used.
+    pub fits: Vec<bool>,
+}
+
+impl Base {
+    /// Of a model; every contraction has the levels that it can have.
+    ///
+    /// # Errors
+    /// A model that cannot be read or keeps weights in other files; a name that no contraction has.
+    pub fn new(path: &Path, levels: &[Level], skip: &[String]) -> Result<Base> {
+        let (path, file) = egret::source::single_file(path, "compress")?;
+        let mut model = file.proto().clone();
+        let mut found = contractions(&model);
+        skip.iter().try_for_each(|s| named(&found, s, "--skip"))?;
+        let skipped = |c: &Contraction| skip.iter().any(|s| c.is(s));
+        let folded = fold::fold(model.graph.mut_or_insert_default(), &found, &skipped);
+        if folded > 0 {
+            found = contractions(&model);
+        }
+        let graph = model.graph.get_or_default();
+        let constants = Constants::new(graph);
+        let fits: Vec<bool> = (found.iter())
+            .map(|c| c.layer.as_ref().is_ok_and(|l| original::fits(graph, &constants, l).is_ok()))
+            .collect();
+        let choices = (found.iter().zip(&fits))
+            .map(|(c, fits)| match skipped(c) {
+                true => Err((Reason::Skipped, "--skip names it".to_owned())),
+                false => choices(graph, &constants, c, levels, *fits),
+            })
+            .collect();
+        let bytes = std::fs::read(&path).map_err(|e| Error::io("read", &path, &e))?;
+        let inputs = file.declared()?.inputs;
+        Ok(Base { path, file: bytes, model, folded, inputs, found, choices, fits })
+    }
+
+    /// Whether a contraction can have a level.
+    pub fn can(&self, index: usize, level: Level) -> bool {
+        let graph = self.model.graph.get_or_default();
+        let c = &self.found[index];
+        let choices = choices(graph, &Constants::new(graph), c, &[level], self.fits[index]);
+        level == Level::Dense || choices.is_ok()
+    }
+
+    /// That some layer can become smaller.
+    ///
+    /// # Errors
+    /// None can, with the reasons.
+    pub fn some(&self) -> Result<()> {
+        if self.choices.iter().any(|c| c.is_ok()) {
+            return Ok(());
+        }
+        let mut reasons: Vec<String> = vec![];
+        for (c, choices) in self.found.iter().zip(&self.choices).take(3) {
+            if let Err((reason, text)) = choices {
+                reasons.push(format!("{} ({}: {text})", c.name, reason.name()));
+            }
+        }
+        let all =
+            if reasons.is_empty() { "the model contracts nothing".into() } else { reasons.join(", ") };
+        let more = if self.found.len() > 3 {
+            format!(", and {} more", self.found.len() - 3)
+        } else {
+            String::new()
+        };
+        Err(Error::differs(format!("nothing to compress: {all}{more}")))
+    }
+
+    /// The contractions with choices, in order: index and choices.
+    pub fn layers(&self) -> impl Iterator<Item = (usize, &[Choice])> {
+        self.choices.iter().enumerate().filter_map(|(i, c)| Some((i, c.as_deref().ok()?)))
+    }
+
+    /// Bytes of everything but the weights that have choices.
+    pub fn rest(&self) -> usize {
+        let graph = self.model.graph.get_or_default();
+        let constants = Constants::new(graph);
+        let size = |(i, _): (usize, &[Choice])| sizes(graph, &constants, &self.found[i]);
+        let whole = usize::try_from(self.model.compute_size()).unwrap_or(0);
+        whole.saturating_sub(self.layers().map(size).sum())
+    }
+}
+
+/// The tensors of a contraction, as its layer or as a recurrent node has them.
+fn tensors<'a>(graph: &'a GraphProto, constants: &Constants<'_>, c: &Contraction) -> Vec<&'a TensorProto> {
+    let places = match &c.layer {
+        Ok(layer) => vec![layer.place],
+        Err(_) => weights::weights(graph, constants, c, crate::Precision::Weights8)
+            .map_or(vec![], |list| list.into_iter().map(|w| w.place).collect()),
+    };
+    places.into_iter().filter_map(|p| p.of(graph)).collect()
+}
+
+fn sizes(graph: &GraphProto, constants: &Constants<'_>, c: &Contraction) -> usize {
+    let of = |t: &&TensorProto| t.dims.iter().product::<i64>() as usize * numbers::width(t);
+    tensors(graph, constants, c).iter().map(of).sum()
+}
+
+/// The levels that a contraction can have.
+fn choices(
+    graph: &GraphProto,
+    constants: &Constants<'_>,
+    c: &Contraction,
+    levels: &[Level],
+    fits: bool,
+) -> std::result::Result<Vec<Choice>, Refusal> {
+    let mut out: Vec<Choice> = vec![];
+    let mut forms = vec![];
+    let mut refusal = None;
+    let dense = sizes(graph, constants, c);
+    for &level in levels {
+        let bytes = match level {
+            Level::Dense => dense,
+            Level::Integers(precision) => match weights::weights(graph, constants, c, precision) {
+                Ok(list) => {
+                    // An axis that is shorter than a block has 8 bits again.
+                    let form: Vec<_> = list.iter().map(|w| w.form).collect();
+                    if forms.contains(&form) {
+                        continue;
+                    }
+                    forms.push(form);
+                    let of = |w: &weights::Weight| {
+                        Some(integers::bytes(w.place.of(graph)?, w.form) + 7 * w.name.len() + 140)
+                    };
+                    list.iter().filter_map(of).sum()
+                }
+                Err(e) => {
+                    refusal = Some(e);
+                    continue;
+                }
+            },
+            Level::Zeros(Pattern::Unstructured(part)) if fits => match tensors(graph, constants, c)[..] {
+                [tensor] => {
+                    let all = tensor.dims.iter().product::<i64>() as usize;
+                    (all - mask::count(part, all)) * (numbers::width(tensor) + 8) + 40
+                }
+                _ => continue,
+            },
+            Level::Zeros(_) => continue,
+        };
+        if level == Level::Dense || bytes < dense {
+            out.push(Choice { level, bytes });
+        }
+    }
+    let smaller = out.iter().any(|c| c.level != Level::Dense);
+    match (smaller, refusal, &c.layer) {
+        (true, _, _) => Ok(out),
+        (false, Some(refusal), _) => Err(refusal),
+        (false, None, Err(refusal)) => Err(refusal.clone()),
+        (false, None, Ok(_)) => {
+            Err((Reason::TooSmall, format!("no level is smaller than its {dense} bytes")))
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! A copy of the model with a level for each layer: one pass of reconstruction with all levels at once.
+
+use crate::constants::{Constants, Refusal};
+use crate::joint::base::Base;
+use crate::joint::level::Level;
+use crate::layers::{Contraction, contractions};
+use crate::numbers;
+use crate::pattern::Pattern;
+use crate::quantize::fitted::{self, Made};
+use crate::quantize::weights::weights;
+use crate::quantize::{self, Activations, Planned};
+use crate::report::{Entry, Quality, Reason, Verdict};
+use crate::request::Watch;
+use egret::frontend::ModelFile;
+use egret::samples::Samples;
+use egret::{Error, Result, opset};
+use onnx_protobuf::{GraphProto, Message, ModelProto, SparseTensorProto, TensorProto};
+
+/// `TensorProto.DataType.INT64`.
+const INT64: i32 = 7;
+
+/// Why a layer stays that has levels.
+const DENSE: &str = "its bytes are worth more here than elsewhere";
+
+/// A copy.
+pub struct Built {
+    /// The model.
+    pub model: ModelProto,
+    /// Its file.
+    pub bytes: Vec<u8>,
+    /// What became of each contraction.
+    pub entries: Vec<Entry>,
+    /// Opsets before and now.
+    pub opsets: [i64; 2],
+}
+
+/// The copy with these levels, one for each contraction that has any.
+///
+/// # Errors
+/// Data that do not fit the model; an opset that cannot be raised.
+pub fn build(base: &Base, of: &[Option<Level>], samples: &Samples, watch: &mut Watch<'_>) -> Result<Built> {
+    let before = opset::of(&base.model);
+    if of.iter().flatten().all(|l| *l == Level::Dense) {
+        return untouched(base, before);
+    }
+    let plan = |model: &ModelProto, found: &[Contraction]| -> Vec<Planned> {
+        let graph = model.graph.get_or_default();
+        let constants = Constants::new(graph);
+        let refused = |i: usize| base.choices[i].as_ref().err().cloned();
+        let planned = |(i, c): (usize, &Contraction)| match of[i] {
+            Some(Level::Integers(precision)) => weights(graph, &constants, c, precision),
+            _ => Err(refused(i).unwrap_or((Reason::Dense, DENSE.into()))),
+        };
+        found.iter().enumerate().map(planned).collect()
+    };
+    let zeros: Vec<Option<Pattern>> = of
+        .iter()
+        .map(|level| match level {
+            Some(Level::Zeros(pattern)) => Some(*pattern),
+            _ => None,
+        })
+        .collect();
+    let first = plan(&base.model, &base.found);
+    let (mut model, mut made) =
+        fitted::fitted(&base.model, &base.path, &base.found, &first, &zeros, samples, watch)?;
+    // Biases that were added have moved nodes.
+    let found = contractions(&model);
+    let plan = plan(&model, &found);
+    let qualities: Vec<Option<Quality>> = made.iter().map(|m| m.output).collect();
+    made.resize_with(found.len(), Made::default);
+    let none = vec![vec![]; found.len()];
+    let mut entries = quantize::put(&mut model, &found, plan, made, &none, &Activations::default(), watch)?;
+    for (i, pattern) in zeros.iter().enumerate() {
+        let (Some(pattern), Ok(layer)) = (pattern, &found[i].layer) else { continue };
+        let lost = || Error::internal(format!("`{}` is gone", layer.weight));
+        let was =
+            base.found[i].layer.as_ref().ok().and_then(|l| l.place.of(base.model.graph.get_or_default()));
+        let was = was.and_then(numbers::read).ok_or_else(lost)?;
+        let is = sparse(model.graph.mut_or_insert_default(), &layer.weight).ok_or_else(lost)?;
+        let count = |list: &[f64]| list.iter().filter(|v| **v != 0.0).count();
+        let gone: f64 = was.iter().zip(&is).map(|(a, b)| (a - b) * (a - b)).sum();
+        let whole: f64 = was.iter().map(|v| v * v).sum();
+        let error = if gone > 0.0 { (gone / whole).sqrt() } else { 0.0 };
+        let (before, after) = (count(&was), count(&is));
+        entries[i].weight = Some((layer.weight.clone(), is.len(), is.len() - after));
+        entries[i].verdict =
+            Verdict::Pruned { pattern: *pattern, before, after, error, output: qualities[i] };
+    }
+    if zeros.iter().any(Option::is_some) {
+        opset::raise(&mut model, 11, "sparse tensors")?;
+    }
+    let bytes = model
+        .write_to_bytes()
+        .map_err(|e| Error::unsupported(format!("the compressed model cannot be written: {e}")))?;
+    let opsets = [before, opset::of(&model)];
+    Ok(Built { model, bytes, entries, opsets })
+}
+
+/// The file as it was.
+fn untouched(base: &Base, opset: i64) -> Result<Built> {
+    let entry = |(c, choices): (&Contraction, &std::result::Result<_, Refusal>)| {
+        let (reason, text) = choices.as_ref().err().cloned().unwrap_or((Reason::Dense, DENSE.into()));
+        Entry {
+            name: c.name.clone(),
+            op: c.op.clone(),
+            weight: None,
+            verdict: Verdict::Left { reason, text },
+        }
+    };
+    Ok(Built {
+        model: ModelFile::from_bytes(&base.file)?.proto().clone(),
+        bytes: base.file.clone(),
+        entries: base.found.iter().zip(&base.choices).map(entry).collect(),
+        opsets: [opset; 2],
+    })
+}
+
+/// Store a constant as a sparse tensor; its numbers.
+fn sparse(graph: &mut GraphProto, name: &str) -> Option<Vec<f64>> {
+    let dense = match graph.initializer.iter().position(|t| t.name == name) {
+        Some(at) => graph.initializer.remove(at),
+        None => {
+            let at = graph
+                .node
+                .iter()
+                .position(|n| n.op_type == "Constant" && n.output.iter().any(|o| o == name))?;
+            graph.node.remove(at).attribute.into_iter().find_map(|a| a.t.into_option())?
+        }
+    };
+    graph.input.retain(|i| i.name != name);
+    let all = numbers::read(&dense)?;
+    let kept: Vec<usize> = (0..all.len()).filter(|&i| all[i] != 0.0).collect();
+    let count = vec![kept.len() as i64];
+    let mut values = TensorProto {
+        name: name.to_owned(),
+        dims: count.clone(),
+        data_type: dense.data_type,
+        ..TensorProto::default()
+    };
+    numbers::write(&mut values, &kept.iter().map(|&i| all[i]).collect::<Vec<_>>());
+    let raw_data = kept.iter().flat_map(|&i| (i as i64).to_le_bytes()).collect();
+    let indices = TensorProto { dims: count, data_type: INT64, raw_data, ..TensorProto::default() };
+    graph.sparse_initializer.push(SparseTensorProto {
+        values: Some(values).into(),
+        indices: Some(indices).into(),
+        dims: dense.dims,
+        ..SparseTensorProto::default()
+    });
+    Some(all)
+}

@@ -1,0 +1,137 @@
+//! Recipes: what makes the same copy again, without a search.
+
+use crate::joint::level::Level;
+use egret::{Error, Result, files};
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+/// The form of the file.
+const VERSION: i64 = 1;
+
+/// What makes a copy of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recipe {
+    /// Bytes of the original.
+    pub bytes: usize,
+    /// Samples that layers are fitted to.
+    pub data: Vec<PathBuf>,
+    /// The last of every so many samples is left out; 0 = none.
+    pub hold_out: usize,
+    /// How many samples were used.
+    pub samples: usize,
+    /// Layers that were left alone.
+    pub skip: Vec<String>,
+    /// The layers with levels, in order.
+    pub levels: Vec<(String, Level)>,
+    /// Whether the goal was met, and what the search was about: for readers.
+    pub about: String,
+}
+
+fn quoted(text: &str) -> String {
+    Value::String(text.to_owned()).to_string()
+}
+
+impl Recipe {
+    /// As a file.
+    pub fn text(&self) -> String {
+        let list = |items: Vec<String>| format!("[{}]", items.join(", "));
+        let mut out = String::new();
+        for line in
+            ["egret compress MODEL --recipe THIS_FILE -o OUT.onnx makes the same file again.", &self.about]
+        {
+            let _ = writeln!(out, "# {line}");
+        }
+        let paths = self.data.iter().map(|p| quoted(&p.to_string_lossy())).collect();
+        let _ = writeln!(out, "version = {VERSION}");
+        let _ = writeln!(out, "model_bytes = {}", self.bytes);
+        let _ = writeln!(out, "data = {}", list(paths));
+        let _ = writeln!(out, "samples = {}", self.samples);
+        let _ = writeln!(out, "hold_out = {}", self.hold_out);
+        let _ = writeln!(out, "skip = {}", list(self.skip.iter().map(|s| quoted(s)).collect()));
+        for (name, level) in &self.levels {
+            let _ = write!(
+                out,
+                "\n[[layer]]\nname = {}\nlevel = {}\n",
+                quoted(name),
+                quoted(&level.to_string())
+            );
+        }
+        out
+    }
+
+    /// Of a file.
+    ///
+    /// # Errors
+    /// It cannot be read, or is none.
+    pub fn read(path: &Path) -> Result<Recipe> {
+        let text = files::read_text(path, "a recipe")?;
+        let table: Table = text.parse().map_err(|e: toml::de::Error| {
+            Error::user(format!("{}: {}", path.display(), e.to_string().trim_end()))
+        })?;
+        of(&table).map_err(|e| e.at(path.display()))
+    }
+}
+
+fn of(table: &Table) -> Result<Recipe> {
+    let bad = |key: &str, what: &str| Error::user(format!("a recipe has `{key}`, {what}"));
+    let number = |key: &str| {
+        let value = table.get(key).and_then(Value::as_integer).and_then(|n| usize::try_from(n).ok());
+        value.ok_or_else(|| bad(key, "a number"))
+    };
+    let words = |key: &str| -> Result<Vec<String>> {
+        let list = table.get(key).and_then(Value::as_array).ok_or_else(|| bad(key, "a list"))?;
+        list.iter()
+            .map(|v| Ok(v.as_str().ok_or_else(|| bad(key, "a list of strings"))?.to_owned()))
+            .collect()
+    };
+    if number("version")? as i64 != VERSION {
+        return Err(Error::unsupported(format!("a recipe of another version than {VERSION}")));
+    }
+    let mut levels = vec![];
+    for layer in
+        table.get("layer").and_then(Value::as_array).ok_or_else(|| bad("[[layer]]", "one at least"))?
+    {
+        let word =
+            |key: &str| layer.get(key).and_then(Value::as_str).ok_or_else(|| bad(key, "in each [[layer]]"));
+        levels.push((word("name")?.to_owned(), word("level")?.parse()?));
+    }
+    Ok(Recipe {
+        bytes: number("model_bytes")?,
+        data: words("data")?.into_iter().map(PathBuf::from).collect(),
+        hold_out: number("hold_out")?,
+        samples: number("samples")?,
+        skip: words("skip")?,
+        levels,
+        about: String::new(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recipe_comes_back() {
+        let recipe = Recipe {
+            bytes: 12,
+            data: vec!["a \"b\".npz".into()],
+            hold_out: 4,
+            samples: 9,
+            skip: vec!["/x\\y".into()],
+            levels: vec![("a\nb".into(), Level::Dense), ("c".into(), "w4:64".parse().expect("a level"))],
+            about: String::new(),
+        };
+        let table: Table = recipe.text().parse().expect("TOML");
+        assert_eq!(of(&table).expect("a recipe"), recipe);
+        for (from, to) in [
+            ("version = 1", "version = 2"),
+            ("samples = 9", "samples = -9"),
+            ("w4:64", "w5"),
+            ("[[layer]]", "[[layers]]"),
+        ] {
+            let table: Table = recipe.text().replace(from, to).parse().expect("TOML");
+            assert!(of(&table).is_err(), "{to}");
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! What a search did, in data: what would be tried, what was, and why a goal was not met.
+
+use crate::Compressed;
+use crate::constants::Refusal;
+use crate::joint::Goal;
+use crate::joint::base::Base;
+use crate::joint::goal::Size;
+use crate::joint::judge::{Metric, Score};
+use crate::joint::level::Level;
+use crate::joint::recipe::Recipe;
+use crate::joint::search::Cost;
+use serde_json::{Value as Json, json};
+
+/// A copy that was made and judged.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Point {
+    /// Bytes of its file.
+    pub bytes: usize,
+    /// What the table says of its layers: bytes, and the sum of their errors.
+    pub planned: Cost,
+    /// How good it is.
+    pub score: Score,
+    /// The levels of layers.
+    pub levels: Vec<Level>,
+    /// Whether it has the size that was asked for.
+    pub fits: bool,
+    /// Whether it meets the goal.
+    pub met: bool,
+}
+
+/// A layer and what each level would cost it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tried {
+    /// Its name.
+    pub name: String,
+    /// Its levels, and the error of its outputs if it alone has them.
+    pub levels: Vec<(Level, Cost)>,
+}
+
+/// What a search found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Joint {
+    /// By what copies were judged.
+    pub metric: Metric,
+    /// The original by this metric.
+    pub base: f64,
+    /// Copies that were made, in order.
+    pub points: Vec<Point>,
+    /// Which of them it is.
+    pub chosen: usize,
+    /// Bytes of files and sums of errors of choices that were not made.
+    pub untried: Vec<Cost>,
+    /// Every layer with choices.
+    pub tried: Vec<Tried>,
+    /// The loss that was allowed.
+    pub allowed: Option<f64>,
+    /// The bytes that were allowed.
+    pub limit: Option<usize>,
+}
+
+/// A compressed model with what led to it.
+pub struct Outcome {
+    /// The model, and a verdict for every contraction.
+    pub made: Compressed,
+    /// The search, if there was one.
+    pub joint: Option<Joint>,
+    /// What makes it again.
+    pub recipe: Recipe,
+    /// Why the goal is not met, if it is not.
+    pub unmet: Option<String>,
+}
+
+/// A contraction: its name, its operator, and its levels with their bytes, or why it stays.
+pub type Planned = (String, String, Result<Vec<(Level, usize)>, Refusal>);
+
+/// What would be tried.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Bytes of the file.
+    pub bytes: usize,
+    /// Of it without the layers' weights.
+    pub rest: usize,
+    /// Every contraction.
+    pub layers: Vec<Planned>,
+}
+
+impl Plan {
+    pub(super) fn of(base: &Base) -> Plan {
+        let layer = |(c, choices): (&crate::layers::Contraction, &Result<Vec<super::base::Choice>, _>)| {
+            let choices = choices.clone().map(|list| list.iter().map(|c| (c.level, c.bytes)).collect());
+            (c.name.clone(), c.op.clone(), choices)
+        };
+        let layers = base.found.iter().zip(&base.choices).map(layer).collect();
+        Plan { bytes: base.file.len(), rest: base.rest(), layers }
+    }
+
+    /// Bytes of the smallest file, nearly.
+    pub fn least(&self) -> usize {
+        let least = |l: &Vec<(Level, usize)>| l.iter().map(|c| c.1).min().unwrap_or(0);
+        self.rest + self.layers.iter().filter_map(|l| l.2.as_ref().ok()).map(least).sum::<usize>()
+    }
+
+    /// Everything as JSON.
+    pub fn to_json(&self) -> Json {
+        let layer = |(name, op, levels): &Planned| {
+            let mut out = json!({ "name": name, "op": op });
+            match levels {
+                Ok(list) => {
+                    let level =
+                        |(l, bytes): &(Level, usize)| json!({ "level": l.to_string(), "bytes": bytes });
+                    out["levels"] = list.iter().map(level).collect();
+                }
+                Err((reason, text)) => out["left"] = json!({ "reason": reason.name(), "text": text }),
+            }
+            out
+        };
+        json!({
+            "bytes_before": self.bytes,
+            "least_bytes": self.least(),
+            "contractions": self.layers.iter().map(layer).collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl Outcome {
+    /// Everything as JSON.
+    pub fn to_json(&self) -> Json {
+        let mut out = self.made.report.to_json();
+        out["met"] = json!(self.unmet.is_none());
+        if let Some(text) = &self.unmet {
+            out["unmet"] = json!(text);
+        }
+        let Some(joint) = &self.joint else { return out };
+        // JSON has no infinity.
+        let number = |v: f64| if v.is_finite() { json!(v) } else { json!(v.to_string()) };
+        let point = |(i, p): (usize, &Point)| {
+            json!({
+                "bytes": p.bytes, "layer_errors": number(p.planned.error), "value": number(p.score.value),
+                "loss": number(p.score.loss), "met": p.met, "chosen": i == joint.chosen,
+                "levels": p.levels.iter().map(Level::to_string).collect::<Vec<_>>(),
+            })
+        };
+        let cost = |c: &Cost| json!({ "bytes": c.bytes, "layer_errors": number(c.error) });
+        let tried = |t: &Tried| {
+            let level = |(l, c): &(Level, Cost)| json!({ "level": l.to_string(), "bytes": c.bytes, "output_error": number(c.error) });
+            json!({ "name": t.name, "levels": t.levels.iter().map(level).collect::<Vec<_>>() })
+        };
+        out["metric"] = json!(joint.metric.to_string());
+        out["original"] = number(joint.base);
+        out["allowed_loss"] = joint.allowed.map_or(Json::Null, number);
+        out["allowed_bytes"] = json!(joint.limit);
+        out["judged"] = joint.points.iter().enumerate().map(point).collect();
+        out["curve"] = joint.untried.iter().map(cost).collect();
+        out["levels"] = joint.tried.iter().map(tried).collect();
+        out
+    }
+}
+
+/// The table by layers.
+pub(super) fn tried(base: &Base, costs: &[Vec<Cost>]) -> Vec<Tried> {
+    let of = |((i, choices), costs): ((usize, &[super::base::Choice]), &Vec<Cost>)| Tried {
+        name: base.found[i].name.clone(),
+        levels: choices.iter().map(|c| c.level).zip(costs.iter().copied()).collect(),
+    };
+    base.layers().zip(costs).map(of).collect()
+}
+
+/// The goal in words.
+pub(super) fn asked(goal: &Goal) -> String {
+    let mut out = goal.to.text.clone();
+    match goal.size {
+        Some(Size::Bytes(n)) => out.push_str(&format!(", {n} bytes at most")),
+        Some(Size::Part(part)) => out.push_str(&format!(", {:.4} of the bytes at most", part)),
+        None => {}
+    }
+    if let Some(budget) = goal.budget {
+        out.push_str(&format!(", a loss of {budget} at most"));
+    }
+    out
+}
+
+/// A loss in words.
+pub fn loss(metric: Metric, loss: f64) -> String {
+    match metric {
+        Metric::Top1 => format!("{:.2} points of top1", 100.0 * loss),
+        Metric::Mse => format!("an mse of {loss:.3e}"),
+    }
+}
+
+/// Why a point does not meet the goal, if it does not.
+pub(super) fn unmet(
+    point: &Point,
+    limit: Option<usize>,
+    allowed: Option<f64>,
+    metric: Metric,
+    before: usize,
+) -> Option<String> {
+    if point.met {
+        return None;
+    }
+    let bytes = point.bytes;
+    Some(match (limit, allowed) {
+        (Some(limit), _) if bytes > limit => {
+            format!("{limit} bytes are not reached: with these levels the least is {bytes}")
+        }
+        (_, Some(allowed)) if point.score.loss > allowed => {
+            format!("the loss is {}, the budget {}", loss(metric, point.score.loss), loss(metric, allowed))
+        }
+        _ => format!("nothing is won: the file has {bytes} bytes, the original {before}"),
+    })
+}
