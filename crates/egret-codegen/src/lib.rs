@@ -21,8 +21,8 @@
 //! # k.store(y, at, v);
 //! # let kernel = k.finish();
 //! #
-//! # let port = |name: &str| Port { name: name.into(), onnx_dtype: 1, dims: vec![4], elem_size: 4, bound: None };
-//! # let buffer = |storage| Buffer { elem: Elem::F32, len: 4, storage };
+//! # let port = |name: &str| Port { name: name.into(), onnx_dtype: 1, dims: vec![4.into()], elem_size: 4, bound: None };
+//! # let buffer = |storage| Buffer::new(Elem::F32, 4, storage);
 //! # let arg = |b| Arg { buffer: BufferId(b), offset: 0 };
 //! # let program = Program {
 //! #     name: "square".into(),
@@ -30,7 +30,7 @@
 //! #     outputs: vec![port("y")],
 //! #     buffers: vec![buffer(Storage::Input(0)), buffer(Storage::Output(0))],
 //! #     kernels: vec![kernel],
-//! #     calls: vec![Call { kernel: KernelId(0), args: vec![arg(0), arg(1)], sources: vec![] }],
+//! #     calls: vec![Call::new(KernelId(0), vec![arg(0), arg(1)])],
 //! #     ..Program::default()
 //! # };
 //! # let x: Vec<u8> = [1f32, 2.0, 3.0, 4.0].iter().flat_map(|v| v.to_le_bytes()).collect();

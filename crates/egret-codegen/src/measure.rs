@@ -153,7 +153,7 @@ fn program(
     let port = |len: usize| Port {
         name: "p".into(),
         onnx_dtype: 1,
-        dims: vec![len as i64],
+        dims: vec![(len as i64).into()],
         elem_size: 4,
         bound: None,
     };
@@ -165,7 +165,7 @@ fn program(
         buffers: lens
             .into_iter()
             .zip(homes)
-            .map(|(len, storage)| Buffer { elem: Elem::F32, len, storage })
+            .map(|(len, storage)| Buffer::new(Elem::F32, len, storage))
             .collect(),
         kernels: vec![kernel],
         calls: vec![Call {

@@ -30,7 +30,7 @@ fn sample() -> Program {
     let v = second.add(v, n);
     second.store(y, task, v);
     let weights = (0..16).flat_map(|i| (i as f32).to_le_bytes()).collect::<Vec<u8>>().into();
-    let buffer = |elem, len, storage| Buffer { elem, len, storage };
+    let buffer = Buffer::new;
     let arg = |b| Arg { buffer: BufferId(b), offset: 0 };
     Program {
         name: "sample".into(),
@@ -48,8 +48,8 @@ fn sample() -> Program {
         ],
         kernels: vec![first.finish(), second.finish()],
         calls: vec![
-            Call { kernel: KernelId(0), args: vec![arg(0), arg(4), arg(3)], sources: vec![] },
-            Call { kernel: KernelId(1), args: vec![arg(3), arg(1), arg(2)], sources: vec![] },
+            Call::new(KernelId(0), vec![arg(0), arg(4), arg(3)]),
+            Call::new(KernelId(1), vec![arg(3), arg(1), arg(2)]),
         ],
         guards: vec![],
         arena_bytes: 128,

@@ -84,9 +84,9 @@ mod tests {
             repeats: *repeats,
         };
         Program {
-            buffers: vec![Buffer { elem: Elem::Bool, len: 1, storage: Storage::Arena(0) }],
+            buffers: vec![Buffer::new(Elem::Bool, 1, Storage::Arena(0))],
             calls: (0..calls)
-                .map(|_| Call { kernel: KernelId(0), args: vec![], sources: vec![] })
+                .map(|_| Call::new(KernelId(0), vec![]))
                 .collect(),
             guards: guards.iter().map(guard).collect(),
             ..Program::default()
@@ -150,14 +150,14 @@ mod tests {
         let port = |name: &str| Port {
             name: name.into(),
             onnx_dtype: 7,
-            dims: vec![1],
+            dims: vec![1.into()],
             elem_size: 8,
             bound: None,
         };
-        let buffer = |elem, storage| Buffer { elem, len: 1, storage };
+        let buffer = |elem, storage| Buffer::new(elem, 1, storage);
         let arg = |b| Arg { buffer: BufferId(b), offset: 0 };
         let call =
-            |args: [u32; 3]| Call { kernel: KernelId(0), args: args.map(arg).to_vec(), sources: vec![] };
+            |args: [u32; 3]| Call::new(KernelId(0), args.map(arg).to_vec());
         let p = Program {
             name: "count".into(),
             inputs: vec![port("x")],

@@ -4,6 +4,7 @@ mod arithmetic;
 
 use crate::flow::{self, Step};
 use crate::ir::*;
+use crate::sizes;
 use arithmetic::{f32_of, int_of};
 use std::fmt;
 
@@ -59,7 +60,35 @@ pub fn run_with(
     inputs: &[&[u8]],
     arithmetic: Arithmetic,
 ) -> Result<Vec<Vec<u8>>, InterpError> {
-    let bytes = |p: &Port| p.dims.iter().product::<i64>() as usize * p.elem_size;
+    let dims = |p: &Port| {
+        p.const_dims().ok_or_else(|| InterpError::Broken(format!("the dims of `{}` are not given", p.name)))
+    };
+    let dims = program.inputs.iter().map(dims).collect::<Result<Vec<_>, _>>()?;
+    let dims: Vec<&[i64]> = dims.iter().map(Vec::as_slice).collect();
+    run_of(program, inputs, &dims, arithmetic)
+}
+
+/// As [`run_with`], for inputs of these dims, of which some may be free.
+///
+/// # Errors
+/// As [`run_with`]; sizes that have no value for such dims.
+pub fn run_of(
+    program: &Program,
+    inputs: &[&[u8]],
+    dims: &[&[i64]],
+    arithmetic: Arithmetic,
+) -> Result<Vec<Vec<u8>>, InterpError> {
+    let broken = |message: String| InterpError::Broken(message);
+    sizes::check(program).map_err(|e| broken(e.to_string()))?;
+    let dim = |input: usize, axis: usize| dims.get(input).and_then(|d| d.get(axis)).copied();
+    let sizes = sizes::values(&program.sizes, dim).map_err(|e| broken(e.to_string()))?;
+    let value = |e: Extent| e.value(&sizes).unwrap_or(0);
+    let bytes = |p: &Port| p.dims.iter().map(|&d| value(d)).product::<i64>() as usize * p.elem_size;
+    for (port, dims) in program.inputs.iter().zip(dims) {
+        if !port.dims.iter().map(|&d| value(d)).eq(dims.iter().copied()) {
+            return Err(broken(format!("`{}` has other dims than {dims:?}", port.name)));
+        }
+    }
     if inputs.len() != program.inputs.len() {
         return Err(InterpError::Broken(format!(
             "{} inputs given, {} needed",
@@ -77,19 +106,23 @@ pub fn run_with(
         }
     }
     // Memories: arena (filled with junk, so that reading what nobody wrote shows), weights, inputs, outputs.
-    let mut memories = vec![vec![0xa5u8; program.arena_bytes], program.weights.to_vec()];
+    let arena = program.arena_size.map_or(0, |s| value(Extent::Size(s)) as usize).max(program.arena_bytes);
+    let mut memories = vec![vec![0xa5u8; arena], program.weights.to_vec()];
     memories.extend(inputs.iter().map(|i| i.to_vec()));
     memories.extend(program.outputs.iter().map(|o| vec![0xa5u8; bytes(o)]));
     let first_output = 2 + inputs.len();
-    let pointer = |arg: &Arg| {
+    // An argument, for a unit of its buffer.
+    let pointer = |arg: &Arg, unit: usize| {
         let buffer = &program.buffers[arg.buffer.0 as usize];
         let (memory, base) = match buffer.storage {
             Storage::Arena(o) => (0, o),
+            Storage::ArenaAt(s) => (0, value(Extent::Size(s)) as usize),
             Storage::Weights(o) => (1, o),
             Storage::Input(i) => (2 + i, 0),
             Storage::Output(i) => (first_output + i, 0),
         };
-        Pointer { memory, offset: base + arg.offset * buffer.elem.size() }
+        let unit = if buffer.times.is_some() { unit * buffer.len } else { 0 };
+        Pointer { memory, offset: base + (unit + arg.offset) * buffer.elem.size() }
     };
     let steps = flow::steps(program).map_err(|e| InterpError::Broken(e.to_string()))?;
     let mut next = 0;
@@ -101,7 +134,7 @@ pub fn run_with(
                 continue;
             }
             Step::Unless(cond, holds, to) => {
-                let at = pointer(cond);
+                let at = pointer(cond, 0);
                 let value = memories.get(at.memory).and_then(|m| m.get(at.offset));
                 let value =
                     value.ok_or_else(|| InterpError::Broken("a condition outside its memory".into()))?;
@@ -114,11 +147,19 @@ pub fn run_with(
         };
         let call = &program.calls[n];
         let kernel = &program.kernels[call.kernel.0 as usize];
-        let args: Vec<Pointer> = call.args.iter().map(pointer).collect();
-        run_kernel(kernel, &mut memories, &args, arithmetic).map_err(|e| match e {
-            InterpError::Broken(m) => InterpError::Broken(format!("call {n}, kernel {}: {m}", kernel.name)),
-            InterpError::OutOfRange(_, bad) => InterpError::OutOfRange(n, bad),
-        })?;
+        let (first, runs, step) = match call.repeat {
+            None => (0, 1, 1),
+            Some(r) => (value(r.first) as usize, value(Extent::Size(r.runs)) as usize, r.step),
+        };
+        for run in 0..runs {
+            let args: Vec<Pointer> = call.args.iter().map(|a| pointer(a, first + run * step)).collect();
+            run_kernel(kernel, &mut memories, &args, arithmetic).map_err(|e| match e {
+                InterpError::Broken(m) => {
+                    InterpError::Broken(format!("call {n}, kernel {}: {m}", kernel.name))
+                }
+                InterpError::OutOfRange(_, bad) => InterpError::OutOfRange(n, bad),
+            })?;
+        }
     }
     Ok(memories.split_off(first_output))
 }

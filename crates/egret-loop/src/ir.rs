@@ -9,6 +9,7 @@ pub use crate::elem::{Elem, number_bits};
 pub use crate::ops::{BinOp, Cmp, Half, Parity, UnOp};
 pub use crate::products::Products;
 pub use crate::scale::ScaleLimits;
+pub use crate::sizes::{Extent, Repeat, Size, SizeId, SizeOp};
 pub use crate::ty::{BASE_VECTOR_BYTES, MAX_LANES, MAX_VECTOR_BYTES, Ty};
 use crate::weights::Weights;
 use std::fmt;
@@ -448,6 +449,8 @@ pub enum Storage {
     Output(usize),
     /// The arena, at this byte offset (a multiple of 64).
     Arena(usize),
+    /// The arena, at a byte offset (a multiple of 64) that is known when a run begins.
+    ArenaAt(SizeId),
     /// The weights, at this byte offset (a multiple of 64).
     Weights(usize),
 }
@@ -457,10 +460,19 @@ pub enum Storage {
 pub struct Buffer {
     /// Element type.
     pub elem: Elem,
-    /// Number of elements.
+    /// Number of elements; of one unit, where it has units.
     pub len: usize,
+    /// How many units it has, one behind the other, where that is known when a run begins.
+    pub times: Option<SizeId>,
     /// Where it lives. Buffers that are never alive together may overlap in the arena.
     pub storage: Storage,
+}
+
+impl Buffer {
+    /// A buffer of so many elements.
+    pub fn new(elem: Elem, len: usize, storage: Storage) -> Buffer {
+        Buffer { elem, len, times: None, storage }
+    }
 }
 
 /// An argument of a call: a buffer from an element on.
@@ -477,10 +489,19 @@ pub struct Arg {
 pub struct Call {
     /// The kernel.
     pub kernel: KernelId,
-    /// One argument per parameter.
+    /// One argument per parameter; of a buffer that has units, an element of its first.
     pub args: Vec<Arg>,
+    /// Whether it runs for one unit of its buffers after the other.
+    pub repeat: Option<Repeat>,
     /// The ONNX nodes (`Conv:/conv1`) whose work it does, sorted.
     pub sources: Vec<String>,
+}
+
+impl Call {
+    /// A call that runs once.
+    pub fn new(kernel: KernelId, args: Vec<Arg>) -> Call {
+        Call { kernel, args, repeat: None, sources: vec![] }
+    }
 }
 
 /// Calls that run only where a condition holds.
@@ -504,11 +525,18 @@ pub struct Port {
     /// ONNX `TensorProto.DataType`.
     pub onnx_dtype: i32,
     /// Dims.
-    pub dims: Vec<i64>,
+    pub dims: Vec<Extent>,
     /// Bytes of one element.
     pub elem_size: usize,
     /// For an input whose value was bound at compile time: the bytes that it must have.
     pub bound: Option<Vec<u8>>,
+}
+
+impl Port {
+    /// Its dims, where all are constants.
+    pub fn const_dims(&self) -> Option<Vec<i64>> {
+        self.dims.iter().map(|d| d.as_const()).collect()
+    }
 }
 
 /// A whole model: what to run, in order, on which buffers.
@@ -520,6 +548,8 @@ pub struct Program {
     pub inputs: Vec<Port>,
     /// Outputs.
     pub outputs: Vec<Port>,
+    /// What is known when a run begins.
+    pub sizes: Vec<Size>,
     /// Buffers.
     pub buffers: Vec<Buffer>,
     /// Distinct kernels.
@@ -530,6 +560,8 @@ pub struct Program {
     pub guards: Vec<Guard>,
     /// Bytes of the arena; at least [`OutOfRange::BYTES`] where a kernel may fail.
     pub arena_bytes: usize,
+    /// Bytes of the arena where they are known only when a run begins: at least `arena_bytes`.
+    pub arena_size: Option<SizeId>,
     /// The constants, packed.
     pub weights: Weights,
 }

@@ -457,7 +457,7 @@ mod tests {
             out_rows: vec![0],
             epilogue: e.finish(result),
         });
-        let call = Call { kernel: KernelId(0), args: vec![], sources: vec!["Gemm:/fc".into()] };
+        let call = Call { sources: vec!["Gemm:/fc".into()], ..Call::new(KernelId(0), vec![]) };
         let program =
             Program { kernels: vec![k.finish()], calls: vec![call.clone(), call], ..Program::default() };
         let mut trace = Trace::new();

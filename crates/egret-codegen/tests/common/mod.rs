@@ -14,7 +14,7 @@ pub fn port(name: &str, elem: Elem, len: usize) -> Port {
     Port {
         name: name.into(),
         onnx_dtype: elem as i32 + 1,
-        dims: vec![len as i64],
+        dims: vec![(len as i64).into()],
         elem_size: elem.size(),
         bound: None,
     }
@@ -24,7 +24,7 @@ pub fn port(name: &str, elem: Elem, len: usize) -> Port {
 pub fn program(kernel: Kernel, storages: &[Storage], arena_bytes: usize, weights: Vec<u8>) -> Program {
     let mut p = Program { name: "m".into(), arena_bytes, weights: weights.into(), ..Program::default() };
     for (i, (param, storage)) in kernel.params.iter().zip(storages).enumerate() {
-        p.buffers.push(Buffer { elem: param.elem, len: param.len, storage: *storage });
+        p.buffers.push(Buffer::new(param.elem, param.len, *storage));
         match storage {
             Storage::Input(at) => {
                 assert_eq!(*at, p.inputs.len(), "inputs in order");
@@ -38,7 +38,7 @@ pub fn program(kernel: Kernel, storages: &[Storage], arena_bytes: usize, weights
         }
     }
     let args = (0..storages.len()).map(|i| Arg { buffer: BufferId(i as u32), offset: 0 }).collect();
-    p.calls.push(Call { kernel: KernelId(0), args, sources: vec![] });
+    p.calls.push(Call::new(KernelId(0), args));
     p.kernels.push(kernel);
     p
 }

@@ -199,7 +199,7 @@ impl Parser {
         self.keyword("onnx")?;
         let onnx_dtype = self.number("a data type")?;
         self.mark("[")?;
-        let dims = self.list("]", |p| p.number("a dim"))?;
+        let dims = self.list("]", |p| p.extent("a dim"))?;
         self.keyword("size")?;
         let elem_size = self.number("a size")?;
         let bound = if self.takes_word("bound") { Some(self.bytes(resolve)?) } else { None };
@@ -216,18 +216,32 @@ impl Parser {
         while self.takes_word("output") {
             out.outputs.push(self.port(resolve)?);
         }
+        while self.takes_word("size") {
+            self.next_id('s', out.sizes.len())?;
+            self.mark("=")?;
+            out.sizes.push(self.size()?);
+        }
         self.keyword("arena")?;
         out.arena_bytes = self.number("a number of bytes")?;
+        out.arena_size = if self.takes_word("or") { Some(self.size_id()?) } else { None };
         self.keyword("weights")?;
         out.weights = self.bytes(resolve)?.into();
         while self.takes_word("buffer") {
             self.next_id('b', out.buffers.len())?;
             self.mark(":")?;
             let (elem, len) = self.room()?;
+            let times = if self.takes_word("times") { Some(self.size_id()?) } else { None };
             self.keyword("in")?;
             let kind = self.at;
             let place = self.word("a place")?;
-            let at = self.number("a position")?;
+            let at = match self.extent("a position")? {
+                Extent::Size(at) if place == "arena" => {
+                    out.buffers.push(Buffer { elem, len, times, storage: Storage::ArenaAt(at) });
+                    continue;
+                }
+                Extent::Const(at) if at >= 0 => at as usize,
+                _ => return self.error_at(kind, "expected a position"),
+            };
             let storage = match place.as_str() {
                 "input" => Storage::Input(at),
                 "output" => Storage::Output(at),
@@ -235,7 +249,7 @@ impl Parser {
                 "weights" => Storage::Weights(at),
                 _ => return self.error_at(kind, "expected `input`, `output`, `arena` or `weights`"),
             };
-            out.buffers.push(Buffer { elem, len, storage });
+            out.buffers.push(Buffer { elem, len, times, storage });
         }
         self.mark("}")?;
         while self.takes_word("kernel") {
@@ -248,6 +262,7 @@ impl Parser {
             let kernel = KernelId(self.known('k', out.kernels.len(), "a kernel")?);
             self.mark("(")?;
             let args = self.list(")", |p| p.arg(out.buffers.len()))?;
+            let repeat = if self.takes_word("repeat") { Some(self.repeat()?) } else { None };
             let mut sources = vec![];
             if self.takes_word("of") {
                 sources.push(self.quoted("a node")?);
@@ -255,7 +270,7 @@ impl Parser {
                     sources.push(self.quoted("a node")?);
                 }
             }
-            out.calls.push(Call { kernel, args, sources });
+            out.calls.push(Call { kernel, args, repeat, sources });
         }
         loop {
             let repeats = self.takes_word("while");
@@ -270,6 +285,44 @@ impl Parser {
             let end = self.number("the call behind the last")?;
             out.guards.push(Guard { cond, holds, calls: begin..end, repeats });
         }
+    }
+
+    fn size_id(&mut self) -> Parse<SizeId> {
+        Ok(SizeId(self.id('s', "a size")?))
+    }
+
+    /// A number or a size.
+    fn extent(&mut self, what: &str) -> Parse<Extent> {
+        let size = |w: &str| Some(Extent::Size(SizeId(w.strip_prefix('s')?.parse().ok()?)));
+        self.some(what, |w| w.parse().ok().map(Extent::Const).or_else(|| size(w)))
+    }
+
+    fn size(&mut self) -> Parse<Size> {
+        if self.takes_word("dim") {
+            let axis = self.number("an axis")?;
+            self.keyword("of")?;
+            self.keyword("input")?;
+            return Ok(Size::Dim { input: self.number("an input")?, axis });
+        }
+        let op = |w: &str| SizeOp::ALL.into_iter().find(|op| op.name() == w);
+        let op = match self.peek() {
+            Token::Word(w) => op(w),
+            _ => None,
+        };
+        let Some(op) = op else { return Ok(Size::Const(self.number("a size")?)) };
+        self.at += 1;
+        let a = self.size_id()?;
+        self.mark(",")?;
+        Ok(Size::Op(op, a, self.size_id()?))
+    }
+
+    /// The runs of a call, behind `repeat`.
+    fn repeat(&mut self) -> Parse<Repeat> {
+        let runs = self.size_id()?;
+        self.keyword("from")?;
+        let first = self.extent("the first unit")?;
+        self.keyword("step")?;
+        Ok(Repeat { first, runs, step: self.number("a number of units")? })
     }
 
     /// One of so many buffers, from an element on.

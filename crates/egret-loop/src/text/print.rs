@@ -14,7 +14,8 @@ pub(super) fn program(p: &Program, out: &mut String) {
     put!(out, "program {} {{\n", p.name);
     for (what, ports) in [("input", &p.inputs), ("output", &p.outputs)] {
         for port in ports {
-            put!(out, "  {what} {:?}: onnx {} {:?}", port.name, port.onnx_dtype, port.dims);
+            let dims = list(port.dims.iter().map(Extent::to_string));
+            put!(out, "  {what} {:?}: onnx {} [{dims}]", port.name, port.onnx_dtype);
             put!(out, " size {}", port.elem_size);
             if let Some(bound) = &port.bound {
                 put!(out, " bound {} {:?}", bound.len(), hash(bound));
@@ -22,16 +23,25 @@ pub(super) fn program(p: &Program, out: &mut String) {
             out.push('\n');
         }
     }
-    put!(out, "  arena {}\n", p.arena_bytes);
+    for (i, s) in p.sizes.iter().enumerate() {
+        put!(out, "  size s{i} = {}\n", size(s));
+    }
+    put!(out, "  arena {}", p.arena_bytes);
+    if let Some(s) = p.arena_size {
+        put!(out, " or {s}");
+    }
+    out.push('\n');
     put!(out, "  weights {} {:?}\n", p.weights.len(), hash(&p.weights));
     for (i, b) in p.buffers.iter().enumerate() {
         let (place, at) = match b.storage {
-            Storage::Input(i) => ("input", i),
-            Storage::Output(i) => ("output", i),
-            Storage::Arena(at) => ("arena", at),
-            Storage::Weights(at) => ("weights", at),
+            Storage::Input(i) => ("input", i.to_string()),
+            Storage::Output(i) => ("output", i.to_string()),
+            Storage::Arena(at) => ("arena", at.to_string()),
+            Storage::ArenaAt(at) => ("arena", at.to_string()),
+            Storage::Weights(at) => ("weights", at.to_string()),
         };
-        put!(out, "  buffer b{i}: {}[{}] in {place} {at}\n", b.elem, b.len);
+        let times = b.times.map_or_else(String::new, |s| format!(" times {s}"));
+        put!(out, "  buffer b{i}: {}[{}]{times} in {place} {at}\n", b.elem, b.len);
     }
     out.push_str("}\n");
     for (i, k) in p.kernels.iter().enumerate() {
@@ -44,6 +54,9 @@ pub(super) fn program(p: &Program, out: &mut String) {
     for call in &p.calls {
         let args = list(call.args.iter().map(arg));
         put!(out, "call {}({args})", call.kernel);
+        if let Some(Repeat { first, runs, step }) = call.repeat {
+            put!(out, " repeat {runs} from {first} step {step}");
+        }
         if !call.sources.is_empty() {
             put!(out, " of {}", list(call.sources.iter().map(|s| format!("{s:?}"))));
         }
@@ -54,6 +67,14 @@ pub(super) fn program(p: &Program, out: &mut String) {
         let verb = if guard.repeats { "while" } else { "if" };
         let not = if guard.holds { "" } else { "not " };
         put!(out, "{verb} {not}{cond} run {} .. {}\n", guard.calls.start, guard.calls.end);
+    }
+}
+
+fn size(size: &Size) -> String {
+    match *size {
+        Size::Dim { input, axis } => format!("dim {axis} of input {input}"),
+        Size::Const(c) => c.to_string(),
+        Size::Op(op, a, b) => format!("{} {a}, {b}", op.name()),
     }
 }
 

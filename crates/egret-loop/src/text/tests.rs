@@ -85,16 +85,22 @@ fn program() -> Program {
     let port = |name: &str, bound| Port {
         name: name.into(),
         onnx_dtype: 1,
-        dims: vec![8, 8],
+        dims: vec![8.into(), Extent::Size(SizeId(1))],
         elem_size: 4,
         bound,
     };
-    let buffer = |storage| Buffer { elem: Elem::F32, len: 64, storage };
+    let buffer = |storage| Buffer { times: Some(SizeId(2)), ..Buffer::new(Elem::F32, 64, storage) };
     Program {
         name: "m".into(),
         inputs: vec![port("x", None), port("a \"b\"\n\u{7f}ü", Some(vec![7; 256]))],
         outputs: vec![port("y", None)],
-        buffers: [Storage::Input(0), Storage::Output(0), Storage::Arena(64), Storage::Weights(128)]
+        buffers: [
+            Storage::Input(0),
+            Storage::Output(0),
+            Storage::Arena(64),
+            Storage::ArenaAt(SizeId(0)),
+            Storage::Weights(128),
+        ]
             .map(buffer)
             .into(),
         kernels: vec![everything()],
@@ -102,9 +108,10 @@ fn program() -> Program {
             Call {
                 kernel: KernelId(0),
                 args: vec![Arg { buffer: BufferId(0), offset: 0 }, Arg { buffer: BufferId(1), offset: 8 }],
+                repeat: Some(Repeat { first: Extent::Size(SizeId(1)), runs: SizeId(2), step: 32 }),
                 sources: vec!["Conv:/a".into(), "Relu:/b".into()],
             },
-            Call { kernel: KernelId(0), args: vec![], sources: vec![] },
+            Call::new(KernelId(0), vec![]),
         ],
         guards: vec![
             Guard {
@@ -115,7 +122,13 @@ fn program() -> Program {
             },
             Guard { cond: Arg { buffer: BufferId(1), offset: 0 }, holds: true, calls: 0..2, repeats: true },
         ],
+        sizes: vec![
+            Size::Dim { input: 0, axis: 1 },
+            Size::Const(32),
+            Size::Op(SizeOp::CeilDiv, SizeId(0), SizeId(1)),
+        ],
         arena_bytes: 320,
+        arena_size: Some(SizeId(2)),
         weights: vec![1, 2, 3].into(),
     }
 }

@@ -274,7 +274,7 @@ impl<'g> Ctx<'g> {
     }
 
     fn buffer(&mut self, elem: Elem, len: usize, storage: Storage) -> BufferId {
-        self.program.buffers.push(Buffer { elem, len, storage });
+        self.program.buffers.push(Buffer::new(elem, len, storage));
         BufferId(self.program.buffers.len() as u32 - 1)
     }
 
