@@ -2,7 +2,7 @@
 
 use cranelift_jit::{JITBuilder, JITModule};
 use egret_loop::{Program, Weights};
-use egret_runtime::abi::{ALIGN, BindFn, Info, PlanFn, RunFn};
+use egret_runtime::abi::{ALIGN, BindFn, Info, PlanFn, RunFn, ShapeFn};
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
@@ -19,6 +19,7 @@ pub struct Jit {
     /// The weights that `bind(NULL)` gives out.
     _weights: AlignedBytes,
     plan: PlanFn,
+    shape: ShapeFn,
     bind: BindFn,
     run: RunFn,
     info: NonNull<Info>,
@@ -39,6 +40,10 @@ impl Jit {
     /// `<m>_plan`.
     pub fn plan(&self) -> PlanFn {
         self.plan
+    }
+    /// `<m>_shape`.
+    pub fn shape(&self) -> ShapeFn {
+        self.shape
     }
     /// `<m>_bind`.
     pub fn bind(&self) -> BindFn {
@@ -134,9 +139,10 @@ pub fn jit(program: &Program, options: &Options) -> Result<Jit> {
     };
     let code = |id| module.get_finalized_function(id);
     // SAFETY: these functions were defined with the C ABI's signatures.
-    let (plan, bind, run) = unsafe {
+    let (plan, shape, bind, run) = unsafe {
         (
             std::mem::transmute::<*const u8, PlanFn>(code(exports.plan)),
+            std::mem::transmute::<*const u8, ShapeFn>(code(exports.shape)),
             std::mem::transmute::<*const u8, BindFn>(code(exports.bind)),
             std::mem::transmute::<*const u8, RunFn>(code(exports.run)),
         )
@@ -144,5 +150,5 @@ pub fn jit(program: &Program, options: &Options) -> Result<Jit> {
     let info = module.get_finalized_data(exports.info).0.cast_mut().cast::<Info>();
     let info = NonNull::new(info)
         .ok_or_else(|| CodegenError::Internal("the description has no address".into()))?;
-    Ok(Jit { module: ManuallyDrop::new(module), _weights: weights, plan, bind, run, info })
+    Ok(Jit { module: ManuallyDrop::new(module), _weights: weights, plan, shape, bind, run, info })
 }

@@ -41,7 +41,7 @@
 //! assert!(object(&program, &options)?.starts_with(b"\x7fELF"));
 //!
 //! let code = jit(&program, &options)?;
-//! let symbols = Symbols { plan: code.plan(), bind: code.bind(), run: code.run(), info: code.info() };
+//! let symbols = Symbols { plan: code.plan(), shape: code.shape(), bind: code.bind(), run: code.run(), info: code.info() };
 //! // SAFETY: the symbols are those of `code`, which the model keeps.
 //! let model = unsafe { Model::new(symbols, None, Box::new(code)) }?;
 //! let x = Input { bytes: &x, dtype: 1, dims: &[4] };

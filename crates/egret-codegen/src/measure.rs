@@ -168,11 +168,10 @@ fn program(
             .map(|(len, storage)| Buffer::new(Elem::F32, len, storage))
             .collect(),
         kernels: vec![kernel],
-        calls: vec![Call {
-            kernel: KernelId(0),
-            args: (0..3).map(|i| Arg { buffer: BufferId(i), offset: 0 }).collect(),
-            sources: vec![],
-        }],
+        calls: vec![Call::new(
+            KernelId(0),
+            (0..3).map(|i| Arg { buffer: BufferId(i), offset: 0 }).collect(),
+        )],
         ..Program::default()
     }
 }
@@ -185,7 +184,7 @@ fn time(program: &Program, options: &Options) -> Result<Time> {
     let start = Instant::now();
     let code = jit(program, options)?;
     let compile = start.elapsed().as_secs_f64();
-    let symbols = Symbols { plan: code.plan(), bind: code.bind(), run: code.run(), info: code.info() };
+    let symbols = Symbols { plan: code.plan(), shape: code.shape(), bind: code.bind(), run: code.run(), info: code.info() };
     // SAFETY: the symbols are those of `code`, which moves into the model.
     let model = unsafe { Model::new(symbols, None, Box::new(code)) }.map_err(|e| failed(&e))?;
     let mut buffers = vec![];

@@ -22,6 +22,7 @@ pub(crate) enum WeightsData {
 /// The exported functions and data of a program.
 pub(crate) struct Exports {
     pub plan: FuncId,
+    pub shape: FuncId,
     pub bind: FuncId,
     pub run: FuncId,
     pub info: DataId,
@@ -71,10 +72,15 @@ pub(crate) fn compile<M: Module>(
         Arch::Aarch64 => None,
     };
     let tables = Tables::define(&mut out, &kernels)?;
-    let plan = entry::plan(&mut out, &tables)?;
+    let sizes = match &tables.sizes {
+        Some(sizes) => Some(sizes.define(&mut out)?),
+        None => None,
+    };
+    let plan = entry::plan(&mut out, &tables, sizes)?;
+    let shape = entry::shape(&mut out, &tables, sizes)?;
     let bind = entry::bind(&mut out, &tables, cpu, weights)?;
-    let run = entry::run(&mut out, &tables)?;
-    Ok(Exports { plan, bind, run, info: tables.info, weights, weights_hash: tables.weights_hash })
+    let run = entry::run(&mut out, &tables, sizes)?;
+    Ok(Exports { plan, shape, bind, run, info: tables.info, weights, weights_hash: tables.weights_hash })
 }
 
 fn embedded_weights<M: Module>(out: &mut Output<'_, M>, data: WeightsData) -> Result<Option<DataId>> {

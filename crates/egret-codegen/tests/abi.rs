@@ -35,10 +35,10 @@ fn sample() -> Program {
     Program {
         name: "sample".into(),
         inputs: vec![
-            Port { dims: vec![4, 4], ..port("x", Elem::F32, 16) },
+            Port { dims: vec![4.into(), 4.into()], ..port("x", Elem::F32, 16) },
             Port { dims: vec![], bound: Some(7i64.to_le_bytes().into()), ..port("n", Elem::I64, 1) },
         ],
-        outputs: vec![Port { dims: vec![2, 8], ..port("y", Elem::F32, 16) }],
+        outputs: vec![Port { dims: vec![2.into(), 8.into()], ..port("y", Elem::F32, 16) }],
         buffers: vec![
             buffer(Elem::F32, 16, Storage::Input(0)),
             buffer(Elem::I64, 1, Storage::Input(1)),
@@ -51,9 +51,9 @@ fn sample() -> Program {
             Call::new(KernelId(0), vec![arg(0), arg(4), arg(3)]),
             Call::new(KernelId(1), vec![arg(3), arg(1), arg(2)]),
         ],
-        guards: vec![],
         arena_bytes: 128,
         weights,
+        ..Program::default()
     }
 }
 
@@ -153,8 +153,8 @@ fn refuses_bad_arguments() {
     let run = |spoil: &dyn Fn(&mut Given)| {
         let mut g = Given {
             weights: bind(&code),
-            inputs: vec![tensor(&program.inputs[0], x), tensor(&program.inputs[1], n)],
-            outputs: vec![tensor(&program.outputs[0], y)],
+            inputs: vec![tensor(&program.inputs[0], &[4, 4], x), tensor(&program.inputs[1], &[], n)],
+            outputs: vec![tensor(&program.outputs[0], &[2, 8], y)],
             arena,
             arena_len: 256,
         };
@@ -192,8 +192,8 @@ fn refuses_bad_arguments() {
     assert_eq!(run(&|g| g.inputs[0].data = x.wrapping_add(2).cast()), Code::Align.value(0, 0));
     assert_eq!(run(&|g| g.inputs[1].data = g.inputs[0].data), Code::BoundValue.value(1, 0));
     let weights = bind(&code);
-    let (i, mut o) =
-        ([tensor(&program.inputs[0], x), tensor(&program.inputs[1], n)], [tensor(&program.outputs[0], y)]);
+    let i = [tensor(&program.inputs[0], &[4, 4], x), tensor(&program.inputs[1], &[], n)];
+    let mut o = [tensor(&program.outputs[0], &[2, 8], y)];
     // SAFETY: NULL is refused.
     unsafe {
         let run = code.run();
@@ -230,8 +230,8 @@ fn refuses_overlap() {
     assert_eq!(unsafe { code.bind()(&mut weights, at(0).cast(), 128) }, 0);
     // Lines: 1 weights, 4 x, 8 n, 12 y, 16 and 17 arena.
     let run = |x: *mut u8, y: *mut u8, arena: *mut u8| {
-        let inputs = [tensor(&program.inputs[0], x), tensor(&program.inputs[1], at(8))];
-        let mut outputs = [tensor(&program.outputs[0], y)];
+        let inputs = [tensor(&program.inputs[0], &[4, 4], x), tensor(&program.inputs[1], &[], at(8))];
+        let mut outputs = [tensor(&program.outputs[0], &[2, 8], y)];
         // SAFETY: everything is within `memory`; overlap is refused before anything is written.
         unsafe {
             code.run()(&weights, inputs.as_ptr(), outputs.as_mut_ptr(), arena.cast(), 128, ptr::null())

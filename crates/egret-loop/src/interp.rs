@@ -80,8 +80,10 @@ pub fn run_of(
 ) -> Result<Vec<Vec<u8>>, InterpError> {
     let broken = |message: String| InterpError::Broken(message);
     sizes::check(program).map_err(|e| broken(e.to_string()))?;
-    let dim = |input: usize, axis: usize| dims.get(input).and_then(|d| d.get(axis)).copied();
-    let sizes = sizes::values(&program.sizes, dim).map_err(|e| broken(e.to_string()))?;
+    let dim = |s: &Symbol| dims.get(s.input).and_then(|d| d.get(s.axis)).copied();
+    let symbols: Option<Vec<i64>> = program.symbols.iter().map(dim).collect();
+    let symbols = symbols.ok_or_else(|| broken("inputs of other ranks".into()))?;
+    let sizes = sizes::values(&program.sizes, &symbols).map_err(|e| broken(e.to_string()))?;
     let value = |e: Extent| e.value(&sizes).unwrap_or(0);
     let bytes = |p: &Port| p.dims.iter().map(|&d| value(d)).product::<i64>() as usize * p.elem_size;
     for (port, dims) in program.inputs.iter().zip(dims) {

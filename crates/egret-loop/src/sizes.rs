@@ -1,6 +1,7 @@
 //! Sizes: numbers that a program knows when its run begins, from the dims of its inputs.
 //!
-//! For example, a model whose input is of `f32[N, 3, 8]` has the sizes `s0 = dim 0 of input 0` and `s1 = s0 * 96`, the bytes of that input.
+//! For example, a model whose input is of `f32[N, 3, 8]` has the symbol `N`, dim 0 of input 0, and the size
+//! `mul N, 96`, the bytes of that input.
 //! Sizes are computed in order, exactly; none is negative. A run in which one has no value fails before its first call.
 
 use crate::ir::{BrokenRule, Program, Storage};
@@ -22,16 +23,22 @@ impl fmt::Debug for SizeId {
     }
 }
 
+/// A free dim of a program, which an input's dims tell.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Symbol {
+    /// Its name in the model.
+    pub name: String,
+    /// The input that tells it.
+    pub input: usize,
+    /// The axis there.
+    pub axis: usize,
+}
+
 /// How a size is known; operands are earlier sizes.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Size {
-    /// A dim of an input.
-    Dim {
-        /// Which input.
-        input: usize,
-        /// Which axis.
-        axis: usize,
-    },
+    /// The value of a symbol of the program.
+    Symbol(usize),
     /// A constant.
     Const(i64),
     /// An operation on two others.
@@ -178,16 +185,16 @@ impl fmt::Display for NoValue {
     }
 }
 
-/// The values of a program's sizes, given the dims of its inputs.
+/// The values of sizes, given those of the symbols.
 ///
 /// # Errors
 /// The first size that has no value.
-pub fn values(sizes: &[Size], dim: impl Fn(usize, usize) -> Option<i64>) -> Result<Vec<i64>, NoValue> {
+pub fn values(sizes: &[Size], symbols: &[i64]) -> Result<Vec<i64>, NoValue> {
     let mut values: Vec<i64> = Vec::with_capacity(sizes.len());
     for (i, size) in sizes.iter().enumerate() {
         let of = |s: SizeId| values.get(s.0 as usize).copied();
         let value = match *size {
-            Size::Dim { input, axis } => dim(input, axis).filter(|d| *d >= 0),
+            Size::Symbol(i) => symbols.get(i).copied().filter(|d| *d >= 0),
             Size::Const(c) => Some(c).filter(|c| *c >= 0),
             Size::Op(op, a, b) => of(a).zip(of(b)).and_then(|(a, b)| op.apply(a, b)),
         };
@@ -204,14 +211,18 @@ pub fn values(sizes: &[Size], dim: impl Fn(usize, usize) -> Option<i64>) -> Resu
 pub fn check(program: &Program) -> Result<(), BrokenRule> {
     let broken = |what: String| Err(BrokenRule(what));
     let known = |s: SizeId, of: usize| (s.0 as usize) < of;
+    for Symbol { name, input, axis } in &program.symbols {
+        let dims = program.inputs.get(*input).map(|p| &p.dims);
+        if dims.is_none_or(|d| *axis >= d.len()) {
+            return broken(format!("`{name}` is dim {axis} of input {input}, which has none"));
+        }
+    }
     for (i, size) in program.sizes.iter().enumerate() {
         match *size {
-            Size::Dim { input, axis } => {
-                let dims = program.inputs.get(input).map(|p| &p.dims);
-                if dims.is_none_or(|d| axis >= d.len()) {
-                    return broken(format!("s{i} is dim {axis} of input {input}, which has none"));
-                }
+            Size::Symbol(n) if n >= program.symbols.len() => {
+                return broken(format!("s{i} is symbol {n}, which there is not"));
             }
+            Size::Symbol(_) => {}
             Size::Op(_, a, b) if !known(a, i) || !known(b, i) => {
                 return broken(format!("s{i} is made of a size that is not known yet"));
             }
@@ -248,8 +259,8 @@ mod tests {
     #[test]
     fn sizes_are_exact_or_have_no_value() {
         let s = SizeId;
-        let sizes = |op, a, b| [Size::Dim { input: 0, axis: 1 }, Size::Const(a), Size::Op(op, s(0), s(b))];
-        let of = |op, x: i64, c| values(&sizes(op, c, 1), |_, axis| (axis == 1).then_some(x)).map(|v| v[2]);
+        let sizes = |op, a, b| [Size::Symbol(1), Size::Const(a), Size::Op(op, s(0), s(b))];
+        let of = |op, x: i64, c| values(&sizes(op, c, 1), &[9, x]).map(|v| v[2]);
         assert_eq!(of(SizeOp::Mul, 7, 12), Ok(84));
         assert_eq!(of(SizeOp::Mul, i64::MAX, 2), Err(NoValue(s(2))));
         assert_eq!(of(SizeOp::Sub, 3, 4), Err(NoValue(s(2))));
@@ -258,9 +269,9 @@ mod tests {
         assert_eq!((of(SizeOp::CeilDiv, 8, 4), of(SizeOp::Mod, 7, 4)), (Ok(2), Ok(3)));
         assert_eq!((of(SizeOp::Broadcast, 7, 1), of(SizeOp::Broadcast, 1, 5)), (Ok(7), Ok(5)));
         assert_eq!(of(SizeOp::Broadcast, 7, 5), Err(NoValue(s(2))));
-        // A dim that is negative, and an input that is not given.
+        // A symbol that is negative, and one that is not given.
         assert_eq!(of(SizeOp::Add, -1, 5), Err(NoValue(s(0))));
-        assert_eq!(values(&[Size::Dim { input: 0, axis: 0 }], |_, _| None), Err(NoValue(s(0))));
+        assert_eq!(values(&[Size::Symbol(0)], &[]), Err(NoValue(s(0))));
     }
 
     /// A program of `y[i] = x[i] + w[i % 3]` for an input of so many rows of 3 elements, two rows at a time and then one.
@@ -298,8 +309,9 @@ mod tests {
             name: "rows".into(),
             inputs: vec![port("x")],
             outputs: vec![port("y")],
+            symbols: vec![Symbol { name: "N".into(), input: 0, axis: 0 }],
             sizes: vec![
-                Size::Dim { input: 0, axis: 0 },
+                Size::Symbol(0),
                 Size::Const(2),
                 Size::Op(SizeOp::FloorDiv, s(0), s(1)),
                 Size::Op(SizeOp::Mul, s(2), s(1)),
@@ -353,7 +365,8 @@ mod tests {
             check(&program).expect_err("a rule is broken").0
         };
         assert_eq!(check(&rows()), Ok(()));
-        assert!(broken(&|p| p.sizes[0] = Size::Dim { input: 1, axis: 0 }).contains("dim 0 of input 1"));
+        assert!(broken(&|p| p.symbols[0].input = 1).contains("`N` is dim 0 of input 1"));
+        assert!(broken(&|p| p.sizes[0] = Size::Symbol(1)).contains("s0 is symbol 1"));
         assert!(broken(&|p| p.sizes[2] = Size::Op(SizeOp::Add, SizeId(2), SizeId(0))).contains("s2"));
         assert!(broken(&|p| p.sizes[1] = Size::Const(-1)).contains("s1 is -1"));
         assert!(broken(&|p| p.buffers[0].times = Some(SizeId(11))).contains("s11 is no size"));

@@ -1,8 +1,9 @@
 //! The C ABI of a compiled model: the structs, function types and error codes that generated code, the C header
 //! (`crates/egret/src/templates/egret_abi.h`) and the Rust wrapper share. Only 64-bit targets.
 //!
-//! A model `m` exports four symbols:
-//! - `m_plan(dims, ndims, out)`: arena bytes and output shapes. Every dim is constant today: `ndims` must be 0.
+//! A model `m` exports five symbols:
+//! - `m_plan(dims, ndims, out)`: arena bytes for these values of the model's free dims ([`Info::symbols`]; none: `ndims` is 0).
+//! - `m_shape(dims, ndims, output, to)`: the dims of an output, for such values.
 //! - `m_bind(w, data, len)`: checks the CPU and the weights, fills `w`. `data` = NULL for embedded weights.
 //! - `m_run(w, in, out, arena, arena_len, env)`: checks everything, then computes. Re-entrant; no state of its own.
 //!   What it writes (outputs, the first `arena_bytes` of the arena) must share no byte with anything else that it is given.
@@ -12,7 +13,7 @@ use std::ffi::{c_char, c_void};
 use std::fmt;
 
 /// Version of everything in this file; in [`Info::abi_version`].
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Alignment in bytes of the arena and of a weights payload.
 pub const ALIGN: usize = 64;
@@ -37,12 +38,24 @@ pub struct Tensor {
 pub struct Port {
     /// ONNX name, NUL-terminated UTF-8.
     pub name: *const c_char,
-    /// `rank` dims.
+    /// `rank` dims; a negative one is free: `m_shape` tells those of outputs.
     pub dims: *const i64,
     /// Number of axes.
     pub rank: u32,
     /// Element type: the number of ONNX's `TensorProto.DataType`.
     pub dtype: u32,
+}
+
+/// A free dim of the model: a run reads its value off an input.
+#[repr(C)]
+#[derive(Copy, Clone, Debug)]
+pub struct Symbol {
+    /// Its name in the ONNX model, NUL-terminated UTF-8.
+    pub name: *const c_char,
+    /// The input that tells it.
+    pub input: u32,
+    /// The axis there.
+    pub axis: u32,
 }
 
 /// What `m_plan` fills in.
@@ -121,7 +134,7 @@ pub struct Info {
     pub target: *const c_char,
     /// Compiler and its version.
     pub producer: *const c_char,
-    /// Arena bytes.
+    /// Arena bytes; of a model with free dims those that any run needs, and `m_plan` tells the rest.
     pub arena_bytes: u64,
     /// Bytes of the weights payload.
     pub weights_bytes: u64,
@@ -134,6 +147,12 @@ pub struct Info {
     /// For each kernel that may fail with [`Code::Index`] the ONNX nodes whose work it does (`Gather:/emb`, separated by
     /// commas), as far as known; NULL for any other.
     pub nodes: *const *const c_char,
+    /// The free dims, in the order in which `m_plan` and `m_shape` take their values.
+    pub symbols: *const Symbol,
+    /// How many free dims there are.
+    pub n_symbols: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
 // SAFETY: constant data of a model, never written after loading.
@@ -165,6 +184,8 @@ impl fmt::Display for BadIndex {
 
 /// `m_plan`.
 pub type PlanFn = unsafe extern "C" fn(dims: *const i64, ndims: usize, out: *mut Plan) -> i32;
+/// `m_shape`: `to` has room for the dims of output number `output`.
+pub type ShapeFn = unsafe extern "C" fn(dims: *const i64, ndims: usize, output: u64, to: *mut i64) -> i32;
 /// `m_bind`.
 pub type BindFn = unsafe extern "C" fn(weights: *mut Weights, data: *const c_void, len: usize) -> i32;
 /// `m_run`.
@@ -228,17 +249,19 @@ pub enum Code {
     Unbound = 9,
     /// The value of an input is not the one it was bound to at compile time.
     BoundValue = 10,
-    /// `m_plan` was given a wrong number of dims.
+    /// `m_plan` or `m_shape` was given a wrong number of dims, or no output has this number.
     Dims = 11,
     /// An index in the data is outside its axis, or a length (`index`: the kernel). The arena begins with a [`BadIndex`].
     Index = 12,
     /// An output, or the arena (`index`: the number of tensors), shares memory with something else that the run was given.
     Overlap = 13,
+    /// The free dims make a size that no number of 63 bits holds, or that no model has: dims that do not broadcast, say.
+    Sizes = 14,
 }
 
 impl Code {
     /// Every code.
-    pub const ALL: [Code; 13] = [
+    pub const ALL: [Code; 14] = [
         Code::Null,
         Code::Dtype,
         Code::Rank,
@@ -252,6 +275,7 @@ impl Code {
         Code::Dims,
         Code::Index,
         Code::Overlap,
+        Code::Sizes,
     ];
 
     /// The return value for this code.

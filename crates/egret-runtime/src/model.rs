@@ -37,8 +37,28 @@ pub struct Port {
     pub name: String,
     /// The number of the dtype in ONNX.
     pub dtype: u32,
-    /// Dims.
+    /// Dims; a negative one is free.
     pub dims: Vec<i64>,
+}
+
+/// A free dim of a compiled model, told by an input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Symbol {
+    /// Its name in the ONNX model.
+    pub name: String,
+    /// The input.
+    pub input: usize,
+    /// The axis there.
+    pub axis: usize,
+}
+
+/// What a run on inputs of certain dims needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Needs {
+    /// Bytes of its arena.
+    pub arena_bytes: usize,
+    /// Dims of its outputs.
+    pub outputs: Vec<Vec<i64>>,
 }
 
 /// A tensor to read.
@@ -57,6 +77,8 @@ pub struct Input<'a> {
 pub struct Symbols {
     /// `m_plan`.
     pub plan: abi::PlanFn,
+    /// `m_shape`.
+    pub shape: abi::ShapeFn,
     /// `m_bind`.
     pub bind: abi::BindFn,
     /// `m_run`.
@@ -71,6 +93,7 @@ pub struct Model {
     weights: abi::Weights,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
+    symbols_of: Vec<Symbol>,
     kernels: Vec<String>,
     /// The ONNX nodes of the kernels that may fail; empty for others.
     nodes: Vec<String>,
@@ -104,18 +127,34 @@ impl Model {
             )));
         }
         // SAFETY: counts and pointers of one info belong together.
-        let (inputs, outputs, kernels, nodes) = unsafe {
+        let (inputs, outputs, free, kernels, nodes) = unsafe {
             let texts = |start| slice(start, info.n_kernels).iter().map(|&p| text(p)).collect();
             let (kernels, nodes) = (texts(info.kernels), texts(info.nodes));
-            (ports(info.inputs, info.n_inputs), ports(info.outputs, info.n_outputs), kernels, nodes)
+            let symbol = |s: &abi::Symbol| Symbol {
+                name: text(s.name),
+                input: s.input as usize,
+                axis: s.axis as usize,
+            };
+            let free = slice(info.symbols, info.n_symbols).iter().map(symbol).collect();
+            let outputs = ports(info.outputs, info.n_outputs);
+            (ports(info.inputs, info.n_inputs), outputs, free, kernels, nodes)
         };
         let mut bound = abi::Weights { data: std::ptr::null(), len: 0, check: 0 };
         let (data, len) =
             weights.as_ref().map_or((std::ptr::null(), 0), |w| (w.as_ptr().cast::<c_void>(), w.len()));
         // SAFETY: `data` is `len` readable bytes that live in the model as long as it does.
         let code_value = unsafe { (symbols.bind)(&mut bound, data, len) };
-        let model =
-            Model { symbols, weights: bound, inputs, outputs, kernels, nodes, _file: weights, _code: code };
+        let model = Model {
+            symbols,
+            weights: bound,
+            inputs,
+            outputs,
+            symbols_of: free,
+            kernels,
+            nodes,
+            _file: weights,
+            _code: code,
+        };
         model.check(code_value, &[])?;
         Ok(model)
     }
@@ -130,12 +169,48 @@ impl Model {
         &self.outputs
     }
 
+    /// Its free dims: runs read their values off the inputs.
+    pub fn symbols(&self) -> &[Symbol] {
+        &self.symbols_of
+    }
+
+    /// What a run on inputs of these dims needs.
+    ///
+    /// # Errors
+    /// Dims that the model cannot be run with.
+    pub fn needs(&self, dims: &[&[i64]]) -> Result<Needs, CallError> {
+        let of = |s: &Symbol| {
+            let dim = dims.get(s.input).and_then(|d| d.get(s.axis)).copied();
+            dim.ok_or_else(|| {
+                let port = self.inputs.get(s.input).map_or("", |p| &p.name);
+                CallError::Load(format!("the input `{port}` has no axis {}, which tells `{}`", s.axis, s.name))
+            })
+        };
+        let values = self.symbols_of.iter().map(of).collect::<Result<Vec<i64>, _>>()?;
+        let mut plan =
+            abi::Plan { arena_bytes: 0, outputs: std::ptr::null(), n_outputs: 0, reserved: 0 };
+        // SAFETY: as many values as the model has symbols.
+        self.check(unsafe { (self.symbols.plan)(values.as_ptr(), values.len(), &mut plan) }, &[])?;
+        let mut outputs = vec![];
+        for (i, port) in self.outputs.iter().enumerate() {
+            let mut dims = vec![0; port.dims.len()];
+            // SAFETY: as above, and there is room for all dims of this output. An output without any has nothing written.
+            let code = unsafe {
+                let to = if dims.is_empty() { [0].as_mut_ptr() } else { dims.as_mut_ptr() };
+                (self.symbols.shape)(values.as_ptr(), values.len(), i as u64, to)
+            };
+            self.check(code, &[])?;
+            outputs.push(dims);
+        }
+        Ok(Needs { arena_bytes: usize::try_from(plan.arena_bytes).unwrap_or(usize::MAX), outputs })
+    }
+
     /// Names of the kernels, in the order they run.
     pub fn kernels(&self) -> &[String] {
         &self.kernels
     }
 
-    /// Bytes of arena that a run needs.
+    /// Bytes of arena that any run needs; where dims are free, [`Model::needs`] tells the rest.
     pub fn arena_bytes(&self) -> usize {
         // SAFETY: kept alive by `_code`.
         usize::try_from(unsafe { (*self.symbols.info).arena_bytes }).unwrap_or(usize::MAX)
@@ -147,9 +222,13 @@ impl Model {
         unsafe { (*self.symbols.info).weights_bytes }
     }
 
-    /// An arena for one run at a time.
+    /// An arena for one run at a time, where no dim is free.
     pub fn new_arena(&self) -> Result<AlignedBytes, CallError> {
-        let len = self.arena_bytes();
+        self.arena_of(self.arena_bytes())
+    }
+
+    /// An arena of so many bytes.
+    pub fn arena_of(&self, len: usize) -> Result<AlignedBytes, CallError> {
         AlignedBytes::zeroed(len).ok_or_else(|| {
             CallError::Memory(format!(
                 "not enough memory: the values between inputs and outputs need {len} bytes; give smaller inputs or dims"
@@ -213,21 +292,26 @@ impl Model {
                 dtype: t.dtype,
             })
             .collect();
+        let mut needs = None;
+        if !self.symbols_of.is_empty() {
+            let dims: Vec<&[i64]> = inputs.iter().map(|i| i.dims).collect();
+            needs = Some(self.needs(&dims)?);
+        }
         let mut outs = vec![];
-        for (bytes, port) in outputs.iter_mut().zip(&self.outputs) {
-            if port.bytes() != Some(bytes.len()) {
+        for (i, (bytes, port)) in outputs.iter_mut().zip(&self.outputs).enumerate() {
+            let dims = needs.as_ref().map_or(&port.dims, |n| &n.outputs[i]);
+            let needed = bytes_of(dims, port.dtype);
+            if needed != Some(bytes.len()) {
                 return Err(CallError::Load(format!(
-                    "room of {} bytes for the output `{}` of {:?}",
+                    "room of {} bytes for the output `{}` of {needed:?}",
                     bytes.len(),
                     port.name,
-                    port.bytes()
                 )));
             }
-            let dims = port.dims.as_ptr();
             outs.push(abi::Tensor {
                 data: bytes.as_mut_ptr().cast(),
-                dims,
-                rank: port.dims.len() as u32,
+                dims: dims.as_ptr(),
+                rank: dims.len() as u32,
                 dtype: port.dtype,
             });
         }
@@ -265,13 +349,16 @@ impl Model {
             Code::Dtype => format!("the {tensor} has the wrong dtype"),
             Code::Rank => format!("the {tensor} has the wrong number of dims"),
             Code::Dim => format!("the {tensor} has the wrong size at axis {axis}"),
-            Code::Arena => format!("the arena is smaller than {} bytes", self.arena_bytes()),
+            Code::Arena => "the arena is smaller than the run needs".into(),
             Code::Align => "arena, weights or a tensor is misaligned".into(),
             Code::Weights => "the weights are cut off, or belong to another model; use the .weights file of the same compilation".into(),
             Code::Cpu => "this CPU lacks an instruction set that the code needs; compile with another --target".into(),
             Code::Unbound => "the weights are not bound".into(),
             Code::BoundValue => format!("the {tensor} has another value than it was bound to at compile time"),
             Code::Dims => "a wrong number of dims".into(),
+            Code::Sizes => "the free dims have values that the model cannot be run with: sizes that do not fit one another, or that no \
+                memory has"
+                .into(),
             Code::Overlap => {
                 let tensor = port(i).unwrap_or_else(|| "arena".into());
                 format!("the {tensor} shares memory with an input, an output, the arena or the weights")
@@ -297,10 +384,19 @@ fn bad_index(arena: &[u8]) -> String {
 }
 
 impl Port {
-    /// Bytes of a dense tensor of this type.
+    /// Bytes of a dense tensor of this type; none where a dim is free.
     pub fn bytes(&self) -> Option<usize> {
-        self.dims.iter().try_fold(dtype_size(self.dtype)?, |a, &d| a.checked_mul(usize::try_from(d).ok()?))
+        bytes_of(&self.dims, self.dtype)
     }
+
+    /// The same of such a type with other dims.
+    pub fn bytes_with(&self, dims: &[i64]) -> Option<usize> {
+        bytes_of(dims, self.dtype)
+    }
+}
+
+fn bytes_of(dims: &[i64], dtype: u32) -> Option<usize> {
+    dims.iter().try_fold(dtype_size(dtype)?, |a, &d| a.checked_mul(usize::try_from(d).ok()?))
 }
 
 /// Bytes of an element by the number of its dtype; strings have no place in compiled code.
@@ -361,6 +457,7 @@ pub unsafe fn load(library: &Path, name: &str, weights: Option<&Path>) -> Result
         let lib = libloading::Library::new(library).map_err(failed)?;
         let symbols = Symbols {
             plan: *lib.get(format!("{name}_plan\0").as_bytes()).map_err(failed)?,
+            shape: *lib.get(format!("{name}_shape\0").as_bytes()).map_err(failed)?,
             bind: *lib.get(format!("{name}_bind\0").as_bytes()).map_err(failed)?,
             run: *lib.get(format!("{name}_run\0").as_bytes()).map_err(failed)?,
             info: *lib.get(format!("{name}_info\0").as_bytes()).map_err(failed)?,

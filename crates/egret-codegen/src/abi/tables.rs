@@ -1,11 +1,12 @@
 //! The constant data of a model: its description ([`egret_runtime::abi::Info`]) and the tables that `run` walks.
 
 use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module};
-use egret_loop::{Arg, Port, Storage};
+use egret_loop::{Arg, Extent, Port, Repeat, Storage};
 use egret_runtime::abi;
 use std::mem::{offset_of, size_of};
 
 use crate::abi::flow;
+use crate::abi::sizes::Sizes;
 use crate::error::{CodegenError, Result, broken};
 use crate::output::Output;
 
@@ -13,7 +14,7 @@ use crate::output::Output;
 pub(crate) mod limit {
     /// Its data's address has none of these bits.
     pub const ALIGN_MASK: i32 = 0;
-    /// Bytes of its data.
+    /// Bytes of its data; a [word](crate::abi::sizes).
     pub const BYTES: i32 = 8;
     /// The bytes that it must have, or NULL.
     pub const BOUND: i32 = 16;
@@ -33,16 +34,24 @@ pub(crate) mod call {
     pub const ARG_LIST: i32 = 24;
     /// Bytes of an entry.
     pub const SIZE: i64 = 32;
+    /// How many times it runs, a [word](crate::abi::sizes): in programs that have sizes.
+    pub const RUNS: i32 = 32;
+    /// Bytes of an entry there.
+    pub const SIZED: i64 = 40;
 }
 
 /// An argument of a kernel run.
 pub(crate) mod arg {
     /// Which memory: inputs, then outputs, then the arena, then the weights.
     pub const MEMORY: i32 = 0;
-    /// Byte offset.
+    /// Byte offset, a [word](crate::abi::sizes).
     pub const OFFSET: i32 = 8;
     /// Bytes of an entry.
     pub const SIZE: i64 = 16;
+    /// Bytes from one run of a call that repeats to the next: in programs that have sizes.
+    pub const STRIDE: i32 = 16;
+    /// Bytes of an entry there.
+    pub const SIZED: i64 = 24;
 }
 
 /// The data of a model and where in it things are.
@@ -59,6 +68,10 @@ pub(crate) struct Tables {
     pub steps: (i64, usize),
     /// Most arguments of a call.
     pub max_args: usize,
+    /// What a run knows when it begins, if there are any.
+    pub sizes: Option<Sizes>,
+    /// Bytes of the arena.
+    pub arena: Extent,
     /// BLAKE3 of the weights.
     pub weights_hash: [u8; 32],
     /// See [`abi::weights_check`].
@@ -109,11 +122,14 @@ impl Blob {
     }
 }
 
-fn bytes_of(port: &Port) -> Result<u64> {
+fn bytes_of(port: &Port, sizes: &mut Sizes) -> Result<Extent> {
     let too_large =
         || CodegenError::Unsupported(format!("`{}` has a shape too large for memory", port.name));
-    let elems = port.dims.iter().try_fold(1u64, |n, d| n.checked_mul(u64::try_from(*d).ok()?));
-    elems.and_then(|n| n.checked_mul(port.elem_size as u64)).filter(|n| *n < 1 << 62).ok_or_else(too_large)
+    let elems = port.dims.iter().filter_map(|d| d.as_const());
+    let elems = elems.into_iter().try_fold(1u64, |n, d| n.checked_mul(u64::try_from(d).ok()?));
+    let bytes = elems.and_then(|n| n.checked_mul(port.elem_size as u64)).filter(|n| *n < 1 << 62);
+    let free = port.dims.iter().filter(|d| d.as_const().is_none());
+    free.copied().try_fold(Extent::Const(bytes.ok_or_else(too_large)? as i64), |n, d| sizes.mul(n, d))
 }
 
 impl Tables {
@@ -134,11 +150,13 @@ impl Tables {
                 port.dims.len()
             )));
         }
+        let mut sizes = Sizes::of(program)?;
+        let sized = !program.sizes.is_empty();
         let mut plain = Blob::default();
         let mut tables = Blob::default();
         for port in &ports {
             let name = plain.string(&port.name);
-            let dims = plain.words(port.dims.iter().copied());
+            let dims = plain.words(port.dims.iter().map(|d| Sizes::word(*d)));
             tables.pointer(name);
             tables.pointer(dims);
             tables.half(port.dims.len() as u32);
@@ -147,19 +165,19 @@ impl Tables {
         debug_assert_eq!(tables.bytes.len(), ports.len() * size_of::<abi::Port>());
         let limits = tables.align();
         for port in &ports {
-            let bytes = bytes_of(port)?;
+            let bytes = bytes_of(port, &mut sizes)?;
             let align = 1u64 << port.elem_size.trailing_zeros().min(3);
             tables.word(align - 1);
-            tables.word(bytes);
+            tables.word(Sizes::word(bytes) as u64);
             match &port.bound {
-                Some(bound) if bound.len() as u64 != bytes => {
+                Some(bound) if bytes != Extent::Const(bound.len() as i64) => {
                     return Err(broken(format!(
                         "`{}` is bound to {} bytes and has {bytes}",
                         port.name,
                         bound.len()
                     )));
                 }
-                Some(bound) if bytes > 0 => {
+                Some(bound) if !bound.is_empty() => {
                     let at = plain.align();
                     plain.bytes.extend(bound);
                     tables.pointer(at);
@@ -167,25 +185,37 @@ impl Tables {
                 _ => tables.word(0),
             }
         }
-        for bytes in [program.arena_bytes, program.weights.len()] {
+        let constant = |n: usize| Extent::Const(n as i64);
+        let arena_bytes = program.arena_size.map_or(constant(program.arena_bytes), Extent::Size);
+        for bytes in [arena_bytes, constant(program.weights.len())] {
             tables.word(abi::ALIGN as u64 - 1);
-            tables.word(bytes as u64);
+            tables.word(Sizes::word(bytes) as u64);
             tables.word(0);
         }
         let calls = tables.align();
         let arena = ports.len() as i64;
-        let place = |a: &Arg| {
+        // An argument of a call: its memory and byte offset, and the bytes from one run to the next.
+        let place = |a: &Arg, repeat: Option<Repeat>, sizes: &mut Sizes| -> Result<([i64; 2], i64)> {
             let buffer = program
                 .buffers
                 .get(a.buffer.0 as usize)
                 .ok_or_else(|| broken(format!("there is no {}", a.buffer)))?;
             let (memory, offset) = match buffer.storage {
-                Storage::Input(i) => (i as i64, 0),
-                Storage::Output(i) => ((program.inputs.len() + i) as i64, 0),
-                Storage::Arena(o) => (arena, o),
-                Storage::Weights(o) => (arena + 1, o),
+                Storage::Input(i) => (i as i64, constant(0)),
+                Storage::Output(i) => ((program.inputs.len() + i) as i64, constant(0)),
+                Storage::Arena(o) => (arena, constant(o)),
+                Storage::ArenaAt(o) => (arena, Extent::Size(o)),
+                Storage::Weights(o) => (arena + 1, constant(o)),
             };
-            Ok([memory, (offset + a.offset * buffer.elem.size()) as i64])
+            let mut offset = sizes.add(offset, constant(a.offset * buffer.elem.size()))?;
+            let mut stride = 0;
+            if let (Some(repeat), Some(_)) = (repeat, buffer.times) {
+                let unit = buffer.len * buffer.elem.size();
+                let first = sizes.mul(repeat.first, constant(unit))?;
+                offset = sizes.add(offset, first)?;
+                stride = (unit * repeat.step) as i64;
+            }
+            Ok(([memory, Sizes::word(offset)], stride))
         };
         for call in &program.calls {
             let index = call.kernel.0 as usize;
@@ -195,15 +225,36 @@ impl Tables {
             if kernel.params.len() != call.args.len() {
                 return Err(broken(format!("{} arguments for kernel {}", call.args.len(), kernel.name)));
             }
-            let list: Vec<_> = call.args.iter().map(place).collect::<Result<Vec<_>>>()?;
-            let list = plain.words(list.into_iter().flatten());
+            let mut list = vec![];
+            for arg in &call.args {
+                let (place, stride) = place(arg, call.repeat, &mut sizes)?;
+                list.extend(place);
+                list.extend(sized.then_some(stride));
+            }
+            let list = plain.words(list);
             tables.function(*id);
             tables.word(kernel.tasks.max(1) as u64);
             tables.word(call.args.len() as u64);
             tables.pointer(list);
+            match call.repeat {
+                Some(_) if !sized => return Err(broken("a call that repeats in a program without sizes")),
+                Some(repeat) => tables.word(Sizes::word(Extent::Size(repeat.runs)) as u64),
+                None if sized => tables.word(1),
+                None => {}
+            }
         }
-        let words = flow::table(program, place)?;
+        let words = flow::table(program, |a| match place(a, None, &mut sizes)? {
+            ([_, ..0], _) => Err(broken("a condition whose place is not known")),
+            (place, _) => Ok(place),
+        })?;
         let steps = (tables.words(words.iter().copied()) as i64, words.len());
+        let symbols = tables.align();
+        for symbol in &program.symbols {
+            let name = plain.string(&symbol.name);
+            tables.pointer(name);
+            tables.half(symbol.input as u32);
+            tables.half(symbol.axis as u32);
+        }
         let names = tables.align();
         for call in &program.calls {
             let name = plain.string(&program.kernels[call.kernel.0 as usize].name);
@@ -252,8 +303,12 @@ impl Tables {
         info.word(weights_check);
         info.bytes.extend(weights_hash);
         info.bytes.extend(out.options.model_hash);
-        in_tables.push((info.bytes.len(), nodes));
-        info.word(0);
+        for at in [nodes, symbols] {
+            in_tables.push((info.bytes.len(), at));
+            info.word(0);
+        }
+        info.half(program.symbols.len() as u32);
+        info.half(0);
         debug_assert_eq!(info.bytes.len(), size_of::<abi::Info>());
         debug_assert_eq!(in_tables[0].0, offset_of!(abi::Info, inputs));
         let info = out.data("info", Linkage::Export, info, Some(plain), Some((tables, in_tables)))?;
@@ -266,6 +321,8 @@ impl Tables {
             calls: calls as i64,
             steps,
             max_args,
+            sizes: sized.then_some(sizes),
+            arena: arena_bytes,
             weights_hash,
             weights_check,
         })

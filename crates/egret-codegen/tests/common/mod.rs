@@ -34,7 +34,7 @@ pub fn program(kernel: Kernel, storages: &[Storage], arena_bytes: usize, weights
                 assert_eq!(*at, p.outputs.len(), "outputs in order");
                 p.outputs.push(port(&format!("y{i}"), param.elem, param.len));
             }
-            Storage::Arena(_) | Storage::Weights(_) => {}
+            Storage::Arena(_) | Storage::ArenaAt(_) | Storage::Weights(_) => {}
         }
     }
     let args = (0..storages.len()).map(|i| Arg { buffer: BufferId(i as u32), offset: 0 }).collect();
@@ -52,17 +52,23 @@ pub fn lines(bytes: usize) -> Vec<Line> {
     vec![Line([0xa5; 64]); bytes.div_ceil(64).max(1)]
 }
 
-pub fn bytes_of(p: &Port) -> usize {
-    p.dims.iter().product::<i64>() as usize * p.elem_size
+pub fn bytes_of(p: &Port, dims: &[i64]) -> usize {
+    dims.iter().product::<i64>() as usize * p.elem_size
 }
 
-pub fn tensor(p: &Port, data: *mut u8) -> abi::Tensor {
+/// A tensor of a port, with these dims.
+pub fn tensor(p: &Port, dims: &[i64], data: *mut u8) -> abi::Tensor {
     abi::Tensor {
         data: data.cast(),
-        dims: p.dims.as_ptr(),
-        rank: p.dims.len() as u32,
+        dims: dims.as_ptr(),
+        rank: dims.len() as u32,
         dtype: p.onnx_dtype as u32,
     }
+}
+
+/// The dims of a program's inputs or outputs, all constant.
+pub fn dims_of(ports: &[Port]) -> Vec<Vec<i64>> {
+    ports.iter().map(|p| p.const_dims().expect("constant dims")).collect()
 }
 
 /// Runs `body` for all chunks, last first.
@@ -97,8 +103,20 @@ pub fn run_status(
     inputs: &[&[u8]],
     env: *const abi::Env,
 ) -> (i32, Vec<Vec<u8>>, Vec<Line>) {
+    let (ins, outs) = (dims_of(&program.inputs), dims_of(&program.outputs));
+    run_sized(code, program, inputs, (&ins, &outs, program.arena_bytes), env)
+}
+
+/// As [`run_status`], with dims of the inputs and outputs, and bytes of the arena.
+pub fn run_sized(
+    code: &Jit,
+    program: &Program,
+    inputs: &[&[u8]],
+    (in_dims, out_dims, arena): (&[Vec<i64>], &[Vec<i64>], usize),
+    env: *const abi::Env,
+) -> (i32, Vec<Vec<u8>>, Vec<Line>) {
     let weights = bind(code);
-    let mut arena = lines(program.arena_bytes);
+    let mut arena = lines(arena);
     // Tensors need the alignment of their elements only, but `Vec<u8>` promises none.
     let aligned: Vec<Vec<Line>> = inputs
         .iter()
@@ -109,11 +127,12 @@ pub fn run_status(
             copy
         })
         .collect();
-    let tensors: Vec<_> =
-        program.inputs.iter().zip(&aligned).map(|(p, d)| tensor(p, d.as_ptr() as *mut u8)).collect();
-    let mut results: Vec<Vec<Line>> = program.outputs.iter().map(|p| lines(bytes_of(p))).collect();
-    let mut outs: Vec<_> =
-        program.outputs.iter().zip(&mut results).map(|(p, d)| tensor(p, d.as_mut_ptr().cast())).collect();
+    let ins = program.inputs.iter().zip(in_dims).zip(&aligned);
+    let tensors: Vec<_> = ins.map(|((p, dims), d)| tensor(p, dims, d.as_ptr() as *mut u8)).collect();
+    let sizes: Vec<usize> = program.outputs.iter().zip(out_dims).map(|(p, d)| bytes_of(p, d)).collect();
+    let mut results: Vec<Vec<Line>> = sizes.iter().map(|&n| lines(n)).collect();
+    let outs = program.outputs.iter().zip(out_dims).zip(&mut results);
+    let mut outs: Vec<_> = outs.map(|((p, dims), d)| tensor(p, dims, d.as_mut_ptr().cast())).collect();
     // SAFETY: all pointers are valid for what the program's ports say.
     let status = unsafe {
         code.run()(
@@ -125,11 +144,11 @@ pub fn run_status(
             env,
         )
     };
-    let bytes = |(p, d): (&Port, &Vec<Line>)| {
+    let bytes = |(&n, d): (&usize, &Vec<Line>)| {
         let flat: Vec<u8> = d.iter().flat_map(|l| l.0).collect();
-        flat[..bytes_of(p)].to_vec()
+        flat[..n].to_vec()
     };
-    (status, program.outputs.iter().zip(&results).map(bytes).collect(), arena)
+    (status, sizes.iter().zip(&results).map(bytes).collect(), arena)
 }
 
 /// Are two elements the same, any NaN for any other? Under flush a subnormal is a zero of its sign: minima and maxima may copy it.

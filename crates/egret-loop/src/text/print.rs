@@ -23,6 +23,9 @@ pub(super) fn program(p: &Program, out: &mut String) {
             out.push('\n');
         }
     }
+    for s in &p.symbols {
+        put!(out, "  symbol {:?} = dim {} of input {}\n", s.name, s.axis, s.input);
+    }
     for (i, s) in p.sizes.iter().enumerate() {
         put!(out, "  size s{i} = {}\n", size(s));
     }
@@ -72,7 +75,7 @@ pub(super) fn program(p: &Program, out: &mut String) {
 
 fn size(size: &Size) -> String {
     match *size {
-        Size::Dim { input, axis } => format!("dim {axis} of input {input}"),
+        Size::Symbol(i) => format!("symbol {i}"),
         Size::Const(c) => c.to_string(),
         Size::Op(op, a, b) => format!("{} {a}, {b}", op.name()),
     }

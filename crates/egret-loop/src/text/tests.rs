@@ -122,8 +122,9 @@ fn program() -> Program {
             },
             Guard { cond: Arg { buffer: BufferId(1), offset: 0 }, holds: true, calls: 0..2, repeats: true },
         ],
+        symbols: vec![Symbol { name: "N".into(), input: 0, axis: 1 }],
         sizes: vec![
-            Size::Dim { input: 0, axis: 1 },
+            Size::Symbol(0),
             Size::Const(32),
             Size::Op(SizeOp::CeilDiv, SizeId(0), SizeId(1)),
         ],
