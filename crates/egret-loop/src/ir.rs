@@ -9,7 +9,7 @@ pub use crate::elem::{Elem, number_bits};
 pub use crate::ops::{BinOp, Cmp, Half, Parity, UnOp};
 pub use crate::products::Products;
 pub use crate::scale::ScaleLimits;
-pub use crate::sizes::{Extent, Repeat, Size, SizeId, SizeOp, Symbol};
+pub use crate::sizes::{Extent, Repeat, Size, SizeId, SizeList, SizeOp, Symbol};
 pub use crate::ty::{BASE_VECTOR_BYTES, MAX_LANES, MAX_VECTOR_BYTES, Ty};
 use crate::weights::Weights;
 use std::fmt;

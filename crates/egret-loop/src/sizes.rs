@@ -5,6 +5,7 @@
 //! Sizes are computed in order, exactly; none is negative. A run in which one has no value fails before its first call.
 
 use crate::ir::{BrokenRule, Program, Storage};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// A size of a program: `s3`.
@@ -159,6 +160,66 @@ impl fmt::Display for Extent {
     }
 }
 
+/// Sizes under construction: an equal one is made once.
+#[derive(Clone, Debug, Default)]
+pub struct SizeList {
+    list: Vec<Size>,
+    known: BTreeMap<Size, SizeId>,
+}
+
+impl From<Vec<Size>> for SizeList {
+    fn from(list: Vec<Size>) -> SizeList {
+        let mut known = BTreeMap::new();
+        for (size, i) in list.iter().zip(0..) {
+            known.entry(*size).or_insert(SizeId(i));
+        }
+        SizeList { list, known }
+    }
+}
+
+impl SizeList {
+    /// The sizes, in order.
+    pub fn list(&self) -> &[Size] {
+        &self.list
+    }
+
+    /// A size.
+    pub fn size(&mut self, size: Size) -> SizeId {
+        *self.known.entry(size).or_insert_with(|| {
+            self.list.push(size);
+            SizeId(self.list.len() as u32 - 1)
+        })
+    }
+
+    /// An extent as a size.
+    pub fn named(&mut self, e: Extent) -> SizeId {
+        match e {
+            Extent::Const(c) => self.size(Size::Const(c)),
+            Extent::Size(s) => s,
+        }
+    }
+
+    /// The value of a symbol.
+    pub fn symbol(&mut self, i: usize) -> Extent {
+        Extent::Size(self.size(Size::Symbol(i)))
+    }
+
+    /// An operation on two extents; of constants a constant. Nothing where it has no value.
+    pub fn op(&mut self, op: SizeOp, a: Extent, b: Extent) -> Option<Extent> {
+        if let (Some(a), Some(b)) = (a.as_const(), b.as_const()) {
+            return Some(op.apply(a, b)?.into());
+        }
+        match (op, a.as_const(), b.as_const()) {
+            (SizeOp::Mul, Some(1), _) | (SizeOp::Add | SizeOp::Max, Some(0), _) => return Some(b),
+            (SizeOp::Mul | SizeOp::FloorDiv | SizeOp::CeilDiv, _, Some(1)) => return Some(a),
+            (SizeOp::Add | SizeOp::Sub | SizeOp::Max, _, Some(0)) => return Some(a),
+            _ => {}
+        }
+        let (a, b) = (self.named(a), self.named(b));
+        Some(Extent::Size(self.size(Size::Op(op, a, b))))
+    }
+}
+
 /// A call that runs several times, each time on the next units of its buffers ([`Buffer::times`](crate::Buffer::times)): run `i`
 /// begins at unit `first + i * step` of every buffer that has units, and at the begin of all others. Its runs are as independent of one
 /// another as the tasks of one run are.
@@ -173,6 +234,34 @@ pub struct Repeat {
     pub runs: SizeId,
     /// Units from one run to the next: those that the kernel works on; at least 1.
     pub step: usize,
+}
+
+/// An extent as an expression, in which symbols are spelt by `symbol`: `N * 3`. Nothing for what C and Rust have no operator for.
+pub fn expression(sizes: &[Size], e: Extent, symbol: &dyn Fn(usize) -> String) -> Option<String> {
+    let id = match e {
+        Extent::Const(c) => return Some(c.to_string()),
+        Extent::Size(id) => id,
+    };
+    let (op, a, b) = match *sizes.get(id.0 as usize)? {
+        Size::Symbol(i) => return Some(symbol(i)),
+        Size::Const(c) => return Some(c.to_string()),
+        Size::Op(op, a, b) => (op, a, b),
+    };
+    // An operand was made before what it is an operand of.
+    let spelt = |s: SizeId| {
+        let text = expression(sizes.get(..id.0 as usize)?, Extent::Size(s), symbol)?;
+        Some(if text.contains(' ') { format!("({text})") } else { text })
+    };
+    let (a, b) = (spelt(a)?, spelt(b)?);
+    let operator = match op {
+        SizeOp::Add => "+",
+        SizeOp::Sub => "-",
+        SizeOp::Mul => "*",
+        SizeOp::FloorDiv => "/",
+        SizeOp::Mod => "%",
+        SizeOp::CeilDiv | SizeOp::Min | SizeOp::Max | SizeOp::Broadcast => return None,
+    };
+    Some(format!("{a} {operator} {b}"))
 }
 
 /// A size that has no value.

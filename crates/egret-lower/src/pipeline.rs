@@ -3,6 +3,7 @@
 use crate::error::{Fault, LowerError, Refusal, Unsupported};
 use crate::kernels::{self, elementwise};
 use crate::options::LowerOptions;
+use crate::plan::units::{self, Units};
 use crate::plan::{constant_indices, decompose, fusion, half_floats, halo, legalize};
 use crate::program::context::{Ctx, SubOperand};
 use crate::remarks;
@@ -21,7 +22,8 @@ pub struct Lowered {
     pub nodes: Vec<Vec<NodeId>>,
 }
 
-/// Lower a graph of constant shapes to a program.
+/// Lower a graph to a program. Its dims are constant, or free in such a way that values are units which do not depend on one another
+/// (`plan/units.rs`).
 ///
 /// # Errors
 /// Every node that cannot be lowered, with the reason.
@@ -41,7 +43,7 @@ pub fn lower_traced(
 ) -> Result<Lowered, LowerError> {
     let prepared = prepare(graph)?;
     let (graph, origins) = (prepared.graph.as_ref(), prepared.origins);
-    let mut ctx = Ctx::new(graph, options)?;
+    let mut ctx = Ctx::new(graph, options, prepared.units)?;
     ctx.lower_sub_graph = sub_graph;
     let groups = groups(&mut ctx, prepared.refusals)?;
     copy_outputs(&mut ctx)?;
@@ -63,6 +65,8 @@ struct Prepared<'g> {
     graph: Cow<'g, Graph>,
     /// For each node that stands for a part of another one: that one, by its number before.
     origins: decompose::Origins,
+    /// What its values are units of, where the graph is that of one unit.
+    units: Option<Units>,
     /// What cannot be lowered so far: nodes only.
     refusals: Vec<Refusal>,
 }
@@ -82,6 +86,13 @@ fn prepare(graph: &Graph) -> Result<Prepared<'_>, LowerError> {
     made.into_iter().for_each(|(new, n)| {
         origins.entry(new).or_insert(n);
     });
+    let never = legalize::refused(&graph, kernels::refusal);
+    let (graph, units) = match units::plan(&graph) {
+        Ok(None) => (graph, None),
+        Ok(Some((units, of_one))) => (Cow::Owned(of_one), Some(units)),
+        Err(refusals) if never.is_empty() => return Err(LowerError { refusals }),
+        Err(_) => return Err(LowerError { refusals: never }),
+    };
     let refusals = legalize::graph(&graph, kernels::refusal);
     // Dims that are not constant would make every later message a consequence of the first.
     if legalize::has_open_dims(&graph) || refusals.iter().any(|r| r.node.is_none()) {
@@ -91,7 +102,7 @@ fn prepare(graph: &Graph) -> Result<Prepared<'_>, LowerError> {
     if !wrong.is_empty() {
         return Err(LowerError { refusals: wrong });
     }
-    Ok(Prepared { graph, origins, refusals })
+    Ok(Prepared { graph, origins, units, refusals })
 }
 
 /// Lowers the groups of a context's graph; gives them.

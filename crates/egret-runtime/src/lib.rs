@@ -33,5 +33,5 @@ mod pool;
 
 pub use arena::AlignedBytes;
 pub use env::{BorrowedEnv, Phase};
-pub use model::{CallError, Input, Model, Port, Symbols, load};
+pub use model::{CallError, Input, Model, Needs, Port, Symbol, Symbols, load};
 pub use pool::Pool;

@@ -9,7 +9,7 @@ use crate::{found, link, pipeline};
 use egret_ir::{DType, Graph, Tensor, Value};
 use egret_loop::Program;
 use egret_runtime::abi::Code;
-use egret_runtime::{AlignedBytes, BorrowedEnv, CallError, Input, Model, Phase, Pool};
+use egret_runtime::{AlignedBytes, BorrowedEnv, CallError, Input, Model, Needs, Phase, Pool};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -54,7 +54,9 @@ impl From<CallError> for Error {
 
 impl Native {
     fn new(model: Model, threads: usize, dir: Option<Scratch>) -> Result<Native> {
-        let arenas = Mutex::new(vec![model.new_arena()?]);
+        // Where dims are free, a run tells how much it needs.
+        let first = if model.symbols().is_empty() { vec![model.new_arena()?] } else { vec![] };
+        let arenas = Mutex::new(first);
         let work = work::unknown(model.kernels());
         Ok(Native { model, pool: Pool::new(threads), arenas, work, _dir: dir })
     }
@@ -145,13 +147,23 @@ impl Native {
         self.step(inputs, outputs, self.pool.env())
     }
 
+    /// What a run on such inputs needs.
+    fn needs(&self, ins: &[Input<'_>]) -> Result<Needs> {
+        let dims: Vec<&[i64]> = ins.iter().map(|i| i.dims).collect();
+        Ok(self.model.needs(&dims)?)
+    }
+
     /// A run in an arena that no other run uses meanwhile.
     fn step(&self, ins: &[Input<'_>], outs: &mut [AlignedBytes], env: BorrowedEnv<'_>) -> Result<()> {
         let arenas = || self.arenas.lock().unwrap_or_else(|e| e.into_inner());
+        let needed = match self.model.symbols().is_empty() {
+            true => self.model.arena_bytes(),
+            false => self.needs(ins)?.arena_bytes,
+        };
         let kept = arenas().pop();
-        let mut arena = match kept {
+        let mut arena = match kept.filter(|arena| arena.len() >= needed) {
             Some(arena) => arena,
-            None => self.model.new_arena()?,
+            None => self.model.arena_of(needed)?,
         };
         let result = self.model.run(ins, outs, &mut arena, env);
         arenas().push(arena);
@@ -171,16 +183,22 @@ impl Native {
                 .ok_or_else(|| Error::user(format!("the input `{}` must be a tensor", port.name)))?;
             tensors.push((t.clone(), t.shape().iter().map(|&d| d as i64).collect()));
         }
-        let room = |p: &egret_runtime::Port| {
-            p.bytes().and_then(AlignedBytes::zeroed).ok_or_else(|| {
+        let dims: Vec<&[i64]> = tensors.iter().map(|(_, dims): &(Tensor, Vec<i64>)| dims.as_slice()).collect();
+        let shapes = match self.model.symbols().is_empty() {
+            true => self.model.outputs().iter().map(|p| p.dims.clone()).collect(),
+            false => self.model.needs(&dims)?.outputs,
+        };
+        let room = |(p, dims): (&egret_runtime::Port, &Vec<i64>)| {
+            p.bytes_with(dims).and_then(AlignedBytes::zeroed).ok_or_else(|| {
                 Error::memory(format!(
-                    "the output `{}` {:?} does not fit; give smaller inputs or dims",
-                    p.name, p.dims
+                    "the output `{}` {dims:?} does not fit; give smaller inputs or dims",
+                    p.name
                 ))
             })
         };
-        let outputs = self.model.outputs().iter().map(room).collect::<Result<Vec<AlignedBytes>>>()?;
-        Ok(NativeSession { native: self, inputs: tensors, outputs, env: self.pool.env() })
+        let outputs = self.model.outputs().iter().zip(&shapes).map(room);
+        let outputs = outputs.collect::<Result<Vec<AlignedBytes>>>()?;
+        Ok(NativeSession { native: self, inputs: tensors, outputs, shapes, env: self.pool.env() })
     }
 
     /// Run it once and measure every kernel run of the program, in order: its work, and the seconds of all its rounds; 0 for one that
@@ -229,6 +247,8 @@ pub struct NativeSession<'a> {
     native: &'a Native,
     inputs: Vec<(Tensor, Vec<i64>)>,
     outputs: Vec<AlignedBytes>,
+    /// Dims of the outputs.
+    shapes: Vec<Vec<i64>>,
     env: BorrowedEnv<'a>,
 }
 
@@ -245,13 +265,14 @@ impl NativeSession<'_> {
 
     /// The outputs of the last run.
     pub fn outputs(&self) -> Result<Vec<Value>> {
-        let back = |(bytes, port): (&AlignedBytes, &egret_runtime::Port)| -> Result<Value> {
+        type Output<'a> = ((&'a AlignedBytes, &'a egret_runtime::Port), &'a Vec<i64>);
+        let back = |((bytes, port), dims): Output<'_>| -> Result<Value> {
             let dtype = DType::from_abi_code(port.dtype).ok_or_else(|| {
                 Error::internal(format!("the output `{}` has the unknown dtype {}", port.name, port.dtype))
             })?;
-            let shape: Vec<usize> = port.dims.iter().map(|&d| d as usize).collect();
+            let shape: Vec<usize> = dims.iter().map(|&d| d as usize).collect();
             Ok(Tensor::from_bytes(dtype, &shape, bytes).into())
         };
-        self.outputs.iter().zip(self.native.model.outputs()).map(back).collect()
+        self.outputs.iter().zip(self.native.model.outputs()).zip(&self.shapes).map(back).collect()
     }
 }

@@ -182,7 +182,6 @@ pub fn pass_names() -> Vec<&'static str> {
 
 /// Optimise a graph and lower it. `bound`: inputs whose values were fixed at import.
 pub fn lower(graph: Graph, options: &Options, bound: &BTreeMap<String, Tensor>) -> Result<Lowered> {
-    no_free_dims(&graph)?;
     let mut trace = Trace::new();
     let (graph, reports) = reports(graph, options, None)?;
     for r in &reports {
@@ -190,8 +189,23 @@ pub fn lower(graph: Graph, options: &Options, bound: &BTreeMap<String, Tensor>) 
     }
     // They hold every pass's graphs.
     drop(reports);
-    let egret_lower::Lowered { program, nodes } = program(&graph, options, bound, &mut trace)?;
+    let egret_lower::Lowered { program, nodes } =
+        program(&graph, options, bound, &mut trace).map_err(|e| because_of_free_dims(&graph, e))?;
     Ok(Lowered { graph, program, nodes, trace })
+}
+
+/// Where dims are free and the model cannot be compiled so: what to do comes first.
+fn because_of_free_dims(graph: &Graph, e: Error) -> Error {
+    let free = graph.free_dims();
+    if free.is_empty() {
+        return e;
+    }
+    let message = format!(
+        "the model has free dims, and cannot be compiled for any value of them; give each a value: {}\n{}",
+        advice::dims(&free),
+        e.message
+    );
+    Error { kind: ErrorKind::User, message }
 }
 
 /// What is compiled has the dims of its inputs.
@@ -303,6 +317,7 @@ pub fn jit(program: &Program, options: &Options) -> Result<Model> {
     let code = egret_codegen::jit(program, &codegen_options(options, &ObjectOptions::default())?)?;
     let symbols = Symbols {
         plan: code.plan(),
+        shape: code.shape(),
         bind: code.bind(),
         run: code.run(),
         info: std::ptr::from_ref(code.info()),

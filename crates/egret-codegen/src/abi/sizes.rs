@@ -5,65 +5,30 @@
 
 use cranelift::prelude::*;
 use cranelift_module::{FuncId, Linkage, Module};
-use egret_loop::{Extent, Program, Size, SizeId, SizeOp};
+use egret_loop::{Extent, Program, Size, SizeId, SizeList, SizeOp};
 use egret_runtime::abi::Code;
-use std::collections::BTreeMap;
 
 use crate::abi::writer::Writer;
 use crate::error::{Result, broken};
 use crate::output::Output;
 
 /// The sizes of a program, and what else its tables need to be known when a run begins.
-pub(crate) struct Sizes {
-    list: Vec<Size>,
-    known: BTreeMap<Size, SizeId>,
-}
+pub(crate) struct Sizes(SizeList);
 
 impl Sizes {
     /// Those of a program, held to their rules.
     pub fn of(program: &Program) -> Result<Sizes> {
         egret_loop::sizes::check(program).map_err(|e| broken(e.to_string()))?;
-        let list = program.sizes.clone();
-        let mut known = BTreeMap::new();
-        for (size, i) in list.iter().zip(0..) {
-            known.entry(*size).or_insert(SizeId(i));
-        }
-        Ok(Sizes { list, known })
+        Ok(Sizes(program.sizes.clone().into()))
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.list.len()
-    }
-
-    fn size(&mut self, size: Size) -> SizeId {
-        *self.known.entry(size).or_insert_with(|| {
-            self.list.push(size);
-            SizeId(self.list.len() as u32 - 1)
-        })
-    }
-
-    fn named(&mut self, e: Extent) -> SizeId {
-        match e {
-            Extent::Const(c) => self.size(Size::Const(c)),
-            Extent::Size(s) => s,
-        }
+        self.0.list().len()
     }
 
     fn op(&mut self, op: SizeOp, a: Extent, b: Extent) -> Result<Extent> {
-        if let (Some(a), Some(b)) = (a.as_const(), b.as_const()) {
-            let value = op.apply(a, b).ok_or_else(|| broken(format!("{} of {a} and {b}", op.name())))?;
-            return Ok(value.into());
-        }
-        match (op, a.as_const(), b.as_const()) {
-            (SizeOp::Mul, Some(1), _) => return Ok(b),
-            (SizeOp::Mul, _, Some(1)) => return Ok(a),
-            (SizeOp::Add, Some(0), _) => return Ok(b),
-            (SizeOp::Add, _, Some(0)) => return Ok(a),
-            _ => {}
-        }
-        let (a, b) = (self.named(a), self.named(b));
-        Ok(Extent::Size(self.size(Size::Op(op, a, b))))
+        self.0.op(op, a, b).ok_or_else(|| broken(format!("{} of {a} and {b}", op.name())))
     }
 
     /// a * b
@@ -92,7 +57,7 @@ impl Sizes {
             let (symbols, to) = (w.params[0], w.params[1]);
             let mut values: Vec<Value> = vec![];
             let mut bad = w.b.ins().iconst(types::I8, 0);
-            for (i, size) in self.list.iter().enumerate() {
+            for (i, size) in self.0.list().iter().enumerate() {
                 let (value, wrong) = match *size {
                     Size::Symbol(n) => {
                         let value = w.word(symbols, 8 * n as i32);

@@ -143,6 +143,22 @@ impl Dim {
         }
     }
 
+    /// Coefficient and symbols, sorted, of what is a product of a constant and symbols: `(12, [batch, seq])` of `12*batch*seq`.
+    pub fn as_product(&self) -> Option<(i64, Vec<&str>)> {
+        match &self.0 {
+            Repr::Const(c) => Some((*c, vec![])),
+            Repr::Poly(terms) => {
+                let [(product, coefficient)] = terms.as_slice() else { return None };
+                let symbol = |a| match a {
+                    &Atom::Symbol(ref s) => Some(s.as_ref()),
+                    Atom::Op(..) => None,
+                };
+                Some((*coefficient, product.iter().map(symbol).collect::<Option<_>>()?))
+            }
+            Repr::Overflow => None,
+        }
+    }
+
     /// The terms of the polynomial; none of what overflowed, which arithmetic looks for beforehand.
     fn terms(&self) -> Vec<(Monomial, i64)> {
         match &self.0 {

@@ -40,6 +40,12 @@ pub fn graph(graph: &Graph, refusal: fn(Op) -> Option<&'static str>) -> Vec<Refu
     out
 }
 
+/// The nodes that are never compiled, whatever their dims are.
+pub fn refused(graph: &Graph, refusal: fn(Op) -> Option<&'static str>) -> Vec<Refusal> {
+    let nodes = graph.node_ids().into_iter();
+    nodes.filter_map(|id| Some(Refusal::of_node(graph, id, refusal(graph.node(id).op)?))).collect()
+}
+
 /// `free`: the free dims of the graph.
 fn node_refusal(
     graph: &Graph,

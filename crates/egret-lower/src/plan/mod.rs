@@ -6,3 +6,4 @@ pub mod fusion;
 pub mod half_floats;
 pub mod halo;
 pub mod legalize;
+pub mod units;

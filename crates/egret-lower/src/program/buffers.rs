@@ -2,8 +2,8 @@
 //! never alive together.
 
 use crate::geometry::size::MAX_BYTES;
-use egret_loop::{BufferId, Program, Storage};
-use std::collections::BTreeMap;
+use egret_loop::{BufferId, Extent, Program, SizeList, SizeOp, Storage};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Alignment in bytes of every buffer of weights and arena.
 pub const ALIGN: usize = 64;
@@ -22,11 +22,17 @@ pub struct InPlace {
 /// First and last call that touches a buffer.
 type Span = (usize, usize);
 
-/// Places all arena buffers and drops nothing; sets `arena_bytes`.
+/// Places all arena buffers and drops nothing; sets the arena's bytes, at least `least`. Buffers whose units are counted when a
+/// run begins stand behind all others ([`run_time`]).
 ///
 /// # Errors
 /// An arena of more than [`MAX_BYTES`].
-pub fn plan(program: &mut Program, in_place: &[InPlace]) -> Result<(), String> {
+pub fn plan(
+    program: &mut Program,
+    sizes: &mut SizeList,
+    in_place: &[InPlace],
+    least: usize,
+) -> Result<(), String> {
     let spans = spans(program);
     // A merged set of buffers is named by its first member.
     let mut leader: BTreeMap<BufferId, BufferId> = spans.keys().map(|&b| (b, b)).collect();
@@ -34,15 +40,31 @@ pub fn plan(program: &mut Program, in_place: &[InPlace]) -> Result<(), String> {
     for pair in in_place {
         merge(program, pair, &spans, &mut leader, &mut merged);
     }
-    let mut sets: Vec<(BufferId, usize, Span)> = merged
-        .iter()
-        .filter(|(b, _)| is_arena(program, **b))
-        .map(|(&b, &span)| (b, bytes(program, b), span))
-        .collect();
+    let arena: Vec<(BufferId, Span)> =
+        merged.iter().filter(|(b, _)| is_arena(program, **b)).map(|(&b, &span)| (b, span)).collect();
+    let (counted, fixed): (Vec<_>, Vec<_>) =
+        arena.into_iter().partition(|(b, _)| program.buffers[b.0 as usize].times.is_some());
+    let sets = fixed.into_iter().map(|(b, span)| (b, bytes(program, b), span)).collect();
+    let (offsets, end) = place(sets)?;
+    program.arena_bytes = end.max(least);
+    let mut storages: BTreeMap<BufferId, Storage> =
+        offsets.into_iter().map(|(b, at)| (b, Storage::Arena(at))).collect();
+    if !counted.is_empty() {
+        storages.extend(run_time(program, sizes, &counted)?);
+    }
+    for (b, l) in leader {
+        let own = program.buffers[l.0 as usize].storage;
+        program.buffers[b.0 as usize].storage = storages.get(&l).copied().unwrap_or(own);
+    }
+    Ok(())
+}
+
+/// Places for buffers of so many bytes that are alive for a while; and the end of the last.
+fn place(mut sets: Vec<(BufferId, usize, Span)>) -> Result<(Vec<(BufferId, usize)>, usize), String> {
     // The largest first: they leave the least choice.
     sets.sort_by_key(|&(b, size, span)| (std::cmp::Reverse(size), span.0, b));
     let mut placed: Vec<(usize, usize, Span)> = vec![];
-    let mut offsets: BTreeMap<BufferId, usize> = BTreeMap::new();
+    let mut offsets = vec![];
     for (b, size, span) in sets {
         let offset = first_fit(&placed, size, span);
         // Each buffer is held to the limit, so that the sum does not wrap.
@@ -54,17 +76,70 @@ pub fn plan(program: &mut Program, in_place: &[InPlace]) -> Result<(), String> {
             ));
         }
         placed.push((offset, size, span));
-        offsets.insert(b, offset);
+        offsets.push((b, offset));
     }
-    program.arena_bytes = placed.iter().map(|(offset, size, _)| offset + size).max().unwrap_or(0);
-    for (b, l) in leader {
-        let storage = match offsets.get(&l) {
-            Some(&offset) => Storage::Arena(offset),
-            None => program.buffers[l.0 as usize].storage,
-        };
-        program.buffers[b.0 as usize].storage = storage;
+    Ok((offsets, placed.iter().map(|(offset, size, _)| offset + size).max().unwrap_or(0)))
+}
+
+/// Every symbol's value for which the order of buffers is chosen whose units are counted when a run begins.
+const NOMINAL: i64 = 16;
+
+/// Places that a run finds when it begins. The order is chosen now, for [`NOMINAL`] units: a buffer stands behind all those that are alive
+/// together with it and begin before it there. What the run then computes is the end of the last of them, whatever the numbers of units are.
+fn run_time(
+    program: &mut Program,
+    sizes: &mut SizeList,
+    buffers: &[(BufferId, Span)],
+) -> Result<Vec<(BufferId, Storage)>, String> {
+    let none = || "the sizes of buffers have no value".to_owned();
+    let symbols = vec![NOMINAL; program.symbols.len()];
+    let nominal = egret_loop::sizes::values(sizes.list(), &symbols).map_err(|_| none())?;
+    let mut sets = vec![];
+    for &(b, span) in buffers {
+        let count = program.buffers[b.0 as usize].times.and_then(|s| nominal.get(s.0 as usize).copied());
+        let bytes = count.and_then(|n| exact_bytes(program, b).checked_mul(usize::try_from(n).ok()?));
+        sets.push((b, bytes.filter(|n| *n as i64 <= MAX_BYTES).ok_or_else(none)?.next_multiple_of(ALIGN), span));
     }
-    Ok(())
+    let spans: BTreeMap<BufferId, Span> = buffers.iter().copied().collect();
+    let (mut order, _) = place(sets)?;
+    order.sort_by_key(|&(b, at)| (at, b));
+    let order: Vec<BufferId> = order.into_iter().map(|(b, _)| b).collect();
+    let meet = |a: BufferId, b: BufferId| {
+        let ((a, past_a), (b, past_b)) = (spans[&a], spans[&b]);
+        a <= past_b && b <= past_a
+    };
+    let base = Extent::Const(program.arena_bytes.next_multiple_of(ALIGN) as i64);
+    let mut out = vec![];
+    // The end of each buffer, and those that stand somewhere below it.
+    let mut ends: Vec<Extent> = vec![];
+    let mut below: Vec<BTreeSet<usize>> = vec![];
+    for (i, &b) in order.iter().enumerate() {
+        let under: BTreeSet<usize> = (0..i).filter(|&j| meet(order[j], b)).collect();
+        // One that is below another of them ends before that begins.
+        let indirect: BTreeSet<usize> = under.iter().flat_map(|&j| below[j].iter().copied()).collect();
+        let mut at = base;
+        for j in under.difference(&indirect) {
+            at = sizes.op(SizeOp::Max, at, ends[*j]).ok_or_else(none)?;
+        }
+        let len = Extent::Const(exact_bytes(program, b) as i64);
+        let count = program.buffers[b.0 as usize].times.map_or(Extent::Const(1), Extent::Size);
+        let mut bytes = sizes.op(SizeOp::Mul, count, len).ok_or_else(none)?;
+        if exact_bytes(program, b) % ALIGN != 0 {
+            let line = Extent::Const(ALIGN as i64);
+            let lines = sizes.op(SizeOp::CeilDiv, bytes, line);
+            bytes = lines.and_then(|n| sizes.op(SizeOp::Mul, n, line)).ok_or_else(none)?;
+        }
+        ends.push(sizes.op(SizeOp::Add, at, bytes).ok_or_else(none)?);
+        out.push((b, Storage::ArenaAt(sizes.named(at))));
+        below.push(under.union(&indirect).copied().collect());
+    }
+    let all: BTreeSet<usize> = below.iter().flatten().copied().collect();
+    let mut end = base;
+    for (_, &at) in ends.iter().enumerate().filter(|(i, _)| !all.contains(i)) {
+        end = sizes.op(SizeOp::Max, end, at).ok_or_else(none)?;
+    }
+    program.arena_size = Some(sizes.named(end));
+    Ok(out)
 }
 
 fn is_arena(program: &Program, b: BufferId) -> bool {
@@ -74,6 +149,12 @@ fn is_arena(program: &Program, b: BufferId) -> bool {
 fn bytes(program: &Program, b: BufferId) -> usize {
     let buffer = &program.buffers[b.0 as usize];
     (buffer.len * buffer.elem.size()).next_multiple_of(ALIGN)
+}
+
+/// Bytes of a buffer, or of one of its units.
+fn exact_bytes(program: &Program, b: BufferId) -> usize {
+    let buffer = &program.buffers[b.0 as usize];
+    buffer.len * buffer.elem.size()
 }
 
 /// Spans of the buffers that calls may share memory of: arena and outputs.
@@ -119,7 +200,7 @@ fn merge(
         args.iter().filter(|a| a.buffer == pair.read || a.buffer == pair.written).all(|a| a.offset == 0);
     let (from, to) = (leader[&pair.read], leader[&pair.written]);
     // Exactly: a caller's output has no room to round up into.
-    let exact = |b: BufferId| program.buffers[b.0 as usize].len * program.buffers[b.0 as usize].elem.size();
+    let exact = |b: BufferId| (exact_bytes(program, b), program.buffers[b.0 as usize].times);
     let same_size = exact(pair.read) == exact(pair.written);
     let dies = read.1 == pair.call
         && merged[&from].1 == pair.call

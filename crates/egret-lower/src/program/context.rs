@@ -10,12 +10,14 @@ use crate::geometry::halo::Halo;
 use crate::geometry::shape::{dims, len_of};
 use crate::geometry::size;
 use crate::plan::fusion::FusionGroup;
+use crate::plan::units::Units;
 use crate::program::buffers::{self, ALIGN};
 use crate::program::destination::Destination;
 use crate::program::signature;
-use egret_ir::{ContentHash, DType, Def, Graph, NodeId, Tensor, ValueId};
+use egret_ir::{ContentHash, DType, Def, Dim, Graph, NodeId, Tensor, ValueId};
 use egret_loop::{
-    Arg, Buffer, BufferId, Call, Elem, Guard, Kernel, KernelBuilder, KernelId, OutOfRange, Program, Storage,
+    Arg, Buffer, BufferId, Call, Elem, Extent, Guard, Kernel, KernelBuilder, KernelId, OutOfRange, Program,
+    Repeat, SizeId, SizeList, SizeOp, Storage,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -60,11 +62,22 @@ pub struct Ctx<'g> {
     worked: Vec<Vec<NodeId>>,
     /// Whether the graph is a sub-graph: its calls are the work of the node that holds it.
     within: bool,
+    /// The units of values, where the graph is that of one unit.
+    units: Option<Units>,
+    /// What is known when a run begins.
+    sizes: SizeList,
+    /// How many units the calls and buffers from now on have.
+    count: Option<SizeId>,
 }
 
 impl<'g> Ctx<'g> {
     /// A program with the graph's inputs, and with outputs not yet written.
-    pub fn new(graph: &'g Graph, options: &'g LowerOptions) -> Result<Ctx<'g>, LowerError> {
+    /// `units`: those of its values, where the graph is that of one unit.
+    pub fn new(
+        graph: &'g Graph,
+        options: &'g LowerOptions,
+        units: Option<Units>,
+    ) -> Result<Ctx<'g>, LowerError> {
         let mut ctx = Ctx {
             graph,
             options,
@@ -80,11 +93,16 @@ impl<'g> Ctx<'g> {
             sources: BTreeSet::new(),
             worked: vec![],
             within: false,
+            units,
+            sizes: SizeList::default(),
+            count: None,
         };
+        ctx.program.symbols = ctx.units.as_ref().map_or(vec![], |u| u.symbols.clone());
         for (i, &v) in graph.inputs().iter().enumerate() {
             let name = &graph.value(v).name;
             let ty = graph.tensor_ty(v);
-            ctx.program.inputs.push(signature::port(name, ty, options.bound.get(name)));
+            let dims = ctx.port_dims(v)?;
+            ctx.program.inputs.push(signature::port(name, ty, dims, options.bound.get(name)));
             let elem = elem_of(ty.dtype).ok_or_else(|| LowerError {
                 refusals: vec![Refusal::of_graph(format!(
                     "input `{name}`: {} is not held by compiled code",
@@ -92,13 +110,17 @@ impl<'g> Ctx<'g> {
                 ))],
             })?;
             let len = len_of(ty);
+            ctx.count = ctx.count_of(v);
             let buffer = ctx.buffer(elem, len, Storage::Input(i));
             ctx.places[v.0 as usize] = Some(Arg { buffer, offset: 0 });
         }
+        ctx.count = None;
         for (i, (&v, name)) in graph.outputs().iter().zip(graph.output_names()).enumerate() {
-            ctx.program.outputs.push(signature::port(name, graph.tensor_ty(v), None));
+            let dims = ctx.port_dims(v)?;
+            let free = dims.iter().any(|d| d.as_const().is_none());
+            ctx.program.outputs.push(signature::port(name, graph.tensor_ty(v), dims, None));
             let (root, offset) = ctx.root(v);
-            let whole = offset == 0 && ctx.len(root) == ctx.len(v);
+            let whole = offset == 0 && ctx.len(root) == ctx.len(v) && ctx.count_of(root).is_some() == free;
             if whole && matches!(graph.value(root).def, Def::Node(..)) {
                 ctx.direct.entry(root).or_insert(i);
             }
@@ -121,6 +143,37 @@ impl<'g> Ctx<'g> {
     /// Number of elements of a value.
     pub fn len(&self, v: ValueId) -> usize {
         len_of(self.graph.tensor_ty(v))
+    }
+
+    /// How many units a value is kept in, if that is known only when a run begins.
+    fn count_of(&mut self, v: ValueId) -> Option<SizeId> {
+        let count = self.units.as_ref()?.of(v)?.clone();
+        let extent = self.product(1, &count)?;
+        Some(self.sizes.named(extent))
+    }
+
+    /// A constant times symbols.
+    fn product(&mut self, constant: i64, symbols: &[usize]) -> Option<Extent> {
+        symbols.iter().try_fold(Extent::Const(constant), |n, &i| {
+            let symbol = self.sizes.symbol(i);
+            self.sizes.op(SizeOp::Mul, n, symbol)
+        })
+    }
+
+    /// The dims of an input or output as a caller sees them.
+    fn port_dims(&mut self, v: ValueId) -> Result<Vec<Extent>, LowerError> {
+        let Some(dims) = self.units.as_ref().and_then(|u| u.dims.get(&v).cloned()) else {
+            return Ok(self.dims(v).into_iter().map(Extent::Const).collect());
+        };
+        let mut extents = vec![];
+        for dim in &dims {
+            let product = self.units.as_ref().and_then(|u| u.product(dim));
+            let extent = product.and_then(|(c, symbols)| self.product(c, &symbols));
+            extents.push(extent.ok_or_else(|| LowerError {
+                refusals: vec![Refusal::of_graph(format!("the dim {dim} is no product of free dims"))],
+            })?);
+        }
+        Ok(extents)
     }
 
     /// Dtype of a value.
@@ -273,8 +326,10 @@ impl<'g> Ctx<'g> {
         Ok(Arg { buffer, offset: 0 })
     }
 
+    /// A buffer, of as many units as the calls have unless it is of weights.
     fn buffer(&mut self, elem: Elem, len: usize, storage: Storage) -> BufferId {
-        self.program.buffers.push(Buffer::new(elem, len, storage));
+        let times = self.count.filter(|_| !matches!(storage, Storage::Weights(_)));
+        self.program.buffers.push(Buffer { times, ..Buffer::new(elem, len, storage) });
         BufferId(self.program.buffers.len() as u32 - 1)
     }
 
@@ -285,6 +340,7 @@ impl<'g> Ctx<'g> {
         if !self.within {
             self.nodes = group.nodes.iter().copied().collect();
         }
+        self.count = self.count_of(group.result);
         self.sources =
             group.nodes.iter().flat_map(|&n| self.graph.node(n).sources.iter().cloned()).collect();
     }
@@ -315,7 +371,8 @@ impl<'g> Ctx<'g> {
         }));
         let kernel = self.intern(kernel);
         let sources = self.sources.iter().cloned().collect();
-        self.program.calls.push(Call { kernel, args: args.to_vec(), sources });
+        let repeat = self.count.map(|runs| Repeat { first: Extent::Const(0), runs, step: 1 });
+        self.program.calls.push(Call { kernel, args: args.to_vec(), repeat, sources });
         self.worked.push(self.nodes.clone());
         Ok(())
     }
@@ -361,6 +418,9 @@ impl<'g> Ctx<'g> {
             sources: self.sources.clone(),
             worked: take(&mut self.worked),
             within: true,
+            units: None,
+            sizes: take(&mut self.sizes),
+            count: self.count,
         };
         for (v, at) in graph.inputs().iter().zip(inputs) {
             inner.places[v.0 as usize] = *at;
@@ -378,6 +438,7 @@ impl<'g> Ctx<'g> {
         self.constants = inner.constants;
         self.in_place = inner.in_place;
         self.worked = inner.worked;
+        self.sizes = inner.sizes;
         result
     }
 
@@ -432,17 +493,26 @@ impl<'g> Ctx<'g> {
         self.nodes = producer.into_iter().collect();
         self.sources = producer.map(|n| self.graph.node(n).sources.clone()).unwrap_or_default();
         let (elem, len) = (self.elem(v)?, self.len(v));
+        self.count = self.count_of_output(v);
         Ok(Arg { buffer: self.buffer(elem, len, Storage::Output(i)), offset: 0 })
+    }
+
+    /// How many units an output has for its caller.
+    fn count_of_output(&mut self, v: ValueId) -> Option<SizeId> {
+        let units = self.units.as_ref()?;
+        let products = units.dims.get(&v)?.iter().filter_map(|d: &Dim| units.product(d));
+        let count = products.map(|p| p.1).find(|symbols| !symbols.is_empty())?;
+        let extent = self.product(1, &count)?;
+        Some(self.sizes.named(extent))
     }
 
     /// Places the buffers; the program, and the nodes of each of its calls.
     pub fn finish(mut self) -> Result<(Program, Vec<Vec<NodeId>>), LowerError> {
-        buffers::plan(&mut self.program, &self.in_place)
+        let can_fail = self.program.kernels.iter().any(Kernel::can_fail);
+        let least = if can_fail { OutOfRange::BYTES.next_multiple_of(ALIGN) } else { 0 };
+        buffers::plan(&mut self.program, &mut self.sizes, &self.in_place, least)
             .map_err(|e| LowerError { refusals: vec![Refusal::of_graph(e)] })?;
-        if self.program.kernels.iter().any(Kernel::can_fail) {
-            self.program.arena_bytes =
-                self.program.arena_bytes.max(OutOfRange::BYTES.next_multiple_of(ALIGN));
-        }
+        self.program.sizes = self.sizes.list().to_vec();
         Ok((self.program, self.worked))
     }
 }
@@ -455,7 +525,7 @@ fn meaning(kernel: &Kernel) -> impl Hash + Eq {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use egret_ir::{Builder, Dim, Type};
+    use egret_ir::{Builder, Type};
     use egret_loop::{Access, KernelBuilder};
 
     #[test]
@@ -463,7 +533,7 @@ mod tests {
         let mut b = Builder::new("g");
         b.input("x", Type::tensor(DType::F32, [8i64].map(Dim::from)));
         let options = LowerOptions::default();
-        let mut ctx = Ctx::new(&b.graph, &options).expect("a program");
+        let mut ctx = Ctx::new(&b.graph, &options, None).expect("a program");
         let x = ctx.place(b.graph.inputs()[0]).expect("a place");
         let mut call = |elem, len, offset| {
             let mut k = KernelBuilder::new("reads", 1);

@@ -9,6 +9,6 @@ const MAIN: &str = include_str!("../templates/main.c");
 pub fn main_c(program: &Program) -> String {
     let m = &program.name;
     format!(
-        "#include \"{m}.h\"\n#define MODEL_NAME \"{m}\"\n#define MODEL_INFO {m}_info\n#define MODEL_BIND_CALL(w) {m}_bind((w), NULL, 0)\n#define MODEL_RUN {m}_run\n\n{MAIN}"
+        "#include \"{m}.h\"\n#define MODEL_NAME \"{m}\"\n#define MODEL_INFO {m}_info\n#define MODEL_BIND_CALL(w) {m}_bind((w), NULL, 0)\n#define MODEL_RUN {m}_run\n#define MODEL_PLAN {m}_plan\n#define MODEL_SHAPE {m}_shape\n\n{MAIN}"
     )
 }

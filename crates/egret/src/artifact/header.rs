@@ -1,7 +1,7 @@
 //! `<m>.h`: the C ABI, the model's symbols, and a typed call.
 
 use super::manifest::hex;
-use super::names::{argument, c_type, comment, dims, elements};
+use super::names::{argument, c_type, comment, dim_name, dims, dims_by, elements, is_free};
 use egret_loop::{Denormals, Program};
 use std::fmt::Write as _;
 
@@ -42,7 +42,7 @@ fn body(program: &Program, embedded: bool, denormals: Denormals) -> String {
                 "/* {what} {i}: {} {}[{}]{bound} */",
                 comment(&p.name),
                 c_type(p.onnx_dtype),
-                dims(p)
+                comment(&dims(program, p))
             );
         }
     }
@@ -58,22 +58,35 @@ fn body(program: &Program, embedded: bool, denormals: Denormals) -> String {
     let mut elements = String::new();
     for (what, ports) in [("IN", &program.inputs), ("OUT", &program.outputs)] {
         for (i, p) in ports.iter().enumerate() {
-            let _ = writeln!(elements, "#define {upper}_{what}{i}_ELEMENTS {}", super::names::elements(p));
+            if let Some(n) = super::names::elements(p) {
+                let _ = writeln!(elements, "#define {upper}_{what}{i}_ELEMENTS {n}");
+            }
         }
     }
+    let (free, needed) = if program.symbols.is_empty() {
+        ("none: ndims is 0".to_owned(), format!("{upper}_ARENA_BYTES bytes"))
+    } else {
+        let names: Vec<String> = program.symbols.iter().map(|s| comment(&s.name)).collect();
+        (format!("in this order: {}", names.join(", ")), format!("as many bytes as {m}_plan says"))
+    };
+    let arena = match program.symbols.is_empty() {
+        true => format!("#define {upper}_ARENA_BYTES {}\n", program.arena_bytes),
+        false => format!("#define {upper}_N_DIMS {}\n", program.symbols.len()),
+    };
     let _ = write!(
         out,
-        "\n#define {upper}_N_INPUTS {}\n#define {upper}_N_OUTPUTS {}\n#define {upper}_ARENA_BYTES {}\n{elements}\n\
+        "\n#define {upper}_N_INPUTS {}\n#define {upper}_N_OUTPUTS {}\n{arena}{elements}\n\
          extern const egret_info {m}_info;\n\
-         /* Arena bytes and output shapes; every dim is constant, so ndims is 0. */\n\
+         /* Arena bytes for values of the free dims, {free}. */\n\
          int32_t {m}_plan(const int64_t *dims, size_t ndims, egret_plan *out);\n\
+         /* The dims of an output, for such values. */\n\
+         int32_t {m}_shape(const int64_t *dims, size_t ndims, uint64_t output, int64_t *to);\n\
          /* Checks the CPU and the weights. {weights}. */\n\
          int32_t {m}_bind(egret_weights *w, const void *data, size_t len);\n\
-         /* Runs the model; {subnormal}. arena: {upper}_ARENA_BYTES bytes, 64-byte aligned, one for each run at a time. env may be NULL. */\n\
+         /* Runs the model; {subnormal}. arena: {needed}, 64-byte aligned, one for each run at a time. env may be NULL. */\n\
          int32_t {m}_run(const egret_weights *w, const egret_tensor *in, egret_tensor *out, void *arena, size_t arena_len, const egret_env *env);\n\n",
         program.inputs.len(),
         program.outputs.len(),
-        program.arena_bytes,
     );
     typed_call(&mut out, program, &upper);
     out.push_str("#ifdef __cplusplus\n}\n#endif\n");
@@ -91,25 +104,45 @@ fn typed_call(out: &mut String, program: &Program, upper: &str) {
         // C has no empty arrays.
         let _ = writeln!(body, "    egret_tensor {what}[{}];", ports.len().max(1));
     }
+    let symbol = |i: usize| dim_name(program, i);
+    for (what, ports) in [("in", &program.inputs), ("out", &program.outputs)] {
+        for (i, p) in ports.iter().enumerate().filter(|(_, p)| is_free(p)) {
+            let _ = writeln!(body, "    int64_t {what}{i}_dims[{}];", p.dims.len());
+        }
+    }
     for (what, table, ports) in [("in", "inputs", &program.inputs), ("out", "outputs", &program.outputs)] {
         for (i, p) in ports.iter().enumerate() {
             let name = argument(what, i, p);
             let data = if what == "in" { format!("(void *)(uintptr_t){name}") } else { name };
+            let mut shape = format!("{m}_info.{table}[{i}].dims");
+            if is_free(p) {
+                shape = format!("{what}{i}_dims");
+                for (axis, dim) in dims_by(program, p, &symbol).iter().enumerate() {
+                    let _ = writeln!(body, "    {shape}[{axis}] = {dim};");
+                }
+            }
             let _ = writeln!(
                 body,
-                "    {what}[{i}].data = {data};\n    {what}[{i}].dims = {m}_info.{table}[{i}].dims;\n    {what}[{i}].rank = {}u;\n    {what}[{i}].dtype = {}u;",
+                "    {what}[{i}].data = {data};\n    {what}[{i}].dims = {shape};\n    {what}[{i}].rank = {}u;\n    {what}[{i}].dtype = {}u;",
                 p.dims.len(),
                 p.onnx_dtype
             );
         }
     }
+    parameters.extend((0..program.symbols.len()).map(|i| format!("int64_t {}", symbol(i))));
     parameters.push("void *arena".into());
+    let arena_len = if program.symbols.is_empty() {
+        format!("{upper}_ARENA_BYTES")
+    } else {
+        parameters.push("size_t arena_len".into());
+        "arena_len".to_owned()
+    };
     parameters.push("const egret_env *env".into());
-    let sizes: Vec<String> =
-        program.inputs.iter().chain(&program.outputs).map(|p| elements(p).to_string()).collect();
+    let count = |p| elements(p).map_or_else(|| dims_by(program, p, &symbol).join(" * "), |n| n.to_string());
+    let sizes: Vec<String> = program.inputs.iter().chain(&program.outputs).map(count).collect();
     let _ = write!(
         out,
-        "/* {m}_run with typed arguments; elements, in order: {}. */\nstatic inline int32_t {m}_call({}) {{\n{body}    return {m}_run(w, in, out, arena, {upper}_ARENA_BYTES, env);\n}}\n\n",
+        "/* {m}_run with typed arguments; elements, in order: {}. */\nstatic inline int32_t {m}_call({}) {{\n{body}    return {m}_run(w, in, out, arena, {arena_len}, env);\n}}\n\n",
         sizes.join(", "),
         parameters.join(", ")
     );

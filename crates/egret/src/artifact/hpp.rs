@@ -59,10 +59,13 @@ fn fields(kind: &str, ports: &[Port]) -> Vec<String> {
 }
 
 /// `struct Inputs` or `struct Outputs`.
-fn ports(out: &mut String, what: &str, constant: &str, ports: &[Port], names: &[String]) {
+fn ports(out: &mut String, program: &Program, what: &str, constant: &str, names: &[String]) {
+    let ports = if what == "Inputs" { &program.inputs } else { &program.outputs };
     let _ = writeln!(out, "    struct {what} {{");
     for (port, name) in ports.iter().zip(names) {
-        let (ty, n, rank, dims) = (c_type(port.onnx_dtype), elements(port), port.dims.len(), dims(port));
+        // Models with free dims are refused before.
+        let (ty, n) = (c_type(port.onnx_dtype), elements(port).unwrap_or_default());
+        let (rank, dims) = (port.dims.len(), dims(program, port));
         let bound =
             if port.bound.is_some() { "; must have the value it was bound to at compile time" } else { "" };
         // A comment that ends with a backslash would go on in the next line.
@@ -85,8 +88,8 @@ fn class(program: &Program, embedded: bool) -> String {
     let mut out = format!(
         "namespace egret::models {{\n\n/// The model `{m}` with its weights bound; threads may share it, each with an arena of its own.\nclass {class} {{\npublic:\n"
     );
-    ports(&mut out, "Inputs", "const ", &program.inputs, &inputs);
-    ports(&mut out, "Outputs", "", &program.outputs, &outputs);
+    ports(&mut out, program, "Inputs", "const ", &inputs);
+    ports(&mut out, program, "Outputs", "", &outputs);
     bind(&mut out, program, &class, embedded);
     try_run(&mut out, m, &inputs, &outputs);
     out.push_str(

@@ -1,9 +1,10 @@
 //! `<m>.manifest.json`: what a compiled model is, for build systems and people.
 
 use super::Request;
+use super::names::dims_by;
 use super::place::Written;
 use egret_ir::DType;
-use egret_loop::{Port, Program};
+use egret_loop::{Extent, Port, Program};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -48,8 +49,9 @@ pub fn manifest(request: &Request, program: &Program, facts: &Facts<'_>) -> Vec<
             "blake3": hex(facts.model_hash),
         },
         "dims": request.source.dims,
-        "inputs": program.inputs.iter().map(port).collect::<Vec<_>>(),
-        "outputs": program.outputs.iter().map(port).collect::<Vec<_>>(),
+        "free_dims": program.symbols.iter().map(|s| &s.name).collect::<Vec<_>>(),
+        "inputs": program.inputs.iter().map(|p| port(program, p)).collect::<Vec<_>>(),
+        "outputs": program.outputs.iter().map(|p| port(program, p)).collect::<Vec<_>>(),
         "arena_bytes": program.arena_bytes,
         "weights": {
             "bytes": facts.weights_bytes,
@@ -62,7 +64,11 @@ pub fn manifest(request: &Request, program: &Program, facts: &Facts<'_>) -> Vec<
     format!("{manifest:#}\n").into_bytes()
 }
 
-fn port(p: &Port) -> Value {
+/// A port; its free dims are expressions.
+fn port(program: &Program, p: &Port) -> Value {
+    let spelt = dims_by(program, p, &|i| program.symbols[i].name.clone());
+    let dim = |(d, spelt): (&Extent, String)| d.as_const().map_or_else(|| json!(spelt), |c| json!(c));
+    let dims: Vec<Value> = p.dims.iter().zip(spelt).map(dim).collect();
     let dtype = u32::try_from(p.onnx_dtype).ok().and_then(DType::from_abi_code);
-    json!({ "name": p.name, "dtype": dtype.map(DType::name), "dims": p.dims, "bound": p.bound.is_some() })
+    json!({ "name": p.name, "dtype": dtype.map(DType::name), "dims": dims, "bound": p.bound.is_some() })
 }

@@ -1,6 +1,6 @@
 //! Names of C and Rust for what ONNX calls by any string.
 
-use egret_loop::Port;
+use egret_loop::{Extent, Port, Program, sizes};
 
 /// The C type of an element, `None` for those that C99 has no type for (they are passed as their bits).
 pub fn c_type(onnx_dtype: i32) -> &'static str {
@@ -56,14 +56,31 @@ pub fn snake_argument(kind: &str, i: usize, port: &Port) -> String {
     out.trim_end_matches('_').to_owned()
 }
 
-/// Number of elements.
-pub fn elements(port: &Port) -> i64 {
-    port.dims.iter().product()
+/// Number of elements, where no dim is free.
+pub fn elements(port: &Port) -> Option<i64> {
+    Some(port.const_dims()?.iter().product())
 }
 
-/// `[1, 28, 28]`
-pub fn dims(port: &Port) -> String {
-    port.dims.iter().map(i64::to_string).collect::<Vec<_>>().join(", ")
+/// Whether a port has free dims.
+pub fn is_free(port: &Port) -> bool {
+    port.const_dims().is_none()
+}
+
+/// Dims as people read them: `1, 28, 28` or `batch, 28 * seq`.
+pub fn dims(program: &Program, port: &Port) -> String {
+    dims_by(program, port, &|i| program.symbols[i].name.clone()).join(", ")
+}
+
+/// Each dim as an expression, in which symbols are spelt by `symbol`.
+pub fn dims_by(program: &Program, port: &Port, symbol: &dyn Fn(usize) -> String) -> Vec<String> {
+    let spelt = |d: &Extent| sizes::expression(&program.sizes, *d, symbol).unwrap_or_else(|| "?".into());
+    port.dims.iter().map(spelt).collect()
+}
+
+/// The name of a free dim: `dim0_batch`.
+pub fn dim_name(program: &Program, i: usize) -> String {
+    let name = crate::options::identifier(&program.symbols[i].name).to_lowercase();
+    format!("dim{i}_{}", name.trim_matches('_'))
 }
 
 /// Text that can stand in a comment of C or Rust.

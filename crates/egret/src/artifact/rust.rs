@@ -1,11 +1,14 @@
 //! `<m>.rs`: the model as a Rust module without dependencies.
 
-use super::names::{comment, dims, elements, rust_type, snake_argument};
+use super::names::{comment, dim_name, dims, dims_by, elements, rust_type, snake_argument};
 use egret_loop::Program;
 use std::fmt::Write as _;
 
 /// The C ABI in Rust, the same in every module.
 const ABI: &str = include_str!("../templates/abi.rs.txt");
+
+/// What models with free dims have beside.
+const FREE: &str = include_str!("../templates/free_dims.rs.txt");
 
 /// The Rust module of a model: include it with `mod <m>;` or `include!`, link `lib<m>.a`.
 pub fn rust_module(program: &Program, embedded: bool) -> String {
@@ -19,14 +22,21 @@ pub fn rust_module(program: &Program, embedded: bool) -> String {
                 "// {what} {i}: {} {}[{}]",
                 comment(&p.name),
                 rust_type(p.onnx_dtype),
-                dims(p)
+                comment(&dims(program, p))
             );
         }
     }
+    let free = !program.symbols.is_empty();
+    let plan = if free {
+        format!("    fn {m}_plan(dims: *const i64, ndims: usize, out: *mut RawPlan) -> i32;\n")
+    } else {
+        String::new()
+    };
+    let least = if free { " at least: it grows with the free dims" } else { "" };
     let _ = write!(
         out,
-        "\n/// Bytes of the arena that a run needs.\npub const ARENA_BYTES: usize = {};\n\n\
-         unsafe extern \"C\" {{\n    fn {m}_bind(w: *mut RawWeights, data: *const core::ffi::c_void, len: usize) -> i32;\n    \
+        "\n/// Bytes of the arena that a run needs{least}.\npub const ARENA_BYTES: usize = {};\n\n\
+         unsafe extern \"C\" {{\n{plan}    fn {m}_bind(w: *mut RawWeights, data: *const core::ffi::c_void, len: usize) -> i32;\n    \
          fn {m}_run(w: *const RawWeights, input: *const RawTensor, out: *mut RawTensor, arena: *mut core::ffi::c_void, arena_len: usize, env: *const core::ffi::c_void) -> i32;\n}}\n\n",
         program.arena_bytes
     );
@@ -43,39 +53,77 @@ pub fn rust_module(program: &Program, embedded: bool) -> String {
          // SAFETY: `w` is writable, and the weights are as the C ABI asks.\n        check(unsafe {{ {m}_bind(&mut w, {data}) }})?;\n        Ok(Model(w))\n    }}\n\n"
     );
     let mut parameters = String::new();
+    let mut shapes = String::new();
     let mut inputs = vec![];
     let mut outputs = vec![];
     for (what, reference, ports) in [("in", "&", &program.inputs), ("out", "&mut ", &program.outputs)] {
         for (i, p) in ports.iter().enumerate() {
             let name = snake_argument(what, i, p);
-            let _ =
-                write!(parameters, ", {name}: {reference}[{}; {}]", rust_type(p.onnx_dtype), elements(p));
+            let count = elements(p).map_or_else(String::new, |n| format!("; {n}"));
+            let _ = write!(parameters, ", {name}: {reference}[{}{count}]", rust_type(p.onnx_dtype));
             let pointer = if what == "in" {
                 format!("{name}.as_ptr().cast_mut().cast()")
             } else {
                 format!("{name}.as_mut_ptr().cast()")
             };
+            if elements(p).is_none() {
+                let index = if what == "in" { i } else { program.inputs.len() + i };
+                let shape = dims_by(program, p, &|s| format!("values[{s}]")).join(", ");
+                let _ = write!(
+                    shapes,
+                    "        let {what}{i}_dims: [i64; {}] = [{shape}];\n        holds(&{what}{i}_dims, {name}.len(), {index})?;\n",
+                    p.dims.len()
+                );
+                let list = format!(
+                    "RawTensor {{ data: {pointer}, dims: {what}{i}_dims.as_ptr(), rank: {}, dtype: {} }}",
+                    p.dims.len(),
+                    p.onnx_dtype
+                );
+                if what == "in" { inputs.push(list) } else { outputs.push(list) }
+                continue;
+            }
             // Dims live in statics of their own.
             let list = format!(
                 "{{\n            static DIMS: [i64; {}] = [{}];\n            RawTensor {{ data: {pointer}, dims: DIMS.as_ptr(), rank: {}, dtype: {} }}\n        }}",
                 p.dims.len(),
-                dims(p),
+                dims(program, p),
                 p.dims.len(),
                 p.onnx_dtype
             );
             if what == "in" { inputs.push(list) } else { outputs.push(list) }
         }
     }
+    let (taken, needed) = if free {
+        shapes.insert_str(0, &format!("        let values = dims.values();\n        // SAFETY: as many values as the model has free dims.\n        let bytes = arena.fit(&values, |values, plan| unsafe {{ {m}_plan(values.as_ptr(), values.len(), plan) }})?;\n"));
+        (", dims: Dims", "bytes")
+    } else {
+        ("", "ARENA_BYTES")
+    };
     let _ = write!(
         out,
-        "    /// Run on one thread; every run at a time needs an arena of its own.\n    #[allow(clippy::too_many_arguments)]\n    pub fn run(&self, arena: &mut Arena{parameters}) -> Result<(), Error> {{\n        \
+        "    /// Run on one thread; every run at a time needs an arena of its own.\n    #[allow(clippy::too_many_arguments)]\n    pub fn run(&self, arena: &mut Arena{taken}{parameters}) -> Result<(), Error> {{\n{shapes}        \
          let input: [RawTensor; {}] = [{}];\n        let mut out: [RawTensor; {}] = [{}];\n        \
          // SAFETY: the array types give every tensor its size; the arena is aligned and as large as the model asks.\n        \
-         check(unsafe {{ {m}_run(&self.0, input.as_ptr(), out.as_mut_ptr(), arena.0.as_mut_ptr().cast(), ARENA_BYTES, core::ptr::null()) }}).map_err(|e| arena.explain(e))\n    }}\n}}\n",
+         check(unsafe {{ {m}_run(&self.0, input.as_ptr(), out.as_mut_ptr(), arena.0.as_mut_ptr().cast(), {needed}, core::ptr::null()) }}).map_err(|e| arena.explain(e))\n    }}\n}}\n",
         inputs.len(),
         inputs.join(", "),
         outputs.len(),
         outputs.join(", "),
     );
+    if free {
+        out.push_str(&free_dims(program));
+    }
     out
+}
+
+/// The free dims of a model as a struct, and what an arena does with them.
+fn free_dims(program: &Program) -> String {
+    let mut fields = String::new();
+    let mut values = vec![];
+    for (i, symbol) in program.symbols.iter().enumerate() {
+        let name = dim_name(program, i);
+        let _ = writeln!(fields, "    /// `{}`\n    pub {name}: usize,", comment(&symbol.name));
+        values.push(format!("self.{name} as i64"));
+    }
+    FREE.replace("FIELDS", fields.trim_end()).replace("COUNT", &values.len().to_string()).replace("VALUES", &values.join(", "))
 }

@@ -1,6 +1,6 @@
-/* The C ABI of models compiled by Egret, version 2. Every model's header carries this part; it is read once. */
-#ifndef EGRET_ABI_2
-#define EGRET_ABI_2
+/* The C ABI of models compiled by Egret, version 3. Every model's header carries this part; it is read once. */
+#ifndef EGRET_ABI_3
+#define EGRET_ABI_3
 
 #include <stddef.h>
 #include <stdint.h>
@@ -14,7 +14,8 @@ typedef struct egret_tensor {
     uint32_t dtype;
 } egret_tensor;
 
-/* Name, dtype and shape of an input or output: static data of the model. */
+/* Name, dtype and shape of an input or output: static data of the model. A negative dim is free: the caller's tensors say what it is,
+   and <m>_shape tells those of outputs. */
 typedef struct egret_port {
     const char *name;
     const int64_t *dims;
@@ -22,6 +23,13 @@ typedef struct egret_port {
     uint32_t dtype;
 } egret_port;
 
+/* A free dim of the model: <m>_run reads its value off axis `axis` of input `input`. */
+typedef struct egret_symbol {
+    const char *name;
+    uint32_t input, axis;
+} egret_symbol;
+
+/* What a run needs. A dim of `outputs` that is negative is told by <m>_shape. */
 typedef struct egret_plan {
     uint64_t arena_bytes;
     const egret_port *outputs;
@@ -62,6 +70,9 @@ typedef struct egret_info {
     uint8_t model_hash[32];
     /* For each kernel that may fail with EGRET_E_INDEX its ONNX nodes ("Gather:/emb", separated by commas), or NULL. */
     const char *const *nodes;
+    /* The free dims, in the order in which <m>_plan and <m>_shape take their values. */
+    const egret_symbol *symbols;
+    uint32_t n_symbols, reserved;
 } egret_info;
 
 /* What the arena begins with after EGRET_E_INDEX: the first number in the data that the kernel found outside low <= value < high.
@@ -70,7 +81,7 @@ typedef struct egret_bad_index {
     int64_t value, low, high;
 } egret_bad_index;
 
-/* Memory of a run. What <m>_run writes, which is every output and the first <M>_ARENA_BYTES of the arena, must not share a byte
+/* Memory of a run. What <m>_run writes, which is every output and as much of the arena as it needs, must not share a byte
    with anything else that it is given: another output, the arena, an input, the weights. So there is no running in place, and
    outputs may hold anything until it returns. Inputs may share memory with one another. Runs at the same time need outputs and
    arenas of their own; inputs and weights they may share. Overlap within one run is refused with EGRET_E_OVERLAP. */
@@ -93,9 +104,10 @@ enum {
     EGRET_E_CPU = 8,         /* the CPU lacks an instruction set that the code needs */
     EGRET_E_UNBOUND = 9,     /* the weights were not bound by this model's bind */
     EGRET_E_BOUND_VALUE = 10, /* an input does not have the value it was bound to at compile time */
-    EGRET_E_DIMS = 11,       /* plan was given a wrong number of dims */
+    EGRET_E_DIMS = 11,       /* plan or shape was given a wrong number of dims, or no output has this number */
     EGRET_E_INDEX = 12,      /* an index in the data is outside its axis; outputs are of no account, see egret_bad_index */
-    EGRET_E_OVERLAP = 13     /* an output, or the arena (index: the number of tensors), shares memory with something else */
+    EGRET_E_OVERLAP = 13,    /* an output, or the arena (index: the number of tensors), shares memory with something else */
+    EGRET_E_SIZES = 14       /* the free dims have values for which a size overflows, or that do not fit one another */
 };
 
 /* What a value that is not 0 means, in words. */
@@ -112,9 +124,10 @@ static inline const char *egret_error_string(int32_t e) {
     case EGRET_E_CPU: return "the CPU lacks an instruction set that the code needs";
     case EGRET_E_UNBOUND: return "the weights were not bound by this model's bind";
     case EGRET_E_BOUND_VALUE: return "an input does not have the value it was bound to at compile time";
-    case EGRET_E_DIMS: return "plan was given a wrong number of dims";
+    case EGRET_E_DIMS: return "plan or shape was given a wrong number of dims or output";
     case EGRET_E_INDEX: return "an index in the data is outside its axis";
     case EGRET_E_OVERLAP: return "an output or the arena shares memory with something else";
+    case EGRET_E_SIZES: return "the free dims have values that the model cannot be run with";
     default: return "an unknown error";
     }
 }

@@ -282,6 +282,8 @@ int main(int argc, char **argv) {
     size_t samples = 1, s, show = 0, file_len;
     unsigned char *arena_block, *arena;
     egret_weights weights;
+    egret_plan plan;
+    int64_t *free_dims;
     int32_t e;
     memset(&labels, 0, sizeof labels);
     for (a = 1; a < argc; a++) {
@@ -334,7 +336,9 @@ int main(int argc, char **argv) {
         if (in[i].dtype != p->dtype) fail(p->name, "the dtype is not the model's");
         if (in[i].rank != p->rank) fail(p->name, "the number of axes is not the model's");
         for (j = 0; j < p->rank; j++) {
-            if (j == 0 && p->dims[0] > 0 && in[i].dims[0] % p->dims[0] == 0) {
+            if (p->dims[j] < 0) {
+                /* A free dim: the model holds it against the others. */
+            } else if (!MODEL_INFO.n_symbols && j == 0 && p->dims[0] > 0 && in[i].dims[0] % p->dims[0] == 0) {
                 k = (size_t)(in[i].dims[0] / p->dims[0]);
             } else if (in[i].dims[j] != p->dims[j]) {
                 fprintf(stderr, MODEL_NAME ": %s: axis %u is %lld, the model takes %lld\n", p->name, (unsigned)j, (long long)in[i].dims[j], (long long)p->dims[j]);
@@ -344,12 +348,16 @@ int main(int argc, char **argv) {
         if (i == 0) samples = k;
         if (k != samples) fail(p->name, "holds another number of samples than the first input");
     }
+    /* Values of the free dims, and what a run needs for them. */
+    free_dims = room((MODEL_INFO.n_symbols + 1) * sizeof *free_dims);
+    for (i = 0; i < MODEL_INFO.n_symbols; i++) free_dims[i] = in[MODEL_INFO.symbols[i].input].dims[MODEL_INFO.symbols[i].axis];
+    if (MODEL_PLAN(free_dims, MODEL_INFO.n_symbols, &plan)) fail("inputs", "have dims that the model cannot be run with");
     for (i = 0; i < n_out; i++) {
         const egret_port *p = &MODEL_INFO.outputs[i];
         out[i].dtype = p->dtype;
         out[i].rank = p->rank;
         if (p->rank > MAX_RANK - 1) fail(p->name, "has too many axes");
-        for (j = 0; j < p->rank; j++) out[i].dims[j] = p->dims[j];
+        if (MODEL_SHAPE(free_dims, MODEL_INFO.n_symbols, i, out[i].dims)) fail(p->name, "has no shape for these inputs");
         if (p->rank) {
             out[i].dims[0] *= (int64_t)samples;
         } else if (samples != 1) {
@@ -359,24 +367,24 @@ int main(int argc, char **argv) {
         out[i].bytes = elements(out[i].dims, out[i].rank) * dtypes[dtype_index(p->dtype)].size;
         out[i].data = room(out[i].bytes);
     }
-    arena_block = room((size_t)MODEL_INFO.arena_bytes + EGRET_ARENA_ALIGN);
+    arena_block = room((size_t)plan.arena_bytes + EGRET_ARENA_ALIGN);
     arena = arena_block + (EGRET_ARENA_ALIGN - (uintptr_t)arena_block % EGRET_ARENA_ALIGN) % EGRET_ARENA_ALIGN;
     e = MODEL_BIND_CALL(&weights);
     if (e) fail("weights", EGRET_ERROR_CODE(e) == EGRET_E_CPU ? "this CPU lacks instructions that the model was compiled for" : "do not belong to the model");
     for (s = 0; s < samples; s++) {
         for (i = 0; i < n_in; i++) {
             ti[i].data = in[i].data + s * (in[i].bytes / samples);
-            ti[i].dims = MODEL_INFO.inputs[i].dims;
+            ti[i].dims = MODEL_INFO.n_symbols ? in[i].dims : MODEL_INFO.inputs[i].dims;
             ti[i].rank = MODEL_INFO.inputs[i].rank;
             ti[i].dtype = MODEL_INFO.inputs[i].dtype;
         }
         for (i = 0; i < n_out; i++) {
             to[i].data = out[i].data + s * (out[i].bytes / samples);
-            to[i].dims = MODEL_INFO.outputs[i].dims;
+            to[i].dims = MODEL_INFO.n_symbols ? out[i].dims : MODEL_INFO.outputs[i].dims;
             to[i].rank = MODEL_INFO.outputs[i].rank;
             to[i].dtype = MODEL_INFO.outputs[i].dtype;
         }
-        e = MODEL_RUN(&weights, ti, to, arena, (size_t)MODEL_INFO.arena_bytes, NULL);
+        e = MODEL_RUN(&weights, ti, to, arena, (size_t)plan.arena_bytes, NULL);
         if (e && EGRET_ERROR_CODE(e) == EGRET_E_INDEX) {
             const egret_bad_index *bad = (const void *)arena;
             int kernel = EGRET_ERROR_KERNEL(e);
@@ -386,7 +394,7 @@ int main(int argc, char **argv) {
             return 1;
         }
         if (e) {
-            fprintf(stderr, MODEL_NAME ": run failed with code %d at tensor %d\n", EGRET_ERROR_CODE(e), EGRET_ERROR_INDEX(e));
+            fprintf(stderr, MODEL_NAME ": run failed at tensor %d: %s\n", EGRET_ERROR_INDEX(e), egret_error_string(e));
             return 1;
         }
     }
@@ -438,6 +446,7 @@ int main(int argc, char **argv) {
     if (output) write_npz(output, out, n_out);
     for (i = 0; i < n_in; i++) free(in[i].data);
     for (i = 0; i < n_out; i++) free(out[i].data);
+    free(free_dims);
     free(labels.data);
     free(arena_block);
     free(in);
