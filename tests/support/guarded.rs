@@ -134,9 +134,8 @@ impl Compiled {
             .collect();
         // SAFETY: an info's outputs are `n_outputs` ports with `rank` dims each, alive as long as the code.
         let ports = unsafe { slice(info.outputs, info.n_outputs as usize) };
-        let sizes = ports.iter().map(|p| {
-            // SAFETY: as above.
-            let dims = unsafe { slice(p.dims, p.rank as usize) };
+        let (arena_bytes, shapes) = self.needs(&dims, ports);
+        let sizes = ports.iter().zip(&shapes).map(|(p, dims)| {
             let size = egret::ir::DType::from_abi_code(p.dtype).map_or(0, |d| d.size());
             dims.iter().map(|&d| d as usize).product::<usize>() * size
         });
@@ -144,14 +143,15 @@ impl Compiled {
         let mut outs: Vec<abi::Tensor> = ports
             .iter()
             .zip(&room)
-            .map(|(p, room)| abi::Tensor {
+            .zip(&shapes)
+            .map(|((p, room), dims)| abi::Tensor {
                 data: room.data.wrapping_offset(beside).cast(),
-                dims: p.dims,
+                dims: dims.as_ptr(),
                 rank: p.rank,
                 dtype: p.dtype,
             })
             .collect();
-        let arena = Guarded::new(info.arena_bytes as usize, side, garbage);
+        let arena = Guarded::new(arena_bytes, side, garbage);
         let file = Guarded::of(&self.weights, side);
         let mut bound = abi::Weights { data: ptr::null(), len: 0, check: 0 };
         // SAFETY: symbols of a model compiled above; every pointer has the bytes that the model's info asks for, and
@@ -173,6 +173,28 @@ impl Compiled {
         }
         assert!(self.weights == file.bytes(), "a run changes its weights");
         (value, room.iter().map(|r| r.bytes().to_vec()).collect())
+    }
+
+    /// Bytes of the arena, and dims of the outputs, for inputs of these dims.
+    fn needs(&self, dims: &[Vec<i64>], outputs: &[abi::Port]) -> (usize, Vec<Vec<i64>>) {
+        let info = self.code.info();
+        // SAFETY: an info's symbols are `n_symbols`.
+        let symbols = unsafe { slice(info.symbols, info.n_symbols as usize) };
+        let values: Vec<i64> = symbols.iter().map(|s| dims[s.input as usize][s.axis as usize]).collect();
+        let mut plan = abi::Plan { arena_bytes: 0, outputs: ptr::null(), n_outputs: 0, reserved: 0 };
+        // SAFETY: as many values as there are symbols.
+        let code = unsafe { (self.code.plan())(values.as_ptr(), values.len(), &mut plan) };
+        assert_eq!(code, 0, "a plan for these dims");
+        let shape = |(i, p): (usize, &abi::Port)| {
+            let mut dims = vec![0; (p.rank as usize).max(1)];
+            // SAFETY: as above, with room for all dims.
+            let code =
+                unsafe { (self.code.shape())(values.as_ptr(), values.len(), i as u64, dims.as_mut_ptr()) };
+            assert_eq!(code, 0, "a shape for these dims");
+            dims.truncate(p.rank as usize);
+            dims
+        };
+        (plan.arena_bytes as usize, outputs.iter().enumerate().map(shape).collect())
     }
 
     /// Run at both sides.

@@ -184,7 +184,13 @@ fn time(program: &Program, options: &Options) -> Result<Time> {
     let start = Instant::now();
     let code = jit(program, options)?;
     let compile = start.elapsed().as_secs_f64();
-    let symbols = Symbols { plan: code.plan(), shape: code.shape(), bind: code.bind(), run: code.run(), info: code.info() };
+    let symbols = Symbols {
+        plan: code.plan(),
+        shape: code.shape(),
+        bind: code.bind(),
+        run: code.run(),
+        info: code.info(),
+    };
     // SAFETY: the symbols are those of `code`, which moves into the model.
     let model = unsafe { Model::new(symbols, None, Box::new(code)) }.map_err(|e| failed(&e))?;
     let mut buffers = vec![];

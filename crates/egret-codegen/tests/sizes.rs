@@ -170,7 +170,8 @@ fn a_run_that_fails_says_where() {
     for env in [ptr::null(), &raw const env] {
         let (status, _, arena) = run_sized(&code, &program, &given, (&dims, &outs, needed), env);
         assert_eq!(status, Code::Index.value(2, 0));
-        let words: Vec<i64> = arena[0].0.chunks(8).map(|w| i64::from_le_bytes(w.try_into().unwrap())).collect();
+        let words: Vec<i64> =
+            arena[0].0.chunks(8).map(|w| i64::from_le_bytes(w.try_into().unwrap())).collect();
         assert_eq!(words[..3], [100, 0, 100]);
     }
     // Nothing is run over nothing.

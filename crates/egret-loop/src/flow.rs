@@ -85,9 +85,7 @@ mod tests {
         };
         Program {
             buffers: vec![Buffer::new(Elem::Bool, 1, Storage::Arena(0))],
-            calls: (0..calls)
-                .map(|_| Call::new(KernelId(0), vec![]))
-                .collect(),
+            calls: (0..calls).map(|_| Call::new(KernelId(0), vec![])).collect(),
             guards: guards.iter().map(guard).collect(),
             ..Program::default()
         }
@@ -156,8 +154,7 @@ mod tests {
         };
         let buffer = |elem, storage| Buffer::new(elem, 1, storage);
         let arg = |b| Arg { buffer: BufferId(b), offset: 0 };
-        let call =
-            |args: [u32; 3]| Call::new(KernelId(0), args.map(arg).to_vec());
+        let call = |args: [u32; 3]| Call::new(KernelId(0), args.map(arg).to_vec());
         let p = Program {
             name: "count".into(),
             inputs: vec![port("x")],

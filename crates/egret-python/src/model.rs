@@ -5,7 +5,7 @@ use crate::port::numpy_name;
 use crate::{raise, user_error};
 use egret::frontend::{DeclaredInput, ModelFile};
 use egret::ir::{Graph, Tensor, Type, Value};
-use egret::{ImportOptions, Native, Options, story};
+use egret::{ImportOptions, Native, Options, pipeline, story};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::collections::BTreeMap;
@@ -144,7 +144,9 @@ impl Model {
             return Ok((graph, options.bind));
         }
         let options = ImportOptions { dims, input_shapes: shapes, bind };
-        Ok((self.file.import(&options)?, options.bind))
+        let graph = self.file.import(&options)?;
+        pipeline::no_free_dims(&graph)?;
+        Ok((graph, options.bind))
     }
 }
 

@@ -183,12 +183,14 @@ impl Model {
             let dim = dims.get(s.input).and_then(|d| d.get(s.axis)).copied();
             dim.ok_or_else(|| {
                 let port = self.inputs.get(s.input).map_or("", |p| &p.name);
-                CallError::Load(format!("the input `{port}` has no axis {}, which tells `{}`", s.axis, s.name))
+                CallError::Load(format!(
+                    "the input `{port}` has no axis {}, which tells `{}`",
+                    s.axis, s.name
+                ))
             })
         };
         let values = self.symbols_of.iter().map(of).collect::<Result<Vec<i64>, _>>()?;
-        let mut plan =
-            abi::Plan { arena_bytes: 0, outputs: std::ptr::null(), n_outputs: 0, reserved: 0 };
+        let mut plan = abi::Plan { arena_bytes: 0, outputs: std::ptr::null(), n_outputs: 0, reserved: 0 };
         // SAFETY: as many values as the model has symbols.
         self.check(unsafe { (self.symbols.plan)(values.as_ptr(), values.len(), &mut plan) }, &[])?;
         let mut outputs = vec![];

@@ -183,7 +183,8 @@ impl Native {
                 .ok_or_else(|| Error::user(format!("the input `{}` must be a tensor", port.name)))?;
             tensors.push((t.clone(), t.shape().iter().map(|&d| d as i64).collect()));
         }
-        let dims: Vec<&[i64]> = tensors.iter().map(|(_, dims): &(Tensor, Vec<i64>)| dims.as_slice()).collect();
+        let dims: Vec<&[i64]> =
+            tensors.iter().map(|(_, dims): &(Tensor, Vec<i64>)| dims.as_slice()).collect();
         let shapes = match self.model.symbols().is_empty() {
             true => self.model.outputs().iter().map(|p| p.dims.clone()).collect(),
             false => self.model.needs(&dims)?.outputs,

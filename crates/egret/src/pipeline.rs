@@ -208,8 +208,11 @@ fn because_of_free_dims(graph: &Graph, e: Error) -> Error {
     Error { kind: ErrorKind::User, message }
 }
 
-/// What is compiled has the dims of its inputs.
-pub(crate) fn no_free_dims(graph: &Graph) -> Result<()> {
+/// Holds a graph to dims that are all constant, for callers who cannot pass others.
+///
+/// # Errors
+/// A free dim, with what gives it a value.
+pub fn no_free_dims(graph: &Graph) -> Result<()> {
     let free = graph.free_dims();
     if free.is_empty() {
         return Ok(());

@@ -66,13 +66,11 @@ pub fn print_compiled(done: &Compiled) -> Result<()> {
     for file in &done.files {
         say!("{}", file.display());
     }
-    say!(
-        "{} kernels, {} bytes of arena, {} bytes of weights, for {}",
-        done.kernels,
-        done.arena_bytes,
-        done.weights_bytes,
-        done.target
-    );
+    let arena = match done.free_dims.join(", ") {
+        free if free.is_empty() => format!("{} bytes of arena", done.arena_bytes),
+        free => format!("arena for any {free}"),
+    };
+    say!("{} kernels, {arena}, {} bytes of weights, for {}", done.kernels, done.weights_bytes, done.target);
     for line in &done.notes {
         note(format_args!("note: {line}"));
     }

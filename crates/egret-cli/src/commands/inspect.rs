@@ -58,6 +58,9 @@ pub fn run(args: &Args) -> Result<()> {
     let list: Vec<String> = counts.iter().map(|(op, n)| format!("{op} {n}")).collect();
     say!("nodes    {}: {}", graph.node_count(), list.join(", "));
     match progress("lowering", || pipeline::lower(graph, &Options::default(), &imported.bound)) {
+        Ok(l) if l.program.arena_size.is_some() => {
+            say!("compiled {} kernels, arena as the free dims need it", l.program.calls.len());
+        }
         Ok(l) => say!(
             "compiled {} kernels, arena {} bytes ({} alive at once)",
             l.program.calls.len(),

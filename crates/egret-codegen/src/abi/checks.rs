@@ -122,4 +122,3 @@ pub(super) fn overlap<M: Module>(out: &mut Output<'_, M>, sized: bool) -> Result
         Ok(())
     })
 }
-

@@ -89,31 +89,32 @@ pub(super) fn trampoline<M: Module>(
     runs: Option<FuncId>,
 ) -> Result<FuncId> {
     let (signature, kernel) = (out.signature(2, false), out.signature(3, false));
-    let body = out.function(&out.symbol("chunk_body"), Linkage::Local, signature.clone(), |b, module| {
-        let mut w = Writer::new(b);
-        let (work, i) = (w.params[0], w.params[1]);
-        let (tasks, chunks) = (w.word(work, work::TASKS), w.word(work, work::CHUNKS));
-        let next = w.add(i, 1);
-        let [begin, end] = [i, next].map(|i| {
-            let at = w.b.ins().imul(tasks, i);
-            // The number of chunks is never 0; unsigned division has no other trap.
-            w.b.ins().udiv(at, chunks)
-        });
-        match runs {
-            Some(runs) => {
-                let runs = module.declare_func_in_func(runs, w.b.func);
-                w.b.ins().call(runs, &[work, begin, end]);
+    let body =
+        out.function(&out.symbol("chunk_body"), Linkage::Local, signature.clone(), |b, module| {
+            let mut w = Writer::new(b);
+            let (work, i) = (w.params[0], w.params[1]);
+            let (tasks, chunks) = (w.word(work, work::TASKS), w.word(work, work::CHUNKS));
+            let next = w.add(i, 1);
+            let [begin, end] = [i, next].map(|i| {
+                let at = w.b.ins().imul(tasks, i);
+                // The number of chunks is never 0; unsigned division has no other trap.
+                w.b.ins().udiv(at, chunks)
+            });
+            match runs {
+                Some(runs) => {
+                    let runs = module.declare_func_in_func(runs, w.b.func);
+                    w.b.ins().call(runs, &[work, begin, end]);
+                }
+                None => {
+                    let function = w.word(work, work::KERNEL);
+                    let args = w.add(work, i64::from(work::ARGS));
+                    let kernel = w.b.import_signature(kernel);
+                    w.b.ins().call_indirect(kernel, function, &[args, begin, end]);
+                }
             }
-            None => {
-                let function = w.word(work, work::KERNEL);
-                let args = w.add(work, i64::from(work::ARGS));
-                let kernel = w.b.import_signature(kernel);
-                w.b.ins().call_indirect(kernel, function, &[args, begin, end]);
-            }
-        }
-        w.b.ins().return_(&[]);
-        w.finish();
-        Ok(())
-    })?;
+            w.b.ins().return_(&[]);
+            w.finish();
+            Ok(())
+        })?;
     float.around(out, "chunk", Linkage::Local, signature, body)
 }

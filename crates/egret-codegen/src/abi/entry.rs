@@ -286,8 +286,7 @@ pub(crate) fn run<M: Module>(
             (w.b.import_signature(kernel), w.b.import_signature(profile), w.b.import_signature(parallel));
         let trampoline = module.declare_func_in_func(trampoline, w.b.func);
         let runs = runs.map(|id| module.declare_func_in_func(id, w.b.func));
-        let (call_size, arg_size) =
-            if sized { (call::SIZED, arg::SIZED) } else { (call::SIZE, arg::SIZE) };
+        let (call_size, arg_size) = if sized { (call::SIZED, arg::SIZED) } else { (call::SIZE, arg::SIZE) };
         if can_fail {
             failure::clear(w.b, args);
         }

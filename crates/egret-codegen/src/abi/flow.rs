@@ -30,7 +30,10 @@ mod step {
 ///
 /// # Errors
 /// Guards that break a rule, or `place` fails.
-pub(crate) fn table(program: &Program, mut place: impl FnMut(&Arg) -> Result<[i64; 2]>) -> Result<Vec<i64>> {
+pub(crate) fn table(
+    program: &Program,
+    mut place: impl FnMut(&Arg) -> Result<[i64; 2]>,
+) -> Result<Vec<i64>> {
     let mut words = vec![];
     if program.guards.is_empty() {
         return Ok(words);

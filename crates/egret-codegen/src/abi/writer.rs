@@ -153,4 +153,3 @@ impl<'f, 'b> Writer<'f, 'b> {
         self.b.seal_all_blocks();
     }
 }
-

@@ -101,8 +101,8 @@ fn program() -> Program {
             Storage::ArenaAt(SizeId(0)),
             Storage::Weights(128),
         ]
-            .map(buffer)
-            .into(),
+        .map(buffer)
+        .into(),
         kernels: vec![everything()],
         calls: vec![
             Call {
@@ -123,11 +123,7 @@ fn program() -> Program {
             Guard { cond: Arg { buffer: BufferId(1), offset: 0 }, holds: true, calls: 0..2, repeats: true },
         ],
         symbols: vec![Symbol { name: "N".into(), input: 0, axis: 1 }],
-        sizes: vec![
-            Size::Symbol(0),
-            Size::Const(32),
-            Size::Op(SizeOp::CeilDiv, SizeId(0), SizeId(1)),
-        ],
+        sizes: vec![Size::Symbol(0), Size::Const(32), Size::Op(SizeOp::CeilDiv, SizeId(0), SizeId(1))],
         arena_bytes: 320,
         arena_size: Some(SizeId(2)),
         weights: vec![1, 2, 3].into(),

@@ -70,8 +70,11 @@ pub fn plan(graph: &Graph) -> Result<Option<(Units, Graph)>, Vec<Refusal>> {
         };
         symbols.push(Symbol { name: name.clone(), input, axis });
     }
-    let mut planner =
-        Planner { graph, free: &free, units: Units { symbols, counts: BTreeMap::new(), dims: BTreeMap::new() } };
+    let mut planner = Planner {
+        graph,
+        free: &free,
+        units: Units { symbols, counts: BTreeMap::new(), dims: BTreeMap::new() },
+    };
     let mut refusals = vec![];
     for &v in graph.inputs() {
         let Some(ty) = graph.ty(v).as_tensor() else { continue };
@@ -144,7 +147,8 @@ impl Planner<'_> {
             let Ok(lead) = self.lead_of(v) else { return Ok(()) };
             leads.push(lead);
         }
-        if leads.iter().all(Option::is_none) && node.results.iter().all(|&v| matches!(self.lead_of(v), Ok(None)))
+        if leads.iter().all(Option::is_none)
+            && node.results.iter().all(|&v| matches!(self.lead_of(v), Ok(None)))
         {
             return Ok(());
         }
@@ -155,7 +159,9 @@ impl Planner<'_> {
         let mut result = None;
         for &v in &node.results {
             match self.lead_of(v)? {
-                Some(lead) if result.as_ref().is_none_or(|r: &(usize, Count)| *r == lead) => result = Some(lead),
+                Some(lead) if result.as_ref().is_none_or(|r: &(usize, Count)| *r == lead) => {
+                    result = Some(lead)
+                }
                 _ => return Err(format!("gives results that depend on all of a free dim: {}", remedy())),
             }
         }
@@ -183,7 +189,9 @@ impl Planner<'_> {
         let aligned = |v: ValueId| {
             let shape = self.shape(v);
             match (axis + shape.len()).checked_sub(result.len()) {
-                Some(at) => shape[at] == result[axis] || shape[at].as_const() == Some(1) && lead(v).is_none(),
+                Some(at) => {
+                    shape[at] == result[axis] || shape[at].as_const() == Some(1) && lead(v).is_none()
+                }
                 None => lead(v).is_none(),
             }
         };
@@ -254,9 +262,7 @@ impl Planner<'_> {
                 same(x) && same(indices) && node.attrs.index("axis") != axis
             }
             Op::TreeEnsemble => axis == 0 && alone(rest),
-            Op::Det => {
-                lead(node.operand(0)) == Some(axis) && axis + 2 < self.shape(node.operand(0)).len()
-            }
+            Op::Det => lead(node.operand(0)) == Some(axis) && axis + 2 < self.shape(node.operand(0)).len(),
             _ => false,
         }
     }

@@ -98,7 +98,11 @@ fn run_time(
     for &(b, span) in buffers {
         let count = program.buffers[b.0 as usize].times.and_then(|s| nominal.get(s.0 as usize).copied());
         let bytes = count.and_then(|n| exact_bytes(program, b).checked_mul(usize::try_from(n).ok()?));
-        sets.push((b, bytes.filter(|n| *n as i64 <= MAX_BYTES).ok_or_else(none)?.next_multiple_of(ALIGN), span));
+        sets.push((
+            b,
+            bytes.filter(|n| *n as i64 <= MAX_BYTES).ok_or_else(none)?.next_multiple_of(ALIGN),
+            span,
+        ));
     }
     let spans: BTreeMap<BufferId, Span> = buffers.iter().copied().collect();
     let (mut order, _) = place(sets)?;

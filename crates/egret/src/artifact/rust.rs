@@ -79,7 +79,11 @@ pub fn rust_module(program: &Program, embedded: bool) -> String {
                     p.dims.len(),
                     p.onnx_dtype
                 );
-                if what == "in" { inputs.push(list) } else { outputs.push(list) }
+                if what == "in" {
+                    inputs.push(list)
+                } else {
+                    outputs.push(list)
+                }
                 continue;
             }
             // Dims live in statics of their own.
@@ -125,5 +129,7 @@ fn free_dims(program: &Program) -> String {
         let _ = writeln!(fields, "    /// `{}`\n    pub {name}: usize,", comment(&symbol.name));
         values.push(format!("self.{name} as i64"));
     }
-    FREE.replace("FIELDS", fields.trim_end()).replace("COUNT", &values.len().to_string()).replace("VALUES", &values.join(", "))
+    FREE.replace("FIELDS", fields.trim_end())
+        .replace("COUNT", &values.len().to_string())
+        .replace("VALUES", &values.join(", "))
 }

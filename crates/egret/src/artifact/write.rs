@@ -21,8 +21,10 @@ pub struct Compiled {
     pub files: Vec<PathBuf>,
     /// Number of kernels.
     pub kernels: usize,
-    /// Bytes of arena.
+    /// Bytes of arena; at least, where dims are free.
     pub arena_bytes: usize,
+    /// The free dims.
+    pub free_dims: Vec<String>,
     /// Bytes of weights.
     pub weights_bytes: usize,
     /// What it was compiled for, and where else that runs.
@@ -75,6 +77,7 @@ pub fn compile_changed(request: &Request, change: &dyn Fn(Graph) -> Result<Graph
     let Lowered { graph, program, trace, .. } = lowered;
     let (kernels, arena_bytes, weights_bytes) =
         (program.calls.len(), program.arena_bytes, program.weights.len());
+    let free_dims = program.symbols.iter().map(|s| s.name.clone()).collect();
     notes.extend(notes::growth(frontend::bytes_of(&sources)?, weights_bytes));
     let page = recorder.map(|recorder| {
         let focus = report::Focus::default();
@@ -94,6 +97,7 @@ pub fn compile_changed(request: &Request, change: &dyn Fn(Graph) -> Result<Graph
         files,
         kernels,
         arena_bytes,
+        free_dims,
         weights_bytes,
         target: pipeline::target_words(&request.options)?,
         notes,

@@ -1,0 +1,237 @@
+//! Models whose first dim is free: one compilation, run at any size, with every buffer at an unmapped page, gives what the interpreter
+//! gives. And what a free dim cannot be is refused with the node and the remedy.
+#![cfg(unix)]
+
+use egret::ir::rng::Rng;
+use egret::ir::{DType, Graph, Tensor, Value, interp, text};
+use egret::{Options, pipeline};
+use egret_workspace::guarded::Compiled;
+use std::collections::BTreeMap;
+
+fn graph(source: &str) -> Graph {
+    let graph = text::parse(source, &|_| None).unwrap_or_else(|e| panic!("{e}\n{source}"));
+    egret::ir::verify(&graph).unwrap_or_else(|e| panic!("{e:?}\n{source}"));
+    graph
+}
+
+/// An input of a graph whose symbols have these values.
+fn input(rng: &mut Rng, graph: &Graph, i: usize, sizes: &BTreeMap<String, i64>) -> Value {
+    let ty = graph.tensor_ty(graph.inputs()[i]);
+    let shape: Vec<usize> = ty.shape.iter().map(|d| d.eval(sizes).expect("a size") as usize).collect();
+    let len = shape.iter().product::<usize>();
+    let number = |_| (rng.bits() % 17) as f64 / if ty.dtype.is_float() { 8.0 } else { 4.0 };
+    let below = if ty.dtype.is_float() { 1.0 } else { 0.0 };
+    Tensor::from_f64s(ty.dtype, &shape, (0..len).map(number).map(|v| v - below).collect()).into()
+}
+
+fn close(want: &Tensor, have: &Tensor) -> bool {
+    let (want, have) = (want.to_f64s().expect("numbers"), have.to_f64s().expect("numbers"));
+    want.len() == have.len()
+        && want
+            .iter()
+            .zip(&have)
+            .all(|(w, h)| (w - h).abs() <= 2e-5 * (1.0 + w.abs()) || w.is_nan() && h.is_nan())
+}
+
+/// Compiles a graph once and runs it at several sizes of all its free dims.
+fn holds(source: &str) {
+    let graph = graph(source);
+    for target in ["native", "x86-64-v2"] {
+        if target != "native" && !cfg!(target_arch = "x86_64") {
+            continue;
+        }
+        for passes in [None, Some(vec![])] {
+            let options = Options { threads: 1, target: target.into(), passes, ..Options::default() };
+            let compiled = Compiled::new(graph.clone(), &options, &BTreeMap::new());
+            let compiled = compiled.unwrap_or_else(|e| panic!("{e}\n{source}"));
+            let mut rng = Rng::new(3);
+            for (round, n) in [1i64, 0, 2, 3, 7, 33].into_iter().enumerate() {
+                let free = graph.free_dims();
+                // The second dim differs from the first.
+                let sizes: BTreeMap<String, i64> = free
+                    .into_iter()
+                    .enumerate()
+                    .map(|(i, name)| (name, if i == 0 { n } else { (n + 3 * round as i64) % 9 }))
+                    .collect();
+                let inputs: Vec<Value> =
+                    (0..graph.inputs().len()).map(|i| input(&mut rng, &graph, i, &sizes)).collect();
+                let want = interp::run(&graph, &inputs).unwrap_or_else(|e| panic!("{e}\n{source}"));
+                let (code, have) =
+                    compiled.run_both(&inputs).unwrap_or_else(|e| panic!("{n}: {e}\n{source}"));
+                assert_eq!(code, 0, "{n} on {target}:\n{source}");
+                for (want, bytes) in want.iter().zip(&have) {
+                    let want = want.as_tensor().expect("a tensor");
+                    let have = Tensor::from_bytes(want.dtype(), want.shape(), bytes);
+                    assert!(
+                        want.dtype() != DType::String && close(want, &have),
+                        "{n} on {target}: {want:?}, compiled {have:?}\n{source}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn perceptron() {
+    holds(
+        r#"graph @g(%0 "x": f32[N, 24]) -> (%7 "y") {
+  %1 = const f32[24, 40] random(1)
+  %2 = const f32[40] random(2)
+  %3 = matmul(%0, %1) : f32[N, 40]
+  %4 = add(%3, %2) : f32[N, 40]
+  %5 = tanh(%4) : f32[N, 40]
+  %8 = const f32[40, 10] random(3)
+  %6 = matmul(%5, %8) : f32[N, 10]
+  %7 = softmax(%6) {axis = 1} : f32[N, 10]
+}"#,
+    );
+}
+
+#[test]
+fn convolutions_with_halos_and_pools() {
+    holds(
+        r#"graph @g(%0 "x": f32[N, 3, 9, 10]) -> (%8 "y", %5 "z") {
+  %1 = const f32[8, 3, 3, 3] random(1)
+  %2 = conv(%0, %1) {dilations = [1, 1], groups = 1, layout = "channels_first", pads = [1, 1, 1, 1], strides = [1, 1]} : f32[N, 8, 9, 10]
+  %3 = pool(%2) {dilations = [1, 1], high_extra = [0, 0], kernel = [3, 3], kind = "max", layout = "channels_first", pads = [1, 1, 1, 1], strides = [2, 2]} : f32[N, 8, 5, 5]
+  %4 = const f32[8, 1, 3, 3] random(2)
+  %5 = conv(%3, %4) {dilations = [1, 1], groups = 8, layout = "channels_first", pads = [1, 1, 1, 1], strides = [1, 1]} : f32[N, 8, 5, 5]
+  %6 = add(%5, %3) : f32[N, 8, 5, 5]
+  %7 = reduce(%6) {axes = [2, 3], keepdims = 0, kind = "sum"} : f32[N, 8]
+  %8 = reshape(%7) {shape = [N, 2, 4]} : f32[N, 2, 4]
+}"#,
+    );
+}
+
+#[test]
+fn transformers_with_a_class_token() {
+    holds(
+        r#"graph @g(%0 "x": f32[N, 5, 8]) -> (%15 "y") {
+  %1 = const f32[1, 1, 8] random(1)
+  %2 = broadcast(%1) {shape = [N, 1, 8]} : f32[N, 1, 8]
+  %3 = concat(%2, %0) {axis = 1} : f32[N, 6, 8]
+  %4 = layer_norm(%3) {axis = 2, epsilon = 1e-5} : f32[N, 6, 8]
+  %5 = const f32[8, 8] random(2)
+  %6 = matmul(%4, %5) : f32[N, 6, 8]
+  %7 = reshape(%6) {shape = [N, 6, 2, 4]} : f32[N, 6, 2, 4]
+  %8 = transpose(%7) {perm = [0, 2, 1, 3]} : f32[N, 2, 6, 4]
+  %9 = transpose(%7) {perm = [0, 2, 3, 1]} : f32[N, 2, 4, 6]
+  %10 = matmul(%8, %9) : f32[N, 2, 6, 6]
+  %11 = softmax(%10) {axis = 3} : f32[N, 2, 6, 6]
+  %12 = matmul(%11, %8) : f32[N, 2, 6, 4]
+  %13 = transpose(%12) {perm = [0, 2, 1, 3]} : f32[N, 6, 2, 4]
+  %14 = reshape(%13) {shape = [N, 6, 8]} : f32[N, 6, 8]
+  %15 = slice(%14) {sizes = [N, 1, 8], starts = [0, 0, 0], steps = [1, 1, 1]} : f32[N, 1, 8]
+}"#,
+    );
+}
+
+#[test]
+fn units_of_several_rows() {
+    holds(
+        r#"graph @g(%0 "x": f32[N, 12]) -> (%3 "y", %4 "z") {
+  %1 = reshape(%0) {shape = [3*N, 4]} : f32[3*N, 4]
+  %2 = const f32[4, 6] random(1)
+  %3 = matmul(%1, %2) : f32[3*N, 6]
+  %4 = arg_reduce(%3) {axis = 1, keepdims = 0, kind = "max", last = 0} : i64[3*N]
+}"#,
+    );
+}
+
+#[test]
+fn rows_of_a_table() {
+    holds(
+        r#"graph @g(%0 "i": i64[N, 3]) -> (%4 "y", %5 "k") {
+  %1 = const f32[9, 4] random(1)
+  %2 = gather(%1, %0) {axis = 0} : f32[N, 3, 4]
+  %3 = cumulative(%2) {axis = 1, exclusive = 0, kind = "sum", reverse = 0} : f32[N, 3, 4]
+  %4, %5 = top_k(%3) {axis = 2, k = 2, largest = 1} : f32[N, 3, 2], i64[N, 3, 2]
+}"#,
+    );
+}
+
+#[test]
+fn outputs_that_are_not_computed() {
+    holds(
+        r#"graph @g(%0 "x": f32[N, 4]) -> (%0 "same", %1 "part", %3 "fixed", %4 "all", %5 "twice") {
+  %1 = slice(%0) {sizes = [N, 2], starts = [0, 1], steps = [1, 1]} : f32[N, 2]
+  %2 = const f32[1, 4] random(1)
+  %3 = exp(%2) : f32[1, 4]
+  %4 = broadcast(%3) {shape = [N, 4]} : f32[N, 4]
+  %5 = add(%4, %4) : f32[N, 4]
+}"#,
+    );
+}
+
+#[test]
+fn two_free_dims() {
+    holds(
+        r#"graph @g(%0 "x": f32[N, 4], %1 "y": f32[M, 3]) -> (%2 "a", %4 "b") {
+  %2 = neg(%0) : f32[N, 4]
+  %3 = exp(%1) : f32[M, 3]
+  %4 = reduce(%3) {axes = [1], keepdims = 1, kind = "sum"} : f32[M, 1]
+}"#,
+    );
+}
+
+/// Why a graph is not compiled.
+fn refused(source: &str) -> String {
+    let graph = graph(source);
+    match pipeline::lower(graph, &Options::default(), &BTreeMap::new()) {
+        Ok(_) => panic!("it is compiled:\n{source}"),
+        Err(e) => e.to_string(),
+    }
+}
+
+#[test]
+fn what_units_share_is_refused() {
+    let said = refused(
+        r#"graph @g(%0 "x": f32[N, 4]) -> (%1 "y") {
+  %1 = reduce(%0) {axes = [0], keepdims = 0, kind = "sum"} : f32[4]
+}"#,
+    );
+    assert!(said.contains("n0 (reduce)") && said.contains("--dim N=N"), "{said}");
+    let said = refused(
+        r#"graph @g(%0 "x": f32[4, N]) -> (%1 "y") {
+  %1 = exp(%0) : f32[4, N]
+}"#,
+    );
+    assert!(
+        said.contains("input `x`") && said.contains("f32[4, N]") && said.contains("--dim N=N"),
+        "{said}"
+    );
+    let said = refused(
+        r#"graph @g(%0 "x": f32[N, 4]) -> (%2 "y") {
+  %1 = transpose(%0) {perm = [1, 0]} : f32[4, N]
+  %2 = matmul(%0, %1) : f32[N, N]
+}"#,
+    );
+    assert!(said.contains("n0 (transpose)"), "{said}");
+    let said = refused(
+        r#"graph @g(%0 "x": f32[N, 4], %1 "y": f32[M, 4]) -> (%2 "z") {
+  %2 = add(%0, %1) : f32[broadcast(N, M), 4]
+}"#,
+    );
+    assert!(said.contains("n0 (add)") && said.contains("--dim N=N --dim M=N"), "{said}");
+}
+
+#[test]
+fn neighbours_in_other_units_are_refused() {
+    // Windows, sums and shifts along the free dim.
+    for (node, ty) in [
+        ("pad(%0, %9) {high = [1, 0], low = [0, 0], mode = \"constant\"}", "f32[N + 1, 4]"),
+        ("cumulative(%0) {axis = 0, exclusive = 0, kind = \"sum\", reverse = 0}", "f32[N, 4]"),
+        ("softmax(%0) {axis = 0}", "f32[N, 4]"),
+        ("slice(%0) {sizes = [N, 4], starts = [N - 1, 0], steps = [-1, 1]}", "f32[N, 4]"),
+        ("concat(%0, %0) {axis = 0}", "f32[2*N, 4]"),
+        ("gather(%0, %8) {axis = 0}", "f32[N, 4]"),
+    ] {
+        let source = format!(
+            "graph @g(%0 \"x\": f32[N, 4], %8 \"i\": i64[N]) -> (%1 \"y\") {{\n  %9 = const f32[] splat(0.0)\n  \
+             %1 = {node} : {ty}\n}}"
+        );
+        let said = refused(&source);
+        assert!(said.contains("--dim N=N"), "{said}");
+    }
+}
