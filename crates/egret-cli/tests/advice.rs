@@ -22,8 +22,9 @@ fn options_for_dims_can_be_pasted() {
     let dir = temp();
     let (out, file) = (path(&dir, "out"), path(&dir, "model.onnx"));
     for name in ["n", "batch size", "past + 1", "a=b", "it's", "$n", "?", "-n", "*"] {
-        let dims = [Dim::Free(name), Dim::Is(2)];
-        std::fs::write(&file, onnx("Add", &[], 1, ("x", &dims), ("y", &dims))).unwrap();
+        // Along which the transpose does not go.
+        let (dims, turned) = ([Dim::Free(name), Dim::Is(2)], [Dim::Is(2), Dim::Free(name)]);
+        std::fs::write(&file, onnx("Transpose", &[], 1, ("x", &dims), ("y", &turned))).unwrap();
         pasted(&["compile", &file, "--out-dir", &out], "give each a value: ");
     }
     // What has no name that says anything is called by its place.

@@ -2,7 +2,7 @@
 
 mod kit;
 
-use kit::{model, names, path, refused, temp, text, works};
+use kit::{Dim, model, names, onnx, path, refused, temp, text, works};
 use std::path::Path;
 use std::process::Command;
 
@@ -104,7 +104,7 @@ fn inputs_that_do_not_fit_are_refused() {
 }
 
 #[test]
-fn free_dims_need_a_value() {
+fn free_dims_get_values_or_stay_free() {
     let dir = temp();
     let out = path(&dir, "out");
     let dims = works(&["inspect", &model("parallel_cnn")]);
@@ -113,7 +113,6 @@ fn free_dims_need_a_value() {
         .find_map(|l| l.strip_prefix("dims     ")?.split(' ').next())
         .expect("a free dim")
         .to_owned();
-    refused(&["compile", &model("parallel_cnn"), "--out-dir", &out], 1, &["free dims", "--dim"]);
     refused(
         &["compile", &model("parallel_cnn"), "--out-dir", &out, "--dim", "nonsense=2"],
         1,
@@ -125,7 +124,29 @@ fn free_dims_need_a_value() {
         &["-2"],
     );
     assert!(!Path::new(&out).exists());
-    works(&["compile", &model("parallel_cnn"), "--out-dir", &out, "--dim", &format!("{name}=4")]);
+    let said =
+        works(&["compile", &model("parallel_cnn"), "--out-dir", &out, "--dim", &format!("{name}=4")]);
+    assert!(said.contains("bytes of arena"), "{said}");
+    let said = works(&["compile", &model("parallel_cnn"), "--out-dir", &path(&dir, "free")]);
+    assert!(said.contains(&format!("arena for any {name}")), "{said}");
+    // A dim that cannot stay free.
+    let ir = path(&dir, "square.onnx");
+    std::fs::write(
+        &ir,
+        onnx(
+            "Transpose",
+            &[],
+            1,
+            ("x", &[Dim::Free("n"), Dim::Is(2)]),
+            ("y", &[Dim::Is(2), Dim::Free("n")]),
+        ),
+    )
+    .expect("a file");
+    refused(
+        &["compile", &ir, "--out-dir", &path(&dir, "other")],
+        1,
+        &["free dims", "--dim n=N", "transpose"],
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `<m>.hpp`: the model as a class of C++17 on top of `<m>.h`.
 
 use super::manifest::hex;
-use super::names::{argument, c_type, comment, dims, elements};
+use super::names::{argument, c_type, comment, dim_name, dims, dims_by, elements, is_free};
 use egret_loop::{Port, Program};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -18,7 +18,7 @@ const TAKEN: &str = "alignas alignof and and_eq asm assert auto bitand bitor boo
     reinterpret_cast requires return short signed sizeof static static_assert static_cast stderr stdin stdout struct switch \
     template this thread_local throw true try typedef typeid typename union unix unsigned using virtual void volatile wchar_t \
     while xor xor_eq \
-    Arena Error Failure Inputs Outputs Span arena detail egret env error error_ info inputs length outputs run std try_run \
+    Arena Dims Error Failure Inputs Outputs Span arena detail dims egret env error error_ info inputs length outputs run std try_run \
     weights weights_ int8_t int16_t int32_t int64_t uint8_t uint16_t uint32_t uint64_t";
 
 /// The C++ header of a model.
@@ -63,13 +63,19 @@ fn ports(out: &mut String, program: &Program, what: &str, constant: &str, names:
     let ports = if what == "Inputs" { &program.inputs } else { &program.outputs };
     let _ = writeln!(out, "    struct {what} {{");
     for (port, name) in ports.iter().zip(names) {
-        // Models with free dims are refused before.
-        let (ty, n) = (c_type(port.onnx_dtype), elements(port).unwrap_or_default());
-        let (rank, dims) = (port.dims.len(), dims(program, port));
+        let (ty, rank, dims) = (c_type(port.onnx_dtype), port.dims.len(), dims(program, port));
         let bound =
             if port.bound.is_some() { "; must have the value it was bound to at compile time" } else { "" };
         // A comment that ends with a backslash would go on in the next line.
         let said = comment(&port.name).replace('\\', "/");
+        let Some(n) = elements(port) else {
+            let dims = comment(&dims).replace('\\', "/");
+            let _ = write!(
+                out,
+                "        /// {said}: {ty}[{dims}]\n        Span<{constant}{ty}, any_size> {name}{{}};\n"
+            );
+            continue;
+        };
         let _ = write!(
             out,
             "        /// {said}: {ty}[{dims}]{bound}\n        Span<{constant}{ty}, {n}> {name}{{}};\n        \
@@ -91,12 +97,15 @@ fn class(program: &Program, embedded: bool) -> String {
     ports(&mut out, program, "Inputs", "const ", &inputs);
     ports(&mut out, program, "Outputs", "", &outputs);
     bind(&mut out, program, &class, embedded);
-    try_run(&mut out, m, &inputs, &outputs);
-    out.push_str(
+    try_run(&mut out, program, &inputs, &outputs);
+    let (taken, passed) =
+        if program.symbols.is_empty() { ("", "") } else { ("const Dims &dims, ", "dims, ") };
+    let _ = write!(
+        out,
         "#ifndef EGRET_NO_EXCEPTIONS\n    /// As try_run, and throws a Failure.\n    \
-         void run(Arena &arena, const Inputs &inputs, const Outputs &outputs, const egret_env *env = nullptr) const {\n        \
-         const Error error = try_run(arena, inputs, outputs, env);\n        if (error) throw Failure(info(), error);\n    }\n\
-         #endif\n\nprivate:\n    egret_weights weights_{};\n    Error error_;\n};\n\n} // namespace egret::models\n",
+         void run(Arena &arena, {taken}const Inputs &inputs, const Outputs &outputs, const egret_env *env = nullptr) const {{\n        \
+         const Error error = try_run(arena, {passed}inputs, outputs, env);\n        if (error) throw Failure(info(), error);\n    }}\n\
+         #endif\n\nprivate:\n    egret_weights weights_{{}};\n    Error error_;\n}};\n\n}} // namespace egret::models\n",
     );
     out
 }
@@ -114,9 +123,13 @@ fn bind(out: &mut String, program: &Program, class: &str, embedded: bool) {
     } else {
         "    /// `weights`: the whole .weights file in memory, 64-byte aligned, for as long as the model is used.\n"
     };
+    let arena = match program.symbols.is_empty() {
+        true => format!("    using Arena = ::egret::Arena<{}>;\n\n", program.arena_bytes),
+        false => free_dims(program),
+    };
     let _ = write!(
         out,
-        "    using Arena = ::egret::Arena<{}>;\n\n\
+        "{arena}\
          #ifndef EGRET_NO_EXCEPTIONS\n    /// Checks the CPU and the weights, and throws a Failure.\n{about}    \
          {explicit}{class}({parameters}) : {class}(std::nothrow{comma}{arguments}) {{\n        \
          if (error_) throw Failure(info(), error_);\n    }}\n\
@@ -124,30 +137,75 @@ fn bind(out: &mut String, program: &Program, class: &str, embedded: bool) {
          explicit {class}(std::nothrow_t{comma}{parameters}) noexcept : error_({m}_bind(&weights_, {data})) {{}}\n\n    \
          /// What stood in the way of binding; no run works then.\n    Error error() const noexcept {{ return error_; }}\n    \
          /// Names, shapes, kernels, hashes.\n    static const egret_info &info() noexcept {{ return {m}_info; }}\n\n",
-        program.arena_bytes,
     );
 }
 
+/// What a model with free dims has beside.
+fn free_dims(program: &Program) -> String {
+    let mut out =
+        "    using Arena = ::egret::GrowingArena;\n\n    /// Values of the free dims.\n    struct Dims {\n"
+            .to_owned();
+    for (i, symbol) in program.symbols.iter().enumerate() {
+        let said = comment(&symbol.name).replace('\\', "/");
+        let _ = writeln!(out, "        /// {said}\n        std::int64_t {} = 0;", dim_name(program, i));
+    }
+    out.push_str("    };\n\n");
+    out
+}
+
 /// The call, by spans whose sizes are checked.
-fn try_run(out: &mut String, m: &str, inputs: &[String], outputs: &[String]) {
-    out.push_str(
+fn try_run(out: &mut String, program: &Program, inputs: &[String], outputs: &[String]) {
+    let (m, free) = (&program.name, !program.symbols.is_empty());
+    let taken = if free { "const Dims &dims, " } else { "" };
+    let _ = write!(
+        out,
         "    /// Runs the model. `env` gives it threads or a profiler.\n    \
-         Error try_run(Arena &arena, const Inputs &inputs, const Outputs &outputs, const egret_env *env = nullptr) const noexcept {\n        \
-         if (error_) return error_;\n        if (!arena) return Error(-EGRET_E_ARENA);\n",
+         Error try_run(Arena &arena, {taken}const Inputs &inputs, const Outputs &outputs, const egret_env *env = nullptr) const noexcept {{\n        \
+         if (error_) return error_;\n",
     );
+    let arena_len = if free { "arena.size()" } else { "Arena::size()" };
+    if free {
+        let values: Vec<String> =
+            (0..program.symbols.len()).map(|i| format!("dims.{}", dim_name(program, i))).collect();
+        let _ = write!(
+            out,
+            "        const std::int64_t values_of[] = {{{}}};\n        egret_plan needed{{}};\n        \
+             if (const std::int32_t e = {m}_plan(values_of, {}, &needed)) return Error(e);\n        \
+             if (!arena.reserve(needed.arena_bytes)) return Error(-EGRET_E_ARENA);\n",
+            values.join(", "),
+            values.len(),
+        );
+    } else {
+        out.push_str("        if (!arena) return Error(-EGRET_E_ARENA);\n");
+    }
+    let ports = program.inputs.iter().chain(&program.outputs);
     let all = inputs.iter().map(|n| ("inputs", n)).chain(outputs.iter().map(|n| ("outputs", n)));
-    for (i, (table, name)) in all.enumerate() {
+    for (i, ((table, name), port)) in all.zip(ports).enumerate() {
+        if is_free(port) {
+            let spelt = dims_by(program, port, &|s| format!("values_of[{s}]")).join(", ");
+            let _ = write!(
+                out,
+                "        const std::int64_t dims_of{i}[] = {{{spelt}}};\n        \
+                 if (!detail::holds({table}.{name}, dims_of{i})) return Error(-(EGRET_E_DIM | {i} << 8));\n"
+            );
+            continue;
+        }
         let _ = writeln!(
             out,
             "        if ({table}.{name}.size() != {table}.{name}.extent) return Error(-(EGRET_E_DIM | {i} << 8));"
         );
     }
-    for (array, table, names) in [("in", "inputs", inputs), ("out", "outputs", outputs)] {
-        let tensors: Vec<String> = names
-            .iter()
-            .enumerate()
-            .map(|(i, name)| format!("detail::tensor({table}.{name}, {m}_info.{table}[{i}])"))
-            .collect();
+    let kinds = [("in", "inputs", inputs, &program.inputs), ("out", "outputs", outputs, &program.outputs)];
+    for (array, table, names, ports) in kinds {
+        let before = if array == "in" { 0 } else { inputs.len() };
+        let tensor = |(i, (name, port)): (usize, (&String, &Port))| {
+            let dims = match is_free(port) {
+                true => format!("dims_of{}", before + i),
+                false => format!("{m}_info.{table}[{i}].dims"),
+            };
+            format!("detail::tensor({table}.{name}, {m}_info.{table}[{i}], {dims})")
+        };
+        let tensors: Vec<String> = names.iter().zip(ports).enumerate().map(tensor).collect();
         // C++ has no empty arrays.
         let (unused, list) = match names.is_empty() {
             true => (format!("        (void){table};\n"), "egret_tensor{}".to_owned()),
@@ -157,6 +215,6 @@ fn try_run(out: &mut String, m: &str, inputs: &[String], outputs: &[String]) {
     }
     let _ = writeln!(
         out,
-        "        return Error({m}_run(&weights_, in, out, arena.data(), Arena::size(), env));\n    }}"
+        "        return Error({m}_run(&weights_, in, out, arena.data(), {arena_len}, env));\n    }}"
     );
 }

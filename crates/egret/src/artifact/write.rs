@@ -144,13 +144,6 @@ fn files(
 ) -> Result<Vec<PathBuf>> {
     let m = &program.name.clone();
     let wants = |e: Emit| request.emit.contains(&e);
-    if wants(Emit::Hpp) && !program.symbols.is_empty() {
-        let free: Vec<&String> = program.symbols.iter().map(|s| &s.name).collect();
-        return Err(Error::unsupported(format!(
-            "the C++ header has no form for free dims yet; leave `hpp` out of --emit, or give {}",
-            egret_ir::advice::dims(&free)
-        )));
-    }
     let embedded = request.weights == WeightsPlace::Embed;
     let place = if embedded { pipeline::WeightsPlace::Embedded } else { pipeline::WeightsPlace::External };
     let options = ObjectOptions { weights: place, model_hash: *model_hash };

@@ -1,7 +1,7 @@
 // What the C++ headers of all models compiled by Egret share; it is read once. Exceptions are left out where the compiler has them
 // off, or where EGRET_NO_EXCEPTIONS is defined; then every object is made with std::nothrow and asked for its error.
-#ifndef EGRET_CPP_1
-#define EGRET_CPP_1
+#ifndef EGRET_CPP_2
+#define EGRET_CPP_2
 
 #include <array>
 #include <cstddef>
@@ -69,6 +69,9 @@ private:
 };
 #endif
 
+/// As many elements as the free dims of a model make them.
+inline constexpr std::size_t any_size = static_cast<std::size_t>(-1);
+
 /// The elements of a tensor, which the caller owns: `N` of them, in row-major order. An array of another size does not compile;
 /// of what says its size only at run time (a std::vector, a pointer with a number) a run refuses a wrong one.
 template <class T, std::size_t N> class Span {
@@ -79,14 +82,14 @@ public:
     constexpr Span() noexcept = default;
     constexpr Span(T *data, std::size_t size) noexcept : data_(data), size_(size) {}
     template <class U, std::size_t M, class = fits<U>> constexpr Span(U (&array)[M]) noexcept : data_(array), size_(M) {
-        static_assert(M == N, "the array has not the size of the model's tensor");
+        static_assert(M == N || N == any_size, "the array has not the size of the model's tensor");
     }
     template <class U, std::size_t M, class = fits<U>> constexpr Span(std::array<U, M> &array) noexcept : data_(array.data()), size_(M) {
-        static_assert(M == N, "the array has not the size of the model's tensor");
+        static_assert(M == N || N == any_size, "the array has not the size of the model's tensor");
     }
     template <class U, std::size_t M, class = fits<const U>>
     constexpr Span(const std::array<U, M> &array) noexcept : data_(array.data()), size_(M) {
-        static_assert(M == N, "the array has not the size of the model's tensor");
+        static_assert(M == N || N == any_size, "the array has not the size of the model's tensor");
     }
     template <class C, class P = decltype(std::declval<C &>().data()), class = decltype(std::declval<C &>().size()),
               class = fits<std::remove_pointer_t<P>>>
@@ -132,12 +135,63 @@ private:
     void *data_;
 };
 
+/// Memory for one run at a time of a model with free dims: a run makes it as large as it needs.
+class GrowingArena {
+public:
+    GrowingArena() noexcept = default;
+    explicit GrowingArena(std::nothrow_t) noexcept {}
+    GrowingArena(GrowingArena &&other) noexcept : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+    GrowingArena &operator=(GrowingArena &&other) noexcept {
+        std::swap(data_, other.data_);
+        std::swap(size_, other.size_);
+        return *this;
+    }
+    GrowingArena(const GrowingArena &) = delete;
+    GrowingArena &operator=(const GrowingArena &) = delete;
+    ~GrowingArena() { ::operator delete(data_, align); }
+
+    /// Room for so many bytes; `false` where there is no memory.
+    bool reserve(std::uint64_t bytes) noexcept {
+        if (data_ != nullptr && bytes <= size_) return true;
+        if (bytes > any_size / 2) return false;
+        const std::size_t room = bytes < EGRET_ARENA_ALIGN ? EGRET_ARENA_ALIGN : static_cast<std::size_t>(bytes);
+        void *more = ::operator new(room, align, std::nothrow);
+        if (more == nullptr) return false;
+        ::operator delete(data_, align);
+        data_ = more;
+        size_ = room;
+        return true;
+    }
+    void *data() const noexcept { return data_; }
+    std::size_t size() const noexcept { return size_; }
+    /// After EGRET_E_INDEX: the number in the data that is out of range.
+    const egret_bad_index &bad_index() const noexcept { return *static_cast<const egret_bad_index *>(data_); }
+
+private:
+    static constexpr std::align_val_t align{EGRET_ARENA_ALIGN};
+    void *data_ = nullptr;
+    std::size_t size_ = 0;
+};
+
 namespace detail {
 /// A tensor of the C ABI; one without elements may have any address.
-template <class T, std::size_t N> egret_tensor tensor(Span<T, N> span, const egret_port &port) noexcept {
+template <class T, std::size_t N> egret_tensor tensor(Span<T, N> span, const egret_port &port, const std::int64_t *dims) noexcept {
     alignas(16) static unsigned char nothing[16];
     void *data = const_cast<std::remove_const_t<T> *>(span.data());
-    return {N == 0 && data == nullptr ? nothing : data, port.dims, port.rank, port.dtype};
+    const bool empty = N == any_size ? span.size() == 0 : N == 0;
+    return {empty && data == nullptr ? nothing : data, dims, port.rank, port.dtype};
+}
+
+/// Whether a span has as many elements as such dims make; none has more than memory.
+template <class T, std::size_t N, std::size_t Rank> bool holds(Span<T, N> span, const std::int64_t (&dims)[Rank]) noexcept {
+    std::uint64_t elements = 1;
+    for (const std::int64_t dim : dims) {
+        if (dim < 0) return false;
+        const auto n = static_cast<std::uint64_t>(dim);
+        if (n != 0 && elements > UINT64_MAX / n) return false;
+        elements *= n;
+    }
+    return elements == span.size();
 }
 } // namespace detail
 

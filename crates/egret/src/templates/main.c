@@ -398,7 +398,13 @@ int main(int argc, char **argv) {
             return 1;
         }
     }
-    printf("%s: %lu sample%s\n", MODEL_NAME, (unsigned long)samples, samples == 1 ? "" : "s");
+    if (MODEL_INFO.n_symbols) {
+        printf("%s:", MODEL_NAME);
+        for (i = 0; i < MODEL_INFO.n_symbols; i++) printf(" %s = %lld", MODEL_INFO.symbols[i].name, (long long)free_dims[i]);
+        printf("\n");
+    } else {
+        printf("%s: %lu sample%s\n", MODEL_NAME, (unsigned long)samples, samples == 1 ? "" : "s");
+    }
     for (i = 0; i < n_out; i++) {
         size_t n = elements(out[i].dims, out[i].rank), k;
         size_t low = 0, high = 0, nans = 0;

@@ -1,0 +1,160 @@
+//! An artifact whose batch is free, from C, C++ and Rust and as an executable: any batch, what is refused, no warning.
+
+mod kit;
+
+use kit::{model, path, temp, works};
+use std::path::Path;
+use std::process::Command;
+
+/// Each prints, for batches of 1, 5 and 2, every logit; then the codes of a wrong size and of a batch that no memory holds.
+const C: &str = r#"
+#define _POSIX_C_SOURCE 200112L
+#include "net.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+int main(void) {
+    static float images[5 * 784], logits[5 * 10];
+    static const int64_t batches[] = {1, 5, 2};
+    egret_weights weights;
+    egret_plan plan;
+    int64_t shape[2], huge = INT64_MAX;
+    void *arena = NULL;
+    int i, j;
+    for (i = 0; i < 5 * 784; i++) images[i] = (float)(i % 29) / 29.0f;
+    if (net_bind(&weights, NULL, 0)) return 1;
+    for (j = 0; j < 3; j++) {
+        int64_t n = batches[j];
+        if (net_plan(&n, NET_N_DIMS, &plan)) return 2;
+        if (net_shape(&n, NET_N_DIMS, 0, shape) || shape[0] != n || shape[1] != 10) return 3;
+        if (posix_memalign(&arena, EGRET_ARENA_ALIGN, plan.arena_bytes + 64)) return 4;
+        if (net_call(&weights, images, logits, n, arena, plan.arena_bytes, NULL)) return 5;
+        if (EGRET_ERROR_CODE(net_call(&weights, images, logits, n, arena, plan.arena_bytes - 64, NULL)) != EGRET_E_ARENA) return 6;
+        for (i = 0; i < n * 10; i++) printf("%.4f ", (double)logits[i]);
+        free(arena);
+    }
+    if (net_info.n_symbols != 1 || net_info.symbols[0].input != 0 || net_info.symbols[0].axis != 0) return 7;
+    printf("%d %d\n", EGRET_ERROR_CODE(net_plan(&huge, 0, &plan)), EGRET_ERROR_CODE(net_plan(&huge, 1, &plan)));
+    return 0;
+}
+"#;
+
+const CPP: &str = r#"
+#include "net.hpp"
+#include <cstdio>
+#include <vector>
+
+int main() {
+    const egret::models::net net;
+    egret::models::net::Arena arena;
+    std::vector<float> images(5 * 784), logits(50);
+    for (std::size_t i = 0; i < images.size(); i++) images[i] = static_cast<float>(i % 29) / 29.0f;
+    for (const std::size_t n : {1, 5, 2}) {
+        net.run(arena, {static_cast<std::int64_t>(n)}, {{images.data(), n * 784}}, {{logits.data(), n * 10}});
+        for (std::size_t i = 0; i < n * 10; i++) std::printf("%.4f ", static_cast<double>(logits[i]));
+    }
+    const egret::Error wrong = net.try_run(arena, {3}, {images}, {{logits.data(), 30}});
+    const egret::Error huge = net.try_run(arena, {INT64_MAX}, {images}, {logits});
+    if (wrong.code() != EGRET_E_DIM || wrong.index() != 0) return 1;
+    std::printf("%d %d\n", EGRET_E_DIMS, huge.code());
+}
+"#;
+
+const RUST: &str = r#"
+#[path = "net.rs"]
+#[deny(warnings)]
+#[allow(dead_code)]
+mod net;
+fn main() {
+    let model = net::Model::bind().expect("bound");
+    let mut arena = net::Arena::new();
+    let images: Vec<f32> = (0..5 * 784).map(|i| (i % 29) as f32 / 29.0).collect();
+    let mut logits = [0f32; 50];
+    let mut run = |n: usize, given: usize| {
+        let dims = net::Dims { dim0_batch: n };
+        let done = model.run(&mut arena, dims, &images[..784 * given.min(5)], &mut logits[..10 * given.min(5)]);
+        done.map(|()| logits)
+    };
+    for n in [1, 5, 2] {
+        run(n, n).expect("run")[..10 * n].iter().for_each(|v| print!("{v:.4} "));
+    }
+    assert_eq!(run(3, 4).unwrap_err().code, 4);
+    println!("11 {}", run(i64::MAX as usize, 5).unwrap_err().code);
+}
+"#;
+
+fn built(dir: &Path, mut command: Command) -> String {
+    let out = command.current_dir(dir).output().expect("a compiler");
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success() && !said.contains("warning"), "{command:?}\n{said}");
+    let ran = Command::new(dir.join("program")).output().expect("a program");
+    assert!(ran.status.success(), "{command:?}: {}\n{}", ran.status, String::from_utf8_lossy(&ran.stderr));
+    String::from_utf8_lossy(&ran.stdout).into_owned()
+}
+
+#[test]
+fn one_artifact_serves_any_batch() {
+    let dir = temp();
+    let d = dir.path();
+    let said = works(&[
+        "compile",
+        &model("parallel_cnn"),
+        "--out-dir",
+        &path(&dir, ""),
+        "--name",
+        "net",
+        "--emit",
+        "lib,header,hpp,rs,exe",
+    ]);
+    assert!(said.contains("arena for any batch"), "{said}");
+    for (name, text) in [("main.c", C), ("main.cpp", CPP), ("main.rs", RUST)] {
+        std::fs::write(d.join(name), text).expect("a file");
+    }
+    let mut cc = Command::new(std::env::var("CC").unwrap_or_else(|_| "cc".into()));
+    cc.args([
+        "-std=c99",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-pedantic",
+        "main.c",
+        "libnet.a",
+        "-o",
+        "program",
+    ]);
+    let from_c = built(d, cc);
+    let words: Vec<&str> = from_c.split_whitespace().collect();
+    assert_eq!(words.len(), 82, "{from_c}");
+    assert_eq!(&words[80..], ["11", "14"], "{from_c}");
+    // A sample is what it is in any batch.
+    assert_eq!(words[..10], words[10..20], "{from_c}");
+    assert_eq!(words[10..30], words[60..80], "{from_c}");
+
+    let mut rustc = Command::new(std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into()));
+    rustc.args(["--edition", "2024", "-L", ".", "-l", "static=net", "main.rs", "-o", "program"]);
+    assert_eq!(built(d, rustc), from_c);
+    let cxx = std::env::var("CXX").unwrap_or_else(|_| "c++".into());
+    if Command::new(&cxx).arg("--version").output().is_ok() {
+        let mut command = Command::new(cxx);
+        command.args([
+            "-std=c++17",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-pedantic",
+            "main.cpp",
+            "libnet.a",
+            "-o",
+            "program",
+        ]);
+        assert_eq!(built(d, command), from_c);
+    } else {
+        eprintln!("left out: C++ (there is no compiler)");
+    }
+
+    // The executable takes the batch that it is given, in one run.
+    let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/digits/images.npy");
+    let ran = Command::new(d.join("net")).arg(images).output().expect("a program");
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success() && said.contains("float32 [1000, 10]"), "{said}");
+}
