@@ -4,7 +4,7 @@ mod arithmetic;
 
 use crate::flow::{self, Step};
 use crate::ir::*;
-use crate::sizes;
+use crate::{sized, sizes};
 use arithmetic::{f32_of, int_of};
 use std::fmt;
 
@@ -79,7 +79,7 @@ pub fn run_of(
     arithmetic: Arithmetic,
 ) -> Result<Vec<Vec<u8>>, InterpError> {
     let broken = |message: String| InterpError::Broken(message);
-    sizes::check(program).map_err(|e| broken(e.to_string()))?;
+    sized::check(program).map_err(|e| broken(e.to_string()))?;
     let dim = |s: &Symbol| dims.get(s.input).and_then(|d| d.get(s.axis)).copied();
     let symbols: Option<Vec<i64>> = program.symbols.iter().map(dim).collect();
     let symbols = symbols.ok_or_else(|| broken("inputs of other ranks".into()))?;

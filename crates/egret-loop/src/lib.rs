@@ -56,6 +56,7 @@ pub mod narrow;
 mod ops;
 mod products;
 mod scale;
+pub mod sized;
 pub mod sizes;
 pub mod small_floats;
 pub mod text;

@@ -18,7 +18,7 @@ pub(crate) struct Sizes(SizeList);
 impl Sizes {
     /// Those of a program, held to their rules.
     pub fn of(program: &Program) -> Result<Sizes> {
-        egret_loop::sizes::check(program).map_err(|e| broken(e.to_string()))?;
+        egret_loop::sized::check(program).map_err(|e| broken(e.to_string()))?;
         Ok(Sizes(program.sizes.clone().into()))
     }
 
