@@ -155,7 +155,7 @@ mod tests {
         assert!(broken(&|p| p.sizes[1] = Size::Const(-1)).contains("s1 is -1"));
         assert!(broken(&|p| p.buffers[0].times = Some(SizeId(11))).contains("s11 is no size"));
         let repeat = |p: &mut Program, change: &dyn Fn(&mut Repeat)| {
-            p.calls[0].repeat.iter_mut().for_each(|r| change(r));
+            p.calls[0].repeat.iter_mut().for_each(change);
         };
         assert!(broken(&|p| repeat(p, &|r| r.runs = SizeId(40))).contains("s40"));
         assert!(broken(&|p| repeat(p, &|r| r.step = 0)).contains("steps of 0"));

@@ -149,11 +149,11 @@ impl Dim {
             Repr::Const(c) => Some((*c, vec![])),
             Repr::Poly(terms) => {
                 let [(product, coefficient)] = terms.as_slice() else { return None };
-                let symbol = |a| match a {
-                    &Atom::Symbol(ref s) => Some(s.as_ref()),
+                let symbols = product.iter().map(|a| match a {
+                    Atom::Symbol(s) => Some(s.as_ref()),
                     Atom::Op(..) => None,
-                };
-                Some((*coefficient, product.iter().map(symbol).collect::<Option<_>>()?))
+                });
+                Some((*coefficient, symbols.collect::<Option<_>>()?))
             }
             Repr::Overflow => None,
         }

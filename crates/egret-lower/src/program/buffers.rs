@@ -128,7 +128,7 @@ fn run_time(
         let len = Extent::Const(exact_bytes(program, b) as i64);
         let count = program.buffers[b.0 as usize].times.map_or(Extent::Const(1), Extent::Size);
         let mut bytes = sizes.op(SizeOp::Mul, count, len).ok_or_else(none)?;
-        if exact_bytes(program, b) % ALIGN != 0 {
+        if !exact_bytes(program, b).is_multiple_of(ALIGN) {
             let line = Extent::Const(ALIGN as i64);
             let lines = sizes.op(SizeOp::CeilDiv, bytes, line);
             bytes = lines.and_then(|n| sizes.op(SizeOp::Mul, n, line)).ok_or_else(none)?;
