@@ -3,13 +3,45 @@
 use crate::error::{ImportError, io};
 use crate::raw::from_raw;
 use egret_ir::{DType, Tensor};
-use onnx_protobuf::TensorProto;
+use onnx_protobuf::{GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+
+/// The files that tensors of a model say their bytes are in, in the order of the model: initialisers, and tensors in attributes of
+/// nodes, in sub-graphs and functions too.
+pub fn locations(model: &ModelProto) -> Vec<&str> {
+    let mut out = vec![];
+    in_graph(&model.graph, &mut out);
+    model.functions.iter().for_each(|f| in_nodes(&f.node, &mut out));
+    out
+}
+
+fn in_graph<'m>(graph: &'m GraphProto, out: &mut Vec<&'m str>) {
+    graph.initializer.iter().for_each(|t| in_tensor(t, out));
+    graph.sparse_initializer.iter().for_each(|t| in_sparse(t, out));
+    in_nodes(&graph.node, out);
+}
+
+fn in_nodes<'m>(nodes: &'m [NodeProto], out: &mut Vec<&'m str>) {
+    for attr in nodes.iter().flat_map(|n| &n.attribute) {
+        attr.t.iter().chain(&attr.tensors).for_each(|t| in_tensor(t, out));
+        attr.sparse_tensor.iter().chain(&attr.sparse_tensors).for_each(|t| in_sparse(t, out));
+        attr.g.iter().chain(&attr.graphs).for_each(|g| in_graph(g, out));
+    }
+}
+
+fn in_sparse<'m>(tensor: &'m SparseTensorProto, out: &mut Vec<&'m str>) {
+    tensor.values.iter().chain(&tensor.indices).for_each(|t| in_tensor(t, out));
+}
+
+fn in_tensor<'m>(tensor: &'m TensorProto, out: &mut Vec<&'m str>) {
+    let entries = tensor.external_data.iter().filter(|e| e.key == "location");
+    out.extend(entries.map(|e| e.value.as_str()));
+}
 
 /// A file in memory.
 pub(crate) fn mapped(file: &File) -> std::io::Result<memmap2::Mmap> {
@@ -151,5 +183,56 @@ impl ExternalData {
         let map = Arc::new(mapped(&file).map_err(|e| io(&path, &e))?);
         self.files.insert(real, map.clone());
         Ok(map)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use onnx_protobuf::{
+        AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, SparseTensorProto,
+        StringStringEntryProto, TensorProto,
+    };
+
+    fn tensor(file: &str) -> TensorProto {
+        let [location, offset] = [("location", file), ("offset", "0")].map(|(key, value)| {
+            StringStringEntryProto { key: key.into(), value: value.into(), ..Default::default() }
+        });
+        TensorProto { external_data: vec![offset, location], ..Default::default() }
+    }
+
+    fn node(attribute: AttributeProto) -> NodeProto {
+        NodeProto { attribute: vec![attribute], ..Default::default() }
+    }
+
+    #[test]
+    fn every_tensor_that_is_in_a_file_is_found() {
+        let sparse = SparseTensorProto {
+            values: Some(tensor("values")).into(),
+            indices: Some(tensor("indices")).into(),
+            ..Default::default()
+        };
+        let inner = GraphProto { initializer: vec![tensor("branch")], ..Default::default() };
+        let constant = AttributeProto { t: Some(tensor("constant")).into(), ..Default::default() };
+        let lists = AttributeProto {
+            tensors: vec![tensor("one of many")],
+            g: Some(inner).into(),
+            ..Default::default()
+        };
+        let graph = GraphProto {
+            initializer: vec![tensor("weights"), TensorProto::default()],
+            sparse_initializer: vec![sparse],
+            node: vec![node(constant), node(lists)],
+            ..Default::default()
+        };
+        let body = AttributeProto { t: Some(tensor("function")).into(), ..Default::default() };
+        let model = ModelProto {
+            graph: Some(graph).into(),
+            functions: vec![FunctionProto { node: vec![node(body)], ..Default::default() }],
+            ..Default::default()
+        };
+        assert_eq!(
+            super::locations(&model),
+            ["weights", "values", "indices", "constant", "one of many", "branch", "function"]
+        );
     }
 }

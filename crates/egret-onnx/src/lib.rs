@@ -45,6 +45,7 @@ pub mod wire;
 
 pub use declared::{NEWEST_IR_VERSION, shape_contradictions};
 pub use error::{ErrorKind, ImportError};
+pub use external::locations as external_locations;
 pub use inputs::ImportOptions;
 pub use model::{
     import_bytes, import_in_memory, import_parsed, import_path, parse_lean, parse_model, parse_path,

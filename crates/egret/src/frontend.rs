@@ -140,13 +140,12 @@ impl ModelFile {
         self.proto.opset_import.iter().map(|o| format!("{} {}", name(&o.domain), o.version)).collect()
     }
 
-    /// The model file and the files of external data that its initialisers name, in order, each once; none of a model in memory.
+    /// The model file and the files of external data that it names, in order, each once; none of a model in memory.
     pub fn files(&self) -> Vec<PathBuf> {
         let Some(path) = &self.path else { return vec![] };
         let mut out = vec![path.clone()];
-        let entries = self.proto.graph.initializer.iter().flat_map(|t| &t.external_data);
-        for entry in entries.filter(|e| e.key == "location") {
-            let path = path.with_file_name(&entry.value);
+        for location in egret_onnx::external_locations(&self.proto) {
+            let path = path.with_file_name(location);
             if !out.contains(&path) {
                 out.push(path);
             }
