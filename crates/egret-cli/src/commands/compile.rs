@@ -3,7 +3,7 @@
 use crate::args::{CompileOptions, ModelArgs, count};
 use crate::common::{note, options, progress};
 use crate::say;
-use egret::artifact::{Compiled, Request, compile};
+use egret::artifact::{Cache, Compiled, Request, compile, compile_cached};
 use egret::{Options, Result, name_for, source};
 use std::path::PathBuf;
 
@@ -35,6 +35,13 @@ pub struct Args {
     /// Threads to compile on; what is written is the same [default: all cores]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub threads: Option<usize>,
+    /// Take the files from the cache if the same was compiled before, else leave them there; not with --report. EGRET_CACHE=1
+    /// does so for every compilation
+    #[arg(long, overrides_with = "no_cache")]
+    pub cache: bool,
+    /// Do not use the cache, whatever EGRET_CACHE says
+    #[arg(long, overrides_with = "cache")]
+    pub no_cache: bool,
 }
 
 /// Compile a model into a folder.
@@ -53,7 +60,16 @@ pub fn run(args: &Args) -> Result<()> {
         weights: args.weights,
         report: args.report.clone(),
     };
-    let done = progress("compiling", || compile(&request))?;
+    let cached = match (args.cache, args.no_cache) {
+        (true, _) => true,
+        (_, true) => false,
+        _ => Cache::asked_for()?.unwrap_or(false),
+    };
+    let cache = if cached { Some(Cache::of_environment()?) } else { None };
+    let done = progress("compiling", || match &cache {
+        Some(cache) => compile_cached(&request, cache),
+        None => compile(&request),
+    })?;
     print_compiled(&done)?;
     if let Some(line) = remark {
         note(format_args!("note: {line}"));
@@ -70,7 +86,13 @@ pub fn print_compiled(done: &Compiled) -> Result<()> {
         free if free.is_empty() => format!("{} bytes of arena", done.arena_bytes),
         free => format!("arena for any {free}"),
     };
-    say!("{} kernels, {arena}, {} bytes of weights, for {}", done.kernels, done.weights_bytes, done.target);
+    say!(
+        "{}{} kernels, {arena}, {} bytes of weights, for {}",
+        if done.cached { "from the cache: " } else { "" },
+        done.kernels,
+        done.weights_bytes,
+        done.target
+    );
     for line in &done.notes {
         note(format_args!("note: {line}"));
     }

@@ -4,6 +4,7 @@ mod attention;
 mod attribute;
 mod bench;
 mod bisect;
+mod cache;
 mod check;
 mod compile;
 mod completions;
@@ -58,6 +59,9 @@ pub enum Command {
     /// Show what this machine and this build can do
     #[command(after_help = EXIT_CODES)]
     Doctor(doctor::Args),
+    /// Show or shorten the cache of compilations
+    #[command(after_help = EXIT_CODES)]
+    Cache(cache::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
     /// Say what the optimiser did to a model and why, and what it left
@@ -107,6 +111,7 @@ pub fn dispatch(command: &Command) -> Result<()> {
         Command::Opt(a) => opt::run(a),
         Command::Inspect(a) => inspect::run(a),
         Command::Doctor(a) => doctor::run(a),
+        Command::Cache(a) => cache::run(a),
         Command::Completions(a) => completions::run(a),
         Command::Explain(a) => explain::run(a),
         Command::Grad(a) => grad::run(a),

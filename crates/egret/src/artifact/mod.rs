@@ -1,5 +1,7 @@
 //! The files that a compilation writes.
 
+mod cache;
+mod cached;
 mod depfile;
 mod exe;
 mod header;
@@ -13,6 +15,8 @@ mod write;
 
 pub use crate::found::{Found, check_weights, find, is_filled};
 pub use crate::link;
+pub use cache::{Cache, Kept, Pruned};
+pub use cached::compile_cached;
 pub use write::{Compiled, compile, compile_changed};
 
 use crate::options::Options;

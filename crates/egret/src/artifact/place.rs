@@ -4,17 +4,17 @@ use crate::error::{Error, Result};
 use crate::files::Scratch;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// How staging folders begin.
-const PREFIX: &str = crate::files::SCRATCH;
+pub(super) const PREFIX: &str = crate::files::SCRATCH;
 
 /// The file of a staging folder that the process that fills it holds locked.
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
 
 /// The folder in it for the files: one of its own, for a file may be called as the lock is.
-const FILES: &str = "files";
+pub(super) const FILES: &str = "files";
 
 /// A file that was written.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -56,8 +56,40 @@ impl Staging {
     /// It cannot be written.
     pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         self.stream(name, |file| Ok(file.write_all(bytes)))?;
+        self.permit(name, bytes)
+    }
+
+    /// Write a copy of a file: what was written, or none if that file cannot be read.
+    ///
+    /// # Errors
+    /// The copy cannot be written.
+    pub fn copy(&mut self, name: &str, from: &Path) -> Result<Option<Written>> {
+        let Ok(mut source) = File::open(from) else { return Ok(None) };
+        let mut piece = vec![0; 4 * PIECE];
+        let mut head = [0; 4];
+        let whole = self.stream(name, |file| {
+            let mut first = true;
+            loop {
+                let Ok(read) = fill(&mut source, &mut piece) else { return Ok(Ok(false)) };
+                if std::mem::take(&mut first) {
+                    head.copy_from_slice(&piece[..4]);
+                }
+                if let Err(e) = file.write_all(&piece[..read]) {
+                    return Ok(Err(e));
+                }
+                if read < piece.len() {
+                    return Ok(Ok(true));
+                }
+            }
+        })?;
+        self.permit(name, &head)?;
+        Ok(whole.then(|| self.files[name]))
+    }
+
+    /// Let a file be run or loaded if its first bytes say that it is for that.
+    fn permit(&self, name: &str, head: &[u8]) -> Result<()> {
         #[cfg(unix)]
-        if bytes.starts_with(b"\x7fELF") && !name.ends_with(".o") {
+        if head.starts_with(b"\x7fELF") && !name.ends_with(".o") {
             use std::os::unix::fs::PermissionsExt;
             std::fs::set_permissions(self.staged(name), std::fs::Permissions::from_mode(0o755))
                 .map_err(|e| self.failed(name, &e))?;
@@ -109,7 +141,8 @@ impl Staging {
         Ok(done)
     }
 
-    fn staged(&self, name: &str) -> PathBuf {
+    /// Where a file is until it is moved.
+    pub fn staged(&self, name: &str) -> PathBuf {
         self.staged.as_ref().map_or(&*self.dir, |(scratch, _)| scratch.path()).join(FILES).join(name)
     }
 
@@ -134,6 +167,20 @@ struct Hashed {
     file: File,
     hasher: blake3::Hasher,
     bytes: u64,
+}
+
+/// Read as much as there is room for: less only at the end of the file.
+fn fill(file: &mut File, piece: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < piece.len() {
+        match file.read(&mut piece[filled..]) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(filled)
 }
 
 /// From this many bytes on a piece is hashed on another thread while it is written.
@@ -161,7 +208,7 @@ impl Write for Hashed {
 }
 
 /// Remove the staging folders of compilations that were killed: those whose lock nobody holds.
-fn sweep(dir: &Path) {
+pub(super) fn sweep(dir: &Path) {
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let stale = entry.file_name().to_string_lossy().starts_with(PREFIX).then(|| entry.path());
         let Some((folder, lock)) = stale.and_then(|p| File::open(p.join(LOCK)).ok().map(|f| (p, f))) else {
@@ -174,7 +221,7 @@ fn sweep(dir: &Path) {
 }
 
 /// A staging folder, and its lock for as long as it is needed.
-fn stage(dir: &Path) -> Result<(Scratch, File)> {
+pub(super) fn stage(dir: &Path) -> Result<(Scratch, File)> {
     loop {
         let staging = Scratch::inside(dir)?;
         let path = staging.path().join(LOCK);

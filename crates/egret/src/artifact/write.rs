@@ -31,6 +31,20 @@ pub struct Compiled {
     pub target: String,
     /// What the user should know about the result, a line each.
     pub notes: Vec<String>,
+    /// Whether the files are those of an earlier compilation, see [`super::Cache`].
+    pub cached: bool,
+}
+
+/// A compilation whose files are not in their places yet.
+pub(super) struct Made {
+    /// The files, all but the depfile.
+    pub staged: Staging,
+    /// What it is; the files are to come.
+    pub compiled: Compiled,
+    /// The model file and its files of external data.
+    pub sources: Vec<PathBuf>,
+    /// The page that [`Request::report`] asks for.
+    pub page: Option<String>,
 }
 
 /// Compile a model into files. On an error no file is left behind.
@@ -41,6 +55,11 @@ pub fn compile(request: &Request) -> Result<Compiled> {
 /// As [`compile`], for the graph that `change` makes of the model's.
 pub fn compile_changed(request: &Request, change: &dyn Fn(Graph) -> Result<Graph>) -> Result<Compiled> {
     check(request)?;
+    place(request, make(request, change)?)
+}
+
+/// Compile the graph that `change` makes of a model's, of a request that was checked.
+pub(super) fn make(request: &Request, change: &dyn Fn(Graph) -> Result<Graph>) -> Result<Made> {
     let Imported { files: sources, graph, bound, mut notes, .. } = request.source.import()?;
     let graph = change(graph)?;
     // What passes over all bytes of the model, beside what is made of it.
@@ -85,26 +104,41 @@ pub fn compile_changed(request: &Request, change: &dyn Fn(Graph) -> Result<Graph
     });
     // Graphs hold the weights as they were in the model.
     drop((graph, story));
-    let mut files = files(request, &sources, program, &trace, &model_hash, &target)?;
-    if let (Some(path), Some(page)) = (&request.report, page) {
-        if let Err(e) = crate::files::write(path, page.as_bytes()) {
-            files.iter().for_each(|f| drop(std::fs::remove_file(f)));
-            return Err(e);
-        }
-        files.push(path.clone());
-    }
-    Ok(Compiled {
-        files,
+    let staged = files(request, &sources, program, &trace, &model_hash, &target)?;
+    let target = pipeline::target_words(&request.options)?;
+    let compiled = Compiled {
+        files: vec![],
         kernels,
         arena_bytes,
         free_dims,
         weights_bytes,
-        target: pipeline::target_words(&request.options)?,
+        target,
         notes,
-    })
+        cached: false,
+    };
+    Ok(Made { staged, compiled, sources, page })
 }
 
-fn check(request: &Request) -> Result<()> {
+/// Put the files of a compilation into their places, and the depfile with them: it names these.
+pub(super) fn place(request: &Request, made: Made) -> Result<Compiled> {
+    let Made { mut staged, mut compiled, sources, page } = made;
+    let given = request.source.given_files();
+    let sources: Vec<&PathBuf> = sources.iter().chain(&given).chain(&request.read).collect();
+    let depfile = depfile::rule(&sources, &request.out_dir, staged.files().keys());
+    staged.write(&format!("{}.d", request.options.name), &depfile)?;
+    compiled.files = staged.finish()?;
+    if let (Some(path), Some(page)) = (&request.report, page) {
+        if let Err(e) = crate::files::write(path, page.as_bytes()) {
+            compiled.files.iter().for_each(|f| drop(std::fs::remove_file(f)));
+            return Err(e);
+        }
+        compiled.files.push(path.clone());
+    }
+    Ok(compiled)
+}
+
+/// Refuse what no model can be compiled to.
+pub(super) fn check(request: &Request) -> Result<()> {
     let name = &request.options.name;
     if !options::is_identifier(name) {
         return Err(Error::user(format!(
@@ -127,13 +161,13 @@ fn check(request: &Request) -> Result<()> {
 }
 
 /// The hash of a file.
-fn hash_of(path: &Path) -> Result<[u8; 32]> {
+pub(super) fn hash_of(path: &Path) -> Result<[u8; 32]> {
     let failed = |e| Error::io("read", path, &e);
     let file = std::fs::File::open(path).map_err(failed)?;
     Ok(*blake3::Hasher::new().update_reader(file).map_err(failed)?.finalize().as_bytes())
 }
 
-/// Write every file; `sources` is the model file and its files of external data.
+/// Write every file but the depfile; `sources` is the model file and its files of external data.
 fn files(
     request: &Request,
     sources: &[PathBuf],
@@ -141,7 +175,7 @@ fn files(
     trace: &Trace,
     model_hash: &[u8; 32],
     target: &str,
-) -> Result<Vec<PathBuf>> {
+) -> Result<Staging> {
     let m = &program.name.clone();
     let wants = |e: Emit| request.emit.contains(&e);
     let embedded = request.weights == WeightsPlace::Embed;
@@ -239,9 +273,5 @@ fn files(
     };
     let manifest = manifest(request, program, &facts);
     out.write(&format!("{m}.manifest.json"), &manifest)?;
-    let given = request.source.given_files();
-    let sources: Vec<&PathBuf> = sources.iter().chain(&given).chain(&request.read).collect();
-    let depfile = depfile::rule(&sources, &request.out_dir, out.files().keys());
-    out.write(&format!("{m}.d"), &depfile)?;
-    out.finish()
+    Ok(out)
 }

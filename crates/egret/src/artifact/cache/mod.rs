@@ -1,0 +1,313 @@
+//! The compilation cache: a folder of finished compilations, each under the hash of all that decides it.
+//!
+//! ```text
+//! <dir>/3f/3f09.../entry.json, libm.a, m.h, ...     a compilation: a list of files with their hashes, and the files
+//! <dir>/3f/3f09....lock                             locked by the process that compiles it
+//! <dir>/.egret-XXXX/                                one that is written, or removed: swept once its process is gone
+//! ```
+
+mod entry;
+pub(super) mod key;
+
+use super::place::{FILES, LOCK, PREFIX, Staging, stage, sweep};
+use super::write::Compiled;
+use crate::error::{Error, Result};
+use key::Key;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// How much a cache holds unless `EGRET_CACHE_SIZE` says otherwise.
+const DEFAULT_LIMIT: u64 = 2 << 30;
+
+/// The list of an entry's files.
+const LIST: &str = "entry.json";
+
+/// Temporary folders without a lock are left alone for this long: their process may be about to make it.
+const YOUNG: Duration = Duration::from_secs(3600);
+
+/// A folder of finished compilations, shared by processes. It is written and read without trust in what others do to it
+/// meanwhile: entries appear and go whole, and are held against their hashes when they are taken.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    dir: PathBuf,
+    limit: u64,
+}
+
+/// What a cache holds.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Compilations.
+    pub entries: usize,
+    /// Bytes of their files.
+    pub bytes: u64,
+}
+
+/// What [`Cache::prune`] removed, and what it left.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Compilations that are gone.
+    pub removed: Kept,
+    /// Compilations that are left.
+    pub left: Kept,
+}
+
+/// An entry as the folder shows it.
+struct Found {
+    path: PathBuf,
+    bytes: u64,
+    /// When it was last made or taken.
+    used: SystemTime,
+}
+
+/// The right to compile for a key, for as long as this lives.
+pub(super) struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Removed while it is locked: who waits for it sees that it is no longer in its place.
+        if cfg!(unix) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl Cache {
+    /// The cache in a folder, which need not be there yet; it holds at most so many bytes.
+    pub fn new(dir: &Path, limit: u64) -> Cache {
+        Cache { dir: dir.to_owned(), limit }
+    }
+
+    /// The cache that the environment names: `EGRET_CACHE_DIR`, else the folder `egret` among the user's caches; its limit is
+    /// `EGRET_CACHE_SIZE`, else 2 GiB.
+    ///
+    /// # Errors
+    /// There is no such folder; the limit is no size.
+    pub fn of_environment() -> Result<Cache> {
+        let variable = |name| std::env::var_os(name).filter(|v| !v.is_empty());
+        let caches = || {
+            let xdg = variable("XDG_CACHE_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
+            let home = || std::env::home_dir().filter(|h| h.is_absolute()).map(|h| h.join(".cache"));
+            xdg.or_else(home).map(|p| p.join("egret"))
+        };
+        let dir = variable("EGRET_CACHE_DIR").map(PathBuf::from).or_else(caches).ok_or_else(|| {
+            Error::user(
+                "there is no folder for the cache, as HOME is not set; name one with EGRET_CACHE_DIR",
+            )
+        })?;
+        let limit = match variable("EGRET_CACHE_SIZE") {
+            None => DEFAULT_LIMIT,
+            Some(text) => text.to_str().and_then(size_of).ok_or_else(|| {
+                let text = text.to_string_lossy();
+                Error::user(format!("EGRET_CACHE_SIZE is `{text}`; give bytes, or as 500M or 2G"))
+            })?,
+        };
+        Ok(Cache { dir, limit })
+    }
+
+    /// What the variable `EGRET_CACHE` asks for: 1 to use the cache, 0 not to.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn asked_for() -> Result<Option<bool>> {
+        match std::env::var_os("EGRET_CACHE").unwrap_or_default().to_str() {
+            Some("") => Ok(None),
+            Some("1") => Ok(Some(true)),
+            Some("0") => Ok(Some(false)),
+            _ => Err(Error::user("EGRET_CACHE is neither 1 (use the cache) nor 0 (do not)")),
+        }
+    }
+
+    /// Its folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// How many bytes it holds at most.
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// What it holds.
+    pub fn kept(&self) -> Kept {
+        kept(&self.entries())
+    }
+
+    /// Remove what killed processes left, and the entries that were used least recently until so many bytes are left.
+    ///
+    /// # Errors
+    /// An entry cannot be removed.
+    pub fn prune(&self, limit: u64) -> Result<Pruned> {
+        self.sweep();
+        let mut entries = self.entries();
+        entries.sort_by(|a, b| (a.used, &a.path).cmp(&(b.used, &b.path)));
+        let mut left = kept(&entries);
+        let mut removed = Kept::default();
+        for found in &entries {
+            if left.bytes <= limit {
+                break;
+            }
+            self.remove(&found.path)?;
+            (left.entries, left.bytes) = (left.entries - 1, left.bytes - found.bytes);
+            (removed.entries, removed.bytes) = (removed.entries + 1, removed.bytes + found.bytes);
+        }
+        Ok(Pruned { removed, left })
+    }
+
+    /// Copy the files of an entry into a staging folder, if it is there and whole. One that is not whole is removed.
+    pub(super) fn take(&self, key: &Key, out_dir: &Path) -> Result<Option<(Staging, Compiled)>> {
+        let entry = self.entry(key);
+        let Ok(list) = fs::read(entry.join(LIST)) else { return Ok(None) };
+        let damaged = || {
+            // If it cannot be removed, it is damaged next time too.
+            let _ = self.remove(&entry);
+            Ok(None)
+        };
+        let Some((files, compiled)) = entry::read(&list) else { return damaged() };
+        let mut staged = Staging::new(out_dir)?;
+        for (name, expected) in &files {
+            if staged.copy(name, &entry.join(name))? != Some(*expected) {
+                return damaged();
+            }
+        }
+        // A cache that is only read does not know what was used.
+        let used = File::options().write(true).open(entry.join(LIST));
+        let _ = used.and_then(|list| list.set_modified(SystemTime::now()));
+        Ok(Some((staged, compiled)))
+    }
+
+    /// Wait until no other process compiles for a key, and keep others waiting.
+    pub(super) fn lock(&self, key: &Key) -> Result<Lock> {
+        let path = self.entry(key).with_extension("lock");
+        let locked = |e| Error::io("lock", &path, &e);
+        fs::create_dir_all(path.with_file_name("")).map_err(locked)?;
+        loop {
+            let file = File::options().create(true).truncate(false).write(true).open(&path);
+            let file = file.map_err(locked)?;
+            file.lock().map_err(locked)?;
+            if is_at(&file, &path) {
+                return Ok(Lock { path, _file: file });
+            }
+        }
+    }
+
+    /// Keep a copy of a compilation's files, under the lock of its key, and make room for it.
+    pub(super) fn store(&self, key: &Key, staged: &Staging, compiled: &Compiled) -> Result<()> {
+        let bytes: u64 = staged.files().values().map(|f| f.bytes).sum();
+        if bytes > self.limit {
+            return Err(Error::user(format!(
+                "the cache holds {} bytes at most, and the files have {bytes}; set EGRET_CACHE_SIZE to more",
+                self.limit
+            )));
+        }
+        let (scratch, _lock) = stage(&self.dir)?;
+        let files = scratch.path().join(FILES);
+        let failed = |e| Error::io("write into the cache", &self.dir, &e);
+        fs::create_dir(&files).map_err(failed)?;
+        for name in staged.files().keys() {
+            fs::copy(staged.staged(name), files.join(name)).map_err(failed)?;
+        }
+        fs::write(files.join(LIST), entry::written(staged.files(), compiled)).map_err(failed)?;
+        let entry = self.entry(key);
+        if entry.exists() {
+            self.remove(&entry)?;
+        }
+        fs::rename(&files, &entry).map_err(failed)?;
+        self.prune(self.limit).map(drop)
+    }
+
+    /// The folder of a key's compilation.
+    fn entry(&self, key: &Key) -> PathBuf {
+        let name = key.to_string();
+        self.dir.join(&name[..2]).join(name)
+    }
+
+    /// Remove an entry: at once, whoever is about to read it.
+    fn remove(&self, entry: &Path) -> Result<()> {
+        let (scratch, _lock) = stage(&self.dir)?;
+        match fs::rename(entry, scratch.path().join(FILES)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io("remove from the cache", entry, &e))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The folders in which entries are.
+    fn folders(&self) -> impl Iterator<Item = fs::DirEntry> {
+        let named = |e: &fs::DirEntry| e.file_name().to_str().is_some_and(|n| n.len() == 2);
+        list(&self.dir).filter(named).flat_map(|folder| list(&folder.path()))
+    }
+
+    fn entries(&self) -> Vec<Found> {
+        let found = |entry: fs::DirEntry| {
+            entry.file_type().ok().filter(|t| t.is_dir())?;
+            let path = entry.path();
+            let bytes = list(&path).filter_map(|f| f.metadata().ok()).map(|m| m.len()).sum();
+            let used = fs::metadata(path.join(LIST)).and_then(|m| m.modified());
+            Some(Found { path, bytes, used: used.unwrap_or(SystemTime::UNIX_EPOCH) })
+        };
+        self.folders().filter_map(found).collect()
+    }
+
+    /// Remove what killed processes left: temporary folders and locks.
+    fn sweep(&self) {
+        sweep(&self.dir);
+        for left in list(&self.dir).filter(|e| e.file_name().to_string_lossy().starts_with(PREFIX)) {
+            let age = left.metadata().and_then(|m| m.modified()).map(|t| t.elapsed());
+            if !left.path().join(LOCK).exists() && age.is_ok_and(|a| a.is_ok_and(|a| a > YOUNG)) {
+                let _ = fs::remove_dir_all(left.path());
+            }
+        }
+        for left in self.folders().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "lock"))
+        {
+            if let Ok(file) = File::options().write(true).open(&left)
+                && file.try_lock().is_ok()
+                && is_at(&file, &left)
+            {
+                drop(Lock { path: left, _file: file });
+            }
+        }
+    }
+}
+
+/// What is in a folder, as far as it can be read.
+fn list(dir: &Path) -> impl Iterator<Item = fs::DirEntry> + use<> {
+    fs::read_dir(dir).into_iter().flatten().flatten()
+}
+
+fn kept(entries: &[Found]) -> Kept {
+    Kept { entries: entries.len(), bytes: entries.iter().map(|e| e.bytes).sum() }
+}
+
+/// Whether an open file is still the one of that name.
+fn is_at(file: &File, path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let [open, named] =
+            [file.metadata(), fs::metadata(path)].map(|m| m.map(|m| (m.dev(), m.ino())).ok());
+        open.is_some() && open == named
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = (file, path);
+        true
+    }
+}
+
+/// Bytes of a text like `500M`.
+fn size_of(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let units = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];
+    let unit = units.iter().find(|(letter, _)| text.to_ascii_uppercase().ends_with(*letter));
+    let digits = if unit.is_some() { &text[..text.len() - 1] } else { text };
+    digits.trim_end().parse::<u64>().ok()?.checked_mul(1 << unit.map_or(0, |u| u.1))
+}
+
+#[cfg(test)]
+mod tests;

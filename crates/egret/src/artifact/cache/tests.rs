@@ -1,0 +1,231 @@
+//! The cache in one process: hits and misses, damage, what killed processes leave, the limit.
+
+use super::*;
+use crate::artifact::{Emit, Request, WeightsPlace, compile, compile_cached};
+use crate::options::Options;
+use crate::source;
+use std::collections::BTreeMap;
+
+const MODEL: &str = "../../fixtures/models/simple_cnn.onnx";
+
+fn request(dir: &Path, out: &str) -> Request {
+    Request {
+        source: source::Request { model: dir.join("m.onnx"), ..source::Request::default() },
+        out_dir: dir.join(out),
+        options: Options { name: "m".into(), target: "x86-64-v2".into(), ..Options::default() },
+        emit: vec![Emit::Lib, Emit::Rs],
+        read: vec![],
+        weights: WeightsPlace::Embed,
+        report: None,
+    }
+}
+
+/// A folder with a model and a cache.
+fn begin(limit: u64) -> (tempfile::TempDir, Cache) {
+    let dir = tempfile::tempdir().unwrap();
+    fs::copy(MODEL, dir.path().join("m.onnx")).unwrap();
+    let cache = Cache::new(&dir.path().join("cache"), limit);
+    (dir, cache)
+}
+
+/// The files of a folder but the depfile, which names it.
+fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let all = list(dir).map(|e| (e.file_name().into_string().unwrap(), fs::read(e.path()).unwrap()));
+    all.filter(|(name, _)| name != "m.d").collect()
+}
+
+#[test]
+fn the_cache_gives_what_a_compilation_makes() {
+    let (dir, cache) = begin(1 << 30);
+    let fresh = compile(&request(dir.path(), "fresh")).unwrap();
+    for (out, cached) in [("a", false), ("b", true), ("b", true)] {
+        let done = compile_cached(&request(dir.path(), out), &cache).unwrap();
+        assert_eq!(done.cached, cached, "{out}");
+        assert_eq!((done.kernels, &done.target, &done.notes), (fresh.kernels, &fresh.target, &fresh.notes));
+        assert_eq!((done.arena_bytes, done.weights_bytes), (fresh.arena_bytes, fresh.weights_bytes));
+        assert_eq!(done.free_dims, fresh.free_dims);
+        assert_eq!(done.files.len(), fresh.files.len());
+        assert!(contents(&dir.path().join(out)) == contents(&dir.path().join("fresh")), "{out}");
+        let depfile = fs::read_to_string(dir.path().join(out).join("m.d")).unwrap();
+        let there = dir.path().join(out).display().to_string();
+        let expected = fs::read_to_string(dir.path().join("fresh/m.d")).unwrap();
+        assert_eq!(depfile, expected.replace(&dir.path().join("fresh").display().to_string(), &there));
+    }
+    // What a user does to an output does not get into the cache.
+    fs::write(dir.path().join("b/m.rs"), "mine").unwrap();
+    assert!(compile_cached(&request(dir.path(), "c"), &cache).unwrap().cached);
+    assert!(contents(&dir.path().join("c")) == contents(&dir.path().join("fresh")));
+}
+
+#[test]
+fn whatever_decides_the_files_is_in_the_key() {
+    let (dir, _) = begin(0);
+    let rules = dir.path().join("x.rules");
+    fs::write(&rules, "a").unwrap();
+    let base = || Request { read: vec![rules.clone()], ..request(dir.path(), "out") };
+    let of = |request: &Request| key::of(request).unwrap().0;
+    let first = of(&base());
+    let same = [
+        Request { out_dir: "elsewhere".into(), ..base() },
+        Request { options: Options { threads: 7, ..base().options }, ..base() },
+        Request { emit: vec![Emit::Rs, Emit::Lib, Emit::Rs], ..base() },
+    ];
+    assert!(same.iter().all(|r| of(r) == first));
+    let with = |change: &dyn Fn(&mut Request)| {
+        let mut request = base();
+        change(&mut request);
+        of(&request)
+    };
+    let mut keys = vec![
+        first,
+        with(&|r| r.options.name = "n".into()),
+        with(&|r| r.options.target = "x86-64-v3".into()),
+        with(&|r| r.options.passes = Some(vec![])),
+        with(&|r| r.options.tier = crate::Tier::Exact),
+        with(&|r| r.options.budget = 0.5),
+        with(&|r| r.options.denormals = Some(crate::Denormals::Keep)),
+        with(&|r| r.options.wide = false),
+        with(&|r| r.options.without_rules(&[crate::rule_names()[0].clone()]).unwrap()),
+        with(&|r| r.source.dims = [("batch".to_owned(), 2)].into()),
+        with(&|r| {
+            let (name, given) = crate::inputs::Given::named("image=3").unwrap();
+            r.source.bind = vec![(name, given)];
+        }),
+        with(&|r| r.weights = WeightsPlace::File),
+        with(&|r| r.emit = vec![Emit::Lib]),
+        with(&|r| r.emit = vec![Emit::Lib, Emit::So]),
+        with(&|r| r.read = vec![]),
+    ];
+    fs::write(&rules, "b").unwrap();
+    keys.push(of(&base()));
+    fs::write(&rules, "a").unwrap();
+    assert_eq!(of(&base()), first);
+    let model = dir.path().join("m.onnx");
+    let bytes = fs::read(&model).unwrap();
+    // A field of documentation, then one byte of it.
+    for letter in [b'x', b'y'] {
+        fs::write(&model, [&bytes[..], &[0x32, 1, letter]].concat()).unwrap();
+        keys.push(of(&base()));
+    }
+    let number = keys.len();
+    keys.sort_by_key(ToString::to_string);
+    keys.dedup();
+    assert_eq!(keys.len(), number);
+}
+
+/// The only entry of a cache.
+fn entry(cache: &Cache) -> PathBuf {
+    let mut entries = cache.entries();
+    assert_eq!(entries.len(), 1);
+    entries.remove(0).path
+}
+
+#[test]
+fn a_damaged_entry_is_made_anew() {
+    let (dir, cache) = begin(1 << 30);
+    compile_cached(&request(dir.path(), "out"), &cache).unwrap();
+    let wanted = contents(&dir.path().join("out"));
+    let files: Vec<String> = list(&entry(&cache)).map(|e| e.file_name().into_string().unwrap()).collect();
+    assert!(files.len() > 3, "{files:?}");
+    for name in &files {
+        for damage in 0..3 {
+            let path = entry(&cache).join(name);
+            let mut bytes = fs::read(&path).unwrap();
+            match damage {
+                0 => *bytes.last_mut().unwrap() ^= 1,
+                1 => bytes.truncate(bytes.len() / 2),
+                _ => bytes.clear(),
+            }
+            if damage == 2 {
+                fs::remove_file(&path).unwrap();
+            } else {
+                fs::write(&path, bytes).unwrap();
+            }
+            assert!(
+                !compile_cached(&request(dir.path(), "out"), &cache).unwrap().cached,
+                "{name} {damage}"
+            );
+            assert!(compile_cached(&request(dir.path(), "out"), &cache).unwrap().cached, "{name} {damage}");
+            assert!(contents(&dir.path().join("out")) == wanted, "{name} {damage}");
+        }
+    }
+}
+
+#[test]
+fn what_a_killed_process_left_is_never_taken_and_goes() {
+    let (dir, cache) = begin(1 << 30);
+    let (key, _) = key::of(&request(dir.path(), "out")).unwrap();
+    // Killed while it wrote: a temporary folder with half a file, and the lock of the key.
+    let half = cache.dir.join(".egret-killed");
+    fs::create_dir_all(half.join(FILES)).unwrap();
+    fs::write(half.join(LOCK), "").unwrap();
+    fs::write(half.join(FILES).join("m.rs"), "half").unwrap();
+    let lock = cache.entry(&key).with_extension("lock");
+    fs::create_dir_all(lock.parent().unwrap()).unwrap();
+    fs::write(&lock, "").unwrap();
+    // An entry without its list, as no process leaves it.
+    fs::create_dir_all(cache.entry(&key)).unwrap();
+    fs::write(cache.entry(&key).join("m.rs"), "half").unwrap();
+    assert!(!compile_cached(&request(dir.path(), "out"), &cache).unwrap().cached);
+    assert!(compile_cached(&request(dir.path(), "out"), &cache).unwrap().cached);
+    assert!(!half.exists() && !lock.exists());
+    // A lock that another process holds stays.
+    let held = cache.lock(&key).unwrap();
+    cache.prune(cache.limit).unwrap();
+    assert!(lock.exists());
+    drop(held);
+    assert!(!lock.exists());
+}
+
+#[test]
+fn the_entries_that_were_used_least_recently_go() {
+    let (dir, cache) = begin(1 << 30);
+    let named = |name: &str| {
+        let mut request = request(dir.path(), name);
+        request.options.name = name.into();
+        request
+    };
+    for (i, name) in ["a", "b", "c"].iter().enumerate() {
+        compile_cached(&named(name), &cache).unwrap();
+        // Clocks of file systems are coarse.
+        let (key, _) = key::of(&named(name)).unwrap();
+        let list = File::options().write(true).open(cache.entry(&key).join(LIST)).unwrap();
+        list.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(i as u64)).unwrap();
+    }
+    assert!(compile_cached(&named("a"), &cache).unwrap().cached);
+    let all = cache.kept();
+    assert_eq!(all.entries, 3);
+    let small = Cache { limit: all.bytes, ..cache.clone() };
+    // The fourth takes the place of the one that was not used since.
+    assert!(!compile_cached(&named("d"), &small).unwrap().cached);
+    assert_eq!(small.kept().entries, 3);
+    for (name, cached) in [("a", true), ("c", true), ("d", true), ("b", false)] {
+        assert_eq!(compile_cached(&named(name), &cache).unwrap().cached, cached, "{name}");
+    }
+    // One that is larger than the whole is not kept, and said.
+    let tiny = Cache::new(&dir.path().join("tiny"), 1000);
+    let done = compile_cached(&named("a"), &tiny).unwrap();
+    assert!(done.notes.last().unwrap().contains("EGRET_CACHE_SIZE"), "{:?}", done.notes);
+    assert_eq!(tiny.kept(), Kept::default());
+    let pruned = cache.prune(0).unwrap();
+    assert_eq!((pruned.removed.entries, pruned.left), (4, Kept::default()));
+}
+
+#[test]
+fn a_folder_that_is_none_is_a_note() {
+    let (dir, _) = begin(0);
+    fs::write(dir.path().join("file"), "").unwrap();
+    let cache = Cache::new(&dir.path().join("file/cache"), 1 << 30);
+    let done = compile_cached(&request(dir.path(), "out"), &cache).unwrap();
+    assert!(!done.cached && dir.path().join("out/libm.a").exists());
+    let said: Vec<_> = done.notes.iter().filter(|n| n.contains("without the cache")).collect();
+    assert!(said.len() == 1 && said[0].contains("file/cache"), "{:?}", done.notes);
+}
+
+#[test]
+fn sizes_are_read() {
+    let of = ["0", "17", "3k", "500M", "2G", " 2 G ", "", "G", "-1", "2GB", "99999999999T"].map(size_of);
+    let wanted = [Some(0), Some(17), Some(3072), Some(500 << 20), Some(2 << 30), Some(2 << 30)];
+    assert_eq!(of[..6], wanted);
+    assert_eq!(of[6..], [None; 5]);
+}
