@@ -21,9 +21,12 @@
 //! [`Model::compile`] tells Cargo to run the build script again when the model or a file of its external data changes, and to link
 //! what it made. It compiles for Cargo's `TARGET` with the CPU features that `rustc` is told of (`-C target-cpu`,
 //! `-C target-feature`): a plain build runs on every x86-64 CPU. [`Model::target`] asks for more.
+//!
+//! What the same build script compiled before, in whatever folder, is copied from a cache: `EGRET_CACHE_DIR`, or `egret` in the user's
+//! folder of caches, of at most 2 GiB or `EGRET_CACHE_SIZE`. `EGRET_CACHE=0` or [`Model::cache`] turns that off.
 #![forbid(unsafe_code)]
 
-use egret::artifact::{self, Emit, Request, WeightsPlace};
+use egret::artifact::{self, Cache, Emit, Request, WeightsPlace};
 use egret::frontend::ModelFile;
 use egret::{Options, source};
 
@@ -67,6 +70,7 @@ pub struct Model {
     target: Option<String>,
     dims: BTreeMap<String, i64>,
     denormals: Option<Denormals>,
+    cache: Option<bool>,
 }
 
 impl Model {
@@ -79,6 +83,7 @@ impl Model {
             target: None,
             dims: BTreeMap::new(),
             denormals: None,
+            cache: None,
         }
     }
 
@@ -108,6 +113,14 @@ impl Model {
     #[must_use]
     pub fn denormals(mut self, denormals: Denormals) -> Model {
         self.denormals = Some(denormals);
+        self
+    }
+
+    /// Whether compilations are kept in the cache and taken from it. Unless this says otherwise they are, but with `EGRET_CACHE=0` in
+    /// the environment.
+    #[must_use]
+    pub fn cache(mut self, on: bool) -> Model {
+        self.cache = Some(on);
         self
     }
 
@@ -172,7 +185,19 @@ impl Model {
             weights: WeightsPlace::Embed,
             report: None,
         };
-        artifact::compile(&request)?;
+        let cached = match self.cache {
+            Some(on) => on,
+            None => Cache::asked_for()?.unwrap_or(true),
+        };
+        match cached.then(Cache::of_environment) {
+            Some(Ok(cache)) => artifact::compile_cached(&request, &cache)?,
+            // Nobody asked for a cache by name: that there is none is no reason to fail.
+            Some(Err(e)) => {
+                lines.push(format!("warning=compiled without the cache: {e}"));
+                artifact::compile(&request)?
+            }
+            None => artifact::compile(&request)?,
+        };
         includable(&out_dir.join(format!("{name}.rs")))?;
         lines.push(format!("rustc-link-search=native={}", out_dir.display()));
         lines.push(format!("rustc-link-lib=static={name}"));

@@ -1,5 +1,6 @@
 //! What a build script gets: a module that compiles without warnings, links, and computes.
 
+use egret::artifact::Cache;
 use egret_build::Model;
 use std::path::Path;
 use std::process::Command;
@@ -29,6 +30,7 @@ fn a_model_becomes_a_module_that_links() {
     let lines = Model::new(fixture("simple_cnn.onnx"))
         .name("digits")
         .target("native")
+        .cache(false)
         .out_dir(dir.path())
         .write()
         .unwrap();
@@ -52,15 +54,70 @@ fn a_model_becomes_a_module_that_links() {
     assert!(ran.status.success() && printed.split(',').count() == 10, "{printed}");
 }
 
+/// Cargo runs build scripts as processes, and variables are of a process: this test is its own build script.
+#[test]
+fn what_was_compiled_before_comes_from_the_cache() {
+    const OUT: &str = "EGRET_BUILD_TEST_OUT";
+    if let Some(out) = std::env::var_os(OUT) {
+        let model = Model::new(fixture("simple_cnn.onnx")).name("digits").target("native");
+        model.out_dir(&out).write().unwrap();
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let cache = Cache::new(&dir.path().join("cache"), 1 << 30);
+    let script = |out: &str, variable: &str| {
+        let done = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "what_was_compiled_before_comes_from_the_cache"])
+            .env(OUT, dir.path().join(out))
+            .env("EGRET_CACHE_DIR", cache.dir())
+            .env("EGRET_CACHE", variable)
+            .env_remove("EGRET_CACHE_SIZE")
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+        ["digits.rs", "libdigits.a"].map(|f| std::fs::read(dir.path().join(out).join(f)).unwrap())
+    };
+    let fresh = script("off", "0");
+    assert!(!cache.dir().exists());
+    assert!(script("a", "") == fresh);
+    let kept = cache.kept();
+    assert_eq!(kept.entries, 1);
+    // What is taken is marked as used.
+    let used = || std::fs::metadata(list(cache.dir())).unwrap().modified().unwrap();
+    let at = std::time::SystemTime::UNIX_EPOCH;
+    std::fs::File::options().write(true).open(list(cache.dir())).unwrap().set_modified(at).unwrap();
+    assert!(script("b", "") == fresh);
+    assert_eq!(cache.kept(), kept);
+    assert!(used() > at);
+}
+
+/// The list of a cache's only entry.
+fn list(cache: &Path) -> std::path::PathBuf {
+    let only = |dir: &Path| {
+        let mut found = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
+        found.find(|p| p.is_dir()).unwrap()
+    };
+    only(&only(cache)).join("entry.json")
+}
+
 #[test]
 fn what_is_wrong_is_said_like_the_command_does() {
     let dir = tempfile::tempdir().unwrap();
-    let missing = Model::new("none.onnx").target("native").out_dir(dir.path()).write().unwrap_err();
+    let missing =
+        Model::new("none.onnx").target("native").cache(false).out_dir(dir.path()).write().unwrap_err();
     assert!(missing.to_string().contains("none.onnx"), "{missing}");
-    let open =
-        Model::new(fixture("parallel_cnn.onnx")).target("native").out_dir(dir.path()).write().unwrap_err();
-    assert!(format!("{open:?}").contains("batch"), "{open:?}");
-    let bound =
-        Model::new(fixture("parallel_cnn.onnx")).dim("batch", 2).target("native").out_dir(dir.path());
+    let unknown = Model::new(fixture("parallel_cnn.onnx"))
+        .dim("nothing", 2)
+        .target("native")
+        .cache(false)
+        .out_dir(dir.path())
+        .write()
+        .unwrap_err();
+    assert!(format!("{unknown:?}").contains("its free dims are `batch`"), "{unknown:?}");
+    let bound = Model::new(fixture("parallel_cnn.onnx"))
+        .dim("batch", 2)
+        .target("native")
+        .cache(false)
+        .out_dir(dir.path());
     assert!(bound.write().is_ok());
 }
