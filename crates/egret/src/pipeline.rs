@@ -471,6 +471,7 @@ mod tests {
             a: place(a),
             a_rows: vec![0],
             b: place(b),
+            ahead: None,
             out: place(out),
             out_rows: vec![0],
             epilogue: e.finish(result),

@@ -12,6 +12,7 @@ mod generic;
 mod matmul;
 mod planes;
 mod pointwise;
+mod prefetch;
 mod product;
 mod shape;
 mod target;
