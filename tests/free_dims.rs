@@ -175,6 +175,43 @@ fn two_free_dims() {
     );
 }
 
+#[test]
+fn elements_that_indices_of_the_same_unit_name() {
+    holds(
+        r#"graph @g(%0 "x": f32[N, 6, 5], %1 "i": i64[N, 3, 5], %2 "t": i64[N, 4, 1], %3 "l": i64[N]) -> (%4 "a", %5 "b", %7 "c", %8 "d", %10 "e") {
+  %4 = gather_nd(%0, %2) {batch_dims = 1} : f32[N, 4, 5]
+  %11 = gather_elements(%0, %1) {axis = 1} : f32[N, 3, 5]
+  %5 = scatter_elements(%0, %1, %11) {axis = 1, reduction = "add"} : f32[N, 6, 5]
+  %6 = const f32[9, 3] random(1)
+  %7 = gather_nd(%6, %2) {batch_dims = 0} : f32[N, 4, 3]
+  %8 = reverse_sequence(%0, %3) {batch_axis = 0, time_axis = 1} : f32[N, 6, 5]
+  %9 = const i64[5] [3, 1, 6, 0, 2]
+  %10 = reverse_sequence(%0, %9) {batch_axis = 2, time_axis = 1} : f32[N, 6, 5]
+}"#,
+    );
+}
+
+#[test]
+fn batches_of_attentions_and_indices_along_other_axes() {
+    holds(
+        r#"graph @g(%0 "q": f32[N, 2, 4, 8], %1 "k": f32[N, 2, 6, 8], %2 "m": f32[4, 6], %3 "x": f32[N, 6]) -> (%4 "y", %6 "z", %7 "i") {
+  %4 = attention(%0, %1, %1, %2) {fill = -inf, safe = 0, scale = 0.5} : f32[N, 2, 4, 8]
+  %7 = iota() {axis = 1, shape = [N, 6], to = f32} : f32[N, 6]
+  %6 = mul(%3, %7) : f32[N, 6]
+}"#,
+    );
+}
+
+#[test]
+fn regions_of_a_constant_image() {
+    holds(
+        r#"graph @g(%0 "r": f32[N, 4], %1 "b": i64[N]) -> (%4 "y") {
+  %2 = const f32[5, 2, 9, 9] random(1)
+  %4 = roi_align(%2, %0, %1) {half_pixel = 1, mode = "avg", output_height = 2, output_width = 3, sampling_ratio = 2, spatial_scale = 1.0} : f32[N, 2, 2, 3]
+}"#,
+    );
+}
+
 /// Why a graph is not compiled.
 fn refused(source: &str) -> String {
     let graph = graph(source);
@@ -230,6 +267,55 @@ fn neighbours_in_other_units_are_refused() {
         let source = format!(
             "graph @g(%0 \"x\": f32[N, 4], %8 \"i\": i64[N]) -> (%1 \"y\") {{\n  %9 = const f32[] splat(0.0)\n  \
              %1 = {node} : {ty}\n}}"
+        );
+        let said = refused(&source);
+        assert!(said.contains("--dim N=N"), "{said}");
+    }
+}
+
+/// A kernel for one unit takes every free dim to be 1, wherever it stands.
+#[test]
+fn attributes_that_hold_a_free_dim_are_refused() {
+    for (node, ty) in [
+        ("slice(%9) {sizes = [2, 4], starts = [N - N + 1, 0], steps = [1, 1]}", "f32[2, 4]"),
+        ("slice(%9) {sizes = [2, 1], starts = [0, N - 1], steps = [1, 1]}", "f32[2, 1]"),
+        ("pad(%9, %8) {high = [0, 2 - N], low = [0, N], mode = \"constant\"}", "f32[4, 6]"),
+        ("iota() {axis = 0, shape = [N, 4], to = f32}", "f32[N, 4]"),
+    ] {
+        let source = format!(
+            "graph @g(%0 \"x\": f32[N, 4]) -> (%0 \"x\", %1 \"y\") {{\n  %9 = const f32[4, 4] random(1)\n  \
+             %8 = const f32[] splat(0.0)\n  %1 = {node} : {ty}\n}}"
+        );
+        if source.contains("N - N") {
+            // It is a constant.
+            holds(&source);
+            continue;
+        }
+        let said = refused(&source);
+        assert!(said.contains("--dim N=N"), "{said}");
+    }
+}
+
+#[test]
+fn what_counts_or_reads_through_the_batch_is_refused() {
+    for (node, ty) in [
+        (
+            "max_pool_indices(%0) {column_major = 0, dilations = [1, 1], high_extra = [0, 0], kernel = [2, 2], pads = [0, 0, 0, 0], strides = [1, 1]}",
+            "f32[N, 2, 3, 3], i64[N, 2, 3, 3]",
+        ),
+        (
+            "resize(%0, %7) {antialias = 0, coordinate = \"tf_crop_and_resize\", cubic_a = -0.75, exclude_outside = 0, extrapolation = 0.0, mode = \"linear\", nearest = \"floor\", scales = [0.0, 0.0, 0.0, 0.0], sizes = [N, 2, 4, 4]}",
+            "f32[N, 2, 4, 4]",
+        ),
+        ("gather_nd(%0, %6) {batch_dims = 0}", "f32[N, 2, 4, 4]"),
+        ("scatter_elements(%0, %5, %0) {axis = 0, reduction = \"add\"}", "f32[N, 2, 4, 4]"),
+        ("scatter_nd(%0, %6, %0) {reduction = \"none\"}", "f32[N, 2, 4, 4]"),
+        ("reverse_sequence(%0, %4) {batch_axis = 1, time_axis = 0}", "f32[N, 2, 4, 4]"),
+    ] {
+        let results = if ty.contains("], ") { "%1, %2" } else { "%1" };
+        let source = format!(
+            "graph @g(%0 \"x\": f32[N, 2, 4, 4], %6 \"i\": i64[N, 1], %5 \"j\": i64[N, 2, 4, 4]) -> (%1 \"y\") {{\n  \
+             %7 = const f32[8] random(1)\n  %4 = const i64[2] [1, 0]\n  {results} = {node} : {ty}\n}}"
         );
         let said = refused(&source);
         assert!(said.contains("--dim N=N"), "{said}");

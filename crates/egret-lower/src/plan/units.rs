@@ -10,7 +10,7 @@
 //! kept once.
 
 use crate::error::Refusal;
-use egret_ir::{Dim, Graph, Node, NodeId, Op, TensorType, ValueId, advice};
+use egret_ir::{Attr, Dim, Graph, Node, NodeId, Op, TensorType, ValueId, advice};
 use egret_loop::Symbol;
 use std::collections::BTreeMap;
 
@@ -147,15 +147,18 @@ impl Planner<'_> {
             let Ok(lead) = self.lead_of(v) else { return Ok(()) };
             leads.push(lead);
         }
+        let remedy = || {
+            let dims = operands.iter().chain(&node.results).flat_map(|&v| self.shape(v));
+            advice::to_be_constant(dims, self.free)
+        };
+        if let Some(attr) = self.counts_units(node) {
+            return Err(format!("its {attr} depends on a free dim: {}", remedy()));
+        }
         if leads.iter().all(Option::is_none)
             && node.results.iter().all(|&v| matches!(self.lead_of(v), Ok(None)))
         {
             return Ok(());
         }
-        let remedy = || {
-            let dims = operands.iter().chain(&node.results).flat_map(|&v| self.shape(v));
-            advice::to_be_constant(dims, self.free)
-        };
         let mut result = None;
         for &v in &node.results {
             match self.lead_of(v)? {
@@ -181,6 +184,23 @@ impl Planner<'_> {
         Ok(())
     }
 
+    /// What of a node holds a free dim beside the dims of its results: a kernel for one unit would take it to be 1.
+    fn counts_units(&self, node: &Node) -> Option<String> {
+        let open = |attr: &Attr| match attr {
+            Attr::Dim(d) => d.as_const().is_none(),
+            Attr::Dims(dims) => dims.iter().any(|d| d.as_const().is_none()),
+            _ => false,
+        };
+        // `shape` and `sizes` are the dims of the result.
+        let names = node.op.info().attrs.iter().map(|a| a.name).filter(|n| !["shape", "sizes"].contains(n));
+        let mut attrs = names.filter(|name| node.attrs.get(name).is_some_and(open));
+        let inside = |g: &Graph| g.free_symbols().iter().any(|s| self.free.contains(s));
+        match attrs.next() {
+            Some(name) => Some(format!("attribute `{name}`")),
+            None => node.regions.iter().any(inside).then(|| "body".to_owned()),
+        }
+    }
+
     /// Whether a unit of a node's results, which lie along `axis`, depends on the same unit of its operands alone.
     fn independent(&self, node: &Node, axis: usize) -> bool {
         let result = self.shape(node.results[0]);
@@ -203,9 +223,15 @@ impl Planner<'_> {
                 && others.iter().flatten().all(|&v| lead(v).is_none())
         };
         let rest = node.operands.get(1..).unwrap_or_default();
-        let first = |v: &Option<ValueId>| v.is_none_or(|v| lead(v).is_none_or(|a| a == 0 && axis == 0));
+        // An operand has as many units as the result, along the same axis.
+        let along = |v: ValueId| lead(v) == Some(axis) && self.shape(v)[axis] == result[axis];
         match node.op {
-            Op::Reshape | Op::BitCast => true,
+            Op::Reshape => {
+                // The elements of as many units: a constant has none.
+                let all = |dims: &[Dim]| dims.iter().fold(Dim::constant(1), |all, d| all * d.clone());
+                lead(node.operand(0)).is_some() && all(self.shape(node.operand(0))) == all(result)
+            }
+            Op::BitCast | Op::LabelEncode => alone(rest),
             op if op.is_elementwise() => node.operands.iter().flatten().all(|&v| aligned(v)),
             Op::Broadcast | Op::Rotary => node.operands.iter().flatten().all(|&v| aligned(v)),
             Op::Transpose => {
@@ -234,7 +260,12 @@ impl Planner<'_> {
             Op::Matmul => self.product(node, axis),
             Op::Conv | Op::ConvTranspose | Op::Pool | Op::Col2im => axis == 0 && alone(rest),
             Op::Resize => {
-                axis == 0 && alone(rest) && node.attrs.dims("sizes")[0] == self.shape(node.operand(0))[0]
+                // At a scale of 1 each coordinate is its own, unless it is cropped or half an element beside.
+                axis == 0
+                    && alone(rest)
+                    && [0.0, 1.0].contains(&node.attrs.floats("scales")[0])
+                    && !["tf_crop_and_resize", "tf_half_pixel_for_nn"]
+                        .contains(&node.attrs.str("coordinate"))
             }
             Op::GridSample | Op::DeformConv => {
                 let weights = if node.op == Op::DeformConv { 1 } else { 0 };
@@ -242,7 +273,7 @@ impl Planner<'_> {
                 axis == 0
                     && lead(node.operand(0)) == Some(0)
                     && fixed.iter().flatten().all(|&v| lead(v).is_none())
-                    && others.iter().all(first)
+                    && others.iter().flatten().all(|&v| along(v))
             }
             Op::Gather => {
                 let (x, indices) = (node.operand(0), node.operand(1));
@@ -257,10 +288,38 @@ impl Planner<'_> {
                 }
             }
             Op::GatherElements => {
-                let (x, indices) = (node.operand(0), node.operand(1));
-                let same = |v: ValueId| lead(v) == Some(axis) && self.shape(v)[axis] == result[axis];
-                same(x) && same(indices) && node.attrs.index("axis") != axis
+                along(node.operand(0)) && along(node.operand(1)) && node.attrs.index("axis") != axis
             }
+            Op::GatherNd => {
+                let (x, indices) = (node.operand(0), node.operand(1));
+                let batch = node.attrs.index("batch_dims");
+                match lead(x) {
+                    Some(_) => along(x) && along(indices) && batch > axis,
+                    None => along(indices) && batch == 0,
+                }
+            }
+            Op::ScatterElements => {
+                node.operands.iter().flatten().all(|&v| along(v)) && node.attrs.index("axis") != axis
+            }
+            Op::ReverseSequence => {
+                let lengths = node.operand(1);
+                let of_units = match lead(lengths) {
+                    Some(at) => {
+                        node.attrs.index("batch_axis") == axis && self.shape(lengths)[at] == result[axis]
+                    }
+                    None => node.attrs.index("batch_axis") != axis,
+                };
+                along(node.operand(0)) && of_units && node.attrs.index("time_axis") != axis
+            }
+            // The batch of the scores.
+            Op::Attention => axis + 2 < result.len() && node.operands.iter().flatten().all(|&v| aligned(v)),
+            // It is the same in every unit.
+            Op::Iota => node.attrs.index("axis") != axis,
+            // Each region is of an image of a constant batch.
+            Op::RoiAlign => {
+                lead(node.operand(0)).is_none() && rest.iter().flatten().all(|&v| along(v)) && axis == 0
+            }
+            Op::Tfidf => alone(rest) && axis + 1 < self.shape(node.operand(0)).len(),
             Op::TreeEnsemble => axis == 0 && alone(rest),
             Op::Det => lead(node.operand(0)) == Some(axis) && axis + 2 < self.shape(node.operand(0)).len(),
             _ => false,
