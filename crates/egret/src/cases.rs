@@ -176,7 +176,10 @@ fn run_set(
     set: &DataSet,
     tolerance: Tolerance,
 ) -> Result<()> {
-    let (graph, imported) = model.import_for_inputs(&options.dims, &set.inputs, BTreeMap::new())?;
+    let (graph, imported) = match engine {
+        Engine::JitFree => model.import_with_free_first(&options.dims, &set.inputs)?,
+        _ => model.import_for_inputs(&options.dims, &set.inputs, BTreeMap::new())?,
+    };
     let random = random_outputs(&graph);
     let inputs = ordered_inputs(&graph, &set.inputs)?;
     let names = graph.output_names().to_vec();

@@ -19,13 +19,16 @@ pub enum Engine {
     Jit,
     /// Machine code in memory, without any optimisation of the graph.
     JitNoOpt,
+    /// Machine code in memory, the first dim of the inputs left free.
+    JitFree,
     /// Machine code in a shared library on disk, loaded from there.
     Aot,
 }
 
 impl Engine {
     /// Every engine.
-    pub const ALL: [Engine; 4] = [Engine::Interp, Engine::Jit, Engine::JitNoOpt, Engine::Aot];
+    pub const ALL: [Engine; 5] =
+        [Engine::Interp, Engine::Jit, Engine::JitNoOpt, Engine::JitFree, Engine::Aot];
 
     /// The spelling on the command line.
     pub fn name(self) -> &'static str {
@@ -33,6 +36,7 @@ impl Engine {
             Engine::Interp => "interp",
             Engine::Jit => "jit",
             Engine::JitNoOpt => "jit-noopt",
+            Engine::JitFree => "jit-free",
             Engine::Aot => "aot",
         }
     }
@@ -79,7 +83,14 @@ impl Executable {
         let options = options.for_engine(engine);
         Ok(match engine {
             Engine::Interp => Executable::Interp(Box::new(graph), options.denormals()),
-            Engine::Jit | Engine::JitNoOpt => {
+            // Who imports a model frees its dim.
+            Engine::JitFree if graph.free_dims().is_empty() => {
+                return Err(Error::user(
+                    "--engine jit-free compiles models with a free dim, and this one has none: `egret test` frees the first dim of a case's \
+                     inputs; elsewhere use --engine jit",
+                ));
+            }
+            Engine::Jit | Engine::JitNoOpt | Engine::JitFree => {
                 Executable::Native(Box::new(Native::jit(graph, &options, bound)?))
             }
             Engine::Aot => Executable::Native(Box::new(Native::aot(graph, &options, bound)?)),

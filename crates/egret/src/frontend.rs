@@ -179,31 +179,119 @@ impl ModelFile {
         inputs: &BTreeMap<String, Value>,
         bind: BTreeMap<String, Tensor>,
     ) -> Result<(Graph, ImportOptions)> {
-        let shape = |t: &Tensor| t.shape().iter().map(|&d| d as i64).collect();
-        let tensors = inputs.iter().filter_map(|(n, v)| v.as_tensor().map(|t| (n, t)));
-        let mut options = ImportOptions {
-            dims: dims.clone(),
-            input_shapes: tensors.map(|(n, t)| (n.clone(), shape(t))).collect(),
-            bind,
-        };
+        let input_shapes = inputs.iter().filter_map(|(n, v)| Some((n.clone(), shape(v.as_tensor()?))));
+        let mut options = ImportOptions { dims: dims.clone(), input_shapes: input_shapes.collect(), bind };
         loop {
-            let error = match self.graph(&options) {
+            match self.graph(&options) {
                 Ok(graph) => return Ok((graph, options)),
-                Err(e) => e,
-            };
-            let before = options.bind.len();
-            if error.kind == egret_onnx::ErrorKind::NeedsValue {
-                for name in &error.inputs_to_bind {
-                    if let Some(t) = inputs.get(name).and_then(Value::as_tensor) {
-                        options.bind.insert(name.clone(), t.clone());
-                    }
-                }
-            }
-            if options.bind.len() == before {
-                return Err(error.into());
+                Err(e) => bind_more(&mut options, inputs, e)?,
             }
         }
     }
+
+    /// As [`ModelFile::import_for_inputs`], but the first dim of the inputs is free, whatever the model declares: that which most of
+    /// them have. Inputs with another first dim, without axes or with a default keep their shapes.
+    ///
+    /// # Errors
+    /// As [`ModelFile::import`]; no input that has a first dim.
+    pub fn import_with_free_first(
+        &self,
+        dims: &BTreeMap<String, i64>,
+        inputs: &BTreeMap<String, Value>,
+    ) -> Result<(Graph, ImportOptions)> {
+        let mut options = ImportOptions { dims: dims.clone(), ..ImportOptions::default() };
+        loop {
+            // One whose value must be known has the shape of its value.
+            let mut open = inputs.clone();
+            open.retain(|name, _| !options.bind.contains_key(name));
+            let free = self.first_dim_of_most(&open);
+            if free.is_empty() {
+                return Err(Error::unsupported("no input has a first dim that could be free"));
+            }
+            let fixed = open.iter().filter(|(name, _)| !free.contains(name.as_str()));
+            options.input_shapes =
+                fixed.filter_map(|(n, v)| Some((n.clone(), shape(v.as_tensor()?)))).collect();
+            let file =
+                ModelFile { path: self.path.clone(), proto: with_free_first(&self.proto, &free, &open) };
+            match file.graph(&options) {
+                Ok(graph) => return Ok((graph, options)),
+                Err(e) => bind_more(&mut options, inputs, e)?,
+            }
+        }
+    }
+
+    /// Inputs whose first dim is that of most inputs.
+    fn first_dim_of_most(&self, inputs: &BTreeMap<String, Value>) -> BTreeSet<&str> {
+        let graph = &self.proto.graph;
+        let given = graph.input.iter().filter(|i| {
+            matches!(i.type_.value, Some(type_proto::Value::TensorType(_)))
+                && !graph.initializer.iter().any(|t| t.name == i.name)
+        });
+        let first =
+            |i: &onnx_protobuf::ValueInfoProto| inputs.get(&i.name)?.as_tensor()?.shape().first().copied();
+        let firsts: Vec<(&str, usize)> =
+            given.filter_map(|i| Some((i.name.as_str(), first(i).filter(|&d| d > 0)?))).collect();
+        let alike = |d: usize| firsts.iter().filter(|f| f.1 == d).map(|f| f.0).collect::<BTreeSet<&str>>();
+        // Of several the first in the order of the inputs.
+        let most = firsts.iter().map(|f| alike(f.1).len()).max();
+        firsts.iter().map(|f| alike(f.1)).find(|a| Some(a.len()) == most).unwrap_or_default()
+    }
+}
+
+fn shape(t: &Tensor) -> Vec<i64> {
+    t.shape().iter().map(|&d| d as i64).collect()
+}
+
+/// The inputs that a failed import wants to know are bound to their values; its error if there are none.
+fn bind_more(
+    options: &mut ImportOptions,
+    inputs: &BTreeMap<String, Value>,
+    error: egret_onnx::ImportError,
+) -> Result<()> {
+    let before = options.bind.len();
+    if error.kind == egret_onnx::ErrorKind::NeedsValue {
+        for name in &error.inputs_to_bind {
+            if let Some(t) = inputs.get(name).and_then(Value::as_tensor) {
+                options.bind.insert(name.clone(), t.clone());
+            }
+        }
+    }
+    if options.bind.len() == before { Err(error.into()) } else { Ok(()) }
+}
+
+/// A model whose inputs `free` are declared with a symbol as their first dim, and else with the dims that they have.
+fn with_free_first(
+    model: &ModelProto,
+    free: &BTreeSet<&str>,
+    inputs: &BTreeMap<String, Value>,
+) -> ModelProto {
+    use onnx_protobuf::TensorShapeProto;
+    use onnx_protobuf::tensor_shape_proto::{Dimension, dimension};
+    let mut out = model.clone();
+    // No input that stays as it is declared has a dim of this name.
+    let mut symbol = "first".to_owned();
+    let text = |ty: &TypeProto| format!("{:?}", ty.value);
+    while model.graph.input.iter().any(|i| text(&i.type_).contains(&symbol)) {
+        symbol.push('_');
+    }
+    for info in
+        out.graph.mut_or_insert_default().input.iter_mut().filter(|i| free.contains(i.name.as_str()))
+    {
+        let Some(t) = inputs.get(&info.name).and_then(Value::as_tensor) else { continue };
+        let Some(type_proto::Value::TensorType(ty)) = &mut info.type_.mut_or_insert_default().value else {
+            continue;
+        };
+        let dim = |(axis, &d): (usize, &usize)| Dimension {
+            value: Some(match axis {
+                0 => dimension::Value::DimParam(symbol.clone()),
+                _ => dimension::Value::DimValue(d as i64),
+            }),
+            ..Dimension::default()
+        };
+        let dim = t.shape().iter().enumerate().map(dim).collect();
+        ty.shape = Some(TensorShapeProto { dim, ..TensorShapeProto::default() }).into();
+    }
+    out
 }
 
 fn declared_rank(ty: &TypeProto) -> Option<usize> {

@@ -14,7 +14,7 @@ pub struct Args {
     /// Folders that hold test cases (model.onnx, tolerance.json, test_data_set_*/), searched recursively
     #[arg(required = true, value_name = "DIR")]
     pub dirs: Vec<PathBuf>,
-    /// interp, jit, jit-noopt (jit without passes) or aot
+    /// interp, jit, jit-noopt (jit without passes), jit-free (jit with the inputs' common first dim left free) or aot
     #[arg(long, default_value = "jit")]
     pub engine: Engine,
     /// Only cases whose name contains this
@@ -115,6 +115,11 @@ pub fn run(args: &Args) -> Result<()> {
 /// What a list says of a failure: one line without the place of the model on this machine.
 fn reason(case: &Case, message: &str) -> String {
     const LONGEST: usize = 200;
+    // Where dims are free, what to do comes before the reason.
+    let message = match message.split_once('\n') {
+        Some((first, rest)) if first.starts_with("the model has free dims") => rest,
+        _ => message,
+    };
     let message = message.replace(&format!("{}: ", case.model().display()), "");
     let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
     if line.chars().count() <= LONGEST {

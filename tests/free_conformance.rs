@@ -1,0 +1,109 @@
+//! Conformance cases whose inputs' first dim is left free: one compilation, run on the rows of the case repeated and cut to other
+//! sizes, gives what the interpreter gives of the same graph. That a node goes through a free dim unit by unit is a claim about every
+//! operation (`egret-lower/src/plan/units.rs`); a wrong one is a wrong number here.
+#![cfg(unix)]
+
+use egret::cases::{Case, ordered_inputs, random_outputs};
+use egret::compare::compare;
+use egret::frontend::ModelFile;
+use egret::ir::{Graph, Tensor, Value, interp};
+use egret::suite::{capture_panics, guarded};
+use egret::{Error, ErrorKind, Options};
+use egret_workspace::guarded::Compiled;
+use egret_workspace::{conformance, root};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The inputs whose first dim is free, at another size: their rows repeated, or the first of them.
+fn resized(graph: &Graph, inputs: &[Value], size: usize) -> Vec<Value> {
+    let resize = |(&v, value): (&egret::ir::ValueId, &Value)| match value.as_tensor() {
+        Some(t) if graph.tensor_ty(v).shape.first().is_some_and(|d| d.as_const().is_none()) => {
+            let (rows, row) = (t.shape()[0], t.shape()[1..].iter().product::<usize>());
+            let shape: Vec<usize> = [&[size], &t.shape()[1..]].concat();
+            // Elements of less than a byte are whole ones in memory.
+            let bytes = t.bytes().len() / (rows * row).max(1) * row;
+            let data: Vec<u8> =
+                (0..size).flat_map(|i| t.bytes()[i % rows * bytes..][..bytes].iter().copied()).collect();
+            Tensor::from_bytes(t.dtype(), &shape, &data).into()
+        }
+        _ => value.clone(),
+    };
+    graph.inputs().iter().zip(inputs).map(resize).collect()
+}
+
+/// One case: how many runs were right; `None` where it is not compiled.
+fn hold(case: &Case, options: &Options) -> Result<Option<usize>, Error> {
+    let Some(set) = case.data_sets()?.into_iter().next() else { return Ok(None) };
+    let file = ModelFile::open(&case.model())?;
+    let Ok((graph, imported)) = file.import_with_free_first(&BTreeMap::new(), &set.inputs) else {
+        return Ok(None);
+    };
+    let inputs = ordered_inputs(&graph, &set.inputs)?;
+    if random_outputs(&graph).contains(&true) || inputs.iter().any(|v| v.as_tensor().is_none()) {
+        return Ok(None);
+    }
+    let compiled = match Compiled::new(graph.clone(), options, &imported.bind) {
+        Ok(c) => c,
+        // The remedy of most refusals is a dim that is given.
+        Err(e) if matches!(e.kind, ErrorKind::Unsupported | ErrorKind::User) => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let tolerance = case.tolerance()?;
+    let mut right = 0;
+    for size in [2, 5, 1] {
+        let inputs = resized(&graph, &inputs, size);
+        let fails = |what: String| Error::differs(format!("at the size {size}: {what}"));
+        let want = interp::run(&graph, &inputs).map_err(|e| fails(e.to_string()))?;
+        let (code, have) = compiled.run_both(&inputs).map_err(fails)?;
+        if code != 0 {
+            return Err(fails(format!("returns {code}")));
+        }
+        for (i, (want, bytes)) in want.iter().zip(&have).enumerate() {
+            let Some(t) = want.as_tensor() else { continue };
+            let have = Tensor::from_bytes(t.dtype(), t.shape(), bytes);
+            compare(want, &have.into(), tolerance).map_err(|e| fails(format!("output {i}: {e}")))?;
+        }
+        right += 1;
+    }
+    Ok(Some(right))
+}
+
+#[test]
+fn cases_are_right_at_other_sizes() {
+    let mut all = Case::find(&root().join("fixtures/bugs")).expect("cases");
+    for suite in ["node", "simple", "pytorch-operator", "pytorch-converted", "light"] {
+        all.extend(Case::find(&conformance(env!("CARGO_TARGET_TMPDIR")).join(suite)).expect("cases"));
+    }
+    capture_panics();
+    let options = Options { threads: 1, ..Options::default() };
+    let (next, results) = (AtomicUsize::new(0), Mutex::new(vec![]));
+    let work = || {
+        while let Some(case) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let result = guarded(|| hold(case, &options));
+            results.lock().expect("no panic").push((case.name.clone(), result));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..egret::all_cores() {
+            std::thread::Builder::new().stack_size(256 << 20).spawn_scoped(scope, work).expect("a thread");
+        }
+    });
+    let (mut compiled, mut runs, mut failures) = (0, 0, vec![]);
+    for (name, result) in results.into_inner().expect("no panic") {
+        match result {
+            Ok(Some(right)) => {
+                compiled += 1;
+                runs += right;
+            }
+            Ok(None) => {}
+            Err(e) => failures.push(format!("{name}: {e}")),
+        }
+    }
+    failures.sort();
+    // Panics are captured from here on, their messages too.
+    failures.iter().for_each(|f| println!("{f}"));
+    println!("{} cases, {compiled} compiled with a free first dim: {runs} runs right", all.len());
+    assert!(failures.is_empty(), "{} cases", failures.len());
+    assert!(compiled >= 1400 && runs == 3 * compiled, "{compiled} compiled, {runs} runs");
+}
