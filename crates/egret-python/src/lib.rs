@@ -3,6 +3,7 @@
 //! [`Model`] is a file or bytes, parsed once; [`Module`] is what it was compiled to. `array` has the views of NumPy's memory, and
 //! all that is unsafe. What the user sees is `python/egret/__init__.py`, which adds what needs no compiler.
 
+mod advice;
 mod array;
 mod model;
 mod module;

@@ -1,11 +1,12 @@
 //! [`Model`]: an ONNX model that was read, to be compiled or explained under choices.
 
-use crate::module::Module;
+use crate::advice;
+use crate::module::{Dims, Module};
 use crate::port::numpy_name;
 use crate::{raise, user_error};
 use egret::frontend::{DeclaredInput, ModelFile};
 use egret::ir::{Graph, Tensor, Type, Value};
-use egret::{ImportOptions, Native, Options, pipeline, story};
+use egret::{ImportOptions, Native, Options, story};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::collections::BTreeMap;
@@ -75,12 +76,11 @@ impl Model {
         let options = options(py, threads, target, tier, denormals)?;
         let bind = tensors(bind, &self.types(py)?)?;
         let feeds = feeds.map(|f| tensors(Some(f), &self.types(py)?)).transpose()?;
-        let compile = || {
-            let (graph, bound) = self.import(dims, shapes, bind, feeds)?;
-            Ok((Native::jit(graph, &options, &bound)?, bound))
-        };
-        let (native, bound) = py.detach(compile).map_err(|e| raise(py, &e))?;
-        Module::new(py, native, &bound)
+        let imported = py.detach(|| self.import(dims, shapes, bind, feeds));
+        let (graph, bound) = imported.map_err(|e| self.refused(py, e, &[]))?;
+        let (free, dims) = (graph.free_dims(), Dims::of(&graph));
+        let native = py.detach(|| Native::jit(graph, &options, &bound));
+        Module::new(py, native.map_err(|e| self.refused(py, e, &free))?, &bound, &dims)
     }
 
     /// What the compiler makes of it, as text.
@@ -98,14 +98,17 @@ impl Model {
         verbose: bool,
     ) -> PyResult<String> {
         let options = options(py, None, target, tier, denormals)?;
+        let imported = py.detach(|| self.import(dims, shapes, BTreeMap::new(), None));
+        let (graph, bound) = imported.map_err(|e| self.refused(py, e, &[]))?;
+        let free = graph.free_dims();
         let explain = || {
-            let (graph, bound) = self.import(dims, shapes, BTreeMap::new(), None)?;
             let (name, opsets) = (self.name.clone(), self.file.opsets());
             let request = story::Request { name, opsets, bound, measure: None };
             let told = story::tell(graph, &options, &request, &mut |_| {})?;
             Ok(if missed { told.story.missed(verbose) } else { told.story.text(verbose) })
         };
-        py.detach(explain).map_err(|e: egret::Error| raise(py, &e))
+        let text = py.detach(explain).map_err(|e| self.refused(py, e, &free))?;
+        Ok(advice::in_python(&text, &free))
     }
 }
 
@@ -144,9 +147,19 @@ impl Model {
             return Ok((graph, options.bind));
         }
         let options = ImportOptions { dims, input_shapes: shapes, bind };
-        let graph = self.file.import(&options)?;
-        pipeline::no_free_dims(&graph)?;
-        Ok((graph, options.bind))
+        Ok((self.file.import(&options)?, options.bind))
+    }
+
+    /// What Egret refuses, with remedies for who writes Python. `free`: the free dims of the graph, where there is one.
+    fn refused(&self, py: Python<'_>, e: egret::Error, free: &[String]) -> PyErr {
+        let mut names = free.to_vec();
+        let inputs = self.file.declared().map_or_else(|_| vec![], |d| d.inputs);
+        for input in inputs {
+            for dim in self.file.declared_dims(&input.name).into_iter().flatten() {
+                dim.collect_symbols(&mut names);
+            }
+        }
+        raise(py, &egret::Error { message: advice::in_python(&e.message, &names), ..e })
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::array::{Elements, Room};
 use crate::port::{Port, numpy_name};
 use crate::{raise, user_error};
-use egret::ir::Tensor;
+use egret::ir::{Dim, Graph, Tensor, Type};
 use egret::{AlignedBytes, Input, Native};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 /// A compiled model.
 ///
 /// Call it with arrays, in the order of `inputs` or by their names; it returns one array, or a tuple of as many as the model has outputs.
-/// An input is a NumPy array or anything else that speaks the buffer protocol or DLPack, of the dtype and shape that `inputs` says. It
-/// is read where it is if it is C-contiguous, and must not be written to meanwhile: other threads of Python run while the model does.
+/// An input is a NumPy array or anything else that speaks the buffer protocol or DLPack, of the dtype and shape that `inputs` says, where
+/// a name stands for any size, the same wherever it stands. It is read where it is if it is C-contiguous, and must not be written to meanwhile: other threads of Python run while the model does.
 /// Several of them may call one module.
 #[pyclass(frozen, module = "egret")]
 pub struct Module {
@@ -24,6 +24,32 @@ pub struct Module {
     outputs: Vec<Py<Port>>,
     /// The values that inputs were fixed to, by the order of inputs.
     bound: Vec<Option<Py<PyAny>>>,
+    /// Whether it has free dims: shapes of outputs are then known when it is called.
+    free: bool,
+    /// Axes of inputs that are as long as another.
+    twins: Vec<Twin>,
+}
+
+/// An axis of an input that has the free dim which another axis tells.
+struct Twin {
+    input: usize,
+    axis: usize,
+    /// The input and axis that tell it.
+    told: (usize, usize),
+}
+
+/// Dims of the inputs and outputs of a graph, by which a module names those that are free.
+pub(crate) struct Dims {
+    inputs: Vec<Vec<Dim>>,
+    outputs: Vec<Vec<Dim>>,
+}
+
+impl Dims {
+    pub fn of(graph: &Graph) -> Dims {
+        let dims = |ty: &Type| ty.as_tensor().map_or_else(Vec::new, |t| t.shape.to_vec());
+        let all = |values: &[egret::ir::ValueId]| values.iter().map(|&v| dims(graph.ty(v))).collect();
+        Dims { inputs: all(graph.inputs()), outputs: all(graph.outputs()) }
+    }
 }
 
 #[pymethods]
@@ -97,7 +123,7 @@ impl Module {
 
     fn __repr__(&self) -> String {
         let list = |ports: &[Py<Port>]| {
-            let one = |p: &Py<Port>| format!("{}: {}{:?}", p.get().name, p.get().ty, p.get().port.dims);
+            let one = |p: &Py<Port>| format!("{}: {}{}", p.get().name, p.get().ty, p.get().spelt);
             ports.iter().map(one).collect::<Vec<_>>().join(", ")
         };
         format!("<egret.Module ({}) -> ({})>", list(&self.inputs), list(&self.outputs))
@@ -109,18 +135,44 @@ impl Module {
         py: Python<'_>,
         native: Native,
         bound: &BTreeMap<String, Tensor>,
+        dims: &Dims,
     ) -> PyResult<Module> {
-        let ports = |ports: &[egret::Port]| -> PyResult<Vec<Py<Port>>> {
-            ports.iter().map(|p| Py::new(py, Port::new(py, p)?)).collect()
+        let ports = |ports: &[egret::Port], dims: &[Vec<Dim>]| -> PyResult<Vec<Py<Port>>> {
+            let of = |i: usize| dims.get(i).map_or(&[][..], Vec::as_slice);
+            ports.iter().enumerate().map(|(i, p)| Py::new(py, Port::new(py, p, of(i))?)).collect()
         };
-        let (inputs, outputs) = (ports(native.model().inputs())?, ports(native.model().outputs())?);
+        let model = native.model();
+        let (inputs, outputs) =
+            (ports(model.inputs(), &dims.inputs)?, ports(model.outputs(), &dims.outputs)?);
+        let (free, twins) = (!model.symbols().is_empty(), twins(model.inputs(), &native));
         let value = |port: &Py<Port>| -> PyResult<Option<Py<PyAny>>> {
             let Some(tensor) = bound.get(&port.get().name) else { return Ok(None) };
-            let bytes = AlignedBytes::copy_of(tensor.bytes()).ok_or_else(|| no_room(py, port.get()))?;
-            Ok(Some(array(py, port.get(), bytes)?.unbind()))
+            let bytes = AlignedBytes::copy_of(tensor.bytes()).ok_or_else(|| {
+                let shape = &port.get().port.dims;
+                no_room(py, port.get(), shape)
+            })?;
+            Ok(Some(array(py, port.get(), None, bytes)?.unbind()))
         };
         let bound = inputs.iter().map(value).collect::<PyResult<_>>()?;
-        Ok(Module { native, inputs, outputs, bound })
+        Ok(Module { native, inputs, outputs, bound, free, twins })
+    }
+
+    /// The dims of arrays, held to one another.
+    fn dims_of(&self, py: Python<'_>, held: &[Elements]) -> PyResult<Vec<Vec<i64>>> {
+        for twin in &self.twins {
+            let (input, axis) = twin.told;
+            let (have, want) = (held[twin.input].shape()[twin.axis], held[input].shape()[axis]);
+            if have != want {
+                let (name, told) = (&self.inputs[twin.input].get().name, &self.inputs[input].get().name);
+                let message = format!(
+                    "input `{name}`: axis {} has {have} elements, and must have the {want} of axis {axis} of the input `{told}`",
+                    twin.axis
+                );
+                return Err(user_error(py, message));
+            }
+        }
+        // No array has more elements on an axis than an `isize` counts.
+        Ok(held.iter().map(|e| e.shape().iter().map(|&d| d as i64).collect()).collect())
     }
 
     fn input_names(&self) -> String {
@@ -162,53 +214,88 @@ impl Module {
             let array = array.ok_or_else(|| {
                 user_error(py, format!("no value for the input `{}`: {}", port.name, wanted(port)))
             })?;
-            held.push(elements(&array, &port.name, numpy_name(port.ty), Some(&port.port.dims))?);
+            held.push(elements(&array, &port.name, numpy_name(port.ty), Some(port))?);
         }
+        let dims = if self.free { self.dims_of(py, &held)? } else { vec![] };
         let ins: Vec<Input<'_>> = held
             .iter()
             .zip(&self.inputs)
-            .map(|(e, p)| {
+            .enumerate()
+            .map(|(i, (e, p))| {
                 let port = &p.get().port;
-                Input { bytes: e.bytes(), dtype: port.dtype, dims: &port.dims }
+                Input { bytes: e.bytes(), dtype: port.dtype, dims: dims.get(i).unwrap_or(&port.dims) }
             })
             .collect();
+        let shapes = match self.free {
+            true => {
+                let dims: Vec<&[i64]> = dims.iter().map(Vec::as_slice).collect();
+                let needs = self.native.model().needs(&dims);
+                needs.map_err(|e| raise(py, &e.into()))?.outputs
+            }
+            false => vec![],
+        };
         let mut rooms = Vec::with_capacity(self.outputs.len());
-        for port in &self.outputs {
+        for (i, port) in self.outputs.iter().enumerate() {
             let port = port.get();
-            let room = port.port.bytes().and_then(AlignedBytes::zeroed);
-            rooms.push(room.ok_or_else(|| no_room(py, port))?);
+            let shape = shapes.get(i).unwrap_or(&port.port.dims);
+            let room = port.port.bytes_with(shape).and_then(AlignedBytes::zeroed);
+            rooms.push(room.ok_or_else(|| no_room(py, port, shape))?);
         }
         let done = py.detach(|| self.native.call(&ins, &mut rooms));
         drop(ins);
         held.into_iter().for_each(|e| e.release(py));
         done.map_err(|e| raise(py, &e))?;
-        rooms.into_iter().zip(&self.outputs).map(|(room, port)| array(py, port.get(), room)).collect()
+        let made = rooms.into_iter().zip(&self.outputs).enumerate();
+        made.map(|(i, (room, port))| array(py, port.get(), shapes.get(i), room)).collect()
     }
 }
 
-fn no_room(py: Python<'_>, port: &Port) -> PyErr {
-    let message = format!("`{}` {:?} does not fit; give smaller inputs or dims", port.name, port.port.dims);
+/// Axes of inputs that have a free dim which another axis tells.
+fn twins(inputs: &[egret::Port], native: &Native) -> Vec<Twin> {
+    let symbols = native.model().symbols();
+    let mut out = vec![];
+    for (input, port) in inputs.iter().enumerate() {
+        for (axis, size) in port.dims.iter().enumerate().filter(|(_, d)| **d < 0) {
+            let told = symbols.iter().find(|s| inputs[s.input].dims[s.axis] == *size);
+            let told = told.map(|s| (s.input, s.axis)).filter(|told| *told != (input, axis));
+            out.extend(told.map(|told| Twin { input, axis, told }));
+        }
+    }
+    out
+}
+
+fn no_room(py: Python<'_>, port: &Port, shape: &[i64]) -> PyErr {
+    let message = format!("`{}` {shape:?} does not fit; give smaller inputs or dims", port.name);
     raise(py, &egret::Error::memory(message))
 }
 
-/// An array of what a model wrote.
-fn array<'py>(py: Python<'py>, port: &Port, bytes: AlignedBytes) -> PyResult<Bound<'py, PyAny>> {
+/// An array of what a model wrote; `shape` where the port has free dims.
+fn array<'py>(
+    py: Python<'py>,
+    port: &Port,
+    shape: Option<&Vec<i64>>,
+    bytes: AlignedBytes,
+) -> PyResult<Bound<'py, PyAny>> {
     static ARRAY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let class = ARRAY.import(py, "numpy", "ndarray")?;
-    class.call1((port.shape(py), port.dtype(py), Py::new(py, Room::new(bytes))?))
+    let room = Py::new(py, Room::new(bytes))?;
+    match shape {
+        None => class.call1((port.shape(py), port.dtype(py), room)),
+        Some(shape) => class.call1((PyTuple::new(py, shape)?, port.dtype(py), room)),
+    }
 }
 
 /// The dtype and shape of the arrays that an input takes.
 fn wanted(port: &Port) -> String {
-    format!("it takes {}{:?}", numpy_name(port.ty), port.port.dims)
+    format!("it takes {}{}", numpy_name(port.ty), port.spelt)
 }
 
-/// The elements of an array for an input: of this dtype, and of this shape where one is given.
+/// The elements of an array for an input: of this dtype, and of its port's shape where there is one.
 pub(crate) fn elements(
     given: &Bound<'_, PyAny>,
     name: &str,
     dtype: &str,
-    dims: Option<&[i64]>,
+    port: Option<&Port>,
 ) -> PyResult<Elements> {
     let py = given.py();
     let (elements, object) = match Elements::of(given) {
@@ -219,15 +306,21 @@ pub(crate) fn elements(
         }
     };
     let have = elements.dtype();
-    let same_dims = dims.is_none_or(|dims| {
-        let shape = elements.shape();
-        shape.len() == dims.len() && shape.iter().zip(dims).all(|(&s, &d)| i64::try_from(s) == Ok(d))
+    // A negative dim is free.
+    let fits = |(&size, &dim): (&usize, &i64)| i64::try_from(size) == Ok(dim) || dim < 0;
+    let same_dims = port.is_none_or(|port| {
+        let (shape, dims) = (elements.shape(), &port.port.dims);
+        shape.len() == dims.len() && shape.iter().zip(dims).all(fits)
     });
     if have != Ok(dtype) || !same_dims {
+        let shape = elements.shape();
+        let other = port.filter(|p| have == Ok(dtype) && p.port.dims.len() == shape.len());
+        let axis = other.and_then(|p| shape.iter().zip(&p.port.dims).position(|at| !fits(at)));
+        let axis = axis.map_or_else(String::new, |axis| format!(": axis {axis} differs"));
         let have = have.map_or_else(|format| format!("elements `{format}`"), str::to_owned);
-        let dims = dims.map_or_else(String::new, |d| format!("{d:?}"));
+        let dims = port.map_or("", |p| &p.spelt);
         let message =
-            format!("input `{name}`: it takes {dtype}{dims}, and {have}{:?} was given", elements.shape());
+            format!("input `{name}`: it takes {dtype}{dims}, and {have}{shape:?} was given{axis}");
         return Err(user_error(py, message));
     }
     if elements.is_plain() {

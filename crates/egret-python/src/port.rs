@@ -1,6 +1,6 @@
 //! [`Port`]: an input or output of a compiled module, and which arrays of NumPy hold it.
 
-use egret::ir::DType;
+use egret::ir::{DType, Dim};
 use pyo3::buffer::ElementType;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -14,9 +14,11 @@ pub struct Port {
     /// The dtype of its arrays.
     #[pyo3(get)]
     dtype: Py<PyAny>,
-    /// Its shape.
+    /// Its shape: a number for each axis, or the name of a dim that is free.
     #[pyo3(get)]
     shape: Py<PyTuple>,
+    /// Its shape as messages spell it, e.g. `[batch, 3]`.
+    pub(crate) spelt: String,
     pub(crate) ty: DType,
     pub(crate) port: egret::Port,
 }
@@ -30,21 +32,33 @@ impl Port {
     }
 
     fn __repr__(&self) -> String {
-        format!("Port(name={:?}, type={:?}, shape={:?})", self.name, self.ty.name(), self.port.dims)
+        format!("Port(name={:?}, type={:?}, shape={})", self.name, self.ty.name(), self.spelt)
     }
 }
 
 impl Port {
-    pub(crate) fn new(py: Python<'_>, port: &egret::Port) -> PyResult<Port> {
+    /// `dims`: those of the graph, by which free ones are named.
+    pub(crate) fn new(py: Python<'_>, port: &egret::Port, dims: &[Dim]) -> PyResult<Port> {
         let unknown = || {
             let message = format!("`{}` has the unknown dtype {}", port.name, port.dtype);
             crate::raise(py, &egret::Error::internal(message))
         };
         let ty = DType::from_abi_code(port.dtype).filter(|t| *t != DType::String).ok_or_else(unknown)?;
+        let named = |axis: usize| dims.get(axis).map_or_else(|| "?".into(), name);
+        let (mut shape, mut spelt) = (vec![], vec![]);
+        for (axis, &size) in port.dims.iter().enumerate() {
+            let name = (size < 0).then(|| named(axis));
+            spelt.push(name.clone().unwrap_or_else(|| size.to_string()));
+            shape.push(match name {
+                Some(name) => name.into_pyobject(py)?.into_any(),
+                None => size.into_pyobject(py)?.into_any(),
+            });
+        }
         Ok(Port {
             name: port.name.clone(),
             dtype: py.import("numpy")?.getattr("dtype")?.call1((numpy_name(ty),))?.unbind(),
-            shape: PyTuple::new(py, &port.dims)?.unbind(),
+            shape: PyTuple::new(py, shape)?.unbind(),
+            spelt: format!("[{}]", spelt.join(", ")),
             ty,
             port: port.clone(),
         })
@@ -59,6 +73,11 @@ impl Port {
     pub(crate) fn shape<'py>(&self, py: Python<'py>) -> &Bound<'py, PyTuple> {
         self.shape.bind(py)
     }
+}
+
+/// A free dim as the model names it; one that is computed, such as `2*batch`, as Egret spells it.
+fn name(dim: &Dim) -> String {
+    dim.as_symbol().map_or_else(|| dim.to_string(), str::to_owned)
 }
 
 /// NumPy's name of the dtype that holds elements of a type. Floats that NumPy does not have are the unsigned integers of

@@ -38,6 +38,7 @@ impl From<CallError> for Error {
                 Code::Dtype
                 | Code::Rank
                 | Code::Dim
+                | Code::Sizes
                 | Code::BoundValue
                 | Code::Weights
                 | Code::Cpu

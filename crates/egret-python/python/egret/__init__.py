@@ -1,7 +1,7 @@
 """Egret compiles ONNX models to native code and runs them.
 
->>> net = egret.compile("net.onnx", dims={"batch": 1})
->>> logits = net(image)
+>>> net = egret.compile("net.onnx")
+>>> logits = net(images)
 
 `compile` gives a `Module`, which is called with NumPy arrays. `InferenceSession` is for scripts that were written for ONNX Runtime.
 `explain` says what the compiler made of a model. Whatever is refused is an `Error`.
@@ -60,10 +60,14 @@ def compile(
 ) -> Module:
     """Compile a model into memory.
 
+    A dim that the model leaves free stays free unless `dims` or `shapes` gives it a value: the module takes arrays of any size there, as its
+    `inputs` say by the dim's name. The compiler does that for the first dim, the batch; where it cannot, an `Error` says which dims
+    need values.
+
     The choices are those of `egret compile`, under the same names:
 
     model: a path, the bytes of a model file, or an `onnx.ModelProto`. External data is looked for beside a path, and nowhere else.
-    dims: values of free dims by name, e.g. `{"batch": 1}`.
+    dims: values of free dims by name, e.g. `{"batch": 1}`; code for one value may be faster than code for any.
     shapes: shapes of inputs by name; they give free dims their values too.
     bind: inputs that are fixed to a value: the module takes no other for them, and they need not be given to it.
     threads: threads of a run, the caller's included; `None`: one for each core.

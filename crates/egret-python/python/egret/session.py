@@ -1,4 +1,4 @@
-"""`InferenceSession`: a model behind the interface of ONNX Runtime, compiled for the shapes that it is run on."""
+"""`InferenceSession`: a model behind the interface of ONNX Runtime, compiled when it is first run."""
 
 from __future__ import annotations
 
@@ -48,12 +48,14 @@ class SessionOptions:
 
 
 class InferenceSession:
-    """A model that is compiled when it is first run, for the shapes of what it is given, and again for other shapes.
+    """A model that is compiled when it is first run: once for all shapes where the compiler can leave the free dims free, else for the
+    shapes of what it is given, and again for other shapes.
 
     The modules of the `cache_size` combinations of shapes that were used last are kept. Where the compiler must know the value of an
     input (the target of a reshape, say), a module is for one value of it. Any number of threads may run a session.
 
     model: as for `egret.compile`.
+    dims: values of free dims by name: with `dims={"batch": 1}` code is for this batch and takes no other.
     sess_options: `SessionOptions`; its `intra_op_num_threads` is `threads`.
     providers: as for ONNX Runtime; `CPUExecutionProvider` is the one that there is, and must be among them if any are given.
     """
@@ -87,7 +89,10 @@ class InferenceSession:
         self._dims = dict(dims or {})
         self._options = {"threads": threads, "target": target, "tier": tier, "denormals": denormals}
         self._cache_size = cache_size
-        # The least recently used first.
+        # The module for all shapes; none where there can be none. `_compiled`: whether that was tried.
+        self._any: Module | None = None
+        self._compiled = False
+        # Those for some shapes, the least recently used first.
         self._modules: OrderedDict[Any, Module] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -131,6 +136,11 @@ class InferenceSession:
         """The module for these shapes, and for these values of inputs that it was compiled for one value of."""
         shapes = tuple((name, feeds[name].shape) for name in sorted(feeds))
         with self._lock:
+            if not self._compiled:
+                self._any, self._compiled = self._for_any_shapes(), True
+            # What has a value where none is given is an input of a module only if it is given.
+            if self._any is not None and feeds.keys() == {port.name for port in self._any.inputs}:
+                return self._any
             for key, module in reversed(self._modules.items()):
                 if key[0] == shapes and all(_same(feeds[name], value) for name, value in module.bound.items()):
                     self._modules.move_to_end(key)
@@ -141,6 +151,14 @@ class InferenceSession:
             if len(self._modules) > self._cache_size:
                 self._modules.popitem(last=False)
             return module
+
+    def _for_any_shapes(self) -> Module | None:
+        """The module that takes whatever shapes the model does; none where the compiler must know more of them."""
+        try:
+            return self._model.compile(dims=self._dims, shapes={}, **self._options)
+        except Error:
+            # What is wrong for known shapes too is said when it is compiled for them.
+            return None
 
 
 def _node_arg(name: str, dtype: str, shape: list[int | str | None] | None) -> NodeArg:
