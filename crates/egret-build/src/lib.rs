@@ -3,7 +3,7 @@
 //! ```no_run
 //! // build.rs
 //! fn main() -> Result<(), egret_build::Error> {
-//!     egret_build::Model::new("models/net.onnx").dim("batch", 1).compile()
+//!     egret_build::Model::new("models/net.onnx").compile()
 //! }
 //! ```
 //!
@@ -17,6 +17,9 @@
 //! let mut arena = net::Arena::new();
 //! model.run(&mut arena, &image, &mut logits)?;
 //! ```
+//!
+//! A batch that the model leaves free stays free: `run` then takes `net::Dims { dim0_batch: 8 }` behind the arena, which grows as it must.
+//! [`Model::dim`] gives a free dim its value instead, and the compiler says where it needs one.
 //!
 //! [`Model::compile`] tells Cargo to run the build script again when the model or a file of its external data changes, and to link
 //! what it made. It compiles for Cargo's `TARGET` with the CPU features that `rustc` is told of (`-C target-cpu`,

@@ -24,6 +24,42 @@ fn main() {
 }
 "#;
 
+const ANY_BATCH: &str = r#"
+#![deny(warnings)]
+mod digits {
+    include!(concat!(env!("OUT_DIR"), "/digits.rs"));
+}
+
+fn main() {
+    let model = digits::Model::bind().unwrap();
+    let mut arena = digits::Arena::new();
+    let image: Vec<f32> = (0..784).map(|i| (i % 29) as f32 / 29.0).collect();
+    let mut one = [0.0; 10];
+    model.run(&mut arena, digits::Dims { dim0_batch: 1 }, &image, &mut one).unwrap();
+    let mut four = [0.0; 40];
+    model.run(&mut arena, digits::Dims { dim0_batch: 4 }, &image.repeat(4), &mut four).unwrap();
+    assert!(four.chunks(10).all(|logits| logits == one));
+    assert!(model.run(&mut arena, digits::Dims { dim0_batch: 3 }, &image, &mut one).is_err());
+    println!("{one:?}");
+}
+"#;
+
+/// What a program prints that is built with the module `digits` in a folder.
+fn printed(dir: &Path, program: &str) -> String {
+    std::fs::write(dir.join("main.rs"), program).unwrap();
+    let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
+    let built = Command::new(rustc)
+        .args(["--edition", "2024", "-o", "main", "-L", ".", "-l", "static=digits", "main.rs"])
+        .env("OUT_DIR", dir)
+        .current_dir(dir)
+        .output()
+        .unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let ran = Command::new(dir.join("main")).output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    String::from_utf8_lossy(&ran.stdout).into_owned()
+}
+
 #[test]
 fn a_model_becomes_a_module_that_links() {
     let dir = tempfile::tempdir().unwrap();
@@ -39,19 +75,17 @@ fn a_model_becomes_a_module_that_links() {
         "{lines:?}"
     );
     assert!(lines.contains(&"rustc-link-lib=static=digits".to_owned()), "{lines:?}");
-    let source = dir.path().join("main.rs");
-    std::fs::write(&source, PROGRAM).unwrap();
-    let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
-    let built = Command::new(rustc)
-        .args(["--edition", "2024", "-o", "main", "-L", ".", "-l", "static=digits", "main.rs"])
-        .env("OUT_DIR", dir.path())
-        .current_dir(dir.path())
-        .output()
-        .unwrap();
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    let ran = Command::new(dir.path().join("main")).output().unwrap();
-    let printed = String::from_utf8_lossy(&ran.stdout);
-    assert!(ran.status.success() && printed.split(',').count() == 10, "{printed}");
+    let printed = printed(dir.path(), PROGRAM);
+    assert_eq!(printed.split(',').count(), 10, "{printed}");
+}
+
+#[test]
+fn a_free_batch_stays_free() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = Model::new(fixture("parallel_cnn.onnx")).name("digits").target("native").cache(false);
+    model.out_dir(dir.path()).write().unwrap();
+    let printed = printed(dir.path(), ANY_BATCH);
+    assert_eq!(printed.split(',').count(), 10, "{printed}");
 }
 
 /// Cargo runs build scripts as processes, and variables are of a process: this test is its own build script.
