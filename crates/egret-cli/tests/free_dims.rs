@@ -83,6 +83,61 @@ fn main() {
 }
 "#;
 
+/// What calls the examples of docs/INTEGRATE.md, which define `classify`; prints the logits of two images and of one.
+const CALLERS: [(&str, &str, &str); 3] = [
+    (
+        "c",
+        "main.c",
+        r#"
+#include <stdio.h>
+int main(void) {
+    static float images[2 * 784], logits[20];
+    egret_weights weights;
+    for (int i = 0; i < 2 * 784; i++) images[i] = (float)(i % 29) / 29.0f;
+    if (net_bind(&weights, NULL, 0)) return 1;
+    for (int64_t n = 2; n > 0; n--) {
+        if (classify(&weights, images, logits, n)) return 2;
+        for (int i = 0; i < n * 10; i++) printf("%.4f ", (double)logits[i]);
+    }
+    return classify(&weights, images, logits, INT64_MAX) ? 0 : 3;
+}
+"#,
+    ),
+    (
+        "cpp",
+        "main.cpp",
+        r#"
+#include <cstdio>
+int main() {
+    const Net net;
+    Net::Arena arena;
+    std::vector<float> images(2 * 784);
+    for (std::size_t i = 0; i < images.size(); i++) images[i] = static_cast<float>(i % 29) / 29.0f;
+    for (; !images.empty(); images.resize(images.size() - 784))
+        for (float v : classify(net, arena, images)) std::printf("%.4f ", static_cast<double>(v));
+}
+"#,
+    ),
+    (
+        "rust",
+        "main.rs",
+        r#"
+#[path = "net.rs"]
+#[allow(dead_code)]
+mod net;
+fn main() {
+    let model = net::Model::bind().expect("bound");
+    let mut arena = net::Arena::new();
+    let images: Vec<f32> = (0..2 * 784).map(|i| (i % 29) as f32 / 29.0).collect();
+    for n in [2, 1] {
+        let logits = classify(&model, &mut arena, &images[..n * 784]).expect("run");
+        logits.iter().for_each(|v| print!("{v:.4} "));
+    }
+}
+"#,
+    ),
+];
+
 fn built(dir: &Path, mut command: Command) -> String {
     let out = command.current_dir(dir).output().expect("a compiler");
     let said = String::from_utf8_lossy(&out.stderr);
@@ -157,4 +212,47 @@ fn one_artifact_serves_any_batch() {
     let ran = Command::new(d.join("net")).arg(images).output().expect("a program");
     let said = String::from_utf8_lossy(&ran.stdout);
     assert!(ran.status.success() && said.contains("float32 [1000, 10]"), "{said}");
+}
+
+#[test]
+fn the_examples_of_the_manual_compile_and_run() {
+    let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/INTEGRATE.md");
+    let manual = std::fs::read_to_string(manual).expect("a manual");
+    let section = manual.split("\n## Free dims\n").nth(1).expect("a section");
+    let section = section.split("\n## ").next().expect("a section");
+    let dir = temp();
+    works(&[
+        "compile",
+        &model("parallel_cnn"),
+        "--out-dir",
+        &path(&dir, ""),
+        "--name",
+        "net",
+        "--emit",
+        "lib,header,hpp,rs",
+    ]);
+    let mut printed = vec![];
+    for (language, file, caller) in CALLERS {
+        let opening = format!("```{language}\n");
+        let example = section.split(opening.as_str()).nth(1).and_then(|rest| rest.split("```").next());
+        let example = example.unwrap_or_else(|| panic!("an example in {language}"));
+        std::fs::write(dir.path().join(file), format!("{example}{caller}")).expect("a file");
+        let (compiler, default, arguments): (_, _, &[&str]) = match language {
+            "c" => ("CC", "cc", &["-std=gnu11", "-Wall", "-Wextra", "-Werror", "libnet.a"]),
+            "cpp" => ("CXX", "c++", &["-std=c++17", "-Wall", "-Wextra", "-Werror", "libnet.a"]),
+            _ => {
+                ("RUSTC", "rustc", &["--edition", "2024", "-D", "warnings", "-L", ".", "-l", "static=net"])
+            }
+        };
+        let compiler = std::env::var(compiler).unwrap_or_else(|_| default.into());
+        if language == "cpp" && Command::new(&compiler).arg("--version").output().is_err() {
+            eprintln!("left out: C++ (there is no compiler)");
+            continue;
+        }
+        let mut command = Command::new(compiler);
+        command.args(["-o", "program", file]).args(arguments);
+        printed.push(built(dir.path(), command));
+    }
+    assert_eq!(printed[0].split_whitespace().count(), 30, "{printed:?}");
+    assert!(printed.iter().all(|p| *p == printed[0]), "{printed:?}");
 }
