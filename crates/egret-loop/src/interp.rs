@@ -107,12 +107,13 @@ pub fn run_of(
             )));
         }
     }
-    // Memories: arena (filled with junk, so that reading what nobody wrote shows), weights, inputs, outputs.
+    // Memories: arena (filled with junk, so that reading what nobody wrote shows), weights, sizes, inputs, outputs.
     let arena = program.arena_size.map_or(0, |s| value(Extent::Size(s)) as usize).max(program.arena_bytes);
-    let mut memories = vec![vec![0xa5u8; arena], program.weights.to_vec()];
+    let known = sizes.iter().flat_map(|s| s.to_le_bytes()).collect();
+    let mut memories = vec![vec![0xa5u8; arena], program.weights.to_vec(), known];
     memories.extend(inputs.iter().map(|i| i.to_vec()));
     memories.extend(program.outputs.iter().map(|o| vec![0xa5u8; bytes(o)]));
-    let first_output = 2 + inputs.len();
+    let first_output = 3 + inputs.len();
     // An argument, for a unit of its buffer.
     let pointer = |arg: &Arg, unit: usize| {
         let buffer = &program.buffers[arg.buffer.0 as usize];
@@ -120,7 +121,8 @@ pub fn run_of(
             Storage::Arena(o) => (0, o),
             Storage::ArenaAt(s) => (0, value(Extent::Size(s)) as usize),
             Storage::Weights(o) => (1, o),
-            Storage::Input(i) => (2 + i, 0),
+            Storage::Sizes => (2, 0),
+            Storage::Input(i) => (3 + i, 0),
             Storage::Output(i) => (first_output + i, 0),
         };
         let unit = if buffer.times.is_some() { unit * buffer.len } else { 0 };
@@ -153,9 +155,10 @@ pub fn run_of(
             None => (0, 1, 1),
             Some(r) => (value(r.first) as usize, value(Extent::Size(r.runs)) as usize, r.step),
         };
+        let tasks = call.tasks.map_or(kernel.tasks, |s| value(Extent::Size(s)));
         for run in 0..runs {
             let args: Vec<Pointer> = call.args.iter().map(|a| pointer(a, first + run * step)).collect();
-            run_kernel(kernel, &mut memories, &args, arithmetic).map_err(|e| match e {
+            run_tasks(kernel, tasks, &mut memories, &args, arithmetic).map_err(|e| match e {
                 InterpError::Broken(m) => {
                     InterpError::Broken(format!("call {n}, kernel {}: {m}", kernel.name))
                 }
@@ -176,6 +179,16 @@ pub fn run_kernel(
     args: &[Pointer],
     arithmetic: Arithmetic,
 ) -> Result<(), InterpError> {
+    run_tasks(kernel, kernel.tasks, memories, args, arithmetic)
+}
+
+fn run_tasks(
+    kernel: &Kernel,
+    tasks: i64,
+    memories: &mut [Vec<u8>],
+    args: &[Pointer],
+    arithmetic: Arithmetic,
+) -> Result<(), InterpError> {
     if args.len() != kernel.params.len() {
         return Err(InterpError::Broken(format!(
             "{} arguments for {} parameters",
@@ -184,7 +197,8 @@ pub fn run_kernel(
         )));
     }
     for (i, (arg, param)) in args.iter().zip(&kernel.params).enumerate() {
-        if arg.offset + param.len * param.elem.size() > memories[arg.memory].len() {
+        let len = if param.len == ParamInfo::OPEN { 0 } else { param.len };
+        if arg.offset + len * param.elem.size() > memories[arg.memory].len() {
             return Err(InterpError::Broken(format!("argument {i} reaches outside its memory")));
         }
     }
@@ -197,7 +211,7 @@ pub fn run_kernel(
         values: vec![zero; kernel.types.len()],
         locals: vec![zero; kernel.locals.len()],
     };
-    for task in 0..kernel.tasks {
+    for task in 0..tasks {
         m.values[kernel.task.0 as usize].0[0] = task as u64;
         m.block(&kernel.body)?;
     }
@@ -285,11 +299,16 @@ impl Machine<'_> {
 
     fn address(&self, p: Param, index: i64) -> Result<(usize, usize, usize), InterpError> {
         let info = &self.kernel.params[p.0 as usize];
-        let at = usize::try_from(index).ok().filter(|&i| i < info.len);
-        let at = at.ok_or_else(|| {
-            InterpError::Broken(format!("index {index} of {p}, which has {} elements", info.len))
-        })?;
         let arg = self.args[p.0 as usize];
+        // Of an open parameter to the end of what holds its buffer.
+        let len = match info.len {
+            ParamInfo::OPEN => (self.memories[arg.memory].len() - arg.offset) / info.elem.size(),
+            len => len,
+        };
+        let at = usize::try_from(index).ok().filter(|&i| i < len);
+        let at = at.ok_or_else(|| {
+            InterpError::Broken(format!("index {index} of {p}, which has {len} elements"))
+        })?;
         Ok((arg.memory, arg.offset + at * info.elem.size(), info.elem.size()))
     }
 

@@ -386,10 +386,15 @@ pub enum Access {
 pub struct ParamInfo {
     /// Element type.
     pub elem: Elem,
-    /// Elements that may be touched.
+    /// Elements that may be touched; [`ParamInfo::OPEN`] where that is known only when a run begins.
     pub len: usize,
     /// How.
     pub access: Access,
+}
+
+impl ParamInfo {
+    /// As many elements as the buffer has.
+    pub const OPEN: usize = usize::MAX;
 }
 
 /// A kernel: one function of compiled code. It runs its body once for every task in a given range; tasks are independent of
@@ -404,7 +409,7 @@ pub struct Kernel {
     pub types: Vec<Ty>,
     /// Types of the locals.
     pub locals: Vec<Ty>,
-    /// Number of tasks; at least 1.
+    /// Number of tasks, unless its calls say; at least 1.
     pub tasks: i64,
     /// The task index (i64 scalar).
     pub task: V,
@@ -484,6 +489,8 @@ pub enum Storage {
     ArenaAt(SizeId),
     /// The weights, at this byte offset (a multiple of 64).
     Weights(usize),
+    /// The values of the program's sizes, in order, as i64.
+    Sizes,
 }
 
 /// A buffer of a program.
@@ -524,6 +531,8 @@ pub struct Call {
     pub args: Vec<Arg>,
     /// Whether it runs for one unit of its buffers after the other.
     pub repeat: Option<Repeat>,
+    /// How many tasks its kernel has, where that is known when a run begins.
+    pub tasks: Option<SizeId>,
     /// The ONNX nodes (`Conv:/conv1`) whose work it does, sorted.
     pub sources: Vec<String>,
 }
@@ -531,7 +540,7 @@ pub struct Call {
 impl Call {
     /// A call that runs once.
     pub fn new(kernel: KernelId, args: Vec<Arg>) -> Call {
-        Call { kernel, args, repeat: None, sources: vec![] }
+        Call { kernel, args, repeat: None, tasks: None, sources: vec![] }
     }
 }
 

@@ -43,8 +43,13 @@ pub fn check(program: &Program) -> Result<(), BrokenRule> {
         Extent::Size(s) => Some(s),
         Extent::Const(_) => None,
     });
-    let all =
-        firsts.chain(times).chain(places).chain(repeats.clone().map(|r| r.runs)).chain(program.arena_size);
+    let tasks = program.calls.iter().filter_map(|c| c.tasks);
+    let all = firsts
+        .chain(times)
+        .chain(tasks)
+        .chain(places)
+        .chain(repeats.clone().map(|r| r.runs))
+        .chain(program.arena_size);
     match all.into_iter().find(|s| !known(*s, n)) {
         Some(s) => broken(format!("{s} is no size of the program")),
         None if repeats.clone().any(|r| r.step == 0) => broken("a call that repeats in steps of 0".into()),

@@ -278,17 +278,22 @@ impl fmt::Display for NoValue {
 /// # Errors
 /// The first size that has no value.
 pub fn values(sizes: &[Size], symbols: &[i64]) -> Result<Vec<i64>, NoValue> {
-    let mut values: Vec<i64> = Vec::with_capacity(sizes.len());
-    for (i, size) in sizes.iter().enumerate() {
-        let of = |s: SizeId| values.get(s.0 as usize).copied();
-        let value = match *size {
+    let known = each(sizes, symbols).into_iter().zip(0..);
+    known.map(|(value, i)| value.ok_or(NoValue(SizeId(i)))).collect()
+}
+
+/// As [`values`]; nothing for those that have none.
+pub fn each(sizes: &[Size], symbols: &[i64]) -> Vec<Option<i64>> {
+    let mut values: Vec<Option<i64>> = Vec::with_capacity(sizes.len());
+    for size in sizes {
+        let of = |s: SizeId| values.get(s.0 as usize).copied().flatten();
+        values.push(match *size {
             Size::Symbol(i) => symbols.get(i).copied().filter(|d| *d >= 0),
             Size::Const(c) => Some(c).filter(|c| *c >= 0),
             Size::Op(op, a, b) => of(a).zip(of(b)).and_then(|(a, b)| op.apply(a, b)),
-        };
-        values.push(value.ok_or(NoValue(SizeId(i as u32)))?);
+        });
     }
-    Ok(values)
+    values
 }
 
 #[cfg(test)]

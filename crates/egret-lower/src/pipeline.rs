@@ -1,13 +1,15 @@
 //! The way of a graph through the crate.
 
 use crate::error::{Fault, LowerError, Refusal, Unsupported};
-use crate::kernels::{self, elementwise};
+use crate::kernels::{self, elementwise, open};
 use crate::options::LowerOptions;
+use crate::plan::blocks::{self, Block};
+use crate::plan::fusion::FusionGroup;
 use crate::plan::units::{self, Units};
 use crate::plan::{constant_indices, decompose, fusion, half_floats, halo, legalize};
 use crate::program::context::{Ctx, SubOperand};
 use crate::remarks;
-use egret_ir::{DimEnv, Graph, NodeId, TypeError};
+use egret_ir::{DimEnv, Graph, NodeId, TypeError, ValueId};
 use egret_loop::{Arg, Program};
 use egret_trace::Trace;
 use std::borrow::Cow;
@@ -41,11 +43,12 @@ pub fn lower_traced(
     options: &LowerOptions,
     trace: Option<&mut Trace>,
 ) -> Result<Lowered, LowerError> {
-    let prepared = prepare(graph)?;
+    let prepared = prepare(graph, options)?;
     let (graph, origins) = (prepared.graph.as_ref(), prepared.origins);
+    let all_closed = prepared.units.as_ref().is_none_or(Units::all_closed);
     let mut ctx = Ctx::new(graph, options, prepared.units)?;
     ctx.lower_sub_graph = sub_graph;
-    let groups = groups(&mut ctx, prepared.refusals)?;
+    let groups = groups(&mut ctx, &prepared.blocks, prepared.refusals)?;
     copy_outputs(&mut ctx)?;
     let (program, mut nodes) = ctx.finish()?;
     for of in &mut nodes {
@@ -54,7 +57,9 @@ pub fn lower_traced(
         of.dedup();
     }
     if let Some(trace) = trace {
-        remarks::neighbours(graph, &groups, options.fuse, trace);
+        if all_closed {
+            remarks::neighbours(graph, &groups, options.fuse, trace);
+        }
         remarks::kernels(&program, trace);
     }
     Ok(Lowered { program, nodes })
@@ -67,12 +72,14 @@ struct Prepared<'g> {
     origins: decompose::Origins,
     /// What its values are units of, where the graph is that of one unit.
     units: Option<Units>,
+    /// Graphs of several units.
+    blocks: Vec<Block>,
     /// What cannot be lowered so far: nodes only.
     refusals: Vec<Refusal>,
 }
 
 /// Decomposes what has no kernel of its own, and looks for what cannot be compiled.
-fn prepare(graph: &Graph) -> Result<Prepared<'_>, LowerError> {
+fn prepare<'g>(graph: &'g Graph, options: &LowerOptions) -> Result<Prepared<'g>, LowerError> {
     let broken = |e: TypeError| LowerError { refusals: vec![Refusal::of_graph(e.to_string())] };
     let (widened, made) = half_floats::widen(graph).map_err(broken)?;
     let (graph, mut origins) = match widened {
@@ -87,9 +94,12 @@ fn prepare(graph: &Graph) -> Result<Prepared<'_>, LowerError> {
         origins.entry(new).or_insert(n);
     });
     let never = legalize::refused(&graph, kernels::refusal);
-    let (graph, units) = match units::plan(&graph) {
-        Ok(None) => (graph, None),
-        Ok(Some((units, of_one))) => (Cow::Owned(of_one), Some(units)),
+    let (graph, units, blocks) = match units::plan(&graph, open::takes) {
+        Ok(None) => (graph, None, vec![]),
+        Ok(Some((units, of_one))) => {
+            let blocks = blocks::plan(&of_one, &units, options);
+            (Cow::Owned(of_one), Some(units), blocks)
+        }
         Err(refusals) if never.is_empty() => return Err(LowerError { refusals }),
         Err(_) => return Err(LowerError { refusals: never }),
     };
@@ -102,11 +112,15 @@ fn prepare(graph: &Graph) -> Result<Prepared<'_>, LowerError> {
     if !wrong.is_empty() {
         return Err(LowerError { refusals: wrong });
     }
-    Ok(Prepared { graph, origins, units, refusals })
+    Ok(Prepared { graph, origins, units, blocks, refusals })
 }
 
-/// Lowers the groups of a context's graph; gives them.
-fn groups(ctx: &mut Ctx, mut refusals: Vec<Refusal>) -> Result<Vec<fusion::FusionGroup>, LowerError> {
+/// Lowers the groups of a context's graph, some of them also for several units at once; gives them.
+fn groups<'g>(
+    ctx: &mut Ctx<'g>,
+    blocks: &'g [Block],
+    mut refusals: Vec<Refusal>,
+) -> Result<Vec<fusion::FusionGroup>, LowerError> {
     let graph = ctx.graph;
     let refused: std::collections::BTreeSet<_> = refusals.iter().filter_map(|r| r.node).collect();
     let mut groups = fusion::build(graph, ctx.options);
@@ -118,11 +132,38 @@ fn groups(ctx: &mut Ctx, mut refusals: Vec<Refusal>) -> Result<Vec<fusion::Fusio
             continue;
         }
         ctx.begin(group);
-        if let Err(reason) = kernels::lower(ctx, group) {
+        let with_free_dims = ctx.units.as_ref().filter(|u| u.is_open(group.root)).map(|u| u.graph.clone());
+        let lowered = match &with_free_dims {
+            Some(graph) => open::lower(ctx, graph, group.root),
+            None => several(ctx, blocks, group).and_then(|()| kernels::lower(ctx, group)),
+        };
+        if let Err(reason) = lowered {
+            let graph = with_free_dims.as_ref().unwrap_or(graph);
             refusals.push(Refusal::of_kernel(graph, group.node(), reason));
         }
     }
     if refusals.is_empty() { Ok(groups) } else { Err(LowerError { refusals }) }
+}
+
+/// Lowers a group for as many units at once as there are graphs for; what is left over is for kernels of one.
+fn several<'g>(ctx: &mut Ctx<'g>, blocks: &'g [Block], group: &FusionGroup) -> Result<(), Unsupported> {
+    let Some(units) = &ctx.units else { return Ok(()) };
+    let of_one = ctx.graph;
+    let found = |b: &'g Block| Some((b, b.group(of_one, units, group)?));
+    let blocks: Vec<(&Block, &FusionGroup)> = blocks.iter().filter_map(found).collect();
+    let halo = |v: &ValueId| ctx.halos.contains_key(v);
+    let operands = group.nodes.iter().flat_map(|&n| of_one.node(n).operands.iter().flatten());
+    if blocks.is_empty() || operands.chain([&group.result]).any(halo) {
+        return Ok(());
+    }
+    // Buffers are of one unit.
+    for &v in &of_one.node(group.root).results {
+        ctx.place(v)?;
+    }
+    for (block, group) in blocks {
+        ctx.at_once(&block.graph, block.step, |ctx| kernels::lower(ctx, group));
+    }
+    Ok(())
 }
 
 /// Lowers a sub-graph into the program; gives the places of its outputs. Operands that are constants are constants in it.
@@ -164,9 +205,9 @@ fn sub_graph(
         let reason = e.refusals.first().map_or_else(|| "it cannot be lowered".into(), ToString::to_string);
         Unsupported::new(format!("holds a sub-graph that cannot be compiled: {reason}"))
     };
-    let prepared = prepare(&graph).map_err(inside)?;
+    let prepared = prepare(&graph, ctx.options).map_err(inside)?;
     ctx.within(&prepared.graph, &places, outputs, |ctx| {
-        groups(ctx, prepared.refusals).map_err(inside)?;
+        groups(ctx, &[], prepared.refusals).map_err(inside)?;
         let outputs = ctx.graph.outputs().to_vec();
         outputs.into_iter().map(|v| ctx.place(v)).collect()
     })

@@ -79,7 +79,9 @@ fn shapes(graph: &Graph, id: NodeId) -> String {
 fn bytes(kernel: &Kernel) -> u64 {
     let of = |p: &egret_loop::ParamInfo| {
         let ways = if p.access == Access::ReadWrite { 2 } else { 1 };
-        (p.len as u64).saturating_mul(p.elem.size() as u64 * ways)
+        // What is known only when a run begins counts as nothing.
+        let len = if p.len == egret_loop::ParamInfo::OPEN { 0 } else { p.len };
+        (len as u64).saturating_mul(p.elem.size() as u64 * ways)
     };
     kernel.params.iter().map(of).fold(0, u64::saturating_add)
 }

@@ -47,7 +47,7 @@ pub(super) fn runs<M: Module>(out: &mut Output<'_, M>, tables: &Tables, can_fail
         w.b.ins().brif(more, inside, &[], after, &[]);
 
         w.b.switch_to_block(inside);
-        // The number of tasks of a run is never 0.
+        // There are no tasks at all where a run has none.
         let run = w.b.ins().udiv(at, tasks);
         let before = w.b.ins().imul(run, tasks);
         let task = w.b.ins().isub(at, before);

@@ -228,7 +228,7 @@ pub(crate) fn run<M: Module>(
             let misaligned = w.is(IntCC::NotEqual, low, 0);
             w.fail_if(misaligned, Code::Align, 0);
         }
-        let memories = w.slot(8 * (n_in + n_out + 2));
+        let memories = w.slot(8 * (n_in + n_out + 3));
         let check = module.declare_func_in_func(check, w.b.func);
         for (tensors, first, n) in [(inputs, 0, n_in), (outputs, n_in, n_out)] {
             if n == 0 {
@@ -250,6 +250,9 @@ pub(crate) fn run<M: Module>(
         w.put(arena, memories, 8 * (n_in + n_out));
         let payload = w.field(types::I64, weights, offset_of!(abi::Weights, data));
         w.put(payload, memories, 8 * (n_in + n_out + 1));
+        if let Some(values) = values {
+            w.put(values, memories, 8 * (n_in + n_out + 2));
+        }
         let overlap = module.declare_func_in_func(overlap, w.b.func);
         let limits = w.address(module, tables.tables, tables.limits);
         let mut args = vec![memories, limits];
@@ -314,6 +317,7 @@ pub(crate) fn run<M: Module>(
                 w.put(pointer, to, 0);
             });
             let (function, mut tasks) = (w.word(entry, call::KERNEL), w.word(entry, call::TASKS));
+            tasks = resolve(w, tasks, values);
             if sized {
                 w.put(function, work, work::KERNEL as usize);
                 w.put(tasks, work, work::RUN_TASKS as usize);

@@ -26,7 +26,7 @@ pub(crate) mod limit {
 pub(crate) mod call {
     /// The kernel function.
     pub const KERNEL: i32 = 0;
-    /// Its number of tasks.
+    /// Its number of tasks; a [word](crate::abi::sizes).
     pub const TASKS: i32 = 8;
     /// Number of arguments.
     pub const ARGS: i32 = 16;
@@ -42,7 +42,7 @@ pub(crate) mod call {
 
 /// An argument of a kernel run.
 pub(crate) mod arg {
-    /// Which memory: inputs, then outputs, then the arena, then the weights.
+    /// Which memory: inputs, then outputs, then the arena, the weights, the values of sizes.
     pub const MEMORY: i32 = 0;
     /// Byte offset, a [word](crate::abi::sizes).
     pub const OFFSET: i32 = 8;
@@ -206,6 +206,7 @@ impl Tables {
                 Storage::Arena(o) => (arena, constant(o)),
                 Storage::ArenaAt(o) => (arena, Extent::Size(o)),
                 Storage::Weights(o) => (arena + 1, constant(o)),
+                Storage::Sizes => (arena + 2, constant(0)),
             };
             let mut offset = sizes.add(offset, constant(a.offset * buffer.elem.size()))?;
             let mut stride = 0;
@@ -233,7 +234,8 @@ impl Tables {
             }
             let list = plain.words(list);
             tables.function(*id);
-            tables.word(kernel.tasks.max(1) as u64);
+            let tasks = call.tasks.map_or(Extent::Const(kernel.tasks.max(1)), Extent::Size);
+            tables.word(Sizes::word(tasks) as u64);
             tables.word(call.args.len() as u64);
             tables.pointer(list);
             match call.repeat {

@@ -34,7 +34,7 @@ pub fn program(kernel: Kernel, storages: &[Storage], arena_bytes: usize, weights
                 assert_eq!(*at, p.outputs.len(), "outputs in order");
                 p.outputs.push(port(&format!("y{i}"), param.elem, param.len));
             }
-            Storage::Arena(_) | Storage::ArenaAt(_) | Storage::Weights(_) => {}
+            Storage::Arena(_) | Storage::ArenaAt(_) | Storage::Weights(_) | Storage::Sizes => {}
         }
     }
     let args = (0..storages.len()).map(|i| Arg { buffer: BufferId(i as u32), offset: 0 }).collect();

@@ -175,7 +175,8 @@ impl Parser {
     fn room(&mut self) -> Parse<(Elem, usize)> {
         let elem = self.elem()?;
         self.mark("[")?;
-        let len = self.number("a number of elements")?;
+        let open = self.takes_word("open");
+        let len = if open { ParamInfo::OPEN } else { self.number("a number of elements")? };
         self.mark("]")?;
         Ok((elem, len))
     }

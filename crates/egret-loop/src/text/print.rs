@@ -42,6 +42,7 @@ pub(super) fn program(p: &Program, out: &mut String) {
             Storage::Arena(at) => ("arena", at.to_string()),
             Storage::ArenaAt(at) => ("arena", at.to_string()),
             Storage::Weights(at) => ("weights", at.to_string()),
+            Storage::Sizes => ("sizes", "0".to_owned()),
         };
         let times = b.times.map_or_else(String::new, |s| format!(" times {s}"));
         put!(out, "  buffer b{i}: {}[{}]{times} in {place} {at}\n", b.elem, b.len);
@@ -59,6 +60,9 @@ pub(super) fn program(p: &Program, out: &mut String) {
         put!(out, "call {}({args})", call.kernel);
         if let Some(Repeat { first, runs, step }) = call.repeat {
             put!(out, " repeat {runs} from {first} step {step}");
+        }
+        if let Some(tasks) = call.tasks {
+            put!(out, " tasks {tasks}");
         }
         if !call.sources.is_empty() {
             put!(out, " of {}", list(call.sources.iter().map(|s| format!("{s:?}"))));
@@ -94,7 +98,9 @@ pub(super) fn kernel(k: &Kernel, id: Option<KernelId>, out: &mut String) {
     if let Some(id) = id {
         put!(out, "{id} ");
     }
-    let param = |(i, p): (usize, &ParamInfo)| format!("p{i}: {}[{}] {}", p.elem, p.len, p.access.name());
+    let len = |len| if len == ParamInfo::OPEN { "open".to_owned() } else { format!("{len}") };
+    let param =
+        |(i, p): (usize, &ParamInfo)| format!("p{i}: {}[{}] {}", p.elem, len(p.len), p.access.name());
     let params = list(k.params.iter().enumerate().map(param));
     put!(out, "{}({params}) tasks {} in {} {{\n", k.name, k.task, k.tasks);
     for (i, ty) in k.locals.iter().enumerate() {

@@ -101,6 +101,7 @@ fn program() -> Program {
             Storage::Arena(64),
             Storage::ArenaAt(SizeId(0)),
             Storage::Weights(128),
+            Storage::Sizes,
         ]
         .map(buffer)
         .into(),
@@ -110,6 +111,7 @@ fn program() -> Program {
                 kernel: KernelId(0),
                 args: vec![Arg { buffer: BufferId(0), offset: 0 }, Arg { buffer: BufferId(1), offset: 8 }],
                 repeat: Some(Repeat { first: Extent::Size(SizeId(1)), runs: SizeId(2), step: 32 }),
+                tasks: Some(SizeId(0)),
                 sources: vec!["Conv:/a".into(), "Relu:/b".into()],
             },
             Call::new(KernelId(0), vec![]),

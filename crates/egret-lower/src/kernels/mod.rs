@@ -13,6 +13,7 @@ mod grid_sample;
 mod linalg;
 mod movement;
 mod normalization;
+pub mod open;
 mod points;
 mod recurrent;
 mod reduction;

@@ -10,11 +10,11 @@
 //! kept once.
 
 use crate::error::Refusal;
-use egret_ir::{Attr, Dim, Graph, Node, NodeId, Op, TensorType, ValueId, advice};
+use egret_ir::{Attr, Dim, DimEnv, Graph, Node, NodeId, Op, TensorType, ValueId, advice};
 use egret_loop::Symbol;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// How many units a value is: the product of these symbols, by their numbers.
+/// How many units a value is: the product of these symbols, by their numbers, sorted.
 pub type Count = Vec<usize>;
 
 /// The units of a graph's values.
@@ -22,10 +22,12 @@ pub type Count = Vec<usize>;
 pub struct Units {
     /// The free dims.
     pub symbols: Vec<Symbol>,
+    /// The graph with its free dims.
+    pub graph: Graph,
     /// Values that are kept in units, and how many.
     counts: BTreeMap<ValueId, Count>,
-    /// Dims of inputs and outputs.
-    pub dims: BTreeMap<ValueId, Vec<Dim>>,
+    /// Nodes that do not go through their values unit by unit; they have kernels of their own (`kernels/open`).
+    open: BTreeSet<NodeId>,
 }
 
 impl Units {
@@ -34,9 +36,53 @@ impl Units {
         self.counts.get(&v)
     }
 
+    /// Whether a node has a kernel with free dims.
+    pub fn is_open(&self, n: NodeId) -> bool {
+        self.open.contains(&n)
+    }
+
+    /// The graph of so many units: of the first symbol of the count so many, of all others one.
+    pub fn graph_of(&self, count: &Count, step: i64) -> Graph {
+        let mut env: DimEnv = self.symbols.iter().map(|s| (s.name.clone(), 1)).collect();
+        if let Some(first) = count.first() {
+            env.insert(self.symbols[*first].name.clone(), step);
+        }
+        let mut graph = self.graph.clone();
+        graph.bind_dims(&env);
+        for &n in &self.open {
+            graph.node_mut(n).op = STAND_IN;
+        }
+        graph
+    }
+
+    /// Whether all nodes go through their values unit by unit.
+    pub fn all_closed(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// The dims of a value.
+    pub fn dims(&self, v: ValueId) -> &[Dim] {
+        self.graph.ty(v).as_tensor().map_or(&[], |t| &t.shape[..])
+    }
+
+    /// The dims that a value is stored with: those along which it is the same in every unit are 1.
+    pub fn stored(&self, v: ValueId) -> Vec<Dim> {
+        let once = self.of(v).is_none();
+        let one = |d: &Dim| match d.as_product() {
+            Some((c, _)) if once => Dim::constant(c),
+            _ => d.clone(),
+        };
+        self.dims(v).iter().map(one).collect()
+    }
+
     /// A dim as a constant and symbols that it is the product of.
     pub fn product(&self, dim: &Dim) -> Option<(i64, Count)> {
         product(&self.symbols, dim)
+    }
+
+    /// How many units a value of these dims is.
+    pub fn count(&self, dims: &[Dim]) -> Option<Count> {
+        count(&self.symbols, dims)
     }
 }
 
@@ -46,14 +92,36 @@ fn product(symbols: &[Symbol], dim: &Dim) -> Option<(i64, Count)> {
     Some((coefficient, names.into_iter().map(number).collect::<Option<_>>()?))
 }
 
-/// The axis of a free dim, and how many units it makes.
-type Lead = Option<(usize, Count)>;
+/// The free dims of a shape multiplied; nothing where one is no product of symbols.
+fn count(symbols: &[Symbol], dims: &[Dim]) -> Option<Count> {
+    let mut all = vec![];
+    for dim in dims {
+        let (coefficient, count) = product(symbols, dim)?;
+        if coefficient < 0 || coefficient == 0 && !count.is_empty() {
+            return None;
+        }
+        all.extend(count);
+    }
+    all.sort_unstable();
+    Some(all)
+}
+
+/// What a value's free dims are.
+#[derive(Clone, Debug, PartialEq)]
+enum Form {
+    /// None.
+    Fixed,
+    /// The first ones, along these axes: it is units one behind the other.
+    Units(Vec<usize>, Count),
+    /// Some others.
+    Open(Count),
+}
 
 /// The units of a graph whose inputs have free dims, and the graph of one unit; nothing where no dim is free.
 ///
 /// # Errors
-/// Inputs and nodes whose units depend on one another, or that are not known to be without.
-pub fn plan(graph: &Graph) -> Result<Option<(Units, Graph)>, Vec<Refusal>> {
+/// Inputs and nodes that have neither units nor a kernel with free dims.
+pub fn plan(graph: &Graph, takes: Takes) -> Result<Option<(Units, Graph)>, Vec<Refusal>> {
     let free = graph.free_dims();
     if free.is_empty() {
         return Ok(None);
@@ -70,19 +138,16 @@ pub fn plan(graph: &Graph) -> Result<Option<(Units, Graph)>, Vec<Refusal>> {
         };
         symbols.push(Symbol { name: name.clone(), input, axis });
     }
-    let mut planner = Planner {
-        graph,
-        free: &free,
-        units: Units { symbols, counts: BTreeMap::new(), dims: BTreeMap::new() },
-    };
+    let units = Units { symbols, graph: graph.clone(), counts: BTreeMap::new(), open: BTreeSet::new() };
+    let mut planner = Planner { graph, free: &free, takes, units };
     let mut refusals = vec![];
     for &v in graph.inputs() {
         let Some(ty) = graph.ty(v).as_tensor() else { continue };
-        match planner.lead(ty) {
-            Ok(Some((_, count))) => {
+        match planner.form(ty) {
+            Ok(Form::Units(_, count) | Form::Open(count)) => {
                 planner.units.counts.insert(v, count);
             }
-            Ok(None) => {}
+            Ok(Form::Fixed) => {}
             Err(reason) => {
                 refusals.push(Refusal::of_graph(format!("input `{}`: {reason}", graph.value(v).name)));
             }
@@ -96,146 +161,172 @@ pub fn plan(graph: &Graph) -> Result<Option<(Units, Graph)>, Vec<Refusal>> {
     if !refusals.is_empty() {
         return Err(refusals);
     }
-    let mut units = planner.units;
-    for &v in graph.inputs().iter().chain(graph.outputs()) {
-        let shape = graph.ty(v).as_tensor().map(|t| t.shape.to_vec());
-        units.dims.insert(v, shape.unwrap_or_default());
-    }
-    let mut of_one = graph.clone();
-    of_one.bind_dims(&free.into_iter().map(|name| (name, 1)).collect());
+    let units = planner.units;
+    let of_one = units.graph_of(&vec![], 1);
     Ok(Some((units, of_one)))
 }
+
+/// What nodes with kernels of their own are in the graph of one unit: an operation that shares neither kernels nor memory.
+const STAND_IN: Op = Op::Det;
+
+/// Whether a node has a kernel with free dims.
+pub type Takes = fn(&Graph, NodeId) -> bool;
 
 struct Planner<'g> {
     graph: &'g Graph,
     free: &'g [String],
+    takes: Takes,
     units: Units,
 }
 
 impl Planner<'_> {
-    /// The axis along which a type's units lie; nothing where no dim is free.
-    fn lead(&self, ty: &TensorType) -> Result<Lead, String> {
+    fn form(&self, ty: &TensorType) -> Result<Form, String> {
         if ty.const_dims().is_some() {
-            return Ok(None);
+            return Ok(Form::Fixed);
         }
-        let first = ty.shape.iter().position(|d| d.as_const() != Some(1)).unwrap_or(0);
-        let behind = ty.shape.iter().skip(first + 1).all(|d| d.as_const().is_some());
-        match ty.shape.get(first).and_then(|d| product(&self.units.symbols, d)) {
-            Some((1.., count)) if behind && !count.is_empty() => Ok(Some((first, count))),
-            _ => Err(format!(
-                "has the shape {ty}, and compiled code has free dims only as the first dim: {}",
+        let Some(count) = self.units.count(&ty.shape) else {
+            return Err(format!(
+                "has the shape {ty}, and compiled code has free dims only as factors: {}",
                 advice::to_be_constant(&ty.shape[..], self.free)
-            )),
-        }
+            ));
+        };
+        let free = |d: &Dim| d.as_const().is_none();
+        let last = ty.shape.iter().rposition(free).unwrap_or(0);
+        // Before the last free dim there are free dims and ones: what is behind it is a unit.
+        let whole = |d: &Dim| product(&self.units.symbols, d).is_some_and(|(c, _)| c == 1);
+        Ok(match ty.shape[..last].iter().all(whole) {
+            true => Form::Units((0..=last).filter(|&a| free(&ty.shape[a])).collect(), count),
+            false => Form::Open(count),
+        })
     }
 
-    fn lead_of(&self, v: ValueId) -> Result<Lead, String> {
-        self.graph.ty(v).as_tensor().map_or(Ok(None), |ty| self.lead(ty))
+    fn form_of(&self, v: ValueId) -> Result<Form, String> {
+        self.graph.ty(v).as_tensor().map_or(Ok(Form::Fixed), |ty| self.form(ty))
     }
 
     fn shape(&self, v: ValueId) -> &[Dim] {
         self.graph.ty(v).as_tensor().map_or(&[], |t| &t.shape[..])
     }
 
+    /// The axes of a value's units.
+    fn axes(&self, v: ValueId) -> Vec<usize> {
+        match self.form_of(v) {
+            Ok(Form::Units(axes, _)) => axes,
+            _ => vec![],
+        }
+    }
+
     /// Finds the units of a node's results.
     fn node(&mut self, id: NodeId) -> Result<(), String> {
         let node = self.graph.node(id);
         let operands: Vec<ValueId> = node.operands.iter().flatten().copied().collect();
-        let mut leads = vec![];
+        let mut forms = vec![];
         for &v in &operands {
             // Its producer is named already.
-            let Ok(lead) = self.lead_of(v) else { return Ok(()) };
-            leads.push(lead);
+            let Ok(form) = self.form_of(v) else { return Ok(()) };
+            forms.push(form);
         }
-        let remedy = || {
-            let dims = operands.iter().chain(&node.results).flat_map(|&v| self.shape(v));
-            advice::to_be_constant(dims, self.free)
-        };
-        if let Some(attr) = self.counts_units(node) {
-            return Err(format!("its {attr} depends on a free dim: {}", remedy()));
-        }
-        if leads.iter().all(Option::is_none)
-            && node.results.iter().all(|&v| matches!(self.lead_of(v), Ok(None)))
-        {
+        let results = node.results.iter().map(|&v| self.form_of(v)).collect::<Result<Vec<_>, _>>()?;
+        if forms.iter().chain(&results).all(|f| *f == Form::Fixed) && !self.counts_units(node) {
             return Ok(());
         }
-        let mut result = None;
-        for &v in &node.results {
-            match self.lead_of(v)? {
-                Some(lead) if result.as_ref().is_none_or(|r: &(usize, Count)| *r == lead) => {
-                    result = Some(lead)
-                }
-                _ => return Err(format!("gives results that depend on all of a free dim: {}", remedy())),
+        let varies = operands.iter().any(|v| self.units.counts.contains_key(v));
+        let all = |v: ValueId| self.shape(v).iter().fold(Dim::constant(1), |all, d| all * d.clone());
+        if node.op == Op::Reshape && all(node.operand(0)) == all(node.results[0]) {
+            // The same elements in the same order, whatever the dims are called.
+            if let (true, Some(count)) = (varies, self.units.count(self.shape(node.results[0]))) {
+                self.units.counts.insert(node.results[0], count);
             }
+            return Ok(());
         }
-        let Some((axis, count)) = result else { return Ok(()) };
-        let alike = leads.iter().flatten().all(|l| l.1 == count);
-        if !alike || !self.independent(node, axis) {
-            return Err(format!(
-                "is computed from {}, whose free dim it does not go through one after the other: {}",
-                operands.iter().map(|&v| self.graph.ty(v).to_string()).collect::<Vec<_>>().join(", "),
-                remedy()
-            ));
+        if self.by_units(node, &forms, &results) {
+            // Where all operands are the same in every unit, so are the results.
+            if varies {
+                let counts = node.results.iter().zip(results).filter_map(|(&v, form)| match form {
+                    Form::Units(_, count) => Some((v, count)),
+                    _ => None,
+                });
+                self.units.counts.extend(counts);
+            }
+            return Ok(());
         }
-        // Where all operands are the same in every unit, so are the results.
-        if operands.iter().any(|v| self.units.counts.contains_key(v)) {
-            self.units.counts.extend(node.results.iter().map(|&v| (v, count.clone())));
+        if (self.takes)(self.graph, id) {
+            let counts = node.results.iter().zip(results).filter_map(|(&v, form)| match form {
+                Form::Units(_, count) | Form::Open(count) => Some((v, count)),
+                Form::Fixed => None,
+            });
+            self.units.counts.extend(counts);
+            self.units.open.insert(id);
+            return Ok(());
         }
-        Ok(())
+        let dims = operands.iter().chain(&node.results).flat_map(|&v| self.shape(v));
+        Err(format!(
+            "does not go through its free dims one after the other, and has no kernel for others: {}",
+            advice::to_be_constant(dims, self.free)
+        ))
     }
 
-    /// What of a node holds a free dim beside the dims of its results: a kernel for one unit would take it to be 1.
-    fn counts_units(&self, node: &Node) -> Option<String> {
+    /// Whether a node goes through its values unit by unit.
+    fn by_units(&self, node: &Node, operands: &[Form], results: &[Form]) -> bool {
+        let Some(Form::Units(axes, count)) = results.first() else { return false };
+        let same = |f: &Form| matches!(f, Form::Units(a, c) if a == axes && c == count);
+        let fits = |f: &Form| match f {
+            Form::Fixed => true,
+            Form::Units(_, c) => c == count,
+            Form::Open(_) => false,
+        };
+        results.iter().all(same)
+            && !self.counts_units(node)
+            && operands.iter().all(fits)
+            && axes.iter().all(|&axis| self.independent(node, axis))
+    }
+
+    /// Whether something of a node holds a free dim beside the dims of its results: a kernel for one unit would take it to be 1.
+    fn counts_units(&self, node: &Node) -> bool {
         let open = |attr: &Attr| match attr {
             Attr::Dim(d) => d.as_const().is_none(),
             Attr::Dims(dims) => dims.iter().any(|d| d.as_const().is_none()),
             _ => false,
         };
         // `shape` and `sizes` are the dims of the result.
-        let names = node.op.info().attrs.iter().map(|a| a.name).filter(|n| !["shape", "sizes"].contains(n));
-        let mut attrs = names.filter(|name| node.attrs.get(name).is_some_and(open));
+        let mut names =
+            node.op.info().attrs.iter().map(|a| a.name).filter(|n| !["shape", "sizes"].contains(n));
         let inside = |g: &Graph| g.free_symbols().iter().any(|s| self.free.contains(s));
-        match attrs.next() {
-            Some(name) => Some(format!("attribute `{name}`")),
-            None => node.regions.iter().any(inside).then(|| "body".to_owned()),
-        }
+        names.any(|name| node.attrs.get(name).is_some_and(open)) || node.regions.iter().any(inside)
     }
 
     /// Whether a unit of a node's results, which lie along `axis`, depends on the same unit of its operands alone.
     fn independent(&self, node: &Node, axis: usize) -> bool {
         let result = self.shape(node.results[0]);
-        let lead = |v: ValueId| self.lead_of(v).ok().flatten().map(|l| l.0);
+        let fixed = |v: ValueId| self.axes(v).is_empty();
+        let along = |v: ValueId, axis: usize| self.axes(v).contains(&axis);
         // Operands are found in a result's axes, aligned at the last: as many along `axis`, or one for all.
         let aligned = |v: ValueId| {
             let shape = self.shape(v);
             match (axis + shape.len()).checked_sub(result.len()) {
-                Some(at) => {
-                    shape[at] == result[axis] || shape[at].as_const() == Some(1) && lead(v).is_none()
-                }
-                None => lead(v).is_none(),
+                Some(at) => shape[at] == result[axis] || shape[at].as_const() == Some(1) && fixed(v),
+                None => fixed(v),
             }
         };
         // The first operand has its units along the same axis as the result, and all others are the same for every unit.
         let alone = |others: &[Option<ValueId>]| {
             let x = node.operand(0);
-            lead(x) == Some(axis)
+            along(x, axis)
                 && self.shape(x).get(axis) == result.get(axis)
-                && others.iter().flatten().all(|&v| lead(v).is_none())
+                && others.iter().flatten().all(|&v| fixed(v))
         };
         let rest = node.operands.get(1..).unwrap_or_default();
         // An operand has as many units as the result, along the same axis.
-        let along = |v: ValueId| lead(v) == Some(axis) && self.shape(v)[axis] == result[axis];
+        let same = |v: ValueId| along(v, axis) && self.shape(v)[axis] == result[axis];
+        // The axis of the first operand that becomes this one: as many of its free dims are before it.
+        let place = self.axes(node.results[0]).iter().position(|&a| a == axis);
+        let from = || self.axes(node.operand(0)).get(place?).copied();
         match node.op {
-            Op::Reshape => {
-                // The elements of as many units: a constant has none.
-                let all = |dims: &[Dim]| dims.iter().fold(Dim::constant(1), |all, d| all * d.clone());
-                lead(node.operand(0)).is_some() && all(self.shape(node.operand(0))) == all(result)
-            }
             Op::BitCast | Op::LabelEncode => alone(rest),
             op if op.is_elementwise() => node.operands.iter().flatten().all(|&v| aligned(v)),
             Op::Broadcast | Op::Rotary => node.operands.iter().flatten().all(|&v| aligned(v)),
             Op::Transpose => {
-                let from = lead(node.operand(0));
+                let from = from();
                 from.is_some() && node.attrs.indices("perm").get(axis).copied() == from
             }
             Op::Slice => {
@@ -255,9 +346,10 @@ impl Planner<'_> {
             Op::Softmax | Op::Cumulative | Op::TopK => alone(rest) && node.attrs.index("axis") != axis,
             Op::LayerNorm | Op::RmsNorm => alone(rest) && node.attrs.index("axis") > axis,
             // What is left out before the units has one element.
-            Op::Reduce => lead(node.operand(0)).is_some_and(|a| !node.attrs.indices("axes").contains(&a)),
-            Op::ArgReduce => lead(node.operand(0)).is_some_and(|a| node.attrs.index("axis") != a),
+            Op::Reduce => from().is_some_and(|a| !node.attrs.indices("axes").contains(&a)),
+            Op::ArgReduce => from().is_some_and(|a| node.attrs.index("axis") != a),
             Op::Matmul => self.product(node, axis),
+            // A dim of the weights is not free, and of the others only the batch is gone through.
             Op::Conv | Op::ConvTranspose | Op::Pool | Op::Col2im => axis == 0 && alone(rest),
             Op::Resize => {
                 // At a scale of 1 each coordinate is its own, unless it is cropped or half an element beside.
@@ -269,59 +361,57 @@ impl Planner<'_> {
             }
             Op::GridSample | Op::DeformConv => {
                 let weights = if node.op == Op::DeformConv { 1 } else { 0 };
-                let (fixed, others) = rest.split_at(weights);
-                axis == 0
-                    && lead(node.operand(0)) == Some(0)
-                    && fixed.iter().flatten().all(|&v| lead(v).is_none())
-                    && others.iter().flatten().all(|&v| along(v))
+                let (weights, others) = rest.split_at(weights);
+                self.axes(node.results[0]) == [0]
+                    && self.axes(node.operand(0)) == [0]
+                    && weights.iter().flatten().all(|&v| fixed(v))
+                    && others.iter().flatten().all(|&v| same(v))
             }
             Op::Gather => {
                 let (x, indices) = (node.operand(0), node.operand(1));
-                let along = node.attrs.index("axis");
-                match (lead(x), lead(indices)) {
-                    (Some(of), None) => of == axis && along > axis,
-                    (None, Some(of)) => {
-                        let before = self.shape(x).iter().take(along).all(|d| d.as_const() == Some(1));
-                        before && axis == along + of
+                let gathered = node.attrs.index("axis");
+                match (fixed(x), fixed(indices)) {
+                    (false, true) => along(x, axis) && gathered > axis,
+                    (true, false) => {
+                        let before = self.shape(x).iter().take(gathered).all(|d| d.as_const() == Some(1));
+                        before && axis.checked_sub(gathered).is_some_and(|of| along(indices, of))
                     }
                     _ => false,
                 }
             }
             Op::GatherElements => {
-                along(node.operand(0)) && along(node.operand(1)) && node.attrs.index("axis") != axis
+                same(node.operand(0)) && same(node.operand(1)) && node.attrs.index("axis") != axis
             }
             Op::GatherNd => {
                 let (x, indices) = (node.operand(0), node.operand(1));
                 let batch = node.attrs.index("batch_dims");
-                match lead(x) {
-                    Some(_) => along(x) && along(indices) && batch > axis,
-                    None => along(indices) && batch == 0,
+                match fixed(x) {
+                    false => same(x) && same(indices) && batch > axis,
+                    true => same(indices) && batch == 0,
                 }
             }
             Op::ScatterElements => {
-                node.operands.iter().flatten().all(|&v| along(v)) && node.attrs.index("axis") != axis
+                node.operands.iter().flatten().all(|&v| same(v)) && node.attrs.index("axis") != axis
             }
             Op::ReverseSequence => {
                 let lengths = node.operand(1);
-                let of_units = match lead(lengths) {
-                    Some(at) => {
+                let of_units = match self.axes(lengths).first() {
+                    Some(&at) => {
                         node.attrs.index("batch_axis") == axis && self.shape(lengths)[at] == result[axis]
                     }
                     None => node.attrs.index("batch_axis") != axis,
                 };
-                along(node.operand(0)) && of_units && node.attrs.index("time_axis") != axis
+                same(node.operand(0)) && of_units && node.attrs.index("time_axis") != axis
             }
             // The batch of the scores.
             Op::Attention => axis + 2 < result.len() && node.operands.iter().flatten().all(|&v| aligned(v)),
             // It is the same in every unit.
             Op::Iota => node.attrs.index("axis") != axis,
             // Each region is of an image of a constant batch.
-            Op::RoiAlign => {
-                lead(node.operand(0)).is_none() && rest.iter().flatten().all(|&v| along(v)) && axis == 0
-            }
+            Op::RoiAlign => fixed(node.operand(0)) && rest.iter().flatten().all(|&v| same(v)) && axis == 0,
             Op::Tfidf => alone(rest) && axis + 1 < self.shape(node.operand(0)).len(),
             Op::TreeEnsemble => axis == 0 && alone(rest),
-            Op::Det => lead(node.operand(0)) == Some(axis) && axis + 2 < self.shape(node.operand(0)).len(),
+            Op::Det => along(node.operand(0), axis) && axis + 2 < self.shape(node.operand(0)).len(),
             _ => false,
         }
     }
@@ -330,19 +420,24 @@ impl Planner<'_> {
     fn product(&self, node: &Node, axis: usize) -> bool {
         let (a, b) = (node.operand(0), node.operand(1));
         let result = self.shape(node.results[0]);
-        let lead = |v: ValueId| self.lead_of(v).ok().flatten().map(|l| l.0);
         if axis + 1 >= result.len() {
             return false;
         }
         let rows = axis + 2 == result.len();
         [(a, true), (b, false)].into_iter().all(|(v, left)| {
-            let shape = self.shape(v);
+            let (shape, axes) = (self.shape(v), self.axes(v));
             let at = (axis + shape.len()).checked_sub(result.len());
-            match lead(v) {
-                // Of the right operand the axis before the last is summed over.
-                Some(of) => at == Some(of) && (left || !rows) && shape[of] == result[axis],
-                None if rows => !left,
-                None => at.is_none_or(|at| shape[at].as_const() == Some(1)),
+            // Of the right operand the axis before the last is summed over, and of the left one the last.
+            let summed = if left { shape.len() - 1 } else { shape.len() - 2 };
+            if axes.contains(&summed) {
+                return false;
+            }
+            match axes.is_empty() {
+                false => {
+                    at.is_some_and(|at| axes.contains(&at) && shape[at] == result[axis]) && (left || !rows)
+                }
+                true if rows => !left,
+                true => at.is_none_or(|at| shape[at].as_const() == Some(1)),
             }
         })
     }

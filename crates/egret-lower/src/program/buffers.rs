@@ -93,10 +93,12 @@ fn run_time(
 ) -> Result<Vec<(BufferId, Storage)>, String> {
     let none = || "the sizes of buffers have no value".to_owned();
     let symbols = vec![NOMINAL; program.symbols.len()];
-    let nominal = egret_loop::sizes::values(sizes.list(), &symbols).map_err(|_| none())?;
+    // Where the model allows fewer, the counts are known all the same.
+    let nominal = egret_loop::sizes::each(sizes.list(), &symbols);
     let mut sets = vec![];
     for &(b, span) in buffers {
-        let count = program.buffers[b.0 as usize].times.and_then(|s| nominal.get(s.0 as usize).copied());
+        let count =
+            program.buffers[b.0 as usize].times.and_then(|s| nominal.get(s.0 as usize).copied().flatten());
         let bytes = count.and_then(|n| exact_bytes(program, b).checked_mul(usize::try_from(n).ok()?));
         sets.push((
             b,

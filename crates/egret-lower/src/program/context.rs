@@ -16,8 +16,8 @@ use crate::program::destination::Destination;
 use crate::program::signature;
 use egret_ir::{ContentHash, DType, Def, Dim, Graph, NodeId, Tensor, ValueId};
 use egret_loop::{
-    Arg, Buffer, BufferId, Call, Elem, Extent, Guard, Kernel, KernelBuilder, KernelId, OutOfRange, Program,
-    Repeat, SizeId, SizeList, SizeOp, Storage,
+    Arg, Buffer, BufferId, Call, Elem, Extent, Guard, Kernel, KernelBuilder, KernelId, OutOfRange,
+    ParamInfo, Program, Repeat, SizeId, SizeList, SizeOp, Storage,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -63,11 +63,17 @@ pub struct Ctx<'g> {
     /// Whether the graph is a sub-graph: its calls are the work of the node that holds it.
     within: bool,
     /// The units of values, where the graph is that of one unit.
-    units: Option<Units>,
+    pub units: Option<Units>,
+    /// Columns of the panels that a product's weights are packed in, where several kernels read them.
+    pub panels: BTreeMap<ValueId, i64>,
     /// What is known when a run begins.
     sizes: SizeList,
     /// How many units the calls and buffers from now on have.
     count: Option<SizeId>,
+    /// Which of them the calls from now on do.
+    repeat: Option<Repeat>,
+    /// The values of all sizes.
+    sizes_buffer: Option<BufferId>,
 }
 
 impl<'g> Ctx<'g> {
@@ -94,8 +100,11 @@ impl<'g> Ctx<'g> {
             worked: vec![],
             within: false,
             units,
+            panels: BTreeMap::new(),
             sizes: SizeList::default(),
             count: None,
+            repeat: None,
+            sizes_buffer: None,
         };
         ctx.program.symbols = ctx.units.as_ref().map_or(vec![], |u| u.symbols.clone());
         for (i, &v) in graph.inputs().iter().enumerate() {
@@ -160,20 +169,32 @@ impl<'g> Ctx<'g> {
         })
     }
 
+    /// A dim as it is known when a run begins.
+    pub fn extent(&mut self, dim: &Dim) -> Result<Extent, Unsupported> {
+        let product = self.units.as_ref().and_then(|u| u.product(dim));
+        let extent = product.and_then(|(c, symbols)| self.product(c, &symbols));
+        extent
+            .ok_or_else(|| Unsupported::new(format!("has the dim {dim}, which is no product of free dims")))
+    }
+
+    /// Holds every run to `start + len` being at most `limit`: sizes for which it is not have no value.
+    pub fn within_limit(&mut self, start: &Dim, len: &Dim, limit: &Dim) -> Result<(), Unsupported> {
+        if start.as_const() == Some(0) && len == limit {
+            return Ok(());
+        }
+        let (start, len, limit) = (self.extent(start)?, self.extent(len)?, self.extent(limit)?);
+        let end = self.sizes.op(SizeOp::Add, start, len);
+        let left = end.and_then(|end| self.sizes.op(SizeOp::Sub, limit, end));
+        left.map(|_| ()).ok_or_else(|| Unsupported::new("reads beyond the end of its operand"))
+    }
+
     /// The dims of an input or output as a caller sees them.
     fn port_dims(&mut self, v: ValueId) -> Result<Vec<Extent>, LowerError> {
-        let Some(dims) = self.units.as_ref().and_then(|u| u.dims.get(&v).cloned()) else {
+        let Some(dims) = self.units.as_ref().map(|u| u.dims(v).to_vec()) else {
             return Ok(self.dims(v).into_iter().map(Extent::Const).collect());
         };
-        let mut extents = vec![];
-        for dim in &dims {
-            let product = self.units.as_ref().and_then(|u| u.product(dim));
-            let extent = product.and_then(|(c, symbols)| self.product(c, &symbols));
-            extents.push(extent.ok_or_else(|| LowerError {
-                refusals: vec![Refusal::of_graph(format!("the dim {dim} is no product of free dims"))],
-            })?);
-        }
-        Ok(extents)
+        let refused = |e: Unsupported| LowerError { refusals: vec![Refusal::of_graph(e.reason)] };
+        dims.iter().map(|dim| self.extent(dim).map_err(refused)).collect()
     }
 
     /// Dtype of a value.
@@ -322,13 +343,18 @@ impl<'g> Ctx<'g> {
     pub fn scratch(&mut self, elem: Elem, dims: &[i64]) -> Result<Arg, Unsupported> {
         size::bytes(dims, elem.size())
             .map_err(|e| Unsupported::new(format!("needs a buffer of {dims:?} {elem}, which {e}")))?;
-        let buffer = self.buffer(elem, size::elements(dims)?, Storage::Arena(0));
+        let elements = size::elements(dims)?;
+        if elements % self.step() != 0 {
+            return Err(Unsupported::new("needs a buffer that is no whole number for each unit"));
+        }
+        let buffer = self.buffer(elem, elements, Storage::Arena(0));
         Ok(Arg { buffer, offset: 0 })
     }
 
     /// A buffer, of as many units as the calls have unless it is of weights.
     fn buffer(&mut self, elem: Elem, len: usize, storage: Storage) -> BufferId {
         let times = self.count.filter(|_| !matches!(storage, Storage::Weights(_)));
+        let len = if times.is_some() { len / self.step() } else { len };
         self.program.buffers.push(Buffer { times, ..Buffer::new(elem, len, storage) });
         BufferId(self.program.buffers.len() as u32 - 1)
     }
@@ -341,8 +367,65 @@ impl<'g> Ctx<'g> {
             self.nodes = group.nodes.iter().copied().collect();
         }
         self.count = self.count_of(group.result);
+        self.repeat = self.count.map(|runs| Repeat { first: Extent::Const(0), runs, step: 1 });
         self.sources =
             group.nodes.iter().flat_map(|&n| self.graph.node(n).sources.iter().cloned()).collect();
+    }
+
+    /// An argument that is a size: an i64.
+    pub fn size(&mut self, e: Extent) -> Arg {
+        let at = self.sizes.named(e);
+        let buffer = *self.sizes_buffer.get_or_insert_with(|| {
+            self.program.buffers.push(Buffer::new(Elem::I64, 0, Storage::Sizes));
+            BufferId(self.program.buffers.len() as u32 - 1)
+        });
+        Arg { buffer, offset: at.0 as usize }
+    }
+
+    /// Run a kernel of so many tasks once, on whole buffers.
+    pub fn call_whole(&mut self, kernel: Kernel, args: &[Arg], tasks: Extent) -> Result<(), Unsupported> {
+        self.repeat = None;
+        self.call(kernel, args)?;
+        if let (Extent::Size(tasks), Some(call)) = (tasks, self.program.calls.last_mut()) {
+            call.tasks = Some(tasks);
+        }
+        Ok(())
+    }
+
+    /// Where the elements of a value stand: from an argument on, with a stride for each of the dims that it is stored with. It may be
+    /// a part of each unit of another value.
+    pub fn layout(&mut self, v: ValueId) -> Result<(Arg, Vec<Dim>), Unsupported> {
+        let volume = |dims: &[Dim]| dims.iter().cloned().fold(Dim::constant(1), |n, d| n * d);
+        let units = self.units.as_ref().ok_or_else(|| Unsupported::bug("has no free dims"))?;
+        let stored = units.stored(v);
+        let mut strides: Vec<Dim> = (0..stored.len()).map(|i| volume(&stored[i + 1..])).collect();
+        let (root, _) = self.root(v);
+        if self.len(root) != self.len(v)
+            && let Some(last) = stored.iter().rposition(|d| d.as_const().is_none())
+        {
+            // Along the free dims from unit to unit of what it is a part of.
+            let whole = |d: &Dim| units.product(d).is_some_and(|(c, _)| c == 1);
+            if !stored[..=last].iter().all(whole) || self.count_of(root) != self.count_of(v) {
+                return Err(Unsupported::new(
+                    "reads a part of another value, which is not stored by itself",
+                ));
+            }
+            let unit = Dim::from(self.len(root));
+            for (axis, stride) in strides.iter_mut().enumerate().take(last + 1) {
+                *stride = volume(&stored[axis + 1..=last]) * unit.clone();
+            }
+        }
+        Ok((self.place(v)?, strides))
+    }
+
+    /// Where all elements of a value stand one after the other.
+    pub fn whole(&mut self, v: ValueId) -> Result<Arg, Unsupported> {
+        let (root, offset) = self.root(v);
+        let same = offset == 0 && self.len(root) == self.len(v) && self.count_of(root) == self.count_of(v);
+        if !same {
+            return Err(Unsupported::new("reads a part of another value, which is not stored by itself"));
+        }
+        self.place(v)
     }
 
     /// Run a kernel; an equal one that is there already is taken instead.
@@ -371,8 +454,13 @@ impl<'g> Ctx<'g> {
         }));
         let kernel = self.intern(kernel);
         let sources = self.sources.iter().cloned().collect();
-        let repeat = self.count.map(|runs| Repeat { first: Extent::Const(0), runs, step: 1 });
-        self.program.calls.push(Call { kernel, args: args.to_vec(), repeat, sources });
+        self.program.calls.push(Call {
+            kernel,
+            args: args.to_vec(),
+            repeat: self.repeat,
+            tasks: None,
+            sources,
+        });
         self.worked.push(self.nodes.clone());
         Ok(())
     }
@@ -419,8 +507,11 @@ impl<'g> Ctx<'g> {
             worked: take(&mut self.worked),
             within: true,
             units: None,
+            panels: BTreeMap::new(),
             sizes: take(&mut self.sizes),
             count: self.count,
+            repeat: self.repeat,
+            sizes_buffer: self.sizes_buffer,
         };
         for (v, at) in graph.inputs().iter().zip(inputs) {
             inner.places[v.0 as usize] = *at;
@@ -439,7 +530,48 @@ impl<'g> Ctx<'g> {
         self.in_place = inner.in_place;
         self.worked = inner.worked;
         self.sizes = inner.sizes;
+        self.sizes_buffer = inner.sizes_buffer;
         result
+    }
+
+    /// Units that the calls from now on do at once.
+    fn step(&self) -> usize {
+        self.repeat.map_or(1, |r| r.step)
+    }
+
+    /// The calls that `lower` adds do `step` units at once, as many times as there are so many left; `graph` is the graph of so many. The
+    /// calls behind them do the rest. Nothing is added where it cannot.
+    pub fn at_once(
+        &mut self,
+        graph: &'g Graph,
+        step: usize,
+        lower: impl FnOnce(&mut Self) -> Result<(), Unsupported>,
+    ) {
+        let Some(whole) = self.repeat else { return };
+        let mut op = |op, a, b| self.sizes.op(op, a, b);
+        let (many, left) = (Extent::Const(step as i64), Extent::Size(whole.runs));
+        let runs = op(SizeOp::FloorDiv, left, many);
+        let done = runs.and_then(|runs| op(SizeOp::Mul, runs, many));
+        let first = done.and_then(|done| op(SizeOp::Add, whole.first, done));
+        let rest = done.and_then(|done| op(SizeOp::Sub, left, done));
+        let (Some(runs), Some(first), Some(rest)) = (runs, first, rest) else { return };
+        let runs = self.sizes.named(runs);
+        let (calls, buffers) = (self.program.calls.len(), self.program.buffers.len());
+        let (in_place, guards) = (self.in_place.len(), self.program.guards.len());
+        let of_one = std::mem::replace(&mut self.graph, graph);
+        self.repeat = Some(Repeat { runs, step, ..whole });
+        let lowered = lower(self);
+        self.graph = of_one;
+        self.repeat = Some(Repeat { first, runs: self.sizes.named(rest), step: 1 });
+        if lowered.is_err() {
+            self.program.calls.truncate(calls);
+            self.program.guards.truncate(guards);
+            self.worked.truncate(calls);
+            self.in_place.truncate(in_place);
+            // What was packed for it stays, and its buffers: nobody names them.
+            debug_assert!(self.program.buffers.len() >= buffers);
+            self.repeat = Some(whole);
+        }
     }
 
     /// Holds each argument's buffer to have all that its parameter says may be touched.
@@ -454,7 +586,10 @@ impl<'g> Ctx<'g> {
         for (i, (param, arg)) in kernel.params.iter().zip(args).enumerate() {
             let buffer = &self.program.buffers[arg.buffer.0 as usize];
             let end = arg.offset.checked_add(param.len);
-            if param.elem.size() != buffer.elem.size() || end.is_none_or(|end| end > buffer.len) {
+            let len = if buffer.times.is_some() { buffer.len * self.step() } else { buffer.len };
+            // Of a size, and of a whole buffer, it is known when a run begins.
+            let open = param.len == ParamInfo::OPEN || buffer.storage == Storage::Sizes;
+            if param.elem.size() != buffer.elem.size() || !open && end.is_none_or(|end| end > len) {
                 return Err(Unsupported::bug(format!(
                     "calls `{}`, which may touch {} elements of {} of its parameter {i}, with {} from element \
                      {} on, which has {} elements of {}",
@@ -494,14 +629,14 @@ impl<'g> Ctx<'g> {
         self.sources = producer.map(|n| self.graph.node(n).sources.clone()).unwrap_or_default();
         let (elem, len) = (self.elem(v)?, self.len(v));
         self.count = self.count_of_output(v);
+        self.repeat = self.count.map(|runs| Repeat { first: Extent::Const(0), runs, step: 1 });
         Ok(Arg { buffer: self.buffer(elem, len, Storage::Output(i)), offset: 0 })
     }
 
     /// How many units an output has for its caller.
     fn count_of_output(&mut self, v: ValueId) -> Option<SizeId> {
         let units = self.units.as_ref()?;
-        let products = units.dims.get(&v)?.iter().filter_map(|d: &Dim| units.product(d));
-        let count = products.map(|p| p.1).find(|symbols| !symbols.is_empty())?;
+        let count = units.count(units.dims(v)).filter(|c| !c.is_empty())?;
         let extent = self.product(1, &count)?;
         Some(self.sizes.named(extent))
     }
@@ -513,6 +648,9 @@ impl<'g> Ctx<'g> {
         buffers::plan(&mut self.program, &mut self.sizes, &self.in_place, least)
             .map_err(|e| LowerError { refusals: vec![Refusal::of_graph(e)] })?;
         self.program.sizes = self.sizes.list().to_vec();
+        if let Some(b) = self.sizes_buffer {
+            self.program.buffers[b.0 as usize].len = self.program.sizes.len();
+        }
         Ok((self.program, self.worked))
     }
 }

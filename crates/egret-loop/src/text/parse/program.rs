@@ -81,7 +81,11 @@ impl Parser {
                 "output" => Storage::Output(at),
                 "arena" => Storage::Arena(at),
                 "weights" => Storage::Weights(at),
-                _ => return self.error_at(kind, "expected `input`, `output`, `arena` or `weights`"),
+                "sizes" => Storage::Sizes,
+                _ => {
+                    return self
+                        .error_at(kind, "expected `input`, `output`, `arena`, `weights` or `sizes`");
+                }
             };
             out.buffers.push(Buffer { elem, len, times, storage });
         }
@@ -97,6 +101,7 @@ impl Parser {
             self.mark("(")?;
             let args = self.list(")", |p| p.arg(out.buffers.len()))?;
             let repeat = if self.takes_word("repeat") { Some(self.repeat()?) } else { None };
+            let tasks = if self.takes_word("tasks") { Some(self.size_id()?) } else { None };
             let mut sources = vec![];
             if self.takes_word("of") {
                 sources.push(self.quoted("a node")?);
@@ -104,7 +109,7 @@ impl Parser {
                     sources.push(self.quoted("a node")?);
                 }
             }
-            out.calls.push(Call { kernel, args, repeat, sources });
+            out.calls.push(Call { kernel, args, repeat, tasks, sources });
         }
         loop {
             let repeats = self.takes_word("while");

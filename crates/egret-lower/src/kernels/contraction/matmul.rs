@@ -45,8 +45,13 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool,
         .collect();
     rows.push(RowAxis { extent: m, a: whole, b: 0, axis: batch, scale: 1 });
     let target = Target::new(ctx, group, products)?;
-    let width = Rows { axes: &rows, out: &target.out, expr: &target.expr, products }
+    let chosen = Rows { axes: &rows, out: &target.out, expr: &target.expr, products }
         .panel_width(&ctx.options.machine, n);
+    // Kernels for several numbers of units read the same panels.
+    let width = match ctx.units.is_some() && packs {
+        true => *ctx.panels.entry(w).or_insert(chosen),
+        false => chosen,
+    };
     let (right, panels, b_stride) = if packs {
         let elem = products.operands().1;
         let len = ((n + width - 1) / width * whole * width) as usize * elem.size();

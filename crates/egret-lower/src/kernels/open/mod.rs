@@ -1,0 +1,198 @@
+//! Kernels with free dims: what is not computed unit by unit ([`units`](crate::plan::units)), such as the scores of every token with
+//! every other. Their loops and strides are sizes that a run knows when it begins, given to the kernel as arguments of i64.
+//!
+//! A kernel is of one node. It works on whole buffers; its tasks are rows of the result.
+
+mod map;
+mod matmul;
+mod places;
+mod reduce;
+mod softmax;
+
+use crate::error::Unsupported;
+use crate::program::context::Ctx;
+use egret_ir::{DType, Dim, Graph, NodeId, Op, ValueId};
+use egret_loop::{Access, Arg, BinOp, Elem, Extent, KernelBuilder, Param, ParamInfo, Ty, V};
+use std::collections::BTreeMap;
+
+/// Whether a node has a kernel with free dims.
+pub fn takes(graph: &Graph, n: NodeId) -> bool {
+    let node = graph.node(n);
+    let tensor = |v: ValueId| graph.ty(v).as_tensor();
+    let float = |v: ValueId| tensor(v).is_some_and(|t| t.dtype == DType::F32);
+    let last = |v: ValueId| tensor(v).map_or(0, |t| t.shape.len().saturating_sub(1));
+    match node.op {
+        op if op.is_elementwise() => map::takes(graph, n),
+        Op::Broadcast | Op::Transpose | Op::Slice => map::takes(graph, n),
+        Op::Softmax => float(node.operand(0)) && node.attrs.index("axis") == last(node.operand(0)),
+        Op::Matmul => float(node.operand(0)) && float(node.operand(1)),
+        Op::Reduce => {
+            float(node.operand(0)) && ["sum", "prod", "max", "min"].contains(&node.attrs.str("kind"))
+        }
+        Op::Gather => {
+            let axis = node.attrs.index("axis");
+            tensor(node.operand(0)).is_some_and(|t| t.shape[axis].as_const().is_some())
+        }
+        Op::Iota => true,
+        Op::Concat | Op::Shape => true,
+        _ => false,
+    }
+}
+
+/// Writes the kernel of a node; `graph` has the free dims.
+pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported> {
+    match graph.node(n).op {
+        Op::Softmax => softmax::lower(ctx, graph, n),
+        Op::Matmul => matmul::lower(ctx, graph, n),
+        Op::Reduce => reduce::lower(ctx, graph, n),
+        Op::Gather => places::gather(ctx, graph, n),
+        Op::Iota => places::iota(ctx, graph, n),
+        Op::Concat => places::concat(ctx, graph, n),
+        Op::Shape => places::shape(ctx, graph, n),
+        _ => map::lower(ctx, graph, n),
+    }
+}
+
+/// A kernel under construction, its arguments, and the sizes that it has read.
+struct Writer<'c, 'g> {
+    ctx: &'c mut Ctx<'g>,
+    k: KernelBuilder,
+    args: Vec<Arg>,
+    known: BTreeMap<Dim, V>,
+}
+
+impl<'c, 'g> Writer<'c, 'g> {
+    fn new(ctx: &'c mut Ctx<'g>, name: &str) -> Writer<'c, 'g> {
+        let k = ctx.kernel(name, 1);
+        Writer { ctx, k, args: vec![], known: BTreeMap::new() }
+    }
+
+    /// All elements of a value.
+    fn value(&mut self, v: ValueId, access: Access) -> Result<Param, Unsupported> {
+        let (elem, arg) = (self.ctx.elem(v)?, self.ctx.whole(v)?);
+        self.args.push(arg);
+        Ok(self.k.param(elem, ParamInfo::OPEN, access))
+    }
+
+    /// A value as it stands: with a stride for each of its dims.
+    fn laid_out(&mut self, v: ValueId) -> Result<(Param, Vec<Dim>), Unsupported> {
+        let elem = self.ctx.elem(v)?;
+        let (arg, strides) = self.ctx.layout(v)?;
+        self.args.push(arg);
+        Ok((self.k.param(elem, ParamInfo::OPEN, Access::Read), strides))
+    }
+
+    /// A dim, or a product of some, as a value. All are read before the first loop.
+    fn dim(&mut self, dim: &Dim) -> Result<V, Unsupported> {
+        if let Some(&v) = self.known.get(dim) {
+            return Ok(v);
+        }
+        let v = match self.ctx.extent(dim)? {
+            Extent::Const(c) => self.k.int(c),
+            size => {
+                let arg = self.ctx.size(size);
+                self.args.push(arg);
+                let p = self.k.param(Elem::I64, 1, Access::Read);
+                let zero = self.k.int(0);
+                self.k.load(p, zero)
+            }
+        };
+        self.known.insert(dim.clone(), v);
+        Ok(v)
+    }
+
+    fn dims(&mut self, dims: &[Dim]) -> Result<Vec<V>, Unsupported> {
+        dims.iter().map(|d| self.dim(d)).collect()
+    }
+
+    /// Adds the call, of as many tasks as these dims make.
+    fn finish(self, rows: &[Dim]) -> Result<(), Unsupported> {
+        let tasks = self.ctx.extent(&volume(rows))?;
+        let mut kernel = self.k.finish();
+        kernel.tasks = tasks.as_const().unwrap_or(1).max(1);
+        if tasks == Extent::Const(0) {
+            return Ok(());
+        }
+        self.ctx.call_whole(kernel, &self.args, tasks)
+    }
+}
+
+fn volume(dims: &[Dim]) -> Dim {
+    dims.iter().cloned().fold(Dim::constant(1), |n, d| n * d)
+}
+
+/// Row-major strides.
+fn strides(dims: &[Dim]) -> Vec<Dim> {
+    (0..dims.len()).map(|i| volume(&dims[i + 1..])).collect()
+}
+
+/// The strides of a value of dims `from` along the axes of `to`, aligned at the last; 0 where it is repeated.
+fn aligned(from: &[Dim], own: &[Dim], to: &[Dim]) -> Result<Vec<Dim>, Unsupported> {
+    let skip = to.len() - from.len();
+    (0..to.len())
+        .map(|axis| match axis.checked_sub(skip) {
+            None => Ok(Dim::constant(0)),
+            Some(i) if from[i] == to[axis] => Ok(own[i].clone()),
+            Some(i) if from[i].as_const() == Some(1) => Ok(Dim::constant(0)),
+            Some(i) => {
+                Err(Unsupported::new(format!("reads {} elements along a dim of {}", from[i], to[axis])))
+            }
+        })
+        .collect()
+}
+
+/// The indices of a task along axes of these extents, the last one fastest.
+fn indices(k: &mut KernelBuilder, extents: &[V]) -> Vec<V> {
+    let mut rest = k.task();
+    let mut out = vec![rest; extents.len()];
+    for (axis, &extent) in extents.iter().enumerate().rev() {
+        if axis == 0 {
+            out[0] = rest;
+            break;
+        }
+        let quotient = k.div(rest, extent);
+        let back = k.mul(quotient, extent);
+        out[axis] = k.sub(rest, back);
+        rest = quotient;
+    }
+    out
+}
+
+/// `from + sum(index * stride)`
+fn place(k: &mut KernelBuilder, from: V, indices: &[V], strides: &[V]) -> V {
+    indices.iter().zip(strides).fold(from, |at, (&i, &stride)| {
+        let further = k.mul(i, stride);
+        k.add(at, further)
+    })
+}
+
+/// Loops over `0..extent`: vectors of so many lanes, then single elements. The body gets the first index and the lanes.
+fn along(k: &mut KernelBuilder, extent: V, lanes: &[u8], body: &mut dyn FnMut(&mut KernelBuilder, V, u8)) {
+    let mut begin = k.int(0);
+    for &lanes in lanes.iter().chain([&1]) {
+        let step = k.int(i64::from(lanes));
+        let left = k.sub(extent, begin);
+        let rest = k.rem(left, step);
+        let end = k.sub(extent, rest);
+        k.for_values(begin, end, i64::from(lanes), |k, i| body(k, i, lanes));
+        begin = end;
+    }
+}
+
+/// A vector's lanes, or a scalar, of a constant.
+fn constant(k: &mut KernelBuilder, elem: Elem, lanes: u8, bits: u64) -> V {
+    k.const_bits(Ty { elem, lanes }, bits)
+}
+
+/// Lanes of full vectors of f32, and of those of the base.
+fn float_lanes(k: &KernelBuilder) -> Vec<u8> {
+    let widest = k.vector(Elem::F32).lanes;
+    if widest > 4 { vec![widest, 4] } else { vec![4] }
+}
+
+/// What partial results come to.
+fn folded(k: &mut KernelBuilder, op: BinOp, parts: &[V]) -> V {
+    let mut all: Vec<V> = parts.iter().map(|&v| k.fold(op, v)).collect();
+    let first = all.remove(0);
+    all.into_iter().fold(first, |a, b| k.binary(op, a, b))
+}

@@ -1,0 +1,130 @@
+//! Elements at other places: joined, gathered, counted; and dims as values.
+
+use super::{Writer, along, indices, volume};
+use crate::error::Unsupported;
+use crate::loops::map::copy_elem;
+use crate::loops::writer::data_index;
+use crate::program::context::Ctx;
+use egret_ir::{Dim, Graph, NodeId};
+use egret_loop::{Access, BASE_VECTOR_BYTES, Elem, KernelBuilder, Param, ParamInfo, V};
+
+/// `concat`: a kernel for each operand.
+pub fn concat(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported> {
+    let node = graph.node(n);
+    let (result, axis) = (node.results[0], node.attrs.index("axis"));
+    let out = graph.tensor_ty(result).shape.to_vec();
+    let mut start = Dim::constant(0);
+    for &x in node.operands.iter().flatten() {
+        let shape = graph.tensor_ty(x).shape.to_vec();
+        let Some(units) = &ctx.units else { return Err(Unsupported::bug("has no free dims")) };
+        if units.stored(x) != shape {
+            return Err(Unsupported::new("joins a value that is the same in every unit"));
+        }
+        let mut w = Writer::new(ctx, "concat_any");
+        let (from, to) = (w.copied(x, Access::Read)?, w.copied(result, Access::Write)?);
+        let run = w.dim(&volume(&shape[axis..]))?;
+        let step = w.dim(&volume(&out[axis..]))?;
+        let first = w.dim(&(start.clone() * volume(&out[axis + 1..])))?;
+        let k = &mut w.k;
+        let task = k.task();
+        let (a, b) = (k.mul(task, run), k.mul(task, step));
+        let b = k.add(b, first);
+        copy(k, (from, a), (to, b), run);
+        w.finish(&shape[..axis])?;
+        start = start + shape[axis].clone();
+    }
+    Ok(())
+}
+
+/// `gather`, along an axis of constant extent.
+pub fn gather(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported> {
+    let node = graph.node(n);
+    let (x, at, result) = (node.operand(0), node.operand(1), node.results[0]);
+    let axis = node.attrs.index("axis");
+    let (shape, picks) = (graph.tensor_ty(x).shape.to_vec(), graph.tensor_ty(at).shape.to_vec());
+    let Some(units) = &ctx.units else { return Err(Unsupported::bug("has no free dims")) };
+    if units.stored(x) != shape || units.stored(at) != picks {
+        return Err(Unsupported::new("reads a value that is the same in every unit"));
+    }
+    let extent = shape[axis].as_const().ok_or_else(|| Unsupported::new("gathers along a free dim"))?;
+    let mut w = Writer::new(ctx, "gather_any");
+    let (from, which) = (w.copied(x, Access::Read)?, w.value(at, Access::Read)?);
+    let to = w.copied(result, Access::Write)?;
+    let run = w.dim(&volume(&shape[axis + 1..]))?;
+    let count = w.dim(&volume(&picks))?;
+    let k = &mut w.k;
+    let task = k.task();
+    let outer = k.div(task, count);
+    let before = k.mul(outer, count);
+    let pick = k.sub(task, before);
+    let index = data_index(k, which, pick, extent);
+    let row = k.affine(&[(outer, extent), (index, 1)], 0);
+    let (a, b) = (k.mul(row, run), k.mul(task, run));
+    copy(k, (from, a), (to, b), run);
+    w.finish(&[&shape[..axis], &picks].concat())
+}
+
+/// `iota`: the index along an axis.
+pub fn iota(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported> {
+    let node = graph.node(n);
+    let (result, axis) = (node.results[0], node.attrs.index("axis"));
+    let out = graph.tensor_ty(result).shape.to_vec();
+    let (inner, outer) = out.split_last().ok_or_else(|| Unsupported::new("has no axes"))?;
+    let mut w = Writer::new(ctx, "iota_any");
+    let to = w.value(result, Access::Write)?;
+    let extents = w.dims(outer)?;
+    let inner = w.dim(inner)?;
+    let k = &mut w.k;
+    let at = indices(k, &extents);
+    let task = k.task();
+    let row = k.mul(task, inner);
+    let elem = k.param_elem(to);
+    along(k, inner, &[], &mut |k, i, _| {
+        let index = *at.get(axis).unwrap_or(&i);
+        let value = k.convert(elem, index);
+        let at = k.add(row, i);
+        k.store(to, at, value);
+    });
+    w.finish(outer)
+}
+
+/// `shape`: the dims of its operand.
+pub fn shape(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported> {
+    let node = graph.node(n);
+    let shape = graph.tensor_ty(node.operand(0)).shape.to_vec();
+    let mut w = Writer::new(ctx, "shape_any");
+    let to = w.value(node.results[0], Access::Write)?;
+    for (i, v) in w.dims(&shape)?.into_iter().enumerate() {
+        let at = w.k.int(i as i64);
+        w.k.store(to, at, v);
+    }
+    w.finish(&[])
+}
+
+impl Writer<'_, '_> {
+    /// All elements of a value, to be moved as they are.
+    fn copied(&mut self, v: egret_ir::ValueId, access: Access) -> Result<Param, Unsupported> {
+        let (elem, arg) = (copy_elem(self.ctx.elem(v)?), self.ctx.whole(v)?);
+        self.args.push(arg);
+        Ok(self.k.param(elem, ParamInfo::OPEN, access))
+    }
+}
+
+/// Copies so many neighbours.
+fn copy(k: &mut KernelBuilder, (from, a): (Param, V), (to, b): (Param, V), run: V) {
+    let elem: Elem = k.param_elem(from);
+    let (widest, base) = (k.vector(elem).lanes, (BASE_VECTOR_BYTES / elem.size()) as u8);
+    // Elements of fewer than 4 bytes fill base vectors only.
+    let lanes = if elem.size() < 4 {
+        vec![base]
+    } else if widest > base {
+        vec![widest, base]
+    } else {
+        vec![base]
+    };
+    along(k, run, &lanes, &mut |k, i, lanes| {
+        let (from_at, to_at) = (k.add(a, i), k.add(b, i));
+        let v = if lanes == 1 { k.load(from, from_at) } else { k.load_lanes(from, from_at, lanes) };
+        k.store(to, to_at, v);
+    });
+}
