@@ -7,6 +7,7 @@
 use crate::blocked_sum::BlockedSum;
 pub use crate::elem::{Elem, number_bits};
 pub use crate::ops::{BinOp, Cmp, Half, Parity, UnOp};
+pub use crate::out_of_range::OutOfRange;
 pub use crate::products::Products;
 pub use crate::scale::ScaleLimits;
 pub use crate::sizes::{Extent, Repeat, Size, SizeId, SizeList, SizeOp, Symbol};
@@ -453,28 +454,6 @@ impl fmt::Display for BrokenRule {
     }
 }
 impl std::error::Error for BrokenRule {}
-
-/// A number in a program's data that is not in the range `low..high` ([`Stmt::Check`]).
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct OutOfRange {
-    /// The number.
-    pub value: i64,
-    /// The least that is right.
-    pub low: i64,
-    /// The end of what is right, exclusive.
-    pub high: i64,
-}
-
-impl OutOfRange {
-    /// Bytes at the begin of the arena in which a run reports it: value, low and high, as i64.
-    pub const BYTES: usize = 24;
-}
-
-impl fmt::Display for OutOfRange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is not in {}..{}", self.value, self.low, self.high)
-    }
-}
 
 /// Where a buffer of a program lives.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]

@@ -54,6 +54,7 @@ pub mod masks;
 pub mod math;
 pub mod narrow;
 mod ops;
+mod out_of_range;
 mod products;
 mod scale;
 pub mod sized;

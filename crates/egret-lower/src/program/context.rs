@@ -14,10 +14,10 @@ use crate::plan::units::Units;
 use crate::program::buffers::{self, ALIGN};
 use crate::program::destination::Destination;
 use crate::program::signature;
-use egret_ir::{ContentHash, DType, Def, Dim, Graph, NodeId, Tensor, ValueId};
+use egret_ir::{ContentHash, DType, Def, Graph, NodeId, Tensor, ValueId};
 use egret_loop::{
     Arg, Buffer, BufferId, Call, Elem, Extent, Guard, Kernel, KernelBuilder, KernelId, OutOfRange,
-    ParamInfo, Program, Repeat, SizeId, SizeList, SizeOp, Storage,
+    ParamInfo, Program, Repeat, SizeId, SizeList, Storage,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -51,15 +51,15 @@ pub struct Ctx<'g> {
     places: Vec<Option<Arg>>,
     /// Values that are computed straight into a caller's output.
     direct: BTreeMap<ValueId, usize>,
-    program: Program,
+    pub(super) program: Program,
     by_hash: HashMap<u64, Vec<KernelId>>,
     constants: HashMap<(ContentHash, String), BufferId>,
-    in_place: Vec<buffers::InPlace>,
+    pub(super) in_place: Vec<buffers::InPlace>,
     /// The nodes whose work the calls from now on do, and their ONNX nodes.
     nodes: Vec<NodeId>,
     sources: BTreeSet<String>,
     /// The nodes of each call.
-    worked: Vec<Vec<NodeId>>,
+    pub(super) worked: Vec<Vec<NodeId>>,
     /// Whether the graph is a sub-graph: its calls are the work of the node that holds it.
     within: bool,
     /// The units of values, where the graph is that of one unit.
@@ -67,13 +67,13 @@ pub struct Ctx<'g> {
     /// Columns of the panels that a product's weights are packed in, where several kernels read them.
     pub panels: BTreeMap<ValueId, i64>,
     /// What is known when a run begins.
-    sizes: SizeList,
+    pub(super) sizes: SizeList,
     /// How many units the calls and buffers from now on have.
-    count: Option<SizeId>,
+    pub(super) count: Option<SizeId>,
     /// Which of them the calls from now on do.
-    repeat: Option<Repeat>,
+    pub(super) repeat: Option<Repeat>,
     /// The values of all sizes.
-    sizes_buffer: Option<BufferId>,
+    pub(super) sizes_buffer: Option<BufferId>,
 }
 
 impl<'g> Ctx<'g> {
@@ -154,49 +154,6 @@ impl<'g> Ctx<'g> {
         len_of(self.graph.tensor_ty(v))
     }
 
-    /// How many units a value is kept in, if that is known only when a run begins.
-    fn count_of(&mut self, v: ValueId) -> Option<SizeId> {
-        let count = self.units.as_ref()?.of(v)?.clone();
-        let extent = self.product(1, &count)?;
-        Some(self.sizes.named(extent))
-    }
-
-    /// A constant times symbols.
-    fn product(&mut self, constant: i64, symbols: &[usize]) -> Option<Extent> {
-        symbols.iter().try_fold(Extent::Const(constant), |n, &i| {
-            let symbol = self.sizes.symbol(i);
-            self.sizes.op(SizeOp::Mul, n, symbol)
-        })
-    }
-
-    /// A dim as it is known when a run begins.
-    pub fn extent(&mut self, dim: &Dim) -> Result<Extent, Unsupported> {
-        let product = self.units.as_ref().and_then(|u| u.product(dim));
-        let extent = product.and_then(|(c, symbols)| self.product(c, &symbols));
-        extent
-            .ok_or_else(|| Unsupported::new(format!("has the dim {dim}, which is no product of free dims")))
-    }
-
-    /// Holds every run to `start + len` being at most `limit`: sizes for which it is not have no value.
-    pub fn within_limit(&mut self, start: &Dim, len: &Dim, limit: &Dim) -> Result<(), Unsupported> {
-        if start.as_const() == Some(0) && len == limit {
-            return Ok(());
-        }
-        let (start, len, limit) = (self.extent(start)?, self.extent(len)?, self.extent(limit)?);
-        let end = self.sizes.op(SizeOp::Add, start, len);
-        let left = end.and_then(|end| self.sizes.op(SizeOp::Sub, limit, end));
-        left.map(|_| ()).ok_or_else(|| Unsupported::new("reads beyond the end of its operand"))
-    }
-
-    /// The dims of an input or output as a caller sees them.
-    fn port_dims(&mut self, v: ValueId) -> Result<Vec<Extent>, LowerError> {
-        let Some(dims) = self.units.as_ref().map(|u| u.dims(v).to_vec()) else {
-            return Ok(self.dims(v).into_iter().map(Extent::Const).collect());
-        };
-        let refused = |e: Unsupported| LowerError { refusals: vec![Refusal::of_graph(e.reason)] };
-        dims.iter().map(|dim| self.extent(dim).map_err(refused)).collect()
-    }
-
     /// Dtype of a value.
     pub fn dtype(&self, v: ValueId) -> DType {
         self.graph.tensor_ty(v).dtype
@@ -208,7 +165,7 @@ impl<'g> Ctx<'g> {
     }
 
     /// The value whose memory a value is in, and the element there.
-    fn root(&self, v: ValueId) -> (ValueId, usize) {
+    pub(super) fn root(&self, v: ValueId) -> (ValueId, usize) {
         let (mut v, mut offset) = (v, 0);
         while let Some((x, at)) = self.graph.producer(v).and_then(|n| alias(self.graph, n)) {
             v = x;
@@ -372,62 +329,6 @@ impl<'g> Ctx<'g> {
             group.nodes.iter().flat_map(|&n| self.graph.node(n).sources.iter().cloned()).collect();
     }
 
-    /// An argument that is a size: an i64.
-    pub fn size(&mut self, e: Extent) -> Arg {
-        let at = self.sizes.named(e);
-        let buffer = *self.sizes_buffer.get_or_insert_with(|| {
-            self.program.buffers.push(Buffer::new(Elem::I64, 0, Storage::Sizes));
-            BufferId(self.program.buffers.len() as u32 - 1)
-        });
-        Arg { buffer, offset: at.0 as usize }
-    }
-
-    /// Run a kernel of so many tasks once, on whole buffers.
-    pub fn call_whole(&mut self, kernel: Kernel, args: &[Arg], tasks: Extent) -> Result<(), Unsupported> {
-        self.repeat = None;
-        self.call(kernel, args)?;
-        if let (Extent::Size(tasks), Some(call)) = (tasks, self.program.calls.last_mut()) {
-            call.tasks = Some(tasks);
-        }
-        Ok(())
-    }
-
-    /// Where the elements of a value stand: from an argument on, with a stride for each of the dims that it is stored with. It may be
-    /// a part of each unit of another value.
-    pub fn layout(&mut self, v: ValueId) -> Result<(Arg, Vec<Dim>), Unsupported> {
-        let volume = |dims: &[Dim]| dims.iter().cloned().fold(Dim::constant(1), |n, d| n * d);
-        let units = self.units.as_ref().ok_or_else(|| Unsupported::bug("has no free dims"))?;
-        let stored = units.stored(v);
-        let mut strides: Vec<Dim> = (0..stored.len()).map(|i| volume(&stored[i + 1..])).collect();
-        let (root, _) = self.root(v);
-        if self.len(root) != self.len(v)
-            && let Some(last) = stored.iter().rposition(|d| d.as_const().is_none())
-        {
-            // Along the free dims from unit to unit of what it is a part of.
-            let whole = |d: &Dim| units.product(d).is_some_and(|(c, _)| c == 1);
-            if !stored[..=last].iter().all(whole) || self.count_of(root) != self.count_of(v) {
-                return Err(Unsupported::new(
-                    "reads a part of another value, which is not stored by itself",
-                ));
-            }
-            let unit = Dim::from(self.len(root));
-            for (axis, stride) in strides.iter_mut().enumerate().take(last + 1) {
-                *stride = volume(&stored[axis + 1..=last]) * unit.clone();
-            }
-        }
-        Ok((self.place(v)?, strides))
-    }
-
-    /// Where all elements of a value stand one after the other.
-    pub fn whole(&mut self, v: ValueId) -> Result<Arg, Unsupported> {
-        let (root, offset) = self.root(v);
-        let same = offset == 0 && self.len(root) == self.len(v) && self.count_of(root) == self.count_of(v);
-        if !same {
-            return Err(Unsupported::new("reads a part of another value, which is not stored by itself"));
-        }
-        self.place(v)
-    }
-
     /// Run a kernel; an equal one that is there already is taken instead.
     ///
     /// # Errors
@@ -534,46 +435,6 @@ impl<'g> Ctx<'g> {
         result
     }
 
-    /// Units that the calls from now on do at once.
-    fn step(&self) -> usize {
-        self.repeat.map_or(1, |r| r.step)
-    }
-
-    /// The calls that `lower` adds do `step` units at once, as many times as there are so many left; `graph` is the graph of so many. The
-    /// calls behind them do the rest. Nothing is added where it cannot.
-    pub fn at_once(
-        &mut self,
-        graph: &'g Graph,
-        step: usize,
-        lower: impl FnOnce(&mut Self) -> Result<(), Unsupported>,
-    ) {
-        let Some(whole) = self.repeat else { return };
-        let mut op = |op, a, b| self.sizes.op(op, a, b);
-        let (many, left) = (Extent::Const(step as i64), Extent::Size(whole.runs));
-        let runs = op(SizeOp::FloorDiv, left, many);
-        let done = runs.and_then(|runs| op(SizeOp::Mul, runs, many));
-        let first = done.and_then(|done| op(SizeOp::Add, whole.first, done));
-        let rest = done.and_then(|done| op(SizeOp::Sub, left, done));
-        let (Some(runs), Some(first), Some(rest)) = (runs, first, rest) else { return };
-        let runs = self.sizes.named(runs);
-        let (calls, buffers) = (self.program.calls.len(), self.program.buffers.len());
-        let (in_place, guards) = (self.in_place.len(), self.program.guards.len());
-        let of_one = std::mem::replace(&mut self.graph, graph);
-        self.repeat = Some(Repeat { runs, step, ..whole });
-        let lowered = lower(self);
-        self.graph = of_one;
-        self.repeat = Some(Repeat { first, runs: self.sizes.named(rest), step: 1 });
-        if lowered.is_err() {
-            self.program.calls.truncate(calls);
-            self.program.guards.truncate(guards);
-            self.worked.truncate(calls);
-            self.in_place.truncate(in_place);
-            // What was packed for it stays, and its buffers: nobody names them.
-            debug_assert!(self.program.buffers.len() >= buffers);
-            self.repeat = Some(whole);
-        }
-    }
-
     /// Holds each argument's buffer to have all that its parameter says may be touched.
     fn check_args(&self, kernel: &Kernel, args: &[Arg]) -> Result<(), Unsupported> {
         if kernel.params.len() != args.len() {
@@ -633,14 +494,6 @@ impl<'g> Ctx<'g> {
         Ok(Arg { buffer: self.buffer(elem, len, Storage::Output(i)), offset: 0 })
     }
 
-    /// How many units an output has for its caller.
-    fn count_of_output(&mut self, v: ValueId) -> Option<SizeId> {
-        let units = self.units.as_ref()?;
-        let count = units.count(units.dims(v)).filter(|c| !c.is_empty())?;
-        let extent = self.product(1, &count)?;
-        Some(self.sizes.named(extent))
-    }
-
     /// Places the buffers; the program, and the nodes of each of its calls.
     pub fn finish(mut self) -> Result<(Program, Vec<Vec<NodeId>>), LowerError> {
         let can_fail = self.program.kernels.iter().any(Kernel::can_fail);
@@ -663,7 +516,7 @@ fn meaning(kernel: &Kernel) -> impl Hash + Eq {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use egret_ir::{Builder, Type};
+    use egret_ir::{Builder, Dim, Type};
     use egret_loop::{Access, KernelBuilder};
 
     #[test]

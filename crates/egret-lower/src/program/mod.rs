@@ -3,4 +3,5 @@
 pub mod buffers;
 pub mod context;
 pub mod destination;
+mod free_dims;
 pub mod signature;

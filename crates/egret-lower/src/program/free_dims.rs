@@ -1,0 +1,156 @@
+//! Free dims of the program under construction: how many units values have, what is known when a run begins, kernels for several
+//! units at once and for whole buffers.
+
+use super::context::Ctx;
+use crate::error::{LowerError, Refusal, Unsupported};
+use egret_ir::{Dim, Graph, ValueId};
+use egret_loop::{Arg, Buffer, BufferId, Elem, Extent, Kernel, Repeat, SizeId, SizeOp, Storage};
+
+impl<'g> Ctx<'g> {
+    /// How many units a value is kept in, if that is known only when a run begins.
+    pub(super) fn count_of(&mut self, v: ValueId) -> Option<SizeId> {
+        let count = self.units.as_ref()?.of(v)?.clone();
+        let extent = self.product(1, &count)?;
+        Some(self.sizes.named(extent))
+    }
+
+    /// A constant times symbols.
+    pub(super) fn product(&mut self, constant: i64, symbols: &[usize]) -> Option<Extent> {
+        symbols.iter().try_fold(Extent::Const(constant), |n, &i| {
+            let symbol = self.sizes.symbol(i);
+            self.sizes.op(SizeOp::Mul, n, symbol)
+        })
+    }
+
+    /// A dim as it is known when a run begins.
+    pub fn extent(&mut self, dim: &Dim) -> Result<Extent, Unsupported> {
+        let product = self.units.as_ref().and_then(|u| u.product(dim));
+        let extent = product.and_then(|(c, symbols)| self.product(c, &symbols));
+        extent
+            .ok_or_else(|| Unsupported::new(format!("has the dim {dim}, which is no product of free dims")))
+    }
+
+    /// Holds every run to `start + len` being at most `limit`: sizes for which it is not have no value.
+    pub fn within_limit(&mut self, start: &Dim, len: &Dim, limit: &Dim) -> Result<(), Unsupported> {
+        if start.as_const() == Some(0) && len == limit {
+            return Ok(());
+        }
+        let (start, len, limit) = (self.extent(start)?, self.extent(len)?, self.extent(limit)?);
+        let end = self.sizes.op(SizeOp::Add, start, len);
+        let left = end.and_then(|end| self.sizes.op(SizeOp::Sub, limit, end));
+        left.map(|_| ()).ok_or_else(|| Unsupported::new("reads beyond the end of its operand"))
+    }
+
+    /// The dims of an input or output as a caller sees them.
+    pub(super) fn port_dims(&mut self, v: ValueId) -> Result<Vec<Extent>, LowerError> {
+        let Some(dims) = self.units.as_ref().map(|u| u.dims(v).to_vec()) else {
+            return Ok(self.dims(v).into_iter().map(Extent::Const).collect());
+        };
+        let refused = |e: Unsupported| LowerError { refusals: vec![Refusal::of_graph(e.reason)] };
+        dims.iter().map(|dim| self.extent(dim).map_err(refused)).collect()
+    }
+
+    /// An argument that is a size: an i64.
+    pub fn size(&mut self, e: Extent) -> Arg {
+        let at = self.sizes.named(e);
+        let buffer = *self.sizes_buffer.get_or_insert_with(|| {
+            self.program.buffers.push(Buffer::new(Elem::I64, 0, Storage::Sizes));
+            BufferId(self.program.buffers.len() as u32 - 1)
+        });
+        Arg { buffer, offset: at.0 as usize }
+    }
+
+    /// Run a kernel of so many tasks once, on whole buffers.
+    pub fn call_whole(&mut self, kernel: Kernel, args: &[Arg], tasks: Extent) -> Result<(), Unsupported> {
+        self.repeat = None;
+        self.call(kernel, args)?;
+        if let (Extent::Size(tasks), Some(call)) = (tasks, self.program.calls.last_mut()) {
+            call.tasks = Some(tasks);
+        }
+        Ok(())
+    }
+
+    /// Where the elements of a value stand: from an argument on, with a stride for each of the dims that it is stored with. It may be
+    /// a part of each unit of another value.
+    pub fn layout(&mut self, v: ValueId) -> Result<(Arg, Vec<Dim>), Unsupported> {
+        let volume = |dims: &[Dim]| dims.iter().cloned().fold(Dim::constant(1), |n, d| n * d);
+        let units = self.units.as_ref().ok_or_else(|| Unsupported::bug("has no free dims"))?;
+        let stored = units.stored(v);
+        let mut strides: Vec<Dim> = (0..stored.len()).map(|i| volume(&stored[i + 1..])).collect();
+        let (root, _) = self.root(v);
+        if self.len(root) != self.len(v)
+            && let Some(last) = stored.iter().rposition(|d| d.as_const().is_none())
+        {
+            // Along the free dims from unit to unit of what it is a part of.
+            let whole = |d: &Dim| units.product(d).is_some_and(|(c, _)| c == 1);
+            if !stored[..=last].iter().all(whole) || self.count_of(root) != self.count_of(v) {
+                return Err(Unsupported::new(
+                    "reads a part of another value, which is not stored by itself",
+                ));
+            }
+            let unit = Dim::from(self.len(root));
+            for (axis, stride) in strides.iter_mut().enumerate().take(last + 1) {
+                *stride = volume(&stored[axis + 1..=last]) * unit.clone();
+            }
+        }
+        Ok((self.place(v)?, strides))
+    }
+
+    /// Where all elements of a value stand one after the other.
+    pub fn whole(&mut self, v: ValueId) -> Result<Arg, Unsupported> {
+        let (root, offset) = self.root(v);
+        let same = offset == 0 && self.len(root) == self.len(v) && self.count_of(root) == self.count_of(v);
+        if !same {
+            return Err(Unsupported::new("reads a part of another value, which is not stored by itself"));
+        }
+        self.place(v)
+    }
+
+    /// Units that the calls from now on do at once.
+    pub(super) fn step(&self) -> usize {
+        self.repeat.map_or(1, |r| r.step)
+    }
+
+    /// The calls that `lower` adds do `step` units at once, as many times as there are so many left; `graph` is the graph of so many. The
+    /// calls behind them do the rest. Nothing is added where it cannot.
+    pub fn at_once(
+        &mut self,
+        graph: &'g Graph,
+        step: usize,
+        lower: impl FnOnce(&mut Self) -> Result<(), Unsupported>,
+    ) {
+        let Some(whole) = self.repeat else { return };
+        let mut op = |op, a, b| self.sizes.op(op, a, b);
+        let (many, left) = (Extent::Const(step as i64), Extent::Size(whole.runs));
+        let runs = op(SizeOp::FloorDiv, left, many);
+        let done = runs.and_then(|runs| op(SizeOp::Mul, runs, many));
+        let first = done.and_then(|done| op(SizeOp::Add, whole.first, done));
+        let rest = done.and_then(|done| op(SizeOp::Sub, left, done));
+        let (Some(runs), Some(first), Some(rest)) = (runs, first, rest) else { return };
+        let runs = self.sizes.named(runs);
+        let (calls, buffers) = (self.program.calls.len(), self.program.buffers.len());
+        let (in_place, guards) = (self.in_place.len(), self.program.guards.len());
+        let of_one = std::mem::replace(&mut self.graph, graph);
+        self.repeat = Some(Repeat { runs, step, ..whole });
+        let lowered = lower(self);
+        self.graph = of_one;
+        self.repeat = Some(Repeat { first, runs: self.sizes.named(rest), step: 1 });
+        if lowered.is_err() {
+            self.program.calls.truncate(calls);
+            self.program.guards.truncate(guards);
+            self.worked.truncate(calls);
+            self.in_place.truncate(in_place);
+            // What was packed for it stays, and its buffers: nobody names them.
+            debug_assert!(self.program.buffers.len() >= buffers);
+            self.repeat = Some(whole);
+        }
+    }
+
+    /// How many units an output has for its caller.
+    pub(super) fn count_of_output(&mut self, v: ValueId) -> Option<SizeId> {
+        let units = self.units.as_ref()?;
+        let count = units.count(units.dims(v)).filter(|c| !c.is_empty())?;
+        let extent = self.product(1, &count)?;
+        Some(self.sizes.named(extent))
+    }
+}
