@@ -6,11 +6,16 @@ use egret::AlignedBytes;
 use pyo3::buffer::{ElementType, PyUntypedBuffer};
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyMemoryView;
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// The elements of an array, where they are.
-pub(crate) struct Elements(PyUntypedBuffer);
+pub(crate) struct Elements {
+    buffer: PyUntypedBuffer,
+    /// Whether the array has no axis. PyO3 has no view of such ones: the buffer then has one, of length 1.
+    scalar: bool,
+}
 
 impl Elements {
     /// What an object exports.
@@ -18,12 +23,25 @@ impl Elements {
     /// # Errors
     /// It has no buffer protocol.
     pub fn of(object: &Bound<'_, PyAny>) -> PyResult<Elements> {
-        PyUntypedBuffer::get(object).map(Elements)
+        match PyUntypedBuffer::get(object) {
+            Ok(buffer) => Ok(Elements { buffer, scalar: false }),
+            Err(e) => Elements::of_scalar(object).map_err(|_| e),
+        }
+    }
+
+    /// What an object without axes exports.
+    #[cold]
+    fn of_scalar(object: &Bound<'_, PyAny>) -> PyResult<Elements> {
+        let numpy = object.py().import("numpy")?;
+        let array = numpy.call_method1("asarray", (PyMemoryView::from(object)?,))?;
+        // It fails where there is more than one element.
+        let buffer = PyUntypedBuffer::get(&array.call_method1("reshape", (1,))?)?;
+        Ok(Elements { buffer, scalar: true })
     }
 
     /// NumPy's name of their dtype, else the format as the buffer protocol spells it.
     pub fn dtype(&self) -> Result<&'static str, String> {
-        let format = self.0.format();
+        let format = self.buffer.format();
         let spelt = || format.to_string_lossy().into_owned();
         let swapped: &[u8] = if cfg!(target_endian = "little") { b">!" } else { b"<" };
         if format.to_bytes().first().is_some_and(|c| swapped.contains(c)) {
@@ -34,19 +52,19 @@ impl Elements {
 
     /// Their shape.
     pub fn shape(&self) -> &[usize] {
-        self.0.shape()
+        if self.scalar { &[] } else { self.buffer.shape() }
     }
 
     /// Whether compiled code can read them where they are: one after the other, each at a multiple of its size.
     pub fn is_plain(&self) -> bool {
-        self.0.is_c_contiguous()
-            && self.0.suboffsets().is_none()
-            && (self.0.buf_ptr() as usize).is_multiple_of(self.0.item_size().max(1))
+        self.buffer.is_c_contiguous()
+            && self.buffer.suboffsets().is_none()
+            && (self.buffer.buf_ptr() as usize).is_multiple_of(self.buffer.item_size().max(1))
     }
 
     /// Their bytes; none unless they [are plain](Elements::is_plain).
     pub fn bytes(&self) -> &[u8] {
-        let (start, len) = (self.0.buf_ptr().cast::<u8>(), self.0.len_bytes());
+        let (start, len) = (self.buffer.buf_ptr().cast::<u8>(), self.buffer.len_bytes());
         if start.is_null() || !self.is_plain() {
             return &[];
         }
@@ -58,7 +76,7 @@ impl Elements {
 
     /// Give them back, by a thread that holds the GIL already.
     pub fn release(self, py: Python<'_>) {
-        self.0.release(py);
+        self.buffer.release(py);
     }
 }
 

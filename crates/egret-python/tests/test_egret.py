@@ -1,6 +1,7 @@
 """The Python package on the committed models: results, errors, threads, and the adapter for scripts of ONNX Runtime."""
 
 import array
+import ctypes
 import gc
 import os
 import re
@@ -177,6 +178,21 @@ class Modules(Refusals):
         numpy.testing.assert_array_equal(self.net(Tensor(x)), want)
         with self.refused("`image`", "float64"):
             self.net(Tensor(x.astype("float64")))
+
+    def test_inputs_without_axes(self):
+        net = egret.compile(sum_model(("n", 3), ()))
+        self.assertEqual(net.inputs[1].shape, ())
+        a = numpy.ones((2, 3), "float32")
+        for b in (numpy.array(2, "float32"), numpy.float32(2), a[0, 0] * 2, ctypes.c_float(2)):
+            numpy.testing.assert_array_equal(net(a, b), a + 2)
+        with self.refused("input `b`: it takes float32[], and float64[] was given"):
+            net(a, numpy.array(2.0))
+        with self.refused("input `b`: it takes float32[], and float32[1] was given"):
+            net(a, a[0, :1])
+        with self.refused("input `a`: it takes float32[n, 3], and float32[] was given"):
+            net(a[0, 0], a[0, 0])
+        session = egret.InferenceSession(sum_model(("n", 3), ()))
+        numpy.testing.assert_array_equal(session.run(None, {"a": a, "b": numpy.float32(1)})[0], a + 1)
 
     def test_results_are_arrays_of_their_own(self):
         first = self.net(IMAGES[:1])
