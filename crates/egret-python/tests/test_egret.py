@@ -355,21 +355,23 @@ class FreeDims(Refusals):
         for n in (1, 7, 64, 2, 0):
             got = self.net(IMAGES[:n])
             self.assertEqual((got.shape, got.dtype), ((n, 10), numpy.float32))
-            numpy.testing.assert_array_equal(got, want[:n])
+            # Sums may be blocked in another way in another batch.
+            numpy.testing.assert_allclose(got, want[:n], rtol=1e-4, atol=1e-4)
             numpy.testing.assert_array_equal(self.net.run({"image": IMAGES[:n]})["logits"], got)
         fixed = egret.compile(MODELS / "parallel_cnn.onnx", dims={"batch": 7})
         numpy.testing.assert_allclose(self.net(IMAGES[:7]), fixed(IMAGES[:7]), rtol=1e-4, atol=1e-4)
 
     def test_threads_run_one_module_at_different_batches(self):
-        want, faults = self.net(IMAGES[:40]), []
+        parts = {n: [IMAGES[first : min(first + n, 40)] for first in range(0, 40, n)] for n in (1, 3, 7, 40)}
+        want, faults = {n: [self.net(part) for part in parts[n]] for n in parts}, []
         net = egret.compile(MODELS / "parallel_cnn.onnx", threads=None)
 
         def work(n):
-            for first in range(0, 40, n):
-                if not numpy.array_equal(net(IMAGES[first : min(first + n, 40)]), want[first : first + n]):
-                    faults.append((n, first))
+            for part, y in zip(parts[n], want[n]):
+                if not numpy.array_equal(net(part), y):
+                    faults.append(n)
 
-        threads = [threading.Thread(target=work, args=(n,)) for n in (1, 3, 7, 40)]
+        threads = [threading.Thread(target=work, args=(n,)) for n in parts]
         [t.start() for t in threads]
         [t.join() for t in threads]
         self.assertEqual(faults, [])

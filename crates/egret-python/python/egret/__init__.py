@@ -61,8 +61,7 @@ def compile(
     """Compile a model into memory.
 
     A dim that the model leaves free stays free unless `dims` or `shapes` gives it a value: the module takes arrays of any size there, as its
-    `inputs` say by the dim's name. The compiler does that for the first dim, the batch; where it cannot, an `Error` says which dims
-    need values.
+    `inputs` say by the dim's name. Where the compiler cannot do that, an `Error` says which dims need values.
 
     The choices are those of `egret compile`, under the same names:
 
