@@ -195,7 +195,7 @@ pub fn lower(graph: Graph, options: &Options, bound: &BTreeMap<String, Tensor>) 
 }
 
 /// Where dims are free and the model cannot be compiled so: what to do comes first.
-fn because_of_free_dims(graph: &Graph, e: Error) -> Error {
+pub(crate) fn because_of_free_dims(graph: &Graph, e: Error) -> Error {
     let free = graph.free_dims();
     if free.is_empty() {
         return e;
@@ -206,18 +206,6 @@ fn because_of_free_dims(graph: &Graph, e: Error) -> Error {
         e.message
     );
     Error { kind: ErrorKind::User, message }
-}
-
-/// Holds a graph to dims that are all constant, for callers who cannot pass others.
-///
-/// # Errors
-/// A free dim, with what gives it a value.
-pub fn no_free_dims(graph: &Graph) -> Result<()> {
-    let free = graph.free_dims();
-    if free.is_empty() {
-        return Ok(());
-    }
-    Err(Error::user(format!("the model has free dims; give each a value: {}", advice::dims(&free))))
 }
 
 /// The kernels of an optimised graph, and the nodes whose work they do.

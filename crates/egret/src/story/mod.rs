@@ -127,8 +127,8 @@ pub fn tell(
         pipeline::trace_pass(r, &mut trace);
         look(r);
     }
-    let lowered = pipeline::no_free_dims(&graph)
-        .and_then(|()| pipeline::program(&graph, &options, &request.bound, &mut trace));
+    let lowered = pipeline::program(&graph, &options, &request.bound, &mut trace)
+        .map_err(|e| pipeline::because_of_free_dims(&graph, e));
     let (program, nodes) = match lowered {
         Ok(lowered) => (Ok(lowered.program), lowered.nodes),
         Err(e) => (Err(e), vec![]),
