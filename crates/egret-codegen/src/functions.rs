@@ -92,7 +92,6 @@ fn leaf_key(tile: &Tile, params: &[ParamInfo]) -> String {
     let mut tile = tile.clone();
     let elem = |p: &Place| params.get(p.param.0 as usize).map(|i| i.elem);
     let elems: Vec<_> = tile.places().map(elem).collect();
-    tile.ahead.iter_mut().for_each(|a| a.distance = V(0));
     let operands = tile.epilogue.operands.iter_mut().map(|o| &mut o.place);
     for place in [&mut tile.a, &mut tile.b, &mut tile.out].into_iter().chain(operands) {
         *place = Place { param: Param(0), base: V(0) };

@@ -66,7 +66,6 @@ pub fn tile(
                 a: place(left),
                 a_rows: (0..rows).map(|r| (r * k) as i64).collect(),
                 b: place(right),
-                ahead: None,
                 out: place(out),
                 out_rows: (0..rows).map(|r| (r * cols) as i64).collect(),
                 epilogue: Epilogue::identity(),

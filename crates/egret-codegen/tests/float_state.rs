@@ -59,7 +59,6 @@ fn sample() -> Program {
         a: Place { param: a, base: a_base },
         a_rows: vec![0, 5],
         b: Place { param: b, base: zero },
-        ahead: None,
         out: Place { param: out, base: out_base },
         out_rows: vec![0, 40],
         epilogue: e.finish(third),

@@ -163,15 +163,7 @@ fn case(seed: u64, special: bool) -> Case {
     // What a tile does not write between its rows must stay; the interpreter's junk is the harness's junk.
     let block = rng.range(1, 40);
     let sets = rng.pick(&Tile::SETS);
-    // Prefetches of what is there, of what is not, or none.
-    let ahead = match rng.range(0, 2) {
-        0 => None,
-        lines => {
-            let far = rng.pick(&[0, 7, 1 << 20, 1 << 40]);
-            Some(Ahead { distance: k.affine(&[(task, 16)], far), lines: 3 * lines as usize })
-        }
-    };
-    k.tile(Tile { cols, axes, block, sets, a, a_rows, b, ahead, out, out_rows, epilogue });
+    k.tile(Tile { cols, axes, block, sets, a, a_rows, b, out, out_rows, epilogue });
     let storages: Vec<Storage> = (0..5).map(Storage::Input).chain([Storage::Output(0)]).collect();
     // Tiny numbers are frequent: their products vanish, and leave a sign.
     let mut number = || match rng.below(if special { 24 } else { 1 }) {
@@ -241,7 +233,6 @@ fn refused_tiles_are_reported_and_right() {
         a: place(a),
         a_rows: vec![0, 3],
         b: place(b),
-        ahead: None,
         out: place(out),
         out_rows: vec![0, 16],
         epilogue,

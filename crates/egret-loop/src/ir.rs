@@ -248,8 +248,6 @@ pub struct Tile {
     pub a_rows: Vec<i64>,
     /// Right operand: weights packed in panels, or a row-major matrix.
     pub b: Place,
-    /// What it fetches into the cache for tiles after it.
-    pub ahead: Option<Ahead>,
     /// Result.
     pub out: Place,
     /// Offset of each row in `out`.
@@ -275,18 +273,6 @@ impl Tile {
         Products::of(elem(&self.a)?, elem(&self.b)?)
     }
 
-    /// The values that it takes.
-    pub fn values(&self) -> impl Iterator<Item = V> {
-        self.places().map(|p| p.base).chain(self.ahead.iter().map(|a| a.distance))
-    }
-
-    /// The same, to change them.
-    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
-        let operands = self.epilogue.operands.iter_mut().map(|o| &mut o.place.base);
-        let ahead = self.ahead.iter_mut().map(|a| &mut a.distance);
-        [&mut self.a.base, &mut self.b.base, &mut self.out.base].into_iter().chain(operands).chain(ahead)
-    }
-
     /// The places that it reads and writes.
     pub fn places(&self) -> impl Iterator<Item = &Place> {
         [&self.a, &self.b, &self.out].into_iter().chain(self.epilogue.operands.iter().map(|o| &o.place))
@@ -299,23 +285,6 @@ impl Tile {
             Products::Bytes => None,
         }
     }
-}
-
-/// Prefetches of the right operand: cache lines that later tiles read. For example, six tiles on one panel of weights fetch a sixth of
-/// the next panel each. A leaf may ignore them; what they name need not exist.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Ahead {
-    /// Elements (i64) from what a step reads of `b` to what it fetches.
-    pub distance: V,
-    /// Lines that [`Ahead::STEPS`] steps of the innermost axis fetch, one behind another.
-    pub lines: usize,
-}
-
-impl Ahead {
-    /// Steps that fetch together.
-    pub const STEPS: i64 = 4;
-    /// Bytes of a line of the cache.
-    pub const LINE: i64 = 64;
 }
 
 /// A straight-line program on every element of a tile; instruction `i` defines `e<i>`, the last one is stored.

@@ -182,8 +182,9 @@ impl<'k> Narrower<'k> {
             }
             Stmt::Tile(tile) => {
                 let mut tile = tile.clone();
-                for value in tile.values_mut() {
-                    *value = self.scalar(*value)?;
+                let operands = tile.epilogue.operands.iter_mut().map(|o| &mut o.place);
+                for place in [&mut tile.a, &mut tile.b, &mut tile.out].into_iter().chain(operands) {
+                    place.base = self.scalar(place.base)?;
                 }
                 out.push(Stmt::Tile(tile));
             }

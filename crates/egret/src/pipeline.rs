@@ -459,7 +459,6 @@ mod tests {
             a: place(a),
             a_rows: vec![0],
             b: place(b),
-            ahead: None,
             out: place(out),
             out_rows: vec![0],
             epilogue: e.finish(result),

@@ -197,9 +197,6 @@ impl Printer<'_> {
     fn tile(&mut self, t: &Tile) {
         self.line(&format!("a {} rows {}", place(&t.a), rows(&t.a_rows)));
         self.line(&format!("b {} cols {}", place(&t.b), t.cols));
-        if let Some(ahead) = &t.ahead {
-            self.line(&format!("ahead {} lines {}", ahead.distance, ahead.lines));
-        }
         for axis in &t.axes {
             self.line(&format!("axis {} a {} b {}", axis.extent, axis.a_stride, axis.b_stride));
         }

@@ -74,7 +74,6 @@ fn everything() -> Kernel {
         a: place(x),
         a_rows: vec![0, 64, 128, 192, 256],
         b: place(x),
-        ahead: Some(Ahead { distance: at, lines: 3 }),
         out: place(y),
         out_rows: vec![4, 3, 1, -9, 0],
         epilogue: e.finish(back),

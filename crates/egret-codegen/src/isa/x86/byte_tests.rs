@@ -82,7 +82,7 @@ fn tiles_of_bytes_are_bit_equal() {
                 a.as_ptr().cast(),
                 b.as_ptr().cast(),
                 got.as_mut_ptr().cast(),
-                [scales.as_ptr().cast(), std::ptr::null()].as_ptr(),
+                [scales.as_ptr().cast()].as_ptr(),
             );
         });
         assert_eq!(got, memories[2], "{tile:?}");
@@ -96,7 +96,8 @@ fn interpret(tile: &Tile, memories: &mut [Vec<u8>]) {
     }
     let base = k.int(0);
     let mut tile = tile.clone();
-    tile.values_mut().for_each(|v| *v = base);
+    let operands = tile.epilogue.operands.iter_mut().map(|o| &mut o.place);
+    [&mut tile.a, &mut tile.b, &mut tile.out].into_iter().chain(operands).for_each(|p| p.base = base);
     k.tile(tile);
     let args: Vec<_> = (0..memories.len()).map(|memory| interp::Pointer { memory, offset: 0 }).collect();
     interp::run_kernel(&k.finish(), memories, &args, interp::Arithmetic::IEEE)

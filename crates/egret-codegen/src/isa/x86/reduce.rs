@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use egret_loop::{Ahead, Axis, Products};
+use egret_loop::{Axis, Products};
 use iced_x86::Register;
-use iced_x86::code_asm::{AsmRegister64, CodeLabel, ptr, r8, r9, r10, r12, rax, rbx, rdi, rsi};
+use iced_x86::code_asm::{AsmRegister64, CodeLabel, r8, r9, r10, rax, rbx, rdi, rsi};
 
 use super::super::{Encoding, broken, refused};
 use super::asm::WideIsa;
@@ -186,22 +186,6 @@ impl Encoder<'_> {
         self.axes.last().cloned().ok_or_else(|| broken("a reduction without axes"))
     }
 
-    /// The part of step `k` in what its [`Ahead::STEPS`] steps fetch together.
-    fn fetch(&mut self, k: i64, b_stride: i64) -> Encoding<()> {
-        let Some(ahead) = &self.tile.ahead else { return Ok(()) };
-        let scale = match self.products {
-            Products::Floats => 4,
-            Products::Bytes => 1,
-        };
-        let (within, lines) = (k % Ahead::STEPS, ahead.lines as i64);
-        for line in lines * within / Ahead::STEPS..lines * (within + 1) / Ahead::STEPS {
-            let disp = place(self.products, (k - within) * b_stride, Ahead::LINE * line)?;
-            let r = self.asm.code.prefetcht1(ptr(rsi + r12 * scale + disp as i32));
-            self.asm.ok(r);
-        }
-        Ok(())
-    }
-
     /// One step of the innermost axis, `k` steps from where the pointers are.
     fn step(
         &mut self,
@@ -219,9 +203,6 @@ impl Encoder<'_> {
             Ok(Mem::at(Register::RSI, place(products, k * axis.b_stride, vector_bytes * vector as i64)?))
         };
         let a_at = |row: usize| place(products, k * axis.a_stride + tile.a_rows[pass.rows.start + row], 0);
-        if rows.start == 0 && pass.rows.start == 0 && pass.vectors.start == 0 {
-            self.fetch(k, axis.b_stride)?;
-        }
         let multiply_add = match self.products {
             Products::Floats => Op2::Fma231,
             Products::Bytes => Op2::Dot,

@@ -110,9 +110,8 @@ fn check(tile: &Tile, isa: WideIsa, noise: &mut Noise) {
                 .collect()
         })
         .collect();
-    let operands = tile.epilogue.operands.iter().map(|o| data[o.place.param.0 as usize - 3].as_ptr());
-    // Behind them, the distance of prefetches.
-    let pointers: Vec<*const u32> = operands.chain([std::ptr::null()]).collect();
+    let pointers: Vec<*const u32> =
+        tile.epilogue.operands.iter().map(|o| data[o.place.param.0 as usize - 3].as_ptr()).collect();
     let untouched = 12345.0f32;
     let mut out = vec![untouched; out_len];
     let expected = interpreted(tile, [&a, &b, &out], &data);
@@ -133,7 +132,12 @@ fn interpreted(tile: &Tile, floats: [&[f32]; 3], operands: &[Vec<u32>]) -> Vec<f
     }
     let base = k.int(0);
     let mut tile = tile.clone();
-    tile.values_mut().for_each(|v| *v = base);
+    for place in [&mut tile.a, &mut tile.b, &mut tile.out] {
+        place.base = base;
+    }
+    for operand in &mut tile.epilogue.operands {
+        operand.place.base = base;
+    }
     k.tile(tile);
     let mut memories: Vec<Vec<u8>> =
         words.iter().map(|w| w.iter().flat_map(|x| x.to_le_bytes()).collect()).collect();
@@ -167,7 +171,6 @@ pub(super) fn random_tile(noise: &mut Noise) -> Tile {
         a: place(0),
         a_rows: (0..rows as i64).map(|r| r * (a_stride + 7)).collect(),
         b: place(1),
-        ahead: (noise.below(2) == 0).then(|| Ahead { distance: V(0), lines: 1 + noise.below(12) as usize }),
         out: place(2),
         out_rows: (0..rows as i64).map(|r| r * (pitch + 1)).collect(),
         epilogue: Epilogue::identity(),
@@ -320,7 +323,6 @@ fn tile_with(epilogue: impl FnOnce(&mut EpilogueBuilder, usize) -> usize) -> Til
         a: place(0),
         a_rows: vec![0, 9],
         b: place(1),
-        ahead: None,
         out: place(2),
         out_rows: vec![0, 40],
         epilogue: b.finish(result),
@@ -430,7 +432,6 @@ fn rate() {
             a: place(0),
             a_rows: (0..rows).map(|r| r * (k + 16)).collect(),
             b: place(1),
-            ahead: None,
             out: place(2),
             out_rows: (0..rows).map(|r| r * cols as i64).collect(),
             epilogue: Epilogue::identity(),

@@ -1,7 +1,6 @@
 //! The wide x86 encoder: contraction tiles as AVX2+FMA or AVX-512 machine code.
 //!
-//! [`encode`] gives the bytes of a leaf function (System V: a, b, out, array of epilogue operands and, where a tile prefetches, the
-//! distance), position independent
+//! [`encode`] gives the bytes of a leaf function (System V: a, b, out, array of epilogue operands), position independent
 //! and without relocations. Sums live in registers over a block of the reduction ([`BlockedSum`]), their totals on the stack; the
 //! epilogue runs on them before the store.
 //! Cranelift stops at 128-bit vectors, which is half to a quarter of what these machines do.
@@ -10,7 +9,7 @@ use super::super::{Encoded, Encoding, broken, refused};
 use egret_loop::{Axis, BlockedSum, ParamInfo, Products, Tile};
 use egret_machine::registers;
 use iced_x86::Register;
-use iced_x86::code_asm::{AsmRegister64, CodeLabel, ptr, r8, r9, r10, r11, r12, rax, rbp, rbx, rcx, rsp};
+use iced_x86::code_asm::{AsmRegister64, CodeLabel, ptr, r8, r9, r10, r11, rax, rbp, rbx, rcx, rsp};
 
 use super::asm::{Asm, Mem, Rm, Vr, WideIsa};
 use super::epilogue::{self, Plan, Src, Step, Table};
@@ -282,10 +281,6 @@ impl Encoder<'_> {
         if self.cut.is_some() {
             results.push(code.push(rbx));
         }
-        if self.tile.ahead.is_some() {
-            results
-                .extend([code.push(r12), code.mov(r12, ptr(rcx + 8 * self.tile.epilogue.operands.len()))]);
-        }
         if self.frame > 0 {
             results.extend([code.sub(rsp, self.frame), code.and(rsp, -vector)]);
         }
@@ -297,17 +292,10 @@ impl Encoder<'_> {
     fn leave(&mut self) {
         let code = &mut self.asm.code;
         let mut results = vec![];
-        let saved = i32::from(self.cut.is_some()) + i32::from(self.tile.ahead.is_some());
-        if saved > 0 {
-            results.push(code.lea(rsp, ptr(rbp - 8 * saved)));
+        if self.cut.is_some() {
+            results.extend([code.lea(rsp, ptr(rbp - 8)), code.pop(rbx)]);
         } else if self.frame > 0 {
             results.push(code.mov(rsp, rbp));
-        }
-        if self.tile.ahead.is_some() {
-            results.push(code.pop(r12));
-        }
-        if self.cut.is_some() {
-            results.push(code.pop(rbx));
         }
         results.push(code.pop(rbp));
         results.into_iter().for_each(|r| self.asm.ok(r));

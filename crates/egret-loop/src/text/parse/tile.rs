@@ -53,13 +53,6 @@ impl Parser {
         let b = self.place()?;
         self.keyword("cols")?;
         let cols = self.number("a number of columns")?;
-        let ahead = if self.takes_word("ahead") {
-            let distance = self.v()?;
-            self.keyword("lines")?;
-            Some(Ahead { distance, lines: self.number("a number of lines")? })
-        } else {
-            None
-        };
         let mut axes = vec![];
         while self.takes_word("axis") {
             let extent = self.number("an extent")?;
@@ -88,7 +81,7 @@ impl Parser {
             let inst = self.ep_inst(&epilogue)?;
             epilogue.insts.push(inst);
         }
-        Ok(Tile { cols, axes, block, sets, a, a_rows, b, ahead, out, out_rows, epilogue })
+        Ok(Tile { cols, axes, block, sets, a, a_rows, b, out, out_rows, epilogue })
     }
 
     fn ep_inst(&mut self, so_far: &Epilogue) -> Parse<EpInst> {

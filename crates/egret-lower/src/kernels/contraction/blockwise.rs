@@ -470,7 +470,6 @@ impl Emitter<'_> {
             a: place(A),
             a_rows: offsets[A].clone(),
             b: place(BUFFER),
-            ahead: None,
             out: place(OUT),
             out_rows: offsets[OUT].clone(),
             epilogue: product::epilogue(expr, Products::Floats, Elem::F32, &operands, earlier.as_ref())?,

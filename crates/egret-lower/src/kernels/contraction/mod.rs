@@ -12,7 +12,6 @@ mod generic;
 mod matmul;
 mod planes;
 mod pointwise;
-mod prefetch;
 mod product;
 mod shape;
 mod target;

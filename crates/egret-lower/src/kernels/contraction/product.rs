@@ -4,7 +4,6 @@
 //! A caller says where rows, reduction steps and columns stand; matrix products and channels-last
 //! convolutions of all kinds differ in nothing else.
 
-use super::prefetch::{Fetches, Right};
 use super::shape::{Panels, RowAxis, Rows};
 use super::tiling::Tiling;
 use crate::error::Unsupported;
@@ -113,13 +112,6 @@ fn call(ctx: &mut Ctx, p: &Product, first: i64, width: i64, count: i64) -> Resul
     let total = tiling.rows();
     let target = (total * count / 8).clamp(most, machine.block_rows.max(most));
     let blocks = tiling.blocks(target);
-    let right = Right {
-        products: p.products,
-        axes: &p.axes,
-        cols: p.cols,
-        panels: p.panels,
-        shared: p.rows.iter().all(|r| r.b == 0 || r.extent == 1),
-    };
     let emitter = Emitter {
         p,
         tiling: &tiling,
@@ -128,7 +120,6 @@ fn call(ctx: &mut Ctx, p: &Product, first: i64, width: i64, count: i64) -> Resul
         elems: &elems,
         machine,
         clears: first == 0,
-        fetches: Fetches::new(right, &tiling, blocks, (first, machine))?,
     };
     let kernel = emitter.kernel(&panel, count, blocks)?;
     let pairs: Vec<(usize, usize)> = (OPERANDS..args.len())
@@ -166,8 +157,6 @@ struct Emitter<'a> {
     machine: &'a Machine,
     /// Whether it clears the halo around the result.
     clears: bool,
-    /// How its tiles fetch the next panel.
-    fetches: Option<Fetches>,
 }
 
 impl Emitter<'_> {
@@ -197,18 +186,13 @@ impl Emitter<'_> {
             let n = k.int(count);
             (k.div(task, n), Some(k.rem(task, n)))
         };
-        let mut bases: Vec<V> = (0..params.len())
+        let bases: Vec<V> = (0..params.len())
             .map(|s| k.affine(&column.map(|c| (c, panel[s])).into_iter().collect::<Vec<_>>(), 0))
             .collect();
-        bases.push(k.int(0));
-        let next = self.fetches.map(|f| f.next(&mut k, column));
         let mut result = Ok(());
-        self.tiling.emit(&mut k, block, blocks, &bases, &mut |k, bases, offsets| match self.tile(
-            k,
-            &params,
-            (next, bases),
-            offsets,
-        ) {
+        self.tiling.emit(&mut k, block, blocks, &bases, &mut |k, bases, offsets| match self
+            .tile(&params, bases, offsets)
+        {
             Ok(tile) => k.tile(tile),
             Err(e) => result = Err(e),
         });
@@ -216,13 +200,7 @@ impl Emitter<'_> {
         Ok(k.finish())
     }
 
-    fn tile(
-        &self,
-        k: &mut KernelBuilder,
-        params: &[Param],
-        (next, bases): (Option<V>, &[V]),
-        offsets: &[Vec<i64>],
-    ) -> Result<Tile, Unsupported> {
+    fn tile(&self, params: &[Param], bases: &[V], offsets: &[Vec<i64>]) -> Result<Tile, Unsupported> {
         let place = |s: usize| Place { param: params[s], base: bases[s] };
         let (rows, cols) = (offsets[A].len(), self.width as usize);
         Ok(Tile {
@@ -236,7 +214,6 @@ impl Emitter<'_> {
             a: place(A),
             a_rows: offsets[A].clone(),
             b: place(B),
-            ahead: self.fetches.zip(next).map(|(f, next)| f.ahead(k, next, bases[params.len()], rows)),
             out: place(OUT),
             out_rows: offsets[OUT].clone(),
             epilogue: self.epilogue(params, bases, offsets)?,

@@ -69,17 +69,13 @@ impl Rows<'_> {
         if self.expr.dims[axis] == 1 { 0 } else { access.strides[axis] }
     }
 
-    /// The repetitions of rows with the strides of all streams: both operands, then [`Rows::accesses`], then the number of the row.
+    /// The repetitions of rows with the strides of all streams: both operands, then [`Rows::accesses`].
     pub fn levels(&self) -> Vec<Level> {
-        let level = |(i, r): (usize, &RowAxis)| {
+        let level = |r: &RowAxis| {
             let of_result = self.accesses().map(|a| self.along(a, r.axis) * r.scale);
-            let rows = self.axes[i + 1..].iter().map(|r| r.extent).product();
-            Level {
-                extent: r.extent,
-                strides: [r.a, r.b].into_iter().chain(of_result).chain([rows]).collect(),
-            }
+            Level { extent: r.extent, strides: [r.a, r.b].into_iter().chain(of_result).collect() }
         };
-        self.axes.iter().enumerate().map(level).collect()
+        self.axes.iter().map(level).collect()
     }
 
     /// Tiles for panels of `width` columns.

@@ -16,9 +16,6 @@ pub struct Level {
 /// Writes one tile: each stream's index of the first row, and the rows' offsets.
 type Emit<'a> = &'a mut dyn FnMut(&mut KernelBuilder, &[V], &[Vec<i64>]);
 
-/// The stream of the left operand.
-pub const LEFT: usize = 0;
-
 /// The stream that must not vary within a tile.
 const FIXED: usize = 1;
 

@@ -129,7 +129,6 @@ pub(super) fn tiles(
                 a: m.a.place(k, first, 0),
                 a_rows: m.a.offsets(count),
                 b: Place { param: m.panels, base: k.int(col * width) },
-                ahead: None,
                 out: m.out.place(k, first, col),
                 out_rows: m.out.offsets(count),
                 epilogue,

@@ -193,27 +193,20 @@ impl<'k> Select<'k> {
         Ok(())
     }
 
-    /// A leaf takes the addresses of a, b and out, and of an array: the operands' addresses, and the distance of its prefetches.
+    /// A leaf takes the addresses of a, b and out, and of an array of the operands' addresses.
     pub(super) fn tile(&mut self, tile: &Tile) -> Encoding<()> {
         let mut args = vec![];
         for place in [&tile.a, &tile.b, &tile.out] {
             let place = self.place(place.param, place.base)?;
             args.push(self.address_of(place));
         }
-        let mut list = vec![];
-        for operand in &tile.epilogue.operands {
+        for (i, operand) in tile.epilogue.operands.iter().enumerate() {
             let place = self.place(operand.place.param, operand.place.base)?;
-            list.push(self.address_of(place));
-        }
-        if let Some(ahead) = &tile.ahead {
-            let distance = self.linear(ahead.distance)?;
-            list.push(self.sum(&distance));
-        }
-        self.function.frame = self.function.frame.max(8 * list.len() as i32);
-        for (i, word) in list.into_iter().enumerate() {
+            let address = self.address_of(place);
             let slot = Mem { base: Base::Frame, index: None, disp: 8 * i as i32, broadcast: false };
-            self.push(Inst::new(Code::Mov_rm64_r64, vec![Arg::Mem(slot), Arg::Use(word, View::B64)]));
+            self.push(Inst::new(Code::Mov_rm64_r64, vec![Arg::Mem(slot), Arg::Use(address, View::B64)]));
         }
+        self.function.frame = self.function.frame.max(8 * tile.epilogue.operands.len() as i32);
         args.push(self.address_of(Mem { base: Base::Frame, index: None, disp: 0, broadcast: false }));
         let mut call = Inst::new(Code::Call_rel32_64, vec![]);
         call.reads = args.into_iter().zip(gpr::ARGS.map(general)).collect();

@@ -150,7 +150,7 @@ fn uses(kernel: &Kernel) -> Vec<u32> {
             Stmt::While { test, .. } => read(test),
             Stmt::If { cond, .. } => read(cond),
             Stmt::Check { value, .. } => read(value),
-            Stmt::Tile(tile) => tile.values().for_each(|v| read(&v)),
+            Stmt::Tile(tile) => tile.places().for_each(|p| read(&p.base)),
         }
     });
     uses
