@@ -127,13 +127,17 @@ pub(crate) fn read(
         for (key, value) in rows {
             let (at, key) = (key.span(), key.get_ref().as_ref());
             if (table, key) == ("contractions", "tiles") {
-                machine.tiles = tiles(&r, at, value.get_ref())?;
+                machine.tiles = tiles(&r, at, key, value.get_ref())?;
+                continue;
+            }
+            if (table, key) == ("contractions", "byte_tiles") {
+                machine.byte_tiles = tiles(&r, at, key, value.get_ref())?;
                 continue;
             }
             let Some(k) = KEYS.iter().find(|k| k.table == table && k.name == key) else {
                 let known = KEYS.iter().filter(|k| k.table == table).map(|k| k.name);
-                let tiles = (table == "contractions").then_some("tiles");
-                let known = list(tiles.into_iter().chain(known));
+                let tiles: &[_] = if table == "contractions" { &["tiles", "byte_tiles"] } else { &[] };
+                let known = list(tiles.iter().copied().chain(known));
                 return Err(r.fault(at, format!("[{table}] has no `{key}`; it has {known}")));
             };
             (k.set)(&mut machine, number(&r, at, k, value.get_ref())?);
@@ -170,6 +174,7 @@ fn empty(name: &str) -> Machine {
         mask_registers: 0,
         kernel_bytes: 0,
         tiles: vec![],
+        byte_tiles: vec![],
         sums: 0,
         block_rows: 0,
         vector_load: 0,
@@ -193,7 +198,12 @@ fn integer(value: &DeValue) -> Option<u64> {
 }
 
 /// Pairs of rows and columns.
-fn tiles(r: &Reader, at: Range<usize>, value: &DeValue) -> Result<Vec<(usize, usize)>, MachineError> {
+fn tiles(
+    r: &Reader,
+    at: Range<usize>,
+    key: &str,
+    value: &DeValue,
+) -> Result<Vec<(usize, usize)>, MachineError> {
     const MOST: u64 = 1024;
     let pair = |value: &DeValue| {
         let pair: Vec<u64> =
@@ -210,7 +220,7 @@ fn tiles(r: &Reader, at: Range<usize>, value: &DeValue) -> Result<Vec<(usize, us
     all.filter(|t| !t.is_empty() && t.len() <= 16).ok_or_else(|| {
         r.fault(
             at,
-            format!("[contractions] needs `tiles` as pairs [rows, columns] from 1 to {MOST}, 16 at most"),
+            format!("[contractions] needs `{key}` as pairs [rows, columns] from 1 to {MOST}, 16 at most"),
         )
     })
 }
@@ -242,6 +252,11 @@ fn check(r: &Reader, tables: &DeTable, m: &Machine) -> Result<(), MachineError> 
             "[contractions] needs a tile in `tiles` that is one vector wide, [rows, {lanes}]"
         ));
     }
+    if let Some((rows, cols)) = m.byte_tiles.iter().find(|t| !t.1.is_multiple_of(m.lanes())) {
+        let why = format!("its columns must be whole vectors, of {} sums each", m.lanes());
+        let message = format!("[contractions] `byte_tiles`: [{rows}, {cols}] cannot be one: {why}");
+        return Err(r.fault(at("contractions", "byte_tiles"), message));
+    }
     if m.l1_bytes > m.l2_bytes {
         return Err(r.fault(at("caches", "l1_bytes"), "[caches] has a `l1_bytes` larger than `l2_bytes`"));
     }
@@ -254,8 +269,11 @@ pub(crate) fn write(m: &Machine) -> String {
     for table in OF_MACHINES {
         out += &format!("\n[{table}]\n");
         if table == "contractions" {
-            let tiles: Vec<String> = m.tiles.iter().map(|t| format!("[{}, {}]", t.0, t.1)).collect();
-            out += &format!("tiles = [{}]\n", tiles.join(", "));
+            let lists = [("tiles", &m.tiles), ("byte_tiles", &m.byte_tiles)];
+            for (key, tiles) in lists.into_iter().filter(|l| !l.1.is_empty()) {
+                let tiles: Vec<String> = tiles.iter().map(|t| format!("[{}, {}]", t.0, t.1)).collect();
+                out += &format!("{key} = [{}]\n", tiles.join(", "));
+            }
         }
         for k in KEYS.iter().filter(|k| k.table == table) {
             out += &format!("{} = {}\n", k.name, (k.get)(m));

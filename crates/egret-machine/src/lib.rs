@@ -34,6 +34,8 @@ pub struct Machine {
     /// Rows and columns of the contraction tiles that run at its best rate, of equally good ones the first is taken; one of them is a
     /// vector wide.
     pub tiles: Vec<(usize, usize)>,
+    /// The same for products of bytes by many rows, where registers hold whole tiles of them; none where `tiles` serve them too.
+    pub byte_tiles: Vec<(usize, usize)>,
     /// Vectors of sums that hide the latency of a multiply-add.
     pub sums: usize,
     /// Rows that a task works through before the next panel of columns.

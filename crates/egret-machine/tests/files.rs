@@ -5,7 +5,7 @@ use egret_machine::Machine;
 /// Beyond the check that reading does.
 #[test]
 fn the_files_of_egret_are_read() {
-    for name in ["x86-64-v2", "x86-64-v3", "x86-64-v4", "x86-64-v4-vnni", "aarch64"] {
+    for name in ["x86-64-v2", "x86-64-v3", "x86-64-v4", "x86-64-v4-vnni", "x86-64-v4-amx", "aarch64"] {
         let m = Machine::of(name).expect(name);
         assert_eq!((m.isa.as_str(), m.costs.lanes), (name, m.lanes() as u64));
     }
@@ -29,6 +29,9 @@ fn a_file_changes_what_it_names() {
     let tiles = vec![(4, 24), (12, 8)];
     assert_eq!(m, Machine { name: "mine".into(), tiles, l2_bytes: 1 << 20, ..target.clone() });
     assert_eq!(Machine::parse("mine", "mine.toml", &m.to_toml()), Ok(m));
+    let amx = Machine::parse("mine", "", "isa = 'x86-64-v4-amx'").unwrap();
+    assert!(!amx.byte_tiles.is_empty());
+    assert_eq!(Machine::parse("mine", "mine.toml", &amx.to_toml()), Ok(amx));
     assert_eq!(Machine::parse("mine", "", "isa = 'x86-64-v3'").unwrap().tiles, target.tiles);
 }
 
@@ -59,6 +62,8 @@ fn broken_files_are_refused_in_one_line_with_place_and_key() {
         (&format!("{v3}[contractions]\ntiles = []"), 3, vec!["`tiles`"]),
         (&format!("{v3}[contractions]\ntiles = [[6, 16, 2]]"), 3, vec!["`tiles`"]),
         (&format!("{v3}[contractions]\ntiles = [[0, 16]]"), 3, vec!["`tiles`"]),
+        (&format!("{v3}[contractions]\nbyte_tiles = [[6, 12]]"), 3, vec!["`byte_tiles`", "8 sums"]),
+        (&format!("{v3}[contractions]\nbyte_tiles = 6"), 3, vec!["`byte_tiles`", "pairs"]),
         (&format!("{v3}[contractions]\ntiles = [[6, 12]]"), 3, vec!["`tiles`", "[6, 12]", "8 floats"]),
         (&format!("{v3}[contractions]\ntiles = [[6, 16]]"), 3, vec!["`tiles`", "[rows, 8]"]),
         (

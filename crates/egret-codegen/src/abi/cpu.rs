@@ -4,7 +4,7 @@ use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
 use crate::error::{Result, broken};
-use crate::isa::{CpuidReg, Feature, Target};
+use crate::isa::{CpuidReg, Feature, Target, permission};
 
 /// OSXSAVE: `xgetbv` may be asked.
 const OSXSAVE: u32 = 1 << 27;
@@ -14,7 +14,8 @@ fn mask(target: &Target, leaf: u32, reg: CpuidReg) -> u32 {
     bits.fold(0, |m, c| m | 1 << c.bit)
 }
 
-/// `extern "C" fn() -> i32`: 1 if this CPU and its operating system have every feature of the target, else 0.
+/// `extern "C" fn() -> i32`: 1 if this CPU and its operating system have every feature of the target, else 0. Where the target
+/// has AMX it asks Linux for the tile registers, which the process has from then on; the only system call of an artifact.
 pub(crate) fn check_function(target: &Target) -> Result<Vec<u8>> {
     assemble(target).map_err(|e| broken(format!("the CPU check could not be encoded: {e}")))
 }
@@ -23,8 +24,10 @@ fn assemble(target: &Target) -> Result<Vec<u8>, IcedError> {
     let mut a = CodeAssembler::new(64)?;
     let mut missing = a.create_label();
     a.push(rbx)?;
-    // State that the operating system must save: SSE and AVX registers, and those of AVX-512.
-    let saved = if target.has(Feature::Avx512f) {
+    // State that the operating system must save: SSE and AVX registers, those of AVX-512, and tiles.
+    let saved = if target.has(Feature::AmxTile) {
+        0x6_00e6
+    } else if target.has(Feature::Avx512f) {
         0xe6
     } else if target.has(Feature::Avx) {
         0x06
@@ -34,10 +37,11 @@ fn assemble(target: &Target) -> Result<Vec<u8>, IcedError> {
     for leaf in [1u32, 7, 0x8000_0001] {
         let mut ecx_mask = mask(target, leaf, CpuidReg::Ecx);
         let ebx_mask = mask(target, leaf, CpuidReg::Ebx);
+        let edx_mask = mask(target, leaf, CpuidReg::Edx);
         if leaf == 1 && saved != 0 {
             ecx_mask |= OSXSAVE;
         }
-        if ecx_mask | ebx_mask == 0 {
+        if ecx_mask | ebx_mask | edx_mask == 0 {
             continue;
         }
         // Leaf 0 (of each range) gives the highest leaf there is.
@@ -59,12 +63,25 @@ fn assemble(target: &Target) -> Result<Vec<u8>, IcedError> {
             a.cmp(ebx, ebx_mask as i32)?;
             a.jne(missing)?;
         }
+        if edx_mask != 0 {
+            a.and(edx, edx_mask as i32)?;
+            a.cmp(edx, edx_mask as i32)?;
+            a.jne(missing)?;
+        }
     }
     if saved != 0 {
         a.xor(ecx, ecx)?;
         a.xgetbv()?;
         a.and(eax, saved)?;
         a.cmp(eax, saved)?;
+        a.jne(missing)?;
+    }
+    if target.has(Feature::AmxTile) {
+        a.mov(eax, permission::SYSTEM_CALL)?;
+        a.mov(edi, permission::REQUEST)?;
+        a.mov(esi, permission::TILE_DATA)?;
+        a.syscall()?;
+        a.test(rax, rax)?;
         a.jne(missing)?;
     }
     a.mov(eax, 1)?;

@@ -11,6 +11,7 @@ use crate::error::Result;
 pub use target::Target;
 pub(crate) use x86::features::CpuidReg;
 pub use x86::features::Feature;
+pub(crate) use x86::features::permission;
 
 /// Architecture of a target.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -106,4 +107,4 @@ impl PartialEq for Isa {
 impl Eq for Isa {}
 
 /// Every instruction set; of one architecture, those that ask for more come later.
-pub const ISAS: &[Isa] = &[x86::V2, x86::V3, x86::V4, x86::V4_VNNI, aarch64::BASE];
+pub const ISAS: &[Isa] = &[x86::V2, x86::V3, x86::V4, x86::V4_VNNI, x86::V4_AMX, aarch64::BASE];

@@ -3,7 +3,7 @@
 use cranelift::codegen::isa::{self, OwnedTargetIsa};
 use cranelift::codegen::settings::{self, Configurable};
 use std::fmt;
-use target_lexicon::{Architecture, CallingConvention, Triple};
+use target_lexicon::{Architecture, CallingConvention, OperatingSystem, Triple};
 
 use super::{Arch, Feature, ISAS, Isa};
 use crate::error::{CodegenError, Result};
@@ -40,6 +40,18 @@ fn callable(triple: &Triple) -> Result<()> {
     }
 }
 
+/// Refuses AMX where it is not known how a process comes by its tile registers.
+fn allows_amx(target: &Target) -> Result<()> {
+    let triple = target.triple();
+    if !target.has(Feature::AmxTile) || triple.operating_system == OperatingSystem::Linux {
+        return Ok(());
+    }
+    Err(CodegenError::Unsupported(format!(
+        "no code with AMX can be generated for {triple}: Egret asks Linux alone for its registers; name the target {}",
+        super::x86::V4_VNNI.name
+    )))
+}
+
 impl Target {
     /// The names that [`Target::parse`] accepts: `native`, and those of [`ISAS`].
     pub const NAMES: [&'static str; ISAS.len() + 1] = {
@@ -69,6 +81,7 @@ impl Target {
     fn new(level: &'static str, isa: &'static Isa, features: Vec<Feature>) -> Result<Target> {
         let target = Target { level, isa, features };
         callable(&target.triple())?;
+        allows_amx(&target)?;
         Ok(target)
     }
 

@@ -101,7 +101,8 @@ enum {
     EGRET_E_ARENA = 5,       /* the arena is too small */
     EGRET_E_ALIGN = 6,       /* the arena, the weights or a tensor is misaligned */
     EGRET_E_WEIGHTS = 7,     /* the weights are not this model's */
-    EGRET_E_CPU = 8,         /* the CPU lacks an instruction set that the code needs */
+    EGRET_E_CPU = 8,         /* the CPU lacks an instruction set that the code needs, or the operating system keeps it from the
+                                process: code for x86-64-v4-amx asks Linux for AMX when it is bound */
     EGRET_E_UNBOUND = 9,     /* the weights were not bound by this model's bind */
     EGRET_E_BOUND_VALUE = 10, /* an input does not have the value it was bound to at compile time */
     EGRET_E_DIMS = 11,       /* plan or shape was given a wrong number of dims, or no output has this number */

@@ -68,7 +68,7 @@ impl Mem {
         Mem { base, disp, broadcast: true }
     }
 
-    fn operand(self) -> MemoryOperand {
+    pub fn operand(self) -> MemoryOperand {
         MemoryOperand::new(
             self.base,
             Register::None,
@@ -180,7 +180,7 @@ impl Asm {
         }
     }
 
-    fn add(&mut self, inst: Result<Instruction, IcedError>) {
+    pub fn add(&mut self, inst: Result<Instruction, IcedError>) {
         let result = inst.and_then(|i| self.code.add_instruction(i));
         self.ok(result);
     }

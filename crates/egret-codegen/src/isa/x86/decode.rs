@@ -40,6 +40,8 @@ fn feature(of: CpuidFeature) -> Option<Feature> {
         CpuidFeature::FMA => Some(Feature::Fma),
         CpuidFeature::F16C => Some(Feature::F16c),
         CpuidFeature::AVX512_VNNI => Some(Feature::Avx512vnni),
+        CpuidFeature::AMX_TILE => Some(Feature::AmxTile),
+        CpuidFeature::AMX_INT8 => Some(Feature::AmxInt8),
         CpuidFeature::AVX512F => Some(Feature::Avx512f),
         CpuidFeature::AVX512VL => Some(Feature::Avx512vl),
         CpuidFeature::AVX512DQ => Some(Feature::Avx512dq),
@@ -231,12 +233,13 @@ fn other_encoded_functions_run_on_every_x86_64() {
             assert_eq!(code.last().unwrap().mnemonic(), Mnemonic::Ret);
         }
     }
-    for name in ["v2", "v3", "v4"] {
+    for name in ["v2", "v3", "v4", "v4-amx"] {
         let code = decode(&crate::abi::cpu::check_function(&Target::parse(name).unwrap()).unwrap());
         // Behind the question whether the operating system has it switched on.
-        let asks = |i: &&Instruction| i.mnemonic() == Mnemonic::Xgetbv;
-        let xgetbv = code.iter().filter(asks).count();
-        assert_eq!(xgetbv, usize::from(name != "v2"));
+        let asks = |i: &&Instruction| matches!(i.mnemonic(), Mnemonic::Xgetbv | Mnemonic::Syscall);
+        let count = |m: Mnemonic| code.iter().filter(|i| i.mnemonic() == m).count();
+        assert_eq!(count(Mnemonic::Xgetbv), usize::from(name != "v2"));
+        assert_eq!(count(Mnemonic::Syscall), usize::from(name == "v4-amx"));
         let others: Vec<Instruction> = code.iter().filter(|i| !asks(i)).copied().collect();
         only_features(&others, &[]);
     }

@@ -5,6 +5,7 @@
 pub(crate) enum CpuidReg {
     Ebx,
     Ecx,
+    Edx,
 }
 
 /// Where `cpuid` reports a feature.
@@ -13,6 +14,20 @@ pub(crate) struct CpuidBit {
     pub leaf: u32,
     pub reg: CpuidReg,
     pub bit: u32,
+}
+
+/// Has this machine a feature?
+#[cfg(target_arch = "x86_64")]
+macro_rules! detected {
+    (AmxTile $name:tt) => {
+        amx_detected(Feature::AmxTile)
+    };
+    (AmxInt8 $name:tt) => {
+        amx_detected(Feature::AmxInt8)
+    };
+    ($variant:ident $name:tt) => {
+        std::is_x86_feature_detected!($name)
+    };
 }
 
 macro_rules! features {
@@ -42,7 +57,7 @@ macro_rules! features {
             /// Has this machine it?
             #[cfg(target_arch = "x86_64")]
             fn detect(self) -> bool {
-                match self { $(Feature::$variant => std::is_x86_feature_detected!($name)),* }
+                match self { $(Feature::$variant => detected!($variant $name)),* }
             }
         }
     };
@@ -67,6 +82,48 @@ features! {
     Avx512bw "avx512bw" None, 7 Ebx 30;
     Avx512vl "avx512vl" Some("has_avx512vl"), 7 Ebx 31;
     Avx512vnni "avx512vnni" None, 7 Ecx 11;
+    AmxTile "amx-tile" None, 7 Edx 24;
+    AmxInt8 "amx-int8" None, 7 Edx 25;
+}
+
+/// Linux gives a process the tile registers of AMX when it asks: `arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)`.
+pub(crate) mod permission {
+    /// The number of `arch_prctl`.
+    pub const SYSTEM_CALL: u32 = 158;
+    /// `ARCH_REQ_XCOMP_PERM`.
+    pub const REQUEST: u32 = 0x1023;
+    /// `XFEATURE_XTILEDATA`.
+    pub const TILE_DATA: u32 = 18;
+}
+
+/// Has this CPU such a feature of AMX, and does Linux let this process use it? The standard library does not tell yet. It asks as the
+/// artifact will (`abi::cpu`): what is `native` here is then not refused by the same process.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn amx_detected(feature: Feature) -> bool {
+    let bit = feature.cpuid();
+    let has = std::arch::x86_64::__cpuid(0).eax >= bit.leaf
+        && std::arch::x86_64::__cpuid_count(bit.leaf, 0).edx >> bit.bit & 1 == 1;
+    has && {
+        let mut result = i64::from(permission::SYSTEM_CALL);
+        // SAFETY: a system call that reads and writes no memory of this process; `syscall` itself changes RCX and R11.
+        unsafe {
+            std::arch::asm!(
+                "syscall",
+                inlateout("rax") result,
+                in("rdi") u64::from(permission::REQUEST),
+                in("rsi") u64::from(permission::TILE_DATA),
+                lateout("rcx") _,
+                lateout("r11") _,
+                options(nomem, nostack)
+            );
+        }
+        result == 0
+    }
+}
+
+#[cfg(all(target_arch = "x86_64", not(target_os = "linux")))]
+fn amx_detected(_: Feature) -> bool {
+    false
 }
 
 /// The features of this machine.

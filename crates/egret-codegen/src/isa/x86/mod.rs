@@ -1,5 +1,8 @@
 //! x86-64: one row per level, and the encoders of contraction tiles and of kernels ([`kernel`]) for AVX2 and AVX-512.
 
+mod amx;
+#[cfg(test)]
+mod amx_tests;
 mod asm;
 #[cfg(test)]
 mod byte_tests;
@@ -25,6 +28,11 @@ const V3_FEATURES: &[Feature] =
 const V4_FEATURES: &[Feature] = &[
     Sse3, Ssse3, Sse41, Sse42, Popcnt, Avx, F16c, Fma, Avx2, Bmi1, Bmi2, Lzcnt, Avx512f, Avx512dq,
     Avx512cd, Avx512bw, Avx512vl,
+];
+
+const V4_VNNI_FEATURES: &[Feature] = &[
+    Sse3, Ssse3, Sse41, Sse42, Popcnt, Avx, F16c, Fma, Avx2, Bmi1, Bmi2, Lzcnt, Avx512f, Avx512dq,
+    Avx512cd, Avx512bw, Avx512vl, Avx512vnni,
 ];
 
 /// 128-bit vectors.
@@ -69,7 +77,16 @@ pub(super) const V4: Isa = Isa {
 pub(super) const V4_VNNI: Isa = Isa {
     name: "x86-64-v4-vnni",
     alias: "v4-vnni",
-    features: Feature::ALL,
+    features: V4_VNNI_FEATURES,
     encode_tile: Some(|tile, params| tile::encode(tile, params, WideIsa::Avx512, true)),
     ..V4
+};
+
+/// That with products of whole tiles of bytes (AMX): Sapphire Rapids on.
+pub(super) const V4_AMX: Isa = Isa {
+    name: "x86-64-v4-amx",
+    alias: "v4-amx",
+    features: Feature::ALL,
+    encode_tile: Some(amx::encode),
+    ..V4_VNNI
 };

@@ -75,7 +75,7 @@ impl Encoder<'_> {
     }
 
     /// Move the a and b pointers by elements.
-    fn bump(&mut self, a: i64, b: i64) -> Encoding<()> {
+    pub(super) fn bump(&mut self, a: i64, b: i64) -> Encoding<()> {
         for (reg, elements) in [(rdi, a), (rsi, b)] {
             if elements != 0 {
                 let r = self.asm.code.add(reg, place(self.products, elements, 0)? as i32);
@@ -164,18 +164,18 @@ impl Encoder<'_> {
         Ok((rounds * UNROLL * axis.a_stride, rounds * UNROLL * axis.b_stride))
     }
 
-    fn count(&mut self, counter: AsmRegister64, turns: i64) -> Encoding<CodeLabel> {
+    pub(super) fn count(&mut self, counter: AsmRegister64, turns: i64) -> Encoding<CodeLabel> {
         let r = self.asm.code.mov(counter, turns);
         self.asm.ok(r);
         Ok(self.asm.code.create_label())
     }
 
-    fn begin(&mut self, head: &mut CodeLabel) {
+    pub(super) fn begin(&mut self, head: &mut CodeLabel) {
         let r = self.asm.code.set_label(head);
         self.asm.ok(r);
     }
 
-    fn end(&mut self, counter: AsmRegister64, head: CodeLabel) {
+    pub(super) fn end(&mut self, counter: AsmRegister64, head: CodeLabel) {
         let r = self.asm.code.dec(counter);
         self.asm.ok(r);
         let r = self.asm.code.jnz(head);

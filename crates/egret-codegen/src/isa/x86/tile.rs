@@ -11,6 +11,7 @@ use egret_machine::registers;
 use iced_x86::Register;
 use iced_x86::code_asm::{AsmRegister64, CodeLabel, ptr, r8, r9, r10, r11, rax, rbp, rbx, rcx, rsp};
 
+use super::amx;
 use super::asm::{Asm, Mem, Rm, Vr, WideIsa};
 use super::epilogue::{self, Plan, Src, Step, Table};
 
@@ -35,6 +36,16 @@ pub(super) fn encode(tile: &Tile, params: &[ParamInfo], isa: WideIsa, dots: bool
 
 /// The instructions of a tile, and the bytes of the constants behind them.
 pub(super) fn assemble(tile: &Tile, params: &[ParamInfo], isa: WideIsa) -> Encoding<(Asm, usize)> {
+    assemble_as(tile, params, isa, None)
+}
+
+/// As [`assemble`]; with a form, the reduction is AMX's.
+pub(super) fn assemble_as(
+    tile: &Tile,
+    params: &[ParamInfo],
+    isa: WideIsa,
+    form: Option<amx::Form>,
+) -> Encoding<(Asm, usize)> {
     let rows = tile.a_rows.len();
     if rows != tile.out_rows.len() || tile.epilogue.operands.iter().any(|o| o.rows.len() != rows) {
         return Err(broken("a tile whose row lists differ in length"));
@@ -65,11 +76,18 @@ pub(super) fn assemble(tile: &Tile, params: &[ParamInfo], isa: WideIsa) -> Encod
         whole,
         masked,
         frame: 0,
+        saves_rbx: false,
     };
-    let passes = e.passes();
-    e.enter(&passes)?;
+    e.saves_rbx = e.cut.is_some() || form.is_some();
+    let passes = if form.is_some() { vec![] } else { e.passes() };
+    let configs = form.as_ref().map_or_else(amx::Configs::default, |f| amx::Configs::of(&e, f));
+    let on_stack = match &form {
+        Some(form) => form.most_sums(e.vectors),
+        None => e.on_stack(&passes)?,
+    };
+    e.enter(on_stack);
     let mut constants = e.asm.code.create_label();
-    let has_constants = !table.bits.is_empty() || (isa == WideIsa::Avx2 && tail != 0);
+    let has_constants = form.is_some() || !table.bits.is_empty() || (isa == WideIsa::Avx2 && tail != 0);
     if has_constants {
         let r = e.asm.code.lea(r11, ptr(constants));
         e.asm.ok(r);
@@ -84,12 +102,17 @@ pub(super) fn assemble(tile: &Tile, params: &[ParamInfo], isa: WideIsa) -> Encod
     for pass in &passes {
         e.pass(pass)?;
     }
+    if let Some(form) = &form {
+        let slots = e.whole.slots.max(e.masked.slots);
+        e.fits(slots, isa.registers())?;
+        e.amx(form, &configs, isa.constant_bytes() * table.bits.len() as i64)?;
+    }
     e.leave();
     let r = e.asm.code.vzeroupper();
     e.asm.ok(r);
     let r = e.asm.code.ret();
     e.asm.ok(r);
-    let data = if has_constants { e.data(&mut constants, &table) } else { 0 };
+    let data = if has_constants { e.data(&mut constants, &table, configs.words()) } else { 0 };
     Ok((e.asm, data))
 }
 
@@ -138,6 +161,7 @@ pub(super) struct Encoder<'a> {
     pub masked: Plan,
     /// Bytes of the stack that are the function's, beside what it saves.
     pub frame: i32,
+    saves_rbx: bool,
 }
 
 /// `n` split evenly into the fewest ranges of at most `most`.
@@ -255,44 +279,53 @@ impl Encoder<'_> {
         let slots = self.whole.slots.max(self.masked.slots);
         let has_tail = self.tail.is_some() && pass.vectors.end == self.vectors;
         let registers = if has_tail { self.usable() } else { self.isa.registers() };
-        if slots > registers {
-            return Err(refused(format!(
-                "its epilogue holds {slots} vectors at once, and there are {registers} registers"
-            )));
-        }
+        self.fits(slots, registers)?;
         let free: Vec<Vr> = (accs..registers).map(|r| r as Vr).collect();
         let spilled = (slots - 1).saturating_sub(free.len()).min(accs - 1);
         Ok((free, spilled))
     }
 
-    /// Begin the function: a frame pointer, by which profilers find the caller, and room for the totals of a pass where the
-    /// reduction is cut, later for the accumulators that its epilogue has no registers for. Whole vectors, so that none lies across
-    /// two lines of the cache; less than a page, so that it needs no probe.
-    fn enter(&mut self, passes: &[Pass]) -> Encoding<()> {
+    fn fits(&self, slots: usize, registers: usize) -> Encoding<()> {
+        if slots <= registers {
+            return Ok(());
+        }
+        Err(refused(format!(
+            "its epilogue holds {slots} vectors at once, and there are {registers} registers"
+        )))
+    }
+
+    /// Vectors that passes keep on the stack: the totals of one where the reduction is cut, later the accumulators that its
+    /// epilogue has no registers for.
+    fn on_stack(&self, passes: &[Pass]) -> Encoding<usize> {
         let mut vectors = 0;
         for pass in passes {
             let totals = if self.cut.is_some() { pass.rows.len() * pass.vectors.len() } else { 0 };
             vectors = vectors.max(totals).max(self.spills(pass)?.1);
         }
+        Ok(vectors)
+    }
+
+    /// Begin the function: a frame pointer, by which profilers find the caller, and room for so many vectors. Whole ones, so that
+    /// none lies across two lines of the cache; less than a page, so that it needs no probe.
+    fn enter(&mut self, vectors: usize) {
         let vector = self.isa.bytes() as i32;
         self.frame = vectors as i32 * vector;
         let code = &mut self.asm.code;
         let mut results = vec![code.push(rbp), code.mov(rbp, rsp)];
-        if self.cut.is_some() {
+        if self.saves_rbx {
             results.push(code.push(rbx));
         }
         if self.frame > 0 {
             results.extend([code.sub(rsp, self.frame), code.and(rsp, -vector)]);
         }
         results.into_iter().for_each(|r| self.asm.ok(r));
-        Ok(())
     }
 
     /// The counterpart of [`Encoder::enter`].
     fn leave(&mut self) {
         let code = &mut self.asm.code;
         let mut results = vec![];
-        if self.cut.is_some() {
+        if self.saves_rbx {
             results.extend([code.lea(rsp, ptr(rbp - 8)), code.pop(rbx)]);
         } else if self.frame > 0 {
             results.push(code.mov(rsp, rbp));
@@ -302,7 +335,7 @@ impl Encoder<'_> {
     }
 
     /// Base registers of the epilogue's operands; those without one are fetched where they are used.
-    fn pin_operands(&mut self) -> Vec<Option<Register>> {
+    pub fn pin_operands(&mut self) -> Vec<Option<Register>> {
         const BASES: [AsmRegister64; 3] = [r8, r9, r10];
         let n = self.tile.epilogue.operands.len();
         let mut bases = vec![];
@@ -317,7 +350,7 @@ impl Encoder<'_> {
         bases
     }
 
-    fn one_epilogue(
+    pub fn one_epilogue(
         &mut self,
         row: usize,
         vector: usize,
@@ -463,8 +496,8 @@ impl Encoder<'_> {
         }
     }
 
-    /// What stands behind the code: AVX2's tail mask, then the constants. Gives their bytes.
-    fn data(&mut self, label: &mut CodeLabel, table: &Table) -> usize {
+    /// What stands behind the code: AVX2's tail mask, then the constants, then `rest`. Gives their bytes.
+    fn data(&mut self, label: &mut CodeLabel, table: &Table, rest: Vec<u32>) -> usize {
         let r = self.asm.code.set_label(label);
         self.asm.ok(r);
         let mut words: Vec<u32> = vec![];
@@ -474,6 +507,7 @@ impl Encoder<'_> {
         for &bits in &table.bits {
             words.extend(std::iter::repeat_n(bits, self.isa.constant_bytes() as usize / 4));
         }
+        words.extend(rest);
         // `dd` takes at most 64 bytes, and a label cannot stand before two of them at once: one item per word.
         for word in &words {
             let r = self.asm.code.dd(&[*word]);

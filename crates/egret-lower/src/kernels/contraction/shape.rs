@@ -13,6 +13,9 @@ const SECOND_KERNEL: i64 = 32;
 /// Rows of a tile whose rows are a multiple of 2 KiB apart: these share few sets of the first-level cache.
 const ALIASED_ROWS: i64 = 8;
 
+/// Rows from which on tiles of bytes are [`Machine::byte_tiles`].
+const MANY_ROWS: i64 = 16;
+
 /// Repeated rows: a batch, a group or a spatial axis of the result.
 #[derive(Clone, Debug)]
 pub struct RowAxis {
@@ -85,15 +88,28 @@ impl Rows<'_> {
 
     /// Rows of a tile of so many columns.
     pub fn most(&self, machine: &Machine, width: i64) -> i64 {
-        let aliased = self.axes.last().is_some_and(|r| r.a != 0 && r.a * self.products.size() % 2048 == 0);
-        let rows = most_rows(machine, width);
+        let rows = most_rows(self.shapes(machine), width);
+        // A tile register takes whole lines of the cache, each once.
+        let aliased = !self.in_tile_registers(machine)
+            && self.axes.last().is_some_and(|r| r.a != 0 && r.a * self.products.size() % 2048 == 0);
         if aliased { rows.min(ALIASED_ROWS) } else { rows }
+    }
+
+    /// The shapes to choose from.
+    fn shapes<'m>(&self, machine: &'m Machine) -> &'m [(usize, usize)] {
+        if self.in_tile_registers(machine) { &machine.byte_tiles } else { &machine.tiles }
+    }
+
+    /// Are these many rows of bytes, and has the machine shapes of its own for them?
+    fn in_tile_registers(&self, machine: &Machine) -> bool {
+        let rows: i64 = self.axes.iter().filter(|r| r.b == 0).map(|r| r.extent).product();
+        self.products == Products::Bytes && rows >= MANY_ROWS && !machine.byte_tiles.is_empty()
     }
 
     /// Columns of a panel for a product of so many columns: of the machine's shapes the one with the least
     /// multiply-adds, padding included, and loads. All panels are equally wide but for the last one.
     pub fn panel_width(&self, machine: &Machine, cols: i64) -> i64 {
-        let widths = machine.tiles.iter().map(|s| (s.1 as i64).min(cols).max(1));
+        let widths = self.shapes(machine).iter().map(|s| (s.1 as i64).min(cols).max(1));
         widths.min_by_key(|w| self.cost(machine, cols, *w)).unwrap_or(1)
     }
 
@@ -114,8 +130,8 @@ impl Rows<'_> {
 }
 
 /// Rows of the tallest shape that has so many columns.
-fn most_rows(machine: &Machine, width: i64) -> i64 {
-    let wide = machine.tiles.iter().filter(|s| s.1 as i64 >= width).map(|s| s.0 as i64).max();
+fn most_rows(shapes: &[(usize, usize)], width: i64) -> i64 {
+    let wide = shapes.iter().filter(|s| s.1 as i64 >= width).map(|s| s.0 as i64).max();
     wide.unwrap_or(1).max(1)
 }
 
