@@ -105,6 +105,10 @@ fn case(seed: u64, special: bool) -> Case {
             ISAS.iter().flat_map(|i| Machine::of(i.name).unwrap().tiles.clone()).collect();
         (rows, cols) = rng.pick(&tiles);
     }
+    // And of those of bytes some are as tall as tile registers take.
+    if seed % 12 == 9 && rng.chance(60) {
+        (rows, cols) = (32, 32);
+    }
     let n_axes = rng.range(1, 3);
     let extents: Vec<i64> = (0..n_axes).map(|_| rng.pick(&[1, 2, 3, 4, 5, 8, 9, 17])).collect();
     let steps: i64 = extents.iter().product();

@@ -146,6 +146,10 @@ mod tests {
 
     /// The width of panels, the rows of the first and of the last tile, for `rows` of `k` elements each.
     fn chosen(target: &str, rows: &[i64], k: i64, cols: i64) -> (i64, i64) {
+        chosen_of(Products::Floats, target, rows, k, cols)
+    }
+
+    fn chosen_of(products: Products, target: &str, rows: &[i64], k: i64, cols: i64) -> (i64, i64) {
         let dims: Vec<i64> = rows.iter().copied().chain([cols]).collect();
         let out = Destination::dense(Arg { buffer: BufferId(0), offset: 0 }, &dims);
         let expr = Expr::anchor(dims, DType::F32);
@@ -159,7 +163,7 @@ mod tests {
                 RowAxis { extent, a, b: 0, axis, scale: 1 }
             })
             .collect();
-        let rows = Rows { axes: &axes, out: &out, expr: &expr, products: Products::Floats };
+        let rows = Rows { axes: &axes, out: &out, expr: &expr, products };
         let machine = Machine::of(target).unwrap();
         let width = rows.panel_width(machine, cols);
         let tiling = rows.tiling(machine, width);
@@ -194,6 +198,15 @@ mod tests {
             assert_eq!(chosen(AVX512, &[rows], 100, 192), (width, rows));
         }
         assert_eq!(chosen(SSE, &[1], 100, 64), (32, 1));
+    }
+
+    #[test]
+    fn many_rows_of_bytes_fill_tile_registers() {
+        const AMX: &str = "x86-64-v4-amx";
+        let bytes = |target: &str, rows: i64| chosen_of(Products::Bytes, target, &[rows], 512, 384);
+        assert_eq!([bytes(AMX, 400), bytes(AMX, 20), bytes(AMX, 4)], [(32, 31), (32, 20), (64, 4)]);
+        assert_eq!(bytes("x86-64-v4-vnni", 400).0, 48);
+        assert_eq!(chosen(AMX, &[400], 512, 384), chosen(AVX512, &[400], 512, 384));
     }
 
     /// Rows of 7 pixels fill a tile of 14, and not one of 9.
