@@ -12,7 +12,7 @@ use iced_x86::{Code, Instruction, MemoryOperand, Register};
 
 use super::super::{Encoded, Encoding, broken};
 use super::asm::{Mem, Vr, WideIsa};
-use super::tile::{self, Encoder, displacement, split};
+use super::tile::{self, Encoder, WholeTile, displacement, split};
 
 /// Rows of a tile register.
 const ROWS: usize = 16;
@@ -81,7 +81,7 @@ pub(super) fn encode(tile: &Tile, params: &[ParamInfo]) -> Encoding {
 
 /// Encode a tile by AMX.
 pub(super) fn encode_as(tile: &Tile, params: &[ParamInfo], form: Form) -> Encoding {
-    let (asm, data) = tile::assemble_as(tile, params, WideIsa::Avx512, Some(form))?;
+    let (asm, data) = tile::assemble_as(tile, params, WideIsa::Avx512, Some(&form))?;
     let bytes = asm.finish()?;
     Ok(Encoded { code: bytes.len() - data, bytes, calls: vec![] })
 }
@@ -130,15 +130,22 @@ impl Form {
     }
 
     /// Two runs of rows by two vectors each.
-    pub fn passes(&self, vectors: usize) -> Vec<(Range<usize>, Range<usize>)> {
+    fn passes(&self, vectors: usize) -> Vec<(Range<usize>, Range<usize>)> {
         let columns = split(vectors, 2);
         let of = |runs: Range<usize>| columns.iter().map(move |v| (runs.clone(), v.clone()));
         split(self.runs.len(), 2).into_iter().flat_map(of).collect()
     }
 
-    /// Vectors of sums that are on the stack at once, at most: those of a run.
-    pub fn most_sums(&self, vectors: usize) -> usize {
-        self.runs.iter().map(Range::len).max().unwrap_or(0) * vectors.min(2)
+    /// Those of all passes, each once.
+    fn shapes(&self, e: &Encoder<'_>) -> Vec<Shape> {
+        let mut shapes = vec![];
+        for (runs, vectors) in self.passes(e.vectors) {
+            let shape = self.shape(e, &runs, &vectors);
+            if !shapes.contains(&shape) {
+                shapes.push(shape);
+            }
+        }
+        shapes
     }
 
     /// The tile registers of a pass.
@@ -152,28 +159,18 @@ impl Form {
     }
 }
 
-/// The configurations that stand behind a tile's code.
-#[derive(Debug, Default)]
-pub(super) struct Configs {
-    shapes: Vec<Shape>,
-}
-
-impl Configs {
-    /// Those of all passes, each once.
-    pub fn of(e: &Encoder<'_>, form: &Form) -> Configs {
-        let mut shapes = vec![];
-        for (runs, vectors) in form.passes(e.vectors) {
-            let shape = form.shape(e, &runs, &vectors);
-            if !shapes.contains(&shape) {
-                shapes.push(shape);
-            }
-        }
-        Configs { shapes }
+impl WholeTile for Form {
+    /// The sums of a run.
+    fn on_stack(&self, e: &Encoder<'_>) -> usize {
+        self.runs.iter().map(Range::len).max().unwrap_or(0) * e.vectors.min(2)
     }
 
-    /// What stands behind the other constants.
-    pub fn words(&self) -> Vec<u32> {
-        self.shapes.iter().flat_map(Shape::words).collect()
+    fn words(&self, e: &Encoder<'_>) -> Vec<u32> {
+        self.shapes(e).iter().flat_map(Shape::words).collect()
+    }
+
+    fn emit(&self, e: &mut Encoder<'_>, words_at: i64) -> Encoding<()> {
+        e.amx(self, words_at)
     }
 }
 
@@ -188,12 +185,13 @@ fn rows_at(base: Register, stride: AsmRegister64, disp: i64) -> MemoryOperand {
 }
 
 impl Encoder<'_> {
-    /// The whole tile; configurations begin at `configs_at` behind the constants' begin.
-    pub(super) fn amx(&mut self, form: &Form, configs: &Configs, configs_at: i64) -> Encoding<()> {
+    /// The whole tile; configurations begin at `configs_at` behind where the constants begin.
+    fn amx(&mut self, form: &Form, configs_at: i64) -> Encoding<()> {
+        let shapes = form.shapes(self);
         let mut current = None;
         for (runs, vectors) in form.passes(self.vectors) {
             let shape = form.shape(self, &runs, &vectors);
-            let index = configs.shapes.iter().position(|s| *s == shape);
+            let index = shapes.iter().position(|s| *s == shape);
             let index = index.ok_or_else(|| broken("a pass without a configuration"))?;
             if current != Some(index) {
                 let config = Mem::at(Register::R11, configs_at + 64 * index as i64);

@@ -11,7 +11,6 @@ use egret_machine::registers;
 use iced_x86::Register;
 use iced_x86::code_asm::{AsmRegister64, CodeLabel, ptr, r8, r9, r10, r11, rax, rbp, rbx, rcx, rsp};
 
-use super::amx;
 use super::asm::{Asm, Mem, Rm, Vr, WideIsa};
 use super::epilogue::{self, Plan, Src, Step, Table};
 
@@ -39,12 +38,22 @@ pub(super) fn assemble(tile: &Tile, params: &[ParamInfo], isa: WideIsa) -> Encod
     assemble_as(tile, params, isa, None)
 }
 
-/// As [`assemble`]; with a form, the reduction is AMX's.
+/// Another way to compute a tile, epilogue included, than in passes of sums in vector registers.
+pub(super) trait WholeTile {
+    /// Vectors that it keeps on the stack.
+    fn on_stack(&self, e: &Encoder<'_>) -> usize;
+    /// Words that it reads behind the other constants.
+    fn words(&self, e: &Encoder<'_>) -> Vec<u32>;
+    /// Its code; its words begin at `words_at` behind where the constants begin.
+    fn emit(&self, e: &mut Encoder<'_>, words_at: i64) -> Encoding<()>;
+}
+
+/// As [`assemble`], in another way if there is one.
 pub(super) fn assemble_as(
     tile: &Tile,
     params: &[ParamInfo],
     isa: WideIsa,
-    form: Option<amx::Form>,
+    other: Option<&dyn WholeTile>,
 ) -> Encoding<(Asm, usize)> {
     let rows = tile.a_rows.len();
     if rows != tile.out_rows.len() || tile.epilogue.operands.iter().any(|o| o.rows.len() != rows) {
@@ -78,16 +87,16 @@ pub(super) fn assemble_as(
         frame: 0,
         saves_rbx: false,
     };
-    e.saves_rbx = e.cut.is_some() || form.is_some();
-    let passes = if form.is_some() { vec![] } else { e.passes() };
-    let configs = form.as_ref().map_or_else(amx::Configs::default, |f| amx::Configs::of(&e, f));
-    let on_stack = match &form {
-        Some(form) => form.most_sums(e.vectors),
+    e.saves_rbx = e.cut.is_some() || other.is_some();
+    let passes = if other.is_some() { vec![] } else { e.passes() };
+    let words = other.map_or_else(Vec::new, |o| o.words(&e));
+    let on_stack = match other {
+        Some(other) => other.on_stack(&e),
         None => e.on_stack(&passes)?,
     };
     e.enter(on_stack);
     let mut constants = e.asm.code.create_label();
-    let has_constants = form.is_some() || !table.bits.is_empty() || (isa == WideIsa::Avx2 && tail != 0);
+    let has_constants = !words.is_empty() || !table.bits.is_empty() || (isa == WideIsa::Avx2 && tail != 0);
     if has_constants {
         let r = e.asm.code.lea(r11, ptr(constants));
         e.asm.ok(r);
@@ -102,17 +111,17 @@ pub(super) fn assemble_as(
     for pass in &passes {
         e.pass(pass)?;
     }
-    if let Some(form) = &form {
+    if let Some(other) = other {
         let slots = e.whole.slots.max(e.masked.slots);
         e.fits(slots, isa.registers())?;
-        e.amx(form, &configs, isa.constant_bytes() * table.bits.len() as i64)?;
+        other.emit(&mut e, isa.constant_bytes() * table.bits.len() as i64)?;
     }
     e.leave();
     let r = e.asm.code.vzeroupper();
     e.asm.ok(r);
     let r = e.asm.code.ret();
     e.asm.ok(r);
-    let data = if has_constants { e.data(&mut constants, &table, configs.words()) } else { 0 };
+    let data = if has_constants { e.data(&mut constants, &table, words) } else { 0 };
     Ok((e.asm, data))
 }
 
