@@ -138,6 +138,9 @@ fn amx_is_taken_where_it_pays() {
 #[test]
 #[ignore = "a measurement"]
 fn rate() {
+    // This also asks for the tile registers.
+    let native = Target::native().unwrap();
+    assert!(super::V4_AMX.features.iter().all(|f| native.has(*f)), "this machine has no AMX");
     for (rows, steps) in
         [(16, 8), (16, 16), (32, 8), (32, 16), (16, 32), (32, 32), (16, 96), (32, 96), (32, 384)]
     {
