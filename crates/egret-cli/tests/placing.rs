@@ -78,7 +78,8 @@ fn killed_half_way_no_file_is_partial() {
             }
         }
     }
-    // What killed compilations staged goes with the next.
+    // What killed compilations staged goes with the next, also where there was no time for a lock.
+    std::fs::create_dir_all(Path::new(&whole).join(".egret-early")).expect("a folder");
     std::fs::create_dir_all(Path::new(&whole).join(".egret-dead/files")).expect("a folder");
     std::fs::write(Path::new(&whole).join(".egret-dead/lock"), "").expect("a file");
     works(&["compile", &model("simple_cnn"), "--name", "m", "--out-dir", &whole]);

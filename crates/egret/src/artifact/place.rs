@@ -210,12 +210,15 @@ impl Write for Hashed {
 /// Remove the staging folders of compilations that were killed: those whose lock nobody holds.
 pub(super) fn sweep(dir: &Path) {
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        let stale = entry.file_name().to_string_lossy().starts_with(PREFIX).then(|| entry.path());
-        let Some((folder, lock)) = stale.and_then(|p| File::open(p.join(LOCK)).ok().map(|f| (p, f))) else {
+        if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
             continue;
-        };
-        if lock.try_lock().is_ok() {
-            let _ = std::fs::remove_dir_all(folder);
+        }
+        let folder = entry.path();
+        match File::open(folder.join(LOCK)) {
+            Ok(lock) if lock.try_lock().is_ok() => drop(std::fs::remove_dir_all(folder)),
+            Ok(_) => {}
+            // Killed before its lock was made; one that is about to make it makes another folder.
+            Err(_) => drop(std::fs::remove_dir(folder)),
         }
     }
 }
