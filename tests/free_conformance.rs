@@ -9,6 +9,7 @@ use egret::frontend::ModelFile;
 use egret::ir::{Graph, Tensor, Value, interp};
 use egret::suite::{capture_panics, guarded};
 use egret::{Error, ErrorKind, Options};
+use egret_runtime::abi;
 use egret_workspace::guarded::Compiled;
 use egret_workspace::{conformance, root};
 use std::collections::BTreeMap;
@@ -54,7 +55,16 @@ fn hold(case: &Case, options: &Options) -> Result<Option<usize>, Error> {
     for size in [2, 5, 1] {
         let inputs = resized(&graph, &inputs, size);
         let fails = |what: String| Error::differs(format!("at the size {size}: {what}"));
-        let want = interp::run(&graph, &inputs).map_err(|e| fails(e.to_string()))?;
+        let want = match interp::run(&graph, &inputs) {
+            Ok(want) => want,
+            // A slice that another size leaves no room for: the run has no plan then.
+            Err(e) if compiled.plan_code(&inputs) == abi::Code::Sizes.value(0, 0) => {
+                assert!(!e.to_string().is_empty());
+                right += 1;
+                continue;
+            }
+            Err(e) => return Err(fails(e.to_string())),
+        };
         let (code, have) = compiled.run_both(&inputs).map_err(fails)?;
         if code != 0 {
             return Err(fails(format!("returns {code}")));
@@ -105,5 +115,5 @@ fn cases_are_right_at_other_sizes() {
     failures.iter().for_each(|f| println!("{f}"));
     println!("{} cases, {compiled} compiled with a free first dim: {runs} runs right", all.len());
     assert!(failures.is_empty(), "{} cases", failures.len());
-    assert!(compiled >= 1400 && runs == 3 * compiled, "{compiled} compiled, {runs} runs");
+    assert!(compiled >= 1600 && runs == 3 * compiled, "{compiled} compiled, {runs} runs");
 }

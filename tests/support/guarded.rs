@@ -175,12 +175,27 @@ impl Compiled {
         (value, room.iter().map(|r| r.bytes().to_vec()).collect())
     }
 
-    /// Bytes of the arena, and dims of the outputs, for inputs of these dims.
-    fn needs(&self, dims: &[Vec<i64>], outputs: &[abi::Port]) -> (usize, Vec<Vec<i64>>) {
+    /// What the model says of the sizes of inputs of these dims: 0, or why there is no plan for them.
+    pub fn plan_code(&self, inputs: &[Value]) -> i32 {
+        let tensors = inputs.iter().filter_map(Value::as_tensor);
+        let dims: Vec<Vec<i64>> = tensors.map(|t| t.shape().iter().map(|&d| d as i64).collect()).collect();
+        let mut plan = abi::Plan { arena_bytes: 0, outputs: ptr::null(), n_outputs: 0, reserved: 0 };
+        let values = self.symbols(&dims);
+        // SAFETY: as many values as there are symbols.
+        unsafe { (self.code.plan())(values.as_ptr(), values.len(), &mut plan) }
+    }
+
+    /// The values of the symbols.
+    fn symbols(&self, dims: &[Vec<i64>]) -> Vec<i64> {
         let info = self.code.info();
         // SAFETY: an info's symbols are `n_symbols`.
         let symbols = unsafe { slice(info.symbols, info.n_symbols as usize) };
-        let values: Vec<i64> = symbols.iter().map(|s| dims[s.input as usize][s.axis as usize]).collect();
+        symbols.iter().map(|s| dims[s.input as usize][s.axis as usize]).collect()
+    }
+
+    /// Bytes of the arena, and dims of the outputs, for inputs of these dims.
+    fn needs(&self, dims: &[Vec<i64>], outputs: &[abi::Port]) -> (usize, Vec<Vec<i64>>) {
+        let values = self.symbols(dims);
         let mut plan = abi::Plan { arena_bytes: 0, outputs: ptr::null(), n_outputs: 0, reserved: 0 };
         // SAFETY: as many values as there are symbols.
         let code = unsafe { (self.code.plan())(values.as_ptr(), values.len(), &mut plan) };
