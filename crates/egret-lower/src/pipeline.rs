@@ -161,7 +161,7 @@ fn several<'g>(ctx: &mut Ctx<'g>, blocks: &'g [Block], group: &FusionGroup) -> R
         ctx.place(v)?;
     }
     for (block, group) in blocks {
-        ctx.at_once(&block.graph, block.step, |ctx| kernels::lower(ctx, group));
+        ctx.at_once(&block.graph, block.step, |ctx| kernels::lower(ctx, group))?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A compiled model in memory: its four symbols, safe to call.
+//! A compiled model in memory: its five symbols, safe to call.
 
 use crate::abi::{self, Code};
 use crate::arena::AlignedBytes;
@@ -198,7 +198,8 @@ impl Model {
             let mut dims = vec![0; port.dims.len()];
             // SAFETY: as above, and there is room for all dims of this output. An output without any has nothing written.
             let code = unsafe {
-                let to = if dims.is_empty() { [0].as_mut_ptr() } else { dims.as_mut_ptr() };
+                // Of an empty list it is dangling, and nothing is written there.
+                let to = dims.as_mut_ptr();
                 (self.symbols.shape)(values.as_ptr(), values.len(), i as u64, to)
             };
             self.check(code, &[])?;

@@ -1,4 +1,4 @@
-//! The functions of the C ABI: `plan`, `bind` and `run`.
+//! The functions of the C ABI: `plan`, `shape`, `bind` and `run`.
 
 use cranelift::prelude::*;
 use cranelift_module::{DataId, FuncId, Linkage, Module};

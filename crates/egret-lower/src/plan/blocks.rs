@@ -52,6 +52,10 @@ pub fn plan(of_one: &Graph, units: &Units, options: &LowerOptions) -> Vec<Block>
 /// How many units a group has whose kernels are to work on several.
 fn wanted<'u>(of_one: &Graph, units: &'u Units, group: &FusionGroup) -> Option<&'u Count> {
     let count = units.of(group.result).filter(|_| !units.is_open(group.root))?;
+    // A symbol that counts twice makes more units than it says.
+    if count.windows(2).any(|pair| pair[0] == pair[1]) {
+        return None;
+    }
     let elements = |v: ValueId| -> i64 {
         of_one.tensor_ty(v).const_len().and_then(|n| i64::try_from(n).ok()).unwrap_or(i64::MAX)
     };

@@ -232,7 +232,9 @@ impl Planner<'_> {
         }
         let varies = operands.iter().any(|v| self.units.counts.contains_key(v));
         let all = |v: ValueId| self.shape(v).iter().fold(Dim::constant(1), |all, d| all * d.clone());
-        if node.op == Op::Reshape && all(node.operand(0)) == all(node.results[0]) {
+        // What is the same in every unit is not the same along a dim that no longer counts units.
+        let units = varies || !matches!(results.first(), Some(Form::Open(_)));
+        if node.op == Op::Reshape && units && all(node.operand(0)) == all(node.results[0]) {
             // The same elements in the same order, whatever the dims are called.
             if let (true, Some(count)) = (varies, self.units.count(self.shape(node.results[0]))) {
                 self.units.counts.insert(node.results[0], count);

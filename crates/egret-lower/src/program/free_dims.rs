@@ -30,6 +30,13 @@ impl<'g> Ctx<'g> {
             .ok_or_else(|| Unsupported::new(format!("has the dim {dim}, which is no product of free dims")))
     }
 
+    /// So many rows, or none where a row has no element.
+    pub fn rows_of_some(&mut self, rows: Extent, inner: Extent) -> Result<Extent, Unsupported> {
+        let some = self.sizes.op(SizeOp::Min, inner, Extent::Const(1));
+        let tasks = some.and_then(|some| self.sizes.op(SizeOp::Mul, rows, some));
+        tasks.ok_or_else(|| Unsupported::new("has more rows than can be counted"))
+    }
+
     /// Holds every run to `start + len` being at most `limit`: sizes for which it is not have no value.
     pub fn within_limit(&mut self, start: &Dim, len: &Dim, limit: &Dim) -> Result<(), Unsupported> {
         if start.as_const() == Some(0) && len == limit {
@@ -118,32 +125,35 @@ impl<'g> Ctx<'g> {
         graph: &'g Graph,
         step: usize,
         lower: impl FnOnce(&mut Self) -> Result<(), Unsupported>,
-    ) {
-        let Some(whole) = self.repeat else { return };
+    ) -> Result<(), Unsupported> {
+        let Some(whole) = self.repeat else { return Ok(()) };
         let mut op = |op, a, b| self.sizes.op(op, a, b);
         let (many, left) = (Extent::Const(step as i64), Extent::Size(whole.runs));
         let runs = op(SizeOp::FloorDiv, left, many);
         let done = runs.and_then(|runs| op(SizeOp::Mul, runs, many));
         let first = done.and_then(|done| op(SizeOp::Add, whole.first, done));
         let rest = done.and_then(|done| op(SizeOp::Sub, left, done));
-        let (Some(runs), Some(first), Some(rest)) = (runs, first, rest) else { return };
+        let (Some(runs), Some(first), Some(rest)) = (runs, first, rest) else { return Ok(()) };
         let runs = self.sizes.named(runs);
-        let (calls, buffers) = (self.program.calls.len(), self.program.buffers.len());
-        let (in_place, guards) = (self.in_place.len(), self.program.guards.len());
+        let (calls, guards) = (self.program.calls.len(), self.program.guards.len());
+        let in_place = self.in_place.len();
         let of_one = std::mem::replace(&mut self.graph, graph);
         self.repeat = Some(Repeat { runs, step, ..whole });
         let lowered = lower(self);
         self.graph = of_one;
         self.repeat = Some(Repeat { first, runs: self.sizes.named(rest), step: 1 });
-        if lowered.is_err() {
+        if let Err(e) = &lowered {
             self.program.calls.truncate(calls);
             self.program.guards.truncate(guards);
             self.worked.truncate(calls);
             self.in_place.truncate(in_place);
             // What was packed for it stays, and its buffers: nobody names them.
-            debug_assert!(self.program.buffers.len() >= buffers);
             self.repeat = Some(whole);
+            if e.bug {
+                return lowered;
+            }
         }
+        Ok(())
     }
 
     /// How many units an output has for its caller.

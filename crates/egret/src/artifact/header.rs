@@ -117,8 +117,10 @@ fn typed_call(out: &mut String, program: &Program, upper: &str) {
             let mut shape = format!("{m}_info.{table}[{i}].dims");
             if is_free(p) {
                 shape = format!("{what}{i}_dims");
-                for (axis, dim) in dims_by(program, p, &symbol).iter().enumerate() {
-                    let _ = writeln!(body, "    {shape}[{axis}] = {dim};");
+                // Unsigned numbers wrap where a caller's would overflow; the run then refuses them.
+                let unsigned = |i: usize| format!("(uint64_t){}", symbol(i));
+                for (axis, dim) in dims_by(program, p, &unsigned).iter().enumerate() {
+                    let _ = writeln!(body, "    {shape}[{axis}] = (int64_t)({dim});");
                 }
             }
             let _ = writeln!(

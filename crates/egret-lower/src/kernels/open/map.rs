@@ -75,6 +75,12 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     }
     let expr = Expr { dims: vec![], operands: values.iter().map(operand).collect(), terms };
     let mut w = Writer::new(ctx, &format!("{}_any", node.op.name()));
+    // A move along a dim of which one element is kept would go on behind it.
+    if matches!(node.op, Op::Slice | Op::Transpose)
+        && values.iter().zip(&stored).any(|(&v, s)| *s != shape(v))
+    {
+        return Err(Unsupported::new("moves a value that is the same in every unit"));
+    }
     if node.op == Op::Slice {
         let steps = node.attrs.ints("steps").iter();
         let axes = node.attrs.dims("starts").iter().zip(&out).zip(&stored[0]).zip(steps);
@@ -91,7 +97,8 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     let to = w.value(result, Access::Write)?;
     let one = Dim::constant(1);
     let (inner, outer) = out.split_last().unwrap_or((&one, &[]));
-    let inner = w.dim(inner)?;
+    let row = inner;
+    let inner = w.dim(row)?;
     let extents = w.dims(outer)?;
     let ends = |r: &Read, stride: i64| r.strides.last().is_none_or(|s| s.as_const() == Some(stride));
     let neighbours = reads.iter().all(|r| ends(r, 0) || ends(r, 1));
@@ -139,5 +146,5 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
         }
     });
     failed?;
-    w.finish(outer)
+    w.finish(outer, row)
 }

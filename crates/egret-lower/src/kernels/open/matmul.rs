@@ -30,7 +30,8 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     let mut w = Writer::new(ctx, "matmul_any");
     let (pa, pb) = (w.value(a, Access::Read)?, w.value(b, Access::Read)?);
     let to = w.value(result, Access::Write)?;
-    let (depth, columns) = (w.dim(depth)?, w.dim(columns)?);
+    let line = columns;
+    let (depth, columns) = (w.dim(depth)?, w.dim(line)?);
     let tasks = &out[..out.len() - 1];
     let extents = w.dims(tasks)?;
     let (a_batch, b_batch) = (w.dims(&a_batch)?, w.dims(&b_batch)?);
@@ -78,5 +79,5 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
         let j = k.add(whole, j);
         sums(k, j, lanes, 1);
     });
-    w.finish(tasks)
+    w.finish(tasks, line)
 }

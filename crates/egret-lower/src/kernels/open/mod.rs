@@ -34,7 +34,17 @@ pub fn takes(graph: &Graph, n: NodeId) -> bool {
             tensor(node.operand(0)).is_some_and(|t| t.shape[axis].as_const().is_some())
         }
         Op::Iota => true,
-        Op::Concat | Op::Shape => true,
+        // Dims that only may be equal are not: the first operand's rows would be written by all.
+        Op::Concat => {
+            let shape = |v: ValueId| tensor(v).map_or(vec![], |t| t.shape.to_vec());
+            let (axis, out) = (node.attrs.index("axis"), shape(node.results[0]));
+            let fits = |v: &ValueId| {
+                let own = shape(*v);
+                (0..out.len()).all(|a| a == axis || own[a] == out[a])
+            };
+            node.operands.iter().flatten().all(fits)
+        }
+        Op::Shape => true,
         _ => false,
     }
 }
@@ -105,9 +115,10 @@ impl<'c, 'g> Writer<'c, 'g> {
         dims.iter().map(|d| self.dim(d)).collect()
     }
 
-    /// Adds the call, of as many tasks as these dims make.
-    fn finish(self, rows: &[Dim]) -> Result<(), Unsupported> {
-        let tasks = self.ctx.extent(&volume(rows))?;
+    /// Adds the call, of as many tasks as these dims make; none where a row, of `inner` elements, has none.
+    fn finish(self, rows: &[Dim], inner: &Dim) -> Result<(), Unsupported> {
+        let (rows, inner) = (self.ctx.extent(&volume(rows))?, self.ctx.extent(inner)?);
+        let tasks = self.ctx.rows_of_some(rows, inner)?;
         let mut kernel = self.k.finish();
         kernel.tasks = tasks.as_const().unwrap_or(1).max(1);
         if tasks == Extent::Const(0) {

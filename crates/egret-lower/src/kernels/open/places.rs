@@ -30,7 +30,7 @@ pub fn concat(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported
         let (a, b) = (k.mul(task, run), k.mul(task, step));
         let b = k.add(b, first);
         copy(k, (from, a), (to, b), run);
-        w.finish(&shape[..axis])?;
+        w.finish(&shape[..axis], &volume(&shape[axis..]))?;
         start = start + shape[axis].clone();
     }
     Ok(())
@@ -61,7 +61,7 @@ pub fn gather(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported
     let row = k.affine(&[(outer, extent), (index, 1)], 0);
     let (a, b) = (k.mul(row, run), k.mul(task, run));
     copy(k, (from, a), (to, b), run);
-    w.finish(&[&shape[..axis], &picks].concat())
+    w.finish(&[&shape[..axis], &picks].concat(), &volume(&shape[axis + 1..]))
 }
 
 /// `iota`: the index along an axis.
@@ -73,7 +73,8 @@ pub fn iota(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported> 
     let mut w = Writer::new(ctx, "iota_any");
     let to = w.value(result, Access::Write)?;
     let extents = w.dims(outer)?;
-    let inner = w.dim(inner)?;
+    let line = inner;
+    let inner = w.dim(line)?;
     let k = &mut w.k;
     let at = indices(k, &extents);
     let task = k.task();
@@ -85,7 +86,7 @@ pub fn iota(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported> 
         let at = k.add(row, i);
         k.store(to, at, value);
     });
-    w.finish(outer)
+    w.finish(outer, line)
 }
 
 /// `shape`: the dims of its operand.
@@ -98,7 +99,7 @@ pub fn shape(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
         let at = w.k.int(i as i64);
         w.k.store(to, at, v);
     }
-    w.finish(&[])
+    w.finish(&[], &Dim::constant(1))
 }
 
 impl Writer<'_, '_> {

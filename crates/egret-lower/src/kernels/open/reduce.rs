@@ -90,5 +90,7 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
         let task = k.task();
         k.store(to, task, value);
     }
-    w.finish(&tasks)
+    // Elements that nothing is reduced to are written all the same.
+    let row = if columns { shape[last].clone() } else { Dim::constant(1) };
+    w.finish(&tasks, &row)
 }

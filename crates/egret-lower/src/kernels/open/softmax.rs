@@ -69,5 +69,5 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
         k.store(to, at, share);
     });
     let rows: Vec<Dim> = rows.to_vec();
-    w.finish(&rows)
+    w.finish(&rows, last)
 }
