@@ -125,14 +125,7 @@ fn compiled_is_interpreted_at_any_size() {
     let program = sample();
     assert_text(&program, "sized");
     let code = jit(&program, &Options::native().unwrap()).unwrap();
-    let env = abi::Env {
-        ctx: ptr::null_mut(),
-        parallel: Some(backwards),
-        profile_ctx: ptr::null_mut(),
-        profile: None,
-        threads: 3,
-        reserved: 0,
-    };
+    let env = on_threads(3);
     for n in [0, 1, 3, 4, 5, 8, 23, 200] {
         let given = inputs(n, 7);
         let given: Vec<&[u8]> = given.iter().map(Vec::as_slice).collect();
@@ -159,14 +152,7 @@ fn a_run_that_fails_says_where() {
     let given: Vec<&[u8]> = given.iter().map(Vec::as_slice).collect();
     let (dims, outs) = ([vec![5, 5, 7], vec![]], [vec![5, 5, 7], vec![3]]);
     let needed = plan(&code, 5).unwrap().0;
-    let env = abi::Env {
-        ctx: ptr::null_mut(),
-        parallel: Some(backwards),
-        profile_ctx: ptr::null_mut(),
-        profile: None,
-        threads: 2,
-        reserved: 0,
-    };
+    let env = on_threads(2);
     for env in [ptr::null(), &raw const env] {
         let (status, _, arena) = run_sized(&code, &program, &given, (&dims, &outs, needed), env);
         assert_eq!(status, Code::Index.value(2, 0));

@@ -83,6 +83,18 @@ pub unsafe extern "C" fn backwards(ctx: *mut c_void, body: abi::ParallelBody, ar
     }
 }
 
+/// An environment of so many threads, which run chunks [`backwards`].
+pub fn on_threads(threads: u32) -> abi::Env {
+    abi::Env {
+        ctx: ptr::null_mut(),
+        parallel: Some(backwards),
+        profile_ctx: ptr::null_mut(),
+        profile: None,
+        threads,
+        reserved: 0,
+    }
+}
+
 pub fn bind(code: &Jit) -> abi::Weights {
     let mut weights = abi::Weights { data: ptr::null(), len: 0, check: 0 };
     // SAFETY: valid pointers.
@@ -195,14 +207,7 @@ pub fn assert_law(program: &Program, inputs: &[&[u8]], options: &Options, what: 
 
 fn assert_runs_to(program: &Program, inputs: &[&[u8]], options: &Options, want: &[Vec<u8>], what: &str) {
     let code = jit(program, options).unwrap_or_else(|e| panic!("{what}: {e}"));
-    let env = abi::Env {
-        ctx: ptr::null_mut(),
-        parallel: Some(backwards),
-        profile_ctx: ptr::null_mut(),
-        profile: None,
-        threads: 2,
-        reserved: 0,
-    };
+    let env = on_threads(2);
     for env in [ptr::null(), &raw const env] {
         let have = run_jit(&code, program, inputs, env);
         for (o, port) in program.outputs.iter().enumerate() {

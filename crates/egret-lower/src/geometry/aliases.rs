@@ -41,6 +41,16 @@ pub fn alias(graph: &Graph, node: NodeId) -> Option<(ValueId, usize)> {
     }
 }
 
+/// The value whose memory a value is in, and the element there.
+pub fn root(graph: &Graph, v: ValueId) -> (ValueId, usize) {
+    let (mut v, mut offset) = (v, 0);
+    while let Some((x, at)) = graph.producer(v).and_then(|n| alias(graph, n)) {
+        v = x;
+        offset += at;
+    }
+    (v, offset)
+}
+
 fn is_zero_pad(n: &egret_ir::Node) -> bool {
     ["low", "high"].iter().all(|a| n.attrs.const_dims(a).is_some_and(|d| d.iter().all(|&p| p == 0)))
 }

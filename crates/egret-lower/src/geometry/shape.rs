@@ -1,6 +1,6 @@
 //! Dims and strides of values.
 
-use egret_ir::{Graph, TensorType, ValueId};
+use egret_ir::{Dim, Graph, TensorType, ValueId};
 
 /// Dims of a tensor.
 ///
@@ -28,6 +28,16 @@ pub fn strides(dims: &[i64]) -> Vec<i64> {
         out[i - 1] = out[i] * dims[i].max(1);
     }
     out
+}
+
+/// Number of elements of dims that may be free.
+pub fn volume(dims: &[Dim]) -> Dim {
+    dims.iter().cloned().fold(Dim::constant(1), |n, d| n * d)
+}
+
+/// Row-major strides of dims that may be free.
+pub fn free_strides(dims: &[Dim]) -> Vec<Dim> {
+    (0..dims.len()).map(|i| volume(&dims[i + 1..])).collect()
 }
 
 /// (outer, axis, inner) extents around an axis.

@@ -2,7 +2,7 @@
 //! lowered for [`STEPS`] of them, and the kernels for one do the rest.
 
 use crate::LowerOptions;
-use crate::geometry::aliases::alias;
+use crate::geometry::aliases::root;
 use crate::plan::fusion::{self, FusionGroup};
 use crate::plan::units::{Count, Units};
 use egret_ir::{Graph, NodeId, Op, ValueId};
@@ -98,14 +98,4 @@ impl Block {
         });
         (same && stand).then_some(own)
     }
-}
-
-/// The value whose memory a value is in, and the element there.
-fn root(graph: &Graph, mut v: ValueId) -> (ValueId, usize) {
-    let mut offset = 0;
-    while let Some((x, at)) = graph.producer(v).and_then(|n| alias(graph, n)) {
-        v = x;
-        offset += at;
-    }
-    (v, offset)
 }

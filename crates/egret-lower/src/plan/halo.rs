@@ -5,7 +5,7 @@
 //! producer writes it between the zeros (and clears them in the same kernel), all others read it with the
 //! strides of the larger buffer. Where that cannot be, the convolution copies its input.
 
-use crate::geometry::aliases::alias;
+use crate::geometry::aliases::root;
 use crate::geometry::conv::ConvShape;
 use crate::geometry::halo::Halo;
 use crate::geometry::shape::dims;
@@ -13,14 +13,6 @@ use crate::geometry::size;
 use crate::plan::fusion::FusionGroup;
 use egret_ir::{DType, Graph, Op, ValueId};
 use std::collections::BTreeMap;
-
-/// The value whose memory a value is in.
-fn root(graph: &Graph, mut v: ValueId) -> ValueId {
-    while let Some((x, _)) = graph.producer(v).and_then(|n| alias(graph, n)) {
-        v = x;
-    }
-    v
-}
 
 /// The convolution with channels last that a group computes, if register tiles or the depthwise kernel can.
 fn window(graph: &Graph, group: &FusionGroup) -> Option<ConvShape> {
@@ -49,7 +41,7 @@ pub fn plan(graph: &Graph, groups: &mut [FusionGroup]) -> BTreeMap<ValueId, Halo
         }
     }
     for &v in graph.outputs() {
-        halos.remove(&root(graph, v));
+        halos.remove(&root(graph, v).0);
     }
     for group in groups.iter() {
         let shape = window(graph, group);
@@ -57,17 +49,17 @@ pub fn plan(graph: &Graph, groups: &mut [FusionGroup]) -> BTreeMap<ValueId, Halo
         for (i, &v) in operands.iter().enumerate().filter_map(|(i, v)| Some((i, v.as_ref()?))) {
             match (&shape, halos.get_mut(&v)) {
                 (Some(shape), Some(halo)) if i == 0 => halo.widen(&shape.wants()),
-                _ => drop(halos.remove(&root(graph, v))),
+                _ => drop(halos.remove(&root(graph, v).0)),
             }
         }
         let knows = group.anchor.is_none() || shape.is_some();
         for o in &group.expr.operands {
             if !knows || dims(graph, o.value) != group.expr.dims || !o.access.is_dense(&group.expr.dims) {
-                halos.remove(&root(graph, o.value));
+                halos.remove(&root(graph, o.value).0);
             }
         }
         for o in group.prologue.iter().flat_map(|p| &p.operands) {
-            halos.remove(&root(graph, o.value));
+            halos.remove(&root(graph, o.value).0);
         }
     }
     halos.retain(|&v, halo| {

@@ -10,6 +10,7 @@
 //! kept once.
 
 use crate::error::Refusal;
+use crate::geometry::shape::volume;
 use egret_ir::{Attr, Dim, DimEnv, Graph, Node, NodeId, Op, TensorType, ValueId, advice};
 use egret_loop::Symbol;
 use std::collections::{BTreeMap, BTreeSet};
@@ -231,10 +232,12 @@ impl Planner<'_> {
             return Ok(());
         }
         let varies = operands.iter().any(|v| self.units.counts.contains_key(v));
-        let all = |v: ValueId| self.shape(v).iter().fold(Dim::constant(1), |all, d| all * d.clone());
         // What is the same in every unit is not the same along a dim that no longer counts units.
         let units = varies || !matches!(results.first(), Some(Form::Open(_)));
-        if node.op == Op::Reshape && units && all(node.operand(0)) == all(node.results[0]) {
+        if node.op == Op::Reshape
+            && units
+            && volume(self.shape(node.operand(0))) == volume(self.shape(node.results[0]))
+        {
             // The same elements in the same order, whatever the dims are called.
             if let (true, Some(count)) = (varies, self.units.count(self.shape(node.results[0]))) {
                 self.units.counts.insert(node.results[0], count);

@@ -3,7 +3,7 @@
 use crate::LowerOptions;
 use crate::error::{LowerError, Refusal, Unsupported};
 use crate::geometry::access::StridedAccess;
-use crate::geometry::aliases::alias;
+use crate::geometry::aliases::root;
 use crate::geometry::dtypes::buffer_elem;
 use crate::geometry::dtypes::elem_of;
 use crate::geometry::halo::Halo;
@@ -166,12 +166,7 @@ impl<'g> Ctx<'g> {
 
     /// The value whose memory a value is in, and the element there.
     pub(super) fn root(&self, v: ValueId) -> (ValueId, usize) {
-        let (mut v, mut offset) = (v, 0);
-        while let Some((x, at)) = self.graph.producer(v).and_then(|n| alias(self.graph, n)) {
-            v = x;
-            offset += at;
-        }
-        (v, offset)
+        root(self.graph, v)
     }
 
     /// Where a value stands. Constants come into the weights when first asked for; results of nodes get

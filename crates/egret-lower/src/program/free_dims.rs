@@ -3,6 +3,7 @@
 
 use super::context::Ctx;
 use crate::error::{LowerError, Refusal, Unsupported};
+use crate::geometry::shape::{free_strides, volume};
 use egret_ir::{Dim, Graph, ValueId};
 use egret_loop::{Arg, Buffer, BufferId, Elem, Extent, Kernel, Repeat, SizeId, SizeOp, Storage};
 
@@ -80,10 +81,9 @@ impl<'g> Ctx<'g> {
     /// Where the elements of a value stand: from an argument on, with a stride for each of the dims that it is stored with. It may be
     /// a part of each unit of another value.
     pub fn layout(&mut self, v: ValueId) -> Result<(Arg, Vec<Dim>), Unsupported> {
-        let volume = |dims: &[Dim]| dims.iter().cloned().fold(Dim::constant(1), |n, d| n * d);
         let units = self.units.as_ref().ok_or_else(|| Unsupported::bug("has no free dims"))?;
         let stored = units.stored(v);
-        let mut strides: Vec<Dim> = (0..stored.len()).map(|i| volume(&stored[i + 1..])).collect();
+        let mut strides = free_strides(&stored);
         let (root, _) = self.root(v);
         if self.len(root) != self.len(v)
             && let Some(last) = stored.iter().rposition(|d| d.as_const().is_none())

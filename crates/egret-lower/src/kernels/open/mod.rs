@@ -10,6 +10,7 @@ mod reduce;
 mod softmax;
 
 use crate::error::Unsupported;
+use crate::geometry::shape::{free_strides as strides, volume};
 use crate::program::context::Ctx;
 use egret_ir::{DType, Dim, Graph, NodeId, Op, ValueId};
 use egret_loop::{Access, Arg, BinOp, Elem, Extent, KernelBuilder, Param, ParamInfo, Ty, V};
@@ -126,15 +127,6 @@ impl<'c, 'g> Writer<'c, 'g> {
         }
         self.ctx.call_whole(kernel, &self.args, tasks)
     }
-}
-
-fn volume(dims: &[Dim]) -> Dim {
-    dims.iter().cloned().fold(Dim::constant(1), |n, d| n * d)
-}
-
-/// Row-major strides.
-fn strides(dims: &[Dim]) -> Vec<Dim> {
-    (0..dims.len()).map(|i| volume(&dims[i + 1..])).collect()
 }
 
 /// The strides of a value of dims `from` along the axes of `to`, aligned at the last; 0 where it is repeated.
