@@ -47,8 +47,8 @@ fn sample() -> Program {
     let out = k.param(Elem::F32, 8 * 2 * 40, Access::Write);
     let (task, zero) = (k.task(), k.int(0));
     let (a_base, out_base) = (k.affine(&[(task, 10)], 0), k.affine(&[(task, 80)], 0));
-    let mut e = EpilogueBuilder::new();
-    let acc = e.acc();
+    let mut e = EpilogueBuilder::new(Products::Floats);
+    let acc = e.sum();
     let three = e.num(acc, 3.0);
     let third = e.binary(BinOp::Div, acc, three);
     k.tile(Tile {

@@ -23,8 +23,8 @@ fn epilogue(
     factor: Place,
     residual: Place,
 ) -> Epilogue {
-    let mut e = EpilogueBuilder::new();
-    let mut x = e.sum_of(products);
+    let mut e = EpilogueBuilder::new(products);
+    let mut x = e.sum();
     if products == Products::Bytes {
         x = e.convert(Elem::F32, x);
     }
@@ -224,8 +224,8 @@ fn refused_tiles_are_reported_and_right() {
     let [a, b] = [6, 48].map(|n| k.param(Elem::F32, n, Access::Read));
     let out = k.param(Elem::F32, 32, Access::Write);
     let zero = k.int(0);
-    let mut e = EpilogueBuilder::new();
-    let acc = e.acc();
+    let mut e = EpilogueBuilder::new(Products::Floats);
+    let acc = e.sum();
     let n = e.convert(Elem::U32, acc);
     let result = e.convert(Elem::F32, n);
     let place = |param| Place { param, base: zero };

@@ -1,12 +1,14 @@
 //! The Loop IR interpreter: what every instruction means. For tests: slow, and strict about buffer bounds.
 
 mod arithmetic;
+mod tile;
+mod values;
 
 use crate::flow::{self, Step};
 use crate::ir::*;
 use crate::{sized, sizes};
-use arithmetic::{f32_of, int_of};
 use std::fmt;
+use values::{Val, Values, first_lanes, lanes};
 
 pub use arithmetic::{Arithmetic, MulAdd};
 
@@ -28,10 +30,6 @@ impl fmt::Display for InterpError {
     }
 }
 impl std::error::Error for InterpError {}
-
-/// Bits of the lanes.
-#[derive(Copy, Clone)]
-struct Val([u64; MAX_LANES]);
 
 /// Where an argument points: which memory, and the byte offset.
 #[derive(Copy, Clone, Debug)]
@@ -218,14 +216,6 @@ fn run_tasks(
     Ok(())
 }
 
-/// How many lanes are the first so many of some.
-fn first_lanes(lanes: u8, count: u8) -> Result<usize, InterpError> {
-    match (1..=lanes).contains(&count) {
-        true => Ok(count.into()),
-        false => Err(InterpError::Broken(format!("the first {count} of {lanes} lanes"))),
-    }
-}
-
 struct Machine<'a> {
     kernel: &'a Kernel,
     memories: &'a mut [Vec<u8>],
@@ -328,182 +318,18 @@ impl Machine<'_> {
         Ok(())
     }
 
-    fn lanes(&self, ty: Ty, f: impl Fn(usize) -> Result<u64, InterpError>) -> Result<Val, InterpError> {
-        let mut out = Val([0; MAX_LANES]);
-        for lane in 0..ty.lanes as usize {
-            out.0[lane] = f(lane)?;
-        }
-        Ok(out)
-    }
-
     fn inst(&self, inst: &Inst) -> Result<Val, InterpError> {
         match inst {
-            Inst::Const(ty, bits) => self.lanes(*ty, |_| Ok(*bits)),
-            Inst::Affine(terms, offset) => {
-                let sum =
-                    terms.iter().fold(*offset, |s, (v, c)| s.wrapping_add(self.int(*v).wrapping_mul(*c)));
-                Ok(Val([sum as u64; MAX_LANES]))
-            }
-            Inst::Unary(op, x) => {
-                let (ty, x) = (self.ty(*x), self.val(*x));
-                self.lanes(ty, |l| self.arithmetic.unary(*op, ty.elem, x.0[l]))
-            }
-            Inst::Binary(op, a, b) => {
-                let (ty, a, b) = (self.ty(*a), self.val(*a), self.val(*b));
-                self.lanes(ty, |l| self.arithmetic.binary(*op, ty.elem, a.0[l], b.0[l]))
-            }
-            Inst::Fma(a, b, c) => {
-                let (ty, a, b, c) = (self.ty(*a), self.val(*a), self.val(*b), self.val(*c));
-                self.lanes(ty, |l| self.arithmetic.fma(ty.elem, a.0[l], b.0[l], c.0[l]))
-            }
-            Inst::Compare(op, a, b) => {
-                let (ty, a, b) = (self.ty(*a), self.val(*a), self.val(*b));
-                self.lanes(ty, |l| Ok(self.arithmetic.compare(*op, ty.elem, a.0[l], b.0[l]).into()))
-            }
-            Inst::Select(c, a, b) => {
-                let (ty, c, a, b) = (self.ty(*a), self.val(*c), self.val(*a), self.val(*b));
-                self.lanes(ty, |l| Ok(if c.0[l] != 0 { a.0[l] } else { b.0[l] }))
-            }
-            Inst::Convert(to, x) => {
-                let (ty, x) = (self.ty(*x), self.val(*x));
-                self.lanes(ty, |l| Ok(self.arithmetic.convert(ty.elem, *to, x.0[l])))
-            }
-            Inst::Bitcast(_, x) => Ok(self.val(*x)),
-            Inst::Load(p, index, ty) => self.lanes(*ty, |l| self.read(*p, self.int(*index) + l as i64)),
+            Inst::Load(p, index, ty) => lanes(*ty, |l| self.read(*p, self.int(*index) + l as i64)),
             Inst::LoadFirst(p, index, ty, count) => {
                 let count = first_lanes(ty.lanes, *count)?;
-                self.lanes(
-                    *ty,
-                    |l| if l < count { self.read(*p, self.int(*index) + l as i64) } else { Ok(0) },
-                )
-            }
-            Inst::First(lanes, count) => {
-                let count = first_lanes(*lanes, *count)?;
-                Ok(Val(std::array::from_fn(|l| (l < count).into())))
-            }
-            Inst::Splat(x, _) => Ok(Val([self.val(*x).0[0]; MAX_LANES])),
-            Inst::Extract(x, lane) => Ok(Val([self.val(*x).0[*lane as usize]; MAX_LANES])),
-            Inst::Interleave(half, a, b) => {
-                let (ty, a, b) = (self.ty(*a), self.val(*a), self.val(*b));
-                if ty.elem == Elem::Bool || ty.lanes < 2 {
-                    return Err(InterpError::Broken(format!("an interleave of {ty}")));
-                }
-                let first = if *half == Half::Low { 0 } else { usize::from(ty.lanes) / 2 };
-                self.lanes(ty, |l| Ok(if l % 2 == 0 { a } else { b }.0[first + l / 2]))
-            }
-            Inst::Deinterleave(parity, a, b) => {
-                let (ty, a, b) = (self.ty(*a), self.val(*a), self.val(*b));
-                if ty.elem == Elem::Bool || ty.lanes < 2 {
-                    return Err(InterpError::Broken(format!("a deinterleave of {ty}")));
-                }
-                let (odd, n) = (usize::from(*parity == Parity::Odd), usize::from(ty.lanes));
-                self.lanes(ty, |l| Ok(if l < n / 2 { a.0[2 * l + odd] } else { b.0[2 * l + odd - n] }))
-            }
-            Inst::Fold(op, x) => self.fold(*op, self.ty(*x), self.val(*x)),
-            Inst::Any(x) => {
-                let lanes = usize::from(self.ty(*x).lanes);
-                Ok(Val([self.val(*x).0[..lanes].iter().any(|&lane| lane != 0).into(); MAX_LANES]))
+                lanes(*ty, |l| if l < count { self.read(*p, self.int(*index) + l as i64) } else { Ok(0) })
             }
             Inst::Get(l) => Ok(self.locals[l.0 as usize]),
-        }
-    }
-
-    fn fold(&self, op: BinOp, ty: Ty, x: Val) -> Result<Val, InterpError> {
-        if !op.folds() {
-            return Err(InterpError::Broken(format!("a fold by {op:?}")));
-        }
-        let (mut left, mut half) = (x, usize::from(ty.lanes) / 2);
-        while half > 0 {
-            for lane in 0..half {
-                left.0[lane] = self.arithmetic.binary(op, ty.elem, left.0[lane], left.0[lane + half])?;
-            }
-            half /= 2;
-        }
-        Ok(left)
-    }
-
-    fn tile(&mut self, t: &Tile) -> Result<(), InterpError> {
-        let base = |m: &Self, p: &Place| m.int(p.base);
-        let (a0, b0, out0) = (base(self, &t.a), base(self, &t.b), base(self, &t.out));
-        let axes = Axis::joined(&t.axes);
-        let products = t.products(&self.kernel.params);
-        let products = products.ok_or_else(|| InterpError::Broken("a tile of such elements".into()))?;
-        let cut = t.cut(&axes, products);
-        let steps: i64 = axes.iter().map(|x| x.extent).product();
-        if !Tile::SETS.contains(&t.sets) {
-            return Err(InterpError::Broken(format!("a tile of {} sets", t.sets)));
-        }
-        // Where the innermost axis begins anew: with it, or with a block of it.
-        let innermost = axes.last().map_or(1, |x| x.extent);
-        let turns = cut.filter(|c| c.depth + 1 == axes.len()).map_or(innermost, |c| c.turns);
-        for r in 0..t.a_rows.len() {
-            for c in 0..t.cols {
-                // -0 + x is x: the first block's sum is the total.
-                let (mut sums, mut total, mut whole) = ([0f32; Tile::SETS[2]], -0.0f32, 0i32);
-                // A sum of two normal numbers is never rounded to a subnormal.
-                let denormals = self.arithmetic.denormals;
-                let add = |a: f32, b: f32| denormals.result(a + b, || f32::INFINITY);
-                let all = |sums: &[f32]| sums[1..t.sets].iter().fold(sums[0], |all, s| add(all, *s));
-                for step in 0..steps {
-                    let (mut rest, mut ia, mut ib) =
-                        (step, a0 + t.a_rows[r], b0 + c as i64 * products.depth());
-                    for axis in axes.iter().rev() {
-                        let i = rest % axis.extent;
-                        rest /= axis.extent;
-                        ia += i * axis.a_stride;
-                        ib += i * axis.b_stride;
-                    }
-                    if products == Products::Bytes {
-                        for i in 0..products.depth() {
-                            let a = int_of(Elem::U8, self.read(t.a.param, ia + i)?);
-                            let b = int_of(Elem::I8, self.read(t.b.param, ib + i)?);
-                            whole = whole.wrapping_add((a * b) as i32);
-                        }
-                        continue;
-                    }
-                    let (a, b) = (self.read(t.a.param, ia)?, self.read(t.b.param, ib)?);
-                    let acc = &mut sums[(step % innermost % turns) as usize % t.sets];
-                    *acc = f32_of(self.arithmetic.fma(Elem::F32, a, b, acc.to_bits().into())?);
-                    if cut.is_some_and(|c| c.ends(step)) {
-                        total = add(total, all(&sums));
-                        sums.fill(0.0);
-                    }
-                }
-                let sum = match products {
-                    Products::Bytes => (whole as u32).into(),
-                    Products::Floats if cut.is_some() => total.to_bits().into(),
-                    Products::Floats => all(&sums).to_bits().into(),
-                };
-                let value = self.epilogue(&t.epilogue, (products.sum(), sum), r, c)?;
-                self.write(t.out.param, out0 + t.out_rows[r] + c as i64, value)?;
+            computed => {
+                let types = &self.kernel.types;
+                Values { arithmetic: self.arithmetic, types, values: &self.values }.inst(computed)
             }
         }
-        Ok(())
-    }
-
-    fn epilogue(&self, e: &Epilogue, acc: (Elem, u64), r: usize, c: usize) -> Result<u64, InterpError> {
-        let (mut values, m): (Vec<(Elem, u64)>, _) = (vec![], self.arithmetic);
-        for inst in &e.insts {
-            let v = |i: usize| values[i].1;
-            let el = |i: usize| values[i].0;
-            let value = match *inst {
-                EpInst::Acc => acc,
-                EpInst::Const(elem, bits) => (elem, bits.into()),
-                EpInst::Load(o) => {
-                    let o = &e.operands[o];
-                    let at = self.int(o.place.base) + o.rows[r] + c as i64 * o.col_stride;
-                    (self.kernel.params[o.place.param.0 as usize].elem, self.read(o.place.param, at)?)
-                }
-                EpInst::Unary(op, a) => (el(a), m.unary(op, el(a), v(a))?),
-                EpInst::Binary(op, a, b) => (el(a), m.binary(op, el(a), v(a), v(b))?),
-                EpInst::Fma(a, b, c) => (el(a), m.fma(el(a), v(a), v(b), v(c))?),
-                EpInst::Compare(op, a, b) => (Elem::Bool, m.compare(op, el(a), v(a), v(b)).into()),
-                EpInst::Select(a, b, c) => (el(b), if v(a) != 0 { v(b) } else { v(c) }),
-                EpInst::Convert(to, a) => (to, m.convert(el(a), to, v(a))),
-                EpInst::Bitcast(to, a) => (to, v(a)),
-            };
-            values.push(value);
-        }
-        values.last().map(|v| v.1).ok_or_else(|| InterpError::Broken("an empty epilogue".into()))
     }
 }

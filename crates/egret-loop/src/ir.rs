@@ -102,6 +102,57 @@ pub enum Inst {
     Get(Local),
 }
 
+macro_rules! each_operand {
+    ($inst:expr, $f:ident, $iter:ident) => {
+        match $inst {
+            Inst::Const(..) | Inst::First(..) | Inst::Get(_) => {}
+            Inst::Affine(terms, _) => terms.$iter().for_each(|(v, _)| $f(v)),
+            Inst::Unary(_, x)
+            | Inst::Convert(_, x)
+            | Inst::Bitcast(_, x)
+            | Inst::Load(_, x, _)
+            | Inst::LoadFirst(_, x, ..)
+            | Inst::Splat(x, _)
+            | Inst::Extract(x, _)
+            | Inst::Fold(_, x)
+            | Inst::Any(x) => $f(x),
+            Inst::Binary(_, a, b)
+            | Inst::Compare(_, a, b)
+            | Inst::Interleave(_, a, b)
+            | Inst::Deinterleave(_, a, b) => [a, b].into_iter().for_each($f),
+            Inst::Fma(a, b, c) | Inst::Select(a, b, c) => [a, b, c].into_iter().for_each($f),
+        }
+    };
+}
+
+impl Inst {
+    /// Gives the values that it reads.
+    pub fn for_operands(&self, mut f: impl FnMut(&V)) {
+        each_operand!(self, f, iter);
+    }
+
+    /// Gives the values that it reads, to be changed.
+    pub fn for_operands_mut(&mut self, mut f: impl FnMut(&mut V)) {
+        each_operand!(self, f, iter_mut);
+    }
+
+    /// Whether each lane of its result is computed from the same lane of its operands, or is constant.
+    pub fn is_elementwise(&self) -> bool {
+        use Inst::*;
+        matches!(
+            self,
+            Const(..)
+                | Unary(..)
+                | Binary(..)
+                | Fma(..)
+                | Compare(..)
+                | Select(..)
+                | Convert(..)
+                | Bitcast(..)
+        )
+    }
+}
+
 /// A statement.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Stmt {
@@ -219,7 +270,7 @@ impl Axis {
 /// A register tile of a contraction with an elementwise epilogue:
 ///
 /// `acc[r][c] = sum over axes of a[a.base + a_rows[r] + sum(i * a_stride)] * b[b.base + c + sum(i * b_stride)]`,
-/// `out[out.base + out_rows[r] + c] = epilogue(acc[r][c])` for all rows and `cols` columns.
+/// `out[out.base + out_rows[r] + c] = epilogue(acc[r][c])` for all rows and `cols` columns ([`Epilogue`]).
 ///
 /// The order of the sum is part of the meaning, so that all engines give the same bits. Products are added to +0 in the order of
 /// the axes, up to `block` of them ([`BlockedSum`]); what the first block comes to is the total, and what each later one comes to
@@ -287,23 +338,22 @@ impl Tile {
     }
 }
 
-/// A straight-line program on every element of a tile; instruction `i` defines `e<i>`, the last one is stored.
+/// A straight-line program on every element of a tile. Its values are scalars, and not those of the kernel: `V(0)` is the sum, of the type
+/// of [`Products::sum`]; the values of `operands` follow, then those of `insts`, in order. Engines run it on as many elements at once as
+/// they like.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Epilogue {
-    /// Buffers read beside the accumulators.
+    /// Values read beside the sum.
     pub operands: Vec<EpilogueOperand>,
-    /// Instructions; never empty.
-    pub insts: Vec<EpInst>,
+    /// What is computed, [element by element](Inst::is_elementwise); operands of an instruction are earlier values. What is computed
+    /// with is 4 bytes wide (f32, i32, bool): u8 and i8 are read, converted and stored only, and f32 is converted to f16 only to be
+    /// converted back, which rounds it.
+    pub insts: Vec<Inst>,
+    /// What is stored.
+    pub result: V,
 }
 
-impl Epilogue {
-    /// Store the sums as they are.
-    pub fn identity() -> Epilogue {
-        Epilogue { operands: vec![], insts: vec![EpInst::Acc] }
-    }
-}
-
-/// A buffer of an epilogue: element `[r][c]` is `param[base + rows[r] + c * col_stride]`.
+/// A buffer that an epilogue reads: for element `[r][c]`, `param[base + rows[r] + c * col_stride]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EpilogueOperand {
     /// The place of row 0, column 0.
@@ -312,32 +362,6 @@ pub struct EpilogueOperand {
     pub rows: Vec<i64>,
     /// 1, or 0 for one value per row.
     pub col_stride: i64,
-}
-
-/// An instruction of an epilogue; operands are indices of earlier ones. All elements that are computed with are 4 bytes wide (f32,
-/// i32, bool masks); u8 and i8 are loaded, converted and stored only, and f32 is converted to f16 only to be converted back: rounded.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum EpInst {
-    /// The sum: of the type of [`Products::sum`].
-    Acc,
-    /// An f32 or i32 constant's bits.
-    Const(Elem, u32),
-    /// The element of this operand.
-    Load(usize),
-    /// As [`Inst::Unary`].
-    Unary(UnOp, usize),
-    /// As [`Inst::Binary`].
-    Binary(BinOp, usize, usize),
-    /// As [`Inst::Fma`].
-    Fma(usize, usize, usize),
-    /// As [`Inst::Compare`].
-    Compare(Cmp, usize, usize),
-    /// As [`Inst::Select`].
-    Select(usize, usize, usize),
-    /// As [`Inst::Convert`], between `i32`, `f32`, `u8` and `i8`, and between `f32` and `f16`.
-    Convert(Elem, usize),
-    /// As [`Inst::Bitcast`], between `i32` and `f32`.
-    Bitcast(Elem, usize),
 }
 
 /// How a kernel uses a parameter.

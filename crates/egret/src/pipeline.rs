@@ -446,8 +446,8 @@ mod tests {
         let mut k = KernelBuilder::new("k", 1);
         let [a, b, out] = [1, 8, 8].map(|n| k.param(Elem::F32, n, Access::Write));
         let zero = k.int(0);
-        let mut e = EpilogueBuilder::new();
-        let acc = e.acc();
+        let mut e = EpilogueBuilder::new(Products::Floats);
+        let acc = e.sum();
         let n = e.convert(Elem::U32, acc);
         let result = e.convert(Elem::F32, n);
         let place = |param| Place { param, base: zero };

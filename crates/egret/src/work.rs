@@ -5,7 +5,7 @@
 
 use crate::pipeline::Lowered;
 use egret_ir::{Family, Graph, NodeId};
-use egret_loop::{Access, BinOp, Cmp, Elem, EpInst, Inst, Kernel, Stmt, Tile, UnOp, V};
+use egret_loop::{Access, BinOp, Cmp, Elem, Inst, Kernel, Stmt, Tile, UnOp, V};
 
 /// What one kernel run does.
 #[derive(Clone, Debug, PartialEq)]
@@ -214,9 +214,9 @@ impl Count<'_> {
 
 fn tile_operations(tile: &Tile) -> f64 {
     let steps: f64 = tile.axes.iter().map(|a| a.extent as f64).product();
-    let one = |i: &EpInst| match i {
-        EpInst::Fma(..) => 2.0,
-        EpInst::Binary(..) => 1.0,
+    let one = |i: &Inst| match i {
+        Inst::Fma(..) => 2.0,
+        Inst::Binary(..) => 1.0,
         _ => 0.0,
     };
     let epilogue: f64 = tile.epilogue.insts.iter().map(one).sum();

@@ -5,7 +5,9 @@
 //! `u8x4` is four 32-bit numbers below 256.
 
 use cranelift::prelude::*;
-use egret_loop::{BASE_VECTOR_BYTES, BinOp, Cmp, Elem, Half, Parity, ScaleLimits, Ty, UnOp, number_bits};
+use egret_loop::{
+    BASE_VECTOR_BYTES, BinOp, Cmp, Elem, Half, Inst, Parity, ScaleLimits, Ty, UnOp, V, number_bits,
+};
 
 use crate::error::{Result, broken};
 
@@ -85,6 +87,49 @@ impl Emit<'_, '_> {
     /// An i64.
     pub fn int(&mut self, value: i64) -> Value {
         self.b.ins().iconst(types::I64, value)
+    }
+
+    /// An instruction that is [elementwise](Inst::is_elementwise). `known` gives its operands' types and values, `amount` the scalar that a
+    /// shift shifts by, where the caller knows it.
+    pub fn elementwise(
+        &mut self,
+        inst: &Inst,
+        amount: Option<Value>,
+        known: &dyn Fn(V) -> Result<(Ty, Value)>,
+    ) -> Result<Value> {
+        let value = |v: &V| known(*v).map(|k| k.1);
+        match inst {
+            Inst::Const(ty, bits) => self.constant(*ty, *bits),
+            Inst::Unary(op, x) => {
+                let (ty, x) = known(*x)?;
+                self.unary(*op, ty, x)
+            }
+            Inst::Binary(op, a, b) => {
+                let (ty, a) = known(*a)?;
+                self.binary(*op, ty, a, value(b)?, amount)
+            }
+            Inst::Fma(a, b, c) => {
+                let (ty, a) = known(*a)?;
+                self.mul_add(ty, a, value(b)?, value(c)?)
+            }
+            Inst::Compare(op, a, b) => {
+                let (ty, a) = known(*a)?;
+                self.compare(*op, ty, a, value(b)?)
+            }
+            Inst::Select(c, a, b) => {
+                let (ty, a) = known(*a)?;
+                self.select(ty, value(c)?, a, value(b)?)
+            }
+            Inst::Convert(to, x) => {
+                let (ty, x) = known(*x)?;
+                self.convert(ty, *to, x)
+            }
+            Inst::Bitcast(to, x) => {
+                let (ty, x) = known(*x)?;
+                self.bitcast(ty.with(*to), x)
+            }
+            other => Err(broken(format!("{other:?}, which is not elementwise"))),
+        }
     }
 
     /// A constant in every lane.

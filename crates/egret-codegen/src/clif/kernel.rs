@@ -95,17 +95,22 @@ struct KernelEmitter<'k, 'f, 'b> {
     emit: Emit<'f, 'b>,
 }
 
+fn type_of(kernel: &Kernel, v: V) -> Result<Ty> {
+    kernel.types.get(v.0 as usize).copied().ok_or_else(|| broken(format!("{v} has no type")))
+}
+
+fn value_of(values: &[Option<Value>], v: V) -> Result<Value> {
+    let value = values.get(v.0 as usize).copied().flatten();
+    value.ok_or_else(|| broken(format!("{v} is used before it is defined")))
+}
+
 impl<'k> KernelEmitter<'k, '_, '_> {
     fn ty(&self, v: V) -> Result<Ty> {
-        self.kernel.types.get(v.0 as usize).copied().ok_or_else(|| broken(format!("{v} has no type")))
+        type_of(self.kernel, v)
     }
 
     fn value(&self, v: V) -> Result<Value> {
-        self.values
-            .get(v.0 as usize)
-            .copied()
-            .flatten()
-            .ok_or_else(|| broken(format!("{v} is used before it is defined")))
+        value_of(&self.values, v)
     }
 
     fn param_elem(&self, p: Param) -> Result<Elem> {
@@ -232,9 +237,17 @@ impl<'k> KernelEmitter<'k, '_, '_> {
     }
 
     fn inst(&mut self, inst: &'k Inst) -> Result<Value> {
+        if inst.is_elementwise() {
+            let amount = match inst {
+                Inst::Binary(_, _, b) => self.scalar_of(*b)?,
+                _ => None,
+            };
+            let (kernel, values) = (self.kernel, &self.values);
+            let known = |v: V| Ok((type_of(kernel, v)?, value_of(values, v)?));
+            return self.emit.elementwise(inst, amount, &known);
+        }
         let e = |s: &Self, v: &V| s.value(*v);
         match inst {
-            Inst::Const(ty, bits) => self.emit.constant(*ty, *bits),
             Inst::Affine(terms, offset) => {
                 let sum = self.linear(terms, 1)?;
                 Ok(match sum {
@@ -242,35 +255,6 @@ impl<'k> KernelEmitter<'k, '_, '_> {
                     Some(sum) => self.emit.b.ins().iadd_imm_s(sum, *offset),
                     None => self.emit.int(*offset),
                 })
-            }
-            Inst::Unary(op, x) => {
-                let (ty, x) = (self.ty(*x)?, e(self, x)?);
-                self.emit.unary(*op, ty, x)
-            }
-            Inst::Binary(op, a, b) => {
-                let (ty, x, y) = (self.ty(*a)?, e(self, a)?, e(self, b)?);
-                let amount = self.scalar_of(*b)?;
-                self.emit.binary(*op, ty, x, y, amount)
-            }
-            Inst::Fma(a, b, c) => {
-                let (ty, x, y, z) = (self.ty(*a)?, e(self, a)?, e(self, b)?, e(self, c)?);
-                self.emit.mul_add(ty, x, y, z)
-            }
-            Inst::Compare(op, a, b) => {
-                let (ty, x, y) = (self.ty(*a)?, e(self, a)?, e(self, b)?);
-                self.emit.compare(*op, ty, x, y)
-            }
-            Inst::Select(c, a, b) => {
-                let (ty, c, x, y) = (self.ty(*a)?, e(self, c)?, e(self, a)?, e(self, b)?);
-                self.emit.select(ty, c, x, y)
-            }
-            Inst::Convert(to, x) => {
-                let (ty, x) = (self.ty(*x)?, e(self, x)?);
-                self.emit.convert(ty, *to, x)
-            }
-            Inst::Bitcast(to, x) => {
-                let (ty, x) = (self.ty(*x)?, e(self, x)?);
-                self.emit.bitcast(ty.with(*to), x)
             }
             Inst::Load(p, index, ty) => self.load(*p, *index, *ty),
             Inst::LoadFirst(p, index, ty, count) => self.load_first(*p, *index, *ty, *count),
@@ -304,6 +288,7 @@ impl<'k> KernelEmitter<'k, '_, '_> {
                     *self.locals.get(l.0 as usize).ok_or_else(|| broken(format!("there is no {l}")))?;
                 Ok(self.emit.b.use_var(var))
             }
+            other => Err(broken(format!("{other:?} by itself"))),
         }
     }
 

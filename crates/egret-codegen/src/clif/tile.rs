@@ -5,7 +5,9 @@
 //! should run: Cranelift's optimiser would move every multiply-add to the end of its loop, beyond what the registers hold.
 
 use cranelift::prelude::*;
-use egret_loop::{Axis, BASE_VECTOR_BYTES, BlockedSum, Elem, EpInst, ParamInfo, Products, Tile, Ty};
+use egret_loop::{
+    Axis, BASE_VECTOR_BYTES, BlockedSum, Elem, Inst, ParamInfo, Products, Source, Tile, Ty, V,
+};
 use std::collections::BTreeMap;
 
 use crate::clif::inst::{Emit, clif_type, lane_order};
@@ -470,10 +472,15 @@ impl TileEmitter<'_, '_, '_> {
         // Operands that are the same for all rows (a bias) are loaded once per column, others where they are used: they may
         // be the memory that is written.
         let mut shared = BTreeMap::new();
+        let elems = tile.epilogue.elems(products, self.params).map_err(|e| broken(e.to_string()))?;
+        if ![1, 4].contains(&elems[tile.epilogue.result.0 as usize].size()) {
+            return Err(broken("an epilogue without a result of words or bytes"));
+        }
         for (i, &row) in rows.iter().enumerate() {
             for (j, column) in columns.iter().enumerate() {
-                let sum = (products.sum(), sums[i * columns.len() + j]);
-                let (elem, value) = self.epilogue(tile, row, *column, sum, at, &mut shared)?;
+                let sum = sums[i * columns.len() + j];
+                let value = self.epilogue((tile, &elems), row, *column, sum, at, &mut shared)?;
+                let elem = elems[tile.epilogue.result.0 as usize];
                 let offset = (tile.out_rows[row] + column.offset) * elem.size() as i64;
                 let ty = Ty { elem, lanes: column.lanes };
                 if column.lanes == 1 || column.first == 0 {
@@ -490,47 +497,44 @@ impl TileEmitter<'_, '_, '_> {
         Ok(())
     }
 
+    /// What is stored for a sum; `elems` are those of the epilogue's values.
     fn epilogue(
         &mut self,
-        tile: &Tile,
+        (tile, elems): (&Tile, &[Elem]),
         row: usize,
         column: Column,
-        sum: (Elem, Value),
+        sum: Value,
         at: &Addresses,
         shared: &mut BTreeMap<(usize, i64), Value>,
-    ) -> Result<(Elem, Value)> {
+    ) -> Result<Value> {
         let lanes = column.lanes;
-        let mut values: Vec<(Elem, Value)> = vec![];
-        for inst in &tile.epilogue.insts {
-            if inst.operands().iter().any(|&o| o >= values.len()) {
-                return Err(broken("an epilogue that uses what it has not computed"));
-            }
-            let ty = |i: usize| Ty { elem: values[i].0, lanes };
-            let v = |i: usize| values[i].1;
-            let e = &mut self.emit;
-            let value = match *inst {
-                EpInst::Acc => sum,
-                EpInst::Const(elem, bits) => (elem, e.constant(Ty { elem, lanes }, bits.into())?),
-                EpInst::Load(o) => self.operand(tile, o, row, column, at, shared)?,
-                EpInst::Unary(op, a) => (values[a].0, e.unary(op, ty(a), v(a))?),
-                EpInst::Binary(op, a, b) => {
-                    let amount = match tile.epilogue.insts[b] {
-                        EpInst::Const(elem, bits) if !elem.is_float() => Some(e.int(bits.into())),
+        let mut values: Vec<(Ty, Value)> = vec![];
+        for (source, elem) in tile.epilogue.sources().zip(elems) {
+            let ty = Ty { elem: *elem, lanes };
+            let value = match source {
+                Source::Sum => sum,
+                Source::Operand(o) => self.operand(tile, o, row, column, at, shared)?,
+                Source::Inst(Inst::Const(_, bits)) => self.emit.constant(ty, *bits)?,
+                Source::Inst(inst) => {
+                    let amount = match inst {
+                        Inst::Binary(_, _, b) => self.constant_of(tile, *b),
                         _ => None,
                     };
-                    (values[a].0, e.binary(op, ty(a), v(a), v(b), amount)?)
+                    self.emit.elementwise(inst, amount, &|v: V| Ok(values[v.0 as usize]))?
                 }
-                EpInst::Fma(a, b, c) => (values[a].0, e.mul_add(ty(a), v(a), v(b), v(c))?),
-                EpInst::Compare(op, a, b) => (Elem::Bool, e.compare(op, ty(a), v(a), v(b))?),
-                EpInst::Select(a, b, c) => (values[b].0, e.select(ty(b), v(a), v(b), v(c))?),
-                EpInst::Convert(to, a) => (to, e.convert(ty(a), to, v(a))?),
-                EpInst::Bitcast(to, a) => (to, e.bitcast(ty(a).with(to), v(a))?),
             };
-            values.push(value);
+            values.push((ty, value));
         }
-        match values.last() {
-            Some((elem, value)) if [1, 4].contains(&elem.size()) => Ok((*elem, *value)),
-            _ => Err(broken("an epilogue without a result of words or bytes")),
+        Ok(values[tile.epilogue.result.0 as usize].1)
+    }
+
+    /// An integer constant as a scalar: shift amounts are scalars on Cranelift.
+    fn constant_of(&mut self, tile: &Tile, v: V) -> Option<Value> {
+        match tile.epilogue.sources().nth(v.0 as usize) {
+            Some(Source::Inst(Inst::Const(ty, bits))) if !ty.elem.is_float() => {
+                Some(self.emit.int(*bits as i64))
+            }
+            _ => None,
         }
     }
 
@@ -542,7 +546,7 @@ impl TileEmitter<'_, '_, '_> {
         column: Column,
         at: &Addresses,
         shared: &mut BTreeMap<(usize, i64), Value>,
-    ) -> Result<(Elem, Value)> {
+    ) -> Result<Value> {
         let operand = tile
             .epilogue
             .operands
@@ -556,7 +560,7 @@ impl TileEmitter<'_, '_, '_> {
         let same_for_rows = operand.rows.iter().all(|r| *r == operand.rows[0]);
         let key = (index, column.offset);
         if let Some(value) = shared.get(&key).filter(|_| same_for_rows) {
-            return Ok((elem, *value));
+            return Ok(*value);
         }
         let offset = (operand.rows[row] + column.offset * operand.col_stride) * elem.size() as i64;
         let base = at.operands[index];
@@ -575,6 +579,6 @@ impl TileEmitter<'_, '_, '_> {
         if same_for_rows {
             shared.insert(key, value);
         }
-        Ok((elem, value))
+        Ok(value)
     }
 }

@@ -37,9 +37,11 @@ struct Scope {
     types: BTreeMap<u32, Ty>,
     /// Value, and the token that uses it.
     uses: Vec<(V, usize)>,
-    params: usize,
+    params: Vec<ParamInfo>,
     locals: Vec<Ty>,
     depth: usize,
+    /// How many values an epilogue has that is being read: instructions use these.
+    epilogue: Option<usize>,
 }
 
 struct Parser {
@@ -195,7 +197,7 @@ impl Parser {
             let (elem, len) = p.room()?;
             Ok(ParamInfo { elem, len, access: p.some("`read`, `write` or `readwrite`", Access::of)? })
         })?;
-        self.scope.params = params.len();
+        self.scope.params.clone_from(&params);
         self.keyword("tasks")?;
         let task = self.define(Ty::scalar(Elem::I64))?;
         self.keyword("in")?;
@@ -231,6 +233,9 @@ impl Parser {
     }
 
     fn v(&mut self) -> Parse<V> {
+        if let Some(values) = self.scope.epilogue {
+            return Ok(V(self.known('e', values, "an earlier value of the epilogue")?));
+        }
         let at = self.at;
         let v = V(self.id('v', "a value")?);
         self.scope.uses.push((v, at));
@@ -238,7 +243,7 @@ impl Parser {
     }
 
     fn param(&mut self) -> Parse<Param> {
-        Ok(Param(self.known('p', self.scope.params, "a parameter")?))
+        Ok(Param(self.known('p', self.scope.params.len(), "a parameter")?))
     }
 
     fn local(&mut self) -> Parse<Local> {
@@ -321,6 +326,15 @@ impl Parser {
     fn let_(&mut self) -> Parse<Stmt> {
         let (at, v) = (self.at, self.id('v', "a statement")?);
         self.mark("=")?;
+        let (inst, ty) = self.inst()?;
+        match self.scope.types.insert(v, ty) {
+            None => Ok(Stmt::Let(V(v), inst)),
+            Some(_) => self.error_at(at, format!("v{v} is defined twice")),
+        }
+    }
+
+    /// An instruction and its type.
+    fn inst(&mut self) -> Parse<(Inst, Ty)> {
         let op_at = self.at;
         let op = self.word("an instruction")?;
         // Constants are spelt by their type, which stands behind them.
@@ -401,10 +415,7 @@ impl Parser {
             Inst::First(_, count) => Inst::First(ty.lanes, count),
             other => other,
         };
-        match self.scope.types.insert(v, ty) {
-            None => Ok(Stmt::Let(V(v), inst)),
-            Some(_) => self.error_at(at, format!("v{v} is defined twice")),
-        }
+        Ok((inst, ty))
     }
 
     fn affine(&mut self) -> Parse<Inst> {

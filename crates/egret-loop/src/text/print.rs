@@ -2,6 +2,7 @@
 
 use super::hash;
 use super::names::{Name, spell_const};
+use crate::epilogue::Source;
 use crate::ir::*;
 use std::fmt::Write;
 
@@ -154,7 +155,7 @@ impl Printer<'_> {
             Stmt::Let(v, i) => {
                 let ty = self.kernel.types.get(v.0 as usize);
                 let ty = ty.map_or_else(|| "?".into(), Ty::to_string);
-                self.line(&format!("{v} = {} : {ty}", inst(i)));
+                self.line(&format!("{v} = {} : {ty}", inst(i, 'v')));
             }
             Stmt::Set(l, v) => self.line(&format!("set {l}, {v}")),
             Stmt::Store { param, index, value } => self.line(&format!("store {param}[{index}], {value}")),
@@ -202,13 +203,26 @@ impl Printer<'_> {
         }
         self.line(&format!("block {} sets {}", t.block, t.sets));
         self.line(&format!("out {} rows {}", place(&t.out), rows(&t.out_rows)));
-        for (i, o) in t.epilogue.operands.iter().enumerate() {
-            let at = place(&o.place);
-            self.line(&format!("x{i} = {at} rows {} cols {}", rows(&o.rows), o.col_stride));
+        self.epilogue(&t.epilogue, t.products(&self.kernel.params));
+    }
+
+    fn epilogue(&mut self, e: &Epilogue, products: Option<Products>) {
+        let elems = products.and_then(|p| e.elems(p, &self.kernel.params).ok());
+        for (n, source) in e.sources().enumerate() {
+            match source {
+                Source::Sum => self.line(&format!("sum e{n}")),
+                Source::Operand(o) => {
+                    let o = &e.operands[o];
+                    let at = place(&o.place);
+                    self.line(&format!("e{n} = {at} rows {} cols {}", rows(&o.rows), o.col_stride));
+                }
+                Source::Inst(i) => {
+                    let elem = elems.as_ref().map_or_else(|| "?".into(), |all| all[n].to_string());
+                    self.line(&format!("e{n} = {} : {elem}", inst(i, 'e')));
+                }
+            }
         }
-        for (i, e) in t.epilogue.insts.iter().enumerate() {
-            self.line(&format!("e{i} = {}", ep_inst(e)));
-        }
+        self.line(&format!("store e{}", e.result.0));
     }
 }
 
@@ -216,7 +230,9 @@ fn place(p: &Place) -> String {
     format!("{}[{}]", p.param, p.base)
 }
 
-fn inst(i: &Inst) -> String {
+/// An instruction, whose operands have names of this letter.
+fn inst(i: &Inst, letter: char) -> String {
+    let n = |v: &V| format!("{letter}{}", v.0);
     match i {
         Inst::Const(ty, bits) => format!("const {}", spell_const(ty.elem, *bits)),
         Inst::Affine(terms, offset) => {
@@ -229,13 +245,13 @@ fn inst(i: &Inst) -> String {
             }
             format!("affine {}", parts.join(" + "))
         }
-        Inst::Unary(op, x) => format!("{} {x}", op.name()),
-        Inst::Binary(op, a, b) => format!("{} {a}, {b}", op.name()),
-        Inst::Fma(a, b, c) => format!("fma {a}, {b}, {c}"),
-        Inst::Compare(op, a, b) => format!("{} {a}, {b}", op.name()),
-        Inst::Select(a, b, c) => format!("select {a}, {b}, {c}"),
-        Inst::Convert(_, x) => format!("convert {x}"),
-        Inst::Bitcast(_, x) => format!("bitcast {x}"),
+        Inst::Unary(op, x) => format!("{} {}", op.name(), n(x)),
+        Inst::Binary(op, a, b) => format!("{} {}, {}", op.name(), n(a), n(b)),
+        Inst::Fma(a, b, c) => format!("fma {}, {}, {}", n(a), n(b), n(c)),
+        Inst::Compare(op, a, b) => format!("{} {}, {}", op.name(), n(a), n(b)),
+        Inst::Select(a, b, c) => format!("select {}, {}, {}", n(a), n(b), n(c)),
+        Inst::Convert(_, x) => format!("convert {}", n(x)),
+        Inst::Bitcast(_, x) => format!("bitcast {}", n(x)),
         Inst::Load(p, at, _) => format!("load {p}[{at}]"),
         Inst::LoadFirst(p, at, _, count) => format!("load {p}[{at}] first {count}"),
         Inst::First(_, count) => format!("first {count}"),
@@ -248,20 +264,5 @@ fn inst(i: &Inst) -> String {
         Inst::Fold(op, x) => format!("fold {} {x}", op.name()),
         Inst::Any(x) => format!("any {x}"),
         Inst::Get(l) => format!("get {l}"),
-    }
-}
-
-fn ep_inst(e: &EpInst) -> String {
-    match *e {
-        EpInst::Acc => "acc".into(),
-        EpInst::Const(elem, bits) => format!("const {} : {elem}", spell_const(elem, bits.into())),
-        EpInst::Load(o) => format!("load x{o}"),
-        EpInst::Unary(op, a) => format!("{} e{a}", op.name()),
-        EpInst::Binary(op, a, b) => format!("{} e{a}, e{b}", op.name()),
-        EpInst::Fma(a, b, c) => format!("fma e{a}, e{b}, e{c}"),
-        EpInst::Compare(op, a, b) => format!("{} e{a}, e{b}", op.name()),
-        EpInst::Select(a, b, c) => format!("select e{a}, e{b}, e{c}"),
-        EpInst::Convert(to, a) => format!("convert e{a} : {to}"),
-        EpInst::Bitcast(to, a) => format!("bitcast e{a} : {to}"),
     }
 }

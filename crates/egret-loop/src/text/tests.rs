@@ -50,8 +50,8 @@ fn everything() -> Kernel {
     k.if_(cond, |k| k.set(local, all), |k| k.store(y, at, lane));
     k.if_(cond, |k| k.set(local, all), |_| {});
     k.check(task, -3, i64::MAX);
-    let mut e = EpilogueBuilder::new();
-    let acc = e.acc();
+    let mut e = EpilogueBuilder::new(Products::Floats);
+    let acc = e.sum();
     let place = |param| Place { param, base: at };
     let bias = EpilogueOperand { place: place(x), rows: vec![0; 5], col_stride: 1 };
     let bias = e.operand(Elem::F32, bias);
@@ -229,4 +229,34 @@ fn the_program_of_the_page_is_a_program() {
     let program = parse(&given, &|_| Some(weights.clone())).unwrap_or_else(|e| panic!("{e}"));
     let bare = |l: &str| format!("{}\n", l.split(" //").next().unwrap_or(l).trim_end());
     assert_eq!(print(&program), given.lines().map(bare).collect::<String>());
+}
+
+/// What an epilogue cannot have is refused where it stands.
+#[test]
+fn wrong_epilogues_are_refused() {
+    let kernel = |epilogue: &str| {
+        format!(
+            "kernel k(p0: f32[4] read, p1: f32[4] read, p2: f32[4] write) tasks v0 in 1 {{
+               v1 = const 0 : i64
+               tile {{ a p0[v1] rows [0] b p1[v1] cols 4 axis 1 a 1 b 4 block 1 sets 1 out p2[v1] rows [0]
+                 {epilogue}
+               }}
+             }}"
+        )
+    };
+    assert!(
+        parse_kernel(&kernel("sum e0 e1 = p1[v1] rows [0] cols 1 e2 = add e0, e1 : f32 store e2")).is_ok()
+    );
+    for (epilogue, message) in [
+        ("sum e0 store e1", "there is no e1"),
+        ("sum e0 e1 = neg e1 : f32 store e1", "there is no e1"),
+        ("sum e0 e2 = neg e0 : f32 store e2", "expected `e1`"),
+        ("sum e0 e1 = load p1[v1] : f32 store e1", "expected"),
+        ("sum e0 e1 = splat e0 : f32x4 store e1", "elements by themselves"),
+        ("sum e0 e1 = neg e0 : f32", "expected `e2`"),
+        ("e0 = neg e0 : f32 store e0", "expected `sum`"),
+    ] {
+        let error = parse_kernel(&kernel(epilogue)).unwrap_err().to_string();
+        assert!(error.contains(message), "{epilogue}: {error}");
+    }
 }

@@ -27,8 +27,8 @@ fn tile(noise: &mut Noise) -> Tile {
     let (row, run, gap) = (pick(0, 4 * steps + 5), pick(1, 40), pick(0, 9));
     let a_rows = (0..rows).map(|r| 3 + r * row + r / run * gap).collect();
     let out_stride = cols + pick(0, 2);
-    let mut e = EpilogueBuilder::new();
-    let sum = e.sum_of(Products::Bytes);
+    let mut e = EpilogueBuilder::new(Products::Bytes);
+    let sum = e.sum();
     let result = match pick(0, 2) {
         0 => sum,
         operands => {
@@ -94,8 +94,8 @@ fn tiles_by_amx_are_bit_equal() {
 
 /// Rows by 32 columns, `jump` elements more between every second one and the next.
 fn of(rows: i64, steps: i64, a_stride: i64, jump: i64) -> Tile {
-    let mut e = EpilogueBuilder::new();
-    let sum = e.sum_of(Products::Bytes);
+    let e = EpilogueBuilder::new(Products::Bytes);
+    let sum = e.sum();
     let place = |p| Place { param: Param(p), base: V(0) };
     Tile {
         cols: 32,

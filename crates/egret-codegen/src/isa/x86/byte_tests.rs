@@ -23,8 +23,8 @@ fn tile_of_bytes(noise: &mut Noise, scaled: bool) -> Tile {
         (axis.a_stride, axis.b_stride) = (4 * axis.a_stride - 1, 4 * axis.b_stride);
     }
     tile.a_rows.iter_mut().for_each(|r| *r = 4 * *r + 1);
-    let mut e = EpilogueBuilder::new();
-    let sum = e.sum_of(Products::Bytes);
+    let mut e = EpilogueBuilder::new(Products::Bytes);
+    let sum = e.sum();
     if scaled {
         let rows = vec![0; tile.a_rows.len()];
         let place = Place { param: Param(3), base: V(0) };

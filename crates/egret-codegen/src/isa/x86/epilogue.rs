@@ -1,7 +1,7 @@
 //! The epilogue of a tile as machine-level steps on numbered slots: linear-scan allocation happens once per tile, and the
 //! steps are then emitted for every accumulator with slots mapped to whatever registers are free at that moment.
 
-use egret_loop::{BinOp, Elem, EpInst, Epilogue, ParamInfo, ScaleLimits, Tile, UnOp};
+use egret_loop::{BinOp, Elem, Epilogue, Inst, ParamInfo, ScaleLimits, Source, Tile, UnOp, V};
 
 use super::super::{Encoding, NotEncoded, broken, refused};
 use super::asm::WideIsa;
@@ -78,12 +78,15 @@ pub(super) enum Val {
     Slot(usize),
     Mask(usize),
     Mem(Src),
+    /// An operand of bytes, which is extended where it is used; whether by its sign.
+    Bytes(usize, bool),
 }
 
 pub(super) struct Planner<'a> {
     pub isa: WideIsa,
     pub masked: bool,
     pub epilogue: &'a Epilogue,
+    pub sources: Vec<Source<'a>>,
     pub table: &'a mut Table,
     pub steps: Vec<Step>,
     pub used: Vec<bool>,
@@ -94,49 +97,49 @@ pub(super) struct Planner<'a> {
     pub temps: Vec<usize>,
 }
 
-/// The element type of every instruction.
+/// The element types of the epilogue's values, where these instruction sets compute with them.
 fn elems(tile: &Tile, params: &[ParamInfo], isa: WideIsa) -> Encoding<Vec<Elem>> {
     let epilogue = &tile.epilogue;
     let products = tile.products(params).ok_or_else(|| broken("a tile of such elements"))?;
-    let of = |elems: &Vec<Elem>, i: usize| {
-        elems.get(i).copied().ok_or_else(|| broken("an epilogue that uses what it has not computed"))
-    };
-    let mut elems: Vec<Elem> = vec![];
-    for inst in &epilogue.insts {
-        let e = match *inst {
-            EpInst::Acc => products.sum(),
-            EpInst::Const(e, _) | EpInst::Convert(e, _) | EpInst::Bitcast(e, _) => e,
-            EpInst::Load(o) => {
-                let operand = epilogue.operands.get(o);
-                let param = operand.and_then(|o| params.get(o.place.param.0 as usize));
-                param.ok_or_else(|| broken(format!("an epilogue without operand {o}")))?.elem
+    let elems = epilogue.elems(products, params).map_err(|e| broken(e.to_string()))?;
+    let narrow = |v: V| matches!(elems[v.0 as usize], Elem::U8 | Elem::I8 | Elem::F16);
+    for (source, &e) in epilogue.sources().zip(&elems) {
+        let takes = match (source, e) {
+            (_, Elem::F32 | Elem::I32) | (Source::Inst(_), Elem::Bool) => true,
+            // Bytes come from memory, go there, and are converted; AVX2 has no store of them.
+            (Source::Operand(_) | Source::Inst(Inst::Convert(..)), Elem::U8 | Elem::I8) => {
+                isa == WideIsa::Avx512
             }
-            EpInst::Unary(_, a) | EpInst::Binary(_, a, _) | EpInst::Fma(a, ..) => of(&elems, a)?,
-            EpInst::Compare(..) => Elem::Bool,
-            EpInst::Select(_, b, _) => of(&elems, b)?,
+            // f16 is what a number is rounded to on its way.
+            (Source::Inst(Inst::Convert(..)), Elem::F16) => true,
+            _ => false,
         };
-        let computed_mask = e == Elem::Bool && !matches!(inst, EpInst::Load(_));
-        // Bytes come from memory, go there, and are converted; AVX2 has no store of them.
-        let bytes = matches!(e, Elem::U8 | Elem::I8)
-            && isa == WideIsa::Avx512
-            && matches!(inst, EpInst::Load(_) | EpInst::Convert(..));
-        // f16 is what a number is rounded to on its way.
-        let half = e == Elem::F16 && matches!(inst, EpInst::Convert(..));
-        if !matches!(e, Elem::F32 | Elem::I32) && !computed_mask && !bytes && !half {
+        if !takes {
             return Err(refused(format!("its epilogue computes with {e}")));
         }
-        elems.push(e);
-    }
-    if elems.last() == Some(&Elem::F16) {
-        return Err(refused("its epilogue stores f16"));
-    }
-    let bytes = |i: usize| matches!(elems[i], Elem::U8 | Elem::I8 | Elem::F16);
-    for inst in epilogue.insts.iter().filter(|i| !matches!(i, EpInst::Convert(..))) {
-        if let Some(i) = inst.operands().into_iter().find(|&i| bytes(i)) {
-            return Err(refused(format!("its epilogue computes with {}", elems[i])));
+        if let Source::Inst(inst) = source
+            && !matches!(inst, Inst::Convert(..))
+        {
+            let mut computed = None;
+            inst.for_operands(|v| computed = computed.or(narrow(*v).then_some(*v)));
+            if let Some(v) = computed {
+                return Err(refused(format!("its epilogue computes with {}", elems[v.0 as usize])));
+            }
         }
     }
+    if elems[epilogue.result.0 as usize] == Elem::F16 {
+        return Err(refused("its epilogue stores f16"));
+    }
     Ok(elems)
+}
+
+/// The values that a value is made of.
+fn operands(source: Source) -> Vec<usize> {
+    let mut operands = vec![];
+    if let Source::Inst(inst) = source {
+        inst.for_operands(|v| operands.push(v.0 as usize));
+    }
+    operands
 }
 
 /// Allocate a tile's epilogue; `masked` for the vector that holds the columns' tail.
@@ -149,22 +152,19 @@ pub(super) fn plan(
 ) -> Encoding<Plan> {
     let epilogue = &tile.epilogue;
     let elems = elems(tile, params, isa)?;
-    let n = epilogue.insts.len();
-    let end = n.checked_sub(1).ok_or_else(|| broken("an epilogue without instructions"))?;
-    let first_acc = epilogue.insts.iter().position(|i| *i == EpInst::Acc);
+    let sources: Vec<Source> = epilogue.sources().collect();
+    let (n, end) = (sources.len(), epilogue.result.0 as usize);
     let mut root: Vec<usize> = (0..n).collect();
-    for (i, inst) in epilogue.insts.iter().enumerate() {
-        match *inst {
-            EpInst::Bitcast(_, a) => root[i] = root[a],
-            EpInst::Acc => root[i] = first_acc.unwrap_or(i),
-            _ => {}
+    for (i, source) in sources.iter().enumerate() {
+        if let Source::Inst(Inst::Bitcast(_, a)) = source {
+            root[i] = root[a.0 as usize];
         }
     }
     let mut last = vec![None; n];
     last[root[end]] = Some(n);
     for i in (0..n).rev() {
         if last[root[i]].is_some() && root[i] == i {
-            for o in epilogue.insts[i].operands() {
+            for o in operands(sources[i]) {
                 last[root[o]] = last[root[o]].max(Some(i));
             }
         }
@@ -173,21 +173,19 @@ pub(super) fn plan(
         isa,
         masked,
         epilogue,
+        sources,
         table,
         steps: vec![],
-        used: vec![true],
+        used: vec![last[0].is_some()],
         masks: [true, true, false, false, false, false, false, false],
         root,
         last,
         vals: vec![Val::Slot(0); n],
         temps: vec![],
     };
-    if first_acc.is_none_or(|a| p.last[a].is_none()) {
-        p.used[0] = false;
-    }
     for i in 0..n {
         if p.root[i] == i && p.last[i].is_some() {
-            p.inst(i, &elems)?;
+            p.value(i, &elems)?;
         }
     }
     let result = p.reg(end)?;
@@ -223,13 +221,13 @@ impl Planner<'_> {
         for t in std::mem::take(&mut self.temps) {
             self.used[t] = false;
         }
-        for o in self.epilogue.insts[i].operands() {
+        for o in operands(self.sources[i]) {
             let o = self.root[o];
             if self.last[o] == Some(i) {
                 match self.vals[o] {
                     Val::Slot(s) => self.used[s] = false,
                     Val::Mask(m) => self.masks[m] = false,
-                    Val::Mem(_) => {}
+                    Val::Mem(_) | Val::Bytes(..) => {}
                 }
             }
         }
@@ -243,6 +241,12 @@ impl Planner<'_> {
             Val::Mem(src) => {
                 let t = self.alloc();
                 self.steps.push(Step::Move(t, src));
+                self.temps.push(t);
+                Ok(t)
+            }
+            Val::Bytes(operand, signed) => {
+                let t = self.alloc();
+                self.steps.push(Step::Extend(t, operand, signed));
                 self.temps.push(t);
                 Ok(t)
             }
@@ -292,36 +296,41 @@ impl Planner<'_> {
         self.vals[i] = Val::Slot(d);
     }
 
-    fn inst(&mut self, i: usize, elems: &[Elem]) -> Encoding<()> {
-        match self.epilogue.insts[i] {
-            EpInst::Acc => self.vals[i] = Val::Slot(0),
-            EpInst::Const(Elem::Bool, bits) if self.isa == WideIsa::Avx512 => {
+    fn value(&mut self, i: usize, elems: &[Elem]) -> Encoding<()> {
+        let inst = match self.sources[i] {
+            Source::Sum => return Ok(()),
+            Source::Operand(o) => {
+                self.vals[i] = match elems[i] {
+                    Elem::U8 | Elem::I8 => Val::Bytes(o, elems[i] == Elem::I8),
+                    _ => Val::Mem(Src::Operand(o)),
+                };
+                return Ok(());
+            }
+            Source::Inst(inst) => inst,
+        };
+        let at = |v: &V| v.0 as usize;
+        let elem = |v: &V| elems[v.0 as usize];
+        match inst {
+            Inst::Const(ty, bits) if ty.elem == Elem::Bool && self.isa == WideIsa::Avx512 => {
                 let m = self.alloc_mask()?;
-                self.steps.push(Step::Mask(if bits == 0 { MaskOp::Xor } else { MaskOp::Xnor }, m, m, m));
+                self.steps.push(Step::Mask(if *bits == 0 { MaskOp::Xor } else { MaskOp::Xnor }, m, m, m));
                 self.vals[i] = Val::Mask(m);
             }
-            EpInst::Const(e, bits) => {
-                let bits = if e == Elem::Bool && bits != 0 { u32::MAX } else { bits };
+            Inst::Const(ty, bits) => {
+                let bits = if ty.elem == Elem::Bool && *bits != 0 { u32::MAX } else { *bits as u32 };
                 self.vals[i] = Val::Mem(self.constant(bits));
             }
-            EpInst::Load(o) if matches!(elems[i], Elem::U8 | Elem::I8) => {
-                let d = self.alloc();
-                self.steps.push(Step::Extend(d, o, elems[i] == Elem::I8));
-                self.vals[i] = Val::Slot(d);
+            Inst::Unary(op, a) => self.unary(i, *op, at(a), elem(a))?,
+            Inst::Binary(op, a, b) => self.binary(i, *op, at(a), at(b), elem(a))?,
+            Inst::Fma(a, b, c) if elem(a) == Elem::F32 => self.fma(i, at(a), at(b), at(c))?,
+            Inst::Fma(a, ..) => {
+                return Err(refused(format!("its epilogue has a multiply-add of {}", elem(a))));
             }
-            EpInst::Load(o) => {
-                self.vals[i] = Val::Mem(Src::Operand(o));
-            }
-            EpInst::Unary(op, a) => self.unary(i, op, a, elems[a])?,
-            EpInst::Binary(op, a, b) => self.binary(i, op, a, b, elems[a])?,
-            EpInst::Fma(a, b, c) if elems[a] == Elem::F32 => self.fma(i, a, b, c)?,
-            EpInst::Fma(a, ..) => {
-                return Err(refused(format!("its epilogue has a multiply-add of {}", elems[a])));
-            }
-            EpInst::Compare(op, a, b) => self.compare(i, op, a, b, elems[a])?,
-            EpInst::Select(cond, b, c) => self.select(i, cond, b, c, elems[b])?,
-            EpInst::Convert(to, a) => self.convert(i, to, a, elems[a])?,
-            EpInst::Bitcast(..) => {}
+            Inst::Compare(op, a, b) => self.compare(i, *op, at(a), at(b), elem(a))?,
+            Inst::Select(cond, b, c) => self.select(i, at(cond), at(b), at(c), elem(b))?,
+            Inst::Convert(to, a) => self.convert(i, *to, at(a), elem(a))?,
+            Inst::Bitcast(..) => {}
+            other => return Err(broken(format!("an epilogue with {other:?}"))),
         }
         Ok(())
     }
@@ -506,6 +515,7 @@ impl Planner<'_> {
                 Val::Slot(s) => Src::Slot(s),
                 Val::Mem(m) => m,
                 Val::Mask(_) => return Err(broken("a condition as a summand")),
+                Val::Bytes(..) => return Err(broken("bytes as a summand")),
             };
             let d = self.alloc();
             self.steps.push(Step::Move(d, from));

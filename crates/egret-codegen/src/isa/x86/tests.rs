@@ -178,8 +178,8 @@ pub(super) fn random_tile(noise: &mut Noise) -> Tile {
 }
 
 pub(super) fn random_epilogue(noise: &mut Noise, tile: &Tile) -> Epilogue {
-    let mut b = EpilogueBuilder::new();
-    let acc = b.acc();
+    let mut b = EpilogueBuilder::new(Products::Floats);
+    let acc = b.sum();
     let rows = tile.a_rows.len() as i64;
     let (mut floats, mut ints, mut bools) = (vec![acc], vec![], vec![]);
     for (param, elem) in [(3, Elem::F32), (4, Elem::I32)] {
@@ -197,7 +197,7 @@ pub(super) fn random_epilogue(noise: &mut Noise, tile: &Tile) -> Epilogue {
     }
     floats.push(b.num(acc, 1.5));
     bools.push(b.compare(Cmp::Lt, acc, floats[1]));
-    let pick = |v: &Vec<usize>, noise: &mut Noise| v[noise.below(v.len() as u64) as usize];
+    let pick = |v: &Vec<V>, noise: &mut Noise| v[noise.below(v.len() as u64) as usize];
     let cmps = [Cmp::Eq, Cmp::Ne, Cmp::Lt, Cmp::Le, Cmp::Gt, Cmp::Ge];
     for _ in 0..noise.below(14) {
         let (x, y, z) = (pick(&floats, noise), pick(&floats, noise), pick(&floats, noise));
@@ -311,9 +311,9 @@ fn tiles_of_an_instruction_set_fill_its_registers() {
 }
 
 /// A tile of two rows and 40 columns over 9 steps, with an epilogue.
-fn tile_with(epilogue: impl FnOnce(&mut EpilogueBuilder, usize) -> usize) -> Tile {
-    let mut b = EpilogueBuilder::new();
-    let acc = b.acc();
+fn tile_with(epilogue: impl FnOnce(&mut EpilogueBuilder, V) -> V) -> Tile {
+    let mut b = EpilogueBuilder::new(Products::Floats);
+    let acc = b.sum();
     let result = epilogue(&mut b, acc);
     Tile {
         cols: 40,
@@ -330,9 +330,9 @@ fn tile_with(epilogue: impl FnOnce(&mut EpilogueBuilder, usize) -> usize) -> Til
 }
 
 /// `n` values that are all needed at the end.
-fn all_alive(n: i64, value: impl Fn(&mut EpilogueBuilder, usize, usize) -> usize, join: BinOp) -> Tile {
+fn all_alive(n: i64, value: impl Fn(&mut EpilogueBuilder, V, V) -> V, join: BinOp) -> Tile {
     tile_with(|b, acc| {
-        let values: Vec<usize> = (0..n)
+        let values: Vec<V> = (0..n)
             .map(|i| {
                 let c = b.num(acc, i as f64 + 0.5);
                 value(b, acc, c)
@@ -397,7 +397,7 @@ fn errors_of_the_encoder_are_not_refusals() {
     let sets = Tile { sets: 3, ..tile_with(|_, acc| acc) };
     assert!(matches!(encode(&sets, &params(), WideIsa::Avx2, false), Err(NotEncoded::Broken(_))));
     let mut unknown = tile_with(|_, acc| acc);
-    unknown.epilogue.insts.push(EpInst::Load(3));
+    unknown.epilogue.insts.push(Inst::Unary(UnOp::Neg, V(3)));
     assert!(matches!(encode(&unknown, &params(), WideIsa::Avx2, false), Err(NotEncoded::Broken(_))));
 }
 

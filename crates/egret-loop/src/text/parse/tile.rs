@@ -1,6 +1,6 @@
 //! Tiles and their epilogues.
 
-use super::super::names::{Name, parse_const};
+use super::super::lex::Token;
 use super::{Parse, Parser};
 use crate::ir::*;
 
@@ -67,66 +67,45 @@ impl Parser {
         let sets = self.number("a number of sums")?;
         self.keyword("out")?;
         let (out, out_rows) = (self.place()?, self.rows()?);
-        let mut epilogue = Epilogue { operands: vec![], insts: vec![] };
-        while self.is_word(&format!("x{}", epilogue.operands.len())) {
-            self.at += 1;
-            self.mark("=")?;
-            let (place, rows) = (self.place()?, self.rows()?);
-            self.keyword("cols")?;
-            epilogue.operands.push(EpilogueOperand { place, rows, col_stride: self.number("a stride")? });
+        let epilogue = self.epilogue()?;
+        let tile = Tile { cols, axes, block, sets, a, a_rows, b, out, out_rows, epilogue };
+        let at = self.at;
+        self.mark("}")?;
+        let Some(products) = tile.products(&self.scope.params) else {
+            return self.error_at(at, "no tile multiplies such elements");
+        };
+        match tile.epilogue.elems(products, &self.scope.params) {
+            Ok(_) => Ok(tile),
+            Err(e) => self.error_at(at, e.to_string()),
         }
-        while !self.takes("}") {
-            self.next_id('e', epilogue.insts.len())?;
-            self.mark("=")?;
-            let inst = self.ep_inst(&epilogue)?;
-            epilogue.insts.push(inst);
-        }
-        Ok(Tile { cols, axes, block, sets, a, a_rows, b, out, out_rows, epilogue })
     }
 
-    fn ep_inst(&mut self, so_far: &Epilogue) -> Parse<EpInst> {
-        let (operands, insts) = (so_far.operands.len(), so_far.insts.len());
-        let e = |p: &mut Self| Ok(p.known('e', insts, "an earlier instruction's name")? as usize);
-        let at = self.at;
-        let op = self.word("an instruction")?;
-        Ok(match op.as_str() {
-            "acc" => EpInst::Acc,
-            "const" => {
-                let (word, word_at) = (self.word("a constant")?, self.at - 1);
-                self.mark(":")?;
-                let elem = self.elem()?;
-                match parse_const(elem, &word).and_then(|bits| u32::try_from(bits).ok()) {
-                    Some(bits) => EpInst::Const(elem, bits),
-                    None => return self.error_at(word_at, format!("`{word}` is no {elem} of 4 bytes")),
-                }
+    fn epilogue(&mut self) -> Parse<Epilogue> {
+        self.keyword("sum")?;
+        self.next_id('e', 0)?;
+        let (mut operands, mut insts) = (vec![], vec![]);
+        while !self.takes_word("store") {
+            let (at, next) = (self.at, 1 + operands.len() + insts.len());
+            self.next_id('e', next)?;
+            self.mark("=")?;
+            let is_place =
+                |w: &str| w.strip_prefix('p').is_some_and(|n| n.chars().all(|c| c.is_ascii_digit()));
+            if insts.is_empty() && matches!(self.peek(), Token::Word(w) if is_place(w)) {
+                let (place, rows) = (self.place()?, self.rows()?);
+                self.keyword("cols")?;
+                operands.push(EpilogueOperand { place, rows, col_stride: self.number("a stride")? });
+                continue;
             }
-            "load" => EpInst::Load(self.known('x', operands, "an operand")? as usize),
-            "fma" => {
-                let [a, b, c] = self.three(e)?;
-                EpInst::Fma(a, b, c)
+            self.scope.epilogue = Some(next);
+            let (inst, ty) = self.inst()?;
+            self.scope.epilogue = None;
+            if !inst.is_elementwise() || ty.lanes != 1 {
+                return self.error_at(at, "an epilogue computes elements by themselves");
             }
-            "select" => {
-                let [a, b, c] = self.three(e)?;
-                EpInst::Select(a, b, c)
-            }
-            "convert" | "bitcast" => {
-                let a = e(self)?;
-                self.mark(":")?;
-                let to = self.elem()?;
-                if op == "convert" { EpInst::Convert(to, a) } else { EpInst::Bitcast(to, a) }
-            }
-            _ => match (UnOp::of(&op), BinOp::of(&op), Cmp::of(&op)) {
-                (Some(op), ..) => EpInst::Unary(op, e(self)?),
-                (_, Some(op), _) => {
-                    let [a, b] = self.two(e)?;
-                    EpInst::Binary(op, a, b)
-                }
-                (_, _, Some(op)) => {
-                    let [a, b] = self.two(e)?;
-                    EpInst::Compare(op, a, b)
-                }
-                _ => return self.error_at(at, format!("there is no instruction `{op}`")),
-            },
-        })
+            insts.push(inst);
+        }
+        let values = 1 + operands.len() + insts.len();
+        let result = V(self.known('e', values, "a value of the epilogue")?);
+        Ok(Epilogue { operands, insts, result })
     }
 }

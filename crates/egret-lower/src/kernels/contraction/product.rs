@@ -257,8 +257,8 @@ pub fn epilogue(
     operands: &[Stream],
     earlier: Option<&Stream>,
 ) -> Result<Epilogue, Unsupported> {
-    let mut e = EpilogueBuilder::new();
-    let mut sum = e.sum_of(products);
+    let mut e = EpilogueBuilder::new(products);
+    let mut sum = e.sum();
     let load = |e: &mut EpilogueBuilder, s: &Stream| {
         let operand =
             EpilogueOperand { place: s.place.clone(), rows: s.rows.to_vec(), col_stride: s.column };
@@ -268,7 +268,7 @@ pub fn epilogue(
         let before = load(&mut e, earlier);
         sum = e.binary(BinOp::Add, before, sum);
     }
-    let operands: Vec<usize> = operands.iter().map(|s| load(&mut e, s)).collect();
+    let operands: Vec<V> = operands.iter().map(|s| load(&mut e, s)).collect();
     let result = expr.emit(&mut e, sum, Some(sum), &operands)?;
     if e.elem(result) != out {
         return Err(Unsupported::new("has an epilogue of another type"));

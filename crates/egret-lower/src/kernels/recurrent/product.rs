@@ -156,8 +156,8 @@ pub(super) fn product(
     add: Option<Rows>,
 ) {
     tiles(k, machine, size, Products::Floats, m, |k, first, count, col| {
-        let mut e = EpilogueBuilder::new();
-        let mut value = e.acc();
+        let mut e = EpilogueBuilder::new(Products::Floats);
+        let mut value = e.sum();
         if let Some(add) = add {
             let operand = e.operand(Elem::F32, add.operand(k, first, count, col, 1));
             value = e.binary(BinOp::Add, value, operand);

@@ -198,8 +198,8 @@ impl ByteState {
         let own = k.int(self.scale.1);
         let m = Matrices { a: each(self.state, whole(h)), panels: self.weights, out };
         tiles(k, machine, (rows, whole(h), cols), Products::Bytes, m, |k, first, count, col| {
-            let mut e = EpilogueBuilder::new();
-            let sum = e.sum_of(Products::Bytes);
+            let mut e = EpilogueBuilder::new(Products::Bytes);
+            let sum = e.sum();
             let below = e.operand(Elem::I32, each(self.belows, 1).operand(k, first, count, col, 0));
             let column = e.operand(Elem::I32, each(self.column_sums, 0).operand(k, first, count, col, 1));
             let row_scale = e.operand(Elem::F32, each(self.scales, 1).operand(k, first, count, col, 0));

@@ -124,24 +124,7 @@ fn uses(kernel: &Kernel) -> Vec<u32> {
             }
         };
         match stmt {
-            Stmt::Let(_, inst) => match inst {
-                LoopInst::Binary(_, a, b)
-                | LoopInst::Compare(_, a, b)
-                | LoopInst::Interleave(_, a, b)
-                | LoopInst::Deinterleave(_, a, b) => [a, b].into_iter().for_each(read),
-                LoopInst::Fma(a, b, c) | LoopInst::Select(a, b, c) => [a, b, c].into_iter().for_each(read),
-                LoopInst::Affine(terms, _) => terms.iter().for_each(|(v, _)| read(v)),
-                LoopInst::Unary(_, x)
-                | LoopInst::Convert(_, x)
-                | LoopInst::Bitcast(_, x)
-                | LoopInst::Load(_, x, _)
-                | LoopInst::LoadFirst(_, x, ..)
-                | LoopInst::Splat(x, _)
-                | LoopInst::Extract(x, _)
-                | LoopInst::Fold(_, x)
-                | LoopInst::Any(x) => read(x),
-                LoopInst::Const(..) | LoopInst::First(..) | LoopInst::Get(_) => {}
-            },
+            Stmt::Let(_, inst) => inst.for_operands(read),
             Stmt::Set(_, v) => read(v),
             Stmt::Store { index, value, .. } | Stmt::StoreFirst { index, value, .. } => {
                 [index, value].into_iter().for_each(read)
