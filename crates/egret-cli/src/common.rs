@@ -86,6 +86,11 @@ macro_rules! say_text {
     ($($text:tt)*) => { $crate::common::write_out(format_args!($($text)*), "")? };
 }
 
+/// Print a report that ends its lines itself.
+pub fn say_report(text: &str) -> Result<()> {
+    write_out(format_args!("{text}"), "")
+}
+
 /// Write text to a file, or print it.
 pub fn write_or_print(output: Option<&Path>, bytes: &[u8]) -> Result<()> {
     match output {

@@ -8,6 +8,7 @@ use crate::npz;
 use egret_ir::{DType, Tensor, Type, Value, advice};
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// What is given as the value of one input.
@@ -19,6 +20,18 @@ pub enum Given {
     Special(f64),
     /// A file.
     File(PathBuf),
+}
+
+impl fmt::Display for Given {
+    /// As [`Given::named`] reads it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Given::Literal(json) => write!(f, "{json}"),
+            Given::Special(v) if v.is_nan() => f.write_str("nan"),
+            Given::Special(v) => write!(f, "{v}"),
+            Given::File(path) => write!(f, "{}", path.display()),
+        }
+    }
 }
 
 impl Given {

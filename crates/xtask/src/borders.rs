@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// (crate, the crates of ours that it may know). docs/ARCHITECTURE.md has the reasons.
-const KNOWS: [(&str, &[&str]); 22] = [
+const KNOWS: [(&str, &[&str]); 23] = [
     ("egret-float", &[]),
     ("egret-threads", &[]),
     ("egret-ir", &["egret-float"]),
@@ -35,9 +35,13 @@ const KNOWS: [(&str, &[&str]); 22] = [
     ),
     ("egret-attribute", &["egret"]),
     ("egret-compress", &["egret"]),
+    ("egret-gate", &["egret"]),
     ("egret-join", &["egret"]),
     ("egret-tune", &["egret"]),
-    ("egret-cli", &["egret", "egret-attribute", "egret-compress", "egret-join", "egret-tune"]),
+    (
+        "egret-cli",
+        &["egret", "egret-attribute", "egret-compress", "egret-gate", "egret-join", "egret-tune"],
+    ),
     ("egret-build", &["egret"]),
     ("egret-python", &["egret"]),
     ("egret-testkit", &["egret-ir"]),

@@ -5,7 +5,9 @@ use crate::common::{import, note, progress, with_rules, write_or_print};
 use crate::say;
 use egret::ir::Graph;
 use egret::source::Request;
+use egret::story::Story;
 use egret::{Error, Options, Result, pipeline, report};
+use egret_gate::Deny;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -27,6 +29,9 @@ pub struct Args {
     /// Fail (exit code 3) unless the optimised graph has so many nodes of an operation, e.g. attention=12. May be repeated
     #[arg(long, value_name = "OPERATION=N", value_parser = name_value)]
     pub expect: Vec<(String, i64)>,
+    /// Fail (exit code 3) if an operation, a rule or another name of what --missed tells was missed, e.g. missed=attention. May be repeated
+    #[arg(long, value_name = "missed=NAME", value_parser = Deny::parse, conflicts_with = "verify")]
+    pub deny: Vec<Deny>,
     /// Check every step of every pass's proof without the optimiser, and run it on random tensors (exit code 3 if one is wrong)
     #[arg(long)]
     pub verify: bool,
@@ -89,11 +94,11 @@ pub fn run(args: &Args) -> Result<()> {
         _ if trace.events.is_empty() => b"nothing to tell\n".to_vec(),
         _ => trace.to_string().into_bytes(),
     };
-    // Who asks for counts wants to know them, not the story.
-    if args.output.is_some() || args.expect.is_empty() {
+    // Who asks for something wants to know that, not the story.
+    if args.output.is_some() || args.asks_nothing() {
         write_or_print(args.output.as_deref(), &bytes)?;
     }
-    expected(args, &graph)
+    held_apart(args, &graph)
 }
 
 /// The story, or what could still be gained.
@@ -109,11 +114,11 @@ fn story(args: &Args) -> Result<()> {
     let told = progress("explaining", || egret::story::tell(graph, &options, &request, &mut |_| {}))?;
     let verbose = args.verbose > 0;
     let text = if args.missed { told.story.missed(verbose) } else { told.story.text(verbose) };
-    // Who asks for counts wants to know them, not the story.
-    if args.output.is_some() || args.expect.is_empty() {
+    // Who asks for something wants to know that, not the story.
+    if args.output.is_some() || args.asks_nothing() {
         write_or_print(args.output.as_deref(), text.as_bytes())?;
     }
-    expected(args, &told.graph)
+    held(args, &told.graph, &told.story)
 }
 
 /// The names of the ONNX nodes of a graph.
@@ -147,7 +152,52 @@ fn explain_html(args: &Args) -> Result<()> {
     let (page, graph) =
         progress("explaining", || report::explain(&title, graph, &options, &bound, &focus))?;
     write_or_print(args.output.as_deref(), page.as_bytes())?;
-    expected(args, &graph)
+    held_apart(args, &graph)
+}
+
+impl Args {
+    /// Whether there is nothing to hold the model against.
+    fn asks_nothing(&self) -> bool {
+        self.expect.is_empty() && self.deny.is_empty()
+    }
+}
+
+/// As [`held`], where the story was not told.
+fn held_apart(args: &Args, graph: &Graph) -> Result<()> {
+    if args.deny.is_empty() {
+        return held(args, graph, &Story::default());
+    }
+    let imported = import(&args.model.request())?;
+    let about = egret::story::Request { bound: imported.bound, ..egret::story::Request::default() };
+    let options = with_rules(&args.rules)?;
+    let told =
+        progress("explaining", || egret::story::tell(imported.graph, &options, &about, &mut |_| {}))?;
+    held(args, graph, &told.story)
+}
+
+/// Hold the optimised graph against `--expect`, and what was missed against `--deny`.
+fn held(args: &Args, graph: &Graph, story: &Story) -> Result<()> {
+    let (counts, denied) = (expected(args, graph), denied(args, story));
+    match (counts, denied) {
+        (Err(a), Err(b)) => Err(Error { message: format!("{}\n{}", a.message, b.message), ..a }),
+        (counts, denied) => counts.and(denied),
+    }
+}
+
+/// What was missed against `--deny`.
+fn denied(args: &Args, story: &Story) -> Result<()> {
+    let broken: Vec<String> = args
+        .deny
+        .iter()
+        .filter_map(|deny| deny.broken(story).map(|(_, words)| format!("{deny}: {words}")))
+        .collect();
+    if !broken.is_empty() {
+        return Err(Error::differs(broken.join("\n")));
+    }
+    for deny in &args.deny {
+        say!("{deny}: nothing missed");
+    }
+    Ok(())
 }
 
 /// Hold the optimised graph against `--expect`.

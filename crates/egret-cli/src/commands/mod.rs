@@ -12,6 +12,7 @@ mod compress;
 mod diff;
 mod doctor;
 mod explain;
+mod gate;
 mod grad;
 mod inspect;
 mod join;
@@ -67,6 +68,9 @@ pub enum Command {
     /// Say what the optimiser did to a model and why, and what it left
     #[command(after_help = EXIT_CODES)]
     Explain(explain::Args),
+    /// Hold models against budgets and expectations (egret.toml), for continuous integration
+    #[command(after_help = gate::EXAMPLE)]
+    Gate(gate::Args),
     /// Differentiate a model: print, run or compile the program that computes the gradient
     #[command(after_help = EXIT_CODES)]
     Grad(grad::Args),
@@ -114,6 +118,7 @@ pub fn dispatch(command: &Command) -> Result<()> {
         Command::Cache(a) => cache::run(a),
         Command::Completions(a) => completions::run(a),
         Command::Explain(a) => explain::run(a),
+        Command::Gate(a) => gate::run(a),
         Command::Grad(a) => grad::run(a),
         Command::Attribute(a) => attribute::run(a),
         Command::Attention(a) => attention::run(a),

@@ -80,6 +80,10 @@ pub struct Story {
     pub rows: Vec<Row>,
     /// How many kernels there are.
     pub kernels: Option<usize>,
+    /// Bytes of the weights as kernels read them.
+    pub weights: Option<u64>,
+    /// Bytes of memory that a run needs, where no dim is free.
+    pub arena: Option<u64>,
     /// Why there are none.
     pub refused: Option<String>,
     /// What they were measured to take.
@@ -164,6 +168,8 @@ pub fn tell(
         rules: reports.iter().map(|r| (r.name.to_owned(), applied(r))).collect(),
         rows: times::rows(&graph, &kernels),
         kernels: program.as_ref().ok().map(|p| p.calls.len()),
+        weights: program.as_ref().ok().map(|p| p.weights.len() as u64),
+        arena: program.as_ref().ok().filter(|p| p.symbols.is_empty()).map(|p| p.arena_bytes as u64),
         refused: program.as_ref().err().map(|e| e.message.clone()),
         measured: measured.as_ref().map(|all| all.iter().sum()),
         gains: found.ranked(&options)?,

@@ -89,14 +89,23 @@ impl Story {
         }
         let _ = writeln!(
             out,
-            "  {} parameters ({}B), {} multiply-adds; {} -> {} nodes{}",
+            "  {} parameters ({}B), {} multiply-adds; {} -> {} nodes",
             count(f.parameters),
             count(f.bytes),
             count(f.multiply_adds),
             f.nodes.0,
             f.nodes.1,
-            self.kernels.map_or_else(String::new, |n| format!(", {n} kernels")),
         );
+        if let Some(kernels) = self.kernels {
+            let bytes =
+                |n: Option<u64>, what| n.map_or_else(String::new, |n| format!(", {}B of {what}", count(n)));
+            let _ = writeln!(
+                out,
+                "  compiled: {kernels} kernels{}{}",
+                bytes(self.weights, "weights"),
+                bytes(self.arena, "arena")
+            );
+        }
         let nominal = if f.free.is_empty() { "" } else { ", free dims taken as 64" };
         let _ = write!(
             out,

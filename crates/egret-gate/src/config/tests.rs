@@ -1,0 +1,99 @@
+//! Files that are right, and what is said of those that are not.
+
+use super::Config;
+use crate::gate::Check;
+
+fn ids(config: &Config, section: Option<&str>) -> Vec<String> {
+    let gates = config.rules_for(section).gates;
+    gates.iter().map(|g| format!("{} {}", g.check.id(), g.place)).collect()
+}
+
+const WHOLE: &str = r#"
+target = "x86-64-v3"
+tier = "exact"
+dims = { batch = 1 }
+deny = ["missed:attention", "missed:gelu"]
+[budget]
+kernels = 60
+size = "2MB"
+[expect]
+attention = 12
+[model."sub/b.onnx"]
+dims = { length = 0x10 }
+expect.softmax = 0
+[model."sub/b.onnx".budget]
+size = 5_000
+"#;
+
+#[test]
+fn a_section_changes_what_it_names() {
+    let config = Config::parse("e.toml", WHOLE).unwrap();
+    let first = [
+        "budget/size e.toml:8",
+        "budget/kernels e.toml:7",
+        "expect/attention e.toml:10",
+        "deny/missed:attention e.toml:5",
+        "deny/missed:gelu e.toml:5",
+    ];
+    assert_eq!(ids(&config, None), first);
+    let second = [
+        "budget/size e.toml:15",
+        "budget/kernels e.toml:7",
+        "expect/attention e.toml:10",
+        "expect/softmax e.toml:13",
+        "deny/missed:attention e.toml:5",
+        "deny/missed:gelu e.toml:5",
+    ];
+    assert_eq!(ids(&config, Some("sub/b.onnx")), second);
+    let rules = config.rules_for(Some("sub/b.onnx"));
+    assert!(matches!(rules.gates[0].check, Check::Budget { limit: 5_000, .. }));
+    assert_eq!(rules.dims.into_iter().collect::<Vec<_>>(), [("batch".into(), 1), ("length".into(), 16)]);
+    assert_eq!(rules.target.as_deref(), Some("x86-64-v3"));
+}
+
+#[test]
+fn denials_of_a_section_are_instead_of_all() {
+    let text = "deny = [\"missed:attention\"]\n[model.m]\ndeny = [\"missed:gelu\", \"missed=gelu\"]\n";
+    let config = Config::parse("e.toml", text).unwrap();
+    assert_eq!(ids(&config, Some("m")), ["deny/missed:gelu e.toml:3"]);
+    let config = Config::parse("e.toml", "deny = [\"missed:attention\"]\n[model.m]\ndeny = []\n").unwrap();
+    assert_eq!(ids(&config, Some("m")), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_wrong_has_its_line_and_the_nearest_key() {
+    for (text, said) in [
+        ("[budgets]\n", "e.toml:1: the file has no `budgets`; the nearest is `budget`"),
+        ("\n[budget]\nkernel = 1", "e.toml:3: [budget] has no `kernel`; the nearest is `kernels`"),
+        ("[budget]\nsize = 1.5", "e.toml:2: `size` is bytes as a number, or with a unit"),
+        ("[budget]\nsize = -1", "e.toml:2: `size` is bytes"),
+        ("[budget]\nsize = \"2 M\"", "e.toml:2: `size` is bytes"),
+        ("[budget]\nestimated-time = 3", "e.toml:2: `estimated-time` is a time with its unit"),
+        ("[budget]\nkernels = \"6B\"", "e.toml:2: `kernels` is a whole number"),
+        ("budget = 1", "e.toml:1: `budget` is a table: write [budget]"),
+        (
+            "expect = { atention = 1 }",
+            "e.toml:1: `atention` is no operation of ir-spec/ops; the nearest is `attention`",
+        ),
+        ("expect = { attention = \"1\" }", "e.toml:1: `attention` is a whole number"),
+        ("deny = \"missed:gelu\"", "e.toml:1: `deny` is a list"),
+        (
+            "deny = [\n  \"missed:gelu\",\n  \"missed:gellu\",\n]",
+            "e.toml:3: nothing that could be missed is called `gellu`",
+        ),
+        ("tier = \"fast\"", "e.toml:1: `fast` is no tier"),
+        ("target = 3", "e.toml:1: `target` is a text"),
+        ("dims = { n = -1 }", "e.toml:1: `n` is a whole number"),
+        ("[model.a.model.b]", "e.toml:1: [model.\"a\"] has no `model`; the nearest is"),
+        (
+            "[model.\"a.onnx\".budget]\nweight = 1",
+            "e.toml:2: [budget] has no `weight`; the nearest is `weights`",
+        ),
+        ("[budget]\nsize = 1\nsize = 2", "e.toml:3: duplicate key"),
+        ("a = ", "e.toml:1: "),
+    ] {
+        let error = Config::parse("e.toml", text).expect_err(text).message;
+        assert!(error.starts_with(said), "{text:?}: {error}");
+        assert!(!error.contains('\n'), "{error}");
+    }
+}

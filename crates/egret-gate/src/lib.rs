@@ -1,0 +1,40 @@
+//! Gates: what a model may cost and what must become of it, held against what the compiler makes of it.
+//!
+//! [`Config`] is an `egret.toml`; [`Config::rules_for`] says what it asks of one model, as [`Gate`]s with their places in the file.
+//! [`measure`] finds the figures that these need, [`judge`] holds them against each other, and [`Report`] is printed as text, JSON,
+//! annotations of GitHub, SARIF or JUnit by [`Format`]. Equal models and files give equal reports, except where a budget of compile
+//! time asks for a clock.
+//!
+//! # Example
+//!
+//! ```
+//! use egret_gate::{Config, Figure, Check};
+//!
+//! let config = Config::parse("egret.toml", "[budget]\nsize = \"1.5MB\"\n")?;
+//! let rules = config.rules_for(None);
+//! assert!(matches!(rules.gates[0].check, Check::Budget { figure: Figure::Size, limit: 1_500_000 }));
+//!
+//! let wrong = Config::parse("egret.toml", "[budget]\nsise = \"1.5MB\"\n").unwrap_err();
+//! assert!(wrong.to_string().starts_with("egret.toml:2: [budget] has no `sise`; the nearest is `size`"));
+//! # Ok::<(), egret::Error>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod config;
+mod deny;
+mod format;
+mod gate;
+mod judge;
+mod measure;
+mod plain;
+mod report;
+mod units;
+
+pub use config::{Config, FILE, Rules};
+pub use deny::Deny;
+pub use format::Format;
+pub use gate::{Check, Figure, Gate, Place};
+pub use judge::{Verdict, judge};
+pub use measure::{Measured, measure};
+pub use plain::plain;
+pub use report::{ModelReport, Report};
