@@ -146,6 +146,9 @@ fn grow(k: &mut KernelBuilder, rng: &mut Rng, pool: &mut Pool) {
         2 if !vector => {
             let one = k.const_bits(ty, 1);
             let y = k.or(y, one);
+            // Some are -1, or the largest of unsigned ones, which is not known when the kernel is compiled.
+            let two = k.const_bits(ty, 2);
+            let y = if rng.chance(30) { k.rem(y, two) } else { y };
             let op = rng.pick(&[BinOp::Div, BinOp::Rem]);
             k.binary(op, x, y)
         }

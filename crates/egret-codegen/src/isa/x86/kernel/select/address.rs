@@ -163,7 +163,11 @@ impl Select<'_> {
             return self.load_half(place, ty);
         }
         let (code, view) = self.load_code(ty)?;
-        Ok(self.define(code, class(ty, self.avx512), view, vec![Arg::Mem(place)]))
+        let v = self.define(code, class(ty, self.avx512), view, vec![Arg::Mem(place)]);
+        if ty.lanes == 1 && matches!(ty.elem, Elem::F32 | Elem::F64) {
+            self.in_memory.push((v, place));
+        }
+        Ok(v)
     }
 
     pub(super) fn store(&mut self, p: Param, index: V, value: V) -> Encoding<()> {

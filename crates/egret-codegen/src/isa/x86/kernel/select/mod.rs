@@ -75,6 +75,9 @@ struct Select<'k> {
     /// Vectors of f16, which stand in lanes of 32 bits like u16, as their elements one after another: what is converted and written.
     /// What no one reads of either is left out at the end.
     packed: HashMap<VReg, VReg>,
+    /// Scalars of floats that stand in memory, and where, as long as nothing may have been written since: one instruction reads
+    /// such a scalar into every lane.
+    in_memory: Vec<(VReg, Mem)>,
     /// How many tiles there were.
     tiles: usize,
 }
@@ -96,6 +99,7 @@ pub(super) fn select(kernel: &Kernel, avx512: bool) -> Encoding<Function> {
         scopes: vec![Scope { block: entry, arm: false, known: HashMap::new() }],
         homes: vec![0; 3],
         packed: HashMap::new(),
+        in_memory: vec![],
         tiles: 0,
     };
     let mut enter = Inst::new(Code::INVALID, vec![]);
@@ -248,6 +252,9 @@ impl<'k> Select<'k> {
     }
 
     fn stmt(&mut self, stmt: &'k Stmt) -> Encoding<()> {
+        if !matches!(stmt, Stmt::Let(..) | Stmt::Set(..)) {
+            self.in_memory.clear();
+        }
         match stmt {
             Stmt::Let(v, inst) => {
                 let value = self.inst(self.ty(*v)?, inst)?;

@@ -139,14 +139,11 @@ impl Select<'_> {
             (Elem::I16, _) => i64::from(n as i16),
             _ => i64::from(n as i32),
         });
-        let Some(by) = by.filter(|n| *n != 0 && *n != -1) else {
-            return Err(refused("it divides integers by numbers that are not known"));
-        };
         let signed = ty.elem.is_signed();
         let view = if wide { View::B64 } else { View::B32 };
         let x = self.reg(a)?;
         // Indices are not negative, but nothing here says so: a shift would round another way.
-        if by > 0 && (by as u64).is_power_of_two() && !signed {
+        if let Some(by) = by.filter(|n| *n > 0 && (*n as u64).is_power_of_two() && !signed) {
             let imm = Arg::Imm(by.trailing_zeros().into(), OpKind::Immediate8);
             if quotient {
                 let code = if wide { Code::Shr_rm64_imm8 } else { Code::Shr_rm32_imm8 };
@@ -158,7 +155,9 @@ impl Select<'_> {
                 return Ok(self.pure(code, (INT, view), Some(x), vec![mask], None));
             }
         }
+        let safe = by.is_some_and(|n| n != 0 && n != -1);
         let by = self.reg(b)?;
+        let (given, by) = (by, if safe { by } else { self.divisor(by, signed, view)? });
         let (rax, rdx) = (general(gpr::RAX), general(gpr::RDX));
         let high = self.register(INT);
         if signed {
@@ -184,6 +183,31 @@ impl Select<'_> {
         inst.writes = vec![(q, rax), (r, rdx)];
         inst.pure = true;
         self.push(inst);
-        Ok(if quotient { q } else { r })
+        if !quotient || safe || !signed {
+            return Ok(if quotient { q } else { r });
+        }
+        let code = if wide { Code::Neg_rm64 } else { Code::Neg_rm32 };
+        let minus = self.pure(code, (INT, view), Some(x), vec![], None);
+        let q = self.select_number(is(given, -1, view), minus, q)?;
+        // The least number of few bits has no opposite.
+        Ok(if ty.elem.size() < 4 { self.extend(ty.elem, q) } else { q })
     }
+
+    /// A divisor with which the instruction does not fail: 1 in place of 0, and of -1, which the least number cannot be divided by.
+    fn divisor(&mut self, by: VReg, signed: bool, view: View) -> Encoding<VReg> {
+        let one = self.int(1);
+        let by = self.select_number(is(by, 0, view), one, by)?;
+        if signed { self.select_number(is(by, -1, view), one, by) } else { Ok(by) }
+    }
+}
+
+/// Whether a register holds a number.
+fn is(x: VReg, number: i64, view: View) -> Test {
+    let (code, kind) = match view {
+        View::B64 => (Code::Cmp_rm64_imm32, OpKind::Immediate32to64),
+        _ => (Code::Cmp_rm32_imm32, OpKind::Immediate32),
+    };
+    let number = if view == View::B64 { number } else { i64::from(number as i32 as u32) };
+    let inst = Inst::new(code, vec![Arg::Use(x, view), Arg::Imm(number, kind)]);
+    Test { inst, holds: Condition::Equal }
 }

@@ -44,6 +44,10 @@ impl Select<'_> {
             }
         };
         let code = self.code(op, view)?;
+        // From memory it takes no instruction beside the load.
+        if let Some(&(_, place)) = self.in_memory.iter().find(|(scalar, _)| *scalar == x) {
+            return Ok(Value::Reg(self.define(code, VECTOR, view, vec![Arg::Mem(place)])));
+        }
         Ok(Value::Reg(self.pure(code, (VECTOR, view), None, vec![first], None)))
     }
 
