@@ -212,6 +212,54 @@ fn regions_of_a_constant_image() {
     );
 }
 
+/// Rows, columns and sums of free and of constant numbers: whole blocks, what is left over of them, and sums of more products than are
+/// added one after another.
+#[test]
+fn products_in_blocks() {
+    holds(
+        r#"graph @g(%0 "x": f32[B, S, 20], %1 "y": f32[B, 20, S], %2 "u": f32[B, 4, S, 5], %3 "v": f32[B, S, 5, 35], %4 "w": f32[B, S, 300], %5 "z": f32[B, 300, S]) -> (%6 "a", %9 "b", %10 "c", %11 "d") {
+  %6 = matmul(%0, %1) : f32[B, S, S]
+  %7 = reshape(%2) {shape = [B, 4, 5*S]} : f32[B, 4, 5*S]
+  %8 = reshape(%3) {shape = [B, 5*S, 35]} : f32[B, 5*S, 35]
+  %9 = matmul(%7, %8) : f32[B, 4, 35]
+  %10 = matmul(%4, %5) : f32[B, S, S]
+  %11 = matmul(%6, %0) : f32[B, S, 20]
+}"#,
+    );
+}
+
+/// Transposes and picks that are read, and written, where they stand: heads of one projection. One of them is also read by what wants a copy
+/// of its own, another is an output.
+#[test]
+fn heads_that_are_read_where_they_stand() {
+    holds(
+        r#"graph @g(%0 "x": f32[B, S, 48], %30 "m": f32[B, 1, 1, S]) -> (%19 "y", %6 "first", %20 "z") {
+  %1 = reshape(%0) {shape = [B, S, 1, 3, 16]} : f32[B, S, 1, 3, 16]
+  %2 = transpose(%1) {perm = [3, 0, 1, 2, 4]} : f32[3, B, S, 1, 16]
+  %3 = reshape(%2) {shape = [3, B, S, 16]} : f32[3, B, S, 16]
+  %4 = const i64[] [0]
+  %5 = const i64[] [-2]
+  %21 = const i64[] [2]
+  %6 = gather(%3, %4) {axis = 0} : f32[B, S, 16]
+  %7 = gather(%3, %5) {axis = 0} : f32[B, S, 16]
+  %8 = gather(%3, %21) {axis = 0} : f32[B, S, 16]
+  %9 = reshape(%6) {shape = [B, S, 2, 8]} : f32[B, S, 2, 8]
+  %10 = reshape(%7) {shape = [B, S, 2, 8]} : f32[B, S, 2, 8]
+  %11 = reshape(%8) {shape = [B, S, 2, 8]} : f32[B, S, 2, 8]
+  %12 = transpose(%9) {perm = [0, 2, 1, 3]} : f32[B, 2, S, 8]
+  %13 = transpose(%10) {perm = [0, 2, 3, 1]} : f32[B, 2, 8, S]
+  %14 = transpose(%11) {perm = [0, 2, 1, 3]} : f32[B, 2, S, 8]
+  %15 = matmul(%12, %13) : f32[B, 2, S, S]
+  %16 = add(%15, %30) : f32[B, 2, S, S]
+  %17 = matmul(%16, %14) : f32[B, 2, S, 8]
+  %18 = transpose(%17) {perm = [0, 2, 1, 3]} : f32[B, S, 2, 8]
+  %19 = reshape(%18) {shape = [B, S, 16]} : f32[B, S, 16]
+  %22 = reduce(%14) {axes = [2], keepdims = 0, kind = "sum"} : f32[B, 2, 8]
+  %20 = exp(%22) : f32[B, 2, 8]
+}"#,
+    );
+}
+
 /// Tokens of free number in a batch of free size: embeddings, scores of each with each under a mask, projections.
 #[test]
 fn tokens() {

@@ -6,7 +6,7 @@ use crate::options::LowerOptions;
 use crate::plan::blocks::{self, Block};
 use crate::plan::fusion::FusionGroup;
 use crate::plan::units::{self, Units};
-use crate::plan::{constant_indices, decompose, fusion, half_floats, halo, legalize};
+use crate::plan::{constant_indices, decompose, fusion, half_floats, halo, legalize, views};
 use crate::program::context::{Ctx, SubOperand};
 use crate::remarks;
 use egret_ir::{DimEnv, Graph, NodeId, TypeError, ValueId};
@@ -96,7 +96,9 @@ fn prepare<'g>(graph: &'g Graph, options: &LowerOptions) -> Result<Prepared<'g>,
     let never = legalize::refused(&graph, kernels::refusal);
     let (graph, units, blocks) = match units::plan(&graph, open::takes) {
         Ok(None) => (graph, None, vec![]),
-        Ok(Some((units, of_one))) => {
+        Ok(Some((mut units, of_one))) => {
+            units.views = views::plan(&units);
+            units.written = views::written(&units);
             let blocks = blocks::plan(&of_one, &units, options);
             (Cow::Owned(of_one), Some(units), blocks)
         }

@@ -1,6 +1,8 @@
 //! Affine places of elements in a buffer.
 
 use crate::geometry::shape::strides;
+use egret_ir::{Dim, ValueId};
+use std::collections::BTreeMap;
 
 /// Where the elements of an operand stand: result index `i` reads element `offset + sum(i * strides)`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -23,3 +25,17 @@ impl StridedAccess {
             && strides(dims).iter().zip(&self.strides).zip(dims).all(|((a, b), d)| a == b || *d == 1)
     }
 }
+
+/// Elements of a value in the memory of another one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct View {
+    /// The other value, which is none itself.
+    pub of: ValueId,
+    /// The element there of the first index.
+    pub offset: Dim,
+    /// The distance of neighbours along each axis, in elements.
+    pub strides: Vec<Dim>,
+}
+
+/// The views of a graph with free dims (`plan/views.rs`).
+pub type Views = BTreeMap<ValueId, View>;

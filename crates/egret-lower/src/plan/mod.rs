@@ -8,3 +8,4 @@ pub mod half_floats;
 pub mod halo;
 pub mod legalize;
 pub mod units;
+pub mod views;

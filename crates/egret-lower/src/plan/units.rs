@@ -10,6 +10,7 @@
 //! kept once.
 
 use crate::error::Refusal;
+use crate::geometry::access::Views;
 use crate::geometry::shape::volume;
 use egret_ir::{Attr, Dim, DimEnv, Graph, Node, NodeId, Op, TensorType, ValueId, advice};
 use egret_loop::Symbol;
@@ -29,6 +30,10 @@ pub struct Units {
     counts: BTreeMap<ValueId, Count>,
     /// Nodes that do not go through their values unit by unit; they have kernels of their own (`kernels/open`).
     open: BTreeSet<NodeId>,
+    /// What kernels with free dims read where it stands in other values.
+    pub views: Views,
+    /// What they write where it stands in other values.
+    pub written: Views,
 }
 
 impl Units {
@@ -139,7 +144,14 @@ pub fn plan(graph: &Graph, takes: Takes) -> Result<Option<(Units, Graph)>, Vec<R
         };
         symbols.push(Symbol { name: name.clone(), input, axis });
     }
-    let units = Units { symbols, graph: graph.clone(), counts: BTreeMap::new(), open: BTreeSet::new() };
+    let units = Units {
+        symbols,
+        graph: graph.clone(),
+        counts: BTreeMap::new(),
+        open: BTreeSet::new(),
+        views: Views::new(),
+        written: Views::new(),
+    };
     let mut planner = Planner { graph, free: &free, takes, units };
     let mut refusals = vec![];
     for &v in graph.inputs() {

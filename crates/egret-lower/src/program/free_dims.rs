@@ -38,6 +38,15 @@ impl<'g> Ctx<'g> {
         tasks.ok_or_else(|| Unsupported::new("has more rows than can be counted"))
     }
 
+    /// As many blocks of so many rows as `batch` matrices of `rows` rows have.
+    pub fn blocks(&mut self, batch: Extent, rows: Extent, of: i64) -> Result<[Extent; 2], Unsupported> {
+        let each = self.sizes.op(SizeOp::CeilDiv, rows, Extent::Const(of));
+        let all = each.and_then(|each| self.sizes.op(SizeOp::Mul, batch, each));
+        each.zip(all)
+            .map(|(each, all)| [each, all])
+            .ok_or_else(|| Unsupported::new("has more rows than can be counted"))
+    }
+
     /// Holds every run to `start + len` being at most `limit`: sizes for which it is not have no value.
     pub fn within_limit(&mut self, start: &Dim, len: &Dim, limit: &Dim) -> Result<(), Unsupported> {
         if start.as_const() == Some(0) && len == limit {

@@ -90,9 +90,10 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     }
     let (mut params, mut reads) = (vec![], vec![]);
     for (&v, stored) in values.iter().zip(&stored) {
-        let (param, own) = w.laid_out(v)?;
+        let (param, first, own) = w.laid_out(v)?;
         params.push(param);
-        reads.push(read(graph, n, stored, &own, &out)?);
+        let Read { strides, offset } = read(graph, n, stored, &own, &out)?;
+        reads.push(Read { strides, offset: first + offset });
     }
     let to = w.value(result, Access::Write)?;
     let one = Dim::constant(1);

@@ -1,10 +1,11 @@
-//! Matrix products: a task is a row of the result, whose columns are summed in vectors.
+//! Matrix products: a task is a block of rows of the result.
 
-use super::{Writer, aligned, along, constant, float_lanes, indices, place, strides};
+use super::blocks::{Count, Matrix, Product, most_rows};
+use super::{Writer, aligned, indices, place, volume};
 use crate::error::Unsupported;
 use crate::program::context::Ctx;
-use egret_ir::{Graph, NodeId};
-use egret_loop::{Access, Elem};
+use egret_ir::{Dim, Graph, NodeId};
+use egret_loop::{Access, Elem, V};
 
 /// Writes the kernel of a node.
 pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported> {
@@ -21,63 +22,61 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     if matrix != [rows.clone(), columns.clone()] || depth != deep {
         return Err(Unsupported::new("is a product of what is the same in every unit"));
     }
-    // Strides of matrices along the batch.
-    let steps = |own: &[egret_ir::Dim], size: egret_ir::Dim| -> Result<Vec<egret_ir::Dim>, Unsupported> {
-        Ok(aligned(own, &strides(own), batch)?.into_iter().map(|s| s * size.clone()).collect())
-    };
-    let a_batch = steps(left_batch, rows.clone() * depth.clone())?;
-    let b_batch = steps(right_batch, depth.clone() * columns.clone())?;
+    let most = most_rows(ctx.options.machine.registers);
     let mut w = Writer::new(ctx, "matmul_any");
-    let (pa, pb) = (w.value(a, Access::Read)?, w.value(b, Access::Read)?);
-    let to = w.value(result, Access::Write)?;
-    let line = columns;
-    let (depth, columns) = (w.dim(depth)?, w.dim(line)?);
-    let tasks = &out[..out.len() - 1];
-    let extents = w.dims(tasks)?;
-    let (a_batch, b_batch) = (w.dims(&a_batch)?, w.dims(&b_batch)?);
-    let k = &mut w.k;
-    let zero = k.int(0);
-    let at = indices(k, &extents);
-    let (row, of) = at.split_last().ok_or_else(|| Unsupported::bug("has no rows"))?;
-    let (a0, b0) = (place(k, zero, of, &a_batch), place(k, zero, of, &b_batch));
-    let a0 = place(k, a0, &[*row], &[depth]);
-    let task = k.task();
-    let out0 = k.mul(task, columns);
-    // Four vectors at a time, so that sums do not wait for one another.
-    let lanes = float_lanes(k);
-    let wide = lanes[0];
-    let four = k.int(4 * i64::from(wide));
-    let rest = k.rem(columns, four);
-    let whole = k.sub(columns, rest);
-    let sums = |k: &mut egret_loop::KernelBuilder, j: egret_loop::V, lanes: u8, vectors: i64| {
-        let init = constant(k, Elem::F32, lanes, 0);
-        let sums: Vec<_> = (0..vectors).map(|_| k.local(init)).collect();
-        let first = k.add(b0, j);
-        k.for_values(zero, depth, 1, |k, i| {
-            let from = k.add(a0, i);
-            let x = k.load(pa, from);
-            let x = k.splat(x, lanes);
-            let line = k.mul(i, columns);
-            let at = k.add(first, line);
-            for (v, &sum) in sums.iter().enumerate() {
-                let at = k.affine(&[(at, 1)], v as i64 * i64::from(lanes));
-                let y = if lanes == 1 { k.load(pb, at) } else { k.load_lanes(pb, at, lanes) };
-                let old = k.get(sum);
-                let new = k.fma(x, y, old);
-                k.set(sum, new);
-            }
-        });
-        let first = k.add(out0, j);
-        for (v, &sum) in sums.iter().enumerate() {
-            let at = k.affine(&[(first, 1)], v as i64 * i64::from(lanes));
-            let value = k.get(sum);
-            k.store(to, at, value);
-        }
+    let ((pa, a_first, a_strides), (pb, b_first, b_strides)) = (w.laid_out(a)?, w.laid_out(b)?);
+    let written = w.ctx.units.as_ref().and_then(|u| u.written.get(&result).cloned());
+    let (place_of, out_strides) = match written {
+        Some(view) => (view.of, view.strides),
+        None => (result, super::strides(&out)),
     };
-    k.for_values(zero, whole, 4 * i64::from(wide), |k, j| sums(k, j, wide, 4));
-    along(k, rest, &lanes, &mut |k, j, lanes| {
-        let j = k.add(whole, j);
-        sums(k, j, lanes, 1);
-    });
-    w.finish(tasks, line)
+    let to = w.value(place_of, Access::ReadWrite)?;
+    let (out_batch, out_matrix) = out_strides.split_at(batch.len());
+    let matrix = |w: &mut Writer, param, strides: &[Dim]| -> Result<Matrix, Unsupported> {
+        let [row, column] = strides else { return Err(Unsupported::bug("has no strides")) };
+        let one = column.as_const() == Some(1);
+        Ok(Matrix { param, row: w.dim(row)?, column: if one { None } else { Some(w.dim(column)?) } })
+    };
+    let (a_batch, a_matrix) = a_strides.split_at(left_batch.len());
+    let (b_batch, b_matrix) = b_strides.split_at(right_batch.len());
+    let count = |w: &mut Writer, dim: &Dim| -> Result<Count, Unsupported> {
+        Ok(Count { value: w.dim(dim)?, known: dim.as_const() })
+    };
+    let product = Product {
+        a: matrix(&mut w, pa, a_matrix)?,
+        b: matrix(&mut w, pb, b_matrix)?,
+        out: matrix(&mut w, to, out_matrix)?,
+        depth: count(&mut w, depth)?,
+        columns: count(&mut w, columns)?,
+    };
+    if product.b.column.is_some() {
+        return Err(Unsupported::bug("reads columns that are no neighbours"));
+    }
+    let a_batch = w.dims(&aligned(left_batch, a_batch, batch)?)?;
+    let b_batch = w.dims(&aligned(right_batch, b_batch, batch)?)?;
+    let out_batch = w.dims(out_batch)?;
+    let [count, all] = [rows, &volume(batch)].map(|d| w.ctx.extent(d));
+    let [blocks, tasks] = w.ctx.blocks(all?, count?, most)?;
+    let blocks = w.size(blocks);
+    let extents = [w.dims(batch)?, vec![blocks]].concat();
+    let rows = w.dim(rows)?;
+    let firsts = [w.dim(&a_first)?, w.dim(&b_first)?];
+    let k = &mut w.k;
+    let at = indices(k, &extents);
+    let (&block, of) = at.split_last().ok_or_else(|| Unsupported::bug("has no rows"))?;
+    let row = k.affine(&[(block, most)], 0);
+    let height = {
+        let left = k.sub(rows, row);
+        let most = k.int(most);
+        k.min(left, most)
+    };
+    let zero = k.int(0);
+    let a0 = place(k, firsts[0], &[of, &[row]].concat(), &[a_batch, vec![product.a.row]].concat());
+    let b0 = place(k, firsts[1], of, &b_batch);
+    let out0 = place(k, zero, &[of, &[row]].concat(), &[out_batch, vec![product.out.row]].concat());
+    let first: [V; 3] = [a0, b0, out0];
+    let widest = k.vector(Elem::F32).lanes;
+    let lanes: Vec<u8> = (2..=widest.ilog2()).rev().map(|n| 1 << n).collect();
+    product.write(k, (height, most), first, &lanes, None)?;
+    w.finish_tasks(tasks, columns)
 }

@@ -1,8 +1,9 @@
 //! Kernels with free dims: what is not computed unit by unit ([`units`](crate::plan::units)), such as the scores of every token with
 //! every other. Their loops and strides are sizes that a run knows when it begins, given to the kernel as arguments of i64.
 //!
-//! A kernel is of one node. It works on whole buffers; its tasks are rows of the result.
+//! A kernel is of one node. It works on whole buffers; its tasks are rows of the result, or blocks of them.
 
+mod blocks;
 mod map;
 mod matmul;
 mod places;
@@ -11,6 +12,7 @@ mod softmax;
 
 use crate::error::Unsupported;
 use crate::geometry::shape::{free_strides as strides, volume};
+use crate::plan::units::Units;
 use crate::program::context::Ctx;
 use egret_ir::{DType, Dim, Graph, NodeId, Op, ValueId};
 use egret_loop::{Access, Arg, BinOp, Elem, Extent, KernelBuilder, Param, ParamInfo, Ty, V};
@@ -52,7 +54,16 @@ pub fn takes(graph: &Graph, n: NodeId) -> bool {
 
 /// Writes the kernel of a node; `graph` has the free dims.
 pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported> {
-    match graph.node(n).op {
+    let node = graph.node(n);
+    // What is read, or was written, where it stands in another value.
+    let stands = |u: &Units| {
+        let moved = node.op == Op::Transpose && u.written.contains_key(&node.operand(0));
+        u.views.contains_key(&node.results[0]) || moved
+    };
+    if ctx.units.as_ref().is_some_and(stands) {
+        return Ok(());
+    }
+    match node.op {
         Op::Softmax => softmax::lower(ctx, graph, n),
         Op::Matmul => matmul::lower(ctx, graph, n),
         Op::Reduce => reduce::lower(ctx, graph, n),
@@ -85,12 +96,19 @@ impl<'c, 'g> Writer<'c, 'g> {
         Ok(self.k.param(elem, ParamInfo::OPEN, access))
     }
 
-    /// A value as it stands: with a stride for each of its dims.
-    fn laid_out(&mut self, v: ValueId) -> Result<(Param, Vec<Dim>), Unsupported> {
+    /// A value as it stands: the element that it begins at, and a stride for each of its dims.
+    fn laid_out(&mut self, v: ValueId) -> Result<(Param, Dim, Vec<Dim>), Unsupported> {
         let elem = self.ctx.elem(v)?;
-        let (arg, strides) = self.ctx.layout(v)?;
+        let view = self.ctx.units.as_ref().and_then(|u| u.views.get(&v).cloned());
+        let (arg, offset, strides) = match view {
+            Some(view) => (self.ctx.whole(view.of)?, view.offset, view.strides),
+            None => {
+                let (arg, strides) = self.ctx.layout(v)?;
+                (arg, Dim::constant(0), strides)
+            }
+        };
         self.args.push(arg);
-        Ok((self.k.param(elem, ParamInfo::OPEN, Access::Read), strides))
+        Ok((self.k.param(elem, ParamInfo::OPEN, Access::Read), offset, strides))
     }
 
     /// A dim, or a product of some, as a value. All are read before the first loop.
@@ -98,7 +116,15 @@ impl<'c, 'g> Writer<'c, 'g> {
         if let Some(&v) = self.known.get(dim) {
             return Ok(v);
         }
-        let v = match self.ctx.extent(dim)? {
+        let size = self.ctx.extent(dim)?;
+        let v = self.size(size);
+        self.known.insert(dim.clone(), v);
+        Ok(v)
+    }
+
+    /// A size as a value.
+    fn size(&mut self, size: Extent) -> V {
+        match size {
             Extent::Const(c) => self.k.int(c),
             size => {
                 let arg = self.ctx.size(size);
@@ -107,9 +133,7 @@ impl<'c, 'g> Writer<'c, 'g> {
                 let zero = self.k.int(0);
                 self.k.load(p, zero)
             }
-        };
-        self.known.insert(dim.clone(), v);
-        Ok(v)
+        }
     }
 
     fn dims(&mut self, dims: &[Dim]) -> Result<Vec<V>, Unsupported> {
@@ -118,8 +142,14 @@ impl<'c, 'g> Writer<'c, 'g> {
 
     /// Adds the call, of as many tasks as these dims make; none where a row, of `inner` elements, has none.
     fn finish(self, rows: &[Dim], inner: &Dim) -> Result<(), Unsupported> {
-        let (rows, inner) = (self.ctx.extent(&volume(rows))?, self.ctx.extent(inner)?);
-        let tasks = self.ctx.rows_of_some(rows, inner)?;
+        let rows = self.ctx.extent(&volume(rows))?;
+        self.finish_tasks(rows, inner)
+    }
+
+    /// The same for so many tasks.
+    fn finish_tasks(self, tasks: Extent, inner: &Dim) -> Result<(), Unsupported> {
+        let inner = self.ctx.extent(inner)?;
+        let tasks = self.ctx.rows_of_some(tasks, inner)?;
         let mut kernel = self.k.finish();
         kernel.tasks = tasks.as_const().unwrap_or(1).max(1);
         if tasks == Extent::Const(0) {
@@ -173,13 +203,22 @@ fn place(k: &mut KernelBuilder, from: V, indices: &[V], strides: &[V]) -> V {
 fn along(k: &mut KernelBuilder, extent: V, lanes: &[u8], body: &mut dyn FnMut(&mut KernelBuilder, V, u8)) {
     let mut begin = k.int(0);
     for &lanes in lanes.iter().chain([&1]) {
-        let step = k.int(i64::from(lanes));
         let left = k.sub(extent, begin);
-        let rest = k.rem(left, step);
-        let end = k.sub(extent, rest);
+        let left = rest(k, left, i64::from(lanes));
+        let end = k.sub(extent, left);
         k.for_values(begin, end, i64::from(lanes), |k, i| body(k, i, lanes));
         begin = end;
     }
+}
+
+/// What is left of a number of elements behind as many as are a multiple of a power of two.
+fn rest(k: &mut KernelBuilder, count: V, of: i64) -> V {
+    debug_assert!(of > 0 && (of & (of - 1)) == 0, "{of} is no power of two");
+    if of == 1 {
+        return k.int(0);
+    }
+    let below = k.int(of - 1);
+    k.and(count, below)
 }
 
 /// A vector's lanes, or a scalar, of a constant.

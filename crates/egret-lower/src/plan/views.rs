@@ -1,0 +1,178 @@
+//! Views: what kernels with free dims read where it stands in another value, with strides, instead of a copy of it.
+//!
+//! A transpose, one index of an axis, and reshapes of what these give need no kernel where all that read them go by strides: products
+//! (their right operand and what is elementwise want neighbours along the last axis) and further transposes. A product also writes
+//! by strides.
+
+use crate::geometry::access::{View, Views};
+use crate::geometry::shape::free_strides;
+use crate::plan::units::Units;
+use egret_ir::{Dim, Graph, NodeId, Op, ValueId};
+use std::collections::{BTreeMap, BTreeSet};
+
+type Users = BTreeMap<ValueId, Vec<NodeId>>;
+
+fn users(graph: &Graph, order: &[NodeId]) -> Users {
+    let mut users = Users::new();
+    for &n in order {
+        for &v in graph.node(n).operands.iter().flatten() {
+            users.entry(v).or_default().push(n);
+        }
+    }
+    users
+}
+
+/// The products' results that are written where a transpose, which alone reads them, would move them: views of its result.
+pub fn written(units: &Units) -> Views {
+    let graph = &units.graph;
+    let order = graph.topological().unwrap_or_default();
+    let users = users(graph, &order);
+    let moved = |&n: &NodeId| {
+        let product = graph.node(n);
+        let v = *product.results.first()?;
+        let [reader] = users.get(&v)?[..] else { return None };
+        let node = graph.node(reader);
+        let moves = node.op == Op::Transpose && units.is_open(reader) && units.is_open(n);
+        let to = *node.results.first()?;
+        let whole = |v: ValueId| shape(graph, v).is_some_and(|s| units.stored(v) == s);
+        if product.op != Op::Matmul
+            || !moves
+            || graph.outputs().contains(&v)
+            || units.views.contains_key(&to)
+        {
+            return None;
+        }
+        let perm = node.attrs.indices("perm");
+        if perm.last() != Some(&(perm.len() - 1)) || !whole(v) || !whole(to) {
+            return None;
+        }
+        let mut strides = vec![Dim::constant(0); perm.len()];
+        for (&axis, stride) in perm.iter().zip(free_strides(shape(graph, to)?)) {
+            strides[axis] = stride;
+        }
+        Some((v, View { of: to, offset: Dim::constant(0), strides }))
+    };
+    order.iter().filter_map(moved).collect()
+}
+
+/// The values that need no memory of their own.
+pub fn plan(units: &Units) -> Views {
+    let graph = &units.graph;
+    let order = graph.topological().unwrap_or_default();
+    let users = users(graph, &order);
+    // What one reader wants copied has other strides for those behind it: again until nothing changes.
+    let mut copied: BTreeSet<ValueId> = graph.outputs().iter().copied().collect();
+    loop {
+        let mut views = Views::new();
+        for &n in &order {
+            let result = graph.node(n).results.first().copied();
+            if let Some((v, view)) =
+                result.filter(|v| !copied.contains(v)).and_then(|v| Some((v, view(units, &views, n)?)))
+            {
+                views.insert(v, view);
+            }
+        }
+        let wrong = |(&v, view): (&ValueId, &View)| {
+            let mut readers = users.get(&v).into_iter().flatten();
+            let reads = |n: &NodeId| reads_strides(units, &views, *n, v, view);
+            (!readers.all(reads)).then_some(v)
+        };
+        let wrong: Vec<ValueId> = views.iter().filter_map(wrong).collect();
+        if wrong.is_empty() {
+            return views;
+        }
+        copied.extend(wrong);
+    }
+}
+
+fn shape(graph: &Graph, v: ValueId) -> Option<&[Dim]> {
+    Some(&graph.ty(v).as_tensor()?.shape)
+}
+
+/// What a node's result is a view of, where it can be one.
+fn view(units: &Units, views: &Views, n: NodeId) -> Option<View> {
+    let graph = &units.graph;
+    let node = graph.node(n);
+    let (x, result) = (node.operands.first().copied().flatten()?, *node.results.first()?);
+    // Not what is the same in every unit and kept once, nor a part of another value.
+    let whole = |v: ValueId| shape(graph, v).is_some_and(|s| units.stored(v) == s);
+    if !whole(x) || !whole(result) || is_part(graph, x) {
+        return None;
+    }
+    let from = shape(graph, x)?;
+    let own = View { of: x, offset: Dim::constant(0), strides: free_strides(from) };
+    let View { of, mut offset, mut strides } = views.get(&x).cloned().unwrap_or(own);
+    match node.op {
+        Op::Transpose if units.is_open(n) => {
+            strides = node.attrs.indices("perm").iter().map(|&p| strides[p].clone()).collect();
+        }
+        Op::Gather if units.is_open(n) => {
+            let axis = node.attrs.index("axis");
+            let at = graph.as_const(node.operand(1)).filter(|t| t.shape().is_empty())?;
+            let (at, extent) = (at.to_f64s()?.first().copied()? as i64, from[axis].as_const()?);
+            let at = if at < 0 { at + extent } else { at };
+            if !(0..extent).contains(&at) {
+                return None;
+            }
+            offset = offset + Dim::constant(at) * strides.remove(axis);
+        }
+        Op::Reshape if views.contains_key(&x) => strides = reshaped(from, &strides, shape(graph, result)?)?,
+        _ => return None,
+    }
+    // A kernel is given products of free dims.
+    offset.as_product().is_some().then_some(View { of, offset, strides })
+}
+
+/// Whether a value may be a part of another one's memory.
+fn is_part(graph: &Graph, v: ValueId) -> bool {
+    let mut v = v;
+    while let Some(node) = graph.producer(v).map(|n| graph.node(n)) {
+        match node.op {
+            Op::Reshape => v = node.operand(0),
+            op => return op == Op::Slice,
+        }
+    }
+    false
+}
+
+/// The strides of the same elements under other dims: axes that are split, and those of one element left out or put in.
+fn reshaped(from: &[Dim], strides: &[Dim], to: &[Dim]) -> Option<Vec<Dim>> {
+    let one = |d: &Dim| d.as_const() == Some(1);
+    let mut left = from.iter().zip(strides).filter(|(d, _)| !one(d));
+    let mut out: Vec<Dim> = vec![];
+    let mut axis = 0;
+    while axis < to.len() {
+        if one(&to[axis]) {
+            out.push(Dim::constant(0));
+            axis += 1;
+            continue;
+        }
+        let (dim, stride) = left.next()?;
+        let mut end = axis + 1;
+        let all = |end: usize| to[axis..end].iter().cloned().fold(Dim::constant(1), |n, d| n * d);
+        while all(end) != *dim {
+            if end == to.len() {
+                return None;
+            }
+            end += 1;
+        }
+        out.extend(free_strides(&to[axis..end]).into_iter().map(|s| s * stride.clone()));
+        axis = end;
+    }
+    left.next().is_none().then_some(out)
+}
+
+/// Whether a node reads a view by its strides.
+fn reads_strides(units: &Units, views: &Views, n: NodeId, v: ValueId, view: &View) -> bool {
+    let node = units.graph.node(n);
+    if node.results.first().is_some_and(|r| views.contains_key(r)) {
+        return node.operands.iter().flatten().filter(|&&x| x == v).count() == 1;
+    }
+    let neighbours = view.strides.last().is_none_or(|s| s.as_const() == Some(1));
+    match node.op {
+        _ if !units.is_open(n) => false,
+        Op::Matmul => node.operand(1) != v || neighbours,
+        Op::Transpose => true,
+        op => op.is_elementwise() && neighbours,
+    }
+}
