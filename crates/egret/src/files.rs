@@ -110,3 +110,10 @@ pub fn read_text(path: &Path, what: &str) -> Result<String> {
     String::from_utf8(bytes)
         .map_err(|_| Error::user(format!("{} is no text (UTF-8); give {what}", path.display())))
 }
+
+/// The BLAKE3 of a file.
+pub(crate) fn hash_of(path: &Path) -> Result<[u8; 32]> {
+    let failed = |e| Error::io("read", path, &e);
+    let file = std::fs::File::open(path).map_err(failed)?;
+    Ok(*blake3::Hasher::new().update_reader(file).map_err(failed)?.finalize().as_bytes())
+}

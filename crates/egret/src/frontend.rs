@@ -61,6 +61,20 @@ pub struct ModelFile {
     proto: ModelProto,
 }
 
+/// What a model's exporter says of it, as it is written in the file.
+pub struct About {
+    /// The tool.
+    pub producer: String,
+    /// Its version.
+    pub producer_version: String,
+    /// The domain of the model, as a reversed DNS name.
+    pub domain: String,
+    /// The version of the model.
+    pub version: i64,
+    /// Entries of its metadata.
+    pub metadata: Vec<(String, String)>,
+}
+
 impl ModelFile {
     /// Read a model file; its external data is read when a graph is made.
     ///
@@ -131,6 +145,18 @@ impl ModelFile {
         match egret_onnx::data::decode_type(&port.type_, &mut dim) {
             Ok(Some(Type::Tensor(t))) => Some(t.shape.to_vec()),
             _ => None,
+        }
+    }
+
+    /// What its exporter says of it.
+    pub fn about(&self) -> About {
+        let p = &self.proto;
+        About {
+            producer: p.producer_name.clone(),
+            producer_version: p.producer_version.clone(),
+            domain: p.domain.clone(),
+            version: p.model_version,
+            metadata: p.metadata_props.iter().map(|e| (e.key.clone(), e.value.clone())).collect(),
         }
     }
 

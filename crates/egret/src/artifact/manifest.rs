@@ -21,8 +21,6 @@ pub struct Facts<'a> {
     pub weights_hash: &'a [u8; 32],
     /// Triple and CPU features.
     pub target: &'a str,
-    /// Files written, by name.
-    pub files: &'a BTreeMap<String, Written>,
 }
 
 /// Lower-case hex digits.
@@ -30,10 +28,12 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// The manifest of a compilation.
-pub fn manifest(request: &Request, program: &Program, facts: &Facts<'_>) -> Vec<u8> {
-    let files: serde_json::Map<String, Value> = facts
-        .files
+/// Files that a compilation wrote, by name.
+pub type Files = BTreeMap<String, Written>;
+
+/// The manifest of a compilation that wrote `written` before it.
+pub fn manifest(request: &Request, program: &Program, facts: &Facts<'_>, written: &Files) -> Vec<u8> {
+    let files: serde_json::Map<String, Value> = written
         .iter()
         .map(|(name, file)| (name.clone(), json!({ "bytes": file.bytes, "blake3": hex(&file.hash) })))
         .collect();

@@ -11,6 +11,7 @@ mod names;
 mod pc;
 mod place;
 mod rust;
+mod sbom;
 mod write;
 
 pub use crate::found::{Found, check_weights, find, is_filled};
@@ -43,6 +44,8 @@ pub enum Emit {
     Exe,
     /// `<m>.pc`: a package for pkg-config.
     Pc,
+    /// `<m>.cdx.json`: a bill of materials in CycloneDX.
+    Sbom,
 }
 
 impl FromStr for Emit {
@@ -57,9 +60,10 @@ impl FromStr for Emit {
             "so" => Emit::So,
             "exe" => Emit::Exe,
             "pc" => Emit::Pc,
+            "sbom" => Emit::Sbom,
             _ => {
                 return Err(format!(
-                    "nothing called `{s}` can be written; there are lib, header, hpp, rs, obj, so, exe, pc"
+                    "nothing called `{s}` can be written; there are lib, header, hpp, rs, obj, so, exe, pc, sbom"
                 ));
             }
         })

@@ -2,9 +2,9 @@
 
 use super::manifest::{Facts, manifest};
 use super::place::Staging;
-use super::{Emit, Request, WeightsPlace, depfile, exe, header, hpp, pc, rust};
+use super::{Emit, Request, WeightsPlace, depfile, exe, header, hpp, pc, rust, sbom};
 use crate::error::{Error, Result};
-use crate::files::Scratch;
+use crate::files::{Scratch, hash_of};
 use crate::options::{self, Options};
 use crate::pipeline::{self, Lowered, ObjectOptions};
 use crate::source::{self, Imported};
@@ -13,7 +13,7 @@ use egret_ir::Graph;
 use egret_loop::Program;
 use egret_runtime::abi;
 use egret_trace::Trace;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What a compilation made.
 pub struct Compiled {
@@ -160,13 +160,6 @@ pub(super) fn check(request: &Request) -> Result<()> {
     Ok(())
 }
 
-/// The hash of a file.
-pub(super) fn hash_of(path: &Path) -> Result<[u8; 32]> {
-    let failed = |e| Error::io("read", path, &e);
-    let file = std::fs::File::open(path).map_err(failed)?;
-    Ok(*blake3::Hasher::new().update_reader(file).map_err(failed)?.finalize().as_bytes())
-}
-
 /// Write every file but the depfile; `sources` is the model file and its files of external data.
 fn files(
     request: &Request,
@@ -263,15 +256,13 @@ fn files(
         out.write(&format!("{m}.rs"), rust::rust_module(program, embedded).as_bytes())?;
     }
     out.write(&format!("{m}.trace"), &trace.to_bytes())?;
-    let facts = Facts {
-        model: &sources[0],
-        model_hash,
-        weights_bytes,
-        weights_hash: &weights_hash,
-        target,
-        files: out.files(),
-    };
-    let manifest = manifest(request, program, &facts);
+    let facts =
+        Facts { model: &sources[0], model_hash, weights_bytes, weights_hash: &weights_hash, target };
+    if wants(Emit::Sbom) {
+        let bill = sbom::bill(program, &facts, out.files(), sources)?;
+        out.write(&format!("{m}.cdx.json"), &bill)?;
+    }
+    let manifest = manifest(request, program, &facts, out.files());
     out.write(&format!("{m}.manifest.json"), &manifest)?;
     Ok(out)
 }

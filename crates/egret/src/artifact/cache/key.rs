@@ -1,8 +1,8 @@
 //! The key of a compilation: the hash of all that its files follow from. What is not in it cannot be told apart.
 
-use crate::artifact::write::hash_of;
 use crate::artifact::{Emit, Request};
 use crate::error::{Error, Result};
+use crate::files::hash_of;
 use crate::frontend::ModelFile;
 use crate::options::Options;
 use crate::{link, pipeline, source};
