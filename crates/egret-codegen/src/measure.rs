@@ -155,6 +155,7 @@ fn program(
         onnx_dtype: 1,
         dims: vec![(len as i64).into()],
         elem_size: 4,
+        found: None,
         bound: None,
     };
     let homes = [Storage::Input(0), Storage::Input(1), Storage::Output(0)];

@@ -150,6 +150,7 @@ mod tests {
             onnx_dtype: 7,
             dims: vec![1.into()],
             elem_size: 8,
+            found: None,
             bound: None,
         };
         let buffer = |elem, storage| Buffer::new(elem, 1, storage);

@@ -81,8 +81,14 @@ pub fn run_of(
     let dim = |s: &Symbol| dims.get(s.input).and_then(|d| d.get(s.axis)).copied();
     let symbols: Option<Vec<i64>> = program.symbols.iter().map(dim).collect();
     let symbols = symbols.ok_or_else(|| broken("inputs of other ranks".into()))?;
-    let sizes = sizes::values(&program.sizes, &symbols).map_err(|e| broken(e.to_string()))?;
-    let value = |e: Extent| e.value(&sizes).unwrap_or(0);
+    let mut lengths = vec![None; program.lengths.len()];
+    let sizes_of = |lengths: &[Option<i64>]| {
+        sizes::values(&program.sizes, &symbols, lengths).map_err(|e| broken(e.to_string()))
+    };
+    let mut sizes = sizes_of(&lengths)?;
+    let value_of = |sizes: &[i64], e: Extent| e.value(sizes).unwrap_or(0);
+    let begin = sizes.clone();
+    let value = |e: Extent| value_of(&begin, e);
     let bytes = |p: &Port| p.dims.iter().map(|&d| value(d)).product::<i64>() as usize * p.elem_size;
     for (port, dims) in program.inputs.iter().zip(dims) {
         if !port.dims.iter().map(|&d| value(d)).eq(dims.iter().copied()) {
@@ -112,7 +118,7 @@ pub fn run_of(
     memories.extend(inputs.iter().map(|i| i.to_vec()));
     memories.extend(program.outputs.iter().map(|o| vec![0xa5u8; bytes(o)]));
     let first_output = 3 + inputs.len();
-    // An argument, for a unit of its buffer.
+    // An argument, for a unit of its buffer. Where it is, is known when the run begins.
     let pointer = |arg: &Arg, unit: usize| {
         let buffer = &program.buffers[arg.buffer.0 as usize];
         let (memory, base) = match buffer.storage {
@@ -149,6 +155,7 @@ pub fn run_of(
         };
         let call = &program.calls[n];
         let kernel = &program.kernels[call.kernel.0 as usize];
+        let value = |e: Extent| value_of(&sizes, e);
         let (first, runs, step) = match call.repeat {
             None => (0, 1, 1),
             Some(r) => (value(r.first) as usize, value(Extent::Size(r.runs)) as usize, r.step),
@@ -163,8 +170,33 @@ pub fn run_of(
                 InterpError::OutOfRange(_, bad) => InterpError::OutOfRange(n, bad),
             })?;
         }
+        let found = program.lengths.iter().zip(&mut lengths).filter(|(l, _)| l.call == n);
+        for (length, known) in found {
+            let at = pointer(&length.at, 0);
+            let bytes = memories.get(at.memory).and_then(|m| m.get(at.offset..)?.first_chunk());
+            let count = bytes.map(|b| i64::from_le_bytes(*b));
+            let most = value_of(&begin, length.most);
+            *known = count.filter(|c| (0..=most).contains(c));
+            if known.is_none() {
+                return Err(broken(format!(
+                    "call {n} has found {count:?} for `{}`, of {most}",
+                    length.name
+                )));
+            }
+        }
+        if program.lengths.iter().any(|l| l.call == n) {
+            sizes = sizes_of(&lengths)?;
+            memories[2] = sizes.iter().flat_map(|s| s.to_le_bytes()).collect();
+        }
     }
-    Ok(memories.split_off(first_output))
+    let mut outputs = memories.split_off(first_output);
+    for (output, port) in outputs.iter_mut().zip(&program.outputs) {
+        if let Some(found) = &port.found {
+            let elements: i64 = found.iter().map(|&d| value_of(&sizes, d)).product();
+            output.truncate(elements as usize * port.elem_size);
+        }
+    }
+    Ok(outputs)
 }
 
 /// Run all tasks of one kernel on memories of bytes.

@@ -536,8 +536,10 @@ pub struct Port {
     pub name: String,
     /// ONNX `TensorProto.DataType`.
     pub onnx_dtype: i32,
-    /// Dims.
+    /// Dims; of an output whose dims data decides, the most that they can be.
     pub dims: Vec<Extent>,
+    /// Dims of an output when the run has ended, where data decides them: made of lengths.
+    pub found: Option<Vec<Extent>>,
     /// Bytes of one element.
     pub elem_size: usize,
     /// For an input whose value was bound at compile time: the bytes that it must have.
@@ -551,6 +553,19 @@ impl Port {
     }
 }
 
+/// A dim that data decides, such as how many elements of a tensor are not 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Length {
+    /// Its name in the model.
+    pub name: String,
+    /// The most that it can be; made of symbols alone.
+    pub most: Extent,
+    /// The call that finds it.
+    pub call: usize,
+    /// The i64 that the call writes it to. It is not negative and at most `most`.
+    pub at: Arg,
+}
+
 /// A whole model: what to run, in order, on which buffers.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Program {
@@ -562,7 +577,9 @@ pub struct Program {
     pub outputs: Vec<Port>,
     /// Its free dims.
     pub symbols: Vec<Symbol>,
-    /// What is known when a run begins.
+    /// Its dims that data decides.
+    pub lengths: Vec<Length>,
+    /// What is known when a run begins, or when its lengths are found.
     pub sizes: Vec<Size>,
     /// Buffers.
     pub buffers: Vec<Buffer>,

@@ -22,7 +22,7 @@
 //! k.store(y, at, v);
 //! let kernel = k.finish();
 //!
-//! let port = |name: &str| Port { name: name.into(), onnx_dtype: 1, dims: vec![4.into()], elem_size: 4, bound: None };
+//! let port = |name: &str| Port { name: name.into(), onnx_dtype: 1, dims: vec![4.into()], elem_size: 4, found: None, bound: None };
 //! let buffer = |storage| Buffer::new(Elem::F32, 4, storage);
 //! let arg = |b| Arg { buffer: BufferId(b), offset: 0 };
 //! let program = Program {

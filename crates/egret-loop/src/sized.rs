@@ -1,10 +1,11 @@
-//! What sizes a program may name where.
+//! What sizes and lengths a program may name where.
 
-use crate::ir::{BrokenRule, Program, Storage};
+use crate::ir::{BrokenRule, Elem, Length, Program, Storage};
 use crate::sizes::{Extent, Size, SizeId, Symbol};
 
 /// Holds a program to the rules of sizes: each is named behind where it is made, a dim is one of an input's, and a call that runs
-/// several times has units to step over.
+/// several times has units to step over. How much memory is needed is known when a run begins, and what is made of a length is used
+/// only behind the call that finds it.
 ///
 /// # Errors
 /// The first rule that is broken.
@@ -23,6 +24,10 @@ pub fn check(program: &Program) -> Result<(), BrokenRule> {
                 return broken(format!("s{i} is symbol {n}, which there is not"));
             }
             Size::Symbol(_) => {}
+            Size::Length(n) if n >= program.lengths.len() => {
+                return broken(format!("s{i} is length {n}, which there is not"));
+            }
+            Size::Length(_) => {}
             Size::Op(_, a, b) if !known(a, i) || !known(b, i) => {
                 return broken(format!("s{i} is made of a size that is not known yet"));
             }
@@ -50,11 +55,68 @@ pub fn check(program: &Program) -> Result<(), BrokenRule> {
         .chain(places)
         .chain(repeats.clone().map(|r| r.runs))
         .chain(program.arena_size);
-    match all.into_iter().find(|s| !known(*s, n)) {
-        Some(s) => broken(format!("{s} is no size of the program")),
-        None if repeats.clone().any(|r| r.step == 0) => broken("a call that repeats in steps of 0".into()),
-        None => Ok(()),
+    if let Some(s) = all.into_iter().find(|s| !known(*s, n)) {
+        return broken(format!("{s} is no size of the program"));
     }
+    if repeats.clone().any(|r| r.step == 0) {
+        return broken("a call that repeats in steps of 0".into());
+    }
+    lengths(program)
+}
+
+/// Holds the lengths of a program to their rules.
+fn lengths(program: &Program) -> Result<(), BrokenRule> {
+    let broken = |what: String| Err(BrokenRule(what));
+    // The call behind which a size is known.
+    let mut found: Vec<Option<usize>> = vec![];
+    for size in &program.sizes {
+        found.push(match *size {
+            Size::Symbol(_) | Size::Const(_) => None,
+            Size::Length(i) => Some(program.lengths[i].call),
+            Size::Op(_, a, b) => found[a.0 as usize].max(found[b.0 as usize]),
+        });
+    }
+    let found_by = |e: Extent| match e {
+        Extent::Const(_) => None,
+        Extent::Size(s) => found.get(s.0 as usize).copied().flatten(),
+    };
+    let at_begin = |e: Extent| found_by(e).is_none();
+    for Length { name, most, call, at } in &program.lengths {
+        let known = matches!(most, Extent::Const(_))
+            || matches!(most, Extent::Size(s) if (s.0 as usize) < found.len());
+        if !known || !at_begin(*most) {
+            return broken(format!("`{name}` is at most {most}, which is not known when a run begins"));
+        }
+        let buffer = program.buffers.get(at.buffer.0 as usize);
+        let is_word = buffer.is_some_and(|b| b.elem == Elem::I64 && b.times.is_none() && at.offset < b.len);
+        if *call >= program.calls.len() || !is_word {
+            return broken(format!("`{name}` is found by call {call} in no i64 of a buffer"));
+        }
+        // A call that may not run, or that runs again, finds nothing that others can rely on.
+        if program.guards.iter().any(|g| g.calls.contains(call)) {
+            return broken(format!("`{name}` is found by call {call}, which a guard holds"));
+        }
+    }
+    let places = program.buffers.iter().flat_map(|b| {
+        let place = match b.storage {
+            Storage::ArenaAt(s) => Some(s),
+            _ => None,
+        };
+        b.times.into_iter().chain(place)
+    });
+    let dims = program.inputs.iter().chain(&program.outputs).flat_map(|p| p.dims.iter().copied());
+    let memory = places.chain(program.arena_size).map(Extent::Size).chain(dims);
+    if let Some(e) = memory.into_iter().find(|e| !at_begin(*e)) {
+        return broken(format!("{e}, which is made of a length, says how much memory is needed"));
+    }
+    for (i, call) in program.calls.iter().enumerate() {
+        let repeat = call.repeat.iter().flat_map(|r| [r.first, Extent::Size(r.runs)]);
+        let used = call.tasks.map(Extent::Size).into_iter().chain(repeat);
+        if used.into_iter().any(|e| found_by(e).is_some_and(|by| by >= i)) {
+            return broken(format!("call {i} is as long as what a later call finds"));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -85,6 +147,7 @@ mod tests {
             onnx_dtype: 7,
             dims: vec![Extent::Size(SizeId(0)), 3.into()],
             elem_size: 8,
+            found: None,
             bound: None,
         };
         let rows = |storage| Buffer { times: Some(SizeId(0)), ..Buffer::new(Elem::I64, 3, storage) };

@@ -1,8 +1,10 @@
-//! Sizes: numbers that a program knows when its run begins, from the dims of its inputs.
+//! Sizes: numbers that a program knows when its run begins, from the dims of its inputs, or when a call has found them.
 //!
 //! For example, a model whose input is of `f32[N, 3, 8]` has the symbol `N`, dim 0 of input 0, and the size
-//! `mul N, 96`, the bytes of that input.
-//! Sizes are computed in order, exactly; none is negative. A run in which one has no value fails before its first call.
+//! `mul N, 96`, the bytes of that input. How many of its elements are not 0 is a [length](Size::Length): a call finds it, and the calls
+//! behind it are as long as that says.
+//! Sizes are computed in order, exactly; none is negative. A run in which one has no value fails: before its first call, or behind the
+//! call that found the last of the lengths that it is made of.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -39,6 +41,8 @@ pub struct Symbol {
 pub enum Size {
     /// The value of a symbol of the program.
     Symbol(usize),
+    /// What a call has found: the value of a length of the program. Not known before.
+    Length(usize),
     /// A constant.
     Const(i64),
     /// An operation on two others.
@@ -203,6 +207,11 @@ impl SizeList {
         Extent::Size(self.size(Size::Symbol(i)))
     }
 
+    /// The value of a length.
+    pub fn length(&mut self, i: usize) -> Extent {
+        Extent::Size(self.size(Size::Length(i)))
+    }
+
     /// An operation on two extents; of constants a constant. Nothing where it has no value.
     pub fn op(&mut self, op: SizeOp, a: Extent, b: Extent) -> Option<Extent> {
         if let (Some(a), Some(b)) = (a.as_const(), b.as_const()) {
@@ -235,7 +244,8 @@ pub struct Repeat {
     pub step: usize,
 }
 
-/// An extent as an expression, in which symbols are spelt by `symbol`: `N * 3`. Nothing for what C and Rust have no operator for.
+/// An extent as an expression, in which symbols are spelt by `symbol`: `N * 3`. Nothing for what C and Rust have no operator for, and for
+/// what is made of lengths.
 pub fn expression(sizes: &[Size], e: Extent, symbol: &dyn Fn(usize) -> String) -> Option<String> {
     let id = match e {
         Extent::Const(c) => return Some(c.to_string()),
@@ -243,6 +253,7 @@ pub fn expression(sizes: &[Size], e: Extent, symbol: &dyn Fn(usize) -> String) -
     };
     let (op, a, b) = match *sizes.get(id.0 as usize)? {
         Size::Symbol(i) => return Some(symbol(i)),
+        Size::Length(_) => return None,
         Size::Const(c) => return Some(c.to_string()),
         Size::Op(op, a, b) => (op, a, b),
     };
@@ -273,22 +284,32 @@ impl fmt::Display for NoValue {
     }
 }
 
-/// The values of sizes, given those of the symbols.
+/// The values of sizes, given those of the symbols, and of the lengths that are found. What is made of others is 0.
 ///
 /// # Errors
-/// The first size that has no value.
-pub fn values(sizes: &[Size], symbols: &[i64]) -> Result<Vec<i64>, NoValue> {
-    let known = each(sizes, symbols).into_iter().zip(0..);
-    known.map(|(value, i)| value.ok_or(NoValue(SizeId(i)))).collect()
+/// The first size that has no value though all that it is made of is found.
+pub fn values(sizes: &[Size], symbols: &[i64], lengths: &[Option<i64>]) -> Result<Vec<i64>, NoValue> {
+    let mut waits: Vec<bool> = Vec::with_capacity(sizes.len());
+    for size in sizes {
+        let of = |s: SizeId| waits.get(s.0 as usize).copied().unwrap_or(false);
+        waits.push(match *size {
+            Size::Length(i) => lengths.get(i).copied().flatten().is_none(),
+            Size::Op(_, a, b) => of(a) || of(b),
+            Size::Symbol(_) | Size::Const(_) => false,
+        });
+    }
+    let known = each(sizes, symbols, lengths).into_iter().zip(waits).zip(0..);
+    known.map(|((value, waits), i)| value.or(waits.then_some(0)).ok_or(NoValue(SizeId(i)))).collect()
 }
 
-/// As [`values`]; nothing for those that have none.
-pub fn each(sizes: &[Size], symbols: &[i64]) -> Vec<Option<i64>> {
+/// As [`values`]; nothing for those that have none, and for those that are made of lengths that are not found.
+pub fn each(sizes: &[Size], symbols: &[i64], lengths: &[Option<i64>]) -> Vec<Option<i64>> {
     let mut values: Vec<Option<i64>> = Vec::with_capacity(sizes.len());
     for size in sizes {
         let of = |s: SizeId| values.get(s.0 as usize).copied().flatten();
         values.push(match *size {
             Size::Symbol(i) => symbols.get(i).copied().filter(|d| *d >= 0),
+            Size::Length(i) => lengths.get(i).copied().flatten().filter(|n| *n >= 0),
             Size::Const(c) => Some(c).filter(|c| *c >= 0),
             Size::Op(op, a, b) => of(a).zip(of(b)).and_then(|(a, b)| op.apply(a, b)),
         });
@@ -304,7 +325,7 @@ mod tests {
     fn sizes_are_exact_or_have_no_value() {
         let s = SizeId;
         let sizes = |op, a, b| [Size::Symbol(1), Size::Const(a), Size::Op(op, s(0), s(b))];
-        let of = |op, x: i64, c| values(&sizes(op, c, 1), &[9, x]).map(|v| v[2]);
+        let of = |op, x: i64, c| values(&sizes(op, c, 1), &[9, x], &[]).map(|v| v[2]);
         assert_eq!(of(SizeOp::Mul, 7, 12), Ok(84));
         assert_eq!(of(SizeOp::Mul, i64::MAX, 2), Err(NoValue(s(2))));
         assert_eq!(of(SizeOp::Sub, 3, 4), Err(NoValue(s(2))));
@@ -315,6 +336,25 @@ mod tests {
         assert_eq!(of(SizeOp::Broadcast, 7, 5), Err(NoValue(s(2))));
         // A symbol that is negative, and one that is not given.
         assert_eq!(of(SizeOp::Add, -1, 5), Err(NoValue(s(0))));
-        assert_eq!(values(&[Size::Symbol(0)], &[]), Err(NoValue(s(0))));
+        assert_eq!(values(&[Size::Symbol(0)], &[], &[]), Err(NoValue(s(0))));
+    }
+
+    #[test]
+    fn what_is_made_of_lengths_waits_for_them() {
+        let s = SizeId;
+        let sizes = [
+            Size::Symbol(0),
+            Size::Length(0),
+            Size::Length(1),
+            Size::Op(SizeOp::Sub, s(0), s(1)),
+            Size::Op(SizeOp::Broadcast, s(3), s(2)),
+        ];
+        let of = |lengths: [Option<i64>; 2]| values(&sizes, &[7], &lengths);
+        assert_eq!(of([None, None]), Ok(vec![7, 0, 0, 0, 0]));
+        assert_eq!(of([Some(4), None]), Ok(vec![7, 4, 0, 3, 0]));
+        assert_eq!(of([Some(4), Some(1)]), Ok(vec![7, 4, 1, 3, 3]));
+        // More than there are, and two that do not fit each other.
+        assert_eq!(of([Some(8), None]), Err(NoValue(s(3))));
+        assert_eq!(of([Some(4), Some(2)]), Err(NoValue(s(4))));
     }
 }

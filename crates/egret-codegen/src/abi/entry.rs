@@ -11,6 +11,7 @@ use crate::abi::chunks::{self, work};
 use crate::abi::failure;
 use crate::abi::float::FloatState;
 use crate::abi::flow;
+use crate::abi::lengths;
 use crate::abi::sizes::{Sizes, resolve};
 use crate::abi::tables::{Tables, arg, call, limit};
 use crate::abi::writer::Writer;
@@ -33,7 +34,8 @@ pub(crate) fn plan<M: Module>(
     out.function(&out.symbol("plan"), Linkage::Export, signature, |b, module| {
         let mut w = Writer::new(b);
         let (dims, ndims, to) = (w.params[0], w.params[1], w.params[2]);
-        let values = values_of(&mut w, module, program, tables, sizes, (dims, ndims))?;
+        let lengths = lengths::none(&mut w, program);
+        let values = values_of(&mut w, module, program, tables, sizes, (dims, ndims), lengths)?;
         let null = w.is(IntCC::Equal, to, 0);
         w.fail_if(null, Code::Null, 0);
         let bytes = w.int(Sizes::word(tables.arena));
@@ -52,7 +54,7 @@ pub(crate) fn plan<M: Module>(
     })
 }
 
-/// The values of the sizes, given as many dims as there are symbols, if there are any sizes.
+/// The values of the sizes, given as many dims as there are symbols, and what lengths are found, if there are any sizes.
 fn values_of<M: Module>(
     w: &mut Writer<'_, '_>,
     module: &mut M,
@@ -60,6 +62,7 @@ fn values_of<M: Module>(
     tables: &Tables,
     sizes: Option<FuncId>,
     (dims, ndims): (Value, Value),
+    lengths: Value,
 ) -> Result<Option<Value>> {
     let wrong = w.is(IntCC::NotEqual, ndims, program.symbols.len() as i64);
     w.fail_if(wrong, Code::Dims, 0);
@@ -70,7 +73,7 @@ fn values_of<M: Module>(
     }
     let values = w.slot(8 * count);
     let sizes = module.declare_func_in_func(sizes, w.b.func);
-    let call = w.b.ins().call(sizes, &[dims, values]);
+    let call = w.b.ins().call(sizes, &[dims, lengths, values]);
     let code = w.b.inst_results(call)[0];
     w.stop_if(code, |w| {
         w.b.ins().return_(&[code]);
@@ -91,7 +94,8 @@ pub(crate) fn shape<M: Module>(
         let &[dims, ndims, output, to] = w.params.as_slice() else {
             return Err(broken("a shape function without four parameters"));
         };
-        let values = values_of(&mut w, module, program, tables, sizes, (dims, ndims))?;
+        let lengths = lengths::none(&mut w, program);
+        let values = values_of(&mut w, module, program, tables, sizes, (dims, ndims), lengths)?;
         let (n_in, n_out) = (program.inputs.len(), program.outputs.len());
         let wrong = w.b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, output, n_out as i64);
         w.fail_if(wrong, Code::Dims, 0);
@@ -210,13 +214,14 @@ pub(crate) fn run<M: Module>(
         let want = w.int(tables.weights_check as i64);
         let unbound = w.b.ins().icmp(IntCC::NotEqual, have, want);
         w.fail_if(unbound, Code::Unbound, 0);
-        let values = match sizes {
-            Some(sizes) => {
-                let (symbols, n) = symbols(&mut w, program, inputs);
-                values_of(&mut w, module, program, tables, Some(sizes), (symbols, n))?
-            }
-            None => None,
-        };
+        let mut known = None;
+        if let Some(sizes) = sizes {
+            let ((symbols, n), lengths) =
+                (symbols(&mut w, program, inputs), lengths::none(&mut w, program));
+            let values = values_of(&mut w, module, program, tables, Some(sizes), (symbols, n), lengths)?;
+            known = values.map(|values| lengths::Known { symbols, lengths, values, sizes });
+        }
+        let values = known.as_ref().map(|k| k.values);
         if tables.arena != Extent::Const(0) {
             let needed = w.int(Sizes::word(tables.arena));
             let needed = resolve(&mut w, needed, values);
@@ -293,6 +298,10 @@ pub(crate) fn run<M: Module>(
         if can_fail {
             failure::clear(w.b, args);
         }
+        let found = match &known {
+            Some(known) => lengths::Found::of(program, tables, known, module, &mut w),
+            None => None,
+        };
         let run_call = |w: &mut Writer<'_, '_>, i: Value| {
             let entry = w.entry(calls, i, call_size);
             let report = |w: &mut Writer<'_, '_>, phase: i64| {
@@ -356,6 +365,9 @@ pub(crate) fn run<M: Module>(
                     alone(b);
                 });
             }
+            if let Some(found) = &found {
+                found.behind(w, i, memories);
+            }
         };
         match tables.steps {
             (_, 0) => w.for_n(n_calls, run_call),
@@ -365,6 +377,9 @@ pub(crate) fn run<M: Module>(
                     run_call(&mut Writer { b, params: vec![] }, i)
                 });
             }
+        }
+        if let Some(values) = values {
+            lengths::tell(&mut w, program, outputs, values);
         }
         w.ret(0);
         w.finish();

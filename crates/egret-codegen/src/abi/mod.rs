@@ -7,6 +7,7 @@ pub(crate) mod entry;
 pub(crate) mod failure;
 mod float;
 mod flow;
+mod lengths;
 pub(crate) mod sizes;
 pub(crate) mod tables;
 mod writer;

@@ -1,4 +1,5 @@
-//! Sizes that a run knows from the dims of its inputs: the function that computes them, and the words of tables that name them.
+//! Sizes that a run knows from the dims of its inputs, and from the lengths that its calls find: the function that computes them, and the
+//! words of tables that name them.
 //!
 //! A word of a table that is not negative is a number; `-1 - i` is the value of size `i`. A program without sizes has numbers only,
 //! and no code for sizes.
@@ -49,31 +50,50 @@ impl Sizes {
         }
     }
 
-    /// `fn(symbols, values) -> code`: computes all sizes.
+    /// `fn(symbols, lengths, values) -> code`: computes all sizes. A length that is not found is [`NOT_FOUND`]; what is made of it has no
+    /// value yet, which is no error.
     pub fn define<M: Module>(&self, out: &mut Output<'_, M>) -> Result<FuncId> {
-        let signature = out.signature(2, true);
+        let signature = out.signature(3, true);
         out.function(&out.symbol("sizes"), Linkage::Local, signature, |b, _| {
             let mut w = Writer::new(b);
-            let (symbols, to) = (w.params[0], w.params[1]);
-            let mut values: Vec<Value> = vec![];
+            let (symbols, lengths, to) = (w.params[0], w.params[1], w.params[2]);
+            // Each with whether it waits for a length, where it may.
+            let mut values: Vec<(Value, Option<Value>)> = vec![];
             let mut bad = w.b.ins().iconst(types::I8, 0);
             for (i, size) in self.0.list().iter().enumerate() {
-                let (value, wrong) = match *size {
+                let (value, wrong, waits) = match *size {
                     Size::Symbol(n) => {
                         let value = w.word(symbols, 8 * n as i32);
-                        (value, w.is(IntCC::SignedLessThan, value, 0))
+                        (value, Some(w.is(IntCC::SignedLessThan, value, 0)), None)
                     }
-                    Size::Const(c) => (w.int(c), bad),
+                    Size::Length(n) => {
+                        let value = w.word(lengths, 8 * n as i32);
+                        let waits = w.is(IntCC::Equal, value, NOT_FOUND);
+                        let zero = w.int(0);
+                        (w.b.ins().select(waits, zero, value), None, Some(waits))
+                    }
+                    Size::Const(c) => (w.int(c), None, None),
                     Size::Op(op, a, b) => {
                         let of = |s: SizeId| values.get(s.0 as usize).copied();
                         let operands = of(a).zip(of(b));
-                        let (a, b) = operands.ok_or_else(|| broken(format!("s{i} has no operands")))?;
-                        operation(&mut w, op, a, b)
+                        let ((a, first), (b, second)) =
+                            operands.ok_or_else(|| broken(format!("s{i} has no operands")))?;
+                        let waits = match (first, second) {
+                            (Some(first), Some(second)) => Some(w.b.ins().bor(first, second)),
+                            (one, other) => one.or(other),
+                        };
+                        let (value, wrong) = operation(&mut w, op, a, b);
+                        (value, Some(wrong), waits)
                     }
                 };
-                bad = w.b.ins().bor(bad, wrong);
+                if let Some(mut wrong) = wrong {
+                    if let Some(waits) = waits {
+                        wrong = w.b.ins().band_not(wrong, waits);
+                    }
+                    bad = w.b.ins().bor(bad, wrong);
+                }
                 w.put(value, to, 8 * i);
-                values.push(value);
+                values.push((value, waits));
             }
             w.fail_if(bad, Code::Sizes, 0);
             w.ret(0);
@@ -134,6 +154,9 @@ fn operation(w: &mut Writer<'_, '_>, op: SizeOp, a: Value, b: Value) -> (Value, 
         }
     }
 }
+
+/// A length before its call has run.
+pub(crate) const NOT_FOUND: i64 = -1;
 
 /// Writes what a word of a table says; `values` are those of the sizes.
 pub(crate) fn resolve(w: &mut Writer<'_, '_>, word: Value, values: Option<Value>) -> Value {

@@ -70,6 +70,8 @@ pub(crate) struct Tables {
     pub max_args: usize,
     /// What a run knows when it begins, if there are any.
     pub sizes: Option<Sizes>,
+    /// For each length the memory that it is written to (see [`arg::MEMORY`]), and the byte there, as a word.
+    pub lengths: Vec<[i64; 2]>,
     /// Bytes of the arena.
     pub arena: Extent,
     /// BLAKE3 of the weights.
@@ -245,6 +247,8 @@ impl Tables {
                 None => {}
             }
         }
+        let lengths = program.lengths.iter().map(|l| Ok(place(&l.at, None, &mut sizes)?.0));
+        let lengths = lengths.collect::<Result<Vec<_>>>()?;
         let words = flow::table(program, |a| match place(a, None, &mut sizes)? {
             ([_, ..0], _) => Err(broken("a condition whose place is not known")),
             (place, _) => Ok(place),
@@ -324,6 +328,7 @@ impl Tables {
             steps,
             max_args,
             sizes: sized.then_some(sizes),
+            lengths,
             arena: arena_bytes,
             weights_hash,
             weights_check,

@@ -16,6 +16,7 @@ pub fn port(name: &str, elem: Elem, len: usize) -> Port {
         onnx_dtype: elem as i32 + 1,
         dims: vec![(len as i64).into()],
         elem_size: elem.size(),
+        found: None,
         bound: None,
     }
 }
@@ -142,9 +143,16 @@ pub fn run_sized(
     let ins = program.inputs.iter().zip(in_dims).zip(&aligned);
     let tensors: Vec<_> = ins.map(|((p, dims), d)| tensor(p, dims, d.as_ptr() as *mut u8)).collect();
     let sizes: Vec<usize> = program.outputs.iter().zip(out_dims).map(|(p, d)| bytes_of(p, d)).collect();
+    // Those that data decides are written.
+    let mut told = out_dims.to_vec();
     let mut results: Vec<Vec<Line>> = sizes.iter().map(|&n| lines(n)).collect();
-    let outs = program.outputs.iter().zip(out_dims).zip(&mut results);
-    let mut outs: Vec<_> = outs.map(|((p, dims), d)| tensor(p, dims, d.as_mut_ptr().cast())).collect();
+    let outs = program.outputs.iter().zip(&mut told).zip(&mut results);
+    let mut outs: Vec<_> = outs
+        .map(|((p, dims), d)| abi::Tensor {
+            dims: dims.as_mut_ptr(),
+            ..tensor(p, dims, d.as_mut_ptr().cast())
+        })
+        .collect();
     // SAFETY: all pointers are valid for what the program's ports say.
     let status = unsafe {
         code.run()(
@@ -156,11 +164,12 @@ pub fn run_sized(
             env,
         )
     };
-    let bytes = |(&n, d): (&usize, &Vec<Line>)| {
+    let told = program.outputs.iter().zip(&told).map(|(p, dims)| bytes_of(p, dims));
+    let bytes = |(n, d): (usize, &Vec<Line>)| {
         let flat: Vec<u8> = d.iter().flat_map(|l| l.0).collect();
         flat[..n].to_vec()
     };
-    (status, sizes.iter().zip(&results).map(bytes).collect(), arena)
+    (status, told.zip(&results).map(bytes).collect(), arena)
 }
 
 /// Are two elements the same, any NaN for any other? Under flush a subnormal is a zero of its sign: minima and maxima may copy it.

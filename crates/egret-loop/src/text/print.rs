@@ -18,6 +18,9 @@ pub(super) fn program(p: &Program, out: &mut String) {
             let dims = list(port.dims.iter().map(Extent::to_string));
             put!(out, "  {what} {:?}: onnx {} [{dims}]", port.name, port.onnx_dtype);
             put!(out, " size {}", port.elem_size);
+            if let Some(found) = &port.found {
+                put!(out, " found [{}]", list(found.iter().map(Extent::to_string)));
+            }
             if let Some(bound) = &port.bound {
                 put!(out, " bound {} {:?}", bound.len(), hash(bound));
             }
@@ -26,6 +29,9 @@ pub(super) fn program(p: &Program, out: &mut String) {
     }
     for s in &p.symbols {
         put!(out, "  symbol {:?} = dim {} of input {}\n", s.name, s.axis, s.input);
+    }
+    for l in &p.lengths {
+        put!(out, "  length {:?} = most {} call {} at {}\n", l.name, l.most, l.call, arg(&l.at));
     }
     for (i, s) in p.sizes.iter().enumerate() {
         put!(out, "  size s{i} = {}\n", size(s));
@@ -81,6 +87,7 @@ pub(super) fn program(p: &Program, out: &mut String) {
 fn size(size: &Size) -> String {
     match *size {
         Size::Symbol(i) => format!("symbol {i}"),
+        Size::Length(i) => format!("length {i}"),
         Size::Const(c) => c.to_string(),
         Size::Op(op, a, b) => format!("{} {a}, {b}", op.name()),
     }

@@ -86,6 +86,7 @@ fn program() -> Program {
         name: name.into(),
         onnx_dtype: 1,
         dims: vec![8.into(), Extent::Size(SizeId(1))],
+        found: (name == "y").then(|| vec![8.into(), Extent::Size(SizeId(2))]),
         elem_size: 4,
         bound,
     };
@@ -94,6 +95,12 @@ fn program() -> Program {
         name: "m".into(),
         inputs: vec![port("x", None), port("a \"b\"\n\u{7f}ü", Some(vec![7; 256]))],
         outputs: vec![port("y", None)],
+        lengths: vec![Length {
+            name: "u0".into(),
+            most: Extent::Size(SizeId(1)),
+            call: 1,
+            at: Arg { buffer: BufferId(3), offset: 2 },
+        }],
         buffers: [
             Storage::Input(0),
             Storage::Output(0),

@@ -9,6 +9,7 @@ pub fn port(name: &str, ty: &TensorType, dims: Vec<Extent>, bound: Option<&Tenso
         name: name.to_owned(),
         onnx_dtype: ty.dtype.abi_code() as i32,
         dims,
+        found: None,
         elem_size: ty.dtype.size(),
         bound: bound.map(|t| t.bytes().to_vec()),
     }

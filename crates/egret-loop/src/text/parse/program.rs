@@ -27,8 +27,13 @@ impl Parser {
         let dims = self.list("]", |p| p.extent("a dim"))?;
         self.keyword("size")?;
         let elem_size = self.number("a size")?;
+        let mut found = None;
+        if self.takes_word("found") {
+            self.mark("[")?;
+            found = Some(self.list("]", |p| p.extent("a dim"))?);
+        }
         let bound = if self.takes_word("bound") { Some(self.bytes(resolve)?) } else { None };
-        Ok(Port { name, onnx_dtype, dims, elem_size, bound })
+        Ok(Port { name, onnx_dtype, dims, found, elem_size, bound })
     }
 
     pub(super) fn program(&mut self, resolve: &Resolver) -> Parse<Program> {
@@ -49,6 +54,17 @@ impl Parser {
             self.keyword("of")?;
             self.keyword("input")?;
             out.symbols.push(Symbol { name, input: self.number("an input")?, axis });
+        }
+        while self.takes_word("length") {
+            let name = self.quoted("a name")?;
+            self.mark("=")?;
+            self.keyword("most")?;
+            let most = self.extent("the most that it can be")?;
+            self.keyword("call")?;
+            let call = self.number("a call")?;
+            self.keyword("at")?;
+            // Calls and buffers stand behind it.
+            out.lengths.push(Length { name, most, call, at: self.arg(usize::MAX)? });
         }
         while self.takes_word("size") {
             self.next_id('s', out.sizes.len())?;
@@ -139,6 +155,9 @@ impl Parser {
     fn size(&mut self) -> Parse<Size> {
         if self.takes_word("symbol") {
             return Ok(Size::Symbol(self.number("a symbol")?));
+        }
+        if self.takes_word("length") {
+            return Ok(Size::Length(self.number("a length")?));
         }
         let op = |w: &str| SizeOp::ALL.into_iter().find(|op| op.name() == w);
         let op = match self.peek() {
