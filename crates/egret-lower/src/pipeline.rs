@@ -208,6 +208,11 @@ fn sub_graph(
         Unsupported::new(format!("holds a sub-graph that cannot be compiled: {reason}"))
     };
     let prepared = prepare(&graph, ctx.options).map_err(inside)?;
+    if prepared.units.is_some() {
+        return Err(Unsupported::new(
+            "holds a sub-graph in which data decides a dim, which is not compiled",
+        ));
+    }
     ctx.within(&prepared.graph, &places, outputs, |ctx| {
         groups(ctx, &[], prepared.refusals).map_err(inside)?;
         let outputs = ctx.graph.outputs().to_vec();

@@ -13,7 +13,7 @@ use std::ffi::{c_char, c_void};
 use std::fmt;
 
 /// Version of everything in this file; in [`Info::abi_version`].
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Alignment in bytes of the arena and of a weights payload.
 pub const ALIGN: usize = 64;
@@ -151,8 +151,8 @@ pub struct Info {
     pub symbols: *const Symbol,
     /// How many free dims there are.
     pub n_symbols: u32,
-    /// 0.
-    pub reserved: u32,
+    /// How many dims data decides: a run writes the dims of outputs that have some.
+    pub n_lengths: u32,
 }
 
 // SAFETY: constant data of a model, never written after loading.

@@ -94,6 +94,8 @@ pub struct Model {
     inputs: Vec<Port>,
     outputs: Vec<Port>,
     symbols_of: Vec<Symbol>,
+    /// Whether data decides dims.
+    decided: bool,
     kernels: Vec<String>,
     /// The ONNX nodes of the kernels that may fail; empty for others.
     nodes: Vec<String>,
@@ -150,6 +152,7 @@ impl Model {
             inputs,
             outputs,
             symbols_of: free,
+            decided: info.n_lengths > 0,
             kernels,
             nodes,
             _file: weights,
@@ -174,7 +177,12 @@ impl Model {
         &self.symbols_of
     }
 
-    /// What a run on inputs of these dims needs.
+    /// Whether all that runs need is known before their inputs are: no dim is free, and data decides none.
+    pub fn is_fixed(&self) -> bool {
+        self.symbols_of.is_empty() && !self.decided
+    }
+
+    /// What a run on inputs of these dims needs; where data decides dims of outputs, the most that they can be.
     ///
     /// # Errors
     /// Dims that the model cannot be run with.
@@ -239,7 +247,8 @@ impl Model {
         })
     }
 
-    /// Run the model. `outputs[i]` takes the bytes of output `i` and must have its exact size.
+    /// Run the model. `outputs[i]` takes the bytes of output `i` and must have its exact size. Gives the dims of all outputs where data
+    /// decides some, and nothing for other models: an output whose dims have come to less than there was room for is the first of its bytes.
     ///
     /// What the model writes (outputs, arena) must overlap nothing else that it is given. Here the borrows see to that:
     /// `outputs` and `arena` own their bytes and are borrowed mutably, and inputs borrow other bytes.
@@ -263,7 +272,7 @@ impl Model {
         outputs: &mut [AlignedBytes],
         arena: &mut AlignedBytes,
         env: BorrowedEnv<'_>,
-    ) -> Result<(), CallError> {
+    ) -> Result<Vec<Vec<i64>>, CallError> {
         let count = |what: &str, have: usize, need: usize| {
             if have == need {
                 Ok(())
@@ -296,13 +305,17 @@ impl Model {
             })
             .collect();
         let mut needs = None;
-        if !self.symbols_of.is_empty() {
+        if !self.is_fixed() {
             let dims: Vec<&[i64]> = inputs.iter().map(|i| i.dims).collect();
             needs = Some(self.needs(&dims)?);
         }
         let mut outs = vec![];
         for (i, (bytes, port)) in outputs.iter_mut().zip(&self.outputs).enumerate() {
-            let dims = needs.as_ref().map_or(&port.dims, |n| &n.outputs[i]);
+            // Where data decides them they are written.
+            let (at, dims): (*const i64, &[i64]) = match &mut needs {
+                Some(needs) => (needs.outputs[i].as_mut_ptr(), &needs.outputs[i]),
+                None => (port.dims.as_ptr(), &port.dims),
+            };
             let needed = bytes_of(dims, port.dtype);
             if needed != Some(bytes.len()) {
                 return Err(CallError::Load(format!(
@@ -313,7 +326,7 @@ impl Model {
             }
             outs.push(abi::Tensor {
                 data: bytes.as_mut_ptr().cast(),
-                dims: dims.as_ptr(),
+                dims: at,
                 rank: dims.len() as u32,
                 dtype: port.dtype,
             });
@@ -329,7 +342,8 @@ impl Model {
                 env.as_raw(),
             )
         };
-        self.check(value, arena)
+        self.check(value, arena)?;
+        Ok(needs.filter(|_| self.decided).map_or(vec![], |n| n.outputs))
     }
 
     /// The message of a return value, and of what the run left in its arena.

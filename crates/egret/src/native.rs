@@ -56,7 +56,7 @@ impl From<CallError> for Error {
 impl Native {
     fn new(model: Model, threads: usize, dir: Option<Scratch>) -> Result<Native> {
         // Where dims are free, a run tells how much it needs.
-        let first = if model.symbols().is_empty() { vec![model.new_arena()?] } else { vec![] };
+        let first = if model.is_fixed() { vec![model.new_arena()?] } else { vec![] };
         let arenas = Mutex::new(first);
         let work = work::unknown(model.kernels());
         Ok(Native { model, pool: Pool::new(threads), arenas, work, _dir: dir })
@@ -140,11 +140,11 @@ impl Native {
     }
 
     /// Run it on bytes, without a copy. `outputs[i]` takes those of output `i` and must have its exact size. Several threads
-    /// may do so at once.
+    /// may do so at once. Gives the dims of the outputs where data decides some, and nothing for other models ([`Model::run`]).
     ///
     /// # Errors
     /// Inputs that do not fit the model, or an index in them that is outside its axis.
-    pub fn call(&self, inputs: &[Input<'_>], outputs: &mut [AlignedBytes]) -> Result<()> {
+    pub fn call(&self, inputs: &[Input<'_>], outputs: &mut [AlignedBytes]) -> Result<Vec<Vec<i64>>> {
         self.step(inputs, outputs, self.pool.env())
     }
 
@@ -155,9 +155,14 @@ impl Native {
     }
 
     /// A run in an arena that no other run uses meanwhile.
-    fn step(&self, ins: &[Input<'_>], outs: &mut [AlignedBytes], env: BorrowedEnv<'_>) -> Result<()> {
+    fn step(
+        &self,
+        ins: &[Input<'_>],
+        outs: &mut [AlignedBytes],
+        env: BorrowedEnv<'_>,
+    ) -> Result<Vec<Vec<i64>>> {
         let arenas = || self.arenas.lock().unwrap_or_else(|e| e.into_inner());
-        let needed = match self.model.symbols().is_empty() {
+        let needed = match self.model.is_fixed() {
             true => self.model.arena_bytes(),
             false => self.needs(ins)?.arena_bytes,
         };
@@ -186,7 +191,7 @@ impl Native {
         }
         let dims: Vec<&[i64]> =
             tensors.iter().map(|(_, dims): &(Tensor, Vec<i64>)| dims.as_slice()).collect();
-        let shapes = match self.model.symbols().is_empty() {
+        let shapes: Vec<Vec<i64>> = match self.model.is_fixed() {
             true => self.model.outputs().iter().map(|p| p.dims.clone()).collect(),
             false => self.model.needs(&dims)?.outputs,
         };
@@ -249,7 +254,7 @@ pub struct NativeSession<'a> {
     native: &'a Native,
     inputs: Vec<(Tensor, Vec<i64>)>,
     outputs: Vec<AlignedBytes>,
-    /// Dims of the outputs.
+    /// Dims of the outputs; where data decides them, those of the last run, or the most that they can be before the first.
     shapes: Vec<Vec<i64>>,
     env: BorrowedEnv<'a>,
 }
@@ -262,7 +267,11 @@ impl NativeSession<'_> {
             .iter()
             .map(|(t, dims)| Input { bytes: t.bytes(), dtype: t.dtype().abi_code(), dims })
             .collect();
-        self.native.step(&ins, &mut self.outputs, self.env)
+        let found = self.native.step(&ins, &mut self.outputs, self.env)?;
+        if !found.is_empty() {
+            self.shapes = found;
+        }
+        Ok(())
     }
 
     /// The outputs of the last run.
@@ -273,6 +282,13 @@ impl NativeSession<'_> {
                 Error::internal(format!("the output `{}` has the unknown dtype {}", port.name, port.dtype))
             })?;
             let shape: Vec<usize> = dims.iter().map(|&d| d as usize).collect();
+            let bytes = port.bytes_with(dims).and_then(|n| bytes.get(..n));
+            let bytes = bytes.ok_or_else(|| {
+                Error::internal(format!(
+                    "the output `{}` has come to {dims:?}, for which it has no room",
+                    port.name
+                ))
+            })?;
             Ok(Tensor::from_bytes(dtype, &shape, bytes).into())
         };
         self.outputs.iter().zip(self.native.model.outputs()).zip(&self.shapes).map(back).collect()

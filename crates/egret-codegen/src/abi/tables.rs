@@ -314,7 +314,7 @@ impl Tables {
             info.word(0);
         }
         info.half(program.symbols.len() as u32);
-        info.half(0);
+        info.half(program.lengths.len() as u32);
         debug_assert_eq!(info.bytes.len(), size_of::<abi::Info>());
         debug_assert_eq!(in_tables[0].0, offset_of!(abi::Info, inputs));
         let info = out.data("info", Linkage::Export, info, Some(plain), Some((tables, in_tables)))?;

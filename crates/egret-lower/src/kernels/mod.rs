@@ -119,19 +119,20 @@ pub const KERNELS: &[KernelFamily] = &[
 pub const WITHOUT_KERNEL: &[(Op, &str)] = &[
     (Op::Reshape, "shares its operand's memory (geometry/aliases.rs)"),
     (Op::Attention, "is decomposed before lowering (plan/decompose.rs)"),
+    (Op::Nonzero, IS_OPEN),
+    (Op::Compress, IS_OPEN),
+    (Op::Unique, IS_OPEN),
+    (Op::Nms, IS_OPEN),
 ];
 
+/// Where data decides a dim.
+const IS_OPEN: &str = "has kernels of dims that are known while the model runs (kernels/open)";
+
 /// Operations that are not compiled, and why: the first row that has an operation counts.
-pub const REFUSED: &[(Ops, &str)] = &[
-    (
-        Ops::Trait(Trait::Host),
-        "works on strings or sequences, which compiled code does not hold; run the model in the interpreter",
-    ),
-    (
-        Ops::Trait(Trait::DataDependent),
-        "the shape of its result depends on its input's values, and compiled code has constant shapes",
-    ),
-];
+pub const REFUSED: &[(Ops, &str)] = &[(
+    Ops::Trait(Trait::Host),
+    "works on strings or sequences, which compiled code does not hold; run the model in the interpreter",
+)];
 
 /// Whether an operation has a kernel of its own.
 pub fn has_kernel(op: Op) -> bool {

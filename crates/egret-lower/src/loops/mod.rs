@@ -3,6 +3,7 @@
 pub mod across;
 pub mod indices;
 pub mod map;
+pub mod merge_sort;
 pub mod nest;
 pub mod operands;
 pub mod order;

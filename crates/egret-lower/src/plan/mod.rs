@@ -7,5 +7,6 @@ pub mod fusion;
 pub mod half_floats;
 pub mod halo;
 pub mod legalize;
+pub mod lengths;
 pub mod units;
 pub mod views;

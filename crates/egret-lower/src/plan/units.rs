@@ -6,12 +6,16 @@
 //! unit of a node's results depends on the same unit of its operands alone, the node's kernels for one unit, with all free dims
 //! set to 1, run N times. This file finds whether that holds of every node of a graph ([`plan`]); one of which it does not is refused.
 //!
+//! A dim that data decides, such as how many elements are not 0, is free in the same way: it is known when the node that finds it has run
+//! (a *length*), and until then there is room for the most that it can be.
+//!
 //! A value is *uniform* if its dims are free and it has the same elements in every unit (a class token that is broadcast to the batch): it is
 //! kept once.
 
 use crate::error::Refusal;
 use crate::geometry::access::Views;
 use crate::geometry::shape::volume;
+use crate::plan::lengths;
 use egret_ir::{Attr, Dim, DimEnv, Graph, Node, NodeId, Op, TensorType, ValueId, advice};
 use egret_loop::Symbol;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,8 +26,12 @@ pub type Count = Vec<usize>;
 /// The units of a graph's values.
 #[derive(Clone, Debug)]
 pub struct Units {
-    /// The free dims.
+    /// The free dims that inputs tell.
     pub symbols: Vec<Symbol>,
+    /// Those that data decides.
+    pub lengths: Vec<Decided>,
+    /// The names of both, one after the other: [`Count`]s number these.
+    names: Vec<String>,
     /// The graph with its free dims.
     pub graph: Graph,
     /// Values that are kept in units, and how many.
@@ -34,6 +42,15 @@ pub struct Units {
     pub views: Views,
     /// What they write where it stands in other values.
     pub written: Views,
+}
+
+/// A dim that data decides.
+#[derive(Clone, Debug)]
+pub struct Decided {
+    /// Its name.
+    pub name: String,
+    /// The most that it can be, a product of dims that inputs tell.
+    pub most: Dim,
 }
 
 impl Units {
@@ -49,9 +66,9 @@ impl Units {
 
     /// The graph of so many units: of the first symbol of the count so many, of all others one.
     pub fn graph_of(&self, count: &Count, step: i64) -> Graph {
-        let mut env: DimEnv = self.symbols.iter().map(|s| (s.name.clone(), 1)).collect();
+        let mut env: DimEnv = self.names.iter().map(|name| (name.clone(), 1)).collect();
         if let Some(first) = count.first() {
-            env.insert(self.symbols[*first].name.clone(), step);
+            env.insert(self.names[*first].clone(), step);
         }
         let mut graph = self.graph.clone();
         graph.bind_dims(&env);
@@ -83,26 +100,47 @@ impl Units {
 
     /// A dim as a constant and symbols that it is the product of.
     pub fn product(&self, dim: &Dim) -> Option<(i64, Count)> {
-        product(&self.symbols, dim)
+        product(&self.names, dim)
     }
 
     /// How many units a value of these dims is.
     pub fn count(&self, dims: &[Dim]) -> Option<Count> {
-        count(&self.symbols, dims)
+        count(&self.names, dims)
+    }
+
+    /// The length that a number of a [`Count`] is, if it is none of the symbols.
+    pub fn length(&self, number: usize) -> Option<usize> {
+        number.checked_sub(self.symbols.len())
+    }
+
+    /// A dim with the most in place of what data decides.
+    pub fn most(&self, dim: &Dim) -> Dim {
+        let Some((c, count)) = self.product(dim) else { return dim.clone() };
+        count.into_iter().fold(Dim::constant(c), |n, i| match self.length(i) {
+            Some(i) => n * self.lengths[i].most.clone(),
+            None => n * Dim::symbol(&self.names[i]),
+        })
+    }
+
+    /// Whether data decides one of these dims.
+    pub fn is_decided(&self, dims: &[Dim]) -> bool {
+        let of =
+            |d: &Dim| self.product(d).is_some_and(|(_, c)| c.iter().any(|&i| self.length(i).is_some()));
+        dims.iter().any(of)
     }
 }
 
-fn product(symbols: &[Symbol], dim: &Dim) -> Option<(i64, Count)> {
-    let (coefficient, names) = dim.as_product()?;
-    let number = |name: &str| symbols.iter().position(|s| s.name == name);
-    Some((coefficient, names.into_iter().map(number).collect::<Option<_>>()?))
+fn product(names: &[String], dim: &Dim) -> Option<(i64, Count)> {
+    let (coefficient, factors) = dim.as_product()?;
+    let number = |name: &str| names.iter().position(|s| s == name);
+    Some((coefficient, factors.into_iter().map(number).collect::<Option<_>>()?))
 }
 
-/// The free dims of a shape multiplied; nothing where one is no product of symbols.
-fn count(symbols: &[Symbol], dims: &[Dim]) -> Option<Count> {
+/// The free dims of a shape multiplied; nothing where one is no product of them.
+fn count(names: &[String], dims: &[Dim]) -> Option<Count> {
     let mut all = vec![];
     for dim in dims {
-        let (coefficient, count) = product(symbols, dim)?;
+        let (coefficient, count) = product(names, dim)?;
         if coefficient < 0 || coefficient == 0 && !count.is_empty() {
             return None;
         }
@@ -129,7 +167,8 @@ enum Form {
 /// Inputs and nodes that have neither units nor a kernel with free dims.
 pub fn plan(graph: &Graph, takes: Takes) -> Result<Option<(Units, Graph)>, Vec<Refusal>> {
     let free = graph.free_dims();
-    if free.is_empty() {
+    let decided: BTreeSet<&str> = graph.declarations().into_keys().collect();
+    if free.is_empty() && decided.is_empty() {
         return Ok(None);
     }
     let mut symbols = vec![];
@@ -144,6 +183,7 @@ pub fn plan(graph: &Graph, takes: Takes) -> Result<Option<(Units, Graph)>, Vec<R
         };
         symbols.push(Symbol { name: name.clone(), input, axis });
     }
+<<<<<<< HEAD
     let units = Units {
         symbols,
         graph: graph.clone(),
@@ -152,6 +192,24 @@ pub fn plan(graph: &Graph, takes: Takes) -> Result<Option<(Units, Graph)>, Vec<R
         views: Views::new(),
         written: Views::new(),
     };
+=======
+    let mut units = Units {
+        symbols,
+        lengths: vec![],
+        names: free.clone(),
+        graph: graph.clone(),
+        counts: BTreeMap::new(),
+        open: BTreeSet::new(),
+    };
+    for id in graph.topological().unwrap_or_default() {
+        for (name, most) in lengths::of(graph, id) {
+            let most = units.most(&most);
+            units.names.push(name.clone());
+            units.lengths.push(Decided { name, most });
+        }
+    }
+    let free = units.names.clone();
+>>>>>>> f384c3f (lower, runtime: NonZero, Compress, Unique and NonMaxSuppression are compiled)
     let mut planner = Planner { graph, free: &free, takes, units };
     let mut refusals = vec![];
     for &v in graph.inputs() {
@@ -206,7 +264,7 @@ impl Planner<'_> {
         let free = |d: &Dim| d.as_const().is_none();
         let last = ty.shape.iter().rposition(free).unwrap_or(0);
         // Before the last free dim there are free dims and ones: what is behind it is a unit.
-        let whole = |d: &Dim| product(&self.units.symbols, d).is_some_and(|(c, _)| c == 1);
+        let whole = |d: &Dim| self.units.product(d).is_some_and(|(c, _)| c == 1);
         Ok(match ty.shape[..last].iter().all(whole) {
             true => Form::Units((0..=last).filter(|&a| free(&ty.shape[a])).collect(), count),
             false => Form::Open(count),

@@ -2,7 +2,7 @@
 //! never alive together.
 
 use crate::geometry::size::MAX_BYTES;
-use egret_loop::{BufferId, Extent, Program, SizeList, SizeOp, Storage};
+use egret_loop::{Buffer, BufferId, Extent, Program, Size, SizeList, SizeOp, Storage};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Alignment in bytes of every buffer of weights and arena.
@@ -43,8 +43,14 @@ pub fn plan(
     let arena: Vec<(BufferId, Span)> =
         merged.iter().filter(|(b, _)| is_arena(program, **b)).map(|(&b, &span)| (b, span)).collect();
     let (counted, fixed): (Vec<_>, Vec<_>) =
-        arena.into_iter().partition(|(b, _)| program.buffers[b.0 as usize].times.is_some());
-    let sets = fixed.into_iter().map(|(b, span)| (b, bytes(program, b), span)).collect();
+        arena.into_iter().partition(|(b, _)| units(sizes.list(), &program.buffers[b.0 as usize]).is_none());
+    let none = || "the values that are alive at once take more bytes than there are".to_owned();
+    let mut sets = vec![];
+    for (b, span) in fixed {
+        let units = units(sizes.list(), &program.buffers[b.0 as usize]).unwrap_or(1);
+        let bytes = exact_bytes(program, b).checked_mul(units).filter(|n| *n as u64 <= MAX_BYTES as u64);
+        sets.push((b, bytes.ok_or_else(none)?.next_multiple_of(ALIGN), span));
+    }
     let (offsets, end) = place(sets)?;
     program.arena_bytes = end.max(least);
     let mut storages: BTreeMap<BufferId, Storage> =
@@ -94,7 +100,7 @@ fn run_time(
     let none = || "the sizes of buffers have no value".to_owned();
     let symbols = vec![NOMINAL; program.symbols.len()];
     // Where the model allows fewer, the counts are known all the same.
-    let nominal = egret_loop::sizes::each(sizes.list(), &symbols);
+    let nominal = egret_loop::sizes::each(sizes.list(), &symbols, &[]);
     let mut sets = vec![];
     for &(b, span) in buffers {
         let count =
@@ -152,9 +158,13 @@ fn is_arena(program: &Program, b: BufferId) -> bool {
     matches!(program.buffers[b.0 as usize].storage, Storage::Arena(_))
 }
 
-fn bytes(program: &Program, b: BufferId) -> usize {
-    let buffer = &program.buffers[b.0 as usize];
-    (buffer.len * buffer.elem.size()).next_multiple_of(ALIGN)
+/// How many units a buffer has, if that is a constant.
+fn units(sizes: &[Size], buffer: &Buffer) -> Option<usize> {
+    let Some(times) = buffer.times else { return Some(1) };
+    match sizes.get(times.0 as usize) {
+        Some(Size::Const(c)) => usize::try_from(*c).ok(),
+        _ => None,
+    }
 }
 
 /// Bytes of a buffer, or of one of its units.
@@ -257,7 +267,9 @@ pub fn arena_report(program: &Program) -> ArenaReport {
     let mut by_place: BTreeMap<usize, Vec<(Span, usize)>> = BTreeMap::new();
     for (b, span) in spans(program) {
         if let Storage::Arena(offset) = program.buffers[b.0 as usize].storage {
-            by_place.entry(offset).or_default().push((span, bytes(program, b)));
+            let units = units(&program.sizes, &program.buffers[b.0 as usize]).unwrap_or(1);
+            let bytes = (exact_bytes(program, b) * units).next_multiple_of(ALIGN);
+            by_place.entry(offset).or_default().push((span, bytes));
         }
     }
     for mut group in by_place.into_values() {

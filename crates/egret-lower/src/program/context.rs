@@ -17,7 +17,7 @@ use crate::program::signature;
 use egret_ir::{ContentHash, DType, Def, Graph, NodeId, Tensor, ValueId};
 use egret_loop::{
     Arg, Buffer, BufferId, Call, Elem, Extent, Guard, Kernel, KernelBuilder, KernelId, OutOfRange,
-    ParamInfo, Program, Repeat, SizeId, SizeList, Storage,
+    ParamInfo, Port, Program, Repeat, SizeId, SizeList, Storage,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -107,10 +107,11 @@ impl<'g> Ctx<'g> {
             sizes_buffer: None,
         };
         ctx.program.symbols = ctx.units.as_ref().map_or(vec![], |u| u.symbols.clone());
+        ctx.program.lengths = ctx.lengths()?;
         for (i, &v) in graph.inputs().iter().enumerate() {
             let name = &graph.value(v).name;
             let ty = graph.tensor_ty(v);
-            let dims = ctx.port_dims(v)?;
+            let (dims, _) = ctx.port_dims(v)?;
             ctx.program.inputs.push(signature::port(name, ty, dims, options.bound.get(name)));
             let elem = elem_of(ty.dtype).ok_or_else(|| LowerError {
                 refusals: vec![Refusal::of_graph(format!(
@@ -125,9 +126,10 @@ impl<'g> Ctx<'g> {
         }
         ctx.count = None;
         for (i, (&v, name)) in graph.outputs().iter().zip(graph.output_names()).enumerate() {
-            let dims = ctx.port_dims(v)?;
+            let (dims, found) = ctx.port_dims(v)?;
             let free = dims.iter().any(|d| d.as_const().is_none());
-            ctx.program.outputs.push(signature::port(name, graph.tensor_ty(v), dims, None));
+            let port = signature::port(name, graph.tensor_ty(v), dims, None);
+            ctx.program.outputs.push(Port { found, ..port });
             let (root, offset) = ctx.root(v);
             let whole = offset == 0 && ctx.len(root) == ctx.len(v) && ctx.count_of(root).is_some() == free;
             if whole && matches!(graph.value(root).def, Def::Node(..)) {
@@ -318,8 +320,9 @@ impl<'g> Ctx<'g> {
         if !self.within {
             self.nodes = group.nodes.iter().copied().collect();
         }
-        self.count = self.count_of(group.result);
-        self.repeat = self.count.map(|runs| Repeat { first: Extent::Const(0), runs, step: 1 });
+        self.count = self.room_of(group.result);
+        let runs = self.count_of(group.result);
+        self.repeat = runs.map(|runs| Repeat { first: Extent::Const(0), runs, step: 1 });
         self.sources =
             group.nodes.iter().flat_map(|&n| self.graph.node(n).sources.iter().cloned()).collect();
     }
@@ -484,8 +487,9 @@ impl<'g> Ctx<'g> {
         self.nodes = producer.into_iter().collect();
         self.sources = producer.map(|n| self.graph.node(n).sources.clone()).unwrap_or_default();
         let (elem, len) = (self.elem(v)?, self.len(v));
-        self.count = self.count_of_output(v);
-        self.repeat = self.count.map(|runs| Repeat { first: Extent::Const(0), runs, step: 1 });
+        let count = self.count_of_output(v);
+        self.count = count.map(|(_, room)| room);
+        self.repeat = count.map(|(runs, _)| Repeat { first: Extent::Const(0), runs, step: 1 });
         Ok(Arg { buffer: self.buffer(elem, len, Storage::Output(i)), offset: 0 })
     }
 

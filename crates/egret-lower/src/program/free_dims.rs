@@ -1,11 +1,11 @@
-//! Free dims of the program under construction: how many units values have, what is known when a run begins, kernels for several
-//! units at once and for whole buffers.
+//! Free dims of the program under construction: how many units values have, what is known when a run begins or when it is found, kernels for
+//! several units at once and for whole buffers.
 
 use super::context::Ctx;
 use crate::error::{LowerError, Refusal, Unsupported};
 use crate::geometry::shape::{free_strides, volume};
 use egret_ir::{Dim, Graph, ValueId};
-use egret_loop::{Arg, Buffer, BufferId, Elem, Extent, Kernel, Repeat, SizeId, SizeOp, Storage};
+use egret_loop::{Arg, Buffer, BufferId, Elem, Extent, Kernel, Length, Repeat, SizeId, SizeOp, Storage};
 
 impl<'g> Ctx<'g> {
     /// How many units a value is kept in, if that is known only when a run begins.
@@ -15,11 +15,36 @@ impl<'g> Ctx<'g> {
         Some(self.sizes.named(extent))
     }
 
-    /// A constant times symbols.
-    pub(super) fn product(&mut self, constant: i64, symbols: &[usize]) -> Option<Extent> {
-        symbols.iter().try_fold(Extent::Const(constant), |n, &i| {
-            let symbol = self.sizes.symbol(i);
-            self.sizes.op(SizeOp::Mul, n, symbol)
+    /// For how many units a value has room: the most that it can have.
+    pub(super) fn room_of(&mut self, v: ValueId) -> Option<SizeId> {
+        let count = self.units.as_ref()?.of(v)?.clone();
+        self.room(&count)
+    }
+
+    fn room(&mut self, count: &[usize]) -> Option<SizeId> {
+        let all = count.iter().try_fold(Extent::Const(1), |n, &i| {
+            let most = self.most(i)?;
+            self.sizes.op(SizeOp::Mul, n, most)
+        })?;
+        Some(self.sizes.named(all))
+    }
+
+    /// The most that the free dim of a number can be.
+    fn most(&mut self, number: usize) -> Option<Extent> {
+        let units = self.units.as_ref()?;
+        let Some(length) = units.length(number) else { return Some(self.sizes.symbol(number)) };
+        let most = units.lengths[length].most.clone();
+        self.extent(&most).ok()
+    }
+
+    /// A constant times free dims.
+    pub(super) fn product(&mut self, constant: i64, count: &[usize]) -> Option<Extent> {
+        count.iter().try_fold(Extent::Const(constant), |n, &i| {
+            let dim = match self.units.as_ref().and_then(|u| u.length(i)) {
+                Some(length) => self.sizes.length(length),
+                None => self.sizes.symbol(i),
+            };
+            self.sizes.op(SizeOp::Mul, n, dim)
         })
     }
 
@@ -58,13 +83,79 @@ impl<'g> Ctx<'g> {
         left.map(|_| ()).ok_or_else(|| Unsupported::new("reads beyond the end of its operand"))
     }
 
-    /// The dims of an input or output as a caller sees them.
-    pub(super) fn port_dims(&mut self, v: ValueId) -> Result<Vec<Extent>, LowerError> {
-        let Some(dims) = self.units.as_ref().map(|u| u.dims(v).to_vec()) else {
-            return Ok(self.dims(v).into_iter().map(Extent::Const).collect());
+    /// The dims of an input or output as a caller sees them, and those that it has when the run has ended, where data decides them.
+    pub(super) fn port_dims(
+        &mut self,
+        v: ValueId,
+    ) -> Result<(Vec<Extent>, Option<Vec<Extent>>), LowerError> {
+        let Some(units) = &self.units else {
+            return Ok((self.dims(v).into_iter().map(Extent::Const).collect(), None));
         };
+        let dims = units.dims(v).to_vec();
+        let most: Vec<Dim> = dims.iter().map(|d| units.most(d)).collect();
+        let decided: Vec<bool> = dims.iter().map(|d| units.is_decided(std::slice::from_ref(d))).collect();
         let refused = |e: Unsupported| LowerError { refusals: vec![Refusal::of_graph(e.reason)] };
-        dims.iter().map(|dim| self.extent(dim).map_err(refused)).collect()
+        let mut of = |dims: &[Dim]| -> Result<Vec<Extent>, LowerError> {
+            dims.iter().map(|dim| self.extent(dim).map_err(refused)).collect()
+        };
+        let mut room = of(&most)?;
+        if !decided.contains(&true) {
+            return Ok((room, None));
+        }
+        let found = of(&dims)?;
+        // The most is no constant dim of the output, even where it is a constant.
+        for (room, _) in room.iter_mut().zip(decided).filter(|(_, decided)| *decided) {
+            *room = Extent::Size(self.sizes.named(*room));
+        }
+        Ok((room, Some(found)))
+    }
+
+    /// Gives a value of a node with several results its own room.
+    pub fn place_open(&mut self, v: ValueId) -> Result<(), Unsupported> {
+        let of_group = self.count;
+        self.count = self.room_of(v);
+        let placed = self.place(v).map(|_| ());
+        self.count = of_group;
+        placed
+    }
+
+    /// A buffer of so many numbers that is kept once.
+    pub fn words(&mut self, len: usize) -> Arg {
+        self.program.buffers.push(Buffer::new(Elem::I64, len, Storage::Arena(0)));
+        Arg { buffer: BufferId(self.program.buffers.len() as u32 - 1), offset: 0 }
+    }
+
+    /// A buffer of as many elements as a dim can be at most.
+    pub fn room_for(&mut self, elem: Elem, dim: &Dim) -> Result<Arg, Unsupported> {
+        let most = self.units.as_ref().map_or_else(|| dim.clone(), |u| u.most(dim));
+        let times = Some(self.extent(&most).map(|e| self.sizes.named(e))?);
+        self.program.buffers.push(Buffer { times, ..Buffer::new(elem, 1, Storage::Arena(0)) });
+        Ok(Arg { buffer: BufferId(self.program.buffers.len() as u32 - 1), offset: 0 })
+    }
+
+    /// The last call has found a dim that data decides, and has written it to an i64.
+    pub fn found(&mut self, dim: &Dim, at: Arg) -> Result<(), Unsupported> {
+        let Some(call) = self.program.calls.len().checked_sub(1) else {
+            return Err(Unsupported::bug("finds a dim without a call"));
+        };
+        let length = self.program.lengths.iter_mut().find(|l| dim.as_symbol() == Some(&l.name));
+        let length = length.ok_or_else(|| Unsupported::bug(format!("finds {dim}, which is no length")))?;
+        (length.call, length.at) = (call, at);
+        Ok(())
+    }
+
+    /// The lengths of the program, which no call has found yet.
+    pub(super) fn lengths(&mut self) -> Result<Vec<Length>, LowerError> {
+        let decided = self.units.as_ref().map_or(vec![], |u| u.lengths.clone());
+        let nowhere = Arg { buffer: BufferId(u32::MAX), offset: 0 };
+        let refused = |e: Unsupported| LowerError { refusals: vec![Refusal::of_graph(e.reason)] };
+        decided
+            .into_iter()
+            .map(|d| {
+                let most = self.extent(&d.most).map_err(refused)?;
+                Ok(Length { name: d.name, most, call: usize::MAX, at: nowhere })
+            })
+            .collect()
     }
 
     /// An argument that is a size: an i64.
@@ -165,11 +256,11 @@ impl<'g> Ctx<'g> {
         Ok(())
     }
 
-    /// How many units an output has for its caller.
-    pub(super) fn count_of_output(&mut self, v: ValueId) -> Option<SizeId> {
+    /// How many units an output has for its caller, and for how many there is room.
+    pub(super) fn count_of_output(&mut self, v: ValueId) -> Option<(SizeId, SizeId)> {
         let units = self.units.as_ref()?;
         let count = units.count(units.dims(v)).filter(|c| !c.is_empty())?;
         let extent = self.product(1, &count)?;
-        Some(self.sizes.named(extent))
+        Some((self.sizes.named(extent), self.room(&count)?))
     }
 }

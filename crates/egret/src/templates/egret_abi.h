@@ -1,12 +1,15 @@
-/* The C ABI of models compiled by Egret, version 3. Every model's header carries this part; it is read once. */
-#ifndef EGRET_ABI_3
-#define EGRET_ABI_3
+/* The C ABI of models compiled by Egret, version 4. Every model's header carries this part; it is read once. */
+#ifndef EGRET_ABI_4
+#define EGRET_ABI_4
 
 #include <stddef.h>
 #include <stdint.h>
 
 /* A dense row-major tensor that the caller owns. `data` is aligned to the dtype and written only for outputs.
-   `dtype` is the number of ONNX's TensorProto.DataType; sub-byte types take one byte an element. */
+   `dtype` is the number of ONNX's TensorProto.DataType; sub-byte types take one byte an element.
+   Where data decides a dim of an output (how many boxes a detector has found), <m>_shape tells the most that it can be, for which there must
+   be room, and <m>_run writes to `dims`, which must not be constant then, what it has come to: the elements of such a tensor are the first of
+   `data`. */
 typedef struct egret_tensor {
     void *data;
     const int64_t *dims;
@@ -15,7 +18,7 @@ typedef struct egret_tensor {
 } egret_tensor;
 
 /* Name, dtype and shape of an input or output: static data of the model. A negative dim is free: the caller's tensors say what it is,
-   and <m>_shape tells those of outputs. */
+   and <m>_shape tells those of outputs, the most where data decides. */
 typedef struct egret_port {
     const char *name;
     const int64_t *dims;
@@ -72,7 +75,9 @@ typedef struct egret_info {
     const char *const *nodes;
     /* The free dims, in the order in which <m>_plan and <m>_shape take their values. */
     const egret_symbol *symbols;
-    uint32_t n_symbols, reserved;
+    uint32_t n_symbols;
+    /* How many dims data decides; 0: no output's dims are written. */
+    uint32_t n_lengths;
 } egret_info;
 
 /* What the arena begins with after EGRET_E_INDEX: the first number in the data that the kernel found outside low <= value < high.

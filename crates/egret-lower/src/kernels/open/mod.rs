@@ -4,11 +4,14 @@
 //! A kernel is of one node. It works on whole buffers; its tasks are rows of the result, or blocks of them.
 
 mod blocks;
+mod found;
 mod map;
 mod matmul;
+mod nms;
 mod places;
 mod reduce;
 mod softmax;
+mod unique;
 
 use crate::error::Unsupported;
 use crate::geometry::shape::{free_strides as strides, volume};
@@ -48,6 +51,7 @@ pub fn takes(graph: &Graph, n: NodeId) -> bool {
             node.operands.iter().flatten().all(fits)
         }
         Op::Shape => true,
+        Op::Nonzero | Op::Compress | Op::Unique | Op::Nms => true,
         _ => false,
     }
 }
@@ -71,6 +75,10 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
         Op::Iota => places::iota(ctx, graph, n),
         Op::Concat => places::concat(ctx, graph, n),
         Op::Shape => places::shape(ctx, graph, n),
+        Op::Nonzero => found::nonzero(ctx, graph, n),
+        Op::Compress => found::compress(ctx, graph, n),
+        Op::Unique => unique::lower(ctx, graph, n),
+        Op::Nms => nms::lower(ctx, graph, n),
         _ => map::lower(ctx, graph, n),
     }
 }
@@ -176,7 +184,13 @@ fn aligned(from: &[Dim], own: &[Dim], to: &[Dim]) -> Result<Vec<Dim>, Unsupporte
 
 /// The indices of a task along axes of these extents, the last one fastest.
 fn indices(k: &mut KernelBuilder, extents: &[V]) -> Vec<V> {
-    let mut rest = k.task();
+    let task = k.task();
+    indices_of(k, task, extents)
+}
+
+/// The indices of an element along axes of these extents, the last one fastest.
+fn indices_of(k: &mut KernelBuilder, element: V, extents: &[V]) -> Vec<V> {
+    let mut rest = element;
     let mut out = vec![rest; extents.len()];
     for (axis, &extent) in extents.iter().enumerate().rev() {
         if axis == 0 {

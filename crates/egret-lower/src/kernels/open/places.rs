@@ -76,8 +76,8 @@ pub fn iota(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported> 
     let line = inner;
     let inner = w.dim(line)?;
     let k = &mut w.k;
-    let at = indices(k, &extents);
     let task = k.task();
+    let at = indices(k, &extents);
     let row = k.mul(task, inner);
     let elem = k.param_elem(to);
     along(k, inner, &[], &mut |k, i, _| {
@@ -104,7 +104,7 @@ pub fn shape(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
 
 impl Writer<'_, '_> {
     /// All elements of a value, to be moved as they are.
-    fn copied(&mut self, v: egret_ir::ValueId, access: Access) -> Result<Param, Unsupported> {
+    pub(super) fn copied(&mut self, v: egret_ir::ValueId, access: Access) -> Result<Param, Unsupported> {
         let (elem, arg) = (copy_elem(self.ctx.elem(v)?), self.ctx.whole(v)?);
         self.args.push(arg);
         Ok(self.k.param(elem, ParamInfo::OPEN, access))
@@ -112,7 +112,7 @@ impl Writer<'_, '_> {
 }
 
 /// Copies so many neighbours.
-fn copy(k: &mut KernelBuilder, (from, a): (Param, V), (to, b): (Param, V), run: V) {
+pub(super) fn copy(k: &mut KernelBuilder, (from, a): (Param, V), (to, b): (Param, V), run: V) {
     let elem: Elem = k.param_elem(from);
     let (widest, base) = (k.vector(elem).lanes, (BASE_VECTOR_BYTES / elem.size()) as u8);
     // Elements of fewer than 4 bytes fill base vectors only.

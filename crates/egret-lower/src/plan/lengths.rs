@@ -1,0 +1,44 @@
+//! Dims that data decides: how many elements a node can find at most.
+
+use crate::geometry::shape::volume;
+use egret_ir::{Dim, Graph, NodeId, Op, ValueId};
+
+/// The dims of a node's results that data decides, and the most that each can be; each once.
+pub fn of(graph: &Graph, id: NodeId) -> Vec<(String, Dim)> {
+    let node = graph.node(id);
+    let shape = |v: ValueId| graph.ty(v).as_tensor().map_or(vec![], |t| t.shape.to_vec());
+    let x = node.operands.first().copied().flatten().map_or(vec![], shape);
+    let most = match node.op {
+        Op::Nonzero => volume(&x),
+        Op::Compress => shape(node.operand(1)).first().cloned().unwrap_or(Dim::constant(0)),
+        Op::Unique if node.attrs.flag("flat") => volume(&x),
+        Op::Unique => x[node.attrs.index("axis")].clone(),
+        // Of every class of every batch all boxes, or as many as are asked for.
+        Op::Nms => {
+            let scores = shape(node.operand(1));
+            let asked = node.operands.get(2).copied().flatten();
+            let asked = match asked.map(|v| graph.as_const(v)) {
+                Some(Some(t)) => t.to_i64s().and_then(|n| Some(Dim::constant((*n.first()?).max(0)))),
+                Some(None) => None,
+                None => Some(Dim::constant(0)),
+            };
+            let of_class = match (asked, scores[2].as_const()) {
+                (Some(asked), Some(n)) => Dim::constant(asked.as_const().unwrap_or(n).min(n)),
+                (Some(asked), None) => asked,
+                (None, _) => scores[2].clone(),
+            };
+            scores[0].clone() * scores[1].clone() * of_class
+        }
+        _ => return vec![],
+    };
+    let mut out: Vec<(String, Dim)> = vec![];
+    for dim in node.results.iter().flat_map(|&v| shape(v)) {
+        let declared = dim.as_symbol().filter(|s| node.attrs.declared().iter().flatten().any(|d| d == s));
+        if let Some(name) = declared
+            && out.iter().all(|(n, _)| n != name)
+        {
+            out.push((name.to_owned(), most.clone()));
+        }
+    }
+    out
+}
