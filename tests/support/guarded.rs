@@ -134,19 +134,21 @@ impl Compiled {
             .collect();
         // SAFETY: an info's outputs are `n_outputs` ports with `rank` dims each, alive as long as the code.
         let ports = unsafe { slice(info.outputs, info.n_outputs as usize) };
-        let (arena_bytes, shapes) = self.needs(&dims, ports);
-        let sizes = ports.iter().zip(&shapes).map(|(p, dims)| {
+        // Where data decides dims of an output, the run writes them.
+        let (arena_bytes, mut shapes) = self.needs(&dims, ports);
+        let size = |(p, dims): (&abi::Port, &Vec<i64>)| {
             let size = egret::ir::DType::from_abi_code(p.dtype).map_or(0, |d| d.size());
             dims.iter().map(|&d| d as usize).product::<usize>() * size
-        });
-        let room: Vec<Guarded> = sizes.map(|len| Guarded::new(len, side, garbage)).collect();
+        };
+        let room: Vec<Guarded> =
+            ports.iter().zip(&shapes).map(size).map(|len| Guarded::new(len, side, garbage)).collect();
         let mut outs: Vec<abi::Tensor> = ports
             .iter()
             .zip(&room)
-            .zip(&shapes)
+            .zip(&mut shapes)
             .map(|((p, room), dims)| abi::Tensor {
                 data: room.data.wrapping_offset(beside).cast(),
-                dims: dims.as_ptr(),
+                dims: dims.as_mut_ptr(),
                 rank: p.rank,
                 dtype: p.dtype,
             })
@@ -172,7 +174,8 @@ impl Compiled {
             assert!(t.bytes() == held.bytes(), "a run changes one of its inputs");
         }
         assert!(self.weights == file.bytes(), "a run changes its weights");
-        (value, room.iter().map(|r| r.bytes().to_vec()).collect())
+        let told = ports.iter().zip(&shapes).map(size);
+        (value, room.iter().zip(told).map(|(r, len)| r.bytes()[..len].to_vec()).collect())
     }
 
     /// What the model says of the sizes of inputs of these dims: 0, or why there is no plan for them.

@@ -183,16 +183,6 @@ pub fn plan(graph: &Graph, takes: Takes) -> Result<Option<(Units, Graph)>, Vec<R
         };
         symbols.push(Symbol { name: name.clone(), input, axis });
     }
-<<<<<<< HEAD
-    let units = Units {
-        symbols,
-        graph: graph.clone(),
-        counts: BTreeMap::new(),
-        open: BTreeSet::new(),
-        views: Views::new(),
-        written: Views::new(),
-    };
-=======
     let mut units = Units {
         symbols,
         lengths: vec![],
@@ -200,6 +190,8 @@ pub fn plan(graph: &Graph, takes: Takes) -> Result<Option<(Units, Graph)>, Vec<R
         graph: graph.clone(),
         counts: BTreeMap::new(),
         open: BTreeSet::new(),
+        views: Views::new(),
+        written: Views::new(),
     };
     for id in graph.topological().unwrap_or_default() {
         for (name, most) in lengths::of(graph, id) {
@@ -208,9 +200,8 @@ pub fn plan(graph: &Graph, takes: Takes) -> Result<Option<(Units, Graph)>, Vec<R
             units.lengths.push(Decided { name, most });
         }
     }
-    let free = units.names.clone();
->>>>>>> f384c3f (lower, runtime: NonZero, Compress, Unique and NonMaxSuppression are compiled)
-    let mut planner = Planner { graph, free: &free, takes, units };
+    let names = units.names.clone();
+    let mut planner = Planner { graph, free: &free, names: &names, takes, units };
     let mut refusals = vec![];
     for &v in graph.inputs() {
         let Some(ty) = graph.ty(v).as_tensor() else { continue };
@@ -245,7 +236,10 @@ pub type Takes = fn(&Graph, NodeId) -> bool;
 
 struct Planner<'g> {
     graph: &'g Graph,
+    /// The dims that inputs tell: what a user may give a value.
     free: &'g [String],
+    /// Those, and those that data decides.
+    names: &'g [String],
     takes: Takes,
     units: Units,
 }
@@ -366,7 +360,7 @@ impl Planner<'_> {
         // `shape` and `sizes` are the dims of the result.
         let mut names =
             node.op.info().attrs.iter().map(|a| a.name).filter(|n| !["shape", "sizes"].contains(n));
-        let inside = |g: &Graph| g.free_symbols().iter().any(|s| self.free.contains(s));
+        let inside = |g: &Graph| g.free_symbols().iter().any(|s| self.names.contains(s));
         names.any(|name| node.attrs.get(name).is_some_and(open)) || node.regions.iter().any(inside)
     }
 

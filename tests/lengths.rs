@@ -1,0 +1,222 @@
+//! Models in which data decides dims: compiled once and run on data that decides differently, every buffer at an unmapped page, they give
+//! what the interpreter gives. What cannot be compiled of it is refused with the node.
+#![cfg(unix)]
+
+use egret::ir::rng::Rng;
+use egret::ir::{Graph, Tensor, Value, interp, text};
+use egret::{Options, pipeline};
+use egret_workspace::guarded::Compiled;
+use std::collections::BTreeMap;
+
+fn graph(source: &str) -> Graph {
+    let graph = text::parse(source, &|_| None).unwrap_or_else(|e| panic!("{e}\n{source}"));
+    egret::ir::verify(&graph).unwrap_or_else(|e| panic!("{e:?}\n{source}"));
+    graph
+}
+
+/// Numbers of which many are 0, equal, or none; `some` is the share of those that are not 0, in quarters.
+fn number(rng: &mut Rng, float: bool, some: u64) -> f64 {
+    match rng.bits() % 4 {
+        n if n >= some => 0.0,
+        _ if !float => (rng.bits() % 7) as f64 - 3.0,
+        _ => match rng.bits() % 12 {
+            0 => f64::NAN,
+            1 => f64::INFINITY,
+            2 => -0.0,
+            n => n as f64 / 4.0 - 1.0,
+        },
+    }
+}
+
+fn input(rng: &mut Rng, graph: &Graph, i: usize, sizes: &BTreeMap<String, i64>, some: u64) -> Value {
+    let ty = graph.tensor_ty(graph.inputs()[i]);
+    let shape: Vec<usize> = ty.shape.iter().map(|d| d.eval(sizes).expect("a size") as usize).collect();
+    let len = shape.iter().product::<usize>();
+    let signed = !ty.dtype.name().starts_with('u') && ty.dtype != egret::ir::DType::Bool;
+    let numbers = (0..len).map(|_| number(rng, ty.dtype.is_float(), some));
+    let numbers = numbers.map(|v| if signed { v } else { (v.abs() != 0.0) as u8 as f64 });
+    Tensor::from_f64s(ty.dtype, &shape, numbers.collect()).into()
+}
+
+fn close(want: &Tensor, have: &Tensor) -> bool {
+    let (want, have) = (want.to_f64s().expect("numbers"), have.to_f64s().expect("numbers"));
+    want.len() == have.len()
+        && want
+            .iter()
+            .zip(&have)
+            .all(|(w, h)| w == h || (w - h).abs() <= 2e-5 * (1.0 + w.abs()) || w.is_nan() && h.is_nan())
+}
+
+/// Compiles a graph once, and runs it on data of which nothing, some, or all is found, at several sizes of its free dims.
+fn holds(source: &str) {
+    let graph = graph(source);
+    for target in ["native", "x86-64-v2"] {
+        if target != "native" && !cfg!(target_arch = "x86_64") {
+            continue;
+        }
+        for passes in [None, Some(vec![])] {
+            let options = Options { threads: 1, target: target.into(), passes, ..Options::default() };
+            let compiled = Compiled::new(graph.clone(), &options, &BTreeMap::new());
+            let compiled = compiled.unwrap_or_else(|e| panic!("{e}\n{source}"));
+            let mut rng = Rng::new(5);
+            for (round, n) in [5i64, 1, 0, 2, 7, 40].into_iter().enumerate() {
+                for some in [0, 1, 3, 4] {
+                    let free = graph.free_dims().into_iter().enumerate();
+                    let sizes: BTreeMap<String, i64> = free
+                        .map(|(i, name)| (name, if i == 0 { n } else { [3, 0, 9, 6, 2, 17][round] }))
+                        .collect();
+                    let inputs: Vec<Value> = (0..graph.inputs().len())
+                        .map(|i| input(&mut rng, &graph, i, &sizes, some))
+                        .collect();
+                    let want = interp::run(&graph, &inputs).unwrap_or_else(|e| panic!("{e}\n{source}"));
+                    let (code, have) =
+                        compiled.run_both(&inputs).unwrap_or_else(|e| panic!("{n}, {some}: {e}\n{source}"));
+                    assert_eq!(code, 0, "{n}, {some} on {target}:\n{source}");
+                    for (want, bytes) in want.iter().zip(&have) {
+                        let want = want.as_tensor().expect("a tensor");
+                        assert_eq!(
+                            want.bytes().len(),
+                            bytes.len(),
+                            "{n}, {some} on {target}: {want:?}\n{source}"
+                        );
+                        let have = Tensor::from_bytes(want.dtype(), want.shape(), bytes);
+                        assert!(
+                            close(want, &have),
+                            "{n}, {some} on {target}: {want:?}, compiled {have:?}\n{source}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn elements_that_are_not_zero() {
+    for dtype in ["f32", "f16", "i64", "u8", "bool", "f64"] {
+        holds(&format!(
+            r#"graph @g(%0 "x": {dtype}[4, N, 3]) -> (%1 "places", %2 "sums", %3 "sum") {{
+  %1 = nonzero(%0) : i64[3, u0]
+  %5 = cast(%1) {{round = "nearest", saturate = 1, to = f32}} : f32[3, u0]
+  %2 = reduce(%5) {{axes = [1], keepdims = 0, kind = "sum"}} : f32[3]
+  %4 = transpose(%1) {{perm = [1, 0]}} : i64[u0, 3]
+  %3 = add(%4, %4) : i64[u0, 3]
+}}"#
+        ));
+    }
+}
+
+/// A table of features, of which rows are looked up at the places that are found, and go through a layer: for many at once, and one by one.
+#[test]
+fn rows_that_are_picked_go_through_a_layer() {
+    holds(
+        r#"graph @g(%0 "x": f32[120, 16], %10 "mask": bool[120]) -> (%7 "y", %8 "mean") {
+  %1 = compress(%0, %10) {axis = 0} : f32[u0, 16]
+  %2 = const f32[16, 24] random(1)
+  %3 = matmul(%1, %2) : f32[u0, 24]
+  %4 = const f32[24] random(2)
+  %5 = add(%3, %4) : f32[u0, 24]
+  %6 = tanh(%5) : f32[u0, 24]
+  %7 = softmax(%6) {axis = 1} : f32[u0, 24]
+  %8 = reduce(%6) {axes = [0], keepdims = 1, kind = "max"} : f32[1, 24]
+}"#,
+    );
+}
+
+#[test]
+fn slices_under_a_condition() {
+    for (axis, shape, dims, extent) in
+        [(0, "N, 3, 2", "u0, 3, 2", "N"), (1, "2, N, 5", "2, u0, 5", "N"), (2, "N, 3, 9", "N, 3, u0", "9")]
+    {
+        for dtype in ["f32", "u8", "i64"] {
+            holds(&format!(
+                r#"graph @g(%0 "x": {dtype}[{shape}], %1 "c": bool[{extent}]) -> (%2 "y") {{
+  %2 = compress(%0, %1) {{axis = {axis}}} : {dtype}[{dims}]
+}}"#
+            ));
+        }
+    }
+}
+
+#[test]
+fn distinct_elements_and_slices() {
+    for dtype in ["f32", "i32", "f16", "u8", "bool"] {
+        for sorted in [0, 1] {
+            holds(&format!(
+                r#"graph @g(%0 "x": {dtype}[N, 4]) -> (%1 "y", %2 "first", %3 "inverse", %4 "counts") {{
+  %1, %2, %3, %4 = unique(%0) {{axis = 0, flat = 1, sorted = {sorted}}} : {dtype}[u0], i64[u1], i64[4*N], i64[u2]
+}}"#
+            ));
+            for (axis, values, all) in [(0, "u0, 3, 2", "N"), (1, "N, u0, 2", "3"), (2, "N, 3, u0", "2")] {
+                holds(&format!(
+                    r#"graph @g(%0 "x": {dtype}[N, 3, 2]) -> (%1 "y", %2 "first", %3 "inverse", %4 "counts") {{
+  %1, %2, %3, %4 = unique(%0) {{axis = {axis}, flat = 0, sorted = {sorted}}} : {dtype}[{values}], i64[u1], i64[{all}], i64[u2]
+}}"#
+                ));
+            }
+        }
+    }
+}
+
+#[test]
+fn boxes_that_are_kept() {
+    for center in [0, 1] {
+        for (least, operands) in
+            [("", "%0, %1, %2, %3, _"), (r#", %4 "least": f32[1]"#, "%0, %1, %2, %3, %4")]
+        {
+            holds(&format!(
+                r#"graph @g(%0 "boxes": f32[2, N, 4], %1 "scores": f32[2, 3, N], %2 "most": i64[1], %3 "limit": f32[1]{least}) -> (%5 "kept") {{
+  %5 = nms({operands}) {{center_point_box = {center}}} : i64[u0, 3]
+}}"#
+            ));
+        }
+    }
+    // What is found picks boxes, whose areas are computed.
+    holds(
+        r#"graph @g(%0 "boxes": f32[1, 30, 4], %1 "scores": f32[1, 2, 30]) -> (%11 "areas") {
+  %2 = const i64[1] [4]
+  %3 = const f32[1] [0.5]
+  %5 = nms(%0, %1, %2, %3, _) {center_point_box = 1} : i64[u0, 3]
+  %6 = slice(%5) {sizes = [u0, 1], starts = [0, 2], steps = [1, 1]} : i64[u0, 1]
+  %7 = reshape(%6) {shape = [u0]} : i64[u0]
+  %8 = reshape(%0) {shape = [30, 4]} : f32[30, 4]
+  %9 = gather(%8, %7) {axis = 0} : f32[u0, 4]
+  %10 = slice(%9) {sizes = [u0, 2], starts = [0, 2], steps = [1, 1]} : f32[u0, 2]
+  %11 = reduce(%10) {axes = [1], keepdims = 0, kind = "prod"} : f32[u0]
+}"#,
+    );
+}
+
+/// Two dims that data decides, one behind the other, and scores of all that are left with all others.
+#[test]
+fn what_is_found_in_what_is_found() {
+    holds(
+        r#"graph @g(%0 "x": f32[9, N], %1 "c": bool[9], %9 "d": bool[N]) -> (%8 "y", %3 "z") {
+  %2 = compress(%0, %1) {axis = 0} : f32[u0, N]
+  %3 = compress(%2, %9) {axis = 1} : f32[u0, u1]
+  %4 = transpose(%3) {perm = [1, 0]} : f32[u1, u0]
+  %5 = matmul(%3, %4) : f32[u0, u0]
+  %6 = softmax(%5) {axis = 1} : f32[u0, u0]
+  %7 = matmul(%6, %3) : f32[u0, u1]
+  %8 = exp(%7) : f32[u0, u1]
+}"#,
+    );
+}
+
+#[test]
+fn what_cannot_be_compiled_is_refused() {
+    let refused = |source: &str| {
+        let options = Options { threads: 1, ..Options::default() };
+        match pipeline::lower(graph(source), &options, &BTreeMap::new()) {
+            Ok(_) => panic!("is compiled: {source}"),
+            Err(e) => e.to_string(),
+        }
+    };
+    let e = refused(
+        r#"graph @g(%0 "x": f32[6]) -> (%4 "y") {
+  %1 = nonzero(%0) : i64[1, u0]
+  %4 = cumulative(%1) {axis = 1, exclusive = 0, kind = "sum", reverse = 0} : i64[1, u0]
+}"#,
+    );
+    assert!(e.contains("cumulative") && e.contains("free dims"), "{e}");
+}
