@@ -365,7 +365,7 @@ fn slices_end_where_their_operand_does() {
     let lowered = pipeline::lower(graph.clone(), &Options::default(), &BTreeMap::new()).expect("a program");
     let symbols = &lowered.program.symbols;
     assert_eq!(symbols.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["B", "S"]);
-    let values = |s: i64| egret_loop::sizes::values(&lowered.program.sizes, &[3, s]);
+    let values = |s: i64| egret_loop::sizes::values(&lowered.program.sizes, &[3, s], &[]);
     assert!(values(5).is_ok() && values(6).is_err() && values(i64::MAX / 64).is_err());
     let compiled = Compiled::new(graph.clone(), &Options::default(), &BTreeMap::new()).expect("code");
     for n in [0, 1, 5] {

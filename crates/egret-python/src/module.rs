@@ -144,7 +144,7 @@ impl Module {
         let model = native.model();
         let (inputs, outputs) =
             (ports(model.inputs(), &dims.inputs)?, ports(model.outputs(), &dims.outputs)?);
-        let (free, twins) = (!model.symbols().is_empty(), twins(model.inputs(), &native));
+        let (free, twins) = (!model.is_fixed(), twins(model.inputs(), &native));
         let value = |port: &Py<Port>| -> PyResult<Option<Py<PyAny>>> {
             let Some(tensor) = bound.get(&port.get().name) else { return Ok(None) };
             let bytes = AlignedBytes::copy_of(tensor.bytes()).ok_or_else(|| {
@@ -244,7 +244,9 @@ impl Module {
         let done = py.detach(|| self.native.call(&ins, &mut rooms));
         drop(ins);
         held.into_iter().for_each(|e| e.release(py));
-        done.map_err(|e| raise(py, &e))?;
+        let found = done.map_err(|e| raise(py, &e))?;
+        // What data has decided is the first of the room.
+        let shapes = if found.is_empty() { shapes } else { found };
         let made = rooms.into_iter().zip(&self.outputs).enumerate();
         made.map(|(i, (room, port))| array(py, port.get(), shapes.get(i), room)).collect()
     }

@@ -100,23 +100,29 @@ fn typed_call(out: &mut String, program: &Program, upper: &str) {
     for (what, constant, ports) in [("in", "const ", &program.inputs), ("out", "", &program.outputs)] {
         for (i, p) in ports.iter().enumerate() {
             parameters.push(format!("{constant}{} *{}", c_type(p.onnx_dtype), argument(what, i, p)));
+            if p.found.is_some() {
+                parameters.push(format!("int64_t *{}_dims", argument(what, i, p)));
+            }
         }
         // C has no empty arrays.
         let _ = writeln!(body, "    egret_tensor {what}[{}];", ports.len().max(1));
     }
     let symbol = |i: usize| dim_name(program, i);
     for (what, ports) in [("in", &program.inputs), ("out", &program.outputs)] {
-        for (i, p) in ports.iter().enumerate().filter(|(_, p)| is_free(p)) {
+        for (i, p) in ports.iter().enumerate().filter(|(_, p)| is_free(p) && p.found.is_none()) {
             let _ = writeln!(body, "    int64_t {what}{i}_dims[{}];", p.dims.len());
         }
     }
     for (what, table, ports) in [("in", "inputs", &program.inputs), ("out", "outputs", &program.outputs)] {
         for (i, p) in ports.iter().enumerate() {
             let name = argument(what, i, p);
-            let data = if what == "in" { format!("(void *)(uintptr_t){name}") } else { name };
+            let data = if what == "in" { format!("(void *)(uintptr_t){name}") } else { name.clone() };
             let mut shape = format!("{m}_info.{table}[{i}].dims");
             if is_free(p) {
-                shape = format!("{what}{i}_dims");
+                shape = match p.found {
+                    Some(_) => format!("{name}_dims"),
+                    None => format!("{what}{i}_dims"),
+                };
                 // Unsigned numbers wrap where a caller's would overflow; the run then refuses them.
                 let unsigned = |i: usize| format!("(uint64_t){}", symbol(i));
                 for (axis, dim) in dims_by(program, p, &unsigned).iter().enumerate() {
@@ -141,10 +147,12 @@ fn typed_call(out: &mut String, program: &Program, upper: &str) {
     };
     parameters.push("const egret_env *env".into());
     let count = |p| elements(p).map_or_else(|| dims_by(program, p, &symbol).join(" * "), |n| n.to_string());
+    let decided = program.outputs.iter().any(|p| p.found.is_some());
+    let told = if decided { " The arguments called _dims are filled: what data has decided." } else { "" };
     let sizes: Vec<String> = program.inputs.iter().chain(&program.outputs).map(count).collect();
     let _ = write!(
         out,
-        "/* {m}_run with typed arguments; elements, in order: {}. */\nstatic inline int32_t {m}_call({}) {{\n{body}    return {m}_run(w, in, out, arena, {arena_len}, env);\n}}\n\n",
+        "/* {m}_run with typed arguments; elements, in order: {}.{told} */\nstatic inline int32_t {m}_call({}) {{\n{body}    return {m}_run(w, in, out, arena, {arena_len}, env);\n}}\n\n",
         sizes.join(", "),
         parameters.join(", ")
     );

@@ -74,6 +74,13 @@ fn ports(out: &mut String, program: &Program, what: &str, constant: &str, names:
                 out,
                 "        /// {said}: {ty}[{dims}]\n        Span<{constant}{ty}, any_size> {name}{{}};\n"
             );
+            if port.found.is_some() {
+                let _ = write!(
+                    out,
+                    "        /// {rank} numbers that a run fills: the dims that data has decided; the elements are the first of {name}.\n        \
+                     std::int64_t *{name}_dims = nullptr;\n"
+                );
+            }
             continue;
         };
         let _ = write!(
@@ -188,6 +195,14 @@ fn try_run(out: &mut String, program: &Program, inputs: &[String], outputs: &[St
                 "        const std::int64_t dims_of{i}[] = {{{spelt}}};\n        \
                  if (!detail::holds({table}.{name}, dims_of{i})) return Error(-(EGRET_E_DIM | {i} << 8));\n"
             );
+            if port.found.is_some() {
+                let _ = write!(
+                    out,
+                    "        if ({table}.{name}_dims == nullptr) return Error(-(EGRET_E_NULL | {i} << 8));\n        \
+                     for (std::size_t axis = 0; axis < {}; axis++) {table}.{name}_dims[axis] = dims_of{i}[axis];\n",
+                    port.dims.len()
+                );
+            }
             continue;
         }
         let _ = writeln!(
@@ -199,9 +214,10 @@ fn try_run(out: &mut String, program: &Program, inputs: &[String], outputs: &[St
     for (array, table, names, ports) in kinds {
         let before = if array == "in" { 0 } else { inputs.len() };
         let tensor = |(i, (name, port)): (usize, (&String, &Port))| {
-            let dims = match is_free(port) {
-                true => format!("dims_of{}", before + i),
-                false => format!("{m}_info.{table}[{i}].dims"),
+            let dims = match (is_free(port), &port.found) {
+                (_, Some(_)) => format!("{table}.{name}_dims"),
+                (true, None) => format!("dims_of{}", before + i),
+                (false, None) => format!("{m}_info.{table}[{i}].dims"),
             };
             format!("detail::tensor({table}.{name}, {m}_info.{table}[{i}], {dims})")
         };

@@ -1,7 +1,7 @@
 //! `<m>.manifest.json`: what a compiled model is, for build systems and people.
 
 use super::Request;
-use super::names::dims_by;
+use super::names::spelt_dims;
 use super::place::Written;
 use egret_ir::DType;
 use egret_loop::{Extent, Port, Program};
@@ -66,7 +66,7 @@ pub fn manifest(request: &Request, program: &Program, facts: &Facts<'_>, written
 
 /// A port; its free dims are expressions.
 fn port(program: &Program, p: &Port) -> Value {
-    let spelt = dims_by(program, p, &|i| program.symbols[i].name.clone());
+    let spelt = spelt_dims(program, p);
     let dim = |(d, spelt): (&Extent, String)| d.as_const().map_or_else(|| json!(spelt), |c| json!(c));
     let dims: Vec<Value> = p.dims.iter().zip(spelt).map(dim).collect();
     let dtype = u32::try_from(p.onnx_dtype).ok().and_then(DType::from_abi_code);

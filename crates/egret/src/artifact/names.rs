@@ -56,19 +56,31 @@ pub fn snake_argument(kind: &str, i: usize, port: &Port) -> String {
     out.trim_end_matches('_').to_owned()
 }
 
-/// Number of elements, where no dim is free.
+/// Number of elements, where no dim is free and data decides none.
 pub fn elements(port: &Port) -> Option<i64> {
     Some(port.const_dims()?.iter().product())
 }
 
-/// Whether a port has free dims.
+/// Whether a port has free dims, or some that data decides.
 pub fn is_free(port: &Port) -> bool {
     port.const_dims().is_none()
 }
 
-/// Dims as people read them: `1, 28, 28` or `batch, 28 * seq`.
+/// Dims as people read them: `1, 28, 28`, `batch, 28 * seq`, or `at most 24, 3` where data decides.
 pub fn dims(program: &Program, port: &Port) -> String {
-    dims_by(program, port, &|i| program.symbols[i].name.clone()).join(", ")
+    spelt_dims(program, port).join(", ")
+}
+
+/// Each dim as people read it.
+pub fn spelt_dims(program: &Program, port: &Port) -> Vec<String> {
+    let mut spelt = dims_by(program, port, &|i| program.symbols[i].name.clone());
+    for (dim, found) in spelt.iter_mut().zip(port.found.iter().flatten()) {
+        // What is made of lengths has no expression.
+        if sizes::expression(&program.sizes, *found, &|_| String::new()).is_none() {
+            *dim = format!("at most {dim}");
+        }
+    }
+    spelt
 }
 
 /// Each dim as an expression, in which symbols are spelt by `symbol`.

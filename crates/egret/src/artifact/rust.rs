@@ -10,6 +10,9 @@ const ABI: &str = include_str!("../templates/abi.rs.txt");
 /// What models with free dims have beside.
 const FREE: &str = include_str!("../templates/free_dims.rs.txt");
 
+/// What models have beside whose slices have no constant length.
+const HOLDS: &str = include_str!("../templates/holds.rs.txt");
+
 /// The Rust module of a model: include it with `mod <m>;` or `include!`, link `lib<m>.a`.
 pub fn rust_module(program: &Program, embedded: bool) -> String {
     let m = &program.name;
@@ -61,6 +64,9 @@ pub fn rust_module(program: &Program, embedded: bool) -> String {
             let name = snake_argument(what, i, p);
             let count = elements(p).map_or_else(String::new, |n| format!("; {n}"));
             let _ = write!(parameters, ", {name}: {reference}[{}{count}]", rust_type(p.onnx_dtype));
+            if p.found.is_some() {
+                let _ = write!(parameters, ", {name}_dims: &mut [i64; {}]", p.dims.len());
+            }
             let pointer = if what == "in" {
                 format!("{name}.as_ptr().cast_mut().cast()")
             } else {
@@ -74,8 +80,13 @@ pub fn rust_module(program: &Program, embedded: bool) -> String {
                     "        let {what}{i}_dims: [i64; {}] = [{shape}];\n        holds(&{what}{i}_dims, {name}.len(), {index})?;\n",
                     p.dims.len()
                 );
+                let mut dims = format!("{what}{i}_dims.as_ptr()");
+                if p.found.is_some() {
+                    let _ = writeln!(shapes, "        *{name}_dims = {what}{i}_dims;");
+                    dims = format!("{name}_dims.as_mut_ptr()");
+                }
                 let list = format!(
-                    "RawTensor {{ data: {pointer}, dims: {what}{i}_dims.as_ptr(), rank: {}, dtype: {} }}",
+                    "RawTensor {{ data: {pointer}, dims: {dims}, rank: {}, dtype: {} }}",
                     p.dims.len(),
                     p.onnx_dtype
                 );
@@ -97,6 +108,13 @@ pub fn rust_module(program: &Program, embedded: bool) -> String {
             if what == "in" { inputs.push(list) } else { outputs.push(list) }
         }
     }
+    let decided = program.outputs.iter().any(|p| p.found.is_some());
+    let told = match decided {
+        true => {
+            " The arguments called `_dims` are filled with what data has decided: the elements of such an output are the first of its slice."
+        }
+        false => "",
+    };
     let (taken, needed) = if free {
         shapes.insert_str(0, &format!("        let values = dims.values();\n        // SAFETY: as many values as the model has free dims.\n        let bytes = arena.fit(&values, |values, plan| unsafe {{ {m}_plan(values.as_ptr(), values.len(), plan) }})?;\n"));
         (", dims: Dims", "bytes")
@@ -105,7 +123,7 @@ pub fn rust_module(program: &Program, embedded: bool) -> String {
     };
     let _ = write!(
         out,
-        "    /// Run on one thread; every run at a time needs an arena of its own.\n    #[allow(clippy::too_many_arguments)]\n    pub fn run(&self, arena: &mut Arena{taken}{parameters}) -> Result<(), Error> {{\n{shapes}        \
+        "    /// Run on one thread; every run at a time needs an arena of its own.{told}\n    #[allow(clippy::too_many_arguments)]\n    pub fn run(&self, arena: &mut Arena{taken}{parameters}) -> Result<(), Error> {{\n{shapes}        \
          let input: [RawTensor; {}] = [{}];\n        let mut out: [RawTensor; {}] = [{}];\n        \
          // SAFETY: the array types give every tensor its size; the arena is aligned and as large as the model asks.\n        \
          check(unsafe {{ {m}_run(&self.0, input.as_ptr(), out.as_mut_ptr(), arena.0.as_mut_ptr().cast(), {needed}, core::ptr::null()) }}).map_err(|e| arena.explain(e))\n    }}\n}}\n",
@@ -116,6 +134,9 @@ pub fn rust_module(program: &Program, embedded: bool) -> String {
     );
     if free {
         out.push_str(&free_dims(program));
+    }
+    if program.inputs.iter().chain(&program.outputs).any(|p| elements(p).is_none()) {
+        out.push_str(HOLDS);
     }
     out
 }

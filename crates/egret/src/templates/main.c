@@ -338,7 +338,7 @@ int main(int argc, char **argv) {
         for (j = 0; j < p->rank; j++) {
             if (p->dims[j] < 0) {
                 /* A free dim: the model holds it against the others. */
-            } else if (!MODEL_INFO.n_symbols && j == 0 && p->dims[0] > 0 && in[i].dims[0] % p->dims[0] == 0) {
+            } else if (!MODEL_INFO.n_symbols && !MODEL_INFO.n_lengths && j == 0 && p->dims[0] > 0 && in[i].dims[0] % p->dims[0] == 0) {
                 k = (size_t)(in[i].dims[0] / p->dims[0]);
             } else if (in[i].dims[j] != p->dims[j]) {
                 fprintf(stderr, MODEL_NAME ": %s: axis %u is %lld, the model takes %lld\n", p->name, (unsigned)j, (long long)in[i].dims[j], (long long)p->dims[j]);
@@ -380,7 +380,8 @@ int main(int argc, char **argv) {
         }
         for (i = 0; i < n_out; i++) {
             to[i].data = out[i].data + s * (out[i].bytes / samples);
-            to[i].dims = MODEL_INFO.n_symbols ? out[i].dims : MODEL_INFO.outputs[i].dims;
+            /* Where data decides dims they are written. */
+            to[i].dims = MODEL_INFO.n_symbols || MODEL_INFO.n_lengths ? out[i].dims : MODEL_INFO.outputs[i].dims;
             to[i].rank = MODEL_INFO.outputs[i].rank;
             to[i].dtype = MODEL_INFO.outputs[i].dtype;
         }
@@ -398,6 +399,7 @@ int main(int argc, char **argv) {
             return 1;
         }
     }
+    for (i = 0; i < n_out; i++) out[i].bytes = elements(out[i].dims, out[i].rank) * dtypes[dtype_index(out[i].dtype)].size;
     if (MODEL_INFO.n_symbols) {
         printf("%s:", MODEL_NAME);
         for (i = 0; i < MODEL_INFO.n_symbols; i++) printf(" %s = %lld", MODEL_INFO.symbols[i].name, (long long)free_dims[i]);
