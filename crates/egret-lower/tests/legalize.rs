@@ -35,7 +35,7 @@ fn a_slice_from_an_open_index_is_refused() {
 fn what_is_known_only_while_the_model_runs_is_said_so() {
     let graph = r#"graph @g(%0 "x": f32[8]) -> (%2 "y") {
   %1 = nonzero(%0) {dims = [_, k]} : i64[1, k]
-  %2 = iota() {axis = 0, shape = [k], to = i64} : i64[k]
+  %2 = cumulative(%1) {axis = 1, exclusive = 0, kind = "sum", reverse = 0} : i64[1, k]
 }"#;
     let graph = egret_ir::text::parse(graph, &|_| None).unwrap();
     let text = lower(&graph, &LowerOptions::default()).unwrap_err().to_string();

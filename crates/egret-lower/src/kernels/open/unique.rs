@@ -84,7 +84,7 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
             (volume(&shape[..axis]), shape[axis].clone(), volume(&shape[axis + 1..]))
         }
     };
-    let results: Vec<_> = node.results.iter().copied().collect();
+    let results = node.results.to_vec();
     for &v in &results {
         ctx.place_open(v)?;
     }
