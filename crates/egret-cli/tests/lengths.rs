@@ -126,7 +126,7 @@ fn what_is_found_is_told() {
 /// A `.npy` file of i64[2, 3].
 fn npy(values: &[i64]) -> Vec<u8> {
     let mut header = "{'descr': '<i8', 'fortran_order': False, 'shape': (2, 3), }".to_owned();
-    while (header.len() + 11) % 64 != 0 {
+    while !(header.len() + 11).is_multiple_of(64) {
         header.push(' ');
     }
     header.push('\n');
