@@ -441,7 +441,7 @@ fn what_units_share_is_refused() {
   %1 = pad(%0, %9) {high = [2, 0], low = [0, 0], mode = "constant"} : f32[N + 2, 4]
 }"#,
     );
-    assert!(said.contains("f32[N + 2, 4]") && said.contains("--dim N=N"), "{said}");
+    assert!(said.contains("n0 (pad)") && said.contains("--dim N=N"), "{said}");
     let said = refused(
         r#"graph @g(%0 "x": f32[N, 4], %1 "y": f32[M, 4]) -> (%2 "z") {
   %2 = add(%0, %1) : f32[broadcast(N, M), 4]
@@ -515,4 +515,40 @@ fn what_counts_or_reads_through_the_batch_is_refused() {
         let said = refused(&source);
         assert!(said.contains("--dim N=N"), "{said}");
     }
+}
+
+/// A step of a decoder: new keys and values behind those of before, each token beside all of them.
+#[test]
+fn a_cache_and_what_comes_behind_it() {
+    holds(
+        r#"graph @g(%0 "x": f32[seq, 2, 8], %1 "keys": f32[2, past, 8], %2 "values": f32[2, past, 8]) -> (%12 "y", %4 "present_keys", %5 "present_values", %13 "n") {
+  %3 = transpose(%0) {perm = [1, 0, 2]} : f32[2, seq, 8]
+  %4 = concat(%1, %3) {axis = 1} : f32[2, past + seq, 8]
+  %5 = concat(%2, %3) {axis = 1} : f32[2, past + seq, 8]
+  %6 = transpose(%4) {perm = [0, 2, 1]} : f32[2, 8, past + seq]
+  %7 = matmul(%3, %6) : f32[2, seq, past + seq]
+  %8 = const f32[] [0.25]
+  %9 = mul(%7, %8) : f32[2, seq, past + seq]
+  %10 = softmax(%9) {axis = 2} : f32[2, seq, past + seq]
+  %11 = matmul(%10, %5) : f32[2, seq, 8]
+  %12 = transpose(%11) {perm = [1, 0, 2]} : f32[seq, 2, 8]
+  %13 = shape(%10) : i64[3]
+}"#,
+    );
+}
+
+/// Rows of two inputs one behind the other go through a layer, as units of a sum; half of them, rounded, as those of a quotient.
+#[test]
+fn units_of_sums_and_quotients() {
+    holds(
+        r#"graph @g(%0 "a": f32[N, 12], %1 "b": f32[M, 12]) -> (%5 "y", %8 "z") {
+  %2 = concat(%0, %1) {axis = 0} : f32[M + N, 12]
+  %3 = const f32[12, 20] random(1)
+  %4 = matmul(%2, %3) : f32[M + N, 20]
+  %5 = tanh(%4) : f32[M + N, 20]
+  %6 = slice(%5) {sizes = [floordiv(M + N + 1, 2), 20], starts = [0, 0], steps = [1, 1]} : f32[floordiv(M + N + 1, 2), 20]
+  %7 = const f32[20, 6] random(2)
+  %8 = matmul(%6, %7) : f32[floordiv(M + N + 1, 2), 6]
+}"#,
+    );
 }

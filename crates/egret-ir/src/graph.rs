@@ -526,6 +526,17 @@ impl Graph {
         }
     }
 
+    /// Replaces every dim by what `map` gives for it. Regions keep theirs.
+    pub fn map_dims(&mut self, map: &dyn Fn(&Dim) -> Dim) {
+        for value in &mut self.values {
+            value.ty = value.ty.map_dims(map);
+        }
+        for id in self.node_ids() {
+            let node = self.node_mut(id);
+            node.attrs = node.attrs.map_dims(map);
+        }
+    }
+
     /// Names of the symbols in the input types, in order of occurrence: the free dims.
     pub fn free_dims(&self) -> Vec<String> {
         let mut out = vec![];

@@ -52,7 +52,7 @@ mod verify;
 pub use attr::{Attr, Attrs, DECLARED};
 pub use blockwise::{Blockwise, CodeLayout};
 pub use builder::{Builder, TypeError};
-pub use dim::{Dim, DimEnv, DimOp};
+pub use dim::{Dim, DimEnv, DimOp, DimPart};
 pub use dtype::DType;
 pub use egret_float::{Denormals, bf16_of, f16_of};
 pub use graph::{Def, Graph, Node, NodeId, UseLists, ValueData, ValueId};

@@ -1,10 +1,13 @@
 //! Symbolic dims: integer expressions over named symbols, kept in one canonical form.
 
+mod factors;
 mod rules;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+
+pub use factors::DimPart;
 
 /// Values of symbols, by name.
 pub type DimEnv = BTreeMap<String, i64>;

@@ -16,7 +16,7 @@ use crate::error::Refusal;
 use crate::geometry::access::Views;
 use crate::geometry::shape::volume;
 use crate::plan::lengths;
-use egret_ir::{Attr, Dim, DimEnv, Graph, Node, NodeId, Op, TensorType, ValueId, advice};
+use egret_ir::{Attr, Dim, DimPart, Graph, Node, NodeId, Op, TensorType, ValueId, advice};
 use egret_loop::Symbol;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,8 +30,9 @@ pub struct Units {
     pub symbols: Vec<Symbol>,
     /// Those that data decides.
     pub lengths: Vec<Decided>,
-    /// The names of both, one after the other: [`Count`]s number these.
-    names: Vec<String>,
+    /// What dims are products of, numbered by [`Count`]s: both kinds of free dims, one after the other, and then sums and quotients of
+    /// them (`past + seq`).
+    factors: Vec<Dim>,
     /// The graph with its free dims.
     pub graph: Graph,
     /// Values that are kept in units, and how many.
@@ -64,14 +65,17 @@ impl Units {
         self.open.contains(&n)
     }
 
-    /// The graph of so many units: of the first symbol of the count so many, of all others one.
+    /// The graph of so many units: of the first factor of the count so many, of all others one.
     pub fn graph_of(&self, count: &Count, step: i64) -> Graph {
-        let mut env: DimEnv = self.names.iter().map(|name| (name.clone(), 1)).collect();
-        if let Some(first) = count.first() {
-            env.insert(self.names[*first].clone(), step);
-        }
+        let of = |d: &Dim| match self.product(d) {
+            Some((c, factors)) => {
+                let of_step = factors.iter().filter(|f| Some(*f) == count.first());
+                of_step.fold(Dim::constant(c), |n, _| n * Dim::constant(step))
+            }
+            None => d.clone(),
+        };
         let mut graph = self.graph.clone();
-        graph.bind_dims(&env);
+        graph.map_dims(&of);
         for &n in &self.open {
             graph.node_mut(n).op = STAND_IN;
         }
@@ -91,7 +95,7 @@ impl Units {
     /// The dims that a value is stored with: those along which it is the same in every unit are 1.
     pub fn stored(&self, v: ValueId) -> Vec<Dim> {
         let once = self.of(v).is_none();
-        let one = |d: &Dim| match d.as_product() {
+        let one = |d: &Dim| match self.product(d) {
             Some((c, _)) if once => Dim::constant(c),
             _ => d.clone(),
         };
@@ -100,47 +104,71 @@ impl Units {
 
     /// A dim as a constant and symbols that it is the product of.
     pub fn product(&self, dim: &Dim) -> Option<(i64, Count)> {
-        product(&self.names, dim)
+        product(&self.factors, dim)
     }
 
     /// How many units a value of these dims is.
     pub fn count(&self, dims: &[Dim]) -> Option<Count> {
-        count(&self.names, dims)
+        count(&self.factors, dims)
     }
 
-    /// The length that a number of a [`Count`] is, if it is none of the symbols.
-    pub fn length(&self, number: usize) -> Option<usize> {
-        number.checked_sub(self.symbols.len())
+    /// The factor of a number of a [`Count`].
+    pub fn factor(&self, number: usize) -> &Dim {
+        &self.factors[number]
     }
 
-    /// A dim with the most in place of what data decides.
+    /// A dim with the most in place of what data decides, which it is larger for if that is larger.
     pub fn most(&self, dim: &Dim) -> Dim {
-        let Some((c, count)) = self.product(dim) else { return dim.clone() };
-        count.into_iter().fold(Dim::constant(c), |n, i| match self.length(i) {
-            Some(i) => n * self.lengths[i].most.clone(),
-            None => n * Dim::symbol(&self.names[i]),
-        })
+        let of = |name: &str| {
+            let length = self.lengths.iter().find(|l| l.name == name);
+            Some(length.map_or_else(|| Dim::symbol(name), |l| l.most.clone()))
+        };
+        dim.map_symbols(&of).unwrap_or_else(|| dim.clone())
     }
 
     /// Whether data decides one of these dims.
     pub fn is_decided(&self, dims: &[Dim]) -> bool {
-        let of =
-            |d: &Dim| self.product(d).is_some_and(|(_, c)| c.iter().any(|&i| self.length(i).is_some()));
-        dims.iter().any(of)
+        let mut names = vec![];
+        dims.iter().for_each(|d| d.collect_symbols(&mut names));
+        names.iter().any(|name| self.lengths.iter().any(|l| l.name == *name))
+    }
+
+    /// Takes note of the sums and quotients that a dim is a product of.
+    fn note_factors(&mut self, dim: &Dim) {
+        let Some((_, factors)) = dim.as_factors() else { return };
+        for factor in factors {
+            if factor.as_symbol().is_some() || self.factors.contains(&factor) {
+                continue;
+            }
+            let mut names = vec![];
+            factor.collect_symbols(&mut names);
+            let known = names.iter().all(|name| self.factors.contains(&Dim::symbol(name)));
+            // The most that it can be is what it is for the most of what data decides.
+            let grows = |terms: Vec<(i64, Vec<DimPart>)>| {
+                terms
+                    .iter()
+                    .all(|(c, parts)| *c > 0 && parts.iter().all(|p| matches!(p, DimPart::Symbol(_))))
+            };
+            let bounded =
+                !self.is_decided(std::slice::from_ref(&factor)) || factor.as_sum().is_some_and(grows);
+            if known && bounded {
+                self.factors.push(factor);
+            }
+        }
     }
 }
 
-fn product(names: &[String], dim: &Dim) -> Option<(i64, Count)> {
-    let (coefficient, factors) = dim.as_product()?;
-    let number = |name: &str| names.iter().position(|s| s == name);
+fn product(known: &[Dim], dim: &Dim) -> Option<(i64, Count)> {
+    let (coefficient, factors) = dim.as_factors()?;
+    let number = |factor: Dim| known.iter().position(|f| *f == factor);
     Some((coefficient, factors.into_iter().map(number).collect::<Option<_>>()?))
 }
 
 /// The free dims of a shape multiplied; nothing where one is no product of them.
-fn count(names: &[String], dims: &[Dim]) -> Option<Count> {
+fn count(known: &[Dim], dims: &[Dim]) -> Option<Count> {
     let mut all = vec![];
     for dim in dims {
-        let (coefficient, count) = product(names, dim)?;
+        let (coefficient, count) = product(known, dim)?;
         if coefficient < 0 || coefficient == 0 && !count.is_empty() {
             return None;
         }
@@ -186,7 +214,7 @@ pub fn plan(graph: &Graph, takes: Takes) -> Result<Option<(Units, Graph)>, Vec<R
     let mut units = Units {
         symbols,
         lengths: vec![],
-        names: free.clone(),
+        factors: free.iter().map(|name| Dim::symbol(name)).collect(),
         graph: graph.clone(),
         counts: BTreeMap::new(),
         open: BTreeSet::new(),
@@ -196,11 +224,16 @@ pub fn plan(graph: &Graph, takes: Takes) -> Result<Option<(Units, Graph)>, Vec<R
     for id in graph.topological().unwrap_or_default() {
         for (name, most) in lengths::of(graph, id) {
             let most = units.most(&most);
-            units.names.push(name.clone());
+            units.factors.push(Dim::symbol(&name));
             units.lengths.push(Decided { name, most });
         }
     }
-    let names = units.names.clone();
+    for v in graph.value_ids() {
+        let shape = graph.ty(v).as_tensor().map_or(vec![], |t| t.shape.to_vec());
+        shape.iter().for_each(|d| units.note_factors(d));
+    }
+    let names: Vec<String> =
+        free.iter().cloned().chain(units.lengths.iter().map(|l| l.name.clone())).collect();
     let mut planner = Planner { graph, free: &free, names: &names, takes, units };
     let mut refusals = vec![];
     for &v in graph.inputs() {
@@ -251,7 +284,7 @@ impl Planner<'_> {
         }
         let Some(count) = self.units.count(&ty.shape) else {
             return Err(format!(
-                "has the shape {ty}, and compiled code has free dims only as factors: {}",
+                "has the shape {ty}, and compiled code has no value for its dims: {}",
                 advice::to_be_constant(&ty.shape[..], self.free)
             ));
         };

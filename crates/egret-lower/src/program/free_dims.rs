@@ -4,7 +4,7 @@
 use super::context::Ctx;
 use crate::error::{LowerError, Refusal, Unsupported};
 use crate::geometry::shape::{free_strides, volume};
-use egret_ir::{Dim, Graph, ValueId};
+use egret_ir::{Dim, DimOp, DimPart, Graph, ValueId};
 use egret_loop::{Arg, Buffer, BufferId, Elem, Extent, Kernel, Length, Repeat, SizeId, SizeOp, Storage};
 
 impl<'g> Ctx<'g> {
@@ -29,31 +29,63 @@ impl<'g> Ctx<'g> {
         Some(self.sizes.named(all))
     }
 
-    /// The most that the free dim of a number can be.
+    /// The most that the factor of a number can be.
     fn most(&mut self, number: usize) -> Option<Extent> {
         let units = self.units.as_ref()?;
-        let Some(length) = units.length(number) else { return Some(self.sizes.symbol(number)) };
-        let most = units.lengths[length].most.clone();
-        self.extent(&most).ok()
+        let most = units.most(units.factor(number));
+        self.sum(&most)
     }
 
-    /// A constant times free dims.
+    /// A constant times free dims, and sums and quotients of them.
     pub(super) fn product(&mut self, constant: i64, count: &[usize]) -> Option<Extent> {
         count.iter().try_fold(Extent::Const(constant), |n, &i| {
-            let dim = match self.units.as_ref().and_then(|u| u.length(i)) {
-                Some(length) => self.sizes.length(length),
-                None => self.sizes.symbol(i),
-            };
-            self.sizes.op(SizeOp::Mul, n, dim)
+            let factor = self.units.as_ref()?.factor(i).clone();
+            let value = self.sum(&factor)?;
+            self.sizes.op(SizeOp::Mul, n, value)
         })
+    }
+
+    /// The value of a free dim.
+    fn symbol(&mut self, name: &str) -> Option<Extent> {
+        let units = self.units.as_ref()?;
+        if let Some(i) = units.symbols.iter().position(|s| s.name == name) {
+            return Some(self.sizes.symbol(i));
+        }
+        let length = units.lengths.iter().position(|l| l.name == name)?;
+        Some(self.sizes.length(length))
+    }
+
+    /// A dim, term by term: what is subtracted goes off the sum of what is added.
+    fn sum(&mut self, dim: &Dim) -> Option<Extent> {
+        let (mut more, mut less) = (Extent::Const(0), Extent::Const(0));
+        for (coefficient, parts) in dim.as_sum()? {
+            let mut term = Extent::Const(coefficient.checked_abs()?);
+            for part in parts {
+                let value = match part {
+                    DimPart::Symbol(name) => self.symbol(name)?,
+                    DimPart::Op(op, a, b) => {
+                        let (a, b) = (self.sum(a)?, self.sum(b)?);
+                        self.sizes.op(size_op(op), a, b)?
+                    }
+                };
+                term = self.sizes.op(SizeOp::Mul, term, value)?;
+            }
+            let side = if coefficient < 0 { &mut less } else { &mut more };
+            *side = self.sizes.op(SizeOp::Add, *side, term)?;
+        }
+        self.sizes.op(SizeOp::Sub, more, less)
     }
 
     /// A dim as it is known when a run begins.
     pub fn extent(&mut self, dim: &Dim) -> Result<Extent, Unsupported> {
         let product = self.units.as_ref().and_then(|u| u.product(dim));
-        let extent = product.and_then(|(c, symbols)| self.product(c, &symbols));
-        extent
-            .ok_or_else(|| Unsupported::new(format!("has the dim {dim}, which is no product of free dims")))
+        let extent = match product {
+            Some((c, factors)) => self.product(c, &factors),
+            None => self.sum(dim),
+        };
+        extent.ok_or_else(|| {
+            Unsupported::new(format!("has the dim {dim}, which has no value when a run begins"))
+        })
     }
 
     /// So many rows, or none where a row has no element.
@@ -262,5 +294,16 @@ impl<'g> Ctx<'g> {
         let count = units.count(units.dims(v)).filter(|c| !c.is_empty())?;
         let extent = self.product(1, &count)?;
         Some((self.sizes.named(extent), self.room(&count)?))
+    }
+}
+
+fn size_op(op: DimOp) -> SizeOp {
+    match op {
+        DimOp::FloorDiv => SizeOp::FloorDiv,
+        DimOp::CeilDiv => SizeOp::CeilDiv,
+        DimOp::Mod => SizeOp::Mod,
+        DimOp::Max => SizeOp::Max,
+        DimOp::Min => SizeOp::Min,
+        DimOp::Broadcast => SizeOp::Broadcast,
     }
 }
