@@ -1,6 +1,7 @@
 //! Pruning a model: plan, scores, masks, and the file with the zeros in it.
 
 use crate::data::budget;
+use crate::data::given::Given;
 use crate::data::original::{self, Original, Target, Zeros};
 use crate::data::reconstruct::{Reconstructed, reconstruct};
 use crate::layers::{Contraction, Layer, contractions};
@@ -49,16 +50,18 @@ pub fn prune_watched(path: &Path, request: &Request, watch: &mut Watch<'_>) -> R
     if request.method.needs_data() && request.data.is_empty() {
         return Err(Error::user(format!("--method {method} needs samples of the inputs: --data FILE.npz")));
     }
-    let found = contractions(file.proto());
-    let graph = file.proto().graph.as_ref().ok_or_else(|| Error::user("the model has no graph"))?;
-    let mut steps = plan::plan(graph, &found, request)?;
     let what = format!("{} by {method}, over {}", request.pattern, scope.words());
     if !request.data.is_empty() {
         let samples = Samples::open(&request.data, &file.declared()?.inputs)?;
+        let mut proto = file.proto().clone();
+        let given = Given::take(&mut proto, &[&samples])?;
+        let found = contractions(&proto);
+        let graph = proto.graph.get_or_default();
+        let mut steps = plan::plan(graph, &found, request)?;
         original::check(graph, &found, &mut steps)?;
         plan::some(&found, &steps, request)?;
         let what = format!("{what}, with {} samples", samples.len());
-        let mut original = Original::new(file.proto(), &path, &found, &original::zeros(&steps))?;
+        let mut original = Original::new(&proto, &path, &found, &original::zeros(&steps))?;
         if scope == Scope::Global {
             budget::share(&mut original, &samples, request, watch)?;
         }
@@ -68,9 +71,13 @@ pub fn prune_watched(path: &Path, request: &Request, watch: &mut Watch<'_>) -> R
             request.method.solve(&Problem { layout, weights, moments, pattern, scope })
         };
         let start = original.model.clone();
-        let made = reconstruct(&original, start, found.len(), &samples, &|_| MOST, &mut solve, watch)?;
-        return with_data(&path, file.proto(), &found, &steps, &original, &made, what);
+        let mut made = reconstruct(&original, start, found.len(), &samples, &|_| MOST, &mut solve, watch)?;
+        given.put_back(&mut made.0);
+        return with_data(&path, &proto, &found, &steps, &original, &made, what);
     }
+    let found = contractions(file.proto());
+    let graph = file.proto().graph.as_ref().ok_or_else(|| Error::user("the model has no graph"))?;
+    let steps = plan::plan(graph, &found, request)?;
     let mut model = std::fs::read(&path).map_err(|e| Error::io("read", &path, &e))?;
     let masks = masks(graph, &found, &steps, request, scope)?;
     let mut entries = vec![];

@@ -18,7 +18,7 @@ use crate::frontend::DeclaredInput;
 use crate::inputs::{extension, find, typed};
 use crate::npz::{self, Archive, Rows};
 use egret_ir::{DType, Shape, Tensor, TensorType, Type, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -125,6 +125,23 @@ impl Samples {
     pub fn split(&self, of: usize) -> (Samples, Samples) {
         let part = |turn| Samples { turn, ..self.clone() };
         (part(Turn::Others(of.max(2))), part(Turn::Last(of.max(2))))
+    }
+
+    /// The inputs that some sample has a value for.
+    ///
+    /// # Errors
+    /// A data set of a test case that cannot be read.
+    pub fn given(&self) -> Result<BTreeSet<String>> {
+        let mut out = BTreeSet::new();
+        for set in &self.sets {
+            match set {
+                Set::Arrays(list, _) => {
+                    out.extend(list.iter().map(|a| &a.input).filter(|n| !self.is_label(n)).cloned());
+                }
+                Set::Folder(dir) => out.extend(inputs_in(dir, &self.declared)?.into_keys()),
+            }
+        }
+        Ok(out)
     }
 
     /// Whether every sample has a label.

@@ -17,6 +17,7 @@ mod shapes;
 mod surgery;
 mod walk;
 
+use crate::data::given::Given;
 use crate::layers::{Contraction, contractions};
 use crate::report::{Compressed, Entry, Extent, Quality, Report, Verdict};
 use crate::request::{Request, Watch};
@@ -44,7 +45,6 @@ pub fn prune(
     request: &Request,
     watch: &mut Watch<'_>,
 ) -> Result<Compressed> {
-    let model = file.proto();
     let method = request.method;
     if method.needs_data() && request.data.is_empty() {
         let name = method.name();
@@ -56,6 +56,13 @@ pub fn prune(
         }
         other => other.unwrap_or(Scope::Layer),
     };
+    let samples = match request.data[..] {
+        [] => None,
+        _ => Some(Samples::open(&request.data, &file.declared()?.inputs)?),
+    };
+    let mut model = file.proto().clone();
+    let given = Given::take(&mut model, &samples.iter().collect::<Vec<_>>())?;
+    let model = &model;
     let found = contractions(model);
     let graph = model.graph.as_ref().ok_or_else(|| Error::user("the model has no graph"))?;
     let shapes = shapes::shapes(model, path)?;
@@ -63,10 +70,6 @@ pub fn prune(
     let mut groups = groups::groups(&walk);
     groups::plan(&walk, &found, &mut groups, request)?;
     let mut what = format!("{} by {}, over {}", request.pattern, method.name(), scope.words());
-    let samples = match request.data[..] {
-        [] => None,
-        _ => Some(Samples::open(&request.data, &file.declared()?.inputs)?),
-    };
     let data = match &samples {
         Some(samples) => {
             what = format!("{what}, with {} samples", samples.len());
@@ -87,7 +90,7 @@ pub fn prune(
     }
     let gone = score::lowest(&groups, &scores, request, scope);
     let bytes_before = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
-    let (small, qualities) = match &data {
+    let (mut small, qualities) = match &data {
         Some(data) if !gone.is_empty() => {
             let (made, qualities) = data.fitted(found.len(), &gone, method, watch)?;
             let shapes = shapes::shapes(&made, path)?;
@@ -97,6 +100,7 @@ pub fn prune(
         }
         _ => (surgery::without(model, &walk, &gone)?, vec![None; found.len()]),
     };
+    given.put_back(&mut small);
     let bytes = if gone.is_empty() { bytes_before.clone() } else { written(path, &small)? };
     let (entries, products) = entries(&walk, &found, &groups, &gone, &shapes, &qualities);
     let report = Report {

@@ -1,6 +1,7 @@
 //! Taps: values inside a model, computed by the compiled part of the model that leads to them.
 
 use crate::contractions::reads;
+use crate::data::given::initialised;
 use egret::frontend::ModelFile;
 use egret::ir::{DType, Tensor};
 use egret::samples::Sample;
@@ -31,7 +32,9 @@ impl Taps {
     /// Taps for these values.
     pub fn new(model: &ModelProto, path: &Path, names: &BTreeSet<String>) -> Taps {
         let graph = model.graph.get_or_default();
+        let defaults: BTreeSet<&str> = initialised(graph).collect();
         let inputs: BTreeSet<&str> = graph.input.iter().map(|i| i.name.as_str()).collect();
+        let inputs = &inputs - &defaults;
         let outputs: Vec<String> = names.iter().filter(|n| !inputs.contains(n.as_str())).cloned().collect();
         let proto = ModelProto {
             ir_version: model.ir_version,
@@ -91,6 +94,9 @@ impl Taps {
 }
 
 /// The part of a graph that these values need, with them as its outputs.
+///
+/// An input with an initialiser is a constant that a caller may override; what is not needed goes with its initialiser, or it would
+/// be an input that must be given. The other inputs stay: their dims have names that others use.
 fn cut(graph: &GraphProto, outputs: &[String]) -> GraphProto {
     let mut needed: BTreeSet<&str> = outputs.iter().map(String::as_str).collect();
     let mut nodes: Vec<NodeProto> = vec![];
@@ -103,6 +109,8 @@ fn cut(graph: &GraphProto, outputs: &[String]) -> GraphProto {
         }
     }
     nodes.reverse();
+    let defaults: BTreeSet<&str> = initialised(graph).collect();
+    let kept = |name: &str| needed.contains(name) || !defaults.contains(name);
     let output = |name: &String| ValueInfoProto { name: name.clone(), ..ValueInfoProto::default() };
     GraphProto {
         name: graph.name.clone(),
@@ -113,8 +121,13 @@ fn cut(graph: &GraphProto, outputs: &[String]) -> GraphProto {
             .filter(|t| needed.contains(t.name.as_str()))
             .cloned()
             .collect(),
-        sparse_initializer: graph.sparse_initializer.clone(),
-        input: graph.input.clone(),
+        sparse_initializer: graph
+            .sparse_initializer
+            .iter()
+            .filter(|t| needed.contains(t.values.get_or_default().name.as_str()))
+            .cloned()
+            .collect(),
+        input: graph.input.iter().filter(|i| kept(&i.name)).cloned().collect(),
         output: outputs.iter().map(output).collect(),
         value_info: graph.value_info.clone(),
         quantization_annotation: graph.quantization_annotation.clone(),

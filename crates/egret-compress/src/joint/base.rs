@@ -1,6 +1,7 @@
 //! The model whose layers get levels, and which levels each of them can have.
 
 use crate::constants::{Constants, Refusal};
+use crate::data::given::Given;
 use crate::data::original;
 use crate::joint::level::Level;
 use crate::layers::{Contraction, contractions, named};
@@ -8,7 +9,8 @@ use crate::pattern::Pattern;
 use crate::quantize::{fold, integers, weights};
 use crate::report::Reason;
 use crate::{mask, numbers};
-use egret::frontend::DeclaredInput;
+use egret::frontend::{DeclaredInput, ModelFile};
+use egret::samples::Samples;
 use egret::{Error, Result};
 use onnx_protobuf::{GraphProto, Message, ModelProto, TensorProto};
 use std::path::{Path, PathBuf};
@@ -22,6 +24,26 @@ pub struct Choice {
     pub bytes: usize,
 }
 
+/// A model that was read.
+pub struct Opened {
+    path: PathBuf,
+    file: ModelFile,
+    /// Its inputs.
+    pub inputs: Vec<DeclaredInput>,
+}
+
+impl Opened {
+    /// Of a file.
+    ///
+    /// # Errors
+    /// A model that cannot be read or keeps weights in other files.
+    pub fn new(path: &Path) -> Result<Opened> {
+        let (path, file) = egret::source::single_file(path, "compress")?;
+        let inputs = file.declared()?.inputs;
+        Ok(Opened { path, file, inputs })
+    }
+}
+
 /// A model and the levels of its contractions.
 pub struct Base {
     /// The file.
@@ -32,8 +54,8 @@ pub struct Base {
     pub model: ModelProto,
     /// How many were folded.
     pub folded: usize,
-    /// Its inputs.
-    pub inputs: Vec<DeclaredInput>,
+    /// Defaults of inputs that samples give.
+    pub given: Given,
     /// Its contractions.
     pub found: Vec<Contraction>,
     /// What each can become, or why it stays.
@@ -43,13 +65,14 @@ pub struct Base {
 }
 
 impl Base {
-    /// Of a model; every contraction has the levels that it can have.
+    /// Of a model; every contraction has the levels that it can have. Inputs that `samples` give are no constants.
     ///
     /// # Errors
-    /// A model that cannot be read or keeps weights in other files; a name that no contraction has.
-    pub fn new(path: &Path, levels: &[Level], skip: &[String]) -> Result<Base> {
-        let (path, file) = egret::source::single_file(path, "compress")?;
+    /// A name that no contraction has; samples that cannot be read.
+    pub fn new(opened: Opened, levels: &[Level], skip: &[String], samples: &[&Samples]) -> Result<Base> {
+        let Opened { path, file, .. } = opened;
         let mut model = file.proto().clone();
+        let given = Given::take(&mut model, samples)?;
         let mut found = contractions(&model);
         skip.iter().try_for_each(|s| named(&found, s, "--skip"))?;
         let skipped = |c: &Contraction| skip.iter().any(|s| c.is(s));
@@ -69,8 +92,7 @@ impl Base {
             })
             .collect();
         let bytes = std::fs::read(&path).map_err(|e| Error::io("read", &path, &e))?;
-        let inputs = file.declared()?.inputs;
-        Ok(Base { path, file: bytes, model, folded, inputs, found, choices, fits })
+        Ok(Base { path, file: bytes, model, folded, given, found, choices, fits })
     }
 
     /// Whether a contraction can have a level.
@@ -115,7 +137,7 @@ impl Base {
         let graph = self.model.graph.get_or_default();
         let constants = Constants::new(graph);
         let size = |(i, _): (usize, &[Choice])| sizes(graph, &constants, &self.found[i]);
-        let whole = usize::try_from(self.model.compute_size()).unwrap_or(0);
+        let whole = usize::try_from(self.model.compute_size() + self.given.bytes()).unwrap_or(0);
         whole.saturating_sub(self.layers().map(size).sum())
     }
 }

@@ -86,6 +86,7 @@ pub fn build(base: &Base, of: &[Option<Level>], samples: &Samples, watch: &mut W
         entries[i].verdict =
             Verdict::Pruned { pattern: *pattern, before, after, error, output: qualities[i] };
     }
+    base.given.put_back(&mut model);
     if zeros.iter().any(Option::is_some) {
         opset::raise(&mut model, 11, "sparse tensors")?;
     }

@@ -22,7 +22,7 @@ pub use search::Cost;
 pub use story::{Joint, Outcome, Plan, Point, Tried, loss as lost};
 
 use crate::Compressed;
-use crate::joint::base::Base;
+use crate::joint::base::{Base, Opened};
 use crate::joint::build::{Built, build};
 use crate::joint::judge::Judge;
 use crate::joint::search::Front;
@@ -65,7 +65,7 @@ pub struct Goal {
 /// # Errors
 /// As of [`compress`].
 pub fn planned(path: &Path, goal: &Goal) -> Result<Plan> {
-    let base = Base::new(path, &goal.to.list, &goal.skip)?;
+    let base = Base::new(Opened::new(path)?, &goal.to.list, &goal.skip, &[])?;
     base.some()?;
     Ok(Plan::of(&base))
 }
@@ -86,11 +86,10 @@ pub fn compress(path: &Path, goal: &Goal, watch: &mut Watch<'_>) -> Result<Outco
             "egret compress needs samples of the inputs: --data FILE.npz; without any, --plan says what would be tried",
         ));
     }
-    let base = Base::new(path, &goal.to.list, &goal.skip)?;
-    base.some()?;
-    let all = Samples::open(&goal.data, &base.inputs)?;
+    let opened = Opened::new(path)?;
+    let all = Samples::open(&goal.data, &opened.inputs)?;
     let (fit, eval, hold_out) = match goal.eval.is_empty() {
-        false => (all, Samples::open(&goal.eval, &base.inputs)?, 0),
+        false => (all, Samples::open(&goal.eval, &opened.inputs)?, 0),
         true if all.len() < HOLD_OUT => {
             return Err(Error::user(format!(
                 "{} samples are too few to keep every {HOLD_OUT}th for judging; give more, or others by --eval",
@@ -102,6 +101,8 @@ pub fn compress(path: &Path, goal: &Goal, watch: &mut Watch<'_>) -> Result<Outco
             (fit, eval, HOLD_OUT)
         }
     };
+    let base = Base::new(opened, &goal.to.list, &goal.skip, &[&fit, &eval])?;
+    base.some()?;
     let metric = goal.metric.unwrap_or(if eval.has_labels() { Metric::Top1 } else { Metric::Mse });
     let allowed = goal.budget.map(|b| b.loss(metric)).transpose()?;
     let original = egret::frontend::ModelFile::from_bytes(&base.file)?;
@@ -169,7 +170,10 @@ pub fn compress(path: &Path, goal: &Goal, watch: &mut Watch<'_>) -> Result<Outco
 /// A recipe that does not fit the model or the data.
 pub fn replay(path: &Path, recipe: &Recipe, data: &[PathBuf], watch: &mut Watch<'_>) -> Result<Outcome> {
     let list: Vec<Level> = recipe.levels.iter().map(|l| l.1).collect();
-    let base = Base::new(path, &list, &recipe.skip)?;
+    let opened = Opened::new(path)?;
+    let data = if data.is_empty() { &recipe.data } else { data };
+    let all = Samples::open(data, &opened.inputs)?;
+    let base = Base::new(opened, &list, &recipe.skip, &[&all])?;
     if base.file.len() != recipe.bytes {
         return Err(Error::user(format!(
             "the recipe is for a model of {} bytes, this one has {}",
@@ -190,8 +194,6 @@ pub fn replay(path: &Path, recipe: &Recipe, data: &[PathBuf], watch: &mut Watch<
         of[at] = Some(*level);
         next = at + 1;
     }
-    let data = if data.is_empty() { &recipe.data } else { data };
-    let all = Samples::open(data, &base.inputs)?;
     let fit = if recipe.hold_out == 0 { all } else { all.split(recipe.hold_out).0 };
     if fit.len() != recipe.samples {
         return Err(Error::user(format!(

@@ -14,6 +14,7 @@ pub mod weights;
 pub use precision::Precision;
 
 use crate::constants::{Constants, Refusal};
+use crate::data::given::Given;
 use crate::layers::{Contraction, contractions, named};
 use crate::report::{Entry, Reason, Report, Verdict};
 use crate::request::Watch;
@@ -71,6 +72,11 @@ pub fn quantize_watched(path: &Path, request: &Quantization, watch: &mut Watch<'
         return Err(Error::user("--to int8 needs samples of the inputs: --data FILE.npz"));
     }
     let mut model = file.proto().clone();
+    let samples = match request.data[..] {
+        [] => None,
+        _ => Some(Samples::open(&request.data, &file.declared()?.inputs)?),
+    };
+    let given = Given::take(&mut model, &samples.iter().collect::<Vec<_>>())?;
     let mut found = contractions(&model);
     request.skip.iter().try_for_each(|s| named(&found, s, "--skip"))?;
     let skipped = |c: &Contraction| request.skip.iter().any(|s| c.is(s));
@@ -100,14 +106,13 @@ pub fn quantize_watched(path: &Path, request: &Quantization, watch: &mut Watch<'
     let before = opset::of(&model);
     let mut activations = Activations::default();
     let mut made = vec![];
-    if !request.data.is_empty() {
-        let samples = Samples::open(&request.data, &file.declared()?.inputs)?;
+    if let Some(samples) = &samples {
         what.push_str(&format!(", with {} samples", samples.len()));
         if to == Precision::Static8 {
-            activations = Activations::new(&model, &path, &inputs, &samples, watch)?;
+            activations = Activations::new(&model, &path, &inputs, samples, watch)?;
         } else {
             (model, made) =
-                fitted::fitted(&model, &path, &found, &plan, &vec![None; found.len()], &samples, watch)?;
+                fitted::fitted(&model, &path, &found, &plan, &vec![None; found.len()], samples, watch)?;
             // Biases that were added have moved nodes.
             found = contractions(&model);
             plan = of(&model, &found);
@@ -115,6 +120,7 @@ pub fn quantize_watched(path: &Path, request: &Quantization, watch: &mut Watch<'
     }
     made.resize_with(found.len(), Made::default);
     let entries = put(&mut model, &found, plan, made, &inputs, &activations, watch)?;
+    given.put_back(&mut model);
     let now = opset::of(&model);
     if now != before {
         what.push_str(&format!(", opset {before} raised to {now}"));
