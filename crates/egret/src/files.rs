@@ -72,23 +72,56 @@ impl Scratch {
     }
 }
 
-/// Write a file whole or not at all. What is no file, as `/dev/stdout`, is written to as it is.
-///
-/// # Errors
-/// The folder cannot be written to.
-pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    if std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir()) {
-        return std::fs::write(path, bytes).map_err(|e| Error::io("write", path, &e));
-    }
-    // A link stays a link: what it leads to is replaced.
-    let real = std::fs::canonicalize(path);
-    let path = real.as_deref().unwrap_or(path);
+/// Whether a path is no file, as `/dev/stdout`.
+fn is_special(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir())
+}
+
+/// Where a file is written that a path names: a link stays a link, and what it leads to is replaced.
+fn real(path: &Path) -> PathBuf {
+    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// A temporary file beside a path.
+fn temporary(path: &Path) -> Result<tempfile::NamedTempFile> {
     let dir = match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
     };
+    if path.is_dir() {
+        return Err(Error::user(format!("{} is a folder; name a file", path.display())));
+    }
+    if !dir.is_dir() {
+        return Err(Error::user(format!("{}: {} is no folder", path.display(), dir.display())));
+    }
+    let made = tempfile::Builder::new().prefix(SCRATCH).tempfile_in(dir);
+    made.map_err(|e| Error::io("write", path, &e))
+}
+
+/// That a file can be written to, before the long work whose result it is to hold.
+///
+/// # Errors
+/// Its folder does not exist or cannot be written to; the path is a folder.
+pub fn writable(path: &Path) -> Result<()> {
+    if is_special(path) {
+        return Ok(());
+    }
+    let file = temporary(&real(path))?;
+    let _listed = Unfinished::new(file.path());
+    Ok(())
+}
+
+/// Write a file whole or not at all, so that it may be the one that was read. What is no file, as `/dev/stdout`, is written to as it is.
+///
+/// # Errors
+/// As of [`writable`]; there is no room.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    if is_special(path) {
+        return std::fs::write(path, bytes).map_err(|e| Error::io("write", path, &e));
+    }
+    let path = &real(path);
     let fail = |e: &std::io::Error| Error::io("write", path, e);
-    let mut file = tempfile::Builder::new().prefix(SCRATCH).tempfile_in(dir).map_err(|e| fail(&e))?;
+    let mut file = temporary(path)?;
     let _listed = Unfinished::new(file.path());
     file.write_all(bytes).map_err(|e| fail(&e))?;
     #[cfg(unix)]

@@ -38,6 +38,7 @@ pub struct Args {
 
 /// `egret join`
 pub fn run(args: &Args) -> Result<()> {
+    files::writable(&args.output)?;
     let folder = args.output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let request = Request {
         models: args.models.clone(),

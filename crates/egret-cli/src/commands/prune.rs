@@ -50,6 +50,7 @@ pub struct Args {
 
 /// `egret prune`
 pub fn run(args: &Args) -> Result<()> {
+    files::writable(&args.output)?;
     let layers = args.layers.iter().map(|text| layer(text, args.to)).collect::<Result<_>>()?;
     let request = Request {
         method: args.method,

@@ -34,6 +34,7 @@ pub struct Args {
 
 /// `egret quantize`
 pub fn run(args: &Args) -> Result<()> {
+    files::writable(&args.output)?;
     let request =
         Quantization { data: args.data.clone(), skip: args.skip.clone(), ..Quantization::new(args.to) };
     let made = watched("quantising", |watch| quantize_watched(&args.model, &request, watch))?;

@@ -3,7 +3,7 @@
 use crate::args::{count, seed};
 use crate::common::note;
 use crate::say;
-use egret::{Error, Options, Result, files};
+use egret::{Options, Result, files};
 use egret_tune::{Loss, Optimizer, Progress, Quality, Report, Request, Tuned, tune_watched};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
@@ -82,12 +82,10 @@ pub struct Args {
 
 /// `egret tune`
 pub fn run(args: &Args) -> Result<()> {
-    for path in [Some(&args.output), args.checkpoint.as_ref()].into_iter().flatten() {
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
-        if let Some(folder) = folder.filter(|f| !f.is_dir()) {
-            return Err(Error::user(format!("{}: {} is no folder", path.display(), folder.display())));
-        }
-    }
+    [Some(&args.output), args.checkpoint.as_ref()]
+        .into_iter()
+        .flatten()
+        .try_for_each(|p| files::writable(p))?;
     let request = Request {
         train: args.train.clone(),
         skip: args.skip.clone(),

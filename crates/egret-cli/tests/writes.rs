@@ -1,0 +1,131 @@
+//! Files that commands write: whole or not at all, and the input among them.
+
+mod kit;
+
+use egret::ir::Tensor;
+use egret::npz;
+use kit::{egret as command, model, names, path, refused, temp, text, works};
+use std::path::Path;
+use std::process::Command;
+use tempfile::TempDir;
+
+/// Digits with labels.
+fn digits(dir: &TempDir) -> String {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/digits");
+    let images = npz::read_npy(&fixtures.join("images.npy")).expect("digits");
+    let labels = npz::read_npy(&fixtures.join("labels.npy")).expect("labels");
+    let file = path(dir, "data.npz");
+    let arrays = [
+        ("image".to_owned(), Tensor::new(&[40, 1, 28, 28], images.data::<f32>()[..40 * 784].to_vec())),
+        ("labels".to_owned(), Tensor::new(&[40], labels.data::<i64>()[..40].to_vec())),
+    ];
+    npz::write(file.as_ref(), &arrays).expect("a file");
+    file
+}
+
+/// Every command that makes a model file of another: its arguments but for the model and the output.
+fn commands(data: &str) -> Vec<Vec<&str>> {
+    vec![
+        vec!["prune", "--to", "sparse:0.5"],
+        vec!["prune", "--to", "sparse:0.5", "--method", "obc", "--data", data],
+        vec!["prune", "--to", "channels:0.5"],
+        vec!["quantize", "--to", "w8"],
+        vec!["quantize", "--to", "int8", "--data", data],
+        vec!["compress", "--to", "w8", "--data", data, "--size", "40%", "--metric", "mse"],
+        vec!["tune", "--data", data, "--loss", "cross_entropy", "--train", "fc2.*", "--epochs", "1"],
+        vec!["join"],
+    ]
+}
+
+fn bytes(file: impl AsRef<Path>) -> Vec<u8> {
+    std::fs::read(file).expect("a file")
+}
+
+/// The command line; `join` needs a second model, of another name.
+fn with(args: &[&str], model: &str, out: &str) -> Vec<String> {
+    let mut line = vec![args[0].to_owned(), model.to_owned()];
+    line.extend((args[0] == "join").then(|| format!("second={model}")));
+    line.extend(args[1..].iter().chain(&["-o", out]).map(|&a| a.to_owned()));
+    line
+}
+
+fn refers(line: &[String]) -> Vec<&str> {
+    line.iter().map(String::as_str).collect()
+}
+
+#[test]
+fn the_output_may_be_the_input_by_any_path() {
+    let dir = temp();
+    let data = digits(&dir);
+    let (elsewhere, own) = (path(&dir, "elsewhere.onnx"), path(&dir, "m.onnx"));
+    let inner = path(&dir, "inner");
+    std::fs::create_dir(&inner).expect("a folder");
+    let turned = format!("{inner}/../m.onnx");
+    for args in commands(&data) {
+        std::fs::copy(model("simple_cnn"), &own).expect("a copy");
+        works(&refers(&with(&args, &own, &elsewhere)));
+        let wanted = bytes(&elsewhere);
+        assert!(wanted != bytes(&own), "{args:?}");
+        works(&refers(&with(&args, &own, &own)));
+        assert!(bytes(&own) == wanted, "{args:?}: onto itself");
+        std::fs::copy(model("simple_cnn"), &own).expect("a copy");
+        works(&refers(&with(&args, &own, &turned)));
+        assert!(bytes(&own) == wanted, "{args:?}: by another path");
+        #[cfg(unix)]
+        {
+            let link = path(&dir, "link.onnx");
+            std::fs::copy(model("simple_cnn"), &own).expect("a copy");
+            std::os::unix::fs::symlink(&own, &link).expect("a link");
+            works(&refers(&with(&args, &own, &link)));
+            assert!(bytes(&own) == wanted, "{args:?}: through a link");
+            assert!(std::fs::symlink_metadata(&link).expect("a link").is_symlink(), "{args:?}");
+            std::fs::remove_file(&link).expect("a link");
+        }
+    }
+    let left = names(dir.path());
+    assert!(!left.iter().any(|n| n.starts_with(".egret-")), "{left:?}");
+}
+
+#[test]
+fn what_cannot_be_written_is_told_before_the_work() {
+    let dir = temp();
+    let data = digits(&dir);
+    let nowhere = path(&dir, "no/m.onnx");
+    let folder = dir.path().display().to_string();
+    for args in commands(&data) {
+        let cnn = model("simple_cnn");
+        refused(&refers(&with(&args, &cnn, &nowhere)), 1, &[&nowhere, "is no folder"]);
+        refused(&refers(&with(&args, &cnn, &folder)), 1, &[&folder, "name a file"]);
+        // No sample is read before: here there is none.
+        if args.contains(&data.as_str()) {
+            let args: Vec<&str> = args.iter().map(|a| if *a == data { "none.npz" } else { a }).collect();
+            refused(&refers(&with(&args, &cnn, &nowhere)), 1, &["is no folder"]);
+        }
+    }
+}
+
+/// A limit of the size of files stands for a disk that is full.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_leaves_what_was_there() {
+    let dir = temp();
+    let own = path(&dir, "m.onnx");
+    let binary = env!("CARGO_BIN_EXE_egret");
+    for args in commands("").into_iter().filter(|args| !args.contains(&"--data")) {
+        std::fs::copy(model("simple_cnn"), &own).expect("a copy");
+        let before = bytes(&own);
+        let args = with(&args, &own, &own);
+        // 8 blocks of 512 or 1024 bytes.
+        let limited = Command::new("sh")
+            .args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\" \"$@\"", binary])
+            .args(&args)
+            .output()
+            .expect("a shell");
+        let said = text(&limited.stderr);
+        assert_eq!(limited.status.code(), Some(1), "{args:?}: {said}");
+        assert!(said.contains("cannot write") && said.contains("m.onnx"), "{args:?}: {said}");
+        assert!(bytes(&own) == before, "{args:?}");
+        assert_eq!(names(dir.path()), ["m.onnx"], "{args:?}");
+        assert!(command(&refers(&args)).status.success(), "{args:?}: with room");
+    }
+}
