@@ -112,7 +112,7 @@ fn bad_input_is_told() {
     with(&["--data", &data, "--size", "4TB"], &["no size `4TB`"]);
     with(&["--data", &data, "--budget", "0.5"], &["in points", "0.5pt"]);
     with(&["--data", &data, "--budget", "0.5pt", "--metric", "mse"], &["is of top1"]);
-    with(&["--data", &data, "--size", "40%", "--to", "int8"], &["egret quantize --to int8"]);
+    with(&["--data", &data, "--size", "40%", "--to", "2:4"], &["2:4 is no level", "egret prune --to 2:4"]);
     with(&["--data", &data, "--size", "40%", "--skip", "fc9"], &["--skip fc9"]);
     let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/digits/images.npy");
     let images = images.display().to_string();

@@ -25,8 +25,8 @@ pub struct Args {
     /// file), mse (of the outputs, relative to their variance) [default: top1 where there are labels, else mse]
     #[arg(long, value_name = "METRIC")]
     pub metric: Option<Metric>,
-    /// What the weights of a layer may become: some of dense, w8, w4:32 (as of `quantize`), sparse:0.97 (zeros, stored as a sparse
-    /// tensor), or auto, a good choice of them
+    /// What a layer may become: some of dense, w8, w4:32, int8 (as of `quantize`; int8 makes bytes of its inputs too), sparse:0.97
+    /// (zeros, stored as a sparse tensor), or auto, a good choice of all but int8
     #[arg(long, value_name = "LEVEL,..", default_value = "auto")]
     pub to: Levels,
     /// The file is this large at most: 4MB, 70000 (bytes) or 40% (of the original); the best one is looked for
@@ -76,6 +76,7 @@ pub fn run(args: &Args) -> Result<()> {
             };
         }
     };
+    files::writable(output)?;
     let outcome = match &args.recipe {
         Some(path) => {
             let recipe = Recipe::read(path)?;

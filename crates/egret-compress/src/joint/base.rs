@@ -6,7 +6,7 @@ use crate::data::original;
 use crate::joint::level::Level;
 use crate::layers::{Contraction, contractions, named};
 use crate::pattern::Pattern;
-use crate::quantize::{fold, integers, weights};
+use crate::quantize::{Precision, fold, integers, weights};
 use crate::report::Reason;
 use crate::{mask, numbers};
 use egret::frontend::{DeclaredInput, ModelFile};
@@ -132,11 +132,15 @@ impl Base {
         self.choices.iter().enumerate().filter_map(|(i, c)| Some((i, c.as_deref().ok()?)))
     }
 
+    /// Bytes of a contraction's weights.
+    pub fn bytes(&self, index: usize) -> usize {
+        let graph = self.model.graph.get_or_default();
+        sizes(graph, &Constants::new(graph), &self.found[index])
+    }
+
     /// Bytes of everything but the weights that have choices.
     pub fn rest(&self) -> usize {
-        let graph = self.model.graph.get_or_default();
-        let constants = Constants::new(graph);
-        let size = |(i, _): (usize, &[Choice])| sizes(graph, &constants, &self.found[i]);
+        let size = |(i, _): (usize, &[Choice])| self.bytes(i);
         let whole = usize::try_from(self.model.compute_size() + self.given.bytes()).unwrap_or(0);
         whole.saturating_sub(self.layers().map(size).sum())
     }
@@ -157,6 +161,12 @@ fn sizes(graph: &GraphProto, constants: &Constants<'_>, c: &Contraction) -> usiz
     tensors(graph, constants, c).iter().map(of).sum()
 }
 
+/// The value that a layer reads beside its weight.
+pub fn input<'a>(graph: &'a GraphProto, c: &Contraction) -> Option<&'a str> {
+    let layer = c.layer.as_ref().ok()?;
+    graph.node.get(layer.node)?.input.get(layer.input()).map(String::as_str)
+}
+
 /// The levels that a contraction can have.
 fn choices(
     graph: &GraphProto,
@@ -172,18 +182,22 @@ fn choices(
     for &level in levels {
         let bytes = match level {
             Level::Dense => dense,
+            // Ranges, and what rounding an input costs, come from the moments of a layer.
+            Level::Integers(Precision::Static8) if !fits => continue,
             Level::Integers(precision) => match weights::weights(graph, constants, c, precision) {
                 Ok(list) => {
                     // An axis that is shorter than a block has 8 bits again.
                     let form: Vec<_> = list.iter().map(|w| w.form).collect();
-                    if forms.contains(&form) {
+                    let is_static = precision == Precision::Static8;
+                    if forms.contains(&(form.clone(), is_static)) {
                         continue;
                     }
-                    forms.push(form);
+                    forms.push((form, is_static));
                     let of = |w: &weights::Weight| {
                         Some(integers::bytes(w.place.of(graph)?, w.form) + 7 * w.name.len() + 140)
                     };
-                    list.iter().filter_map(of).sum()
+                    let around = if is_static { 8 * input(graph, c).map_or(0, str::len) + 200 } else { 0 };
+                    list.iter().filter_map(of).sum::<usize>() + around
                 }
                 Err(e) => {
                     refusal = Some(e);

@@ -8,8 +8,8 @@ use crate::numbers;
 use crate::pattern::Pattern;
 use crate::quantize::fitted::{self, Made};
 use crate::quantize::weights::weights;
-use crate::quantize::{self, Activations, Planned};
-use crate::report::{Entry, Quality, Reason, Verdict};
+use crate::quantize::{self, Activations, Edge, Planned, Precision};
+use crate::report::{Entry, Quality, Range, Reason, Verdict};
 use crate::request::Watch;
 use egret::frontend::ModelFile;
 use egret::samples::Samples;
@@ -30,6 +30,8 @@ pub struct Built {
     pub bytes: Vec<u8>,
     /// What became of each contraction.
     pub entries: Vec<Entry>,
+    /// Values that are bytes between layers.
+    pub ranges: Vec<Range>,
     /// Opsets before and now.
     pub opsets: [i64; 2],
 }
@@ -68,8 +70,12 @@ pub fn build(base: &Base, of: &[Option<Level>], samples: &Samples, watch: &mut W
     let plan = plan(&model, &found);
     let qualities: Vec<Option<Quality>> = made.iter().map(|m| m.output).collect();
     made.resize_with(found.len(), Made::default);
-    let none = vec![vec![]; found.len()];
-    let mut entries = quantize::put(&mut model, &found, plan, made, &none, &Activations::default(), watch)?;
+    let inputs = inputs(&found, of);
+    let activations = match inputs.iter().all(Vec::is_empty) {
+        true => Activations::default(),
+        false => Activations::new(&model, &base.path, &inputs, samples, watch)?,
+    };
+    let mut entries = quantize::put(&mut model, &found, plan, made, &inputs, &activations, watch)?;
     for (i, pattern) in zeros.iter().enumerate() {
         let (Some(pattern), Ok(layer)) = (pattern, &found[i].layer) else { continue };
         let lost = || Error::internal(format!("`{}` is gone", layer.weight));
@@ -94,7 +100,16 @@ pub fn build(base: &Base, of: &[Option<Level>], samples: &Samples, watch: &mut W
         .write_to_bytes()
         .map_err(|e| Error::unsupported(format!("the compressed model cannot be written: {e}")))?;
     let opsets = [before, opset::of(&model)];
-    Ok(Built { model, bytes, entries, opsets })
+    Ok(Built { model, bytes, entries, ranges: activations.report(), opsets })
+}
+
+/// The inputs of layers that become bytes.
+pub fn inputs(found: &[Contraction], of: &[Option<Level>]) -> Vec<Vec<Edge>> {
+    let of = |(i, c): (usize, &Contraction)| match (of.get(i), &c.layer) {
+        (Some(Some(Level::Integers(Precision::Static8))), Ok(layer)) => vec![(layer.node, layer.input())],
+        _ => vec![],
+    };
+    found.iter().enumerate().map(of).collect()
 }
 
 /// The file as it was.
@@ -112,6 +127,7 @@ fn untouched(base: &Base, opset: i64) -> Result<Built> {
         model: ModelFile::from_bytes(&base.file)?.proto().clone(),
         bytes: base.file.clone(),
         entries: base.found.iter().zip(&base.choices).map(entry).collect(),
+        ranges: vec![],
         opsets: [opset; 2],
     })
 }

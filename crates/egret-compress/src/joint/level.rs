@@ -27,14 +27,8 @@ impl FromStr for Level {
         if text == "dense" {
             return Ok(Level::Dense);
         }
-        if text.starts_with("w8") || text.starts_with("w4") {
+        if text.starts_with("w8") || text.starts_with("w4") || text == "int8" {
             return text.parse().map(Level::Integers);
-        }
-        if text == "int8" {
-            return Err(Error::user(
-                "int8 makes bytes of the inputs of layers, which saves time and no size; after `egret compress`, or instead of it: \
-                 `egret quantize --to int8`",
-            ));
         }
         match text.parse() {
             Ok(pattern @ Pattern::Unstructured(part)) if part > 0.0 => Ok(Level::Zeros(pattern)),
@@ -42,7 +36,7 @@ impl FromStr for Level {
                 "{text} is no level of a size: its zeros take the bytes of any number; `egret prune --to {text}` sets them"
             ))),
             Err(_) => Err(Error::user(format!(
-                "no level `{text}`; write auto ({AUTO}), or some of dense, w8, w4:32 (blocks of 32) and sparse:0.97"
+                "no level `{text}`; write auto ({AUTO}), or some of dense, w8, w4:32 (blocks of 32), int8 and sparse:0.97"
             ))),
         }
     }
@@ -88,11 +82,11 @@ mod tests {
 
     #[test]
     fn levels_are_read_as_they_are_written() {
+        assert_eq!("int8".parse::<Level>().expect("a level"), Level::Integers(Precision::Static8));
         let auto: Levels = "auto,w8".parse().expect("levels");
         let words: Vec<String> = auto.list.iter().map(Level::to_string).collect();
         assert_eq!(words.join(","), AUTO, "each once");
         for (text, part) in [
-            ("int8", "egret quantize"),
             ("w3", "no level `w3`"),
             ("sparse:1", "no level"),
             ("auto,2:4", "2:4 is no level"),

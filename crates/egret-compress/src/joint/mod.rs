@@ -151,13 +151,14 @@ pub fn compress(path: &Path, goal: &Goal, watch: &mut Watch<'_>) -> Result<Outco
     let mut untried: Vec<Cost> =
         front.spread(usize::MAX, SHOWN).into_iter().map(|i| front.cost(i)).collect();
     untried.iter_mut().for_each(|c| c.bytes += rest);
+    let levels = points[at].levels.clone();
     let joint = Joint {
         metric,
         base: judge.base,
         points,
         chosen: at,
         untried,
-        tried: story::tried(&base, &costs),
+        tried: story::tried(&base, &costs, &levels),
         allowed,
         limit,
     };
@@ -220,7 +221,7 @@ fn report(base: &Base, built: &Built, mut what: String) -> Report {
     Report {
         what,
         entries: built.entries.clone(),
-        ranges: vec![],
+        ranges: built.ranges.clone(),
         products: None,
         bytes: built.bytes.len(),
         bytes_before: base.file.len(),

@@ -35,6 +35,29 @@ pub struct Tried {
     pub name: String,
     /// Its levels, and the error of its outputs if it alone has them.
     pub levels: Vec<(Level, Cost)>,
+    /// Bytes of its weights in the original.
+    pub before: usize,
+    /// Which of the levels it has.
+    pub chosen: usize,
+}
+
+impl Tried {
+    /// Why it has no smaller level, in words.
+    pub fn why_not_smaller(&self) -> String {
+        let Some(&(_, now)) = self.levels.get(self.chosen) else { return String::new() };
+        let smaller = self.levels.iter().filter(|(_, c)| c.bytes < now.bytes);
+        // Of equal errors the smallest.
+        let next = smaller.min_by(|a, b| a.1.error.total_cmp(&b.1.error).then(a.1.bytes.cmp(&b.1.bytes)));
+        match next {
+            None => "it has its smallest level".to_owned(),
+            Some((level, cost)) => format!(
+                "{level} takes {} bytes less, and its outputs have the error {:.3e}, now {:.3e}",
+                now.bytes - cost.bytes,
+                cost.error,
+                now.error
+            ),
+        }
+    }
 }
 
 /// What a search found.
@@ -143,7 +166,12 @@ impl Outcome {
         let cost = |c: &Cost| json!({ "bytes": c.bytes, "layer_errors": number(c.error) });
         let tried = |t: &Tried| {
             let level = |(l, c): &(Level, Cost)| json!({ "level": l.to_string(), "bytes": c.bytes, "output_error": number(c.error) });
-            json!({ "name": t.name, "levels": t.levels.iter().map(level).collect::<Vec<_>>() })
+            let (chosen, now) = t.levels[t.chosen];
+            json!({
+                "name": t.name, "bytes_before": t.before, "bytes": now.bytes, "chosen": chosen.to_string(),
+                "output_error": number(now.error), "why_not_smaller": t.why_not_smaller(),
+                "levels": t.levels.iter().map(level).collect::<Vec<_>>(),
+            })
         };
         out["metric"] = json!(joint.metric.to_string());
         out["original"] = number(joint.base);
@@ -157,12 +185,15 @@ impl Outcome {
 }
 
 /// The table by layers.
-pub(super) fn tried(base: &Base, costs: &[Vec<Cost>]) -> Vec<Tried> {
-    let of = |((i, choices), costs): ((usize, &[super::base::Choice]), &Vec<Cost>)| Tried {
-        name: base.found[i].name.clone(),
-        levels: choices.iter().map(|c| c.level).zip(costs.iter().copied()).collect(),
-    };
-    base.layers().zip(costs).map(of).collect()
+pub(super) fn tried(base: &Base, costs: &[Vec<Cost>], chosen: &[Level]) -> Vec<Tried> {
+    let of =
+        |(((i, choices), costs), level): (((usize, &[super::base::Choice]), &Vec<Cost>), &Level)| Tried {
+            name: base.found[i].name.clone(),
+            levels: choices.iter().map(|c| c.level).zip(costs.iter().copied()).collect(),
+            before: base.bytes(i),
+            chosen: choices.iter().position(|c| c.level == *level).unwrap_or(0),
+        };
+    base.layers().zip(costs).zip(chosen).map(of).collect()
 }
 
 /// The goal in words.

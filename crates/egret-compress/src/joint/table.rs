@@ -3,7 +3,9 @@
 use crate::constants::Constants;
 use crate::data::original::{Original, Target};
 use crate::data::restore::{Tally, restore};
-use crate::joint::base::{Base, Choice};
+use crate::data::view::View;
+use crate::joint::base::{Base, Choice, input};
+use crate::joint::build::inputs;
 use crate::joint::level::Level;
 use crate::joint::search::Cost;
 use crate::moments::Moments;
@@ -11,6 +13,7 @@ use crate::numbers;
 use crate::quantize::fitted::Task;
 use crate::quantize::integers::Integers;
 use crate::quantize::weights::{Weight, weights};
+use crate::quantize::{Activations, Precision};
 use crate::request::Watch;
 use egret::samples::Samples;
 use egret::{Error, Result};
@@ -24,11 +27,12 @@ pub fn table(base: &Base, samples: &Samples, watch: &mut Watch<'_>) -> Result<Ve
         base.choices.iter().zip(&base.fits).map(|(c, fits)| (c.is_ok() && *fits).then_some(())).collect();
     let original = Original::new(&base.model, &base.path, &base.found, &tasks)?;
     let targets: Vec<&Target<()>> = original.targets.iter().collect();
+    let steps = steps(base, samples, watch)?;
     let mut errors: Vec<Vec<f64>> = vec![vec![]; base.found.len()];
     let mut each = |at: usize, moments: &[Moments]| {
         let target = targets[at];
         let choices = base.choices[target.index].as_deref().unwrap_or_default();
-        let of = |c: &Choice| error(base, &original, target, c.level, moments);
+        let of = |c: &Choice| error(base, &original, target, c.level, steps[target.index], moments);
         errors[target.index] = choices.iter().map(of).collect::<Result<_>>()?;
         Ok(())
     };
@@ -59,6 +63,7 @@ fn error(
     original: &Original<'_, ()>,
     target: &Target<()>,
     level: Level,
+    step: f64,
     moments: &[Moments],
 ) -> Result<f64> {
     let bad = || Error::user(format!("`{}`: its data make no system that can be solved", target.name));
@@ -77,7 +82,39 @@ fn error(
     for (part, moments) in weights.chunks_exact_mut(size).zip(moments) {
         restore(part, moments, task.most(), &mut tally);
     }
-    Ok(tally.quality().error)
+    let error = tally.quality().error;
+    match level {
+        Level::Integers(Precision::Static8) => {
+            let scale = if let View::Lines { scale, .. } = target.view { f64::from(scale) } else { 1.0 };
+            Ok(error + rounded_inputs(&weights, step * scale, moments))
+        }
+        _ => Ok(error),
+    }
+}
+
+/// What rounding the inputs adds, relative to the variance of the outputs: the error of a rounding is as likely anywhere within a step,
+/// so that its variance is a twelfth of the step's square, and no other depends on it.
+fn rounded_inputs(weights: &[f64], step: f64, moments: &[Moments]) -> f64 {
+    let energy: f64 = weights.iter().map(|w| w * w).sum();
+    let wanted: f64 = moments.iter().flat_map(|m| &m.yy).sum();
+    if wanted > 0.0 { step * step / 12.0 * energy / wanted } else { 0.0 }
+}
+
+/// The steps of the inputs of layers that may have them as bytes, by contraction; of what has no range 0: it stays as it is.
+fn steps(base: &Base, samples: &Samples, watch: &mut Watch<'_>) -> Result<Vec<f64>> {
+    let level = Level::Integers(Precision::Static8);
+    let has = |c: &Choice| c.level == level;
+    let of: Vec<Option<Level>> = (base.choices.iter())
+        .map(|c| c.as_ref().is_ok_and(|list| list.iter().any(has)).then_some(level))
+        .collect();
+    let inputs = inputs(&base.found, &of);
+    if inputs.iter().all(Vec::is_empty) {
+        return Ok(vec![0.0; base.found.len()]);
+    }
+    let activations = Activations::new(&base.model, &base.path, &inputs, samples, watch)?;
+    let graph = base.model.graph.get_or_default();
+    let step = |c| input(graph, c).and_then(|name| activations.step(name)).unwrap_or(0.0);
+    Ok(base.found.iter().map(step).collect())
 }
 
 /// Of weights, relative to their energy: what outputs lose if inputs are alike and do not depend on each other.

@@ -19,7 +19,9 @@ use crate::layers::{Contraction, contractions, named};
 use crate::report::{Entry, Reason, Report, Verdict};
 use crate::request::Watch;
 use crate::{Compressed, numbers};
-use activations::{Edge, Places};
+pub use activations::Edge;
+
+use activations::Places;
 use egret::samples::Samples;
 use egret::{Error, Result, opset};
 use fitted::Made;
@@ -173,7 +175,11 @@ pub struct Activations {
 }
 
 impl Activations {
-    fn new(
+    /// Of these inputs, each contraction's.
+    ///
+    /// # Errors
+    /// As of [`activations::ranges`].
+    pub fn new(
         model: &ModelProto,
         path: &Path,
         inputs: &[Vec<Edge>],
@@ -195,7 +201,13 @@ impl Activations {
         !inputs.is_empty() && inputs.iter().all(has)
     }
 
-    fn report(&self) -> Vec<crate::report::Range> {
+    /// The step between the numbers that a value can be, if it has a range.
+    pub fn step(&self, name: &str) -> Option<f64> {
+        self.ranges.get(name).map(|r| r.grid.scale)
+    }
+
+    /// The ranges, by value.
+    pub fn report(&self) -> Vec<crate::report::Range> {
         let of = |(name, range): (&String, &Range)| crate::report::Range {
             name: name.clone(),
             low: range.grid.value(range.grid.low),

@@ -1,0 +1,104 @@
+//! What the table of levels says of a layer is what happens to it.
+
+mod kit;
+
+use egret::ir::Tensor;
+use egret::ir::rng::Rng;
+use egret::npz;
+use egret_compress::{Goal, Level, Metric, Outcome, Reason, Verdict, compress};
+use kit::{File, Stored, model, node, tensor};
+use onnx_protobuf::{Message, ModelProto, NodeProto, TensorProto};
+use std::path::PathBuf;
+
+/// Samples of 4 rows of 64 numbers.
+fn data() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("data.npy");
+    let mut rng = Rng::new(8);
+    let x = Tensor::new(&[200, 4, 64], (0..200 * 4 * 64).map(|_| rng.signed_f64() as f32).collect());
+    npz::write(&path, &[("x".into(), x)]).expect("a file");
+    (dir, path)
+}
+
+fn compressed(file: &File, to: &str, size: &str) -> Outcome {
+    let (_dir, data) = data();
+    let goal = Goal {
+        to: to.parse().expect("levels"),
+        data: vec![data],
+        eval: vec![],
+        metric: Some(Metric::Mse),
+        size: Some(size.parse().expect("a size")),
+        budget: None,
+        skip: vec![],
+    };
+    compress(&file.path(), &goal, &mut |_, _, _| {}).expect("a copy")
+}
+
+fn file(nodes: Vec<NodeProto>, weights: Vec<TensorProto>) -> File {
+    File::of(&model(nodes, weights, &[4, 64], "y"))
+}
+
+/// A product, and the same with a factor inside.
+fn single() -> Vec<(&'static str, File)> {
+    let mut scaled = node("Gemm", "one", &["x", "w"], "y");
+    scaled.attribute.push(onnx_protobuf::AttributeProto {
+        name: "alpha".into(),
+        f: 0.125,
+        type_: onnx_protobuf::attribute_proto::AttributeType::FLOAT.into(),
+        ..Default::default()
+    });
+    let w = || vec![tensor("w", &[64, 48], Stored::Raw)];
+    vec![
+        ("MatMul", file(vec![node("MatMul", "one", &["x", "w"], "y")], w())),
+        ("Gemm", file(vec![scaled], w())),
+    ]
+}
+
+#[test]
+fn the_error_of_a_level_is_the_one_that_a_single_layer_has() {
+    for (name, file) in single() {
+        for to in ["w8", "w4:32", "int8"] {
+            let outcome = compressed(&file, to, "90%");
+            let joint = outcome.joint.as_ref().expect("a search");
+            let point = &joint.points[joint.chosen];
+            let (said, was) = (point.planned.error, point.score.value);
+            assert!(
+                said > 0.0 && was > 0.5 * said && was < 2.0 * said,
+                "{name} {to}: said {said}, was {was}"
+            );
+            let bytes = point.bytes as f64 / outcome.made.model.len() as f64;
+            assert_eq!(bytes, 1.0, "{name} {to}");
+        }
+    }
+}
+
+#[test]
+fn int8_makes_bytes_of_the_inputs_of_the_layers_that_have_it() {
+    let nodes = vec![node("MatMul", "one", &["x", "w"], "h"), node("MatMul", "two", &["h", "v"], "y")];
+    let weights = vec![tensor("w", &[64, 48], Stored::Raw), tensor("v", &[48, 4], Stored::Raw)];
+    let file = file(nodes, weights);
+    let size = 64 * 48 + 48 * 4 * 4 + 1400;
+    let outcome = compressed(&file, "dense,int8", &size.to_string());
+    assert_eq!(outcome.unmet, None);
+    let verdicts: Vec<&Verdict> = outcome.made.report.entries.iter().map(|e| &e.verdict).collect();
+    let Verdict::Quantised { form, .. } = verdicts[0] else { panic!("{verdicts:?}") };
+    assert_eq!(form, "int8, a scale per output; input uint8");
+    assert!(matches!(verdicts[1], Verdict::Left { reason: Reason::Dense, .. }), "{verdicts:?}");
+    let ranges: Vec<&str> = outcome.made.report.ranges.iter().map(|r| r.name.as_str()).collect();
+    assert_eq!(ranges, ["x"]);
+    let made = ModelProto::parse_from_bytes(&outcome.made.model).expect("a model");
+    let count = |op: &str| made.graph.node.iter().filter(|n| n.op_type == op).count();
+    assert_eq!((count("QuantizeLinear"), count("DequantizeLinear")), (1, 2));
+    // The report says what each layer has, and why it has no more.
+    let joint = outcome.joint.as_ref().expect("a search");
+    let [one, two] = &joint.tried[..] else { panic!("two layers") };
+    assert_eq!(one.levels[one.chosen].0, "int8".parse::<Level>().expect("a level"));
+    assert_eq!((one.before, one.why_not_smaller().as_str()), (64 * 48 * 4, "it has its smallest level"));
+    assert_eq!(two.levels[two.chosen].0, Level::Dense);
+    assert!(two.why_not_smaller().starts_with("int8 takes "), "{}", two.why_not_smaller());
+    let json = outcome.to_json();
+    assert_eq!(
+        (&json["levels"][0]["chosen"], &json["levels"][1]["chosen"]),
+        (&"int8".into(), &"dense".into())
+    );
+}
