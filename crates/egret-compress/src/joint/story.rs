@@ -186,14 +186,16 @@ impl Outcome {
 
 /// The table by layers.
 pub(super) fn tried(base: &Base, costs: &[Vec<Cost>], chosen: &[Level]) -> Vec<Tried> {
-    let of =
-        |(((i, choices), costs), level): (((usize, &[super::base::Choice]), &Vec<Cost>), &Level)| Tried {
+    let mut out = vec![];
+    for (((i, choices), costs), level) in base.layers().zip(costs).zip(chosen) {
+        out.push(Tried {
             name: base.found[i].name.clone(),
             levels: choices.iter().map(|c| c.level).zip(costs.iter().copied()).collect(),
             before: base.bytes(i),
             chosen: choices.iter().position(|c| c.level == *level).unwrap_or(0),
-        };
-    base.layers().zip(costs).zip(chosen).map(of).collect()
+        });
+    }
+    out
 }
 
 /// The goal in words.
