@@ -107,7 +107,7 @@ fn functions_keep_their_errors() {
     check(f, "atanh", math::atanh, f64::atanh, -0.99, 0.99, 1e-2);
     check(f, "sigmoid", math::sigmoid, |x| 1.0 / (1.0 + (-x).exp()), -80.0, 80.0, 1e-30);
     check(f, "softplus", math::softplus, |x| x.max(0.0) + (-x.abs()).exp().ln_1p(), -80.0, 80.0, 1e-30);
-    check(f, "erf", math::erf, erf_reference, -7.0, 7.0, 1.0);
+    check(f, "erf", math::erf, erf_reference, -7.0, 7.0, 1e-30);
     assert!(failures.is_empty(), "{failures:#?}");
 }
 

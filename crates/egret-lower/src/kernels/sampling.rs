@@ -1,6 +1,8 @@
 //! `resize`: the sizes are constant, so where every result element comes from is a table made at compile
 //! time. One pass per axis that changes; the interpreter's own taps make the tables.
 
+mod phases;
+
 use crate::error::Unsupported;
 use crate::geometry::size;
 use crate::kernels::elementwise;
@@ -10,6 +12,7 @@ use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use egret_ir::{DType, Node, Tensor, interp};
 use egret_loop::{Access, Arg, Cmp, Elem, KernelBuilder, Param, Ty, V};
+use phases::Phases;
 
 /// Result rows that one task computes, at least this many elements.
 const TASK_ELEMENTS: i64 = 1 << 14;
@@ -112,6 +115,14 @@ pub fn resize(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     Ok(())
 }
 
+/// A kernel's parameters: the operand, the tables (no weights for copies) and the result.
+struct Buffers {
+    x: Param,
+    index: Param,
+    weight: Option<Param>,
+    y: Param,
+}
+
 /// One axis.
 struct Pass {
     outer: i64,
@@ -133,10 +144,15 @@ impl Pass {
             _ => table.weight.iter().flat_map(|&w| (w as f32).to_le_bytes()).collect(),
         };
         let weight_arg = ctx.table("resize weight", self.elem, weights);
-        let rows = size::product(&[self.outer, self.output])?;
+        let phases = if self.inner == 1 { Phases::of(self, table) } else { None };
+        // What a task does some of: source rows where all of a row's results are computed together, else results.
+        let (rows, row_len) = match phases {
+            Some(_) => (self.outer, self.output),
+            None => (size::product(&[self.outer, self.output])?, self.inner),
+        };
         let len = |n: i64| size::elements(&[self.outer, n, self.inner]);
         let (in_len, out_len) = (len(self.input)?, len(self.output)?);
-        let per_task = (TASK_ELEMENTS / self.inner.max(1)).clamp(1, rows.max(1));
+        let per_task = (TASK_ELEMENTS / row_len.max(1)).clamp(1, rows.max(1));
         let tasks = (rows + per_task - 1) / per_task.max(1);
         let mut w = Writer::new(ctx, "resize", tasks);
         let x = w.buffer(from, self.elem, in_len, Access::Read);
@@ -144,39 +160,60 @@ impl Pass {
         let weight =
             (!self.nearest).then(|| w.buffer(weight_arg, self.elem, table.weight.len(), Access::Read));
         let y = w.buffer(to, self.elem, out_len, Access::Write);
+        let buffers = Buffers { x, index, weight, y };
         let k = &mut w.k;
         let task = k.task();
         let begin = k.affine(&[(task, per_task)], 0);
         let end = k.affine(&[(task, per_task)], per_task);
         let all = k.int(rows);
         let end = k.min(end, all);
-        k.for_values(begin, end, 1, |k, row| {
-            let per_outer = k.int(self.output);
-            let (o, j) = (k.div(row, per_outer), k.rem(row, per_outer));
-            let to = k.affine(&[(row, self.inner)], 0);
-            let computed = |k: &mut KernelBuilder| match weight {
-                None => {
-                    let from = self.source(k, index, o, j, table.per, 0);
-                    copy_run(k, x, from, y, to, self.inner);
-                }
-                Some(weight) => self.weighted(k, (x, index, weight, y), (o, j, to), table.per),
-            };
-            let Some(fill) = self.fill else { return computed(k) };
-            let at = k.affine(&[(j, table.per as i64)], 0);
-            let (first, zero) = (k.load(index, at), k.number(Ty::scalar(Elem::I32), 0.0));
-            let outside = k.compare(Cmp::Lt, first, zero);
-            k.if_(
-                outside,
-                |k| {
-                    lanes::each(k, self.inner, self.elem, |k, i, ty| {
-                        let (at, value) = (k.affine(&[(to, 1), (i, 1)], 0), k.const_bits(ty, fill));
-                        k.store(y, at, value);
+        k.for_values(begin, end, 1, |k, row| match &phases {
+            Some(phases) => {
+                let to = k.affine(&[(row, self.output)], 0);
+                let inside = phases.results();
+                for edge in [0..inside.start, inside.end..self.output] {
+                    k.for_range(edge.start, edge.end, 1, |k, j| {
+                        let to = k.affine(&[(to, 1), (j, 1)], 0);
+                        self.result(k, &buffers, (row, j, to), table.per);
                     });
-                },
-                computed,
-            );
+                }
+                let from = k.affine(&[(row, self.input)], 0);
+                phases.write(k, (x, from), (y, to));
+            }
+            None => {
+                let per_outer = k.int(self.output);
+                let (o, j) = (k.div(row, per_outer), k.rem(row, per_outer));
+                let to = k.affine(&[(row, self.inner)], 0);
+                self.result(k, &buffers, (o, j, to), table.per);
+            }
         });
         w.finish()
+    }
+
+    /// Writes result `j` of a source row `o`, the elements from `to` on.
+    fn result(&self, k: &mut KernelBuilder, buffers: &Buffers, (o, j, to): (V, V, V), per: usize) {
+        let &Buffers { x, index, weight, y } = buffers;
+        let computed = |k: &mut KernelBuilder| match weight {
+            None => {
+                let from = self.source(k, index, o, j, per, 0);
+                copy_run(k, x, from, y, to, self.inner);
+            }
+            Some(weight) => self.weighted(k, (x, index, weight, y), (o, j, to), per),
+        };
+        let Some(fill) = self.fill else { return computed(k) };
+        let at = k.affine(&[(j, per as i64)], 0);
+        let (first, zero) = (k.load(index, at), k.number(Ty::scalar(Elem::I32), 0.0));
+        let outside = k.compare(Cmp::Lt, first, zero);
+        k.if_(
+            outside,
+            |k| {
+                lanes::each(k, self.inner, self.elem, |k, i, ty| {
+                    let (at, value) = (k.affine(&[(to, 1), (i, 1)], 0), k.const_bits(ty, fill));
+                    k.store(y, at, value);
+                });
+            },
+            computed,
+        );
     }
 
     /// Element where the row of a tap begins.
