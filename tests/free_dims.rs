@@ -552,3 +552,30 @@ fn units_of_sums_and_quotients() {
 }"#,
     );
 }
+
+/// Sizes that a model does not have for small numbers, and some that there are for none of the numbers that are likely.
+#[test]
+fn slices_from_far_behind() {
+    let graph = graph(
+        r#"graph @g(%0 "x": f32[N, 3]) -> (%2 "y") {
+  %1 = slice(%0) {sizes = [N - 20, 3], starts = [20, 0], steps = [1, 1]} : f32[N - 20, 3]
+  %2 = exp(%1) : f32[N - 20, 3]
+}"#,
+    );
+    let options = Options { threads: 1, ..Options::default() };
+    let compiled = Compiled::new(graph.clone(), &options, &BTreeMap::new()).expect("it compiles");
+    for (n, fits) in [(21, true), (60, true), (20, true), (19, false), (0, false)] {
+        let sizes = BTreeMap::from([("N".to_owned(), n)]);
+        let inputs = vec![input(&mut Rng::new(2), &graph, 0, &sizes)];
+        assert_eq!(compiled.plan_code(&inputs) == 0, fits, "{n}");
+        if fits {
+            let want = interp::run(&graph, &inputs).expect("a result");
+            let (code, have) = compiled.run_both(&inputs).expect("alike");
+            let want = want[0].as_tensor().expect("a tensor");
+            assert!(
+                code == 0 && close(want, &Tensor::from_bytes(want.dtype(), want.shape(), &have[0])),
+                "{n}"
+            );
+        }
+    }
+}

@@ -203,6 +203,56 @@ fn what_is_found_in_what_is_found() {
     );
 }
 
+/// Values that nothing but their dim ties to what finds it: it is found before them, and where nobody reads what is found as well.
+#[test]
+fn only_the_number_is_used() {
+    holds(
+        r#"graph @g(%0 "x": f16[N], %1 "y": f16[N]) -> (%6 "zeros", %7 "number", %8 "places") {
+  %2 = add(%0, %1) : f16[N]
+  %3 = nonzero(%2) : i64[1, u0]
+  %4 = const f32[] [0.5]
+  %5 = broadcast(%4) {shape = [u0]} : f32[u0]
+  %6 = exp(%5) : f32[u0]
+  %7 = shape(%6) : i64[1]
+  %8 = iota() {axis = 0, shape = [u0], to = i64} : i64[u0]
+}"#,
+    );
+    holds(
+        r#"graph @g(%0 "x": f32[6]) -> (%8 "places") {
+  %3 = nonzero(%0) : i64[1, u0]
+  %8 = iota() {axis = 0, shape = [u0], to = i64} : i64[u0]
+}"#,
+    );
+}
+
+/// Boxes and scores whose numbers only may be equal are held to it, before either is read.
+#[test]
+fn boxes_without_scores_are_refused() {
+    let graph = graph(
+        r#"graph @g(%0 "boxes": f32[A, N, 4], %1 "scores": f32[B, 2, M], %2 "most": i64[1], %3 "limit": f32[1]) -> (%5 "kept") {
+  %5 = nms(%0, %1, %2, %3, _) {center_point_box = 0} : i64[u0, 3]
+}"#,
+    );
+    let options = Options { threads: 1, ..Options::default() };
+    let compiled = Compiled::new(graph.clone(), &options, &BTreeMap::new()).expect("it compiles");
+    for (dims, fits) in [
+        ([1, 4, 1, 4], true),
+        ([1, 4, 1, 6], false),
+        ([1, 6, 1, 4], false),
+        ([1, 4, 2, 4], false),
+        ([2, 0, 2, 0], true),
+    ] {
+        let sizes: BTreeMap<String, i64> =
+            ["A", "N", "B", "M"].map(String::from).into_iter().zip(dims).collect();
+        let mut rng = Rng::new(1);
+        let inputs: Vec<Value> = (0..4).map(|i| input(&mut rng, &graph, i, &sizes, 4)).collect();
+        assert_eq!(compiled.plan_code(&inputs) == 0, fits, "{dims:?}");
+        if fits {
+            assert_eq!(compiled.run_both(&inputs).expect("alike").0, 0, "{dims:?}");
+        }
+    }
+}
+
 #[test]
 fn what_cannot_be_compiled_is_refused() {
     let refused = |source: &str| {

@@ -115,6 +115,16 @@ fn lengths(program: &Program) -> Result<(), BrokenRule> {
         if used.into_iter().any(|e| found_by(e).is_some_and(|by| by >= i)) {
             return broken(format!("call {i} is as long as what a later call finds"));
         }
+        let params = program.kernels.get(call.kernel.0 as usize).map_or(&[][..], |k| &k.params[..]);
+        for (arg, param) in call.args.iter().zip(params) {
+            let is_size =
+                program.buffers.get(arg.buffer.0 as usize).is_some_and(|b| b.storage == Storage::Sizes);
+            let read = arg.offset..arg.offset.saturating_add(param.len).min(found.len());
+            if is_size && found.get(read).unwrap_or_default().iter().any(|by| by.is_some_and(|by| by >= i))
+            {
+                return broken(format!("call {i} reads a size that a later call finds"));
+            }
+        }
     }
     Ok(())
 }

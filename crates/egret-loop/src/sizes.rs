@@ -244,9 +244,14 @@ pub struct Repeat {
     pub step: usize,
 }
 
-/// An extent as an expression, in which symbols are spelt by `symbol`: `N * 3`. Nothing for what C and Rust have no operator for, and for
-/// what is made of lengths.
-pub fn expression(sizes: &[Size], e: Extent, symbol: &dyn Fn(usize) -> String) -> Option<String> {
+/// An extent as an expression, in which symbols are spelt by `symbol`, and operations without an operator by `call` of their operands: `N * 3`.
+/// Nothing for what is made of lengths.
+pub fn expression(
+    sizes: &[Size],
+    e: Extent,
+    symbol: &dyn Fn(usize) -> String,
+    call: &dyn Fn(SizeOp, &str, &str) -> String,
+) -> Option<String> {
     let id = match e {
         Extent::Const(c) => return Some(c.to_string()),
         Extent::Size(id) => id,
@@ -259,7 +264,7 @@ pub fn expression(sizes: &[Size], e: Extent, symbol: &dyn Fn(usize) -> String) -
     };
     // An operand was made before what it is an operand of.
     let spelt = |s: SizeId| {
-        let text = expression(sizes.get(..id.0 as usize)?, Extent::Size(s), symbol)?;
+        let text = expression(sizes.get(..id.0 as usize)?, Extent::Size(s), symbol, call)?;
         Some(if text.contains(' ') { format!("({text})") } else { text })
     };
     let (a, b) = (spelt(a)?, spelt(b)?);
@@ -269,7 +274,7 @@ pub fn expression(sizes: &[Size], e: Extent, symbol: &dyn Fn(usize) -> String) -
         SizeOp::Mul => "*",
         SizeOp::FloorDiv => "/",
         SizeOp::Mod => "%",
-        SizeOp::CeilDiv | SizeOp::Min | SizeOp::Max | SizeOp::Broadcast => return None,
+        SizeOp::CeilDiv | SizeOp::Min | SizeOp::Max | SizeOp::Broadcast => return Some(call(op, &a, &b)),
     };
     Some(format!("{a} {operator} {b}"))
 }

@@ -125,7 +125,7 @@ fn groups<'g>(
 ) -> Result<Vec<fusion::FusionGroup>, LowerError> {
     let graph = ctx.graph;
     let refused: std::collections::BTreeSet<_> = refusals.iter().filter_map(|r| r.node).collect();
-    let mut groups = fusion::build(graph, ctx.options);
+    let mut groups = fusion::build(graph, ctx.options, ctx.units.as_ref());
     if ctx.options.fuse {
         ctx.halos = halo::plan(graph, &mut groups);
     }

@@ -5,11 +5,11 @@ use cranelift::codegen::ir::FuncRef;
 use cranelift::prelude::*;
 use cranelift_module::{FuncId, Module};
 use egret_loop::{Extent, Program};
-use egret_runtime::abi;
+use egret_runtime::abi::{self, Code};
 use std::collections::BTreeMap;
 use std::mem::{offset_of, size_of};
 
-use crate::abi::sizes::NOT_FOUND;
+use crate::abi::sizes::{NOT_FOUND, Sizes};
 use crate::abi::tables::Tables;
 use crate::abi::writer::Writer;
 
@@ -37,10 +37,20 @@ pub(super) fn none(w: &mut Writer<'_, '_>, program: &Program) -> Value {
     lengths
 }
 
+/// A length of a call.
+struct Length {
+    /// Its number.
+    number: usize,
+    /// The memory that it is written to, and the byte there.
+    memory: i64,
+    offset: Value,
+    /// The most that it can be.
+    most: Value,
+}
+
 /// What is done behind the calls that find lengths.
 pub(super) struct Found {
-    /// For each such call its lengths: the number of each, the memory that it is written to, and the byte there.
-    by_call: BTreeMap<usize, Vec<(usize, i64, Value)>>,
+    by_call: BTreeMap<usize, Vec<Length>>,
     sizes: FuncRef,
     symbols: Value,
     lengths: Value,
@@ -56,12 +66,16 @@ impl Found {
         module: &mut M,
         w: &mut Writer<'_, '_>,
     ) -> Option<Found> {
-        let mut by_call: BTreeMap<usize, Vec<(usize, i64, Value)>> = BTreeMap::new();
-        for ((i, length), [memory, offset]) in program.lengths.iter().enumerate().zip(&tables.lengths) {
+        let mut by_call: BTreeMap<usize, Vec<Length>> = BTreeMap::new();
+        for ((number, length), [memory, offset]) in program.lengths.iter().enumerate().zip(&tables.lengths)
+        {
             // Where it is, is known when the run begins, whatever lengths there are.
             let offset = w.int(*offset);
             let offset = super::sizes::resolve(w, offset, Some(known.values));
-            by_call.entry(length.call).or_default().push((i, *memory, offset));
+            let most = w.int(Sizes::word(length.most));
+            let most = super::sizes::resolve(w, most, Some(known.values));
+            let memory = *memory;
+            by_call.entry(length.call).or_default().push(Length { number, memory, offset, most });
         }
         let sizes = (!by_call.is_empty()).then(|| module.declare_func_in_func(known.sizes, w.b.func))?;
         let Known { symbols, lengths, values, .. } = *known;
@@ -73,11 +87,14 @@ impl Found {
         for (call, found) in &self.by_call {
             let is_it = w.is(IntCC::Equal, i, *call as i64);
             w.when(is_it, |w| {
-                for (length, memory, offset) in found {
-                    let base = w.word(memories, 8 * *memory as i32);
-                    let at = w.b.ins().iadd(base, *offset);
+                for length in found {
+                    let base = w.word(memories, 8 * length.memory as i32);
+                    let at = w.b.ins().iadd(base, length.offset);
                     let count = w.word(at, 0);
-                    w.put(count, self.lengths, 8 * length);
+                    // A kernel that finds more than there can be is wrong; what follows has no room for it.
+                    let beyond = w.b.ins().icmp(IntCC::UnsignedGreaterThan, count, length.most);
+                    w.fail_if(beyond, Code::Sizes, 0);
+                    w.put(count, self.lengths, 8 * length.number);
                 }
                 let call = w.b.ins().call(self.sizes, &[self.symbols, self.lengths, self.values]);
                 let code = w.b.inst_results(call)[0];

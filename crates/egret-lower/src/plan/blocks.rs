@@ -30,7 +30,7 @@ pub struct Block {
 
 /// The graphs of several units that some of the groups of `of_one` are lowered for too.
 pub fn plan(of_one: &Graph, units: &Units, options: &LowerOptions) -> Vec<Block> {
-    let groups = fusion::build(of_one, options);
+    let groups = fusion::build(of_one, options, Some(units));
     let mut counts: Vec<&Count> = vec![];
     for count in groups.iter().filter_map(|g| wanted(of_one, units, g)) {
         if !counts.contains(&count) {
@@ -41,7 +41,7 @@ pub fn plan(of_one: &Graph, units: &Units, options: &LowerOptions) -> Vec<Block>
     for count in counts {
         for step in STEPS {
             let graph = units.graph_of(count, step as i64);
-            let groups = fusion::build(&graph, options);
+            let groups = fusion::build(&graph, options, Some(units));
             let groups = groups.into_iter().map(|g| (g.root, g)).collect();
             out.push(Block { step, graph, count: count.clone(), groups });
         }

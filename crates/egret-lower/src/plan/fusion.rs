@@ -13,6 +13,7 @@ use crate::geometry::access::StridedAccess;
 use crate::geometry::aliases::alias;
 use crate::geometry::dtypes::is_direct;
 use crate::geometry::shape::{dims, strides};
+use crate::plan::units::Units;
 use egret_ir::{Blockwise, Def, Family, FusionRoles, Graph, Node, NodeId, Op, UseLists, ValueId};
 use std::collections::{BTreeSet, HashMap};
 
@@ -46,13 +47,17 @@ impl FusionGroup {
 }
 
 /// The groups of a graph, producers before users. Nodes whose results nobody needs, or only as views, are
-/// in none.
-pub fn build(graph: &Graph, options: &LowerOptions) -> Vec<FusionGroup> {
-    let order = graph.topological().unwrap_or_default();
+/// in none. Where the graph is that of one unit, what finds a dim is before all that have it, and always needed.
+pub fn build(graph: &Graph, options: &LowerOptions, units: Option<&Units>) -> Vec<FusionGroup> {
+    // Dims are constant in the graph of one unit: what they tie together is to be seen in the one with free dims.
+    let order = units.map_or(graph, |u| &u.graph).topological().unwrap_or_default();
     let mut builder =
         GroupBuilder { graph, uses: graph.use_lists(), fuse: options.fuse, needed: BTreeSet::new() };
     for &v in graph.outputs() {
         builder.need(v);
+    }
+    for length in units.iter().flat_map(|u| &u.lengths) {
+        builder.need(graph.node(length.found_by).results[0]);
     }
     let mut groups = vec![];
     for &n in order.iter().rev() {

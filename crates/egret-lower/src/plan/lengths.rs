@@ -1,7 +1,7 @@
 //! Dims that data decides: how many elements a node can find at most.
 
 use crate::geometry::shape::volume;
-use egret_ir::{Dim, Graph, NodeId, Op, ValueId};
+use egret_ir::{Dim, DimOp, Graph, NodeId, Op, ValueId};
 
 /// The dims of a node's results that data decides, and the most that each can be; each once.
 pub fn of(graph: &Graph, id: NodeId) -> Vec<(String, Dim)> {
@@ -24,7 +24,7 @@ pub fn of(graph: &Graph, id: NodeId) -> Vec<(String, Dim)> {
             };
             let of_class = match (asked, scores[2].as_const()) {
                 (Some(asked), Some(n)) => Dim::constant(asked.as_const().unwrap_or(n).min(n)),
-                (Some(asked), None) => asked,
+                (Some(asked), None) => asked.op(DimOp::Min, &scores[2]),
                 (None, _) => scores[2].clone(),
             };
             scores[0].clone() * scores[1].clone() * of_class

@@ -20,7 +20,7 @@ use egret_ir::{Attr, Dim, DimPart, Graph, Node, NodeId, Op, TensorType, ValueId,
 use egret_loop::Symbol;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How many units a value is: the product of these symbols, by their numbers, sorted.
+/// How many units a value is: the product of these factors, by their numbers, sorted.
 pub type Count = Vec<usize>;
 
 /// The units of a graph's values.
@@ -50,8 +50,10 @@ pub struct Units {
 pub struct Decided {
     /// Its name.
     pub name: String,
-    /// The most that it can be, a product of dims that inputs tell.
+    /// The most that it can be, made of dims that inputs tell.
     pub most: Dim,
+    /// The node that finds it.
+    pub found_by: NodeId,
 }
 
 impl Units {
@@ -225,7 +227,7 @@ pub fn plan(graph: &Graph, takes: Takes) -> Result<Option<(Units, Graph)>, Vec<R
         for (name, most) in lengths::of(graph, id) {
             let most = units.most(&most);
             units.factors.push(Dim::symbol(&name));
-            units.lengths.push(Decided { name, most });
+            units.lengths.push(Decided { name, most, found_by: id });
         }
     }
     for v in graph.value_ids() {

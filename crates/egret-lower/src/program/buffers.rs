@@ -99,13 +99,14 @@ fn run_time(
 ) -> Result<Vec<(BufferId, Storage)>, String> {
     let none = || "the sizes of buffers have no value".to_owned();
     let symbols = vec![NOMINAL; program.symbols.len()];
-    // Where the model allows fewer, the counts are known all the same.
+    // Where the model has no such size (N - 20), its buffers are taken to be of one unit: the order is right for any.
     let nominal = egret_loop::sizes::each(sizes.list(), &symbols, &[]);
     let mut sets = vec![];
     for &(b, span) in buffers {
         let count =
             program.buffers[b.0 as usize].times.and_then(|s| nominal.get(s.0 as usize).copied().flatten());
-        let bytes = count.and_then(|n| exact_bytes(program, b).checked_mul(usize::try_from(n).ok()?));
+        let count = usize::try_from(count.unwrap_or(1)).map_err(|_| none())?;
+        let bytes = exact_bytes(program, b).checked_mul(count);
         sets.push((
             b,
             bytes.filter(|n| *n as i64 <= MAX_BYTES).ok_or_else(none)?.next_multiple_of(ALIGN),

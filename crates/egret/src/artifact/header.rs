@@ -1,7 +1,9 @@
 //! `<m>.h`: the C ABI, the model's symbols, and a typed call.
 
 use super::manifest::hex;
-use super::names::{argument, c_type, comment, dim_name, dims, dims_by, elements, is_free};
+use super::names::{
+    argument, c_call, c_type, comment, dim_name, dims, dims_by, elements, is_free, text_call,
+};
 use egret_loop::{Denormals, Program};
 use std::fmt::Write as _;
 
@@ -110,7 +112,7 @@ fn typed_call(out: &mut String, program: &Program, upper: &str) {
     let symbol = |i: usize| dim_name(program, i);
     for (what, ports) in [("in", &program.inputs), ("out", &program.outputs)] {
         for (i, p) in ports.iter().enumerate().filter(|(_, p)| is_free(p) && p.found.is_none()) {
-            let _ = writeln!(body, "    int64_t {what}{i}_dims[{}];", p.dims.len());
+            let _ = writeln!(body, "    int64_t dims_of_{what}{i}[{}];", p.dims.len());
         }
     }
     for (what, table, ports) in [("in", "inputs", &program.inputs), ("out", "outputs", &program.outputs)] {
@@ -121,11 +123,11 @@ fn typed_call(out: &mut String, program: &Program, upper: &str) {
             if is_free(p) {
                 shape = match p.found {
                     Some(_) => format!("{name}_dims"),
-                    None => format!("{what}{i}_dims"),
+                    None => format!("dims_of_{what}{i}"),
                 };
                 // Unsigned numbers wrap where a caller's would overflow; the run then refuses them.
                 let unsigned = |i: usize| format!("(uint64_t){}", symbol(i));
-                for (axis, dim) in dims_by(program, p, &unsigned).iter().enumerate() {
+                for (axis, dim) in dims_by(program, p, &unsigned, &c_call).iter().enumerate() {
                     let _ = writeln!(body, "    {shape}[{axis}] = (int64_t)({dim});");
                 }
             }
@@ -146,7 +148,9 @@ fn typed_call(out: &mut String, program: &Program, upper: &str) {
         "arena_len".to_owned()
     };
     parameters.push("const egret_env *env".into());
-    let count = |p| elements(p).map_or_else(|| dims_by(program, p, &symbol).join(" * "), |n| n.to_string());
+    let count = |p| {
+        elements(p).map_or_else(|| dims_by(program, p, &symbol, &text_call).join(" * "), |n| n.to_string())
+    };
     let decided = program.outputs.iter().any(|p| p.found.is_some());
     let told = if decided { " The arguments called _dims are filled: what data has decided." } else { "" };
     let sizes: Vec<String> = program.inputs.iter().chain(&program.outputs).map(count).collect();

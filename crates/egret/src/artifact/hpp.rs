@@ -1,7 +1,7 @@
 //! `<m>.hpp`: the model as a class of C++17 on top of `<m>.h`.
 
 use super::manifest::hex;
-use super::names::{argument, c_type, comment, dim_name, dims, dims_by, elements, is_free};
+use super::names::{argument, c_call, c_type, comment, dim_name, dims, dims_by, elements, is_free};
 use egret_loop::{Port, Program};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -189,7 +189,7 @@ fn try_run(out: &mut String, program: &Program, inputs: &[String], outputs: &[St
     let all = inputs.iter().map(|n| ("inputs", n)).chain(outputs.iter().map(|n| ("outputs", n)));
     for (i, ((table, name), port)) in all.zip(ports).enumerate() {
         if is_free(port) {
-            let spelt = dims_by(program, port, &|s| format!("values_of[{s}]")).join(", ");
+            let spelt = dims_by(program, port, &|s| format!("values_of[{s}]"), &c_call).join(", ");
             let _ = write!(
                 out,
                 "        const std::int64_t dims_of{i}[] = {{{spelt}}};\n        \

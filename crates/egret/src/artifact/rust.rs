@@ -1,6 +1,6 @@
 //! `<m>.rs`: the model as a Rust module without dependencies.
 
-use super::names::{comment, dim_name, dims, dims_by, elements, rust_type, snake_argument};
+use super::names::{comment, dim_name, dims, dims_by, elements, rust_call, rust_type, snake_argument};
 use egret_loop::Program;
 use std::fmt::Write as _;
 
@@ -74,15 +74,15 @@ pub fn rust_module(program: &Program, embedded: bool) -> String {
             };
             if elements(p).is_none() {
                 let index = if what == "in" { i } else { program.inputs.len() + i };
-                let shape = dims_by(program, p, &|s| format!("values[{s}]")).join(", ");
+                let shape = dims_by(program, p, &|s| format!("values[{s}]"), &rust_call).join(", ");
                 let _ = write!(
                     shapes,
-                    "        let {what}{i}_dims: [i64; {}] = [{shape}];\n        holds(&{what}{i}_dims, {name}.len(), {index})?;\n",
+                    "        let dims_of_{what}{i}: [i64; {}] = [{shape}];\n        holds(&dims_of_{what}{i}, {name}.len(), {index})?;\n",
                     p.dims.len()
                 );
-                let mut dims = format!("{what}{i}_dims.as_ptr()");
+                let mut dims = format!("dims_of_{what}{i}.as_ptr()");
                 if p.found.is_some() {
-                    let _ = writeln!(shapes, "        *{name}_dims = {what}{i}_dims;");
+                    let _ = writeln!(shapes, "        *{name}_dims = dims_of_{what}{i};");
                     dims = format!("{name}_dims.as_mut_ptr()");
                 }
                 let list = format!(

@@ -8,8 +8,8 @@
 /* A dense row-major tensor that the caller owns. `data` is aligned to the dtype and written only for outputs.
    `dtype` is the number of ONNX's TensorProto.DataType; sub-byte types take one byte an element.
    Where data decides a dim of an output (how many boxes a detector has found), <m>_shape tells the most that it can be, for which there must
-   be room, and <m>_run writes to `dims`, which must not be constant then, what it has come to: the elements of such a tensor are the first of
-   `data`. */
+   be room, and <m>_run writes to `dims` what it has come to: the elements of such a tensor are the first of `data`. When it is called, such
+   `dims` hold the most, each time anew, and are an array that is not constant and that no other tensor has. */
 typedef struct egret_tensor {
     void *data;
     const int64_t *dims;

@@ -79,6 +79,13 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
         [Some(boxes), Some(scores), optional(2), optional(3), optional(4)].into_iter().flatten().collect();
     let shapes = shapes(ctx, graph, &given)?;
     let (batches, classes, n_boxes) = (shapes[1][0].clone(), shapes[1][1].clone(), shapes[1][2].clone());
+    // Dims that only may be equal are held to it.
+    let beside = [(&shapes[0][0], &batches), (&shapes[0][1], &n_boxes), (&shapes[0][2], &Dim::constant(4))];
+    for (a, b) in beside {
+        let zero = Dim::constant(0);
+        ctx.within_limit(&zero, a, b)?;
+        ctx.within_limit(&zero, b, a)?;
+    }
     let center = node.attrs.flag("center_point_box");
     let found = graph.tensor_ty(result).shape[0].clone();
     let all = volume(&[batches.clone(), classes.clone(), n_boxes.clone()]);
