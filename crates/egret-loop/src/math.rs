@@ -434,7 +434,7 @@ pub fn softplus<A: Arith>(a: &mut A, x: A::V) -> A::V {
     add(a, p, l)
 }
 
-/// Gauss error function. f32: within 4e-7 absolutely and of the result ([`ERF`]); f64: Kummer's series.
+/// Gauss error function. f32: within 4e-7 absolutely and of the result (`ERF`); f64: Kummer's series.
 pub fn erf<A: Arith>(a: &mut A, x: A::V) -> A::V {
     if !format(a, x).double {
         // The clamped x and a polynomial of its square: no branches, and no division.
