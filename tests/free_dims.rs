@@ -579,3 +579,21 @@ fn slices_from_far_behind() {
         }
     }
 }
+
+/// A slice of which only the number of its rows is used: where it would be negative the run is refused, as it is where the slice is read.
+#[test]
+fn numbers_of_rows_that_there_are_not() {
+    let graph = graph(
+        r#"graph @g(%0 "x": f32[N, 4], %1 "q": f32[1, 4]) -> (%3 "y") {
+  %2 = slice(%0) {sizes = [N - 3, 4], starts = [3, 0], steps = [1, 1]} : f32[N - 3, 4]
+  %3 = broadcast(%1) {shape = [N + 7, 4]} : f32[N + 7, 4]
+}"#,
+    );
+    let options = Options { threads: 1, ..Options::default() };
+    let compiled = Compiled::new(graph.clone(), &options, &BTreeMap::new()).expect("it compiles");
+    for n in [0, 1, 2, 3, 9] {
+        let sizes = BTreeMap::from([("N".to_owned(), n)]);
+        let inputs: Vec<Value> = (0..2).map(|i| input(&mut Rng::new(2), &graph, i, &sizes)).collect();
+        assert_eq!(compiled.plan_code(&inputs) == 0, n >= 3, "{n}");
+    }
+}

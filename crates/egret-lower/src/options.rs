@@ -1,6 +1,6 @@
 //! What a caller may choose.
 
-use egret_ir::Tensor;
+use egret_ir::{Dim, Tensor};
 use egret_machine::Machine;
 use std::collections::BTreeMap;
 
@@ -15,6 +15,8 @@ pub struct LowerOptions {
     pub machine: Machine,
     /// Inputs (by name) whose value was bound before import.
     pub bound: BTreeMap<String, Tensor>,
+    /// Dims that the model takes not to be negative, beside those of the graph: a run in which one is has no value for it.
+    pub sizes: Vec<Dim>,
 }
 
 impl Default for LowerOptions {
@@ -24,6 +26,7 @@ impl Default for LowerOptions {
             fuse: true,
             machine: Machine::of("x86-64-v2").expect("a target of ir-spec/targets").clone(),
             bound: BTreeMap::new(),
+            sizes: vec![],
         }
     }
 }

@@ -4,7 +4,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::Options;
 use egret_codegen::{CodegenError, Isa, Target};
-use egret_ir::{Graph, NodeId, Tensor, advice};
+use egret_ir::{Dim, Graph, NodeId, Tensor, advice};
 use egret_loop::Program;
 use egret_lower::{Fault, LowerOptions};
 use egret_machine::Machine;
@@ -183,6 +183,7 @@ pub fn pass_names() -> Vec<&'static str> {
 /// Optimise a graph and lower it. `bound`: inputs whose values were fixed at import.
 pub fn lower(graph: Graph, options: &Options, bound: &BTreeMap<String, Tensor>) -> Result<Lowered> {
     let mut trace = Trace::new();
+    let sizes = differences(&graph);
     let (graph, reports) = reports(graph, options, None)?;
     for r in &reports {
         trace_pass(r, &mut trace);
@@ -190,7 +191,7 @@ pub fn lower(graph: Graph, options: &Options, bound: &BTreeMap<String, Tensor>) 
     // They hold every pass's graphs.
     drop(reports);
     let egret_lower::Lowered { program, nodes } =
-        program(&graph, options, bound, &mut trace).map_err(|e| because_of_free_dims(&graph, e))?;
+        held(&graph, options, bound, sizes, &mut trace).map_err(|e| because_of_free_dims(&graph, e))?;
     Ok(Lowered { graph, program, nodes, trace })
 }
 
@@ -208,11 +209,39 @@ pub(crate) fn because_of_free_dims(graph: &Graph, e: Error) -> Error {
     Error { kind: ErrorKind::User, message }
 }
 
+/// The dims of a graph that are negative for small values of its free ones, such as what a slice from element 3 on leaves of `N`.
+fn differences(graph: &Graph) -> Vec<Dim> {
+    let mut out: Vec<Dim> = vec![];
+    if graph.free_dims().is_empty() {
+        return out;
+    }
+    for v in graph.value_ids() {
+        for dim in graph.ty(v).as_tensor().iter().flat_map(|t| t.shape.iter()) {
+            let negative = dim.as_sum().is_some_and(|terms| terms.iter().any(|(c, _)| *c < 0));
+            if negative && dim.as_const().is_none() && !out.contains(dim) {
+                out.push(dim.clone());
+            }
+        }
+    }
+    out
+}
+
 /// The kernels of an optimised graph, and the nodes whose work they do.
 pub fn program(
     graph: &Graph,
     options: &Options,
     bound: &BTreeMap<String, Tensor>,
+    trace: &mut Trace,
+) -> Result<egret_lower::Lowered> {
+    held(graph, options, bound, differences(graph), trace)
+}
+
+/// As [`program`], where runs have no value for which one of `sizes` is negative.
+fn held(
+    graph: &Graph,
+    options: &Options,
+    bound: &BTreeMap<String, Tensor>,
+    sizes: Vec<Dim>,
     trace: &mut Trace,
 ) -> Result<egret_lower::Lowered> {
     let lowering = LowerOptions {
@@ -221,6 +250,7 @@ pub fn program(
         fuse: options.passes.as_ref().is_none_or(|p| !p.is_empty()),
         machine: machine(options)?.clone(),
         bound: bound.clone(),
+        sizes,
     };
     let lowered = egret_lower::lower_traced(graph, &lowering, options.explain.then_some(&mut *trace))
         .map_err(lower_error)?;

@@ -495,6 +495,10 @@ impl<'g> Ctx<'g> {
 
     /// Places the buffers; the program, and the nodes of each of its calls.
     pub fn finish(mut self) -> Result<(Program, Vec<Vec<NodeId>>), LowerError> {
+        // What the passes left out may have been the only one to need them.
+        for dim in &self.options.sizes {
+            self.hold(dim);
+        }
         let can_fail = self.program.kernels.iter().any(Kernel::can_fail);
         let least = if can_fail { OutOfRange::BYTES.next_multiple_of(ALIGN) } else { 0 };
         buffers::plan(&mut self.program, &mut self.sizes, &self.in_place, least)

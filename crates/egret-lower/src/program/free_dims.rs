@@ -45,6 +45,14 @@ impl<'g> Ctx<'g> {
         })
     }
 
+    /// Makes a run fail for which a dim is negative, if its value is known when a run begins.
+    pub(super) fn hold(&mut self, dim: &Dim) {
+        let decided = self.units.as_ref().is_none_or(|u| u.is_decided(std::slice::from_ref(dim)));
+        if !decided {
+            let _ = self.sum(dim);
+        }
+    }
+
     /// The value of a free dim.
     fn symbol(&mut self, name: &str) -> Option<Extent> {
         let units = self.units.as_ref()?;
