@@ -52,8 +52,39 @@ pub fn map<T: Sync, R: Send>(items: &[T], threads: usize, f: impl Fn(&T) -> R + 
     done.into_iter().map(|(_, r)| r.unwrap_or_else(|panic| resume_unwind(panic))).collect()
 }
 
+/// Computes `beside` on another thread while this one computes `here`; where no thread is to be had, one after the other.
+///
+/// ```
+/// assert_eq!(egret_threads::both(|| 1 + 1, || 2 + 2), (2, 4));
+/// ```
+///
+/// # Panics
+/// As either does.
+pub fn both<A: Send, B>(beside: impl FnOnce() -> A + Send, here: impl FnOnce() -> B) -> (A, B) {
+    // A thread that cannot be had drops what it was to do: it takes it from here.
+    let job = Mutex::new(Some(beside));
+    let take = || job.lock().unwrap_or_else(PoisonError::into_inner).take();
+    thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, || take().map(|job| job()));
+        let here = here();
+        let beside = match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            Err(_) => take().map(|job| job()),
+        };
+        (beside.unwrap_or_else(|| unreachable!("a job is taken once")), here)
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn panics_of_both_are_the_callers() {
+        let first = std::panic::catch_unwind(|| super::both(|| std::panic::panic_any(1), || 2));
+        assert_eq!(first.unwrap_err().downcast_ref(), Some(&1));
+        let second = std::panic::catch_unwind(|| super::both(|| 1, || std::panic::panic_any(2)));
+        assert_eq!(second.unwrap_err().downcast_ref(), Some(&2));
+    }
+
     #[test]
     fn results_come_in_order() {
         let items: Vec<usize> = (0..100).collect();

@@ -31,6 +31,7 @@ const KNOWS: [(&str, &[&str]); 23] = [
             "egret-lower",
             "egret-codegen",
             "egret-runtime",
+            "egret-threads",
         ],
     ),
     ("egret-attribute", &["egret"]),

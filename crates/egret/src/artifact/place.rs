@@ -193,10 +193,10 @@ impl Write for Hashed {
             hasher.update(bytes);
             file.write_all(bytes)?;
         } else {
-            std::thread::scope(|scope| {
-                scope.spawn(|| hasher.update(bytes));
-                file.write_all(bytes)
-            })?;
+            let hash = || {
+                hasher.update(bytes);
+            };
+            egret_threads::both(hash, || file.write_all(bytes)).1?;
         }
         *count += bytes.len() as u64;
         Ok(bytes.len())

@@ -65,11 +65,11 @@ pub(super) fn make(request: &Request, change: &dyn Fn(Graph) -> Result<Graph>) -
     // What passes over all bytes of the model, beside what is made of it.
     let passed = {
         let (model, constants) = (sources[0].clone(), egret_ir::text::constants(&graph));
-        std::thread::spawn(move || {
+        move || {
             let before = notes::Constants::among(&constants);
             drop(constants);
             hash_of(&model).map(|hash| (hash, before))
-        })
+        }
     };
     let mut recorder = match &request.report {
         Some(_) => Some(report::Recorder::new(pipeline::cost_model(&request.options)?)),
@@ -79,19 +79,19 @@ pub(super) fn make(request: &Request, change: &dyn Fn(Graph) -> Result<Graph>) -
         r.stage(report::IMPORT, &graph);
     }
     let options = Options { explain: true, ..request.options.clone() };
-    let (lowered, story) = match &mut recorder {
-        Some(r) => {
-            let about = story::Request { bound: bound.clone(), ..story::Request::default() };
-            let told = story::tell(graph, &options, &about, &mut |pass| r.pass(pass))?;
-            let lowered =
-                Lowered { graph: told.graph, program: told.program?, nodes: told.nodes, trace: told.trace };
-            (lowered, told.story)
-        }
-        None => (pipeline::lower(graph, &options, &bound)?, story::Story::default()),
+    let lower = || -> Result<(Lowered, story::Story)> {
+        let Some(r) = &mut recorder else {
+            return Ok((pipeline::lower(graph, &options, &bound)?, story::Story::default()));
+        };
+        let about = story::Request { bound: bound.clone(), ..story::Request::default() };
+        let told = story::tell(graph, &options, &about, &mut |pass| r.pass(pass))?;
+        let lowered =
+            Lowered { graph: told.graph, program: told.program?, nodes: told.nodes, trace: told.trace };
+        Ok((lowered, told.story))
     };
+    let (passed, lowered) = egret_threads::both(passed, lower);
+    let ((lowered, story), (model_hash, before)) = (lowered?, passed?);
     let target = pipeline::target_name(&request.options)?;
-    let (model_hash, before) =
-        passed.join().map_err(|_| Error::internal("reading the model panicked"))??;
     notes.extend(notes::of(&before, &lowered, &options));
     let Lowered { graph, program, trace, .. } = lowered;
     let (kernels, arena_bytes, weights_bytes) =

@@ -42,8 +42,7 @@ impl Parts {
 /// # Errors
 /// A file cannot be read; what this code was loaded from cannot be told.
 pub fn of(request: &Request) -> Result<(Key, Vec<PathBuf>)> {
-    std::thread::scope(|scope| {
-        let build = scope.spawn(build);
+    let rest = || -> Result<(Parts, Vec<PathBuf>)> {
         let mut parts = Parts(blake3::Hasher::new());
         let model = source::locate(&request.source.model)?.0;
         let files = ModelFile::open_lean(&model)?.files();
@@ -66,14 +65,16 @@ pub fn of(request: &Request) -> Result<(Key, Vec<PathBuf>)> {
         if emit.contains(&Emit::So) || emit.contains(&Emit::Exe) {
             parts.add(format!("{} {:?}", link::compiler(), link::version()).as_bytes());
         }
-        let build = build.join().map_err(|_| Error::internal("hashing the compiler panicked"))?;
-        parts.add(&build.ok_or_else(|| {
-            Error::user(
-                "the cache is not used: it needs /proc/self/maps to tell this build of Egret from others",
-            )
-        })?);
-        Ok((Key(*parts.0.finalize().as_bytes()), files))
-    })
+        Ok((parts, files))
+    };
+    let (build, rest) = egret_threads::both(build, rest);
+    let (mut parts, files) = rest?;
+    parts.add(&build.ok_or_else(|| {
+        Error::user(
+            "the cache is not used: it needs /proc/self/maps to tell this build of Egret from others",
+        )
+    })?);
+    Ok((Key(*parts.0.finalize().as_bytes()), files))
 }
 
 /// The hash of the file that this code was loaded from: another build of Egret makes other files.
