@@ -207,10 +207,14 @@ fn sub_graph(
         let reason = e.refusals.first().map_or_else(|| "it cannot be lowered".into(), ToString::to_string);
         Unsupported::new(format!("holds a sub-graph that cannot be compiled: {reason}"))
     };
+    if let Some(finder) = graph.declarations().into_values().min() {
+        let reason = "data decides a dim of its result, which is compiled outside of sub-graphs only";
+        return Err(inside(LowerError { refusals: vec![Refusal::of_node(&graph, finder, reason)] }));
+    }
     let prepared = prepare(&graph, ctx.options).map_err(inside)?;
     if prepared.units.is_some() {
         return Err(Unsupported::new(
-            "holds a sub-graph in which data decides a dim, which is not compiled",
+            "holds a sub-graph with dims that are not known, which is not compiled",
         ));
     }
     ctx.within(&prepared.graph, &places, outputs, |ctx| {
