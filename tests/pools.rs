@@ -1,8 +1,10 @@
-//! Pools of drawn windows on every target, bit for bit as the interpreter: of small whole numbers, whose sums no order changes.
+//! Pools of drawn windows on every target, bit for bit as the interpreter: of small whole numbers, whose sums no order changes, between
+//! infinities and NaNs in other planes. No buffer is read beyond its ends.
 
 use egret::ir::rng::Rng;
 use egret::ir::{Attrs, Builder, DType, Op, Tensor, Type, Value, attrs, interp};
-use egret::{Engine, Executable, Options};
+use egret::{Engine, Executable, Options, pipeline};
+use egret_workspace::guarded::Compiled;
 use std::collections::BTreeMap;
 
 /// What is drawn: a pool, and how many windows fit along its last axis.
@@ -58,7 +60,17 @@ fn numbers(rng: &mut Rng, drawn: &Drawn) -> Tensor {
         i => (i % 16) as f64 - 8.0,
     };
     let len: usize = drawn.shape.iter().product();
-    Tensor::from_f64s(drawn.dtype, &drawn.shape, (0..len).map(number).collect())
+    let mut values: Vec<f64> = (0..len).map(number).collect();
+    // At the edges of every other plane, so that what is read of it beside another shows.
+    if drawn.dtype.is_float() && drawn.attrs.str("layout") == "channels_first" {
+        let plane: usize = drawn.shape[2..].iter().product();
+        for (i, plane) in values.chunks_mut(plane).enumerate().filter(|(i, _)| i % 2 == 0) {
+            let special = [f64::INFINITY, f64::NAN][i / 2 % 2];
+            plane[0] = special;
+            plane[plane.len() - 1] = special;
+        }
+    }
+    Tensor::from_f64s(drawn.dtype, &drawn.shape, values)
 }
 
 /// The bits of each element, one NaN for all.
@@ -70,8 +82,8 @@ fn bits(t: &Tensor) -> Vec<u64> {
 #[test]
 fn every_target_pools_as_the_interpreter() {
     let mut rng = Rng::new(5);
-    let mut two_apart = 0;
-    for _ in 0..150 {
+    let (mut two_apart, mut in_planes) = (0, 0);
+    for _ in 0..250 {
         let drawn = draw(&mut rng);
         let x = numbers(&mut rng, &drawn);
         let mut b = Builder::new("pools");
@@ -103,6 +115,13 @@ fn every_target_pools_as_the_interpreter() {
                 panic!("{}: {:?}\nelement {i}: {:x}, not {:x}", what(), drawn.attrs, got[i], want[i]);
             }
         }
+        let options = Options { threads: 1, ..Options::default() };
+        let lowered = pipeline::lower(b.graph.clone(), &options, &BTreeMap::new()).expect("a program");
+        in_planes += usize::from(lowered.program.kernels.iter().any(|k| k.name.contains("planes")));
+        let beside_pages = Compiled::new(b.graph, &options, &BTreeMap::new()).expect("code");
+        let outcome = beside_pages.run_both(&inputs).expect("equal results");
+        assert_eq!(outcome.0, 0, "{:?} of {:?}", drawn.attrs, drawn.shape);
     }
     assert!(two_apart > 40, "{two_apart} with channels first and a stride of 2");
+    assert!(in_planes > 30, "{in_planes} with the kernel of planes");
 }

@@ -14,6 +14,7 @@ mod linalg;
 mod movement;
 mod normalization;
 pub mod open;
+pub mod planes;
 mod points;
 mod recurrent;
 mod reduction;

@@ -19,6 +19,7 @@ pub fn misfit() -> Unsupported {
 }
 
 /// Shapes of a window operation.
+#[derive(Clone)]
 pub struct Windows {
     /// Batch.
     pub n: i64,

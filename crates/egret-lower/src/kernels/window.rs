@@ -1,5 +1,7 @@
 //! Pooling: windows over the spatial axes, any number of them, both layouts.
 
+mod planes;
+
 use crate::error::Unsupported;
 use crate::expr::convert::{decode, encode};
 use crate::expr::{Expr, Operand};
@@ -92,10 +94,10 @@ impl Pool<'_> {
         }
     }
 
-    /// The result of a window as its buffer holds it.
-    fn finished(&self, k: &mut KernelBuilder, value: V, spot: &Spot) -> Result<V, Unsupported> {
+    /// The result of a window at an index as its buffer holds it.
+    fn finished(&self, k: &mut KernelBuilder, value: V, index: &[V]) -> Result<V, Unsupported> {
         match self.epilogue {
-            Some(expr) => epilogue_of(k, expr, &self.operands, spot.index, value),
+            Some(expr) => epilogue_of(k, expr, &self.operands, index, value),
             None => encode(k, self.dtype, value),
         }
     }
@@ -149,7 +151,7 @@ impl Pool<'_> {
             let count = k.splat(count, ty.lanes);
             value = k.div(value, count);
         }
-        let stored = self.finished(k, value, spot)?;
+        let stored = self.finished(k, value, spot.index)?;
         k.store(self.y, spot.to, stored);
         Ok(())
     }
@@ -268,7 +270,9 @@ fn pool_to(
     }
     // A task is a row of the first spatial axis, or a plane.
     let tasks = if w.last { w.n * w.output[0] } else { w.n * w.c };
-    let mut k = ctx.kernel(&format!("{kind}_pool"), tasks);
+    let plan = planes::plan(ctx, &w, kind, dtype, &to.access.strides);
+    let name = if plan.is_some() { "pool_planes" } else { "pool" };
+    let mut k = ctx.kernel(&format!("{kind}_{name}"), tasks);
     let px = k.param(ctx.elem(x)?, ctx.len(x), Access::Read);
     let own = StridedAccess { offset: 0, strides: to.access.strides.clone() };
     let out_elem = buffer_elem(epilogue.map_or(dtype, Expr::dtype))?;
@@ -289,8 +293,11 @@ fn pool_to(
     let widest = if compute.size() <= 4 { k.vector(compute) } else { Ty::scalar(compute) };
     if w.last {
         rows(&mut k, &p, &own.strides, widest)?;
+    } else if let Some(plan) = plan {
+        let tables = planes::Tables::of(ctx, &mut k, &p, &plan, &mut args);
+        planes::compute(&mut k, &p, &plan, &tables, &own.strides)?;
     } else {
-        planes(&mut k, &p, &own.strides, widest)?;
+        windows(&mut k, &p, &own.strides, widest)?;
     }
     ctx.call(k.finish(), &args)
 }
@@ -318,8 +325,8 @@ fn rows(k: &mut KernelBuilder, p: &Pool, strides: &[i64], widest: Ty) -> Result<
     result
 }
 
-/// A task of a pool with channels first: vectors along the last axis, where windows of neighbours are neighbours.
-fn planes(k: &mut KernelBuilder, p: &Pool, strides: &[i64], widest: Ty) -> Result<(), Unsupported> {
+/// A task of a pool with channels first, a plane: vectors along the last axis, where windows of neighbours are neighbours, each by itself.
+fn windows(k: &mut KernelBuilder, p: &Pool, strides: &[i64], widest: Ty) -> Result<(), Unsupported> {
     let w = p.w;
     let in_plane: i64 = w.input.iter().product();
     let (task, channels) = (k.task(), k.int(w.c));
