@@ -80,6 +80,38 @@ fn ranges_hold_at_their_ends() {
     }
 }
 
+/// Ranges whose ends are data too: `y[i] = x[i]` where `x[i]` is in `x[0]..x[1]`, or in `-x[1]..x[1]`, or in `0..x[1]`.
+#[test]
+fn ranges_that_a_run_knows() {
+    type Low = fn(&mut KernelBuilder, V, V) -> Bound;
+    let lows: [Low; 3] =
+        [|_, low, _| low.into(), |k, _, high| k.affine(&[(high, -1)], 0).into(), |_, _, _| 0.into()];
+    for low_of in lows {
+        let mut k = KernelBuilder::new("copy", N as i64);
+        let x = k.param(Elem::I64, N, Access::Read);
+        let y = k.param(Elem::I64, N, Access::Write);
+        let (task, zero, one) = (k.task(), k.int(0), k.int(1));
+        let (low, high) = (k.load(x, zero), k.load(x, one));
+        let low = low_of(&mut k, low, high);
+        let i = k.max(task, one);
+        let v = k.load(x, i);
+        // The end itself is not in its range; it stands for the number before.
+        let is_end = k.compare(Cmp::Eq, i, one);
+        let before = k.affine(&[(v, 1)], -1);
+        let v = k.select(is_end, before, v);
+        k.check(v, low, high);
+        k.store(y, task, v);
+        let program = program(k.finish(), &[Storage::Input(0), Storage::Output(0)], 64, vec![]);
+        for (low, high) in [(0, 10), (-7, 8), (3, 4), (0, i64::MAX), (i64::MIN, 1), (-3, 1)] {
+            for v in [low, low.wrapping_sub(1), high, high - 1, high.wrapping_neg(), 0, i64::MAX, i64::MIN] {
+                let mut x = [high - 1; N];
+                (x[0], x[1], x[40]) = (low, high, v);
+                assert_same_failure(&program, &x);
+            }
+        }
+    }
+}
+
 #[test]
 fn the_first_of_several_is_told() {
     let program = program_of(0, 10, 1);

@@ -371,8 +371,11 @@ impl KernelBuilder {
     }
 
     /// Fail where a number from data is not in `low..high`.
-    pub fn check(&mut self, value: V, low: i64, high: i64) {
-        debug_assert_eq!(self.ty(value), Ty::scalar(Elem::I64), "a check of another type");
+    pub fn check(&mut self, value: V, low: impl Into<Bound>, high: impl Into<Bound>) {
+        let (low, high) = (low.into(), high.into());
+        for v in [low.value(), high.value(), Some(value)].into_iter().flatten() {
+            debug_assert_eq!(self.ty(v), Ty::scalar(Elem::I64), "a check of another type");
+        }
         self.push(Stmt::Check { value, low, high });
     }
 

@@ -308,7 +308,14 @@ impl Machine<'_> {
                     self.block(taken)?;
                 }
                 Stmt::Check { value, low, high } => {
-                    let (value, low, high) = (self.int(*value), *low, *high);
+                    let [low, high] = [*low, *high].map(|bound| match bound {
+                        Bound::Number(number) => number,
+                        Bound::Value(v) => self.int(v),
+                    });
+                    let value = self.int(*value);
+                    if low > high {
+                        return Err(InterpError::Broken(format!("a check in {low} .. {high}")));
+                    }
                     if !(low..high).contains(&value) {
                         return Err(InterpError::OutOfRange(0, OutOfRange { value, low, high }));
                     }

@@ -7,7 +7,7 @@
 use crate::blocked_sum::BlockedSum;
 pub use crate::elem::{Elem, number_bits};
 pub use crate::ops::{BinOp, Cmp, Half, Parity, UnOp};
-pub use crate::out_of_range::OutOfRange;
+pub use crate::out_of_range::{Bound, OutOfRange};
 pub use crate::products::Products;
 pub use crate::scale::ScaleLimits;
 pub use crate::sizes::{Extent, Repeat, Size, SizeId, SizeList, SizeOp, Symbol};
@@ -212,14 +212,14 @@ pub enum Stmt {
         otherwise: Vec<Stmt>,
     },
     /// Holds a number from data (i64 scalar): where it is not in `low..high`, the kernel fails. It then does nothing more of its
-    /// range of tasks, no later call of the program runs, and the run reports the number.
+    /// range of tasks, no later call of the program runs, and the run reports the number. `low` is not above `high`.
     Check {
         /// An index or a length, as the data has it.
         value: V,
         /// The least that is right.
-        low: i64,
+        low: Bound,
         /// The end of what is right, exclusive.
-        high: i64,
+        high: Bound,
     },
     /// The contraction leaf.
     Tile(Box<Tile>),

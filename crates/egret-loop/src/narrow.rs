@@ -117,6 +117,13 @@ impl<'k> Narrower<'k> {
         }
     }
 
+    fn bound(&self, bound: Bound) -> Narrow<Bound> {
+        match bound {
+            Bound::Number(number) => Ok(Bound::Number(number)),
+            Bound::Value(v) => self.scalar(v).map(Bound::Value),
+        }
+    }
+
     /// Part `i` of an operand of something in `n` parts.
     fn part(&self, v: V, i: usize, n: usize) -> Narrow<V> {
         let parts = self.parts(v)?;
@@ -178,7 +185,8 @@ impl<'k> Narrower<'k> {
                 otherwise: self.block(otherwise)?,
             }),
             Stmt::Check { value, low, high } => {
-                out.push(Stmt::Check { value: self.scalar(*value)?, low: *low, high: *high });
+                let (low, high) = (self.bound(*low)?, self.bound(*high)?);
+                out.push(Stmt::Check { value: self.scalar(*value)?, low, high });
             }
             Stmt::Tile(tile) => {
                 let mut tile = tile.clone();

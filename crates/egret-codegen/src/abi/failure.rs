@@ -39,8 +39,9 @@ pub(crate) fn is_possible(program: &Program) -> Result<bool> {
 }
 
 /// Write the record (in a kernel).
-pub(crate) fn record(b: &mut FunctionBuilder<'_>, args: Value, value: Value, low: i64, high: i64) {
-    let [low, high, yes] = [low, high, 1].map(|v| b.ins().iconst(types::I64, v));
+pub(crate) fn record(b: &mut FunctionBuilder<'_>, args: Value, range: [Value; 3]) {
+    let [value, low, high] = range;
+    let yes = b.ins().iconst(types::I64, 1);
     for (word, offset) in [value, low, high, yes].into_iter().zip(WORDS) {
         b.ins().store(flags(), word, args, offset);
     }

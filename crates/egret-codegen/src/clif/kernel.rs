@@ -3,7 +3,7 @@
 
 use cranelift::codegen::ir::{FuncRef, StackSlotData, StackSlotKind};
 use cranelift::prelude::*;
-use egret_loop::{BASE_VECTOR_BYTES, Elem, Inst, Kernel, Param, Place, Stmt, Tile, Ty, V};
+use egret_loop::{BASE_VECTOR_BYTES, Bound, Elem, Inst, Kernel, Param, Place, Stmt, Tile, Ty, V};
 
 use crate::abi::failure;
 use crate::clif::inst::{Emit, clif_type, scalar_type};
@@ -216,21 +216,39 @@ impl<'k> KernelEmitter<'k, '_, '_> {
         Ok(())
     }
 
+    /// The end of a range.
+    fn bound(&mut self, bound: Bound) -> Result<Value> {
+        match bound {
+            Bound::Number(number) => Ok(self.emit.int(number)),
+            Bound::Value(v) => self.value(v),
+        }
+    }
+
     /// Go on only where a value is in `low..high`.
-    fn check(&mut self, value: V, low: i64, high: i64) -> Result<()> {
+    fn check(&mut self, value: V, low: Bound, high: Bound) -> Result<()> {
         let value = self.value(value)?;
+        let (from, to) = (self.bound(low)?, self.bound(high)?);
         let b = &mut *self.emit.b;
         let (bad, after) = (b.create_block(), b.create_block());
-        let length = i64::try_from(i128::from(high) - i128::from(low));
-        let length = length.map_err(|_| broken(format!("the range {low} to {high} is too long")))?;
-        let above = if low == 0 { value } else { b.ins().iadd_imm_s(value, low.wrapping_neg()) };
-        let good = b.ins().icmp_imm_u(IntCC::UnsignedLessThan, above, length.max(0));
+        // As far above the least, in words that wrap.
+        let good = match (low, high) {
+            (Bound::Number(low), Bound::Number(high)) => {
+                let length = i64::try_from(i128::from(high) - i128::from(low));
+                let length = length.map_err(|_| broken(format!("the range {low} to {high} is too long")))?;
+                let above = if low == 0 { value } else { b.ins().iadd_imm_s(value, low.wrapping_neg()) };
+                b.ins().icmp_imm_u(IntCC::UnsignedLessThan, above, length.max(0))
+            }
+            _ => {
+                let (above, length) = (b.ins().isub(value, from), b.ins().isub(to, from));
+                b.ins().icmp(IntCC::UnsignedLessThan, above, length)
+            }
+        };
         b.ins().brif(good, after, &[], bad, &[]);
         b.set_cold_block(bad);
         b.seal_block(bad);
         b.seal_block(after);
         b.switch_to_block(bad);
-        failure::record(b, self.args, value, low, high);
+        failure::record(b, self.args, [value, from, to]);
         b.ins().return_(&[]);
         b.switch_to_block(after);
         Ok(())

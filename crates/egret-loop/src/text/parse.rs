@@ -232,6 +232,14 @@ impl Parser {
         }
     }
 
+    /// An end of a range: a number, or a value.
+    fn bound(&mut self, what: &str) -> Parse<Bound> {
+        match self.peek() {
+            Token::Word(w) if w.starts_with('v') => self.v().map(Bound::Value),
+            _ => self.number(what).map(Bound::Number),
+        }
+    }
+
     fn v(&mut self) -> Parse<V> {
         if let Some(values) = self.scope.epilogue {
             return Ok(V(self.known('e', values, "an earlier value of the epilogue")?));
@@ -313,9 +321,9 @@ impl Parser {
         } else if self.takes_word("check") {
             let value = self.v()?;
             self.keyword("in")?;
-            let low = self.number("the least number")?;
+            let low = self.bound("the least number")?;
             self.mark("..")?;
-            Ok(Stmt::Check { value, low, high: self.number("the end of the numbers")? })
+            Ok(Stmt::Check { value, low, high: self.bound("the end of the numbers")? })
         } else if self.takes_word("tile") {
             Ok(Stmt::Tile(Box::new(self.tile()?)))
         } else {

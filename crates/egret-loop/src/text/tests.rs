@@ -50,6 +50,7 @@ fn everything() -> Kernel {
     k.if_(cond, |k| k.set(local, all), |k| k.store(y, at, lane));
     k.if_(cond, |k| k.set(local, all), |_| {});
     k.check(task, -3, i64::MAX);
+    k.check(task, 0, at);
     let mut e = EpilogueBuilder::new(Products::Floats);
     let acc = e.sum();
     let place = |param| Place { param, base: at };

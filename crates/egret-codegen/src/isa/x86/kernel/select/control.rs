@@ -1,6 +1,6 @@
 //! Loops and branches as blocks; locals as their parameters.
 
-use egret_loop::{Local, Stmt, Tile, V};
+use egret_loop::{Bound, Local, Stmt, Tile, V};
 use iced_x86::Code;
 use regalloc2::VReg;
 use std::collections::{BTreeSet, HashMap};
@@ -170,18 +170,34 @@ impl<'k> Select<'k> {
         Ok(())
     }
 
+    /// The end of a range.
+    fn bound(&mut self, bound: Bound) -> Encoding<Linear> {
+        match bound {
+            Bound::Number(number) => Ok(Linear::number(number)),
+            Bound::Value(v) => self.linear(v),
+        }
+    }
+
     /// Go on only where a number is in `low..high`; else leave the reason before the arguments, and return.
-    pub(super) fn check(&mut self, value: V, low: i64, high: i64) -> Encoding<()> {
+    pub(super) fn check(&mut self, value: V, low: Bound, high: Bound) -> Encoding<()> {
         let number = self.linear(value)?;
-        let length = i64::try_from(i128::from(high) - i128::from(low));
-        let length = length.map_err(|_| broken(format!("the range {low} to {high} is too long")))?;
-        let above = self.sum(&number.clone().plus(&Linear::number(low), -1));
+        let (from, to) = (self.bound(low)?, self.bound(high)?);
+        let length = match (low, high) {
+            (Bound::Number(low), Bound::Number(high)) => {
+                let length = i64::try_from(i128::from(high) - i128::from(low));
+                let length = length.map_err(|_| broken(format!("the range {low} to {high} is too long")))?;
+                Linear::number(length.max(0))
+            }
+            _ => to.clone().plus(&from, -1),
+        };
+        // As far above the least, in words that wrap.
+        let above = self.sum(&number.clone().plus(&from, -1));
         let [good, bad] = [(); 2].map(|()| self.function.block());
-        let inst = self.compare_sums(&Linear::of(above), &Linear::number(length.max(0)));
+        let inst = self.compare_sums(&Linear::of(above), &length);
         self.end_by(Test { inst, holds: Condition::Below }, good, bad);
         self.function.blocks[bad].cold = true;
         self.within(bad, true, |s| {
-            let words = [s.sum(&number), s.int(low), s.int(high), s.int(1)];
+            let words = [s.sum(&number), s.sum(&from), s.sum(&to), s.int(1)];
             for (word, disp) in words.into_iter().zip(record::WORDS) {
                 let place = Mem { base: Base::Reg(s.args), index: None, disp, broadcast: false };
                 s.push(Inst::new(Code::Mov_rm64_r64, vec![Arg::Mem(place), Arg::Use(word, View::B64)]));

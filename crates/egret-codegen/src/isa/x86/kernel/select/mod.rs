@@ -136,7 +136,10 @@ fn uses(kernel: &Kernel) -> Vec<u32> {
             Stmt::For { begin, end, .. } => [begin, end].into_iter().for_each(read),
             Stmt::While { test, .. } => read(test),
             Stmt::If { cond, .. } => read(cond),
-            Stmt::Check { value, .. } => read(value),
+            Stmt::Check { value, low, high } => {
+                let all = [Some(*value), low.value(), high.value()];
+                all.iter().flatten().for_each(read)
+            }
             Stmt::Tile(tile) => tile.places().for_each(|p| read(&p.base)),
         }
     });
