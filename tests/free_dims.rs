@@ -458,7 +458,6 @@ fn neighbours_in_other_units_are_refused() {
         ("cumulative(%0) {axis = 0, exclusive = 0, kind = \"sum\", reverse = 0}", "f32[N, 4]"),
         ("softmax(%0) {axis = 0}", "f32[N, 4]"),
         ("slice(%0) {sizes = [N, 4], starts = [N - 1, 0], steps = [-1, 1]}", "f32[N, 4]"),
-        ("gather(%0, %8) {axis = 0}", "f32[N, 4]"),
     ] {
         let source = format!(
             "graph @g(%0 \"x\": f32[N, 4], %8 \"i\": i64[N]) -> (%1 \"y\") {{\n  %9 = const f32[] splat(0.0)\n  \
@@ -502,9 +501,6 @@ fn what_counts_or_reads_through_the_batch_is_refused() {
             "resize(%0, %7) {antialias = 0, coordinate = \"tf_crop_and_resize\", cubic_a = -0.75, exclude_outside = 0, extrapolation = 0.0, mode = \"linear\", nearest = \"floor\", scales = [0.0, 0.0, 0.0, 0.0], sizes = [N, 2, 4, 4]}",
             "f32[N, 2, 4, 4]",
         ),
-        ("gather_nd(%0, %6) {batch_dims = 0}", "f32[N, 2, 4, 4]"),
-        ("scatter_elements(%0, %5, %0) {axis = 0, reduction = \"add\"}", "f32[N, 2, 4, 4]"),
-        ("scatter_nd(%0, %6, %0) {reduction = \"none\"}", "f32[N, 2, 4, 4]"),
         ("reverse_sequence(%0, %4) {batch_axis = 1, time_axis = 0}", "f32[N, 2, 4, 4]"),
     ] {
         let results = if ty.contains("], ") { "%1, %2" } else { "%1" };

@@ -234,7 +234,8 @@ impl<'k> KernelEmitter<'k, '_, '_> {
         let good = match (low, high) {
             (Bound::Number(low), Bound::Number(high)) => {
                 let length = i64::try_from(i128::from(high) - i128::from(low));
-                let length = length.map_err(|_| broken(format!("the range {low} to {high} is too long")))?;
+                let length =
+                    length.map_err(|_| broken(format!("the range {low} to {high} is too long")))?;
                 let above = if low == 0 { value } else { b.ins().iadd_imm_s(value, low.wrapping_neg()) };
                 b.ins().icmp_imm_u(IntCC::UnsignedLessThan, above, length.max(0))
             }

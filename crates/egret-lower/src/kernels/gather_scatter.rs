@@ -110,7 +110,7 @@ pub fn gather_nd(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> 
 }
 
 /// The operation of a `reduction` attribute; `None` to overwrite.
-fn reduction(node: &Node) -> Result<Option<BinOp>, Unsupported> {
+pub(super) fn reduction(node: &Node) -> Result<Option<BinOp>, Unsupported> {
     Ok(match node.attrs.str("reduction") {
         "none" => None,
         "add" => Some(BinOp::Add),
@@ -121,8 +121,8 @@ fn reduction(node: &Node) -> Result<Option<BinOp>, Unsupported> {
     })
 }
 
-/// Put `update` at an element, or combine it with what is there.
-fn put(
+/// Put `update` at an element, or combine it with what is there; a vector at neighbours.
+pub(super) fn put(
     k: &mut KernelBuilder,
     dtype: DType,
     op: Option<BinOp>,
@@ -133,7 +133,8 @@ fn put(
     let value = match op {
         None => update,
         Some(op) => {
-            let old = k.load(y, at);
+            let lanes = k.ty(update).lanes;
+            let old = if lanes == 1 { k.load(y, at) } else { k.load_lanes(y, at, lanes) };
             let (a, b) = (decode(k, dtype, old)?, decode(k, dtype, update)?);
             let sum = k.binary(op, a, b);
             encode(k, dtype, sum)?

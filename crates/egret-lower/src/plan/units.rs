@@ -15,7 +15,7 @@
 use crate::error::Refusal;
 use crate::geometry::access::Views;
 use crate::geometry::shape::volume;
-use crate::plan::lengths;
+use crate::plan::{lengths, views};
 use egret_ir::{Attr, Dim, DimPart, Graph, Node, NodeId, Op, TensorType, ValueId, advice};
 use egret_loop::Symbol;
 use std::collections::{BTreeMap, BTreeSet};
@@ -258,7 +258,8 @@ pub fn plan(graph: &Graph, takes: Takes) -> Result<Option<(Units, Graph)>, Vec<R
     if !refusals.is_empty() {
         return Err(refusals);
     }
-    let units = planner.units;
+    let mut units = planner.units;
+    units.open.extend(views::picks(&units));
     let of_one = units.graph_of(&vec![], 1);
     Ok(Some((units, of_one)))
 }

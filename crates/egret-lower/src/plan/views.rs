@@ -2,7 +2,7 @@
 //!
 //! A transpose, one index of an axis, and reshapes of what these give need no kernel where all that read them go by strides: products
 //! (their right operand and what is elementwise want neighbours along the last axis) and further transposes. A product also writes
-//! by strides.
+//! by strides. Nor does a broadcast of indices where it only gives each element of a slice the same one.
 
 use crate::geometry::access::{View, Views};
 use crate::geometry::shape::free_strides;
@@ -53,6 +53,34 @@ pub fn written(units: &Units) -> Views {
         Some((v, View { of: to, offset: Dim::constant(0), strides }))
     };
     order.iter().filter_map(moved).collect()
+}
+
+/// The broadcasts that only give indices to kernels that read these by strides: views, if they have kernels with free dims.
+pub fn picks(units: &Units) -> Vec<NodeId> {
+    let graph = &units.graph;
+    let order = graph.topological().unwrap_or_default();
+    let users = users(graph, &order);
+    let only_picks = |&n: &NodeId| {
+        let v = graph.node(n).results[0];
+        let whole = shape(graph, v)
+            .is_some_and(|s| units.stored(v) == s && s.iter().any(|d| d.as_const().is_none()));
+        let readers = users.get(&v).map_or(&[][..], |r| r);
+        graph.node(n).op == Op::Broadcast
+            && whole
+            && !graph.outputs().contains(&v)
+            && !readers.is_empty()
+            && readers.iter().all(|&n| picks_by(units, n, v))
+    };
+    order.iter().copied().filter(only_picks).collect()
+}
+
+/// Whether a node takes a value for indices that it reads by strides, and for nothing else.
+fn picks_by(units: &Units, n: NodeId, v: ValueId) -> bool {
+    let node = units.graph.node(n);
+    let of = |(i, x): (usize, &Option<ValueId>)| (*x == Some(v)).then_some(i);
+    matches!(node.op, Op::GatherElements | Op::ScatterElements)
+        && units.is_open(n)
+        && node.operands.iter().enumerate().filter_map(of).eq([1])
 }
 
 /// The values that need no memory of their own.
@@ -116,6 +144,16 @@ fn view(units: &Units, views: &Views, n: NodeId) -> Option<View> {
             }
             offset = offset + Dim::constant(at) * strides.remove(axis);
         }
+        Op::Broadcast if units.is_open(n) => {
+            let to = shape(graph, result)?;
+            let mut all = vec![Dim::constant(0); to.len() - from.len()];
+            let repeated = from.iter().zip(&to[all.len()..]).map(|(from, to)| from != to);
+            all.extend(strides.iter().zip(repeated).map(|(s, repeated)| match repeated {
+                true => Dim::constant(0),
+                false => s.clone(),
+            }));
+            strides = all;
+        }
         Op::Reshape if views.contains_key(&x) => strides = reshaped(from, &strides, shape(graph, result)?)?,
         _ => return None,
     }
@@ -165,6 +203,10 @@ fn reshaped(from: &[Dim], strides: &[Dim], to: &[Dim]) -> Option<Vec<Dim>> {
 /// Whether a node reads a view by its strides.
 fn reads_strides(units: &Units, views: &Views, n: NodeId, v: ValueId, view: &View) -> bool {
     let node = units.graph.node(n);
+    let made_by = units.graph.producer(v).map(|n| units.graph.node(n).op);
+    if made_by == Some(Op::Broadcast) {
+        return picks_by(units, n, v);
+    }
     if node.results.first().is_some_and(|r| views.contains_key(r)) {
         return node.operands.iter().flatten().filter(|&&x| x == v).count() == 1;
     }

@@ -103,6 +103,12 @@ impl<'g> Ctx<'g> {
         tasks.ok_or_else(|| Unsupported::new("has more rows than can be counted"))
     }
 
+    /// An operation on two numbers that are known when a run begins.
+    pub fn size_op(&mut self, op: SizeOp, a: Extent, b: Extent) -> Result<Extent, Unsupported> {
+        let size = self.sizes.op(op, a, b);
+        size.ok_or_else(|| Unsupported::new("has more elements than can be counted"))
+    }
+
     /// As many blocks of so many rows as `batch` matrices of `rows` rows have.
     pub fn blocks(&mut self, batch: Extent, rows: Extent, of: i64) -> Result<[Extent; 2], Unsupported> {
         let each = self.sizes.op(SizeOp::CeilDiv, rows, Extent::Const(of));

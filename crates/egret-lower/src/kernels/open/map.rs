@@ -74,7 +74,6 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
         terms.push((Term::Apply(node.op, node.attrs.clone(), args), dtype(result)));
     }
     let expr = Expr { dims: vec![], operands: values.iter().map(operand).collect(), terms };
-    let mut w = Writer::new(ctx, &format!("{}_any", node.op.name()));
     // A move along a dim of which one element is kept would go on behind it.
     if matches!(node.op, Op::Slice | Op::Transpose)
         && values.iter().zip(&stored).any(|(&v, s)| *s != shape(v))
@@ -85,14 +84,45 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
         let steps = node.attrs.ints("steps").iter();
         let axes = node.attrs.dims("starts").iter().zip(&out).zip(&stored[0]).zip(steps);
         for (((start, len), limit), _) in axes.filter(|(_, step)| **step == 1) {
-            w.ctx.within_limit(start, len, limit)?;
+            ctx.within_limit(start, len, limit)?;
         }
     }
+    let w = Writer::new(ctx, &format!("{}_any", node.op.name()));
+    write(w, &expr, result, &out, &|stored, own| read(graph, n, stored, own, &out))
+}
+
+/// The elements of a value, and those that it has once as often as the result has them.
+pub(super) fn copy(ctx: &mut Ctx, graph: &Graph, x: ValueId, result: ValueId) -> Result<(), Unsupported> {
+    let out = graph.tensor_ty(result).shape.to_vec();
+    let dtype = graph.tensor_ty(x).dtype;
+    let access = StridedAccess { offset: 0, strides: vec![] };
+    let operands = vec![Operand { value: x, dtype, access }];
+    let expr = Expr { dims: vec![], operands, terms: vec![(Term::Operand(0), dtype)] };
+    let w = Writer::new(ctx, "copy_any");
+    let read = |from: &[Dim], own: &[Dim]| {
+        Ok(Read { strides: aligned(from, own, &out)?, offset: Dim::constant(0) })
+    };
+    write(w, &expr, result, &out, &read)
+}
+
+/// How an operand is read, by the dims that it is stored with and its strides.
+type Reads<'r> = dyn Fn(&[Dim], &[Dim]) -> Result<Read, Unsupported> + 'r;
+
+/// The kernel of an expression; `out` are the dims of the result.
+fn write(
+    mut w: Writer<'_, '_>,
+    expr: &Expr,
+    result: ValueId,
+    out: &[Dim],
+    read: &Reads<'_>,
+) -> Result<(), Unsupported> {
     let (mut params, mut reads) = (vec![], vec![]);
-    for (&v, stored) in values.iter().zip(&stored) {
-        let (param, first, own) = w.laid_out(v)?;
+    for operand in &expr.operands {
+        let Some(units) = &w.ctx.units else { return Err(Unsupported::bug("has no free dims")) };
+        let stored = units.stored(operand.value);
+        let (param, first, own) = w.laid_out(operand.value)?;
         params.push(param);
-        let Read { strides, offset } = read(graph, n, stored, &own, &out)?;
+        let Read { strides, offset } = read(&stored, &own)?;
         reads.push(Read { strides, offset: first + offset });
     }
     let to = w.value(result, Access::Write)?;
@@ -105,7 +135,7 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     let neighbours = reads.iter().all(|r| ends(r, 0) || ends(r, 1));
     let mut steps: Vec<(Vec<V>, V, bool)> = vec![];
     // The result goes last, as it is.
-    for read in reads.into_iter().chain([Read { strides: strides(&out), offset: Dim::constant(0) }]) {
+    for read in reads.into_iter().chain([Read { strides: strides(out), offset: Dim::constant(0) }]) {
         let still = ends(&read, 0);
         let strides = w.dims(&read.strides)?;
         let offset = w.dim(&read.offset)?;

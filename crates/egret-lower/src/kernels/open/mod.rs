@@ -5,11 +5,13 @@
 
 mod blocks;
 mod found;
+mod gather;
 mod map;
 mod matmul;
 mod nms;
 mod places;
 mod reduce;
+mod scatter;
 mod softmax;
 mod unique;
 
@@ -35,10 +37,8 @@ pub fn takes(graph: &Graph, n: NodeId) -> bool {
         Op::Reduce => {
             float(node.operand(0)) && ["sum", "prod", "max", "min"].contains(&node.attrs.str("kind"))
         }
-        Op::Gather => {
-            let axis = node.attrs.index("axis");
-            tensor(node.operand(0)).is_some_and(|t| t.shape[axis].as_const().is_some())
-        }
+        Op::Gather | Op::GatherElements | Op::GatherNd => gather::takes(graph, n),
+        Op::ScatterElements | Op::ScatterNd => scatter::takes(graph, n),
         Op::Iota => true,
         // Dims that only may be equal are not: the first operand's rows would be written by all.
         Op::Concat => {
@@ -71,7 +71,11 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
         Op::Softmax => softmax::lower(ctx, graph, n),
         Op::Matmul => matmul::lower(ctx, graph, n),
         Op::Reduce => reduce::lower(ctx, graph, n),
-        Op::Gather => places::gather(ctx, graph, n),
+        Op::Gather => gather::slices(ctx, graph, n),
+        Op::GatherElements => gather::elements(ctx, graph, n),
+        Op::GatherNd => gather::tuples(ctx, graph, n),
+        Op::ScatterElements => scatter::elements(ctx, graph, n),
+        Op::ScatterNd => scatter::tuples(ctx, graph, n),
         Op::Iota => places::iota(ctx, graph, n),
         Op::Concat => places::concat(ctx, graph, n),
         Op::Shape => places::shape(ctx, graph, n),
@@ -107,6 +111,11 @@ impl<'c, 'g> Writer<'c, 'g> {
     /// A value as it stands: the element that it begins at, and a stride for each of its dims.
     fn laid_out(&mut self, v: ValueId) -> Result<(Param, Dim, Vec<Dim>), Unsupported> {
         let elem = self.ctx.elem(v)?;
+        self.laid_out_as(v, elem)
+    }
+
+    /// The same, as other elements of as many bytes.
+    fn laid_out_as(&mut self, v: ValueId, elem: Elem) -> Result<(Param, Dim, Vec<Dim>), Unsupported> {
         let view = self.ctx.units.as_ref().and_then(|u| u.views.get(&v).cloned());
         let (arg, offset, strides) = match view {
             Some(view) => (self.ctx.whole(view.of)?, view.offset, view.strides),

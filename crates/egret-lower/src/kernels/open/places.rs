@@ -1,9 +1,8 @@
-//! Elements at other places: joined, gathered, counted; and dims as values.
+//! Elements at other places: joined, counted; and dims as values.
 
 use super::{Writer, along, indices, volume};
 use crate::error::Unsupported;
 use crate::loops::map::copy_elem;
-use crate::loops::writer::data_index;
 use crate::program::context::Ctx;
 use egret_ir::{Dim, Graph, NodeId};
 use egret_loop::{Access, BASE_VECTOR_BYTES, Elem, KernelBuilder, Param, ParamInfo, V};
@@ -34,34 +33,6 @@ pub fn concat(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported
         start = start + shape[axis].clone();
     }
     Ok(())
-}
-
-/// `gather`, along an axis of constant extent.
-pub fn gather(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported> {
-    let node = graph.node(n);
-    let (x, at, result) = (node.operand(0), node.operand(1), node.results[0]);
-    let axis = node.attrs.index("axis");
-    let (shape, picks) = (graph.tensor_ty(x).shape.to_vec(), graph.tensor_ty(at).shape.to_vec());
-    let Some(units) = &ctx.units else { return Err(Unsupported::bug("has no free dims")) };
-    if units.stored(x) != shape || units.stored(at) != picks {
-        return Err(Unsupported::new("reads a value that is the same in every unit"));
-    }
-    let extent = shape[axis].as_const().ok_or_else(|| Unsupported::new("gathers along a free dim"))?;
-    let mut w = Writer::new(ctx, "gather_any");
-    let (from, which) = (w.copied(x, Access::Read)?, w.value(at, Access::Read)?);
-    let to = w.copied(result, Access::Write)?;
-    let run = w.dim(&volume(&shape[axis + 1..]))?;
-    let count = w.dim(&volume(&picks))?;
-    let k = &mut w.k;
-    let task = k.task();
-    let outer = k.div(task, count);
-    let before = k.mul(outer, count);
-    let pick = k.sub(task, before);
-    let index = data_index(k, which, pick, extent);
-    let row = k.affine(&[(outer, extent), (index, 1)], 0);
-    let (a, b) = (k.mul(row, run), k.mul(task, run));
-    copy(k, (from, a), (to, b), run);
-    w.finish(&[&shape[..axis], &picks].concat(), &volume(&shape[axis + 1..]))
 }
 
 /// `iota`: the index along an axis.
@@ -113,19 +84,17 @@ impl Writer<'_, '_> {
 
 /// Copies so many neighbours.
 pub(super) fn copy(k: &mut KernelBuilder, (from, a): (Param, V), (to, b): (Param, V), run: V) {
-    let elem: Elem = k.param_elem(from);
-    let (widest, base) = (k.vector(elem).lanes, (BASE_VECTOR_BYTES / elem.size()) as u8);
-    // Elements of fewer than 4 bytes fill base vectors only.
-    let lanes = if elem.size() < 4 {
-        vec![base]
-    } else if widest > base {
-        vec![widest, base]
-    } else {
-        vec![base]
-    };
+    let lanes = lanes_of(k, k.param_elem(from));
     along(k, run, &lanes, &mut |k, i, lanes| {
         let (from_at, to_at) = (k.add(a, i), k.add(b, i));
         let v = if lanes == 1 { k.load(from, from_at) } else { k.load_lanes(from, from_at, lanes) };
         k.store(to, to_at, v);
     });
+}
+
+/// Lanes of the vectors that elements are moved in.
+pub(super) fn lanes_of(k: &KernelBuilder, elem: Elem) -> Vec<u8> {
+    let (widest, base) = (k.vector(elem).lanes, (BASE_VECTOR_BYTES / elem.size()) as u8);
+    // Elements of fewer than 4 bytes fill base vectors only.
+    if elem.size() >= 4 && widest > base { vec![widest, base] } else { vec![base] }
 }

@@ -185,7 +185,8 @@ impl<'k> Select<'k> {
         let length = match (low, high) {
             (Bound::Number(low), Bound::Number(high)) => {
                 let length = i64::try_from(i128::from(high) - i128::from(low));
-                let length = length.map_err(|_| broken(format!("the range {low} to {high} is too long")))?;
+                let length =
+                    length.map_err(|_| broken(format!("the range {low} to {high} is too long")))?;
                 Linear::number(length.max(0))
             }
             _ => to.clone().plus(&from, -1),
