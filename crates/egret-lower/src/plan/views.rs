@@ -124,7 +124,7 @@ fn view(units: &Units, views: &Views, n: NodeId) -> Option<View> {
     let (x, result) = (node.operands.first().copied().flatten()?, *node.results.first()?);
     // Not what is the same in every unit and kept once, nor a part of another value.
     let whole = |v: ValueId| shape(graph, v).is_some_and(|s| units.stored(v) == s);
-    if !whole(x) || !whole(result) || is_part(graph, x) {
+    if !whole(x) || !whole(result) || is_part(units, x) {
         return None;
     }
     let from = shape(graph, x)?;
@@ -161,13 +161,14 @@ fn view(units: &Units, views: &Views, n: NodeId) -> Option<View> {
     offset.as_product().is_some().then_some(View { of, offset, strides })
 }
 
-/// Whether a value may be a part of another one's memory.
-fn is_part(graph: &Graph, v: ValueId) -> bool {
+/// Whether a value may be a part of another one's memory: a slice of each unit. What has a kernel with free dims has memory of its own.
+fn is_part(units: &Units, v: ValueId) -> bool {
     let mut v = v;
-    while let Some(node) = graph.producer(v).map(|n| graph.node(n)) {
+    while let Some(n) = units.graph.producer(v) {
+        let node = units.graph.node(n);
         match node.op {
             Op::Reshape => v = node.operand(0),
-            op => return op == Op::Slice,
+            op => return op == Op::Slice && !units.is_open(n),
         }
     }
     false
