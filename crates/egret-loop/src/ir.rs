@@ -6,52 +6,15 @@
 
 use crate::blocked_sum::BlockedSum;
 pub use crate::elem::{Elem, number_bits};
+pub use crate::ids::{Bound, BufferId, KernelId, Local, Param, V};
 pub use crate::ops::{BinOp, Cmp, Half, Parity, UnOp};
-pub use crate::out_of_range::{Bound, OutOfRange};
+pub use crate::out_of_range::OutOfRange;
 pub use crate::products::Products;
 pub use crate::scale::ScaleLimits;
 pub use crate::sizes::{Extent, Repeat, Size, SizeId, SizeList, SizeOp, Symbol};
 pub use crate::ty::{BASE_VECTOR_BYTES, MAX_LANES, MAX_VECTOR_BYTES, Ty};
 use crate::weights::Weights;
 use std::fmt;
-
-macro_rules! id {
-    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
-        $(#[$doc])*
-        #[derive(Copy, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(pub u32);
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!($prefix, "{}"), self.0)
-            }
-        }
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Display::fmt(self, f)
-            }
-        }
-    };
-}
-id!(
-    /// A value of a kernel: `v3`.
-    V, "v"
-);
-id!(
-    /// A mutable local of a kernel: `l0`.
-    Local, "l"
-);
-id!(
-    /// A buffer parameter of a kernel: `p1`.
-    Param, "p"
-);
-id!(
-    /// A buffer of a program: `b4`.
-    BufferId, "b"
-);
-id!(
-    /// A kernel of a program: `k2`.
-    KernelId, "k"
-);
 
 /// An instruction: how a value is made.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

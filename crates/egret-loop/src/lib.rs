@@ -49,6 +49,7 @@ mod builder;
 mod elem;
 mod epilogue;
 pub mod flow;
+mod ids;
 pub mod interp;
 pub mod ir;
 pub mod masks;

@@ -1,47 +1,6 @@
-//! What numbers from data are held to, and what a kernel that fails reports.
+//! What a kernel that fails reports.
 
-use crate::ir::V;
 use std::fmt;
-
-/// An end of the range that a number is held to ([`Stmt::Check`](crate::Stmt::Check)).
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Bound {
-    /// A constant.
-    Number(i64),
-    /// An i64 scalar, such as the extent of a free dim.
-    Value(V),
-}
-
-impl Bound {
-    /// The value, where it is one.
-    pub fn value(self) -> Option<V> {
-        match self {
-            Bound::Number(_) => None,
-            Bound::Value(v) => Some(v),
-        }
-    }
-}
-
-impl From<i64> for Bound {
-    fn from(number: i64) -> Bound {
-        Bound::Number(number)
-    }
-}
-
-impl From<V> for Bound {
-    fn from(value: V) -> Bound {
-        Bound::Value(value)
-    }
-}
-
-impl fmt::Display for Bound {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Bound::Number(number) => number.fmt(f),
-            Bound::Value(value) => value.fmt(f),
-        }
-    }
-}
 
 /// A number in a program's data that is not in the range `low..high` ([`Stmt::Check`](crate::Stmt::Check)).
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

@@ -96,7 +96,9 @@ fn prepare<'g>(graph: &'g Graph, options: &LowerOptions) -> Result<Prepared<'g>,
     let never = legalize::refused(&graph, kernels::refusal);
     let (graph, units, blocks) = match units::plan(&graph, open::takes) {
         Ok(None) => (graph, None, vec![]),
-        Ok(Some((mut units, of_one))) => {
+        Ok(Some(mut units)) => {
+            units.open(views::picks(&units));
+            let of_one = units.graph_of(&vec![], 1);
             units.views = views::plan(&units);
             units.written = views::written(&units);
             let blocks = blocks::plan(&of_one, &units, options);

@@ -15,7 +15,7 @@
 use crate::error::Refusal;
 use crate::geometry::access::Views;
 use crate::geometry::shape::volume;
-use crate::plan::{lengths, views};
+use crate::plan::lengths;
 use egret_ir::{Attr, Dim, DimPart, Graph, Node, NodeId, Op, TensorType, ValueId, advice};
 use egret_loop::Symbol;
 use std::collections::{BTreeMap, BTreeSet};
@@ -79,9 +79,15 @@ impl Units {
         let mut graph = self.graph.clone();
         graph.map_dims(&of);
         for &n in &self.open {
-            graph.node_mut(n).op = STAND_IN;
+            let node = graph.node_mut(n);
+            (node.op, node.attrs) = (STAND_IN, Default::default());
         }
         graph
+    }
+
+    /// Leaves these nodes to kernels with free dims, too.
+    pub fn open(&mut self, nodes: Vec<NodeId>) {
+        self.open.extend(nodes);
     }
 
     /// Whether all nodes go through their values unit by unit.
@@ -191,11 +197,11 @@ enum Form {
     Open(Count),
 }
 
-/// The units of a graph whose inputs have free dims, and the graph of one unit; nothing where no dim is free.
+/// The units of a graph whose inputs have free dims; nothing where no dim is free.
 ///
 /// # Errors
 /// Inputs and nodes that have neither units nor a kernel with free dims.
-pub fn plan(graph: &Graph, takes: Takes) -> Result<Option<(Units, Graph)>, Vec<Refusal>> {
+pub fn plan(graph: &Graph, takes: Takes) -> Result<Option<Units>, Vec<Refusal>> {
     let free = graph.free_dims();
     let decided: BTreeSet<&str> = graph.declarations().into_keys().collect();
     if free.is_empty() && decided.is_empty() {
@@ -258,10 +264,7 @@ pub fn plan(graph: &Graph, takes: Takes) -> Result<Option<(Units, Graph)>, Vec<R
     if !refusals.is_empty() {
         return Err(refusals);
     }
-    let mut units = planner.units;
-    units.open.extend(views::picks(&units));
-    let of_one = units.graph_of(&vec![], 1);
-    Ok(Some((units, of_one)))
+    Ok(Some(planner.units))
 }
 
 /// What nodes with kernels of their own are in the graph of one unit: an operation that shares neither kernels nor memory.

@@ -63,25 +63,52 @@ impl<'g> Ctx<'g> {
         Some(self.sizes.length(length))
     }
 
-    /// A dim, term by term: what is subtracted goes off the sum of what is added.
+    /// A dim: what is added to it less what is subtracted.
     fn sum(&mut self, dim: &Dim) -> Option<Extent> {
-        let (mut more, mut less) = (Extent::Const(0), Extent::Const(0));
-        for (coefficient, parts) in dim.as_sum()? {
-            let mut term = Extent::Const(coefficient.checked_abs()?);
-            for part in parts {
-                let value = match part {
-                    DimPart::Symbol(name) => self.symbol(name)?,
-                    DimPart::Op(op, a, b) => {
-                        let (a, b) = (self.sum(a)?, self.sum(b)?);
-                        self.sizes.op(size_op(op), a, b)?
-                    }
-                };
-                term = self.sizes.op(SizeOp::Mul, term, value)?;
-            }
-            let side = if coefficient < 0 { &mut less } else { &mut more };
-            *side = self.sizes.op(SizeOp::Add, *side, term)?;
-        }
+        let [more, less] = self.signed(dim)?;
         self.sizes.op(SizeOp::Sub, more, less)
+    }
+
+    /// A dim, whose parts may be negative where it is not, as in `max(N - 3, 0)`: a number less another one.
+    fn signed(&mut self, dim: &Dim) -> Option<[Extent; 2]> {
+        let none = Extent::Const(0);
+        let mut all = [none; 2];
+        for (coefficient, parts) in dim.as_sum()? {
+            let size = Extent::Const(coefficient.checked_abs()?);
+            let mut term = if coefficient < 0 { [none, size] } else { [size, none] };
+            for part in parts {
+                let part = match part {
+                    DimPart::Symbol(name) => [self.symbol(name)?, none],
+                    DimPart::Op(op, a, b) => self.signed_op(op, a, b)?,
+                };
+                term = self.signed_product(term, part)?;
+            }
+            for (all, term) in all.iter_mut().zip(term) {
+                *all = self.sizes.op(SizeOp::Add, *all, term)?;
+            }
+        }
+        Some(all)
+    }
+
+    fn signed_product(&mut self, [a, b]: [Extent; 2], [c, d]: [Extent; 2]) -> Option<[Extent; 2]> {
+        let mut op = |op, a, b| self.sizes.op(op, a, b);
+        let [ac, bd, ad, bc] = [(a, c), (b, d), (a, d), (b, c)].map(|(a, b)| match (a, b) {
+            (Extent::Const(0), _) | (_, Extent::Const(0)) => Some(Extent::Const(0)),
+            (a, b) => op(SizeOp::Mul, a, b),
+        });
+        Some([op(SizeOp::Add, ac?, bd?)?, op(SizeOp::Add, ad?, bc?)?])
+    }
+
+    fn signed_op(&mut self, op: DimOp, a: &Dim, b: &Dim) -> Option<[Extent; 2]> {
+        if let DimOp::Max | DimOp::Min = op {
+            // max(a - b, c - d) = max(a + d, c + b) - (b + d)
+            let ([a, b], [c, d]) = (self.signed(a)?, self.signed(b)?);
+            let (ad, cb) = (self.sizes.op(SizeOp::Add, a, d)?, self.sizes.op(SizeOp::Add, c, b)?);
+            let more = self.sizes.op(size_op(op), ad, cb)?;
+            return Some([more, self.sizes.op(SizeOp::Add, b, d)?]);
+        }
+        let (a, b) = (self.sum(a)?, self.sum(b)?);
+        Some([self.sizes.op(size_op(op), a, b)?, Extent::Const(0)])
     }
 
     /// A dim as it is known when a run begins.
@@ -127,6 +154,30 @@ impl<'g> Ctx<'g> {
         let end = self.sizes.op(SizeOp::Add, start, len);
         let left = end.and_then(|end| self.sizes.op(SizeOp::Sub, limit, end));
         left.map(|_| ()).ok_or_else(|| Unsupported::new("reads beyond the end of its operand"))
+    }
+
+    /// Holds every run to a dim that is 1 or another one, which a value along it is broadcast to.
+    pub fn hold_broadcast(&mut self, from: &Dim, to: &Dim) -> Result<(), Unsupported> {
+        let (from, to) = (self.extent(from)?, self.extent(to)?);
+        let both = self.size_op(SizeOp::Broadcast, from, to)?;
+        // What two dims broadcast to is the second one: neither more nor, where there are no elements to repeat, less.
+        self.size_op(SizeOp::Sub, to, both)?;
+        self.size_op(SizeOp::Sub, both, to)?;
+        Ok(())
+    }
+
+    /// Holds every run to two dims that have to be equal.
+    pub fn hold_equal(&mut self, a: &Dim, b: &Dim) -> Result<(), Unsupported> {
+        if a == b {
+            return Ok(());
+        }
+        if let (Some(a), Some(b)) = (a.as_const(), b.as_const()) {
+            return Err(Unsupported::new(format!("needs {a} and {b} elements to be as many")));
+        }
+        let (a, b) = (self.extent(a)?, self.extent(b)?);
+        self.size_op(SizeOp::Sub, a, b)?;
+        self.size_op(SizeOp::Sub, b, a)?;
+        Ok(())
     }
 
     /// The dims of an input or output as a caller sees them, and those that it has when the run has ended, where data decides them.

@@ -3,7 +3,7 @@
 //! An index is held to the extent of its axis before it is used, also where nothing is read there.
 
 use super::places::copy;
-use super::{Writer, aligned, indices, indices_of, place, strides};
+use super::{Writer, indices, indices_of, place, strides};
 use crate::error::Unsupported;
 use crate::geometry::shape::volume;
 use crate::loops::map::copy_elem;
@@ -76,10 +76,8 @@ impl Run {
 impl Writer<'_, '_> {
     /// A value of these dims, as elements of a type.
     pub(super) fn read_at(&mut self, v: ValueId, dims: &[Dim], elem: Elem) -> Result<Read, Unsupported> {
-        let Some(units) = &self.ctx.units else { return Err(Unsupported::bug("has no free dims")) };
-        let stored = units.stored(v);
         let (param, first, own) = self.laid_out_as(v, elem)?;
-        Ok(Read { param, first: self.dim(&first)?, strides: aligned(&stored, &own, dims)? })
+        Ok(Read { param, first: self.dim(&first)?, strides: self.aligned(&own, dims)? })
     }
 
     /// Axes of these dims and strides as one.

@@ -1,29 +1,46 @@
 //! Elementwise operations, and elements at other places: every element of the result is computed from one element of each operand.
 
-use super::{Writer, aligned, along, indices, place, strides};
+use super::{Stored, Writer, along, indices, place, strides};
 use crate::error::Unsupported;
 use crate::expr::{Expr, Operand, Term};
 use crate::geometry::access::StridedAccess;
 use crate::program::context::Ctx;
 use egret_ir::{Dim, Graph, NodeId, Op, ValueId};
-use egret_loop::{Access, Ty, V};
+use egret_loop::{Access, Cmp, KernelBuilder, Ty, V};
+use std::cell::RefCell;
 
 /// Whether the kernel can do a node.
 pub fn takes(graph: &Graph, n: NodeId) -> bool {
     let node = graph.node(n);
     match node.op {
-        // One that leaves elements out is within constant dims.
-        Op::Slice => {
-            let shape = |v: ValueId| graph.ty(v).as_tensor().map_or(vec![], |t| t.shape.to_vec());
-            let (from, to) = (shape(node.operand(0)), shape(node.results[0]));
-            let (starts, steps) = (node.attrs.dims("starts"), node.attrs.ints("steps"));
-            (0..to.len()).all(|a| match steps[a] {
-                1 => starts[a].as_product().is_some(),
-                2.. => [&from[a], &to[a], &starts[a]].iter().all(|d| d.as_const().is_some()),
-                _ => false,
-            })
-        }
+        // A walk backwards would have a negative stride.
+        Op::Slice => node.attrs.ints("steps").iter().all(|&step| step > 0),
         _ => true,
+    }
+}
+
+/// How an operand goes along the last axis of the result.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Row {
+    /// It has one element.
+    Still,
+    /// It has neighbours.
+    Neighbours,
+    /// Either, as a run knows.
+    Either,
+    /// It has elements that do not stand side by side.
+    Apart,
+}
+
+impl Row {
+    fn of(read: &Read) -> Row {
+        let Some(stride) = read.strides.last() else { return Row::Still };
+        match stride.as_const() {
+            Some(0) => Row::Still,
+            Some(1) => Row::Neighbours,
+            _ if read.either => Row::Either,
+            _ => Row::Apart,
+        }
     }
 }
 
@@ -31,16 +48,35 @@ pub fn takes(graph: &Graph, n: NodeId) -> bool {
 struct Read {
     strides: Vec<Dim>,
     offset: Dim,
+    /// Whether the last stride is 1 in some runs and 0 in others.
+    either: bool,
+}
+
+impl Read {
+    /// An operand of these dims and strides of its own, aligned at the last of the result's.
+    fn aligned(w: &mut Writer<'_, '_>, from: &Stored, to: &[Dim]) -> Result<Read, Unsupported> {
+        let strides = w.aligned(from, to)?;
+        let either = from.strides.last().is_some_and(|s| s.as_const() == Some(1))
+            && strides.last().is_some_and(|s| s.as_const().is_none());
+        Ok(Read { strides, offset: Dim::constant(0), either })
+    }
 }
 
 /// How a node's operand is read where the result is written in order; `from` are the dims that it is stored with, `own` its strides.
-fn read(graph: &Graph, n: NodeId, from: &[Dim], own: &[Dim], to: &[Dim]) -> Result<Read, Unsupported> {
+fn read(
+    w: &mut Writer<'_, '_>,
+    graph: &Graph,
+    n: NodeId,
+    from: &Stored,
+    to: &[Dim],
+) -> Result<Read, Unsupported> {
     let node = graph.node(n);
-    let none = Dim::constant(0);
+    let (none, own) = (Dim::constant(0), &from.strides);
     Ok(match node.op {
         Op::Transpose => Read {
             strides: node.attrs.indices("perm").iter().map(|&p| own[p].clone()).collect(),
             offset: none,
+            either: false,
         },
         Op::Slice => {
             let starts = node.attrs.dims("starts").iter().zip(own);
@@ -48,9 +84,10 @@ fn read(graph: &Graph, n: NodeId, from: &[Dim], own: &[Dim], to: &[Dim]) -> Resu
             Read {
                 strides: steps.map(|(&s, stride)| Dim::constant(s) * stride.clone()).collect(),
                 offset: starts.fold(none, |at, (s, stride)| at + s.clone() * stride.clone()),
+                either: false,
             }
         }
-        _ => Read { strides: aligned(from, own, to)?, offset: none },
+        _ => Read::aligned(w, from, to)?,
     })
 }
 
@@ -82,13 +119,17 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     }
     if node.op == Op::Slice {
         let steps = node.attrs.ints("steps").iter();
-        let axes = node.attrs.dims("starts").iter().zip(&out).zip(&stored[0]).zip(steps);
-        for (((start, len), limit), _) in axes.filter(|(_, step)| **step == 1) {
-            ctx.within_limit(start, len, limit)?;
+        for (((start, len), limit), step) in
+            node.attrs.dims("starts").iter().zip(&out).zip(&stored[0]).zip(steps)
+        {
+            // From the first element to as many behind the last one as are left out between two.
+            let (len, limit) =
+                (Dim::constant(*step) * len.clone(), limit.clone() + Dim::constant(step - 1));
+            ctx.within_limit(start, &len, &limit)?;
         }
     }
     let w = Writer::new(ctx, &format!("{}_any", node.op.name()));
-    write(w, &expr, result, &out, &|stored, own| read(graph, n, stored, own, &out))
+    write(w, &expr, result, &out, &|w, from| read(w, graph, n, from, &out))
 }
 
 /// The elements of a value, and those that it has once as often as the result has them.
@@ -99,14 +140,12 @@ pub(super) fn copy(ctx: &mut Ctx, graph: &Graph, x: ValueId, result: ValueId) ->
     let operands = vec![Operand { value: x, dtype, access }];
     let expr = Expr { dims: vec![], operands, terms: vec![(Term::Operand(0), dtype)] };
     let w = Writer::new(ctx, "copy_any");
-    let read = |from: &[Dim], own: &[Dim]| {
-        Ok(Read { strides: aligned(from, own, &out)?, offset: Dim::constant(0) })
-    };
+    let read = |w: &mut Writer<'_, '_>, from: &Stored| Read::aligned(w, from, &out);
     write(w, &expr, result, &out, &read)
 }
 
-/// How an operand is read, by the dims that it is stored with and its strides.
-type Reads<'r> = dyn Fn(&[Dim], &[Dim]) -> Result<Read, Unsupported> + 'r;
+/// How an operand is read, by how it is stored.
+type Reads<'r> = dyn Fn(&mut Writer<'_, '_>, &Stored) -> Result<Read, Unsupported> + 'r;
 
 /// The kernel of an expression; `out` are the dims of the result.
 fn write(
@@ -118,12 +157,10 @@ fn write(
 ) -> Result<(), Unsupported> {
     let (mut params, mut reads) = (vec![], vec![]);
     for operand in &expr.operands {
-        let Some(units) = &w.ctx.units else { return Err(Unsupported::bug("has no free dims")) };
-        let stored = units.stored(operand.value);
-        let (param, first, own) = w.laid_out(operand.value)?;
+        let (param, first, from) = w.laid_out(operand.value)?;
         params.push(param);
-        let Read { strides, offset } = read(&stored, &own)?;
-        reads.push(Read { strides, offset: first + offset });
+        let read = read(&mut w, &from)?;
+        reads.push(Read { offset: first + read.offset.clone(), ..read });
     }
     let to = w.value(result, Access::Write)?;
     let one = Dim::constant(1);
@@ -131,19 +168,19 @@ fn write(
     let row = inner;
     let inner = w.dim(row)?;
     let extents = w.dims(outer)?;
-    let ends = |r: &Read, stride: i64| r.strides.last().is_none_or(|s| s.as_const() == Some(stride));
-    let neighbours = reads.iter().all(|r| ends(r, 0) || ends(r, 1));
-    let mut steps: Vec<(Vec<V>, V, bool)> = vec![];
+    let apart = reads.iter().any(|r| Row::of(r) == Row::Apart);
+    let mut steps: Vec<(Vec<V>, V, Row)> = vec![];
     // The result goes last, as it is.
-    for read in reads.into_iter().chain([Read { strides: strides(out), offset: Dim::constant(0) }]) {
-        let still = ends(&read, 0);
+    let whole = Read { strides: strides(out), offset: Dim::constant(0), either: false };
+    for read in reads.into_iter().chain([whole]) {
+        let row = Row::of(&read);
         let strides = w.dims(&read.strides)?;
         let offset = w.dim(&read.offset)?;
-        steps.push((strides, offset, still));
+        steps.push((strides, offset, row));
     }
     let sizes = expr.lane_sizes().filter(|_| !expr.branches());
     let lanes = sizes.and_then(|s| Some((s.lanes(w.k.vector_bytes())?, s.least_lanes())));
-    let lanes = match lanes.filter(|_| neighbours) {
+    let lanes = match lanes.filter(|_| !apart) {
         Some((widest, least)) if widest > least => vec![widest, least],
         Some((widest, _)) if widest > 1 => vec![widest],
         _ => vec![],
@@ -153,16 +190,17 @@ fn write(
     let bases: Vec<V> =
         steps.iter().map(|(strides, offset, _)| place(k, *offset, &at, &strides[..at.len()])).collect();
     let mut failed = Ok(());
-    along(k, inner, &lanes, &mut |k, i, lanes| {
+    let mut element = |k: &mut KernelBuilder, i: V, lanes: u8, single: bool| {
         let mut read = vec![];
         for (o, &p) in params.iter().enumerate() {
-            let (strides, _, still) = &steps[o];
-            if *still {
+            let (strides, _, row) = &steps[o];
+            if *row == Row::Still {
                 let v = k.load(p, bases[o]);
                 read.push(k.splat(v, lanes));
                 continue;
             }
-            let further = if lanes == 1 { strides.last().map_or(i, |&s| k.mul(i, s)) } else { i };
+            let neighbours = *row == Row::Neighbours || *row == Row::Either && !single;
+            let further = if neighbours { i } else { strides.last().map_or(i, |&s| k.mul(i, s)) };
             let at = k.add(bases[o], further);
             read.push(if lanes == 1 { k.load(p, at) } else { k.load_lanes(p, at, lanes) });
         }
@@ -175,7 +213,24 @@ fn write(
             }
             Err(e) => failed = Err(e),
         }
-    });
+    };
+    // What may be repeated along the row: in vectors where nothing is.
+    let either = steps.iter().filter(|(_, _, row)| *row == Row::Either);
+    let either: Vec<V> = either.filter_map(|(strides, ..)| strides.last().copied()).collect();
+    let all = either.into_iter().reduce(|a, b| k.mul(a, b));
+    match all.filter(|_| !lanes.is_empty()) {
+        None => along(k, inner, &lanes, &mut |k, i, lanes| element(k, i, lanes, true)),
+        Some(all) => {
+            let one = k.int(1);
+            let none_is = k.compare(Cmp::Eq, all, one);
+            let element = RefCell::new(&mut element);
+            let row = |k: &mut KernelBuilder, lanes: &[u8]| {
+                let single = lanes.is_empty();
+                along(k, inner, lanes, &mut |k, i, n| element.borrow_mut()(k, i, n, single));
+            };
+            k.if_(none_is, |k| row(k, &lanes), |k| row(k, &[]));
+        }
+    }
     failed?;
     w.finish(outer, row)
 }

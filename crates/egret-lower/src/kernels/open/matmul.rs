@@ -1,7 +1,7 @@
 //! Matrix products: a task is a block of rows of the result.
 
 use super::blocks::{Count, Matrix, Product, most_rows};
-use super::{Writer, aligned, indices, place, volume};
+use super::{Writer, indices, place, volume};
 use crate::error::Unsupported;
 use crate::program::context::Ctx;
 use egret_ir::{Dim, Graph, NodeId};
@@ -19,12 +19,18 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
         return Err(Unsupported::new("is no product of matrices"));
     };
     let (batch, matrix) = out.split_at(out.len() - 2);
-    if matrix != [rows.clone(), columns.clone()] || depth != deep {
+    let matrices = [(a, &left), (b, &right)];
+    let kept_once = matrices.iter().any(|(v, stored)| {
+        let dims = units.dims(*v);
+        dims[dims.len() - 2..] != stored[dims.len() - 2..]
+    });
+    if kept_once || matrix != [rows.clone(), columns.clone()] {
         return Err(Unsupported::new("is a product of what is the same in every unit"));
     }
+    ctx.hold_equal(depth, deep)?;
     let most = most_rows(ctx.options.machine.registers);
     let mut w = Writer::new(ctx, "matmul_any");
-    let ((pa, a_first, a_strides), (pb, b_first, b_strides)) = (w.laid_out(a)?, w.laid_out(b)?);
+    let ((pa, a_first, of_a), (pb, b_first, of_b)) = (w.laid_out(a)?, w.laid_out(b)?);
     let written = w.ctx.units.as_ref().and_then(|u| u.written.get(&result).cloned());
     let (place_of, out_strides) = match written {
         Some(view) => (view.of, view.strides),
@@ -37,8 +43,8 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
         let one = column.as_const() == Some(1);
         Ok(Matrix { param, row: w.dim(row)?, column: if one { None } else { Some(w.dim(column)?) } })
     };
-    let (a_batch, a_matrix) = a_strides.split_at(left_batch.len());
-    let (b_batch, b_matrix) = b_strides.split_at(right_batch.len());
+    let a_matrix = &of_a.strides[left_batch.len()..];
+    let b_matrix = &of_b.strides[right_batch.len()..];
     let count = |w: &mut Writer, dim: &Dim| -> Result<Count, Unsupported> {
         Ok(Count { value: w.dim(dim)?, known: dim.as_const() })
     };
@@ -52,8 +58,11 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     if product.b.column.is_some() {
         return Err(Unsupported::bug("reads columns that are no neighbours"));
     }
-    let a_batch = w.dims(&aligned(left_batch, a_batch, batch)?)?;
-    let b_batch = w.dims(&aligned(right_batch, b_batch, batch)?)?;
+    let [a_batch, b_batch] = [of_a.first(left_batch.len()), of_b.first(right_batch.len())].map(|of| {
+        let strides = w.aligned(&of, batch)?;
+        w.dims(&strides)
+    });
+    let (a_batch, b_batch) = (a_batch?, b_batch?);
     let out_batch = w.dims(out_batch)?;
     let [count, all] = [rows, &volume(batch)].map(|d| w.ctx.extent(d));
     let [blocks, tasks] = w.ctx.blocks(all?, count?, most)?;

@@ -3,12 +3,14 @@
 //!
 //! A kernel is of one node. It works on whole buffers; its tasks are rows of the result, or blocks of them.
 
+mod axis;
 mod blocks;
 mod found;
 mod gather;
 mod map;
 mod matmul;
 mod nms;
+mod norm;
 mod places;
 mod reduce;
 mod scatter;
@@ -19,8 +21,10 @@ use crate::error::Unsupported;
 use crate::geometry::shape::{free_strides as strides, volume};
 use crate::plan::units::Units;
 use crate::program::context::Ctx;
-use egret_ir::{DType, Dim, Graph, NodeId, Op, ValueId};
-use egret_loop::{Access, Arg, BinOp, Elem, Extent, KernelBuilder, Param, ParamInfo, Ty, V};
+use egret_ir::{DType, Dim, DimOp, Graph, NodeId, Op, ValueId};
+use egret_loop::{
+    Access, Arg, BASE_VECTOR_BYTES, BinOp, Elem, Extent, KernelBuilder, Param, ParamInfo, Ty, V,
+};
 use std::collections::BTreeMap;
 
 /// Whether a node has a kernel with free dims.
@@ -28,29 +32,23 @@ pub fn takes(graph: &Graph, n: NodeId) -> bool {
     let node = graph.node(n);
     let tensor = |v: ValueId| graph.ty(v).as_tensor();
     let float = |v: ValueId| tensor(v).is_some_and(|t| t.dtype == DType::F32);
-    let last = |v: ValueId| tensor(v).map_or(0, |t| t.shape.len().saturating_sub(1));
     match node.op {
         op if op.is_elementwise() => map::takes(graph, n),
         Op::Broadcast | Op::Transpose | Op::Slice => map::takes(graph, n),
-        Op::Softmax => float(node.operand(0)) && node.attrs.index("axis") == last(node.operand(0)),
+        Op::Softmax | Op::LayerNorm | Op::RmsNorm => float(node.operand(0)),
+        Op::Cumulative | Op::ArgReduce | Op::Reshape => {
+            tensor(node.operand(0)).is_some_and(|t| t.dtype != DType::String)
+        }
         Op::Matmul => float(node.operand(0)) && float(node.operand(1)),
         Op::Reduce => {
-            float(node.operand(0)) && ["sum", "prod", "max", "min"].contains(&node.attrs.str("kind"))
+            let floats =
+                tensor(node.operand(0)).is_some_and(|t| matches!(t.dtype, DType::F32 | DType::F64));
+            floats && ["sum", "prod", "max", "min"].contains(&node.attrs.str("kind"))
         }
         Op::Gather | Op::GatherElements | Op::GatherNd => gather::takes(graph, n),
         Op::ScatterElements | Op::ScatterNd => scatter::takes(graph, n),
         Op::Iota => true,
-        // Dims that only may be equal are not: the first operand's rows would be written by all.
-        Op::Concat => {
-            let shape = |v: ValueId| tensor(v).map_or(vec![], |t| t.shape.to_vec());
-            let (axis, out) = (node.attrs.index("axis"), shape(node.results[0]));
-            let fits = |v: &ValueId| {
-                let own = shape(*v);
-                (0..out.len()).all(|a| a == axis || own[a] == out[a])
-            };
-            node.operands.iter().flatten().all(fits)
-        }
-        Op::Shape => true,
+        Op::Concat | Op::Shape => true,
         Op::Nonzero | Op::Compress | Op::Unique | Op::Nms => true,
         _ => false,
     }
@@ -76,6 +74,10 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
         Op::GatherNd => gather::tuples(ctx, graph, n),
         Op::ScatterElements => scatter::elements(ctx, graph, n),
         Op::ScatterNd => scatter::tuples(ctx, graph, n),
+        Op::LayerNorm | Op::RmsNorm => norm::lower(ctx, graph, n),
+        Op::Cumulative => axis::cumulative(ctx, graph, n),
+        Op::ArgReduce => axis::arg_reduce(ctx, graph, n),
+        Op::Reshape => places::reshape(ctx, graph, n),
         Op::Iota => places::iota(ctx, graph, n),
         Op::Concat => places::concat(ctx, graph, n),
         Op::Shape => places::shape(ctx, graph, n),
@@ -109,14 +111,16 @@ impl<'c, 'g> Writer<'c, 'g> {
     }
 
     /// A value as it stands: the element that it begins at, and a stride for each of its dims.
-    fn laid_out(&mut self, v: ValueId) -> Result<(Param, Dim, Vec<Dim>), Unsupported> {
+    fn laid_out(&mut self, v: ValueId) -> Result<(Param, Dim, Stored), Unsupported> {
         let elem = self.ctx.elem(v)?;
         self.laid_out_as(v, elem)
     }
 
     /// The same, as other elements of as many bytes.
-    fn laid_out_as(&mut self, v: ValueId, elem: Elem) -> Result<(Param, Dim, Vec<Dim>), Unsupported> {
-        let view = self.ctx.units.as_ref().and_then(|u| u.views.get(&v).cloned());
+    fn laid_out_as(&mut self, v: ValueId, elem: Elem) -> Result<(Param, Dim, Stored), Unsupported> {
+        let Some(units) = &self.ctx.units else { return Err(Unsupported::bug("has no free dims")) };
+        let (dims, kept) = (units.dims(v).to_vec(), units.stored(v));
+        let view = units.views.get(&v).cloned();
         let (arg, offset, strides) = match view {
             Some(view) => (self.ctx.whole(view.of)?, view.offset, view.strides),
             None => {
@@ -125,7 +129,8 @@ impl<'c, 'g> Writer<'c, 'g> {
             }
         };
         self.args.push(arg);
-        Ok((self.k.param(elem, ParamInfo::OPEN, Access::Read), offset, strides))
+        let param = self.k.param(elem, ParamInfo::OPEN, Access::Read);
+        Ok((param, offset, Stored { dims, kept, strides }))
     }
 
     /// A dim, or a product of some, as a value. All are read before the first loop.
@@ -157,6 +162,29 @@ impl<'c, 'g> Writer<'c, 'g> {
         dims.iter().map(|d| self.dim(d)).collect()
     }
 
+    /// The strides of a value along the axes of `to`, aligned at the last; 0 where it is repeated. Where only a run knows whether it is,
+    /// the stride is made of how many elements there are, and runs are held to one of the two.
+    fn aligned(&mut self, from: &Stored, to: &[Dim]) -> Result<Vec<Dim>, Unsupported> {
+        let skip = to.len() - from.dims.len();
+        let mut strides = vec![Dim::constant(0); skip];
+        for (i, to) in to[skip..].iter().enumerate() {
+            let (dim, kept) = (&from.dims[i], &from.kept[i]);
+            if dim != to && dim.as_const() != Some(1) {
+                if dim.as_const().is_some() && to.as_const().is_some() {
+                    return Err(Unsupported::new(format!("reads {dim} elements along a dim of {to}")));
+                }
+                self.ctx.hold_broadcast(dim, to)?;
+            }
+            strides.push(match kept.as_const() {
+                Some(1) => Dim::constant(0),
+                _ if kept == to => from.strides[i].clone(),
+                _ if kept == dim => from.strides[i].clone() * if_many(dim),
+                _ => return Err(Unsupported::new(format!("repeats {kept} elements along a dim of {to}"))),
+            });
+        }
+        Ok(strides)
+    }
+
     /// Adds the call, of as many tasks as these dims make; none where a row, of `inner` elements, has none.
     fn finish(self, rows: &[Dim], inner: &Dim) -> Result<(), Unsupported> {
         let rows = self.ctx.extent(&volume(rows))?;
@@ -176,19 +204,26 @@ impl<'c, 'g> Writer<'c, 'g> {
     }
 }
 
-/// The strides of a value of dims `from` along the axes of `to`, aligned at the last; 0 where it is repeated.
-fn aligned(from: &[Dim], own: &[Dim], to: &[Dim]) -> Result<Vec<Dim>, Unsupported> {
-    let skip = to.len() - from.len();
-    (0..to.len())
-        .map(|axis| match axis.checked_sub(skip) {
-            None => Ok(Dim::constant(0)),
-            Some(i) if from[i] == to[axis] => Ok(own[i].clone()),
-            Some(i) if from[i].as_const() == Some(1) => Ok(Dim::constant(0)),
-            Some(i) => {
-                Err(Unsupported::new(format!("reads {} elements along a dim of {}", from[i], to[axis])))
-            }
-        })
-        .collect()
+/// How the axes of a value are stored.
+#[derive(Clone)]
+struct Stored {
+    dims: Vec<Dim>,
+    /// Of what is the same in every unit the dims of what is kept.
+    kept: Vec<Dim>,
+    strides: Vec<Dim>,
+}
+
+impl Stored {
+    /// Some of the first axes.
+    fn first(&self, axes: usize) -> Stored {
+        let of = |list: &[Dim]| list[..axes].to_vec();
+        Stored { dims: of(&self.dims), kept: of(&self.kept), strides: of(&self.strides) }
+    }
+}
+
+/// 1 for a dim of at least 2, and else 0.
+fn if_many(dim: &Dim) -> Dim {
+    dim.op(DimOp::FloorDiv, &Dim::constant(2)).op(DimOp::Min, &Dim::constant(1))
 }
 
 /// The indices of a task along axes of these extents, the last one fastest.
@@ -249,10 +284,10 @@ fn constant(k: &mut KernelBuilder, elem: Elem, lanes: u8, bits: u64) -> V {
     k.const_bits(Ty { elem, lanes }, bits)
 }
 
-/// Lanes of full vectors of f32, and of those of the base.
-fn float_lanes(k: &KernelBuilder) -> Vec<u8> {
-    let widest = k.vector(Elem::F32).lanes;
-    if widest > 4 { vec![widest, 4] } else { vec![4] }
+/// Lanes of full vectors of floats, and of those of the base.
+fn float_lanes(k: &KernelBuilder, elem: Elem) -> Vec<u8> {
+    let (widest, base) = (k.vector(elem).lanes, (BASE_VECTOR_BYTES / elem.size()) as u8);
+    if widest > base { vec![widest, base] } else { vec![base] }
 }
 
 /// What partial results come to.

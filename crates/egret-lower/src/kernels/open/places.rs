@@ -5,7 +5,7 @@ use crate::error::Unsupported;
 use crate::loops::map::copy_elem;
 use crate::program::context::Ctx;
 use egret_ir::{Dim, Graph, NodeId};
-use egret_loop::{Access, BASE_VECTOR_BYTES, Elem, KernelBuilder, Param, ParamInfo, V};
+use egret_loop::{Access, BASE_VECTOR_BYTES, Elem, Extent, KernelBuilder, Param, ParamInfo, V};
 
 /// `concat`: a kernel for each operand.
 pub fn concat(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported> {
@@ -18,6 +18,9 @@ pub fn concat(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported
         let Some(units) = &ctx.units else { return Err(Unsupported::bug("has no free dims")) };
         if units.stored(x) != shape {
             return Err(Unsupported::new("joins a value that is the same in every unit"));
+        }
+        for axis in (0..out.len()).filter(|&a| a != axis) {
+            ctx.hold_equal(&shape[axis], &out[axis])?;
         }
         let mut w = Writer::new(ctx, "concat_any");
         let (from, to) = (w.copied(x, Access::Read)?, w.copied(result, Access::Write)?);
@@ -58,6 +61,35 @@ pub fn iota(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported> 
         k.store(to, at, value);
     });
     w.finish(outer, line)
+}
+
+/// Elements of a task of a `reshape`.
+const RESHAPED: i64 = 4096;
+
+/// `reshape` to dims that only a run knows to be of as many elements.
+pub fn reshape(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported> {
+    let node = graph.node(n);
+    let (x, result) = (node.operand(0), node.results[0]);
+    let [from, to] = [x, result].map(|v| graph.tensor_ty(v).shape.to_vec());
+    let Some(units) = &ctx.units else { return Err(Unsupported::bug("has no free dims")) };
+    if units.stored(x) != from {
+        return Err(Unsupported::new("is of a value that is the same in every unit"));
+    }
+    let count = volume(&from);
+    ctx.hold_equal(&count, &volume(&to))?;
+    let mut w = Writer::new(ctx, "reshape_any");
+    let (from, to) = (w.copied(x, Access::Read)?, w.copied(result, Access::Write)?);
+    let elements = w.ctx.extent(&count)?;
+    let [_, tasks] = w.ctx.blocks(Extent::Const(1), elements, RESHAPED)?;
+    let count = w.dim(&count)?;
+    let k = &mut w.k;
+    let task = k.task();
+    let begin = k.affine(&[(task, RESHAPED)], 0);
+    let left = k.sub(count, begin);
+    let most = k.int(RESHAPED);
+    let run = k.min(left, most);
+    copy(k, (from, begin), (to, begin), run);
+    w.finish_tasks(tasks, &Dim::constant(1))
 }
 
 /// `shape`: the dims of its operand.

@@ -1,10 +1,10 @@
-//! Reductions of f32 over any axes: a task is an element of the result, or a row of it where the last axis is kept.
+//! Reductions of f32 and f64 over any axes: a task is an element of the result, or a row of it where the last axis is kept.
 
 use super::{Writer, along, float_lanes, folded, indices, place, strides};
 use crate::error::Unsupported;
 use crate::program::context::Ctx;
 use egret_ir::{Dim, Graph, NodeId};
-use egret_loop::{Access, BinOp, Elem, KernelBuilder, Local, Ty, V};
+use egret_loop::{Access, BinOp, KernelBuilder, Local, Ty, V};
 
 /// The operation of a kind, and what it starts from.
 fn operation(kind: &str) -> Result<(BinOp, f64), Unsupported> {
@@ -55,9 +55,10 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     let at = indices(k, &of(&kept, &extents));
     let base = place(k, zero, &at, &of(&kept, &steps));
     let around: Vec<(V, V)> = outer.iter().map(|&a| (extents[a], steps[a])).collect();
-    let lanes = float_lanes(k);
+    let elem = k.param_elem(from);
+    let lanes = float_lanes(k, elem);
     let begin = |k: &mut KernelBuilder, lanes: u8| -> Local {
-        let init = k.number(Ty { elem: Elem::F32, lanes }, start);
+        let init = k.number(Ty { elem, lanes }, start);
         k.local(init)
     };
     let take = |k: &mut KernelBuilder, at: V, lanes: u8, to: Local| {

@@ -72,7 +72,7 @@ impl Put {
         let lanes = match (run.kind, self.op, self.dtype) {
             (Kind::Apart, ..) => vec![],
             (_, None, _) => lanes_of(k, k.param_elem(self.to)),
-            (_, Some(_), DType::F32) => float_lanes(k),
+            (_, Some(_), DType::F32) => float_lanes(k, Elem::F32),
             _ => vec![],
         };
         let count = k.sub(end, begin);

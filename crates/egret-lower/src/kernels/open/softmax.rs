@@ -1,28 +1,35 @@
-//! Softmax along the last axis.
+//! Softmax along any axis: in vectors along the last one.
 
-use super::{Writer, along, constant, float_lanes, folded};
+use super::axis::line_of;
+use super::{Writer, along, constant, float_lanes, folded, place, volume};
 use crate::error::Unsupported;
 use crate::program::context::Ctx;
-use egret_ir::{Dim, Graph, NodeId};
+use egret_ir::{Graph, NodeId};
 use egret_loop::{Access, BinOp, Elem, KernelBuilder, Local, Param, V, math};
 
-/// Writes the kernel of a node: three passes over each row.
+/// Writes the kernel of a node: three passes over each line along the axis.
 pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported> {
     let node = graph.node(n);
     let (x, result) = (node.operand(0), node.results[0]);
     let shape = graph.tensor_ty(result).shape.to_vec();
-    let (last, rows) = shape.split_last().ok_or_else(|| Unsupported::new("has no axes"))?;
+    let axis = node.attrs.index("axis");
+    let inner = volume(&shape[axis + 1..]);
     let Some(units) = &ctx.units else { return Err(Unsupported::bug("has no free dims")) };
     if units.stored(x) != shape {
         return Err(Unsupported::new("is of a value that is the same in every unit"));
     }
     let mut w = Writer::new(ctx, "softmax_any");
     let (from, to) = (w.value(x, Access::Read)?, w.value(result, Access::ReadWrite)?);
-    let extent = w.dim(last)?;
+    let (extent, step) = (w.dim(&shape[axis])?, w.dim(&inner)?);
     let k = &mut w.k;
     let task = k.task();
-    let row = k.mul(task, extent);
-    let lanes = float_lanes(k);
+    let neighbours = inner.as_const() == Some(1);
+    let row = if neighbours { k.mul(task, extent) } else { line_of(k, task, extent, step) };
+    let lanes = if neighbours { float_lanes(k, Elem::F32) } else { vec![] };
+    let place = |k: &mut KernelBuilder, i: V| match neighbours {
+        true => k.add(row, i),
+        false => place(k, row, &[i], &[step]),
+    };
     let locals = |k: &mut KernelBuilder, number: f64| -> Vec<Local> {
         let each = lanes.iter().chain([&1]);
         each.map(|&lanes| {
@@ -33,7 +40,7 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     };
     let of = |n: u8| lanes.iter().position(|&l| l == n).unwrap_or(lanes.len());
     let load = |k: &mut KernelBuilder, p: Param, i: V, lanes: u8| {
-        let at = k.add(row, i);
+        let at = place(k, i);
         if lanes == 1 { k.load(p, at) } else { k.load_lanes(p, at, lanes) }
     };
     let all = |k: &mut KernelBuilder, locals: &[Local], op: BinOp| {
@@ -53,7 +60,7 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
         let most = k.splat(most, lanes);
         let below = k.sub(v, most);
         let share = math::exp(k, below);
-        let at = k.add(row, i);
+        let at = place(k, i);
         k.store(to, at, share);
         let old = k.get(sums[of(lanes)]);
         let new = k.add(old, share);
@@ -65,9 +72,8 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     along(k, extent, &lanes, &mut |k, i, lanes| {
         let (v, by) = (load(k, to, i, lanes), k.splat(by, lanes));
         let share = k.mul(v, by);
-        let at = k.add(row, i);
+        let at = place(k, i);
         k.store(to, at, share);
     });
-    let rows: Vec<Dim> = rows.to_vec();
-    w.finish(&rows, last)
+    w.finish(&[volume(&shape[..axis]), inner], &shape[axis])
 }

@@ -1,0 +1,144 @@
+"""One artifact with free dims at several sizes, beside ONNX Runtime and beside artifacts compiled for each size alone.
+
+    free_sizes.py MODEL.onnx batch=1,seq=1,past=0 batch=2,seq=7,past=3 ...
+
+For each size: the largest error of an output relative to its largest element, beside ONNX Runtime on the same random inputs; and the time of a
+run over that of the artifact whose dims are that size's (medians of interleaved runs, one thread). A size may give a dim that no input has by itself,
+such as `total=past+seq`, as a sum. `--given NAME=FILE.pb` fixes an input, `--below NAME=N` draws integers below N (2 where nothing is said, so that masks are masks).
+
+Needs numpy, onnx and onnxruntime; EGRET names the command (target/release/egret).
+"""
+
+import argparse, ctypes as c, os, pathlib, statistics, subprocess, tempfile, time
+import numpy as np, onnx, onnxruntime as ort
+from onnx import helper, numpy_helper
+
+EGRET = os.environ.get("EGRET", "target/release/egret")
+DTYPES = {np.dtype(np.bool_): 9, np.dtype(np.float32): 1, np.dtype(np.uint8): 2, np.dtype(np.int8): 3, np.dtype(np.int32): 6, np.dtype(np.int64): 7, np.dtype(np.float64): 11, np.dtype(np.float16): 10}
+
+
+class Tensor(c.Structure):
+    _fields_ = [("data", c.c_void_p), ("dims", c.POINTER(c.c_int64)), ("rank", c.c_uint32), ("dtype", c.c_uint32)]
+
+
+class Plan(c.Structure):
+    _fields_ = [("arena_bytes", c.c_uint64), ("outputs", c.c_void_p), ("n_outputs", c.c_uint32), ("reserved", c.c_uint32)]
+
+
+class Weights(c.Structure):
+    _fields_ = [("data", c.c_void_p), ("len", c.c_uint64), ("check", c.c_uint64)]
+
+
+class Artifact:
+    """A compiled model, by its C ABI."""
+
+    def __init__(self, model, options, symbols):
+        folder = tempfile.mkdtemp()
+        done = subprocess.run([EGRET, "compile", model, "--out-dir", folder, "--name", "m", "--emit", "so", *options], capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(done.stderr.strip())
+        self.lib, self.symbols = c.CDLL(str(next(pathlib.Path(folder).glob("*.so")))), symbols
+        self.weights = Weights()
+        self.check(self.lib.m_bind(c.byref(self.weights), None, c.c_size_t(0)))
+
+    @staticmethod
+    def check(code):
+        if code:
+            raise SystemExit(f"code {-code & 0xff} (tensor or kernel {-code >> 8 & 0xfff})")
+
+    def prepare(self, feeds, outputs, sizes):
+        """Everything of a run but the call."""
+        dims = (c.c_int64 * len(self.symbols))(*[sizes[s] for s in self.symbols])
+        plan, count = Plan(), c.c_size_t(len(self.symbols))
+        self.check(self.lib.m_plan(dims, count, c.byref(plan)))
+        self.ins, self.kept = (Tensor * len(feeds))(), []
+        self.fill(self.ins, feeds)
+        self.results = []
+        for i, (rank, dtype) in enumerate(outputs):
+            shape = (c.c_int64 * max(rank, 1))()
+            self.check(self.lib.m_shape(dims, count, c.c_uint64(i), shape))
+            self.results.append(aligned(tuple(shape)[:rank], dtype))
+        self.outs = (Tensor * len(outputs))()
+        self.fill(self.outs, self.results)
+        self.arena = aligned((plan.arena_bytes,), np.uint8)
+
+    def fill(self, tensors, arrays):
+        for t, a in zip(tensors, arrays):
+            shape = (c.c_int64 * max(a.ndim, 1))(*a.shape)
+            self.kept += [shape, a]
+            t.data, t.dims, t.rank, t.dtype = a.ctypes.data, shape, a.ndim, DTYPES[a.dtype]
+
+    def run(self):
+        self.check(self.lib.m_run(c.byref(self.weights), self.ins, self.outs, c.c_void_p(self.arena.ctypes.data), c.c_size_t(self.arena.nbytes), None))
+
+
+def aligned(shape, dtype):
+    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    room = np.zeros(size + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    return room[start:start + size].view(dtype).reshape(shape)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("sizes", nargs="+")
+    parser.add_argument("--given", action="append", default=[])
+    parser.add_argument("--below", action="append", default=[])
+    parser.add_argument("--runs", type=int, default=30)
+    args = parser.parse_args()
+    given = {k: numpy_helper.to_array(onnx.load_tensor(v)) for k, v in (g.split("=") for g in args.given)}
+    below = {k: v for k, v in (b.split("=") for b in args.below)}
+    model = onnx.load(args.model, load_external_data=False)
+    constants = {t.name for t in model.graph.initializer}
+    inputs = [i for i in model.graph.input if i.name not in constants]
+    dims_of = lambda i: [d.dim_param or d.dim_value for d in i.type.tensor_type.shape.dim]
+    symbols = list(dict.fromkeys(d for i in inputs for d in dims_of(i) if isinstance(d, str)))
+    dtype_of = lambda v: np.dtype(helper.tensor_dtype_to_np_dtype(v.type.tensor_type.elem_type))
+    outputs = [(len(o.type.tensor_type.shape.dim), dtype_of(o)) for o in model.graph.output]
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    peer = ort.InferenceSession(args.model, options, providers=["CPUExecutionProvider"])
+    free = Artifact(args.model, [], symbols)
+    rng = np.random.default_rng(5)
+    for size in args.sizes:
+        sizes = {}
+        for part in size.split(","):
+            name, value = part.split("=")
+            sizes[name] = eval(value, {}, dict(sizes))
+        feeds = []
+        for i in inputs:
+            shape = [sizes.get(d, d) for d in dims_of(i)]
+            dtype = dtype_of(i)
+            if i.name in given:
+                x = given[i.name]
+            elif dtype.kind == "f":
+                x = rng.standard_normal(shape)
+            else:
+                x = rng.integers(0, eval(below.get(i.name, "2"), {}, dict(sizes)), shape) if np.prod(shape) else np.zeros(shape)
+            a = aligned(shape, dtype)
+            a[...] = x.astype(dtype) if hasattr(x, "astype") else x
+            feeds.append(a)
+        want = peer.run(None, {i.name: f for i, f in zip(inputs, feeds)})
+        alone = Artifact(args.model, [o for s in symbols for o in ("--dim", f"{s}={sizes[s]}")], [])
+        times = {}
+        for which in (free, alone):
+            which.prepare(feeds, outputs, sizes)
+            which.run()
+            times[which] = []
+        worst = 0.0
+        for w, h in zip(want, free.results):
+            assert w.shape == h.shape, f"{w.shape} {h.shape}"
+            w, h = w.astype(np.float64), h.astype(np.float64)
+            if w.size:
+                worst = max(worst, float(np.max(np.abs(w - h)) / max(np.max(np.abs(w)), 1e-30)))
+        for _ in range(args.runs):
+            for which in (free, alone):
+                begin = time.perf_counter()
+                which.run()
+                times[which].append(time.perf_counter() - begin)
+        a, b = (statistics.median(times[w]) for w in (free, alone))
+        print(f"{size}: error {worst:.1e}, time {a / b:.2f} of fixed ({a * 1e3:.3f} ms)", flush=True)
+
+
+main()

@@ -1,0 +1,168 @@
+//! Free dims that a node computes along, cuts or renames: one compilation, with every buffer at an unmapped page, gives what the interpreter
+//! gives, and an error of sizes where that has no value.
+#![cfg(unix)]
+
+use egret::Options;
+use egret::ir::rng::Rng;
+use egret::ir::{DType, Graph, Tensor, Value, interp, text};
+use egret_runtime::abi::Code;
+use egret_workspace::guarded::Compiled;
+use std::collections::BTreeMap;
+
+/// Inputs, and nodes that make `%9` of them.
+const CASES: &[(&str, &str)] = &[
+    (
+        r#"%0 "x": f32[N, 3]"#,
+        "%9 = cumulative(%0) {axis = 0, exclusive = 0, kind = \"sum\", reverse = 0} : f32[N, 3]",
+    ),
+    (
+        r#"%0 "x": i32[2, N, M]"#,
+        "%9 = cumulative(%0) {axis = 1, exclusive = 1, kind = \"sum\", reverse = 1} : i32[2, N, M]",
+    ),
+    (
+        r#"%0 "x": f64[M, N]"#,
+        "%9 = cumulative(%0) {axis = 1, exclusive = 1, kind = \"prod\", reverse = 0} : f64[M, N]",
+    ),
+    (
+        r#"%0 "x": f16[N]"#,
+        "%9 = cumulative(%0) {axis = 0, exclusive = 0, kind = \"sum\", reverse = 1} : f16[N]",
+    ),
+    (
+        r#"%0 "x": f32[N, M]"#,
+        "%9 = arg_reduce(%0) {axis = 0, keepdims = 0, kind = \"max\", last = 0} : i64[M]",
+    ),
+    (
+        r#"%0 "x": i64[3, N, 4]"#,
+        "%9 = arg_reduce(%0) {axis = 1, keepdims = 1, kind = \"min\", last = 1} : i64[3, 1, 4]",
+    ),
+    (
+        r#"%0 "x": f16[M, 2, N]"#,
+        "%9 = arg_reduce(%0) {axis = 0, keepdims = 0, kind = \"min\", last = 0} : i64[2, N]",
+    ),
+    (r#"%0 "x": f32[N, 5]"#, "%9 = layer_norm(%0) {axis = 0, epsilon = 1e-5} : f32[N, 5]"),
+    (r#"%0 "x": f32[2, N, M]"#, "%9 = rms_norm(%0) {axis = 1, epsilon = 1e-3} : f32[2, N, M]"),
+    (r#"%0 "x": f32[M, N]"#, "%9 = layer_norm(%0) {axis = 1, epsilon = 1e-2} : f32[M, N]"),
+    (r#"%0 "x": f32[N, 6]"#, "%9 = softmax(%0) {axis = 0} : f32[N, 6]"),
+    (r#"%0 "x": f32[2, N, M]"#, "%9 = softmax(%0) {axis = 1} : f32[2, N, M]"),
+    (r#"%0 "x": f64[N, M]"#, "%9 = reduce(%0) {axes = [0], keepdims = 0, kind = \"max\"} : f64[M]"),
+    (
+        r#"%0 "x": f64[M, 3, N]"#,
+        "%9 = reduce(%0) {axes = [0, 2], keepdims = 1, kind = \"sum\"} : f64[1, 3, 1]",
+    ),
+    // Parts whose begin or length is cut off at the end, or at nothing.
+    (
+        r#"%0 "x": f32[N, 2]"#,
+        "%9 = slice(%0) {sizes = [min(4, N) - min(2, N), 2], starts = [min(2, N), 0], steps = [1, 1]} : f32[min(4, N) - min(2, N), 2]",
+    ),
+    (
+        r#"%0 "x": i64[3, N]"#,
+        "%9 = slice(%0) {sizes = [3, max(0, N - 5)], starts = [0, min(5, N)], steps = [1, 1]} : i64[3, max(0, N - 5)]",
+    ),
+    (
+        r#"%0 "x": f32[N, M]"#,
+        "%9 = slice(%0) {sizes = [ceildiv(N, 3), M], starts = [0, 0], steps = [3, 1]} : f32[ceildiv(N, 3), M]",
+    ),
+    (
+        r#"%0 "x": u8[M, N]"#,
+        "%9 = slice(%0) {sizes = [M, floordiv(N, 2)], starts = [0, 1], steps = [1, 2]} : u8[M, floordiv(N, 2)]",
+    ),
+    (
+        r#"%0 "x": f32[N, 4]"#,
+        "%1 = const f32[4, 4] random(1)\n %2 = slice(%1) {sizes = [2, 1], starts = [0, N - 1], steps = [1, 1]} : f32[2, 1]\n \
+         %3 = slice(%0) {sizes = [1, 4], starts = [0, 0], steps = [1, 1]} : f32[1, 4]\n %9 = add(%2, %3) : f32[2, 4]",
+    ),
+    // As many elements, which only a run knows.
+    (
+        r#"%0 "x": f32[N, 4]"#,
+        "%9 = reshape(%0) {shape = [2, floordiv(N, 2), 4]} : f32[2, floordiv(N, 2), 4]",
+    ),
+    (r#"%0 "x": i64[N]"#, "%9 = reshape(%0) {shape = [1, 1]} : i64[1, 1]"),
+    (r#"%0 "x": f16[N, 70], %1 "y": f16[M]"#, "%9 = reshape(%0) {shape = [M, 70]} : f16[M, 70]"),
+    (
+        r#"%0 "x": u8[3, N], %1 "y": u8[3, M]"#,
+        "%2 = reshape(%0) {shape = [3, M]} : u8[3, M]\n %9 = concat(%2, %1) {axis = 0} : u8[6, M]",
+    ),
+    // Dims that have to be equal.
+    (r#"%0 "x": f32[N, 3], %1 "y": f32[M, 2]"#, "%9 = concat(%0, %1) {axis = 1} : f32[N, 5]"),
+    (
+        r#"%0 "x": f32[N, 4]"#,
+        "%1 = const f32[1, 1, 4] random(1)\n %2 = reshape(%0) {shape = [N, 1, 4]} : f32[N, 1, 4]\n \
+         %9 = concat(%1, %2) {axis = 1} : f32[1, 2, 4]",
+    ),
+    (r#"%0 "x": f32[3, N], %1 "y": f32[M, 20]"#, "%9 = matmul(%0, %1) : f32[3, 20]"),
+];
+
+fn graph((inputs, nodes): (&str, &str)) -> Graph {
+    let source = format!("graph @g({inputs}) -> (%9 \"y\") {{\n {nodes}\n}}");
+    let graph = text::parse(&source, &|_| None).unwrap_or_else(|e| panic!("{e}\n{source}"));
+    egret::ir::verify(&graph).unwrap_or_else(|e| panic!("{e:?}\n{source}"));
+    graph
+}
+
+fn input(rng: &mut Rng, graph: &Graph, i: usize, sizes: &BTreeMap<String, i64>) -> Value {
+    let ty = graph.tensor_ty(graph.inputs()[i]);
+    let shape: Vec<usize> = ty.shape.iter().map(|d| d.eval(sizes).expect("a size") as usize).collect();
+    let special = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, 0.0];
+    let number = |_| match rng.bits() {
+        bits if ty.dtype == DType::Bool => (bits % 2) as f64,
+        bits if ty.dtype.is_float() && bits.is_multiple_of(9) => special[(bits / 9 % 5) as usize],
+        bits if ty.dtype.is_float() => (bits % 33) as f64 / 16.0 - 1.0,
+        bits => (bits % 200) as f64,
+    };
+    let numbers = (0..shape.iter().product::<usize>()).map(number).collect();
+    Tensor::from_f64s(ty.dtype, &shape, numbers).into()
+}
+
+fn close(want: &Tensor, have: &Tensor) -> bool {
+    let (want, have) = (want.to_f64s().expect("numbers"), have.to_f64s().expect("numbers"));
+    let near = |(w, h): (&f64, &f64)| {
+        w == h || (w - h).abs() <= 2e-5 * (1.0 + w.abs()) || w.is_nan() && h.is_nan()
+    };
+    want.len() == have.len() && want.iter().zip(&have).all(near)
+}
+
+#[test]
+fn what_is_along_free_dims_is_right_at_any_size() {
+    let (mut right, mut wrong) = (0, 0);
+    for &case in CASES {
+        let graph = graph(case);
+        let mut rng = Rng::new(11);
+        let (mut of_case, mut target_count) = (0, 0);
+        for target in ["native", "x86-64-v2"] {
+            if target != "native" && !cfg!(target_arch = "x86_64") {
+                continue;
+            }
+            for passes in [None, Some(vec![])] {
+                target_count += 1;
+                let options = Options { threads: 1, target: target.into(), passes, ..Options::default() };
+                let compiled = Compiled::new(graph.clone(), &options, &BTreeMap::new());
+                let compiled = compiled.unwrap_or_else(|e| panic!("{e}: {case:?}"));
+                let all = [0, 1, 2, 5, 6, 33, 70];
+                for (n, m) in all.into_iter().flat_map(|n| all.map(|m| (n, m))) {
+                    let sizes: BTreeMap<String, i64> = [("N".to_owned(), n), ("M".to_owned(), m)].into();
+                    let inputs: Vec<Value> =
+                        (0..graph.inputs().len()).map(|i| input(&mut rng, &graph, i, &sizes)).collect();
+                    let Ok(want) = interp::run(&graph, &inputs) else {
+                        let code = Code::split(compiled.plan_code(&inputs)).map(|(code, ..)| code);
+                        assert_eq!(code, Some(Code::Sizes), "{n}, {m} of {case:?}");
+                        wrong += 1;
+                        continue;
+                    };
+                    assert_eq!(compiled.plan_code(&inputs), 0, "{n}, {m} of {case:?}");
+                    let (code, have) =
+                        compiled.run_both(&inputs).unwrap_or_else(|e| panic!("{n}, {m}: {e} of {case:?}"));
+                    let want = want[0].as_tensor().expect("a tensor");
+                    let have = Tensor::from_bytes(want.dtype(), want.shape(), &have[0]);
+                    assert!(
+                        code == 0 && close(want, &have),
+                        "{n}, {m} of {case:?} on {target}: {want:?}, compiled {have:?}"
+                    );
+                    of_case += 1;
+                }
+            }
+        }
+        assert!(of_case >= 4 * target_count, "{case:?}: {of_case} runs of {target_count} compilations");
+        right += of_case;
+    }
+    assert!(right > 2000 && wrong > 400, "{right} runs and {wrong} errors");
+}
