@@ -149,6 +149,10 @@ vector_ops! {
         VEX_Vpor_xmm_xmm_xmmm128, VEX_Vpor_ymm_ymm_ymmm256,
         EVEX_Vpord_xmm_k1z_xmm_xmmm128b32, EVEX_Vpord_ymm_k1z_ymm_ymmm256b32,
         EVEX_Vpord_zmm_k1z_zmm_zmmm512b32;
+    TernlogD =>
+        INVALID, INVALID,
+        EVEX_Vpternlogd_xmm_k1z_xmm_xmmm128b32_imm8, EVEX_Vpternlogd_ymm_k1z_ymm_ymmm256b32_imm8,
+        EVEX_Vpternlogd_zmm_k1z_zmm_zmmm512b32_imm8;
     PxorD =>
         VEX_Vpxor_xmm_xmm_xmmm128, VEX_Vpxor_ymm_ymm_ymmm256,
         EVEX_Vpxord_xmm_k1z_xmm_xmmm128b32, EVEX_Vpxord_ymm_k1z_ymm_ymmm256b32,
@@ -217,6 +221,10 @@ vector_ops! {
         VEX_Vpor_xmm_xmm_xmmm128, VEX_Vpor_ymm_ymm_ymmm256,
         EVEX_Vporq_xmm_k1z_xmm_xmmm128b64, EVEX_Vporq_ymm_k1z_ymm_ymmm256b64,
         EVEX_Vporq_zmm_k1z_zmm_zmmm512b64;
+    TernlogQ =>
+        INVALID, INVALID,
+        EVEX_Vpternlogq_xmm_k1z_xmm_xmmm128b64_imm8, EVEX_Vpternlogq_ymm_k1z_ymm_ymmm256b64_imm8,
+        EVEX_Vpternlogq_zmm_k1z_zmm_zmmm512b64_imm8;
     PxorQ =>
         VEX_Vpxor_xmm_xmm_xmmm128, VEX_Vpxor_ymm_ymm_ymmm256,
         EVEX_Vpxorq_xmm_k1z_xmm_xmmm128b64, EVEX_Vpxorq_ymm_k1z_ymm_ymmm256b64,

@@ -173,8 +173,39 @@ impl Select<'_> {
             BinOp::Add | BinOp::Mul | BinOp::And | BinOp::Or | BinOp::Xor | BinOp::Min | BinOp::Max
         );
         let (a, b) = if commutes && self.is_constant(a) { (b, a) } else { (a, b) };
+        let (view, size) = (vector_view(ty)?, ty.elem.size());
+        if op == BinOp::Or && self.avx512 && size >= 4 {
+            for (other, and) in [(a, b), (b, a)] {
+                if let Some(bits) = self.only_and(and)? {
+                    let other = self.reg(other)?;
+                    return Ok(Value::Reg(self.or_and(size, view, other, bits)?));
+                }
+            }
+        }
         let (x, y) = (self.reg(a)?, self.operand(b)?);
-        Ok(Value::Reg(self.apply(op, ty.elem, vector_view(ty)?, x, y)?))
+        let v = self.apply(op, ty.elem, view, x, y)?;
+        if op == BinOp::And {
+            self.ands.insert(v, (x, y));
+        }
+        Ok(Value::Reg(v))
+    }
+
+    /// What a value is the bitwise `and` of, if nothing but the instruction at hand reads it and it is written where that is.
+    fn only_and(&self, v: V) -> Encoding<Option<(VReg, Arg)>> {
+        Ok(match self.value(v)? {
+            Value::Reg(r) if self.dies(v) && self.homes[r.vreg()] + 1 == self.scopes.len() => {
+                self.ands.get(r).copied()
+            }
+            _ => None,
+        })
+    }
+
+    /// a | (b & c): one instruction of AVX-512, which takes the table of a function of three bits.
+    fn or_and(&mut self, size: usize, view: View, a: VReg, (b, c): (VReg, Arg)) -> Encoding<VReg> {
+        const TABLE: i64 = 0b1111_1000;
+        let code = self.code(if size == 8 { VectorOp::TernlogQ } else { VectorOp::TernlogD }, view)?;
+        let args = vec![Arg::Use(b, view), c, Arg::Imm(TABLE, OpKind::Immediate8)];
+        Ok(self.pure(code, (VECTOR, view), Some(a), args, None))
     }
 
     /// An operation on registers of a size.

@@ -78,6 +78,8 @@ struct Select<'k> {
     /// Scalars of floats that stand in memory, and where, as long as nothing may have been written since: one instruction reads
     /// such a scalar into every lane.
     in_memory: Vec<(VReg, Mem)>,
+    /// Vectors that are the bitwise `and` of two others.
+    ands: HashMap<VReg, (VReg, Arg)>,
     /// How many tiles there were.
     tiles: usize,
 }
@@ -100,6 +102,7 @@ pub(super) fn select(kernel: &Kernel, avx512: bool) -> Encoding<Function> {
         homes: vec![0; 3],
         packed: HashMap::new(),
         in_memory: vec![],
+        ands: HashMap::new(),
         tiles: 0,
     };
     let mut enter = Inst::new(Code::INVALID, vec![]);
