@@ -5,8 +5,19 @@ mod common;
 use common::{check, op, tensor};
 use egret_ir::{Builder, DType, Op, Tensor, ValueId, attrs};
 
-const SHAPES: [&[usize]; 8] =
-    [&[5], &[3, 4, 5], &[2, 37], &[70, 2], &[2, 3, 64], &[3, 1, 19, 2], &[4, 33, 9], &[1, 20000]];
+/// Rows of one vector and of a part of one, of as many as stay in registers and of one more, and of many.
+const SHAPES: [&[usize]; 10] = [
+    &[5],
+    &[3, 4, 5],
+    &[2, 37],
+    &[70, 2],
+    &[2, 3, 64],
+    &[3, 1, 19, 2],
+    &[4, 33, 9],
+    &[3, 123],
+    &[2, 129],
+    &[1, 20000],
+];
 
 #[test]
 fn reductions_of_every_axis_and_kind() {

@@ -6,7 +6,7 @@ use crate::geometry::access::StridedAccess;
 use crate::geometry::dtypes::{buffer_elem, compute_elem};
 use crate::loops::operands::StridedOperand;
 use crate::loops::row_reduction::{
-    Point, Row, RowReduction, RowValue, combine, source, strided_operands, vectors,
+    Held, Point, Row, RowReduction, RowValue, combine, source, strided_operands, vectors,
 };
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
@@ -44,12 +44,14 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let rows = RowReduction::new(&x.dims, &reduced, operands, vectors(ctx, &[&x, &group.expr]))?;
     let plan = Plan { x: &x, out: &group.expr, epilogue_at, out_at, keeps, elem };
     let name = node.op.name();
-    let kernel = rows.kernel(name, |k, row| match node.op {
-        Op::Softmax => plan.softmax(k, row),
-        Op::LayerNorm => plan.layer_norm(k, row, rows.row_len(), node.attrs.float("epsilon")),
-        Op::RmsNorm => plan.rms_norm(k, row, rows.row_len(), node.attrs.float("epsilon")),
-        other => Err(Unsupported::new(format!("{other} is no normalisation"))),
-    })?;
+    let kernel = match node.op {
+        Op::Softmax => rows.kernel_of_rows(name, rows.side_by_side(), |k, rows| plan.softmax(k, rows)),
+        op => rows.kernel(name, |k, row| match op {
+            Op::LayerNorm => plan.layer_norm(k, row, rows.row_len(), node.attrs.float("epsilon")),
+            Op::RmsNorm => plan.rms_norm(k, row, rows.row_len(), node.attrs.float("epsilon")),
+            other => Err(Unsupported::new(format!("{other} is no normalisation"))),
+        }),
+    }?;
     let same = single
         && x.operands.iter().all(|o| buffer_elem(o.dtype).is_ok_and(|e| e.size() == out_elem.size()));
     let pairs: &[(usize, usize)] = if same { &[(out_at, 0)] } else { &[] };
@@ -66,20 +68,35 @@ struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    /// The row's elements, computed once if they take computing and can be kept.
-    fn first(&self, k: &mut KernelBuilder, row: &Row, p: &Point) -> Result<V, Unsupported> {
+    /// An element of the row, kept for the next visit if it takes computing: in a register if there is `held` and those of the row
+    /// stay there, else in the result's buffer if it can hold it.
+    fn first(
+        &self,
+        k: &mut KernelBuilder,
+        row: &Row,
+        p: &Point,
+        held: Option<&mut Held>,
+    ) -> Result<V, Unsupported> {
         let v = row.eval(k, p, self.x, 0, None)?;
-        if self.keeps && !self.x.is_copy() {
+        let held = held.is_some_and(|held| held.set(p, v));
+        if !held && self.keeps && !self.x.is_copy() {
             row.store(k, p, self.out_at, v);
         }
         Ok(v)
     }
 
-    fn again(&self, k: &mut KernelBuilder, row: &Row, p: &Point) -> Result<V, Unsupported> {
-        if self.keeps && !self.x.is_copy() {
-            Ok(row.load(k, p, self.out_at))
-        } else {
-            row.eval(k, p, self.x, 0, None)
+    /// The element at the next visit.
+    fn again(
+        &self,
+        k: &mut KernelBuilder,
+        row: &Row,
+        p: &Point,
+        held: Option<&Held>,
+    ) -> Result<V, Unsupported> {
+        match held.and_then(|held| held.get(p)) {
+            Some(v) => Ok(v),
+            None if self.keeps && !self.x.is_copy() => Ok(row.load(k, p, self.out_at)),
+            None => row.eval(k, p, self.x, 0, None),
         }
     }
 
@@ -89,22 +106,34 @@ impl Plan<'_> {
         Ok(())
     }
 
-    fn softmax(&self, k: &mut KernelBuilder, row: &Row) -> Result<(), Unsupported> {
+    /// All rows' maxima come first: the sum of one is folded while the powers of the next are computed.
+    fn softmax(&self, k: &mut KernelBuilder, rows: &[Row]) -> Result<(), Unsupported> {
+        let maxima: Vec<RowValue> =
+            rows.iter().map(|row| self.maximum(k, row)).collect::<Result<_, Unsupported>>()?;
+        rows.iter().zip(&maxima).try_for_each(|(row, max)| self.shares(k, row, max))
+    }
+
+    fn maximum(&self, k: &mut KernelBuilder, row: &Row) -> Result<RowValue, Unsupported> {
         let maxima = row.locals(k, self.elem, number_bits(self.elem, f64::NEG_INFINITY));
         row.pass(k, |k, p| {
-            let v = self.first(k, row, p)?;
-            combine(k, &maxima, p, BinOp::Max, v);
+            let v = self.first(k, row, p, None)?;
+            combine(k, &maxima, p, BinOp::SelMax, v);
             Ok(())
         })?;
-        let max = row.join(k, &maxima, BinOp::Max);
+        // One instruction, as neither NaN nor the sign of zero matters: whatever is subtracted from it, a NaN makes the sum one.
+        Ok(row.join(k, &maxima, BinOp::SelMax))
+    }
+
+    fn shares(&self, k: &mut KernelBuilder, row: &Row, max: &RowValue) -> Result<(), Unsupported> {
+        let mut powers = Held::default();
         let power = |k: &mut KernelBuilder, p: &Point| {
-            let v = self.again(k, row, p)?;
+            let v = self.again(k, row, p, None)?;
             let v = k.sub(v, max.at(p));
             Ok::<V, Unsupported>(math::exp(k, v))
         };
         let sum = row.sum(k, self.elem, |k, p, sum| {
             let e = power(k, p)?;
-            if self.keeps {
+            if !powers.set(p, e) && self.keeps {
                 row.store(k, p, self.out_at, e);
             }
             Ok(k.add(sum, e))
@@ -114,7 +143,11 @@ impl Plan<'_> {
             Ok(k.div(one, s))
         })?;
         row.pass(k, |k, p| {
-            let e = if self.keeps { row.load(k, p, self.out_at) } else { power(k, p)? };
+            let e = match powers.get(p) {
+                Some(e) => e,
+                None if self.keeps => row.load(k, p, self.out_at),
+                None => power(k, p)?,
+            };
             let v = k.mul(e, factor.at(p));
             self.finish(k, row, p, v)
         })
@@ -150,9 +183,11 @@ impl Plan<'_> {
         len: i64,
         epsilon: f64,
     ) -> Result<(), Unsupported> {
-        let scale = self.inverse_root(k, row, len, epsilon, |k, p| self.first(k, row, p))?;
+        let mut held = Held::default();
+        let scale =
+            self.inverse_root(k, row, len, epsilon, |k, p| self.first(k, row, p, Some(&mut held)))?;
         row.pass(k, |k, p| {
-            let v = self.again(k, row, p)?;
+            let v = self.again(k, row, p, Some(&held))?;
             let v = k.mul(v, scale.at(p));
             self.finish(k, row, p, v)
         })
@@ -165,17 +200,18 @@ impl Plan<'_> {
         len: i64,
         epsilon: f64,
     ) -> Result<(), Unsupported> {
+        let mut held = Held::default();
         let sum = row.sum(k, self.elem, |k, p, sum| {
-            let v = self.first(k, row, p)?;
+            let v = self.first(k, row, p, Some(&mut held))?;
             Ok(k.add(sum, v))
         })?;
         let mean = row.map(k, &sum, |k, s| Ok(share(k, s, len)))?;
         let scale = self.inverse_root(k, row, len, epsilon, |k, p| {
-            let v = self.again(k, row, p)?;
+            let v = self.again(k, row, p, Some(&held))?;
             Ok(k.sub(v, mean.at(p)))
         })?;
         row.pass(k, |k, p| {
-            let v = self.again(k, row, p)?;
+            let v = self.again(k, row, p, Some(&held))?;
             let v = k.sub(v, mean.at(p));
             let v = k.mul(v, scale.at(p));
             self.finish(k, row, p, v)

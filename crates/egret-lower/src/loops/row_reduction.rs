@@ -4,6 +4,10 @@
 //! A row is one index of the kept axes, with all elements of the reduced axes. Where the innermost axis is
 //! reduced, vectors run along the row, several partial sums at a time; where it is kept, a row is a strip
 //! of neighbouring columns and each lane is a row of its own.
+//!
+//! A row of few vectors is written without a loop, and what one visit computes stays in registers for the next ([`Held`]).
+
+mod visit;
 
 use crate::error::Unsupported;
 use crate::expr::Expr;
@@ -24,10 +28,21 @@ pub fn source(ctx: &Ctx, group: &FusionGroup, node: &Node) -> Expr {
     group.prologue.clone().unwrap_or_else(|| Expr::load(ctx.dims(x), x, ctx.dtype(x)))
 }
 
-/// Lanes of the vectors that fit everything a kernel computes, if any do.
-pub fn vectors(ctx: &Ctx, parts: &[&Expr]) -> Option<u8> {
+/// The vectors that a kernel may use.
+#[derive(Copy, Clone)]
+pub struct Vectors {
+    /// Lanes of the widest.
+    lanes: u8,
+    /// How many of a row may stay in registers: half of these, the rest is for what is computed with.
+    held: usize,
+}
+
+/// Those that fit everything a kernel computes, if any do.
+pub fn vectors(ctx: &Ctx, parts: &[&Expr]) -> Option<Vectors> {
     let words = |e: &&Expr| !e.branches() && e.lane_sizes().is_some_and(|s| s.widest <= 4);
-    parts.iter().all(words).then_some((ctx.options.machine.kernel_bytes / 4) as u8)
+    let machine = &ctx.options.machine;
+    let vectors = Vectors { lanes: (machine.kernel_bytes / 4) as u8, held: machine.registers / 2 };
+    parts.iter().all(words).then_some(vectors)
 }
 
 /// Lanes of the narrowest vectors.
@@ -47,6 +62,8 @@ pub struct RowReduction {
     width: u8,
     /// Whether what is left over behind the last whole vector of a row is a vector of which the first lanes count.
     partial: bool,
+    /// How many vectors of a row may stay in registers.
+    held: usize,
 }
 
 /// A row while its kernel is written.
@@ -63,6 +80,8 @@ pub struct Row<'a> {
     /// Lanes of what is left over behind the last vector, each less than those before; partial results of their own.
     tails: Vec<u8>,
     slots: usize,
+    /// Whether it is written without a loop, so that its values can stay in registers.
+    held: bool,
 }
 
 /// A place in a row.
@@ -76,6 +95,8 @@ pub struct Point<'a> {
     count: Option<u8>,
     /// Which of the row's partial results it belongs to.
     pub slot: usize,
+    /// Which vector of the row it is, where the row is short enough to be written without a loop.
+    pub place: Option<usize>,
 }
 
 impl Point<'_> {
@@ -96,20 +117,20 @@ pub struct RowValue {
 }
 
 impl RowReduction {
-    /// Buffers over `dims`, of which some are reduced. `vectors`: lanes, where the kernel can use
-    /// vectors.
+    /// Buffers over `dims`, of which some are reduced. `vectors`: those that the kernel can use, if any.
     pub fn new(
         dims: &[i64],
         reduced: &[bool],
         operands: Vec<(StridedOperand, Arg, Access)>,
-        vectors: Option<u8>,
+        vectors: Option<Vectors>,
     ) -> Result<RowReduction, Unsupported> {
         let mut args: Vec<Arg> = operands.iter().map(|s| s.1).collect();
         let uses = operands.iter().map(|s| s.2).collect();
         let mut operands: Vec<StridedOperand> = operands.into_iter().map(|s| s.0).collect();
         let (dims, reduced) = normalise(dims, reduced, &mut operands, &mut args)?;
-        let mut rows = RowReduction { dims, reduced, operands, args, uses, width: 1, partial: false };
-        if let (Some(width), Some(&last)) = (vectors, rows.dims.last()) {
+        let mut rows =
+            RowReduction { dims, reduced, operands, args, uses, width: 1, partial: false, held: 0 };
+        if let (Some(Vectors { lanes: width, held }), Some(&last)) = (vectors, rows.dims.last()) {
             let axis = rows.dims.len() - 1;
             let varies = |s: &&StridedOperand| s.access.strides[axis] != 0;
             let partial = rows.reduced[axis]
@@ -118,7 +139,7 @@ impl RowReduction {
             if let Some(width) = lanes::fitting(last, (width, LEAST), partial)
                 && rows.operands.iter().all(|s| matches!(s.access.strides[axis], 0 | 1))
             {
-                (rows.width, rows.partial) = (width, partial);
+                (rows.width, rows.partial, rows.held) = (width, partial, held);
             }
         }
         Ok(rows)
@@ -149,6 +170,29 @@ impl RowReduction {
         name: &str,
         mut body: impl FnMut(&mut KernelBuilder, &Row) -> Result<(), Unsupported>,
     ) -> Result<egret_loop::Kernel, Unsupported> {
+        self.kernel_of_rows(name, 1, |k, rows| rows.iter().try_for_each(|row| body(k, row)))
+    }
+
+    /// How many rows are worth being written side by side, so that what one waits for (the fold of a vector into one number, a
+    /// division) passes while another is computed: of those that stay in registers, as a loop is too long for a CPU to look beyond.
+    pub fn side_by_side(&self) -> usize {
+        if self.columns() || !self.holds(self.width) {
+            return 1;
+        }
+        let vectors = self.dims.last().map_or(1, |n| (*n as u64).div_ceil(self.width.into()) as usize);
+        let enough = if vectors <= SLOTS { SLOTS } else { 2 };
+        let rows = self.axes(false).last().map_or(1, |a| self.dims[a]);
+        if rows < enough as i64 { 1 } else { enough }
+    }
+
+    /// The kernel that does `body` for rows, in tasks: so many at once as long as there are, then one by one. Strips of columns come
+    /// by themselves.
+    pub fn kernel_of_rows(
+        &self,
+        name: &str,
+        at_once: usize,
+        mut body: impl FnMut(&mut KernelBuilder, &[Row]) -> Result<(), Unsupported>,
+    ) -> Result<egret_loop::Kernel, Unsupported> {
         let kept: Vec<usize> = self.axes(false).collect();
         let kept_dims: Vec<i64> = kept.iter().map(|&a| self.dims[a]).collect();
         let accesses: Vec<StridedAccess> = self
@@ -174,23 +218,34 @@ impl RowReduction {
         let offsets: Vec<V> = self.operands.iter().map(|s| k.int(s.access.offset)).collect();
         let accesses: Vec<&StridedAccess> = accesses.iter().collect();
         let mut result = Ok(());
-        let mut emit = |k: &mut KernelBuilder, row: Row| {
-            if let Err(e) = body(k, &row) {
+        let mut emit = |k: &mut KernelBuilder, rows: &[Row]| {
+            if let Err(e) = body(k, rows) {
                 result = Err(e);
             }
         };
         nest.emit(&mut k, &accesses, offsets, &mut |k, bases, begin, end| {
             if kept.is_empty() {
-                return emit(k, self.row(&params, bases.to_vec(), None, self.width));
+                return emit(k, &[self.row(&params, bases.to_vec(), None, self.width)]);
             }
             let axis = kept[kept.len() - 1];
-            if !self.columns() {
-                return range(k, begin, end, 1, &mut |k, i| {
-                    let bases = self.advance(k, bases, axis, i);
-                    emit(k, self.row(&params, bases, None, self.width));
-                });
-            }
             let mut rest = begin;
+            if !self.columns() {
+                for count in if at_once > 1 { vec![at_once, 1] } else { vec![1] } {
+                    let step = count as i64;
+                    let stop = if count > 1 { end.rounded_down(k, rest, step) } else { end };
+                    range(k, rest, stop, step, &mut |k, first| {
+                        let row = |more| {
+                            let i = k.affine(&[(first, 1)], more);
+                            let bases = self.advance(k, bases, axis, i);
+                            self.row(&params, bases, None, self.width)
+                        };
+                        let rows: Vec<Row> = (0..step).map(row).collect();
+                        emit(k, &rows);
+                    });
+                    rest = stop;
+                }
+                return;
+            }
             let mut rounds = vec![(SLOTS, self.width), (1, self.width)];
             rounds.extend((self.width > LEAST).then_some((1, LEAST)));
             rounds.push((1, 1));
@@ -199,7 +254,7 @@ impl RowReduction {
                 let stop: Bound = end.rounded_down(k, rest, step);
                 range(k, rest, stop, step, &mut |k, i| {
                     let row = Row { slots, ..self.row(&params, bases.to_vec(), Some(i), width) };
-                    emit(k, row);
+                    emit(k, &[row]);
                 });
                 rest = stop;
             }
@@ -222,7 +277,16 @@ impl RowReduction {
             None
         };
         let slots = if width > 1 { vectors.unwrap_or(SLOTS).clamp(1, SLOTS) } else { 1 };
-        Row { rows: self, params, bases, column, width, tails, slots }
+        let held = column.is_none() && self.holds(width);
+        Row { rows: self, params, bases, column, width, tails, slots, held }
+    }
+
+    /// Whether a row is along one axis, and so short that its vectors stay in registers.
+    fn holds(&self, width: u8) -> bool {
+        let (mut axes, w) = (self.axes(true), i64::from(width));
+        let (Some(axis), None) = (axes.next(), axes.next()) else { return false };
+        let n = self.dims[axis];
+        width > 1 && (self.partial || n % w == 0) && (n as u64).div_ceil(w as u64) <= self.held as u64
     }
 
     fn advance(&self, k: &mut KernelBuilder, bases: &[V], axis: usize, index: V) -> Vec<V> {
@@ -366,7 +430,7 @@ impl Row<'_> {
                 result = Err(e);
             }
         };
-        let mut visit = Visit { row: self, cut, inner, f: &mut f, fold };
+        let mut visit = visit::Visit { row: self, cut, inner, f: &mut f, fold };
         visit.outer(k, 0, &axes, &self.bases);
         result
     }
@@ -387,7 +451,15 @@ impl Row<'_> {
         let zero = k.int(0);
         let more = if self.column.is_some() { slot as i64 * i64::from(self.width) } else { 0 };
         let width = if self.column.is_some() { self.width } else { 1 };
-        Point { bases: &self.bases, index: self.column.unwrap_or(zero), more, width, count: None, slot }
+        Point {
+            bases: &self.bases,
+            index: self.column.unwrap_or(zero),
+            more,
+            width,
+            count: None,
+            slot,
+            place: None,
+        }
     }
 
     /// Number of slots that are rows of their own.
@@ -447,95 +519,6 @@ impl Row<'_> {
     }
 }
 
-/// The loops over the elements of a row while they are written.
-struct Visit<'v, 'r> {
-    row: &'v Row<'r>,
-    cut: Option<BlockedSum>,
-    /// The axis that vectors run along.
-    inner: Option<usize>,
-    f: &'v mut dyn FnMut(&mut KernelBuilder, &Point),
-    fold: &'v mut dyn FnMut(&mut KernelBuilder),
-}
-
-impl Visit<'_, '_> {
-    /// `body` for every `step`th of `extent`: the loop at a depth, in blocks where it is the one that is
-    /// cut.
-    fn repeat(
-        &mut self,
-        k: &mut KernelBuilder,
-        depth: usize,
-        (extent, step): (i64, i64),
-        body: &mut dyn FnMut(&mut Self, &mut KernelBuilder, V),
-    ) {
-        let Some(cut) = self.cut.filter(|c| c.depth == depth) else {
-            return k.for_range(0, extent, step, |k, i| body(self, k, i));
-        };
-        k.for_range(0, extent, cut.turns * step, |k, first| {
-            let (most, all) = (k.affine(&[(first, 1)], cut.turns * step), k.int(extent));
-            let end = k.min(most, all);
-            k.for_values(first, end, step, |k, i| body(self, k, i));
-            (self.fold)(k);
-        });
-    }
-
-    fn outer(&mut self, k: &mut KernelBuilder, depth: usize, axes: &[usize], bases: &[V]) {
-        let row = self.row;
-        if let Some((&axis, rest)) = axes.split_first() {
-            return self.repeat(k, depth, (row.rows.dims[axis], 1), &mut |visit, k, i| {
-                let bases = row.rows.advance(k, bases, axis, i);
-                visit.outer(k, depth + 1, rest, &bases);
-            });
-        }
-        if let Some(column) = row.column {
-            for slot in 0..row.slots {
-                let more = slot as i64 * i64::from(row.width);
-                (self.f)(k, &Point { bases, index: column, more, width: row.width, count: None, slot });
-            }
-            return;
-        }
-        let Some(axis) = self.inner else {
-            // A row of one element.
-            let zero = k.int(0);
-            let tail = if row.width > 1 { row.slots } else { 0 };
-            return (self.f)(k, &Point { bases, index: zero, more: 0, width: 1, count: None, slot: tail });
-        };
-        let (n, w) = (row.rows.dims[axis], i64::from(row.width));
-        if w == 1 {
-            return self.repeat(k, depth, (n, 1), &mut |visit, k, index| {
-                (visit.f)(k, &Point { bases, index, more: 0, width: 1, count: None, slot: 0 });
-            });
-        }
-        let round = w * row.slots as i64;
-        let many = n / round * round;
-        self.repeat(k, depth, (many, round), &mut |visit, k, index| {
-            for slot in 0..row.slots {
-                (visit.f)(
-                    k,
-                    &Point { bases, index, more: slot as i64 * w, width: row.width, count: None, slot },
-                );
-            }
-        });
-        let some = n / w * w;
-        k.for_range(many, some, w, |k, index| {
-            (self.f)(k, &Point { bases, index, more: 0, width: row.width, count: None, slot: 0 })
-        });
-        if row.rows.partial && some < n {
-            // Beside the vectors before it, which wait for one another.
-            let (index, slot) = (k.int(some), row.slots - 1);
-            let count = Some((n - some) as u8);
-            return (self.f)(k, &Point { bases, index, more: 0, width: row.width, count, slot });
-        }
-        let mut begin = some;
-        for (i, &width) in row.tails.iter().enumerate() {
-            let end = if width == 1 { n } else { begin + i64::from(width) };
-            k.for_range(begin, end, width.into(), |k, index| {
-                (self.f)(k, &Point { bases, index, more: 0, width, count: None, slot: row.slots + i })
-            });
-            begin = end;
-        }
-    }
-}
-
 impl RowValue {
     /// The scalar value of the row (of the slot's row where lanes are rows).
     pub fn of_slot(&self, slot: usize) -> V {
@@ -549,6 +532,28 @@ impl RowValue {
             Some(_) if p.slot >= self.wide.len() => self.tails[p.slot - self.wide.len()],
             _ => self.wide[p.slot.min(self.wide.len() - 1)],
         }
+    }
+}
+
+/// What a visit of a row has computed at its points, for the next visit: values, where the row is short enough for them to stay in
+/// registers.
+#[derive(Default)]
+pub struct Held(Vec<V>);
+
+impl Held {
+    /// Whether the value of a point was kept, as its row's stay.
+    pub fn set(&mut self, p: &Point, value: V) -> bool {
+        match p.place {
+            Some(place) if place < self.0.len() => self.0[place] = value,
+            Some(_) => self.0.push(value),
+            None => return false,
+        }
+        true
+    }
+
+    /// The value that was kept of a point.
+    pub fn get(&self, p: &Point) -> Option<V> {
+        p.place.and_then(|place| self.0.get(place)).copied()
     }
 }
 

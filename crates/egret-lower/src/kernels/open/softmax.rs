@@ -50,10 +50,11 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     let most = locals(k, f64::NEG_INFINITY);
     along(k, extent, &lanes, &mut |k, i, lanes| {
         let (v, old) = (load(k, from, i, lanes), k.get(most[of(lanes)]));
-        let new = k.max(old, v);
+        // NaN need not be minded: it makes the sum one.
+        let new = k.binary(BinOp::SelMax, old, v);
         k.set(most[of(lanes)], new);
     });
-    let most = all(k, &most, BinOp::Max);
+    let most = all(k, &most, BinOp::SelMax);
     let sums = locals(k, 0.0);
     along(k, extent, &lanes, &mut |k, i, lanes| {
         let v = load(k, from, i, lanes);
