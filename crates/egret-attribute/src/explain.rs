@@ -2,20 +2,35 @@
 
 use crate::explanation::Explanation;
 use crate::features::features;
+use crate::layer::upstream;
 use crate::method::Method;
 use crate::numbers::spelt;
 use crate::program::Model;
 use crate::request::Request;
-use crate::target::wanted;
-use crate::{gradcam, gradients, occlusion};
+use crate::target::{Wanted, wanted};
+use crate::{gradcam, gradients, occlusion, trees};
 use egret::compare::unravel;
+use egret::ir::Op;
 use egret::{Error, Result, source};
+
+/// An error of gradients, which decision trees have not.
+fn with_trees(model: &Model, target: &Wanted, mut e: Error) -> Error {
+    let reaching = upstream(&model.graph, target.value);
+    let is_tree = |n| {
+        let node = model.graph.node(n);
+        node.op == Op::TreeEnsemble && node.results.iter().any(|r| reaching[r.0 as usize])
+    };
+    if model.graph.node_ids().into_iter().any(is_tree) {
+        e.message += "; --method tree-shap explains decision trees";
+    }
+    e
+}
 
 /// Explain a score.
 ///
 /// # Errors
 /// What cannot be read, imported or compiled; a target, class, input, layer or window that the model has not;
-/// unsupported: nodes that have no derivative.
+/// unsupported: nodes that have no derivative, trees that are not summed.
 pub fn explain(source: &source::Request, request: &Request) -> Result<Explanation> {
     let model = Model::new(source, request)?;
     let target = wanted(&model.graph, request.target.as_deref())?;
@@ -24,8 +39,12 @@ pub fn explain(source: &source::Request, request: &Request) -> Result<Explanatio
         Method::Occlusion { window, stride } => {
             occlusion::attribute(&model, &target, &features, window.as_deref(), stride.as_deref())?
         }
-        Method::GradCam { layer } => gradcam::attribute(&model, &target, &features, layer.as_deref())?,
-        _ => gradients::attribute(&model, &target, &features)?,
+        Method::GradCam { layer } => gradcam::attribute(&model, &target, &features, layer.as_deref())
+            .map_err(|e| with_trees(&model, &target, e))?,
+        Method::TreeShap => trees::attribute(&model, &target, &features, &request.baseline)?,
+        _ => {
+            gradients::attribute(&model, &target, &features).map_err(|e| with_trees(&model, &target, e))?
+        }
     };
     for map in &out.maps {
         if let Some(i) = map.values.iter().position(|v| !v.is_finite()) {

@@ -8,7 +8,7 @@ use crate::target::Target;
 pub struct Completeness {
     /// The sum of all attributions.
     pub sum: f64,
-    /// The score of the baseline.
+    /// The score of the baseline; the mean of those of the background.
     pub baseline: f64,
     /// The score less that of the baseline.
     pub difference: f64,
@@ -28,7 +28,7 @@ pub struct Explanation {
     pub target: Target,
     /// A map for each input.
     pub maps: Vec<Map>,
-    /// For integrated gradients.
+    /// For integrated gradients and SHAP values.
     pub completeness: Option<Completeness>,
     /// What the method did, a line each.
     pub notes: Vec<String>,

@@ -28,9 +28,10 @@ pub(crate) fn features(
         let all = (0..graph.inputs().len()).filter(on_path);
         let (floats, others): (Vec<usize>, Vec<usize>) = all.partition(|&i| real(dtype(graph.inputs()[i])));
         let numbers = others.into_iter().filter(|&i| dtype(graph.inputs()[i]) != DType::String).collect();
-        match method.has_gradients() || !floats.is_empty() {
-            true => floats,
-            false => numbers,
+        match method {
+            Method::TreeShap => floats.into_iter().chain(numbers).collect(),
+            _ if method.has_gradients() || !floats.is_empty() => floats,
+            _ => numbers,
         }
     } else {
         let mut out = vec![];

@@ -11,6 +11,7 @@
 //! | `smoothgrad` | the mean gradient of noisy copies (Smilkov 2017) | `samples` gradients |
 //! | `grad-cam` | feature maps of a layer, weighed by their mean gradients, where positive (Selvaraju 2017) | one gradient |
 //! | `occlusion` | what the score loses when a window is set to the baseline, averaged over the windows that cover x (Zeiler 2014) | a run per window |
+//! | `tree-shap` | the Shapley value of x in the game whose absent features are those of background rows (Lundberg 2018), exactly | a walk through all nodes per row and background row |
 //!
 //! Gradients are programs of `egret-grad` with a seed: one program gives every element of the output, so that it is compiled once.
 //!
@@ -59,6 +60,7 @@ mod program;
 mod quadrature;
 mod request;
 mod target;
+mod trees;
 
 pub use explain::explain;
 pub use explanation::{Completeness, Explanation};

@@ -36,6 +36,8 @@ pub enum Method {
         /// How far one window is from the next.
         stride: Option<Vec<usize>>,
     },
+    /// Shapley values of decision trees, exactly.
+    TreeShap,
 }
 
 /// Settings that the user gave, whatever the method.
@@ -57,6 +59,8 @@ pub struct Choices {
     pub stride: Option<Vec<usize>>,
     /// Whether a baseline was given: for integrated gradients and occlusion.
     pub baseline: bool,
+    /// Whether rows of a background were given: for tree-shap.
+    pub background: bool,
 }
 
 /// Points of integrated gradients unless others are asked for.
@@ -69,13 +73,14 @@ const SAMPLES: usize = 50;
 const NOISE: f64 = 0.15;
 
 /// Names, and the settings that each takes.
-const METHODS: [(&str, &[&str]); 6] = [
+const METHODS: [(&str, &[&str]); 7] = [
     ("saliency", &[]),
     ("input-x-gradient", &[]),
     ("integrated-gradients", &["--steps", "--baseline"]),
     ("smoothgrad", &["--samples", "--noise", "--noise-seed"]),
     ("grad-cam", &["--layer"]),
     ("occlusion", &["--window", "--stride", "--baseline"]),
+    ("tree-shap", &["--background"]),
 ];
 
 impl Method {
@@ -98,6 +103,7 @@ impl Method {
             ("--window", choices.window.is_some()),
             ("--stride", choices.stride.is_some()),
             ("--baseline", choices.baseline),
+            ("--background", choices.background),
         ];
         if let Some((option, _)) = given.iter().find(|(option, given)| *given && !takes.contains(option)) {
             let of: Vec<&str> =
@@ -126,6 +132,7 @@ impl Method {
                 let samples = positive("--samples", choices.samples.unwrap_or(SAMPLES))?;
                 Method::SmoothGrad { samples, noise, seed: choices.noise_seed.unwrap_or(0) }
             }
+            "tree-shap" => Method::TreeShap,
             "grad-cam" => Method::GradCam { layer: choices.layer.clone() },
             _ => {
                 for (option, list) in [("--window", &choices.window), ("--stride", &choices.stride)] {
@@ -138,7 +145,7 @@ impl Method {
 
     /// Whether it needs derivatives.
     pub(crate) fn has_gradients(&self) -> bool {
-        !matches!(self, Method::Occlusion { .. })
+        !matches!(self, Method::Occlusion { .. } | Method::TreeShap)
     }
 }
 
@@ -153,6 +160,7 @@ impl fmt::Display for Method {
             }
             Method::GradCam { .. } => f.write_str("Grad-CAM"),
             Method::Occlusion { .. } => f.write_str("occlusion"),
+            Method::TreeShap => f.write_str("SHAP values of trees"),
         }
     }
 }

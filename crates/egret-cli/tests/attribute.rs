@@ -10,6 +10,11 @@ fn digits() -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/digits/images.npy").display().to_string()
 }
 
+/// A file of the fixtures.
+fn path_of(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(name).display().to_string()
+}
+
 /// The command on a nine that is read as a four.
 fn on_digit<'a>(model: &'a str, digits: &'a str, args: &[&'a str]) -> Vec<&'a str> {
     [&["attribute", model, "--inputs", digits, "--sample", "292"][..], args].concat()
@@ -60,6 +65,76 @@ fn samples_that_are_not_independent_run_one_by_one() {
     std::fs::write(&file, norm).expect("the model");
     let said = works(&["attribute", &file, "--method", "occlusion", "--input", "x=[[[[1,2],[3,5]]]]"]);
     assert!(said.contains("run one by one: the samples of a batch are not independent"), "{said}");
+}
+
+#[test]
+fn trees_have_shap_values() {
+    let (trees, digits, dir) = (model("digit_trees"), digits(), temp());
+    let background = path_of("shap/background.npz");
+    let args = |more: &[&'static str]| -> Vec<String> {
+        let own = on_digit(&trees, &digits, &["--method", "tree-shap", "--background", &background]);
+        own.iter().chain(more).map(|s| (*s).to_owned()).collect()
+    };
+    let run = |more: &[&'static str]| {
+        let all = args(more);
+        works(&all.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let said = run(&[]);
+    assert!(said.contains("40 trees against 40 rows of background"), "{said}");
+    assert!(said.contains("of margins: what trees add up to, before the logistic function"), "{said}");
+    assert!(said.contains("above the background's mean, ") && said.lines().count() <= 24, "{said}");
+    let json: serde_json::Value = serde_json::from_str(&run(&["--format", "json"])).expect("JSON");
+    let sum: f64 = json["features"]
+        .as_array()
+        .expect("features")
+        .iter()
+        .map(|f| f["attribution"].as_f64().expect("a number"))
+        .sum();
+    let of = |name: &str| json["completeness"][name].as_f64().expect("a number");
+    assert!((sum - of("sum")).abs() < 1e-12 && of("error") < 1e-5 && of("difference") < -1.0, "{json}");
+    assert_eq!(json["target"]["name"], "nine[0,0]");
+    // All digits at once: a value for each row and feature.
+    let file = path(&dir, "all.npy");
+    let all = [
+        "attribute",
+        &trees,
+        "--inputs",
+        &digits,
+        "--method",
+        "tree-shap",
+        "--background",
+        &background,
+        "--target",
+        "0",
+        "-o",
+        &file,
+    ];
+    let said = works(&all);
+    assert!(said.contains("for each of 1000 rows; the score is their sum"), "{said}");
+    assert_eq!(npz::read_npy(Path::new(&file)).expect("values").shape(), [1000, 1, 28, 28]);
+}
+
+#[test]
+fn shap_of_other_models_is_refused() {
+    let (cnn, trees, digits) = (model("simple_cnn"), model("digit_trees"), digits());
+    let background = path_of("shap/background.npz");
+    let args = |model, more: &[&'static str]| -> Vec<String> {
+        let own = on_digit(model, &digits, &["--method", "tree-shap"]);
+        own.iter().chain(more).map(|s| (*s).to_owned()).collect()
+    };
+    let refuse = |args: Vec<String>, part: &str| {
+        refused(&args.iter().map(String::as_str).collect::<Vec<_>>(), 1, &[part]);
+    };
+    refuse(args(&trees, &[]), "an ONNX file has none; give some of the data by --background rows.npy");
+    refuse(args(&cnn, &["--background", "image=0"]), "of decision trees, and the model has none");
+    refuse(args(&trees, &["--background", "image=[[1,2]]"]), "--background: `image` is f32[1, 2]");
+    refuse(args(&trees, &["--background", "picture=0"]), "--background: the model has no input `picture`");
+    refuse(args(&trees, &["--background", "nosuch.npz"]), "nosuch.npz");
+    refuse(args(&trees, &["--window", "2"]), "--window belongs to occlusion, not to tree-shap");
+    let other = on_digit(&trees, &digits, &["--method", "occlusion", "--background", &background]);
+    refused(&other, 1, &["--background belongs to tree-shap, not to occlusion"]);
+    let saliency = on_digit(&trees, &digits, &["--method", "saliency"]);
+    refused(&saliency, 1, &["tree_ensemble", "--method tree-shap"]);
 }
 
 #[test]

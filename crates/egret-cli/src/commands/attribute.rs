@@ -6,7 +6,8 @@ use crate::{say, say_text};
 use egret::inputs::{Given, Inputs};
 use egret::ir::Type;
 use egret::{Engine, Error, Options, Result, files, frontend::DeclaredInput, npz, source};
-use egret_attribute::{Baseline, Choices, Explanation, Method, Request, explain, picture, top};
+use egret_attribute::{Baseline, Choices, Explanation, Map, Method, Request, Top, explain, picture, top};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// `egret attribute`
@@ -15,7 +16,7 @@ pub struct Args {
     /// The model.
     #[command(flatten)]
     pub model: ModelArgs,
-    /// saliency, input-x-gradient, integrated-gradients, smoothgrad, grad-cam or occlusion
+    /// saliency, input-x-gradient, integrated-gradients, smoothgrad, grad-cam, occlusion or tree-shap
     #[arg(long)]
     pub method: String,
     /// What is explained: a class of the first float output, an element of a value, or a value's largest element [default: the
@@ -31,6 +32,9 @@ pub struct Args {
     /// What an absent feature is (integrated-gradients, occlusion): a number, or by input as for --input. May be repeated [default: 0]
     #[arg(long, value_name = "V|NAME=VALUE", allow_hyphen_values = true)]
     pub baseline: Vec<String>,
+    /// Rows to compare with (tree-shap): a file as for --inputs, or by input as for --input. May be repeated
+    #[arg(long, value_name = "FILE|NAME=ROWS")]
+    pub background: Vec<String>,
     /// Gradients on the way from the baseline (integrated-gradients) [default: 64]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub steps: Option<usize>,
@@ -64,6 +68,9 @@ pub struct Args {
     /// Threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub threads: Option<usize>,
+    /// text or json (json has all features)
+    #[arg(long, default_value = "text", value_parser = ["text", "json"])]
+    pub format: String,
 }
 
 /// Features that are shown.
@@ -88,18 +95,22 @@ pub fn run(args: &Args) -> Result<()> {
         window: sizes("--window", args.window.as_deref())?,
         stride: sizes("--stride", args.stride.as_deref())?,
         baseline: !args.baseline.is_empty(),
+        background: !args.background.is_empty(),
     };
     let request = Request {
         method: Method::new(&args.method, &choices)?,
         target: args.target.clone(),
         wrt: args.wrt.clone(),
-        baseline: baseline(&args.baseline, &source)?,
+        baseline: Baseline { rows: rows(&args.background)?, ..baseline(&args.baseline, &source)? },
         engine: args.engine,
         options: Options { threads: args.threads.unwrap_or_else(egret::all_cores), ..Options::default() },
     };
     let found = progress("explaining", || explain(&source, &request))?;
     for path in &args.output {
         write(path, &found)?;
+    }
+    if args.format == "json" {
+        return json(&request, &found);
     }
     show(&request, &found)
 }
@@ -161,6 +172,20 @@ fn baseline(given: &[String], source: &source::Request) -> Result<Baseline> {
     Ok(out)
 }
 
+/// Files, and values by name.
+fn rows(given: &[String]) -> Result<Inputs> {
+    let mut out = Inputs::default();
+    for text in given {
+        match text.contains('=') && !Path::new(text).exists() {
+            true => out
+                .named
+                .push(Given::named(text).map_err(|e| Error::user(format!("--background {text}: {e}")))?),
+            false => out.files.push(text.into()),
+        }
+    }
+    Ok(out)
+}
+
 fn write(path: &Path, found: &Explanation) -> Result<()> {
     if is_picture(path) {
         return files::write(path, &picture(&found.maps)?);
@@ -189,9 +214,13 @@ fn show(request: &Request, found: &Explanation) -> Result<()> {
             _ => String::new(),
         };
         say!(
-            "completeness  error {error:.1e}: {} in all, the score is {} above the baseline's{part}",
+            "completeness  error {error:.1e}: {} in all, the score is {} above {}{part}",
             short(c.sum),
-            short(c.difference)
+            short(c.difference),
+            match request.method {
+                Method::TreeShap => format!("the background's mean, {}", short(c.baseline)),
+                _ => "the baseline's".into(),
+            }
         );
     }
     let total: f64 = found.maps.iter().flat_map(|m| &m.values).map(|v| v.abs()).sum();
@@ -211,6 +240,31 @@ fn show(request: &Request, found: &Explanation) -> Result<()> {
         let value = t.value.map_or_else(|| "-".into(), short);
         say!("{:width$}  {:>11}  {value:>9}", t.feature, short(t.attribution));
     }
+    Ok(())
+}
+
+/// All of it, for programs.
+fn json(request: &Request, found: &Explanation) -> Result<()> {
+    let target = &found.target;
+    let next = target.largest_of.as_ref().map(|(count, next)| {
+        let next = next.as_ref().map(|(name, score)| json!({ "name": name, "score": score }));
+        json!({ "of": count, "next": next })
+    });
+    let completeness = found.completeness.as_ref().map(
+        |c| json!({ "sum": c.sum, "baseline": c.baseline, "difference": c.difference, "error": c.error() }),
+    );
+    let input = |m: &Map| json!({ "name": m.name, "shape": m.shape, "sum": m.sum() });
+    let feature = |t: &Top| json!({ "name": t.feature, "attribution": t.attribution, "value": t.value });
+    let out = json!({
+        "target": { "name": target.spelt(), "score": target.score, "largest": next },
+        "method": request.method.to_string(),
+        "notes": found.notes,
+        "completeness": completeness,
+        "inputs": found.maps.iter().map(input).collect::<Vec<_>>(),
+        "features": top(&found.maps, usize::MAX).iter().map(feature).collect::<Vec<_>>(),
+    });
+    let text = serde_json::to_string_pretty(&out).map_err(|e| Error::internal(e.to_string()))?;
+    say!("{text}");
     Ok(())
 }
 

@@ -64,7 +64,8 @@ pub struct TreeNode {
 }
 
 impl TreeNode {
-    fn holds(&self, v: f64) -> bool {
+    /// Whether a value of the feature passes the test.
+    pub fn holds(&self, v: f64) -> bool {
         let test = match self.mode {
             0 => v <= self.split,
             1 => v < self.split,
