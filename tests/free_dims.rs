@@ -3,16 +3,11 @@
 #![cfg(unix)]
 
 use egret::ir::rng::Rng;
-use egret::ir::{DType, Graph, Tensor, Value, interp, text};
+use egret::ir::{DType, Graph, Tensor, Value, interp};
 use egret::{Options, pipeline};
+use egret_workspace::free::{close, parse as graph};
 use egret_workspace::guarded::Compiled;
 use std::collections::BTreeMap;
-
-fn graph(source: &str) -> Graph {
-    let graph = text::parse(source, &|_| None).unwrap_or_else(|e| panic!("{e}\n{source}"));
-    egret::ir::verify(&graph).unwrap_or_else(|e| panic!("{e:?}\n{source}"));
-    graph
-}
 
 /// An input of a graph whose symbols have these values.
 fn input(rng: &mut Rng, graph: &Graph, i: usize, sizes: &BTreeMap<String, i64>) -> Value {
@@ -22,15 +17,6 @@ fn input(rng: &mut Rng, graph: &Graph, i: usize, sizes: &BTreeMap<String, i64>) 
     let number = |_| (rng.bits() % 17) as f64 / if ty.dtype.is_float() { 8.0 } else { 4.0 };
     let below = if ty.dtype.is_float() { 1.0 } else { 0.0 };
     Tensor::from_f64s(ty.dtype, &shape, (0..len).map(number).map(|v| v - below).collect()).into()
-}
-
-fn close(want: &Tensor, have: &Tensor) -> bool {
-    let (want, have) = (want.to_f64s().expect("numbers"), have.to_f64s().expect("numbers"));
-    want.len() == have.len()
-        && want
-            .iter()
-            .zip(&have)
-            .all(|(w, h)| w == h || (w - h).abs() <= 2e-5 * (1.0 + w.abs()) || w.is_nan() && h.is_nan())
 }
 
 /// Compiles a graph once and runs it at several sizes of all its free dims.

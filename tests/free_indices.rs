@@ -2,10 +2,10 @@
 //! an index out of the range that a run's sizes make is an error, whatever stands beside the buffer.
 #![cfg(unix)]
 
-use egret::Options;
 use egret::ir::rng::Rng;
-use egret::ir::{DType, Graph, Tensor, Value, interp, text};
+use egret::ir::{DType, Graph, Tensor, Value, interp};
 use egret_runtime::abi::Code;
+use egret_workspace::free::{compiled, graph, input, is_right, number, sizes};
 use egret_workspace::guarded::{Compiled, Side};
 use std::collections::BTreeMap;
 
@@ -102,13 +102,6 @@ const CASES: &[(&str, &str)] = &[
     ),
 ];
 
-fn graph((inputs, nodes): (&str, &str)) -> Graph {
-    let source = format!("graph @g({inputs}) -> (%9 \"y\") {{\n {nodes}\n}}");
-    let graph = text::parse(&source, &|_| None).unwrap_or_else(|e| panic!("{e}\n{source}"));
-    egret::ir::verify(&graph).unwrap_or_else(|e| panic!("{e:?}\n{source}"));
-    graph
-}
-
 /// How many elements an input's numbers are indices of.
 fn indexed(graph: &Graph, i: usize, sizes: &BTreeMap<String, i64>) -> Option<i64> {
     let name = graph.value(graph.inputs()[i]).name.strip_prefix("i_")?;
@@ -116,53 +109,14 @@ fn indexed(graph: &Graph, i: usize, sizes: &BTreeMap<String, i64>) -> Option<i64
 }
 
 fn inputs(rng: &mut Rng, graph: &Graph, sizes: &BTreeMap<String, i64>) -> Vec<Value> {
-    let special = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, 0.0];
-    let mut input = |i: usize| {
-        let ty = graph.tensor_ty(graph.inputs()[i]);
-        let shape: Vec<usize> = ty.shape.iter().map(|d| d.eval(sizes).expect("a size") as usize).collect();
-        let number = |_| {
-            let bits = rng.bits();
-            match indexed(graph, i, sizes) {
-                Some(n) => (bits % (2 * n).max(1) as u64) as f64 - n as f64,
-                None if ty.dtype.is_float() && bits.is_multiple_of(9) => special[(bits / 9 % 5) as usize],
-                None if ty.dtype.is_float() => (bits % 33) as f64 / 16.0 - 1.0,
-                None => (bits % 5) as f64,
-            }
-        };
-        let numbers = (0..shape.iter().product::<usize>()).map(number).collect();
-        Tensor::from_f64s(ty.dtype, &shape, numbers).into()
+    let mut draw = |i: usize| {
+        let dtype = graph.tensor_ty(graph.inputs()[i]).dtype;
+        input(graph, i, sizes, &mut || match indexed(graph, i, sizes) {
+            Some(n) => (rng.bits() % (2 * n).max(1) as u64) as f64 - n as f64,
+            None => number(rng, dtype, 5),
+        })
     };
-    (0..graph.inputs().len()).map(&mut input).collect()
-}
-
-/// Sums of f32 are rounded more often than those of the interpreter.
-fn close(want: &Tensor, have: &Tensor) -> bool {
-    let (want, have) = (want.to_f64s().expect("numbers"), have.to_f64s().expect("numbers"));
-    let near = |(w, h): (&f64, &f64)| {
-        w == h || (w - h).abs() <= 2e-5 * (1.0 + w.abs()) || w.is_nan() && h.is_nan()
-    };
-    want.len() == have.len() && want.iter().zip(&have).all(near)
-}
-
-/// On every target, with passes and without.
-fn compiled(graph: &Graph) -> Vec<Compiled> {
-    let mut all = vec![];
-    for target in ["native", "x86-64-v2"] {
-        if target != "native" && !cfg!(target_arch = "x86_64") {
-            continue;
-        }
-        for passes in [None, Some(vec![])] {
-            let options = Options { threads: 1, target: target.into(), passes, ..Options::default() };
-            all.push(
-                Compiled::new(graph.clone(), &options, &BTreeMap::new()).unwrap_or_else(|e| panic!("{e}")),
-            );
-        }
-    }
-    all
-}
-
-fn sizes(n: i64, m: i64) -> BTreeMap<String, i64> {
-    [("N".to_owned(), n), ("M".to_owned(), m)].into()
+    (0..graph.inputs().len()).map(&mut draw).collect()
 }
 
 #[test]
@@ -181,14 +135,7 @@ fn indices_name_elements_at_any_size() {
                     none += 1;
                     continue;
                 };
-                let (code, have) =
-                    compiled.run_both(&inputs).unwrap_or_else(|e| panic!("{n}, {m}: {e} of {case:?}"));
-                let want = want[0].as_tensor().expect("a tensor");
-                let have = Tensor::from_bytes(want.dtype(), want.shape(), &have[0]);
-                assert!(
-                    code == 0 && close(want, &have),
-                    "{n}, {m} of {case:?}: {want:?}, compiled {have:?}"
-                );
+                is_right(&compiled, &inputs, &want, &format!("{n}, {m} of {case:?}"));
                 right += 1;
             }
         }

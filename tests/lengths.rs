@@ -3,16 +3,11 @@
 #![cfg(unix)]
 
 use egret::ir::rng::Rng;
-use egret::ir::{Graph, Tensor, Value, interp, text};
+use egret::ir::{Graph, Tensor, Value, interp};
 use egret::{Options, pipeline};
+use egret_workspace::free::{close, parse as graph};
 use egret_workspace::guarded::Compiled;
 use std::collections::BTreeMap;
-
-fn graph(source: &str) -> Graph {
-    let graph = text::parse(source, &|_| None).unwrap_or_else(|e| panic!("{e}\n{source}"));
-    egret::ir::verify(&graph).unwrap_or_else(|e| panic!("{e:?}\n{source}"));
-    graph
-}
 
 /// Numbers of which many are 0, equal, or none; `some` is the share of those that are not 0, in quarters.
 fn number(rng: &mut Rng, float: bool, some: u64) -> f64 {
@@ -36,15 +31,6 @@ fn input(rng: &mut Rng, graph: &Graph, i: usize, sizes: &BTreeMap<String, i64>, 
     let numbers = (0..len).map(|_| number(rng, ty.dtype.is_float(), some));
     let numbers = numbers.map(|v| if signed { v } else { (v.abs() != 0.0) as u8 as f64 });
     Tensor::from_f64s(ty.dtype, &shape, numbers.collect()).into()
-}
-
-fn close(want: &Tensor, have: &Tensor) -> bool {
-    let (want, have) = (want.to_f64s().expect("numbers"), have.to_f64s().expect("numbers"));
-    want.len() == have.len()
-        && want
-            .iter()
-            .zip(&have)
-            .all(|(w, h)| w == h || (w - h).abs() <= 2e-5 * (1.0 + w.abs()) || w.is_nan() && h.is_nan())
 }
 
 /// Compiles a graph once, and runs it on data of which nothing, some, or all is found, at several sizes of its free dims.

@@ -1,8 +1,10 @@
 //! Shared helpers of the workspace tests: where fixtures are, the conformance archive unpacked, random graphs,
-//! and compiled models run between unmapped pages.
+//! compiled models run between unmapped pages, and those with free dims at many sizes.
 
 #[cfg(unix)]
 pub mod faults;
+#[cfg(unix)]
+pub mod free;
 #[cfg(unix)]
 pub mod guarded;
 pub mod random;
