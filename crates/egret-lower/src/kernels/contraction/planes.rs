@@ -10,7 +10,7 @@ use crate::geometry::conv::ConvShape;
 use crate::geometry::dtypes::buffer_elem;
 use crate::geometry::size;
 use crate::kernels::elementwise;
-use crate::kernels::planes::{Edges, Plan, Planes, Reduce, Rows, Spot, Values};
+use crate::kernels::planes::{Edges, Plan, Planes, Reduce, Spot, Values};
 use crate::kernels::taps::Windows;
 use crate::kernels::window::{epilogue_of, runs_in_vectors_of};
 use crate::lanes;
@@ -150,35 +150,26 @@ impl Reduce for Sums<'_> {
         Ok(lanes::load(k, self.x, at, ty))
     }
 
-    fn sums(
+    fn take(
         &self,
         k: &mut KernelBuilder,
-        rows: Rows,
+        values: Values,
+        readers: &[(usize, i64)],
+        sums: &[Local],
         ty: Ty,
-        read: &mut dyn FnMut(&mut KernelBuilder, i64) -> Result<Values, Unsupported>,
-    ) -> Result<Vec<V>, Unsupported> {
-        let zero = k.number(ty, 0.0);
-        // Locals, so that a row's elements are used before the next row's are loaded.
-        let sums: Vec<Local> = (0..rows.count).map(|_| k.local(zero)).collect();
-        for row in 0..self.plan.read_by(rows.count) {
-            let readers = self.plan.readers(rows.count, rows.known, row);
-            if readers.is_empty() {
-                continue;
-            }
-            for (column, value) in read(k, row)? {
-                for &(reader, tap) in &readers {
-                    let tap = tap * self.plan.w.axes[1].kernel + column;
-                    let weight = match self.kept.get(tap as usize) {
-                        Some(&weight) if k.ty(weight) == ty => weight,
-                        _ => self.weight(k, tap, ty),
-                    };
-                    let old = k.get(sums[reader]);
-                    let new = k.fma(weight, value, old);
-                    k.set(sums[reader], new);
-                }
+    ) {
+        for (column, value) in values {
+            for &(reader, tap) in readers {
+                let tap = tap * self.plan.w.axes[1].kernel + column;
+                let weight = match self.kept.get(tap as usize) {
+                    Some(&weight) if k.ty(weight) == ty => weight,
+                    _ => self.weight(k, tap, ty),
+                };
+                let old = k.get(sums[reader]);
+                let new = k.fma(weight, value, old);
+                k.set(sums[reader], new);
             }
         }
-        Ok(sums.into_iter().map(|sum| k.get(sum)).collect())
     }
 
     fn store(&self, k: &mut KernelBuilder, mut value: V, spot: &Spot) -> Result<(), Unsupported> {

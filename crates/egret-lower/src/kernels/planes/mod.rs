@@ -10,4 +10,4 @@ mod plan;
 mod walk;
 
 pub use plan::Plan;
-pub use walk::{Along, Edges, Planes, Reduce, Rows, Spot, Values};
+pub use walk::{Along, Edges, Planes, Reduce, Spot, Values};

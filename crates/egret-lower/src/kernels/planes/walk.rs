@@ -5,20 +5,20 @@ use crate::error::Unsupported;
 use crate::kernels::taps::{Taps, pairs};
 use crate::lanes;
 use crate::program::context::Ctx;
-use egret_loop::{Access, Arg, BinOp, Cmp, Elem, KernelBuilder, MAX_LANES, Param, Parity, Ty, V};
+use egret_loop::{Access, Arg, BinOp, Cmp, Elem, KernelBuilder, Local, MAX_LANES, Param, Parity, Ty, V};
 
 /// The taps along the last axis that lie in a row of the operand, each with what is there; 0 beside the plane.
 pub type Values = Vec<(i64, V)>;
 
 /// Some rows of the result.
 #[derive(Copy, Clone)]
-pub struct Rows {
+struct Rows {
     /// The first.
-    pub first: V,
+    first: V,
     /// How many.
-    pub count: i64,
+    count: i64,
     /// The first where it is known; otherwise all their windows lie inside along the first axis.
-    pub known: Option<i64>,
+    known: Option<i64>,
 }
 
 /// Which taps along the last axis are inside.
@@ -49,15 +49,9 @@ pub trait Reduce {
     /// An element, or a vector, of the operand: f32.
     fn load(&self, k: &mut KernelBuilder, at: V, ty: Ty) -> Result<V, Unsupported>;
 
-    /// What the windows of some rows come to, a value for each. `read` gives what lies in a row of the operand, counted from the first
-    /// that they read ([`Plan::readers`] says which rows have it).
-    fn sums(
-        &self,
-        k: &mut KernelBuilder,
-        rows: Rows,
-        ty: Ty,
-        read: &mut dyn FnMut(&mut KernelBuilder, i64) -> Result<Values, Unsupported>,
-    ) -> Result<Vec<V>, Unsupported>;
+    /// Takes what lies in a row of the operand into the sums of the rows that have it: each by its number, and as which of its taps along
+    /// the first axis.
+    fn take(&self, k: &mut KernelBuilder, values: Values, readers: &[(usize, i64)], sums: &[Local], ty: Ty);
 
     /// Stores what a window came to.
     fn store(&self, k: &mut KernelBuilder, value: V, spot: &Spot) -> Result<(), Unsupported>;
@@ -249,6 +243,28 @@ impl Planes<'_> {
         self.reduce.load(k, at, ty)
     }
 
+    /// What the windows of some rows come to, a value for each. `read` gives what lies in a row of the operand, counted from the first
+    /// that they read.
+    fn sums(
+        &self,
+        k: &mut KernelBuilder,
+        rows: Rows,
+        ty: Ty,
+        read: &mut dyn FnMut(&mut KernelBuilder, i64) -> Result<Values, Unsupported>,
+    ) -> Result<Vec<V>, Unsupported> {
+        let zero = k.number(ty, 0.0);
+        // Locals, so that a row's elements are used before the next row's are loaded.
+        let sums: Vec<Local> = (0..rows.count).map(|_| k.local(zero)).collect();
+        for row in 0..self.plan.read_by(rows.count) {
+            let readers = self.plan.readers(rows.count, rows.known, row);
+            if !readers.is_empty() {
+                let values = read(k, row)?;
+                self.reduce.take(k, values, &readers, &sums, ty);
+            }
+        }
+        Ok(sums.into_iter().map(|sum| k.get(sum)).collect())
+    }
+
     /// An element of each row.
     fn element(&self, k: &mut KernelBuilder, rows: Rows, i: V, along: Along) -> Result<(), Unsupported> {
         let (ty, axis) = (Ty::scalar(Elem::F32), &self.plan.w.axes[1]);
@@ -256,7 +272,7 @@ impl Planes<'_> {
             Along::Taps(taps) => taps,
             Along::Inside | Along::Vector(_) => (0, axis.kernel),
         };
-        let sums = self.reduce.sums(k, rows, ty, &mut |k, row| {
+        let sums = self.sums(k, rows, ty, &mut |k, row| {
             let each = |tap| Ok((tap, self.read(k, rows, row, (i, tap * axis.dilation), ty)?));
             (taps.0..taps.1).map(each).collect()
         })?;
@@ -273,7 +289,7 @@ impl Planes<'_> {
         along: Along,
     ) -> Result<(), Unsupported> {
         let axis = &self.plan.w.axes[1];
-        let sums = self.reduce.sums(k, rows, ty, &mut |k, row| {
+        let sums = self.sums(k, rows, ty, &mut |k, row| {
             let mut found = vec![];
             if axis.stride == 1 {
                 for tap in 0..axis.kernel {

@@ -5,7 +5,7 @@
 
 use super::Pool;
 use crate::error::Unsupported;
-use crate::kernels::planes::{Along, Edges, Plan, Planes, Reduce, Rows, Spot, Values};
+use crate::kernels::planes::{Along, Edges, Plan, Planes, Reduce, Spot, Values};
 use crate::kernels::taps::Windows;
 use crate::loops::indices::flat;
 use crate::program::context::Ctx;
@@ -110,30 +110,14 @@ impl Reduce for Sums<'_> {
         self.pool.read(k, at, ty)
     }
 
-    fn sums(
-        &self,
-        k: &mut KernelBuilder,
-        rows: Rows,
-        ty: Ty,
-        read: &mut dyn FnMut(&mut KernelBuilder, i64) -> Result<Values, Unsupported>,
-    ) -> Result<Vec<V>, Unsupported> {
-        let zero = k.number(ty, 0.0);
-        // Locals, so that a row's elements are used before the next row's are loaded.
-        let sums: Vec<Local> = (0..rows.count).map(|_| k.local(zero)).collect();
-        for row in 0..self.plan.read_by(rows.count) {
-            let readers = self.plan.readers(rows.count, rows.known, row);
-            if readers.is_empty() {
-                continue;
-            }
-            let values = read(k, row)?.into_iter().map(|(_, value)| value);
-            let Some(along) = values.reduce(|sum, value| k.add(sum, value)) else { continue };
-            for (reader, _) in readers {
-                let old = k.get(sums[reader]);
-                let new = k.add(old, along);
-                k.set(sums[reader], new);
-            }
+    fn take(&self, k: &mut KernelBuilder, values: Values, readers: &[(usize, i64)], sums: &[Local], _: Ty) {
+        let values = values.into_iter().map(|(_, value)| value);
+        let Some(along) = values.reduce(|sum, value| k.add(sum, value)) else { return };
+        for &(reader, _) in readers {
+            let old = k.get(sums[reader]);
+            let new = k.add(old, along);
+            k.set(sums[reader], new);
         }
-        Ok(sums.into_iter().map(|sum| k.get(sum)).collect())
     }
 
     fn store(&self, k: &mut KernelBuilder, mut value: V, spot: &Spot) -> Result<(), Unsupported> {
