@@ -1,7 +1,7 @@
 //! Along one axis of any extent, element by element: running sums and products, and the index of the extreme. A task is one line along the
 //! axis.
 
-use super::{Writer, place, strides};
+use super::{Writer, place, strides, whole_dims};
 use crate::error::Unsupported;
 use crate::kernels::{arg_reduce, scan};
 use crate::program::context::Ctx;
@@ -40,12 +40,7 @@ pub(super) fn line_of(k: &mut KernelBuilder, line: V, count: V, step: V) -> V {
 fn line(w: &mut Writer<'_, '_>, graph: &Graph, n: NodeId) -> Result<Line, Unsupported> {
     let node = graph.node(n);
     let x = node.operand(0);
-    let ty = graph.tensor_ty(x);
-    let shape = ty.shape.to_vec();
-    let Some(units) = &w.ctx.units else { return Err(Unsupported::bug("has no free dims")) };
-    if units.stored(x) != shape {
-        return Err(Unsupported::new("is of a value that is the same in every unit"));
-    }
+    let (dtype, shape) = (graph.tensor_ty(x).dtype, whole_dims(w.ctx, x)?);
     let axis = node.attrs.index("axis");
     let lines = [&shape[..axis], &shape[axis + 1..]].map(super::volume);
     let from = w.value(x, Access::Read)?;
@@ -53,7 +48,7 @@ fn line(w: &mut Writer<'_, '_>, graph: &Graph, n: NodeId) -> Result<Line, Unsupp
     let k = &mut w.k;
     let task = k.task();
     let first = line_of(k, task, count, step);
-    Ok(Line { dtype: ty.dtype, from, first, count, step, lines })
+    Ok(Line { dtype, from, first, count, step, lines })
 }
 
 /// `cumulative`.

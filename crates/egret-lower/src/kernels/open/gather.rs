@@ -3,7 +3,7 @@
 //! An index is held to the extent of its axis before it is used, also where nothing is read there.
 
 use super::places::copy;
-use super::{Writer, indices, indices_of, place, strides};
+use super::{Writer, indices, indices_of, place, shape, strides};
 use crate::error::Unsupported;
 use crate::geometry::shape::volume;
 use crate::loops::map::copy_elem;
@@ -13,10 +13,6 @@ use egret_loop::{Access, Cmp, Elem, Extent, KernelBuilder, Param, SizeOp, V};
 
 /// Indices of a task.
 const PICKS: i64 = 64;
-
-fn shape(graph: &Graph, v: ValueId) -> Vec<Dim> {
-    graph.ty(v).as_tensor().map_or(vec![], |t| t.shape.to_vec())
-}
 
 /// Whether the kernels can do a node.
 pub(super) fn takes(graph: &Graph, n: NodeId) -> bool {
@@ -60,6 +56,15 @@ pub(super) enum Kind {
 }
 
 impl Run {
+    /// Refuses elements, so many, that are not stored one behind the other.
+    fn is_copied(&self, count: &Dim) -> Result<(), Unsupported> {
+        match self.kind {
+            Kind::Neighbours => Ok(()),
+            Kind::Still if count.as_const() == Some(1) => Ok(()),
+            _ => Err(Unsupported::new("gathers slices that are not stored one element behind the other")),
+        }
+    }
+
     /// The place of an element.
     pub(super) fn place(&self, k: &mut KernelBuilder, from: V, element: V) -> V {
         match self.kind {
@@ -154,10 +159,7 @@ pub fn slices(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported
     let elem = w.ctx.elem(at)?;
     let which = w.read_at(at, &picks, elem)?;
     let to = w.copied(result, Access::Write)?;
-    let slice = w.run(&dims[axis + 1..], &from.strides[axis + 1..])?;
-    if slice.kind == Kind::Apart || slice.kind == Kind::Still && inner.as_const() != Some(1) {
-        return Err(Unsupported::new("gathers slices that are not stored one element behind the other"));
-    }
+    w.run(&dims[axis + 1..], &from.strides[axis + 1..])?.is_copied(&inner)?;
     let listed = w.run(&picks, &which.strides)?;
     let count = w.dim(&volume(&picks))?;
     // Indices are held to their range where there is nothing to copy too.
@@ -269,10 +271,7 @@ pub fn tuples(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported
     let elem = w.ctx.elem(at)?;
     let which = w.read_at(at, &picks, elem)?;
     let to = w.copied(result, Access::Write)?;
-    let slice = w.run(&dims[behind..], &from.strides[behind..])?;
-    if slice.kind == Kind::Apart || slice.kind == Kind::Still && inner.as_const() != Some(1) {
-        return Err(Unsupported::new("gathers slices that are not stored one element behind the other"));
-    }
+    w.run(&dims[behind..], &from.strides[behind..])?.is_copied(&inner)?;
     let (extents, run) = (w.dims(rows)?, w.dim(&inner)?);
     let (steps, listed) = (w.dims(&from.strides)?, w.dims(&which.strides)?);
     let sizes = w.dims(&dims[batch..behind])?;

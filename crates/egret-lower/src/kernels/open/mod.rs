@@ -23,7 +23,7 @@ use crate::plan::units::Units;
 use crate::program::context::Ctx;
 use egret_ir::{DType, Dim, DimOp, Graph, NodeId, Op, ValueId};
 use egret_loop::{
-    Access, Arg, BASE_VECTOR_BYTES, BinOp, Elem, Extent, KernelBuilder, Param, ParamInfo, Ty, V,
+    Access, Arg, BASE_VECTOR_BYTES, BinOp, Elem, Extent, KernelBuilder, Local, Param, ParamInfo, Ty, V,
 };
 use std::collections::BTreeMap;
 
@@ -86,6 +86,21 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
         Op::Unique => unique::lower(ctx, graph, n),
         Op::Nms => nms::lower(ctx, graph, n),
         _ => map::lower(ctx, graph, n),
+    }
+}
+
+/// The dims of a tensor; none of what is no tensor.
+fn shape(graph: &Graph, v: ValueId) -> Vec<Dim> {
+    graph.ty(v).as_tensor().map_or(vec![], |t| t.shape.to_vec())
+}
+
+/// The dims of a value that is not kept once for all units.
+fn whole_dims(ctx: &Ctx<'_>, v: ValueId) -> Result<Vec<Dim>, Unsupported> {
+    let units = ctx.units.as_ref().ok_or_else(|| Unsupported::bug("has no free dims"))?;
+    let dims = units.dims(v).to_vec();
+    match units.stored(v) == dims {
+        true => Ok(dims),
+        false => Err(Unsupported::new("is of a value that is the same in every unit")),
     }
 }
 
@@ -288,6 +303,39 @@ fn constant(k: &mut KernelBuilder, elem: Elem, lanes: u8, bits: u64) -> V {
 fn float_lanes(k: &KernelBuilder, elem: Elem) -> Vec<u8> {
     let (widest, base) = (k.vector(elem).lanes, (BASE_VECTOR_BYTES / elem.size()) as u8);
     if widest > base { vec![widest, base] } else { vec![base] }
+}
+
+/// Partial results of a row that is gone through in vectors and then single elements ([`along`]): one for each number of lanes.
+struct Partials {
+    op: BinOp,
+    of: Vec<(u8, Local)>,
+}
+
+impl Partials {
+    fn new(k: &mut KernelBuilder, elem: Elem, lanes: &[u8], op: BinOp, start: f64) -> Partials {
+        let mut of = vec![];
+        for lanes in lanes.iter().copied().chain([1]) {
+            let start = k.number(Ty { elem, lanes }, start);
+            of.push((lanes, k.local(start)));
+        }
+        Partials { op, of }
+    }
+
+    /// Takes in a vector of so many lanes.
+    fn take(&self, k: &mut KernelBuilder, v: V) {
+        let lanes = k.ty(v).lanes;
+        for &(_, local) in self.of.iter().filter(|(n, _)| *n == lanes) {
+            let old = k.get(local);
+            let new = k.binary(self.op, old, v);
+            k.set(local, new);
+        }
+    }
+
+    /// What all come to.
+    fn result(&self, k: &mut KernelBuilder) -> V {
+        let parts: Vec<V> = self.of.iter().map(|&(_, local)| k.get(local)).collect();
+        folded(k, self.op, &parts)
+    }
 }
 
 /// What partial results come to.

@@ -1,22 +1,18 @@
 //! Layer and root-mean-square normalisation of f32 over the last axes: a task is a row of these.
 
-use super::{Writer, along, float_lanes, folded, volume};
+use super::{Partials, Writer, along, float_lanes, volume, whole_dims};
 use crate::error::Unsupported;
 use crate::program::context::Ctx;
 use egret_ir::{Graph, NodeId, Op};
-use egret_loop::{Access, Arith, BinOp, Elem, KernelBuilder, Local, Ty, UnOp, V};
+use egret_loop::{Access, Arith, BinOp, Elem, KernelBuilder, UnOp, V};
 
 /// Writes the kernel of a node.
 pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported> {
     let node = graph.node(n);
     let (x, result) = (node.operand(0), node.results[0]);
-    let shape = graph.tensor_ty(result).shape.to_vec();
+    let shape = whole_dims(ctx, x)?;
     let (rows, row) = shape.split_at(node.attrs.index("axis"));
     let row = volume(row);
-    let Some(units) = &ctx.units else { return Err(Unsupported::bug("has no free dims")) };
-    if units.stored(x) != shape {
-        return Err(Unsupported::new("is of a value that is the same in every unit"));
-    }
     let mut w = Writer::new(ctx, &format!("{}_any", node.op.name()));
     let (from, to) = (w.value(x, Access::Read)?, w.value(result, Access::Write)?);
     let extent = w.dim(&row)?;
@@ -31,21 +27,13 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     // The mean of what is made of each element.
     let count = k.convert(Elem::F32, extent);
     let mean = |k: &mut KernelBuilder, of: &dyn Fn(&mut KernelBuilder, V, u8) -> V| -> V {
-        let mut sums: Vec<Local> = vec![];
-        for lanes in lanes.iter().copied().chain([1]) {
-            let zero = k.number(Ty { elem: Elem::F32, lanes }, 0.0);
-            sums.push(k.local(zero));
-        }
+        let sums = Partials::new(k, Elem::F32, &lanes, BinOp::Add, 0.0);
         along(k, extent, &lanes, &mut |k, i, n| {
             let v = load(k, i, n);
             let v = of(k, v, n);
-            let sum = sums[lanes.iter().position(|&l| l == n).unwrap_or(lanes.len())];
-            let old = k.get(sum);
-            let new = k.add(old, v);
-            k.set(sum, new);
+            sums.take(k, v);
         });
-        let parts: Vec<V> = sums.iter().map(|&l| k.get(l)).collect();
-        let sum = folded(k, BinOp::Add, &parts);
+        let sum = sums.result(k);
         k.div(sum, count)
     };
     let centre = (node.op == Op::LayerNorm).then(|| mean(k, &|_, v, _| v));

@@ -1,6 +1,6 @@
 //! Elements at other places: joined, counted; and dims as values.
 
-use super::{Writer, along, indices, volume};
+use super::{Writer, along, indices, volume, whole_dims};
 use crate::error::Unsupported;
 use crate::loops::map::copy_elem;
 use crate::program::context::Ctx;
@@ -14,11 +14,7 @@ pub fn concat(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported
     let out = graph.tensor_ty(result).shape.to_vec();
     let mut start = Dim::constant(0);
     for &x in node.operands.iter().flatten() {
-        let shape = graph.tensor_ty(x).shape.to_vec();
-        let Some(units) = &ctx.units else { return Err(Unsupported::bug("has no free dims")) };
-        if units.stored(x) != shape {
-            return Err(Unsupported::new("joins a value that is the same in every unit"));
-        }
+        let shape = whole_dims(ctx, x)?;
         for axis in (0..out.len()).filter(|&a| a != axis) {
             ctx.hold_equal(&shape[axis], &out[axis])?;
         }
@@ -70,12 +66,8 @@ const RESHAPED: i64 = 4096;
 pub fn reshape(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported> {
     let node = graph.node(n);
     let (x, result) = (node.operand(0), node.results[0]);
-    let [from, to] = [x, result].map(|v| graph.tensor_ty(v).shape.to_vec());
-    let Some(units) = &ctx.units else { return Err(Unsupported::bug("has no free dims")) };
-    if units.stored(x) != from {
-        return Err(Unsupported::new("is of a value that is the same in every unit"));
-    }
-    let count = volume(&from);
+    let count = volume(&whole_dims(ctx, x)?);
+    let to = graph.tensor_ty(result).shape.to_vec();
     ctx.hold_equal(&count, &volume(&to))?;
     let mut w = Writer::new(ctx, "reshape_any");
     let (from, to) = (w.copied(x, Access::Read)?, w.copied(result, Access::Write)?);

@@ -1,10 +1,10 @@
 //! Reductions of f32 and f64 over any axes: a task is an element of the result, or a row of it where the last axis is kept.
 
-use super::{Writer, along, float_lanes, folded, indices, place, strides};
+use super::{Partials, Writer, along, float_lanes, indices, place, strides, whole_dims};
 use crate::error::Unsupported;
 use crate::program::context::Ctx;
 use egret_ir::{Dim, Graph, NodeId};
-use egret_loop::{Access, BinOp, KernelBuilder, Local, Ty, V};
+use egret_loop::{Access, BinOp, KernelBuilder, Ty, V};
 
 /// The operation of a kind, and what it starts from.
 fn operation(kind: &str) -> Result<(BinOp, f64), Unsupported> {
@@ -34,11 +34,7 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     let (x, result) = (node.operand(0), node.results[0]);
     let (op, start) = operation(node.attrs.str("kind"))?;
     let axes = node.attrs.indices("axes");
-    let shape = graph.tensor_ty(x).shape.to_vec();
-    let Some(units) = &ctx.units else { return Err(Unsupported::bug("has no free dims")) };
-    if units.stored(x) != shape {
-        return Err(Unsupported::new("is of a value that is the same in every unit"));
-    }
+    let shape = whole_dims(ctx, x)?;
     let own = strides(&shape);
     let mut w = Writer::new(ctx, &format!("reduce_{}_any", node.attrs.str("kind")));
     let (from, to) = (w.value(x, Access::Read)?, w.value(result, Access::Write)?);
@@ -57,37 +53,34 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     let around: Vec<(V, V)> = outer.iter().map(|&a| (extents[a], steps[a])).collect();
     let elem = k.param_elem(from);
     let lanes = float_lanes(k, elem);
-    let begin = |k: &mut KernelBuilder, lanes: u8| -> Local {
-        let init = k.number(Ty { elem, lanes }, start);
-        k.local(init)
-    };
-    let take = |k: &mut KernelBuilder, at: V, lanes: u8, to: Local| {
-        let v = if lanes == 1 { k.load(from, at) } else { k.load_lanes(from, at, lanes) };
-        let old = k.get(to);
-        let new = k.binary(op, old, v);
-        k.set(to, new);
+    let load = |k: &mut KernelBuilder, at: V, lanes: u8| {
+        if lanes == 1 { k.load(from, at) } else { k.load_lanes(from, at, lanes) }
     };
     if columns {
         let task = k.task();
         let row = k.mul(task, extents[last]);
         along(k, extents[last], &lanes, &mut |k, i, lanes| {
-            let all = begin(k, lanes);
+            let init = k.number(Ty { elem, lanes }, start);
+            let all = k.local(init);
             let first = k.add(base, i);
-            nest(k, &around, first, &mut |k, at| take(k, at, lanes, all));
+            nest(k, &around, first, &mut |k, at| {
+                let (v, old) = (load(k, at, lanes), k.get(all));
+                let new = k.binary(op, old, v);
+                k.set(all, new);
+            });
             let (value, at) = (k.get(all), k.add(row, i));
             k.store(to, at, value);
         });
     } else {
-        let parts: Vec<Local> = lanes.iter().chain([&1]).map(|&l| begin(k, l)).collect();
+        let parts = Partials::new(k, elem, &lanes, op, start);
         nest(k, &around, base, &mut |k, first| {
             along(k, extents[last], &lanes, &mut |k, i, n| {
                 let at = k.add(first, i);
-                let part = lanes.iter().position(|&l| l == n).unwrap_or(lanes.len());
-                take(k, at, n, parts[part]);
+                let v = load(k, at, n);
+                parts.take(k, v);
             });
         });
-        let parts: Vec<V> = parts.iter().map(|&l| k.get(l)).collect();
-        let value = folded(k, op, &parts);
+        let value = parts.result(k);
         let task = k.task();
         k.store(to, task, value);
     }

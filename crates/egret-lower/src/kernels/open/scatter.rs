@@ -4,21 +4,17 @@
 
 use super::gather::{Kind, Run, data_index, tuple};
 use super::places::lanes_of;
-use super::{Writer, along, float_lanes, indices_of, map, place, strides};
+use super::{Writer, along, float_lanes, indices_of, map, place, shape, strides};
 use crate::error::Unsupported;
 use crate::geometry::shape::volume;
 use crate::kernels::gather_scatter::{put, reduction};
 use crate::loops::map::copy_elem;
 use crate::program::context::Ctx;
-use egret_ir::{DType, Dim, Graph, NodeId, Op, ValueId};
+use egret_ir::{DType, Dim, Graph, NodeId, Op};
 use egret_loop::{Access, BinOp, Elem, Extent, KernelBuilder, Param, ParamInfo, SizeOp, V};
 
 /// Columns of a task.
 const COLUMNS: i64 = 128;
-
-fn shape(graph: &Graph, v: ValueId) -> Vec<Dim> {
-    graph.ty(v).as_tensor().map_or(vec![], |t| t.shape.to_vec())
-}
 
 /// Whether the kernels can do a node.
 pub(super) fn takes(graph: &Graph, n: NodeId) -> bool {
