@@ -3,77 +3,10 @@
 
 use egret::ir::interp::Bounds;
 use egret::ir::rng::Rng;
-use egret::ir::{Attrs, Builder, DType, Denormals, Graph, Op, Tensor, Type, Value, attrs, interp};
+use egret::ir::{Builder, DType, Denormals, Graph, Op, Tensor, Type, Value, interp};
 use egret::{Engine, Executable, Options, compare};
+use egret_testkit::trees::{Ensemble, number};
 use std::collections::BTreeMap;
-
-/// One of few numbers, so that equality and membership hold now and then.
-fn number(rng: &mut Rng) -> f64 {
-    rng.pick(&[0.0, -0.0, 0.5, 1.0, -1.0, 2.0, -3.5, 7.0])
-}
-
-/// Tree nodes so far.
-#[derive(Default)]
-struct Ensemble {
-    feature: Vec<i64>,
-    mode: Vec<u8>,
-    split: Vec<f64>,
-    missing: Vec<i64>,
-    next: Vec<[(usize, bool); 2]>,
-    target: Vec<i64>,
-    weight: Vec<f64>,
-    members: Vec<f64>,
-}
-
-impl Ensemble {
-    /// A tree of at most `depth` nodes from root to leaf; its place and whether it is a leaf.
-    fn grow(
-        &mut self,
-        rng: &mut Rng,
-        depth: usize,
-        modes: &[u8],
-        features: usize,
-        targets: usize,
-    ) -> (usize, bool) {
-        if depth == 0 || (depth < 3 && rng.below(4) == 0) {
-            self.target.push(rng.below(targets) as i64);
-            self.weight.push(number(rng) + rng.below(5) as f64);
-            return (self.target.len() - 1, true);
-        }
-        let at = self.feature.len();
-        self.feature.push(rng.below(features) as i64);
-        self.mode.push(modes[rng.below(modes.len())]);
-        self.split.push(number(rng));
-        self.missing.push(rng.below(2) as i64);
-        self.next.push([(0, false); 2]);
-        if self.mode[at] == 6 {
-            // Sets stand in the order of the nodes, which is the order of this walk.
-            let n = rng.below(4);
-            self.members.extend((0..n).map(|_| number(rng)));
-            self.members.push(f64::NAN);
-        }
-        for side in 0..2 {
-            let to = self.grow(rng, depth - 1, modes, features, targets);
-            self.next[at][side] = to;
-        }
-        (at, false)
-    }
-
-    fn attrs(&self, dtype: DType, roots: Vec<i64>, targets: usize, aggregate: i64, post: i64) -> Attrs {
-        let tensor = |v: &[f64]| Tensor::from_f64s(dtype, &[v.len()], v.to_vec());
-        let side = |i: usize| -> Vec<i64> { self.next.iter().map(|n| n[i].0 as i64).collect() };
-        let leaf = |i: usize| -> Vec<i64> { self.next.iter().map(|n| i64::from(n[i].1)).collect() };
-        attrs! {
-            aggregate: aggregate, post_transform: post, n_targets: targets as i64,
-            nodes_featureids: self.feature.clone(), nodes_splits: tensor(&self.split),
-            nodes_modes: Tensor::new(&[self.mode.len()], self.mode.clone()),
-            nodes_truenodeids: side(0), nodes_trueleafs: leaf(0),
-            nodes_falsenodeids: side(1), nodes_falseleafs: leaf(1),
-            nodes_missing: self.missing.clone(), leaf_targetids: self.target.clone(),
-            leaf_weights: tensor(&self.weight), membership_values: tensor(&self.members), tree_roots: roots,
-        }
-    }
-}
 
 fn case(seed: u64) -> (Graph, Tensor, bool) {
     let mut rng = Rng::new(seed);
@@ -83,13 +16,12 @@ fn case(seed: u64) -> (Graph, Tensor, bool) {
     let modes = all[rng.below(4)];
     let mut e = Ensemble::default();
     let count = rng.below(5) + 1;
-    let mut roots = vec![];
-    while roots.len() < count {
+    while e.roots.len() < count {
         if let (root, false) = e.grow(&mut rng, 4, modes, features, targets) {
-            roots.push(root as i64);
+            e.roots.push(root as i64);
         }
     }
-    question(&mut rng, &e, roots, dtype, [rows, features, targets])
+    question(&mut rng, &e, dtype, [rows, features, targets])
 }
 
 /// Trees of one kind of test, some of more than 64 leaves, asked about so many rows that all nodes are tested for vectors of them.
@@ -100,10 +32,9 @@ fn many_rows(seed: u64) -> (Graph, Tensor, bool) {
     let (mode, depth) = (rng.below(6) as u8, rng.below(5) + 3);
     let mut e = Ensemble::default();
     let count = rng.below(9) + 1;
-    let mut roots = vec![];
-    while roots.len() < count {
+    while e.roots.len() < count {
         if let (root, false) = e.grow(&mut rng, depth, &[mode], features, targets) {
-            roots.push(root as i64);
+            e.roots.push(root as i64);
         }
     }
     // Extremes decide whether NaN can be replaced by an infinity.
@@ -112,19 +43,18 @@ fn many_rows(seed: u64) -> (Graph, Tensor, bool) {
             *split = rng.pick(&[f64::INFINITY, f64::NEG_INFINITY, f64::NAN]);
         }
     }
-    question(&mut rng, &e, roots, dtype, [rows, features, targets])
+    question(&mut rng, &e, dtype, [rows, features, targets])
 }
 
 /// An ensemble, features to ask it about, and whether what it says is exact.
 fn question(
     rng: &mut Rng,
     e: &Ensemble,
-    roots: Vec<i64>,
     dtype: DType,
     [rows, features, targets]: [usize; 3],
 ) -> (Graph, Tensor, bool) {
     let (aggregate, post) = (rng.below(4) as i64, rng.below(4) as i64);
-    let attrs = e.attrs(dtype, roots, targets, aggregate, post);
+    let attrs = e.attrs(dtype, targets, aggregate, post);
     let special = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 5e-324, -0.0];
     let values: Vec<f64> = (0..rows * features)
         .map(|_| if rng.below(5) == 0 { special[rng.below(5)] } else { number(rng) })

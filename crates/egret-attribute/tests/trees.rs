@@ -7,81 +7,22 @@ use egret::ir::{
 };
 use egret::{Engine, Error, Options, npz, source};
 use egret_attribute::{Baseline, Choices, Explanation, Method, Request, explain};
+use egret_testkit::trees::{Ensemble, number};
 use std::path::Path;
-
-/// One of few numbers, so that equality and membership hold now and then.
-fn number(rng: &mut Rng) -> f64 {
-    rng.pick(&[0.0, 0.5, 1.0, -1.0, 2.0, -3.5])
-}
 
 /// A feature's value: a number, or missing.
 fn value(rng: &mut Rng) -> f64 {
     if rng.below(5) == 0 { f64::NAN } else { number(rng) }
 }
 
-/// Decision trees.
-#[derive(Default)]
-struct Trees {
-    feature: Vec<i64>,
-    mode: Vec<u8>,
-    split: Vec<f64>,
-    missing: Vec<i64>,
-    next: Vec<[(usize, bool); 2]>,
-    target: Vec<i64>,
-    weight: Vec<f64>,
-    members: Vec<f64>,
-    roots: Vec<i64>,
-}
-
-impl Trees {
-    fn grow(&mut self, rng: &mut Rng, depth: usize, features: usize, targets: usize) -> (usize, bool) {
-        if depth == 0 || (depth < 4 && rng.below(5) == 0) {
-            self.target.push(rng.below(targets) as i64);
-            self.weight.push(number(rng) + rng.below(5) as f64);
-            return (self.target.len() - 1, true);
-        }
-        let at = self.feature.len();
-        self.feature.push(rng.below(features) as i64);
-        self.mode.push(rng.below(7) as u8);
-        self.split.push(number(rng));
-        self.missing.push(rng.below(2) as i64);
-        self.next.push([(0, false); 2]);
-        if self.mode[at] == 6 {
-            let n = rng.below(4);
-            self.members.extend((0..n).map(|_| number(rng)));
-            self.members.push(f64::NAN);
-        }
-        for side in 0..2 {
-            let to = self.grow(rng, depth - 1, features, targets);
-            self.next[at][side] = to;
-        }
-        (at, false)
+/// Trees of all tests.
+fn grown(rng: &mut Rng, count: usize, features: usize, targets: usize) -> Ensemble {
+    let mut trees = Ensemble::default();
+    for _ in 0..count {
+        let (root, _) = trees.grow(rng, 5, &[0, 1, 2, 3, 4, 5, 6], features, targets);
+        trees.roots.push(root as i64);
     }
-
-    fn random(rng: &mut Rng, count: usize, features: usize, targets: usize) -> Trees {
-        let mut trees = Trees::default();
-        for _ in 0..count {
-            let (root, _) = trees.grow(rng, 5, features, targets);
-            trees.roots.push(root as i64);
-        }
-        trees
-    }
-
-    fn attrs(&self, targets: usize, aggregate: i64, post: i64) -> Attrs {
-        let tensor = |v: &[f64]| Tensor::new(&[v.len()], v.to_vec());
-        let side = |i: usize| -> Vec<i64> { self.next.iter().map(|n| n[i].0 as i64).collect() };
-        let leaf = |i: usize| -> Vec<i64> { self.next.iter().map(|n| i64::from(n[i].1)).collect() };
-        attrs! {
-            aggregate: aggregate, post_transform: post, n_targets: targets as i64,
-            nodes_featureids: self.feature.clone(), nodes_splits: tensor(&self.split),
-            nodes_modes: Tensor::new(&[self.mode.len()], self.mode.clone()),
-            nodes_truenodeids: side(0), nodes_trueleafs: leaf(0),
-            nodes_falsenodeids: side(1), nodes_falseleafs: leaf(1),
-            nodes_missing: self.missing.clone(), leaf_targetids: self.target.clone(),
-            leaf_weights: tensor(&self.weight), membership_values: tensor(&self.members),
-            tree_roots: self.roots.clone(),
-        }
-    }
+    trees
 }
 
 fn rows(shape: &[usize]) -> Type {
@@ -248,10 +189,10 @@ fn values_are_those_of_the_definition() {
         let mut rng = Rng::new(seed);
         let (features, targets) = (rng.below(5) + 1, rng.below(3) + 1);
         let (count, others) = (rng.below(3) + 1, rng.below(4) + 1);
-        let grown = rng.below(4) + 1;
-        let trees = Trees::random(&mut rng, grown, features, targets);
+        let grow = rng.below(4) + 1;
+        let trees = grown(&mut rng, grow, features, targets);
         let mut model = Model::new(count, &[features]);
-        let attrs = trees.attrs(targets, rng.below(2) as i64, rng.below(4) as i64);
+        let attrs = trees.attrs(DType::F64, targets, rng.below(2) as i64, rng.below(4) as i64);
         let x0 = model.inputs[0];
         let y = model.op(Op::TreeEnsemble, attrs, &[x0]);
         let graph = model.done(y);
@@ -282,9 +223,9 @@ fn what_works_on_single_columns_may_stand_before_the_trees() {
         let chosen = model.builder.constant(Tensor::new(&[6], vec![4i64, 0, 1, 2, -5, 3]));
         let features = model.op(Op::Gather, attrs! { axis: 1 }, &[all, chosen]);
         // Two ensembles, weighed and with a base value.
-        let (one, two) = (Trees::random(&mut rng, 3, 6, 2), Trees::random(&mut rng, 2, 5, 2));
-        let one = model.op(Op::TreeEnsemble, one.attrs(2, 1, 0), &[features]);
-        let two = model.op(Op::TreeEnsemble, two.attrs(2, 0, 0), &[all]);
+        let (one, two) = (grown(&mut rng, 3, 6, 2), grown(&mut rng, 2, 5, 2));
+        let one = model.op(Op::TreeEnsemble, one.attrs(DType::F64, 2, 1, 0), &[features]);
+        let two = model.op(Op::TreeEnsemble, two.attrs(DType::F64, 2, 0, 0), &[all]);
         let weights = model.constant(&[2], &[0.25, -2.0]);
         let one = model.op(Op::Mul, Attrs::default(), &[one, weights]);
         let both = model.op(Op::Sub, Attrs::default(), &[one, two]);
@@ -361,7 +302,7 @@ fn values_are_those_of_the_package_shap() {
 
 /// A chain of as many tests as features: one more leaf at each.
 fn chain(features: usize, inner: f64, last: f64) -> Graph {
-    let mut trees = Trees { roots: vec![0], ..Trees::default() };
+    let mut trees = Ensemble { roots: vec![0], ..Ensemble::default() };
     for i in 0..features {
         trees.feature.push(i as i64);
         trees.mode.push(2);
@@ -376,7 +317,7 @@ fn chain(features: usize, inner: f64, last: f64) -> Graph {
     trees.weight.push(last);
     let mut model = Model::new(1, &[features]);
     let x0 = model.inputs[0];
-    let y = model.op(Op::TreeEnsemble, trees.attrs(1, 1, 0), &[x0]);
+    let y = model.op(Op::TreeEnsemble, trees.attrs(DType::F64, 1, 1, 0), &[x0]);
     model.done(y)
 }
 
@@ -397,10 +338,10 @@ fn deep_trees_keep_their_precision() {
 #[test]
 fn values_are_the_same_bits_for_any_number_of_threads() {
     let mut rng = Rng::new(5);
-    let trees = Trees::random(&mut rng, 20, 6, 2);
+    let trees = grown(&mut rng, 20, 6, 2);
     let mut model = Model::new(3, &[6]);
     let x0 = model.inputs[0];
-    let y = model.op(Op::TreeEnsemble, trees.attrs(2, 1, 0), &[x0]);
+    let y = model.op(Op::TreeEnsemble, trees.attrs(DType::F64, 2, 1, 0), &[x0]);
     let graph = model.done(y);
     let (x, background) = (table(&mut rng, 3, &[6]), table(&mut rng, 50, &[6]));
     let with = |threads: usize| {
@@ -414,7 +355,7 @@ fn values_are_the_same_bits_for_any_number_of_threads() {
 #[test]
 fn what_is_no_sum_of_trees_is_refused() {
     let mut rng = Rng::new(9);
-    let trees = Trees::random(&mut rng, 3, 2, 2);
+    let trees = grown(&mut rng, 3, 2, 2);
     let (x, background) = (table(&mut rng, 2, &[2]), table(&mut rng, 3, &[2]));
     let refused = |make: &dyn Fn(&mut Model) -> ValueId, background: &Tables, part: &str| {
         let mut model = Model::new(2, &[2]);
@@ -425,7 +366,7 @@ fn what_is_no_sum_of_trees_is_refused() {
     };
     let grown = |m: &mut Model, aggregate, post| {
         let x0 = m.inputs[0];
-        m.op(Op::TreeEnsemble, trees.attrs(2, aggregate, post), &[x0])
+        m.op(Op::TreeEnsemble, trees.attrs(DType::F64, 2, aggregate, post), &[x0])
     };
     let plain = |m: &mut Model| grown(m, 1, 0);
     refused(&|m| grown(m, 2, 0), &background, "takes the smallest of its trees");
@@ -460,14 +401,14 @@ fn what_is_no_sum_of_trees_is_refused() {
         let weights = m.constant(&[2, 2], &[1.0, 2.0, 3.0, 4.0]);
         let x0 = m.inputs[0];
         let z = m.op(Op::Matmul, Attrs::default(), &[x0, weights]);
-        m.op(Op::TreeEnsemble, trees.attrs(2, 1, 0), &[z])
+        m.op(Op::TreeEnsemble, trees.attrs(DType::F64, 2, 1, 0), &[z])
     };
     refused(&mixed, &background, "no columns of inputs: they are made by");
     let rowwise = |m: &mut Model| {
         let by = m.constant(&[2, 1], &[1.0, 2.0]);
         let x0 = m.inputs[0];
         let z = m.op(Op::Mul, Attrs::default(), &[x0, by]);
-        m.op(Op::TreeEnsemble, trees.attrs(2, 1, 0), &[z])
+        m.op(Op::TreeEnsemble, trees.attrs(DType::F64, 2, 1, 0), &[z])
     };
     refused(&rowwise, &background, "does not treat all rows alike");
     refused(&plain, &vec![], "give some of the data by --background rows.npy");

@@ -1,5 +1,5 @@
 //! What the tests of all crates share: a generator of random numbers ([`Rng`]), random tensors
-//! ([`tensors`]) and comparisons that name the first element that differs ([`compare`]). Only ever a
+//! ([`tensors`]) and decision trees ([`trees`]), and comparisons that name the first element that differs ([`compare`]). Only ever a
 //! dev-dependency.
 //!
 //! ```
@@ -13,5 +13,6 @@
 
 pub mod compare;
 pub mod tensors;
+pub mod trees;
 
 pub use egret_ir::rng::Rng;
