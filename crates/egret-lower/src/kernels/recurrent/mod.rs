@@ -6,7 +6,7 @@ mod product;
 mod rounded;
 
 use self::activation::activate;
-use self::product::{Matrices, PANEL, Rows, panels, product};
+use self::product::{Matrices, PANEL, Rows, Sweep, panels, product};
 use self::rounded::{ByteArgs, round_state};
 use crate::error::Unsupported;
 use crate::geometry::size;
@@ -45,9 +45,6 @@ struct Cell<'g> {
     machine: &'g Machine,
 }
 
-/// Units of all gates up to which kernels are written: their panels are straight code.
-const MOST_GATES: i64 = 1 << 17;
-
 /// Lower a recurrent node.
 pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let node = ctx.graph.node(group.node());
@@ -81,13 +78,6 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
         .map_err(|e| Unsupported::new(e.message))?;
     if cell.hidden == 0 || cell.input == 0 {
         return Err(Unsupported::new("has no inputs or no hidden units"));
-    }
-    if cell.gates * cell.hidden > MOST_GATES {
-        return Err(Unsupported::new(format!(
-            "has {} hidden units, and its kernel is written for {} at most; run the model with --engine interp",
-            cell.hidden,
-            MOST_GATES / cell.gates
-        )));
     }
     if cell.bytes && !(cell.rounded && ctx.graph.as_const(node.operand(2)).is_some()) {
         return Err(Unsupported::new(
@@ -126,6 +116,20 @@ impl Cell<'_> {
         let (low, high) = (k.number(ty, -self.clip), k.number(ty, self.clip));
         let x = k.binary(BinOp::SelMin, high, x);
         k.binary(BinOp::SelMax, low, x)
+    }
+
+    /// How a step reads its weights: to and fro where about half of them or more are still in the second-level cache then. Where that
+    /// is less, what is read in one direction comes faster; where it has room for all, nothing is gained.
+    fn sweep(&self, k: &mut KernelBuilder, step: V) -> Sweep {
+        let size = if self.bytes { Elem::I8 } else { Elem::F32 }.size() as i64;
+        let weights = (self.gates * size).saturating_mul(self.hidden).saturating_mul(self.hidden);
+        let cache = self.machine.l2_bytes as i64;
+        if weights <= cache / 2 || weights > cache * 2 {
+            return Sweep::Forward;
+        }
+        let (zero, two) = (k.int(0), k.int(2));
+        let odd = k.rem(step, two);
+        Sweep::Backward(k.compare(Cmp::Ne, odd, zero))
     }
 
     fn gate(&self, k: &mut KernelBuilder, f: &Activation, x: V) -> V {
@@ -193,7 +197,7 @@ fn input_shares(ctx: &mut Ctx, node: &Node, cell: &Cell, d: i64) -> Result<(Arg,
     let zero = k.int(0);
     let rows = |param, stride| Rows { param, base: zero, stride };
     let m = Matrices { a: rows(x, cell.input), panels, out: rows(out, n) };
-    product(k, cell.machine, (t * b, cell.input, n), m, add.map(|a| rows(a, 0)));
+    product(k, cell.machine, (t * b, cell.input, n), Sweep::Forward, m, add.map(|a| rows(a, 0)));
     w.finish()?;
     Ok((shares, len))
 }
@@ -279,6 +283,7 @@ fn direction(
         let time = if backward { k.affine(&[(i, -1)], t - 1) } else { i };
         let zero = k.int(0);
         let here = k.int(at);
+        let sweep = cell.sweep(k, i);
         let (share_stride, share_at) =
             if cell.shares_given { (cell.directions * n, d * n) } else { (n, 0) };
         let share = k.affine(&[(time, b * share_stride)], share_at);
@@ -286,7 +291,7 @@ fn direction(
         let sum_rows = Rows { param: step.sums, base: zero, stride: n };
         let share_rows = Rows { param: step.shares, base: share, stride: share_stride };
         if let Some(bytes) = &bytes {
-            bytes.product(k, cell.machine, (state, at), sum_rows, share_rows);
+            bytes.product(k, cell.machine, sweep, (state, at), sum_rows, share_rows);
         }
         if let Some(panels) = state_weights {
             let entering = match step.side.filter(|_| cell.rounded) {
@@ -297,7 +302,7 @@ fn direction(
                 None => h_rows,
             };
             let m = Matrices { a: entering, panels, out: sum_rows };
-            product(k, cell.machine, (b, h, first), m, Some(share_rows));
+            product(k, cell.machine, (b, h, first), sweep, m, Some(share_rows));
         }
         if let (Some(side), Some(weights)) = (step.side, candidate_weights) {
             let side_rows = Rows { param: side, base: zero, stride: h };
@@ -307,12 +312,19 @@ fn direction(
                 reset_state(k, cell, &step, at, &acts[0]);
                 let share_last = k.affine(&[(share, 1)], 2 * h);
                 let m = Matrices { a: side_rows, panels: weights, out: sum_last };
-                product(k, cell.machine, (b, h, h), m, Some(Rows { base: share_last, ..share_rows }));
+                product(
+                    k,
+                    cell.machine,
+                    (b, h, h),
+                    sweep,
+                    m,
+                    Some(Rows { base: share_last, ..share_rows }),
+                );
             } else {
                 let bias =
                     raw_bias.map(|p| Rows { param: p, base: k.int(d * 2 * n + n + 2 * h), stride: 0 });
                 let m = Matrices { a: h_rows, panels: weights, out: side_rows };
-                product(k, cell.machine, (b, h, h), m, bias);
+                product(k, cell.machine, (b, h, h), sweep, m, bias);
             }
         }
         k.for_n(b, |k, row| cell_row(k, cell, &step, d, time, row, acts));

@@ -46,16 +46,22 @@ pub(super) fn panels(
     let mut w = Writer::new(ctx, "recurrent_pack", 1);
     let from = w.operand(node, operand)?;
     let to = w.buffer(out, Elem::F32, size::elements(&dims)?, Access::ReadWrite);
-    for p in 0..count {
-        let cols = PANEL.min(rows - p * PANEL);
-        w.k.for_n(cols as i64, |k, c| {
+    let panel = |k: &mut KernelBuilder, p: V, cols: usize| {
+        k.for_n(cols as i64, |k, c| {
             k.for_n(width as i64, |k, i| {
-                let a = k.affine(&[(c, width as i64), (i, 1)], ((first + p * PANEL) * width) as i64);
-                let b = k.affine(&[(i, PANEL as i64), (c, 1)], (p * width * PANEL) as i64);
+                let of_panels = (PANEL * width) as i64;
+                let a = k.affine(&[(p, of_panels), (c, width as i64), (i, 1)], (first * width) as i64);
+                let b = k.affine(&[(p, of_panels), (i, PANEL as i64), (c, 1)], 0);
                 let v = k.load(from, a);
                 k.store(to, b, v);
             });
         });
+    };
+    let (whole, rest) = (rows / PANEL, rows % PANEL);
+    w.k.for_n(whole as i64, |k, p| panel(k, p, PANEL));
+    if rest > 0 {
+        let last = w.k.int(whole as i64);
+        panel(&mut w.k, last, rest);
     }
     w.finish()?;
     Ok(out)
@@ -70,8 +76,9 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    fn place(self, k: &mut KernelBuilder, first: V, col: i64) -> Place {
-        Place { param: self.param, base: k.affine(&[(self.base, 1), (first, self.stride)], col) }
+    fn place(self, k: &mut KernelBuilder, first: V, col: V, columns: i64) -> Place {
+        let base = k.affine(&[(self.base, 1), (first, self.stride), (col, columns)], 0);
+        Place { param: self.param, base }
     }
 
     fn offsets(self, count: i64) -> Vec<i64> {
@@ -84,11 +91,11 @@ impl Rows {
         k: &mut KernelBuilder,
         first: V,
         count: i64,
-        col: i64,
+        col: V,
         columns: i64,
     ) -> EpilogueOperand {
         EpilogueOperand {
-            place: self.place(k, first, col * columns),
+            place: self.place(k, first, col, columns),
             rows: self.offsets(count),
             col_stride: columns,
         }
@@ -104,36 +111,65 @@ pub(super) struct Matrices {
     pub out: Rows,
 }
 
+/// The order in which panels are read.
+#[derive(Clone, Copy)]
+pub(super) enum Sweep {
+    /// From the first to the last.
+    Forward,
+    /// From the last to the first where the value, a bool, holds. A product at each step of a loop finds in the cache the panels
+    /// that the step before has read last, if it begins with these: with weights larger than the cache it finds none of them
+    /// if every step begins with those that were read first.
+    Backward(V),
+}
+
+/// Sizes of a product: rows, width (what is summed over), columns.
+pub(super) type Size = (i64, i64, i64);
+
 /// The product of `rows` rows by `cols` columns over `width` elements, as tiles; `epilogue` gets a tile's first row, its number of
 /// rows and its first column.
 pub(super) fn tiles(
     k: &mut KernelBuilder,
     machine: &Machine,
-    (rows, width, cols): (i64, i64, i64),
-    products: Products,
+    (rows, width, cols): Size,
+    (products, sweep): (Products, Sweep),
     m: Matrices,
-    epilogue: impl Fn(&mut KernelBuilder, V, i64, i64) -> Epilogue,
+    epilogue: impl Fn(&mut KernelBuilder, V, i64, V) -> Epilogue,
 ) {
     let depth = products.depth();
+    let tile = |k: &mut KernelBuilder, (first, count): (V, i64), (col, panel): (V, usize)| {
+        let axes = vec![Axis { extent: width / depth, a_stride: depth, b_stride: PANEL as i64 * depth }];
+        let epilogue = epilogue(k, first, count, col);
+        let zero = k.int(0);
+        let tile = Tile {
+            cols: panel,
+            sets: Tile::fitting_sets(&axes, machine.sets(count as usize, panel, &Tile::SETS)),
+            axes,
+            block: BlockedSum::BLOCK,
+            a: m.a.place(k, first, zero, 0),
+            a_rows: m.a.offsets(count),
+            b: Place { param: m.panels, base: k.affine(&[(col, width)], 0) },
+            out: m.out.place(k, first, col, 1),
+            out_rows: m.out.offsets(count),
+            epilogue,
+        };
+        k.tile(tile);
+    };
+    let (panels, rest) = (cols / PANEL as i64, cols % PANEL as i64);
     let block = |k: &mut KernelBuilder, first: V, count: i64| {
-        for col in (0..cols).step_by(PANEL) {
-            let axes =
-                vec![Axis { extent: width / depth, a_stride: depth, b_stride: PANEL as i64 * depth }];
-            let epilogue = epilogue(k, first, count, col);
-            let panel = PANEL.min((cols - col) as usize);
-            let tile = Tile {
-                cols: panel,
-                sets: Tile::fitting_sets(&axes, machine.sets(count as usize, panel, &Tile::SETS)),
-                axes,
-                block: BlockedSum::BLOCK,
-                a: m.a.place(k, first, 0),
-                a_rows: m.a.offsets(count),
-                b: Place { param: m.panels, base: k.int(col * width) },
-                out: m.out.place(k, first, col),
-                out_rows: m.out.offsets(count),
-                epilogue,
+        k.for_n(panels, |k, i| {
+            let panel = match sweep {
+                Sweep::Forward => i,
+                Sweep::Backward(back) => {
+                    let mirrored = k.affine(&[(i, -1)], panels - 1);
+                    k.select(back, mirrored, i)
+                }
             };
-            k.tile(tile);
+            let col = k.affine(&[(panel, PANEL as i64)], 0);
+            tile(k, (first, count), (col, PANEL));
+        });
+        if rest > 0 {
+            let col = k.int(panels * PANEL as i64);
+            tile(k, (first, count), (col, rest as usize));
         }
     };
     let (whole, rest) = (rows / ROWS as i64, rows % ROWS as i64);
@@ -151,11 +187,12 @@ pub(super) fn tiles(
 pub(super) fn product(
     k: &mut KernelBuilder,
     machine: &Machine,
-    size: (i64, i64, i64),
+    size: Size,
+    sweep: Sweep,
     m: Matrices,
     add: Option<Rows>,
 ) {
-    tiles(k, machine, size, Products::Floats, m, |k, first, count, col| {
+    tiles(k, machine, size, (Products::Floats, sweep), m, |k, first, count, col| {
         let mut e = EpilogueBuilder::new(Products::Floats);
         let mut value = e.sum();
         if let Some(add) = add {

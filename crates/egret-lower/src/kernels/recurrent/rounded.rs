@@ -1,6 +1,6 @@
 //! LSTMs whose state is rounded to a grid of 256 points before its product: in floats, or in bytes where the weights are.
 
-use super::product::{Matrices, PANEL, Rows, tiles};
+use super::product::{Matrices, PANEL, Rows, Sweep, tiles};
 use super::{F32, SCALE};
 use crate::error::Unsupported;
 use crate::geometry::size;
@@ -187,6 +187,7 @@ impl ByteState {
         &self,
         k: &mut KernelBuilder,
         machine: &Machine,
+        sweep: Sweep,
         (state, at): (Param, i64),
         out: Rows,
         share: Rows,
@@ -197,7 +198,7 @@ impl ByteState {
         let each = |param, stride| Rows { param, base: zero, stride };
         let own = k.int(self.scale.1);
         let m = Matrices { a: each(self.state, whole(h)), panels: self.weights, out };
-        tiles(k, machine, (rows, whole(h), cols), Products::Bytes, m, |k, first, count, col| {
+        tiles(k, machine, (rows, whole(h), cols), (Products::Bytes, sweep), m, |k, first, count, col| {
             let mut e = EpilogueBuilder::new(Products::Bytes);
             let sum = e.sum();
             let below = e.operand(Elem::I32, each(self.belows, 1).operand(k, first, count, col, 0));
