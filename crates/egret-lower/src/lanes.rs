@@ -86,6 +86,12 @@ pub fn fitting(count: i64, (widest, least): (u8, u8), partial: bool) -> Option<u
     std::iter::successors(Some(widest), |w| Some(w / 2)).find(|w| i64::from(*w) <= most)
 }
 
+/// Lanes of the vector for `count` elements that are left over: as many, if there are such vectors between `widest` and `least`. Under
+/// a mask a store reaches over what follows, as far as processors know when they load that: in place, the next row then waits.
+pub fn holding(count: u8, (widest, least): (u8, u8)) -> u8 {
+    if count.is_power_of_two() && (least..=widest).contains(&count) { count } else { widest }
+}
+
 /// An element, or a vector of them.
 pub fn load(k: &mut KernelBuilder, p: egret_loop::Param, at: V, ty: Ty) -> V {
     if ty.lanes == 1 { k.load(p, at) } else { k.load_lanes(p, at, ty.lanes) }
@@ -103,6 +109,12 @@ mod tests {
         assert_eq!(of(5), [Some(4), Some(8)]);
         assert_eq!(of(12), [Some(8), Some(16)]);
         assert_eq!(of(197), [Some(16), Some(16)]);
+    }
+
+    #[test]
+    fn what_is_left_over_needs_no_mask_where_it_fills_a_vector() {
+        let of = |count| holding(count, (16, 4));
+        assert_eq!([1, 3, 4, 5, 8, 12, 15].map(of), [16, 16, 4, 16, 8, 16, 16]);
     }
 
     #[test]

@@ -291,10 +291,11 @@ impl Body<'_> {
         }
         if let (true, nest::Bound::Const(from), nest::Bound::Const(end)) = (partial, rest, end) {
             if from < end {
-                let wide: Vec<Option<V>> =
-                    fixed.iter().map(|f| f.map(|v| k.splat(v, self.width))).collect();
-                let (i, lanes) = (k.int(from), (self.width, (end - from) as u8));
-                keep(self.element(k, bases, &wide, &fixed, i, 0, lanes));
+                let count = (end - from) as u8;
+                let width = lanes::holding(count, (self.width, self.least));
+                let wide: Vec<Option<V>> = fixed.iter().map(|f| f.map(|v| k.splat(v, width))).collect();
+                let i = k.int(from);
+                keep(self.element(k, bases, &wide, &fixed, i, 0, (width, count)));
             }
             return result;
         }

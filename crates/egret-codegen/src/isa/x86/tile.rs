@@ -5,7 +5,7 @@
 //! epilogue runs on them before the store.
 //! Cranelift stops at 128-bit vectors, which is half to a quarter of what these machines do.
 
-use super::super::{Encoded, Encoding, broken, refused};
+use super::super::{Encoded, Encoding, NotEncoded, broken, refused};
 use egret_loop::{Axis, BlockedSum, ParamInfo, Products, Tile};
 use egret_machine::registers;
 use iced_x86::Register;
@@ -33,8 +33,22 @@ pub(super) fn encode(tile: &Tile, params: &[ParamInfo], isa: WideIsa, dots: bool
     Ok(Encoded { code: bytes.len() - data, bytes, calls: vec![] })
 }
 
-/// The instructions of a tile, and the bytes of the constants behind them.
+/// Whether a tile's columns fill half a vector, and are whole vectors of AVX2, which all machines with AVX-512 have: they multiply two
+/// of these at a time, or one whole vector in the same time, and no store has a mask, behind which the next row's load would wait.
+fn fills_half(tile: &Tile, params: &[ParamInfo], isa: WideIsa) -> bool {
+    isa == WideIsa::Avx512
+        && tile.cols == WideIsa::Avx2.lanes()
+        && tile.products(params) == Some(Products::Floats)
+}
+
+/// The instructions of a tile, for this instruction set or one that it holds, and the bytes of the constants behind them.
 pub(super) fn assemble(tile: &Tile, params: &[ParamInfo], isa: WideIsa) -> Encoding<(Asm, usize)> {
+    if fills_half(tile, params, isa) {
+        match assemble_as(tile, params, WideIsa::Avx2, None) {
+            Err(NotEncoded::Refused(_)) => {}
+            done => return done,
+        }
+    }
     assemble_as(tile, params, isa, None)
 }
 
