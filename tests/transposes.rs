@@ -36,8 +36,15 @@ fn permutation(rng: &mut Rng, rank: usize) -> Vec<usize> {
 
 /// A graph that transposes, and what it is about.
 fn graph(rng: &mut Rng) -> String {
-    let dims = extents(rng);
-    let perm = permutation(rng, dims.len());
+    let mut dims = extents(rng);
+    let mut perm = permutation(rng, dims.len());
+    if rng.chance(15) {
+        // The channels of pixels, often three, become the last axis.
+        let rank = dims.len();
+        dims[rank - 2] = rng.range(1, 5);
+        perm = (0..rank).collect();
+        perm.swap(rank - 2, rank - 1);
+    }
     let out: Vec<i64> = perm.iter().map(|&p| dims[p]).collect();
     let dtype = rng.pick(&["u8", "i16", "f16", "f32", "i32", "f64", "i64", "bool"]);
     // One number for all, for each element of the last axis, or for each index of another axis.

@@ -1,6 +1,9 @@
 //! Operands that lie across the result: their neighbours stand along another axis than the result's. Both axes are walked in square
 //! blocks, which are transposed in registers, so that loads and stores are of vectors; the blocks of a cache line stand one after
 //! another, so that no line is fetched twice. For example, 16x16 f32 in vectors of 64 bytes are read and written in whole lines.
+//!
+//! Where the result's rows are shorter than any vector (the channels of a pixel, often 3), each is written as one vector, of which the
+//! next row overwrites what is too much.
 
 use crate::error::Unsupported;
 use crate::expr::Expr;
@@ -18,6 +21,9 @@ const LINE: i64 = 64;
 /// Lines that are read one after another of each column of the result, before the next columns are.
 const LINES: i64 = 2;
 
+/// Lanes of the vectors for results of short rows.
+const SHORT: u8 = 4;
+
 /// How a kernel walks its innermost axis together with the one along which some operands have their neighbours.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub struct Across {
@@ -29,6 +35,8 @@ pub struct Across {
     line: i64,
     /// Whether some elements may be computed twice, so that no rest is left of blocks.
     again: bool,
+    /// Whether the result's rows are shorter than a vector.
+    short: bool,
 }
 
 /// Where an operand has its neighbours.
@@ -70,7 +78,15 @@ impl Across {
             (sizes.lanes(vector_bytes)?, sizes.least_lanes().min(4))
         };
         let mut halves = std::iter::successors(Some(most), |n| Some(n / 2)).take_while(|n| *n >= least);
-        let lanes = halves.find(|n| dims[inner] >= i64::from(*n) && dims[axis] >= i64::from(*n))?;
+        let short = copies
+            && out.elem.size() * usize::from(SHORT) == BASE_VECTOR_BYTES
+            && (2..i64::from(SHORT)).contains(&dims[inner])
+            && out.access.strides[axis] == dims[inner]
+            && dims[axis] > SHORT.into();
+        let lanes = match short {
+            true => SHORT,
+            false => halves.find(|n| dims[inner] >= i64::from(*n) && dims[axis] >= i64::from(*n))?,
+        };
         let lies = |s: &StridedOperand| Across::lies(axis, inner, &s.access);
         let fits = |s: &StridedOperand| match lies(s) {
             Some(Lies::Across) => s.elem != Elem::Bool,
@@ -84,6 +100,7 @@ impl Across {
             lanes,
             line,
             again,
+            short,
         })
     }
 
@@ -154,7 +171,10 @@ impl Blocks<'_> {
         begin: Bound,
         end: Bound,
     ) -> Result<(), Unsupported> {
-        let Across { axis, lanes, line, again } = self.across;
+        let Across { axis, lanes, line, again, short } = self.across;
+        if short {
+            return self.short_rows(k, bases, begin, end);
+        }
         let all = |axis: usize| (Bound::Const(0), Bound::Const(self.dims[axis]));
         let (rows, columns) = match self.across.cuts_rows(self.dims) {
             true => ((begin, end), all(self.inner())),
@@ -206,6 +226,48 @@ impl Blocks<'_> {
         };
         rests(k, (tops.1, rows.1), (columns.0, lefts.1));
         rests(k, rows, (lefts.1, columns.1));
+        result
+    }
+
+    /// The rows `begin..end` of the result, which are shorter than a vector. The last one, behind which nothing is overwritten, is
+    /// written element by element, and so are up to three before it.
+    fn short_rows(
+        &self,
+        k: &mut KernelBuilder,
+        bases: &[V],
+        begin: Bound,
+        end: Bound,
+    ) -> Result<(), Unsupported> {
+        let Across { axis, lanes, .. } = self.across;
+        let (columns, side) = (self.dims[self.inner()], i64::from(lanes));
+        let last = match end {
+            Bound::Const(end) => Bound::Const(end - 1),
+            Bound::Value(end) => Bound::Value(k.affine(&[(end, 1)], -1)),
+        };
+        let whole = last.rounded_down(k, begin, side);
+        let at = |k: &mut KernelBuilder, p: usize, (row, more): (V, i64), column: i64| {
+            let down = self.stride(p, axis);
+            k.affine(&[(bases[p], 1), (row, down)], more * down + column * self.stride(p, self.inner()))
+        };
+        nest::range(k, begin, whole, side, &mut |k, row| {
+            let lines = (0..side)
+                .map(|c| {
+                    let at = at(k, 0, (row, 0), c.min(columns - 1));
+                    k.load_lanes(self.params[0], at, lanes)
+                })
+                .collect();
+            for (r, line) in k.transpose(lines).into_iter().enumerate() {
+                let at = at(k, 1, (row, r as i64), 0);
+                k.store(self.params[1], at, line);
+            }
+        });
+        let mut result = Ok(());
+        nest::range(k, whole, end, 1, &mut |k, row| {
+            let bases: Vec<V> = (0..2).map(|p| at(k, p, (row, 0), 0)).collect();
+            if let Err(e) = (self.row)(k, &bases, Bound::Const(0), Bound::Const(columns)) {
+                result = Err(e);
+            }
+        });
         result
     }
 
