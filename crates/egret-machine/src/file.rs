@@ -54,6 +54,7 @@ keys! {
     "contractions" "block_rows" 1..=65_536, block_rows: i64;
     "contractions" "vector_load" 1..=64, vector_load: i64;
     "contractions" "loads_per_fma" 1..=64, loads_per_fma: i64;
+    "contractions" "half_vectors" 0..=1, half_vectors: usize;
     "caches" "l1_bytes" 1_024..=1_073_741_824, l1_bytes: usize;
     "caches" "l2_bytes" 1_024..=1_073_741_824, l2_bytes: usize;
     "nanoseconds" "kernel" 1..=1_000_000, costs.kernel: u64;
@@ -179,6 +180,7 @@ fn empty(name: &str) -> Machine {
         block_rows: 0,
         vector_load: 0,
         loads_per_fma: 0,
+        half_vectors: 0,
         l1_bytes: 0,
         l2_bytes: 0,
         costs: CostModel::default(),

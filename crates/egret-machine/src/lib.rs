@@ -44,6 +44,8 @@ pub struct Machine {
     pub vector_load: i64,
     /// Loads of an element that cost what a multiply-add does.
     pub loads_per_fma: i64,
+    /// 1 where it multiplies two halves of a vector in the time of a whole one, else 0.
+    pub half_vectors: usize,
     /// Bytes of the first-level data cache.
     pub l1_bytes: usize,
     /// Bytes of the second-level cache.

@@ -122,7 +122,9 @@ impl Rows<'_> {
         for (width, count) in (Panels { width, stride: 0 }).parts(cols) {
             let vectors = (width + lanes - 1) / lanes;
             let loads = tiles * vectors * machine.vector_load + rows;
-            cost += count * (rows * vectors * machine.loads_per_fma + loads);
+            let half = machine.half_vectors != 0 && self.products == Products::Floats && 2 * width == lanes;
+            let fma = if half { machine.loads_per_fma / 2 } else { machine.loads_per_fma };
+            cost += count * (rows * vectors * fma + loads);
             kernels += 1;
         }
         cost + (kernels - 1) * cost / SECOND_KERNEL
@@ -189,6 +191,18 @@ mod tests {
                     (Panels { width, stride: 0 }).parts(cols).map(|(w, n)| (w + 15) / 16 * n).sum();
                 assert_eq!(vectors, (cols + 15) / 16, "{rows} rows, {cols} columns in panels of {width}");
             }
+        }
+    }
+
+    /// 24 columns are 16 and 8 where two halves of a vector take as long as one whole, and 40 are 32 and 8.
+    #[test]
+    fn half_a_vector_is_a_panel_where_it_costs_half() {
+        for (target, widths) in [(AVX512, [8, 16, 32, 48]), ("x86-64-v4-amx", [8, 24, 40, 48])] {
+            assert_eq!(
+                [8, 24, 40, 48].map(|cols| chosen(target, &[1152], 100, cols).0),
+                widths,
+                "{target}"
+            );
         }
     }
 
