@@ -418,8 +418,7 @@ fn refused(source: &str) -> String {
 fn what_units_share_is_refused() {
     let said = refused(
         r#"graph @g(%0 "x": f32[N, 4]) -> (%1 "y") {
-  %9 = const f32[] splat(0.0)
-  %1 = pad(%0, %9) {high = [2, 0], low = [0, 0], mode = "constant"} : f32[N + 2, 4]
+  %1 = pad(%0, _) {high = [2, 0], low = [0, 0], mode = "edge"} : f32[N + 2, 4]
 }"#,
     );
     assert!(said.contains("n0 (pad)") && said.contains("--dim N=N"), "{said}");
@@ -429,12 +428,12 @@ fn what_units_share_is_refused() {
 fn neighbours_in_other_units_are_refused() {
     // Shifts along the free dim.
     for (node, ty) in [
-        ("pad(%0, %9) {high = [1, 0], low = [0, 0], mode = \"constant\"}", "f32[N + 1, 4]"),
-        ("pad(%0, %9) {high = [0, 0], low = [1, 0], mode = \"constant\"}", "f32[N + 1, 4]"),
+        ("pad(%0, _) {high = [1, 0], low = [0, 0], mode = \"edge\"}", "f32[N + 1, 4]"),
+        ("pad(%0, _) {high = [0, 0], low = [1, 0], mode = \"wrap\"}", "f32[N + 1, 4]"),
         ("slice(%0) {sizes = [N, 4], starts = [N - 1, 0], steps = [-1, 1]}", "f32[N, 4]"),
     ] {
         let source = format!(
-            "graph @g(%0 \"x\": f32[N, 4], %8 \"i\": i64[N]) -> (%1 \"y\") {{\n  %9 = const f32[] splat(0.0)\n  \
+            "graph @g(%0 \"x\": f32[N, 4], %8 \"i\": i64[N]) -> (%1 \"y\") {{\n  \
              %1 = {node} : {ty}\n}}"
         );
         let said = refused(&source);

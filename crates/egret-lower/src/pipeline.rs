@@ -6,7 +6,7 @@ use crate::options::LowerOptions;
 use crate::plan::blocks::{self, Block};
 use crate::plan::fusion::FusionGroup;
 use crate::plan::units::{self, Units};
-use crate::plan::{constant_indices, decompose, fusion, half_floats, halo, legalize, views};
+use crate::plan::{constant_indices, decompose, fusion, half_floats, halo, legalize, rows, views};
 use crate::program::context::{Ctx, SubOperand};
 use crate::remarks;
 use egret_ir::{DimEnv, Graph, NodeId, TypeError, ValueId};
@@ -48,6 +48,10 @@ pub fn lower_traced(
     let all_closed = prepared.units.as_ref().is_none_or(Units::all_closed);
     let mut ctx = Ctx::new(graph, options, prepared.units)?;
     ctx.lower_sub_graph = sub_graph;
+    for (axis, [size, positions]) in ctx.units.as_ref().map_or(vec![], |u| u.windows.clone()) {
+        let refused = |e: Unsupported| LowerError { refusals: vec![Refusal::of_graph(e.reason)] };
+        ctx.hold_window(&axis, &size, &positions).map_err(refused)?;
+    }
     let groups = groups(&mut ctx, &prepared.blocks, prepared.refusals)?;
     copy_outputs(&mut ctx)?;
     let (program, mut nodes) = ctx.finish()?;
@@ -93,10 +97,25 @@ fn prepare<'g>(graph: &'g Graph, options: &LowerOptions) -> Result<Prepared<'g>,
     made.into_iter().for_each(|(new, n)| {
         origins.entry(new).or_insert(n);
     });
+    let (graph, of_rows, windows) = match graph {
+        Cow::Borrowed(graph) => {
+            let rows = rows::rows(graph).map_err(broken)?;
+            (rows.graph, rows.origins, rows.windows)
+        }
+        Cow::Owned(graph) => {
+            let rows = rows::rows(&graph).map_err(broken)?;
+            (Cow::Owned(rows.graph.into_owned()), rows.origins, rows.windows)
+        }
+    };
+    for (new, n) in of_rows {
+        let was = *origins.get(&n).unwrap_or(&n);
+        origins.insert(new, was);
+    }
     let never = legalize::refused(&graph, kernels::refusal);
     let (graph, units, blocks) = match units::plan(&graph, open::takes) {
         Ok(None) => (graph, None, vec![]),
         Ok(Some(mut units)) => {
+            units.windows = windows;
             units.open(views::picks(&units));
             let of_one = units.graph_of(&vec![], 1);
             units.views = views::plan(&units);

@@ -8,5 +8,6 @@ pub mod half_floats;
 pub mod halo;
 pub mod legalize;
 pub mod lengths;
+pub mod rows;
 pub mod units;
 pub mod views;

@@ -16,7 +16,7 @@ use crate::error::Refusal;
 use crate::geometry::access::Views;
 use crate::geometry::shape::volume;
 use crate::plan::lengths;
-use egret_ir::{Attr, Dim, DimPart, Graph, Node, NodeId, Op, TensorType, ValueId, advice};
+use egret_ir::{Attr, Dim, DimPart, Graph, Node, NodeId, Op, TensorType, ValueId, advice, geometry};
 use egret_loop::Symbol;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,6 +43,8 @@ pub struct Units {
     pub views: Views,
     /// What they write where it stands in other values.
     pub written: Views,
+    /// Axes of windows, of how many elements, and at how many positions windows are: what runs are held to.
+    pub windows: Vec<(geometry::Axis, [Dim; 2])>,
 }
 
 /// A dim that data decides.
@@ -228,6 +230,7 @@ pub fn plan(graph: &Graph, takes: Takes) -> Result<Option<Units>, Vec<Refusal>> 
         open: BTreeSet::new(),
         views: Views::new(),
         written: Views::new(),
+        windows: vec![],
     };
     for id in graph.topological().unwrap_or_default() {
         for (name, most) in lengths::of(graph, id) {

@@ -4,6 +4,7 @@
 use super::context::Ctx;
 use crate::error::{LowerError, Refusal, Unsupported};
 use crate::geometry::shape::{free_strides, volume};
+use egret_ir::geometry::Axis;
 use egret_ir::{Dim, DimOp, DimPart, Graph, ValueId};
 use egret_loop::{Arg, Buffer, BufferId, Elem, Extent, Kernel, Length, Repeat, SizeId, SizeOp, Storage};
 
@@ -164,6 +165,21 @@ impl<'g> Ctx<'g> {
         self.size_op(SizeOp::Sub, to, both)?;
         self.size_op(SizeOp::Sub, both, to)?;
         Ok(())
+    }
+
+    /// Holds every run to at least one window along an axis of so many elements, and to so many `positions` of windows.
+    pub fn hold_window(&mut self, axis: &Axis, size: &Dim, positions: &Dim) -> Result<(), Unsupported> {
+        let padding = axis.low.checked_add(axis.high);
+        let &Axis { kernel, stride, dilation, low, high } = axis;
+        let wide = Axis { kernel: Dim::constant(kernel), stride, dilation, low, high };
+        let (Some(span), Some(padding), Ok(fit)) = (axis.span(), padding, wide.positions(size)) else {
+            return Err(Unsupported::new("has windows that are larger than a tensor can be"));
+        };
+        if size.as_const().is_none() {
+            let padded = size.clone() + Dim::constant(padding);
+            self.within_limit(&Dim::constant(0), &Dim::constant(span), &padded)?;
+        }
+        self.hold_equal(&fit, positions)
     }
 
     /// Holds every run to two dims that have to be equal.

@@ -11,11 +11,13 @@ mod map;
 mod matmul;
 mod nms;
 mod norm;
+mod pad;
 mod places;
 mod reduce;
 mod scatter;
 mod softmax;
 mod unique;
+mod window;
 
 use crate::error::Unsupported;
 use crate::geometry::shape::{free_strides as strides, volume};
@@ -49,6 +51,8 @@ pub fn takes(graph: &Graph, n: NodeId) -> bool {
         Op::ScatterElements | Op::ScatterNd => scatter::takes(graph, n),
         Op::Iota => true,
         Op::Concat | Op::Shape => true,
+        Op::Pad => pad::takes(graph, n),
+        Op::Conv | Op::Pool => window::takes(graph, n),
         Op::Nonzero | Op::Compress | Op::Unique | Op::Nms => true,
         _ => false,
     }
@@ -78,6 +82,8 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
         Op::Cumulative => axis::cumulative(ctx, graph, n),
         Op::ArgReduce => axis::arg_reduce(ctx, graph, n),
         Op::Reshape => places::reshape(ctx, graph, n),
+        Op::Pad => pad::lower(ctx, graph, n),
+        Op::Conv | Op::Pool => window::lower(ctx, graph, n),
         Op::Iota => places::iota(ctx, graph, n),
         Op::Concat => places::concat(ctx, graph, n),
         Op::Shape => places::shape(ctx, graph, n),
