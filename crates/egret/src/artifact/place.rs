@@ -116,6 +116,29 @@ impl Staging {
         Ok(result)
     }
 
+    /// As [`Staging::stream`], a file that is needed for others and not kept.
+    ///
+    /// # Errors
+    /// As [`Staging::stream`].
+    pub fn stream_aside<T>(
+        &mut self,
+        name: &str,
+        write: impl FnOnce(&mut dyn Write) -> Result<io::Result<T>>,
+    ) -> Result<T> {
+        let result = self.stream(name, write)?;
+        self.files.remove(name);
+        Ok(result)
+    }
+
+    /// The bytes of a file that was written.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn read(&self, name: &str) -> Result<Vec<u8>> {
+        let path = self.staged(name);
+        std::fs::read(&path).map_err(|e| Error::io("read", &path, &e))
+    }
+
     /// What was written so far, by name.
     pub fn files(&self) -> &BTreeMap<String, Written> {
         &self.files

@@ -179,18 +179,15 @@ fn files(
     let mut out = Staging::new(&request.out_dir)?;
     // No copy of the weights is made without need, or kept for longer than it is needed.
     let linked = wants(Emit::Lib) || wants(Emit::So) || wants(Emit::Exe);
-    let mut object = vec![];
-    let weights_hash = if linked {
-        pipeline::object_into(&program, &request.options, &options, &mut object)?
-            .map_err(|e| Error::internal(format!("an object in memory: {e}")))?
-    } else {
-        // Without the object, its weights are hashed all the same.
-        let mut none = std::io::sink();
-        match wants(Emit::Obj) {
-            true => out.stream(&object_name, |file| {
-                pipeline::object_into(&program, &request.options, &options, file)
-            })?,
-            false => pipeline::object_into(&program, &request.options, &options, &mut none)?
+    let weights_hash = {
+        let write = |file: &mut dyn std::io::Write| {
+            pipeline::object_into(&program, &request.options, &options, file)
+        };
+        match (wants(Emit::Obj), linked) {
+            (true, _) => out.stream(&object_name, write)?,
+            (false, true) => out.stream_aside(&object_name, write)?,
+            // Without the object, its weights are hashed all the same.
+            (false, false) => write(&mut std::io::sink())?
                 .map_err(|e| Error::internal(format!("an object for nobody: {e}")))?,
         }
     };
@@ -209,6 +206,7 @@ fn files(
     }
     drop(weights);
     let program = &program;
+    let object = if linked { out.read(&object_name)? } else { vec![] };
     let archive = match wants(Emit::Lib) || wants(Emit::Exe) {
         true => pipeline::archive(&[(&object_name, &object)])?,
         false => vec![],
@@ -234,9 +232,6 @@ fn files(
             link::executable(dir.path(), "main.c", "model.a", "model.exe")?;
             out.write(m, &read("model.exe")?)?;
         }
-    }
-    if linked && wants(Emit::Obj) {
-        out.write(&object_name, &object)?;
     }
     drop(object);
     if wants(Emit::Lib) {
