@@ -65,9 +65,9 @@ fn codes(rng: &mut Rng, d: &Drawn, dims: &[usize]) -> String {
     format!("const {}{dims:?} [{}]", d.codes, all.join(", "))
 }
 
-/// As text: a builder would fold small constants.
-fn graph(d: &Drawn, rng: &mut Rng) -> Graph {
-    let &Drawn { left: [batch, m], k, n, block, .. } = d;
+/// As text: a builder would fold small constants. `left` are the batch and the rows of the left operand.
+fn graph(d: &Drawn, rng: &mut Rng, left: [&str; 2]) -> Graph {
+    let (&Drawn { k, n, block, .. }, [batch, m]) = (d, left);
     let blocks = k.div_ceil(block);
     let padded = blocks * block;
     let (whole, parts) = match d.layout {
@@ -124,20 +124,49 @@ fn graph(d: &Drawn, rng: &mut Rng) -> Graph {
     graph
 }
 
+/// Relative to the largest sum.
+fn tolerance(want: &Value) -> compare::Tolerance {
+    let Value::Tensor(t) = want else { panic!("{want:?}") };
+    let scale = t.data::<f32>().iter().fold(0f32, |m, x| m.max(x.abs()));
+    compare::Tolerance { rtol: 1e-5, atol: 2e-6 * f64::from(scale) }
+}
+
+/// One compilation for all numbers of rows: a tile of every height, several blocks of rows, and none.
+#[test]
+fn rows_may_be_free() {
+    let mut rng = Rng::new(23);
+    for i in 0..24 {
+        let drawn = draw(&mut rng);
+        let left = [["N", "M"], ["1", "N"], ["N", "1"], ["N", "3"], ["2", "N"]][i % 5];
+        let graph = graph(&drawn, &mut rng, left);
+        let wide = i % 3 != 0;
+        let options = Options { wide, threads: 1 + i % 2, ..Options::default() };
+        let executable = Executable::new(graph.clone(), Engine::Jit, &options, &BTreeMap::new())
+            .unwrap_or_else(|e| panic!("{drawn:?}: {e}"));
+        let rows = [0, 1, 2, 3, 5, 7, 8, 9, 11, 13, 14, 15, 27, 29, 64, 225, 460];
+        for n in rows.into_iter().filter(|n| (n + i as i64) % 3 != 0 || *n > 200) {
+            let mut fixed = graph.clone();
+            fixed.bind_dims(&[("N".to_owned(), n), ("M".to_owned(), 1 + n % 3)].into());
+            let inputs = source::made_up(&fixed, 2).expect("inputs");
+            let want = interp::run(&fixed, &inputs).expect("the interpreter");
+            let got = executable.run(&inputs).unwrap_or_else(|e| panic!("{drawn:?}: {e}"));
+            compare::compare(&want[0], &got[0], tolerance(&want[0]))
+                .unwrap_or_else(|e| panic!("{drawn:?}, {left:?} for {n}, wide {wide}: {e}"));
+        }
+    }
+}
+
 #[test]
 fn engines_agree() {
     let mut rng = Rng::new(17);
     let mut packed = [0; 3];
     for _ in 0..120 {
         let drawn = draw(&mut rng);
-        let graph = graph(&drawn, &mut rng);
+        let left = drawn.left.map(|n| n.to_string());
+        let graph = graph(&drawn, &mut rng, left.each_ref().map(String::as_str));
         let inputs = source::made_up(&graph, 2).expect("inputs");
         let want = interp::run(&graph, &inputs).expect("the interpreter");
-        let scale = match &want[0] {
-            Value::Tensor(t) => t.data::<f32>().iter().fold(0f32, |m, x| m.max(x.abs())),
-            other => panic!("{other:?}"),
-        };
-        let tolerance = compare::Tolerance { rtol: 1e-5, atol: 2e-6 * f64::from(scale) };
+        let tolerance = tolerance(&want[0]);
         for (engine, wide, threads) in [
             (Engine::Jit, true, 1),
             (Engine::Jit, true, 3),

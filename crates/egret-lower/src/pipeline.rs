@@ -1,7 +1,7 @@
 //! The way of a graph through the crate.
 
 use crate::error::{Fault, LowerError, Refusal, Unsupported};
-use crate::kernels::{self, elementwise, open};
+use crate::kernels::{self, FreeRows, elementwise, open};
 use crate::options::LowerOptions;
 use crate::plan::blocks::{self, Block};
 use crate::plan::fusion::FusionGroup;
@@ -170,6 +170,9 @@ fn groups<'g>(
 
 /// Lowers a group for as many units at once as there are graphs for; what is left over is for kernels of one.
 fn several<'g>(ctx: &mut Ctx<'g>, blocks: &'g [Block], group: &FusionGroup) -> Result<(), Unsupported> {
+    if FreeRows::of(ctx, group)?.is_some() {
+        return Ok(());
+    }
     let Some(units) = &ctx.units else { return Ok(()) };
     let of_one = ctx.graph;
     let found = |b: &'g Block| Some((b, b.group(of_one, units, group)?));

@@ -28,6 +28,8 @@ mod tfidf;
 mod trees;
 mod window;
 
+pub use contraction::FreeRows;
+
 use crate::error::Unsupported;
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;

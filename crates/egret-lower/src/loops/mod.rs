@@ -1,6 +1,7 @@
 //! Loop skeletons that kernels of several families are written with.
 
 pub mod across;
+pub mod heights;
 pub mod indices;
 pub mod map;
 pub mod merge_sort;

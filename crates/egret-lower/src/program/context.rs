@@ -66,6 +66,8 @@ pub struct Ctx<'g> {
     pub units: Option<Units>,
     /// Columns of the panels that a product's weights are packed in, where several kernels read them.
     pub panels: BTreeMap<ValueId, i64>,
+    /// Copies of values, all of whose elements stand one after the other.
+    pub copies: BTreeMap<ValueId, Arg>,
     /// What is known when a run begins.
     pub(super) sizes: SizeList,
     /// How many units the calls and buffers from now on have.
@@ -101,6 +103,7 @@ impl<'g> Ctx<'g> {
             within: false,
             units,
             panels: BTreeMap::new(),
+            copies: BTreeMap::new(),
             sizes: SizeList::default(),
             count: None,
             repeat: None,
@@ -174,7 +177,7 @@ impl<'g> Ctx<'g> {
     /// Where a value stands. Constants come into the weights when first asked for; results of nodes get
     /// their buffer.
     pub fn place(&mut self, v: ValueId) -> Result<Arg, Unsupported> {
-        if self.halos.contains_key(&self.root(v).0) {
+        if self.has_halo(v) {
             return Err(Unsupported::new("stands between zeros that its user does not know of"));
         }
         self.origin(v)
@@ -204,6 +207,11 @@ impl<'g> Ctx<'g> {
         };
         self.places[v.0 as usize] = Some(place);
         Ok(place)
+    }
+
+    /// Whether a value stands between zeros.
+    pub fn has_halo(&self, v: ValueId) -> bool {
+        self.halos.contains_key(&self.root(v).0)
     }
 
     /// Where the elements of a value stand from its [`Ctx::origin`] on.
@@ -407,6 +415,7 @@ impl<'g> Ctx<'g> {
             within: true,
             units: None,
             panels: BTreeMap::new(),
+            copies: BTreeMap::new(),
             sizes: take(&mut self.sizes),
             count: self.count,
             repeat: self.repeat,

@@ -238,6 +238,14 @@ impl<'g> Ctx<'g> {
         Arg { buffer: BufferId(self.program.buffers.len() as u32 - 1), offset: 0 }
     }
 
+    /// As [`Ctx::scratch`], kept once for all units.
+    pub fn scratch_once(&mut self, elem: Elem, dims: &[i64]) -> Result<Arg, Unsupported> {
+        let count = self.count.take();
+        let scratch = self.scratch(elem, dims);
+        self.count = count;
+        scratch
+    }
+
     /// A buffer of as many elements as a dim can be at most.
     pub fn room_for(&mut self, elem: Elem, dim: &Dim) -> Result<Arg, Unsupported> {
         let most = self.units.as_ref().map_or_else(|| dim.clone(), |u| u.most(dim));
@@ -283,8 +291,21 @@ impl<'g> Ctx<'g> {
 
     /// Run a kernel of so many tasks once, on whole buffers.
     pub fn call_whole(&mut self, kernel: Kernel, args: &[Arg], tasks: Extent) -> Result<(), Unsupported> {
-        self.repeat = None;
-        self.call(kernel, args)?;
+        self.call_whole_in_place(kernel, args, &[], tasks)
+    }
+
+    /// The same, as [`Ctx::call_in_place`]. Calls of units may follow.
+    pub fn call_whole_in_place(
+        &mut self,
+        kernel: Kernel,
+        args: &[Arg],
+        pairs: &[(usize, usize)],
+        tasks: Extent,
+    ) -> Result<(), Unsupported> {
+        let repeat = self.repeat.take();
+        let called = self.call_in_place(kernel, args, pairs);
+        self.repeat = repeat;
+        called?;
         if let (Extent::Size(tasks), Some(call)) = (tasks, self.program.calls.last_mut()) {
             call.tasks = Some(tasks);
         }
@@ -318,12 +339,31 @@ impl<'g> Ctx<'g> {
 
     /// Where all elements of a value stand one after the other.
     pub fn whole(&mut self, v: ValueId) -> Result<Arg, Unsupported> {
+        if let Some(&copy) = self.copies.get(&v) {
+            return Ok(copy);
+        }
         let (root, offset) = self.root(v);
         let same = offset == 0 && self.len(root) == self.len(v) && self.count_of(root) == self.count_of(v);
         if !same {
             return Err(Unsupported::new("reads a part of another value, which is not stored by itself"));
         }
         self.place(v)
+    }
+
+    /// How many units the calls from now on do, if they do all of them, one by one.
+    pub fn units_of_calls(&self) -> Option<Extent> {
+        let all = |r: &Repeat| r.step == 1 && r.first == Extent::Const(0);
+        self.repeat.filter(all).map(|r| Extent::Size(r.runs))
+    }
+
+    /// Elements from a unit of a value to the next; nothing where it is a part of another number of units.
+    pub fn unit_len(&mut self, v: ValueId) -> Result<Option<i64>, Unsupported> {
+        let root = self.root(v).0;
+        if self.count_of(root) != self.count_of(v) {
+            return Ok(None);
+        }
+        let at = self.place(v)?;
+        Ok(i64::try_from(self.program.buffers[at.buffer.0 as usize].len).ok())
     }
 
     /// Units that the calls from now on do at once.

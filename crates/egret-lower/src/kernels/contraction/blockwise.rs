@@ -15,10 +15,10 @@
 //! zeros   [panel][block][column]      u8; none where one zero point is for all
 //! ```
 
+use super::free_rows::{FreeRows, RowCut};
 use super::product::{self, Stream};
 use super::shape::{Panels, RowAxis, Rows};
-use super::target::{Target, bytes, floats};
-use super::tiling::Tiling;
+use super::target::{Target, bytes, fits, floats};
 use crate::error::Unsupported;
 use crate::expr::Expr;
 use crate::geometry::access::StridedAccess;
@@ -29,7 +29,8 @@ use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use egret_ir::{Blockwise, DType, NodeId, Tensor, ValueId};
 use egret_loop::{
-    Access, Arg, Axis, BinOp, BlockedSum, Elem, Kernel, KernelBuilder, Param, Place, Products, Tile, V,
+    Access, Arg, Axis, BinOp, BlockedSum, Elem, Extent, Kernel, KernelBuilder, Param, Place, Products,
+    Tile, V,
 };
 use egret_machine::Machine;
 
@@ -58,7 +59,7 @@ pub fn lower(
         return Err(Unsupported::new("has a result without axes"));
     };
     // Between pieces the sums stand in the result.
-    let inside = product::fits(&group.expr) && group.expr.dtype() == DType::F32;
+    let inside = fits(&group.expr) && group.expr.dtype() == DType::F32;
     let target = if inside {
         Target::new(ctx, group, Products::Floats)?
     } else {
@@ -68,12 +69,17 @@ pub fn lower(
         .map(|axis| RowAxis { extent: dims[axis], a: a[axis], b: 0, axis, scale: 1 })
         .collect();
     let rows = Rows { axes: &axes, out: &target.out, expr: &target.expr, products: Products::Floats };
-    let width = rows.panel_width(&ctx.options.machine, n);
+    // Between pieces sums are kept in a buffer like that of the group's result.
+    let free = if inside == fits(&group.expr) { FreeRows::of(ctx, group)? } else { None };
+    let width = match &free {
+        Some(free) => free.panel_width(&rows, &ctx.options.machine, n),
+        None => rows.panel_width(&ctx.options.machine, n),
+    };
     let panels = Packed::new(ctx, weights, n, width)?;
     let a = ctx.place(x)?;
     let mut first = 0;
     for (width, count) in (Panels { width, stride: 0 }).parts(n) {
-        call(ctx, &rows, &panels, a, (first, width, count))?;
+        call(ctx, (&rows, free.as_ref()), &panels, a, (first, width, count))?;
         first += count;
     }
     target.finish(ctx, group)
@@ -214,19 +220,31 @@ const OPERANDS: usize = 3;
 /// The kernel over `count` panels of `width` columns from panel `first` on.
 fn call(
     ctx: &mut Ctx,
-    rows: &Rows,
+    (rows, free): (&Rows, Option<&FreeRows>),
     packed: &Packed,
     a: Arg,
     (first, width, count): (i64, i64, i64),
 ) -> Result<(), Unsupported> {
     let (expr, out) = (rows.expr, rows.out);
-    let tiling = rows.tiling(&ctx.options.machine, packed.width);
+    let machine = &ctx.options.machine;
     // So many rows for which a weight is dequantised once.
-    let blocks = tiling.blocks(ctx.options.machine.block_rows);
+    let most = machine.block_rows;
+    let cut = match free {
+        Some(free) => free.clone().cut(rows, machine, packed.width, most),
+        None => {
+            let tiling = rows.tiling(machine, packed.width);
+            RowCut::Known { blocks: tiling.blocks(most), tiling }
+        }
+    };
+    // Of rows that a run counts a task does all blocks.
+    let blocks = if let RowCut::Known { blocks, .. } = cut { blocks } else { 1 };
     let items = blocks * count;
     let each = (items + MOST_TASKS - 1) / MOST_TASKS;
     let tasks = (items + each - 1) / each;
-    let buffer = ctx.scratch(Elem::F32, &[tasks, PIECE, packed.wide])?;
+    let buffer = match free {
+        Some(_) => ctx.scratch_once(Elem::F32, &[tasks, PIECE, packed.wide])?,
+        None => ctx.scratch(Elem::F32, &[tasks, PIECE, packed.wide])?,
+    };
     let mut args = vec![a, buffer, out.at];
     let mut elems = vec![Elem::F32; OPERANDS];
     for o in &expr.operands {
@@ -248,11 +266,11 @@ fn call(
     let mut streams = vec![];
     for (s, &elem) in elems.iter().enumerate() {
         let (len, access) = match s {
-            A => (size::reach(tiling.axes(s).chain([(packed.k, 1)]))?, Access::Read),
+            A => (cut.reach(s, [(packed.k, 1)].into_iter())?, Access::Read),
             BUFFER => (size::elements(&[tasks, PIECE, packed.wide])?, Access::ReadWrite),
             _ => {
                 let along = [(count, columns[s] * packed.width), (width, columns[s])];
-                let len = size::reach(tiling.axes(s).chain(along))?;
+                let len = cut.reach(s, along.into_iter())?;
                 let several = s == OUT && packed.k > PIECE;
                 let written = if several { Access::ReadWrite } else { Access::Write };
                 (len, if s == OUT { written } else { Access::Read })
@@ -275,7 +293,7 @@ fn call(
     }
     let emitter = Emitter {
         packed,
-        tiling: &tiling,
+        cut: &cut,
         expr,
         width,
         streams,
@@ -286,14 +304,16 @@ fn call(
         zeros,
         machine: &ctx.options.machine,
     };
-    let kernel = emitter.kernel(k, (blocks, count), (items, each))?;
-    ctx.call(kernel, &args)
+    let kernel = emitter.kernel(k, count, (items, each))?;
+    let RowCut::Free { free, .. } = &cut else { return ctx.call(kernel, &args) };
+    args.push(ctx.size(free.count));
+    ctx.call_whole(kernel, &args, Extent::Const(tasks))
 }
 
 /// Writes the kernel of one call.
 struct Emitter<'a> {
     packed: &'a Packed,
-    tiling: &'a Tiling,
+    cut: &'a RowCut,
     expr: &'a Expr,
     /// Columns of a panel that the result has.
     width: i64,
@@ -324,15 +344,15 @@ struct Item {
     /// The first element of the task's buffer.
     buffer: V,
     panel: V,
-    /// The block, of so many.
-    block: (V, i64),
+    /// The block, and how many rows there are where only a run knows it.
+    block: (V, Option<V>),
 }
 
 impl Emitter<'_> {
     fn kernel(
         &self,
         mut k: KernelBuilder,
-        (blocks, count): (i64, i64),
+        count: i64,
         (items, each): (i64, i64),
     ) -> Result<Kernel, Unsupported> {
         let task = k.task();
@@ -343,11 +363,24 @@ impl Emitter<'_> {
             let all = k.int(items);
             end = k.min(end, all);
         }
+        let rows = self.cut.rows(&mut k);
         let mut result = Ok(());
         k.for_values(begin, end, 1, |k, item| {
             let panels = k.int(count);
             let (block, panel) = (k.div(item, panels), k.rem(item, panels));
-            result = self.item(k, Item { buffer, panel, block: (block, blocks) });
+            let mut block_of = |k: &mut KernelBuilder, block| {
+                result = self.item(k, Item { buffer, panel, block: (block, rows) });
+            };
+            match (self.cut, rows) {
+                (RowCut::Free { block: of, .. }, Some(rows)) => {
+                    let (zero, of) = (k.int(0), k.int(*of));
+                    let above = k.add(rows, of);
+                    let above = k.affine(&[(above, 1)], -1);
+                    let blocks = k.div(above, of);
+                    k.for_values(zero, blocks, 1, block_of);
+                }
+                _ => block_of(k, block),
+            }
         });
         result.map(|()| k.finish())
     }
@@ -433,13 +466,15 @@ impl Emitter<'_> {
             })
             .collect();
         let mut result = Ok(());
-        let (block, blocks) = item.block;
-        self.tiling.emit(k, block, blocks, &bases, &mut |k, bases, offsets| match self
-            .tile(piece, bases, offsets)
-        {
-            Ok(tile) => k.tile(tile),
-            Err(e) => result = Err(e),
-        });
+        self.cut.emit(
+            k,
+            item.block,
+            &bases,
+            &mut |k, bases, offsets| match self.tile(piece, bases, offsets) {
+                Ok(tile) => k.tile(tile),
+                Err(e) => result = Err(e),
+            },
+        );
         result
     }
 

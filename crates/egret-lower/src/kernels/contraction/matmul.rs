@@ -1,6 +1,7 @@
 //! Matrix products of floats, and of u8 by constant i8.
 
 use super::blockwise;
+use super::free_rows::FreeRows;
 use super::product::{self, Product};
 use super::shape::{Panels, RowAxis, Rows};
 use super::target::{Target, copy, products};
@@ -45,8 +46,12 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool,
         .collect();
     rows.push(RowAxis { extent: m, a: whole, b: 0, axis: batch, scale: 1 });
     let target = Target::new(ctx, group, products)?;
-    let chosen = Rows { axes: &rows, out: &target.out, expr: &target.expr, products }
-        .panel_width(&ctx.options.machine, n);
+    let free = FreeRows::of(ctx, group)?;
+    let of_unit = Rows { axes: &rows, out: &target.out, expr: &target.expr, products };
+    let chosen = match &free {
+        Some(free) => free.panel_width(&of_unit, &ctx.options.machine, n),
+        None => of_unit.panel_width(&ctx.options.machine, n),
+    };
     // Kernels for several numbers of units read the same panels.
     let width = match ctx.units.is_some() && packs {
         true => *ctx.panels.entry(w).or_insert(chosen),
@@ -81,7 +86,7 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<bool,
         out: &target.out,
         expr: &target.expr,
     };
-    product::run(ctx, &product)?;
+    product::run_rows(ctx, &product, free.as_ref())?;
     target.finish(ctx, group)?;
     Ok(true)
 }

@@ -8,6 +8,7 @@ mod columns;
 mod conv;
 mod conv_buffers;
 mod depthwise;
+mod free_rows;
 mod generic;
 mod matmul;
 mod planes;
@@ -19,6 +20,7 @@ mod tiling;
 mod transposed;
 
 pub use columns::Columns;
+pub use free_rows::FreeRows;
 
 use crate::error::Unsupported;
 use crate::plan::fusion::FusionGroup;

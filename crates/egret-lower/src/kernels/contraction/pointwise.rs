@@ -4,7 +4,7 @@
 use super::conv_buffers::conv_name;
 use super::product::{self, Product};
 use super::shape::{Panels, RowAxis, Rows};
-use super::target::Target;
+use super::target::{Target, fits};
 use crate::error::Unsupported;
 use crate::expr::Expr;
 use crate::geometry::access::StridedAccess;
@@ -40,7 +40,7 @@ pub fn lower(
     let (x, w) = (node.operand(0), node.operand(1));
     let (depth, channels) = s.channels;
     let dims = vec![s.n, channels, pixels];
-    let target = match in_rows(&group.expr, &dims).filter(product::fits) {
+    let target = match in_rows(&group.expr, &dims).filter(fits) {
         // An output of a convolution with channels first has no halo.
         Some(expr) => {
             let out = Destination::dense(ctx.place(group.result)?, &dims);

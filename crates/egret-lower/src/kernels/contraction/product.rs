@@ -4,8 +4,8 @@
 //! A caller says where rows, reduction steps and columns stand; matrix products and channels-last
 //! convolutions of all kinds differ in nothing else.
 
+use super::free_rows::{FreeRows, RowCut};
 use super::shape::{Panels, RowAxis, Rows};
-use super::tiling::Tiling;
 use crate::error::Unsupported;
 use crate::expr::Expr;
 use crate::geometry::access::StridedAccess;
@@ -13,10 +13,9 @@ use crate::geometry::dtypes::buffer_elem;
 use crate::geometry::size;
 use crate::program::context::Ctx;
 use crate::program::destination::Destination;
-use egret_ir::DType;
 use egret_loop::{
-    Access, Arg, Arith, Axis, BinOp, BlockedSum, Elem, Epilogue, EpilogueBuilder, EpilogueOperand, Kernel,
-    KernelBuilder, Param, Place, Products, Tile, V,
+    Access, Arg, Arith, Axis, BinOp, BlockedSum, Elem, Epilogue, EpilogueBuilder, EpilogueOperand, Extent,
+    Kernel, KernelBuilder, Param, Place, Products, SizeOp, Tile, V,
 };
 use egret_machine::Machine;
 
@@ -47,16 +46,6 @@ pub struct Product<'a> {
     pub expr: &'a Expr,
 }
 
-/// Whether the tile can run an expression on its sums.
-pub fn fits(expr: &Expr) -> bool {
-    let unit = |a: &StridedAccess| {
-        let columns = matches!(a.strides.last(), None | Some(0 | 1)) || expr.dims.last() == Some(&1);
-        columns && a.strides.iter().all(|s| *s >= 0)
-    };
-    let result = matches!(expr.dtype(), DType::F32 | DType::I32 | DType::U8 | DType::I8);
-    expr.suits_tiles() && result && expr.operands.iter().all(|o| unit(&o.access))
-}
-
 /// The streams of a product, in the order of its kernel's parameters.
 const A: usize = 0;
 const B: usize = 1;
@@ -65,16 +54,26 @@ const OPERANDS: usize = 3;
 
 /// Emits the calls of a product.
 pub fn run(ctx: &mut Ctx, p: &Product) -> Result<(), Unsupported> {
+    run_rows(ctx, p, None)
+}
+
+/// The same for the rows of all units, where they are given: the product's own rows are those of one unit.
+pub fn run_rows(ctx: &mut Ctx, p: &Product, free: Option<&FreeRows>) -> Result<(), Unsupported> {
     let mut first = 0;
     for (width, count) in p.panels.parts(p.cols) {
-        call(ctx, p, first, width, count)?;
+        call(ctx, p, free, (first, width, count))?;
         first += count;
     }
     Ok(())
 }
 
 /// The kernel over `count` panels of `width` columns from panel `first` on.
-fn call(ctx: &mut Ctx, p: &Product, first: i64, width: i64, count: i64) -> Result<(), Unsupported> {
+fn call(
+    ctx: &mut Ctx,
+    p: &Product,
+    free: Option<&FreeRows>,
+    (first, width, count): (i64, i64, i64),
+) -> Result<(), Unsupported> {
     let Some(last) = p.expr.dims.len().checked_sub(1) else {
         return Err(Unsupported::new("has a result without axes"));
     };
@@ -107,21 +106,19 @@ fn call(ctx: &mut Ctx, p: &Product, first: i64, width: i64, count: i64) -> Resul
     // The last panel is summed in the tiles and the order of the others: columns of equal weights are
     // bit-equal wherever they stand, and what ties them (a softmax of large sums) does not tell them apart.
     let machine = &ctx.options.machine;
-    let most = rows.most(machine, p.panels.width);
-    let tiling = rows.tiling(machine, p.panels.width);
-    let total = tiling.rows();
-    let target = (total * count / 8).clamp(most, machine.block_rows.max(most));
-    let blocks = tiling.blocks(target);
-    let emitter = Emitter {
-        p,
-        tiling: &tiling,
-        width,
-        columns: &columns,
-        elems: &elems,
-        machine,
-        clears: first == 0,
+    let cut = match free {
+        Some(free) => free.clone().cut(&rows, machine, p.panels.width, machine.block_rows / 2),
+        None => {
+            let most = rows.most(machine, p.panels.width);
+            let tiling = rows.tiling(machine, p.panels.width);
+            let target = (tiling.rows() * count / 8).clamp(most, machine.block_rows.max(most));
+            let blocks = tiling.blocks(target);
+            RowCut::Known { tiling, blocks }
+        }
     };
-    let kernel = emitter.kernel(&panel, count, blocks)?;
+    let emitter =
+        Emitter { p, cut: &cut, width, columns: &columns, elems: &elems, machine, clears: first == 0 };
+    let kernel = emitter.kernel(&panel, count)?;
     let pairs: Vec<(usize, usize)> = (OPERANDS..args.len())
         .filter(|&i| {
             let o = &p.expr.operands[i - OPERANDS];
@@ -137,7 +134,11 @@ fn call(ctx: &mut Ctx, p: &Product, first: i64, width: i64, count: i64) -> Resul
     if first == 0 {
         args.extend(p.out.halo.as_ref().map(|_| p.out.at));
     }
-    ctx.call_in_place(kernel, &args, &pairs)
+    let RowCut::Free { free, block, .. } = cut else { return ctx.call_in_place(kernel, &args, &pairs) };
+    args.push(ctx.size(free.count));
+    let blocks = ctx.size_op(SizeOp::CeilDiv, free.count, Extent::Const(block))?;
+    let tasks = ctx.size_op(SizeOp::Mul, blocks, Extent::Const(count))?;
+    ctx.call_whole_in_place(kernel, &args, &pairs, tasks)
 }
 
 /// Whether one call writes the whole result, so that it may take an operand's memory.
@@ -149,7 +150,7 @@ fn whole_result(p: &Product) -> bool {
 /// Writes the kernel of one call.
 struct Emitter<'a> {
     p: &'a Product<'a>,
-    tiling: &'a Tiling,
+    cut: &'a RowCut,
     width: i64,
     /// Each stream's stride along the columns.
     columns: &'a [i64],
@@ -160,8 +161,9 @@ struct Emitter<'a> {
 }
 
 impl Emitter<'_> {
-    fn kernel(&self, panel: &[i64], count: i64, blocks: i64) -> Result<Kernel, Unsupported> {
-        let mut k = KernelBuilder::new(self.p.name, blocks * count);
+    fn kernel(&self, panel: &[i64], count: i64) -> Result<Kernel, Unsupported> {
+        let tasks = self.cut.tasks(count);
+        let mut k = KernelBuilder::new(self.p.name, tasks);
         let params: Vec<Param> = (0..self.elems.len())
             .map(|s| {
                 let reduction = self.p.axes.iter().filter_map(|x| match s {
@@ -171,13 +173,12 @@ impl Emitter<'_> {
                 });
                 let columns = [(count, panel[s]), (self.width, self.columns[s])];
                 let step = if s < OUT { self.p.products.depth() } else { 1 };
-                let len =
-                    size::reach(self.tiling.axes(s).chain(columns).chain(reduction).chain([(step, 1)]))?;
+                let len = self.cut.reach(s, columns.into_iter().chain(reduction).chain([(step, 1)]))?;
                 Ok(k.param(self.elems[s], len, if s == OUT { Access::Write } else { Access::Read }))
             })
             .collect::<Result<_, Unsupported>>()?;
         if self.clears {
-            self.p.out.clear(&mut k, self.elems[OUT], blocks * count)?;
+            self.p.out.clear(&mut k, self.elems[OUT], tasks)?;
         }
         let task = k.task();
         let (block, column) = if count == 1 {
@@ -190,7 +191,8 @@ impl Emitter<'_> {
             .map(|s| k.affine(&column.map(|c| (c, panel[s])).into_iter().collect::<Vec<_>>(), 0))
             .collect();
         let mut result = Ok(());
-        self.tiling.emit(&mut k, block, blocks, &bases, &mut |k, bases, offsets| match self
+        let rows = self.cut.rows(&mut k);
+        self.cut.emit(&mut k, (block, rows), &bases, &mut |k, bases, offsets| match self
             .tile(&params, bases, offsets)
         {
             Ok(tile) => k.tile(tile),

@@ -1,6 +1,5 @@
 //! Where products and convolutions write their sums, and the copies around them.
 
-use super::product;
 use crate::error::Unsupported;
 use crate::expr::{Expr, Operand, Term};
 use crate::geometry::access::StridedAccess;
@@ -25,7 +24,7 @@ pub struct Target {
 impl Target {
     /// The group's result, or a buffer for the bare sums where its expression does not fit into tiles.
     pub fn new(ctx: &mut Ctx, group: &FusionGroup, products: Products) -> Result<Target, Unsupported> {
-        if product::fits(&group.expr) {
+        if fits(&group.expr) {
             return Ok(Target { out: ctx.out(group.result)?, expr: group.expr.clone(), separate: false });
         }
         Target::sums(ctx, &group.expr.dims, products)
@@ -45,6 +44,16 @@ impl Target {
     pub fn finish(self, ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
         if self.separate { elementwise::epilogue(ctx, group, self.out.at) } else { Ok(()) }
     }
+}
+
+/// Whether the tile can run an expression on its sums.
+pub fn fits(expr: &Expr) -> bool {
+    let unit = |a: &StridedAccess| {
+        let columns = matches!(a.strides.last(), None | Some(0 | 1)) || expr.dims.last() == Some(&1);
+        columns && a.strides.iter().all(|s| *s >= 0)
+    };
+    let result = matches!(expr.dtype(), DType::F32 | DType::I32 | DType::U8 | DType::I8);
+    expr.suits_tiles() && result && expr.operands.iter().all(|o| unit(&o.access))
 }
 
 /// What a product of values of these dtypes multiplies; nothing where tiles cannot do it.

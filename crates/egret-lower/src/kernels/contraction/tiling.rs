@@ -14,7 +14,7 @@ pub struct Level {
 }
 
 /// Writes one tile: each stream's index of the first row, and the rows' offsets.
-type Emit<'a> = &'a mut dyn FnMut(&mut KernelBuilder, &[V], &[Vec<i64>]);
+pub type Emit<'a> = &'a mut dyn FnMut(&mut KernelBuilder, &[V], &[Vec<i64>]);
 
 /// The stream that must not vary within a tile.
 const FIXED: usize = 1;
@@ -35,15 +35,7 @@ pub struct Tiling {
 impl Tiling {
     /// Tiles of at most `most` rows. Levels are outermost first and have one stride per stream.
     pub fn new(levels: &[Level], most: i64) -> Tiling {
-        let mut merged: Vec<Level> = vec![];
-        for level in levels.iter().filter(|l| l.extent != 1) {
-            match merged.last_mut() {
-                Some(o) if o.strides.iter().zip(&level.strides).all(|(o, i)| *o == level.extent * i) => {
-                    *o = Level { extent: o.extent * level.extent, strides: level.strides.clone() };
-                }
-                _ => merged.push(level.clone()),
-            }
-        }
+        let mut merged = merged(levels);
         let one = Level { extent: 1, strides: vec![0; levels.first().map_or(0, |l| l.strides.len())] };
         if merged.last().is_none_or(|l| l.strides[FIXED] != 0) {
             merged.push(one.clone());
@@ -57,6 +49,12 @@ impl Tiling {
         let steps = (most / unit.extent).max(1);
         let tiles = (cut.extent + steps - 1) / steps;
         Tiling { outer: merged, cut, unit, tiles }
+    }
+
+    /// Levels, of which the first has several turns, as a single one, where what is outside repeats what is inside at equal distances.
+    pub fn one_level(levels: &[Level]) -> Option<Level> {
+        let mut merged = merged(levels);
+        if merged.len() == 1 { merged.pop() } else { None }
     }
 
     /// All rows.
@@ -162,4 +160,18 @@ impl Tiling {
             .collect();
         tile(k, &at, &offsets);
     }
+}
+
+/// Levels without those of one turn, and as one where the outer one goes on where the inner one ends.
+fn merged(levels: &[Level]) -> Vec<Level> {
+    let mut merged: Vec<Level> = vec![];
+    for level in levels.iter().filter(|l| l.extent != 1) {
+        match merged.last_mut() {
+            Some(o) if o.strides.iter().zip(&level.strides).all(|(o, i)| *o == level.extent * i) => {
+                *o = Level { extent: o.extent * level.extent, strides: level.strides.clone() };
+            }
+            _ => merged.push(level.clone()),
+        }
+    }
+    merged
 }
