@@ -39,6 +39,8 @@ const CASES: &[(&str, &str)] = &[
     (r#"%0 "x": f32[M, N]"#, "%9 = layer_norm(%0) {axis = 1, epsilon = 1e-2} : f32[M, N]"),
     (r#"%0 "x": f32[N, 6]"#, "%9 = softmax(%0) {axis = 0} : f32[N, 6]"),
     (r#"%0 "x": f32[2, N, M]"#, "%9 = softmax(%0) {axis = 1} : f32[2, N, M]"),
+    // Lines of more than a task.
+    (r#"%0 "x": f32[N, M, 70]"#, "%9 = softmax(%0) {axis = 0} : f32[N, M, 70]"),
     (r#"%0 "x": f64[N, M]"#, "%9 = reduce(%0) {axes = [0], keepdims = 0, kind = \"max\"} : f64[M]"),
     (
         r#"%0 "x": f64[M, 3, N]"#,

@@ -2,12 +2,12 @@
 //! writes them, once their number is known.
 
 use super::places::copy;
-use super::{Writer, indices_of};
+use super::{Writer, indices_of, whole_dims};
 use crate::error::Unsupported;
 use crate::expr::convert::decode;
 use crate::geometry::shape::volume;
 use crate::program::context::Ctx;
-use egret_ir::{Dim, Graph, NodeId, ValueId};
+use egret_ir::{Dim, Graph, NodeId};
 use egret_loop::{Access, Arg, Arith, Cmp, Elem, KernelBuilder, Local, Param, ParamInfo, V};
 
 impl Writer<'_, '_> {
@@ -23,20 +23,6 @@ impl Writer<'_, '_> {
     }
 }
 
-/// The dims of operands, each of which must be stored as it is.
-pub(super) fn shapes(ctx: &Ctx, graph: &Graph, of: &[ValueId]) -> Result<Vec<Vec<Dim>>, Unsupported> {
-    let units = ctx.units.as_ref().ok_or_else(|| Unsupported::bug("has no free dims"))?;
-    of.iter()
-        .map(|&v| {
-            let shape = graph.tensor_ty(v).shape.to_vec();
-            match units.stored(v) == shape {
-                true => Ok(shape),
-                false => Err(Unsupported::new("reads a value that is the same in every unit")),
-            }
-        })
-        .collect()
-}
-
 /// Adds one to a count; gives what it was.
 pub(super) fn count_up(k: &mut KernelBuilder, count: Local) -> V {
     let was = k.get(count);
@@ -49,7 +35,7 @@ pub(super) fn count_up(k: &mut KernelBuilder, count: Local) -> V {
 pub fn nonzero(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported> {
     let node = graph.node(n);
     let (x, result) = (node.operand(0), node.results[0]);
-    let shape = shapes(ctx, graph, &[x])?.remove(0);
+    let shape = whole_dims(ctx, x)?;
     let dtype = graph.tensor_ty(x).dtype;
     let all = volume(&shape);
     // Whether element `i` is there.
@@ -116,7 +102,7 @@ pub fn compress(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupport
     let node = graph.node(n);
     let (x, cond, result) = (node.operand(0), node.operand(1), node.results[0]);
     let axis = node.attrs.index("axis");
-    let shapes = shapes(ctx, graph, &[x, cond])?;
+    let shapes = [whole_dims(ctx, x)?, whole_dims(ctx, cond)?];
     let (shape, conditions) = (&shapes[0], &shapes[1][0]);
     let found = graph.tensor_ty(result).shape[axis].clone();
     ctx.within_limit(&Dim::constant(0), conditions, &shape[axis])?;

@@ -1,12 +1,12 @@
 //! Elementwise operations, and elements at other places: every element of the result is computed from one element of each operand.
 
-use super::{Stored, Writer, along, indices, place, strides};
+use super::{Stored, Writer, along, indices, place, strides, volume, whole_dims};
 use crate::error::Unsupported;
 use crate::expr::{Expr, Operand, Term};
 use crate::geometry::access::StridedAccess;
 use crate::program::context::Ctx;
 use egret_ir::{Dim, Graph, NodeId, Op, ValueId};
-use egret_loop::{Access, Cmp, KernelBuilder, Ty, V};
+use egret_loop::{Access, Cmp, KernelBuilder, Param, Ty, V};
 use std::cell::RefCell;
 
 /// Whether the kernel can do a node.
@@ -99,7 +99,7 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     let shape = |v: ValueId| graph.tensor_ty(v).shape.to_vec();
     let out = shape(result);
     let Some(units) = &ctx.units else { return Err(Unsupported::bug("has no free dims")) };
-    let stored: Vec<Vec<Dim>> = values.iter().map(|&v| units.stored(v)).collect();
+    let stored = units.stored(values[0]);
     let dtype = |v: ValueId| graph.tensor_ty(v).dtype;
     let operand = |&v: &ValueId| {
         let access = StridedAccess { offset: 0, strides: vec![] };
@@ -112,15 +112,14 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     }
     let expr = Expr { dims: vec![], operands: values.iter().map(operand).collect(), terms };
     // A move along a dim of which one element is kept would go on behind it.
-    if matches!(node.op, Op::Slice | Op::Transpose)
-        && values.iter().zip(&stored).any(|(&v, s)| *s != shape(v))
-    {
-        return Err(Unsupported::new("moves a value that is the same in every unit"));
+    let moves = matches!(node.op, Op::Slice | Op::Transpose);
+    if moves && shape(values[0]) != stored {
+        whole_dims(ctx, values[0])?;
     }
     if node.op == Op::Slice {
         let steps = node.attrs.ints("steps").iter();
         for (((start, len), limit), step) in
-            node.attrs.dims("starts").iter().zip(&out).zip(&stored[0]).zip(steps)
+            node.attrs.dims("starts").iter().zip(&out).zip(&shape(values[0])).zip(steps)
         {
             // From the first element to as many behind the last one as are left out between two.
             let (len, limit) =
@@ -128,30 +127,48 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
             ctx.within_limit(start, &len, &limit)?;
         }
     }
-    let w = Writer::new(ctx, &format!("{}_any", node.op.name()));
-    write(w, &expr, result, &out, &|w, from| read(w, graph, n, from, &out))
+    let mut w = Writer::new(ctx, &format!("{}_any", node.op.name()));
+    let to = w.value(result, Access::Write)?;
+    write(w, &expr, to, &out, &|w, from| read(w, graph, n, from, &out))
+}
+
+/// An expression that is the elements of a value.
+fn elements(ctx: &Ctx, v: ValueId) -> Expr {
+    let (dtype, access) = (ctx.dtype(v), StridedAccess { offset: 0, strides: vec![] });
+    let operands = vec![Operand { value: v, dtype, access }];
+    Expr { dims: vec![], operands, terms: vec![(Term::Operand(0), dtype)] }
 }
 
 /// The elements of a value, and those that it has once as often as the result has them.
 pub(super) fn copy(ctx: &mut Ctx, graph: &Graph, x: ValueId, result: ValueId) -> Result<(), Unsupported> {
     let out = graph.tensor_ty(result).shape.to_vec();
-    let dtype = graph.tensor_ty(x).dtype;
-    let access = StridedAccess { offset: 0, strides: vec![] };
-    let operands = vec![Operand { value: x, dtype, access }];
-    let expr = Expr { dims: vec![], operands, terms: vec![(Term::Operand(0), dtype)] };
-    let w = Writer::new(ctx, "copy_any");
-    let read = |w: &mut Writer<'_, '_>, from: &Stored| Read::aligned(w, from, &out);
-    write(w, &expr, result, &out, &read)
+    let expr = elements(ctx, x);
+    let mut w = Writer::new(ctx, "copy_any");
+    let to = w.value(result, Access::Write)?;
+    write(w, &expr, to, &out, &|w, from| Read::aligned(w, from, &out))
+}
+
+/// A copy of a value, with those elements that it has once as often as its dims have them.
+pub(super) fn spread(ctx: &mut Ctx, v: ValueId) -> Result<(), Unsupported> {
+    let (elem, expr) = (ctx.elem(v)?, elements(ctx, v));
+    let Some(units) = &ctx.units else { return Err(Unsupported::bug("has no free dims")) };
+    let dims = units.dims(v).to_vec();
+    let copy = ctx.room_for(elem, &volume(&dims))?;
+    let mut w = Writer::new(ctx, "spread_any");
+    let to = w.own(elem, copy, Access::Write);
+    write(w, &expr, to, &dims, &|w, from| Read::aligned(w, from, &dims))?;
+    ctx.copies.insert(v, copy);
+    Ok(())
 }
 
 /// How an operand is read, by how it is stored.
 type Reads<'r> = dyn Fn(&mut Writer<'_, '_>, &Stored) -> Result<Read, Unsupported> + 'r;
 
-/// The kernel of an expression; `out` are the dims of the result.
+/// The kernel of an expression, whose elements stand one after the other; `out` are its dims.
 fn write(
     mut w: Writer<'_, '_>,
     expr: &Expr,
-    result: ValueId,
+    to: Param,
     out: &[Dim],
     read: &Reads<'_>,
 ) -> Result<(), Unsupported> {
@@ -162,7 +179,6 @@ fn write(
         let read = read(&mut w, &from)?;
         reads.push(Read { offset: first + read.offset.clone(), ..read });
     }
-    let to = w.value(result, Access::Write)?;
     let one = Dim::constant(1);
     let (inner, outer) = out.split_last().unwrap_or((&one, &[]));
     let row = inner;

@@ -1,10 +1,10 @@
 //! Matrix products: a task is a block of rows of the result.
 
 use super::blocks::{Count, Matrix, Product, most_rows};
-use super::{Writer, indices, place, volume};
+use super::{Writer, indices, place, volume, whole_dims};
 use crate::error::Unsupported;
 use crate::program::context::Ctx;
-use egret_ir::{Dim, Graph, NodeId};
+use egret_ir::{Dim, Graph, NodeId, ValueId};
 use egret_loop::{Access, Elem, V};
 
 /// Writes the kernel of a node.
@@ -12,20 +12,14 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     let node = graph.node(n);
     let (a, b, result) = (node.operand(0), node.operand(1), node.results[0]);
     let out = graph.tensor_ty(result).shape.to_vec();
-    let Some(units) = &ctx.units else { return Err(Unsupported::bug("has no free dims")) };
-    let (left, right) = (units.stored(a), units.stored(b));
+    let (left, right) = (matrices(ctx, a)?, matrices(ctx, b)?);
     let ([left_batch @ .., rows, depth], [right_batch @ .., deep, columns]) = (&left[..], &right[..])
     else {
         return Err(Unsupported::new("is no product of matrices"));
     };
     let (batch, matrix) = out.split_at(out.len() - 2);
-    let matrices = [(a, &left), (b, &right)];
-    let kept_once = matrices.iter().any(|(v, stored)| {
-        let dims = units.dims(*v);
-        dims[dims.len() - 2..] != stored[dims.len() - 2..]
-    });
-    if kept_once || matrix != [rows.clone(), columns.clone()] {
-        return Err(Unsupported::new("is a product of what is the same in every unit"));
+    if matrix != [rows.clone(), columns.clone()] {
+        return Err(Unsupported::bug("gives matrices of other dims"));
     }
     ctx.hold_equal(depth, deep)?;
     let most = most_rows(ctx.options.machine.registers);
@@ -88,4 +82,12 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     let lanes: Vec<u8> = (2..=widest.ilog2()).rev().map(|n| 1 << n).collect();
     product.write(k, (height, most), first, &lanes, None)?;
     w.finish_tasks(tasks, columns)
+}
+
+/// The dims that an operand is stored with; its matrices stand as they are.
+fn matrices(ctx: &mut Ctx, v: ValueId) -> Result<Vec<Dim>, Unsupported> {
+    let Some(units) = &ctx.units else { return Err(Unsupported::bug("has no free dims")) };
+    let (dims, stored) = (units.dims(v), units.stored(v));
+    let axes = dims.len().saturating_sub(2);
+    if dims[axes..] == stored[axes..] { Ok(stored) } else { whole_dims(ctx, v) }
 }

@@ -13,6 +13,7 @@ mod nms;
 mod norm;
 mod pad;
 mod places;
+mod recurrent;
 mod reduce;
 mod scatter;
 mod softmax;
@@ -49,6 +50,7 @@ pub fn takes(graph: &Graph, n: NodeId) -> bool {
         }
         Op::Gather | Op::GatherElements | Op::GatherNd => gather::takes(graph, n),
         Op::ScatterElements | Op::ScatterNd => scatter::takes(graph, n),
+        Op::Lstm | Op::Gru | Op::Rnn => recurrent::takes(graph, n),
         Op::Iota => true,
         Op::Concat | Op::Shape => true,
         Op::Pad => pad::takes(graph, n),
@@ -84,6 +86,7 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
         Op::Reshape => places::reshape(ctx, graph, n),
         Op::Pad => pad::lower(ctx, graph, n),
         Op::Conv | Op::Pool => window::lower(ctx, graph, n),
+        Op::Lstm | Op::Gru | Op::Rnn => recurrent::lower(ctx, graph, n),
         Op::Iota => places::iota(ctx, graph, n),
         Op::Concat => places::concat(ctx, graph, n),
         Op::Shape => places::shape(ctx, graph, n),
@@ -100,14 +103,16 @@ fn shape(graph: &Graph, v: ValueId) -> Vec<Dim> {
     graph.ty(v).as_tensor().map_or(vec![], |t| t.shape.to_vec())
 }
 
-/// The dims of a value that is not kept once for all units.
-fn whole_dims(ctx: &Ctx<'_>, v: ValueId) -> Result<Vec<Dim>, Unsupported> {
+/// The dims of a value all of whose elements stand one after the other from now on, if they do not yet: of one that is kept once for all units, or
+/// is a part of another value, a copy is made.
+fn whole_dims(ctx: &mut Ctx<'_>, v: ValueId) -> Result<Vec<Dim>, Unsupported> {
     let units = ctx.units.as_ref().ok_or_else(|| Unsupported::bug("has no free dims"))?;
     let dims = units.dims(v).to_vec();
-    match units.stored(v) == dims {
-        true => Ok(dims),
-        false => Err(Unsupported::new("is of a value that is the same in every unit")),
+    let once = units.stored(v) != dims;
+    if !ctx.copies.contains_key(&v) && (once || ctx.whole(v).is_err()) {
+        map::spread(ctx, v)?;
     }
+    Ok(dims)
 }
 
 /// A kernel under construction, its arguments, and the sizes that it has read.
@@ -140,11 +145,16 @@ impl<'c, 'g> Writer<'c, 'g> {
     /// The same, as other elements of as many bytes.
     fn laid_out_as(&mut self, v: ValueId, elem: Elem) -> Result<(Param, Dim, Stored), Unsupported> {
         let Some(units) = &self.ctx.units else { return Err(Unsupported::bug("has no free dims")) };
-        let (dims, kept) = (units.dims(v).to_vec(), units.stored(v));
+        let (dims, mut kept) = (units.dims(v).to_vec(), units.stored(v));
         let view = units.views.get(&v).cloned();
-        let (arg, offset, strides) = match view {
-            Some(view) => (self.ctx.whole(view.of)?, view.offset, view.strides),
-            None => {
+        let copy = self.ctx.copies.get(&v).copied();
+        if copy.is_some() {
+            kept.clone_from(&dims);
+        }
+        let (arg, offset, strides) = match (view, copy) {
+            (_, Some(copy)) => (copy, Dim::constant(0), strides(&dims)),
+            (Some(view), _) => (self.ctx.whole(view.of)?, view.offset, view.strides),
+            (None, None) => {
                 let (arg, strides) = self.ctx.layout(v)?;
                 (arg, Dim::constant(0), strides)
             }

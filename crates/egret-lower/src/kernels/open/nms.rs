@@ -3,8 +3,8 @@
 //! A task of the first kernel is a class of a batch: it sorts the boxes by their scores and goes through them from the best on. The second
 //! kernel writes what all have chosen, one class after the other, and says how many there are.
 
-use super::Writer;
-use super::found::{count_up, shapes};
+use super::found::count_up;
+use super::{Writer, whole_dims};
 use crate::error::Unsupported;
 use crate::geometry::shape::volume;
 use crate::loops::merge_sort::{self, Indices};
@@ -77,7 +77,7 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     let optional = |i: usize| node.operands.get(i).copied().flatten();
     let given: Vec<_> =
         [Some(boxes), Some(scores), optional(2), optional(3), optional(4)].into_iter().flatten().collect();
-    let shapes = shapes(ctx, graph, &given)?;
+    let shapes = given.iter().map(|&v| whole_dims(ctx, v)).collect::<Result<Vec<_>, _>>()?;
     let (batches, classes, n_boxes) = (shapes[1][0].clone(), shapes[1][1].clone(), shapes[1][2].clone());
     // Dims that only may be equal are held to it.
     let beside = [(&shapes[0][0], &batches), (&shapes[0][1], &n_boxes), (&shapes[0][2], &Dim::constant(4))];

@@ -3,9 +3,9 @@
 //! One kernel sorts the indices of the slices, finds where a new one begins, and numbers the groups of equal ones; another one copies the
 //! first slice of each, once it is known how many there are.
 
-use super::Writer;
-use super::found::{count_up, shapes};
+use super::found::count_up;
 use super::places::copy;
+use super::{Writer, whole_dims};
 use crate::error::Unsupported;
 use crate::expr::convert::decode;
 use crate::geometry::shape::volume;
@@ -76,7 +76,7 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     let node = graph.node(n);
     let x = node.operand(0);
     let dtype = graph.tensor_ty(x).dtype;
-    let shape = shapes(ctx, graph, &[x])?.remove(0);
+    let shape = whole_dims(ctx, x)?;
     let (outer, len, inner) = match node.attrs.flag("flat") {
         true => (Dim::constant(1), volume(&shape), Dim::constant(1)),
         false => {

@@ -2,53 +2,68 @@
 //! is the state's share (a contraction over the batch) and the cell, elementwise. f32.
 
 mod activation;
+mod cell;
 mod product;
 mod rounded;
 
-use self::activation::activate;
-use self::product::{Matrices, PANEL, Rows, Sweep, panels, product};
-use self::rounded::{ByteArgs, round_state};
+pub(crate) use self::cell::{Block, Cell, Sequence, Steps, Stride, Weights, steps};
+pub(crate) use self::product::{Matrices, ROWS, Rows, panels, product_of_rows};
+pub(crate) use self::rounded::{ByteParams, ByteState, ByteWeights};
+
+use self::product::{F32, PANEL, Sweep, product};
 use crate::error::Unsupported;
 use crate::geometry::size;
-use crate::lanes;
 use crate::loops::writer::{Writer, data_length};
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use egret_ir::interp::{Activation, activations};
 use egret_ir::{DType, Node, Op};
-use egret_loop::{Access, Arg, BinOp, Cmp, Elem, KernelBuilder, Param, Ty, V};
-use egret_machine::Machine;
+use egret_loop::{Access, Arg, Cmp, Elem, Param};
 
 /// The place of an LSTM's `scale` among its operands.
-const SCALE: usize = 8;
-const F32: Ty = Ty { elem: Elem::F32, lanes: 1 };
+pub(crate) const SCALE: usize = 8;
 
-/// What the three cells have in common.
-struct Cell<'g> {
-    op: Op,
+/// How many steps and rows a constant input has, and how long these are.
+struct Extents {
     steps: i64,
     batch: i64,
     input: i64,
-    hidden: i64,
-    gates: i64,
-    directions: i64,
-    clip: f64,
-    coupled: bool,
-    /// LSTM: the state is rounded to a grid of 256 before the contraction.
-    rounded: bool,
-    /// LSTM: the weights of the state are bytes, with a scale.
-    bytes: bool,
-    /// LSTM: there are no weights of the input, which is its share of the gates.
-    shares_given: bool,
-    /// GRU: the reset gate is applied after the contraction.
-    late_reset: bool,
-    machine: &'g Machine,
 }
 
 /// Lower a recurrent node.
 pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let node = ctx.graph.node(group.node());
     let x = ctx.dims(node.operand(0));
+    let extents = Extents { steps: x[0], batch: x[1], input: x[2] };
+    let (cell, all) = of_node(ctx, node)?;
+    if extents.input == 0 {
+        return Err(Unsupported::new("has no inputs"));
+    }
+    for d in 0..cell.directions {
+        direction(ctx, node, &cell, &extents, d, all.direction(node, d))?;
+    }
+    Ok(())
+}
+
+/// The activations of all directions.
+pub(crate) struct Activations {
+    all: Vec<Activation>,
+    per_direction: usize,
+}
+
+impl Activations {
+    /// Those of a direction, and whether it goes backward.
+    pub fn direction(&self, node: &Node, d: i64) -> (&[Activation], bool) {
+        let backward = d == 1 || node.attrs.str("direction") == "reverse";
+        (&self.all[d as usize * self.per_direction..][..self.per_direction], backward)
+    }
+}
+
+/// What the cell of a node is.
+///
+/// # Errors
+/// What no kernel computes.
+pub(crate) fn of_node<'g>(ctx: &Ctx<'g>, node: &Node) -> Result<(Cell<'g>, Activations), Unsupported> {
     if ctx.dtype(node.operand(0)) != DType::F32 {
         return Err(Unsupported::new("computes in f32 only; run the model with --engine interp"));
     }
@@ -60,9 +75,6 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let directions = if node.attrs.str("direction") == "bidirectional" { 2 } else { 1 };
     let cell = Cell {
         op: node.op,
-        steps: x[0],
-        batch: x[1],
-        input: x[2],
         hidden: node.attrs.int("hidden"),
         gates,
         directions,
@@ -76,82 +88,20 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     };
     let all = activations(&node.attrs, (directions * per_direction) as usize)
         .map_err(|e| Unsupported::new(e.message))?;
-    if cell.hidden == 0 || cell.input == 0 {
-        return Err(Unsupported::new("has no inputs or no hidden units"));
+    if cell.hidden == 0 {
+        return Err(Unsupported::new("has no hidden units"));
     }
     if cell.bytes && !(cell.rounded && ctx.graph.as_const(node.operand(2)).is_some()) {
         return Err(Unsupported::new(
             "multiplies weights of i8 by a rounded state only, and only constant ones; run the model with --engine interp",
         ));
     }
-    for d in 0..directions {
-        let acts = &all[(d * per_direction) as usize..((d + 1) * per_direction) as usize];
-        let backward = d == 1 || node.attrs.str("direction") == "reverse";
-        direction(ctx, node, &cell, d, backward, acts)?;
-    }
-    Ok(())
+    Ok((cell, Activations { all, per_direction: per_direction as usize }))
 }
 
 /// Whether a node has its operand at an index.
-fn given(node: &Node, i: usize) -> bool {
+pub(crate) fn given(node: &Node, i: usize) -> bool {
     node.operands.get(i).copied().flatten().is_some()
-}
-
-/// Loops over `count` elements in vectors, then one by one; the body gets the index and the type to compute
-/// in.
-fn elements(k: &mut KernelBuilder, count: i64, body: impl FnMut(&mut KernelBuilder, V, Ty)) {
-    lanes::each(k, count, Elem::F32, body);
-}
-
-fn load(k: &mut KernelBuilder, ty: Ty, p: Param, at: V) -> V {
-    lanes::load(k, p, at, ty)
-}
-
-impl Cell<'_> {
-    fn clipped(&self, k: &mut KernelBuilder, x: V) -> V {
-        if self.clip <= 0.0 {
-            return x;
-        }
-        let ty = k.ty(x);
-        let (low, high) = (k.number(ty, -self.clip), k.number(ty, self.clip));
-        let x = k.binary(BinOp::SelMin, high, x);
-        k.binary(BinOp::SelMax, low, x)
-    }
-
-    /// How a step reads its weights: to and fro where about half of them or more are still in the second-level cache then. Where that
-    /// is less, what is read in one direction comes faster; where it has room for all, nothing is gained.
-    fn sweep(&self, k: &mut KernelBuilder, step: V) -> Sweep {
-        let size = if self.bytes { Elem::I8 } else { Elem::F32 }.size() as i64;
-        let weights = (self.gates * size).saturating_mul(self.hidden).saturating_mul(self.hidden);
-        let cache = self.machine.l2_bytes as i64;
-        if weights <= cache / 2 || weights > cache * 2 {
-            return Sweep::Forward;
-        }
-        let (zero, two) = (k.int(0), k.int(2));
-        let odd = k.rem(step, two);
-        Sweep::Backward(k.compare(Cmp::Ne, odd, zero))
-    }
-
-    fn gate(&self, k: &mut KernelBuilder, f: &Activation, x: V) -> V {
-        let x = self.clipped(k, x);
-        activate(k, f, x)
-    }
-}
-
-/// Buffers of the step kernel.
-struct Step {
-    /// The input's share of the gates, [steps * batch, gates * hidden]; of the gates of all directions where it is given.
-    shares: Param,
-    /// The gates of one step, [batch, gates * hidden].
-    sums: Param,
-    /// The state's contribution to a late-reset GRU's candidate, r * h of an early one, or an LSTM's
-    /// rounded state, [batch, hidden].
-    side: Option<Param>,
-    state: Param,
-    cell: Option<Param>,
-    peephole: Option<Param>,
-    lengths: Option<Param>,
-    y: Param,
 }
 
 /// The bias of all gates as a row: input and state parts added, but for the candidate of a late-reset GRU.
@@ -181,13 +131,19 @@ fn bias_row(ctx: &mut Ctx, node: &Node, cell: &Cell, d: i64) -> Result<Option<Ar
 }
 
 /// The input's share of the gates at all times, and its number of elements.
-fn input_shares(ctx: &mut Ctx, node: &Node, cell: &Cell, d: i64) -> Result<(Arg, usize), Unsupported> {
-    let (t, b, n) = (cell.steps, cell.batch, cell.gates * cell.hidden);
-    let weights = panels(ctx, node, 1, d * n, n, cell.input)?;
+fn input_shares(
+    ctx: &mut Ctx,
+    node: &Node,
+    cell: &Cell,
+    &Extents { steps: t, batch: b, input }: &Extents,
+    d: i64,
+) -> Result<(Arg, usize), Unsupported> {
+    let n = cell.columns();
+    let weights = panels(ctx, node, 1, d * n, n, input)?;
     let bias = bias_row(ctx, node, cell, d)?;
     let dims = [t.max(1), b.max(1), n];
     let (shares, len) = (ctx.scratch(Elem::F32, &dims)?, size::elements(&dims)?);
-    let panels = [(n as u64).div_ceil(PANEL as u64) as i64, cell.input, PANEL as i64];
+    let panels = [(n as u64).div_ceil(PANEL as u64) as i64, input, PANEL as i64];
     let mut w = Writer::new(ctx, "recurrent_input", 1);
     let x = w.operand(node, 0)?;
     let panels = w.buffer(weights, Elem::F32, size::elements(&panels)?, Access::Read);
@@ -196,8 +152,8 @@ fn input_shares(ctx: &mut Ctx, node: &Node, cell: &Cell, d: i64) -> Result<(Arg,
     let k = &mut w.k;
     let zero = k.int(0);
     let rows = |param, stride| Rows { param, base: zero, stride };
-    let m = Matrices { a: rows(x, cell.input), panels, out: rows(out, n) };
-    product(k, cell.machine, (t * b, cell.input, n), Sweep::Forward, m, add.map(|a| rows(a, 0)));
+    let m = Matrices { a: rows(x, input), panels, out: rows(out, n) };
+    product(k, cell.machine, (t * b, input, n), Sweep::Forward, m, add.map(|a| rows(a, 0)));
     w.finish()?;
     Ok((shares, len))
 }
@@ -206,21 +162,24 @@ fn direction(
     ctx: &mut Ctx,
     node: &Node,
     cell: &Cell,
+    extents: &Extents,
     d: i64,
-    backward: bool,
-    acts: &[Activation],
+    (activations, backward): (&[Activation], bool),
 ) -> Result<(), Unsupported> {
-    let (t, b, h, n) = (cell.steps, cell.batch, cell.hidden, cell.gates * cell.hidden);
-    let shares = if cell.shares_given { None } else { Some(input_shares(ctx, node, cell, d)?) };
+    let &Extents { steps: t, batch: b, .. } = extents;
+    let (h, n) = (cell.hidden, cell.columns());
+    let shares = if cell.shares_given { None } else { Some(input_shares(ctx, node, cell, extents, d)?) };
 
-    // The state's weights: an early-reset GRU contracts its candidate by itself.
-    let early = cell.op == Op::Gru && !cell.late_reset;
+    // The state's weights: a GRU contracts its candidate by itself.
     let first = if cell.op == Op::Gru { 2 * h } else { n };
     let panel_len = |rows: i64, width: i64| {
         size::elements(&[(rows as u64).div_ceil(PANEL as u64) as i64, width, PANEL as i64])
     };
     let (state_weights, bytes) = if cell.bytes {
-        (None, Some(ByteArgs::new(ctx, node, d, (b, h, n))?))
+        let bytes = ByteWeights::new(ctx, node, d, h, n)?;
+        let state = ctx.scratch(Elem::U8, &[b.max(1), bytes.width()])?;
+        let [belows, scales] = [Elem::I32, Elem::F32].map(|elem| ctx.scratch(elem, &[b.max(1)]));
+        (None, Some((bytes, [state, belows?, scales?])))
     } else {
         (Some(panels(ctx, node, 2, d * n, first, h)?), None)
     };
@@ -244,7 +203,20 @@ fn direction(
     let side = side.map(|arg| w.buffer(arg, Elem::F32, bh, Access::ReadWrite));
     let of_panels = panel_len(first, h)?;
     let state_weights = state_weights.map(|arg| w.buffer(arg, Elem::F32, of_panels, Access::Read));
-    let bytes = bytes.map(|args| args.params(&mut w, node, d, (b, h, n))).transpose()?;
+    let bytes = match bytes {
+        Some((of, [state, belows, scales])) => {
+            let rows = b.max(1);
+            let weights = w.buffer(of.weights, Elem::I8, of.len()?, Access::Read);
+            let column_sums = w.buffer(of.column_sums, Elem::I32, n as usize, Access::Read);
+            let params = ByteParams { of, weights, column_sums, scale: w.operand(node, SCALE)? };
+            let states = size::elements(&[rows, of.width()])?;
+            let state = w.buffer(state, Elem::U8, states, Access::ReadWrite);
+            let belows = w.buffer(belows, Elem::I32, rows as usize, Access::ReadWrite);
+            let scales = w.buffer(scales, Elem::F32, rows as usize, Access::ReadWrite);
+            Some((params, [state, belows, scales]))
+        }
+        None => None,
+    };
     let of_panels = panel_len(h, h)?;
     let candidate_weights = candidate_weights.map(|arg| w.buffer(arg, Elem::F32, of_panels, Access::Read));
     let optional = |w: &mut Writer, i: usize| -> Result<Option<Param>, Unsupported> {
@@ -259,8 +231,6 @@ fn direction(
     // The state lives where the last one is wanted.
     let state = w.result(node, 1, Access::ReadWrite)?;
     let c_state = if cell.op == Op::Lstm { Some(w.result(node, 2, Access::ReadWrite)?) } else { None };
-    let step = Step { shares, sums, side, state, cell: c_state, peephole, lengths, y };
-
     let k = &mut w.k;
     if let Some(p) = lengths {
         k.for_n(b, |k, row| {
@@ -279,164 +249,42 @@ fn direction(
             k.store(to, i, v);
         });
     }
-    k.for_n(t, |k, i| {
-        let time = if backward { k.affine(&[(i, -1)], t - 1) } else { i };
-        let zero = k.int(0);
-        let here = k.int(at);
-        let sweep = cell.sweep(k, i);
-        let (share_stride, share_at) =
-            if cell.shares_given { (cell.directions * n, d * n) } else { (n, 0) };
-        let share = k.affine(&[(time, b * share_stride)], share_at);
-        let h_rows = Rows { param: step.state, base: here, stride: h };
-        let sum_rows = Rows { param: step.sums, base: zero, stride: n };
-        let share_rows = Rows { param: step.shares, base: share, stride: share_stride };
-        if let Some(bytes) = &bytes {
-            bytes.product(k, cell.machine, sweep, (state, at), sum_rows, share_rows);
-        }
-        if let Some(panels) = state_weights {
-            let entering = match step.side.filter(|_| cell.rounded) {
-                Some(side) => {
-                    round_state(k, (b, h), state, at, side);
-                    Rows { param: side, base: zero, stride: h }
-                }
-                None => h_rows,
-            };
-            let m = Matrices { a: entering, panels, out: sum_rows };
-            product(k, cell.machine, (b, h, first), sweep, m, Some(share_rows));
-        }
-        if let (Some(side), Some(weights)) = (step.side, candidate_weights) {
-            let side_rows = Rows { param: side, base: zero, stride: h };
-            let last = k.int(2 * h);
-            let sum_last = Rows { base: last, ..sum_rows };
-            if early {
-                reset_state(k, cell, &step, at, &acts[0]);
-                let share_last = k.affine(&[(share, 1)], 2 * h);
-                let m = Matrices { a: side_rows, panels: weights, out: sum_last };
-                product(
-                    k,
-                    cell.machine,
-                    (b, h, h),
-                    sweep,
-                    m,
-                    Some(Rows { base: share_last, ..share_rows }),
-                );
-            } else {
-                let bias =
-                    raw_bias.map(|p| Rows { param: p, base: k.int(d * 2 * n + n + 2 * h), stride: 0 });
-                let m = Matrices { a: h_rows, panels: weights, out: side_rows };
-                product(k, cell.machine, (b, h, h), sweep, m, bias);
-            }
-        }
-        k.for_n(b, |k, row| cell_row(k, cell, &step, d, time, row, acts));
-    });
-    w.finish()
-}
-
-/// side = r * h, with r from the sums.
-fn reset_state(k: &mut KernelBuilder, cell: &Cell, s: &Step, at: i64, f: &Activation) {
-    let (h, n) = (cell.hidden, cell.gates * cell.hidden);
-    let Some(side) = s.side else { return };
-    k.for_n(cell.batch, |k, row| {
-        elements(k, h, |k, j, ty| {
-            let from = k.affine(&[(row, n), (j, 1)], h);
-            let r = load(k, ty, s.sums, from);
-            let r = cell.gate(k, f, r);
-            let from = k.affine(&[(row, h), (j, 1)], at);
-            let state = load(k, ty, s.state, from);
-            let v = k.mul(r, state);
-            let to = k.affine(&[(row, h), (j, 1)], 0);
-            k.store(side, to, v);
-        });
-    });
-}
-
-/// One row of the batch at one time: new state, and y.
-fn cell_row(k: &mut KernelBuilder, cell: &Cell, s: &Step, d: i64, time: V, row: V, acts: &[Activation]) {
-    let (b, h, n) = (cell.batch, cell.hidden, cell.gates * cell.hidden);
-    let at = d * b * h;
-    let y_base = k.affine(&[(time, cell.directions * b * h), (row, h)], at);
-    let compute = |k: &mut KernelBuilder| {
-        elements(k, h, |k, j, ty| {
-            let state_at = k.affine(&[(row, h), (j, 1)], at);
-            let sum = |k: &mut KernelBuilder, gate: i64| {
-                let from = k.affine(&[(row, n), (j, 1)], gate * h);
-                load(k, ty, s.sums, from)
-            };
-            let new = match cell.op {
-                Op::Lstm => {
-                    let (i, o, f, c) = (sum(k, 0), sum(k, 1), sum(k, 2), sum(k, 3));
-                    let Some(c_state) = s.cell else { return };
-                    let old = load(k, ty, c_state, state_at);
-                    let peep = |k: &mut KernelBuilder, part: i64, x: V, c: V| match s.peephole {
-                        None => x,
-                        Some(p) => {
-                            let from = k.affine(&[(j, 1)], d * 3 * h + part * h);
-                            let w = load(k, ty, p, from);
-                            k.fma(w, c, x)
-                        }
-                    };
-                    let i = peep(k, 0, i, old);
-                    let i = cell.gate(k, &acts[0], i);
-                    let f = if cell.coupled {
-                        let one = k.number(ty, 1.0);
-                        k.sub(one, i)
-                    } else {
-                        let f = peep(k, 2, f, old);
-                        cell.gate(k, &acts[0], f)
-                    };
-                    let c = cell.gate(k, &acts[1], c);
-                    let kept = k.mul(f, old);
-                    let c = k.fma(i, c, kept);
-                    k.store(c_state, state_at, c);
-                    let o = peep(k, 1, o, c);
-                    let o = cell.gate(k, &acts[0], o);
-                    let c = activate(k, &acts[2], c);
-                    k.mul(o, c)
-                }
-                Op::Gru => {
-                    let z = sum(k, 0);
-                    let z = cell.gate(k, &acts[0], z);
-                    let candidate = if cell.late_reset {
-                        let r = sum(k, 1);
-                        let r = cell.gate(k, &acts[0], r);
-                        let from = k.affine(&[(time, b * n), (row, n), (j, 1)], 2 * h);
-                        let share = load(k, ty, s.shares, from);
-                        let Some(side) = s.side else { return };
-                        let from = k.affine(&[(row, h), (j, 1)], 0);
-                        let state = load(k, ty, side, from);
-                        k.fma(r, state, share)
-                    } else {
-                        sum(k, 2)
-                    };
-                    let candidate = cell.gate(k, &acts[1], candidate);
-                    let old = load(k, ty, s.state, state_at);
-                    let difference = k.sub(old, candidate);
-                    k.fma(z, difference, candidate)
-                }
-                _ => {
-                    let v = sum(k, 0);
-                    cell.gate(k, &acts[0], v)
-                }
-            };
-            k.store(s.state, state_at, new);
-            let to = k.affine(&[(y_base, 1), (j, 1)], 0);
-            k.store(s.y, to, new);
-        });
+    let (zero, here) = (k.int(0), k.int(at));
+    let (share_stride, share_at) = if cell.shares_given { (cell.directions * n, d * n) } else { (n, 0) };
+    let share_at = k.int(share_at);
+    let weights = match (state_weights, bytes) {
+        (Some(panels), _) => Weights::Floats(panels),
+        (None, Some((params, _))) => Weights::Bytes(params),
+        (None, None) => return Err(Unsupported::bug("has no weights of the state")),
     };
-    match s.lengths {
-        None => compute(k),
-        // Past its end a sequence keeps its state and gives zeros.
-        Some(p) => {
-            let len = k.load(p, row);
-            let len = k.convert(Elem::I64, len);
-            let alive = k.compare(Cmp::Lt, time, len);
-            k.if_(alive, compute, |k| {
-                elements(k, h, |k, j, ty| {
-                    let to = k.affine(&[(y_base, 1), (j, 1)], 0);
-                    let zero = k.number(ty, 0.0);
-                    k.store(s.y, to, zero);
-                });
-            });
-        }
-    }
+    let rows = |param, base, stride| Rows { param, base, stride };
+    let candidate_bias = raw_bias.map(|p| rows(p, k.int(d * 2 * n + n + 2 * h), 0));
+    let block = Block {
+        steps: Steps::Const(t),
+        rows: b,
+        direction: d,
+        backward,
+        activations,
+        shares: Sequence {
+            rows: rows(shares, share_at, share_stride),
+            step: Stride::Const(b * share_stride),
+        },
+        sums: rows(sums, zero, n),
+        side: side.map(|side| rows(side, zero, h)),
+        bytes: bytes.map(|(params, [state, belows, scales])| ByteState {
+            state: rows(state, zero, params.of.width()),
+            belows: rows(belows, zero, 1),
+            scales: rows(scales, zero, 1),
+        }),
+        state: rows(state, here, h),
+        cell: c_state.map(|c| rows(c, here, h)),
+        y: Sequence { rows: rows(y, here, h), step: Stride::Const(cell.directions * b * h) },
+        weights: &weights,
+        candidate: candidate_weights,
+        candidate_bias,
+        peephole,
+        lengths: lengths.map(|p| rows(p, zero, 1)),
+    };
+    steps(k, cell, &block);
+    w.finish()
 }

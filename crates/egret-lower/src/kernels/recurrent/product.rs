@@ -2,22 +2,25 @@
 
 use crate::error::Unsupported;
 use crate::geometry::size;
+use crate::loops::heights::of_height;
 use crate::loops::writer::Writer;
 use crate::program::context::Ctx;
 use egret_ir::{Node, Tensor};
 use egret_loop::{
     Access, Arg, Arith, Axis, BinOp, BlockedSum, Elem, Epilogue, EpilogueBuilder, EpilogueOperand,
-    KernelBuilder, Param, Place, Products, Tile, V,
+    KernelBuilder, Param, Place, Products, Tile, Ty, V,
 };
 use egret_machine::Machine;
 
+pub(super) const F32: Ty = Ty { elem: Elem::F32, lanes: 1 };
+
 /// Columns of a weight panel, rows of a tile.
-pub(super) const PANEL: usize = 32;
-const ROWS: usize = 6;
+pub(crate) const PANEL: usize = 32;
+pub(crate) const ROWS: i64 = 6;
 
 /// Rows `first..first + rows` of a [.., width] matrix in panels `[rows / PANEL][width][PANEL]`: packed now
 /// if it is constant, by a kernel if not.
-pub(super) fn panels(
+pub(crate) fn panels(
     ctx: &mut Ctx,
     node: &Node,
     operand: usize,
@@ -69,7 +72,7 @@ pub(super) fn panels(
 
 /// A matrix of rows some elements apart.
 #[derive(Clone, Copy)]
-pub(super) struct Rows {
+pub(crate) struct Rows {
     pub param: Param,
     pub base: V,
     pub stride: i64,
@@ -104,7 +107,7 @@ impl Rows {
 
 /// What a product's tiles read and write.
 #[derive(Clone, Copy)]
-pub(super) struct Matrices {
+pub(crate) struct Matrices {
     pub a: Rows,
     /// Weights in panels.
     pub panels: Param,
@@ -113,7 +116,7 @@ pub(super) struct Matrices {
 
 /// The order in which panels are read.
 #[derive(Clone, Copy)]
-pub(super) enum Sweep {
+pub(crate) enum Sweep {
     /// From the first to the last.
     Forward,
     /// From the last to the first where the value, a bool, holds. A product at each step of a loop finds in the cache the panels
@@ -125,6 +128,61 @@ pub(super) enum Sweep {
 /// Sizes of a product: rows, width (what is summed over), columns.
 pub(super) type Size = (i64, i64, i64);
 
+/// A product of rows by `cols` columns over `width` elements, as tiles.
+struct Tiles<'a, E> {
+    machine: &'a Machine,
+    width: i64,
+    cols: i64,
+    products: Products,
+    sweep: Sweep,
+    m: Matrices,
+    /// Of a tile's first row, its number of rows and its first column.
+    epilogue: E,
+}
+
+impl<E: Fn(&mut KernelBuilder, V, i64, V) -> Epilogue> Tiles<'_, E> {
+    fn tile(&self, k: &mut KernelBuilder, (first, count): (V, i64), (col, panel): (V, usize)) {
+        let (depth, m) = (self.products.depth(), &self.m);
+        let axes =
+            vec![Axis { extent: self.width / depth, a_stride: depth, b_stride: PANEL as i64 * depth }];
+        let epilogue = (self.epilogue)(k, first, count, col);
+        let zero = k.int(0);
+        let tile = Tile {
+            cols: panel,
+            sets: Tile::fitting_sets(&axes, self.machine.sets(count as usize, panel, &Tile::SETS)),
+            axes,
+            block: BlockedSum::BLOCK,
+            a: m.a.place(k, first, zero, 0),
+            a_rows: m.a.offsets(count),
+            b: Place { param: m.panels, base: k.affine(&[(col, self.width)], 0) },
+            out: m.out.place(k, first, col, 1),
+            out_rows: m.out.offsets(count),
+            epilogue,
+        };
+        k.tile(tile);
+    }
+
+    /// All columns of some rows.
+    fn rows(&self, k: &mut KernelBuilder, first: V, count: i64) {
+        let (panels, rest) = (self.cols / PANEL as i64, self.cols % PANEL as i64);
+        k.for_n(panels, |k, i| {
+            let panel = match self.sweep {
+                Sweep::Forward => i,
+                Sweep::Backward(back) => {
+                    let mirrored = k.affine(&[(i, -1)], panels - 1);
+                    k.select(back, mirrored, i)
+                }
+            };
+            let col = k.affine(&[(panel, PANEL as i64)], 0);
+            self.tile(k, (first, count), (col, PANEL));
+        });
+        if rest > 0 {
+            let col = k.int(panels * PANEL as i64);
+            self.tile(k, (first, count), (col, rest as usize));
+        }
+    }
+}
+
 /// The product of `rows` rows by `cols` columns over `width` elements, as tiles; `epilogue` gets a tile's first row, its number of
 /// rows and its first column.
 pub(super) fn tiles(
@@ -135,52 +193,35 @@ pub(super) fn tiles(
     m: Matrices,
     epilogue: impl Fn(&mut KernelBuilder, V, i64, V) -> Epilogue,
 ) {
-    let depth = products.depth();
-    let tile = |k: &mut KernelBuilder, (first, count): (V, i64), (col, panel): (V, usize)| {
-        let axes = vec![Axis { extent: width / depth, a_stride: depth, b_stride: PANEL as i64 * depth }];
-        let epilogue = epilogue(k, first, count, col);
-        let zero = k.int(0);
-        let tile = Tile {
-            cols: panel,
-            sets: Tile::fitting_sets(&axes, machine.sets(count as usize, panel, &Tile::SETS)),
-            axes,
-            block: BlockedSum::BLOCK,
-            a: m.a.place(k, first, zero, 0),
-            a_rows: m.a.offsets(count),
-            b: Place { param: m.panels, base: k.affine(&[(col, width)], 0) },
-            out: m.out.place(k, first, col, 1),
-            out_rows: m.out.offsets(count),
-            epilogue,
-        };
-        k.tile(tile);
-    };
-    let (panels, rest) = (cols / PANEL as i64, cols % PANEL as i64);
-    let block = |k: &mut KernelBuilder, first: V, count: i64| {
-        k.for_n(panels, |k, i| {
-            let panel = match sweep {
-                Sweep::Forward => i,
-                Sweep::Backward(back) => {
-                    let mirrored = k.affine(&[(i, -1)], panels - 1);
-                    k.select(back, mirrored, i)
-                }
-            };
-            let col = k.affine(&[(panel, PANEL as i64)], 0);
-            tile(k, (first, count), (col, PANEL));
-        });
-        if rest > 0 {
-            let col = k.int(panels * PANEL as i64);
-            tile(k, (first, count), (col, rest as usize));
-        }
-    };
-    let (whole, rest) = (rows / ROWS as i64, rows % ROWS as i64);
+    let tiles = Tiles { machine, width, cols, products, sweep, m, epilogue };
+    let (whole, rest) = (rows / ROWS, rows % ROWS);
     k.for_n(whole, |k, i| {
-        let first = k.affine(&[(i, ROWS as i64)], 0);
-        block(k, first, ROWS as i64);
+        let first = k.affine(&[(i, ROWS)], 0);
+        tiles.rows(k, first, ROWS);
     });
     if rest > 0 {
-        let first = k.int(whole * ROWS as i64);
-        block(k, first, rest);
+        let first = k.int(whole * ROWS);
+        tiles.rows(k, first, rest);
     }
+}
+
+/// [`product`] of rows whose number a run knows, from row `first` on.
+pub(crate) fn product_of_rows(
+    k: &mut KernelBuilder,
+    machine: &Machine,
+    (first, end): (V, V),
+    (width, cols): (i64, i64),
+    m: Matrices,
+    add: Option<Rows>,
+) {
+    let (products, sweep) = (Products::Floats, Sweep::Forward);
+    let tiles = Tiles { machine, width, cols, products, sweep, m, epilogue: sums_and(add) };
+    k.for_values(first, end, ROWS, |k, first| {
+        let left = k.sub(end, first);
+        let most = k.int(ROWS);
+        let count = k.min(left, most);
+        of_height(k, count, (1, ROWS), &mut |k, count| tiles.rows(k, first, count));
+    });
 }
 
 /// `out[r][c] = sum_k a[r][k] * panels[c][k] + add[r][c]`.
@@ -192,7 +233,12 @@ pub(super) fn product(
     m: Matrices,
     add: Option<Rows>,
 ) {
-    tiles(k, machine, size, (Products::Floats, sweep), m, |k, first, count, col| {
+    tiles(k, machine, size, (Products::Floats, sweep), m, sums_and(add));
+}
+
+/// The sums, and what is added to them.
+fn sums_and(add: Option<Rows>) -> impl Fn(&mut KernelBuilder, V, i64, V) -> Epilogue {
+    move |k, first, count, col| {
         let mut e = EpilogueBuilder::new(Products::Floats);
         let mut value = e.sum();
         if let Some(add) = add {
@@ -200,5 +246,5 @@ pub(super) fn product(
             value = e.binary(BinOp::Add, value, operand);
         }
         e.finish(value)
-    });
+    }
 }

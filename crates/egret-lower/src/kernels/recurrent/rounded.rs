@@ -1,15 +1,13 @@
 //! LSTMs whose state is rounded to a grid of 256 points before its product: in floats, or in bytes where the weights are.
 
-use super::product::{Matrices, PANEL, Rows, Sweep, tiles};
-use super::{F32, SCALE};
+use super::product::{F32, Matrices, PANEL, Rows, Sweep, tiles};
 use crate::error::Unsupported;
 use crate::geometry::size;
 use crate::lanes;
-use crate::loops::writer::Writer;
 use crate::program::context::Ctx;
 use egret_ir::{Node, Tensor};
 use egret_loop::{
-    Access, Arg, Arith, BinOp, Cmp, Elem, EpilogueBuilder, KernelBuilder, Param, Products, Ty, UnOp, V,
+    Arg, Arith, BinOp, Cmp, Elem, EpilogueBuilder, KernelBuilder, Param, Products, Ty, UnOp, V,
 };
 use egret_machine::Machine;
 
@@ -71,66 +69,64 @@ impl Grid {
 }
 
 /// `side` = the state, each row on its grid.
-pub(super) fn round_state(
-    k: &mut KernelBuilder,
-    (rows, h): (i64, i64),
-    state: Param,
-    at: i64,
-    side: Param,
-) {
+pub(super) fn round_state(k: &mut KernelBuilder, (rows, h): (i64, i64), state: Rows, side: Rows) {
     k.for_n(rows, |k, row| {
-        let start = k.affine(&[(row, h)], at);
-        let (_, grid) = grid(k, state, start, h);
+        let start = k.affine(&[(state.base, 1), (row, state.stride)], 0);
+        let (_, grid) = grid(k, state.param, start, h);
         let steps = k.number(F32, STEPS);
         let above = k.add(grid.below, steps);
         lanes::each(k, h, Elem::F32, |k, j, ty| {
             let from = k.affine(&[(start, 1), (j, 1)], 0);
-            let v = lanes::load(k, state, from, ty);
+            let v = lanes::load(k, state.param, from, ty);
             let v = grid.point(k, v);
             let [scale, below, above] = [grid.scale, grid.below, above].map(|v| k.splat(v, ty.lanes));
             let v = k.binary(BinOp::Max, below, v);
             let v = k.binary(BinOp::Min, above, v);
             let v = k.mul(v, scale);
-            let to = k.affine(&[(row, h), (j, 1)], 0);
-            k.store(side, to, v);
+            let to = k.affine(&[(side.base, 1), (row, side.stride), (j, 1)], 0);
+            k.store(side.param, to, v);
         });
     });
 }
 
-/// The buffers of a product of states in bytes by weights in bytes.
-pub(super) struct ByteArgs {
-    weights: Arg,
-    column_sums: Arg,
-    state: Arg,
-    belows: Arg,
-    scales: Arg,
+/// Weights in bytes: of a direction `cols` rows of `h` elements in r [D, cols, H].
+#[derive(Copy, Clone)]
+pub(crate) struct ByteWeights {
+    pub h: i64,
+    pub cols: i64,
+    /// The place of the direction's first scale.
+    pub first_scale: i64,
+    /// In panels.
+    pub weights: Arg,
+    /// The sum of each column.
+    pub column_sums: Arg,
 }
 
 /// The same in the step kernel.
-pub(super) struct ByteState {
-    size: (i64, i64, i64),
-    weights: Param,
-    /// The sum of each column of the weights.
-    column_sums: Param,
-    /// The weights' scale of each column, and where those of the direction begin.
-    scale: (Param, i64),
-    /// Points of the states' grids, counted from the lowest; rows of whole steps.
-    state: Param,
-    /// The lowest point of each row's grid, and the scale.
-    belows: Param,
-    scales: Param,
+#[derive(Copy, Clone)]
+pub(crate) struct ByteParams {
+    pub of: ByteWeights,
+    pub weights: Param,
+    pub column_sums: Param,
+    pub scale: Param,
 }
 
-impl ByteArgs {
-    /// For the weights of a direction, `cols` rows of `h` elements in r [D, cols, H]; `rows` states.
-    pub fn new(
-        ctx: &mut Ctx,
-        node: &Node,
-        d: i64,
-        (rows, h, cols): (i64, i64, i64),
-    ) -> Result<ByteArgs, Unsupported> {
+/// States as bytes.
+#[derive(Copy, Clone)]
+pub(crate) struct ByteState {
+    /// Points of the states' grids, counted from the lowest; rows of [`ByteWeights::width`].
+    pub state: Rows,
+    /// The lowest point of each row's grid, i32.
+    pub belows: Rows,
+    /// The distance of its points, f32.
+    pub scales: Rows,
+}
+
+impl ByteWeights {
+    /// Those of a direction of a node.
+    pub fn new(ctx: &mut Ctx, node: &Node, d: i64, h: i64, cols: i64) -> Result<ByteWeights, Unsupported> {
         let r = node.operand(2);
-        let own = |t: &Tensor| -> Vec<i8> {
+        let own = move |t: &Tensor| -> Vec<i8> {
             t.bytes()[(d * cols * h) as usize..][..(cols * h) as usize].iter().map(|&b| b as i8).collect()
         };
         let width = whole(h);
@@ -149,62 +145,45 @@ impl ByteArgs {
             let sum = |row: &[i8]| row.iter().map(|&w| i32::from(w)).sum::<i32>();
             own(t).chunks_exact(h as usize).flat_map(|row| sum(row).to_le_bytes()).collect()
         })?;
-        let rows = rows.max(1);
-        Ok(ByteArgs {
-            weights,
-            column_sums,
-            state: ctx.scratch(Elem::U8, &[rows, width])?,
-            belows: ctx.scratch(Elem::I32, &[rows])?,
-            scales: ctx.scratch(Elem::F32, &[rows])?,
-        })
+        Ok(ByteWeights { h, cols, first_scale: d * cols, weights, column_sums })
     }
 
-    /// Its buffers as parameters of the step kernel.
-    pub fn params(
-        self,
-        w: &mut Writer,
-        node: &Node,
-        d: i64,
-        (rows, h, cols): (i64, i64, i64),
-    ) -> Result<ByteState, Unsupported> {
-        let (width, some) = (whole(h), rows.max(1));
-        let panels = [(cols as u64).div_ceil(PANEL as u64) as i64, width, PANEL as i64];
-        Ok(ByteState {
-            size: (rows, h, cols),
-            weights: w.buffer(self.weights, Elem::I8, size::elements(&panels)?, Access::Read),
-            column_sums: w.buffer(self.column_sums, Elem::I32, cols as usize, Access::Read),
-            scale: (w.operand(node, SCALE)?, d * cols),
-            state: w.buffer(self.state, Elem::U8, size::elements(&[some, width])?, Access::ReadWrite),
-            belows: w.buffer(self.belows, Elem::I32, some as usize, Access::ReadWrite),
-            scales: w.buffer(self.scales, Elem::F32, some as usize, Access::ReadWrite),
-        })
+    /// Elements of a row of states: whole steps of a product.
+    pub fn width(&self) -> i64 {
+        whole(self.h)
+    }
+
+    /// Elements of the weights in panels.
+    pub fn len(&self) -> Result<usize, Unsupported> {
+        let panels = (self.cols as u64).div_ceil(PANEL as u64) as i64;
+        size::elements(&[panels, self.width(), PANEL as i64])
     }
 }
 
-impl ByteState {
-    /// `out` = `share` + the product of the states, which begin at `at`, by the weights.
+impl ByteParams {
+    /// `out` = `share` + the product of the states, so many rows, by the weights.
     pub fn product(
         &self,
         k: &mut KernelBuilder,
         machine: &Machine,
         sweep: Sweep,
-        (state, at): (Param, i64),
+        (rows, state, bytes): (i64, Rows, ByteState),
         out: Rows,
         share: Rows,
     ) {
-        self.quantize(k, state, at);
-        let (rows, h, cols) = self.size;
-        let zero = k.int(0);
-        let each = |param, stride| Rows { param, base: zero, stride };
-        let own = k.int(self.scale.1);
-        let m = Matrices { a: each(self.state, whole(h)), panels: self.weights, out };
-        tiles(k, machine, (rows, whole(h), cols), (Products::Bytes, sweep), m, |k, first, count, col| {
+        self.quantize(k, rows, state, bytes);
+        let &ByteParams { of, weights, column_sums, scale } = self;
+        let (zero, own) = (k.int(0), k.int(of.first_scale));
+        let column_sums = Rows { param: column_sums, base: zero, stride: 0 };
+        let scale = Rows { param: scale, base: own, stride: 0 };
+        let m = Matrices { a: bytes.state, panels: weights, out };
+        let size = (rows, of.width(), of.cols);
+        tiles(k, machine, size, (Products::Bytes, sweep), m, |k, first, count, col| {
             let mut e = EpilogueBuilder::new(Products::Bytes);
             let sum = e.sum();
-            let below = e.operand(Elem::I32, each(self.belows, 1).operand(k, first, count, col, 0));
-            let column = e.operand(Elem::I32, each(self.column_sums, 0).operand(k, first, count, col, 1));
-            let row_scale = e.operand(Elem::F32, each(self.scales, 1).operand(k, first, count, col, 0));
-            let scale = Rows { param: self.scale.0, base: own, stride: 0 };
+            let below = e.operand(Elem::I32, bytes.belows.operand(k, first, count, col, 0));
+            let column = e.operand(Elem::I32, column_sums.operand(k, first, count, col, 1));
+            let row_scale = e.operand(Elem::F32, bytes.scales.operand(k, first, count, col, 0));
             let scale = e.operand(Elem::F32, scale.operand(k, first, count, col, 1));
             let share = e.operand(Elem::F32, share.operand(k, first, count, col, 1));
             // The states are counted from the lowest point, not from 0.
@@ -217,26 +196,30 @@ impl ByteState {
         });
     }
 
-    fn quantize(&self, k: &mut KernelBuilder, state: Param, at: i64) {
-        let (rows, h, _) = self.size;
+    fn quantize(&self, k: &mut KernelBuilder, rows: i64, state: Rows, bytes: ByteState) {
+        let h = self.of.h;
         k.for_n(rows, |k, row| {
-            let start = k.affine(&[(row, h)], at);
-            let (range, grid) = grid(k, state, start, h);
+            let start = k.affine(&[(state.base, 1), (row, state.stride)], 0);
+            let (range, grid) = grid(k, state.param, start, h);
             // Over an endless range nothing is a number; bytes do not tell.
             let nothing = k.sub(range, range);
             let scale = k.add(grid.scale, nothing);
-            k.store(self.scales, row, scale);
+            let at = |k: &mut KernelBuilder, of: Rows| k.affine(&[(of.base, 1), (row, of.stride)], 0);
+            let to = at(k, bytes.scales);
+            k.store(bytes.scales.param, to, scale);
             let below = k.convert(Elem::I32, grid.below);
-            k.store(self.belows, row, below);
+            let to = at(k, bytes.belows);
+            k.store(bytes.belows.param, to, below);
+            let to = at(k, bytes.state);
             lanes::each(k, h, Elem::F32, |k, j, ty| {
                 let from = k.affine(&[(start, 1), (j, 1)], 0);
-                let v = lanes::load(k, state, from, ty);
+                let v = lanes::load(k, state.param, from, ty);
                 let v = grid.point(k, v);
                 let below = k.splat(grid.below, ty.lanes);
                 let v = k.sub(v, below);
                 let v = k.convert(Elem::U8, v);
-                let to = k.affine(&[(row, whole(h)), (j, 1)], 0);
-                k.store(self.state, to, v);
+                let to = k.affine(&[(to, 1), (j, 1)], 0);
+                k.store(bytes.state.param, to, v);
             });
         });
     }
