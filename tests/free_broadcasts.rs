@@ -36,6 +36,10 @@ const CASES: &[(&str, &str)] = &[
         r#"%0 "x": f32[N, 3], %1 "y": f32[M, 3]"#,
         "%2 = const f32[1, 3] random(1)\n %3 = broadcast(%2) {shape = [N, 3]} : f32[N, 3]\n %9 = add(%3, %1) : f32[broadcast(M, N), 3]",
     ),
+    // By itself.
+    (r#"%0 "x": f32[N, 3], %1 "y": f32[M]"#, "%9 = broadcast(%0) {shape = [M, 3]} : f32[M, 3]"),
+    (r#"%0 "x": f32[M, N]"#, "%9 = broadcast(%0) {shape = [70, 2]} : f32[70, 2]"),
+    (r#"%0 "x": i64[N, 1, 5]"#, "%9 = broadcast(%0) {shape = [2, 33, 70, 5]} : i64[2, 33, 70, 5]"),
     // Sums of dims.
     (
         r#"%0 "x": f32[N + M, 2], %1 "y": f32[N, 2], %2 "z": f32[M, 2]"#,

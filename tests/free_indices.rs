@@ -102,6 +102,47 @@ const CASES: &[(&str, &str)] = &[
     ),
 ];
 
+/// Inputs, nodes, and what N and M have to be.
+type Repeated = (&'static str, &'static str, fn(i64, i64) -> bool);
+
+/// Indices that are repeated along a dim only where a run says that it is 1.
+const REPEATED: &[Repeated] = &[
+    (
+        r#"%0 "x": f32[5, 40], %1 "i_5": i64[M, N]"#,
+        "%2 = broadcast(%1) {shape = [M, 40]} : i64[M, 40]\n \
+         %9 = gather_elements(%0, %2) {axis = 0} : f32[M, 40]",
+        |n, _| [1, 40].contains(&n),
+    ),
+    (
+        r#"%0 "x": f32[9, 40], %1 "i_9": i64[M, N], %2 "u": f32[M, 40]"#,
+        "%3 = broadcast(%1) {shape = [M, 40]} : i64[M, 40]\n \
+         %9 = scatter_elements(%0, %3, %2) {axis = 0, reduction = \"add\"} : f32[9, 40]",
+        |n, _| [1, 40].contains(&n),
+    ),
+    (
+        r#"%0 "x": f32[M, 9], %1 "i_9": i64[N, 4], %2 "u": f32[7, 4]"#,
+        "%3 = broadcast(%1) {shape = [7, 4]} : i64[7, 4]\n \
+         %4 = broadcast(%0) {shape = [7, 9]} : f32[7, 9]\n \
+         %9 = scatter_elements(%4, %3, %2) {axis = 1, reduction = \"max\"} : f32[7, 9]",
+        |n, m| [1, 7].contains(&n) && [1, 7].contains(&m),
+    ),
+    // An axis in front, and one that is 1 in every run.
+    (
+        r#"%0 "x": i32[3, N, 9], %1 "i_9": i64[M, 1]"#,
+        "%2 = broadcast(%1) {shape = [3, N, 2]} : i64[3, N, 2]\n \
+         %9 = gather_elements(%0, %2) {axis = 2} : i32[3, N, 2]",
+        |n, m| m == 1 || m == n,
+    ),
+    // What was moved before.
+    (
+        r#"%0 "x": f32[5, 40], %1 "i_5": i64[N, M]"#,
+        "%2 = transpose(%1) {perm = [1, 0]} : i64[M, N]\n \
+         %3 = broadcast(%2) {shape = [M, 40]} : i64[M, 40]\n \
+         %9 = gather_elements(%0, %3) {axis = 0} : f32[M, 40]",
+        |n, _| [1, 40].contains(&n),
+    ),
+];
+
 /// How many elements an input's numbers are indices of.
 fn indexed(graph: &Graph, i: usize, sizes: &BTreeMap<String, i64>) -> Option<i64> {
     let name = graph.value(graph.inputs()[i]).name.strip_prefix("i_")?;
@@ -141,6 +182,36 @@ fn indices_name_elements_at_any_size() {
         }
     }
     assert!(right > 700 && none > 50, "{right} runs and {none} failures");
+}
+
+#[test]
+fn indices_are_repeated_where_a_run_says_so() {
+    let all = [0, 1, 40, 7];
+    for &(ports, nodes, fits) in REPEATED {
+        let graph = graph((ports, nodes));
+        let mut rng = Rng::new(13);
+        for compiled in compiled(&graph) {
+            let [mut right, mut wrong] = [0; 2];
+            for (n, m) in all.iter().flat_map(|&n| all.map(|m| (n, m))) {
+                let what = format!("{n}, {m} of {nodes}");
+                let inputs = inputs(&mut rng, &graph, &sizes(n, m));
+                let want = interp::run(&graph, &inputs);
+                assert_eq!(want.is_ok(), fits(n, m), "{what}");
+                match want {
+                    Ok(want) => {
+                        is_right(&compiled, &inputs, &want, &what);
+                        right += 1;
+                    }
+                    Err(_) => {
+                        let code = Code::split(compiled.plan_code(&inputs)).map(|(code, ..)| code);
+                        assert_eq!(code, Some(Code::Sizes), "{what}");
+                        wrong += 1;
+                    }
+                }
+            }
+            assert!(right >= 4 && wrong >= 4, "{right} runs and {wrong} errors of {nodes}");
+        }
+    }
 }
 
 fn failed(compiled: &Compiled, inputs: &[Value]) -> Option<Code> {

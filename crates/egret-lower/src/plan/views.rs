@@ -65,7 +65,10 @@ pub fn picks(units: &Units) -> Vec<NodeId> {
         let whole = shape(graph, v)
             .is_some_and(|s| units.stored(v) == s && s.iter().any(|d| d.as_const().is_none()));
         let readers = users.get(&v).map_or(&[][..], |r| r);
+        let from = graph.node(n).operands.first().copied().flatten();
+        let known = || repeats(shape(graph, from?)?, shape(graph, v)?);
         graph.node(n).op == Op::Broadcast
+            && known().is_some()
             && whole
             && !graph.outputs().contains(&v)
             && !readers.is_empty()
@@ -145,20 +148,31 @@ fn view(units: &Units, views: &Views, n: NodeId) -> Option<View> {
             offset = offset + Dim::constant(at) * strides.remove(axis);
         }
         Op::Broadcast if units.is_open(n) => {
-            let to = shape(graph, result)?;
-            let mut all = vec![Dim::constant(0); to.len() - from.len()];
-            let repeated = from.iter().zip(&to[all.len()..]).map(|(from, to)| from != to);
-            all.extend(strides.iter().zip(repeated).map(|(s, repeated)| match repeated {
+            let repeated = repeats(from, shape(graph, result)?)?;
+            let skip = repeated.len() - from.len();
+            let along = |(axis, repeated): (usize, bool)| match repeated {
                 true => Dim::constant(0),
-                false => s.clone(),
-            }));
-            strides = all;
+                false => strides[axis - skip].clone(),
+            };
+            strides = repeated.into_iter().enumerate().map(along).collect();
         }
         Op::Reshape if views.contains_key(&x) => strides = reshaped(from, &strides, shape(graph, result)?)?,
         _ => return None,
     }
     // A kernel is given products of free dims.
     offset.as_product().is_some().then_some(View { of, offset, strides })
+}
+
+/// For each axis of `to` whether a broadcast from these dims, aligned at the last, repeats one element along it; none where only a run
+/// knows that, which is then for a kernel to look at.
+fn repeats(from: &[Dim], to: &[Dim]) -> Option<Vec<bool>> {
+    let skip = to.len().checked_sub(from.len())?;
+    let of = |(from, to): (&Dim, &Dim)| match from.as_const() {
+        _ if from == to => Some(false),
+        Some(1) => Some(true),
+        _ => None,
+    };
+    std::iter::repeat_n(Some(true), skip).chain(from.iter().zip(&to[skip..]).map(of)).collect()
 }
 
 /// Whether a value may be a part of another one's memory: a slice of each unit. What has a kernel with free dims has memory of its own.
