@@ -85,11 +85,20 @@ pub fn nonzero(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupporte
             is,
             |k| {
                 let column = count_up(k, count);
-                let mut at = column;
-                for index in indices_of(k, i, &extents) {
-                    k.store(to, at, index);
-                    at = k.add(at, columns);
-                }
+                // Not behind the end of a row, should another thread have changed the operand since it was counted.
+                let counted = k.compare(Cmp::Lt, column, columns);
+                let indices = indices_of(k, i, &extents);
+                k.if_(
+                    counted,
+                    |k| {
+                        let mut at = column;
+                        for &index in &indices {
+                            k.store(to, at, index);
+                            at = k.add(at, columns);
+                        }
+                    },
+                    |_| {},
+                );
             },
             |_| {},
         );
