@@ -13,6 +13,7 @@ use egret_ir::{DimEnv, Graph, NodeId, TypeError, ValueId};
 use egret_loop::{Arg, Program};
 use egret_trace::Trace;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// A program, and whose work it does.
 #[derive(Clone, Debug, Default)]
@@ -150,18 +151,20 @@ fn groups<'g>(
     if ctx.options.fuse {
         ctx.halos = halo::plan(graph, &mut groups);
     }
+    let with_free_dims = ctx.units.as_ref().map(|u| Arc::clone(&u.graph));
     for group in &groups {
         if group.nodes.iter().any(|n| refused.contains(n)) {
             continue;
         }
         ctx.begin(group);
-        let with_free_dims = ctx.units.as_ref().filter(|u| u.is_open(group.root)).map(|u| u.graph.clone());
-        let lowered = match &with_free_dims {
+        let open = ctx.units.as_ref().is_some_and(|u| u.is_open(group.root));
+        let with_free_dims = with_free_dims.as_deref().filter(|_| open);
+        let lowered = match with_free_dims {
             Some(graph) => open::lower(ctx, graph, group.root),
             None => several(ctx, blocks, group).and_then(|()| kernels::lower(ctx, group)),
         };
         if let Err(reason) = lowered {
-            let graph = with_free_dims.as_ref().unwrap_or(graph);
+            let graph = with_free_dims.unwrap_or(graph);
             refusals.push(Refusal::of_kernel(graph, group.node(), reason));
         }
     }

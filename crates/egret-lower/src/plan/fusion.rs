@@ -50,7 +50,7 @@ impl FusionGroup {
 /// in none. Where the graph is that of one unit, what finds a dim is before all that have it, and always needed.
 pub fn build(graph: &Graph, options: &LowerOptions, units: Option<&Units>) -> Vec<FusionGroup> {
     // Dims are constant in the graph of one unit: what they tie together is to be seen in the one with free dims.
-    let order = units.map_or(graph, |u| &u.graph).topological().unwrap_or_default();
+    let order = units.map_or(graph, |u| &*u.graph).topological().unwrap_or_default();
     let mut builder =
         GroupBuilder { graph, uses: graph.use_lists(), fuse: options.fuse, needed: BTreeSet::new() };
     for &v in graph.outputs() {

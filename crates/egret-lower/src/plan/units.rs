@@ -19,6 +19,7 @@ use crate::plan::lengths;
 use egret_ir::{Attr, Dim, DimPart, Graph, Node, NodeId, Op, TensorType, ValueId, advice, geometry};
 use egret_loop::Symbol;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// How many units a value is: the product of these factors, by their numbers, sorted.
 pub type Count = Vec<usize>;
@@ -34,7 +35,7 @@ pub struct Units {
     /// them (`past + seq`).
     factors: Vec<Dim>,
     /// The graph with its free dims.
-    pub graph: Graph,
+    pub graph: Arc<Graph>,
     /// Values that are kept in units, and how many.
     counts: BTreeMap<ValueId, Count>,
     /// Nodes that do not go through their values unit by unit; they have kernels of their own (`kernels/open`).
@@ -78,7 +79,7 @@ impl Units {
             }
             None => d.clone(),
         };
-        let mut graph = self.graph.clone();
+        let mut graph = Graph::clone(&self.graph);
         graph.map_dims(&of);
         for &n in &self.open {
             let node = graph.node_mut(n);
@@ -225,7 +226,7 @@ pub fn plan(graph: &Graph, takes: Takes) -> Result<Option<Units>, Vec<Refusal>> 
         symbols,
         lengths: vec![],
         factors: free.iter().map(|name| Dim::symbol(name)).collect(),
-        graph: graph.clone(),
+        graph: Arc::new(graph.clone()),
         counts: BTreeMap::new(),
         open: BTreeSet::new(),
         views: Views::new(),
