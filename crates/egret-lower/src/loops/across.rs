@@ -8,7 +8,7 @@
 use crate::error::Unsupported;
 use crate::expr::Expr;
 use crate::geometry::access::StridedAccess;
-use crate::loops::nest::{self, Bound, Level};
+use crate::loops::nest::{self, Edge, Level};
 use crate::loops::operands::StridedOperand;
 use egret_loop::{BASE_VECTOR_BYTES, Elem, KernelBuilder, Param, Ty, V};
 
@@ -129,7 +129,7 @@ impl Across {
 }
 
 /// A part of the innermost axis, element by element; the bases are the indices of its element 0.
-type Row<'a> = &'a dyn Fn(&mut KernelBuilder, &[V], Bound, Bound) -> Result<(), Unsupported>;
+type Row<'a> = &'a dyn Fn(&mut KernelBuilder, &[V], Edge, Edge) -> Result<(), Unsupported>;
 
 /// The two innermost loops.
 pub struct Blocks<'a> {
@@ -148,7 +148,7 @@ pub struct Blocks<'a> {
 }
 
 /// Begin and end.
-type Bounds = (Bound, Bound);
+type Bounds = (Edge, Edge);
 
 impl Blocks<'_> {
     fn stride(&self, operand: usize, axis: usize) -> i64 {
@@ -168,14 +168,14 @@ impl Blocks<'_> {
         &self,
         k: &mut KernelBuilder,
         bases: &[V],
-        begin: Bound,
-        end: Bound,
+        begin: Edge,
+        end: Edge,
     ) -> Result<(), Unsupported> {
         let Across { axis, lanes, line, again, short } = self.across;
         if short {
             return self.short_rows(k, bases, begin, end);
         }
-        let all = |axis: usize| (Bound::Const(0), Bound::Const(self.dims[axis]));
+        let all = |axis: usize| (Edge::Const(0), Edge::Const(self.dims[axis]));
         let (rows, columns) = match self.across.cuts_rows(self.dims) {
             true => ((begin, end), all(self.inner())),
             false => (all(axis), (begin, end)),
@@ -235,14 +235,14 @@ impl Blocks<'_> {
         &self,
         k: &mut KernelBuilder,
         bases: &[V],
-        begin: Bound,
-        end: Bound,
+        begin: Edge,
+        end: Edge,
     ) -> Result<(), Unsupported> {
         let Across { axis, lanes, .. } = self.across;
         let (columns, side) = (self.dims[self.inner()], i64::from(lanes));
         let last = match end {
-            Bound::Const(end) => Bound::Const(end - 1),
-            Bound::Value(end) => Bound::Value(k.affine(&[(end, 1)], -1)),
+            Edge::Const(end) => Edge::Const(end - 1),
+            Edge::Value(end) => Edge::Value(k.affine(&[(end, 1)], -1)),
         };
         let whole = last.rounded_down(k, begin, side);
         let at = |k: &mut KernelBuilder, p: usize, (row, more): (V, i64), column: i64| {
@@ -264,7 +264,7 @@ impl Blocks<'_> {
         let mut result = Ok(());
         nest::range(k, whole, end, 1, &mut |k, row| {
             let bases: Vec<V> = (0..2).map(|p| at(k, p, (row, 0), 0)).collect();
-            if let Err(e) = (self.row)(k, &bases, Bound::Const(0), Bound::Const(columns)) {
+            if let Err(e) = (self.row)(k, &bases, Edge::Const(0), Edge::Const(columns)) {
                 result = Err(e);
             }
         });
@@ -272,7 +272,7 @@ impl Blocks<'_> {
     }
 
     /// Where a block begins along an axis: the last one may begin in the one before it.
-    fn first(&self, k: &mut KernelBuilder, axis: usize, begin: Bound, end: Bound) -> V {
+    fn first(&self, k: &mut KernelBuilder, axis: usize, begin: Edge, end: Edge) -> V {
         let (begin, side) = (begin.value(k), i64::from(self.across.lanes));
         if !self.across.again || self.dims[axis] % side == 0 {
             return begin;
@@ -349,12 +349,12 @@ fn parts(
     step: i64,
     body: &mut dyn FnMut(&mut KernelBuilder, Bounds),
 ) {
-    let most = if let (Bound::Const(b), Bound::Const(e)) = (begin, end) { Some(e - b) } else { most };
+    let most = if let (Edge::Const(b), Edge::Const(e)) = (begin, end) { Some(e - b) } else { most };
     if most.is_some_and(|n| (1..=step).contains(&n)) {
         return body(k, (begin, end));
     }
     nest::range(k, begin, end, step, &mut |k, first| {
-        let past = Bound::Value(k.affine(&[(first, 1)], step)).least(k, end);
-        body(k, (Bound::Value(first), past));
+        let past = Edge::Value(k.affine(&[(first, 1)], step)).least(k, end);
+        body(k, (Edge::Value(first), past));
     });
 }

@@ -256,8 +256,8 @@ impl Body<'_> {
         &self,
         k: &mut KernelBuilder,
         bases: &[V],
-        begin: nest::Bound,
-        end: nest::Bound,
+        begin: nest::Edge,
+        end: nest::Edge,
     ) -> Result<(), Unsupported> {
         let n = self.operands.len() - 1;
         // What does not vary is read once.
@@ -272,7 +272,7 @@ impl Body<'_> {
         let mut rest = begin;
         let mut rounds = vec![];
         let partial =
-            self.partial && matches!((begin, end), (nest::Bound::Const(_), nest::Bound::Const(_)));
+            self.partial && matches!((begin, end), (nest::Edge::Const(_), nest::Edge::Const(_)));
         if self.width > 1 {
             rounds.extend((self.unroll > 1).then_some((self.width, self.unroll)));
             rounds.push((self.width, 1));
@@ -289,7 +289,7 @@ impl Body<'_> {
             });
             rest = stop;
         }
-        if let (true, nest::Bound::Const(from), nest::Bound::Const(end)) = (partial, rest, end) {
+        if let (true, nest::Edge::Const(from), nest::Edge::Const(end)) = (partial, rest, end) {
             if from < end {
                 let count = (end - from) as u8;
                 let width = lanes::holding(count, (self.width, self.least));

@@ -19,55 +19,55 @@ pub enum Level {
     Strip(usize, i64),
 }
 
-/// A bound of a loop.
+/// Where a loop begins or ends.
 #[derive(Copy, Clone, Debug, PartialEq)]
-pub enum Bound {
+pub enum Edge {
     /// Known.
     Const(i64),
     /// Known at run time.
     Value(V),
 }
 
-impl Bound {
+impl Edge {
     /// It as a value.
     pub fn value(self, k: &mut KernelBuilder) -> V {
         match self {
-            Bound::Const(c) => k.int(c),
-            Bound::Value(v) => v,
+            Edge::Const(c) => k.int(c),
+            Edge::Value(v) => v,
         }
     }
 
     /// The smaller of two.
-    pub fn least(self, k: &mut KernelBuilder, other: Bound) -> Bound {
+    pub fn least(self, k: &mut KernelBuilder, other: Edge) -> Edge {
         let (a, b) = (self.value(k), other.value(k));
-        Bound::Value(k.min(a, b))
+        Edge::Value(k.min(a, b))
     }
 
     /// The largest `from + n * step` that is not above this.
-    pub fn rounded_down(self, k: &mut KernelBuilder, from: Bound, step: i64) -> Bound {
+    pub fn rounded_down(self, k: &mut KernelBuilder, from: Edge, step: i64) -> Edge {
         if step == 1 {
             return self;
         }
-        if let (Bound::Const(end), Bound::Const(begin)) = (self, from) {
-            return Bound::Const(begin + (end - begin).max(0) / step * step);
+        if let (Edge::Const(end), Edge::Const(begin)) = (self, from) {
+            return Edge::Const(begin + (end - begin).max(0) / step * step);
         }
         let (end, begin) = (self.value(k), from.value(k));
         let len = k.affine(&[(end, 1), (begin, -1)], 0);
         let step_value = k.int(step);
         let rest = k.rem(len, step_value);
-        Bound::Value(k.affine(&[(end, 1), (rest, -1)], 0))
+        Edge::Value(k.affine(&[(end, 1), (rest, -1)], 0))
     }
 }
 
 /// `for i in (begin..end).step_by(step)`.
 pub fn range(
     k: &mut KernelBuilder,
-    begin: Bound,
-    end: Bound,
+    begin: Edge,
+    end: Edge,
     step: i64,
     body: &mut dyn FnMut(&mut KernelBuilder, V),
 ) {
-    if let (Bound::Const(b), Bound::Const(e)) = (begin, end) {
+    if let (Edge::Const(b), Edge::Const(e)) = (begin, end) {
         return k.for_range(b, e, step, |k, i| body(k, i));
     }
     let (b, e) = (begin.value(k), end.value(k));
@@ -85,7 +85,7 @@ pub struct Nest<'a> {
 }
 
 /// What runs in the innermost loop: the indices of its element 0 in every buffer, and its range.
-type Leaf<'a> = &'a mut dyn FnMut(&mut KernelBuilder, &[V], Bound, Bound);
+type Leaf<'a> = &'a mut dyn FnMut(&mut KernelBuilder, &[V], Edge, Edge);
 
 impl<'a> Nest<'a> {
     /// Cuts a nest into tasks of about `grain` elements.
@@ -148,7 +148,7 @@ impl<'a> Nest<'a> {
                 let dim = k.int(dim);
                 k.min(end, dim)
             };
-            first = Some((Bound::Value(begin), Bound::Value(end)));
+            first = Some((Edge::Value(begin), Edge::Value(end)));
             rest = quotient;
         }
         for level in (0..self.whole).rev() {
@@ -174,12 +174,12 @@ impl<'a> Nest<'a> {
         at: usize,
         bases: &[V],
         blocks: &mut Vec<Option<V>>,
-        range_of_first: Option<(Bound, Bound)>,
+        range_of_first: Option<(Edge, Edge)>,
         leaf: Leaf,
     ) {
         if at == self.levels.len() {
             // A single element.
-            return leaf(k, bases, Bound::Const(0), Bound::Const(1));
+            return leaf(k, bases, Edge::Const(0), Edge::Const(1));
         }
         let level = self.levels[at];
         let axis = self.axis(at);
@@ -193,9 +193,9 @@ impl<'a> Nest<'a> {
                     let dim = k.int(dim);
                     k.min(end, dim)
                 };
-                (Bound::Value(block), Bound::Value(end))
+                (Edge::Value(block), Edge::Value(end))
             }
-            _ => range_of_first.unwrap_or((Bound::Const(0), Bound::Const(dim))),
+            _ => range_of_first.unwrap_or((Edge::Const(0), Edge::Const(dim))),
         };
         if at + 1 == self.levels.len() {
             return leaf(k, bases, begin, end);

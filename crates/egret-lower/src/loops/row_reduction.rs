@@ -15,7 +15,7 @@ use crate::geometry::access::StridedAccess;
 use crate::geometry::dtypes::buffer_elem;
 use crate::lanes;
 use crate::loops::map::GRAIN;
-use crate::loops::nest::{Bound, Level, Nest, range};
+use crate::loops::nest::{Edge, Level, Nest, range};
 use crate::loops::operands::{StridedOperand, normalise, touched};
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
@@ -251,7 +251,7 @@ impl RowReduction {
             rounds.push((1, 1));
             for (slots, width) in rounds {
                 let step = slots as i64 * i64::from(width);
-                let stop: Bound = end.rounded_down(k, rest, step);
+                let stop: Edge = end.rounded_down(k, rest, step);
                 range(k, rest, stop, step, &mut |k, i| {
                     let row = Row { slots, ..self.row(&params, bases.to_vec(), Some(i), width) };
                     emit(k, &[row]);

@@ -30,7 +30,7 @@ pub(super) fn takes(graph: &Graph, n: NodeId) -> bool {
 }
 
 /// A value that is read at indices of its axes.
-pub(super) struct Read {
+pub(super) struct Placed {
     pub param: Param,
     /// The element of the first indices.
     pub first: V,
@@ -80,9 +80,9 @@ impl Run {
 
 impl Writer<'_, '_> {
     /// A value of these dims, as elements of a type.
-    pub(super) fn read_at(&mut self, v: ValueId, dims: &[Dim], elem: Elem) -> Result<Read, Unsupported> {
+    pub(super) fn read_at(&mut self, v: ValueId, dims: &[Dim], elem: Elem) -> Result<Placed, Unsupported> {
         let (param, first, own) = self.laid_out_as(v, elem)?;
-        Ok(Read { param, first: self.dim(&first)?, strides: self.aligned(&own, dims)? })
+        Ok(Placed { param, first: self.dim(&first)?, strides: self.aligned(&own, dims)? })
     }
 
     /// Axes of these dims and strides as one.
