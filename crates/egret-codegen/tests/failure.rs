@@ -102,10 +102,14 @@ fn ranges_that_a_run_knows() {
         k.check(v, low, high);
         k.store(y, task, v);
         let program = program(k.finish(), &[Storage::Input(0), Storage::Output(0)], 64, vec![]);
-        for (low, high) in [(0, 10), (-7, 8), (3, 4), (0, i64::MAX), (i64::MIN, 1), (-3, 1)] {
-            for v in [low, low.wrapping_sub(1), high, high - 1, high.wrapping_neg(), 0, i64::MAX, i64::MIN]
-            {
-                let mut x = [high - 1; N];
+        // In the last ones is no number: the end lies before the least.
+        let ranges = [(0, 10), (-7, 8), (3, 4), (0, i64::MAX), (i64::MIN, 1), (-3, 1)];
+        for (low, high) in
+            ranges.into_iter().chain([(5, 5), (5, 3), (1, -4), (0, -1), (i64::MAX, i64::MIN), (0, i64::MIN)])
+        {
+            let last = high.wrapping_sub(1);
+            for v in [low, low.wrapping_sub(1), high, last, high.wrapping_neg(), 0, i64::MAX, i64::MIN] {
+                let mut x = [last; N];
                 (x[0], x[1], x[40]) = (low, high, v);
                 assert_same_failure(&program, &x);
             }

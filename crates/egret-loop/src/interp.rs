@@ -313,9 +313,6 @@ impl Machine<'_> {
                         Bound::Value(v) => self.int(v),
                     });
                     let value = self.int(*value);
-                    if low > high {
-                        return Err(InterpError::Broken(format!("a check in {low} .. {high}")));
-                    }
                     if !(low..high).contains(&value) {
                         return Err(InterpError::OutOfRange(0, OutOfRange { value, low, high }));
                     }

@@ -175,7 +175,8 @@ pub enum Stmt {
         otherwise: Vec<Stmt>,
     },
     /// Holds a number from data (i64 scalar): where it is not in `low..high`, the kernel fails. It then does nothing more of its
-    /// range of tasks, no later call of the program runs, and the run reports the number. `low` is not above `high`.
+    /// range of tasks, no later call of the program runs, and the run reports the number. No number is in a range whose end is not above
+    /// its least.
     Check {
         /// An index or a length, as the data has it.
         value: V,

@@ -230,8 +230,8 @@ impl<'k> KernelEmitter<'k, '_, '_> {
         let (from, to) = (self.bound(low)?, self.bound(high)?);
         let b = &mut *self.emit.b;
         let (bad, after) = (b.create_block(), b.create_block());
-        // As far above the least, in words that wrap.
         let good = match (low, high) {
+            // As far above the least, in words that wrap.
             (Bound::Number(low), Bound::Number(high)) => {
                 let length = i64::try_from(i128::from(high) - i128::from(low));
                 let length =
@@ -239,9 +239,11 @@ impl<'k> KernelEmitter<'k, '_, '_> {
                 let above = if low == 0 { value } else { b.ins().iadd_imm_s(value, low.wrapping_neg()) };
                 b.ins().icmp_imm_u(IntCC::UnsignedLessThan, above, length.max(0))
             }
+            // The end may lie before the least: no number is in such a range.
             _ => {
-                let (above, length) = (b.ins().isub(value, from), b.ins().isub(to, from));
-                b.ins().icmp(IntCC::UnsignedLessThan, above, length)
+                let least = b.ins().icmp(IntCC::SignedGreaterThanOrEqual, value, from);
+                let before_end = b.ins().icmp(IntCC::SignedLessThan, value, to);
+                b.ins().band(least, before_end)
             }
         };
         b.ins().brif(good, after, &[], bad, &[]);

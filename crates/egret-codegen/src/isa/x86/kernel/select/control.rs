@@ -182,20 +182,30 @@ impl<'k> Select<'k> {
     pub(super) fn check(&mut self, value: V, low: Bound, high: Bound) -> Encoding<()> {
         let number = self.linear(value)?;
         let (from, to) = (self.bound(low)?, self.bound(high)?);
-        let length = match (low, high) {
-            (Bound::Number(low), Bound::Number(high)) => {
-                let length = i64::try_from(i128::from(high) - i128::from(low));
-                let length =
-                    length.map_err(|_| broken(format!("the range {low} to {high} is too long")))?;
-                Linear::number(length.max(0))
-            }
-            _ => to.clone().plus(&from, -1),
-        };
-        // As far above the least, in words that wrap.
-        let above = self.sum(&number.clone().plus(&from, -1));
         let [good, bad] = [(); 2].map(|()| self.function.block());
-        let inst = self.compare_sums(&Linear::of(above), &length);
-        self.end_by(Test { inst, holds: Condition::Below }, good, bad);
+        if let (Bound::Number(low), Bound::Number(high)) = (low, high) {
+            let length = i64::try_from(i128::from(high) - i128::from(low));
+            let length = length.map_err(|_| broken(format!("the range {low} to {high} is too long")))?;
+            // As far above the least, in words that wrap.
+            let above = self.sum(&number.clone().plus(&from, -1));
+            let inst = self.compare_sums(&Linear::of(above), &Linear::number(length.max(0)));
+            self.end_by(Test { inst, holds: Condition::Below }, good, bad);
+        } else {
+            // The end may lie before the least: no number is in such a range. Both are known before the first branch.
+            let (below, before_end) = (self.less(&number, &from), self.less(&number, &to));
+            let [further, low, high] = [(); 3].map(|()| self.function.block());
+            self.end_by(below, low, further);
+            self.scope().block = further;
+            self.end_by(before_end, good, high);
+            // No edge leads from a block with several ends to one that several lead to.
+            for from in [low, high] {
+                self.function.blocks[from].cold = true;
+                self.within(from, true, |s| {
+                    s.finish(End::Jump(bad, vec![]));
+                    Ok(())
+                })?;
+            }
+        }
         self.function.blocks[bad].cold = true;
         self.within(bad, true, |s| {
             let words = [s.sum(&number), s.sum(&from), s.sum(&to), s.int(1)];

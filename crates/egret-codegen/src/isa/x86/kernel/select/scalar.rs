@@ -130,7 +130,8 @@ impl Select<'_> {
         Ok(self.pure(code, (INT, view), None, vec![Arg::Use(x, view), Arg::Use(by, view)], None))
     }
 
-    /// By a number that is known, and neither 0 nor -1, with which hardware traps.
+    /// Quotient or remainder. Where nothing says that the divisor is neither 0 nor -1, with which hardware may trap, another one stands in
+    /// its place: a quotient by -1 is the opposite, one by 0 is any number.
     fn divide(&mut self, quotient: bool, ty: Ty, a: V, b: V) -> Encoding<VReg> {
         let wide = ty.elem.size() == 8;
         let by = self.number(b)?.map(|n| match (ty.elem, wide) {
