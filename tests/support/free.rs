@@ -57,17 +57,20 @@ pub fn close(want: &Tensor, have: &Tensor) -> bool {
     want.len() == have.len() && want.iter().zip(&have).all(near)
 }
 
-/// A graph on every target, with passes and without.
+/// A graph on every target, with passes and without; natively with passes for three threads too, which run it.
 pub fn compiled(graph: &Graph) -> Vec<Compiled> {
     let mut all = vec![];
     for target in ["native", "x86-64-v2"] {
         if target != "native" && !cfg!(target_arch = "x86_64") {
             continue;
         }
-        for passes in [None, Some(vec![])] {
-            let options = Options { threads: 1, target: target.into(), passes, ..Options::default() };
+        for (passes, threads) in [(None, 1), (None, 3), (Some(vec![]), 1)] {
+            if threads > 1 && target != "native" {
+                continue;
+            }
+            let options = Options { threads, target: target.into(), passes, ..Options::default() };
             let compiled = Compiled::new(graph.clone(), &options, &BTreeMap::new());
-            all.push(compiled.unwrap_or_else(|e| panic!("{e}\n{graph}")));
+            all.push(compiled.unwrap_or_else(|e| panic!("{e}\n{graph}")).on_threads(threads));
         }
     }
     all

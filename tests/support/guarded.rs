@@ -1,14 +1,14 @@
 //! Compiled models run with every buffer directly at an unmapped page.
 //!
 //! A model is run twice: with its buffers ending where a page that cannot be accessed begins, and beginning where
-//! one ends. Outputs and arena hold other garbage each time, so that a result that depends on what was in them,
+//! one ends; there those without bytes are null. Outputs and arena hold other garbage each time, so that a result that depends on what was in them,
 //! or on what is beside them, differs.
 
 use egret::ir::{Graph, Tensor, Value};
 use egret::pipeline;
 use egret::{Error, Options, Result};
 use egret_codegen::{Jit, Target, WeightsPlace};
-use egret_runtime::abi;
+use egret_runtime::{Pool, abi};
 use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::ptr;
@@ -59,6 +59,11 @@ impl Guarded {
         out
     }
 
+    /// What a run is given for it; null for no bytes, where buffers begin with their pages.
+    fn pointer(&self, side: Side) -> *mut u8 {
+        if self.len == 0 && side == Side::Start { ptr::null_mut() } else { self.data }
+    }
+
     fn bytes(&self) -> &[u8] {
         // SAFETY: mapped and initialised by `new`; nobody writes while the slice is borrowed.
         unsafe { std::slice::from_raw_parts(self.data, self.len) }
@@ -77,6 +82,7 @@ pub struct Compiled {
     code: Jit,
     /// A weights file.
     weights: Vec<u8>,
+    pool: Pool,
 }
 
 /// Value that a run returned, and the bytes of its outputs.
@@ -96,7 +102,12 @@ impl Compiled {
         let mut weights =
             abi::weights_header(program.weights.len() as u64, &code.info().weights_hash).to_vec();
         weights.extend_from_slice(&program.weights);
-        Ok(Compiled { code, weights })
+        Ok(Compiled { code, weights, pool: Pool::new(1) })
+    }
+
+    /// It with so many threads for each run.
+    pub fn on_threads(self, threads: usize) -> Compiled {
+        Compiled { pool: Pool::new(threads), ..self }
     }
 
     /// Bytes of everything that a run touches.
@@ -126,7 +137,7 @@ impl Compiled {
             .zip(&dims)
             .zip(&held)
             .map(|((t, dims), held)| abi::Tensor {
-                data: held.data.cast(),
+                data: held.pointer(side).cast(),
                 dims: dims.as_ptr(),
                 rank: dims.len() as u32,
                 dtype: t.dtype().abi_code(),
@@ -147,7 +158,7 @@ impl Compiled {
             .zip(&room)
             .zip(&mut shapes)
             .map(|((p, room), dims)| abi::Tensor {
-                data: room.data.wrapping_offset(beside).cast(),
+                data: room.pointer(side).wrapping_offset(beside).cast(),
                 dims: dims.as_mut_ptr(),
                 rank: p.rank,
                 dtype: p.dtype,
@@ -156,6 +167,7 @@ impl Compiled {
         let arena = Guarded::new(arena_bytes, side, garbage);
         let file = Guarded::of(&self.weights, side);
         let mut bound = abi::Weights { data: ptr::null(), len: 0, check: 0 };
+        let env = self.pool.env();
         // SAFETY: symbols of a model compiled above; every pointer has the bytes that the model's info asks for, and
         // what it reaches beyond them is what this looks for.
         let value = unsafe {
@@ -165,9 +177,9 @@ impl Compiled {
                 &bound,
                 ins.as_ptr(),
                 outs.as_mut_ptr(),
-                arena.data.cast(),
+                arena.pointer(side).cast(),
                 arena.len,
-                ptr::null(),
+                env.as_raw(),
             )
         };
         for (t, held) in tensors.iter().zip(&held) {

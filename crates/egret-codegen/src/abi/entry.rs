@@ -227,8 +227,11 @@ pub(crate) fn run<M: Module>(
             let needed = resolve(&mut w, needed, values);
             let small = w.b.ins().icmp(IntCC::UnsignedLessThan, arena_len, needed);
             w.fail_if(small, Code::Arena, 0);
+            // Of no bytes it may be nowhere.
             let null = w.is(IntCC::Equal, arena, 0);
-            w.fail_if(null, Code::Arena, 0);
+            let some = w.is(IntCC::NotEqual, needed, 0);
+            let missing = w.b.ins().band(null, some);
+            w.fail_if(missing, Code::Arena, 0);
             let low = w.b.ins().band_imm_u(arena, abi::ALIGN as i64 - 1);
             let misaligned = w.is(IntCC::NotEqual, low, 0);
             w.fail_if(misaligned, Code::Align, 0);
