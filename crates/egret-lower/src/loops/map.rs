@@ -271,8 +271,7 @@ impl Body<'_> {
         };
         let mut rest = begin;
         let mut rounds = vec![];
-        let partial =
-            self.partial && matches!((begin, end), (nest::Edge::Const(_), nest::Edge::Const(_)));
+        let partial = self.partial && matches!((begin, end), (nest::Edge::Const(_), nest::Edge::Const(_)));
         if self.width > 1 {
             rounds.extend((self.unroll > 1).then_some((self.width, self.unroll)));
             rounds.push((self.width, 1));
