@@ -34,6 +34,7 @@ mod error;
 pub mod files;
 mod found;
 pub mod frontend;
+pub mod generate;
 pub mod grad;
 pub mod inputs;
 mod kernels;

@@ -13,6 +13,7 @@ mod diff;
 mod doctor;
 mod explain;
 mod gate;
+mod generate;
 mod grad;
 mod inspect;
 mod join;
@@ -71,6 +72,9 @@ pub enum Command {
     /// Hold models against budgets and expectations (egret.toml), for continuous integration
     #[command(after_help = gate::EXAMPLE)]
     Gate(gate::Args),
+    /// Go on with a text of tokens by a language model: greedily, or by draws
+    #[command(after_help = generate::EXAMPLE)]
+    Generate(generate::Args),
     /// Differentiate a model: print, run or compile the program that computes the gradient
     #[command(after_help = EXIT_CODES)]
     Grad(grad::Args),
@@ -119,6 +123,7 @@ pub fn dispatch(command: &Command) -> Result<()> {
         Command::Completions(a) => completions::run(a),
         Command::Explain(a) => explain::run(a),
         Command::Gate(a) => gate::run(a),
+        Command::Generate(a) => generate::run(a),
         Command::Grad(a) => grad::run(a),
         Command::Attribute(a) => attribute::run(a),
         Command::Attention(a) => attention::run(a),
