@@ -2,7 +2,7 @@
 
 use crate::context::NodeCtx;
 use crate::error::ImportError;
-use egret_ir::{Attr, Attrs, DType, Dim, DimEnv, Op, Tensor, TensorType, ValueId, attrs};
+use egret_ir::{Attr, Attrs, DType, Dim, DimEnv, DimOp, Op, Tensor, TensorType, ValueId, attrs};
 
 type Emitted = Result<ValueId, ImportError>;
 
@@ -28,6 +28,19 @@ pub(crate) fn is_negative(d: &Dim) -> bool {
         let env: DimEnv = symbols.iter().map(|s| (s.clone(), size)).collect();
         d.eval(&env).is_some_and(|v| v < 0)
     })
+}
+
+/// 0 where a dim is at least `least`; where it is less it has no value, so that no run accepts it. Nothing where it is known never to be.
+pub(crate) fn held(d: &Dim, least: i64) -> Option<Dim> {
+    let above = (d.clone() - dim(least.saturating_sub(1))).op(DimOp::Max, &dim(0));
+    // 0 over 0 has none.
+    let is = above.op(DimOp::FloorDiv, &above) - dim(1);
+    (is.as_const() != Some(0)).then_some(is)
+}
+
+/// 0 where a dim, which is not negative, has a value, and no value where it has none.
+fn has_value(d: &Dim) -> Dim {
+    d.op(DimOp::FloorDiv, &(d.clone() + dim(1)))
 }
 
 /// The tensor whose elements are all `0` (empty for strings) of a dtype, as a constant scalar.
@@ -137,6 +150,19 @@ impl NodeCtx<'_> {
             return Ok(x);
         }
         self.emit(Op::Broadcast, attrs! { shape: shape }, &[x])
+    }
+
+    /// x, which is there only where all of these dims have values: all of it from element 0 on, a number made of them.
+    pub(crate) fn fitting(&mut self, x: ValueId, dims: &[Dim]) -> Emitted {
+        let open = dims.iter().map(has_value).filter(|d| d.as_const() != Some(0));
+        let Some(start) = open.reduce(|a, b| a + b) else { return Ok(x) };
+        let sizes = self.shape_of(x)?;
+        let steps = vec![1i64; sizes.len()];
+        let mut starts = vec![dim(0); sizes.len()];
+        if let Some(first) = starts.first_mut() {
+            *first = start;
+        }
+        self.emit(Op::Slice, attrs! { starts: starts, sizes: sizes, steps: steps }, &[x])
     }
 
     /// `a` where `cond` holds, else `b`.

@@ -238,10 +238,10 @@ fn range(ctx: &mut NodeCtx) -> OpResult {
         if d.as_const() == Some(0) {
             return Err(ImportError::invalid("the delta of Range is 0"));
         }
-        let span = l - s;
-        let steps = span.op(DimOp::CeilDiv, &d);
-        // The number of steps of a symbolic range such as 0..seq is not negative.
-        if steps.as_const().is_some() { steps.op(DimOp::Max, &dim(0)) } else { steps }
+        let down = d.as_const().is_some_and(|d| d < 0);
+        let (span, d) = if down { (s - l, dim(0) - d) } else { (l - s, d) };
+        // None where the limit is not ahead; that of a range such as 0..seq always is.
+        span.op(DimOp::CeilDiv, &d).op(DimOp::Max, &dim(0))
     } else {
         let mut bound = |v| {
             ctx.need_floats(v, what)?

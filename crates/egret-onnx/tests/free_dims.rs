@@ -1,0 +1,120 @@
+//! A model imported with its dims free is one that is imported for each of their values: it gives the same, or has no value for them.
+
+mod build;
+
+use build::*;
+use egret_ir::{Graph, Tensor, Value, interp, verify};
+use egret_onnx::{ImportOptions, import_bytes};
+use onnx_protobuf::{Message, ModelProto, NodeProto, TensorProto};
+
+/// Dims of x and y, of `n` and `m`; nodes that make z; and for which of them the free model has no value, though that with dims has one.
+struct Case {
+    dims: [&'static [&'static str]; 2],
+    nodes: Vec<NodeProto>,
+    without: fn(i64, i64) -> bool,
+}
+
+fn whole(name: &str, dims: &[i64], data: &[i64]) -> TensorProto {
+    let bytes: Vec<u8> = data.iter().flat_map(|v| v.to_le_bytes()).collect();
+    tensor(name, 7, dims, &bytes)
+}
+
+impl Case {
+    fn model(&self) -> ModelProto {
+        let inputs = vec![value("x", 1, self.dims[0]), value("y", 1, self.dims[1])];
+        let mut g = graph(inputs, vec![value("z", 1, &[])], self.nodes.clone());
+        let numbers = [("zero", 0), ("one", 1), ("three", 3), ("less", -2), ("far", i64::MAX)];
+        g.initializer = numbers.iter().map(|&(name, v)| whole(name, &[1], &[v])).collect();
+        g.initializer
+            .extend([("c0", 0), ("c1", 1), ("c3", 3), ("cless", -2)].map(|(n, v)| whole(n, &[], &[v])));
+        // Its type is for the importer to tell.
+        g.output[0].type_ = None.into();
+        model(g)
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let of_y = || node("Shape", &["y"], &["s"], vec![int("end", 1)]);
+    let back = || node("Neg", &["s"], &["b"], vec![]);
+    let number = || node("Squeeze", &["s", "zero"], &["k"], vec![]);
+    let slice = |from: &str, to: &str| node("Slice", &["x", from, to, "zero"], &["z"], vec![]);
+    let range = |from: &str, to: &str, by: &str| node("Range", &[from, to, by], &["z"], vec![]);
+    let never: fn(i64, i64) -> bool = |_, _| false;
+    let line: [&[&str]; 2] = [&["n", "2"], &["m"]];
+    vec![
+        // What is 1 or 2.
+        Case {
+            dims: [&["2", "n"], &["m", "n"]],
+            nodes: vec![node("Shape", &["y"], &["s"], vec![]), node("Expand", &["x", "s"], &["z"], vec![])],
+            without: never,
+        },
+        Case {
+            dims: line,
+            nodes: vec![of_y(), back(), slice("b", "far")],
+            without: |n, m| m == 0 || m > n,
+        },
+        Case {
+            dims: line,
+            nodes: vec![of_y(), back(), slice("zero", "b")],
+            without: |n, m| m == 0 || m > n,
+        },
+        Case { dims: line, nodes: vec![of_y(), slice("zero", "s")], without: |n, m| m > n },
+        Case { dims: line, nodes: vec![of_y(), number(), range("c3", "k", "c1")], without: never },
+        Case { dims: line, nodes: vec![of_y(), number(), range("k", "c0", "cless")], without: never },
+        Case {
+            dims: line,
+            nodes: vec![
+                of_y(),
+                number(),
+                node("Sub", &["k", "c3"], &["l"], vec![]),
+                range("c0", "l", "c1"),
+            ],
+            without: never,
+        },
+    ]
+}
+
+fn import(model: &ModelProto, options: &ImportOptions) -> Result<Graph, String> {
+    let bytes = model.write_to_bytes().expect("serialises");
+    let graph = import_bytes(&bytes, None, options).map_err(|e| e.to_string())?;
+    verify(&graph).expect("an imported graph verifies");
+    Ok(graph)
+}
+
+#[test]
+fn free_dims_mean_what_their_values_mean() {
+    for case in cases() {
+        let model = case.model();
+        let free = import(&model, &ImportOptions::default()).expect("imports");
+        let (mut right, mut wrong) = (0, 0);
+        for (n, m) in (0..6).flat_map(|n| (0..6).map(move |m| (n, m))) {
+            let size = |d: &&str| match *d {
+                "n" => n,
+                "m" => m,
+                d => d.parse().expect("a number"),
+            };
+            let mut options = ImportOptions::default();
+            let mut inputs: Vec<Value> = vec![];
+            for (name, dims) in ["x", "y"].into_iter().zip(case.dims) {
+                let dims: Vec<i64> = dims.iter().map(size).collect();
+                let shape: Vec<usize> = dims.iter().map(|&d| d as usize).collect();
+                let numbers = (0..shape.iter().product::<usize>()).map(|i| i as f32).collect();
+                inputs.push(Tensor::new::<f32>(&shape, numbers).into());
+                options.input_shapes.insert(name.into(), dims);
+            }
+            let what = format!("{n}, {m} of\n{free}");
+            let have = interp::run(&free, &inputs);
+            let bound = import(&model, &options);
+            let want = bound.and_then(|g| interp::run(&g, &inputs).map_err(|e| e.to_string()));
+            assert_eq!(have.is_err(), want.is_err() || (case.without)(n, m), "{what}");
+            match have {
+                Ok(have) => {
+                    assert_eq!(have, want.expect("a value"), "{what}");
+                    right += 1;
+                }
+                Err(_) => wrong += 1,
+            }
+        }
+        assert!(right >= 6, "{right} runs and {wrong} errors of\n{free}");
+    }
+}
