@@ -101,6 +101,18 @@ impl SizeOp {
         }
     }
 
+    /// The operator that it has where people write sums, and in C and Rust for numbers that are not negative.
+    pub fn operator(self) -> Option<char> {
+        match self {
+            SizeOp::Add => Some('+'),
+            SizeOp::Sub => Some('-'),
+            SizeOp::Mul => Some('*'),
+            SizeOp::FloorDiv => Some('/'),
+            SizeOp::Mod => Some('%'),
+            SizeOp::CeilDiv | SizeOp::Min | SizeOp::Max | SizeOp::Broadcast => None,
+        }
+    }
+
     /// The result for two numbers that are not negative, if it has one.
     pub fn apply(self, a: i64, b: i64) -> Option<i64> {
         let value = match self {
@@ -244,39 +256,60 @@ pub struct Repeat {
     pub step: usize,
 }
 
-/// An extent as an expression, in which symbols are spelt by `symbol`, and operations without an operator by `call` of their operands: `N * 3`.
-/// Nothing for what is made of lengths.
-pub fn expression(
-    sizes: &[Size],
-    e: Extent,
-    symbol: &dyn Fn(usize) -> String,
-    call: &dyn Fn(SizeOp, &str, &str) -> String,
-) -> Option<String> {
+/// The sizes that some are made of, and these themselves, in order.
+pub fn made_of(sizes: &[Size], of: impl IntoIterator<Item = Extent>) -> Vec<SizeId> {
+    let mut needed = vec![false; sizes.len()];
+    let need = |needed: &mut Vec<bool>, id: SizeId| {
+        if let Some(needed) = needed.get_mut(id.0 as usize) {
+            *needed = true;
+        }
+    };
+    for e in of {
+        if let Extent::Size(id) = e {
+            need(&mut needed, id);
+        }
+    }
+    // An operand was made before what it is an operand of.
+    for i in (0..sizes.len()).rev() {
+        if let (true, Size::Op(_, a, b)) = (needed[i], sizes[i]) {
+            need(&mut needed, a);
+            need(&mut needed, b);
+        }
+    }
+    (0u32..).map(SizeId).zip(needed).filter_map(|(id, needed)| needed.then_some(id)).collect()
+}
+
+/// Characters of the longest expression that is spelt.
+const LONGEST: usize = 2000;
+
+/// An extent as people read it: `N * 3`, `min(N, 100)`; symbols are spelt by `symbol`, and `...` stands for a part that is too long to be
+/// read. Nothing for what is made of lengths.
+pub fn expression(sizes: &[Size], e: Extent, symbol: &dyn Fn(usize) -> String) -> Option<String> {
     let id = match e {
         Extent::Const(c) => return Some(c.to_string()),
         Extent::Size(id) => id,
     };
-    let (op, a, b) = match *sizes.get(id.0 as usize)? {
-        Size::Symbol(i) => return Some(symbol(i)),
-        Size::Length(_) => return None,
-        Size::Const(c) => return Some(c.to_string()),
-        Size::Op(op, a, b) => (op, a, b),
-    };
-    // An operand was made before what it is an operand of.
-    let spelt = |s: SizeId| {
-        let text = expression(sizes.get(..id.0 as usize)?, Extent::Size(s), symbol, call)?;
-        Some(if text.contains(' ') { format!("({text})") } else { text })
-    };
-    let (a, b) = (spelt(a)?, spelt(b)?);
-    let operator = match op {
-        SizeOp::Add => "+",
-        SizeOp::Sub => "-",
-        SizeOp::Mul => "*",
-        SizeOp::FloorDiv => "/",
-        SizeOp::Mod => "%",
-        SizeOp::CeilDiv | SizeOp::Min | SizeOp::Max | SizeOp::Broadcast => return Some(call(op, &a, &b)),
-    };
-    Some(format!("{a} {operator} {b}"))
+    let mut spelt: BTreeMap<SizeId, String> = BTreeMap::new();
+    for id in made_of(sizes, [e]) {
+        let operand = |s: SizeId| {
+            let text = spelt.get(&s)?;
+            Some(if text.contains(' ') { format!("({text})") } else { text.clone() })
+        };
+        let text = match *sizes.get(id.0 as usize)? {
+            Size::Symbol(i) => symbol(i),
+            Size::Length(_) => return None,
+            Size::Const(c) => c.to_string(),
+            Size::Op(op, a, b) => {
+                let (a, b) = (operand(a)?, operand(b)?);
+                match op.operator() {
+                    Some(operator) => format!("{a} {operator} {b}"),
+                    None => format!("{}({a}, {b})", op.name()),
+                }
+            }
+        };
+        spelt.insert(id, if text.len() > LONGEST { "...".into() } else { text });
+    }
+    spelt.remove(&id)
 }
 
 /// A size that has no value.
@@ -342,6 +375,21 @@ mod tests {
         // A symbol that is negative, and one that is not given.
         assert_eq!(of(SizeOp::Add, -1, 5), Err(NoValue(s(0))));
         assert_eq!(values(&[Size::Symbol(0)], &[], &[]), Err(NoValue(s(0))));
+    }
+
+    #[test]
+    fn an_expression_is_as_long_as_can_be_read() {
+        let s = SizeId;
+        let mut sizes = vec![Size::Symbol(0), Size::Symbol(1), Size::Op(SizeOp::Sub, s(0), s(1))];
+        let of = |sizes: &[Size], i| expression(sizes, Extent::Size(s(i)), &|i| ["n", "m"][i].into());
+        assert_eq!(of(&sizes, 2).as_deref(), Some("n - m"));
+        for i in 2..200 {
+            sizes.push(Size::Op(if i % 2 == 0 { SizeOp::Mul } else { SizeOp::Max }, s(i), s(i)));
+        }
+        assert_eq!(of(&sizes, 4).as_deref(), Some("max(((n - m) * (n - m)), ((n - m) * (n - m)))"));
+        let text = of(&sizes, 200).expect("no length");
+        assert!(text.contains("...") && text.len() <= LONGEST, "{text}");
+        assert_eq!(made_of(&sizes, [Extent::Size(s(3)), Extent::Const(7)]), [s(0), s(1), s(2), s(3)]);
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! `<m>.h`: the C ABI, the model's symbols, and a typed call.
 
+use super::dims::{Code, Language, dims, dims_by};
 use super::manifest::hex;
-use super::names::{
-    argument, c_call, c_type, comment, dim_name, dims, dims_by, elements, is_free, text_call,
-};
+use super::names::{argument, c_type, comment, dim_name, elements, is_free};
 use egret_loop::{Denormals, Program};
 use std::fmt::Write as _;
 
@@ -115,6 +114,13 @@ fn typed_call(out: &mut String, program: &Program, upper: &str) {
             let _ = writeln!(body, "    int64_t dims_of_{what}{i}[{}];", p.dims.len());
         }
     }
+    // Unsigned numbers wrap where a caller's would overflow; the run then refuses them.
+    let unsigned = |i: usize| format!("(uint64_t){}", symbol(i));
+    let code = Code::new(program, Language::C, &unsigned);
+    let free = program.inputs.iter().chain(&program.outputs).filter(|p| is_free(p));
+    for (name, value) in code.locals(free) {
+        let _ = writeln!(body, "    const uint64_t {name} = {value};");
+    }
     for (what, table, ports) in [("in", "inputs", &program.inputs), ("out", "outputs", &program.outputs)] {
         for (i, p) in ports.iter().enumerate() {
             let name = argument(what, i, p);
@@ -125,10 +131,8 @@ fn typed_call(out: &mut String, program: &Program, upper: &str) {
                     Some(_) => format!("{name}_dims"),
                     None => format!("dims_of_{what}{i}"),
                 };
-                // Unsigned numbers wrap where a caller's would overflow; the run then refuses them.
-                let unsigned = |i: usize| format!("(uint64_t){}", symbol(i));
-                for (axis, dim) in dims_by(program, p, &unsigned, &c_call).iter().enumerate() {
-                    let _ = writeln!(body, "    {shape}[{axis}] = (int64_t)({dim});");
+                for (axis, dim) in code.dims(p).iter().enumerate() {
+                    let _ = writeln!(body, "    {shape}[{axis}] = (int64_t){dim};");
                 }
             }
             let _ = writeln!(
@@ -148,9 +152,7 @@ fn typed_call(out: &mut String, program: &Program, upper: &str) {
         "arena_len".to_owned()
     };
     parameters.push("const egret_env *env".into());
-    let count = |p| {
-        elements(p).map_or_else(|| dims_by(program, p, &symbol, &text_call).join(" * "), |n| n.to_string())
-    };
+    let count = |p| elements(p).map_or_else(|| dims_by(program, p, &symbol).join(" * "), |n| n.to_string());
     let decided = program.outputs.iter().any(|p| p.found.is_some());
     let told = if decided { " The arguments called _dims are filled: what data has decided." } else { "" };
     let sizes: Vec<String> = program.inputs.iter().chain(&program.outputs).map(count).collect();

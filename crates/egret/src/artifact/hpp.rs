@@ -1,7 +1,8 @@
 //! `<m>.hpp`: the model as a class of C++17 on top of `<m>.h`.
 
+use super::dims::{Code, Language, dims};
 use super::manifest::hex;
-use super::names::{argument, c_call, c_type, comment, dim_name, dims, dims_by, elements, is_free};
+use super::names::{argument, c_type, comment, dim_name, elements, is_free};
 use egret_loop::{Port, Program};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -186,10 +187,15 @@ fn try_run(out: &mut String, program: &Program, inputs: &[String], outputs: &[St
         out.push_str("        if (!arena) return Error(-EGRET_E_ARENA);\n");
     }
     let ports = program.inputs.iter().chain(&program.outputs);
+    let symbol = |s: usize| format!("values_of[{s}]");
+    let code = Code::new(program, Language::C, &symbol);
+    for (name, value) in code.locals(ports.clone().filter(|p| is_free(p))) {
+        let _ = writeln!(out, "        const std::int64_t {name} = {value};");
+    }
     let all = inputs.iter().map(|n| ("inputs", n)).chain(outputs.iter().map(|n| ("outputs", n)));
     for (i, ((table, name), port)) in all.zip(ports).enumerate() {
         if is_free(port) {
-            let spelt = dims_by(program, port, &|s| format!("values_of[{s}]"), &c_call).join(", ");
+            let spelt = code.dims(port).join(", ");
             let _ = write!(
                 out,
                 "        const std::int64_t dims_of{i}[] = {{{spelt}}};\n        \

@@ -1,7 +1,7 @@
 //! `<m>.manifest.json`: what a compiled model is, for build systems and people.
 
 use super::Request;
-use super::names::spelt_dims;
+use super::dims::spelt_dims;
 use super::place::Written;
 use egret_ir::DType;
 use egret_loop::{Extent, Port, Program};

@@ -3,6 +3,7 @@
 mod cache;
 mod cached;
 mod depfile;
+mod dims;
 mod exe;
 mod header;
 mod hpp;

@@ -1,6 +1,6 @@
 //! Names of C and Rust for what ONNX calls by any string.
 
-use egret_loop::{Extent, Port, Program, SizeOp, sizes};
+use egret_loop::{Port, Program};
 
 /// The C type of an element, `None` for those that C99 has no type for (they are passed as their bits).
 pub fn c_type(onnx_dtype: i32) -> &'static str {
@@ -66,61 +66,6 @@ pub fn is_free(port: &Port) -> bool {
     port.const_dims().is_none()
 }
 
-/// Dims as people read them: `1, 28, 28`, `batch, 28 * seq`, or `at most 24, 3` where data decides.
-pub fn dims(program: &Program, port: &Port) -> String {
-    spelt_dims(program, port).join(", ")
-}
-
-/// Each dim as people read it.
-pub fn spelt_dims(program: &Program, port: &Port) -> Vec<String> {
-    let mut spelt = dims_by(program, port, &|i| program.symbols[i].name.clone(), &text_call);
-    for (dim, found) in spelt.iter_mut().zip(port.found.iter().flatten()) {
-        // What is made of lengths has no expression.
-        if sizes::expression(&program.sizes, *found, &|_| String::new(), &text_call).is_none() {
-            *dim = format!("at most {dim}");
-        }
-    }
-    spelt
-}
-
-/// An operation on sizes as people read it: `min(N, 100)`.
-pub fn text_call(op: SizeOp, a: &str, b: &str) -> String {
-    format!("{}({a}, {b})", op.name())
-}
-
-/// An operation on sizes in C, C++: operands are spelt twice.
-pub fn c_call(op: SizeOp, a: &str, b: &str) -> String {
-    match op {
-        SizeOp::CeilDiv => format!("(({a} + {b} - 1) / {b})"),
-        SizeOp::Min => format!("({a} < {b} ? {a} : {b})"),
-        SizeOp::Max => format!("({a} > {b} ? {a} : {b})"),
-        _ => format!("({a} == 1 ? {b} : {a})"),
-    }
-}
-
-/// The same in Rust.
-pub fn rust_call(op: SizeOp, a: &str, b: &str) -> String {
-    match op {
-        SizeOp::CeilDiv => format!("(({a} + {b} - 1) / {b})"),
-        SizeOp::Min => format!("i64::min({a}, {b})"),
-        SizeOp::Max => format!("i64::max({a}, {b})"),
-        _ => format!("(if {a} == 1 {{ {b} }} else {{ {a} }})"),
-    }
-}
-
-/// Each dim as an expression, in which symbols are spelt by `symbol`, and what has no operator by `call`.
-pub fn dims_by(
-    program: &Program,
-    port: &Port,
-    symbol: &dyn Fn(usize) -> String,
-    call: &dyn Fn(SizeOp, &str, &str) -> String,
-) -> Vec<String> {
-    // A port's dims are not made of lengths.
-    let spelt =
-        |d: &Extent| sizes::expression(&program.sizes, *d, symbol, call).unwrap_or_else(|| "?".into());
-    port.dims.iter().map(spelt).collect()
-}
-
 /// The name of a free dim: `dim0_batch`.
 pub fn dim_name(program: &Program, i: usize) -> String {
     let name = crate::options::identifier(&program.symbols[i].name).to_lowercase();
@@ -130,39 +75,4 @@ pub fn dim_name(program: &Program, i: usize) -> String {
 /// Text that can stand in a comment of C or Rust.
 pub fn comment(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().replace("*/", "* /")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use egret_loop::{Extent, Size, SizeId};
-
-    #[test]
-    fn dims_without_an_operator_are_spelt() {
-        let s = SizeId;
-        let program = Program {
-            sizes: vec![
-                Size::Symbol(0),
-                Size::Const(100),
-                Size::Op(SizeOp::Min, s(0), s(1)),
-                Size::Op(SizeOp::Add, s(0), s(1)),
-                Size::Op(SizeOp::CeilDiv, s(3), s(1)),
-            ],
-            ..Program::default()
-        };
-        let dims = [2, 4].map(|i| Extent::Size(s(i)));
-        let port = Port {
-            name: "y".into(),
-            onnx_dtype: 1,
-            dims: dims.to_vec(),
-            found: None,
-            elem_size: 4,
-            bound: None,
-        };
-        let spelt =
-            |call: &dyn Fn(SizeOp, &str, &str) -> String| dims_by(&program, &port, &|_| "n".into(), call);
-        assert_eq!(spelt(&text_call), ["min(n, 100)", "ceildiv((n + 100), 100)"]);
-        assert_eq!(spelt(&c_call), ["(n < 100 ? n : 100)", "(((n + 100) + 100 - 1) / 100)"]);
-        assert_eq!(spelt(&rust_call), ["i64::min(n, 100)", "(((n + 100) + 100 - 1) / 100)"]);
-    }
 }

@@ -1,6 +1,7 @@
 //! `<m>.rs`: the model as a Rust module without dependencies.
 
-use super::names::{comment, dim_name, dims, dims_by, elements, rust_call, rust_type, snake_argument};
+use super::dims::{Code, Language, dims};
+use super::names::{comment, dim_name, elements, is_free, rust_type, snake_argument};
 use egret_loop::Program;
 use std::fmt::Write as _;
 
@@ -57,6 +58,11 @@ pub fn rust_module(program: &Program, embedded: bool) -> String {
     );
     let mut parameters = String::new();
     let mut shapes = String::new();
+    let symbol = |s: usize| format!("values[{s}]");
+    let code = Code::new(program, Language::Rust, &symbol);
+    for (name, value) in code.locals(program.inputs.iter().chain(&program.outputs).filter(|p| is_free(p))) {
+        let _ = writeln!(shapes, "        let {name}: i64 = {value};");
+    }
     let mut inputs = vec![];
     let mut outputs = vec![];
     for (what, reference, ports) in [("in", "&", &program.inputs), ("out", "&mut ", &program.outputs)] {
@@ -74,7 +80,7 @@ pub fn rust_module(program: &Program, embedded: bool) -> String {
             };
             if elements(p).is_none() {
                 let index = if what == "in" { i } else { program.inputs.len() + i };
-                let shape = dims_by(program, p, &|s| format!("values[{s}]"), &rust_call).join(", ");
+                let shape = code.dims(p).join(", ");
                 let _ = write!(
                     shapes,
                     "        let dims_of_{what}{i}: [i64; {}] = [{shape}];\n        holds(&dims_of_{what}{i}, {name}.len(), {index})?;\n",
