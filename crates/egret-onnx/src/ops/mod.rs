@@ -31,6 +31,7 @@ mod sequence;
 mod shape;
 mod signal;
 mod sort;
+mod span;
 mod text;
 mod training;
 mod window;

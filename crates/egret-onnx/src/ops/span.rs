@@ -1,0 +1,208 @@
+//! The elements that `start:end:step` names along an axis, whose size and bounds may be symbols.
+
+use super::emit::{dim, held, is_negative};
+use egret_ir::{Dim, DimOp};
+
+/// Beyond any size: PyTorch and TensorFlow write "to the end" so.
+pub(super) const FAR: i64 = i32::MAX as i64;
+
+/// A bound of a slice, wrapped and clamped, and what has to hold of its symbols: dims that are 0, or have no value where it does not.
+struct Place {
+    at: Dim,
+    /// It counts from the end, as it does for most sizes.
+    from_end: Option<Dim>,
+    /// It does not count from the end.
+    from_front: Option<Dim>,
+}
+
+impl From<Dim> for Place {
+    fn from(at: Dim) -> Place {
+        Place { at, from_end: None, from_front: None }
+    }
+}
+
+/// Where `bound` lies on an axis of `size`, no less than `floor` and `below_end` before the end at most.
+fn place(size: &Dim, bound: &Dim, (floor, below_end): (i64, i64)) -> Place {
+    let ceiling = size.clone() - dim(below_end);
+    let at = match bound.as_const() {
+        Some(b) if b >= FAR => ceiling,
+        Some(b) if b <= -FAR => dim(floor),
+        Some(b) if b < 0 => match size.as_const() {
+            Some(n) => dim((b + n).clamp(floor, (n - below_end).max(floor))),
+            None => size.clone() + dim(b),
+        },
+        Some(b) => match size.as_const() {
+            Some(n) => dim(b.clamp(floor, (n - below_end).max(floor))),
+            None if b == 0 => dim(0),
+            None => dim(b).op(DimOp::Min, &ceiling),
+        },
+        None if is_negative(bound) => {
+            // What is not negative after all, `-M` for M = 0, counts from the front; which is the same on an axis of no elements.
+            let back = dim(0) - bound.clone();
+            let same = (back.clone() - size.clone()).at_least().is_some_and(|d| d >= 0);
+            let from_end = if same { None } else { held(&back, 1) };
+            return Place { from_end, ..Place::from(size.clone() + bound.clone()) };
+        }
+        // Beyond the end whatever its symbols are.
+        None if (bound.clone() - ceiling.clone()).at_least().is_some_and(|d| d >= 0) => ceiling,
+        None => return Place { from_front: held(bound, 0), ..Place::from(bound.clone()) },
+    };
+    at.into()
+}
+
+/// The elements of a slice along one axis.
+pub(super) struct Span {
+    pub first: Dim,
+    pub count: Dim,
+    /// Dims that are 0, or have no value where the slice would be another one.
+    pub holds: Vec<Dim>,
+}
+
+/// The first element and the number of elements of `start:end:step` along an axis of `size`.
+///
+/// Constants are clamped as ONNX says. On a symbolic size a bound that counts from the end is taken to lie within the
+/// axis (`x[-1]` of an empty axis is then an error at run time), which keeps the dims of the result readable. So is one of which only
+/// the symbols say whether it counts from the end: it is held to the side that it is on for most sizes.
+pub(super) fn span(size: &Dim, start: &Dim, end: &Dim, step: i64) -> Span {
+    let forward = step > 0;
+    // Bounds of the result: [0, size] forwards, [-1, size - 1] backwards (start: [0, size - 1]).
+    let (limits, floor) = if forward { ((0, 0), 0) } else { ((0, 1), -1) };
+    let first = match start.as_const() {
+        // x[1:] of a symbolic axis: min(1, size) would hide the size, size - 1.
+        Some(s) if forward && s > 0 && s < FAR && size.as_const().is_none() => dim(s).into(),
+        _ => place(size, start, limits),
+    };
+    let last = place(size, end, (floor, limits.1));
+    let mut holds: Vec<Dim> = first.from_end.into_iter().chain(last.from_end).collect();
+    let far_back = match start.as_const() {
+        Some(s) => s < -1 && s > -FAR && size.as_const().is_none(),
+        None => is_negative(start),
+    };
+    if !forward && far_back {
+        // A start before the first element is the first one.
+        holds.extend(held(&first.at, 0));
+    }
+    let length = if forward { last.at - first.at.clone() } else { first.at.clone() - last.at };
+    let count = length.op(DimOp::CeilDiv, &dim(step.saturating_abs()));
+    // From element 0 or a later one to a negative place there are less than none, which has no value; some from a negative one leave the axis.
+    let inside = first.at.at_least().is_some_and(|n| n >= 0);
+    if step != 1 || count.as_const().map_or(!inside, |n| n <= 0) {
+        holds.extend(first.from_front.into_iter().chain(last.from_front));
+    }
+    let count = match count.as_const() {
+        _ if !forward && size.as_const() == Some(0) => dim(0),
+        Some(n) => dim(n.max(0)),
+        None => count,
+    };
+    Span { first: first.at, count, holds }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The elements that a slice of ONNX names.
+    fn named(size: i64, start: i64, end: i64, step: i64) -> Vec<i64> {
+        let wrap = |v: i64| if v < 0 { v.saturating_add(size) } else { v };
+        let (mut at, stop) = if step > 0 {
+            (wrap(start).clamp(0, size), wrap(end).clamp(0, size))
+        } else {
+            (wrap(start).clamp(-1, size - 1), wrap(end).clamp(-1, size - 1))
+        };
+        // ONNX clamps a backward start to 0, not to -1 as Python does.
+        if step < 0 && size > 0 {
+            at = at.max(0);
+        }
+        let mut named = vec![];
+        while (step > 0 && at < stop) || (step < 0 && at > stop) {
+            named.push(at);
+            at += step;
+        }
+        named
+    }
+
+    /// A slice of symbols names the elements that it names with their values in place of them, or a run has no value for it.
+    #[test]
+    fn spans_of_symbols_match_those_of_their_values() {
+        let (n, m) = (Dim::symbol("n"), Dim::symbol("m"));
+        let none = dim(0);
+        let bounds = [
+            m.clone(),
+            none.clone() - m.clone(),
+            m.clone() - dim(2),
+            dim(1) - m.clone(),
+            n.clone() - m.clone(),
+            m.clone() - n.clone(),
+            dim(1) - m.clone() - n.clone(),
+            none.clone() - n.clone(),
+            none.clone() - m.op(DimOp::Max, &dim(1)),
+        ];
+        let consts = [-9, -4, -2, -1, 0, 1, 3, 9, i64::MAX, i64::MIN].map(dim);
+        let all: Vec<Dim> = bounds.into_iter().chain(consts).collect();
+        let (mut right, mut refused) = (0, 0);
+        for (size, start, end, step) in [n, m, dim(4)].iter().flat_map(|size| {
+            let pairs = all.iter().flat_map(|start| all.iter().map(move |end| (start, end)));
+            pairs.flat_map(move |(start, end)| [1, 2, 3, -1, -2].map(|step| (size, start, end, step)))
+        }) {
+            let Span { first, count, holds } = span(size, start, end, step);
+            for (n, m) in (0..6).flat_map(|n| (0..6).map(move |m| (n, m))) {
+                let env = [("n".to_owned(), n), ("m".to_owned(), m)].into_iter().collect();
+                let value = |d: &Dim| d.eval(&env).expect("a value");
+                let (extent, from, to) = (value(size), value(start), value(end));
+                let (first, count) = (value(&first), value(&count));
+                let held = holds.iter().all(|d| d.eval(&env) == Some(0));
+                let inside = |at: i64| (0..extent).contains(&at);
+                let read = count == 0 || count > 0 && inside(first) && inside(first + (count - 1) * step);
+                if held && read {
+                    let got: Vec<i64> = (0..count).map(|i| first + i * step).collect();
+                    let what = format!("{start}:{end}:{step} of {size} at {n}, {m}");
+                    assert_eq!(got, named(extent, from, to, step), "{what}");
+                    right += 1;
+                } else {
+                    refused += 1;
+                }
+            }
+        }
+        assert!(right > 100 && refused > 100, "{right} {refused}");
+    }
+
+    #[test]
+    fn spans_match_python_slices() {
+        // (size, start, end, step) -> the elements that Python's slice names.
+        for size in [0i64, 1, 4, 5] {
+            for start in [-9, -5, -1, 0, 1, 3, 9, i64::MAX, i64::MIN] {
+                for end in [-9, -4, -1, 0, 2, 4, 9, i64::MAX, i64::MIN] {
+                    for step in [1i64, 2, 3, -1, -2] {
+                        let expected = named(size, start, end, step);
+                        let span = span(&dim(size), &dim(start), &dim(end), step);
+                        let (first, count) =
+                            (span.first.as_const().unwrap(), span.count.as_const().unwrap());
+                        let got: Vec<i64> = (0..count).map(|i| first + i * step).collect();
+                        assert_eq!(got, expected, "{start}:{end}:{step} of {size}");
+                        assert!(span.holds.is_empty());
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn spans_of_symbolic_axes_stay_readable() {
+        let n = Dim::symbol("n");
+        let far = dim(i64::MAX);
+        let of = |start: i64, end: &Dim, step| {
+            let Span { first, count, holds } = span(&n, &dim(start), end, step);
+            assert!(holds.is_empty(), "{holds:?}");
+            format!("{first} {count}")
+        };
+        assert_eq!(of(-1, &far, 1), "n - 1 1");
+        assert_eq!(of(0, &dim(-1), 1), "0 n - 1");
+        assert_eq!(of(1, &far, 1), "1 n - 1");
+        assert_eq!(of(0, &far, 2), "0 floordiv(n + 1, 2)");
+        assert_eq!(of(-1, &dim(i64::MIN), -1), "n - 1 n");
+        assert_eq!(of(0, &Dim::symbol("m"), 1), "0 m");
+        let back = dim(0) - Dim::symbol("m");
+        let Span { first, count, holds } = span(&n, &back, &far, 1);
+        assert_eq!(format!("{first} {count} {holds:?}"), "-m + n m [floordiv(m, m) - 1]");
+    }
+}
