@@ -2,7 +2,7 @@
 
 mod kit;
 
-use kit::{model, path, temp, works};
+use kit::{model, path, refused, temp, works};
 use std::path::Path;
 use std::process::Command;
 
@@ -255,4 +255,18 @@ fn the_examples_of_the_manual_compile_and_run() {
     }
     assert_eq!(printed[0].split_whitespace().count(), 30, "{printed:?}");
     assert!(printed.iter().all(|p| *p == printed[0]), "{printed:?}");
+}
+
+/// `run` on what was compiled makes inputs up for the free dims that it is given, by their names; one if it is given none.
+#[test]
+fn made_up_inputs_have_the_dims_that_are_given() {
+    let dir = temp();
+    let out = path(&dir, "");
+    works(&["compile", &model("parallel_cnn"), "--out-dir", &out, "--name", "net", "--emit", "so"]);
+    for (more, shape) in [(&["--dim", "batch=3"][..], "f32[3, 10]"), (&[], "f32[1, 10]")] {
+        let said = works(&[&["run", &out, "--random", "1"], more].concat());
+        assert!(said.contains(shape), "{said}");
+    }
+    refused(&["run", &out, "--random", "1", "--dim", "n=3"], 1, &["--dim n", "left free: batch"]);
+    refused(&["run", &out], 1, &["no value for the input", "f32[batch, 1, 28, 28]"]);
 }

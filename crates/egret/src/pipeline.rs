@@ -202,7 +202,7 @@ pub(crate) fn because_of_free_dims(graph: &Graph, e: Error) -> Error {
         return e;
     }
     let message = format!(
-        "the model has free dims, and cannot be compiled for any value of them; give each a value: {}\n{}",
+        "with all of its free dims left free the model cannot be compiled; give them values, or those of the nodes below: {}\n{}",
         advice::dims(&free),
         e.message
     );

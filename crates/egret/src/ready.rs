@@ -54,12 +54,11 @@ fn compiled(request: &Request, engine: Engine, options: &Options) -> Result<Read
             "--engine {name} needs the model itself, not what it was compiled to"
         )));
     }
-    if !request.dims.is_empty() || !request.bind.is_empty() {
-        return Err(Error::user("--dim and --bind were decided when the model was compiled"));
+    if !request.bind.is_empty() {
+        return Err(Error::user("--bind was decided when the model was compiled"));
     }
     let native = Native::open(&request.model, options.threads)?;
-    let types: Vec<(String, Type)> =
-        native.model().inputs().iter().map(port_type).collect::<Result<_>>()?;
+    let types = types(&native, request)?;
     let declared: Vec<DeclaredInput> = types.iter().map(|(name, ty)| DeclaredInput::of(name, ty)).collect();
     let given: BTreeMap<String, Value> = request.inputs.read(&declared)?;
     let ports = types.iter().map(|(name, ty)| (name.as_str(), ty));
@@ -68,10 +67,31 @@ fn compiled(request: &Request, engine: Engine, options: &Options) -> Result<Read
     Ok(Ready { executable: Executable::Native(Box::new(native)), inputs, outputs, notes: vec![] })
 }
 
-fn port_type(port: &Port) -> Result<(String, Type)> {
+/// The inputs of a compiled model, the dims that it left free as the request gives them, or by their names.
+fn types(native: &Native, request: &Request) -> Result<Vec<(String, Type)>> {
+    let (inputs, symbols) = (native.model().inputs(), native.model().symbols());
+    let decided = |name: &&String| !symbols.iter().any(|s| s.name == **name);
+    if let Some(name) = request.dims.keys().find(decided) {
+        let free: Vec<&str> = symbols.iter().map(|s| s.name.as_str()).collect();
+        let free = if free.is_empty() { "none".to_owned() } else { free.join(", ") };
+        return Err(Error::user(format!(
+            "--dim {name}: it was decided when the model was compiled; dims that it left free: {free}"
+        )));
+    }
+    // A free dim has the same negative number wherever it stands.
+    let dim = |number: i64| -> egret_ir::Dim {
+        let symbol = symbols.iter().find(|s| inputs[s.input].dims[s.axis] == number).filter(|_| number < 0);
+        let Some(symbol) = symbol else { return egret_ir::Dim::constant(number) };
+        let given = request.dims.get(&symbol.name).copied().or(request.default_dim);
+        given.map_or_else(|| egret_ir::Dim::symbol(&symbol.name), egret_ir::Dim::constant)
+    };
+    inputs.iter().map(|port| port_type(port, &dim)).collect()
+}
+
+fn port_type(port: &Port, dim: &dyn Fn(i64) -> egret_ir::Dim) -> Result<(String, Type)> {
     let dtype = DType::from_abi_code(port.dtype).ok_or_else(|| {
         Error::internal(format!("the input `{}` has the unknown dtype {}", port.name, port.dtype))
     })?;
-    let shape: Shape = port.dims.iter().map(|&d| egret_ir::Dim::constant(d)).collect();
+    let shape: Shape = port.dims.iter().map(|&d| dim(d)).collect();
     Ok((port.name.clone(), Type::Tensor(TensorType::new(dtype, shape))))
 }
