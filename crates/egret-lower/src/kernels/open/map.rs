@@ -1,6 +1,6 @@
 //! Elementwise operations, and elements at other places: every element of the result is computed from one element of each operand.
 
-use super::{Stored, Writer, along, indices, place, strides, volume, whole_dims};
+use super::{Stored, Writer, along, indices, place, strides, turn, volume, whole_dims};
 use crate::error::Unsupported;
 use crate::expr::{Expr, Operand, Term};
 use crate::geometry::access::StridedAccess;
@@ -73,11 +73,6 @@ fn read(
     let node = graph.node(n);
     let (none, own) = (Dim::constant(0), &from.strides);
     Ok(match node.op {
-        Op::Transpose => Read {
-            strides: node.attrs.indices("perm").iter().map(|&p| own[p].clone()).collect(),
-            offset: none,
-            either: false,
-        },
         Op::Slice => {
             let starts = node.attrs.dims("starts").iter().zip(own);
             let steps = node.attrs.ints("steps").iter().zip(own);
@@ -126,6 +121,9 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
                 (Dim::constant(*step) * len.clone(), limit.clone() + Dim::constant(step - 1));
             ctx.within_limit(start, &len, &limit)?;
         }
+    }
+    if node.op == Op::Transpose {
+        return turn::lower(ctx, graph, n);
     }
     let mut w = Writer::new(ctx, &format!("{}_any", node.op.name()));
     let to = w.value(result, Access::Write)?;

@@ -17,6 +17,7 @@ mod recurrent;
 mod reduce;
 mod scatter;
 mod softmax;
+mod turn;
 mod unique;
 mod window;
 
