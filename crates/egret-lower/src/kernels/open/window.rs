@@ -1,11 +1,21 @@
 //! Windows along free dims, channels last: pools and depthwise convolutions of f32. A task is a row of the result along the last spatial
-//! axis; of a window only the taps inside the operand are gone through.
+//! axis; of a window only the taps inside the operand are gone through. Where all taps along the last axis are inside, which is known
+//! but for the ends of a row, several neighbours are computed at once, so that they share weights and wait for no sum.
 
 use super::{Writer, along, float_lanes, indices, place, strides, volume, whole_dims};
 use crate::error::Unsupported;
 use crate::program::context::Ctx;
 use egret_ir::{DType, Graph, Node, NodeId, Op, Tensor, geometry};
 use egret_loop::{Access, BinOp, Elem, KernelBuilder, Local, Param, Ty, V};
+
+/// Windows that are computed at once, the most first.
+const NEIGHBOURS: [u8; 2] = [8, 4];
+
+/// The most taps along the last axis that are written out for them.
+const WRITTEN_OUT: i64 = 16;
+
+/// What strides, dilations and pads are below, where places of taps are constants.
+const NEAR: i64 = 1 << 16;
 
 /// Whether the kernel can do a node.
 pub(super) fn takes(graph: &Graph, n: NodeId) -> bool {
@@ -39,6 +49,7 @@ fn axes(graph: &Graph, node: &Node) -> Option<Vec<geometry::Axis>> {
 }
 
 /// The taps inside the operand along one axis: from the first one on, to the end; and where tap 0 stands.
+#[derive(Copy, Clone)]
 struct Taps {
     begin: V,
     end: V,
@@ -63,6 +74,19 @@ fn taps(k: &mut KernelBuilder, axis: &geometry::Axis, position: V, size: V) -> T
     let before = k.affine(&[(start, -1)], 0);
     let left = k.sub(size, start);
     Taps { begin: count(k, before), end: count(k, left), start }
+}
+
+/// The positions of windows that have all taps of an axis inside the operand: begin and end.
+fn whole(k: &mut KernelBuilder, axis: &geometry::Axis, size: V, positions: V) -> [V; 2] {
+    let reach = (axis.kernel - 1) * axis.dilation;
+    let (zero, stride) = (k.int(0), k.int(axis.stride));
+    // position * stride - low + reach < size
+    let room = k.affine(&[(size, 1)], axis.low - reach - 1 + axis.stride);
+    let room = k.max(room, zero);
+    let end = k.div(room, stride);
+    let end = k.min(end, positions);
+    let begin = k.int((axis.low.max(0) + axis.stride - 1) / axis.stride);
+    [k.min(begin, end), end]
 }
 
 /// Writes the kernel of a node.
@@ -97,16 +121,31 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     }
     let first = k.mul(task, row_len);
     let window = Window { node, axes: &axes, px, weights, channels, steps: &steps[1..=spatial] };
-    k.for_values(zero, columns, 1, |k, column| {
-        known.push(taps(k, &axes[spatial - 1], column, sizes[spatial]));
-        let to = place(k, first, &[column], &[channels]);
-        let lanes = float_lanes(k, Elem::F32);
-        along(k, channels, &lanes, &mut |k, c, lanes| {
-            let value = window.value(k, &known, image, c, lanes);
-            let at = k.add(to, c);
-            k.store(py, at, value);
+    let (last, size) = (&axes[spatial - 1], sizes[spatial]);
+    let singly = |k: &mut KernelBuilder, [begin, end]: [V; 2]| {
+        k.for_values(begin, end, 1, |k, column| {
+            let along_row = taps(k, last, column, size);
+            let all = [&known[..], &[along_row]].concat();
+            let to = place(k, first, &[column], &[channels]);
+            let lanes = float_lanes(k, Elem::F32);
+            along(k, channels, &lanes, &mut |k, c, lanes| {
+                let value = window.value(k, &all, image, c, lanes);
+                let at = k.add(to, c);
+                k.store(py, at, value);
+            });
         });
-    });
+    };
+    let near = last.kernel <= WRITTEN_OUT
+        && [last.stride, last.dilation, last.low.abs()].iter().all(|n| *n < NEAR);
+    match to[spatial + 1].as_const().filter(|channels| near && *channels < i64::from(i32::MAX)) {
+        None => singly(k, [zero, columns]),
+        Some(channels) => {
+            let [begin, end] = whole(k, last, size, columns);
+            singly(k, [zero, begin]);
+            window.neighbours(k, channels, &known, [begin, end], image, (py, first));
+            singly(k, [end, columns]);
+        }
+    }
     w.finish(outer, &row)
 }
 
@@ -135,28 +174,90 @@ struct Window<'a> {
 }
 
 impl Window<'_> {
+    /// What is done with the elements of a window.
+    fn kind(&self) -> &str {
+        if self.weights.is_some() { "sum" } else { self.node.attrs.str("kind") }
+    }
+
+    /// What a window of no taps comes to.
+    fn start(&self, k: &mut KernelBuilder, lanes: u8) -> Local {
+        let none = if self.kind() == "max" { f64::NEG_INFINITY } else { 0.0 };
+        let none = k.number(Ty { elem: Elem::F32, lanes }, none);
+        k.local(none)
+    }
+
+    /// Takes in an element, and the weight that it has.
+    fn take(&self, k: &mut KernelBuilder, all: Local, v: V, weight: Option<V>) {
+        let old = k.get(all);
+        let new = match weight {
+            Some(by) => k.fma(v, by, old),
+            None if self.kind() == "max" => k.binary(BinOp::Max, old, v),
+            None => k.add(old, v),
+        };
+        k.set(all, new);
+    }
+
+    /// The windows at these positions of a row, all of whose taps along it are inside; `outer` are those of the other axes.
+    fn neighbours(
+        &self,
+        k: &mut KernelBuilder,
+        channels: i64,
+        outer: &[Taps],
+        [begin, end]: [V; 2],
+        image: V,
+        (py, first): (Param, V),
+    ) {
+        let Some(axis) = self.axes.last() else { return };
+        let (zero, kernel) = (k.int(0), k.int(axis.kernel));
+        let taps = [outer, &[Taps { begin: zero, end: kernel, start: zero }]].concat();
+        let widest = k.vector(Elem::F32).lanes;
+        let lanes: Vec<u8> =
+            std::iter::successors(Some(widest), |n| Some(n / 2)).take_while(|n| *n >= 4).collect();
+        let count = k.sub(end, begin);
+        along(k, count, &NEIGHBOURS, &mut |k, i, windows| {
+            let column = k.add(begin, i);
+            let start = k.affine(&[(image, 1), (column, axis.stride * channels)], -axis.low * channels);
+            let to = k.affine(&[(first, 1), (column, channels)], 0);
+            let every = k.int(channels);
+            along(k, every, &lanes, &mut |k, c, lanes| {
+                let all: Vec<Local> = (0..windows).map(|_| self.start(k, lanes)).collect();
+                let from = k.add(start, c);
+                self.nest(k, 0, outer, [from, zero], &mut |k, [at, tap]| {
+                    for j in 0..axis.kernel {
+                        let weight = self.weights.map(|weights| {
+                            let tap = k.affine(&[(tap, axis.kernel * channels), (c, 1)], j * channels);
+                            load(k, weights, tap, lanes)
+                        });
+                        for (window, &all) in all.iter().enumerate() {
+                            let further = window as i64 * axis.stride + j * axis.dilation;
+                            let at = k.affine(&[(at, 1)], further * channels);
+                            let v = load(k, self.px, at, lanes);
+                            self.take(k, all, v, weight);
+                        }
+                    }
+                });
+                for (window, all) in all.into_iter().enumerate() {
+                    let value = self.finished(k, self.kind(), all, &taps, lanes);
+                    let at = k.affine(&[(to, 1), (c, 1)], window as i64 * channels);
+                    k.store(py, at, value);
+                }
+            });
+        });
+    }
+
     /// The result of so many channels.
     fn value(&self, k: &mut KernelBuilder, taps: &[Taps], image: V, channel: V, lanes: u8) -> V {
-        let kind = if self.weights.is_some() { "sum" } else { self.node.attrs.str("kind") };
-        let ty = Ty { elem: Elem::F32, lanes };
-        let start = k.number(ty, if kind == "max" { f64::NEG_INFINITY } else { 0.0 });
-        let all = k.local(start);
+        let all = self.start(k, lanes);
         let (from, tap) = (k.add(image, channel), k.int(0));
         self.nest(k, 0, taps, [from, tap], &mut |k, [at, tap]| {
             let v = load(k, self.px, at, lanes);
-            let old = k.get(all);
-            let new = match self.weights {
-                Some(weights) => {
-                    let at = place(k, channel, &[tap], &[self.channels]);
-                    let by = load(k, weights, at, lanes);
-                    k.fma(v, by, old)
-                }
-                None if kind == "max" => k.binary(BinOp::Max, old, v),
-                None => k.add(old, v),
-            };
-            k.set(all, new);
+            let weight = self.weights.map(|weights| {
+                let at = place(k, channel, &[tap], &[self.channels]);
+                load(k, weights, at, lanes)
+            });
+            self.take(k, all, v, weight);
         });
-        self.finished(k, kind, all, taps, lanes)
+        self.finished(k, self.kind(), all, taps, lanes)
     }
 
     fn finished(&self, k: &mut KernelBuilder, kind: &str, all: Local, taps: &[Taps], lanes: u8) -> V {
