@@ -1,12 +1,12 @@
 //! Elementwise operations, and elements at other places: every element of the result is computed from one element of each operand.
 
-use super::{Stored, Writer, along, indices, place, strides, turn, volume, whole_dims};
+use super::{GRAIN, Stored, Writer, along, indices, parts, place, span, strides, turn, volume, whole_dims};
 use crate::error::Unsupported;
 use crate::expr::{Expr, Operand, Term};
 use crate::geometry::access::StridedAccess;
 use crate::program::context::Ctx;
 use egret_ir::{Dim, Graph, NodeId, Op, ValueId};
-use egret_loop::{Access, Cmp, KernelBuilder, Param, Ty, V};
+use egret_loop::{Access, Cmp, Extent, KernelBuilder, Param, SizeOp, Ty, V};
 use std::cell::RefCell;
 
 /// Whether the kernel can do a node.
@@ -18,6 +18,9 @@ pub fn takes(graph: &Graph, n: NodeId) -> bool {
         _ => true,
     }
 }
+
+/// Elements of a row, below which it needs no loop.
+const FEW: i64 = 9;
 
 /// How an operand goes along the last axis of the result.
 #[derive(Copy, Clone, PartialEq, Eq)]
@@ -177,16 +180,32 @@ fn write(
         let read = read(&mut w, &from)?;
         reads.push(Read { offset: first + read.offset.clone(), ..read });
     }
+    // The result goes last, as it is.
+    reads.push(Read { strides: strides(out), offset: Dim::constant(0), either: false });
+    let mut extents = merged(out, &mut reads);
     let one = Dim::constant(1);
-    let (inner, outer) = out.split_last().unwrap_or((&one, &[]));
-    let row = inner;
-    let inner = w.dim(row)?;
-    let extents = w.dims(outer)?;
+    let row = extents.pop().unwrap_or_else(|| one.clone());
+    let column = extents.pop().unwrap_or(one);
+    let outer = extents;
+    // Rows one behind the other along one axis, or a part of a row, make a task.
+    let (height, width) = (w.ctx.extent(&column)?, w.ctx.extent(&row)?);
+    let some = w.ctx.size_op(SizeOp::Max, width, Extent::Const(1))?;
+    let fit = w.ctx.size_op(SizeOp::FloorDiv, Extent::Const(GRAIN), some)?;
+    let of_rows = w.ctx.size_op(SizeOp::Max, fit, Extent::Const(1))?;
+    let bands = parts(w.ctx, height, of_rows)?;
+    let strips = parts(w.ctx, width, Extent::Const(GRAIN))?;
+    let mut tasks = w.ctx.extent(&volume(&outer))?;
+    for of in [bands, strips] {
+        tasks = w.ctx.size_op(SizeOp::Mul, tasks, of)?;
+    }
+    let tasks = w.ctx.rows_of_some(tasks, height)?;
+    let known = row.as_const();
+    let (height, width) = (w.dim(&column)?, w.dim(&row)?);
+    let [bands, of_rows, strips] = [bands, of_rows, strips].map(|size| w.size(size));
+    let extents = [w.dims(&outer)?, vec![bands, strips]].concat();
     let apart = reads.iter().any(|r| Row::of(r) == Row::Apart);
     let mut steps: Vec<(Vec<V>, V, Row)> = vec![];
-    // The result goes last, as it is.
-    let whole = Read { strides: strides(out), offset: Dim::constant(0), either: false };
-    for read in reads.into_iter().chain([whole]) {
+    for read in reads {
         let row = Row::of(&read);
         let strides = w.dims(&read.strides)?;
         let offset = w.dim(&read.offset)?;
@@ -199,52 +218,110 @@ fn write(
         Some((widest, _)) if widest > 1 => vec![widest],
         _ => vec![],
     };
+    // Rows of a few elements need no loop.
+    let least = lanes.last().map_or(FEW, |n| i64::from(*n));
+    let few = known.filter(|n| *n < least.min(FEW));
     let k = &mut w.k;
     let at = indices(k, &extents);
-    let bases: Vec<V> =
-        steps.iter().map(|(strides, offset, _)| place(k, *offset, &at, &strides[..at.len()])).collect();
-    let mut failed = Ok(());
-    let mut element = |k: &mut KernelBuilder, i: V, lanes: u8, single: bool| {
-        let mut read = vec![];
-        for (o, &p) in params.iter().enumerate() {
-            let (strides, _, row) = &steps[o];
-            if *row == Row::Still {
-                let v = k.load(p, bases[o]);
-                read.push(k.splat(v, lanes));
-                continue;
-            }
-            let neighbours = *row == Row::Neighbours || *row == Row::Either && !single;
-            let further = if neighbours { i } else { strides.last().map_or(i, |&s| k.mul(i, s)) };
-            let at = k.add(bases[o], further);
-            read.push(if lanes == 1 { k.load(p, at) } else { k.load_lanes(p, at, lanes) });
-        }
-        let like = k.const_bits(Ty { elem: k.param_elem(to), lanes }, 0);
-        let value = if expr.is_copy() { Ok(read[0]) } else { expr.emit(k, like, None, &read) };
-        match value {
-            Ok(value) => {
-                let at = k.add(bases[params.len()], i);
-                k.store(to, at, value);
-            }
-            Err(e) => failed = Err(e),
-        }
-    };
+    let (at, part) = at.split_at(outer.len());
+    let bases: Vec<V> = steps
+        .iter()
+        .map(|(strides, offset, _)| place(k, *offset, at, &strides[..at.len().min(strides.len())]))
+        .collect();
+    let rows = span(k, part[0], bands, of_rows, height);
+    let of_columns = k.int(GRAIN);
+    let [begin, end] = span(k, part[1], strips, of_columns, width);
+    let count = k.sub(end, begin);
     // What may be repeated along the row: in vectors where nothing is.
     let either = steps.iter().filter(|(_, _, row)| *row == Row::Either);
     let either: Vec<V> = either.filter_map(|(strides, ..)| strides.last().copied()).collect();
-    let all = either.into_iter().reduce(|a, b| k.mul(a, b));
-    match all.filter(|_| !lanes.is_empty()) {
-        None => along(k, inner, &lanes, &mut |k, i, lanes| element(k, i, lanes, true)),
-        Some(all) => {
-            let one = k.int(1);
-            let none_is = k.compare(Cmp::Eq, all, one);
-            let element = RefCell::new(&mut element);
-            let row = |k: &mut KernelBuilder, lanes: &[u8]| {
-                let single = lanes.is_empty();
-                along(k, inner, lanes, &mut |k, i, n| element.borrow_mut()(k, i, n, single));
-            };
-            k.if_(none_is, |k| row(k, &lanes), |k| row(k, &[]));
+    let single = either.into_iter().reduce(|a, b| k.mul(a, b));
+    let failed = RefCell::new(Ok(()));
+    k.for_values(rows[0], rows[1], 1, |k, line| {
+        let down = |strides: &[V]| strides.len().checked_sub(2).map(|axis| strides[axis]);
+        let bases: Vec<V> = bases
+            .iter()
+            .zip(&steps)
+            .map(|(&base, (strides, ..))| down(strides).map_or(base, |s| place(k, base, &[line], &[s])))
+            .collect();
+        let element = |k: &mut KernelBuilder, i: V, lanes: u8, single: bool| {
+            let mut read = vec![];
+            for (o, &p) in params.iter().enumerate() {
+                let (strides, _, row) = &steps[o];
+                if *row == Row::Still {
+                    let v = k.load(p, bases[o]);
+                    read.push(k.splat(v, lanes));
+                    continue;
+                }
+                let neighbours = *row == Row::Neighbours || *row == Row::Either && !single;
+                let further = if neighbours { i } else { strides.last().map_or(i, |&s| k.mul(i, s)) };
+                let at = k.add(bases[o], further);
+                read.push(if lanes == 1 { k.load(p, at) } else { k.load_lanes(p, at, lanes) });
+            }
+            let like = k.const_bits(Ty { elem: k.param_elem(to), lanes }, 0);
+            let value = if expr.is_copy() { Ok(read[0]) } else { expr.emit(k, like, None, &read) };
+            match value {
+                Ok(value) => {
+                    let at = k.add(bases[params.len()], i);
+                    k.store(to, at, value);
+                }
+                Err(e) => *failed.borrow_mut() = Err(e),
+            }
+        };
+        let run = |k: &mut KernelBuilder, lanes: &[u8], single: bool| {
+            along(k, count, lanes, &mut |k, i, n| {
+                let i = k.add(begin, i);
+                element(k, i, n, single);
+            });
+        };
+        match (few, single.filter(|_| !lanes.is_empty())) {
+            (Some(few), _) => (0..few).for_each(|i| {
+                let i = k.int(i);
+                element(k, i, 1, true);
+            }),
+            (None, None) => run(k, &lanes, true),
+            (None, Some(all)) => {
+                let one = k.int(1);
+                let none_is = k.compare(Cmp::Eq, all, one);
+                k.if_(none_is, |k| run(k, &lanes, false), |k| run(k, &[], true));
+            }
+        }
+    });
+    failed.into_inner()?;
+    w.finish_tasks(tasks, &row)
+}
+
+/// Axes of which each two that are one everywhere are one, without those of one element; the strides become theirs.
+fn merged(out: &[Dim], reads: &mut [Read]) -> Vec<Dim> {
+    // What may be repeated along the last axis is told by its stride.
+    let alone = reads.iter().any(|r| r.either).then(|| out.len() - 1);
+    let mut extents: Vec<Dim> = vec![];
+    let mut strides: Vec<Vec<Dim>> = vec![vec![]; reads.len()];
+    for (axis, extent) in out.iter().enumerate() {
+        let kept = alone == Some(axis);
+        if extent.as_const() == Some(1) && !kept {
+            continue;
+        }
+        let next = |read: usize| reads[read].strides[axis].clone();
+        let one = |(read, strides): (usize, &Vec<Dim>)| {
+            strides.last().is_some_and(|s| *s == next(read) * extent.clone())
+        };
+        if !kept
+            && strides.iter().enumerate().all(one)
+            && let Some(last) = extents.last_mut()
+        {
+            *last = last.clone() * extent.clone();
+            for (read, strides) in strides.iter_mut().enumerate() {
+                strides.pop();
+                strides.push(next(read));
+            }
+        } else {
+            extents.push(extent.clone());
+            strides.iter_mut().enumerate().for_each(|(read, strides)| strides.push(next(read)));
         }
     }
-    failed?;
-    w.finish(outer, row)
+    for (read, strides) in reads.iter_mut().zip(strides) {
+        read.strides = strides;
+    }
+    extents
 }

@@ -27,9 +27,13 @@ use crate::plan::units::Units;
 use crate::program::context::Ctx;
 use egret_ir::{DType, Dim, DimOp, Graph, NodeId, Op, ValueId};
 use egret_loop::{
-    Access, Arg, BASE_VECTOR_BYTES, BinOp, Elem, Extent, KernelBuilder, Local, Param, ParamInfo, Ty, V,
+    Access, Arg, BASE_VECTOR_BYTES, BinOp, Cmp, Elem, Extent, KernelBuilder, Local, Param, ParamInfo,
+    SizeOp, Ty, V,
 };
 use std::collections::BTreeMap;
+
+/// Elements of a task that is cut out of more.
+const GRAIN: i64 = 4096;
 
 /// Whether a node has a kernel with free dims.
 pub fn takes(graph: &Graph, n: NodeId) -> bool {
@@ -279,6 +283,20 @@ fn indices_of(k: &mut KernelBuilder, element: V, extents: &[V]) -> Vec<V> {
         rest = quotient;
     }
     out
+}
+
+/// In how many parts of at least `of` elements an axis is cut, if it has so many.
+fn parts(ctx: &mut Ctx, extent: Extent, of: Extent) -> Result<Extent, Unsupported> {
+    let whole = ctx.size_op(SizeOp::FloorDiv, extent, of)?;
+    ctx.size_op(SizeOp::Max, whole, Extent::Const(1))
+}
+
+/// Begin and end of a part; the last one has all that is left.
+fn span(k: &mut KernelBuilder, part: V, parts: V, of: V, extent: V) -> [V; 2] {
+    let begin = k.mul(part, of);
+    let (end, next) = (k.add(begin, of), k.affine(&[(part, 1)], 1));
+    let last = k.compare(Cmp::Ge, next, parts);
+    [begin, k.select(last, extent, end)]
 }
 
 /// `from + sum(index * stride)`

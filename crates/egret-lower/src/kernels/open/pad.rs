@@ -1,10 +1,10 @@
-//! Constants around a value: a task is a row of the result.
+//! Constants around a value: a task is a row of the result. Axes behind the last one that is padded are part of the row.
 
 use super::places::{copy, lanes_of};
-use super::{Writer, along, indices, place, strides, whole_dims};
+use super::{Writer, along, indices, place, strides, volume, whole_dims};
 use crate::error::Unsupported;
 use crate::program::context::Ctx;
-use egret_ir::{Graph, NodeId};
+use egret_ir::{Dim, Graph, NodeId};
 use egret_loop::{Access, Cmp, KernelBuilder, Param, V};
 
 /// Whether the kernel can do a node.
@@ -24,9 +24,17 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     for (((low, from), high), to) in low.iter().zip(&from).zip(&high).zip(&to) {
         ctx.hold_equal(&(low.clone() + from.clone() + high.clone()), to)?;
     }
-    let (Some((last, outer)), Some((last_low, outer_low))) = (to.split_last(), low.split_last()) else {
+    let padded = |(low, high): (&Dim, &Dim)| low.as_const() != Some(0) || high.as_const() != Some(0);
+    let last = low.iter().zip(&high).rposition(padded).unwrap_or(0);
+    if to.is_empty() {
         return Err(Unsupported::new("has no axes"));
-    };
+    }
+    // How many elements stand behind one another at an index of the last axis that is padded.
+    let each = volume(&from[last + 1..]);
+    let whole = |dims: &[Dim]| [&dims[..last], &[dims[last].clone() * each.clone()]].concat();
+    let (from, to, low) = (whole(&from), whole(&to), whole(&low));
+    let (outer, last) = (&to[..last], &to[last]);
+    let (outer_low, last_low) = (&low[..outer.len()], &low[outer.len()]);
     let mut w = Writer::new(ctx, "pad_any");
     let (px, pv) = (w.copied(x, Access::Read)?, w.copied(value, Access::Read)?);
     let py = w.copied(result, Access::Write)?;

@@ -7,15 +7,12 @@
 
 use super::blocks::Count;
 use super::places::lanes_of;
-use super::{Stored, Writer, indices_of, place, strides, volume};
+use super::{GRAIN, Stored, Writer, indices_of, parts, place, span, strides, volume};
 use crate::error::Unsupported;
 use crate::loops::map::copy_elem;
 use crate::program::context::Ctx;
 use egret_ir::{Dim, Graph, NodeId};
 use egret_loop::{Access, Cmp, Elem, Extent, Half, KernelBuilder, Param, SizeOp, V};
-
-/// Elements of a task, if it has more than one part.
-const GRAIN: i64 = 4096;
 
 /// Bytes of the operand's neighbours that are read one after another before the next ones are: two cache lines.
 const READ: i64 = 128;
@@ -188,20 +185,6 @@ fn sides(k: &KernelBuilder, elem: Elem, lies: Lies, rows: &Axis, columns: &Axis)
         Lies::Woven(_) => all.filter(|n| fits(n, rows)).collect(),
         Lies::Apart => vec![],
     }
-}
-
-/// In how many parts of at least `of` elements an axis is cut, if it has so many.
-fn parts(ctx: &mut Ctx, extent: Extent, of: Extent) -> Result<Extent, Unsupported> {
-    let whole = ctx.size_op(SizeOp::FloorDiv, extent, of)?;
-    ctx.size_op(SizeOp::Max, whole, Extent::Const(1))
-}
-
-/// Begin and end of a part; the last one has all that is left.
-fn span(k: &mut KernelBuilder, part: V, parts: V, of: V, extent: V) -> [V; 2] {
-    let begin = k.mul(part, of);
-    let (end, next) = (k.add(begin, of), k.affine(&[(part, 1)], 1));
-    let last = k.compare(Cmp::Ge, next, parts);
-    [begin, k.select(last, extent, end)]
 }
 
 /// `begin..end` in pieces of so many lanes, the last of which may begin in the one before it. There are as many elements as lanes.
