@@ -26,10 +26,7 @@ const CASES: &[(&str, &str)] = &[
         r#"%0 "x": f32[N, 2, 2, 3, M, 5]"#,
         "%9 = transpose(%0) {perm = [0, 3, 4, 1, 5, 2]} : f32[N, 3, M, 2, 5, 2]",
     ),
-    (
-        r#"%0 "x": u8[3, 2, 2, N, M]"#,
-        "%9 = transpose(%0) {perm = [0, 3, 1, 4, 2]} : u8[3, N, 2, M, 2]",
-    ),
+    (r#"%0 "x": u8[3, 2, 2, N, M]"#, "%9 = transpose(%0) {perm = [0, 3, 1, 4, 2]} : u8[3, N, 2, M, 2]"),
     // Rows that stay.
     (r#"%0 "x": f32[N, M, 3, 64]"#, "%9 = transpose(%0) {perm = [0, 2, 1, 3]} : f32[N, 3, M, 64]"),
     (r#"%0 "x": f16[N, 3, M]"#, "%9 = transpose(%0) {perm = [1, 0, 2]} : f16[3, N, M]"),
@@ -40,20 +37,27 @@ const CASES: &[(&str, &str)] = &[
 #[test]
 fn transposes_are_right_at_any_size() {
     let [right, wrong] = hold(CASES, &[0, 1, 2, 3, 7, 16, 29, 70]);
-    assert_eq!((right, wrong), (CASES.len() * 64 * 4, 0));
+    assert!(wrong == 0 && right >= CASES.len() * 64 * 4, "{right} runs and {wrong} errors");
 }
 
 #[test]
 fn transposes_of_many_parts_are_right() {
     // Several tasks, of which the last one has more than the others, and parts of more columns.
     let cases = [
-        (r#"%0 "x": f32[N, M]"#, "%9 = transpose(%0) {perm = [1, 0]} : f32[M, N]"),
-        (r#"%0 "x": u8[3, N, M]"#, "%9 = transpose(%0) {perm = [1, 2, 0]} : u8[N, M, 3]"),
-        (r#"%0 "x": f32[4, N, M]"#, "%9 = transpose(%0) {perm = [1, 2, 0]} : f32[N, M, 4]"),
-        (r#"%0 "x": f32[N, 3, M]"#, "%9 = transpose(%0) {perm = [0, 2, 1]} : f32[N, M, 3]"),
-        (r#"%0 "x": i64[N, 2, M]"#, "%9 = transpose(%0) {perm = [1, 0, 2]} : i64[2, N, M]"),
+        (r#"%0 "x": f32[2100, N]"#, "%9 = transpose(%0) {perm = [1, 0]} : f32[N, 2100]"),
+        (r#"%0 "x": f32[N, 2100]"#, "%9 = transpose(%0) {perm = [1, 0]} : f32[2100, N]"),
+        (r#"%0 "x": u8[3, N, 2100]"#, "%9 = transpose(%0) {perm = [1, 2, 0]} : u8[N, 2100, 3]"),
+        (r#"%0 "x": f32[4, N, 2100]"#, "%9 = transpose(%0) {perm = [1, 2, 0]} : f32[N, 2100, 4]"),
+        (r#"%0 "x": f32[N, 3, 2100]"#, "%9 = transpose(%0) {perm = [0, 2, 1]} : f32[N, 2100, 3]"),
+        (r#"%0 "x": i64[2100, 2, N]"#, "%9 = transpose(%0) {perm = [1, 0, 2]} : i64[2, 2100, N]"),
+        // Elements of a long row, and of one that a run may repeat.
+        (r#"%0 "x": f32[N, 9001]"#, "%9 = neg(%0) : f32[N, 9001]"),
+        (r#"%0 "x": f32[5, 2, 901, N], %1 "y": f32[5, 1, 901, 1]"#, "%9 = add(%0, %1) : f32[5, 2, 901, N]"),
+        (
+            r#"%0 "x": f32[N, 90, 90, 3]"#,
+            "%9 = slice(%0) {sizes = [N, 45, 88, 3], starts = [0, 1, 2, 0], steps = [1, 2, 1, 1]} : f32[N, 45, 88, 3]",
+        ),
     ];
-    let [right, wrong] = hold(&cases, &[1, 35, 2100]);
-    assert_eq!(wrong, 0);
-    assert!(right > 0);
+    let [right, wrong] = hold(&cases, &[1, 35]);
+    assert!(wrong == 0 && right > 0, "{right} runs and {wrong} errors");
 }
