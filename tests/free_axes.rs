@@ -46,6 +46,12 @@ const CASES: &[(&str, &str)] = &[
         r#"%0 "x": f64[M, 3, N]"#,
         "%9 = reduce(%0) {axes = [0, 2], keepdims = 1, kind = \"sum\"} : f64[1, 3, 1]",
     ),
+    (r#"%0 "x": i64[M, N]"#, "%9 = reduce(%0) {axes = [1], keepdims = 0, kind = \"sum\"} : i64[M]"),
+    (r#"%0 "x": i32[N, 3, M]"#, "%9 = reduce(%0) {axes = [0, 2], keepdims = 0, kind = \"prod\"} : i32[3]"),
+    (r#"%0 "x": i64[N, M]"#, "%9 = reduce(%0) {axes = [0], keepdims = 1, kind = \"max\"} : i64[1, M]"),
+    (r#"%0 "x": u32[N, M]"#, "%9 = reduce(%0) {axes = [1], keepdims = 0, kind = \"min\"} : u32[N]"),
+    (r#"%0 "x": bool[2, M, N]"#, "%9 = reduce(%0) {axes = [1], keepdims = 0, kind = \"or\"} : bool[2, N]"),
+    (r#"%0 "x": bool[N, M]"#, "%9 = reduce(%0) {axes = [0, 1], keepdims = 0, kind = \"and\"} : bool[]"),
     // Parts whose begin or length is cut off at the end, or at nothing.
     (
         r#"%0 "x": f32[N, 2]"#,

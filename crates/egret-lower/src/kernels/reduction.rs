@@ -12,7 +12,7 @@ use egret_ir::{DType, Node};
 use egret_loop::{Access, BinOp, Elem, number_bits};
 
 /// The operation of a reduction and the bits that it starts from.
-fn operation(kind: &str, dtype: DType, elem: Elem) -> Result<(BinOp, u64), Unsupported> {
+pub(super) fn operation(kind: &str, dtype: DType, elem: Elem) -> Result<(BinOp, u64), Unsupported> {
     let size = 8 * elem.size() as u32;
     let ones = if size == 64 { u64::MAX } else { (1 << size) - 1 };
     let low_bits = |dtype: DType| match dtype {

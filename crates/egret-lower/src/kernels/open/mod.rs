@@ -28,7 +28,7 @@ use crate::program::context::Ctx;
 use egret_ir::{DType, Dim, DimOp, Graph, NodeId, Op, ValueId};
 use egret_loop::{
     Access, Arg, BASE_VECTOR_BYTES, BinOp, Cmp, Elem, Extent, KernelBuilder, Local, Param, ParamInfo,
-    SizeOp, Ty, V,
+    SizeOp, Ty, V, number_bits,
 };
 use std::collections::BTreeMap;
 
@@ -48,11 +48,7 @@ pub fn takes(graph: &Graph, n: NodeId) -> bool {
             tensor(node.operand(0)).is_some_and(|t| t.dtype != DType::String)
         }
         Op::Matmul => float(node.operand(0)) && float(node.operand(1)),
-        Op::Reduce => {
-            let floats =
-                tensor(node.operand(0)).is_some_and(|t| matches!(t.dtype, DType::F32 | DType::F64));
-            floats && ["sum", "prod", "max", "min"].contains(&node.attrs.str("kind"))
-        }
+        Op::Reduce => reduce::takes(graph, n),
         Op::Gather | Op::GatherElements | Op::GatherNd => gather::takes(graph, n),
         Op::ScatterElements | Op::ScatterNd => scatter::takes(graph, n),
         Op::Lstm | Op::Gru | Op::Rnn => recurrent::takes(graph, n),
@@ -348,9 +344,14 @@ struct Partials {
 
 impl Partials {
     fn new(k: &mut KernelBuilder, elem: Elem, lanes: &[u8], op: BinOp, start: f64) -> Partials {
+        Partials::from_bits(k, elem, lanes, op, number_bits(elem, start))
+    }
+
+    /// The same, of elements that all begin as these bits.
+    fn from_bits(k: &mut KernelBuilder, elem: Elem, lanes: &[u8], op: BinOp, start: u64) -> Partials {
         let mut of = vec![];
         for lanes in lanes.iter().copied().chain([1]) {
-            let start = k.number(Ty { elem, lanes }, start);
+            let start = k.const_bits(Ty { elem, lanes }, start);
             of.push((lanes, k.local(start)));
         }
         Partials { op, of }

@@ -1,19 +1,20 @@
-//! Reductions of f32 and f64 over any axes: a task is an element of the result, or a row of it where the last axis is kept.
+//! Reductions over any axes: a task is an element of the result, or a row of it where the last axis is kept.
 
 use super::{Partials, Writer, along, float_lanes, indices, place, strides, whole_dims};
 use crate::error::Unsupported;
+use crate::kernels::reduction::operation;
 use crate::program::context::Ctx;
-use egret_ir::{Dim, Graph, NodeId};
-use egret_loop::{Access, BinOp, KernelBuilder, Ty, V};
+use egret_ir::{DType, Dim, Graph, NodeId};
+use egret_loop::{Access, KernelBuilder, Ty, V};
 
-/// The operation of a kind, and what it starts from.
-fn operation(kind: &str) -> Result<(BinOp, f64), Unsupported> {
-    Ok(match kind {
-        "sum" => (BinOp::Add, 0.0),
-        "prod" => (BinOp::Mul, 1.0),
-        "max" => (BinOp::Max, f64::NEG_INFINITY),
-        "min" => (BinOp::Min, f64::INFINITY),
-        _ => return Err(Unsupported::new(format!("reduces by `{kind}`"))),
+/// Whether the kernel can do a node: what its elements are stored as is what they are computed in.
+pub(super) fn takes(graph: &Graph, n: NodeId) -> bool {
+    let tensor = graph.ty(graph.node(n).operand(0)).as_tensor();
+    tensor.is_some_and(|t| {
+        matches!(
+            t.dtype,
+            DType::F32 | DType::F64 | DType::I32 | DType::I64 | DType::U32 | DType::U64 | DType::Bool
+        )
     })
 }
 
@@ -32,7 +33,8 @@ fn nest(k: &mut KernelBuilder, axes: &[(V, V)], at: V, body: &mut dyn FnMut(&mut
 pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported> {
     let node = graph.node(n);
     let (x, result) = (node.operand(0), node.results[0]);
-    let (op, start) = operation(node.attrs.str("kind"))?;
+    let (dtype, elem) = (ctx.dtype(x), ctx.elem(x)?);
+    let (op, start) = operation(node.attrs.str("kind"), dtype, elem)?;
     let axes = node.attrs.indices("axes");
     let shape = whole_dims(ctx, x)?;
     let own = strides(&shape);
@@ -51,8 +53,7 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     let at = indices(k, &of(&kept, &extents));
     let base = place(k, zero, &at, &of(&kept, &steps));
     let around: Vec<(V, V)> = outer.iter().map(|&a| (extents[a], steps[a])).collect();
-    let elem = k.param_elem(from);
-    let lanes = float_lanes(k, elem);
+    let lanes = if dtype.is_float() { float_lanes(k, elem) } else { vec![] };
     let load = |k: &mut KernelBuilder, at: V, lanes: u8| {
         if lanes == 1 { k.load(from, at) } else { k.load_lanes(from, at, lanes) }
     };
@@ -60,7 +61,7 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
         let task = k.task();
         let row = k.mul(task, extents[last]);
         along(k, extents[last], &lanes, &mut |k, i, lanes| {
-            let init = k.number(Ty { elem, lanes }, start);
+            let init = k.const_bits(Ty { elem, lanes }, start);
             let all = k.local(init);
             let first = k.add(base, i);
             nest(k, &around, first, &mut |k, at| {
@@ -72,7 +73,7 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
             k.store(to, at, value);
         });
     } else {
-        let parts = Partials::new(k, elem, &lanes, op, start);
+        let parts = Partials::from_bits(k, elem, &lanes, op, start);
         nest(k, &around, base, &mut |k, first| {
             along(k, extents[last], &lanes, &mut |k, i, n| {
                 let at = k.add(first, i);
