@@ -4,12 +4,13 @@
 use egret::cases::{Case, Outcome};
 use egret::suite::{Verdict, capture_panics, judge, read_list, run_cases};
 use egret::{Engine, ErrorKind, Options};
-use egret_workspace::{conformance, root};
+use egret_workspace::{classical, conformance, root};
 
 /// Run a suite on an engine; at least `floor` cases must pass.
 fn suite(suite: &str, engine: Engine, floor: usize) {
     let folder = match suite {
         "bugs" => root().join("fixtures/bugs"),
+        "classical" => classical(env!("CARGO_TARGET_TMPDIR")).join(suite),
         _ => conformance(env!("CARGO_TARGET_TMPDIR")).join(suite),
     };
     let cases = Case::find(&folder).expect("cases");
@@ -82,6 +83,11 @@ suites! {
     bugs_jit_without_passes: "bugs", JitNoOpt, 8;
     bugs_jit_free: "bugs", JitFree, 8;
     bugs_aot: "bugs", Aot, 8;
+    classical_interp: "classical", Interp, 60;
+    classical_jit: "classical", Jit, 60;
+    classical_jit_without_passes: "classical", JitNoOpt, 60;
+    classical_jit_free: "classical", JitFree, 60;
+    classical_aot: "classical", Aot, 60;
     light_jit: "light", Jit, 9;
     light_jit_free: "light", JitFree, 2;
     light_aot: "light", Aot, 9;

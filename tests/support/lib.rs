@@ -33,17 +33,30 @@ pub fn conformance(scratch: &str) -> PathBuf {
 }
 
 fn unpack(scratch: &str) -> PathBuf {
-    let archive = fixture("conformance/onnx-1.23.2.tar.zst");
-    let target = Path::new(scratch).join("conformance-1.23.2");
-    if target.join("node").is_dir() {
-        return target;
+    unpack_into("conformance/onnx-1.23.2.tar.zst", &Path::new(scratch).join("conformance-1.23.2"), "node")
+}
+
+/// The cases of classical machine learning (`fixtures/gen/classical.py`), unpacked once into `scratch` as those of [`conformance`] are.
+pub fn classical(scratch: &str) -> PathBuf {
+    static UNPACKED: OnceLock<PathBuf> = OnceLock::new();
+    let unpack = || {
+        let target = Path::new(scratch).join("classical-ort-1.32.0");
+        unpack_into("conformance/classical-ort-1.32.0.tar.zst", &target, "classical")
+    };
+    UNPACKED.get_or_init(unpack).clone()
+}
+
+/// Unpack an archive that holds a folder `has`, unless it is there.
+fn unpack_into(archive: &str, target: &Path, has: &str) -> PathBuf {
+    if target.join(has).is_dir() {
+        return target.to_owned();
     }
-    let beside = Path::new(scratch).join(format!("conformance-{}", std::process::id()));
-    let file = fs::File::open(&archive).expect("the committed archive");
+    let beside = target.with_extension(std::process::id().to_string());
+    let file = fs::File::open(fixture(archive)).expect("the committed archive");
     let decoder = ruzstd::decoding::StreamingDecoder::new(file).expect("a zstd archive");
     tar::Archive::new(decoder).unpack(&beside).expect("room for the cases");
-    if fs::rename(&beside, &target).is_err() {
+    if fs::rename(&beside, target).is_err() {
         fs::remove_dir_all(&beside).expect("our own folder");
     }
-    target
+    target.to_owned()
 }

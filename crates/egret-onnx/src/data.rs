@@ -245,13 +245,17 @@ pub fn decode_type(
     })
 }
 
-/// A value of a type from the bytes of a `.pb` file as in ONNX's test data: TensorProto, SequenceProto or OptionalProto.
+/// A value of a type from the bytes of a `.pb` file as in ONNX's test data: TensorProto, SequenceProto or OptionalProto. A SequenceProto of maps is the
+/// tensor that stands for it.
 ///
 /// # Errors
 /// Bytes that are no such message.
 pub fn read_value_pb(bytes: &[u8], ty: &Type) -> Result<Value, ImportError> {
     match ty {
-        Type::Tensor(_) => read_tensor_pb(bytes).map(Value::Tensor),
+        // A tensor stands for a sequence of maps.
+        Type::Tensor(_) => read_tensor_pb(bytes)
+            .or_else(|e| crate::maps::read(bytes).ok_or(e))
+            .map(Value::Tensor),
         Type::Sequence(_) => {
             wire::check(bytes, wire::Message::Sequence)?;
             read_sequence(bytes)

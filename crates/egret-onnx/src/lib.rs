@@ -34,6 +34,7 @@ mod external;
 mod importer;
 mod inputs;
 mod lean;
+pub mod maps;
 mod model;
 mod names;
 pub mod ops;

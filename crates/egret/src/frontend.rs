@@ -1,7 +1,7 @@
 //! From a model file to a graph: what the inputs are called, their shapes and bound values decided before import.
 
 use crate::error::{Error, Result};
-use egret_ir::{Dim, Graph, Shape, Tensor, TensorType, Type, Value};
+use egret_ir::{DType, Dim, Graph, Shape, Tensor, TensorType, Type, Value};
 use egret_onnx::ImportOptions;
 use onnx_protobuf::{ModelProto, TensorProto, TypeProto, type_proto};
 use std::collections::{BTreeMap, BTreeSet};
@@ -335,6 +335,10 @@ fn declared_type(ty: &TypeProto) -> Result<Type> {
         }
         Some(type_proto::Value::OptionalType(o)) => {
             Ok(Type::Optional(Box::new(declared_type(o.elem_type.get_or_default())?)))
+        }
+        // A tensor stands for them.
+        _ if egret_onnx::maps::is_sequence_of_maps(ty) => {
+            Ok(Type::Tensor(TensorType::new(DType::F32, Shape::new())))
         }
         _ => {
             let ty = egret_onnx::data::decode_type(ty, &mut |name, axis| {

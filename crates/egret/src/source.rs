@@ -161,6 +161,7 @@ impl Request {
         }
         let (files, opsets, bound) = (file.files(), file.opsets(), options.bind);
         let mut notes = egret_onnx::shape_contradictions(file.proto(), &graph);
+        notes.extend(egret_onnx::maps::zipped_outputs(file.proto()));
         if let (Some(default), false) = (self.default_dim, defaulted.is_empty()) {
             notes.push(set_by_default(&defaulted, default));
         }

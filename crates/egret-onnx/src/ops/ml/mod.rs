@@ -1,4 +1,9 @@
-//! Operators of ai.onnx.ml: ArrayFeatureExtractor, Binarizer, LabelEncoder, Scaler, TreeEnsemble.
+//! Operators of ai.onnx.ml: models in [`linear`] and [`trees`], what is around them in [`prepare`] and here.
+
+pub(super) mod linear;
+pub(super) mod prepare;
+mod scores;
+pub(super) mod trees;
 
 use super::OnnxOp;
 use super::emit::{dim, product};
@@ -14,7 +19,6 @@ pub const TABLE: &[OnnxOp] = &[
     OnnxOp { domain: DOMAIN, name: "Binarizer", since: 1, import: binarizer },
     OnnxOp { domain: DOMAIN, name: "LabelEncoder", since: 1, import: label_encoder },
     OnnxOp { domain: DOMAIN, name: "Scaler", since: 1, import: scaler },
-    OnnxOp { domain: DOMAIN, name: "TreeEnsemble", since: 5, import: tree_ensemble },
 ];
 
 /// Columns of the last axis; a vector counts as one row.
@@ -116,31 +120,4 @@ fn label_encoder(ctx: &mut NodeCtx) -> OpResult {
         attrs! { to: to, keys: keys, values: values, default: default },
         &[x],
     )?])
-}
-
-fn tree_ensemble(ctx: &mut NodeCtx) -> OpResult {
-    let x = ctx.input(0)?;
-    let dtype = ctx.dtype(x)?;
-    let absent = |name: &str| ImportError::invalid(format!("TreeEnsemble needs its `{name}`"));
-    // How often a node was visited in training does not change what the trees say.
-    ctx.opt_tensor("nodes_hitrates")?;
-    let no_members = Tensor::from_bytes(dtype, &[0], &[]);
-    let attrs = attrs! {
-        aggregate: ctx.int("aggregate_function", 1)?,
-        post_transform: ctx.int("post_transform", 0)?,
-        n_targets: ctx.opt_int("n_targets")?.ok_or_else(|| absent("n_targets"))?,
-        nodes_featureids: ctx.opt_ints("nodes_featureids")?.ok_or_else(|| absent("nodes_featureids"))?,
-        nodes_splits: ctx.opt_tensor("nodes_splits")?.ok_or_else(|| absent("nodes_splits"))?,
-        nodes_modes: ctx.opt_tensor("nodes_modes")?.ok_or_else(|| absent("nodes_modes"))?,
-        nodes_truenodeids: ctx.opt_ints("nodes_truenodeids")?.ok_or_else(|| absent("nodes_truenodeids"))?,
-        nodes_trueleafs: ctx.opt_ints("nodes_trueleafs")?.ok_or_else(|| absent("nodes_trueleafs"))?,
-        nodes_falsenodeids: ctx.opt_ints("nodes_falsenodeids")?.ok_or_else(|| absent("nodes_falsenodeids"))?,
-        nodes_falseleafs: ctx.opt_ints("nodes_falseleafs")?.ok_or_else(|| absent("nodes_falseleafs"))?,
-        nodes_missing: ctx.opt_ints("nodes_missing_value_tracks_true")?.unwrap_or_default(),
-        leaf_targetids: ctx.opt_ints("leaf_targetids")?.ok_or_else(|| absent("leaf_targetids"))?,
-        leaf_weights: ctx.opt_tensor("leaf_weights")?.ok_or_else(|| absent("leaf_weights"))?,
-        membership_values: ctx.opt_tensor("membership_values")?.unwrap_or(no_members),
-        tree_roots: ctx.opt_ints("tree_roots")?.ok_or_else(|| absent("tree_roots"))?,
-    };
-    Ok(vec![ctx.emit(Op::TreeEnsemble, attrs, &[x])?])
 }
