@@ -38,10 +38,15 @@ fn rows() -> BTreeMap<Key, Row> {
         let lists = ENGINES.map(|e| {
             let path = root().join(format!("tests/lists/{suite}-{}.txt", e.name()));
             // An engine that passes all has none.
-            if path.exists() { read_list(&path).expect("a well-formed list") } else { KnownFailures::default() }
+            if path.exists() {
+                read_list(&path).expect("a well-formed list")
+            } else {
+                KnownFailures::default()
+            }
         });
         let scratch = env!("CARGO_TARGET_TMPDIR");
-        let cases = if suite == "classical" { classical(scratch) } else { conformance(scratch) }.join(suite);
+        let cases =
+            if suite == "classical" { classical(scratch) } else { conformance(scratch) }.join(suite);
         for case in Case::find(&cases).expect("cases") {
             if let Some(key) = only_operator(&case) {
                 count(rows.entry(key).or_default(), &case.name, &lists);

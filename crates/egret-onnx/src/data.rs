@@ -253,9 +253,9 @@ pub fn decode_type(
 pub fn read_value_pb(bytes: &[u8], ty: &Type) -> Result<Value, ImportError> {
     match ty {
         // A tensor stands for a sequence of maps.
-        Type::Tensor(_) => read_tensor_pb(bytes)
-            .or_else(|e| crate::maps::read(bytes).ok_or(e))
-            .map(Value::Tensor),
+        Type::Tensor(_) => {
+            read_tensor_pb(bytes).or_else(|e| crate::maps::read(bytes).ok_or(e)).map(Value::Tensor)
+        }
         Type::Sequence(_) => {
             wire::check(bytes, wire::Message::Sequence)?;
             read_sequence(bytes)

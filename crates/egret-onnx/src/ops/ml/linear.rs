@@ -85,7 +85,10 @@ impl Kernel {
             _ => {
                 return Err(invalid(
                     ctx,
-                    format!("needs gamma, coef0 and degree as `kernel_params`, not {} numbers", params.len()),
+                    format!(
+                        "needs gamma, coef0 and degree as `kernel_params`, not {} numbers",
+                        params.len()
+                    ),
                 ));
             }
         };
@@ -117,7 +120,10 @@ impl Kernel {
             }
             Kernel::Rbf(gamma) => {
                 if vectors.len() % count != 0 {
-                    return Err(invalid(ctx, format!("has {} numbers for {count} support vectors", vectors.len())));
+                    return Err(invalid(
+                        ctx,
+                        format!("has {} numbers for {count} support vectors", vectors.len()),
+                    ));
                 }
                 let v = Tensor::new(&[count, vectors.len() / count], vectors.to_vec());
                 let v = ctx.builder.constant(v);
@@ -237,9 +243,9 @@ impl Machines {
         rho: &[f32],
     ) -> Result<Machines, ImportError> {
         let sizes: Option<Vec<usize>> = per_class.iter().map(|&n| usize::try_from(n).ok()).collect();
-        let sizes = sizes
-            .filter(|s| s.len() == classes)
-            .ok_or_else(|| invalid(ctx, format!("has `vectors_per_class` {per_class:?} for {classes} classes")))?;
+        let sizes = sizes.filter(|s| s.len() == classes).ok_or_else(|| {
+            invalid(ctx, format!("has `vectors_per_class` {per_class:?} for {classes} classes"))
+        })?;
         let mut class_of = vec![];
         for (class, &n) in sizes.iter().enumerate() {
             if n > coefficients.len() {
@@ -278,7 +284,13 @@ impl Machines {
         let mut start = vec![0.0; self.classes];
         for class in 0..self.classes {
             for (i, j) in pairs_of(self.classes) {
-                votes.push(if class == i { 1.0 } else if class == j { -1.0 } else { 0.0 });
+                votes.push(if class == i {
+                    1.0
+                } else if class == j {
+                    -1.0
+                } else {
+                    0.0
+                });
                 start[class] += if class == j { 1.0 } else { 0.0 };
             }
         }

@@ -94,7 +94,10 @@ fn imputer(ctx: &mut NodeCtx) -> OpResult {
     };
     let columns = ctx.shape_of(x)?.last().and_then(egret_ir::Dim::as_const);
     if values.len() > 1 && columns.is_some_and(|c| c != values.len() as i64) {
-        return Err(invalid(ctx, &format!("has {} imputed values for another number of columns", values.len())));
+        return Err(invalid(
+            ctx,
+            &format!("has {} imputed values for another number of columns", values.len()),
+        ));
     }
     let values = ctx.builder.constant(values);
     let values = ctx.cast(values, dtype)?;

@@ -135,10 +135,20 @@ impl Forest {
         let (modes, splits) = (modes(ctx)?, numbers(ctx, "nodes_values")?);
         let missing = ctx.opt_ints("nodes_missing_value_tracks_true")?.filter(|m| !m.is_empty());
         let missing = missing.unwrap_or_else(|| vec![0; trees.len()]);
-        let lengths =
-            [ids.len(), features.len(), next[0].len(), next[1].len(), modes.len(), splits.len(), missing.len()];
+        let lengths = [
+            ids.len(),
+            features.len(),
+            next[0].len(),
+            next[1].len(),
+            modes.len(),
+            splits.len(),
+            missing.len(),
+        ];
         if lengths.iter().any(|&l| l != trees.len()) {
-            return Err(invalid(ctx, format!("the lists of nodes have the lengths {}, {lengths:?}", trees.len())));
+            return Err(invalid(
+                ctx,
+                format!("the lists of nodes have the lengths {}, {lengths:?}", trees.len()),
+            ));
         }
         let (mut places, mut roots, mut known) = (BTreeMap::new(), vec![], BTreeSet::new());
         for (row, key) in trees.iter().copied().zip(ids.iter().copied()).enumerate() {
@@ -181,16 +191,25 @@ impl Forest {
         let (targets, weights) = (ints(ctx, names.targets)?, numbers(ctx, names.weights)?);
         let lengths = [nodes.len(), targets.len(), weights.len()];
         if lengths.iter().any(|&l| l != trees.len()) {
-            return Err(invalid(ctx, format!("the lists of votes have the lengths {}, {lengths:?}", trees.len())));
+            return Err(invalid(
+                ctx,
+                format!("the lists of votes have the lengths {}, {lengths:?}", trees.len()),
+            ));
         }
         for (i, (&tree, &node)) in trees.iter().zip(&nodes).enumerate() {
             let row = find(tree, node).filter(|&row| self.rows[row].mode.is_none());
             let row = row.ok_or_else(|| invalid(ctx, format!("tree {tree} has no leaf {node} to vote")))?;
             if !usize::try_from(targets[i]).is_ok_and(|t| t < count) {
-                return Err(invalid(ctx, format!("the leaf {node} of tree {tree} votes for {} of {count}", targets[i])));
+                return Err(invalid(
+                    ctx,
+                    format!("the leaf {node} of tree {tree} votes for {} of {count}", targets[i]),
+                ));
             }
             if self.votes.entry(row).or_default().insert(targets[i], weights[i]).is_some() {
-                return Err(invalid(ctx, format!("the leaf {node} of tree {tree} votes twice for {}", targets[i])));
+                return Err(invalid(
+                    ctx,
+                    format!("the leaf {node} of tree {tree} votes twice for {}", targets[i]),
+                ));
             }
         }
         Ok(())
@@ -246,8 +265,7 @@ impl Forest {
     fn say(&self, ctx: &mut NodeCtx, x: ValueId, targets: usize, aggregate: Aggregate) -> Emitted {
         if matches!(aggregate, Aggregate::Min | Aggregate::Max) {
             let part = |&root: &usize| {
-                let partly =
-                    |&t: &i64| self.leaves(root).iter().any(|&l| self.vote(l, t).is_none());
+                let partly = |&t: &i64| self.leaves(root).iter().any(|&l| self.vote(l, t).is_none());
                 self.targets(root).iter().any(partly)
             };
             if self.roots.iter().any(part) || (0..targets as i64).any(|t| !self.always_voted(t)) {
@@ -277,7 +295,8 @@ impl Forest {
         let mut table = Table::default();
         for &root in &self.roots {
             for target in self.targets(root) {
-                table.add(self, root, target, |leaf| f64::from(u8::from(self.vote(leaf, target).is_some())));
+                table
+                    .add(self, root, target, |leaf| f64::from(u8::from(self.vote(leaf, target).is_some())));
             }
         }
         table.emit(ctx, x, targets, Aggregate::Sum)
@@ -412,7 +431,9 @@ fn classifier(ctx: &mut NodeCtx) -> OpResult {
         1 => return Err(unsupported(ctx, "with the label of a single class".into())),
         2 => return two_classes(ctx, x, &forest, &labels, post, &base),
         _ if base.is_empty() || base.len() == classes => {}
-        _ => return Err(invalid(ctx, format!("there are {} base values for {classes} classes", base.len()))),
+        _ => {
+            return Err(invalid(ctx, format!("there are {} base values for {classes} classes", base.len())));
+        }
     }
     let scores = forest.say(ctx, x, classes, Aggregate::Sum)?;
     let scores = plus(ctx, scores, &base)?;
@@ -427,6 +448,12 @@ fn classifier(ctx: &mut NodeCtx) -> OpResult {
     };
     let label = labels.of_greatest(ctx, candidates)?;
     Ok(vec![label, post.apply(ctx, scores)?])
+}
+
+/// Name the sum of the trees (`margin of TreeEnsembleClassifier:NODE`) before it becomes scores, so that it can be asked for.
+fn name_margin(ctx: &mut NodeCtx, sum: ValueId) {
+    let sources: Vec<String> = ctx.builder.sources().iter().cloned().collect();
+    ctx.builder.graph.set_value_name(sum, &format!("margin of {}", sources.join(", ")));
 }
 
 /// Two classes, as in ONNX Runtime.
@@ -448,21 +475,26 @@ fn two_classes(
     let open = |ctx: &NodeCtx, what: &str| {
         unsupported(
             ctx,
-            format!("of two classes with {} base values and {what}, which ONNX leaves open; add them to the weights of a tree", base.len()),
+            format!(
+                "of two classes with {} base values and {what}, which ONNX leaves open; add them to the weights of a tree",
+                base.len()
+            ),
         )
     };
-    let scores = forest.say(ctx, x, 2, Aggregate::Sum)?;
-    let columns = [ctx.narrow(scores, 1, dim(0), dim(1))?, ctx.narrow(scores, 1, dim(1), dim(1))?];
     let positive = forest.weights().all(|w| w >= 0.0);
     let (threshold, first) = if positive { (0.5, First::Complement) } else { (0.0, First::Negative) };
     match (voted.contains(&0), voted.contains(&1)) {
         (true, false) if base.len() < 2 => {
-            let score = plus(ctx, columns[0], base)?;
+            let score = forest.say(ctx, x, 1, Aggregate::Sum)?;
+            let score = plus(ctx, score, base)?;
+            name_margin(ctx, score);
             let label = labels.of_two(ctx, score, threshold)?;
             Ok(vec![label, post.of_one_score(ctx, score, first)?])
         }
         (false, true) if base.is_empty() => {
-            let label = labels.of_two(ctx, columns[1], threshold)?;
+            let scores = forest.say(ctx, x, 2, Aggregate::Sum)?;
+            let second = ctx.narrow(scores, 1, dim(1), dim(1))?;
+            let label = labels.of_two(ctx, second, threshold)?;
             Ok(vec![label, post.apply(ctx, scores)?])
         }
         (true, true) if base.is_empty() => {
@@ -472,10 +504,12 @@ fn two_classes(
                     "of two classes, the second of which some rows have no vote for: what their scores are is open; add a vote of 0 to each leaf".into(),
                 ));
             }
+            let scores = forest.say(ctx, x, 2, Aggregate::Sum)?;
+            let second = ctx.narrow(scores, 1, dim(1), dim(1))?;
             let label = if labels.are_strings() {
-                labels.of_two(ctx, columns[1], 0.0)?
+                labels.of_two(ctx, second, 0.0)?
             } else {
-                above(ctx, columns[1], 0.0)?
+                above(ctx, second, 0.0)?
             };
             Ok(vec![label, post.apply(ctx, scores)?])
         }
