@@ -253,9 +253,7 @@ pub fn decode_type(
 pub fn read_value_pb(bytes: &[u8], ty: &Type) -> Result<Value, ImportError> {
     match ty {
         // A tensor stands for a sequence of maps.
-        Type::Tensor(_) => {
-            read_tensor_pb(bytes).or_else(|e| crate::maps::read(bytes).ok_or(e)).map(Value::Tensor)
-        }
+        Type::Tensor(_) => read_tensor_pb(bytes).or_else(|e| read_maps(bytes).ok_or(e)).map(Value::Tensor),
         Type::Sequence(_) => {
             wire::check(bytes, wire::Message::Sequence)?;
             read_sequence(bytes)
@@ -302,6 +300,35 @@ fn read_sequence(bytes: &[u8]) -> Result<Value, ImportError> {
         }
     }
     Ok(Value::Sequence(items))
+}
+
+/// The tensor that stands for the maps in the bytes of a SequenceProto, in f32; nothing where they are no such message, or its maps have unlike sizes.
+fn read_maps(bytes: &[u8]) -> Option<Tensor> {
+    let mut values: Vec<f32> = vec![];
+    let (mut rows, mut columns) = (0, None);
+    // Of a SequenceProto 3 are tensors and 6 maps, of a MapProto 5 is the sequence of its values; names and types come before.
+    for (number, payload) in wire::fields(bytes).ok()? {
+        let Payload::Bytes(map) = payload else { continue };
+        match number {
+            1 | 2 => continue,
+            6 => rows += 1,
+            _ => return None,
+        }
+        let before = values.len();
+        for (number, payload) in wire::fields(map).ok()? {
+            let (5, Payload::Bytes(sequence)) = (number, payload) else { continue };
+            for (number, payload) in wire::fields(sequence).ok()? {
+                if let (3, Payload::Bytes(tensor)) = (number, payload) {
+                    values.extend(read_tensor_pb(tensor).ok()?.to_f64s()?.into_iter().map(|v| v as f32));
+                }
+            }
+        }
+        let count = values.len() - before;
+        if *columns.get_or_insert(count) != count {
+            return None;
+        }
+    }
+    Some(Tensor::new(&[rows, columns?], values))
 }
 
 fn read_optional(bytes: &[u8]) -> Result<Value, ImportError> {

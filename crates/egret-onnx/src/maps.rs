@@ -2,9 +2,6 @@
 //!
 //! Egret has no maps. The tensor that ZipMap takes stands for its result: a row for each map, a column for each label, in the order of the labels.
 
-use crate::data::read_tensor_pb;
-use crate::wire::{self, Payload};
-use egret_ir::Tensor;
 use onnx_protobuf::{ModelProto, NodeProto, TypeProto, type_proto};
 
 /// Whether a type is a sequence of maps.
@@ -43,33 +40,4 @@ fn labels(node: &NodeProto) -> String {
         .collect();
     let shown = all[..all.len().min(SHOWN)].join(", ");
     if all.len() > SHOWN { format!("{shown}, ... ({} labels)", all.len()) } else { shown }
-}
-
-/// The tensor that stands for the maps in the bytes of a SequenceProto, in f32; nothing where they are no such message, or its maps have unlike sizes.
-pub(crate) fn read(bytes: &[u8]) -> Option<Tensor> {
-    let mut values: Vec<f32> = vec![];
-    let (mut rows, mut columns) = (0, None);
-    // Of a SequenceProto 3 are tensors and 6 maps, of a MapProto 5 is the sequence of its values; names and types come before.
-    for (number, payload) in wire::fields(bytes).ok()? {
-        let Payload::Bytes(map) = payload else { continue };
-        match number {
-            1 | 2 => continue,
-            6 => rows += 1,
-            _ => return None,
-        }
-        let before = values.len();
-        for (number, payload) in wire::fields(map).ok()? {
-            let (5, Payload::Bytes(sequence)) = (number, payload) else { continue };
-            for (number, payload) in wire::fields(sequence).ok()? {
-                if let (3, Payload::Bytes(tensor)) = (number, payload) {
-                    values.extend(read_tensor_pb(tensor).ok()?.to_f64s()?.into_iter().map(|v| v as f32));
-                }
-            }
-        }
-        let count = values.len() - before;
-        if *columns.get_or_insert(count) != count {
-            return None;
-        }
-    }
-    Some(Tensor::new(&[rows, columns?], values))
 }

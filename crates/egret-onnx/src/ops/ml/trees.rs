@@ -432,7 +432,10 @@ fn classifier(ctx: &mut NodeCtx) -> OpResult {
         2 => return two_classes(ctx, x, &forest, &labels, post, &base),
         _ if base.is_empty() || base.len() == classes => {}
         _ => {
-            return Err(invalid(ctx, format!("there are {} base values for {classes} classes", base.len())));
+            return Err(invalid(
+                ctx,
+                format!("there are {} base values for {classes} classes", base.len()),
+            ));
         }
     }
     let scores = forest.say(ctx, x, classes, Aggregate::Sum)?;
