@@ -119,7 +119,7 @@ impl Kernel {
                 ctx.unary(Op::Tanh, inner)
             }
             Kernel::Rbf(gamma) => {
-                if vectors.len() % count != 0 {
+                if !vectors.len().is_multiple_of(count) {
                     return Err(invalid(
                         ctx,
                         format!("has {} numbers for {count} support vectors", vectors.len()),
@@ -282,7 +282,7 @@ impl Machines {
         // By class, then by machine.
         let mut votes = vec![];
         let mut start = vec![0.0; self.classes];
-        for class in 0..self.classes {
+        for (class, start) in start.iter_mut().enumerate() {
             for (i, j) in pairs_of(self.classes) {
                 votes.push(if class == i {
                     1.0
@@ -291,7 +291,7 @@ impl Machines {
                 } else {
                     0.0
                 });
-                start[class] += if class == j { 1.0 } else { 0.0 };
+                *start += if class == j { 1.0 } else { 0.0 };
             }
         }
         let votes = affine(ctx, first, &votes, self.classes, &start)?;

@@ -57,7 +57,7 @@ pub(super) fn affine(
     outputs: usize,
     addends: &[f32],
 ) -> Emitted {
-    if outputs == 0 || weights.len() % outputs != 0 {
+    if outputs == 0 || !weights.len().is_multiple_of(outputs) {
         return Err(ImportError::invalid(format!(
             "{} has {} coefficients, no multiple of its {outputs} scores",
             ctx.op_type,
