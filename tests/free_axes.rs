@@ -74,6 +74,17 @@ const CASES: &[(&str, &str)] = &[
         "%1 = const f32[4, 4] random(1)\n %2 = slice(%1) {sizes = [2, 1], starts = [0, N - 1], steps = [1, 1]} : f32[2, 1]\n \
          %3 = slice(%0) {sizes = [1, 4], starts = [0, 0], steps = [1, 1]} : f32[1, 4]\n %9 = add(%2, %3) : f32[2, 4]",
     ),
+    // Slices of slices, which become one: the inner one's part must be there all the same.
+    (
+        r#"%0 "x": f32[N, 2]"#,
+        "%1 = slice(%0) {sizes = [max(0, N - 3), 2], starts = [min(3, N), 0], steps = [1, 1]} : f32[max(0, N - 3), 2]
+         %9 = slice(%1) {sizes = [2, 2], starts = [max(0, N - 3) - 2, 0], steps = [1, 1]} : f32[2, 2]",
+    ),
+    (
+        r#"%0 "x": f32[N, 2]"#,
+        "%1 = slice(%0) {sizes = [4, 2], starts = [N - 4, 0], steps = [1, 1]} : f32[4, 2]
+         %9 = slice(%1) {sizes = [3, 2], starts = [1, 0], steps = [1, 1]} : f32[3, 2]",
+    ),
     // As many elements, which only a run knows.
     (
         r#"%0 "x": f32[N, 4]"#,

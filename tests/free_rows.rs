@@ -14,13 +14,14 @@ const CASES: &[(&str, &str)] = &[
     (r#"%0 "x": f32[2, N, 37]"#, "%9 = matmul(%0, %3) : f32[2, N, 50]"),
     // Operands of the expression on the sums: one for all rows, one a row, one an element; the last may be written in place.
     (
-        r#"%0 "x": f32[N, 37], %1 "r": f32[N, 50], %2 "s": f32[N, 1]"#,
-        "%4 = const f32[50] random(8)
-         %5 = matmul(%0, %3) : f32[N, 50]
-         %6 = add(%5, %4) : f32[N, 50]
-         %7 = mul(%6, %2) : f32[N, 50]
-         %8 = add(%1, %1) : f32[N, 50]
-         %9 = add(%7, %8) : f32[N, 50]",
+        r#"%0 "x": f32[N, 37], %1 "r": f32[N, 48], %2 "s": f32[N, 1]"#,
+        "%4 = const f32[48] random(8)
+         %10 = const f32[37, 48] random(7)
+         %5 = matmul(%0, %10) : f32[N, 48]
+         %6 = add(%5, %4) : f32[N, 48]
+         %7 = mul(%6, %2) : f32[N, 48]
+         %8 = add(%1, %1) : f32[N, 48]
+         %9 = add(%7, %8) : f32[N, 48]",
     ),
     // A part of each unit of another value.
     (

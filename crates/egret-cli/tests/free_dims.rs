@@ -269,4 +269,8 @@ fn made_up_inputs_have_the_dims_that_are_given() {
     }
     refused(&["run", &out, "--random", "1", "--dim", "n=3"], 1, &["--dim n", "left free: batch"]);
     refused(&["run", &out], 1, &["no value for the input", "f32[batch, 1, 28, 28]"]);
+    // The shape of an input decides, and may not contradict.
+    let zeros = format!("image={:?}", vec![[[[0.0; 28]; 28]]; 2]);
+    assert!(works(&["run", &out, "--input", &zeros]).contains("f32[2, 10]"));
+    refused(&["run", &out, "--input", &zeros, "--dim", "batch=3"], 1, &["axis 0 is 2", "`batch` is 3"]);
 }

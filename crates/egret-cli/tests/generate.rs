@@ -91,12 +91,20 @@ fn what_is_no_decoder_is_refused() {
     };
     let good = of("good.egret", &decoder(true));
     let image = of("image.egret", "graph @g(%0 \"x\": f32[1, 4]) -> (%0 \"x\") {\n}\n");
+    // What is kept is of the last step alone.
+    let last = "graph @g(%0 \"ids\": i64[1, seq], %1 \"past.0\": f32[1, past, 1]) -> (%3 \"present.0\", %4 \"logits\") {\n  \
+                %2 = cast(%0) {round = \"nearest\", saturate = 1, to = f32} : f32[1, seq]\n  \
+                %3 = reshape(%2) {shape = [1, seq, 1]} : f32[1, seq, 1]\n  \
+                %4 = concat(%3, %3, %3, %3) {axis = 2} : f32[1, seq, 4]\n}\n";
+    let short = of("short.egret", last);
     let fixed =
         of("fixed.egret", &decoder(true).replace("past", "4").replace("4_key_values", "past_key_values"));
     for (args, code, says) in [
         (vec!["generate", &image, "--tokens", "1"], 2, "neither tokens"),
         (vec!["generate", &fixed, "--tokens", "1"], 2, "whose cache may be empty"),
         (vec!["generate", &good, "--tokens", "12"], 1, "index"),
+        (vec!["generate", &good, "--tokens", "-1"], 1, "0 or more"),
+        (vec!["generate", &short, "--tokens", "1,2,3"], 2, "grow by the tokens"),
         (vec!["generate", &good, "--tokens", "one"], 1, "invalid value 'one'"),
         (vec!["generate", &good], 1, "--tokens"),
         (vec!["generate", &good, "--tokens", "1", "--temperature", "0"], 1, "more than 0"),

@@ -160,6 +160,9 @@ impl Decoder {
         if text.is_empty() {
             return Err(Error::user("no tokens to go on with; give at least one, e.g. --tokens 1"));
         }
+        if let Some(token) = text.iter().find(|t| **t < 0) {
+            return Err(Error::user(format!("the token {token}: tokens are whole numbers, 0 or more")));
+        }
         let mut rng = Rng::new(if let Choice::Sample { seed, .. } = settings.choice { seed } else { 0 });
         let keeps = self.inputs.iter().any(|(_, role)| matches!(role, Role::Cache(_)));
         let mut all = text.to_vec();
@@ -168,8 +171,14 @@ impl Decoder {
         while all.len() < text.len() + settings.count {
             let inputs = self.inputs(&all, done, kept.as_deref())?;
             let outputs = self.executable.run(&inputs)?;
-            let next = choose(&last_row(&outputs[self.scores])?, &settings.choice, &mut rng)?;
+            let scores = last_row(&outputs[self.scores])?;
+            if let Some(token) = text.iter().find(|t| **t >= scores.len() as i64) {
+                let known = scores.len();
+                return Err(Error::user(format!("the token {token}: the model knows {known}, from 0 on")));
+            }
+            let next = choose(&scores, &settings.choice, &mut rng)?;
             if keeps {
+                self.holds_all(&outputs, all.len())?;
                 done = all.len();
                 kept = Some(outputs);
             }
@@ -180,6 +189,23 @@ impl Decoder {
             }
         }
         Ok(all.split_off(text.len()))
+    }
+
+    /// Holds what is kept of the tokens to be of all of them: a cache of the last step's alone would have to be joined to the one before.
+    fn holds_all(&self, outputs: &[Value], count: usize) -> Result<()> {
+        for (port, role) in &self.inputs {
+            let Role::Cache(output) = role else { continue };
+            let shape = outputs[*output].as_tensor().map_or(&[][..], |t| t.shape());
+            let of_tokens = port.ty.shape.iter().zip(shape).find(|(dim, _)| dim.as_const().is_none());
+            if let Some((_, &have)) = of_tokens.filter(|(_, have)| **have != count) {
+                return Err(Error::unsupported(format!(
+                    "what the model keeps for `{}` is of {have} tokens where there are {count}: generate takes models whose caches \
+                     grow by the tokens of each step",
+                    port.name
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// The inputs of a step on all tokens behind the first `done`; `kept`: the outputs of the step before.

@@ -4,7 +4,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::Options;
 use egret_codegen::{CodegenError, Isa, Target};
-use egret_ir::{Dim, Graph, NodeId, Tensor, advice};
+use egret_ir::{Dim, Graph, NodeId, Op, Tensor, ValueId, advice};
 use egret_loop::Program;
 use egret_lower::{Fault, LowerOptions};
 use egret_machine::Machine;
@@ -209,7 +209,13 @@ pub(crate) fn because_of_free_dims(graph: &Graph, e: Error) -> Error {
     Error { kind: ErrorKind::User, message }
 }
 
-/// The dims of a graph that are negative for small values of its free ones, such as what a slice from element 3 on leaves of `N`.
+/// Whether a dim may be negative: something is subtracted in it.
+fn may_be_negative(dim: &Dim) -> bool {
+    dim.as_const().is_none() && dim.as_sum().is_some_and(|terms| terms.iter().any(|(c, _)| *c < 0))
+}
+
+/// The dims of a graph that are negative for small values of its free ones, such as what a slice from element 3 on leaves of `N`; and where
+/// slices begin, and what they leave at the end, which must not be. Rules make one slice of several, and leave out what is not read.
 fn differences(graph: &Graph) -> Vec<Dim> {
     let mut out: Vec<Dim> = vec![];
     if graph.free_dims().is_empty() {
@@ -217,9 +223,29 @@ fn differences(graph: &Graph) -> Vec<Dim> {
     }
     for v in graph.value_ids() {
         for dim in graph.ty(v).as_tensor().iter().flat_map(|t| t.shape.iter()) {
-            let negative = dim.as_sum().is_some_and(|terms| terms.iter().any(|(c, _)| *c < 0));
-            if negative && dim.as_const().is_none() && !out.contains(dim) {
+            if may_be_negative(dim) && !out.contains(dim) {
                 out.push(dim.clone());
+            }
+        }
+    }
+    for n in graph.node_ids() {
+        let node = graph.node(n);
+        if node.op != Op::Slice {
+            continue;
+        }
+        let shape = |v: ValueId| graph.ty(v).as_tensor().map_or(&[][..], |t| &t.shape[..]);
+        let (from, to) = (shape(node.operand(0)), shape(node.results[0]));
+        let (starts, steps) = (node.attrs.dims("starts"), node.attrs.ints("steps"));
+        for (((from, to), start), &step) in from.iter().zip(to).zip(starts).zip(steps) {
+            if step < 1 {
+                continue;
+            }
+            // As many behind the last element as are left out between two may be missing.
+            let end = start.clone() + Dim::constant(step) * to.clone() + Dim::constant(1 - step);
+            for dim in [start.clone(), from.clone() - end] {
+                if may_be_negative(&dim) && !out.contains(&dim) {
+                    out.push(dim);
+                }
             }
         }
     }

@@ -58,17 +58,32 @@ fn compiled(request: &Request, engine: Engine, options: &Options) -> Result<Read
         return Err(Error::user("--bind was decided when the model was compiled"));
     }
     let native = Native::open(&request.model, options.threads)?;
-    let types = types(&native, request)?;
-    let declared: Vec<DeclaredInput> = types.iter().map(|(name, ty)| DeclaredInput::of(name, ty)).collect();
+    let named = types(&native, &BTreeMap::new())?;
+    let declared: Vec<DeclaredInput> = named.iter().map(|(name, ty)| DeclaredInput::of(name, ty)).collect();
     let given: BTreeMap<String, Value> = request.inputs.read(&declared)?;
+    let mut dims = free_dims(&native, request, &given)?;
+    let mut notes = vec![];
+    if let Some(default) = request.default_dim {
+        let free = native.model().symbols().iter().map(|s| s.name.clone());
+        let defaulted: Vec<String> = free.filter(|name| !dims.contains_key(name)).collect();
+        if !defaulted.is_empty() {
+            notes.push(source::set_by_default(&defaulted, default));
+        }
+        dims.extend(defaulted.into_iter().map(|name| (name, default)));
+    }
+    let types = types(&native, &dims)?;
     let ports = types.iter().map(|(name, ty)| (name.as_str(), ty));
     let inputs = source::complete(ports, &given, request.random)?;
     let outputs = native.model().outputs().iter().map(|p| p.name.clone()).collect();
-    Ok(Ready { executable: Executable::Native(Box::new(native)), inputs, outputs, notes: vec![] })
+    Ok(Ready { executable: Executable::Native(Box::new(native)), inputs, outputs, notes })
 }
 
-/// The inputs of a compiled model, the dims that it left free as the request gives them, or by their names.
-fn types(native: &Native, request: &Request) -> Result<Vec<(String, Type)>> {
+/// The dims that a compiled model left free, as the request or the shapes of given inputs say.
+fn free_dims(
+    native: &Native,
+    request: &Request,
+    given: &BTreeMap<String, Value>,
+) -> Result<BTreeMap<String, i64>> {
     let (inputs, symbols) = (native.model().inputs(), native.model().symbols());
     let decided = |name: &&String| !symbols.iter().any(|s| s.name == **name);
     if let Some(name) = request.dims.keys().find(decided) {
@@ -78,12 +93,37 @@ fn types(native: &Native, request: &Request) -> Result<Vec<(String, Type)>> {
             "--dim {name}: it was decided when the model was compiled; dims that it left free: {free}"
         )));
     }
+    let mut dims = request.dims.clone();
     // A free dim has the same negative number wherever it stands.
+    for symbol in symbols {
+        let number = inputs[symbol.input].dims[symbol.axis];
+        for port in inputs {
+            let Some(tensor) = given.get(&port.name).and_then(Value::as_tensor) else { continue };
+            for (axis, (&have, _)) in
+                tensor.shape().iter().zip(&port.dims).enumerate().filter(|(_, (_, d))| **d == number)
+            {
+                let want = *dims.entry(symbol.name.clone()).or_insert(have as i64);
+                if want != have as i64 {
+                    return Err(Error::user(format!(
+                        "the input `{}`: axis {axis} is {have}, but the dim `{}` is {want}, as --dim or another input says",
+                        port.name, symbol.name
+                    )));
+                }
+            }
+        }
+    }
+    Ok(dims)
+}
+
+/// The inputs of a compiled model; the dims that it left free have values, or their names.
+fn types(native: &Native, dims: &BTreeMap<String, i64>) -> Result<Vec<(String, Type)>> {
+    let (inputs, symbols) = (native.model().inputs(), native.model().symbols());
     let dim = |number: i64| -> egret_ir::Dim {
         let symbol = symbols.iter().find(|s| inputs[s.input].dims[s.axis] == number).filter(|_| number < 0);
         let Some(symbol) = symbol else { return egret_ir::Dim::constant(number) };
-        let given = request.dims.get(&symbol.name).copied().or(request.default_dim);
-        given.map_or_else(|| egret_ir::Dim::symbol(&symbol.name), egret_ir::Dim::constant)
+        dims.get(&symbol.name)
+            .copied()
+            .map_or_else(|| egret_ir::Dim::symbol(&symbol.name), egret_ir::Dim::constant)
     };
     inputs.iter().map(|port| port_type(port, &dim)).collect()
 }

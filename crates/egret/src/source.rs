@@ -217,7 +217,7 @@ pub fn because_of(mut e: Error, defaulted: &[String], value: i64) -> Error {
 }
 
 /// That dims which nobody gave were set, and how to give them.
-fn set_by_default(dims: &[String], value: i64) -> String {
+pub(crate) fn set_by_default(dims: &[String], value: i64) -> String {
     let (names, options) = (dims.join(", "), advice::dims(dims));
     format!("free dims were set to {value}: {names}; give them with {options}, or by --input NAME=x.npy")
 }

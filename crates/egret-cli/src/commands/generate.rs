@@ -1,7 +1,7 @@
 //! `egret generate`.
 
 use crate::args::{CompileOptions, ModelArgs, count, seed};
-use crate::common::{import, note, options, progress};
+use crate::common::{import, note, options, output_error, progress};
 use crate::{say, say_text};
 use egret::generate::{Choice, Decoder, Settings};
 use egret::{Engine, Error, Executable, Result};
@@ -23,7 +23,13 @@ pub struct Args {
     #[command(flatten)]
     pub model: ModelArgs,
     /// The tokens to go on with
-    #[arg(long, value_name = "A,B,C", value_delimiter = ',', required_unless_present = "tokens_from")]
+    #[arg(
+        long,
+        value_name = "A,B,C",
+        value_delimiter = ',',
+        required_unless_present = "tokens_from",
+        allow_negative_numbers = true
+    )]
     pub tokens: Vec<i64>,
     /// The tokens to go on with, from a file of numbers between spaces, commas or ends of lines
     #[arg(long, value_name = "FILE", conflicts_with = "tokens")]
@@ -32,7 +38,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = count, allow_negative_numbers = true)]
     pub count: usize,
     /// A token that ends the text. May be repeated
-    #[arg(long, value_name = "TOKEN")]
+    #[arg(long, value_name = "TOKEN", allow_negative_numbers = true)]
     pub stop: Vec<i64>,
     /// Draw each token by the softmax of the scores divided by this, instead of taking the highest
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
@@ -84,7 +90,7 @@ pub fn run(args: &Args) -> Result<()> {
             let space = if times.len() > 1 { " " } else { "" };
             say_text!("{space}{token}");
             // Whoever reads sees it now.
-            let _ = std::io::stdout().flush();
+            std::io::stdout().flush().map_err(|e| output_error(&e))?;
         }
         Ok(())
     })?;

@@ -19,6 +19,7 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     let node = graph.node(n);
     let (x, value, result) = (node.operand(0), node.operand(1), node.results[0]);
     let (from, to) = (whole_dims(ctx, x)?, graph.tensor_ty(result).shape.to_vec());
+    whole_dims(ctx, value)?;
     let low = node.attrs.dims("low").to_vec();
     let high = node.attrs.dims("high").to_vec();
     for (((low, from), high), to) in low.iter().zip(&from).zip(&high).zip(&to) {

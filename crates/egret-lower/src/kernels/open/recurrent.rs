@@ -305,6 +305,8 @@ impl Initial {
         }
         let (param, first, stored) = w.laid_out(node.operand(i))?;
         let dims = [stored.dims[0].clone(), input.batch.clone(), stored.dims[2].clone()];
+        // A state is one of each row, not one for all.
+        w.ctx.hold_equal(&stored.dims[1], &input.batch)?;
         let strides = w.aligned(&stored, &dims)?;
         let first = w.dim(&first)?;
         let strides = w.dims(&strides)?;
@@ -338,8 +340,8 @@ fn lengths(w: &mut Writer, node: &Node, input: &Input) -> Result<Option<Param>, 
         return Ok(None);
     }
     let v = node.operand(4);
-    if whole_dims(w.ctx, v)? != [input.batch.clone()] {
-        return Err(Unsupported::new("has lengths of another batch"));
+    for dim in whole_dims(w.ctx, v)? {
+        w.ctx.hold_equal(&dim, &input.batch)?;
     }
     let elem = w.ctx.elem(v)?;
     let arg = w.ctx.whole(v)?;
