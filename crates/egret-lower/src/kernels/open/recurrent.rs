@@ -175,19 +175,17 @@ fn direction(
         cell: if is_lstm { Some(w.value(node.results[2], Access::ReadWrite)?) } else { None },
         lengths: None,
     };
-    let bytes = states.map(|(state, belows, scales)| {
-        [(Elem::U8, state), (Elem::I32, belows), (Elem::F32, scales)]
-            .map(|(elem, arg)| w.own(elem, arg, Access::ReadWrite))
-    });
-    let (weights, width) = match (weights, scale) {
-        (Ok(panels), _) => (Weights::Floats(w.own(Elem::F32, panels, Access::Read)), 0),
-        (Err(of), Some(scale)) => {
+    let weights = match (weights, scale, states) {
+        (Ok(panels), ..) => Ok(w.own(Elem::F32, panels, Access::Read)),
+        (Err(of), Some(scale), Some((state, belows, scales))) => {
+            let states = [(Elem::U8, state), (Elem::I32, belows), (Elem::F32, scales)]
+                .map(|(elem, arg)| w.own(elem, arg, Access::ReadWrite));
             let weights = w.own(Elem::I8, of.weights, Access::Read);
             let column_sums = w.own(Elem::I32, of.column_sums, Access::Read);
             let scale = w.own(Elem::F32, scale, Access::Read);
-            (Weights::Bytes(ByteParams { of, weights, column_sums, scale }), of.width())
+            Err((ByteParams { of, weights, column_sums, scale }, states))
         }
-        (Err(_), None) => return Err(Unsupported::bug("has no scale")),
+        (Err(_), ..) => return Err(Unsupported::bug("has no scale")),
     };
     let candidate = candidate.map(|arg| w.own(Elem::F32, arg, Access::Read));
     let table = |w: &mut Writer, arg: Option<Arg>| arg.map(|arg| w.own(Elem::F32, arg, Access::Read));
@@ -242,15 +240,17 @@ fn direction(
             },
             sums: rows(k, params.sums, None, n, 0),
             side: params.side.map(|side| rows(k, side, None, h, 0)),
-            bytes: bytes.map(|[state, belows, scales]| ByteState {
-                state: rows(k, state, None, width, 0),
-                belows: rows(k, belows, None, 1, 0),
-                scales: rows(k, scales, None, 1, 0),
-            }),
             state,
             cell: states,
             y: Sequence { rows: rows(k, params.y, Some(of_direction), h, 0), step: y_step },
-            weights: &weights,
+            weights: match weights {
+                Ok(panels) => Weights::Floats(panels),
+                Err((params, [state, belows, scales])) => {
+                    let state = rows(k, state, None, params.of.width(), 0);
+                    let belows = rows(k, belows, None, 1, 0);
+                    Weights::Bytes(params, ByteState { state, belows, scales: rows(k, scales, None, 1, 0) })
+                }
+            },
             candidate,
             candidate_bias: raw_bias.map(|param| Rows {
                 param,

@@ -72,11 +72,12 @@ pub(crate) enum Steps {
 }
 
 /// The weights of the state.
+#[derive(Copy, Clone)]
 pub(crate) enum Weights {
     /// In panels.
     Floats(Param),
-    /// Bytes, with a scale for each column.
-    Bytes(ByteParams),
+    /// Bytes, with a scale for each column, and the state as bytes.
+    Bytes(ByteParams, ByteState),
 }
 
 /// The steps of some rows of the batch in a direction.
@@ -93,14 +94,12 @@ pub(crate) struct Block<'a> {
     pub sums: Rows,
     /// The state's contribution to a late-reset GRU's candidate, r * h of an early one, or an LSTM's rounded state.
     pub side: Option<Rows>,
-    /// The state as bytes, where the weights are.
-    pub bytes: Option<ByteState>,
     /// The state lives where the last one is wanted.
     pub state: Rows,
     /// The cell's state of an LSTM.
     pub cell: Option<Rows>,
     pub y: Sequence,
-    pub weights: &'a Weights,
+    pub weights: Weights,
     /// Panels of the weights of a GRU's candidate.
     pub candidate: Option<Param>,
     /// The bias of a late-reset GRU's candidate.
@@ -188,12 +187,11 @@ pub(crate) fn steps(k: &mut KernelBuilder, cell: &Cell, b: &Block) {
 /// The gates of a step: the state's products, and the input's share.
 fn products(k: &mut KernelBuilder, cell: &Cell, b: &Block, sweep: Sweep, share: Rows) {
     let (h, first) = (cell.hidden, if cell.op == Op::Gru { 2 * cell.hidden } else { cell.columns() });
-    match (b.weights, b.bytes) {
-        (Weights::Bytes(weights), Some(bytes)) => {
+    match b.weights {
+        Weights::Bytes(weights, bytes) => {
             weights.product(k, cell.machine, sweep, (b.rows, b.state, bytes), b.sums, share);
         }
-        (Weights::Bytes(_), None) => {}
-        (Weights::Floats(panels), _) => {
+        Weights::Floats(panels) => {
             let a = match b.side.filter(|_| cell.rounded) {
                 Some(side) => {
                     round_state(k, (b.rows, h), b.state, side);
@@ -201,7 +199,7 @@ fn products(k: &mut KernelBuilder, cell: &Cell, b: &Block, sweep: Sweep, share: 
                 }
                 None => b.state,
             };
-            let m = Matrices { a, panels: *panels, out: b.sums };
+            let m = Matrices { a, panels, out: b.sums };
             product(k, cell.machine, (b.rows, h, first), sweep, m, Some(share));
         }
     }

@@ -254,7 +254,11 @@ fn direction(
     let share_at = k.int(share_at);
     let weights = match (state_weights, bytes) {
         (Some(panels), _) => Weights::Floats(panels),
-        (None, Some((params, _))) => Weights::Bytes(params),
+        (None, Some((params, [state, belows, scales]))) => {
+            let rows = |param, stride| Rows { param, base: zero, stride };
+            let (state, belows) = (rows(state, params.of.width()), rows(belows, 1));
+            Weights::Bytes(params, ByteState { state, belows, scales: rows(scales, 1) })
+        }
         (None, None) => return Err(Unsupported::bug("has no weights of the state")),
     };
     let rows = |param, base, stride| Rows { param, base, stride };
@@ -271,15 +275,10 @@ fn direction(
         },
         sums: rows(sums, zero, n),
         side: side.map(|side| rows(side, zero, h)),
-        bytes: bytes.map(|(params, [state, belows, scales])| ByteState {
-            state: rows(state, zero, params.of.width()),
-            belows: rows(belows, zero, 1),
-            scales: rows(scales, zero, 1),
-        }),
         state: rows(state, here, h),
         cell: c_state.map(|c| rows(c, here, h)),
         y: Sequence { rows: rows(y, here, h), step: Stride::Const(cell.directions * b * h) },
-        weights: &weights,
+        weights,
         candidate: candidate_weights,
         candidate_bias,
         peephole,
