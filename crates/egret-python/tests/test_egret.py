@@ -398,11 +398,11 @@ class FreeDims(Refusals):
 
     def test_what_must_have_a_value_is_said_as_python_writes_it(self):
         with self.refused('give each a value: dims={"height": N, "the width": N}') as refused:
-            egret.compile(conv_model())
+            egret.compile(pool_model())
         self.assertNotIn("--dim", str(refused.exception))
-        net = egret.compile(conv_model(), dims={"height": 8, "the width": 5})
-        self.assertEqual(net(numpy.ones((1, 1, 8, 5), "float32")).tolist(), numpy.full((1, 1, 6, 3), 9).tolist())
-        self.assertNotIn("--dim", egret.explain(conv_model()))
+        net = egret.compile(pool_model(), dims={"height": 8, "the width": 5})
+        self.assertEqual(net(numpy.ones((1, 1, 8, 5))).tolist(), numpy.ones((1, 1, 6, 3)).tolist())
+        self.assertNotIn("--dim", egret.explain(pool_model()))
 
 
 class Sessions(Refusals):
@@ -423,14 +423,14 @@ class Sessions(Refusals):
         self.assertEqual(int(right.sum()), 980)
 
     def test_the_modules_of_so_many_shapes_are_kept(self):
-        session = egret.InferenceSession(conv_model(), cache_size=2)
+        session = egret.InferenceSession(pool_model(), cache_size=2)
         for width in (4, 5, 4, 6):
-            (y,) = session.run(None, {"x": numpy.ones((1, 1, 3, width), "float32")})
+            (y,) = session.run(None, {"x": numpy.ones((1, 1, 3, width))})
             self.assertEqual(y.shape, (1, 1, 1, width - 2))
         kept = sorted(key[0][0][1][-1] for key in session._modules)
         self.assertEqual(kept, [4, 6])
         with self.refused("cache_size=0"):
-            egret.InferenceSession(conv_model(), cache_size=0)
+            egret.InferenceSession(pool_model(), cache_size=0)
 
     def test_a_dim_that_is_given_a_value(self):
         session = egret.InferenceSession(MODELS / "parallel_cnn.onnx", dims={"batch": 2})
@@ -455,10 +455,10 @@ class Sessions(Refusals):
         self.assertEqual(len(session._modules), 2)
 
     def test_threads_share_a_session(self):
-        width = {n: numpy.arange(3.0 * (n + 2), dtype="float32").reshape(1, 1, 3, n + 2) for n in (1, 2, 3)}
+        width = {n: numpy.arange(3.0 * (n + 2)).reshape(1, 1, 3, n + 2) for n in (1, 2, 3)}
         for model, feeds in (
             (MODELS / "parallel_cnn.onnx", {n: {"image": IMAGES[:n]} for n in (1, 2, 3)}),
-            (conv_model(), {n: {"x": width[n]} for n in (1, 2, 3)}),
+            (pool_model(), {n: {"x": width[n]} for n in (1, 2, 3)}),
         ):
             session = egret.InferenceSession(model, threads=1)
             want = {n: session.run(None, feeds[n])[0] for n in feeds}
@@ -569,11 +569,11 @@ def default_model():
     return model([node], [port("a", 1, ["n", 3]), port("b", 1, [3])], [port("y", 1, ["n", 3])], [b])
 
 
-def conv_model():
-    """A model whose free dims are not the first."""
-    w = message((1, 1), (1, 1), (1, 3), (1, 3), (2, 1), (8, "w"), (9, struct.pack("<9f", *[1] * 9)))
-    node = message((1, "x"), (1, "w"), (2, "y"), (4, "Conv"))
-    return model([node], [port("x", 1, [1, 1, "height", "the width"])], [port("y", 1, [1, 1, None, None])], [w])
+def pool_model():
+    """A model whose free dims are not the first, and which takes them as numbers only: windows of f64."""
+    shape = message((1, "kernel_shape"), (8, 3), (8, 3), (20, 7))
+    node = message((1, "x"), (2, "y"), (4, "MaxPool"), (5, shape))
+    return model([node], [port("x", 11, [1, 1, "height", "the width"])], [port("y", 11, [1, 1, None, None])], [])
 
 
 def flip_model(code, n):
