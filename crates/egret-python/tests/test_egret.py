@@ -397,7 +397,7 @@ class FreeDims(Refusals):
             self.sum(zeros(4, 3))
 
     def test_what_must_have_a_value_is_said_as_python_writes_it(self):
-        with self.refused('give each a value: dims={"height": N, "the width": N}') as refused:
+        with self.refused('give them values', 'give dims={"height": N, "the width": N}') as refused:
             egret.compile(pool_model())
         self.assertNotIn("--dim", str(refused.exception))
         net = egret.compile(pool_model(), dims={"height": 8, "the width": 5})
