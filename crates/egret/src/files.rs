@@ -116,14 +116,24 @@ pub fn writable(path: &Path) -> Result<()> {
 /// # Errors
 /// As of [`writable`]; there is no room.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_pieces(path, std::iter::once(bytes))
+}
+
+/// As [`write()`], of pieces one after another: for what is too large to be in memory twice.
+///
+/// # Errors
+/// As of [`write()`].
+pub fn write_pieces<B: AsRef<[u8]>>(path: &Path, mut pieces: impl Iterator<Item = B>) -> Result<()> {
     if is_special(path) {
-        return std::fs::write(path, bytes).map_err(|e| Error::io("write", path, &e));
+        let fail = |e: std::io::Error| Error::io("write", path, &e);
+        let mut file = std::fs::OpenOptions::new().write(true).open(path).map_err(fail)?;
+        return pieces.try_for_each(|p| file.write_all(p.as_ref())).map_err(fail);
     }
     let path = &real(path);
     let fail = |e: &std::io::Error| Error::io("write", path, e);
     let mut file = temporary(path)?;
     let _listed = Unfinished::new(file.path());
-    file.write_all(bytes).map_err(|e| fail(&e))?;
+    pieces.try_for_each(|p| file.write_all(p.as_ref())).map_err(|e| fail(&e))?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;

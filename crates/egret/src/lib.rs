@@ -31,6 +31,7 @@ pub mod compare;
 pub mod diff;
 mod engine;
 mod error;
+pub mod export;
 pub mod files;
 mod found;
 pub mod frontend;

@@ -1,0 +1,142 @@
+//! Symbolic dims as values of the running model: read off shapes, and computed with.
+
+use crate::error::ExportError;
+use crate::proto;
+use crate::writer::Writer;
+use egret_ir::{Dim, DimOp, DimPart};
+
+impl Writer<'_> {
+    /// Dims as a vector of i64: a constant where all are known.
+    ///
+    /// # Errors
+    /// A symbol that no value's shape tells.
+    pub(crate) fn shape(&mut self, dims: &[Dim]) -> Result<String, ExportError> {
+        if let Some(known) = dims.iter().map(Dim::as_const).collect::<Option<Vec<i64>>>() {
+            return Ok(self.ints(&known));
+        }
+        if let Some(name) = self.computed(|f| f.vectors.get(dims).cloned()) {
+            return Ok(name);
+        }
+        // Neighbours that are known are one constant.
+        let mut parts = vec![];
+        let mut known = vec![];
+        for d in dims {
+            match d.as_const() {
+                Some(size) => known.push(size),
+                None => {
+                    if !known.is_empty() {
+                        parts.push(self.ints(&known));
+                        known.clear();
+                    }
+                    parts.push(self.dim(d)?);
+                }
+            }
+        }
+        if !known.is_empty() {
+            parts.push(self.ints(&known));
+        }
+        let name = match parts.as_slice() {
+            [one] => one.clone(),
+            _ => {
+                let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+                self.emit("Concat", &parts, vec![proto::int("axis", 0)])
+            }
+        };
+        self.frame().vectors.insert(dims.to_vec(), name.clone());
+        Ok(name)
+    }
+
+    /// A dim as a vector of one i64.
+    pub(crate) fn dim(&mut self, d: &Dim) -> Result<String, ExportError> {
+        if let Some(size) = d.as_const() {
+            return Ok(self.ints(&[size]));
+        }
+        if let Some(name) = self.computed(|f| f.dims.get(d).cloned()) {
+            return Ok(name);
+        }
+        let terms = d.as_sum().filter(|_| !d.has_unnamed()).ok_or_else(|| {
+            ExportError::new(format!("the dim {d} cannot be computed by the running model"))
+        })?;
+        let mut sum: Option<String> = None;
+        // The constant term last: `seq + 1`.
+        let (constants, others): (Vec<_>, Vec<_>) =
+            terms.into_iter().partition(|(_, factors)| factors.is_empty());
+        for (coefficient, factors) in others.into_iter().chain(constants) {
+            let mut product: Option<String> = None;
+            for factor in factors {
+                let factor = self.factor(&factor)?;
+                product = Some(match product {
+                    Some(p) => self.emit("Mul", &[&p, &factor], vec![]),
+                    None => factor,
+                });
+            }
+            let (product, subtract) = match product {
+                Some(p) if coefficient == -1 && sum.is_some() => (p, true),
+                Some(p) if coefficient == 1 => (p, false),
+                Some(p) => {
+                    let by = self.ints(&[coefficient]);
+                    (self.emit("Mul", &[&p, &by], vec![]), false)
+                }
+                None => (self.ints(&[coefficient]), false),
+            };
+            sum = Some(match sum {
+                Some(s) => self.emit(if subtract { "Sub" } else { "Add" }, &[&s, &product], vec![]),
+                None => product,
+            });
+        }
+        let name = sum.ok_or_else(|| ExportError::new("a dim without terms"))?;
+        self.frame().dims.insert(d.clone(), name.clone());
+        Ok(name)
+    }
+
+    fn factor(&mut self, part: &DimPart<'_>) -> Result<String, ExportError> {
+        match part {
+            DimPart::Symbol(name) => {
+                let symbol = Dim::symbol(name);
+                if let Some(known) = self.computed(|f| f.dims.get(&symbol).cloned()) {
+                    return Ok(known);
+                }
+                let (value, axis) = self.symbol(name).ok_or_else(|| {
+                    ExportError::new(format!(
+                        "no value's shape tells the dim `{name}` when the model runs; fix it with --dim {name}=N"
+                    ))
+                })?;
+                let axis = axis as i64;
+                let attributes = vec![proto::int("start", axis), proto::int("end", axis + 1)];
+                let out = self.emit("Shape", &[&value], attributes);
+                self.frame().dims.insert(symbol, out.clone());
+                Ok(out)
+            }
+            DimPart::Op(op, a, b) => {
+                let (x, y) = (self.dim(a)?, self.dim(b)?);
+                let never_negative = |d: &Dim| d.at_least().is_some_and(|least| least >= 0);
+                let plain = never_negative(a) && never_negative(b);
+                Ok(match op {
+                    // ONNX's quotient is cut off towards 0.
+                    DimOp::FloorDiv if plain => self.emit("Div", &[&x, &y], vec![]),
+                    DimOp::FloorDiv => self.floor_div(&x, &y),
+                    DimOp::CeilDiv => {
+                        let negative = self.emit("Neg", &[&x], vec![]);
+                        let quotient = self.floor_div(&negative, &y);
+                        self.emit("Neg", &[&quotient], vec![])
+                    }
+                    DimOp::Mod => self.emit("Mod", &[&x, &y], vec![]),
+                    DimOp::Max => self.emit("Max", &[&x, &y], vec![]),
+                    DimOp::Min => self.emit("Min", &[&x, &y], vec![]),
+                    DimOp::Broadcast => {
+                        let one = self.ints(&[1]);
+                        let is_one = self.emit("Equal", &[&x, &one], vec![]);
+                        self.emit("Where", &[&is_one, &y, &x], vec![])
+                    }
+                })
+            }
+        }
+    }
+
+    /// The quotient rounded down: (x - x mod y) / y, where the remainder has the sign of y.
+    fn floor_div(&mut self, x: &str, y: &str) -> String {
+        let remainder = self.emit("Mod", &[x, y], vec![]);
+        let multiple = self.emit("Sub", &[x, &remainder], vec![]);
+        self.emit("Div", &[&multiple, y], vec![])
+    }
+}

@@ -1,0 +1,168 @@
+//! Data movement, and tensors made from a shape.
+
+use super::Spelling::{self, Nodes, Same};
+use crate::call::{Call, Written};
+use crate::proto;
+use egret_ir::families::Movement as M;
+use egret_ir::{DType, Dim};
+
+pub(super) fn spelling(op: M) -> Spelling {
+    match op {
+        M::BitCast => Nodes("BitCast (opset 26)", bit_cast),
+        M::Shape => Same("Shape"),
+        M::Reshape => Nodes("Reshape", reshape),
+        M::Broadcast => Nodes("Expand", broadcast),
+        M::Transpose => Nodes("Transpose", transpose),
+        M::Slice => Nodes("Slice", slice),
+        M::Pad => Nodes("Pad", pad),
+        M::Dilate => Nodes("Reshape, Pad, Slice", dilate),
+        M::Concat => Nodes("Concat", concat),
+        M::Iota => Nodes("Range, Reshape, Expand", iota),
+    }
+}
+
+fn bit_cast(c: &mut Call<'_, '_>) -> Written {
+    let (x, to) = (c.opt(0), proto::code(c.attrs().dtype("to")));
+    c.writer.require("", 26);
+    Ok(vec![c.op("BitCast", &[&x], vec![proto::int("to", to)])])
+}
+
+/// Without computing dims where `Reshape` can do it: 0 takes the dim of x at the place, -1 what is left.
+fn reshape(c: &mut Call<'_, '_>) -> Written {
+    let (x, from, to) = (c.opt(0), c.ty(0)?.shape, c.attrs().dims("shape").to_vec());
+    let kept = |i: usize| from.get(i) == Some(&to[i]);
+    let open: Vec<usize> = (0..to.len()).filter(|&i| to[i].as_const().is_none()).collect();
+    let zero = to.iter().any(|d| d.as_const() == Some(0));
+    let known = |stands_for: i64| to.iter().map(|d| d.as_const().unwrap_or(stands_for)).collect::<Vec<_>>();
+    let mut attributes = vec![];
+    let shape = match open.as_slice() {
+        [] => {
+            if zero {
+                attributes.push(proto::int("allowzero", 1));
+            }
+            c.ints(&known(0))
+        }
+        open if !zero && open.iter().all(|&i| kept(i)) => c.ints(&known(0)),
+        [_] if !zero => c.ints(&known(-1)),
+        _ => {
+            // A dim of 0 is meant, as numbers are computed.
+            attributes.push(proto::int("allowzero", 1));
+            c.writer.shape(&to)?
+        }
+    };
+    Ok(vec![c.op("Reshape", &[&x, &shape], attributes)])
+}
+
+/// A dim of 1 in the shape keeps that of x.
+fn broadcast(c: &mut Call<'_, '_>) -> Written {
+    let (x, from, mut to) = (c.opt(0), c.ty(0)?.shape, c.attrs().dims("shape").to_vec());
+    let front = to.len() - from.len();
+    for (have, want) in from.iter().zip(&mut to[front..]) {
+        if have == want && want.as_const().is_none() {
+            *want = Dim::constant(1);
+        }
+    }
+    let shape = c.writer.shape(&to)?;
+    Ok(vec![c.op("Expand", &[&x, &shape], vec![])])
+}
+
+fn transpose(c: &mut Call<'_, '_>) -> Written {
+    let (x, perm) = (c.opt(0), c.attrs().ints("perm").to_vec());
+    Ok(vec![c.transpose(&x, &perm)])
+}
+
+/// The axes that change only.
+fn slice(c: &mut Call<'_, '_>) -> Written {
+    let (x, dims) = (c.opt(0), c.ty(0)?.shape);
+    let attrs = c.attrs();
+    let (starts, sizes) = (attrs.dims("starts").to_vec(), attrs.dims("sizes").to_vec());
+    let all_steps = attrs.ints("steps").to_vec();
+    let (mut from, mut to, mut axes, mut steps) = (vec![], vec![], vec![], vec![]);
+    for (axis, dim) in dims.iter().enumerate() {
+        let (start, size) = (&starts[axis], &sizes[axis]);
+        // The direction of nothing does not matter.
+        let step = if size.as_const() == Some(0) { 1 } else { all_steps[axis] };
+        if start.as_const() == Some(0) && size == dim && step == 1 {
+            continue;
+        }
+        let end = start.clone() + size.clone() * Dim::constant(step);
+        to.push(match step {
+            1.. if end == *dim => Dim::constant(i64::MAX),
+            1.. => end,
+            // From the end: what lies before the first element stays there, and is not taken for a place from the end.
+            _ if end.as_const().is_some_and(|e| e < 0) => Dim::constant(i64::MIN),
+            _ => end - dim.clone(),
+        });
+        from.push(start.clone());
+        axes.push(axis as i64);
+        steps.push(step);
+    }
+    if axes.is_empty() {
+        return Ok(vec![c.op("Identity", &[&x], vec![])]);
+    }
+    let (from, to) = (c.writer.shape(&from)?, c.writer.shape(&to)?);
+    let axes = c.ints(&axes);
+    let steps = if steps.iter().all(|&s| s == 1) { String::new() } else { c.ints(&steps) };
+    Ok(vec![c.op("Slice", &[&x, &from, &to, &axes, &steps], vec![])])
+}
+
+fn pad(c: &mut Call<'_, '_>) -> Written {
+    let (x, value) = (c.opt(0), c.opt(1));
+    let mode = c.attrs().str("mode").to_owned();
+    let pads = [c.attrs().dims("low"), c.attrs().dims("high")].concat();
+    let pads = c.writer.shape(&pads)?;
+    let attributes = if mode == "constant" { vec![] } else { vec![proto::text("mode", &mode)] };
+    Ok(vec![c.op("Pad", &[&x, &pads, &value], attributes)])
+}
+
+/// Every axis in turn: each element becomes a row that is padded, the rows become the axis, its end is cut off.
+fn dilate(c: &mut Call<'_, '_>) -> Written {
+    let (mut x, value, mut dims) = (c.opt(0), c.opt(1), c.ty(0)?.shape);
+    for (axis, factor) in c.attrs().ints("factors").to_vec().into_iter().enumerate() {
+        if factor == 1 {
+            continue;
+        }
+        let mut rows = dims.clone();
+        rows.insert(axis + 1, Dim::constant(1));
+        x = c.reshape(&x, &rows)?;
+        let mut pads = vec![0; 2 * rows.len()];
+        pads[rows.len() + axis + 1] = factor - 1;
+        let pads = c.ints(&pads);
+        x = c.op("Pad", &[&x, &pads, &value], vec![]);
+        dims[axis] = dims[axis].clone() * Dim::constant(factor);
+        x = c.reshape(&x, &dims)?;
+        dims[axis] = dims[axis].clone() - Dim::constant(factor - 1);
+        let (from, to, axes) = (c.ints(&[0]), c.ints(&[1 - factor]), c.ints(&[axis as i64]));
+        x = c.op("Slice", &[&x, &from, &to, &axes], vec![]);
+    }
+    Ok(vec![c.op("Identity", &[&x], vec![])])
+}
+
+fn concat(c: &mut Call<'_, '_>) -> Written {
+    let (operands, axis) = (c.operands(), c.attrs().int("axis"));
+    Ok(vec![c.emit("Concat", &operands, vec![proto::int("axis", axis)])])
+}
+
+fn iota(c: &mut Call<'_, '_>) -> Written {
+    let (shape, axis) = (c.attrs().dims("shape").to_vec(), c.attrs().index("axis"));
+    let to = c.attrs().dtype("to");
+    let length = c.writer.dim(&shape[axis])?;
+    let none = c.ints(&[]);
+    let length = c.op("Reshape", &[&length, &none], vec![]);
+    let (zero, one) = (c.number(DType::I64, 0.0)?, c.number(DType::I64, 1.0)?);
+    let mut y = c.op("Range", &[&zero, &length, &one], vec![]);
+    if to != DType::I64 {
+        y = c.cast(&y, to);
+    }
+    if shape.len() > 1 {
+        let mut place = vec![1; shape.len()];
+        place[axis] = -1;
+        let place = c.ints(&place);
+        y = c.op("Reshape", &[&y, &place], vec![]);
+        let mut to = shape;
+        to[axis] = Dim::constant(1);
+        let to = c.writer.shape(&to)?;
+        y = c.op("Expand", &[&y, &to], vec![]);
+    }
+    Ok(vec![y])
+}

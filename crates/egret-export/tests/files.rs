@@ -1,0 +1,107 @@
+//! Constants in a file of their own, names, and what is refused.
+
+use egret_export::{Options, export};
+use egret_ir::interp::run;
+use egret_ir::{Builder, DType, Dim, Graph, Op, Tensor, Type, Value, attrs};
+use egret_onnx::{ImportOptions, import_bytes, import_path};
+
+/// x times a matrix of `n` rows.
+fn product(n: usize) -> Graph {
+    let mut b = Builder::new("product");
+    let x = b.input("x", Type::tensor(DType::F32, vec![Dim::symbol("rows"), Dim::from(n)]));
+    let w = b.constant(Tensor::new(&[n, 3], (0..3 * n).map(|i| i as f32 * 0.25).collect()));
+    let y = b.emit(Op::Matmul, attrs! {}, &[x, w]).expect("a product");
+    b.output("y", y);
+    b.graph
+}
+
+#[test]
+fn large_constants_lie_beside_the_model_at_whole_pages() {
+    let graph = product(512);
+    let dir = std::env::temp_dir().join(format!("egret-export-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a folder for the test");
+    let options = Options { data_file: "m.onnx.data".into(), external_bytes: 1000 };
+    let exported = export(&graph, &options).expect("exports");
+    let data: Vec<u8> = exported.data.pieces().flat_map(|p| p.into_owned()).collect();
+    assert_eq!(data.len(), 512 * 3 * 4);
+    std::fs::write(dir.join("m.onnx"), &exported.model).expect("room");
+    std::fs::write(dir.join("m.onnx.data"), &data).expect("room");
+    let again = import_path(&dir.join("m.onnx"), &ImportOptions::default());
+    std::fs::remove_dir_all(&dir).expect("our own folder");
+    let x: Value = Tensor::new(&[1, 512], vec![1.0f32; 512]).into();
+    let [want, got] =
+        [&graph, &again.expect("imports")].map(|g| run(g, std::slice::from_ref(&x)).expect("runs"));
+    assert_eq!(want[0].as_tensor().map(Tensor::content_hash), got[0].as_tensor().map(Tensor::content_hash));
+
+    let inside = export(&graph, &Options::default()).expect("exports");
+    assert!(inside.data.is_empty() && inside.model.len() > data.len());
+}
+
+#[test]
+fn an_input_that_is_an_output_keeps_both_names() {
+    let mut b = Builder::new("names");
+    let x = b.input("x", Type::tensor(DType::I64, vec![Dim::symbol("n")]));
+    let y = b.emit(Op::Neg, attrs! {}, &[x]).expect("a node");
+    for (name, value) in [("same", x), ("first", y), ("second", y)] {
+        b.output(name, value);
+    }
+    let exported = export(&b.graph, &Options::default()).expect("exports");
+    let again = import_bytes(&exported.model, None, &ImportOptions::default()).expect("imports");
+    assert_eq!(again.output_names(), ["same", "first", "second"]);
+    assert_eq!(again.ty(again.inputs()[0]).to_string(), "i64[n]");
+}
+
+#[test]
+fn computed_dims_mean_the_same() {
+    let (n, m) = (Dim::symbol("n"), Dim::symbol("m"));
+    let two = Dim::constant(2);
+    let all = [
+        n.clone() * m.clone() + Dim::constant(3),
+        n.op(egret_ir::DimOp::FloorDiv, &two) - Dim::constant(1),
+        n.op(egret_ir::DimOp::CeilDiv, &two) + m.op(egret_ir::DimOp::Mod, &two),
+        n.op(egret_ir::DimOp::Max, &m) - n.op(egret_ir::DimOp::Min, &m),
+        (n.clone() - m.clone() + Dim::constant(9)).op(egret_ir::DimOp::FloorDiv, &Dim::constant(4)),
+    ];
+    for dim in all {
+        let mut b = Builder::new("dims");
+        b.input("x", Type::tensor(DType::F32, vec![n.clone(), m.clone()]));
+        let iota = attrs! { to: DType::I32, shape: vec![dim.clone()], axis: 0i64 };
+        let y = b.emit(Op::Iota, iota, &[]).expect("a node");
+        b.output("y", y);
+        let exported = export(&b.graph, &Options::default()).unwrap_or_else(|e| panic!("{dim}: {e}"));
+        let again = import_bytes(&exported.model, None, &ImportOptions::default()).expect("imports");
+        for shape in [[5usize, 3], [4, 8], [9, 1]] {
+            let x: Value = Tensor::new(&shape, vec![0f32; shape[0] * shape[1]]).into();
+            let [want, got] = [&b.graph, &again].map(|g| run(g, std::slice::from_ref(&x)).expect("runs"));
+            let shapes = [want, got].map(|v| v[0].as_tensor().map(|t| t.shape().to_vec()));
+            assert_eq!(shapes[0], shapes[1], "{dim} at {shape:?}");
+        }
+    }
+}
+
+#[test]
+fn what_onnx_cannot_say_is_refused_with_the_node_and_what_to_do() {
+    let mut b = Builder::new("ceil");
+    let x =
+        b.input("x", Type::tensor(DType::I32, vec![Dim::constant(1), Dim::constant(1), Dim::constant(8)]));
+    let w =
+        b.input("w", Type::tensor(DType::I32, vec![Dim::constant(1), Dim::constant(1), Dim::constant(3)]));
+    let conv = attrs! {
+        strides: vec![1i64], dilations: vec![1i64], pads: vec![0i64, 0], groups: 1i64, layout: "channels_first"
+    };
+    let y = b.emit(Op::Conv, conv, &[x, w]).expect("a node");
+    b.output("y", y);
+    let Err(error) = export(&b.graph, &Options::default()) else { panic!("ONNX convolves no i32") };
+    let text = error.to_string();
+    assert!(text.starts_with("conv") && text.contains("i32") && text.contains("--after"), "{text}");
+
+    let mut b = Builder::new("dims");
+    let x = b.input("x", Type::tensor(DType::F32, vec![Dim::symbol("n") * Dim::constant(2)]));
+    let shape = vec![Dim::symbol("n"), Dim::constant(1), Dim::symbol("n")];
+    let one = b.constant(Tensor::scalar(1f32));
+    let y = b.emit(Op::Broadcast, attrs! { shape: shape }, &[one]).expect("a node");
+    b.output("y", y);
+    b.output("x_again", x);
+    let Err(error) = export(&b.graph, &Options::default()) else { panic!("no shape tells n") };
+    assert!(error.to_string().contains("--dim n=N"), "{error}");
+}

@@ -1,0 +1,44 @@
+//! A graph as an ONNX file.
+
+use crate::error::{Error, Result};
+use crate::{Options, Trace, files, pipeline};
+use egret_export::ExportError;
+use egret_ir::Graph;
+use std::path::Path;
+
+/// The passes that say nothing about a machine: what an exported model has been through unless asked otherwise.
+pub const PORTABLE_PASSES: [&str; 5] = ["canonicalize", "fold", "dead-channels", "fuse", "cleanup"];
+
+impl From<ExportError> for Error {
+    fn from(e: ExportError) -> Error {
+        Error::unsupported(format!("cannot be written as ONNX: {e}"))
+    }
+}
+
+/// Optimise a graph for other tools: up to a pass, or by [`PORTABLE_PASSES`].
+///
+/// # Errors
+/// As [`pipeline::optimize`].
+pub fn optimized(graph: Graph, options: &Options, after: Option<&str>) -> Result<Graph> {
+    let mut options = options.clone();
+    if after.is_none() && options.passes.is_none() {
+        options.passes = Some(PORTABLE_PASSES.map(str::to_owned).to_vec());
+    }
+    pipeline::optimize(graph, &options, after, &mut Trace::new())
+}
+
+/// Write a graph as an ONNX model into a file; more than 1 GiB of constants into `FILE.data` beside it.
+///
+/// # Errors
+/// What ONNX cannot say, by node; the files cannot be written.
+pub fn write(graph: &Graph, path: &Path) -> Result<()> {
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned());
+    let data_file = format!("{}.data", name.unwrap_or_else(|| "model.onnx".into()));
+    let options = egret_export::Options { data_file, ..egret_export::Options::default() };
+    let exported = egret_export::export(graph, &options)?;
+    // The model last: it names the other file.
+    if !exported.data.is_empty() {
+        files::write_pieces(&path.with_file_name(&options.data_file), exported.data.pieces())?;
+    }
+    files::write(path, &exported.model)
+}
