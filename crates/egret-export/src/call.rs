@@ -1,7 +1,6 @@
 //! What the function of an operation sees of its node: operands, types, attributes, and ways to append ONNX nodes.
 
 use crate::error::ExportError;
-use crate::ops::{Spelling, spelling};
 use crate::proto;
 use crate::writer::Writer;
 use egret_ir::{Attrs, DType, Dim, Graph, Node, Tensor, TensorType, Type, ValueId};
@@ -18,17 +17,6 @@ pub(crate) struct Call<'a, 'o> {
 }
 
 impl Call<'_, '_> {
-    /// Append the ONNX nodes of the node.
-    pub(crate) fn write(&mut self) -> Written {
-        match spelling(self.node.op) {
-            Spelling::Same(onnx) => {
-                let operands = self.operands();
-                Ok(vec![self.emit(onnx, &operands, vec![])])
-            }
-            Spelling::Nodes(_, write) => write(self),
-        }
-    }
-
     pub(crate) fn attrs(&self) -> &Attrs {
         &self.node.attrs
     }

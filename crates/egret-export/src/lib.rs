@@ -7,10 +7,10 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `writer` | the graph and the sub-graphs around the current place: names, constants, nodes in order |
+//! | `writer` | the graph and the sub-graphs around the current place: names, constants, nodes |
 //! | `call` | what the function of an operation sees of its node |
 //! | `dims` | symbolic dims: read off shapes, and computed with |
-//! | `ops` | the table, in files by family |
+//! | `ops` | the table, in files by family, and the walk over a graph |
 //! | `proto` | types, tensors, attributes |
 //!
 //! * Names of inputs and outputs are kept. Other values keep the names they have, or are called `v12` after their number; helping

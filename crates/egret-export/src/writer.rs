@@ -1,9 +1,7 @@
 //! A model while it is written: names, nodes and constants of the graph and of the sub-graphs around the current place.
 
-use crate::call::Call;
-use crate::error::ExportError;
 use crate::{Options, proto};
-use egret_ir::{DType, Def, Dim, Graph, Node, NodeId, Tensor, Type, ValueId};
+use egret_ir::{DType, Def, Dim, Graph, Tensor, Type, ValueId};
 use onnx_protobuf::{AttributeProto, GraphProto, NodeProto};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,24 +10,24 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) struct Frame {
     pub(crate) proto: GraphProto,
     /// By value: its name in the model.
-    names: Vec<Option<String>>,
+    pub(crate) names: Vec<Option<String>>,
     /// For each symbol a value that has it as a dim, and the axis.
-    symbols: BTreeMap<String, (String, usize)>,
+    pub(crate) symbols: BTreeMap<String, (String, usize)>,
     /// Dims that were computed: vectors of one element.
     pub(crate) dims: BTreeMap<Dim, String>,
     /// Vectors of dims.
     pub(crate) vectors: BTreeMap<Vec<Dim>, String>,
     /// Constants that the graph has not, by their content.
-    constants: BTreeMap<(DType, Vec<usize>, Vec<u8>), String>,
+    pub(crate) constants: BTreeMap<(DType, Vec<usize>, Vec<u8>), String>,
     /// What the names of helping values begin with.
-    base: String,
+    pub(crate) base: String,
 }
 
 /// A model that is being written.
 pub(crate) struct Writer<'o> {
     options: &'o Options,
-    used: BTreeSet<String>,
-    node_names: BTreeSet<String>,
+    pub(crate) used: BTreeSet<String>,
+    pub(crate) node_names: BTreeSet<String>,
     pub(crate) frames: Vec<Frame>,
     /// The opsets in use, by domain.
     pub(crate) opsets: BTreeMap<&'static str, i64>,
@@ -207,7 +205,8 @@ impl<'o> Writer<'o> {
         self.frames.iter().rev().find_map(find)
     }
 
-    fn define(&mut self, graph: &Graph, v: ValueId, name: String) {
+    /// Give a value its name in the model; dims that are symbols can be read off it.
+    pub(crate) fn define(&mut self, graph: &Graph, v: ValueId, name: String) {
         let ty = graph.ty(v);
         self.require_type(ty);
         // Of an optional tensor, or a sequence, no dim can be read.
@@ -221,138 +220,10 @@ impl<'o> Writer<'o> {
         }
         self.frame().names[v.0 as usize] = Some(name);
     }
-
-    /// The model's graph: names of inputs and outputs are kept.
-    ///
-    /// # Errors
-    /// A node that cannot be said in ONNX.
-    pub(crate) fn model_graph(&mut self, graph: &Graph) -> Result<GraphProto, ExportError> {
-        let own: Vec<Option<String>> = vec![None; graph.inputs().len()];
-        self.graph(graph, &own, true)
-    }
-
-    /// A graph. `captured`: for each input the name of the value around it that it is, or that it is an input here too.
-    pub(crate) fn graph(
-        &mut self,
-        graph: &Graph,
-        captured: &[Option<String>],
-        keeps_names: bool,
-    ) -> Result<GraphProto, ExportError> {
-        let names = vec![None; graph.value_count()];
-        self.frames.push(Frame { names, base: graph.name.clone(), ..Frame::default() });
-        self.frame().proto.name = if graph.name.is_empty() { "graph".into() } else { graph.name.clone() };
-        for (&v, outer) in graph.inputs().iter().zip(captured) {
-            let name = match outer {
-                Some(outer) => outer.clone(),
-                None => {
-                    let name = self.unique(&wanted(graph, v));
-                    if keeps_names && name != graph.value(v).name && !graph.value(v).name.is_empty() {
-                        return Err(ExportError::new(format!(
-                            "two inputs are called `{}`",
-                            graph.value(v).name
-                        )));
-                    }
-                    self.frame().proto.input.push(proto::value(&name, graph.ty(v)));
-                    name
-                }
-            };
-            self.define(graph, v, name);
-        }
-        // The first output that is a node's result gives the result its name.
-        let mut planned: BTreeMap<ValueId, String> = BTreeMap::new();
-        if keeps_names {
-            for (&v, name) in graph.outputs().iter().zip(graph.output_names()) {
-                if !self.used.insert(name.clone()) {
-                    return Err(ExportError::new(format!(
-                        "the output `{name}` has the name of an input or of another output, which ONNX does not allow; rename it"
-                    )));
-                }
-                if graph.producer(v).is_some() {
-                    planned.entry(v).or_insert_with(|| name.clone());
-                }
-            }
-        }
-        let order = graph
-            .topological()
-            .map_err(|n| ExportError::new(format!("{} is on a cycle", graph.node(n).op)))?;
-        for id in order {
-            self.node(graph, id, &planned).map_err(|e| e.at(|| place(graph.node(id))))?;
-        }
-        self.outputs(graph, keeps_names);
-        let mut proto = self.frames.pop().expect("pushed above").proto;
-        sweep(&mut proto);
-        Ok(proto)
-    }
-
-    fn outputs(&mut self, graph: &Graph, keeps_names: bool) {
-        let mut taken = BTreeSet::new();
-        for (i, &v) in graph.outputs().iter().enumerate() {
-            let have = self.name(graph, v);
-            let name = if keeps_names { graph.output_names()[i].clone() } else { have.clone() };
-            // A sub-graph gives what a node of its own makes, each value once.
-            let own = self.frame().proto.node.iter().any(|n| n.output.contains(&have));
-            let name = if have == name && own && taken.insert(name.clone()) {
-                name
-            } else {
-                self.frame().base = wanted(graph, v);
-                let name = if keeps_names { name } else { self.temporary() };
-                self.push("", "Identity", &[&have], vec![name.clone()], vec![]);
-                name
-            };
-            let value = proto::value(&name, graph.ty(v));
-            self.frame().proto.output.push(value);
-        }
-    }
-
-    fn node(
-        &mut self,
-        graph: &Graph,
-        id: NodeId,
-        planned: &BTreeMap<ValueId, String>,
-    ) -> Result<(), ExportError> {
-        let node = graph.node(id);
-        let mut names = vec![];
-        for &r in &node.results {
-            names.push(match planned.get(&r) {
-                Some(name) => name.clone(),
-                None => self.unique(&wanted(graph, r)),
-            });
-        }
-        self.frame().base = names.first().cloned().unwrap_or_default();
-        let first = self.frame().proto.node.len();
-        let written = Call { writer: self, graph, node }.write()?;
-        let mut given = BTreeSet::new();
-        for ((&r, written), name) in node.results.iter().zip(written).zip(names) {
-            let emitted = &mut self.frame().proto.node[first..];
-            let is_new =
-                emitted.iter().any(|n| n.output.contains(&written)) && given.insert(written.clone());
-            let name = if is_new {
-                rename(emitted, &written, &name);
-                self.used.remove(&written);
-                name
-            } else {
-                written
-            };
-            self.define(graph, r, name);
-        }
-        self.name_nodes(node, first);
-        Ok(())
-    }
-
-    /// Call the nodes from `first` on by the ONNX node that their work comes from.
-    fn name_nodes(&mut self, node: &Node, first: usize) {
-        let source = node.sources.first().map(|s| s.split_once(':').map_or(s.as_str(), |(_, name)| name));
-        let source = source.filter(|s| !s.is_empty()).map(str::to_owned);
-        for i in first..self.frame().proto.node.len() {
-            let own = self.frame().proto.node[i].output.first().cloned().unwrap_or_default();
-            let name = unique(&mut self.node_names, source.as_deref().unwrap_or(&own));
-            self.frame().proto.node[i].name = name;
-        }
-    }
 }
 
 /// A name that is not among `used` yet: the wanted one, or with a number behind it.
-fn unique(used: &mut BTreeSet<String>, wanted: &str) -> String {
+pub(crate) fn unique(used: &mut BTreeSet<String>, wanted: &str) -> String {
     if used.insert(wanted.to_owned()) {
         return wanted.to_owned();
     }
@@ -368,45 +239,7 @@ fn unique(used: &mut BTreeSet<String>, wanted: &str) -> String {
 }
 
 /// What a value is called where the name is free.
-fn wanted(graph: &Graph, v: ValueId) -> String {
+pub(crate) fn wanted(graph: &Graph, v: ValueId) -> String {
     let data = graph.value(v);
     if data.name.is_empty() { format!("v{}", v.0) } else { data.name.clone() }
-}
-
-fn rename(nodes: &mut [NodeProto], from: &str, to: &str) {
-    let names = nodes.iter_mut().flat_map(|n| n.input.iter_mut().chain(&mut n.output));
-    names.filter(|n| *n == from).for_each(|n| to.clone_into(n));
-}
-
-/// How messages name a node.
-fn place(node: &Node) -> String {
-    match node.sources.first() {
-        Some(source) => format!("{} from {source:?}", node.op),
-        None => node.op.to_string(),
-    }
-}
-
-/// Remove nodes and constants that no output needs: what an operation was written without, as the casts before an integer product.
-/// Constants in a file of their own stay.
-fn sweep(graph: &mut GraphProto) {
-    let mut needed: BTreeSet<String> = graph.output.iter().map(|o| o.name.clone()).collect();
-    let mut kept = vec![];
-    for node in std::mem::take(&mut graph.node).into_iter().rev() {
-        if node.output.iter().any(|o| needed.contains(o)) {
-            taken(&node, &mut needed);
-            kept.push(node);
-        }
-    }
-    kept.reverse();
-    graph.node = kept;
-    graph.initializer.retain(|t| !t.external_data.is_empty() || needed.contains(&t.name));
-}
-
-/// The values that a node takes, also inside its sub-graphs.
-fn taken(node: &NodeProto, out: &mut BTreeSet<String>) {
-    out.extend(node.input.iter().filter(|i| !i.is_empty()).cloned());
-    for inner in node.attribute.iter().filter_map(|a| a.g.as_ref()) {
-        inner.node.iter().for_each(|n| taken(n, out));
-        out.extend(inner.output.iter().map(|o| o.name.clone()));
-    }
 }

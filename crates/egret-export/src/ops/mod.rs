@@ -12,6 +12,7 @@ mod recurrent;
 mod reduction;
 mod sampling;
 mod sequence;
+mod walk;
 mod window;
 
 use crate::call::{Call, Written};
@@ -46,6 +47,17 @@ pub(crate) fn spelling(op: Op) -> Spelling {
         Member::Sort(op) => others::sort(op),
         Member::Text(op) => others::text(op),
         Member::Window(op) => window::spelling(op),
+    }
+}
+
+/// Append the ONNX nodes of a node.
+fn write(c: &mut Call<'_, '_>) -> Written {
+    match spelling(c.node.op) {
+        Spelling::Same(onnx) => {
+            let operands = c.operands();
+            Ok(vec![c.emit(onnx, &operands, vec![])])
+        }
+        Spelling::Nodes(_, write) => write(c),
     }
 }
 
