@@ -86,9 +86,11 @@ def check(egret, case, folder):
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode and "--dim" in done.stderr:
         for i in model.graph.input:
-            for size, d in zip(getattr(feeds.get(i.name), "shape", ()), i.type.tensor_type.shape.dim):
-                if d.dim_param and f"--dim {d.dim_param}=" in done.stderr:
-                    command.append(f"--dim={d.dim_param}={size}")
+            sizes = zip(getattr(feeds.get(i.name), "shape", ()), i.type.tensor_type.shape.dim)
+            for axis, (size, d) in enumerate(sizes):
+                dim = d.dim_param or f"{i.name}_d{axis}"
+                if f"--dim {dim}=" in done.stderr:
+                    command.append(f"--dim={dim}={size}")
         done = subprocess.run(command, capture_output=True, text=True)
     # Values that the compiler must know, as the case has them.
     while done.returncode and (asked := re.search(r"--bind (\S+?)=value", done.stderr)) and asked[1] in feeds:

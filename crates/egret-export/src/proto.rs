@@ -26,7 +26,9 @@ fn dim(d: &Dim) -> Dimension {
         Some(size) => Some(dimension::Value::DimValue(size)),
         None if d.has_unnamed() => None,
         // An expression is a name of its own: nobody computes with it.
-        None => Some(dimension::Value::DimParam(d.to_string())),
+        None => {
+            Some(dimension::Value::DimParam(d.as_symbol().map_or_else(|| d.to_string(), str::to_owned)))
+        }
     };
     Dimension { value, ..Dimension::default() }
 }

@@ -40,7 +40,8 @@ fn large_constants_lie_beside_the_model_at_whole_pages() {
 #[test]
 fn an_input_that_is_an_output_keeps_both_names() {
     let mut b = Builder::new("names");
-    let x = b.input("x", Type::tensor(DType::I64, vec![Dim::symbol("n")]));
+    // A dim whose name is no identifier.
+    let x = b.input("x", Type::tensor(DType::I64, vec![Dim::symbol("Dynamic.0")]));
     let y = b.emit(Op::Neg, attrs! {}, &[x]).expect("a node");
     for (name, value) in [("same", x), ("first", y), ("second", y)] {
         b.output(name, value);
@@ -48,7 +49,7 @@ fn an_input_that_is_an_output_keeps_both_names() {
     let exported = export(&b.graph, &Options::default()).expect("exports");
     let again = import_bytes(&exported.model, None, &ImportOptions::default()).expect("imports");
     assert_eq!(again.output_names(), ["same", "first", "second"]);
-    assert_eq!(again.ty(again.inputs()[0]).to_string(), "i64[n]");
+    assert_eq!(again.free_dims(), ["Dynamic.0"]);
 }
 
 #[test]
@@ -93,7 +94,10 @@ fn what_onnx_cannot_say_is_refused_with_the_node_and_what_to_do() {
     b.output("y", y);
     let Err(error) = export(&b.graph, &Options::default()) else { panic!("ONNX convolves no i32") };
     let text = error.to_string();
-    assert!(text.starts_with("conv") && text.contains("i32") && text.contains("--after"), "{text}");
+    assert!(
+        text.starts_with("conv") && text.contains("i32") && text.contains("keep the original"),
+        "{text}"
+    );
 
     let mut b = Builder::new("dims");
     let x = b.input("x", Type::tensor(DType::F32, vec![Dim::symbol("n") * Dim::constant(2)]));

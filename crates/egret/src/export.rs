@@ -6,8 +6,10 @@ use egret_export::ExportError;
 use egret_ir::Graph;
 use std::path::Path;
 
-/// The passes that say nothing about a machine: what an exported model has been through unless asked otherwise.
-pub const PORTABLE_PASSES: [&str; 5] = ["canonicalize", "fold", "dead-channels", "fuse", "cleanup"];
+/// The passes that leave what any machine computes well: what an exported model has been through unless asked otherwise. `quantize` is
+/// among them, as `fold` would turn the weights of quantised models into floats before another compiler sees that they are bytes.
+pub const PORTABLE_PASSES: [&str; 6] =
+    ["canonicalize", "quantize", "fold", "dead-channels", "fuse", "cleanup"];
 
 impl From<ExportError> for Error {
     fn from(e: ExportError) -> Error {

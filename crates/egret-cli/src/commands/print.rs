@@ -18,7 +18,7 @@ pub struct Args {
     /// By whose costs.
     #[command(flatten)]
     pub target: TargetArgs,
-    /// text, or onnx: a model file, optimised by the passes that say nothing about a machine unless --after says how far
+    /// text, or onnx: a model file, optimised for any machine unless --after says how far
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = ["text", "onnx"])]
     pub format: String,
     /// The file to write instead of standard output; constants of more than 1 GiB go into FILE.data

@@ -21,7 +21,8 @@ fn is_byte(dtype: DType) -> bool {
 }
 
 /// An operand of i32 that is bytes less a zero point: the names of both, the zero point's empty for 0.
-fn bytes(c: &mut Call<'_, '_>, v: ValueId) -> Option<(String, String)> {
+/// `filters`: the zero point may be a vector with an entry for each entry of the first axis.
+fn bytes(c: &mut Call<'_, '_>, v: ValueId, filters: bool) -> Option<(String, String)> {
     if let Some(t) = c.graph.as_const(v) {
         return constant_bytes(c, &t.clone());
     }
@@ -43,24 +44,24 @@ fn bytes(c: &mut Call<'_, '_>, v: ValueId) -> Option<(String, String)> {
     let dtype = c.graph.ty(from).as_tensor()?.dtype;
     let zero = match (c.graph.as_const(b), source(b)) {
         (Some(t), _) => byte(dtype, t).map(|t| c.writer.constant(&t))?,
-        (None, Some(zero)) => one_byte(c, zero, dtype)?,
-        // A vector of one element as a scalar.
+        (None, Some(zero)) => zero_point(c, zero, dtype, false)?,
+        // A vector in place for broadcasting.
         (None, None) => {
             let node = c.graph.node(c.graph.producer(b)?);
             let zero =
                 source(node.operands.first().copied().flatten()?).filter(|_| node.op == Op::Reshape)?;
-            one_byte(c, zero, dtype)?
+            zero_point(c, zero, dtype, filters)?
         }
     };
     Some((c.writer.name(c.graph, from), zero))
 }
 
-/// A value of one byte as a scalar.
-fn one_byte(c: &mut Call<'_, '_>, v: ValueId, dtype: DType) -> Option<String> {
+/// A value of one byte as a scalar, or (of `filters`) a vector as it is.
+fn zero_point(c: &mut Call<'_, '_>, v: ValueId, dtype: DType, filters: bool) -> Option<String> {
     let ty = c.graph.ty(v).as_tensor()?;
-    let (fits, rank) = (ty.dtype == dtype && ty.const_len() == Some(1), ty.rank());
-    let name = fits.then(|| c.writer.name(c.graph, v))?;
-    if rank == 0 {
+    let (one, rank) = (ty.const_len() == Some(1), ty.rank());
+    let name = (ty.dtype == dtype && (one || filters && rank == 1)).then(|| c.writer.name(c.graph, v))?;
+    if rank == 0 || !one {
         return Some(name);
     }
     let none = c.ints(&[]);
@@ -85,7 +86,7 @@ fn constant_bytes(c: &mut Call<'_, '_>, t: &Tensor) -> Option<(String, String)> 
         let bytes: Vec<i8> = values.iter().map(|&v| v as i8).collect();
         return Some((c.writer.constant(&Tensor::new(t.shape(), bytes)), String::new()));
     }
-    if least > 0 || least < -255 || most - least > 255 {
+    if !(-255..=0).contains(&least) || most - least > 255 {
         return None;
     }
     let bytes: Vec<u8> = values.iter().map(|&v| (v - least) as u8).collect();
@@ -94,9 +95,9 @@ fn constant_bytes(c: &mut Call<'_, '_>, t: &Tensor) -> Option<(String, String)> 
 }
 
 /// Both operands of a product of i32 as bytes with zero points: the inputs of ONNX's integer products.
-fn integer_inputs(c: &mut Call<'_, '_>) -> Option<Vec<String>> {
+fn integer_inputs(c: &mut Call<'_, '_>, filters: bool) -> Option<Vec<String>> {
     let (a, b) = (c.value(0)?, c.value(1)?);
-    let ((a, a_zero), (b, b_zero)) = (bytes(c, a)?, bytes(c, b)?);
+    let ((a, a_zero), (b, b_zero)) = (bytes(c, a, false)?, bytes(c, b, filters)?);
     Some(vec![a, b, a_zero, b_zero])
 }
 
@@ -107,7 +108,7 @@ fn matmul(c: &mut Call<'_, '_>) -> Written {
         return Ok(vec![c.emit("MatMulInteger", &operands, vec![])]);
     }
     if dtype == DType::I32
-        && let Some(inputs) = integer_inputs(c)
+        && let Some(inputs) = integer_inputs(c, false)
     {
         return Ok(vec![c.emit("MatMulInteger", &inputs, vec![])]);
     }
@@ -123,7 +124,7 @@ fn conv(c: &mut Call<'_, '_>) -> Written {
     let (ty, last) = (c.ty(0)?, is_channels_last(c));
     let (operator, mut inputs) = match ty.dtype {
         d if is_byte(d) => ("ConvInteger", c.operands()),
-        DType::I32 => match integer_inputs(c) {
+        DType::I32 => match integer_inputs(c, true) {
             Some(inputs) => ("ConvInteger", inputs),
             None => return Err(not_bytes(c)),
         },
@@ -153,7 +154,7 @@ fn conv(c: &mut Call<'_, '_>) -> Written {
 fn not_bytes(c: &Call<'_, '_>) -> ExportError {
     let dtype = c.ty(0).map(|t| t.dtype.to_string()).unwrap_or_default();
     ExportError::new(format!(
-        "ONNX convolves floats and bytes less a zero point, not other integers ({dtype}); export an earlier stage, with --after canonicalize"
+        "ONNX convolves floats and bytes less a zero point, not other integers ({dtype}); keep the original model for this part"
     ))
 }
 

@@ -4,7 +4,6 @@ use super::Spelling::{self, Nodes, Same};
 use crate::call::{Call, Written};
 use crate::error::ExportError;
 use crate::proto;
-use egret_ir::Dim;
 use egret_ir::families::{Linalg, Ml, Random, Sort, Text};
 
 const ML: &str = "ai.onnx.ml";
@@ -150,8 +149,14 @@ fn split(c: &mut Call<'_, '_>) -> Written {
 
 fn normalize(c: &mut Call<'_, '_>) -> Written {
     let x = c.opt(0);
-    let rank = c.ty(0)?.shape;
-    if !matches!(rank.as_slice(), [_] | [_, _]) || (rank.len() == 2 && rank[0] != Dim::constant(1)) {
+    let shape = c.ty(0)?.shape;
+    let fits = match shape.as_slice() {
+        [_] => true,
+        // A free dim is held to it when the model runs.
+        [first, _] => first.as_const().is_none_or(|n| n == 1),
+        _ => false,
+    };
+    if !fits {
         return Err(ExportError::new("ONNX's StringNormalizer takes [n] and [1, n]"));
     }
     let mut attributes = vec![

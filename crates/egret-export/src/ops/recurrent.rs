@@ -24,14 +24,10 @@ fn parameters(activation: &str) -> (bool, bool) {
 }
 
 fn lstm(c: &mut Call<'_, '_>) -> Written {
-    if c.attrs().flag("rounded_state") || c.has(8) {
+    if c.attrs().flag("rounded_state") || c.has(8) || !c.has(1) {
         return Err(ExportError::new(
-            "ONNX's LSTM has no 8-bit state (that of DynamicQuantizeLSTM); keep the original model for this part",
-        ));
-    }
-    if !c.has(1) {
-        return Err(ExportError::new(
-            "ONNX's LSTM multiplies by its weights itself; export before the pass `fuse`, with --after fold",
+            "ONNX's LSTM has no 8-bit state and no input that is multiplied beforehand (those of com.microsoft's \
+             DynamicQuantizeLSTM); keep the original model for this part",
         ));
     }
     cell(c, "LSTM", 8, &["input_forget"])
