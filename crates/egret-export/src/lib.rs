@@ -16,6 +16,8 @@
 //! * Names of inputs and outputs are kept. Other values keep the names they have, or are called `v12` after their number; helping
 //!   values `NAME/1`. The same graph gives the same bytes.
 //! * A symbol of an input's type is a `dim_param`. Where a shape needs a symbolic dim as a number, it is computed from the `Shape` of a value.
+//! * What no operator says becomes a function of the model, of the domain `egret`, with a body of ONNX's operators; imported again, it is the
+//!   operation that it was (`ops/lstm.rs`).
 //! * A sub-graph names what it takes from around it directly.
 //! * Constants are initialisers. Above [`EXTERNAL_BYTES`] together, the larger ones go into a file of their own ([`Exported::data`]).
 //!
@@ -46,7 +48,8 @@ pub use error::ExportError;
 pub use ops::spellings;
 
 use egret_ir::{Def, Graph, Tensor};
-use onnx_protobuf::{Message, ModelProto, OperatorSetIdProto};
+use onnx_protobuf::{GraphProto, Message, ModelProto, OperatorSetIdProto};
+use std::collections::BTreeMap;
 
 /// The opset that is written unless a newer one is needed.
 pub const OPSET: i64 = 23;
@@ -78,6 +81,8 @@ pub struct Exported {
     pub data: Data,
     /// The opset of ONNX's own operators.
     pub opset: i64,
+    /// How many nodes there are of each operator, sub-graphs included, bodies of functions not.
+    pub nodes: BTreeMap<String, usize>,
 }
 
 /// Constants in a file of their own.
@@ -111,6 +116,14 @@ fn constant_bytes(graph: &Graph) -> u64 {
     own.sum::<u64>() + inner.sum::<u64>()
 }
 
+/// Count the nodes of a graph and of its sub-graphs by operator.
+fn count(graph: &GraphProto, counts: &mut BTreeMap<String, usize>) {
+    for node in &graph.node {
+        *counts.entry(node.op_type.clone()).or_default() += 1;
+        node.attribute.iter().filter_map(|a| a.g.as_ref()).for_each(|inner| count(inner, counts));
+    }
+}
+
 /// Write a graph as an ONNX model.
 ///
 /// # Errors
@@ -119,14 +132,25 @@ pub fn export(graph: &Graph, options: &Options) -> Result<Exported, ExportError>
     let external = constant_bytes(graph) > options.external_bytes;
     let mut writer = writer::Writer::new(options, external);
     let proto = writer.model_graph(graph)?;
-    let opsets = writer.opsets.iter().map(|(domain, version)| OperatorSetIdProto {
-        domain: (*domain).to_owned(),
-        version: *version,
-        ..Default::default()
+    let opsets: Vec<_> = writer
+        .opsets
+        .iter()
+        .map(|(domain, version)| OperatorSetIdProto {
+            domain: (*domain).to_owned(),
+            version: *version,
+            ..Default::default()
+        })
+        .collect();
+    let functions = writer.functions.into_iter().map(|(_, mut function)| {
+        function.opset_import.clone_from(&opsets);
+        function
     });
+    let mut nodes = BTreeMap::new();
+    count(&proto, &mut nodes);
     let model = ModelProto {
         ir_version: writer.ir_version,
-        opset_import: opsets.collect(),
+        functions: functions.collect(),
+        opset_import: opsets,
         producer_name: "egret".into(),
         graph: Some(proto).into(),
         ..Default::default()
@@ -135,5 +159,5 @@ pub fn export(graph: &Graph, options: &Options) -> Result<Exported, ExportError>
         .write_to_bytes()
         .map_err(|e| ExportError::new(format!("the model does not fit into one file: {e}")))?;
     let opset = writer.opsets[""];
-    Ok(Exported { model: bytes, data: Data(writer.outside), opset })
+    Ok(Exported { model: bytes, data: Data(writer.outside), opset, nodes })
 }

@@ -61,6 +61,11 @@ pub(crate) fn value(name: &str, of: &Type) -> ValueInfoProto {
     ValueInfoProto { name: name.to_owned(), type_: Some(ty(of)).into(), ..Default::default() }
 }
 
+/// A value of a sub-graph whose type follows from where the sub-graph stands.
+pub(crate) fn untyped(name: &str) -> ValueInfoProto {
+    ValueInfoProto { name: name.to_owned(), ..Default::default() }
+}
+
 /// Bits of an element in ONNX's raw form.
 fn bits(dtype: DType) -> usize {
     match dtype {
@@ -135,7 +140,11 @@ pub(crate) fn texts(name: &str, v: &[String]) -> AttributeProto {
 }
 
 pub(crate) fn constant(name: &str, v: &Tensor) -> AttributeProto {
-    AttributeProto { t: Some(tensor("", v, true)).into(), ..attribute(name, AttributeType::TENSOR) }
+    held(name, tensor("", v, true))
+}
+
+pub(crate) fn held(name: &str, v: TensorProto) -> AttributeProto {
+    AttributeProto { t: Some(v).into(), ..attribute(name, AttributeType::TENSOR) }
 }
 
 pub(crate) fn type_of(name: &str, v: &Type) -> AttributeProto {

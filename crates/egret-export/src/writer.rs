@@ -2,7 +2,7 @@
 
 use crate::{Options, proto};
 use egret_ir::{DType, Def, Dim, Graph, Tensor, Type, ValueId};
-use onnx_protobuf::{AttributeProto, GraphProto, NodeProto};
+use onnx_protobuf::{AttributeProto, FunctionProto, GraphProto, NodeProto};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A graph that is being written.
@@ -32,6 +32,8 @@ pub(crate) struct Writer<'o> {
     /// The opsets in use, by domain.
     pub(crate) opsets: BTreeMap<&'static str, i64>,
     pub(crate) ir_version: i64,
+    /// Functions of the model, with the choice of operands and attributes that each is made for.
+    pub(crate) functions: Vec<(String, FunctionProto)>,
     /// Constants that are written into a file of their own, in the order of their bytes there.
     pub(crate) outside: Vec<Tensor>,
     outside_bytes: u64,
@@ -53,6 +55,7 @@ impl<'o> Writer<'o> {
             frames: vec![],
             opsets: [("", crate::OPSET)].into(),
             ir_version: crate::IR_VERSION,
+            functions: vec![],
             outside: vec![],
             outside_bytes: 0,
             external,
@@ -120,6 +123,13 @@ impl<'o> Writer<'o> {
             attribute,
             ..Default::default()
         });
+    }
+
+    /// Have the last node call an overload of its function.
+    pub(crate) fn overload(&mut self, overload: &str) {
+        if let Some(node) = self.frame().proto.node.last_mut() {
+            overload.clone_into(&mut node.overload);
+        }
     }
 
     /// A constant that the graph itself does not have: one for equal ones.

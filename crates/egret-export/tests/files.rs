@@ -81,6 +81,49 @@ fn computed_dims_mean_the_same() {
 }
 
 #[test]
+fn a_free_dim_is_scaled_by_fractions() {
+    let n = Dim::symbol("n");
+    for (from, scale, size) in [
+        (n.clone(), 2.0, n.clone() * Dim::constant(2)),
+        (n.clone(), 1.5, (n.clone() * Dim::constant(3)).op(egret_ir::DimOp::FloorDiv, &Dim::constant(2))),
+        (n.clone(), 0.25, n.op(egret_ir::DimOp::FloorDiv, &Dim::constant(4))),
+        // The f32 above 1 / 300.
+        (n.clone() * Dim::constant(300), f64::from(1f32 / 300.0), n.clone()),
+    ] {
+        let mut b = Builder::new("scaled");
+        let rows = b.input("rows", Type::tensor(DType::F32, vec![n.clone()]));
+        let iota = attrs! { to: DType::F32, shape: vec![from], axis: 0i64 };
+        let x = b.emit(Op::Iota, iota, &[]).expect("a node");
+        let resize = attrs! {
+            sizes: vec![size.clone()], scales: vec![scale], mode: "linear", coordinate: "half_pixel", nearest: "floor",
+            cubic_a: -0.75, exclude_outside: 0i64, antialias: 0i64, extrapolation: 0.0
+        };
+        let y = b.emit_node(Op::Resize, resize, &[Some(x), None], vec![]).expect("a node")[0];
+        b.output("y", y);
+        b.output("same", rows);
+        let exported = export(&b.graph, &Options::default()).unwrap_or_else(|e| panic!("{size}: {e}"));
+        let again = import_bytes(&exported.model, None, &ImportOptions::default()).expect("imports");
+        for count in [4usize, 7] {
+            let x: Value = Tensor::new(&[count], vec![0f32; count]).into();
+            let [want, got] = [&b.graph, &again].map(|g| run(g, std::slice::from_ref(&x)).expect("runs"));
+            let hashes = [want, got].map(|v| v[0].as_tensor().map(Tensor::content_hash));
+            assert_eq!(hashes[0], hashes[1], "{size} at {count}");
+        }
+    }
+    // The f32 below 1 / 49: ONNX cuts off to one row less.
+    let mut b = Builder::new("less");
+    let x = b.input("x", Type::tensor(DType::F32, vec![n.clone() * Dim::constant(49)]));
+    let resize = attrs! {
+        sizes: vec![n], scales: vec![f64::from(1f32 / 49.0)], mode: "linear", coordinate: "half_pixel", nearest: "floor",
+        cubic_a: -0.75, exclude_outside: 0i64, antialias: 0i64, extrapolation: 0.0
+    };
+    let below = f64::from(1f32 / 49.0) * 49.0 < 1.0;
+    let y = b.emit_node(Op::Resize, resize, &[Some(x), None], vec![]).expect("a node")[0];
+    b.output("y", y);
+    assert!(below && export(&b.graph, &Options::default()).is_err(), "a scale that gives another size");
+}
+
+#[test]
 fn what_onnx_cannot_say_is_refused_with_the_node_and_what_to_do() {
     let mut b = Builder::new("ceil");
     let x =

@@ -1,8 +1,8 @@
-//! `docs/EXPORT.md`: the table of operations, held against the code. `BLESS=1` writes it anew.
+//! `docs/EXPORT.md`: the table of operations, held against the code. `cargo xtask pages` writes it anew.
 
 use std::fmt::Write;
 
-const BEGIN: &str = "<!-- table: BLESS=1 cargo test -p egret-export --test page -->\n";
+const BEGIN: &str = "<!-- table: cargo xtask pages -->\n";
 
 #[test]
 fn the_page_has_every_operation() {
@@ -16,6 +16,6 @@ fn the_page_has_every_operation() {
     if std::env::var_os("BLESS").is_some() {
         std::fs::write(path, format!("{text}{BEGIN}{table}")).expect("docs/EXPORT.md can be written");
     } else {
-        assert!(have == table, "docs/EXPORT.md is not what the code says (BLESS=1 writes it)");
+        assert!(have == table, "docs/EXPORT.md is not what the code says (cargo xtask pages writes it)");
     }
 }

@@ -32,6 +32,15 @@ fn bytes_of(tensors: &[(&str, Tensor)]) -> usize {
 /// Model-local functions by domain, name and overload.
 pub(crate) type Functions<'m> = BTreeMap<(String, String, String), &'m FunctionProto>;
 
+/// The function that a node calls. One of Egret's own domain stands for an operation that has an importer here: its body is for others.
+pub(crate) fn body<'m>(
+    functions: &Functions<'m>,
+    key: &(String, String, String),
+) -> Option<&'m FunctionProto> {
+    let own = key.0 == ops::OWN_DOMAIN && ops::find(&key.0, &key.1).is_some();
+    functions.get(key).copied().filter(|_| !own)
+}
+
 /// The state of an import.
 pub(crate) struct Importer<'m> {
     pub(crate) external: ExternalData,
@@ -250,7 +259,7 @@ impl<'m> Importer<'m> {
             return Ok(None);
         }
         let key = key(&node.domain, &node.op_type, &node.overload);
-        let slots = if let Some(&function) = self.functions.get(&key) {
+        let slots = if let Some(function) = body(&self.functions, &key) {
             self.call(node, function, key, inputs)?
         } else if let Some(branch) = self.decided_branch(node, &inputs) {
             self.branch(node, branch)?

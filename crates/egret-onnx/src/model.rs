@@ -3,7 +3,7 @@
 use crate::declared::versions;
 use crate::error::{ImportError, io};
 use crate::external::{ExternalData, mapped};
-use crate::importer::{Functions, Importer};
+use crate::importer::{Functions, Importer, body};
 use crate::inputs::ImportOptions;
 use crate::names::{key, node_name, normal, opsets};
 use crate::{lean, ops, wire};
@@ -136,7 +136,7 @@ fn refuse_unsupported(
                 }
             }
             let key = key(&node.domain, &node.op_type, &node.overload);
-            if let Some(f) = functions.get(&key) {
+            if let Some(f) = body(functions, &key) {
                 if visited.insert(key) {
                     work.push((
                         &f.node,

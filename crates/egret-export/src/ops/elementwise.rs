@@ -159,31 +159,46 @@ fn known(c: &Call<'_, '_>, v: ValueId) -> Option<f32> {
     t.data::<f32>().first().copied()
 }
 
-/// `round(x / scale) + zero` as QuantizeLinear; where there is no scale it is 1.
+/// The integer of a type, without axes, that a float stands for.
+fn cast_of(c: &Call<'_, '_>, v: ValueId, dtype: DType) -> Option<ValueId> {
+    let from = made_by(c, v, Op::Cast)?.operand(0);
+    c.graph.ty(from).as_tensor().filter(|t| t.dtype == dtype && t.rank() == 0).map(|_| from)
+}
+
+/// `round(x / scale) + zero` as QuantizeLinear; where there is no scale it is 1. Scale and zero point are constants, or computed.
 fn quantised(c: &mut Call<'_, '_>, to: DType) -> Option<String> {
+    let (low, high) = bounds(to);
     let mut x = c.value(0)?;
-    let mut zero = 0.0;
+    let mut zero = None;
     if let Some(add) = made_by(c, x, Op::Add) {
         let [Some(a), Some(b)] = add.operands[..] else { return None };
-        let (value, by) = if known(c, b).is_some() { (a, b) } else { (b, a) };
-        zero = known(c, by)?;
+        let is_point = |v: ValueId| known(c, v).is_some() || cast_of(c, v, to).is_some();
+        let (value, by) = if is_point(b) { (a, b) } else { (b, a) };
+        zero = match (known(c, by), cast_of(c, by, to)) {
+            (Some(0.0), _) => None,
+            (Some(z), _) if z == z.round() && (low..=high).contains(&f64::from(z)) => {
+                Some(c.number(to, z.into()).ok()?)
+            }
+            (None, Some(point)) => Some(c.writer.name(c.graph, point)),
+            _ => return None,
+        };
         x = value;
     }
-    let (low, high) = bounds(to);
-    let is_one_of = zero == zero.round() && (low..=high).contains(&f64::from(zero));
-    x = made_by(c, x, Op::Round).filter(|_| is_one_of)?.operand(0);
-    let mut scale = 1.0;
-    if let Some(div) = made_by(c, x, Op::Div)
-        && let Some(by) = known(c, div.operand(1)).filter(|by| *by > 0.0 && by.is_finite())
-    {
-        (x, scale) = (div.operand(0), by);
+    x = made_by(c, x, Op::Round)?.operand(0);
+    let mut scale = None;
+    if let Some(div) = made_by(c, x, Op::Div) {
+        let by = div.operand(1);
+        let plain = c.graph.ty(by).as_tensor().is_some_and(|t| t.dtype == DType::F32 && t.rank() == 0);
+        if known(c, by).map_or(plain, |by| by > 0.0 && by.is_finite()) {
+            (x, scale) = (div.operand(0), Some(c.writer.name(c.graph, by)));
+        }
     }
-    let (x, scale) = (c.writer.name(c.graph, x), c.number(DType::F32, scale.into()).ok()?);
-    if zero == 0.0 {
+    let x = c.writer.name(c.graph, x);
+    let scale = scale.or_else(|| c.number(DType::F32, 1.0).ok())?;
+    let Some(zero) = zero else {
         let to = proto::int("output_dtype", proto::code(to));
         return Some(c.op("QuantizeLinear", &[&x, &scale], vec![to]));
-    }
-    let zero = c.number(to, zero.into()).ok()?;
+    };
     Some(c.op("QuantizeLinear", &[&x, &scale, &zero], vec![]))
 }
 

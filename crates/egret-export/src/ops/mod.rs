@@ -1,10 +1,12 @@
 //! How every operation is spelt in ONNX, in files by family.
 
 mod attention;
+mod cells;
 mod contraction;
 mod control;
 mod elementwise;
 mod gather_scatter;
+mod lstm;
 mod movement;
 mod normalization;
 mod others;

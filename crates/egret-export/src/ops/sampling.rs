@@ -5,7 +5,7 @@ use crate::call::{Call, Written};
 use crate::error::ExportError;
 use crate::proto;
 use egret_ir::families::Sampling as S;
-use egret_ir::{DType, Dim, Tensor};
+use egret_ir::{DType, Dim, DimOp, Tensor};
 
 pub(super) fn spelling(op: S) -> Spelling {
     match op {
@@ -18,12 +18,24 @@ pub(super) fn spelling(op: S) -> Spelling {
 
 /// Whether a scale gives the size of an axis, as an f32 that ONNX holds.
 fn scale_gives(size: &Dim, from: &Dim, scale: f64, extent: f64) -> bool {
-    let whole = scale == scale.round() && (1.0..1e6).contains(&scale) && extent == 1.0;
     f64::from(scale as f32) == scale
         && match (size.as_const(), from.as_const()) {
             (Some(size), Some(from)) => (from as f64 * (scale * extent)).floor() as i64 == size,
-            _ => whole && *size == from.clone() * Dim::constant(scale as i64),
+            _ => extent == 1.0 && whole_scale_gives(size, from, scale),
         }
+}
+
+/// A free dim times a scale: a whole number, a fraction of small numbers, or the f32 next to 1 / q and not below it, where q divides the
+/// dim. ONNX cuts the product off.
+fn whole_scale_gives(size: &Dim, from: &Dim, scale: f64) -> bool {
+    let fraction = (1..=64).map(|q| (scale * f64::from(q), q)).find(|(p, _)| *p == p.round() && *p < 1e6);
+    if let Some((p, q)) = fraction {
+        let product = from.clone() * Dim::constant(p as i64);
+        return p >= 1.0 && *size == product.op(DimOp::FloorDiv, &Dim::constant(q.into()));
+    }
+    let q = scale.recip().round();
+    let next = q < 1e6 && q.recip() as f32 == scale as f32 && scale * q >= 1.0;
+    next && *from == size.clone() * Dim::constant(q as i64)
 }
 
 /// Whether a scale is what the sizes say.

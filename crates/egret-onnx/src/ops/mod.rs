@@ -93,6 +93,8 @@ pub fn tables() -> &'static [(&'static str, &'static [OnnxOp])] {
     ]
 }
 
+pub(crate) use recurrent::OWN_DOMAIN;
+
 /// The row of an operator, if there is one.
 pub fn find(domain: &str, name: &str) -> Option<&'static OnnxOp> {
     let domain = if domain == "ai.onnx" { "" } else { domain };

@@ -6,7 +6,15 @@ use crate::error::ImportError;
 use egret_ir::{Attrs, Op, ValueId, attrs};
 
 /// The operators of this file.
-pub const TABLE: &[OnnxOp] = &[onnx("GRU", 1, gru), onnx("LSTM", 1, lstm), onnx("RNN", 1, rnn)];
+pub const TABLE: &[OnnxOp] = &[
+    onnx("GRU", 1, gru),
+    onnx("LSTM", 1, lstm),
+    onnx("RNN", 1, rnn),
+    OnnxOp { domain: OWN_DOMAIN, name: "LSTM", since: 1, import: exported_lstm },
+];
+
+/// The domain of the functions that Egret's export writes for operations that no operator of ONNX is. Here they are operators.
+pub const OWN_DOMAIN: &str = "egret";
 
 /// An activation and the defaults of its alpha and beta, where it has them.
 const ACTIVATIONS: [(&str, Option<f64>, Option<f64>); 11] = [
@@ -25,9 +33,6 @@ const ACTIVATIONS: [(&str, Option<f64>, Option<f64>); 11] = [
 
 /// The attributes that all three cells have, as those of the primitive.
 fn common(ctx: &mut NodeCtx, defaults: &[&str]) -> Result<Attrs, ImportError> {
-    for i in 0..3 {
-        ctx.input(i)?;
-    }
     let hidden = match ctx.opt_int("hidden_size")? {
         Some(h) => h,
         None => {
@@ -88,6 +93,11 @@ fn common(ctx: &mut NodeCtx, defaults: &[&str]) -> Result<Attrs, ImportError> {
     })
 }
 
+/// x, w and r must be there.
+fn required(ctx: &NodeCtx) -> Result<(), ImportError> {
+    (0..3).try_for_each(|i| ctx.input(i).map(|_| ()))
+}
+
 /// Emit the cell with so many operands: the node's inputs; `states` are the inputs with initial states, which `layout` = 1 transposes like x and the results.
 pub(super) fn cell(ctx: &mut NodeCtx, op: Op, attrs: Attrs, operands: usize, states: &[usize]) -> OpResult {
     let batch_first = match ctx.int("layout", 0)? {
@@ -122,17 +132,27 @@ pub(super) fn lstm_attrs(ctx: &mut NodeCtx, rounded_state: bool) -> Result<Attrs
 }
 
 fn lstm(ctx: &mut NodeCtx) -> OpResult {
+    required(ctx)?;
     let attrs = lstm_attrs(ctx, false)?;
     cell(ctx, Op::Lstm, attrs, 9, &[5, 6])
 }
 
+/// The operation itself, operand for operand.
+fn exported_lstm(ctx: &mut NodeCtx) -> OpResult {
+    let rounded = ctx.flag("rounded_state", false)?;
+    let attrs = lstm_attrs(ctx, rounded)?;
+    cell(ctx, Op::Lstm, attrs, 9, &[5, 6])
+}
+
 fn gru(ctx: &mut NodeCtx) -> OpResult {
+    required(ctx)?;
     let mut attrs = common(ctx, &["Sigmoid", "Tanh"])?;
     attrs.0.insert("linear_before_reset", ctx.flag("linear_before_reset", false)?.into());
     cell(ctx, Op::Gru, attrs, 6, &[5])
 }
 
 fn rnn(ctx: &mut NodeCtx) -> OpResult {
+    required(ctx)?;
     let attrs = common(ctx, &["Tanh"])?;
     cell(ctx, Op::Rnn, attrs, 6, &[5])
 }
