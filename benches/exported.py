@@ -6,8 +6,10 @@
 CASES are test-case folders, or folders of them. Each model is exported (`egret print --format onnx`), checked in full, and run by ONNX
 Runtime beside the original on the case's inputs; its outputs are to be those of the original, or the case's, within the case's tolerance. Free dims
 are fixed, and inputs bound, to the case's where Egret asks for them.
-The exported model is then tested by Egret on the case as the original is (`egret test --engine interp`).
-One line a case that does not pass, and a summary. ARGS in the environment are further arguments of `egret print`.
+The exported model is then tested by Egret on the case as the original is (`egret test --engine interp`), and compiled for the case's sizes: the
+kernels that it calls are to be the original's (`egret print --after lower`).
+One line a case that does not pass (with ALL=1 in the environment, one for each case), and a summary. ARGS in the environment are further
+arguments of `egret print`; AGAIN=0 leaves out what Egret does with the exported model.
 """
 import collections, json, os, pathlib, re, shutil, subprocess, sys, tempfile
 import numpy as np
@@ -48,6 +50,9 @@ def run(model, feeds):
 
 def differs(want, got, rtol, atol):
     """Why two outputs are not the same, or None."""
+    # Of ZipMap, which gives maps, Egret gives the tensor that it takes.
+    if isinstance(want, list) and want and all(isinstance(m, dict) for m in want):
+        want = np.array([list(m.values()) for m in want], got.dtype)
     if isinstance(want, list):
         if len(want) != len(got):
             return f"{len(got)} elements, not {len(want)}"
@@ -66,6 +71,36 @@ def differs(want, got, rtol, atol):
     if same.all():
         return None
     return f"{(~same).sum()} of {same.size} elements, at most {np.nanmax(np.abs(g - w)):.3g} apart"
+
+
+def calls(egret, model, bound):
+    """How often each kernel is called by a model that is lowered, or why it is not lowered."""
+    done = subprocess.run([egret, "print", str(model), "--after", "lower", *bound], capture_output=True, text=True)
+    if done.returncode:
+        return done.stderr.strip().splitlines()[-1]
+    # The number of a kernel is its place in the program.
+    bodies = {k: f"kernel {body}" for k, body in re.findall(r"^kernel (k\d+) (.*?^})$", done.stdout, re.M | re.S)}
+    return collections.Counter(bodies[k] for k in re.findall(r"^call (k\d+)\(", done.stdout, re.M))
+
+
+def kernels(egret, case, again, bound):
+    """(whether two models call the same kernels, what they call)"""
+    had, have = calls(egret, case, bound), calls(egret, again, [])
+    if isinstance(had, str):
+        return True, "not lowered"
+    if isinstance(have, str):
+        return False, have
+    common = (had & have).total()
+    if had == have:
+        return True, f"{common} calls of {len(had)} kernels"
+    names = lambda c: ", ".join(f"{n} {k.split('(')[0].removeprefix('kernel ')}" for k, n in sorted(c.items()))
+    return False, f"{common} calls in common; original only: {names(had - have)}; exported only: {names(have - had)}"
+
+
+def nodes(graph):
+    """How many nodes a graph and its sub-graphs have."""
+    inner = [a.g for n in graph.node for a in n.attribute if a.HasField("g")]
+    return len(graph.node) + sum(map(nodes, inner))
 
 
 def check(egret, case, folder):
@@ -143,6 +178,9 @@ def check(egret, case, folder):
         done = test(again)
         if done.returncode and not test(case).returncode:
             return "re-import", " ".join((done.stdout + done.stderr).split())[:300]
+        same, what = kernels(egret, case, again, [a for a in command if a.startswith("--bind=")])
+        sizes = [nodes(onnx.load(str(m), load_external_data=False).graph) for m in (case / "model.onnx", out)]
+        return "passed" if same else "kernels", f"{sizes[0]} nodes become {sizes[1]}; {what}"
     return "passed", ""
 
 
@@ -155,7 +193,7 @@ def main():
             except Exception as e:
                 what, why = "unread", " ".join(repr(e).split())[:200]
         counts[what] += 1
-        if what != "passed":
+        if what != "passed" or os.environ.get("ALL"):
             print(f"{case.name}\t{what}\t{why}", flush=True)
     print(", ".join(f"{n} {what}" for what, n in counts.most_common()))
 

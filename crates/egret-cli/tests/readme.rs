@@ -143,6 +143,12 @@ fn commands_do_what_the_page_of_compression_shows() {
 
 #[test]
 #[cfg(unix)]
+fn commands_do_what_the_page_of_export_shows() {
+    does_what_it_shows("docs/EXPORT.md", 1, 1);
+}
+
+#[test]
+#[cfg(unix)]
 fn commands_do_what_the_page_of_joining_shows() {
     does_what_it_shows("docs/JOIN.md", 2, 2);
 }

@@ -12,11 +12,15 @@ use std::process::{Command, ExitCode};
 
 const USAGE: &str = "\
 cargo xtask tidy     borders of crates, circles of modules, headers and lengths of files
-       cargo xtask pages    write what is generated anew: docs/OPERATORS.md, docs/COMMANDS.md, the table in ir-spec/spec.md";
+       cargo xtask pages    write what is generated anew: docs/OPERATORS.md, docs/COMMANDS.md, the tables in docs/EXPORT.md and ir-spec/spec.md";
 
 /// The tests that hold generated pages, and write them with `BLESS=1`: what is on a page is known where it is tested.
-const PAGES: &[(&str, &str)] =
-    &[("egret-ir", "spec"), ("egret-cli", "pages"), ("egret-workspace", "operators")];
+const PAGES: &[(&str, &str)] = &[
+    ("egret-ir", "spec"),
+    ("egret-export", "page"),
+    ("egret-cli", "pages"),
+    ("egret-workspace", "operators"),
+];
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

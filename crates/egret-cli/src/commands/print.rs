@@ -39,7 +39,8 @@ pub fn run(args: &Args) -> Result<()> {
         if after == Some("lower") {
             return Err(Error::user("kernels are no ONNX; name a pass before `lower`"));
         }
-        return export::write(&export::optimized(graph, &options, after)?, path);
+        let report = export::write(&export::optimized(graph, &options, after)?, path)?;
+        return write_or_print(None, report.to_string().as_bytes());
     }
     let print = |text: String| write_or_print(args.output.as_deref(), text.as_bytes());
     match after {
