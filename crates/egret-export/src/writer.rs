@@ -112,7 +112,9 @@ impl<'o> Writer<'o> {
         attribute: Vec<AttributeProto>,
     ) {
         let mut input: Vec<String> = inputs.iter().map(|&s| s.to_owned()).collect();
-        while input.last().is_some_and(String::is_empty) {
+        // Trailing inputs that are left out are not named, but those of a Loop are two at least.
+        let least = if op == "Loop" { 2 } else { 0 };
+        while input.len() > least && input.last().is_some_and(String::is_empty) {
             input.pop();
         }
         self.frame().proto.node.push(NodeProto {

@@ -123,6 +123,26 @@ fn a_free_dim_is_scaled_by_fractions() {
     assert!(below && export(&b.graph, &Options::default()).is_err(), "a scale that gives another size");
 }
 
+/// ONNX's Loop has two inputs or more, left out or not.
+#[test]
+fn a_loop_names_its_condition_where_there_is_none() {
+    let mut body = Builder::new("body");
+    let i = body.input("i", Type::tensor(DType::I64, vec![]));
+    let go_on = body.input("go_on", Type::tensor(DType::Bool, vec![]));
+    body.output("go_on_too", go_on);
+    body.output("each", i);
+    let mut b = Builder::new("counted");
+    let count = b.input("count", Type::tensor(DType::I64, vec![]));
+    let always = b.constant(Tensor::from_bools(&[], &[true]));
+    let attrs = attrs! { carried: 0i64, has_trip_count: 1i64, has_cond: 0i64 };
+    let operands = [Some(count), Some(always)];
+    let y = b.emit_node(Op::Loop, attrs, &operands, vec![body.graph]).expect("a loop")[0];
+    b.output("y", y);
+    let exported = export(&b.graph, &Options::default()).expect("exports");
+    let model = egret_onnx::parse_model(&exported.model).expect("a model");
+    assert_eq!(model.graph.node[0].input, ["count", ""]);
+}
+
 #[test]
 fn what_onnx_cannot_say_is_refused_with_the_node_and_what_to_do() {
     let mut b = Builder::new("ceil");
