@@ -10,7 +10,7 @@
 //! | `opt` | the graph after the passes |
 //! | `kernels` | the kernels that the passes and lowering make of it, with the nodes of each |
 //! | `lower` | these kernels and their calls, as Loop IR text |
-//! | `asm` | the machine code of their contraction tiles for AVX2 and AVX-512 |
+//! | `asm` | the machine code of their contraction tiles and of wide kernels, for AVX2 and AVX-512 |
 //! | `run` | the outputs for made-up inputs, which all engines agree on |
 //!
 //! Directives are comments before a graph: `// passes: a, b` (or `none`), `// tier: exact`, `// rule PASS: name: lhs => rhs ..`, and
@@ -338,6 +338,25 @@ fn lowered_files_run_as_loop_ir_says() {
         }
     }
     assert!(refused * 10 < run, "{refused} of {run} graphs are refused");
+}
+
+/// A block of a page behind a line `<!-- of FILE -->` stands in that file as it is, so that pages show what the compiler does today.
+#[test]
+fn pages_show_what_files_say() {
+    let mut shown = 0;
+    for entry in std::fs::read_dir(root().join("docs/dev")).expect("a folder of pages") {
+        let path = entry.expect("an entry").path();
+        let page = std::fs::read_to_string(&path).expect("a page");
+        for part in page.split("<!-- of ").skip(1) {
+            let (file, rest) = part.split_once(" -->\n").expect("the end of a comment");
+            let block = rest.strip_prefix("```text\n").and_then(|r| r.split_once("```"));
+            let (block, _) = block.unwrap_or_else(|| panic!("{}: no block of {file}", path.display()));
+            let text = std::fs::read_to_string(root().join(file)).expect(file);
+            assert!(text.contains(block), "{}: this is not in {file} any more:\n{block}", path.display());
+            shown += 1;
+        }
+    }
+    assert!(shown >= 2, "{shown} examples");
 }
 
 #[test]

@@ -37,8 +37,15 @@ pub fn of(leaf: &Leaf) -> String {
     let mut names: BTreeMap<u64, String> =
         targets.map(|i| (i.near_branch_target(), String::new())).collect();
     names.iter_mut().enumerate().for_each(|(n, (_, name))| *name = format!("loop{n}"));
+    // Between the instructions and the constants there may be bytes that nobody reads.
+    let end = leaf.code.len() as u64;
+    let read = instructions.iter().filter(|i| i.is_ip_rel_memory_operand());
+    let read: Vec<u64> = read.map(Instruction::ip_rel_memory_address).filter(|at| *at >= end).collect();
+    let first = read.iter().copied().min().unwrap_or(end);
+    names
+        .extend(read.iter().filter(|at| **at > first).map(|at| (*at, format!("constants+{}", at - first))));
     if !leaf.constants.is_empty() {
-        names.insert(leaf.code.len() as u64, "constants".into());
+        names.insert(first, "constants".into());
     }
     let mut formatter = IntelFormatter::with_options(Some(Box::new(Names(names.clone()))), None);
     let options = formatter.options_mut();
@@ -58,7 +65,7 @@ pub fn of(leaf: &Leaf) -> String {
     if !leaf.constants.is_empty() {
         out.push_str("constants:\n");
     }
-    for line in leaf.constants.chunks(32) {
+    for line in leaf.constants[(first - end) as usize..].chunks(32) {
         let words = line.chunks(4).map(|w| w.iter().rev().map(|b| format!("{b:02x}")).collect::<String>());
         out.push_str(&format!("  dd {}\n", words.collect::<Vec<_>>().join(" ")));
     }

@@ -2,7 +2,7 @@
 //!
 //! Both come from one generator over Cranelift's `Module` (`module`): every kernel a function (`functions`: by Cranelift, `clif`, or
 //! by an encoder, `encode`), contraction tiles optionally as wide leaves (`isa`), and the functions of the C ABI around them (`abi`). The only crate that names Cranelift
-//! or an assembler.
+//! or an assembler. `docs/dev/codegen.md` explains it with an example.
 //!
 //! # Example
 //!

@@ -2,8 +2,8 @@
 //!
 //! Modules see only those before them: `geometry` (figures of values), `expr` (elementwise expressions
 //! inside kernels), `plan` (decisions before any code), `program` (the program while it is written),
-//! `loops` (loop skeletons), `kernels` (one file per family). `pipeline` calls them in turn, `remarks` says
-//! why kernels are what they are. The crate knows nothing of machine code.
+//! `loops` (loop skeletons), `kernels` (a file or a folder per family). `pipeline` calls them in turn, `remarks` says
+//! why kernels are what they are. The crate knows nothing of machine code. `docs/dev/lowering.md` explains it with an example.
 //!
 //! # Example
 //!

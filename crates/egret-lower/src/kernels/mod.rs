@@ -1,7 +1,8 @@
-//! Kernel families, one file each, and the table of them.
+//! Kernel families, a file or a folder with one entry each, and the table of them.
 //!
 //! A new kernel is a function in the file of its family and a row of [`KERNELS`]. What fusion may ask of it, an epilogue
-//! or a prologue, says the op table (`fusion`).
+//! or a prologue, says the op table (`fusion`). Kernels of nodes with free dims that are not computed unit by unit are in [`open`], which has
+//! a table of its own. Files that no row names (`planes`, `points`, `taps`) serve several families. `docs/dev/lowering.md` is the way in.
 
 mod arg_reduce;
 mod contraction;

@@ -1,7 +1,18 @@
-//! Contractions: matrix products and convolutions.
+//! Contractions: matrix products and convolutions. Files, in the order in which an operation is offered to them:
 //!
-//! f32 goes through register tiles ([`product`]; [`blockwise`] where the weights are codes); what those cannot do (other dtypes, odd pads) through
-//! plain loops ([`generic`]).
+//! | file | what |
+//! |---|---|
+//! | `matmul.rs`, `blockwise.rs` | `matmul` of f32, and of u8 by constant i8; of f32 by weights that are codes in blocks |
+//! | `planes.rs`, `depthwise.rs` | depthwise `conv` of f32: planes of channels first; channels in the lanes of vectors |
+//! | `pointwise.rs` | `conv` of f32 of one tap with channels first, whose planes are the right operand as they are |
+//! | `conv.rs` | other `conv` of f32, and of u8 by constant i8: a product whose rows are pixels |
+//! | `transposed.rs` | `conv_transpose` of f32: a product for each phase of the output |
+//! | `generic.rs` | all others (element types, pads that are odd): plain loops, one element of the result at a time |
+//!
+//! All but `planes`, `depthwise` and `generic` are register tiles, of floats or of bytes: `product.rs` writes them, `shape.rs` chooses their shape
+//! from those of the machine, `tiling.rs` cuts rows into them, `target.rs` says what runs on the sums and where results go, `conv_buffers.rs`
+//! what convolutions read and write. `free_rows.rs` takes the rows of all units at once where a run knows how many there are, and
+//! `columns.rs` is for kernels of other families that gather columns themselves.
 
 mod blockwise;
 mod columns;

@@ -2,6 +2,7 @@
 //!
 //! Cranelift stops at 16 bytes. [`select`] writes machine instructions on virtual registers ([`mir`]), `regalloc2` places them
 //! ([`alloc`]), and [`emit`] encodes them by `iced-x86`. What has no form here is refused, and Cranelift compiles the kernel in 16 bytes.
+//! `docs/dev/codegen.md` shows a kernel, and how an instruction is added.
 
 mod alloc;
 mod emit;
