@@ -346,7 +346,7 @@ impl<'k> KernelEmitter<'k, '_, '_> {
     }
 
     /// The address of an element as a base and a displacement. Constant offsets of indices go into the displacement, so that
-    /// neighbouring accesses share their base.
+    /// neighbouring accesses share their base. As many bytes as a vector has can be added to the displacement.
     fn address(&mut self, p: Param, index: V) -> Result<(Value, i32)> {
         let size = self.param_elem(p)?.size() as i64;
         let base = self.params[p.0 as usize];
@@ -360,9 +360,10 @@ impl<'k> KernelEmitter<'k, '_, '_> {
             None => base,
         };
         let offset = offset.wrapping_mul(size);
+        // Lanes of a vector are accessed at displacements behind it.
         Ok(match i32::try_from(offset) {
-            Ok(disp) => (base, disp),
-            Err(_) => (self.emit.b.ins().iadd_imm_s(base, offset), 0),
+            Ok(disp) if disp <= i32::MAX - BASE_VECTOR_BYTES as i32 => (base, disp),
+            _ => (self.emit.b.ins().iadd_imm_s(base, offset), 0),
         })
     }
 
