@@ -33,7 +33,7 @@ pub struct CostModel {
 }
 
 impl CostModel {
-    /// The model of a target: `x86-64-v2`, `x86-64-v3`, `x86-64-v4`, `x86-64-v4-vnni`, `x86-64-v4-amx`, `aarch64`.
+    /// The model of a target, by the name of its file ([`Machine::targets`]).
     pub fn of(target: &str) -> Option<&'static CostModel> {
         Machine::of(target).map(|m| &m.costs)
     }

@@ -33,8 +33,33 @@ struct Key {
     get: fn(&Machine) -> u64,
 }
 
-/// The only tables of a file that says what is different from its target.
+/// The only tables of a machine's file.
 const OF_MACHINES: [&str; 2] = ["contractions", "caches"];
+
+/// What a file says of whom. Either is read from a file that changes one of these targets.
+#[derive(Copy, Clone)]
+pub(crate) enum Kind<'a> {
+    /// A target: all keys, or with `base = "TARGET"` those that differ from that one.
+    Target(&'a [Machine]),
+    /// A machine of `isa = "TARGET"`: keys of [`OF_MACHINES`] that differ from it.
+    Machine(&'a [Machine]),
+}
+
+impl Kind<'_> {
+    /// The key by which a file names a target.
+    fn key(self) -> &'static str {
+        match self {
+            Kind::Target(_) => "base",
+            Kind::Machine(_) => "isa",
+        }
+    }
+}
+
+/// The target that a target's file says it changes, if it can be read and says so.
+pub(crate) fn base_of(text: &str) -> Option<String> {
+    let tables = DeTable::parse(text).ok()?.into_inner();
+    Some(tables.get("base")?.get_ref().as_str()?.to_owned())
+}
 
 macro_rules! keys {
     ($($table:literal $name:literal $range:expr, $($field:ident).+: $ty:ty;)*) => {
@@ -50,6 +75,7 @@ keys! {
     "vectors" "registers" 8..=64, registers: usize;
     "vectors" "mask_registers" 0..=1, mask_registers: usize;
     "vectors" "kernel_bytes" 16..=64, kernel_bytes: usize;
+    "vectors" "tile_registers" 0..=16, tile_registers: usize;
     "contractions" "sums" 1..=64, sums: usize;
     "contractions" "block_rows" 1..=65_536, block_rows: i64;
     "contractions" "vector_load" 1..=64, vector_load: i64;
@@ -57,6 +83,7 @@ keys! {
     "contractions" "half_vectors" 0..=1, half_vectors: usize;
     "caches" "l1_bytes" 1_024..=1_073_741_824, l1_bytes: usize;
     "caches" "l2_bytes" 1_024..=1_073_741_824, l2_bytes: usize;
+    "caches" "line_bytes" 16..=1_024, line_bytes: usize;
     "nanoseconds" "kernel" 1..=1_000_000, costs.kernel: u64;
     "nanoseconds" "view" 1..=1_000_000, costs.view: u64;
     "nanoseconds" "elementwise" 1..=1_000_000, costs.elementwise: u64;
@@ -90,29 +117,26 @@ impl Reader<'_> {
     }
 }
 
-/// Read a machine. With `targets`, the file names one of them and changes it; without, it says all.
-pub(crate) fn read(
-    name: &str,
-    file: &str,
-    text: &str,
-    targets: Option<&[Machine]>,
-) -> Result<Machine, MachineError> {
+/// Read a target or a machine.
+pub(crate) fn read(name: &str, file: &str, text: &str, kind: Kind<'_>) -> Result<Machine, MachineError> {
     let r = Reader { file, text };
     let tables =
         DeTable::parse(text).map_err(|e| r.fault(e.span().unwrap_or(0..0), one_line(e.message())))?;
     let tables = tables.into_inner();
-    let mut machine = match targets {
-        Some(targets) => base(&r, &tables, targets)?,
-        None => empty(name),
-    };
+    let changed = changed(&r, &tables, kind)?;
+    let all = changed.is_none();
+    let mut machine = changed.unwrap_or_else(empty);
     machine.name = name.to_owned();
-    let allowed = |table: &str| match targets {
-        Some(_) => OF_MACHINES.contains(&table),
-        None => KEYS.iter().any(|k| k.table == table),
+    if let Kind::Target(_) = kind {
+        machine.isa = name.to_owned();
+    }
+    let allowed = |table: &str| match kind {
+        Kind::Machine(_) => OF_MACHINES.contains(&table),
+        Kind::Target(_) => KEYS.iter().any(|k| k.table == table),
     };
     for (key, value) in &tables {
         let table = key.get_ref().as_ref();
-        if table == "isa" && targets.is_some() {
+        if table == kind.key() {
             continue;
         }
         if !allowed(table) {
@@ -144,7 +168,7 @@ pub(crate) fn read(
             (k.set)(&mut machine, number(&r, at, k, value.get_ref())?);
         }
     }
-    if targets.is_none() {
+    if all {
         let given = |k: &&Key| tables.get(k.table).and_then(|t| t.get_ref().get(k.name)).is_some();
         if let Some(k) = KEYS.iter().find(|k| !given(k)) {
             return Err(r.fault(r.end(), format!("[{}] needs `{}`", k.table, k.name)));
@@ -155,25 +179,33 @@ pub(crate) fn read(
     Ok(machine)
 }
 
-/// The target that a file changes.
-fn base(r: &Reader, tables: &DeTable, targets: &[Machine]) -> Result<Machine, MachineError> {
+/// The target that a file changes; none of a target's file that says all.
+fn changed(r: &Reader, tables: &DeTable, kind: Kind<'_>) -> Result<Option<Machine>, MachineError> {
+    let (key, Kind::Target(targets) | Kind::Machine(targets)) = (kind.key(), kind);
     let known = || list(targets.iter().map(|t| t.name.as_str()));
-    let Some(isa) = tables.get("isa") else {
-        return Err(r.fault(r.end(), format!("no `isa`; write isa = \"TARGET\", one of {}", known())));
-    };
-    let named = isa.get_ref().as_str().and_then(|isa| targets.iter().find(|t| t.name == isa));
-    named.cloned().ok_or_else(|| r.fault(isa.span(), format!("`isa` is one of {}", known())))
+    match (tables.get(key), kind) {
+        (None, Kind::Target(_)) => Ok(None),
+        (None, Kind::Machine(_)) => {
+            Err(r.fault(r.end(), format!("no `{key}`; write {key} = \"TARGET\", one of {}", known())))
+        }
+        (Some(named), _) => {
+            let target = named.get_ref().as_str().and_then(|name| targets.iter().find(|t| t.name == name));
+            let wrong = || r.fault(named.span(), format!("`{key}` is one of {}", known()));
+            target.cloned().map(Some).ok_or_else(wrong)
+        }
+    }
 }
 
 /// A target before its file is read: nothing of it remains.
-fn empty(name: &str) -> Machine {
+fn empty() -> Machine {
     Machine {
-        name: name.to_owned(),
-        isa: name.to_owned(),
+        name: String::new(),
+        isa: String::new(),
         vector_bytes: 0,
         registers: 0,
         mask_registers: 0,
         kernel_bytes: 0,
+        tile_registers: 0,
         tiles: vec![],
         byte_tiles: vec![],
         sums: 0,
@@ -183,6 +215,7 @@ fn empty(name: &str) -> Machine {
         half_vectors: 0,
         l1_bytes: 0,
         l2_bytes: 0,
+        line_bytes: 0,
         costs: CostModel::default(),
     }
 }
@@ -238,26 +271,27 @@ fn check(r: &Reader, tables: &DeTable, m: &Machine) -> Result<(), MachineError> 
             return Err(r.fault(at("vectors", key), format!("[vectors] has no vectors of {bytes} bytes")));
         }
     }
-    let of_tiles = |message: String| Err(r.fault(at("contractions", "tiles"), message));
-    for tile in &m.tiles {
-        if let Some(why) = m.refuses(*tile) {
-            return of_tiles(format!(
-                "[contractions] `tiles`: [{}, {}] cannot be one: {why}",
-                tile.0, tile.1
-            ));
+    type Refuses = fn(&Machine, (usize, usize)) -> Option<String>;
+    let lists: [(_, _, Refuses); 2] =
+        [("tiles", &m.tiles, Machine::refuses), ("byte_tiles", &m.byte_tiles, Machine::refuses_bytes)];
+    for (key, tiles, refuses) in lists {
+        for &(rows, cols) in tiles {
+            if let Some(why) = refuses(m, (rows, cols)) {
+                let message = format!("[contractions] `{key}`: [{rows}, {cols}] cannot be one: {why}");
+                return Err(r.fault(at("contractions", key), message));
+            }
         }
     }
     // Lowering counts vectors by it.
     if !m.tiles.iter().any(|t| t.1 == m.lanes()) {
         let lanes = m.lanes();
-        return of_tiles(format!(
-            "[contractions] needs a tile in `tiles` that is one vector wide, [rows, {lanes}]"
-        ));
+        let message =
+            format!("[contractions] needs a tile in `tiles` that is one vector wide, [rows, {lanes}]");
+        return Err(r.fault(at("contractions", "tiles"), message));
     }
-    if let Some((rows, cols)) = m.byte_tiles.iter().find(|t| !t.1.is_multiple_of(m.lanes())) {
-        let why = format!("its columns must be whole vectors, of {} sums each", m.lanes());
-        let message = format!("[contractions] `byte_tiles`: [{rows}, {cols}] cannot be one: {why}");
-        return Err(r.fault(at("contractions", "byte_tiles"), message));
+    if !m.line_bytes.is_power_of_two() {
+        let message = format!("[caches] needs `line_bytes` as a power of two, not {}", m.line_bytes);
+        return Err(r.fault(at("caches", "line_bytes"), message));
     }
     if m.l1_bytes > m.l2_bytes {
         return Err(r.fault(at("caches", "l1_bytes"), "[caches] has a `l1_bytes` larger than `l2_bytes`"));
@@ -290,4 +324,35 @@ fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 
 fn one_line(message: &str) -> String {
     message.lines().collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_says_all_or_names_its_base() {
+        let targets = Machine::targets();
+        let of = |text: &str| read("mine", "mine.toml", text, Kind::Target(targets));
+        let v3 = Machine::of("x86-64-v3").unwrap();
+        let mine = Machine { name: "mine".into(), isa: "mine".into(), ..v3.clone() };
+        assert_eq!(of("base = 'x86-64-v3'"), Ok(mine.clone()));
+        let mut cheap = mine;
+        (cheap.mask_registers, cheap.costs.macs) = (0, 60);
+        assert_eq!(
+            of("base = 'x86-64-v3'\n[vectors]\nmask_registers = 0\n[per_nanosecond]\nmacs = 60"),
+            Ok(cheap)
+        );
+        for (text, line, words) in [
+            ("[vectors]\nbytes = 16", 2, "[vectors] needs `registers`"),
+            // In a circle none is read before the others.
+            ("\nbase = 'mine'", 2, "`base` is one of aarch64"),
+            ("base = 3", 1, "`base` is one of"),
+            ("base = 'x86-64-v3'\nisa = 'x86-64-v3'", 2, "`isa`"),
+            ("base = 'x86-64-v3'\n[vectors]\nbytes = 64", 3, "`tiles`: [4, 24]"),
+        ] {
+            let e = of(text).expect_err(text);
+            assert!(e.line == line && e.message.contains(words), "{text}: {e}");
+        }
+    }
 }

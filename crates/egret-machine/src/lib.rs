@@ -1,6 +1,6 @@
 //! Machines as data: what the optimiser and lowering know of the CPU that they work for.
 //!
-//! Each target has a file in `ir-spec/targets` ([`Machine::of`]); a CPU family of the same instruction set may have another in
+//! Each target has a file in `ir-spec/targets` ([`Machine::of`]), which says all or what differs from another target; a CPU family of the same instruction set may have another in
 //! `ir-spec/targets/machines`, or a user one anywhere ([`Machine::parse`]), which changes some of its lines. What code may use
 //! (features) and how it is encoded are the code generator's.
 
@@ -12,6 +12,7 @@ mod file;
 pub use cost::CostModel;
 pub use file::MachineError;
 
+use file::Kind;
 use std::sync::LazyLock;
 
 include!(concat!(env!("OUT_DIR"), "/files.rs"));
@@ -31,6 +32,8 @@ pub struct Machine {
     pub mask_registers: usize,
     /// Bytes of the widest vectors that kernels beside the leaf of contractions are written in.
     pub kernel_bytes: usize,
+    /// Registers that hold whole tiles, of [`TILE_ROWS`] rows of a vector each.
+    pub tile_registers: usize,
     /// Rows and columns of the contraction tiles that run at its best rate, of equally good ones the first is taken; one of them is a
     /// vector wide.
     pub tiles: Vec<(usize, usize)>,
@@ -50,18 +53,32 @@ pub struct Machine {
     pub l1_bytes: usize,
     /// Bytes of the second-level cache.
     pub l2_bytes: usize,
+    /// Bytes that caches fetch and keep at once.
+    pub line_bytes: usize,
     /// What nodes cost.
     pub costs: CostModel,
 }
 
+/// Rows of a tile register: those of AMX.
+pub const TILE_ROWS: usize = 16;
+
 static ALL: LazyLock<(Vec<Machine>, Vec<Machine>)> = LazyLock::new(|| {
-    let read = |name: &str, text: &str, base: Option<&[Machine]>| {
+    let read = |name: &str, text: &str, kind: Kind<'_>| {
         let file = format!("ir-spec/targets/{name}.toml");
-        file::read(name, &file, text, base)
+        file::read(name, &file, text, kind)
             .unwrap_or_else(|e| panic!("a file of Egret's own is broken: {e}"))
     };
-    let targets: Vec<Machine> = TARGETS.iter().map(|(name, text)| read(name, text, None)).collect();
-    let machines = MACHINES.iter().map(|(name, text)| read(name, text, Some(&targets))).collect();
+    let mut targets: Vec<Machine> = vec![];
+    let mut left = TARGETS.to_vec();
+    while !left.is_empty() {
+        // A target behind the one that it changes. In a circle none is, and reading says so.
+        let ready = |text: &str| file::base_of(text).is_none_or(|b| targets.iter().any(|t| t.name == b));
+        let next = left.iter().position(|(_, text)| ready(text)).unwrap_or(0);
+        let (name, text) = left.remove(next);
+        let target = read(name, text, Kind::Target(&targets));
+        targets.push(target);
+    }
+    let machines = MACHINES.iter().map(|(name, text)| read(name, text, Kind::Machine(&targets))).collect();
     (targets, machines)
 });
 
@@ -69,6 +86,11 @@ impl Machine {
     /// The machine that code for a target is written for.
     pub fn of(target: &str) -> Option<&'static Machine> {
         ALL.0.iter().find(|m| m.name == target)
+    }
+
+    /// The machines that code for targets is written for: the files of `ir-spec/targets`, each behind the one that it changes.
+    pub fn targets() -> &'static [Machine] {
+        &ALL.0
     }
 
     /// The machines of `ir-spec/targets/machines`.
@@ -81,7 +103,7 @@ impl Machine {
     /// # Errors
     /// The first line that is wrong, and why.
     pub fn parse(name: &str, file: &str, text: &str) -> Result<Machine, MachineError> {
-        file::read(name, file, text, Some(&ALL.0))
+        file::read(name, file, text, Kind::Machine(&ALL.0))
     }
 
     /// The text of its file, without comments: its target, and all that a machine's file may say.
@@ -118,6 +140,27 @@ impl Machine {
                 "it holds {taken} vectors at once ({rows} x {vectors} sums and a row of the right operand), and {} has {} \
                  registers",
                 self.isa, self.registers
+            )
+        })
+    }
+
+    /// Why a tile cannot be one of [`Machine::byte_tiles`]: its sums and a step of both operands must fit the registers that hold whole
+    /// tiles. Without such registers it is a tile like others.
+    pub fn refuses_bytes(&self, (rows, cols): (usize, usize)) -> Option<String> {
+        if self.tile_registers == 0 {
+            return self.refuses((rows, cols));
+        }
+        let lanes = self.lanes();
+        if rows == 0 || cols == 0 || !cols.is_multiple_of(lanes) {
+            return Some(format!("its columns must be whole vectors, of {lanes} sums each"));
+        }
+        let (down, across) = (rows.div_ceil(TILE_ROWS), cols / lanes);
+        let taken = down.saturating_mul(across).saturating_add(down).saturating_add(across);
+        (taken > self.tile_registers).then(|| {
+            format!(
+                "it holds {taken} tile registers at once ({down} x {across} of sums, {down} and {across} of the operands), and {} \
+                 has {}",
+                self.isa, self.tile_registers
             )
         })
     }

@@ -5,9 +5,9 @@ use egret_machine::Machine;
 /// Beyond the check that reading does.
 #[test]
 fn the_files_of_egret_are_read() {
-    for name in ["x86-64-v2", "x86-64-v3", "x86-64-v4", "x86-64-v4-vnni", "x86-64-v4-amx", "aarch64"] {
-        let m = Machine::of(name).expect(name);
-        assert_eq!((m.isa.as_str(), m.costs.lanes), (name, m.lanes() as u64));
+    for m in Machine::targets() {
+        assert_eq!(Machine::of(&m.name), Some(m));
+        assert_eq!((&m.isa, m.costs.lanes), (&m.name, m.lanes() as u64));
     }
     assert!(Machine::of("z80").is_none());
     assert!(Machine::families().iter().any(|m| m.name == "granite-rapids"));
@@ -18,6 +18,24 @@ fn the_files_of_egret_are_read() {
             (target.vector_bytes, target.registers, &target.costs)
         );
     }
+}
+
+/// What two files say of three levels is told apart from what they have of their bases.
+#[test]
+fn a_target_has_what_its_base_has() {
+    let [v4, vnni, amx] =
+        ["x86-64-v4", "x86-64-v4-vnni", "x86-64-v4-amx"].map(|t| Machine::of(t).unwrap().clone());
+    let named = |m: &Machine, name: &str| Machine { name: name.into(), isa: name.into(), ..m.clone() };
+    let mut dots = named(&v4, "x86-64-v4-vnni");
+    dots.costs.byte_macs = 200;
+    assert_eq!(vnni, dots);
+    let tiles = Machine {
+        tile_registers: 8,
+        byte_tiles: vec![(32, 32)],
+        half_vectors: 0,
+        ..named(&vnni, "x86-64-v4-amx")
+    };
+    assert_eq!(amx, tiles);
 }
 
 #[test]
@@ -37,7 +55,7 @@ fn a_file_changes_what_it_names() {
 
 #[test]
 fn broken_files_are_refused_in_one_line_with_place_and_key() {
-    let v3 = "isa = \"x86-64-v3\"\n";
+    let (v3, amx) = ("isa = \"x86-64-v3\"\n", "isa = \"x86-64-v4-amx\"\n");
     for (text, line, words) in [
         ("isa = \n", 1, vec!["value"]),
         ("", 1, vec!["no `isa`", "x86-64-v4-vnni"]),
@@ -50,7 +68,7 @@ fn broken_files_are_refused_in_one_line_with_place_and_key() {
         (
             &format!("{v3}[caches]\nl1_bytes = 32768\nl3_bytes = 1"),
             4,
-            vec!["`l3_bytes`", "l1_bytes, l2_bytes"],
+            vec!["`l3_bytes`", "l1_bytes, l2_bytes, line_bytes"],
         ),
         (&format!("{v3}[caches]\nl1_bytes = 'big'"), 3, vec!["`l1_bytes`", "from 1024"]),
         (&format!("{v3}[caches]\nl1_bytes = 99999999999999999999"), 3, vec!["`l1_bytes`"]),
@@ -62,7 +80,23 @@ fn broken_files_are_refused_in_one_line_with_place_and_key() {
         (&format!("{v3}[contractions]\ntiles = []"), 3, vec!["`tiles`"]),
         (&format!("{v3}[contractions]\ntiles = [[6, 16, 2]]"), 3, vec!["`tiles`"]),
         (&format!("{v3}[contractions]\ntiles = [[0, 16]]"), 3, vec!["`tiles`"]),
-        (&format!("{v3}[contractions]\nbyte_tiles = [[6, 12]]"), 3, vec!["`byte_tiles`", "8 sums"]),
+        (&format!("{v3}[contractions]\nbyte_tiles = [[6, 12]]"), 3, vec!["`byte_tiles`", "8 floats"]),
+        (&format!("{v3}[contractions]\nbyte_tiles = [[14, 32]]"), 3, vec!["`byte_tiles`", "16 registers"]),
+        (&format!("{amx}[contractions]\nbyte_tiles = [[16, 24]]"), 3, vec!["`byte_tiles`", "16 sums"]),
+        (
+            &format!("{amx}[contractions]\nbyte_tiles = [[33, 32]]"),
+            3,
+            vec!["[33, 32]", "11 tile registers", "3 x 2", "8"],
+        ),
+        (
+            &format!("{amx}[contractions]\nbyte_tiles = [[1024, 1024]]"),
+            3,
+            vec!["[1024, 1024]", "tile registers"],
+        ),
+        (&format!("{v3}[caches]\nline_bytes = 96"), 3, vec!["`line_bytes`", "not 96"]),
+        (&format!("{v3}[vectors]\ntile_registers = 8"), 2, vec!["[vectors]"]),
+        ("base = \"x86-64-v3\"", 1, vec!["no `isa`"]),
+        (&format!("{v3}base = \"x86-64-v3\""), 2, vec!["`base`"]),
         (&format!("{v3}[contractions]\nbyte_tiles = 6"), 3, vec!["`byte_tiles`", "pairs"]),
         (&format!("{v3}[contractions]\ntiles = [[6, 12]]"), 3, vec!["`tiles`", "[6, 12]", "8 floats"]),
         (&format!("{v3}[contractions]\ntiles = [[6, 16]]"), 3, vec!["`tiles`", "[rows, 8]"]),

@@ -217,11 +217,23 @@ mod tests {
             assert_eq!(isa.encode_tile.is_some(), isa.vector_bytes > BASE_VECTOR_BYTES, "{}", isa.name);
             let kernels = if isa.encode_kernel.is_some() { isa.vector_bytes } else { BASE_VECTOR_BYTES };
             assert_eq!(machine.kernel_bytes, kernels, "{}", isa.name);
+            assert_eq!(
+                machine.tile_registers > 0,
+                isa.features.contains(&Feature::AmxTile),
+                "{}",
+                isa.name
+            );
             for name in [isa.name, isa.alias] {
                 assert_eq!(Target::parse(name).unwrap().isa(true), isa);
                 assert_eq!(ISAS.iter().filter(|o| o.name == name || o.alias == name).count(), 1);
             }
         }
+    }
+
+    #[test]
+    fn each_file_of_targets_is_of_an_isa() {
+        let named = |m: &&Machine| ISAS.iter().any(|isa| isa.name == m.name);
+        assert_eq!(Machine::targets().iter().find(|m| !named(m)), None);
     }
 
     /// Some virtual machines offer AVX-512 F alone.

@@ -35,6 +35,11 @@ const V4_VNNI_FEATURES: &[Feature] = &[
     Avx512cd, Avx512bw, Avx512vl, Avx512vnni,
 ];
 
+const V4_AMX_FEATURES: &[Feature] = &[
+    Sse3, Ssse3, Sse41, Sse42, Popcnt, Avx, F16c, Fma, Avx2, Bmi1, Bmi2, Lzcnt, Avx512f, Avx512dq,
+    Avx512cd, Avx512bw, Avx512vl, Avx512vnni, AmxTile, AmxInt8,
+];
+
 /// 128-bit vectors.
 pub(super) const V2: Isa = Isa {
     name: "x86-64-v2",
@@ -86,7 +91,7 @@ pub(super) const V4_VNNI: Isa = Isa {
 pub(super) const V4_AMX: Isa = Isa {
     name: "x86-64-v4-amx",
     alias: "v4-amx",
-    features: Feature::ALL,
+    features: V4_AMX_FEATURES,
     encode_tile: Some(amx::encode),
     ..V4_VNNI
 };
