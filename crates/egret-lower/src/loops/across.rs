@@ -11,12 +11,10 @@ use crate::geometry::access::StridedAccess;
 use crate::loops::nest::{self, Edge, Level};
 use crate::loops::operands::StridedOperand;
 use egret_loop::{BASE_VECTOR_BYTES, Elem, KernelBuilder, Param, Ty, V};
+use egret_machine::Machine;
 
 /// Rows of the result that are worth cutting it along them, if there are more columns.
 const MANY_ROWS: i64 = 256;
-
-/// Bytes of a cache line.
-const LINE: i64 = 64;
 
 /// Lines that are read one after another of each column of the result, before the next columns are.
 const LINES: i64 = 2;
@@ -53,16 +51,17 @@ enum Lies {
 }
 
 impl Across {
-    /// For an expression over `dims`, the last operand being its result, in vectors of so many bytes; nothing where no operand lies
+    /// For an expression over `dims`, the last operand being its result, in the vectors of a machine; nothing where no operand lies
     /// across, or where there are no vectors for it. `again`: elements may be computed twice.
     pub fn of(
         expr: &Expr,
         dims: &[i64],
         operands: &[StridedOperand],
         copies: bool,
-        vector_bytes: usize,
+        machine: &Machine,
         again: bool,
     ) -> Option<Across> {
+        let vector_bytes = machine.kernel_bytes;
         let inner = dims.len().checked_sub(1)?;
         let (out, inputs) = operands.split_last()?;
         let strided = inputs.iter().find(|s| !(0..=1).contains(&s.access.strides[inner]))?;
@@ -94,7 +93,7 @@ impl Across {
         };
         let across = inputs.iter().filter(|s| lies(s) == Some(Lies::Across));
         let size = across.chain([out]).map(|s| s.elem.size() as i64).max()?;
-        let line = (LINE / size).max(lanes.into());
+        let line = (machine.line_bytes as i64 / size).max(lanes.into());
         (out.access.strides[inner] == 1 && inputs.iter().all(fits)).then_some(Across {
             axis,
             lanes,

@@ -60,7 +60,8 @@ pub fn run_to(ctx: &mut Ctx, expr: &Expr, inputs: &[Arg], out: &Destination) -> 
     let pairs: Vec<(usize, usize)> =
         (0..written).filter(|&i| shares(expr, &operands, &args, i)).map(|i| (written, i)).collect();
     let (dims, _) = normalise(&expr.dims, &vec![false; expr.dims.len()], &mut operands, &mut args)?;
-    let bytes = ctx.options.machine.kernel_bytes;
+    let machine = &ctx.options.machine;
+    let bytes = machine.kernel_bytes;
     let contiguous = match (dims.len(), operands.split_last()) {
         (0, _) | (_, None) => false,
         (n, Some((to, from))) => {
@@ -75,7 +76,7 @@ pub fn run_to(ctx: &mut Ctx, expr: &Expr, inputs: &[Arg], out: &Destination) -> 
     };
     // What is written over an operand is computed once.
     let again = pairs.is_empty();
-    let across = if contiguous { None } else { Across::of(expr, &dims, &operands, copies, bytes, again) };
+    let across = if contiguous { None } else { Across::of(expr, &dims, &operands, copies, machine, again) };
     let kernel = kernel(expr, dims, &operands, lanes, across, out, bytes)?;
     args.extend(out.halo.as_ref().map(|_| out.at));
     ctx.call_in_place(kernel, &args, &pairs)

@@ -3,7 +3,7 @@
 
 use super::conv_buffers::conv_name;
 use super::product::{self, Product};
-use super::shape::{Panels, RowAxis, Rows};
+use super::shape::{ALIASED_BYTES, Panels, RowAxis, Rows};
 use super::target::{Target, fits};
 use crate::error::Unsupported;
 use crate::expr::Expr;
@@ -17,12 +17,6 @@ use egret_loop::{Arg, Axis, Elem, Products};
 
 /// With fewer pixels too much of the last vector of columns would be empty, and the transposes that this saves are small.
 const LEAST_PIXELS: i64 = 128;
-
-/// Rows of weights that are a multiple of so many bytes apart share few sets of the first-level cache.
-const ALIASED: i64 = 2048;
-
-/// What is added to such rows, in elements: a line of the cache.
-const LINE: i64 = 16;
 
 /// Lower a `conv` of f32; `false` if it is not of a single tap that walks over every pixel of planes.
 pub fn lower(
@@ -91,14 +85,15 @@ fn in_rows(expr: &Expr, dims: &[i64]) -> Option<Expr> {
     Some(flat)
 }
 
-/// The weights as rows of `depth` elements, and how far these are apart.
+/// The weights as rows of `depth` elements, and how far these are apart: a line of the cache more where they would share few of its sets.
 fn rows_of(ctx: &mut Ctx, w: ValueId, channels: i64, depth: i64) -> Result<(Arg, i64), Unsupported> {
-    let bytes = depth * Elem::F32.size() as i64;
-    if bytes % ALIASED != 0 || ctx.graph.as_const(w).is_none() {
+    let size = Elem::F32.size() as i64;
+    let bytes = depth * size;
+    if bytes % ALIASED_BYTES != 0 || ctx.graph.as_const(w).is_none() {
         return Ok((ctx.place(w)?, depth));
     }
-    let row = depth + LINE;
-    let [from, to] = [bytes, row * Elem::F32.size() as i64].map(|n| n as usize);
+    let row = depth + ctx.options.machine.line_bytes as i64 / size;
+    let [from, to] = [bytes, row * size].map(|n| n as usize);
     let packed =
         ctx.packed_later(w, "rows a line apart", Elem::F32, channels as usize * to, move |t, out| {
             let rows = out.chunks_exact_mut(to).zip(t.bytes().chunks_exact(from));

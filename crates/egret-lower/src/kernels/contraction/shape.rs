@@ -10,7 +10,11 @@ use egret_machine::Machine;
 /// The part of a product's cost that a second kernel, for a narrower last panel, adds: one in so many.
 const SECOND_KERNEL: i64 = 32;
 
-/// Rows of a tile whose rows are a multiple of 2 KiB apart: these share few sets of the first-level cache.
+/// Rows that are a multiple of so many bytes apart share few sets of the first-level cache: the lines of all of them are in two of the
+/// 64 sets that such caches have (32 KiB in 8 ways, 48 KiB in 12), whose ways a tile's rows and the right operand do not fit.
+pub const ALIASED_BYTES: i64 = 2048;
+
+/// Rows of a tile whose rows are a multiple of [`ALIASED_BYTES`] apart.
 const ALIASED_ROWS: i64 = 8;
 
 /// Rows from which on tiles of bytes are [`Machine::byte_tiles`].
@@ -91,7 +95,10 @@ impl Rows<'_> {
         let rows = most_rows(self.shapes(machine), width);
         // A tile register takes whole lines of the cache, each once.
         let aliased = !self.in_tile_registers(machine)
-            && self.axes.last().is_some_and(|r| r.a != 0 && r.a * self.products.size() % 2048 == 0);
+            && self
+                .axes
+                .last()
+                .is_some_and(|r| r.a != 0 && r.a * self.products.size() % ALIASED_BYTES == 0);
         if aliased { rows.min(ALIASED_ROWS) } else { rows }
     }
 
