@@ -208,40 +208,61 @@ impl KernelBuilder {
         self.define(Ty::scalar(self.ty(x).elem), Inst::Extract(x, lane))
     }
 
-    /// The lanes of halves of two vectors by turns ([`Inst::Interleave`]).
-    pub fn interleave(&mut self, half: Half, a: V, b: V) -> V {
+    /// The lanes of two vectors by a fixed order.
+    pub fn shuffle(&mut self, op: Shuffle, a: V, b: V) -> V {
         let ty = self.ty(a);
-        debug_assert!(ty.lanes > 1 && ty.elem != Elem::Bool, "interleave of {ty}");
-        debug_assert_eq!(ty, self.ty(b), "interleave of unlike vectors");
-        self.define(ty, Inst::Interleave(half, a, b))
-    }
-
-    /// Every other lane of two vectors one after the other ([`Inst::Deinterleave`]).
-    pub fn deinterleave(&mut self, parity: Parity, a: V, b: V) -> V {
-        let ty = self.ty(a);
-        debug_assert!(ty.lanes > 1 && ty.elem != Elem::Bool, "deinterleave of {ty}");
-        debug_assert_eq!(ty, self.ty(b), "deinterleave of unlike vectors");
-        self.define(ty, Inst::Deinterleave(parity, a, b))
+        debug_assert!(op.takes(ty), "{} of {ty}", op.name());
+        debug_assert_eq!(ty, self.ty(b), "shuffle of unlike vectors");
+        self.define(ty, Inst::Shuffle(op, a, b))
     }
 
     /// The columns of a square block of which these vectors are the rows: vector `i` of the result has lane `i` of each of them.
     pub fn transpose(&mut self, rows: Vec<V>) -> Vec<V> {
         let n = rows.len();
+        let ty = self.ty(rows[0]);
         debug_assert!(
-            rows.iter().all(|&v| usize::from(self.ty(v).lanes) == n),
+            rows.iter().all(|&v| self.ty(v) == ty && usize::from(ty.lanes) == n),
             "a block that is not square"
         );
-        let mut block = rows;
-        // Each round takes the highest bit of the row's number to be the lowest of the lane's.
-        for _ in 0..n.trailing_zeros() {
-            let (upper, lower) = block.split_at(n / 2);
+        // By blocks of 16 bytes, with what machines do to each of them at once; where a vector is one of them, or none, by lanes.
+        let block = usize::from(Shuffle::block(ty.elem));
+        if ty.elem.size() < 4 || n <= block {
+            return self.weave(rows, Shuffle::Interleave);
+        }
+        // `columns[g][j]` has, for each block `q` of the rows, the lanes `j` of `q` of rows `g * block ..`.
+        let columns: Vec<Vec<V>> =
+            rows.chunks(block).map(|rows| self.weave(rows.to_vec(), Shuffle::Unpack)).collect();
+        let of_lane: Vec<Vec<V>> =
+            (0..block).map(|j| self.gather_blocks(columns.iter().map(|c| c[j]).collect())).collect();
+        (0..n).map(|i| of_lane[i % block][i / block]).collect()
+    }
+
+    /// Rows by turns, until each lane of the first stands before that of the second, and so on: of `[a, b]` and `[c, d]` it gives
+    /// `[a, c]` and `[b, d]`. As many rows as a power of 2. Each round takes the highest bit of the row's number to be the lowest of the
+    /// lane's.
+    pub fn weave(&mut self, mut rows: Vec<V>, by: fn(Half) -> Shuffle) -> Vec<V> {
+        for _ in 0..rows.len().trailing_zeros() {
+            let (upper, lower) = rows.split_at(rows.len() / 2);
             let pairs: Vec<(V, V)> = upper.iter().copied().zip(lower.iter().copied()).collect();
-            block = pairs
+            rows = pairs
                 .into_iter()
-                .flat_map(|(a, b)| [Half::Low, Half::High].map(|half| self.interleave(half, a, b)))
+                .flat_map(|(a, b)| [Half::Low, Half::High].map(|half| self.shuffle(by(half), a, b)))
                 .collect();
         }
-        block
+        rows
+    }
+
+    /// Of so many vectors as each has blocks, vector `q` of the result has the blocks `q` of all.
+    fn gather_blocks(&mut self, vectors: Vec<V>) -> Vec<V> {
+        if vectors.len() == 1 {
+            return vectors;
+        }
+        let [even, odd] = [Parity::Even, Parity::Odd].map(|parity| {
+            let pairs =
+                vectors.chunks(2).map(|v| self.shuffle(Shuffle::Blocks(parity), v[0], v[1])).collect();
+            self.gather_blocks(pairs)
+        });
+        even.into_iter().zip(odd).flat_map(|(even, odd)| [even, odd]).collect()
     }
 
     /// One scalar of all lanes by an operation that [folds](BinOp::folds); the scalar itself where it is one.

@@ -11,6 +11,7 @@ pub use crate::ops::{BinOp, Cmp, Half, Parity, UnOp};
 pub use crate::out_of_range::OutOfRange;
 pub use crate::products::Products;
 pub use crate::scale::ScaleLimits;
+pub use crate::shuffle::Shuffle;
 pub use crate::sizes::{Extent, Repeat, Size, SizeId, SizeList, SizeOp, Symbol};
 pub use crate::ty::{BASE_VECTOR_BYTES, MAX_LANES, MAX_VECTOR_BYTES, Ty};
 use crate::weights::Weights;
@@ -50,12 +51,8 @@ pub enum Inst {
     Splat(V, u8),
     /// One lane of a vector.
     Extract(V, u8),
-    /// The lanes of halves of two vectors by turns: of `[a, b, c, d]` and `[e, f, g, h]` the low halves give `[a, e, b, f]`, the high ones
-    /// `[c, g, d, h]`. Not of `Bool`.
-    Interleave(Half, V, V),
-    /// Every other lane of two vectors one after the other: of `[a, b, c, d]` and `[e, f, g, h]` the even ones are `[a, c, e, g]`. Not of
-    /// `Bool`.
-    Deinterleave(Parity, V, V),
+    /// The lanes of two vectors by a fixed order (see [`Shuffle`]). Not of `Bool`.
+    Shuffle(Shuffle, V, V),
     /// One scalar of all lanes of a vector, by an operation that [folds](BinOp::folds): the lower half of the lanes with the upper
     /// half, lane by lane, and again, until one is left. Of `[a, b, c, d]`: `(a op c) op (b op d)`.
     Fold(BinOp, V),
@@ -79,10 +76,9 @@ macro_rules! each_operand {
             | Inst::Extract(x, _)
             | Inst::Fold(_, x)
             | Inst::Any(x) => $f(x),
-            Inst::Binary(_, a, b)
-            | Inst::Compare(_, a, b)
-            | Inst::Interleave(_, a, b)
-            | Inst::Deinterleave(_, a, b) => [a, b].into_iter().for_each($f),
+            Inst::Binary(_, a, b) | Inst::Compare(_, a, b) | Inst::Shuffle(_, a, b) => {
+                [a, b].into_iter().for_each($f)
+            }
             Inst::Fma(a, b, c) | Inst::Select(a, b, c) => [a, b, c].into_iter().for_each($f),
         }
     };

@@ -59,6 +59,7 @@ mod ops;
 mod out_of_range;
 mod products;
 mod scale;
+mod shuffle;
 pub mod sized;
 pub mod sizes;
 pub mod small_floats;

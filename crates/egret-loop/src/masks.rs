@@ -125,10 +125,7 @@ impl Classes<'_> {
     fn inst(&mut self, v: usize, inst: &Inst) {
         match *inst {
             Inst::Unary(_, x) | Inst::Convert(_, x) | Inst::Bitcast(_, x) => self.meet(v, Self::node(x)),
-            Inst::Binary(_, a, b)
-            | Inst::Compare(_, a, b)
-            | Inst::Interleave(_, a, b)
-            | Inst::Deinterleave(_, a, b) => {
+            Inst::Binary(_, a, b) | Inst::Compare(_, a, b) | Inst::Shuffle(_, a, b) => {
                 self.meet(v, Self::node(a));
                 self.meet(v, Self::node(b));
             }

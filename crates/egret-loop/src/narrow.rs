@@ -288,11 +288,8 @@ impl<'k> Narrower<'k> {
             }
             return Ok(());
         }
-        if let Inst::Interleave(half, a, b) = *inst {
-            return self.interleave(v, half, a, b, out);
-        }
-        if let Inst::Deinterleave(parity, a, b) = *inst {
-            return self.deinterleave(v, parity, (a, b), out);
+        if let Inst::Shuffle(op, a, b) = *inst {
+            return self.shuffle(v, op, (a, b), out);
         }
         if let Inst::LoadFirst(p, index, _, count) = inst {
             let parts = self.define(v);
@@ -354,46 +351,34 @@ impl<'k> Narrower<'k> {
         Ok(())
     }
 
-    /// Halves of two vectors by turns: two parts of the result from each part of a half, or a lane of either, if that is a part.
-    fn interleave(&mut self, v: V, half: Half, a: V, b: V, out: &mut Vec<Stmt>) -> Narrow<()> {
+    /// Lanes of two vectors: each part of the result is a part of one of them, or lanes of two parts by a shuffle.
+    fn shuffle(&mut self, v: V, op: Shuffle, (a, b): (V, V), out: &mut Vec<Stmt>) -> Narrow<()> {
+        let whole = self.kernel.types[v.0 as usize];
         let (ty, n) = self.split(v);
-        let first = if half == Half::Low { 0 } else { n / 2 };
-        if n == 1 {
-            let (a, b) = (self.part(a, 0, n)?, self.part(b, 0, n)?);
-            let part = self.define(v)[0];
-            out.push(Stmt::Let(part, Inst::Interleave(half, a, b)));
-            return Ok(());
-        }
-        let mut parts = vec![];
-        for i in 0..n {
-            let (a, b) = (self.part(a, first + i / 2, n)?, self.part(b, first + i / 2, n)?);
-            let low = i % 2 == 0;
-            if ty.lanes == 1 {
-                parts.push(if low { a } else { b });
-                continue;
-            }
-            let part = self.value(ty);
-            out.push(Stmt::Let(part, Inst::Interleave(if low { Half::Low } else { Half::High }, a, b)));
-            parts.push(part);
-        }
-        self.values[v.0 as usize] = parts;
-        Ok(())
-    }
-
-    /// Every other lane of two vectors: a part of the result from two neighbouring parts of both, or one of the two, if it is a lane.
-    fn deinterleave(&mut self, v: V, parity: Parity, (a, b): (V, V), out: &mut Vec<Stmt>) -> Narrow<()> {
-        let (ty, n) = self.split(v);
+        let lanes = usize::from(ty.lanes);
         let of = [a, b].into_iter().flat_map(|x| (0..n).map(move |i| (x, i)));
         let of = of.map(|(x, i)| self.part(x, i, n)).collect::<Narrow<Vec<V>>>()?;
         let mut parts = vec![];
-        for pair in of.chunks(2) {
-            if ty.lanes == 1 {
-                parts.push(pair[usize::from(parity == Parity::Odd)]);
+        for part in 0..n {
+            let from: Vec<usize> = (0..lanes).map(|l| op.source(whole, part * lanes + l)).collect();
+            if from[0].is_multiple_of(lanes) && from.iter().zip(from[0]..).all(|(f, at)| *f == at) {
+                parts.push(of[from[0] / lanes]);
                 continue;
             }
-            let part = self.value(ty);
-            out.push(Stmt::Let(part, Inst::Deinterleave(parity, pair[0], pair[1])));
-            parts.push(part);
+            // The two parts in the order in which they are first read.
+            let first = from[0] / lanes;
+            let second = from.iter().map(|f| f / lanes).find(|p| *p != first).unwrap_or(first);
+            let seen = |at: usize| [first, second][at / lanes] * lanes + at % lanes;
+            let same = |op: &Shuffle| op.takes(ty) && (0..lanes).all(|l| seen(op.source(ty, l)) == from[l]);
+            let Some(op) = Shuffle::ALL.into_iter().find(same) else {
+                return Err(BrokenRule(format!(
+                    "{v}: no shuffle of {ty} is a part of {} of {whole}",
+                    op.name()
+                )));
+            };
+            let value = self.value(ty);
+            out.push(Stmt::Let(value, Inst::Shuffle(op, of[first], of[second])));
+            parts.push(value);
         }
         self.values[v.0 as usize] = parts;
         Ok(())

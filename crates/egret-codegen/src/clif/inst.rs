@@ -6,7 +6,7 @@
 
 use cranelift::prelude::*;
 use egret_loop::{
-    BASE_VECTOR_BYTES, BinOp, Cmp, Elem, Half, Inst, Parity, ScaleLimits, Ty, UnOp, V, number_bits,
+    BASE_VECTOR_BYTES, BinOp, Cmp, Elem, Inst, ScaleLimits, Shuffle, Ty, UnOp, V, number_bits,
 };
 
 use crate::error::{Result, broken};
@@ -223,23 +223,12 @@ impl Emit<'_, '_> {
         self.b.ins().band_imm_u(narrow, 1)
     }
 
-    /// Lanes of halves by turns ([`egret_loop::Inst::Interleave`]).
-    pub fn interleave(&mut self, half: Half, ty: Ty, x: Value, y: Value) -> Result<Value> {
-        let n = usize::from(ty.lanes);
-        let first = if half == Half::Low { 0 } else { n / 2 };
-        self.shuffle(ty, x, y, |l| first + l / 2 + l % 2 * n)
-    }
-
-    /// Every other lane ([`egret_loop::Inst::Deinterleave`]).
-    pub fn deinterleave(&mut self, parity: Parity, ty: Ty, x: Value, y: Value) -> Result<Value> {
-        self.shuffle(ty, x, y, |l| 2 * l + usize::from(parity == Parity::Odd))
-    }
-
-    /// For each lane one of those of two vectors, counted through both.
-    fn shuffle(&mut self, ty: Ty, x: Value, y: Value, from: impl Fn(usize) -> usize) -> Result<Value> {
-        if ty.elem == Elem::Bool || ty.lanes < 2 {
-            return Err(broken(format!("a shuffle of {ty}")));
+    /// For each lane one of those of two vectors.
+    pub fn shuffle(&mut self, op: Shuffle, ty: Ty, x: Value, y: Value) -> Result<Value> {
+        if !op.takes(ty) {
+            return Err(broken(format!("{} of {ty}", op.name())));
         }
+        let from = |lane| op.source(ty, lane);
         let lane = BASE_VECTOR_BYTES / usize::from(ty.lanes);
         let mask: Vec<u8> =
             (0..BASE_VECTOR_BYTES).map(|i| (from(i / lane) * lane + i % lane) as u8).collect();

@@ -288,13 +288,9 @@ impl<'k> KernelEmitter<'k, '_, '_> {
                 let (ty, x) = (self.ty(*x)?, e(self, x)?);
                 Ok(self.emit.extract(ty, x, *lane))
             }
-            Inst::Interleave(half, a, b) => {
+            Inst::Shuffle(op, a, b) => {
                 let (ty, x, y) = (self.ty(*a)?, e(self, a)?, e(self, b)?);
-                self.emit.interleave(*half, ty, x, y)
-            }
-            Inst::Deinterleave(parity, a, b) => {
-                let (ty, x, y) = (self.ty(*a)?, e(self, a)?, e(self, b)?);
-                self.emit.deinterleave(*parity, ty, x, y)
+                self.emit.shuffle(*op, ty, x, y)
             }
             Inst::Fold(op, x) => {
                 let (ty, x) = (self.ty(*x)?, e(self, x)?);

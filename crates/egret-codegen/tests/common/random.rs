@@ -203,9 +203,8 @@ fn grow(k: &mut KernelBuilder, rng: &mut Rng, pool: &mut Pool) {
             if rng.chance(70) {
                 k.fold(rng.pick(&ops), x)
             } else if rng.chance(50) {
-                let half = rng.pick(&[Half::Low, Half::High]);
-                let parity = rng.pick(&[Parity::Even, Parity::Odd]);
-                if rng.chance(50) { k.interleave(half, x, y) } else { k.deinterleave(parity, x, y) }
+                let ops: Vec<Shuffle> = Shuffle::ALL.into_iter().filter(|op| op.takes(ty)).collect();
+                k.shuffle(rng.pick(&ops), x, y)
             } else {
                 k.extract(x, rng.below(ty.lanes.into()) as u8)
             }

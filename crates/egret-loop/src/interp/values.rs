@@ -99,21 +99,16 @@ impl Values<'_> {
             }
             Inst::Splat(x, _) => Ok(Val([self.val(*x).0[0]; MAX_LANES])),
             Inst::Extract(x, lane) => Ok(Val([self.val(*x).0[*lane as usize]; MAX_LANES])),
-            Inst::Interleave(half, a, b) => {
+            Inst::Shuffle(op, a, b) => {
                 let (ty, a, b) = (self.ty(*a), self.val(*a), self.val(*b));
-                if ty.elem == Elem::Bool || ty.lanes < 2 {
-                    return Err(InterpError::Broken(format!("an interleave of {ty}")));
+                if !op.takes(ty) {
+                    return Err(InterpError::Broken(format!("{} of {ty}", op.name())));
                 }
-                let first = if *half == Half::Low { 0 } else { usize::from(ty.lanes) / 2 };
-                lanes(ty, |l| Ok(if l % 2 == 0 { a } else { b }.0[first + l / 2]))
-            }
-            Inst::Deinterleave(parity, a, b) => {
-                let (ty, a, b) = (self.ty(*a), self.val(*a), self.val(*b));
-                if ty.elem == Elem::Bool || ty.lanes < 2 {
-                    return Err(InterpError::Broken(format!("a deinterleave of {ty}")));
-                }
-                let (odd, n) = (usize::from(*parity == Parity::Odd), usize::from(ty.lanes));
-                lanes(ty, |l| Ok(if l < n / 2 { a.0[2 * l + odd] } else { b.0[2 * l + odd - n] }))
+                let n = usize::from(ty.lanes);
+                lanes(ty, |l| {
+                    let from = op.source(ty, l);
+                    Ok(if from < n { a.0[from] } else { b.0[from - n] })
+                })
             }
             Inst::Fold(op, x) => self.fold(*op, self.ty(*x), self.val(*x)),
             Inst::Any(x) => {

@@ -383,16 +383,6 @@ impl Parser {
                 self.mark(",")?;
                 Inst::Extract(x, self.number("a lane")?)
             }
-            "interleave_low" | "interleave_high" => {
-                let half = if op == "interleave_low" { Half::Low } else { Half::High };
-                let [a, b] = self.two(Self::v)?;
-                Inst::Interleave(half, a, b)
-            }
-            "deinterleave_even" | "deinterleave_odd" => {
-                let parity = if op == "deinterleave_even" { Parity::Even } else { Parity::Odd };
-                let [a, b] = self.two(Self::v)?;
-                Inst::Deinterleave(parity, a, b)
-            }
             "fold" => {
                 let op = self.some("an operation that folds", |w| BinOp::of(w).filter(|op| op.folds()))?;
                 Inst::Fold(op, self.v()?)
@@ -400,15 +390,19 @@ impl Parser {
             "first" => Inst::First(0, self.number("how many lanes")?),
             "any" => Inst::Any(self.v()?),
             "get" => Inst::Get(self.local()?),
-            _ => match (UnOp::of(&op), BinOp::of(&op), Cmp::of(&op)) {
+            _ => match (UnOp::of(&op), BinOp::of(&op), Cmp::of(&op), Shuffle::of(&op)) {
                 (Some(op), ..) => Inst::Unary(op, self.v()?),
-                (_, Some(op), _) => {
+                (_, Some(op), ..) => {
                     let [a, b] = self.two(Self::v)?;
                     Inst::Binary(op, a, b)
                 }
-                (_, _, Some(op)) => {
+                (_, _, Some(op), _) => {
                     let [a, b] = self.two(Self::v)?;
                     Inst::Compare(op, a, b)
+                }
+                (.., Some(op)) => {
+                    let [a, b] = self.two(Self::v)?;
+                    Inst::Shuffle(op, a, b)
                 }
                 _ => return self.error_at(op_at, format!("there is no instruction `{op}`")),
             },

@@ -21,10 +21,7 @@ fn everything() -> Kernel {
     let sum = k.fma(root, v, bits);
     let lane = k.extract(sum, 3);
     let wide = k.load_lanes(x, at, 16);
-    let wide = k.interleave(Half::Low, wide, wide);
-    let wide = k.interleave(Half::High, wide, wide);
-    let wide = k.deinterleave(Parity::Even, wide, wide);
-    let wide = k.deinterleave(Parity::Odd, wide, wide);
+    let wide = Shuffle::ALL.into_iter().fold(wide, |wide, op| k.shuffle(op, wide, wide));
     let low = k.fold(BinOp::SelMin, wide);
     let is_low = k.compare(Cmp::Le, wide, wide);
     let some = k.any(is_low);

@@ -21,7 +21,7 @@ use crate::program::context::Ctx;
 use crate::program::destination::Destination;
 use egret_ir::geometry;
 use egret_ir::{DType, ValueId};
-use egret_loop::{Access, Arg, BinOp, Cmp, Elem, KernelBuilder, Local, Param, Ty, UnOp, V};
+use egret_loop::{Access, Arg, BinOp, Cmp, Elem, KernelBuilder, Local, Param, Shuffle, Ty, UnOp, V};
 
 /// `pool`: with its prologue, and with its epilogue where vectors of one kernel can compute both.
 pub fn pool(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
@@ -201,7 +201,7 @@ impl Pool<'_> {
         for (pair, sums) in pairs.iter().zip(&sums) {
             let [first, second] = sums.map(|s| k.get(s));
             for &parity in &pair.taps {
-                let tap = k.deinterleave(parity, first, second);
+                let tap = k.shuffle(Shuffle::Deinterleave(parity), first, second);
                 value = Some(value.map_or(tap, |old| self.join(k, old, tap)));
             }
         }

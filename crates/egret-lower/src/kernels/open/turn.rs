@@ -12,7 +12,7 @@ use crate::error::Unsupported;
 use crate::loops::map::copy_elem;
 use crate::program::context::Ctx;
 use egret_ir::{Dim, Graph, NodeId};
-use egret_loop::{Access, Cmp, Elem, Extent, Half, KernelBuilder, Param, SizeOp, V};
+use egret_loop::{Access, Cmp, Elem, Extent, KernelBuilder, Param, Shuffle, SizeOp, V};
 
 /// Bytes of the operand's neighbours that are read one after another before the next ones are: two cache lines.
 const READ: i64 = 128;
@@ -304,15 +304,8 @@ impl Turn {
     fn woven(&self, k: &mut KernelBuilder, bases: [V; 2], row: V, few: u8, lanes: u8) {
         let zero = k.int(0);
         let [a, b] = self.place(k, bases, row, zero);
-        let mut block = self.columns(k, a, few, lanes);
-        // Each round takes the highest bit of the column's number to be the lowest of the place's.
-        for _ in 0..few.trailing_zeros() {
-            let (upper, lower) = block.split_at(block.len() / 2);
-            let pairs: Vec<(V, V)> = upper.iter().copied().zip(lower.iter().copied()).collect();
-            let halves = |(a, b)| [Half::Low, Half::High].map(|half| k.interleave(half, a, b));
-            block = pairs.into_iter().flat_map(halves).collect();
-        }
-        for (i, v) in block.into_iter().enumerate() {
+        let columns = self.columns(k, a, few, lanes);
+        for (i, v) in k.weave(columns, Shuffle::Interleave).into_iter().enumerate() {
             let at = k.affine(&[(b, 1)], i as i64 * i64::from(lanes));
             k.store(self.to, at, v);
         }

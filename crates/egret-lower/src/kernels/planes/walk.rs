@@ -5,7 +5,9 @@ use crate::error::Unsupported;
 use crate::kernels::taps::{Taps, pairs};
 use crate::lanes;
 use crate::program::context::Ctx;
-use egret_loop::{Access, Arg, BinOp, Cmp, Elem, KernelBuilder, Local, MAX_LANES, Param, Parity, Ty, V};
+use egret_loop::{
+    Access, Arg, BinOp, Cmp, Elem, KernelBuilder, Local, MAX_LANES, Param, Parity, Shuffle, Ty, V,
+};
 
 /// The taps along the last axis that lie in a row of the operand, each with what is there; 0 beside the plane.
 pub type Values = Vec<(i64, V)>;
@@ -302,7 +304,10 @@ impl Planes<'_> {
                     let (first, second) = (first?, second?);
                     for parity in pair.taps {
                         let at = pair.first + i64::from(parity == Parity::Odd);
-                        found.push((at / axis.dilation, k.deinterleave(parity, first, second)));
+                        found.push((
+                            at / axis.dilation,
+                            k.shuffle(Shuffle::Deinterleave(parity), first, second),
+                        ));
                     }
                 }
             }

@@ -11,7 +11,7 @@
 
 use super::{Pass, Taps};
 use crate::lanes;
-use egret_loop::{Elem, Half, KernelBuilder, Param, Ty, V};
+use egret_loop::{Elem, Half, KernelBuilder, Param, Shuffle, Ty, V};
 use std::ops::Range;
 
 /// How many times as long an axis may become.
@@ -109,7 +109,9 @@ fn in_turn(k: &mut KernelBuilder, vectors: Vec<V>) -> Vec<V> {
     let every_other = |first: usize| vectors.iter().copied().skip(first).step_by(2).collect();
     let (even, odd) = (in_turn(k, every_other(0)), in_turn(k, every_other(1)));
     let pairs = even.into_iter().zip(odd);
-    pairs.flat_map(|(a, b)| [Half::Low, Half::High].map(|half| k.interleave(half, a, b))).collect()
+    pairs
+        .flat_map(|(a, b)| [Half::Low, Half::High].map(|half| k.shuffle(Shuffle::Interleave(half), a, b)))
+        .collect()
 }
 
 #[cfg(test)]

@@ -452,16 +452,20 @@ vector_ops! {
         EVEX_Vshufps_xmm_k1z_xmm_xmmm128b32_imm8, INVALID, INVALID;
     PunpcklDq =>
         VEX_Vpunpckldq_xmm_xmm_xmmm128, VEX_Vpunpckldq_ymm_ymm_ymmm256,
-        EVEX_Vpunpckldq_xmm_k1z_xmm_xmmm128b32, INVALID, INVALID;
+        EVEX_Vpunpckldq_xmm_k1z_xmm_xmmm128b32, EVEX_Vpunpckldq_ymm_k1z_ymm_ymmm256b32,
+        EVEX_Vpunpckldq_zmm_k1z_zmm_zmmm512b32;
     PunpckhDq =>
         VEX_Vpunpckhdq_xmm_xmm_xmmm128, VEX_Vpunpckhdq_ymm_ymm_ymmm256,
-        EVEX_Vpunpckhdq_xmm_k1z_xmm_xmmm128b32, INVALID, INVALID;
+        EVEX_Vpunpckhdq_xmm_k1z_xmm_xmmm128b32, EVEX_Vpunpckhdq_ymm_k1z_ymm_ymmm256b32,
+        EVEX_Vpunpckhdq_zmm_k1z_zmm_zmmm512b32;
     PunpcklQdq =>
         VEX_Vpunpcklqdq_xmm_xmm_xmmm128, VEX_Vpunpcklqdq_ymm_ymm_ymmm256,
-        EVEX_Vpunpcklqdq_xmm_k1z_xmm_xmmm128b64, INVALID, INVALID;
+        EVEX_Vpunpcklqdq_xmm_k1z_xmm_xmmm128b64, EVEX_Vpunpcklqdq_ymm_k1z_ymm_ymmm256b64,
+        EVEX_Vpunpcklqdq_zmm_k1z_zmm_zmmm512b64;
     PunpckhQdq =>
         VEX_Vpunpckhqdq_xmm_xmm_xmmm128, VEX_Vpunpckhqdq_ymm_ymm_ymmm256,
-        EVEX_Vpunpckhqdq_xmm_k1z_xmm_xmmm128b64, INVALID, INVALID;
+        EVEX_Vpunpckhqdq_xmm_k1z_xmm_xmmm128b64, EVEX_Vpunpckhqdq_ymm_k1z_ymm_ymmm256b64,
+        EVEX_Vpunpckhqdq_zmm_k1z_zmm_zmmm512b64;
     // Lanes of two vectors in any order, the first of which is overwritten.
     Permt2D =>
         INVALID, INVALID,

@@ -323,8 +323,7 @@ impl<'k> Select<'k> {
             LoopInst::Bitcast(to, x) => self.bitcast(*to, *x)?,
             LoopInst::Splat(x, lanes) => self.splat(*x, *lanes)?,
             LoopInst::Extract(x, lane) => self.extract(*x, *lane)?,
-            LoopInst::Interleave(half, a, b) => self.interleave(ty, *half, *a, *b)?,
-            LoopInst::Deinterleave(parity, a, b) => self.deinterleave(ty, *parity, *a, *b)?,
+            LoopInst::Shuffle(op, a, b) => self.shuffle(ty, *op, *a, *b)?,
             LoopInst::Fold(op, x) => self.fold(*op, *x)?,
             LoopInst::Any(x) => self.any(*x)?,
         })

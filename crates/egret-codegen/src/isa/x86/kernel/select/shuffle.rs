@@ -1,9 +1,10 @@
-//! Lanes of two vectors by a fixed order: interleaved and deinterleaved.
+//! Lanes of two vectors by a fixed order.
 //!
-//! With AVX-512 one permutation of both, whose order is a constant in a register. Without it, what there is shuffles the 16-byte parts of
-//! vectors each by themselves, and another instruction orders the parts.
+//! Those by blocks of 16 bytes are one instruction each, which needs no constant and leaves both vectors as they are. Those by lanes are, with
+//! AVX-512, one permutation of both, whose order is a constant in a register; without it, what there is shuffles the blocks each by
+//! themselves, and another instruction orders the blocks.
 
-use egret_loop::{Half, Parity, Ty, V};
+use egret_loop::{Half, Parity, Shuffle, Ty, V};
 use iced_x86::{Code, OpKind};
 use regalloc2::VReg;
 
@@ -13,7 +14,7 @@ use crate::isa::Encoding;
 use crate::isa::x86::kernel::mir::{Arg, Base, Mem, VECTOR, View};
 use crate::isa::x86::kernel::op::VectorOp;
 
-/// Lanes 0 and 2 of each of two vectors of four, and 1 and 3.
+/// Lanes, or blocks, 0 and 2 of each of two vectors of four, and 1 and 3.
 const EVEN: i64 = 0b10_00_10_00;
 const ODD: i64 = 0b11_01_11_01;
 /// Quarters of a vector: the even ones before the odd ones.
@@ -23,45 +24,60 @@ const LOWS: i64 = 0x20;
 const HIGHS: i64 = 0x31;
 
 impl Select<'_> {
-    pub(super) fn interleave(&mut self, ty: Ty, half: Half, a: V, b: V) -> Encoding<Value> {
-        let (view, size) = (vector_view(ty)?, lane_elem(ty.elem).size());
+    /// The lanes of two vectors by a fixed order.
+    pub(super) fn shuffle(&mut self, ty: Ty, op: Shuffle, a: V, b: V) -> Encoding<Value> {
+        let view = vector_view(ty)?;
         let (a, b) = (self.reg(a)?, self.reg(b)?);
-        let (low, high) = match size {
-            8 => (VectorOp::PunpcklQdq, VectorOp::PunpckhQdq),
-            _ => (VectorOp::PunpcklDq, VectorOp::PunpckhDq),
-        };
-        let v = match view {
-            View::X => {
-                let op = if half == Half::Low { low } else { high };
-                self.two(op, view, a, Arg::Use(b, view))?
+        let v = match op {
+            Shuffle::Unpack(half) => self.unpack(ty, half, a, b)?,
+            Shuffle::Interleave(half) if view == View::X => self.unpack(ty, half, a, b)?,
+            Shuffle::Blocks(parity) => self.blocks(view, parity, a, b),
+            _ if self.avx512 && view != View::X => self.permute(ty, a, b, |l| op.source(ty, l))?,
+            Shuffle::Interleave(half) => {
+                let lows = self.unpack(ty, Half::Low, a, b)?;
+                let highs = self.unpack(ty, Half::High, a, b)?;
+                let parity = if half == Half::Low { Parity::Even } else { Parity::Odd };
+                self.blocks(view, parity, lows, highs)
             }
-            _ if self.avx512 => {
-                let n = usize::from(ty.lanes);
-                let first = if half == Half::Low { 0 } else { n / 2 };
-                self.permute(ty, a, b, |l| first + l / 2 + l % 2 * n)?
-            }
-            _ => {
-                let lows = self.two(low, view, a, Arg::Use(b, view))?;
-                let highs = self.two(high, view, a, Arg::Use(b, view))?;
-                let which = Arg::Imm(if half == Half::Low { LOWS } else { HIGHS }, OpKind::Immediate8);
-                let args = vec![Arg::Use(lows, view), Arg::Use(highs, view), which];
-                let code = Code::VEX_Vperm2i128_ymm_ymm_ymmm256_imm8;
-                self.pure(code, (VECTOR, view), None, args, None)
-            }
+            Shuffle::Deinterleave(parity) => self.deinterleave(ty, parity, a, b)?,
         };
         Ok(Value::Reg(v))
     }
 
-    pub(super) fn deinterleave(&mut self, ty: Ty, parity: Parity, a: V, b: V) -> Encoding<Value> {
+    /// Halves of each 16 bytes by turns.
+    fn unpack(&mut self, ty: Ty, half: Half, a: VReg, b: VReg) -> Encoding<VReg> {
         let (view, size) = (vector_view(ty)?, lane_elem(ty.elem).size());
-        let (a, b) = (self.reg(a)?, self.reg(b)?);
+        let op = match (size, half) {
+            (8, Half::Low) => VectorOp::PunpcklQdq,
+            (8, Half::High) => VectorOp::PunpckhQdq,
+            (_, Half::Low) => VectorOp::PunpcklDq,
+            (_, Half::High) => VectorOp::PunpckhDq,
+        };
+        self.two(op, view, a, Arg::Use(b, view))
+    }
+
+    /// Every other 16 bytes of two vectors.
+    fn blocks(&mut self, view: View, parity: Parity, a: VReg, b: VReg) -> VReg {
         let odd = parity == Parity::Odd;
-        if self.avx512 && view != View::X {
-            return Ok(Value::Reg(self.permute(ty, a, b, |l| 2 * l + usize::from(odd))?));
-        }
+        let (code, which) = match view {
+            // One block each.
+            View::X => return if odd { b } else { a },
+            View::Y if self.avx512 => {
+                (Code::EVEX_Vshufi32x4_ymm_k1z_ymm_ymmm256b32_imm8, if odd { 0b11 } else { 0b00 })
+            }
+            View::Y => (Code::VEX_Vperm2i128_ymm_ymm_ymmm256_imm8, if odd { HIGHS } else { LOWS }),
+            _ => (Code::EVEX_Vshufi32x4_zmm_k1z_zmm_zmmm512b32_imm8, if odd { ODD } else { EVEN }),
+        };
+        let args = vec![Arg::Use(a, view), Arg::Use(b, view), Arg::Imm(which, OpKind::Immediate8)];
+        self.pure(code, (VECTOR, view), None, args, None)
+    }
+
+    /// Every other lane, of a vector of 16 bytes or without AVX-512.
+    fn deinterleave(&mut self, ty: Ty, parity: Parity, a: VReg, b: VReg) -> Encoding<VReg> {
+        let (view, size) = (vector_view(ty)?, lane_elem(ty.elem).size());
+        let odd = parity == Parity::Odd;
         let v = if size == 8 {
-            let op = if odd { VectorOp::PunpckhQdq } else { VectorOp::PunpcklQdq };
-            self.two(op, view, a, Arg::Use(b, view))?
+            self.unpack(ty, if odd { Half::High } else { Half::Low }, a, b)?
         } else {
             let code = self.code(VectorOp::ShufPs, view)?;
             let lanes = Arg::Imm(if odd { ODD } else { EVEN }, OpKind::Immediate8);
@@ -69,11 +85,11 @@ impl Select<'_> {
             self.pure(code, (VECTOR, view), None, args, None)
         };
         if view == View::X {
-            return Ok(Value::Reg(v));
+            return Ok(v);
         }
         let args = vec![Arg::Use(v, view), Arg::Imm(EVEN_THEN_ODD, OpKind::Immediate8)];
         let code = Code::VEX_Vpermq_ymm_ymmm256_imm8;
-        Ok(Value::Reg(self.pure(code, (VECTOR, view), None, args, None)))
+        Ok(self.pure(code, (VECTOR, view), None, args, None))
     }
 
     /// With AVX-512, for each lane one of those of two vectors, counted through both.
