@@ -5,7 +5,7 @@ use egret_loop::{Program, Weights};
 
 use crate::abi::tables::Tables;
 use crate::abi::{cpu, entry};
-use crate::error::{CodegenError, Result};
+use crate::error::{CodegenError, Result, broken};
 use crate::functions;
 use crate::isa::Arch;
 use crate::options::{Options, WeightsPlace};
@@ -57,6 +57,7 @@ pub(crate) fn compile<M: Module>(
     options: &Options,
     weights: WeightsData,
 ) -> Result<Exports> {
+    egret_loop::verify::program(program).map_err(|e| broken(e.to_string()))?;
     let mut out = Output::new(module, program, options)?;
     let kernels = functions::kernels(&mut out)?;
     let weights = embedded_weights(&mut out, weights)?;

@@ -6,7 +6,7 @@ mod values;
 
 use crate::flow::{self, Step};
 use crate::ir::*;
-use crate::{sized, sizes};
+use crate::{sizes, verify};
 use std::fmt;
 use values::{Val, Values, first_lanes, lanes};
 
@@ -77,7 +77,7 @@ pub fn run_of(
     arithmetic: Arithmetic,
 ) -> Result<Vec<Vec<u8>>, InterpError> {
     let broken = |message: String| InterpError::Broken(message);
-    sized::check(program).map_err(|e| broken(e.to_string()))?;
+    verify::program(program).map_err(|e| broken(e.to_string()))?;
     let dim = |s: &Symbol| dims.get(s.input).and_then(|d| d.get(s.axis)).copied();
     let symbols: Option<Vec<i64>> = program.symbols.iter().map(dim).collect();
     let symbols = symbols.ok_or_else(|| broken("inputs of other ranks".into()))?;

@@ -65,6 +65,7 @@ pub mod sizes;
 pub mod small_floats;
 pub mod text;
 mod ty;
+pub mod verify;
 mod weights;
 
 pub use arith::Arith;

@@ -152,7 +152,7 @@ impl Tables {
                 port.dims.len()
             )));
         }
-        let mut sizes = Sizes::of(program)?;
+        let mut sizes = Sizes::of(program);
         let sized = !program.sizes.is_empty();
         let mut plain = Blob::default();
         let mut tables = Blob::default();
