@@ -187,10 +187,17 @@ impl Native {
             let t = value
                 .as_tensor()
                 .ok_or_else(|| Error::user(format!("the input `{}` must be a tensor", port.name)))?;
-            tensors.push((t.clone(), t.shape().iter().map(|&d| d as i64).collect()));
+            let bytes = AlignedBytes::copy_of(t.bytes()).ok_or_else(|| {
+                Error::memory(format!(
+                    "there is no memory for the input `{}` {:?}; give smaller inputs or dims",
+                    port.name,
+                    t.shape()
+                ))
+            })?;
+            let dims = t.shape().iter().map(|&d| d as i64).collect();
+            tensors.push(AlignedInput { bytes, dtype: t.dtype().abi_code(), dims });
         }
-        let dims: Vec<&[i64]> =
-            tensors.iter().map(|(_, dims): &(Tensor, Vec<i64>)| dims.as_slice()).collect();
+        let dims: Vec<&[i64]> = tensors.iter().map(|t| t.dims.as_slice()).collect();
         let shapes: Vec<Vec<i64>> = match self.model.is_fixed() {
             true => self.model.outputs().iter().map(|p| p.dims.clone()).collect(),
             false => self.model.needs(&dims)?.outputs,
@@ -249,10 +256,17 @@ impl Native {
     }
 }
 
+/// An input where vectors of it end with cache lines, as everything of an arena does.
+struct AlignedInput {
+    bytes: AlignedBytes,
+    dtype: u32,
+    dims: Vec<i64>,
+}
+
 /// Inputs and room for outputs of a compiled model.
 pub struct NativeSession<'a> {
     native: &'a Native,
-    inputs: Vec<(Tensor, Vec<i64>)>,
+    inputs: Vec<AlignedInput>,
     outputs: Vec<AlignedBytes>,
     /// Dims of the outputs; where data decides them, those of the last run, or the most that they can be before the first.
     shapes: Vec<Vec<i64>>,
@@ -262,11 +276,8 @@ pub struct NativeSession<'a> {
 impl NativeSession<'_> {
     /// Run the model once.
     pub fn step(&mut self) -> Result<()> {
-        let ins: Vec<Input<'_>> = self
-            .inputs
-            .iter()
-            .map(|(t, dims)| Input { bytes: t.bytes(), dtype: t.dtype().abi_code(), dims })
-            .collect();
+        let ins: Vec<Input<'_>> =
+            self.inputs.iter().map(|t| Input { bytes: &t.bytes, dtype: t.dtype, dims: &t.dims }).collect();
         let found = self.native.step(&ins, &mut self.outputs, self.env)?;
         if !found.is_empty() {
             self.shapes = found;
