@@ -1,3 +1,5 @@
+//! What the verifier says of kernels and programs that break a rule.
+
 use super::*;
 use crate::KernelBuilder;
 
