@@ -180,10 +180,19 @@ pub(super) fn eval(attrs: &Attrs, operands: &[Option<Value>]) -> Res<Tensor> {
     if shape.len() != rank || scales.len() != rank || (cropping && roi.len() != 2 * rank) {
         return fail(format!("sizes {shape:?}, scales {scales:?}, roi {roi:?} of {}", x.ty()));
     }
-    count(&shape, 8)?;
+    if count(&shape, 8)? == 0 {
+        // Nothing is read, so any scale will do, also one of which no element is left along an axis.
+        return Ok(match x.dtype() {
+            DType::String => Tensor::from_strings(&shape, vec![]),
+            dtype => Tensor::from_bytes(dtype, &shape, &[]),
+        });
+    }
     let axes: Vec<Axis<'_>> = (0..rank).map(|i| axis(attrs, &roi, i, x.shape()[i], shape[i])).collect();
-    if axes.iter().any(|a| (a.input == 0) != (a.output == 0) || a.scale.is_nan() || a.scale <= 0.0) {
-        return fail(format!("resize of {} to {shape:?} by {scales:?}", x.ty()));
+    if axes.iter().any(|a| a.input == 0 || a.scale.is_nan() || a.scale <= 0.0) {
+        return fail(format!(
+            "resize of {} to {shape:?} by {scales:?}: a scale is not positive, or an axis without elements gets some",
+            x.ty()
+        ));
     }
     if attrs.str("mode") == "nearest" {
         return nearest(x, &axes, &shape, attrs.float("extrapolation"));
@@ -258,6 +267,18 @@ mod tests {
         let operands =
             [Some(Tensor::new(&[x.len()], x.to_vec()).into()), Some(Tensor::new(&[roi.len()], roi).into())];
         eval(&a, &operands).unwrap().data::<f32>().to_vec()
+    }
+
+    #[test]
+    fn no_elements() {
+        for mode in ["nearest", "linear", "cubic"] {
+            for coordinate in ["half_pixel", "align_corners", "asymmetric"] {
+                // 0.5 of one element is none, and so is what a size of 0 asks for.
+                assert_eq!(run(&[1.0], 0, 0.5, mode, coordinate, 0), []);
+                assert_eq!(run(&[1.0, 2.0], 0, 0.0, mode, coordinate, 0), []);
+                assert_eq!(run(&[], 0, 2.0, mode, coordinate, 0), []);
+            }
+        }
     }
 
     #[test]
