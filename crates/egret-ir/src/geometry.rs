@@ -162,13 +162,13 @@ impl Axis {
     }
 
     /// All padding with which windows are as many as `size` divided by the stride, rounded up (`auto_pad` of ONNX); the size plays
-    /// no part where the stride is 1.
+    /// no part where the stride is 1. Negative where windows are shorter than the stride and leave elements over.
     pub fn same_padding(&self, size: i64) -> Option<i64> {
         if self.stride == 1 {
             return self.span()?.checked_sub(1);
         }
         let out = size.checked_add(self.stride.checked_sub(1)?)?.checked_div(self.stride)?;
-        Some(self.reach(&out)?.checked_sub(size)?.max(0))
+        self.reach(&out)?.checked_sub(size)
     }
 
     /// Room behind the high pad that the last, partial window needs (`ceil_mode` of ONNX); none if that would begin beyond the low
@@ -205,6 +205,8 @@ mod tests {
             (AXIS.same_padding(7), AXIS.ceil_room(7), AXIS.ceil_room(8)),
             (Some(4), Some(1), Some(0))
         );
+        let short = Axis { kernel: 1, stride: 3, ..AXIS };
+        assert_eq!([17, 18, 19].map(|size| short.same_padding(size)), [Some(-1), Some(-2), Some(0)]);
     }
 
     #[test]

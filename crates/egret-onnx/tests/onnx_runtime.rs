@@ -5,7 +5,8 @@ mod build;
 use build::*;
 use egret_ir::{Tensor, Value, interp};
 use egret_onnx::{ImportOptions, import_bytes};
-use onnx_protobuf::{Message, NodeProto, TensorProto};
+use onnx_protobuf::attribute_proto::AttributeType;
+use onnx_protobuf::{AttributeProto, Message, NodeProto, TensorProto};
 
 /// The outputs of one node of com.microsoft or ONNX; outputs have one type, tensors that are not inputs are constants.
 fn run(
@@ -56,6 +57,62 @@ fn zeros_have_the_scale_one() {
         (out[0].bytes(), out[1].data::<f32>(), out[2].bytes()),
         (&[255, 0, 174][..], &[1.4f32 / 255.0][..], &[128][..])
     );
+}
+
+/// MaxPool, AveragePool and LpPool, opset 19: windows shorter than their strides, which begin behind elements that are left out at the low end.
+#[test]
+fn windows_with_room_between_them() {
+    let image = |shape: &[usize]| {
+        let n = shape.iter().product::<usize>();
+        Tensor::new(shape, (0..n).map(|i| i as f32).collect::<Vec<_>>())
+    };
+    let ints = |name: &str, v: &[i64]| AttributeProto {
+        ints: v.to_vec(),
+        type_: AttributeType::INTS.into(),
+        ..int(name, 0)
+    };
+    let pool = |op: &str,
+                auto: &str,
+                kernel: &[i64],
+                strides: &[i64],
+                more: Vec<AttributeProto>,
+                shape: &[usize]| {
+        let mut attrs =
+            vec![ints("kernel_shape", kernel), ints("strides", strides), string("auto_pad", auto)];
+        attrs.extend(more);
+        let outputs: &[(&str, i32)] = if op == "MaxPool" { &[("y", 1), ("i", 7)] } else { &[("y", 1)] };
+        let names: Vec<&str> = outputs.iter().map(|o| o.0).collect();
+        run(node(op, &["x"], &names, attrs), &[("x", image(shape))], outputs, vec![])
+    };
+    let values = |t: &[Tensor]| t[0].data::<f32>().to_vec();
+    for (auto, y, by_columns) in [
+        ("SAME_UPPER", [11, 16, 38, 43, 65, 70, 92, 97], [13, 43, 16, 46, 67, 97, 70, 100]),
+        ("SAME_LOWER", [1, 6, 28, 33, 55, 60, 82, 87], [6, 36, 9, 39, 60, 90, 63, 93]),
+    ] {
+        for (order, places) in [(0, y), (1, by_columns)] {
+            let out =
+                pool("MaxPool", auto, &[1, 2], &[3, 5], vec![int("storage_order", order)], &[1, 2, 6, 9]);
+            assert_eq!(values(&out), y.map(|v| v as f32), "{auto}");
+            assert_eq!(out[1].data::<i64>(), places, "{auto} {order}");
+        }
+    }
+    for (auto, planes, lines, volumes) in [
+        ("SAME_UPPER", [10.5, 15.5, 37.5, 42.5], [1.5, 6.5], [14.0, 16.0, 20.0, 22.0]),
+        ("SAME_LOWER", [0.5, 5.5, 27.5, 32.5], [1.5, 6.5], [12.0, 14.0, 18.0, 20.0]),
+    ] {
+        let counted = vec![int("count_include_pad", 1)];
+        assert_eq!(
+            values(&pool("AveragePool", auto, &[1, 2], &[3, 5], counted, &[1, 1, 6, 9])),
+            planes,
+            "{auto}"
+        );
+        let up = vec![int("ceil_mode", 1)];
+        assert_eq!(values(&pool("AveragePool", auto, &[2], &[5], up, &[1, 1, 10])), lines, "{auto}");
+        let out = pool("AveragePool", auto, &[1, 2, 1], &[4, 2, 2], vec![], &[1, 1, 4, 3, 4]);
+        assert_eq!(values(&out), volumes, "{auto}");
+        let out = pool("LpPool", auto, &[1], &[4], vec![int("p", 1)], &[1, 1, 16]);
+        assert_eq!(values(&out), [1.0, 5.0, 9.0, 13.0], "{auto}");
+    }
 }
 
 /// QLinearAdd and QLinearMul, com.microsoft 1: these results lie halfway between two integers, or next to that.

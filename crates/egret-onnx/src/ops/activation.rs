@@ -47,6 +47,15 @@ pub(super) fn wide(dtype: DType) -> DType {
 pub(super) fn in_f32(ctx: &mut NodeCtx, f: impl FnOnce(&mut NodeCtx, ValueId) -> Emitted) -> OpResult {
     skip_consumed(ctx);
     let x = ctx.input(0)?;
+    in_f32_of(ctx, x, f)
+}
+
+/// As [`in_f32`], of any value.
+pub(super) fn in_f32_of(
+    ctx: &mut NodeCtx,
+    x: ValueId,
+    f: impl FnOnce(&mut NodeCtx, ValueId) -> Emitted,
+) -> OpResult {
     let dtype = ctx.dtype(x)?;
     let x = ctx.cast(x, wide(dtype))?;
     let y = f(ctx, x)?;

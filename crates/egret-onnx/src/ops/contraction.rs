@@ -104,7 +104,7 @@ fn convolve(ctx: &mut NodeCtx, x: ValueId, w: ValueId) -> Emitted {
             ctx.op_type
         )));
     }
-    let window = Window::read(ctx, &shape[2..], kernel)?;
+    let window = Window::read(ctx, &shape[2..], kernel, false)?;
     let groups = ctx.int("group", 1)?;
     let attrs = attrs! {
         strides: window.strides, dilations: window.dilations, pads: window.pads, groups: groups, layout: "channels_first"

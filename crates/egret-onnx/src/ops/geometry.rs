@@ -6,7 +6,8 @@ use crate::error::ImportError;
 use egret_ir::geometry::{Axis, Size};
 use egret_ir::{Attr, Attrs, Dim, attrs};
 
-/// Windows over spatial axes, one entry an axis; `pads` has two: low of every axis, then high.
+/// Windows over spatial axes, one entry an axis; `pads` has two: low of every axis, then high. A negative one, which only the
+/// `auto_pad` of a pool makes, leaves elements out (see [`Window::crop`]).
 pub(super) struct Window {
     pub(super) kernel: Vec<i64>,
     pub(super) strides: Vec<i64>,
@@ -42,11 +43,14 @@ pub(super) fn too_large(ctx: &NodeCtx) -> ImportError {
 }
 
 impl Window {
-    /// Read the attributes of a convolution or pool over the spatial dims `spatial` with a kernel whose size is known.
+    /// Read the attributes of a convolution or pool over the spatial dims `spatial` with a kernel whose size is known. Where an
+    /// `auto_pad` finds windows shorter than their stride, elements are left out at both ends if `crops`, else at the high one alone:
+    /// the formula of ONNX is that of pools, and says nothing of convolutions.
     pub(super) fn read(
         ctx: &mut NodeCtx,
         spatial: &[Dim],
         kernel: Vec<i64>,
+        crops: bool,
     ) -> Result<Window, ImportError> {
         let n = spatial.len();
         let strides = positive(ctx, "strides", n)?;
@@ -54,6 +58,9 @@ impl Window {
         let auto = auto_pad(ctx)?;
         let given = ctx.ints_or("pads", 2 * n, 0)?;
         let pads = match auto {
+            AutoPad::NotSet if given.iter().any(|&pad| pad < 0) => {
+                return Err(ctx.bad_attr("pads", format!("{given:?}")));
+            }
             AutoPad::NotSet => given,
             AutoPad::Valid => vec![0; 2 * n],
             AutoPad::SameUpper | AutoPad::SameLower => {
@@ -64,12 +71,10 @@ impl Window {
                     // With a stride of 1 the size of the image plays no part, and may be symbolic.
                     let size = if stride == 1 { 0 } else { const_dim(ctx, &spatial[i])? };
                     let total = axis.same_padding(size).ok_or_else(|| too_large(ctx))?;
-                    let small = total / 2;
-                    (pads[i], pads[n + i]) = if auto == AutoPad::SameUpper {
-                        (small, total - small)
-                    } else {
-                        (total - small, small)
-                    };
+                    let total = if crops { total } else { total.max(0) };
+                    // Of negative ones too the half is rounded towards 0, as in ONNX Runtime.
+                    let low = if auto == AutoPad::SameUpper { total / 2 } else { (total + 1) / 2 };
+                    (pads[i], pads[n + i]) = (low, total - low);
                 }
                 pads
             }
@@ -91,7 +96,7 @@ impl Window {
             }
         };
         let ceil = ctx.flag("ceil_mode", false)?;
-        let mut window = Window::read(ctx, spatial, kernel)?;
+        let mut window = Window::read(ctx, spatial, kernel, true)?;
         if ceil {
             for (i, size) in spatial.iter().enumerate() {
                 if window.strides[i] > 1 {
@@ -102,6 +107,17 @@ impl Window {
             }
         }
         Ok(window)
+    }
+
+    /// The pads that are negative, as elements to leave out at the low and the high end of each spatial axis; they are 0 afterwards.
+    /// Nothing where none is.
+    pub(super) fn crop(&mut self) -> Option<Vec<(i64, i64)>> {
+        let n = self.kernel.len();
+        let cut = |pad: i64| pad.min(0).saturating_neg();
+        let cuts = (0..n).map(|i| (cut(self.pads[i]), cut(self.pads[n + i]))).collect();
+        let any = self.pads.iter().any(|&pad| pad < 0);
+        self.pads.iter_mut().for_each(|pad| *pad = (*pad).max(0));
+        any.then_some(cuts)
     }
 
     /// How windows walk along a spatial axis.

@@ -1,13 +1,13 @@
 //! Windows that slide over images: pools, their inverses, Col2Im, and pools over whole images.
 
-use super::activation::in_f32;
+use super::activation::{in_f32, in_f32_of};
 use super::emit::{dim, product};
 use super::geometry::{Window, too_large};
 use super::reduction::mean;
 use super::{OnnxOp, onnx};
 use crate::context::{NodeCtx, OnnxAttr, OpResult};
 use crate::error::ImportError;
-use egret_ir::{Attr, Op, ValueId, attrs};
+use egret_ir::{Attr, DType, Op, ValueId, attrs};
 
 /// The operators of this file.
 pub const TABLE: &[OnnxOp] = &[
@@ -47,23 +47,67 @@ fn read_pool(ctx: &mut NodeCtx, x: ValueId) -> Result<Window, ImportError> {
     Window::read_pool(ctx, &shape[2..])
 }
 
-fn max_pool(ctx: &mut NodeCtx) -> OpResult {
+/// `x` without the elements that windows leave out at the ends of spatial axes.
+fn cropped(ctx: &mut NodeCtx, mut x: ValueId, cuts: &[(i64, i64)]) -> Emitted {
+    for (i, &(low, high)) in cuts.iter().enumerate() {
+        let size = ctx.shape_of(x)?[2 + i].clone();
+        x = ctx.narrow(x, 2 + i, dim(low), size - dim(low.saturating_add(high)))?;
+    }
+    Ok(x)
+}
+
+/// A pool's windows, and its image without what they leave out.
+fn pooled(ctx: &mut NodeCtx) -> Result<(ValueId, Window), ImportError> {
     let x = ctx.input(0)?;
-    let window = read_pool(ctx, x)?;
+    let mut window = read_pool(ctx, x)?;
+    let x = match window.crop() {
+        Some(cuts) => cropped(ctx, x, &cuts)?,
+        None => x,
+    };
+    Ok((x, window))
+}
+
+fn max_pool(ctx: &mut NodeCtx) -> OpResult {
     let column_major = ctx.flag("storage_order", false)?;
     if ctx.wanted.get(1) != Some(&true) {
+        let (x, window) = pooled(ctx)?;
         return Ok(vec![ctx.emit(Op::Pool, window.pool_attrs_of("max"), &[x])?]);
     }
+    let x = ctx.input(0)?;
+    let mut window = read_pool(ctx, x)?;
+    let cuts = window.crop();
     let mut attrs = window.pool_attrs();
-    attrs.0.insert("column_major", Attr::from(column_major));
-    ctx.emit_node(Op::MaxPoolIndices, attrs, &[Some(x)], vec![])
+    attrs.0.insert("column_major", Attr::from(column_major && cuts.is_none()));
+    let Some(cuts) = cuts else { return ctx.emit_node(Op::MaxPoolIndices, attrs, &[Some(x)], vec![]) };
+    // Places within what is left of the image, each looked up in the places of the whole one.
+    let whole = places(ctx, x, column_major)?;
+    let whole = cropped(ctx, whole, &cuts)?;
+    let count = product(&ctx.shape_of(whole)?);
+    let whole = ctx.reshape(whole, vec![count])?;
+    let left = cropped(ctx, x, &cuts)?;
+    let mut results = ctx.emit_node(Op::MaxPoolIndices, attrs, &[Some(left)], vec![])?;
+    results[1] = ctx.emit(Op::Gather, attrs! { axis: 0i64 }, &[whole, results[1]])?;
+    Ok(results)
+}
+
+/// For each element of an image its place in memory, an i64; with spatial axes in the opposite order if `column_major`.
+fn places(ctx: &mut NodeCtx, x: ValueId, column_major: bool) -> Emitted {
+    let mut shape = ctx.shape_of(x)?;
+    let count = product(&shape);
+    let all = ctx.iota_along(DType::I64, count, 0, 1)?;
+    let mut perm: Vec<i64> = (0..shape.len() as i64).collect();
+    if column_major {
+        shape[2..].reverse();
+        perm[2..].reverse();
+    }
+    let all = ctx.reshape(all, shape)?;
+    ctx.transpose(all, perm)
 }
 
 fn average_pool(ctx: &mut NodeCtx) -> OpResult {
-    let x = ctx.input(0)?;
-    let mut window = read_pool(ctx, x)?;
+    let (x, mut window) = pooled(ctx)?;
     let include_pads = ctx.flag("count_include_pad", false)?;
-    in_f32(ctx, |ctx, mut x| {
+    in_f32_of(ctx, x, |ctx, mut x| {
         if include_pads && window.pads.iter().any(|&p| p != 0) {
             // Pads that count are elements like any other; the room of ceil mode still is not.
             let n = window.kernel.len();
@@ -109,9 +153,8 @@ fn order(ctx: &mut NodeCtx) -> Result<f64, ImportError> {
 
 fn lp_pool(ctx: &mut NodeCtx) -> OpResult {
     let p = order(ctx)?;
-    let x = ctx.input(0)?;
-    let window = read_pool(ctx, x)?;
-    in_f32(ctx, |ctx, x| {
+    let (x, window) = pooled(ctx)?;
+    in_f32_of(ctx, x, |ctx, x| {
         let powers = magnitude_power(ctx, x, p)?;
         let sum = ctx.emit(Op::Pool, window.pool_attrs_of("sum"), &[powers])?;
         root(ctx, sum, p)
