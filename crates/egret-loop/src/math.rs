@@ -7,8 +7,10 @@
 use crate::arith::Arith;
 use crate::ir::{BinOp, Cmp, Elem, UnOp};
 
+mod erf;
 mod trig;
 
+pub use erf::{erf, one_plus_erf};
 pub use trig::{cos, sin, tan};
 
 /// Facts about the float format of a value.
@@ -154,6 +156,22 @@ pub fn exp<A: Arith>(a: &mut A, x: A::V) -> A::V {
     // Overflow to infinity and subnormal results, rounded once, are in the meaning of the operation.
     a.binary(BinOp::Scale, p, n)
 }
+
+/// e^x times [`SMALL_ONE`], which does not overflow where 1 / e^x is a subnormal number, not 0.
+fn small_exp<A: Arith>(a: &mut A, x: A::V) -> A::V {
+    let f = format(a, x);
+    let (low, high) = if f.double { (-746.0, 746.0) } else { (-104.0, 104.0) };
+    let x = at_most(a, x, high);
+    let x = at_least(a, x, low);
+    let Reduced { n, r, .. } = reduce_exp(a, x);
+    // A power of two in all coefficients changes no digit.
+    let terms: Vec<f64> = std::iter::once(1.0).chain(exp_terms(&f)).map(|c| c * SMALL_ONE).collect();
+    let p = poly(a, r, &terms);
+    a.binary(BinOp::Scale, p, n)
+}
+
+/// 2^-64.
+const SMALL_ONE: f64 = 1.0 / 18_446_744_073_709_551_616.0;
 
 /// 2^n, where n is in the exponent range, from the low bits of n + 1.5 * 2^mantissa bits: a factor of two.
 fn power_of_two<A: Arith>(a: &mut A, shifted: A::V) -> A::V {
@@ -444,10 +462,11 @@ pub fn atanh<A: Arith>(a: &mut A, x: A::V) -> A::V {
 
 /// Logistic function 1 / (1 + e^-x).
 pub fn sigmoid<A: Arith>(a: &mut A, x: A::V) -> A::V {
+    // Both sides of the quotient are small, so that its divisor does not overflow before it is subnormal.
     let n = a.unary(UnOp::Neg, x);
-    let e = exp(a, n);
-    let d = offset(a, e, 1.0);
-    let one = a.num(x, 1.0);
+    let e = small_exp(a, n);
+    let d = offset(a, e, SMALL_ONE);
+    let one = a.num(x, SMALL_ONE);
     div(a, one, d)
 }
 
@@ -460,71 +479,6 @@ pub fn softplus<A: Arith>(a: &mut A, x: A::V) -> A::V {
     let p = at_least(a, x, 0.0);
     add(a, p, l)
 }
-
-/// Gauss error function. f32: within 4e-7 absolutely and of the result (`ERF`); f64: Kummer's series.
-pub fn erf<A: Arith>(a: &mut A, x: A::V) -> A::V {
-    if !format(a, x).double {
-        // The clamped x and a polynomial of its square: no branches, and no division.
-        let m = at_most(a, x, ERF_END);
-        let m = at_least(a, m, -ERF_END);
-        let square = mul(a, m, m);
-        let (slope, minus_one) = (a.num(x, 2.0 / (ERF_END * ERF_END)), a.num(x, -1.0));
-        let u = a.fma(square, slope, minus_one);
-        let p = poly(a, u, &ERF);
-        let y = mul(a, p, m);
-        // At the end it comes to a little more than 1, which 1 - erf x must not.
-        let y = at_most(a, y, 1.0);
-        return at_least(a, y, -1.0);
-    }
-    // erf x = 2/sqrt(pi) * exp(-x^2) * x * sum 2^k x^2k / (2k+1)!!: all terms positive. From 6 on it is 1.
-    let m = a.unary(UnOp::Abs, x);
-    let m = at_most(a, m, 6.0);
-    let m2 = mul(a, m, m);
-    let mut c = 1.0;
-    let coefficients: Vec<f64> = (0..120)
-        .map(|k| {
-            if k > 0 {
-                c *= 2.0 / f64::from(2 * k + 1);
-            }
-            c
-        })
-        .collect();
-    let p = poly(a, m2, &coefficients);
-    let n = a.unary(UnOp::Neg, m2);
-    let e = exp(a, n);
-    let y = mul(a, p, m);
-    let y = mul(a, y, e);
-    let y = scale(a, y, std::f64::consts::FRAC_2_SQRT_PI);
-    let y = at_most(a, y, 1.0);
-    // 1 - erf x is a factor elsewhere: what is left of it by rounding would meet large numbers.
-    let [one, six] = [1.0, 6.0].map(|v| a.num(x, v));
-    let is_far = a.compare(Cmp::Ge, m, six);
-    let y = a.select(is_far, one, y);
-    with_sign_of(a, y, x)
-}
-
-/// From here on the error function of f32 is 1: it is 3.5e-8 less.
-const ERF_END: f64 = 3.9;
-
-/// erf(x) / x for |x| up to [`ERF_END`], a polynomial of u = 2 (x / [`ERF_END`])^2 - 1, which is between -1 and 1, so that f32 loses no
-/// digits. Fitted for the least relative error of erf: 1.1e-7, with f32 rounding 3.2e-7.
-const ERF: [f64; 15] = [
-    3.625_839_949e-1,
-    -1.810_116_470e-1,
-    1.346_894_205e-1,
-    -1.095_107_123e-1,
-    9.069_821_239e-2,
-    -7.404_554_635e-2,
-    5.772_798_508e-2,
-    -4.159_249_738e-2,
-    2.966_456_860e-2,
-    -2.252_092_771e-2,
-    1.277_661_510e-2,
-    -3.145_415_569e-3,
-    2.508_176_723e-3,
-    -4.157_647_025e-3,
-    1.745_691_407e-3,
-];
 
 /// x to the power y, at special values as IEEE 754 `pow`. Relative error 4e-7 * max(1, |y log x|) (f32), 4e-15 likewise (f64).
 pub fn pow<A: Arith>(a: &mut A, x: A::V, y: A::V) -> A::V {

@@ -1,10 +1,15 @@
 //! The errors that `egret_loop::math` states hold, against the host's libm.
 
-use egret_loop::interp::{Arithmetic, Pointer, run_kernel};
+use egret_loop::interp::{Arithmetic, MulAdd, Pointer, run_kernel};
 use egret_loop::{Access, Elem, KernelBuilder, V, math};
 
 /// Apply a function to every x, through a kernel.
 fn apply(elem: Elem, xs: &[f64], f: fn(&mut KernelBuilder, V) -> V) -> Vec<f64> {
+    apply_in(Arithmetic::IEEE, elem, xs, f)
+}
+
+/// As [`apply`], in other arithmetic.
+fn apply_in(arithmetic: Arithmetic, elem: Elem, xs: &[f64], f: fn(&mut KernelBuilder, V) -> V) -> Vec<f64> {
     let mut k = KernelBuilder::new("math", 1);
     let p = k.param(elem, xs.len(), Access::ReadWrite);
     k.for_n(xs.len() as i64, |k, i| {
@@ -18,7 +23,7 @@ fn apply(elem: Elem, xs: &[f64], f: fn(&mut KernelBuilder, V) -> V) -> Vec<f64> 
         _ => xs.iter().flat_map(|&x| x.to_le_bytes()).collect(),
     };
     let mut memories = vec![bytes];
-    run_kernel(&kernel, &mut memories, &[Pointer { memory: 0, offset: 0 }], Arithmetic::IEEE).unwrap();
+    run_kernel(&kernel, &mut memories, &[Pointer { memory: 0, offset: 0 }], arithmetic).unwrap();
     match elem {
         Elem::F32 => {
             memories[0].chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()).into()).collect()
@@ -108,7 +113,45 @@ fn functions_keep_their_errors() {
     check(f, "sigmoid", math::sigmoid, |x| 1.0 / (1.0 + (-x).exp()), -80.0, 80.0, 1e-30);
     check(f, "softplus", math::softplus, |x| x.max(0.0) + (-x.abs()).exp().ln_1p(), -80.0, 80.0, 1e-30);
     check(f, "erf", math::erf, erf_reference, -7.0, 7.0, 1e-30);
+    check(f, "one_plus_erf", math::one_plus_erf, |x| 1.0 + erf_reference(x), -7.0, 7.0, 1.0);
     assert!(failures.is_empty(), "{failures:#?}");
+}
+
+/// Where f32 has no normal numbers left: half of the least one, and the last rounding of what comes before it.
+#[test]
+fn functions_reach_subnormal_numbers() {
+    let xs: Vec<f64> =
+        (0..2000).map(|i| -(f64::from(i) * 0.01 + 86.0)).map(|x| f64::from(x as f32)).collect();
+    let least = f64::from(f32::from_bits(1));
+    for (name, f, reference) in [
+        ("exp", math::exp as fn(&mut KernelBuilder, V) -> V, f64::exp as fn(f64) -> f64),
+        ("sigmoid", math::sigmoid, |x| 1.0 / (1.0 + (-x).exp())),
+        ("softplus", math::softplus, |x| x.exp().ln_1p()),
+    ] {
+        for (x, y) in xs.iter().zip(apply(Elem::F32, &xs, f)) {
+            let e = reference(*x);
+            assert!((y - e).abs() <= 0.75 * least + 4e-7 * e, "{name} ({x}) = {y:e}, not {e:e}");
+        }
+    }
+    for x in [-709.5, -712.0, -730.0, -744.0] {
+        let (y, e) = (apply(Elem::F64, &[x], math::sigmoid)[0], x.exp());
+        assert!((y - e).abs() <= 5e-324 + 4e-15 * e, "sigmoid f64({x}) = {y:e}, not {e:e}");
+    }
+}
+
+/// 1 + erf(x) is 0 where x is far below 0, however multiply-adds are rounded: it meets large numbers.
+#[test]
+fn nothing_is_left_of_one_plus_erf() {
+    let xs = [-3.9, -3.900_001, -4.0, -6.0, -100.0, -3e38];
+    for elem in [Elem::F32, Elem::F64] {
+        for mul_add in [MulAdd::Fused, MulAdd::Apart] {
+            let arithmetic = Arithmetic { mul_add, ..Arithmetic::IEEE };
+            for (x, y) in xs.iter().zip(apply_in(arithmetic, elem, &xs, math::one_plus_erf)) {
+                let error = if elem == Elem::F64 && *x > -6.0 { 4e-8 } else { 0.0 };
+                assert!((0.0..=error).contains(&y), "{elem} {mul_add:?} ({x}) = {y:e}");
+            }
+        }
+    }
 }
 
 /// Arguments of every binade, both signs, and the doubles that come closest to multiples of pi/2 (Muller, "Elementary

@@ -2,12 +2,12 @@
 
 use egret_loop::{Arith, BinOp, UnOp, math};
 
-/// 0.5 * x * (1 + erf(x / sqrt(2))).
+/// 0.5 * x * (1 + erf(x / sqrt(2))): a product, which has the sign of x where the sum is 0.
 pub fn gelu<A: Arith>(a: &mut A, x: A::V) -> A::V {
     let scaled = scale(a, x, std::f64::consts::FRAC_1_SQRT_2);
-    let erf = math::erf(a, scaled);
+    let sum = math::one_plus_erf(a, scaled);
     let half = scale(a, x, 0.5);
-    a.fma(half, erf, half)
+    a.binary(BinOp::Mul, half, sum)
 }
 
 /// 0.5 * x * (1 + tanh(u)) with u = sqrt(2 / pi) * (x + 0.044715 * x^3): since (1 + tanh(u)) / 2 is the
