@@ -6,6 +6,7 @@
 mod activation;
 pub mod convert;
 mod power;
+mod remainder;
 mod scalar;
 
 pub use convert::{decode, encode};

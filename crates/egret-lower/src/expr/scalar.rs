@@ -2,6 +2,7 @@
 
 use super::activation;
 use super::convert::{cast, round_to};
+use super::remainder;
 use crate::error::Unsupported;
 use crate::geometry::dtypes::compute_elem;
 use egret_ir::families::Elementwise as E;
@@ -66,7 +67,7 @@ pub fn apply<A: Arith>(
         E::Mul => a.binary(BinOp::Mul, x, y),
         E::Div if float => a.binary(BinOp::Div, x, y),
         E::Div => guarded(a, y, |a, y| a.binary(BinOp::Div, x, y)),
-        E::Mod if float => float_mod(a, attrs.flag("fmod"), x, y),
+        E::Mod if float => remainder::float_mod(a, attrs.flag("fmod"), x, y),
         E::Mod => int_mod(a, from.is_signed_int() && !attrs.flag("fmod"), x, y),
         // f32 powers of integers are expected to be integers: they need more digits than f32 arithmetic
         // leaves.
@@ -161,19 +162,8 @@ fn guarded<A: Arith>(a: &mut A, y: A::V, f: impl FnOnce(&mut A, A::V) -> A::V) -
 fn int_mod<A: Arith>(a: &mut A, sign_of_divisor: bool, x: A::V, y: A::V) -> A::V {
     guarded(a, y, |a, y| {
         let r = a.binary(BinOp::Rem, x, y);
-        if sign_of_divisor { follow_divisor(a, r, y) } else { r }
+        if sign_of_divisor { remainder::follow_divisor(a, r, y) } else { r }
     })
-}
-
-/// A remainder with the sign of the dividend, moved to that of the divisor.
-fn follow_divisor<A: Arith>(a: &mut A, r: A::V, y: A::V) -> A::V {
-    let zero = a.num(y, 0.0);
-    let some = a.compare(Cmp::Ne, r, zero);
-    let (r_below, y_below) = (a.compare(Cmp::Lt, r, zero), a.compare(Cmp::Lt, y, zero));
-    let differ = a.binary(BinOp::Xor, r_below, y_below);
-    let moved = a.binary(BinOp::Add, r, y);
-    let both = a.binary(BinOp::And, some, differ);
-    a.select(both, moved, r)
 }
 
 /// The integer that an f64 is within its error of, else itself: 9^3 is often truncated to an integer
@@ -187,75 +177,6 @@ fn settle<A: Arith>(a: &mut A, x: A::V) -> A::V {
     let bound = a.binary(BinOp::Mul, size, error);
     let close = a.compare(Cmp::Le, off, bound);
     a.select(close, near, x)
-}
-
-/// Exact: in f32, the remainder by y times ever smaller powers of two, in f64; in f64, as far as 2^50 at a time.
-fn float_mod<A: Arith>(a: &mut A, sign_of_dividend: bool, x: A::V, y: A::V) -> A::V {
-    let (px, py) = (a.unary(UnOp::Abs, x), a.unary(UnOp::Abs, y));
-    let infinity = a.num(x, f64::INFINITY);
-    let near = remainder_step(a, px, py);
-    let quotient = a.binary(BinOp::Div, px, py);
-    let double = a.elem(x) == Elem::F64;
-    // A quotient of few digits needs one step.
-    let [r, _] = a.rarely(quotient, 1_048_576.0, [near, near], |a| {
-        let mut r = a.convert(Elem::F64, px);
-        let y = a.convert(Elem::F64, py);
-        // Steps of b bits: the parts of f32 quotients are multiplied exactly in f64, those of f64 rely on FMA.
-        let (bits, range) = if double { (50, 2100) } else { (24, 300) };
-        for step in (0..=range / bits).rev() {
-            // 2^(step * bits) may lie beyond the range of f64: what it makes infinite is no divisor.
-            let mut part = y;
-            let mut left = step * bits;
-            while left > 0 {
-                let by = left.min(1000);
-                let scale = a.num(part, 2f64.powi(by));
-                part = a.binary(BinOp::Mul, part, scale);
-                left -= by;
-            }
-            let next = remainder_step(a, r, part);
-            let fits = a.compare(Cmp::Le, part, r);
-            r = a.select(fits, next, r);
-        }
-        let elem = a.elem(px);
-        let r = a.convert(elem, r);
-        // Nothing is left of infinities, and nothing divides by zero.
-        let zero = a.num(px, 0.0);
-        let nan = a.num(px, f64::NAN);
-        let proper = a.compare(Cmp::Gt, py, zero);
-        let r = a.select(proper, r, nan);
-        let finite = a.compare(Cmp::Lt, px, infinity);
-        let r = a.select(finite, r, nan);
-        [r, r]
-    });
-    let endless = a.compare(Cmp::Eq, py, infinity);
-    let finite = a.compare(Cmp::Lt, px, infinity);
-    let whole = a.binary(BinOp::And, endless, finite);
-    let r = a.select(whole, px, r);
-    let r = math::with_sign_of(a, r, x);
-    if sign_of_dividend {
-        return r;
-    }
-    let moved = follow_divisor(a, r, y);
-    let zero = a.num(x, 0.0);
-    let none = a.compare(Cmp::Eq, moved, zero);
-    let signed = math::with_sign_of(a, zero, y);
-    a.select(none, signed, moved)
-}
-
-/// x - y * trunc(x / y) of numbers that are not negative, where the quotient is exact but for its last digit.
-fn remainder_step<A: Arith>(a: &mut A, x: A::V, y: A::V) -> A::V {
-    let zero = a.num(x, 0.0);
-    let q = a.binary(BinOp::Div, x, y);
-    let q = a.unary(UnOp::Trunc, q);
-    let q = a.unary(UnOp::Neg, q);
-    let r = a.fma(q, y, x);
-    // The rounded quotient may be one too large or too small.
-    let low = a.compare(Cmp::Lt, r, zero);
-    let up = a.binary(BinOp::Add, r, y);
-    let r = a.select(low, up, r);
-    let high = a.compare(Cmp::Ge, r, y);
-    let down = a.binary(BinOp::Sub, r, y);
-    a.select(high, down, r)
 }
 
 /// Square and multiply over all bits of the exponent.
