@@ -202,3 +202,53 @@ fn weights_that_are_dequantised_far_from_their_product_are_bytes_too() {
     let (after, _) = quantized_for(vnni, &graph, Tier::Reassoc);
     assert_eq!(contracted(&after), [DType::I32]);
 }
+
+/// Integers that are multiplied as floats, since no sum is beyond 2^24, keep their sums to the bit: the scale behind stays behind.
+#[test]
+fn no_scale_goes_into_weights_of_integers() {
+    let product = "matmul(%3, %4)";
+    let conv = "conv(%3, %4) {dilations = [1, 1], groups = 1, layout = \"channels_first\", pads = [0, 0, 0, 0], strides = [1, 1]}";
+    for (x, weights, scale, contraction, rule) in [
+        ("i8[4, 48]", "i32[48, 48]", "f32[48] random(3)", product, "matmul-of-few-as-floats"),
+        ("i8[1, 9, 8, 8]", "i32[12, 9, 3, 3]", "f32[12, 1, 1] random(3)", conv, "conv-of-few-as-floats"),
+    ] {
+        for shift in [false, true] {
+            // Weights of i32 that are those of i8 less a zero point; what is contracted before is made of them as they are.
+            let body = format!(
+                "graph @g(%0 \"x\": {x}) -> (%8 \"y\") {{
+  %1 = cast(%0) {{round = \"nearest\", saturate = 1, to = i32}}
+  %2 = const i32[] [-26]
+  %3 = sub(%1, %2)
+  %9 = const {} random(5)
+  %4 = cast(%9) {{round = \"nearest\", saturate = 1, to = i32}}
+  %5 = {contraction}
+  %6 = cast(%5) {{round = \"nearest\", saturate = 1, to = f32}}
+  %10 = const f32[] [3.0]
+  %11 = add(%6, %10)
+  %7 = const {scale}
+  %8 = mul(%{}, %7)
+}}",
+                weights.replace("i32", "i8"),
+                if shift { 11 } else { 6 },
+            );
+            let before = text::parse(&body, &|_| None).unwrap();
+            let (after, reports) = optimize(before.clone(), &Options::default()).unwrap();
+            let applied: Vec<&str> =
+                reports.iter().flat_map(|r| &r.findings.rewrites).map(|r| r.rule.as_str()).collect();
+            assert!(applied.contains(&rule), "{contraction}: {applied:?}");
+            assert!(!applied.iter().any(|r| r.starts_with("scale-into")), "{contraction}: {applied:?}");
+            let shape: Vec<usize> = before
+                .tensor_ty(before.inputs()[0])
+                .shape
+                .iter()
+                .map(|d| d.as_const().unwrap() as usize)
+                .collect();
+            let n: usize = shape.iter().product();
+            let x = Tensor::new(&shape, (0..n).map(|i| (i * 89 % 256) as u8 as i8).collect::<Vec<i8>>());
+            let run = |g: &Graph| {
+                interp::run(g, &[Value::from(x.clone())]).unwrap()[0].as_tensor().unwrap().bytes().to_vec()
+            };
+            assert!(run(&before) == run(&after), "{contraction}: other bits");
+        }
+    }
+}

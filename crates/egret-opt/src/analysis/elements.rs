@@ -79,3 +79,14 @@ pub fn scalar(value: f64, dtype: DType) -> Result<Tensor, String> {
 pub(super) fn without_negative_zero(t: &Tensor) -> bool {
     elements(t, t.len()).is_some_and(|all| all.iter().all(|v| *v != 0.0 || v.is_sign_positive()))
 }
+
+/// Whether the elements of a constant of floats are whole numbers, of which there is at least one.
+pub(super) fn all_whole(t: &Tensor) -> bool {
+    let whole = |v: f64| v.is_finite() && v.fract() == 0.0;
+    !t.is_empty()
+        && match t.dtype() {
+            DType::F32 => t.data::<f32>().iter().all(|&v| whole(v.into())),
+            DType::F64 => t.data::<f64>().iter().all(|&v| whole(v)),
+            _ => false,
+        }
+}

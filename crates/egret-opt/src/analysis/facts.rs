@@ -17,6 +17,8 @@ pub struct Facts {
     pub range: Option<(f64, f64)>,
     /// Whether it is known that no element is -0.
     pub never_negative_zero: bool,
+    /// Whether it is known that every element is a whole number.
+    pub whole: bool,
     /// For constants of any size.
     pub summary: Summary,
     /// For each axis the indices whose slice of a constant is all +0; known in deep passes only.
@@ -48,7 +50,8 @@ impl Facts {
     /// Facts of a constant whose elements are not kept.
     pub fn weight(ty: TensorType, summary: Summary) -> Facts {
         let range = summary.bits.map(|b| b.range());
-        Facts { constant: true, summary, range, ..Facts::of(Type::Tensor(ty)) }
+        let whole = summary.whole || ty.dtype.is_int();
+        Facts { constant: true, summary, range, whole, ..Facts::of(Type::Tensor(ty)) }
     }
 
     /// The type of a value that is one tensor.
@@ -112,6 +115,9 @@ impl Facts {
         mine |= !self.never_negative_zero && other.never_negative_zero;
         theirs |= self.never_negative_zero && !other.never_negative_zero;
         self.never_negative_zero |= other.never_negative_zero;
+        mine |= !self.whole && other.whole;
+        theirs |= self.whole && !other.whole;
+        self.whole |= other.whole;
         let (own, given) = (self.summary, other.summary);
         if let (Some(a), Some(b)) = (own.uniform, given.uniform)
             && a.to_bits() != b.to_bits()

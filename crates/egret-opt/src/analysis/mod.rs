@@ -8,6 +8,7 @@ pub(crate) mod permutation;
 mod signed_zero;
 mod summary;
 mod terms;
+mod whole;
 
 pub use elements::{elements, same_value, scalar};
 pub use facts::{Disagreement, Facts};

@@ -1,6 +1,6 @@
 //! Summaries of weights: constants whose elements rules do not see.
 
-use super::elements::elements;
+use super::elements::{all_whole, elements};
 use super::magnitude::{Magnitude, VECTOR};
 use egret_ir::{DType, Tensor};
 
@@ -20,6 +20,8 @@ pub struct Summary {
     pub magnitude: Option<Magnitude>,
     /// How many bits its integers take, where that is few.
     pub bits: Option<Bits>,
+    /// Whether its floats are whole numbers: integers that were cast. Trained weights never are.
+    pub whole: bool,
 }
 
 /// Ranges of integers in wider types: those of bytes, and of differences of bytes.
@@ -63,6 +65,7 @@ impl Summary {
             away_from_zero: away_from_zero(tensor),
             magnitude: Magnitude::of(tensor),
             bits: Bits::of(tensor),
+            whole: all_whole(tensor),
         }
     }
 
@@ -73,7 +76,8 @@ impl Summary {
             u32::from(self.away_from_zero)
                 | u32::from(self.uniform.is_some()) << 1
                 | u32::from(self.magnitude.is_some()) << 2
-                | self.bits.map_or(0, |b| b as u32 + 1) << 3,
+                | self.bits.map_or(0, |b| b as u32 + 1) << 3
+                | u32::from(self.whole) << 5,
         );
         key.extend(self.magnitude.into_iter().flat_map(Magnitude::encode));
         if let Some(bits) = self.uniform.map(f64::to_bits) {

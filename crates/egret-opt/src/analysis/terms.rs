@@ -5,6 +5,7 @@ use super::interval;
 use super::magnitude;
 use super::signed_zero;
 use super::summary::SMALL;
+use super::whole;
 use egret_ir::{Attr, Attrs, Op, Tensor, Type, infer, interp};
 use std::fmt::Write as _;
 
@@ -41,6 +42,7 @@ pub(crate) fn op_facts(op: Op, attrs: &Attrs, children: &[&Facts], deep: bool) -
     }
     facts.range = interval::of(op, attrs, children);
     facts.never_negative_zero = signed_zero::never(op, attrs, children);
+    facts.whole = whole::of(op, attrs, children);
     Ok(facts)
 }
 

@@ -104,6 +104,9 @@ functions! {
         let f = facts(a, 0)?;
         if f.never_negative_zero { Ok(Val::Bool(true)) } else { Err("it may be -0, which + 0 makes 0".into()) }
     };
+    /// Whether all elements of x and of w are known to be whole numbers: their products and the sums of them are then those of integers,
+    /// to the bit, which a factor in w would take away.
+    are_whole(x, w) = |a| Ok(Val::Bool(facts(a, 0)?.whole && facts(a, 1)?.whole));
     /// Whether x is a constant of one element, which is finite.
     is_number(x) = |a| {
         let f = facts(a, 0)?;
