@@ -39,7 +39,7 @@ pub enum Outcome {
 impl Case {
     /// The case in a folder, if it is one.
     pub fn open(dir: &Path) -> Option<Case> {
-        let name = dir.canonicalize().ok()?.file_name()?.to_string_lossy().into_owned();
+        let name = files::folder_name(dir)?;
         dir.join("model.onnx").is_file().then(|| Case { name, dir: dir.to_owned() })
     }
 

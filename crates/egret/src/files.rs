@@ -35,6 +35,13 @@ pub fn discard_unfinished() {
     }
 }
 
+/// The name of a folder as its path has it; where that ends in none (`.` or `..`), the name of what it leads to.
+pub(crate) fn folder_name(dir: &Path) -> Option<String> {
+    let given = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    let led = if given.file_name().is_none() { given.canonicalize().ok()? } else { given.to_owned() };
+    Some(led.file_name()?.to_string_lossy().into_owned())
+}
+
 /// A temporary folder, removed when this is dropped.
 pub struct Scratch {
     dir: tempfile::TempDir,
@@ -159,4 +166,27 @@ pub(crate) fn hash_of(path: &Path) -> Result<[u8; 32]> {
     let failed = |e| Error::io("read", path, &e);
     let file = std::fs::File::open(path).map_err(failed)?;
     Ok(*blake3::Hasher::new().update_reader(file).map_err(failed)?.finalize().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_called_as_its_path_has_it() {
+        let root = tempfile::tempdir().expect("a folder");
+        let there = root.path().join("there");
+        std::fs::create_dir(&there).expect("a folder");
+        assert_eq!(folder_name(&there).as_deref(), Some("there"));
+        assert_eq!(folder_name(&there.join("..").join("there").join(".")).as_deref(), Some("there"));
+        let up = there.join("..");
+        assert_eq!(folder_name(&up), folder_name(&root.path().canonicalize().expect("a folder")));
+        assert!(folder_name(Path::new("")).is_some());
+        #[cfg(unix)]
+        {
+            let link = root.path().join("link");
+            std::os::unix::fs::symlink(&there, &link).expect("a link");
+            assert_eq!(folder_name(&link).as_deref(), Some("link"));
+        }
+    }
 }

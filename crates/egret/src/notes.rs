@@ -166,6 +166,11 @@ fn effects(trace: &Trace, options: &Options) -> Vec<String> {
     }
     if options.tier < defaults.tier {
         out.push(match left.is_empty() {
+            // What was missed is looked for only where it is asked for.
+            true if !options.explain => format!(
+                "tier {0}: rules of higher tiers were left out; `egret explain --missed --tier {0}` names those that would have applied",
+                options.tier
+            ),
             true => format!("tier {}: no rule of a higher tier would have applied", options.tier),
             false => format!("tier {}: left out {}", options.tier, list(&left)),
         });

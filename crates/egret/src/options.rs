@@ -1,6 +1,7 @@
 //! What a user may choose about a compilation.
 
 use crate::error::{Error, Result};
+use crate::files;
 use egret_ir::Denormals;
 use egret_machine::Machine;
 use egret_opt::rules::{Rule, Tier};
@@ -148,11 +149,10 @@ pub fn identifier(name: &str) -> String {
 /// The name has letters that symbols cannot have.
 pub fn name_for(model: &Path) -> Result<(String, Option<String>)> {
     let stem = model.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-    let folder = model.canonicalize().ok();
-    let folder = folder.as_deref().and_then(Path::parent).and_then(Path::file_name);
     // Half of all models are called `model`: what they are is the name of their folder.
-    let (text, remark) = match folder.filter(|_| stem == "model") {
-        Some(folder) => (folder.to_string_lossy().into_owned(), true),
+    let folder = if stem == "model" { model.parent().and_then(files::folder_name) } else { None };
+    let (text, remark) = match folder {
+        Some(folder) => (folder, true),
         None => (stem, false),
     };
     if !text.is_ascii() || !text.contains(|c: char| c.is_ascii_alphanumeric()) {
