@@ -322,15 +322,17 @@ impl Asm {
         self.add(inst);
     }
 
-    /// AVX-512: bytes of memory in lanes of 4 bytes, extended by their sign or by zeros; all the same byte if `splat`.
+    /// Bytes of memory in lanes of 4 bytes, extended by their sign or by zeros; all the same byte if `splat`. A mask with AVX-512 only.
     pub fn load_bytes(&mut self, dst: Vr, mem: Mem, mask: Option<Vr>, signed: bool, splat: bool) {
         let (low, dst) = (Register::XMM0 + u32::from(dst), self.vr(dst));
-        let code = match signed {
-            true => Code::EVEX_Vpmovsxbd_zmm_k1z_xmmm128,
-            false => Code::EVEX_Vpmovzxbd_zmm_k1z_xmmm128,
+        let (code, one) = match (self.isa, signed) {
+            (WideIsa::Avx2, true) => (Code::VEX_Vpmovsxbd_ymm_xmmm64, Code::VEX_Vpbroadcastb_xmm_xmmm8),
+            (WideIsa::Avx2, false) => (Code::VEX_Vpmovzxbd_ymm_xmmm64, Code::VEX_Vpbroadcastb_xmm_xmmm8),
+            (_, true) => (Code::EVEX_Vpmovsxbd_zmm_k1z_xmmm128, Code::EVEX_Vpbroadcastb_xmm_k1z_xmmm8),
+            (_, false) => (Code::EVEX_Vpmovzxbd_zmm_k1z_xmmm128, Code::EVEX_Vpbroadcastb_xmm_k1z_xmmm8),
         };
         if splat {
-            self.add(Instruction::with2(Code::EVEX_Vpbroadcastb_xmm_k1z_xmmm8, low, mem.operand()));
+            self.add(Instruction::with2(one, low, mem.operand()));
             return self.add(Instruction::with2(code, dst, low));
         }
         let inst = Instruction::with2(code, dst, mem.operand());
@@ -343,8 +345,22 @@ impl Asm {
         }));
     }
 
-    /// AVX-512: the low bytes of lanes of 4 bytes to memory.
-    pub fn store_bytes(&mut self, mem: Mem, src: Vr, mask: Option<Vr>) {
+    /// Lanes of 4 bytes to memory as bytes, whose numbers they hold. A mask with AVX-512 only; with AVX2, src is lost.
+    pub fn store_bytes(&mut self, mem: Mem, src: Vr, mask: Option<Vr>, signed: bool) {
+        if self.isa == WideIsa::Avx2 {
+            // Each half by itself: its words, its bytes, of which it has four.
+            let (low, all) = (self.half(src), self.vr(src));
+            let bytes = match signed {
+                true => Code::VEX_Vpacksswb_ymm_ymm_ymmm256,
+                false => Code::VEX_Vpackuswb_ymm_ymm_ymmm256,
+            };
+            let high = Mem { disp: mem.disp + 4, ..mem };
+            self.add(Instruction::with3(Code::VEX_Vpackssdw_ymm_ymm_ymmm256, all, all, all));
+            self.add(Instruction::with3(bytes, all, all, all));
+            self.add(Instruction::with2(Code::VEX_Vmovd_rm32_xmm, mem.operand(), low));
+            self.add(Instruction::with3(Code::VEX_Vextracti128_xmmm128_ymm_imm8, low, all, 1));
+            return self.add(Instruction::with2(Code::VEX_Vmovd_rm32_xmm, high.operand(), low));
+        }
         let src = self.vr(src);
         let inst =
             Instruction::with2(Code::EVEX_Vpmovdb_xmmm128_k1z_zmm, mem.operand(), src).map(|mut i| {

@@ -97,6 +97,14 @@ pub(super) struct Planner<'a> {
     pub temps: Vec<usize>,
 }
 
+/// Whether a tile's columns may be bytes: AVX2 moves those of whole vectors only.
+pub(super) fn bytes_fit(tile: &Tile, isa: WideIsa) -> Encoding<()> {
+    match isa == WideIsa::Avx2 && !tile.cols.is_multiple_of(isa.lanes()) {
+        true => Err(refused("its columns are bytes, and some of them less than a vector")),
+        false => Ok(()),
+    }
+}
+
 /// The element types of the epilogue's values, where these instruction sets compute with them.
 fn elems(tile: &Tile, params: &[ParamInfo], isa: WideIsa) -> Encoding<Vec<Elem>> {
     let epilogue = &tile.epilogue;
@@ -106,9 +114,10 @@ fn elems(tile: &Tile, params: &[ParamInfo], isa: WideIsa) -> Encoding<Vec<Elem>>
     for (source, &e) in epilogue.sources().zip(&elems) {
         let takes = match (source, e) {
             (_, Elem::F32 | Elem::I32) | (Source::Inst(_), Elem::Bool) => true,
-            // Bytes come from memory, go there, and are converted; AVX2 has no store of them.
+            // Bytes come from memory, go there, and are converted.
             (Source::Operand(_) | Source::Inst(Inst::Convert(..)), Elem::U8 | Elem::I8) => {
-                isa == WideIsa::Avx512
+                bytes_fit(tile, isa)?;
+                true
             }
             // f16 is what a number is rounded to on its way.
             (Source::Inst(Inst::Convert(..)), Elem::F16) => true,

@@ -6,7 +6,7 @@
 //! Cranelift stops at 128-bit vectors, which is half to a quarter of what these machines do.
 
 use super::super::{Encoded, Encoding, NotEncoded, broken, refused};
-use egret_loop::{Axis, BlockedSum, ParamInfo, Products, Tile};
+use egret_loop::{Axis, BlockedSum, Elem, ParamInfo, Products, Tile};
 use egret_machine::registers;
 use iced_x86::Register;
 use iced_x86::code_asm::{AsmRegister64, CodeLabel, ptr, r8, r9, r10, r11, rax, rbp, rbx, rcx, rsp};
@@ -175,8 +175,8 @@ pub(super) struct Encoder<'a> {
     pub tile: &'a Tile,
     pub axes: Vec<Axis>,
     pub products: Products,
-    /// The result is stored as bytes, not as words.
-    bytes_out: bool,
+    /// The element type of the result, where that is bytes and not words.
+    bytes_out: Option<Elem>,
     pub cut: Option<BlockedSum>,
     pub tail: Option<usize>,
     pub vectors: usize,
@@ -387,9 +387,9 @@ impl Encoder<'_> {
             self.one_step(step, row, vector, mask, map, bases)?;
         }
         let value = register(map, result)?;
-        if self.bytes_out {
+        if let Some(elem) = self.bytes_out {
             let at = displacement(0, self.tile.out_rows[row] + (self.isa.lanes() * vector) as i64)?;
-            self.asm.store_bytes(Mem::at(Register::RDX, at), value, mask);
+            self.asm.store_bytes(Mem::at(Register::RDX, at), value, mask, elem == Elem::I8);
         } else {
             let at = displacement(self.tile.out_rows[row], self.isa.bytes() * vector as i64)?;
             self.asm.store(Mem::at(Register::RDX, at), value, mask);
@@ -545,12 +545,12 @@ fn register(map: &[Vr], slot: usize) -> Encoding<Vr> {
     map.get(slot).copied().ok_or_else(|| broken("a slot without a register"))
 }
 
-/// Whether a tile's result is of bytes.
-fn bytes_out(tile: &Tile, params: &[ParamInfo], isa: WideIsa) -> Encoding<bool> {
+/// The element type of a tile's result, where that is bytes.
+fn bytes_out(tile: &Tile, params: &[ParamInfo], isa: WideIsa) -> Encoding<Option<Elem>> {
     let out = params.get(tile.out.param.0 as usize).ok_or_else(|| broken("a tile without a result"))?.elem;
     match out.size() {
-        4 => Ok(false),
-        1 if isa == WideIsa::Avx512 => Ok(true),
+        4 => Ok(None),
+        1 => epilogue::bytes_fit(tile, isa).map(|()| Some(out)),
         _ => Err(refused(format!("its result is of {out}"))),
     }
 }
