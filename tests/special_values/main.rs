@@ -320,7 +320,7 @@ fn differences(
             return true;
         }
         let other_zero = e[i] == 0.0 && g[i] == 0.0 && e[i].is_sign_negative() != g[i].is_sign_negative();
-        let apart = exact || (signed && other_zero);
+        let apart = *exact || (signed && other_zero);
         !apart
             && want.dtype().is_float()
             && (e[i] - g[i]).abs() <= tolerance * e[i].abs().max(smallest_scale(*op))
