@@ -33,7 +33,7 @@ fn draw(rng: &mut Rng, dtype: DType) -> (f64, f64) {
         mantissa * 2f64.powi(exponent / 2) * 2f64.powi(exponent - exponent / 2)
     };
     let low = least + rng.below((most - least + 1) as usize) as i32;
-    let distance = [3, 22, 60, 2200][rng.below(4) as usize];
+    let distance = [3, 22, 60, 2200][rng.below(4)];
     let high = (low + rng.below(distance) as i32).min(most);
     let (x, y) = (number(rng, high), number(rng, low));
     let y = match rng.below(8) {
