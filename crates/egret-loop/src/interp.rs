@@ -1,6 +1,8 @@
-//! The Loop IR interpreter: what every instruction means. For tests: slow, and strict about buffer bounds.
+//! The Loop IR interpreter: what every instruction means. For tests: slow, and strict about the bounds of buffers and the
+//! independence of tasks.
 
 mod arithmetic;
+mod tasks;
 mod tile;
 mod values;
 
@@ -8,6 +10,7 @@ use crate::flow::{self, Step};
 use crate::ir::*;
 use crate::{sizes, verify};
 use std::fmt;
+use tasks::Touched;
 use values::{Val, Values, first_lanes, lanes};
 
 pub use arithmetic::{Arithmetic, MulAdd};
@@ -51,8 +54,8 @@ pub fn run(program: &Program, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>, InterpEr
 /// Run a program on the bytes of its inputs; gives the bytes of its outputs.
 ///
 /// # Errors
-/// An input of the wrong size; a kernel that reads or writes outside its buffers or breaks another rule; a number in the data
-/// that is out of range.
+/// An input of the wrong size; a kernel that reads or writes outside its buffers, of which a task touches what another task of
+/// the call writes, or that breaks another rule; a number in the data that is out of range.
 pub fn run_with(
     program: &Program,
     inputs: &[&[u8]],
@@ -118,6 +121,7 @@ pub fn run_of(
     memories.extend(inputs.iter().map(|i| i.to_vec()));
     memories.extend(program.outputs.iter().map(|o| vec![0xa5u8; bytes(o)]));
     let first_output = 3 + inputs.len();
+    let mut touched = Touched::new(memories.len());
     // An argument, for a unit of its buffer. Where it is, is known when the run begins.
     let pointer = |arg: &Arg, unit: usize| {
         let buffer = &program.buffers[arg.buffer.0 as usize];
@@ -161,14 +165,17 @@ pub fn run_of(
             Some(r) => (value(r.first) as usize, value(Extent::Size(r.runs)) as usize, r.step),
         };
         let tasks = call.tasks.map_or(kernel.tasks, |s| value(Extent::Size(s)));
+        touched.begin_call(tasks.saturating_mul(runs as i64))?;
         for run in 0..runs {
             let args: Vec<Pointer> = call.args.iter().map(|a| pointer(a, first + run * step)).collect();
-            run_tasks(kernel, tasks, &mut memories, &args, arithmetic).map_err(|e| match e {
-                InterpError::Broken(m) => {
-                    InterpError::Broken(format!("call {n}, kernel {}: {m}", kernel.name))
-                }
-                InterpError::OutOfRange(_, bad) => InterpError::OutOfRange(n, bad),
-            })?;
+            run_tasks(kernel, tasks, &mut memories, &mut touched, &args, arithmetic).map_err(
+                |e| match e {
+                    InterpError::Broken(m) => {
+                        InterpError::Broken(format!("call {n}, kernel {}: {m}", kernel.name))
+                    }
+                    InterpError::OutOfRange(_, bad) => InterpError::OutOfRange(n, bad),
+                },
+            )?;
         }
         let found = program.lengths.iter().zip(&mut lengths).filter(|(l, _)| l.call == n);
         for (length, known) in found {
@@ -209,13 +216,16 @@ pub fn run_kernel(
     args: &[Pointer],
     arithmetic: Arithmetic,
 ) -> Result<(), InterpError> {
-    run_tasks(kernel, kernel.tasks, memories, args, arithmetic)
+    let mut touched = Touched::new(memories.len());
+    touched.begin_call(kernel.tasks)?;
+    run_tasks(kernel, kernel.tasks, memories, &mut touched, args, arithmetic)
 }
 
 fn run_tasks(
     kernel: &Kernel,
     tasks: i64,
     memories: &mut [Vec<u8>],
+    touched: &mut Touched,
     args: &[Pointer],
     arithmetic: Arithmetic,
 ) -> Result<(), InterpError> {
@@ -226,7 +236,8 @@ fn run_tasks(
             kernel.params.len()
         )));
     }
-    for (i, (arg, param)) in args.iter().zip(&kernel.params).enumerate() {
+    // A call without tasks touches none of its arguments: there may be nothing where they are.
+    for (i, (arg, param)) in args.iter().zip(&kernel.params).enumerate().filter(|_| tasks > 0) {
         let len = if param.len == ParamInfo::OPEN { 0 } else { param.len };
         if arg.offset + len * param.elem.size() > memories[arg.memory].len() {
             return Err(InterpError::Broken(format!("argument {i} reaches outside its memory")));
@@ -236,12 +247,14 @@ fn run_tasks(
     let mut m = Machine {
         kernel,
         memories,
+        touched,
         args,
         arithmetic,
         values: vec![zero; kernel.types.len()],
         locals: vec![zero; kernel.locals.len()],
     };
     for task in 0..tasks {
+        m.touched.begin_task();
         m.values[kernel.task.0 as usize].0[0] = task as u64;
         m.block(&kernel.body)?;
     }
@@ -251,6 +264,7 @@ fn run_tasks(
 struct Machine<'a> {
     kernel: &'a Kernel,
     memories: &'a mut [Vec<u8>],
+    touched: &'a mut Touched,
     args: &'a [Pointer],
     arithmetic: Arithmetic,
     values: Vec<Val>,
@@ -338,8 +352,9 @@ impl Machine<'_> {
         Ok((arg.memory, arg.offset + at * info.elem.size(), info.elem.size()))
     }
 
-    fn read(&self, p: Param, index: i64) -> Result<u64, InterpError> {
+    fn read(&mut self, p: Param, index: i64) -> Result<u64, InterpError> {
         let (memory, at, size) = self.address(p, index)?;
+        self.touched.read(memory, at, size)?;
         let mut bytes = [0; 8];
         bytes[..size].copy_from_slice(&self.memories[memory][at..at + size]);
         Ok(u64::from_le_bytes(bytes))
@@ -350,16 +365,20 @@ impl Machine<'_> {
             return Err(InterpError::Broken(format!("a store to {p}, which is only read")));
         }
         let (memory, at, size) = self.address(p, index)?;
+        self.touched.write(memory, at, size)?;
         self.memories[memory][at..at + size].copy_from_slice(&bits.to_le_bytes()[..size]);
         Ok(())
     }
 
-    fn inst(&self, inst: &Inst) -> Result<Val, InterpError> {
+    fn inst(&mut self, inst: &Inst) -> Result<Val, InterpError> {
         match inst {
-            Inst::Load(p, index, ty) => lanes(*ty, |l| self.read(*p, self.int(*index) + l as i64)),
+            Inst::Load(p, index, ty) => {
+                let at = self.int(*index);
+                lanes(*ty, |l| self.read(*p, at + l as i64))
+            }
             Inst::LoadFirst(p, index, ty, count) => {
-                let count = first_lanes(ty.lanes, *count)?;
-                lanes(*ty, |l| if l < count { self.read(*p, self.int(*index) + l as i64) } else { Ok(0) })
+                let (at, count) = (self.int(*index), first_lanes(ty.lanes, *count)?);
+                lanes(*ty, |l| if l < count { self.read(*p, at + l as i64) } else { Ok(0) })
             }
             Inst::Get(l) => Ok(self.locals[l.0 as usize]),
             computed => {

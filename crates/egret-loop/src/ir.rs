@@ -351,8 +351,9 @@ impl ParamInfo {
     pub const OPEN: usize = usize::MAX;
 }
 
-/// A kernel: one function of compiled code. It runs its body once for every task in a given range; tasks are independent of
-/// one another and may run at the same time.
+/// A kernel: one function of compiled code. It runs its body once for every task in a given range. The tasks of a call are
+/// independent of one another, through all of its runs, and may run at the same time: what one of them writes, no other reads or
+/// writes, not even equal bytes. The interpreter ([`interp`](crate::interp)) finds a task that does.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Kernel {
     /// What it is, for profiles and symbols: `conv3x3_relu`. An identifier.

@@ -219,6 +219,37 @@ mod tests {
         assert!(interp::run(&program, &[&[]]).is_err(), "its dims are not given");
     }
 
+    /// Nothing is there of what a call without tasks would touch.
+    #[test]
+    fn a_call_without_tasks_touches_nothing() {
+        let mut program = rows();
+        // As many tasks as rows, of a kernel that is made for one.
+        program.calls = vec![Call { repeat: None, tasks: Some(SizeId(0)), ..program.calls[2].clone() }];
+        let run = |n: i64| {
+            interp::run_of(&program, &[&vec![0; 24 * n as usize]], &[&[n, 3]], interp::Arithmetic::IEEE)
+        };
+        assert_eq!(run(0), Ok(vec![vec![]]));
+        assert!(run(1).is_ok());
+    }
+
+    #[test]
+    fn no_two_runs_of_a_call_write_one_byte() {
+        let mut program = rows();
+        // Every run writes the first rows.
+        program.buffers[2] = Buffer { times: None, len: 6, ..program.buffers[2].clone() };
+        let run = |n: i64| {
+            let x = vec![0; 24 * n as usize];
+            interp::run_of(&program, &[&x], &[&[n, 3]], interp::Arithmetic::IEEE)
+        };
+        match run(5) {
+            Err(interp::InterpError::Broken(m)) => {
+                assert!(m.contains("writes what task 0 has written"), "{m}")
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(run(2).is_ok(), "one run");
+    }
+
     #[test]
     fn broken_sizes_are_found() {
         let broken = |change: &dyn Fn(&mut Program)| {

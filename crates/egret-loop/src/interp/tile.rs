@@ -71,7 +71,7 @@ impl Machine<'_> {
 
     /// What is stored for a sum.
     fn epilogue(
-        &self,
+        &mut self,
         e: &Epilogue,
         types: &[Ty],
         sum: u64,

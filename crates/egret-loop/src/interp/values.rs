@@ -25,7 +25,7 @@ pub fn first_lanes(lanes: u8, count: u8) -> Result<usize, InterpError> {
 }
 
 /// A value of a type, lane by lane.
-pub fn lanes(ty: Ty, f: impl Fn(usize) -> Result<u64, InterpError>) -> Result<Val, InterpError> {
+pub fn lanes(ty: Ty, mut f: impl FnMut(usize) -> Result<u64, InterpError>) -> Result<Val, InterpError> {
     let mut out = Val([0; MAX_LANES]);
     for lane in 0..ty.lanes as usize {
         out.0[lane] = f(lane)?;

@@ -31,7 +31,7 @@ pub struct Across {
     lanes: u8,
     /// Elements of a cache line, or the side of a block if that is more.
     line: i64,
-    /// Whether some elements may be computed twice, so that no rest is left of blocks.
+    /// Whether some elements may be computed twice, by one task, so that no rest is left of blocks.
     again: bool,
     /// Whether the result's rows are shorter than a vector.
     short: bool,
