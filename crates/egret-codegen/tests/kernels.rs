@@ -1,9 +1,12 @@
 //! Law: compiled kernels compute what the interpreter computes, on random kernels of all types.
 
 mod common;
+#[path = "common/crowded.rs"]
+mod crowded;
 
 use common::random::{ELEMS, random_program};
 use common::*;
+use crowded::{CROWDED, crowded};
 use egret_codegen::{Options, Target};
 use egret_loop::*;
 
@@ -64,7 +67,7 @@ fn random_kernels_that_are_encoded() {
         let isa = options.target.isa(true);
         let runs = isa.arch == native.arch && isa.features.iter().all(|f| native.features.contains(f));
         for elems in [&WORDS[..], &ELEMS] {
-            let mut encoded = 0;
+            let (mut encoded, mut statements) = (0, [0; 4]);
             for seed in 0..500 {
                 let (program, inputs) = random_program(seed, bytes, elems);
                 let wide = program.kernels[0].vector_bytes() > BASE_VECTOR_BYTES;
@@ -72,6 +75,10 @@ fn random_kernels_that_are_encoded() {
                     continue;
                 }
                 encoded += 1;
+                let printed = text::print(&program);
+                for (count, word) in statements.iter_mut().zip(["while {", "if v", "check v", "tile"]) {
+                    *count += usize::from(printed.lines().any(|l| l.trim_start().starts_with(word)));
+                }
                 if runs {
                     let inputs: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();
                     let what = format!("{target}, {} types, seed {seed}", elems.len());
@@ -80,7 +87,32 @@ fn random_kernels_that_are_encoded() {
             }
             let least = if target == "v4" { 150 } else { 60 };
             assert!(encoded > least, "{encoded} kernels of 500 were encoded for {target}");
+            assert!(
+                statements.iter().all(|n| *n > 10),
+                "{target}: {statements:?} while, if, check, tile of {encoded}"
+            );
         }
+    }
+}
+
+/// What does not fit in registers comes back as it was.
+#[test]
+fn more_values_than_registers() {
+    let native = Target::native().unwrap();
+    for (target, lanes) in [("v4", 16), ("v4", 8), ("v3", 8), ("v2", 4), ("native", 4)] {
+        let target = Target::parse(target).unwrap();
+        let isa = target.isa(true);
+        if isa.arch != native.arch() || !isa.features.iter().all(|f| native.has(*f)) {
+            continue;
+        }
+        let storages = [Storage::Input(0), Storage::Output(0)];
+        let program = program(crowded(lanes), &storages, OutOfRange::BYTES, vec![]);
+        let options = Options::new(target);
+        assert!(egret_codegen::refusals(&program, &options).unwrap().is_empty(), "{lanes} lanes");
+        // Small enough that products of 360 of them are numbers.
+        let mut rng = egret_testkit::Rng::new(u64::from(lanes));
+        let x: Vec<u8> = (0..3 * CROWDED).flat_map(|_| (rng.signed() * 0.02).to_le_bytes()).collect();
+        assert_law(&program, &[&x], &options, &format!("{lanes} lanes of {}", isa.name));
     }
 }
 

@@ -1,5 +1,7 @@
 //! Random kernels of all element types and vector widths.
 
+mod statements;
+
 use super::program;
 use egret_loop::*;
 use egret_testkit::Rng;
@@ -19,8 +21,10 @@ pub const ELEMS: [Elem; 12] = [
     Elem::F32,
     Elem::F64,
 ];
-/// Elements of every buffer.
+/// Elements of every buffer that is written, of which each task writes its own part.
 const LEN: usize = 96;
+/// Elements of every buffer that is read, so that all of this is in it: three times an index and an offset, and three parts.
+const READ: usize = 4 * LEN;
 
 fn interesting(rng: &mut Rng, elem: Elem) -> u64 {
     let float = [
@@ -73,6 +77,11 @@ impl Pool {
         let fit: Vec<V> = self.values.iter().copied().filter(|&v| want(v)).collect();
         (!fit.is_empty()).then(|| rng.pick(&fit))
     }
+}
+
+/// A scalar, or a vector.
+fn load(k: &mut KernelBuilder, p: Param, at: V, lanes: u8) -> V {
+    if lanes == 1 { k.load(p, at) } else { k.load_lanes(p, at, lanes) }
 }
 
 /// One random instruction on the pool's values.
@@ -218,38 +227,24 @@ fn grow(k: &mut KernelBuilder, rng: &mut Rng, pool: &mut Pool) {
     pool.values.push(value);
 }
 
-/// A loop around random instructions, which leave their results in locals.
-fn grow_loop(k: &mut KernelBuilder, rng: &mut Rng, pool: &mut Pool) {
-    let kept: Vec<V> = (0..3).filter_map(|_| pool.of(rng, |_| true)).collect();
-    let locals: Vec<Local> = kept.iter().map(|&v| k.local(v)).collect();
-    let before = pool.clone();
-    k.for_n(3, |k, _| {
-        pool.values.extend(locals.iter().map(|&l| k.get(l)));
-        for _ in 0..8 {
-            grow(k, rng, pool);
-        }
-        for (&old, &l) in kept.iter().zip(&locals) {
-            let newest = pool.values.iter().rev().find(|&&v| k.ty(v) == k.ty(old));
-            let v = newest.copied().unwrap_or(old);
-            k.set(l, v);
-        }
-    });
-    *pool = before;
-    pool.values.extend(locals.iter().map(|&l| k.get(l)));
-}
-
 /// A program of one kernel on random vectors of at most so many bytes, which reads these element types, and its inputs.
 pub fn random_program(seed: u64, vector_bytes: usize, elems: &[Elem]) -> (Program, Vec<Vec<u8>>) {
     let mut rng = Rng::new(seed);
     let tasks = rng.pick(&[1, 2, 3]);
     let mut k = KernelBuilder::new("random", tasks).with_vector_bytes(vector_bytes);
-    let inputs = ELEMS.map(|e| k.param(e, LEN, Access::Read));
+    let inputs = ELEMS.map(|e| k.param(e, READ, Access::Read));
     let outputs = ELEMS.map(|e| k.param(e, LEN, Access::Write));
+    let sums = k.param(Elem::F32, statements::SUMS * tasks as usize, Access::ReadWrite);
     let lanes = rng.pick(&[1, 1, 2, 4, 8, 16u8]);
     let fits = |e: &Elem| e.size() * usize::from(lanes) <= vector_bytes;
     let fitting: Vec<Elem> = ELEMS.into_iter().filter(fits).collect();
     let per_task = LEN as i64 / tasks;
     let task = k.task();
+    let summed = elems.contains(&Elem::F32) && rng.chance(25);
+    if summed {
+        let read = inputs[ELEMS.iter().position(|e| *e == Elem::F32).expect("a type")];
+        statements::tile(&mut k, &mut rng, read, sums);
+    }
     k.for_range(0, per_task, i64::from(lanes), |k, i| {
         let at = k.affine(&[(task, per_task), (i, 1)], 0);
         let mut pool = Pool { values: vec![], read: 0, lanes, elems: fitting };
@@ -263,13 +258,19 @@ pub fn random_program(seed: u64, vector_bytes: usize, elems: &[Elem]) -> (Progra
             }
         }
         pool.read = pool.values.len();
+        if summed && fits(&Elem::F32) {
+            let at = k.affine(&[(task, statements::SUMS as i64), (i, 1)], 0);
+            pool.values.push(load(k, sums, at, lanes));
+        }
+        let elsewhere =
+            statements::Reads { at, from: elems.iter().map(|e| (*e, inputs[*e as usize])).collect() };
         if lanes > 1 {
             pool.values.push(k.first(lanes, 1 + rng.below(lanes.into()) as u8));
         }
         for _ in 0..12 {
             grow(k, &mut rng, &mut pool);
         }
-        grow_loop(k, &mut rng, &mut pool);
+        statements::grow(k, &mut rng, &mut pool, &elsewhere, 2);
         for _ in 0..12 {
             grow(k, &mut rng, &mut pool);
         }
@@ -287,9 +288,9 @@ pub fn random_program(seed: u64, vector_bytes: usize, elems: &[Elem]) -> (Progra
         }
     });
     let storages: Vec<Storage> =
-        (0..ELEMS.len()).map(Storage::Input).chain((0..ELEMS.len()).map(Storage::Output)).collect();
+        (0..ELEMS.len()).map(Storage::Input).chain((0..=ELEMS.len()).map(Storage::Output)).collect();
     let data = ELEMS.map(|e| {
-        (0..LEN).flat_map(|_| interesting(&mut rng, e).to_le_bytes().into_iter().take(e.size())).collect()
+        (0..READ).flat_map(|_| interesting(&mut rng, e).to_le_bytes().into_iter().take(e.size())).collect()
     });
-    (program(k.finish(), &storages, 0, vec![]), data.into())
+    (program(k.finish(), &storages, OutOfRange::BYTES, vec![]), data.into())
 }

@@ -1,62 +1,21 @@
 //! Encoded functions read back: a decoder says what they are, whatever this machine can run.
 
 use iced_x86::{
-    Code, CpuidFeature, Decoder, DecoderOptions, Instruction, InstructionInfoFactory, Mnemonic, OpAccess,
-    OpKind, Register, UsedMemory,
+    Code, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, UsedMemory,
 };
 use std::collections::BTreeSet;
 
 use egret_loop::Tile;
+
+#[path = "../../../tests/common/read_back.rs"]
+mod read_back;
 
 use super::asm::WideIsa;
 use super::features::Feature;
 use super::tests::{Noise, params, random_epilogue, random_tile};
 use super::tile::{assemble, encode};
 use crate::Target;
-
-/// Instructions up to the end of the bytes.
-pub(super) fn decode(code: &[u8]) -> Vec<Instruction> {
-    let mut decoder = Decoder::with_ip(64, code, 0, DecoderOptions::NONE);
-    let mut all = vec![];
-    while decoder.can_decode() {
-        let i = decoder.decode();
-        assert!(!i.is_invalid(), "no instruction at {:#x} of {code:02x?}", i.ip());
-        all.push(i);
-    }
-    all
-}
-
-/// The feature that a CPU must report, unless every x86-64 has it.
-fn feature(of: CpuidFeature) -> Option<Feature> {
-    match of {
-        CpuidFeature::INTEL8086
-        | CpuidFeature::INTEL186
-        | CpuidFeature::INTEL386
-        | CpuidFeature::INTEL486 => None,
-        CpuidFeature::X64 | CpuidFeature::SSE | CpuidFeature::CPUID | CpuidFeature::CMOV => None,
-        CpuidFeature::BMI2 => Some(Feature::Bmi2),
-        CpuidFeature::AVX => Some(Feature::Avx),
-        CpuidFeature::AVX2 => Some(Feature::Avx2),
-        CpuidFeature::FMA => Some(Feature::Fma),
-        CpuidFeature::F16C => Some(Feature::F16c),
-        CpuidFeature::AVX512_VNNI => Some(Feature::Avx512vnni),
-        CpuidFeature::AMX_TILE => Some(Feature::AmxTile),
-        CpuidFeature::AMX_INT8 => Some(Feature::AmxInt8),
-        CpuidFeature::AVX512F => Some(Feature::Avx512f),
-        CpuidFeature::AVX512VL => Some(Feature::Avx512vl),
-        CpuidFeature::AVX512DQ => Some(Feature::Avx512dq),
-        CpuidFeature::AVX512BW => Some(Feature::Avx512bw),
-        other => panic!("{other:?} is of no target"),
-    }
-}
-
-pub(super) fn only_features(code: &[Instruction], features: &[Feature]) {
-    for i in code {
-        for f in i.cpuid_features().iter().filter_map(|f| feature(*f)) {
-            assert!(features.contains(&f), "{:?} needs {}", i.code(), f.name());
-        }
-    }
-}
+pub(super) use read_back::{decode, only_features};
 
 /// Is a decoded instruction the one that was assembled? Labels are numbers there and addresses here.
 pub(super) fn assert_same(written: &Instruction, read: &Instruction) {

@@ -176,8 +176,7 @@ impl<'f> Flat<'f> {
         };
         let output =
             regalloc2::run(self, &env, &options).map_err(|e| broken(format!("registers: {e:?}")))?;
-        #[cfg(test)]
-        {
+        if cfg!(debug_assertions) {
             let mut checker = regalloc2::checker::Checker::new(self, &env);
             checker.prepare(&output);
             checker.run().map_err(|e| broken(format!("wrong registers: {e:?}")))?;

@@ -3,10 +3,14 @@
 use egret_loop::*;
 use iced_x86::{Code, InstructionInfoFactory, OpAccess, OpKind, Register};
 
+#[path = "../../../../tests/common/crowded.rs"]
+mod crowded;
+
 use super::super::asm::WideIsa;
 use super::super::decode::{assert_same, decode, only_features};
 use super::written;
 use crate::isa::NotEncoded;
+use crowded::crowded;
 
 const WORDS: [Elem; 6] = [Elem::F32, Elem::F64, Elem::I32, Elem::I64, Elem::U32, Elem::U64];
 const SMALL: [Elem; 5] = [Elem::Bool, Elem::I8, Elem::U8, Elem::I16, Elem::U16];
@@ -142,39 +146,6 @@ fn forms() -> Vec<Kernel> {
         }
     }
     all
-}
-
-/// Code that holds more than there are registers, checks a number, and loops while something holds.
-fn crowded(lanes: u8) -> Kernel {
-    kernel(Elem::F32, lanes, |k, [x, y, z]| {
-        let many: Vec<V> = (0..36)
-            .map(|i| {
-                let c = k.num(x, f64::from(i));
-                k.fma(x, c, y)
-            })
-            .collect();
-        let sum = k.local(z);
-        let count = k.int(0);
-        let count = k.local(count);
-        k.while_(
-            |k| {
-                let (n, ten) = (k.get(count), k.int(10));
-                k.compare(Cmp::Lt, n, ten)
-            },
-            |k| {
-                for &v in &many {
-                    let old = k.get(sum);
-                    let new = k.fma(old, v, x);
-                    k.set(sum, new);
-                }
-                let n = k.get(count);
-                k.check(n, 0, 20);
-                let n = k.affine(&[(n, 1)], 1);
-                k.set(count, n);
-            },
-        );
-        k.get(sum)
-    })
 }
 
 fn check(kernel: &Kernel, isa: WideIsa) -> bool {
