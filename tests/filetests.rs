@@ -20,17 +20,14 @@
 use egret::ir::{Value, interp, text, verify};
 use egret::snapshot::Model;
 use egret::{Engine, Executable, Options, compare, source};
-use egret_loop::interp::{Arithmetic, InterpError, MulAdd, run_with};
+use egret_workspace::files::{self, BETWEEN, EXPECT, graphs_of};
 use egret_workspace::root;
 use similar::TextDiff;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 #[path = "support/disassembly.rs"]
 mod disassembly;
-
-const EXPECT: &str = "// expect\n";
-const BETWEEN: &str = "// -----\n";
 
 /// What a stage makes of a graph.
 type Stage = fn(&str) -> Result<String, String>;
@@ -155,38 +152,6 @@ fn run(given: &str) -> Result<String, String> {
         .collect())
 }
 
-fn files() -> Vec<PathBuf> {
-    let mut out = vec![];
-    let mut dirs = vec![root().join("tests/files")];
-    while let Some(dir) = dirs.pop() {
-        for entry in std::fs::read_dir(&dir).expect("a folder of file tests") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() && path.file_name().is_some_and(|n| n != "symbols") {
-                dirs.push(path);
-            } else if path.extension().is_some_and(|e| e == "egret") {
-                out.push(path);
-            }
-        }
-    }
-    out.sort();
-    out
-}
-
-/// The graphs of a stage's files, with their directives and the name of the file.
-fn graphs_of(stage: &str) -> Vec<(String, String)> {
-    let mut out = vec![];
-    for path in files() {
-        let text = std::fs::read_to_string(&path).expect("a file that was just listed");
-        if text.starts_with(&format!("// test: {stage}\n")) {
-            let name = path.strip_prefix(root()).unwrap_or(&path).display().to_string();
-            let given =
-                text.split(BETWEEN).map(|part| part.split_once(EXPECT).map_or(part, |p| p.0).to_owned());
-            out.extend(given.map(|g| (name.clone(), g)));
-        }
-    }
-    out
-}
-
 fn stage(text: &str) -> Result<Stage, String> {
     let names = || STAGES.map(|s| s.0).join(", ");
     let name = text.lines().next().and_then(|l| l.strip_prefix("// test: "));
@@ -212,7 +177,7 @@ fn stages_make_of_each_file_what_it_says() {
     let bless = std::env::var_os("BLESS").is_some();
     let filter = std::env::var("FILTER").unwrap_or_default();
     let mut faults = vec![];
-    for path in files().into_iter().filter(|p| p.to_string_lossy().contains(&filter)) {
+    for path in files::all().into_iter().filter(|p| p.to_string_lossy().contains(&filter)) {
         let name = path.strip_prefix(root()).unwrap_or(&path).display().to_string();
         let text = std::fs::read_to_string(&path).expect("a file that was just listed");
         match anew(&text) {
@@ -298,46 +263,6 @@ fn every_operation_with_a_kernel_is_lowered_in_some_file() {
         egret::ir::Op::all().filter(|op| egret_lower::has_kernel(*op)).map(|op| op.name()).collect();
     let missing: Vec<_> = all.difference(&seen).collect();
     assert!(missing.is_empty(), "no file of tests/files/lower shows {missing:?}: add one");
-}
-
-/// The law of one oracle: what the kernels of `tests/files/lower` compute is what Loop IR's interpreter computes, bit for bit,
-/// on every instruction set that this machine runs.
-#[test]
-fn lowered_files_run_as_loop_ir_says() {
-    let native = egret_codegen::Target::native().expect("a target");
-    let runs = |isa: &&egret_codegen::Isa| {
-        isa.arch == native.arch() && isa.features.iter().all(|f| native.has(*f))
-    };
-    let (mut run, mut refused) = (0, 0);
-    for isa in egret_codegen::ISAS.iter().filter(runs) {
-        for wide in [false, true] {
-            for (name, given) in graphs_of("lower") {
-                let what = format!("{name} on {}, wide {wide}:\n{given}", isa.name);
-                let graph = text::parse(&given, &|_| None).expect("a graph that another test runs");
-                let inputs = source::made_up(&graph, 1).expect("inputs");
-                let options = Options { target: isa.name.into(), wide, threads: 1, ..Options::default() };
-                let program = egret::pipeline::lower(graph.clone(), &options, &BTreeMap::new());
-                let program = program.unwrap_or_else(|e| panic!("{what}{e}")).program;
-                let tensors = |values: &[Value]| -> Vec<Vec<u8>> {
-                    values.iter().map(|v| v.as_tensor().expect("a tensor").bytes().to_vec()).collect()
-                };
-                let given = tensors(&inputs);
-                let given: Vec<&[u8]> = given.iter().map(Vec::as_slice).collect();
-                let mul_add = if isa.fma { MulAdd::Fused } else { MulAdd::Apart };
-                let arithmetic = Arithmetic { mul_add, denormals: options.denormals() };
-                let code = Executable::new(graph, Engine::Jit, &options, &BTreeMap::new());
-                let got = code.and_then(|c| c.run(&inputs)).map(|got| tensors(&got));
-                match (run_with(&program, &given, arithmetic), got) {
-                    (Ok(want), Ok(got)) => assert!(got == want, "{what}{got:?}\nis not {want:?}"),
-                    // An index of the made-up data may be out of range.
-                    (Err(InterpError::OutOfRange(..)), Err(_)) => refused += 1,
-                    (want, got) => panic!("{what}{got:?}\nis not {want:?}"),
-                }
-                run += 1;
-            }
-        }
-    }
-    assert!(refused * 10 < run, "{refused} of {run} graphs are refused");
 }
 
 /// A block of a page behind a line `<!-- of FILE -->` stands in that file as it is, so that pages show what the compiler does today.

@@ -64,26 +64,32 @@ fn out_of_range(inputs: &[Value], extreme: usize) -> Option<Vec<Value>> {
     some.then_some(changed)
 }
 
-/// Hold a compiled model on its inputs, and on indices out of range.
-fn hold(compiled: &Compiled, inputs: &[Value]) -> Result<[usize; 2], String> {
-    let (value, _) = compiled.run_both(inputs)?;
-    if value != 0 {
-        return Err(format!("returns {value}"));
+/// Hold a compiled model on its inputs, and on indices out of range. Gives how often it ran on each, and how often Loop IR's interpreter
+/// did beside it.
+fn hold(compiled: &Compiled, inputs: &[Value]) -> Result<[usize; 3], String> {
+    let outcome = compiled.run_both(inputs)?;
+    if outcome.0 != 0 {
+        return Err(format!("returns {}", outcome.0));
     }
-    let mut wild = 0;
+    let (mut wild, mut interpreted) = (0, usize::from(compiled.law(inputs, &outcome)?));
     for extreme in [0, 1, 4] {
         if let Some(inputs) = out_of_range(inputs, extreme) {
             // An error is as good as a result: what counts is that nothing else is touched.
-            compiled.run_both(&inputs).map_err(|e| format!("with indices out of range: {e}"))?;
+            let held = compiled.run_both(&inputs).and_then(|outcome| compiled.law(&inputs, &outcome));
+            interpreted += usize::from(held.map_err(|e| format!("with indices out of range: {e}"))?);
             wild += 1;
         }
     }
-    Ok([1, wild])
+    Ok([1, wild, interpreted])
+}
+
+fn sum(a: [usize; 3], b: [usize; 3]) -> [usize; 3] {
+    std::array::from_fn(|i| a[i] + b[i])
 }
 
 /// One conformance case; `None` where it is not compiled.
-fn conformance_case(case: &Case, options: &Options) -> Result<Option<[usize; 2]>, Error> {
-    let mut held = [0, 0];
+fn conformance_case(case: &Case, options: &Options) -> Result<Option<[usize; 3]>, Error> {
+    let mut held = [0; 3];
     for set in case.data_sets()? {
         let file = ModelFile::open(&case.model())?;
         let Ok((graph, imported)) = file.import_for_inputs(&options.dims, &set.inputs, BTreeMap::new())
@@ -99,8 +105,7 @@ fn conformance_case(case: &Case, options: &Options) -> Result<Option<[usize; 2]>
             Err(e) if e.kind == ErrorKind::Unsupported => return Ok(None),
             Err(e) => return Err(e),
         };
-        let [a, b] = hold(&compiled, &inputs).map_err(Error::internal)?;
-        held = [held[0] + a, held[1] + b];
+        held = sum(held, hold(&compiled, &inputs).map_err(Error::internal)?);
     }
     Ok(Some(held))
 }
@@ -113,15 +118,15 @@ fn conformance_cases_stay_in_their_buffers() {
     for suite in ["node", "simple", "pytorch-operator", "pytorch-converted"] {
         all.extend(Case::find(&conformance(env!("CARGO_TARGET_TMPDIR")).join(suite)).expect("cases"));
     }
-    let (mut compiled, mut runs, mut failures) = (0, [0, 0], vec![]);
+    let (mut compiled, mut runs, mut failures) = (0, [0; 3], vec![]);
     for (way, options) in ways(cases().is_some()) {
         for case in &all {
             let name = format!("{} on {way}", case.name);
             faults::begin(&name, PATIENCE);
             match guarded(|| conformance_case(case, &options)) {
-                Ok(Some([a, b])) => {
+                Ok(Some(held)) => {
                     compiled += 1;
-                    runs = [runs[0] + a, runs[1] + b];
+                    runs = sum(runs, held);
                 }
                 Ok(None) => {}
                 Err(e) => failures.push(format!("{name}: {e}")),
@@ -129,11 +134,14 @@ fn conformance_cases_stay_in_their_buffers() {
             faults::end();
         }
     }
-    let [right, wild] = runs;
+    let [right, wild, interpreted] = runs;
     let cases = all.len();
-    println!("{cases} cases, compiled {compiled} times: {right} runs, {wild} with integers out of range");
+    println!(
+        "{cases} cases, compiled {compiled} times: {right} runs, {wild} with integers out of range, {interpreted} held to Loop IR"
+    );
     assert!(failures.is_empty(), "{} cases:\n{}", failures.len(), failures.join("\n"));
     assert!(compiled >= 1000 && wild >= 100, "{compiled} cases compiled, {wild} runs out of range");
+    assert!(interpreted >= 1000, "{interpreted} runs held to Loop IR");
 }
 
 #[test]
@@ -141,7 +149,7 @@ fn random_graphs_stay_in_their_buffers() {
     let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
     faults::watch();
     let count = cases().unwrap_or(100);
-    let (mut runs, mut indexed, mut failures) = ([0, 0], 0, vec![]);
+    let (mut runs, mut indexed, mut failures) = ([0; 3], 0, vec![]);
     let ways = ways(true);
     for n in 0..count {
         let graph = random::indexed_graph(&random::genes(n));
@@ -159,15 +167,18 @@ fn random_graphs_stay_in_their_buffers() {
                 hold(&compiled, &inputs).map_err(Error::internal)
             });
             match held {
-                Ok([a, b]) => runs = [runs[0] + a, runs[1] + b],
+                Ok(held) => runs = sum(runs, held),
                 Err(e) => failures.push(format!("{name}: {e}\n{}", egret::ir::text::print(&graph))),
             }
             faults::end();
         }
     }
-    let [right, wild] = runs;
-    println!("{count} graphs, {indexed} with indices: {right} runs, {wild} with indices out of range");
+    let [right, wild, interpreted] = runs;
+    println!(
+        "{count} graphs, {indexed} with indices: {right} runs, {wild} with indices out of range, {interpreted} held to Loop IR"
+    );
     assert!(failures.is_empty(), "{} graphs:\n{}", failures.len(), failures.join("\n"));
+    assert!(interpreted as u64 >= count, "{interpreted} runs of {count} graphs held to Loop IR");
     assert!(indexed >= count / 4, "{indexed} of {count} graphs use their indices");
 }
 

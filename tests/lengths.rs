@@ -55,8 +55,9 @@ fn holds(source: &str) {
                         .map(|i| input(&mut rng, &graph, i, &sizes, some))
                         .collect();
                     let want = interp::run(&graph, &inputs).unwrap_or_else(|e| panic!("{e}\n{source}"));
-                    let (code, have) =
-                        compiled.run_both(&inputs).unwrap_or_else(|e| panic!("{n}, {some}: {e}\n{source}"));
+                    let outcome = compiled.run_both(&inputs);
+                    let outcome = outcome.and_then(|o| compiled.law(&inputs, &o).map(|_| o));
+                    let (code, have) = outcome.unwrap_or_else(|e| panic!("{n}, {some}: {e}\n{source}"));
                     assert_eq!(code, 0, "{n}, {some} on {target}:\n{source}");
                     for (want, bytes) in want.iter().zip(&have) {
                         let want = want.as_tensor().expect("a tensor");

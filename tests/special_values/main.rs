@@ -10,6 +10,8 @@ use egret::ir::{
     Attrs, Builder, DType, Denormals, Dim, Family, Graph, Op, Tensor, Type, Value, ValueId, attrs, interp,
 };
 use egret::{Engine, Executable, Options};
+use egret_workspace::law::flushed;
+use egret_workspace::special::SPECIAL;
 use std::collections::BTreeMap;
 
 /// Element types that compiled code holds.
@@ -27,61 +29,6 @@ const DTYPES: [DType; 13] = [
     DType::U32,
     DType::U64,
     DType::Bool,
-];
-
-/// Numbers that are special in some type; conversion makes them the type's own extremes.
-const SPECIAL: [f64; 41] = [
-    0.0,
-    -0.0,
-    1.0,
-    -1.0,
-    0.5,
-    -0.5,
-    2.0,
-    3.0,
-    -3.0,
-    2.5,
-    -7.0,
-    100.0,
-    255.0,
-    -128.0,
-    6.1e-5,
-    -5.9e-8,
-    1.18e-38,
-    -1e-45,
-    5e-324,
-    65504.0,
-    3.4e38,
-    -3.4e38,
-    1e300,
-    -1.7e308,
-    1e7,
-    -4e8,
-    1e18,
-    f64::INFINITY,
-    f64::NEG_INFINITY,
-    f64::NAN,
-    1e-3,
-    // Activations are a zero with a sign here, and exponentials subnormal: of f32, and of f64.
-    -20.0,
-    -40.0,
-    89.5,
-    -88.8,
-    -95.0,
-    -720.0,
-    // Rounded to f32 first, these would be halfway between two of f16, and of bf16.
-    ABOVE_HALFWAY[0],
-    -ABOVE_HALFWAY[1],
-    ABOVE_HALFWAY[2],
-    -ABOVE_HALFWAY[3],
-];
-
-/// Just above the halfway point of two neighbours: of f16, of bf16, of bf16 as whole numbers.
-const ABOVE_HALFWAY: [f64; 4] = [
-    1.0 + 1.0 / 2048.0 + 1.0 / (1u64 << 40) as f64,
-    1.0 + 1.0 / 256.0 + 1.0 / (1u64 << 40) as f64,
-    ((1u64 << 30) + (1 << 22) + 1) as f64,
-    ((1u64 << 60) + (1 << 52) + (1 << 10)) as f64,
 ];
 
 fn cast(values: &[f64], dtype: DType, shape: &[usize]) -> Tensor {
@@ -343,25 +290,6 @@ fn differences(
             )
         })
         .collect()
-}
-
-/// The bits of an element; under flush a subnormal is the zero of its sign: copies, which a compiled minimum or `x * 1` may be, keep them.
-fn flushed(dtype: DType, bits: &[u8], denormals: Denormals) -> Vec<u8> {
-    macro_rules! float {
-        ($t:ty) => {
-            denormals
-                .operand(<$t>::from_le_bytes(bits.try_into().expect("an element")))
-                .to_le_bytes()
-                .to_vec()
-        };
-    }
-    match dtype {
-        DType::F32 => float!(f32),
-        DType::F64 => float!(f64),
-        // The upper half of an f32.
-        DType::BF16 => flushed(DType::F32, &[0, 0, bits[0], bits[1]], denormals).split_off(2),
-        _ => bits.to_vec(),
-    }
 }
 
 /// What results are measured against at least: errors of functions with exact zeros are relative down to the smallest number,

@@ -76,9 +76,12 @@ pub fn compiled(graph: &Graph) -> Vec<Compiled> {
     all
 }
 
-/// Runs a compiled graph, which has a value at such sizes, beside what it should give.
+/// Runs a compiled graph, which has a value at such sizes, beside what it should give, and beside Loop
+/// IR's interpreter, bit for bit.
 pub fn is_right(compiled: &Compiled, inputs: &[Value], want: &[Value], what: &str) {
-    let (code, have) = compiled.run_both(inputs).unwrap_or_else(|e| panic!("{what}: {e}"));
+    let outcome = compiled.run_both(inputs).unwrap_or_else(|e| panic!("{what}: {e}"));
+    compiled.law(inputs, &outcome).unwrap_or_else(|e| panic!("{what}: {e}"));
+    let (code, have) = outcome;
     assert_eq!(code, 0, "{what}");
     let want = want[0].as_tensor().expect("a tensor");
     let have = Tensor::from_bytes(want.dtype(), want.shape(), &have[0]);

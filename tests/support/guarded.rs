@@ -4,10 +4,14 @@
 //! one ends; there those without bytes are null. Outputs and arena hold other garbage each time, so that a result that depends on what was in them,
 //! or on what is beside them, differs.
 
-use egret::ir::{Graph, Tensor, Value};
+use crate::law;
+use egret::ir::{DType, Graph, Tensor, Value};
 use egret::pipeline;
 use egret::{Error, Options, Result};
 use egret_codegen::{Jit, Target, WeightsPlace};
+use egret_loop::Program;
+use egret_loop::interp::{Arithmetic, InterpError};
+use egret_runtime::abi::Code;
 use egret_runtime::{Pool, abi};
 use std::collections::BTreeMap;
 use std::ffi::c_void;
@@ -77,12 +81,17 @@ impl Drop for Guarded {
     }
 }
 
+/// Bytes of inputs, outputs and arena of a model that Loop IR's interpreter runs too.
+const SMALL: usize = 16 << 10;
+
 /// A model compiled into memory, its weights apart.
 pub struct Compiled {
     code: Jit,
     /// A weights file.
     weights: Vec<u8>,
     pool: Pool,
+    program: Program,
+    arithmetic: Arithmetic,
 }
 
 /// Value that a run returned, and the bytes of its outputs.
@@ -96,13 +105,58 @@ impl Compiled {
         let codegen = egret_codegen::Options {
             wide: options.wide,
             weights: WeightsPlace::External,
+            denormals: options.denormals(),
             ..egret_codegen::Options::new(target)
         };
         let code = egret_codegen::jit(&program, &codegen).map_err(Error::from)?;
         let mut weights =
             abi::weights_header(program.weights.len() as u64, &code.info().weights_hash).to_vec();
         weights.extend_from_slice(&program.weights);
-        Ok(Compiled { code, weights, pool: Pool::new(1) })
+        let arithmetic = law::arithmetic(&options.target, options.denormals());
+        Ok(Compiled { code, weights, pool: Pool::new(1), program, arithmetic })
+    }
+
+    /// Holds what a run has given to Loop IR's interpreter, bit for bit, and a run that has failed to its error. Says whether it did: that
+    /// interpreter is slow, and passes over all but small models.
+    ///
+    /// # Errors
+    /// The first element that is another; a program that breaks a rule of Loop IR.
+    pub fn law(&self, inputs: &[Value], (code, have): &Outcome) -> std::result::Result<bool, String> {
+        let given: usize = inputs.iter().filter_map(Value::as_tensor).map(|t| t.bytes().len()).sum();
+        if given + have.iter().map(Vec::len).sum::<usize>() + self.program.arena_bytes > SMALL {
+            return Ok(false);
+        }
+        let code = (*code != 0).then(|| Code::split(*code));
+        // That an input has the value which it was compiled for is looked at before any kernel runs.
+        let bound = self.program.inputs.iter().zip(inputs).all(|(port, v)| {
+            port.bound.as_ref().is_none_or(|b| v.as_tensor().is_some_and(|t| t.bytes() == b.as_slice()))
+        });
+        if !bound {
+            let refused = matches!(code, Some(Some((Code::BoundValue, ..))));
+            return if refused {
+                Ok(true)
+            } else {
+                Err(format!("returns {code:?} for a value of its own"))
+            };
+        }
+        let want = match (law::interpreted(&self.program, inputs, self.arithmetic), code) {
+            (Ok(want), None) => want,
+            (Err(InterpError::OutOfRange(call, _)), Some(Some((Code::Index, at, _))))
+                if call as u32 == at =>
+            {
+                return Ok(true);
+            }
+            (Ok(_), code) => return Err(format!("returns {code:?}, and Loop IR has a result")),
+            (Err(e), code) => return Err(format!("returns {code:?}, and Loop IR has none: {e}")),
+        };
+        for (i, (port, (want, have))) in self.program.outputs.iter().zip(want.iter().zip(have)).enumerate()
+        {
+            let dtype = DType::from_abi_code(port.onnx_dtype as u32);
+            let dtype = dtype.ok_or_else(|| format!("output {i} is of no type"))?;
+            law::same(dtype, self.arithmetic.denormals, want, have)
+                .map_err(|e| format!("output {i}: {e}"))?;
+        }
+        Ok(true)
     }
 
     /// It with so many threads for each run.

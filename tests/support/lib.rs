@@ -1,13 +1,17 @@
-//! Shared helpers of the workspace tests: where fixtures are, the conformance archive unpacked, random graphs,
-//! compiled models run between unmapped pages, and those with free dims at many sizes.
+//! Shared helpers of the workspace tests: where fixtures are, the conformance archive unpacked, the graphs of file tests, random
+//! graphs, special numbers, compiled models run between unmapped pages and those with free dims at many sizes, and the law that holds
+//! compiled code to Loop IR's interpreter.
 
 #[cfg(unix)]
 pub mod faults;
+pub mod files;
 #[cfg(unix)]
 pub mod free;
 #[cfg(unix)]
 pub mod guarded;
+pub mod law;
 pub mod random;
+pub mod special;
 
 use std::fs;
 use std::path::{Path, PathBuf};
