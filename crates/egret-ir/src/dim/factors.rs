@@ -73,6 +73,58 @@ impl Dim {
         };
         Some(terms.iter().map(|(monomial, c)| (*c, monomial.iter().map(DimPart::of).collect())).collect())
     }
+
+    /// Whether it is one operation that is not polynomial, and nothing else.
+    pub fn is_op(&self) -> bool {
+        matches!(self.as_sum().as_deref(), Some([(1, parts)]) if matches!(parts[..], [DimPart::Op(..)]))
+    }
+
+    /// With `by` in place of every operation that is `what`.
+    pub fn replace_op(&self, what: &Dim, by: &Dim) -> Dim {
+        let Repr::Poly(terms) = &self.0 else { return self.clone() };
+        let factor = |atom: &Atom| match atom {
+            Atom::Symbol(_) => Dim::from_terms([(vec![atom.clone()], 1)]),
+            Atom::Op(op, a, b) => {
+                let new = a.replace_op(what, by).op(*op, &b.replace_op(what, by));
+                if new == *what { by.clone() } else { new }
+            }
+        };
+        terms.iter().fold(Dim::constant(0), |sum, (m, c)| {
+            sum + m.iter().fold(Dim::constant(*c), |product, atom| product * factor(atom))
+        })
+    }
+
+    /// The dims that take part in its broadcasts.
+    pub fn broadcast_parties(&self) -> Vec<Vec<Dim>> {
+        let mut out = vec![];
+        self.add_parties(&mut out);
+        out
+    }
+
+    fn add_parties(&self, out: &mut Vec<Vec<Dim>>) {
+        let Repr::Poly(terms) = &self.0 else { return };
+        for atom in terms.iter().flat_map(|(m, _)| m) {
+            let Atom::Op(op, a, b) = atom else { continue };
+            if *op == DimOp::Broadcast {
+                let mut parties = a.as_broadcast();
+                parties.extend(b.as_broadcast());
+                out.push(parties);
+            }
+            a.add_parties(out);
+            b.add_parties(out);
+        }
+    }
+
+    /// The dims that it is the broadcast of: itself alone, where it is none.
+    fn as_broadcast(&self) -> Vec<Dim> {
+        if let Repr::Poly(terms) = &self.0
+            && let [(m, 1)] = terms.as_slice()
+            && let [Atom::Op(DimOp::Broadcast, a, b)] = m.as_slice()
+        {
+            return a.as_broadcast().into_iter().chain(b.as_broadcast()).collect();
+        }
+        vec![self.clone()]
+    }
 }
 
 /// Not negative; of two numbers of which one is 0 the other.
@@ -90,6 +142,21 @@ mod tests {
 
     fn s(name: &str) -> Dim {
         Dim::symbol(name)
+    }
+
+    #[test]
+    fn operations_are_replaced_wherever_they_stand() {
+        let (n, m, four) = (s("n"), s("m"), Dim::constant(4));
+        let least = n.op(DimOp::Min, &four);
+        let d = n.clone() * (m.clone() - least.clone()) + least.op(DimOp::Max, &m);
+        assert_eq!(
+            d.replace_op(&least, &four),
+            n.clone() * (m.clone() - four.clone()) + four.op(DimOp::Max, &m)
+        );
+        let wide = least.op(DimOp::Broadcast, &m).op(DimOp::Broadcast, &n);
+        assert_eq!((wide.clone() + four.clone()).broadcast_parties()[0].len(), 3);
+        // Two that become one are no broadcast any more.
+        assert_eq!(least.op(DimOp::Broadcast, &n).replace_op(&least, &n), n);
     }
 
     #[test]

@@ -417,6 +417,7 @@ impl std::ops::Mul for Dim {
                 let mut m = ma.clone();
                 m.extend(mb.iter().cloned());
                 m.sort();
+                rules::absorb(&mut m);
                 let Some(c) = ca.checked_mul(*cb) else { return Dim::overflow() };
                 out.push((m, c));
             }

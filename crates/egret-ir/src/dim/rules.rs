@@ -114,6 +114,24 @@ fn nested(d: &Dim) -> Option<(Dim, i64, i64)> {
     }
 }
 
+/// Extremes of a dim that are told apart: the bounds of two slices, and which of them is the smaller.
+const SPLITS: usize = 4;
+
+/// Takes `min(1, x)` out of a product with `x`, which is not negative: it is 0 where `x` is, and 1 elsewhere.
+pub(super) fn absorb(monomial: &mut Monomial) {
+    let one = Dim::constant(1);
+    let is_absorbed = |atom: &Atom, all: &Monomial| {
+        let Atom::Op(DimOp::Min, a, x) = atom else { return false };
+        let terms = x.terms();
+        let [(x, 1)] = terms.as_slice() else { return false };
+        let [x] = x.as_slice() else { return false };
+        *a == one && all.contains(x) && x.range().0.is_some_and(|least| least >= 0)
+    };
+    while let Some(at) = monomial.iter().position(|atom| is_absorbed(atom, monomial)) {
+        monomial.remove(at);
+    }
+}
+
 /// Least and greatest value, where known.
 #[derive(Copy, Clone)]
 struct Range(Option<i64>, Option<i64>);
@@ -121,7 +139,36 @@ struct Range(Option<i64>, Option<i64>);
 impl Dim {
     /// A number that the dim is never below, if one is known: symbols are dims, so not negative.
     pub fn at_least(&self) -> Option<i64> {
-        self.range().0
+        self.least(SPLITS)
+    }
+
+    /// The same, where up to so many extremes are told apart by which of their operands they are: `n - min(n, 4)` is the larger of 0 and `n - 4`.
+    fn least(&self, splits: usize) -> Option<i64> {
+        let plain = self.range().0;
+        let split = (splits > 0).then(|| self.split()).flatten();
+        let Some((is_larger, [a, b])) = split else { return plain };
+        let (a, b) = (a.least(splits - 1), b.least(splits - 1));
+        let split = if is_larger { a.max(b) } else { a.zip(b).map(|(a, b)| a.min(b)) };
+        plain.max(split)
+    }
+
+    /// The dim with either operand in place of one of its extremes, and whether it is the larger of the two.
+    fn split(&self) -> Option<(bool, [Dim; 2])> {
+        let Repr::Poly(terms) = &self.0 else { return None };
+        terms.iter().find_map(|(m, c)| {
+            let (at, op, a, b) = m.iter().enumerate().find_map(|(at, atom)| match atom {
+                Atom::Op(op @ (DimOp::Max | DimOp::Min), a, b) => Some((at, *op, a, b)),
+                _ => None,
+            })?;
+            let mut others = m.clone();
+            others.remove(at);
+            // What is negative would turn the order around.
+            product(&others).0.filter(|&least| least >= 0)?;
+            let others = Dim::from_terms([(others, *c)]);
+            let rest = self.clone() - Dim::from_terms([(m.clone(), *c)]);
+            let with = |d: &Dim| rest.clone() + others.clone() * d.clone();
+            Some(((op == DimOp::Max) == (*c > 0), [with(a), with(b)]))
+        })
     }
 
     /// Whether it is known to be at least 1.
@@ -219,6 +266,22 @@ mod tests {
         assert_eq!((n() + c(3)).op(DimOp::Max, &n()), n() + c(3));
         assert_eq!(n().op(DimOp::Min, &c(0)), c(0));
         assert_eq!(Dim::symbol("m").op(DimOp::Max, &n()), n().op(DimOp::Max, &Dim::symbol("m")));
+    }
+
+    #[test]
+    fn extremes_are_bounded_by_either_operand() {
+        let (m, min) = (Dim::symbol("m"), |a: &Dim, b: &Dim| a.op(DimOp::Min, b));
+        assert_eq!((n() - min(&n(), &c(4))).at_least(), Some(0));
+        assert_eq!((min(&(n() + m.clone()), &c(9)) - min(&c(9), &n())).at_least(), Some(0));
+        assert_eq!((n() * m.clone() - m.clone() * min(&n(), &c(4))).at_least(), Some(0));
+        assert_eq!((min(&n(), &m) - min(&n(), &c(4))).at_least(), Some(-4));
+        assert_eq!((n() - m.clone()).op(DimOp::Max, &c(0)).at_least(), Some(0));
+        assert_eq!(min(&n(), &c(4)).op(DimOp::Min, &n()), min(&n(), &c(4)));
+        // 0 where there is none, 1 where there are some.
+        assert_eq!(n() * m.clone() * min(&c(1), &m), n() * m.clone());
+        assert_ne!(n() * min(&c(1), &m), n());
+        let open = n() - c(2);
+        assert_ne!(open.clone() * min(&c(1), &open), open);
     }
 
     #[test]
