@@ -1,5 +1,6 @@
 //! What the function of an operator sees of its node: inputs, attributes (each must be read), and the builder.
 
+use crate::clamps::Clamped;
 use crate::error::{ErrorKind, ImportError};
 use egret_ir::{Attr, Attrs, Builder, DType, Dim, Graph, Op, Tensor, TensorType, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,6 +50,8 @@ pub struct NodeCtx<'a> {
     pub own_inputs: usize,
     /// Attributes not read yet. What is left at the end is an error.
     pub attrs: BTreeMap<String, OnnxAttr>,
+    /// The slices of it that are clamped for some sizes only.
+    pub(crate) clamped: Vec<Clamped>,
 }
 
 /// Names of the graph inputs whose contents (not only their shapes) a value depends on.

@@ -1,6 +1,7 @@
 //! The importer: walks the nodes of graphs and functions and has each operator's function lower them.
 
 use crate::attribute::{self, Decoded};
+use crate::clamps::Clamped;
 use crate::context::{NodeCtx, OnnxAttr, input_dependencies};
 use crate::data::{decode_sparse, decode_tensor_external};
 use crate::error::{ErrorKind, ImportError};
@@ -10,6 +11,7 @@ use crate::names::{initialised, key, node_name, node_place, normal, opsets};
 use crate::ops;
 use crate::order::in_order;
 use crate::scope::{Frame, Level, Scopes, Slot};
+use crate::settle::settle;
 use egret_ir::{Builder, Graph, Tensor, ValueId, advice};
 use onnx_protobuf::{AttributeProto, FunctionProto, GraphProto, NodeProto};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -51,6 +53,8 @@ pub(crate) struct Importer<'m> {
     /// Functions being inlined, outermost first.
     active: Vec<(String, String, String)>,
     nodes: usize,
+    /// Slices of the model's own graph that are clamped for some sizes only.
+    clamped: Vec<Clamped>,
 }
 
 /// What a node's outputs stand for; `None` if it depends on a node that failed for want of a value.
@@ -58,7 +62,15 @@ type NodeResult = Result<Option<Vec<Slot>>, ImportError>;
 
 impl<'m> Importer<'m> {
     pub(crate) fn new(external: ExternalData, functions: Functions<'m>) -> Importer<'m> {
-        Importer { external, scopes: Scopes::default(), needs: vec![], functions, active: vec![], nodes: 0 }
+        Importer {
+            external,
+            scopes: Scopes::default(),
+            needs: vec![],
+            functions,
+            active: vec![],
+            nodes: 0,
+            clamped: vec![],
+        }
     }
 
     /// Import the model's own graph.
@@ -107,6 +119,7 @@ impl<'m> Importer<'m> {
             graph.add_output(&info.name, value);
         }
         graph.remove_dead();
+        settle(&mut graph, self.clamped);
         Ok(graph)
     }
 
@@ -345,14 +358,19 @@ impl<'m> Importer<'m> {
             wanted: node.output.iter().map(|o| !o.is_empty()).collect(),
             own_inputs,
             attrs,
+            clamped: vec![],
         };
         let values = (row.import)(&mut ctx)?;
+        let clamped = std::mem::take(&mut ctx.clamped);
         if !ctx.attrs.is_empty() {
             let names: Vec<String> = ctx.attrs.keys().map(|n| format!("`{n}`")).collect();
             return Err(ImportError::unsupported(format!(
                 "the attributes {} are not understood in opset {opset}",
                 names.join(", ")
             )));
+        }
+        if level == 0 {
+            self.clamped.extend(clamped);
         }
         Ok(Some(values))
     }

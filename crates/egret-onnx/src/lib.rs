@@ -26,6 +26,7 @@
 //! The crate knows nothing of e-graphs or of machine code.
 
 mod attribute;
+mod clamps;
 pub mod context;
 pub mod data;
 mod declared;
@@ -42,6 +43,7 @@ mod order;
 mod raw;
 mod region;
 mod scope;
+mod settle;
 pub mod wire;
 
 pub use declared::{NEWEST_IR_VERSION, shape_contradictions};

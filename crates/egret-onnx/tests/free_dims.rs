@@ -22,7 +22,8 @@ fn whole(name: &str, dims: &[i64], data: &[i64]) -> TensorProto {
 impl Case {
     fn model(&self) -> ModelProto {
         let inputs = vec![value("x", 1, self.dims[0]), value("y", 1, self.dims[1])];
-        let mut g = graph(inputs, vec![value("z", 1, &[])], self.nodes.clone());
+        let last = self.nodes.last().map_or("z", |n| &n.output[0]);
+        let mut g = graph(inputs, vec![value(last, 1, &[])], self.nodes.clone());
         let numbers = [("zero", 0), ("one", 1), ("three", 3), ("less", -2), ("far", i64::MAX)];
         g.initializer = numbers.iter().map(|&(name, v)| whole(name, &[1], &[v])).collect();
         g.initializer
@@ -39,6 +40,7 @@ fn cases() -> Vec<Case> {
     let number = || node("Squeeze", &["s", "zero"], &["k"], vec![]);
     let slice = |from: &str, to: &str| node("Slice", &["x", from, to, "zero"], &["z"], vec![]);
     let range = |from: &str, to: &str, by: &str| node("Range", &[from, to, by], &["z"], vec![]);
+    let added = || vec![node("Add", &["z", "y"], &["a"], vec![]), node("Identity", &["a"], &["w"], vec![])];
     let never: fn(i64, i64) -> bool = |_, _| false;
     let line: [&[&str]; 2] = [&["n", "2"], &["m"]];
     vec![
@@ -48,17 +50,32 @@ fn cases() -> Vec<Case> {
             nodes: vec![node("Shape", &["y"], &["s"], vec![]), node("Expand", &["x", "s"], &["z"], vec![])],
             without: never,
         },
+        Case { dims: line, nodes: vec![of_y(), back(), slice("b", "far")], without: never },
+        Case { dims: line, nodes: vec![of_y(), back(), slice("zero", "b")], without: never },
+        Case { dims: line, nodes: vec![of_y(), back(), slice("less", "b")], without: never },
+        Case { dims: line, nodes: vec![of_y(), slice("zero", "s")], without: never },
+        Case { dims: line, nodes: vec![of_y(), slice("one", "s")], without: never },
+        Case { dims: line, nodes: vec![of_y(), slice("s", "far")], without: never },
+        Case { dims: line, nodes: vec![slice("less", "far")], without: never },
+        Case { dims: line, nodes: vec![slice("three", "less")], without: never },
+        // What the bounds 1 and -1 alone cut is taken to be there.
+        Case { dims: line, nodes: vec![slice("one", "far")], without: |n, _| n == 0 },
+        // What is added to m elements has m, though one alone or none beside one would broadcast.
         Case {
-            dims: line,
-            nodes: vec![of_y(), back(), slice("b", "far")],
-            without: |n, m| m == 0 || m > n,
+            dims: [&["n"], &["m"]],
+            nodes: [vec![of_y(), slice("zero", "s")], added()].concat(),
+            without: |n, m| m > n,
         },
         Case {
-            dims: line,
-            nodes: vec![of_y(), back(), slice("zero", "b")],
-            without: |n, m| m == 0 || m > n,
+            dims: [&["n"], &["m"]],
+            nodes: [vec![of_y(), back(), slice("b", "far")], added()].concat(),
+            without: |n, m| m > n || m == 0,
         },
-        Case { dims: line, nodes: vec![of_y(), slice("zero", "s")], without: |n, m| m > n },
+        Case {
+            dims: [&["n"], &["2"]],
+            nodes: [vec![slice("less", "far")], added()].concat(),
+            without: |n, _| n < 2,
+        },
         Case { dims: line, nodes: vec![of_y(), number(), range("c3", "k", "c1")], without: never },
         Case { dims: line, nodes: vec![of_y(), number(), range("k", "c0", "cless")], without: never },
         Case {
@@ -79,6 +96,33 @@ fn import(model: &ModelProto, options: &ImportOptions) -> Result<Graph, String> 
     let graph = import_bytes(&bytes, None, options).map_err(|e| e.to_string())?;
     verify(&graph).expect("an imported graph verifies");
     Ok(graph)
+}
+
+/// The dims of what is sliced, and of what is made of it.
+#[test]
+fn slices_are_clamped_where_nothing_asks_for_another_size() {
+    let shape = |case: &Case| {
+        let free = import(&case.model(), &ImportOptions::default()).expect("imports");
+        free.ty(free.outputs()[0]).to_string()
+    };
+    let all: Vec<String> = cases().iter().skip(1).take(12).map(shape).collect();
+    assert_eq!(
+        all,
+        [
+            "f32[n - n*min(1, m) + min(m, n), 2]",
+            "f32[n*min(1, m) - min(m, n), 2]",
+            "f32[n*min(1, m) - min(m, n) - min(n - min(2, n), n*min(1, m) - min(m, n)), 2]",
+            "f32[min(m, n), 2]",
+            "f32[min(m, n) - min(min(1, n), min(m, n)), 2]",
+            "f32[n - min(m, n), 2]",
+            "f32[min(2, n), 2]",
+            "f32[n - min(2, n) - min(n - min(2, n), min(3, n)), 2]",
+            "f32[n - 1, 2]",
+            "f32[m]",
+            "f32[m]",
+            "f32[2]",
+        ]
+    );
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::error::Refusal;
 use crate::geometry::access::Views;
 use crate::geometry::shape::volume;
 use crate::plan::lengths;
-use egret_ir::{Attr, Dim, DimPart, Graph, Node, NodeId, Op, TensorType, ValueId, advice, geometry};
+use egret_ir::{Attr, Dim, DimOp, DimPart, Graph, Node, NodeId, Op, TensorType, ValueId, advice, geometry};
 use egret_loop::Symbol;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -155,18 +155,25 @@ impl Units {
             factor.collect_symbols(&mut names);
             let known = names.iter().all(|name| self.factors.contains(&Dim::symbol(name)));
             // The most that it can be is what it is for the most of what data decides.
-            let grows = |terms: Vec<(i64, Vec<DimPart>)>| {
-                terms
-                    .iter()
-                    .all(|(c, parts)| *c > 0 && parts.iter().all(|p| matches!(p, DimPart::Symbol(_))))
-            };
-            let bounded =
-                !self.is_decided(std::slice::from_ref(&factor)) || factor.as_sum().is_some_and(grows);
+            let bounded = !self.is_decided(std::slice::from_ref(&factor)) || grows(&factor);
             if known && bounded {
                 self.factors.push(factor);
             }
         }
     }
+}
+
+/// Whether a dim is none the smaller for a larger symbol: a sum of products of symbols, and of the smaller or larger of such.
+fn grows(dim: &Dim) -> bool {
+    let part = |p: &DimPart| match p {
+        DimPart::Symbol(_) => true,
+        DimPart::Op(DimOp::Min | DimOp::Max, a, b) => grows(a) && grows(b),
+        DimPart::Op(..) => false,
+    };
+    // A constant alone may be of either sign.
+    dim.as_sum().is_some_and(|terms| {
+        terms.iter().all(|(c, parts)| parts.is_empty() || *c > 0 && parts.iter().all(part))
+    })
 }
 
 fn product(known: &[Dim], dim: &Dim) -> Option<(i64, Count)> {

@@ -147,6 +147,7 @@ fn scanned(
         wanted: vec![],
         own_inputs: 0,
         attrs: BTreeMap::new(),
+        clamped: vec![],
     };
     let mut rows =
         elements.into_iter().map(|e| inner.unsqueeze(e, 2)).collect::<Result<Vec<_>, _>>()?.into_iter();

@@ -3,6 +3,7 @@
 use super::emit::{dim, is_negative};
 use super::span::{FAR, span};
 use super::{OnnxOp, onnx};
+use crate::clamps::Clamped;
 use crate::context::{NodeCtx, OpResult};
 use crate::error::ImportError;
 use egret_ir::{DType, Dim, DimOp, Op, ValueId, attrs};
@@ -47,6 +48,7 @@ fn slice(ctx: &mut NodeCtx) -> OpResult {
     let mut first = vec![dim(0); dims.len()];
     let mut sizes = dims.clone();
     let mut strides = vec![1i64; dims.len()];
+    let mut clamped = vec![];
     for (i, axis) in ctx.axes(&axes, dims.len())?.into_iter().enumerate() {
         if steps[i] == 0 {
             return Err(ImportError::invalid("a step of Slice is 0"));
@@ -62,11 +64,14 @@ fn slice(ctx: &mut NodeCtx) -> OpResult {
         for hold in span.holds {
             first[axis] = first[axis].clone() + hold;
         }
+        clamped.extend((!span.clamps.plain.is_empty()).then_some((axis, span.clamps)));
     }
     if sizes == dims && strides.iter().all(|&s| s == 1) && first.iter().all(|f| f.as_const() == Some(0)) {
         return Ok(vec![x]);
     }
-    Ok(vec![ctx.emit(Op::Slice, attrs! { starts: first, sizes: sizes, steps: strides }, &[x])?])
+    let y = ctx.emit(Op::Slice, attrs! { starts: first, sizes: sizes, steps: strides }, &[x])?;
+    ctx.clamped.extend(clamped.into_iter().map(|(axis, clamps)| Clamped { slice: y, axis, clamps }));
+    Ok(vec![y])
 }
 
 /// A Slice whose bounds change while the model runs: the elements that lie within them, picked axis by axis.

@@ -1,6 +1,7 @@
 //! The elements that `start:end:step` names along an axis, whose size and bounds may be symbols.
 
 use super::emit::{dim, held, is_negative};
+use crate::clamps::Clamps;
 use egret_ir::{Dim, DimOp};
 
 /// Beyond any size: PyTorch and TensorFlow write "to the end" so.
@@ -51,25 +52,34 @@ fn place(size: &Dim, bound: &Dim, (floor, below_end): (i64, i64)) -> Place {
 }
 
 /// The elements of a slice along one axis.
+#[derive(Clone, Debug)]
 pub(super) struct Span {
     pub first: Dim,
     pub count: Dim,
     /// Dims that are 0, or have no value where the slice would be another one.
     pub holds: Vec<Dim>,
+    /// What is clamped only for some sizes.
+    pub clamps: Clamps,
 }
 
 /// The first element and the number of elements of `start:end:step` along an axis of `size`.
 ///
-/// Constants are clamped as ONNX says. On a symbolic size a bound that counts from the end is taken to lie within the
-/// axis (`x[-1]` of an empty axis is then an error at run time), which keeps the dims of the result readable. So is one of which only
-/// the symbols say whether it counts from the end: it is held to the side that it is on for most sizes.
+/// Bounds are clamped as ONNX says, with two exceptions, which keep the dims of the result readable: on a symbolic size the bounds 1 and -1 are taken to lie
+/// within the axis, where they alone cut it (`x[-1:]` of an empty axis is then an error at run time), and so are all of a slice backwards. A bound of which only the symbols say
+/// whether it counts from the end is held to the side that it is on for most sizes.
 pub(super) fn span(size: &Dim, start: &Dim, end: &Dim, step: i64) -> Span {
+    if step > 0
+        && size.as_const().is_none()
+        && let Some(span) = forwards(size, start, end, step)
+    {
+        return span;
+    }
     let forward = step > 0;
     // Bounds of the result: [0, size] forwards, [-1, size - 1] backwards (start: [0, size - 1]).
     let (limits, floor) = if forward { ((0, 0), 0) } else { ((0, 1), -1) };
     let first = match start.as_const() {
         // x[1:] of a symbolic axis: min(1, size) would hide the size, size - 1.
-        Some(s) if forward && s > 0 && s < FAR && size.as_const().is_none() => dim(s).into(),
+        Some(1) if forward && size.as_const().is_none() => dim(1).into(),
         _ => place(size, start, limits),
     };
     let last = place(size, end, (floor, limits.1));
@@ -94,7 +104,50 @@ pub(super) fn span(size: &Dim, start: &Dim, end: &Dim, step: i64) -> Span {
         Some(n) => dim(n.max(0)),
         None => count,
     };
-    Span { first: first.at, count, holds }
+    Span { first: first.at, count, holds, clamps: Clamps::default() }
+}
+
+/// As [`span`] for steps forwards, whatever the size is; nothing where a bound is on no side for certain, or stays as it is for readability.
+fn forwards(size: &Dim, start: &Dim, end: &Dim, step: i64) -> Option<Span> {
+    let near = |bound: &Dim| bound.as_const().is_some_and(|b| (-1..=1).contains(&b));
+    let open = |bound: &Dim| bound.as_const().is_some_and(|b| b >= FAR);
+    if near(start) && (open(end) || end.as_const() == Some(-1)) || start.as_const() == Some(0) && near(end)
+    {
+        return None;
+    }
+    let mut clamps = Clamps::default();
+    let first = clamped(size, start, &mut clamps)?;
+    let last = clamped(size, end, &mut clamps)?;
+    // A slice that ends before it begins is empty; none ends before 0, or begins behind the size.
+    let ordered = first.as_const() == Some(0) || last == *size;
+    let first = if ordered { first } else { clamps.least(&first, &last) };
+    let count = (last - first.clone()).op(DimOp::CeilDiv, &dim(step));
+    Some(Span { first, count, holds: vec![], clamps })
+}
+
+/// Where a bound lies on an axis of a symbolic size: 0 to the size.
+fn clamped(size: &Dim, bound: &Dim, clamps: &mut Clamps) -> Option<Dim> {
+    if bound.as_const().is_some_and(|b| b >= FAR) {
+        return Some(size.clone());
+    }
+    let never_negative = |d: &Dim| d.at_least().is_some_and(|least| least >= 0);
+    if never_negative(bound) {
+        return Some(clamps.least(bound, size));
+    }
+    if bound.as_const().is_some_and(|b| b <= -FAR) {
+        return Some(dim(0));
+    }
+    let back = dim(0) - bound.clone();
+    if !never_negative(&back) {
+        return None;
+    }
+    // `-M` counts from the front where M is 0: the size is then multiplied by 0.
+    let some = back.op(DimOp::Min, &dim(1));
+    if some.as_const().is_none() {
+        clamps.note(&some, &dim(1));
+        clamps.holds.extend(held(&back, 1));
+    }
+    Some(size.clone() * some - clamps.least(&back, size))
 }
 
 #[cfg(test)]
@@ -144,7 +197,7 @@ mod tests {
             let pairs = all.iter().flat_map(|start| all.iter().map(move |end| (start, end)));
             pairs.flat_map(move |(start, end)| [1, 2, 3, -1, -2].map(|step| (size, start, end, step)))
         }) {
-            let Span { first, count, holds } = span(size, start, end, step);
+            let Span { first, count, holds, .. } = span(size, start, end, step);
             for (n, m) in (0..6).flat_map(|n| (0..6).map(move |m| (n, m))) {
                 let env = [("n".to_owned(), n), ("m".to_owned(), m)].into_iter().collect();
                 let value = |d: &Dim| d.eval(&env).expect("a value");
@@ -186,12 +239,53 @@ mod tests {
         }
     }
 
+    /// Whatever bounds are on a known side forwards, all sizes have a value; without what is clamped it is the same where nothing is.
+    #[test]
+    fn spans_forwards_are_clamped_for_all_sizes() {
+        let (n, m) = (Dim::symbol("n"), Dim::symbol("m"));
+        let none = dim(0);
+        let symbols =
+            [m.clone(), m.clone() + dim(2), none.clone() - m.clone(), none.clone() - m.clone() - dim(3)];
+        let consts = [-9, -4, -2, 0, 2, 3, 9, i64::MAX, i64::MIN].map(dim);
+        let all: Vec<Dim> = symbols.into_iter().chain(consts).collect();
+        let (mut plain, mut clamped) = (0, 0);
+        for (size, start, end, step) in [n.clone(), n + m].iter().flat_map(|size| {
+            let pairs = all.iter().flat_map(|start| all.iter().map(move |end| (start, end)));
+            pairs.flat_map(move |(start, end)| [1, 2, 3].map(|step| (size, start, end, step)))
+        }) {
+            let span = span(size, start, end, step);
+            assert!(span.holds.is_empty(), "{start}:{end}:{step} of {size}");
+            let without = |d: &Dim| span.clamps.without(d);
+            for (n, m) in (0..10).flat_map(|n| (0..10).map(move |m| (n, m))) {
+                let env = [("n".to_owned(), n), ("m".to_owned(), m)].into_iter().collect();
+                let value = |d: &Dim| d.eval(&env).expect("a value");
+                let want = named(value(size), value(start), value(end), step);
+                let what = format!("{start}:{end}:{step} of {size} at {n}, {m}: {span:?}");
+                let elements =
+                    |first: i64, count: i64| (0..count).map(|i| first + i * step).collect::<Vec<_>>();
+                assert_eq!(elements(value(&span.first), value(&span.count)), want, "{what}");
+                assert!((0..=value(size)).contains(&value(&span.first)), "{what}");
+                clamped += 1;
+                let (first, count) = (value(&without(&span.first)), value(&without(&span.count)));
+                let held = span.clamps.holds.iter().all(|d| d.eval(&env) == Some(0));
+                let inside =
+                    first >= 0 && count >= 0 && (count == 0 || first + (count - 1) * step < value(size));
+                let ends = first + (count - 1) * step < value(size);
+                if held && inside && ends && first <= value(size) {
+                    assert_eq!(elements(first, count), want, "plain {what}");
+                    plain += 1;
+                }
+            }
+        }
+        assert!(plain > clamped / 4, "{plain} of {clamped}");
+    }
+
     #[test]
     fn spans_of_symbolic_axes_stay_readable() {
         let n = Dim::symbol("n");
         let far = dim(i64::MAX);
         let of = |start: i64, end: &Dim, step| {
-            let Span { first, count, holds } = span(&n, &dim(start), end, step);
+            let Span { first, count, holds, .. } = span(&n, &dim(start), end, step);
             assert!(holds.is_empty(), "{holds:?}");
             format!("{first} {count}")
         };
@@ -200,9 +294,22 @@ mod tests {
         assert_eq!(of(1, &far, 1), "1 n - 1");
         assert_eq!(of(0, &far, 2), "0 floordiv(n + 1, 2)");
         assert_eq!(of(-1, &dim(i64::MIN), -1), "n - 1 n");
-        assert_eq!(of(0, &Dim::symbol("m"), 1), "0 m");
-        let back = dim(0) - Dim::symbol("m");
-        let Span { first, count, holds } = span(&n, &back, &far, 1);
-        assert_eq!(format!("{first} {count} {holds:?}"), "-m + n m [floordiv(m, m) - 1]");
+        assert_eq!(of(-4, &far, 1), "n - min(4, n) min(4, n)");
+        assert_eq!(of(4, &far, 1), "min(4, n) n - min(4, n)");
+        assert_eq!(of(0, &dim(-4), 1), "0 n - min(4, n)");
+        assert_eq!(of(0, &Dim::symbol("m"), 1), "0 min(m, n)");
+        // What is known to lie within the axis is not clamped.
+        let all = n.clone() + Dim::symbol("m");
+        let of = |size: &Dim, start: &Dim, end: &Dim| {
+            let Span { first, count, holds, clamps } = span(size, start, end, 1);
+            assert!(holds.is_empty() && clamps.plain.len() <= 1, "{clamps:?}");
+            format!("{first} {count}")
+        };
+        assert_eq!(of(&all, &n, &far), "n m");
+        assert_eq!(of(&all, &dim(0), &n), "0 n");
+        assert_eq!(of(&(n.clone() + dim(4)), &dim(-4), &far), "n 4");
+        // `x[-n:]` is all of `x` where n is 0.
+        let back = dim(0) - n.clone();
+        assert_eq!(of(&all, &back, &far), "m*min(1, n) m - m*min(1, n) + n");
     }
 }
