@@ -257,6 +257,110 @@ fn the_examples_of_the_manual_compile_and_run() {
     assert!(printed.iter().all(|p| *p == printed[0]), "{printed:?}");
 }
 
+/// Each prints what does not fit where the only free dim is 1, and runs where it is 3.
+const TOO_SHORT: [(&str, &str, &str); 3] = [
+    (
+        "c",
+        "main.c",
+        r#"
+#include "net.h"
+#include <stdio.h>
+int main(void) {
+    egret_plan plan;
+    int64_t seq = 3;
+    if (net_plan(&seq, 1, &plan) || egret_condition(&net_info, 0)) return 1;
+    seq = 1;
+    int32_t e = net_plan(&seq, 1, &plan);
+    if (EGRET_ERROR_CODE(e) != EGRET_E_SIZES || !egret_condition(&net_info, e)) return 2;
+    puts(egret_condition(&net_info, e));
+    return egret_condition(&net_info, -EGRET_E_SIZES) != NULL;
+}
+"#,
+    ),
+    (
+        "cpp",
+        "main.cpp",
+        r#"
+#include "net.hpp"
+#include <cstdio>
+#include <vector>
+int main() {
+    const egret::models::net net;
+    egret::models::net::Arena arena;
+    std::vector<float> x(6), y(2);
+    net.run(arena, {3}, {x}, {y});
+    try {
+        net.run(arena, {1}, {{x.data(), 2}}, {{y.data(), 0}});
+    } catch (const egret::Failure &e) {
+        std::puts(e.what() + sizeof "net:");
+    }
+}
+"#,
+    ),
+    (
+        "rust",
+        "main.rs",
+        r#"
+#[path = "net.rs"]
+#[allow(dead_code)]
+mod net;
+fn main() {
+    let model = net::Model::bind().expect("bound");
+    let mut arena = net::Arena::new();
+    let dims = |n| net::Dims { dim0_seq: n };
+    model.run(&mut arena, dims(3), &[0.0; 6], &mut [0.0; 2]).expect("run");
+    println!("{}", model.run(&mut arena, dims(1), &[0.0; 2], &mut []).unwrap_err());
+}
+"#,
+    ),
+];
+
+/// What does not fit is said with the node and the dim, wherever the model is run from.
+#[test]
+fn dims_that_do_not_fit_are_said_with_their_node() {
+    let dir = temp();
+    let (file, out) = (path(&dir, "net.onnx"), path(&dir, ""));
+    let dims = |rows| [kit::Dim::Free(rows), kit::Dim::Is(2)];
+    let bounds: [(&str, &[u64]); 3] = [("starts", &[1]), ("ends", &[u64::MAX]), ("axes", &[0])];
+    let mut bytes = kit::onnx("Slice", &bounds, 1, ("x", &dims("seq")), ("y", &dims("rest")));
+    // The version of the operators: then Slice had attributes.
+    *bytes.last_mut().expect("a model") = 9;
+    std::fs::write(&file, bytes).expect("a file");
+    works(&["compile", &file, "--out-dir", &out, "--name", "net", "--emit", "lib,header,hpp,rs,so,exe"]);
+    let condition = "node `Slice:the_node` needs `seq` to be at least 2";
+    let with_value = "node `Slice:the_node` needs `seq` (1) to be at least 2";
+    refused(&["run", &out, "--random", "1", "--dim", "seq=1"], 1, &[with_value]);
+    assert!(works(&["run", &out, "--random", "1", "--dim", "seq=2"]).contains("f32[0, 2]"));
+    for (language, file, text) in TOO_SHORT {
+        std::fs::write(dir.path().join(file), text).expect("a file");
+        let (compiler, default, arguments): (_, _, &[&str]) = match language {
+            "c" => ("CC", "cc", &["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "libnet.a"]),
+            "cpp" => {
+                ("CXX", "c++", &["-std=c++17", "-Wall", "-Wextra", "-Werror", "-pedantic", "libnet.a"])
+            }
+            _ => {
+                ("RUSTC", "rustc", &["--edition", "2024", "-D", "warnings", "-L", ".", "-l", "static=net"])
+            }
+        };
+        let compiler = std::env::var(compiler).unwrap_or_else(|_| default.into());
+        if language == "cpp" && Command::new(&compiler).arg("--version").output().is_err() {
+            eprintln!("left out: C++ (there is no compiler)");
+            continue;
+        }
+        let mut command = Command::new(compiler);
+        command.args(["-o", "program", file]).args(arguments);
+        assert_eq!(built(dir.path(), command).trim_end(), condition, "{language}");
+    }
+    let mut npy = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+    npy.extend(format!("{:<117}\n", "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2), }").bytes());
+    npy.extend([0; 8]);
+    std::fs::write(dir.path().join("x.npy"), npy).expect("a file");
+    let ran =
+        Command::new(dir.path().join("net")).arg(dir.path().join("x.npy")).output().expect("a program");
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(!ran.status.success() && said.contains(&format!("{condition}; seq is 1")), "{said}");
+}
+
 /// `run` on what was compiled makes inputs up for the free dims that it is given, by their names; one if it is given none.
 #[test]
 fn made_up_inputs_have_the_dims_that_are_given() {

@@ -170,7 +170,8 @@ fn what_is_found_decides() {
     assert_eq!(run(&[-1.0; 40], 9), (0, vec![vec![], vec![]]));
     assert_eq!(run(&[1.0; 40], 40).1[0], words(&(0..40).collect::<Vec<_>>()));
     // What does not fit with what is found is known when it is found.
-    assert_eq!(run(&[1.0; 5], 4).0, Code::Sizes.value(0, 0));
+    // The third condition: L is no less than what was found.
+    assert_eq!(run(&[1.0; 5], 4).0, Code::Sizes.value(3, 0));
     assert_eq!(run(&[1.0, 1.0, 1.0, 1.0, 0.0], 4).0, 0);
 }
 

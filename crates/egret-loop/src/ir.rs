@@ -15,6 +15,7 @@ pub use crate::shuffle::Shuffle;
 pub use crate::sizes::{Extent, Repeat, Size, SizeId, SizeList, SizeOp, Symbol};
 pub use crate::ty::{BASE_VECTOR_BYTES, MAX_LANES, MAX_VECTOR_BYTES, Ty};
 use crate::weights::Weights;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// An instruction: how a value is made.
@@ -542,6 +543,8 @@ pub struct Program {
     pub lengths: Vec<Length>,
     /// What is known when a run begins, or when its lengths are found.
     pub sizes: Vec<Size>,
+    /// The ONNX nodes that need a size to have a value, where they are known.
+    pub needed: BTreeMap<SizeId, Vec<String>>,
     /// Buffers.
     pub buffers: Vec<Buffer>,
     /// Distinct kernels.

@@ -46,6 +46,7 @@
 mod arith;
 mod blocked_sum;
 mod builder;
+pub mod conditions;
 mod elem;
 mod epilogue;
 pub mod flow;

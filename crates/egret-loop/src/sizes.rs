@@ -285,6 +285,20 @@ const LONGEST: usize = 2000;
 /// An extent as people read it: `N * 3`, `min(N, 100)`; symbols are spelt by `symbol`, and `...` stands for a part that is too long to be
 /// read. Nothing for what is made of lengths.
 pub fn expression(sizes: &[Size], e: Extent, symbol: &dyn Fn(usize) -> String) -> Option<String> {
+    let name = |size: &Size| match *size {
+        Size::Symbol(i) => Some(symbol(i)),
+        _ => None,
+    };
+    spell(sizes, e, &name, LONGEST)
+}
+
+/// As [`expression`], in so many characters at most; `name` spells symbols and lengths, and there is nothing for what has a part without a name.
+pub(crate) fn spell(
+    sizes: &[Size],
+    e: Extent,
+    name: &dyn Fn(&Size) -> Option<String>,
+    longest: usize,
+) -> Option<String> {
     let id = match e {
         Extent::Const(c) => return Some(c.to_string()),
         Extent::Size(id) => id,
@@ -296,8 +310,7 @@ pub fn expression(sizes: &[Size], e: Extent, symbol: &dyn Fn(usize) -> String) -
             Some(if text.contains(' ') { format!("({text})") } else { text.clone() })
         };
         let text = match *sizes.get(id.0 as usize)? {
-            Size::Symbol(i) => symbol(i),
-            Size::Length(_) => return None,
+            Size::Symbol(_) | Size::Length(_) => name(sizes.get(id.0 as usize)?)?,
             Size::Const(c) => c.to_string(),
             Size::Op(op, a, b) => {
                 let (a, b) = (operand(a)?, operand(b)?);
@@ -307,7 +320,7 @@ pub fn expression(sizes: &[Size], e: Extent, symbol: &dyn Fn(usize) -> String) -
                 }
             }
         };
-        spelt.insert(id, if text.len() > LONGEST { "...".into() } else { text });
+        spelt.insert(id, if text.len() > longest { "...".into() } else { text });
     }
     spelt.remove(&id)
 }

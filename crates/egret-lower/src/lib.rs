@@ -44,6 +44,6 @@ mod remarks;
 
 pub use error::{Fault, LowerError, Refusal};
 pub use kernels::{has_kernel, refusal};
-pub use options::LowerOptions;
+pub use options::{Held, LowerOptions};
 pub use pipeline::{Lowered, lower, lower_traced};
 pub use program::buffers::{ArenaReport, arena_report};

@@ -2,7 +2,7 @@
 
 use egret_ir::{Dim, Tensor};
 use egret_machine::Machine;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Choices of one lowering.
 #[derive(Clone, Debug)]
@@ -16,7 +16,16 @@ pub struct LowerOptions {
     /// Inputs (by name) whose value was bound before import.
     pub bound: BTreeMap<String, Tensor>,
     /// Dims that the model takes not to be negative, beside those of the graph: a run in which one is has no value for it.
-    pub sizes: Vec<Dim>,
+    pub sizes: Vec<Held>,
+}
+
+/// A dim that must not be negative.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Held {
+    /// The dim.
+    pub dim: Dim,
+    /// The ONNX nodes that need it.
+    pub nodes: BTreeSet<String>,
 }
 
 impl Default for LowerOptions {

@@ -145,7 +145,8 @@ pub struct Info {
     /// BLAKE3 of the model file.
     pub model_hash: [u8; 32],
     /// For each kernel that may fail with [`Code::Index`] the ONNX nodes whose work it does (`Gather:/emb`, separated by
-    /// commas), as far as known; NULL for any other.
+    /// commas), as far as known; NULL for any other. Behind them the conditions that [`Code::Sizes`] names, in words: number `i` (from 1)
+    /// at `n_kernels + i - 1`.
     pub nodes: *const *const c_char,
     /// The free dims, in the order in which `m_plan` and `m_shape` take their values.
     pub symbols: *const Symbol,
@@ -221,11 +222,12 @@ pub fn weights_header(len: u64, hash: &[u8; 32]) -> [u8; WEIGHTS_HEADER] {
     header
 }
 
-/// The largest number of a kernel in a return value.
+/// The largest number of a kernel or a condition in a return value.
 pub const MAX_INDEX: u32 = 0x7f_ffff;
 
 /// What a negative return value means. The value is `-(code | index << 8 | axis << 20)`: `index` (12 bits) is the tensor
-/// (inputs first, then outputs), `axis` (8 bits) the axis of [`Code::Dim`]. [`Code::Index`] has no axis, and 23 bits for the kernel.
+/// (inputs first, then outputs), `axis` (8 bits) the axis of [`Code::Dim`]. [`Code::Index`] and [`Code::Sizes`] have no axis, and 23 bits for the kernel
+/// or the condition.
 #[repr(u8)]
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Code {
@@ -255,7 +257,8 @@ pub enum Code {
     Index = 12,
     /// An output, or the arena (`index`: the number of tensors), shares memory with something else that the run was given.
     Overlap = 13,
-    /// The free dims make a size that no number of 63 bits holds, or that no model has: dims that do not broadcast, say.
+    /// The free dims make a size that no number of 63 bits holds, or that no model has: dims that do not broadcast, say (`index`: 0, or the number
+    /// of the condition that does not hold, from 1: see [`Info::nodes`]).
     Sizes = 14,
 }
 
@@ -281,7 +284,7 @@ impl Code {
     /// The return value for this code.
     pub const fn value(self, index: u32, axis: u32) -> i32 {
         match self {
-            Code::Index => -((self as u32 | (index & MAX_INDEX) << 8) as i32),
+            Code::Index | Code::Sizes => -((self as u32 | (index & MAX_INDEX) << 8) as i32),
             _ => -((self as u32 | (index & 0xfff) << 8 | (axis & 0xff) << 20) as i32),
         }
     }
@@ -291,7 +294,7 @@ impl Code {
         let bits = value.unsigned_abs();
         let code = Code::ALL.into_iter().find(|c| *c as u32 == bits & 0xff)?;
         let (index, axis) = match code {
-            Code::Index => (bits >> 8 & MAX_INDEX, 0),
+            Code::Index | Code::Sizes => (bits >> 8 & MAX_INDEX, 0),
             _ => (bits >> 8 & 0xfff, bits >> 20 & 0xff),
         };
         (value < 0).then_some((code, index, axis))

@@ -200,7 +200,9 @@ impl Model {
         let values = self.symbols_of.iter().map(of).collect::<Result<Vec<i64>, _>>()?;
         let mut plan = abi::Plan { arena_bytes: 0, outputs: std::ptr::null(), n_outputs: 0, reserved: 0 };
         // SAFETY: as many values as the model has symbols.
-        self.check(unsafe { (self.symbols.plan)(values.as_ptr(), values.len(), &mut plan) }, &[])?;
+        let code = unsafe { (self.symbols.plan)(values.as_ptr(), values.len(), &mut plan) };
+        self.check_sizes(code, &values)?;
+        self.check(code, &[])?;
         let mut outputs = vec![];
         for (i, port) in self.outputs.iter().enumerate() {
             let mut dims = vec![0; port.dims.len()];
@@ -346,6 +348,35 @@ impl Model {
         Ok(needs.filter(|_| self.decided).map_or(vec![], |n| n.outputs))
     }
 
+    /// What the number in a return value says of the dims; nothing for 0.
+    fn condition(&self, number: u32) -> Option<String> {
+        let number = number.checked_sub(1)?;
+        // SAFETY: kept alive by `_code`; the model has a text for each condition that it names, behind those of its kernels.
+        Some(unsafe {
+            let info = &*self.symbols.info;
+            text(*info.nodes.add(info.n_kernels as usize + number as usize))
+        })
+    }
+
+    /// The message of a return value that names a condition on the free dims, which have these values.
+    fn check_sizes(&self, value: i32, values: &[i64]) -> Result<(), CallError> {
+        let Some((Code::Sizes, number, _)) = Code::split(value) else { return Ok(()) };
+        let Some(mut condition) = self.condition(number) else { return Ok(()) };
+        let mut others = vec![];
+        for (symbol, value) in self.symbols_of.iter().zip(values) {
+            let name = format!("`{}`", symbol.name);
+            if condition.contains(&name) {
+                condition = condition.replacen(&name, &format!("{name} ({value})"), 1);
+            } else {
+                others.push(format!("{name} is {value}"));
+            }
+        }
+        if others.len() == self.symbols_of.len() && !others.is_empty() {
+            condition = format!("{condition}; {}", others.join(", "));
+        }
+        Err(CallError::Model(Code::Sizes, condition))
+    }
+
     /// The message of a return value, and of what the run left in its arena.
     fn check(&self, value: i32, arena: &[u8]) -> Result<(), CallError> {
         if value == 0 {
@@ -373,9 +404,9 @@ impl Model {
             Code::Unbound => "the weights are not bound".into(),
             Code::BoundValue => format!("the {tensor} has another value than it was bound to at compile time"),
             Code::Dims => "a wrong number of dims".into(),
-            Code::Sizes => "the free dims have values that the model cannot be run with: sizes that do not fit one another, or that no \
-                memory has"
-                .into(),
+            Code::Sizes => self.condition(index).unwrap_or_else(|| {
+                "the free dims have values that the model cannot be run with: a size of them is larger than any memory".into()
+            }),
             Code::Overlap => {
                 let tensor = port(i).unwrap_or_else(|| "arena".into());
                 format!("the {tensor} shares memory with an input, an output, the arena or the weights")

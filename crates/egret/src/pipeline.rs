@@ -4,9 +4,9 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::Options;
 use egret_codegen::{CodegenError, Isa, Target};
-use egret_ir::{Dim, Graph, NodeId, Op, Tensor, ValueId, advice};
+use egret_ir::{Dim, DimOp, DimPart, Graph, NodeId, Op, Tensor, ValueId, advice};
 use egret_loop::Program;
-use egret_lower::{Fault, LowerOptions};
+use egret_lower::{Fault, Held, LowerOptions};
 use egret_machine::Machine;
 use egret_opt::CostModel;
 use egret_runtime::{Model, Symbols};
@@ -209,23 +209,40 @@ pub(crate) fn because_of_free_dims(graph: &Graph, e: Error) -> Error {
     Error { kind: ErrorKind::User, message }
 }
 
-/// Whether a dim may be negative: something is subtracted in it.
+/// Whether a dim has a value for all sizes: nothing in it is divided, or has to broadcast.
+fn has_value(dim: &Dim) -> bool {
+    let part = |p: &DimPart| match p {
+        DimPart::Symbol(_) => true,
+        DimPart::Op(DimOp::Min | DimOp::Max, a, b) => has_value(a) && has_value(b),
+        DimPart::Op(..) => false,
+    };
+    dim.as_sum().is_some_and(|terms| terms.iter().all(|(_, parts)| parts.iter().all(part)))
+}
+
+/// Whether a dim may be negative, or have no value: something is subtracted in it, which is not known to be less.
 fn may_be_negative(dim: &Dim) -> bool {
+    if dim.at_least().is_some_and(|least| least >= 0) && has_value(dim) {
+        return false;
+    }
     dim.as_const().is_none() && dim.as_sum().is_some_and(|terms| terms.iter().any(|(c, _)| *c < 0))
 }
 
 /// The dims of a graph that are negative for small values of its free ones, such as what a slice from element 3 on leaves of `N`; and where
 /// slices begin, and what they leave at the end, which must not be. Rules make one slice of several, and leave out what is not read.
-fn differences(graph: &Graph) -> Vec<Dim> {
-    let mut out: Vec<Dim> = vec![];
+fn differences(graph: &Graph) -> Vec<Held> {
+    let mut out: Vec<Held> = vec![];
     if graph.free_dims().is_empty() {
         return out;
     }
+    let mut add = |dim: &Dim, node: Option<NodeId>| {
+        if may_be_negative(dim) && !out.iter().any(|held| held.dim == *dim) {
+            let nodes = node.map(|n| graph.node(n).sources.clone()).unwrap_or_default();
+            out.push(Held { dim: dim.clone(), nodes });
+        }
+    };
     for v in graph.value_ids() {
         for dim in graph.ty(v).as_tensor().iter().flat_map(|t| t.shape.iter()) {
-            if may_be_negative(dim) && !out.contains(dim) {
-                out.push(dim.clone());
-            }
+            add(dim, graph.producer(v));
         }
     }
     for n in graph.node_ids() {
@@ -243,9 +260,7 @@ fn differences(graph: &Graph) -> Vec<Dim> {
             // As many behind the last element as are left out between two may be missing.
             let end = start.clone() + Dim::constant(step) * to.clone() + Dim::constant(1 - step);
             for dim in [start.clone(), from.clone() - end] {
-                if may_be_negative(&dim) && !out.contains(&dim) {
-                    out.push(dim);
-                }
+                add(&dim, Some(n));
             }
         }
     }
@@ -267,7 +282,7 @@ fn held(
     graph: &Graph,
     options: &Options,
     bound: &BTreeMap<String, Tensor>,
-    sizes: Vec<Dim>,
+    sizes: Vec<Held>,
     trace: &mut Trace,
 ) -> Result<egret_lower::Lowered> {
     let lowering = LowerOptions {

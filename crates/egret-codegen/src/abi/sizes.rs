@@ -6,6 +6,7 @@
 
 use cranelift::prelude::*;
 use cranelift_module::{FuncId, Linkage, Module};
+use egret_loop::conditions::conditions;
 use egret_loop::{Extent, Program, Size, SizeId, SizeList, SizeOp};
 use egret_runtime::abi::Code;
 
@@ -14,21 +15,26 @@ use crate::error::{Result, broken};
 use crate::output::Output;
 
 /// The sizes of a program, and what else its tables need to be known when a run begins.
-pub(crate) struct Sizes(SizeList);
+pub(crate) struct Sizes {
+    list: SizeList,
+    /// The sizes whose conditions have a number, in order.
+    conditions: Vec<SizeId>,
+}
 
 impl Sizes {
     /// Those of a program.
     pub fn of(program: &Program) -> Sizes {
-        Sizes(program.sizes.clone().into())
+        let conditions = conditions(program).into_iter().map(|(id, _)| id).collect();
+        Sizes { list: program.sizes.clone().into(), conditions }
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.list().len()
+        self.list.list().len()
     }
 
     fn op(&mut self, op: SizeOp, a: Extent, b: Extent) -> Result<Extent> {
-        self.0.op(op, a, b).ok_or_else(|| broken(format!("{} of {a} and {b}", op.name())))
+        self.list.op(op, a, b).ok_or_else(|| broken(format!("{} of {a} and {b}", op.name())))
     }
 
     /// a * b
@@ -49,8 +55,8 @@ impl Sizes {
         }
     }
 
-    /// `fn(symbols, lengths, values) -> code`: computes all sizes. A length that is not found is [`NOT_FOUND`]; what is made of it has no
-    /// value yet, which is no error.
+    /// `fn(symbols, lengths, values) -> code`: computes all sizes, and names the condition of the first that has no value. A length that is not found
+    /// is [`NOT_FOUND`]; what is made of it has no value yet, which is no error.
     pub fn define<M: Module>(&self, out: &mut Output<'_, M>) -> Result<FuncId> {
         let signature = out.signature(3, true);
         out.function(&out.symbol("sizes"), Linkage::Local, signature, |b, _| {
@@ -58,8 +64,9 @@ impl Sizes {
             let (symbols, lengths, to) = (w.params[0], w.params[1], w.params[2]);
             // Each with whether it waits for a length, where it may.
             let mut values: Vec<(Value, Option<Value>)> = vec![];
-            let mut bad = w.b.ins().iconst(types::I8, 0);
-            for (i, size) in self.0.list().iter().enumerate() {
+            // The code of the first one that fails: later ones may be made of it.
+            let mut code = w.b.ins().iconst(types::I32, 0);
+            for (i, size) in self.list.list().iter().enumerate() {
                 let (value, wrong, waits) = match *size {
                     Size::Symbol(n) => {
                         let value = w.word(symbols, 8 * n as i32);
@@ -89,13 +96,17 @@ impl Sizes {
                     if let Some(waits) = waits {
                         wrong = w.b.ins().band_not(wrong, waits);
                     }
-                    bad = w.b.ins().bor(bad, wrong);
+                    let condition = self.conditions.binary_search(&SizeId(i as u32)).ok();
+                    let own = Code::Sizes.value(condition.map_or(0, |n| n as u32 + 1), 0);
+                    let own = w.b.ins().iconst(types::I32, i64::from(own));
+                    let none = w.is(IntCC::Equal, code, 0);
+                    let first = w.b.ins().band(wrong, none);
+                    code = w.b.ins().select(first, own, code);
                 }
                 w.put(value, to, 8 * i);
                 values.push((value, waits));
             }
-            w.fail_if(bad, Code::Sizes, 0);
-            w.ret(0);
+            w.b.ins().return_(&[code]);
             w.finish();
             Ok(())
         })

@@ -1,6 +1,7 @@
 //! The constant data of a model: its description ([`egret_runtime::abi::Info`]) and the tables that `run` walks.
 
 use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module};
+use egret_loop::conditions::conditions;
 use egret_loop::{Arg, Extent, Port, Repeat, Storage};
 use egret_runtime::abi;
 use std::mem::{offset_of, size_of};
@@ -274,6 +275,12 @@ impl Tables {
             } else {
                 tables.word(0);
             }
+        }
+        // Behind the nodes of the kernels, by number.
+        let conditions = conditions(program);
+        for (_, text) in &conditions {
+            let text = plain.string(text);
+            tables.pointer(text);
         }
         let mut weights_hash = blake3::Hasher::new();
         program.weights.each(|piece| {

@@ -34,7 +34,11 @@ pub(super) fn program(p: &Program, out: &mut String) {
         put!(out, "  length {:?} = most {} call {} at {}\n", l.name, l.most, l.call, arg(&l.at));
     }
     for (i, s) in p.sizes.iter().enumerate() {
-        put!(out, "  size s{i} = {}\n", size(s));
+        put!(out, "  size s{i} = {}", size(s));
+        if let Some(nodes) = p.needed.get(&SizeId(i as u32)) {
+            put!(out, " of {}", list(nodes.iter().map(|s| format!("{s:?}"))));
+        }
+        out.push('\n');
     }
     put!(out, "  arena {}", p.arena_bytes);
     if let Some(s) = p.arena_size {

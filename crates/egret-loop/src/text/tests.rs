@@ -131,6 +131,7 @@ fn program() -> Program {
         ],
         symbols: vec![Symbol { name: "N".into(), input: 0, axis: 1 }],
         sizes: vec![Size::Symbol(0), Size::Const(32), Size::Op(SizeOp::CeilDiv, SizeId(0), SizeId(1))],
+        needed: [(SizeId(2), vec!["Slice:/a".into(), "Slice:/b".into()])].into(),
         arena_bytes: 320,
         arena_size: Some(SizeId(2)),
         weights: vec![1, 2, 3].into(),

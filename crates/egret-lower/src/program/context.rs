@@ -1,6 +1,5 @@
 //! The program under construction: where values live, which kernels exist, what is called.
 
-use crate::LowerOptions;
 use crate::error::{LowerError, Refusal, Unsupported};
 use crate::geometry::access::StridedAccess;
 use crate::geometry::aliases::root;
@@ -14,6 +13,7 @@ use crate::plan::units::Units;
 use crate::program::buffers::{self, ALIGN};
 use crate::program::destination::Destination;
 use crate::program::signature;
+use crate::{Held, LowerOptions};
 use egret_ir::{ContentHash, DType, Def, Graph, NodeId, Tensor, ValueId};
 use egret_loop::{
     Arg, Buffer, BufferId, Call, Elem, Extent, Guard, Kernel, KernelBuilder, KernelId, OutOfRange,
@@ -70,6 +70,8 @@ pub struct Ctx<'g> {
     pub copies: BTreeMap<ValueId, Arg>,
     /// What is known when a run begins.
     pub(super) sizes: SizeList,
+    /// The first of them of which it is not noted who needs it.
+    unnoted: usize,
     /// How many units the calls and buffers from now on have.
     pub(super) count: Option<SizeId>,
     /// Which of them the calls from now on do.
@@ -105,6 +107,7 @@ impl<'g> Ctx<'g> {
             panels: BTreeMap::new(),
             copies: BTreeMap::new(),
             sizes: SizeList::default(),
+            unnoted: 0,
             count: None,
             repeat: None,
             sizes_buffer: None,
@@ -328,11 +331,40 @@ impl<'g> Ctx<'g> {
         if !self.within {
             self.nodes = group.nodes.iter().copied().collect();
         }
+        self.note_sizes();
+        self.sources =
+            group.nodes.iter().flat_map(|&n| self.graph.node(n).sources.iter().cloned()).collect();
         self.count = self.room_of(group.result);
         let runs = self.count_of(group.result);
         self.repeat = runs.map(|runs| Repeat { first: Extent::Const(0), runs, step: 1 });
-        self.sources =
-            group.nodes.iter().flat_map(|&n| self.graph.node(n).sources.iter().cloned()).collect();
+    }
+
+    /// The sizes that are new were made for the nodes whose work is being done.
+    fn note_sizes(&mut self) {
+        let new = self.unnoted..self.sizes.list().len();
+        self.unnoted = new.end;
+        if !self.sources.is_empty() {
+            for i in new {
+                self.program.needed.insert(SizeId(i as u32), self.sources.iter().cloned().collect());
+            }
+        }
+    }
+
+    /// Makes runs fail for which dims are negative, in the name of the nodes that need them first.
+    fn hold_for(&mut self, all: &[Held]) {
+        let mut named = BTreeSet::new();
+        for held in all {
+            self.note_sizes();
+            self.sources.clone_from(&held.nodes);
+            if let Some(Extent::Size(id)) = self.hold(&held.dim)
+                && !held.nodes.is_empty()
+                && named.insert(id)
+            {
+                self.program.needed.insert(id, held.nodes.iter().cloned().collect());
+            }
+        }
+        self.note_sizes();
+        self.sources.clear();
     }
 
     /// Run a kernel; an equal one that is there already is taken instead.
@@ -417,6 +449,7 @@ impl<'g> Ctx<'g> {
             panels: BTreeMap::new(),
             copies: BTreeMap::new(),
             sizes: take(&mut self.sizes),
+            unnoted: self.unnoted,
             count: self.count,
             repeat: self.repeat,
             sizes_buffer: self.sizes_buffer,
@@ -438,6 +471,7 @@ impl<'g> Ctx<'g> {
         self.in_place = inner.in_place;
         self.worked = inner.worked;
         self.sizes = inner.sizes;
+        self.unnoted = inner.unnoted;
         self.sizes_buffer = inner.sizes_buffer;
         result
     }
@@ -492,6 +526,7 @@ impl<'g> Ctx<'g> {
 
     /// The calls from now on copy an output: its buffer.
     pub fn begin_output(&mut self, i: usize, v: ValueId) -> Result<Arg, Unsupported> {
+        self.note_sizes();
         let producer = self.graph.producer(v);
         self.nodes = producer.into_iter().collect();
         self.sources = producer.map(|n| self.graph.node(n).sources.clone()).unwrap_or_default();
@@ -505,9 +540,7 @@ impl<'g> Ctx<'g> {
     /// Places the buffers; the program, and the nodes of each of its calls.
     pub fn finish(mut self) -> Result<(Program, Vec<Vec<NodeId>>), LowerError> {
         // What the passes left out may have been the only one to need them.
-        for dim in &self.options.sizes {
-            self.hold(dim);
-        }
+        self.hold_for(&self.options.sizes);
         let can_fail = self.program.kernels.iter().any(Kernel::can_fail);
         let least = if can_fail { OutOfRange::BYTES.next_multiple_of(ALIGN) } else { 0 };
         buffers::plan(&mut self.program, &mut self.sizes, &self.in_place, least)

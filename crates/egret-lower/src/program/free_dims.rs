@@ -46,12 +46,10 @@ impl<'g> Ctx<'g> {
         })
     }
 
-    /// Makes a run fail for which a dim is negative, if its value is known when a run begins.
-    pub(super) fn hold(&mut self, dim: &Dim) {
+    /// Makes a run fail for which a dim is negative, if its value is known when a run begins: that size.
+    pub(super) fn hold(&mut self, dim: &Dim) -> Option<Extent> {
         let decided = self.units.as_ref().is_none_or(|u| u.is_decided(std::slice::from_ref(dim)));
-        if !decided {
-            let _ = self.sum(dim);
-        }
+        if decided { None } else { self.sum(dim) }
     }
 
     /// The value of a free dim.

@@ -29,9 +29,9 @@ public:
     constexpr explicit operator bool() const noexcept { return value_ != 0; }
     /// `EGRET_E_*` of the C header.
     constexpr int code() const noexcept { return EGRET_ERROR_CODE(value_); }
-    /// The tensor at fault, inputs first, then outputs; for EGRET_E_INDEX the kernel.
+    /// The tensor at fault, inputs first, then outputs; for EGRET_E_INDEX the kernel, for EGRET_E_SIZES the condition (0: none).
     constexpr int index() const noexcept {
-        return code() == EGRET_E_INDEX ? EGRET_ERROR_KERNEL(value_) : EGRET_ERROR_INDEX(value_);
+        return code() == EGRET_E_INDEX || code() == EGRET_E_SIZES ? EGRET_ERROR_KERNEL(value_) : EGRET_ERROR_INDEX(value_);
     }
     constexpr std::int32_t value() const noexcept { return value_; }
     /// The code in words.
@@ -56,7 +56,9 @@ private:
         if (code == EGRET_E_INDEX && index < info.n_kernels) {
             out += std::string("kernel ") + info.kernels[index] + ": ";
             if (info.nodes[index] != nullptr) out += std::string(info.nodes[index]) + ": ";
-        } else if (code == EGRET_E_CPU || code == EGRET_E_WEIGHTS || code == EGRET_E_UNBOUND || code == EGRET_E_ARENA) {
+        } else if (const char *condition = egret_condition(&info, error.value())) {
+            return out + condition;
+        } else if (code == EGRET_E_SIZES || code == EGRET_E_CPU || code == EGRET_E_WEIGHTS || code == EGRET_E_UNBOUND || code == EGRET_E_ARENA) {
             // About the model, not about a tensor.
         } else if (index < info.n_inputs) {
             out += std::string("input ") + info.inputs[index].name + ": ";

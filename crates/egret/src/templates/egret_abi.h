@@ -71,7 +71,8 @@ typedef struct egret_info {
     uint64_t arena_bytes, weights_bytes, weights_check;
     uint8_t weights_hash[32];
     uint8_t model_hash[32];
-    /* For each kernel that may fail with EGRET_E_INDEX its ONNX nodes ("Gather:/emb", separated by commas), or NULL. */
+    /* For each kernel that may fail with EGRET_E_INDEX its ONNX nodes ("Gather:/emb", separated by commas), or NULL. Behind them, from
+       nodes[n_kernels] on, the conditions that EGRET_E_SIZES names: see egret_condition. */
     const char *const *nodes;
     /* The free dims, in the order in which <m>_plan and <m>_shape take their values. */
     const egret_symbol *symbols;
@@ -93,11 +94,13 @@ typedef struct egret_bad_index {
 #define EGRET_ARENA_ALIGN 64
 
 /* 0 is success. A negative value holds a code, the index of the tensor (inputs first, then outputs) and an axis; that of
-   EGRET_E_INDEX the number of a kernel instead, by which <m>_info.kernels and <m>_info.nodes name it. */
+   EGRET_E_INDEX the number of a kernel instead, by which <m>_info.kernels and <m>_info.nodes name it, and that of EGRET_E_SIZES the number
+   of a condition, from 1, or 0. */
 #define EGRET_ERROR_CODE(e) ((int)(-(int64_t)(e) & 0xff))
 #define EGRET_ERROR_INDEX(e) ((int)(-(int64_t)(e) >> 8 & 0xfff))
 #define EGRET_ERROR_AXIS(e) ((int)(-(int64_t)(e) >> 20 & 0xff))
 #define EGRET_ERROR_KERNEL(e) ((int)(-(int64_t)(e) >> 8 & 0x7fffff))
+#define EGRET_ERROR_CONDITION(e) ((int)(-(int64_t)(e) >> 8 & 0x7fffff))
 enum {
     EGRET_E_NULL = 1,        /* a pointer is NULL that must not be */
     EGRET_E_DTYPE = 2,       /* the dtype of a tensor is not the model's */
@@ -136,6 +139,13 @@ static inline const char *egret_error_string(int32_t e) {
     case EGRET_E_SIZES: return "the free dims have values that the model cannot be run with";
     default: return "an unknown error";
     }
+}
+
+/* What the free dims have to be and were not, for EGRET_E_SIZES: "node `Slice:/tail` needs `seq` to be at least 8". NULL where no condition is named:
+   for any other value, where a size overflows, and for models of earlier compilers. */
+static inline const char *egret_condition(const egret_info *info, int32_t e) {
+    if (EGRET_ERROR_CODE(e) != EGRET_E_SIZES || !EGRET_ERROR_CONDITION(e)) return 0;
+    return info->nodes[info->n_kernels + (uint32_t)EGRET_ERROR_CONDITION(e) - 1];
 }
 
 #endif

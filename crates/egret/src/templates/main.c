@@ -351,7 +351,14 @@ int main(int argc, char **argv) {
     /* Values of the free dims, and what a run needs for them. */
     free_dims = room((MODEL_INFO.n_symbols + 1) * sizeof *free_dims);
     for (i = 0; i < MODEL_INFO.n_symbols; i++) free_dims[i] = in[MODEL_INFO.symbols[i].input].dims[MODEL_INFO.symbols[i].axis];
-    if (MODEL_PLAN(free_dims, MODEL_INFO.n_symbols, &plan)) fail("inputs", "have dims that the model cannot be run with");
+    e = MODEL_PLAN(free_dims, MODEL_INFO.n_symbols, &plan);
+    if (e) {
+        const char *condition = egret_condition(&MODEL_INFO, e);
+        fprintf(stderr, MODEL_NAME ": %s", condition ? condition : "the inputs have dims that the model cannot be run with");
+        for (i = 0; i < MODEL_INFO.n_symbols; i++) fprintf(stderr, "%s%s is %lld", i ? ", " : "; ", MODEL_INFO.symbols[i].name, (long long)free_dims[i]);
+        fprintf(stderr, "\n");
+        return 1;
+    }
     for (i = 0; i < n_out; i++) {
         const egret_port *p = &MODEL_INFO.outputs[i];
         out[i].dtype = p->dtype;
@@ -392,6 +399,10 @@ int main(int argc, char **argv) {
             const char *nodes = MODEL_INFO.nodes[kernel];
             fprintf(stderr, MODEL_NAME ": kernel %d %s%s%s%s: %lld is out of range, %lld to %lld is right\n", kernel, MODEL_INFO.kernels[kernel],
                     nodes ? " (" : "", nodes ? nodes : "", nodes ? ")" : "", (long long)bad->value, (long long)bad->low, (long long)bad->high - 1);
+            return 1;
+        }
+        if (egret_condition(&MODEL_INFO, e)) {
+            fprintf(stderr, MODEL_NAME ": %s\n", egret_condition(&MODEL_INFO, e));
             return 1;
         }
         if (e) {

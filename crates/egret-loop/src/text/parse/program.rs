@@ -70,6 +70,9 @@ impl Parser {
             self.next_id('s', out.sizes.len())?;
             self.mark("=")?;
             out.sizes.push(self.size()?);
+            if let Some(nodes) = self.nodes()? {
+                out.needed.insert(SizeId(out.sizes.len() as u32 - 1), nodes);
+            }
         }
         self.keyword("arena")?;
         out.arena_bytes = self.number("a number of bytes")?;
@@ -118,13 +121,7 @@ impl Parser {
             let args = self.list(")", |p| p.arg(out.buffers.len()))?;
             let repeat = if self.takes_word("repeat") { Some(self.repeat()?) } else { None };
             let tasks = if self.takes_word("tasks") { Some(self.size_id()?) } else { None };
-            let mut sources = vec![];
-            if self.takes_word("of") {
-                sources.push(self.quoted("a node")?);
-                while self.takes(",") {
-                    sources.push(self.quoted("a node")?);
-                }
-            }
+            let sources = self.nodes()?.unwrap_or_default();
             out.calls.push(Call { kernel, args, repeat, tasks, sources });
         }
         loop {
@@ -140,6 +137,18 @@ impl Parser {
             let end = self.number("the call behind the last")?;
             out.guards.push(Guard { cond, holds, calls: begin..end, repeats });
         }
+    }
+
+    /// The ONNX nodes behind `of`, if there are some.
+    fn nodes(&mut self) -> Parse<Option<Vec<String>>> {
+        if !self.takes_word("of") {
+            return Ok(None);
+        }
+        let mut nodes = vec![self.quoted("a node")?];
+        while self.takes(",") {
+            nodes.push(self.quoted("a node")?);
+        }
+        Ok(Some(nodes))
     }
 
     fn size_id(&mut self) -> Parse<SizeId> {

@@ -1,0 +1,163 @@
+//! What has to hold for a size to have a value, in words: why a run fails.
+
+use crate::ir::Program;
+use crate::sizes::{Extent, Size, SizeId, SizeOp, spell};
+
+/// Nodes that a condition names.
+const NAMED: usize = 3;
+
+/// The conditions of a program in words, each with the size that has no value where it does not hold, in order: "node `Slice:/tail` needs `seq` to be at least 8". The dims in it
+/// are spelt between backticks. There is none for sums and products, which only overflow.
+pub fn conditions(program: &Program) -> Vec<(SizeId, String)> {
+    let words = Words { program };
+    let ids = (0..program.sizes.len()).map(|i| SizeId(i as u32));
+    ids.filter_map(|id| Some((id, format!("{} {}", words.who(id), words.needs(id)?)))).collect()
+}
+
+struct Words<'p> {
+    program: &'p Program,
+}
+
+impl Words<'_> {
+    /// The nodes that need a size.
+    fn who(&self, id: SizeId) -> String {
+        let nodes = self.program.needed.get(&id).map_or(&[][..], |nodes| nodes);
+        let names: Vec<String> = nodes.iter().take(NAMED).map(|n| format!("`{n}`")).collect();
+        match nodes.len() {
+            0 => "the model needs".to_owned(),
+            1 => format!("node {} needs", names[0]),
+            n if n > NAMED => format!("nodes {} and {} more need", names.join(", "), n - NAMED),
+            _ => format!("nodes {} need", names.join(", ")),
+        }
+    }
+
+    fn needs(&self, id: SizeId) -> Option<String> {
+        let sizes = &self.program.sizes;
+        match *sizes.get(id.0 as usize)? {
+            Size::Symbol(_) => Some(format!("{} to be at least 0", self.dim(id))),
+            Size::Op(SizeOp::Sub, a, b) if sizes.contains(&Size::Op(SizeOp::Sub, b, a)) => {
+                Some(format!("{} to be equal to {}", self.dim(a), self.dim(b)))
+            }
+            Size::Op(SizeOp::Sub, a, b) if self.is_least_of(b, a) => None,
+            Size::Op(SizeOp::Sub, a, b) => match (self.constant(a), self.constant(b)) {
+                (_, Some(least)) => self.at_least(a, least),
+                (Some(most), None) => Some(format!("{} to be at most {most}", self.dim(b))),
+                (None, None) => Some(format!("{} to be at least {}", self.dim(a), self.dim(b))),
+            },
+            Size::Op(SizeOp::FloorDiv | SizeOp::CeilDiv | SizeOp::Mod, _, by) => match self.constant(by) {
+                Some(_) => None,
+                None => self.at_least(by, 1),
+            },
+            Size::Op(SizeOp::Broadcast, a, b) => {
+                Some(format!("{} to be equal to {}, or one of them to be 1", self.dim(a), self.dim(b)))
+            }
+            Size::Length(_) | Size::Const(_) => None,
+            Size::Op(SizeOp::Add | SizeOp::Mul | SizeOp::Min | SizeOp::Max, ..) => None,
+        }
+    }
+
+    /// A bound of a size, as one of what it is made of; nothing where it always holds.
+    fn at_least(&self, mut id: SizeId, mut least: i64) -> Option<String> {
+        while let Some(Size::Op(op, a, b)) = self.program.sizes.get(id.0 as usize).copied() {
+            let (inner, constant) = match (self.constant(a), self.constant(b)) {
+                (_, Some(constant)) => (a, constant),
+                (Some(constant), None) if op != SizeOp::Sub => (b, constant),
+                _ => break,
+            };
+            let bound = match op {
+                SizeOp::Add => least.checked_sub(constant),
+                SizeOp::Sub => least.checked_add(constant),
+                SizeOp::Max => Some(least).filter(|_| constant < least),
+                _ => None,
+            };
+            let Some(bound) = bound else { break };
+            (id, least) = (inner, bound);
+        }
+        let holds = match self.program.sizes.get(id.0 as usize) {
+            Some(Size::Op(SizeOp::Max, a, b)) => {
+                [*a, *b].into_iter().any(|x| self.constant(x) >= Some(least))
+            }
+            _ => least <= 0 && matches!(self.program.sizes.get(id.0 as usize), Some(Size::Symbol(_))),
+        };
+        (!holds).then(|| format!("{} to be at least {least}", self.dim(id)))
+    }
+
+    /// Whether a size is the smaller of another one and something.
+    fn is_least_of(&self, id: SizeId, of: SizeId) -> bool {
+        matches!(self.program.sizes.get(id.0 as usize), Some(Size::Op(SizeOp::Min, a, b)) if *a == of || *b == of)
+    }
+
+    fn constant(&self, id: SizeId) -> Option<i64> {
+        match self.program.sizes.get(id.0 as usize) {
+            Some(Size::Const(c)) => Some(*c),
+            _ => None,
+        }
+    }
+
+    fn dim(&self, id: SizeId) -> String {
+        let name = |size: &Size| match *size {
+            Size::Symbol(i) => self.program.symbols.get(i).map(|s| s.name.clone()),
+            Size::Length(i) => self.program.lengths.get(i).map(|l| l.name.clone()),
+            Size::Const(_) | Size::Op(..) => None,
+        };
+        match spell(&self.program.sizes, Extent::Size(id), &name, LONGEST) {
+            Some(text) => format!("`{text}`"),
+            None => "a size".to_owned(),
+        }
+    }
+}
+
+/// Characters of the longest dim that is spelt.
+const LONGEST: usize = 120;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sizes::{SizeList, Symbol};
+
+    #[test]
+    fn conditions_are_said_of_dims() {
+        let mut list = SizeList::default();
+        let (n, m, c) = (list.symbol(0), list.symbol(1), |c| Extent::Const(c));
+        let op = |list: &mut SizeList, op, a, b| list.op(op, a, b).expect("a size");
+        let sub = |list: &mut SizeList, a, b| op(list, SizeOp::Sub, a, b);
+        let short = sub(&mut list, n, c(8));
+        sub(&mut list, c(512), m);
+        sub(&mut list, n, m);
+        op(&mut list, SizeOp::Mul, n, m);
+        op(&mut list, SizeOp::Broadcast, n, m);
+        // held(m - 1, 1)
+        let above = op(&mut list, SizeOp::Max, m, c(1));
+        let above = sub(&mut list, above, c(1));
+        op(&mut list, SizeOp::FloorDiv, above, above);
+        let both = op(&mut list, SizeOp::Add, n, m);
+        let four = op(&mut list, SizeOp::Mul, n, c(4));
+        sub(&mut list, both, four);
+        sub(&mut list, four, both);
+        let Extent::Size(short) = short else { panic!("{short}") };
+        let symbol = |name: &str| Symbol { name: name.into(), input: 0, axis: 0 };
+        let nodes = |n: usize| (0..n).map(|i| format!("Slice:/{i}")).collect::<Vec<_>>();
+        let mut program = Program {
+            symbols: vec![symbol("seq"), symbol("m")],
+            sizes: list.list().to_vec(),
+            needed: [(short, nodes(1))].into(),
+            ..Program::default()
+        };
+        let texts = |p: &Program| conditions(p).into_iter().map(|(_, text)| text).collect::<Vec<_>>();
+        let want = [
+            "the model needs `seq` to be at least 0",
+            "the model needs `m` to be at least 0",
+            "node `Slice:/0` needs `seq` to be at least 8",
+            "the model needs `m` to be at most 512",
+            "the model needs `seq` to be at least `m`",
+            "the model needs `seq` to be equal to `m`, or one of them to be 1",
+            "the model needs `m` to be at least 2",
+            "the model needs `seq + m` to be equal to `seq * 4`",
+            "the model needs `seq * 4` to be equal to `seq + m`",
+        ];
+        assert_eq!(texts(&program), want);
+        program.needed = [(short, nodes(5))].into();
+        let of_five = "nodes `Slice:/0`, `Slice:/1`, `Slice:/2` and 2 more need `seq` to be at least 8";
+        assert_eq!(texts(&program)[2], of_five);
+    }
+}
