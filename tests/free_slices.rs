@@ -80,6 +80,21 @@ fn whole(name: &str, data: &[i64]) -> TensorProto {
 
 /// x: f32[N, 3], y: f32[M]; z is a slice of the rows of x, made twice as large.
 fn graph(slice: Slice) -> Graph {
+    import(slice, &["N", "3"], &[], "x")
+}
+
+/// x: f32[N], y: f32[M]; z is a slice of the places where x is not 0, each twice.
+fn graph_of_found(slice: Slice) -> Graph {
+    import(
+        slice,
+        &["N"],
+        &[node("NonZero", &["x"], "places"), node("Transpose", &["places"], "rows")],
+        "rows",
+    )
+}
+
+/// z is a slice of the rows of a value, made twice as large.
+fn import(slice: Slice, x: &[&str], before: &[NodeProto], rows: &str) -> Graph {
     let end = AttributeProto {
         name: "end".into(),
         type_: AttributeType::INT.into(),
@@ -99,11 +114,12 @@ fn graph(slice: Slice) -> Graph {
             }
         }
     }
-    nodes.push(node("Slice", &["x", "start", "end", "axes", "steps"], "s"));
+    nodes.extend_from_slice(before);
+    nodes.push(node("Slice", &[rows, "start", "end", "axes", "steps"], "s"));
     nodes.push(node("Add", &["s", "s"], "z"));
     let proto = GraphProto {
         name: "g".into(),
-        input: vec![port("x", &["N", "3"]), port("y", &["M"])],
+        input: vec![port("x", x), port("y", &["M"])],
         output: vec![ValueInfoProto { type_: None.into(), ..port("z", &[]) }],
         node: nodes,
         initializer: constants,
@@ -200,6 +216,43 @@ fn slices_name_the_elements_that_onnx_names_at_all_sizes() {
         }
     }
     assert!(right > 2000 && short > 5, "{right} runs right, {short} too short");
+}
+
+/// What is found is sliced as it comes to, and has room for the most.
+#[test]
+fn slices_of_what_data_decides_are_clamped_too() {
+    let (far, end) = (Bound::Const(i64::MAX), |c| Bound::Const(c));
+    let cases = [
+        (end(0), Bound::Symbol(1, 0)),
+        (end(0), end(3)),
+        (end(-2), far),
+        (end(2), far),
+        (Bound::Symbol(1, 0), far),
+        (Bound::Symbol(-1, 0), far),
+        (end(0), end(-2)),
+    ];
+    for (start, end) in cases {
+        let slice = Slice { start, end, step: 1 };
+        let graph = graph_of_found(slice);
+        let compiled = Compiled::new(graph.clone(), &Options::default(), &BTreeMap::new())
+            .unwrap_or_else(|e| panic!("{e}: {slice:?}\n{graph}"));
+        for (n, m, of) in (0..10).flat_map(|n| [(0, 2), (2, 3), (3, 1), (9, 2)].map(|(m, of)| (n, m, of))) {
+            let x: Vec<f64> = (0..n).map(|i| f64::from(u8::from(i % of == 0))).collect();
+            let places: Vec<i64> = (0..n).filter(|i| i % of == 0).collect();
+            let rows = named(slice, places.len() as i64, m);
+            let numbers = rows.iter().map(|&row| 2.0 * places[row as usize] as f64).collect();
+            let want = Tensor::from_f64s(DType::I64, &[rows.len(), 1], numbers);
+            let inputs = vec![
+                Tensor::from_f64s(DType::F32, &[n as usize], x).into(),
+                Tensor::from_f64s(DType::F32, &[m as usize], vec![0.0; m as usize]).into(),
+            ];
+            let what = format!("{slice:?} of {} at {n}, {m} of\n{graph}", places.len());
+            let told = interp::run(&graph, &inputs).unwrap_or_else(|e| panic!("{e}: {what}"));
+            assert_eq!(told[0].as_tensor(), Some(&want), "{what}");
+            let (code, have) = compiled.run_both(&inputs).unwrap_or_else(|e| panic!("{e}: {what}"));
+            assert_eq!((code, &have[0][..]), (0, want.bytes()), "{what}");
+        }
+    }
 }
 
 #[test]

@@ -77,7 +77,8 @@ impl Words<'_> {
             Some(Size::Op(SizeOp::Max, a, b)) => {
                 [*a, *b].into_iter().any(|x| self.constant(x) >= Some(least))
             }
-            _ => least <= 0 && matches!(self.program.sizes.get(id.0 as usize), Some(Size::Symbol(_))),
+            Some(Size::Symbol(_)) => least <= 0,
+            _ => false,
         };
         (!holds).then(|| format!("{} to be at least {least}", self.dim(id)))
     }

@@ -145,15 +145,16 @@ impl Dim {
     /// The same, where up to so many extremes are told apart by which of their operands they are: `n - min(n, 4)` is the larger of 0 and `n - 4`.
     fn least(&self, splits: usize) -> Option<i64> {
         let plain = self.range().0;
-        let split = (splits > 0).then(|| self.split()).flatten();
+        let split = (splits > 0).then(|| self.as_either()).flatten();
         let Some((is_larger, [a, b])) = split else { return plain };
         let (a, b) = (a.least(splits - 1), b.least(splits - 1));
         let split = if is_larger { a.max(b) } else { a.zip(b).map(|(a, b)| a.min(b)) };
         plain.max(split)
     }
 
-    /// The dim with either operand in place of one of its extremes, and whether it is the larger of the two.
-    fn split(&self) -> Option<(bool, [Dim; 2])> {
+    /// Two dims of which it is the larger (true) or the smaller for all sizes: either operand in place of one of its extremes. `n - min(n, 4)` is the larger of
+    /// 0 and `n - 4`.
+    pub fn as_either(&self) -> Option<(bool, [Dim; 2])> {
         let Repr::Poly(terms) = &self.0 else { return None };
         terms.iter().find_map(|(m, c)| {
             let (at, op, a, b) = m.iter().enumerate().find_map(|(at, atom)| match atom {

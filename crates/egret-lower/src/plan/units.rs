@@ -16,7 +16,7 @@ use crate::error::Refusal;
 use crate::geometry::access::Views;
 use crate::geometry::shape::volume;
 use crate::plan::lengths;
-use egret_ir::{Attr, Dim, DimOp, DimPart, Graph, Node, NodeId, Op, TensorType, ValueId, advice, geometry};
+use egret_ir::{Attr, Dim, DimPart, Graph, Node, NodeId, Op, TensorType, ValueId, advice, geometry};
 use egret_loop::Symbol;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -144,6 +144,35 @@ impl Units {
         names.iter().any(|name| self.lengths.iter().any(|l| l.name == *name))
     }
 
+    /// Whether a dim is none the smaller where data decides more: in the sum that it is, what data decides is added. With `splits` left extremes are told apart: `n - min(n, 4)` is the larger
+    /// of 0 and `n - 4`. What lies between two numbers whatever data decides, as `min(1, m)`, may be either: `n - n*min(1, m)` lies between `n` and 0.
+    fn grows(&self, dim: &Dim, splits: usize) -> bool {
+        let Some(terms) = dim.as_sum() else { return false };
+        let decides = |part: &DimPart| match part {
+            DimPart::Symbol(name) => self.lengths.iter().any(|l| l.name == *name),
+            DimPart::Op(_, a, b) => self.is_decided(&[(*a).clone(), (*b).clone()]),
+        };
+        let is_symbol = |part: &DimPart| matches!(part, DimPart::Symbol(_));
+        let term = |(c, parts): &(i64, Vec<DimPart>)| {
+            !parts.iter().any(decides) || *c > 0 && parts.iter().all(is_symbol)
+        };
+        if terms.iter().all(term) {
+            return true;
+        }
+        let Some(left) = splits.checked_sub(1) else { return false };
+        let between = terms.iter().flat_map(|(_, parts)| parts).filter(|part| !decides(part));
+        let ends = between.filter_map(|part| match part {
+            DimPart::Op(op, a, b) => {
+                let whole = a.op(*op, b);
+                let most = (Dim::constant(0) - whole.clone()).at_least()?.checked_neg()?;
+                Some([whole.at_least()?, most].map(|end| dim.replace_op(&whole, &Dim::constant(end))))
+            }
+            DimPart::Symbol(_) => None,
+        });
+        let ends = ends.chain(dim.as_either().map(|(_, both)| both)).next();
+        ends.is_some_and(|both| both.iter().all(|d| self.grows(d, left)))
+    }
+
     /// Takes note of the sums and quotients that a dim is a product of.
     fn note_factors(&mut self, dim: &Dim) {
         let Some((_, factors)) = dim.as_factors() else { return };
@@ -155,25 +184,12 @@ impl Units {
             factor.collect_symbols(&mut names);
             let known = names.iter().all(|name| self.factors.contains(&Dim::symbol(name)));
             // The most that it can be is what it is for the most of what data decides.
-            let bounded = !self.is_decided(std::slice::from_ref(&factor)) || grows(&factor);
+            let bounded = !self.is_decided(std::slice::from_ref(&factor)) || self.grows(&factor, 4);
             if known && bounded {
                 self.factors.push(factor);
             }
         }
     }
-}
-
-/// Whether a dim is none the smaller for a larger symbol: a sum of products of symbols, and of the smaller or larger of such.
-fn grows(dim: &Dim) -> bool {
-    let part = |p: &DimPart| match p {
-        DimPart::Symbol(_) => true,
-        DimPart::Op(DimOp::Min | DimOp::Max, a, b) => grows(a) && grows(b),
-        DimPart::Op(..) => false,
-    };
-    // A constant alone may be of either sign.
-    dim.as_sum().is_some_and(|terms| {
-        terms.iter().all(|(c, parts)| parts.is_empty() || *c > 0 && parts.iter().all(part))
-    })
 }
 
 fn product(known: &[Dim], dim: &Dim) -> Option<(i64, Count)> {
