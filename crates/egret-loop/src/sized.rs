@@ -54,6 +54,7 @@ pub fn check(program: &Program) -> Result<(), BrokenRule> {
         .chain(tasks)
         .chain(places)
         .chain(repeats.clone().map(|r| r.runs))
+        .chain(program.needed.keys().copied())
         .chain(program.arena_size);
     if let Some(s) = all.into_iter().find(|s| !known(*s, n)) {
         return broken(format!("{s} is no size of the program"));
