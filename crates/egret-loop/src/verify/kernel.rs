@@ -106,34 +106,43 @@ impl Walk<'_> {
         }
     }
 
-    fn param(&self, p: Param) -> Result<ParamInfo, BrokenRule> {
+    fn param(&self, p: Param) -> Result<&ParamInfo, BrokenRule> {
         match self.kernel.params.get(p.0 as usize) {
-            Some(info) => Ok(info.clone()),
+            Some(info) => Ok(info),
             None => broken(format!("{p}, which there is not")),
         }
     }
 
     fn read(&self, p: Param, elem: Elem) -> Result<(), BrokenRule> {
-        let info = self.param(p)?;
-        match () {
-            () if info.elem != elem => broken(format!("{p}, of {}, is read as {elem}", info.elem)),
-            () if info.access == Access::Write => broken(format!("{p} is only written, and is read")),
-            () => Ok(()),
+        match self.has_elem(p, elem, "read")?.access {
+            Access::Write => broken(format!("{p} is only written, and is read")),
+            Access::Read | Access::ReadWrite => Ok(()),
         }
     }
 
     fn written(&self, p: Param, elem: Elem) -> Result<(), BrokenRule> {
+        match self.has_elem(p, elem, "written")?.access {
+            Access::Read => broken(format!("{p} is only read, and is written")),
+            Access::Write | Access::ReadWrite => Ok(()),
+        }
+    }
+
+    /// The parameter, if its elements are of the type that is read or written.
+    fn has_elem(&self, p: Param, elem: Elem, what: &str) -> Result<&ParamInfo, BrokenRule> {
         let info = self.param(p)?;
-        match () {
-            () if info.elem != elem => broken(format!("{p}, of {}, is written as {elem}", info.elem)),
-            () if info.access == Access::Read => broken(format!("{p} is only read, and is written")),
-            () => Ok(()),
+        match info.elem == elem {
+            true => Ok(info),
+            false => broken(format!("{p}, of {}, is {what} as {elem}", info.elem)),
         }
     }
 
     fn inst(&mut self, v: V, inst: &Inst) -> Result<(), BrokenRule> {
         let mut used = Ok(());
-        inst.for_operands(|x| used = used.clone().and_then(|()| self.used(*x)));
+        inst.for_operands(|x| {
+            if used.is_ok() {
+                used = self.used(*x);
+            }
+        });
         used?;
         match inst {
             Inst::Load(p, _, ty) | Inst::LoadFirst(p, _, ty, _) => self.read(*p, ty.elem)?,
