@@ -237,24 +237,29 @@ fn the_examples_of_the_manual_compile_and_run() {
         let example = section.split(opening.as_str()).nth(1).and_then(|rest| rest.split("```").next());
         let example = example.unwrap_or_else(|| panic!("an example in {language}"));
         std::fs::write(dir.path().join(file), format!("{example}{caller}")).expect("a file");
-        let (compiler, default, arguments): (_, _, &[&str]) = match language {
-            "c" => ("CC", "cc", &["-std=gnu11", "-Wall", "-Wextra", "-Werror", "libnet.a"]),
-            "cpp" => ("CXX", "c++", &["-std=c++17", "-Wall", "-Wextra", "-Werror", "libnet.a"]),
-            _ => {
-                ("RUSTC", "rustc", &["--edition", "2024", "-D", "warnings", "-L", ".", "-l", "static=net"])
-            }
-        };
-        let compiler = std::env::var(compiler).unwrap_or_else(|_| default.into());
-        if language == "cpp" && Command::new(&compiler).arg("--version").output().is_err() {
-            eprintln!("left out: C++ (there is no compiler)");
-            continue;
-        }
-        let mut command = Command::new(compiler);
-        command.args(["-o", "program", file]).args(arguments);
+        let Some(command) = compiler(language, file, "gnu11") else { continue };
         printed.push(built(dir.path(), command));
     }
     assert_eq!(printed[0].split_whitespace().count(), 30, "{printed:?}");
     assert!(printed.iter().all(|p| *p == printed[0]), "{printed:?}");
+}
+
+/// What makes `program` of a file beside `net`, every warning an error; nothing where there is no compiler of C++.
+fn compiler(language: &str, file: &str, c: &str) -> Option<Command> {
+    let standard = if language == "c" { format!("-std={c}") } else { "-std=c++17".into() };
+    let (variable, default, arguments): (_, _, &[&str]) = match language {
+        "c" => ("CC", "cc", &[&standard, "-Wall", "-Wextra", "-Werror", "-pedantic", "libnet.a"]),
+        "cpp" => ("CXX", "c++", &[&standard, "-Wall", "-Wextra", "-Werror", "-pedantic", "libnet.a"]),
+        _ => ("RUSTC", "rustc", &["--edition", "2024", "-D", "warnings", "-L", ".", "-l", "static=net"]),
+    };
+    let program = std::env::var(variable).unwrap_or_else(|_| default.into());
+    if language == "cpp" && Command::new(&program).arg("--version").output().is_err() {
+        eprintln!("left out: C++ (there is no compiler)");
+        return None;
+    }
+    let mut command = Command::new(program);
+    command.args(["-o", "program", file]).args(arguments);
+    Some(command)
 }
 
 /// Each prints what does not fit where the only free dim is 1, and runs where it is 3.
@@ -333,22 +338,7 @@ fn dims_that_do_not_fit_are_said_with_their_node() {
     assert!(works(&["run", &out, "--random", "1", "--dim", "seq=2"]).contains("f32[0, 2]"));
     for (language, file, text) in TOO_SHORT {
         std::fs::write(dir.path().join(file), text).expect("a file");
-        let (compiler, default, arguments): (_, _, &[&str]) = match language {
-            "c" => ("CC", "cc", &["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "libnet.a"]),
-            "cpp" => {
-                ("CXX", "c++", &["-std=c++17", "-Wall", "-Wextra", "-Werror", "-pedantic", "libnet.a"])
-            }
-            _ => {
-                ("RUSTC", "rustc", &["--edition", "2024", "-D", "warnings", "-L", ".", "-l", "static=net"])
-            }
-        };
-        let compiler = std::env::var(compiler).unwrap_or_else(|_| default.into());
-        if language == "cpp" && Command::new(&compiler).arg("--version").output().is_err() {
-            eprintln!("left out: C++ (there is no compiler)");
-            continue;
-        }
-        let mut command = Command::new(compiler);
-        command.args(["-o", "program", file]).args(arguments);
+        let Some(command) = compiler(language, file, "c99") else { continue };
         assert_eq!(built(dir.path(), command).trim_end(), condition, "{language}");
     }
     let mut npy = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
