@@ -1,7 +1,8 @@
 //! Machine code read back, whatever this machine can run: its instructions, and the features that they need.
 
 use super::Feature;
-use iced_x86::{CpuidFeature, Decoder, DecoderOptions, Instruction};
+use iced_x86::{CpuidFeature, Decoder, DecoderOptions, FlowControl, Instruction};
+use std::collections::BTreeSet;
 
 /// Instructions up to the end of the bytes.
 pub fn decode(code: &[u8]) -> Vec<Instruction> {
@@ -15,6 +16,32 @@ pub fn decode(code: &[u8]) -> Vec<Instruction> {
     all
 }
 
+/// Instructions that a function at the beginning of the bytes reaches, in any order: not what stands behind it, such as its constants. Other
+/// functions that it calls are not gone into.
+pub fn reached(code: &[u8]) -> Vec<Instruction> {
+    let mut decoder = Decoder::with_ip(64, code, 0, DecoderOptions::NONE);
+    let (mut all, mut seen, mut starts) = (vec![], BTreeSet::new(), vec![0]);
+    while let Some(mut at) = starts.pop() {
+        while seen.insert(at) {
+            let here = usize::try_from(at).ok().filter(|at| *at < code.len());
+            decoder.set_position(here.expect("a jump stays in its section")).expect("a position");
+            decoder.set_ip(at);
+            let i = decoder.decode();
+            assert!(!i.is_invalid(), "no instruction at {at:#x}");
+            all.push(i);
+            at = i.next_ip();
+            match i.flow_control() {
+                FlowControl::ConditionalBranch => starts.push(i.near_branch_target()),
+                FlowControl::UnconditionalBranch => at = i.near_branch_target(),
+                FlowControl::Return | FlowControl::Exception => break,
+                FlowControl::Next | FlowControl::Call | FlowControl::IndirectCall => {}
+                other => panic!("{other:?} at {:#x}: where to is not known", i.ip()),
+            }
+        }
+    }
+    all
+}
+
 /// The feature that a CPU must report, unless every x86-64 has it.
 fn feature(of: CpuidFeature) -> Option<Feature> {
     match of {
@@ -22,8 +49,16 @@ fn feature(of: CpuidFeature) -> Option<Feature> {
         | CpuidFeature::INTEL186
         | CpuidFeature::INTEL386
         | CpuidFeature::INTEL486 => None,
-        CpuidFeature::X64 | CpuidFeature::SSE | CpuidFeature::CPUID | CpuidFeature::CMOV => None,
+        CpuidFeature::X64 | CpuidFeature::CPUID | CpuidFeature::CMOV => None,
+        CpuidFeature::SSE | CpuidFeature::SSE2 | CpuidFeature::MULTIBYTENOP => None,
+        CpuidFeature::SSE3 => Some(Feature::Sse3),
+        CpuidFeature::SSSE3 => Some(Feature::Ssse3),
+        CpuidFeature::SSE4_1 => Some(Feature::Sse41),
+        CpuidFeature::SSE4_2 => Some(Feature::Sse42),
+        CpuidFeature::POPCNT => Some(Feature::Popcnt),
+        CpuidFeature::BMI1 => Some(Feature::Bmi1),
         CpuidFeature::BMI2 => Some(Feature::Bmi2),
+        CpuidFeature::LZCNT => Some(Feature::Lzcnt),
         CpuidFeature::AVX => Some(Feature::Avx),
         CpuidFeature::AVX2 => Some(Feature::Avx2),
         CpuidFeature::FMA => Some(Feature::Fma),
