@@ -19,6 +19,7 @@ const COLUMNS: &[&str] = &[
     "cost",
     "fusion",
     "aliases",
+    "rounding",
     "range",
     "derivative",
     "attrs",
@@ -159,6 +160,7 @@ fn op(name: &str, family: &str, row: &toml::Table) -> (String, String) {
     );
     let [epilogue, prologue, strided] = known.map(|role| fusion.iter().any(|f| f == role));
     let aliases = camel(&text_of("aliases", "never"));
+    let rounding = camel(&text_of("rounding", "steps"));
     let range = row.get("range").map(|r| {
         let bound = |i: usize| {
             r.get(i).and_then(|v| v.as_float()).unwrap_or_else(|| panic!("`{name}`: two floats"))
@@ -171,7 +173,7 @@ fn op(name: &str, family: &str, row: &toml::Table) -> (String, String) {
     (
         format!("    /// `{name}`: {}\n    {variant},\n", doc.replace('[', "\\[").replace(']', "\\]")),
         format!(
-            "    OpInfo {{ op: Op::{variant}, name: {name:?}, family: Family::{}, operands: &{:?}, results: {}, regions: &{:?}, traits: &[{traits}], types: {:?}, result: {:?}, cost: CostClass::{}, fusion: FusionRoles {{ epilogue: {epilogue}, prologue: {prologue}, strided: {strided} }}, aliases: Aliases::{aliases}, range: {range}, derivative: {derivative}, attrs: &[{attrs}], doc: {doc:?} }},\n",
+            "    OpInfo {{ op: Op::{variant}, name: {name:?}, family: Family::{}, operands: &{:?}, results: {}, regions: &{:?}, traits: &[{traits}], types: {:?}, result: {:?}, cost: CostClass::{}, fusion: FusionRoles {{ epilogue: {epilogue}, prologue: {prologue}, strided: {strided} }}, aliases: Aliases::{aliases}, rounding: Rounding::{rounding}, range: {range}, derivative: {derivative}, attrs: &[{attrs}], doc: {doc:?} }},\n",
             camel(family),
             strings("operands"),
             row.get("results").map_or(1, |v| v.as_integer().expect("integer")),

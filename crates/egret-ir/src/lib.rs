@@ -57,8 +57,8 @@ pub use dtype::DType;
 pub use egret_float::{Denormals, bf16_of, f16_of};
 pub use graph::{Def, Graph, Node, NodeId, UseLists, ValueData, ValueId};
 pub use op::{
-    Aliases, AttrInfo, AttrKind, CostClass, Derivative, Family, FusionRoles, Member, Op, OpInfo, Trait,
-    families,
+    Aliases, AttrInfo, AttrKind, CostClass, Derivative, Family, FusionRoles, Member, Op, OpInfo, Rounding,
+    Trait, families,
 };
 pub use tensor::{ContentHash, Element, Magnitudes, Tensor, Value};
 pub use types::{SeqType, Shape, TensorType, Type};

@@ -32,6 +32,8 @@ pub struct OpInfo {
     pub fusion: FusionRoles,
     /// Whether its result may lie in its first operand's memory.
     pub aliases: Aliases,
+    /// How it rounds results of f16 and bf16.
+    pub rounding: Rounding,
     /// Bounds of the elements of a float result, whatever its operands are. An element may be NaN nevertheless.
     pub range: Option<(f64, f64)>,
     /// What its derivative is.
@@ -192,6 +194,19 @@ pub enum Aliases {
     Contiguous,
     /// Always.
     Always,
+}
+
+/// How an operation comes to its results of f16 and bf16: whether f32 may be in between.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Rounding {
+    /// It moves elements.
+    Moves,
+    /// Every result is an operand's element, with another sign at most, a whole number near it, or 0.
+    Chooses,
+    /// They are computed as if with real numbers, and rounded once.
+    Once,
+    /// What is computed on the way is rounded too.
+    Steps,
 }
 
 /// What the derivative of an operation is. `egret-grad` has the rules.

@@ -1,7 +1,7 @@
 //! The way of a graph through the crate.
 
 use crate::error::{Fault, LowerError, Refusal, Unsupported};
-use crate::kernels::{self, FreeRows, elementwise, open};
+use crate::kernels::{self, FreeRows, elementwise};
 use crate::options::LowerOptions;
 use crate::plan::blocks::{self, Block};
 use crate::plan::fusion::FusionGroup;
@@ -113,7 +113,7 @@ fn prepare<'g>(graph: &'g Graph, options: &LowerOptions) -> Result<Prepared<'g>,
         origins.insert(new, was);
     }
     let never = legalize::refused(&graph, kernels::refusal);
-    let (graph, units, blocks) = match units::plan(&graph, open::takes) {
+    let (graph, units, blocks) = match units::plan(&graph, kernels::takes_open) {
         Ok(None) => (graph, None, vec![]),
         Ok(Some(mut units)) => {
             units.windows = windows;
@@ -160,7 +160,7 @@ fn groups<'g>(
         let open = ctx.units.as_ref().is_some_and(|u| u.is_open(group.root));
         let with_free_dims = with_free_dims.as_deref().filter(|_| open);
         let lowered = match with_free_dims {
-            Some(graph) => open::lower(ctx, graph, group.root),
+            Some(graph) => kernels::lower_open(ctx, graph, group.root),
             None => several(ctx, blocks, group).and_then(|()| kernels::lower(ctx, group)),
         };
         if let Err(reason) = lowered {

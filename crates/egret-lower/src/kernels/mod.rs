@@ -1,8 +1,8 @@
 //! Kernel families, a file or a folder with one entry each, and the table of them.
 //!
 //! A new kernel is a function in the file of its family and a row of [`KERNELS`]. What fusion may ask of it, an epilogue
-//! or a prologue, says the op table (`fusion`). Kernels of nodes with free dims that are not computed unit by unit are in [`open`], which has
-//! a table of its own. Files that no row names (`planes`, `points`, `taps`) serve several families. `docs/dev/lowering.md` is the way in.
+//! or a prologue, says the op table (`fusion`). Kernels of nodes with free dims that are not computed unit by unit are in [`open`]; they are
+//! a column of the same table. Files that no row names (`planes`, `points`, `taps`) serve several families. `docs/dev/lowering.md` is the way in.
 
 mod arg_reduce;
 mod contraction;
@@ -14,7 +14,7 @@ mod grid_sample;
 mod linalg;
 mod movement;
 mod normalization;
-pub mod open;
+mod open;
 pub mod planes;
 mod points;
 mod recurrent;
@@ -34,19 +34,30 @@ pub use contraction::FreeRows;
 use crate::error::Unsupported;
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
-use egret_ir::{Family, Op, Trait};
+use egret_ir::{Family, Graph, NodeId, Op, Trait};
 
-/// Operations with one kernel function.
+/// Operations with the same kernel functions.
 #[derive(Copy, Clone)]
 pub struct KernelFamily {
     /// The operations.
     pub ops: Ops,
-    /// Writes the kernels of a group whose [`FusionGroup::node`] is one of them.
-    pub lower: Lower,
+    /// Writes the kernels of a group whose [`FusionGroup::node`] is one of them and has constant dims; or why there are none.
+    pub lower: Result<Lower, &'static str>,
+    /// The same for a node with free dims that is not computed unit by unit; nothing where there are no such kernels.
+    pub open: Option<Open>,
 }
 
 /// Writes the kernels of a group into a program.
 pub type Lower = fn(&mut Ctx, &FusionGroup) -> Result<(), Unsupported>;
+
+/// Kernels of single nodes with free dims.
+#[derive(Copy, Clone)]
+pub struct Open {
+    /// Whether there is one for a node.
+    pub takes: fn(&Graph, NodeId) -> bool,
+    /// Writes it; the graph has the free dims.
+    pub lower: fn(&mut Ctx, &Graph, NodeId) -> Result<(), Unsupported>,
+}
 
 /// Some operations.
 #[derive(Copy, Clone)]
@@ -70,44 +81,73 @@ impl Ops {
     }
 }
 
+/// Operations with kernels of constant dims.
 const fn row(ops: Ops, lower: Lower) -> KernelFamily {
-    KernelFamily { ops, lower }
+    KernelFamily { ops, lower: Ok(lower), open: None }
+}
+
+/// Operations that need no kernel of constant dims, or have none, and why.
+const fn without(ops: Ops, why: &'static str) -> KernelFamily {
+    KernelFamily { ops, lower: Err(why), open: None }
+}
+
+impl KernelFamily {
+    /// It has kernels of free dims too, for such nodes.
+    const fn open(
+        self,
+        takes: fn(&Graph, NodeId) -> bool,
+        lower: fn(&mut Ctx, &Graph, NodeId) -> Result<(), Unsupported>,
+    ) -> KernelFamily {
+        KernelFamily { open: Some(Open { takes, lower }), ..self }
+    }
 }
 
 const fn these(ops: &'static [Op]) -> Ops {
     Ops::These(ops)
 }
 
-/// Everything that has a kernel.
+/// Where data decides a dim.
+const IS_OPEN: &str = "has kernels of dims that are known while the model runs (kernels/open)";
+
+/// Everything that is compiled.
 pub const KERNELS: &[KernelFamily] = &[
-    row(Ops::Family(Family::Elementwise), elementwise::lower),
-    row(these(&[Op::Broadcast, Op::Slice, Op::Transpose]), elementwise::lower),
-    row(these(&[Op::Pad]), movement::pad),
+    row(Ops::Family(Family::Elementwise), elementwise::lower).open(open::map::takes, open::map::lower),
+    row(these(&[Op::Broadcast, Op::Slice, Op::Transpose]), elementwise::lower)
+        .open(open::map::takes, open::map::lower),
+    without(these(&[Op::Reshape]), "shares its operand's memory (geometry/aliases.rs)")
+        .open(open::of_numbers, open::places::reshape),
+    row(these(&[Op::Pad]), movement::pad).open(open::pad::takes, open::pad::lower),
     row(these(&[Op::Dilate]), movement::dilate),
-    row(these(&[Op::Concat]), movement::concat),
+    row(these(&[Op::Concat]), movement::concat).open(open::always, open::places::concat),
     row(these(&[Op::BitCast]), movement::bit_cast),
-    row(these(&[Op::Shape]), movement::shape),
-    row(these(&[Op::Iota, Op::RandomUniform, Op::RandomNormal]), movement::constant),
-    row(these(&[Op::Reduce]), reduction::lower),
-    row(these(&[Op::Softmax, Op::LayerNorm, Op::RmsNorm]), normalization::lower),
-    row(these(&[Op::ArgReduce]), arg_reduce::lower),
-    row(these(&[Op::Cumulative]), scan::lower),
+    row(these(&[Op::Shape]), movement::shape).open(open::always, open::places::shape),
+    row(these(&[Op::Iota]), movement::constant).open(open::always, open::places::iota),
+    row(these(&[Op::RandomUniform, Op::RandomNormal]), movement::constant),
+    row(these(&[Op::Reduce]), reduction::lower).open(open::reduce::takes, open::reduce::lower),
+    row(these(&[Op::Softmax]), normalization::lower).open(open::of_f32, open::softmax::lower),
+    row(these(&[Op::LayerNorm, Op::RmsNorm]), normalization::lower).open(open::of_f32, open::norm::lower),
+    row(these(&[Op::ArgReduce]), arg_reduce::lower).open(open::of_numbers, open::axis::arg_reduce),
+    row(these(&[Op::Cumulative]), scan::lower).open(open::of_numbers, open::axis::cumulative),
     row(these(&[Op::Rotary]), rotary::lower),
-    row(these(&[Op::Matmul]), contraction::matmul),
-    row(these(&[Op::Conv]), contraction::conv),
+    row(these(&[Op::Matmul]), contraction::matmul).open(open::matmul::takes, open::matmul::lower),
+    without(these(&[Op::Attention]), "is decomposed before lowering (plan/decompose.rs)"),
+    row(these(&[Op::Conv]), contraction::conv).open(open::window::takes, open::window::lower),
     row(these(&[Op::ConvTranspose]), contraction::conv_transpose),
-    row(these(&[Op::Pool]), window::pool),
+    row(these(&[Op::Pool]), window::pool).open(open::window::takes, open::window::lower),
     row(these(&[Op::MaxPoolIndices]), window::max_pool_indices),
     row(these(&[Op::Col2im]), window::col2im),
     row(these(&[Op::Resize]), sampling::resize),
     row(these(&[Op::GridSample]), grid_sample::lower),
     row(these(&[Op::RoiAlign]), roi_align::lower),
     row(these(&[Op::DeformConv]), deform_conv::lower),
-    row(these(&[Op::Gather]), gather_scatter::gather),
-    row(these(&[Op::GatherElements]), gather_scatter::gather_elements),
-    row(these(&[Op::GatherNd]), gather_scatter::gather_nd),
-    row(these(&[Op::ScatterElements]), gather_scatter::scatter_elements),
-    row(these(&[Op::ScatterNd]), gather_scatter::scatter_nd),
+    row(these(&[Op::Gather]), gather_scatter::gather).open(open::gather::takes, open::gather::slices),
+    row(these(&[Op::GatherElements]), gather_scatter::gather_elements)
+        .open(open::gather::takes, open::gather::elements),
+    row(these(&[Op::GatherNd]), gather_scatter::gather_nd).open(open::gather::takes, open::gather::tuples),
+    row(these(&[Op::ScatterElements]), gather_scatter::scatter_elements)
+        .open(open::scatter::takes, open::scatter::elements),
+    row(these(&[Op::ScatterNd]), gather_scatter::scatter_nd)
+        .open(open::scatter::takes, open::scatter::tuples),
     row(these(&[Op::ReverseSequence]), gather_scatter::reverse_sequence),
     row(these(&[Op::TopK]), sort::top_k),
     row(these(&[Op::Det]), linalg::det),
@@ -116,21 +156,13 @@ pub const KERNELS: &[KernelFamily] = &[
     row(these(&[Op::Loop]), control::loop_),
     row(these(&[Op::Scan]), control::scan),
     row(these(&[Op::Tfidf]), tfidf::lower),
-    row(these(&[Op::Lstm, Op::Gru, Op::Rnn]), recurrent::lower),
+    row(these(&[Op::Lstm, Op::Gru, Op::Rnn]), recurrent::lower)
+        .open(open::recurrent::takes, open::recurrent::lower),
+    without(these(&[Op::Nonzero]), IS_OPEN).open(open::always, open::found::nonzero),
+    without(these(&[Op::Compress]), IS_OPEN).open(open::always, open::found::compress),
+    without(these(&[Op::Unique]), IS_OPEN).open(open::always, open::unique::lower),
+    without(these(&[Op::Nms]), IS_OPEN).open(open::always, open::nms::lower),
 ];
-
-/// Operations that need no kernel, and why.
-pub const WITHOUT_KERNEL: &[(Op, &str)] = &[
-    (Op::Reshape, "shares its operand's memory (geometry/aliases.rs)"),
-    (Op::Attention, "is decomposed before lowering (plan/decompose.rs)"),
-    (Op::Nonzero, IS_OPEN),
-    (Op::Compress, IS_OPEN),
-    (Op::Unique, IS_OPEN),
-    (Op::Nms, IS_OPEN),
-];
-
-/// Where data decides a dim.
-const IS_OPEN: &str = "has kernels of dims that are known while the model runs (kernels/open)";
 
 /// Operations that are not compiled, and why: the first row that has an operation counts.
 pub const REFUSED: &[(Ops, &str)] = &[(
@@ -138,13 +170,13 @@ pub const REFUSED: &[(Ops, &str)] = &[(
     "works on strings or sequences, which compiled code does not hold; run the model in the interpreter",
 )];
 
-/// Whether an operation has a kernel of its own.
-pub fn has_kernel(op: Op) -> bool {
-    family(op).is_some()
-}
-
 fn family(op: Op) -> Option<&'static KernelFamily> {
     KERNELS.iter().find(|k| k.ops.contains(op))
+}
+
+/// Whether an operation has a kernel of its own.
+pub fn has_kernel(op: Op) -> bool {
+    family(op).is_some_and(|f| f.lower.is_ok())
 }
 
 /// Why an operation is not compiled, if it is not.
@@ -152,18 +184,30 @@ pub fn refusal(op: Op) -> Option<&'static str> {
     REFUSED.iter().find(|(ops, _)| ops.contains(op)).map(|(_, why)| *why)
 }
 
-/// Why an operation without a row in [`KERNELS`] has none.
-fn without_kernel(op: Op) -> &'static str {
-    let unneeded = WITHOUT_KERNEL.iter().find(|(o, _)| *o == op).map(|(_, why)| *why);
-    unneeded.or_else(|| refusal(op)).unwrap_or("has no kernel")
-}
-
 /// Writes the kernels of a group.
 pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let op = ctx.graph.node(group.node()).op;
-    match family(op) {
-        Some(family) => (family.lower)(ctx, group),
-        None => Err(Unsupported::new(without_kernel(op))),
+    let lower = match family(op) {
+        Some(family) => family.lower,
+        None => Err(refusal(op).unwrap_or("has no kernel")),
+    };
+    lower.map_err(Unsupported::new)?(ctx, group)
+}
+
+/// Whether a node has a kernel with free dims.
+pub fn takes_open(graph: &Graph, n: NodeId) -> bool {
+    let open = family(graph.node(n).op).and_then(|f| f.open);
+    open.is_some_and(|open| (open.takes)(graph, n))
+}
+
+/// Writes the kernel of a node with free dims; `graph` has them.
+pub fn lower_open(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported> {
+    if open::stands(ctx, graph, n) {
+        return Ok(());
+    }
+    match family(graph.node(n).op).and_then(|f| f.open) {
+        Some(open) => (open.lower)(ctx, graph, n),
+        None => Err(Unsupported::bug("has no kernel with free dims")),
     }
 }
 
@@ -172,16 +216,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_operation_has_one_kernel_or_a_reason() {
+    fn every_operation_has_one_row() {
         for op in Op::all() {
             let kernels = KERNELS.iter().filter(|k| k.ops.contains(op)).count();
-            let without = WITHOUT_KERNEL.iter().filter(|(o, _)| *o == op).count();
             let refused = usize::from(refusal(op).is_some());
             assert_eq!(
-                kernels + without + refused,
+                kernels + refused,
                 1,
-                "`{op}` is in {kernels} rows of KERNELS, {without} of WITHOUT_KERNEL, {refused} of REFUSED: \
-                 give it one row (kernels/mod.rs)"
+                "`{op}` is in {kernels} rows of KERNELS, {refused} of REFUSED: give it one row (kernels/mod.rs)"
             );
         }
     }

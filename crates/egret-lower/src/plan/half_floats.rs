@@ -13,35 +13,30 @@
 
 use super::decompose::Origins;
 use crate::geometry::dtypes::is_half;
-use egret_ir::{Attrs, Builder, DType, Graph, Node, NodeId, Op, Tensor, TypeError, ValueId, attrs, interp};
+use egret_ir::{
+    Builder, DType, Graph, Node, NodeId, Op, Rounding, Tensor, TypeError, ValueId, attrs, interp,
+};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-/// Whether an operation computes its results of f16 and bf16 as if with real numbers and rounds them once, so that f32 may be in between.
+/// Whether f32 may be between an operation's operands and its results of f16 and bf16.
 fn rounds_once(op: Op) -> bool {
-    use Op::*;
-    op.is_elementwise()
-        || is_exact(op, "")
-        || matches!(op, Matmul | Conv | ConvTranspose | Attention | Softmax | LayerNorm | RmsNorm)
-        || matches!(op, Reduce | ArgReduce | Pool | Resize)
-        || matches!(op, GridSample | RoiAlign | DeformConv)
+    op.info().rounding != Rounding::Steps
 }
 
 /// Whether an operation only moves elements.
 fn is_move(op: Op) -> bool {
-    use Op::*;
-    matches!(op, Reshape | Broadcast | Transpose | Slice | Pad | Dilate | Concat)
-        || matches!(op, Gather | GatherElements | GatherNd | ReverseSequence)
+    op.info().rounding == Rounding::Moves
 }
 
-/// Whether every result is an operand's element, with another sign at most, a whole number near it, or 0: a number of the operands'
-/// type, whatever it is computed in. `kind` is the attribute of that name.
-fn is_exact(op: Op, kind: &str) -> bool {
-    use Op::*;
-    match op {
-        Neg | Abs | Sign | Floor | Ceil | Round | Max | Min | Where | TopK => true,
-        Reduce | Pool => kind == "max" || kind == "min",
-        _ => is_move(op),
+/// Whether every result of a node is a number of its operands' type, whatever it is computed in.
+fn is_exact(node: &Node) -> bool {
+    match node.op.info().rounding {
+        Rounding::Moves | Rounding::Chooses => true,
+        Rounding::Once => {
+            matches!(node.op, Op::Reduce | Op::Pool) && ["max", "min"].contains(&node.attrs.str("kind"))
+        }
+        Rounding::Steps => false,
     }
 }
 
@@ -160,7 +155,7 @@ impl Widening {
         } else {
             self.b.emit_node(node.op, node.attrs.clone(), &operands, vec![])?
         };
-        let exact = is_exact(node.op, kind(&node.attrs));
+        let exact = is_exact(node);
         for (&before, now) in node.results.iter().zip(results) {
             let Some(dtype) = self.half(before) else {
                 self.b.graph.replace_uses(before, now);
@@ -184,10 +179,6 @@ impl Widening {
         // The model's own cast: f64 and integers are not cast to f32 in its place.
         if is_half(to) { self.cast(cast, DType::F32) } else { Ok(cast) }
     }
-}
-
-fn kind(attrs: &Attrs) -> &str {
-    if attrs.0.contains_key("kind") { attrs.str("kind") } else { "" }
 }
 
 /// A constant of a smaller float as f32.

@@ -15,7 +15,7 @@ use egret_loop::{Access, Cmp, Elem, Extent, KernelBuilder, Param, SizeOp, V};
 const PICKS: i64 = 64;
 
 /// Whether the kernels can do a node.
-pub(super) fn takes(graph: &Graph, n: NodeId) -> bool {
+pub fn takes(graph: &Graph, n: NodeId) -> bool {
     let node = graph.node(n);
     let (x, at) = (shape(graph, node.operand(0)), shape(graph, node.operand(1)));
     let numbers = graph.ty(node.operand(0)).as_tensor().is_some_and(|t| t.dtype != DType::String);

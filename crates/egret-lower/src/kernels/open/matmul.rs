@@ -4,8 +4,15 @@ use super::blocks::{Count, Matrix, Product, most_rows};
 use super::{Writer, indices, place, volume, whole_dims};
 use crate::error::Unsupported;
 use crate::program::context::Ctx;
-use egret_ir::{Dim, Graph, NodeId, ValueId};
+use egret_ir::{DType, Dim, Graph, NodeId, ValueId};
 use egret_loop::{Access, Elem, V};
+
+/// Whether both operands are of f32.
+pub fn takes(graph: &Graph, n: NodeId) -> bool {
+    let node = graph.node(n);
+    let f32 = |i| graph.ty(node.operand(i)).as_tensor().is_some_and(|t| t.dtype == DType::F32);
+    f32(0) && f32(1)
+}
 
 /// Writes the kernel of a node.
 pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported> {

@@ -3,29 +3,28 @@
 //!
 //! A kernel is of one node. It works on whole buffers; its tasks are rows of the result, or blocks of them.
 
-mod axis;
+pub mod axis;
 mod blocks;
-mod found;
-mod gather;
-mod map;
-mod matmul;
-mod nms;
-mod norm;
-mod pad;
-mod places;
-mod recurrent;
-mod reduce;
-mod scatter;
-mod softmax;
+pub mod found;
+pub mod gather;
+pub mod map;
+pub mod matmul;
+pub mod nms;
+pub mod norm;
+pub mod pad;
+pub mod places;
+pub mod recurrent;
+pub mod reduce;
+pub mod scatter;
+pub mod softmax;
 mod turn;
-mod unique;
-mod window;
+pub mod unique;
+pub mod window;
 
 use crate::error::Unsupported;
 use crate::geometry::shape::{free_strides as strides, volume};
-use crate::plan::units::Units;
 use crate::program::context::Ctx;
-use egret_ir::{DType, Dim, DimOp, Graph, NodeId, Op, ValueId};
+use egret_ir::{DType, Dim, DimOp, Graph, NodeId, Op, TensorType, ValueId};
 use egret_loop::{
     Access, Arg, BASE_VECTOR_BYTES, BinOp, Cmp, Elem, Extent, KernelBuilder, Local, Param, ParamInfo,
     SizeOp, Ty, V, number_bits,
@@ -35,68 +34,32 @@ use std::collections::BTreeMap;
 /// Elements of a task that is cut out of more.
 const GRAIN: i64 = 4096;
 
-/// Whether a node has a kernel with free dims.
-pub fn takes(graph: &Graph, n: NodeId) -> bool {
-    let node = graph.node(n);
-    let tensor = |v: ValueId| graph.ty(v).as_tensor();
-    let float = |v: ValueId| tensor(v).is_some_and(|t| t.dtype == DType::F32);
-    match node.op {
-        op if op.is_elementwise() => map::takes(graph, n),
-        Op::Broadcast | Op::Transpose | Op::Slice => map::takes(graph, n),
-        Op::Softmax | Op::LayerNorm | Op::RmsNorm => float(node.operand(0)),
-        Op::Cumulative | Op::ArgReduce | Op::Reshape => {
-            tensor(node.operand(0)).is_some_and(|t| t.dtype != DType::String)
-        }
-        Op::Matmul => float(node.operand(0)) && float(node.operand(1)),
-        Op::Reduce => reduce::takes(graph, n),
-        Op::Gather | Op::GatherElements | Op::GatherNd => gather::takes(graph, n),
-        Op::ScatterElements | Op::ScatterNd => scatter::takes(graph, n),
-        Op::Lstm | Op::Gru | Op::Rnn => recurrent::takes(graph, n),
-        Op::Iota => true,
-        Op::Concat | Op::Shape => true,
-        Op::Pad => pad::takes(graph, n),
-        Op::Conv | Op::Pool => window::takes(graph, n),
-        Op::Nonzero | Op::Compress | Op::Unique | Op::Nms => true,
-        _ => false,
-    }
+/// Takes every node.
+pub fn always(_: &Graph, _: NodeId) -> bool {
+    true
 }
 
-/// Writes the kernel of a node; `graph` has the free dims.
-pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported> {
+/// Takes a node whose first operand is of f32.
+pub fn of_f32(graph: &Graph, n: NodeId) -> bool {
+    first(graph, n).is_some_and(|t| t.dtype == DType::F32)
+}
+
+/// Takes a node whose first operand is not of strings.
+pub fn of_numbers(graph: &Graph, n: NodeId) -> bool {
+    first(graph, n).is_some_and(|t| t.dtype != DType::String)
+}
+
+fn first(graph: &Graph, n: NodeId) -> Option<&TensorType> {
+    graph.ty(graph.node(n).operand(0)).as_tensor()
+}
+
+/// Whether the result of a node stands in another value, where it is read, or was written.
+pub fn stands(ctx: &Ctx, graph: &Graph, n: NodeId) -> bool {
     let node = graph.node(n);
-    // What is read, or was written, where it stands in another value.
-    let stands = |u: &Units| {
+    ctx.units.as_ref().is_some_and(|u| {
         let moved = node.op == Op::Transpose && u.written.contains_key(&node.operand(0));
         u.views.contains_key(&node.results[0]) || moved
-    };
-    if ctx.units.as_ref().is_some_and(stands) {
-        return Ok(());
-    }
-    match node.op {
-        Op::Softmax => softmax::lower(ctx, graph, n),
-        Op::Matmul => matmul::lower(ctx, graph, n),
-        Op::Reduce => reduce::lower(ctx, graph, n),
-        Op::Gather => gather::slices(ctx, graph, n),
-        Op::GatherElements => gather::elements(ctx, graph, n),
-        Op::GatherNd => gather::tuples(ctx, graph, n),
-        Op::ScatterElements => scatter::elements(ctx, graph, n),
-        Op::ScatterNd => scatter::tuples(ctx, graph, n),
-        Op::LayerNorm | Op::RmsNorm => norm::lower(ctx, graph, n),
-        Op::Cumulative => axis::cumulative(ctx, graph, n),
-        Op::ArgReduce => axis::arg_reduce(ctx, graph, n),
-        Op::Reshape => places::reshape(ctx, graph, n),
-        Op::Pad => pad::lower(ctx, graph, n),
-        Op::Conv | Op::Pool => window::lower(ctx, graph, n),
-        Op::Lstm | Op::Gru | Op::Rnn => recurrent::lower(ctx, graph, n),
-        Op::Iota => places::iota(ctx, graph, n),
-        Op::Concat => places::concat(ctx, graph, n),
-        Op::Shape => places::shape(ctx, graph, n),
-        Op::Nonzero => found::nonzero(ctx, graph, n),
-        Op::Compress => found::compress(ctx, graph, n),
-        Op::Unique => unique::lower(ctx, graph, n),
-        Op::Nms => nms::lower(ctx, graph, n),
-        _ => map::lower(ctx, graph, n),
-    }
+    })
 }
 
 /// The dims of a tensor; none of what is no tensor.

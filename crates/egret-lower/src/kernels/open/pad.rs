@@ -8,7 +8,7 @@ use egret_ir::{Dim, Graph, NodeId};
 use egret_loop::{Access, Cmp, KernelBuilder, Param, V};
 
 /// Whether the kernel can do a node.
-pub(super) fn takes(graph: &Graph, n: NodeId) -> bool {
+pub fn takes(graph: &Graph, n: NodeId) -> bool {
     let node = graph.node(n);
     let adds = |name: &str| node.attrs.dims(name).iter().all(|d| d.at_least() >= Some(0));
     node.attrs.str("mode") == "constant" && adds("low") && adds("high")

@@ -18,7 +18,7 @@ const INPUT_ROWS: i64 = 4 * ROWS;
 const HEIGHTS: [u8; 2] = [4, 2];
 
 /// Whether the kernels can do a node: its weights are constants.
-pub(super) fn takes(graph: &Graph, n: NodeId) -> bool {
+pub fn takes(graph: &Graph, n: NodeId) -> bool {
     let node = graph.node(n);
     let float = graph.ty(node.operand(0)).as_tensor().is_some_and(|t| t.dtype == DType::F32);
     let constant = |i: usize| !given(node, i) || graph.as_const(node.operand(i)).is_some();

@@ -8,7 +8,7 @@ use egret_ir::{DType, Dim, Graph, NodeId};
 use egret_loop::{Access, KernelBuilder, Ty, V};
 
 /// Whether the kernel can do a node: what its elements are stored as is what they are computed in.
-pub(super) fn takes(graph: &Graph, n: NodeId) -> bool {
+pub fn takes(graph: &Graph, n: NodeId) -> bool {
     let tensor = graph.ty(graph.node(n).operand(0)).as_tensor();
     tensor.is_some_and(|t| {
         matches!(

@@ -17,7 +17,7 @@ use egret_loop::{Access, BinOp, Elem, Extent, KernelBuilder, Param, ParamInfo, S
 const COLUMNS: i64 = 128;
 
 /// Whether the kernels can do a node.
-pub(super) fn takes(graph: &Graph, n: NodeId) -> bool {
+pub fn takes(graph: &Graph, n: NodeId) -> bool {
     let node = graph.node(n);
     let [x, at, updates] = [0, 1, 2].map(|i| shape(graph, node.operand(i)));
     let numbers = graph.ty(node.operand(0)).as_tensor().is_some_and(|t| t.dtype != DType::String);

@@ -18,7 +18,7 @@ const WRITTEN_OUT: i64 = 16;
 const NEAR: i64 = 1 << 16;
 
 /// Whether the kernel can do a node.
-pub(super) fn takes(graph: &Graph, n: NodeId) -> bool {
+pub fn takes(graph: &Graph, n: NodeId) -> bool {
     let node = graph.node(n);
     let float = graph.ty(node.operand(0)).as_tensor().is_some_and(|t| t.dtype == DType::F32);
     let weights =
