@@ -15,6 +15,7 @@ use egret_workspace::special::SPECIAL;
 use std::collections::BTreeMap;
 
 #[path = "../crates/egret-codegen/tests/common/read_back.rs"]
+#[allow(dead_code, reason = "tests of the code generator decode what has no constants behind it")]
 mod read_back;
 
 /// What inputs are made of.

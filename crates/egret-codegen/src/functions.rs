@@ -7,8 +7,8 @@ use cranelift::codegen::ir::Function;
 use cranelift::codegen::isa::TargetIsa;
 use cranelift::prelude::*;
 use cranelift_module::{FuncId, Linkage, Module, ModuleReloc};
-use egret_loop::{BASE_VECTOR_BYTES, Kernel, Param, ParamInfo, Place, Tile, V, narrow};
-use std::collections::BTreeMap;
+use egret_loop::{BASE_VECTOR_BYTES, Elem, Kernel, Param, ParamInfo, Place, Tile, V, narrow};
+use std::collections::HashMap;
 
 use crate::clif::{kernel, tile};
 use crate::encode::{encode, encode_kernel, in_kernel};
@@ -57,7 +57,8 @@ enum What<'p> {
 /// Declare all functions, in the order in which they are defined; and those of the kernels.
 fn declare<'p, M: Module>(out: &mut Output<'p, M>) -> Result<(Vec<Job<'p>>, Vec<FuncId>)> {
     let (mut jobs, mut ids) = (vec![], vec![]);
-    let mut leaves: BTreeMap<String, FuncId> = BTreeMap::new();
+    // Asked, never gone through: its order does not matter.
+    let mut leaves: HashMap<LeafKey, FuncId> = HashMap::new();
     let program = out.program;
     for (i, kernel) in program.kernels.iter().enumerate() {
         let mut called = vec![];
@@ -88,15 +89,17 @@ fn declare<'p, M: Module>(out: &mut Output<'p, M>) -> Result<(Vec<Job<'p>>, Vec<
 }
 
 /// What the code of a leaf depends on: the tile without its places, and their element types.
-fn leaf_key(tile: &Tile, params: &[ParamInfo]) -> String {
+type LeafKey = (Tile, Vec<Option<Elem>>);
+
+fn leaf_key(tile: &Tile, params: &[ParamInfo]) -> LeafKey {
     let mut tile = tile.clone();
     let elem = |p: &Place| params.get(p.param.0 as usize).map(|i| i.elem);
-    let elems: Vec<_> = tile.places().map(elem).collect();
+    let elems = tile.places().map(elem).collect();
     let operands = tile.epilogue.operands.iter_mut().map(|o| &mut o.place);
     for place in [&mut tile.a, &mut tile.b, &mut tile.out].into_iter().chain(operands) {
         *place = Place { param: Param(0), base: V(0) };
     }
-    format!("{tile:?} {elems:?}")
+    (tile, elems)
 }
 
 /// Machine code that is not in a module yet.

@@ -41,7 +41,7 @@ const PIECE: i64 = BlockedSum::BLOCK;
 const MOST_TASKS: i64 = 32;
 
 /// Columns of a panel are padded to a multiple of this: to whole vectors of every machine.
-const LANES: i64 = 16;
+const LANES: i64 = egret_loop::MAX_VECTOR_BYTES as i64 / 4;
 
 /// Rows that a step of the dequantising loop does.
 const UNROLL: i64 = 8;

@@ -21,8 +21,6 @@ use std::collections::{BTreeSet, HashMap};
 
 /// Pixels summed at once.
 const PIXELS: i64 = 4;
-/// Vector registers that sums, weights and inputs of one window row may fill.
-const REGISTERS: i64 = 15;
 
 /// Lower a `conv` with one input and one output channel per group; `false` if it is not one.
 pub fn lower(
@@ -56,6 +54,8 @@ pub fn lower(
         input: input.strides,
         lens: (input.len, size::elements(&[s.taps(), s.groups])?),
         vector_bytes: ctx.options.machine.kernel_bytes,
+        // One is for a product on its way to its sum.
+        registers: ctx.options.machine.registers as i64 - 1,
     }
     .kernel()?;
     args.extend(out.halo.as_ref().map(|_| out.at));
@@ -91,6 +91,8 @@ struct Depthwise<'a> {
     /// Elements of input and weights.
     lens: (usize, usize),
     vector_bytes: usize,
+    /// Vector registers that sums, weights and inputs of one window row may fill.
+    registers: i64,
 }
 
 /// Where one run of pixels begins: input, result, operands.
@@ -175,9 +177,9 @@ impl Depthwise<'_> {
             let inputs: BTreeSet<i64> = (0..*taps)
                 .flat_map(|t| (0..PIXELS).map(move |p| t * s.dilations[last] + p * s.strides[last]))
                 .collect();
-            PIXELS + taps + inputs.len() as i64 <= REGISTERS
+            PIXELS + taps + inputs.len() as i64 <= self.registers
         };
-        (1..=s.kernel[last].min(REGISTERS)).rev().find(fits).unwrap_or(1)
+        (1..=s.kernel[last].min(self.registers)).rev().find(fits).unwrap_or(1)
     }
 
     /// The taps of the window of a row, along a spatial axis, that are within the input: the first, and the end.

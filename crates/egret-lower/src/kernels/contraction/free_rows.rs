@@ -20,7 +20,7 @@ use egret_machine::Machine;
 /// Units of at least so many rows fill tiles by themselves.
 const FEW: i64 = 16;
 
-/// The most rows of a tile: there is one for each number up to it.
+/// The most rows of a tile, however many the machine's have: there is one for each number up to it, and all are code.
 const MOST: i64 = 14;
 
 /// The number of rows for which the width of panels is chosen.

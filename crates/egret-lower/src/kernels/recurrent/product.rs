@@ -14,7 +14,7 @@ use egret_machine::Machine;
 
 pub(super) const F32: Ty = Ty { elem: Elem::F32, lanes: 1 };
 
-/// Columns of a weight panel, rows of a tile.
+/// Columns of a weight panel, rows of a tile. Mostly there is one row; of more, encoders cut a tile into what their registers hold.
 pub(crate) const PANEL: usize = 32;
 pub(crate) const ROWS: i64 = 6;
 
