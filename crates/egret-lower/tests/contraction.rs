@@ -119,6 +119,33 @@ fn matrix_products() {
     }
 }
 
+/// A column's products are rows that are summed, where they are long enough.
+#[test]
+fn products_by_a_column() {
+    let mut sums = 0;
+    for seed in 0..40 {
+        let mut c = Case::new(seed);
+        let n = &mut c.noise;
+        let (m, k) = (n.range(1, 20), n.range(50, 150));
+        let dtype = [DType::F32, DType::F64, DType::F16, DType::I32][seed as usize % 4];
+        let (batch_a, batch_b) =
+            [(vec![2, 3], vec![2, 3]), (vec![3], vec![]), (vec![2, 1], vec![3]), (vec![], vec![])]
+                [n.below(4)]
+            .clone();
+        let (packed, kind) = (n.range(0, 1), n.range(0, 4));
+        let a = c.input(dtype, &[batch_a, vec![m, k]].concat());
+        let b_dims = [batch_b, vec![k, 1]].concat();
+        let b = if packed == 1 { c.constant(dtype, &b_dims) } else { c.input(dtype, &b_dims) };
+        let y = c.emit(Op::Matmul, attrs!(), &[a, b]);
+        let y = c.epilogue(y, dtype, kind);
+        let kernels = c.check(y, &options(seed), &format!("column {seed}: {m} {k} {dtype}"));
+        let sum = kernels.iter().any(|k| k.contains("reduce_sum"));
+        assert_eq!(sum, dtype != DType::I32 && k >= 64, "{kernels:?} for {k} of {dtype}");
+        sums += usize::from(sum);
+    }
+    assert!(sums > 20, "{sums}");
+}
+
 /// A tensor of all bytes.
 fn bytes(rng: &mut Rng, dtype: DType, dims: &[i64]) -> Tensor {
     let shape: Vec<usize> = dims.iter().map(|d| *d as usize).collect();

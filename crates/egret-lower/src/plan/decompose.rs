@@ -4,6 +4,9 @@
 //! `attention` becomes two products and a softmax: scale and mask then run on the sums of the first product
 //! or inside the softmax, like any elementwise neighbours. Smaller floats are computed in f32 throughout
 //! and rounded once.
+//!
+//! A `matmul` by one column becomes the sum of each row times that column, which reads whole vectors of a row: a tile's vectors
+//! are of columns.
 
 use egret_ir::{Builder, DType, Graph, Node, NodeId, Op, Tensor, TypeError, ValueId, attrs};
 use std::borrow::Cow;
@@ -17,8 +20,8 @@ pub type Origins = BTreeMap<NodeId, NodeId>;
 /// # Errors
 /// A rule of types that the replacement breaks, which an unverified graph may cause.
 pub fn decompose(graph: &Graph) -> Result<(Cow<'_, Graph>, Origins), TypeError> {
-    let nodes: Vec<_> =
-        graph.node_ids().into_iter().filter(|&n| graph.node(n).op == Op::Attention).collect();
+    let decomposes = |n: &NodeId| graph.node(*n).op == Op::Attention || is_by_column(graph, graph.node(*n));
+    let nodes: Vec<_> = graph.node_ids().into_iter().filter(decomposes).collect();
     if nodes.is_empty() {
         return Ok((Cow::Borrowed(graph), Origins::new()));
     }
@@ -29,7 +32,10 @@ pub fn decompose(graph: &Graph) -> Result<(Cow<'_, Graph>, Origins), TypeError> 
         let node = b.graph.node(id).clone();
         b.set_sources(node.sources.clone());
         let before: BTreeSet<NodeId> = b.graph.node_ids().into_iter().collect();
-        let result = attention(&mut b, &node)?;
+        let result = match node.op {
+            Op::Matmul => by_column(&mut b, &node)?,
+            _ => attention(&mut b, &node)?,
+        };
         // A number that is free again is given out again: the last word counts.
         origins.extend(b.graph.node_ids().into_iter().filter(|n| !before.contains(n)).map(|n| (n, id)));
         b.graph.replace_uses(node.results[0], result);
@@ -68,6 +74,38 @@ fn attention(b: &mut Builder, node: &Node) -> Result<ValueId, TypeError> {
     }
     let result = b.emit(Op::Matmul, attrs!(), &[shares, v])?;
     cast(b, result, dtype)
+}
+
+/// Rows of at least so many elements are read in vectors: of fewer, their sum takes longer than their products.
+const LONG_ROW: i64 = 64;
+
+/// Whether a node is a product of floats by one column, with long rows.
+fn is_by_column(graph: &Graph, node: &Node) -> bool {
+    if node.op != Op::Matmul {
+        return false;
+    }
+    let dims = |i: usize| {
+        let ty = graph.ty(node.operand(i)).as_tensor()?;
+        let dims: Option<Vec<i64>> = ty.shape.iter().map(|d| d.as_const()).collect();
+        matches!(ty.dtype, DType::F32 | DType::F64).then_some(dims?)
+    };
+    match (dims(0), dims(1)) {
+        (Some(x), Some(w)) => {
+            x.len() >= 2 && w.len() >= 2 && w.last() == Some(&1) && x.last().is_some_and(|k| *k >= LONG_ROW)
+        }
+        _ => false,
+    }
+}
+
+fn by_column(b: &mut Builder, node: &Node) -> Result<ValueId, TypeError> {
+    let (x, column) = (node.operand(0), node.operand(1));
+    let mut dims = b.tensor_ty(column).shape.to_vec();
+    let rank = dims.len();
+    dims.swap(rank - 2, rank - 1);
+    let row = b.emit(Op::Reshape, attrs! { shape: dims }, &[column])?;
+    let products = b.emit(Op::Mul, attrs!(), &[x, row])?;
+    let last = b.tensor_ty(products).rank() as i64 - 1;
+    b.emit(Op::Reduce, attrs! { axes: vec![last], keepdims: 1i64, kind: "sum" }, &[products])
 }
 
 /// A scalar of f64 or f32.
