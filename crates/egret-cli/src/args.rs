@@ -1,9 +1,9 @@
 //! Arguments that several commands share.
 
 use clap::Args;
-use egret::Denormals;
 use egret::inputs::{Given, Inputs};
 use egret::source::Request;
+use egret::{Denormals, files};
 use std::path::{Path, PathBuf};
 
 /// `NAME=VALUE`
@@ -50,6 +50,19 @@ impl ModelArgs {
     /// As the library takes it; nothing is made up.
     pub fn request(&self) -> Request {
         self.given.request(&self.model)
+    }
+
+    /// That what is found out about it takes the place of none of the files that are read for it.
+    ///
+    /// # Errors
+    /// As of [`files::apart`].
+    pub fn apart<'p>(&'p self, output: impl IntoIterator<Item = &'p PathBuf>) -> egret::Result<()> {
+        let named = self.given.input.iter().chain(&self.given.bind).filter_map(|(_, given)| given.file());
+        let read: Vec<&Path> = named
+            .chain(self.given.inputs.iter().map(PathBuf::as_path))
+            .chain([self.model.as_path()])
+            .collect();
+        output.into_iter().try_for_each(|path| files::apart(path, read.iter().copied()))
     }
 }
 

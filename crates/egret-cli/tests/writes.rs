@@ -129,3 +129,43 @@ fn a_full_disk_leaves_what_was_there() {
         assert!(command(&refers(&args)).status.success(), "{args:?}: with room");
     }
 }
+
+/// A report is about what it would destroy.
+#[test]
+fn no_report_takes_the_place_of_what_it_is_about() {
+    let dir = temp();
+    let (own, data) = (path(&dir, "m.onnx"), path(&dir, "x.npy"));
+    let config = path(&dir, "egret.toml");
+    std::fs::copy(model("simple_cnn"), &own).expect("a copy");
+    npz::write(data.as_ref(), &[("image".to_owned(), Tensor::new(&[1, 1, 28, 28], vec![0f32; 784]))])
+        .expect("a file");
+    std::fs::write(&config, "[gates]\nmax = { size = \"2MB\" }\n").expect("a file");
+    let turned = path(&dir, "../").clone()
+        + dir.path().file_name().and_then(|n| n.to_str()).expect("a name")
+        + "/m.onnx";
+    let given = format!("image={data}");
+    let before = [bytes(&own), bytes(&data), bytes(&config)];
+    for (args, out) in [
+        (vec!["explain", &own], &own),
+        (vec!["explain", &own, "--format", "html"], &turned),
+        (vec!["explain", &own, "--format", "json"], &own),
+        (vec!["print", &own], &own),
+        (vec!["gate", &own, "--no-config", "--max", "size=2MB"], &own),
+        (vec!["gate", &own], &config),
+        (vec!["bisect", &own], &own),
+        (vec!["run", &own, "--inputs", &data], &data),
+        (vec!["run", &own, "--input", &given], &data),
+        (vec!["attribute", &own, "--method", "gradient", "--inputs", &data], &data),
+    ] {
+        let line: Vec<&str> = args.iter().copied().chain(["-o", out]).collect();
+        refused(&line, 1, &[out, "name another file"]);
+    }
+    assert!(before == [bytes(&own), bytes(&data), bytes(&config)]);
+}
+
+/// What has no end is no file of text.
+#[cfg(unix)]
+#[test]
+fn an_endless_file_is_refused() {
+    refused(&["gate", &model("simple_cnn"), "--config", "/dev/zero"], 1, &["/dev/zero", "a file of gates"]);
+}

@@ -1,7 +1,7 @@
 //! Writing one file: beside its place first, so that what was there stays if writing fails. Reading text.
 
 use crate::error::{Error, Result};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -118,6 +118,25 @@ pub fn writable(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// That what is found out takes the place of none of the files that are read for it; where one of them is a folder of test cases, of no
+/// model and no tensor in it.
+///
+/// # Errors
+/// The file is one of them.
+pub fn apart<'p>(path: &Path, read: impl IntoIterator<Item = &'p Path>) -> Result<()> {
+    let of_case = path.extension().is_some_and(|e| e == "onnx" || e == "pb");
+    let is = |there: &Path, r: &Path| there == r || of_case && r.is_dir() && there.starts_with(r);
+    if let Ok(there) = path.canonicalize()
+        && read.into_iter().any(|r| r.canonicalize().is_ok_and(|r| is(&there, &r)))
+    {
+        return Err(Error::user(format!(
+            "{} is read here, and what is written would take its place; name another file",
+            path.display()
+        )));
+    }
+    Ok(())
+}
+
 /// Write a file whole or not at all, so that it may be the one that was read. What is no file, as `/dev/stdout`, is written to as it is.
 ///
 /// # Errors
@@ -151,12 +170,24 @@ pub fn write_pieces<B: AsRef<[u8]>>(path: &Path, mut pieces: impl Iterator<Item 
     Ok(())
 }
 
+/// The most bytes of a file of text. Lists and graphs of text are far smaller; what does not end, as `/dev/zero`, is larger.
+const TEXT: u64 = 1 << 28;
+
 /// Read a file of text; `what` it should be is told of one that is none.
 ///
 /// # Errors
-/// It cannot be read, or is no text.
+/// It cannot be read, is no text, or is of more than 256 MiB.
 pub fn read_text(path: &Path, what: &str) -> Result<String> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
+    let mut bytes = vec![];
+    let file = std::fs::File::open(path).map_err(|e| Error::io("read", path, &e))?;
+    file.take(TEXT + 1).read_to_end(&mut bytes).map_err(|e| Error::io("read", path, &e))?;
+    if bytes.len() as u64 > TEXT {
+        return Err(Error::user(format!(
+            "{} is larger than {} MiB; give {what}",
+            path.display(),
+            TEXT >> 20
+        )));
+    }
     String::from_utf8(bytes)
         .map_err(|_| Error::user(format!("{} is no text (UTF-8); give {what}", path.display())))
 }

@@ -22,6 +22,16 @@ pub enum Given {
     File(PathBuf),
 }
 
+impl Given {
+    /// The file, if it is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Given::File(path) => Some(path),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Given {
     /// As [`Given::named`] reads it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -79,6 +79,8 @@ const SHOWN: usize = 10;
 /// `egret attribute`
 pub fn run(args: &Args) -> Result<()> {
     args.output.iter().try_for_each(|path| if is_picture(path) { Ok(()) } else { check_name(path) })?;
+    args.model.apart(&args.output)?;
+    args.output.iter().try_for_each(|path| files::writable(path))?;
     let base = args.model.request();
     let source = source::Request {
         inputs: Inputs { sample: args.sample, ..base.inputs.clone() },

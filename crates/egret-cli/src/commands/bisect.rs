@@ -30,6 +30,8 @@ pub struct Args {
 
 /// `egret bisect`
 pub fn run(args: &Args) -> Result<()> {
+    args.model.apart(&args.output)?;
+    args.output.iter().try_for_each(|path| files::writable(path))?;
     let options = options(&args.options, None)?;
     let request = Request { random: Some(args.random), default_dim: Some(1), ..args.model.request() };
     let prepared = prepare(&request)?;

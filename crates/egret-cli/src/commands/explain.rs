@@ -56,6 +56,8 @@ pub struct Args {
 
 /// `egret explain`
 pub fn run(args: &Args) -> Result<()> {
+    args.model.apart(&args.output)?;
+    args.output.iter().try_for_each(|path| egret::files::writable(path))?;
     if args.verify {
         return verify(args);
     }

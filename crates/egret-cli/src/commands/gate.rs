@@ -84,6 +84,12 @@ struct Asked<'a> {
 /// Hold models against their gates.
 pub fn run(args: &Args) -> Result<()> {
     let given = of_options(args)?;
+    if let Some(path) = &args.output {
+        let beside: Vec<PathBuf> = args.models.iter().map(|m| Config::beside(m)).collect();
+        let read = args.models.iter().chain(&args.config).chain(&beside);
+        egret::files::apart(path, read.map(PathBuf::as_path))?;
+        egret::files::writable(path)?;
+    }
     // What is asked is read before anything is compiled.
     let asked: Vec<Asked<'_>> =
         args.models.iter().map(|model| asked(args, &given, model)).collect::<Result<_>>()?;

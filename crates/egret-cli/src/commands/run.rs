@@ -45,6 +45,8 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     if let Some(path) = &args.output {
         npz::check_name(path)?;
+        args.model.apart([path])?;
+        egret::files::writable(path)?;
     }
     let options = options(&args.options, args.threads)?;
     let default_dim = args.random.map(|_| 1);
