@@ -91,7 +91,7 @@ impl Case {
 /// The tiles of AVX-512, AVX2 and 128-bit vectors.
 fn options(i: u64) -> LowerOptions {
     let machine = Machine::of(["x86-64-v4", "x86-64-v3", "x86-64-v2"][i as usize % 3]).unwrap();
-    let (sums, kernel_bytes) = (1, 16);
+    let (sums, kernel_bytes) = (1, [16, 64][i as usize % 2]);
     LowerOptions { machine: Machine { sums, kernel_bytes, ..machine.clone() }, ..LowerOptions::default() }
 }
 

@@ -5,7 +5,7 @@ use crate::expr::Expr;
 use crate::geometry::access::StridedAccess;
 use crate::geometry::dtypes::{buffer_elem, compute_elem};
 use crate::loops::operands::StridedOperand;
-use crate::loops::row_reduction::{RowReduction, combine, source, strided_operands, vectors};
+use crate::loops::row_reduction::{RowReduction, combine, long_vectors, source, strided_operands, vectors};
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
 use egret_ir::{DType, Node};
@@ -88,7 +88,9 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let dtype = x.dtype();
     let elem = compute_elem(dtype)?;
     let (op, init) = operation(node.attrs.str("kind"), dtype, elem)?;
-    let rows = RowReduction::new(&x.dims, &reduced, operands, vectors(ctx, &[&x, &group.expr]))?;
+    let parts = [&x, &group.expr];
+    let vectors = vectors(ctx, &parts).or_else(|| long_vectors(ctx, &parts));
+    let rows = RowReduction::new(&x.dims, &reduced, operands, vectors)?;
     let kernel = rows.kernel(&format!("reduce_{}", node.attrs.str("kind")), |k, row| {
         let total = if op == BinOp::Add {
             row.sum(k, elem, |k, p, sum| {

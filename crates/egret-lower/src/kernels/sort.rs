@@ -3,24 +3,57 @@
 use crate::error::Unsupported;
 use crate::expr::convert::{decode, encode};
 use crate::loops::indices::nest;
+use crate::loops::merge_sort::{self, Indices};
 use crate::loops::order::{comes_before, ties};
 use crate::loops::writer::Writer;
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
-use egret_loop::{Access, Cmp, Elem, Ty, UnOp};
+use egret_ir::{DType, Node};
+use egret_loop::{Access, BinOp, Cmp, Elem, KernelBuilder, Local, Param, Ty, UnOp, V};
 
-/// `top_k` by repeated selection: each pass takes the best element that comes after the one taken before,
-/// in the order (value, index). No scratch memory; k passes over the axis.
+/// Comparisons of [`by_passes`] that cost less than the bookkeeping of [`by_candidates`].
+const FEW: i64 = 512;
+
+/// Candidates beside twice the kept ones, so that a few need no sort of every other one.
+const ROOM: i64 = 16;
+
+/// At most so many rows are selected from at once, each with room for its candidates.
+const TASKS: i64 = 64;
+
+/// What is selected from.
+struct Selection {
+    dtype: DType,
+    /// `Gt` for the largest, `Lt` for the smallest.
+    before: Cmp,
+    outer: i64,
+    inner: i64,
+    /// Elements of the axis, and how many of them are kept.
+    n: i64,
+    kept: i64,
+}
+
+/// `top_k`, in the order (value, index).
 pub fn top_k(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let node = ctx.graph.node(group.node());
     let dims = ctx.dims(node.operand(0));
-    let dtype = ctx.dtype(node.operand(0));
     let axis = node.attrs.index("axis");
-    let kept = ctx.dims(node.results[0])[axis];
-    let outer: i64 = dims[..axis].iter().product();
-    let inner: i64 = dims[axis + 1..].iter().product();
-    let n = dims[axis];
-    let before = if node.attrs.flag("largest") { Cmp::Gt } else { Cmp::Lt };
+    let s = Selection {
+        dtype: ctx.dtype(node.operand(0)),
+        before: if node.attrs.flag("largest") { Cmp::Gt } else { Cmp::Lt },
+        outer: dims[..axis].iter().product(),
+        inner: dims[axis + 1..].iter().product(),
+        n: dims[axis],
+        kept: ctx.dims(node.results[0])[axis],
+    };
+    match s.n.saturating_mul(s.kept) {
+        0..=FEW => by_passes(ctx, node, &s),
+        _ => by_candidates(ctx, node, &s),
+    }
+}
+
+/// Each pass takes the best element that comes after the one taken before. No scratch memory; as many passes over the axis as are kept.
+fn by_passes(ctx: &mut Ctx, node: &Node, s: &Selection) -> Result<(), Unsupported> {
+    let &Selection { dtype, before, outer, inner, n, kept } = s;
     let mut w = Writer::new(ctx, "top_k", 1);
     let x = w.operand(node, 0)?;
     let values = w.result(node, 0, Access::Write)?;
@@ -91,4 +124,239 @@ pub fn top_k(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     }
     result?;
     w.finish()
+}
+
+/// The buffers of [`by_candidates`], and where a row is in them.
+struct Row<'a> {
+    s: &'a Selection,
+    x: Param,
+    /// Indices of the candidates, the best first once they were sorted.
+    order: Param,
+    scratch: Param,
+    /// The row's first element in `x`, and the task's first candidate.
+    first: V,
+    base: V,
+    /// Room for candidates.
+    room: i64,
+    /// Lanes that are compared at once; 1 where the row is not contiguous or has no vectors.
+    lanes: u8,
+}
+
+/// One pass over the axis gathers the elements that come before the last of the best so far, as candidates; whenever there is no more room for
+/// them they are sorted, and the best are kept. In most rows few elements are candidates, and whole vectors have none; in the worst the
+/// sorts take n log k comparisons. Where all are kept it is a merge sort.
+fn by_candidates(ctx: &mut Ctx, node: &Node, s: &Selection) -> Result<(), Unsupported> {
+    let rows = s.outer * s.inner;
+    let tasks = rows.clamp(1, TASKS);
+    let room = s.n.min(2 * s.kept + ROOM);
+    let args = [ctx.scratch(Elem::I64, &[tasks, room])?, ctx.scratch(Elem::I64, &[tasks, room])?];
+    let elem = ctx.elem(node.operand(0))?;
+    let mut w = Writer::new(ctx, "top_k", tasks);
+    let x = w.operand(node, 0)?;
+    let values = w.result(node, 0, Access::Write)?;
+    let indices = w.result(node, 1, Access::Write)?;
+    let [order, scratch] = args.map(|a| w.buffer(a, Elem::I64, (tasks * room) as usize, Access::ReadWrite));
+    let k = &mut w.k;
+    let task = k.task();
+    let base = k.affine(&[(task, room)], 0);
+    let bounds = [0, 1].map(|next| {
+        // Rows of the task: as equal parts as there are.
+        let scaled = k.affine(&[(task, rows)], next * rows);
+        let all = k.int(tasks);
+        k.div(scaled, all)
+    });
+    let lanes =
+        if s.inner == 1 && matches!(elem, Elem::F32 | Elem::I32) { k.vector(elem).lanes } else { 1 };
+    let mut result = Ok(());
+    k.for_values(bounds[0], bounds[1], 1, |k, row| {
+        let inner = k.int(s.inner);
+        let (o, i) = (k.div(row, inner), k.rem(row, inner));
+        let first = k.affine(&[(o, s.n * s.inner), (i, 1)], 0);
+        let row = Row { s, x, order, scratch, first, base, room, lanes };
+        result = row.select(k);
+        k.for_n(s.kept, |k, j| {
+            let from = k.affine(&[(base, 1), (j, 1)], 0);
+            let at = k.load(order, from);
+            let from = k.affine(&[(first, 1), (at, s.inner)], 0);
+            let v = k.load(x, from);
+            let to = k.affine(&[(o, s.kept * s.inner), (j, s.inner), (i, 1)], 0);
+            k.store(values, to, v);
+            k.store(indices, to, at);
+        });
+    });
+    result?;
+    w.finish()
+}
+
+impl Row<'_> {
+    /// The element at an index of the axis, as it is compared.
+    fn element(&self, k: &mut KernelBuilder, at: V) -> Result<V, Unsupported> {
+        let from = k.affine(&[(self.first, 1), (at, self.s.inner)], 0);
+        let raw = k.load(self.x, from);
+        decode(k, self.s.dtype, raw)
+    }
+
+    /// Leaves the indices of the kept at the beginning of the candidates.
+    fn select(&self, k: &mut KernelBuilder) -> Result<(), Unsupported> {
+        let zero = k.int(0);
+        let (at, count) = (k.local(zero), k.local(zero));
+        // Until there are as many as are kept, each is one of them.
+        let no = k.number(Ty::scalar(Elem::Bool), 0.0);
+        let full = k.local(no);
+        let some = self.element(k, zero)?;
+        let last = k.local(some);
+        let end = k.int(self.s.n);
+        let mut result = Ok(());
+        k.while_(
+            |k| {
+                let at = k.get(at);
+                k.compare(Cmp::Lt, at, end)
+            },
+            |k| {
+                result =
+                    self.gather(k, at, count, full, last).and_then(|()| self.sort(k, count, full, last));
+            },
+        );
+        result
+    }
+
+    /// Gathers candidates until there is no more room, or no element.
+    fn gather(
+        &self,
+        k: &mut KernelBuilder,
+        at: Local,
+        count: Local,
+        full: Local,
+        last: Local,
+    ) -> Result<(), Unsupported> {
+        let mut result = Ok(());
+        let (end, room) = (k.int(self.s.n), k.int(self.room));
+        k.while_(
+            |k| {
+                let (at, count) = (k.get(at), k.get(count));
+                let (more, fits) = (k.compare(Cmp::Lt, at, end), k.compare(Cmp::Lt, count, room));
+                k.and(more, fits)
+            },
+            |k| {
+                let now = k.get(at);
+                let known = k.get(full);
+                let skips = k.local(known);
+                if self.lanes > 1 {
+                    self.look_at_vector(k, now, skips, last);
+                } else {
+                    let no = k.number(Ty::scalar(Elem::Bool), 0.0);
+                    k.set(skips, no);
+                }
+                let skipped = k.get(skips);
+                k.if_(
+                    skipped,
+                    |k| {
+                        let next = k.affine(&[(now, 1)], i64::from(self.lanes));
+                        k.set(at, next);
+                    },
+                    |k| {
+                        result = self.take(k, now, count, full, last);
+                        let next = k.affine(&[(now, 1)], 1);
+                        k.set(at, next);
+                    },
+                );
+            },
+        );
+        result
+    }
+
+    /// Says whether a whole vector from an index on has no candidate.
+    fn look_at_vector(&self, k: &mut KernelBuilder, at: V, skips: Local, last: Local) {
+        let behind = k.affine(&[(at, 1)], i64::from(self.lanes));
+        let end = k.int(self.s.n);
+        let fits = k.compare(Cmp::Le, behind, end);
+        let known = k.get(skips);
+        let looks = k.and(known, fits);
+        k.set(skips, looks);
+        k.if_(
+            looks,
+            |k| {
+                let from = k.add(self.first, at);
+                let (v, last) = (k.load_lanes(self.x, from, self.lanes), k.get(last));
+                let last = k.splat(last, self.lanes);
+                let before = comes_before(k, self.s.before, v, last);
+                let some = k.any(before);
+                let none = k.unary(UnOp::Not, some);
+                k.set(skips, none);
+            },
+            |_| {},
+        );
+    }
+
+    /// Takes an element, if it is a candidate.
+    fn take(
+        &self,
+        k: &mut KernelBuilder,
+        at: V,
+        count: Local,
+        full: Local,
+        last: Local,
+    ) -> Result<(), Unsupported> {
+        let v = self.element(k, at)?;
+        // An equal one stands further on than the last of the best.
+        let (last, full) = (k.get(last), k.get(full));
+        let better = comes_before(k, self.s.before, v, last);
+        let open = k.unary(UnOp::Not, full);
+        let takes = k.or(better, open);
+        k.if_(
+            takes,
+            |k| {
+                let have = k.get(count);
+                let to = k.add(self.base, have);
+                k.store(self.order, to, at);
+                let next = k.affine(&[(have, 1)], 1);
+                k.set(count, next);
+            },
+            |_| {},
+        );
+        Ok(())
+    }
+
+    /// Sorts the candidates, and keeps the best.
+    fn sort(
+        &self,
+        k: &mut KernelBuilder,
+        count: Local,
+        full: Local,
+        last: Local,
+    ) -> Result<(), Unsupported> {
+        let len = k.get(count);
+        let of = Indices { order: self.order, scratch: self.scratch, from: self.base, len };
+        let mut result = Ok(());
+        merge_sort::sort(k, of, &mut |k, i, j| {
+            let both = self.element(k, i).and_then(|a| Ok((a, self.element(k, j)?)));
+            match both {
+                Ok((a, b)) => comes_before(k, self.s.before, a, b),
+                Err(e) => {
+                    result = Err(e);
+                    k.compare(Cmp::Lt, i, j)
+                }
+            }
+        });
+        result?;
+        let kept = k.int(self.s.kept);
+        let now = k.binary(BinOp::SelMin, len, kept);
+        k.set(count, now);
+        let enough = k.compare(Cmp::Ge, len, kept);
+        k.set(full, enough);
+        let mut result = Ok(());
+        k.if_(
+            enough,
+            |k| {
+                let from = k.affine(&[(self.base, 1)], self.s.kept - 1);
+                let at = k.load(self.order, from);
+                match self.element(k, at) {
+                    Ok(v) => k.set(last, v),
+                    Err(e) => result = Err(e),
+                }
+            },
+            |_| {},
+        );
+        result
+    }
 }

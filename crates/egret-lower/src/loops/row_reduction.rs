@@ -19,7 +19,7 @@ use crate::loops::nest::{Edge, Level, Nest, range};
 use crate::loops::operands::{StridedOperand, normalise, touched};
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
-use egret_ir::Node;
+use egret_ir::{DType, Node};
 use egret_loop::{Access, Arg, Arith, BinOp, BlockedSum, Elem, KernelBuilder, Local, Param, Ty, V};
 
 /// What the anchor's first operand is made of.
@@ -43,6 +43,17 @@ pub fn vectors(ctx: &Ctx, parts: &[&Expr]) -> Option<Vectors> {
     let machine = &ctx.options.machine;
     let vectors = Vectors { lanes: (machine.kernel_bytes / 4) as u8, held: machine.registers / 2 };
     parts.iter().all(words).then_some(vectors)
+}
+
+/// The vectors for rows of f64 alone, where the machine's have as many lanes as the narrowest of a row.
+pub fn long_vectors(ctx: &Ctx, parts: &[&Expr]) -> Option<Vectors> {
+    let f64s = |e: &&Expr| {
+        let mut dtypes = e.operands.iter().map(|o| o.dtype).chain(e.terms.iter().map(|t| t.1));
+        dtypes.all(|d| d == DType::F64) && !e.branches() && e.lane_sizes().is_some()
+    };
+    let machine = &ctx.options.machine;
+    let lanes = (machine.kernel_bytes / 8) as u8;
+    (lanes >= LEAST && parts.iter().all(f64s)).then_some(Vectors { lanes, held: machine.registers / 2 })
 }
 
 /// Lanes of the narrowest vectors.

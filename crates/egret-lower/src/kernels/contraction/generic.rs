@@ -1,16 +1,21 @@
-//! Contractions of any dtype and layout, one result element at a time.
+//! Contractions of any dtype and layout: what register tiles do not multiply. Where the elements of a result's row have their own columns of
+//! the right operand they are summed in the lanes of vectors, else one at a time; each sum is in the same order either way.
 
+use super::target::copy;
 use crate::error::Unsupported;
 use crate::expr::{decode, encode};
+use crate::geometry::access::StridedAccess;
 use crate::geometry::conv::ConvShape;
 use crate::geometry::dtypes::{buffer_elem, compute_elem};
 use crate::geometry::shape::strides;
 use crate::kernels::elementwise;
+use crate::lanes;
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
+use crate::program::destination::Destination;
 use egret_ir::families::Contraction;
-use egret_ir::{DType, Member, NodeId};
-use egret_loop::{Access, Cmp, Elem, KernelBuilder, Local, Param, Ty, V};
+use egret_ir::{DType, Member, NodeId, Tensor, ValueId};
+use egret_loop::{Access, Arg, Cmp, Elem, KernelBuilder, Local, Param, Ty, V};
 
 /// The index along an axis of `a`: `(sum(index * factor) + offset) / step`; where that is outside or no
 /// whole number, the summand is nothing.
@@ -26,6 +31,18 @@ struct Bound {
 
 /// Does something with the place of an element of `a`.
 type AtPlace<'a> = &'a mut dyn FnMut(&mut KernelBuilder, V) -> Result<(), Unsupported>;
+
+/// Vectors of sums that are worked on at once.
+const SLOTS: usize = 4;
+
+/// Neighbours in a row of the result that are summed at once.
+#[derive(Copy, Clone, Debug)]
+struct Strip {
+    /// Of each vector; 1 for a single element.
+    lanes: u8,
+    /// Vectors.
+    slots: usize,
+}
 
 /// A sum of products over plain loops. Indices are numbered: first the result's axes, then the reduction's.
 struct Sum {
@@ -53,20 +70,25 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup, anchor: NodeId) -> Result<(), U
     let Member::Contraction(op) = node.op.member() else {
         return Err(Unsupported::new(format!("`{}` is no contraction", node.op)));
     };
-    let sum = match op {
+    let mut sum = match op {
         Contraction::Matmul => matmul(&ctx.dims(x), &ctx.dims(w), &ctx.dims(result)),
         Contraction::Conv => conv(&ConvShape::new(ctx.graph, anchor), &ctx.dims(result), false),
         Contraction::ConvTranspose => conv(&ConvShape::new(ctx.graph, anchor), &ctx.dims(result), true),
     };
-    let (a, b) = (ctx.place(x)?, ctx.place(w)?);
+    let dtypes = (ctx.dtype(x), ctx.dtype(w), dtype);
+    let vector = sum.vector(dtypes, ctx.options.machine.kernel_bytes);
+    let (a, b) = match vector {
+        Some(_) => (ctx.place(x)?, sum.columns(ctx, w)?),
+        None => (ctx.place(x)?, ctx.place(w)?),
+    };
     let direct = group.expr.is_anchor();
     let out = if direct {
         ctx.place(group.result)?
     } else {
-        ctx.scratch(buffer_elem(dtype)?, &ctx.dims(result))?
+        ctx.scratch(buffer_elem(dtypes.2)?, &ctx.dims(result))?
     };
     let lens = (ctx.len(x), ctx.len(w), ctx.len(result));
-    let kernel = sum.kernel(node.op.name(), (ctx.dtype(x), ctx.dtype(w), dtype), lens)?;
+    let kernel = sum.kernel(node.op.name(), dtypes, lens, vector, ctx.options.machine.kernel_bytes)?;
     ctx.call(kernel, &[a, b, out])?;
     if direct { Ok(()) } else { elementwise::epilogue(ctx, group, out) }
 }
@@ -152,10 +174,12 @@ impl Sum {
         name: &str,
         dtypes: (DType, DType, DType),
         lens: (usize, usize, usize),
+        vector: Option<Ty>,
+        vector_bytes: usize,
     ) -> Result<egret_loop::Kernel, Unsupported> {
         let (last, outer) =
             self.dims.split_last().ok_or_else(|| Unsupported::new("has a result without axes"))?;
-        let mut k = KernelBuilder::new(name, outer.iter().product());
+        let mut k = KernelBuilder::new(name, outer.iter().product()).with_vector_bytes(vector_bytes);
         let a = k.param(buffer_elem(dtypes.0)?, lens.0, Access::Read);
         let b = k.param(buffer_elem(dtypes.1)?, lens.1, Access::Read);
         let out = k.param(buffer_elem(dtypes.2)?, lens.2, Access::Write);
@@ -172,25 +196,85 @@ impl Sum {
         }
         let task = k.task();
         let elem = compute_elem(dtypes.2)?;
-        let mut result = Ok(());
-        k.for_n(*last, |k, i| {
-            let mut indices = indices.clone();
-            indices.push(i);
-            let zero = k.number(Ty::scalar(elem), 0.0);
-            let acc = k.local(zero);
-            let product = Product { a: (a, dtypes.0), b: (b, dtypes.1), elem, acc };
-            result = self.reduce(k, &mut indices, &product);
-            let sum = k.get(acc);
-            match encode(k, dtypes.2, sum) {
-                Ok(v) => {
-                    let at = k.affine(&[(task, *last), (i, 1)], 0);
-                    k.store(out, at, v);
+        let mut strips = vec![];
+        for (lanes, some) in vector.map_or_else(|| vec![(1, *last)], |ty| lanes::runs(*last, ty)) {
+            let at_once = if lanes > 1 { i64::from(lanes) * SLOTS as i64 } else { i64::MAX };
+            strips.push((Strip { lanes, slots: SLOTS }, some - some % at_once));
+            strips.push((Strip { lanes, slots: 1 }, some % at_once));
+        }
+        let (mut begin, mut result) = (0, Ok(()));
+        for (strip, some) in strips {
+            let step = i64::from(strip.lanes) * strip.slots as i64;
+            k.for_range(begin, begin + some, step, |k, i| {
+                let mut indices = indices.clone();
+                indices.push(i);
+                let zero = k.number(Ty { elem, lanes: strip.lanes }, 0.0);
+                let sums = (0..strip.slots).map(|_| k.local(zero)).collect();
+                let product = Product { a: (a, dtypes.0), b: (b, dtypes.1), elem, strip, sums };
+                if let Err(e) = self.reduce(k, &mut indices, &product) {
+                    result = Err(e);
                 }
-                Err(e) => result = Err(e),
-            }
-        });
+                for (slot, &sum) in product.sums.iter().enumerate() {
+                    let sum = k.get(sum);
+                    match encode(k, dtypes.2, sum) {
+                        Ok(v) => {
+                            let at = k.affine(&[(task, *last), (i, 1)], strip.first(slot));
+                            k.store(out, at, v);
+                        }
+                        Err(e) => result = Err(e),
+                    }
+                }
+            });
+            begin += some;
+        }
         result?;
         Ok(k.finish())
+    }
+
+    /// How many elements further neighbours in a row of the result read each operand; nothing where it depends on where they are.
+    fn steps(&self) -> Option<(i64, i64)> {
+        let last = self.dims.len() - 1;
+        let bounded = self.bounds.iter().any(|b| b.terms.iter().any(|(i, _)| *i == last));
+        let grouped = self.group.is_some_and(|g| g.0 == last);
+        let of = |terms: &[(usize, i64)]| terms.iter().filter(|(i, _)| *i == last).map(|(_, s)| s).sum();
+        (!bounded && !grouped).then(|| (of(&self.a), of(&self.b)))
+    }
+
+    /// The widest vector for a row of the result, if it is summed in lanes.
+    fn vector(&self, dtypes: (DType, DType, DType), bytes: usize) -> Option<Ty> {
+        let elem = compute_elem(dtypes.2).ok()?;
+        let has_lanes =
+            |d: DType| matches!(d, DType::F32 | DType::F64 | DType::I32 | DType::I8 | DType::U8);
+        let fits = matches!(elem, Elem::F32 | Elem::F64 | Elem::I32)
+            && [dtypes.0, dtypes.1, dtypes.2].into_iter().all(has_lanes);
+        let ty = Ty::vector_of(elem, bytes);
+        let (last, steps) = (*self.dims.last()?, self.steps()?);
+        (fits && steps.0 == 0 && steps.1 != 0 && last >= Ty::vector(elem).lanes.into()).then_some(ty)
+    }
+
+    /// The right operand so that neighbours in a row of the result read neighbours: as `[reduction.., columns]` where it is not so already.
+    fn columns(&mut self, ctx: &mut Ctx, w: ValueId) -> Result<Arg, Unsupported> {
+        let last = self.dims.len() - 1;
+        let stride = |i: usize, b: &[(usize, i64)]| b.iter().filter(|t| t.0 == i).map(|t| t.1).sum::<i64>();
+        // Matrices that differ from batch to batch are rows of columns.
+        if stride(last, &self.b) == 1 {
+            return ctx.place(w);
+        }
+        let mut dims = self.reduction.clone();
+        let mut from: Vec<i64> = (0..dims.len()).map(|i| stride(last + 1 + i, &self.b)).collect();
+        from.push(stride(last, &self.b));
+        dims.push(self.dims[last]);
+        let own = strides(&dims);
+        self.b = (0..dims.len() - 1).map(|i| (last + 1 + i, own[i])).collect();
+        self.b.push((last, 1));
+        if ctx.graph.as_const(w).is_some() {
+            let (elem, key) = (ctx.elem(w)?, format!("columns {dims:?} {from:?}"));
+            return ctx.packed(w, &key, elem, |t| rearranged(t, &dims, &from));
+        }
+        let (to, at) = (ctx.scratch(ctx.elem(w)?, &dims)?, ctx.place(w)?);
+        let out = Destination::dense(to, &dims);
+        copy(ctx, dims, w, at, StridedAccess { offset: 0, strides: from }, &out)?;
+        Ok(to)
     }
 
     /// The loops over the reduction.
@@ -221,14 +305,15 @@ impl Sum {
         let b = k.affine(&b, 0);
         if !self.zeros || !product.elem.is_float() {
             return self.bounded(k, indices, 0, a, &mut |k, a| {
-                let x = product.load(k, product.a, a)?;
+                let x = product.load(k, product.a, a, 1)?;
                 product.add(k, x, b)
             });
         }
+        // One element of `a` meets all columns of a strip.
         let zero = k.number(Ty::scalar(product.elem), 0.0);
         let x = k.local(zero);
         self.bounded(k, indices, 0, a, &mut |k, a| {
-            let v = product.load(k, product.a, a)?;
+            let v = product.load(k, product.a, a, 1)?;
             k.set(x, v);
             Ok(())
         })?;
@@ -278,32 +363,72 @@ impl Sum {
     }
 }
 
+/// The bytes of a tensor's elements in another order: by strides of these dims.
+fn rearranged(t: &Tensor, dims: &[i64], strides: &[i64]) -> Vec<u8> {
+    let (size, bytes) = (t.dtype().size(), t.bytes());
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut index = vec![0i64; dims.len()];
+    for _ in 0..dims.iter().product::<i64>() {
+        let at = index.iter().zip(strides).map(|(i, s)| i * s).sum::<i64>() as usize * size;
+        out.extend_from_slice(&bytes[at..at + size]);
+        for (i, n) in index.iter_mut().zip(dims).rev() {
+            *i += 1;
+            if *i < *n {
+                break;
+            }
+            *i = 0;
+        }
+    }
+    out
+}
+
+impl Strip {
+    /// The first element of a vector.
+    fn first(self, slot: usize) -> i64 {
+        slot as i64 * i64::from(self.lanes)
+    }
+}
+
 /// The operands of a sum of products, and where it is gathered.
 struct Product {
     a: (Param, DType),
     b: (Param, DType),
     elem: Elem,
-    acc: Local,
+    strip: Strip,
+    /// One for each vector of the strip.
+    sums: Vec<Local>,
 }
 
 impl Product {
-    fn load(&self, k: &mut KernelBuilder, from: (Param, DType), at: V) -> Result<V, Unsupported> {
-        let v = k.load(from.0, at);
+    /// An element, or a vector of them, as it is computed with.
+    fn load(
+        &self,
+        k: &mut KernelBuilder,
+        from: (Param, DType),
+        at: V,
+        lanes: u8,
+    ) -> Result<V, Unsupported> {
+        let v = k.load_lanes(from.0, at, lanes);
         let v = decode(k, from.1, v)?;
         Ok(k.convert(self.elem, v))
     }
 
-    /// Adds an element of `a` times the one of `b` at a place.
+    /// Adds an element of `a` times those of `b` from a place on.
     fn add(&self, k: &mut KernelBuilder, x: V, b: V) -> Result<(), Unsupported> {
-        let y = self.load(k, self.b, b)?;
-        let old = k.get(self.acc);
-        let new = if self.elem.is_float() {
-            k.fma(x, y, old)
-        } else {
-            let product = k.mul(x, y);
-            k.add(product, old)
-        };
-        k.set(self.acc, new);
+        let lanes = self.strip.lanes;
+        let x = k.splat(x, lanes);
+        for (slot, &sum) in self.sums.iter().enumerate() {
+            let at = k.affine(&[(b, 1)], self.strip.first(slot));
+            let y = self.load(k, self.b, at, lanes)?;
+            let old = k.get(sum);
+            let new = if self.elem.is_float() {
+                k.fma(x, y, old)
+            } else {
+                let product = k.mul(x, y);
+                k.add(product, old)
+            };
+            k.set(sum, new);
+        }
         Ok(())
     }
 }
