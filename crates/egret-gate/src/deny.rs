@@ -6,7 +6,7 @@ use egret::{Error, Result};
 use std::fmt;
 
 /// What `egret explain --missed` calls what no rule stands for.
-const KERNELS: [&str; 4] = ["one kernel for two", "wide vectors", "vectors of integers", "full vectors"];
+const KERNELS: [&str; 4] = ["one kernel for two", "wide vectors", "vectors", "full vectors"];
 
 /// Something that must not have been missed: an operation that rules would have made, a rule, or what a kernel lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,6 +12,8 @@ pub struct CostModel {
     pub view: u64,
     /// Nanoseconds for an elementwise node.
     pub elementwise: u64,
+    /// Nanoseconds for a multiply-add or a comparison of a kernel that takes one element at a time, but for the multiply-adds of integers.
+    pub scalar_step: u64,
     /// Floats in a vector: columns of a contraction are computed by whole vectors.
     pub lanes: u64,
     /// Multiply-adds of float contractions in a nanosecond.

@@ -87,6 +87,7 @@ keys! {
     "nanoseconds" "kernel" 1..=1_000_000, costs.kernel: u64;
     "nanoseconds" "view" 1..=1_000_000, costs.view: u64;
     "nanoseconds" "elementwise" 1..=1_000_000, costs.elementwise: u64;
+    "nanoseconds" "scalar_step" 1..=1_000_000, costs.scalar_step: u64;
     "per_nanosecond" "macs" 1..=1_000_000, costs.macs: u64;
     "per_nanosecond" "integer_macs" 1..=1_000_000, costs.integer_macs: u64;
     "per_nanosecond" "byte_macs" 1..=1_000_000, costs.byte_macs: u64;

@@ -86,6 +86,7 @@ fn the_cost_model_decides() {
         kernel: 1500,
         view: 10,
         elementwise: 20,
+        scalar_step: 2,
         macs: 40,
         lanes: 16,
         integer_macs: 160,

@@ -2,7 +2,7 @@
 
 use crate::options::Options;
 use crate::pipeline::Lowered;
-use egret_ir::{DType, Family, Graph, Node, Op, Tensor, text};
+use egret_ir::{DType, Graph, Tensor, text};
 use egret_opt::rules::{Rule, Tier, shipped};
 use egret_trace::{Kind, Trace, Why};
 use std::collections::BTreeMap;
@@ -51,47 +51,10 @@ fn count<const N: usize>(bytes: &[u8], zero: impl Fn([u8; N]) -> bool) -> usize 
 
 /// All notes about a graph that was optimised and lowered. `before`: its weights as they were imported.
 pub fn of(before: &Constants, lowered: &Lowered, options: &Options) -> Vec<String> {
-    let mut out = integers(&lowered.graph);
+    let mut out = lowered.slow.notes();
     out.extend(zeros(before, &lowered.trace));
     out.extend(effects(&lowered.trace, options));
     out
-}
-
-/// Integer convolutions and products are computed one element at a time, but those of u8 by constant i8.
-pub fn integers(graph: &Graph) -> Vec<String> {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for n in graph.node_ids() {
-        let node = graph.node(n);
-        let dtype = operand_dtype(graph, node, 0);
-        let ints = node.op.family() == Family::Contraction && dtype.is_some_and(|d| !d.is_float());
-        if ints && !is_of_bytes(graph, node) {
-            *counts.entry(node.op.name()).or_default() += 1;
-        }
-    }
-    if counts.is_empty() {
-        return vec![];
-    }
-    let list: Vec<String> = counts.iter().map(|(op, n)| format!("{n} {op}")).collect();
-    vec![format!(
-        "integer contractions run as scalar code, many times slower than those of floats: {}",
-        list.join(", ")
-    )]
-}
-
-fn operand_dtype(graph: &Graph, node: &Node, i: usize) -> Option<DType> {
-    let operand = node.operands.get(i).copied().flatten()?;
-    graph.ty(operand).as_tensor().map(|t| t.dtype)
-}
-
-/// Whether a contraction is one of u8 by constant i8, which tiles compute.
-pub fn is_of_bytes(graph: &Graph, node: &Node) -> bool {
-    let weights = node.operands.get(1).copied().flatten().and_then(|v| graph.as_const(v));
-    // As lowering cuts them: four channels a step, within a group.
-    let steps = node.op != Op::Conv
-        || node.attrs.int("groups") == 1
-        || weights.is_some_and(|w| w.shape()[1].is_multiple_of(4));
-    let dtypes = [0, 1].map(|i| operand_dtype(graph, node, i));
-    dtypes == [Some(DType::U8), Some(DType::I8)] && weights.is_some() && steps
 }
 
 fn zeros(before: &Constants, trace: &Trace) -> Option<String> {
@@ -187,19 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn integers_and_zeros_are_told() {
-        let graph = text::parse(
-            "graph @g(%0 \"x\": i32[4, 8], %1 \"y\": f32[4, 8]) -> (%4 \"a\", %5 \"b\") {
-  %2 = const i32[8, 8] random(1)
-  %3 = const f32[8, 8] random(2)
-  %4 = matmul(%0, %2)
-  %5 = matmul(%1, %3)
-}",
-            &|_| None,
-        )
-        .unwrap();
-        assert_eq!(integers(&graph).len(), 1);
-        assert!(integers(&graph)[0].ends_with("1 matmul"));
+    fn zeros_and_growth_are_told() {
         let half = Constants { elements: 4000, zeros: 2000 };
         assert!(
             zeros(&half, &Trace::new()).unwrap().starts_with("50 % of the weights are zero: no channel")
@@ -207,25 +158,5 @@ mod tests {
         assert_eq!(zeros(&Constants { elements: 4000, zeros: 40 }, &Trace::new()), None);
         assert_eq!(growth(132 << 20, 133 << 20), None);
         assert!(growth(132 << 20, 485 << 20).unwrap().contains("485 MB, the model's files 132 MB"));
-    }
-
-    #[test]
-    fn products_of_bytes_are_not_called_slow() {
-        let graph = text::parse(
-            "graph @g(%0 \"x\": u8[4, 8], %1 \"w\": i8[8, 8], %9 \"z\": u8[1, 4, 5]) -> (%3 \"a\", %4 \"b\", %6 \"c\", %8 \"d\") {
-  %2 = const i8[8, 8] random(1)
-  %3 = matmul(%0, %2)
-  %4 = matmul(%0, %1)
-  %5 = const i8[3, 4, 1] random(2)
-  %6 = conv(%9, %5) {dilations = [1], groups = 1, layout = \"channels_first\", pads = [0, 0], strides = [1]}
-  %7 = const i8[4, 2, 1] random(3)
-  %8 = conv(%9, %7) {dilations = [1], groups = 2, layout = \"channels_first\", pads = [0, 0], strides = [1]}
-}",
-            &|_| None,
-        )
-        .unwrap();
-        let of_bytes = |n: &egret_ir::NodeId| is_of_bytes(&graph, graph.node(*n));
-        assert_eq!(graph.node_ids().iter().map(of_bytes).collect::<Vec<_>>(), [true, false, true, false]);
-        assert!(integers(&graph)[0].ends_with("1 conv, 1 matmul"));
     }
 }

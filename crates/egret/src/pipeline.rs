@@ -3,6 +3,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::Options;
+use crate::slow;
 use egret_codegen::{CodegenError, Isa, Target};
 use egret_ir::{Dim, DimOp, DimPart, Graph, NodeId, Op, Tensor, ValueId, advice};
 use egret_loop::Program;
@@ -11,7 +12,7 @@ use egret_machine::Machine;
 use egret_opt::CostModel;
 use egret_runtime::{Model, Symbols};
 use egret_trace::Trace;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 pub use egret_codegen::WeightsPlace;
 
@@ -23,6 +24,8 @@ pub struct Lowered {
     pub program: Program,
     /// For each of the program's calls the nodes of the graph whose work it does.
     pub nodes: Vec<Vec<NodeId>>,
+    /// Which of them are slow.
+    pub slow: slow::Found,
     /// What happened.
     pub trace: Trace,
 }
@@ -190,9 +193,9 @@ pub fn lower(graph: Graph, options: &Options, bound: &BTreeMap<String, Tensor>) 
     }
     // They hold every pass's graphs.
     drop(reports);
-    let egret_lower::Lowered { program, nodes } =
+    let (egret_lower::Lowered { program, nodes }, slow) =
         held(&graph, options, bound, sizes, &mut trace).map_err(|e| because_of_free_dims(&graph, e))?;
-    Ok(Lowered { graph, program, nodes, trace })
+    Ok(Lowered { graph, program, nodes, slow, trace })
 }
 
 /// Where dims are free and the model cannot be compiled so: what to do comes first.
@@ -267,13 +270,13 @@ fn differences(graph: &Graph) -> Vec<Held> {
     out
 }
 
-/// The kernels of an optimised graph, and the nodes whose work they do.
+/// The kernels of an optimised graph, the nodes whose work they do, and which kernels are slow.
 pub fn program(
     graph: &Graph,
     options: &Options,
     bound: &BTreeMap<String, Tensor>,
     trace: &mut Trace,
-) -> Result<egret_lower::Lowered> {
+) -> Result<(egret_lower::Lowered, slow::Found)> {
     held(graph, options, bound, differences(graph), trace)
 }
 
@@ -284,7 +287,7 @@ fn held(
     bound: &BTreeMap<String, Tensor>,
     sizes: Vec<Held>,
     trace: &mut Trace,
-) -> Result<egret_lower::Lowered> {
+) -> Result<(egret_lower::Lowered, slow::Found)> {
     let lowering = LowerOptions {
         name: options.name.clone(),
         // Without passes nothing is optimised, so that a failure can be told from one of fusion.
@@ -295,10 +298,24 @@ fn held(
     };
     let lowered = egret_lower::lower_traced(graph, &lowering, options.explain.then_some(&mut *trace))
         .map_err(lower_error)?;
+    let slow = slow(graph, &lowered, options)?;
     if options.explain {
-        trace_refusals(&lowered.program, options, trace)?;
+        slow.tell(trace);
     }
-    Ok(lowered)
+    Ok((lowered, slow))
+}
+
+/// What is slow in the program of a graph.
+pub(crate) fn slow(
+    graph: &Graph,
+    lowered: &egret_lower::Lowered,
+    options: &Options,
+) -> Result<slow::Found> {
+    let codegen = codegen_options(options, &ObjectOptions::default())?;
+    let refusals = egret_codegen::refusals(&lowered.program, &codegen)?;
+    let (model, machine) = (cost_model(options)?, machine(options)?);
+    let limits = slow::Limits { model, machine, refusals: &refusals };
+    Ok(slow::find(graph, &lowered.program, &lowered.nodes, limits))
 }
 
 fn lower_error(e: egret_lower::LowerError) -> Error {
@@ -308,24 +325,6 @@ fn lower_error(e: egret_lower::LowerError) -> Error {
         Fault::Egret => ErrorKind::Internal,
     };
     Error { kind, message: e.to_string() }
-}
-
-/// The tiles and kernels that are compiled in narrower vectors than the target has, as events.
-fn trace_refusals(program: &Program, options: &Options, trace: &mut Trace) -> Result<()> {
-    let codegen = codegen_options(options, &ObjectOptions::default())?;
-    for refusal in egret_codegen::refusals(program, &codegen)? {
-        let calls = program.calls.iter().filter(|c| c.kernel == refusal.kernel);
-        let sources: BTreeSet<&String> = calls.flat_map(|c| &c.sources).collect();
-        trace.push(egret_trace::Missed {
-            pass: "codegen".into(),
-            rule: "wide-vectors".into(),
-            sources: sources.into_iter().cloned().collect(),
-            why: egret_trace::Why::Failed as i32,
-            reason: format!("it is compiled in 128-bit vectors: {}", refusal.reason),
-            ..egret_trace::Missed::default()
-        });
-    }
-    Ok(())
 }
 
 fn target(options: &Options) -> Result<Target> {
@@ -508,40 +507,5 @@ mod tests {
         }
         assert_eq!(model("x86-64-v4", false), model("x86-64-v2", true));
         assert!(cost_model(&Options { target: "z80".into(), ..Options::default() }).is_err());
-    }
-
-    /// A tile that the encoder refuses is slow code, and nothing else would say so.
-    #[test]
-    fn refused_tiles_are_events() {
-        use egret_loop::*;
-        let mut k = KernelBuilder::new("k", 1);
-        let [a, b, out] = [1, 8, 8].map(|n| k.param(Elem::F32, n, Access::Write));
-        let zero = k.int(0);
-        let mut e = EpilogueBuilder::new(Products::Floats);
-        let acc = e.sum();
-        let n = e.convert(Elem::U32, acc);
-        let result = e.convert(Elem::F32, n);
-        let place = |param| Place { param, base: zero };
-        k.tile(Tile {
-            cols: 8,
-            axes: vec![Axis { extent: 1, a_stride: 1, b_stride: 8 }],
-            block: 1,
-            sets: 1,
-            a: place(a),
-            a_rows: vec![0],
-            b: place(b),
-            out: place(out),
-            out_rows: vec![0],
-            epilogue: e.finish(result),
-        });
-        let call = Call { sources: vec!["Gemm:/fc".into()], ..Call::new(KernelId(0), vec![]) };
-        let program =
-            Program { kernels: vec![k.finish()], calls: vec![call.clone(), call], ..Program::default() };
-        let mut trace = Trace::new();
-        let options = Options { target: "x86-64-v3".into(), ..Options::default() };
-        trace_refusals(&program, &options, &mut trace).expect("no bug");
-        let [event] = trace.events.as_slice() else { panic!("{trace:?}") };
-        let text = event.to_string();
-        assert!(text.contains("Gemm:/fc") && text.contains("its epilogue computes with u32"), "{text}");
     }
 }

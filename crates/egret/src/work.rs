@@ -3,9 +3,10 @@
 //! Loops whose bounds depend on outer ones are counted at their first and last values, which is exact where only the last
 //! block is a smaller one. A few tasks are counted one by one: blocks of tiles differ from the middle on.
 
+use crate::known;
 use crate::pipeline::Lowered;
 use egret_ir::{Family, Graph, NodeId};
-use egret_loop::{Access, BinOp, Cmp, Elem, Inst, Kernel, Stmt, Tile, UnOp, V};
+use egret_loop::{Access, Elem, Inst, Kernel, Stmt, Tile, UnOp, V};
 
 /// What one kernel run does.
 #[derive(Clone, Debug, PartialEq)]
@@ -136,7 +137,7 @@ impl Count<'_> {
         for stmt in stmts {
             sum += match stmt {
                 Stmt::Let(v, inst) => {
-                    let value = self.value(inst);
+                    let value = known::integer(inst, &|v| self.get(v));
                     self.set(*v, value);
                     self.cost(*v, inst)
                 }
@@ -172,42 +173,6 @@ impl Count<'_> {
             }
             Inst::Unary(UnOp::Sqrt | UnOp::Floor | UnOp::Ceil | UnOp::Trunc | UnOp::Nearest, _) => lanes,
             _ => 0.0,
-        }
-    }
-
-    /// The value of integer arithmetic on what is known.
-    fn value(&self, inst: &Inst) -> Option<i64> {
-        match inst {
-            Inst::Const(ty, bits) if ty.elem == Elem::I64 => Some(bits.cast_signed()),
-            Inst::Affine(terms, offset) => terms
-                .iter()
-                .try_fold(*offset, |sum, (v, factor)| sum.checked_add(self.get(*v)?.checked_mul(*factor)?)),
-            Inst::Binary(op, a, b) => {
-                let (a, b) = (self.get(*a)?, self.get(*b)?);
-                match op {
-                    BinOp::Add => a.checked_add(b),
-                    BinOp::Sub => a.checked_sub(b),
-                    BinOp::Mul => a.checked_mul(b),
-                    BinOp::Div => a.checked_div(b),
-                    BinOp::Rem => a.checked_rem(b),
-                    BinOp::Min => Some(a.min(b)),
-                    BinOp::Max => Some(a.max(b)),
-                    _ => None,
-                }
-            }
-            Inst::Compare(cmp, a, b) => {
-                let (a, b) = (self.get(*a)?, self.get(*b)?);
-                Some(i64::from(match cmp {
-                    Cmp::Eq => a == b,
-                    Cmp::Ne => a != b,
-                    Cmp::Lt => a < b,
-                    Cmp::Le => a <= b,
-                    Cmp::Gt => a > b,
-                    Cmp::Ge => a >= b,
-                }))
-            }
-            Inst::Select(cond, a, b) => self.get(if self.get(*cond)? == 0 { *b } else { *a }),
-            _ => None,
         }
     }
 }

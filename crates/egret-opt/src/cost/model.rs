@@ -53,9 +53,34 @@ pub(crate) fn node(model: &CostModel, op: Op, attrs: &Attrs, operands: &[&Facts]
         true => model.integer_macs,
         false => model.macs,
     };
-    // Other integer contractions are scalar code.
+    // What tiles do not multiply goes one element at a time, or in lanes along the columns.
+    let alone = has_no_tile(op, attrs, elem(0), constant);
+    let columns = match op {
+        Op::Matmul => last(1),
+        Op::Conv | Op::ConvTranspose
+            if attrs.int("groups") == 1 && attrs.str("layout") == "channels_last" =>
+        {
+            model.lanes
+        }
+        _ => 1,
+    };
+    // A row of fewer columns than the narrowest vector has is scalar code.
+    let abreast = match result.dtype() {
+        Some(DType::F32 | DType::I32) if columns >= 4 => model.lanes.min(columns),
+        Some(DType::F64) if columns >= 2 => (model.lanes / 2).min(columns),
+        _ => 1,
+    };
     let computed = |columns: u64| {
-        if is_int && !of_bytes { columns } else { columns.div_ceil(model.lanes) * model.lanes }
+        if (is_int && !of_bytes) || alone { columns } else { columns.div_ceil(model.lanes) * model.lanes }
+    };
+    let products = |n: u64| match is_int && !of_bytes {
+        true if abreast > 1 => n.saturating_mul(model.lanes) / (macs * abreast),
+        // Sums of integers are there after a cycle.
+        true => n.saturating_mul(model.scalar_step) / 2,
+        false if !alone => n / macs,
+        // Their multiply-adds do not wait for one another.
+        _ if abreast > 1 => n / (2 * abreast),
+        _ => n.saturating_mul(model.scalar_step),
     };
     match op.cost_class() {
         CostClass::View => model.view,
@@ -74,9 +99,8 @@ pub(crate) fn node(model: &CostModel, op: Op, attrs: &Attrs, operands: &[&Facts]
         CostClass::Rows => model.kernel + cached,
         CostClass::Matmul => {
             let columns = last(1).max(1);
-            model.kernel
-                + (out / columns).saturating_mul(computed(columns)).saturating_mul(last(0)) / macs
-                + cached
+            let each = (out / columns).saturating_mul(computed(columns));
+            (model.kernel + cached).saturating_add(products(each.saturating_mul(last(0))))
         }
         CostClass::Conv => {
             let channels = dim(operands.get(1), 0);
@@ -87,11 +111,51 @@ pub(crate) fn node(model: &CostModel, op: Op, attrs: &Attrs, operands: &[&Facts]
                 .and_then(|f| f.tensor())
                 .map_or(1, |t| len(t) / dim(operands.get(1), 0).max(1));
             let strided = if attrs.str("layout") == "channels_first" { model.channels_first } else { 1 };
-            model.kernel + out.saturating_mul(taps) / macs * strided + cached
+            (model.kernel + cached)
+                .saturating_add(products(out.saturating_mul(taps)).saturating_mul(strided))
+        }
+        CostClass::Windows if alone => {
+            let each =
+                operands.get(1).and_then(|f| f.tensor()).map_or(0, len) / dim(operands.get(1), 0).max(1);
+            let inputs = operands.first().and_then(|f| f.tensor()).map_or(0, len);
+            model.kernel.saturating_add(products(inputs.saturating_mul(each)))
+        }
+        CostClass::Memory if op == Op::TopK => {
+            let axis = attrs.index("axis");
+            let (n, kept) = (dim(operands.first(), axis), dim(Some(&result), axis));
+            let rows = operands.first().and_then(|f| f.tensor()).map_or(0, len) / n.max(1);
+            let steps = rows.saturating_mul(selection(n, kept));
+            (model.kernel + moved / model.bytes).saturating_add(steps.saturating_mul(model.scalar_step))
         }
         CostClass::Elementwise => model.elementwise + moved / model.fused_bytes,
         CostClass::Windows => model.kernel + moved / model.window_bytes,
         CostClass::Memory => model.kernel + moved / model.bytes,
+    }
+}
+
+/// Comparisons by which `kept` of `n` elements are selected, as lowering does it: the best of the rest again and again where these are few,
+/// else a pass, in vectors, that gathers candidates and now and then sorts them.
+fn selection(n: u64, kept: u64) -> u64 {
+    let passes = n.saturating_mul(kept);
+    if passes <= 512 {
+        return passes;
+    }
+    let room = n.min(kept.saturating_mul(2).saturating_add(16)).max(2);
+    // A step of merging is some comparisons.
+    let sort = room.saturating_mul(3 * u64::from(room.ilog2()));
+    let sorts = if room < n { 3 } else { 1 };
+    (n / 4).saturating_add(sort.saturating_mul(sorts))
+}
+
+/// Whether no tile multiplies a contraction of floats.
+fn has_no_tile(op: Op, attrs: &Attrs, elem: Option<DType>, constant: bool) -> bool {
+    let float = elem.is_some_and(DType::is_float);
+    match op {
+        Op::Matmul => elem == Some(DType::F64),
+        Op::Conv => elem == Some(DType::F64) || (float && attrs.ints("pads").iter().any(|p| *p < 0)),
+        // Its weights are turned around when it is compiled.
+        Op::ConvTranspose => elem == Some(DType::F64) || (float && !constant),
+        _ => false,
     }
 }
 
@@ -104,4 +168,52 @@ pub(super) fn len(t: &TensorType) -> u64 {
 
 fn bytes(f: &Facts) -> u64 {
     f.tensor().map_or(0, |t| len(t).saturating_mul(t.dtype.size().max(1) as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::estimate;
+    use super::*;
+
+    /// The estimated nanoseconds of the last node of a graph.
+    fn last(body: &str) -> u64 {
+        let graph = egret_ir::text::parse(body, &|_| None).expect("a graph");
+        estimate(&graph, CostModel::widest()).last().expect("a node").1
+    }
+
+    fn product(dtype: &str) -> u64 {
+        last(&format!(
+            "graph @g(%0 \"x\": {dtype}[256, 256], %1 \"w\": {dtype}[256, 256]) -> (%2 \"y\") {{ %2 = matmul(%0, %1) }}"
+        ))
+    }
+
+    #[test]
+    fn f64_is_not_charged_as_f32() {
+        let (wide, scalar) = (product("f32"), product("f64"));
+        assert!(scalar > 3 * wide, "{wide} {scalar}");
+    }
+
+    #[test]
+    fn computed_weights_of_a_transposed_convolution_cost_scalar_steps() {
+        let attrs = "{dilations = [1, 1], groups = 1, layout = \"channels_first\", output_padding = [0, 0], pads = [0, 0, 0, 0], strides = [1, 1]}";
+        let computed = last(&format!(
+            "graph @g(%0 \"x\": f32[1, 64, 28, 28], %1 \"w\": f32[64, 64, 3, 3]) -> (%2 \"y\") {{ %2 = conv_transpose(%0, %1) {attrs} }}"
+        ));
+        let constant = last(&format!(
+            "graph @g(%0 \"x\": f32[1, 64, 28, 28]) -> (%2 \"y\") {{ %1 = const f32[64, 64, 3, 3] random(1) %2 = conv_transpose(%0, %1) {attrs} }}"
+        ));
+        assert!(computed >= 28 * 28 * 64 * 64 * 9 * CostModel::widest().scalar_step, "{computed}");
+        assert!(computed > 10 * constant, "{constant} {computed}");
+    }
+
+    #[test]
+    fn top_k_is_no_copy() {
+        let of = |k: u64| {
+            last(&format!(
+                "graph @g(%0 \"x\": f32[8, 4096]) -> (%1 \"y\", %2 \"i\") {{ %1, %2 = top_k(%0) {{axis = 1, k = {k}, largest = 1}} }}"
+            ))
+        };
+        assert!(of(4096) > 10 * of(16), "{} {}", of(4096), of(16));
+        assert!(of(16) > of(1) && of(1) > 10_000, "{} {}", of(16), of(1));
+    }
 }

@@ -85,8 +85,13 @@ pub(super) fn make(request: &Request, change: &dyn Fn(Graph) -> Result<Graph>) -
         };
         let about = story::Request { bound: bound.clone(), ..story::Request::default() };
         let told = story::tell(graph, &options, &about, &mut |pass| r.pass(pass))?;
-        let lowered =
-            Lowered { graph: told.graph, program: told.program?, nodes: told.nodes, trace: told.trace };
+        let lowered = Lowered {
+            graph: told.graph,
+            program: told.program?,
+            nodes: told.nodes,
+            slow: told.slow,
+            trace: told.trace,
+        };
         Ok((lowered, told.story))
     };
     let (passed, lowered) = egret_threads::both(passed, lower);

@@ -1,13 +1,13 @@
 //! What could still be gained: what was not done, ranked by the time that it might have saved, each with its reason and what the
 //! user can do.
 
-use super::places;
 use super::times::bytes;
 use crate::error::Result;
-use crate::notes::is_of_bytes;
 use crate::options::Options;
 use crate::pipeline;
-use egret_ir::{Graph, NodeId, Op};
+use crate::places;
+use crate::slow::{self, Lack};
+use egret_ir::{DType, Graph, NodeId, Op};
 use egret_opt::rules::{self, Rule, Tier};
 use egret_opt::{CostModel, PassReport, Stopped, estimate, multiply_adds};
 use egret_trace::{Kind, Trace};
@@ -45,8 +45,10 @@ pub struct Found<'a> {
     pub imported: &'a Graph,
     /// What passes did.
     pub reports: &'a [PassReport],
-    /// What lowering and code generation said.
+    /// What lowering said.
     pub trace: &'a Trace,
+    /// The slow kernels.
+    pub slow: &'a slow::Found,
     /// What nodes cost.
     pub model: &'a CostModel,
     /// What the optimised graph costs.
@@ -69,7 +71,8 @@ impl Found<'_> {
     pub fn ranked(&self, options: &Options) -> Result<Vec<Gain>> {
         let costs: HashMap<NodeId, u64> = estimate(self.graph, self.model).into_iter().collect();
         let mut ones = self.rules(options, &costs)?;
-        self.kernels(&costs, &mut ones);
+        self.kernels(&mut ones);
+        self.slow(&mut ones);
         self.figures(&costs, &mut ones);
         Ok(grouped(ones))
     }
@@ -145,39 +148,50 @@ impl Found<'_> {
         Ok(self.estimate.saturating_sub(with))
     }
 
-    /// What lowering and code generation left out.
-    fn kernels(&self, costs: &HashMap<NodeId, u64>, ones: &mut Vec<One>) {
+    /// What lowering left out.
+    fn kernels(&self, ones: &mut Vec<One>) {
         for e in &self.trace.events {
             let Some(Kind::Missed(m)) = &e.kind else { continue };
+            if m.pass != "lower" {
+                continue;
+            }
             let sources: BTreeSet<String> = m.sources.iter().cloned().collect();
             let nodes = self.inside(&sources);
-            let (what, ns, advice) = match (m.pass.as_str(), m.rule.as_str()) {
-                ("lower", _) => {
-                    // A kernel less, and a value less that is written and read.
-                    let largest = nodes.iter().flat_map(|&n| &self.graph.node(n).results);
-                    let moved = largest.map(|&v| bytes(self.graph.ty(v))).min().unwrap_or(0);
-                    let advice = if m.reason.contains("is an output of the model") {
-                        "leave the output out, if nobody needs it"
-                    } else {
-                        "nothing in the model; a limit of Egret's kernels"
-                    };
-                    ("one kernel for two", self.model.kernel + 2 * moved / self.model.bytes, advice)
-                }
-                ("codegen", _) => {
-                    let whole: u64 = nodes.iter().filter_map(|n| costs.get(n)).sum();
-                    let slower = (self.model.lanes / 4).saturating_sub(1);
-                    ("wide vectors", whole * slower, "nothing in the model; a limit of Egret's encoder")
-                }
-                _ => continue,
+            // A kernel less, and a value less that is written and read.
+            let largest = nodes.iter().flat_map(|&n| &self.graph.node(n).results);
+            let moved = largest.map(|&v| bytes(self.graph.ty(v))).min().unwrap_or(0);
+            let advice = if m.reason.contains("is an output of the model") {
+                "leave the output out, if nobody needs it"
+            } else {
+                "nothing in the model; a limit of Egret's kernels"
             };
             ones.push(One {
-                what: what.into(),
+                what: "one kernel for two".into(),
                 rule: m.rule.clone(),
                 reason: m.reason.clone(),
                 advice: advice.into(),
-                ns,
+                ns: self.model.kernel + 2 * moved / self.model.bytes,
                 is_bound: true,
                 sources,
+            });
+        }
+    }
+
+    /// Kernels that run far below the machine.
+    fn slow(&self, ones: &mut Vec<One>) {
+        for slow in &self.slow.all {
+            let what = match slow.lack {
+                Lack::Vectors => "vectors",
+                Lack::WideVectors => "wide vectors",
+            };
+            ones.push(One {
+                what: what.into(),
+                rule: slow.lack.rule().into(),
+                reason: slow.reason.clone(),
+                advice: slow.advice.into(),
+                ns: slow.ns.saturating_sub(slow.best),
+                is_bound: true,
+                sources: slow.sources.iter().cloned().collect(),
             });
         }
     }
@@ -190,28 +204,8 @@ impl Found<'_> {
                 continue;
             };
             let Some(&cost) = costs.get(&n).filter(|c| work > 0 && **c > 0) else { continue };
-            let mut say = |what: &str, ns: u64, reason: String, advice: String| {
-                ones.push(One {
-                    what: what.into(),
-                    rule: String::new(),
-                    reason,
-                    advice,
-                    ns,
-                    is_bound: true,
-                    sources: node.sources.clone(),
-                });
-            };
-            if ty.dtype.is_int() {
-                if is_of_bytes(self.graph, node) {
-                    continue;
-                }
-                let ns = (work / self.model.integer_macs).saturating_sub(work / self.model.macs).min(cost);
-                say(
-                    "vectors of integers",
-                    ns,
-                    format!("a {} of {} is scalar code", node.op, ty.dtype.name()),
-                    "compile the model before it was quantised: its floats are computed in vectors".into(),
-                );
+            // Others have no vectors that could be full.
+            if ty.dtype == DType::F64 || !ty.dtype.is_float() {
                 continue;
             }
             let columns = match node.op {
@@ -232,12 +226,15 @@ impl Found<'_> {
                 let ns = cost - cost * columns / filled;
                 let reason =
                     format!("{columns} columns are computed as {filled}, whole vectors of {lanes}");
-                say(
-                    "full vectors",
-                    ns,
+                ones.push(One {
+                    what: "full vectors".into(),
+                    rule: String::new(),
                     reason,
-                    format!("a width that is a multiple of {lanes} costs no more"),
-                );
+                    advice: format!("a width that is a multiple of {lanes} costs no more"),
+                    ns,
+                    is_bound: true,
+                    sources: node.sources.clone(),
+                });
             }
         }
     }

@@ -6,7 +6,6 @@
 
 mod gains;
 mod patterns;
-mod places;
 mod text;
 mod times;
 
@@ -18,6 +17,8 @@ use crate::error::Result;
 use crate::native::Native;
 use crate::options::Options;
 use crate::pipeline;
+use crate::runs::{self, Runs};
+use crate::slow;
 use egret_ir::{Graph, NodeId, Tensor, Value};
 use egret_loop::Program;
 use egret_opt::PassReport;
@@ -104,6 +105,8 @@ pub struct Told {
     pub program: Result<Program>,
     /// For each call of the program the nodes of the graph whose work it does.
     pub nodes: Vec<Vec<NodeId>>,
+    /// Which kernels are slow.
+    pub slow: slow::Found,
     /// Nanoseconds of each kernel, where they were measured.
     pub measured: Option<Vec<u64>>,
 }
@@ -133,21 +136,18 @@ pub fn tell(
     }
     let lowered = pipeline::program(&graph, &options, &request.bound, &mut trace)
         .map_err(|e| pipeline::because_of_free_dims(&graph, e));
-    let (program, nodes) = match lowered {
-        Ok(lowered) => (Ok(lowered.program), lowered.nodes),
-        Err(e) => (Err(e), vec![]),
+    let (program, nodes, slow) = match lowered {
+        Ok((lowered, slow)) => (Ok(lowered.program), lowered.nodes, slow),
+        Err(e) => (Err(e), vec![], slow::Found::default()),
     };
     let measured = match (&request.measure, &program) {
         (Some(inputs), Ok(program)) => Some(measure(program, &options, inputs)?),
         _ => None,
     };
     let estimate = total(&graph);
-    let runs = program.as_ref().ok().map(|program| times::Runs {
-        program,
-        nodes: &nodes,
-        measured: measured.as_deref(),
-    });
-    let kernels = times::kernels(&graph, runs.as_ref(), model);
+    let of =
+        program.as_ref().ok().map(|program| Runs { program, nodes: &nodes, measured: measured.as_deref() });
+    let kernels = runs::kernels(&graph, of.as_ref(), model);
     let mut patterns = patterns::fused(&reports, &graph, model)?;
     patterns.extend(patterns::in_the_model(&graph, &patterns));
     patterns.extend(times::fused(&graph, &kernels, model));
@@ -157,6 +157,7 @@ pub fn tell(
         imported: &imported,
         reports: &reports,
         trace: &trace,
+        slow: &slow,
         model,
         estimate,
     };
@@ -174,7 +175,7 @@ pub fn tell(
         measured: measured.as_ref().map(|all| all.iter().sum()),
         gains: found.ranked(&options)?,
     };
-    Ok(Told { story, trace, graph, program, nodes, measured })
+    Ok(Told { story, trace, graph, program, nodes, slow, measured })
 }
 
 /// The rules of the steps that a pass's proof holds.

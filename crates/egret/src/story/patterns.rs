@@ -1,8 +1,8 @@
 //! What was fused into what, by the operation that resulted: `attention x12`. What a pass made is read from its proof, so that what
 //! is named is what happened, whichever rule touched it last.
 
-use super::places;
 use crate::error::{Error, Result};
+use crate::places;
 use egret_ir::{Family, Graph, NodeId, Op};
 use egret_opt::proof::{Made, Proof, provenance};
 use egret_opt::{CostModel, PassReport, estimate};

@@ -1,6 +1,7 @@
 //! The story on one screen.
 
-use super::{Gain, Pattern, Row, Story, patterns, places};
+use super::{Gain, Pattern, Row, Story, patterns};
+use crate::places;
 use std::fmt::Write as _;
 
 /// Rows of the table of kernels.
