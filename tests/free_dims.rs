@@ -139,6 +139,28 @@ fn rows_of_a_table() {
 }
 
 #[test]
+fn rows_that_candidates_are_gathered_from() {
+    holds(
+        r#"graph @g(%0 "x": f32[N, 90], %1 "z": i64[N, 2, 40]) -> (%2 "y", %3 "k", %4 "v", %5 "l", %6 "all", %7 "order") {
+  %2, %3 = top_k(%0) {axis = 1, k = 20, largest = 1} : f32[N, 20], i64[N, 20]
+  %4, %5 = top_k(%1) {axis = 2, k = 17, largest = 0} : i64[N, 2, 17], i64[N, 2, 17]
+  %6, %7 = top_k(%0) {axis = 1, k = 90, largest = 0} : f32[N, 90], i64[N, 90]
+}"#,
+    );
+}
+
+#[test]
+fn contractions_without_tiles() {
+    holds(
+        r#"graph @g(%0 "x": f64[N, 9], %1 "z": i32[N, 7], %2 "w": i32[7, 70]) -> (%4 "y", %5 "i") {
+  %3 = const f64[9, 37] random(1)
+  %4 = matmul(%0, %3) : f64[N, 37]
+  %5 = matmul(%1, %2) : i32[N, 70]
+}"#,
+    );
+}
+
+#[test]
 fn outputs_that_are_not_computed() {
     holds(
         r#"graph @g(%0 "x": f32[N, 4]) -> (%0 "same", %1 "part", %3 "fixed", %4 "all", %5 "twice") {
