@@ -14,6 +14,10 @@ fn repository() -> PathBuf {
 
 fn explain(name: &str, args: &[&str]) -> String {
     let model = repository().join("fixtures/models").join(format!("{name}.onnx"));
+    explain_file(model.to_str().expect("UTF-8"), args)
+}
+
+fn explain_file(model: &str, args: &[&str]) -> String {
     let out = Command::new(env!("CARGO_BIN_EXE_egret"))
         .arg("explain")
         .arg(model)
@@ -58,6 +62,30 @@ fn it_fits_a_screen_and_asks_for_more_where_there_is_more() {
         assert!(log.contains("proof of fuse") && !story.contains("proof of"), "{log}");
     }
     assert!(explain("attention_model", &["-v"]).contains("rules of layout: "));
+}
+
+/// A kernel that is slow, as text and as an event; `--at` and `-vv` have it too.
+#[test]
+fn slow_kernels_are_told_in_every_format() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = folder.path().join("scalar.egret");
+    let text = r#"graph @g(%0 "x": i64[64, 128]) -> (%2 "y") {
+  %1 = const i64[128, 128] random(1)
+  %2 = matmul(%0, %1) : i64[64, 128] from "MatMul:/layer.1/fc"
+}"#;
+    std::fs::write(&model, text).expect("a file");
+    let model = model.to_str().expect("UTF-8");
+    assert!(explain_file(model, &["--missed"]).contains("take one i64 at a time (multiply-adds)"));
+    for args in [&["--missed"][..], &["--at", "layer.1"][..], &[][..]] {
+        let said = explain_file(model, &[args, &["--format", "json"]].concat());
+        let json: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+        let slow = |e: &&serde_json::Value| e["rule"] == "vectors";
+        let events: Vec<_> = json["events"].as_array().expect("events").iter().filter(slow).collect();
+        let [event] = events.as_slice() else { panic!("{args:?}: {json}") };
+        let cost = |name: &str| event[name].as_f64().expect("microseconds");
+        assert!(cost("cost_without") > 100.0 && cost("cost_without") > 2.0 * cost("cost_with"), "{event}");
+    }
+    assert!(explain_file(model, &["-vv"]).contains("take one i64 at a time"));
 }
 
 #[test]

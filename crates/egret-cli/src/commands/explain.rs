@@ -73,12 +73,18 @@ pub fn run(args: &Args) -> Result<()> {
     if args.format == "text" && args.verbose < 2 && args.at.is_none() {
         return story(args);
     }
-    let graph = import(&args.model.request())?.graph;
+    let imported = import(&args.model.request())?;
+    let (graph, bound) = (imported.graph, imported.bound);
     let names = names(&graph);
     check_place(args, &names)?;
     let options = Options { explain: true, clock: args.profile, ..with_rules(&args.rules)? };
     let mut trace = egret::Trace::new();
     let graph = progress("optimising", || pipeline::optimize(graph, &options, None, &mut trace))?;
+    // What kernels lack is known of those that there are.
+    let lowered = progress("lowering", || pipeline::program(&graph, &options, &bound, &mut trace));
+    if let Err(e) = lowered {
+        note(format_args!("note: nothing is told of its kernels: {e}"));
+    }
     if args.profile {
         note(format_args!("peak memory {:.0} MB", egret::bench::peak_rss_bytes() as f64 / 1e6));
     }
