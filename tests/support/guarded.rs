@@ -247,9 +247,15 @@ impl Compiled {
     /// What the model says of the sizes of inputs of these dims: 0, or why there is no plan for them.
     pub fn plan_code(&self, inputs: &[Value]) -> i32 {
         let tensors = inputs.iter().filter_map(Value::as_tensor);
-        let dims: Vec<Vec<i64>> = tensors.map(|t| t.shape().iter().map(|&d| d as i64).collect()).collect();
+        self.plan_code_of(
+            &tensors.map(|t| t.shape().iter().map(|&d| d as i64).collect()).collect::<Vec<_>>(),
+        )
+    }
+
+    /// The same, of these dims.
+    pub fn plan_code_of(&self, dims: &[Vec<i64>]) -> i32 {
         let mut plan = abi::Plan { arena_bytes: 0, outputs: ptr::null(), n_outputs: 0, reserved: 0 };
-        let values = self.symbols(&dims);
+        let values = self.symbols(dims);
         // SAFETY: as many values as there are symbols.
         unsafe { (self.code.plan())(values.as_ptr(), values.len(), &mut plan) }
     }

@@ -227,11 +227,7 @@ impl Builder {
         if let Some(dims) = self.known.get(&value) {
             return Some(dims.clone());
         }
-        let t = self.graph.as_const(value)?;
-        if t.rank() > 1 || t.len() > 1024 || !(t.dtype().is_int() || t.dtype() == DType::Bool) {
-            return None;
-        }
-        Some(t.to_i64s()?.into_iter().map(Dim::constant).collect())
+        symbolic::of_constant(&self.graph, value)
     }
 
     /// State the content of an integer tensor of rank 0 or 1 that this builder cannot see: a sub-graph's captured shape.

@@ -1,6 +1,6 @@
 //! The graph: nodes in SSA form over typed values. The only module that names petgraph.
 
-use crate::{Attrs, ContentHash, Dim, DimEnv, Op, Tensor, Type};
+use crate::{Attrs, ContentHash, Dim, Op, Tensor, Type};
 use petgraph::Direction;
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use petgraph::visit::EdgeRef;
@@ -88,7 +88,7 @@ impl Node {
 pub struct Graph {
     /// Its name: an identifier for text IR and artifacts.
     pub name: String,
-    values: Vec<ValueData>,
+    pub(crate) values: Vec<ValueData>,
     nodes: StableDiGraph<Node, ValueId, u32>,
     inputs: Vec<ValueId>,
     outputs: Vec<ValueId>,
@@ -490,51 +490,6 @@ impl Graph {
             node.regions.iter().for_each(|r| out.extend(r.all_symbols()));
         }
         out.extend(names);
-    }
-
-    /// Replace the free symbols of this graph ([`Graph::free_symbols`]) by dims of the graph that it is put into.
-    pub fn map_free_symbols(&mut self, map: &dyn Fn(&str) -> Option<Dim>) {
-        let free = self.free_symbols();
-        if free.is_empty() {
-            return;
-        }
-        let outer = |name: &str| {
-            let new = free.iter().any(|f| f == name).then(|| map(name)).flatten();
-            Some(new.unwrap_or_else(|| Dim::symbol(name)))
-        };
-        let dim = |d: &Dim| d.map_symbols(&outer).unwrap_or_else(|| d.clone());
-        for value in &mut self.values {
-            value.ty = value.ty.map_dims(&dim);
-        }
-        for id in self.node_ids() {
-            let node = self.node_mut(id);
-            node.attrs = node.attrs.map_dims(&dim);
-            node.regions.iter_mut().for_each(|r| r.map_free_symbols(&outer));
-        }
-    }
-
-    /// Give free dims ([`Graph::free_dims`]) their values.
-    pub fn bind_dims(&mut self, env: &DimEnv) {
-        for value in &mut self.values {
-            value.ty = value.ty.substitute(env);
-        }
-        let inner = |name: &str| env.get(name).map(|&v| Dim::constant(v));
-        for id in self.node_ids() {
-            let node = self.node_mut(id);
-            node.attrs = node.attrs.substitute(env);
-            node.regions.iter_mut().for_each(|r| r.map_free_symbols(&inner));
-        }
-    }
-
-    /// Replaces every dim by what `map` gives for it. Regions keep theirs.
-    pub fn map_dims(&mut self, map: &dyn Fn(&Dim) -> Dim) {
-        for value in &mut self.values {
-            value.ty = value.ty.map_dims(map);
-        }
-        for id in self.node_ids() {
-            let node = self.node_mut(id);
-            node.attrs = node.attrs.map_dims(map);
-        }
     }
 
     /// Names of the symbols in the input types, in order of occurrence: the free dims.

@@ -1,12 +1,48 @@
 //! Shape arithmetic: the contents of small integer tensors followed symbolically from `shape` on.
 
 use crate::{Attrs, DType, Dim, DimOp, Graph, Op, TensorType, Type, ValueId};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Longer vectors hold data, not shapes.
 const MAX_LEN: usize = 1024;
 
 /// Expressions with more parts than this are given up: they could otherwise double with every node.
 const MAX_PARTS: usize = 128;
+
+/// The content of an integer tensor of rank 0 or 1 of a graph, if the dims of its inputs decide it.
+pub fn content(graph: &Graph, value: ValueId) -> Option<Vec<Dim>> {
+    let (mut needed, mut seen) = (vec![value], BTreeSet::new());
+    while let Some(v) = needed.pop() {
+        if !seen.insert(v) {
+            continue;
+        }
+        // Of the operand of `shape` its type is enough.
+        let node = graph.producer(v).map(|n| graph.node(n)).filter(|n| n.op != Op::Shape);
+        needed.extend(node.into_iter().flat_map(|n| n.operands.iter().flatten()));
+    }
+    let found: RefCell<BTreeMap<ValueId, Vec<Dim>>> = RefCell::default();
+    let known = |v: ValueId| found.borrow().get(&v).cloned().or_else(|| of_constant(graph, v));
+    for id in graph.topological().ok()? {
+        let node = graph.node(id);
+        if let [result] = node.results[..]
+            && seen.contains(&result)
+            && let Some(dims) = eval(node.op, &node.attrs, &node.operands, graph, &known)
+        {
+            found.borrow_mut().insert(result, dims);
+        }
+    }
+    known(value)
+}
+
+/// The numbers of a small constant of integers or bools, of rank 0 or 1.
+pub(crate) fn of_constant(graph: &Graph, value: ValueId) -> Option<Vec<Dim>> {
+    let t = graph.as_const(value)?;
+    if t.rank() > 1 || t.len() > MAX_LEN || !(t.dtype().is_int() || t.dtype() == DType::Bool) {
+        return None;
+    }
+    Some(t.to_i64s()?.into_iter().map(Dim::constant).collect())
+}
 
 /// The content of the (single, integer or bool, rank 0 or 1) result of a node as dims, if the operands' contents decide it.
 ///

@@ -206,6 +206,11 @@ impl SizeList {
         })
     }
 
+    /// Whether a size is among them.
+    pub fn has(&self, size: &Size) -> bool {
+        self.known.contains_key(size)
+    }
+
     /// An extent as a size.
     pub fn named(&mut self, e: Extent) -> SizeId {
         match e {

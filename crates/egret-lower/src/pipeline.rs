@@ -1,18 +1,19 @@
 //! The way of a graph through the crate.
 
 use crate::error::{Fault, LowerError, Refusal, Unsupported};
-use crate::kernels::{self, FreeRows, elementwise};
+use crate::kernels::{self, FreeRows, elementwise, standing};
 use crate::options::LowerOptions;
 use crate::plan::blocks::{self, Block};
 use crate::plan::fusion::FusionGroup;
 use crate::plan::units::{self, Units};
 use crate::plan::{constant_indices, decompose, fusion, half_floats, halo, legalize, rows, views};
-use crate::program::context::{Ctx, SubOperand};
+use crate::program::context::{Ctx, Standing, SubOperand};
 use crate::remarks;
-use egret_ir::{DimEnv, Graph, NodeId, TypeError, ValueId};
-use egret_loop::{Arg, Program};
+use egret_ir::{Dim, Graph, NodeId, TypeError, ValueId};
+use egret_loop::Program;
 use egret_trace::Trace;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A program, and whose work it does.
@@ -44,15 +45,12 @@ pub fn lower_traced(
     options: &LowerOptions,
     trace: Option<&mut Trace>,
 ) -> Result<Lowered, LowerError> {
-    let prepared = prepare(graph, options)?;
+    let prepared = prepare(graph, options, None)?;
     let (graph, origins) = (prepared.graph.as_ref(), prepared.origins);
     let all_closed = prepared.units.as_ref().is_none_or(Units::all_closed);
     let mut ctx = Ctx::new(graph, options, prepared.units)?;
     ctx.lower_sub_graph = sub_graph;
-    for (axis, [size, positions]) in ctx.units.as_ref().map_or(vec![], |u| u.windows.clone()) {
-        let refused = |e: Unsupported| LowerError { refusals: vec![Refusal::of_graph(e.reason)] };
-        ctx.hold_window(&axis, &size, &positions).map_err(refused)?;
-    }
+    hold_windows(&mut ctx).map_err(|e| LowerError { refusals: vec![Refusal::of_graph(e.reason)] })?;
     let groups = groups(&mut ctx, &prepared.blocks, prepared.refusals)?;
     copy_outputs(&mut ctx)?;
     let (program, mut nodes) = ctx.finish()?;
@@ -83,8 +81,12 @@ struct Prepared<'g> {
     refusals: Vec<Refusal>,
 }
 
-/// Decomposes what has no kernel of its own, and looks for what cannot be compiled.
-fn prepare<'g>(graph: &'g Graph, options: &LowerOptions) -> Result<Prepared<'g>, LowerError> {
+/// Decomposes what has no kernel of its own, and looks for what cannot be compiled. `around`: the units of the graph around a sub-graph.
+fn prepare<'g>(
+    graph: &'g Graph,
+    options: &LowerOptions,
+    around: Option<&Units>,
+) -> Result<Prepared<'g>, LowerError> {
     let broken = |e: TypeError| LowerError { refusals: vec![Refusal::of_graph(e.to_string())] };
     let (widened, made) = half_floats::widen(graph).map_err(broken)?;
     let (graph, mut origins) = match widened {
@@ -113,7 +115,7 @@ fn prepare<'g>(graph: &'g Graph, options: &LowerOptions) -> Result<Prepared<'g>,
         origins.insert(new, was);
     }
     let never = legalize::refused(&graph, kernels::refusal);
-    let (graph, units, blocks) = match units::plan(&graph, kernels::takes_open) {
+    let (graph, units, blocks) = match units::plan(&graph, around, kernels::takes_open) {
         Ok(None) => (graph, None, vec![]),
         Ok(Some(mut units)) => {
             units.windows = windows;
@@ -203,21 +205,21 @@ fn sub_graph(
     ctx: &mut Ctx,
     graph: &Graph,
     operands: &[SubOperand],
-    outputs: &[Arg],
-) -> Result<Vec<Arg>, Unsupported> {
+    outputs: &[Standing],
+) -> Result<Vec<Standing>, Unsupported> {
     let mut graph = graph.clone();
-    let (mut places, mut symbols) = (vec![], DimEnv::new());
+    let (mut places, mut given, mut symbols) = (vec![], vec![], BTreeMap::new());
     for (&inside, operand) in graph.inputs().to_vec().iter().zip(operands) {
-        let constant = match operand {
-            SubOperand::Value(v) => ctx.graph.as_const(*v),
-            SubOperand::At(..) => None,
-        };
-        let dims = match operand {
-            SubOperand::Value(v) => ctx.dims(*v),
-            SubOperand::At(_, dims) => dims.clone(),
+        let (constant, dims) = match operand {
+            SubOperand::Value(v) => (ctx.graph.as_const(*v), ctx.dims_of(*v)),
+            SubOperand::At(standing) => (None, standing.dims.clone()),
         };
         let shape = graph.ty(inside).as_tensor().map(|t| t.shape.clone()).unwrap_or_default();
-        symbols.extend(shape.iter().zip(dims).filter_map(|(s, d)| Some((s.as_symbol()?.to_owned(), d))));
+        for (s, d) in shape.iter().zip(&dims) {
+            if let Some(name) = s.as_symbol() {
+                symbols.entry(name.to_owned()).or_insert_with(|| d.clone());
+            }
+        }
         if let Some(tensor) = constant {
             let constant = graph.add_const(tensor.clone());
             graph.replace_uses(inside, constant);
@@ -225,11 +227,24 @@ fn sub_graph(
         places.push(match operand {
             // Nobody reads it any more.
             SubOperand::Value(_) if constant.is_some() => None,
-            SubOperand::Value(v) => Some(ctx.place(*v)?),
-            SubOperand::At(at, _) => Some(*at),
+            SubOperand::Value(v) => Some(standing(ctx, *v)?.at),
+            SubOperand::At(standing) => Some(standing.at),
         });
+        given.push(dims);
     }
-    graph.bind_dims(&symbols);
+    graph.substitute_symbols(&symbols);
+    for (&inside, dims) in graph.inputs().iter().zip(&given) {
+        let taken = graph.ty(inside).as_tensor().map_or(&[][..], |t| &t.shape[..]);
+        let open = |dims: &[Dim]| dims.iter().any(|d| d.as_const().is_none());
+        if taken != dims && (open(taken) || open(dims)) {
+            let shown = |dims: &[Dim]| dims.iter().map(Dim::to_string).collect::<Vec<_>>().join(", ");
+            return Err(Unsupported::new(format!(
+                "gives [{}] to a sub-graph that takes [{}], which is compiled with constant dims only",
+                shown(dims),
+                shown(taken)
+            )));
+        }
+    }
     let inside = |e: LowerError| {
         let reason = e.refusals.first().map_or_else(|| "it cannot be lowered".into(), ToString::to_string);
         Unsupported::new(format!("holds a sub-graph that cannot be compiled: {reason}"))
@@ -238,17 +253,22 @@ fn sub_graph(
         let reason = "data decides a dim of its result, which is compiled outside of sub-graphs only";
         return Err(inside(LowerError { refusals: vec![Refusal::of_node(&graph, finder, reason)] }));
     }
-    let prepared = prepare(&graph, ctx.options).map_err(inside)?;
-    if prepared.units.is_some() {
-        return Err(Unsupported::new(
-            "holds a sub-graph with dims that are not known, which is not compiled",
-        ));
-    }
-    ctx.within(&prepared.graph, &places, outputs, |ctx| {
-        groups(ctx, &[], prepared.refusals).map_err(inside)?;
+    let prepared = prepare(&graph, ctx.options, ctx.units.as_ref()).map_err(inside)?;
+    ctx.within(&prepared.graph, prepared.units, &places, outputs, |ctx| {
+        hold_windows(ctx)?;
+        groups(ctx, &prepared.blocks, prepared.refusals).map_err(inside)?;
+        ctx.once();
         let outputs = ctx.graph.outputs().to_vec();
-        outputs.into_iter().map(|v| ctx.place(v)).collect()
+        outputs.into_iter().map(|v| standing(ctx, v)).collect()
     })
+}
+
+/// Holds runs to windows that lie in what they are taken of.
+fn hold_windows(ctx: &mut Ctx) -> Result<(), Unsupported> {
+    for (axis, [size, positions]) in ctx.units.as_ref().map_or(vec![], |u| u.windows.clone()) {
+        ctx.hold_window(&axis, &size, &positions)?;
+    }
+    Ok(())
 }
 
 /// Copies outputs that are not computed straight into the caller's buffers: inputs, constants, parts of

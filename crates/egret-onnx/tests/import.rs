@@ -187,3 +187,60 @@ fn external_data_stays_beside_the_model() {
         assert!(message("link", "0").contains("leads out of the model's folder"));
     }
 }
+
+/// What a loop carries unchanged is captured: the weights of TensorFlow's loops stay constants. It comes out as it went in, also if no round runs.
+#[test]
+fn what_a_loop_only_reads_is_captured() {
+    let body = graph(
+        vec![
+            value("i", 7, &[]),
+            value("c", 9, &[]),
+            value("a", 1, &["2"]),
+            value("b", 1, &["2"]),
+            value("d", 1, &["2"]),
+        ],
+        vec![
+            value("c_out", 9, &[]),
+            value("a_out", 1, &["2"]),
+            value("b_out", 1, &["2"]),
+            value("d_out", 1, &["2"]),
+            value("row", 1, &["2"]),
+        ],
+        vec![
+            node("Identity", &["c"], &["c_out"], vec![]),
+            node("Identity", &["a"], &["a_out"], vec![]),
+            node("Mul", &["b", "a"], &["b_out"], vec![]),
+            node("Identity", &["d"], &["d_out"], vec![]),
+            node("Sub", &["b_out", "d"], &["row"], vec![]),
+        ],
+    );
+    let g = graph(
+        vec![value("n", 7, &[]), value("x", 1, &["2"]), value("y", 1, &["2"])],
+        vec![
+            value("a_last", 1, &["2"]),
+            value("b_last", 1, &["2"]),
+            value("d_last", 1, &["2"]),
+            value("rows", 1, &["k", "2"]),
+        ],
+        vec![node(
+            "Loop",
+            &["n", "", "w", "x", "y"],
+            &["a_last", "b_last", "d_last", "rows"],
+            vec![graph_attr("body", body)],
+        )],
+    );
+    let mut m = model(g);
+    m.graph.as_mut().expect("a graph").initializer = vec![floats("w", &[2], &[0.5, -2.0])];
+    let graph = import(&m).expect("imports");
+    let loops: Vec<_> = graph.node_ids().into_iter().filter(|&n| graph.node(n).op == Op::Loop).collect();
+    let node = graph.node(loops[0]);
+    assert_eq!((loops.len(), node.attrs.int("carried"), node.regions[0].outputs().len()), (1, 1, 3));
+    let pair = |v: [f32; 2]| Tensor::new(&[2], v.to_vec());
+    for (n, b, rows) in
+        [(0, [3.0, 1.0], vec![]), (2, [0.75, 4.0], vec![1.5f32 - 9.0, -2.0 - 8.0, 0.75 - 9.0, 4.0 - 8.0])]
+    {
+        let out = run(&graph, &[Tensor::scalar::<i64>(n), pair([3.0, 1.0]), pair([9.0, 8.0])]);
+        let rows = Tensor::new(&[rows.len() / 2, 2], rows);
+        assert_eq!(out, [pair([0.5, -2.0]), pair(b), pair([9.0, 8.0]), rows], "{n} rounds");
+    }
+}

@@ -69,6 +69,7 @@ fn loop_(attrs: &Attrs, operands: &[Option<Value>], body: &Graph, around: Around
     let mut go = !conditional || truth(value(operands, 1)?)?;
     let rest = present(operands, 2)?;
     let (mut state, captures) = (rest[..carried].to_vec(), &rest[carried..]);
+    let env = inside(around.env, body, (2..).zip(rest.iter().map(shape)));
     let scanned = body
         .outputs()
         .len()
@@ -95,9 +96,25 @@ fn loop_(attrs: &Attrs, operands: &[Option<Value>], body: &Graph, around: Around
         i += 1;
     }
     for (k, row) in rows.into_iter().enumerate() {
-        state.push(stack(&row, 0, false, body.ty(body.outputs()[1 + carried + k]), around.env)?);
+        state.push(stack(&row, 0, false, body.ty(body.outputs()[1 + carried + k]), &env)?);
     }
     Ok(state)
+}
+
+fn shape(v: &Value) -> &[usize] {
+    v.as_tensor().map_or(&[], Tensor::shape)
+}
+
+/// The symbols that a body sees whose inputs, by their numbers, are of these shapes: what is known of its results where it does not run.
+fn inside<'a>(env: &DimEnv, body: &Graph, inputs: impl Iterator<Item = (usize, &'a [usize])>) -> DimEnv {
+    let mut env = env.clone();
+    for (i, shape) in inputs {
+        let ty = body.inputs().get(i).and_then(|&v| body.ty(v).as_tensor());
+        for (dim, &n) in ty.iter().flat_map(|t| &t.shape).zip(shape) {
+            env.extend(dim.as_symbol().map(|name| (name.to_owned(), n as i64)));
+        }
+    }
+    env
 }
 
 /// Values stacked along a new axis; of none at all the result is empty, its other dims those of the type where known.
@@ -159,6 +176,9 @@ fn scan(attrs: &Attrs, operands: &[Option<Value>], body: &Graph, around: Around<
         sequences.push(permuted(t, &perm)?);
     }
     let length = length.ok_or_else(|| error("a scan over nothing"))?;
+    let elements = sequences.iter().map(|t| t.shape().get(1..).unwrap_or_default());
+    let shapes = state.iter().map(shape).chain(elements).chain(captures.iter().map(shape));
+    let env = inside(around.env, body, (0..).zip(shapes));
     let outputs =
         body.outputs().len().checked_sub(carried).ok_or_else(|| error("the body gives too few values"))?;
     let mut rows: Vec<Vec<Value>> = vec![vec![]; outputs];
@@ -181,7 +201,7 @@ fn scan(attrs: &Attrs, operands: &[Option<Value>], body: &Graph, around: Around<
     }
     for (k, row) in rows.into_iter().enumerate() {
         let ty = body.ty(body.outputs()[carried + k]);
-        state.push(stack(&row, entry("output_axes", k), entry("output_reverse", k) != 0, ty, around.env)?);
+        state.push(stack(&row, entry("output_axes", k), entry("output_reverse", k) != 0, ty, &env)?);
     }
     Ok(state)
 }

@@ -7,6 +7,7 @@
 mod arg_reduce;
 mod contraction;
 mod control;
+mod control_slices;
 mod deform_conv;
 pub mod elementwise;
 mod gather_scatter;
@@ -30,6 +31,7 @@ mod trees;
 mod window;
 
 pub use contraction::FreeRows;
+pub use open::standing;
 
 use crate::error::Unsupported;
 use crate::plan::fusion::FusionGroup;
@@ -152,9 +154,7 @@ pub const KERNELS: &[KernelFamily] = &[
     row(these(&[Op::TopK]), sort::top_k),
     row(these(&[Op::Det]), linalg::det),
     row(these(&[Op::TreeEnsemble]), trees::lower),
-    row(these(&[Op::If]), control::if_),
-    row(these(&[Op::Loop]), control::loop_),
-    row(these(&[Op::Scan]), control::scan),
+    row(these(&[Op::If, Op::Loop, Op::Scan]), control::lower).open(open::always, control::lower_open),
     row(these(&[Op::Tfidf]), tfidf::lower),
     row(these(&[Op::Lstm, Op::Gru, Op::Rnn]), recurrent::lower)
         .open(open::recurrent::takes, open::recurrent::lower),

@@ -83,7 +83,7 @@ impl Units {
         graph.map_dims(&of);
         for &n in &self.open {
             let node = graph.node_mut(n);
-            (node.op, node.attrs) = (STAND_IN, Default::default());
+            (node.op, node.attrs, node.regions) = (STAND_IN, Default::default(), vec![]);
         }
         graph
     }
@@ -146,7 +146,7 @@ impl Units {
 
     /// Whether a dim is none the smaller where data decides more: in the sum that it is, what data decides is added. With `splits` left extremes are told apart: `n - min(n, 4)` is the larger
     /// of 0 and `n - 4`. What lies between two numbers whatever data decides, as `min(1, m)`, may be either: `n - n*min(1, m)` lies between `n` and 0.
-    fn grows(&self, dim: &Dim, splits: usize) -> bool {
+    pub(super) fn grows(&self, dim: &Dim, splits: usize) -> bool {
         let Some(terms) = dim.as_sum() else { return false };
         let decides = |part: &DimPart| match part {
             DimPart::Symbol(name) => self.lengths.iter().any(|l| l.name == *name),
@@ -184,7 +184,7 @@ impl Units {
             factor.collect_symbols(&mut names);
             let known = names.iter().all(|name| self.factors.contains(&Dim::symbol(name)));
             // The most that it can be is what it is for the most of what data decides.
-            let bounded = !self.is_decided(std::slice::from_ref(&factor)) || self.grows(&factor, 4);
+            let bounded = !self.is_decided(std::slice::from_ref(&factor)) || self.grows(&factor, SPLITS);
             if known && bounded {
                 self.factors.push(factor);
             }
@@ -223,32 +223,27 @@ enum Form {
     Open(Count),
 }
 
-/// The units of a graph whose inputs have free dims; nothing where no dim is free.
+/// The units of a graph whose inputs have free dims; nothing where no dim is free. The dims of a sub-graph are made of those that the
+/// graph `around` it knows.
 ///
 /// # Errors
 /// Inputs and nodes that have neither units nor a kernel with free dims.
-pub fn plan(graph: &Graph, takes: Takes) -> Result<Option<Units>, Vec<Refusal>> {
-    let free = graph.free_dims();
-    let decided: BTreeSet<&str> = graph.declarations().into_keys().collect();
-    if free.is_empty() && decided.is_empty() {
+pub fn plan(graph: &Graph, around: Option<&Units>, takes: Takes) -> Result<Option<Units>, Vec<Refusal>> {
+    let is_free = match around {
+        Some(_) => !graph.all_symbols().is_empty(),
+        None => !graph.free_dims().is_empty() || !graph.declarations().is_empty(),
+    };
+    if !is_free {
         return Ok(None);
     }
-    let mut symbols = vec![];
-    for name in &free {
-        let place = graph.inputs().iter().enumerate().find_map(|(input, &v)| {
-            let shape = &graph.ty(v).as_tensor()?.shape;
-            Some((input, shape.iter().position(|d| d.as_symbol() == Some(name))?))
-        });
-        let Some((input, axis)) = place else {
-            let reason = format!("no input has the dim `{name}` itself: {}", advice::dims([name]));
-            return Err(vec![Refusal::of_graph(reason)]);
-        };
-        symbols.push(Symbol { name: name.clone(), input, axis });
-    }
+    let symbols = around.map_or_else(|| symbols(graph), |u| Ok(u.symbols.clone()))?;
+    let free: Vec<String> = symbols.iter().map(|s| s.name.clone()).collect();
+    let lengths = around.map_or(vec![], |u| u.lengths.clone());
+    let names = free.iter().chain(lengths.iter().map(|l| &l.name));
     let mut units = Units {
+        factors: names.map(|name| Dim::symbol(name)).collect(),
         symbols,
-        lengths: vec![],
-        factors: free.iter().map(|name| Dim::symbol(name)).collect(),
+        lengths,
         graph: Arc::new(graph.clone()),
         counts: BTreeMap::new(),
         open: BTreeSet::new(),
@@ -257,7 +252,7 @@ pub fn plan(graph: &Graph, takes: Takes) -> Result<Option<Units>, Vec<Refusal>> 
         windows: vec![],
     };
     for id in graph.topological().unwrap_or_default() {
-        for (name, most) in lengths::of(graph, id) {
+        for (name, most) in lengths::of(graph, &units, id) {
             let most = units.most(&most);
             units.factors.push(Dim::symbol(&name));
             units.lengths.push(Decided { name, most, found_by: id });
@@ -293,6 +288,25 @@ pub fn plan(graph: &Graph, takes: Takes) -> Result<Option<Units>, Vec<Refusal>> 
     }
     Ok(Some(planner.units))
 }
+
+/// The free dims of a graph, and the inputs that tell them.
+fn symbols(graph: &Graph) -> Result<Vec<Symbol>, Vec<Refusal>> {
+    let place = |name: String| {
+        let place = graph.inputs().iter().enumerate().find_map(|(input, &v)| {
+            let shape = &graph.ty(v).as_tensor()?.shape;
+            Some((input, shape.iter().position(|d| d.as_symbol() == Some(&name))?))
+        });
+        let Some((input, axis)) = place else {
+            let reason = format!("no input has the dim `{name}` itself: {}", advice::dims([&name]));
+            return Err(vec![Refusal::of_graph(reason)]);
+        };
+        Ok(Symbol { name, input, axis })
+    };
+    graph.free_dims().into_iter().map(place).collect()
+}
+
+/// How many extremes [`Units::grows`] tells apart.
+pub(super) const SPLITS: usize = 4;
 
 /// What nodes with kernels of their own are in the graph of one unit: an operation that shares neither kernels nor memory.
 const STAND_IN: Op = Op::Det;

@@ -13,27 +13,37 @@ use crate::plan::units::Units;
 use crate::program::buffers::{self, ALIGN};
 use crate::program::destination::Destination;
 use crate::program::signature;
+use crate::program::sizes::Sizes;
 use crate::{Held, LowerOptions};
-use egret_ir::{ContentHash, DType, Def, Graph, NodeId, Tensor, ValueId};
+use egret_ir::{ContentHash, DType, Def, Dim, Graph, NodeId, Tensor, ValueId};
 use egret_loop::{
     Arg, Buffer, BufferId, Call, Elem, Extent, Guard, Kernel, KernelBuilder, KernelId, OutOfRange,
-    ParamInfo, Port, Program, Repeat, SizeId, SizeList, Storage,
+    ParamInfo, Port, Program, Repeat, SizeId, Storage,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::mem::take;
+
+/// A tensor whose elements stand one after the other from a place on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Standing {
+    /// The place.
+    pub at: Arg,
+    /// Its dims.
+    pub dims: Vec<Dim>,
+}
 
 /// What an input of a sub-graph is.
 #[derive(Clone, Debug)]
 pub enum SubOperand {
     /// A value of the graph around it: a constant is one in the sub-graph too.
     Value(ValueId),
-    /// A tensor of these dims that stands at a place.
-    At(Arg, Vec<i64>),
+    /// A tensor that stands at a place.
+    At(Standing),
 }
 
 /// Lowers a sub-graph, given what its inputs are, and where its outputs may be computed, if that is known; gives where they are.
-pub type LowerSubGraph = fn(&mut Ctx, &Graph, &[SubOperand], &[Arg]) -> Result<Vec<Arg>, Unsupported>;
+pub type LowerSubGraph =
+    fn(&mut Ctx, &Graph, &[SubOperand], &[Standing]) -> Result<Vec<Standing>, Unsupported>;
 
 /// Constants from this many bytes on are packed when the weights are asked for. A smaller one is packed at once.
 const LARGE: usize = 1 << 16;
@@ -48,20 +58,20 @@ pub struct Ctx<'g> {
     pub halos: BTreeMap<ValueId, Halo>,
     /// Adds what a sub-graph computes.
     pub lower_sub_graph: LowerSubGraph,
-    places: Vec<Option<Arg>>,
+    pub(super) places: Vec<Option<Arg>>,
     /// Values that are computed straight into a caller's output.
-    direct: BTreeMap<ValueId, usize>,
+    pub(super) direct: BTreeMap<ValueId, usize>,
     pub(super) program: Program,
-    by_hash: HashMap<u64, Vec<KernelId>>,
-    constants: HashMap<(ContentHash, String), BufferId>,
+    pub(super) by_hash: HashMap<u64, Vec<KernelId>>,
+    pub(super) constants: HashMap<(ContentHash, String), BufferId>,
     pub(super) in_place: Vec<buffers::InPlace>,
     /// The nodes whose work the calls from now on do, and their ONNX nodes.
-    nodes: Vec<NodeId>,
-    sources: BTreeSet<String>,
+    pub(super) nodes: Vec<NodeId>,
+    pub(super) sources: BTreeSet<String>,
     /// The nodes of each call.
     pub(super) worked: Vec<Vec<NodeId>>,
     /// Whether the graph is a sub-graph: its calls are the work of the node that holds it.
-    within: bool,
+    pub(super) within: bool,
     /// The units of values, where the graph is that of one unit.
     pub units: Option<Units>,
     /// Columns of the panels that a product's weights are packed in, where several kernels read them.
@@ -69,9 +79,9 @@ pub struct Ctx<'g> {
     /// Copies of values, all of whose elements stand one after the other.
     pub copies: BTreeMap<ValueId, Arg>,
     /// What is known when a run begins.
-    pub(super) sizes: SizeList,
+    pub(super) sizes: Sizes,
     /// The first of them of which it is not noted who needs it.
-    unnoted: usize,
+    pub(super) unnoted: usize,
     /// How many units the calls and buffers from now on have.
     pub(super) count: Option<SizeId>,
     /// Which of them the calls from now on do.
@@ -106,7 +116,7 @@ impl<'g> Ctx<'g> {
             units,
             panels: BTreeMap::new(),
             copies: BTreeMap::new(),
-            sizes: SizeList::default(),
+            sizes: Sizes::default(),
             unnoted: 0,
             count: None,
             repeat: None,
@@ -341,7 +351,7 @@ impl<'g> Ctx<'g> {
 
     /// The sizes that are new were made for the nodes whose work is being done.
     fn note_sizes(&mut self) {
-        let new = self.unnoted..self.sizes.list().len();
+        let new = self.unnoted..self.sizes.list().list().len();
         self.unnoted = new.end;
         if !self.sources.is_empty() {
             for i in new {
@@ -421,61 +431,6 @@ impl<'g> Ctx<'g> {
         Ok(())
     }
 
-    /// What is added to the program for a sub-graph whose inputs stand at these places; its outputs are computed at `outputs` as far
-    /// as they are whole results of nodes.
-    pub fn within<R>(
-        &mut self,
-        graph: &Graph,
-        inputs: &[Option<Arg>],
-        outputs: &[Arg],
-        add: impl FnOnce(&mut Ctx) -> R,
-    ) -> R {
-        let mut inner = Ctx {
-            graph,
-            options: self.options,
-            halos: BTreeMap::new(),
-            lower_sub_graph: self.lower_sub_graph,
-            places: vec![None; graph.value_count()],
-            direct: BTreeMap::new(),
-            program: take(&mut self.program),
-            by_hash: take(&mut self.by_hash),
-            constants: take(&mut self.constants),
-            in_place: take(&mut self.in_place),
-            nodes: self.nodes.clone(),
-            sources: self.sources.clone(),
-            worked: take(&mut self.worked),
-            within: true,
-            units: None,
-            panels: BTreeMap::new(),
-            copies: BTreeMap::new(),
-            sizes: take(&mut self.sizes),
-            unnoted: self.unnoted,
-            count: self.count,
-            repeat: self.repeat,
-            sizes_buffer: self.sizes_buffer,
-        };
-        for (v, at) in graph.inputs().iter().zip(inputs) {
-            inner.places[v.0 as usize] = *at;
-        }
-        for (&v, at) in graph.outputs().iter().zip(outputs) {
-            let (root, offset) = inner.root(v);
-            let whole = offset == 0 && inner.len(root) == inner.len(v);
-            if whole && matches!(graph.value(root).def, Def::Node(..)) {
-                inner.places[root.0 as usize].get_or_insert(*at);
-            }
-        }
-        let result = add(&mut inner);
-        self.program = inner.program;
-        self.by_hash = inner.by_hash;
-        self.constants = inner.constants;
-        self.in_place = inner.in_place;
-        self.worked = inner.worked;
-        self.sizes = inner.sizes;
-        self.unnoted = inner.unnoted;
-        self.sizes_buffer = inner.sizes_buffer;
-        result
-    }
-
     /// Holds each argument's buffer to have all that its parameter says may be touched.
     fn check_args(&self, kernel: &Kernel, args: &[Arg]) -> Result<(), Unsupported> {
         if kernel.params.len() != args.len() {
@@ -502,7 +457,7 @@ impl<'g> Ctx<'g> {
         Ok(())
     }
 
-    fn intern(&mut self, kernel: Kernel) -> KernelId {
+    pub(super) fn intern(&mut self, kernel: Kernel) -> KernelId {
         let mut hasher = DefaultHasher::new();
         meaning(&kernel).hash(&mut hasher);
         let bucket = self.by_hash.entry(hasher.finish()).or_default();
@@ -543,9 +498,9 @@ impl<'g> Ctx<'g> {
         self.hold_for(&self.options.sizes);
         let can_fail = self.program.kernels.iter().any(Kernel::can_fail);
         let least = if can_fail { OutOfRange::BYTES.next_multiple_of(ALIGN) } else { 0 };
-        buffers::plan(&mut self.program, &mut self.sizes, &self.in_place, least)
+        buffers::plan(&mut self.program, self.sizes.list(), &self.in_place, least)
             .map_err(|e| LowerError { refusals: vec![Refusal::of_graph(e)] })?;
-        self.program.sizes = self.sizes.list().to_vec();
+        self.program.sizes = self.sizes.list().list().to_vec();
         if let Some(b) = self.sizes_buffer {
             self.program.buffers[b.0 as usize].len = self.program.sizes.len();
         }

@@ -230,6 +230,11 @@ impl<'g> Ctx<'g> {
         placed
     }
 
+    /// The calls and buffers from now on are of all units at once.
+    pub fn once(&mut self) {
+        (self.count, self.repeat) = (None, None);
+    }
+
     /// A buffer of so many numbers that is kept once.
     pub fn words(&mut self, len: usize) -> Arg {
         self.program.buffers.push(Buffer::new(Elem::I64, len, Storage::Arena(0)));
@@ -244,12 +249,37 @@ impl<'g> Ctx<'g> {
         scratch
     }
 
+    /// A buffer of another tensor of these dims, with units where it has some.
+    pub fn room_like(&mut self, elem: Elem, dims: &[Dim]) -> Result<Arg, Unsupported> {
+        let refused = || Unsupported::new("needs a buffer whose dims have no value when a run begins");
+        let (mut unit, mut count) = (1i64, vec![]);
+        if let Some(constant) = dims.iter().map(Dim::as_const).collect::<Option<Vec<i64>>>() {
+            return self.scratch(elem, &constant);
+        }
+        let units = self.units.as_ref().ok_or_else(refused)?;
+        for dim in dims {
+            let (c, factors) = units.product(dim).ok_or_else(refused)?;
+            unit = unit.checked_mul(c).filter(|n| *n >= 0).ok_or_else(refused)?;
+            count.extend(factors);
+        }
+        count.sort_unstable();
+        let len = usize::try_from(unit).map_err(|_| refused())?;
+        let times = Some(self.room(&count).ok_or_else(refused)?);
+        self.program.buffers.push(Buffer { times, ..Buffer::new(elem, len, Storage::Arena(0)) });
+        Ok(Arg { buffer: BufferId(self.program.buffers.len() as u32 - 1), offset: 0 })
+    }
+
     /// A buffer of as many elements as a dim can be at most.
     pub fn room_for(&mut self, elem: Elem, dim: &Dim) -> Result<Arg, Unsupported> {
         let most = self.units.as_ref().map_or_else(|| dim.clone(), |u| u.most(dim));
         let times = Some(self.extent(&most).map(|e| self.sizes.named(e))?);
         self.program.buffers.push(Buffer { times, ..Buffer::new(elem, 1, Storage::Arena(0)) });
         Ok(Arg { buffer: BufferId(self.program.buffers.len() as u32 - 1), offset: 0 })
+    }
+
+    /// Whether a name is that of a length which no call has found yet.
+    pub fn is_to_be_found(&self, name: &str) -> bool {
+        self.program.lengths.iter().any(|l| l.name == name && l.call == usize::MAX)
     }
 
     /// The last call has found a dim that data decides, and has written it to an i64.
@@ -378,7 +408,7 @@ impl<'g> Ctx<'g> {
         lower: impl FnOnce(&mut Self) -> Result<(), Unsupported>,
     ) -> Result<(), Unsupported> {
         let Some(whole) = self.repeat else { return Ok(()) };
-        let mut op = |op, a, b| self.sizes.op(op, a, b);
+        let mut op = |op, a, b| self.sizes.sure(op, a, b);
         let (many, left) = (Extent::Const(step as i64), Extent::Size(whole.runs));
         let runs = op(SizeOp::FloorDiv, left, many);
         let done = runs.and_then(|runs| op(SizeOp::Mul, runs, many));

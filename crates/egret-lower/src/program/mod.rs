@@ -5,3 +5,5 @@ pub mod context;
 pub mod destination;
 mod free_dims;
 pub mod signature;
+mod sizes;
+mod sub_graphs;

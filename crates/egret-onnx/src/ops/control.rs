@@ -94,11 +94,56 @@ fn repeat(ctx: &mut NodeCtx) -> OpResult {
     {
         return Ok(values);
     }
+    let kept = passed_on(&body, carried.len());
+    let body = if kept.contains(&true) { with_kept_captured(&body, &kept)? } else { body };
+    let (mut states, mut invariant) = (vec![], vec![]);
+    for (&v, &kept) in carried.iter().zip(&kept) {
+        if kept { invariant.push(v) } else { states.push(v) }
+    }
     let attrs =
-        attrs! { carried: carried.len() as i64, has_trip_count: trips.is_some(), has_cond: cond.is_some() };
+        attrs! { carried: states.len() as i64, has_trip_count: trips.is_some(), has_cond: cond.is_some() };
     let mut operands = vec![trips, cond];
-    operands.extend(carried.into_iter().chain(captures).map(Some));
-    ctx.emit_node(Op::Loop, attrs, &operands, vec![body])
+    operands.extend(states.into_iter().chain(invariant).chain(captures).map(Some));
+    let mut results = ctx.emit_node(Op::Loop, attrs, &operands, vec![body])?.into_iter();
+    let mut values = vec![];
+    for (&v, &kept) in carried.iter().zip(&kept) {
+        values.extend(if kept { Some(v) } else { results.next() });
+    }
+    values.extend(results);
+    Ok(values)
+}
+
+/// Whether each value that a loop carries is what it was in every round, as exporters of TensorFlow models write what a body only reads.
+fn passed_on(body: &Graph, carried: usize) -> Vec<bool> {
+    let of = |i: usize| {
+        let before = body.inputs().get(2 + i);
+        before.is_some() && before == body.outputs().get(1 + i)
+    };
+    (0..carried).map(of).collect()
+}
+
+/// A body that captures such values: their inputs stand before its captures, and it does not give them.
+fn with_kept_captured(body: &Graph, kept: &[bool]) -> Result<Graph, ImportError> {
+    let is_kept = |i: usize| i.checked_sub(2).and_then(|i| kept.get(i)) == Some(&true);
+    let first = (0..body.inputs().len()).filter(|&i| i < 2 + kept.len() && !is_kept(i));
+    let order: Vec<usize> = first
+        .chain((0..body.inputs().len()).filter(|&i| is_kept(i)))
+        .chain(2 + kept.len()..body.inputs().len())
+        .collect();
+    let mut builder = Builder::new(&body.name);
+    let mut fed = vec![None; body.inputs().len()];
+    for i in order {
+        let input = body.inputs()[i];
+        fed[i] = Some(builder.input(&body.value(input).name, body.ty(input).clone()));
+    }
+    let fed: Vec<ValueId> = fed.into_iter().flatten().collect();
+    let outputs = inline(&mut builder, body, &fed)?;
+    for (i, (name, value)) in body.output_names().iter().zip(outputs).enumerate() {
+        if !is_kept(i + 1) {
+            builder.output(name, value);
+        }
+    }
+    Ok(builder.graph)
 }
 
 /// The rounds of a loop one after another; `None` if only the running model knows when it ends.

@@ -154,7 +154,7 @@ pub(super) fn spread(ctx: &mut Ctx, v: ValueId) -> Result<(), Unsupported> {
     let (elem, expr) = (ctx.elem(v)?, elements(ctx, v));
     let Some(units) = &ctx.units else { return Err(Unsupported::bug("has no free dims")) };
     let dims = units.dims(v).to_vec();
-    let copy = ctx.room_for(elem, &volume(&dims))?;
+    let copy = ctx.room_like(elem, &dims)?;
     let mut w = Writer::new(ctx, "spread_any");
     let to = w.own(elem, copy, Access::Write);
     write(w, &expr, to, &dims, &|w, from| Read::aligned(w, from, &dims))?;

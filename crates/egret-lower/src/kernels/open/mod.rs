@@ -17,9 +17,12 @@ pub mod recurrent;
 pub mod reduce;
 pub mod scatter;
 pub mod softmax;
+mod standing;
 mod turn;
 pub mod unique;
 pub mod window;
+
+pub use standing::{Rounds, copy_round, copy_standing, count_rounds, hold_round, standing};
 
 use crate::error::Unsupported;
 use crate::geometry::shape::{free_strides as strides, volume};

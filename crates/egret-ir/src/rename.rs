@@ -1,0 +1,110 @@
+//! Symbols of a graph under other names, or as numbers and sums: a graph that is put into another one, or is given its sizes.
+
+use crate::{Dim, DimEnv, Graph};
+use std::collections::{BTreeMap, BTreeSet};
+
+impl Graph {
+    /// Replace the free symbols of this graph ([`Graph::free_symbols`]) by dims of the graph that it is put into.
+    pub fn map_free_symbols(&mut self, map: &dyn Fn(&str) -> Option<Dim>) {
+        let free = self.free_symbols();
+        if free.is_empty() {
+            return;
+        }
+        let outer = |name: &str| {
+            let new = free.iter().any(|f| f == name).then(|| map(name)).flatten();
+            Some(new.unwrap_or_else(|| Dim::symbol(name)))
+        };
+        let dim = |d: &Dim| d.map_symbols(&outer).unwrap_or_else(|| d.clone());
+        for value in &mut self.values {
+            value.ty = value.ty.map_dims(&dim);
+        }
+        for id in self.node_ids() {
+            let node = self.node_mut(id);
+            node.attrs = node.attrs.map_dims(&dim);
+            node.regions.iter_mut().for_each(|r| r.map_free_symbols(&outer));
+        }
+    }
+
+    /// Give free dims ([`Graph::free_dims`]) their values.
+    pub fn bind_dims(&mut self, env: &DimEnv) {
+        for value in &mut self.values {
+            value.ty = value.ty.substitute(env);
+        }
+        let inner = |name: &str| env.get(name).map(|&v| Dim::constant(v));
+        for id in self.node_ids() {
+            let node = self.node_mut(id);
+            node.attrs = node.attrs.substitute(env);
+            node.regions.iter_mut().for_each(|r| r.map_free_symbols(&inner));
+        }
+    }
+
+    /// Replaces every dim by what `map` gives for it. Regions keep theirs.
+    pub fn map_dims(&mut self, map: &dyn Fn(&Dim) -> Dim) {
+        for value in &mut self.values {
+            value.ty = value.ty.map_dims(map);
+        }
+        for id in self.node_ids() {
+            let node = self.node_mut(id);
+            node.attrs = node.attrs.map_dims(map);
+        }
+    }
+
+    /// Replaces symbols, all at once, by dims of a graph that this one is put into. A region whose inputs bind a symbol that is called like
+    /// one of those dims' binds another one from then on.
+    pub fn substitute_symbols(&mut self, map: &BTreeMap<String, Dim>) {
+        let dim = |d: &Dim| {
+            let new = |name: &str| Some(map.get(name).cloned().unwrap_or_else(|| Dim::symbol(name)));
+            d.map_symbols(&new).unwrap_or_else(|| d.clone())
+        };
+        self.map_dims(&dim);
+        for id in self.node_ids() {
+            for region in &mut self.node_mut(id).regions {
+                let free = region.free_symbols().into_iter();
+                let mut inner: BTreeMap<String, Dim> =
+                    free.filter_map(|name| Some((name.clone(), map.get(&name)?.clone()))).collect();
+                let mut named = vec![];
+                inner.values().for_each(|d| d.collect_symbols(&mut named));
+                let mut taken: BTreeSet<String> = named.iter().cloned().collect();
+                taken.extend(region.all_symbols());
+                let bound: Vec<String> = region.input_symbols().into_iter().map(str::to_owned).collect();
+                for name in bound.into_iter().filter(|name| named.contains(name)) {
+                    let mut other = format!("{name}_");
+                    while !taken.insert(other.clone()) {
+                        other.push('_');
+                    }
+                    inner.insert(name, Dim::symbol(&other));
+                }
+                if !inner.is_empty() {
+                    region.substitute_symbols(&inner);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text;
+
+    /// A region's own `N` is not the `N` that its `m` becomes.
+    #[test]
+    fn a_region_keeps_its_own_symbols() {
+        let source = r#"graph @g(%0 "c": bool[], %1 "x": f32[m, 3], %2 "y": f32[5]) -> (%3 "z") {
+  %3 = if(%0, %1, %2) : f32[m, 3]
+    then graph @a(%0: f32[k, 3], %1: f32[N]) -> (%2) {
+      %2 = broadcast(%0) {shape = [m, 3]} : f32[m, 3]
+    }
+    else graph @b(%0: f32[k, 3], %1: f32[N]) -> (%0) {}
+}"#;
+        let mut graph = text::parse(source, &|_| None).expect("a graph");
+        graph.substitute_symbols(&BTreeMap::from([("m".into(), Dim::symbol("N") * Dim::constant(2))]));
+        let id = graph.topological().expect("an order")[0];
+        let region = &graph.node(id).regions[0];
+        let shapes: Vec<String> =
+            region.inputs().iter().chain(region.outputs()).map(|&v| region.ty(v).to_string()).collect();
+        assert_eq!(shapes, ["f32[k, 3]", "f32[N_]", "f32[2*N, 3]"]);
+        assert_eq!(graph.ty(graph.outputs()[0]).to_string(), "f32[2*N, 3]");
+        assert_eq!(graph.node(id).regions[1].inputs().len(), 2);
+    }
+}
