@@ -148,10 +148,54 @@ fn a_branch_that_is_not_taken_refuses_no_sizes() {
                     let want = interp::run(&graph, &inputs).expect("the interpreter");
                     is_right(&compiled, &inputs, &want, &format!("{n}, {m}, {taken}"));
                 } else {
-                    assert_ne!(compiled.run_both(&inputs).expect("no difference").0, 0, "{n}, {m}");
+                    let outcome = compiled.run_both(&inputs).expect("no difference");
+                    let code = Code::split(outcome.0).map(|(code, ..)| code);
+                    assert_eq!(code, Some(Code::Sizes), "{n}, {m}");
+                    compiled.law(&inputs, &outcome).unwrap_or_else(|e| panic!("{n}, {m}: {e}"));
                 }
             }
         }
+    }
+}
+
+/// Sizes that a sub-graph does not have are told in words: the node within it, and what it needs.
+#[test]
+fn what_a_sub_graph_needs_is_named() {
+    let source = r#"graph @g(%0 "c": bool[], %1 "x": f32[N, 4], %2 "y": f32[M, 4]) -> (%3 "z") {
+  %3 = if(%0, %1, %2) : f32[N, 4] from "If:/choice"
+    then graph @a(%0: f32[a, 4], %1: f32[b, 4]) -> (%4) {
+      %2 = slice(%1) {sizes = [b - 9, 4], starts = [9, 0], steps = [1, 1]} : f32[b - 9, 4] from "Slice:/tail"
+      %3 = add(%2, %0) : f32[broadcast(b - 9, a), 4] from "Add:/sum"
+      %4 = reshape(%3) {shape = [a, 4]} : f32[a, 4] from "Reshape:/like"
+    }
+    else graph @b(%0: f32[a, 4], %1: f32[b, 4]) -> (%4) {
+      %3 = const i64[] [1]
+      %2 = loop(%3, _, %0, %1) {carried = 1, has_cond = 0, has_trip_count = 1} : f32[a, 4]
+        body graph @body(%0 "i": i64[], %1 "go": bool[], %2: f32[a, 4], %3: f32[b, 4]) -> (%1, %5) {
+          %4 = mul(%2, %3) : f32[broadcast(a, b), 4] from "Mul:/weigh"
+          %5 = reshape(%4) {shape = [a, 4]} : f32[a, 4] from "Reshape:/like"
+        }
+      %4 = neg(%2) : f32[a, 4]
+    }
+}"#;
+    let graph = parse(source);
+    let engine = Executable::new(graph.clone(), Engine::Jit, &Options::default(), &BTreeMap::new());
+    let engine = engine.expect("an executable");
+    for (taken, (n, m), want) in [
+        (true, (3, 8), "node `Slice:/tail` needs `M` (8) to be at least 9"),
+        (true, (3, 11), "node `Add:/sum` needs"),
+        (true, (1, 11), "node `Reshape:/like` needs"),
+        (false, (3, 2), "node `Mul:/weigh` needs"),
+    ] {
+        let mut inputs = vec![bool(taken)];
+        inputs.extend((1..3).map(|i| input(&graph, i, &sizes(n, m), &mut || 1.0)));
+        let message = engine.run(&inputs).expect_err("no value").to_string();
+        assert!(message.contains(want), "{n}, {m}: {message}");
+    }
+    for (taken, (n, m)) in [(true, (3, 12)), (true, (3, 10)), (false, (3, 3))] {
+        let mut inputs = vec![bool(taken)];
+        inputs.extend((1..3).map(|i| input(&graph, i, &sizes(n, m), &mut || 1.0)));
+        engine.run(&inputs).unwrap_or_else(|e| panic!("{n}, {m}: {e}"));
     }
 }
 

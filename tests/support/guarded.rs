@@ -9,8 +9,9 @@ use egret::ir::{DType, Graph, Tensor, Value};
 use egret::pipeline;
 use egret::{Error, Options, Result};
 use egret_codegen::{Jit, Target, WeightsPlace};
-use egret_loop::Program;
+use egret_loop::conditions::Conditions;
 use egret_loop::interp::{Arithmetic, InterpError};
+use egret_loop::{OutOfRange, Program};
 use egret_runtime::abi::Code;
 use egret_runtime::{Pool, abi};
 use std::collections::BTreeMap;
@@ -141,8 +142,8 @@ impl Compiled {
         }
         let want = match (law::interpreted(&self.program, inputs, self.arithmetic), code) {
             (Ok(want), None) => want,
-            (Err(InterpError::OutOfRange(call, _)), Some(Some((Code::Index, at, _))))
-                if call as u32 == at =>
+            (Err(InterpError::OutOfRange(call, bad)), Some(Some((code, at, _))))
+                if (code, at) == self.failed(call, &bad) =>
             {
                 return Ok(true);
             }
@@ -157,6 +158,14 @@ impl Compiled {
                 .map_err(|e| format!("output {i}: {e}"))?;
         }
         Ok(true)
+    }
+
+    /// The code, and the number with it, of a call that finds a number out of range.
+    fn failed(&self, call: usize, bad: &OutOfRange) -> (Code, u32) {
+        match Conditions::of(&self.program).of_call(call) {
+            Some(first) => (Code::Sizes, first + bad.value as u32),
+            None => (Code::Index, call as u32),
+        }
     }
 
     /// It with so many threads for each run.

@@ -1,41 +1,88 @@
 //! What has to hold for a size to have a value, in words: why a run fails.
 
-use crate::ir::Program;
+use crate::ir::{Need, Program};
 use crate::sizes::{Extent, Size, SizeId, SizeOp, spell};
+use std::collections::BTreeMap;
 
 /// Nodes that a condition names.
 const NAMED: usize = 3;
 
-/// The conditions of a program in words, each with the size that has no value where it does not hold, in order: "node `Slice:/tail` needs `seq` to be at least 8". The dims in it
-/// are spelt between backticks. There is none for sums and products, which only overflow.
-pub fn conditions(program: &Program) -> Vec<(SizeId, String)> {
-    let words = Words { program };
-    let ids = (0..program.sizes.len()).map(|i| SizeId(i as u32));
-    ids.filter_map(|id| Some((id, format!("{} {}", words.who(id), words.needs(id)?)))).collect()
+/// The conditions of a program. Their numbers begin with 1: those of sizes, in order, and behind them those of calls.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Conditions {
+    /// The sizes that have one: without a value where it does not hold. Sums and products have none, which only overflow.
+    sizes: Vec<SizeId>,
+    /// The number of the first need of each call that has some.
+    calls: BTreeMap<usize, u32>,
+    /// All of them in words: "node `Slice:/tail` needs `seq` to be at least 8". The dims in it are spelt between backticks.
+    pub texts: Vec<String>,
+}
+
+impl Conditions {
+    /// Those of a program.
+    pub fn of(program: &Program) -> Conditions {
+        let mut out = Conditions::default();
+        let words = Words { program, together: &[] };
+        for (id, size) in (0..).map(SizeId).zip(&program.sizes) {
+            if let Some(needs) = words.needs(Some(id), size) {
+                let nodes = program.needed.get(&id).map_or(&[][..], |nodes| nodes);
+                out.sizes.push(id);
+                out.texts.push(format!("{} {needs}", who(nodes)));
+            }
+        }
+        for (i, call) in program.calls.iter().enumerate().filter(|(_, call)| !call.needs.is_empty()) {
+            out.calls.insert(i, out.texts.len() as u32 + 1);
+            let words = Words { program, together: &call.needs };
+            for Need { size, nodes } in &call.needs {
+                let needs = words.needs(None, size).unwrap_or_else(|| "sizes that can be counted".into());
+                out.texts.push(format!("{} {needs}", who(nodes)));
+            }
+        }
+        out
+    }
+
+    /// The number of the condition of a size; 0 for none.
+    pub fn of_size(&self, id: SizeId) -> u32 {
+        self.sizes.binary_search(&id).map_or(0, |n| n as u32 + 1)
+    }
+
+    /// The number of the first need of a call, if it has some.
+    pub fn of_call(&self, call: usize) -> Option<u32> {
+        self.calls.get(&call).copied()
+    }
+
+    /// The calls that have needs, and the numbers of their first ones.
+    pub fn calls(&self) -> impl Iterator<Item = (usize, u32)> {
+        self.calls.iter().map(|(&call, &first)| (call, first))
+    }
+}
+
+/// The nodes that need something.
+fn who(nodes: &[String]) -> String {
+    let names: Vec<String> = nodes.iter().take(NAMED).map(|n| format!("`{n}`")).collect();
+    match nodes.len() {
+        0 => "the model needs".to_owned(),
+        1 => format!("node {} needs", names[0]),
+        n if n > NAMED => format!("nodes {} and {} more need", names.join(", "), n - NAMED),
+        _ => format!("nodes {} need", names.join(", ")),
+    }
 }
 
 struct Words<'p> {
     program: &'p Program,
+    /// What is needed beside the sizes of the program.
+    together: &'p [Need],
 }
 
 impl Words<'_> {
-    /// The nodes that need a size.
-    fn who(&self, id: SizeId) -> String {
-        let nodes = self.program.needed.get(&id).map_or(&[][..], |nodes| nodes);
-        let names: Vec<String> = nodes.iter().take(NAMED).map(|n| format!("`{n}`")).collect();
-        match nodes.len() {
-            0 => "the model needs".to_owned(),
-            1 => format!("node {} needs", names[0]),
-            n if n > NAMED => format!("nodes {} and {} more need", names.join(", "), n - NAMED),
-            _ => format!("nodes {} need", names.join(", ")),
-        }
-    }
-
-    fn needs(&self, id: SizeId) -> Option<String> {
-        let sizes = &self.program.sizes;
-        match *sizes.get(id.0 as usize)? {
-            Size::Symbol(_) => Some(format!("{} to be at least 0", self.dim(id))),
-            Size::Op(SizeOp::Sub, a, b) if sizes.contains(&Size::Op(SizeOp::Sub, b, a)) => {
+    /// What has to hold for a size, of this number if it has one, to have a value.
+    fn needs(&self, id: Option<SizeId>, size: &Size) -> Option<String> {
+        let is_there = |size: &Size| {
+            self.program.sizes.contains(size) || self.together.iter().any(|need| need.size == *size)
+        };
+        match *size {
+            Size::Symbol(_) => Some(format!("{} to be at least 0", self.dim(id?))),
+            Size::Op(SizeOp::Sub, a, b) if is_there(&Size::Op(SizeOp::Sub, b, a)) => {
                 Some(format!("{} to be equal to {}", self.dim(a), self.dim(b)))
             }
             Size::Op(SizeOp::Sub, a, b) if self.is_least_of(b, a) => None,
@@ -115,6 +162,7 @@ const LONGEST: usize = 120;
 mod tests {
     use super::*;
     use crate::sizes::{SizeList, Symbol};
+    use crate::{Call, KernelId};
 
     #[test]
     fn conditions_are_said_of_dims() {
@@ -144,7 +192,7 @@ mod tests {
             needed: [(short, nodes(1))].into(),
             ..Program::default()
         };
-        let texts = |p: &Program| conditions(p).into_iter().map(|(_, text)| text).collect::<Vec<_>>();
+        let texts = |p: &Program| Conditions::of(p).texts;
         let want = [
             "the model needs `seq` to be at least 0",
             "the model needs `m` to be at least 0",
@@ -160,5 +208,37 @@ mod tests {
         program.needed = [(short, nodes(5))].into();
         let of_five = "nodes `Slice:/0`, `Slice:/1`, `Slice:/2` and 2 more need `seq` to be at least 8";
         assert_eq!(texts(&program)[2], of_five);
+    }
+
+    /// What only a call needs has the numbers behind those of the sizes.
+    #[test]
+    fn calls_have_conditions() {
+        let mut list = SizeList::default();
+        let [n, m, two] = [list.symbol(0), list.symbol(1), Extent::Const(2)].map(|e| list.named(e));
+        let need = |op, a, b| Need { size: Size::Op(op, a, b), nodes: vec!["Add:/x".into()] };
+        let of = |needs| Call { needs, ..Call::new(KernelId(0), vec![]) };
+        let symbol = |name: &str| Symbol { name: name.into(), input: 0, axis: 0 };
+        let program = Program {
+            symbols: vec![symbol("n"), symbol("m")],
+            sizes: list.list().to_vec(),
+            calls: vec![
+                of(vec![]),
+                of(vec![need(SizeOp::Sub, n, m), need(SizeOp::Sub, m, n)]),
+                of(vec![need(SizeOp::Sub, n, two), need(SizeOp::Mod, n, m)]),
+            ],
+            ..Program::default()
+        };
+        let conditions = Conditions::of(&program);
+        let want = [
+            "the model needs `n` to be at least 0",
+            "the model needs `m` to be at least 0",
+            "node `Add:/x` needs `n` to be equal to `m`",
+            "node `Add:/x` needs `m` to be equal to `n`",
+            "node `Add:/x` needs `n` to be at least 2",
+            "node `Add:/x` needs `m` to be at least 1",
+        ];
+        assert_eq!(conditions.texts, want);
+        assert_eq!([n, m, two].map(|id| conditions.of_size(id)), [1, 2, 0]);
+        assert_eq!([0, 1, 2].map(|call| conditions.of_call(call)), [None, Some(3), Some(5)]);
     }
 }

@@ -469,12 +469,23 @@ pub struct Call {
     pub tasks: Option<SizeId>,
     /// The ONNX nodes (`Conv:/conv1`) whose work it does, sorted.
     pub sources: Vec<String>,
+    /// What sizes need to have a value where it runs, and not before: its kernel fails, with the number of the first that has none.
+    pub needs: Vec<Need>,
+}
+
+/// A size that has to have a value, and the ONNX nodes that need it, where they are known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// The size; it need not be one of the program's, but what it is made of is.
+    pub size: Size,
+    /// The nodes.
+    pub nodes: Vec<String>,
 }
 
 impl Call {
     /// A call that runs once.
     pub fn new(kernel: KernelId, args: Vec<Arg>) -> Call {
-        Call { kernel, args, repeat: None, tasks: None, sources: vec![] }
+        Call { kernel, args, repeat: None, tasks: None, sources: vec![], needs: vec![] }
     }
 }
 

@@ -49,12 +49,17 @@ pub fn check(program: &Program) -> Result<(), BrokenRule> {
         Extent::Const(_) => None,
     });
     let tasks = program.calls.iter().filter_map(|c| c.tasks);
+    let needs = program.calls.iter().flat_map(|c| &c.needs).flat_map(|need| match need.size {
+        Size::Op(_, a, b) => vec![a, b],
+        Size::Symbol(_) | Size::Length(_) | Size::Const(_) => vec![],
+    });
     let all = firsts
         .chain(times)
         .chain(tasks)
         .chain(places)
         .chain(repeats.clone().map(|r| r.runs))
         .chain(program.needed.keys().copied())
+        .chain(needs)
         .chain(program.arena_size);
     if let Some(s) = all.into_iter().find(|s| !known(*s, n)) {
         return broken(format!("{s} is no size of the program"));

@@ -182,11 +182,8 @@ impl Model {
         self.symbols_of.is_empty() && !self.decided
     }
 
-    /// What a run on inputs of these dims needs; where data decides dims of outputs, the most that they can be.
-    ///
-    /// # Errors
-    /// Dims that the model cannot be run with.
-    pub fn needs(&self, dims: &[&[i64]]) -> Result<Needs, CallError> {
+    /// The values of the free dims, read off the dims of inputs.
+    fn values(&self, dims: &[&[i64]]) -> Result<Vec<i64>, CallError> {
         let of = |s: &Symbol| {
             let dim = dims.get(s.input).and_then(|d| d.get(s.axis)).copied();
             dim.ok_or_else(|| {
@@ -197,7 +194,15 @@ impl Model {
                 ))
             })
         };
-        let values = self.symbols_of.iter().map(of).collect::<Result<Vec<i64>, _>>()?;
+        self.symbols_of.iter().map(of).collect()
+    }
+
+    /// What a run on inputs of these dims needs; where data decides dims of outputs, the most that they can be.
+    ///
+    /// # Errors
+    /// Dims that the model cannot be run with.
+    pub fn needs(&self, dims: &[&[i64]]) -> Result<Needs, CallError> {
+        let values = self.values(dims)?;
         let mut plan = abi::Plan { arena_bytes: 0, outputs: std::ptr::null(), n_outputs: 0, reserved: 0 };
         // SAFETY: as many values as the model has symbols.
         let code = unsafe { (self.symbols.plan)(values.as_ptr(), values.len(), &mut plan) };
@@ -344,6 +349,10 @@ impl Model {
                 env.as_raw(),
             )
         };
+        if value != 0 && !self.is_fixed() {
+            let dims: Vec<&[i64]> = inputs.iter().map(|i| i.dims).collect();
+            self.check_sizes(value, &self.values(&dims)?)?;
+        }
         self.check(value, arena)?;
         Ok(needs.filter(|_| self.decided).map_or(vec![], |n| n.outputs))
     }

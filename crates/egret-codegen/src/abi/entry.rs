@@ -2,6 +2,7 @@
 
 use cranelift::prelude::*;
 use cranelift_module::{DataId, FuncId, Linkage, Module};
+use egret_loop::conditions::Conditions;
 use egret_loop::{Extent, Program};
 use egret_runtime::abi::{self, Code};
 use std::mem::{offset_of, size_of};
@@ -201,6 +202,7 @@ pub(crate) fn run<M: Module>(
     let signature = out.signature(6, true);
     let (n_in, n_out) = (program.inputs.len(), program.outputs.len());
     let can_fail = failure::is_possible(program)?;
+    let conditions = Conditions::of(program);
     let runs = if sized { Some(chunks::runs(out, tables, can_fail)?) } else { None };
     let trampoline = chunks::trampoline(out, &float, runs)?;
     let body = out.function(&out.symbol("run_body"), Linkage::Local, signature.clone(), |b, module| {
@@ -364,7 +366,7 @@ pub(crate) fn run<M: Module>(
             );
             report(w, 1);
             if can_fail {
-                failure::stop(w.b, args, arena, i, |b| {
+                failure::stop(w.b, args, arena, i, &conditions, |b| {
                     alone(b);
                 });
             }

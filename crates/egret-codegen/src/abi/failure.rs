@@ -7,6 +7,7 @@
 
 use cranelift::prelude::*;
 use egret_loop::Program;
+use egret_loop::conditions::Conditions;
 use egret_runtime::abi::{self, Code};
 use std::mem::size_of;
 
@@ -53,12 +54,14 @@ pub(crate) fn clear(b: &mut FunctionBuilder<'_>, args: Value) {
     b.ins().store(flags(), no, args, FAILED);
 }
 
-/// Return from `run` if the kernel of call `i` failed. `again` calls it for all of its tasks, in order.
+/// Return from `run` if the kernel of call `i` failed, because of an index or of a condition on sizes. `again` calls it for all of its tasks,
+/// in order.
 pub(crate) fn stop(
     b: &mut FunctionBuilder<'_>,
     args: Value,
     arena: Value,
     i: Value,
+    conditions: &Conditions,
     again: impl FnOnce(&mut FunctionBuilder<'_>),
 ) {
     let failed = b.ins().load(types::I64, flags(), args, FAILED);
@@ -71,8 +74,17 @@ pub(crate) fn stop(
         let word = b.ins().load(types::I64, flags(), args, REASON + offset);
         b.ins().store(flags(), word, arena, offset);
     }
-    let bits = b.ins().ishl_imm_u(i, 8);
-    let bits = b.ins().bor_imm_u(bits, i64::from(Code::Index as u32));
+    let (mut number, mut code) = (i, b.ins().iconst(types::I64, i64::from(Code::Index as u32)));
+    for (call, first) in conditions.calls() {
+        let is_it = b.ins().icmp_imm_u(IntCC::Equal, i, call as i64);
+        let need = b.ins().load(types::I64, flags(), args, REASON);
+        let condition = b.ins().iadd_imm_s(need, i64::from(first));
+        let sizes = b.ins().iconst(types::I64, i64::from(Code::Sizes as u32));
+        number = b.ins().select(is_it, condition, number);
+        code = b.ins().select(is_it, sizes, code);
+    }
+    let bits = b.ins().ishl_imm_u(number, 8);
+    let bits = b.ins().bor(bits, code);
     let value = b.ins().ineg(bits);
     let value = b.ins().ireduce(types::I32, value);
     b.ins().return_(&[value]);

@@ -6,7 +6,7 @@
 
 use cranelift::prelude::*;
 use cranelift_module::{FuncId, Linkage, Module};
-use egret_loop::conditions::conditions;
+use egret_loop::conditions::Conditions;
 use egret_loop::{Extent, Program, Size, SizeId, SizeList, SizeOp};
 use egret_runtime::abi::Code;
 
@@ -17,15 +17,13 @@ use crate::output::Output;
 /// The sizes of a program, and what else its tables need to be known when a run begins.
 pub(crate) struct Sizes {
     list: SizeList,
-    /// The sizes whose conditions have a number, in order.
-    conditions: Vec<SizeId>,
+    conditions: Conditions,
 }
 
 impl Sizes {
     /// Those of a program.
     pub fn of(program: &Program) -> Sizes {
-        let conditions = conditions(program).into_iter().map(|(id, _)| id).collect();
-        Sizes { list: program.sizes.clone().into(), conditions }
+        Sizes { list: program.sizes.clone().into(), conditions: Conditions::of(program) }
     }
 
     /// How many there are.
@@ -96,8 +94,7 @@ impl Sizes {
                     if let Some(waits) = waits {
                         wrong = w.b.ins().band_not(wrong, waits);
                     }
-                    let condition = self.conditions.binary_search(&SizeId(i as u32)).ok();
-                    let own = Code::Sizes.value(condition.map_or(0, |n| n as u32 + 1), 0);
+                    let own = Code::Sizes.value(self.conditions.of_size(SizeId(i as u32)), 0);
                     let own = w.b.ins().iconst(types::I32, i64::from(own));
                     let none = w.is(IntCC::Equal, code, 0);
                     let first = w.b.ins().band(wrong, none);

@@ -1,7 +1,7 @@
 //! The constant data of a model: its description ([`egret_runtime::abi::Info`]) and the tables that `run` walks.
 
 use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module};
-use egret_loop::conditions::conditions;
+use egret_loop::conditions::Conditions;
 use egret_loop::{Arg, Extent, Port, Repeat, Storage};
 use egret_runtime::abi;
 use std::mem::{offset_of, size_of};
@@ -277,8 +277,7 @@ impl Tables {
             }
         }
         // Behind the nodes of the kernels, by number.
-        let conditions = conditions(program);
-        for (_, text) in &conditions {
+        for text in &Conditions::of(program).texts {
             let text = plain.string(text);
             tables.pointer(text);
         }

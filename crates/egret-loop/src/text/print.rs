@@ -35,10 +35,7 @@ pub(super) fn program(p: &Program, out: &mut String) {
     }
     for (i, s) in p.sizes.iter().enumerate() {
         put!(out, "  size s{i} = {}", size(s));
-        if let Some(nodes) = p.needed.get(&SizeId(i as u32)) {
-            put!(out, " of {}", list(nodes.iter().map(|s| format!("{s:?}"))));
-        }
-        out.push('\n');
+        put!(out, "{}\n", p.needed.get(&SizeId(i as u32)).map_or_else(String::new, |nodes| of(nodes)));
     }
     put!(out, "  arena {}", p.arena_bytes);
     if let Some(s) = p.arena_size {
@@ -75,8 +72,9 @@ pub(super) fn program(p: &Program, out: &mut String) {
         if let Some(tasks) = call.tasks {
             put!(out, " tasks {tasks}");
         }
-        if !call.sources.is_empty() {
-            put!(out, " of {}", list(call.sources.iter().map(|s| format!("{s:?}"))));
+        out.push_str(&of(&call.sources));
+        for need in &call.needs {
+            put!(out, " needs {}{}", size(&need.size), of(&need.nodes));
         }
         out.push('\n');
     }
@@ -85,6 +83,14 @@ pub(super) fn program(p: &Program, out: &mut String) {
         let verb = if guard.repeats { "while" } else { "if" };
         let not = if guard.holds { "" } else { "not " };
         put!(out, "{verb} {not}{cond} run {} .. {}\n", guard.calls.start, guard.calls.end);
+    }
+}
+
+/// The ONNX nodes that something is of, if there are some.
+fn of(nodes: &[String]) -> String {
+    match nodes {
+        [] => String::new(),
+        nodes => format!(" of {}", list(nodes.iter().map(|s| format!("{s:?}")))),
     }
 }
 

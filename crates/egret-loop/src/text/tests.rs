@@ -117,6 +117,13 @@ fn program() -> Program {
                 repeat: Some(Repeat { first: Extent::Size(SizeId(1)), runs: SizeId(2), step: 32 }),
                 tasks: Some(SizeId(0)),
                 sources: vec!["Conv:/a".into(), "Relu:/b".into()],
+                needs: vec![
+                    Need {
+                        size: Size::Op(SizeOp::Sub, SizeId(0), SizeId(1)),
+                        nodes: vec!["Slice:/b".into()],
+                    },
+                    Need { size: Size::Op(SizeOp::Broadcast, SizeId(0), SizeId(1)), nodes: vec![] },
+                ],
             },
             Call::new(KernelId(0), vec![]),
         ],

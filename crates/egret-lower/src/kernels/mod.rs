@@ -154,7 +154,7 @@ pub const KERNELS: &[KernelFamily] = &[
     row(these(&[Op::TopK]), sort::top_k),
     row(these(&[Op::Det]), linalg::det),
     row(these(&[Op::TreeEnsemble]), trees::lower),
-    row(these(&[Op::If, Op::Loop, Op::Scan]), control::lower).open(open::always, control::lower_open),
+    row(these(&[Op::If, Op::Loop, Op::Scan]), control::lower).open(open::of_tensors, control::lower_open),
     row(these(&[Op::Tfidf]), tfidf::lower),
     row(these(&[Op::Lstm, Op::Gru, Op::Rnn]), recurrent::lower)
         .open(open::recurrent::takes, open::recurrent::lower),

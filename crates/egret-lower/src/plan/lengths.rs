@@ -1,12 +1,11 @@
 //! Dims that data decides: how many elements a node can find at most.
 
-use super::units::{SPLITS, Units};
 use crate::geometry::shape::volume;
 use egret_ir::{Dim, DimOp, Graph, NodeId, Op, ValueId, symbolic};
 
-/// The dims of a node's results that data decides, and the most that each can be, if only more is the most for the most that `units` knows
-/// data to decide so far; each once.
-pub fn of(graph: &Graph, units: &Units, id: NodeId) -> Vec<(String, Dim)> {
+/// The dims of a node's results that data decides, and the most that each can be; each once. `is_bounded`: whether a dim is at most what it is
+/// for the most of what data decides before the node.
+pub fn of(graph: &Graph, id: NodeId, is_bounded: impl Fn(&Dim) -> bool) -> Vec<(String, Dim)> {
     let node = graph.node(id);
     let shape = |v: ValueId| graph.ty(v).as_tensor().map_or(vec![], |t| t.shape.to_vec());
     let x = node.operands.first().copied().flatten().map_or(vec![], shape);
@@ -32,10 +31,12 @@ pub fn of(graph: &Graph, units: &Units, id: NodeId) -> Vec<(String, Dim)> {
             scores[0].clone() * scores[1].clone() * of_class
         }
         // As often as it runs at most, if the dims of the graph's inputs decide that.
-        Op::Loop if node.attrs.flag("has_trip_count") => match rounds(graph, units, node.operand(0)) {
-            Some(most) => most,
-            None => return vec![],
-        },
+        Op::Loop if node.attrs.flag("has_trip_count") => {
+            match rounds(graph, node.operand(0)).filter(is_bounded) {
+                Some(trips) => trips.op(DimOp::Max, &Dim::constant(0)),
+                None => return vec![],
+            }
+        }
         _ => return vec![],
     };
     let mut out: Vec<(String, Dim)> = vec![];
@@ -50,9 +51,7 @@ pub fn of(graph: &Graph, units: &Units, id: NodeId) -> Vec<(String, Dim)> {
     out
 }
 
-/// The trip count of a loop, if it is made of dims, and is the larger where data decides more.
-fn rounds(graph: &Graph, units: &Units, trips: ValueId) -> Option<Dim> {
-    let trips = symbolic::content(graph, trips)?.into_iter().next()?;
-    let bounded = !units.is_decided(std::slice::from_ref(&trips)) || units.grows(&trips, SPLITS);
-    bounded.then(|| trips.op(DimOp::Max, &Dim::constant(0)))
+/// The trip count of a loop, if it is made of dims.
+fn rounds(graph: &Graph, trips: ValueId) -> Option<Dim> {
+    symbolic::content(graph, trips)?.into_iter().next()
 }

@@ -146,7 +146,7 @@ impl Units {
 
     /// Whether a dim is none the smaller where data decides more: in the sum that it is, what data decides is added. With `splits` left extremes are told apart: `n - min(n, 4)` is the larger
     /// of 0 and `n - 4`. What lies between two numbers whatever data decides, as `min(1, m)`, may be either: `n - n*min(1, m)` lies between `n` and 0.
-    pub(super) fn grows(&self, dim: &Dim, splits: usize) -> bool {
+    fn grows(&self, dim: &Dim, splits: usize) -> bool {
         let Some(terms) = dim.as_sum() else { return false };
         let decides = |part: &DimPart| match part {
             DimPart::Symbol(name) => self.lengths.iter().any(|l| l.name == *name),
@@ -173,6 +173,11 @@ impl Units {
         ends.is_some_and(|both| both.iter().all(|d| self.grows(d, left)))
     }
 
+    /// Whether the most that a dim can be is what it is for the most of what data decides.
+    fn is_bounded(&self, dim: &Dim) -> bool {
+        !self.is_decided(std::slice::from_ref(dim)) || self.grows(dim, SPLITS)
+    }
+
     /// Takes note of the sums and quotients that a dim is a product of.
     fn note_factors(&mut self, dim: &Dim) {
         let Some((_, factors)) = dim.as_factors() else { return };
@@ -183,9 +188,7 @@ impl Units {
             let mut names = vec![];
             factor.collect_symbols(&mut names);
             let known = names.iter().all(|name| self.factors.contains(&Dim::symbol(name)));
-            // The most that it can be is what it is for the most of what data decides.
-            let bounded = !self.is_decided(std::slice::from_ref(&factor)) || self.grows(&factor, SPLITS);
-            if known && bounded {
+            if known && self.is_bounded(&factor) {
                 self.factors.push(factor);
             }
         }
@@ -252,7 +255,7 @@ pub fn plan(graph: &Graph, around: Option<&Units>, takes: Takes) -> Result<Optio
         windows: vec![],
     };
     for id in graph.topological().unwrap_or_default() {
-        for (name, most) in lengths::of(graph, &units, id) {
+        for (name, most) in lengths::of(graph, id, |dim| units.is_bounded(dim)) {
             let most = units.most(&most);
             units.factors.push(Dim::symbol(&name));
             units.lengths.push(Decided { name, most, found_by: id });
@@ -306,7 +309,7 @@ fn symbols(graph: &Graph) -> Result<Vec<Symbol>, Vec<Refusal>> {
 }
 
 /// How many extremes [`Units::grows`] tells apart.
-pub(super) const SPLITS: usize = 4;
+const SPLITS: usize = 4;
 
 /// What nodes with kernels of their own are in the graph of one unit: an operation that shares neither kernels nor memory.
 const STAND_IN: Op = Op::Det;

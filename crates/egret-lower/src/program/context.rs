@@ -350,7 +350,8 @@ impl<'g> Ctx<'g> {
     }
 
     /// The sizes that are new were made for the nodes whose work is being done.
-    fn note_sizes(&mut self) {
+    pub(super) fn note_sizes(&mut self) {
+        self.sizes.note(&self.sources);
         let new = self.unnoted..self.sizes.list().list().len();
         self.unnoted = new.end;
         if !self.sources.is_empty() {
@@ -403,18 +404,13 @@ impl<'g> Ctx<'g> {
         }));
         let kernel = self.intern(kernel);
         let sources = self.sources.iter().cloned().collect();
-        self.program.calls.push(Call {
-            kernel,
-            args: args.to_vec(),
-            repeat: self.repeat,
-            tasks: None,
-            sources,
-        });
+        self.program.calls.push(Call { repeat: self.repeat, sources, ..Call::new(kernel, args.to_vec()) });
         self.worked.push(self.nodes.clone());
         Ok(())
     }
 
-    /// The calls that `calls` adds run only where a bool is what it must be, and again and again if they are a loop.
+    /// The calls that `calls` adds run only where a bool is what it must be, and again and again if they are a loop. What runs are held to for
+    /// their sake they are held to when they run, and not when a run begins: a branch that is not taken refuses no sizes.
     pub fn guarded(
         &mut self,
         cond: Arg,
@@ -422,8 +418,13 @@ impl<'g> Ctx<'g> {
         repeats: bool,
         calls: impl FnOnce(&mut Self) -> Result<(), Unsupported>,
     ) -> Result<(), Unsupported> {
-        let begin = self.program.calls.len();
-        calls(self)?;
+        self.note_sizes();
+        let (begin, around) = (self.program.calls.len(), self.sizes.begin());
+        let added = calls(self);
+        self.note_sizes();
+        let held = self.sizes.end(around);
+        added?;
+        self.hold_from(begin, held);
         let calls = begin..self.program.calls.len();
         if !calls.is_empty() {
             self.program.guards.push(Guard { cond, holds, calls, repeats });

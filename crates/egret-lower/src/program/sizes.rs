@@ -1,14 +1,32 @@
 //! Sizes of the program under construction. Those of calls that may not run are made so that they always have a value, and beside
-//! them stands whether it is the right one.
+//! them stands what has to hold for it to be the right one.
 
-use egret_loop::{Extent, Size, SizeId, SizeList, SizeOp};
+use egret_loop::{Extent, Need, Size, SizeId, SizeList, SizeOp};
+use std::collections::BTreeSet;
 
-/// Sizes, and what those hold to that are made for the calls of a sub-graph.
+/// Sizes, and what is needed of those that are made for calls that a guard holds.
 #[derive(Debug, Default)]
 pub struct Sizes {
     list: SizeList,
-    /// 1 where all sizes of the sub-graph have the value that they are to have, and 0 where one has none.
-    holds: Option<Extent>,
+    held: Option<Held>,
+}
+
+/// What is needed of the sizes of guarded calls.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Held {
+    /// The sizes that are to have a value, in order; those of the last call to [`Sizes::note`] on have no nodes yet.
+    pub needs: Vec<Need>,
+    unnoted: usize,
+    /// The number of the first of them that has none; where all have one, how many they are.
+    pub first: Extent,
+    /// 1 where all have one, and else 0.
+    all: Extent,
+}
+
+impl Default for Held {
+    fn default() -> Held {
+        Held { needs: vec![], unnoted: 0, first: Extent::Const(0), all: Extent::Const(1) }
+    }
 }
 
 impl Sizes {
@@ -17,14 +35,23 @@ impl Sizes {
         &mut self.list
     }
 
-    /// Begins the sizes of a sub-graph; gives what [`Sizes::end`] takes.
-    pub fn begin(&mut self) -> Option<Extent> {
-        self.holds.replace(Extent::Const(1))
+    /// Begins the sizes of guarded calls; gives what [`Sizes::end`] takes.
+    pub fn begin(&mut self) -> Option<Held> {
+        self.held.replace(Held::default())
     }
 
-    /// Ends the sizes of a sub-graph, and goes on with those of what is around it; gives 1 where all of its sizes have a value, else 0.
-    pub fn end(&mut self, around: Option<Extent>) -> Extent {
-        std::mem::replace(&mut self.holds, around).unwrap_or(Extent::Const(1))
+    /// Ends the sizes of guarded calls, and goes on with those of what is around it; gives what is needed of them.
+    pub fn end(&mut self, around: Option<Held>) -> Held {
+        std::mem::replace(&mut self.held, around).unwrap_or_default()
+    }
+
+    /// What was added to what is needed is needed by these nodes.
+    pub fn note(&mut self, nodes: &BTreeSet<String>) {
+        let Some(held) = &mut self.held else { return };
+        for need in &mut held.needs[held.unnoted..] {
+            need.nodes = nodes.iter().cloned().collect();
+        }
+        held.unnoted = held.needs.len();
     }
 
     /// An extent as a size.
@@ -49,7 +76,9 @@ impl Sizes {
 
     /// An operation on two extents; of constants a constant. Nothing where it has no value whatever the sizes of a run are.
     pub fn op(&mut self, op: SizeOp, a: Extent, b: Extent) -> Option<Extent> {
-        let Some(holds) = self.holds else { return self.list.op(op, a, b) };
+        if self.held.is_none() {
+            return self.list.op(op, a, b);
+        }
         let constants = a.as_const().is_some() && b.as_const().is_some();
         let divides = matches!(op, SizeOp::FloorDiv | SizeOp::CeilDiv | SizeOp::Mod);
         let (value, right) = match op {
@@ -74,8 +103,23 @@ impl Sizes {
             }
             _ => return self.list.op(op, a, b),
         };
-        self.holds = Some(self.list.op(SizeOp::Mul, holds, right)?);
+        if right != Extent::Const(1) {
+            let size = Size::Op(op, self.list.named(a), self.list.named(b));
+            self.need(size, right)?;
+        }
         Some(value)
+    }
+
+    /// A size of guarded calls has to have a value: `right` is 1 where it has one, and else 0.
+    fn need(&mut self, size: Size, right: Extent) -> Option<()> {
+        let held = self.held.as_mut()?;
+        if held.needs.iter().any(|need| need.size == size) {
+            return Some(());
+        }
+        let all = self.list.op(SizeOp::Mul, held.all, right)?;
+        (held.first, held.all) = (self.list.op(SizeOp::Add, held.first, all)?, all);
+        held.needs.push(Need { size, nodes: vec![] });
+        Some(())
     }
 
     /// Whether a size is there already: a run has it, or ends before it comes here.
@@ -102,17 +146,19 @@ impl Sizes {
 mod tests {
     use super::*;
 
-    /// What operations give for two symbols, and whether that is a value, as the sizes of a sub-graph and alone.
+    /// What operations give for two symbols, and whether that is a value, as the sizes of guarded calls and alone.
     #[test]
-    fn sizes_of_sub_graphs_always_have_a_value() {
+    fn sizes_of_guarded_calls_always_have_a_value() {
         for op in SizeOp::ALL {
             let mut sizes = Sizes::default();
             let (a, b) = (sizes.symbol(0), sizes.symbol(1));
             let around = sizes.begin();
             let value = sizes.op(op, a, b).expect("a size");
             let again = sizes.op(op, value, Extent::Const(3)).expect("a size");
-            let holds = sizes.end(around);
-            assert_eq!(sizes.end(None), Extent::Const(1), "outside nothing is held");
+            sizes.note(&BTreeSet::from(["Slice:/a".to_owned()]));
+            let held = sizes.end(around);
+            assert_eq!(sizes.end(None), Held::default(), "outside nothing is held");
+            assert!(held.needs.iter().all(|need| need.nodes == ["Slice:/a"]));
             for a in [0, 1, 2, 5, 7] {
                 for b in [0, 1, 2, 5, 7] {
                     let all = egret_loop::sizes::each(sizes.list.list(), &[a, b], &[]);
@@ -123,7 +169,17 @@ mod tests {
                         }
                     };
                     let want = op.apply(a, b).and_then(|v| Some((v, op.apply(v, 3)?)));
-                    assert_eq!(of(holds), i64::from(want.is_some()), "{op:?} of {a} and {b}");
+                    let [first, all] = [of(held.first), of(held.all)];
+                    assert_eq!(all, i64::from(want.is_some()), "{op:?} of {a} and {b}");
+                    let without = held.needs.iter().position(|need| match need.size {
+                        Size::Op(op, a, b) => op.apply(of(Extent::Size(a)), of(Extent::Size(b))).is_none(),
+                        _ => true,
+                    });
+                    assert_eq!(
+                        first as usize,
+                        without.unwrap_or(held.needs.len()),
+                        "{op:?} of {a} and {b}"
+                    );
                     if let Some(want) = want {
                         assert_eq!((of(value), of(again)), want, "{op:?} of {a} and {b}");
                     }

@@ -1,19 +1,17 @@
 //! Sub-graphs: what is added to a program for a graph within another one.
 
 use super::context::{Ctx, Standing};
+use super::sizes::Held;
 use crate::error::Unsupported;
 use crate::plan::units::Units;
 use egret_ir::{Def, Dim, Graph, ValueId};
-use egret_loop::{Access, Arg, Call, Elem, Extent, KernelBuilder};
+use egret_loop::{Access, Arg, Call, Elem, KernelBuilder};
 use std::collections::BTreeMap;
 use std::mem::take;
 
 impl<'g> Ctx<'g> {
     /// What is added to the program for a sub-graph whose inputs stand at these places; its outputs are computed at `outputs` as far
     /// as they are whole results of nodes. `units`: those of its values, where the graph is that of one unit.
-    ///
-    /// What runs are held to for the sub-graph's sake they are held to when it runs, and not when they begin: a branch that is not taken
-    /// refuses no sizes.
     pub fn within<'a>(
         &mut self,
         graph: &'a Graph,
@@ -25,6 +23,7 @@ impl<'g> Ctx<'g> {
     where
         'g: 'a,
     {
+        self.note_sizes();
         let mut inner: Ctx<'a> = Ctx {
             graph,
             options: self.options,
@@ -59,11 +58,8 @@ impl<'g> Ctx<'g> {
                 inner.places[root.0 as usize].get_or_insert(to.at);
             }
         }
-        let begin = inner.program.calls.len();
-        let around = inner.sizes.begin();
         let result = add(&mut inner);
-        let holds = inner.sizes.end(around);
-        let result = result.and_then(|at| inner.hold_from(begin, holds).map(|()| at));
+        inner.note_sizes();
         self.program = inner.program;
         self.by_hash = inner.by_hash;
         self.constants = inner.constants;
@@ -91,24 +87,24 @@ impl<'g> Ctx<'g> {
             && self.count_of(root) == self.count_of(v)
     }
 
-    /// Puts a call before the one that was to be `begin`, which fails unless a size is 1.
-    fn hold_from(&mut self, begin: usize, holds: Extent) -> Result<(), Unsupported> {
-        if holds == Extent::Const(1) {
-            return Ok(());
+    /// Puts a call before the one that was to be `begin`, which fails unless sizes have what is needed of them.
+    pub(super) fn hold_from(&mut self, begin: usize, held: Held) {
+        let Held { needs, first, .. } = held;
+        if needs.is_empty() {
+            return;
         }
         let mut k = KernelBuilder::new("sizes_hold", 1);
         let param = k.param(Elem::I64, 1, Access::Read);
         let zero = k.int(0);
-        let is = k.load(param, zero);
-        k.check(is, 1, 2);
-        let (arg, kernel) = (self.size(holds), self.intern(k.finish()));
+        let number = k.load(param, zero);
+        k.check(number, needs.len() as i64, needs.len() as i64 + 1);
+        let (arg, kernel) = (self.size(first), self.intern(k.finish()));
         let sources = self.sources.iter().cloned().collect();
-        self.program.calls.insert(begin, Call { sources, ..Call::new(kernel, vec![arg]) });
+        self.program.calls.insert(begin, Call { sources, needs, ..Call::new(kernel, vec![arg]) });
         self.worked.insert(begin, self.nodes.clone());
         for guard in self.program.guards.iter_mut().filter(|g| g.calls.start >= begin) {
             guard.calls = guard.calls.start + 1..guard.calls.end + 1;
         }
         self.in_place.iter_mut().filter(|i| i.call >= begin).for_each(|i| i.call += 1);
-        Ok(())
     }
 }

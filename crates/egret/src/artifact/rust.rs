@@ -3,7 +3,7 @@
 use super::dims::{Code, Language, dims};
 use super::names::{comment, dim_name, elements, is_free, rust_type, snake_argument};
 use egret_loop::Program;
-use egret_loop::conditions::conditions;
+use egret_loop::conditions::Conditions;
 use std::fmt::Write as _;
 
 /// The C ABI in Rust, the same in every module.
@@ -33,7 +33,7 @@ pub fn rust_module(program: &Program, embedded: bool) -> String {
     }
     let _ =
         writeln!(out, "\n/// What the free dims have to be, by number.\nconst CONDITIONS: &[&str] = &[");
-    for (_, condition) in conditions(program) {
+    for condition in Conditions::of(program).texts {
         let _ = writeln!(out, "    {condition:?},");
     }
     out.push_str("];\n");

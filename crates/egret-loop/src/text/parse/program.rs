@@ -122,7 +122,11 @@ impl Parser {
             let repeat = if self.takes_word("repeat") { Some(self.repeat()?) } else { None };
             let tasks = if self.takes_word("tasks") { Some(self.size_id()?) } else { None };
             let sources = self.nodes()?.unwrap_or_default();
-            out.calls.push(Call { kernel, args, repeat, tasks, sources });
+            let mut needs = vec![];
+            while self.takes_word("needs") {
+                needs.push(Need { size: self.size()?, nodes: self.nodes()?.unwrap_or_default() });
+            }
+            out.calls.push(Call { kernel, args, repeat, tasks, sources, needs });
         }
         loop {
             let repeats = self.takes_word("while");

@@ -42,6 +42,12 @@ pub fn always(_: &Graph, _: NodeId) -> bool {
     true
 }
 
+/// Takes a node that has tensors only.
+pub fn of_tensors(graph: &Graph, n: NodeId) -> bool {
+    let node = graph.node(n);
+    node.operands.iter().flatten().chain(&node.results).all(|&v| graph.ty(v).as_tensor().is_some())
+}
+
 /// Takes a node whose first operand is of f32.
 pub fn of_f32(graph: &Graph, n: NodeId) -> bool {
     first(graph, n).is_some_and(|t| t.dtype == DType::F32)
