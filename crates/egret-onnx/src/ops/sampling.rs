@@ -64,7 +64,8 @@ impl Sampling {
     }
 }
 
-/// `floor(size * scale)`; a symbolic size needs a scale that is a small fraction, or the f32 next to 1 / q where q divides it.
+/// `floor(size * scale)` of the scale's own number, as ONNX's shape inference has it: 12 of 10 by the f32 next to 1.3, where ONNX Runtime rounds
+/// the product to f32 and has 13. A symbolic size needs a scale that is a small fraction, or the f32 next to 1 / q where q divides it.
 fn scaled(size: &Dim, scale: f64) -> Result<Dim, ImportError> {
     if !(scale > 0.0 && scale.is_finite()) {
         return Err(ImportError::invalid(format!("a scale of {scale}")));
