@@ -90,9 +90,9 @@ fn prepare<'g>(
     let broken = |e: TypeError| LowerError { refusals: vec![Refusal::of_graph(e.to_string())] };
     let (widened, made) = half_floats::widen(graph).map_err(broken)?;
     let (graph, mut origins) = match widened {
-        Cow::Borrowed(graph) => decompose::decompose(graph).map_err(broken)?,
+        Cow::Borrowed(graph) => decompose::decompose(graph, options.fuse).map_err(broken)?,
         Cow::Owned(graph) => {
-            let (graph, origins) = decompose::decompose(&graph).map_err(broken)?;
+            let (graph, origins) = decompose::decompose(&graph, options.fuse).map_err(broken)?;
             (Cow::Owned(graph.into_owned()), origins)
         }
     };

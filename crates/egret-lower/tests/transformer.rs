@@ -83,6 +83,27 @@ fn attention_of_every_kind() {
     }
 }
 
+/// The scores of long sequences are never there all at once.
+#[test]
+fn attention_of_long_sequences() {
+    let masks: [&[usize]; 3] = [&[700, 700], &[1, 700], &[4, 1, 1]];
+    for (n, mask) in masks.into_iter().enumerate() {
+        let dtype = [DType::F32, DType::F16, DType::F32][n];
+        let [q, k, v, mask] = [&[4, 700, 8][..], &[4, 700, 8], &[1, 700, 12], mask];
+        let inputs =
+            [tensor(dtype, q, 1), tensor(dtype, k, 2), tensor(dtype, v, 3), tensor(dtype, mask, 4)];
+        check_on("long attention", &inputs, |b, x| attend(b, 0.35, x));
+        let mut b = Builder::new("long");
+        let dims = |t: &Tensor| t.shape().iter().map(|d| (*d as i64).into()).collect::<Vec<_>>();
+        let x: Vec<ValueId> = inputs.iter().map(|t| b.input("x", Type::tensor(dtype, dims(t)))).collect();
+        let y = attend(&mut b, 0.35, &x);
+        b.output("y", y);
+        let program = lower(&b.graph, &LowerOptions::default()).unwrap();
+        // What the mask is added to, and the shares: of all rows 16 MB.
+        assert!(program.arena_bytes < 11 << 20, "{}", program.arena_bytes);
+    }
+}
+
 #[test]
 fn attention_in_place_between_transposes() {
     check("attention block", DType::F32, &[2, 12, 4, 16], |b, x| {

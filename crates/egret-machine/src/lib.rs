@@ -166,6 +166,15 @@ impl Machine {
     }
 }
 
+/// Rows of at least so many elements are read in vectors: of fewer, their sum takes longer than their products.
+const LONG_ROW: i64 = 64;
+
+/// Whether a product of floats by so many columns, over so many elements each, is computed as the sums of rows: by one column, whose
+/// tile would be of scalars.
+pub fn sums_rows(columns: i64, elements: i64) -> bool {
+    columns == 1 && elements >= LONG_ROW
+}
+
 /// Registers of a tile of so many rows, vectors of columns and partial sums per element: its sums, a row of the right operand
 /// (a single row multiplies it from memory; only a narrower last vector needs a register) and an element of the left one.
 pub fn registers(rows: usize, vectors: usize, sets: usize) -> usize {

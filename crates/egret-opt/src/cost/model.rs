@@ -55,7 +55,9 @@ pub(crate) fn node(model: &CostModel, op: Op, attrs: &Attrs, operands: &[&Facts]
     };
     // What tiles do not multiply goes one element at a time, or in lanes along the columns.
     let alone = has_no_tile(op, attrs, elem(0), constant);
+    let rows = op == Op::Matmul && !is_int && egret_machine::sums_rows(last(1) as i64, last(0) as i64);
     let columns = match op {
+        Op::Matmul if rows => last(0),
         Op::Matmul => last(1),
         Op::Conv | Op::ConvTranspose
             if attrs.int("groups") == 1 && attrs.str("layout") == "channels_last" =>
@@ -71,7 +73,11 @@ pub(crate) fn node(model: &CostModel, op: Op, attrs: &Attrs, operands: &[&Facts]
         _ => 1,
     };
     let computed = |columns: u64| {
-        if (is_int && !of_bytes) || alone { columns } else { columns.div_ceil(model.lanes) * model.lanes }
+        if (is_int && !of_bytes) || alone || rows {
+            columns
+        } else {
+            columns.div_ceil(model.lanes) * model.lanes
+        }
     };
     let products = |n: u64| match is_int && !of_bytes {
         true if abreast > 1 => n.saturating_mul(model.lanes) / (macs * abreast),
@@ -185,6 +191,16 @@ mod tests {
         last(&format!(
             "graph @g(%0 \"x\": {dtype}[256, 256], %1 \"w\": {dtype}[256, 256]) -> (%2 \"y\") {{ %2 = matmul(%0, %1) }}"
         ))
+    }
+
+    #[test]
+    fn a_column_is_not_charged_as_a_vector_of_them() {
+        let by = |n: i64| {
+            last(&format!(
+                "graph @g(%0 \"x\": f32[1024, 1024], %1 \"w\": f32[1024, {n}]) -> (%2 \"y\") {{ %2 = matmul(%0, %1) }}"
+            ))
+        };
+        assert!(2 * by(1) < by(2), "{} {}", by(1), by(2));
     }
 
     #[test]

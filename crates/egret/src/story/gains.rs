@@ -208,8 +208,19 @@ impl Found<'_> {
             if ty.dtype == DType::F64 || !ty.dtype.is_float() {
                 continue;
             }
+            let elements = node
+                .operands
+                .first()
+                .copied()
+                .flatten()
+                .and_then(|x| self.graph.ty(x).as_tensor()?.shape.last()?.as_const());
             let columns = match node.op {
-                Op::Matmul => ty.shape.last().and_then(|d| d.as_const()),
+                // One column is no vector: rows are.
+                Op::Matmul => ty
+                    .shape
+                    .last()
+                    .and_then(|d| d.as_const())
+                    .filter(|n| !egret_machine::sums_rows(*n, elements.unwrap_or(0))),
                 Op::Conv if node.attrs.int("groups") == 1 => node
                     .operands
                     .get(1)
