@@ -81,7 +81,7 @@ pub(super) fn encode(tile: &Tile, params: &[ParamInfo]) -> Encoding {
 
 /// Encode a tile by AMX.
 pub(super) fn encode_as(tile: &Tile, params: &[ParamInfo], form: Form) -> Encoding {
-    let (asm, data) = tile::assemble_as(tile, params, WideIsa::Avx512, Some(&form))?;
+    let (asm, data) = tile::assemble_as(tile, params, WideIsa::Avx512, true, Some(&form))?;
     let bytes = asm.finish()?;
     Ok(Encoded { code: bytes.len() - data, bytes, calls: vec![] })
 }

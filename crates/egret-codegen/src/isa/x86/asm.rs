@@ -104,7 +104,8 @@ macro_rules! vector_ops {
 }
 
 vector_ops! {
-    /// dst = a op b; for the `Fma` ones and `Dot` dst is read too. `Dot`: a of u8, b of i8.
+    /// dst = a op b; for the `Fma` ones and `Dot` dst is read too. `Dot`: a of u8, b of i8. `MulPairs`: products of i16 as i32, the two of each
+    /// lane added.
     Op2 {
         Add => VEX_Vaddps_ymm_ymm_ymmm256, EVEX_Vaddps_zmm_k1z_zmm_zmmm512b32_er;
         Sub => VEX_Vsubps_ymm_ymm_ymmm256, EVEX_Vsubps_zmm_k1z_zmm_zmmm512b32_er;
@@ -125,6 +126,7 @@ vector_ops! {
         IMax => VEX_Vpmaxsd_ymm_ymm_ymmm256, EVEX_Vpmaxsd_zmm_k1z_zmm_zmmm512b32;
         Shl => VEX_Vpsllvd_ymm_ymm_ymmm256, EVEX_Vpsllvd_zmm_k1z_zmm_zmmm512b32;
         Sar => VEX_Vpsravd_ymm_ymm_ymmm256, EVEX_Vpsravd_zmm_k1z_zmm_zmmm512b32;
+        MulPairs => VEX_Vpmaddwd_ymm_ymm_ymmm256, EVEX_Vpmaddwd_zmm_k1z_zmm_zmmm512;
         Dot => VEX_Vpdpbusd_ymm_ymm_ymmm256, EVEX_Vpdpbusd_zmm_k1z_zmm_zmmm512b32;
     }
 }
@@ -136,6 +138,15 @@ vector_ops! {
         IAbs => VEX_Vpabsd_ymm_ymmm256, EVEX_Vpabsd_zmm_k1z_zmmm512b32;
         ToF32 => VEX_Vcvtdq2ps_ymm_ymmm256, EVEX_Vcvtdq2ps_zmm_k1z_zmmm512b32_er;
         ToI32 => VEX_Vcvttps2dq_ymm_ymmm256, EVEX_Vcvttps2dq_zmm_k1z_zmmm512b32_sae;
+    }
+}
+
+vector_ops! {
+    /// Shifts of words of 2 bytes: to the left, to the right by zeros, to the right by their sign.
+    ShiftWords {
+        Left => VEX_Vpsllw_ymm_ymm_imm8, EVEX_Vpsllw_zmm_k1z_zmmm512_imm8;
+        Right => VEX_Vpsrlw_ymm_ymm_imm8, EVEX_Vpsrlw_zmm_k1z_zmmm512_imm8;
+        SignedRight => VEX_Vpsraw_ymm_ymm_imm8, EVEX_Vpsraw_zmm_k1z_zmmm512_imm8;
     }
 }
 
@@ -222,6 +233,12 @@ impl Asm {
             Rm::Reg(s) => Instruction::with2(code, dst, self.vr(s)),
             Rm::Mem(m) => Instruction::with2(code, dst, m.operand()),
         };
+        self.add(inst);
+    }
+
+    /// Words of 2 bytes of src by 8 bits.
+    pub fn shift_words(&mut self, shift: ShiftWords, dst: Vr, src: Vr) {
+        let inst = Instruction::with3(shift.code(self.isa), self.vr(dst), self.vr(src), 8);
         self.add(inst);
     }
 

@@ -2,9 +2,9 @@
 
 use egret_loop::*;
 
-use super::super::NotEncoded;
+use super::super::Isa;
 use super::asm::WideIsa;
-use super::decode::{decode, only_features};
+use super::decode::{self, decode, only_features};
 use super::tests::{Noise, random_tile, with_code};
 use super::tile::encode;
 use crate::Target;
@@ -44,22 +44,61 @@ fn len(tile: &Tile, rows: &[i64], stride: impl Fn(&Axis) -> i64, cols: usize) ->
     (rows.iter().max().unwrap_or(&0) + steps) as usize + cols
 }
 
+/// Instruction sets whose vectors multiply bytes, what they are encoded as, and whether by dot products.
+const WAYS: [(&Isa, WideIsa, bool); 3] = [
+    (&super::V3, WideIsa::Avx2, false),
+    (&super::V4, WideIsa::Avx512, false),
+    (&super::V4_VNNI, WideIsa::Avx512, true),
+];
+
+/// The code of a tile in each way that this machine can run; what it cannot run is read back too.
+fn each_way(tile: &Tile, mut check: impl FnMut(&[u8])) {
+    let machine = Target::native().unwrap();
+    for (row, isa, dots) in WAYS {
+        let encoded = encode(tile, &params(), isa, dots).unwrap_or_else(|e| panic!("{e:?}: {tile:?}"));
+        only_features(&decode(&encoded.bytes[..encoded.code]), row.features);
+        if row.features.iter().all(|f| machine.has(*f)) {
+            check(&encoded.bytes);
+        }
+    }
+}
+
 #[test]
 fn tiles_of_bytes_are_bit_equal() {
-    let machine = Target::native().unwrap();
-    let runs = super::V4_VNNI.features.iter().all(|f| machine.has(*f));
     let mut noise = Noise::new(11);
     for case in 0..400 {
         let tile = tile_of_bytes(&mut noise, case % 2 == 1);
-        let encoded =
-            encode(&tile, &params(), WideIsa::Avx512, true).unwrap_or_else(|e| panic!("{e:?}: {tile:?}"));
-        only_features(&decode(&encoded.bytes[..encoded.code]), super::V4_VNNI.features);
-        let refused = encode(&tile, &params(), WideIsa::Avx2, false);
-        assert!(matches!(refused, Err(NotEncoded::Refused(_))), "{refused:?}");
-        if runs {
-            law(&tile, &encoded.bytes, &mut noise);
+        each_way(&tile, |code| law(&tile, code, &mut noise));
+    }
+}
+
+/// Products whose sums in pairs are beyond an i16, in every step.
+#[test]
+fn sums_of_extremes_are_not_saturated() {
+    let mut noise = Noise::new(12);
+    for _ in 0..40 {
+        let tile = tile_of_bytes(&mut noise, false);
+        for (x, y) in [(255, -128), (255, 127), (128, -128), (1, -128), (255, -1)] {
+            let (a, b) = sizes(&tile);
+            each_way(&tile, |code| law_of(&tile, code, &vec![x; a], &vec![y as u8; b]));
         }
     }
+}
+
+#[test]
+fn pairs_are_what_was_assembled_and_touch_only_what_is_theirs() {
+    let mut noise = Noise::new(13);
+    for case in 0..200 {
+        let tile = tile_of_bytes(&mut noise, case % 2 == 1);
+        for (row, isa, dots) in WAYS {
+            decode::check(&tile, &params(), isa, dots, row.features);
+        }
+    }
+}
+
+/// Elements of a and b that a tile reads.
+fn sizes(tile: &Tile) -> (usize, usize) {
+    (len(tile, &tile.a_rows, |x| x.a_stride, 4), len(tile, &[0], |x| x.b_stride, 4 * tile.cols))
 }
 
 /// A leaf computes from random bytes what the interpreter does.
@@ -75,11 +114,15 @@ pub(super) fn law(tile: &Tile, code: &[u8], noise: &mut Noise) {
             })
             .collect()
     };
-    let a = bytes(len(tile, &tile.a_rows, |x| x.a_stride, 4));
-    let b = bytes(len(tile, &[0], |x| x.b_stride, 4 * tile.cols));
+    let (a, b) = sizes(tile);
+    law_of(tile, code, &bytes(a), &bytes(b));
+}
+
+/// A leaf computes from these bytes what the interpreter does.
+fn law_of(tile: &Tile, code: &[u8], a: &[u8], b: &[u8]) {
     let out = vec![0xab; 4 * len(tile, &tile.out_rows, |_| 0, tile.cols + 20)];
     let scales: Vec<u8> = (0..tile.cols).flat_map(|c| (0.5 + c as f32 * 0.37).to_le_bytes()).collect();
-    let mut memories = vec![a.clone(), b.clone(), out.clone(), scales.clone()];
+    let mut memories = vec![a.to_vec(), b.to_vec(), out.clone(), scales.clone()];
     interpret(tile, &mut memories);
     let operands = vec![scales.as_ptr().cast(); tile.epilogue.operands.len()];
     let mut got: Vec<u8> = out;

@@ -14,7 +14,8 @@ pub(super) struct Table {
 }
 
 impl Table {
-    fn at(&mut self, bits: u32) -> usize {
+    /// The place of a constant among them.
+    pub fn at(&mut self, bits: u32) -> usize {
         self.bits.iter().position(|&b| b == bits).unwrap_or_else(|| {
             self.bits.push(bits);
             self.bits.len() - 1

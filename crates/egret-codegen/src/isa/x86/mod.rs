@@ -13,6 +13,7 @@ mod epilogue;
 pub(super) mod features;
 mod float;
 mod kernel;
+mod pairs;
 mod reduce;
 #[cfg(test)]
 mod tests;

@@ -16,7 +16,7 @@ const TOTALS: Vr = 2;
 
 /// What follows a step.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-enum Then {
+pub(super) enum Then {
     /// The next step.
     Step,
     /// The next block: sums are added to their totals, and new ones begin.
@@ -50,7 +50,7 @@ impl Encoder<'_> {
     }
 
     /// What is done with a row of sums after its last step.
-    fn finish(&mut self, layout: &Layout, row: usize, then: Then) {
+    pub(super) fn finish(&mut self, layout: &Layout, row: usize, then: Then) {
         for vector in 0..layout.vectors {
             let acc = layout.acc(0, row, vector);
             for set in 1..layout.sets {
@@ -182,7 +182,7 @@ impl Encoder<'_> {
         self.asm.ok(r);
     }
 
-    fn innermost(&self) -> Encoding<Axis> {
+    pub(super) fn innermost(&self) -> Encoding<Axis> {
         self.axes.last().cloned().ok_or_else(|| broken("a reduction without axes"))
     }
 
@@ -195,6 +195,9 @@ impl Encoder<'_> {
         k: i64,
         then: Then,
     ) -> Encoding<()> {
+        if let Some(even) = self.pairs {
+            return self.step_in_pairs(even, pass, layout, rows, k, then);
+        }
         let axis = self.innermost()?;
         // Turns of the loop are a multiple of every number of sets.
         let set = k as usize % layout.sets;
@@ -254,7 +257,7 @@ impl Encoder<'_> {
 }
 
 /// A displacement in bytes of so many elements of a or b and bytes.
-fn place(products: Products, elements: i64, bytes: i64) -> Encoding<i64> {
+pub(super) fn place(products: Products, elements: i64, bytes: i64) -> Encoding<i64> {
     match products {
         Products::Floats => displacement(elements, bytes),
         Products::Bytes => displacement(0, elements.checked_add(bytes).unwrap_or(i64::MAX)),

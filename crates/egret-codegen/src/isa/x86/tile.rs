@@ -17,18 +17,18 @@ use super::epilogue::{self, Plan, Src, Step, Table};
 /// Steps of the innermost axis in one turn of its loop; shorter axes (up to twice this) have no loop.
 pub(super) const UNROLL: i64 = 4;
 
+/// The bits of a lane's even bytes.
+const EVEN_BYTES: u32 = 0x00ff_00ff;
+
 /// The tail's mask register under AVX-512.
 const TAIL_MASK: Vr = 1;
 /// The tail's mask vector under AVX2.
 const TAIL_VECTOR: Vr = 15;
 
-/// Encode a tile: see [`super::super::EncodeTile`]. `dots`: there are dot products of bytes. The bytes should be placed at a
-/// multiple of 64.
+/// Encode a tile: see [`super::super::EncodeTile`]. `dots`: there are dot products of bytes, which are computed in
+/// [pairs](super::pairs) elsewhere. The bytes should be placed at a multiple of 64.
 pub(super) fn encode(tile: &Tile, params: &[ParamInfo], isa: WideIsa, dots: bool) -> Encoding {
-    if tile.products(params) == Some(Products::Bytes) && !dots {
-        return Err(refused("it multiplies bytes, which this instruction set cannot do at once"));
-    }
-    let (asm, data) = assemble(tile, params, isa)?;
+    let (asm, data) = assemble(tile, params, isa, dots)?;
     let bytes = asm.finish()?;
     Ok(Encoded { code: bytes.len() - data, bytes, calls: vec![] })
 }
@@ -42,14 +42,19 @@ fn fills_half(tile: &Tile, params: &[ParamInfo], isa: WideIsa) -> bool {
 }
 
 /// The instructions of a tile, for this instruction set or one that it holds, and the bytes of the constants behind them.
-pub(super) fn assemble(tile: &Tile, params: &[ParamInfo], isa: WideIsa) -> Encoding<(Asm, usize)> {
+pub(super) fn assemble(
+    tile: &Tile,
+    params: &[ParamInfo],
+    isa: WideIsa,
+    dots: bool,
+) -> Encoding<(Asm, usize)> {
     if fills_half(tile, params, isa) {
-        match assemble_as(tile, params, WideIsa::Avx2, None) {
+        match assemble_as(tile, params, WideIsa::Avx2, dots, None) {
             Err(NotEncoded::Refused(_)) => {}
             done => return done,
         }
     }
-    assemble_as(tile, params, isa, None)
+    assemble_as(tile, params, isa, dots, None)
 }
 
 /// Another way to compute a tile, epilogue included, than in passes of sums in vector registers.
@@ -67,6 +72,7 @@ pub(super) fn assemble_as(
     tile: &Tile,
     params: &[ParamInfo],
     isa: WideIsa,
+    dots: bool,
     other: Option<&dyn WholeTile>,
 ) -> Encoding<(Asm, usize)> {
     let rows = tile.a_rows.len();
@@ -85,12 +91,14 @@ pub(super) fn assemble_as(
     let mut table = Table::default();
     let whole = epilogue::plan(tile, params, isa, false, &mut table)?;
     let masked = epilogue::plan(tile, params, isa, true, &mut table)?;
+    let pairs = (products == Products::Bytes && !dots).then(|| table.at(EVEN_BYTES));
     let axes = Axis::joined(&tile.axes);
     let mut e = Encoder {
         asm: Asm::new(isa)?,
         isa,
         tile,
         products,
+        pairs,
         bytes_out: bytes_out(tile, params, isa)?,
         cut: tile.cut(&axes, products),
         axes,
@@ -159,7 +167,7 @@ pub(super) struct Layout {
     pub sets: usize,
     /// First register of the b vectors.
     pub b: usize,
-    /// Register of the broadcast a; none where FMA broadcasts it itself.
+    /// Register of the broadcast a; none where FMA broadcasts it itself. Behind it is one of products in [pairs](super::pairs).
     pub a: Option<usize>,
 }
 
@@ -175,6 +183,8 @@ pub(super) struct Encoder<'a> {
     pub tile: &'a Tile,
     pub axes: Vec<Axis>,
     pub products: Products,
+    /// The constant that is [`EVEN_BYTES`], where bytes are multiplied in [pairs](super::pairs).
+    pub pairs: Option<usize>,
     /// The element type of the result, where that is bytes and not words.
     bytes_out: Option<Elem>,
     pub cut: Option<BlockedSum>,
@@ -198,10 +208,17 @@ impl Encoder<'_> {
         usable(self.isa, self.tail.is_some())
     }
 
+    /// Partial sums per element. Products in pairs take several instructions a step, of which only an addition waits for the one before.
+    fn sets(&self) -> usize {
+        if self.pairs.is_some() { 1 } else { self.tile.sets }
+    }
+
     /// The most rows that can be summed with `vectors` at once.
     fn most_rows(&self, vectors: usize) -> usize {
         let broadcast = usize::from(self.isa == WideIsa::Avx2 || self.products == Products::Bytes);
-        (self.usable().saturating_sub(vectors + broadcast) / (vectors * self.tile.sets)).clamp(1, 28)
+        let product = usize::from(self.pairs.is_some() && vectors > 1);
+        let left = self.usable().saturating_sub(vectors + broadcast + product);
+        (left / (vectors * self.sets())).clamp(1, 28)
     }
 
     fn passes(&self) -> Vec<Pass> {
@@ -216,10 +233,10 @@ impl Encoder<'_> {
             (WideIsa::Avx512, 8..=14) => 2,
             (WideIsa::Avx512, _) => 4,
             (WideIsa::Avx2, 2 | 3) => 3,
-            (WideIsa::Avx2, 4) if self.tail.is_none() => 3,
+            (WideIsa::Avx2, 4) if self.tail.is_none() && self.pairs.is_none() => 3,
             (WideIsa::Avx2, _) => 2,
         };
-        let most = match self.tile.sets {
+        let most = match self.sets() {
             1 => most,
             sets if registers(rows, self.vectors, sets) <= self.usable() => self.vectors,
             sets => (most / sets).max(1),
@@ -234,7 +251,7 @@ impl Encoder<'_> {
     }
 
     fn layout(&self, pass: &Pass) -> Layout {
-        let (rows, vectors, sets) = (pass.rows.len(), pass.vectors.len(), self.tile.sets);
+        let (rows, vectors, sets) = (pass.rows.len(), pass.vectors.len(), self.sets());
         // A single row reads b as FMA's memory operand; only a masked tail needs a register.
         let b_regs = if rows == 1 { 1 } else { vectors };
         let b = rows * vectors * sets;
@@ -484,7 +501,7 @@ impl Encoder<'_> {
         })
     }
 
-    fn constant(&self, c: usize) -> Mem {
+    pub fn constant(&self, c: usize) -> Mem {
         let mask = if self.isa == WideIsa::Avx2 && self.tail.is_some() { 32 } else { 0 };
         let disp = mask + c as i64 * self.isa.constant_bytes();
         Mem { base: Register::R11, disp, broadcast: self.isa == WideIsa::Avx512 }
