@@ -146,3 +146,81 @@ fn interpret(tile: &Tile, memories: &mut [Vec<u8>]) {
     interp::run_kernel(&k.finish(), memories, &args, interp::Arithmetic::IEEE)
         .expect("a tile that keeps the rules");
 }
+
+/// Multiply-adds a nanosecond of the leaf in each way, operands in the first-level cache, and those of floats beside them: what
+/// `byte_macs` of `ir-spec/targets` comes from.
+#[test]
+#[ignore = "a measurement"]
+fn rate() {
+    let native = Target::native().unwrap();
+    for (row, isa, dots) in WAYS {
+        if !row.features.iter().all(|f| native.has(*f)) {
+            continue;
+        }
+        for (rows, cols) in [
+            (14, 32),
+            (9, 48),
+            (6, 64),
+            (28, 16),
+            (6, 16),
+            (3, 24),
+            (4, 24),
+            (12, 8),
+            (2, 32),
+            (1, 64),
+            (6, 15),
+        ] {
+            let steps = 96i64;
+            let e = EpilogueBuilder::new(Products::Bytes);
+            let sum = e.sum();
+            let place = |param| Place { param: Param(param), base: V(0) };
+            let bytes = Tile {
+                cols,
+                axes: vec![Axis { extent: steps, a_stride: 4, b_stride: 4 * cols as i64 }],
+                block: steps,
+                sets: 1,
+                a: place(0),
+                a_rows: (0..rows).map(|r| r * (4 * steps + 16)).collect(),
+                b: place(1),
+                out: place(2),
+                out_rows: (0..rows).map(|r| r * cols as i64).collect(),
+                epilogue: e.finish(sum),
+            };
+            // The same memory read as floats: a quarter of the multiply-adds.
+            let floats = Tile {
+                axes: vec![Axis { extent: steps, a_stride: 1, b_stride: cols as i64 }],
+                a_rows: (0..rows).map(|r| r * (steps + 4)).collect(),
+                epilogue: Epilogue::identity(),
+                ..bytes.clone()
+            };
+            let codes = [
+                encode(&bytes, &params(), isa, dots).unwrap().bytes,
+                encode(&floats, &super::tests::params(), isa, dots).unwrap().bytes,
+            ];
+            let a = vec![0u8; (rows * (4 * steps + 16)) as usize];
+            let b = vec![0u8; steps as usize * cols * 4 + 64];
+            let b_at = (64 - b.as_ptr() as usize % 64) % 64;
+            let mut out = vec![0i32; rows as usize * cols];
+            let mut best = [f64::MAX; 2];
+            for _ in 0..100 {
+                for (best, code) in best.iter_mut().zip(&codes) {
+                    with_code(code, |leaf| {
+                        let start = std::time::Instant::now();
+                        for _ in 0..50 {
+                            let (a, b) = (a.as_ptr().cast(), b[b_at..].as_ptr().cast());
+                            leaf(a, b, out.as_mut_ptr().cast(), std::ptr::null());
+                        }
+                        *best = best.min(start.elapsed().as_secs_f64() / 50.0);
+                    });
+                }
+            }
+            let macs = rows as f64 * cols as f64 * steps as f64 / 1e9;
+            println!(
+                "{}, {rows}x{cols}: {:.0} of bytes, {:.0} of floats",
+                row.name,
+                4.0 * macs / best[0],
+                macs / best[1]
+            );
+        }
+    }
+}
