@@ -5,6 +5,31 @@ use egret_opt::rules::Tier;
 use egret_opt::{CostModel, Options, PASSES, PassReport, optimize};
 use egret_testkit::compare::{self, Tolerance};
 
+/// A target whose integer products are four times as fast as those of floats.
+static INTEGERS: CostModel = of_macs(40, 160);
+
+/// One whose products of bytes are a quarter as fast, and those of other integers scalar.
+static FLOATS: CostModel = CostModel { integer_macs: 1, ..of_macs(40, 10) };
+
+/// Costs by multiply-adds a nanosecond of floats and of integers.
+const fn of_macs(macs: u64, integers: u64) -> CostModel {
+    CostModel {
+        kernel: 1500,
+        view: 10,
+        elementwise: 20,
+        scalar_step: 2,
+        macs,
+        lanes: 16,
+        integer_macs: integers,
+        byte_macs: integers,
+        bytes: 8,
+        cached_bytes: 32,
+        fused_bytes: 64,
+        window_bytes: 2,
+        channels_first: 2,
+    }
+}
+
 /// x, quantised, and weights, each cast(q - zero) * scale, contracted.
 fn dequantised(x: &str, zero: &str, weights: &str, scale: &str, contraction: &str) -> Graph {
     let body = format!(
@@ -71,7 +96,8 @@ fn scales_of_columns_and_filters_are_found_but_scalar_products_of_large_ones_cos
             "conv-of-integers",
         ),
     ] {
-        let (after, report) = quantized(&dequantised(x, "128", weights, scale, contraction), Tier::Reassoc);
+        let (after, report) =
+            quantized_for(&FLOATS, &dequantised(x, "128", weights, scale, contraction), Tier::Reassoc);
         let count =
             report.findings.counts.iter().find(|(name, _)| name == rule).map(|(_, c)| c.applications);
         assert!(count.is_some_and(|c| c > 0), "{rule}");
@@ -81,25 +107,9 @@ fn scales_of_columns_and_filters_are_found_but_scalar_products_of_large_ones_cos
 
 #[test]
 fn the_cost_model_decides() {
-    // A target whose integer products are four times as fast as those of floats.
-    static INTEGERS: CostModel = CostModel {
-        kernel: 1500,
-        view: 10,
-        elementwise: 20,
-        scalar_step: 2,
-        macs: 40,
-        lanes: 16,
-        integer_macs: 160,
-        byte_macs: 160,
-        bytes: 8,
-        cached_bytes: 32,
-        fused_bytes: 64,
-        window_bytes: 2,
-        channels_first: 2,
-    };
     let before =
         dequantised("u8[64, 64]", "128", "i8[64, 64] random(3)", "f32[1, 64] random(4)", "matmul(%6, %10)");
-    assert_eq!(contracted(&quantized(&before, Tier::Reassoc).0), [DType::F32]);
+    assert_eq!(contracted(&quantized_for(&FLOATS, &before, Tier::Reassoc).0), [DType::F32]);
     let (after, _) = quantized_for(&INTEGERS, &before, Tier::Reassoc);
     assert_eq!(contracted(&after), [DType::I32]);
     same(&before, &after, &[64, 64]);
@@ -233,7 +243,8 @@ fn no_scale_goes_into_weights_of_integers() {
                 if shift { 11 } else { 6 },
             );
             let before = text::parse(&body, &|_| None).unwrap();
-            let (after, reports) = optimize(before.clone(), &Options::default()).unwrap();
+            let (after, reports) =
+                optimize(before.clone(), &Options { cost: &FLOATS, ..Options::default() }).unwrap();
             let applied: Vec<&str> =
                 reports.iter().flat_map(|r| &r.findings.rewrites).map(|r| r.rule.as_str()).collect();
             assert!(applied.contains(&rule), "{contraction}: {applied:?}");
