@@ -11,6 +11,7 @@ fn the_files_of_egret_are_read() {
     }
     assert!(Machine::of("z80").is_none());
     assert!(Machine::families().iter().any(|m| m.name == "granite-rapids"));
+    assert!(Machine::families().iter().any(|m| m.name == "zen-4"));
     for m in Machine::families() {
         let target = Machine::of(&m.isa).expect("a target");
         assert_eq!(
