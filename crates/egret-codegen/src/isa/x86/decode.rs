@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use egret_loop::{ParamInfo, Tile};
 
 #[path = "../../../tests/common/read_back.rs"]
+#[allow(dead_code, reason = "what has constants behind it is decoded by the tests of whole artifacts")]
 mod read_back;
 
 use super::asm::WideIsa;
