@@ -48,6 +48,7 @@ pub mod notes;
 pub mod npz;
 pub mod opset;
 mod options;
+pub mod page;
 pub mod pipeline;
 mod places;
 pub mod profile;

@@ -7,13 +7,13 @@ pub use data::Recorder;
 
 use crate::error::Result;
 use crate::options::Options;
-use crate::pipeline;
 use crate::story::{self, Request};
+use crate::{page, pipeline};
 use egret_ir::{Graph, Tensor};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// The parts of the page, in the order in which they stand in it.
+/// The parts of the page, in the order in which they stand in it; its style begins with [`page::STYLE`].
 const SHELL: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &[&str] = &[
@@ -42,28 +42,12 @@ pub struct Focus {
 /// The page for the data of a [`Recorder`]. Equal data give equal bytes.
 pub fn page(data: &Value) -> String {
     let title = data["title"].as_str().unwrap_or("model");
-    let parts = [
-        ("TITLE", escape(title)),
-        ("STYLE", STYLE.to_owned()),
-        ("DATA", embed(data)),
-        ("SCRIPT", SCRIPT.concat()),
-    ];
-    let mut out = String::new();
-    let mut rest = SHELL;
-    // One way through the shell: what is put in is not looked into.
-    for (name, part) in parts {
-        let mark = format!("<!--{name}-->");
-        let (before, after) = rest.split_once(&mark).unwrap_or((rest, ""));
-        out.push_str(before);
-        out.push_str(&part);
-        rest = after;
-    }
-    out + rest
-}
-
-/// Text in HTML.
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    let style = [page::STYLE, STYLE].concat();
+    let (data, script) = (embed(data), SCRIPT.concat());
+    page::filled(
+        SHELL,
+        &[("TITLE", &page::escape(title)), ("STYLE", &style), ("DATA", &data), ("SCRIPT", &script)],
+    )
 }
 
 /// JSON inside a `script` element: nothing in it may look like markup, or be a line end to JavaScript only.
