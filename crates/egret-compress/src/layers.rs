@@ -1,7 +1,7 @@
 //! Layers: every contraction of a model, with the weight that can be compressed or the reason why none can.
 
 use crate::constants::{Constants, Place, Refusal};
-use crate::contractions::{Kind, in_functions, kind, name, nested};
+use crate::contractions::{Kind, RECURRENT, in_functions, kind, name, nested};
 use crate::layout::{Layout, Side};
 use crate::numbers;
 use crate::report::Reason;
@@ -47,6 +47,23 @@ impl Contraction {
     /// Whether its node or its weight is called so.
     pub fn is(&self, name: &str) -> bool {
         self.name == name || self.layer.as_ref().is_ok_and(|l| l.weight == name)
+    }
+
+    /// Bytes of its weights as they stand in the file, where it has any that could be compressed; the constants are those of the graph.
+    pub fn stored(&self, graph: &GraphProto, constants: &Constants<'_>) -> Option<usize> {
+        let places: Vec<Place> = match (&self.layer, self.node) {
+            (Ok(layer), _) => vec![layer.place],
+            (Err(_), Some(node)) if RECURRENT.contains(&self.op.as_str()) => {
+                let slots = graph.node[node].input.iter().skip(1).take(2);
+                slots.map(|name| Some(constants.find(name).ok()?.place)).collect::<Option<_>>()?
+            }
+            _ => return None,
+        };
+        let bytes = |place: &Place| {
+            let tensor = place.of(graph).filter(|t| numbers::is_float(t))?;
+            Some(tensor.dims.iter().product::<i64>() as usize * numbers::width(tensor))
+        };
+        places.iter().map(bytes).sum()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Pruning a model: plan, scores, masks, and the file with the zeros in it.
 
+use crate::constants::Constants;
 use crate::data::budget;
 use crate::data::given::Given;
 use crate::data::original::{self, Original, Target, Zeros};
@@ -80,9 +81,10 @@ pub fn prune_watched(path: &Path, request: &Request, watch: &mut Watch<'_>) -> R
     let steps = plan::plan(graph, &found, request)?;
     let mut model = std::fs::read(&path).map_err(|e| Error::io("read", &path, &e))?;
     let masks = masks(graph, &found, &steps, request, scope)?;
+    let constants = Constants::new(graph);
     let mut entries = vec![];
     for ((c, step), mask) in found.iter().zip(&steps).zip(&masks) {
-        entries.push(entry(&mut model, graph, c, step, mask)?);
+        entries.push(entry(&mut model, graph, &constants, c, step, mask)?);
     }
     let report = Report {
         what,
@@ -112,10 +114,10 @@ fn with_data(
         .write_to_bytes()
         .map_err(|e| Error::unsupported(format!("the pruned model cannot be written: {e}")))?;
     let (old, new) = (before.graph.get_or_default(), made.graph.get_or_default());
+    let constants = Constants::new(old);
     let mut entries = vec![];
     for (index, (c, step)) in found.iter().zip(steps).enumerate() {
-        let mut out =
-            Entry { name: c.name.clone(), op: c.op.clone(), weight: None, verdict: verdict(step) };
+        let mut out = untold(old, &constants, c, step);
         let target = original.targets.iter().find(|t| t.index == index);
         if let (Verdict::Pruned { pattern, .. }, Some(target)) = (&mut out.verdict, target) {
             *pattern = target.task.pattern;
@@ -141,6 +143,12 @@ fn verdict(step: &Step) -> Verdict {
             Verdict::Pruned { pattern: *pattern, before: 0, after: 0, error: 0.0, output: None }
         }
     }
+}
+
+/// What is known of a contraction before its weights are looked at; zeros take as many bytes as what they replace.
+fn untold(graph: &GraphProto, constants: &Constants<'_>, c: &Contraction, step: &Step) -> Entry {
+    let bytes = c.stored(graph, constants).map(|b| [b, b]);
+    Entry { name: c.name.clone(), op: c.op.clone(), weight: None, bytes, verdict: verdict(step) }
 }
 
 /// What became of a layer's weights.
@@ -198,11 +206,12 @@ fn masks(
 fn entry(
     file: &mut [u8],
     graph: &GraphProto,
+    constants: &Constants<'_>,
     c: &Contraction,
     step: &Step,
     mask: &[bool],
 ) -> Result<Entry> {
-    let mut out = Entry { name: c.name.clone(), op: c.op.clone(), weight: None, verdict: verdict(step) };
+    let mut out = untold(graph, constants, c, step);
     let Ok(layer) = &c.layer else { return Ok(out) };
     let was = weights(graph, layer)?;
     let mut is = was.clone();

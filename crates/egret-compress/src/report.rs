@@ -59,6 +59,13 @@ pub struct Quality {
     pub deviation: f64,
 }
 
+impl Quality {
+    /// Variance of the outputs relative to the mean square of what changed, in dB; `None` if nothing did.
+    pub fn sqnr(&self) -> Option<f64> {
+        (self.error > 0.0).then(|| -10.0 * self.error.log10())
+    }
+}
+
 /// The size of a contraction.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Extent {
@@ -123,6 +130,27 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    /// Energy of the weights relative to that of what they lost, in dB; `None` where they lost nothing, or stayed.
+    pub fn sqnr(&self) -> Option<f64> {
+        match self {
+            Verdict::Quantised { sqnr, .. } => *sqnr,
+            Verdict::Pruned { error, .. } => (*error > 0.0).then(|| -20.0 * error.log10()),
+            Verdict::Narrowed { .. } | Verdict::Left { .. } => None,
+        }
+    }
+
+    /// How good the outputs are, where data say.
+    pub fn output(&self) -> Option<Quality> {
+        match self {
+            Verdict::Quantised { output, .. }
+            | Verdict::Pruned { output, .. }
+            | Verdict::Narrowed { output, .. } => *output,
+            Verdict::Left { .. } => None,
+        }
+    }
+}
+
 /// A contraction and its verdict.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
@@ -132,6 +160,8 @@ pub struct Entry {
     pub op: String,
     /// The weight, its elements and those that are zero now, if it has one.
     pub weight: Option<(String, usize, usize)>,
+    /// Bytes of its weights in the file before and now, where they are known: not of a weight that cannot be compressed.
+    pub bytes: Option<[usize; 2]>,
     /// What became of it.
     pub verdict: Verdict,
 }
@@ -218,14 +248,19 @@ impl Report {
             if let Some((name, count, zeros)) = &e.weight {
                 out["weight"] = json!({ "name": name, "elements": count, "zeros": zeros });
             }
+            if let Some([before, now]) = e.bytes {
+                out["bytes_before"] = json!(before);
+                out["bytes"] = json!(now);
+            }
             match &e.verdict {
                 Verdict::Pruned { pattern, before, after, error, output } => {
                     out["pruned"] = json!({
                         "pattern": pattern.to_string(), "nonzeros_before": before, "nonzeros_after": after,
-                        "weight_error": error,
+                        "weight_error": error, "weight_sqnr_db": e.verdict.sqnr(),
                     });
                     if let Some(q) = output {
                         out["pruned"]["output_error"] = json!(q.error);
+                        out["pruned"]["output_sqnr_db"] = json!(q.sqnr());
                         out["pruned"]["output_deviation"] = json!(q.deviation);
                     }
                 }
@@ -242,6 +277,7 @@ impl Report {
                     }
                     if let Some(q) = output {
                         out["narrowed"]["output_error"] = json!(q.error);
+                        out["narrowed"]["output_sqnr_db"] = json!(q.sqnr());
                         out["narrowed"]["output_deviation"] = json!(q.deviation);
                     }
                 }
@@ -251,6 +287,7 @@ impl Report {
                     });
                     if let Some(q) = output {
                         out["quantised"]["output_error"] = json!(q.error);
+                        out["quantised"]["output_sqnr_db"] = json!(q.sqnr());
                     }
                 }
                 Verdict::Left { reason, text } => {

@@ -187,7 +187,10 @@ fn entries(
     for (c, &output) in found.iter().zip(qualities) {
         let (reason, text) = left(walk, c, groups);
         let verdict = Verdict::Left { reason, text };
-        let mut entry = Entry { name: c.name.clone(), op: c.op.clone(), weight: None, verdict };
+        let mut entry =
+            Entry { name: c.name.clone(), op: c.op.clone(), weight: None, bytes: None, verdict };
+        let stored = c.stored(walk.graph, &walk.constants);
+        entry.bytes = stored.map(|b| [b, b]);
         let product = walk.products.iter().find(|p| Some(p.node) == c.node);
         if let (Ok(layer), Some(p)) = (&c.layer, product) {
             let was = Extent {
@@ -218,6 +221,7 @@ fn entries(
                 }
             }
             entry.weight = Some((layer.weight.clone(), weights, 0));
+            entry.bytes = stored.map(|b| [b, b / was.weights.max(1) * weights]);
         }
         out.push(entry);
     }

@@ -135,7 +135,7 @@ impl Base {
     /// Bytes of a contraction's weights.
     pub fn bytes(&self, index: usize) -> usize {
         let graph = self.model.graph.get_or_default();
-        sizes(graph, &Constants::new(graph), &self.found[index])
+        self.found[index].stored(graph, &Constants::new(graph)).unwrap_or(0)
     }
 
     /// Bytes of everything but the weights that have choices.
@@ -156,11 +156,6 @@ fn tensors<'a>(graph: &'a GraphProto, constants: &Constants<'_>, c: &Contraction
     places.into_iter().filter_map(|p| p.of(graph)).collect()
 }
 
-fn sizes(graph: &GraphProto, constants: &Constants<'_>, c: &Contraction) -> usize {
-    let of = |t: &&TensorProto| t.dims.iter().product::<i64>() as usize * numbers::width(t);
-    tensors(graph, constants, c).iter().map(of).sum()
-}
-
 /// The value that a layer reads beside its weight.
 pub fn input<'a>(graph: &'a GraphProto, c: &Contraction) -> Option<&'a str> {
     let layer = c.layer.as_ref().ok()?;
@@ -178,7 +173,7 @@ fn choices(
     let mut out: Vec<Choice> = vec![];
     let mut forms = vec![];
     let mut refusal = None;
-    let dense = sizes(graph, constants, c);
+    let dense = c.stored(graph, constants).unwrap_or(0);
     for &level in levels {
         let bytes = match level {
             Level::Dense => dense,

@@ -88,6 +88,9 @@ pub fn build(base: &Base, of: &[Option<Level>], samples: &Samples, watch: &mut W
         let whole: f64 = was.iter().map(|v| v * v).sum();
         let error = if gone > 0.0 { (gone / whole).sqrt() } else { 0.0 };
         let (before, after) = (count(&was), count(&is));
+        // Each number with its index.
+        entries[i].bytes =
+            entries[i].bytes.map(|[dense, _]| [dense, after * (dense / is.len().max(1) + 8)]);
         entries[i].weight = Some((layer.weight.clone(), is.len(), is.len() - after));
         entries[i].verdict =
             Verdict::Pruned { pattern: *pattern, before, after, error, output: qualities[i] };
@@ -114,12 +117,15 @@ pub fn inputs(found: &[Contraction], of: &[Option<Level>]) -> Vec<Vec<Edge>> {
 
 /// The file as it was.
 fn untouched(base: &Base, opset: i64) -> Result<Built> {
+    let graph = base.model.graph.get_or_default();
+    let constants = Constants::new(graph);
     let entry = |(c, choices): (&Contraction, &std::result::Result<_, Refusal>)| {
         let (reason, text) = choices.as_ref().err().cloned().unwrap_or((Reason::Dense, DENSE.into()));
         Entry {
             name: c.name.clone(),
             op: c.op.clone(),
             weight: None,
+            bytes: c.stored(graph, &constants).map(|b| [b, b]),
             verdict: Verdict::Left { reason, text },
         }
     };

@@ -31,6 +31,8 @@ pub struct Point {
 /// A layer and what each level would cost it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tried {
+    /// Which contraction of the report it is.
+    pub index: usize,
     /// Its name.
     pub name: String,
     /// Its levels, and the error of its outputs if it alone has them.
@@ -189,6 +191,7 @@ pub(super) fn tried(base: &Base, costs: &[Vec<Cost>], chosen: &[Level]) -> Vec<T
     let mut out = vec![];
     for (((i, choices), costs), level) in base.layers().zip(costs).zip(chosen) {
         out.push(Tried {
+            index: i,
             name: base.found[i].name.clone(),
             levels: choices.iter().map(|c| c.level).zip(costs.iter().copied()).collect(),
             before: base.bytes(i),

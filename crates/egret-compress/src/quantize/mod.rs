@@ -256,8 +256,15 @@ pub fn put(
     let all = plan.iter().filter(|p| p.is_ok()).count();
     let mut done = 0;
     let graph = model.graph.mut_or_insert_default();
-    for (((c, step), fitted), inputs) in found.iter().zip(plan).zip(made).zip(inputs) {
-        let verdict = |verdict| Entry { name: c.name.clone(), op: c.op.clone(), weight: None, verdict };
+    let stored = {
+        let constants = Constants::new(graph);
+        found.iter().map(|c| c.stored(graph, &constants)).collect::<Vec<_>>()
+    };
+    for ((((c, step), fitted), inputs), stored) in found.iter().zip(plan).zip(made).zip(inputs).zip(stored)
+    {
+        let bytes = stored.map(|b| [b, b]);
+        let verdict =
+            |verdict| Entry { name: c.name.clone(), op: c.op.clone(), weight: None, bytes, verdict };
         let covered = activations.cover(graph, inputs);
         let weights = match step {
             Ok(weights) => weights,
@@ -319,6 +326,7 @@ pub fn put(
         let mut entry =
             verdict(Verdict::Quantised { form, before: sizes[0], after: sizes[1], sqnr, output });
         entry.weight = Some((names.join(", "), count, zeros));
+        entry.bytes = Some(sizes);
         entries.push(entry);
     }
     activations::put(graph, &activations.places, &activations.ranges);
