@@ -7,6 +7,7 @@ mod args;
 mod commands;
 mod common;
 mod memory;
+mod report;
 
 use clap::Parser;
 use commands::{Command, EXIT_CODES, dispatch};

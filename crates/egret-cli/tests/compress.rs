@@ -122,3 +122,45 @@ fn bad_input_is_told() {
         .expect("a file");
     with(&["--data", &few, "--size", "40%"], &["2 samples are too few", "--eval"]);
 }
+
+#[test]
+fn the_report_is_a_page_that_is_the_same_twice() {
+    let dir = temp();
+    let (data, eval) = digits(&dir);
+    let (out, page) = (path(&dir, "out.onnx"), path(&dir, "out.html"));
+    let cnn = model("simple_cnn");
+    let read = || std::fs::read_to_string(&page).expect("a page");
+    let twice = |args: &[&str]| {
+        let args = [args, &["-o", &out, "--report", &page]].concat();
+        let said = works(&args);
+        let first = read();
+        assert!(works(&args) == said && read() == first, "{args:?}");
+        assert!(first.starts_with("<!doctype html>") && first.ends_with("</html>\n"), "{args:?}");
+        assert!(first.contains("<title>simple_cnn.onnx \u{b7} Egret</title>"), "{args:?}");
+        assert!(!first.contains("<script") && !first.contains("http:") && !first.contains("https:"));
+        assert!(first.contains(&format!("-o {out}")), "the command is told");
+        first
+    };
+    let goal = ["--data", &data, "--eval", &eval, "--size", "25%", "--budget", "0.5pt"];
+    let searched = twice(&[&["compress", &cnn], &goal[..]].concat());
+    let again = format!("egret compress {cnn} --recipe {} -o {out}", path(&dir, "out.recipe.toml"));
+    for part in
+        ["The goal is met.", "budget met", "size met", "<svg", "levels tried", "uint4 in blocks", &again]
+    {
+        assert!(searched.contains(part), "no `{part}`");
+    }
+    for args in [
+        &["quantize", &cnn, "--to", "w8", "--skip", "/fc1/Gemm"][..],
+        &["quantize", &cnn, "--to", "int8", "--data", &data],
+        &["prune", &cnn, "--to", "sparse:0.5"],
+        &["prune", &cnn, "--to", "channels:0.5"],
+    ] {
+        let page = twice(args);
+        assert!(page.contains(">/fc1/Gemm<") && !page.contains("goal"), "{args:?}");
+    }
+    // What is not met has a page that says so.
+    let args =
+        [&["compress", &cnn], &goal[..4], &["--size", "1KB", "-o", &out, "--report", &page]].concat();
+    assert_eq!(command(&args).status.code(), Some(3));
+    assert!(read().contains("The goal is not met</b>: 1000 bytes are not reached"));
+}

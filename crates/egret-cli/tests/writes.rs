@@ -160,6 +160,32 @@ fn no_report_takes_the_place_of_what_it_is_about() {
         let line: Vec<&str> = args.iter().copied().chain(["-o", out]).collect();
         refused(&line, 1, &[out, "name another file"]);
     }
+    // A page beside what a command makes: of nothing that it reads or writes.
+    let (out, recipe) = (path(&dir, "out.onnx"), path(&dir, "out.recipe.toml"));
+    let folder = dir.path().display().to_string();
+    for args in [
+        vec!["prune", &own, "--to", "sparse:0.5"],
+        vec!["prune", &own, "--to", "sparse:0.5", "--data", &folder],
+        vec!["quantize", &own, "--to", "int8", "--data", &data],
+        vec!["compress", &own, "--size", "40%", "--data", &data],
+        vec!["compress", &own, "--size", "40%", "--data", &folder, "--eval", &data],
+    ] {
+        let refuses = |page: &str| {
+            let line: Vec<&str> = args.iter().copied().chain(["-o", &out, "--report", page]).collect();
+            refused(&line, 1, &[page, "name another file"]);
+        };
+        [&own, &turned, &out].map(|page| refuses(page));
+        if args.contains(&"--data") {
+            refuses(&data);
+        }
+        if args[0] == "compress" {
+            refuses(&recipe);
+        }
+        let line: Vec<&str> = args.iter().copied().chain(["-o", &out, "--report", &folder]).collect();
+        refused(&line, 1, &[&folder]);
+    }
+    refused(&["compile", &own, "--out-dir", &path(&dir, "c"), "--report", &own], 1, &["name another file"]);
+    assert!(!Path::new(&out).exists(), "nothing is made before it is refused");
     assert!(before == [bytes(&own), bytes(&data), bytes(&config)]);
 }
 

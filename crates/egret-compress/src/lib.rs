@@ -16,6 +16,7 @@
 //! | `methods` | how zeros are chosen and what the other weights become, a file each |
 //! | `quantize` | which numbers become integers, of which scales, and the nodes around them |
 //! | `moments`, `linalg` | means and covariances of a layer's inputs and outputs, and least squares with them |
+//! | `page` | the report as one HTML page |
 //! | `data` | values inside a model on samples, and layers made anew from their moments, in order |
 //!
 //! # Example
@@ -44,6 +45,7 @@ mod methods;
 mod moments;
 mod names;
 mod numbers;
+mod page;
 mod pattern;
 mod plan;
 mod prune;
@@ -58,6 +60,7 @@ pub use joint::{
     compress, lost, planned, replay,
 };
 pub use methods::Method;
+pub use page::{About, Found, page};
 pub use pattern::Pattern;
 pub use prune::{prune, prune_watched};
 pub use quantize::{Precision, Quantization, quantize, quantize_watched};

@@ -46,6 +46,7 @@ pub struct Args {
 
 /// Compile a model into a folder.
 pub fn run(args: &Args) -> Result<()> {
+    args.model.apart(&args.report)?;
     let source = args.model.request();
     let (name, remark) = match &args.name {
         Some(name) => (name.clone(), None),

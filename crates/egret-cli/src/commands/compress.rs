@@ -1,6 +1,7 @@
 //! `egret compress`.
 
 use crate::common::{left, watched, worst};
+use crate::report::{ReportArgs, quoted};
 use crate::say;
 use egret::{Error, Result, files};
 use egret_compress::{
@@ -42,11 +43,14 @@ pub struct Args {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["eval", "metric", "to", "size", "budget", "skip", "plan"])]
     pub recipe: Option<PathBuf>,
     /// Say what would be tried; needs no data
-    #[arg(long)]
+    #[arg(long, conflicts_with = "report")]
     pub plan: bool,
     /// The compressed model
     #[arg(long, short, value_name = "FILE", required_unless_present = "plan")]
     pub output: Option<PathBuf>,
+    /// A page about it.
+    #[command(flatten)]
+    pub page: ReportArgs,
     /// text or json (everything)
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = ["text", "json"])]
     pub format: String,
@@ -77,17 +81,22 @@ pub fn run(args: &Args) -> Result<()> {
         }
     };
     files::writable(output)?;
+    let recipe = args.recipe.clone().unwrap_or_else(|| beside(output));
+    args.page.check(&args.model, &[&args.data, &args.eval], &[output, &recipe])?;
     let outcome = match &args.recipe {
         Some(path) => {
             let recipe = Recipe::read(path)?;
+            // Its samples are read too.
+            args.page.check(&args.model, &[&recipe.data], &[])?;
             watched("compressing", |watch| replay(&args.model, &recipe, &args.data, watch))?
         }
         None => watched("compressing", |watch| compress(&args.model, &goal, watch))?,
     };
     files::write(output, &outcome.made.model)?;
     if args.recipe.is_none() {
-        files::write(&beside(output), outcome.recipe.text().as_bytes())?;
+        files::write(&recipe, outcome.recipe.text().as_bytes())?;
     }
+    args.page.write("compress", &args.model, Some(again(args, output, &recipe)), &outcome)?;
     match args.format.as_str() {
         "json" => say!("{:#}", outcome.to_json()),
         _ => show(&outcome)?,
@@ -103,6 +112,13 @@ pub fn run(args: &Args) -> Result<()> {
 /// Where the recipe of an output stands.
 fn beside(output: &Path) -> PathBuf {
     output.with_extension("recipe.toml")
+}
+
+/// The command that makes the same copy again.
+fn again(args: &Args, output: &Path, recipe: &Path) -> String {
+    let [model, recipe, output] =
+        [&args.model, recipe, output].map(|p: &Path| quoted(&p.display().to_string()));
+    format!("egret compress {model} --recipe {recipe} -o {output}")
 }
 
 fn percent(now: usize, before: usize) -> f64 {
@@ -169,7 +185,7 @@ fn layers(report: &Report) -> Result<()> {
         report.entries.iter().filter(|e| !matches!(e.verdict, Verdict::Left { .. })).collect();
     let shown = worst(&mut done, error);
     let width = done.iter().map(|e| e.name.chars().count()).max().unwrap_or(0).max("layer".len());
-    say!("{:width$}  op              weights  output error  form", "layer");
+    say!("{:width$}  op              weights  output error  SQNR dB  form", "layer");
     for entry in done {
         let weights = entry.weight.as_ref().map_or(0, |w| w.1);
         let form = match &entry.verdict {
@@ -177,7 +193,9 @@ fn layers(report: &Report) -> Result<()> {
             Verdict::Pruned { pattern, after, .. } => format!("{pattern}, {after} weights left"),
             Verdict::Narrowed { .. } | Verdict::Left { .. } => String::new(),
         };
-        say!("{:width$}  {:13}  {weights:>8}  {:>12.3e}  {form}", entry.name, entry.op, error(entry));
+        let sqnr = entry.verdict.sqnr().map_or("exact".to_owned(), |s| format!("{s:.1}"));
+        let (name, op) = (&entry.name, &entry.op);
+        say!("{name:width$}  {op:13}  {weights:>8}  {:>12.3e}  {sqnr:>7}  {form}", error(entry));
     }
     if !shown.is_empty() {
         say!("{shown}");

@@ -1,6 +1,7 @@
 //! `egret prune`.
 
 use crate::common::{left, watched, worst};
+use crate::report::ReportArgs;
 use crate::say;
 use egret::{Error, Result, files};
 use egret_compress::{Entry, Method, Pattern, Report, Request, Scope, Verdict, prune_watched};
@@ -43,6 +44,9 @@ pub struct Args {
     /// Leave a layer alone, by the name of its node or weight. May be repeated
     #[arg(long, value_name = "NAME")]
     pub skip: Vec<String>,
+    /// A page about it.
+    #[command(flatten)]
+    pub page: ReportArgs,
     /// text or json (everything)
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = ["text", "json"])]
     pub format: String,
@@ -51,6 +55,7 @@ pub struct Args {
 /// `egret prune`
 pub fn run(args: &Args) -> Result<()> {
     files::writable(&args.output)?;
+    args.page.check(&args.model, &[&args.data], &[&args.output])?;
     let layers = args.layers.iter().map(|text| layer(text, args.to)).collect::<Result<_>>()?;
     let request = Request {
         method: args.method,
@@ -64,6 +69,7 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let pruned = watched("pruning", |watch| prune_watched(&args.model, &request, watch))?;
     files::write(&args.output, &pruned.model)?;
+    args.page.write("prune", &args.model, None, &pruned.report)?;
     match args.format.as_str() {
         "json" => say!("{:#}", pruned.report.to_json()),
         _ if matches!(args.to, Pattern::Channels(_)) => show_channels(&pruned.report)?,

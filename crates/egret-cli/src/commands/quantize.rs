@@ -1,6 +1,7 @@
 //! `egret quantize`.
 
 use crate::common::{left, watched, worst};
+use crate::report::ReportArgs;
 use crate::say;
 use egret::{Result, files};
 use egret_compress::{Entry, Precision, Quantization, Report, Verdict, quantize_watched};
@@ -27,6 +28,9 @@ pub struct Args {
     /// Leave a layer alone, by the name of its node or weight. May be repeated
     #[arg(long, value_name = "NAME")]
     pub skip: Vec<String>,
+    /// A page about it.
+    #[command(flatten)]
+    pub page: ReportArgs,
     /// text or json (everything)
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = ["text", "json"])]
     pub format: String,
@@ -35,10 +39,12 @@ pub struct Args {
 /// `egret quantize`
 pub fn run(args: &Args) -> Result<()> {
     files::writable(&args.output)?;
+    args.page.check(&args.model, &[&args.data], &[&args.output])?;
     let request =
         Quantization { data: args.data.clone(), skip: args.skip.clone(), ..Quantization::new(args.to) };
     let made = watched("quantising", |watch| quantize_watched(&args.model, &request, watch))?;
     files::write(&args.output, &made.model)?;
+    args.page.write("quantize", &args.model, None, &made.report)?;
     match args.format.as_str() {
         "json" => say!("{:#}", made.report.to_json()),
         _ => show(&made.report)?,

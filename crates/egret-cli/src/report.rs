@@ -1,0 +1,82 @@
+//! `--report` of the commands that make a smaller copy of a model: the page about it.
+
+use egret::{Error, Result, files};
+use egret_compress::{About, Found, page};
+use std::path::{Path, PathBuf};
+
+/// Where the page about a compression goes.
+#[derive(clap::Args)]
+pub struct ReportArgs {
+    /// Write the report as one HTML page too, which needs no network: every layer, the largest first, what was done and why not more
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
+}
+
+impl ReportArgs {
+    /// That the page takes the place of nothing that is read for it, nor of what else is written.
+    ///
+    /// # Errors
+    /// It does, or it cannot be written.
+    pub fn check(&self, model: &Path, samples: &[&[PathBuf]], written: &[&Path]) -> Result<()> {
+        let Some(report) = &self.report else { return Ok(()) };
+        let samples = samples.iter().copied().flatten();
+        let mut read = vec![model.to_owned()];
+        for path in samples {
+            // Of a folder every file is one of samples.
+            read.extend(std::fs::read_dir(path).into_iter().flatten().flatten().map(|e| e.path()));
+            read.push(path.clone());
+        }
+        files::apart(report, read.iter().map(PathBuf::as_path))?;
+        if let Some(other) = written.iter().find(|w| files::place(w) == files::place(report)) {
+            return Err(Error::user(format!(
+                "--report {} is what is written to {} too; name another file",
+                report.display(),
+                other.display()
+            )));
+        }
+        files::writable(report)
+    }
+
+    /// Write the page, where one is asked for.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write<'a>(
+        &self,
+        action: &str,
+        model: &Path,
+        again: Option<String>,
+        found: impl Into<Found<'a>>,
+    ) -> Result<()> {
+        let Some(report) = &self.report else { return Ok(()) };
+        let title = model.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
+        let about = About { title, action: action.to_owned(), command: command(), again };
+        files::write(report, page(&about, found).as_bytes())
+    }
+}
+
+/// The command line of this process, for a shell.
+fn command() -> String {
+    let given = std::env::args_os().skip(1).map(|a| quoted(&a.to_string_lossy()));
+    std::iter::once("egret".to_owned()).chain(given).collect::<Vec<_>>().join(" ")
+}
+
+/// A word of a shell.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "_-./:=,%+@".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_a_shell_stay_words() {
+        assert_eq!(quoted("sparse:0.97,w8"), "sparse:0.97,w8");
+        assert_eq!(["", "a b", "it's", "$x"].map(quoted), ["''", "'a b'", "'it'\\''s'", "'$x'"]);
+    }
+}
