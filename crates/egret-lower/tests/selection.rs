@@ -15,9 +15,11 @@ fn top_k(axis: i64, k: i64, largest: i64) -> Attrs {
 fn check_top_k(what: &str, x: &Tensor, axis: i64, k: i64) {
     for largest in [0, 1] {
         for result in [0, 1] {
-            check_on(&format!("{what} k {k} largest {largest} result {result}"), &[x.clone()], |b, v| {
-                emit(b, v[0], top_k(axis, k, largest))[result]
-            });
+            check_on(
+                &format!("{what} k {k} largest {largest} result {result}"),
+                std::slice::from_ref(x),
+                |b, v| emit(b, v[0], top_k(axis, k, largest))[result],
+            );
         }
     }
 }
