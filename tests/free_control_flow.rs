@@ -267,6 +267,33 @@ fn loops_stack_values() {
     }
 }
 
+/// The rounds are counted by the dim of what a loop carries, or by what is made of it: nothing in its body says how many there are.
+#[test]
+fn loops_stack_as_often_as_their_state_is_long() {
+    for (op, by) in [("mul", 1), ("mul", 3), ("sub", 1), ("sub", 2), ("max", 2), ("div", 2)] {
+        for outputs in [r#"%9 "sums", %10 "all""#, r#"%10 "all""#] {
+            holds(
+                &format!(
+                    r#"graph @g(%0 "x": f32[N]) -> ({outputs}) {{
+  %1 = const bool[] [true]
+  %2 = shape(%0) : i64[1]
+  %3 = const i64[] [0]
+  %4 = gather(%2, %3) {{axis = 0}} : i64[]
+  %5 = const i64[] [{by}]
+  %6 = {op}(%4, %5) : i64[]
+  %9, %10 = loop(%6, %1, %0) {{carried = 1, dims = [_, u0], has_cond = 1, has_trip_count = 1}} : f32[N], f32[u0, N]
+    body graph @body(%0 "i": i64[], %1 "go": bool[], %2: f32[k]) -> (%1, %4, %4) {{
+      %3 = const f32[] [0.5]
+      %4 = add(%2, %3) : f32[k]
+    }}
+}}"#
+                ),
+                &[&[]],
+            );
+        }
+    }
+}
+
 /// A running sum from the end, whose rounds are counted by a free dim; its partial sums stand along another axis.
 #[test]
 fn scans_read_and_write_along_axes() {

@@ -56,8 +56,8 @@ pub fn build(graph: &Graph, options: &LowerOptions, units: Option<&Units>) -> Ve
     for &v in graph.outputs() {
         builder.need(v);
     }
-    for length in units.iter().flat_map(|u| &u.lengths) {
-        builder.need(graph.node(length.found_by).results[0]);
+    for found_by in units.iter().flat_map(|u| &u.lengths).filter_map(|l| l.found_by) {
+        builder.need(graph.node(found_by).results[0]);
     }
     let mut groups = vec![];
     for &n in order.iter().rev() {

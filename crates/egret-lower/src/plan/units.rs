@@ -55,8 +55,8 @@ pub struct Decided {
     pub name: String,
     /// The most that it can be, made of dims that inputs tell.
     pub most: Dim,
-    /// The node that finds it.
-    pub found_by: NodeId,
+    /// The node that finds it; none in a sub-graph, where a graph around it has it found.
+    pub found_by: Option<NodeId>,
 }
 
 impl Units {
@@ -241,7 +241,8 @@ pub fn plan(graph: &Graph, around: Option<&Units>, takes: Takes) -> Result<Optio
     }
     let symbols = around.map_or_else(|| symbols(graph), |u| Ok(u.symbols.clone()))?;
     let free: Vec<String> = symbols.iter().map(|s| s.name.clone()).collect();
-    let lengths = around.map_or(vec![], |u| u.lengths.clone());
+    let mut lengths = around.map_or(vec![], |u| u.lengths.clone());
+    lengths.iter_mut().for_each(|l| l.found_by = None);
     let names = free.iter().chain(lengths.iter().map(|l| &l.name));
     let mut units = Units {
         factors: names.map(|name| Dim::symbol(name)).collect(),
@@ -258,7 +259,7 @@ pub fn plan(graph: &Graph, around: Option<&Units>, takes: Takes) -> Result<Optio
         for (name, most) in lengths::of(graph, id, |dim| units.is_bounded(dim)) {
             let most = units.most(&most);
             units.factors.push(Dim::symbol(&name));
-            units.lengths.push(Decided { name, most, found_by: id });
+            units.lengths.push(Decided { name, most, found_by: Some(id) });
         }
     }
     for v in graph.value_ids() {
