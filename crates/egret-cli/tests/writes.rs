@@ -156,6 +156,9 @@ fn no_report_takes_the_place_of_what_it_is_about() {
         (vec!["run", &own, "--inputs", &data], &data),
         (vec!["run", &own, "--input", &given], &data),
         (vec!["attribute", &own, "--method", "gradient", "--inputs", &data], &data),
+        (vec!["attribute", &own, "--method", "integrated-gradients", "--baseline", &given], &data),
+        (vec!["grad", &own, "--of", "logits[0,0]", "--run", "--inputs", &data], &data),
+        (vec!["explain", &own, "--rules", &config], &config),
     ] {
         let line: Vec<&str> = args.iter().copied().chain(["-o", out]).collect();
         refused(&line, 1, &[out, "name another file"]);
@@ -174,7 +177,9 @@ fn no_report_takes_the_place_of_what_it_is_about() {
             let line: Vec<&str> = args.iter().copied().chain(["-o", &out, "--report", page]).collect();
             refused(&line, 1, &[page, "name another file"]);
         };
-        [&own, &turned, &out].map(|page| refuses(page));
+        for page in [&own, &turned, &out] {
+            refuses(page);
+        }
         if args.contains(&"--data") {
             refuses(&data);
         }

@@ -80,7 +80,14 @@ const SHOWN: usize = 10;
 pub fn run(args: &Args) -> Result<()> {
     args.output.iter().try_for_each(|path| if is_picture(path) { Ok(()) } else { check_name(path) })?;
     args.model.apart(&args.output)?;
-    args.output.iter().try_for_each(|path| files::writable(path))?;
+    // Files and `NAME=FILE` alike; numbers are no files that are there.
+    let given = args.baseline.iter().chain(&args.background);
+    let read: Vec<&Path> =
+        given.map(|text| Path::new(text.split_once('=').map_or(text.as_str(), |(_, file)| file))).collect();
+    args.output.iter().try_for_each(|path| {
+        files::apart(path, read.iter().copied())?;
+        files::writable(path)
+    })?;
     let base = args.model.request();
     let source = source::Request {
         inputs: Inputs { sample: args.sample, ..base.inputs.clone() },

@@ -31,7 +31,11 @@ pub struct Args {
 /// `egret bisect`
 pub fn run(args: &Args) -> Result<()> {
     args.model.apart(&args.output)?;
-    args.output.iter().try_for_each(|path| files::writable(path))?;
+    let rules: Vec<_> = args.options.rules.rules.iter().map(PathBuf::as_path).collect();
+    args.output.iter().try_for_each(|path| {
+        files::apart(path, rules.iter().copied())?;
+        files::writable(path)
+    })?;
     let options = options(&args.options, None)?;
     let request = Request { random: Some(args.random), default_dim: Some(1), ..args.model.request() };
     let prepared = prepare(&request)?;

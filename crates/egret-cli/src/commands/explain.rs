@@ -57,7 +57,11 @@ pub struct Args {
 /// `egret explain`
 pub fn run(args: &Args) -> Result<()> {
     args.model.apart(&args.output)?;
-    args.output.iter().try_for_each(|path| egret::files::writable(path))?;
+    let read: Vec<_> = args.rules.rules.iter().chain(&args.trace).map(PathBuf::as_path).collect();
+    args.output.iter().try_for_each(|path| {
+        egret::files::apart(path, read.iter().copied())?;
+        egret::files::writable(path)
+    })?;
     if args.verify {
         return verify(args);
     }

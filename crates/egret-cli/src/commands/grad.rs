@@ -6,7 +6,7 @@ use crate::args::{CompileOptions, ModelArgs, count, seed};
 use crate::common::{import, options, prepare, progress};
 use crate::{say, say_text};
 use egret::grad::{Request, gradient};
-use egret::{Engine, Executable, Options, Result, artifact, name_for, npz, source};
+use egret::{Engine, Executable, Options, Result, artifact, files, name_for, npz, source};
 use std::path::{Path, PathBuf};
 
 /// `egret grad`
@@ -89,6 +89,8 @@ fn source(args: &Args) -> source::Request {
 fn run_gradient(args: &Args, wanted: &Request) -> Result<()> {
     if let Some(path) = &args.output {
         npz::check_name(path)?;
+        args.model.apart([path])?;
+        files::writable(path)?;
     }
     let options = options(&args.options, args.threads)?;
     let request = source(args);

@@ -151,7 +151,7 @@ fn advice(graph: &Graph, n: NodeId) -> &'static str {
     let weights = node.operands.get(1).copied().flatten();
     match dtype(0) {
         Some(d) if node.op.family() == Family::Contraction && !d.is_float() && d.size() < 8 => {
-            "compile the model before it was quantised: its floats are computed in vectors"
+            "if the model was quantised, compile it as it was before: floats are computed in vectors"
         }
         Some(DType::F64) => "export the model with f32: Egret computes that in vectors",
         _ if node.op == Op::ConvTranspose && weights.is_some_and(|w| graph.as_const(w).is_none()) => {

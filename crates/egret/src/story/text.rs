@@ -45,8 +45,9 @@ fn count(n: u64) -> String {
     }
 }
 
+/// What is read off a finished kernel may be more than the estimate of the whole model: all of it then.
 fn percent(part: u64, whole: u64) -> String {
-    format!("{:.1} %", 100.0 * part as f64 / whole.max(1) as f64)
+    format!("{:.1} %", 100.0 * part.min(whole) as f64 / whole.max(1) as f64)
 }
 
 fn cut(text: &str) -> String {
