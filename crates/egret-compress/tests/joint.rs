@@ -96,9 +96,35 @@ fn int8_makes_bytes_of_the_inputs_of_the_layers_that_have_it() {
     assert_eq!((one.before, one.why_not_smaller().as_str()), (64 * 48 * 4, "it has its smallest level"));
     assert_eq!(two.levels[two.chosen].0, Level::Dense);
     assert!(two.why_not_smaller().starts_with("int8 takes "), "{}", two.why_not_smaller());
+    let bytes: Vec<_> = outcome.made.report.entries.iter().map(|e| e.bytes).collect();
+    assert_eq!(bytes, [Some([64 * 48 * 4, 64 * 48 + 48 * 5]), Some([48 * 4 * 4; 2])]);
     let json = outcome.to_json();
+    let first = &json["contractions"][0];
+    assert_eq!(
+        (&first["bytes_before"], &first["bytes"]),
+        (&(64 * 48 * 4).into(), &(64 * 48 + 48 * 5).into())
+    );
     assert_eq!(
         (&json["levels"][0]["chosen"], &json["levels"][1]["chosen"]),
         (&"int8".into(), &"dense".into())
     );
+}
+
+#[test]
+fn bytes_and_sqnr_are_those_of_the_file() {
+    let file =
+        file(vec![node("MatMul", "one", &["x", "w"], "y")], vec![tensor("w", &[64, 48], Stored::Raw)]);
+    let outcome = compressed(&file, "sparse:0.97", "90%");
+    let made = ModelProto::parse_from_bytes(&outcome.made.model).expect("a model");
+    let sparse = &made.graph.sparse_initializer[0];
+    let [values, indices] = [&sparse.values, &sparse.indices].map(|t| t.raw_data.len());
+    let entry = &outcome.made.report.entries[0];
+    assert_eq!(entry.bytes, Some([64 * 48 * 4, values + indices]));
+    let Verdict::Pruned { error, output: Some(output), .. } = entry.verdict else { panic!("{entry:?}") };
+    let near = |a: Option<f64>, b: f64| a.is_some_and(|a| (a - b).abs() < 1e-9);
+    assert!(error > 0.5 && near(entry.verdict.sqnr(), -20.0 * error.log10()), "{entry:?}");
+    assert!(near(output.sqnr(), -10.0 * output.error.log10()), "{entry:?}");
+    let json = &outcome.to_json()["contractions"][0]["pruned"];
+    assert!(near(json["weight_sqnr_db"].as_f64(), -20.0 * error.log10()), "{json}");
+    assert!(near(json["output_sqnr_db"].as_f64(), -10.0 * output.error.log10()), "{json}");
 }
