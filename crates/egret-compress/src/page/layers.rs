@@ -181,9 +181,9 @@ pub fn left(report: &Report, tried: &[Tried]) -> Option<String> {
             0 => String::new(),
             n => format!(", {} bytes", grouped(n)),
         };
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "<details class=\"fold\"{}><summary><b>{}</b> <span class=\"quiet\">{} left{bytes}</span></summary>{}</details>\n",
+            "<details class=\"fold\"{}><summary><b>{}</b> <span class=\"quiet\">{} left{bytes}</span></summary>{}</details>",
             if few { " open" } else { "" },
             reason.name(),
             grouped(rows.len()),

@@ -104,9 +104,9 @@ fn tiles(found: Found<'_>) -> String {
     let mut out = String::new();
     match (unmet, joint) {
         (Some(why), _) => {
-            let _ = write!(
+            let _ = writeln!(
                 out,
-                "<p class=\"note unmet\"><b>The goal is not met</b>: {}. This is the best point.</p>\n",
+                "<p class=\"note unmet\"><b>The goal is not met</b>: {}. This is the best point.</p>",
                 text(why)
             );
         }
@@ -179,9 +179,9 @@ fn ranges(report: &Report) -> Option<String> {
         escape(&methods.join(", "))
     );
     for r in report.ranges.iter().take(RANGES) {
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "<tr><td class=\"name\">{}</td><td class=\"num right\">{:.6}</td><td class=\"num right\">{:.6}</td><td>{}</td></tr>\n",
+            "<tr><td class=\"name\">{}</td><td class=\"num right\">{:.6}</td><td class=\"num right\">{:.6}</td><td>{}</td></tr>",
             text(&r.name),
             r.low,
             r.high,
@@ -199,20 +199,20 @@ fn ranges(report: &Report) -> Option<String> {
 fn again(about: &About, found: Found<'_>) -> String {
     let mut out = String::new();
     if let Some(again) = &about.again {
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "<h3>Without a search, the same bytes</h3><pre class=\"command\">{}</pre>\n",
+            "<h3>Without a search, the same bytes</h3><pre class=\"command\">{}</pre>",
             escape(again)
         );
     }
-    let _ = write!(out, "<h3>What was run</h3><pre class=\"command\">{}</pre>\n", escape(&about.command));
+    let _ = writeln!(out, "<h3>What was run</h3><pre class=\"command\">{}</pre>", escape(&about.command));
     if let Some(recipe) = found.recipe {
         let whole = recipe.text();
         let shown: String = whole.chars().take(RECIPE).collect();
         let more = if shown.len() < whole.len() { "\n.. the file has the rest" } else { "" };
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "<details class=\"fold\"><summary>The recipe</summary><pre class=\"command\">{}{more}</pre></details>\n",
+            "<details class=\"fold\"><summary>The recipe</summary><pre class=\"command\">{}{more}</pre></details>",
             escape(&shown)
         );
     }

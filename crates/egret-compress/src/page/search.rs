@@ -49,7 +49,7 @@ pub fn curve(joint: &Joint, before: usize) -> String {
     let mut out = String::from("<div class=\"charts\">\n");
     for (chart, words) in [judged(joint, before), planned(joint)] {
         if let Some(svg) = chart.svg() {
-            let _ = write!(out, "<div class=\"chart\"><h3>{words}</h3>{svg}</div>\n");
+            let _ = writeln!(out, "<div class=\"chart\"><h3>{words}</h3>{svg}</div>");
         }
     }
     out.push_str("</div>\n");
