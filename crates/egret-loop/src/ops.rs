@@ -82,6 +82,20 @@ pub enum Cmp {
     Ge,
 }
 
+impl Cmp {
+    /// Whether it holds of two numbers.
+    pub fn holds<T: PartialOrd>(self, a: T, b: T) -> bool {
+        match self {
+            Cmp::Eq => a == b,
+            Cmp::Ne => a != b,
+            Cmp::Lt => a < b,
+            Cmp::Le => a <= b,
+            Cmp::Gt => a > b,
+            Cmp::Ge => a >= b,
+        }
+    }
+}
+
 /// Half the lanes of a vector.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Half {

@@ -1,6 +1,6 @@
 //! Integers of kernels that are known without running them: counts of loops, and what is computed of them.
 
-use egret_loop::{BinOp, Cmp, Elem, Inst, V};
+use egret_loop::{BinOp, Elem, Inst, V};
 
 /// The value of integer arithmetic on values that `get` knows.
 pub fn integer(inst: &Inst, get: &dyn Fn(V) -> Option<i64>) -> Option<i64> {
@@ -24,14 +24,7 @@ pub fn integer(inst: &Inst, get: &dyn Fn(V) -> Option<i64>) -> Option<i64> {
         }
         Inst::Compare(cmp, a, b) => {
             let (a, b) = (get(*a)?, get(*b)?);
-            Some(i64::from(match cmp {
-                Cmp::Eq => a == b,
-                Cmp::Ne => a != b,
-                Cmp::Lt => a < b,
-                Cmp::Le => a <= b,
-                Cmp::Gt => a > b,
-                Cmp::Ge => a >= b,
-            }))
+            Some(i64::from(cmp.holds(a, b)))
         }
         Inst::Select(cond, a, b) => get(if get(*cond)? == 0 { *b } else { *a }),
         _ => None,

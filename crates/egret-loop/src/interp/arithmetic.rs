@@ -192,20 +192,10 @@ impl Arithmetic {
 
     pub(super) fn compare(self, op: Cmp, elem: Elem, a: u64, b: u64) -> bool {
         let d = self.denormals;
-        fn order<T: PartialOrd>(op: Cmp, a: T, b: T) -> bool {
-            match op {
-                Cmp::Eq => a == b,
-                Cmp::Ne => a != b,
-                Cmp::Lt => a < b,
-                Cmp::Le => a <= b,
-                Cmp::Gt => a > b,
-                Cmp::Ge => a >= b,
-            }
-        }
         match elem {
-            Elem::F32 => order(op, d.operand(f32_of(a)), d.operand(f32_of(b))),
-            Elem::F64 => order(op, d.operand(f64::from_bits(a)), d.operand(f64::from_bits(b))),
-            _ => order(op, int_of(elem, a), int_of(elem, b)),
+            Elem::F32 => op.holds(d.operand(f32_of(a)), d.operand(f32_of(b))),
+            Elem::F64 => op.holds(d.operand(f64::from_bits(a)), d.operand(f64::from_bits(b))),
+            _ => op.holds(int_of(elem, a), int_of(elem, b)),
         }
     }
 
