@@ -4,13 +4,14 @@
 use egret::cases::{Case, Outcome};
 use egret::suite::{Verdict, capture_panics, judge, read_list, run_cases};
 use egret::{Engine, ErrorKind, Options};
-use egret_workspace::{classical, conformance, root};
+use egret_workspace::{classical, conformance, microsoft, root};
 
 /// Run a suite on an engine; at least `floor` cases must pass.
 fn suite(suite: &str, engine: Engine, floor: usize) {
     let folder = match suite {
         "bugs" => root().join("fixtures/bugs"),
         "classical" => classical(env!("CARGO_TARGET_TMPDIR")).join(suite),
+        "microsoft" => microsoft(env!("CARGO_TARGET_TMPDIR")).join(suite),
         _ => conformance(env!("CARGO_TARGET_TMPDIR")).join(suite),
     };
     let cases = Case::find(&folder).expect("cases");
@@ -88,6 +89,11 @@ suites! {
     classical_jit_without_passes: "classical", JitNoOpt, 60;
     classical_jit_free: "classical", JitFree, 60;
     classical_aot: "classical", Aot, 60;
+    microsoft_interp: "microsoft", Interp, 160;
+    microsoft_jit: "microsoft", Jit, 160;
+    microsoft_jit_without_passes: "microsoft", JitNoOpt, 160;
+    microsoft_jit_free: "microsoft", JitFree, 130;
+    microsoft_aot: "microsoft", Aot, 160;
     light_jit: "light", Jit, 9;
     light_jit_free: "light", JitFree, 2;
     light_aot: "light", Aot, 9;

@@ -4,11 +4,11 @@
 use egret::cases::Case;
 use egret::suite::{KnownFailures, read_list};
 use egret::{Engine, NEWEST_OPSET};
-use egret_workspace::{classical, conformance, root};
+use egret_workspace::{classical, conformance, microsoft, root};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Suites whose cases of one node say what an engine does with an operator.
-const SUITES: [&str; 3] = ["node", "simple", "classical"];
+const SUITES: [&str; 4] = ["node", "simple", "classical", "microsoft"];
 
 /// Engines with a column.
 const ENGINES: [Engine; 3] = [Engine::Interp, Engine::Jit, Engine::Aot];
@@ -45,8 +45,12 @@ fn rows() -> BTreeMap<Key, Row> {
             }
         });
         let scratch = env!("CARGO_TARGET_TMPDIR");
-        let cases =
-            if suite == "classical" { classical(scratch) } else { conformance(scratch) }.join(suite);
+        let cases = match suite {
+            "classical" => classical(scratch),
+            "microsoft" => microsoft(scratch),
+            _ => conformance(scratch),
+        }
+        .join(suite);
         for case in Case::find(&cases).expect("cases") {
             if let Some(key) = only_operator(&case) {
                 count(rows.entry(key).or_default(), &case.name, &lists);
@@ -120,7 +124,7 @@ fn page() -> String {
          `cargo xtask pages` writes it anew.\n\n\
          - **since**: the first opset whose meaning is implemented; the newest that Egret knows is {NEWEST_OPSET}. Older and newer ones are refused.\n\
          - **file**: in `crates/egret-onnx/src/ops/`.\n\
-         - **cases**: conformance cases of this one node (suites `node` and `simple`), for ai.onnx.ml those recorded from ONNX Runtime too (`classical`). **interp**, **jit**, **aot**: whether the engine passes all of them, \
+         - **cases**: conformance cases of this one node (suites `node` and `simple`), for ai.onnx.ml and com.microsoft those recorded from ONNX Runtime too (`classical`, `microsoft`). **interp**, **jit**, **aot**: whether the engine passes all of them, \
          or how many; `-` where there is none to say.\n\
          - An operator that is not here is refused by name.\n"
     );

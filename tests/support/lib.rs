@@ -43,11 +43,19 @@ fn unpack(scratch: &str) -> PathBuf {
 /// The cases of classical machine learning (`fixtures/gen/classical.py`), unpacked once into `scratch` as those of [`conformance`] are.
 pub fn classical(scratch: &str) -> PathBuf {
     static UNPACKED: OnceLock<PathBuf> = OnceLock::new();
-    let unpack = || {
-        let target = Path::new(scratch).join("classical-ort-1.32.0");
-        unpack_into("conformance/classical-ort-1.32.0.tar.zst", &target, "classical")
-    };
-    UNPACKED.get_or_init(unpack).clone()
+    UNPACKED.get_or_init(|| recorded(scratch, "classical")).clone()
+}
+
+/// The cases of com.microsoft (`fixtures/gen/microsoft.py`), likewise.
+pub fn microsoft(scratch: &str) -> PathBuf {
+    static UNPACKED: OnceLock<PathBuf> = OnceLock::new();
+    UNPACKED.get_or_init(|| recorded(scratch, "microsoft")).clone()
+}
+
+/// A suite that was recorded from ONNX Runtime.
+fn recorded(scratch: &str, suite: &str) -> PathBuf {
+    let name = format!("{suite}-ort-1.32.0");
+    unpack_into(&format!("conformance/{name}.tar.zst"), &Path::new(scratch).join(&name), suite)
 }
 
 /// Unpack an archive that holds a folder `has`, unless it is there.

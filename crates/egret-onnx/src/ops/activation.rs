@@ -165,7 +165,7 @@ fn hard_sigmoid(ctx: &mut NodeCtx) -> OpResult {
 }
 
 /// x * sigmoid(alpha * x): `silu` where alpha is 1, the only one that the primitive knows.
-fn scaled_swish(ctx: &mut NodeCtx, x: ValueId, alpha: f64) -> Emitted {
+pub(super) fn scaled_swish(ctx: &mut NodeCtx, x: ValueId, alpha: f64) -> Emitted {
     if alpha == 1.0 {
         return ctx.unary(Op::Silu, x);
     }

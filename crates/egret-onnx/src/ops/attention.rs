@@ -98,17 +98,18 @@ fn scores(ctx: &mut NodeCtx, q: ValueId, k: ValueId, scale: Option<f32>) -> Resu
 }
 
 /// What restricts which keys a query sees.
-struct Mask {
+#[derive(Default)]
+pub(super) struct Mask {
     /// Keys that take part; `None`: all.
-    allowed: Option<ValueId>,
+    pub(super) allowed: Option<ValueId>,
     /// Added to the scores.
-    bias: Option<ValueId>,
+    pub(super) bias: Option<ValueId>,
     /// Whether a query may be left without any key.
-    may_be_empty: bool,
+    pub(super) may_be_empty: bool,
 }
 
 impl Mask {
-    fn allow(&mut self, ctx: &mut NodeCtx, also: ValueId) -> Result<(), ImportError> {
+    pub(super) fn allow(&mut self, ctx: &mut NodeCtx, also: ValueId) -> Result<(), ImportError> {
         self.allowed = Some(match self.allowed {
             Some(so_far) => ctx.binary(Op::And, so_far, also)?,
             None => also,
@@ -119,7 +120,6 @@ impl Mask {
 
 fn attention(ctx: &mut NodeCtx) -> OpResult {
     let [mut q, mut k, mut v] = [ctx.input(0)?, ctx.input(1)?, ctx.input(2)?];
-    let dtype = ctx.dtype(q)?;
     let (q_heads, kv_heads) = (ctx.opt_int("q_num_heads")?, ctx.opt_int("kv_num_heads")?);
     let scale = ctx.opt_float("scale")?;
     let softcap = ctx.float("softcap", 0.0)?;
@@ -146,11 +146,48 @@ fn attention(ctx: &mut NodeCtx) -> OpResult {
         v = ctx.concat(&[past, v], 2)?;
     }
     let (present_k, present_v) = (k, v);
-    let mut mask = mask(ctx, q, k, past)?;
-    // What the primitive does not do: capped scores, scores as an output, a mask added beside one that chooses, more than one
-    // element type, a softmax in a wider type than the products.
+    let mask = mask(ctx, q, k, past)?;
+    let with_scores = ctx.wanted.get(3).is_some_and(|&w| w);
+    let form = Form { scale, softcap, precision, with_scores, sink: None };
+    let (mut y, scores) = attend(ctx, [q, k, v], mask, &form)?;
+    if packed {
+        y = join_heads(ctx, y)?;
+    }
+    let mut results = vec![y, present_k, present_v];
+    results.extend(scores.map(|s| s[output_mode as usize]));
+    Ok(results)
+}
+
+/// How scores become weights, beside the mask.
+#[derive(Default)]
+pub(super) struct Form {
+    /// Factor of the products; 1 / sqrt(head size) where not given.
+    pub(super) scale: Option<f32>,
+    /// Bound of the scores; 0: none.
+    pub(super) softcap: f32,
+    /// Element type of the softmax; that of the operands where not given.
+    pub(super) precision: Option<DType>,
+    /// Whether the scores are wanted beside the result.
+    pub(super) with_scores: bool,
+    /// The score, one a query head [1, H, 1, 1], of one more key, whose value is 0.
+    pub(super) sink: Option<ValueId>,
+}
+
+/// The attention of q [B, H, L, D] over k and v, which may have fewer heads: [B, H, L, Dv], and, where it went over them, the scores: raw,
+/// capped, masked, as weights.
+pub(super) fn attend(
+    ctx: &mut NodeCtx,
+    [q, mut k, mut v]: [ValueId; 3],
+    mut mask: Mask,
+    form: &Form,
+) -> Result<(ValueId, Option<[ValueId; 4]>), ImportError> {
+    let dtype = ctx.dtype(q)?;
+    let Form { scale, softcap, precision, .. } = *form;
+    // What the primitive does not do: capped scores, scores as an output, a mask added beside one that chooses, a key of no value,
+    // more than one element type, a softmax in a wider type than the products.
     let is_whole = softcap <= 0.0
-        && !ctx.wanted.get(3).is_some_and(|&w| w)
+        && !form.with_scores
+        && form.sink.is_none()
         && (mask.allowed.is_none() || mask.bias.is_none())
         && ctx.dtype(v)? == dtype
         && fits_primitive(precision, dtype);
@@ -161,10 +198,7 @@ fn attention(ctx: &mut NodeCtx) -> OpResult {
             let zero = ctx.zero(dtype);
             y = ctx.select(live, y, zero)?;
         }
-        if packed {
-            y = join_heads(ctx, y)?;
-        }
-        return Ok(vec![y, present_k, present_v]);
+        return Ok((y, None));
     }
     let times = group(ctx, q, k)?;
     k = repeat_heads(ctx, k, &times)?;
@@ -187,8 +221,8 @@ fn attention(ctx: &mut NodeCtx) -> OpResult {
         masked = ctx.select(allowed, masked, least)?;
     }
     let wide = ctx.cast(masked, precision.unwrap_or(dtype))?;
-    let mut weights = ctx.softmax(wide, 3)?;
-    if mask.may_be_empty {
+    let mut weights = softmax_beside(ctx, wide, form.sink)?;
+    if mask.may_be_empty && form.sink.is_none() {
         // The softmax of a row without any key is 0 / 0; ONNX wants a row of zeros.
         let any = live_rows(ctx, &mask, least)?;
         let zero = ctx.zero(precision.unwrap_or(dtype));
@@ -197,12 +231,24 @@ fn attention(ctx: &mut NodeCtx) -> OpResult {
     let weights = ctx.cast(weights, dtype)?;
     let v_dtype = ctx.dtype(v)?;
     let narrow = ctx.cast(weights, v_dtype)?;
-    let mut y = ctx.binary(Op::Matmul, narrow, v)?;
-    if packed {
-        y = join_heads(ctx, y)?;
-    }
-    let qk = [raw, capped, masked, weights][output_mode as usize];
-    Ok(vec![ctx.cast(y, dtype)?, present_k, present_v, qk])
+    let y = ctx.binary(Op::Matmul, narrow, v)?;
+    Ok((ctx.cast(y, dtype)?, Some([raw, capped, masked, weights])))
+}
+
+/// The softmax over the keys, beside which `sink` may take a share that goes nowhere.
+fn softmax_beside(
+    ctx: &mut NodeCtx,
+    scores: ValueId,
+    sink: Option<ValueId>,
+) -> Result<ValueId, ImportError> {
+    let Some(sink) = sink else { return ctx.softmax(scores, 3) };
+    let mut shape = ctx.shape_of(scores)?;
+    let keys = std::mem::replace(&mut shape[3], dim(1));
+    let sink = ctx.cast(sink, ctx.dtype(scores)?)?;
+    let sink = ctx.broadcast(sink, shape)?;
+    let all = ctx.concat(&[scores, sink], 3)?;
+    let weights = ctx.softmax(all, 3)?;
+    ctx.narrow(weights, 3, dim(0), keys)
 }
 
 /// Whether `attention`, which computes in f32 at least, is as precise as a softmax in the type that is asked for.
@@ -383,8 +429,8 @@ fn mask(ctx: &mut NodeCtx, q: ValueId, k: ValueId, past: Option<ValueId>) -> Res
     Ok(mask)
 }
 
-/// A vector over the batch as [B, 1, 1, 1].
-fn per_batch(ctx: &mut NodeCtx, x: ValueId) -> Result<ValueId, ImportError> {
+/// A vector over the batch as [B, 1, 1, 1], an i64.
+pub(super) fn per_batch(ctx: &mut NodeCtx, x: ValueId) -> Result<ValueId, ImportError> {
     let batch = super::emit::product(&ctx.shape_of(x)?);
     let x = ctx.reshape(x, vec![batch, dim(1), dim(1), dim(1)])?;
     ctx.cast(x, DType::I64)
@@ -414,20 +460,32 @@ fn rotary_embedding(ctx: &mut NodeCtx) -> OpResult {
         cos = ctx.emit(Op::Gather, attrs! { axis: 0i64 }, &[cos, positions])?;
         sin = ctx.emit(Op::Gather, attrs! { axis: 0i64 }, &[sin, positions])?;
     }
+    let width = if rotated == 0 { size.clone() } else { dim(rotated) };
+    let y = rotate(ctx, heads_first, [cos, sin], width, interleaved)?;
+    Ok(vec![if packed { join_heads(ctx, y)? } else { y }])
+}
+
+/// x [B, H, L, D] with its first `width` channels turned by angles whose cosines and sines are [B, L, width / 2].
+pub(super) fn rotate(
+    ctx: &mut NodeCtx,
+    x: ValueId,
+    [cos, sin]: [ValueId; 2],
+    width: Dim,
+    interleaved: bool,
+) -> Result<ValueId, ImportError> {
+    let size = ctx.shape_of(x)?[3].clone();
     // [B, 1, L, half]: the same for all heads.
     let (cos, sin) = (ctx.unsqueeze(cos, 1)?, ctx.unsqueeze(sin, 1)?);
-    let width = if rotated == 0 { size.clone() } else { dim(rotated) };
-    let turning = ctx.narrow(heads_first, 3, dim(0), width.clone())?;
+    let turning = ctx.narrow(x, 3, dim(0), width.clone())?;
     let (cos, sin) = (both_of_a_pair(ctx, cos, interleaved)?, both_of_a_pair(ctx, sin, interleaved)?);
     let turned =
         ctx.emit(Op::Rotary, attrs! { interleaved: i64::from(interleaved) }, &[turning, cos, sin])?;
-    let rest = size.clone() - width.clone();
-    let mut y = turned;
-    if rest.as_const() != Some(0) {
-        let still = ctx.narrow(heads_first, 3, width, rest)?;
-        y = ctx.concat(&[turned, still], 3)?;
+    let rest = size - width.clone();
+    if rest.as_const() == Some(0) {
+        return Ok(turned);
     }
-    Ok(vec![if packed { join_heads(ctx, y)? } else { y }])
+    let still = ctx.narrow(x, 3, width, rest)?;
+    ctx.concat(&[turned, still], 3)
 }
 
 /// One factor a pair of elements as one an element: [.., half] as [.., 2 * half].

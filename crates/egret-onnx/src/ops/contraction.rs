@@ -49,7 +49,7 @@ fn scaled(ctx: &mut NodeCtx, x: ValueId, factor: f32) -> Emitted {
     if factor == 1.0 { Ok(x) } else { ctx.with_scalar(Op::Mul, x, factor.into()) }
 }
 
-fn gemm(ctx: &mut NodeCtx) -> OpResult {
+pub(super) fn gemm(ctx: &mut NodeCtx) -> OpResult {
     let (alpha, beta) = (ctx.float("alpha", 1.0)?, ctx.float("beta", 1.0)?);
     let (ta, tb) = (ctx.flag("transA", false)?, ctx.flag("transB", false)?);
     if ctx.opset < 7 {
@@ -133,7 +133,7 @@ fn add_bias(ctx: &mut NodeCtx, y: ValueId, bias: Option<ValueId>) -> Emitted {
     ctx.binary(Op::Add, y, bias)
 }
 
-fn conv(ctx: &mut NodeCtx) -> OpResult {
+pub(super) fn conv(ctx: &mut NodeCtx) -> OpResult {
     let (x, w) = (ctx.input(0)?, ctx.input(1)?);
     let y = convolve(ctx, x, w)?;
     let bias = ctx.opt_input(2);
@@ -233,12 +233,12 @@ fn conv_integer(ctx: &mut NodeCtx) -> OpResult {
 }
 
 /// A parameter of the left operand, one a row, as a column; higher ranks are in place already.
-fn per_row(ctx: &mut NodeCtx, v: ValueId) -> Emitted {
+pub(super) fn per_row(ctx: &mut NodeCtx, v: ValueId) -> Emitted {
     if ctx.rank(v)? == 1 { ctx.unsqueeze(v, 1) } else { Ok(v) }
 }
 
 /// The i32 product of matrices less their zero points.
-fn integer_matmul(
+pub(super) fn integer_matmul(
     ctx: &mut NodeCtx,
     [a, b]: [ValueId; 2],
     [a_zero, b_zero]: [Option<ValueId>; 2],
@@ -266,7 +266,7 @@ fn qlinear_matmul(ctx: &mut NodeCtx) -> OpResult {
     Ok(vec![out.apply(ctx, sum, scale)?])
 }
 
-fn qlinear_conv(ctx: &mut NodeCtx) -> OpResult {
+pub(super) fn qlinear_conv(ctx: &mut NodeCtx) -> OpResult {
     let operands = [ctx.input(0)?, ctx.input(3)?];
     let zeros = [Some(ctx.input(2)?), Some(ctx.input(5)?)];
     let (x_scale, w_scale) = (ctx.input(1)?, ctx.input(4)?);

@@ -8,7 +8,6 @@ mod attention;
 mod constant;
 mod contraction;
 mod control;
-mod dynamic_lstm;
 mod einsum;
 mod elementwise;
 mod emit;
@@ -71,7 +70,16 @@ pub fn tables() -> &'static [(&'static str, &'static [OnnxOp])] {
         ("linalg", linalg::TABLE),
         ("linear_attention", linear_attention::TABLE),
         ("loss", loss::TABLE),
-        ("microsoft", microsoft::TABLE),
+        ("microsoft/activation", microsoft::activation::TABLE),
+        ("microsoft/attention", microsoft::attention::TABLE),
+        ("microsoft/dynamic_lstm", microsoft::dynamic_lstm::TABLE),
+        ("microsoft/grouped", microsoft::grouped::TABLE),
+        ("microsoft/integer", microsoft::integer::TABLE),
+        ("microsoft/nbits", microsoft::nbits::TABLE),
+        ("microsoft/norm", microsoft::norm::TABLE),
+        ("microsoft/product", microsoft::product::TABLE),
+        ("microsoft/quantised", microsoft::quantised::TABLE),
+        ("microsoft/renamed", microsoft::renamed::TABLE),
         ("ml/linear", ml::linear::TABLE),
         ("ml/mod", ml::TABLE),
         ("ml/prepare", ml::prepare::TABLE),

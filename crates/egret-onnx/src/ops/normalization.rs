@@ -29,7 +29,7 @@ pub const TABLE: &[OnnxOp] = &[
 type Emitted = Result<ValueId, ImportError>;
 
 /// 1 / sqrt(x + epsilon)
-fn inverse_root(ctx: &mut NodeCtx, x: ValueId, epsilon: f32) -> Emitted {
+pub(super) fn inverse_root(ctx: &mut NodeCtx, x: ValueId, epsilon: f32) -> Emitted {
     let dtype = ctx.dtype(x)?;
     let sum = ctx.with_scalar(Op::Add, x, epsilon.into())?;
     let root = ctx.unary(Op::Sqrt, sum)?;

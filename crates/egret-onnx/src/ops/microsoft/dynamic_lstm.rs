@@ -1,11 +1,15 @@
 //! DynamicQuantizeLSTM of com.microsoft: 8-bit weights, and activations that are rounded to 8 bits while the model runs.
 
-use super::emit::dim;
-use super::quantization::dynamic_u8;
-use super::recurrent::{cell, lstm_attrs};
+use super::super::emit::dim;
+use super::super::quantization::dynamic_u8;
+use super::super::recurrent::{cell, lstm_attrs};
+use super::{OnnxOp, row};
 use crate::context::{NodeCtx, OpResult};
 use crate::error::ImportError;
 use egret_ir::{DType, Op, Tensor, ValueId, attrs};
+
+/// The operators of this file.
+pub const TABLE: &[OnnxOp] = &[row("DynamicQuantizeLSTM", dynamic_quantize_lstm)];
 
 /// An LSTM whose weights are 8-bit integers, w [D, I, 4H] and r [D, H, 4H]; its activations are rounded to 8 bits before their
 /// products: x up to the end of the longest sequence, the state in every step over its own range. ONNX Runtime rounds the states of a batch together or apart,
@@ -14,7 +18,7 @@ use egret_ir::{DType, Op, Tensor, ValueId, attrs};
 /// Constant weights that, less their zero points, are i8 stay integers: those of x in a product of their own before the cell, which
 /// the rules for bytes see. Other weights become floats, and x the floats that stand for its rounded values: sums of such
 /// products are those of the integers up to the rounding of f32.
-pub(super) fn dynamic_quantize_lstm(ctx: &mut NodeCtx) -> OpResult {
+fn dynamic_quantize_lstm(ctx: &mut NodeCtx) -> OpResult {
     let scale_of = |ctx: &NodeCtx, i: usize| Ok::<_, ImportError>((ctx.input(i)?, ctx.input(i + 1)?));
     let (w_scale, r_scale) = (scale_of(ctx, 8)?, scale_of(ctx, 10)?);
     let x = ctx.input(0)?;
