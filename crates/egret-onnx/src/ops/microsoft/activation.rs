@@ -20,13 +20,15 @@ pub const TABLE: &[OnnxOp] = &[
 
 /// Gelu of the sum of the inputs: one or two.
 fn gelu(ctx: &mut NodeCtx, form: &str) -> OpResult {
-    let bias = ctx.opt_input(1);
-    in_f32(ctx, |ctx, mut x| {
-        if let Some(bias) = bias {
-            let bias = ctx.cast(bias, ctx.dtype(x)?)?;
-            x = ctx.binary(Op::Add, x, bias)?;
-        }
-        ctx.emit(Op::Gelu, attrs! { approximate: form }, &[x])
+    let Some(bias) = ctx.opt_input(1) else {
+        let x = ctx.input(0)?;
+        return Ok(vec![ctx.emit(Op::Gelu, attrs! { approximate: form }, &[x])?]);
+    };
+    // The primitive alone would round smaller floats before it, too.
+    in_f32(ctx, |ctx, x| {
+        let bias = ctx.cast(bias, ctx.dtype(x)?)?;
+        let sum = ctx.binary(Op::Add, x, bias)?;
+        ctx.emit(Op::Gelu, attrs! { approximate: form }, &[sum])
     })
 }
 

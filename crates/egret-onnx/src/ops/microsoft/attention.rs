@@ -142,12 +142,11 @@ fn multi_head_attention(ctx: &mut NodeCtx) -> OpResult {
     }
     // Keys and values of rank 4 stand by heads already, and have been biased.
     let by_heads = ctx.rank(k)? == 4;
-    let widths = if by_heads {
-        [ctx.shape_of(q)?[2].clone(), dim(0), dim(0)]
-    } else {
-        let width = |x| Ok::<_, ImportError>(ctx.shape_of(x)?.last().cloned().unwrap_or(dim(0)));
-        [width(q)?, width(k)?, width(v)?]
-    };
+    if ctx.rank(k)? != ctx.rank(v)? {
+        return Err(ImportError::invalid("the keys and values of MultiHeadAttention differ in rank"));
+    }
+    let width = |x| Ok::<_, ImportError>(ctx.shape_of(x)?.last().cloned().unwrap_or(dim(0)));
+    let widths = [width(q)?, width(k)?, width(v)?];
     let mut start = dim(0);
     let mut heads = vec![];
     for (x, width) in [q, k, v].into_iter().zip(widths) {

@@ -118,6 +118,14 @@ fn group_query_attention(ctx: &mut NodeCtx) -> OpResult {
         [q, k] = turn(ctx, [q, k], angles, &places, interleaved)?;
     }
     let (past_k, past_v) = (ctx.opt_input(3), ctx.opt_input(4));
+    for past in [past_k, past_v].into_iter().flatten() {
+        if ctx.rank(past)? != 4 {
+            return Err(ImportError::invalid(format!(
+                "a cache of GroupQueryAttention has the type {} instead of rank 4",
+                ctx.tensor(past)?
+            )));
+        }
+    }
     let keys = cache_size(ctx, past_k)?;
     let present_k = places.written(ctx, past_k, k, &keys)?;
     let present_v = places.written(ctx, past_v, v, &keys)?;

@@ -116,6 +116,13 @@ fn gather_block_quantized(ctx: &mut NodeCtx) -> OpResult {
             ty.dtype
         )));
     }
+    for of_blocks in [Some(scales), zeros].into_iter().flatten() {
+        if ctx.rank(of_blocks)? != rank {
+            return Err(ImportError::invalid(
+                "the table of GatherBlockQuantized and what its blocks share differ in rank",
+            ));
+        }
+    }
     if gather_axis == axis {
         return Err(ImportError::invalid("GatherBlockQuantized gathers along the axis of its blocks"));
     }

@@ -5,6 +5,7 @@ use super::super::contraction::per_channel;
 use super::super::emit::{dim, product};
 use super::super::normalization::inverse_root;
 use super::super::reduction::mean;
+use super::super::window::spatial_axes;
 use super::{OnnxOp, refused_outputs, row};
 use crate::context::{NodeCtx, OpResult};
 use crate::error::ImportError;
@@ -141,10 +142,8 @@ fn by_groups(ctx: &mut NodeCtx, x: ValueId, to: DType) -> Emitted {
     if groups < 1 {
         return Err(ctx.bad_attr("groups", groups));
     }
+    spatial_axes(ctx, x)?;
     let rank = ctx.rank(x)? as i64;
-    if rank < 2 {
-        return Err(ImportError::invalid(format!("{} needs an image", ctx.op_type)));
-    }
     let first =
         if last { ctx.transpose(x, [0, rank - 1].into_iter().chain(1..rank - 1).collect())? } else { x };
     let shape = ctx.shape_of(first)?;
@@ -177,6 +176,7 @@ fn group_norm(ctx: &mut NodeCtx) -> OpResult {
 /// GroupNorm of the sum of x, `skip` (as x, or an entry a channel of each image) and a bias; the sum is the second output.
 fn skip_group_norm(ctx: &mut NodeCtx) -> OpResult {
     let x = ctx.input(0)?;
+    spatial_axes(ctx, x)?;
     let (dtype, rank) = (ctx.dtype(x)?, ctx.rank(x)?);
     let last = !matches!(ctx.attrs.get("channels_last"), Some(crate::context::OnnxAttr::Int(0)));
     let work = wide(dtype);
