@@ -5,7 +5,7 @@
 //! reshape to `f32[48*N*W, 96]`, which costs nothing, and goes through its rows like any batch ([`units`](crate::plan::units)).
 //!
 //! A convolution along free dims becomes such a product: its windows are gathered as rows of `taps * channels` elements (nothing to gather for one
-//! tap), and its weights are turned when the model is compiled. Depthwise convolutions and pools keep windows (`kernels/open/window.rs`), with
+//! tap; as many taps at once as the windows go on by, where those fill a window), and its weights are turned when the model is compiled. Depthwise convolutions and pools keep windows (`kernels/open/window.rs`), with
 //! channels last.
 
 use crate::geometry::shape::volume;
@@ -188,7 +188,13 @@ fn channels_last(b: &mut Builder, node: &Node) -> Result<Option<ValueId>, TypeEr
     Ok(Some(channels_first_again(b, y, true)?))
 }
 
-/// The most taps of a window that is gathered: each is a slice.
+/// How many taps along the last axis, neighbours, are one slice: where whole strides fill a window, the taps of a stride.
+fn steps_at_once(axis: &geometry::Axis) -> i64 {
+    let fills = axis.dilation == 1 && axis.stride > 1 && axis.kernel % axis.stride == 0;
+    if fills { axis.stride } else { 1 }
+}
+
+/// The most slices of which a window is gathered.
 const MOST_TAPS: i64 = 128;
 
 /// A convolution along free dims.
@@ -211,10 +217,16 @@ fn convolution(
         };
     }
     let Some(axes) = geometry::axes(&node.attrs, taps) else { return Ok(None) };
-    let many = taps.iter().try_fold(1i64, |n, &k| n.checked_mul(k)).is_none_or(|n| n > MOST_TAPS);
-    if many {
+    let parts = axes
+        .iter()
+        .rev()
+        .enumerate()
+        .map(|(i, a)| if i == 0 { a.kernel / steps_at_once(a) } else { a.kernel });
+    let many = parts.into_iter().try_fold(1i64, |n, k| n.checked_mul(k)).is_none_or(|n| n > MOST_TAPS);
+    let elements = taps.iter().try_fold(depth, |n, &k| n.checked_mul(k));
+    let Some(elements) = elements.filter(|_| !many) else {
         return Ok(None);
-    }
+    };
     let Some((x, was_first)) = with_channels_last(b, node)? else { return Ok(None) };
     let out = dims(b, node.results[0]).to_vec();
     let spatial = if was_first { &out[2..] } else { &out[1..out.len() - 1] };
@@ -222,7 +234,6 @@ fn convolution(
     let sizes = dims(b, x)[1..].iter().zip(&image[1..]).map(|(from, to)| [from.clone(), to.clone()]);
     held.extend(axes.iter().cloned().zip(sizes));
     let windows = windows(b, x, &axes, &image, depth)?;
-    let elements = taps.iter().product::<i64>() * depth;
     let rows = reshape(b, windows, &[volume(&image), Dim::constant(elements)])?;
     let weights = turned(b, w, filters, depth, elements)?;
     let products = b.emit(Op::Matmul, attrs!(), &[rows, weights])?;
@@ -230,7 +241,7 @@ fn convolution(
     Ok(Some(channels_first_again(b, y, was_first)?))
 }
 
-/// The windows of an image with channels last, tap by tap along the last axis.
+/// The windows of an image with channels last, tap by tap along the last axis, or as many at once as are one slice.
 fn windows(
     b: &mut Builder,
     x: ValueId,
@@ -251,6 +262,14 @@ fn windows(
     if axes.iter().all(|a| a.kernel == 1 && a.stride == 1) {
         return Ok(padded);
     }
+    let (mut axes, mut depth) = (axes.to_vec(), depth);
+    if let Some(axis) = axes.last_mut()
+        && let at_once @ 2.. = steps_at_once(axis)
+    {
+        padded = in_strides(b, padded, &image[image.len() - 1], axis)?;
+        depth *= at_once;
+        (axis.kernel, axis.stride) = (axis.kernel / at_once, 1);
+    }
     let sizes: Vec<Dim> = [image, &[Dim::constant(depth)]].concat();
     let around = |inner: Vec<i64>, edge: i64| [vec![edge], inner, vec![edge]].concat();
     let steps = around(axes.iter().map(|a| a.stride).collect(), 1);
@@ -258,7 +277,7 @@ fn windows(
     for tap in 0..axes.iter().map(|a| a.kernel).product::<i64>() {
         let mut rest = tap;
         let mut starts: Vec<i64> = vec![0; axes.len()];
-        for (start, axis) in starts.iter_mut().zip(axes).rev() {
+        for (start, axis) in starts.iter_mut().zip(&axes).rev() {
             *start = rest % axis.kernel * axis.dilation;
             rest /= axis.kernel;
         }
@@ -270,6 +289,29 @@ fn windows(
         return Ok(only);
     }
     b.emit(Op::Concat, attrs! { axis: axes.len() as i64 + 1 }, &parts)
+}
+
+/// An image whose last axis, of what so many windows read, is cut into elements of a stride.
+fn in_strides(
+    b: &mut Builder,
+    x: ValueId,
+    windows: &Dim,
+    axis: &geometry::Axis,
+) -> Result<ValueId, TypeError> {
+    let mut shape = dims(b, x).to_vec();
+    let (last, channels) = (shape.len() - 2, shape.len() - 1);
+    let strides = windows.clone() + Dim::constant(axis.kernel / axis.stride - 1);
+    let read = strides.clone() * Dim::constant(axis.stride);
+    let mut x = x;
+    if shape[last] != read {
+        shape[last] = read;
+        let none = vec![Dim::constant(0); shape.len()];
+        let steps = vec![1; shape.len()];
+        x = b.emit(Op::Slice, attrs! { starts: none, sizes: shape.clone(), steps: steps }, &[x])?;
+    }
+    shape[last] = strides;
+    shape[channels] = shape[channels].clone() * Dim::constant(axis.stride);
+    reshape(b, x, &shape)
 }
 
 /// `[filters, channels, taps..]` as `[taps.. * channels, filters]`.
