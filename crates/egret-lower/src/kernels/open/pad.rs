@@ -1,40 +1,120 @@
-//! Constants around a value: a task is a row of the result. Axes behind the last one that is padded are part of the row.
+//! Constants, or a value's own elements, around it: a task is a row of the result. Axes behind the last one that is padded are part of the row.
 
 use super::places::{copy, lanes_of};
 use super::{Writer, along, indices, place, strides, volume, whole_dims};
 use crate::error::Unsupported;
 use crate::program::context::Ctx;
-use egret_ir::{Dim, Graph, NodeId};
-use egret_loop::{Access, Cmp, KernelBuilder, Param, V};
+use egret_ir::{Dim, DimOp, Graph, NodeId};
+use egret_loop::{Access, BinOp, Cmp, KernelBuilder, Param, V};
+
+/// Which element of an axis stands at a place outside it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Around {
+    /// The nearest one.
+    Edge,
+    /// As if the axis were repeated.
+    Wrap,
+    /// As if it were repeated forwards and backwards, without its ends twice.
+    Reflect,
+}
+
+impl Around {
+    /// That of a mode; none of `constant`.
+    fn of(mode: &str) -> Option<Around> {
+        match mode {
+            "edge" => Some(Around::Edge),
+            "wrap" => Some(Around::Wrap),
+            "reflect" => Some(Around::Reflect),
+            _ => None,
+        }
+    }
+
+    /// The element of an axis of `extent`, at least 1, at a place of any sign.
+    fn element(self, k: &mut KernelBuilder, at: V, extent: V) -> V {
+        match self {
+            Around::Edge => {
+                let (zero, last) = (k.int(0), k.affine(&[(extent, 1)], -1));
+                let at = k.max(at, zero);
+                k.min(at, last)
+            }
+            Around::Wrap => modulo(k, at, extent),
+            Around::Reflect => {
+                // 0 1 .. n-1 n-2 .. 1 is repeated; one element is by itself.
+                let (period, one) = (k.affine(&[(extent, 2)], -2), k.int(1));
+                let period = k.max(period, one);
+                let forwards = modulo(k, at, period);
+                let backwards = k.sub(period, forwards);
+                k.min(forwards, backwards)
+            }
+        }
+    }
+}
+
+/// What is left of a number, of any sign, behind the multiple of a positive one below it.
+fn modulo(k: &mut KernelBuilder, a: V, n: V) -> V {
+    let left = k.binary(BinOp::Rem, a, n);
+    let (zero, up) = (k.int(0), k.add(left, n));
+    let below = k.compare(Cmp::Lt, left, zero);
+    k.select(below, up, left)
+}
 
 /// Whether the kernel can do a node.
 pub fn takes(graph: &Graph, n: NodeId) -> bool {
     let node = graph.node(n);
     let adds = |name: &str| node.attrs.dims(name).iter().all(|d| d.at_least() >= Some(0));
-    node.attrs.str("mode") == "constant" && adds("low") && adds("high")
+    let mode = node.attrs.str("mode");
+    (mode == "constant" || Around::of(mode).is_some()) && adds("low") && adds("high")
+}
+
+/// A padded value, with what stands behind the last axis that is padded as part of that axis.
+struct Padded {
+    /// Dims of the operand and of the result, and what stands before each.
+    from: Vec<Dim>,
+    to: Vec<Dim>,
+    low: Vec<Dim>,
+    /// Whether something stands around an axis.
+    grows: Vec<bool>,
+    /// How many elements stand behind one another at an index of the last axis.
+    each: Dim,
+}
+
+impl Padded {
+    /// That of a node whose operand has these dims. Runs are held to the result's.
+    fn of(ctx: &mut Ctx, graph: &Graph, n: NodeId, from: &[Dim]) -> Result<Padded, Unsupported> {
+        let node = graph.node(n);
+        let to = graph.tensor_ty(node.results[0]).shape.to_vec();
+        let (low, high) = (node.attrs.dims("low").to_vec(), node.attrs.dims("high").to_vec());
+        for (((low, from), high), to) in low.iter().zip(from).zip(&high).zip(&to) {
+            ctx.hold_equal(&(low.clone() + from.clone() + high.clone()), to)?;
+        }
+        let grows = |(low, high): (&Dim, &Dim)| low.as_const() != Some(0) || high.as_const() != Some(0);
+        let mut grows: Vec<bool> = low.iter().zip(&high).map(grows).collect();
+        let last = grows.iter().rposition(|grows| *grows).unwrap_or(0);
+        if to.is_empty() {
+            return Err(Unsupported::new("has no axes"));
+        }
+        grows.truncate(last + 1);
+        let each = volume(&from[last + 1..]);
+        let whole = |dims: &[Dim]| [&dims[..last], &[dims[last].clone() * each.clone()]].concat();
+        Ok(Padded { from: whole(from), to: whole(&to), low: whole(&low), grows, each })
+    }
 }
 
 /// Writes the kernel of a node.
 pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported> {
+    match Around::of(graph.node(n).attrs.str("mode")) {
+        Some(around) => repeated(ctx, graph, n, around),
+        None => constants(ctx, graph, n),
+    }
+}
+
+fn constants(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported> {
     let node = graph.node(n);
     let (x, value, result) = (node.operand(0), node.operand(1), node.results[0]);
-    let (from, to) = (whole_dims(ctx, x)?, graph.tensor_ty(result).shape.to_vec());
+    let from = whole_dims(ctx, x)?;
     whole_dims(ctx, value)?;
-    let low = node.attrs.dims("low").to_vec();
-    let high = node.attrs.dims("high").to_vec();
-    for (((low, from), high), to) in low.iter().zip(&from).zip(&high).zip(&to) {
-        ctx.hold_equal(&(low.clone() + from.clone() + high.clone()), to)?;
-    }
-    let padded = |(low, high): (&Dim, &Dim)| low.as_const() != Some(0) || high.as_const() != Some(0);
-    let last = low.iter().zip(&high).rposition(padded).unwrap_or(0);
-    if to.is_empty() {
-        return Err(Unsupported::new("has no axes"));
-    }
-    // How many elements stand behind one another at an index of the last axis that is padded.
-    let each = volume(&from[last + 1..]);
-    let whole = |dims: &[Dim]| [&dims[..last], &[dims[last].clone() * each.clone()]].concat();
-    let (from, to, low) = (whole(&from), whole(&to), whole(&low));
-    let (outer, last) = (&to[..last], &to[last]);
+    let Padded { from, to, low, .. } = Padded::of(ctx, graph, n, &from)?;
+    let (last, outer) = to.split_last().ok_or_else(|| Unsupported::bug("has no axes"))?;
     let (outer_low, last_low) = (&low[..outer.len()], &low[outer.len()]);
     let mut w = Writer::new(ctx, "pad_any");
     let (px, pv) = (w.copied(x, Access::Read)?, w.copied(value, Access::Read)?);
@@ -73,4 +153,53 @@ fn filled(k: &mut KernelBuilder, to: Param, from: V, count: V, value: V) {
         let (at, v) = (k.add(from, i), k.splat(value, lanes));
         k.store(to, at, v);
     });
+}
+
+/// A task copies what of its row is inside the operand as it stands, and what is around it index by index.
+fn repeated(ctx: &mut Ctx, graph: &Graph, n: NodeId, around: Around) -> Result<(), Unsupported> {
+    let node = graph.node(n);
+    let (x, result) = (node.operand(0), node.results[0]);
+    let dims = whole_dims(ctx, x)?;
+    let Padded { from, to, low, grows, each } = Padded::of(ctx, graph, n, &dims)?;
+    let padded = &graph.tensor_ty(result).shape;
+    for axis in (0..to.len()).filter(|&a| grows[a]) {
+        // No element stands around none.
+        let some = padded[axis].op(DimOp::Min, &Dim::constant(1));
+        ctx.within_limit(&Dim::constant(0), &some, &dims[axis])?;
+    }
+    let (row, outer) = to.split_last().ok_or_else(|| Unsupported::bug("has no axes"))?;
+    let last = outer.len();
+    let mut w = Writer::new(ctx, "pad_around_any");
+    let (px, py) = (w.copied(x, Access::Read)?, w.copied(result, Access::Write)?);
+    let (extents, lows) = (w.dims(outer)?, w.dims(&node.attrs.dims("low")[..=last])?);
+    let (own, steps) = (w.dims(&dims[..=last])?, w.dims(&strides(&from))?);
+    let (end, row_len, run) = (w.dim(&padded[last])?, w.dim(row)?, w.dim(&from[last])?);
+    let (before, one) = (w.dim(&low[last])?, each.as_const() == Some(1));
+    let each = w.dim(&each)?;
+    let k = &mut w.k;
+    let (zero, task) = (k.int(0), k.task());
+    let mut at = indices(k, &extents);
+    for (axis, at) in at.iter_mut().enumerate().filter(|(axis, _)| grows[*axis]) {
+        let inside = k.sub(*at, lows[axis]);
+        *at = around.element(k, inside, own[axis]);
+    }
+    let source = place(k, zero, &at, &steps[..last]);
+    let first = k.mul(task, row_len);
+    let begin = k.add(first, before);
+    copy(k, (px, source), (py, begin), run);
+    let behind = k.add(lows[last], own[last]);
+    for (from, to) in [(zero, lows[last]), (behind, end)] {
+        k.for_values(from, to, 1, |k, i| {
+            let inside = k.sub(i, lows[last]);
+            let element = around.element(k, inside, own[last]);
+            let (from, to) = (place(k, source, &[element], &[each]), place(k, first, &[i], &[each]));
+            if one {
+                let v = k.load(px, from);
+                k.store(py, to, v);
+            } else {
+                copy(k, (px, from), (py, to), each);
+            }
+        });
+    }
+    w.finish(outer, row)
 }
