@@ -100,6 +100,29 @@ fn branches() {
     );
 }
 
+/// A branch that leaves an axis out, as importing a `torch.squeeze` of a free size writes it: runs are held to one element, in that branch alone.
+/// What it reads is padded by its own elements.
+#[test]
+fn branches_hold_sizes_of_their_own() {
+    holds_at(
+        r#"graph @g(%0 "c": bool[], %1 "x": f32[N, M]) -> (%2 "y") {
+  %2 = if(%0, %1) : f32[N, 3]
+    then graph @a(%0: f32[a, b]) -> (%4) {
+      %1 = slice(%0) {sizes = [a, 1], starts = [0, 2*b - 2], steps = [1, 1]} : f32[a, 1]
+      %2 = reshape(%1) {shape = [a]} : f32[a]
+      %3 = reshape(%2) {shape = [a, 1]} : f32[a, 1]
+      %4 = pad(%3, _) {high = [0, 2], low = [0, 0], mode = "reflect"} : f32[a, 3]
+    }
+    else graph @b(%0: f32[a, b]) -> (%2) {
+      %1 = pad(%0, _) {high = [0, 5], low = [0, 2], mode = "wrap"} : f32[a, b + 7]
+      %2 = slice(%1) {sizes = [a, 3], starts = [0, b + 2], steps = [1, 1]} : f32[a, 3]
+    }
+}"#,
+        &[&[bool(true)], &[bool(false)]],
+        &[(3, 1), (1, 1), (0, 1), (2, 0), (5, 17), (33, 2), (1, 3)],
+    );
+}
+
 /// What is kept once for all units, and a part of another value, are copied for the branches: before them, so that both and what is behind
 /// them read the copy.
 #[test]

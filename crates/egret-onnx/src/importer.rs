@@ -276,6 +276,8 @@ impl<'m> Importer<'m> {
             self.call(node, function, key, inputs)?
         } else if let Some(branch) = self.decided_branch(node, &inputs) {
             self.branch(node, branch)?
+        } else if let Some(squeezed) = self.squeezed(node, &inputs)? {
+            squeezed
         } else {
             let (frames, levels, cond) =
                 (self.scopes.frames.len(), self.scopes.levels.len(), inputs.first().copied().flatten());
@@ -487,7 +489,11 @@ impl<'m> Importer<'m> {
     }
 
     /// Inline a branch.
-    fn branch(&mut self, node: &NodeProto, proto: &'m GraphProto) -> Result<Vec<Slot>, ImportError> {
+    pub(crate) fn branch(
+        &mut self,
+        node: &NodeProto,
+        proto: &'m GraphProto,
+    ) -> Result<Vec<Slot>, ImportError> {
         if let Some(a) = node.attribute.iter().find(|a| a.name != "then_branch" && a.name != "else_branch")
         {
             return Err(ImportError::unsupported(format!("the attribute `{}` is not understood", a.name)));

@@ -44,6 +44,7 @@ mod raw;
 mod region;
 mod scope;
 mod settle;
+mod squeezes;
 pub mod wire;
 
 pub use declared::{NEWEST_IR_VERSION, shape_contradictions};

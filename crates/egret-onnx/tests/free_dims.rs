@@ -88,7 +88,41 @@ fn cases() -> Vec<Case> {
             ],
             without: never,
         },
+        // An axis that is left out where it has one element, however that is asked: the rank behind it is that without.
+        Case {
+            dims: [&["2", "m"], &["n"]],
+            nodes: squeezed(&[], ["squeeze", "keep"]),
+            without: |_, m| m != 1,
+        },
+        Case {
+            dims: [&["2", "m"], &["n"]],
+            nodes: squeezed(&[node("Not", &["is"], &["not"], vec![])], ["keep", "squeeze"]),
+            without: |_, m| m != 1,
+        },
     ]
+}
+
+/// x without its last axis, if that has one element, and else x, by an If on what these nodes make of the condition; with what can be done
+/// behind it at the smaller rank.
+fn squeezed(more: &[NodeProto], branches: [&str; 2]) -> Vec<NodeProto> {
+    let branch = |which: &str| {
+        let (op, inputs): (_, &[&str]) = match which {
+            "squeeze" => ("Squeeze", &["x", "one"]),
+            _ => ("Identity", &["x"]),
+        };
+        graph(vec![], vec![value("r", 1, &[])], vec![node(op, inputs, &["r"], vec![])])
+    };
+    let mut nodes = vec![
+        node("Shape", &["x"], &["s"], vec![int("start", 1)]),
+        node("Equal", &["s", "one"], &["is"], vec![]),
+    ];
+    nodes.extend_from_slice(more);
+    let cond = nodes.last().map_or(String::new(), |n| n.output[0].clone());
+    let [then, other] = branches.map(branch);
+    let attributes = vec![graph_attr("then_branch", then), graph_attr("else_branch", other)];
+    nodes.push(node("If", &[&cond], &["z"], attributes));
+    nodes.push(node("Neg", &["z"], &["w"], vec![]));
+    nodes
 }
 
 fn import(model: &ModelProto, options: &ImportOptions) -> Result<Graph, String> {
