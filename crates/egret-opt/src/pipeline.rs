@@ -3,7 +3,7 @@
 use crate::cost::CostModel;
 use crate::eqsat;
 use crate::pass::{Pass, PassContext, PassKind};
-use crate::passes::{dead_channels, fold, layout};
+use crate::passes::{bodies, dead_channels, fold, layout};
 use crate::report::{PassReport, Snapshots};
 use crate::rules::{self, Rule, RuleError, Tier};
 use egret_ir::Graph;
@@ -30,6 +30,12 @@ pub const PASSES: &[Pass] = &[
         doc: "Evaluate nodes whose operands are all constants.",
         tier: Tier::Exact,
         kind: PassKind::Code(fold::run),
+    },
+    Pass {
+        name: "bodies",
+        doc: "Evaluate constants in sub-graphs; compute products of loops by weights before the loop, and none of zeros in its first round.",
+        tier: Tier::Exact,
+        kind: PassKind::Code(bodies::run),
     },
     Pass {
         name: "dead-channels",

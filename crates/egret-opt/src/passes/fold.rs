@@ -9,8 +9,13 @@ use std::collections::BTreeSet;
 /// Larger results are not folded, unless they are no larger than their operands.
 const MAX_BYTES: usize = 64 << 20;
 
-/// The code of the passes `fold` and `cleanup`.
+/// The code of the passes `fold` and `cleanup`. Sub-graphs are for the pass `bodies`.
 pub(crate) fn run(graph: &Graph, _: &mut PassContext) -> Result<Option<Graph>, TypeError> {
+    folded(graph)
+}
+
+/// A graph whose nodes of constants are evaluated; nothing where it has none.
+pub(crate) fn folded(graph: &Graph) -> Result<Option<Graph>, TypeError> {
     let constant = |v: &Option<egret_ir::ValueId>| v.is_none_or(|v| graph.as_const(v).is_some());
     let kept = dequantizations(graph);
     let folds = |id: &NodeId| !kept.contains(id) && graph.node(*id).operands.iter().all(constant);

@@ -1,6 +1,8 @@
 //! The procedural parts of passes; `crate::PASSES` lists all passes.
 
+pub(crate) mod bodies;
 pub(crate) mod dead_channels;
 pub(crate) mod fold;
 pub(crate) mod layout;
+mod loops;
 pub mod partition;
