@@ -4,7 +4,7 @@
 
 For each size: the largest error of an output relative to its largest element, beside ONNX Runtime on the same random inputs; and the time of a
 run over that of the artifact whose dims are that size's (medians of interleaved runs, one thread). A size may give a dim that no input has by itself,
-such as `total=past+seq`, as a sum. `--given NAME=FILE.pb` fixes an input, `--below NAME=N` draws integers below N (2 where nothing is said, so that masks are masks).
+such as `total=past+seq`, as a sum. `--given NAME=FILE.pb` fixes an input, `--bind NAME=VALUE` compiles the artifacts for a size with that value of it, `--below NAME=N` draws integers below N (2 where nothing is said, so that masks are masks).
 
 Needs numpy, onnx and onnxruntime; EGRET names the command (target/release/egret).
 """
@@ -85,6 +85,7 @@ def main():
     parser.add_argument("sizes", nargs="+")
     parser.add_argument("--given", action="append", default=[])
     parser.add_argument("--below", action="append", default=[])
+    parser.add_argument("--bind", action="append", default=[], help="what artifacts for a size are compiled with beside it")
     parser.add_argument("--positive", action="store_true", help="floats between 0 and 1, not normal ones")
     parser.add_argument("--runs", type=int, default=30)
     args = parser.parse_args()
@@ -93,7 +94,9 @@ def main():
     model = onnx.load(args.model, load_external_data=False)
     constants = {t.name for t in model.graph.initializer}
     inputs = [i for i in model.graph.input if i.name not in constants]
-    dims_of = lambda i: [d.dim_param or d.dim_value for d in i.type.tensor_type.shape.dim]
+    # A free dim without a name is called by its input and its axis.
+    name_of = lambda i, axis, d: d.dim_param or (d.dim_value if d.HasField("dim_value") else f"{i.name}_d{axis}")
+    dims_of = lambda i: [name_of(i, axis, d) for axis, d in enumerate(i.type.tensor_type.shape.dim)]
     symbols = list(dict.fromkeys(d for i in inputs for d in dims_of(i) if isinstance(d, str)))
     dtype_of = lambda v: np.dtype(helper.tensor_dtype_to_np_dtype(v.type.tensor_type.elem_type))
     outputs = [(len(o.type.tensor_type.shape.dim), dtype_of(o)) for o in model.graph.output]
@@ -121,7 +124,8 @@ def main():
             a[...] = x.astype(dtype) if hasattr(x, "astype") else x
             feeds.append(a)
         want = peer.run(None, {i.name: f for i, f in zip(inputs, feeds)})
-        alone = Artifact(args.model, [o for s in symbols for o in ("--dim", f"{s}={sizes[s]}")], [])
+        fixed = [o for s in symbols for o in ("--dim", f"{s}={sizes[s]}")] + [o for b in args.bind for o in ("--bind", b)]
+        alone = Artifact(args.model, fixed, [])
         times = {}
         for which in (free, alone):
             which.prepare(feeds, outputs, sizes)
