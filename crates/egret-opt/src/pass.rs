@@ -87,8 +87,13 @@ fn in_sets(sets: RuleSets, rules: &[Rule]) -> Vec<&Rule> {
     sets.iter().flat_map(|set| rules.iter().filter(move |r| r.is_in(set))).collect()
 }
 
+/// How a branch is optimised.
+pub(crate) type Branch<'a> = dyn Fn(&Graph) -> Result<(Graph, Vec<Rewrite>), TypeError> + 'a;
+
 /// What the code of a pass may do, and what it did.
 pub(crate) struct PassContext<'a> {
+    /// Runs all passes on a branch: it, and what was rewritten.
+    pub branch: &'a Branch<'a>,
     /// The pass.
     pub pass: &'static str,
     /// The guided rules that are neither left out nor above the tier.

@@ -6,7 +6,7 @@ use crate::pass::{Pass, PassContext, PassKind};
 use crate::passes::{bodies, dead_channels, fold, layout};
 use crate::report::{PassReport, Snapshots};
 use crate::rules::{self, Rule, RuleError, Tier};
-use egret_ir::Graph;
+use egret_ir::{Graph, Op, TypeError};
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -33,7 +33,7 @@ pub const PASSES: &[Pass] = &[
     },
     Pass {
         name: "bodies",
-        doc: "Evaluate constants in sub-graphs; compute products of loops by weights before the loop, and none of zeros in its first round.",
+        doc: "Run all passes on the branches of If; evaluate constants in the bodies of loops; compute products of loops by weights before the loop, and none of zeros in its first round.",
         tier: Tier::Exact,
         kind: PassKind::Code(bodies::run),
     },
@@ -262,7 +262,14 @@ fn run_pass(
 
     let guided = pass.guided_rules().into_iter();
     let rules = guided.filter(|r| r.tier <= tier && !options.leaves_out(r)).collect();
-    let mut ctx = PassContext { pass: pass.name, rules, explain, rewrites: vec![], proof: None };
+    let branch = |graph: &Graph| {
+        let inside = Options { after: None, budget: 0.0, explain: false, ..options.clone() };
+        let broken = |e: OptError| TypeError { op: Op::If, message: e.to_string() };
+        let (graph, reports) = optimize(graph.clone(), &inside).map_err(broken)?;
+        Ok((graph, reports.into_iter().flat_map(|r| r.findings.rewrites).collect()))
+    };
+    let mut ctx =
+        PassContext { branch: &branch, pass: pass.name, rules, explain, rewrites: vec![], proof: None };
     if let Some(code) = pass.code().filter(|_| pass.tier <= tier) {
         let next = code(graph, &mut ctx).map_err(|e| broken(e.to_string()))?;
         replace(graph, next)?;
