@@ -5,7 +5,7 @@
 
 use egret::cases::{Case, ordered_inputs, random_outputs};
 use egret::compare::compare;
-use egret::frontend::ModelFile;
+use egret::frontend::{Free, ModelFile};
 use egret::ir::{Graph, Tensor, Value, interp};
 use egret::suite::{capture_panics, guarded};
 use egret::{Error, ErrorKind, Options};
@@ -37,7 +37,7 @@ fn resized(graph: &Graph, inputs: &[Value], size: usize) -> Vec<Value> {
 fn hold(case: &Case, options: &Options) -> Result<Option<usize>, Error> {
     let Some(set) = case.data_sets()?.into_iter().next() else { return Ok(None) };
     let file = ModelFile::open(&case.model())?;
-    let Ok((graph, imported)) = file.import_with_free_first(&BTreeMap::new(), &set.inputs) else {
+    let Ok((graph, imported)) = file.import_with_free(Free::First, &BTreeMap::new(), &set.inputs) else {
         return Ok(None);
     };
     let inputs = ordered_inputs(&graph, &set.inputs)?;

@@ -4,7 +4,7 @@ use crate::compare::{Tolerance, compare, compare_types};
 use crate::engine::{Engine, Executable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
-use crate::frontend::{self, DeclaredInput, ModelFile};
+use crate::frontend::{self, DeclaredInput, Free, ModelFile};
 use crate::options::Options;
 use egret_ir::{Graph, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -177,7 +177,8 @@ fn run_set(
     tolerance: Tolerance,
 ) -> Result<()> {
     let (graph, imported) = match engine {
-        Engine::JitFree => model.import_with_free_first(&options.dims, &set.inputs)?,
+        Engine::JitFree => model.import_with_free(Free::First, &options.dims, &set.inputs)?,
+        Engine::JitSymbolic => model.import_with_free(Free::All, &options.dims, &set.inputs)?,
         _ => model.import_for_inputs(&options.dims, &set.inputs, BTreeMap::new())?,
     };
     let random = random_outputs(&graph);

@@ -21,14 +21,22 @@ pub enum Engine {
     JitNoOpt,
     /// Machine code in memory, the first dim of the inputs left free.
     JitFree,
+    /// Machine code in memory, all dims of the inputs but those of 1 left free.
+    JitSymbolic,
     /// Machine code in a shared library on disk, loaded from there.
     Aot,
 }
 
 impl Engine {
     /// Every engine.
-    pub const ALL: [Engine; 5] =
-        [Engine::Interp, Engine::Jit, Engine::JitNoOpt, Engine::JitFree, Engine::Aot];
+    pub const ALL: [Engine; 6] = [
+        Engine::Interp,
+        Engine::Jit,
+        Engine::JitNoOpt,
+        Engine::JitFree,
+        Engine::JitSymbolic,
+        Engine::Aot,
+    ];
 
     /// The spelling on the command line.
     pub fn name(self) -> &'static str {
@@ -37,6 +45,7 @@ impl Engine {
             Engine::Jit => "jit",
             Engine::JitNoOpt => "jit-noopt",
             Engine::JitFree => "jit-free",
+            Engine::JitSymbolic => "jit-symbolic",
             Engine::Aot => "aot",
         }
     }
@@ -84,13 +93,14 @@ impl Executable {
         Ok(match engine {
             Engine::Interp => Executable::Interp(Box::new(graph), options.denormals()),
             // Who imports a model frees its dim.
-            Engine::JitFree if graph.free_dims().is_empty() => {
-                return Err(Error::user(
-                    "--engine jit-free compiles models with a free dim, and this one has none: `egret test` frees the first dim of a case's \
-                     inputs; elsewhere use --engine jit",
-                ));
+            Engine::JitFree | Engine::JitSymbolic if graph.free_dims().is_empty() => {
+                return Err(Error::user(format!(
+                    "--engine {} compiles models with a free dim, and this one has none: `egret test` frees dims of a case's inputs; \
+                     elsewhere use --engine jit",
+                    engine.name()
+                )));
             }
-            Engine::Jit | Engine::JitNoOpt | Engine::JitFree => {
+            Engine::Jit | Engine::JitNoOpt | Engine::JitFree | Engine::JitSymbolic => {
                 Executable::Native(Box::new(Native::jit(graph, &options, bound)?))
             }
             Engine::Aot => Executable::Native(Box::new(Native::aot(graph, &options, bound)?)),

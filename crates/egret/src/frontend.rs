@@ -215,13 +215,14 @@ impl ModelFile {
         }
     }
 
-    /// As [`ModelFile::import_for_inputs`], but the first dim of the inputs is free, whatever the model declares: that which most of
-    /// them have. Inputs with another first dim, without axes or with a default keep their shapes.
+    /// As [`ModelFile::import_for_inputs`], but dims of the inputs are free, whatever the model declares. Inputs none of whose dims is
+    /// free and those with a default keep their shapes, as do those whose values the compiler must know.
     ///
     /// # Errors
-    /// As [`ModelFile::import`]; no input that has a first dim.
-    pub fn import_with_free_first(
+    /// As [`ModelFile::import`]; no input has a dim that could be free.
+    pub fn import_with_free(
         &self,
+        free: Free,
         dims: &BTreeMap<String, i64>,
         inputs: &BTreeMap<String, Value>,
     ) -> Result<(Graph, ImportOptions)> {
@@ -230,15 +231,15 @@ impl ModelFile {
             // One whose value must be known has the shape of its value.
             let mut open = inputs.clone();
             open.retain(|name, _| !options.bind.contains_key(name));
-            let free = self.first_dim_of_most(&open);
-            if free.is_empty() {
-                return Err(Error::unsupported("no input has a first dim that could be free"));
+            let symbols = self.free_symbols(free, &open);
+            if symbols.is_empty() {
+                return Err(Error::unsupported(free.none()));
             }
-            let fixed = open.iter().filter(|(name, _)| !free.contains(name.as_str()));
+            let fixed = open.iter().filter(|(name, _)| !symbols.contains_key(name.as_str()));
             options.input_shapes =
                 fixed.filter_map(|(n, v)| Some((n.clone(), shape(v.as_tensor()?)))).collect();
             let file =
-                ModelFile { path: self.path.clone(), proto: with_free_first(&self.proto, &free, &open) };
+                ModelFile { path: self.path.clone(), proto: with_symbols(&self.proto, &symbols, &open) };
             match file.graph(&options) {
                 Ok(graph) => return Ok((graph, options)),
                 Err(e) => bind_more(&mut options, inputs, e)?,
@@ -246,21 +247,78 @@ impl ModelFile {
         }
     }
 
-    /// Inputs whose first dim is that of most inputs.
-    fn first_dim_of_most(&self, inputs: &BTreeMap<String, Value>) -> BTreeSet<&str> {
+    /// The symbols of the inputs that have any: for each axis its symbol, or none where the dim is as it is.
+    fn free_symbols(
+        &self,
+        free: Free,
+        inputs: &BTreeMap<String, Value>,
+    ) -> BTreeMap<&str, Vec<Option<String>>> {
+        let text = |ty: &TypeProto| format!("{:?}", ty.value);
+        // No input that stays as it is declared has a dim of such a name.
+        let unused = |name: &str| {
+            let mut name = name.to_owned();
+            while self.proto.graph.input.iter().any(|i| text(&i.type_).contains(&name)) {
+                name.push('_');
+            }
+            name
+        };
+        let shape_of = |name: &str| Some(inputs.get(name)?.as_tensor()?.shape().to_vec());
+        let of = |name: &str, symbol: &dyn Fn(usize, usize) -> Option<String>| {
+            Some(shape_of(name)?.iter().enumerate().map(|(axis, &d)| symbol(axis, d)).collect::<Vec<_>>())
+        };
+        match free {
+            Free::First => {
+                let first = unused("first");
+                let symbol = |axis, _| (axis == 0).then(|| first.clone());
+                self.first_dim_of_most(inputs).into_iter().filter_map(|n| Some((n, of(n, &symbol)?))).collect()
+            }
+            Free::All => {
+                let prefix = unused("dim");
+                let symbol = |_, d| (d > 1).then(|| format!("{prefix}{d}"));
+                let all = self.tensors_without_default().filter_map(|n| Some((n, of(n, &symbol)?)));
+                all.filter(|(_, symbols)| symbols.iter().any(Option::is_some)).collect()
+            }
+        }
+    }
+
+    /// The inputs that are tensors and have no default.
+    fn tensors_without_default(&self) -> impl Iterator<Item = &str> {
         let graph = &self.proto.graph;
         let given = graph.input.iter().filter(|i| {
             matches!(i.type_.value, Some(type_proto::Value::TensorType(_)))
                 && !graph.initializer.iter().any(|t| t.name == i.name)
         });
-        let first =
-            |i: &onnx_protobuf::ValueInfoProto| inputs.get(&i.name)?.as_tensor()?.shape().first().copied();
+        given.map(|i| i.name.as_str())
+    }
+
+    /// Inputs whose first dim is that of most inputs.
+    fn first_dim_of_most(&self, inputs: &BTreeMap<String, Value>) -> BTreeSet<&str> {
+        let first = |name: &str| inputs.get(name)?.as_tensor()?.shape().first().copied().filter(|&d| d > 0);
         let firsts: Vec<(&str, usize)> =
-            given.filter_map(|i| Some((i.name.as_str(), first(i).filter(|&d| d > 0)?))).collect();
+            self.tensors_without_default().filter_map(|name| Some((name, first(name)?))).collect();
         let alike = |d: usize| firsts.iter().filter(|f| f.1 == d).map(|f| f.0).collect::<BTreeSet<&str>>();
         // Of several the first in the order of the inputs.
         let most = firsts.iter().map(|f| alike(f.1).len()).max();
         firsts.iter().map(|f| alike(f.1)).find(|a| Some(a.len()) == most).unwrap_or_default()
+    }
+}
+
+/// Which dims of a case's inputs are left free.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Free {
+    /// The first of each input that has that of most of them, as one symbol.
+    First,
+    /// All but those of 1, which other dims may be broadcast along: dims of one size are one symbol.
+    All,
+}
+
+impl Free {
+    /// What is said of a case without such a dim.
+    fn none(self) -> &'static str {
+        match self {
+            Free::First => "no input has a first dim that could be free",
+            Free::All => "no input has a dim that could be free",
+        }
     }
 }
 
@@ -285,36 +343,29 @@ fn bind_more(
     if options.bind.len() == before { Err(error.into()) } else { Ok(()) }
 }
 
-/// A model whose inputs `free` are declared with a symbol as their first dim, and else with the dims that they have.
-fn with_free_first(
+/// A model whose inputs are declared with these symbols, and else with the dims that they have.
+fn with_symbols(
     model: &ModelProto,
-    free: &BTreeSet<&str>,
+    symbols: &BTreeMap<&str, Vec<Option<String>>>,
     inputs: &BTreeMap<String, Value>,
 ) -> ModelProto {
     use onnx_protobuf::TensorShapeProto;
     use onnx_protobuf::tensor_shape_proto::{Dimension, dimension};
     let mut out = model.clone();
-    // No input that stays as it is declared has a dim of this name.
-    let mut symbol = "first".to_owned();
-    let text = |ty: &TypeProto| format!("{:?}", ty.value);
-    while model.graph.input.iter().any(|i| text(&i.type_).contains(&symbol)) {
-        symbol.push('_');
-    }
-    for info in
-        out.graph.mut_or_insert_default().input.iter_mut().filter(|i| free.contains(i.name.as_str()))
-    {
+    for info in &mut out.graph.mut_or_insert_default().input {
+        let Some(symbols) = symbols.get(info.name.as_str()) else { continue };
         let Some(t) = inputs.get(&info.name).and_then(Value::as_tensor) else { continue };
         let Some(type_proto::Value::TensorType(ty)) = &mut info.type_.mut_or_insert_default().value else {
             continue;
         };
-        let dim = |(axis, &d): (usize, &usize)| Dimension {
-            value: Some(match axis {
-                0 => dimension::Value::DimParam(symbol.clone()),
-                _ => dimension::Value::DimValue(d as i64),
+        let dim = |(&d, symbol): (&usize, &Option<String>)| Dimension {
+            value: Some(match symbol {
+                Some(symbol) => dimension::Value::DimParam(symbol.clone()),
+                None => dimension::Value::DimValue(d as i64),
             }),
             ..Dimension::default()
         };
-        let dim = t.shape().iter().enumerate().map(dim).collect();
+        let dim = t.shape().iter().zip(symbols).map(dim).collect();
         ty.shape = Some(TensorShapeProto { dim, ..TensorShapeProto::default() }).into();
     }
     out

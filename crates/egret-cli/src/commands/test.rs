@@ -14,7 +14,8 @@ pub struct Args {
     /// Folders that hold test cases (model.onnx, tolerance.json, test_data_set_*/), searched recursively
     #[arg(required = true, value_name = "DIR")]
     pub dirs: Vec<PathBuf>,
-    /// interp, jit, jit-noopt (jit without passes), jit-free (jit with the inputs' common first dim left free) or aot
+    /// interp, jit, jit-noopt (jit without passes), jit-free (jit with the inputs' common first dim left free), jit-symbolic (jit with
+    /// all dims of the inputs left free but those of 1) or aot
     #[arg(long, default_value = "jit")]
     pub engine: Engine,
     /// Only cases whose name contains this
