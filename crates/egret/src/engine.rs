@@ -29,14 +29,8 @@ pub enum Engine {
 
 impl Engine {
     /// Every engine.
-    pub const ALL: [Engine; 6] = [
-        Engine::Interp,
-        Engine::Jit,
-        Engine::JitNoOpt,
-        Engine::JitFree,
-        Engine::JitSymbolic,
-        Engine::Aot,
-    ];
+    pub const ALL: [Engine; 6] =
+        [Engine::Interp, Engine::Jit, Engine::JitNoOpt, Engine::JitFree, Engine::JitSymbolic, Engine::Aot];
 
     /// The spelling on the command line.
     pub fn name(self) -> &'static str {

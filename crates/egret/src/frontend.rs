@@ -270,7 +270,10 @@ impl ModelFile {
             Free::First => {
                 let first = unused("first");
                 let symbol = |axis, _| (axis == 0).then(|| first.clone());
-                self.first_dim_of_most(inputs).into_iter().filter_map(|n| Some((n, of(n, &symbol)?))).collect()
+                self.first_dim_of_most(inputs)
+                    .into_iter()
+                    .filter_map(|n| Some((n, of(n, &symbol)?)))
+                    .collect()
             }
             Free::All => {
                 let prefix = unused("dim");

@@ -1,7 +1,7 @@
 //! `deform_conv`: what each tap of each window reads is gathered into columns, which the weights are multiplied with.
 
 use super::contraction;
-use super::points::{Planes, Table, Tap, number, product};
+use super::points::{Planes, Span, Table, Tap, number, product};
 use crate::error::Unsupported;
 use crate::geometry::size;
 use crate::kernels::taps::misfit;
@@ -73,7 +73,7 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
                 let v = k.add(own, moved);
                 near.push(neighbours(k, v, [height, width][axis]));
             }
-            let taps = product(k, &near, &[height, width]);
+            let taps = product(k, &near, &[height, width].map(Span::Known));
             let point = k.affine(&[(base, 1), (place, 1)], 0);
             lists.put(k, point, &taps);
         });

@@ -1,48 +1,44 @@
 //! `grid_sample`: an image at the coordinates of a grid. Each task lists the elements and weights of some points
 //! ([`points`](super::points)), and then sums them for all channels.
 
-use super::points::{Planes, Table, Tap, number, product};
+use super::points::{Planes, Span, Table, Tap, number, product, scaled};
 use crate::error::Unsupported;
 use crate::geometry::size;
 use crate::loops::writer::Writer;
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
+use egret_ir::Attrs;
 use egret_loop::{Access, Cmp, Elem, KernelBuilder, UnOp, V};
 
 /// Points of a task: their lists stay in the first cache.
 const TASK_POINTS: i64 = 256;
 
 /// One spatial axis: the interpreter's `GridAxis` as instructions.
-struct GridAxis<'a> {
-    extent: i64,
-    mode: &'a str,
-    padding: &'a str,
-    align: bool,
+pub struct GridAxis<'a> {
+    pub extent: Span,
+    pub mode: &'a str,
+    pub padding: &'a str,
+    pub align: bool,
 }
 
-/// `x * factor + term`, each rounded.
-fn scaled(k: &mut KernelBuilder, x: V, factor: f64, term: f64) -> V {
-    let (factor, term) = (number(k, factor), number(k, term));
-    let x = k.mul(x, factor);
-    k.add(x, term)
+impl<'a> GridAxis<'a> {
+    /// An axis that a node samples.
+    pub fn new(attrs: &'a Attrs, extent: Span) -> GridAxis<'a> {
+        let (mode, padding) = (attrs.str("mode"), attrs.str("padding"));
+        GridAxis { extent, mode, padding, align: attrs.flag("align_corners") }
+    }
 }
 
 /// x where it lies in a range or is NaN, else the nearer end.
-fn clamped(k: &mut KernelBuilder, x: V, (low, high): (f64, f64)) -> V {
-    let (low, high) = (number(k, low), number(k, high));
+fn clamped(k: &mut KernelBuilder, x: V, (low, high): (V, V)) -> V {
     let below = k.compare(Cmp::Lt, x, low);
     let x = k.select(below, low, x);
     let above = k.compare(Cmp::Gt, x, high);
     k.select(above, high, x)
 }
 
-/// The interpreter's `reflected`.
-fn reflected(k: &mut KernelBuilder, x: V, (low, high): (f64, f64)) -> V {
-    let range = high - low;
-    if range <= 0.0 {
-        return number(k, low);
-    }
-    let (low, high, range) = (number(k, low), number(k, high), number(k, range));
+/// The interpreter's `reflected`, between borders that are apart.
+fn reflected(k: &mut KernelBuilder, x: V, (low, high, range): (V, V, V)) -> V {
     let (below, above) = (k.compare(Cmp::Lt, x, low), k.compare(Cmp::Gt, x, high));
     let (under, over) = (k.sub(low, x), k.sub(x, high));
     let beyond = k.select(below, under, over);
@@ -63,21 +59,38 @@ fn reflected(k: &mut KernelBuilder, x: V, (low, high): (f64, f64)) -> V {
 }
 
 impl GridAxis<'_> {
-    fn border(&self) -> (f64, f64) {
-        let n = self.extent as f64;
-        if self.align { (0.0, n - 1.0) } else { (-0.5, n - 0.5) }
+    /// The first and the last coordinate of the image.
+    fn border(&self, k: &mut KernelBuilder) -> (V, V) {
+        let (low, beyond) = if self.align { (0.0, -1.0) } else { (-0.5, -0.5) };
+        (number(k, low), self.extent.number(k, beyond))
+    }
+
+    /// A coordinate that is mirrored at the borders as often as needed.
+    fn reflected(&self, k: &mut KernelBuilder, x: V) -> V {
+        let (low, high) = self.border(k);
+        let range = self.extent.number(k, if self.align { -1.0 } else { 0.0 });
+        // Between the borders of one element there is nothing.
+        match self.extent {
+            Span::Known(1) if self.align => low,
+            Span::Value(_) if self.align => {
+                let inside = reflected(k, x, (low, high, range));
+                let none = k.compare(Cmp::Le, range, low);
+                k.select(none, low, inside)
+            }
+            _ => reflected(k, x, (low, high, range)),
+        }
     }
 
     /// The element at a whole coordinate, and whether there is one.
     fn element(&self, k: &mut KernelBuilder, i: V) -> (V, Option<V>) {
-        let i = if self.padding == "reflection" { reflected(k, i, self.border()) } else { i };
+        let i = if self.padding == "reflection" { self.reflected(k, i) } else { i };
         // NaN is 0.
         let index = k.convert(Elem::I64, i);
-        let (zero, last) = (k.int(0), k.int(self.extent - 1));
+        let (zero, last) = (k.int(0), self.extent.count(k, -1));
         let held = k.max(index, zero);
         let held = k.min(held, last);
         let inside = (self.padding == "zeros").then(|| {
-            let (zero, last) = (number(k, 0.0), number(k, self.extent as f64 - 1.0));
+            let (zero, last) = (number(k, 0.0), self.extent.number(k, -1.0));
             let (above, below) = (k.compare(Cmp::Ge, i, zero), k.compare(Cmp::Le, i, last));
             k.and(above, below)
         });
@@ -85,16 +98,17 @@ impl GridAxis<'_> {
     }
 
     /// Elements and weights at a grid coordinate (f64).
-    fn taps(&self, k: &mut KernelBuilder, g: V) -> Vec<Tap> {
-        let n = self.extent as f64;
+    pub fn taps(&self, k: &mut KernelBuilder, g: V) -> Vec<Tap> {
         let x = scaled(k, g, 1.0, 1.0);
         let x = if self.align {
             let half = number(k, 0.5);
             let x = k.mul(x, half);
-            let steps = number(k, n - 1.0);
+            let steps = self.extent.number(k, -1.0);
             k.mul(x, steps)
         } else {
-            let x = scaled(k, x, n, -1.0);
+            let n = self.extent.number(k, 0.0);
+            let x = k.mul(x, n);
+            let x = scaled(k, x, 1.0, -1.0);
             let half = number(k, 0.5);
             k.mul(x, half)
         };
@@ -104,21 +118,21 @@ impl GridAxis<'_> {
         if self.mode == "nearest" {
             x = k.unary(UnOp::Nearest, x);
         }
-        let (low, high) = self.border();
         x = match self.padding {
             "border" => {
-                let (low, high) = (number(k, low), number(k, high));
+                let (low, high) = self.border(k);
                 let (below, above) = (k.compare(Cmp::Lt, x, low), k.compare(Cmp::Gt, x, high));
                 let outside = k.or(below, above);
-                let moved = clamped(k, x, (0.0, n - 1.0));
+                let (first, last) = (number(k, 0.0), self.extent.number(k, -1.0));
+                let moved = clamped(k, x, (first, last));
                 k.select(outside, moved, x)
             }
             "reflection" => {
                 // An axis of one element is reflected to it; what is inside stays.
-                let (first, last) = (number(k, low), number(k, high));
+                let (first, last) = self.border(k);
                 let (below, above) = (k.compare(Cmp::Lt, x, first), k.compare(Cmp::Gt, x, last));
                 let outside = k.or(below, above);
-                let moved = reflected(k, x, (low, high));
+                let moved = self.reflected(k, x);
                 k.select(outside, moved, x)
             }
             _ => x,
@@ -172,6 +186,22 @@ fn far(k: &mut KernelBuilder, d: V) -> V {
     k.sub(w, last)
 }
 
+/// The elements that a result element is the sum of, of an image of so many axes.
+pub fn most_taps(attrs: &Attrs, axes: usize) -> Result<i64, Unsupported> {
+    let taps: i64 = match attrs.str("mode") {
+        "nearest" => 1,
+        "linear" => 2,
+        _ => 4,
+    };
+    let per = size::product(&vec![taps; axes])?;
+    if per > MOST_TAPS {
+        return Err(Unsupported::new(format!(
+            "sums {per} elements for each of its own, too many for compiled code; run the model with --engine interp"
+        )));
+    }
+    Ok(per)
+}
+
 /// Lower a `grid_sample`.
 pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let node = ctx.graph.node(group.node());
@@ -189,21 +219,10 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
         return Err(Unsupported::new("samples an image without elements"));
     }
     let (batch, channels, n) = (dims[0], dims[1], spatial.len());
-    let (mode, padding) = (node.attrs.str("mode"), node.attrs.str("padding"));
-    let align = node.attrs.flag("align_corners");
     let (plane, places): (i64, i64) = (spatial.iter().product(), out[2..].iter().product());
-    let taps: i64 = match mode {
-        "nearest" => 1,
-        "linear" => 2,
-        _ => 4,
-    };
-    let per = size::product(&vec![taps; n])?;
-    if per > MOST_TAPS {
-        return Err(Unsupported::new(format!(
-            "sums {per} elements for each of its own, too many for compiled code; run the model with --engine interp"
-        )));
-    }
-    let table = Table::new(ctx, elem, (batch * places, per), plane, padding == "zeros")?;
+    let per = most_taps(&node.attrs, n)?;
+    let zeros = node.attrs.str("padding") == "zeros";
+    let table = Table::new(ctx, elem, (batch * places, per), plane, zeros)?;
     let chunks = (places + TASK_POINTS - 1) / TASK_POINTS;
     let mut w = Writer::new(ctx, "grid_sample", size::product(&[batch, chunks])?);
     let px = w.operand(node, 0)?;
@@ -217,16 +236,17 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let begin = k.affine(&[(base, 1), (chunk, TASK_POINTS)], 0);
     let (end, all) = (k.affine(&[(begin, 1)], TASK_POINTS), k.affine(&[(base, 1)], places));
     let end = k.min(end, all);
+    let extents: Vec<Span> = spatial.iter().map(|&n| Span::Known(n)).collect();
     k.for_values(begin, end, 1, |k, point| {
         let mut axes = vec![];
-        for (i, &extent) in spatial.iter().enumerate() {
+        for (i, &extent) in extents.iter().enumerate() {
             // The grid names the last axis first.
             let at = k.affine(&[(point, n as i64)], (n - 1 - i) as i64);
             let g = k.load(pg, at);
             let g = k.convert(Elem::F64, g);
-            axes.push(GridAxis { extent, mode, padding, align }.taps(k, g));
+            axes.push(GridAxis::new(&node.attrs, extent).taps(k, g));
         }
-        let taps = product(k, &axes, spatial);
+        let taps = product(k, &axes, &extents);
         lists.put(k, point, &taps);
     });
     let from = Planes { param: px, first: k.affine(&[(b, channels * plane)], 0), size: plane };

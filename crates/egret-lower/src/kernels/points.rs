@@ -23,13 +23,61 @@ pub struct Tap {
     pub inside: Option<V>,
 }
 
+/// How many elements an axis of an image has.
+#[derive(Copy, Clone)]
+pub enum Span {
+    /// So many.
+    Known(i64),
+    /// As many as a run knows (i64).
+    Value(V),
+}
+
+impl Span {
+    /// The number, and a constant more (i64).
+    pub fn count(self, k: &mut KernelBuilder, more: i64) -> V {
+        match self {
+            Span::Known(n) => k.int(n + more),
+            Span::Value(n) => k.affine(&[(n, 1)], more),
+        }
+    }
+
+    /// The same as f64.
+    pub fn number(self, k: &mut KernelBuilder, more: f64) -> V {
+        match self {
+            Span::Known(n) => number(k, n as f64 + more),
+            Span::Value(n) => {
+                let (n, more) = (k.convert(Elem::F64, n), number(k, more));
+                k.add(n, more)
+            }
+        }
+    }
+
+    /// `index * self + further`: an element of this axis behind so many others.
+    pub fn element(self, k: &mut KernelBuilder, index: V, further: V) -> V {
+        match self {
+            Span::Known(n) => k.affine(&[(index, n), (further, 1)], 0),
+            Span::Value(n) => {
+                let before = k.mul(index, n);
+                k.add(before, further)
+            }
+        }
+    }
+}
+
 /// A number of f64, as coordinates and weights are.
 pub fn number(k: &mut KernelBuilder, value: f64) -> V {
     k.number(Ty::scalar(Elem::F64), value)
 }
 
+/// `x * factor + term`, each rounded.
+pub fn scaled(k: &mut KernelBuilder, x: V, factor: f64, term: f64) -> V {
+    let (factor, term) = (number(k, factor), number(k, term));
+    let x = k.mul(x, factor);
+    k.add(x, term)
+}
+
 /// The taps of a point from those along each axis: the last axis runs fastest. `extents` are those of the image.
-pub fn product(k: &mut KernelBuilder, axes: &[Vec<Tap>], extents: &[i64]) -> Vec<Tap> {
+pub fn product(k: &mut KernelBuilder, axes: &[Vec<Tap>], extents: &[Span]) -> Vec<Tap> {
     let mut points: Vec<Tap> = vec![];
     for (axis, &extent) in axes.iter().zip(extents) {
         if points.is_empty() {
@@ -43,7 +91,7 @@ pub fn product(k: &mut KernelBuilder, axes: &[Vec<Tap>], extents: &[i64]) -> Vec
                     (Some(a), Some(b)) => Some(k.and(a, b)),
                     (a, b) => a.or(b),
                 };
-                let index = k.affine(&[(p.index, extent), (tap.index, 1)], 0);
+                let index = extent.element(k, p.index, tap.index);
                 next.push(Tap { index, weight: k.mul(p.weight, tap.weight), inside });
             }
         }

@@ -1,13 +1,13 @@
 //! `roi_align`: means or maxima of points in the bins of regions. A point's neighbours and weights are computed once for all channels,
 //! whose results are gathered in place.
 
-use super::points::{Tap, number, product};
+use super::points::{Span, Tap, number, product};
 use crate::error::Unsupported;
 use crate::geometry::size;
 use crate::loops::writer::{Writer, data_index};
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
-use egret_loop::{Access, Cmp, Elem, KernelBuilder, Ty, UnOp, V};
+use egret_loop::{Access, Cmp, Elem, KernelBuilder, Param, Ty, UnOp, V};
 
 /// The most points along an axis of a bin, where a region says how many: the kernel fails beyond, as it would run for hours.
 const MOST_POINTS: i64 = 1 << 16;
@@ -53,19 +53,53 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
         let edge = k.load(rois, at);
         k.convert(Elem::F64, edge)
     });
-    let (plane, out_plane) = (height * width, out_h * out_w);
-    let from = k.affine(&[(image, channels * plane)], 0);
-    let zero = k.int(0);
-    let [down, across] = &bins.axes;
+    let out_plane = out_h * out_w;
+    let image = Image {
+        x: px,
+        first: k.affine(&[(image, channels * height * width)], 0),
+        spans: [height, width].map(Span::Known),
+        plane: Span::Known(height * width),
+        channels: k.int(channels),
+    };
     k.for_n(out_w, |k, column| {
         let to = k.affine(&[(region, channels * out_plane), (row, out_w), (column, 1)], 0);
+        image.bin(k, &bins, [row, column], (y, to, out_plane), maximum);
+    });
+    w.finish()
+}
+
+/// An image that regions are of.
+pub struct Image {
+    pub x: Param,
+    /// Its first element.
+    pub first: V,
+    /// Elements down and across.
+    pub spans: [Span; 2],
+    /// Elements of a channel.
+    pub plane: Span,
+    pub channels: V,
+}
+
+impl Image {
+    /// Writes what a bin of a region comes to, of all channels: the elements from `to` on, `apart` elements from one to the next.
+    pub fn bin(
+        &self,
+        k: &mut KernelBuilder,
+        bins: &Bins,
+        [row, column]: [V; 2],
+        (y, to, apart): (Param, V, i64),
+        maximum: bool,
+    ) {
+        let elem = k.param_elem(y);
+        let ty = Ty::scalar(elem);
+        let zero = k.int(0);
+        let ([down, across], [height, width]) = (&bins.axes, self.spans);
         let each = |k: &mut KernelBuilder, body: &mut dyn FnMut(&mut KernelBuilder, V, V)| {
-            k.for_n(channels, |k, c| {
-                let at = k.affine(&[(to, 1), (c, out_plane)], 0);
+            k.for_values(zero, self.channels, 1, |k, c| {
+                let at = k.affine(&[(to, 1), (c, apart)], 0);
                 body(k, c, at);
             });
         };
-        let ty = Ty::scalar(elem);
         each(k, &mut |k, _, at| {
             let first = k.number(ty, if maximum { f64::NEG_INFINITY } else { 0.0 });
             k.store(y, at, first);
@@ -78,7 +112,7 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
                 let neighbours_h = neighbours(k, h, width);
                 let outside = k.or(outside_v, outside_h);
                 let mut taps = vec![];
-                for tap in product(k, &[neighbours_v.clone(), neighbours_h], &[height, width]) {
+                for tap in product(k, &[neighbours_v.clone(), neighbours_h], &self.spans) {
                     let (nothing, first) = (number(k, 0.0), k.int(0));
                     let weight = k.select(outside, nothing, tap.weight);
                     taps.push((k.select(outside, first, tap.index), k.convert(elem, weight)));
@@ -87,8 +121,9 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
                     let mut sum = k.load(y, at);
                     let mut point: Option<V> = None;
                     for &(index, weight) in &taps {
-                        let i = k.affine(&[(from, 1), (c, plane), (index, 1)], 0);
-                        let v = k.load(px, i);
+                        let i = self.plane.element(k, c, index);
+                        let i = k.add(self.first, i);
+                        let v = k.load(self.x, i);
                         let term = k.mul(v, weight);
                         point = Some(match point {
                             None => term,
@@ -114,8 +149,7 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
             let mean = k.select(none, nothing, mean);
             k.store(y, at, mean);
         });
-    });
-    w.finish()
+    }
 }
 
 /// How a region is cut, along one axis.
@@ -130,13 +164,13 @@ struct Bin {
 }
 
 /// How a region is cut: down, across.
-struct Bins {
+pub struct Bins {
     axes: [Bin; 2],
 }
 
 impl Bins {
     /// Of a region whose corners `corner` loads, as f64.
-    fn new(
+    pub fn new(
         k: &mut KernelBuilder,
         a: &egret_ir::Attrs,
         corner: impl Fn(&mut KernelBuilder, i64) -> V,
@@ -181,7 +215,7 @@ impl Bins {
 
 impl Bin {
     /// The coordinate of a point of a bin, and whether it is outside of an image.
-    fn at(&self, k: &mut KernelBuilder, bin: V, i: V, extent: i64) -> (V, V) {
+    fn at(&self, k: &mut KernelBuilder, bin: V, i: V, extent: Span) -> (V, V) {
         let (bin, i, half) = (k.convert(Elem::F64, bin), k.convert(Elem::F64, i), number(k, 0.5));
         let begin = k.mul(bin, self.extent);
         let begin = k.add(self.edge, begin);
@@ -189,15 +223,15 @@ impl Bin {
         let i = k.mul(i, self.extent);
         let i = k.div(i, self.points_f64);
         let v = k.add(begin, i);
-        let (low, high) = (number(k, -1.0), number(k, extent as f64));
+        let (low, high) = (number(k, -1.0), extent.number(k, 0.0));
         let (below, above) = (k.compare(Cmp::Lt, v, low), k.compare(Cmp::Gt, v, high));
         (v, k.or(below, above))
     }
 }
 
 /// The two neighbours of a coordinate and their weights; the nearest ones beyond the image.
-fn neighbours(k: &mut KernelBuilder, v: V, extent: i64) -> Vec<Tap> {
-    let (zero, last, one) = (number(k, 0.0), k.int(extent - 1), number(k, 1.0));
+fn neighbours(k: &mut KernelBuilder, v: V, extent: Span) -> Vec<Tap> {
+    let (zero, last, one) = (number(k, 0.0), extent.count(k, -1), number(k, 1.0));
     let v = k.max(v, zero);
     let low = k.convert(Elem::I64, v);
     let low = k.min(low, last);

@@ -10,7 +10,7 @@ use crate::lanes;
 use crate::loops::writer::{Writer, copy_run};
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
-use egret_ir::{DType, Node, Tensor, interp};
+use egret_ir::{Attrs, DType, Graph, Node, Tensor, interp};
 use egret_loop::{Access, Arg, Cmp, Elem, KernelBuilder, Param, Ty, V};
 use phases::Phases;
 
@@ -58,6 +58,30 @@ fn taps(node: &Node, roi: &[f64], axis: usize, input: i64, output: i64) -> Resul
     Ok(out)
 }
 
+/// The region of interest of a resize that crops: starts, then ends; nothing of another one.
+pub fn region(graph: &Graph, node: &Node) -> Result<Vec<f64>, Unsupported> {
+    let cropping = node.attrs.str("coordinate") == "tf_crop_and_resize";
+    let Some(v) = node.operands.get(1).copied().flatten().filter(|_| cropping) else { return Ok(vec![]) };
+    let t = graph
+        .as_const(v)
+        .ok_or_else(|| Unsupported::new("has a region of interest that is not constant"))?;
+    match t.dtype() {
+        DType::F32 => Ok(t.data::<f32>().iter().map(|&v| v.into()).collect()),
+        DType::F64 => Ok(t.data::<f64>().to_vec()),
+        other => Err(Unsupported::new(format!("has a region of interest of {other}"))),
+    }
+}
+
+/// The bits of what a result outside the source is; as in the interpreter the nearest of whole numbers.
+pub fn fill(attrs: &Attrs, dtype: DType) -> u64 {
+    let value = attrs.float("extrapolation");
+    let value = if dtype.is_float() || dtype == DType::Bool { value } else { value.round_ties_even() };
+    let mut fill = [0; 8];
+    let bytes = Tensor::from_f64s(dtype, &[], vec![value]);
+    fill[..bytes.bytes().len()].copy_from_slice(bytes.bytes());
+    u64::from_le_bytes(fill)
+}
+
 /// Lower a resize.
 pub fn resize(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let node = ctx.graph.node(group.node());
@@ -69,31 +93,12 @@ pub fn resize(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
         return Err(Unsupported::new(format!("interpolates {dtype} in the interpreter only")));
     }
     let cropping = node.attrs.str("coordinate") == "tf_crop_and_resize";
-    let roi = match node.operands.get(1).copied().flatten() {
-        Some(v) if cropping => {
-            let t = ctx
-                .graph
-                .as_const(v)
-                .ok_or_else(|| Unsupported::new("has a region of interest that is not constant"))?;
-            match t.dtype() {
-                DType::F32 => t.data::<f32>().iter().map(|&v| v.into()).collect(),
-                DType::F64 => t.data::<f64>().to_vec(),
-                other => return Err(Unsupported::new(format!("has a region of interest of {other}"))),
-            }
-        }
-        _ => vec![],
-    };
+    let roi = region(ctx.graph, node)?;
     let elem = ctx.elem(x)?;
     let scale = |i: usize| interp::resize_scale(&node.attrs, i, dims[i] as usize, target[i] as usize);
     let axes: Vec<usize> =
         (0..dims.len()).filter(|&i| dims[i] != target[i] || scale(i) != 1.0 || cropping).collect();
-    // As the interpreter: to the nearest of whole numbers.
-    let value = node.attrs.float("extrapolation");
-    let value = if dtype.is_float() || dtype == DType::Bool { value } else { value.round_ties_even() };
-    let mut fill = [0; 8];
-    let bytes = Tensor::from_f64s(dtype, &[], vec![value]);
-    fill[..bytes.bytes().len()].copy_from_slice(bytes.bytes());
-    let fill = u64::from_le_bytes(fill);
+    let fill = fill(&node.attrs, dtype);
     let mut from = ctx.place(x)?;
     let to = ctx.place(node.results[0])?;
     if axes.is_empty() {

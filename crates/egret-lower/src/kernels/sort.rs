@@ -1,5 +1,6 @@
 //! Selection by rank.
 
+use super::points::Span;
 use crate::error::Unsupported;
 use crate::expr::convert::{decode, encode};
 use crate::loops::indices::nest;
@@ -39,7 +40,7 @@ pub fn top_k(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let axis = node.attrs.index("axis");
     let s = Selection {
         dtype: ctx.dtype(node.operand(0)),
-        before: if node.attrs.flag("largest") { Cmp::Gt } else { Cmp::Lt },
+        before: before(node),
         outer: dims[..axis].iter().product(),
         inner: dims[axis + 1..].iter().product(),
         n: dims[axis],
@@ -127,19 +128,36 @@ fn by_passes(ctx: &mut Ctx, node: &Node, s: &Selection) -> Result<(), Unsupporte
 }
 
 /// The buffers of [`by_candidates`], and where a row is in them.
-struct Row<'a> {
-    s: &'a Selection,
-    x: Param,
+pub struct Row {
+    pub dtype: DType,
+    /// `Gt` for the largest, `Lt` for the smallest.
+    pub before: Cmp,
+    /// Elements of the row, at least one, and how many of them are kept, at least one.
+    pub n: V,
+    pub kept: V,
+    /// Elements from one of the row to the next.
+    pub inner: Span,
+    pub x: Param,
     /// Indices of the candidates, the best first once they were sorted.
-    order: Param,
-    scratch: Param,
+    pub order: Param,
+    pub scratch: Param,
     /// The row's first element in `x`, and the task's first candidate.
-    first: V,
-    base: V,
+    pub first: V,
+    pub base: V,
     /// Room for candidates.
-    room: i64,
+    pub room: V,
     /// Lanes that are compared at once; 1 where the row is not contiguous or has no vectors.
-    lanes: u8,
+    pub lanes: u8,
+}
+
+/// What the largest or the smallest come before the others by.
+pub fn before(node: &Node) -> Cmp {
+    if node.attrs.flag("largest") { Cmp::Gt } else { Cmp::Lt }
+}
+
+/// Room for candidates of a row of which so many are kept, if it has so many elements.
+pub fn room(kept: i64) -> i64 {
+    kept.saturating_mul(2).saturating_add(ROOM)
 }
 
 /// One pass over the axis gathers the elements that come before the last of the best so far, as candidates; whenever there is no more room for
@@ -148,7 +166,7 @@ struct Row<'a> {
 fn by_candidates(ctx: &mut Ctx, node: &Node, s: &Selection) -> Result<(), Unsupported> {
     let rows = s.outer * s.inner;
     let tasks = rows.clamp(1, TASKS);
-    let room = s.n.min(2 * s.kept + ROOM);
+    let room = s.n.min(room(s.kept));
     let args = [ctx.scratch(Elem::I64, &[tasks, room])?, ctx.scratch(Elem::I64, &[tasks, room])?];
     let elem = ctx.elem(node.operand(0))?;
     let mut w = Writer::new(ctx, "top_k", tasks);
@@ -172,28 +190,43 @@ fn by_candidates(ctx: &mut Ctx, node: &Node, s: &Selection) -> Result<(), Unsupp
         let inner = k.int(s.inner);
         let (o, i) = (k.div(row, inner), k.rem(row, inner));
         let first = k.affine(&[(o, s.n * s.inner), (i, 1)], 0);
-        let row = Row { s, x, order, scratch, first, base, room, lanes };
-        result = row.select(k);
-        k.for_n(s.kept, |k, j| {
-            let from = k.affine(&[(base, 1), (j, 1)], 0);
-            let at = k.load(order, from);
-            let from = k.affine(&[(first, 1), (at, s.inner)], 0);
-            let v = k.load(x, from);
-            let to = k.affine(&[(o, s.kept * s.inner), (j, s.inner), (i, 1)], 0);
-            k.store(values, to, v);
-            k.store(indices, to, at);
-        });
+        let (dtype, before) = (s.dtype, s.before);
+        let (n, kept, room) = (k.int(s.n), k.int(s.kept), k.int(room));
+        let inner = Span::Known(s.inner);
+        let row = Row { dtype, before, n, kept, inner, x, order, scratch, first, base, room, lanes };
+        let to = k.affine(&[(o, s.kept * s.inner), (i, 1)], 0);
+        result = row.write(k, (values, indices, to));
     });
     result?;
     w.finish()
 }
 
-impl Row<'_> {
+impl Row {
+    /// Writes the kept, the best first, and their indices: the elements from `to` on.
+    pub fn write(
+        &self,
+        k: &mut KernelBuilder,
+        (values, indices, to): (Param, Param, V),
+    ) -> Result<(), Unsupported> {
+        self.select(k)?;
+        let zero = k.int(0);
+        k.for_values(zero, self.kept, 1, |k, j| {
+            let from = k.affine(&[(self.base, 1), (j, 1)], 0);
+            let at = k.load(self.order, from);
+            let from = self.inner.element(k, at, self.first);
+            let v = k.load(self.x, from);
+            let to = self.inner.element(k, j, to);
+            k.store(values, to, v);
+            k.store(indices, to, at);
+        });
+        Ok(())
+    }
+
     /// The element at an index of the axis, as it is compared.
     fn element(&self, k: &mut KernelBuilder, at: V) -> Result<V, Unsupported> {
-        let from = k.affine(&[(self.first, 1), (at, self.s.inner)], 0);
+        let from = self.inner.element(k, at, self.first);
         let raw = k.load(self.x, from);
-        decode(k, self.s.dtype, raw)
+        decode(k, self.dtype, raw)
     }
 
     /// Leaves the indices of the kept at the beginning of the candidates.
@@ -205,7 +238,7 @@ impl Row<'_> {
         let full = k.local(no);
         let some = self.element(k, zero)?;
         let last = k.local(some);
-        let end = k.int(self.s.n);
+        let end = self.n;
         let mut result = Ok(());
         k.while_(
             |k| {
@@ -230,7 +263,7 @@ impl Row<'_> {
         last: Local,
     ) -> Result<(), Unsupported> {
         let mut result = Ok(());
-        let (end, room) = (k.int(self.s.n), k.int(self.room));
+        let (end, room) = (self.n, self.room);
         k.while_(
             |k| {
                 let (at, count) = (k.get(at), k.get(count));
@@ -268,8 +301,7 @@ impl Row<'_> {
     /// Says whether a whole vector from an index on has no candidate.
     fn look_at_vector(&self, k: &mut KernelBuilder, at: V, skips: Local, last: Local) {
         let behind = k.affine(&[(at, 1)], i64::from(self.lanes));
-        let end = k.int(self.s.n);
-        let fits = k.compare(Cmp::Le, behind, end);
+        let fits = k.compare(Cmp::Le, behind, self.n);
         let known = k.get(skips);
         let looks = k.and(known, fits);
         k.set(skips, looks);
@@ -279,7 +311,7 @@ impl Row<'_> {
                 let from = k.add(self.first, at);
                 let (v, last) = (k.load_lanes(self.x, from, self.lanes), k.get(last));
                 let last = k.splat(last, self.lanes);
-                let before = comes_before(k, self.s.before, v, last);
+                let before = comes_before(k, self.before, v, last);
                 let some = k.any(before);
                 let none = k.unary(UnOp::Not, some);
                 k.set(skips, none);
@@ -300,7 +332,7 @@ impl Row<'_> {
         let v = self.element(k, at)?;
         // An equal one stands further on than the last of the best.
         let (last, full) = (k.get(last), k.get(full));
-        let better = comes_before(k, self.s.before, v, last);
+        let better = comes_before(k, self.before, v, last);
         let open = k.unary(UnOp::Not, full);
         let takes = k.or(better, open);
         k.if_(
@@ -331,7 +363,7 @@ impl Row<'_> {
         merge_sort::sort(k, of, &mut |k, i, j| {
             let both = self.element(k, i).and_then(|a| Ok((a, self.element(k, j)?)));
             match both {
-                Ok((a, b)) => comes_before(k, self.s.before, a, b),
+                Ok((a, b)) => comes_before(k, self.before, a, b),
                 Err(e) => {
                     result = Err(e);
                     k.compare(Cmp::Lt, i, j)
@@ -339,7 +371,7 @@ impl Row<'_> {
             }
         });
         result?;
-        let kept = k.int(self.s.kept);
+        let kept = self.kept;
         let now = k.binary(BinOp::SelMin, len, kept);
         k.set(count, now);
         let enough = k.compare(Cmp::Ge, len, kept);
@@ -348,7 +380,7 @@ impl Row<'_> {
         k.if_(
             enough,
             |k| {
-                let from = k.affine(&[(self.base, 1)], self.s.kept - 1);
+                let from = k.affine(&[(self.base, 1), (kept, 1)], -1);
                 let at = k.load(self.order, from);
                 match self.element(k, at) {
                     Ok(v) => k.set(last, v),

@@ -4,8 +4,8 @@ use crate::error::Unsupported;
 use crate::loops::writer::Writer;
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
-use egret_ir::interp;
-use egret_loop::{Access, Cmp, Elem, KernelBuilder, Param, Ty, V};
+use egret_ir::{Attrs, Node, interp};
+use egret_loop::{Access, Arg, Cmp, Elem, KernelBuilder, Param, Ty, V};
 use std::collections::BTreeMap;
 
 /// The n-grams as a tree, node by node and level by level: the children of a node stand together, in the order of their tokens.
@@ -46,59 +46,87 @@ impl Tree {
 pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
     let node = ctx.graph.node(group.node());
     let (x, result) = (node.operand(0), node.results[0]);
-    let elem = ctx.elem(x)?;
-    if elem.is_float() || elem == Elem::Bool || !ctx.dtype(x).is_int() {
-        return Err(Unsupported::new(format!("counts {} in the interpreter only", ctx.dtype(x))));
-    }
-    let a = &node.attrs;
-    let (grams, width) = interp::tfidf_grams(a).map_err(|e| Unsupported::new(e.message))?;
     if ctx.len(result) == 0 {
         return Ok(());
     }
-    let tree = Tree::new(&grams);
-    if i32::try_from(width).is_err() || i32::try_from(tree.token.len()).is_err() {
-        return Err(Unsupported::new(
-            "has too many n-grams for compiled code; run the model with --engine interp",
-        ));
-    }
-    let (columns, width) = (ctx.dims(x).last().copied().unwrap_or(1), width as i64);
-    let rows = ctx.len(result) as i64 / width;
-    // A skip beyond the row meets nothing more.
-    let steps = a.int("max_skip").clamp(0, columns) + 1;
-    let mode = a.str("mode");
-    let weights = a.floats("weights");
-    let weight = |i: usize| weights.get(i).copied().unwrap_or(1.0) as f32;
-    let le = |v: &[i32]| v.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
-    let nodes = tree.token.len();
-    let token =
-        ctx.table("tfidf tokens", Elem::I64, tree.token.iter().flat_map(|v| v.to_le_bytes()).collect());
-    let children = ctx.table("tfidf children", Elem::I32, le(&tree.children));
-    let column = ctx.table("tfidf columns", Elem::I32, le(&tree.column));
-    let weights = (0..width as usize).flat_map(|i| weight(i).to_le_bytes()).collect();
-    let weights = ctx.table("tfidf weights", Elem::F32, weights);
+    let counted = Counted::of(ctx, node)?;
+    let columns = ctx.dims(x).last().copied().unwrap_or(1);
+    let rows = ctx.len(result) as i64 / counted.width.max(1);
     let mut w = Writer::new(ctx, "tfidf", rows);
     let px = w.operand(node, 0)?;
     let y = w.result(node, 0, Access::ReadWrite)?;
-    let walk = Walk {
-        x: px,
-        y,
-        token: w.buffer(token, Elem::I64, nodes, Access::Read),
-        children: w.buffer(children, Elem::I32, nodes + 1, Access::Read),
-        column: w.buffer(column, Elem::I32, nodes, Access::Read),
-        columns,
-    };
-    let weights = (mode != "TF").then(|| w.buffer(weights, Elem::F32, width as usize, Access::Read));
+    let tables = counted.tables.map(|(arg, elem, len)| w.buffer(arg, elem, len, Access::Read));
     let k = &mut w.k;
-    let task = k.task();
-    let to = k.affine(&[(task, width)], 0);
-    k.for_n(width, |k, i| {
-        let (at, zero) = (k.affine(&[(to, 1), (i, 1)], 0), k.number(Ty::scalar(Elem::F32), 0.0));
-        k.store(y, at, zero);
-    });
-    k.for_range(1, steps + 1, 1, |k, step| {
-        k.for_n(columns, |k, start| walk.from(k, task, (start, step), to));
-    });
-    if let Some(weights) = weights {
+    let (row, columns) = (k.task(), k.int(columns));
+    counted.row(k, (px, y), tables, row, columns);
+    w.finish()
+}
+
+/// What is counted, as tables: token, children and column of each node of the tree, and the weight of each column.
+pub struct Counted<'a> {
+    attrs: &'a Attrs,
+    /// Columns of the result.
+    pub width: i64,
+    pub tables: [(Arg, Elem, usize); 4],
+}
+
+impl<'a> Counted<'a> {
+    /// That of a node.
+    pub fn of(ctx: &mut Ctx, node: &'a Node) -> Result<Counted<'a>, Unsupported> {
+        let (dtype, elem) = (ctx.dtype(node.operand(0)), ctx.elem(node.operand(0))?);
+        if elem.is_float() || elem == Elem::Bool || !dtype.is_int() {
+            return Err(Unsupported::new(format!("counts {dtype} in the interpreter only")));
+        }
+        let a = &node.attrs;
+        let (grams, width) = interp::tfidf_grams(a).map_err(|e| Unsupported::new(e.message))?;
+        let tree = Tree::new(&grams);
+        if i32::try_from(width).is_err() || i32::try_from(tree.token.len()).is_err() {
+            return Err(Unsupported::new(
+                "has too many n-grams for compiled code; run the model with --engine interp",
+            ));
+        }
+        let weights = a.floats("weights");
+        let weight = |i: usize| weights.get(i).copied().unwrap_or(1.0) as f32;
+        let le = |v: &[i32]| v.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+        let nodes = tree.token.len();
+        let tokens = tree.token.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let weights = (0..width).flat_map(|i| weight(i).to_le_bytes()).collect();
+        let tables = [
+            (ctx.table("tfidf tokens", Elem::I64, tokens), Elem::I64, nodes),
+            (ctx.table("tfidf children", Elem::I32, le(&tree.children)), Elem::I32, nodes + 1),
+            (ctx.table("tfidf columns", Elem::I32, le(&tree.column)), Elem::I32, nodes),
+            (ctx.table("tfidf weights", Elem::F32, weights), Elem::F32, width),
+        ];
+        Ok(Counted { attrs: a, width: width as i64, tables })
+    }
+
+    /// Counts the n-grams of a row of so many tokens.
+    pub fn row(
+        &self,
+        k: &mut KernelBuilder,
+        (x, y): (Param, Param),
+        [token, children, column, weights]: [Param; 4],
+        row: V,
+        columns: V,
+    ) {
+        let (width, mode) = (self.width, self.attrs.str("mode"));
+        let first = k.mul(row, columns);
+        let walk = Walk { x, y, token, children, column, first, columns };
+        let to = k.affine(&[(row, width)], 0);
+        k.for_n(width, |k, i| {
+            let (at, zero) = (k.affine(&[(to, 1), (i, 1)], 0), k.number(Ty::scalar(Elem::F32), 0.0));
+            k.store(y, at, zero);
+        });
+        // A skip beyond the row meets nothing more.
+        let skip = k.int(self.attrs.int("max_skip").max(0));
+        let skip = k.min(skip, columns);
+        let (zero, one, end) = (k.int(0), k.int(1), k.affine(&[(skip, 1)], 2));
+        k.for_values(one, end, 1, |k, step| {
+            k.for_values(zero, columns, 1, |k, start| walk.from(k, (start, step), to));
+        });
+        if mode == "TF" {
+            return;
+        }
         k.for_n(width, |k, i| {
             let at = k.affine(&[(to, 1), (i, 1)], 0);
             let (found, weight) = (k.load(y, at), k.load(weights, i));
@@ -112,7 +140,6 @@ pub fn lower(ctx: &mut Ctx, group: &FusionGroup) -> Result<(), Unsupported> {
             k.store(y, at, value);
         });
     }
-    w.finish()
 }
 
 /// The buffers of a walk.
@@ -122,13 +149,15 @@ struct Walk {
     token: Param,
     children: Param,
     column: Param,
-    columns: i64,
+    /// The row's first token, and how many it has.
+    first: V,
+    columns: V,
 }
 
 impl Walk {
-    /// Counts the n-grams of tokens `step` apart that begin at a place of a row.
-    fn from(&self, k: &mut KernelBuilder, row: V, (start, step): (V, V), to: V) {
-        let (root, none, one, end) = (k.int(0), k.int(-1), k.int(1), k.int(self.columns));
+    /// Counts the n-grams of tokens `step` apart that begin at a place of the row.
+    fn from(&self, k: &mut KernelBuilder, (start, step): (V, V), to: V) {
+        let (root, none, one, end) = (k.int(0), k.int(-1), k.int(1), self.columns);
         let (node, at) = (k.local(root), k.local(start));
         k.while_(
             |k| {
@@ -138,7 +167,7 @@ impl Walk {
             },
             |k| {
                 let place = k.get(at);
-                let from = k.affine(&[(row, self.columns), (place, 1)], 0);
+                let from = k.add(self.first, place);
                 let wanted = k.load(self.x, from);
                 let wanted = k.convert(Elem::I64, wanted);
                 let parent = k.get(node);

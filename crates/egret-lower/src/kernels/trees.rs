@@ -5,11 +5,14 @@
 //! branch that data decides. Eight neighbouring trees are walked side by side.
 
 mod bits;
+mod open;
 mod sums;
 
+pub use self::open::lower as lower_open;
 use self::sums::Sums;
 use crate::error::Unsupported;
 use crate::expr::decode;
+use crate::kernels::points::Span;
 use crate::loops::writer::Writer;
 use crate::plan::fusion::FusionGroup;
 use crate::program::context::Ctx;
@@ -73,6 +76,7 @@ fn walk(ctx: &mut Ctx, node: &Node, trees: &Trees) -> Result<(), Unsupported> {
         trees,
         dtype,
         x: w.operand(node, 0)?,
+        features: Span::Known(trees.features),
         sums: Sums {
             trees,
             dtype,
@@ -296,6 +300,8 @@ struct Walk<'t> {
     trees: &'t Trees,
     dtype: DType,
     x: Param,
+    /// Features of a row.
+    features: Span,
     sums: Sums<'t>,
     tables: [Option<Param>; TABLES],
 }
@@ -368,7 +374,7 @@ impl Walk<'_> {
     /// Whether the test of a node holds.
     fn holds(&self, k: &mut KernelBuilder, row: V, node: V) -> Result<V, Unsupported> {
         let feature = self.entry(k, FEATURE, node);
-        let at = k.affine(&[(row, self.trees.features), (feature, 1)], 0);
+        let at = self.features.element(k, row, feature);
         let raw = k.load(self.x, at);
         let v = decode(k, self.dtype, raw)?;
         let v = k.convert(Elem::F64, v);

@@ -65,27 +65,37 @@ impl Sampling {
 }
 
 /// `floor(size * scale)` of the scale's own number, as ONNX's shape inference has it: 12 of 10 by the f32 next to 1.3, where ONNX Runtime rounds
-/// the product to f32 and has 13. A symbolic size needs a scale that is a small fraction, or the f32 next to 1 / q where q divides it.
+/// the product to f32 and has 13. A symbolic size is multiplied by the scale's fraction, which is exact.
 fn scaled(size: &Dim, scale: f64) -> Result<Dim, ImportError> {
     if !(scale > 0.0 && scale.is_finite()) {
         return Err(ImportError::invalid(format!("a scale of {scale}")));
     }
+    let exact = fraction(scale);
     if let Some(n) = size.as_const() {
-        return Ok(dim((n as f64 * scale).floor() as i64));
+        let of =
+            |[p, q]: [i64; 2]| i64::try_from((i128::from(n) * i128::from(p)).div_euclid(q.into())).ok();
+        return Ok(dim(exact.and_then(of).unwrap_or((n as f64 * scale).floor() as i64)));
     }
-    (1..=64)
-        .map(|q| (scale * f64::from(q), q))
-        .find(|(p, _)| *p == p.round() && *p < 1e9)
-        .map(|(p, q)| (size.clone() * dim(p as i64)).op(DimOp::FloorDiv, &dim(q.into())))
-        .or_else(|| {
-            let q = scale.recip().round();
-            // A little above 1 / q floors to the quotient itself, a little below it would not.
-            let next = q < 1e6 && q.recip() as f32 == scale as f32 && scale * q >= 1.0;
-            size.divide_exactly(&dim(q as i64)).filter(|_| next)
-        })
-        .ok_or_else(|| {
-            ImportError::open(format!("the scale {scale} of the dim {size}, which is not constant"), size)
-        })
+    let q = scale.recip().round();
+    // The f32 next to 1 / q, or a little above, floors to the quotient itself where q divides the size; a little below it would not.
+    let next = q < 1e6 && q.recip() as f32 == scale as f32 && scale * q >= 1.0;
+    if let Some(quotient) = size.divide_exactly(&dim(q as i64)).filter(|_| next) {
+        return Ok(quotient);
+    }
+    let [p, q] = exact.ok_or_else(|| {
+        ImportError::open(format!("the scale {scale} of the dim {size}, which is not constant"), size)
+    })?;
+    Ok((size.clone() * dim(p)).op(DimOp::FloorDiv, &dim(q)))
+}
+
+/// A positive number as numerator and denominator without a common divisor, where both are numbers of i64: the denominator is a power of two.
+fn fraction(x: f64) -> Option<[i64; 2]> {
+    let (mut p, mut q) = (x, 1i64);
+    while p != p.trunc() {
+        p *= 2.0;
+        q = q.checked_mul(2)?;
+    }
+    (p < (1i64 << 62) as f64).then_some([p as i64, q])
 }
 
 /// `to / from`, or 0 (which `resize` takes as just that quotient) where only the running model knows it.

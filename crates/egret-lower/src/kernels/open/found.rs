@@ -12,7 +12,7 @@ use egret_loop::{Access, Arg, Arith, Cmp, Elem, KernelBuilder, Local, Param, Par
 
 impl Writer<'_, '_> {
     /// A buffer of the kernel's own.
-    pub(super) fn own(&mut self, elem: Elem, at: Arg, access: Access) -> Param {
+    pub(in crate::kernels) fn own(&mut self, elem: Elem, at: Arg, access: Access) -> Param {
         self.args.push(at);
         self.k.param(elem, ParamInfo::OPEN, access)
     }

@@ -13,8 +13,15 @@ pub mod nms;
 pub mod norm;
 pub mod pad;
 pub mod places;
+pub mod random;
+pub mod ranked;
 pub mod recurrent;
 pub mod reduce;
+pub mod resize;
+pub mod reversed;
+pub mod rotary;
+pub mod rows;
+pub mod sampled;
 pub mod scatter;
 pub mod softmax;
 mod standing;
@@ -53,6 +60,11 @@ pub fn of_f32(graph: &Graph, n: NodeId) -> bool {
     first(graph, n).is_some_and(|t| t.dtype == DType::F32)
 }
 
+/// Takes a node whose first operand is of f32 or f64.
+pub fn of_floats(graph: &Graph, n: NodeId) -> bool {
+    first(graph, n).is_some_and(|t| matches!(t.dtype, DType::F32 | DType::F64))
+}
+
 /// Takes a node whose first operand is not of strings.
 pub fn of_numbers(graph: &Graph, n: NodeId) -> bool {
     first(graph, n).is_some_and(|t| t.dtype != DType::String)
@@ -78,7 +90,7 @@ fn shape(graph: &Graph, v: ValueId) -> Vec<Dim> {
 
 /// The dims of a value all of whose elements stand one after the other from now on, if they do not yet: of one that is kept once for all units, or
 /// is a part of another value, a copy is made.
-fn whole_dims(ctx: &mut Ctx<'_>, v: ValueId) -> Result<Vec<Dim>, Unsupported> {
+pub fn whole_dims(ctx: &mut Ctx<'_>, v: ValueId) -> Result<Vec<Dim>, Unsupported> {
     let units = ctx.units.as_ref().ok_or_else(|| Unsupported::bug("has no free dims"))?;
     let dims = units.dims(v).to_vec();
     let once = units.stored(v) != dims;
@@ -89,21 +101,22 @@ fn whole_dims(ctx: &mut Ctx<'_>, v: ValueId) -> Result<Vec<Dim>, Unsupported> {
 }
 
 /// A kernel under construction, its arguments, and the sizes that it has read.
-struct Writer<'c, 'g> {
-    ctx: &'c mut Ctx<'g>,
-    k: KernelBuilder,
-    args: Vec<Arg>,
+pub struct Writer<'c, 'g> {
+    pub ctx: &'c mut Ctx<'g>,
+    pub k: KernelBuilder,
+    pub args: Vec<Arg>,
     known: BTreeMap<Dim, V>,
 }
 
 impl<'c, 'g> Writer<'c, 'g> {
-    fn new(ctx: &'c mut Ctx<'g>, name: &str) -> Writer<'c, 'g> {
+    /// One of this name.
+    pub fn new(ctx: &'c mut Ctx<'g>, name: &str) -> Writer<'c, 'g> {
         let k = ctx.kernel(name, 1);
         Writer { ctx, k, args: vec![], known: BTreeMap::new() }
     }
 
     /// All elements of a value.
-    fn value(&mut self, v: ValueId, access: Access) -> Result<Param, Unsupported> {
+    pub fn value(&mut self, v: ValueId, access: Access) -> Result<Param, Unsupported> {
         let (elem, arg) = (self.ctx.elem(v)?, self.ctx.whole(v)?);
         self.args.push(arg);
         Ok(self.k.param(elem, ParamInfo::OPEN, access))
@@ -138,7 +151,7 @@ impl<'c, 'g> Writer<'c, 'g> {
     }
 
     /// A dim, or a product of some, as a value. All are read before the first loop.
-    fn dim(&mut self, dim: &Dim) -> Result<V, Unsupported> {
+    pub fn dim(&mut self, dim: &Dim) -> Result<V, Unsupported> {
         if let Some(&v) = self.known.get(dim) {
             return Ok(v);
         }
@@ -190,7 +203,7 @@ impl<'c, 'g> Writer<'c, 'g> {
     }
 
     /// Adds the call, of as many tasks as these dims make; none where a row, of `inner` elements, has none.
-    fn finish(self, rows: &[Dim], inner: &Dim) -> Result<(), Unsupported> {
+    pub fn finish(self, rows: &[Dim], inner: &Dim) -> Result<(), Unsupported> {
         let rows = self.ctx.extent(&volume(rows))?;
         self.finish_tasks(rows, inner)
     }
