@@ -408,3 +408,32 @@ fn deform_conv(ctx: &mut NodeCtx) -> OpResult {
     }
     Ok(vec![y])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_times_scales_are_exact() {
+        assert_eq!(fraction(1.75), Some([7, 4]));
+        assert_eq!(fraction(3.0), Some([3, 1]));
+        assert_eq!(fraction(1e-30), None);
+        let n = Dim::symbol("n");
+        assert_eq!(scaled(&n, 2.0).expect("a size"), n.clone() * dim(2));
+        // The f32 next to 1 / 3 is above it.
+        assert_eq!(scaled(&(n.clone() * dim(3)), (1f32 / 3.0).into()).expect("a size"), n);
+        for scale in [0.5f32, 0.6, 0.8, 1.0 / 3.0, 1.3, 2.3, 1e-3, 40.1] {
+            let free = scaled(&n, scale.into()).expect("a size");
+            for size in [0, 1, 2, 3, 9, 10, 30, 1023, 1 << 20, (1 << 31) + 7, 123_456_789_012] {
+                let constant = scaled(&dim(size), scale.into()).expect("a size");
+                assert_eq!(free.substitute(&[("n".to_owned(), size)].into()), constant, "{size} * {scale}");
+                if size < 1 << 29 {
+                    assert_eq!(constant, dim((size as f64 * f64::from(scale)).floor() as i64));
+                }
+            }
+        }
+        // 12 of 10, and not 13 as after rounding the product.
+        assert_eq!(scaled(&dim(10), 1.3f32.into()).expect("a size"), dim(12));
+        assert!(scaled(&n, 1e-30).is_err() && scaled(&n, f64::NAN).is_err() && scaled(&n, 0.0).is_err());
+    }
+}
