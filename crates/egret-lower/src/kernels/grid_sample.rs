@@ -1,7 +1,7 @@
 //! `grid_sample`: an image at the coordinates of a grid. Each task lists the elements and weights of some points
 //! ([`points`](super::points)), and then sums them for all channels.
 
-use super::points::{Planes, Span, Table, Tap, number, product, scaled};
+use super::points::{Planes, Span, Table, Tap, number, plus, product, scaled};
 use crate::error::Unsupported;
 use crate::geometry::size;
 use crate::loops::writer::Writer;
@@ -108,7 +108,7 @@ impl GridAxis<'_> {
         } else {
             let n = self.extent.number(k, 0.0);
             let x = k.mul(x, n);
-            let x = scaled(k, x, 1.0, -1.0);
+            let x = plus(k, x, -1.0);
             let half = number(k, 0.5);
             k.mul(x, half)
         };

@@ -46,8 +46,8 @@ impl Span {
         match self {
             Span::Known(n) => number(k, n as f64 + more),
             Span::Value(n) => {
-                let (n, more) = (k.convert(Elem::F64, n), number(k, more));
-                k.add(n, more)
+                let n = k.convert(Elem::F64, n);
+                plus(k, n, more)
             }
         }
     }
@@ -67,6 +67,12 @@ impl Span {
 /// A number of f64, as coordinates and weights are.
 pub fn number(k: &mut KernelBuilder, value: f64) -> V {
     k.number(Ty::scalar(Elem::F64), value)
+}
+
+/// `x + term` of f64.
+pub fn plus(k: &mut KernelBuilder, x: V, term: f64) -> V {
+    let term = number(k, term);
+    k.add(x, term)
 }
 
 /// `x * factor + term`, each rounded.

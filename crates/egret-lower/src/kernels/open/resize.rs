@@ -4,7 +4,7 @@
 use super::places::{copy, lanes_of};
 use super::{Writer, along, float_lanes, shape, volume, whole_dims};
 use crate::error::Unsupported;
-use crate::kernels::points::{number, scaled};
+use crate::kernels::points::{number, plus, scaled};
 use crate::kernels::sampling::{fill, region};
 use crate::loops::map::copy_elem;
 use crate::program::context::Ctx;
@@ -274,18 +274,18 @@ impl Axis<'_> {
     fn source(&self, k: &mut KernelBuilder, of: &Sizes, at: V, output: V) -> (V, Option<V>) {
         let x = k.convert(Elem::F64, at);
         let (n, scale) = (of.n, of.scale);
-        let last = scaled(k, n, 1.0, -1.0);
+        let last = plus(k, n, -1.0);
         // Not the result's size where the scales were given: that is rounded down.
         let size = k.mul(scale, n);
-        let steps = scaled(k, size, 1.0, -1.0);
+        let steps = plus(k, size, -1.0);
         let (one, zero) = (number(k, 1.0), number(k, 0.0));
         let half_pixel = |k: &mut KernelBuilder, before: Option<V>| {
-            let x = scaled(k, x, 1.0, 0.5);
+            let x = plus(k, x, 0.5);
             let mut x = k.div(x, scale);
             if let Some(before) = before {
                 x = k.add(before, x);
             }
-            scaled(k, x, 1.0, -0.5)
+            plus(k, x, -0.5)
         };
         match self.node.attrs.str("coordinate") {
             "pytorch_half_pixel" => {
@@ -341,7 +341,7 @@ impl Axis<'_> {
         let i = match up {
             None => low,
             Some((cmp, than)) => {
-                let (than, high) = (number(k, than), scaled(k, low, 1.0, 1.0));
+                let (than, high) = (number(k, than), plus(k, low, 1.0));
                 let up = k.compare(cmp, fraction, than);
                 k.select(up, high, low)
             }
@@ -362,12 +362,12 @@ impl Axis<'_> {
         let near = scaled(k, d, a + 2.0, -(a + 3.0));
         let near = k.mul(near, d);
         let near = k.mul(near, d);
-        let near = scaled(k, near, 1.0, 1.0);
+        let near = plus(k, near, 1.0);
         let far = scaled(k, d, a, -5.0 * a);
         let far = k.mul(far, d);
-        let far = scaled(k, far, 1.0, 8.0 * a);
+        let far = plus(k, far, 8.0 * a);
         let far = k.mul(far, d);
-        let far = scaled(k, far, 1.0, -4.0 * a);
+        let far = plus(k, far, -4.0 * a);
         let (one, two) = (number(k, 1.0), number(k, 2.0));
         let (is_near, is_far) = (k.compare(Cmp::Le, d, one), k.compare(Cmp::Lt, d, two));
         let far = k.select(is_far, far, zero);
@@ -387,8 +387,8 @@ impl Axis<'_> {
         let (zero, none) = (k.int(0), number(k, 0.0));
         let stretch = self.stretch(k, of);
         let base = k.unary(UnOp::Ceil, x);
-        let base = scaled(k, base, 1.0, -1.0);
-        let last = scaled(k, of.n, 1.0, -1.0);
+        let base = plus(k, base, -1.0);
+        let last = plus(k, of.n, -1.0);
         let sum = k.local(none);
         k.for_values(zero, per, 1, |k, tap| {
             let offset = k.add(first, tap);
