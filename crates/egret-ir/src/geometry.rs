@@ -143,9 +143,25 @@ impl<S: Size> Axis<S> {
         let padding = self.low.checked_add(self.high)?.checked_neg()?;
         self.reach(positions)?.plus(&S::constant(padding))
     }
+
+    /// All padding with which windows are as many as `size` divided by the stride, rounded up (`auto_pad` of ONNX); the size plays
+    /// no part where the stride is 1. Negative where windows are shorter than the stride and leave elements over.
+    pub fn same_padding(&self, size: &S) -> Option<S> {
+        if self.stride == 1 {
+            return self.span()?.plus(&S::constant(-1));
+        }
+        let out = size.plus(&S::constant(self.stride.checked_sub(1)?))?.over(self.stride)?;
+        self.reach(&out)?.plus(&size.times(-1)?)
+    }
 }
 
 impl Axis {
+    /// The same, of sizes that may be symbolic.
+    pub fn symbolic(&self) -> Axis<Dim> {
+        let &Axis { kernel, stride, dilation, low, high } = self;
+        Axis { kernel: Dim::constant(kernel), stride, dilation, low, high }
+    }
+
     /// Where the first tap of a window is; before the axis where it is negative.
     pub fn start(&self, position: i64) -> Option<i64> {
         position.checked_mul(self.stride)?.checked_sub(self.low)
@@ -159,16 +175,6 @@ impl Axis {
         let first = steps(start.checked_neg()?.max(0))?;
         let end = steps(size.checked_sub(start)?.max(0))?.min(self.kernel);
         Some(first..end.max(first))
-    }
-
-    /// All padding with which windows are as many as `size` divided by the stride, rounded up (`auto_pad` of ONNX); the size plays
-    /// no part where the stride is 1. Negative where windows are shorter than the stride and leave elements over.
-    pub fn same_padding(&self, size: i64) -> Option<i64> {
-        if self.stride == 1 {
-            return self.span()?.checked_sub(1);
-        }
-        let out = size.checked_add(self.stride.checked_sub(1)?)?.checked_div(self.stride)?;
-        self.reach(&out)?.checked_sub(size)
     }
 
     /// Room behind the high pad that the last, partial window needs (`ceil_mode` of ONNX); none if that would begin beyond the low
@@ -202,11 +208,11 @@ mod tests {
             (Some(1..3), Some(0..3), Some(0..0))
         );
         assert_eq!(
-            (AXIS.same_padding(7), AXIS.ceil_room(7), AXIS.ceil_room(8)),
+            (AXIS.same_padding(&7), AXIS.ceil_room(7), AXIS.ceil_room(8)),
             (Some(4), Some(1), Some(0))
         );
         let short = Axis { kernel: 1, stride: 3, ..AXIS };
-        assert_eq!([17, 18, 19].map(|size| short.same_padding(size)), [Some(-1), Some(-2), Some(0)]);
+        assert_eq!([17, 18, 19].map(|size| short.same_padding(&size)), [Some(-1), Some(-2), Some(0)]);
     }
 
     #[test]

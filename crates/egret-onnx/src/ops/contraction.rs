@@ -1,7 +1,7 @@
 //! Matrix products and convolutions.
 
-use super::emit::{const_dim, const_dims, dim};
-use super::geometry::{AutoPad, Window, auto_pad, positive, too_large};
+use super::emit::{dim, held};
+use super::geometry::{AutoPad, Window, at_least_none, auto_pad, half, positive, too_large};
 use super::quantization::Requantize;
 use super::{OnnxOp, onnx};
 use crate::context::{NodeCtx, OpResult};
@@ -76,8 +76,8 @@ pub(super) fn gemm(ctx: &mut NodeCtx) -> OpResult {
     Ok(vec![y])
 }
 
-/// The kernel size: that of the filter, with which the attribute must agree.
-fn kernel_of(ctx: &mut NodeCtx, w: ValueId) -> Result<Vec<i64>, ImportError> {
+/// The kernel size, that of the filter, with which the attribute must agree; and the filter, of that size.
+fn kernel_of(ctx: &mut NodeCtx, mut w: ValueId) -> Result<(Vec<Dim>, ValueId), ImportError> {
     let ty = ctx.tensor(w)?;
     if ty.rank() < 2 {
         return Err(ImportError::invalid(format!(
@@ -85,18 +85,28 @@ fn kernel_of(ctx: &mut NodeCtx, w: ValueId) -> Result<Vec<i64>, ImportError> {
             ctx.op_type
         )));
     }
-    let kernel = const_dims(ctx, &ty)?.split_off(2);
-    match ctx.opt_ints("kernel_shape")? {
-        Some(given) if given != kernel => Err(ImportError::invalid(format!(
+    let mut kernel = ty.shape[2..].to_vec();
+    let Some(given) = ctx.opt_ints("kernel_shape")? else { return Ok((kernel, w)) };
+    let agrees = |(d, &given): (&Dim, &i64)| d.as_const().is_none_or(|d| d == given);
+    if given.len() != kernel.len() || !kernel.iter().zip(&given).all(agrees) {
+        return Err(ImportError::invalid(format!(
             "attribute `kernel_shape` is {given:?} but the filter has the type {ty}"
-        ))),
-        _ => Ok(kernel),
+        )));
     }
+    let mut holds = vec![];
+    for (i, size) in kernel.iter_mut().enumerate().filter(|(_, d)| d.as_const().is_none()) {
+        let wanted = dim(given[i]);
+        holds.extend(held(&(size.clone() - wanted.clone()), 0));
+        holds.extend(held(&(wanted.clone() - size.clone()), 0));
+        w = ctx.narrow(w, 2 + i, dim(0), wanted.clone())?;
+        *size = wanted;
+    }
+    Ok((kernel, ctx.fitting(w, &holds)?))
 }
 
 /// A convolution without bias of operands that may differ from the node's inputs in element type.
 fn convolve(ctx: &mut NodeCtx, x: ValueId, w: ValueId) -> Emitted {
-    let kernel = kernel_of(ctx, w)?;
+    let (kernel, w) = kernel_of(ctx, w)?;
     let shape = ctx.shape_of(x)?;
     if shape.len() != kernel.len() + 2 {
         return Err(ImportError::invalid(format!(
@@ -104,10 +114,13 @@ fn convolve(ctx: &mut NodeCtx, x: ValueId, w: ValueId) -> Emitted {
             ctx.op_type
         )));
     }
-    let window = Window::read(ctx, &shape[2..], kernel, false)?;
+    let mut window = Window::read(ctx, &shape[2..], kernel, false)?;
+    let dtype = ctx.dtype(x)?;
+    let x = window.settle(ctx, x, |ctx| ctx.zero(dtype))?;
+    let pads = window.const_pads(ctx)?;
     let groups = ctx.int("group", 1)?;
     let attrs = attrs! {
-        strides: window.strides, dilations: window.dilations, pads: window.pads, groups: groups, layout: "channels_first"
+        strides: window.strides, dilations: window.dilations, pads: pads, groups: groups, layout: "channels_first"
     };
     ctx.emit(Op::Conv, attrs, &[x, w])
 }
@@ -141,8 +154,11 @@ pub(super) fn conv(ctx: &mut NodeCtx) -> OpResult {
 }
 
 fn conv_transpose(ctx: &mut NodeCtx) -> OpResult {
-    let (x, w) = (ctx.input(0)?, ctx.input(1)?);
-    let kernel = kernel_of(ctx, w)?;
+    let x = ctx.input(0)?;
+    let (kernel, w) = {
+        let w = ctx.input(1)?;
+        kernel_of(ctx, w)?
+    };
     let n = kernel.len();
     let shape = ctx.shape_of(x)?;
     if shape.len() != n + 2 {
@@ -160,23 +176,29 @@ fn conv_transpose(ctx: &mut NodeCtx) -> OpResult {
         return Err(ctx.bad_attr("output_shape", format!("{output:?}")));
     }
     let same = matches!(auto, AutoPad::SameUpper | AutoPad::SameLower);
+    // The low ends of axes that free dims pad, by which number (a negative one adds zeros), and how many elements are wanted.
+    let mut ends: Vec<(usize, Dim, Dim)> = vec![];
+    let is_upper = auto == AutoPad::SameUpper;
     if output.is_some() || same {
         for i in 0..n {
             let (stride, dilation) = (strides[i], dilations[i]);
-            let axis =
-                Axis { kernel: kernel[i], stride, dilation, low: 0, high: extra[i].saturating_neg() };
-            let total = match &output {
-                Some(out) => {
-                    let size = const_dim(ctx, &shape[2 + i])?;
-                    axis.image(&size).and_then(|size| size.checked_sub(out[i]))
-                }
+            let kernel = kernel[i].clone();
+            let axis = Axis { kernel, stride, dilation, low: 0, high: extra[i].saturating_neg() };
+            let size = &shape[2 + i];
+            let (there, wanted) = match &output {
+                Some(out) => (axis.image(size), dim(out[i])),
                 // n * stride wanted, (n - 1) * stride + span there.
-                None => axis.image(&1).and_then(|span| span.checked_sub(stride)),
+                None => (axis.image(&dim(1)), dim(stride)),
             };
-            let total = total.ok_or_else(|| too_large(ctx))?;
+            let total = there.ok_or_else(|| too_large(ctx))? - wanted;
+            let Some(total) = total.as_const() else {
+                (pads[i], pads[n + i]) = (0, 0);
+                let wanted = output.as_ref().map_or_else(|| size.clone() * dim(stride), |out| dim(out[i]));
+                ends.push((2 + i, total, wanted));
+                continue;
+            };
             let half = total.div_euclid(2);
-            (pads[i], pads[n + i]) =
-                if auto == AutoPad::SameUpper { (half, total - half) } else { (total - half, half) };
+            (pads[i], pads[n + i]) = if is_upper { (half, total - half) } else { (total - half, half) };
         }
     } else if auto == AutoPad::Valid {
         pads = vec![0; 2 * n];
@@ -184,7 +206,18 @@ fn conv_transpose(ctx: &mut NodeCtx) -> OpResult {
     let attrs = attrs! {
         strides: strides, dilations: dilations, pads: pads, output_padding: extra, groups: groups, layout: "channels_first"
     };
-    let y = ctx.emit(Op::ConvTranspose, attrs, &[x, w])?;
+    let mut y = ctx.emit(Op::ConvTranspose, attrs, &[x, w])?;
+    if !ends.is_empty() {
+        let (mut low, mut high) = (vec![dim(0); n + 2], vec![dim(0); n + 2]);
+        for (axis, total, _) in &ends {
+            let missing = at_least_none(&(dim(0) - total.clone()));
+            (low[*axis], high[*axis]) = (half(&missing, is_upper), half(&missing, !is_upper));
+        }
+        y = ctx.pad(y, low, high, "constant", None)?;
+        for (axis, total, wanted) in ends {
+            y = ctx.narrow(y, axis, half(&at_least_none(&total), !is_upper), wanted)?;
+        }
+    }
     let bias = ctx.opt_input(2);
     Ok(vec![add_bias(ctx, y, bias)?])
 }
@@ -299,11 +332,15 @@ fn causal_conv(ctx: &mut NodeCtx) -> OpResult {
         }
     };
     let padded = ctx.concat(&[past, x], 2)?;
-    let groups = const_dim(ctx, channels)?;
-    let attrs = attrs! {
-        strides: vec![1i64], dilations: vec![1i64], pads: vec![0i64, 0], groups: groups, layout: "channels_first"
+    let mut y = match channels.as_const() {
+        Some(groups) => {
+            let attrs = attrs! {
+                strides: vec![1i64], dilations: vec![1i64], pads: vec![0i64, 0], groups: groups, layout: "channels_first"
+            };
+            ctx.emit(Op::Conv, attrs, &[padded, w])?
+        }
+        None => by_windows(ctx, padded, w, channels)?,
     };
-    let mut y = ctx.emit(Op::Conv, attrs, &[padded, w])?;
     y = add_bias(ctx, y, bias)?;
     match activation.as_str() {
         "none" => {}
@@ -313,4 +350,17 @@ fn causal_conv(ctx: &mut NodeCtx) -> OpResult {
     let length: Dim = ctx.shape_of(padded)?[2].clone();
     let present = ctx.narrow(padded, 2, length - before.clone(), before)?;
     Ok(vec![y, present])
+}
+
+/// A depthwise convolution along the last axis of an image of rank 3 whose channels are free: each channel's windows, which are gathered as
+/// rows, by its filter.
+fn by_windows(ctx: &mut NodeCtx, x: ValueId, w: ValueId, channels: &Dim) -> Emitted {
+    let (length, kernel) = (ctx.shape_of(x)?[2].clone(), ctx.shape_of(w)?[2].clone());
+    let starts = ctx.iota_along(DType::I64, length - kernel.clone() + dim(1), 0, 2)?;
+    let taps = ctx.iota_along(DType::I64, kernel.clone(), 1, 2)?;
+    let places = ctx.binary(Op::Add, starts, taps)?;
+    let windows = ctx.emit(Op::Gather, attrs! { axis: 2i64 }, &[x, places])?;
+    let filters = ctx.reshape(w, vec![channels.clone(), kernel, dim(1)])?;
+    let y = ctx.emit(Op::Matmul, attrs! {}, &[windows, filters])?;
+    ctx.squeeze(y, &[3])
 }

@@ -293,13 +293,16 @@ fn lrn(ctx: &mut NodeCtx) -> OpResult {
         let square = ctx.binary(Op::Mul, rows, rows)?;
         let low = (size - 1) / 2;
         let window = Window {
-            kernel: vec![size],
+            kernel: vec![dim(size)],
             strides: vec![1],
             dilations: vec![1],
-            pads: vec![low, size - 1 - low],
-            high_extra: vec![0],
+            pads: vec![dim(low), dim(size - 1 - low)],
+            cuts: vec![dim(0); 2],
+            high_extra: vec![dim(0)],
+            holds: vec![],
         };
-        let sum = ctx.emit(Op::Pool, window.pool_attrs_of("sum"), &[square])?;
+        let attrs = window.pool_attrs_of(ctx, "sum")?;
+        let sum = ctx.emit(Op::Pool, attrs, &[square])?;
         let scaled = ctx.with_scalar(Op::Mul, sum, f64::from(alpha) / size as f64)?;
         let base = ctx.with_scalar(Op::Add, scaled, bias.into())?;
         let power = ctx.with_scalar(Op::Pow, base, beta.into())?;

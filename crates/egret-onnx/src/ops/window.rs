@@ -2,12 +2,12 @@
 
 use super::activation::{in_f32, in_f32_of};
 use super::emit::{dim, product};
-use super::geometry::{Window, too_large};
+use super::geometry::{Window, at_least_none, too_large};
 use super::reduction::mean;
 use super::{OnnxOp, onnx};
 use crate::context::{NodeCtx, OnnxAttr, OpResult};
 use crate::error::ImportError;
-use egret_ir::{Attr, DType, Op, ValueId, attrs};
+use egret_ir::{Attr, DType, Dim, Op, Tensor, ValueId, attrs};
 
 /// The operators of this file.
 pub const TABLE: &[OnnxOp] = &[
@@ -47,47 +47,43 @@ fn read_pool(ctx: &mut NodeCtx, x: ValueId) -> Result<Window, ImportError> {
     Window::read_pool(ctx, &shape[2..])
 }
 
-/// `x` without the elements that windows leave out at the ends of spatial axes.
-fn cropped(ctx: &mut NodeCtx, mut x: ValueId, cuts: &[(i64, i64)]) -> Emitted {
-    for (i, &(low, high)) in cuts.iter().enumerate() {
-        let size = ctx.shape_of(x)?[2 + i].clone();
-        x = ctx.narrow(x, 2 + i, dim(low), size - dim(low.saturating_add(high)))?;
-    }
-    Ok(x)
-}
-
-/// A pool's windows, and its image without what they leave out.
-fn pooled(ctx: &mut NodeCtx) -> Result<(ValueId, Window), ImportError> {
-    let x = ctx.input(0)?;
-    let mut window = read_pool(ctx, x)?;
-    let x = match window.crop() {
-        Some(cuts) => cropped(ctx, x, &cuts)?,
-        None => x,
-    };
-    Ok((x, window))
-}
-
 fn max_pool(ctx: &mut NodeCtx) -> OpResult {
     let column_major = ctx.flag("storage_order", false)?;
-    if ctx.wanted.get(1) != Some(&true) {
-        let (x, window) = pooled(ctx)?;
-        return Ok(vec![ctx.emit(Op::Pool, window.pool_attrs_of("max"), &[x])?]);
-    }
     let x = ctx.input(0)?;
     let mut window = read_pool(ctx, x)?;
-    let cuts = window.crop();
-    let mut attrs = window.pool_attrs();
-    attrs.0.insert("column_major", Attr::from(column_major && cuts.is_none()));
-    let Some(cuts) = cuts else { return ctx.emit_node(Op::MaxPoolIndices, attrs, &[Some(x)], vec![]) };
+    if ctx.wanted.get(1) != Some(&true) {
+        let lowest = lowest(ctx.dtype(x)?);
+        let x = window.settle(ctx, x, |ctx| ctx.builder.constant(lowest))?;
+        let attrs = window.pool_attrs_of(ctx, "max")?;
+        return Ok(vec![ctx.emit(Op::Pool, attrs, &[x])?]);
+    }
+    let crops = window.crops();
+    let mut attrs = window.pool_attrs(ctx)?;
+    attrs.0.insert("column_major", Attr::from(column_major && !crops));
+    if !crops {
+        return ctx.emit_node(Op::MaxPoolIndices, attrs, &[Some(x)], vec![]);
+    }
     // Places within what is left of the image, each looked up in the places of the whole one.
     let whole = places(ctx, x, column_major)?;
-    let whole = cropped(ctx, whole, &cuts)?;
+    let whole = window.clone().cropped(ctx, whole)?;
     let count = product(&ctx.shape_of(whole)?);
     let whole = ctx.reshape(whole, vec![count])?;
-    let left = cropped(ctx, x, &cuts)?;
+    let left = window.cropped(ctx, x)?;
     let mut results = ctx.emit_node(Op::MaxPoolIndices, attrs, &[Some(left)], vec![])?;
     results[1] = ctx.emit(Op::Gather, attrs! { axis: 0i64 }, &[whole, results[1]])?;
     Ok(results)
+}
+
+/// The least number of a type, as a scalar: what no maximum is below.
+fn lowest(dtype: DType) -> Tensor {
+    let least = match dtype {
+        d if d.is_float() => f64::NEG_INFINITY,
+        DType::I2 | DType::I4 | DType::I8 | DType::I16 | DType::I32 | DType::I64 => {
+            -(2f64.powi(crate::raw::bits(dtype) as i32 - 1))
+        }
+        _ => 0.0,
+    };
+    Tensor::from_f64s(dtype, &[], vec![least])
 }
 
 /// For each element of an image its place in memory, an i64; with spatial axes in the opposite order if `column_major`.
@@ -105,19 +101,34 @@ fn places(ctx: &mut NodeCtx, x: ValueId, column_major: bool) -> Emitted {
 }
 
 fn average_pool(ctx: &mut NodeCtx) -> OpResult {
-    let (x, mut window) = pooled(ctx)?;
+    let x = ctx.input(0)?;
+    let mut window = read_pool(ctx, x)?;
+    let x = window.cropped(ctx, x)?;
     let include_pads = ctx.flag("count_include_pad", false)?;
     in_f32_of(ctx, x, |ctx, mut x| {
-        if include_pads && window.pads.iter().any(|&p| p != 0) {
+        if include_pads && window.pads.iter().any(|p| p.as_const() != Some(0)) {
             // Pads that count are elements like any other; the room of ceil mode still is not.
             let n = window.kernel.len();
-            let sides =
-                |pads: &[i64]| [dim(0), dim(0)].into_iter().chain(pads.iter().map(|&p| dim(p))).collect();
+            let sides = |pads: &[Dim]| [&[dim(0), dim(0)], pads].concat();
             let (low, high) = (sides(&window.pads[..n]), sides(&window.pads[n..]));
             x = ctx.pad(x, low, high, "constant", None)?;
-            window.pads = vec![0; 2 * n];
+            window.pads = vec![dim(0); 2 * n];
         }
-        ctx.emit(Op::Pool, window.pool_attrs_of("mean"), &[x])
+        if !window.is_free() {
+            let attrs = window.pool_attrs_of(ctx, "mean")?;
+            return ctx.emit(Op::Pool, attrs, &[x]);
+        }
+        // Elements that are part of the image only to make room are zeros, and counted as none.
+        let dtype = ctx.dtype(x)?;
+        let one = ctx.scalar(dtype, 1.0)?;
+        let shape = ctx.shape_of(x)?;
+        let ones = ctx.broadcast(one, [&[dim(1), dim(1)], &shape[2..]].concat())?;
+        let counted = window.clone().settle(ctx, ones, |ctx| ctx.zero(dtype))?;
+        let x = window.settle(ctx, x, |ctx| ctx.zero(dtype))?;
+        let attrs = window.pool_attrs_of(ctx, "sum")?;
+        let count = ctx.emit(Op::Pool, attrs.clone(), &[counted])?;
+        let sum = ctx.emit(Op::Pool, attrs, &[x])?;
+        ctx.binary(Op::Div, sum, count)
     })
 }
 
@@ -153,10 +164,14 @@ fn order(ctx: &mut NodeCtx) -> Result<f64, ImportError> {
 
 fn lp_pool(ctx: &mut NodeCtx) -> OpResult {
     let p = order(ctx)?;
-    let (x, window) = pooled(ctx)?;
+    let x = ctx.input(0)?;
+    let mut window = read_pool(ctx, x)?;
+    let dtype = ctx.dtype(x)?;
+    let x = window.settle(ctx, x, |ctx| ctx.zero(dtype))?;
     in_f32_of(ctx, x, |ctx, x| {
         let powers = magnitude_power(ctx, x, p)?;
-        let sum = ctx.emit(Op::Pool, window.pool_attrs_of("sum"), &[powers])?;
+        let attrs = window.pool_attrs_of(ctx, "sum")?;
+        let sum = ctx.emit(Op::Pool, attrs, &[powers])?;
         root(ctx, sum, p)
     })
 }
@@ -177,7 +192,8 @@ fn max_unpool(ctx: &mut NodeCtx) -> OpResult {
     let n = window.kernel.len();
     let mut shape = ctx.shape_of(x)?;
     for i in 0..n {
-        shape[2 + i] = window.axis(i).image(&shape[2 + i]).ok_or_else(|| too_large(ctx))?;
+        let axis = window.axis(ctx, i)?;
+        shape[2 + i] = axis.image(&shape[2 + i]).ok_or_else(|| too_large(ctx))?;
     }
     let dtype = ctx.dtype(x)?;
     let zero = ctx.zero(dtype);
@@ -193,9 +209,18 @@ fn max_unpool(ctx: &mut NodeCtx) -> OpResult {
     if wanted.len() != shape.len() {
         return Err(ImportError::invalid("the output shape of MaxUnpool has another rank than its input"));
     }
-    let high = wanted.into_iter().zip(shape).map(|(w, s)| w - s).collect();
+    let more = |(w, s): (&Dim, Dim)| match w.clone() - s {
+        more if more.as_const().is_some() => more,
+        more => at_least_none(&more),
+    };
+    let high = wanted.iter().zip(shape).map(more).collect();
     let low = vec![dim(0); n + 2];
-    Ok(vec![ctx.pad(y, low, high, "constant", None)?])
+    let mut y = ctx.pad(y, low, high, "constant", None)?;
+    // Of an image of free dims only a run knows whether it is the larger one.
+    for (i, size) in wanted.into_iter().enumerate() {
+        y = ctx.narrow(y, i, dim(0), size)?;
+    }
+    Ok(vec![y])
 }
 
 fn col2im(ctx: &mut NodeCtx) -> OpResult {
