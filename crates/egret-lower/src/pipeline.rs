@@ -266,7 +266,7 @@ fn sub_graph(
 /// Holds runs to windows that lie in what they are taken of.
 fn hold_windows(ctx: &mut Ctx) -> Result<(), Unsupported> {
     for (axis, [size, positions]) in ctx.units.as_ref().map_or(vec![], |u| u.windows.clone()) {
-        ctx.hold_window(&axis, &size, &positions)?;
+        ctx.hold_window(&axis.symbolic(), &size, &positions)?;
     }
     Ok(())
 }

@@ -5,7 +5,8 @@ mod build;
 use build::*;
 use egret_ir::{Graph, Tensor, Value, interp, verify};
 use egret_onnx::{ImportOptions, import_bytes};
-use onnx_protobuf::{Message, ModelProto, NodeProto, TensorProto};
+use onnx_protobuf::attribute_proto::AttributeType;
+use onnx_protobuf::{AttributeProto, Message, ModelProto, NodeProto, TensorProto};
 
 /// Dims of x and y, of `n` and `m`; nodes that make z; and for which of them the free model has no value, though that with dims has one.
 struct Case {
@@ -102,6 +103,69 @@ fn cases() -> Vec<Case> {
     ]
 }
 
+/// Windows over images of n by m elements, and by filters of them.
+fn windows() -> Vec<Case> {
+    let list = |name: &str, v: &[i64]| AttributeProto {
+        ints: v.to_vec(),
+        type_: AttributeType::INTS.into(),
+        ..int(name, 0)
+    };
+    let same = |auto: &str| vec![string("auto_pad", auto)];
+    let pool = |op: &str, kernel: [i64; 2], strides: [i64; 2], more: Vec<AttributeProto>| {
+        let attrs = [vec![list("kernel_shape", &kernel), list("strides", &strides)], more].concat();
+        Case {
+            dims: [&["1", "2", "n", "m"], &["n", "m"]],
+            nodes: vec![node(op, &["x"], &["z"], attrs)],
+            without: |_, _| false,
+        }
+    };
+    let of_filter = |op: &str, filter: &'static [&'static str], attrs: Vec<AttributeProto>| Case {
+        dims: [&["1", "2", "n", "m"], filter],
+        nodes: vec![node(op, &["x", "y"], &["z"], attrs)],
+        without: |_, _| false,
+    };
+    let up = || vec![int("ceil_mode", 1)];
+    let counted = || vec![int("count_include_pad", 1)];
+    let padded = || vec![int("ceil_mode", 1), list("pads", &[1, 0, 1, 1])];
+    vec![
+        pool("MaxPool", [3, 2], [2, 3], same("SAME_UPPER")),
+        pool("MaxPool", [1, 2], [3, 5], same("SAME_LOWER")),
+        pool("MaxPool", [1, 2], [3, 5], same("SAME_UPPER")),
+        pool("MaxPool", [2, 2], [2, 3], up()),
+        pool("AveragePool", [2, 3], [3, 2], [same("SAME_LOWER"), counted()].concat()),
+        pool("AveragePool", [3, 2], [2, 3], same("SAME_UPPER")),
+        pool("AveragePool", [3, 2], [2, 3], padded()),
+        pool("AveragePool", [3, 2], [2, 3], [padded(), counted()].concat()),
+        pool("LpPool", [3, 2], [2, 1], [same("SAME_LOWER"), vec![int("p", 1)]].concat()),
+        of_filter(
+            "Conv",
+            &["3", "2", "n", "2"],
+            [same("SAME_UPPER"), vec![list("strides", &[2, 1])]].concat(),
+        ),
+        of_filter(
+            "Conv",
+            &["3", "2", "n", "1"],
+            vec![list("kernel_shape", &[1, 1]), list("pads", &[0, 1, 0, 1])],
+        ),
+        of_filter("Conv", &["4", "1", "2", "m"], vec![int("group", 2), list("pads", &[1, 1, 0, 2])]),
+        of_filter(
+            "ConvTranspose",
+            &["2", "1", "n", "m"],
+            [same("SAME_LOWER"), vec![list("strides", &[2, 2])]].concat(),
+        ),
+        of_filter(
+            "ConvTranspose",
+            &["2", "1", "n", "3"],
+            [same("SAME_UPPER"), vec![list("strides", &[3, 1])]].concat(),
+        ),
+        of_filter(
+            "ConvTranspose",
+            &["2", "1", "2", "3"],
+            vec![list("output_shape", &[5, 6]), list("strides", &[2, 1])],
+        ),
+    ]
+}
+
 /// x without its last axis, if that has one element, and else x, by an If on what these nodes make of the condition; with what can be done
 /// behind it at the smaller rank.
 fn squeezed(more: &[NodeProto], branches: [&str; 2]) -> Vec<NodeProto> {
@@ -161,7 +225,7 @@ fn slices_are_clamped_where_nothing_asks_for_another_size() {
 
 #[test]
 fn free_dims_mean_what_their_values_mean() {
-    for case in cases() {
+    for case in cases().into_iter().chain(windows()) {
         let model = case.model();
         let free = import(&model, &ImportOptions::default()).expect("imports");
         let (mut right, mut wrong) = (0, 0);

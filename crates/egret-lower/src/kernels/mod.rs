@@ -134,15 +134,18 @@ pub const KERNELS: &[KernelFamily] = &[
     row(these(&[Op::Rotary]), rotary::lower).open(open::of_numbers, open::rotary::lower),
     row(these(&[Op::Matmul]), contraction::matmul).open(open::matmul::takes, open::matmul::lower),
     without(these(&[Op::Attention]), "is decomposed before lowering (plan/decompose.rs)"),
-    row(these(&[Op::Conv]), contraction::conv).open(open::window::takes, open::window::lower),
-    row(these(&[Op::ConvTranspose]), contraction::conv_transpose),
-    row(these(&[Op::Pool]), window::pool).open(open::window::takes, open::window::lower),
-    row(these(&[Op::MaxPoolIndices]), window::max_pool_indices),
-    row(these(&[Op::Col2im]), window::col2im),
+    row(these(&[Op::Conv]), contraction::conv).open(open::conv::takes, open::conv::lower),
+    row(these(&[Op::ConvTranspose]), contraction::conv_transpose)
+        .open(open::conv::takes, open::conv::lower),
+    row(these(&[Op::Pool]), window::pool).open(open::pool::takes, open::pool::lower),
+    row(these(&[Op::MaxPoolIndices]), window::max_pool_indices)
+        .open(open::pool::takes_indices, open::pool::indices),
+    row(these(&[Op::Col2im]), window::col2im).open(open::col2im::takes, open::col2im::lower),
     row(these(&[Op::Resize]), sampling::resize).open(open::resize::takes, open::resize::lower),
     row(these(&[Op::GridSample]), grid_sample::lower).open(open::sampled::takes, open::sampled::grid),
     row(these(&[Op::RoiAlign]), roi_align::lower).open(open::sampled::takes, open::sampled::regions),
-    row(these(&[Op::DeformConv]), deform_conv::lower),
+    row(these(&[Op::DeformConv]), deform_conv::lower)
+        .open(open::deform_conv::takes, open::deform_conv::lower),
     row(these(&[Op::Gather]), gather_scatter::gather).open(open::gather::takes, open::gather::slices),
     row(these(&[Op::GatherElements]), gather_scatter::gather_elements)
         .open(open::gather::takes, open::gather::elements),

@@ -166,16 +166,22 @@ impl<'g> Ctx<'g> {
     }
 
     /// Holds every run to at least one window along an axis of so many elements, and to so many `positions` of windows.
-    pub fn hold_window(&mut self, axis: &Axis, size: &Dim, positions: &Dim) -> Result<(), Unsupported> {
+    pub fn hold_window(
+        &mut self,
+        axis: &Axis<Dim>,
+        size: &Dim,
+        positions: &Dim,
+    ) -> Result<(), Unsupported> {
         let padding = axis.low.checked_add(axis.high);
-        let &Axis { kernel, stride, dilation, low, high } = axis;
-        let wide = Axis { kernel: Dim::constant(kernel), stride, dilation, low, high };
-        let (Some(span), Some(padding), Ok(fit)) = (axis.span(), padding, wide.positions(size)) else {
+        let (Some(span), Some(padding), Ok(fit)) = (axis.span(), padding, axis.positions(size)) else {
             return Err(Unsupported::new("has windows that are larger than a tensor can be"));
         };
-        if size.as_const().is_none() {
+        if axis.kernel.as_const().is_none() {
+            self.within_limit(&Dim::constant(1), &Dim::constant(0), &axis.kernel)?;
+        }
+        if size.as_const().is_none() || span.as_const().is_none() {
             let padded = size.clone() + Dim::constant(padding);
-            self.within_limit(&Dim::constant(0), &Dim::constant(span), &padded)?;
+            self.within_limit(&Dim::constant(0), &span, &padded)?;
         }
         self.hold_equal(&fit, positions)
     }

@@ -140,10 +140,17 @@ fn elements(ctx: &Ctx, v: ValueId) -> Expr {
     Expr { dims: vec![], operands, terms: vec![(Term::Operand(0), dtype)] }
 }
 
+/// What a value repeats, where that is a constant: of `4*N` zeros no unit of 4 need be read.
+fn source(graph: &Graph, v: ValueId) -> ValueId {
+    let repeats = |n: NodeId| graph.node(n).op == Op::Broadcast;
+    let from = graph.producer(v).filter(|&n| repeats(n)).map(|n| graph.node(n).operand(0));
+    from.filter(|&from| graph.as_const(from).is_some()).unwrap_or(v)
+}
+
 /// The elements of a value, and those that it has once as often as the result has them.
 pub(super) fn copy(ctx: &mut Ctx, graph: &Graph, x: ValueId, result: ValueId) -> Result<(), Unsupported> {
     let out = graph.tensor_ty(result).shape.to_vec();
-    let expr = elements(ctx, x);
+    let expr = elements(ctx, source(graph, x));
     let mut w = Writer::new(ctx, "copy_any");
     let to = w.value(result, Access::Write)?;
     write(w, &expr, to, &out, &|w, from| Read::aligned(w, from, &out))
@@ -151,8 +158,9 @@ pub(super) fn copy(ctx: &mut Ctx, graph: &Graph, x: ValueId, result: ValueId) ->
 
 /// A copy of a value, with those elements that it has once as often as its dims have them.
 pub(super) fn spread(ctx: &mut Ctx, v: ValueId) -> Result<(), Unsupported> {
-    let (elem, expr) = (ctx.elem(v)?, elements(ctx, v));
+    let elem = ctx.elem(v)?;
     let Some(units) = &ctx.units else { return Err(Unsupported::bug("has no free dims")) };
+    let expr = elements(ctx, source(&units.graph, v));
     let dims = units.dims(v).to_vec();
     let copy = ctx.room_like(elem, &dims)?;
     let mut w = Writer::new(ctx, "spread_any");

@@ -5,6 +5,9 @@
 
 pub mod axis;
 mod blocks;
+pub mod col2im;
+pub mod conv;
+pub mod deform_conv;
 pub mod found;
 pub mod gather;
 pub mod map;
@@ -13,6 +16,7 @@ pub mod nms;
 pub mod norm;
 pub mod pad;
 pub mod places;
+pub mod pool;
 pub mod random;
 pub mod ranked;
 pub mod recurrent;
@@ -27,7 +31,8 @@ pub mod softmax;
 mod standing;
 mod turn;
 pub mod unique;
-pub mod window;
+mod walk;
+mod window;
 
 pub use standing::{Rounds, copy_round, copy_standing, count_rounds, hold_round, standing};
 

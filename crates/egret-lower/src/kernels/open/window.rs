@@ -96,7 +96,7 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     let (from, to) = (whole_dims(ctx, x)?, graph.tensor_ty(result).shape.to_vec());
     let axes = axes(graph, node).ok_or_else(|| Unsupported::bug("has no axes"))?;
     for ((axis, size), positions) in axes.iter().zip(&from[1..]).zip(&to[1..]) {
-        ctx.hold_window(axis, size, positions)?;
+        ctx.hold_window(&axis.symbolic(), size, positions)?;
     }
     let mut w = Writer::new(ctx, &format!("{}_any", node.op.name()));
     let px = w.value(x, Access::Read)?;
