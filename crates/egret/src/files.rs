@@ -162,16 +162,25 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// As of [`write()`].
 pub fn write_pieces<B: AsRef<[u8]>>(path: &Path, mut pieces: impl Iterator<Item = B>) -> Result<()> {
+    write_with(path, |file| {
+        pieces.try_for_each(|p| file.write_all(p.as_ref())).map_err(|e| Error::io("write", path, &e))
+    })
+}
+
+/// As [`write()`], of what `work` writes: for what is made piece by piece, where making a piece can fail.
+///
+/// # Errors
+/// As of [`write()`]; what `work` says. The file stays as it was then.
+pub fn write_with<T>(path: &Path, work: impl FnOnce(&mut dyn Write) -> Result<T>) -> Result<T> {
     if is_special(path) {
-        let fail = |e: std::io::Error| Error::io("write", path, &e);
-        let mut file = std::fs::OpenOptions::new().write(true).open(path).map_err(fail)?;
-        return pieces.try_for_each(|p| file.write_all(p.as_ref())).map_err(fail);
+        let file = std::fs::OpenOptions::new().write(true).open(path);
+        return work(&mut file.map_err(|e| Error::io("write", path, &e))?);
     }
     let path = &real(path);
     let fail = |e: &std::io::Error| Error::io("write", path, e);
     let mut file = temporary(path)?;
     let _listed = Unfinished::new(file.path());
-    pieces.try_for_each(|p| file.write_all(p.as_ref())).map_err(|e| fail(&e))?;
+    let out = work(&mut file)?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -179,7 +188,7 @@ pub fn write_pieces<B: AsRef<[u8]>>(path: &Path, mut pieces: impl Iterator<Item 
         file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644)).map_err(|e| fail(&e))?;
     }
     file.persist(path).map_err(|e| fail(&e.error))?;
-    Ok(())
+    Ok(out)
 }
 
 /// The most bytes of a file of text. Lists and graphs of text are far smaller; what does not end, as `/dev/zero`, is larger.
