@@ -5,6 +5,8 @@
 
 /// Rows of a block.
 const BLOCK: usize = 256;
+/// More rows than this in a file have not been seen by anyone.
+const MOST: u64 = 1 << 48;
 /// Columns of a panel: a block is packed panel by panel, so that the kernel reads it in order.
 const PANEL: usize = 8;
 
@@ -26,6 +28,7 @@ pub struct Moments {
 }
 
 /// Moments in the making.
+#[derive(Clone)]
 pub struct Sums {
     columns: usize,
     rows: usize,
@@ -77,6 +80,84 @@ impl Sums {
         self.raw.count += count;
         self.x.clear();
         self.y.clear();
+    }
+
+    /// See what another, of as many inputs and outputs, has seen. It is exact but for the rounding of sums in f64; where both begin
+    /// with the same means, these are sums of the sums.
+    pub fn merge(&mut self, mut other: Sums) {
+        self.flush();
+        other.flush();
+        let Some((x_other, y_other)) = &other.shift else { return };
+        let Some((x_own, y_own)) = &self.shift else {
+            *self = other;
+            return;
+        };
+        // Deviations from the other's means, as deviations from these.
+        let apart = |from: &[f32], to: &[f32]| -> Vec<f64> {
+            from.iter().zip(to).map(|(f, t)| f64::from(*f) - f64::from(*t)).collect()
+        };
+        let (dx, dy) = (apart(x_other, x_own), apart(y_other, y_own));
+        let (k, n) = (self.columns, other.raw.count as f64);
+        let (to, from) = (&mut self.raw, &other.raw);
+        for i in 0..k {
+            for j in 0..=i {
+                let moved = dx[i] * from.x_mean[j] + from.x_mean[i] * dx[j] + n * dx[i] * dx[j];
+                to.xx[i * k + j] += from.xx[i * k + j] + moved;
+            }
+        }
+        for r in 0..self.rows {
+            for j in 0..k {
+                let moved = dy[r] * from.x_mean[j] + from.y_mean[r] * dx[j] + n * dy[r] * dx[j];
+                to.yx[r * k + j] += from.yx[r * k + j] + moved;
+            }
+            to.yy[r] += from.yy[r] + 2.0 * dy[r] * from.y_mean[r] + n * dy[r] * dy[r];
+            to.y_mean[r] += from.y_mean[r] + n * dy[r];
+        }
+        to.x_mean.iter_mut().zip(&from.x_mean).zip(&dx).for_each(|((t, f), d)| *t += f + n * d);
+        to.count += from.count;
+    }
+
+    /// Bytes in a file, of so many inputs and outputs; `None` of more than can be.
+    pub fn bytes(columns: u32, rows: u32) -> Option<u64> {
+        let (k, r) = (u64::from(columns), u64::from(rows));
+        let wide = (k.checked_mul(k + 1)? / 2).checked_add(k.checked_mul(r)?)?;
+        wide.checked_add(k + 2 * r)?.checked_mul(8)?.checked_add(8 + 4 * (k + r))
+    }
+
+    /// Its bytes, little-endian: rows seen, the means that deviations are measured from (f32), and sums (f64) of the deviations of inputs
+    /// and outputs, of their squares, of products of outputs and inputs, and of products of inputs up to the diagonal.
+    pub fn write(&mut self, out: &mut Vec<u8>) {
+        self.flush();
+        let (x, y) = self.shift.clone().unwrap_or((vec![0.0; self.columns], vec![0.0; self.rows]));
+        out.extend((self.raw.count as u64).to_le_bytes());
+        x.iter().chain(&y).for_each(|v| out.extend(v.to_le_bytes()));
+        let m = &self.raw;
+        let lower = (0..self.columns).flat_map(|i| &m.xx[i * self.columns..=i * self.columns + i]);
+        let sums = m.x_mean.iter().chain(&m.y_mean).chain(&m.yy).chain(&m.yx).chain(lower);
+        sums.for_each(|v| out.extend(v.to_le_bytes()));
+    }
+
+    /// Of the front of what [`Sums::write`] gave; `None` of other bytes.
+    pub fn read(columns: usize, rows: usize, bytes: &mut &[u8]) -> Option<Sums> {
+        let need = Sums::bytes(u32::try_from(columns).ok()?, u32::try_from(rows).ok()?)?;
+        let (own, rest) = bytes.split_at_checked(usize::try_from(need).ok()?)?;
+        *bytes = rest;
+        let (count, own) = own.split_at(8);
+        let count = u64::from_le_bytes(count.try_into().ok()?);
+        let (shift, own) = own.split_at(4 * (columns + rows));
+        let shift: Vec<f32> = shift.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        let mut sums = own.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b));
+        let mut out = Sums::new(columns, rows);
+        let m = &mut out.raw;
+        let flat = [&mut m.x_mean, &mut m.y_mean, &mut m.yy, &mut m.yx].into_iter().flatten();
+        flat.for_each(|v| *v = sums.next().unwrap_or(0.0));
+        for i in 0..columns {
+            let line = &mut m.xx[i * columns..=i * columns + i];
+            line.iter_mut().for_each(|v| *v = sums.next().unwrap_or(0.0));
+        }
+        m.count = usize::try_from(count).ok().filter(|_| count <= MOST)?;
+        out.shift = (count > 0).then(|| (shift[..columns].to_vec(), shift[columns..].to_vec()));
+        Some(out)
     }
 
     /// The moments; `None` without any row, or where a value is no finite number.
@@ -228,6 +309,52 @@ mod tests {
         }
         let norms = m.x_norms();
         near(norms[3], (xs.iter().map(|x| f64::from(x[3]).powi(2)).sum::<f64>() / n as f64).sqrt(), "norm");
+    }
+
+    #[test]
+    fn sums_of_two_halves_are_those_of_all_and_files_hold_them() {
+        let (k, r, n) = (11, 3, 900);
+        let mut rng = Rng::new(6);
+        let rows: Vec<Vec<f32>> = (0..n)
+            .map(|at| (0..k + r).map(|i| (at / 300 * i) as f32 + rng.signed_f64() as f32).collect())
+            .collect();
+        let of = |rows: &[Vec<f32>]| {
+            let mut sums = Sums::new(k, r);
+            for row in rows {
+                let (x, y) = sums.row();
+                x.copy_from_slice(&row[..k]);
+                y.copy_from_slice(&row[k..]);
+            }
+            sums
+        };
+        let whole = of(&rows).finish().expect("rows");
+        for cut in [0, 1, 450, n] {
+            let mut bytes = vec![];
+            of(&rows[..cut]).write(&mut bytes);
+            assert_eq!(Some(bytes.len() as u64), Sums::bytes(k as u32, r as u32));
+            let mut front = &bytes[..];
+            let mut first = Sums::read(k, r, &mut front).expect("what was written");
+            assert!(front.is_empty() && Sums::read(k, r, &mut &bytes[1..]).is_none());
+            first.merge(of(&rows[cut..]));
+            let m = first.finish().expect("rows");
+            assert_eq!(m.count, n);
+            let (one, two) = (
+                [&m.x_mean, &m.y_mean, &m.xx, &m.yx, &m.yy],
+                [&whole.x_mean, &whole.y_mean, &whole.xx, &whole.yx, &whole.yy],
+            );
+            for (a, b) in one.into_iter().flatten().zip(two.into_iter().flatten()) {
+                assert!((a - b).abs() < 1e-4, "cut at {cut}: {a}, not {b}");
+            }
+        }
+        // What a file holds is what was there, to the last bit.
+        let mut bytes = vec![];
+        of(&rows).write(&mut bytes);
+        let back = Sums::read(k, r, &mut &bytes[..]).and_then(Sums::finish).expect("rows");
+        assert_eq!((back.xx, back.yx, back.yy), (whole.xx, whole.yx, whole.yy));
+        assert_eq!((back.x_mean, back.y_mean), (whole.x_mean, whole.y_mean));
+        bytes[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert!(Sums::read(k, r, &mut &bytes[..]).is_none());
+        assert!(Sums::bytes(u32::MAX, u32::MAX).is_none());
     }
 
     #[test]

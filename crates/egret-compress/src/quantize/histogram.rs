@@ -13,7 +13,13 @@ const STEPS: usize = 64;
 /// The least range relative to its magnitude that a scale is made of.
 const LEAST: f64 = 1e-30;
 
+/// Bytes of a histogram in a file.
+pub const BYTES: usize = 8 * (5 + 2 * HALF);
+/// More numbers than this in a bin of a file have not been seen by anyone.
+const MOST: u64 = 1 << 48;
+
 /// What was seen of a value.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Histogram {
     /// Width of a bin; 0 before the first number that is not zero.
     width: f64,
@@ -71,21 +77,91 @@ impl Histogram {
     /// The bin of a magnitude on its side, made wide enough.
     fn bin(&mut self, v: f64) -> usize {
         if self.width == 0.0 {
-            // A power of two that leaves room of two to four times.
-            self.width = 2f64.powi((v * 4.0 / HALF as f64).log2().floor() as i32);
+            // The least power of two that has room for it: the width depends on the largest number alone, whichever came first.
+            self.width = 2f64.powi((v / HALF as f64).log2().floor() as i32 + 1);
         }
         while v >= self.width * HALF as f64 {
-            self.width *= 2.0;
-            let side = |at: &dyn Fn(usize) -> usize, bins: &[u64]| -> Vec<u64> {
-                (0..HALF / 2).map(|i| bins[at(2 * i)] + bins[at(2 * i + 1)]).collect()
-            };
-            let up = side(&|i| HALF + i, &self.bins);
-            let down = side(&|i| HALF - 1 - i, &self.bins);
-            self.bins.fill(0);
-            up.iter().enumerate().for_each(|(i, n)| self.bins[HALF + i] = *n);
-            down.iter().enumerate().for_each(|(i, n)| self.bins[HALF - 1 - i] = *n);
+            self.widen();
         }
         ((v / self.width) as usize).min(HALF - 1)
+    }
+
+    /// Make each two bins one.
+    fn widen(&mut self) {
+        self.width *= 2.0;
+        let side = |at: &dyn Fn(usize) -> usize, bins: &[u64]| -> Vec<u64> {
+            (0..HALF / 2).map(|i| bins[at(2 * i)] + bins[at(2 * i + 1)]).collect()
+        };
+        let up = side(&|i| HALF + i, &self.bins);
+        let down = side(&|i| HALF - 1 - i, &self.bins);
+        self.bins.fill(0);
+        up.iter().enumerate().for_each(|(i, n)| self.bins[HALF + i] = *n);
+        down.iter().enumerate().for_each(|(i, n)| self.bins[HALF - 1 - i] = *n);
+    }
+
+    /// See what another has seen: the same counts as of one that saw the numbers of both, in any order.
+    pub fn merge(&mut self, mut other: Histogram) {
+        self.zeros += other.zeros;
+        self.bad += other.bad;
+        self.low = self.low.min(other.low);
+        self.high = self.high.max(other.high);
+        if other.width == 0.0 {
+            return;
+        }
+        if self.width == 0.0 {
+            self.width = other.width;
+        }
+        while self.width < other.width {
+            self.widen();
+        }
+        while other.width < self.width {
+            other.widen();
+        }
+        self.bins.iter_mut().zip(&other.bins).for_each(|(n, more)| *n += more);
+    }
+
+    /// Its bytes, little-endian: [`BYTES`] of them.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        for v in [self.width, self.low, self.high] {
+            out.extend(v.to_le_bytes());
+        }
+        for n in [self.zeros, self.bad].iter().chain(&self.bins) {
+            out.extend(n.to_le_bytes());
+        }
+    }
+
+    /// Of what [`Histogram::write`] gave; `None` of bytes that no numbers give.
+    pub fn read(bytes: &[u8]) -> Option<Histogram> {
+        let words = bytes.as_chunks::<8>().0;
+        let (true, [width, low, high, zeros, bad, bins @ ..]) = (bytes.len() == BYTES, words) else {
+            return None;
+        };
+        let [width, low, high] = [width, low, high].map(|w| f64::from_le_bytes(*w));
+        let [zeros, bad] = [zeros, bad].map(|w| u64::from_le_bytes(*w));
+        let bins: Vec<u64> = bins.iter().map(|w| u64::from_le_bytes(*w)).collect();
+        let few = bins.iter().chain([&zeros, &bad]).all(|n| *n <= MOST);
+        let most = high.max(-low);
+        let ordered = low <= 0.0 && high >= 0.0 && most.is_finite();
+        let counted = bins.iter().any(|n| *n > 0);
+        let wide = match most > 0.0 {
+            // A power of two, and the least that has room.
+            true => {
+                width.is_normal()
+                    && width.to_bits().trailing_zeros() >= f64::MANTISSA_DIGITS - 1
+                    && width > 0.0
+                    && most < width * HALF as f64
+                    && most * 2.0 >= width * HALF as f64
+            }
+            false => width.to_bits() == 0,
+        };
+        (few && ordered && wide && counted == (most > 0.0)).then_some(Histogram {
+            width,
+            bins,
+            zeros,
+            low,
+            high,
+            bad,
+        })
     }
 
     /// Numbers that were seen.
@@ -190,6 +266,53 @@ mod tests {
         assert_eq!((up.count(), up.bad()), (3003, 2));
         assert_eq!((down.count(), down.bad()), (3003, 2));
         assert_eq!(up.range().grid, down.range().grid);
+    }
+
+    #[test]
+    fn merging_is_seeing_all() {
+        let mut rng = Rng::new(9);
+        let values: Vec<f32> = (0..4000)
+            .map(|i| rng.signed_f64() as f32 * if i % 900 == 1 { 1e4 } else { 1e-3 })
+            .chain([0.0, 1024.0, -1024.0, 1e-42, f32::NAN])
+            .collect();
+        let mut whole = Histogram::default();
+        whole.add(&values);
+        for cut in [0, 1, 2, 2000, 4003, 4005] {
+            let mut parts = [&values[..cut], &values[cut..]].map(|part| {
+                let mut h = Histogram::default();
+                h.add(part);
+                let mut bytes = vec![];
+                h.write(&mut bytes);
+                assert_eq!(Histogram::read(&bytes).as_ref(), Some(&h));
+                h
+            });
+            let second = std::mem::take(&mut parts[1]);
+            parts[0].merge(second);
+            assert_eq!(parts[0], whole, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_no_numbers_give_are_none() {
+        let mut h = Histogram::default();
+        h.add(&[1.0, -3.0, 0.0]);
+        let mut good = vec![];
+        h.write(&mut good);
+        let with = |at: usize, word: [u8; 8]| {
+            let mut bytes = good.clone();
+            bytes[8 * at..8 * at + 8].copy_from_slice(&word);
+            Histogram::read(&bytes)
+        };
+        assert!(Histogram::read(&good).is_some());
+        for v in [0.0, -0.25, 0.3, f64::NAN, f64::INFINITY, f64::MIN_POSITIVE / 4.0, 1.0] {
+            assert!(with(0, v.to_le_bytes()).is_none(), "width {v}");
+        }
+        for v in [1.0, f64::NAN, f64::NEG_INFINITY, -1e6] {
+            assert!(with(1, v.to_le_bytes()).is_none(), "least {v}");
+        }
+        assert!(with(2, (-1f64).to_le_bytes()).is_none());
+        assert!(with(3, u64::MAX.to_le_bytes()).is_none() && with(900, u64::MAX.to_le_bytes()).is_none());
+        assert!(Histogram::read(&good[1..]).is_none() && Histogram::read(&[]).is_none());
     }
 
     #[test]
