@@ -19,13 +19,7 @@ impl ReportArgs {
     /// It does, or it cannot be written.
     pub fn check(&self, model: &Path, samples: &[&[PathBuf]], written: &[&Path]) -> Result<()> {
         let Some(report) = &self.report else { return Ok(()) };
-        let samples = samples.iter().copied().flatten();
-        let mut read = vec![model.to_owned()];
-        for path in samples {
-            // Of a folder every file is one of samples.
-            read.extend(std::fs::read_dir(path).into_iter().flatten().flatten().map(|e| e.path()));
-            read.push(path.clone());
-        }
+        let read = read_for(model, samples);
         files::apart(report, read.iter().map(PathBuf::as_path))?;
         if let Some(other) = written.iter().find(|w| files::place(w) == files::place(report)) {
             return Err(Error::user(format!(
@@ -53,6 +47,16 @@ impl ReportArgs {
         let about = About { title, action: action.to_owned(), command: command(), again };
         files::write(report, page(&about, found).as_bytes())
     }
+}
+
+/// What a command reads: a model, samples and stats; of a folder every file is one of samples.
+pub fn read_for(model: &Path, samples: &[&[PathBuf]]) -> Vec<PathBuf> {
+    let mut read = vec![model.to_owned()];
+    for path in samples.iter().copied().flatten() {
+        read.extend(std::fs::read_dir(path).into_iter().flatten().flatten().map(|e| e.path()));
+        read.push(path.clone());
+    }
+    read
 }
 
 /// The command line of this process, for a shell.

@@ -144,7 +144,9 @@ fn no_report_takes_the_place_of_what_it_is_about() {
         + dir.path().file_name().and_then(|n| n.to_str()).expect("a name")
         + "/m.onnx";
     let given = format!("image={data}");
-    let before = [bytes(&own), bytes(&data), bytes(&config)];
+    let learnt = path(&dir, "x.stats");
+    works(&["stats", &own, "--data", &data, "-o", &learnt]);
+    let before = [bytes(&own), bytes(&data), bytes(&config), bytes(&learnt)];
     for (args, out) in [
         (vec!["explain", &own], &own),
         (vec!["explain", &own, "--format", "html"], &turned),
@@ -154,6 +156,12 @@ fn no_report_takes_the_place_of_what_it_is_about() {
         (vec!["gate", &own], &config),
         (vec!["bisect", &own], &own),
         (vec!["run", &own, "--inputs", &data], &data),
+        (vec!["stats", &own, "--data", &data], &data),
+        (vec!["stats", &own, "--data", &data], &own),
+        (vec!["stats", &own, "--stats", &learnt], &learnt),
+        (vec!["quantize", &own, "--to", "int8", "--stats", &learnt], &learnt),
+        (vec!["prune", &own, "--to", "2:4", "--stats", &learnt], &learnt),
+        (vec!["compress", &own, "--size", "40%", "--data", &data, "--stats", &learnt], &learnt),
         (vec!["run", &own, "--input", &given], &data),
         (vec!["attribute", &own, "--method", "gradient", "--inputs", &data], &data),
         (vec!["attribute", &own, "--method", "integrated-gradients", "--baseline", &given], &data),
@@ -191,7 +199,7 @@ fn no_report_takes_the_place_of_what_it_is_about() {
     }
     refused(&["compile", &own, "--out-dir", &path(&dir, "c"), "--report", &own], 1, &["name another file"]);
     assert!(!Path::new(&out).exists(), "nothing is made before it is refused");
-    assert!(before == [bytes(&own), bytes(&data), bytes(&config)]);
+    assert!(before == [bytes(&own), bytes(&data), bytes(&config), bytes(&learnt)]);
 }
 
 /// What has no end is no file of text.

@@ -16,6 +16,7 @@
 //! | `methods` | how zeros are chosen and what the other weights become, a file each |
 //! | `quantize` | which numbers become integers, of which scales, and the nodes around them |
 //! | `moments`, `linalg` | means and covariances of a layer's inputs and outputs, and least squares with them |
+//! | `stats`, `learn` | what samples told of the values inside a model, in a file, and how it is made |
 //! | `page` | the report as one HTML page |
 //! | `data` | values inside a model on samples, and layers made anew from their moments, in order |
 //!
@@ -39,6 +40,7 @@ mod ends;
 mod joint;
 mod layers;
 mod layout;
+mod learn;
 mod linalg;
 mod mask;
 mod methods;
@@ -53,12 +55,14 @@ mod quantize;
 mod report;
 mod request;
 mod scope;
+mod stats;
 mod wire;
 
 pub use joint::{
     Allowed, Cost, Goal, Joint, Level, Levels, Metric, Outcome, Plan, Point, Recipe, Score, Size, Tried,
     compress, lost, planned, replay,
 };
+pub use learn::{Learning, Learnt, learn};
 pub use methods::Method;
 pub use page::{About, Found, page};
 pub use pattern::Pattern;

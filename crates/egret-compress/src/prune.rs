@@ -3,8 +3,8 @@
 use crate::constants::Constants;
 use crate::data::budget;
 use crate::data::given::Given;
-use crate::data::original::{self, Original, Target, Zeros};
-use crate::data::reconstruct::{Reconstructed, reconstruct};
+use crate::data::original::{self, Original, Source, Target, Zeros};
+use crate::data::reconstruct::{Reconstructed, reconstruct, reconstruct_apart};
 use crate::layers::{Contraction, Layer, contractions};
 use crate::mask::{self, Scored};
 use crate::methods::Problem;
@@ -14,6 +14,7 @@ use crate::plan::{self, Step};
 use crate::report::{Compressed, Entry, Quality, Report, Verdict};
 use crate::request::{Request, Watch};
 use crate::scope::Scope;
+use crate::stats::{Head, Kind, Stats};
 use crate::{channels, numbers, wire};
 use egret::samples::Samples;
 use egret::{Error, Result, source};
@@ -37,6 +38,10 @@ pub fn prune(path: &Path, request: &Request) -> Result<Compressed> {
 /// As of [`prune`].
 pub fn prune_watched(path: &Path, request: &Request, watch: &mut Watch<'_>) -> Result<Compressed> {
     let (path, file) = source::single_file(path, "prune")?;
+    let method = request.method.name();
+    if !request.stats.is_empty() {
+        takes_stats(request)?;
+    }
     if let Pattern::Channels(_) = request.pattern {
         return channels::prune(&path, &file, request, watch);
     }
@@ -47,24 +52,32 @@ pub fn prune_watched(path: &Path, request: &Request, watch: &mut Watch<'_>) -> R
         return Err(Error::user("--multiple goes with --to channels:P"));
     }
     let scope = plan::scope(request)?;
-    let method = request.method.name();
-    if request.method.needs_data() && request.data.is_empty() {
+    if request.method.needs_data() && request.data.is_empty() && request.stats.is_empty() {
         return Err(Error::user(format!("--method {method} needs samples of the inputs: --data FILE.npz")));
     }
     let what = format!("{} by {method}, over {}", request.pattern, scope.words());
-    if !request.data.is_empty() {
-        let samples = Samples::open(&request.data, &file.declared()?.inputs)?;
+    if !request.data.is_empty() || !request.stats.is_empty() {
         let mut proto = file.proto().clone();
-        let given = Given::take(&mut proto, &[&samples])?;
+        let (stats, samples, given);
+        let (source, told) = if request.stats.is_empty() {
+            samples = Samples::open(&request.data, &file.declared()?.inputs)?;
+            given = Given::take(&mut proto, &[&samples])?;
+            (Source::Samples(&samples), format!("with {} samples", samples.len()))
+        } else {
+            stats = Stats::open(&request.stats, &Head::of(&path, &contractions(&proto))?)?;
+            given = Given::with_stats(&mut proto, &stats, None)?;
+            let told = format!("with stats of {} samples, each layer by itself", stats.samples());
+            (Source::Stats(&stats, Kind::Moments), told)
+        };
         let found = contractions(&proto);
         let graph = proto.graph.get_or_default();
         let mut steps = plan::plan(graph, &found, request)?;
         original::check(graph, &found, &mut steps)?;
         plan::some(&found, &steps, request)?;
-        let what = format!("{what}, with {} samples", samples.len());
+        let what = format!("{what}, {told}");
         let mut original = Original::new(&proto, &path, &found, &original::zeros(&steps))?;
         if scope == Scope::Global {
-            budget::share(&mut original, &samples, request, watch)?;
+            budget::share(&mut original, source, request, watch)?;
         }
         let scope = if scope == Scope::Global { Scope::Layer } else { scope };
         let mut solve = |target: &Target<Zeros>, weights: &[f64], moments: &[Moments]| {
@@ -72,7 +85,15 @@ pub fn prune_watched(path: &Path, request: &Request, watch: &mut Watch<'_>) -> R
             request.method.solve(&Problem { layout, weights, moments, pattern, scope })
         };
         let start = original.model.clone();
-        let mut made = reconstruct(&original, start, found.len(), &samples, &|_| MOST, &mut solve, watch)?;
+        let (all, most) = (found.len(), |_| MOST);
+        let mut made = match source {
+            Source::Samples(samples) => {
+                reconstruct(&original, start, all, samples, &most, &mut solve, watch)?
+            }
+            Source::Stats(stats, kind) => {
+                reconstruct_apart(&original, start, all, (stats, kind), &most, &mut solve, watch)?
+            }
+        };
         given.put_back(&mut made.0);
         return with_data(&path, &proto, &found, &steps, &original, &made, what);
     }
@@ -95,6 +116,32 @@ pub fn prune_watched(path: &Path, request: &Request, watch: &mut Watch<'_>) -> R
         bytes_before: model.len(),
     };
     Ok(Compressed { model, report })
+}
+
+/// That what is asked can be done with stats instead of samples.
+///
+/// # Errors
+/// It cannot.
+fn takes_stats(request: &Request) -> Result<()> {
+    let method = request.method;
+    let what = if !request.data.is_empty() {
+        "--data".to_owned()
+    } else if let Pattern::Channels(_) = request.pattern {
+        format!("--to {}", request.pattern)
+    } else if method.fits_inputs() {
+        format!("--method {}", method.name())
+    } else {
+        return Ok(());
+    };
+    let why = match request.data.is_empty() {
+        false => {
+            "samples tell all that stats do, and what layers read in the pruned model; leave one of them out"
+        }
+        true => {
+            "layers are fitted to the inputs that they have in the pruned model, which only samples give (--data FILE.npz)"
+        }
+    };
+    Err(Error::user(format!("{what} takes no --stats: {why}")))
 }
 
 /// The file of a reconstructed model, and what was done to it.

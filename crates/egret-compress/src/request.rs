@@ -14,6 +14,8 @@ pub struct Request {
     pub method: Method,
     /// Files and folders of samples, see [`egret::samples`]; empty = without data.
     pub data: Vec<PathBuf>,
+    /// Files of `egret stats`, instead of samples; empty = without.
+    pub stats: Vec<PathBuf>,
     /// Among which weights; `None` = the method's.
     pub scope: Option<Scope>,
     /// Whether first and last, depthwise and small layers are pruned too.
@@ -36,6 +38,7 @@ impl Request {
             pattern,
             method: Method::L1,
             data: vec![],
+            stats: vec![],
             scope: None,
             all: false,
             multiple: None,

@@ -25,6 +25,7 @@ fn compressed(file: &File, to: &str, size: &str) -> Outcome {
     let goal = Goal {
         to: to.parse().expect("levels"),
         data: vec![data],
+        stats: vec![],
         eval: vec![],
         metric: Some(Metric::Mse),
         size: Some(size.parse().expect("a size")),

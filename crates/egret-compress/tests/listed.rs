@@ -51,6 +51,7 @@ fn goal(to: &str, data: PathBuf) -> Goal {
     Goal {
         to: to.parse().expect("levels"),
         data: vec![data],
+        stats: vec![],
         eval: vec![],
         metric: None,
         size: Some("40%".parse().expect("a size")),

@@ -19,6 +19,10 @@ pub struct Args {
     /// for the only one, a folder of these, or the folder of a test case. May be repeated
     #[arg(long, value_name = "PATH")]
     pub data: Vec<PathBuf>,
+    /// What samples told, as `egret stats` saves it: the errors of the levels, which --data need not be run for then. May be repeated: they
+    /// are merged
+    #[arg(long, value_name = "FILE")]
+    pub stats: Vec<PathBuf>,
     /// Samples that judge what is lost [default: every fourth of --data, which is not fitted to]. May be repeated
     #[arg(long, value_name = "PATH")]
     pub eval: Vec<PathBuf>,
@@ -40,10 +44,10 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     pub skip: Vec<String>,
     /// Make again what a recipe says, without a search: OUT.recipe.toml, which stands beside each output
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["eval", "metric", "to", "size", "budget", "skip", "plan"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["eval", "stats", "metric", "to", "size", "budget", "skip", "plan"])]
     pub recipe: Option<PathBuf>,
     /// Say what would be tried; needs no data
-    #[arg(long, conflicts_with = "report")]
+    #[arg(long, conflicts_with_all = ["report", "stats"])]
     pub plan: bool,
     /// The compressed model
     #[arg(long, short, value_name = "FILE", required_unless_present = "plan")]
@@ -61,6 +65,7 @@ pub fn run(args: &Args) -> Result<()> {
     let goal = Goal {
         to: args.to.clone(),
         data: args.data.clone(),
+        stats: args.stats.clone(),
         eval: args.eval.clone(),
         metric: args.metric,
         size: args.size,
@@ -80,9 +85,10 @@ pub fn run(args: &Args) -> Result<()> {
             };
         }
     };
+    files::apart(output, args.stats.iter().map(PathBuf::as_path))?;
     files::writable(output)?;
     let recipe = args.recipe.clone().unwrap_or_else(|| beside(output));
-    args.page.check(&args.model, &[&args.data, &args.eval], &[output, &recipe])?;
+    args.page.check(&args.model, &[&args.data, &args.stats, &args.eval], &[output, &recipe])?;
     let outcome = match &args.recipe {
         Some(path) => {
             let recipe = Recipe::read(path)?;

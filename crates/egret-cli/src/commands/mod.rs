@@ -22,6 +22,7 @@ mod print;
 mod prune;
 mod quantize;
 mod run;
+mod stats;
 mod test;
 mod tune;
 
@@ -90,6 +91,9 @@ pub enum Command {
     /// Make integers of the weights of a model, with a verdict for every layer
     #[command(after_help = EXIT_CODES)]
     Quantize(quantize::Args),
+    /// Learn from samples what `quantize --to int8`, `prune` and `compress` need to know of the values inside a model, and save or merge it
+    #[command(after_help = stats::EXAMPLE)]
+    Stats(stats::Args),
     /// Train chosen weights of a model further, on data and a loss, and leave all else as it is
     #[command(after_help = EXIT_CODES)]
     Tune(tune::Args),
@@ -129,6 +133,7 @@ pub fn dispatch(command: &Command) -> Result<()> {
         Command::Attention(a) => attention::run(a),
         Command::Prune(a) => prune::run(a),
         Command::Quantize(a) => quantize::run(a),
+        Command::Stats(a) => stats::run(a),
         Command::Tune(a) => tune::run(a),
         Command::Compress(a) => compress::run(a),
         Command::Join(a) => join::run(a),

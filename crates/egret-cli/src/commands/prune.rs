@@ -18,13 +18,17 @@ pub struct Args {
     #[arg(long, value_name = "PATTERN")]
     pub to: Pattern,
     /// How the zeros are chosen: l1 (the smallest weights), wanda (weight times norm of its input), obc (what costs least when the
-    /// other weights make up for it; they do). The last two need --data
+    /// other weights make up for it; they do). The last two need --data, or wanda --stats
     #[arg(long, value_name = "METHOD", default_value = "l1")]
     pub method: Method,
     /// Samples of the inputs, along the first axis: a .npz file with the names of the inputs, a .npy file for the only one, a folder
     /// of these, or the folder of a test case. With data, means and variances of the pruned layers are restored. May be repeated
     #[arg(long, value_name = "PATH")]
     pub data: Vec<PathBuf>,
+    /// What samples told, as `egret stats` saves it, instead of --data: for l1 and wanda, each layer by itself, from what it reads in the
+    /// model as it is. May be repeated: they are merged
+    #[arg(long, value_name = "FILE")]
+    pub stats: Vec<PathBuf>,
     /// The pruned model
     #[arg(long, short, value_name = "FILE")]
     pub output: PathBuf,
@@ -54,12 +58,14 @@ pub struct Args {
 
 /// `egret prune`
 pub fn run(args: &Args) -> Result<()> {
+    files::apart(&args.output, args.stats.iter().map(PathBuf::as_path))?;
     files::writable(&args.output)?;
-    args.page.check(&args.model, &[&args.data], &[&args.output])?;
+    args.page.check(&args.model, &[&args.data, &args.stats], &[&args.output])?;
     let layers = args.layers.iter().map(|text| layer(text, args.to)).collect::<Result<_>>()?;
     let request = Request {
         method: args.method,
         data: args.data.clone(),
+        stats: args.stats.clone(),
         scope: args.scope,
         all: args.all,
         multiple: args.multiple,

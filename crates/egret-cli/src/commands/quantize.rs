@@ -22,6 +22,9 @@ pub struct Args {
     /// of these, or the folder of a test case. May be repeated
     #[arg(long, value_name = "PATH")]
     pub data: Vec<PathBuf>,
+    /// What samples told, as `egret stats` saves it: instead of --data for int8, or beside it. May be repeated: they are merged
+    #[arg(long, value_name = "FILE")]
+    pub stats: Vec<PathBuf>,
     /// The quantised model
     #[arg(long, short, value_name = "FILE")]
     pub output: PathBuf,
@@ -38,10 +41,15 @@ pub struct Args {
 
 /// `egret quantize`
 pub fn run(args: &Args) -> Result<()> {
+    files::apart(&args.output, args.stats.iter().map(PathBuf::as_path))?;
     files::writable(&args.output)?;
-    args.page.check(&args.model, &[&args.data], &[&args.output])?;
-    let request =
-        Quantization { data: args.data.clone(), skip: args.skip.clone(), ..Quantization::new(args.to) };
+    args.page.check(&args.model, &[&args.data, &args.stats], &[&args.output])?;
+    let request = Quantization {
+        data: args.data.clone(),
+        stats: args.stats.clone(),
+        skip: args.skip.clone(),
+        ..Quantization::new(args.to)
+    };
     let made = watched("quantising", |watch| quantize_watched(&args.model, &request, watch))?;
     files::write(&args.output, &made.model)?;
     args.page.write("quantize", &args.model, None, &made.report)?;

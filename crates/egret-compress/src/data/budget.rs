@@ -2,14 +2,13 @@
 //!
 //! The cost of a weight is its score relative to the variance of its layer's outputs, from one pass of the original model.
 
-use crate::data::original::{Original, Target, Zeros};
+use crate::data::original::{Original, Source, Target, Zeros};
 use crate::mask;
 use crate::methods::Problem;
 use crate::moments::Moments;
 use crate::pattern::Pattern;
 use crate::request::{Request, Watch};
 use crate::scope::Scope;
-use egret::samples::Samples;
 use egret::{Error, Result};
 
 /// Give every layer without a pattern of its own the amount that it takes of the whole.
@@ -18,7 +17,7 @@ use egret::{Error, Result};
 /// As of [`Original::moments`].
 pub fn share(
     original: &mut Original<'_, Zeros>,
-    samples: &Samples,
+    source: Source<'_>,
     request: &Request,
     watch: &mut Watch<'_>,
 ) -> Result<()> {
@@ -29,7 +28,7 @@ pub fn share(
         scores.push(relative(original, targets[at], moments, request)?);
         Ok(())
     };
-    original.each_moments(&targets, samples, &mut each, watch)?;
+    original.each_moments(&targets, source, &mut each, watch)?;
     // Scores add up while zeros are few; so that they stay few, a layer keeps at least half of what it would keep by itself.
     let most = (1.0 + part) / 2.0;
     let amounts = amounts(&scores, part, most);

@@ -10,6 +10,7 @@ use crate::numbers;
 use crate::pattern::Pattern;
 use crate::plan::Step;
 use crate::request::Watch;
+use crate::stats::{Key, Kind, Stats, dims};
 use egret::samples::Samples;
 use egret::{Error, Result};
 use onnx_protobuf::{GraphProto, ModelProto};
@@ -18,6 +19,15 @@ use std::path::Path;
 
 /// Numbers of second moments that are in memory at once.
 const ROOM: usize = 1 << 25;
+
+/// Where the moments of layers in the original come from.
+#[derive(Copy, Clone)]
+pub enum Source<'a> {
+    /// The model, run on samples.
+    Samples(&'a Samples),
+    /// A run of `egret stats`, and the kind of its records.
+    Stats(&'a Stats, Kind),
+}
 
 /// A layer that is compressed with data.
 pub struct Target<T> {
@@ -100,6 +110,24 @@ fn size<T>(target: &Target<T>) -> usize {
     l.group_count() * columns * (columns + l.row_count())
 }
 
+impl<T> Target<T> {
+    /// The key of its moments among stats.
+    pub fn key(&self, kind: Kind) -> Key {
+        (kind, u32::try_from(self.index).unwrap_or(u32::MAX), self.name.clone())
+    }
+}
+
+/// Moments of each group.
+fn finished<T>(target: &Target<T>, sums: Vec<Sums>) -> Result<Vec<Moments>> {
+    let moments: Option<Vec<Moments>> = sums.into_iter().map(Sums::finish).collect();
+    moments.ok_or_else(|| {
+        Error::user(format!(
+            "`{}`: the data give it no values, or values that are no finite numbers",
+            target.name
+        ))
+    })
+}
+
 impl<T: Copy> Original<'_, T> {
     /// The model with biases, and its layers to be compressed: the contractions with a task.
     pub fn new<'a>(
@@ -150,6 +178,17 @@ impl<T: Copy> Original<'_, T> {
         targets: &[&Target<T>],
         samples: &Samples,
     ) -> Result<Vec<Vec<Moments>>> {
+        let sums = self.sums(model, targets, samples)?;
+        targets.iter().zip(sums).map(|(target, sums)| finished(target, sums)).collect()
+    }
+
+    /// As [`Original::moments`], before they are done: others can be added.
+    pub fn sums(
+        &self,
+        model: &ModelProto,
+        targets: &[&Target<T>],
+        samples: &Samples,
+    ) -> Result<Vec<Vec<Sums>>> {
         let ports: Vec<(String, String)> = targets.iter().map(|t| self.ports(t)).collect();
         let (xs, ys): (BTreeSet<String>, BTreeSet<String>) = ports.iter().cloned().unzip();
         let mut wanted = Taps::new(&self.model, self.path, &ys);
@@ -172,25 +211,32 @@ impl<T: Copy> Original<'_, T> {
             }
             Ok(())
         })?;
-        let mut out = vec![];
-        for (target, sums) in targets.iter().zip(sums) {
-            let moments: Option<Vec<Moments>> = sums.into_iter().map(Sums::finish).collect();
-            out.push(moments.ok_or_else(|| {
-                Error::user(format!(
-                    "`{}`: the data give it no values, or values that are no finite numbers",
-                    target.name
-                ))
-            })?);
-        }
-        Ok(out)
+        Ok(sums)
     }
 
     /// The moments of layers in the original, a few layers at a time: as many as there is room for.
     pub fn each_moments(
         &self,
         targets: &[&Target<T>],
-        samples: &Samples,
+        source: Source<'_>,
         each: &mut dyn FnMut(usize, &[Moments]) -> Result<()>,
+        watch: &mut Watch<'_>,
+    ) -> Result<()> {
+        let (samples, stats) = match source {
+            Source::Samples(samples) => (Some(samples), None),
+            Source::Stats(stats, kind) => (None, Some((stats, kind))),
+        };
+        let mut done = |at: usize, sums| each(at, &finished(targets[at], sums)?);
+        self.each_sums(targets, samples, stats, &mut done, watch)
+    }
+
+    /// As [`Original::each_moments`], before they are done; with samples and stats, of both together.
+    pub fn each_sums(
+        &self,
+        targets: &[&Target<T>],
+        samples: Option<&Samples>,
+        stats: Option<(&Stats, Kind)>,
+        each: &mut dyn FnMut(usize, Vec<Sums>) -> Result<()>,
         watch: &mut Watch<'_>,
     ) -> Result<()> {
         let mut next = 0;
@@ -200,9 +246,23 @@ impl<T: Copy> Original<'_, T> {
                 room += size(targets[next]);
                 next += 1;
             }
-            watch(from, targets.len(), &format!("scores of {}", targets[from].name));
-            let moments = self.moments(&self.model, &targets[from..next], samples)?;
-            moments.iter().enumerate().try_for_each(|(k, moments)| each(from + k, moments))?;
+            watch(from, targets.len(), &format!("moments of {}", targets[from].name));
+            let targets = &targets[from..next];
+            let mut seen: Vec<Option<Vec<Sums>>> = match samples {
+                Some(samples) => self.sums(&self.model, targets, samples)?.into_iter().map(Some).collect(),
+                None => vec![None; targets.len()],
+            };
+            for (k, (target, seen)) in targets.iter().zip(&mut seen).enumerate() {
+                let mut all = seen.take();
+                if let Some((stats, kind)) = stats {
+                    let mut sums = stats.sums(&target.key(kind), dims(&target.layer.layout))?;
+                    if let Some(more) = all {
+                        sums.iter_mut().zip(more).for_each(|(sums, more)| sums.merge(more));
+                    }
+                    all = Some(sums);
+                }
+                each(from + k, all.unwrap_or_default())?;
+            }
         }
         Ok(())
     }

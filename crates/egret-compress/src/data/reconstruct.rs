@@ -3,13 +3,14 @@
 
 use crate::constants::Place;
 use crate::data::bias::Bias;
-use crate::data::original::{Original, Target};
+use crate::data::original::{Original, Source, Target};
 use crate::data::restore::{Tally, restore};
 use crate::data::rounds::rounds;
 use crate::moments::Moments;
 use crate::numbers;
 use crate::report::Quality;
 use crate::request::Watch;
+use crate::stats::{Kind, Stats};
 use egret::samples::Samples;
 use egret::{Error, Result};
 use onnx_protobuf::{GraphProto, ModelProto};
@@ -45,22 +46,60 @@ pub fn reconstruct<T: Copy>(
         done += targets.len();
         let moments = original.moments(&model, &targets, samples)?;
         for (target, moments) in targets.iter().zip(&moments) {
-            let weights = original.weights(target)?;
-            let mut weights = solve(target, &weights, moments).ok_or_else(|| {
-                Error::user(format!("`{}`: its data make no system that can be solved", target.name))
-            })?;
-            let (mut tally, mut shift) = (Tally::default(), vec![]);
-            let size = (weights.len() / moments.len().max(1)).max(1);
-            for (part, moments) in weights.chunks_exact_mut(size).zip(moments) {
-                shift.extend(restore(part, moments, most(target.task), &mut tally));
-            }
-            qualities[target.index] = Some(tally.quality());
-            let graph = model.graph.mut_or_insert_default();
-            put(graph, target.layer.place, &target.layer.layout.offsets(), &weights);
-            add_bias(graph, &target.bias, &shift);
+            let quality = settle(original, &mut model, target, moments, most, solve)?;
+            qualities[target.index] = Some(quality);
         }
     }
     Ok((model, qualities))
+}
+
+/// As [`reconstruct`], each layer by itself: from the inputs that it has in the original, as stats have them, whatever became of the
+/// layers before it.
+///
+/// # Errors
+/// Stats that do not fit the model, or make no numbers.
+pub fn reconstruct_apart<T: Copy>(
+    original: &Original<'_, T>,
+    mut model: ModelProto,
+    count: usize,
+    (stats, kind): (&Stats, Kind),
+    most: &dyn Fn(T) -> f64,
+    solve: &mut Solve<'_, T>,
+    watch: &mut Watch<'_>,
+) -> Result<Reconstructed> {
+    let mut qualities = vec![None; count];
+    let targets: Vec<&Target<T>> = original.targets.iter().collect();
+    let mut each = |at: usize, moments: &[Moments]| {
+        let quality = settle(original, &mut model, targets[at], moments, most, solve)?;
+        qualities[targets[at].index] = Some(quality);
+        Ok(())
+    };
+    original.each_moments(&targets, Source::Stats(stats, kind), &mut each, watch)?;
+    Ok((model, qualities))
+}
+
+/// Give a layer its new weights and its new bias.
+fn settle<T: Copy>(
+    original: &Original<'_, T>,
+    model: &mut ModelProto,
+    target: &Target<T>,
+    moments: &[Moments],
+    most: &dyn Fn(T) -> f64,
+    solve: &mut Solve<'_, T>,
+) -> Result<Quality> {
+    let weights = original.weights(target)?;
+    let mut weights = solve(target, &weights, moments).ok_or_else(|| {
+        Error::user(format!("`{}`: its data make no system that can be solved", target.name))
+    })?;
+    let (mut tally, mut shift) = (Tally::default(), vec![]);
+    let size = (weights.len() / moments.len().max(1)).max(1);
+    for (part, moments) in weights.chunks_exact_mut(size).zip(moments) {
+        shift.extend(restore(part, moments, most(target.task), &mut tally));
+    }
+    let graph = model.graph.mut_or_insert_default();
+    put(graph, target.layer.place, &target.layer.layout.offsets(), &weights);
+    add_bias(graph, &target.bias, &shift);
+    Ok(tally.quality())
 }
 
 /// Write elements of a constant.

@@ -8,6 +8,7 @@ use crate::layers::{Contraction, contractions, named};
 use crate::pattern::Pattern;
 use crate::quantize::{Precision, fold, integers, weights};
 use crate::report::Reason;
+use crate::stats::{Head, Stats};
 use crate::{mask, numbers};
 use egret::frontend::{DeclaredInput, ModelFile};
 use egret::samples::Samples;
@@ -54,6 +55,8 @@ pub struct Base {
     pub model: ModelProto,
     /// How many were folded.
     pub folded: usize,
+    /// What stats of the model have before their records.
+    head: Head,
     /// Defaults of inputs that samples give.
     pub given: Given,
     /// Its contractions.
@@ -72,6 +75,7 @@ impl Base {
     pub fn new(opened: Opened, levels: &[Level], skip: &[String], samples: &[&Samples]) -> Result<Base> {
         let Opened { path, file, .. } = opened;
         let mut model = file.proto().clone();
+        let head = Head::of(&path, &contractions(&model))?;
         let given = Given::take(&mut model, samples)?;
         let mut found = contractions(&model);
         skip.iter().try_for_each(|s| named(&found, s, "--skip"))?;
@@ -92,7 +96,21 @@ impl Base {
             })
             .collect();
         let bytes = std::fs::read(&path).map_err(|e| Error::io("read", &path, &e))?;
-        Ok(Base { path, file: bytes, model, folded, given, found, choices, fits })
+        Ok(Base { path, file: bytes, model, folded, head, given, found, choices, fits })
+    }
+
+    /// Stats of this model.
+    ///
+    /// # Errors
+    /// As of [`Stats::open`]; their samples gave other inputs.
+    pub fn stats(&self, paths: &[PathBuf]) -> Result<Stats> {
+        let stats = Stats::open(paths, &self.head)?;
+        match self.given.names_taken().symmetric_difference(&stats.given()).next() {
+            None => Ok(stats),
+            Some(name) => Err(Error::user(format!(
+                "--data and --stats cannot be taken together: only one of them has values for the input `{name}`, which has a default"
+            ))),
+        }
     }
 
     /// Whether a contraction can have a level.

@@ -73,7 +73,7 @@ pub fn build(base: &Base, of: &[Option<Level>], samples: &Samples, watch: &mut W
     let inputs = inputs(&found, of);
     let activations = match inputs.iter().all(Vec::is_empty) {
         true => Activations::default(),
-        false => Activations::new(&model, &base.path, &inputs, samples, watch)?,
+        false => Activations::new(&model, &base.path, &inputs, Some(samples), None, watch)?,
     };
     let mut entries = quantize::put(&mut model, &found, plan, made, &inputs, &activations, watch)?;
     for (i, pattern) in zeros.iter().enumerate() {

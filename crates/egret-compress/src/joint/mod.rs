@@ -22,12 +22,14 @@ pub use search::Cost;
 pub use story::{Joint, Outcome, Plan, Point, Tried, loss as lost};
 
 use crate::Compressed;
+use crate::data::original::Source;
 use crate::joint::base::{Base, Opened};
 use crate::joint::build::{Built, build};
 use crate::joint::judge::Judge;
 use crate::joint::search::Front;
 use crate::report::Report;
 use crate::request::Watch;
+use crate::stats::Kind;
 use egret::samples::Samples;
 use egret::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -48,6 +50,8 @@ pub struct Goal {
     pub to: Levels,
     /// Samples that layers are fitted to.
     pub data: Vec<PathBuf>,
+    /// Files of `egret stats`, which tell the errors of the levels instead of `data`; empty = without.
+    pub stats: Vec<PathBuf>,
     /// Samples that judge; empty = every fourth of `data`, which is not fitted to then.
     pub eval: Vec<PathBuf>,
     /// By what; `None` = by labels where there are any.
@@ -81,6 +85,12 @@ pub fn compress(path: &Path, goal: &Goal, watch: &mut Watch<'_>) -> Result<Outco
             "what is to be reached? --size 4MB or 40%, or --budget 0.5pt (top1) or 1% (mse)",
         ));
     }
+    if goal.data.is_empty() && !goal.stats.is_empty() {
+        return Err(Error::user(
+            "--stats tell the errors of levels, but layers are fitted to the inputs that they have in the compressed model, which only \
+             samples give: --data FILE.npz",
+        ));
+    }
     if goal.data.is_empty() {
         return Err(Error::user(
             "egret compress needs samples of the inputs: --data FILE.npz; without any, --plan says what would be tried",
@@ -103,11 +113,20 @@ pub fn compress(path: &Path, goal: &Goal, watch: &mut Watch<'_>) -> Result<Outco
     };
     let base = Base::new(opened, &goal.to.list, &goal.skip, &[&fit, &eval])?;
     base.some()?;
+    let stats = match goal.stats[..] {
+        [] => None,
+        _ => Some(base.stats(&goal.stats)?),
+    };
+    let source = match &stats {
+        None => Source::Samples(&fit),
+        Some(stats) if base.folded == 0 => Source::Stats(stats, Kind::Moments),
+        Some(stats) => Source::Stats(stats, Kind::Folded),
+    };
     let metric = goal.metric.unwrap_or(if eval.has_labels() { Metric::Top1 } else { Metric::Mse });
     let allowed = goal.budget.map(|b| b.loss(metric)).transpose()?;
     let original = egret::frontend::ModelFile::from_bytes(&base.file)?;
     let judge = Judge::new(original.proto(), &base.path, &eval, metric)?;
-    let costs = table::table(&base, &fit, watch)?;
+    let costs = table::table(&base, source, watch)?;
     let front = Front::new(&costs);
     let limit = goal.size.map(|s| s.bytes(base.file.len()));
     let mut search = Search {
@@ -146,7 +165,10 @@ pub fn compress(path: &Path, goal: &Goal, watch: &mut Watch<'_>) -> Result<Outco
             Some(text) => format!("NOT MET: {text}. Asked for: {}.", story::asked(goal)),
         },
     };
-    let what = format!("{} with {} samples, {} judge", goal.to.text, fit.len(), eval.len());
+    let mut what = format!("{} with {} samples, {} judge", goal.to.text, fit.len(), eval.len());
+    if let Some(stats) = &stats {
+        what.push_str(&format!(", levels by stats of {} samples", stats.samples()));
+    }
     let report = report(&base, &built, what);
     let mut untried: Vec<Cost> =
         front.spread(usize::MAX, SHOWN).into_iter().map(|i| front.cost(i)).collect();

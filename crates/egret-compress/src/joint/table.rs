@@ -1,7 +1,7 @@
 //! The table of levels: for each layer and each of its levels, the error of its outputs if it alone is at that level.
 
 use crate::constants::Constants;
-use crate::data::original::{Original, Target};
+use crate::data::original::{Original, Source, Target};
 use crate::data::restore::{Tally, restore};
 use crate::data::view::View;
 use crate::joint::base::{Base, Choice, input};
@@ -15,19 +15,18 @@ use crate::quantize::integers::Integers;
 use crate::quantize::weights::{Weight, weights};
 use crate::quantize::{Activations, Precision};
 use crate::request::Watch;
-use egret::samples::Samples;
 use egret::{Error, Result};
 
 /// Bytes and errors of the layers with choices, in their order.
 ///
 /// # Errors
 /// Data that do not fit the model, or make no numbers.
-pub fn table(base: &Base, samples: &Samples, watch: &mut Watch<'_>) -> Result<Vec<Vec<Cost>>> {
+pub fn table(base: &Base, source: Source<'_>, watch: &mut Watch<'_>) -> Result<Vec<Vec<Cost>>> {
     let tasks: Vec<Option<()>> =
         base.choices.iter().zip(&base.fits).map(|(c, fits)| (c.is_ok() && *fits).then_some(())).collect();
     let original = Original::new(&base.model, &base.path, &base.found, &tasks)?;
     let targets: Vec<&Target<()>> = original.targets.iter().collect();
-    let steps = steps(base, samples, watch)?;
+    let steps = steps(base, source, watch)?;
     let mut errors: Vec<Vec<f64>> = vec![vec![]; base.found.len()];
     let mut each = |at: usize, moments: &[Moments]| {
         let target = targets[at];
@@ -36,7 +35,7 @@ pub fn table(base: &Base, samples: &Samples, watch: &mut Watch<'_>) -> Result<Ve
         errors[target.index] = choices.iter().map(of).collect::<Result<_>>()?;
         Ok(())
     };
-    original.each_moments(&targets, samples, &mut each, watch)?;
+    original.each_moments(&targets, source, &mut each, watch)?;
     let mut out = vec![];
     for (index, choices) in base.layers() {
         if !base.fits[index] {
@@ -101,7 +100,7 @@ fn rounded_inputs(weights: &[f64], step: f64, moments: &[Moments]) -> f64 {
 }
 
 /// The steps of the inputs of layers that may have them as bytes, by contraction; of what has no range 0: it stays as it is.
-fn steps(base: &Base, samples: &Samples, watch: &mut Watch<'_>) -> Result<Vec<f64>> {
+fn steps(base: &Base, source: Source<'_>, watch: &mut Watch<'_>) -> Result<Vec<f64>> {
     let level = Level::Integers(Precision::Static8);
     let has = |c: &Choice| c.level == level;
     let of: Vec<Option<Level>> = (base.choices.iter())
@@ -111,7 +110,11 @@ fn steps(base: &Base, samples: &Samples, watch: &mut Watch<'_>) -> Result<Vec<f6
     if inputs.iter().all(Vec::is_empty) {
         return Ok(vec![0.0; base.found.len()]);
     }
-    let activations = Activations::new(&base.model, &base.path, &inputs, samples, watch)?;
+    let (samples, stats) = match source {
+        Source::Samples(samples) => (Some(samples), None),
+        Source::Stats(stats, _) => (None, Some(stats)),
+    };
+    let activations = Activations::new(&base.model, &base.path, &inputs, samples, stats, watch)?;
     let graph = base.model.graph.get_or_default();
     let step = |c| input(graph, c).and_then(|name| activations.step(name)).unwrap_or(0.0);
     Ok(base.found.iter().map(step).collect())

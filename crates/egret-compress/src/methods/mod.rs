@@ -33,6 +33,8 @@ struct Row {
     name: &'static str,
     /// Whether it cannot do without data.
     needs_data: bool,
+    /// Whether it fits a layer to the inputs that it has in the pruned model, which the original does not tell.
+    fits_inputs: bool,
     /// The scope where none is asked for.
     scope: Scope,
     /// A score for every weight, the lowest to go first.
@@ -48,6 +50,7 @@ const ROWS: [Row; 3] = [
     Row {
         name: "l1",
         needs_data: false,
+        fits_inputs: false,
         scope: Scope::Layer,
         scores: l1::scores,
         cost: l1::cost,
@@ -56,6 +59,7 @@ const ROWS: [Row; 3] = [
     Row {
         name: "wanda",
         needs_data: true,
+        fits_inputs: false,
         scope: Scope::Row,
         scores: wanda::scores,
         cost: wanda::cost,
@@ -64,6 +68,7 @@ const ROWS: [Row; 3] = [
     Row {
         name: "obc",
         needs_data: true,
+        fits_inputs: true,
         scope: Scope::Layer,
         scores: obc::scores,
         cost: obc::cost,
@@ -89,6 +94,11 @@ impl Method {
     /// Whether it cannot do without data.
     pub fn needs_data(self) -> bool {
         self.0.needs_data
+    }
+
+    /// Whether it fits a layer to the inputs that it has in the pruned model, which only samples tell.
+    pub fn fits_inputs(self) -> bool {
+        self.0.fits_inputs
     }
 
     /// The scope where none is asked for.

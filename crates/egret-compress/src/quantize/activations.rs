@@ -9,6 +9,7 @@ use crate::data::taps::{Taps, floats};
 use crate::names::fresh;
 use crate::quantize::grid::Grid;
 use crate::quantize::histogram::{Histogram, Range, bytes};
+use crate::stats::{Kind, Stats};
 use egret::samples::Samples;
 use egret::{Error, Result};
 use onnx_protobuf::{GraphProto, ModelProto, NodeProto, TensorProto};
@@ -92,34 +93,76 @@ impl Places {
     }
 }
 
-/// The ranges of values on samples; what has no floats, or some that are not finite (a mask of -inf), has none.
+/// What was seen of a value.
+#[derive(Clone, Default)]
+pub struct Seen {
+    histogram: Histogram,
+    /// Whether some sample had no f32 tensor there.
+    other: bool,
+}
+
+impl Seen {
+    /// Its bytes among stats.
+    pub fn write(&self) -> Vec<u8> {
+        let mut out = vec![u8::from(self.other)];
+        self.histogram.write(&mut out);
+        out
+    }
+
+    /// Add what stats have seen.
+    fn add(&mut self, bytes: &[u8]) -> Option<()> {
+        let (&other, histogram) = bytes.split_first().filter(|(other, _)| **other <= 1)?;
+        self.other |= other == 1;
+        self.histogram.merge(Histogram::read(histogram)?);
+        Some(())
+    }
+}
+
+/// What samples, stats, or both together tell of the values that [`ranges`] are made of.
 ///
 /// # Errors
-/// A sample that the model does not take; samples on which no value is finite.
-pub fn ranges(
+/// A sample that the model does not take; stats without one of the values.
+pub fn seen(
     model: &ModelProto,
     path: &Path,
     places: &Places,
-    samples: &Samples,
+    samples: Option<&Samples>,
+    stats: Option<&Stats>,
     watch: &mut dyn FnMut(usize),
-) -> Result<BTreeMap<String, Range>> {
+) -> Result<BTreeMap<String, Seen>> {
     let names: BTreeSet<String> = places.edges.keys().map(|n| places.source(n).to_owned()).collect();
+    let mut out: BTreeMap<String, Seen> = names.iter().map(|n| (n.clone(), Seen::default())).collect();
+    if let Some(stats) = stats {
+        for (name, seen) in &mut out {
+            stats.each(&(Kind::Range, 0, name.clone()), [0; 3], |bytes| seen.add(bytes))?;
+        }
+    }
+    let Some(samples) = samples else { return Ok(out) };
     let mut taps = Taps::new(model, path, &names);
-    let mut seen: BTreeMap<&str, Histogram> =
-        names.iter().map(|n| (n.as_str(), Histogram::default())).collect();
-    let mut floating: BTreeSet<&str> = names.iter().map(String::as_str).collect();
     samples.each(&mut |number, sample| {
         watch(number);
         let values = taps.run(sample).map_err(|e| e.at(format!("sample {number}")))?;
-        for (name, histogram) in &mut seen {
-            let single = values.get(*name).filter(|t| t.dtype() == egret::ir::DType::F32);
+        for (name, seen) in &mut out {
+            let single = values.get(name).filter(|t| t.dtype() == egret::ir::DType::F32);
             match single.and_then(floats) {
-                Some(numbers) => histogram.add(&numbers),
-                None => drop(floating.remove(name)),
+                Some(numbers) => seen.histogram.add(&numbers),
+                None => seen.other = true,
             }
         }
         Ok(())
     })?;
+    Ok(out)
+}
+
+/// The ranges of values; what has no floats, or some that are not finite (a mask of -inf), has none.
+///
+/// # Errors
+/// No value is finite.
+pub fn ranges(
+    model: &ModelProto,
+    places: &Places,
+    seen: &BTreeMap<String, Seen>,
+) -> Result<BTreeMap<String, Range>> {
     let graph = model.graph.get_or_default();
     let probabilities: BTreeSet<&str> = graph
         .node
@@ -130,8 +173,8 @@ pub fn ranges(
     let mut out = BTreeMap::new();
     for name in places.edges.keys() {
         let source = places.source(name);
-        let Some(histogram) = seen.get(source).filter(|h| h.count() > 0 && h.bad() == 0) else { continue };
-        if !floating.contains(source) {
+        let Some(Seen { histogram, other: false }) = seen.get(source) else { continue };
+        if histogram.count() == 0 || histogram.bad() > 0 {
             continue;
         }
         let range = match probabilities.contains(source) {
@@ -140,7 +183,8 @@ pub fn ranges(
         };
         out.insert(name.clone(), range);
     }
-    let broken = places.edges.keys().find(|n| seen.get(places.source(n)).is_some_and(|h| h.bad() > 0));
+    let broken =
+        places.edges.keys().find(|n| seen.get(places.source(n)).is_some_and(|s| s.histogram.bad() > 0));
     match broken {
         Some(name) if out.is_empty() => Err(Error::user(format!(
             "`{name}` and all other inputs of contractions hold what is no finite number on these samples: are they prepared \

@@ -18,6 +18,7 @@ use crate::data::given::Given;
 use crate::layers::{Contraction, contractions, named};
 use crate::report::{Entry, Reason, Report, Verdict};
 use crate::request::Watch;
+use crate::stats::{Head, Stats};
 use crate::{Compressed, numbers};
 pub use activations::Edge;
 
@@ -43,6 +44,8 @@ pub struct Quantization {
     /// Files and folders of samples, see [`egret::samples`]: `int8` needs them for its ranges; with them, weights alone are fitted to
     /// the outputs of the original.
     pub data: Vec<PathBuf>,
+    /// Files of `egret stats`, instead of the ranges that samples give, or beside them.
+    pub stats: Vec<PathBuf>,
     /// Layers that are left alone, by the name of the node or of the weight.
     pub skip: Vec<String>,
 }
@@ -50,7 +53,7 @@ pub struct Quantization {
 impl Quantization {
     /// A precision for all layers.
     pub fn new(to: Precision) -> Quantization {
-        Quantization { to, data: vec![], skip: vec![] }
+        Quantization { to, data: vec![], stats: vec![], skip: vec![] }
     }
 }
 
@@ -70,20 +73,35 @@ pub fn quantize(path: &Path, request: &Quantization) -> Result<Compressed> {
 pub fn quantize_watched(path: &Path, request: &Quantization, watch: &mut Watch<'_>) -> Result<Compressed> {
     let (path, file) = egret::source::single_file(path, "quantize")?;
     let to = request.to;
-    if to == Precision::Static8 && request.data.is_empty() {
-        return Err(Error::user("--to int8 needs samples of the inputs: --data FILE.npz"));
+    if to == Precision::Static8 && request.data.is_empty() && request.stats.is_empty() {
+        return Err(Error::user(
+            "--to int8 needs samples of the inputs, --data FILE.npz, or what they told: --stats FILE",
+        ));
+    }
+    if to != Precision::Static8 && !request.stats.is_empty() {
+        return Err(Error::user(format!(
+            "--to {to} takes no --stats: layers are fitted to the inputs that they have in the quantised model, which only samples give \
+             (--data FILE.npz)"
+        )));
     }
     let mut model = file.proto().clone();
     let samples = match request.data[..] {
         [] => None,
         _ => Some(Samples::open(&request.data, &file.declared()?.inputs)?),
     };
-    let given = Given::take(&mut model, &samples.iter().collect::<Vec<_>>())?;
+    let stats = match request.stats[..] {
+        [] => None,
+        _ => Some(Stats::open(&request.stats, &Head::of(&path, &contractions(&model))?)?),
+    };
+    let given = match &stats {
+        None => Given::take(&mut model, &samples.iter().collect::<Vec<_>>())?,
+        Some(stats) => Given::with_stats(&mut model, stats, samples.as_ref())?,
+    };
     let mut found = contractions(&model);
     request.skip.iter().try_for_each(|s| named(&found, s, "--skip"))?;
     let skipped = |c: &Contraction| request.skip.iter().any(|s| c.is(s));
     let mut what = to.to_string();
-    if !request.data.is_empty() {
+    if samples.is_some() || stats.is_some() {
         let folded = fold::fold(model.graph.mut_or_insert_default(), &found, &skipped);
         if folded > 0 {
             what.push_str(&format!(", {folded} batch normalisations folded"));
@@ -110,9 +128,17 @@ pub fn quantize_watched(path: &Path, request: &Quantization, watch: &mut Watch<'
     let mut made = vec![];
     if let Some(samples) = &samples {
         what.push_str(&format!(", with {} samples", samples.len()));
-        if to == Precision::Static8 {
-            activations = Activations::new(&model, &path, &inputs, samples, watch)?;
-        } else {
+    }
+    if let Some(stats) = &stats {
+        what.push_str(&format!(", with stats of {} samples", stats.samples()));
+    }
+    match &samples {
+        _ if to == Precision::Static8 => {
+            activations =
+                Activations::new(&model, &path, &inputs, samples.as_ref(), stats.as_ref(), watch)?;
+        }
+        None => {}
+        Some(samples) => {
             (model, made) =
                 fitted::fitted(&model, &path, &found, &plan, &vec![None; found.len()], samples, watch)?;
             // Biases that were added have moved nodes.
@@ -183,15 +209,17 @@ impl Activations {
         model: &ModelProto,
         path: &Path,
         inputs: &[Vec<Edge>],
-        samples: &Samples,
+        samples: Option<&Samples>,
+        stats: Option<&Stats>,
         watch: &mut Watch<'_>,
     ) -> Result<Activations> {
         let graph = model.graph.get_or_default();
         let wanted: Vec<Edge> = inputs.concat();
         let places = Places::new(graph, &Constants::new(graph), &wanted);
-        let all = samples.len();
-        let ranges =
-            activations::ranges(model, path, &places, samples, &mut |at| watch(at, all, "samples"))?;
+        let all = samples.map_or(0, Samples::len);
+        let mut watch = |at| watch(at, all, "samples");
+        let seen = activations::seen(model, path, &places, samples, stats, &mut watch)?;
+        let ranges = activations::ranges(model, &places, &seen)?;
         Ok(Activations { places, ranges })
     }
 
@@ -216,6 +244,26 @@ impl Activations {
         };
         self.ranges.iter().map(of).collect()
     }
+}
+
+/// What samples, stats, or both together tell of all values that have ranges where every layer is quantised, by their names.
+///
+/// # Errors
+/// As of [`activations::seen`].
+pub fn all_seen(
+    model: &ModelProto,
+    path: &Path,
+    samples: Option<&Samples>,
+    stats: Option<&Stats>,
+    watch: &mut Watch<'_>,
+) -> Result<BTreeMap<String, activations::Seen>> {
+    let graph = model.graph.get_or_default();
+    let (constants, found) = (Constants::new(graph), contractions(model));
+    let plan: Vec<Planned> =
+        found.iter().map(|c| weights::weights(graph, &constants, c, Precision::Static8)).collect();
+    let places = Places::new(graph, &constants, &inputs(model, &found, &plan).concat());
+    let all = samples.map_or(0, Samples::len);
+    activations::seen(model, path, &places, samples, stats, &mut |at| watch(at, all, "samples"))
 }
 
 /// That something is quantised.
