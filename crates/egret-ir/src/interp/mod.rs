@@ -24,6 +24,7 @@ mod reduction;
 mod resize;
 mod run;
 mod sampling;
+mod scope;
 mod sequence;
 mod sort;
 mod support;
@@ -35,6 +36,7 @@ pub use ml::{TreeNode, tree_leaves, tree_nodes};
 pub use random::draw;
 pub use recurrent::{Activation, activations};
 pub use resize::{Taps, resize_scale, resize_taps};
+pub use scope::Scope;
 pub use text::tfidf_grams;
 
 use bounds::{Around, Meter};
