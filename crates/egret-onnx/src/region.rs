@@ -193,6 +193,8 @@ fn widen(
             }
         }
         (Type::Optional(a), Type::Optional(b)) => return widen(a, b, widened, fresh),
+        // Whoever makes the loop has the body give it as an optional.
+        (Type::Optional(a), b) => return widen(a, b, widened, fresh),
         _ => return Err(differ(ty, result)),
     }
     Ok(changed)

@@ -95,6 +95,7 @@ fn repeat(ctx: &mut NodeCtx) -> OpResult {
         return Ok(values);
     }
     let kept = passed_on(&body, carried.len());
+    let (body, held) = with_optionals_held(body, carried.len());
     let body = if kept.contains(&true) { with_kept_captured(&body, &kept)? } else { body };
     let (mut states, mut invariant) = (vec![], vec![]);
     for (&v, &kept) in carried.iter().zip(&kept) {
@@ -106,11 +107,37 @@ fn repeat(ctx: &mut NodeCtx) -> OpResult {
     operands.extend(states.into_iter().chain(invariant).chain(captures).map(Some));
     let mut results = ctx.emit_node(Op::Loop, attrs, &operands, vec![body])?.into_iter();
     let mut values = vec![];
-    for (&v, &kept) in carried.iter().zip(&kept) {
-        values.extend(if kept { Some(v) } else { results.next() });
+    for ((&v, &kept), &held) in carried.iter().zip(&kept).zip(&held) {
+        let value = if kept { Some(v) } else { results.next() };
+        values.extend(match value {
+            Some(v) if held => Some(ctx.emit(Op::OptionalGet, attrs! {}, &[v])?),
+            other => other,
+        });
     }
     values.extend(results);
     Ok(values)
+}
+
+/// A body that takes an optional, and gives for it what an optional holds, as ONNX allows: it gives an optional that holds it. Which of the
+/// carried values these are: after the last round the loop gives what they hold.
+fn with_optionals_held(mut body: Graph, carried: usize) -> (Graph, Vec<bool>) {
+    let mut held = vec![false; carried];
+    for (i, held) in held.iter_mut().enumerate() {
+        let (Some(&before), Some(&after)) = (body.inputs().get(2 + i), body.outputs().get(1 + i)) else {
+            continue;
+        };
+        let ty = body.ty(after).clone();
+        if matches!(ty, Type::Optional(_)) || !matches!(body.ty(before), Type::Optional(_)) {
+            continue;
+        }
+        let types = vec![Type::Optional(Box::new(ty))];
+        let sources = body.producer(after).map(|n| body.node(n).sources.clone()).unwrap_or_default();
+        let some = body.add_node(Op::OptionalSome, attrs! {}, vec![Some(after)], vec![], types, sources);
+        let some = body.node(some).results[0];
+        body.set_output(1 + i, some);
+        *held = true;
+    }
+    (body, held)
 }
 
 /// Whether each value that a loop carries is what it was in every round, as exporters of TensorFlow models write what a body only reads.

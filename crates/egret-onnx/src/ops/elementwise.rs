@@ -235,7 +235,8 @@ fn bit_cast(ctx: &mut NodeCtx) -> OpResult {
 fn dropout(ctx: &mut NodeCtx) -> OpResult {
     skip_consumed(ctx);
     let x = ctx.input(0)?;
-    ctx.take("seed");
+    let seed = ctx.opt_int("seed")?.map(|s| s as f64);
+    let seed = super::random::seed_or_place(ctx, seed);
     let mut ratio = f64::from(ctx.float("ratio", 0.5)?);
     let mut training = ctx.opset < 7 && ctx.int("is_test", 0)? == 0 && ctx.wanted.get(1) == Some(&true);
     if let Some(r) = ctx.opt_input(1) {
@@ -245,13 +246,34 @@ fn dropout(ctx: &mut NodeCtx) -> OpResult {
         training = ctx.need_const(t, "the training mode of Dropout")?.bytes().first() == Some(&1);
     }
     if training && ratio != 0.0 {
-        return Err(ImportError::unsupported(
-            "Dropout in training mode is not supported; export the model for inference",
-        ));
+        return drop(ctx, x, ratio, seed);
     }
     let ty = ctx.tensor(x)?;
     // Before opset 10 the mask has the type of the data.
     let kept = ctx.builder.constant(Tensor::from_bools(&[], &[true]));
     let kept = if ctx.opset < 10 { ctx.cast(kept, ty.dtype)? } else { kept };
     Ok(vec![x, if ctx.wanted.get(1) == Some(&true) { ctx.broadcast(kept, ty.shape)? } else { kept }])
+}
+
+/// Each element is dropped with the probability `ratio`, the others are divided by the share that is kept: by which draw says the mask.
+fn drop(ctx: &mut NodeCtx, x: ValueId, ratio: f64, seed: f64) -> OpResult {
+    if !(0.0..1.0).contains(&ratio) {
+        return Err(ImportError::invalid(format!(
+            "the ratio of Dropout is {ratio}, but must be in [0, 1)"
+        )));
+    }
+    let ty = ctx.tensor(x)?;
+    let scalar = |ctx: &mut NodeCtx, v: f64, dtype| {
+        let v = ctx.builder.constant(Tensor::scalar(v as f32));
+        ctx.cast(v, dtype)
+    };
+    let draw = super::random::uniform(ctx, DType::F32, ty.shape, 0.0, 1.0, seed)?;
+    let least = scalar(ctx, ratio, DType::F32)?;
+    let kept = ctx.binary(Op::LessEqual, least, draw)?;
+    let mask = ctx.cast(kept, ty.dtype)?;
+    let scale = scalar(ctx, 1.0 / (1.0 - ratio), ty.dtype)?;
+    let scaled = ctx.binary(Op::Mul, x, scale)?;
+    let y = ctx.binary(Op::Mul, scaled, mask)?;
+    // Before opset 10 the mask has the type of the data.
+    Ok(vec![y, if ctx.opset < 10 { mask } else { kept }])
 }

@@ -16,12 +16,15 @@ pub const TABLE: &[OnnxOp] = &[
     onnx("RandomUniformLike", 1, random_uniform),
 ];
 
-/// The attribute `seed`; without it the node's place in the graph, so that two nodes differ.
+/// The attribute `seed`, as the random operators have it.
 fn seed(ctx: &mut NodeCtx) -> Result<f64, ImportError> {
-    Ok(match ctx.opt_float("seed")? {
-        Some(seed) => seed.into(),
-        None => 1e6 + ctx.builder.graph.node_count() as f64,
-    })
+    let seed = ctx.opt_float("seed")?.map(f64::from);
+    Ok(seed_or_place(ctx, seed))
+}
+
+/// A given seed; without one the node's place in the graph, so that two nodes differ.
+pub(super) fn seed_or_place(ctx: &NodeCtx, seed: Option<f64>) -> f64 {
+    seed.unwrap_or_else(|| 1e6 + ctx.builder.graph.node_count() as f64)
 }
 
 /// Element type and dims of the result: of the input for the operators `..Like`, else of the attributes.
@@ -37,7 +40,8 @@ fn result(ctx: &mut NodeCtx) -> Result<(DType, Vec<Dim>), ImportError> {
     Ok((dtype.unwrap_or(DType::F32), shape.into_iter().map(dim).collect()))
 }
 
-fn uniform(
+/// Values of [low, high), all as likely.
+pub(super) fn uniform(
     ctx: &mut NodeCtx,
     to: DType,
     shape: Vec<Dim>,
