@@ -1,9 +1,10 @@
 //! The ways to run a graph, behind one type.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::host::{self, InMemory, Mixed};
 use crate::native::{Native, NativeSession};
 use crate::options::Options;
-use egret_ir::interp::{Bounds, Fault};
+use egret_ir::interp::{Bounds, EvalError, Fault};
 use egret_ir::{Denormals, Graph, Tensor, Value, interp};
 use egret_runtime::memory;
 use std::collections::BTreeMap;
@@ -73,6 +74,19 @@ pub enum Executable {
     Interp(Box<Graph>, Denormals),
     /// Machine code.
     Native(Box<Native>),
+    /// Machine code for the parts that hold tensors of numbers only, the interpreter for the rest.
+    Mixed(Box<Mixed>),
+}
+
+/// How large machine code is.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct CodeSize {
+    /// Distinct kernels.
+    pub kernels: usize,
+    /// Bytes of memory for intermediate results.
+    pub arena_bytes: u64,
+    /// Bytes of weights.
+    pub weights_bytes: u64,
 }
 
 impl Executable {
@@ -94,18 +108,54 @@ impl Executable {
                     engine.name()
                 )));
             }
-            Engine::Jit | Engine::JitNoOpt | Engine::JitFree | Engine::JitSymbolic => {
+            Engine::Jit | Engine::JitNoOpt => match host::jit(graph, &options, bound)? {
+                InMemory::Whole(lowered) => {
+                    Executable::Native(Box::new(Native::of_lowered(&lowered, &options)?))
+                }
+                InMemory::Mixed(mixed) => Executable::Mixed(mixed),
+            },
+            // They stand for artifacts with free dims, which have no host.
+            Engine::JitFree | Engine::JitSymbolic => {
                 Executable::Native(Box::new(Native::jit(graph, &options, bound)?))
             }
             Engine::Aot => Executable::Native(Box::new(Native::aot(graph, &options, bound)?)),
         })
     }
 
-    /// The machine code, unless it is interpreted.
+    /// The machine code, unless the model is interpreted, or has parts that are.
     pub fn native(&self) -> Option<&Native> {
         match self {
-            Executable::Interp(..) => None,
+            Executable::Interp(..) | Executable::Mixed(_) => None,
             Executable::Native(n) => Some(n),
+        }
+    }
+
+    /// Threads that its machine code runs on; `None` where there is none.
+    pub fn threads(&self) -> Option<usize> {
+        match self {
+            Executable::Interp(..) => None,
+            Executable::Native(native) => Some(native.threads()),
+            Executable::Mixed(mixed) => Some(mixed.threads()),
+        }
+    }
+
+    /// How large its machine code is: of a model with host values that which has been compiled so far, the newest of each part.
+    pub fn size(&self) -> CodeSize {
+        let of = |n: &Native| CodeSize {
+            kernels: n.model().kernels().len(),
+            arena_bytes: n.model().arena_bytes() as u64,
+            weights_bytes: n.model().weights_bytes() as u64,
+        };
+        match self {
+            Executable::Interp(..) => CodeSize::default(),
+            Executable::Native(native) => of(native),
+            Executable::Mixed(mixed) => {
+                mixed.code().iter().map(|n| of(n)).fold(CodeSize::default(), |a, b| CodeSize {
+                    kernels: a.kernels + b.kernels,
+                    arena_bytes: a.arena_bytes + b.arena_bytes,
+                    weights_bytes: a.weights_bytes + b.weights_bytes,
+                })
+            }
         }
     }
 
@@ -114,13 +164,14 @@ impl Executable {
         match self {
             Executable::Interp(graph, denormals) => interpret(graph, inputs, *denormals, Bounds::default()),
             Executable::Native(native) => native.run(inputs),
+            Executable::Mixed(mixed) => mixed.run(inputs),
         }
     }
 
     /// Everything that runs on the same inputs share; for measuring.
     pub fn session<'a>(&'a self, inputs: &[Value]) -> Result<Session<'a>> {
         Ok(match self {
-            Executable::Interp(..) => Session::Interp(self, inputs.to_vec()),
+            Executable::Interp(..) | Executable::Mixed(_) => Session::Whole(self, inputs.to_vec()),
             Executable::Native(native) => Session::Native(Box::new(native.session(inputs)?)),
         })
     }
@@ -137,20 +188,23 @@ pub fn interpret(
     bounds: Bounds,
 ) -> Result<Vec<Value>> {
     let bytes = bounds.bytes.or_else(memory::available);
-    interp::run_with(graph, inputs, denormals, &Bounds { bytes, ..bounds }).map_err(|e| {
-        let kind = match e.fault {
-            Fault::Memory => ErrorKind::Memory,
-            Fault::Trips => ErrorKind::Bound,
-            Fault::Model => ErrorKind::User,
-        };
-        Error { kind, message: e.to_string() }
-    })
+    interp::run_with(graph, inputs, denormals, &Bounds { bytes, ..bounds }).map_err(error_of)
+}
+
+/// What the interpreter says.
+pub(crate) fn error_of(e: EvalError) -> Error {
+    let kind = match e.fault {
+        Fault::Memory => ErrorKind::Memory,
+        Fault::Trips => ErrorKind::Bound,
+        Fault::Model => ErrorKind::User,
+    };
+    Error { kind, message: e.to_string() }
 }
 
 /// Runs of a model on the same inputs.
 pub enum Session<'a> {
-    /// Interpreted.
-    Interp(&'a Executable, Vec<Value>),
+    /// Of a model that shares nothing between its runs.
+    Whole(&'a Executable, Vec<Value>),
     /// Machine code.
     Native(Box<NativeSession<'a>>),
 }
@@ -159,7 +213,7 @@ impl Session<'_> {
     /// Run the model once.
     pub fn step(&mut self) -> Result<()> {
         match self {
-            Session::Interp(e, inputs) => e.run(inputs).map(drop),
+            Session::Whole(e, inputs) => e.run(inputs).map(drop),
             Session::Native(s) => s.step(),
         }
     }

@@ -13,13 +13,13 @@ use egret_runtime::{AlignedBytes, BorrowedEnv, CallError, Input, Model, Needs, P
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 /// A compiled model with everything it needs to run.
 pub struct Native {
     model: Model,
-    pool: Pool,
+    pool: Arc<Pool>,
     /// One for each run at a time that there has been.
     arenas: Mutex<Vec<AlignedBytes>>,
     /// What each kernel run does.
@@ -54,12 +54,12 @@ impl From<CallError> for Error {
 }
 
 impl Native {
-    fn new(model: Model, threads: usize, dir: Option<Scratch>) -> Result<Native> {
+    fn new(model: Model, pool: Arc<Pool>, dir: Option<Scratch>) -> Result<Native> {
         // Where dims are free, a run tells how much it needs.
         let first = if model.is_fixed() { vec![model.new_arena()?] } else { vec![] };
         let arenas = Mutex::new(first);
         let work = work::unknown(model.kernels());
-        Ok(Native { model, pool: Pool::new(threads), arenas, work, _dir: dir })
+        Ok(Native { model, pool, arenas, work, _dir: dir })
     }
 
     /// Compile a graph into memory.
@@ -72,9 +72,15 @@ impl Native {
         Ok(Native { work: work::of(lowered), ..Native::of_program(&lowered.program, options)? })
     }
 
+    /// As [`Native::of_lowered`], to run on the threads of a pool that others run on too.
+    pub(crate) fn of_lowered_on(lowered: &Lowered, options: &Options, pool: Arc<Pool>) -> Result<Native> {
+        let native = Native::new(pipeline::jit(&lowered.program, options)?, pool, None)?;
+        Ok(Native { work: work::of(lowered), ..native })
+    }
+
     /// Compile a program into memory.
     pub(crate) fn of_program(program: &Program, options: &Options) -> Result<Native> {
-        Native::new(pipeline::jit(program, options)?, options.threads, None)
+        Native::new(pipeline::jit(program, options)?, pool(options.threads), None)
     }
 
     /// Compile a graph into a shared library in a temporary folder and load it.
@@ -82,7 +88,7 @@ impl Native {
         let (dir, library, work) = Native::library(graph, options, bound)?;
         // SAFETY: just written by this process.
         let model = unsafe { egret_runtime::load(&library, &options.name, None) }?;
-        Ok(Native { work, ..Native::new(model, options.threads, Some(dir))? })
+        Ok(Native { work, ..Native::new(model, pool(options.threads), Some(dir))? })
     }
 
     /// Seconds from an artifact on disk to ready to run.
@@ -91,7 +97,7 @@ impl Native {
         let began = Instant::now();
         // SAFETY: just written by this process.
         let model = unsafe { egret_runtime::load(&library, &options.name, None) }?;
-        let _ready = Native::new(model, options.threads, Some(dir))?;
+        let _ready = Native::new(model, pool(options.threads), Some(dir))?;
         Ok(began.elapsed().as_secs_f64())
     }
 
@@ -119,7 +125,7 @@ impl Native {
         }
         // SAFETY: the user asks to run this artifact; its manifest says that Egret wrote it.
         let model = unsafe { egret_runtime::load(&found.library, &found.name, found.weights.as_deref()) }?;
-        Native::new(model, threads, None)
+        Native::new(model, pool(threads), None)
     }
 
     /// The model.
@@ -254,6 +260,11 @@ impl Native {
                 .collect(),
         ))
     }
+}
+
+/// A pool of one model.
+fn pool(threads: usize) -> Arc<Pool> {
+    Arc::new(Pool::new(threads))
 }
 
 /// An input where vectors of it end with cache lines, as everything of an arena does.

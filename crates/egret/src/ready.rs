@@ -3,10 +3,11 @@
 use crate::engine::{Engine, Executable};
 use crate::error::{Error, Result};
 use crate::frontend::DeclaredInput;
+use crate::host::{self, InMemory};
 use crate::native::Native;
 use crate::options::Options;
 use crate::source::{self, Prepared, Request};
-use crate::{artifact, notes, pipeline};
+use crate::{artifact, notes};
 use egret_ir::{DType, Shape, TensorType, Type, Value};
 use egret_runtime::Port;
 use std::collections::BTreeMap;
@@ -37,9 +38,16 @@ pub fn ready(request: &Request, engine: Engine, options: &Options) -> Result<Rea
     let executable = match engine {
         Engine::Jit => {
             let before = notes::Constants::of(&graph);
-            let lowered = pipeline::lower(graph, options, &bound).map_err(because)?;
-            told.extend(notes::of(&before, &lowered, options));
-            Executable::Native(Box::new(Native::of_lowered(&lowered, options)?))
+            match host::jit(graph, options, &bound).map_err(because)? {
+                InMemory::Whole(lowered) => {
+                    told.extend(notes::of(&before, &lowered, options));
+                    Executable::Native(Box::new(Native::of_lowered(&lowered, options)?))
+                }
+                InMemory::Mixed(mixed) => {
+                    told.extend_from_slice(mixed.notes());
+                    Executable::Mixed(mixed)
+                }
+            }
         }
         _ => Executable::new(graph, engine, options, &bound).map_err(because)?,
     };

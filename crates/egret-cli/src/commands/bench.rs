@@ -5,7 +5,7 @@ use crate::common::{note, options, progress};
 use crate::say;
 use egret::bench::{Duel, Plan, Times, duration};
 use egret::source::{Prepared, Request};
-use egret::{Engine, Options, Result, bench, ready};
+use egret::{CodeSize, Engine, Options, Result, bench, ready};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -62,8 +62,7 @@ pub fn run(args: &Args) -> Result<()> {
             versus.insert(duel).a.clone()
         }
     };
-    let native = model.executable.native();
-    let threads = native.map_or(1, |n| n.threads());
+    let threads = model.executable.threads().unwrap_or(1);
     // What was compiled before is no engine's.
     let compiled = egret::artifact::is_filled(&args.model.model);
     let engine = if compiled { "compiled" } else { args.engine.name() };
@@ -73,10 +72,7 @@ pub fn run(args: &Args) -> Result<()> {
         report(other, &duel.b, &on)?;
         verdict(duel)?;
     }
-    let (kernels, arena, weights) = native.map_or((0, 0, 0), |n| {
-        let m = n.model();
-        (m.kernels().len(), m.arena_bytes() as u64, m.weights_bytes())
-    });
+    let CodeSize { kernels, arena_bytes: arena, weights_bytes: weights } = model.executable.size();
     say!(
         "ready in {}; {kernels} kernels, {arena} bytes of arena, {weights} bytes of weights",
         duration(compile_ms)

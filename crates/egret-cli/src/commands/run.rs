@@ -21,7 +21,7 @@ pub struct Args {
     /// Write the outputs to a .npz file, the only one to a .npy file
     #[arg(long, short, value_name = "Y.npz|Y.npy")]
     pub output: Option<PathBuf>,
-    /// interp, jit, jit-noopt (jit without passes) or aot
+    /// interp, jit, jit-noopt (jit without passes) or aot. With jit, nodes that hold strings, sequences or optionals run in the interpreter, and a note says so
     #[arg(long, default_value = "jit")]
     pub engine: Engine,
     /// Threads [default: all cores]
@@ -53,8 +53,8 @@ pub fn run(args: &Args) -> Result<()> {
     let request = Request { random: args.random, default_dim, ..args.model.request() };
     let ready = progress("compiling", || ready(&request, args.engine, &options))?;
     let native = ready.executable.native();
-    if let Some(native) = native {
-        note(format_args!("{} thread{}", native.threads(), if native.threads() == 1 { "" } else { "s" }));
+    if let Some(threads) = ready.executable.threads() {
+        note(format_args!("{threads} thread{}", if threads == 1 { "" } else { "s" }));
     }
     for line in &ready.notes {
         note(format_args!("note: {line}"));
@@ -65,12 +65,19 @@ pub fn run(args: &Args) -> Result<()> {
             spans.retain(|(_, seconds)| *seconds > 0.0);
             (outputs, Some(Profile::new(&spans).text(args.verbose)))
         }
-        (true, None) => return Err(Error::user("--profile measures kernels; --engine interp has none")),
+        (true, None) => {
+            return Err(Error::user(match &ready.executable {
+                Executable::Mixed(_) => {
+                    "--profile measures kernels of a model that is compiled as a whole; parts of this one run on the host"
+                }
+                _ => "--profile measures kernels; --engine interp has none",
+            }));
+        }
         (false, _) => match &ready.executable {
             Executable::Interp(graph, denormals) => {
                 (interpret("running", graph, &ready.inputs, *denormals, args.max_trips)?, None)
             }
-            Executable::Native(native) => (progress("running", || native.run(&ready.inputs))?, None),
+            compiled => (progress("running", || compiled.run(&ready.inputs))?, None),
         },
     };
     // The file comes first: whoever reads what is printed may stop reading.

@@ -172,7 +172,7 @@ pub const KERNELS: &[KernelFamily] = &[
 /// Operations that are not compiled, and why: the first row that has an operation counts.
 pub const REFUSED: &[(Ops, &str)] = &[(
     Ops::Trait(Trait::Host),
-    "works on strings or sequences, which compiled code does not hold; run the model in the interpreter",
+    "works on strings, sequences or optionals, which compiled code does not hold; `egret run` and the JIT engine run such a node on the host",
 )];
 
 fn family(op: Op) -> Option<&'static KernelFamily> {
