@@ -1,10 +1,10 @@
 //! The ways to run a graph, behind one type.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::host::{self, InMemory, Mixed};
 use crate::native::{Native, NativeSession};
 use crate::options::Options;
-use egret_ir::interp::{Bounds, EvalError, Fault};
+use egret_ir::interp::Bounds;
 use egret_ir::{Denormals, Graph, Tensor, Value, interp};
 use egret_runtime::memory;
 use std::collections::BTreeMap;
@@ -188,17 +188,7 @@ pub fn interpret(
     bounds: Bounds,
 ) -> Result<Vec<Value>> {
     let bytes = bounds.bytes.or_else(memory::available);
-    interp::run_with(graph, inputs, denormals, &Bounds { bytes, ..bounds }).map_err(error_of)
-}
-
-/// What the interpreter says.
-pub(crate) fn error_of(e: EvalError) -> Error {
-    let kind = match e.fault {
-        Fault::Memory => ErrorKind::Memory,
-        Fault::Trips => ErrorKind::Bound,
-        Fault::Model => ErrorKind::User,
-    };
-    Error { kind, message: e.to_string() }
+    interp::run_with(graph, inputs, denormals, &Bounds { bytes, ..bounds }).map_err(Error::from)
 }
 
 /// Runs of a model on the same inputs.

@@ -1,5 +1,6 @@
 //! The one error type of the façade: whose fault it is decides the exit code.
 
+use egret_ir::interp::{EvalError, Fault};
 use std::fmt;
 
 /// Whose fault a failure is.
@@ -91,6 +92,17 @@ impl fmt::Display for Error {
     }
 }
 impl std::error::Error for Error {}
+
+impl From<EvalError> for Error {
+    fn from(e: EvalError) -> Error {
+        let kind = match e.fault {
+            Fault::Memory => ErrorKind::Memory,
+            Fault::Trips => ErrorKind::Bound,
+            Fault::Model => ErrorKind::User,
+        };
+        Error { kind, message: e.to_string() }
+    }
+}
 
 impl From<egret_onnx::ImportError> for Error {
     fn from(e: egret_onnx::ImportError) -> Error {

@@ -1,7 +1,6 @@
 //! Running a model with host values: its steps in order.
 
 use super::partition::{Plan, Step, is_host};
-use crate::engine::error_of;
 use crate::error::{Error, Result};
 use crate::native::Native;
 use crate::options::Options;
@@ -81,7 +80,7 @@ impl Mixed {
     /// As the interpreter and compiled code have them; a part that cannot be compiled for the sizes of this run.
     pub fn run(&self, inputs: &[Value]) -> Result<Vec<Value>> {
         let graph = &self.graph;
-        let mut scope = Scope::of_inputs(graph, inputs, &DimEnv::new()).map_err(error_of)?;
+        let mut scope = Scope::of_inputs(graph, inputs, &DimEnv::new())?;
         self.check_bound(inputs)?;
         let mut values = Values::of(graph, &self.plan, inputs);
         let denormals = self.options.denormals();
@@ -92,7 +91,7 @@ impl Mixed {
                     let take = |v: &Option<ValueId>| v.map(|v| values.take(v)).transpose();
                     let operands = node.operands.iter().map(take).collect::<Result<Vec<_>>>()?;
                     let bounds = Bounds { bytes: memory::available(), ..Bounds::default() };
-                    let results = scope.eval(graph, *n, &operands, denormals, &bounds).map_err(error_of)?;
+                    let results = scope.eval(graph, *n, &operands, denormals, &bounds)?;
                     node.results.iter().zip(results).for_each(|(&v, value)| values.put(v, value));
                 }
                 Step::Compiled(part) => {
@@ -101,7 +100,7 @@ impl Mixed {
                         part.inputs.iter().map(|&v| values.take(v)).collect::<Result<Vec<_>>>()?;
                     let results = code.run(&operands)?;
                     for (&v, value) in part.outputs.iter().zip(results) {
-                        scope.learn(graph, v, &value).map_err(error_of)?;
+                        scope.learn(graph, v, &value)?;
                         values.put(v, value);
                     }
                 }
