@@ -8,6 +8,7 @@
 //! A `matmul` by one column becomes the sum of each row times that column, which reads whole vectors of a row: a tile's vectors
 //! are of columns. It needs fusion, without which the products would be stored.
 
+use super::cache;
 use egret_ir::{Attrs, Builder, DType, Dim, Graph, Node, NodeId, Op, Tensor, TypeError, ValueId, attrs};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +44,8 @@ pub fn decompose(graph: &Graph, fuse: bool) -> Result<(Cow<'_, Graph>, Origins),
         b.graph.replace_uses(node.results[0], result);
         b.graph.remove_node(id);
     }
+    // What keys and values were made of and nothing reads any more would still count as a reader of those.
+    b.graph.remove_dead();
     Ok((Cow::Owned(b.graph), origins))
 }
 
@@ -66,15 +69,20 @@ fn attention(b: &mut Builder, node: &Node) -> Result<ValueId, TypeError> {
     let dtype = b.tensor_ty(q).dtype;
     let wide = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
     let (q, k, v) = (cast(b, q, wide)?, cast(b, k, wide)?, cast(b, v, wide)?);
-    let turned = turned(b, k)?;
     let mask = node.operands.get(3).copied().flatten();
+    if let Some((keys, values)) = cache::pieces(b, k, v)? {
+        let keys = [turned(b, keys[0])?, turned(b, keys[1])?];
+        let rows = rows(b, &node.attrs, q, (&keys, &values), mask)?;
+        return cast(b, rows, dtype);
+    }
+    let turned = turned(b, k)?;
     let result = b.tensor_ty(node.results[0]).shape.to_vec();
     let rank = result.len();
     let keys = b.tensor_ty(turned).shape.last().cloned();
     let scores: Vec<Dim> = result[..rank - 1].iter().cloned().chain(keys).collect();
     let (count, queries) = (parts(&scores), scores[rank - 2].as_const().unwrap_or(0));
     if count == 1 {
-        let rows = rows(b, &node.attrs, (q, turned, v), mask)?;
+        let rows = rows(b, &node.attrs, q, (&[turned], &[v]), mask)?;
         return cast(b, rows, dtype);
     }
     let mut made = vec![];
@@ -85,7 +93,7 @@ fn attention(b: &mut Builder, node: &Node) -> Result<ValueId, TypeError> {
             Some(mask) if has_rows(b, mask) => Some(some_rows(b, mask, &part)?),
             mask => mask,
         };
-        made.push(rows(b, &node.attrs, (q, turned, v), mask)?);
+        made.push(rows(b, &node.attrs, q, (&[turned], &[v]), mask)?);
     }
     let all = b.emit(Op::Concat, attrs! { axis: rank as i64 - 2 }, &made)?;
     cast(b, all, dtype)
@@ -108,15 +116,16 @@ fn some_rows(b: &mut Builder, x: ValueId, rows: &Range<i64>) -> Result<ValueId, 
     b.emit(Op::Slice, attrs! { starts: starts, sizes: sizes, steps: steps }, &[x])
 }
 
-/// Attention of some rows of queries, k with its last two axes exchanged.
+/// Attention of some rows of queries to keys and values that are one piece each, or several; keys with their last two axes exchanged.
 fn rows(
     b: &mut Builder,
     attrs: &Attrs,
-    (q, turned, v): (ValueId, ValueId, ValueId),
+    q: ValueId,
+    (turned, values): (&[ValueId], &[ValueId]),
     mask: Option<ValueId>,
 ) -> Result<ValueId, TypeError> {
     let wide = b.tensor_ty(q).dtype;
-    let mut scores = b.emit(Op::Matmul, attrs!(), &[q, turned])?;
+    let mut scores = cache::scores(b, q, turned)?;
     let scale = attrs.float("scale");
     if scale != 1.0 {
         let scale = number(b, scale, wide);
@@ -138,7 +147,7 @@ fn rows(
         let zero = number(b, 0.0, wide);
         shares = b.emit(Op::Where, attrs!(), &[nan, zero, shares])?;
     }
-    b.emit(Op::Matmul, attrs!(), &[shares, v])
+    cache::weighted(b, shares, values)
 }
 
 /// Whether a node is a product of floats by one column that is computed as sums of rows.
