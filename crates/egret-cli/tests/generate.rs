@@ -81,6 +81,116 @@ fn a_cache_changes_nothing() {
     assert_ne!(draw("1"), draw("2"));
 }
 
+/// Attention of two heads over a cache of its own for keys and values, under a mask whose length has a name of its own.
+/// `whole`: what is kept is made in a way that is no concatenation.
+fn heads(cached: bool, whole: bool) -> String {
+    let head = match cached {
+        true => {
+            r#"graph @g(%0 "ids": i64[batch, seq], %1 "attention_mask": i64[batch, total], %2 "position_ids": i64[batch, seq], %3 "cache_position": i64[seq], %4 "token_type_ids": i64[batch, seq], %5 "keys_in": f32[batch, 2, past, 4], %6 "values_in": f32[batch, 2, past, 4]) -> (%50 "logits", %20 "keys_out", %21 "values_out") {"#
+        }
+        false => {
+            r#"graph @g(%0 "ids": i64[batch, seq], %1 "attention_mask": i64[batch, seq]) -> (%50 "logits") {
+  %7 = iota() {axis = 0, shape = [seq], to = i64} : i64[seq]"#
+        }
+    };
+    let joined = match (cached, whole) {
+        (true, true) => {
+            r#"%16 = const f32[] [0.0]
+  %17 = concat(%5, %13) {axis = 2} : f32[batch, 2, past + seq, 4]
+  %20 = add(%17, %16) : f32[batch, 2, past + seq, 4]
+  %18 = concat(%6, %14) {axis = 2} : f32[batch, 2, past + seq, 4]
+  %21 = add(%18, %16) : f32[batch, 2, past + seq, 4]"#
+        }
+        (true, false) => {
+            r#"%20 = concat(%5, %13) {axis = 2} : f32[batch, 2, past + seq, 4]
+  %21 = concat(%6, %14) {axis = 2} : f32[batch, 2, past + seq, 4]"#
+        }
+        (false, _) => {
+            r#"%16 = const f32[] [0.0]
+  %20 = add(%13, %16) : f32[batch, 2, seq, 4]
+  %21 = add(%14, %16) : f32[batch, 2, seq, 4]"#
+        }
+    };
+    let body = r#"
+  %8 = cast(POSITIONS) {round = "nearest", saturate = 1, to = f32} : f32[seq]
+  %9 = reshape(%8) {shape = [seq, 1]} : f32[seq, 1]
+  %10 = const f32[12, 8] random(1)
+  %11 = gather(%10, %0) {axis = 0} : f32[batch, seq, 8]
+  %12 = sin(%9) : f32[seq, 1]
+  %22 = add(%11, %12) : f32[batch, seq, 8]
+  %23 = reshape(%22) {shape = [batch, seq, 2, 4]} : f32[batch, seq, 2, 4]
+  %13 = transpose(%23) {perm = [0, 2, 1, 3]} : f32[batch, 2, seq, 4]
+  %24 = cos(%23) : f32[batch, seq, 2, 4]
+  %14 = transpose(%24) {perm = [0, 2, 1, 3]} : f32[batch, 2, seq, 4]
+  JOINED
+  %25 = transpose(%20) {perm = [0, 1, 3, 2]} : f32[batch, 2, 4, ALL]
+  %26 = matmul(%13, %25) : f32[batch, 2, seq, ALL]
+  %27 = cast(%1) {round = "nearest", saturate = 1, to = f32} : f32[batch, TOTAL]
+  %28 = const f32[] [1.0]
+  %29 = sub(%27, %28) : f32[batch, TOTAL]
+  %30 = const f32[] [10000.0]
+  %31 = mul(%29, %30) : f32[batch, TOTAL]
+  %32 = reshape(%31) {shape = [batch, 1, 1, TOTAL]} : f32[batch, 1, 1, TOTAL]
+  %33 = add(%26, %32) : f32[batch, 2, seq, BOTH]
+  %34 = softmax(%33) {axis = 3} : f32[batch, 2, seq, BOTH]
+  %35 = matmul(%34, %21) : f32[batch, 2, seq, 4]
+  %36 = transpose(%35) {perm = [0, 2, 1, 3]} : f32[batch, seq, 2, 4]
+  %37 = reshape(%36) {shape = [batch, seq, 8]} : f32[batch, seq, 8]
+  %38 = const f32[8, 12] random(2)
+  %39 = matmul(%37, %38) : f32[batch, seq, 12]
+  %40 = const f32[] [40.0]
+  %50 = mul(%39, %40) : f32[batch, seq, 12]
+}
+"#;
+    let [positions, all, total, both] = match cached {
+        true => ["%3", "past + seq", "total", "broadcast(past + seq, total)"],
+        false => ["%7", "seq", "seq", "seq"],
+    };
+    let all =
+        body.replace("JOINED", joined).replace("ALL", all).replace("TOTAL", total).replace("BOTH", both);
+    head.to_owned() + &all.replace("POSITIONS", positions)
+}
+
+/// A cache whose tokens are not its first axis, called as no exporter does; and one beyond the room that it has at first.
+#[test]
+fn caches_are_found_by_what_is_done_with_them() {
+    let dir = temp();
+    let mut said = vec![];
+    for (name, text) in [
+        ("rows.egret", heads(true, false)),
+        ("whole.egret", heads(true, true).replace("keys_", "k_").replace("values_", "v_")),
+        ("none.egret", heads(false, false)),
+    ] {
+        let text = match name {
+            // Not found by what is done with them, but by name.
+            "whole.egret" => text
+                .replace("k_in", "past.k")
+                .replace("v_in", "past.v")
+                .replace("k_out", "present.k")
+                .replace("v_out", "present.v"),
+            _ => text,
+        };
+        let file = path(&dir, name);
+        std::fs::write(&file, text).expect("a file");
+        for engine in ["jit", "jit-noopt", "interp"] {
+            for tokens in ["3", "3,1,11,7"] {
+                let args = ["generate", &file, "--tokens", tokens, "--count", "70", "--engine", engine];
+                said.push((tokens, works(&args)));
+            }
+        }
+    }
+    for (tokens, text) in &said {
+        let of: Vec<&str> = text.split_whitespace().collect();
+        assert!(of.len() == 70 && of.iter().any(|t| *t != of[0]), "{text}");
+        let first = said.iter().find(|(other, _)| other == tokens).expect("it is there");
+        assert_eq!(*text, first.1);
+    }
+    let long = |name: &str| {
+        works(&["generate", &path(&dir, name), "--tokens", "3,1", "--count", "300", "--engine", "jit"])
+    };
+    assert_eq!(long("rows.egret"), long("none.egret"));
+}
+
 #[test]
 fn what_is_no_decoder_is_refused() {
     let dir = temp();
@@ -99,9 +209,17 @@ fn what_is_no_decoder_is_refused() {
     let short = of("short.egret", last);
     let fixed =
         of("fixed.egret", &decoder(true).replace("past", "4").replace("4_key_values", "past_key_values"));
+    let two = of("two.egret", &heads(true, false).replace("token_type_ids", "words"));
+    let turned = of(
+        "turned.egret",
+        &heads(true, false)
+            .replace("\"position_ids\": i64[batch, seq]", "\"position_ids\": i64[3, 1, seq]"),
+    );
     for (args, code, says) in [
         (vec!["generate", &image, "--tokens", "1"], 2, "neither tokens"),
         (vec!["generate", &fixed, "--tokens", "1"], 2, "whose cache may be empty"),
+        (vec!["generate", &two, "--tokens", "1"], 2, "both `ids` and `words` could be the tokens"),
+        (vec!["generate", &turned, "--tokens", "1"], 2, "the input `position_ids` (i64[3, 1, seq])"),
         (vec!["generate", &good, "--tokens", "12"], 1, "index"),
         (vec!["generate", &good, "--tokens", "-1"], 1, "0 or more"),
         (vec!["generate", &short, "--tokens", "1,2,3"], 2, "grow by the tokens"),

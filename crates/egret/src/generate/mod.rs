@@ -1,11 +1,20 @@
 //! A language model that goes on with a text, token by token: from a model whose inputs are tokens and whose outputs are a score for each
-//! token that may come next. What it keeps of the tokens before (a cache of keys and values, as exporters of decoders write it) is given
-//! back to it at each step; a model without such a cache is run on all tokens again.
+//! token that may come next. What it keeps of the tokens before (a cache of keys and values, as exporters of decoders write it) grows where it
+//! is ([`caches`]); a model without such a cache is run on all tokens again.
 
+mod caches;
+mod last;
+mod mask;
+mod roles;
+mod step;
+
+use self::caches::{Cache, Rows, append};
+use self::roles::{Port, Role, mask_and_count, ports, roles};
+use self::step::{Given, Made};
 use crate::engine::Executable;
 use crate::error::{Error, Result};
 use egret_ir::rng::Rng;
-use egret_ir::{Dim, Graph, Tensor, TensorType, Type, Value};
+use egret_ir::{Builder, Dim, Graph, Tensor, TypeError, ValueId};
 
 /// How the next token is chosen from the scores.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,97 +45,49 @@ pub struct Settings {
     pub choice: Choice,
 }
 
-/// What an input is for.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-enum Role {
-    /// The tokens of a step.
-    Tokens,
-    /// Ones for all tokens, those of the cache too.
-    Mask,
-    /// Where each token of a step stands in the text.
-    Positions,
-    /// What an output has kept of the tokens before.
-    Cache(usize),
-}
-
-/// An input or output.
-#[derive(Clone, Debug)]
-struct Port {
-    name: String,
-    ty: TensorType,
-}
-
 /// A model that goes on with texts.
 pub struct Decoder {
     executable: Executable,
     inputs: Vec<(Port, Role)>,
+    /// For each input, the axis along which the model gives new rows of it, if it is a cache that grows by rows.
+    rows: Vec<Option<usize>>,
     /// The output of scores.
     scores: usize,
 }
 
-/// The parts of a name behind the words that exporters begin those of caches with.
-fn behind<'a>(name: &'a str, words: &[&str]) -> Option<&'a str> {
-    words.iter().find_map(|word| name.strip_prefix(word)).map(|rest| rest.trim_start_matches(['.', '_']))
+/// Adds nodes to a graph.
+///
+/// # Errors
+/// A rule of types that is broken, which an unverified graph may cause.
+fn build<T>(
+    graph: &mut Graph,
+    make: impl FnOnce(&mut Builder) -> std::result::Result<T, TypeError>,
+) -> Result<T> {
+    let mut b = Builder::from_graph(std::mem::replace(graph, Graph::new("")));
+    let made = make(&mut b);
+    *graph = b.graph;
+    made.map_err(|e| Error::internal(e.to_string()))
 }
 
-fn ports(graph: &Graph) -> Result<[Vec<Port>; 2]> {
-    let port = |name: &str, ty: &Type| {
-        let ty = ty.as_tensor().cloned();
-        let ty = ty.ok_or_else(|| {
-            Error::unsupported(format!("`{name}` is no tensor: it is not known what to give it"))
-        })?;
-        Ok(Port { name: name.to_owned(), ty })
-    };
-    let inputs = graph.inputs().iter().map(|&v| port(&graph.value(v).name, graph.ty(v)));
-    let outputs =
-        graph.outputs().iter().zip(graph.output_names()).map(|(&v, name)| port(name, graph.ty(v)));
-    Ok([inputs.collect::<Result<_>>()?, outputs.collect::<Result<_>>()?])
-}
-
-/// What each input is for, and the output of scores.
-fn roles(inputs: Vec<Port>, outputs: &[Port]) -> Result<(Vec<(Port, Role)>, usize)> {
-    let cache_of = |name: &str| -> Option<usize> {
-        let rest = behind(name, &["past_key_values", "past"])?;
-        let words = ["present_key_values", "present", "new_key_values"];
-        outputs.iter().position(|o| behind(&o.name, &words) == Some(rest))
-    };
-    let mut out: Vec<(Port, Role)> = vec![];
-    for port in inputs {
-        let name = port.name.to_lowercase();
-        let whole = port.ty.dtype.is_int();
-        let role = match cache_of(&port.name) {
-            Some(output) => Role::Cache(output),
-            None if name.contains("mask") && port.ty.shape.len() == 2 => Role::Mask,
-            None if name.contains("position") && whole => Role::Positions,
-            None if whole && (1..=2).contains(&port.ty.shape.len()) => Role::Tokens,
-            None => {
-                return Err(Error::unsupported(format!(
-                    "the input `{}` ({}) is neither tokens, nor a mask or positions of them, nor a cache with an output of \
-                     its name (past... and present...): `egret run` takes values for all inputs",
-                    port.name, port.ty
-                )));
+/// Gives the nodes that use an input another value instead, which `make` adds.
+///
+/// # Errors
+/// A rule of types that is broken, which an unverified graph may cause.
+fn instead(
+    graph: &mut Graph,
+    input: ValueId,
+    make: impl FnOnce(&mut Builder) -> std::result::Result<ValueId, TypeError>,
+) -> Result<()> {
+    let users = graph.users(input);
+    let made = build(graph, make)?;
+    for n in users {
+        for i in 0..graph.node(n).operands.len() {
+            if graph.node(n).operands[i] == Some(input) {
+                graph.set_operand(n, i, made);
             }
-        };
-        let twice = out.iter().find(|(_, r)| *r == role && !matches!(role, Role::Cache(_)));
-        if let Some((other, _)) = twice {
-            return Err(Error::unsupported(format!(
-                "both `{}` and `{}` could be the tokens or their mask: `egret run` takes values for all inputs",
-                other.name, port.name
-            )));
         }
-        out.push((port, role));
     }
-    if !out.iter().any(|(_, role)| *role == Role::Tokens) {
-        return Err(Error::user(
-            "no input of the model takes tokens (whole numbers): it is no language model",
-        ));
-    }
-    let kept = |i: &usize| out.iter().any(|(_, role)| *role == Role::Cache(*i));
-    let float = |i: &usize| outputs[*i].ty.dtype.is_float() && outputs[*i].ty.shape.len() >= 2;
-    let free: Vec<usize> = (0..outputs.len()).filter(|i| !kept(i) && float(i)).collect();
-    let named = free.iter().find(|&&i| outputs[i].name == "logits").or(free.first());
-    let scores = *named.ok_or_else(|| Error::user("no output of the model is a score for each token"))?;
-    Ok((out, scores))
+    Ok(())
 }
 
 impl Decoder {
@@ -135,16 +96,28 @@ impl Decoder {
     /// # Errors
     /// A model that is no decoder; what `make` fails by.
     pub fn new(mut graph: Graph, make: impl FnOnce(Graph) -> Result<Executable>) -> Result<Decoder> {
-        let [inputs, outputs] = ports(&graph)?;
-        let (inputs, scores) = roles(inputs, &outputs)?;
+        let (inputs, scores) = roles(&graph)?;
         // The first dim of everything is the batch.
         let first = inputs.iter().filter(|(port, _)| port.ty.shape.len() > 1);
         let batch: Vec<String> =
             first.filter_map(|(port, _)| Some(port.ty.shape[0].as_symbol()?.to_owned())).collect();
         graph.bind_dims(&batch.into_iter().map(|name| (name, 1)).collect());
+        let mut rows = vec![None; inputs.len()];
+        for (i, (_, role)) in inputs.iter().enumerate() {
+            if let Role::Cache(output) = role {
+                rows[i] = append(&mut graph, i, *output)?;
+            }
+        }
+        if let Some((mask, count)) = mask_and_count(&inputs) {
+            mask::ones(&mut graph, mask, &count)?;
+        }
+        let tokens = inputs.iter().find(|(_, role)| *role == Role::Tokens);
+        if let Some(tokens) = tokens.and_then(|(port, _)| port.ty.shape.last()) {
+            last::row(&mut graph, scores, tokens)?;
+        }
         let [ports, _] = ports(&graph)?;
         let inputs = ports.into_iter().zip(inputs).map(|(port, (_, role))| (port, role)).collect();
-        Ok(Decoder { executable: make(graph)?, inputs, scores })
+        Ok(Decoder { executable: make(graph)?, inputs, rows, scores })
     }
 
     /// Goes on with a text; `each` gets every token when it is known.
@@ -165,22 +138,30 @@ impl Decoder {
         }
         let mut rng = Rng::new(if let Choice::Sample { seed, .. } = settings.choice { seed } else { 0 });
         let keeps = self.inputs.iter().any(|(_, role)| matches!(role, Role::Cache(_)));
-        let mut all = text.to_vec();
+        let room = text.len().saturating_add(settings.count.min(ROOM));
+        let caches =
+            self.inputs.iter().zip(&self.rows).map(|((port, role), rows)| empty(port, *role, *rows, room));
+        let mut caches = caches.collect::<Result<Vec<_>>>()?;
+        let (mut all, mut made) = (text.to_vec(), vec![]);
         // The tokens of the next step are those behind so many.
-        let (mut done, mut kept): (usize, Option<Vec<Value>>) = (0, None);
+        let mut done = 0;
         while all.len() < text.len() + settings.count {
-            let inputs = self.inputs(&all, done, kept.as_deref())?;
-            let outputs = self.executable.run(&inputs)?;
-            let scores = last_row(&outputs[self.scores])?;
+            let others = self.inputs(&all, done)?;
+            let given = caches.iter().zip(&others);
+            let given = given.filter_map(|(cache, other)| match cache {
+                Some(cache) => Some(cache.given()),
+                None => other.as_ref().map(Made::given),
+            });
+            step::run(&self.executable, &given.collect::<Vec<_>>(), &mut made)?;
+            let scores = last_row(&made[self.scores].given())?;
             if let Some(token) = text.iter().find(|t| **t >= scores.len() as i64) {
                 let known = scores.len();
                 return Err(Error::user(format!("the token {token}: the model knows {known}, from 0 on")));
             }
             let next = choose(&scores, &settings.choice, &mut rng)?;
             if keeps {
-                self.holds_all(&outputs, all.len())?;
+                self.keep(&mut caches, &mut made, all.len(), all.len() - done)?;
                 done = all.len();
-                kept = Some(outputs);
             }
             all.push(next);
             each(next)?;
@@ -191,15 +172,31 @@ impl Decoder {
         Ok(all.split_off(text.len()))
     }
 
-    /// Holds what is kept of the tokens to be of all of them: a cache of the last step's alone would have to be joined to the one before.
-    fn holds_all(&self, outputs: &[Value], count: usize) -> Result<()> {
-        for (port, role) in &self.inputs {
-            let Role::Cache(output) = role else { continue };
-            let shape = outputs[*output].as_tensor().map_or(&[][..], |t| t.shape());
-            let of_tokens = port.ty.shape.iter().zip(shape).find(|(dim, _)| dim.as_const().is_none());
-            if let Some((_, &have)) = of_tokens.filter(|(_, have)| **have != count) {
+    /// Takes what the model has given for its caches in a step on the last `new` of `count` tokens, and holds it to be of these or of all of
+    /// them: a whole cache of the last step's alone would have to be joined to the one before.
+    fn keep(
+        &self,
+        caches: &mut [Option<Cache>],
+        made: &mut [Made],
+        count: usize,
+        new: usize,
+    ) -> Result<()> {
+        for ((port, role), cache) in self.inputs.iter().zip(caches) {
+            let (Role::Cache(output), Some(cache)) = (role, cache) else { continue };
+            let made = &mut made[*output];
+            let (have, want) = match cache {
+                Cache::Rows(rows) => (rows.extend(made)?, new),
+                Cache::Whole(whole) => {
+                    std::mem::swap(whole, made);
+                    let free = |(dim, _): &(&Dim, &i64)| dim.as_const().is_none();
+                    let have =
+                        port.ty.shape.iter().zip(&whole.dims).find(free).map(|(_, have)| *have as usize);
+                    (have.unwrap_or(count), count)
+                }
+            };
+            if have != want {
                 return Err(Error::unsupported(format!(
-                    "what the model keeps for `{}` is of {have} tokens where there are {count}: generate takes models whose caches \
+                    "what the model keeps for `{}` is of {have} tokens where there are {want}: generate takes models whose caches \
                      grow by the tokens of each step",
                     port.name
                 )));
@@ -208,18 +205,14 @@ impl Decoder {
         Ok(())
     }
 
-    /// The inputs of a step on all tokens behind the first `done`; `kept`: the outputs of the step before.
-    fn inputs(&self, all: &[i64], done: usize, kept: Option<&[Value]>) -> Result<Vec<Value>> {
-        let given = |(port, role): &(Port, Role)| -> Result<Value> {
+    /// The inputs of a step on all tokens behind the first `done`, but for caches.
+    fn inputs(&self, all: &[i64], done: usize) -> Result<Vec<Option<Made>>> {
+        let given = |(port, role): &(Port, Role)| -> Result<Option<Made>> {
             let numbers: Vec<f64> = match role {
-                Role::Cache(output) => {
-                    return match kept {
-                        Some(outputs) => Ok(outputs[*output].clone()),
-                        None => nothing(port),
-                    };
-                }
+                Role::Cache(_) => return Ok(None),
                 Role::Tokens => all[done..].iter().map(|&t| t as f64).collect(),
                 Role::Mask => vec![1.0; all.len()],
+                Role::Types => vec![0.0; all.len() - done],
                 Role::Positions => (done..all.len()).map(|i| i as f64).collect(),
             };
             let n = numbers.len();
@@ -231,14 +224,23 @@ impl Decoder {
                     port.name, port.ty
                 )));
             }
-            Ok(Tensor::from_f64s(port.ty.dtype, &shape, numbers).into())
+            Made::of(&Tensor::from_f64s(port.ty.dtype, &shape, numbers)).map(Some)
         };
         self.inputs.iter().map(given).collect()
     }
 }
 
-/// A cache of no tokens: its free dim is 0.
-fn nothing(port: &Port) -> Result<Value> {
+/// Tokens behind the text for which caches have room at first, if there will be so many.
+const ROOM: usize = 256;
+
+/// A cache of no tokens: its free dim is 0. None for other inputs.
+fn empty(port: &Port, role: Role, rows: Option<usize>, room: usize) -> Result<Option<Cache>> {
+    if !matches!(role, Role::Cache(_)) {
+        return Ok(None);
+    }
+    if let Some(axis) = rows {
+        return Ok(Some(Cache::Rows(Rows::new(port.ty.dtype, &port.ty.shape, axis, room)?)));
+    }
     let shape: Vec<usize> = port.ty.shape.iter().map(|d| d.as_const().map_or(0, |n| n as usize)).collect();
     if !shape.contains(&0) {
         return Err(Error::unsupported(format!(
@@ -246,17 +248,15 @@ fn nothing(port: &Port) -> Result<Value> {
             port.name, port.ty
         )));
     }
-    Ok(Tensor::from_f64s(port.ty.dtype, &shape, vec![]).into())
+    Ok(Some(Cache::Whole(Made::of(&Tensor::from_f64s(port.ty.dtype, &shape, vec![]))?)))
 }
 
 /// The scores behind the last token.
-fn last_row(scores: &Value) -> Result<Vec<f64>> {
-    let t = scores.as_tensor().ok_or_else(|| Error::internal("the scores are no tensor"))?;
-    let count = t.shape().last().copied().unwrap_or(0);
-    let bytes = count * t.dtype().size();
-    let last = t.bytes().len().checked_sub(bytes).filter(|_| count > 0);
+fn last_row(scores: &Given<'_>) -> Result<Vec<f64>> {
+    let count = scores.dims.last().map_or(0, |n| *n as usize);
+    let last = scores.bytes.len().checked_sub(count * scores.dtype.size()).filter(|_| count > 0);
     let last = last.ok_or_else(|| Error::user("the model gave no scores"))?;
-    let row = Tensor::from_bytes(t.dtype(), &[count], &t.bytes()[last..]);
+    let row = Tensor::from_bytes(scores.dtype, &[count], &scores.bytes[last..]);
     row.to_f64s().ok_or_else(|| Error::unsupported(format!("scores of {} are no numbers", row.dtype())))
 }
 

@@ -1,0 +1,141 @@
+//! What the inputs of a language model are for: told by their names, as exporters call them, and by what the graph does with them.
+
+use crate::error::{Error, Result};
+use egret_ir::{Dim, Graph, Op, TensorType, Type};
+
+/// What an input is for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The tokens of a step.
+    Tokens,
+    /// Ones for all tokens, those of the cache too.
+    Mask,
+    /// Where each token of a step stands in the text.
+    Positions,
+    /// Which of two texts each token of a step is of: 0, the first.
+    Types,
+    /// What an output has kept of the tokens before.
+    Cache(usize),
+}
+
+/// An input or output.
+#[derive(Clone, Debug)]
+pub struct Port {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub ty: TensorType,
+}
+
+/// The parts of a name behind the words that exporters begin those of caches with.
+fn behind<'a>(name: &'a str, words: &[&str]) -> Option<&'a str> {
+    words.iter().find_map(|word| name.strip_prefix(word)).map(|rest| rest.trim_start_matches(['.', '_']))
+}
+
+/// Inputs and outputs.
+///
+/// # Errors
+/// One that is no tensor.
+pub fn ports(graph: &Graph) -> Result<[Vec<Port>; 2]> {
+    let port = |name: &str, ty: &Type| {
+        let ty = ty.as_tensor().cloned();
+        let ty = ty.ok_or_else(|| {
+            Error::unsupported(format!("`{name}` is no tensor: it is not known what to give it"))
+        })?;
+        Ok(Port { name: name.to_owned(), ty })
+    };
+    let inputs = graph.inputs().iter().map(|&v| port(&graph.value(v).name, graph.ty(v)));
+    let outputs =
+        graph.outputs().iter().zip(graph.output_names()).map(|(&v, name)| port(name, graph.ty(v)));
+    Ok([inputs.collect::<Result<_>>()?, outputs.collect::<Result<_>>()?])
+}
+
+/// The output that keeps what an input has kept: the one called like it, or the one that is the input and some rows behind it, whatever
+/// both are called.
+fn cache_of(graph: &Graph, input: usize, outputs: &[Port]) -> Option<usize> {
+    let past = graph.inputs()[input];
+    let words = ["present_key_values", "present", "new_key_values"];
+    let rest = behind(&graph.value(past).name, &["past_key_values", "past"]);
+    let named = outputs.iter().position(|o| rest.is_some() && behind(&o.name, &words) == rest);
+    named.or_else(|| {
+        graph.outputs().iter().position(|&v| {
+            let Some(node) = graph.producer(v).map(|n| graph.node(n)) else { return false };
+            let joins = node.op == Op::Concat && node.operands.first() == Some(&Some(past));
+            joins && graph.tensor_ty(past).shape[node.attrs.index("axis")].as_symbol().is_some()
+        })
+    })
+}
+
+/// What each input is for, and the output of scores.
+///
+/// # Errors
+/// An input for which nothing is known, or two that could be the same; no tokens, no scores.
+pub fn roles(graph: &Graph) -> Result<(Vec<(Port, Role)>, usize)> {
+    let [inputs, outputs] = ports(graph)?;
+    let mut out: Vec<(Port, Role)> = vec![];
+    for (i, port) in inputs.into_iter().enumerate() {
+        let name = port.name.to_lowercase();
+        let rank = port.ty.shape.len();
+        let whole = port.ty.dtype.is_int() && (1..=2).contains(&rank);
+        let role = match cache_of(graph, i, &outputs) {
+            Some(output) => Role::Cache(output),
+            None if name.contains("mask") && rank == 2 => Role::Mask,
+            None if name.contains("position") && whole => Role::Positions,
+            None if name.contains("token_type") && whole => Role::Types,
+            None if whole => Role::Tokens,
+            None => {
+                return Err(Error::unsupported(format!(
+                    "the input `{}` ({}) is neither tokens, nor a mask or positions of them, nor a cache with an output of \
+                     its name (past... and present...) or one that begins with it: `egret run` takes values for all inputs",
+                    port.name, port.ty
+                )));
+            }
+        };
+        let same = |(_, r): &&(Port, Role)| match role {
+            Role::Tokens | Role::Mask => *r == role,
+            // Positions are the same for whoever asks.
+            Role::Positions | Role::Types => false,
+            Role::Cache(output) => *r == Role::Cache(output),
+        };
+        if let Some((other, _)) = out.iter().find(same) {
+            let what = match role {
+                Role::Cache(output) => format!("the cache whose output is `{}`", outputs[output].name),
+                Role::Mask => "the mask of the tokens".to_owned(),
+                _ => "the tokens".to_owned(),
+            };
+            return Err(Error::unsupported(format!(
+                "both `{}` and `{}` could be {what}: `egret run` takes values for all inputs",
+                other.name, port.name
+            )));
+        }
+        out.push((port, role));
+    }
+    if !out.iter().any(|(_, role)| *role == Role::Tokens) {
+        return Err(Error::user(
+            "no input of the model takes tokens (whole numbers): it is no language model",
+        ));
+    }
+    let kept = |i: &usize| out.iter().any(|(_, role)| *role == Role::Cache(*i));
+    let float = |i: &usize| outputs[*i].ty.dtype.is_float() && outputs[*i].ty.shape.len() >= 2;
+    let free: Vec<usize> = (0..outputs.len()).filter(|i| !kept(i) && float(i)).collect();
+    let named = free.iter().find(|&&i| outputs[i].name == "logits").or(free.first());
+    let scores = *named.ok_or_else(|| Error::user("no output of the model is a score for each token"))?;
+    Ok((out, scores))
+}
+
+/// The mask among the inputs, and how many ones it has: as many as the tokens that are kept and those of the step.
+pub fn mask_and_count(inputs: &[(Port, Role)]) -> Option<(usize, Dim)> {
+    // Behind the batch.
+    let symbol = |port: &Port| port.ty.shape.iter().skip(1).find(|d| d.as_symbol().is_some()).cloned();
+    let mask = inputs.iter().position(|(port, role)| *role == Role::Mask && symbol(port).is_some())?;
+    let tokens = symbol(&inputs.iter().find(|(_, role)| *role == Role::Tokens)?.0)?;
+    let caches = inputs.iter().filter(|(_, role)| matches!(role, Role::Cache(_)));
+    let mut kept: Vec<Dim> = caches.map(|(port, _)| symbol(port)).collect::<Option<_>>()?;
+    kept.dedup();
+    match &kept[..] {
+        [] => Some((mask, tokens)),
+        [kept] => Some((mask, kept.clone() + tokens)),
+        // Caches of several lengths: which of them the mask is about is not known.
+        _ => None,
+    }
+}
