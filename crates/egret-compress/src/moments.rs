@@ -105,13 +105,13 @@ impl Sums {
                 to.xx[i * k + j] += from.xx[i * k + j] + moved;
             }
         }
-        for r in 0..self.rows {
-            for j in 0..k {
-                let moved = dy[r] * from.x_mean[j] + from.y_mean[r] * dx[j] + n * dy[r] * dx[j];
+        for (r, d) in dy.iter().enumerate() {
+            for (j, dx) in dx.iter().enumerate() {
+                let moved = d * from.x_mean[j] + from.y_mean[r] * dx + n * d * dx;
                 to.yx[r * k + j] += from.yx[r * k + j] + moved;
             }
-            to.yy[r] += from.yy[r] + 2.0 * dy[r] * from.y_mean[r] + n * dy[r] * dy[r];
-            to.y_mean[r] += from.y_mean[r] + n * dy[r];
+            to.yy[r] += from.yy[r] + 2.0 * d * from.y_mean[r] + n * d * d;
+            to.y_mean[r] += from.y_mean[r] + n * d;
         }
         to.x_mean.iter_mut().zip(&from.x_mean).zip(&dx).for_each(|((t, f), d)| *t += f + n * d);
         to.count += from.count;

@@ -199,7 +199,7 @@ impl Stats {
                 )));
             }
         }
-        files.sort_by(|a, b| a.hash.cmp(&b.hash));
+        files.sort_by_key(|f| f.hash);
         for pair in files.windows(2) {
             let [one, two] = pair else { continue };
             let (first, second) = (one.path.display(), two.path.display());
@@ -314,7 +314,7 @@ impl Opened {
             }
             let names: Vec<&str> =
                 self.records.keys().filter(|k| k.0 == *kind).map(|k| k.2.as_str()).collect();
-            let near = near(name, names.into_iter());
+            let near = near(name, names);
             let hint =
                 if near.is_empty() { String::new() } else { format!("; near it: {}", near.join(", ")) };
             return Err(Error::user(format!("{path} has no {what} `{name}`{hint}")));
