@@ -48,7 +48,8 @@ pub(crate) fn of_constant(graph: &Graph, value: ValueId) -> Option<Vec<Dim>> {
 ///
 /// `known` gives the content of an operand. Followed: `shape`, `gather`, `slice`, `concat`, `reshape`, `transpose`,
 /// `broadcast`, `pad` by constants, `iota`, `cast` between integers, arithmetic, `reduce` (`sum`, `prod`, `max`, `min`),
-/// comparisons that the operands' bounds decide, logic on such, and `where` on such conditions. Truth is 1, falsehood 0.
+/// comparisons, logic, and `where`. Truth is 1, falsehood 0; what the operands' bounds do not decide is a dim of 0 or 1: `a == b` is
+/// `1 - min(1, max(a - b, b - a))`.
 /// The values of symbols are taken to be non-negative, as dims are.
 pub fn eval(
     op: Op,
@@ -75,7 +76,7 @@ pub fn eval(
         Op::Reduce => context.reduce()?,
         Op::Where => context.select()?,
         Op::Cast => context.cast()?,
-        Op::Not => context.map(|x| Some(Dim::constant(i64::from(x.as_const()? == 0))))?,
+        Op::Not => context.map(|x| Some(Dim::constant(1) - x.clone()))?,
         Op::Neg => context.map(|x| Some(Dim::constant(0) - x.clone()))?,
         Op::Abs => context.map(|x| {
             if x.at_least()? >= 0 {
@@ -92,9 +93,8 @@ pub fn eval(
 /// One element of a binary operation.
 fn binary(op: Op, attrs: &Attrs, a: &Dim, b: &Dim) -> Option<Dim> {
     let small = |a: &Dim, b: &Dim| a.term_count().saturating_mul(b.term_count()) <= MAX_PARTS;
-    let truth = |t: bool| Dim::constant(i64::from(t));
     let never_negative = |d: &Dim| d.at_least().is_some_and(|v| v >= 0);
-    let positive = |d: &Dim| d.at_least().is_some_and(|v| v > 0);
+    let positive = |d: &Dim| d.is_positive();
     match op {
         Op::Add => Some(a.clone() + b.clone()),
         Op::Sub => Some(a.clone() - b.clone()),
@@ -113,41 +113,36 @@ fn binary(op: Op, attrs: &Attrs, a: &Dim, b: &Dim) -> Option<Dim> {
             _ => None,
         },
         Op::Mod if positive(b) && (never_negative(a) || !attrs.flag("fmod")) => Some(a.op(DimOp::Mod, b)),
+        // As with quotients.
+        Op::Mod if never_negative(a) && never_negative(b) => Some(a.op(DimOp::Mod, b)),
         Op::Pow => {
             let (a, b) = (a.as_const()?, u32::try_from(b.as_const()?).ok()?);
             a.checked_pow(b).map(Dim::constant)
         }
-        Op::Equal => compare(a, b, |d| d == 0).map(truth),
-        Op::Less => compare(a, b, |d| d < 0).map(truth),
-        Op::LessEqual => compare(a, b, |d| d <= 0).map(truth),
-        Op::And => logic(a, b, 0),
-        Op::Or => logic(a, b, 1),
-        Op::Xor => Some(truth((a.as_const()? != 0) != (b.as_const()? != 0))),
+        Op::Equal => Some(is_zero(&(a.clone() - b.clone()))),
+        Op::Less => Some(is_positive(&(b.clone() - a.clone()))),
+        Op::LessEqual => Some(not(&is_positive(&(a.clone() - b.clone())))),
+        Op::And => Some(a.op(DimOp::Min, b)),
+        Op::Or => Some(a.op(DimOp::Max, b)),
+        Op::Xor => Some(not(&is_zero(&(a.clone() - b.clone())))),
         _ => None,
     }
 }
 
-/// A predicate on the sign of `a - b`, if the bounds of the difference decide it.
-fn compare(a: &Dim, b: &Dim, holds: impl Fn(i64) -> bool) -> Option<bool> {
-    let difference = a.clone() - b.clone();
-    if let Some(d) = difference.as_const() {
-        return Some(holds(d));
-    }
-    if difference.at_least().is_some_and(|d| d > 0) {
-        return Some(holds(1));
-    }
-    let negated = Dim::constant(0) - difference;
-    negated.at_least().is_some_and(|d| d > 0).then(|| holds(-1))
+/// 1 for a number of at least 1, 0 for others.
+fn is_positive(d: &Dim) -> Dim {
+    d.op(DimOp::Max, &Dim::constant(0)).op(DimOp::Min, &Dim::constant(1))
 }
 
-/// `and` (decided by 0) and `or` (decided by 1).
-fn logic(a: &Dim, b: &Dim, decisive: i64) -> Option<Dim> {
-    match (a.as_const(), b.as_const()) {
-        (Some(x), _) if x == decisive => Some(Dim::constant(decisive)),
-        (_, Some(y)) if y == decisive => Some(Dim::constant(decisive)),
-        (Some(_), Some(_)) => Some(Dim::constant(1 - decisive)),
-        _ => None,
-    }
+/// 1 for 0, 0 for other numbers.
+fn is_zero(d: &Dim) -> Dim {
+    let negated = Dim::constant(0) - d.clone();
+    not(&is_positive(&d.op(DimOp::Max, &negated)))
+}
+
+/// Of 0 and 1 the other one.
+fn not(truth: &Dim) -> Dim {
+    Dim::constant(1) - truth.clone()
 }
 
 struct Context<'a> {
@@ -198,7 +193,12 @@ impl Context<'_> {
                 match pick(&cond, i).as_const() {
                     Some(0) => Some(b.clone()),
                     Some(_) => Some(a.clone()),
-                    None => (a == b).then(|| a.clone()),
+                    None if a == b => Some(a.clone()),
+                    None => {
+                        let truth = pick(&cond, i);
+                        let chosen = |c: &Dim, d: &Dim| binary(Op::Mul, self.attrs, c, d);
+                        Some(chosen(truth, a)? + chosen(&not(truth), b)?)
+                    }
                 }
             })
             .collect()
@@ -208,9 +208,7 @@ impl Context<'_> {
         let (from, to) = (self.ty(0)?.dtype, self.attrs.dtype("to"));
         let x = self.content(0)?;
         if to == DType::Bool {
-            let truth =
-                |d: &Dim| compare(d, &Dim::constant(0), |s| s != 0).map(|t| Dim::constant(i64::from(t)));
-            return x.iter().map(truth).collect();
+            return Some(x.iter().map(|d| not(&is_zero(d))).collect());
         }
         if !to.is_int() {
             return None;
@@ -320,8 +318,8 @@ impl Context<'_> {
                 "prod" => binary(Op::Mul, self.attrs, &total, d),
                 "max" => binary(Op::Max, self.attrs, &total, d),
                 "min" => binary(Op::Min, self.attrs, &total, d),
-                "and" => logic(&total, d, 0),
-                _ => logic(&total, d, 1),
+                "and" => binary(Op::And, self.attrs, &total, d),
+                _ => binary(Op::Or, self.attrs, &total, d),
             })
             .map(|d| vec![d])
     }
@@ -396,12 +394,41 @@ mod tests {
         assert_eq!(shown(&b, target), ["batch", "seq", "64"]);
     }
 
+    /// A condition that sizes decide is 0 or 1, and `where` on it one of the two.
+    #[test]
+    fn conditions_are_followed() {
+        let (mut b, shape) = start();
+        let (seven, two) = (ints(&mut b, &[7]), ints(&mut b, &[2]));
+        let less = b.emit(Op::Less, attrs! {}, &[shape, seven]).unwrap();
+        let no_more = b.emit(Op::LessEqual, attrs! {}, &[shape, seven]).unwrap();
+        let equal = b.emit(Op::Equal, attrs! {}, &[shape, seven]).unwrap();
+        let odd = b.emit(Op::Mod, attrs! { fmod: 0i64 }, &[shape, two]).unwrap();
+        let odd =
+            b.emit(Op::Cast, attrs! { to: DType::Bool, saturate: 1i64, round: "nearest" }, &[odd]).unwrap();
+        let not = b.emit(Op::Not, attrs! {}, &[odd]).unwrap();
+        let both = b.emit(Op::And, attrs! {}, &[less, not]).unwrap();
+        let either = b.emit(Op::Or, attrs! {}, &[equal, odd]).unwrap();
+        let other = b.emit(Op::Xor, attrs! {}, &[less, odd]).unwrap();
+        let chosen = b.emit(Op::Where, attrs! {}, &[both, shape, seven]).unwrap();
+        for n in 0..20 {
+            let env = [("batch".to_owned(), n), ("seq".to_owned(), 1)].into_iter().collect();
+            let at = |v: ValueId| b.known_dims(v).unwrap()[0].eval(&env).unwrap();
+            let odd = n % 2 == 1;
+            assert_eq!(at(less), i64::from(n < 7));
+            assert_eq!(at(no_more), i64::from(n <= 7));
+            assert_eq!(at(equal), i64::from(n == 7));
+            assert_eq!(at(both), i64::from(n < 7 && !odd));
+            assert_eq!(at(either), i64::from(n == 7 || odd));
+            assert_eq!(at(other), i64::from((n < 7) != odd));
+            assert_eq!(at(chosen), if n < 7 && !odd { n } else { 7 });
+        }
+        assert!(b.known_dims(chosen).unwrap()[0].at_least() >= Some(0));
+    }
+
     #[test]
     fn what_cannot_be_known_is_not() {
         let (mut b, shape) = start();
         let seven = ints(&mut b, &[7]);
-        let less = b.emit(Op::Less, attrs! {}, &[shape, seven]).unwrap();
-        assert_eq!(b.known_dims(less), None);
         let lower = b.emit(Op::Sub, attrs! {}, &[shape, seven]).unwrap();
         let quotient = b.emit(Op::Div, attrs! {}, &[lower, seven]).unwrap();
         assert_eq!(b.known_dims(quotient), None);

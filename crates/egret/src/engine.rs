@@ -101,7 +101,7 @@ impl Executable {
         Ok(match engine {
             Engine::Interp => Executable::Interp(Box::new(graph), options.denormals()),
             // Who imports a model frees its dim.
-            Engine::JitFree | Engine::JitSymbolic if graph.free_dims().is_empty() => {
+            Engine::JitFree if graph.free_dims().is_empty() => {
                 return Err(Error::user(format!(
                     "--engine {} compiles models with a free dim, and this one has none: `egret test` frees dims of a case's inputs; \
                      elsewhere use --engine jit",

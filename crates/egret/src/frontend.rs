@@ -219,7 +219,7 @@ impl ModelFile {
     /// free and those with a default keep their shapes, as do those whose values the compiler must know.
     ///
     /// # Errors
-    /// As [`ModelFile::import`]; no input has a dim that could be free.
+    /// As [`ModelFile::import`]; no input that has a first dim, where that is to be free.
     pub fn import_with_free(
         &self,
         free: Free,
@@ -232,8 +232,8 @@ impl ModelFile {
             let mut open = inputs.clone();
             open.retain(|name, _| !options.bind.contains_key(name));
             let symbols = self.free_symbols(free, &open);
-            if symbols.is_empty() {
-                return Err(Error::unsupported(free.none()));
+            if symbols.is_empty() && free == Free::First {
+                return Err(Error::unsupported("no input has a first dim that could be free"));
             }
             let fixed = open.iter().filter(|(name, _)| !symbols.contains_key(name.as_str()));
             options.input_shapes =
@@ -313,16 +313,6 @@ pub enum Free {
     First,
     /// All but those of 1, which other dims may be broadcast along: dims of one size are one symbol.
     All,
-}
-
-impl Free {
-    /// What is said of a case without such a dim.
-    fn none(self) -> &'static str {
-        match self {
-            Free::First => "no input has a first dim that could be free",
-            Free::All => "no input has a dim that could be free",
-        }
-    }
 }
 
 fn shape(t: &Tensor) -> Vec<i64> {

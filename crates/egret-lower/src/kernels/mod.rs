@@ -132,7 +132,7 @@ pub const KERNELS: &[KernelFamily] = &[
     row(these(&[Op::ArgReduce]), arg_reduce::lower).open(open::of_numbers, open::axis::arg_reduce),
     row(these(&[Op::Cumulative]), scan::lower).open(open::of_numbers, open::axis::cumulative),
     row(these(&[Op::Rotary]), rotary::lower).open(open::of_numbers, open::rotary::lower),
-    row(these(&[Op::Matmul]), contraction::matmul).open(open::matmul::takes, open::matmul::lower),
+    row(these(&[Op::Matmul]), contraction::matmul).open(open::of_numbers, open::matmul::lower),
     without(these(&[Op::Attention]), "is decomposed before lowering (plan/decompose.rs)"),
     row(these(&[Op::Conv]), contraction::conv).open(open::conv::takes, open::conv::lower),
     row(these(&[Op::ConvTranspose]), contraction::conv_transpose)

@@ -78,18 +78,26 @@ fn expect_rank_4(ctx: &NodeCtx, xs: &[ValueId]) -> Result<(), ImportError> {
     Ok(())
 }
 
+/// The last of four dims of a value to a power, computed in f64: a factor of scores where the dim is free.
+pub(super) fn head_size_to(
+    ctx: &mut NodeCtx,
+    x: ValueId,
+    power: f64,
+    dtype: DType,
+) -> Result<ValueId, ImportError> {
+    let dims = ctx.dims_value(x)?;
+    let size = ctx.pick(dims, 0, 3)?;
+    let size = ctx.cast(size, DType::F64)?;
+    let factor = ctx.with_scalar(Op::Pow, size, power)?;
+    ctx.cast(factor, dtype)
+}
+
 /// Q and K, each scaled by the root of `scale` (1 / sqrt(head size) where not given), multiplied.
 fn scores(ctx: &mut NodeCtx, q: ValueId, k: ValueId, scale: Option<f32>) -> Result<ValueId, ImportError> {
     let dtype = ctx.dtype(q)?;
     let root = match scale {
         Some(s) => ctx.scalar(dtype, f64::from(s).sqrt())?,
-        None => {
-            let shape = ctx.dims_value(q)?;
-            let size = ctx.pick(shape, 0, 3)?;
-            let size = ctx.cast(size, DType::F64)?;
-            let half = ctx.with_scalar(Op::Pow, size, -0.25)?;
-            ctx.cast(half, dtype)?
-        }
+        None => head_size_to(ctx, q, -0.25, dtype)?,
     };
     let q = ctx.binary(Op::Mul, q, root)?;
     let k = ctx.binary(Op::Mul, k, root)?;
@@ -300,11 +308,7 @@ fn fused(
         (Some(scale), _) => f64::from(scale),
         (None, Some(size)) => 1.0 / (size as f64).sqrt(),
         (None, None) => {
-            let sizes = ctx.dims_value(q)?;
-            let size = ctx.pick(sizes, 0, 3)?;
-            let size = ctx.cast(size, DType::F64)?;
-            let factor = ctx.with_scalar(Op::Pow, size, -0.5)?;
-            let factor = ctx.cast(factor, dtype)?;
+            let factor = head_size_to(ctx, q, -0.5, dtype)?;
             q = ctx.binary(Op::Mul, q, factor)?;
             1.0
         }

@@ -97,6 +97,7 @@ fn repeat(ctx: &mut NodeCtx) -> OpResult {
     let kept = passed_on(&body, carried.len());
     let (body, held) = with_optionals_held(body, carried.len());
     let body = if kept.contains(&true) { with_kept_captured(&body, &kept)? } else { body };
+    let body = with_steady_dims(body, 2, 1, kept.iter().filter(|kept| !**kept).count())?;
     let (mut states, mut invariant) = (vec![], vec![]);
     for (&v, &kept) in carried.iter().zip(&kept) {
         if kept { invariant.push(v) } else { states.push(v) }
@@ -138,6 +139,33 @@ fn with_optionals_held(mut body: Graph, carried: usize) -> (Graph, Vec<bool>) {
         *held = true;
     }
     (body, held)
+}
+
+/// A body that gives the dims that it takes: where a carried value, of `count` from an input and from an output on, comes back with a dim
+/// that it was broadcast to, that is held to the dim before. A run in which it was 1 and grows is refused.
+fn with_steady_dims(body: Graph, input: usize, output: usize, count: usize) -> Result<Graph, ImportError> {
+    let shape = |v: ValueId| body.ty(v).as_tensor().map(|t| t.shape.clone());
+    let mut held = vec![];
+    for i in 0..count {
+        let (Some(&before), Some(&after)) = (body.inputs().get(input + i), body.outputs().get(output + i))
+        else {
+            continue;
+        };
+        let (Some(before), Some(after_dims)) = (shape(before), shape(after)) else { continue };
+        let grown = |(b, a): (&Dim, &Dim)| b.as_const().is_none() && a.is_broadcast_of(b);
+        let alike = |(b, a): (&Dim, &Dim)| a == b || grown((b, a));
+        let all = || before.iter().zip(after_dims.iter());
+        if before.len() == after_dims.len() && all().all(alike) && all().any(grown) {
+            held.push((output + i, after, before));
+        }
+    }
+    let mut builder = Builder::from_graph(body);
+    for (output, after, dims) in held {
+        // What was broadcast is none the smaller: with as many elements each dim is the same.
+        let value = builder.emit(Op::Reshape, attrs! { shape: dims.to_vec() }, &[after])?;
+        builder.graph.set_output(output, value);
+    }
+    Ok(builder.graph)
 }
 
 /// Whether each value that a loop carries is what it was in every round, as exporters of TensorFlow models write what a body only reads.
@@ -298,6 +326,7 @@ pub(super) fn emit_scan(
         output_reverse: s.output_reverse.clone(),
     };
     let operands: Vec<Option<ValueId>> = operands.iter().copied().chain(captures).map(Some).collect();
+    let body = with_steady_dims(body, 0, 0, first)?;
     ctx.emit_node(Op::Scan, attrs, &operands, vec![body])
 }
 

@@ -1,6 +1,6 @@
 //! LinearAttention: a recurrence over the tokens whose state is a matrix per head.
 
-use super::attention::{join_heads, repeat_heads, split_heads};
+use super::attention::{head_size_to, join_heads, repeat_heads, split_heads};
 use super::control::{Sequences, emit_scan};
 use super::emit::dim;
 use super::{OnnxOp, onnx};
@@ -27,7 +27,7 @@ fn step(
     mut state: ValueId,
     t: &Token,
     times: &Dim,
-    scale: f64,
+    scale: Option<f64>,
 ) -> Result<(ValueId, ValueId), ImportError> {
     if let Some(decay) = t.decay {
         let gate = ctx.unary(Op::Exp, decay)?;
@@ -45,7 +45,11 @@ fn step(
     state = ctx.binary(Op::Add, state, write)?;
     let shared = repeat_heads(ctx, state, times)?;
     let read = ctx.binary(Op::Matmul, t.q, shared)?;
-    Ok((state, ctx.with_scalar(Op::Mul, read, scale)?))
+    let read = match scale {
+        Some(scale) => ctx.with_scalar(Op::Mul, read, scale)?,
+        None => read,
+    };
+    Ok((state, read))
 }
 
 fn linear_attention(ctx: &mut NodeCtx) -> OpResult {
@@ -93,11 +97,10 @@ fn linear_attention(ctx: &mut NodeCtx) -> OpResult {
     let (k_shape, v_shape) = (ctx.shape_of(k)?, ctx.shape_of(v)?);
     let size = k_shape[3].clone();
     let scale = match (scale, size.as_const()) {
-        (0.0, Some(d)) => 1.0 / (d as f64).sqrt(),
-        (0.0, None) => {
-            return Err(ImportError::open(format!("LinearAttention with heads of {size}"), &size));
-        }
-        (given, _) => given.into(),
+        (0.0, Some(d)) => Some(1.0 / (d as f64).sqrt()),
+        // Known when a run begins.
+        (0.0, None) => None,
+        (given, _) => Some(given.into()),
     };
     let (state, state_dtype) = match ctx.opt_input(3) {
         Some(past) => (ctx.cast(past, DType::F32)?, ctx.dtype(past)?),
@@ -114,7 +117,11 @@ fn linear_attention(ctx: &mut NodeCtx) -> OpResult {
     };
     let all = Token { q, k, v, decay, beta };
     let times = dim(q_heads / kv_heads);
-    let (state, y) = scanned(ctx, state, &all, &times, scale)?;
+    let (state, mut y) = scanned(ctx, state, &all, &times, scale)?;
+    if scale.is_none() {
+        let scale = head_size_to(ctx, k, -0.5, DType::F32)?;
+        y = ctx.binary(Op::Mul, y, scale)?;
+    }
     let y = join_heads(ctx, y)?;
     Ok(vec![ctx.cast(y, dtype)?, ctx.cast(state, state_dtype)?])
 }
@@ -125,7 +132,7 @@ fn scanned(
     state: ValueId,
     all: &Token,
     times: &Dim,
-    scale: f64,
+    scale: Option<f64>,
 ) -> Result<(ValueId, ValueId), ImportError> {
     let mut builder = Builder::new("linear_attention");
     let ty = ctx.builder.graph.ty(state).clone();

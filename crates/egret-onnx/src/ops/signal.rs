@@ -1,10 +1,11 @@
-//! Signals: DFT, STFT, windows and mel weights. Transforms become products with constant matrices of cosines and sines.
+//! Signals: DFT, STFT, windows and mel weights. Transforms become products with matrices of cosines and sines, which are constants unless a
+//! length is free.
 
-use super::emit::{const_dim, dim, is_negative, product};
+use super::emit::{dim, is_negative, product};
 use super::{OnnxOp, onnx};
 use crate::context::{NodeCtx, OpResult};
 use crate::error::ImportError;
-use egret_ir::{DType, DimOp, Op, Tensor, ValueId, attrs};
+use egret_ir::{DType, Dim, DimOp, Op, Tensor, ValueId, attrs};
 use std::f64::consts::PI;
 
 /// The operators of this file.
@@ -40,32 +41,38 @@ fn constant(
 /// A transform of `from` points into `to` points.
 struct Transform {
     /// Points of the input that take part.
-    from: i64,
+    from: Dim,
     /// Points of the result.
-    to: i64,
+    to: Dim,
     /// Points of the whole circle.
-    length: i64,
+    length: Dim,
     inverse: bool,
     /// Whether the input is the first half of a spectrum, and the result real.
     half_spectrum: bool,
 }
 
 impl Transform {
-    /// The matrix [from * inputs, to * outputs], the real and the imaginary part of a point next to each other.
-    fn matrix(&self, inputs: i64) -> Vec<f64> {
-        let outputs = if self.half_spectrum { 1 } else { 2 };
-        let mut m = Vec::with_capacity((self.from * inputs * self.to * outputs) as usize);
+    /// The parts of a point of the result: real, and imaginary.
+    fn outputs(&self) -> i64 {
+        if self.half_spectrum { 1 } else { 2 }
+    }
+
+    /// The matrix [from * inputs, to * outputs], the real and the imaginary part of a point next to each other, of these numbers of
+    /// points: from, to, length.
+    fn matrix(&self, [from, to, length]: [i64; 3], inputs: i64) -> Vec<f64> {
+        let outputs = self.outputs();
+        let mut m = Vec::with_capacity((from * inputs * to * outputs) as usize);
         let sign = if self.inverse { 1.0 } else { -1.0 };
-        for n in 0..self.from {
+        for n in 0..from {
             // Points of half a spectrum that have a mirror image count for it too.
-            let mirrored = self.half_spectrum && n != 0 && 2 * n != self.length;
-            let weight = if self.inverse { 1.0 / self.length as f64 } else { 1.0 }
-                * if mirrored { 2.0 } else { 1.0 };
+            let mirrored = self.half_spectrum && n != 0 && 2 * n != length;
+            let weight =
+                if self.inverse { 1.0 / length as f64 } else { 1.0 } * if mirrored { 2.0 } else { 1.0 };
             for part in 0..inputs {
-                for k in 0..self.to {
+                for k in 0..to {
                     // Reduced first: the angle is exact however long the signal is.
-                    let turn = (n * k) % self.length;
-                    let angle = sign * 2.0 * PI * turn as f64 / self.length as f64;
+                    let turn = (n * k) % length;
+                    let angle = sign * 2.0 * PI * turn as f64 / length as f64;
                     let (re, im) = (weight * angle.cos(), weight * angle.sin());
                     // (a + ib) (re + i im) = (a re - b im) + i (a im + b re)
                     m.push(if part == 0 { re } else { -im });
@@ -77,40 +84,82 @@ impl Transform {
         }
         m
     }
+
+    /// The same matrix where a run knows how many points there are.
+    fn computed(&self, ctx: &mut NodeCtx, inputs: &Dim, to: DType) -> Result<ValueId, ImportError> {
+        let (i64s, f64s) = (DType::I64, DType::F64);
+        let n = ctx.iota_along(i64s, self.from.clone(), 0, 4)?;
+        let k = ctx.iota_along(i64s, self.to.clone(), 2, 4)?;
+        let circle = ctx.iota_along(i64s, self.length.clone(), 0, 1)?;
+        let length = ctx.element_count(circle)?;
+        let turn = ctx.binary(Op::Mul, n, k)?;
+        let turn = ctx.emit(Op::Mod, attrs! { fmod: 0i64 }, &[turn, length])?;
+        let (turn, length_f64) = (ctx.cast(turn, f64s)?, ctx.cast(length, f64s)?);
+        let sign = if self.inverse { 2.0 } else { -2.0 };
+        let angle = ctx.with_scalar(Op::Mul, turn, sign * PI)?;
+        let angle = ctx.binary(Op::Div, angle, length_f64)?;
+        // cos(angle + pi/2) = -sin(angle), cos(angle - pi/2) = sin(angle)
+        let (part, output) =
+            (ctx.iota_along(f64s, inputs.clone(), 1, 4)?, ctx.iota_along(f64s, dim(self.outputs()), 3, 4)?);
+        let quarters = ctx.binary(Op::Sub, part, output)?;
+        let phase = ctx.with_scalar(Op::Mul, quarters, PI / 2.0)?;
+        let angle = ctx.binary(Op::Add, angle, phase)?;
+        let mut m = ctx.unary(Op::Cos, angle)?;
+        if self.inverse {
+            m = ctx.binary(Op::Div, m, length_f64)?;
+        }
+        if self.half_spectrum {
+            let (twice, zero) = (ctx.with_scalar(Op::Mul, n, 2.0)?, ctx.zero(i64s));
+            let own = [zero, length].map(|image| ctx.binary(Op::Equal, twice, image));
+            let [first, last] = own;
+            let own = ctx.binary(Op::Or, first?, last?)?;
+            let both = ctx.with_scalar(Op::Mul, m, 2.0)?;
+            m = ctx.select(own, m, both)?;
+        }
+        let rows = self.from.clone() * inputs.clone();
+        let m = ctx.reshape(m, vec![rows, self.to.clone() * dim(self.outputs())])?;
+        ctx.cast(m, to)
+    }
 }
 
 /// Transform x [.., parts] along an axis, which has `t.from` points.
 fn transform(ctx: &mut NodeCtx, x: ValueId, axis: usize, t: &Transform) -> Result<ValueId, ImportError> {
     let ty = ctx.tensor(x)?;
     let rank = ty.rank();
-    let inputs = const_dim(ctx, &ty.shape[rank - 1])?;
-    let outputs = if t.half_spectrum { 1 } else { 2 };
-    let size = [t.from, inputs, t.to, outputs]
-        .into_iter()
-        .try_fold(1i64, i64::checked_mul)
-        .filter(|&n| n <= MAX_MATRIX);
-    if !(1..=2).contains(&inputs) || t.from < 1 || t.to < 1 {
-        return Err(ImportError::invalid(format!(
-            "{} of {} points with {inputs} parts",
-            ctx.op_type, t.from
-        )));
-    }
-    if size.is_none() {
-        return Err(ImportError::unsupported(format!(
-            "{} of {} points: too long without an FFT",
-            ctx.op_type, t.from
-        )));
-    }
-    let shape = [(t.from * inputs) as usize, (t.to * outputs) as usize];
-    let matrix = constant(ctx, &shape, t.matrix(inputs), ty.dtype)?;
+    let (inputs, outputs) = (ty.shape[rank - 1].clone(), dim(t.outputs()));
+    let known = |d: &Dim| d.as_const();
+    let counts = [&t.from, &t.to, &t.length].map(known);
+    let matrix = match (counts, known(&inputs)) {
+        ([Some(from), Some(to), Some(length)], Some(parts)) => {
+            let size = [from, parts, to, t.outputs()]
+                .into_iter()
+                .try_fold(1i64, i64::checked_mul)
+                .filter(|&n| n <= MAX_MATRIX);
+            if !(1..=2).contains(&parts) || from < 1 || to < 1 {
+                return Err(ImportError::invalid(format!(
+                    "{} of {from} points with {parts} parts",
+                    ctx.op_type
+                )));
+            }
+            if size.is_none() {
+                return Err(ImportError::unsupported(format!(
+                    "{} of {from} points: too long without an FFT",
+                    ctx.op_type
+                )));
+            }
+            let shape = [(from * parts) as usize, (to * t.outputs()) as usize];
+            constant(ctx, &shape, t.matrix([from, to, length], parts), ty.dtype)?
+        }
+        _ => t.computed(ctx, &inputs, ty.dtype)?,
+    };
 
     let others: Vec<usize> = (0..rank - 1).filter(|&a| a != axis).collect();
     let perm: Vec<i64> = others.iter().copied().chain([axis, rank - 1]).map(|a| a as i64).collect();
     let kept: Vec<_> = others.iter().map(|&a| ty.shape[a].clone()).collect();
     let x = if axis + 2 == rank { x } else { ctx.transpose(x, perm.clone())? };
-    let x = ctx.reshape(x, vec![product(&kept), dim(t.from * inputs)])?;
+    let x = ctx.reshape(x, vec![product(&kept), t.from.clone() * inputs])?;
     let y = ctx.binary(Op::Matmul, x, matrix)?;
-    let y = ctx.reshape_to(y, kept.into_iter().chain([dim(t.to), dim(outputs)]))?;
+    let y = ctx.reshape_to(y, kept.into_iter().chain([t.to.clone(), outputs]))?;
     if axis + 2 == rank {
         return Ok(y);
     }
@@ -119,6 +168,11 @@ fn transform(ctx: &mut NodeCtx, x: ValueId, axis: usize, t: &Transform) -> Resul
         back[p as usize] = i as i64;
     }
     ctx.transpose(y, back)
+}
+
+/// The points of the first half of a spectrum.
+fn half_of(length: &Dim) -> Dim {
+    length.op(DimOp::FloorDiv, &dim(2)) + dim(1)
 }
 
 fn dft(ctx: &mut NodeCtx) -> OpResult {
@@ -135,22 +189,22 @@ fn dft(ctx: &mut NodeCtx) -> OpResult {
     if axis + 1 == rank {
         return Err(ImportError::invalid("DFT along the axis of the real and imaginary parts"));
     }
-    let points = const_dim(ctx, &shape[axis])?;
+    let points = shape[axis].clone();
     let length = match ctx.opt_input(1) {
-        Some(v) => ctx.need_int(v, "the length of DFT")?,
-        None if inverse && onesided => 2 * (points - 1),
-        None => points,
+        Some(v) => dim(ctx.need_int(v, "the length of DFT")?),
+        None if inverse && onesided => (points.clone() - dim(1)) * dim(2),
+        None => points.clone(),
     };
-    if !(1..=1 << 24).contains(&length) {
+    if length.as_const().is_some_and(|n| !(1..=1 << 24).contains(&n)) {
         return Err(ImportError::invalid(format!("DFT of length {length}")));
     }
-    let half = length / 2 + 1;
+    let half = half_of(&length);
     let half_spectrum = inverse && onesided;
-    let from = if half_spectrum { half } else { length };
-    let to = if onesided && !inverse { half } else { length };
+    let from = if half_spectrum { half.clone() } else { length.clone() };
+    let to = if onesided && !inverse { half } else { length.clone() };
     // Points beyond the signal are zeros; they are left out instead.
-    let used = points.min(from);
-    let x = ctx.narrow(x, axis, dim(0), dim(used))?;
+    let used = points.op(DimOp::Min, &from);
+    let x = ctx.narrow(x, axis, dim(0), used.clone())?;
     Ok(vec![transform(ctx, x, axis, &Transform { from: used, to, length, inverse, half_spectrum })?])
 }
 
@@ -166,33 +220,34 @@ fn stft(ctx: &mut NodeCtx) -> OpResult {
     let step = ctx.need_int(ctx.input(1)?, "the frame step of STFT")?;
     let window = ctx.opt_input(2);
     let frame = match (ctx.opt_input(3), window) {
-        (Some(v), _) => ctx.need_int(v, "the frame length of STFT")?,
-        (None, Some(w)) => const_dim(ctx, &product(&ctx.shape_of(w)?))?,
-        (None, None) => const_dim(ctx, length)?,
+        (Some(v), _) => dim(ctx.need_int(v, "the frame length of STFT")?),
+        (None, Some(w)) => product(&ctx.shape_of(w)?),
+        (None, None) => length.clone(),
     };
     let onesided = ctx.flag("onesided", true)?;
-    if step < 1 || frame < 1 || is_negative(&(length.clone() - dim(frame))) {
+    if step < 1 || is_negative(&(frame.clone() - dim(1))) || is_negative(&(length.clone() - frame.clone()))
+    {
         return Err(ImportError::invalid(format!(
             "STFT with frames of {frame} every {step} in a signal of {length}"
         )));
     }
     // A symbolic signal is taken to hold a frame.
-    let frames = (length.clone() - dim(frame)).op(DimOp::FloorDiv, &dim(step)) + dim(1);
+    let frames = (length.clone() - frame.clone()).op(DimOp::FloorDiv, &dim(step)) + dim(1);
     let starts = ctx.iota_along(DType::I64, frames, 0, 2)?;
     let starts = ctx.with_scalar(Op::Mul, starts, step as f64)?;
-    let offsets = ctx.iota_along(DType::I64, dim(frame), 1, 2)?;
+    let offsets = ctx.iota_along(DType::I64, frame.clone(), 1, 2)?;
     let places = ctx.binary(Op::Add, starts, offsets)?;
     let mut x = ctx.emit(Op::Gather, attrs! { axis: 1i64 }, &[x, places])?;
     if let Some(window) = window {
-        let window = ctx.reshape(window, vec![dim(frame), dim(1)])?;
+        let window = ctx.reshape(window, vec![frame.clone(), dim(1)])?;
         x = ctx.binary(Op::Mul, x, window)?;
     }
-    let to = if onesided { frame / 2 + 1 } else { frame };
+    let to = if onesided { half_of(&frame) } else { frame.clone() };
     Ok(vec![transform(
         ctx,
         x,
         2,
-        &Transform { from: frame, to, length: frame, inverse: false, half_spectrum: false },
+        &Transform { from: frame.clone(), to, length: frame, inverse: false, half_spectrum: false },
     )?])
 }
 

@@ -1,80 +1,79 @@
-//! `rotary` along free dims.
+//! Rotary embedding along free dims: a task is a row, the last axis, of which the two elements of a pair are read and written together.
 
-use super::{Writer, indices, place, whole_dims};
+use super::{Writer, along, float_lanes, indices, place};
 use crate::error::Unsupported;
 use crate::expr::{decode, encode};
+use crate::geometry::dtypes::compute_elem;
 use crate::program::context::Ctx;
-use egret_ir::{Dim, DimOp, Graph, NodeId};
-use egret_loop::{Access, KernelBuilder, Param, UnOp, V};
+use egret_ir::{DType, Dim, DimOp, Graph, NodeId};
+use egret_loop::{Access, KernelBuilder, V};
 
-/// Writes the kernel of a node. A task is a row along the last axis.
+/// Writes the kernel of a node.
 pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported> {
     let node = graph.node(n);
-    let x = node.operand(0);
-    let dims = whole_dims(ctx, x)?;
-    let (last, outer) = dims.split_last().ok_or_else(|| Unsupported::new("has a result without axes"))?;
-    let pairs = last.op(DimOp::FloorDiv, &Dim::constant(2));
-    ctx.hold_equal(&(pairs.clone() * Dim::constant(2)), last)?;
+    let (x, result) = (node.operand(0), node.results[0]);
+    let (dims, dtype) = (graph.tensor_ty(result).shape.to_vec(), graph.tensor_ty(result).dtype);
+    let Some((last, rows)) = dims.split_last() else {
+        return Err(Unsupported::new("has a result without axes"));
+    };
+    let two = Dim::constant(2);
+    let half = last.op(DimOp::FloorDiv, &two);
+    ctx.hold_equal(&(half.clone() * two), last)?;
+    let interleaved = node.attrs.flag("interleaved");
     let mut w = Writer::new(ctx, "rotary_any");
-    let from = w.value(x, Access::Read)?;
-    let mut turns = vec![];
-    for &v in node.operands[1..3].iter().flatten() {
-        let (param, first, own) = w.laid_out(v)?;
-        let first = w.dim(&first)?;
-        let steps = w.aligned(&own, &dims)?;
-        turns.push((param, first, w.dims(&steps)?));
+    let (mut read, mut neighbours) = (vec![], true);
+    for v in [x, node.operand(1), node.operand(2)] {
+        let (param, first, stored) = w.laid_out(v)?;
+        let strides = w.aligned(&stored, &dims)?;
+        neighbours &= strides.last().and_then(Dim::as_const) == Some(1);
+        read.push((param, w.dim(&first)?, w.dims(&strides)?));
     }
-    let [cos, sin] = turns.as_slice() else { return Err(Unsupported::bug("has no angles")) };
-    let to = w.value(node.results[0], Access::Write)?;
-    let (extents, run, half) = (w.dims(outer)?, w.dim(last)?, w.dim(&pairs)?);
+    let to = w.value(result, Access::Write)?;
+    let (extents, half, width) = (w.dims(rows)?, w.dim(&half)?, w.dim(last)?);
+    let elem = compute_elem(dtype)?;
     let k = &mut w.k;
+    let (zero, task) = (k.int(0), k.task());
     let at = indices(k, &extents);
-    let at = &at[..outer.len()];
-    let (task, zero, one) = (k.task(), k.int(0), k.int(1));
-    let first = k.mul(task, run);
-    let [cos, sin] = [cos, sin].map(|(param, first, steps)| {
-        let row = place(k, *first, at, &steps[..outer.len()]);
-        (*param, row, steps[outer.len()])
-    });
-    let dtype = graph.tensor_ty(x).dtype;
-    let [mut failed, mut unstored] = [None, None];
-    k.for_values(zero, half, 1, |k, pair| {
-        // The two elements of a pair stand next to each other, or half the axis apart.
-        let both = match node.attrs.flag("interleaved") {
-            true => {
-                let a = k.affine(&[(pair, 2)], 0);
-                [a, k.add(a, one)]
-            }
-            false => [pair, k.add(pair, half)],
+    let base = k.mul(task, width);
+    let bases: Vec<V> =
+        read.iter().map(|(_, first, strides)| place(k, *first, &at, &strides[..at.len()])).collect();
+    let lanes = match dtype == DType::F32 && neighbours && !interleaved {
+        true => float_lanes(k, elem),
+        false => vec![],
+    };
+    let mut failed = Ok(());
+    along(k, half, &lanes, &mut |k, i, lanes| {
+        // The elements of the pair along the last axis.
+        let pair = match interleaved {
+            true => [k.affine(&[(i, 2)], 0), k.affine(&[(i, 2)], 1)],
+            false => [i, k.add(half, i)],
         };
-        let mut number = |k: &mut KernelBuilder, param: Param, at: V| {
-            let stored = k.load(param, at);
-            decode(k, dtype, stored).unwrap_or_else(|e| {
-                failed = Some(e);
-                stored
-            })
+        let load = |k: &mut KernelBuilder, operand: usize, element: V| {
+            let (param, _, strides) = &read[operand];
+            let at = place(k, bases[operand], &[element], &strides[strides.len() - 1..]);
+            let v = if lanes == 1 { k.load(*param, at) } else { k.load_lanes(*param, at, lanes) };
+            decode(k, dtype, v)
         };
-        let values = both.map(|i| {
-            let at = k.add(first, i);
-            number(k, from, at)
-        });
-        let turned = [k.unary(UnOp::Neg, values[1]), values[0]];
-        for ((i, v), other) in both.into_iter().zip(values).zip(turned) {
-            let [c, s] = [cos, sin].map(|(param, row, step)| {
-                let at = place(k, row, &[i], &[step]);
-                number(k, param, at)
-            });
-            let (kept, moved) = (k.mul(v, c), k.mul(other, s));
-            let sum = k.add(kept, moved);
-            let at = k.add(first, i);
-            match encode(k, dtype, sum) {
-                Ok(sum) => k.store(to, at, sum),
-                Err(e) => unstored = Some(e),
+        let mut write = || -> Result<(), Unsupported> {
+            let mut turned = [[zero; 3]; 2];
+            for (e, all) in pair.into_iter().zip(&mut turned) {
+                for (operand, v) in all.iter_mut().enumerate() {
+                    *v = load(k, operand, e)?;
+                }
             }
+            let [first, second] = turned;
+            for (e, [x, cos, sin], other) in [(pair[0], first, second[0]), (pair[1], second, first[0])] {
+                let (kept, by) = (k.mul(x, cos), k.mul(other, sin));
+                let v = if e == pair[0] { k.sub(kept, by) } else { k.add(kept, by) };
+                let (v, at) = (encode(k, dtype, v)?, k.add(base, e));
+                k.store(to, at, v);
+            }
+            Ok(())
+        };
+        if let Err(e) = write() {
+            failed = Err(e);
         }
     });
-    if let Some(e) = failed.or(unstored) {
-        return Err(e);
-    }
-    w.finish(outer, last)
+    failed?;
+    w.finish(rows, last)
 }
