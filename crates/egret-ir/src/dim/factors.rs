@@ -116,7 +116,7 @@ impl Dim {
     }
 
     /// The dims that it is the broadcast of: itself alone, where it is none.
-    fn as_broadcast(&self) -> Vec<Dim> {
+    pub fn as_broadcast(&self) -> Vec<Dim> {
         if let Repr::Poly(terms) = &self.0
             && let [(m, 1)] = terms.as_slice()
             && let [Atom::Op(DimOp::Broadcast, a, b)] = m.as_slice()

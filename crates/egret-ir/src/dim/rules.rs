@@ -172,13 +172,6 @@ impl Dim {
         })
     }
 
-    /// Whether it is what several dims broadcast to, of which `part` is one: each of them is 1 or this dim.
-    pub fn is_broadcast_of(&self, part: &Dim) -> bool {
-        let mut parts = BTreeSet::new();
-        parties(self, &mut parts);
-        parts.len() > 1 && parts.contains(part)
-    }
-
     /// Whether it is known to be at least 1.
     pub fn is_positive(&self) -> bool {
         self.at_least().is_some_and(|v| v > 0)
@@ -311,7 +304,6 @@ mod tests {
         let ab = both(&a, &b);
         assert_eq!(ab.to_string(), "broadcast(a, b)");
         assert_eq!(both(&b, &a), ab);
-        assert!(ab.is_broadcast_of(&a) && !ab.is_broadcast_of(&n()) && !a.is_broadcast_of(&a));
         assert_eq!(both(&ab, &b), ab);
         assert_eq!(both(&both(&a, &n()), &b), both(&ab, &n()));
         assert_eq!(both(&c(1), &a), a);

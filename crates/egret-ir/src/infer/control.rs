@@ -18,35 +18,60 @@ pub(super) fn infer(op: Control, call: &Call) -> Result<Vec<Type>, String> {
     }
 }
 
-/// What the symbols of a region's inputs stand for outside.
+/// What the dims of a region's inputs stand for outside.
 #[derive(Default)]
-struct Bindings(BTreeMap<String, Option<Dim>>);
+struct Bindings {
+    /// Those that are symbols.
+    symbols: BTreeMap<String, Option<Dim>>,
+    /// Those that are made of symbols, which may be no dims themselves: `n / 4` where no input has `n`.
+    others: BTreeMap<Dim, Dim>,
+}
 
 impl Bindings {
     /// The region's input `inner` is fed from `outer`.
     fn bind(&mut self, inner: &[Dim], outer: &[Dim]) {
         for (i, o) in inner.iter().zip(outer) {
-            if let Some(name) = i.as_symbol() {
-                // The first constant wins: two dims of one symbol are equal.
-                let slot = self.0.entry(name.to_owned()).or_insert_with(|| Some(o.clone()));
-                if o.as_const().is_some() && slot.as_ref().is_some_and(|d| d.as_const().is_none()) {
-                    *slot = Some(o.clone());
+            let Some(name) = i.as_symbol() else {
+                if i.as_const().is_none() {
+                    self.others.entry(i.clone()).or_insert_with(|| o.clone());
                 }
+                continue;
+            };
+            // The first constant wins: two dims of one symbol are equal.
+            let slot = self.symbols.entry(name.to_owned()).or_insert_with(|| Some(o.clone()));
+            if o.as_const().is_some() && slot.as_ref().is_some_and(|d| d.as_const().is_none()) {
+                *slot = Some(o.clone());
             }
         }
     }
 
-    /// The symbol has another value in another iteration.
+    /// The symbols have other values in another iteration.
     fn forget(&mut self, dim: &Dim) {
         let mut names = vec![];
         dim.collect_symbols(&mut names);
+        self.others.retain(|d, _| {
+            let mut of = vec![];
+            d.collect_symbols(&mut of);
+            !of.iter().any(|name| names.contains(name))
+        });
         for name in names {
-            self.0.insert(name, None);
+            self.symbols.insert(name, None);
         }
     }
 
     fn dim(&self, inner: &Dim) -> Dim {
-        inner.map_symbols(&|name| self.0.get(name).cloned().flatten()).unwrap_or_else(unknown)
+        // What is fed has a number in place of a name until all of it is found: the names outside may be those of the region.
+        let mut named = inner.clone();
+        let outer: Vec<&Dim> = self.others.values().collect();
+        for (number, fed) in self.others.keys().enumerate() {
+            let symbol = Dim::symbol(&format!("\0{number}"));
+            named = if named == *fed { symbol } else { named.replace_op(fed, &symbol) };
+        }
+        let of = |name: &str| match name.strip_prefix('\0') {
+            Some(number) => number.parse::<usize>().ok().and_then(|i| outer.get(i).map(|d| (*d).clone())),
+            None => self.symbols.get(name).cloned().flatten(),
+        };
+        named.map_symbols(&of).unwrap_or_else(unknown)
     }
 
     fn shape(&self, inner: &[Dim]) -> Shape {

@@ -141,8 +141,8 @@ fn with_optionals_held(mut body: Graph, carried: usize) -> (Graph, Vec<bool>) {
     (body, held)
 }
 
-/// A body that gives the dims that it takes: where a carried value, of `count` from an input and from an output on, comes back with a dim
-/// that it was broadcast to, that is held to the dim before. A run in which it was 1 and grows is refused.
+/// A body that gives the dims that it takes: where a carried value, of `count` from an input and from an output on, comes back with what
+/// a free dim was broadcast to, of other dims or a constant, that is held to the dim before. A run in which it differs is refused.
 fn with_steady_dims(body: Graph, input: usize, output: usize, count: usize) -> Result<Graph, ImportError> {
     let shape = |v: ValueId| body.ty(v).as_tensor().map(|t| t.shape.clone());
     let mut held = vec![];
@@ -152,10 +152,13 @@ fn with_steady_dims(body: Graph, input: usize, output: usize, count: usize) -> R
             continue;
         };
         let (Some(before), Some(after_dims)) = (shape(before), shape(after)) else { continue };
-        let grown = |(b, a): (&Dim, &Dim)| b.as_const().is_none() && a.is_broadcast_of(b);
+        let grown = |(b, a): (&Dim, &Dim)| {
+            b.as_const().is_none() && (a.as_broadcast().contains(b) || a.as_const().is_some_and(|a| a > 1))
+        };
         let alike = |(b, a): (&Dim, &Dim)| a == b || grown((b, a));
+        let differs = |(b, a): (&Dim, &Dim)| a != b;
         let all = || before.iter().zip(after_dims.iter());
-        if before.len() == after_dims.len() && all().all(alike) && all().any(grown) {
+        if before.len() == after_dims.len() && all().all(alike) && all().any(differs) {
             held.push((output + i, after, before));
         }
     }

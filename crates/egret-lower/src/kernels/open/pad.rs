@@ -63,7 +63,8 @@ pub fn takes(graph: &Graph, n: NodeId) -> bool {
     let node = graph.node(n);
     let adds = |name: &str| node.attrs.dims(name).iter().all(|d| d.at_least() >= Some(0));
     let mode = node.attrs.str("mode");
-    (mode == "constant" || Around::of(mode).is_some()) && adds("low") && adds("high")
+    // Constants may stand where there is less of the operand.
+    mode == "constant" || Around::of(mode).is_some() && adds("low") && adds("high")
 }
 
 /// A padded value, with what stands behind the last axis that is padded as part of that axis.
@@ -115,19 +116,29 @@ fn constants(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     whole_dims(ctx, value)?;
     let Padded { from, to, low, .. } = Padded::of(ctx, graph, n, &from)?;
     let (last, outer) = to.split_last().ok_or_else(|| Unsupported::bug("has no axes"))?;
-    let (outer_low, last_low) = (&low[..outer.len()], &low[outer.len()]);
+    // What stands before each axis, and what of the operand is left out there: one of the two is 0.
+    let zero = Dim::constant(0);
+    let before: Vec<Dim> = low.iter().map(|low| low.op(DimOp::Max, &zero)).collect();
+    let left_out: Vec<Dim> =
+        low.iter().map(|low| (zero.clone() - low.clone()).op(DimOp::Max, &zero)).collect();
     let mut w = Writer::new(ctx, "pad_any");
     let (px, pv) = (w.copied(x, Access::Read)?, w.copied(value, Access::Read)?);
     let py = w.copied(result, Access::Write)?;
-    let (extents, lows) = (w.dims(outer)?, w.dims(outer_low)?);
+    let (extents, before, left_out) = (w.dims(outer)?, w.dims(&before)?, w.dims(&left_out)?);
     let (own, steps) = (w.dims(&from)?, w.dims(&strides(&from))?);
-    let (all, before) = (w.dim(last)?, w.dim(last_low)?);
+    let all = w.dim(last)?;
     let k = &mut w.k;
     let (zero, task) = (k.int(0), k.task());
-    let at = indices(k, &extents);
-    let at: Vec<V> = at.iter().zip(&lows).map(|(&i, &low)| k.sub(i, low)).collect();
-    // Elements of the operand in this row, and constants before them.
-    let (mut run, mut fill) = (own[outer.len()], before);
+    let mut at = indices(k, &extents);
+    for (i, (&before, &left_out)) in at.iter_mut().zip(before.iter().zip(&left_out)) {
+        let inside = k.sub(*i, before);
+        *i = k.add(inside, left_out);
+    }
+    // Constants before the elements of the operand in this row, and how many of these there are.
+    let (skipped, mut fill) = (left_out[outer.len()], k.min(before[outer.len()], all));
+    let (some, room) = (k.sub(own[outer.len()], skipped), k.sub(all, fill));
+    let some = k.max(some, zero);
+    let mut run = k.min(some, room);
     for (&i, &extent) in at.iter().zip(&own) {
         for (op, bound) in [(Cmp::Ge, zero), (Cmp::Lt, extent)] {
             let inside = k.compare(op, i, bound);
@@ -137,7 +148,7 @@ fn constants(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     let value = k.load(pv, zero);
     let first = k.mul(task, all);
     filled(k, py, first, fill, value);
-    let source = place(k, zero, &at, &steps[..at.len()]);
+    let source = place(k, skipped, &at, &steps[..at.len()]);
     let begin = k.add(first, fill);
     copy(k, (px, source), (py, begin), run);
     let done = k.add(fill, run);
