@@ -24,11 +24,13 @@ fn suite(suite: &str, engine: Engine, floor: usize) {
     // Where a free dim is, a wrong number is none that a list may name.
     let usual = root().join(format!("tests/lists/{suite}-jit.txt"));
     let usual = match engine {
-        Engine::JitFree if usual.exists() => read_list(&usual).expect("a well-formed list"),
+        Engine::JitFree | Engine::JitSymbolic if usual.exists() => {
+            read_list(&usual).expect("a well-formed list")
+        }
         _ => Default::default(),
     };
     let wrong = |case: &Case, outcome: &Outcome| {
-        engine == Engine::JitFree
+        matches!(engine, Engine::JitFree | Engine::JitSymbolic)
             && matches!(outcome, Outcome::Failed(ErrorKind::Differs, _))
             && !usual.contains_key(&case.name)
     };
@@ -67,35 +69,43 @@ suites! {
     node_jit: "node", Jit, 1000;
     node_jit_without_passes: "node", JitNoOpt, 1000;
     node_jit_free: "node", JitFree, 1300;
+    node_jit_symbolic: "node", JitSymbolic, 1500;
     node_aot: "node", Aot, 1000;
     simple_interp: "simple", Interp, 10;
     simple_jit: "simple", Jit, 5;
     simple_jit_without_passes: "simple", JitNoOpt, 5;
     simple_jit_free: "simple", JitFree, 5;
+    simple_jit_symbolic: "simple", JitSymbolic, 5;
     simple_aot: "simple", Aot, 5;
     pytorch_operator_interp: "pytorch-operator", Interp, 20;
     pytorch_operator_jit: "pytorch-operator", Jit, 20;
     pytorch_operator_jit_free: "pytorch-operator", JitFree, 30;
+    pytorch_operator_jit_symbolic: "pytorch-operator", JitSymbolic, 30;
     pytorch_converted_interp: "pytorch-converted", Interp, 50;
     pytorch_converted_jit: "pytorch-converted", Jit, 50;
     pytorch_converted_jit_free: "pytorch-converted", JitFree, 80;
+    pytorch_converted_jit_symbolic: "pytorch-converted", JitSymbolic, 70;
     bugs_interp: "bugs", Interp, 8;
     bugs_jit: "bugs", Jit, 8;
     bugs_jit_without_passes: "bugs", JitNoOpt, 8;
     bugs_jit_free: "bugs", JitFree, 8;
+    bugs_jit_symbolic: "bugs", JitSymbolic, 8;
     bugs_aot: "bugs", Aot, 8;
     classical_interp: "classical", Interp, 60;
     classical_jit: "classical", Jit, 60;
     classical_jit_without_passes: "classical", JitNoOpt, 60;
     classical_jit_free: "classical", JitFree, 60;
+    classical_jit_symbolic: "classical", JitSymbolic, 60;
     classical_aot: "classical", Aot, 60;
     microsoft_interp: "microsoft", Interp, 160;
     microsoft_jit: "microsoft", Jit, 160;
     microsoft_jit_without_passes: "microsoft", JitNoOpt, 160;
     microsoft_jit_free: "microsoft", JitFree, 130;
+    microsoft_jit_symbolic: "microsoft", JitSymbolic, 100;
     microsoft_aot: "microsoft", Aot, 160;
     light_jit: "light", Jit, 9;
     light_jit_free: "light", JitFree, 2;
+    light_jit_symbolic: "light", JitSymbolic, 2;
     light_aot: "light", Aot, 9;
 }
 

@@ -39,6 +39,8 @@ const CASES: &[(&str, &str)] = &[
     (r#"%0 "x": f32[M, N]"#, "%9 = layer_norm(%0) {axis = 1, epsilon = 1e-2} : f32[M, N]"),
     (r#"%0 "x": f32[N, 6]"#, "%9 = softmax(%0) {axis = 0} : f32[N, 6]"),
     (r#"%0 "x": f32[2, N, M]"#, "%9 = softmax(%0) {axis = 1} : f32[2, N, M]"),
+    (r#"%0 "x": f64[N, M]"#, "%9 = softmax(%0) {axis = 1} : f64[N, M]"),
+    (r#"%0 "x": f64[N, 3, M]"#, "%9 = softmax(%0) {axis = 1} : f64[N, 3, M]"),
     // Lines of more than a task.
     (r#"%0 "x": f32[N, M, 70]"#, "%9 = softmax(%0) {axis = 0} : f32[N, M, 70]"),
     (r#"%0 "x": f64[N, M]"#, "%9 = reduce(%0) {axes = [0], keepdims = 0, kind = \"max\"} : f64[M]"),
@@ -52,6 +54,33 @@ const CASES: &[(&str, &str)] = &[
     (r#"%0 "x": u32[N, M]"#, "%9 = reduce(%0) {axes = [1], keepdims = 0, kind = \"min\"} : u32[N]"),
     (r#"%0 "x": bool[2, M, N]"#, "%9 = reduce(%0) {axes = [1], keepdims = 0, kind = \"or\"} : bool[2, N]"),
     (r#"%0 "x": bool[N, M]"#, "%9 = reduce(%0) {axes = [0, 1], keepdims = 0, kind = \"and\"} : bool[]"),
+    // Products of other types than f32, whose sums are in lanes or single.
+    (r#"%0 "x": i32[N, 3, M], %1 "y": i32[N, M, 19]"#, "%9 = matmul(%0, %1) : i32[N, 3, 19]"),
+    (r#"%0 "x": i64[3, M], %1 "y": i64[N, M, 5]"#, "%9 = matmul(%0, %1) : i64[N, 3, 5]"),
+    (r#"%0 "x": f64[2, N, M], %1 "y": f64[M, N]"#, "%9 = matmul(%0, %1) : f64[2, N, N]"),
+    (
+        r#"%0 "x": f64[N, 2, M], %1 "y": f64[N, 2, M]"#,
+        "%2 = transpose(%1) {perm = [0, 2, 1]} : f64[N, M, 2]\n %9 = matmul(%0, %2) : f64[N, 2, 2]",
+    ),
+    (r#"%0 "x": f16[N, M], %1 "y": f16[M, 7]"#, "%9 = matmul(%0, %1) : f16[N, 7]"),
+    // Rotations.
+    (
+        r#"%0 "x": f32[M, 3, N, 40], %1 "c": f32[N, 40], %2 "s": f32[N, 40]"#,
+        "%9 = rotary(%0, %1, %2) {interleaved = 0} : f32[M, 3, N, 40]",
+    ),
+    (
+        r#"%0 "x": f16[N, 2*M], %1 "c": f16[1, 2*M], %2 "s": f16[N, 2*M], %3 "m": f16[M]"#,
+        "%9 = rotary(%0, %1, %2) {interleaved = 1} : f16[N, 2*M]",
+    ),
+    // Pads that leave out, or add, what is not there.
+    (
+        r#"%0 "x": f32[3, N, 2], %2 "y": f32[M]"#,
+        "%1 = const f32[] [1.5]\n %9 = pad(%0, %1) {high = [-1, 0, 0], low = [0, M - N, 0], mode = \"constant\"} : f32[2, M, 2]",
+    ),
+    (
+        r#"%0 "x": i64[N, M]"#,
+        "%1 = const i64[] [7]\n %9 = pad(%0, %1) {high = [3 - N, 1], low = [0, -2], mode = \"constant\"} : i64[3, M - 1]",
+    ),
     // Parts whose begin or length is cut off at the end, or at nothing.
     (
         r#"%0 "x": f32[N, 2]"#,

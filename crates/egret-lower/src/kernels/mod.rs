@@ -127,7 +127,7 @@ pub const KERNELS: &[KernelFamily] = &[
     row(these(&[Op::RandomUniform]), movement::constant).open(open::random::takes, open::random::uniform),
     row(these(&[Op::RandomNormal]), movement::constant),
     row(these(&[Op::Reduce]), reduction::lower).open(open::reduce::takes, open::reduce::lower),
-    row(these(&[Op::Softmax]), normalization::lower).open(open::of_f32, open::softmax::lower),
+    row(these(&[Op::Softmax]), normalization::lower).open(open::of_floats, open::softmax::lower),
     row(these(&[Op::LayerNorm, Op::RmsNorm]), normalization::lower).open(open::of_f32, open::norm::lower),
     row(these(&[Op::ArgReduce]), arg_reduce::lower).open(open::of_numbers, open::axis::arg_reduce),
     row(these(&[Op::Cumulative]), scan::lower).open(open::of_numbers, open::axis::cumulative),

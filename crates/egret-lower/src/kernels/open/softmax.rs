@@ -1,6 +1,6 @@
 //! Softmax along any axis: in vectors along the last one, and in vectors of lines along another.
 
-use super::{Partials, Writer, along, constant, float_lanes, volume, whole_dims};
+use super::{Partials, Writer, along, float_lanes, volume, whole_dims};
 use crate::error::Unsupported;
 use crate::lanes;
 use crate::program::context::Ctx;
@@ -17,11 +17,12 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     let axis = node.attrs.index("axis");
     let (outer, inner) = (volume(&shape[..axis]), volume(&shape[axis + 1..]));
     let mut w = Writer::new(ctx, "softmax_any");
+    let elem = w.ctx.elem(node.operand(0))?;
     let from = w.value(node.operand(0), Access::Read)?;
     let to = w.value(node.results[0], Access::ReadWrite)?;
     let extent = w.dim(&shape[axis])?;
     if inner.as_const() == Some(1) {
-        row(&mut w.k, [from, to], extent);
+        row(&mut w.k, elem, [from, to], extent);
         return w.finish(&[outer], &shape[axis]);
     }
     let count = w.dim(&inner)?;
@@ -38,17 +39,16 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     let left = k.sub(count, line);
     let most = k.int(LINES);
     let left = k.min(left, most);
-    let vectors = float_lanes(k, Elem::F32);
+    let vectors = float_lanes(k, elem);
     along(k, left, &vectors, &mut |k, i, lanes| {
         let first = k.add(first, i);
-        lines(k, [from, to], (first, count), extent, lanes);
+        lines(k, [from, to], (first, count), extent, Ty { elem, lanes });
     });
     w.finish_tasks(tasks, &Dim::constant(1))
 }
 
 /// Neighbouring lines, as many as a vector has lanes: the first element, and from one of a line to the next.
-fn lines(k: &mut KernelBuilder, [from, to]: [Param; 2], (first, step): (V, V), extent: V, lanes: u8) {
-    let ty = Ty { elem: Elem::F32, lanes };
+fn lines(k: &mut KernelBuilder, [from, to]: [Param; 2], (first, step): (V, V), extent: V, ty: Ty) {
     let zero = k.int(0);
     let pass = |k: &mut KernelBuilder, p: Param, body: &mut dyn FnMut(&mut KernelBuilder, V, V)| {
         k.for_values(zero, extent, 1, |k, i| {
@@ -86,21 +86,21 @@ fn lines(k: &mut KernelBuilder, [from, to]: [Param; 2], (first, step): (V, V), e
 }
 
 /// The row of a task, whose elements are neighbours.
-fn row(k: &mut KernelBuilder, [from, to]: [Param; 2], extent: V) {
+fn row(k: &mut KernelBuilder, elem: Elem, [from, to]: [Param; 2], extent: V) {
     let task = k.task();
     let first = k.mul(task, extent);
-    let vectors = float_lanes(k, Elem::F32);
+    let vectors = float_lanes(k, elem);
     let pass = |k: &mut KernelBuilder, p: Param, body: &mut dyn FnMut(&mut KernelBuilder, V, V)| {
         along(k, extent, &vectors, &mut |k, i, lanes| {
             let at = k.add(first, i);
-            let v = lanes::load(k, p, at, Ty { elem: Elem::F32, lanes });
+            let v = lanes::load(k, p, at, Ty { elem, lanes });
             body(k, at, v);
         });
     };
-    let most = Partials::new(k, Elem::F32, &vectors, BinOp::SelMax, f64::NEG_INFINITY);
+    let most = Partials::new(k, elem, &vectors, BinOp::SelMax, f64::NEG_INFINITY);
     pass(k, from, &mut |k, _, v| most.take(k, v));
     let most = most.result(k);
-    let sums = Partials::new(k, Elem::F32, &vectors, BinOp::Add, 0.0);
+    let sums = Partials::new(k, elem, &vectors, BinOp::Add, 0.0);
     pass(k, from, &mut |k, at, v| {
         let lanes = k.ty(v).lanes;
         let most = k.splat(most, lanes);
@@ -110,7 +110,7 @@ fn row(k: &mut KernelBuilder, [from, to]: [Param; 2], extent: V) {
         sums.take(k, share);
     });
     let sum = sums.result(k);
-    let one = constant(k, Elem::F32, 1, 1.0f32.to_bits().into());
+    let one = k.number(Ty::scalar(elem), 1.0);
     let by = k.div(one, sum);
     pass(k, to, &mut |k, at, v| {
         let by = k.splat(by, k.ty(v).lanes);
