@@ -206,6 +206,6 @@ fn lower_rows(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported
         }
     });
     failed?;
-    let rows: Vec<Dim> = [batch, &[rows.clone()]].concat();
+    let rows: Vec<Dim> = [batch, std::slice::from_ref(rows)].concat();
     w.finish(&rows, columns)
 }

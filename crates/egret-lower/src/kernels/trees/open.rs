@@ -40,5 +40,5 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     let walk = Walk { trees: &trees, dtype, x, features, sums, tables };
     let row = w.k.task();
     walk.row(&mut w.k, row)?;
-    w.finish(&[rows.clone()], &Dim::constant(trees.width))
+    w.finish(std::slice::from_ref(rows), &Dim::constant(trees.width))
 }
