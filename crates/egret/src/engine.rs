@@ -102,23 +102,29 @@ impl Executable {
             Engine::Interp => Executable::Interp(Box::new(graph), options.denormals()),
             // Who imports a model frees its dim.
             Engine::JitFree if graph.free_dims().is_empty() => {
-                return Err(Error::user(format!(
-                    "--engine {} compiles models with a free dim, and this one has none: `egret test` frees dims of a case's inputs; \
-                     elsewhere use --engine jit",
-                    engine.name()
-                )));
+                return Err(Error::user(
+                    "--engine jit-free compiles models with a free dim, and this one has none: `egret test` frees the first dim of a case's \
+                     inputs; elsewhere use --engine jit",
+                ));
             }
-            Engine::Jit | Engine::JitNoOpt => match host::jit(graph, &options, bound)? {
-                InMemory::Whole(lowered) => {
-                    Executable::Native(Box::new(Native::of_lowered(&lowered, &options)?))
-                }
-                InMemory::Mixed(mixed) => Executable::Mixed(mixed),
-            },
-            // They stand for artifacts with free dims, which have no host.
-            Engine::JitFree | Engine::JitSymbolic => {
-                Executable::Native(Box::new(Native::jit(graph, &options, bound)?))
+            Engine::Jit | Engine::JitNoOpt => {
+                Executable::in_memory(host::jit(graph, &options, bound)?, &options)?
             }
+            Engine::JitSymbolic => {
+                Executable::in_memory(host::jit_around_values(graph, &options, bound)?, &options)?
+            }
+            // It stands for artifacts with free dims, which have no host.
+            Engine::JitFree => Executable::Native(Box::new(Native::jit(graph, &options, bound)?)),
             Engine::Aot => Executable::Native(Box::new(Native::aot(graph, &options, bound)?)),
+        })
+    }
+
+    fn in_memory(code: InMemory, options: &Options) -> Result<Executable> {
+        Ok(match code {
+            InMemory::Whole(lowered) => {
+                Executable::Native(Box::new(Native::of_lowered(&lowered, options)?))
+            }
+            InMemory::Mixed(mixed) => Executable::Mixed(mixed),
         })
     }
 

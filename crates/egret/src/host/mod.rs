@@ -76,6 +76,18 @@ pub(crate) fn jit(graph: Graph, options: &Options, bound: &BTreeMap<String, Tens
     }
 }
 
+/// As [`jit`], with host steps for host values alone: what else compiled code does not do is refused.
+///
+/// # Errors
+/// What cannot be compiled.
+pub(crate) fn jit_around_values(
+    graph: Graph,
+    options: &Options,
+    bound: &BTreeMap<String, Tensor>,
+) -> Result<InMemory> {
+    cut(graph, Cut::Values, options, bound)
+}
+
 fn whole(graph: Graph, options: &Options, bound: &BTreeMap<String, Tensor>) -> Result<InMemory> {
     pipeline::lower(graph, options, bound).map(|lowered| InMemory::Whole(Box::new(lowered)))
 }
