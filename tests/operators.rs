@@ -2,16 +2,18 @@
 //! engine passes by `tests/lists`. `BLESS=1` writes the page anew.
 
 use egret::cases::Case;
+use egret::ir::DType;
 use egret::suite::{KnownFailures, read_list};
 use egret::{Engine, NEWEST_OPSET};
 use egret_workspace::{classical, conformance, microsoft, root};
+use onnx_protobuf::type_proto;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Suites whose cases of one node say what an engine does with an operator.
 const SUITES: [&str; 4] = ["node", "simple", "classical", "microsoft"];
 
 /// Engines with a column.
-const ENGINES: [Engine; 3] = [Engine::Interp, Engine::Jit, Engine::Aot];
+const ENGINES: [Engine; 4] = [Engine::Interp, Engine::Jit, Engine::JitSymbolic, Engine::Aot];
 
 /// What is known of one operator.
 #[derive(Default)]
@@ -21,6 +23,8 @@ struct Row {
     cases: usize,
     failed: [usize; ENGINES.len()],
     reasons: BTreeSet<String>,
+    /// Element types of the inputs of the cases that the interpreter passes.
+    dtypes: BTreeSet<DType>,
 }
 
 /// Domain and name; the domain of ONNX itself is empty.
@@ -52,21 +56,29 @@ fn rows() -> BTreeMap<Key, Row> {
         }
         .join(suite);
         for case in Case::find(&cases).expect("cases") {
-            if let Some(key) = only_operator(&case) {
-                count(rows.entry(key).or_default(), &case.name, &lists);
+            if let Some((key, dtypes)) = only_operator(&case) {
+                let row = rows.entry(key).or_default();
+                count(row, &case.name, &lists);
+                if lists[0].get(&case.name).is_none() {
+                    row.dtypes.extend(dtypes);
+                }
             }
         }
     }
     rows
 }
 
-/// The operator of a model of one node.
-fn only_operator(case: &Case) -> Option<Key> {
+/// The operator of a model of one node, and the element types of its inputs.
+fn only_operator(case: &Case) -> Option<(Key, Vec<DType>)> {
     let bytes = std::fs::read(case.model()).expect("a model");
     let model = egret_onnx::parse_model(&bytes).expect("an ONNX model");
     let [node] = &model.graph.node[..] else { return None };
     let domain = if node.domain == "ai.onnx" { "" } else { &node.domain };
-    Some((domain.to_owned(), node.op_type.clone()))
+    let dtype = |i: &onnx_protobuf::ValueInfoProto| match &i.type_.value {
+        Some(type_proto::Value::TensorType(t)) => egret_onnx::data::dtype(t.elem_type).ok(),
+        _ => None,
+    };
+    Some(((domain.to_owned(), node.op_type.clone()), model.graph.input.iter().filter_map(dtype).collect()))
 }
 
 fn count(row: &mut Row, case: &str, lists: &[KnownFailures]) {
@@ -124,8 +136,9 @@ fn page() -> String {
          `cargo xtask pages` writes it anew.\n\n\
          - **since**: the first opset whose meaning is implemented; the newest that Egret knows is {NEWEST_OPSET}. Older and newer ones are refused.\n\
          - **file**: in `crates/egret-onnx/src/ops/`.\n\
-         - **cases**: conformance cases of this one node (suites `node` and `simple`), for ai.onnx.ml and com.microsoft those recorded from ONNX Runtime too (`classical`, `microsoft`). **interp**, **jit**, **aot**: whether the engine passes all of them, \
-         or how many; `-` where there is none to say.\n\
+         - **cases**: conformance cases of this one node (suites `node` and `simple`), for ai.onnx.ml and com.microsoft those recorded from ONNX Runtime too (`classical`, `microsoft`). **interp**, **jit**, **free**, **aot**: whether the engine passes all of them, \
+         or how many; `-` where there is none to say. **free** is the engine `jit-symbolic`: all dims of the inputs but those of 1 are left free.\n\
+         - **element types**: those of the inputs of cases that pass; others may do as well.\n\
          - An operator that is not here is refused by name.\n"
     );
     let mut last = None;
@@ -133,16 +146,17 @@ fn page() -> String {
         if last != Some(domain) {
             let title = if domain.is_empty() { "ai.onnx" } else { domain };
             page += &format!(
-                "\n## {title}\n\n| operator | since | file | cases | interp | jit | aot | what is missing |\n|---|---|---|---|---|---|---|---|\n"
+                "\n## {title}\n\n| operator | since | file | element types | cases | interp | jit | free | aot | what is missing |\n|---|---|---|---|---|---|---|---|---|---|\n"
             );
             last = Some(domain);
         }
         let since = row.since.map_or("-".into(), |s| s.to_string());
         let file = row.file.map_or("-".into(), |f| format!("`{f}.rs`"));
-        let [interp, jit, aot] = std::array::from_fn(|e| verdict(row, e));
+        let [interp, jit, free, aot] = std::array::from_fn(|e| verdict(row, e));
+        let dtypes = row.dtypes.iter().map(DType::to_string).collect::<Vec<_>>().join(" ");
         let reasons = row.reasons.iter().map(|r| r.replace('|', "\\|")).collect::<Vec<_>>().join("; ");
         page += &format!(
-            "| {name} | {since} | {file} | {} | {interp} | {jit} | {aot} | {reasons} |\n",
+            "| {name} | {since} | {file} | {dtypes} | {} | {interp} | {jit} | {free} | {aot} | {reasons} |\n",
             row.cases
         );
     }
