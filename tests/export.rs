@@ -6,7 +6,7 @@
 
 use egret::cases::{Case, ordered_inputs};
 use egret::compare::{Tolerance, compare};
-use egret::frontend::ModelFile;
+use egret::frontend::{Free, ModelFile};
 use egret::ir::{Graph, Tensor, Value};
 use egret::suite::{capture_panics, guarded, read_list};
 use egret::{Error, ImportOptions, Options, Result, export, interpret};
@@ -68,7 +68,7 @@ fn case(case: &Case) -> Result<Came> {
         let (graph, _) = model.import_for_inputs(&Default::default(), &set.inputs, Default::default())?;
         let inputs = ordered_inputs(&graph, &set.inputs)?;
         came.exact &= held(graph, &inputs)?;
-        if let Ok((graph, _)) = model.import_with_free_first(&Default::default(), &set.inputs)
+        if let Ok((graph, _)) = model.import_with_free(Free::First, &Default::default(), &set.inputs)
             && !graph.free_dims().is_empty()
         {
             let same = held(graph, &inputs).map_err(|e| e.at("with a free dim"))?;
