@@ -95,7 +95,7 @@ fn embedded_weights<M: Module>(out: &mut Output<'_, M>, data: WeightsData) -> Re
     // Code reaches its data by 32-bit distances.
     if out.program.weights.len() > 1 << 30 {
         return Err(CodegenError::Unsupported(
-            "the weights are larger than 1 GiB; keep them in a file of their own".into(),
+            "the weights are larger than 1 GiB; keep them in a file of their own (--weights file)".into(),
         ));
     }
     let id = out.module.declare_data(&name, Linkage::Local, false, false)?;
