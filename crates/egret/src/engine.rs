@@ -150,7 +150,7 @@ impl Executable {
         let of = |n: &Native| CodeSize {
             kernels: n.model().kernels().len(),
             arena_bytes: n.model().arena_bytes() as u64,
-            weights_bytes: n.model().weights_bytes() as u64,
+            weights_bytes: n.model().weights_bytes(),
         };
         match self {
             Executable::Interp(..) => CodeSize::default(),

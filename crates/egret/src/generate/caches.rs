@@ -89,8 +89,8 @@ impl Rows {
     pub fn new(dtype: DType, shape: &[Dim], axis: usize, room: usize) -> Result<Rows> {
         let tokens = shape.iter().position(|d| d.as_const().is_none());
         let tokens = tokens.ok_or_else(|| Error::internal("a cache has no free dim"))?;
-        let sizes = shape.iter().filter_map(Dim::as_const).map(|n| usize::try_from(n).ok());
-        let row = sizes.fold(Some(dtype.size()), |all, n| all?.checked_mul(n?));
+        let mut sizes = shape.iter().filter_map(Dim::as_const).map(|n| usize::try_from(n).ok());
+        let row = sizes.try_fold(dtype.size(), |all, n| all.checked_mul(n?));
         let bytes = row.and_then(|row| AlignedBytes::zeroed(row.checked_mul(room)?));
         let (Some(row), Some(bytes)) = (row, bytes) else { return Err(no_room(room)) };
         let dims = shape.iter().map(|d| d.as_const().unwrap_or(0)).collect();
