@@ -59,7 +59,7 @@ fn rows() -> BTreeMap<Key, Row> {
             if let Some((key, dtypes)) = only_operator(&case) {
                 let row = rows.entry(key).or_default();
                 count(row, &case.name, &lists);
-                if lists[0].get(&case.name).is_none() {
+                if !lists[0].contains_key(&case.name) {
                     row.dtypes.extend(dtypes);
                 }
             }
