@@ -52,11 +52,25 @@ impl ReportArgs {
 /// What a command reads: a model, samples and stats; of a folder every file is one of samples.
 pub fn read_for(model: &Path, samples: &[&[PathBuf]]) -> Vec<PathBuf> {
     let mut read = vec![model.to_owned()];
+    read.extend(samples_in(samples));
+    read
+}
+
+fn samples_in(samples: &[&[PathBuf]]) -> Vec<PathBuf> {
+    let mut read = vec![];
     for path in samples.iter().copied().flatten() {
         read.extend(std::fs::read_dir(path).into_iter().flatten().flatten().map(|e| e.path()));
         read.push(path.clone());
     }
     read
+}
+
+/// That a model is not written over samples or stats. It may take the place of the model that was read.
+///
+/// # Errors
+/// As of [`files::apart`].
+pub fn apart_from_samples(output: &Path, samples: &[&[PathBuf]]) -> Result<()> {
+    files::apart(output, samples_in(samples).iter().map(PathBuf::as_path))
 }
 
 /// The command line of this process, for a shell.

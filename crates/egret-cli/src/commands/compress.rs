@@ -1,7 +1,7 @@
 //! `egret compress`.
 
 use crate::common::{left, watched, worst};
-use crate::report::{ReportArgs, quoted};
+use crate::report::{ReportArgs, apart_from_samples, quoted};
 use crate::say;
 use egret::{Error, Result, files};
 use egret_compress::{
@@ -85,7 +85,7 @@ pub fn run(args: &Args) -> Result<()> {
             };
         }
     };
-    files::apart(output, args.stats.iter().map(PathBuf::as_path))?;
+    apart_from_samples(output, &[&args.data, &args.stats, &args.eval])?;
     files::writable(output)?;
     let recipe = args.recipe.clone().unwrap_or_else(|| beside(output));
     args.page.check(&args.model, &[&args.data, &args.stats, &args.eval], &[output, &recipe])?;

@@ -1,7 +1,7 @@
 //! `egret prune`.
 
 use crate::common::{left, watched, worst};
-use crate::report::ReportArgs;
+use crate::report::{ReportArgs, apart_from_samples};
 use crate::say;
 use egret::{Error, Result, files};
 use egret_compress::{Entry, Method, Pattern, Report, Request, Scope, Verdict, prune_watched};
@@ -58,7 +58,7 @@ pub struct Args {
 
 /// `egret prune`
 pub fn run(args: &Args) -> Result<()> {
-    files::apart(&args.output, args.stats.iter().map(PathBuf::as_path))?;
+    apart_from_samples(&args.output, &[&args.data, &args.stats])?;
     files::writable(&args.output)?;
     args.page.check(&args.model, &[&args.data, &args.stats], &[&args.output])?;
     let layers = args.layers.iter().map(|text| layer(text, args.to)).collect::<Result<_>>()?;

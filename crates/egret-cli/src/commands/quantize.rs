@@ -1,7 +1,7 @@
 //! `egret quantize`.
 
 use crate::common::{left, watched, worst};
-use crate::report::ReportArgs;
+use crate::report::{ReportArgs, apart_from_samples};
 use crate::say;
 use egret::{Result, files};
 use egret_compress::{Entry, Precision, Quantization, Report, Verdict, quantize_watched};
@@ -41,7 +41,7 @@ pub struct Args {
 
 /// `egret quantize`
 pub fn run(args: &Args) -> Result<()> {
-    files::apart(&args.output, args.stats.iter().map(PathBuf::as_path))?;
+    apart_from_samples(&args.output, &[&args.data, &args.stats])?;
     files::writable(&args.output)?;
     args.page.check(&args.model, &[&args.data, &args.stats], &[&args.output])?;
     let request = Quantization {

@@ -2,6 +2,7 @@
 
 use crate::args::{count, seed};
 use crate::common::note;
+use crate::report::apart_from_samples;
 use crate::say;
 use egret::{Options, Result, files};
 use egret_tune::{Loss, Optimizer, Progress, Quality, Report, Request, Tuned, tune_watched};
@@ -82,10 +83,15 @@ pub struct Args {
 
 /// `egret tune`
 pub fn run(args: &Args) -> Result<()> {
-    [Some(&args.output), args.checkpoint.as_ref()]
+    let samples: Vec<PathBuf> = [Some(&args.data), args.labels.as_ref(), args.eval.as_ref()]
         .into_iter()
         .flatten()
-        .try_for_each(|p| files::writable(p))?;
+        .cloned()
+        .collect();
+    for written in [Some(&args.output), args.checkpoint.as_ref()].into_iter().flatten() {
+        apart_from_samples(written, &[&samples])?;
+        files::writable(written)?;
+    }
     let request = Request {
         train: args.train.clone(),
         skip: args.skip.clone(),

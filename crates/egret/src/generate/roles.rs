@@ -125,8 +125,11 @@ pub fn roles(graph: &Graph) -> Result<(Vec<(Port, Role)>, usize)> {
 
 /// The mask among the inputs, and how many ones it has: as many as the tokens that are kept and those of the step.
 pub fn mask_and_count(inputs: &[(Port, Role)]) -> Option<(usize, Dim)> {
-    // Behind the batch.
-    let symbol = |port: &Port| port.ty.shape.iter().skip(1).find(|d| d.as_symbol().is_some()).cloned();
+    // The only one behind the first axis, which is the batch, or tells keys and values apart.
+    let symbol = |port: &Port| {
+        let mut symbols = port.ty.shape.iter().skip(1).filter(|d| d.as_symbol().is_some());
+        symbols.next().filter(|_| symbols.next().is_none()).cloned()
+    };
     let mask = inputs.iter().position(|(port, role)| *role == Role::Mask && symbol(port).is_some())?;
     let tokens = symbol(&inputs.iter().find(|(_, role)| *role == Role::Tokens)?.0)?;
     let caches = inputs.iter().filter(|(_, role)| matches!(role, Role::Cache(_)));
