@@ -27,6 +27,48 @@ pub fn read_npz(path: &Path) -> Result<BTreeMap<String, Tensor>> {
     Ok(out)
 }
 
+/// The most brackets within one another of a header: a dictionary, its list of fields, a field and its shape. The reader's time doubles with
+/// each.
+const NESTED: usize = 8;
+
+/// The longest header, in bytes.
+const HEADER: usize = 1 << 20;
+
+/// The bytes before an array's elements: what they are, as a Python literal behind its length.
+fn header(mut from: impl Read) -> std::result::Result<Vec<u8>, String> {
+    let mut bytes = vec![];
+    let mut more = |bytes: &mut Vec<u8>, count: usize| {
+        let end = bytes.len();
+        bytes.resize(end + count, 0);
+        from.read_exact(&mut bytes[end..]).map_err(|e| e.to_string())
+    };
+    more(&mut bytes, 8)?;
+    if !bytes.starts_with(b"\x93NUMPY") {
+        return Err("it does not begin as one".into());
+    }
+    // Version 1 has a length of two bytes, later ones of four.
+    let size = if bytes[6] == 1 { 2 } else { 4 };
+    more(&mut bytes, size)?;
+    let length = bytes[8..].iter().rev().fold(0, |n, &b| n << 8 | usize::from(b));
+    if length > HEADER {
+        return Err(format!("a header of {length} bytes"));
+    }
+    more(&mut bytes, length)?;
+    let (mut open, mut most) = (0usize, 0);
+    for byte in &bytes[8 + size..] {
+        match byte {
+            b'(' | b'[' | b'{' => open += 1,
+            b')' | b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(open);
+    }
+    if most > NESTED {
+        return Err(format!("a header with {most} brackets within one another"));
+    }
+    Ok(bytes)
+}
+
 /// What the elements of an array are.
 #[derive(Copy, Clone, Debug)]
 enum Kind {
@@ -44,7 +86,9 @@ struct Head {
 
 impl Head {
     fn read(from: impl Read) -> std::result::Result<Head, String> {
-        let header = npyz::NpyHeader::from_reader(from).map_err(|e| format!("no .npy file: {e}"))?;
+        let text = header(from).map_err(|e| format!("no .npy file: {e}"))?;
+        let header =
+            npyz::NpyHeader::from_reader(text.as_slice()).map_err(|e| format!("no .npy file: {e}"))?;
         let npyz::DType::Plain(spelling) = header.dtype() else { return Err("an array of records".into()) };
         let spelling = spelling.to_string();
         let kind = match spelling.strip_prefix("<U").and_then(|n| n.parse::<usize>().ok()) {
@@ -325,6 +369,22 @@ pub fn write(path: &Path, arrays: &[(String, Tensor)]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Found by fuzzing: a reader of Python literals that goes back takes a time that doubles with every bracket.
+    #[test]
+    fn brackets_in_a_header_are_no_hang() {
+        let text =
+            format!("{{'descr': '|b1', {}'fortran_order': False, 'shape': (2, 2), }}\n", "[".repeat(42));
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend((text.len() as u16).to_le_bytes());
+        bytes.extend(text.bytes().chain([1; 4]));
+        let said = read_array(bytes.as_slice()).map(drop).unwrap_err();
+        assert!(said.contains("44 brackets within one another"), "{said}");
+        assert!(
+            read_array(&bytes[..20]).is_err()
+                && read_array(&b"\x93NUMPY\x02\x00\xff\xff\xff\xff"[..]).is_err()
+        );
+    }
 
     #[test]
     fn npz_round_trips() {
