@@ -570,10 +570,20 @@ def default_model():
 
 
 def pool_model():
-    """A model whose free dims are not the first, and which takes them as numbers only: windows of f64."""
+    """A model whose free dims are not the first, and which takes them as numbers only: windows of f64 over what is turned around."""
+
+    def two(name, first, second):
+        return message((1, 2), (2, 7), (8, name), (9, struct.pack("<2q", first, second)))
+
+    def turned(x, y):
+        return message((1, x), (1, "last"), (1, "end"), (1, "axes"), (1, "back"), (2, y), (4, "Slice"))
+
     shape = message((1, "kernel_shape"), (8, 3), (8, 3), (20, 7))
-    node = message((1, "x"), (2, "y"), (4, "MaxPool"), (5, shape))
-    return model([node], [port("x", 11, [1, 1, "height", "the width"])], [port("y", 11, [1, 1, None, None])], [])
+    pool = message((1, "a"), (2, "b"), (4, "MaxPool"), (5, shape))
+    end = -(1 << 62)
+    bounds = [two("last", -1, -1), two("end", end, end), two("axes", 2, 3), two("back", -1, -1)]
+    dims = [1, 1, "height", "the width"]
+    return model([turned("x", "a"), pool, turned("b", "y")], [port("x", 11, dims)], [port("y", 11, [1, 1, None, None])], bounds)
 
 
 def flip_model(code, n):

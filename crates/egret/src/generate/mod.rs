@@ -1,6 +1,6 @@
 //! A language model that goes on with a text, token by token: from a model whose inputs are tokens and whose outputs are a score for each
 //! token that may come next. What it keeps of the tokens before (a cache of keys and values, as exporters of decoders write it) grows where it
-//! is ([`caches`]); a model without such a cache is run on all tokens again.
+//! is (`caches`); a model without such a cache is run on all tokens again.
 
 mod caches;
 mod last;
