@@ -9,8 +9,9 @@ fuzz_target!(|source: &str| {
         Ok(graph) => {
             // What is read need not have the types that it says.
             if egret_ir::verify(&graph).is_ok() {
-                let printed = text::print(&graph);
-                let again = text::parse(&printed, &|_| None).unwrap_or_else(|e| panic!("{e}\n{printed}"));
+                let (printed, constants) = (text::print(&graph), text::constants(&graph));
+                let resolve = |hash: &str| constants.get(hash).cloned();
+                let again = text::parse(&printed, &resolve).unwrap_or_else(|e| panic!("{e}\n{printed}"));
                 assert_eq!(text::print(&again), printed);
             }
         }
