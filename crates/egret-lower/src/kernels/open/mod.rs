@@ -32,6 +32,7 @@ mod standing;
 mod turn;
 pub mod unique;
 mod walk;
+mod weights;
 mod window;
 
 pub use standing::{Rounds, copy_round, copy_standing, count_rounds, hold_round, standing};

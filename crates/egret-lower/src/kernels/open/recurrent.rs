@@ -1,11 +1,12 @@
 //! LSTM, GRU and RNN whose steps or batch are free. The input's share of the gates is a product of all rows of all steps; the steps are written as
-//! with constant dims ([`recurrent`]), a task a block of the rows of the batch, for as many rows as a run has left of a block.
+//! with constant dims ([`recurrent`]), a task a block of the rows of the batch, for as many rows as a run has left of a block. Weights may be inputs
+//! ([`weights`]).
 
-use super::{Writer, along, place, whole_dims};
+use super::{Writer, along, place, weights, whole_dims};
 use crate::error::Unsupported;
 use crate::kernels::recurrent::{
     self, Activations, Block, ByteParams, ByteState, ByteWeights, Cell, Matrices, ROWS, Rows, Sequence,
-    Steps, Stride, Weights, given, panels, product_of_rows,
+    Steps, Stride, Weights, given, product_of_rows,
 };
 use crate::program::context::Ctx;
 use egret_ir::{DType, Dim, Graph, Node, NodeId, Op, Tensor, ValueId};
@@ -17,13 +18,12 @@ const INPUT_ROWS: i64 = 4 * ROWS;
 /// Rows of the batch that a task does, if their number is free: there is code for these numbers of rows, and for one.
 const HEIGHTS: [u8; 2] = [4, 2];
 
-/// Whether the kernels can do a node: its weights are constants.
+/// Whether the kernels can do a node: its weights are floats, or constants.
 pub fn takes(graph: &Graph, n: NodeId) -> bool {
     let node = graph.node(n);
     let float = graph.ty(node.operand(0)).as_tensor().is_some_and(|t| t.dtype == DType::F32);
     let constant = |i: usize| !given(node, i) || graph.as_const(node.operand(i)).is_some();
-    // w, r, b, p
-    float && [1, 2, 3, 7, recurrent::SCALE].into_iter().all(constant)
+    float && (!given(node, recurrent::SCALE) || [2, recurrent::SCALE].into_iter().all(constant))
 }
 
 /// The dims of a node's input.
@@ -31,7 +31,7 @@ struct Input {
     x: ValueId,
     steps: Dim,
     batch: Dim,
-    width: i64,
+    width: Dim,
 }
 
 /// Writes the kernels of a node.
@@ -40,10 +40,17 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     let x = node.operand(0);
     let dims = whole_dims(ctx, x)?;
     let [steps, batch, width] = &dims[..] else { return Err(Unsupported::bug("has no steps")) };
-    let width = width.as_const().filter(|w| *w > 0);
-    let width = width.ok_or_else(|| Unsupported::new("has inputs whose number is free, or none"))?;
-    let input = Input { x, steps: steps.clone(), batch: batch.clone(), width };
+    if width.as_const().is_some_and(|w| w <= 0) {
+        return Err(Unsupported::new("has no inputs"));
+    }
+    let known = match given(node, 1) && !weights::is_given(ctx, node, 1) {
+        true => graph.tensor_ty(node.operand(1)).shape[2].clone(),
+        false => width.clone(),
+    };
+    ctx.hold_equal(width, &known)?;
+    let input = Input { x, steps: steps.clone(), batch: batch.clone(), width: known };
     let (cell, all) = recurrent::of_node(ctx, node)?;
+    weights::hold_dims(ctx, node, &cell, &input.width)?;
     for &v in &node.results {
         ctx.place_open(v)?;
     }
@@ -67,6 +74,9 @@ fn bias(ctx: &mut Ctx, node: &Node, cell: &Cell, d: i64) -> Result<Option<Arg>, 
     }
     let n = cell.columns() as usize;
     let both = if cell.late_reset { 2 * cell.hidden as usize } else { n };
+    if weights::is_given(ctx, node, 3) {
+        return weights::bias(ctx, node, cell, d, both as i64).map(Some);
+    }
     let row = |t: &Tensor| {
         let own = &t.data::<f32>()[d as usize * 2 * n..][..2 * n];
         let sum = |i: usize| if i < both { own[i] + own[n + i] } else { own[i] };
@@ -83,11 +93,15 @@ fn input_shares(
     input: &Input,
     d: i64,
 ) -> Result<Arg, Unsupported> {
-    let (n, width) = (cell.columns(), input.width);
-    let weights = panels(ctx, node, 1, d * n, n, width)?;
+    let n = cell.columns();
     let bias = bias(ctx, node, cell, d)?;
     let rows = input.steps.clone() * input.batch.clone();
     let shares = ctx.room_for(Elem::F32, &times(&rows, n))?;
+    let Some(width) = input.width.as_const() else {
+        weights::shares(ctx, node, (cell, d), (&rows, &input.width), (shares, bias))?;
+        return Ok(shares);
+    };
+    let weights = weights::panels(ctx, node, 1, (d * n, n), width)?;
     let count = ctx.extent(&rows)?;
     let tasks = ctx.size_op(SizeOp::CeilDiv, count, Extent::Const(INPUT_ROWS))?;
     let mut w = Writer::new(ctx, "recurrent_input_any");
@@ -133,14 +147,14 @@ fn direction(
     let first = if is_gru { 2 * h } else { n };
     let weights = match cell.bytes {
         true => Err(ByteWeights::new(ctx, node, d, h, n)?),
-        false => Ok(panels(ctx, node, 2, d * n, first, h)?),
+        false => Ok(weights::panels(ctx, node, 2, (d * n, first), h)?),
     };
-    let candidate = if is_gru { Some(panels(ctx, node, 2, d * n + first, h, h)?) } else { None };
+    let candidate = if is_gru { Some(weights::panels(ctx, node, 2, (d * n + first, h), h)?) } else { None };
     let sums = ctx.room_for(Elem::F32, &times(&input.batch, n))?;
     let has_side = is_gru || cell.rounded && !cell.bytes;
     let side = if has_side { Some(ctx.room_for(Elem::F32, &times(&input.batch, h))?) } else { None };
     let constant = |ctx: &mut Ctx, i: usize, wanted: bool| -> Result<Option<Arg>, Unsupported> {
-        (wanted && given(node, i)).then(|| ctx.place(node.operand(i))).transpose()
+        (wanted && given(node, i)).then(|| weights::table(ctx, node, i)).transpose()
     };
     let is_lstm = cell.op == Op::Lstm;
     let states = match &weights {

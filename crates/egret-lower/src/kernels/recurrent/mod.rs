@@ -7,10 +7,10 @@ mod product;
 mod rounded;
 
 pub(crate) use self::cell::{Block, Cell, Sequence, Steps, Stride, Weights, steps};
-pub(crate) use self::product::{Matrices, ROWS, Rows, panels, product_of_rows};
+pub(crate) use self::product::{Matrices, PANEL, ROWS, Rows, pack_panels, panels, product_of_rows};
 pub(crate) use self::rounded::{ByteParams, ByteState, ByteWeights};
 
-use self::product::{F32, PANEL, Sweep, product};
+use self::product::{F32, Sweep, product};
 use crate::error::Unsupported;
 use crate::geometry::size;
 use crate::loops::writer::{Writer, data_length};

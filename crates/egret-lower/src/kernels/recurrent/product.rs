@@ -49,25 +49,35 @@ pub(crate) fn panels(
     let mut w = Writer::new(ctx, "recurrent_pack", 1);
     let from = w.operand(node, operand)?;
     let to = w.buffer(out, Elem::F32, size::elements(&dims)?, Access::ReadWrite);
-    let panel = |k: &mut KernelBuilder, p: V, cols: usize| {
-        k.for_n(cols as i64, |k, c| {
-            k.for_n(width as i64, |k, i| {
-                let of_panels = (PANEL * width) as i64;
-                let a = k.affine(&[(p, of_panels), (c, width as i64), (i, 1)], (first * width) as i64);
-                let b = k.affine(&[(p, of_panels), (i, PANEL as i64), (c, 1)], 0);
+    pack_panels(&mut w.k, (from, to), (first as i64, rows as i64), width as i64);
+    w.finish()?;
+    Ok(out)
+}
+
+/// Copies rows `first..first + rows` of a [.., width] matrix into panels.
+pub(crate) fn pack_panels(
+    k: &mut KernelBuilder,
+    (from, to): (Param, Param),
+    (first, rows): (i64, i64),
+    width: i64,
+) {
+    let of_panel = PANEL as i64;
+    let panel = |k: &mut KernelBuilder, p: V, cols: i64| {
+        k.for_n(cols, |k, c| {
+            k.for_n(width, |k, i| {
+                let a = k.affine(&[(p, of_panel * width), (c, width), (i, 1)], first * width);
+                let b = k.affine(&[(p, of_panel * width), (i, of_panel), (c, 1)], 0);
                 let v = k.load(from, a);
                 k.store(to, b, v);
             });
         });
     };
-    let (whole, rest) = (rows / PANEL, rows % PANEL);
-    w.k.for_n(whole as i64, |k, p| panel(k, p, PANEL));
+    let (whole, rest) = (rows / of_panel, rows % of_panel);
+    k.for_n(whole, |k, p| panel(k, p, of_panel));
     if rest > 0 {
-        let last = w.k.int(whole as i64);
-        panel(&mut w.k, last, rest);
+        let last = k.int(whole);
+        panel(k, last, rest);
     }
-    w.finish()?;
-    Ok(out)
 }
 
 /// A matrix of rows some elements apart.
