@@ -1,5 +1,6 @@
 //! Matrix products and convolutions.
 
+use super::bytes;
 use super::emit::{dim, held};
 use super::geometry::{AutoPad, Window, at_least_none, auto_pad, half, positive, too_large};
 use super::quantization::Requantize;
@@ -229,14 +230,18 @@ fn centred(
     zero: Option<ValueId>,
     place: impl FnOnce(&mut NodeCtx, ValueId) -> Emitted,
 ) -> Emitted {
-    let x = ctx.cast(x, DType::I32)?;
-    let Some(zero) = zero else { return Ok(x) };
     // A zero point of zero, the usual one of signed weights, changes nothing.
-    if ctx.as_const(zero).is_some_and(|z| z.bytes().iter().all(|&b| b == 0)) {
-        return Ok(x);
-    }
+    let changes = |zero: &ValueId| ctx.as_const(*zero).is_none_or(|z| z.bytes().iter().any(|&b| b != 0));
+    let Some(zero) = zero.filter(changes) else { return ctx.cast(x, DType::I32) };
     let zero = ctx.cast(zero, DType::I32)?;
     let zero = if ctx.rank(zero)? == 0 { zero } else { place(ctx, zero)? };
+    if let (Some(weights), Some(zero)) = (ctx.as_const(x), ctx.as_const(zero))
+        && let Some(less) = bytes::less(&weights, &zero)
+    {
+        let less = ctx.builder.constant(less);
+        return ctx.cast(less, DType::I32);
+    }
+    let x = ctx.cast(x, DType::I32)?;
     ctx.binary(Op::Sub, x, zero)
 }
 

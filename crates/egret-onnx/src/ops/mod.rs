@@ -5,6 +5,7 @@
 
 mod activation;
 mod attention;
+mod bytes;
 mod constant;
 mod contraction;
 mod control;
