@@ -1,10 +1,11 @@
 //! Shared helpers of the workspace tests: where fixtures are, the conformance archive unpacked, the graphs of file tests, random
-//! graphs, special numbers, compiled models run between unmapped pages and those with free dims at many sizes, and the law that holds
-//! compiled code to Loop IR's interpreter.
+//! graphs without control flow and with it, special numbers, compiled models run between unmapped pages and those with free dims at many
+//! sizes, and the law that holds compiled code to Loop IR's interpreter.
 
 #[cfg(unix)]
 pub mod faults;
 pub mod files;
+pub mod flow;
 #[cfg(unix)]
 pub mod free;
 #[cfg(unix)]
