@@ -8,8 +8,9 @@ Runtime beside the original on the case's inputs; its outputs are to be those of
 are fixed, and inputs bound, to the case's where Egret asks for them.
 The exported model is then tested by Egret on the case as the original is (`egret test --engine interp`), and compiled for the case's sizes: the
 kernels that it calls are to be the original's (`egret print --after lower`).
-One line a case that does not pass (with ALL=1 in the environment, one for each case), and a summary. ARGS in the environment are further
-arguments of `egret print`; AGAIN=0 leaves out what Egret does with the exported model.
+One line a case that does not pass (with ALL=1 in the environment, one for each case), and a summary. With ALL=1 a line says too how far the
+outputs are from the original's, and how far those of ONNX Runtime are that optimises nothing: the largest difference of an output, relative to
+its largest element. ARGS in the environment are further arguments of `egret print`; AGAIN=0 leaves out what Egret does with the exported model.
 """
 import collections, json, os, pathlib, re, shutil, subprocess, sys, tempfile
 import numpy as np
@@ -35,15 +36,17 @@ def read(path, kind):
     return numpy_helper.to_array(onnx.TensorProto.FromString(data))
 
 
-def session(model):
+def session(model, optimised=True):
     options = onnxruntime.SessionOptions()
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     options.intra_op_num_threads = 2
     return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
 
 
-def run(model, feeds):
-    s = session(model)
+def run(model, feeds, optimised=True):
+    s = session(model, optimised)
     names = [i.name for i in s.get_inputs()]
     return s.run(None, {n: feeds[n] for n in names})
 
@@ -71,6 +74,21 @@ def differs(want, got, rtol, atol):
     if same.all():
         return None
     return f"{(~same).sum()} of {same.size} elements, at most {np.nanmax(np.abs(g - w)):.3g} apart"
+
+
+def apart(want, got):
+    """The largest difference of tensors of numbers, relative to the largest element of each; NaN where shapes differ."""
+    largest = 0.0
+    for w, g in zip(want, got):
+        if not isinstance(w, np.ndarray) or w.dtype.kind in "OUS" or not w.size:
+            continue
+        if w.shape != np.shape(g):
+            return np.nan
+        w, g = w.astype(np.float64), np.asarray(g).astype(np.float64)
+        finite = np.isfinite(w)
+        scale = np.abs(w[finite]).max(initial=0.0) or 1.0
+        largest = max(largest, np.abs(g - w)[finite].max(initial=0.0) / scale)
+    return largest
 
 
 def calls(egret, model, bound):
@@ -161,8 +179,14 @@ def check(egret, case, folder):
     for want in wanted:
         each = [differs(w, g, **tolerance) for w, g in zip(want, got)]
         reasons.append(next((f"output {i}: {why}" for i, why in enumerate(each) if why), None))
-    if all(reasons):
-        return "differs" + beside.replace("too", "not run"), reasons[0]
+    far = ""
+    if os.environ.get("ALL") and not beside:
+        far = f"apart {apart(wanted[0], got):.1e}"
+        try:
+            far += f", unoptimised {apart(wanted[0], run(case / 'model.onnx', feeds, False)):.1e}; "
+        except Exception:
+            far += ", unoptimised not run; "
+    unlike = ("differs" + beside.replace("too", "not run"), reasons[0]) if all(reasons) else None
     # As a case of Egret's own.
     again = folder / case.name
     again.mkdir()
@@ -176,12 +200,13 @@ def check(egret, case, folder):
         def test(path):
             return subprocess.run([egret, "test", str(path), "--engine", "interp", "--no-skips"], capture_output=True, text=True)
         done = test(again)
-        if done.returncode and not test(case).returncode:
+        if done.returncode and not unlike and not test(case).returncode:
             return "re-import", " ".join((done.stdout + done.stderr).split())[:300]
         same, what = kernels(egret, case, again, [a for a in command if a.startswith("--bind=")])
         sizes = [nodes(onnx.load(str(m), load_external_data=False).graph) for m in (case / "model.onnx", out)]
-        return "passed" if same else "kernels", f"{sizes[0]} nodes become {sizes[1]}; {what}"
-    return "passed", ""
+        what = f"{far}{sizes[0]} nodes become {sizes[1]}; {'' if same else 'other kernels: '}{what}"
+        return (unlike[0], f"{unlike[1]}; {what}") if unlike else ("passed" if same else "kernels", what)
+    return unlike or ("passed", far)
 
 
 def main():

@@ -3,6 +3,7 @@
     nodes.py CASE                        every node by itself, on ONNX Runtime's own values: one line per operator and output
     nodes.py CASE --part A B             the nodes A to B-1 (in the file's order) on ONNX Runtime's values of all before
     nodes.py CASE --part A B --swap      ONNX Runtime on Egret's values instead
+    nodes.py CASE --part A B --case DIR  that part as a test case of its own, whose outputs are what the other nodes or the model's user read
     nodes.py CASE --noise N              ONNX Runtime against itself, N times, with float nodes off by a relative 1e-7
 
 Needs numpy, onnx and onnxruntime; EGRET names the command (target/debug/egret), ENGINE the engine (interp).
@@ -152,6 +153,21 @@ def part(case, a, b, swap):
                 last = max(last, spread)
 
 
+def write(case, a, b, folder):
+    """The nodes A to B-1 as a test case on ONNX Runtime's values."""
+    m, feeds = case.part(case.nodes[a:b], False, case.values)
+    read = {i for n in case.nodes[b:] for i in n.input} | {o.name for o in case.model.graph.output}
+    kept = [o for o in m.graph.output if o.name in read]
+    del m.graph.output[:]
+    m.graph.output.extend(kept)
+    data = pathlib.Path(folder) / "test_data_set_0"
+    data.mkdir(parents=True)
+    onnx.save(m, data.parent / "model.onnx")
+    for kind, values in [("input", feeds), ("output", {o.name: case.values[o.name] for o in kept})]:
+        for i, (name, value) in enumerate(values.items()):
+            (data / f"{kind}_{i}.pb").write_bytes(numpy_helper.from_array(np.asarray(value), name).SerializeToString())
+
+
 def noise(case, runs):
     m = onnx.ModelProto()
     m.CopyFrom(case.model)
@@ -178,10 +194,13 @@ p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDes
 p.add_argument("case")
 p.add_argument("--part", nargs=2, type=int)
 p.add_argument("--swap", action="store_true")
+p.add_argument("--case", dest="folder", help="with --part")
 p.add_argument("--noise", type=int)
 args = p.parse_args()
 case = Case(args.case)
-if args.part:
+if args.part and args.folder:
+    write(case, *args.part, args.folder)
+elif args.part:
     part(case, *args.part, args.swap)
 elif args.noise:
     noise(case, args.noise)
