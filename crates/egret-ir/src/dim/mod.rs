@@ -1,6 +1,7 @@
 //! Symbolic dims: integer expressions over named symbols, kept in one canonical form.
 
 mod factors;
+mod quotients;
 mod rules;
 
 use std::collections::BTreeMap;
@@ -295,6 +296,13 @@ impl Dim {
     pub fn is_within(&self, limit: usize) -> bool {
         let mut left = limit;
         self.spend(&mut left)
+    }
+
+    /// Symbols, operators and terms, nested ones counted too.
+    fn parts(&self) -> usize {
+        let mut left = usize::MAX;
+        self.spend(&mut left);
+        usize::MAX - left
     }
 
     fn spend(&self, left: &mut usize) -> bool {

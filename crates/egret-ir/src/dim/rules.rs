@@ -61,7 +61,7 @@ fn parties(d: &Dim, out: &mut BTreeSet<Dim>) {
     }
 }
 
-fn gcd(a: u64, b: u64) -> u64 {
+pub(super) fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
@@ -95,9 +95,17 @@ fn floor_div(a: &Dim, d: i64) -> Option<Dim> {
         return Some(whole + (inner + Dim::constant(shift)).op(DimOp::FloorDiv, &Dim::constant(total)));
     }
     if rest == *a && divisor == d {
-        return None;
+        return of_either(a, d);
     }
     Some(whole + rest.op(DimOp::FloorDiv, &Dim::constant(divisor)))
+}
+
+/// The larger or smaller of two quotients in place of the quotient of the larger or smaller, where that is no longer.
+fn of_either(a: &Dim, d: i64) -> Option<Dim> {
+    let (is_larger, parts) = a.as_either()?;
+    let [p, q] = parts.map(|part| part.op(DimOp::FloorDiv, &Dim::constant(d)));
+    let either = p.op(if is_larger { DimOp::Max } else { DimOp::Min }, &q);
+    (either.parts() <= a.parts()).then_some(either)
 }
 
 /// `floordiv(x, by) + added` with constant `by` > 0.
@@ -142,9 +150,12 @@ impl Dim {
         self.least(SPLITS)
     }
 
-    /// The same, where up to so many extremes are told apart by which of their operands they are: `n - min(n, 4)` is the larger of 0 and `n - 4`.
+    /// The same, where up to so many extremes are told apart by which of their operands they are, or quotients by what they divide: `n - min(n, 4)` is the
+    /// larger of 0 and `n - 4`, and `n - 2 * floordiv(n, 2)` is 0 or 1.
     fn least(&self, splits: usize) -> Option<i64> {
         let plain = self.range().0;
+        let quotients = (splits > 0).then(|| self.least_of_quotients(&|d| d.least(splits - 1))).flatten();
+        let plain = plain.max(quotients);
         let split = (splits > 0).then(|| self.as_either()).flatten();
         let Some((is_larger, [a, b])) = split else { return plain };
         let (a, b) = (a.least(splits - 1), b.least(splits - 1));
