@@ -177,17 +177,15 @@ impl Axis {
         Some(first..end.max(first))
     }
 
-    /// Room behind the high pad that the last, partial window needs (`ceil_mode` of ONNX); none if that would begin beyond the low
-    /// pad and the axis.
+    /// Room behind the high pad that the last, partial window needs (`ceil_mode` of ONNX), which is the only one where windows are
+    /// longer than the padded axis; none if that would begin beyond the low pad and the axis.
     pub fn ceil_room(&self, size: i64) -> Option<i64> {
         let padded = size.checked_add(self.low)?.checked_add(self.high)?;
         let rest = padded.checked_sub(self.span()?)?;
         let partial = rest.checked_rem_euclid(self.stride)?;
-        if rest < 0 || partial == 0 {
-            return Some(0);
-        }
-        let last_start = rest - partial + self.stride;
-        Some(if last_start >= size.checked_add(self.low)? { 0 } else { self.stride - partial })
+        let last_start = rest.checked_sub(partial)?.checked_add(self.stride)?;
+        let begins = last_start >= 0 && last_start < size.checked_add(self.low)?;
+        Some(if partial > 0 && begins { self.stride - partial } else { 0 })
     }
 }
 
@@ -211,6 +209,11 @@ mod tests {
             (AXIS.same_padding(&7), AXIS.ceil_room(7), AXIS.ceil_room(8)),
             (Some(4), Some(1), Some(0))
         );
+        // One window over an axis that is shorter, where the stride reaches as far as it lacks.
+        let plain = Axis { dilation: 1, low: 0, ..AXIS };
+        assert_eq!([0, 1, 2, 3, 4].map(|size| plain.ceil_room(size)), [0, 0, 1, 0, 1].map(Some));
+        let wide = Axis { stride: 3, ..plain };
+        assert_eq!([0, 1, 2, 3].map(|size| wide.ceil_room(size)), [0, 2, 1, 0].map(Some));
         let short = Axis { kernel: 1, stride: 3, ..AXIS };
         assert_eq!([17, 18, 19].map(|size| short.same_padding(&size)), [Some(-1), Some(-2), Some(0)]);
     }

@@ -92,7 +92,9 @@ impl Window {
                     let total = axis.same_padding(&spatial[i]).ok_or_else(|| too_large(ctx))?;
                     let more = at_least_none(&total);
                     let is_lower = auto == AutoPad::SameLower;
-                    (pads[i], pads[n + i]) = (half(&more, is_lower), half(&more, !is_lower));
+                    // What is left of all of them, so that the size of the padded axis is as simple as it can be.
+                    pads[i] = half(&more, is_lower);
+                    pads[n + i] = more - pads[i].clone();
                     // Windows that are as long as their stride leave nothing out.
                     let fills = axis.span().is_some_and(|s| (s - dim(stride)).at_least() >= Some(0));
                     if crops && !fills {
@@ -151,10 +153,10 @@ impl Window {
         let by = dim(stride);
         let whole = rest.op(DimOp::FloorDiv, &by) + dim(1);
         let all = rest.op(DimOp::CeilDiv, &by) + dim(1);
-        // Those that begin in the axis or before it.
+        // Those that begin in the axis or before it; of an axis that is shorter than a window there may be one.
         let most = (size.clone() + low).op(DimOp::CeilDiv, &by);
         let windows = whole.op(DimOp::Max, &all.op(DimOp::Min, &most));
-        self.holds.extend(held(&rest, 0));
+        self.holds.extend(held(&windows, 1));
         Some(at_least_none(&((windows - dim(1)) * by + span - padded)))
     }
 
@@ -202,9 +204,9 @@ impl Window {
         Ok(x)
     }
 
-    /// Whether elements are left out.
-    pub(super) fn crops(&self) -> bool {
-        self.cuts.iter().any(|cut| cut.as_const() != Some(0))
+    /// Whether there is nothing for [`Window::settle`] to do.
+    pub(super) fn is_settled(&self) -> bool {
+        self.cuts.iter().all(|cut| cut.as_const() == Some(0)) && self.holds.is_empty() && !self.is_free()
     }
 
     /// Whether a pad, or room beyond one, depends on free dims.

@@ -57,21 +57,43 @@ fn max_pool(ctx: &mut NodeCtx) -> OpResult {
         let attrs = window.pool_attrs_of(ctx, "max")?;
         return Ok(vec![ctx.emit(Op::Pool, attrs, &[x])?]);
     }
-    let crops = window.crops();
-    let mut attrs = window.pool_attrs(ctx)?;
-    attrs.0.insert("column_major", Attr::from(column_major && !crops));
-    if !crops {
+    if window.is_settled() {
+        let mut attrs = window.pool_attrs(ctx)?;
+        attrs.0.insert("column_major", Attr::from(column_major));
         return ctx.emit_node(Op::MaxPoolIndices, attrs, &[Some(x)], vec![]);
     }
-    // Places within what is left of the image, each looked up in the places of the whole one.
+    // Places within the image that is cropped and padded, each looked up in the places of the whole one.
+    let (dtype, shape) = (ctx.dtype(x)?, ctx.shape_of(x)?);
     let whole = places(ctx, x, column_major)?;
-    let whole = window.clone().cropped(ctx, whole)?;
-    let count = product(&ctx.shape_of(whole)?);
-    let whole = ctx.reshape(whole, vec![count])?;
-    let left = window.cropped(ctx, x)?;
-    let mut results = ctx.emit_node(Op::MaxPoolIndices, attrs, &[Some(left)], vec![])?;
-    results[1] = ctx.emit(Op::Gather, attrs! { axis: 0i64 }, &[whole, results[1]])?;
+    let whole = window.clone().settle(ctx, whole, |ctx| ctx.zero(DType::I64))?;
+    let pads = window.is_free();
+    let mut settled = window.clone();
+    let image = settled.settle(ctx, x, |ctx| ctx.builder.constant(lowest(dtype)))?;
+    let mut attrs = settled.pool_attrs(ctx)?;
+    attrs.0.insert("column_major", Attr::from(false));
+    let pooled = |ctx: &mut NodeCtx, x: ValueId| {
+        ctx.emit_node(Op::MaxPoolIndices, attrs.clone(), &[Some(x)], vec![])
+    };
+    let mut results = pooled(ctx, image)?;
+    if pads {
+        // Where no element is above a pad, the place is that of the window's first element instead.
+        let one = ctx.scalar(dtype, 1.0)?;
+        let ones = ctx.broadcast(one, shape)?;
+        let inside = window.settle(ctx, ones, |ctx| ctx.zero(dtype))?;
+        let first = pooled(ctx, inside)?[1];
+        let inside = ctx.cast(inside, DType::Bool)?;
+        let is_inside = looked_up(ctx, inside, results[1])?;
+        results[1] = ctx.select(is_inside, results[1], first)?;
+    }
+    results[1] = looked_up(ctx, whole, results[1])?;
     Ok(results)
+}
+
+/// The elements of a tensor at places in memory.
+fn looked_up(ctx: &mut NodeCtx, x: ValueId, places: ValueId) -> Emitted {
+    let count = product(&ctx.shape_of(x)?);
+    let flat = ctx.reshape(x, vec![count])?;
+    ctx.emit(Op::Gather, attrs! { axis: 0i64 }, &[flat, places])
 }
 
 /// The least number of a type, as a scalar: what no maximum is below.
