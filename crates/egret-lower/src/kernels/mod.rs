@@ -113,12 +113,12 @@ const IS_OPEN: &str = "has kernels of dims that are known while the model runs (
 
 /// Everything that is compiled.
 pub const KERNELS: &[KernelFamily] = &[
-    row(Ops::Family(Family::Elementwise), elementwise::lower).open(open::map::takes, open::map::lower),
+    row(Ops::Family(Family::Elementwise), elementwise::lower).open(open::always, open::map::lower),
     row(these(&[Op::Broadcast, Op::Slice, Op::Transpose]), elementwise::lower)
-        .open(open::map::takes, open::map::lower),
+        .open(open::always, open::map::lower),
     without(these(&[Op::Reshape]), "shares its operand's memory (geometry/aliases.rs)")
         .open(open::of_numbers, open::places::reshape),
-    row(these(&[Op::Pad]), movement::pad).open(open::pad::takes, open::pad::lower),
+    row(these(&[Op::Pad]), movement::pad).open(open::always, open::pad::lower),
     row(these(&[Op::Dilate]), movement::dilate),
     row(these(&[Op::Concat]), movement::concat).open(open::always, open::places::concat),
     row(these(&[Op::BitCast]), movement::bit_cast).open(open::of_numbers, open::places::reshape),

@@ -5,19 +5,9 @@ use crate::error::Unsupported;
 use crate::expr::{Expr, Operand, Term};
 use crate::geometry::access::StridedAccess;
 use crate::program::context::Ctx;
-use egret_ir::{Dim, Graph, NodeId, Op, ValueId};
+use egret_ir::{Dim, DimOp, Graph, NodeId, Op, ValueId};
 use egret_loop::{Access, Cmp, Extent, KernelBuilder, Param, SizeOp, Ty, V};
 use std::cell::RefCell;
-
-/// Whether the kernel can do a node.
-pub fn takes(graph: &Graph, n: NodeId) -> bool {
-    let node = graph.node(n);
-    match node.op {
-        // A walk backwards would have a negative stride.
-        Op::Slice => node.attrs.ints("steps").iter().all(|&step| step > 0),
-        _ => true,
-    }
-}
 
 /// Elements of a row, below which it needs no loop.
 const FEW: i64 = 9;
@@ -47,7 +37,7 @@ impl Row {
     }
 }
 
-/// Where an operand is read: strides along the result's axes, and the element of its first index.
+/// Where an operand is read: strides along the result's axes, negative where it is walked backwards, and the element of its first index.
 struct Read {
     strides: Vec<Dim>,
     offset: Dim,
@@ -81,7 +71,10 @@ fn read(
             let steps = node.attrs.ints("steps").iter().zip(own);
             Read {
                 strides: steps.map(|(&s, stride)| Dim::constant(s) * stride.clone()).collect(),
-                offset: starts.fold(none, |at, (s, stride)| at + s.clone() * stride.clone()),
+                // Backwards along an axis without elements there is none to begin at.
+                offset: starts.fold(none, |at, (s, stride)| {
+                    at + s.op(DimOp::Max, &Dim::constant(0)) * stride.clone()
+                }),
                 either: false,
             }
         }
@@ -119,10 +112,7 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
         for (((start, len), limit), step) in
             node.attrs.dims("starts").iter().zip(&out).zip(&shape(values[0])).zip(steps)
         {
-            // From the first element to as many behind the last one as are left out between two.
-            let (len, limit) =
-                (Dim::constant(*step) * len.clone(), limit.clone() + Dim::constant(step - 1));
-            ctx.within_limit(start, &len, &limit)?;
+            hold_within(ctx, (start, len, *step), limit)?;
         }
     }
     if node.op == Op::Transpose {
@@ -131,6 +121,26 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     let mut w = Writer::new(ctx, &format!("{}_any", node.op.name()));
     let to = w.value(result, Access::Write)?;
     write(w, &expr, to, &out, &|w, from| read(w, graph, n, from, &out))
+}
+
+/// Holds every run to a slice of these start, size and step that lies within an axis.
+fn hold_within(
+    ctx: &mut Ctx,
+    (start, len, step): (&Dim, &Dim, i64),
+    limit: &Dim,
+) -> Result<(), Unsupported> {
+    let (none, one) = (Dim::constant(0), Dim::constant(1));
+    if step > 0 {
+        // From the first element to as many behind the last one as are left out between two.
+        let (len, limit) = (Dim::constant(step) * len.clone(), limit.clone() + Dim::constant(step - 1));
+        return ctx.within_limit(start, &len, &limit);
+    }
+    // Backwards it begins at -1 where there are none.
+    let start = start.clone() + one.clone();
+    let some = len.op(DimOp::Min, &one);
+    ctx.within_limit(&start, &some, &(limit.clone() + one.clone()))?;
+    let further = (len.clone() - one).op(DimOp::Max, &none) * Dim::constant(step.saturating_abs());
+    ctx.within_limit(&none, &(further + some), &start)
 }
 
 /// An expression that is the elements of a value.
@@ -215,7 +225,7 @@ fn write(
     let mut steps: Vec<(Vec<V>, V, Row)> = vec![];
     for read in reads {
         let row = Row::of(&read);
-        let strides = w.dims(&read.strides)?;
+        let strides = read.strides.iter().map(|s| stride(&mut w, s)).collect::<Result<_, _>>()?;
         let offset = w.dim(&read.offset)?;
         steps.push((strides, offset, row));
     }
@@ -297,6 +307,19 @@ fn write(
     });
     failed.into_inner()?;
     w.finish_tasks(tasks, &row)
+}
+
+/// A stride as a value; sizes are never negative, but a stride backwards is.
+fn stride(w: &mut Writer<'_, '_>, stride: &Dim) -> Result<V, Unsupported> {
+    let back = Dim::constant(0) - stride.clone();
+    match stride.as_const() {
+        Some(c) => Ok(w.k.int(c)),
+        None if back.at_least().is_some_and(|least| least >= 0) => {
+            let (zero, back) = (w.k.int(0), w.dim(&back)?);
+            Ok(w.k.sub(zero, back))
+        }
+        None => w.dim(stride),
+    }
 }
 
 /// Axes of which each two that are one everywhere are one, without those of one element; the strides become theirs.

@@ -58,21 +58,14 @@ fn modulo(k: &mut KernelBuilder, a: V, n: V) -> V {
     k.select(below, up, left)
 }
 
-/// Whether the kernel can do a node.
-pub fn takes(graph: &Graph, n: NodeId) -> bool {
-    let node = graph.node(n);
-    let adds = |name: &str| node.attrs.dims(name).iter().all(|d| d.at_least() >= Some(0));
-    let mode = node.attrs.str("mode");
-    // Constants may stand where there is less of the operand.
-    mode == "constant" || Around::of(mode).is_some() && adds("low") && adds("high")
-}
-
 /// A padded value, with what stands behind the last axis that is padded as part of that axis.
 struct Padded {
-    /// Dims of the operand and of the result, and what stands before each.
+    /// Dims of the operand and of the result.
     from: Vec<Dim>,
     to: Vec<Dim>,
-    low: Vec<Dim>,
+    /// What stands before each, and what of the operand is left out there: one of the two is 0.
+    before: Vec<Dim>,
+    left_out: Vec<Dim>,
     /// Whether something stands around an axis.
     grows: Vec<bool>,
     /// How many elements stand behind one another at an index of the last axis.
@@ -97,8 +90,17 @@ impl Padded {
         grows.truncate(last + 1);
         let each = volume(&from[last + 1..]);
         let whole = |dims: &[Dim]| [&dims[..last], &[dims[last].clone() * each.clone()]].concat();
-        Ok(Padded { from: whole(from), to: whole(&to), low: whole(&low), grows, each })
+        let (before, left_out) = sides(&whole(&low));
+        Ok(Padded { from: whole(from), to: whole(&to), before, left_out, grows, each })
     }
+}
+
+/// What stands before each axis that is padded by so much, and what of it is left out.
+fn sides(low: &[Dim]) -> (Vec<Dim>, Vec<Dim>) {
+    let zero = Dim::constant(0);
+    low.iter()
+        .map(|low| (low.op(DimOp::Max, &zero), (zero.clone() - low.clone()).op(DimOp::Max, &zero)))
+        .unzip()
 }
 
 /// Writes the kernel of a node.
@@ -114,13 +116,8 @@ fn constants(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     let (x, value, result) = (node.operand(0), node.operand(1), node.results[0]);
     let from = whole_dims(ctx, x)?;
     whole_dims(ctx, value)?;
-    let Padded { from, to, low, .. } = Padded::of(ctx, graph, n, &from)?;
+    let Padded { from, to, before, left_out, .. } = Padded::of(ctx, graph, n, &from)?;
     let (last, outer) = to.split_last().ok_or_else(|| Unsupported::bug("has no axes"))?;
-    // What stands before each axis, and what of the operand is left out there: one of the two is 0.
-    let zero = Dim::constant(0);
-    let before: Vec<Dim> = low.iter().map(|low| low.op(DimOp::Max, &zero)).collect();
-    let left_out: Vec<Dim> =
-        low.iter().map(|low| (zero.clone() - low.clone()).op(DimOp::Max, &zero)).collect();
     let mut w = Writer::new(ctx, "pad_any");
     let (px, pv) = (w.copied(x, Access::Read)?, w.copied(value, Access::Read)?);
     let py = w.copied(result, Access::Write)?;
@@ -171,7 +168,7 @@ fn repeated(ctx: &mut Ctx, graph: &Graph, n: NodeId, around: Around) -> Result<(
     let node = graph.node(n);
     let (x, result) = (node.operand(0), node.results[0]);
     let dims = whole_dims(ctx, x)?;
-    let Padded { from, to, low, grows, each } = Padded::of(ctx, graph, n, &dims)?;
+    let Padded { from, to, grows, each, .. } = Padded::of(ctx, graph, n, &dims)?;
     let padded = &graph.tensor_ty(result).shape;
     for axis in (0..to.len()).filter(|&a| grows[a]) {
         // No element stands around none.
@@ -182,26 +179,36 @@ fn repeated(ctx: &mut Ctx, graph: &Graph, n: NodeId, around: Around) -> Result<(
     let last = outer.len();
     let mut w = Writer::new(ctx, "pad_around_any");
     let (px, py) = (w.copied(x, Access::Read)?, w.copied(result, Access::Write)?);
-    let (extents, lows) = (w.dims(outer)?, w.dims(&node.attrs.dims("low")[..=last])?);
+    let (before, left_out) = sides(&node.attrs.dims("low")[..=last]);
+    let (extents, before, left_out) = (w.dims(outer)?, w.dims(&before)?, w.dims(&left_out)?);
     let (own, steps) = (w.dims(&dims[..=last])?, w.dims(&strides(&from))?);
-    let (end, row_len, run) = (w.dim(&padded[last])?, w.dim(row)?, w.dim(&from[last])?);
-    let (before, one) = (w.dim(&low[last])?, each.as_const() == Some(1));
+    let (end, row_len, one) = (w.dim(&padded[last])?, w.dim(row)?, each.as_const() == Some(1));
     let each = w.dim(&each)?;
     let k = &mut w.k;
     let (zero, task) = (k.int(0), k.task());
     let mut at = indices(k, &extents);
+    let inside = |k: &mut KernelBuilder, at: V, axis: usize| {
+        let inside = k.sub(at, before[axis]);
+        k.add(inside, left_out[axis])
+    };
     for (axis, at) in at.iter_mut().enumerate().filter(|(axis, _)| grows[*axis]) {
-        let inside = k.sub(*at, lows[axis]);
+        let inside = inside(k, *at, axis);
         *at = around.element(k, inside, own[axis]);
     }
     let source = place(k, zero, &at, &steps[..last]);
     let first = k.mul(task, row_len);
-    let begin = k.add(first, before);
-    copy(k, (px, source), (py, begin), run);
-    let behind = k.add(lows[last], own[last]);
-    for (from, to) in [(zero, lows[last]), (behind, end)] {
+    // What is left of the operand, as far as the result goes.
+    let begin = k.min(before[last], end);
+    let (some, room) = (k.sub(own[last], left_out[last]), k.sub(end, begin));
+    let some = k.min(some, room);
+    let some = k.max(some, zero);
+    let (from, to) = (place(k, source, &[left_out[last]], &[each]), place(k, first, &[begin], &[each]));
+    let run = k.mul(some, each);
+    copy(k, (px, from), (py, to), run);
+    let behind = k.add(begin, some);
+    for (from, to) in [(zero, begin), (behind, end)] {
         k.for_values(from, to, 1, |k, i| {
-            let inside = k.sub(i, lows[last]);
+            let inside = inside(k, i, last);
             let element = around.element(k, inside, own[last]);
             let (from, to) = (place(k, source, &[element], &[each]), place(k, first, &[i], &[each]));
             if one {
