@@ -31,6 +31,24 @@ pub(super) fn split_heads(ctx: &mut NodeCtx, x: ValueId, heads: i64) -> Result<V
     ctx.transpose(x, vec![0, 2, 1, 3])
 }
 
+/// [B, L, H * D] as [B, H, L, D], by the size D of a head, of which free channels need not say how many they are.
+pub(super) fn split_heads_of(ctx: &mut NodeCtx, x: ValueId, size: &Dim) -> Result<ValueId, ImportError> {
+    let shape = ctx.shape_of(x)?;
+    let [batch, length, hidden] = shape.as_slice() else {
+        return Err(ImportError::invalid(format!("{} takes tensors of rank 3 here", ctx.op_type)));
+    };
+    let uneven = hidden.op(DimOp::Mod, size).as_const().is_some_and(|rest| rest != 0);
+    if uneven || size.as_const().is_some_and(|size| size < 1) {
+        return Err(ImportError::invalid(format!(
+            "{} has heads of {size} channels in {hidden}",
+            ctx.op_type
+        )));
+    }
+    let heads = hidden.op(DimOp::FloorDiv, size);
+    let x = ctx.reshape(x, vec![batch.clone(), length.clone(), heads, size.clone()])?;
+    ctx.transpose(x, vec![0, 2, 1, 3])
+}
+
 /// [B, H, L, D] as [B, L, H * D].
 pub(super) fn join_heads(ctx: &mut NodeCtx, x: ValueId) -> Result<ValueId, ImportError> {
     let x = ctx.transpose(x, vec![0, 2, 1, 3])?;

@@ -2,7 +2,7 @@
 
 use crate::context::NodeCtx;
 use crate::error::ImportError;
-use egret_ir::{Attr, Attrs, DType, Dim, DimEnv, DimOp, Op, Tensor, TensorType, ValueId, attrs};
+use egret_ir::{Attr, Attrs, DType, Dim, DimEnv, DimOp, Op, Tensor, ValueId, attrs};
 
 type Emitted = Result<ValueId, ImportError>;
 
@@ -50,11 +50,6 @@ pub(crate) fn zero_tensor(dtype: DType) -> Tensor {
     } else {
         Tensor::from_bytes(dtype, &[], &vec![0; dtype.size()])
     }
-}
-
-/// The dims of a value that must all be constant.
-pub(crate) fn const_dims(ctx: &NodeCtx, ty: &TensorType) -> Result<Vec<i64>, ImportError> {
-    ty.shape.iter().map(|d| const_dim(ctx, d)).collect()
 }
 
 /// A dim that must be constant.

@@ -1,6 +1,6 @@
 //! Operators that read images at real coordinates: Resize, Upsample, GridSample, AffineGrid, RoiAlign, DeformConv.
 
-use super::emit::{const_dims, dim, product};
+use super::emit::{dim, product};
 use super::{OnnxOp, onnx};
 use crate::context::{NodeCtx, OpResult};
 use crate::error::ImportError;
@@ -227,10 +227,16 @@ fn resize(ctx: &mut NodeCtx) -> OpResult {
                 "not_smaller" => ratios.fold(0.0, f64::max),
                 _ => return Err(ctx.bad_attr("keep_aspect_ratio_policy", policy)),
             };
-            let known = const_dims(ctx, &ctx.tensor(x)?)?;
             for &axis in &axes {
+                let open = &dims[axis];
+                let known = open.as_const().ok_or_else(|| {
+                    ImportError::open(
+                        format!("Resize that keeps the aspect ratio needs the dim {open} as a constant"),
+                        open,
+                    )
+                })?;
                 scales[axis] = scale;
-                sizes[axis] = dim((scale * known[axis] as f64 + 0.5).floor() as i64);
+                sizes[axis] = dim((scale * known as f64 + 0.5).floor() as i64);
             }
         }
     } else if let Some(v) = present(ctx, 2)? {

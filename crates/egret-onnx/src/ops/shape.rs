@@ -4,7 +4,7 @@ use super::emit::{dim, product, zero_tensor};
 use super::{OnnxOp, onnx};
 use crate::context::{NodeCtx, OpResult};
 use crate::error::ImportError;
-use egret_ir::{Builder, DType, Dim, DimOp, Op, Tensor, Type, ValueId, attrs};
+use egret_ir::{Builder, DType, Dim, DimOp, DimPart, Op, Tensor, Type, ValueId, attrs};
 use std::collections::BTreeSet;
 
 /// The operators of this file.
@@ -48,6 +48,10 @@ fn reshape(ctx: &mut NodeCtx) -> OpResult {
     } else {
         (ctx.need_dims(ctx.input(1)?, "the shape of Reshape")?, ctx.flag("allowzero", false)?)
     };
+    if let Some((i, d)) = target.iter().enumerate().find(|(_, d)| is_chosen_open(d)) {
+        let reason = format!("Reshape whose dim {i} is -1 for some sizes and a number for others");
+        return Err(ImportError::open(reason, d));
+    }
     let mut to = Vec::with_capacity(target.len());
     let mut open = None;
     for (i, d) in target.iter().enumerate() {
@@ -76,6 +80,15 @@ fn reshape(ctx: &mut NodeCtx) -> OpResult {
         to[at] = rest(&from, &others)?;
     }
     Ok(vec![ctx.reshape(x, to)?])
+}
+
+/// Whether a dim is a choice, made by sizes, of which one is -1: a product with what is 0 or 1, less 1.
+fn is_chosen_open(d: &Dim) -> bool {
+    let one = |part: &DimPart| matches!(part, DimPart::Op(DimOp::Min, a, _) if a.as_const() == Some(1));
+    d.as_const().is_none()
+        && d.at_least() == Some(-1)
+        && d.as_sum()
+            .is_some_and(|sum| sum.iter().any(|(_, parts)| parts.len() > 1 && parts.iter().any(one)))
 }
 
 /// The dim that is left when the elements of `from` are spread over `others`.

@@ -1,7 +1,7 @@
 //! Signals: DFT, STFT, windows and mel weights. Transforms become products with matrices of cosines and sines, which are constants unless a
 //! length is free.
 
-use super::emit::{dim, is_negative, product};
+use super::emit::{dim, held, is_negative, product};
 use super::{OnnxOp, onnx};
 use crate::context::{NodeCtx, OpResult};
 use crate::error::ImportError;
@@ -231,7 +231,9 @@ fn stft(ctx: &mut NodeCtx) -> OpResult {
             "STFT with frames of {frame} every {step} in a signal of {length}"
         )));
     }
-    // A symbolic signal is taken to hold a frame.
+    // A run whose signal holds no frame has no value, as there is none for one of constant length.
+    let fits: Vec<Dim> = held(&(length.clone() - frame.clone()), 0).into_iter().collect();
+    x = ctx.fitting(x, &fits)?;
     let frames = (length.clone() - frame.clone()).op(DimOp::FloorDiv, &dim(step)) + dim(1);
     let starts = ctx.iota_along(DType::I64, frames, 0, 2)?;
     let starts = ctx.with_scalar(Op::Mul, starts, step as f64)?;

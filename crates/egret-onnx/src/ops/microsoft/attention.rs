@@ -1,6 +1,8 @@
 //! Attention over heads that have keys and values of their own: MultiHeadAttention, Attention, QAttention, RotaryEmbedding.
 
-use super::super::attention::{Form, Mask, attend, join_heads, per_batch, rotate, split_heads};
+use super::super::attention::{
+    Form, Mask, attend, join_heads, per_batch, rotate, split_heads, split_heads_of,
+};
 use super::super::contraction::numpy_matmul;
 use super::super::emit::dim;
 use super::grouped::heads;
@@ -273,17 +275,11 @@ fn rotary_embedding(ctx: &mut NodeCtx) -> OpResult {
     let by_heads = if ctx.rank(x)? == 4 {
         x
     } else {
-        let hidden = ctx.shape_of(x)?.last().cloned().unwrap_or(dim(0));
-        let heads = match given {
-            0 => hidden.op(DimOp::FloorDiv, &width).as_const().ok_or_else(|| {
-                ImportError::open(
-                    "RotaryEmbedding without `num_heads` needs its channels as a constant",
-                    &hidden,
-                )
-            })?,
-            _ => given,
-        };
-        split_heads(ctx, x, heads)?
+        match given {
+            // As many as are turned as a whole.
+            0 => split_heads_of(ctx, x, &width)?,
+            _ => split_heads(ctx, x, given)?,
+        }
     };
     // One place stands for the first token of every sequence; the others follow.
     let positions = if ctx.rank(positions)? == 1 {
