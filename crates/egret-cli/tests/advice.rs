@@ -28,7 +28,7 @@ fn options_for_dims_can_be_pasted() {
         pasted(&["compile", &file, "--out-dir", &out], "those of the nodes below: ");
     }
     // What has no name that says anything is called by its place.
-    refused(&["compile", &file, "--out-dir", &out], 1, &["--dim x_d2=N"]);
+    refused(&["compile", &file, "--out-dir", &out], 2, &["--dim x_d2=N"]);
 }
 
 #[test]

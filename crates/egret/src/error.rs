@@ -8,7 +8,7 @@ use std::fmt;
 pub enum ErrorKind {
     /// A wrong argument, file or model: exit code 1.
     User,
-    /// Valid, but Egret does not do it yet: exit code 2.
+    /// Valid, but Egret does not do it yet, or only with values for free dims (`--dim`): exit code 2.
     Unsupported,
     /// A result differs from what was expected: exit code 3.
     Differs,

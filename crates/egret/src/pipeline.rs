@@ -198,7 +198,7 @@ pub fn lower(graph: Graph, options: &Options, bound: &BTreeMap<String, Tensor>) 
     Ok(Lowered { graph, program, nodes, slow, trace })
 }
 
-/// Where dims are free and the model cannot be compiled so: what to do comes first.
+/// Where dims are free and the model cannot be compiled so: what to do comes first. Whose fault it is stays as it is.
 pub(crate) fn because_of_free_dims(graph: &Graph, e: Error) -> Error {
     let free = graph.free_dims();
     if free.is_empty() {
@@ -209,7 +209,7 @@ pub(crate) fn because_of_free_dims(graph: &Graph, e: Error) -> Error {
         advice::dims(&free),
         e.message
     );
-    Error { kind: ErrorKind::User, message }
+    Error { message, ..e }
 }
 
 /// Whether a dim has a value for all sizes: nothing in it is divided, or has to broadcast.

@@ -31,7 +31,7 @@ An egret.toml beside the models:
   [model.\"large.onnx\".budget]     # for one model, in place of the same key above
   size = \"40MB\"
 
-Exit codes: 0 all gates let the models through, 1 wrong argument, file or model, 2 not supported, 3 a gate does not, 4 a bug of Egret, 5 not enough memory.";
+Exit codes: 0 all gates let the models through, 1 wrong argument, file or model, 2 not supported, or not with free dims, 3 a gate does not, 4 a bug of Egret, 5 not enough memory.";
 
 /// `egret gate`
 #[derive(clap::Args)]

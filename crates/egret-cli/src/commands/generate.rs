@@ -14,7 +14,7 @@ pub const EXAMPLE: &str = "Example:
   egret generate decoder.onnx --tokens 1,504,338 --count 20
 goes on with three tokens by twenty, each the one with the highest score. Tokens are numbers: a tokenizer makes them of text.
 
-Exit codes: 0 ok, 1 wrong argument, file or model, 2 not supported, 4 a bug of Egret, 5 not enough memory.";
+Exit codes: 0 ok, 1 wrong argument, file or model, 2 not supported, or not with free dims, 4 a bug of Egret, 5 not enough memory.";
 
 /// `egret generate`
 #[derive(clap::Args)]

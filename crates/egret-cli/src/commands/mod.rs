@@ -30,7 +30,7 @@ use clap::Subcommand;
 use egret::Result;
 
 /// Ends the help of commands that can fail in several ways.
-pub const EXIT_CODES: &str = "Exit codes: 0 ok, 1 wrong argument, file or model, 2 not supported, 3 a result differs, 4 a bug of Egret, 5 not enough memory.";
+pub const EXIT_CODES: &str = "Exit codes: 0 ok, 1 wrong argument, file or model, 2 not supported, or not with free dims, 3 a result differs, 4 a bug of Egret, 5 not enough memory.";
 
 /// The sub-commands.
 #[derive(Subcommand)]

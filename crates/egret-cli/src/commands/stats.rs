@@ -13,7 +13,7 @@ pub const EXAMPLE: &str = "Examples:
   egret stats model.onnx --data day2.npz --stats day1.stats -o both.stats
   egret quantize model.onnx --to int8 --stats both.stats -o quantised.onnx
 
-Exit codes: 0 ok, 1 wrong argument, file or model, 2 not supported, 3 a result differs, 4 a bug of Egret, 5 not enough memory.";
+Exit codes: 0 ok, 1 wrong argument, file or model, 2 not supported, or not with free dims, 3 a result differs, 4 a bug of Egret, 5 not enough memory.";
 
 /// `egret stats`
 #[derive(clap::Args)]

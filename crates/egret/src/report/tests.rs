@@ -75,9 +75,9 @@ fn data_tell_of_stages_rewrites_and_kernels() {
 
 #[test]
 fn what_cannot_be_compiled_has_a_page_too() {
-    let source = "graph @g(%0 \"x\": f32[n]) -> (%1 \"y\") {\n  %1 = slice(%0) {sizes = [n], starts = [n - 1], steps = [-1]} : f32[n]\n}\n";
+    let source = "graph @g(%0 \"x\": i32[1, 4, n]) -> (%1 \"y\") {\n  %1 = pool(%0) {dilations = [1], high_extra = [0], kernel = [2], kind = \"mean\", layout = \"channels_first\", pads = [0, 0], strides = [1]} : i32[1, 4, n - 1]\n}\n";
     let open = text::parse(source, &|_| None).expect("a graph");
-    let focus = Focus { query: Some("slice".into()), missed: true, ..Focus::default() };
+    let focus = Focus { query: Some("pool".into()), missed: true, ..Focus::default() };
     let (page, _) = explain("m", open, &Options::default(), &BTreeMap::new(), &focus).expect("a page");
     let data = data(&page);
     assert!(
@@ -85,7 +85,7 @@ fn what_cannot_be_compiled_has_a_page_too() {
         "{}",
         data["compiled"]
     );
-    assert_eq!(data["focus"]["q"], "slice");
+    assert_eq!(data["focus"]["q"], "pool");
     assert_eq!(data["focus"]["tab"], "missed");
 }
 

@@ -60,7 +60,7 @@ fn free_dims_are_no_obstacle() {
     assert!(text.contains("compiled: ") && text.contains("free dims taken as 64"), "{text}");
     assert!(!text.contains("no kernels"), "{text}");
     // Where they are one: what is built all the same, and what to do.
-    let body = "graph @g(%0 \"x\": f32[n]) -> (%2 \"z\") {\n  %2 = slice(%0) {sizes = [n], starts = [n - 1], steps = [-1]} : f32[n] from \"Slice:a\"\n}";
+    let body = "graph @g(%0 \"x\": i32[1, 4, n]) -> (%2 \"z\") {\n  %2 = pool(%0) {dilations = [1], high_extra = [0], kernel = [2], kind = \"mean\", layout = \"channels_first\", pads = [0, 0], strides = [1]} : i32[1, 4, n - 1] from \"AveragePool:a\"\n}";
     let text = told(body).story.text(false);
     assert!(text.contains("no kernels: with all of its free dims") && text.contains("--dim n=N"), "{text}");
 }
