@@ -90,15 +90,22 @@ impl Window {
                     let (stride, dilation) = (strides[i], dilations[i]);
                     let axis = Axis { kernel: kernel[i].clone(), stride, dilation, low: 0, high: 0 };
                     let total = axis.same_padding(&spatial[i]).ok_or_else(|| too_large(ctx))?;
-                    let more = at_least_none(&total);
+                    // Windows that are as long as their stride leave nothing out.
+                    let fills = axis.span().is_some_and(|s| (s - dim(stride)).at_least() >= Some(0));
+                    let less = match crops && !fills {
+                        true => at_least_none(&(dim(0) - total.clone())),
+                        false => dim(0),
+                    };
+                    // All that is less and more adds up to the total.
+                    let more = match less.as_const() {
+                        Some(0) => at_least_none(&total),
+                        _ => total + less.clone(),
+                    };
                     let is_lower = auto == AutoPad::SameLower;
                     // What is left of all of them, so that the size of the padded axis is as simple as it can be.
                     pads[i] = half(&more, is_lower);
                     pads[n + i] = more - pads[i].clone();
-                    // Windows that are as long as their stride leave nothing out.
-                    let fills = axis.span().is_some_and(|s| (s - dim(stride)).at_least() >= Some(0));
-                    if crops && !fills {
-                        let less = at_least_none(&(dim(0) - total));
+                    if less.as_const() != Some(0) {
                         // Of negative pads too the half is rounded towards 0, as in ONNX Runtime.
                         let low =
                             if is_lower { at_least_none(&(less.clone() - dim(1))) } else { less.clone() };

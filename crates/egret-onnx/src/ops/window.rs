@@ -1,7 +1,7 @@
 //! Windows that slide over images: pools, their inverses, Col2Im, and pools over whole images.
 
 use super::activation::{in_f32, in_f32_of};
-use super::emit::{dim, product};
+use super::emit::{dim, held, product};
 use super::geometry::{Window, at_least_none, too_large};
 use super::reduction::mean;
 use super::{OnnxOp, onnx};
@@ -64,6 +64,8 @@ fn max_pool(ctx: &mut NodeCtx) -> OpResult {
     }
     // Places within the image that is cropped and padded, each looked up in the places of the whole one.
     let (dtype, shape) = (ctx.dtype(x)?, ctx.shape_of(x)?);
+    // Where there are no elements no window has a place.
+    window.holds.extend(shape[2..].iter().filter_map(|d| held(d, 1)));
     let whole = places(ctx, x, column_major)?;
     let whole = window.clone().settle(ctx, whole, |ctx| ctx.zero(DType::I64))?;
     let pads = window.is_free();
