@@ -252,8 +252,19 @@ fn what_cannot_be_compiled_is_refused() {
     let e = refused(
         r#"graph @g(%0 "x": f32[6]) -> (%4 "y") {
   %1 = nonzero(%0) : i64[1, u0]
-  %4 = slice(%1) {sizes = [1, 2], starts = [0, u0 - 1], steps = [1, -1]} : i64[1, 2]
+  %2 = cast(%1) {round = "nearest", saturate = 1, to = f64} : f64[1, u0]
+  %4 = rms_norm(%2) {axis = 1, epsilon = 1e-5} : f64[1, u0]
 }"#,
     );
-    assert!(e.contains("(slice") && e.contains("free dims"), "{e}");
+    assert!(e.contains("(rms_norm") && e.contains("free dims"), "{e}");
+}
+
+#[test]
+fn what_is_found_is_read_backwards() {
+    holds(
+        r#"graph @g(%0 "x": f32[N]) -> (%4 "y") {
+  %1 = nonzero(%0) : i64[1, u0]
+  %4 = slice(%1) {sizes = [1, u0], starts = [0, u0 - 1], steps = [1, -1]} : i64[1, u0]
+}"#,
+    );
 }
