@@ -255,8 +255,36 @@ fn host_steps_are_told() {
     assert_eq!(
         mixed.notes(),
         [
-            "4 of 8 nodes run on the host, in the interpreter (strings, sequences and optionals are not compiled): sequence_at, \
+            "4 of 8 nodes run on the host, in the interpreter (strings, sequences, optionals and encoded images are not compiled): sequence_at, \
              sequence_insert, sequence_length, string_concat"
         ]
     );
+}
+
+/// An image is decoded between compiled parts; its sizes are known only then. A file that is none is refused with the node.
+#[test]
+fn images_are_decoded_between_compiled_parts() {
+    let graph = graph(
+        "graph @g(%0: u8[n], %1: u8[]) -> (%4) { %2 = add(%0, %1) %3 = image_decode(%2) {channels = \"bgr\"} \
+         %4 = cast(%3) {round = \"nearest\", saturate = 1, to = f32} }",
+    );
+    let file = b"P6 2 1 255\n\x01\x02\x03\xfa\xfb\xfc";
+    // What is added to every byte of the file on the way.
+    let less: Vec<u8> = file.iter().map(|b| b.wrapping_sub(7)).collect();
+    let inputs =
+        |bytes: Vec<u8>| [Tensor::new(&[bytes.len()], bytes).into(), Tensor::new(&[], vec![7u8]).into()];
+    let engines = engines(&graph);
+    let given = inputs(less);
+    holds(&graph, &engines, &given, 0.0);
+    let got = engines[0].run(&given).expect("it runs");
+    let got = got[0].as_tensor().expect("a tensor");
+    assert_eq!(
+        (got.shape(), got.data::<f32>()),
+        (&[1, 2, 3][..], &[3.0, 2.0, 1.0, 252.0, 251.0, 250.0][..])
+    );
+    let e = engines[0].run(&inputs(vec![0; 9])).expect_err("no image");
+    assert!(e.message.contains("image_decode") && e.message.contains("no image of a known format"), "{e}");
+    let made = Executable::new(graph, Engine::Aot, &options(), &BTreeMap::new());
+    let e = made.err().expect("an artifact has no host");
+    assert!(e.kind == ErrorKind::Unsupported && e.message.contains("encoded images"), "{e}");
 }

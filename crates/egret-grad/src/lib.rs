@@ -2,7 +2,7 @@
 //!
 //! [`grad`] takes a graph, a scalar of it and values of it (inputs, intermediates, weights), and gives a graph that computes the
 //! gradient of the scalar with respect to each value. Forward and backward part are one graph in the same primitives, so that
-//! passes optimise both together and engines need nothing new. [`jvp`] gives the product of the Jacobian and a vector.
+//! passes optimise both together and engines need nothing new. [`gradients`] adds them to a graph that is being built. [`jvp`] gives the product of the Jacobian and a vector.
 //!
 //! Every primitive has its row in [`derivative`]: a rule, a derivative that is zero, or the reason why there is none. The rules are
 //! held by central differences in f64 (`tests/laws.rs`).
@@ -33,5 +33,5 @@ mod rules;
 
 pub use error::{GradError, Place};
 pub use forward::jvp;
-pub use reverse::{Of, find, grad};
+pub use reverse::{Of, find, grad, gradients};
 pub use rules::{Derivative, derivative};

@@ -64,26 +64,14 @@ pub(crate) fn grad_with(
     further: &[ValueId],
 ) -> Result<Graph, GradError> {
     let target = of.value();
-    for &v in wrt.iter().chain([&target]) {
-        if !is_real_tensor(graph.ty(v)) {
-            let (name, ty) = (name_of(graph, v), graph.ty(v));
-            return Err(GradError::Request(format!(
-                "`{name}` is {ty}, but only f16, bf16, f32 and f64 tensors have gradients; choose a value that it is computed from"
-            )));
-        }
-    }
+    check_real(graph, target, wrt)?;
     let order = graph.topological().map_err(|n| GradError::Request(format!("{n} lies on a cycle")))?;
-    let active = activity(graph, &order, wrt);
     let mut e = Emit { b: Builder::from_graph(graph.clone()) };
     e.b.graph.clear_outputs();
-    let internal = |e: Refusal| match e {
-        Refusal::Reason(r) => GradError::Request(r),
-        Refusal::Type(t) => GradError::Request(t.to_string()),
-    };
     let (value, seed) = match of {
         Of::Element(v, index) => {
             let (low, high) = index_pads(graph, *v, index)?;
-            element(&mut e, *v, low, high).map_err(internal)?
+            element(&mut e, *v, low, high).map_err(seedless)?
         }
         Of::Seeded(v) => {
             let (mut symbols, free) = (vec![], graph.free_dims());
@@ -99,38 +87,70 @@ pub(crate) fn grad_with(
     };
     e.b.output(&name_of(graph, target), value);
 
-    let mut sweep = Sweep { graph, e, gradients: HashMap::from([(target, seed)]) };
-    let mut refused = vec![];
-    for &n in order.iter().rev() {
-        if let Err(e) = sweep.node(n, &active) {
-            match e {
-                Refusal::Reason(reason) => refused.push(Place::new(graph, n, &reason)),
-                Refusal::Type(t) => {
-                    return Err(GradError::Rule(Place::new(graph, n, "a node that does not fit"), t));
-                }
-            }
-        }
-    }
-    if !refused.is_empty() {
-        refused.reverse();
-        return Err(GradError::NotDifferentiable(refused));
-    }
-    let Sweep { mut e, gradients, .. } = sweep;
-    for &v in wrt {
-        let gradient = gradients.get(&v).ok_or_else(|| no_path(graph, &order, target, v))?;
-        e.b.output(&format!("grad.{}", name_of(graph, v)), *gradient);
+    let activity = activity(graph, &order, wrt, &[]);
+    let sweep = Sweep { graph, e: &mut e, gradients: HashMap::from([(target, seed)]), ends: &[] };
+    let gradients = sweep.all(&order, &activity, target, wrt)?;
+    for (&v, gradient) in wrt.iter().zip(gradients) {
+        e.b.output(&format!("grad.{}", name_of(graph, v)), gradient);
     }
     further.iter().for_each(|&v| e.b.output(&name_of(graph, v), v));
     e.b.graph.remove_dead();
     Ok(e.b.graph)
 }
 
+/// Add the gradients of the sum of all elements of `of` by each of `wrt` to the graph that a builder builds. `of` is taken for a function of
+/// `wrt` and `held`, independent of one another: where one of them is computed from another, that is no way for a gradient.
+///
+/// # Errors
+/// As [`grad`]; the builder is then left with nodes that nothing uses.
+pub fn gradients(
+    builder: &mut Builder,
+    of: ValueId,
+    wrt: &[ValueId],
+    held: &[ValueId],
+) -> Result<Vec<ValueId>, GradError> {
+    let graph = builder.graph.clone();
+    check_real(&graph, of, wrt)?;
+    let order = graph.topological().map_err(|n| GradError::Request(format!("{n} lies on a cycle")))?;
+    let activity = activity(&graph, &order, wrt, held);
+    let mut e = Emit { b: std::mem::replace(builder, Builder::new("")) };
+    let rank = e.rank(of);
+    let nothing = || vec![Dim::constant(0); rank];
+    let made = element(&mut e, of, nothing(), nothing()).map_err(seedless).and_then(|(_, seed)| {
+        let gradients = HashMap::from([(of, seed)]);
+        Sweep { graph: &graph, e: &mut e, gradients, ends: wrt }.all(&order, &activity, of, wrt)
+    });
+    *builder = e.b;
+    made
+}
+
+/// Why no seed could be made.
+fn seedless(e: Refusal) -> GradError {
+    match e {
+        Refusal::Reason(r) => GradError::Request(r),
+        Refusal::Type(t) => GradError::Request(t.to_string()),
+    }
+}
+
+fn check_real(graph: &Graph, target: ValueId, wrt: &[ValueId]) -> Result<(), GradError> {
+    for &v in wrt.iter().chain([&target]) {
+        if !is_real_tensor(graph.ty(v)) {
+            let (name, ty) = (name_of(graph, v), graph.ty(v));
+            return Err(GradError::Request(format!(
+                "`{name}` is {ty}, but only f16, bf16, f32 and f64 tensors have gradients; choose a value that it is computed from"
+            )));
+        }
+    }
+    Ok(())
+}
+
 fn is_real_tensor(ty: &Type) -> bool {
     ty.as_tensor().is_some_and(|t| is_real(t.dtype))
 }
 
-/// By value: whether it depends on one of `on` in a way that has a derivative other than zero, or none.
-fn activity(graph: &Graph, order: &[NodeId], on: &[ValueId]) -> Vec<bool> {
+/// By value: whether it depends on one of `on` in a way that has a derivative other than zero, or none, and that does not lead through one of
+/// `held`.
+fn activity(graph: &Graph, order: &[NodeId], on: &[ValueId], held: &[ValueId]) -> Vec<bool> {
     let mut active = vec![false; graph.value_count()];
     on.iter().for_each(|v| active[v.0 as usize] = true);
     for &n in order {
@@ -138,7 +158,7 @@ fn activity(graph: &Graph, order: &[NodeId], on: &[ValueId]) -> Vec<bool> {
         let flows = !matches!(derivative(node.op), Derivative::Zero(_))
             && node.operands.iter().flatten().any(|v| active[v.0 as usize]);
         for &r in &node.results {
-            active[r.0 as usize] |= flows && carries(graph.ty(r));
+            active[r.0 as usize] |= flows && carries(graph.ty(r)) && !held.contains(&r);
         }
     }
     active
@@ -155,7 +175,7 @@ fn carries(ty: &Type) -> bool {
 
 /// Why `target` has no gradient by `wrt`.
 fn no_path(graph: &Graph, order: &[NodeId], target: ValueId, wrt: ValueId) -> GradError {
-    let active = activity(graph, order, &[wrt]);
+    let active = activity(graph, order, &[wrt], &[]);
     let mut needed = vec![false; graph.value_count()];
     needed[target.0 as usize] = true;
     let mut ends = vec![];
@@ -233,17 +253,47 @@ fn element(e: &mut Emit, v: ValueId, low: Vec<Dim>, high: Vec<Dim>) -> Result<(V
 
 struct Sweep<'a> {
     graph: &'a Graph,
-    e: Emit,
+    e: &'a mut Emit,
     /// By value: what has reached it so far.
     gradients: HashMap<ValueId, ValueId>,
+    /// Values whose gradients are not passed on.
+    ends: &'a [ValueId],
 }
 
 impl Sweep<'_> {
+    /// The gradients of `wrt`, once those of all nodes are passed on.
+    fn all(
+        mut self,
+        order: &[NodeId],
+        active: &[bool],
+        target: ValueId,
+        wrt: &[ValueId],
+    ) -> Result<Vec<ValueId>, GradError> {
+        let mut refused = vec![];
+        for &n in order.iter().rev() {
+            match self.node(n, active) {
+                Ok(()) => {}
+                Err(Refusal::Reason(reason)) => refused.push(Place::new(self.graph, n, &reason)),
+                Err(Refusal::Type(t)) => {
+                    return Err(GradError::Rule(Place::new(self.graph, n, "a node that does not fit"), t));
+                }
+            }
+        }
+        if !refused.is_empty() {
+            refused.reverse();
+            return Err(GradError::NotDifferentiable(refused));
+        }
+        let of = |&v: &ValueId| {
+            self.gradients.get(&v).copied().ok_or_else(|| no_path(self.graph, order, target, v))
+        };
+        wrt.iter().map(of).collect()
+    }
+
     /// Pass the gradients of a node's results on to its operands.
     fn node(&mut self, n: NodeId, active: &[bool]) -> Result<(), Refusal> {
         let node = self.graph.node(n);
-        let grads: Vec<Option<ValueId>> =
-            node.results.iter().map(|r| self.gradients.get(r).copied()).collect();
+        let given = |r: &ValueId| if self.ends.contains(r) { None } else { self.gradients.get(r).copied() };
+        let grads: Vec<Option<ValueId>> = node.results.iter().map(given).collect();
         let wanted: Vec<bool> =
             node.operands.iter().map(|v| v.is_some_and(|v| active[v.0 as usize])).collect();
         if grads.iter().all(Option::is_none) || !wanted.contains(&true) {
@@ -261,7 +311,7 @@ impl Sweep<'_> {
             return Err(Refusal::Reason(format!("gradients are not computed in {ty}")));
         }
         self.e.b.set_sources(node.sources.clone());
-        let mut call = Call::new(&mut self.e, node, grads, wanted);
+        let mut call = Call::new(self.e, node, grads, wanted);
         rule(&mut call)?;
         let given = call.given();
         for (operand, gradient) in node.operands.iter().zip(given) {

@@ -48,6 +48,8 @@ pub struct NodeCtx<'a> {
     /// How many of the first inputs of the sub-graph the node is in change while the model runs: no binding can fix them.
     /// 0 in the model's own graph.
     pub own_inputs: usize,
+    /// The values that attributes name, by name: those of a Gradient.
+    pub named: BTreeMap<String, ValueId>,
     /// Attributes not read yet. What is left at the end is an error.
     pub attrs: BTreeMap<String, OnnxAttr>,
     /// The slices of it that are clamped for some sizes only.

@@ -8,7 +8,7 @@ use crate::error::{ErrorKind, ImportError};
 use crate::external::ExternalData;
 use crate::inputs::{ImportOptions, input_types};
 use crate::names::{initialised, key, node_name, node_place, normal, opsets};
-use crate::ops;
+use crate::ops::{self, gradient};
 use crate::order::in_order;
 use crate::scope::{Frame, Level, Scopes, Slot};
 use crate::settle::settle;
@@ -346,6 +346,11 @@ impl<'m> Importer<'m> {
             };
             attrs.insert(name, OnnxAttr::Graph(Box::new(graph), captures));
         }
+        let named = gradient::named(node).filter_map(|name| match self.scopes.resolve(name) {
+            Some(Slot::Value(value)) => Some((name.to_owned(), value)),
+            _ => None,
+        });
+        let named = named.collect();
         let source = format!("{}:{}", node.op_type, node_name(&self.scopes.frame().prefix, node));
         let level = self.scopes.frame().level;
         let own_inputs = self.scopes.levels[level].own_inputs;
@@ -359,6 +364,7 @@ impl<'m> Importer<'m> {
             outputs: node.output.len(),
             wanted: node.output.iter().map(|o| !o.is_empty()).collect(),
             own_inputs,
+            named,
             attrs,
             clamped: vec![],
         };

@@ -2,6 +2,7 @@
 
 use crate::error::ImportError;
 use crate::names::{initialised, node_place};
+use crate::ops::gradient;
 use onnx_protobuf::{GraphProto, NodeProto};
 use std::collections::{BTreeSet, HashMap};
 
@@ -54,6 +55,7 @@ fn used_names(node: &NodeProto) -> BTreeSet<&str> {
     for graph in graphs(node) {
         names.extend(captured_names(graph));
     }
+    names.extend(gradient::named(node));
     names.remove("");
     names
 }

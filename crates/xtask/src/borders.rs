@@ -5,15 +5,16 @@ use std::fs;
 use std::path::Path;
 
 /// (crate, the crates of ours that it may know). docs/ARCHITECTURE.md has the reasons.
-const KNOWS: [(&str, &[&str]); 24] = [
+const KNOWS: [(&str, &[&str]); 25] = [
     ("egret-float", &[]),
+    ("egret-image", &[]),
     ("egret-threads", &[]),
-    ("egret-ir", &["egret-float"]),
+    ("egret-ir", &["egret-float", "egret-image"]),
     ("egret-trace", &[]),
     ("egret-machine", &[]),
     ("egret-loop", &["egret-float", "egret-threads"]),
     ("egret-runtime", &[]),
-    ("egret-onnx", &["egret-ir", "egret-threads"]),
+    ("egret-onnx", &["egret-grad", "egret-ir", "egret-threads"]),
     ("egret-export", &["egret-ir"]),
     ("egret-grad", &["egret-ir"]),
     ("egret-opt", &["egret-ir", "egret-machine", "egret-threads"]),

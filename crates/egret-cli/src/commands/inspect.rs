@@ -3,7 +3,7 @@
 use crate::args::ModelArgs;
 use crate::common::{import, progress};
 use crate::say;
-use egret::{Options, Result, pipeline};
+use egret::{Options, Result, host, pipeline};
 use std::collections::BTreeMap;
 
 /// `egret inspect`
@@ -57,7 +57,8 @@ pub fn run(args: &Args) -> Result<()> {
     counts.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
     let list: Vec<String> = counts.iter().map(|(op, n)| format!("{op} {n}")).collect();
     say!("nodes    {}: {}", graph.node_count(), list.join(", "));
-    match progress("lowering", || pipeline::lower(graph, &Options::default(), &imported.bound)) {
+    let options = Options::default();
+    match progress("lowering", || pipeline::lower(graph.clone(), &options, &imported.bound)) {
         Ok(l) if l.program.arena_size.is_some() => {
             say!("compiled {} kernels, arena as the free dims need it", l.program.calls.len());
         }
@@ -67,7 +68,10 @@ pub fn run(args: &Args) -> Result<()> {
             l.program.arena_bytes,
             l.peak_live_bytes()
         ),
-        Err(e) => say!("compiled no: {e}"),
+        Err(e) => match progress("lowering in parts", || host::told(&graph, &options, &imported.bound)) {
+            Some(note) => say!("compiled in parts, by `egret run`: {note}\nartifact no: {e}"),
+            None => say!("compiled no: {e}"),
+        },
     }
     Ok(())
 }

@@ -37,6 +37,7 @@ pub(crate) fn spelling(op: Op) -> Spelling {
         Member::Control(op) => control::spelling(op),
         Member::Elementwise(op) => elementwise::spelling(op),
         Member::GatherScatter(op) => gather_scatter::spelling(op),
+        Member::Image(op) => others::image(op),
         Member::Linalg(op) => others::linalg(op),
         Member::Ml(op) => others::ml(op),
         Member::Movement(op) => movement::spelling(op),

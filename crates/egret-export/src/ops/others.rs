@@ -1,10 +1,10 @@
-//! Families of few operations: linear algebra, classical machine learning, random values, order, text.
+//! Families of few operations: linear algebra, classical machine learning, random values, order, text, images.
 
 use super::Spelling::{self, Nodes, Same};
 use crate::call::{Call, Written};
 use crate::error::ExportError;
 use crate::proto;
-use egret_ir::families::{Linalg, Ml, Random, Sort, Text};
+use egret_ir::families::{Image, Linalg, Ml, Random, Sort, Text};
 
 const ML: &str = "ai.onnx.ml";
 
@@ -47,6 +47,12 @@ pub(super) fn text(op: Text) -> Spelling {
         Text::StringNormalize => Nodes("StringNormalizer", normalize),
         Text::RegexFullMatch => Nodes("RegexFullMatch", regex),
         Text::Tfidf => Nodes("TfIdfVectorizer", tfidf),
+    }
+}
+
+pub(super) fn image(op: Image) -> Spelling {
+    match op {
+        Image::ImageDecode => Nodes("ImageDecoder", decode),
     }
 }
 
@@ -167,6 +173,17 @@ fn normalize(c: &mut Call<'_, '_>) -> Written {
         attributes.push(proto::texts("stopwords", c.attrs().strings("stopwords")));
     }
     Ok(vec![c.op("StringNormalizer", &[&x], attributes)])
+}
+
+fn decode(c: &mut Call<'_, '_>) -> Written {
+    c.writer.require("", 20);
+    let format = match c.attrs().str("channels") {
+        "rgb" => "RGB",
+        "bgr" => "BGR",
+        _ => "Grayscale",
+    };
+    let x = c.opt(0);
+    Ok(vec![c.op("ImageDecoder", &[&x], vec![proto::text("pixel_format", format)])])
 }
 
 fn regex(c: &mut Call<'_, '_>) -> Written {

@@ -11,6 +11,7 @@ pub(crate) mod control;
 mod dims;
 mod elementwise;
 mod gather_scatter;
+mod image;
 mod linalg;
 mod ml;
 mod movement;
@@ -101,6 +102,7 @@ fn dispatch(call: &Call) -> Result<Vec<Type>, String> {
         Member::Control(op) => control::infer(op, call),
         Member::Elementwise(op) => elementwise::infer(op, call),
         Member::GatherScatter(op) => gather_scatter::infer(op, call),
+        Member::Image(op) => image::infer(op, call),
         Member::Linalg(op) => linalg::infer(op, call),
         Member::Ml(op) => ml::infer(op, call),
         Member::Movement(op) => movement::infer(op, call),

@@ -14,6 +14,7 @@ mod elementwise;
 #[cfg(test)]
 mod fuzz_tests;
 mod gather_scatter;
+mod image;
 mod linalg;
 mod ml;
 mod movement;
@@ -162,6 +163,7 @@ fn evaluate(
         Member::Control(op) => control::eval(op, attrs, operands, regions, around),
         Member::Sequence(op) => Ok(vec![sequence::eval(op, attrs, operands)?]),
         Member::Text(op) => many(text::eval(op, attrs, operands)),
+        Member::Image(op) => one(image::eval(op, attrs, operands)),
         Member::Ml(op) => one(ml::eval(op, attrs, operands)),
     }
 }

@@ -172,7 +172,7 @@ pub const KERNELS: &[KernelFamily] = &[
 /// Operations that are not compiled, and why: the first row that has an operation counts.
 pub const REFUSED: &[(Ops, &str)] = &[(
     Ops::Trait(Trait::Host),
-    "works on strings, sequences or optionals, which compiled code does not hold; `egret run` and the JIT engine run such a node on the host",
+    "works on strings, sequences, optionals or encoded images, which compiled code does not hold; `egret run` and the JIT engine run such a node on the host",
 )];
 
 fn family(op: Op) -> Option<&'static KernelFamily> {

@@ -153,6 +153,7 @@ fn scanned(
         outputs: 0,
         wanted: vec![],
         own_inputs: 0,
+        named: BTreeMap::new(),
         attrs: BTreeMap::new(),
         clamped: vec![],
     };

@@ -14,6 +14,8 @@ mod elementwise;
 mod emit;
 mod gather_scatter;
 mod geometry;
+pub(crate) mod gradient;
+mod image;
 mod inline;
 mod linalg;
 mod linear_attention;
@@ -68,6 +70,8 @@ pub fn tables() -> &'static [(&'static str, &'static [OnnxOp])] {
         ("einsum", einsum::TABLE),
         ("elementwise", elementwise::TABLE),
         ("gather_scatter", gather_scatter::TABLE),
+        ("gradient", gradient::TABLE),
+        ("image", image::TABLE),
         ("linalg", linalg::TABLE),
         ("linear_attention", linear_attention::TABLE),
         ("loss", loss::TABLE),

@@ -181,7 +181,7 @@ fn note(graph: &Graph, plan: &Plan) -> String {
     let (values, counted): (Vec<NodeId>, Vec<NodeId>) = host.iter().partition(|n| is_host(graph, **n));
     let mut why = vec![];
     if !values.is_empty() {
-        why.push("strings, sequences and optionals are not compiled");
+        why.push("strings, sequences, optionals and encoded images are not compiled");
     }
     if !counted.is_empty() {
         why.push("the size of a result is known only when its loop ends");

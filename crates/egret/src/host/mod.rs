@@ -1,7 +1,7 @@
 //! Models with strings, sequences or optionals under the JIT engines: compiled parts between **host steps**.
 //!
-//! Compiled code holds tensors of numbers only. A graph with other values ("host values") is cut ([`Plan`]) into nodes that touch none of
-//! them, which are compiled, and the rest, which the reference interpreter runs node by node:
+//! Compiled code holds tensors of numbers only. A graph with other values ("host values"), or with images to decode, is cut ([`Plan`]) into nodes
+//! that touch none of them, which are compiled, and the rest, which the reference interpreter runs node by node:
 //!
 //! ```text
 //! Plan  = [Step]
@@ -86,6 +86,15 @@ pub(crate) fn jit_around_values(
     bound: &BTreeMap<String, Tensor>,
 ) -> Result<InMemory> {
     cut(graph, Cut::Values, options, bound)
+}
+
+/// How many nodes of a graph run on the host, and which, if `egret run` runs it so: its [`Mixed::notes`]. `None`: it is compiled as a whole,
+/// or cannot be run by the JIT engine at all.
+pub fn told(graph: &Graph, options: &Options, bound: &BTreeMap<String, Tensor>) -> Option<String> {
+    match jit(graph.clone(), options, bound) {
+        Ok(InMemory::Mixed(mixed)) => mixed.notes().first().cloned(),
+        Ok(InMemory::Whole(_)) | Err(_) => None,
+    }
 }
 
 fn whole(graph: Graph, options: &Options, bound: &BTreeMap<String, Tensor>) -> Result<InMemory> {

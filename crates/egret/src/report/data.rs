@@ -162,6 +162,7 @@ fn colour(op: Op) -> &'static str {
         | Family::Control
         | Family::Sequence
         | Family::Text
+        | Family::Image
         | Family::Ml => "other",
     }
 }

@@ -14,6 +14,7 @@ pub use patterns::Pattern;
 pub use times::Row;
 
 use crate::error::Result;
+use crate::host;
 use crate::native::Native;
 use crate::options::Options;
 use crate::pipeline;
@@ -87,6 +88,8 @@ pub struct Story {
     pub arena: Option<u64>,
     /// Why there are none.
     pub refused: Option<String>,
+    /// Which nodes run on the host, where `egret run` runs the model all the same.
+    pub hosted: Option<String>,
     /// What they were measured to take.
     pub measured: Option<u64>,
     /// What could still be gained, most first.
@@ -172,6 +175,10 @@ pub fn tell(
         weights: program.as_ref().ok().map(|p| p.weights.len() as u64),
         arena: program.as_ref().ok().filter(|p| p.symbols.is_empty()).map(|p| p.arena_bytes as u64),
         refused: program.as_ref().err().map(|e| e.message.clone()),
+        hosted: match &program {
+            Ok(_) => None,
+            Err(_) => host::told(&imported, &options, &request.bound),
+        },
         measured: measured.as_ref().map(|all| all.iter().sum()),
         gains: found.ranked(&options)?,
     };

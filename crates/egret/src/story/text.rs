@@ -172,7 +172,14 @@ impl Story {
     fn times(&self, out: &mut String, verbose: bool) {
         let whole = self.measured.unwrap_or(self.estimate);
         if let Some(reason) = &self.refused {
-            let _ = writeln!(out, "\nno kernels: {}", cut(reason));
+            let _ = match &self.hosted {
+                Some(note) => writeln!(
+                    out,
+                    "\n`egret run` compiles it in parts: {note}\nno artifact: {}",
+                    cut(reason)
+                ),
+                None => writeln!(out, "\nno kernels: {}", cut(reason)),
+            };
         }
         let most = if verbose { usize::MAX } else { KERNELS };
         let wide = width(self.rows.iter().take(most).map(|r| label(&r.what, r.count)));

@@ -45,6 +45,7 @@ fn applied_for(
         outputs,
         wanted,
         own_inputs,
+        named: BTreeMap::new(),
         attrs,
         clamped: vec![],
     };
