@@ -107,8 +107,8 @@ fn huge_pictures_are_refused_before_memory_is_taken() {
     let (ihdr, siz) = (find(&jp2, b"ihdr") + 4, find(&jp2, &[0xff, 0x51]) + 6);
     let header = [&be[..], &be, &[8, 2, 0, 0, 0]].concat();
     let crc = crc32(&[&b"IHDR"[..], &header].concat()).to_be_bytes();
-    // Entries of a TIFF directory: tag, type, count, value.
-    let [wide, high] = [256u16, 257].map(|tag| {
+    // Entries of a TIFF directory, of width, height and rows of a strip: tag, type, count, value.
+    let [wide, high, strip] = [256u16, 257, 278].map(|tag| {
         let start = u32::from_le_bytes(tiff[4..8].try_into().unwrap()) as usize + 2;
         let entry = (start..).step_by(12).find(|&at| tiff[at..at + 2] == tag.to_le_bytes()).unwrap();
         entry + 8
@@ -119,7 +119,7 @@ fn huge_pictures_are_refused_before_memory_is_taken() {
         with(bmp, &[(18, &le), (22, &le)]),
         with(png, &[(16, &header), (29, &crc)]),
         b"P6 65535 65535 255\n".to_vec(),
-        with(tiff, &[(wide, &le), (high, &le)]),
+        with(tiff, &[(wide, &le), (high, &le), (strip, &le)]),
         with(webp, &[(vp8l, &[0xff, 0xff, 0xff, 0x0f])]),
         with(jp2, &[(ihdr, &be), (ihdr + 4, &be), (siz, &be), (siz + 4, &be)]),
         with(jpeg, &[(sof, &[0xff, 0xdc, 0xff, 0xdc])]),
