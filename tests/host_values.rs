@@ -265,7 +265,7 @@ fn host_steps_are_told() {
 #[test]
 fn images_are_decoded_between_compiled_parts() {
     let graph = graph(
-        "graph @g(%0: u8[n], %1: u8[]) -> (%4) { %2 = add(%0, %1) %3 = image_decode(%2) {channels = \"bgr\"} \
+        "graph @g(%0: u8[n], %1: u8[]) -> (%4) { %2 = add(%0, %1) %3 = image_decode(%2) {channels = \"bgr\", dims = [h, w, _]} \
          %4 = cast(%3) {round = \"nearest\", saturate = 1, to = f32} }",
     );
     let file = b"P6 2 1 255\n\x01\x02\x03\xfa\xfb\xfc";
