@@ -105,6 +105,7 @@ fn huge_pictures_are_refused_before_memory_is_taken() {
     let (le, be) = (65_535u32.to_le_bytes(), 65_535u32.to_be_bytes());
     let sof = find(&jpeg, &[0xff, 0xc0]) + 5;
     let (ihdr, siz) = (find(&jp2, b"ihdr") + 4, find(&jp2, &[0xff, 0x51]) + 6);
+    let tile = siz + 16;
     let header = [&be[..], &be, &[8, 2, 0, 0, 0]].concat();
     let crc = crc32(&[&b"IHDR"[..], &header].concat()).to_be_bytes();
     // Entries of a TIFF directory, of width, height and rows of a strip: tag, type, count, value.
@@ -113,15 +114,18 @@ fn huge_pictures_are_refused_before_memory_is_taken() {
         let entry = (start..).step_by(12).find(|&at| tiff[at..at + 2] == tag.to_le_bytes()).unwrap();
         entry + 8
     });
-    // 14 bits each of width - 1 and height - 1, behind the signature of a lossless stream.
+    // 14 bits each of width - 1 and height - 1, behind the signature of a lossless stream: 16,383 of both.
     let vp8l = find(&webp, b"VP8L") + 9;
     for bytes in [
         with(bmp, &[(18, &le), (22, &le)]),
         with(png, &[(16, &header), (29, &crc)]),
         b"P6 65535 65535 255\n".to_vec(),
         with(tiff, &[(wide, &le), (high, &le), (strip, &le)]),
-        with(webp, &[(vp8l, &[0xff, 0xff, 0xff, 0x0f])]),
-        with(jp2, &[(ihdr, &be), (ihdr + 4, &be), (siz, &be), (siz + 4, &be)]),
+        with(webp, &[(vp8l, &[0xfe, 0xbf, 0xff, 0x0f])]),
+        with(
+            jp2,
+            &[(ihdr, &be), (ihdr + 4, &be), (siz, &be), (siz + 4, &be), (tile, &be), (tile + 4, &be)],
+        ),
         with(jpeg, &[(sof, &[0xff, 0xdc, 0xff, 0xdc])]),
     ] {
         let error = rgb(&bytes).unwrap_err();
