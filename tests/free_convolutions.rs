@@ -156,6 +156,11 @@ fn transposed_convolutions() {
             r#"%0 "x": f16[1, 2, N], %1 "w": f16[2, 2, M]"#,
             of(transposed(1, "first", ["1", "1", "0, 0"], "0")),
         ),
+        // A filter of its own for each channel, which is no depthwise convolution.
+        (
+            r#"%0 "x": f32[1, M, 6]"#,
+            known("f32[6, 1, 3] random(2)", transposed(6, "last", ["2", "1", "1, 0"], "1")),
+        ),
     ];
     all_right(&cases, SIZES, [700, 20]);
     all_right(&cases[1..2], &[3, 70, 131], [40, 0]);

@@ -212,6 +212,49 @@ fn only_the_number_is_used() {
     );
 }
 
+/// As many rounds as a number from data says, which is a dim of what follows; there is room for `most`.
+fn counted(most: &str) -> String {
+    format!(
+        r#"graph @g(%0 "k": i64[], %1 "x": f32[N, 4]) -> (%6 "y", %8 "mean", %2 "places") {{
+  %2 = loop(%0, _) {{at_most = [{most}], carried = 0, dims = [u0], has_cond = 0, has_trip_count = 1}} : i64[u0]
+    body graph @body(%0 "i": i64[], %1 "go": bool[]) -> (%1, %0) {{}}
+  %3 = cast(%2) {{round = "nearest", saturate = 1, to = f32}} : f32[u0]
+  %4 = reshape(%3) {{shape = [u0, 1, 1]}} : f32[u0, 1, 1]
+  %5 = sub(%1, %4) : f32[u0, N, 4]
+  %6 = tanh(%5) : f32[u0, N, 4]
+  %7 = const f32[4, 5] random(1)
+  %8 = matmul(%5, %7) : f32[u0, N, 5]
+}}"#
+    )
+}
+
+#[test]
+fn rounds_that_data_counts() {
+    holds(&counted("3"));
+    holds(&counted("N + 3"));
+}
+
+/// More rounds than there is room for: an error on every engine, and the interpreter names the dim.
+#[test]
+fn more_rounds_than_there_is_room_for() {
+    let graph = graph(&counted("N"));
+    let options = Options { threads: 1, ..Options::default() };
+    let compiled = Compiled::new(graph.clone(), &options, &BTreeMap::new()).expect("it compiles");
+    for (k, n) in [(0, 0), (1, 1), (5, 4), (4, 5), (1, 0), (i64::MAX, 3), (i64::MIN, 3)] {
+        let x = Tensor::new(&[n as usize, 4], vec![0.5f32; 4 * n as usize]);
+        let inputs: Vec<Value> = vec![Tensor::scalar(k).into(), x.into()];
+        let (code, _) = compiled.run_both(&inputs).expect("alike");
+        assert_eq!(code == 0, k <= n, "{k} rounds of {n}");
+        if k > 1 << 20 {
+            continue;
+        }
+        match interp::run(&graph, &inputs) {
+            Ok(_) => assert!(k <= n, "{k} rounds of {n}"),
+            Err(e) => assert!(k > n && e.to_string().contains(&format!("{n} at most")), "{e}"),
+        }
+    }
+}
+
 /// Boxes and scores whose numbers only may be equal are held to it, before either is read.
 #[test]
 fn boxes_without_scores_are_refused() {

@@ -72,6 +72,7 @@ pub struct Model {
     out_dir: Option<PathBuf>,
     target: Option<String>,
     dims: BTreeMap<String, i64>,
+    at_most: BTreeMap<String, String>,
     denormals: Option<Denormals>,
     cache: Option<bool>,
 }
@@ -85,6 +86,7 @@ impl Model {
             out_dir: None,
             target: None,
             dims: BTreeMap::new(),
+            at_most: BTreeMap::new(),
             denormals: None,
             cache: None,
         }
@@ -102,6 +104,14 @@ impl Model {
     #[must_use]
     pub fn dim(mut self, name: &str, value: i64) -> Model {
         self.dims.insert(name.to_owned(), value);
+        self
+    }
+
+    /// How large a dim may be that a loop of the model decides while it runs: a number, or an expression of free dims such as `20*seq`.
+    /// There is room for so many, and a run that needs more fails.
+    #[must_use]
+    pub fn at_most(mut self, name: &str, most: &str) -> Model {
+        self.at_most.insert(name.to_owned(), most.to_owned());
         self
     }
 
@@ -179,6 +189,7 @@ impl Model {
             source: source::Request {
                 model: self.path.clone(),
                 dims: self.dims.clone(),
+                at_most: source::limits(&self.at_most)?,
                 ..source::Request::default()
             },
             out_dir: out_dir.clone(),

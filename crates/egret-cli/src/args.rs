@@ -2,6 +2,7 @@
 
 use clap::Args;
 use egret::inputs::{Given, Inputs};
+use egret::ir::{Dim, text};
 use egret::source::Request;
 use egret::{Denormals, files};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,13 @@ pub fn name_value(s: &str) -> Result<(String, i64), String> {
     let (name, value) = s.rsplit_once('=').ok_or("write NAME=VALUE, e.g. batch=1")?;
     let value =
         value.parse::<i64>().ok().filter(|v| *v >= 0).ok_or_else(|| format!("`{value}` is no size"))?;
+    Ok((name.to_owned(), value))
+}
+
+/// `NAME=VALUE`, a number or an expression of free dims.
+pub fn name_dim(s: &str) -> Result<(String, Dim), String> {
+    let (name, value) = s.split_once('=').ok_or("write NAME=VALUE, e.g. u0=1000 or u0=20*seq")?;
+    let value = text::parse_dim(value).map_err(|e| format!("`{value}` is no size: {e}"))?;
     Ok((name.to_owned(), value))
 }
 
@@ -72,6 +80,10 @@ pub struct GivenArgs {
     /// The value of a free dim, e.g. batch=1. May be repeated
     #[arg(long = "dim", value_name = "NAME=VALUE", value_parser = name_value)]
     pub dims: Vec<(String, i64)>,
+    /// How large a dim may be that the model itself decides while it runs (a loop's rounds, a Range), e.g. u0=1000 or
+    /// `u0=20*seq`: compiled code has room for so many, and a run that needs more fails. May be repeated
+    #[arg(long = "at-most", value_name = "NAME=VALUE", value_parser = name_dim)]
+    pub at_most: Vec<(String, Dim)>,
     /// An input: a .npy, .pb or .npz file, or numbers, e.g. image=x.npy, rate=16000, `ids=[[1,2,3]]`. Its shape decides
     /// free dims. May be repeated
     #[arg(long = "input", value_name = "NAME=VALUE", value_parser = Given::named)]
@@ -90,6 +102,7 @@ impl GivenArgs {
         Request {
             model: model.to_owned(),
             dims: self.dims.iter().cloned().collect(),
+            at_most: self.at_most.iter().cloned().collect(),
             inputs: Inputs { named: self.input.clone(), files: self.inputs.clone(), ..Inputs::default() },
             bind: self.bind.clone(),
             random: None,

@@ -31,6 +31,25 @@ fn options_for_dims_can_be_pasted() {
     refused(&["compile", &file, "--out-dir", &out], 2, &["--dim x_d2=N"]);
 }
 
+/// As many rounds as an input says are a dim that nothing else bounds.
+#[test]
+fn room_for_what_a_loop_decides_can_be_pasted() {
+    let dir = temp();
+    let (out, ir) = (path(&dir, "out"), path(&dir, "model.egret"));
+    let body = r#"graph @g(%0 "k": i64[]) -> (%1 "y") {
+  %1 = loop(%0, _) {carried = 0, dims = [rounds], has_cond = 0, has_trip_count = 1} : i64[rounds]
+    body graph @body(%0 "i": i64[], %1 "go": bool[]) -> (%1, %0) {}
+}"#;
+    std::fs::write(&ir, body).unwrap();
+    pasted(&["compile", &ir, "--out-dir", &out], "say how large it may be, ");
+    let run = |most: &str| egret(&["run", &ir, "--input", "k=3", "--at-most", most]);
+    assert!(text(&run("rounds=3").stdout).contains("y: i64[3] = 0 1 2"));
+    let said = text(&run("rounds=2").stderr);
+    assert!(said.contains("2 is out of range, 0 to 1 is right"), "{said}");
+    refused(&["run", &ir, "--input", "k=3", "--at-most", "n=2"], 1, &["no dim `n`", "those are `rounds`"]);
+    refused(&["run", &ir, "--input", "k=3", "--at-most", "rounds=2*"], 2, &["is no size"]);
+}
+
 #[test]
 fn text_ir_has_dims_as_onnx_models_have() {
     let dir = temp();

@@ -1,6 +1,6 @@
 //! Options of the command line as messages advise them: each works when it is pasted into a shell.
 
-use crate::Dim;
+use crate::{Dim, Graph};
 
 /// A word as a POSIX shell reads it: quoted where it has a character that a shell would read otherwise, e.g. `'batch size'`.
 pub fn word(text: &str) -> String {
@@ -29,6 +29,24 @@ pub fn to_be_constant<'a>(of: impl IntoIterator<Item = &'a Dim>, free: &[String]
     match symbols.iter().find(|s| !free.contains(s)) {
         Some(s) => format!("`{s}` is known only while the model runs, and is no dim of an input"),
         None => format!("give {}", dims(&symbols)),
+    }
+}
+
+/// As [`to_be_constant`], where there only has to be room: for a dim that a loop of the graph stacks, the most that it may be.
+pub fn to_have_room<'a>(
+    of: impl IntoIterator<Item = &'a Dim> + Clone,
+    graph: &Graph,
+    free: &[String],
+) -> String {
+    let mut symbols = vec![];
+    of.clone().into_iter().for_each(|d| d.collect_symbols(&mut symbols));
+    let stacked = symbols.iter().find(|s| !free.contains(s) && graph.stacked(s).is_some());
+    match stacked {
+        Some(s) => {
+            let option = word(&format!("{s}=N"));
+            format!("`{s}` is known only while the model runs: say how large it may be, --at-most {option}")
+        }
+        None => to_be_constant(of, free),
     }
 }
 

@@ -70,8 +70,12 @@ impl From<bool> for Attr {
 /// The attribute by which a node declares symbols. Any node may have it; the op table does not list it.
 pub const DECLARED: &str = "dims";
 
+/// The attribute that says how many elements the dims may have at most that a node declares, in the order of [`DECLARED`]; -1 where nothing
+/// is said. A `loop` may have it.
+pub const AT_MOST: &str = "at_most";
+
 /// The attributes of a node, sorted by name. The op table says which there are; every one is present. Beside them there
-/// may be [`DECLARED`].
+/// may be [`DECLARED`] and [`AT_MOST`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Attrs(pub BTreeMap<&'static str, Attr>);
 
@@ -208,6 +212,14 @@ impl Attrs {
         match self.0.get(DECLARED) {
             Some(Attr::Symbols(names)) => names,
             _ => &[],
+        }
+    }
+
+    /// The most that a dim may be which the node declares, by its place among those declared.
+    pub fn at_most(&self, place: usize) -> Option<&Dim> {
+        match self.0.get(AT_MOST) {
+            Some(Attr::Dims(most)) => most.get(place).filter(|d| d.as_const() != Some(-1)),
+            _ => None,
         }
     }
 

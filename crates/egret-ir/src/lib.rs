@@ -41,6 +41,7 @@ pub mod geometry;
 mod graph;
 pub mod infer;
 pub mod interp;
+mod limits;
 mod op;
 mod rename;
 pub mod rng;
@@ -50,7 +51,7 @@ pub mod text;
 mod types;
 mod verify;
 
-pub use attr::{Attr, Attrs, DECLARED};
+pub use attr::{AT_MOST, Attr, Attrs, DECLARED};
 pub use blockwise::{Blockwise, CodeLayout};
 pub use builder::{Builder, TypeError};
 pub use dim::{Dim, DimEnv, DimOp, DimPart};

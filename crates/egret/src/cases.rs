@@ -6,6 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::files;
 use crate::frontend::{self, DeclaredInput, Free, ModelFile};
 use crate::options::Options;
+use crate::source;
 use egret_ir::{Graph, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -176,11 +177,12 @@ fn run_set(
     set: &DataSet,
     tolerance: Tolerance,
 ) -> Result<()> {
-    let (graph, imported) = match engine {
+    let (mut graph, imported) = match engine {
         Engine::JitFree => model.import_with_free(Free::First, &options.dims, &set.inputs)?,
         Engine::JitSymbolic => model.import_with_free(Free::All, &options.dims, &set.inputs)?,
         _ => model.import_for_inputs(&options.dims, &set.inputs, BTreeMap::new())?,
     };
+    source::limit_dims(&mut graph, &options.at_most, &options.dims)?;
     let random = random_outputs(&graph);
     let inputs = ordered_inputs(&graph, &set.inputs)?;
     let names = graph.output_names().to_vec();

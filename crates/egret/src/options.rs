@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::files;
-use egret_ir::Denormals;
+use egret_ir::{Denormals, Dim};
 use egret_machine::Machine;
 use egret_opt::rules::{Rule, Tier};
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +20,8 @@ pub struct Options {
     pub machine: Option<Arc<Machine>>,
     /// Values of free dims.
     pub dims: BTreeMap<String, i64>,
+    /// The most that dims may be which loops of the model decide.
+    pub at_most: BTreeMap<String, Dim>,
     /// Passes to run, in this order; `None` = all.
     pub passes: Option<Vec<String>>,
     /// What rewrite rules may change at most.
@@ -49,6 +51,7 @@ impl Default for Options {
             target: "native".into(),
             machine: None,
             dims: BTreeMap::new(),
+            at_most: BTreeMap::new(),
             passes: None,
             tier: Tier::Approx,
             budget: egret_opt::DEFAULT_BUDGET,

@@ -1,9 +1,10 @@
 //! `egret test`.
 
-use crate::args::{CompileOptions, count, name_value};
+use crate::args::{CompileOptions, count, name_dim, name_value};
 use crate::common::{options, write_out};
 use crate::say;
 use egret::cases::{Case, Outcome};
+use egret::ir::Dim;
 use egret::suite::{self, KnownFailures, Verdict};
 use egret::{Engine, Error, ErrorKind, Options, Result};
 use std::path::PathBuf;
@@ -40,6 +41,9 @@ pub struct Args {
     /// The value of a free dim, e.g. batch=1. May be repeated
     #[arg(long = "dim", value_name = "NAME=VALUE", value_parser = name_value)]
     pub dims: Vec<(String, i64)>,
+    /// How large a dim may be that the model itself decides while it runs, as of `egret compile`. May be repeated
+    #[arg(long = "at-most", value_name = "NAME=VALUE", value_parser = name_dim)]
+    pub at_most: Vec<(String, Dim)>,
     /// Options.
     #[command(flatten)]
     pub options: CompileOptions,
@@ -68,7 +72,11 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let jobs = args.jobs.unwrap_or_else(egret::all_cores);
     // The cases share the cores already.
-    let options = Options { dims: args.dims.iter().cloned().collect(), ..options(&args.options, Some(1))? };
+    let options = Options {
+        dims: args.dims.iter().cloned().collect(),
+        at_most: args.at_most.iter().cloned().collect(),
+        ..options(&args.options, Some(1))?
+    };
     let (mut passed, mut failed, mut skipped, mut bugs) = (0, 0, 0, 0);
     let mut known = String::new();
     // Cases go on where nobody reads what is said of them: the list may still be wanted.

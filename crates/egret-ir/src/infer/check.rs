@@ -1,6 +1,6 @@
 //! What every node has to satisfy before its attributes may be read: the op table.
 
-use crate::attr::DECLARED;
+use crate::attr::{AT_MOST, DECLARED};
 use crate::{Attr, AttrInfo, Attrs, DType, Dim, Op, TensorType, Type};
 
 /// The largest stride, pad, kernel or count that an attribute may give; leaves room for arithmetic in `i64`.
@@ -28,7 +28,10 @@ pub fn check_node(op: Op, attrs: &Attrs, operands: &[Option<&Type>], regions: us
     }
     let extra = attrs.0.iter().find(|(k, v)| {
         let declaration = **k == DECLARED && matches!(v, Attr::Symbols(_));
-        !declaration && !row.attrs.iter().any(|a| a.name == **k)
+        let limits = **k == AT_MOST
+            && op == Op::Loop
+            && matches!(v, Attr::Dims(most) if most.len() <= attrs.declared().len());
+        !declaration && !limits && !row.attrs.iter().any(|a| a.name == **k)
     });
     if let Some((name, _)) = extra {
         return Err(format!("there is no attribute `{name}`"));

@@ -3,7 +3,7 @@
 use super::bounds::{Around, Bounds, Meter};
 use super::support::{Res, error, fail};
 use super::{EvalError, Fault, evaluate};
-use crate::{Denormals, Dim, DimEnv, Graph, NodeId, Tensor, TensorType, Type, Value, ValueId};
+use crate::{Attrs, Denormals, Dim, DimEnv, Graph, NodeId, Tensor, TensorType, Type, Value, ValueId};
 use std::collections::BTreeSet;
 
 /// Symbols seen so far in a run of a graph. Those of a surrounding graph are visible in a region, but what the region's own types say is
@@ -118,7 +118,7 @@ impl Scope {
             ));
         }
         let types: Vec<&Type> = node.results.iter().map(|&v| graph.ty(v)).collect();
-        self.declare(node.attrs.declared(), &types, &results).map_err(|m| place(graph, n, error(m)))?;
+        self.declare(&attrs, &types, &results).map_err(|m| place(graph, n, error(m)))?;
         for (&id, value) in node.results.iter().zip(&results) {
             let ty = graph.ty(id);
             if !class_fits(ty, value) {
@@ -160,20 +160,20 @@ impl Scope {
     }
 
     /// Bind the symbols that a node declares by its results.
-    fn declare(
-        &mut self,
-        names: &[Option<String>],
-        types: &[&Type],
-        results: &[Value],
-    ) -> Result<(), String> {
+    fn declare(&mut self, attrs: &Attrs, types: &[&Type], results: &[Value]) -> Result<(), String> {
         let mut places = vec![];
         for (ty, value) in types.iter().zip(results) {
             let actual = held(value);
             places.extend((0..ty.fixed_dims().len()).map(|axis| actual.and_then(|t| t.shape().get(axis))));
         }
-        for (name, size) in names.iter().zip(places) {
+        for (i, (name, size)) in attrs.declared().iter().zip(places).enumerate() {
             let (Some(name), Some(&size)) = (name, size) else { continue };
             let size = size as i64;
+            if let Some(most) = attrs.at_most(i).and_then(|most| most.eval(&self.env))
+                && size > most
+            {
+                return Err(format!("the symbol {} is {size} here and {most} at most", Dim::symbol(name)));
+            }
             if self.own.insert(name.clone()) {
                 self.env.insert(name.clone(), size);
             } else if let Some(&known) = self.env.get(name).filter(|&&k| k != size) {

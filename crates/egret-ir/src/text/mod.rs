@@ -10,7 +10,7 @@ mod parse;
 mod print;
 mod syntax;
 
-use crate::{Attr, Def, Graph, Tensor};
+use crate::{Attr, Def, Dim, Graph, Tensor};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -51,6 +51,14 @@ pub fn print(graph: &Graph) -> String {
 /// The place and what was expected.
 pub fn parse(text: &str, resolve: &Resolver) -> Result<Graph, ParseError> {
     parse::graph(text, resolve)
+}
+
+/// Read one dim: `2*seq + 1`.
+///
+/// # Errors
+/// The place and what was expected.
+pub fn parse_dim(text: &str) -> Result<Dim, ParseError> {
+    parse::dim(text)
 }
 
 /// Read one constant: `f32[2] [0.5, 1.0]`.

@@ -3,7 +3,7 @@
 use super::lex::{self, Token};
 use super::syntax::{Cursor, Parsed};
 use super::{ParseError, Resolver};
-use crate::attr::DECLARED;
+use crate::attr::{AT_MOST, DECLARED};
 use crate::{Attr, AttrInfo, AttrKind, Attrs, Dim, Graph, Op, Tensor, Type, ValueId, infer};
 use std::collections::{BTreeSet, HashMap};
 
@@ -15,6 +15,11 @@ pub(super) fn graph(text: &str, resolve: &Resolver) -> Result<Graph, ParseError>
 /// A whole text: one constant.
 pub(super) fn tensor(text: &str, resolve: &Resolver) -> Result<Tensor, ParseError> {
     whole(text, resolve, Cursor::tensor)
+}
+
+/// A dim alone.
+pub(super) fn dim(text: &str) -> Parsed<Dim> {
+    whole(text, &|_| None, Cursor::dim)
 }
 
 fn whole<'a, T>(
@@ -198,8 +203,10 @@ impl Cursor<'_> {
             let at = c.at;
             let name = c.word("the name of an attribute")?;
             let declared = AttrInfo { name: DECLARED, kind: AttrKind::Symbols };
+            let limits = AttrInfo { name: AT_MOST, kind: AttrKind::Dims };
             let row = op.info().attrs.iter().copied();
-            let Some(AttrInfo { name, kind }) = row.chain([declared]).find(|a| a.name == name) else {
+            let Some(AttrInfo { name, kind }) = row.chain([declared, limits]).find(|a| a.name == name)
+            else {
                 return c.fail_at(at, format!("`{op}` has no attribute `{name}`"));
             };
             c.expect("=")?;

@@ -1,7 +1,7 @@
 //! Dims that data decides: how many elements a node can find at most.
 
 use crate::geometry::shape::volume;
-use egret_ir::{Dim, DimOp, Graph, NodeId, Op, ValueId, symbolic};
+use egret_ir::{Dim, DimOp, Graph, Node, NodeId, Op, ValueId, symbolic};
 
 /// The dims of a node's results that data decides, and the most that each can be; each once. `is_bounded`: whether a dim is at most what it is
 /// for the most of what data decides before the node.
@@ -30,13 +30,7 @@ pub fn of(graph: &Graph, id: NodeId, is_bounded: impl Fn(&Dim) -> bool) -> Vec<(
             };
             scores[0].clone() * scores[1].clone() * of_class
         }
-        // As often as it runs at most, if the dims of the graph's inputs decide that.
-        Op::Loop if node.attrs.flag("has_trip_count") => {
-            match rounds(graph, node.operand(0)).filter(is_bounded) {
-                Some(trips) => trips.op(DimOp::Max, &Dim::constant(0)),
-                None => return vec![],
-            }
-        }
+        Op::Loop => return stacked(graph, node, is_bounded),
         _ => return vec![],
     };
     let mut out: Vec<(String, Dim)> = vec![];
@@ -49,6 +43,22 @@ pub fn of(graph: &Graph, id: NodeId, is_bounded: impl Fn(&Dim) -> bool) -> Vec<(
         }
     }
     out
+}
+
+/// The dims that a loop declares: it stacks as much as the node says, or else as often as it runs at most, if the dims of the graph's inputs
+/// decide that.
+fn stacked(graph: &Graph, node: &Node, is_bounded: impl Fn(&Dim) -> bool) -> Vec<(String, Dim)> {
+    let trips = match node.attrs.flag("has_trip_count") {
+        true => rounds(graph, node.operand(0)).filter(&is_bounded),
+        false => None,
+    };
+    let trips = trips.map(|trips| trips.op(DimOp::Max, &Dim::constant(0)));
+    let declared = node.attrs.declared().iter().enumerate();
+    let most = |(place, name): (usize, &Option<String>)| {
+        let said = node.attrs.at_most(place).filter(|most| is_bounded(most)).cloned();
+        Some((name.clone()?, said.or_else(|| trips.clone())?))
+    };
+    declared.filter_map(most).collect()
 }
 
 /// The trip count of a loop, if it is made of dims.

@@ -1,7 +1,7 @@
 //! Putting a sub-graph into the graph around it.
 
 use crate::error::ImportError;
-use egret_ir::{Attr, Attrs, Builder, DECLARED, Dim, Graph, Type, ValueId};
+use egret_ir::{AT_MOST, Attr, Attrs, Builder, DECLARED, Dim, Graph, Type, ValueId};
 use std::collections::{BTreeMap, HashMap};
 
 /// Symbols of the sub-graph and what they are outside.
@@ -35,6 +35,7 @@ impl Symbols {
         }
         // What it declares gets a new name with each copy.
         attrs.0.remove(DECLARED);
+        attrs.0.remove(AT_MOST);
         attrs
     }
 }

@@ -21,8 +21,11 @@ const NEAR: i64 = 1 << 16;
 pub fn takes(graph: &Graph, n: NodeId) -> bool {
     let node = graph.node(n);
     let float = graph.ty(node.operand(0)).as_tensor().is_some_and(|t| t.dtype == DType::F32);
-    let weights =
-        node.op == Op::Pool || graph.as_const(node.operand(1)).is_some_and(|w| is_depthwise(node, w));
+    let weights = match node.op {
+        Op::Pool => true,
+        Op::Conv => graph.as_const(node.operand(1)).is_some_and(|w| is_depthwise(node, w)),
+        _ => false,
+    };
     float && weights && node.attrs.str("layout") == "channels_last" && axes(graph, node).is_some()
 }
 

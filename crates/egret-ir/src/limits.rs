@@ -1,0 +1,128 @@
+//! The most that dims which data decides may be, as whoever compiles a model says.
+
+use crate::attr::{AT_MOST, Attr};
+use crate::{Dim, Graph, NodeId, Op};
+use std::collections::BTreeMap;
+
+impl Graph {
+    /// Says of dims that loops of the graph stack how many elements they have at most, each a number or made of the free dims: what has to be
+    /// known for compiled code to have room for them. A run in which one has more fails.
+    ///
+    /// # Errors
+    /// A name that is no such dim; a number below 0; what is made of anything but free dims.
+    pub fn limit_dims(&mut self, most: &BTreeMap<String, Dim>) -> Result<(), String> {
+        for (name, most) in most {
+            let Some((id, place)) = self.stacked(name) else {
+                return Err(format!("the model has no dim `{name}` that a loop decides; {}", self.known()));
+            };
+            if let Some(below) = most.as_const().filter(|most| *most < 0) {
+                return Err(format!("the dim `{name}` cannot be at most {below}"));
+            }
+            let (mut symbols, free) = (vec![], self.free_dims());
+            most.collect_symbols(&mut symbols);
+            if let Some(unknown) = symbols.iter().find(|s| !free.contains(s)) {
+                let known = match free.is_empty() {
+                    true => "all its dims are fixed".to_owned(),
+                    false => format!("its free dims are {}", free.join(", ")),
+                };
+                return Err(format!(
+                    "`{name}` at most `{most}`: the model has no free dim `{unknown}`; {known}"
+                ));
+            }
+            let node = self.node_mut(id);
+            let mut all: Vec<Dim> = (0..node.attrs.declared().len())
+                .map(|i| node.attrs.at_most(i).cloned().unwrap_or(Dim::constant(-1)))
+                .collect();
+            all[place] = most.clone();
+            node.attrs.0.insert(AT_MOST, Attr::Dims(all));
+        }
+        Ok(())
+    }
+
+    /// The loop that decides a dim by what it stacks, and the dim's place among those that it declares.
+    pub fn stacked(&self, name: &str) -> Option<(NodeId, usize)> {
+        let id = *self.declarations().get(name)?;
+        let node = self.node(id);
+        if node.op != Op::Loop {
+            return None;
+        }
+        let mut place = 0;
+        for (i, &v) in node.results.iter().enumerate() {
+            let stacks = i >= node.attrs.index("carried");
+            if stacks && node.attrs.declared().get(place).is_some_and(|d| d.as_deref() == Some(name)) {
+                return Some((id, place));
+            }
+            place += self.ty(v).fixed_dims().len();
+        }
+        None
+    }
+
+    /// The dims that may be limited, with the ONNX nodes that decide them.
+    fn known(&self) -> String {
+        let one = |name: &str| {
+            let (id, _) = self.stacked(name)?;
+            let sources: Vec<&str> = self.node(id).sources.iter().map(String::as_str).collect();
+            Some(match sources.is_empty() {
+                true => format!("`{name}`"),
+                false => format!("`{name}` ({})", sources.join(", ")),
+            })
+        };
+        let all: Vec<String> = self.declarations().into_keys().filter_map(one).collect();
+        match all.is_empty() {
+            true => "it has none".to_owned(),
+            false => format!("those are {}", all.join(", ")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Dim, text};
+    use std::collections::BTreeMap;
+
+    const GRAPH: &str = r#"graph @g(%0 "k": i64[], %1 "x": f32[n]) -> (%2 "y", %4 "z", %3 "w") {
+  %2, %3 = loop(%0, _, %1) {carried = 1, dims = [rows, rounds], has_cond = 0, has_trip_count = 1} : f32[rows], i64[rounds]
+    body graph @body(%0 "i": i64[], %1 "go": bool[], %2 "s": f32[m]) -> (%1, %3, %0) {
+      %3 = concat(%2, %2) {axis = 0} : f32[2*m]
+    }
+  %4 = nonzero(%1) {dims = [_, found]} : i64[1, found]
+}"#;
+
+    #[test]
+    fn only_what_loops_stack_is_limited() {
+        let limited = |name: &str, most: &str| {
+            let mut graph = text::parse(GRAPH, &|_| None).expect("a graph");
+            let most = BTreeMap::from([(name.to_owned(), text::parse_dim(most).expect("a dim"))]);
+            graph.limit_dims(&most).map(|()| graph)
+        };
+        let graph = limited("rounds", "2*n + 1").expect("a limit");
+        crate::verify(&graph).expect("sound");
+        let printed = text::print(&graph);
+        assert!(printed.contains("at_most = [-1, 2*n + 1]"), "{printed}");
+        assert_eq!(text::print(&text::parse(&printed, &|_| None).expect("a graph")), printed);
+        let (id, place) = graph.stacked("rounds").expect("a loop");
+        let attrs = &graph.node(id).attrs;
+        assert_eq!(
+            [attrs.at_most(0), attrs.at_most(place)],
+            [None, Some(&(Dim::symbol("n") * Dim::constant(2) + Dim::constant(1)))]
+        );
+        for (name, most, says) in [
+            ("rows", "3", "no dim `rows` that a loop decides; those are `rounds`"),
+            ("found", "3", "those are `rounds`"),
+            ("n", "3", "those are `rounds`"),
+            ("rounds", "-1", "cannot be at most -1"),
+            ("rounds", "found", "no free dim `found`; its free dims are n"),
+        ] {
+            let e = limited(name, most).expect_err("refused");
+            assert!(e.contains(says), "{e}");
+        }
+    }
+
+    #[test]
+    fn a_limit_is_an_attribute_of_loops() {
+        let wrong = GRAPH.replace("dims = [_, found]", "at_most = [3], dims = [_, found]");
+        let graph = text::parse(&wrong, &|_| None).expect("a graph");
+        let errors = crate::verify(&graph).expect_err("refused");
+        assert!(errors[0].to_string().contains("there is no attribute `at_most`"), "{}", errors[0]);
+    }
+}
