@@ -283,6 +283,17 @@ fn boxes_without_scores_are_refused() {
     }
 }
 
+/// The remedy is the option, of a graph as of what follows in it; within sub-graphs there is none.
+#[test]
+fn rounds_without_a_bound_are_refused() {
+    let source = counted("3").replace("at_most = [3], ", "");
+    let options = Options { threads: 1, ..Options::default() };
+    let Err(e) = pipeline::lower(graph(&source), &options, &BTreeMap::new()) else {
+        panic!("is compiled: {source}")
+    };
+    assert!(e.to_string().contains("say how large it may be, --at-most u0=N"), "{e}");
+}
+
 #[test]
 fn what_cannot_be_compiled_is_refused() {
     let refused = |source: &str| {
