@@ -49,6 +49,36 @@ fn there_is_room_for_what_a_loop_decides() {
     refused(&["run", &ir, "--input", "k=3", "--at-most", "rounds=2*"], 2, &["is no size"]);
 }
 
+/// As many rows as an input counts.
+const ROWS: &str = r#"graph @g(%0 "n": i64[], %1 "x": f32[k]) -> (%3 "all") {
+  %2, %3 = loop(%0, _, %1) {carried = 1, dims = [_, u0], has_cond = 0, has_trip_count = 1} : f32[k], f32[u0, k]
+    body graph @body(%0 "i": i64[], %1 "go": bool[], %2: f32[r]) -> (%1, %3, %2) {
+      %3 = add(%2, %2) : f32[r]
+    }
+}"#;
+
+#[test]
+fn no_dim_is_asked_for_where_none_helps() {
+    let dir = temp();
+    let (ir, file, out) = (path(&dir, "model.egret"), path(&dir, "model.onnx"), path(&dir, "out"));
+    std::fs::write(&ir, ROWS).unwrap();
+    works(&["print", &ir, "--format", "onnx", "-o", &file]);
+    for dims in [&[][..], &["--dim", "k=3"]] {
+        let args = [&["compile", &file, "--out-dir", &out], dims].concat();
+        refused(
+            &args,
+            2,
+            &["`u0` is known only while the model runs", "`egret run`"],
+        );
+        assert!(!text(&egret(&args).stderr).contains("--dim"));
+        pasted(&args, "say how large it may be, ");
+    }
+    // What is advised works.
+    assert!(
+        works(&["run", &file, "--input", "n=2", "--input", "x=[1,2]"]).contains("all: f32[2, 2] = 1 2 2 4")
+    );
+}
+
 #[test]
 fn text_ir_has_dims_as_onnx_models_have() {
     let dir = temp();

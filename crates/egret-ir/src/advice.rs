@@ -21,13 +21,16 @@ pub fn dims<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> String {
     names.into_iter().map(one).collect::<Vec<_>>().join(" ")
 }
 
+/// What is said of a size that no input has.
+pub const TOLD_BY_RUNS: &str = "is known only while the model runs";
+
 /// What makes dims constant: options for those of their symbols that are `free`, the dims of the model's inputs; the others are
 /// known only while the model runs, and there is no option for them.
 pub fn to_be_constant<'a>(of: impl IntoIterator<Item = &'a Dim>, free: &[String]) -> String {
     let mut symbols = vec![];
     of.into_iter().for_each(|d| d.collect_symbols(&mut symbols));
     match symbols.iter().find(|s| !free.contains(s)) {
-        Some(s) => format!("`{s}` is known only while the model runs, and is no dim of an input"),
+        Some(s) => format!("`{s}` {TOLD_BY_RUNS}, and is no dim of an input"),
         None => format!("give {}", dims(&symbols)),
     }
 }
@@ -44,7 +47,7 @@ pub fn to_have_room<'a>(
     match stacked {
         Some(s) => {
             let option = word(&format!("{s}=N"));
-            format!("`{s}` is known only while the model runs: say how large it may be, --at-most {option}")
+            format!("`{s}` {TOLD_BY_RUNS}: say how large it may be, --at-most {option}")
         }
         None => to_be_constant(of, free),
     }

@@ -198,10 +198,16 @@ pub fn lower(graph: Graph, options: &Options, bound: &BTreeMap<String, Tensor>) 
     Ok(Lowered { graph, program, nodes, slow, trace })
 }
 
+/// Whether all that stands in the way of compiling is sizes that only a run tells, so that no value of a dim would help.
+pub(crate) fn is_told_by_runs(e: &Error) -> bool {
+    let mut parts = e.message.lines().skip(1).peekable();
+    parts.peek().is_some() && parts.all(|part| part.contains(advice::TOLD_BY_RUNS))
+}
+
 /// Where dims are free and the model cannot be compiled so: what to do comes first. Whose fault it is stays as it is.
 pub(crate) fn because_of_free_dims(graph: &Graph, e: Error) -> Error {
     let free = graph.free_dims();
-    if free.is_empty() {
+    if free.is_empty() || is_told_by_runs(&e) {
         return e;
     }
     let message = format!(

@@ -5,6 +5,7 @@ use super::place::Staging;
 use super::{Emit, Request, WeightsPlace, depfile, exe, header, hpp, pc, rust, sbom};
 use crate::error::{Error, Result};
 use crate::files::{Scratch, hash_of};
+use crate::host::{Cut, Plan};
 use crate::options::{self, Options};
 use crate::pipeline::{self, Lowered, ObjectOptions};
 use crate::source::{self, Imported};
@@ -58,6 +59,10 @@ pub fn compile_changed(request: &Request, change: &dyn Fn(Graph) -> Result<Graph
     place(request, make(request, change)?)
 }
 
+/// What there is to do beside about sizes that only a run tells.
+const RUN_INSTEAD: &str = "an artifact has no interpreter; `egret run` and the JIT engine interpret the nodes that tell such a size, and compile \
+                           the others for it";
+
 /// Compile the graph that `change` makes of a model's, of a request that was checked.
 pub(super) fn make(request: &Request, change: &dyn Fn(Graph) -> Result<Graph>) -> Result<Made> {
     let Imported { files: sources, graph, bound, mut notes, .. } = request.source.import()?;
@@ -79,6 +84,8 @@ pub(super) fn make(request: &Request, change: &dyn Fn(Graph) -> Result<Graph>) -
         r.stage(report::IMPORT, &graph);
     }
     let options = Options { explain: true, ..request.options.clone() };
+    // Whether a run could do what an artifact cannot.
+    let mixed = Plan::of(&graph, Cut::Counted)?.is_some();
     let lower = || -> Result<(Lowered, story::Story)> {
         let Some(r) = &mut recorder else {
             return Ok((pipeline::lower(graph, &options, &bound)?, story::Story::default()));
@@ -95,6 +102,10 @@ pub(super) fn make(request: &Request, change: &dyn Fn(Graph) -> Result<Graph>) -
         Ok((lowered, told.story))
     };
     let (passed, lowered) = egret_threads::both(passed, lower);
+    let lowered = lowered.map_err(|e| match mixed && pipeline::is_told_by_runs(&e) {
+        true => Error { message: format!("{}\n{RUN_INSTEAD}", e.message), ..e },
+        false => e,
+    });
     let ((lowered, story), (model_hash, before)) = (lowered?, passed?);
     let target = pipeline::target_name(&request.options)?;
     notes.extend(notes::of(&before, &lowered, &options));
