@@ -6,7 +6,7 @@ use crate::error::ImportError;
 use crate::importer::{Importer, identifier};
 use crate::names::initialised;
 use crate::scope::Level;
-use egret_ir::{Builder, DType, Dim, Graph, TensorType, Type, ValueId};
+use egret_ir::{Builder, DType, Dim, Graph, Op, Type, ValueId};
 use onnx_protobuf::{GraphProto, NodeProto};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,7 +31,12 @@ impl<'m> Importer<'m> {
     ) -> Result<Region, ImportError> {
         let types: Vec<Option<Type>> = inputs.iter().map(|v| v.map(|v| self.scopes.ty(v))).collect();
         match node.op_type.as_str() {
-            "Loop" => self.loop_body(proto, types),
+            "Loop" => {
+                let graph = &self.scopes.builder().graph;
+                let op = |v: &Option<ValueId>| Some(graph.node(graph.producer((*v)?)?).op);
+                let empty = inputs.iter().map(|v| op(v) == Some(Op::SequenceEmpty)).collect();
+                self.loop_body(proto, types, empty)
+            }
             "Scan" => {
                 let types = scan_types(opset, types, attrs);
                 self.closed(proto, &types)
@@ -56,16 +61,19 @@ impl<'m> Importer<'m> {
     }
 
     /// A loop's body, imported with types of its carried values that hold for every iteration: they start as those of
-    /// the initial values; dims that the body changes become symbols.
+    /// the initial values; dims that the body changes become symbols. `empty`: the inputs that are sequences without elements, which
+    /// may hold what the body gives.
     fn loop_body(
         &mut self,
         proto: &'m GraphProto,
         node_types: Vec<Option<Type>>,
+        mut empty: Vec<bool>,
     ) -> Result<Region, ImportError> {
         let scalar = |dtype| Some(Type::tensor(dtype, vec![]));
         let mut types = vec![scalar(DType::I64), scalar(DType::Bool)];
         types.extend(node_types.into_iter().skip(2));
         let mut widened = vec![];
+        self.declared_elements(proto, &mut types, &empty, &mut widened);
         for _ in 0..MAX_ATTEMPTS {
             let needs = self.needs.len();
             let Some((graph, captures)) = self.closed(proto, &types)? else { return Ok(None) };
@@ -73,6 +81,17 @@ impl<'m> Importer<'m> {
             for (i, ty) in types.iter_mut().enumerate().skip(2) {
                 let (Some(ty), Some(&out)) = (ty, graph.outputs().get(i - 1)) else { continue };
                 let builder = self.scopes.builder();
+                // The rank of the elements is that of what goes in, and their dims so far as each has the same.
+                if let (true, Type::Sequence(own)) = (std::mem::take(&mut empty[i]), &mut *ty)
+                    && own.shape.is_none()
+                    && let Some(dims) = dims_of_elements(&graph, out)
+                {
+                    let known = |d: Dim| if d.as_const().is_some() { d } else { builder.fresh_symbol() };
+                    own.shape = Some(dims.into_iter().map(known).collect());
+                    widened.extend(own.shape.iter().flatten().filter(|d| d.as_const().is_none()).cloned());
+                    stable = false;
+                    continue;
+                }
                 stable &= !widen(ty, graph.ty(out), &mut widened, &mut || builder.fresh_symbol()).map_err(
                     |why| ImportError::unsupported(format!("the loop-carried input {} {why}", i - 2)),
                 )?;
@@ -83,6 +102,28 @@ impl<'m> Importer<'m> {
             self.needs.truncate(needs);
         }
         Err(ImportError::unsupported("the types of the loop-carried values do not settle"))
+    }
+
+    /// Sequences without elements take the rank of elements that the body declares for them: what it does with the elements it may need to know.
+    fn declared_elements(
+        &mut self,
+        proto: &GraphProto,
+        types: &mut [Option<Type>],
+        empty: &[bool],
+        widened: &mut Vec<Dim>,
+    ) {
+        let builder = self.scopes.builder();
+        for ((ty, empty), info) in types.iter_mut().zip(empty).zip(&proto.input) {
+            let mut dim = |_: &str, _| builder.fresh_symbol();
+            if let (true, Some(Type::Sequence(own))) = (empty, ty)
+                && let Ok(Some(Type::Sequence(declared))) =
+                    decode_type(info.type_.get_or_default(), &mut dim)
+                && declared.dtype == own.dtype
+            {
+                own.shape = declared.shape;
+                widened.extend(own.shape.iter().flatten().filter(|d| d.as_const().is_none()).cloned());
+            }
+        }
     }
 
     /// Import a graph as a closed one; `types` are those of its inputs where they are known from outside.
@@ -180,16 +221,22 @@ fn widen(
             if a.dtype != b.dtype || a.rank() != b.rank() {
                 return Err(differ(a, b));
             }
-            widen_dims(a, b, widened, fresh, &mut changed);
+            widen_dims(&mut a.shape, &b.shape, widened, fresh, &mut changed);
         }
         (Type::Sequence(a), Type::Sequence(b)) => {
             if a.dtype != b.dtype && a.shape.is_some() {
                 return Err(differ(ty, result));
             }
-            if a.dtype != b.dtype || (a.shape.is_some() && a.shape != b.shape) {
-                changed = true;
-                a.dtype = b.dtype;
-                a.shape = None;
+            match (&mut a.shape, &b.shape) {
+                (Some(dims), Some(others)) if a.dtype == b.dtype && dims.len() == others.len() => {
+                    widen_dims(dims, others, widened, fresh, &mut changed);
+                }
+                (None, _) if a.dtype == b.dtype => {}
+                _ => {
+                    changed = true;
+                    a.dtype = b.dtype;
+                    a.shape = None;
+                }
             }
         }
         (Type::Optional(a), Type::Optional(b)) => return widen(a, b, widened, fresh),
@@ -201,17 +248,38 @@ fn widen(
 }
 
 fn widen_dims(
-    a: &mut TensorType,
-    b: &TensorType,
+    a: &mut [Dim],
+    b: &[Dim],
     widened: &mut Vec<Dim>,
     fresh: &mut dyn FnMut() -> Dim,
     changed: &mut bool,
 ) {
-    for (x, y) in a.shape.iter_mut().zip(&b.shape) {
+    for (x, y) in a.iter_mut().zip(b) {
         if x != y && !widened.contains(x) {
             *x = fresh();
             widened.push(x.clone());
             *changed = true;
         }
+    }
+}
+
+/// The dims of the elements of a sequence, or of one that is inserted into it where its type does not tell. Symbols may be those of a region.
+fn dims_of_elements(graph: &Graph, seq: ValueId) -> Option<Vec<Dim>> {
+    if let Type::Sequence(s) = graph.ty(seq)
+        && s.shape.is_some()
+    {
+        return s.shape.clone();
+    }
+    let id = graph.producer(seq)?;
+    let node = graph.node(id);
+    let result = node.results.iter().position(|&v| v == seq)?;
+    let of_region = |region: &Graph, i: usize| dims_of_elements(region, *region.outputs().get(i)?);
+    match node.op {
+        Op::SequenceInsert => dims_of_elements(graph, node.operand(0))
+            .or_else(|| graph.ty(node.operand(1)).as_tensor().map(|t| t.shape.clone())),
+        Op::SequenceErase => dims_of_elements(graph, node.operand(0)),
+        Op::If => node.regions.iter().find_map(|r| of_region(r, result)),
+        Op::Loop => node.regions.iter().find_map(|r| of_region(r, 1 + result)),
+        _ => None,
     }
 }

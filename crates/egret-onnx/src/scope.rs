@@ -1,6 +1,6 @@
 //! Names and levels while a model is imported: what a value name means where, and what sub-graphs capture.
 
-use egret_ir::{Builder, Graph, Type, ValueId};
+use egret_ir::{Builder, Graph, Op, Type, ValueId};
 use onnx_protobuf::AttributeProto;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -92,6 +92,9 @@ impl Scopes {
 
     /// A value of the level outside as a value of `level`.
     fn capture(&mut self, level: usize, outer: ValueId, name: &str) -> ValueId {
+        if let Some(made) = self.made_again(level, outer, name) {
+            return made;
+        }
         let (below, above) = self.levels.split_at_mut(level);
         let (outside, inside) = (&below[level - 1].builder, &mut above[0]);
         if let Some(tensor) = outside.graph.as_const(outer) {
@@ -107,6 +110,30 @@ impl Scopes {
         inside.captures.push(outer);
         inside.by_outer.insert(outer, value);
         value
+    }
+
+    /// A sequence that is made of tensors of the level outside is made of them again inside, which captures those: what is read off it
+    /// there is read off the tensors.
+    fn made_again(&mut self, level: usize, outer: ValueId, name: &str) -> Option<ValueId> {
+        if let Some(&known) = self.levels[level].by_outer.get(&outer) {
+            return Some(known);
+        }
+        let outside = &self.levels[level - 1].builder.graph;
+        let node = outside.node(outside.producer(outer)?);
+        let made = match node.op {
+            Op::SequenceEmpty | Op::SequenceConstruct => true,
+            Op::SequenceSplit => !node.attrs.flag("has_split"),
+            _ => false,
+        };
+        if !made {
+            return None;
+        }
+        let (op, attrs, operands) = (node.op, node.attrs.clone(), node.operands.clone());
+        let fed: Vec<_> = operands.into_iter().map(|v| v.map(|v| self.capture(level, v, name))).collect();
+        let inside = &mut self.levels[level];
+        let value = *inside.builder.emit_node(op, attrs, &fed, vec![]).ok()?.first()?;
+        inside.by_outer.insert(outer, value);
+        Some(value)
     }
 
     /// The type of a value of the innermost frame.

@@ -1,5 +1,6 @@
 //! Operators with sub-graphs: If, Loop, Scan, SequenceMap.
 
+use super::appended;
 use super::emit::{const_dim, dim};
 use super::inline::inline;
 use super::{OnnxOp, onnx};
@@ -86,14 +87,37 @@ fn repeat(ctx: &mut NodeCtx) -> OpResult {
         None => None,
     };
     let carried = (2..ctx.inputs.len()).map(|i| ctx.input(i)).collect::<Result<Vec<_>, _>>()?;
+    let (body, lists) = appended::split(ctx, body, &carried)?;
+    let others: Vec<ValueId> =
+        carried.iter().enumerate().filter(|(i, _)| !lists.contains_key(i)).map(|(_, v)| *v).collect();
     let value = |v: Option<ValueId>| v.and_then(|v| ctx.as_const(v)?.to_i64s()?.first().copied());
-    if let (Some(rounds), true) = (value(trips), cond.is_none() || value(cond) == Some(1))
-        && unrolls(rounds, &body)
+    let written_out = match (value(trips), cond.is_none() || value(cond) == Some(1)) {
         // A body that only fits once its types are joined stays a loop.
-        && let Ok(Some(values)) = written_out_loop(ctx, &body, rounds, cond.is_some(), &carried, &captures)
-    {
-        return Ok(values);
+        (Some(rounds), true) if unrolls(rounds, &body) => {
+            written_out_loop(ctx, &body, rounds, cond.is_some(), &others, &captures).ok().flatten()
+        }
+        _ => None,
+    };
+    let mut values = match written_out {
+        Some(values) => values,
+        None => emit_loop(ctx, body, [trips, cond], &others, &captures)?,
+    };
+    let stacks = values.split_off(values.len() - lists.len());
+    for ((i, list), stack) in lists.into_iter().zip(stacks) {
+        let list = list.sequence(ctx, stack)?;
+        values.insert(i, list);
     }
+    Ok(values)
+}
+
+/// A loop with a trip count and a condition, where they are given.
+fn emit_loop(
+    ctx: &mut NodeCtx,
+    body: Graph,
+    [trips, cond]: [Option<ValueId>; 2],
+    carried: &[ValueId],
+    captures: &[ValueId],
+) -> OpResult {
     let kept = passed_on(&body, carried.len());
     let (body, held) = with_optionals_held(body, carried.len());
     let body = if kept.contains(&true) { with_kept_captured(&body, &kept)? } else { body };
@@ -105,7 +129,7 @@ fn repeat(ctx: &mut NodeCtx) -> OpResult {
     let attrs =
         attrs! { carried: states.len() as i64, has_trip_count: trips.is_some(), has_cond: cond.is_some() };
     let mut operands = vec![trips, cond];
-    operands.extend(states.into_iter().chain(invariant).chain(captures).map(Some));
+    operands.extend(states.into_iter().chain(invariant).chain(captures.iter().copied()).map(Some));
     let mut results = ctx.emit_node(Op::Loop, attrs, &operands, vec![body])?.into_iter();
     let mut values = vec![];
     for ((&v, &kept), &held) in carried.iter().zip(&kept).zip(&held) {

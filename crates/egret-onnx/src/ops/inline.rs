@@ -2,7 +2,7 @@
 
 use crate::error::ImportError;
 use egret_ir::{AT_MOST, Attr, Attrs, Builder, DECLARED, Dim, Graph, Type, ValueId};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Symbols of the sub-graph and what they are outside.
 #[derive(Default)]
@@ -40,7 +40,8 @@ impl Symbols {
     }
 }
 
-/// Add the nodes of `graph`, fed with `operands`; its outputs as values of the builder.
+/// Add the nodes of `graph`, fed with `operands`; its outputs as values of the builder. They come from the ONNX nodes that the builder names;
+/// where it names none, from their own.
 pub(crate) fn inline(
     builder: &mut Builder,
     graph: &Graph,
@@ -62,8 +63,12 @@ pub(crate) fn inline(
     let order = graph
         .topological()
         .map_err(|n| ImportError::invalid(format!("a sub-graph has a cycle through {n}")))?;
+    let own_sources = builder.sources().is_empty();
     for id in order {
         let node = graph.node(id);
+        if own_sources {
+            builder.set_sources(node.sources.clone());
+        }
         let operands: Vec<Option<ValueId>> =
             node.operands.iter().map(|v| v.map(|v| outside(builder, graph, &mut values, v))).collect();
         let mut regions = node.regions.clone();
@@ -74,6 +79,9 @@ pub(crate) fn inline(
             symbols.learn(graph.ty(inner), builder.graph.ty(outer));
             values.insert(inner, outer);
         }
+    }
+    if own_sources {
+        builder.set_sources(BTreeSet::new());
     }
     Ok(graph.outputs().iter().map(|&v| outside(builder, graph, &mut values, v)).collect())
 }

@@ -4,12 +4,14 @@
 //! for what is made of several families: activations, losses, signals, steps of optimisers, ...
 
 mod activation;
+mod appended;
 mod attention;
 mod bytes;
 mod constant;
 mod contraction;
 mod control;
 mod einsum;
+mod elements;
 mod elementwise;
 mod emit;
 mod gather_scatter;

@@ -1,9 +1,10 @@
-//! Sequences and optionals.
+//! Sequences and optionals. What is asked of a sequence whose elements are known as tensors is asked of these ([`Elements`]).
 
+use super::elements::Elements;
 use super::{OnnxOp, onnx};
 use crate::context::{NodeCtx, OnnxAttr, OpResult};
 use crate::error::ImportError;
-use egret_ir::{DType, Op, Tensor, Type, attrs};
+use egret_ir::{DType, Dim, Op, Tensor, Type, ValueId, attrs};
 
 /// The operators of this file.
 pub const TABLE: &[OnnxOp] = &[
@@ -41,13 +42,32 @@ fn sequence_empty(ctx: &mut NodeCtx) -> OpResult {
     ctx.emit_node(Op::SequenceEmpty, attrs! { to: to }, &[], vec![])
 }
 
+/// The constant position that input `i` names.
+fn known_position(ctx: &NodeCtx, i: usize) -> Option<i64> {
+    ctx.as_const(ctx.opt_input(i)?)?.to_i64s()?.first().copied()
+}
+
+/// A sequence of these tensors.
+fn list(ctx: &mut NodeCtx, dtype: DType, elements: &[ValueId]) -> OpResult {
+    Ok(vec![match elements {
+        [] => ctx.emit(Op::SequenceEmpty, attrs! { to: dtype }, &[])?,
+        _ => ctx.emit(Op::SequenceConstruct, attrs! {}, elements)?,
+    }])
+}
+
 fn sequence_insert(ctx: &mut NodeCtx) -> OpResult {
     let (seq, x) = (ctx.input(0)?, ctx.input(1)?);
-    // The type of an empty sequence does not tell the rank of its elements; that of a new one does.
-    if let Some(n) = ctx.builder.graph.producer(seq)
-        && ctx.builder.graph.node(n).op == Op::SequenceEmpty
-    {
-        return Ok(vec![ctx.emit(Op::SequenceConstruct, attrs! {}, &[x])?]);
+    if let Some(Elements::List(mut all)) = Elements::of(ctx, seq)? {
+        let end = all.len();
+        let at = match ctx.opt_input(2) {
+            None => Some(end),
+            Some(_) => known_position(ctx, 2).and_then(|at| place(at, end + 1, end)),
+        };
+        if let Some(at) = at {
+            all.insert(at, x);
+            let dtype = ctx.dtype(x)?;
+            return list(ctx, dtype, &all);
+        }
     }
     let at = match ctx.opt_input(2) {
         Some(_) => position(ctx, 2, 0)?,
@@ -56,8 +76,21 @@ fn sequence_insert(ctx: &mut NodeCtx) -> OpResult {
     Ok(vec![ctx.emit(Op::SequenceInsert, attrs! {}, &[seq, x, at])?])
 }
 
+/// The place, less than `places`, that a position names, which counts back from `end` where it is negative.
+fn place(at: i64, places: usize, end: usize) -> Option<usize> {
+    let at = if at < 0 { at.checked_add(end as i64)? } else { at };
+    usize::try_from(at).ok().filter(|&at| at < places)
+}
+
 fn sequence_erase(ctx: &mut NodeCtx) -> OpResult {
     let seq = ctx.input(0)?;
+    let at = if ctx.opt_input(1).is_some() { known_position(ctx, 1) } else { Some(-1) };
+    if let (Some(Elements::List(mut all)), Some(at)) = (Elements::of(ctx, seq)?, at)
+        && let Some(at) = place(at, all.len(), all.len())
+    {
+        let dtype = ctx.dtype(all.remove(at))?;
+        return list(ctx, dtype, &all);
+    }
     let at = position(ctx, 1, -1)?;
     Ok(vec![ctx.emit(Op::SequenceErase, attrs! {}, &[seq, at])?])
 }
@@ -65,13 +98,25 @@ fn sequence_erase(ctx: &mut NodeCtx) -> OpResult {
 fn sequence_at(ctx: &mut NodeCtx) -> OpResult {
     let seq = ctx.input(0)?;
     ctx.input(1)?;
+    let elements = Elements::of(ctx, seq)?;
+    if let (Some(Elements::List(all)), Some(at)) = (&elements, known_position(ctx, 1))
+        && let Some(at) = place(at, all.len(), all.len())
+    {
+        return Ok(vec![all[at]]);
+    }
     let at = position(ctx, 1, 0)?;
+    if let Some((stack, axis)) = elements.map(|e| e.stack(ctx)).transpose()?.flatten() {
+        return Ok(vec![ctx.emit(Op::Gather, attrs! { axis: axis as i64 }, &[stack, at])?]);
+    }
     Ok(vec![ctx.emit(Op::SequenceAt, attrs! {}, &[seq, at])?])
 }
 
 fn sequence_length(ctx: &mut NodeCtx) -> OpResult {
     let seq = ctx.input(0)?;
-    Ok(vec![ctx.emit(Op::SequenceLength, attrs! {}, &[seq])?])
+    Ok(vec![match Elements::of(ctx, seq)? {
+        Some(elements) => elements.count(ctx)?,
+        None => ctx.emit(Op::SequenceLength, attrs! {}, &[seq])?,
+    }])
 }
 
 fn concat_from_sequence(ctx: &mut NodeCtx) -> OpResult {
@@ -94,7 +139,39 @@ fn concat_from_sequence(ctx: &mut NodeCtx) -> OpResult {
             ));
         }
     };
-    Ok(vec![ctx.emit(Op::SequenceConcat, attrs! { axis: axis, new_axis: new_axis }, &[seq])?])
+    let joined = match (Elements::of(ctx, seq)?, rank) {
+        (Some(elements), Some(_)) => elements.joined(ctx, axis as usize, new_axis)?,
+        _ => None,
+    };
+    Ok(vec![match joined {
+        Some(joined) => joined,
+        None => ctx.emit(Op::SequenceConcat, attrs! { axis: axis, new_axis: new_axis }, &[seq])?,
+    }])
+}
+
+/// The most parts that a tensor is written out into.
+const MAX_PARTS: usize = 64;
+
+/// The sizes of the parts of x along an axis, where they are given, known, few, and together the axis.
+fn known_parts(
+    ctx: &NodeCtx,
+    x: ValueId,
+    axis: usize,
+    split: Option<ValueId>,
+) -> Result<Option<Vec<i64>>, ImportError> {
+    let known = split.and_then(|v| ctx.as_const(v));
+    let (Some(known), Some(all)) = (known, ctx.shape_of(x)?[axis].as_const()) else { return Ok(None) };
+    let Some(sizes) = known.to_i64s() else { return Ok(None) };
+    let parts = match (known.rank(), &sizes[..]) {
+        (0, &[size]) if size > 0 && all.div_euclid(size) < MAX_PARTS as i64 => {
+            (0..all).step_by(size as usize).map(|start| size.min(all - start)).collect()
+        }
+        (0, _) => return Ok(None),
+        _ => sizes,
+    };
+    let sum = parts.iter().try_fold(0i64, |sum, &size| sum.checked_add(size).filter(|_| size >= 0));
+    let few = (1..=MAX_PARTS).contains(&parts.len());
+    Ok((few && sum == Some(all)).then_some(parts))
 }
 
 fn split_to_sequence(ctx: &mut NodeCtx) -> OpResult {
@@ -104,6 +181,15 @@ fn split_to_sequence(ctx: &mut NodeCtx) -> OpResult {
     let split = ctx.opt_input(1);
     // Sizes are given: the axis stays.
     let keep = ctx.flag("keepdims", true)? || split.is_some();
+    if let Some(parts) = known_parts(ctx, x, axis as usize, split)? {
+        let mut start = 0;
+        let mut all = vec![];
+        for size in parts {
+            all.push(ctx.narrow(x, axis as usize, Dim::constant(start), Dim::constant(size))?);
+            start += size;
+        }
+        return list(ctx, ctx.dtype(x)?, &all);
+    }
     let attrs = attrs! { axis: axis, keepdims: keep, has_split: split.is_some() };
     ctx.emit_node(Op::SequenceSplit, attrs, &[Some(x), split], vec![])
 }
