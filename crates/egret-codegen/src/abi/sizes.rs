@@ -55,9 +55,65 @@ impl Sizes {
 
     /// `fn(symbols, lengths, values) -> code`: computes all sizes, and names the condition of the first that has no value. A length that is not found
     /// is [`NOT_FOUND`]; what is made of it has no value yet, which is no error.
+    ///
+    /// A run computes some thousand sizes for a few kernels, so they are computed first as if all had a value, and it is noted whether that
+    /// may be wrong of any; only then is it looked up which.
     pub fn define<M: Module>(&self, out: &mut Output<'_, M>) -> Result<FuncId> {
+        let exact = self.define_exact(out)?;
         let signature = out.signature(3, true);
-        out.function(&out.symbol("sizes"), Linkage::Local, signature, |b, _| {
+        out.function(&out.symbol("sizes"), Linkage::Local, signature, |b, module| {
+            let mut w = Writer::new(b);
+            let (symbols, lengths, to) = (w.params[0], w.params[1], w.params[2]);
+            let mut values: Vec<Likely> = vec![];
+            let mut doubt = Doubt(w.int(0));
+            for (i, size) in self.list.list().iter().enumerate() {
+                let likely = match *size {
+                    Size::Symbol(n) => {
+                        let value = w.word(symbols, 8 * n as i32);
+                        doubt.small(&mut w, value);
+                        Likely { value, most: Some(SMALL), waits: None }
+                    }
+                    Size::Length(n) => {
+                        let value = w.word(lengths, 8 * n as i32);
+                        let waits = w.is(IntCC::Equal, value, NOT_FOUND);
+                        let zero = w.int(0);
+                        let value = w.b.ins().select(waits, zero, value);
+                        doubt.small(&mut w, value);
+                        Likely { value, most: Some(SMALL), waits: Some(waits) }
+                    }
+                    Size::Const(c) => {
+                        Likely { value: w.int(c), most: Some(c).filter(|c| *c >= 0), waits: None }
+                    }
+                    Size::Op(op, a, b) => {
+                        let [a, b] = self.operands(i, &values, a, b)?;
+                        doubt.operation(&mut w, op, a, b)
+                    }
+                };
+                w.put(likely.value, to, 8 * i);
+                values.push(likely);
+            }
+            let wrong = w.is(IntCC::SignedLessThan, doubt.0, 0);
+            w.stop_if(wrong, |w| {
+                let exact = module.declare_func_in_func(exact, w.b.func);
+                let call = w.b.ins().call(exact, &[symbols, lengths, to]);
+                let code = w.b.inst_results(call)[0];
+                w.b.ins().return_(&[code]);
+            });
+            w.ret(0);
+            w.finish();
+            Ok(())
+        })
+    }
+
+    fn operands<T: Copy>(&self, i: usize, values: &[T], a: SizeId, b: SizeId) -> Result<[T; 2]> {
+        let of = |s: SizeId| values.get(s.0 as usize).copied();
+        of(a).zip(of(b)).map(|(a, b)| [a, b]).ok_or_else(|| broken(format!("s{i} has no operands")))
+    }
+
+    /// The same, one after the other.
+    fn define_exact<M: Module>(&self, out: &mut Output<'_, M>) -> Result<FuncId> {
+        let signature = out.signature(3, true);
+        out.function(&out.symbol("sizes_exact"), Linkage::Local, signature, |b, _| {
             let mut w = Writer::new(b);
             let (symbols, lengths, to) = (w.params[0], w.params[1], w.params[2]);
             // Each with whether it waits for a length, where it may.
@@ -78,16 +134,9 @@ impl Sizes {
                     }
                     Size::Const(c) => (w.int(c), None, None),
                     Size::Op(op, a, b) => {
-                        let of = |s: SizeId| values.get(s.0 as usize).copied();
-                        let operands = of(a).zip(of(b));
-                        let ((a, first), (b, second)) =
-                            operands.ok_or_else(|| broken(format!("s{i} has no operands")))?;
-                        let waits = match (first, second) {
-                            (Some(first), Some(second)) => Some(w.b.ins().bor(first, second)),
-                            (one, other) => one.or(other),
-                        };
+                        let [(a, first), (b, second)] = self.operands(i, &values, a, b)?;
                         let (value, wrong) = operation(&mut w, op, a, b);
-                        (value, Some(wrong), waits)
+                        (value, Some(wrong), either(&mut w, first, second))
                     }
                 };
                 if let Some(mut wrong) = wrong {
@@ -107,6 +156,98 @@ impl Sizes {
             w.finish();
             Ok(())
         })
+    }
+}
+
+/// Whether one of two waits, of which each may.
+fn either(w: &mut Writer<'_, '_>, a: Option<Value>, b: Option<Value>) -> Option<Value> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(w.b.ins().bor(a, b)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// The most that dims are taken to be: products of two are no overflow then.
+const SMALL: i64 = i32::MAX as i64;
+
+/// A size as it is if nothing is in doubt.
+#[derive(Copy, Clone)]
+struct Likely {
+    value: Value,
+    /// The most that it can be; nothing where that may be beyond `i64`.
+    most: Option<i64>,
+    /// Whether it waits for a length, where it may.
+    waits: Option<Value>,
+}
+
+/// Whether a size may have no value: negative then. What is wrong in a size makes no other one less wrong.
+struct Doubt(Value);
+
+impl Doubt {
+    /// In doubt where a number is negative.
+    fn negative(&mut self, w: &mut Writer<'_, '_>, value: Value, waits: Option<Value>) {
+        let value = match waits {
+            Some(waits) => {
+                let zero = w.int(0);
+                w.b.ins().select(waits, zero, value)
+            }
+            None => value,
+        };
+        self.0 = w.b.ins().bor(self.0, value);
+    }
+
+    /// In doubt where a number is negative or more than [`SMALL`].
+    fn small(&mut self, w: &mut Writer<'_, '_>, value: Value) {
+        let most = w.int(SMALL);
+        let room = w.b.ins().isub(most, value);
+        let both = w.b.ins().bor(value, room);
+        self.negative(w, both, None);
+    }
+
+    /// An operation. Its operands are not negative if nothing was in doubt before.
+    fn operation(&mut self, w: &mut Writer<'_, '_>, op: SizeOp, a: Likely, b: Likely) -> Likely {
+        let waits = either(w, a.waits, b.waits);
+        let both = |f: fn(i64, i64) -> Option<i64>| a.most.zip(b.most).and_then(|(a, b)| f(a, b));
+        let less = match (a.most, b.most) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (one, other) => one.or(other),
+        };
+        let most = match op {
+            SizeOp::Add => both(i64::checked_add),
+            SizeOp::Mul => both(i64::checked_mul),
+            SizeOp::Sub | SizeOp::FloorDiv | SizeOp::CeilDiv => a.most,
+            SizeOp::Mod | SizeOp::Min => less,
+            SizeOp::Max | SizeOp::Broadcast => both(|a, b| Some(a.max(b))),
+        };
+        let (value, wrong) = match op {
+            SizeOp::Add => (w.b.ins().iadd(a.value, b.value), None),
+            SizeOp::Sub => (w.b.ins().isub(a.value, b.value), None),
+            SizeOp::Mul => (w.b.ins().imul(a.value, b.value), None),
+            SizeOp::Min => (w.b.ins().smin(a.value, b.value), None),
+            SizeOp::Max => (w.b.ins().smax(a.value, b.value), None),
+            SizeOp::FloorDiv | SizeOp::CeilDiv | SizeOp::Mod | SizeOp::Broadcast => {
+                let (value, wrong) = operation(w, op, a.value, b.value);
+                (value, Some(wrong))
+            }
+        };
+        match op {
+            SizeOp::Min | SizeOp::Max => {}
+            SizeOp::Add | SizeOp::Mul if most.is_some() => {}
+            SizeOp::Mul => {
+                let high = w.b.ins().umulhi(a.value, b.value);
+                let beyond = w.b.ins().ineg(high);
+                let beyond = w.b.ins().bor(beyond, value);
+                self.negative(w, beyond, waits);
+            }
+            SizeOp::Add | SizeOp::Sub => self.negative(w, value, waits),
+            SizeOp::FloorDiv | SizeOp::CeilDiv | SizeOp::Mod | SizeOp::Broadcast => {
+                if let Some(wrong) = wrong {
+                    let wrong = w.b.ins().bmask(types::I64, wrong);
+                    self.negative(w, wrong, waits);
+                }
+            }
+        }
+        Likely { value, most, waits }
     }
 }
 

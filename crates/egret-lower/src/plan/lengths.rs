@@ -53,12 +53,16 @@ fn stacked(graph: &Graph, node: &Node, is_bounded: impl Fn(&Dim) -> bool) -> Vec
         false => None,
     };
     let trips = trips.map(|trips| trips.op(DimOp::Max, &Dim::constant(0)));
-    let declared = node.attrs.declared().iter().enumerate();
-    let most = |(place, name): (usize, &Option<String>)| {
+    let mut out: Vec<(String, Dim)> = vec![];
+    for (place, name) in node.attrs.declared().iter().enumerate() {
         let said = node.attrs.at_most(place).filter(|most| is_bounded(most)).cloned();
-        Some((name.clone()?, said.or_else(|| trips.clone())?))
-    };
-    declared.filter_map(most).collect()
+        if let (Some(name), Some(most)) = (name, said.or_else(|| trips.clone()))
+            && out.iter().all(|(n, _)| n != name)
+        {
+            out.push((name.clone(), most));
+        }
+    }
+    out
 }
 
 /// The trip count of a loop, if it is made of dims.
