@@ -53,10 +53,13 @@ fn stacked(graph: &Graph, node: &Node, is_bounded: impl Fn(&Dim) -> bool) -> Vec
         false => None,
     };
     let trips = trips.map(|trips| trips.op(DimOp::Max, &Dim::constant(0)));
+    let dims = node.results.iter().flat_map(|&v| graph.ty(v).fixed_dims());
     let mut out: Vec<(String, Dim)> = vec![];
-    for (place, name) in node.attrs.declared().iter().enumerate() {
+    for (place, (name, dim)) in node.attrs.declared().iter().zip(dims).enumerate() {
         let said = node.attrs.at_most(place).filter(|most| is_bounded(most)).cloned();
         if let (Some(name), Some(most)) = (name, said.or_else(|| trips.clone()))
+            // Where passes have found out what a dim is, nothing has to be found.
+            && dim.as_symbol() == Some(name)
             && out.iter().all(|(n, _)| n != name)
         {
             out.push((name.clone(), most));
