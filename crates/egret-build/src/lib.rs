@@ -31,7 +31,7 @@
 
 use egret::artifact::{self, Cache, Emit, Request, WeightsPlace};
 use egret::frontend::ModelFile;
-use egret::{Options, source};
+use egret::{Options, limits, source};
 
 pub use egret::Denormals;
 use std::collections::BTreeMap;
@@ -189,7 +189,7 @@ impl Model {
             source: source::Request {
                 model: self.path.clone(),
                 dims: self.dims.clone(),
-                at_most: source::limits(&self.at_most)?,
+                at_most: limits::read(&self.at_most)?,
                 ..source::Request::default()
             },
             out_dir: out_dir.clone(),

@@ -35,15 +35,17 @@ pub fn to_be_constant<'a>(of: impl IntoIterator<Item = &'a Dim>, free: &[String]
     }
 }
 
-/// As [`to_be_constant`], where there only has to be room: for a dim that a loop of the graph stacks, the most that it may be.
+/// As [`to_be_constant`], where there only has to be room: for a dim that a loop of the whole graph stacks, the most that it may be. Nothing is
+/// said of those in sub-graphs, which no option names.
 pub fn to_have_room<'a>(
     of: impl IntoIterator<Item = &'a Dim> + Clone,
-    graph: &Graph,
+    whole: Option<&Graph>,
     free: &[String],
 ) -> String {
     let mut symbols = vec![];
     of.clone().into_iter().for_each(|d| d.collect_symbols(&mut symbols));
-    let stacked = symbols.iter().find(|s| !free.contains(s) && graph.stacked(s).is_some());
+    let stacked =
+        symbols.iter().find(|s| !free.contains(s) && whole.is_some_and(|g| g.stacked(s).is_some()));
     match stacked {
         Some(s) => {
             let option = word(&format!("{s}=N"));

@@ -5,8 +5,8 @@ use crate::engine::{Engine, Executable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
 use crate::frontend::{self, DeclaredInput, Free, ModelFile};
+use crate::limits;
 use crate::options::Options;
-use crate::source;
 use egret_ir::{Graph, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -182,7 +182,7 @@ fn run_set(
         Engine::JitSymbolic => model.import_with_free(Free::All, &options.dims, &set.inputs)?,
         _ => model.import_for_inputs(&options.dims, &set.inputs, BTreeMap::new())?,
     };
-    source::limit_dims(&mut graph, &options.at_most, &options.dims)?;
+    limits::set(&mut graph, &options.at_most, &options.dims)?;
     let random = random_outputs(&graph);
     let inputs = ordered_inputs(&graph, &set.inputs)?;
     let names = graph.output_names().to_vec();

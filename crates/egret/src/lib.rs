@@ -41,6 +41,7 @@ pub mod host;
 pub mod inputs;
 mod kernels;
 mod known;
+pub mod limits;
 pub mod link;
 pub mod machine;
 mod native;

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::frontend::{DeclaredInput, ModelFile};
 use crate::inputs::{self, Given, Inputs};
+use crate::limits;
 use crate::stages;
 use egret_ir::rng::Rng;
 use egret_ir::{DType, Dim, DimEnv, Graph, Tensor, TensorType, Type, Value, advice, text, verify};
@@ -102,7 +103,7 @@ impl Request {
     /// A file that cannot be read; a model that is wrong or unsupported; inputs that do not fit it.
     pub fn import(&self) -> Result<Imported> {
         let mut imported = self.import_unlimited()?;
-        limit_dims(&mut imported.graph, &self.at_most, &self.dims)?;
+        limits::set(&mut imported.graph, &self.at_most, &self.dims)?;
         Ok(imported)
     }
 
@@ -332,27 +333,6 @@ fn sound(graph: &Graph, path: &Path) -> Result<()> {
         let list: Vec<String> = errors.iter().map(ToString::to_string).collect();
         Error::user(format!("{}: {}", path.display(), list.join("\n")))
     })
-}
-
-/// Limits of dims as they are written: numbers, or expressions of free dims.
-///
-/// # Errors
-/// What is neither.
-pub fn limits(written: &BTreeMap<String, String>) -> Result<BTreeMap<String, Dim>> {
-    let one = |(name, most): (&String, &String)| match text::parse_dim(most) {
-        Ok(dim) => Ok((name.clone(), dim)),
-        Err(e) => Err(Error::user(format!("`{name}` at most `{most}`: {e}"))),
-    };
-    written.iter().map(one).collect()
-}
-
-/// Says how much dims may be at most that loops of a graph decide, where free dims of the model have been given these values.
-///
-/// # Errors
-/// A name that is no such dim; what is made of anything but free dims.
-pub fn limit_dims(graph: &mut Graph, most: &BTreeMap<String, Dim>, dims: &DimEnv) -> Result<()> {
-    let most = most.iter().map(|(name, most)| (name.clone(), most.substitute(dims))).collect();
-    graph.limit_dims(&most).map_err(Error::user)
 }
 
 /// Give the dims of a text IR file their values. `asked`: those that the user gave by name.

@@ -268,7 +268,8 @@ pub fn plan(graph: &Graph, around: Option<&Units>, takes: Takes) -> Result<Optio
     }
     let names: Vec<String> =
         free.iter().cloned().chain(units.lengths.iter().map(|l| l.name.clone())).collect();
-    let mut planner = Planner { graph, within: around.is_some(), free: &free, names: &names, takes, units };
+    let whole = around.is_none().then_some(graph);
+    let mut planner = Planner { graph, whole, free: &free, names: &names, takes, units };
     let mut refusals = vec![];
     for &v in graph.inputs() {
         let Some(ty) = graph.ty(v).as_tensor() else { continue };
@@ -320,8 +321,8 @@ pub type Takes = fn(&Graph, NodeId) -> bool;
 
 struct Planner<'g> {
     graph: &'g Graph,
-    /// Whether it is a sub-graph.
-    within: bool,
+    /// It, if it is no sub-graph.
+    whole: Option<&'g Graph>,
     /// The dims that inputs tell: what a user may give a value.
     free: &'g [String],
     /// Those, and those that data decides.
@@ -336,12 +337,9 @@ impl Planner<'_> {
             return Ok(Form::Fixed);
         }
         let Some(count) = self.units.count(&ty.shape) else {
-            let remedy = match self.within {
-                true => advice::to_be_constant(&ty.shape[..], self.free),
-                false => advice::to_have_room(&ty.shape[..], self.graph, self.free),
-            };
             return Err(format!(
-                "has the shape {ty}, and compiled code has no value for its dims: {remedy}"
+                "has the shape {ty}, and compiled code has no value for its dims: {}",
+                advice::to_have_room(&ty.shape[..], self.whole, self.free)
             ));
         };
         let free = |d: &Dim| d.as_const().is_none();
