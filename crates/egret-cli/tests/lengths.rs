@@ -2,7 +2,7 @@
 
 mod kit;
 
-use kit::{Dim, onnx, path, temp, works};
+use kit::{Dim, egret, onnx, path, temp, text, works};
 use std::path::Path;
 use std::process::Command;
 
@@ -135,4 +135,28 @@ fn npy(values: &[i64]) -> Vec<u8> {
     out.extend(header.as_bytes());
     out.extend(values.iter().flat_map(|v| v.to_le_bytes()));
     out
+}
+
+/// A limit is made of dims of the model, also where an input that is given decides them.
+#[test]
+fn a_limit_knows_the_dims_of_inputs_that_are_given() {
+    let dir = temp();
+    let ir = path(&dir, "model.egret");
+    let graph = r#"graph @g(%0 "k": i64[], %1 "x": f32[n]) -> (%2 "y", %3 "z") {
+  %2 = loop(%0, _) {carried = 0, dims = [rounds], has_cond = 0, has_trip_count = 1} : i64[rounds]
+    body graph @body(%0 "i": i64[], %1 "go": bool[]) -> (%1, %0) {}
+  %3 = neg(%1) : f32[n]
+}"#;
+    std::fs::write(&ir, graph).unwrap();
+    let said = works(&["inspect", &ir]);
+    assert!(said.contains("\ndecided  rounds by loop (--at-most rounds=N)\n"), "{said}");
+    let run = |k: &str, rest: &[&str]| {
+        egret(&[&["run", &ir, "--input", k, "--at-most", "rounds=n + 1"], rest].concat())
+    };
+    for given in [&["--input", "x=[1,2]"][..], &["--dim", "n=2", "--random", "1"]] {
+        let done = run("k=3", given);
+        assert!(text(&done.stdout).contains("y: i64[3] = 0 1 2"), "{}", text(&done.stderr));
+        let said = text(&run("k=4", given).stderr);
+        assert!(said.contains("is out of range"), "{said}");
+    }
 }

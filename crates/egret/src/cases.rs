@@ -182,7 +182,7 @@ fn run_set(
         Engine::JitSymbolic => model.import_with_free(Free::All, &options.dims, &set.inputs)?,
         _ => model.import_for_inputs(&options.dims, &set.inputs, BTreeMap::new())?,
     };
-    limits::set(&mut graph, &options.at_most, &options.dims)?;
+    limits::set(&mut graph, &options.at_most, &model.known_dims(&imported))?;
     let random = random_outputs(&graph);
     let inputs = ordered_inputs(&graph, &set.inputs)?;
     let names = graph.output_names().to_vec();

@@ -1,7 +1,7 @@
 //! From a model file to a graph: what the inputs are called, their shapes and bound values decided before import.
 
 use crate::error::{Error, Result};
-use egret_ir::{DType, Dim, Graph, Shape, Tensor, TensorType, Type, Value};
+use egret_ir::{DType, Dim, DimEnv, Graph, Shape, Tensor, TensorType, Type, Value};
 use egret_onnx::ImportOptions;
 use onnx_protobuf::{ModelProto, TensorProto, TypeProto, type_proto};
 use std::collections::{BTreeMap, BTreeSet};
@@ -146,6 +146,19 @@ impl ModelFile {
             Ok(Some(Type::Tensor(t))) => Some(t.shape.to_vec()),
             _ => None,
         }
+    }
+
+    /// The values of free dims that were decided for an import: those that are given, and those that shapes of inputs tell.
+    pub fn known_dims(&self, options: &ImportOptions) -> DimEnv {
+        let mut known = DimEnv::new();
+        for (name, shape) in &options.input_shapes {
+            let dims = self.declared_dims(name).unwrap_or_default();
+            for (dim, &size) in dims.iter().zip(shape).filter(|(dim, _)| !dim.is_unnamed()) {
+                known.extend(dim.as_symbol().map(|symbol| (symbol.to_owned(), size)));
+            }
+        }
+        known.extend(options.dims.clone());
+        known
     }
 
     /// What its exporter says of it.

@@ -102,12 +102,6 @@ impl Request {
     /// # Errors
     /// A file that cannot be read; a model that is wrong or unsupported; inputs that do not fit it.
     pub fn import(&self) -> Result<Imported> {
-        let mut imported = self.import_unlimited()?;
-        limits::set(&mut imported.graph, &self.at_most, &self.dims)?;
-        Ok(imported)
-    }
-
-    fn import_unlimited(&self) -> Result<Imported> {
         let (model, case) = locate(&self.model)?;
         let read = match is_text(&model) {
             // Text IR declares its inputs in the graph itself.
@@ -144,12 +138,13 @@ impl Request {
                 if let (Some(default), free) = (self.default_dim, graph.free_dims())
                     && !free.is_empty()
                 {
-                    let dims = free.iter().map(|d| (d.clone(), default)).collect();
-                    bind_dims(&mut graph, &model, &dims, &dims)
-                        .map_err(|e| because_of(e, &free, default))?;
+                    let set = free.iter().map(|d| (d.clone(), default)).collect();
+                    bind_dims(&mut graph, &model, &set, &set).map_err(|e| because_of(e, &free, default))?;
+                    dims.extend(set);
                     notes.push(set_by_default(&free, default));
                     defaulted = free;
                 }
+                limits::set(&mut graph, &self.at_most, &dims)?;
                 let bound = fixed;
                 return Ok(Imported { model, files, opsets, graph, bound, inputs, defaulted, notes });
             }
@@ -168,6 +163,7 @@ impl Request {
                 defaulted = free;
             }
         }
+        limits::set(&mut graph, &self.at_most, &file.known_dims(&options))?;
         let (files, opsets, bound) = (file.files(), file.opsets(), options.bind);
         let mut notes = egret_onnx::shape_contradictions(file.proto(), &graph);
         notes.extend(egret_onnx::maps::zipped_outputs(file.proto()));

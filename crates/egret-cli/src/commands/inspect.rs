@@ -3,6 +3,7 @@
 use crate::args::ModelArgs;
 use crate::common::{import, progress};
 use crate::say;
+use egret::ir::{Graph, advice};
 use egret::{Options, Result, host, pipeline};
 use std::collections::BTreeMap;
 
@@ -47,6 +48,7 @@ pub fn run(args: &Args) -> Result<()> {
             format!("{} free (--dim NAME=VALUE)", free.join(", "))
         }
     );
+    decided(&graph)?;
     let constants: u64 = egret::ir::text::constants(&graph).values().map(|t| t.bytes().len() as u64).sum();
     say!("weights  {constants} bytes");
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
@@ -72,6 +74,22 @@ pub fn run(args: &Args) -> Result<()> {
             Some(note) => say!("compiled in parts, by `egret run`: {note}\nartifact no: {e}"),
             None => say!("compiled no: {e}"),
         },
+    }
+    Ok(())
+}
+
+/// The dims that the model decides while it runs: by which node, and what says how large they may be.
+fn decided(graph: &Graph) -> Result<()> {
+    for (i, (name, id)) in graph.declarations().into_iter().enumerate() {
+        let node = graph.node(id);
+        let sources: Vec<&str> = node.sources.iter().map(String::as_str).collect();
+        let sources =
+            if sources.is_empty() { String::new() } else { format!(" of {}", sources.join(", ")) };
+        let room = match graph.stacked(name) {
+            Some(_) => format!(" (--at-most {})", advice::word(&format!("{name}=N"))),
+            None => String::new(),
+        };
+        say!("{} {name} by {}{sources}{room}", if i == 0 { "decided " } else { "        " }, node.op);
     }
     Ok(())
 }
