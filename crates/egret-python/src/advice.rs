@@ -1,5 +1,6 @@
 //! Remedies as they are written in Python: the options of the command line that give dims their values, in a message, become the
-//! argument that does, e.g. `--dim batch=N --dim seq=N` becomes `dims={"batch": N, "seq": N}`.
+//! argument that does, e.g. `--dim batch=N --dim seq=N` becomes `dims={"batch": N, "seq": N}`, and `--at-most u0=N` becomes
+//! `at_most={"u0": N}`.
 
 use egret::ir::advice;
 use std::cmp::Reverse;
@@ -22,12 +23,30 @@ pub(crate) fn in_python(message: &str, free: &[String]) -> String {
             rest = &at[option.len()..];
             next = rest.strip_prefix(' ');
         }
-        if dims.is_empty() {
+        if !dims.is_empty() {
+            out.push_str(&format!("dims={{{}}}", dims.join(", ")));
+        } else if let Some((name, behind)) = limited(rest) {
+            out.push_str(&format!("at_most={{{name:?}: N}}"));
+            rest = behind;
+        } else {
             out.push(c);
             rest = &rest[c.len_utf8()..];
-        } else {
-            out.push_str(&format!("dims={{{}}}", dims.join(", ")));
         }
     }
     out
+}
+
+/// The dim of `--at-most NAME=N` at the beginning of a text, and what is behind it. No input has that dim: its name is in the message alone.
+fn limited(text: &str) -> Option<(String, &str)> {
+    let word = text.strip_prefix("--at-most ")?;
+    let Some(quoted) = word.strip_prefix('\'') else {
+        let (name, behind) = word.split_once("=N")?;
+        return (!name.contains(char::is_whitespace)).then(|| (name.to_owned(), behind));
+    };
+    // Where a quoted word ends no quote is escaped.
+    let mut end = quoted.find("=N'")?;
+    while quoted[end + 3..].starts_with(r"\''") {
+        end += 3 + quoted[end + 3..].find("=N'")?;
+    }
+    Some((quoted[..end].replace(r"'\''", "'"), &quoted[end + 3..]))
 }

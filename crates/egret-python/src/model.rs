@@ -6,7 +6,7 @@ use crate::port::numpy_name;
 use crate::{raise, user_error};
 use egret::frontend::{DeclaredInput, ModelFile};
 use egret::ir::{Graph, Tensor, Type, Value};
-use egret::{ImportOptions, Native, Options, story};
+use egret::{ImportOptions, Native, Options, source, story};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::collections::BTreeMap;
@@ -25,6 +25,17 @@ type Declared<'py> = (String, String, Option<Vec<Bound<'py, PyAny>>>, bool);
 
 /// Shapes of inputs by name.
 type Shapes = BTreeMap<String, Vec<i64>>;
+
+/// What is decided about a model before it is imported.
+#[derive(Default)]
+struct Given {
+    dims: BTreeMap<String, i64>,
+    shapes: Shapes,
+    /// The most that dims may be which loops decide, as they are written.
+    at_most: BTreeMap<String, String>,
+    bind: BTreeMap<String, Tensor>,
+    feeds: Option<BTreeMap<String, Tensor>>,
+}
 
 /// A graph, and the inputs whose values it was made for.
 type Imported = (Graph, BTreeMap<String, Tensor>);
@@ -59,13 +70,14 @@ impl Model {
     }
 
     /// Compile it. `feeds`: arrays whose shapes, and values where they are needed, it is compiled for.
-    #[pyo3(signature = (*, dims, shapes, bind=None, feeds=None, threads=Some(1), target=None, tier=None, denormals=None))]
+    #[pyo3(signature = (*, dims, shapes, at_most=None, bind=None, feeds=None, threads=Some(1), target=None, tier=None, denormals=None))]
     #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
     fn compile(
         &self,
         py: Python<'_>,
         dims: BTreeMap<String, i64>,
         shapes: Shapes,
+        at_most: Option<BTreeMap<String, String>>,
         bind: Option<Bound<'_, PyDict>>,
         feeds: Option<Bound<'_, PyDict>>,
         threads: Option<usize>,
@@ -76,7 +88,8 @@ impl Model {
         let options = options(py, threads, target, tier, denormals)?;
         let bind = tensors(bind, &self.types(py)?)?;
         let feeds = feeds.map(|f| tensors(Some(f), &self.types(py)?)).transpose()?;
-        let imported = py.detach(|| self.import(dims, shapes, bind, feeds));
+        let given = Given { dims, shapes, at_most: at_most.unwrap_or_default(), bind, feeds };
+        let imported = py.detach(|| self.import(given));
         let (graph, bound) = imported.map_err(|e| self.refused(py, e, &[]))?;
         let (free, dims) = (graph.free_dims(), Dims::of(&graph));
         let native = py.detach(|| Native::jit(graph, &options, &bound));
@@ -84,13 +97,14 @@ impl Model {
     }
 
     /// What the compiler makes of it, as text.
-    #[pyo3(signature = (*, dims, shapes, target=None, tier=None, denormals=None, missed=false, verbose=false))]
+    #[pyo3(signature = (*, dims, shapes, at_most=None, target=None, tier=None, denormals=None, missed=false, verbose=false))]
     #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
     fn explain(
         &self,
         py: Python<'_>,
         dims: BTreeMap<String, i64>,
         shapes: Shapes,
+        at_most: Option<BTreeMap<String, String>>,
         target: Option<String>,
         tier: Option<&str>,
         denormals: Option<&str>,
@@ -98,7 +112,8 @@ impl Model {
         verbose: bool,
     ) -> PyResult<String> {
         let options = options(py, None, target, tier, denormals)?;
-        let imported = py.detach(|| self.import(dims, shapes, BTreeMap::new(), None));
+        let given = Given { dims, shapes, at_most: at_most.unwrap_or_default(), ..Given::default() };
+        let imported = py.detach(|| self.import(given));
         let (graph, bound) = imported.map_err(|e| self.refused(py, e, &[]))?;
         let free = graph.free_dims();
         let explain = || {
@@ -134,20 +149,21 @@ impl Model {
         Ok(declared.inputs.into_iter().map(|i| (i.name, i.ty)).collect())
     }
 
-    fn import(
-        &self,
-        dims: BTreeMap<String, i64>,
-        shapes: Shapes,
-        bind: BTreeMap<String, Tensor>,
-        feeds: Option<BTreeMap<String, Tensor>>,
-    ) -> egret::Result<Imported> {
-        if let Some(feeds) = feeds {
-            let feeds = feeds.into_iter().map(|(name, t)| (name, Value::from(t))).collect();
-            let (graph, options) = self.file.import_for_inputs(&dims, &feeds, bind)?;
-            return Ok((graph, options.bind));
-        }
-        let options = ImportOptions { dims, input_shapes: shapes, bind };
-        Ok((self.file.import(&options)?, options.bind))
+    fn import(&self, given: Given) -> egret::Result<Imported> {
+        let Given { dims, shapes, at_most, bind, feeds } = given;
+        let at_most = source::limits(&at_most)?;
+        let (mut graph, options) = match feeds {
+            Some(feeds) => {
+                let feeds = feeds.into_iter().map(|(name, t)| (name, Value::from(t))).collect();
+                self.file.import_for_inputs(&dims, &feeds, bind)?
+            }
+            None => {
+                let options = ImportOptions { dims, input_shapes: shapes, bind };
+                (self.file.import(&options)?, options)
+            }
+        };
+        source::limit_dims(&mut graph, &at_most, &self.file.known_dims(&options))?;
+        Ok((graph, options.bind))
     }
 
     /// What Egret refuses, with remedies for who writes Python. `free`: the free dims of the graph, where there is one.

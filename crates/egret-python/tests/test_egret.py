@@ -404,6 +404,33 @@ class FreeDims(Refusals):
         self.assertEqual(net(numpy.ones((1, 1, 8, 5))).tolist(), numpy.ones((1, 1, 6, 3)).tolist())
         self.assertNotIn("--dim", egret.explain(pool_model()))
 
+    def test_what_a_loop_decides_has_room_for_so_many(self):
+        with self.refused("`u0` is known only while the model runs", 'at_most={"u0": N}', kind="unsupported") as refused:
+            egret.compile(rounds_model())
+        self.assertNotIn("--at-most", str(refused.exception))
+        x = numpy.ones(2, "float32")
+        net = egret.compile(rounds_model(), at_most={"u0": 3})
+        for k in range(4):
+            y, z = net(numpy.array(k), x)
+            self.assertEqual((y.tolist(), z.tolist()), (list(range(k)), [1, 1]))
+        with self.refused("out of range"):
+            net(numpy.array(4), x)
+        for given in {}, {"dims": {"n": 2}}, {"shapes": {"x": (2,)}}:
+            net = egret.compile(rounds_model(), at_most={"u0": "n + 1"}, **given)
+            self.assertEqual(net(numpy.array(3), x)[0].tolist(), [0, 1, 2])
+            with self.refused("out of range"):
+                net(numpy.array(4), x)
+        self.assertIn("kernels", egret.explain(rounds_model(), at_most={"u0": 3}))
+        session = egret.InferenceSession(rounds_model(), at_most={"u0": "2*n"})
+        self.assertEqual(session.run(["y"], {"k": numpy.array(4), "x": x})[0].tolist(), [0, 1, 2, 3])
+        with self.refused("no dim `v` that a loop decides; those are `u0`"):
+            egret.compile(rounds_model(), at_most={"v": 1})
+        with self.refused("the model has no free dim `m`; its free dims are n"):
+            egret.compile(rounds_model(), at_most={"u0": "2*m"})
+        for wrong in "2*", 1.5, None:
+            with self.refused(f"`u0` at most `{wrong}`"):
+                egret.compile(rounds_model(), at_most={"u0": wrong})
+
 
 class Sessions(Refusals):
     def test_a_script_for_onnx_runtime(self):
@@ -581,6 +608,19 @@ def pool_model():
     zero = message((2, 11), (8, "zero"), (9, struct.pack("<d", 0.0)))
     dims = [1, 1, "height", "the width"]
     return model(nodes, [port("x", 11, dims)], [port("y", 11, [1, 1, None, None])], [zero])
+
+
+def rounds_model():
+    """A model that counts to `k`: how many elements it returns only a run tells."""
+
+    def node(op, x, y):
+        return message((1, x), (2, y), (4, op))
+
+    ports = [(11, port("i", 7, [])), (11, port("go", 9, [])), (12, port("more", 9, [])), (12, port("place", 7, []))]
+    body = message((1, node("Identity", "go", "more")), (1, node("Identity", "i", "place")), (2, "body"), *ports)
+    loop = message((1, "k"), (1, ""), (2, "y"), (4, "Loop"), (5, message((1, "body"), (6, body), (20, 5))))
+    inputs = [port("k", 7, []), port("x", 1, ["n"])]
+    return model([loop, node("Abs", "x", "z")], inputs, [port("y", 7, [None]), port("z", 1, ["n"])])
 
 
 def flip_model(code, n):

@@ -47,11 +47,16 @@ def _shapes(shapes: Mapping[str, Sequence[int]] | None) -> dict[str, list[int]]:
     return {name: [int(d) for d in shape] for name, shape in (shapes or {}).items()}
 
 
+def _limits(at_most: Mapping[str, int | str] | None) -> dict[str, str]:
+    return {name: str(most) for name, most in (at_most or {}).items()}
+
+
 def compile(
     model: Model,
     dims: Mapping[str, int] | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     *,
+    at_most: Mapping[str, int | str] | None = None,
     bind: Mapping[str, ArrayLike] | None = None,
     threads: int | None = 1,
     target: str | None = None,
@@ -68,6 +73,8 @@ def compile(
     model: a path, the bytes of a model file, or an `onnx.ModelProto`. External data is looked for beside a path, and nowhere else.
     dims: values of free dims by name, e.g. `{"batch": 1}`; code for one value may be faster than code for any.
     shapes: shapes of inputs by name; they give free dims their values too.
+    at_most: how large dims may be that the model itself decides while it runs (a loop's rounds, a `Range`), by name: numbers, or expressions
+        of free dims, e.g. `{"u0": "20*seq"}`. There is room for so many elements, and a run that needs more fails.
     bind: inputs that are fixed to a value: the module takes no other for them, and they need not be given to it.
     threads: threads of a run, the caller's included; `None`: one for each core.
     target: the CPU, as `egret doctor` lists them; this machine's unless given.
@@ -78,6 +85,7 @@ def compile(
     return _read(model).compile(
         dims=dict(dims or {}),
         shapes=_shapes(shapes),
+        at_most=_limits(at_most),
         bind=dict(bind or {}),
         threads=threads,
         target=target,
@@ -91,6 +99,7 @@ def explain(
     dims: Mapping[str, int] | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     *,
+    at_most: Mapping[str, int | str] | None = None,
     target: str | None = None,
     tier: str | None = None,
     denormals: str | None = None,
@@ -107,6 +116,7 @@ def explain(
     return _read(model).explain(
         dims=dict(dims or {}),
         shapes=_shapes(shapes),
+        at_most=_limits(at_most),
         target=target,
         tier=tier,
         denormals=denormals,

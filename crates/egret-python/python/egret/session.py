@@ -56,6 +56,7 @@ class InferenceSession:
 
     model: as for `egret.compile`.
     dims: values of free dims by name: with `dims={"batch": 1}` code is for this batch and takes no other.
+    at_most: as for `egret.compile`.
     sess_options: `SessionOptions`; its `intra_op_num_threads` is `threads`.
     providers: as for ONNX Runtime; `CPUExecutionProvider` is the one that there is, and must be among them if any are given.
     """
@@ -67,13 +68,14 @@ class InferenceSession:
         providers: Sequence[Any] | None = None,
         *,
         dims: Mapping[str, int] | None = None,
+        at_most: Mapping[str, int | str] | None = None,
         threads: int | None = None,
         target: str | None = None,
         tier: str | None = None,
         denormals: str | None = None,
         cache_size: int = 8,
     ) -> None:
-        from . import _read
+        from . import _limits, _read
 
         names = [p if isinstance(p, str) else p[0] for p in providers or self.get_providers()]
         if "CPUExecutionProvider" not in names:
@@ -87,7 +89,7 @@ class InferenceSession:
         self._defaults = [_node_arg(*port) for *port, has_default in self._model.inputs if has_default]
         self._outputs = [_node_arg(*port) for *port, _ in self._model.outputs]
         self._dims = dict(dims or {})
-        self._options = {"threads": threads, "target": target, "tier": tier, "denormals": denormals}
+        self._options = {"at_most": _limits(at_most), "threads": threads, "target": target, "tier": tier, "denormals": denormals}
         self._cache_size = cache_size
         # The module for all shapes; none where there can be none. `_compiled`: whether that was tried.
         self._any: Module | None = None
