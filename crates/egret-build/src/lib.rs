@@ -21,8 +21,11 @@
 //! A batch that the model leaves free stays free: `run` then takes `net::Dims { dim0_batch: 8 }` behind the arena, which grows as it must.
 //! [`Model::dim`] gives a free dim its value instead, and the compiler says where it needs one.
 //!
-//! [`Model::compile`] tells Cargo to run the build script again when the model or a file of its external data changes, and to link
-//! what it made. It compiles for Cargo's `TARGET` with the CPU features that `rustc` is told of (`-C target-cpu`,
+//! An `egret.toml` beside the model says how it is compiled where the build script does not: dims, `at-most`, target, tier and denormals, as for
+//! `egret compile` (`egret help gate` shows it whole). [`Model::config`] names another file, [`Model::no_config`] none.
+//!
+//! [`Model::compile`] tells Cargo to run the build script again when the model, a file of its external data or the `egret.toml` changes, and
+//! to link what it made. One that was not there before is seen when the script runs again. It compiles for Cargo's `TARGET` with the CPU features that `rustc` is told of (`-C target-cpu`,
 //! `-C target-feature`): a plain build runs on every x86-64 CPU. [`Model::target`] asks for more.
 //!
 //! What the same build script compiled before, in whatever folder, is copied from a cache: `EGRET_CACHE_DIR`, or `egret` in the user's
@@ -32,6 +35,7 @@
 use egret::artifact::{self, Cache, Emit, Request, WeightsPlace};
 use egret::frontend::ModelFile;
 use egret::{Options, limits, source};
+use egret_gate::{Config, Found, Settings};
 
 pub use egret::Denormals;
 use std::collections::BTreeMap;
@@ -75,6 +79,16 @@ pub struct Model {
     at_most: BTreeMap<String, String>,
     denormals: Option<Denormals>,
     cache: Option<bool>,
+    config: Beside,
+}
+
+/// Which `egret.toml` is read.
+#[derive(Clone, Debug)]
+enum Beside {
+    /// That beside the model, if there is one.
+    Model,
+    This(PathBuf),
+    Nothing,
 }
 
 impl Model {
@@ -89,6 +103,7 @@ impl Model {
             at_most: BTreeMap::new(),
             denormals: None,
             cache: None,
+            config: Beside::Model,
         }
     }
 
@@ -137,6 +152,20 @@ impl Model {
         self
     }
 
+    /// Read this file for what the build script does not say, and not the `egret.toml` beside the model.
+    #[must_use]
+    pub fn config(mut self, file: impl AsRef<Path>) -> Model {
+        self.config = Beside::This(file.as_ref().to_owned());
+        self
+    }
+
+    /// Read no `egret.toml`.
+    #[must_use]
+    pub fn no_config(mut self) -> Model {
+        self.config = Beside::Nothing;
+        self
+    }
+
     /// Write to this folder instead of Cargo's `OUT_DIR`.
     #[must_use]
     pub fn out_dir(mut self, dir: impl AsRef<Path>) -> Model {
@@ -168,34 +197,33 @@ impl Model {
             Some(name) => name.clone(),
             None => egret::name_for(&self.path)?.0,
         };
-        let target = match &self.target {
-            Some(target) => target.clone(),
-            None => {
-                target_of(&variable("TARGET")?, &env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default())?
-            }
-        };
         let threads = env::var("NUM_JOBS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
         // Files are named before they are compiled, so that a broken model is looked at again once it is mended.
         let mut lines = vec![format!("rerun-if-changed={}", self.path.display())];
         let files = ModelFile::open(&self.path)?.files();
         lines.extend(files.iter().skip(1).map(|f| format!("rerun-if-changed={}", f.display())));
-        let mut options =
-            Options { name: name.clone(), threads, denormals: self.denormals, ..Options::default() };
-        options.set_target(&target)?;
-        if options.machine.is_some() && target.ends_with(".toml") {
-            lines.push(format!("rerun-if-changed={target}"));
-        }
+        let mut options = Options { name: name.clone(), threads, ..Options::default() };
+        let mut source = source::Request { model: self.path.clone(), ..source::Request::default() };
+        let found = match &self.config {
+            Beside::Model => Config::find(&self.path, None)?,
+            Beside::This(file) => Config::find(&self.path, Some(file))?,
+            Beside::Nothing => None,
+        };
+        let said = self.said()?;
+        let decided = found.as_ref().and_then(|found| found.decided(&said));
+        let (settings, warning) = settings(said, found.as_ref())?;
+        settings.apply(&mut source, &mut options)?;
+        let read: Vec<PathBuf> =
+            found.into_iter().map(|found| found.file).chain(settings.files()).collect();
+        lines.extend(read.iter().map(|f| format!("rerun-if-changed={}", f.display())));
+        lines.extend(warning.map(|w| format!("warning={w}")));
         let request = Request {
-            source: source::Request {
-                model: self.path.clone(),
-                dims: self.dims.clone(),
-                at_most: limits::read(&self.at_most)?,
-                ..source::Request::default()
-            },
+            source,
             out_dir: out_dir.clone(),
             options,
             emit: vec![Emit::Lib, Emit::Rs],
             read: vec![],
+            settings: read,
             weights: WeightsPlace::Embed,
             report: None,
         };
@@ -203,20 +231,65 @@ impl Model {
             Some(on) => on,
             None => Cache::asked_for()?.unwrap_or(true),
         };
-        match cached.then(Cache::of_environment) {
-            Some(Ok(cache)) => artifact::compile_cached(&request, &cache)?,
+        let done = match cached.then(Cache::of_environment) {
+            Some(Ok(cache)) => artifact::compile_cached(&request, &cache),
             // Nobody asked for a cache by name: that there is none is no reason to fail.
             Some(Err(e)) => {
                 lines.push(format!("warning=compiled without the cache: {e}"));
-                artifact::compile(&request)?
+                artifact::compile(&request)
             }
-            None => artifact::compile(&request)?,
+            None => artifact::compile(&request),
         };
+        done.map_err(|e| match decided {
+            Some(line) => Error(format!("{e}\nnote: {line}")),
+            None => e.into(),
+        })?;
         includable(&out_dir.join(format!("{name}.rs")))?;
         lines.push(format!("rustc-link-search=native={}", out_dir.display()));
         lines.push(format!("rustc-link-lib=static={name}"));
         Ok(lines)
     }
+
+    /// What the build script says.
+    fn said(&self) -> Result<Settings, Error> {
+        Ok(Settings {
+            target: self.target.clone(),
+            tier: None,
+            denormals: self.denormals,
+            dims: self.dims.clone(),
+            at_most: limits::read(&self.at_most)?,
+        })
+    }
+}
+
+/// How a model is compiled: as the build script says, else a file, else Cargo; and a warning where Cargo builds for what the file is not for.
+fn settings(said: Settings, found: Option<&Found>) -> Result<(Settings, Option<String>), Error> {
+    let mut settings = found.map_or_else(Settings::default, |found| found.rules.settings.clone());
+    let mut warning = None;
+    if let (None, Some(found), Some(target), Ok(triple)) =
+        (&said.target, found, &settings.target, env::var("TARGET"))
+        && !is_for(target, &triple)?
+    {
+        let file = found.file.display();
+        warning =
+            Some(format!("{file}: the model is compiled for {triple}, which its target {target} is not"));
+        settings.target = None;
+    }
+    settings.overlay(&said);
+    if settings.target.is_none() {
+        let features = env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
+        settings.target = Some(target_of(&variable("TARGET")?, &features)?);
+    }
+    Ok((settings, warning))
+}
+
+/// Whether a target is of the architecture of a triple.
+fn is_for(target: &str, triple: &str) -> Result<bool, Error> {
+    let mut options = Options::default();
+    options.set_target(target)?;
+    let name = egret::pipeline::target_name(&options)?;
+    let arch = |name: &str| name.split(['-', ' ']).next().unwrap_or_default().to_owned();
+    Ok(arch(&name) == arch(triple))
 }
 
 fn variable(name: &str) -> Result<String, Error> {

@@ -156,3 +156,71 @@ fn what_is_wrong_is_said_like_the_command_does() {
         .out_dir(dir.path());
     assert!(bound.write().is_ok());
 }
+
+/// What a manifest says of target and batch.
+fn decided(manifest: &Path) -> String {
+    let text = std::fs::read_to_string(manifest).unwrap();
+    let squeezed: String = text.split_whitespace().collect();
+    let levels = ["x86-64-v2", "x86-64-v3", "x86-64-v4"];
+    let level = levels.iter().find(|level| text.contains(&format!("linux-gnu {level}"))).unwrap();
+    let sizes = [2, 3].into_iter().find(|n| squeezed.contains(&format!(r#""dims":{{"batch":{n}}}"#)));
+    format!("{level}, batch {}", sizes.map_or_else(|| "free".to_owned(), |n| n.to_string()))
+}
+
+/// Variables are of a process: this test is its own build script.
+#[test]
+fn a_file_beside_the_model_says_how_it_is_compiled() {
+    const DIR: &str = "EGRET_BUILD_TEST_CONFIG";
+    const NAME: &str = "a_file_beside_the_model_says_how_it_is_compiled";
+    if let Some(dir) = std::env::var_os(DIR) {
+        let dir = Path::new(&dir);
+        let model = Model::new(dir.join("m.onnx")).cache(false).out_dir(dir.join("out"));
+        let of = |model: Model| match model.write() {
+            Ok(lines) => format!("{}\n{}", lines.join("\n"), decided(&dir.join("out/m.manifest.json"))),
+            Err(e) => format!("refused: {e}"),
+        };
+        let said = [
+            of(model.clone()),
+            of(model.clone().dim("batch", 3).target("x86-64-v2")),
+            of(model.clone().no_config()),
+            of(model.config(dir.join("other.toml"))),
+        ];
+        std::fs::write(dir.join("said"), said.join("\n---\n")).unwrap();
+        return;
+    }
+    let script = |triple: &str, file: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::copy(fixture("parallel_cnn.onnx"), dir.path().join("m.onnx")).unwrap();
+        std::fs::write(dir.path().join("egret.toml"), file).unwrap();
+        let done = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", NAME])
+            .env(DIR, dir.path())
+            .env("TARGET", triple)
+            .env_remove("CARGO_CFG_TARGET_FEATURE")
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+        let said = std::fs::read_to_string(dir.path().join("said")).unwrap();
+        said.split("\n---\n").map(str::to_owned).collect::<Vec<_>>()
+    };
+    let here = "x86_64-unknown-linux-gnu";
+    let said = script(here, "target = \"x86-64-v3\"\ndims = { batch = 2 }\n");
+    let named = "egret.toml\n";
+    assert!(said[0].contains(named) && said[0].ends_with("x86-64-v3, batch 2"), "{}", said[0]);
+    assert!(said[1].contains(named) && said[1].ends_with("x86-64-v2, batch 3"), "{}", said[1]);
+    assert!(!said[2].contains("egret.toml") && said[2].ends_with("x86-64-v2, batch free"), "{}", said[2]);
+    assert!(said[3].starts_with("refused: ") && said[3].contains("other.toml"), "{}", said[3]);
+    // What is wrong with it is said, and that it was it that decided.
+    let said = script(here, "[budget]\nsise = 1\n");
+    assert!(said[0].contains("egret.toml:2:1: [budget] has no `sise`"), "{}", said[0]);
+    let said = script(here, "dims = { length = 2 }\n");
+    assert!(said[0].contains("its free dims are `batch`"), "{}", said[0]);
+    assert!(
+        said[0].contains("\nnote: ") && said[0].ends_with("egret.toml says --dim length=2"),
+        "{}",
+        said[0]
+    );
+    // Cargo builds for another architecture than the file is for.
+    let said = script(here, "target = \"aarch64\"\n");
+    assert!(said[0].contains("warning=") && said[0].ends_with("x86-64-v2, batch free"), "{}", said[0]);
+}

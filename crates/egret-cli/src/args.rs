@@ -4,7 +4,8 @@ use clap::Args;
 use egret::inputs::{Given, Inputs};
 use egret::ir::{Dim, text};
 use egret::source::Request;
-use egret::{Denormals, files};
+use egret::{Denormals, Tier, files};
+use egret_gate::{Config, Found, Settings};
 use std::path::{Path, PathBuf};
 
 /// `NAME=VALUE`
@@ -111,6 +112,30 @@ impl GivenArgs {
     }
 }
 
+/// Which `egret.toml` says how a model is compiled and what is asked of it.
+#[derive(Args)]
+pub struct ConfigArgs {
+    /// The file of settings and gates [default: egret.toml beside the model]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Read no egret.toml
+    #[arg(long, conflicts_with = "config")]
+    pub no_config: bool,
+}
+
+impl ConfigArgs {
+    /// What it says of the model of a file.
+    ///
+    /// # Errors
+    /// It cannot be read, or is wrong: its line and column.
+    pub fn find(&self, model: &Path) -> egret::Result<Option<Found>> {
+        match self.no_config {
+            true => Ok(None),
+            false => Config::find(model, self.config.as_deref()),
+        }
+    }
+}
+
 /// How a model is compiled; shared by several commands.
 #[derive(Args)]
 pub struct CompileOptions {
@@ -129,13 +154,27 @@ pub struct CompileOptions {
     pub rules: RuleOptions,
 }
 
+impl CompileOptions {
+    /// Those that an `egret.toml` may hold too.
+    pub fn settings(&self, given: &GivenArgs) -> Settings {
+        Settings {
+            target: self.rules.target.target.clone(),
+            tier: self.rules.tier,
+            denormals: self.denormals,
+            dims: given.dims.iter().cloned().collect(),
+            at_most: given.at_most.iter().cloned().collect(),
+        }
+    }
+}
+
 /// The machine that code is for.
 #[derive(Args)]
 pub struct TargetArgs {
     /// CPU to generate code for, and whose costs decide among equal forms; `egret doctor` lists them. Or a machine's file,
     /// FILE.toml, as `egret doctor --measure -o` writes it
-    #[arg(long, default_value = "native")]
-    pub target: String,
+    /// [default: native]
+    #[arg(long)]
+    pub target: Option<String>,
 }
 
 /// Which rewrite rules apply, and by whose costs they are chosen.
@@ -145,9 +184,9 @@ pub struct RuleOptions {
     #[command(flatten)]
     pub target: TargetArgs,
     /// What rewrite rules may change: nothing (exact), order and rounding of float operations (reassoc), values by a bounded
-    /// error (approx), values by more (lossy)
-    #[arg(long, value_name = "TIER", default_value = "approx")]
-    pub tier: String,
+    /// error (approx), values by more (lossy) [default: approx]
+    #[arg(long, value_name = "TIER", value_parser = str::parse::<Tier>)]
+    pub tier: Option<Tier>,
     /// What the errors of approximations may add up to, each relative to the largest element of the value that it is about
     #[arg(long, value_name = "E", default_value_t = egret::DEFAULT_BUDGET, allow_negative_numbers = true)]
     pub budget: f64,

@@ -30,12 +30,14 @@ pub fn options(args: &CompileOptions, threads: Option<usize>) -> Result<Options>
 
 /// The default options with a choice of rewrite rules.
 pub fn with_rules(args: &RuleOptions) -> Result<Options> {
-    let tier = args.tier.parse().map_err(Error::user)?;
     if args.budget.is_nan() || args.budget < 0.0 {
         return Err(Error::user(format!("--budget {}: an error is 0 or more", args.budget)));
     }
-    let mut options = Options { tier, budget: args.budget, ..Options::default() };
-    options.set_target(&args.target.target)?;
+    let mut options = Options { budget: args.budget, ..Options::default() };
+    options.tier = args.tier.unwrap_or(options.tier);
+    if let Some(target) = &args.target.target {
+        options.set_target(target)?;
+    }
     add_rules(&mut options, &args.rules)?;
     options.without_rules(&args.without)?;
     Ok(options)

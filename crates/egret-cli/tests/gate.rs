@@ -106,8 +106,8 @@ fn figures_are_those_of_the_compilation() {
 #[test]
 fn files_that_are_wrong_are_refused_at_their_line() {
     for (gates, said) in [
-        ("[budget]\nkernel = 3\n", "egret.toml:2: [budget] has no `kernel`; the nearest is `kernels`"),
-        ("\n[model.\"simple_cn.onnx\"]\n", "egret.toml:2: there is no "),
+        ("[budget]\nkernel = 3\n", "egret.toml:2:1: [budget] has no `kernel`; the nearest is `kernels`"),
+        ("\n[model.\"simple_cn.onnx\"]\n", "egret.toml:2:8: there is no "),
         ("target = \"x86-64-v3\"\n", "asks nothing of it"),
         ("target = \"x86-65\"\n[budget]\nkernels = 1\n", "x86-65"),
     ] {

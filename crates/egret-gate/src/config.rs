@@ -1,9 +1,13 @@
-//! `egret.toml`: what is asked of the models beside it. One list of keys, by which a file is read and what is wrong in it is named.
+//! `egret.toml`: how the models beside it are compiled, and what is asked of them. One list of keys, by which a file is read and what is
+//! wrong in it is named.
 
 use crate::deny::Deny;
 use crate::gate::{Check, Figure, Gate, Place};
-use egret::{Error, Result, Tier};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::settings::Settings;
+use egret::ir::{Dim, text};
+use egret::{Error, Result};
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
@@ -15,12 +19,8 @@ pub const FILE: &str = "egret.toml";
 /// What a file, or the part of it that is about one model, says. What it does not say stays as it was.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
-    /// The target that figures are for.
-    pub target: Option<String>,
-    /// What rewrite rules may change.
-    pub tier: Option<Tier>,
-    /// Values of free dims.
-    pub dims: BTreeMap<String, i64>,
+    /// How it is compiled.
+    pub settings: Settings,
     /// The gates: budgets in the order of [`Figure::ALL`], expectations by operation, denials as they are written.
     pub gates: Vec<Gate>,
     /// Whether it says `deny`, if only that nothing is denied.
@@ -30,9 +30,7 @@ pub struct Rules {
 impl Rules {
     /// Let other rules go before these: a gate replaces that on the same figure or operation, denials replace all denials.
     pub fn overlay(&mut self, other: &Rules) {
-        self.target = other.target.clone().or(self.target.take());
-        self.tier = other.tier.or(self.tier);
-        self.dims.extend(other.dims.clone());
+        self.settings.overlay(&other.settings);
         let denies = |gate: &Gate| matches!(gate.check, Check::Deny(_));
         let replaced: BTreeSet<String> = other.gates.iter().map(|g| g.check.id()).collect();
         self.gates.retain(|g| !(replaced.contains(&g.check.id()) || (other.denies && denies(g))));
@@ -51,33 +49,68 @@ impl Rules {
 #[derive(Clone, Debug)]
 struct Section {
     path: String,
-    line: usize,
+    place: String,
     rules: Rules,
+}
+
+/// The file that is about a model, and what it says of it.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The file.
+    pub file: PathBuf,
+    /// What it says.
+    pub rules: Rules,
+}
+
+impl Found {
+    /// What the file decides of a compilation where this is said before it, in a line; none where it decides nothing.
+    pub fn decided(&self, said: &Settings) -> Option<String> {
+        let decides = self.rules.settings.beneath(said).options();
+        (!decides.is_empty()).then(|| format!("{} says {decides}", self.file.display()))
+    }
 }
 
 /// An `egret.toml`.
 #[derive(Clone, Debug)]
 pub struct Config {
-    file: String,
     all: Rules,
     models: Vec<Section>,
 }
 
 impl Config {
+    /// What is said of a model by the file that is named, else by the one beside it, if there is one.
+    ///
+    /// # Errors
+    /// As [`Config::read`].
+    pub fn find(model: &Path, named: Option<&Path>) -> Result<Option<Found>> {
+        let file = match named {
+            Some(named) => named.to_owned(),
+            None => Config::beside(model),
+        };
+        // A link that leads nowhere is there, and cannot be read: what was to be decided by a file is not left undecided.
+        let missing =
+            |e: &std::io::Error| matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
+        if named.is_none() && file.symlink_metadata().is_err_and(|e| missing(&e)) {
+            return Ok(None);
+        }
+        let config = Config::read(&file)?;
+        let rules = config.rules_for(config.section_of(&file, model));
+        Ok(Some(Found { file, rules }))
+    }
+
     /// Read a file; the paths of `[model.PATH]` are relative to its folder.
     ///
     /// # Errors
     /// It cannot be read; a line that is wrong; a `[model.PATH]` that names no file.
     pub fn read(path: &Path) -> Result<Config> {
-        let text = egret::files::read_text(path, "a file of gates")?;
+        let text = egret::files::read_text(path, "a file of settings and gates")?;
         let config = Config::parse(&path.display().to_string(), &text)?;
         for section in &config.models {
             let model = folder(path).join(&section.path);
             if !model.exists() {
                 return Err(Error::user(format!(
-                    "{}:{}: there is no {}: [model.\"{}\"] names a model by its path from the folder of this file",
-                    config.file,
-                    section.line,
+                    "{}: there is no {}: [model.\"{}\"] names a model by its path from the folder of this file",
+                    section.place,
                     model.display(),
                     section.path.escape_debug()
                 )));
@@ -89,7 +122,7 @@ impl Config {
     /// Read the text of a file that is named so in messages.
     ///
     /// # Errors
-    /// The first line that is wrong, with the key and the nearest one that there is.
+    /// The first place that is wrong, with the key and the nearest one that there is.
     pub fn parse(file: &str, text: &str) -> Result<Config> {
         let r = Reader { file, text };
         let table = DeTable::parse(text).map_err(|e| {
@@ -97,7 +130,7 @@ impl Config {
         })?;
         let mut models = vec![];
         let all = r.rules(table.get_ref(), "the file", Some(&mut models))?;
-        Ok(Config { file: file.to_owned(), all, models })
+        Ok(Config { all, models })
     }
 
     /// What it asks of a model; `section`: the path that [`Config::section_of`] found.
@@ -138,19 +171,29 @@ struct Reader<'a> {
 }
 
 /// Keys of a file, and of a `[model.PATH]` but for the last.
-const KEYS: [&str; 7] = ["target", "tier", "dims", "budget", "expect", "deny", "model"];
+const KEYS: [&str; 9] =
+    ["target", "tier", "denormals", "dims", "at-most", "budget", "expect", "deny", "model"];
 
 type Table<'a> = DeTable<'a>;
 type Entry<'a> = Spanned<DeValue<'a>>;
 
 impl Reader<'_> {
+    fn before(&self, at: &Range<usize>) -> &str {
+        self.text.get(..at.start.min(self.text.len())).unwrap_or_default()
+    }
+
     fn line(&self, at: &Range<usize>) -> usize {
-        let before = self.text.get(..at.start.min(self.text.len())).unwrap_or_default();
-        1 + before.bytes().filter(|b| *b == b'\n').count()
+        1 + self.before(at).bytes().filter(|b| *b == b'\n').count()
+    }
+
+    /// File, line and column, which counts characters from 1.
+    fn place(&self, at: &Range<usize>) -> String {
+        let column = 1 + self.before(at).chars().rev().take_while(|c| *c != '\n').count();
+        format!("{}:{}:{column}", self.file, self.line(at))
     }
 
     fn fault(&self, at: Range<usize>, message: impl std::fmt::Display) -> Error {
-        Error::user(format!("{}:{}: {message}", self.file, self.line(&at)))
+        Error::user(format!("{}: {message}", self.place(&at)))
     }
 
     fn gate(&self, at: &Range<usize>, check: Check) -> Gate {
@@ -192,16 +235,25 @@ impl Reader<'_> {
         for (key, value) in table {
             let (at, key) = (key.span(), key.get_ref().as_ref());
             match key {
-                "target" => said.target = Some(self.text(at, key, value)?),
+                "target" => said.settings.target = Some(self.target(at, key, value)?),
                 "tier" => {
                     let tier = self.text(at.clone(), key, value)?.parse();
-                    said.tier = Some(tier.map_err(|e: String| self.fault(at, e))?);
+                    said.settings.tier = Some(tier.map_err(|e: String| self.fault(at, e))?);
+                }
+                "denormals" => {
+                    let denormals = self.text(at.clone(), key, value)?.parse();
+                    said.settings.denormals = Some(denormals.map_err(|e: String| self.fault(at, e))?);
                 }
                 "dims" => {
                     for (dim, value) in self.table(at, key, value)? {
-                        let size = i64::try_from(self.count(dim.span(), dim.get_ref(), value)?);
-                        let size = size.map_err(|_| self.fault(dim.span(), "this is no size of a dim"))?;
-                        said.dims.insert(dim.get_ref().to_string(), size);
+                        let size = self.size(dim.span(), dim.get_ref(), value)?;
+                        said.settings.dims.insert(dim.get_ref().to_string(), size);
+                    }
+                }
+                "at-most" => {
+                    for (dim, value) in self.table(at, key, value)? {
+                        let most = self.most(dim.span(), dim.get_ref(), value)?;
+                        said.settings.at_most.insert(dim.get_ref().to_string(), most);
                     }
                 }
                 "budget" => said.gates.extend(self.budgets(self.table(at, key, value)?)?),
@@ -222,7 +274,7 @@ impl Reader<'_> {
                         let (at, path) = (path.span(), path.get_ref().to_string());
                         let name = format!("[model.{path:?}]");
                         let rules = self.rules(self.table(at.clone(), &name, value)?, &name, None)?;
-                        let section = Section { path, line: self.line(&at), rules };
+                        let section = Section { path, place: self.place(&at), rules };
                         if let Some(models) = &mut models {
                             models.push(section);
                         }
@@ -241,6 +293,32 @@ impl Reader<'_> {
         let n = value.get_ref().as_integer();
         n.and_then(|n| u64::from_str_radix(n.as_str(), n.radix()).ok())
             .ok_or_else(|| self.fault(at, format!("`{}` is a whole number, 0 or more", key.escape_debug())))
+    }
+
+    /// A target; the path of a machine's file is relative to the folder of this one.
+    fn target(&self, at: Range<usize>, key: &str, value: &Entry<'_>) -> Result<String> {
+        let target = self.text(at.clone(), key, value)?;
+        if !target.ends_with(".toml") {
+            return Ok(target);
+        }
+        let path = folder(Path::new(self.file)).join(&target).into_os_string();
+        path.into_string().map_err(|_| self.fault(at, "the path of this file is not text"))
+    }
+
+    fn size(&self, at: Range<usize>, key: &str, value: &Entry<'_>) -> Result<i64> {
+        i64::try_from(self.count(at.clone(), key, value)?)
+            .map_err(|_| self.fault(at, "this is no size of a dim"))
+    }
+
+    /// A number, or an expression of free dims.
+    fn most(&self, at: Range<usize>, key: &str, value: &Entry<'_>) -> Result<Dim> {
+        let Some(written) = value.get_ref().as_str() else {
+            let example = "or a text in quotes with free dims, e.g. \"20*seq\"";
+            let size = self.size(at, key, value);
+            return size.map(Dim::constant).map_err(|e| Error::user(format!("{}, {example}", e.message)));
+        };
+        text::parse_dim(written)
+            .map_err(|e| self.fault(at, format!("`{}` is no size: {e}", written.escape_debug())))
     }
 
     fn budgets(&self, table: &Table<'_>) -> Result<Vec<Gate>> {

@@ -1,6 +1,7 @@
 //! Gates: what a model may cost and what must become of it, held against what the compiler makes of it.
 //!
-//! [`Config`] is an `egret.toml`; [`Config::rules_for`] says what it asks of one model, as [`Gate`]s with their places in the file.
+//! [`Config`] is an `egret.toml`; [`Config::find`] says what the one beside a model says of it: [`Settings`], with which it is compiled by
+//! whatever command compiles it to files, and [`Gate`]s with their places in the file.
 //! [`measure`] finds the figures that these need, [`judge`] holds them against each other, and [`Report`] is printed as text, JSON,
 //! annotations of GitHub, SARIF or JUnit by [`Format`]. Equal models and files give equal reports, except where a budget of compile
 //! time asks for a clock.
@@ -15,7 +16,7 @@
 //! assert!(matches!(rules.gates[0].check, Check::Budget { figure: Figure::Size, limit: 1_500_000 }));
 //!
 //! let wrong = Config::parse("egret.toml", "[budget]\nsise = \"1.5MB\"\n").unwrap_err();
-//! assert!(wrong.to_string().starts_with("egret.toml:2: [budget] has no `sise`; the nearest is `size`"));
+//! assert!(wrong.to_string().starts_with("egret.toml:2:1: [budget] has no `sise`; the nearest is `size`"));
 //! # Ok::<(), egret::Error>(())
 //! ```
 #![forbid(unsafe_code)]
@@ -27,14 +28,18 @@ mod gate;
 mod judge;
 mod measure;
 mod plain;
+mod propose;
 mod report;
+mod settings;
 mod units;
 
-pub use config::{Config, FILE, Rules};
+pub use config::{Config, FILE, Found, Rules};
 pub use deny::Deny;
 pub use format::Format;
 pub use gate::{Check, Figure, Gate, Place};
 pub use judge::{Verdict, judge};
 pub use measure::{Measured, measure};
 pub use plain::plain;
+pub use propose::{Proposal, propose};
 pub use report::{ModelReport, Report};
+pub use settings::Settings;

@@ -41,6 +41,7 @@ pub fn measure(request: &Request, options: &Options, gates: &[Gate]) -> Result<M
             options: options.clone(),
             emit: vec![Emit::Lib],
             read: vec![],
+            settings: vec![],
             weights: WeightsPlace::Embed,
             report: None,
         })?;

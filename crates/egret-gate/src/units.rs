@@ -80,6 +80,32 @@ impl Unit {
         }
     }
 
+    /// An amount as a file spells it, rounded up to three digits.
+    pub fn above(self, amount: u64) -> String {
+        let units: &[(&str, u64)] = match self {
+            Unit::Bytes => &BYTES[..4],
+            Unit::Nanoseconds => &TIMES[..4],
+            Unit::Count => return amount.to_string(),
+        };
+        let (name, factor) = units.iter().rfind(|(_, f)| amount >= *f).unwrap_or(&units[0]);
+        // Decimals that there is room for.
+        let parts = match amount / factor {
+            _ if *factor == 1 => 1,
+            0..10 => 100,
+            10..100 => 10,
+            _ => 1,
+        };
+        let n = amount.div_ceil(factor / parts);
+        let decimals = match parts {
+            1 => String::new(),
+            _ => format!("{:0width$}", n % parts, width = parts.ilog10() as usize),
+        };
+        match decimals.trim_end_matches('0') {
+            "" => format!("{}{name}", n / parts),
+            decimals => format!("{}.{decimals}{name}", n / parts),
+        }
+    }
+
     /// An amount to the last byte, for messages about a difference.
     pub fn exact(self, amount: u64) -> String {
         match self {
@@ -125,6 +151,37 @@ mod tests {
             assert_eq!(Unit::Nanoseconds.parse(text), ns, "{text}");
         }
         assert_eq!([Unit::Count.parse("60"), Unit::Count.parse("60B")], [Some(60), None]);
+    }
+
+    #[test]
+    fn amounts_are_rounded_up_to_three_digits() {
+        for (amount, text) in [
+            (0, "0B"),
+            (999, "999B"),
+            (1_000, "1KB"),
+            (1_001, "1.01KB"),
+            (12_340, "12.4KB"),
+            (215_001, "216KB"),
+            (999_001, "1000KB"),
+            (9_999_999, "10MB"),
+            (1_050_000, "1.05MB"),
+        ] {
+            assert_eq!(Unit::Bytes.above(amount), text);
+        }
+        assert_eq!(
+            (Unit::Nanoseconds.above(1_500_001), Unit::Count.above(1_234)),
+            ("1.51ms".into(), "1234".into())
+        );
+        for unit in [Unit::Bytes, Unit::Nanoseconds, Unit::Count] {
+            let mut amount = 1_u64;
+            while amount < 1 << 50 {
+                for near in [amount - 1, amount, amount + 1] {
+                    let read = unit.parse(&unit.above(near)).expect("an amount");
+                    assert!(near <= read && read <= near + near / 100 + 1, "{near} {read}");
+                }
+                amount += amount / 7 + 1;
+            }
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::port::numpy_name;
 use crate::{raise, user_error};
 use egret::frontend::{DeclaredInput, ModelFile};
 use egret::ir::{Graph, Tensor, Type, Value};
-use egret::{ImportOptions, Native, Options, source, story};
+use egret::{ImportOptions, Native, Options, limits, story};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::collections::BTreeMap;
@@ -151,7 +151,7 @@ impl Model {
 
     fn import(&self, given: Given) -> egret::Result<Imported> {
         let Given { dims, shapes, at_most, bind, feeds } = given;
-        let at_most = source::limits(&at_most)?;
+        let at_most = limits::read(&at_most)?;
         let (mut graph, options) = match feeds {
             Some(feeds) => {
                 let feeds = feeds.into_iter().map(|(name, t)| (name, Value::from(t))).collect();
@@ -162,7 +162,7 @@ impl Model {
                 (self.file.import(&options)?, options)
             }
         };
-        source::limit_dims(&mut graph, &at_most, &self.file.known_dims(&options))?;
+        limits::set(&mut graph, &at_most, &self.file.known_dims(&options))?;
         Ok((graph, options.bind))
     }
 

@@ -432,9 +432,14 @@ pub fn check_target(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// The name of the instruction set that code is for; of `native`, the largest that this machine has all of.
+pub fn target_level(options: &Options) -> Result<&'static str> {
+    Ok(target(options)?.isa(true).name)
+}
+
 /// What code is for, in words: `native` is not what other machines can run.
 pub fn target_words(options: &Options) -> Result<String> {
-    let level = target(options)?.isa(true).name;
+    let level = target_level(options)?;
     Ok(match options.target.as_str() {
         "native" => format!(
             "this machine's CPU ({level} and what else it has): another may refuse it; --target {level} runs on all of that level"

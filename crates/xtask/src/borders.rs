@@ -46,7 +46,7 @@ const KNOWS: [(&str, &[&str]); 25] = [
         "egret-cli",
         &["egret", "egret-attribute", "egret-compress", "egret-gate", "egret-join", "egret-tune"],
     ),
-    ("egret-build", &["egret"]),
+    ("egret-build", &["egret", "egret-gate"]),
     ("egret-python", &["egret"]),
     ("egret-testkit", &["egret-ir"]),
     ("xtask", &[]),

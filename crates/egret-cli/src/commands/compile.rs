@@ -1,10 +1,10 @@
 //! `egret compile`.
 
-use crate::args::{CompileOptions, ModelArgs, count};
+use crate::args::{CompileOptions, ConfigArgs, ModelArgs, count};
 use crate::common::{note, options, progress};
 use crate::say;
 use egret::artifact::{Cache, Compiled, Request, compile, compile_cached};
-use egret::{Options, Result, name_for, source};
+use egret::{Error, Options, Result, files, name_for, source};
 use std::path::PathBuf;
 
 /// `egret compile`
@@ -20,6 +20,9 @@ pub struct Args {
     /// called model.onnx]
     #[arg(long, value_name = "M")]
     pub name: Option<String>,
+    /// What is said of it beside it.
+    #[command(flatten)]
+    pub config: ConfigArgs,
     /// Options.
     #[command(flatten)]
     pub options: CompileOptions,
@@ -47,17 +50,31 @@ pub struct Args {
 /// Compile a model into a folder.
 pub fn run(args: &Args) -> Result<()> {
     args.model.apart(&args.report)?;
-    let source = args.model.request();
+    let mut source = args.model.request();
+    let model = source::locate(&source.model)?.0;
     let (name, remark) = match &args.name {
         Some(name) => (name.clone(), None),
-        None => name_for(&source::locate(&source.model)?.0)?,
+        None => name_for(&model)?,
     };
+    let mut options = Options { name, ..options(&args.options, args.threads)? };
+    let said = args.options.settings(&args.model.given);
+    let mut settings = said.files();
+    let found = args.config.find(&model)?;
+    if let Some(found) = &found {
+        args.report.iter().try_for_each(|report| files::apart(report, [found.file.as_path()]))?;
+        let decides = found.rules.settings.beneath(&said);
+        decides.apply(&mut source, &mut options)?;
+        settings.extend(decides.files());
+        settings.push(found.file.clone());
+    }
+    let decided = found.and_then(|found| found.decided(&said));
     let request = Request {
         source,
         out_dir: args.out_dir.clone(),
-        options: Options { name, ..options(&args.options, args.threads)? },
+        options,
         emit: args.emit.clone(),
         read: args.options.rules.rules.clone(),
+        settings,
         weights: args.weights,
         report: args.report.clone(),
     };
@@ -70,11 +87,13 @@ pub fn run(args: &Args) -> Result<()> {
     let done = progress("compiling", || match &cache {
         Some(cache) => compile_cached(&request, cache),
         None => compile(&request),
+    });
+    let done = done.map_err(|e| match &decided {
+        Some(line) => Error { message: format!("{}\nnote: {line}", e.message), ..e },
+        None => e,
     })?;
     print_compiled(&done)?;
-    if let Some(line) = remark {
-        note(format_args!("note: {line}"));
-    }
+    remark.iter().chain(&decided).for_each(|line| note(format_args!("note: {line}")));
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use crate::say;
 use egret::ir::Graph;
 use egret::source::Request;
 use egret::story::Story;
-use egret::{Error, Options, Result, pipeline, report};
+use egret::{Denormals, Error, Options, Result, pipeline, report};
 use egret_gate::Deny;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -49,9 +49,16 @@ pub struct Args {
     /// show measured times beside the estimated ones. What is told then differs from run to run
     #[arg(long)]
     pub profile: bool,
+    /// What becomes of subnormal floats, as for compile
+    #[arg(long, value_name = "flush|keep")]
+    pub denormals: Option<Denormals>,
     /// Which rewrite rules apply.
     #[command(flatten)]
     pub rules: RuleOptions,
+}
+
+fn options_of(args: &Args) -> Result<Options> {
+    Ok(Options { denormals: args.denormals, ..with_rules(&args.rules)? })
 }
 
 /// `egret explain`
@@ -81,7 +88,7 @@ pub fn run(args: &Args) -> Result<()> {
     let (graph, bound) = (imported.graph, imported.bound);
     let names = names(&graph);
     check_place(args, &names)?;
-    let options = Options { explain: true, clock: args.profile, ..with_rules(&args.rules)? };
+    let options = Options { explain: true, clock: args.profile, ..options_of(args)? };
     let mut trace = egret::Trace::new();
     let graph = progress("optimising", || pipeline::optimize(graph, &options, None, &mut trace))?;
     // What kernels lack is known of those that there are.
@@ -122,7 +129,7 @@ fn story(args: &Args) -> Result<()> {
     let measure = if args.profile { Some(imported.values(0)?) } else { None };
     let request =
         egret::story::Request { name, opsets: imported.opsets.clone(), bound: imported.bound, measure };
-    let (graph, options) = (imported.graph, with_rules(&args.rules)?);
+    let (graph, options) = (imported.graph, options_of(args)?);
     let told = progress("explaining", || egret::story::tell(graph, &options, &request, &mut |_| {}))?;
     let verbose = args.verbose > 0;
     let text = if args.missed { told.story.missed(verbose) } else { told.story.text(verbose) };
@@ -160,7 +167,7 @@ fn explain_html(args: &Args) -> Result<()> {
     let (graph, bound) = (imported.graph, imported.bound);
     check_place(args, &names(&graph))?;
     let focus = report::Focus { query: args.at.clone(), missed: args.missed, measure };
-    let options = with_rules(&args.rules)?;
+    let options = options_of(args)?;
     let (page, graph) =
         progress("explaining", || report::explain(&title, graph, &options, &bound, &focus))?;
     write_or_print(args.output.as_deref(), page.as_bytes())?;
@@ -181,7 +188,7 @@ fn held_apart(args: &Args, graph: &Graph) -> Result<()> {
     }
     let imported = import(&args.model.request())?;
     let about = egret::story::Request { bound: imported.bound, ..egret::story::Request::default() };
-    let options = with_rules(&args.rules)?;
+    let options = options_of(args)?;
     let told =
         progress("explaining", || egret::story::tell(imported.graph, &options, &about, &mut |_| {}))?;
     held(args, graph, &told.story)
@@ -235,7 +242,7 @@ fn expected(args: &Args, graph: &Graph) -> Result<()> {
 
 /// `egret explain --verify`
 fn verify(args: &Args) -> Result<()> {
-    let options = with_rules(&args.rules)?;
+    let options = options_of(args)?;
     let trace = match &args.trace {
         Some(path) => {
             let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;

@@ -1,20 +1,25 @@
 //! `egret gate`.
 
-use crate::args::{GivenArgs, name_value};
+use crate::args::{ConfigArgs, GivenArgs, name_value};
 use crate::common::{note, progress, say_report};
 use egret::ir::advice::word;
-use egret::{Error, Options, Result, Tier, name_for, source};
+use egret::{Denormals, Error, Options, Result, Tier, name_for, source};
 use egret_gate::{
-    Check, Config, Deny, FILE, Format, Gate, ModelReport, Place, Report, Rules, judge, measure,
+    Check, Config, Deny, FILE, Format, Gate, ModelReport, Place, Report, Rules, Settings, judge, measure,
 };
 use std::path::{Path, PathBuf};
 
+mod propose;
+
 /// Behind the list of options.
 pub const EXAMPLE: &str = "\
-An egret.toml beside the models:
+An egret.toml beside the models; `egret compile` and egret-build take the part above the budgets too:
 
   target = \"x86-64-v3\"            # figures are for this target, on whatever machine [default: native]
   dims = { batch = 1 }            # as --dim
+  at-most = { u0 = \"20*seq\" }     # as --at-most
+  tier = \"approx\"                 # as --tier
+  denormals = \"flush\"             # as --denormals
   deny = [\"missed:attention\"]     # what `egret explain --missed` must not tell
 
   [budget]                        # at most
@@ -39,12 +44,9 @@ pub struct Args {
     /// The .onnx or .egret files, or test-case folders
     #[arg(required = true)]
     pub models: Vec<PathBuf>,
-    /// The file of gates, for all models [default: egret.toml beside each model]
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Read no file: only what --max, --expect and --deny ask
-    #[arg(long, conflicts_with = "config")]
-    pub no_config: bool,
+    /// What is said of them beside them.
+    #[command(flatten)]
+    pub config: ConfigArgs,
     /// A budget, e.g. size=2MB; before the same of the file. May be repeated
     #[arg(long, value_name = "FIGURE=AMOUNT", value_parser = budget)]
     pub max: Vec<Check>,
@@ -60,12 +62,19 @@ pub struct Args {
     /// What rewrite rules may change, as for compile; before that of the file
     #[arg(long, value_name = "TIER", value_parser = str::parse::<Tier>)]
     pub tier: Option<Tier>,
+    /// What becomes of subnormal floats, as for compile; before that of the file
+    #[arg(long, value_name = "flush|keep")]
+    pub denormals: Option<Denormals>,
     /// What is decided about the models.
     #[command(flatten)]
     pub given: GivenArgs,
     /// `text`, `json`, `github` (annotations), `sarif` (2.1.0), `junit` (XML)
     #[arg(long, default_value = "text")]
     pub format: Format,
+    /// Write an egret.toml instead: what each model takes now and a twentieth more, for the settings that are given or that an
+    /// egret.toml says. To standard output, or to --output FILE, which must not be there yet
+    #[arg(long, conflicts_with_all = ["max", "expect", "deny", "format", "input", "inputs", "bind"])]
+    pub propose: bool,
     /// Write the report to this file, and the text to standard output
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -84,9 +93,12 @@ struct Asked<'a> {
 /// Hold models against their gates.
 pub fn run(args: &Args) -> Result<()> {
     let given = of_options(args)?;
+    if args.propose {
+        return propose::run(args, &given.settings);
+    }
     if let Some(path) = &args.output {
         let beside: Vec<PathBuf> = args.models.iter().map(|m| Config::beside(m)).collect();
-        let read = args.models.iter().chain(&args.config).chain(&beside);
+        let read = args.models.iter().chain(&args.config.config).chain(&beside);
         egret::files::apart(path, read.map(PathBuf::as_path))?;
         egret::files::writable(path)?;
     }
@@ -95,7 +107,7 @@ pub fn run(args: &Args) -> Result<()> {
         args.models.iter().map(|model| asked(args, &given, model)).collect::<Result<_>>()?;
     let mut report = Report::default();
     for Asked { model, rules } in &asked {
-        let target = rules.target.clone().unwrap_or_else(|| "native".to_owned());
+        let target = rules.settings.target.clone().unwrap_or_else(|| "native".to_owned());
         let (target, outcome) = match progress("compiling", || one(args, model, rules)) {
             Ok((target, verdicts)) => (target, Ok(verdicts)),
             Err(e) => (target, Err(e)),
@@ -116,9 +128,13 @@ pub fn run(args: &Args) -> Result<()> {
 fn of_options(args: &Args) -> Result<Rules> {
     let place = || Place::CommandLine;
     let mut rules = Rules {
-        target: args.target.clone(),
-        tier: args.tier,
-        dims: args.given.dims.iter().cloned().collect(),
+        settings: Settings {
+            target: args.target.clone(),
+            tier: args.tier,
+            denormals: args.denormals,
+            dims: args.given.dims.iter().cloned().collect(),
+            at_most: args.given.at_most.iter().cloned().collect(),
+        },
         denies: !args.deny.is_empty(),
         ..Rules::default()
     };
@@ -137,33 +153,24 @@ fn of_options(args: &Args) -> Result<Rules> {
 /// What is asked of a model: by the file, and before it by the options.
 fn asked<'a>(args: &Args, given: &Rules, model: &'a Path) -> Result<Asked<'a>> {
     let file = source::locate(model)?.0;
-    let (named, beside) = (args.config.clone(), Config::beside(&file));
-    let config = match (args.no_config, named) {
-        (true, _) => None,
-        (false, Some(named)) => Some(named),
-        (false, None) => Some(beside.clone()).filter(|path| path.exists()),
-    };
-    let mut rules = match &config {
-        Some(path) => {
-            let config = Config::read(path)?;
-            config.rules_for(config.section_of(path, &file))
-        }
-        None => Rules::default(),
-    };
+    let found = args.config.find(&file)?;
+    let mut rules = found.as_ref().map_or_else(Rules::default, |found| found.rules.clone());
     rules.overlay(given);
     if !rules.gates.is_empty() {
         return Ok(Asked { model, rules });
     }
     let remedy = "budgets, `expect` and `deny` are shown by `egret help gate`";
-    Err(Error::user(match &config {
-        Some(path) => format!("{}: {} asks nothing of it; {remedy}", model.display(), path.display()),
-        None if args.no_config => {
+    Err(Error::user(match &found {
+        Some(found) => {
+            format!("{}: {} asks nothing of it; {remedy}", model.display(), found.file.display())
+        }
+        None if args.config.no_config => {
             format!("{}: nothing is asked of it; give --max, --expect or --deny", model.display())
         }
         None => format!(
             "{}: there is no {FILE} beside it; write {}, or give --config FILE or --max size=2MB; {remedy}",
             model.display(),
-            beside.display()
+            Config::beside(&file).display()
         ),
     }))
 }
@@ -171,19 +178,15 @@ fn asked<'a>(args: &Args, given: &Rules, model: &'a Path) -> Result<Asked<'a>> {
 /// Judge one model; for which target.
 fn one(args: &Args, model: &Path, rules: &Rules) -> Result<(String, Vec<egret_gate::Verdict>)> {
     let file = source::locate(model)?.0;
-    let mut request = args.given.request(model);
-    request.dims = rules.dims.clone();
-    let mut options = Options { tier: rules.tier.unwrap_or(Tier::Approx), ..Options::default() };
-    if let Some(target) = &rules.target {
-        options.set_target(target)?;
-    }
+    let (mut request, mut options) = (args.given.request(model), Options::default());
+    rules.settings.apply(&mut request, &mut options)?;
     // A name that no symbol can have is no reason to refuse a gate.
     if let Ok((name, _)) = name_for(&file) {
         options.name = name;
     }
     let measured = measure(&request, &options, &rules.gates)?;
     let verdicts = judge(&rules.gates, &measured, &again(args, model, rules))?;
-    if rules.target.is_none() {
+    if rules.settings.target.is_none() {
         note(
             "note: figures are for this machine; `target` of egret.toml, or --target, makes them the same on all",
         );
@@ -195,16 +198,11 @@ fn one(args: &Args, model: &Path, rules: &Rules) -> Result<(String, Vec<egret_ga
 fn again(args: &Args, model: &Path, rules: &Rules) -> String {
     let mut words = vec![word(&model.to_string_lossy())];
     let mut option = |name: &str, value: &str| words.extend([name.to_owned(), word(value)]);
-    rules.dims.iter().for_each(|(dim, size)| option("--dim", &format!("{dim}={size}")));
     for (name, list) in [("--input", &args.given.input), ("--bind", &args.given.bind)] {
         list.iter().for_each(|(input, given)| option(name, &format!("{input}={given}")));
     }
     args.given.inputs.iter().for_each(|path| option("--inputs", &path.to_string_lossy()));
-    if let Some(target) = &rules.target {
-        option("--target", target);
-    }
-    if let Some(tier) = rules.tier {
-        option("--tier", tier.name());
-    }
+    let settings = rules.settings.options();
+    words.extend(Some(settings).filter(|s| !s.is_empty()));
     egret_gate::plain(&words.join(" "))
 }

@@ -125,6 +125,7 @@ fn compile(args: &Args, wanted: &Request, dir: &Path) -> Result<()> {
         options: Options { name, ..options(&args.options, args.threads)? },
         emit: args.emit.clone(),
         read: args.options.rules.rules.clone(),
+        settings: args.options.settings(&args.model.given).files(),
         weights: args.weights,
         report: None,
     };

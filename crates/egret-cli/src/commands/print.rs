@@ -36,7 +36,9 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let Imported { mut graph, bound, .. } = import(&args.model.request())?;
     let mut options = Options::default();
-    options.set_target(&args.target.target)?;
+    if let Some(target) = &args.target.target {
+        options.set_target(target)?;
+    }
     let after = args.after.as_deref();
     if let ("onnx", Some(path)) = (args.format.as_str(), &args.output) {
         if after == Some("lower") {

@@ -47,8 +47,11 @@ fn a_section_changes_what_it_names() {
     assert_eq!(ids(&config, Some("sub/b.onnx")), second);
     let rules = config.rules_for(Some("sub/b.onnx"));
     assert!(matches!(rules.gates[0].check, Check::Budget { limit: 5_000, .. }));
-    assert_eq!(rules.dims.into_iter().collect::<Vec<_>>(), [("batch".into(), 1), ("length".into(), 16)]);
-    assert_eq!(rules.target.as_deref(), Some("x86-64-v3"));
+    assert_eq!(
+        rules.settings.dims.into_iter().collect::<Vec<_>>(),
+        [("batch".into(), 1), ("length".into(), 16)]
+    );
+    assert_eq!(rules.settings.target.as_deref(), Some("x86-64-v3"));
 }
 
 #[test]
@@ -61,39 +64,79 @@ fn denials_of_a_section_are_instead_of_all() {
 }
 
 #[test]
-fn what_is_wrong_has_its_line_and_the_nearest_key() {
+fn what_is_wrong_has_its_place_and_the_nearest_key() {
     for (text, said) in [
-        ("[budgets]\n", "e.toml:1: the file has no `budgets`; the nearest is `budget`"),
-        ("\n[budget]\nkernel = 1", "e.toml:3: [budget] has no `kernel`; the nearest is `kernels`"),
-        ("[budget]\nsize = 1.5", "e.toml:2: `size` is bytes as a number, or with a unit"),
-        ("[budget]\nsize = -1", "e.toml:2: `size` is bytes"),
-        ("[budget]\nsize = \"2 M\"", "e.toml:2: `size` is bytes"),
-        ("[budget]\nestimated-time = 3", "e.toml:2: `estimated-time` is a time with its unit"),
-        ("[budget]\nkernels = \"6B\"", "e.toml:2: `kernels` is a whole number"),
-        ("budget = 1", "e.toml:1: `budget` is a table: write [budget]"),
+        ("[budgets]\n", "e.toml:1:2: the file has no `budgets`; the nearest is `budget`"),
+        ("\n[budget]\nkernel = 1", "e.toml:3:1: [budget] has no `kernel`; the nearest is `kernels`"),
+        ("[budget]\nsize = 1.5", "e.toml:2:1: `size` is bytes as a number, or with a unit"),
+        ("[budget]\nsize = -1", "e.toml:2:1: `size` is bytes"),
+        ("[budget]\nsize = \"2 M\"", "e.toml:2:1: `size` is bytes"),
+        ("[budget]\nestimated-time = 3", "e.toml:2:1: `estimated-time` is a time with its unit"),
+        ("[budget]\nkernels = \"6B\"", "e.toml:2:1: `kernels` is a whole number"),
+        ("budget = 1", "e.toml:1:1: `budget` is a table: write [budget]"),
         (
             "expect = { atention = 1 }",
-            "e.toml:1: `atention` is no operation of ir-spec/ops; the nearest is `attention`",
+            "e.toml:1:12: `atention` is no operation of ir-spec/ops; the nearest is `attention`",
         ),
-        ("expect = { attention = \"1\" }", "e.toml:1: `attention` is a whole number"),
-        ("deny = \"missed:gelu\"", "e.toml:1: `deny` is a list"),
+        ("expect = { attention = \"1\" }", "e.toml:1:12: `attention` is a whole number"),
+        ("deny = \"missed:gelu\"", "e.toml:1:1: `deny` is a list"),
         (
             "deny = [\n  \"missed:gelu\",\n  \"missed:gellu\",\n]",
-            "e.toml:3: nothing that could be missed is called `gellu`",
+            "e.toml:3:3: nothing that could be missed is called `gellu`",
         ),
-        ("tier = \"fast\"", "e.toml:1: `fast` is no tier"),
-        ("target = 3", "e.toml:1: `target` is a text"),
-        ("dims = { n = -1 }", "e.toml:1: `n` is a whole number"),
-        ("[model.a.model.b]", "e.toml:1: [model.\"a\"] has no `model`; the nearest is"),
+        ("tier = \"fast\"", "e.toml:1:1: `fast` is no tier"),
+        ("denormals = \"zero\"", "e.toml:1:1: "),
+        ("at_most = 1", "e.toml:1:1: the file has no `at_most`; the nearest is `at-most`"),
+        ("at-most = { u0 = \"20*\" }", "e.toml:1:13: `20*` is no size: "),
+        ("at-most = { größe = -1 }", "e.toml:1:15: "),
+        (
+            "at-most = { \"größe\" = 1, u0 = 1.5 }",
+            "e.toml:1:26: `u0` is a whole number, 0 or more, or a text",
+        ),
+        ("target = 3", "e.toml:1:1: `target` is a text"),
+        ("dims = { n = -1 }", "e.toml:1:10: `n` is a whole number"),
+        ("[model.a.model.b]", "e.toml:1:10: [model.\"a\"] has no `model`; the nearest is"),
         (
             "[model.\"a.onnx\".budget]\nweight = 1",
-            "e.toml:2: [budget] has no `weight`; the nearest is `weights`",
+            "e.toml:2:1: [budget] has no `weight`; the nearest is `weights`",
         ),
-        ("[budget]\nsize = 1\nsize = 2", "e.toml:3: duplicate key"),
-        ("a = ", "e.toml:1: "),
+        ("[budget]\nsize = 1\nsize = 2", "e.toml:3:1: duplicate key"),
+        ("a = ", "e.toml:1:5: "),
     ] {
         let error = Config::parse("e.toml", text).expect_err(text).message;
         assert!(error.starts_with(said), "{text:?}: {error}");
         assert!(!error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn a_file_says_how_a_model_is_compiled() {
+    let text = "at-most = { u0 = \"20*seq\", u1 = 7 }\ndenormals = \"keep\"\ntarget = \"m.toml\"\n[model.a]\ntarget = \"x86-64-v3\"\nat-most.u1 = 9";
+    let config = Config::parse("models/e.toml", text).unwrap();
+    let said = |section| config.rules_for(section).settings.options();
+    assert_eq!(said(None), "--at-most 'u0=20*seq' --at-most u1=7 --target models/m.toml --denormals keep");
+    assert_eq!(said(Some("a")), "--at-most 'u0=20*seq' --at-most u1=9 --target x86-64-v3 --denormals keep");
+}
+
+#[test]
+fn a_file_is_looked_for_beside_the_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let (model, file) = (dir.path().join("m.onnx"), dir.path().join("egret.toml"));
+    std::fs::write(&model, "").unwrap();
+    assert!(Config::find(&model, None).unwrap().is_none());
+    let missing = dir.path().join("other.toml");
+    assert!(Config::find(&model, Some(&missing)).is_err(), "a file that is named must be there");
+    std::fs::write(&file, "dims = { n = 1 }\n[model.\"m.onnx\"]\ndims = { n = 2 }\n").unwrap();
+    let found = Config::find(&model, None).unwrap().unwrap();
+    assert_eq!((found.file, found.rules.settings.dims["n"]), (file.clone(), 2));
+    std::fs::write(&missing, "[model.\"x.onnx\"]\n").unwrap();
+    let error = Config::find(&model, Some(&missing)).unwrap_err().message;
+    assert!(error.contains("other.toml:1:8: there is no ") && error.contains("x.onnx"), "{error}");
+    // A link that leads nowhere.
+    #[cfg(unix)]
+    {
+        std::fs::remove_file(&file).unwrap();
+        std::os::unix::fs::symlink(dir.path().join("gone"), &file).unwrap();
+        assert!(Config::find(&model, None).is_err());
     }
 }

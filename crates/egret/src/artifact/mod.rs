@@ -105,6 +105,9 @@ pub struct Request {
     pub emit: Vec<Emit>,
     /// Files that were read to make the options, as those of rewrite rules: the depfile names them.
     pub read: Vec<PathBuf>,
+    /// Files of which the options and `source` hold all that they decide, as an `egret.toml`: the depfile names them, and the key of the
+    /// cache has no need to.
+    pub settings: Vec<PathBuf>,
     /// Where the weights go.
     pub weights: WeightsPlace,
     /// Where the page about the compilation goes, if one is wanted.

@@ -139,7 +139,8 @@ pub(super) fn make(request: &Request, change: &dyn Fn(Graph) -> Result<Graph>) -
 pub(super) fn place(request: &Request, made: Made) -> Result<Compiled> {
     let Made { mut staged, mut compiled, sources, page } = made;
     let given = request.source.given_files();
-    let sources: Vec<&PathBuf> = sources.iter().chain(&given).chain(&request.read).collect();
+    let sources: Vec<&PathBuf> =
+        sources.iter().chain(&given).chain(&request.read).chain(&request.settings).collect();
     let depfile = depfile::rule(&sources, &request.out_dir, staged.files().keys());
     staged.write(&format!("{}.d", request.options.name), &depfile)?;
     compiled.files = staged.finish()?;

@@ -15,6 +15,7 @@ fn request(dir: &Path, out: &str) -> Request {
         options: Options { name: "m".into(), target: "x86-64-v2".into(), ..Options::default() },
         emit: vec![Emit::Lib, Emit::Rs],
         read: vec![],
+        settings: vec![],
         weights: WeightsPlace::Embed,
         report: None,
     }
@@ -68,6 +69,8 @@ fn whatever_decides_the_files_is_in_the_key() {
     let same = [
         Request { out_dir: "elsewhere".into(), ..base() },
         Request { options: Options { threads: 7, ..base().options }, ..base() },
+        // It is in the options what they said.
+        Request { settings: vec!["egret.toml".into()], ..base() },
         Request { emit: vec![Emit::Rs, Emit::Lib, Emit::Rs], ..base() },
     ];
     assert!(same.iter().all(|r| of(r) == first));
