@@ -4,7 +4,7 @@ use crate::args::{CompileOptions, RuleOptions};
 use egret::ir::interp::{Bounds, Progress};
 use egret::ir::{Denormals, Graph, Value};
 use egret::source::{Imported, Prepared, Request};
-use egret::{Error, ErrorKind, Options, Result};
+use egret::{Error, ErrorKind, Options, Result, files};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -194,8 +194,36 @@ fn shown<T>(
 
 /// As [`progress`], for work that tells how far it is: a bar on a terminal.
 pub fn watched<T>(what: &str, work: impl FnOnce(&mut egret_compress::Watch<'_>) -> T) -> T {
+    resumed(what, None, |_, watch| work(watch))
+}
+
+/// The file beside an output that holds what was found so far, for a run that is begun again; of what is no file there is none.
+///
+/// # Errors
+/// It would take the place of what is read.
+pub fn state_beside<'p>(
+    output: &Path,
+    read: impl IntoIterator<Item = &'p Path>,
+) -> Result<Option<PathBuf>> {
+    let Some(name) = output.file_name().filter(|_| !output.exists() || output.is_file()) else {
+        return Ok(None);
+    };
+    let mut name = name.to_owned();
+    name.push(".state");
+    let state = output.with_file_name(name);
+    files::apart(&state, read)?;
+    Ok(Some(state))
+}
+
+/// As [`watched`], with a place for what is found so far.
+pub fn resumed<T>(
+    what: &str,
+    state: Option<&Path>,
+    work: impl FnOnce(Option<&egret_compress::Resume<'_>>, &mut egret_compress::Watch<'_>) -> T,
+) -> T {
     if !std::io::stderr().is_terminal() {
-        return work(&mut |_, _, _| {});
+        let resume = state.map(|path| egret_compress::Resume { path, tell: &|text| note(text) });
+        return work(resume.as_ref(), &mut |_, _, _| {});
     }
     let bar = ProgressBar::new(0);
     if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {pos}/{len} {msg} {elapsed}") {
@@ -203,7 +231,9 @@ pub fn watched<T>(what: &str, work: impl FnOnce(&mut egret_compress::Watch<'_>) 
     }
     bar.set_prefix(what.to_owned());
     bar.enable_steady_tick(Duration::from_millis(150));
-    let out = work(&mut |done, all, layer| {
+    let tell = |text: &str| bar.suspend(|| note(text));
+    let resume = state.map(|path| egret_compress::Resume { path, tell: &tell });
+    let out = work(resume.as_ref(), &mut |done, all, layer| {
         bar.set_length(all as u64);
         bar.set_position(done as u64);
         bar.set_message(layer.to_owned());

@@ -164,3 +164,51 @@ fn the_report_is_a_page_that_is_the_same_twice() {
     assert_eq!(command(&args).status.code(), Some(3));
     assert!(read().contains("The goal is not met</b>: 1000 bytes are not reached"));
 }
+
+#[test]
+fn a_run_that_is_killed_is_taken_up_where_it_was() {
+    let dir = temp();
+    let (data, eval) = digits(&dir);
+    let (out, whole) = (path(&dir, "out.onnx"), path(&dir, "whole.onnx"));
+    let cnn = model("simple_cnn");
+    let goal = ["compress", &cnn, "--data", &data, "--eval", &eval, "--budget", "0.5pt", "-o"];
+    let said = works(&[&goal[..], &[&whole]].concat());
+    let state = path(&dir, "out.onnx.state");
+    let length = || std::fs::metadata(&state).map_or(0, |m| m.len());
+    // Longer than the errors of all levels: some layers of a copy are there.
+    for least in [200, 4000, 40_000] {
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_egret"));
+        let child = child.args(&goal).arg(&out).stdout(std::process::Stdio::null());
+        let mut child = child.stderr(std::process::Stdio::null()).spawn().expect("it starts");
+        while length() < least {
+            assert_eq!(child.try_wait().expect("a process"), None, "it ended before {least} bytes");
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        child.kill().expect("killed");
+        child.wait().expect("ended");
+        assert!(!Path::new(&out).exists(), "nothing is written by halves");
+    }
+    let before = bytes(&state);
+    let result = command(&[&goal[..], &[&out]].concat());
+    let (printed, told) = (text(&result.stdout), text(&result.stderr));
+    assert!(told.contains("the levels of 4 of 4 layers") && told.contains("out.onnx.state"), "{told}");
+    assert_eq!(printed, said);
+    assert!(bytes(&out) == bytes(&whole) && !Path::new(&state).exists());
+    // Damaged: what stands before is taken. Of another model: nothing is. No state: it stays.
+    let mut damaged = before.clone();
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    let again = |there: &[u8], skip: &[&str], part: &str| {
+        std::fs::write(&state, there).expect("a file");
+        let result = command(&[&goal[..], &[&out], skip].concat());
+        assert_eq!(result.status.code(), Some(0), "{part}");
+        assert!(text(&result.stderr).contains(part), "no `{part}` in {}", text(&result.stderr));
+        assert!(!Path::new(&state).exists(), "{part}");
+    };
+    again(&damaged, &[], "is damaged after");
+    assert!(bytes(&out) == bytes(&whole), "after damage");
+    again(&before, &["--skip", "/conv1/Conv"], "of another model, other data, other options");
+    std::fs::write(&state, "notes").expect("a file");
+    refused(&[&goal[..], &[&out]].concat(), 1, &["out.onnx.state", "it is another file"]);
+    assert_eq!(bytes(&state), b"notes");
+}

@@ -135,7 +135,7 @@ impl Learner<'_> {
             to.record(&target.key(kind), dims(&target.layer.layout), &bytes)
         };
         let stats = self.stats.map(|stats| (stats, kind));
-        original.each_sums(&targets, self.samples, stats, &mut each, watch)?;
+        original.each_sums(&targets, self.samples, stats, &|_| false, &mut each, watch)?;
         Ok(targets.len())
     }
 }

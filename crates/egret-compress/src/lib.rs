@@ -17,6 +17,7 @@
 //! | `quantize` | which numbers become integers, of which scales, and the nodes around them |
 //! | `moments`, `linalg` | means and covariances of a layer's inputs and outputs, and least squares with them |
 //! | `stats`, `learn` | what samples told of the values inside a model, in a file, and how it is made |
+//! | `state` | what a long run has found so far, in a file, so that it can be begun again |
 //! | `page` | the report as one HTML page |
 //! | `data` | values inside a model on samples, and layers made anew from their moments, in order |
 //!
@@ -55,6 +56,7 @@ mod quantize;
 mod report;
 mod request;
 mod scope;
+mod state;
 mod stats;
 mod wire;
 
@@ -71,3 +73,4 @@ pub use quantize::{Precision, Quantization, quantize, quantize_watched};
 pub use report::{Compressed, Entry, Extent, Quality, Range, Reason, Report, Verdict};
 pub use request::{Request, Watch};
 pub use scope::Scope;
+pub use state::{Resume, State};

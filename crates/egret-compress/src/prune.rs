@@ -4,7 +4,7 @@ use crate::constants::Constants;
 use crate::data::budget;
 use crate::data::given::Given;
 use crate::data::original::{self, Original, Source, Target, Zeros};
-use crate::data::reconstruct::{Reconstructed, reconstruct, reconstruct_apart};
+use crate::data::reconstruct::{Kept, Reconstructed, Solved, qualities, reconstruct, reconstruct_apart};
 use crate::layers::{Contraction, Layer, contractions};
 use crate::mask::{self, Scored};
 use crate::methods::Problem;
@@ -14,6 +14,7 @@ use crate::plan::{self, Step};
 use crate::report::{Compressed, Entry, Quality, Report, Verdict};
 use crate::request::{Request, Watch};
 use crate::scope::Scope;
+use crate::state::{Resume, State};
 use crate::stats::{Head, Kind, Stats};
 use crate::{channels, numbers, wire};
 use egret::samples::Samples;
@@ -29,21 +30,27 @@ pub const MOST: f64 = 2.0;
 /// # Errors
 /// A model that cannot be read or keeps weights in other files; a request that does not fit it; data that do not.
 pub fn prune(path: &Path, request: &Request) -> Result<Compressed> {
-    prune_watched(path, request, &mut |_, _, _| {})
+    prune_watched(path, request, None, &mut |_, _, _| {})
 }
 
-/// As [`prune`], telling how far it is.
+/// As [`prune`], telling how far it is. With `resume` and samples, layers that are done are kept there, and those that were kept by a run
+/// that was asked the same are taken.
 ///
 /// # Errors
 /// As of [`prune`].
-pub fn prune_watched(path: &Path, request: &Request, watch: &mut Watch<'_>) -> Result<Compressed> {
+pub fn prune_watched(
+    path: &Path,
+    request: &Request,
+    resume: Option<&Resume<'_>>,
+    watch: &mut Watch<'_>,
+) -> Result<Compressed> {
     let (path, file) = source::single_file(path, "prune")?;
     let method = request.method.name();
     if !request.stats.is_empty() {
         takes_stats(request)?;
     }
     if let Pattern::Channels(_) = request.pattern {
-        return channels::prune(&path, &file, request, watch);
+        return channels::prune(&path, &file, request, resume, watch);
     }
     if let Some((name, pattern)) = request.layers.iter().find(|l| matches!(l.1, Pattern::Channels(_))) {
         return Err(Error::user(format!("--layer {name}={pattern} goes with --to channels:P")));
@@ -82,20 +89,24 @@ pub fn prune_watched(path: &Path, request: &Request, watch: &mut Watch<'_>) -> R
         let scope = if scope == Scope::Global { Scope::Layer } else { scope };
         let mut solve = |target: &Target<Zeros>, weights: &[f64], moments: &[Moments]| {
             let (layout, pattern) = (&target.layer.layout, target.task.pattern);
-            request.method.solve(&Problem { layout, weights, moments, pattern, scope })
+            request.method.solve(&Problem { layout, weights, moments, pattern, scope }).map(Solved::from)
         };
         let start = original.model.clone();
         let (all, most) = (found.len(), |_| MOST);
+        let mut state = State::default();
         let mut made = match source {
             Source::Samples(samples) => {
-                reconstruct(&original, start, all, samples, &most, &mut solve, watch)?
+                state = layers_of(resume, &path, request, samples, original.targets.len())?;
+                let kept = Kept { state: &state, pass: PASS };
+                reconstruct(&original, start, all, samples, &most, &mut solve, kept, watch)?
             }
             Source::Stats(stats, kind) => {
                 reconstruct_apart(&original, start, all, (stats, kind), &most, &mut solve, watch)?
             }
         };
         given.put_back(&mut made.0);
-        return with_data(&path, &proto, &found, &steps, &original, &made, what);
+        let made = with_data(&path, &proto, &found, &steps, &original, &made, what)?;
+        return Ok(Compressed { state, ..made });
     }
     let found = contractions(file.proto());
     let graph = file.proto().graph.as_ref().ok_or_else(|| Error::user("the model has no graph"))?;
@@ -115,7 +126,26 @@ pub fn prune_watched(path: &Path, request: &Request, watch: &mut Watch<'_>) -> R
         bytes: model.len(),
         bytes_before: model.len(),
     };
-    Ok(Compressed { model, report })
+    Ok(Compressed { model, report, state: State::default() })
+}
+
+/// What stands before the numbers of layers in the names of their records.
+pub const PASS: &str = "pruned";
+
+/// The layers that a run with this request has pruned; it is told how many there are, of so many.
+///
+/// # Errors
+/// As of [`State::of_layers`].
+pub fn layers_of(
+    resume: Option<&Resume<'_>>,
+    path: &Path,
+    request: &Request,
+    samples: &Samples,
+    count: usize,
+) -> Result<State> {
+    let Request { pattern, method, scope, all, multiple, layers, skip, data: _, stats: _ } = request;
+    let asked = format!("prune {:?}", (pattern, method.name(), scope, all, multiple, layers, skip));
+    State::of_layers(resume, &asked, path, samples, count)
 }
 
 /// That what is asked can be done with stats instead of samples.
@@ -151,7 +181,7 @@ fn with_data(
     found: &[Contraction],
     steps: &[Step],
     original: &Original<'_, Zeros>,
-    (made, qualities): &Reconstructed,
+    (made, settled): &Reconstructed,
     what: String,
 ) -> Result<Compressed> {
     let bytes_before =
@@ -162,6 +192,7 @@ fn with_data(
         .map_err(|e| Error::unsupported(format!("the pruned model cannot be written: {e}")))?;
     let (old, new) = (before.graph.get_or_default(), made.graph.get_or_default());
     let constants = Constants::new(old);
+    let qualities = qualities(settled);
     let mut entries = vec![];
     for (index, (c, step)) in found.iter().zip(steps).enumerate() {
         let mut out = untold(old, &constants, c, step);
@@ -180,7 +211,7 @@ fn with_data(
         entries.push(out);
     }
     let report = Report { what, entries, ranges: vec![], products: None, bytes: model.len(), bytes_before };
-    Ok(Compressed { model, report })
+    Ok(Compressed { model, report, state: State::default() })
 }
 
 fn verdict(step: &Step) -> Verdict {

@@ -1,6 +1,7 @@
 //! What a compression did: a verdict for every contraction.
 
 use crate::pattern::Pattern;
+use crate::state::State;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 
@@ -202,6 +203,8 @@ pub struct Compressed {
     pub model: Vec<u8>,
     /// What was done.
     pub report: Report,
+    /// What was kept for a run that is begun again; to be [`State::done`] when the model is written.
+    pub state: State,
 }
 
 impl Report {

@@ -225,6 +225,11 @@ impl Stats {
         self.files.iter().fold(0, |n, f| n.saturating_add(f.head.samples))
     }
 
+    /// The BLAKE3 of each file.
+    pub fn hashes(&self) -> Vec<[u8; HASH]> {
+        self.files.iter().map(|f| f.hash).collect()
+    }
+
     /// Inputs with a default that the samples gave.
     pub fn given(&self) -> BTreeSet<String> {
         self.files.first().map(|f| f.head.given.clone()).unwrap_or_default()

@@ -32,7 +32,7 @@ fn compressed(file: &File, to: &str, size: &str) -> Outcome {
         budget: None,
         skip: vec![],
     };
-    compress(&file.path(), &goal, &mut |_, _, _| {}).expect("a copy")
+    compress(&file.path(), &goal, None, &mut |_, _, _| {}).expect("a copy")
 }
 
 fn file(nodes: Vec<NodeProto>, weights: Vec<TensorProto>) -> File {

@@ -164,7 +164,7 @@ fn stats_give_the_bytes_that_their_samples_give() {
     };
     for to in ["auto", "dense,int8,w4:32"] {
         let made = |stats: &[PathBuf]| {
-            compress(&case.net.path(), &goal(stats, to), &mut |_, _, _| {}).expect("a copy")
+            compress(&case.net.path(), &goal(stats, to), None, &mut |_, _, _| {}).expect("a copy")
         };
         let (want, got) = (made(&[]), made(&stats));
         assert!(want.made.model == got.made.model, "{to}");
@@ -261,7 +261,7 @@ fn what_only_samples_tell_is_refused_by_name() {
         budget: None,
         skip: vec![],
     };
-    let e = compress(&case.net.path(), &goal, &mut |_, _, _| {}).map(|_| ()).expect_err("no copy");
+    let e = compress(&case.net.path(), &goal, None, &mut |_, _, _| {}).map(|_| ()).expect_err("no copy");
     assert!(e.kind == ErrorKind::User && e.to_string().contains("--data"), "{e}");
     let none = learn(&case.net.path(), &Learning::default(), &case.at("none"), &mut |_, _, _| {});
     assert!(none.expect_err("nothing to learn from").to_string().contains("--data"));

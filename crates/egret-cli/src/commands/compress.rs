@@ -1,7 +1,7 @@
 //! `egret compress`.
 
-use crate::common::{left, watched, worst};
-use crate::report::{ReportArgs, apart_from_samples, quoted};
+use crate::common::{left, resumed, state_beside, worst};
+use crate::report::{ReportArgs, apart_from_samples, quoted, read_for};
 use crate::say;
 use egret::{Error, Result, files};
 use egret_compress::{
@@ -88,21 +88,30 @@ pub fn run(args: &Args) -> Result<()> {
     apart_from_samples(output, &[&args.data, &args.stats, &args.eval])?;
     files::writable(output)?;
     let recipe = args.recipe.clone().unwrap_or_else(|| beside(output));
-    args.page.check(&args.model, &[&args.data, &args.stats, &args.eval], &[output, &recipe])?;
-    let outcome = match &args.recipe {
+    let read = read_for(&args.model, &[&args.data, &args.stats, &args.eval]);
+    let state = state_beside(output, read.iter().map(PathBuf::as_path))?;
+    let mut written = vec![output.as_path(), &recipe];
+    written.extend(state.as_deref());
+    args.page.check(&args.model, &[&args.data, &args.stats, &args.eval], &written)?;
+    let mut outcome = match &args.recipe {
         Some(path) => {
             let recipe = Recipe::read(path)?;
             // Its samples are read too.
             args.page.check(&args.model, &[&recipe.data], &[])?;
-            watched("compressing", |watch| replay(&args.model, &recipe, &args.data, watch))?
+            resumed("compressing", state.as_deref(), |resume, watch| {
+                replay(&args.model, &recipe, &args.data, resume, watch)
+            })?
         }
-        None => watched("compressing", |watch| compress(&args.model, &goal, watch))?,
+        None => resumed("compressing", state.as_deref(), |resume, watch| {
+            compress(&args.model, &goal, resume, watch)
+        })?,
     };
     files::write(output, &outcome.made.model)?;
     if args.recipe.is_none() {
         files::write(&recipe, outcome.recipe.text().as_bytes())?;
     }
     args.page.write("compress", &args.model, Some(again(args, output, &recipe)), &outcome)?;
+    std::mem::take(&mut outcome.made.state).done()?;
     match args.format.as_str() {
         "json" => say!("{:#}", outcome.to_json()),
         _ => show(&outcome)?,

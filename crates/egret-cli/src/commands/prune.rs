@@ -1,7 +1,7 @@
 //! `egret prune`.
 
-use crate::common::{left, watched, worst};
-use crate::report::{ReportArgs, apart_from_samples};
+use crate::common::{left, resumed, state_beside, worst};
+use crate::report::{ReportArgs, apart_from_samples, read_for};
 use crate::say;
 use egret::{Error, Result, files};
 use egret_compress::{Entry, Method, Pattern, Report, Request, Scope, Verdict, prune_watched};
@@ -60,7 +60,11 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     apart_from_samples(&args.output, &[&args.data, &args.stats])?;
     files::writable(&args.output)?;
-    args.page.check(&args.model, &[&args.data, &args.stats], &[&args.output])?;
+    let read = read_for(&args.model, &[&args.data, &args.stats]);
+    let state = state_beside(&args.output, read.iter().map(PathBuf::as_path))?;
+    let mut written = vec![args.output.as_path()];
+    written.extend(state.as_deref());
+    args.page.check(&args.model, &[&args.data, &args.stats], &written)?;
     let layers = args.layers.iter().map(|text| layer(text, args.to)).collect::<Result<_>>()?;
     let request = Request {
         method: args.method,
@@ -73,9 +77,12 @@ pub fn run(args: &Args) -> Result<()> {
         skip: args.skip.clone(),
         ..Request::new(args.to)
     };
-    let pruned = watched("pruning", |watch| prune_watched(&args.model, &request, watch))?;
+    let pruned = resumed("pruning", state.as_deref(), |resume, watch| {
+        prune_watched(&args.model, &request, resume, watch)
+    })?;
     files::write(&args.output, &pruned.model)?;
     args.page.write("prune", &args.model, None, &pruned.report)?;
+    pruned.state.done()?;
     match args.format.as_str() {
         "json" => say!("{:#}", pruned.report.to_json()),
         _ if matches!(args.to, Pattern::Channels(_)) => show_channels(&pruned.report)?,

@@ -1,7 +1,7 @@
 //! `egret quantize`.
 
-use crate::common::{left, watched, worst};
-use crate::report::{ReportArgs, apart_from_samples};
+use crate::common::{left, resumed, state_beside, worst};
+use crate::report::{ReportArgs, apart_from_samples, read_for};
 use crate::say;
 use egret::{Result, files};
 use egret_compress::{Entry, Precision, Quantization, Report, Verdict, quantize_watched};
@@ -43,16 +43,23 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     apart_from_samples(&args.output, &[&args.data, &args.stats])?;
     files::writable(&args.output)?;
-    args.page.check(&args.model, &[&args.data, &args.stats], &[&args.output])?;
+    let read = read_for(&args.model, &[&args.data, &args.stats]);
+    let state = state_beside(&args.output, read.iter().map(PathBuf::as_path))?;
+    let mut written = vec![args.output.as_path()];
+    written.extend(state.as_deref());
+    args.page.check(&args.model, &[&args.data, &args.stats], &written)?;
     let request = Quantization {
         data: args.data.clone(),
         stats: args.stats.clone(),
         skip: args.skip.clone(),
         ..Quantization::new(args.to)
     };
-    let made = watched("quantising", |watch| quantize_watched(&args.model, &request, watch))?;
+    let made = resumed("quantising", state.as_deref(), |resume, watch| {
+        quantize_watched(&args.model, &request, resume, watch)
+    })?;
     files::write(&args.output, &made.model)?;
     args.page.write("quantize", &args.model, None, &made.report)?;
+    made.state.done()?;
     match args.format.as_str() {
         "json" => say!("{:#}", made.report.to_json()),
         _ => show(&made.report)?,

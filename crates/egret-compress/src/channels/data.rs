@@ -7,15 +7,17 @@ use crate::channels::score::{self, Scores};
 use crate::channels::walk::Walk;
 use crate::constants::Constants;
 use crate::data::original::{self, Original, Target};
-use crate::data::reconstruct::{Reconstructed, reconstruct};
+use crate::data::reconstruct::{Kept, Reconstructed, reconstruct};
 use crate::ends::ends;
 use crate::layers::Contraction;
 use crate::linalg::{axpy, inverse_factor, solve_rows};
 use crate::mask;
 use crate::methods::{Method, Normal};
 use crate::moments::Moments;
+use crate::prune::PASS;
 use crate::request::{Request, Watch};
 use crate::scope::Scope;
+use crate::state::State;
 use egret::samples::Samples;
 use egret::{Error, Result};
 use onnx_protobuf::ModelProto;
@@ -29,7 +31,8 @@ const MOST: f64 = 2.0;
 pub struct Data<'a> {
     /// The model with biases, and the layers that are fitted.
     pub original: Original<'a, ()>,
-    samples: &'a Samples,
+    /// What they are fitted to.
+    pub samples: &'a Samples,
     walk: &'a Walk<'a>,
     /// The product of each contraction.
     products: BTreeMap<usize, usize>,
@@ -140,6 +143,7 @@ impl<'a> Data<'a> {
         count: usize,
         gone: &BTreeSet<Id>,
         method: Method,
+        state: &State,
         watch: &mut Watch<'_>,
     ) -> Result<Reconstructed> {
         let mut solve = |target: &Target<()>, weights: &[f64], moments: &[Moments]| {
@@ -162,10 +166,11 @@ impl<'a> Data<'a> {
                     kept.iter().for_each(|&j| row[j] = old[j]);
                 }
             }
-            Some(out)
+            Some(out.into())
         };
         let start = self.original.model.clone();
-        reconstruct(&self.original, start, count, self.samples, &|_| MOST, &mut solve, watch)
+        let kept = Kept { state, pass: PASS };
+        reconstruct(&self.original, start, count, self.samples, &|_| MOST, &mut solve, kept, watch)
     }
 
     /// The classes of another walk, of the same graph with other weights and more biases, that stand where these do.

@@ -18,10 +18,13 @@ mod surgery;
 mod walk;
 
 use crate::data::given::Given;
+use crate::data::reconstruct;
 use crate::layers::{Contraction, contractions};
+use crate::prune::layers_of;
 use crate::report::{Compressed, Entry, Extent, Quality, Report, Verdict};
 use crate::request::{Request, Watch};
 use crate::scope::Scope;
+use crate::state::{Resume, State};
 use data::Data;
 use egret::frontend::ModelFile;
 use egret::ir::Dim;
@@ -43,6 +46,7 @@ pub fn prune(
     path: &Path,
     file: &ModelFile,
     request: &Request,
+    resume: Option<&Resume<'_>>,
     watch: &mut Watch<'_>,
 ) -> Result<Compressed> {
     let method = request.method;
@@ -90,13 +94,15 @@ pub fn prune(
     }
     let gone = score::lowest(&groups, &scores, request, scope);
     let bytes_before = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
+    let mut state = State::default();
     let (mut small, qualities) = match &data {
         Some(data) if !gone.is_empty() => {
-            let (made, qualities) = data.fitted(found.len(), &gone, method, watch)?;
+            state = layers_of(resume, path, request, data.samples, data.original.targets.len())?;
+            let (made, settled) = data.fitted(found.len(), &gone, method, &state, watch)?;
             let shapes = shapes::shapes(&made, path)?;
             let there = follow::walk(made.graph.get_or_default(), opset(&made), &shapes);
             let moved = data.moved(&gone, &contractions(&made), &there);
-            (surgery::without(&made, &there, &moved)?, qualities)
+            (surgery::without(&made, &there, &moved)?, reconstruct::qualities(&settled))
         }
         _ => (surgery::without(model, &walk, &gone)?, vec![None; found.len()]),
     };
@@ -111,7 +117,7 @@ pub fn prune(
         bytes: bytes.len(),
         bytes_before: bytes_before.len(),
     };
-    Ok(Compressed { model: bytes, report })
+    Ok(Compressed { model: bytes, report, state })
 }
 
 /// The bytes of a smaller model, which Egret must import.

@@ -28,7 +28,7 @@ pub fn share(
         scores.push(relative(original, targets[at], moments, request)?);
         Ok(())
     };
-    original.each_moments(&targets, source, &mut each, watch)?;
+    original.each_moments(&targets, source, &|_| false, &mut each, watch)?;
     // Scores add up while zeros are few; so that they stay few, a layer keeps at least half of what it would keep by itself.
     let most = (1.0 + part) / 2.0;
     let amounts = amounts(&scores, part, most);

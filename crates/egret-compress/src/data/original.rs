@@ -214,11 +214,13 @@ impl<T: Copy> Original<'_, T> {
         Ok(sums)
     }
 
-    /// The moments of layers in the original, a few layers at a time: as many as there is room for.
+    /// The moments of layers in the original, a few layers at a time: as many as there is room for. Where all of these are `known`, they are
+    /// passed over.
     pub fn each_moments(
         &self,
         targets: &[&Target<T>],
         source: Source<'_>,
+        known: &dyn Fn(usize) -> bool,
         each: &mut dyn FnMut(usize, &[Moments]) -> Result<()>,
         watch: &mut Watch<'_>,
     ) -> Result<()> {
@@ -227,7 +229,7 @@ impl<T: Copy> Original<'_, T> {
             Source::Stats(stats, kind) => (None, Some((stats, kind))),
         };
         let mut done = |at: usize, sums| each(at, &finished(targets[at], sums)?);
-        self.each_sums(targets, samples, stats, &mut done, watch)
+        self.each_sums(targets, samples, stats, known, &mut done, watch)
     }
 
     /// As [`Original::each_moments`], before they are done; with samples and stats, of both together.
@@ -236,6 +238,7 @@ impl<T: Copy> Original<'_, T> {
         targets: &[&Target<T>],
         samples: Option<&Samples>,
         stats: Option<(&Stats, Kind)>,
+        known: &dyn Fn(usize) -> bool,
         each: &mut dyn FnMut(usize, Vec<Sums>) -> Result<()>,
         watch: &mut Watch<'_>,
     ) -> Result<()> {
@@ -245,6 +248,9 @@ impl<T: Copy> Original<'_, T> {
             while next < targets.len() && (next == from || room + size(targets[next]) <= ROOM) {
                 room += size(targets[next]);
                 next += 1;
+            }
+            if (from..next).all(known) {
+                continue;
             }
             watch(from, targets.len(), &format!("moments of {}", targets[from].name));
             let targets = &targets[from..next];

@@ -6,24 +6,62 @@ use crate::data::bias::Bias;
 use crate::data::original::{Original, Source, Target};
 use crate::data::restore::{Tally, restore};
 use crate::data::rounds::rounds;
+use crate::layout::Layout;
 use crate::moments::Moments;
 use crate::numbers;
+use crate::quantize::integers::Integers;
 use crate::report::Quality;
 use crate::request::Watch;
+use crate::state::{Pack, State, Unpack};
 use crate::stats::{Kind, Stats};
 use egret::samples::Samples;
 use egret::{Error, Result};
 use onnx_protobuf::{GraphProto, ModelProto};
 
-/// The model, and how good the outputs of each contraction are that was compressed, by its index.
-pub type Reconstructed = (ModelProto, Vec<Option<Quality>>);
+/// The model, and what became of each contraction that was compressed, by its index.
+pub type Reconstructed = (ModelProto, Vec<Option<Settled>>);
 
 /// New weights for a layer that had these, or that the data make no system that can be solved; groups have moments.
-pub type Solve<'a, T> = dyn FnMut(&Target<T>, &[f64], &[Moments]) -> Option<Vec<f64>> + 'a;
+pub type Solve<'a, T> = dyn FnMut(&Target<T>, &[f64], &[Moments]) -> Option<Solved> + 'a;
+
+/// New weights of a layer.
+pub struct Solved {
+    /// In the order of the layout.
+    pub weights: Vec<f64>,
+    /// The integers that they are.
+    pub integers: Option<Integers>,
+}
+
+impl From<Vec<f64>> for Solved {
+    fn from(weights: Vec<f64>) -> Solved {
+        Solved { weights, integers: None }
+    }
+}
+
+/// How good the outputs of contractions are.
+pub fn qualities(list: &[Option<Settled>]) -> Vec<Option<Quality>> {
+    list.iter().map(|s| s.as_ref().map(|s| s.quality)).collect()
+}
+
+/// Where layers are kept that are done, and what stands before their numbers there.
+#[derive(Copy, Clone)]
+pub struct Kept<'a> {
+    /// The file.
+    pub state: &'a State,
+    /// The pass that they are of.
+    pub pass: &'a str,
+}
+
+impl Kept<'_> {
+    fn name<T>(&self, target: &Target<T>) -> String {
+        format!("{} layer {}", self.pass, target.index)
+    }
+}
 
 /// Compress all targets.
 ///
 /// `model` is the original, or has other weights in layers that are no targets. The rows of a layer's new weights are scaled by what `most` says at most.
+/// Layers that are kept are taken, and others are kept.
 ///
 /// # Errors
 /// Data that do not fit the model, or make no numbers.
@@ -34,9 +72,10 @@ pub fn reconstruct<T: Copy>(
     samples: &Samples,
     most: &dyn Fn(T) -> f64,
     solve: &mut Solve<'_, T>,
+    kept: Kept<'_>,
     watch: &mut Watch<'_>,
 ) -> Result<Reconstructed> {
-    let mut qualities = vec![None; count];
+    let mut out: Vec<Option<Settled>> = (0..count).map(|_| None).collect();
     let nodes: Vec<usize> = original.targets.iter().map(|t| t.layer.node).collect();
     let mut done = 0;
     for round in rounds(original.graph(), &nodes) {
@@ -44,13 +83,28 @@ pub fn reconstruct<T: Copy>(
             original.targets.iter().filter(|t| round.contains(&t.layer.node)).collect();
         watch(done, nodes.len(), &targets[0].name);
         done += targets.len();
-        let moments = original.moments(&model, &targets, samples)?;
+        // All of a round or none: the code that computes values depends on which are asked for, and so may their last bits.
+        let moments = match targets.iter().all(|t| kept.state.has(&kept.name(t))) {
+            true => vec![vec![]; targets.len()],
+            false => original.moments(&model, &targets, samples)?,
+        };
         for (target, moments) in targets.iter().zip(&moments) {
-            let quality = settle(original, &mut model, target, moments, most, solve)?;
-            qualities[target.index] = Some(quality);
+            let name = kept.name(target);
+            let mut settled = match kept.state.get(&name)? {
+                Some(bytes) => {
+                    kept.state.whole(&bytes, |parts| Settled::unpack(parts, &target.layer.layout))?
+                }
+                None => {
+                    let settled = settle(original, target, moments, most, solve)?;
+                    kept.state.put(&name, &settled.pack())?;
+                    settled
+                }
+            };
+            settled.put(&mut model, target);
+            out[target.index] = Some(settled);
         }
     }
-    Ok((model, qualities))
+    Ok((model, out))
 }
 
 /// As [`reconstruct`], each layer by itself: from the inputs that it has in the original, as stats have them, whatever became of the
@@ -67,28 +121,28 @@ pub fn reconstruct_apart<T: Copy>(
     solve: &mut Solve<'_, T>,
     watch: &mut Watch<'_>,
 ) -> Result<Reconstructed> {
-    let mut qualities = vec![None; count];
+    let mut out: Vec<Option<Settled>> = (0..count).map(|_| None).collect();
     let targets: Vec<&Target<T>> = original.targets.iter().collect();
     let mut each = |at: usize, moments: &[Moments]| {
-        let quality = settle(original, &mut model, targets[at], moments, most, solve)?;
-        qualities[targets[at].index] = Some(quality);
+        let mut settled = settle(original, targets[at], moments, most, solve)?;
+        settled.put(&mut model, targets[at]);
+        out[targets[at].index] = Some(settled);
         Ok(())
     };
-    original.each_moments(&targets, Source::Stats(stats, kind), &mut each, watch)?;
-    Ok((model, qualities))
+    original.each_moments(&targets, Source::Stats(stats, kind), &|_| false, &mut each, watch)?;
+    Ok((model, out))
 }
 
-/// Give a layer its new weights and its new bias.
+/// Find a layer's new weights and what is to be added to its bias.
 fn settle<T: Copy>(
     original: &Original<'_, T>,
-    model: &mut ModelProto,
     target: &Target<T>,
     moments: &[Moments],
     most: &dyn Fn(T) -> f64,
     solve: &mut Solve<'_, T>,
-) -> Result<Quality> {
+) -> Result<Settled> {
     let weights = original.weights(target)?;
-    let mut weights = solve(target, &weights, moments).ok_or_else(|| {
+    let Solved { mut weights, integers } = solve(target, &weights, moments).ok_or_else(|| {
         Error::user(format!("`{}`: its data make no system that can be solved", target.name))
     })?;
     let (mut tally, mut shift) = (Tally::default(), vec![]);
@@ -96,10 +150,59 @@ fn settle<T: Copy>(
     for (part, moments) in weights.chunks_exact_mut(size).zip(moments) {
         shift.extend(restore(part, moments, most(target.task), &mut tally));
     }
-    let graph = model.graph.mut_or_insert_default();
-    put(graph, target.layer.place, &target.layer.layout.offsets(), &weights);
-    add_bias(graph, &target.bias, &shift);
-    Ok(tally.quality())
+    Ok(Settled { quality: tally.quality(), weights, integers, shift })
+}
+
+/// What became of a layer.
+pub struct Settled {
+    /// How good its outputs are.
+    pub quality: Quality,
+    /// The integers that its weights are.
+    pub integers: Option<Integers>,
+    /// In the order of its layout; empty when they have been put.
+    weights: Vec<f64>,
+    /// What is added to its bias.
+    shift: Vec<f64>,
+}
+
+impl Settled {
+    /// Give the layer its new weights and its new bias.
+    fn put<T>(&mut self, model: &mut ModelProto, target: &Target<T>) {
+        let graph = model.graph.mut_or_insert_default();
+        let weights = std::mem::take(&mut self.weights);
+        put(graph, target.layer.place, &target.layer.layout.offsets(), &weights);
+        add_bias(graph, &target.bias, &self.shift);
+    }
+
+    fn pack(&self) -> Vec<u8> {
+        let mut out = Pack::default();
+        out.number(self.quality.error);
+        out.number(self.quality.deviation);
+        out.numbers(&self.shift);
+        out.whole(u64::from(self.integers.is_some()));
+        match &self.integers {
+            Some(integers) => integers.pack(&mut out),
+            None => out.sparse(&self.weights),
+        }
+        out.done()
+    }
+
+    fn unpack(parts: &mut Unpack<'_>, layout: &Layout) -> Option<Settled> {
+        let quality = Quality { error: parts.number()?, deviation: parts.number()? };
+        let shift = parts.numbers()?;
+        let integers = match parts.whole()? {
+            0 => None,
+            _ => Some(Integers::unpack(parts)?),
+        };
+        let weights = match &integers {
+            Some(integers) => {
+                let values = integers.values();
+                layout.offsets().into_iter().map(|at| values.get(at).copied()).collect::<Option<_>>()?
+            }
+            None => parts.sparse().filter(|w| w.len() == layout.offsets().len())?,
+        };
+        Some(Settled { quality, integers, weights, shift })
+    }
 }
 
 /// Write elements of a constant.

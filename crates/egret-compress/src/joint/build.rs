@@ -1,6 +1,7 @@
 //! A copy of the model with a level for each layer: one pass of reconstruction with all levels at once.
 
 use crate::constants::{Constants, Refusal};
+use crate::data::reconstruct::Kept;
 use crate::joint::base::Base;
 use crate::joint::level::Level;
 use crate::layers::{Contraction, contractions};
@@ -11,6 +12,7 @@ use crate::quantize::weights::weights;
 use crate::quantize::{self, Activations, Edge, Planned, Precision};
 use crate::report::{Entry, Quality, Range, Reason, Verdict};
 use crate::request::Watch;
+use crate::state::State;
 use egret::frontend::ModelFile;
 use egret::samples::Samples;
 use egret::{Error, Result, opset};
@@ -36,11 +38,23 @@ pub struct Built {
     pub opsets: [i64; 2],
 }
 
-/// The copy with these levels, one for each contraction that has any.
+/// The name of the copy with these levels among records.
+pub fn name(of: &[Option<Level>]) -> String {
+    let words: Vec<String> = of.iter().map(|l| l.map_or(String::new(), |l| l.to_string())).collect();
+    format!("copy {}", blake3::hash(words.join("\n").as_bytes()).to_hex())
+}
+
+/// The copy with these levels, one for each contraction that has any. Layers that are kept in `state` are taken from there.
 ///
 /// # Errors
 /// Data that do not fit the model; an opset that cannot be raised.
-pub fn build(base: &Base, of: &[Option<Level>], samples: &Samples, watch: &mut Watch<'_>) -> Result<Built> {
+pub fn build(
+    base: &Base,
+    of: &[Option<Level>],
+    samples: &Samples,
+    state: &State,
+    watch: &mut Watch<'_>,
+) -> Result<Built> {
     let before = opset::of(&base.model);
     if of.iter().flatten().all(|l| *l == Level::Dense) {
         return untouched(base, before);
@@ -63,8 +77,10 @@ pub fn build(base: &Base, of: &[Option<Level>], samples: &Samples, watch: &mut W
         })
         .collect();
     let first = plan(&base.model, &base.found);
+    let pass = name(of);
+    let kept = Kept { state, pass: &pass };
     let (mut model, mut made) =
-        fitted::fitted(&base.model, &base.path, &base.found, &first, &zeros, samples, watch)?;
+        fitted::fitted(&base.model, &base.path, &base.found, &first, &zeros, samples, kept, watch)?;
     // Biases that were added have moved nodes.
     let found = contractions(&model);
     let plan = plan(&model, &found);
@@ -73,7 +89,10 @@ pub fn build(base: &Base, of: &[Option<Level>], samples: &Samples, watch: &mut W
     let inputs = inputs(&found, of);
     let activations = match inputs.iter().all(Vec::is_empty) {
         true => Activations::default(),
-        false => Activations::new(&model, &base.path, &inputs, Some(samples), None, watch)?,
+        false => {
+            let at = (state, &*format!("{pass} ranges"));
+            Activations::kept(&model, &base.path, &inputs, samples, at, watch)?
+        }
     };
     let mut entries = quantize::put(&mut model, &found, plan, made, &inputs, &activations, watch)?;
     for (i, pattern) in zeros.iter().enumerate() {

@@ -1,6 +1,7 @@
 //! The judge: how far a model's outputs are from those of the original, on samples that the weights were not fitted to.
 
 use crate::data::taps::{Taps, floats};
+use crate::state::State;
 use egret::ir::Tensor;
 use egret::samples::{Sample, Samples};
 use egret::{Error, Result};
@@ -82,6 +83,7 @@ impl<'a> Judge<'a> {
         path: &'a Path,
         samples: &'a Samples,
         metric: Metric,
+        state: &State,
     ) -> Result<Judge<'a>> {
         if metric == Metric::Top1 && !samples.has_labels() {
             return Err(Error::user(
@@ -92,7 +94,8 @@ impl<'a> Judge<'a> {
         let original = Taps::new(model, path, &names.iter().cloned().collect());
         let mut out = Judge { path, samples, metric, names, original, base: 0.0 };
         if metric == Metric::Top1 {
-            out.base = out.hits(model)?;
+            let hits = state.numbers("hits of the original", || Ok(vec![out.hits(model)?]))?;
+            out.base = hits.first().copied().unwrap_or_default();
         }
         Ok(out)
     }

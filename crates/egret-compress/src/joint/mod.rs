@@ -29,6 +29,7 @@ use crate::joint::judge::Judge;
 use crate::joint::search::Front;
 use crate::report::Report;
 use crate::request::Watch;
+use crate::state::{self, Resume, State};
 use crate::stats::Kind;
 use egret::samples::Samples;
 use egret::{Error, Result};
@@ -40,6 +41,8 @@ const HOLD_OUT: usize = 4;
 const POINTS: usize = 33;
 /// Points of the curve that are told without being tried.
 const SHOWN: usize = 8;
+/// What stands behind a copy's name in the name of the record of its score.
+const SCORE: &str = " score";
 /// How often a choice is made again because the file is larger than was planned.
 const AGAIN: usize = 5;
 
@@ -74,12 +77,18 @@ pub fn planned(path: &Path, goal: &Goal) -> Result<Plan> {
     Ok(Plan::of(&base))
 }
 
-/// The smallest copy of a model within a loss, or the best one within a size; with both, the smallest within both.
+/// The smallest copy of a model within a loss, or the best one within a size; with both, the smallest within both. With `resume`, what is
+/// found is kept there, and what was kept by a run that was asked the same is taken.
 ///
 /// # Errors
 /// A model that cannot be read or keeps weights in other files; a goal or data that do not fit it. A goal that cannot be met is none:
 /// [`Outcome::unmet`] says so.
-pub fn compress(path: &Path, goal: &Goal, watch: &mut Watch<'_>) -> Result<Outcome> {
+pub fn compress(
+    path: &Path,
+    goal: &Goal,
+    resume: Option<&Resume<'_>>,
+    watch: &mut Watch<'_>,
+) -> Result<Outcome> {
     if goal.size.is_none() && goal.budget.is_none() {
         return Err(Error::user(
             "what is to be reached? --size 4MB or 40%, or --budget 0.5pt (top1) or 1% (mse)",
@@ -125,8 +134,12 @@ pub fn compress(path: &Path, goal: &Goal, watch: &mut Watch<'_>) -> Result<Outco
     let metric = goal.metric.unwrap_or(if eval.has_labels() { Metric::Top1 } else { Metric::Mse });
     let allowed = goal.budget.map(|b| b.loss(metric)).transpose()?;
     let original = egret::frontend::ModelFile::from_bytes(&base.file)?;
-    let judge = Judge::new(original.proto(), &base.path, &eval, metric)?;
-    let costs = table::table(&base, source, watch)?;
+    // Size and loss do not count: what is found for one holds for another.
+    let asked = format!("compress to {:?}, without {:?}, by {metric}", goal.to.list, goal.skip);
+    let state = State::open(resume, || state::key(&asked, &base.file, &[&fit, &eval], stats.as_ref()))?;
+    taken(resume, &state, base.layers().count());
+    let judge = Judge::new(original.proto(), &base.path, &eval, metric, &state)?;
+    let costs = table::table(&base, source, &state, watch)?;
     let front = Front::new(&costs);
     let limit = goal.size.map(|s| s.bytes(base.file.len()));
     let mut search = Search {
@@ -137,6 +150,7 @@ pub fn compress(path: &Path, goal: &Goal, watch: &mut Watch<'_>) -> Result<Outco
         rest: base.rest(),
         limit,
         allowed,
+        state: &state,
         watch,
         points: vec![],
         best: None,
@@ -184,14 +198,25 @@ pub fn compress(path: &Path, goal: &Goal, watch: &mut Watch<'_>) -> Result<Outco
         allowed,
         limit,
     };
-    Ok(Outcome { made: Compressed { model: built.bytes, report }, joint: Some(joint), recipe, unmet })
+    Ok(Outcome {
+        made: Compressed { model: built.bytes, report, state },
+        joint: Some(joint),
+        recipe,
+        unmet,
+    })
 }
 
 /// The copy that a recipe makes; other data than those it names are as good, if they are the same samples.
 ///
 /// # Errors
 /// A recipe that does not fit the model or the data.
-pub fn replay(path: &Path, recipe: &Recipe, data: &[PathBuf], watch: &mut Watch<'_>) -> Result<Outcome> {
+pub fn replay(
+    path: &Path,
+    recipe: &Recipe,
+    data: &[PathBuf],
+    resume: Option<&Resume<'_>>,
+    watch: &mut Watch<'_>,
+) -> Result<Outcome> {
     let list: Vec<Level> = recipe.levels.iter().map(|l| l.1).collect();
     let opened = Opened::new(path)?;
     let data = if data.is_empty() { &recipe.data } else { data };
@@ -225,11 +250,31 @@ pub fn replay(path: &Path, recipe: &Recipe, data: &[PathBuf], watch: &mut Watch<
             fit.len()
         )));
     }
-    let built = build(&base, &of, &fit, watch)?;
+    let asked = format!("a recipe, {:?}, without {:?}", recipe.levels, recipe.skip);
+    let state = State::open(resume, || state::key(&asked, &base.file, &[&fit], None))?;
+    taken(resume, &state, base.layers().count());
+    let built = build(&base, &of, &fit, &state, watch)?;
     let what = format!("a recipe, with {} samples", fit.len());
     let report = report(&base, &built, what);
-    let made = Compressed { model: built.bytes, report };
+    let made = Compressed { model: built.bytes, report, state };
     Ok(Outcome { made, joint: None, recipe: recipe.clone(), unmet: None })
+}
+
+/// Tell what is taken from a run that was not ended.
+fn taken(resume: Option<&Resume<'_>>, state: &State, layers: usize) {
+    let (names, Some(resume)) = (state.names(), resume) else { return };
+    if names.is_empty() {
+        return;
+    }
+    let errors = names.iter().filter(|n| n.starts_with(table::RECORD)).count();
+    let judged: Vec<&str> = names.iter().filter_map(|n| n.strip_suffix(SCORE)).collect();
+    let begun = |n: &&String| n.contains(" layer ") && !judged.iter().any(|j| n.starts_with(j));
+    (resume.tell)(&format!(
+        "a run that did not end had the levels of {errors} of {layers} layers, {} copies and {} layers of another; they are taken from {}",
+        judged.len(),
+        names.iter().filter(begun).count(),
+        resume.path.display()
+    ));
 }
 
 fn report(base: &Base, built: &Built, mut what: String) -> Report {
@@ -260,6 +305,7 @@ struct Search<'a, 'w> {
     rest: usize,
     limit: Option<usize>,
     allowed: Option<f64>,
+    state: &'a State,
     watch: &'a mut Watch<'w>,
     points: Vec<Point>,
     /// The copy of the chosen point.
@@ -276,8 +322,14 @@ impl Search<'_, '_> {
         let levels = self.levels(at);
         let mut of = vec![None; self.base.found.len()];
         self.base.layers().zip(&levels).for_each(|((i, _), level)| of[i] = Some(*level));
-        let built = build(self.base, &of, self.fit, self.watch)?;
-        let score = self.judge.score(&built.model)?;
+        let built = build(self.base, &of, self.fit, self.state, self.watch)?;
+        let name = format!("{}{SCORE}", build::name(&of));
+        let score = self.state.numbers(&name, || {
+            let score = self.judge.score(&built.model)?;
+            Ok(vec![score.value, score.loss])
+        })?;
+        let &[value, loss] = &score[..] else { return Err(Error::internal("no score")) };
+        let score = Score { value, loss };
         let bytes = built.bytes.len();
         let fits = self.limit.is_none_or(|l| bytes <= l);
         let smaller = bytes < self.base.file.len();

@@ -15,27 +15,49 @@ use crate::quantize::integers::Integers;
 use crate::quantize::weights::{Weight, weights};
 use crate::quantize::{Activations, Precision};
 use crate::request::Watch;
+use crate::state::State;
 use egret::{Error, Result};
 
-/// Bytes and errors of the layers with choices, in their order.
+/// What stands before a layer's number in the names of records of errors.
+pub const RECORD: &str = "errors ";
+
+/// Bytes and errors of the layers with choices, in their order. Errors that are kept in `state` are taken from there.
 ///
 /// # Errors
 /// Data that do not fit the model, or make no numbers.
-pub fn table(base: &Base, source: Source<'_>, watch: &mut Watch<'_>) -> Result<Vec<Vec<Cost>>> {
+pub fn table(
+    base: &Base,
+    source: Source<'_>,
+    state: &State,
+    watch: &mut Watch<'_>,
+) -> Result<Vec<Vec<Cost>>> {
     let tasks: Vec<Option<()>> =
         base.choices.iter().zip(&base.fits).map(|(c, fits)| (c.is_ok() && *fits).then_some(())).collect();
     let original = Original::new(&base.model, &base.path, &base.found, &tasks)?;
     let targets: Vec<&Target<()>> = original.targets.iter().collect();
-    let steps = steps(base, source, watch)?;
+    let steps = state.numbers("steps", || steps(base, source, watch))?;
+    let name = |at: usize| format!("{RECORD}{}", targets[at].index);
     let mut errors: Vec<Vec<f64>> = vec![vec![]; base.found.len()];
     let mut each = |at: usize, moments: &[Moments]| {
         let target = targets[at];
         let choices = base.choices[target.index].as_deref().unwrap_or_default();
         let of = |c: &Choice| error(base, &original, target, c.level, steps[target.index], moments);
-        errors[target.index] = choices.iter().map(of).collect::<Result<_>>()?;
+        let all = state.numbers(&name(at), || choices.iter().map(of).collect())?;
+        if all.len() != choices.len() {
+            return Err(Error::internal(format!("`{}`: levels without an error", target.name)));
+        }
+        errors[target.index] = all;
         Ok(())
     };
-    original.each_moments(&targets, source, &mut each, watch)?;
+    // Those of whole groups are not looked for again.
+    let known = |at: usize| state.has(&name(at));
+    original.each_moments(&targets, source, &known, &mut each, watch)?;
+    for (at, target) in targets.iter().enumerate() {
+        if errors[target.index].is_empty() {
+            let lost = || Err(Error::internal(format!("`{}`: no levels have an error", target.name)));
+            errors[target.index] = state.numbers(&name(at), lost)?;
+        }
+    }
     let mut out = vec![];
     for (index, choices) in base.layers() {
         if !base.fits[index] {

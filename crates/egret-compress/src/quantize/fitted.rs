@@ -2,7 +2,7 @@
 
 use crate::constants::Constants;
 use crate::data::original::{self, Original, Target};
-use crate::data::reconstruct::reconstruct;
+use crate::data::reconstruct::{Kept, Solved, reconstruct};
 use crate::layers::Contraction;
 use crate::layout::Layout;
 use crate::methods::{Method, Problem};
@@ -19,7 +19,6 @@ use crate::scope::Scope;
 use egret::Result;
 use egret::samples::Samples;
 use onnx_protobuf::{ModelProto, TensorProto};
-use std::collections::BTreeMap;
 use std::path::Path;
 
 /// What was made of a contraction.
@@ -83,6 +82,7 @@ pub fn fitted(
     plan: &[Planned],
     zeros: &[Option<Pattern>],
     samples: &Samples,
+    kept: Kept<'_>,
     watch: &mut Watch<'_>,
 ) -> Result<(ModelProto, Vec<Made>)> {
     let mut made: Vec<Made> = vec![];
@@ -109,21 +109,20 @@ pub fn fitted(
         made.push(Made { note, ..Made::default() });
     }
     let original = Original::new(model, path, found, &tasks)?;
-    let mut ready: BTreeMap<usize, (Integers, Vec<f64>)> = BTreeMap::new();
     let start = original.model.clone();
     let mut solve = |target: &Target<Task>, weights: &[f64], moments: &[Moments]| {
         let tensor = target.layer.place.of(original.graph())?;
         let (weights, integers) = target.task.solve(tensor, &target.layer.layout, weights, moments)?;
-        if let Some(integers) = integers {
-            ready.insert(target.index, (integers, numbers::read(tensor)?));
-        }
-        Some(weights)
+        Some(Solved { weights, integers })
     };
-    let (model, qualities) =
-        reconstruct(&original, start, found.len(), samples, &Task::most, &mut solve, watch)?;
-    for ((index, made), output) in made.iter_mut().enumerate().zip(qualities) {
-        made.output = output;
-        made.integers = ready.remove(&index);
+    let (model, settled) =
+        reconstruct(&original, start, found.len(), samples, &Task::most, &mut solve, kept, watch)?;
+    for (index, settled) in settled.into_iter().enumerate() {
+        let Some(settled) = settled else { continue };
+        made[index].output = Some(settled.quality);
+        let was = original.targets.iter().find(|t| t.index == index);
+        let was = was.and_then(|t| numbers::read(t.layer.place.of(original.graph())?));
+        made[index].integers = settled.integers.zip(was);
     }
     Ok((model, made))
 }

@@ -1,6 +1,7 @@
 //! Histograms of a value over all samples, in memory that does not grow: bins widen in powers of two, so that counts stay exact.
 
 use crate::quantize::grid::Grid;
+use crate::state::{Pack, Unpack};
 
 /// Bins on each side of zero.
 const HALF: usize = 1024;
@@ -39,6 +40,27 @@ pub struct Range {
     pub grid: Grid,
     /// `minmax`, `percentile` or `mse`.
     pub method: &'static str,
+}
+
+/// The methods.
+const METHODS: [&str; 4] = ["minmax", "percentile", "mse", "probabilities"];
+
+impl Range {
+    /// As a part of a record.
+    pub fn pack(&self, out: &mut Pack) {
+        out.number(self.grid.scale);
+        out.whole(self.grid.zero as u64);
+        out.text(self.method);
+    }
+
+    /// Of a part of a record; `None` where it is none.
+    pub fn unpack(parts: &mut Unpack<'_>) -> Option<Range> {
+        let scale = parts.number()?;
+        let zero = i32::from(u8::try_from(parts.whole()?).ok()?);
+        let method = parts.text()?;
+        let method = METHODS.into_iter().find(|m| *m == method)?;
+        Some(Range { grid: Grid { scale, zero, low: 0, high: 255 }, method })
+    }
 }
 
 impl Default for Histogram {

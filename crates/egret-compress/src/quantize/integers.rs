@@ -2,6 +2,7 @@
 
 use crate::numbers;
 use crate::quantize::grid::{Grid, fit};
+use crate::state::{Pack, Unpack};
 use onnx_protobuf::TensorProto;
 
 /// `TensorProto.DataType`.
@@ -30,6 +31,11 @@ impl Form {
             Form::Whole => "int8, one scale".into(),
             Form::Blocks(_, size) => format!("uint4 in blocks of {size}"),
         }
+    }
+
+    /// The least code and the greatest.
+    fn codes(self) -> [i32; 2] {
+        if matches!(self, Form::Blocks(..)) { [0, 15] } else { [-127, 127] }
     }
 
     /// The least opset that can say it of weights of this type.
@@ -116,11 +122,52 @@ impl Integers {
         let (scales, of) = sharing(&dims, form);
         let mut groups = vec![vec![]; scales.iter().product()];
         values.iter().zip(&of).for_each(|(&v, &g)| groups[g].push(v));
-        let (low, high) = if matches!(form, Form::Blocks(..)) { (0, 15) } else { (-127, 127) };
+        let [low, high] = form.codes();
         let round = |v: f64| rounded(tensor.data_type, v);
         let grids: Vec<Grid> = groups.iter().map(|g| fit(g, low, high, &round)).collect();
         let codes = values.iter().zip(&of).map(|(&v, &g)| grids[g].code(v)).collect();
         Some(Integers { dims, form, data_type: tensor.data_type, scales, codes, grids })
+    }
+
+    /// As a part of a record.
+    pub fn pack(&self, out: &mut Pack) {
+        let (axis, block) = match self.form {
+            Form::Whole => (0, 0),
+            Form::Axis(axis) => (axis + 1, 0),
+            Form::Blocks(axis, size) => (axis + 1, size),
+        };
+        let wholes = [axis, block, self.data_type as usize, self.dims.len()];
+        wholes.into_iter().chain(self.dims.iter().copied()).for_each(|n| out.whole(n as u64));
+        out.bytes(&self.codes.iter().map(|&c| c as i8 as u8).collect::<Vec<_>>());
+        out.numbers(&self.grids.iter().map(|g| g.scale).collect::<Vec<_>>());
+        out.bytes(&self.grids.iter().map(|g| g.zero as i8 as u8).collect::<Vec<_>>());
+    }
+
+    /// Of a part of a record; `None` where it is none.
+    pub fn unpack(parts: &mut Unpack<'_>) -> Option<Integers> {
+        let [axis, block] = [parts.length()?, parts.length()?];
+        let data_type = i32::try_from(parts.whole()?).ok()?;
+        let rank = parts.length()?;
+        let dims: Vec<usize> = (0..rank).map(|_| parts.length()).collect::<Option<_>>()?;
+        let form = match (axis.checked_sub(1), block) {
+            (None, _) => Form::Whole,
+            (Some(axis), 0) => Form::Axis(axis),
+            (Some(axis), size) => Form::Blocks(axis, size),
+        };
+        let signed = |bytes: &[u8]| bytes.iter().map(|&b| i32::from(b as i8)).collect::<Vec<_>>();
+        let codes = signed(parts.bytes()?);
+        let scaled = parts.numbers()?;
+        let zeros = signed(parts.bytes()?);
+        let count = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
+        if count != codes.len() || axis > rank {
+            return None;
+        }
+        let scales = shape(&dims, form);
+        let [low, high] = form.codes();
+        let grid = |(&scale, &zero): (&f64, &i32)| Grid { scale, zero, low, high };
+        let grids: Vec<Grid> = scaled.iter().zip(&zeros).map(grid).collect();
+        let fits = scaled.len() == zeros.len() && scales.iter().product::<usize>() == grids.len();
+        fits.then_some(Integers { dims, form, data_type, scales, codes, grids })
     }
 
     /// A scale as its type stores it.
@@ -190,6 +237,21 @@ mod tests {
             let back: Vec<i32> =
                 (0..codes.len()).map(|i| i32::from(bytes[i / 2] >> (i % 2 * 4) & 15)).collect();
             assert_eq!(back, codes);
+        }
+    }
+
+    #[test]
+    fn integers_come_back_from_a_record() {
+        let values: Vec<f32> = (0..60).map(|i| (i * 37 % 61) as f32 - 20.0).collect();
+        let mut tensor = TensorProto { dims: vec![4, 5, 3], data_type: FLOAT, ..TensorProto::default() };
+        tensor.float_data = values;
+        for form in [Form::Whole, Form::Axis(0), Form::Axis(2), Form::Blocks(1, 2), Form::Blocks(0, 16)] {
+            let integers = Integers::of(&tensor, form).expect("integers");
+            let mut pack = Pack::default();
+            integers.pack(&mut pack);
+            let bytes = pack.done();
+            assert_eq!(Integers::unpack(&mut Unpack::new(&bytes)), Some(integers));
+            assert!((0..bytes.len()).all(|n| Integers::unpack(&mut Unpack::new(&bytes[..n])).is_none()));
         }
     }
 

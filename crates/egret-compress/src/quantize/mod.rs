@@ -15,9 +15,11 @@ pub use precision::Precision;
 
 use crate::constants::{Constants, Refusal};
 use crate::data::given::Given;
+use crate::data::reconstruct::Kept;
 use crate::layers::{Contraction, contractions, named};
 use crate::report::{Entry, Reason, Report, Verdict};
 use crate::request::Watch;
+use crate::state::{Pack, Resume, State};
 use crate::stats::{Head, Stats};
 use crate::{Compressed, numbers};
 pub use activations::Edge;
@@ -63,14 +65,20 @@ impl Quantization {
 /// A model that cannot be read or keeps weights in other files; a request that does not fit it. Where nothing can be quantised, or the
 /// file would grow, the error is one of difference (exit code 3).
 pub fn quantize(path: &Path, request: &Quantization) -> Result<Compressed> {
-    quantize_watched(path, request, &mut |_, _, _| {})
+    quantize_watched(path, request, None, &mut |_, _, _| {})
 }
 
-/// As [`quantize`], telling how far it is.
+/// As [`quantize`], telling how far it is. With `resume` and samples, layers that are done are kept there, and those that were kept by a
+/// run that was asked the same are taken.
 ///
 /// # Errors
 /// As of [`quantize`].
-pub fn quantize_watched(path: &Path, request: &Quantization, watch: &mut Watch<'_>) -> Result<Compressed> {
+pub fn quantize_watched(
+    path: &Path,
+    request: &Quantization,
+    resume: Option<&Resume<'_>>,
+    watch: &mut Watch<'_>,
+) -> Result<Compressed> {
     let (path, file) = egret::source::single_file(path, "quantize")?;
     let to = request.to;
     if to == Precision::Static8 && request.data.is_empty() && request.stats.is_empty() {
@@ -126,6 +134,7 @@ pub fn quantize_watched(path: &Path, request: &Quantization, watch: &mut Watch<'
     let before = opset::of(&model);
     let mut activations = Activations::default();
     let mut made = vec![];
+    let mut state = State::default();
     if let Some(samples) = &samples {
         what.push_str(&format!(", with {} samples", samples.len()));
     }
@@ -139,8 +148,20 @@ pub fn quantize_watched(path: &Path, request: &Quantization, watch: &mut Watch<'
         }
         None => {}
         Some(samples) => {
-            (model, made) =
-                fitted::fitted(&model, &path, &found, &plan, &vec![None; found.len()], samples, watch)?;
+            let asked = format!("quantize to {to}, without {:?}", request.skip);
+            let layers = plan.iter().filter(|p| p.is_ok()).count();
+            state = State::of_layers(resume, &asked, &path, samples, layers)?;
+            let kept = Kept { state: &state, pass: "quantised" };
+            (model, made) = fitted::fitted(
+                &model,
+                &path,
+                &found,
+                &plan,
+                &vec![None; found.len()],
+                samples,
+                kept,
+                watch,
+            )?;
             // Biases that were added have moved nodes.
             found = contractions(&model);
             plan = of(&model, &found);
@@ -173,7 +194,7 @@ pub fn quantize_watched(path: &Path, request: &Quantization, watch: &mut Watch<'
             report.bytes
         )));
     }
-    Ok(Compressed { model, report })
+    Ok(Compressed { model, report, state })
 }
 
 /// The inputs of contractions that become bytes.
@@ -221,6 +242,38 @@ impl Activations {
         let seen = activations::seen(model, path, &places, samples, stats, &mut watch)?;
         let ranges = activations::ranges(model, &places, &seen)?;
         Ok(Activations { places, ranges })
+    }
+
+    /// As [`Activations::new`] of samples; ranges that are kept are taken, and others are kept.
+    ///
+    /// # Errors
+    /// As of [`Activations::new`].
+    pub fn kept(
+        model: &ModelProto,
+        path: &Path,
+        inputs: &[Vec<Edge>],
+        samples: &Samples,
+        (state, name): (&State, &str),
+        watch: &mut Watch<'_>,
+    ) -> Result<Activations> {
+        if let Some(bytes) = state.get(name)? {
+            let graph = model.graph.get_or_default();
+            let places = Places::new(graph, &Constants::new(graph), &inputs.concat());
+            let ranges = state.whole(&bytes, |parts| {
+                let count = parts.length()?;
+                (0..count).map(|_| Some((parts.text()?, Range::unpack(parts)?))).collect()
+            })?;
+            return Ok(Activations { places, ranges });
+        }
+        let out = Activations::new(model, path, inputs, Some(samples), None, watch)?;
+        let mut bytes = Pack::default();
+        bytes.whole(out.ranges.len() as u64);
+        for (name, range) in &out.ranges {
+            bytes.text(name);
+            range.pack(&mut bytes);
+        }
+        state.put(name, &bytes.done())?;
+        Ok(out)
     }
 
     /// Whether all these inputs have ranges; of none it is false.
