@@ -178,7 +178,7 @@ fn a_run_that_is_killed_is_taken_up_where_it_was() {
     // Longer than the errors of all levels: some layers of a copy are there.
     for least in [200, 4000, 40_000] {
         let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_egret"));
-        let child = child.args(&goal).arg(&out).stdout(std::process::Stdio::null());
+        let child = child.args(goal).arg(&out).stdout(std::process::Stdio::null());
         let mut child = child.stderr(std::process::Stdio::null()).spawn().expect("it starts");
         while length() < least {
             assert_eq!(child.try_wait().expect("a process"), None, "it ended before {least} bytes");

@@ -4,7 +4,7 @@ use crate::constants::Constants;
 use crate::data::budget;
 use crate::data::given::Given;
 use crate::data::original::{self, Original, Source, Target, Zeros};
-use crate::data::reconstruct::{Kept, Reconstructed, Solved, qualities, reconstruct, reconstruct_apart};
+use crate::data::reconstruct::{Fit, Reconstructed, Solved, qualities, reconstruct, reconstruct_apart};
 use crate::layers::{Contraction, Layer, contractions};
 use crate::mask::{self, Scored};
 use crate::methods::Problem;
@@ -97,8 +97,8 @@ pub fn prune_watched(
         let mut made = match source {
             Source::Samples(samples) => {
                 state = layers_of(resume, &path, request, samples, original.targets.len())?;
-                let kept = Kept { state: &state, pass: PASS };
-                reconstruct(&original, start, all, samples, &most, &mut solve, kept, watch)?
+                let fit = Fit { samples, state: &state, pass: PASS };
+                reconstruct(&original, start, all, fit, &most, &mut solve, watch)?
             }
             Source::Stats(stats, kind) => {
                 reconstruct_apart(&original, start, all, (stats, kind), &most, &mut solve, watch)?

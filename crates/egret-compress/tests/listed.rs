@@ -86,7 +86,7 @@ fn ways() -> Vec<(String, How)> {
         };
         out.push((to.to_owned(), Box::new(how)));
     }
-    let how = |path: &Path, data| Ok(compress(path, &goal("w4:32", data), &mut |_, _, _| {})?.made);
+    let how = |path: &Path, data| Ok(compress(path, &goal("w4:32", data), None, &mut |_, _, _| {})?.made);
     out.push(("compress".to_owned(), Box::new(how)));
     out
 }

@@ -7,7 +7,7 @@ use crate::channels::score::{self, Scores};
 use crate::channels::walk::Walk;
 use crate::constants::Constants;
 use crate::data::original::{self, Original, Target};
-use crate::data::reconstruct::{Kept, Reconstructed, reconstruct};
+use crate::data::reconstruct::{Fit, Reconstructed, reconstruct};
 use crate::ends::ends;
 use crate::layers::Contraction;
 use crate::linalg::{axpy, inverse_factor, solve_rows};
@@ -169,8 +169,8 @@ impl<'a> Data<'a> {
             Some(out.into())
         };
         let start = self.original.model.clone();
-        let kept = Kept { state, pass: PASS };
-        reconstruct(&self.original, start, count, self.samples, &|_| MOST, &mut solve, kept, watch)
+        let fit = Fit { samples: self.samples, state, pass: PASS };
+        reconstruct(&self.original, start, count, fit, &|_| MOST, &mut solve, watch)
     }
 
     /// The classes of another walk, of the same graph with other weights and more biases, that stand where these do.

@@ -43,16 +43,18 @@ pub fn qualities(list: &[Option<Settled>]) -> Vec<Option<Quality>> {
     list.iter().map(|s| s.as_ref().map(|s| s.quality)).collect()
 }
 
-/// Where layers are kept that are done, and what stands before their numbers there.
+/// What layers are fitted to, and where they are kept when they are done.
 #[derive(Copy, Clone)]
-pub struct Kept<'a> {
-    /// The file.
+pub struct Fit<'a> {
+    /// Samples of the inputs of the model.
+    pub samples: &'a Samples,
+    /// Where they are kept.
     pub state: &'a State,
-    /// The pass that they are of.
+    /// What stands before their numbers there.
     pub pass: &'a str,
 }
 
-impl Kept<'_> {
+impl Fit<'_> {
     fn name<T>(&self, target: &Target<T>) -> String {
         format!("{} layer {}", self.pass, target.index)
     }
@@ -69,10 +71,9 @@ pub fn reconstruct<T: Copy>(
     original: &Original<'_, T>,
     mut model: ModelProto,
     count: usize,
-    samples: &Samples,
+    fit: Fit<'_>,
     most: &dyn Fn(T) -> f64,
     solve: &mut Solve<'_, T>,
-    kept: Kept<'_>,
     watch: &mut Watch<'_>,
 ) -> Result<Reconstructed> {
     let mut out: Vec<Option<Settled>> = (0..count).map(|_| None).collect();
@@ -84,19 +85,19 @@ pub fn reconstruct<T: Copy>(
         watch(done, nodes.len(), &targets[0].name);
         done += targets.len();
         // All of a round or none: the code that computes values depends on which are asked for, and so may their last bits.
-        let moments = match targets.iter().all(|t| kept.state.has(&kept.name(t))) {
+        let moments = match targets.iter().all(|t| fit.state.has(&fit.name(t))) {
             true => vec![vec![]; targets.len()],
-            false => original.moments(&model, &targets, samples)?,
+            false => original.moments(&model, &targets, fit.samples)?,
         };
         for (target, moments) in targets.iter().zip(&moments) {
-            let name = kept.name(target);
-            let mut settled = match kept.state.get(&name)? {
+            let name = fit.name(target);
+            let mut settled = match fit.state.get(&name)? {
                 Some(bytes) => {
-                    kept.state.whole(&bytes, |parts| Settled::unpack(parts, &target.layer.layout))?
+                    fit.state.whole(&bytes, |parts| Settled::unpack(parts, &target.layer.layout))?
                 }
                 None => {
                     let settled = settle(original, target, moments, most, solve)?;
-                    kept.state.put(&name, &settled.pack())?;
+                    fit.state.put(&name, &settled.pack())?;
                     settled
                 }
             };

@@ -1,7 +1,7 @@
 //! A copy of the model with a level for each layer: one pass of reconstruction with all levels at once.
 
 use crate::constants::{Constants, Refusal};
-use crate::data::reconstruct::Kept;
+use crate::data::reconstruct::Fit;
 use crate::joint::base::Base;
 use crate::joint::level::Level;
 use crate::layers::{Contraction, contractions};
@@ -78,9 +78,9 @@ pub fn build(
         .collect();
     let first = plan(&base.model, &base.found);
     let pass = name(of);
-    let kept = Kept { state, pass: &pass };
+    let fit = Fit { samples, state, pass: &pass };
     let (mut model, mut made) =
-        fitted::fitted(&base.model, &base.path, &base.found, &first, &zeros, samples, kept, watch)?;
+        fitted::fitted(&base.model, &base.path, &base.found, &first, &zeros, fit, watch)?;
     // Biases that were added have moved nodes.
     let found = contractions(&model);
     let plan = plan(&model, &found);

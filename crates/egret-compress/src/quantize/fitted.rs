@@ -2,7 +2,7 @@
 
 use crate::constants::Constants;
 use crate::data::original::{self, Original, Target};
-use crate::data::reconstruct::{Kept, Solved, reconstruct};
+use crate::data::reconstruct::{Fit, Solved, reconstruct};
 use crate::layers::Contraction;
 use crate::layout::Layout;
 use crate::methods::{Method, Problem};
@@ -17,7 +17,6 @@ use crate::report::Quality;
 use crate::request::Watch;
 use crate::scope::Scope;
 use egret::Result;
-use egret::samples::Samples;
 use onnx_protobuf::{ModelProto, TensorProto};
 use std::path::Path;
 
@@ -81,8 +80,7 @@ pub fn fitted(
     found: &[Contraction],
     plan: &[Planned],
     zeros: &[Option<Pattern>],
-    samples: &Samples,
-    kept: Kept<'_>,
+    fit: Fit<'_>,
     watch: &mut Watch<'_>,
 ) -> Result<(ModelProto, Vec<Made>)> {
     let mut made: Vec<Made> = vec![];
@@ -115,8 +113,7 @@ pub fn fitted(
         let (weights, integers) = target.task.solve(tensor, &target.layer.layout, weights, moments)?;
         Some(Solved { weights, integers })
     };
-    let (model, settled) =
-        reconstruct(&original, start, found.len(), samples, &Task::most, &mut solve, kept, watch)?;
+    let (model, settled) = reconstruct(&original, start, found.len(), fit, &Task::most, &mut solve, watch)?;
     for (index, settled) in settled.into_iter().enumerate() {
         let Some(settled) = settled else { continue };
         made[index].output = Some(settled.quality);

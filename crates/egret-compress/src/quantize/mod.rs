@@ -15,7 +15,7 @@ pub use precision::Precision;
 
 use crate::constants::{Constants, Refusal};
 use crate::data::given::Given;
-use crate::data::reconstruct::Kept;
+use crate::data::reconstruct::Fit;
 use crate::layers::{Contraction, contractions, named};
 use crate::report::{Entry, Reason, Report, Verdict};
 use crate::request::Watch;
@@ -151,17 +151,9 @@ pub fn quantize_watched(
             let asked = format!("quantize to {to}, without {:?}", request.skip);
             let layers = plan.iter().filter(|p| p.is_ok()).count();
             state = State::of_layers(resume, &asked, &path, samples, layers)?;
-            let kept = Kept { state: &state, pass: "quantised" };
-            (model, made) = fitted::fitted(
-                &model,
-                &path,
-                &found,
-                &plan,
-                &vec![None; found.len()],
-                samples,
-                kept,
-                watch,
-            )?;
+            let fit = Fit { samples, state: &state, pass: "quantised" };
+            (model, made) =
+                fitted::fitted(&model, &path, &found, &plan, &vec![None; found.len()], fit, watch)?;
             // Biases that were added have moved nodes.
             found = contractions(&model);
             plan = of(&model, &found);
