@@ -14,6 +14,7 @@
 //! | `pattern`, `scope`, `mask` | which weights become zero |
 //! | `wire` | where a weight's bytes stand in the file |
 //! | `methods` | how zeros are chosen and what the other weights become, a file each |
+//! | `integers` | integers of a weight, their scales, and the grids that they stand for |
 //! | `quantize` | which numbers become integers, of which scales, and the nodes around them |
 //! | `moments`, `linalg` | means and covariances of a layer's inputs and outputs, and least squares with them |
 //! | `stats`, `learn` | what samples told of the values inside a model, in a file, and how it is made |
@@ -38,6 +39,7 @@ mod constants;
 mod contractions;
 mod data;
 mod ends;
+mod integers;
 mod joint;
 mod layers;
 mod layout;

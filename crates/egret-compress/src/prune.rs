@@ -96,8 +96,8 @@ pub fn prune_watched(
         let mut state = State::default();
         let mut made = match source {
             Source::Samples(samples) => {
-                state = layers_of(resume, &path, request, samples, original.targets.len())?;
-                let fit = Fit { samples, state: &state, pass: PASS };
+                state = request.state(resume, &path, samples, original.targets.len())?;
+                let fit = Fit { samples, state: &state, pass: Request::PASS };
                 reconstruct(&original, start, all, fit, &most, &mut solve, watch)?
             }
             Source::Stats(stats, kind) => {
@@ -127,25 +127,6 @@ pub fn prune_watched(
         bytes_before: model.len(),
     };
     Ok(Compressed { model, report, state: State::default() })
-}
-
-/// What stands before the numbers of layers in the names of their records.
-pub const PASS: &str = "pruned";
-
-/// The layers that a run with this request has pruned; it is told how many there are, of so many.
-///
-/// # Errors
-/// As of [`State::of_layers`].
-pub fn layers_of(
-    resume: Option<&Resume<'_>>,
-    path: &Path,
-    request: &Request,
-    samples: &Samples,
-    count: usize,
-) -> Result<State> {
-    let Request { pattern, method, scope, all, multiple, layers, skip, data: _, stats: _ } = request;
-    let asked = format!("prune {:?}", (pattern, method.name(), scope, all, multiple, layers, skip));
-    State::of_layers(resume, &asked, path, samples, count)
 }
 
 /// That what is asked can be done with stats instead of samples.

@@ -3,7 +3,10 @@
 use crate::methods::Method;
 use crate::pattern::Pattern;
 use crate::scope::Scope;
-use std::path::PathBuf;
+use crate::state::{Resume, State};
+use egret::Result;
+use egret::samples::Samples;
+use std::path::{Path, PathBuf};
 
 /// What is asked of a pruning.
 #[derive(Clone, Debug)]
@@ -32,6 +35,25 @@ pub struct Request {
 pub type Watch<'a> = dyn FnMut(usize, usize, &str) + 'a;
 
 impl Request {
+    /// What stands before the numbers of layers in the names of their records.
+    pub(crate) const PASS: &str = "pruned";
+
+    /// The layers that a run with this request has pruned; it is told how many there are, of so many.
+    ///
+    /// # Errors
+    /// As of [`State::of_layers`].
+    pub(crate) fn state(
+        &self,
+        resume: Option<&Resume<'_>>,
+        path: &Path,
+        samples: &Samples,
+        count: usize,
+    ) -> Result<State> {
+        let Request { pattern, method, scope, all, multiple, layers, skip, data: _, stats: _ } = self;
+        let asked = format!("prune {:?}", (pattern, method.name(), scope, all, multiple, layers, skip));
+        State::of_layers(resume, &asked, path, samples, count)
+    }
+
     /// A pattern by size, with all else as it is by default.
     pub fn new(pattern: Pattern) -> Request {
         Request {

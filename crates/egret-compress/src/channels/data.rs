@@ -14,7 +14,6 @@ use crate::linalg::{axpy, inverse_factor, solve_rows};
 use crate::mask;
 use crate::methods::{Method, Normal};
 use crate::moments::Moments;
-use crate::prune::PASS;
 use crate::request::{Request, Watch};
 use crate::scope::Scope;
 use crate::state::State;
@@ -169,7 +168,7 @@ impl<'a> Data<'a> {
             Some(out.into())
         };
         let start = self.original.model.clone();
-        let fit = Fit { samples: self.samples, state, pass: PASS };
+        let fit = Fit { samples: self.samples, state, pass: Request::PASS };
         reconstruct(&self.original, start, count, fit, &|_| MOST, &mut solve, watch)
     }
 

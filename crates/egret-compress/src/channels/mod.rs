@@ -20,7 +20,6 @@ mod walk;
 use crate::data::given::Given;
 use crate::data::reconstruct;
 use crate::layers::{Contraction, contractions};
-use crate::prune::layers_of;
 use crate::report::{Compressed, Entry, Extent, Quality, Report, Verdict};
 use crate::request::{Request, Watch};
 use crate::scope::Scope;
@@ -97,7 +96,7 @@ pub fn prune(
     let mut state = State::default();
     let (mut small, qualities) = match &data {
         Some(data) if !gone.is_empty() => {
-            state = layers_of(resume, path, request, data.samples, data.original.targets.len())?;
+            state = request.state(resume, path, data.samples, data.original.targets.len())?;
             let (made, settled) = data.fitted(found.len(), &gone, method, &state, watch)?;
             let shapes = shapes::shapes(&made, path)?;
             let there = follow::walk(made.graph.get_or_default(), opset(&made), &shapes);

@@ -3,10 +3,11 @@
 use crate::constants::{Constants, Refusal};
 use crate::data::given::Given;
 use crate::data::original;
+use crate::integers;
 use crate::joint::level::Level;
 use crate::layers::{Contraction, contractions, named};
 use crate::pattern::Pattern;
-use crate::quantize::{Precision, fold, integers, weights};
+use crate::quantize::{Precision, fold, weights};
 use crate::report::Reason;
 use crate::stats::{Head, Stats};
 use crate::{mask, numbers};

@@ -30,7 +30,7 @@ use crate::joint::search::Front;
 use crate::report::Report;
 use crate::request::Watch;
 use crate::state::{self, Resume, State};
-use crate::stats::Kind;
+use crate::stats::{Kind, Stats};
 use egret::samples::Samples;
 use egret::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -136,7 +136,8 @@ pub fn compress(
     let original = egret::frontend::ModelFile::from_bytes(&base.file)?;
     // Size and loss do not count: what is found for one holds for another.
     let asked = format!("compress to {:?}, without {:?}, by {metric}", goal.to.list, goal.skip);
-    let state = State::open(resume, || state::key(&asked, &base.file, &[&fit, &eval], stats.as_ref()))?;
+    let told = stats.as_ref().map_or(vec![], Stats::hashes);
+    let state = State::open(resume, || state::key(&asked, &base.file, &[&fit, &eval], &told))?;
     taken(resume, &state, base.layers().count());
     let judge = Judge::new(original.proto(), &base.path, &eval, metric, &state)?;
     let costs = table::table(&base, source, &state, watch)?;
@@ -251,7 +252,7 @@ pub fn replay(
         )));
     }
     let asked = format!("a recipe, {:?}, without {:?}", recipe.levels, recipe.skip);
-    let state = State::open(resume, || state::key(&asked, &base.file, &[&fit], None))?;
+    let state = State::open(resume, || state::key(&asked, &base.file, &[&fit], &[]))?;
     taken(resume, &state, base.layers().count());
     let built = build(&base, &of, &fit, &state, watch)?;
     let what = format!("a recipe, with {} samples", fit.len());

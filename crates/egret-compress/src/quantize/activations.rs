@@ -6,8 +6,8 @@
 
 use crate::constants::Constants;
 use crate::data::taps::{Taps, floats};
+use crate::integers::grid::Grid;
 use crate::names::fresh;
-use crate::quantize::grid::Grid;
 use crate::quantize::histogram::{Histogram, Range, bytes};
 use crate::stats::{Kind, Stats};
 use egret::samples::Samples;

@@ -1,13 +1,13 @@
 //! Codes towards the outputs of the original: column by column, where the columns behind make up for what rounding changed (GPTQ, arXiv
 //! 2210.17323), from the inputs that the layer has in the quantised model. Then single codes and scales move as long as that helps.
 
+use crate::integers::grid::fit;
+use crate::integers::{Form, Integers};
 use crate::layout::Layout;
 use crate::linalg::{axpy, dot, solve_rows, times};
 use crate::methods::Normal;
 use crate::moments::Moments;
 use crate::numbers;
-use crate::quantize::grid::fit;
-use crate::quantize::integers::{Form, Integers};
 use onnx_protobuf::TensorProto;
 
 /// Columns whose errors reach the columns behind them at once.
@@ -157,8 +157,8 @@ impl Row<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::integers::grid::Grid;
     use crate::layout::Dim;
-    use crate::quantize::grid::Grid;
     use egret::ir::rng::Rng;
 
     /// Sum over rows of what is lost of the outputs.

@@ -3,6 +3,7 @@
 use crate::constants::Constants;
 use crate::data::original::{self, Original, Target};
 use crate::data::reconstruct::{Fit, Solved, reconstruct};
+use crate::integers::{Form, Integers};
 use crate::layers::Contraction;
 use crate::layout::Layout;
 use crate::methods::{Method, Problem};
@@ -12,7 +13,6 @@ use crate::pattern::Pattern;
 use crate::prune::MOST;
 use crate::quantize::Planned;
 use crate::quantize::columns;
-use crate::quantize::integers::{Form, Integers};
 use crate::report::Quality;
 use crate::request::Watch;
 use crate::scope::Scope;

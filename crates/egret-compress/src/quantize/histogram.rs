@@ -1,6 +1,6 @@
 //! Histograms of a value over all samples, in memory that does not grow: bins widen in powers of two, so that counts stay exact.
 
-use crate::quantize::grid::Grid;
+use crate::integers::grid::Grid;
 use crate::state::{Pack, Unpack};
 
 /// Bins on each side of zero.

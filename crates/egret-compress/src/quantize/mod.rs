@@ -5,9 +5,7 @@ mod activations;
 mod columns;
 pub mod fitted;
 pub mod fold;
-mod grid;
 mod histogram;
-pub mod integers;
 mod precision;
 pub mod weights;
 
@@ -24,12 +22,12 @@ use crate::stats::{Head, Stats};
 use crate::{Compressed, numbers};
 pub use activations::Edge;
 
+use crate::integers::{self, Integers};
 use activations::Places;
 use egret::samples::Samples;
 use egret::{Error, Result, opset};
 use fitted::Made;
 use histogram::Range;
-use integers::Integers;
 use onnx_protobuf::{GraphProto, Message, ModelProto};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -3,11 +3,11 @@
 
 use crate::constants::{Constant, Constants, Place, Refusal};
 use crate::contractions::RECURRENT;
+use crate::integers::{Form, Integers, bytes};
 use crate::layers::Contraction;
 use crate::layout::Dim;
 use crate::names::fresh;
 use crate::numbers;
-use crate::quantize::integers::{Form, Integers, bytes};
 use crate::quantize::precision::Precision;
 use crate::report::Reason;
 use onnx_protobuf::attribute_proto::AttributeType;

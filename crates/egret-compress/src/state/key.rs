@@ -1,15 +1,14 @@
 //! The key of a run: all that what it finds depends on.
 
-use crate::stats::Stats;
 use egret::Result;
 use egret::ir::Value;
 use egret::samples::Samples;
 
-/// Of what is asked (in words), a model's file, samples and stats, and the version of Egret. Where files stand does not count.
+/// Of what is asked (in words), a model's file, samples, the hashes of stats, and the version of Egret. Where files stand does not count.
 ///
 /// # Errors
 /// Samples that cannot be read.
-pub fn key(asked: &str, model: &[u8], samples: &[&Samples], stats: Option<&Stats>) -> Result<[u8; 32]> {
+pub fn key(asked: &str, model: &[u8], samples: &[&Samples], stats: &[[u8; 32]]) -> Result<[u8; 32]> {
     let mut hasher = blake3::Hasher::new();
     let mut add = |bytes: &[u8]| {
         hasher.update(&(bytes.len() as u64).to_le_bytes());
@@ -30,8 +29,8 @@ pub fn key(asked: &str, model: &[u8], samples: &[&Samples], stats: Option<&Stats
             Ok(())
         })?;
     }
-    for hash in stats.map_or(vec![], Stats::hashes) {
-        add(&hash);
+    for hash in stats {
+        add(hash);
     }
     Ok(*hasher.finalize().as_bytes())
 }

@@ -119,7 +119,7 @@ impl State {
     ) -> Result<State> {
         let state = State::open(at, || {
             let model = std::fs::read(model).map_err(|e| Error::io("read", model, &e))?;
-            key(asked, &model, &[samples], None)
+            key(asked, &model, &[samples], &[])
         })?;
         if let (Some(at), done @ 1..) = (at, state.names().len()) {
             let path = at.path.display();

@@ -1,8 +1,10 @@
 //! Integers of a weight: which numbers share a scale, their codes, and the tensors that store them.
 
+pub mod grid;
+
 use crate::numbers;
-use crate::quantize::grid::{Grid, fit};
 use crate::state::{Pack, Unpack};
+use grid::{Grid, fit};
 use onnx_protobuf::TensorProto;
 
 /// `TensorProto.DataType`.
