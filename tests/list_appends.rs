@@ -11,12 +11,17 @@ use egret_onnx::{ImportOptions, import_bytes};
 use onnx_protobuf::{Message, NodeProto, ValueInfoProto, type_proto};
 use std::collections::BTreeMap;
 
-/// A sequence of floats; how many dims its elements have is left open.
+/// A sequence of floats.
 fn sequence(name: &str) -> ValueInfoProto {
+    sequence_of(name, 1)
+}
+
+/// A sequence of such elements; how many dims they have is left open.
+fn sequence_of(name: &str, elem: i32) -> ValueInfoProto {
     let mut info = value(name, 1, &[]);
     let mut element = onnx_protobuf::TypeProto::new();
     let mut tensor = type_proto::Tensor::new();
-    tensor.elem_type = 1;
+    tensor.elem_type = elem;
     element.value = Some(type_proto::Value::TensorType(tensor));
     let mut list = type_proto::Sequence::new();
     list.elem_type = Some(element).into();
@@ -200,6 +205,40 @@ fn lists_may_begin_with_elements_and_grow_by_several() {
     let joined = node("ConcatFromSequence", &["more"], &["y"], vec![int("axis", 0), int("new_axis", 1)]);
     let of = Model { start: empty(), body: append(), after: vec![again, joined] };
     check(&of, false, &|x, n| stack(x, &(0..n).chain(std::iter::repeat_n(0, n)).collect::<Vec<_>>()));
+}
+
+/// `s.append(len(s))`: what is inserted is read off the sequence, wherever it goes.
+#[test]
+fn the_length_of_a_list_may_be_its_element() {
+    for place in [&["s", "len"][..], &["s", "len", "zero"], &["s", "len", "len"]] {
+        let body = graph(
+            vec![value("i", 7, &[]), value("go", 9, &[]), sequence_of("s", 7)],
+            vec![value("go_out", 9, &[]), sequence_of("s_out", 7)],
+            vec![
+                node("Identity", &["go"], &["go_out"], vec![]),
+                node("SequenceLength", &["s"], &["len"], vec![]),
+                node("SequenceInsert", place, &["s_out"], vec![]),
+            ],
+        );
+        let nodes = vec![
+            node("SequenceEmpty", &[], &["s0"], vec![int("dtype", 7)]),
+            node("Loop", &["n", "", "s0"], &["out"], vec![graph_attr("body", body)]),
+            node("ConcatFromSequence", &["out"], &["y"], vec![int("axis", 0), int("new_axis", 1)]),
+        ];
+        let mut g = graph(vec![value("n", 7, &[])], vec![value("y", 7, &[])], nodes);
+        g.output[0].type_ = None.into();
+        g.initializer = vec![ints("zero", &[], &[0])];
+        let bytes = model(g).write_to_bytes().expect("a model");
+        let imported =
+            import_bytes(&bytes, None, &ImportOptions::default()).unwrap_or_else(|e| panic!("{e}"));
+        let front = place.last() == Some(&"zero");
+        let want: Vec<i64> = if front { vec![3, 2, 1, 0] } else { vec![0, 1, 2, 3] };
+        let want = vec![Value::from(Tensor::new(&[4], want))];
+        let inputs = [Tensor::scalar(4i64).into()];
+        assert_eq!(interp::run(&imported, &inputs).expect("a run"), want, "{place:?}");
+        let engine = Executable::new(imported, Engine::Jit, &Options::default(), &BTreeMap::new());
+        assert_eq!(engine.and_then(|e| e.run(&inputs)).expect("a run"), want, "{place:?}");
+    }
 }
 
 #[test]

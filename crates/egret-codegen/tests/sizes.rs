@@ -206,3 +206,50 @@ fn wrong_dims_are_refused() {
     let (input, axis) = unsafe { ((*symbol).input, (*symbol).axis) };
     assert_eq!((input, axis), (0, 0));
 }
+
+/// Sizes made of others at random, of dims about where products overflow: what is computed at once is what each gives, and where one has
+/// no value the run is refused.
+#[test]
+fn sizes_at_once_are_sizes_one_by_one() {
+    let mut state = 7u64;
+    let mut below = |n: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % n
+    };
+    let (mut right, mut wrong) = (0, 0);
+    for _ in 0..120 {
+        let mut program = sample();
+        for c in [0, 1, 3, (1 << 31) - 1, 1 << 31, 1 << 62] {
+            program.sizes.push(Size::Const(c));
+        }
+        for _ in 0..1 + below(4) {
+            let op = SizeOp::ALL[below(SizeOp::ALL.len())];
+            let [a, b] = [below(program.sizes.len()), below(program.sizes.len())];
+            // The dim itself, often.
+            let a = if below(2) == 0 { 0 } else { a };
+            program.sizes.push(Size::Op(op, s(a as u32), s(b as u32)));
+        }
+        let last = program.sizes.len() as u32 - 1;
+        program.sizes.push(Size::Const(4096));
+        program.sizes.push(Size::Op(SizeOp::Mod, s(last), s(last + 1)));
+        program.sizes.push(Size::Op(SizeOp::Add, s(last + 2), s(10)));
+        program.arena_size = Some(s(last + 3));
+        let code = jit(&program, &Options::native().unwrap()).unwrap();
+        for n in [0, 1, 2, 3, 1 << 20, (1 << 31) - 1, 1 << 31, (1 << 31) + 1, 1 << 33, 1 << 55, i64::MAX] {
+            let all = sizes::each(&program.sizes, &[n], &[]);
+            let want = all.iter().all(Option::is_some).then(|| all[last as usize + 3]);
+            match (plan(&code, n), want.flatten()) {
+                (Ok((arena, _)), Some(want)) => {
+                    assert_eq!(arena as i64, want, "{n}: {:?}", program.sizes);
+                    right += 1;
+                }
+                (Err(status), None) => {
+                    assert_eq!(abi::Code::split(status).map(|(code, ..)| code), Some(Code::Sizes));
+                    wrong += 1;
+                }
+                (have, want) => panic!("{n}: {have:?}, {want:?} of {:?}", program.sizes),
+            }
+        }
+    }
+    assert!(right > 300 && wrong > 300, "{right} with values, {wrong} without");
+}

@@ -157,7 +157,7 @@ impl Builder {
             return Ok(vec![self.constant(constant)]);
         }
         let mut attrs = attrs;
-        self.declare(&mut attrs, &mut inferred);
+        self.declare(op, &mut attrs, &mut inferred);
         let node =
             self.graph.add_node(op, attrs, operands.to_vec(), regions, inferred, self.sources.clone());
         let results = self.graph.node(node).results.clone();
@@ -167,18 +167,29 @@ impl Builder {
         Ok(results)
     }
 
-    /// Declare dims that only the data decide, and that have no name, by fresh symbols.
-    fn declare(&mut self, attrs: &mut Attrs, types: &mut [Type]) {
+    /// Declare dims that only the data decide, and that have no name, by fresh symbols; what a loop stacks is as long as it has rounds, all of it.
+    fn declare(&mut self, op: Op, attrs: &mut Attrs, types: &mut [Type]) {
         if !types.iter().any(|t| t.fixed_dims().iter().any(Dim::is_unnamed)) {
             return;
         }
         let mut names = attrs.declared().to_vec();
-        for (i, dim) in types.iter_mut().flat_map(|t| t.fixed_dims_mut()).enumerate() {
-            if dim.is_unnamed() {
-                let name = self.fresh_name();
-                *dim = Dim::symbol(&name);
-                names.resize(names.len().max(i + 1), None);
-                names[i] = Some(name);
+        let stacked = if op == Op::Loop { attrs.index("carried") } else { types.len() };
+        let (mut place, mut rounds) = (0, None);
+        for (result, ty) in types.iter_mut().enumerate() {
+            for (axis, dim) in ty.fixed_dims_mut().iter_mut().enumerate() {
+                if dim.is_unnamed() {
+                    let name = match &rounds {
+                        Some(rounds) if result >= stacked && axis == 0 => String::clone(rounds),
+                        _ => self.fresh_name(),
+                    };
+                    if result >= stacked && axis == 0 {
+                        rounds = Some(name.clone());
+                    }
+                    *dim = Dim::symbol(&name);
+                    names.resize(names.len().max(place + 1), None);
+                    names[place] = Some(name);
+                }
+                place += 1;
             }
         }
         attrs.0.insert(DECLARED, Attr::Symbols(names));

@@ -6,17 +6,21 @@ use std::collections::BTreeMap;
 
 impl Graph {
     /// Says of dims that loops of the graph stack how many elements they have at most, each a number or made of the free dims: what has to be
-    /// known for compiled code to have room for them. A run in which one has more fails.
+    /// known for compiled code to have room for them. A run in which one has more fails. A dim is called by its symbol, or by the ONNX node that
+    /// decides it (`Range:/encoder/Range` or `/encoder/Range`), whose name stays whatever else of the model is fixed.
     ///
     /// # Errors
     /// A name that is no such dim; a number below 0; what is made of anything but free dims.
     pub fn limit_dims(&mut self, most: &BTreeMap<String, Dim>) -> Result<(), String> {
         for (name, most) in most {
-            let Some((id, place)) = self.stacked(name) else {
+            let Some((id, place)) = self.stacked(name).or_else(|| self.stacked_from(name)) else {
                 return Err(format!("the model has no dim `{name}` that a loop decides; {}", self.known()));
             };
             if let Some(below) = most.as_const().filter(|most| *most < 0) {
                 return Err(format!("the dim `{name}` cannot be at most {below}"));
+            }
+            if most.has_unnamed() {
+                return Err(format!("`{name}` at most `{most}`: name the dims"));
             }
             let (mut symbols, free) = (vec![], self.free_dims());
             most.collect_symbols(&mut symbols);
@@ -57,6 +61,16 @@ impl Graph {
         None
     }
 
+    /// The same of the dim that the loop of an ONNX node decides, if it is the only one from there.
+    fn stacked_from(&self, source: &str) -> Option<(NodeId, usize)> {
+        let is_it = |s: &String| s == source || s.split_once(':').is_some_and(|(_, name)| name == source);
+        let from =
+            |name: &&str| self.stacked(name).is_some_and(|(id, _)| self.node(id).sources.iter().any(is_it));
+        let mut all = self.declarations().into_keys().filter(from);
+        let only = all.next().filter(|_| all.next().is_none())?;
+        self.stacked(only)
+    }
+
     /// The dims that may be limited, with the ONNX nodes that decide them.
     fn known(&self) -> String {
         let one = |name: &str| {
@@ -81,7 +95,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     const GRAPH: &str = r#"graph @g(%0 "k": i64[], %1 "x": f32[n]) -> (%2 "y", %4 "z", %3 "w") {
-  %2, %3 = loop(%0, _, %1) {carried = 1, dims = [rows, rounds], has_cond = 0, has_trip_count = 1} : f32[rows], i64[rounds]
+  %2, %3 = loop(%0, _, %1) {carried = 1, dims = [rows, rounds], has_cond = 0, has_trip_count = 1} : f32[rows], i64[rounds] from "Loop:/stack"
     body graph @body(%0 "i": i64[], %1 "go": bool[], %2 "s": f32[m]) -> (%1, %3, %0) {
       %3 = concat(%2, %2) {axis = 0} : f32[2*m]
     }
@@ -106,12 +120,16 @@ mod tests {
             [attrs.at_most(0), attrs.at_most(place)],
             [None, Some(&(Dim::symbol("n") * Dim::constant(2) + Dim::constant(1)))]
         );
+        let by_node = limited("/stack", "3").expect("a limit");
+        let (id, place) = by_node.stacked("rounds").expect("a loop");
+        assert_eq!(by_node.node(id).attrs.at_most(place), Some(&Dim::constant(3)));
         for (name, most, says) in [
             ("rows", "3", "no dim `rows` that a loop decides; those are `rounds`"),
             ("found", "3", "those are `rounds`"),
             ("n", "3", "those are `rounds`"),
             ("rounds", "-1", "cannot be at most -1"),
             ("rounds", "found", "no free dim `found`; its free dims are n"),
+            ("rounds", "_", "name the dims"),
         ] {
             let e = limited(name, most).expect_err("refused");
             assert!(e.contains(says), "{e}");

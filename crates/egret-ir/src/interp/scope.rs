@@ -169,8 +169,8 @@ impl Scope {
         for (i, (name, size)) in attrs.declared().iter().zip(places).enumerate() {
             let (Some(name), Some(&size)) = (name, size) else { continue };
             let size = size as i64;
-            if let Some(most) = attrs.at_most(i).and_then(|most| most.eval(&self.env))
-                && size > most
+            if let Some(most) = attrs.at_most(i)
+                && most.eval(&self.env).is_none_or(|most| size > most)
             {
                 return Err(format!("the symbol {} is {size} here and {most} at most", Dim::symbol(name)));
             }

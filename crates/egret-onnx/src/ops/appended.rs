@@ -96,8 +96,10 @@ fn insertions(body: &Graph, i: usize) -> Option<(bool, Vec<ValueId>)> {
         let (seq, position) = (node.operand(0), node.operand(2));
         let length = |n: egret_ir::NodeId| {
             let node = body.node(n);
+            // Where to insert, and nothing else: not what.
             node.op == Op::SequenceLength
                 && uses.users(node.results[0]).iter().all(|&user| user == id)
+                && body.node(id).operand(1) != node.results[0]
                 && uses.output_uses(node.results[0]) == 0
         };
         let at_front = match body.as_const(position) {
