@@ -100,8 +100,13 @@ fn floor_div(a: &Dim, d: i64) -> Option<Dim> {
     Some(whole + rest.op(DimOp::FloorDiv, &Dim::constant(divisor)))
 }
 
-/// The larger or smaller of two quotients in place of the quotient of the larger or smaller, where that is no longer.
+/// The larger or smaller of two quotients in place of the quotient of the larger or smaller, where that is no longer. Not of a sum with several extremes: both
+/// quotients would have all but one of them, so that each more would double the work, and few of them are shorter.
 fn of_either(a: &Dim, d: i64) -> Option<Dim> {
+    let is_extreme = |atom: &&Atom| matches!(atom, Atom::Op(DimOp::Max | DimOp::Min, ..));
+    if a.terms().iter().flat_map(|(m, _)| m).filter(is_extreme).count() > 1 {
+        return None;
+    }
     let (is_larger, parts) = a.as_either()?;
     let [p, q] = parts.map(|part| part.op(DimOp::FloorDiv, &Dim::constant(d)));
     let either = p.op(if is_larger { DimOp::Max } else { DimOp::Min }, &q);
@@ -294,6 +299,27 @@ mod tests {
         assert_ne!(n() * min(&c(1), &m), n());
         let open = n() - c(2);
         assert_ne!(open.clone() * min(&c(1), &open), open);
+    }
+
+    #[test]
+    fn quotients_of_one_extreme_are_told_apart_and_those_of_many_end() {
+        // The windows of 2 that go by 3, as many as cover all of n.
+        let windows = n().op(DimOp::CeilDiv, &c(3));
+        let missing = windows.clone() * c(3) - c(1) - n();
+        let padded = n() + missing.op(DimOp::Max, &c(0));
+        assert_eq!((padded - c(2)).op(DimOp::FloorDiv, &c(3)), windows - c(1));
+        // Every seventh of 40 pieces of at most 9. Telling each of them apart would take 2^40 steps.
+        for extreme in [DimOp::Min, DimOp::Max] {
+            let names = (0..40).map(|i| format!("n{i}"));
+            let pieces = names.clone().map(|name| Dim::symbol(&name).op(extreme, &c(9)));
+            let all = pieces.fold(c(0), |all, piece| all + piece);
+            let env = names.zip(0..).chain([("n".to_owned(), 0)]).collect();
+            let whole: i64 =
+                (0..40i64).map(|i| if extreme == DimOp::Min { i.min(9) } else { i.max(9) }).sum();
+            let up = (whole + 6).div_euclid(7);
+            assert_eq!(all.op(DimOp::CeilDiv, &c(7)).eval(&env), Some(up));
+            assert_eq!((n() * c(2) - all).op(DimOp::FloorDiv, &c(7)).eval(&env), Some(-up));
+        }
     }
 
     #[test]
