@@ -276,6 +276,36 @@ fn slices_backwards_are_right() {
     assert!(right > 120, "{right} runs right");
 }
 
+/// Slices backwards of dims that nothing says are not negative, `W - 2` behind a window of 3: no size is refused for which there is a window.
+#[test]
+fn slices_backwards_behind_windows_are_right() {
+    let (last, before_first) = (i64::MAX, i64::MIN);
+    let cases: [&[(i64, i64)]; 6] =
+        [&[(2, -1)], &[(1, -1)], &[(0, -1)], &[(2, -2)], &[(2, -1), (3, -1)], &[(1, -2), (2, 2), (3, -1)]];
+    for case in cases {
+        let of = |f: fn(&(i64, i64)) -> i64| case.iter().map(f).collect::<Vec<i64>>();
+        let (starts, ends): (Vec<i64>, Vec<i64>) =
+            case.iter().map(|c| if c.1 < 0 { (last, before_first) } else { (0, last) }).unzip();
+        let model = Model {
+            inputs: vec![input("x", &["N", "3", "H", "W"])],
+            nodes: vec![
+                node("Conv", &["x", "w"], &["c"], &[ints("kernel_shape", &[3, 3])]),
+                node("Slice", &["c", "starts", "ends", "axes", "steps"], &["s"], &[]),
+                node("Mul", &["s", "s"], &["y"], &[]),
+            ],
+            constants: vec![
+                floats("w", &[3, 3, 3, 3], &mut Rng::new(3)),
+                whole("axes", &of(|c| c.0)),
+                whole("starts", &starts),
+                whole("ends", &ends),
+                whole("steps", &of(|c| c.1)),
+            ],
+            outputs: vec!["s", "y"],
+        };
+        assert_eq!(model.hold(&format!("{case:?}"), &images(&[3, 5, 9])), [9, 0], "{case:?}");
+    }
+}
+
 /// What takes away at one side and repeats elements at another.
 #[test]
 fn pads_around_may_be_negative() {

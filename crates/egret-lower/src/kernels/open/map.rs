@@ -28,18 +28,54 @@ enum Row {
 impl Row {
     fn of(read: &Read) -> Row {
         let Some(stride) = read.strides.last() else { return Row::Still };
-        match stride.as_const() {
+        match stride.size.as_const() {
             Some(0) => Row::Still,
-            Some(1) => Row::Neighbours,
+            Some(1) if !stride.backwards => Row::Neighbours,
             _ if read.either => Row::Either,
             _ => Row::Apart,
         }
     }
 }
 
-/// Where an operand is read: strides along the result's axes, negative where it is walked backwards, and the element of its first index.
+/// How far the next element along an axis is. What is subtracted tells no direction: of `W - 2` nothing says that it is not negative.
+#[derive(Clone, PartialEq, Eq)]
+struct Stride {
+    /// Elements, a product of dims: runs in which it is negative are refused.
+    size: Dim,
+    backwards: bool,
+}
+
+impl Stride {
+    fn forwards(size: Dim) -> Stride {
+        Stride { size, backwards: false }
+    }
+
+    /// That of a step of a slice along an axis of this stride.
+    fn of_step(step: i64, stride: &Dim) -> Stride {
+        Stride { size: Dim::constant(step.saturating_abs()) * stride.clone(), backwards: step < 0 }
+    }
+
+    /// The way that so many elements are.
+    fn times(self, count: &Dim) -> Stride {
+        Stride { size: self.size * count.clone(), ..self }
+    }
+
+    /// Elements as a value, less than 0 backwards.
+    fn value(&self, w: &mut Writer<'_, '_>) -> Result<V, Unsupported> {
+        match self.size.as_const() {
+            Some(c) => Ok(w.k.int(if self.backwards { -c } else { c })),
+            None if self.backwards => {
+                let (zero, size) = (w.k.int(0), w.dim(&self.size)?);
+                Ok(w.k.sub(zero, size))
+            }
+            None => w.dim(&self.size),
+        }
+    }
+}
+
+/// Where an operand is read: strides along the result's axes, and the element of its first index.
 struct Read {
-    strides: Vec<Dim>,
+    strides: Vec<Stride>,
     offset: Dim,
     /// Whether the last stride is 1 in some runs and 0 in others.
     either: bool,
@@ -51,6 +87,7 @@ impl Read {
         let strides = w.aligned(from, to)?;
         let either = from.strides.last().is_some_and(|s| s.as_const() == Some(1))
             && strides.last().is_some_and(|s| s.as_const().is_none());
+        let strides = strides.into_iter().map(Stride::forwards).collect();
         Ok(Read { strides, offset: Dim::constant(0), either })
     }
 }
@@ -70,7 +107,7 @@ fn read(
             let starts = node.attrs.dims("starts").iter().zip(own);
             let steps = node.attrs.ints("steps").iter().zip(own);
             Read {
-                strides: steps.map(|(&s, stride)| Dim::constant(s) * stride.clone()).collect(),
+                strides: steps.map(|(&s, stride)| Stride::of_step(s, stride)).collect(),
                 // Backwards along an axis without elements there is none to begin at.
                 offset: starts.fold(none, |at, (s, stride)| {
                     at + s.op(DimOp::Max, &Dim::constant(0)) * stride.clone()
@@ -199,7 +236,8 @@ fn write(
         reads.push(Read { offset: first + read.offset.clone(), ..read });
     }
     // The result goes last, as it is.
-    reads.push(Read { strides: strides(out), offset: Dim::constant(0), either: false });
+    let whole = strides(out).into_iter().map(Stride::forwards).collect();
+    reads.push(Read { strides: whole, offset: Dim::constant(0), either: false });
     let mut extents = merged(out, &mut reads);
     let one = Dim::constant(1);
     let row = extents.pop().unwrap_or_else(|| one.clone());
@@ -225,7 +263,7 @@ fn write(
     let mut steps: Vec<(Vec<V>, V, Row)> = vec![];
     for read in reads {
         let row = Row::of(&read);
-        let strides = read.strides.iter().map(|s| stride(&mut w, s)).collect::<Result<_, _>>()?;
+        let strides = read.strides.iter().map(|s| s.value(&mut w)).collect::<Result<_, _>>()?;
         let offset = w.dim(&read.offset)?;
         steps.push((strides, offset, row));
     }
@@ -309,33 +347,20 @@ fn write(
     w.finish_tasks(tasks, &row)
 }
 
-/// A stride as a value; sizes are never negative, but a stride backwards is.
-fn stride(w: &mut Writer<'_, '_>, stride: &Dim) -> Result<V, Unsupported> {
-    let back = Dim::constant(0) - stride.clone();
-    match stride.as_const() {
-        Some(c) => Ok(w.k.int(c)),
-        None if back.at_least().is_some_and(|least| least >= 0) => {
-            let (zero, back) = (w.k.int(0), w.dim(&back)?);
-            Ok(w.k.sub(zero, back))
-        }
-        None => w.dim(stride),
-    }
-}
-
 /// Axes of which each two that are one everywhere are one, without those of one element; the strides become theirs.
 fn merged(out: &[Dim], reads: &mut [Read]) -> Vec<Dim> {
     // What may be repeated along the last axis is told by its stride.
     let alone = reads.iter().any(|r| r.either).then(|| out.len() - 1);
     let mut extents: Vec<Dim> = vec![];
-    let mut strides: Vec<Vec<Dim>> = vec![vec![]; reads.len()];
+    let mut strides: Vec<Vec<Stride>> = vec![vec![]; reads.len()];
     for (axis, extent) in out.iter().enumerate() {
         let kept = alone == Some(axis);
         if extent.as_const() == Some(1) && !kept {
             continue;
         }
         let next = |read: usize| reads[read].strides[axis].clone();
-        let one = |(read, strides): (usize, &Vec<Dim>)| {
-            strides.last().is_some_and(|s| *s == next(read) * extent.clone())
+        let one = |(read, strides): (usize, &Vec<Stride>)| {
+            strides.last().is_some_and(|s| *s == next(read).times(extent))
         };
         if !kept
             && strides.iter().enumerate().all(one)
