@@ -1,6 +1,7 @@
 //! What every file has: a header that says what it is about, a bounded length, and no left-overs.
 
 use crate::source::Source;
+use std::path::{Path, PathBuf};
 
 /// Lines that a file has at most.
 const MOST_LINES: usize = 600;
@@ -36,9 +37,44 @@ pub fn check(sources: &[Source]) -> Vec<String> {
     out
 }
 
+/// Markers of conflicts that a merge left in a page: a line per fault.
+pub fn markers(path: &str, text: &str) -> Vec<String> {
+    let marks = ["<<<<<<< ", ">>>>>>> "];
+    let left = text.lines().enumerate().filter(|(_, line)| marks.iter().any(|mark| line.starts_with(mark)));
+    left.map(|(i, _)| format!("{path}:{}: a merge left a conflict", i + 1)).collect()
+}
+
+/// The pages for readers: those of the root and of `docs`.
+pub fn pages(root: &Path) -> std::io::Result<Vec<(String, String)>> {
+    let (mut out, mut folders) = (vec![], vec![root.join("docs")]);
+    let mut files: Vec<PathBuf> =
+        ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"].map(|f| root.join(f)).into();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            match path.is_dir() {
+                true => folders.push(path),
+                false if path.extension().is_some_and(|e| e == "md") => files.push(path),
+                false => {}
+            }
+        }
+    }
+    for path in files {
+        let name = path.strip_prefix(root).unwrap_or(&path).display().to_string();
+        out.push((name, std::fs::read_to_string(&path)?));
+    }
+    Ok(out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn conflicts_are_faults() {
+        assert!(markers("a.md", "a <<<<<<< b\n=======\n").is_empty());
+        assert_eq!(markers("a.md", "a\n<<<<<<< HEAD\nb\n=======\nc\n>>>>>>> d\n").len(), 2);
+    }
 
     fn faults(path: &str, text: &str) -> Vec<String> {
         check(&[Source { path: path.into(), text: text.into() }])

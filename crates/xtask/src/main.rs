@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 const USAGE: &str = "\
-cargo xtask tidy     borders of crates, circles of modules, headers and lengths of files
+cargo xtask tidy     borders of crates, circles of modules, headers and lengths of files, conflicts left in pages
        cargo xtask pages    write what is generated anew: docs/OPERATORS.md, docs/COMMANDS.md, the tables in docs/EXPORT.md and ir-spec/spec.md";
 
 /// The tests that hold generated pages, and write them with `BLESS=1`: what is on a page is known where it is tested.
@@ -64,7 +64,15 @@ fn tidy() -> ExitCode {
             return ExitCode::from(1);
         }
     };
+    let pages = match files::pages(root()) {
+        Ok(pages) => pages,
+        Err(e) => {
+            eprintln!("tidy: {e}");
+            return ExitCode::from(1);
+        }
+    };
     let mut faults = files::check(&sources);
+    faults.extend(pages.iter().flat_map(|(path, text)| files::markers(path, text)));
     faults.extend(modules::check(&sources));
     faults.extend(borders::check(root(), &sources));
     faults.sort();
