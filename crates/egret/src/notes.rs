@@ -5,6 +5,7 @@ use crate::pipeline::Lowered;
 use egret_ir::{DType, Graph, Tensor, text};
 use egret_opt::rules::{Rule, Tier, shipped};
 use egret_trace::{Kind, Trace, Why};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 /// From this share of zeros on a word is said about them.
@@ -73,16 +74,26 @@ fn zeros(before: &Constants, trace: &Trace) -> Option<String> {
     Some(format!("{:.0} % of the weights are zero: {made}", share * 100.0))
 }
 
-/// Weights that take more room than the model's files.
-pub fn growth(file_bytes: u64, weights_bytes: usize) -> Option<String> {
+/// Weights that take more room than the model's files, and of which constant of the optimised graph they are for the largest part.
+pub fn growth(file_bytes: u64, weights_bytes: usize, graph: &Graph) -> Option<String> {
     let weights = weights_bytes as u64;
     (weights > SMALL && weights / 3 * 2 > file_bytes).then(|| {
-        format!(
-            "the weights take {} MB, the model's files {} MB: quantised weights are stored as floats",
-            weights >> 20,
-            file_bytes >> 20
-        )
+        let (all, files) = (weights >> 20, file_bytes >> 20);
+        let largest = largest(graph).unwrap_or_default();
+        format!("the weights take {all} MB, the model's files {files} MB{largest}")
     })
+}
+
+/// The largest constant in words, and the first node that reads it; none if all are small.
+fn largest(graph: &Graph) -> Option<String> {
+    let constant = |v| Some((graph.as_const(v)?.bytes().len(), v));
+    // Of equal ones the first.
+    let (bytes, v) =
+        graph.value_ids().filter_map(constant).min_by_key(|(bytes, v)| (Reverse(*bytes), *v))?;
+    let readers = graph.users(v);
+    let reader = readers.first().and_then(|&n| graph.node(n).sources.first());
+    let reader = reader.map(|name| format!(", for {name}")).unwrap_or_default();
+    (bytes as u64 > SMALL).then(|| format!("; the largest is {}, {} MB{reader}", graph.ty(v), bytes >> 20))
 }
 
 fn passes(trace: &Trace) -> impl Iterator<Item = &egret_trace::Pass> {
@@ -156,7 +167,21 @@ mod tests {
             zeros(&half, &Trace::new()).unwrap().starts_with("50 % of the weights are zero: no channel")
         );
         assert_eq!(zeros(&Constants { elements: 4000, zeros: 40 }, &Trace::new()), None);
-        assert_eq!(growth(132 << 20, 133 << 20), None);
-        assert!(growth(132 << 20, 485 << 20).unwrap().contains("485 MB, the model's files 132 MB"));
+        let graph = text::parse(
+            "graph @g(%0 \"x\": f32[600, 900]) -> (%3 \"y\") {
+  %1 = const f32[600, 900] random(1)
+  %2 = mul(%0, %1) : f32[600, 900] from \"Mul:/scale\"
+  %3 = add(%2, %0) : f32[600, 900] from \"Add:/add\"
+}",
+            &|_| None,
+        )
+        .unwrap();
+        assert_eq!(growth(132 << 20, 133 << 20, &graph), None);
+        assert_eq!(
+            growth(132 << 20, 485 << 20, &graph).unwrap(),
+            "the weights take 485 MB, the model's files 132 MB; the largest is f32[600, 900], 2 MB, for Mul:/scale"
+        );
+        let none = growth(132 << 20, 485 << 20, &Graph::new("none")).unwrap();
+        assert_eq!(none, "the weights take 485 MB, the model's files 132 MB");
     }
 }

@@ -6,7 +6,7 @@ use super::magnitude;
 use super::signed_zero;
 use super::summary::SMALL;
 use super::whole;
-use egret_ir::{Attr, Attrs, Op, Tensor, Type, infer, interp};
+use egret_ir::{Attr, Attrs, Op, Tensor, TensorType, Type, infer, interp};
 use std::fmt::Write as _;
 
 /// Operation and attributes as text; different ones have different keys.
@@ -39,6 +39,11 @@ pub(crate) fn op_facts(op: Op, attrs: &Attrs, children: &[&Facts], deep: bool) -
     if constant {
         let known: Vec<_> = children.iter().map(|c| c.summary.magnitude).collect();
         facts.summary.magnitude = magnitude::result(op, &known);
+        // What is repeated stays of one value; large results are not evaluated.
+        let some = facts.tensor().and_then(TensorType::const_len).is_some_and(|n| n > 0);
+        if op == Op::Broadcast && some {
+            facts.summary.uniform = children.first().and_then(|c| c.summary.uniform);
+        }
     }
     facts.range = interval::of(op, attrs, children);
     facts.never_negative_zero = signed_zero::never(op, attrs, children);

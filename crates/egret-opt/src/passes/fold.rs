@@ -1,6 +1,8 @@
 //! Constant folding: nodes whose operands are all constants are evaluated, up to a size. Weights quantised in blocks stay the codes that
-//! they are ([`Blockwise`]): lowering reads those, which are an eighth or a quarter of the floats.
+//! they are ([`Blockwise`]): lowering reads those, which are an eighth or a quarter of the floats. Nor is evaluated what kernels make from
+//! less than they would read ([`generated`]).
 
+use super::generated;
 use crate::pass::PassContext;
 use crate::rebuild::rebuild;
 use egret_ir::{Blockwise, Graph, NodeId, TypeError, Value, interp};
@@ -11,13 +13,20 @@ const MAX_BYTES: usize = 64 << 20;
 
 /// The code of the passes `fold` and `cleanup`. Sub-graphs are for the pass `bodies`.
 pub(crate) fn run(graph: &Graph, _: &mut PassContext) -> Result<Option<Graph>, TypeError> {
-    folded(graph)
+    folded_except(graph, generated::nodes(graph))
 }
 
-/// A graph whose nodes of constants are evaluated; nothing where it has none.
-pub(crate) fn folded(graph: &Graph) -> Result<Option<Graph>, TypeError> {
+/// A graph whose nodes of constants are evaluated; nothing where it has none. For bodies of loops: kernels would make in every round what is
+/// only read so.
+pub(super) fn folded(graph: &Graph) -> Result<Option<Graph>, TypeError> {
+    folded_except(graph, BTreeSet::new())
+}
+
+/// As [`folded`], except for some nodes.
+fn folded_except(graph: &Graph, except: BTreeSet<NodeId>) -> Result<Option<Graph>, TypeError> {
     let constant = |v: &Option<egret_ir::ValueId>| v.is_none_or(|v| graph.as_const(v).is_some());
-    let kept = dequantizations(graph);
+    let mut kept = except;
+    kept.extend(dequantizations(graph));
     let folds = |id: &NodeId| !kept.contains(id) && graph.node(*id).operands.iter().all(constant);
     if !graph.node_ids().iter().any(folds) {
         return Ok(None);

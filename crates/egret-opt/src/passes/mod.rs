@@ -3,6 +3,7 @@
 pub(crate) mod bodies;
 pub(crate) mod dead_channels;
 pub(crate) mod fold;
+mod generated;
 pub(crate) mod layout;
 mod loops;
 pub mod partition;

@@ -113,7 +113,7 @@ pub(super) fn make(request: &Request, change: &dyn Fn(Graph) -> Result<Graph>) -
     let (kernels, arena_bytes, weights_bytes) =
         (program.calls.len(), program.arena_bytes, program.weights.len());
     let free_dims = program.symbols.iter().map(|s| s.name.clone()).collect();
-    notes.extend(notes::growth(frontend::bytes_of(&sources)?, weights_bytes));
+    notes.extend(notes::growth(frontend::bytes_of(&sources)?, weights_bytes, &graph));
     let page = recorder.map(|recorder| {
         let focus = report::Focus::default();
         report::page(&recorder.finish(&request.options.name, &trace, &story, Ok(&program), &focus))
