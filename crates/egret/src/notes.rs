@@ -84,15 +84,17 @@ pub fn growth(file_bytes: u64, weights_bytes: usize, graph: &Graph) -> Option<St
     })
 }
 
-/// The largest constant in words, and the first node that reads it; none if all are small.
+/// The largest constant that nodes read, in words, and the first of these; none if all are small.
 fn largest(graph: &Graph) -> Option<String> {
-    let constant = |v| Some((graph.as_const(v)?.bytes().len(), v));
+    let uses = graph.use_lists();
+    let read = |v| {
+        let reader = uses.users(v).first().copied()?;
+        Some((graph.as_const(v)?.bytes().len(), v, reader))
+    };
     // Of equal ones the first.
-    let (bytes, v) =
-        graph.value_ids().filter_map(constant).min_by_key(|(bytes, v)| (Reverse(*bytes), *v))?;
-    let readers = graph.users(v);
-    let reader = readers.first().and_then(|&n| graph.node(n).sources.first());
-    let reader = reader.map(|name| format!(", for {name}")).unwrap_or_default();
+    let (bytes, v, reader) =
+        graph.value_ids().filter_map(read).min_by_key(|(bytes, v, _)| (Reverse(*bytes), *v))?;
+    let reader = graph.node(reader).sources.first().map(|name| format!(", for {name}")).unwrap_or_default();
     (bytes as u64 > SMALL).then(|| format!("; the largest is {}, {} MB{reader}", graph.ty(v), bytes >> 20))
 }
 
