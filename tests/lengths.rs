@@ -234,6 +234,30 @@ fn rounds_that_data_counts() {
     holds(&counted("N + 3"));
 }
 
+/// Half of the rounds, the larger of two numbers of them, products of those: what follows has room for the most of it.
+#[test]
+fn quotients_of_rounds_have_room() {
+    for (steps, dim) in [
+        ("%9 = slice(%3) {sizes = [ceildiv(u0, 2)], starts = [0], steps = [2]}", "ceildiv(u0, 2)"),
+        (
+            "%10 = const f32[] [1.5]\n  %9 = pad(%3, %10) {high = [max(u0, 2) - u0], low = [0], mode = \"constant\"}",
+            "max(u0, 2)",
+        ),
+    ] {
+        holds(&format!(
+            r#"graph @g(%0 "k": i64[], %1 "x": f32[N, 4]) -> (%6 "y") {{
+  %2 = loop(%0, _) {{at_most = [5], carried = 0, dims = [u0], has_cond = 0, has_trip_count = 1}} : i64[u0]
+    body graph @body(%0 "i": i64[], %1 "go": bool[]) -> (%1, %0) {{}}
+  %3 = cast(%2) {{round = "nearest", saturate = 1, to = f32}} : f32[u0]
+  {steps} : f32[{dim}]
+  %4 = reshape(%9) {{shape = [{dim}, 1, 1]}} : f32[{dim}, 1, 1]
+  %5 = sub(%1, %4) : f32[{dim}, N, 4]
+  %6 = tanh(%5) : f32[{dim}, N, 4]
+}}"#
+        ));
+    }
+}
+
 /// More rounds than there is room for: an error on every engine, and the interpreter names the dim.
 #[test]
 fn more_rounds_than_there_is_room_for() {

@@ -20,8 +20,11 @@ pub fn name_value(s: &str) -> Result<(String, i64), String> {
 /// `NAME=VALUE`, a number or an expression of free dims.
 pub fn name_dim(s: &str) -> Result<(String, Dim), String> {
     let (name, value) = s.split_once('=').ok_or("write NAME=VALUE, e.g. u0=1000 or u0=20*seq")?;
+    if value.contains("//") {
+        return Err(format!("`{value}`: write floordiv(a, b) for a quotient"));
+    }
     let value = text::parse_dim(value).map_err(|e| format!("`{value}` is no size: {e}"))?;
-    Ok((name.to_owned(), value))
+    Ok((name.trim().to_owned(), value))
 }
 
 /// A count: at least 1.

@@ -54,6 +54,7 @@ fn there_is_room_for_what_a_loop_decides() {
     assert!(text(&run("rounds=n").stderr).contains("0 to 1 is right"));
     refused(&["run", &ir, "--input", "k=3", "--at-most", "n=2"], 1, &["no dim `n`", "those are `rounds`"]);
     refused(&["run", &ir, "--input", "k=3", "--at-most", "rounds=2*"], 1, &["is no size"]);
+    refused(&["run", &ir, "--input", "k=3", "--at-most", "rounds=7//2"], 1, &["write floordiv(a, b)"]);
 }
 
 /// As many rows as an input counts.

@@ -4,9 +4,11 @@ use crate::abi::ALIGN;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
-/// Zeroed bytes aligned to [`ALIGN`].
+/// Zeroed bytes aligned to [`ALIGN`]. Pages of it that nobody writes take no memory: there may be room for far more than a run needs.
 #[derive(Debug)]
 pub struct AlignedBytes {
+    /// What is allocated; an allocator zeroes by hand what it has to align.
+    base: NonNull<u8>,
     start: NonNull<u8>,
     len: usize,
 }
@@ -19,15 +21,18 @@ unsafe impl Sync for AlignedBytes {}
 impl AlignedBytes {
     fn layout(len: usize) -> Option<Layout> {
         // Never empty, so that the pointer is a real one.
-        Layout::from_size_align(len.max(1), ALIGN).ok()
+        Layout::from_size_align(len.checked_add(ALIGN)?, 1).ok()
     }
 
     /// `len` zero bytes, or `None` if there is no room for them.
     pub fn zeroed(len: usize) -> Option<AlignedBytes> {
         let layout = AlignedBytes::layout(len)?;
         // SAFETY: the layout is not empty.
-        let start = NonNull::new(crate::memory::fallible(|| unsafe { alloc_zeroed(layout) }))?;
-        Some(AlignedBytes { start, len })
+        let base = NonNull::new(crate::memory::fallible(|| unsafe { alloc_zeroed(layout) }))?;
+        let offset = base.as_ptr().align_offset(ALIGN);
+        // SAFETY: there are ALIGN bytes more than `len`, and the offset is less than that.
+        let start = unsafe { base.add(offset) };
+        Some(AlignedBytes { base, start, len })
     }
 
     /// A copy of some bytes.
@@ -57,7 +62,7 @@ impl Drop for AlignedBytes {
     fn drop(&mut self) {
         if let Some(layout) = AlignedBytes::layout(self.len) {
             // SAFETY: allocated in `zeroed` with this very layout.
-            unsafe { dealloc(self.start.as_ptr(), layout) }
+            unsafe { dealloc(self.base.as_ptr(), layout) }
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::error::Refusal;
 use crate::geometry::access::Views;
 use crate::geometry::shape::volume;
 use crate::plan::lengths;
-use egret_ir::{Attr, Dim, DimPart, Graph, Node, NodeId, Op, TensorType, ValueId, advice, geometry};
+use egret_ir::{Attr, Dim, Graph, Node, NodeId, Op, TensorType, ValueId, advice, geometry};
 use egret_loop::Symbol;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -126,56 +126,6 @@ impl Units {
     /// The factor of a number of a [`Count`].
     pub fn factor(&self, number: usize) -> &Dim {
         &self.factors[number]
-    }
-
-    /// A dim with the most in place of what data decides, which it is larger for if that is larger.
-    pub fn most(&self, dim: &Dim) -> Dim {
-        let of = |name: &str| {
-            let length = self.lengths.iter().find(|l| l.name == name);
-            Some(length.map_or_else(|| Dim::symbol(name), |l| l.most.clone()))
-        };
-        dim.map_symbols(&of).unwrap_or_else(|| dim.clone())
-    }
-
-    /// Whether data decides one of these dims.
-    pub fn is_decided(&self, dims: &[Dim]) -> bool {
-        let mut names = vec![];
-        dims.iter().for_each(|d| d.collect_symbols(&mut names));
-        names.iter().any(|name| self.lengths.iter().any(|l| l.name == *name))
-    }
-
-    /// Whether a dim is none the smaller where data decides more: in the sum that it is, what data decides is added. With `splits` left extremes are told apart: `n - min(n, 4)` is the larger
-    /// of 0 and `n - 4`. What lies between two numbers whatever data decides, as `min(1, m)`, may be either: `n - n*min(1, m)` lies between `n` and 0.
-    fn grows(&self, dim: &Dim, splits: usize) -> bool {
-        let Some(terms) = dim.as_sum() else { return false };
-        let decides = |part: &DimPart| match part {
-            DimPart::Symbol(name) => self.lengths.iter().any(|l| l.name == *name),
-            DimPart::Op(_, a, b) => self.is_decided(&[(*a).clone(), (*b).clone()]),
-        };
-        let is_symbol = |part: &DimPart| matches!(part, DimPart::Symbol(_));
-        let term = |(c, parts): &(i64, Vec<DimPart>)| {
-            !parts.iter().any(decides) || *c > 0 && parts.iter().all(is_symbol)
-        };
-        if terms.iter().all(term) {
-            return true;
-        }
-        let Some(left) = splits.checked_sub(1) else { return false };
-        let between = terms.iter().flat_map(|(_, parts)| parts).filter(|part| !decides(part));
-        let ends = between.filter_map(|part| match part {
-            DimPart::Op(op, a, b) => {
-                let whole = a.op(*op, b);
-                let most = (Dim::constant(0) - whole.clone()).at_least()?.checked_neg()?;
-                Some([whole.at_least()?, most].map(|end| dim.replace_op(&whole, &Dim::constant(end))))
-            }
-            DimPart::Symbol(_) => None,
-        });
-        let ends = ends.chain(dim.as_either().map(|(_, both)| both)).next();
-        ends.is_some_and(|both| both.iter().all(|d| self.grows(d, left)))
-    }
-
-    /// Whether the most that a dim can be is what it is for the most of what data decides.
-    fn is_bounded(&self, dim: &Dim) -> bool {
-        !self.is_decided(std::slice::from_ref(dim)) || self.grows(dim, SPLITS)
     }
 
     /// Takes note of the sums and quotients that a dim is a product of.
@@ -309,9 +259,6 @@ fn symbols(graph: &Graph) -> Result<Vec<Symbol>, Vec<Refusal>> {
     };
     graph.free_dims().into_iter().map(place).collect()
 }
-
-/// How many extremes [`Units::grows`] tells apart.
-const SPLITS: usize = 4;
 
 /// What nodes with kernels of their own are in the graph of one unit: an operation that shares neither kernels nor memory.
 const STAND_IN: Op = Op::Det;
