@@ -41,8 +41,8 @@ fn same(want: &[Value], got: &[Value], exact: bool) -> Result<(), String> {
         true => compare::Tolerance { rtol: 0.0, atol: 0.0 },
         false => compare::Tolerance { rtol: 1e-3, atol: 2e-3 },
     };
-    let all = want.iter().zip(got).enumerate();
-    all.map(|(i, (w, g))| compare::compare(w, g, tolerance).map_err(|e| format!("y{i}: {e}"))).collect()
+    let mut all = want.iter().zip(got).enumerate();
+    all.try_for_each(|(i, (w, g))| compare::compare(w, g, tolerance).map_err(|e| format!("y{i}: {e}")))
 }
 
 /// What a graph held: runs that were right, and engines that refused it.

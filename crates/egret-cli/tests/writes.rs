@@ -224,5 +224,9 @@ fn no_report_takes_the_place_of_what_it_is_about() {
 #[cfg(unix)]
 #[test]
 fn an_endless_file_is_refused() {
-    refused(&["gate", &model("simple_cnn"), "--config", "/dev/zero"], 1, &["/dev/zero", "a file of settings and gates"]);
+    refused(
+        &["gate", &model("simple_cnn"), "--config", "/dev/zero"],
+        1,
+        &["/dev/zero", "a file of settings and gates"],
+    );
 }

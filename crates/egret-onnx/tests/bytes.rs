@@ -30,7 +30,7 @@ fn import(op: &str, x: &[&str], w: TensorProto, zero: TensorProto) -> Graph {
 
 /// Whether the largest constant is of bytes with a sign.
 fn is_bytes(graph: &Graph) -> bool {
-    let constants = graph.value_ids().into_iter().filter_map(|v| graph.as_const(v));
+    let constants = graph.value_ids().filter_map(|v| graph.as_const(v));
     constants.max_by_key(|t| t.len()).is_some_and(|t| t.dtype() == DType::I8)
 }
 
