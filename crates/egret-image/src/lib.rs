@@ -5,7 +5,7 @@
 //! channel is dropped, of several pictures the first counts. Samples of 16 bits are rounded to 8.
 //!
 //! JPEG is exact to the bit: ONNX's text asks for the chroma upsampling of libjpeg-turbo (between neighbours 3 : 1, halves rounded down
-//! and up in turn), which [`jpeg`] has from a decoder that is held to it.
+//! and up in turn), which `jpeg` has from a decoder that is held to it.
 //!
 //! A file may be hostile: its header is read first, and a picture of more than [`MAX_PIXELS`] is refused before memory is taken for it.
 #![forbid(unsafe_code)]
