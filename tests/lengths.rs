@@ -234,6 +234,27 @@ fn rounds_that_data_counts() {
     holds(&counted("N + 3"));
 }
 
+/// What was found is scanned from either end, and stacked so: the last round's place is that of the number found, not of the most.
+#[test]
+fn what_is_found_is_scanned_from_either_end() {
+    for reverse in ["0", "1"] {
+        for axis in [0, 1] {
+            let all = ["f32[u0, 1]", "f32[1, u0]"][axis];
+            holds(&format!(
+                r#"graph @g(%0 "k": i64[], %1 "x": f32[1]) -> (%4 "last", %5 "all") {{
+  %2 = loop(%0, _) {{at_most = [5], carried = 0, dims = [u0], has_cond = 0, has_trip_count = 1}} : i64[u0]
+    body graph @body(%0 "i": i64[], %1 "go": bool[]) -> (%1, %0) {{}}
+  %3 = cast(%2) {{round = "nearest", saturate = 1, to = f32}} : f32[u0]
+  %4, %5 = scan(%1, %3) {{carried = 1, input_axes = [0], input_reverse = [{reverse}], output_axes = [{axis}], output_reverse = [{reverse}], scans = 1}} : f32[1], {all}
+    body graph @sum(%0 "s": f32[1], %1 "e": f32[]) -> (%2, %2) {{
+      %2 = sub(%0, %1) : f32[1]
+    }}
+}}"#
+            ));
+        }
+    }
+}
+
 /// Half of the rounds, the larger of two numbers of them, products of those: what follows has room for the most of it.
 #[test]
 fn quotients_of_rounds_have_room() {

@@ -80,9 +80,12 @@ impl Slices {
 
     /// The same along free dims.
     fn open(&self, ctx: &Ctx) -> Result<open::Rounds, Unsupported> {
-        let (outer, inner, count) = (volume(&self.outer), volume(&self.inner), self.most(ctx));
-        // Rows before the axis are as far apart as the rounds say, whose number is not known yet.
-        if count != self.count && outer.as_const() != Some(1) {
+        let (outer, inner) = (volume(&self.outer), volume(&self.inner));
+        // What these rounds find has room for the most; what was found before them is known.
+        let finds = self.count.as_symbol().is_some_and(|name| ctx.is_to_be_found(name));
+        let count = if finds { self.most(ctx) } else { self.count.clone() };
+        // Rows before the axis are as far apart as the rounds say, whose number is not known yet; and the last of them is the first.
+        if finds && (outer.as_const() != Some(1) || self.reverse) {
             return Err(Unsupported::new("stacks rounds whose number data decides behind another axis"));
         }
         Ok(open::Rounds { outer, count, inner, reverse: self.reverse })
