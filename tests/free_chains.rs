@@ -2,6 +2,10 @@
 //! unmapped page, gives what the interpreter gives of the model with these dims as constants, and an error of sizes where that is refused.
 #![cfg(unix)]
 
+#[path = "../crates/egret-onnx/tests/build/mod.rs"]
+mod build;
+
+use build::{int, string};
 use egret::Options;
 use egret::ir::rng::Rng;
 use egret::ir::{Graph, Tensor, Value, interp, verify};
@@ -10,7 +14,6 @@ use egret_runtime::abi::Code;
 use egret_workspace::free::{close, number};
 use egret_workspace::guarded::Compiled;
 use onnx_protobuf::attribute_proto::AttributeType;
-use onnx_protobuf::tensor_shape_proto::{Dimension, dimension};
 use onnx_protobuf::*;
 use std::collections::BTreeMap;
 
@@ -19,32 +22,12 @@ type Sizes = BTreeMap<String, i64>;
 
 /// An input x and its dims; f32.
 fn input(name: &str, dims: &[&str]) -> ValueInfoProto {
-    let dim = |d: &&str| Dimension {
-        value: Some(match d.parse() {
-            Ok(v) => dimension::Value::DimValue(v),
-            Err(_) => dimension::Value::DimParam((*d).to_owned()),
-        }),
-        ..Dimension::new()
-    };
-    let shape = TensorShapeProto { dim: dims.iter().map(dim).collect(), ..TensorShapeProto::new() };
-    let tensor =
-        type_proto::Tensor { elem_type: 1, shape: Some(shape).into(), ..type_proto::Tensor::new() };
-    let ty = TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..TypeProto::new() };
-    ValueInfoProto { name: name.into(), type_: Some(ty).into(), ..ValueInfoProto::new() }
+    build::value(name, 1, dims)
 }
 
 fn ints(name: &str, values: &[i64]) -> AttributeProto {
     let (type_, ints) = (AttributeType::INTS.into(), values.to_vec());
     AttributeProto { name: name.into(), type_, ints, ..AttributeProto::new() }
-}
-
-fn int(name: &str, i: i64) -> AttributeProto {
-    AttributeProto { name: name.into(), type_: AttributeType::INT.into(), i, ..AttributeProto::new() }
-}
-
-fn string(name: &str, s: &str) -> AttributeProto {
-    let (type_, s) = (AttributeType::STRING.into(), s.as_bytes().to_vec());
-    AttributeProto { name: name.into(), type_, s, ..AttributeProto::new() }
 }
 
 fn node(op: &str, inputs: &[&str], outputs: &[&str], attribute: &[AttributeProto]) -> NodeProto {
