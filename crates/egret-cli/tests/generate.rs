@@ -216,11 +216,14 @@ fn what_is_no_decoder_is_refused() {
             .replace("\"position_ids\": i64[batch, seq]", "\"position_ids\": i64[3, 1, seq]"),
     );
     for (args, code, says) in [
-        (vec!["generate", &image, "--tokens", "1"], 2, "neither tokens"),
+        (vec!["generate", &image, "--tokens", "1"], 1, "it is no language model"),
         (vec!["generate", &fixed, "--tokens", "1"], 2, "whose cache may be empty"),
         (vec!["generate", &two, "--tokens", "1"], 2, "both `ids` and `words` could be the tokens"),
         (vec!["generate", &turned, "--tokens", "1"], 2, "the input `position_ids` (i64[3, 1, seq])"),
-        (vec!["generate", &good, "--tokens", "12"], 1, "index"),
+        (vec!["generate", &good, "--tokens", "12"], 1, "the token 12: the model knows 12"),
+        (vec!["generate", &good, "--tokens", "1", "--stop", "12"], 1, "the token 12, which ends the text"),
+        (vec!["generate", &good, "--tokens", "1", "--stop", "end"], 1, "without a tokenizer"),
+        (vec!["generate", &good, "--tokens", "1", "--eos", "</s>"], 1, "without a tokenizer"),
         (vec!["generate", &good, "--tokens", "-1"], 1, "0 or more"),
         (vec!["generate", &short, "--tokens", "1,2,3"], 2, "grow by the tokens"),
         (vec!["generate", &good, "--tokens", "one"], 1, "invalid value 'one'"),
@@ -231,4 +234,71 @@ fn what_is_no_decoder_is_refused() {
     ] {
         refused(&args, code, &[says]);
     }
+}
+
+/// A model whose scores are those of `decoder(true)`, weighed by further inputs: a scale of a free length of its own, a switch, and whether
+/// the step goes on from a cache, of which the scores tell.
+fn weighed() -> String {
+    let head = r#", %4 "scale": f32[1, width], %5 "offset": f32[], %6 "use_cache_branch": bool[1]) -> "#;
+    let tail = r#"  %26 = reduce(%4) {axes = [1], keepdims = 0, kind = "sum"} : f32[1]
+  %27 = reshape(%26) {shape = [1, 1, 1]} : f32[1, 1, 1]
+  %28 = mul(%23, %27) : f32[1, seq, 12]
+  %29 = cast(%6) {round = "nearest", saturate = 1, to = f32} : f32[1]
+  %30 = reshape(%29) {shape = [1, 1, 1]} : f32[1, 1, 1]
+  %31 = mul(%28, %30) : f32[1, seq, 12]
+  %25 = add(%31, %5) : f32[1, seq, 12]
+}
+"#;
+    let text = decoder(true).replacen(") -> ", head, 1);
+    let cut = text.find("  %24 = const").expect("the scale");
+    text[..cut].to_owned() + tail
+}
+
+#[test]
+fn further_inputs_are_held() {
+    let dir = temp();
+    let file = |name: &str, text: &str| {
+        let file = path(&dir, name);
+        std::fs::write(&file, text).expect("a file");
+        file
+    };
+    let (model, plain) = (file("weighed.egret", &weighed()), file("plain.egret", &decoder(true)));
+    let args = |more: &[&str]| {
+        let mut args = vec![
+            "generate".to_owned(),
+            model.clone(),
+            "--count=12".to_owned(),
+            "--tokens=3,1,11".to_owned(),
+        ];
+        args.extend(more.iter().map(|a| (*a).to_owned()));
+        args
+    };
+    let run = |more: &[&str]| works(&args(more).iter().map(String::as_str).collect::<Vec<_>>());
+    let both = ["--input", "scale=[[30, 8, 2]]", "--input", "offset=0"];
+    let said: Vec<String> =
+        ["jit", "interp"].iter().map(|engine| run(&[&both[..], &["--engine", engine]].concat())).collect();
+    assert_eq!(said[0], said[1]);
+    // The first step's scores are all 0, as it is told that nothing is kept; those of later steps are the plain model's behind token 0.
+    let first = said[0].split_whitespace().next();
+    assert_eq!(first, Some("0"), "{}", said[0]);
+    let later = works(&["generate", &plain, "--count", "11", "--tokens", "3,1,11,0"]);
+    assert_eq!(said[0].trim().strip_prefix("0 "), Some(later.trim()));
+
+    let fails = |more: &[&str], code: i32, parts: &[&str]| {
+        refused(&args(more).iter().map(String::as_str).collect::<Vec<_>>(), code, parts);
+    };
+    fails(
+        &[],
+        1,
+        &["no value for the input `scale` (f32[1, width]), `offset` (f32[])", "--input scale=VALUE"],
+    );
+    fails(&both[..2], 1, &["no value for the input `offset`", "--input offset=VALUE"]);
+    fails(&["--input", "scale=[1]", "--input", "offset=0"], 1, &["`scale`"]);
+    fails(
+        &[&both[..], &["--input", "past_key_values.0.key=[[[1]]]"]].concat(),
+        1,
+        &["is a cache", "give no value"],
+    );
+    fails(&[&both[..], &["--input", "input_ids=[[1]]"]].concat(), 1, &["takes tokens but `input_ids`"]);
+    fails(&[&both[..], &["--input", "other=1"]].concat(), 1, &["no input `other`"]);
 }

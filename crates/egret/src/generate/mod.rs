@@ -14,7 +14,9 @@ use self::step::{Given, Made};
 use crate::engine::Executable;
 use crate::error::{Error, Result};
 use egret_ir::rng::Rng;
-use egret_ir::{Builder, Dim, Graph, Tensor, TypeError, ValueId};
+use egret_ir::{Builder, DType, Dim, Graph, Tensor, TypeError, Value, ValueId};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 /// How the next token is chosen from the scores.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +43,8 @@ pub struct Settings {
     pub count: usize,
     /// Tokens that end it; the one that does is the last.
     pub stop: Vec<i64>,
+    /// How many tokens the tokenizer knows that the text is made by, if there is one: a model that scores fewer is another one's.
+    pub vocabulary: Option<usize>,
     /// How each is chosen.
     pub choice: Choice,
 }
@@ -49,10 +53,14 @@ pub struct Settings {
 pub struct Decoder {
     executable: Executable,
     inputs: Vec<(Port, Role)>,
+    /// For each input, the value that is given for it, if one is.
+    held: Vec<Option<Made>>,
     /// For each input, the axis along which the model gives new rows of it, if it is a cache that grows by rows.
     rows: Vec<Option<usize>>,
     /// The output of scores.
     scores: usize,
+    /// How many tokens have a score, where the model's types say so.
+    known: Option<usize>,
 }
 
 /// Adds nodes to a graph.
@@ -91,12 +99,17 @@ fn instead(
 }
 
 impl Decoder {
-    /// A model, ready: `make` compiles its graph, for a batch of one text and with all other dims as they are.
+    /// A model, ready: `make` compiles its graph, for a batch of one text and with all other dims as they are. Inputs in `given` have
+    /// the same value in all steps.
     ///
     /// # Errors
-    /// A model that is no decoder; what `make` fails by.
-    pub fn new(mut graph: Graph, make: impl FnOnce(Graph) -> Result<Executable>) -> Result<Decoder> {
-        let (inputs, scores) = roles(&graph)?;
+    /// A model that is no decoder; an input of which is not known what it is for, and that is not given; what `make` fails by.
+    pub fn new(
+        mut graph: Graph,
+        given: &BTreeMap<String, Value>,
+        make: impl FnOnce(Graph) -> Result<Executable>,
+    ) -> Result<Decoder> {
+        let (inputs, scores) = roles(&graph, given)?;
         // The first dim of everything is the batch.
         let first = inputs.iter().filter(|(port, _)| port.ty.shape.len() > 1);
         let batch: Vec<String> =
@@ -116,26 +129,32 @@ impl Decoder {
             last::row(&mut graph, scores, tokens)?;
         }
         let [ports, _] = ports(&graph)?;
-        let inputs = ports.into_iter().zip(inputs).map(|(port, (_, role))| (port, role)).collect();
-        Ok(Decoder { executable: make(graph)?, inputs, rows, scores })
+        let inputs: Vec<(Port, Role)> =
+            ports.into_iter().zip(inputs).map(|(port, (_, role))| (port, role)).collect();
+        let held = inputs.iter().map(|(port, _)| given.get(&port.name).map(|v| held(port, v)).transpose());
+        let held = held.collect::<Result<_>>()?;
+        let known = graph.tensor_ty(graph.outputs()[scores]).shape.last().and_then(Dim::as_const);
+        let known = known.and_then(|n| usize::try_from(n).ok());
+        Ok(Decoder { executable: make(graph)?, inputs, held, rows, scores, known })
     }
 
-    /// Goes on with a text; `each` gets every token when it is known.
+    /// Goes on with a text; `each` gets every token when it is known, and says whether another one is wanted.
     ///
     /// # Errors
-    /// A text without tokens; a token that the model does not know; what a run or `each` fails by; scores that are no numbers.
+    /// A text without tokens; a token that the model does not know, or a tokenizer of more; what a run or `each` fails by; scores that are no numbers.
     pub fn generate(
         &self,
         text: &[i64],
         settings: &Settings,
-        each: &mut dyn FnMut(i64) -> Result<()>,
+        each: &mut dyn FnMut(i64) -> Result<ControlFlow<()>>,
     ) -> Result<Vec<i64>> {
         if text.is_empty() {
             return Err(Error::user("no tokens to go on with; give at least one, e.g. --tokens 1"));
         }
-        if let Some(token) = text.iter().find(|t| **t < 0) {
+        if let Some(token) = text.iter().chain(&settings.stop).find(|t| **t < 0) {
             return Err(Error::user(format!("the token {token}: tokens are whole numbers, 0 or more")));
         }
+        self.known.map_or(Ok(()), |known| fits(text, settings, known))?;
         let mut rng = Rng::new(if let Choice::Sample { seed, .. } = settings.choice { seed } else { 0 });
         let keeps = self.inputs.iter().any(|(_, role)| matches!(role, Role::Cache(_)));
         let room = text.len().saturating_add(settings.count.min(ROOM));
@@ -147,25 +166,21 @@ impl Decoder {
         let mut done = 0;
         while all.len() < text.len() + settings.count {
             let others = self.inputs(&all, done)?;
-            let given = caches.iter().zip(&others);
-            let given = given.filter_map(|(cache, other)| match cache {
+            let given = caches.iter().zip(others.iter().zip(&self.held));
+            let given = given.filter_map(|(cache, (other, held))| match cache {
                 Some(cache) => Some(cache.given()),
-                None => other.as_ref().map(Made::given),
+                None => other.as_ref().or(held.as_ref()).map(Made::given),
             });
             step::run(&self.executable, &given.collect::<Vec<_>>(), &mut made)?;
             let scores = last_row(&made[self.scores].given())?;
-            if let Some(token) = text.iter().find(|t| **t >= scores.len() as i64) {
-                let known = scores.len();
-                return Err(Error::user(format!("the token {token}: the model knows {known}, from 0 on")));
-            }
+            fits(text, settings, scores.len())?;
             let next = choose(&scores, &settings.choice, &mut rng)?;
             if keeps {
                 self.keep(&mut caches, &mut made, all.len(), all.len() - done)?;
                 done = all.len();
             }
             all.push(next);
-            each(next)?;
-            if settings.stop.contains(&next) {
+            if each(next)?.is_break() || settings.stop.contains(&next) {
                 break;
             }
         }
@@ -205,22 +220,28 @@ impl Decoder {
         Ok(())
     }
 
-    /// The inputs of a step on all tokens behind the first `done`, but for caches.
+    /// The inputs of a step on all tokens behind the first `done`, but for caches and what is given.
     fn inputs(&self, all: &[i64], done: usize) -> Result<Vec<Option<Made>>> {
         let given = |(port, role): &(Port, Role)| -> Result<Option<Made>> {
             let numbers: Vec<f64> = match role {
-                Role::Cache(_) => return Ok(None),
+                Role::Cache(_) | Role::Held => return Ok(None),
+                Role::Branch => vec![if done > 0 { 1.0 } else { 0.0 }],
                 Role::Tokens => all[done..].iter().map(|&t| t as f64).collect(),
                 Role::Mask => vec![1.0; all.len()],
                 Role::Types => vec![0.0; all.len() - done],
                 Role::Positions => (done..all.len()).map(|i| i as f64).collect(),
             };
             let n = numbers.len();
-            let shape = if port.ty.shape.len() == 1 { vec![n] } else { vec![1, n] };
+            let shape = match port.ty.shape.len() {
+                0 => vec![],
+                1 => vec![n],
+                _ => vec![1, n],
+            };
             let fits = |(have, want): (&usize, &Dim)| want.as_const().is_none_or(|w| w == *have as i64);
             if !shape.iter().zip(port.ty.shape.iter()).all(fits) {
                 return Err(Error::unsupported(format!(
-                    "the input `{}` is {}, and a step needs {shape:?}: generate takes models whose sequence and cache are free",
+                    "the input `{}` is {}, and a step needs {shape:?}: generate takes models whose sequence and cache are free (a value \
+                     for another input fixes the dims that both have)",
                     port.name, port.ty
                 )));
             }
@@ -228,6 +249,42 @@ impl Decoder {
         };
         self.inputs.iter().map(given).collect()
     }
+}
+
+/// The value that is given for an input.
+fn held(port: &Port, value: &Value) -> Result<Made> {
+    let tensor = value.as_tensor().filter(|t| t.dtype() != DType::String);
+    let tensor = tensor.ok_or_else(|| {
+        Error::unsupported(format!("the value for the input `{}` is no tensor of numbers", port.name))
+    })?;
+    let same = |(have, want): (&usize, &Dim)| want.as_const().is_none_or(|w| w == *have as i64);
+    let (have, want) = (tensor.shape(), &port.ty.shape);
+    if have.len() != want.len() || !have.iter().zip(want.iter()).all(same) {
+        return Err(Error::user(format!(
+            "the input `{}` is {}, and the value given for it is {}",
+            port.name,
+            port.ty,
+            tensor.ty()
+        )));
+    }
+    Made::of(tensor)
+}
+
+/// That a model which scores so many tokens knows those of a text, those that end it, and all of its tokenizer.
+fn fits(text: &[i64], settings: &Settings, known: usize) -> Result<()> {
+    if let Some(count) = settings.vocabulary.filter(|count| *count > known) {
+        return Err(Error::user(format!(
+            "the tokenizer has tokens up to {}, and the model knows {known}, from 0 on: it is the tokenizer of another model",
+            count - 1
+        )));
+    }
+    let unknown = |t: &&i64| usize::try_from(**t).is_ok_and(|t| t >= known);
+    let what = match (text.iter().find(unknown), settings.stop.iter().find(unknown)) {
+        (Some(token), _) => format!("the token {token}"),
+        (None, Some(token)) => format!("the token {token}, which ends the text"),
+        (None, None) => return Ok(()),
+    };
+    Err(Error::user(format!("{what}: the model knows {known}, from 0 on")))
 }
 
 /// Tokens behind the text for which caches have room at first, if there will be so many.

@@ -1,7 +1,8 @@
 //! What the inputs of a language model are for: told by their names, as exporters call them, and by what the graph does with them.
 
 use crate::error::{Error, Result};
-use egret_ir::{Dim, Graph, Op, TensorType, Type};
+use egret_ir::{DType, Dim, Graph, Op, TensorType, Type, Value, advice};
+use std::collections::BTreeMap;
 
 /// What an input is for.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -14,8 +15,12 @@ pub enum Role {
     Positions,
     /// Which of two texts each token of a step is of: 0, the first.
     Types,
+    /// Whether the step goes on from a cache: false in the first, as exporters of models with a branch for each call it.
+    Branch,
     /// What an output has kept of the tokens before.
     Cache(usize),
+    /// A value that is given, the same in all steps.
+    Held,
 }
 
 /// An input or output.
@@ -66,35 +71,51 @@ fn cache_of(graph: &Graph, input: usize, outputs: &[Port]) -> Option<usize> {
     })
 }
 
-/// What each input is for, and the output of scores.
+/// What an input is for, by its name and type; `None`: that is not known.
+fn told(port: &Port) -> Option<Role> {
+    let name = port.name.to_lowercase();
+    let rank = port.ty.shape.len();
+    let whole = port.ty.dtype.is_int() && (1..=2).contains(&rank);
+    match () {
+        () if name.contains("mask") && rank == 2 => Some(Role::Mask),
+        () if name.contains("position") && whole => Some(Role::Positions),
+        () if name.contains("token_type") && whole => Some(Role::Types),
+        () if name == "use_cache_branch" && port.ty.dtype == DType::Bool && rank <= 1 => Some(Role::Branch),
+        () if whole => Some(Role::Tokens),
+        () => None,
+    }
+}
+
+/// What each input is for, and the output of scores. Those in `given` have a value.
 ///
 /// # Errors
-/// An input for which nothing is known, or two that could be the same; no tokens, no scores.
-pub fn roles(graph: &Graph) -> Result<(Vec<(Port, Role)>, usize)> {
+/// An input for which nothing is known and no value is given, or two that could be the same; no tokens, no scores; a value for a cache.
+pub fn roles(graph: &Graph, given: &BTreeMap<String, Value>) -> Result<(Vec<(Port, Role)>, usize)> {
     let [inputs, outputs] = ports(graph)?;
     let mut out: Vec<(Port, Role)> = vec![];
+    let mut unknown = vec![];
     for (i, port) in inputs.into_iter().enumerate() {
-        let name = port.name.to_lowercase();
-        let rank = port.ty.shape.len();
-        let whole = port.ty.dtype.is_int() && (1..=2).contains(&rank);
-        let role = match cache_of(graph, i, &outputs) {
-            Some(output) => Role::Cache(output),
-            None if name.contains("mask") && rank == 2 => Role::Mask,
-            None if name.contains("position") && whole => Role::Positions,
-            None if name.contains("token_type") && whole => Role::Types,
-            None if whole => Role::Tokens,
-            None => {
-                return Err(Error::unsupported(format!(
-                    "the input `{}` ({}) is neither tokens, nor a mask or positions of them, nor a cache with an output of \
-                     its name (past... and present...) or one that begins with it: `egret run` takes values for all inputs",
-                    port.name, port.ty
+        let role = match (cache_of(graph, i, &outputs), given.contains_key(&port.name)) {
+            (Some(output), true) => {
+                return Err(Error::user(format!(
+                    "the input `{}` is a cache, which generate keeps itself (the output `{}`): give no value for it",
+                    port.name, outputs[output].name
                 )));
             }
+            (Some(output), false) => Role::Cache(output),
+            (None, true) => Role::Held,
+            (None, false) => match told(&port) {
+                Some(role) => role,
+                None => {
+                    unknown.push(port);
+                    continue;
+                }
+            },
         };
         let same = |(_, r): &&(Port, Role)| match role {
             Role::Tokens | Role::Mask => *r == role,
-            // Positions are the same for whoever asks.
-            Role::Positions | Role::Types => false,
+            // These are the same for whoever asks.
+            Role::Positions | Role::Types | Role::Branch | Role::Held => false,
             Role::Cache(output) => *r == Role::Cache(output),
         };
         if let Some((other, _)) = out.iter().find(same) {
@@ -104,16 +125,44 @@ pub fn roles(graph: &Graph) -> Result<(Vec<(Port, Role)>, usize)> {
                 _ => "the tokens".to_owned(),
             };
             return Err(Error::unsupported(format!(
-                "both `{}` and `{}` could be {what}: `egret run` takes values for all inputs",
+                "both `{}` and `{}` could be {what}: give the one that is not a value by --input, which holds for all steps; \
+                 `egret run` takes values for all inputs",
                 other.name, port.name
             )));
         }
         out.push((port, role));
     }
-    if !out.iter().any(|(_, role)| *role == Role::Tokens) {
-        return Err(Error::user(
-            "no input of the model takes tokens (whole numbers): it is no language model",
-        ));
+    let Some((tokens, _)) = out.iter().find(|(_, role)| *role == Role::Tokens) else {
+        let held = out.iter().find(|(port, role)| *role == Role::Held && told(port) == Some(Role::Tokens));
+        return Err(Error::user(match held {
+            Some((port, _)) => format!(
+                "no input of the model takes tokens but `{}`, for which a value is given: give the tokens by --tokens or --prompt alone",
+                port.name
+            ),
+            None => {
+                "no input of the model takes tokens (whole numbers): it is no language model".to_owned()
+            }
+        }));
+    };
+    let length = tokens.ty.shape.last().filter(|d| d.as_const().is_none());
+    if let Some(port) = unknown.iter().find(|port| length.is_some_and(|d| port.ty.shape.contains(d))) {
+        return Err(Error::unsupported(format!(
+            "the input `{}` ({}) has a value for each token of `{}`, and is neither a mask nor positions of them: `egret run` takes \
+             values for all inputs",
+            port.name, port.ty, tokens.name
+        )));
+    }
+    if let [first, rest @ ..] = &unknown[..] {
+        let others: Vec<String> =
+            rest.iter().map(|port| format!(", `{}` ({})", port.name, port.ty)).collect();
+        return Err(Error::user(format!(
+            "no value for the input `{}` ({}){}: neither tokens, nor a mask or positions of them, nor a cache with an output of \
+             its name (past... and present...) or one that begins with it; give --input {}=VALUE, which holds for all steps",
+            first.name,
+            first.ty,
+            others.concat(),
+            advice::word(&first.name)
+        )));
     }
     let kept = |i: &usize| out.iter().any(|(_, role)| *role == Role::Cache(*i));
     let float = |i: &usize| outputs[*i].ty.dtype.is_float() && outputs[*i].ty.shape.len() >= 2;
