@@ -229,7 +229,7 @@ impl Compiled {
             .collect();
         let arena = Guarded::new(arena_bytes, side, garbage);
         let file = Guarded::of(&self.weights, side);
-        let mut bound = abi::Weights { data: ptr::null(), len: 0, check: 0 };
+        let mut bound = abi::Weights { data: ptr::null(), len: 0, check: 0, info: ptr::null() };
         let env = self.pool.env();
         // SAFETY: symbols of a model compiled above; every pointer has the bytes that the model's info asks for, and
         // what it reaches beyond them is what this looks for.

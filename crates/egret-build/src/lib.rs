@@ -130,7 +130,8 @@ impl Model {
         self
     }
 
-    /// Compile for this target (as `egret doctor` lists them) instead of that of the build.
+    /// Compile for this target (as `egret doctor` lists them) instead of that of the build; for several with commas (`x86-64-v3,x86-64-v4`, lowest
+    /// first) into one artifact, which runs the highest that the CPU has.
     #[must_use]
     pub fn target(mut self, target: &str) -> Model {
         self.target = Some(target.to_owned());

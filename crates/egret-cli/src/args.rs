@@ -175,7 +175,8 @@ impl CompileOptions {
 #[derive(Args)]
 pub struct TargetArgs {
     /// CPU to generate code for, and whose costs decide among equal forms; `egret doctor` lists them. Or a machine's file,
-    /// FILE.toml, as `egret doctor --measure -o` writes it
+    /// FILE.toml, as `egret doctor --measure -o` writes it. `egret compile` takes several, lowest first, e.g. x86-64-v3,x86-64-v4: the
+    /// artifact holds code for each, and binding it chooses the highest that the CPU has
     /// [default: native]
     #[arg(long)]
     pub target: Option<String>,

@@ -3,13 +3,14 @@
 use cranelift_module::{DataId, FuncId, Linkage, Module};
 use egret_loop::{Program, Weights};
 
-use crate::abi::tables::Tables;
-use crate::abi::{cpu, entry};
+use crate::abi::entry::{self, Level};
+use crate::abi::tables::{self, About, Tables};
+use crate::abi::{cpu, levels};
 use crate::error::{CodegenError, Result, broken};
 use crate::functions;
-use crate::isa::Arch;
+use crate::isa::{Arch, Target};
 use crate::options::{Options, WeightsPlace};
-use crate::output::Output;
+use crate::output::{Output, level_prefix};
 
 /// Where embedded weights come from in a module.
 pub(crate) enum WeightsData {
@@ -57,31 +58,89 @@ pub(crate) fn compile<M: Module>(
     options: &Options,
     weights: WeightsData,
 ) -> Result<Exports> {
-    egret_loop::verify::program(program).map_err(|e| broken(e.to_string()))?;
-    let mut out = Output::new(module, program, options)?;
-    let kernels = functions::kernels(&mut out)?;
+    let mut out = Output::new(module, program, options);
+    let hash = tables::hash(&program.weights);
+    let Written { tables, sizes, plan, run } = written(&mut out, hash)?;
     let weights = embedded_weights(&mut out, weights)?;
-    let cpu = match options.target.arch() {
+    let cpu = cpu(&mut out, "cpu", &options.target)?;
+    let shape = entry::shape(&mut out, &tables, sizes)?;
+    let bind = entry::bind(&mut out, &tables, &[Level { cpu, info: tables.info }], weights)?;
+    Ok(Exports { plan, shape, bind, run, info: tables.info, weights, weights_hash: hash })
+}
+
+/// Write a program that is one level of an artifact of several: what its front calls. `hash` is that of the weights, which all levels share.
+pub(crate) fn compile_level<M: Module>(
+    module: &mut M,
+    program: &Program,
+    options: &Options,
+    hash: [u8; 32],
+) -> Result<()> {
+    written(&mut Output::level(module, program, options), hash).map(drop)
+}
+
+/// Write the front of an artifact of several levels: the functions and the data that callers see. `front` is a program without calls that
+/// has the ports, sizes, conditions and weights; `levels` are the options of the levels, lowest first.
+pub(crate) fn compile_front<M: Module>(
+    module: &mut M,
+    front: &Program,
+    levels: &[Options],
+) -> Result<(Option<DataId>, [u8; 32])> {
+    let lowest = levels.first().ok_or_else(|| broken("an artifact without levels"))?;
+    let mut out = Output::new(module, front, lowest);
+    let hash = tables::hash(&front.weights);
+    let weights = embedded_weights(&mut out, WeightsData::Define)?;
+    let mut bound = vec![];
+    for level in levels {
+        let cpu = cpu(&mut out, &format!("cpu_{}", level.isa().name.replace('-', "_")), &level.target)?;
+        let info = format!("{}_info", level_prefix(front, level));
+        let info = out.module.declare_data(&info, Linkage::Import, false, false)?;
+        bound.push(Level { cpu, info });
+    }
+    let infos: Vec<DataId> = bound.iter().map(|level| level.info).collect();
+    let join = |words: Vec<String>, by: &str| words.join(by);
+    let about = About {
+        isa: join(levels.iter().map(|l| l.isa().name.to_owned()).collect(), ","),
+        target: join(levels.iter().map(|l| l.target.to_string()).collect(), "; "),
+        levels: &infos,
+    };
+    let tables = Tables::define(&mut out, &[], &about, hash)?;
+    let sizes = tables.sizes.as_ref().map(|sizes| sizes.define(&mut out)).transpose()?;
+    let prefixes: Vec<String> = levels.iter().map(|l| level_prefix(front, l)).collect();
+    levels::plan(&mut out, &tables, &prefixes)?;
+    entry::shape(&mut out, &tables, sizes)?;
+    entry::bind(&mut out, &tables, &bound, weights)?;
+    levels::run(&mut out, &prefixes, &infos)?;
+    Ok((weights, hash))
+}
+
+/// What every program becomes.
+struct Written {
+    tables: Tables,
+    sizes: Option<FuncId>,
+    plan: FuncId,
+    run: FuncId,
+}
+
+fn written<M: Module>(out: &mut Output<'_, M>, hash: [u8; 32]) -> Result<Written> {
+    egret_loop::verify::program(out.program).map_err(|e| broken(e.to_string()))?;
+    let kernels = functions::kernels(out)?;
+    let tables = Tables::define(out, &kernels, &About::one(out.options), hash)?;
+    let sizes = tables.sizes.as_ref().map(|sizes| sizes.define(out)).transpose()?;
+    let plan = entry::plan(out, &tables, sizes)?;
+    let run = entry::run(out, &tables, sizes)?;
+    Ok(Written { tables, sizes, plan, run })
+}
+
+/// The function that asks the CPU for what code of a target needs, where there is a question.
+fn cpu<M: Module>(out: &mut Output<'_, M>, name: &str, target: &Target) -> Result<Option<FuncId>> {
+    match target.arch() {
         Arch::X86_64 => {
             let signature = out.signature(0, true);
-            Some(out.function_bytes(
-                &out.symbol("cpu"),
-                signature,
-                &cpu::check_function(&options.target)?,
-            )?)
+            let code = cpu::check_function(target)?;
+            out.function_bytes(&out.symbol(name), signature, &code).map(Some)
         }
-        Arch::Aarch64 => None,
-    };
-    let tables = Tables::define(&mut out, &kernels)?;
-    let sizes = match &tables.sizes {
-        Some(sizes) => Some(sizes.define(&mut out)?),
-        None => None,
-    };
-    let plan = entry::plan(&mut out, &tables, sizes)?;
-    let shape = entry::shape(&mut out, &tables, sizes)?;
-    let bind = entry::bind(&mut out, &tables, cpu, weights)?;
-    let run = entry::run(&mut out, &tables, sizes)?;
-    Ok(Exports { plan, shape, bind, run, info: tables.info, weights, weights_hash: tables.weights_hash })
+        Arch::Aarch64 => Ok(None),
+    }
 }
 
 fn embedded_weights<M: Module>(out: &mut Output<'_, M>, data: WeightsData) -> Result<Option<DataId>> {

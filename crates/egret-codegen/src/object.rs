@@ -1,13 +1,14 @@
 //! Programs as object files and static libraries.
 
 use ar_archive_writer::{ArchiveKind, DEFAULT_OBJECT_READER, NewArchiveMember, write_archive_to_stream};
+use cranelift_module::DataId;
 use cranelift_object::object::write::{Object, StreamingBuffer, WritableBuffer};
 use cranelift_object::object::{BinaryFormat, SectionKind};
 use cranelift_object::{ObjectBuilder, ObjectModule};
 use egret_loop::{Program, Weights};
 use egret_runtime::abi::ALIGN;
 
-use crate::error::{CodegenError, Result};
+use crate::error::{CodegenError, Result, broken};
 use crate::module::{self, WeightsData};
 use crate::options::Options;
 use std::fmt::Display;
@@ -31,11 +32,48 @@ pub fn object_into(
     options: &Options,
     file: impl io::Write,
 ) -> Result<io::Result<[u8; 32]>> {
+    streamed(program, options, file, |section| build(program, options, section))
+}
+
+/// The object of one of several levels, see [`crate::levels`]. `weights_hash` is what [`front_into`] gave.
+///
+/// # Errors
+/// What the code generator cannot do.
+pub fn level_object(program: &Program, options: &Options, weights_hash: [u8; 32]) -> Result<Vec<u8>> {
+    let written = built(program, options, &[], |module| {
+        module::compile_level(module, program, options, weights_hash)?;
+        Ok((None, weights_hash))
+    });
+    written?.0.write().map_err(unwritten)
+}
+
+/// The object that callers of several levels see, with the weights, into a file; as [`object_into`]. `levels` are the options of the levels, lowest first.
+///
+/// # Errors
+/// As of [`object_into`].
+pub fn front_into(
+    front: &Program,
+    levels: &[Options],
+    file: impl io::Write,
+) -> Result<io::Result<[u8; 32]>> {
+    let lowest = levels.first().ok_or_else(|| broken("an artifact without levels"))?;
+    streamed(front, lowest, file, |section| {
+        built(front, lowest, section, |module| module::compile_front(module, front, levels))
+    })
+}
+
+/// Write the object that `build` makes of a section of weights.
+fn streamed(
+    program: &Program,
+    options: &Options,
+    file: impl io::Write,
+    build: impl for<'p> FnOnce(&'p [u8]) -> Result<(Object<'p>, [u8; 32], bool)>,
+) -> Result<io::Result<[u8; 32]>> {
     let weights = &program.weights;
     // Zeros that are never touched take no memory.
     let stand_in = if module::pack_small(weights, options) { vec![] } else { vec![0; weights.len()] };
     let section = if stand_in.is_empty() { weights } else { &stand_in[..] };
-    let (object, weights_hash, embeds) = build(program, options, section)?;
+    let (object, weights_hash, embeds) = build(section)?;
     let mut out = Packing { out: StreamingBuffer::new(file), weights, stand_in: &stand_in, packed: 0 };
     object.emit(&mut out).map_err(unwritten)?;
     if out.packed != usize::from(embeds && !stand_in.is_empty()) {
@@ -88,13 +126,26 @@ fn build<'p>(
     options: &Options,
     weights: &'p [u8],
 ) -> Result<(Object<'p>, [u8; 32], bool)> {
+    built(program, options, weights, |module| {
+        let exports = module::compile(module, program, options, WeightsData::Define)?;
+        Ok((exports.weights, exports.weights_hash))
+    })
+}
+
+/// As [`build`]; `write` writes into the module, and gives the symbol of embedded weights and the hash.
+fn built<'p>(
+    program: &Program,
+    options: &Options,
+    weights: &'p [u8],
+    write: impl FnOnce(&mut ObjectModule) -> Result<(Option<DataId>, [u8; 32])>,
+) -> Result<(Object<'p>, [u8; 32], bool)> {
     let isa = options.target.clif(true, true)?;
     let builder =
         ObjectBuilder::new(isa, program.name.as_str(), cranelift_module::default_libcall_names())?;
     let mut module = ObjectModule::new(builder);
-    let exports = module::compile(&mut module, program, options, WeightsData::Define)?;
+    let (id, hash) = write(&mut module)?;
     let product = module.finish();
-    let symbol = exports.weights.map(|id| product.data_symbol(id));
+    let symbol = id.map(|id| product.data_symbol(id));
     let mut object: Object<'p> = product.object;
     if let Some(symbol) = symbol {
         // A section that borrows them: Cranelift would copy them twice.
@@ -106,7 +157,7 @@ fn build<'p>(
         object.set_section_data(section, weights, ALIGN as u64);
         object.set_symbol_data(symbol, section, 0, weights.len() as u64);
     }
-    Ok((object, exports.weights_hash, symbol.is_some()))
+    Ok((object, hash, symbol.is_some()))
 }
 
 /// A static library of object files, given as (name, bytes), with a symbol index; no times or owners in it.

@@ -1,7 +1,7 @@
 //! What the caller decides.
 
 use crate::error::Result;
-use crate::isa::Target;
+use crate::isa::{Isa, Target};
 use egret_loop::Denormals;
 
 /// Where the weights of an artifact are.
@@ -56,5 +56,10 @@ impl Options {
             model_hash: [0; 32],
             producer: concat!("egret ", env!("CARGO_PKG_VERSION")).into(),
         }
+    }
+
+    /// The instruction set that code is for.
+    pub(crate) fn isa(&self) -> &'static Isa {
+        self.target.isa(true)
     }
 }

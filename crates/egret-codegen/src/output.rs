@@ -34,20 +34,44 @@ pub(crate) fn import(id: FuncId, params: usize, func: &mut Function) -> FuncRef 
     func.import_function(ExtFuncData { name, signature, colocated: true, patchable: false })
 }
 
+/// What the symbols of a level begin with.
+pub(crate) fn level_prefix(program: &Program, options: &Options) -> String {
+    format!("{}_{}", program.name, options.isa().name.replace('-', "_"))
+}
+
 /// What is shared by everything that is written into a module.
 pub(crate) struct Output<'m, M: Module> {
     pub module: &'m mut M,
     pub program: &'m Program,
     pub options: &'m Options,
+    /// What the names of its symbols begin with.
+    prefix: String,
+    /// Of the functions and the data that the program is called by.
+    pub linkage: Linkage,
     context: Context,
     functions: FunctionBuilderContext,
 }
 
 impl<'m, M: Module> Output<'m, M> {
     /// An output into a module, for a program.
-    pub fn new(module: &'m mut M, program: &'m Program, options: &'m Options) -> Result<Output<'m, M>> {
+    pub fn new(module: &'m mut M, program: &'m Program, options: &'m Options) -> Output<'m, M> {
         let context = module.make_context();
-        Ok(Output { module, program, options, context, functions: FunctionBuilderContext::new() })
+        let (prefix, linkage) = (program.name.clone(), Linkage::Export);
+        Output {
+            module,
+            program,
+            options,
+            prefix,
+            linkage,
+            context,
+            functions: FunctionBuilderContext::new(),
+        }
+    }
+
+    /// As [`Output::new`], for one level of an artifact of several, which other objects of that artifact alone can call.
+    pub fn level(module: &'m mut M, program: &'m Program, options: &'m Options) -> Output<'m, M> {
+        let prefix = level_prefix(program, options);
+        Output { prefix, linkage: Linkage::Hidden, ..Output::new(module, program, options) }
     }
 
     /// As [`signature`].
@@ -57,7 +81,7 @@ impl<'m, M: Module> Output<'m, M> {
 
     /// A symbol of this program.
     pub fn symbol(&self, name: &str) -> String {
-        format!("{}_{name}", self.program.name)
+        format!("{}_{name}", self.prefix)
     }
 
     /// Declare and define a function.

@@ -108,7 +108,7 @@ fn binds_embedded_and_external_weights() {
     file[1].0.copy_from_slice(&program.weights);
     for place in [WeightsPlace::Embedded, WeightsPlace::External] {
         let code = jit(&program, &Options { weights: place, ..Options::native().unwrap() }).unwrap();
-        let mut w = abi::Weights { data: ptr::null(), len: 0, check: 0 };
+        let mut w = abi::Weights { data: ptr::null(), len: 0, check: 0, info: ptr::null() };
         let mut bind = |data: *const u8, len: usize| {
             // SAFETY: the data has `len` bytes.
             let status = unsafe { code.bind()(&mut w, data.cast(), len) };
@@ -225,7 +225,7 @@ fn refuses_overlap() {
     memory[0] = Line(abi::weights_header(64, blake3::hash(&program.weights).as_bytes()));
     memory[1].0.copy_from_slice(&program.weights);
     memory[8].0[..8].copy_from_slice(&7i64.to_le_bytes());
-    let mut weights = abi::Weights { data: ptr::null(), len: 0, check: 0 };
+    let mut weights = abi::Weights { data: ptr::null(), len: 0, check: 0, info: ptr::null() };
     // SAFETY: the first two lines are a weights file.
     assert_eq!(unsafe { code.bind()(&mut weights, at(0).cast(), 128) }, 0);
     // Lines: 1 weights, 4 x, 8 n, 12 y, 16 and 17 arena.

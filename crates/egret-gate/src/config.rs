@@ -5,7 +5,7 @@ use crate::deny::Deny;
 use crate::gate::{Check, Figure, Gate, Place};
 use crate::settings::Settings;
 use egret::ir::{Dim, text};
-use egret::{Error, Result};
+use egret::{Error, Result, target_names};
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::ops::Range;
@@ -295,14 +295,17 @@ impl Reader<'_> {
             .ok_or_else(|| self.fault(at, format!("`{}` is a whole number, 0 or more", key.escape_debug())))
     }
 
-    /// A target; the path of a machine's file is relative to the folder of this one.
+    /// A target, or several with commas; the path of a machine's file is relative to the folder of this one.
     fn target(&self, at: Range<usize>, key: &str, value: &Entry<'_>) -> Result<String> {
         let target = self.text(at.clone(), key, value)?;
-        if !target.ends_with(".toml") {
-            return Ok(target);
-        }
-        let path = folder(Path::new(self.file)).join(&target).into_os_string();
-        path.into_string().map_err(|_| self.fault(at, "the path of this file is not text"))
+        let named = |name: &str| {
+            if !name.ends_with(".toml") {
+                return Ok(name.to_owned());
+            }
+            let path = folder(Path::new(self.file)).join(name).into_os_string();
+            path.into_string().map_err(|_| self.fault(at.clone(), "the path of this file is not text"))
+        };
+        Ok(target_names(&target).map(named).collect::<Result<Vec<_>>>()?.join(","))
     }
 
     fn size(&self, at: Range<usize>, key: &str, value: &Entry<'_>) -> Result<i64> {

@@ -2,14 +2,14 @@
 
 use egret::ir::{Denormals, Dim, advice};
 use egret::source::Request;
-use egret::{Options, Result, Tier};
+use egret::{Options, Result, Tier, target_names};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// What is chosen about a compilation; the rest stays as it is without.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
-    /// The target: a name that `egret doctor` lists, or the path of a machine's file.
+    /// The target: a name that `egret doctor` lists, or the path of a machine's file; several with commas are levels of an artifact.
     pub target: Option<String>,
     /// What rewrite rules may change.
     pub tier: Option<Tier>,
@@ -58,10 +58,11 @@ impl Settings {
         }
     }
 
-    /// The file that the target is, if it is a machine's.
+    /// The files that targets are, which machines have.
     pub fn files(&self) -> Vec<PathBuf> {
         self.target
             .iter()
+            .flat_map(|targets| target_names(targets))
             .map(PathBuf::from)
             .filter(|p| p.extension().is_some_and(|e| e == "toml"))
             .collect()

@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 /// Nodes that a condition names.
 const NAMED: usize = 3;
 
-/// The conditions of a program. Their numbers begin with 1: those of sizes, in order, and behind them those of calls.
+/// The conditions of a program. Their numbers begin with 1: those of [earlier](Program::earlier) programs, of sizes, in order, and behind them those of
+/// calls.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Conditions {
     /// The sizes that have one: without a value where it does not hold. Sums and products have none, which only overflow.
-    sizes: Vec<SizeId>,
+    sizes: BTreeMap<SizeId, u32>,
     /// The number of the first need of each call that has some.
     calls: BTreeMap<usize, u32>,
     /// All of them in words: "node `Slice:/tail` needs `seq` to be at least 8". The dims in it are spelt between backticks.
@@ -21,29 +22,41 @@ pub struct Conditions {
 impl Conditions {
     /// Those of a program.
     pub fn of(program: &Program) -> Conditions {
-        let mut out = Conditions::default();
+        let mut out = Conditions { texts: program.earlier.clone(), ..Conditions::default() };
         let words = Words { program, together: &[] };
         for (id, size) in (0..).map(SizeId).zip(&program.sizes) {
             if let Some(needs) = words.needs(Some(id), size) {
                 let nodes = program.needed.get(&id).map_or(&[][..], |nodes| nodes);
-                out.sizes.push(id);
-                out.texts.push(format!("{} {needs}", who(nodes)));
+                let number = out.number(program, vec![format!("{} {needs}", who(nodes))]);
+                out.sizes.insert(id, number);
             }
         }
         for (i, call) in program.calls.iter().enumerate().filter(|(_, call)| !call.needs.is_empty()) {
-            out.calls.insert(i, out.texts.len() as u32 + 1);
             let words = Words { program, together: &call.needs };
-            for Need { size, nodes } in &call.needs {
+            let text = |Need { size, nodes }: &Need| {
                 let needs = words.needs(None, size).unwrap_or_else(|| "sizes that can be counted".into());
-                out.texts.push(format!("{} {needs}", who(nodes)));
-            }
+                format!("{} {needs}", who(nodes))
+            };
+            let number = out.number(program, call.needs.iter().map(text).collect());
+            out.calls.insert(i, number);
         }
         out
     }
 
+    /// The number of the first of some conditions that follow one another.
+    fn number(&mut self, program: &Program, texts: Vec<String>) -> u32 {
+        let place = program.earlier.windows(texts.len()).position(|said| said == texts);
+        let place = place.unwrap_or_else(|| {
+            let next = self.texts.len();
+            self.texts.extend(texts);
+            next
+        });
+        place as u32 + 1
+    }
+
     /// The number of the condition of a size; 0 for none.
     pub fn of_size(&self, id: SizeId) -> u32 {
-        self.sizes.binary_search(&id).map_or(0, |n| n as u32 + 1)
+        self.sizes.get(&id).copied().unwrap_or(0)
     }
 
     /// The number of the first need of a call, if it has some.
@@ -240,5 +253,34 @@ mod tests {
         assert_eq!(conditions.texts, want);
         assert_eq!([n, m, two].map(|id| conditions.of_size(id)), [1, 2, 0]);
         assert_eq!([0, 1, 2].map(|call| conditions.of_call(call)), [None, Some(3), Some(5)]);
+    }
+
+    /// Levels of one artifact have one list: what the first has said keeps its number in the second.
+    #[test]
+    fn what_was_said_earlier_keeps_its_number() {
+        let mut list = SizeList::default();
+        let n = list.symbol(0);
+        for least in [2, 8] {
+            list.op(SizeOp::Sub, n, Extent::Const(least)).expect("a size");
+        }
+        let [n, m] = [n, Extent::Const(3)].map(|e| list.named(e));
+        let need = Need { size: Size::Op(SizeOp::Sub, n, m), nodes: vec!["Add:/x".into()] };
+        let program = Program {
+            symbols: vec![Symbol { name: "n".into(), input: 0, axis: 0 }],
+            sizes: list.list().to_vec(),
+            calls: vec![Call { needs: vec![need], ..Call::new(KernelId(0), vec![]) }],
+            ..Program::default()
+        };
+        let alone = Conditions::of(&program);
+        assert_eq!(alone.texts.len(), 4);
+        let other = [alone.texts[3].clone(), "something else".to_owned(), alone.texts[1].clone()];
+        let behind = Conditions::of(&Program { earlier: other.to_vec(), ..program.clone() });
+        assert_eq!(behind.texts[..3], other);
+        assert_eq!(behind.texts[3..], [alone.texts[0].clone(), alone.texts[2].clone()]);
+        assert_eq!(behind.of_call(0), Some(1));
+        let numbers: Vec<u32> = (0..6).map(|i| behind.of_size(SizeId(i))).filter(|n| *n > 0).collect();
+        assert_eq!(numbers, [4, 3, 5]);
+        let again = Conditions::of(&Program { earlier: alone.texts.clone(), ..program });
+        assert_eq!(again, alone);
     }
 }

@@ -570,4 +570,7 @@ pub struct Program {
     pub arena_size: Option<SizeId>,
     /// The constants, packed.
     pub weights: Weights,
+    /// What has to hold for sizes of other programs, whose numbers are before those of this one's: levels that are in one artifact with it. What
+    /// is said there already has the number that it has there. See [`crate::conditions`].
+    pub earlier: Vec<String>,
 }

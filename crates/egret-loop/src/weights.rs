@@ -65,6 +65,53 @@ impl Weights {
         self.push(&vec![0; self.len.next_multiple_of(align) - self.len]);
     }
 
+    /// So many bytes of them; those that are not packed stay so where that is possible. Nothing where there are not so many.
+    pub fn cut(&self, at: usize, len: usize) -> Option<Weights> {
+        if len == 0 {
+            return (at <= self.len).then(Weights::default);
+        }
+        let mut start = 0;
+        for part in &self.parts {
+            let from = at.checked_sub(start)?;
+            start += part.len();
+            let Some(to) = from.checked_add(len).filter(|to| *to <= part.len()) else { continue };
+            let mut out = Weights::default();
+            match part {
+                Part::Bytes(bytes) => {
+                    out.push(&bytes[from..to]);
+                }
+                Part::Later(all, pack) if (from, len) == (0, *all) => {
+                    out.grow(len);
+                    out.parts.push(Part::Later(len, pack.clone()));
+                }
+                Part::Later(all, pack) => {
+                    let mut bytes = vec![0; *all];
+                    pack(&mut bytes);
+                    out.push(&bytes[from..to]);
+                }
+            }
+            return Some(out);
+        }
+        None
+    }
+
+    /// Add others at the end; where they begin.
+    pub fn append(&mut self, others: Weights) -> usize {
+        let at = self.len;
+        for part in others.parts {
+            match part {
+                Part::Bytes(bytes) => {
+                    self.push(&bytes);
+                }
+                Part::Later(len, _) => {
+                    self.grow(len);
+                    self.parts.push(part);
+                }
+            }
+        }
+        at
+    }
+
     fn grow(&mut self, by: usize) -> usize {
         self.whole = OnceLock::new();
         self.len += by;

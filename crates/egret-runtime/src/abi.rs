@@ -4,7 +4,8 @@
 //! A model `m` exports five symbols:
 //! - `m_plan(dims, ndims, out)`: arena bytes for these values of the model's free dims ([`Info::symbols`]; none: `ndims` is 0).
 //! - `m_shape(dims, ndims, output, to)`: the dims of an output, for such values.
-//! - `m_bind(w, data, len)`: checks the CPU and the weights, fills `w`. `data` = NULL for embedded weights.
+//! - `m_bind(w, data, len)`: checks the CPU and the weights, chooses the level of instruction set that runs, fills `w`. `data` = NULL for
+//!   embedded weights.
 //! - `m_run(w, in, out, arena, arena_len, env)`: checks everything, then computes. Re-entrant; no state of its own.
 //!   What it writes (outputs, the first `arena_bytes` of the arena) must share no byte with anything else that it is given.
 //! - `m_info`: constant data.
@@ -13,7 +14,7 @@ use std::ffi::{c_char, c_void};
 use std::fmt;
 
 /// Version of everything in this file; in [`Info::abi_version`].
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Alignment in bytes of the arena and of a weights payload.
 pub const ALIGN: usize = 64;
@@ -82,6 +83,9 @@ pub struct Weights {
     pub len: u64,
     /// [`Info::weights_check`] of the model that bound it; `m_run` refuses any other.
     pub check: u64,
+    /// What runs: the model, or of one that holds [several levels](Info::levels) the highest that the CPU has. `m_run` takes any of them; one that
+    /// is higher than this may have instructions that the CPU has not.
+    pub info: *const Info,
 }
 
 /// `body(arg, i)`, called once for every `i` in `0..n`.
@@ -120,7 +124,7 @@ pub struct Info {
     pub n_inputs: u32,
     /// Number of outputs.
     pub n_outputs: u32,
-    /// Number of kernels.
+    /// Number of kernels; 0 of a model that holds several levels, each of which has its own.
     pub n_kernels: u32,
     /// The model's name `m`.
     pub name: *const c_char,
@@ -130,11 +134,11 @@ pub struct Info {
     pub outputs: *const Port,
     /// `n_kernels` kernel names, in the order they run; the number in a profile callback indexes them.
     pub kernels: *const *const c_char,
-    /// Target: triple and CPU features.
+    /// Target: triple and CPU features; those of several levels behind one another.
     pub target: *const c_char,
     /// Compiler and its version.
     pub producer: *const c_char,
-    /// Arena bytes; of a model with free dims those that any run needs, and `m_plan` tells the rest.
+    /// Arena bytes, of several levels the most; of a model with free dims those that any run needs, and `m_plan` tells the rest.
     pub arena_bytes: u64,
     /// Bytes of the weights payload.
     pub weights_bytes: u64,
@@ -154,6 +158,14 @@ pub struct Info {
     pub n_symbols: u32,
     /// How many dims data decides: a run writes the dims of outputs that have some.
     pub n_lengths: u32,
+    /// The instruction set by the name that `--target` takes; of several levels all of them, lowest first, with commas.
+    pub isa: *const c_char,
+    /// The levels of a model that holds several, lowest first, each described on its own; NULL for one, and in the description of a level.
+    pub levels: *const *const Info,
+    /// How many there are; 0 for one.
+    pub n_levels: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
 // SAFETY: constant data of a model, never written after loading.

@@ -128,38 +128,88 @@ impl Model {
                 abi::ABI_VERSION
             )));
         }
+        let mut bound = abi::Weights { data: std::ptr::null(), len: 0, check: 0, info: symbols.info };
+        let (data, len) =
+            weights.as_ref().map_or((std::ptr::null(), 0), |w| (w.as_ptr().cast::<c_void>(), w.len()));
+        // SAFETY: `data` is `len` readable bytes that live in the model as long as it does.
+        let code_value = unsafe { (symbols.bind)(&mut bound, data, len) };
         // SAFETY: counts and pointers of one info belong together.
-        let (inputs, outputs, free, kernels, nodes) = unsafe {
-            let texts = |start| slice(start, info.n_kernels).iter().map(|&p| text(p)).collect();
-            let (kernels, nodes) = (texts(info.kernels), texts(info.nodes));
+        let (inputs, outputs, free) = unsafe {
             let symbol = |s: &abi::Symbol| Symbol {
                 name: text(s.name),
                 input: s.input as usize,
                 axis: s.axis as usize,
             };
             let free = slice(info.symbols, info.n_symbols).iter().map(symbol).collect();
-            let outputs = ports(info.outputs, info.n_outputs);
-            (ports(info.inputs, info.n_inputs), outputs, free, kernels, nodes)
+            (ports(info.inputs, info.n_inputs), ports(info.outputs, info.n_outputs), free)
         };
-        let mut bound = abi::Weights { data: std::ptr::null(), len: 0, check: 0 };
-        let (data, len) =
-            weights.as_ref().map_or((std::ptr::null(), 0), |w| (w.as_ptr().cast::<c_void>(), w.len()));
-        // SAFETY: `data` is `len` readable bytes that live in the model as long as it does.
-        let code_value = unsafe { (symbols.bind)(&mut bound, data, len) };
-        let model = Model {
+        let mut model = Model {
             symbols,
             weights: bound,
             inputs,
             outputs,
             symbols_of: free,
             decided: info.n_lengths > 0,
-            kernels,
-            nodes,
+            kernels: vec![],
+            nodes: vec![],
             _file: weights,
             _code: code,
         };
         model.check(code_value, &[])?;
+        model.read_level();
         Ok(model)
+    }
+
+    /// What runs.
+    fn level(&self) -> &abi::Info {
+        // SAFETY: what `bind` wrote there, or one of the levels: kept alive by `_code`.
+        unsafe { &*self.weights.info }
+    }
+
+    /// Read the kernels of what runs.
+    fn read_level(&mut self) {
+        let info = self.level();
+        // SAFETY: counts and pointers of one info belong together.
+        let [kernels, nodes] = [info.kernels, info.nodes]
+            .map(|start| unsafe { slice(start, info.n_kernels).iter().map(|&p| text(p)).collect() });
+        (self.kernels, self.nodes) = (kernels, nodes);
+    }
+
+    /// The instruction set that runs, by the name that `--target` takes: of several levels the highest that this CPU has.
+    pub fn isa(&self) -> String {
+        // SAFETY: constant data of the model.
+        unsafe { text(self.level().isa) }
+    }
+
+    /// The descriptions of the levels that the model holds, lowest first.
+    fn levels(&self) -> &[*const abi::Info] {
+        // SAFETY: kept alive by `_code`.
+        unsafe {
+            let info = &*self.symbols.info;
+            slice(info.levels, info.n_levels)
+        }
+    }
+
+    /// Run at a lower level than the highest that this CPU has, for tests and comparisons.
+    ///
+    /// # Errors
+    /// There is no such level, or it is higher than the one that runs.
+    pub fn lower_to(&mut self, isa: &str) -> Result<(), CallError> {
+        let levels = self.levels();
+        let now = levels.iter().position(|&level| level == self.weights.info);
+        let below = &levels[..now.map_or(0, |now| now + 1)];
+        // SAFETY: constant data of the model.
+        let name = |level: &&*const abi::Info| unsafe { text((*(**level)).isa) };
+        let Some(level) = below.iter().find(|level| name(level) == isa) else {
+            let names: Vec<String> = below.iter().map(|level| name(&level)).collect();
+            return Err(CallError::Load(match names.join(", ") {
+                names if names.is_empty() => format!("the model holds one level, {}", self.isa()),
+                names => format!("there is no level {isa} to go down to; there are {names}"),
+            }));
+        };
+        self.weights.info = *level;
+        self.read_level();
+        Ok(())
     }
 
     /// Inputs, in order.

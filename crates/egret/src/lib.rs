@@ -66,6 +66,7 @@ pub mod stability;
 pub mod stages;
 pub mod story;
 pub mod suite;
+mod targets;
 pub mod verify;
 pub mod work;
 
@@ -82,5 +83,7 @@ pub use engine::{CodeSize, Engine, Executable, Session, interpret};
 pub use error::{Error, ErrorKind, Result};
 pub use native::Native;
 pub use near::near;
-pub use options::{Options, all_cores, identifier, is_identifier, name_for, rule_names};
+pub use options::{
+    Level, Options, all_cores, identifier, is_identifier, name_for, rule_names, target_names,
+};
 pub use ready::{Ready, ready};

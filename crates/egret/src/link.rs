@@ -1,7 +1,7 @@
 //! The system's C compiler, for what needs a linker: shared libraries and executables.
 
 use crate::error::{Error, Result};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The C compiler: the environment variable `CC`, else `cc`.
@@ -40,13 +40,13 @@ fn run(mut command: Command, what: &str) -> Result<()> {
     Err(Error::user(format!("`{}` failed to make {what} ({}):\n{said}", compiler(), out.status)))
 }
 
-/// Link an object file into a shared library.
-pub fn shared(object: &Path, library: &Path) -> Result<()> {
+/// Link object files into a shared library.
+pub fn shared(objects: &[PathBuf], library: &Path) -> Result<()> {
     let mut c = command()?;
     // A build id or a path would differ between two compilations of the same model.
     c.args(["-shared", "-nostartfiles", "-Wl,--build-id=none", "-Wl,-z,noexecstack", "-o"])
         .arg(library)
-        .arg(object);
+        .args(objects);
     run(c, "a shared library")
 }
 

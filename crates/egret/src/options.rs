@@ -9,6 +9,36 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+/// What code is for, beside the options of a compilation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Level {
+    /// As [`Options::target`].
+    pub target: String,
+    /// As [`Options::machine`].
+    pub machine: Option<Arc<Machine>>,
+}
+
+impl Level {
+    /// A target or a machine, by name or by the path of its file.
+    fn named(name: &str) -> Result<Level> {
+        let path = Path::new(name);
+        let machine = if path.extension().is_some_and(|e| e == "toml") {
+            let text = crate::files::read_text(path, "a file of a machine")?;
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+            Some(Machine::parse(&stem, name, &text).map_err(|e| Error::user(e.to_string()))?)
+        } else {
+            Machine::families().iter().find(|m| m.name == name).cloned()
+        };
+        let target = machine.as_ref().map_or(name, |m| &m.isa).to_owned();
+        Ok(Level { target, machine: machine.map(Arc::new) })
+    }
+}
+
+/// The names in what says a target: one, or several with commas.
+pub fn target_names(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim)
+}
+
 /// Choices of one compilation; the defaults are the fast ones.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -18,6 +48,8 @@ pub struct Options {
     pub target: String,
     /// The machine of the target's instruction set that kernels are written for, if it is not the one that the target is for.
     pub machine: Option<Arc<Machine>>,
+    /// Lower levels of the target's instruction set that an artifact holds beside it, lowest first; only artifacts have some.
+    pub lower: Vec<Level>,
     /// Values of free dims.
     pub dims: BTreeMap<String, i64>,
     /// The most that dims may be which loops of the model decide.
@@ -50,6 +82,7 @@ impl Default for Options {
             name: "model".into(),
             target: "native".into(),
             machine: None,
+            lower: vec![],
             dims: BTreeMap::new(),
             at_most: BTreeMap::new(),
             passes: None,
@@ -75,22 +108,25 @@ impl Options {
         })
     }
 
-    /// Compile for a target or a machine: a name that `egret doctor` lists, or the path of a machine's file, which ends in `.toml`.
+    /// Compile for a target or a machine: a name that `egret doctor` lists, or the path of a machine's file, which ends in `.toml`; or for several
+    /// with commas, lowest first, which are levels of one artifact.
     ///
     /// # Errors
     /// A file that cannot be read, or that is wrong: its line and key.
-    pub fn set_target(&mut self, name: &str) -> Result<()> {
-        let path = Path::new(name);
-        let machine = if path.extension().is_some_and(|e| e == "toml") {
-            let text = crate::files::read_text(path, "a file of a machine")?;
-            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-            Some(Machine::parse(&stem, name, &text).map_err(|e| Error::user(e.to_string()))?)
-        } else {
-            Machine::families().iter().find(|m| m.name == name).cloned()
-        };
-        self.target = machine.as_ref().map_or(name, |m| &m.isa).to_owned();
-        self.machine = machine.map(Arc::new);
+    pub fn set_target(&mut self, list: &str) -> Result<()> {
+        let mut levels = target_names(list).map(Level::named).collect::<Result<Vec<_>>>()?;
+        // A list has at least one name.
+        if let Some(Level { target, machine }) = levels.pop() {
+            (self.target, self.machine, self.lower) = (target, machine, levels);
+        }
         Ok(())
+    }
+
+    /// The options of each level of an artifact, lowest first.
+    pub fn each_level(&self) -> Vec<Options> {
+        let top = Level { target: self.target.clone(), machine: self.machine.clone() };
+        let one = |Level { target, machine }| Options { target, machine, lower: vec![], ..self.clone() };
+        self.lower.iter().cloned().chain([top]).map(one).collect()
     }
 
     /// Add rewrite rules from the text of a file; they belong to the pass `canonicalize` unless a line `pass NAME` says otherwise.

@@ -4,7 +4,8 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::Options;
 use crate::slow;
-use egret_codegen::{CodegenError, Isa, Target};
+use crate::targets::target;
+use egret_codegen::{CodegenError, Isa};
 use egret_ir::{Dim, DimOp, DimPart, Graph, NodeId, Op, Tensor, ValueId, advice};
 use egret_loop::Program;
 use egret_lower::{Fault, Held, LowerOptions};
@@ -14,7 +15,9 @@ use egret_runtime::{Model, Symbols};
 use egret_trace::Trace;
 use std::collections::BTreeMap;
 
+pub use crate::targets::{check_target, target_level, target_name, target_report, target_words};
 pub use egret_codegen::WeightsPlace;
+pub use egret_codegen::levels::Levels;
 
 /// A model on its way to machine code.
 pub struct Lowered {
@@ -335,10 +338,6 @@ fn lower_error(e: egret_lower::LowerError) -> Error {
     Error { kind, message: e.to_string() }
 }
 
-fn target(options: &Options) -> Result<Target> {
-    Ok(Target::parse(&options.target)?)
-}
-
 /// The instruction set of the options; without the wide encoders all code is 128-bit on every x86-64.
 fn isa(options: &Options) -> Result<&'static Isa> {
     Ok(target(options)?.isa(options.wide))
@@ -410,45 +409,36 @@ pub fn object_into(
     Ok(egret_codegen::object_into(program, &codegen_options(options, object)?, file)?)
 }
 
+/// Programs for the levels of an artifact, lowest first, as its parts.
+pub fn join(programs: Vec<Program>) -> Result<Levels> {
+    Ok(egret_codegen::levels::join(programs)?)
+}
+
+/// The object of an artifact of several levels that callers see, into a file; the BLAKE3 of the weights, which are in it.
+pub fn front_into(
+    front: &Program,
+    options: &Options,
+    object: &ObjectOptions,
+    file: &mut dyn std::io::Write,
+) -> Result<std::io::Result<[u8; 32]>> {
+    let levels = options.each_level();
+    let levels = levels.iter().map(|level| codegen_options(level, object)).collect::<Result<Vec<_>>>()?;
+    Ok(egret_codegen::front_into(front, &levels, file)?)
+}
+
+/// The object of a level; its options are one of those of [`Options::each_level`].
+pub fn level_object(
+    program: &Program,
+    options: &Options,
+    object: &ObjectOptions,
+    weights_hash: [u8; 32],
+) -> Result<Vec<u8>> {
+    Ok(egret_codegen::level_object(program, &codegen_options(options, object)?, weights_hash)?)
+}
+
 /// A static library of object files by name.
 pub fn archive(members: &[(&str, &[u8])]) -> Result<Vec<u8>> {
     Ok(egret_codegen::archive(members)?)
-}
-
-/// The target's full name: triple and CPU features.
-pub fn target_name(options: &Options) -> Result<String> {
-    Ok(target(options)?.to_string())
-}
-
-/// Refuse a target that this build makes no code for, before anything is optimised for it.
-pub fn check_target(options: &Options) -> Result<()> {
-    let target = target(options)?;
-    if target.is_built() {
-        return Ok(());
-    }
-    // The code generator says why.
-    egret_codegen::object(&Program::default(), &egret_codegen::Options::new(target))
-        .map_err(Error::from)?;
-    Ok(())
-}
-
-/// The name of the instruction set that code is for; of `native`, the largest that this machine has all of.
-pub fn target_level(options: &Options) -> Result<&'static str> {
-    Ok(target(options)?.isa(true).name)
-}
-
-/// What code is for, in words: `native` is not what other machines can run.
-pub fn target_words(options: &Options) -> Result<String> {
-    let level = target_level(options)?;
-    Ok(match options.target.as_str() {
-        "native" => format!(
-            "this machine's CPU ({level} and what else it has): another may refuse it; --target {level} runs on all of that level"
-        ),
-        _ => match &options.machine {
-            Some(machine) => format!("{level}, with the tiles of {}", machine.name),
-            None => level.to_owned(),
-        },
-    })
 }
 
 /// What nodes cost on the target of the options.
@@ -475,40 +465,10 @@ pub(crate) fn cost_model_name(options: &Options) -> Result<&'static str> {
     Ok(isa(options)?.name)
 }
 
-/// What code can be generated for, in lines of a heading and a text.
-pub fn target_report() -> Vec<(&'static str, String)> {
-    let built = |name: &&str| Target::parse(name).is_ok_and(|t| t.is_built());
-    let missing = |name: &&str| Target::parse(name).is_ok_and(|t| !t.is_built());
-    let list = |wanted: &dyn Fn(&&str) -> bool| {
-        Target::NAMES.iter().copied().filter(|n| wanted(n)).collect::<Vec<_>>().join(", ")
-    };
-    let mut out = vec![("targets", list(&built))];
-    if !list(&missing).is_empty() {
-        out.push(("not built", format!("{0} (cargo build -p egret-cli --features {0})", list(&missing))));
-    }
-    let machines = Machine::families().iter().map(|m| m.name.as_str()).collect::<Vec<_>>().join(", ");
-    if !machines.is_empty() {
-        out.push(("machines", machines));
-    }
-    match Target::native() {
-        Ok(t) => {
-            let features: Vec<&str> = t.features().iter().map(|f| f.name()).collect();
-            let isa = t.isa(true);
-            let tiles = Machine::of(isa.name).map_or(&[][..], |m| &m.tiles);
-            let tiles = tiles.iter().map(|(rows, cols)| format!("{rows}x{cols}")).collect::<Vec<_>>();
-            out.push(("native", t.to_string()));
-            out.push(("features", features.join(" ")));
-            out.push(("cost model", format!("ir-spec/targets/{}.toml", isa.name)));
-            out.push(("tiles", format!("{} f32 contractions", tiles.join(", "))));
-        }
-        Err(e) => out.push(("native", format!("none: {e}"))),
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use egret_codegen::Target;
 
     #[test]
     fn every_target_has_a_cost_model() {

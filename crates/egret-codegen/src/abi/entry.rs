@@ -13,6 +13,7 @@ use crate::abi::failure;
 use crate::abi::float::FloatState;
 use crate::abi::flow;
 use crate::abi::lengths;
+use crate::abi::levels::planned;
 use crate::abi::sizes::{Sizes, resolve};
 use crate::abi::tables::{Tables, arg, call, limit};
 use crate::abi::writer::Writer;
@@ -32,7 +33,7 @@ pub(crate) fn plan<M: Module>(
 ) -> Result<FuncId> {
     let program = out.program;
     let signature = out.signature(3, true);
-    out.function(&out.symbol("plan"), Linkage::Export, signature, |b, module| {
+    out.function(&out.symbol("plan"), out.linkage, signature, |b, module| {
         let mut w = Writer::new(b);
         let (dims, ndims, to) = (w.params[0], w.params[1], w.params[2]);
         let lengths = lengths::none(&mut w, program);
@@ -41,14 +42,7 @@ pub(crate) fn plan<M: Module>(
         w.fail_if(null, Code::Null, 0);
         let bytes = w.int(Sizes::word(tables.arena));
         let bytes = resolve(&mut w, bytes, values);
-        w.put(bytes, to, offset_of!(abi::Plan, arena_bytes));
-        let outputs =
-            w.address(module, tables.tables, (program.inputs.len() * size_of::<abi::Port>()) as i64);
-        w.put(outputs, to, offset_of!(abi::Plan, outputs));
-        let n = w.b.ins().iconst(types::I32, program.outputs.len() as i64);
-        w.put(n, to, offset_of!(abi::Plan, n_outputs));
-        let zero = w.b.ins().iconst(types::I32, 0);
-        w.put(zero, to, offset_of!(abi::Plan, reserved));
+        planned(&mut w, module, tables, bytes, (program.inputs.len(), program.outputs.len()), to);
         w.ret(0);
         w.finish();
         Ok(())
@@ -90,7 +84,7 @@ pub(crate) fn shape<M: Module>(
 ) -> Result<FuncId> {
     let program = out.program;
     let signature = out.signature(4, true);
-    out.function(&out.symbol("shape"), Linkage::Export, signature, |b, module| {
+    out.function(&out.symbol("shape"), out.linkage, signature, |b, module| {
         let mut w = Writer::new(b);
         let &[dims, ndims, output, to] = w.params.as_slice() else {
             return Err(broken("a shape function without four parameters"));
@@ -118,29 +112,45 @@ pub(crate) fn shape<M: Module>(
     })
 }
 
-/// `<m>_bind`.
+/// What can be bound.
+pub(crate) struct Level {
+    /// The function that asks the CPU whether it has what the code needs; none where every CPU of the architecture has.
+    pub cpu: Option<FuncId>,
+    /// Its description.
+    pub info: DataId,
+}
+
+/// `<m>_bind`: of the levels, lowest first, it takes the highest that the CPU has.
 pub(crate) fn bind<M: Module>(
     out: &mut Output<'_, M>,
     tables: &Tables,
-    cpu: Option<FuncId>,
+    levels: &[Level],
     weights: Option<DataId>,
 ) -> Result<FuncId> {
     let len = out.program.weights.len();
     let header = abi::weights_header(len as u64, &tables.weights_hash);
     let check = tables.weights_check;
     let signature = out.signature(3, true);
-    out.function(&out.symbol("bind"), Linkage::Export, signature, |b, module| {
+    out.function(&out.symbol("bind"), out.linkage, signature, |b, module| {
         let mut w = Writer::new(b);
         let (to, data, given) = (w.params[0], w.params[1], w.params[2]);
         let null = w.is(IntCC::Equal, to, 0);
         w.fail_if(null, Code::Null, 0);
-        if let Some(cpu) = cpu {
-            let cpu = module.declare_func_in_func(cpu, w.b.func);
-            let call = w.b.ins().call(cpu, &[]);
-            let good = w.b.inst_results(call)[0];
-            let missing = w.is(IntCC::Equal, good, 0);
-            w.fail_if(missing, Code::Cpu, 0);
+        let mut chosen = w.int(0);
+        for level in levels {
+            let info = w.address(module, level.info, 0);
+            chosen = match level.cpu {
+                Some(cpu) => {
+                    let cpu = module.declare_func_in_func(cpu, w.b.func);
+                    let call = w.b.ins().call(cpu, &[]);
+                    let good = w.b.inst_results(call)[0];
+                    w.b.ins().select(good, info, chosen)
+                }
+                None => info,
+            };
         }
+        let none = w.is(IntCC::Equal, chosen, 0);
+        w.fail_if(none, Code::Cpu, 0);
         let payload = w.b.declare_var(types::I64);
         let none = w.is(IntCC::Equal, data, 0);
         let symbol = weights.map(|id| w.address(module, id, 0));
@@ -181,6 +191,7 @@ pub(crate) fn bind<M: Module>(
         w.put(len, to, offset_of!(abi::Weights, len));
         let check = w.int(check as i64);
         w.put(check, to, offset_of!(abi::Weights, check));
+        w.put(chosen, to, offset_of!(abi::Weights, info));
         w.ret(0);
         w.finish();
         Ok(())
@@ -390,7 +401,7 @@ pub(crate) fn run<M: Module>(
         w.finish();
         Ok(())
     })?;
-    float.around(out, "run", Linkage::Export, signature, body)
+    float.around(out, "run", out.linkage, signature, body)
 }
 
 /// The symbols' values, read off the inputs, and how many there are.

@@ -9,6 +9,7 @@ pub(crate) mod failure;
 mod float;
 mod flow;
 mod lengths;
+pub(crate) mod levels;
 pub(crate) mod sizes;
 pub(crate) mod tables;
 mod writer;

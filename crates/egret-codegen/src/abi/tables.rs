@@ -2,13 +2,14 @@
 
 use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module};
 use egret_loop::conditions::Conditions;
-use egret_loop::{Arg, Extent, Port, Repeat, Storage};
+use egret_loop::{Arg, Extent, Port, Repeat, Storage, Weights};
 use egret_runtime::abi;
 use std::mem::{offset_of, size_of};
 
 use crate::abi::flow;
 use crate::abi::sizes::Sizes;
 use crate::error::{CodegenError, Result, broken};
+use crate::options::Options;
 use crate::output::Output;
 
 /// What `run` checks of a memory, beside its [`abi::Port`] if it is a tensor's.
@@ -89,6 +90,8 @@ struct Blob {
     plain: Vec<(usize, usize)>,
     /// Places of function addresses.
     functions: Vec<(usize, FuncId)>,
+    /// Places of addresses of other data.
+    data: Vec<(usize, DataId)>,
 }
 
 impl Blob {
@@ -109,6 +112,10 @@ impl Blob {
     }
     fn function(&mut self, id: FuncId) {
         self.functions.push((self.bytes.len(), id));
+        self.word(0);
+    }
+    fn data(&mut self, id: DataId) {
+        self.data.push((self.bytes.len(), id));
         self.word(0);
     }
     fn string(&mut self, text: &str) -> usize {
@@ -135,8 +142,39 @@ fn bytes_of(port: &Port, sizes: &mut Sizes) -> Result<Extent> {
     free.copied().try_fold(Extent::Const(bytes.ok_or_else(too_large)? as i64), |n, d| sizes.mul(n, d))
 }
 
+/// What a model says of what its code is for.
+pub(crate) struct About<'a> {
+    /// The instruction set, or several.
+    pub isa: String,
+    /// Triples and CPU features.
+    pub target: String,
+    /// The descriptions of its levels, if it has several.
+    pub levels: &'a [DataId],
+}
+
+impl About<'_> {
+    /// Of one instruction set.
+    pub fn one(options: &Options) -> About<'static> {
+        About { isa: options.isa().name.to_owned(), target: options.target.to_string(), levels: &[] }
+    }
+}
+
+/// BLAKE3 of the weights.
+pub(crate) fn hash(weights: &Weights) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    weights.each(|piece| {
+        hasher.update(piece);
+    });
+    *hasher.finalize().as_bytes()
+}
+
 impl Tables {
-    pub fn define<M: Module>(out: &mut Output<'_, M>, kernels: &[FuncId]) -> Result<Tables> {
+    pub fn define<M: Module>(
+        out: &mut Output<'_, M>,
+        kernels: &[FuncId],
+        about: &About<'_>,
+        weights_hash: [u8; 32],
+    ) -> Result<Tables> {
         let program = out.program;
         let ports: Vec<&Port> = program.inputs.iter().chain(&program.outputs).collect();
         // Error codes have 12 bits for the tensor, or the arena after all tensors, and 8 for the axis.
@@ -281,13 +319,11 @@ impl Tables {
             let text = plain.string(text);
             tables.pointer(text);
         }
-        let mut weights_hash = blake3::Hasher::new();
-        program.weights.each(|piece| {
-            weights_hash.update(piece);
-        });
-        let weights_hash = *weights_hash.finalize().as_bytes();
+        let levels = tables.align();
+        about.levels.iter().for_each(|info| tables.data(*info));
         let weights_check = abi::weights_check(&weights_hash);
-        let (model, target) = (plain.string(&program.name), plain.string(&out.options.target.to_string()));
+        let (model, target) = (plain.string(&program.name), plain.string(&about.target));
+        let isa = plain.string(&about.isa);
         let producer = plain.string(&out.options.producer);
 
         let plain = out.data("strings", Linkage::Local, plain, None, None)?;
@@ -321,9 +357,16 @@ impl Tables {
         }
         info.half(program.symbols.len() as u32);
         info.half(program.lengths.len() as u32);
+        info.pointer(isa);
+        if !about.levels.is_empty() {
+            in_tables.push((info.bytes.len(), levels));
+        }
+        info.word(0);
+        info.half(about.levels.len() as u32);
+        info.half(0);
         debug_assert_eq!(info.bytes.len(), size_of::<abi::Info>());
         debug_assert_eq!(in_tables[0].0, offset_of!(abi::Info, inputs));
-        let info = out.data("info", Linkage::Export, info, Some(plain), Some((tables, in_tables)))?;
+        let info = out.data("info", out.linkage, info, Some(plain), Some((tables, in_tables)))?;
 
         let max_args = program.calls.iter().map(|c| c.args.len()).max().unwrap_or(0);
         Ok(Tables {
@@ -368,6 +411,10 @@ impl<M: Module> Output<'_, M> {
         for (place, function) in blob.functions {
             let function = self.module.declare_func_in_data(function, &mut data);
             data.write_function_addr(place as u32, function);
+        }
+        for (place, other) in blob.data {
+            let other = self.module.declare_data_in_data(other, &mut data);
+            data.write_data_addr(place as u32, other, 0);
         }
         self.module.define_data(id, &data)?;
         Ok(id)

@@ -97,7 +97,7 @@ pub fn on_threads(threads: u32) -> abi::Env {
 }
 
 pub fn bind(code: &Jit) -> abi::Weights {
-    let mut weights = abi::Weights { data: ptr::null(), len: 0, check: 0 };
+    let mut weights = abi::Weights { data: ptr::null(), len: 0, check: 0, info: ptr::null() };
     // SAFETY: valid pointers.
     assert_eq!(unsafe { code.bind()(&mut weights, ptr::null(), 0) }, 0);
     weights

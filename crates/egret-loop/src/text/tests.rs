@@ -142,6 +142,7 @@ fn program() -> Program {
         arena_bytes: 320,
         arena_size: Some(SizeId(2)),
         weights: vec![1, 2, 3].into(),
+        earlier: vec![],
     }
 }
 

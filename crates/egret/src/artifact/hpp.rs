@@ -19,7 +19,7 @@ const TAKEN: &str = "alignas alignof and and_eq asm assert auto bitand bitor boo
     reinterpret_cast requires return short signed sizeof static static_assert static_cast stderr stdin stdout struct switch \
     template this thread_local throw true try typedef typeid typename union unix unsigned using virtual void volatile wchar_t \
     while xor xor_eq \
-    Arena Dims Error Failure Inputs Outputs Span arena detail dims egret env error error_ info inputs length outputs run std try_run \
+    Arena Dims Error Failure Inputs Outputs Span arena bound detail dims egret env error error_ info inputs length outputs run std try_run \
     weights weights_ int8_t int16_t int32_t int64_t uint8_t uint16_t uint32_t uint64_t";
 
 /// The C++ header of a model.
@@ -112,7 +112,7 @@ fn class(program: &Program, embedded: bool) -> String {
         out,
         "#ifndef EGRET_NO_EXCEPTIONS\n    /// As try_run, and throws a Failure.\n    \
          void run(Arena &arena, {taken}const Inputs &inputs, const Outputs &outputs, const egret_env *env = nullptr) const {{\n        \
-         const Error error = try_run(arena, {passed}inputs, outputs, env);\n        if (error) throw Failure(info(), error);\n    }}\n\
+         const Error error = try_run(arena, {passed}inputs, outputs, env);\n        if (error) throw Failure(bound(), error);\n    }}\n\
          #endif\n\nprivate:\n    egret_weights weights_{{}};\n    Error error_;\n}};\n\n}} // namespace egret::models\n",
     );
     out
@@ -144,7 +144,9 @@ fn bind(out: &mut String, program: &Program, class: &str, embedded: bool) {
          #endif\n    /// Checks the CPU and the weights; see error().\n    \
          explicit {class}(std::nothrow_t{comma}{parameters}) noexcept : error_({m}_bind(&weights_, {data})) {{}}\n\n    \
          /// What stood in the way of binding; no run works then.\n    Error error() const noexcept {{ return error_; }}\n    \
-         /// Names, shapes, kernels, hashes.\n    static const egret_info &info() noexcept {{ return {m}_info; }}\n\n",
+         /// Names, shapes, kernels, hashes.\n    static const egret_info &info() noexcept {{ return {m}_info; }}\n    \
+         /// What runs; of a model with several levels of an instruction set the highest that the CPU has.\n    \
+         const egret_info &bound() const noexcept {{ return weights_.info == nullptr ? info() : *weights_.info; }}\n\n",
     );
 }
 

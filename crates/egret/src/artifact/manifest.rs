@@ -3,6 +3,9 @@
 use super::Request;
 use super::dims::spelt_dims;
 use super::place::Written;
+use crate::error::Result;
+use crate::options::Options;
+use crate::pipeline;
 use egret_ir::DType;
 use egret_loop::{Extent, Port, Program};
 use serde_json::{Value, json};
@@ -31,14 +34,29 @@ pub fn hex(bytes: &[u8]) -> String {
 /// Files that a compilation wrote, by name.
 pub type Files = BTreeMap<String, Written>;
 
-/// The manifest of a compilation that wrote `written` before it.
-pub fn manifest(request: &Request, program: &Program, facts: &Facts<'_>, written: &Files) -> Vec<u8> {
+/// The manifest of a compilation that wrote `written` before it. `levels`: those of an artifact that holds several, of which `program` is the front.
+pub fn manifest(
+    request: &Request,
+    program: &Program,
+    levels: &[(&Options, &Program)],
+    facts: &Facts<'_>,
+    written: &Files,
+) -> Result<Vec<u8>> {
     let files: serde_json::Map<String, Value> = written
         .iter()
         .map(|(name, file)| (name.clone(), json!({ "bytes": file.bytes, "blake3": hex(&file.hash) })))
         .collect();
     let embedded = request.weights == super::WeightsPlace::Embed;
-    let manifest = json!({
+    let level = |(options, program): &(&Options, &Program)| -> Result<Value> {
+        Ok(json!({
+            "isa": pipeline::target_level(options)?,
+            "target": pipeline::target_name(options)?,
+            "arena_bytes": program.arena_bytes,
+            "kernels": crate::kernels::kernels(program),
+        }))
+    };
+    let levels = levels.iter().map(level).collect::<Result<Vec<_>>>()?;
+    let mut manifest = json!({
         "name": program.name,
         "producer": concat!("egret ", env!("CARGO_PKG_VERSION")),
         "abi_version": egret_runtime::abi::ABI_VERSION,
@@ -61,7 +79,11 @@ pub fn manifest(request: &Request, program: &Program, facts: &Facts<'_>, written
         "kernels": crate::kernels::kernels(program),
         "files": files,
     });
-    format!("{manifest:#}\n").into_bytes()
+    // Kernels are a level's.
+    if !levels.is_empty() {
+        manifest["levels"] = json!(levels);
+    }
+    Ok(format!("{manifest:#}\n").into_bytes())
 }
 
 /// A port; its free dims are expressions.

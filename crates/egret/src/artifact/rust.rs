@@ -4,7 +4,9 @@ use super::dims::{Code, Language, dims};
 use super::names::{comment, dim_name, elements, is_free, rust_type, snake_argument};
 use egret_loop::Program;
 use egret_loop::conditions::Conditions;
+use egret_runtime::abi::Info;
 use std::fmt::Write as _;
+use std::mem::offset_of;
 
 /// The C ABI in Rust, the same in every module.
 const ABI: &str = include_str!("../templates/abi.rs.txt");
@@ -18,8 +20,9 @@ const HOLDS: &str = include_str!("../templates/holds.rs.txt");
 /// The Rust module of a model: include it with `mod <m>;` or `include!`, link `lib<m>.a`.
 pub fn rust_module(program: &Program, embedded: bool) -> String {
     let m = &program.name;
+    let abi = ABI.replace("INFO_ISA", &offset_of!(Info, isa).to_string());
     let mut out =
-        format!("//! `{m}`: a model compiled by Egret. Link the static library `{m}`.\n\n{ABI}\n");
+        format!("//! `{m}`: a model compiled by Egret. Link the static library `{m}`.\n\n{abi}\n");
     for (what, ports) in [("Input", &program.inputs), ("Output", &program.outputs)] {
         for (i, p) in ports.iter().enumerate() {
             let _ = writeln!(
@@ -60,8 +63,13 @@ pub fn rust_module(program: &Program, embedded: bool) -> String {
         out,
         "/// The model with its weights bound; threads may share it.\npub struct Model(RawWeights);\n\n\
          // SAFETY: the weights are constant data that nobody writes.\nunsafe impl Send for Model {{}}\n// SAFETY: as above.\nunsafe impl Sync for Model {{}}\n\n\
-         impl Model {{\n    /// Check CPU and weights.\n    pub fn bind({parameter}) -> Result<Model, Error> {{\n        let mut w = RawWeights {{ data: core::ptr::null(), len: 0, check: 0 }};\n        \
-         // SAFETY: `w` is writable, and the weights are as the C ABI asks.\n        check(unsafe {{ {m}_bind(&mut w, {data}) }})?;\n        Ok(Model(w))\n    }}\n\n"
+         impl Model {{\n    /// Check CPU and weights.\n    pub fn bind({parameter}) -> Result<Model, Error> {{\n        let mut w = RawWeights {{ data: core::ptr::null(), len: 0, check: 0, info: core::ptr::null() }};\n        \
+         // SAFETY: `w` is writable, and the weights are as the C ABI asks.\n        check(unsafe {{ {m}_bind(&mut w, {data}) }})?;\n        Ok(Model(w))\n    }}\n\n    \
+         /// The instruction set that runs: of several levels the highest that this CPU has.\n    \
+         #[allow(dead_code)]\n    \
+         pub fn isa(&self) -> &'static str {{\n        \
+         // SAFETY: binding named it: constant data of the model, text that ends with a zero.\n        \
+         unsafe {{ core::ffi::CStr::from_ptr((*self.0.info).isa) }}.to_str().unwrap_or_default()\n    }}\n\n"
     );
     let mut parameters = String::new();
     let mut shapes = String::new();

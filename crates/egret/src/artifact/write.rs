@@ -76,19 +76,24 @@ pub(super) fn make(request: &Request, change: &dyn Fn(Graph) -> Result<Graph>) -
             hash_of(&model).map(|hash| (hash, before))
         }
     };
+    // What is told of a compilation is about the highest level.
+    let mut below = request.options.each_level();
+    let top = below.pop().ok_or_else(|| Error::internal("a compilation without a target"))?;
     let mut recorder = match &request.report {
-        Some(_) => Some(report::Recorder::new(pipeline::cost_model(&request.options)?)),
+        Some(_) => Some(report::Recorder::new(pipeline::cost_model(&top)?)),
         None => None,
     };
     if let Some(r) = &mut recorder {
         r.stage(report::IMPORT, &graph);
     }
-    let options = Options { explain: true, ..request.options.clone() };
+    let options = Options { explain: true, ..top.clone() };
     // Whether a run could do what an artifact cannot.
     let mixed = Plan::of(&graph, Cut::Counted)?.is_some();
-    let lower = || -> Result<(Lowered, story::Story)> {
+    let lower = || -> Result<(Vec<Program>, Lowered, story::Story)> {
+        let program = |level| Ok(pipeline::lower(graph.clone(), level, &bound)?.program);
+        let programs = below.iter().map(program).collect::<Result<Vec<_>>>()?;
         let Some(r) = &mut recorder else {
-            return Ok((pipeline::lower(graph, &options, &bound)?, story::Story::default()));
+            return Ok((programs, pipeline::lower(graph, &options, &bound)?, story::Story::default()));
         };
         let about = story::Request { bound: bound.clone(), ..story::Request::default() };
         let told = story::tell(graph, &options, &about, &mut |pass| r.pass(pass))?;
@@ -99,28 +104,30 @@ pub(super) fn make(request: &Request, change: &dyn Fn(Graph) -> Result<Graph>) -
             slow: told.slow,
             trace: told.trace,
         };
-        Ok((lowered, told.story))
+        Ok((programs, lowered, told.story))
     };
     let (passed, lowered) = egret_threads::both(passed, lower);
     let lowered = lowered.map_err(|e| match mixed && pipeline::is_told_by_runs(&e) {
         true => Error { message: format!("{}\n{RUN_INSTEAD}", e.message), ..e },
         false => e,
     });
-    let ((lowered, story), (model_hash, before)) = (lowered?, passed?);
+    let ((mut programs, lowered, story), (model_hash, before)) = (lowered?, passed?);
     let target = pipeline::target_name(&request.options)?;
     notes.extend(notes::of(&before, &lowered, &options));
     let Lowered { graph, program, trace, .. } = lowered;
-    let (kernels, arena_bytes, weights_bytes) =
-        (program.calls.len(), program.arena_bytes, program.weights.len());
+    let kernels = program.calls.len();
     let free_dims = program.symbols.iter().map(|s| s.name.clone()).collect();
-    notes.extend(notes::growth(frontend::bytes_of(&sources)?, weights_bytes, &graph));
+    notes.extend(notes::growth(frontend::bytes_of(&sources)?, program.weights.len(), &graph));
     let page = recorder.map(|recorder| {
         let focus = report::Focus::default();
         report::page(&recorder.finish(&request.options.name, &trace, &story, Ok(&program), &focus))
     });
     // Graphs hold the weights as they were in the model.
     drop((graph, story));
-    let staged = files(request, &sources, program, &trace, &model_hash, &target)?;
+    programs.push(program);
+    let parts = Parts::of(&request.options, programs)?;
+    let (arena_bytes, weights_bytes) = (parts.front.arena_bytes, parts.front.weights.len());
+    let staged = files(request, &sources, parts, &trace, &model_hash, &target)?;
     let target = pipeline::target_words(&request.options)?;
     let compiled = Compiled {
         files: vec![],
@@ -177,15 +184,43 @@ pub(super) fn check(request: &Request) -> Result<()> {
     Ok(())
 }
 
+/// The programs of an artifact.
+struct Parts {
+    /// What callers see.
+    front: Program,
+    /// The levels of its instruction set, lowest first, each with its options and the name of its object; none where there is one, which is the front.
+    levels: Vec<(Options, Program, String)>,
+}
+
+impl Parts {
+    /// Of a program for each level of the options.
+    fn of(options: &Options, mut programs: Vec<Program>) -> Result<Parts> {
+        if options.lower.is_empty()
+            && let Some(front) = programs.pop()
+        {
+            return Ok(Parts { front, levels: vec![] });
+        }
+        let pipeline::Levels { front, levels } = pipeline::join(programs)?;
+        let named = |(options, program): (Options, Program)| {
+            let level = pipeline::target_level(&options)?.replace('-', "_");
+            let object = format!("{}_{level}.o", program.name);
+            Ok((options, program, object))
+        };
+        let levels = options.each_level().into_iter().zip(levels).map(named).collect::<Result<_>>()?;
+        Ok(Parts { front, levels })
+    }
+}
+
 /// Write every file but the depfile; `sources` is the model file and its files of external data.
 fn files(
     request: &Request,
     sources: &[PathBuf],
-    mut program: Program,
+    parts: Parts,
     trace: &Trace,
     model_hash: &[u8; 32],
     target: &str,
 ) -> Result<Staging> {
+    let Parts { front: mut program, levels } = parts;
     let m = &program.name.clone();
     let wants = |e: Emit| request.emit.contains(&e);
     let embedded = request.weights == WeightsPlace::Embed;
@@ -197,8 +232,9 @@ fn files(
     // No copy of the weights is made without need, or kept for longer than it is needed.
     let linked = wants(Emit::Lib) || wants(Emit::So) || wants(Emit::Exe);
     let weights_hash = {
-        let write = |file: &mut dyn std::io::Write| {
-            pipeline::object_into(&program, &request.options, &options, file)
+        let write = |file: &mut dyn std::io::Write| match &levels[..] {
+            [] => pipeline::object_into(&program, &request.options, &options, file),
+            _ => pipeline::front_into(&program, &request.options, &options, file),
         };
         match (wants(Emit::Obj), linked) {
             (true, _) => out.stream(&object_name, write)?,
@@ -223,9 +259,22 @@ fn files(
     }
     drop(weights);
     let program = &program;
-    let object = if linked { out.read(&object_name)? } else { vec![] };
+    let mut objects = vec![];
+    if linked || wants(Emit::Obj) {
+        objects.push((object_name.clone(), if linked { out.read(&object_name)? } else { vec![] }));
+        for (level, program, name) in &levels {
+            let object = pipeline::level_object(program, level, &options, weights_hash)?;
+            if wants(Emit::Obj) {
+                out.write(name, &object)?;
+            }
+            objects.push((name.clone(), object));
+        }
+    }
     let archive = match wants(Emit::Lib) || wants(Emit::Exe) {
-        true => pipeline::archive(&[(&object_name, &object)])?,
+        true => {
+            let members: Vec<_> = objects.iter().map(|(name, bytes)| (&name[..], &bytes[..])).collect();
+            pipeline::archive(&members)?
+        }
         false => vec![],
     };
     let header = header::header(program, embedded, request.options.denormals(), model_hash);
@@ -237,9 +286,12 @@ fn files(
             std::fs::write(at(name), bytes).map_err(|e| Error::io("write", &at(name), &e))
         };
         let read = |name: &str| std::fs::read(at(name)).map_err(|e| Error::io("read", &at(name), &e));
-        write(&object_name, &object)?;
         if wants(Emit::So) {
-            link::shared(&at(&object_name), &at("model.so"))?;
+            for (name, object) in &objects {
+                write(name, object)?;
+            }
+            let objects: Vec<PathBuf> = objects.iter().map(|(name, _)| at(name)).collect();
+            link::shared(&objects, &at("model.so"))?;
             out.write(&format!("lib{m}.so"), &read("model.so")?)?;
         }
         if wants(Emit::Exe) {
@@ -250,7 +302,7 @@ fn files(
             out.write(m, &read("model.exe")?)?;
         }
     }
-    drop(object);
+    drop(objects);
     if wants(Emit::Lib) {
         out.write(&format!("lib{m}.a"), &archive)?;
     }
@@ -274,7 +326,8 @@ fn files(
         let bill = sbom::bill(program, &facts, out.files(), sources)?;
         out.write(&format!("{m}.cdx.json"), &bill)?;
     }
-    let manifest = manifest(request, program, &facts, out.files());
+    let levels: Vec<_> = levels.iter().map(|(options, program, _)| (options, program)).collect();
+    let manifest = manifest(request, program, &levels, &facts, out.files())?;
     out.write(&format!("{m}.manifest.json"), &manifest)?;
     Ok(out)
 }

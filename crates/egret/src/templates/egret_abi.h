@@ -1,6 +1,6 @@
-/* The C ABI of models compiled by Egret, version 4. Every model's header carries this part; it is read once. */
-#ifndef EGRET_ABI_4
-#define EGRET_ABI_4
+/* The C ABI of models compiled by Egret, version 5. Every model's header carries this part; it is read once. */
+#ifndef EGRET_ABI_5
+#define EGRET_ABI_5
 
 #include <stddef.h>
 #include <stdint.h>
@@ -40,11 +40,14 @@ typedef struct egret_plan {
     uint32_t reserved;
 } egret_plan;
 
-/* Bound weights; filled by <m>_bind, shared freely between threads. */
+/* Bound weights; filled by <m>_bind, shared freely between threads. `info` describes what runs: it is &<m>_info, or, where the model holds
+   several levels of an instruction set, the highest of <m>_info.levels that the CPU has. What <m>_run reports of kernels is about it. It
+   may be set to a lower one of these, as tests do; a higher one may have instructions that the CPU has not. */
 typedef struct egret_weights {
     const void *data;
     uint64_t len;
     uint64_t check;
+    const struct egret_info *info;
 } egret_weights;
 
 /* Services of the caller, all optional: a NULL egret_env means one thread. `parallel` runs body(arg, i) for all i in 0..n, in any
@@ -61,6 +64,8 @@ typedef struct egret_env {
     uint32_t reserved;
 } egret_env;
 
+/* What a model says about itself. One that holds several levels of an instruction set has no kernels of its own (n_kernels is 0: they are
+   the levels'), its arena_bytes are the most that any level needs, and its target names them all. */
 typedef struct egret_info {
     uint32_t abi_version, n_inputs, n_outputs, n_kernels;
     const char *name;
@@ -79,6 +84,12 @@ typedef struct egret_info {
     uint32_t n_symbols;
     /* How many dims data decides; 0: no output's dims are written. */
     uint32_t n_lengths;
+    /* The instruction set by the name that --target takes ("x86-64-v3"); of several levels all of them, lowest first, with commas. */
+    const char *isa;
+    /* The levels, lowest first; NULL and 0 where there is one, and in what describes a level. */
+    const struct egret_info *const *levels;
+    uint32_t n_levels;
+    uint32_t reserved;
 } egret_info;
 
 /* What the arena begins with after EGRET_E_INDEX: the first number in the data that the kernel found outside low <= value < high.
@@ -94,8 +105,8 @@ typedef struct egret_bad_index {
 #define EGRET_ARENA_ALIGN 64
 
 /* 0 is success. A negative value holds a code, the index of the tensor (inputs first, then outputs) and an axis; that of
-   EGRET_E_INDEX the number of a kernel instead, by which <m>_info.kernels and <m>_info.nodes name it, and that of EGRET_E_SIZES the number
-   of a condition, from 1, or 0. */
+   EGRET_E_INDEX the number of a kernel instead, by which `kernels` and `nodes` of the info in the bound weights name it, and that of
+   EGRET_E_SIZES the number of a condition, from 1, or 0. */
 #define EGRET_ERROR_CODE(e) ((int)(-(int64_t)(e) & 0xff))
 #define EGRET_ERROR_INDEX(e) ((int)(-(int64_t)(e) >> 8 & 0xfff))
 #define EGRET_ERROR_AXIS(e) ((int)(-(int64_t)(e) >> 20 & 0xff))
@@ -109,7 +120,7 @@ enum {
     EGRET_E_ARENA = 5,       /* the arena is too small */
     EGRET_E_ALIGN = 6,       /* the arena, the weights or a tensor is misaligned */
     EGRET_E_WEIGHTS = 7,     /* the weights are not this model's */
-    EGRET_E_CPU = 8,         /* the CPU lacks an instruction set that the code needs, or the operating system keeps it from the
+    EGRET_E_CPU = 8,         /* the CPU lacks an instruction set that the code needs (of several levels: of the lowest), or the operating system keeps it from the
                                 process: code for x86-64-v4-amx asks Linux for AMX when it is bound */
     EGRET_E_UNBOUND = 9,     /* the weights were not bound by this model's bind */
     EGRET_E_BOUND_VALUE = 10, /* an input does not have the value it was bound to at compile time */

@@ -396,8 +396,8 @@ int main(int argc, char **argv) {
         if (e && EGRET_ERROR_CODE(e) == EGRET_E_INDEX) {
             const egret_bad_index *bad = (const void *)arena;
             int kernel = EGRET_ERROR_KERNEL(e);
-            const char *nodes = MODEL_INFO.nodes[kernel];
-            fprintf(stderr, MODEL_NAME ": kernel %d %s%s%s%s: %lld is out of range, %lld to %lld is right\n", kernel, MODEL_INFO.kernels[kernel],
+            const char *nodes = weights.info->nodes[kernel];
+            fprintf(stderr, MODEL_NAME ": kernel %d %s%s%s%s: %lld is out of range, %lld to %lld is right\n", kernel, weights.info->kernels[kernel],
                     nodes ? " (" : "", nodes ? nodes : "", nodes ? ")" : "", (long long)bad->value, (long long)bad->low, (long long)bad->high - 1);
             return 1;
         }

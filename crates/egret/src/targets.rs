@@ -1,0 +1,127 @@
+//! What code is for: one target, or in an artifact several levels of its instruction set.
+
+use crate::error::{Error, Result};
+use crate::options::Options;
+use egret_codegen::{ISAS, Target};
+use egret_loop::Program;
+use egret_machine::Machine;
+
+/// The target, of which there is one everywhere but in artifacts.
+pub(crate) fn target(options: &Options) -> Result<Target> {
+    if options.lower.is_empty() {
+        return Ok(Target::parse(&options.target)?);
+    }
+    let names = options.each_level().into_iter().map(|level| level.target).collect::<Vec<_>>().join(",");
+    Err(Error::user(format!(
+        "{names} are several targets, which only an artifact holds (egret compile, egret-build); name one with --target"
+    )))
+}
+
+/// The target's full name: triple and CPU features; of several levels all of them.
+pub fn target_name(options: &Options) -> Result<String> {
+    let names = options.each_level().into_iter().map(|level| Ok(target(&level)?.to_string()));
+    Ok(names.collect::<Result<Vec<_>>>()?.join("; "))
+}
+
+/// Refuse a target that this build makes no code for, and levels that are none of one instruction set, before anything is optimised for them.
+pub fn check_target(options: &Options) -> Result<()> {
+    let levels = options.each_level().iter().map(target).collect::<Result<Vec<_>>>()?;
+    if levels.len() > 1 {
+        check_order(options, &levels)?;
+    }
+    for target in levels {
+        if !target.is_built() {
+            // The code generator says why.
+            egret_codegen::object(&Program::default(), &egret_codegen::Options::new(target))
+                .map_err(Error::from)?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuse levels that do not each ask for more than the one before.
+fn check_order(options: &Options, levels: &[Target]) -> Result<()> {
+    if options.each_level().iter().any(|level| level.target == "native") {
+        let level = Target::native()?.isa(true).name;
+        return Err(Error::user(format!(
+            "`native` is no level of an artifact: it is what one machine has; name a level, e.g. that of this one, {level}"
+        )));
+    }
+    let place = |target: &Target| ISAS.iter().position(|isa| isa == target.isa(true));
+    for (i, level) in levels.iter().enumerate() {
+        let name = level.isa(true).name;
+        for before in &levels[..i] {
+            let other = before.isa(true).name;
+            if before.arch() != level.arch() {
+                return Err(Error::user(format!(
+                    "{other} and {name} are of different architectures, and an artifact is for one; compile it for each"
+                )));
+            }
+            if place(before) == place(level) {
+                return Err(Error::user(format!("the target {name} is named twice; name each level once")));
+            }
+            if place(before) > place(level) {
+                return Err(Error::user(format!(
+                    "the target {name} is behind {other}, which asks the CPU for more; name the lowest first"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The name of the instruction set that code is for; of `native`, the largest that this machine has all of.
+pub fn target_level(options: &Options) -> Result<&'static str> {
+    Ok(target(options)?.isa(true).name)
+}
+
+/// What code is for, in words: `native` is not what other machines can run.
+pub fn target_words(options: &Options) -> Result<String> {
+    let words = |options: &Options| -> Result<String> {
+        let level = target_level(options)?;
+        Ok(match options.target.as_str() {
+            "native" => format!(
+                "this machine's CPU ({level} and what else it has): another may refuse it; --target {level} runs on all of that level"
+            ),
+            _ => match &options.machine {
+                Some(machine) => format!("{level}, with the tiles of {}", machine.name),
+                None => level.to_owned(),
+            },
+        })
+    };
+    match &options.each_level()[..] {
+        [one] => words(one),
+        levels => Ok(levels.iter().map(words).collect::<Result<Vec<_>>>()?.join(" and ")),
+    }
+}
+
+/// What code can be generated for, in lines of a heading and a text.
+pub fn target_report() -> Vec<(&'static str, String)> {
+    let built = |name: &&str| Target::parse(name).is_ok_and(|t| t.is_built());
+    let missing = |name: &&str| Target::parse(name).is_ok_and(|t| !t.is_built());
+    let list = |wanted: &dyn Fn(&&str) -> bool| {
+        Target::NAMES.iter().copied().filter(|n| wanted(n)).collect::<Vec<_>>().join(", ")
+    };
+    let mut out = vec![("targets", list(&built))];
+    if !list(&missing).is_empty() {
+        out.push(("not built", format!("{0} (cargo build -p egret-cli --features {0})", list(&missing))));
+    }
+    let machines = Machine::families().iter().map(|m| m.name.as_str()).collect::<Vec<_>>().join(", ");
+    if !machines.is_empty() {
+        out.push(("machines", machines));
+    }
+    match Target::native() {
+        Ok(t) => {
+            let features: Vec<&str> = t.features().iter().map(|f| f.name()).collect();
+            let isa = t.isa(true);
+            let tiles = Machine::of(isa.name).map_or(&[][..], |m| &m.tiles);
+            let tiles = tiles.iter().map(|(rows, cols)| format!("{rows}x{cols}")).collect::<Vec<_>>();
+            out.push(("native", t.to_string()));
+            out.push(("features", features.join(" ")));
+            out.push(("cost model", format!("ir-spec/targets/{}.toml", isa.name)));
+            out.push(("tiles", format!("{} f32 contractions", tiles.join(", "))));
+        }
+        Err(e) => out.push(("native", format!("none: {e}"))),
+    }
+    out
+}
