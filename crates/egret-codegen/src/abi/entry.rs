@@ -66,7 +66,11 @@ fn values_of<M: Module>(
         let null = w.is(IntCC::Equal, dims, 0);
         w.fail_if(null, Code::Null, 0);
     }
-    let values = w.slot(8 * count);
+    // A zero before them is what is added to places that no size moves.
+    let values = w.slot(8 * (1 + count));
+    let none = w.int(0);
+    w.put(none, values, 0);
+    let values = w.add(values, 8);
     let sizes = module.declare_func_in_func(sizes, w.b.func);
     let call = w.b.ins().call(sizes, &[dims, lengths, values]);
     let code = w.b.inst_results(call)[0];
@@ -330,57 +334,82 @@ pub(crate) fn run<M: Module>(
                 });
             };
             report(w, 0);
-            let (n, list) = (w.word(entry, call::ARGS), w.word(entry, call::ARG_LIST));
-            w.for_n(n, |w, j| {
-                let item = w.entry(list, j, arg_size);
-                let (memory, offset) = (w.word(item, arg::MEMORY), w.word(item, arg::OFFSET));
-                let offset = resolve(w, offset, values);
-                let memory = w.entry(memories, memory, 8);
-                let base = w.word(memory, 0);
-                let pointer = w.b.ins().iadd(base, offset);
-                let to = w.entry(args, j, 8);
-                w.put(pointer, to, 0);
-            });
-            let (function, mut tasks) = (w.word(entry, call::KERNEL), w.word(entry, call::TASKS));
-            tasks = resolve(w, tasks, values);
+            let tasks = w.word(entry, call::TASKS);
+            let tasks = resolve(w, tasks, values);
+            let work_of = |w: &mut Writer<'_, '_>, times: Option<Value>| {
+                let (function, n, list) =
+                    (w.word(entry, call::KERNEL), w.word(entry, call::ARGS), w.word(entry, call::ARG_LIST));
+                w.for_n(n, |w, j| {
+                    let item = w.entry(list, j, arg_size);
+                    let (memory, offset) = (w.word(item, arg::MEMORY), w.word(item, arg::OFFSET));
+                    let memory = w.entry(memories, memory, 8);
+                    let base = w.word(memory, 0);
+                    let mut pointer = w.b.ins().iadd(base, offset);
+                    if let Some(values) = values {
+                        let more = w.word(item, arg::MORE);
+                        let more = w.entry(values, more, 8);
+                        let more = w.word(more, 0);
+                        pointer = w.b.ins().iadd(pointer, more);
+                    }
+                    let to = w.entry(args, j, 8);
+                    w.put(pointer, to, 0);
+                });
+                let mut all = tasks;
+                if let Some(times) = times {
+                    w.put(function, work, work::KERNEL as usize);
+                    w.put(tasks, work, work::RUN_TASKS as usize);
+                    w.put(n, work, work::N_ARGS as usize);
+                    w.put(list, work, work::ARG_LIST as usize);
+                    all = w.b.ins().imul(tasks, times);
+                }
+                // All of its tasks, on this thread.
+                let alone = |b: &mut FunctionBuilder<'_>| {
+                    let mut w = Writer { b, params: vec![] };
+                    let here = |w: &mut Writer<'_, '_>| {
+                        w.b.ins().call_indirect(kernel, function, &[args, zero, all]);
+                    };
+                    let Some((runs, times)) = runs.zip(times) else { return here(&mut w) };
+                    // The arguments are those of the first run.
+                    let once = w.is(IntCC::Equal, times, 1);
+                    w.when_else(once, here, |w| {
+                        w.b.ins().call(runs, &[work, zero, all]);
+                    });
+                };
+                let many = w.is(IntCC::SignedGreaterThan, all, 1);
+                let can = w.is(IntCC::NotEqual, run_parallel, 0);
+                let both = w.b.ins().band(many, can);
+                w.when_else(
+                    both,
+                    |w| {
+                        w.put(function, work, work::KERNEL as usize);
+                        w.put(all, work, work::TASKS as usize);
+                        let chunks = w.b.ins().smin(all, most);
+                        w.put(chunks, work, work::CHUNKS as usize);
+                        let ctx = w.field(types::I64, env, offset_of!(abi::Env, ctx));
+                        let body = w.b.ins().func_addr(types::I64, trampoline);
+                        w.b.ins().call_indirect(parallel, run_parallel, &[ctx, body, work, chunks]);
+                    },
+                    |w| {
+                        alone(w.b);
+                    },
+                );
+                if can_fail {
+                    failure::stop(w.b, args, arena, i, &conditions, |b| {
+                        alone(b);
+                    });
+                }
+            };
             if sized {
-                w.put(function, work, work::KERNEL as usize);
-                w.put(tasks, work, work::RUN_TASKS as usize);
-                w.put(n, work, work::N_ARGS as usize);
-                w.put(list, work, work::ARG_LIST as usize);
+                // Of some sizes nothing is to be done: of one unit no blocks of 8.
                 let times = w.word(entry, call::RUNS);
                 let times = resolve(w, times, values);
-                tasks = w.b.ins().imul(tasks, times);
+                let (tasks, runs) = (w.is(IntCC::NotEqual, tasks, 0), w.is(IntCC::NotEqual, times, 0));
+                let some = w.b.ins().band(tasks, runs);
+                w.when(some, |w| work_of(w, Some(times)));
+            } else {
+                work_of(w, None);
             }
-            // All of its tasks, on this thread.
-            let alone = |b: &mut FunctionBuilder<'_>| match runs {
-                Some(runs) => b.ins().call(runs, &[work, zero, tasks]),
-                None => b.ins().call_indirect(kernel, function, &[args, zero, tasks]),
-            };
-            let many = w.is(IntCC::SignedGreaterThan, tasks, 1);
-            let can = w.is(IntCC::NotEqual, run_parallel, 0);
-            let both = w.b.ins().band(many, can);
-            w.when_else(
-                both,
-                |w| {
-                    w.put(function, work, work::KERNEL as usize);
-                    w.put(tasks, work, work::TASKS as usize);
-                    let chunks = w.b.ins().smin(tasks, most);
-                    w.put(chunks, work, work::CHUNKS as usize);
-                    let ctx = w.field(types::I64, env, offset_of!(abi::Env, ctx));
-                    let body = w.b.ins().func_addr(types::I64, trampoline);
-                    w.b.ins().call_indirect(parallel, run_parallel, &[ctx, body, work, chunks]);
-                },
-                |w| {
-                    alone(w.b);
-                },
-            );
             report(w, 1);
-            if can_fail {
-                failure::stop(w.b, args, arena, i, &conditions, |b| {
-                    alone(b);
-                });
-            }
             if let Some(found) = &found {
                 found.behind(w, i, memories);
             }

@@ -67,14 +67,16 @@ impl Found {
         w: &mut Writer<'_, '_>,
     ) -> Option<Found> {
         let mut by_call: BTreeMap<usize, Vec<Length>> = BTreeMap::new();
-        for ((number, length), [memory, offset]) in program.lengths.iter().enumerate().zip(&tables.lengths)
-        {
+        for ((number, length), spot) in program.lengths.iter().enumerate().zip(&tables.lengths) {
             // Where it is, is known when the run begins, whatever lengths there are.
-            let offset = w.int(*offset);
-            let offset = super::sizes::resolve(w, offset, Some(known.values));
+            let mut offset = w.int(spot.offset);
+            if let Some(size) = spot.more {
+                let more = w.word(known.values, 8 * size.0 as i32);
+                offset = w.b.ins().iadd(offset, more);
+            }
             let most = w.int(Sizes::word(length.most));
             let most = super::sizes::resolve(w, most, Some(known.values));
-            let memory = *memory;
+            let memory = spot.memory;
             by_call.entry(length.call).or_default().push(Length { number, memory, offset, most });
         }
         let sizes = (!by_call.is_empty()).then(|| module.declare_func_in_func(known.sizes, w.b.func))?;

@@ -2,7 +2,7 @@
 
 use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module};
 use egret_loop::conditions::Conditions;
-use egret_loop::{Arg, Extent, Port, Repeat, Storage, Weights};
+use egret_loop::{Arg, Extent, Port, Repeat, SizeId, Storage, Weights};
 use egret_runtime::abi;
 use std::mem::{offset_of, size_of};
 
@@ -46,14 +46,29 @@ pub(crate) mod call {
 pub(crate) mod arg {
     /// Which memory: inputs, then outputs, then the arena, the weights, the values of sizes.
     pub const MEMORY: i32 = 0;
-    /// Byte offset, a [word](crate::abi::sizes).
+    /// Byte offset, a number.
     pub const OFFSET: i32 = 8;
     /// Bytes of an entry.
     pub const SIZE: i64 = 16;
-    /// Bytes from one run of a call that repeats to the next: in programs that have sizes.
-    pub const STRIDE: i32 = 16;
+    /// Which size's value is added to the offset, or [`arg::NONE`]: in programs that have sizes.
+    pub const MORE: i32 = 16;
+    /// Bytes from one run of a call that repeats to the next: there.
+    pub const STRIDE: i32 = 24;
     /// Bytes of an entry there.
-    pub const SIZED: i64 = 24;
+    pub const SIZED: i64 = 32;
+    /// No size: a 0 stands before the values.
+    pub const NONE: i64 = -1;
+}
+
+/// Where something is that a run reads or writes.
+#[derive(Clone, Copy)]
+pub(crate) struct Spot {
+    /// See [`arg::MEMORY`].
+    pub memory: i64,
+    /// Byte offset.
+    pub offset: i64,
+    /// The size whose value is added to the offset.
+    pub more: Option<SizeId>,
 }
 
 /// The data of a model and where in it things are.
@@ -72,8 +87,8 @@ pub(crate) struct Tables {
     pub max_args: usize,
     /// What a run knows when it begins, if there are any.
     pub sizes: Option<Sizes>,
-    /// For each length the memory that it is written to (see [`arg::MEMORY`]), and the byte there, as a word.
-    pub lengths: Vec<[i64; 2]>,
+    /// Where each length is written to.
+    pub lengths: Vec<Spot>,
     /// Bytes of the arena.
     pub arena: Extent,
     /// BLAKE3 of the weights.
@@ -235,29 +250,36 @@ impl Tables {
         }
         let calls = tables.align();
         let arena = ports.len() as i64;
-        // An argument of a call: its memory and byte offset, and the bytes from one run to the next.
-        let place = |a: &Arg, repeat: Option<Repeat>, sizes: &mut Sizes| -> Result<([i64; 2], i64)> {
+        // An argument of a call: where it is, and the bytes from one run to the next.
+        let place = |a: &Arg, repeat: Option<Repeat>, sizes: &mut Sizes| -> Result<(Spot, i64)> {
             let buffer = program
                 .buffers
                 .get(a.buffer.0 as usize)
                 .ok_or_else(|| broken(format!("there is no {}", a.buffer)))?;
-            let (memory, offset) = match buffer.storage {
-                Storage::Input(i) => (i as i64, constant(0)),
-                Storage::Output(i) => ((program.inputs.len() + i) as i64, constant(0)),
-                Storage::Arena(o) => (arena, constant(o)),
-                Storage::ArenaAt(o) => (arena, Extent::Size(o)),
-                Storage::Weights(o) => (arena + 1, constant(o)),
-                Storage::Sizes => (arena + 2, constant(0)),
+            let (memory, begin, mut more) = match buffer.storage {
+                Storage::Input(i) => (i as i64, 0, constant(0)),
+                Storage::Output(i) => ((program.inputs.len() + i) as i64, 0, constant(0)),
+                Storage::Arena(o) => (arena, o, constant(0)),
+                Storage::ArenaAt(o) => (arena, 0, Extent::Size(o)),
+                Storage::Weights(o) => (arena + 1, o, constant(0)),
+                Storage::Sizes => (arena + 2, 0, constant(0)),
             };
-            let mut offset = sizes.add(offset, constant(a.offset * buffer.elem.size()))?;
+            let mut offset = (begin + a.offset * buffer.elem.size()) as i64;
             let mut stride = 0;
             if let (Some(repeat), Some(_)) = (repeat, buffer.times) {
                 let unit = buffer.len * buffer.elem.size();
                 let first = sizes.mul(repeat.first, constant(unit))?;
-                offset = sizes.add(offset, first)?;
+                more = sizes.add(more, first)?;
                 stride = (unit * repeat.step) as i64;
             }
-            Ok(([memory, Sizes::word(offset)], stride))
+            let more = match more {
+                Extent::Const(c) => {
+                    offset += c;
+                    None
+                }
+                Extent::Size(size) => Some(size),
+            };
+            Ok((Spot { memory, offset, more }, stride))
         };
         for call in &program.calls {
             let index = call.kernel.0 as usize;
@@ -269,9 +291,11 @@ impl Tables {
             }
             let mut list = vec![];
             for arg in &call.args {
-                let (place, stride) = place(arg, call.repeat, &mut sizes)?;
-                list.extend(place);
-                list.extend(sized.then_some(stride));
+                let (spot, stride) = place(arg, call.repeat, &mut sizes)?;
+                list.extend([spot.memory, spot.offset]);
+                if sized {
+                    list.extend([spot.more.map_or(arg::NONE, |size| i64::from(size.0)), stride]);
+                }
             }
             let list = plain.words(list);
             tables.function(*id);
@@ -288,9 +312,9 @@ impl Tables {
         }
         let lengths = program.lengths.iter().map(|l| Ok(place(&l.at, None, &mut sizes)?.0));
         let lengths = lengths.collect::<Result<Vec<_>>>()?;
-        let words = flow::table(program, |a| match place(a, None, &mut sizes)? {
-            ([_, ..0], _) => Err(broken("a condition whose place is not known")),
-            (place, _) => Ok(place),
+        let words = flow::table(program, |a| match place(a, None, &mut sizes)?.0 {
+            Spot { more: Some(_), .. } => Err(broken("a condition whose place is not known")),
+            Spot { memory, offset, .. } => Ok([memory, offset]),
         })?;
         let steps = (tables.words(words.iter().copied()) as i64, words.len());
         let symbols = tables.align();
