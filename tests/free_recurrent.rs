@@ -169,13 +169,28 @@ fn cases() -> Vec<(String, String)> {
             format!("{}%9, %10 = rnn(%0, %1, %2, %3, _, _) {a} : f32[{result}]", weights(1, 1)),
         );
     }
+    // States that are picked of one value, the last one first, and read where they stand.
+    let lstm = attrs("forward", &["Sigmoid", "Tanh", "Tanh"], ", input_forget = 0, rounded_state = 0");
+    case(
+        r#"%0 "x": f32[M, N, 5], %4 "state": f32[2, N, 7]"#,
+        format!(
+            "{}%5 = const i64[] [0]
+             %6 = const i64[] [-1]
+             %7 = gather(%4, %6) {{axis = 0}} : f32[N, 7]
+             %8 = gather(%4, %5) {{axis = 0}} : f32[N, 7]
+             %10 = reshape(%7) {{shape = [1, N, 7]}} : f32[1, N, 7]
+             %11 = reshape(%8) {{shape = [1, N, 7]}} : f32[1, N, 7]
+             %9, %12, %13 = lstm(%0, %1, %2, %3, _, %10, %11, _, _) {lstm} : f32[M, 1, N, 7], f32[1, N, 7], f32[1, N, 7]",
+            weights(1, 4)
+        ),
+    );
     cases
 }
 
 #[test]
 fn steps_and_batch_may_be_free() {
     let cases = cases();
-    assert_eq!(cases.len(), 16);
+    assert_eq!(cases.len(), 17);
     let all = [(0, 3), (3, 0), (1, 1), (1, 7), (2, 4), (5, 1), (7, 6), (6, 6), (13, 9), (30, 2)];
     runs(cases, &all, &|n, m| n != m);
 }

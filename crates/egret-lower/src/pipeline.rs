@@ -120,6 +120,7 @@ fn prepare<'g>(
         Ok(Some(mut units)) => {
             units.windows = windows;
             units.open(views::picks(&units));
+            units.open(views::joins(&units));
             let of_one = units.graph_of(&vec![], 1);
             units.views = views::plan(&units);
             units.written = views::written(&units);

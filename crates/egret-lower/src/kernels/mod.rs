@@ -120,7 +120,7 @@ pub const KERNELS: &[KernelFamily] = &[
         .open(open::of_numbers, open::places::reshape),
     row(these(&[Op::Pad]), movement::pad).open(open::always, open::pad::lower),
     row(these(&[Op::Dilate]), movement::dilate),
-    row(these(&[Op::Concat]), movement::concat).open(open::always, open::places::concat),
+    row(these(&[Op::Concat]), movement::concat).open(open::always, open::join::concat),
     row(these(&[Op::BitCast]), movement::bit_cast).open(open::of_numbers, open::places::reshape),
     row(these(&[Op::Shape]), movement::shape).open(open::always, open::places::shape),
     row(these(&[Op::Iota]), movement::constant).open(open::always, open::places::iota),
@@ -208,7 +208,7 @@ pub fn takes_open(graph: &Graph, n: NodeId) -> bool {
 /// Writes the kernel of a node with free dims; `graph` has them.
 pub fn lower_open(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported> {
     if open::stands(ctx, graph, n) {
-        return Ok(());
+        return open::map::hold(ctx, graph, n);
     }
     match family(graph.node(n).op).and_then(|f| f.open) {
         Some(open) => (open.lower)(ctx, graph, n),

@@ -91,12 +91,10 @@ fn reshape(b: &mut Builder, x: ValueId, to: &[Dim]) -> Result<ValueId, TypeError
     b.emit(Op::Reshape, attrs! { shape: to.to_vec() }, &[x])
 }
 
-/// As many axes of a shape as lead up to its last free dim, where constants stand among them.
+/// As many axes of a shape as lead up to its last free dim, where there are several.
 fn leading(shape: &[Dim]) -> Option<usize> {
     let last = shape.iter().rposition(is_free)?;
-    let plain =
-        |d: &Dim| d.as_const() == Some(1) || d.as_factors().is_some_and(|(c, f)| c == 1 && !f.is_empty());
-    (!shape[..last].iter().all(plain)).then_some(last + 1)
+    (last > 0).then_some(last + 1)
 }
 
 /// Axes of a shape of which the first ones are one.

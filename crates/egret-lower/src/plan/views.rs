@@ -1,8 +1,9 @@
 //! Views: what kernels with free dims read where it stands in another value, with strides, instead of a copy of it.
 //!
 //! A transpose, one index of an axis, and reshapes of what these give need no kernel where all that read them go by strides: products
-//! (their right operand and what is elementwise want neighbours along the last axis) and further transposes. A product also writes
-//! by strides. Nor does a broadcast of indices where it only gives each element of a slice the same one.
+//! (their right operand and what is elementwise want neighbours along the last axis), the first states of a recurrence, and further transposes. A product also writes
+//! by strides. Nor does a broadcast of indices where it only gives each element of a slice the same one, nor slices that are only joined along their
+//! last axis, as the taps of a convolution's windows are.
 
 use crate::geometry::access::{View, Views};
 use crate::geometry::shape::free_strides;
@@ -86,6 +87,36 @@ fn picks_by(units: &Units, n: NodeId, v: ValueId) -> bool {
         && node.operands.iter().enumerate().filter_map(of).eq([1])
 }
 
+/// The nodes that join slices along their last axis, and nothing else: with kernels with free dims they read them where they stand.
+pub fn joins(units: &Units) -> Vec<NodeId> {
+    let graph = &units.graph;
+    let order = graph.topological().unwrap_or_default();
+    let users = users(graph, &order);
+    let alone = |n: NodeId, v: ValueId| {
+        users.get(&v).is_some_and(|r| r.iter().all(|&reader| reader == n)) && !graph.outputs().contains(&v)
+    };
+    let all = |&n: &NodeId| {
+        joins_slices(units, n) && graph.node(n).operands.iter().flatten().all(|&v| alone(n, v))
+    };
+    order.iter().copied().filter(all).collect()
+}
+
+/// Whether a node joins slices along their last axis.
+fn joins_slices(units: &Units, n: NodeId) -> bool {
+    let graph = &units.graph;
+    let node = graph.node(n);
+    let known = |v: ValueId| {
+        let shape = shape(graph, v);
+        shape.is_some_and(|s| s.len() >= 2 && s[s.len() - 1].as_const().is_some() && units.stored(v) == s)
+    };
+    let slice =
+        |v: ValueId| graph.producer(v).is_some_and(|n| graph.node(n).op == Op::Slice && units.is_open(n));
+    node.op == Op::Concat
+        && known(node.results[0])
+        && shape(graph, node.results[0]).is_some_and(|s| node.attrs.index("axis") + 1 == s.len())
+        && node.operands.iter().flatten().all(|&v| slice(v) && known(v))
+}
+
 /// The values that need no memory of their own.
 pub fn plan(units: &Units) -> Views {
     let graph = &units.graph;
@@ -155,6 +186,15 @@ fn view(units: &Units, views: &Views, n: NodeId) -> Option<View> {
                 false => strides[axis - skip].clone(),
             };
             strides = repeated.into_iter().enumerate().map(along).collect();
+        }
+        Op::Slice if units.is_open(n) => {
+            let (starts, steps) = (node.attrs.dims("starts"), node.attrs.ints("steps"));
+            for ((start, &step), stride) in starts.iter().zip(steps).zip(&mut strides) {
+                let start = start.as_const().filter(|start| *start >= 0 && step > 0)?;
+                offset = offset + Dim::constant(start) * stride.clone();
+                *stride = Dim::constant(step) * stride.clone();
+            }
+            return Some(View { of, offset, strides });
         }
         Op::Reshape if views.contains_key(&x) => strides = reshaped(from, &strides, shape(graph, result)?)?,
         _ => return None,
@@ -226,10 +266,17 @@ fn reads_strides(units: &Units, views: &Views, n: NodeId, v: ValueId, view: &Vie
         return node.operands.iter().flatten().filter(|&&x| x == v).count() == 1;
     }
     let neighbours = view.strides.last().is_none_or(|s| s.as_const() == Some(1));
+    let joined = node.op == Op::Concat && joins_slices(units, n);
     match node.op {
         _ if !units.is_open(n) => false,
+        _ if joined || made_by == Some(Op::Slice) => joined && neighbours,
         Op::Matmul => node.operand(1) != v || neighbours,
         Op::Transpose => true,
+        // The states before the first step, which are read element by element.
+        Op::Lstm | Op::Gru | Op::Rnn => {
+            let reads = node.operands.iter().enumerate().filter(|(_, x)| **x == Some(v));
+            reads.map(|(i, _)| i).all(|i| [5, 6].contains(&i))
+        }
         op => op.is_elementwise() && neighbours,
     }
 }

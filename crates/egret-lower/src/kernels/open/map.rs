@@ -144,20 +144,27 @@ pub fn lower(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported>
     if moves && shape(values[0]) != stored {
         whole_dims(ctx, values[0])?;
     }
-    if node.op == Op::Slice {
-        let steps = node.attrs.ints("steps").iter();
-        for (((start, len), limit), step) in
-            node.attrs.dims("starts").iter().zip(&out).zip(&shape(values[0])).zip(steps)
-        {
-            hold_within(ctx, (start, len, *step), limit)?;
-        }
-    }
+    hold(ctx, graph, n)?;
     if node.op == Op::Transpose {
         return turn::lower(ctx, graph, n);
     }
     let mut w = Writer::new(ctx, &format!("{}_any", node.op.name()));
     let to = w.value(result, Access::Write)?;
     write(w, &expr, to, &out, &|w, from| read(w, graph, n, from, &out))
+}
+
+/// Holds every run to what a node needs of its dims, whether it has a kernel or not: a slice lies within its operand.
+pub fn hold(ctx: &mut Ctx, graph: &Graph, n: NodeId) -> Result<(), Unsupported> {
+    let node = graph.node(n);
+    if node.op != Op::Slice {
+        return Ok(());
+    }
+    let shape = |v: ValueId| graph.tensor_ty(v).shape.to_vec();
+    let (from, to, starts) = (shape(node.operand(0)), shape(node.results[0]), node.attrs.dims("starts"));
+    for (((start, len), limit), step) in starts.iter().zip(&to).zip(&from).zip(node.attrs.ints("steps")) {
+        hold_within(ctx, (start, len, *step), limit)?;
+    }
+    Ok(())
 }
 
 /// Holds every run to a slice of these start, size and step that lies within an axis.

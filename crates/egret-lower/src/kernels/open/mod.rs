@@ -10,6 +10,7 @@ pub mod conv;
 pub mod deform_conv;
 pub mod found;
 pub mod gather;
+pub mod join;
 pub mod map;
 pub mod matmul;
 pub mod nms;

@@ -52,7 +52,20 @@ impl Around {
 
 /// What is left of a number, of any sign, behind the multiple of a positive one below it.
 fn modulo(k: &mut KernelBuilder, a: V, n: V) -> V {
-    let left = k.binary(BinOp::Rem, a, n);
+    // Few places are further away than that: a division takes longer than all else that is done for an element.
+    let back = k.affine(&[(a, -1)], 0);
+    let distance = k.max(a, back);
+    let far = k.compare(Cmp::Ge, distance, n);
+    let left = k.local(a);
+    k.if_(
+        far,
+        |k| {
+            let rest = k.binary(BinOp::Rem, a, n);
+            k.set(left, rest);
+        },
+        |_| (),
+    );
+    let left = k.get(left);
     let (zero, up) = (k.int(0), k.add(left, n));
     let below = k.compare(Cmp::Lt, left, zero);
     k.select(below, up, left)

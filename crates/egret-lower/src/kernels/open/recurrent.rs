@@ -2,21 +2,19 @@
 //! with constant dims ([`recurrent`]), a task a block of the rows of the batch, for as many rows as a run has left of a block. Weights may be inputs
 //! ([`weights`]).
 
-use super::{Writer, along, place, weights, whole_dims};
+use super::{Writer, place, weights, whole_dims};
 use crate::error::Unsupported;
 use crate::kernels::recurrent::{
     self, Activations, Block, ByteParams, ByteState, ByteWeights, Cell, Matrices, ROWS, Rows, Sequence,
     Steps, Stride, Weights, given, product_of_rows,
 };
+use crate::loops::heights::of_height;
 use crate::program::context::Ctx;
 use egret_ir::{DType, Dim, Graph, Node, NodeId, Op, Tensor, ValueId};
 use egret_loop::{Access, Arg, Elem, Extent, KernelBuilder, Param, ParamInfo, SizeOp, V};
 
 /// Rows of the input that a task does.
 const INPUT_ROWS: i64 = 4 * ROWS;
-
-/// Rows of the batch that a task does, if their number is free: there is code for these numbers of rows, and for one.
-const HEIGHTS: [u8; 2] = [4, 2];
 
 /// Whether the kernels can do a node: its weights are floats, or constants.
 pub fn takes(graph: &Graph, n: NodeId) -> bool {
@@ -170,11 +168,15 @@ fn direction(
     let raw_bias = constant(ctx, 3, cell.late_reset)?;
 
     let batch = input.batch.as_const();
-    let block = batch.unwrap_or(i64::from(HEIGHTS[0]));
     let count = ctx.extent(&input.batch)?;
-    let tasks = match batch {
-        Some(_) => Extent::Const(1),
-        None => ctx.size_op(SizeOp::CeilDiv, count, Extent::Const(block))?,
+    // The rows of a free batch in as few blocks of at most `ROWS` as there can be, of about as many rows each.
+    let (tasks, block) = match batch {
+        Some(_) => (Extent::Const(1), count),
+        None => {
+            let tasks = ctx.size_op(SizeOp::CeilDiv, count, Extent::Const(ROWS))?;
+            let some = ctx.size_op(SizeOp::Max, tasks, Extent::Const(1))?;
+            (tasks, ctx.size_op(SizeOp::CeilDiv, count, some)?)
+        }
     };
     let mut w = Writer::new(ctx, "recurrent_steps_any");
     let params = Params {
@@ -224,6 +226,7 @@ fn direction(
     };
     let limit = w.dim(&input.steps)?;
     let all = w.dim(&input.batch)?;
+    let block = w.size(block);
     let (activations, backward) = activations.direction(node, d);
 
     let k = &mut w.k;
@@ -293,14 +296,10 @@ fn direction(
         }
         None => {
             let task = k.task();
-            let begin = k.affine(&[(task, block)], 0);
-            let left = k.sub(all, begin);
-            let most = k.int(block);
-            let left = k.min(left, most);
-            along(k, left, &HEIGHTS, &mut |k, row, count| {
-                let first = k.add(begin, row);
-                rows_of(k, first, count.into());
-            });
+            let first = k.mul(task, block);
+            let left = k.sub(all, first);
+            let count = k.min(left, block);
+            of_height(k, count, (1, ROWS), &mut |k, count| rows_of(k, first, count));
         }
     }
     w.finish_tasks(tasks, &Dim::constant(1))
